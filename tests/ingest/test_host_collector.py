@@ -1,0 +1,488 @@
+"""The host collector against real sensors and a real HTTP server; only time is the test's own."""
+
+import http.server
+import json
+import logging
+import math
+import os
+import random
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from datetime import datetime
+from email.utils import formatdate
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ingest.collectors.backlog import Backlog
+from ingest.collectors.clock import SystemClock, ticks
+from ingest.collectors.delivery import LONGEST_PAUSE, MOST_POINTS, Backoff, Delivery
+from ingest.collectors.host import INTERVAL, measure
+from ingest.collectors.receiver import BadAddress, Receiver, read_retry_after
+from ingest.collectors.sensors import Reading, Sensor, Sensors, host_sensors, named_temperatures
+
+ROOT = Path(__file__).resolve().parents[2]
+START = 1_800_000_001.25
+
+
+class ManualClock:
+    """Time that passes only while somebody waits for it, and ends after a while."""
+
+    def __init__(self, now: float = START, lasts: float = math.inf) -> None:
+        self.now, self.up, self.last = now, 0.0, now + lasts
+        self.waits: list[float] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.up
+
+    def wait(self, seconds: float) -> bool:
+        self.waits.append(seconds)
+        self.now += seconds
+        self.up += seconds
+        return self.now > self.last
+
+
+class Site:
+    """Takes batches as the real site does, and answers what the test wants: (status, headers, body)."""
+
+    def __init__(self) -> None:
+        self.answers: deque[tuple[int, dict[str, str], bytes]] = deque()
+        self.requests: list[dict[str, Any]] = []
+        self.arrived = threading.Condition()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, headers, answer = site.answers.popleft() if site.answers else (200, {}, b'{"accepted": 1}')
+                with site.arrived:
+                    site.requests.append(
+                        {
+                            "path": self.path,
+                            "key": self.headers["X-Api-Key"],
+                            "points": body["data_points"],
+                            "port": self.client_address[1],
+                            "status": status,
+                        }
+                    )
+                    site.arrived.notify_all()
+                self.send_response(status)
+                for name, value in ({"Content-Length": str(len(answer))} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        return Handler
+
+    def taken(self) -> list[dict[str, Any]]:
+        return [point for request in self.requests if request["status"] == 200 for point in request["points"]]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "key"
+    file.write_text("tk_of_this_machine\n")
+    return file
+
+
+def delivery_to(url: str, key_file: Path, backlog: Backlog, clock: ManualClock | None = None) -> Delivery:
+    receiver = Receiver(url, "host 1/a", key_file, timeout=5)
+    return Delivery(backlog, receiver, clock or ManualClock(), random.Random(1))
+
+
+def snapshots(backlog: Backlog, count: int, width: int = 2, start: float = START // 5 * 5) -> list[float]:
+    times = [start + 5 * step for step in range(count)]
+    for number, at in enumerate(times):
+        backlog.add(at, [Reading(f"m{column}", number, "%") for column in range(width)])
+    return times
+
+
+def seconds(points: list[dict[str, Any]]) -> list[float]:
+    return [datetime.fromisoformat(point["timestamp"]).timestamp() for point in points]
+
+
+# --- when -------------------------------------------------------------------------------------------
+
+
+def test_ticks_are_multiples_of_the_interval_and_do_not_drift() -> None:
+    clock = ManualClock()
+    found = []
+    for at in islice(ticks(clock, 5.0), 1000):
+        found.append(at)
+        clock.now += 0.9  # what measuring takes
+    assert found[0] == 1_800_000_005
+    assert {later - earlier for earlier, later in pairwise(found)} == {5.0}
+
+
+def test_a_clock_that_is_set_back_delays_no_tick_and_a_sleep_is_not_made_up_for() -> None:
+    clock = ManualClock()
+    found = ticks(clock, 5.0)
+    next(found)
+    clock.now -= 3600
+    assert next(found) == 1_800_000_010 - 3600
+    clock.now += 7200
+    assert next(found) == 1_800_000_015 + 3600
+    assert max(clock.waits) <= 5
+
+
+def test_a_clock_that_wakes_early_gives_each_tick_once() -> None:
+    class EarlyClock(ManualClock):
+        def wait(self, seconds: float) -> bool:
+            return super().wait(seconds * 0.99 if seconds > 0.01 else seconds)
+
+    found = list(islice(ticks(EarlyClock(), 5.0), 20))
+    assert {later - earlier for earlier, later in pairwise(found)} == {5.0}
+
+
+# --- what -------------------------------------------------------------------------------------------
+
+
+def test_this_machine_gives_its_measurements_with_names_units_and_sane_values() -> None:
+    clock = ManualClock(time.time())
+    sensors = Sensors(host_sensors(clock))
+    sensors.read()
+    clock.wait(5)
+    found = {reading.metric: reading for reading in sensors.read()}
+    assert {
+        "cpu_percent", "memory_percent", "memory_used_mb", "memory_total_mb", "swap_percent", "disk_percent",
+        "disk_used_gb", "disk_total_gb", "network_rx_bytes", "network_tx_bytes", "network_rx_rate_mbps",
+        "network_tx_rate_mbps", "load_avg_1m", "load_avg_5m", "load_avg_15m", "process_count", "uptime_seconds",
+    } <= set(found)  # fmt: skip
+    assert len(found) <= 30
+    for name in ("cpu_percent", "memory_percent", "swap_percent", "disk_percent"):
+        assert 0 <= found[name].value <= 100
+        assert found[name].unit == "%"
+    assert found["memory_total_mb"].value == pytest.approx(psutil.virtual_memory().total / 2**20, abs=1)
+    assert found["process_count"].value >= 2
+
+
+def test_rates_are_reckoned_from_two_looks_and_left_out_where_a_counter_began_anew() -> None:
+    from ingest.collectors.sensors import Rate
+
+    clock = ManualClock()
+    rate = Rate(clock)
+    assert rate.of(1000) is None
+    clock.wait(5)
+    assert rate.of(2000) == 200
+    assert rate.of(2500) is None  # no time passed
+    clock.wait(5)
+    assert rate.of(10) is None
+    clock.wait(5)
+    assert rate.of(60) == 10
+
+
+def test_temperatures_of_one_name_are_numbered_and_many_are_cut_short() -> None:
+    chips = {"coretemp": [("Package id 0", 50.0, None, None), ("", 40.0, None, None), ("", 41.0, None, None)]}
+    assert [tuple(reading) for reading in named_temperatures(chips)] == [
+        ("temperature_coretemp_package_id_0", 50.0, "°C"),
+        ("temperature_coretemp", 40.0, "°C"),
+        ("temperature_coretemp_2", 41.0, "°C"),
+    ]
+    assert len(list(named_temperatures({"disks": [(f"d{n}", 30.0, None, None) for n in range(100)]}))) == 8
+
+
+def test_a_sensor_that_raises_or_gives_no_number_costs_only_its_own_readings(caplog: pytest.LogCaptureFixture) -> None:
+    broken = [True]
+
+    def fan() -> list[Reading]:
+        if broken:
+            raise OSError("no such fan")
+        return [Reading("fan", 1.0, "rpm")]
+
+    def odd() -> list[Reading]:
+        return [Reading("odd", math.nan, ""), Reading("even", 2.0, "")]
+
+    sensors: dict[str, Sensor] = {"fan": fan, "odd": odd}
+    reader = Sensors(sensors)
+    with caplog.at_level(logging.INFO):
+        assert [reading.metric for _ in range(3) for reading in reader.read()] == ["even"] * 3
+        broken.clear()
+        assert [reading.metric for reading in reader.read()] == ["fan", "even"]
+    assert [record.message for record in caplog.records] == [
+        "sensor fan cannot be read: no such fan",
+        "sensor fan can be read again",
+    ]
+
+
+# --- delivery ---------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_arrives_as_one_batch_with_key_units_and_aligned_time(site: Site, key_file: Path) -> None:
+    clock = ManualClock(lasts=7)
+    backlog = Backlog(10)
+    measure(
+        clock, Sensors({"one": lambda: [Reading("cpu_percent", 12.5, "%"), Reading("load_avg_1m", 1, "")]}), backlog
+    )
+    assert delivery_to(site.url, key_file, backlog).step() == 0
+    assert site.requests[0]["path"] == "/api/v1/telemetry/devices/host%201%2Fa/telemetry/batch"
+    assert site.requests[0]["key"] == "tk_of_this_machine"
+    assert site.requests[0]["points"] == [
+        {"timestamp": "2027-01-15T08:00:05Z", "metric_name": "cpu_percent", "value": 12.5, "unit": "%"},
+        {"timestamp": "2027-01-15T08:00:05Z", "metric_name": "load_avg_1m", "value": 1.0},
+    ]
+
+
+def test_one_connection_is_kept_and_a_closed_one_is_replaced_unseen(site: Site, key_file: Path) -> None:
+    backlog = Backlog(10)
+    delivery = delivery_to(site.url, key_file, backlog)
+    for headers in ({}, {"Connection": "close"}, {}):
+        site.answers.append((200, headers, b"{}"))
+        snapshots(backlog, 1)
+        assert delivery.step() == 0
+    ports = [request["port"] for request in site.requests]
+    assert ports[0] == ports[1] != ports[2]
+
+
+def test_an_outage_fills_the_backlog_which_drains_in_order_with_the_original_times(
+    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backlog = Backlog(1000)
+    gone = delivery_to("http://127.0.0.1:1", key_file, backlog)
+    times = snapshots(backlog, 700)
+    with caplog.at_level(logging.WARNING):
+        assert all(gone.step() > 0 for _ in range(5))
+    assert len(caplog.records) == 1  # an outage is told once
+    assert len(backlog) == 700
+    delivery = delivery_to(site.url, key_file, backlog)
+    while len(backlog):
+        assert delivery.step() == 0
+    assert seconds(site.taken()) == [at for at in times for _ in range(2)]
+    assert [len(request["points"]) for request in site.requests] == [MOST_POINTS, 400]
+
+
+def test_a_server_error_is_retried_with_the_same_points_until_it_is_over(
+    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.answers.extend([(503, {}, b"starting"), (500, {}, b""), (429, {}, b""), (408, {}, b"")])
+    backlog = Backlog(1000)
+    delivery = delivery_to(site.url, key_file, backlog)
+    snapshots(backlog, 1)
+    with caplog.at_level(logging.INFO):
+        pauses = [delivery.step() for _ in range(5)]
+    assert [request["status"] for request in site.requests] == [503, 500, 429, 408, 200]
+    assert all(request["points"] == site.requests[0]["points"] for request in site.requests)
+    assert pauses[-1] == 0
+    assert all(2**n / 2 <= pause <= 2**n for n, pause in enumerate(pauses[:-1]))
+    assert "the site answers again" in caplog.text
+
+
+def test_pauses_grow_to_a_limit_and_differ_between_collectors() -> None:
+    pauses = [[backoff.pause() for _ in range(40)] for backoff in (Backoff(random.Random(n)) for n in range(20))]
+    assert max(map(max, pauses)) <= LONGEST_PAUSE
+    assert all(pause >= LONGEST_PAUSE / 2 for series in pauses for pause in series[10:])
+    assert len({series[3] for series in pauses}) == 20
+
+
+def test_retry_after_is_honoured_as_seconds_and_as_a_date(site: Site, key_file: Path) -> None:
+    site.answers.append((429, {"Retry-After": "120"}, b""))
+    site.answers.append((503, {"Retry-After": formatdate(time.time() + 300, usegmt=True)}, b""))
+    site.answers.append((503, {"Retry-After": "99999999"}, b""))
+    backlog = Backlog(10)
+    delivery = delivery_to(site.url, key_file, backlog)
+    snapshots(backlog, 1)
+    assert delivery.step() == 120
+    assert 250 < delivery.step() <= 300
+    assert delivery.step() == 3600
+    assert [read_retry_after(header) for header in (None, "", "soon", "-5")] == [0, 0, 0, 0]
+
+
+def test_what_the_site_refuses_is_not_sent_again_and_the_reason_is_logged(
+    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.answers.append(
+        (422, {}, b'{"detail": "no point is good", "errors": [{"field": "value", "detail": "no number"}]}')
+    )
+    backlog = Backlog(10)
+    delivery = delivery_to(site.url, key_file, backlog)
+    snapshots(backlog, 1)
+    assert delivery.step() == 0
+    snapshots(backlog, 1)
+    assert delivery.step() == 0
+    assert [request["status"] for request in site.requests] == [422, 200]
+    assert delivery.refused == 1
+    assert "refused with 422: no point is good: value: no number" in caplog.text
+
+
+def test_points_of_a_partial_success_are_told_and_not_sent_again(
+    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.answers.append((200, {}, b'{"accepted": 1, "errors": [{"index": 1, "field": "value", "detail": "too high"}]}'))
+    backlog = Backlog(10)
+    snapshots(backlog, 1)
+    assert delivery_to(site.url, key_file, backlog).step() == 0
+    assert "1 points not taken: value: too high" in caplog.text
+    assert len(backlog) == 0
+
+
+def test_a_key_that_was_made_anew_is_read_again(site: Site, key_file: Path) -> None:
+    backlog = Backlog(10)
+    delivery = delivery_to(site.url, key_file, backlog)
+    key_file.write_text("tk_new")
+    site.answers.append((401, {}, b""))
+    snapshots(backlog, 1)
+    assert delivery.step() == 0
+    assert [(request["key"], request["status"]) for request in site.requests] == [
+        ("tk_of_this_machine", 401),
+        ("tk_new", 200),
+    ]
+
+
+def test_a_full_backlog_drops_the_oldest_counts_and_logs_it(
+    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backlog = Backlog(50)
+    site.answers.extend([(503, {}, b"")] * 3)
+    delivery = delivery_to(site.url, key_file, backlog)
+    times = snapshots(backlog, 50)
+    delivery.step()
+    times += snapshots(backlog, 20, start=times[-1] + 5)
+    with caplog.at_level(logging.INFO):
+        delivery.step()
+        delivery.step()
+        while len(backlog):
+            delivery.step()
+    assert backlog.dropped == 20
+    assert seconds(site.taken()) == [at for at in times[20:] for _ in range(2)]
+    assert [record.message for record in caplog.records if "drop" in record.message] == [
+        "the site is away for long: 20 of the oldest measurements dropped",
+        "the site answers again: 0 snapshots wait, 20 were dropped",
+    ]
+
+
+def test_six_hours_of_backlog_weigh_less_than_three_megabytes() -> None:
+    import tracemalloc
+
+    tracemalloc.start()
+    backlog = Backlog(6 * 720)
+    snapshots(backlog, 7 * 720, width=25)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(backlog) == 6 * 720
+    assert held < 3 * 2**20
+
+
+def test_an_address_that_cannot_be_used_is_refused_at_once(key_file: Path) -> None:
+    for url in ("ftp://a", "http://", "127.0.0.1:8218", "http://a:99999", "http://[::1"):
+        with pytest.raises(BadAddress):
+            Receiver(url, "a", key_file)
+
+
+# --- the process ------------------------------------------------------------------------------------
+
+
+def start_collector(**variables: str) -> "subprocess.Popen[str]":
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ingest.collectors.host"],
+        cwd=ROOT, env=inherited | variables, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_the_collector_measures_on_the_tick_stays_small_and_ends_at_once(site: Site, key_file: Path) -> None:
+    process = start_collector(
+        TELEMETRY_URL=site.url, TELEMETRY_DEVICE_ID="this-machine", TELEMETRY_API_KEY_FILE=str(key_file)
+    )
+    try:
+        with site.arrived:
+            assert site.arrived.wait_for(lambda: site.requests, 15)
+        resident = psutil.Process(process.pid).memory_info().rss
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        assert time.monotonic() - asked < 1
+    finally:
+        process.kill()
+        process.communicate()
+    points = site.requests[0]["points"]
+    assert {at % INTERVAL for at in seconds(points)} == {0}
+    assert {"cpu_percent", "disk_percent", "network_rx_rate_mbps"} <= {point["metric_name"] for point in points}
+    assert resident < 30 * 2**20
+
+
+def test_sigterm_ends_the_collector_while_the_site_keeps_it_waiting(key_file: Path) -> None:
+    silent = socketserver.TCPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)  # never accepts
+    address = f"http://127.0.0.1:{silent.server_address[1]}"
+    process = start_collector(TELEMETRY_URL=address, TELEMETRY_DEVICE_ID="m", TELEMETRY_API_KEY_FILE=str(key_file))
+    try:
+        silent.socket.settimeout(15)
+        connection, _ = silent.socket.accept()  # the request is on its way and gets no answer
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(2) == 0
+        connection.close()
+    finally:
+        process.kill()
+        process.communicate()
+        silent.server_close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({}, "TELEMETRY_URL is not set"),
+        ({"TELEMETRY_URL": "http://a"}, "TELEMETRY_DEVICE_ID is not set"),
+        ({"TELEMETRY_URL": "http://a", "TELEMETRY_DEVICE_ID": "d"}, "TELEMETRY_API_KEY_FILE is not set"),
+        (
+            {"TELEMETRY_URL": "gopher://a", "TELEMETRY_DEVICE_ID": "d", "TELEMETRY_API_KEY_FILE": "key"},
+            "TELEMETRY_URL='gopher://a' cannot be used: an address like http://127.0.0.1:8218 is accepted",
+        ),
+        (
+            {"TELEMETRY_URL": "http://a", "TELEMETRY_DEVICE_ID": "d", "TELEMETRY_API_KEY_FILE": "/nowhere/key"},
+            "TELEMETRY_API_KEY_FILE='/nowhere/key' cannot be used: No such file or directory",
+        ),
+    ],
+)
+def test_a_missing_or_wrong_variable_is_answered_in_one_line_with_exit_code_2(
+    variables: dict[str, str], line: str
+) -> None:
+    process = start_collector(**variables)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert errors.startswith(line)
+    assert errors.count("\n") == 1
+
+
+def test_the_system_clock_ends_a_wait_at_once() -> None:
+    clock = SystemClock()
+    threading.Timer(0.01, clock.end).start()
+    assert clock.wait(60)
