@@ -1,0 +1,28 @@
+#!/usr/bin/env python
+"""Django's command line for the telemetry site."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
+    from telemetry_site.env import BadSetting
+
+    try:
+        if sys.argv[1:] == [
+            "up"
+        ]:  # the supervisor stays for as long as the site: without Django it is a third of the size
+            from telemetry_site.up import main as up
+
+            sys.exit(up())
+        from django.core.management import execute_from_command_line
+
+        execute_from_command_line(sys.argv)
+    except BadSetting as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
