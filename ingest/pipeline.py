@@ -1,0 +1,245 @@
+"""The only door for measurements: who may write what, is every point as its definition says, then store."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from numpy.typing import NDArray
+
+from ingest.authentication import Sender
+from ingest.values import stored
+from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
+from ingest.wire.judge import BadPoint, check_name
+from metrics.catalogue import DAY, Catalogue, catalogue, current
+from metrics.storage.codec import Kind
+from metrics.storage.connection import reading
+from metrics.storage.write import AnsweredBatch, Arrivals, Entry, writer
+
+AHEAD = 5 * 60 * 1_000_000  # µs that a clock may be fast
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What became of a batch: how many points are stored, and a verdict for each that is not.
+
+    `answer` is set where the same `batch_id` was answered before: what was said then.
+    """
+
+    accepted: int
+    rejected: list[Rejection]
+    answer: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The PRD's answer to a batch."""
+        return self.answer or {
+            "success": self.accepted > 0,
+            "ingested_count": self.accepted,
+            "failed_count": len(self.rejected),
+            "total_count": self.accepted + len(self.rejected),
+            "errors": [rejection.as_json() for rejection in self.rejected],
+        }
+
+
+def accept(batch: Batch, sender: Sender) -> Receipt:
+    """Validate and store; returns after COMMIT.
+
+    Raises Unacceptable where not one point is good, Overloaded and StorageUnavailable.
+    """
+    work = _Work(catalogue(), batch, sender)
+    if batch.batch_id and (answer := _answered(batch)) is not None:
+        return Receipt(0, [], answer)
+    if missing := work.missing():
+        work.known.make(missing)
+    receipt, arrivals = work.finish()
+    writer().submit(arrivals, *_records(batch, sender, receipt))
+    return receipt
+
+
+async def accept_async(batch: Batch, sender: Sender) -> Receipt:
+    """The same on the event loop; the queries it needs, rare as they are, run on a thread."""
+    work = _Work(current(), batch, sender)
+    if batch.batch_id and (answer := await asyncio.to_thread(_answered, batch)) is not None:
+        return Receipt(0, [], answer)
+    if missing := work.missing():
+        await asyncio.to_thread(work.known.make, missing)
+    receipt, arrivals = work.finish()
+    await writer().submit_async(arrivals, *_records(batch, sender, receipt))
+    return receipt
+
+
+@dataclass(slots=True)
+class _Work:
+    """The judgement of one batch against one state of the catalogue."""
+
+    known: Catalogue
+    batch: Batch
+    sender: Sender
+    verdicts: dict[int, tuple[str, str]] = field(default_factory=dict)  # position in the batch: (field, detail)
+    kinds: list[Kind] | None = None  # None: all numeric
+    values: Any = None  # float64[n] where all are numeric, else a list of floats and bytes
+
+    def __post_init__(self) -> None:
+        self._check_sender()
+        plain = isinstance(self.batch.values, np.ndarray)
+        if plain and (not self.known.not_numeric or self.known.not_numeric.isdisjoint(self.batch.metrics)):
+            self.values = self.batch.values
+        else:
+            self._look_at_values()
+
+    def _check_sender(self) -> None:
+        allowed = [self.sender.may_write(group.device_id) for group in self.batch.groups]
+        if all(allowed):
+            return
+        if not any(allowed):
+            raise Unacceptable("this key may not write to this device", 403)
+        for group, may in zip(self.batch.groups, allowed, strict=True):
+            if not may:
+                refusal = ("device_id", "this key may not write to this device")
+                self.verdicts |= dict.fromkeys(range(group.start, group.stop), refusal)
+
+    def _look_at_values(self) -> None:
+        given = self.batch.values.tolist() if isinstance(self.batch.values, np.ndarray) else self.batch.values
+        self.kinds, self.values = [], []
+        for position, (metric, value) in enumerate(zip(self.batch.metrics, given, strict=True)):
+            definition = self.known.definitions.get(metric)
+            try:
+                kind, value = stored(value, definition.kind if definition else None, metric)
+            except BadPoint as bad:
+                self.verdicts.setdefault(position, (bad.field, bad.detail))
+                kind, value = Kind.NUMERIC, 0.0
+            self.kinds.append(kind)
+            self.values.append(value)
+
+    def _slots(self) -> NDArray[np.int64]:
+        if self.kinds is None:
+            columns = [
+                self.known.slots(group.device_id, self._metrics_of(group)) for group in self.batch.groups
+            ]
+            return columns[0] if len(columns) == 1 else np.concatenate(columns or [np.empty(0, np.int64)])
+        slots = np.full(len(self.batch), -1, np.int64)
+        for group in self.batch.groups:
+            for position in range(group.start, group.stop):
+                metric = self.batch.metrics[position : position + 1]
+                slots[position] = self.known.slots(group.device_id, metric, self.kinds[position])[0]
+        return slots
+
+    def _metrics_of(self, group: Group) -> list[str]:
+        whole = group.start == 0 and group.stop == len(self.batch.metrics)
+        return self.batch.metrics if whole else self.batch.metrics[group.start : group.stop]
+
+    def missing(self) -> set[tuple[str, str, Kind]]:
+        """The (device, metric, kind) that have no slot yet and may get one; a name that cannot be kept gets its verdict."""
+        slots = self._slots()
+        if not len(slots) or slots.min() >= 0:
+            return set()
+        found: set[tuple[str, str, Kind]] = set()
+        for position, device_id in self._unplaced(slots):
+            metric = self.batch.metrics[position]
+            try:
+                check_name(device_id, "device_id")
+                check_name(metric, "metric_name")
+            except BadPoint as bad:
+                self.verdicts.setdefault(position, (bad.field, bad.detail))
+            else:
+                found.add((device_id, metric, self.kinds[position] if self.kinds else Kind.NUMERIC))
+        return found
+
+    def _unplaced(self, slots: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
+        for group in self.batch.groups:
+            for position in (np.flatnonzero(slots[group.start : group.stop] < 0) + group.start).tolist():
+                if position not in self.verdicts:
+                    yield position, group.device_id
+
+    def finish(self) -> tuple[Receipt, list[Arrivals]]:
+        """The receipt, and what to store. Raises Unacceptable where no point is good."""
+        slots = self._slots()
+        self._judge(slots)
+        rejected = self.batch.rejected + self._rejections()
+        accepted = len(self.batch) - len(self.verdicts)
+        if accepted == 0:
+            first = rejected[0]
+            raise Unacceptable(f"no point can be kept: {first.field}: {first.detail}", 422, rejected)
+        return Receipt(accepted, rejected), list(self._arrivals(self.known.series[slots]))
+
+    def _judge(self, slots: NDArray[np.int64]) -> None:
+        """Verdicts by columns; a batch in which all is well costs a few comparisons."""
+        known, times = self.known, self.batch.times
+        if len(slots) and slots.min() < 0:
+            for position, _ in self._unplaced(slots):
+                self.verdicts[position] = ("metric_name", self._why_unplaced(position))
+        if known.bounded:
+            values = np.array([v if isinstance(v, float) else np.nan for v in self.values]) if self.kinds else self.values
+            for position in np.flatnonzero((values < known.low[slots]) | (values > known.high[slots])).tolist():
+                self.verdicts.setdefault(position, ("value", self._why_out_of_bounds(position)))
+        now = time.time_ns() // 1000
+        if len(times) and (times.max() > now + AHEAD or times.min() < now - known.shortest_retention):
+            for position in np.flatnonzero(times > now + AHEAD).tolist():
+                self.verdicts.setdefault(position, ("timestamp", "more than 5 minutes ahead of this server's clock"))
+            for position in np.flatnonzero(times < now - known.retention[slots]).tolist():
+                days = int(known.retention[slots[position]]) // DAY
+                detail = f"older than the {days} days that {self.batch.metrics[position]} is kept"
+                self.verdicts.setdefault(position, ("timestamp", detail))
+
+    def _why_unplaced(self, position: int) -> str:
+        metric = self.batch.metrics[position]
+        if not settings.CREATE_ON_FIRST_SIGHT and metric not in self.known.definitions:
+            return f"{metric} is not defined, and metrics are not made on first sight here"
+        return "the device is not known, and devices are not made on first sight here"
+
+    def _why_out_of_bounds(self, position: int) -> str:
+        metric = self.batch.metrics[position]
+        definition = self.known.definitions[metric]
+        value = self.values[position]
+        if value < definition.low:
+            return f"{value:g} is below the minimum {definition.low:g} of {metric}"
+        return f"{value:g} is above the maximum {definition.high:g} of {metric}"
+
+    def _rejections(self) -> list[Rejection]:
+        several = len(self.batch.groups) > 1 or any(rejection.device_id for rejection in self.batch.rejected)
+        found = []
+        for group in self.batch.groups if self.verdicts else ():
+            for position in range(group.start, group.stop):
+                if position in self.verdicts:
+                    indices = self.batch.indices
+                    index = position - group.start if indices is None else int(indices[position])
+                    found.append(Rejection(index, *self.verdicts[position], group.device_id if several else None))
+        return found
+
+    def _arrivals(self, series: NDArray[np.int64]) -> Iterator[Arrivals]:
+        batch = self.batch
+        if self.kinds is None and not self.verdicts:
+            yield Arrivals(series, batch.times, self.values, batch.contexts, batch.dictionary)
+            return
+        good = np.ones(len(batch), bool)
+        good[list(self.verdicts)] = False
+        numbers = np.array([kind.is_number for kind in self.kinds]) if self.kinds else np.ones(len(batch), bool)
+        for chosen, dtype in ((good & numbers, np.float64), (good & ~numbers, object)):
+            places = np.flatnonzero(chosen)
+            if len(places):
+                values = np.empty(len(places), dtype)
+                values[:] = [self.values[place] for place in places.tolist()]
+                contexts = None if batch.contexts is None else batch.contexts[places]
+                yield Arrivals(series[places], batch.times[places], values, contexts, batch.dictionary)
+
+
+def _answered(batch: Batch) -> dict[str, Any] | None:
+    """What was answered to this batch id of this device, if it was."""
+    with reading() as connection:
+        row = connection.execute(
+            "SELECT answer FROM metrics_ingestedbatch WHERE device_id = %s AND batch_id = %s",
+            (batch.groups[0].device_id, batch.batch_id),
+        ).fetchone()
+    return row[0] if row else None
+
+
+def _records(batch: Batch, sender: Sender, receipt: Receipt) -> tuple[Entry, AnsweredBatch | None]:
+    device_id = batch.groups[0].device_id if len(batch.groups) == 1 else None
+    entry = Entry(sender.name, time.time(), receipt.accepted, len(receipt.rejected), device_id, batch.batch_id)
+    remembered = None
+    if batch.batch_id and device_id is not None:
+        remembered = AnsweredBatch(device_id, batch.batch_id, receipt.as_json())
+    return entry, remembered

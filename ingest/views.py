@@ -1,0 +1,33 @@
+"""The doors for those who come without an API key, and the same answers as the fast lane gives."""
+
+from typing import Any
+
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from ingest.authentication import MayWrite, sender
+from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
+from ingest.pipeline import accept
+from ingest.wire.batch import Unacceptable
+
+
+class IngestView(APIView):
+    """PRD E1. `door` is single, batch or bulk."""
+
+    permission_classes = [MayWrite]
+    parser_classes: list[type[BaseParser]] = []  # the doors read bodies themselves
+    door = ""
+
+    def post(self, request: Request, device_id: str = "") -> Response:
+        door = DOORS[self.door]
+        if device_id and not sender(request).may_write(device_id):
+            raise Unacceptable("this key may not write to this device", 403)
+        check_media_type(request.headers.get("Content-Type", ""))
+        body = request._request.read(BODY_LIMIT + 1)
+        if len(body) > BODY_LIMIT:
+            raise Unacceptable(f"the body is larger than {BODY_LIMIT} bytes", 413)
+        batch = door.decode(unpack(body, request.headers.get("Content-Encoding", "")), device_id)
+        answer: dict[str, Any] = door.answer(batch, accept(batch, sender(request)))
+        return Response(answer)

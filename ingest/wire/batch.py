@@ -1,0 +1,119 @@
+"""What every protocol is turned into: a Batch of columns, and verdicts on the points that cannot be kept."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrics.storage.contexts import write_context
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why one point was not kept: where it stood in the request, which field, what is accepted instead."""
+
+    index: int
+    field: str
+    detail: str
+    device_id: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"index": self.index, "field": self.field, "detail": self.detail}
+        return found if self.device_id is None else {"device_id": self.device_id} | found
+
+
+class Unacceptable(Exception):
+    """A request as a whole cannot be taken. `status` is the HTTP status that says so."""
+
+    def __init__(self, detail: str, status: int = 400, errors: Sequence[Rejection] = ()) -> None:
+        super().__init__(detail)
+        self.detail, self.status, self.errors = detail, status, errors
+
+
+@dataclass(slots=True)
+class Group:
+    """The run of points that belongs to one device."""
+
+    device_id: str
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """Points of one request as columns.
+
+    groups    runs of points by device, covering 0 to n
+    metrics   the metric's name of every point
+    times     int64[n], microseconds since 1970, UTC
+    values    float64[n] where every value is a number, else a list of JSON values
+    contexts  int32[n] into `dictionary`, whose entry 0 is empty; None where no point has unit, tags or metadata
+    indices   where each point stood in its request (within its device, for bulk); None where nothing was left out
+    total     points in the request, those rejected while decoding included
+    """
+
+    groups: list[Group]
+    metrics: list[str]
+    times: NDArray[np.int64]
+    values: NDArray[np.float64] | list[Any]
+    contexts: NDArray[np.int32] | None = None
+    dictionary: list[bytes] = field(default_factory=list)
+    indices: NDArray[np.int64] | None = None
+    rejected: list[Rejection] = field(default_factory=list)
+    batch_id: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    @property
+    def total(self) -> int:
+        return len(self.metrics) + len(self.rejected)
+
+    @classmethod
+    def of_points(
+        cls, device_id: str, points: Iterable[tuple[int, str, Any, str | None]], batch_id: str | None = None
+    ) -> "Batch":
+        """From rows of (time in µs, metric, value, unit)."""
+        rows = list(points)
+        contexts = Contexts()
+        index = [contexts.add(unit, None, None) for _, _, _, unit in rows]
+        values: Any = [value for _, _, value, _ in rows]
+        if all(type(value) is float for value in values):
+            values = np.array(values, np.float64)
+        return cls(
+            [Group(device_id, 0, len(rows))],
+            [metric for _, metric, _, _ in rows],
+            np.array([time for time, _, _, _ in rows], np.int64),
+            values,
+            contexts.column(index),
+            contexts.entries,
+            batch_id=batch_id,
+        )
+
+
+class Contexts:
+    """The distinct (unit, tags, metadata) of a batch. Entry 0 is a point that has none of them."""
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = [b""]
+        self._place: dict[bytes, int] = {b"": 0}
+        self._units: dict[str | None, int] = {None: 0, "": 0}
+
+    def add(self, unit: str | None, tags: dict[str, Any] | None, metadata: dict[str, Any] | None) -> int:
+        if not tags and not metadata:  # by far the most common: one unit, over and over
+            known = self._units.get(unit)
+            if known is None:
+                known = self._units[unit] = self._index(write_context(unit, None, None))
+            return known
+        return self._index(write_context(unit, tags, metadata))
+
+    def _index(self, entry: bytes) -> int:
+        place = self._place.setdefault(entry, len(self.entries))
+        if place == len(self.entries):
+            self.entries.append(entry)
+        return place
+
+    def column(self, index: list[int]) -> NDArray[np.int32] | None:
+        return None if len(self.entries) == 1 else np.array(index, np.int32)

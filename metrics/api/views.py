@@ -1,0 +1,115 @@
+"""Reading measurements: thin views over metrics.query."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from metrics import query
+from metrics.api.shapes import LONGEST_LOOKBACK, latest_shape
+
+DEFAULT_LOOKBACK = 86400
+MOST_NAMES = 10_000
+MOST_POINTS = 10_000
+
+
+class LatestParameters(serializers.Serializer[Any]):
+    lookback = serializers.IntegerField(min_value=1, max_value=LONGEST_LOOKBACK, default=DEFAULT_LOOKBACK)
+
+
+class LatestView(APIView):
+    """PRD E3-US2: the newest point of a metric of a device."""
+
+    def get(self, request: Request, device_id: str, metric_name: str) -> Response:
+        given = LatestParameters(data=request.query_params)
+        given.is_valid(raise_exception=True)
+        lookback = timedelta(seconds=given.validated_data["lookback"])
+        points = query.latest([device_id], [metric_name], lookback)
+        if not points:
+            raise NotFound(f"no data of {metric_name} of {device_id} in the last {lookback.total_seconds():.0f} seconds")
+        return Response(latest_shape(points[0]))
+
+
+class LatestManyParameters(LatestParameters):
+    devices = serializers.ListField(child=serializers.CharField(), max_length=MOST_NAMES, allow_null=True, default=None)
+    metrics = serializers.ListField(child=serializers.CharField(), max_length=MOST_NAMES, allow_null=True, default=None)
+
+
+class LatestManyView(APIView):
+    """The newest points of many series in one call."""
+
+    def post(self, request: Request) -> Response:
+        given = LatestManyParameters(data=request.data)
+        given.is_valid(raise_exception=True)
+        wanted = given.validated_data
+        points = query.latest(wanted["devices"], wanted["metrics"], timedelta(seconds=wanted["lookback"]))
+        return Response({"series": [latest_shape(point) for point in points]})
+
+
+class DeviceMetricsView(APIView):
+    """PRD E3-US3: which metrics a device has sent."""
+
+    def get(self, request: Request, device_id: str) -> Response:
+        return Response(query.device_metrics(device_id))
+
+
+class RangeParameters(serializers.Serializer[Any]):
+    time_range = serializers.ChoiceField(choices=list(query.TIME_RANGES), default="24h")
+    start_time = serializers.DateTimeField(default=None, default_timezone=UTC)
+    end_time = serializers.DateTimeField(default=None, default_timezone=UTC)
+    max_points = serializers.IntegerField(min_value=2, max_value=MOST_POINTS, default=MOST_POINTS)
+    columns = serializers.BooleanField(default=False)
+
+    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        end = attributes["end_time"] or datetime.now(UTC) + timedelta(minutes=5)
+        start = attributes["start_time"] or end - query.TIME_RANGES[attributes["time_range"]]
+        if start >= end:
+            raise serializers.ValidationError({"start_time": "must be before end_time"})
+        return attributes | {"start": start, "end": end}
+
+
+class RangeView(APIView):
+    """PRD E3-US4: a metric of a device over a range, thinned to `max_points` where it has more."""
+
+    def get(self, request: Request, device_id: str, metric_name: str) -> Response:
+        given = RangeParameters(data=request.query_params)
+        given.is_valid(raise_exception=True)
+        wanted = given.validated_data
+        found = query.read_range(device_id, metric_name, wanted["start"], wanted["end"], wanted["max_points"])
+        unit = next((found.context(at)[0] for at in (len(found) - 1,) if at >= 0), None)
+        if wanted["columns"]:
+            return Response({"times": (found.times / 1000).tolist(), "values": _listed(found), "unit": unit})
+        return Response(
+            {
+                "device_id": device_id,
+                "metric_name": metric_name,
+                "data_points": list(_points(found, metric_name)),
+                "count": len(found),
+                "aggregation": None,
+                "interval": None,
+                "start_time": wanted["start"],
+                "end_time": wanted["end"],
+            }
+        )
+
+
+def _listed(found: query.Readings) -> list[Any]:
+    values = found.values if isinstance(found.values, list) else found.values.tolist()
+    return [bool(value) for value in values] if found.kinds == [query.Kind.BOOLEAN] else values
+
+
+def _points(found: query.Readings, metric_name: str) -> Any:
+    for at, (time, value) in enumerate(zip(found.times.tolist(), _listed(found), strict=True)):
+        unit, tags, metadata = found.context(at)
+        yield {
+            "timestamp": query.moment(time),
+            "metric_name": metric_name,
+            "value": value,
+            "unit": unit,
+            "tags": tags,
+            "metadata": metadata,
+        }

@@ -1,0 +1,196 @@
+"""What a process remembers of devices, definitions and series, so that a point costs no query.
+
+A series is resolved to a *slot*, a small number whose rows in four arrays hold the series id, its bounds and its
+horizon: a batch is checked column by column. Slots are made on first sight and forgotten when the revision moves
+(a definition or a key changed), which every process notices within a second.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from numpy.typing import NDArray
+
+from metrics.models import DEFAULT_RETENTION_DAYS, DataType
+from metrics.storage.codec import Kind
+from metrics.storage.connection import reading
+
+DAY = 86_400_000_000  # µs
+REVISION_PERIOD = 0.5  # seconds between looks at the revision
+KIND_OF_TYPE = {
+    DataType.NUMERIC: Kind.NUMERIC,
+    DataType.BOOLEAN: Kind.BOOLEAN,
+    DataType.STRING: Kind.STRING,
+    DataType.JSON: Kind.JSON,
+    DataType.GEOLOCATION: Kind.GEOLOCATION,
+    DataType.BINARY: Kind.BINARY,
+}
+
+_DEVICES = """
+WITH given AS (SELECT unnest(%s::text[]) AS device_id), made AS (
+    INSERT INTO metrics_device (device_id, name, created_at) SELECT device_id, '', now() FROM given
+    ON CONFLICT (device_id) DO NOTHING RETURNING id, device_id
+)
+SELECT device_id, id FROM made
+UNION ALL SELECT d.device_id, d.id FROM metrics_device d JOIN given USING (device_id)
+"""
+_SERIES = """
+WITH given AS (SELECT unnest(%s::bigint[]) AS device_id, unnest(%s::text[]) AS metric_name), made AS (
+    INSERT INTO metrics_series (device_id, metric_name, kind) SELECT device_id, metric_name, %s FROM given
+    ON CONFLICT DO NOTHING RETURNING id, device_id, metric_name
+)
+SELECT device_id, metric_name, id FROM made
+UNION ALL SELECT s.device_id, s.metric_name, s.id FROM metrics_series s JOIN given g
+    ON s.device_id = g.device_id AND s.metric_name = g.metric_name AND s.kind = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What ingestion needs of a metric definition."""
+
+    kind: Kind
+    low: float
+    high: float
+    retention: int  # µs
+    unit: str | None = None
+
+
+UNDEFINED = Definition(Kind.NUMERIC, -np.inf, np.inf, DEFAULT_RETENTION_DAYS * DAY)
+
+
+class Catalogue:
+    """One revision's memory. Replaced whole when the revision moves, so whoever holds one sees no mixture.
+
+    Thread-safe: readers take no lock, since a slot's rows are written before its name is.
+    """
+
+    def __init__(self, revision: int = -1, definitions: dict[str, Definition] | None = None) -> None:
+        self.revision = revision
+        self.definitions = definitions or {}
+        self.bounded = any(one.low > -np.inf or one.high < np.inf for one in self.definitions.values())
+        self.not_numeric = {name for name, one in self.definitions.items() if one.kind is not Kind.NUMERIC}
+        self.shortest_retention = min([UNDEFINED.retention, *(one.retention for one in self.definitions.values())])
+        self.series = np.zeros(1024, np.int64)
+        self.low = np.full(1024, -np.inf)
+        self.high = np.full(1024, np.inf)
+        self.retention = np.full(1024, UNDEFINED.retention, np.int64)
+        self._used = 0
+        self._slots: dict[Kind, dict[str, dict[str, int]]] = {kind: {} for kind in Kind}
+        self._devices: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def unit(self, metric: str) -> str | None:
+        """The unit in a metric's definition."""
+        return self.definitions.get(metric, UNDEFINED).unit
+
+    def slots(self, device_id: str, metrics: Sequence[str], kind: Kind = Kind.NUMERIC) -> NDArray[np.int64]:
+        """The slots of metrics of a device, -1 where there is none yet: int64[n]."""
+        table = self._slots[kind].get(device_id)
+        if table is None:
+            return np.full(len(metrics), -1, np.int64)
+        try:
+            return np.fromiter(map(table.__getitem__, metrics), np.int64, len(metrics))
+        except KeyError:
+            return np.fromiter((table.get(metric, -1) for metric in metrics), np.int64, len(metrics))
+
+    def make(self, wanted: Iterable[tuple[str, str, Kind]]) -> None:
+        """See to it that these (device, metric, kind) have slots, making devices and series that are new.
+
+        Where making on first sight is switched off, unknown devices and undefined metrics get none.
+        """
+        by_kind: dict[Kind, set[tuple[str, str]]] = {}
+        for device_id, metric, kind in wanted:
+            if settings.CREATE_ON_FIRST_SIGHT or metric in self.definitions:
+                by_kind.setdefault(kind, set()).add((device_id, metric))
+        with self._lock, reading() as connection:
+            for kind, pairs in by_kind.items():
+                self._know_devices(connection, sorted({device_id for device_id, _ in pairs}))
+                known = [(self._devices[device], device, metric) for device, metric in pairs if device in self._devices]
+                known.sort()  # rows taken in one order by everybody: no deadlocks
+                names = {number: device for number, device, _ in known}
+                for number, metric, series in connection.execute(
+                    _SERIES, ([row[0] for row in known], [row[2] for row in known], kind, kind)
+                ):
+                    self._add(kind, names[number], metric, series)
+
+    def _know_devices(self, connection: Any, device_ids: list[str]) -> None:
+        missing = [device_id for device_id in device_ids if device_id not in self._devices]
+        if missing and settings.CREATE_ON_FIRST_SIGHT:
+            self._devices.update(connection.execute(_DEVICES, (missing,)).fetchall())
+        elif missing:
+            self._devices.update(
+                connection.execute("SELECT device_id, id FROM metrics_device WHERE device_id = ANY(%s)", (missing,)).fetchall()
+            )
+
+    def _add(self, kind: Kind, device_id: str, metric: str, series: int) -> None:
+        table = self._slots[kind].setdefault(device_id, {})
+        if metric in table:
+            return
+        slot = self._used
+        if slot == len(self.series):
+            grow = len(self.series)
+            self.series = np.concatenate((self.series, np.zeros(grow, np.int64)))
+            self.low = np.concatenate((self.low, np.full(grow, -np.inf)))
+            self.high = np.concatenate((self.high, np.full(grow, np.inf)))
+            self.retention = np.concatenate((self.retention, np.full(grow, UNDEFINED.retention, np.int64)))
+        definition = self.definitions.get(metric, UNDEFINED)
+        self.series[slot] = series
+        if kind is Kind.NUMERIC:
+            self.low[slot], self.high[slot] = definition.low, definition.high
+        self.retention[slot] = definition.retention
+        self._used += 1
+        table[metric] = slot  # last: a reader without the lock finds a slot whole or not at all
+
+
+_current = Catalogue()
+_looked = float("-inf")
+_refreshing = threading.Lock()
+
+
+def current() -> Catalogue:
+    """The catalogue as it is: for the event loop, where a task of its own calls `refresh`."""
+    return _current
+
+
+def catalogue() -> Catalogue:
+    """The catalogue, not older than half a second."""
+    return refresh() if time.monotonic() - _looked >= REVISION_PERIOD else _current
+
+
+def refresh() -> Catalogue:
+    """Look at the revision, and start afresh where it moved."""
+    global _current, _looked
+    with _refreshing, reading() as connection:
+        _looked = time.monotonic()
+        row = connection.execute("SELECT number FROM metrics_revision").fetchone()
+        revision = row[0] if row else 0
+        if revision != _current.revision:
+            _current = Catalogue(revision, _definitions(connection))
+        return _current
+
+
+def forget() -> None:
+    """Start anew: between tests, whose revisions may be alike."""
+    global _current, _looked
+    _current, _looked = Catalogue(), float("-inf")
+
+
+def _definitions(connection: Any) -> dict[str, Definition]:
+    rows = connection.execute(
+        "SELECT name, data_type, min_value, max_value, retention_days, unit FROM metrics_metricdefinition"
+    )
+    return {
+        name: Definition(
+            KIND_OF_TYPE[DataType(data_type)],
+            -np.inf if low is None else low,
+            np.inf if high is None else high,
+            days * DAY,
+            unit or None,
+        )
+        for name, data_type, low, high, days, unit in rows
+    }

@@ -1,0 +1,223 @@
+"""Questions about measurements, answered in the words of the API: devices, metrics, times."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from metrics.catalogue import current
+from metrics.storage import read
+from metrics.storage.codec import Columns, Ints, Kind, concatenate
+from metrics.storage.connection import reading
+from metrics.storage.contexts import read_context
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+TIME_RANGES = {
+    "1h": timedelta(hours=1),
+    "6h": timedelta(hours=6),
+    "24h": timedelta(hours=24),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "90d": timedelta(days=90),
+}
+
+_SERIES = """
+SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
+WHERE (%(devices)s::text[] IS NULL OR d.device_id = ANY(%(devices)s))
+  AND (%(metrics)s::text[] IS NULL OR s.metric_name = ANY(%(metrics)s))
+ORDER BY d.device_id, s.metric_name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measurement."""
+
+    device_id: str
+    metric_name: str
+    timestamp: datetime
+    value: Any
+    unit: str | None
+    tags: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Readings:
+    """One metric of one device over a range, oldest first.
+
+    times   int64[n], µs since 1970, UTC
+    values  float64[n] (booleans as 0 and 1) where all are numbers, else a list of JSON values
+    """
+
+    times: Ints
+    values: NDArray[np.float64] | list[Any]
+    kinds: list[Kind]
+    contexts: NDArray[np.int32] | None
+    dictionary: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def context(self, index: int) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
+        """(unit, tags, metadata) of a point."""
+        return read_context(self.dictionary[self.contexts[index]]) if self.contexts is not None else (None, {}, {})
+
+
+def microseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(micro: int) -> datetime:
+    return EPOCH + timedelta(microseconds=int(micro))
+
+
+def shown(value: Any, kind: Kind) -> Any:
+    """What is stored, as JSON shows it."""
+    if kind is Kind.NUMERIC:
+        return float(value)
+    if kind is Kind.BOOLEAN:
+        return bool(value)
+    if kind is Kind.STRING:
+        return value.decode()
+    return base64.b64encode(value).decode() if kind is Kind.BINARY else msgspec.json.decode(value)
+
+
+def latest(
+    devices: Sequence[str] | None, metrics: Sequence[str] | None, lookback: timedelta = DAY, now: datetime | None = None
+) -> list[Point]:
+    """The newest point of every matching series (None: of all), by device and metric."""
+    since = microseconds((now or datetime.now(UTC)) - lookback)
+    with reading() as connection:
+        wanted = {"devices": _listed(devices), "metrics": _listed(metrics)}
+        series = connection.execute(_SERIES, wanted).fetchall()
+    if not series:
+        return []
+    ids = [row[0] for row in series]
+    place = _newest_of(ids, read.newest(ids, since), since)
+    found: dict[tuple[str, str], Point] = {}
+    for number, kind, device_id, metric in series:
+        if number not in place:
+            continue
+        part, at = place[number]
+        point = _point(device_id, metric, Kind(kind), part, at)
+        other = found.get((device_id, metric))  # the same metric in another kind of value
+        if other is None or other.timestamp <= point.timestamp:
+            found[device_id, metric] = point
+    return list(found.values())
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
+
+
+def _newest_of(ids: list[int], parts: list[Columns], since: int) -> dict[int, tuple[Columns, int]]:
+    """Series id to (part, position) of its newest point; later parts win a tie."""
+    best: dict[int, tuple[int, Columns, int]] = {}
+    wanted = np.array(sorted(ids), np.int64)
+    for part in parts:
+        at = np.searchsorted(part.ids, wanted)
+        at[at == len(part.ids)] = 0
+        here = np.flatnonzero(part.ids[at] == wanted)
+        last = part.offsets[at[here] + 1] - 1
+        for number, position, time in zip(wanted[here].tolist(), last.tolist(), part.times[last].tolist(), strict=True):
+            if time >= since and (number not in best or best[number][0] <= time):
+                best[number] = (time, part, position)
+    return {number: (part, position) for number, (_, part, position) in best.items()}
+
+
+def _point(device_id: str, metric: str, kind: Kind, part: Columns, at: int) -> Point:
+    entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
+    unit, tags, metadata = read_context(entry)
+    value = shown(part.values[at], kind)
+    return Point(device_id, metric, moment(part.times[at]), value, unit or current().unit(metric), tags, metadata)
+
+
+def device_metrics(device_id: str) -> list[str]:
+    """The names of the metrics that a device has sent."""
+    with reading() as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
+            " WHERE d.device_id = %s ORDER BY 1",
+            (device_id,),
+        ).fetchall()
+    return [name for (name,) in rows]
+
+
+def read_range(
+    device_id: str, metric_name: str, start: datetime, end: datetime, max_points: int | None = None
+) -> Readings:
+    """The points from `start` to before `end`; with `max_points`, the least and greatest of every stretch."""
+    with reading() as connection:
+        wanted = {"devices": [device_id], "metrics": [metric_name]}
+        series = {row[0]: Kind(row[1]) for row in connection.execute(_SERIES, wanted)}
+    if not series:
+        return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())
+    low, high = microseconds(start), microseconds(end)
+    parts = read.overlapping(list(series), low, high)
+    columns = {number: _of_series(parts, number, low, high) for number in series}
+    found = _joined({number: one for number, one in columns.items() if one is not None}, series)
+    return thinned(found, max_points) if max_points and len(found) > max_points else found
+
+
+def _of_series(parts: list[Columns], number: int, low: int, high: int) -> Columns | None:
+    """One series out of all parts, from low to before high, the last write of a time winning."""
+    pieces = []
+    for part in parts:
+        span = part.span(number)
+        if span.start == span.stop:
+            continue
+        first, last = np.searchsorted(part.times[span], (low, high)) + span.start
+        if first < last:
+            pieces.append(part.points(int(first), int(last)))
+    return concatenate(pieces) if pieces else None
+
+
+def _joined(columns: dict[int, Columns], kinds: dict[int, Kind]) -> Readings:
+    if not columns:
+        return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())
+    if len(columns) == 1:
+        [(number, one)] = columns.items()
+        kind = kinds[number]
+        values: Any = one.values if one.is_numbers else [shown(value, kind) for value in one.values]
+        if kind is Kind.BOOLEAN:
+            values = one.values
+        return Readings(one.times, values, [kind], one.contexts, one.dictionary)
+    # A metric that was sent in several kinds of value: rare, so a list will do.
+    rows = []
+    for number, one in columns.items():
+        for at in range(len(one)):
+            entry = b"" if one.contexts is None else one.dictionary[one.contexts[at]]
+            rows.append((int(one.times[at]), shown(one.values[at], kinds[number]), entry))
+    rows.sort(key=lambda row: row[0])
+    dictionary = sorted({row[2] for row in rows})
+    return Readings(
+        np.array([row[0] for row in rows], np.int64),
+        [row[1] for row in rows],
+        sorted({kinds[number] for number in columns}),
+        np.array([dictionary.index(row[2]) for row in rows], np.int32),
+        dictionary,
+    )
+
+
+def thinned(readings: Readings, most: int) -> Readings:
+    """At most about `most` points that draw the same line: the least and the greatest of every stretch of time."""
+    if isinstance(readings.values, list):
+        step = -(-len(readings) // most)
+        keep = np.arange(0, len(readings), step)
+        values: Any = [readings.values[at] for at in keep.tolist()]
+    else:
+        edges = np.linspace(readings.times[0], readings.times[-1] + 1, max(most // 2, 1) + 1).astype(np.int64)
+        starts = np.unique(np.searchsorted(readings.times, edges[:-1]))
+        order = np.lexsort((readings.values, np.repeat(np.arange(len(starts)), np.diff([*starts, len(readings)]))))
+        stops = np.append(starts[1:], len(readings)) - 1
+        keep = np.unique(np.concatenate((order[starts], order[stops], [0, len(readings) - 1])))
+        values = readings.values[keep]
+    contexts = None if readings.contexts is None else readings.contexts[keep]
+    return Readings(readings.times[keep], values, readings.kinds, contexts, readings.dictionary)

@@ -1,0 +1,76 @@
+"""How merged blocks are laid out: by bucket of series and by day, so that a read finds them by equality."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from metrics.storage.codec import Columns, Ints
+
+DAY = 86_400_000_000  # µs
+BUCKET = 256  # series of one bucket
+ROW = 16_384  # points of one row, at the most
+
+
+def bucket_of(series: int) -> int:
+    return series // BUCKET
+
+
+def day_of(time: int) -> int:
+    return time // DAY
+
+
+def units(columns: Columns) -> Iterator[tuple[int, int, Columns]]:
+    """Columns cut into (bucket, day, Columns of that bucket and day)."""
+    if not len(columns):
+        return
+    buckets = columns.ids // BUCKET
+    edges = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        part = columns.part(first, last)
+        days = part.times // DAY
+        low, high = int(days.min()), int(days.max())
+        if low == high:
+            yield int(buckets[first]), low, part
+        else:
+            for day in np.unique(days).tolist():
+                yield int(buckets[first]), day, chosen(part, days == day)
+
+
+def chosen(columns: Columns, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Columns:
+    """The points where the mask holds, in the same order."""
+    series = columns.series()[mask]
+    starts = np.concatenate(([0], np.flatnonzero(np.diff(series)) + 1)) if len(series) else np.empty(0, np.int64)
+    return Columns(
+        series[starts],
+        np.append(starts, len(series)).astype(np.int64),
+        columns.times[mask],
+        columns.values[mask],
+        None if columns.contexts is None else columns.contexts[mask],
+        columns.dictionary,
+    )
+
+
+def rows(columns: Columns) -> Iterator[Columns]:
+    """Columns cut into rows of at most ROW points, at the end of a series where one is near."""
+    low, size = 0, len(columns)
+    while low < size:
+        high = min(low + ROW, size)
+        if high < size:
+            end = int(columns.offsets[np.searchsorted(columns.offsets, high, side="right") - 1])
+            if end - low > ROW // 2:
+                high = end
+        yield columns.points(low, high)
+        low = high
+
+
+def newest(columns: Columns) -> Columns:
+    """The newest point of every series."""
+    last: Ints = columns.offsets[1:] - 1
+    return Columns(
+        columns.ids,
+        np.arange(len(columns.ids) + 1, dtype=np.int64),
+        columns.times[last],
+        columns.values[last],
+        None if columns.contexts is None else columns.contexts[last],
+        columns.dictionary,
+    )

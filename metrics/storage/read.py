@@ -1,0 +1,168 @@
+"""Reading points back: every block that overlaps, young and merged, in one snapshot.
+
+A block never changes, so each process keeps decoded ones by their number. Where two blocks hold the same series and
+time the later one (by `seq`) wins, wherever it lives; nothing else needs to be known about merging.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from metrics.storage.blocks import bucket_of, day_of
+from metrics.storage.codec import Columns, decode
+from metrics.storage.connection import Connection, reading
+
+CACHE_BYTES = 32 * 1024 * 1024
+TRIES = 5  # a merge may delete a block between finding and fetching it
+
+_OVERLAPPING = """
+SELECT 0, y.seq, y.seq FROM metrics_young y JOIN metrics_merged m USING (shard)
+WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s
+UNION ALL
+SELECT 1, b.id, b.seq_to FROM metrics_block b
+WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
+  AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
+ORDER BY 3
+"""
+_NEWEST = """
+SELECT 0, y.seq, y.seq, NULL::bytea FROM metrics_young y JOIN metrics_merged m USING (shard)
+WHERE y.seq > m.seq AND y.time_to >= %(start)s
+UNION ALL
+SELECT 2, bucket, 0, payload FROM metrics_latest WHERE shard = 0 AND (%(buckets)s::int[] IS NULL OR bucket = ANY(%(buckets)s))
+ORDER BY 3
+"""
+_FETCH = (
+    "SELECT seq, payload FROM metrics_young WHERE shard = 0 AND seq = ANY(%s)",
+    "SELECT id, payload FROM metrics_block WHERE shard = 0 AND id = ANY(%s)",
+)
+
+Key = tuple[int, int]  # (0 young or 1 merged, its number)
+
+
+class _Gone(Exception):
+    """A block was merged away between finding and fetching it."""
+
+
+class _Decoded:
+    """Decoded blocks, the least used forgotten first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._blocks: OrderedDict[Key, tuple[list[Columns], int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> list[Columns] | None:
+        with self._lock:
+            found = self._blocks.get(key)
+            if found is None:
+                return None
+            self._blocks.move_to_end(key)
+            return found[0]
+
+    def put(self, key: Key, parts: list[Columns]) -> None:
+        size = sum(32 * len(part) + 1000 if part.is_numbers else 200 * len(part) for part in parts)
+        with self._lock:
+            if key in self._blocks:
+                return
+            self._blocks[key] = (parts, size)
+            self._size += size
+            while self._size > self._limit and len(self._blocks) > 1:
+                self._size -= self._blocks.popitem(last=False)[1][1]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._blocks.clear()
+            self._size = 0
+
+
+_decoded = _Decoded(CACHE_BYTES)
+
+
+def forget() -> None:
+    """Drop decoded blocks: between tests, whose numbers may be alike."""
+    _decoded.clear()
+
+
+def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
+    """Every part that may hold points of these series from `start` to before `end` (µs), oldest write first."""
+    wanted = {
+        "start": start,
+        "end": end,
+        "buckets": sorted({bucket_of(one) for one in series}),
+        "first": day_of(start),
+        "last": day_of(end - 1),
+        "low": min(series),
+        "high": max(series),
+    }
+    for _ in range(TRIES):
+        try:
+            with reading() as connection:
+                found = [(source, number) for source, number, _ in connection.execute(_OVERLAPPING, wanted)]
+                return _parts(connection, found)
+        except _Gone:
+            continue
+    raise RuntimeError("blocks were merged away faster than they could be read")
+
+
+def newest(series: Sequence[int] | None, start: int) -> list[Columns]:
+    """Parts among which the newest point of each of these series (None: of all) is found, oldest write first.
+
+    Only points from `start` on are sure to be there.
+    """
+    wanted = {"start": start, "buckets": None if series is None else sorted({bucket_of(one) for one in series})}
+    for _ in range(TRIES):
+        try:
+            with reading() as connection:
+                rows = connection.execute(_NEWEST, wanted).fetchall()
+                merged = [part for source, _, _, payload in rows if source == 2 for part in decode(payload)]
+                return merged + _parts(connection, [(0, number) for source, number, _, _ in rows if source == 0])
+        except _Gone:
+            continue
+    raise RuntimeError("blocks were merged away faster than they could be read")
+
+
+def young_after(connection: Connection, seq: int, most: int = 200) -> list[tuple[int, list[Columns]]]:
+    """The commits after `seq`, in order, with their parts: what a follower reads."""
+    rows = connection.execute(
+        "SELECT seq FROM metrics_young WHERE shard = 0 AND seq > %s ORDER BY seq LIMIT %s", (seq, most)
+    ).fetchall()
+    _fetch(connection, 0, [number for (number,) in rows if _decoded.get((0, number)) is None])
+    found = []
+    for (number,) in rows:
+        parts = _decoded.get((0, number))
+        if parts is not None:
+            found.append((number, parts))
+    return found
+
+
+def head(connection: Connection) -> int:
+    """The last commit's number."""
+    row = connection.execute("SELECT seq FROM metrics_head WHERE shard = 0").fetchone()
+    return row[0] if row else 0
+
+
+def _parts(connection: Connection, keys: Iterable[Key]) -> list[Columns]:
+    keys = list(keys)
+    held: dict[Key, list[Columns]] = {}
+    for key in keys:
+        if (parts := _decoded.get(key)) is not None:
+            held[key] = parts
+    for source in (0, 1):
+        missing = [number for where, number in keys if where == source and (where, number) not in held]
+        held |= {(source, number): parts for number, parts in _fetch(connection, source, missing).items()}
+    if len(held) < len(keys):
+        raise _Gone
+    return [part for key in keys for part in held[key]]
+
+
+def _fetch(connection: Connection, source: int, numbers: list[int]) -> dict[int, list[Columns]]:
+    if not numbers:
+        return {}
+    found: dict[int, list[Columns]] = {}
+    row: tuple[Any, ...]
+    for row in connection.execute(_FETCH[source], (numbers,), binary=True):
+        found[row[0]] = decode(row[1])
+        _decoded.put((source, row[0]), found[row[0]])
+    return found

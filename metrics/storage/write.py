@@ -1,0 +1,302 @@
+"""The only way in: one writer per process gathers what arrives, commits it as one block, and then lets the answers go.
+
+While a commit runs, the next block gathers; so a thousand devices cost PostgreSQL no more than one. The statement
+moves the head of the stream and inserts the block and its journal at once: commit order, `seq` order and checksum
+chain are one and the same with any number of writers.
+"""
+
+import asyncio
+import hashlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from metrics.errors import Overloaded, StorageUnavailable
+from metrics.storage.codec import Columns, Ints, Values, arrange, concatenate, encode
+from metrics.storage.connection import Connection, connect
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 1_000_000  # points that may wait for the writer in one process
+MOST_TOGETHER = 50_000  # points of one commit
+PATIENCE = 8.0  # seconds to ride out a restart of PostgreSQL before the sender is told to try again
+SHARD = 0
+
+_COMMIT = """
+WITH head AS (
+    UPDATE metrics_head SET seq = seq + 1, checksum = sha256(checksum || %(digest)s::bytea)
+    WHERE shard = %(shard)s RETURNING seq, checksum
+), young AS (
+    INSERT INTO metrics_young (shard, seq, points, time_from, time_to, payload)
+    SELECT %(shard)s, seq, %(points)s, %(time_from)s, %(time_to)s, %(payload)s FROM head
+), batches AS (
+    INSERT INTO metrics_ingestedbatch (device_id, batch_id, answer)
+    SELECT b->>'device_id', b->>'batch_id', b->'answer' FROM jsonb_array_elements(%(batches)s::jsonb) b
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO metrics_journal (shard, seq, entries, digest, checksum)
+SELECT %(shard)s, seq, %(entries)s::jsonb, %(digest)s, checksum FROM head RETURNING seq
+"""
+
+
+class Entry(msgspec.Struct, omit_defaults=True):
+    """The journal's line on one request."""
+
+    sender: str
+    at: float
+    points: int
+    rejected: int = 0
+    device_id: str | None = None
+    batch_id: str | None = None
+
+
+class AnsweredBatch(msgspec.Struct):
+    """A batch id, and the answer that a retry is to get."""
+
+    device_id: str
+    batch_id: str
+    answer: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """Points of one encoding as they came: series int64[n], times int64[n] in µs, values, contexts as in Columns."""
+
+    series: Ints
+    times: Ints
+    values: Values
+    contexts: NDArray[np.int32] | None = None
+    dictionary: Sequence[bytes] = ()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    arrivals: list[Arrivals]
+    entry: Entry
+    batch: AnsweredBatch | None
+    deadline: float
+    points: int
+    done: Callable[[list["_Waiting"]], None]
+    target: Any
+    error: Exception | None = None
+
+
+class Writer(threading.Thread):
+    """The writer of one process. `submit` and `submit_async` return after COMMIT, or raise."""
+
+    def __init__(self) -> None:
+        super().__init__(name="writer", daemon=True)
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._waiting_points = 0
+        self._count_lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._followers: list[Callable[[], None]] = []
+        self.committed = 0  # points, since the process began
+
+    def submit(self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None) -> None:
+        """Store, and return once it is durable. Raises Overloaded or StorageUnavailable."""
+        finished = threading.Event()
+        waiting = self._enqueue(arrivals, entry, batch, lambda _: finished.set(), None)
+        finished.wait()
+        if waiting.error is not None:
+            raise waiting.error
+
+    def submit_async(
+        self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None
+    ) -> "asyncio.Future[None]":
+        """The same for a coroutine of the running loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._enqueue(arrivals, entry, batch, _Answers(loop), future)
+        return future
+
+    def follow(self, wake: Callable[[], None]) -> None:
+        """Call `wake` after every commit of this process (from the writer's thread)."""
+        self._followers.append(wake)
+
+    def stop(self) -> None:
+        """Write what waits, then end."""
+        self._queue.put(None)
+        self.join(PATIENCE + 2)
+
+    def _enqueue(
+        self,
+        arrivals: list[Arrivals],
+        entry: Entry,
+        batch: AnsweredBatch | None,
+        done: Callable[[list[_Waiting]], None],
+        target: Any,
+    ) -> _Waiting:
+        points = sum(len(one.times) for one in arrivals)
+        with self._count_lock:
+            if self._waiting_points + points > MOST_WAITING:
+                raise Overloaded("more points wait to be written than may wait; try again in a second")
+            self._waiting_points += points
+        waiting = _Waiting(arrivals, entry, batch, time.monotonic() + PATIENCE, points, done, target)
+        self._queue.put(waiting)
+        return waiting
+
+    def run(self) -> None:
+        held: _Waiting | None = None
+        while True:
+            first = held or self._queue.get()
+            held = None
+            if first is None:
+                break
+            together, points = [first], first.points
+            while points < MOST_TOGETHER:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    self._queue.put(None)
+                    break
+                together.append(following)
+                points += following.points
+            self._store(together)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _store(self, together: list[_Waiting]) -> None:
+        try:
+            self._commit(together)
+        except psycopg.OperationalError as error:
+            log.warning("the writer lost PostgreSQL: %s", str(error).strip().split("\n")[0])
+            if self._reconnect(min(waiting.deadline for waiting in together)):
+                return self._store(together)
+            self._finish(together, StorageUnavailable("the database cannot be reached; try again"))
+        except Exception as error:
+            if len(together) > 1:  # only the guilty one is to suffer
+                for waiting in together:
+                    self._store([waiting])
+                return
+            log.exception("a block could not be stored")
+            self._finish(together, error)
+        else:
+            self._finish(together, None)
+
+    def _commit(self, together: list[_Waiting]) -> None:
+        if self._connection is None:
+            self._connection = connect(statement_timeout="10s")
+        parts = block_of([one for waiting in together for one in waiting.arrivals])
+        payload = encode(parts)
+        entries = msgspec.json.encode([waiting.entry for waiting in together])
+        self._connection.execute(
+            _COMMIT,
+            {
+                "shard": SHARD,
+                "digest": hashlib.sha256(payload + entries).digest(),
+                "points": sum(map(len, parts)),
+                "time_from": min(int(part.times.min()) for part in parts),
+                "time_to": max(int(part.times.max()) for part in parts),
+                "payload": payload,
+                "batches": msgspec.json.encode([waiting.batch for waiting in together if waiting.batch]).decode(),
+                "entries": entries.decode(),
+            },
+            binary=True,
+        )
+
+    def _reconnect(self, deadline: float) -> bool:
+        """A fresh connection before the deadline; False where there is none."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        pause = 0.05
+        while time.monotonic() < deadline:
+            try:
+                self._connection = connect(statement_timeout="10s")
+                return True
+            except psycopg.OperationalError:
+                time.sleep(pause)
+                pause = min(pause * 2, 1.0)
+        return False
+
+    def _finish(self, together: list[_Waiting], error: Exception | None) -> None:
+        with self._count_lock:
+            self._waiting_points -= sum(waiting.points for waiting in together)
+        answers: dict[Callable[[list[_Waiting]], None], list[_Waiting]] = {}
+        for waiting in together:
+            waiting.error = error
+            answers.setdefault(waiting.done, []).append(waiting)
+        for done, group in answers.items():
+            done(group)
+        if error is None:
+            self.committed += sum(waiting.points for waiting in together)
+            for wake in self._followers:
+                wake()
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Resolves the futures of one event loop, all those of a commit with one wake-up."""
+
+    loop: asyncio.AbstractEventLoop = field(hash=True)
+
+    def __call__(self, group: list[_Waiting]) -> None:
+        self.loop.call_soon_threadsafe(self._resolve, group)
+
+    @staticmethod
+    def _resolve(group: list[_Waiting]) -> None:
+        for waiting in group:
+            if waiting.target.done():
+                continue  # the sender has left
+            if waiting.error is None:
+                waiting.target.set_result(None)
+            else:
+                waiting.target.set_exception(waiting.error)
+
+
+def block_of(arrivals: Sequence[Arrivals]) -> list[Columns]:
+    """What arrived, in order of arrival, as the parts of one block: numbers apart from everything else."""
+    parts = []
+    for numbers in (True, False):
+        some = [one for one in arrivals if (one.values.dtype != object) is numbers]
+        if len(some) == 1:
+            one = some[0]
+            parts.append(arrange(one.series, one.times, one.values, one.contexts, one.dictionary))
+        elif some:
+            parts.append(_together(some))
+    return parts
+
+
+def _together(some: list[Arrivals]) -> Columns:
+    if any(one.contexts is not None for one in some):
+        return concatenate([arrange(one.series, one.times, one.values, one.contexts, one.dictionary) for one in some])
+    return arrange(
+        np.concatenate([one.series for one in some]),
+        np.concatenate([one.times for one in some]),
+        np.concatenate([one.values for one in some]),
+    )
+
+
+_writer: Writer | None = None
+_writer_lock = threading.Lock()
+
+
+def writer() -> Writer:
+    """The writer of this process, started when first asked for."""
+    global _writer
+    with _writer_lock:
+        if _writer is None or not _writer.is_alive():
+            _writer = Writer()
+            _writer.start()
+        return _writer
+
+
+def stop_writer() -> None:
+    """Write what waits and end the writer: for the end of a process, and between tests."""
+    global _writer
+    with _writer_lock:
+        if _writer is not None and _writer.is_alive():
+            _writer.stop()
+        _writer = None

@@ -1,0 +1,46 @@
+"""The one place where an exception becomes an answer: RFC 9457 with the PRD's `detail` in it."""
+
+from typing import Any
+
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from ingest.wire.batch import Unacceptable
+from metrics.api.shapes import problem
+from metrics.errors import TelemetryError
+
+PROBLEM = "application/problem+json"
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's hook. None lets Django answer 500, with the traceback in the log."""
+    if isinstance(error, Unacceptable):
+        body = problem(error.status, error.detail, [rejection.as_json() for rejection in error.errors])
+        return Response(body, error.status, content_type=PROBLEM)
+    if isinstance(error, TelemetryError):
+        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+        return Response(problem(error.status, str(error)), error.status, headers=headers, content_type=PROBLEM)
+    response = exception_handler(error, context)
+    if response is None:
+        return None
+    if isinstance(error, ValidationError):
+        errors = list(_fields(error.detail))
+        detail = "; ".join(f"{one['field']}: {one['detail']}" for one in errors)
+        response.data = problem(response.status_code, detail, errors)
+    else:
+        detail = str(error.detail) if isinstance(error, APIException) else str(error) or "not found"
+        response.data = problem(response.status_code, detail)
+    response.content_type = PROBLEM
+    return response
+
+
+def _fields(detail: Any, field: str = "") -> Any:
+    if isinstance(detail, dict):
+        for name, inner in detail.items():
+            yield from _fields(inner, f"{field}.{name}" if field else str(name))
+    elif isinstance(detail, list):
+        for inner in detail:
+            yield from _fields(inner, field)
+    else:
+        yield {"field": field, "detail": str(detail)}

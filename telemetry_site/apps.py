@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class TelemetrySiteConfig(AppConfig):
+    name = "telemetry_site"

@@ -1,0 +1,97 @@
+"""The only place that reads the environment.
+
+Each reader names the variable and what it accepts when the value is wrong, so that one line on the
+terminal is enough to mend it. Nothing here imports Django: `manage.py up` reads settings before
+anything heavy is loaded.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+class BadSetting(Exception):
+    """An environment variable has a value that cannot be used; the message is one line."""
+
+    def __init__(self, name: str, value: str, accepted: str) -> None:
+        super().__init__(f"{name}={value!r} cannot be used: {accepted}")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Typed readers over a mapping of variables."""
+
+    variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.variables.get(name, "").strip() or default
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        raw = self.text(name)
+        if not raw:
+            return default
+        if not raw.isascii() or not raw.isdigit() or not low <= int(raw) <= high:
+            raise BadSetting(name, raw, f"a whole number from {low} to {high} is accepted")
+        return int(raw)
+
+    def switch(self, name: str, default: bool) -> bool:
+        raw = self.text(name).lower()
+        if not raw:
+            return default
+        if raw in {"on", "true", "1", "yes"}:
+            return True
+        if raw in {"off", "false", "0", "no"}:
+            return False
+        raise BadSetting(name, raw, "on or off is accepted")
+
+    def url(self, name: str, schemes: tuple[str, ...]) -> str:
+        raw = self.text(name)
+        if not raw:
+            return ""
+        try:
+            parts = urlsplit(raw)
+            usable = parts.scheme in schemes and (parts.hostname is not None or bool(parts.query or parts.path.strip("/")))
+            _ = parts.port
+        except ValueError:
+            usable = False
+        if not usable:
+            shapes = " or ".join(f"{scheme}://…" for scheme in schemes)
+            raise BadSetting(name, raw, f"an address like {shapes} is accepted")
+        return raw
+
+    def folder(self, name: str, default: Path) -> Path:
+        raw = self.text(name)
+        path = Path(raw).expanduser() if raw else default
+        return path if path.is_absolute() else (BASE_DIR / path).resolve()
+
+    def words(self, name: str) -> list[str]:
+        return [word.strip() for word in self.text(name).split(",") if word.strip()]
+
+    def networks(self, name: str) -> list[str]:
+        for word in self.words(name):
+            try:
+                ipaddress.ip_network(word)
+            except ValueError:
+                raise BadSetting(name, word, "networks like 10.0.0.0/8, separated by commas, are accepted") from None
+        return self.words(name)
+
+    def host(self, name: str, default: str) -> str:
+        raw = self.text(name, default)
+        try:
+            ipaddress.ip_address(raw)
+        except ValueError:
+            if raw != "localhost":
+                raise BadSetting(name, raw, "an IP address such as 127.0.0.1 or 0.0.0.0 is accepted") from None
+        return raw
+
+    def key(self, name: str) -> str:
+        """An API key given from outside: at least 128 bits' worth of plain characters."""
+        raw = self.text(name)
+        if raw and (len(raw) < 22 or not raw.isascii() or not raw.isprintable() or " " in raw):
+            raise BadSetting(name, raw[:4] + "…", "at least 22 printable characters without spaces are accepted")
+        return raw

@@ -1,0 +1,46 @@
+"""What runs beside the requests of a web process: keeping the catalogue fresh, and an orderly end."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from metrics import catalogue
+from metrics.errors import TelemetryError
+from metrics.storage.connection import close_pools
+from metrics.storage.write import stop_writer
+
+log = logging.getLogger(__name__)
+
+
+class Lifespan:
+    """The ASGI lifespan protocol."""
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        refreshing: asyncio.Task[None] | None = None
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                refreshing = asyncio.create_task(_keep_catalogue_fresh())
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                if refreshing:
+                    refreshing.cancel()
+                await asyncio.to_thread(stop_writer)
+                await asyncio.to_thread(close_pools)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+async def _keep_catalogue_fresh() -> None:
+    while True:
+        try:
+            await asyncio.to_thread(catalogue.refresh)
+        except TelemetryError as error:
+            log.warning("definitions and keys could not be refreshed: %s", str(error).split("\n")[0])
+        await asyncio.sleep(catalogue.REVISION_PERIOD)

@@ -1,0 +1,178 @@
+"""Settings of the telemetry site. Every value that an installation may change comes from the environment."""
+
+from datetime import timedelta
+from typing import Any
+
+from telemetry_site.embedded.paths import Embedded
+from telemetry_site.env import BASE_DIR, BadSetting, Environment
+
+env = Environment()
+VERSION = "0.1.0"
+
+# --- where things are -------------------------------------------------------------------------------
+DATA_DIR = env.folder("TELEMETRY_DATA_DIR", BASE_DIR / "var")
+EMBEDDED = Embedded(DATA_DIR)
+HOST = env.host("TELEMETRY_HOST", "127.0.0.1")
+PORT = env.integer("TELEMETRY_PORT", 8218, 1, 65535)
+DATABASE_URL = env.url("DATABASE_URL", ("postgres", "postgresql"))
+OWN_REDIS_URL = env.url("REDIS_URL", ("redis", "rediss", "unix"))
+REDIS_URL = OWN_REDIS_URL or EMBEDDED.redis_url
+ADMIN_PASSWORD = env.text("TELEMETRY_ADMIN_PASSWORD")
+PROVISIONED_API_KEY = env.key("TELEMETRY_API_KEY")
+HOST_COLLECTOR = env.switch("TELEMETRY_HOST_COLLECTOR", True)
+# Off: points of devices or metrics that nobody defined are rejected instead of made on first sight.
+CREATE_ON_FIRST_SIGHT = env.switch("TELEMETRY_CREATE_ON_FIRST_SIGHT", True)
+
+# --- Django -----------------------------------------------------------------------------------------
+DEBUG = env.switch("TELEMETRY_DEBUG", False)
+SECRET_KEY = env.text("SECRET_KEY") or EMBEDDED.secret_key()
+ALLOWED_HOSTS = env.words("TELEMETRY_ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", HOST]
+if HOST in {"0.0.0.0", "::"} and not env.words("TELEMETRY_ALLOWED_HOSTS"):  # noqa: S104 - a reader's own choice
+    ALLOWED_HOSTS = ["*"]
+CSRF_TRUSTED_ORIGINS = env.words("TELEMETRY_TRUSTED_ORIGINS")
+ROOT_URLCONF = "telemetry_site.urls"
+ASGI_APPLICATION = "telemetry_site.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "telemetry_site",
+    "dashboard",
+    "alerts",
+    "ingest",
+    "metrics",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "telemetry_site.security.ContentSecurityPolicy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "login"
+
+# --- security ---------------------------------------------------------------------------------------
+HTTPS = env.switch("TELEMETRY_HTTPS", False)
+SECURE_SSL_REDIRECT = HTTPS
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+BEHIND_PROXY = env.switch("TELEMETRY_BEHIND_PROXY", False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_NAME = f"telemetry_session_{PORT}"  # cookies know no ports: two installations on one host keep apart
+CSRF_COOKIE_NAME = f"telemetry_csrf_{PORT}"
+X_FRAME_OPTIONS = "DENY"
+
+
+# --- PostgreSQL and Redis ---------------------------------------------------------------------------
+def database(url: str) -> dict[str, Any]:
+    """Django's DATABASES entry for a PostgreSQL address; the embedded server where there is none."""
+    if not url:
+        found = EMBEDDED.database
+    else:
+        from psycopg.conninfo import conninfo_to_dict  # here, so that the supervisor need not load libpq
+
+        try:
+            found = {k: str(v) for k, v in conninfo_to_dict(url).items()}
+        except Exception as error:
+            raise BadSetting("DATABASE_URL", url, f"postgresql://user:password@host:5432/name is accepted ({error})") from None
+    known = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    entry: dict[str, Any] = {django: found.pop(libpq) for libpq, django in known.items() if libpq in found}
+    return entry | {
+        "ENGINE": "django.db.backends.postgresql",
+        # Under ASGI each synchronous request runs on a thread of its own, so connections must come from
+        # a pool and never stay with a thread.
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {"connect_timeout": 5, **found, "pool": {"min_size": 0, "max_size": 8, "timeout": 5}},
+    }
+
+
+DATABASES = {"default": database(DATABASE_URL)}
+
+CHANNEL_LAYERS = {
+    "default": {
+        # The publish/subscribe layer: idle consumers of the other one die after 5 s under redis-py 8.
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "telemetry"},
+    }
+}
+
+# --- Celery -----------------------------------------------------------------------------------------
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TIMEZONE = "UTC"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_timeout": 5, "socket_connect_timeout": 5}
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    # A tick that nobody took within its period is worth nothing: the next one does the same work.
+    "merge young blocks": {"task": "metrics.tasks.merge_young_blocks", "schedule": 1.0, "options": {"expires": 5}},
+    "merge blocks": {"task": "metrics.tasks.merge_blocks", "schedule": 30.0, "options": {"expires": 30}},
+    "drop what retention allows": {"task": "metrics.tasks.drop_expired", "schedule": 3600.0, "options": {"expires": 3600}},
+}
+
+# --- REST -------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "ingest.authentication.ApiKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["ingest.authentication.MayRead"],
+    "DEFAULT_RENDERER_CLASSES": ["metrics.api.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "telemetry_site.api_errors.handle",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+# --- static files, time, language -------------------------------------------------------------------
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [("uplot", BASE_DIR / "node_modules" / "uplot" / "dist")]
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
+}
