@@ -1,0 +1,109 @@
+"""The live stream to one page."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+from django.contrib.auth import get_user_model
+
+from dashboard.subscriptions import BadRequest, LiveRequest, same_site
+from metrics import live
+
+log = logging.getLogger(__name__)
+
+NOT_SIGNED_IN = 4401
+WRONG_ORIGIN = 4403
+FAILED = 1011
+HEARTBEAT_S = 5.0
+# A socket outlives the page view that opened it: every so many heartbeats the session is looked up again.
+SESSION_CHECK = 12
+LONGEST_MESSAGE = 256 * 1024
+POINTS_PER_MESSAGE = 2000
+
+
+class LiveConsumer(AsyncWebsocketConsumer):
+    """Newest values to one socket, as often as it asked for and can take.
+
+    The relay keeps one value per series for a subscription, and `send` waits while the socket is full: a slow reader
+    sees fewer values, and nothing piles up here.
+    """
+
+    telling: asyncio.Task[None] | None = None
+    beating: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        if not same_site(dict(self.scope["headers"]), settings.CSRF_TRUSTED_ORIGINS):
+            await self.close(WRONG_ORIGIN)
+            return
+        # Only an accepted socket can tell a browser why it closes; the page then leads to the sign-in.
+        await self.accept()
+        if not self.scope["user"].is_authenticated:
+            await self.close(NOT_SIGNED_IN)
+            return
+        self.beating = asyncio.create_task(self.beat())
+
+    async def disconnect(self, code: int) -> None:
+        for task in (self.telling, self.beating):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self.beating is None:
+            return
+        try:
+            if text_data is None or len(text_data) > LONGEST_MESSAGE:
+                raise BadRequest("messages are JSON texts")
+            wanted = LiveRequest.parse(json.loads(text_data))
+        except (BadRequest, ValueError, RecursionError) as error:
+            await self.tell({"type": "error", "detail": str(error)})
+            return
+        if self.telling is not None:
+            self.telling.cancel()
+        self.telling = asyncio.create_task(self.follow(wanted))
+
+    async def follow(self, wanted: LiveRequest) -> None:
+        devices = None if wanted.devices is None else set(wanted.devices)
+        metrics = None if wanted.metrics is None else set(wanted.metrics)
+        subscription = live.relay().subscribe(devices, metrics)
+        try:
+            await self.tell({"type": "subscribed", "time_ms": time.time() * 1000})
+            while True:
+                points = await subscription.next(wanted.interval_s)
+                for start in range(0, len(points), POINTS_PER_MESSAGE):
+                    await self.tell({"type": "points", "points": points[start : start + POINTS_PER_MESSAGE]})
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # The page connects again and asks by HTTP for what it missed.
+            log.exception("The live stream of one page ended")
+            await self.close(FAILED)
+        finally:
+            subscription.close()
+
+    async def beat(self) -> None:
+        """Tells the page that the way is open and what time it is here, and notices when the reader was signed out."""
+        beats = 0
+        while True:
+            await self.tell({"type": "heartbeat", "time_ms": time.time() * 1000})
+            await asyncio.sleep(HEARTBEAT_S)
+            beats += 1
+            if beats % SESSION_CHECK == 0 and not await self.still_signed_in():
+                await self.close(NOT_SIGNED_IN)
+                return
+
+    @database_sync_to_async
+    def still_signed_in(self) -> bool:
+        session = self.scope["session"]
+        active = get_user_model().objects.filter(pk=self.scope["user"].pk, is_active=True).exists()
+        return bool(active and session.session_key and session.exists(session.session_key))
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        await self.send(text_data=json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str))

@@ -1,0 +1,77 @@
+"""How values and ages are written. `static/dashboard/values.js` writes them the same way; a test compares both."""
+
+import json
+import math
+from typing import Any
+
+MINUS = "\N{MINUS SIGN}"
+NARROW = "\N{NO-BREAK SPACE}"
+WORDS_SHOWN = 80
+# Units whose numbers grow too long to read: written with a decimal prefix.
+PREFIXED = {
+    "B": "B", "bytes": "B", "byte": "B",
+    "B/s": "B/s", "bytes/s": "B/s",
+    "bit/s": "bit/s", "Hz": "Hz", "W": "W", "Wh": "Wh",
+}  # fmt: skip
+PREFIXES = ("", "k", "M", "G", "T", "P")
+SYMBOLS = {"percent": "%", "celsius": "°C", "fahrenheit": "°F", "seconds": "s", "second": "s", "count": "", "1": ""}
+
+
+def plain(number: float, digits: int) -> str:
+    """Grouped by thousands, without trailing zeros, with a true minus sign."""
+    text = f"{number:,.{digits}f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text.replace("-", MINUS) if text != "-0" else "0"
+
+
+def number_text(number: float) -> str:
+    """As many digits as tell values apart on a page, not as many as there are."""
+    size = abs(number)
+    if not math.isfinite(number):
+        return "no data"
+    if size and (size < 1e-4 or size >= 1e15):
+        return f"{number:.2e}".replace("e+", "e").replace("e0", "e").replace("e-0", "e-").replace("-", MINUS)
+    if size >= 1000:
+        return plain(number, 0)
+    if size >= 100:
+        return plain(number, 1)
+    return plain(number, 2 if size >= 1 else 4)
+
+
+def duration_text(seconds: float) -> str:
+    """Two units at most: `4 d 2 h`, `12 min`, `3 s`."""
+    whole = max(0, math.floor(seconds))
+    if whole < 60:
+        return f"{whole}{NARROW}s"
+    if whole < 3600:
+        return f"{whole // 60}{NARROW}min"
+    if whole < 86400:
+        hours, minutes = whole // 3600, whole % 3600 // 60
+        return f"{hours}{NARROW}h {minutes}{NARROW}min" if hours < 10 and minutes else f"{hours}{NARROW}h"
+    days, hours = whole // 86400, whole % 86400 // 3600
+    return f"{days}{NARROW}d {hours}{NARROW}h" if days < 10 and hours else f"{days:,}{NARROW}d"
+
+
+def kind_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "words"
+
+
+def reading(value: Any, unit: str | None) -> tuple[str, str]:
+    """A value and its unit as people read them."""
+    symbol = SYMBOLS.get(unit or "", unit or "")
+    if isinstance(value, bool):
+        return ("on" if value else "off"), ""
+    if isinstance(value, (int, float)):
+        if symbol == "s" and value >= 120:
+            return duration_text(value), ""
+        if symbol in PREFIXED and abs(value) >= 1000:
+            step = min(len(PREFIXES) - 1, int(math.log10(abs(value)) / 3))
+            return number_text(value / 1000**step), PREFIXES[step] + PREFIXED[symbol]
+        return number_text(value), PREFIXED.get(symbol, symbol)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return (text if len(text) <= WORDS_SHOWN else text[: WORDS_SHOWN - 1] + "…"), symbol

@@ -1,0 +1,47 @@
+"""In which state a device is, judged by when it was last heard."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+# Of expected intervals: after how many a device counts as late, and as silent.
+LATE_INTERVALS = 3
+SILENT_INTERVALS = 10
+# A device of which nobody said how often it sends is never late; it is silent after this many seconds.
+SILENT_AFTER = 300
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A word, never a colour alone: `name` chooses both sign and colour in the style sheets."""
+
+    name: str
+    word: str
+    rank: int  # the worst comes first
+
+
+SILENT = State("silent", "Silent", 0)
+LATE = State("late", "Late", 1)
+OK = State("ok", "Reporting", 2)
+NEVER = State("never", "Never heard", 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds a device may be quiet. The page gets these numbers, so that script and server judge alike."""
+
+    late_after: int
+    silent_after: int
+
+    @classmethod
+    def of(cls, expected_interval: int | None) -> "Patience":
+        if not expected_interval:
+            return cls(SILENT_AFTER, SILENT_AFTER)
+        return cls(expected_interval * LATE_INTERVALS, expected_interval * SILENT_INTERVALS)
+
+    def state(self, last_seen: datetime | None, now: datetime) -> State:
+        if last_seen is None:
+            return NEVER
+        quiet = (now - last_seen).total_seconds()
+        if quiet > self.silent_after:
+            return SILENT
+        return LATE if quiet > self.late_after else OK

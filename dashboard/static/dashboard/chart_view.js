@@ -1,0 +1,245 @@
+// What a chart shows: which lines, which window of time, whether it follows. Loads, zooms, moves; chart.js draws.
+import { serverNow } from "./ages.js";
+import { Chart } from "./chart.js";
+import { listen } from "./gestures.js";
+import { fill } from "./points_table.js";
+import { Series } from "./series.js";
+import { readRange } from "./telemetry_api.js";
+import { clockText, dayText, pointText } from "./values.js";
+
+const UNITS = { m: 60_000, h: 3_600_000, d: 86_400_000 };
+const spanOf = (key) => parseInt(key, 10) * UNITS[key.slice(-1)];
+const SHORTEST = 2000;
+const LONGEST = 400 * UNITS.d;
+const AHEAD = 5 * UNITS.m; // a device's clock may be ahead by so much
+const ONE_SIDED = 0.5; // what "earlier" and "later" move, in windows
+
+export class ChartView extends EventTarget {
+  /** Event "settled": lines are loaded and drawn. `young`: a window that reaches back before the first point starts there. */
+  constructor(card, { young = false } = {}) {
+    super();
+    this.card = card;
+    this.device = card.dataset.device;
+    this.young = young;
+    this.parts = Object.fromEntries(["following", "follow", "legend", "points", "chart"].map((id) => [id, card.querySelector(`#${id}`)]));
+    this.say = document.createElement("div");
+    this.say.className = "chart-say";
+    this.say.hidden = true;
+    this.parts.chart.append(this.say);
+    this.chart = new Chart(this.parts.chart, {
+      hover: (ms) => this.hover(ms),
+      zoom: (start, end) => this.fix(start, end),
+      reset: () => this.follow(),
+    });
+    this.series = [];
+    this.fixed = null;
+    this.frozen = null;
+    this.fromAddress();
+    this.verbs = {
+      earlier: () => this.move(-ONE_SIDED), later: () => this.move(ONE_SIDED),
+      closer: () => this.zoom(0.5, 0.5), wider: () => this.zoom(2, 0.5),
+      follow: () => this.follow(), table: () => this.toggleTable(),
+    };
+    listen(this.parts.chart, this.verbs, {
+      move: (share) => this.move(share),
+      zoom: (factor, at) => this.zoom(factor, at),
+      touch: (px) => this.chart.plot?.setCursor({ left: px ?? -10, top: px === null ? -10 : 20 }),
+    });
+    for (const button of card.querySelectorAll("[data-chart]")) button.addEventListener("click", () => this.verbs[button.dataset.chart]());
+    this.parts.follow.addEventListener("click", () => this.follow());
+    card.querySelector("#ranges").addEventListener("change", (event) => { this.range = event.target.value; this.follow(); });
+    setInterval(() => { if (!this.fixed) this.draw(); }, 1000);
+  }
+
+  fromAddress() {
+    const address = new URLSearchParams(location.search);
+    const keys = [...this.card.querySelectorAll("#ranges input")].map((input) => input.value);
+    this.range = keys.includes(address.get("range")) ? address.get("range") : this.card.dataset.range;
+    this.card.querySelector(`#ranges input[value="${this.range}"]`).checked = true;
+    const [from, to] = [Date.parse(address.get("from")), Date.parse(address.get("to"))];
+    if (to - from >= SHORTEST && to - from <= LONGEST) this.fixed = { start: from, end: to };
+  }
+
+  toAddress() {
+    const address = new URLSearchParams(location.search);
+    const set = (key, value) => (value ? address.set(key, value) : address.delete(key));
+    set("range", this.range === this.card.dataset.range ? null : this.range);
+    set("from", this.fixed && new Date(Math.round(this.fixed.start)).toISOString());
+    set("to", this.fixed && new Date(Math.round(this.fixed.end)).toISOString());
+    history.replaceState(null, "", `${location.pathname}${address.size ? `?${address}` : ""}`);
+  }
+
+  get window() {
+    if (this.fixed) return this.fixed;
+    if (this.frozen) return this.frozen;
+    const end = serverNow();
+    let start = end - spanOf(this.range);
+    if (this.young) {
+      const first = Math.min(...this.series.map((series) => series.times[0] ?? end));
+      // One minute at least, so that the first points stand apart.
+      start = Math.max(start, Math.min(first - 2000, end - UNITS.m));
+    }
+    return { start, end };
+  }
+
+  setMetrics(metrics) {
+    const before = this.series;
+    this.series = metrics.map((metric, i) => {
+      const kept = before.find((series) => series.name === metric.name && series.number === i + 1);
+      return kept ?? new Series(metric, i + 1);
+    });
+    this.chart.setSeries(this.series);
+    this.drawLegend();
+    return this.load();
+  }
+
+  async load() {
+    this.loading?.abort();
+    const loading = new AbortController();
+    this.loading = loading;
+    const { start, end } = this.fixed ?? { start: serverNow() - spanOf(this.range), end: serverNow() + AHEAD };
+    const points = Math.min(2000, Math.max(300, Math.round(this.parts.chart.clientWidth)));
+    // Of a window that is zoomed some is loaded on both sides, so that a small move shows something at once.
+    const margin = this.fixed ? (end - start) / 2 : 0;
+    const slow = setTimeout(() => { if (!this.series.some((series) => series.times.length)) this.tell("Loading"); }, 300);
+    try {
+      await Promise.all(this.series.map(async (series) => {
+        const arrived = series.newest;
+        const columns = await readRange(this.device, series.name, start - margin, end + margin, points, loading.signal);
+        const since = this.fixed ? [] : series.times.map((ms, i) => [ms, series.values[i]]).filter(([ms]) => ms > (columns.times.at(-1) ?? 0));
+        series.replace(columns.times, columns.values);
+        // What the socket brought while the answer was on its way.
+        if (arrived !== null) for (const [ms, value] of since) series.append(ms, value);
+      }));
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.tell(`The values could not be loaded: ${error.message}. What you see is kept.`, () => this.load());
+      return;
+    } finally {
+      clearTimeout(slow);
+    }
+    this.chart.shrink();
+    this.draw();
+    this.dispatchEvent(new Event("settled"));
+  }
+
+  reloadSoon() {
+    clearTimeout(this.soon);
+    this.soon = setTimeout(() => this.load(), 150);
+  }
+
+  /** A live value. A window that stands still has no use for it; following again loads what was missed. */
+  append(metric, ms, value) {
+    const series = this.series.find((one) => one.name === metric);
+    if (!series || this.fixed || typeof value === "string") return;
+    series.append(ms, value);
+    series.forget(serverNow() - 2 * spanOf(this.range));
+    this.redraw ??= requestAnimationFrame(() => { this.redraw = null; this.draw(); });
+  }
+
+  draw() {
+    const { window } = this;
+    this.chart.draw(window);
+    const some = this.series.some((series) => series.times.some((ms) => ms >= window.start && ms <= window.end));
+    if (some) this.say.hidden = true;
+    else this.tell(this.series.length ? "No data in this window" : "Choose a metric to draw");
+    this.state();
+    if (!this.hovering) this.writeLegend(window.end);
+    this.label(window);
+  }
+
+  state() {
+    const { following, follow } = this.parts;
+    follow.hidden = !this.fixed;
+    following.hidden = Boolean(this.fixed);
+    const text = this.frozen ? "Paused while you point" : "Following";
+    if (following.textContent !== text) following.textContent = text;
+    following.classList.toggle("paused", Boolean(this.frozen));
+  }
+
+  label({ start, end }) {
+    const names = this.series.map((series) => series.name).join(", ");
+    const when = `${dayText(start)} ${clockText(start, false)} to ${dayText(end)} ${clockText(end, false)}`;
+    const text = `Chart of ${names || "nothing"}, ${when}`;
+    if (this.parts.chart.getAttribute("aria-label") !== text) this.parts.chart.setAttribute("aria-label", text);
+  }
+
+  tell(text, retry) {
+    this.say.hidden = false;
+    this.say.replaceChildren(Object.assign(document.createElement("p"), { textContent: text }));
+    if (!retry) return;
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "btn s", textContent: "Try again" });
+    button.addEventListener("click", retry);
+    this.say.append(button);
+  }
+
+  follow() {
+    this.fixed = this.frozen = null;
+    this.chart.shrink();
+    this.toAddress();
+    this.load();
+  }
+
+  fix(start, end) {
+    const span = Math.min(LONGEST, Math.max(SHORTEST, end - start));
+    const middle = (start + end) / 2;
+    this.fixed = { start: middle - span / 2, end: middle + span / 2 };
+    this.frozen = null;
+    this.chart.shrink();
+    this.draw();
+    this.toAddress();
+    this.reloadSoon();
+  }
+
+  move(share) {
+    const { start, end } = this.window;
+    const by = Math.min(share * (end - start), serverNow() + AHEAD - end); // nothing is beyond now
+    if (by) this.fix(start + by, end + by);
+  }
+
+  zoom(factor, at) {
+    const { start, end } = this.window;
+    const still = start + at * (end - start);
+    this.fix(still - (still - start) * factor, still + (end - still) * factor);
+  }
+
+  hover(ms) {
+    this.hovering = ms !== null;
+    if (this.hovering && !this.fixed) this.frozen ??= this.window;
+    if (!this.hovering) this.frozen = null;
+    this.state();
+    this.writeLegend(ms ?? this.window.end);
+  }
+
+  toggleTable() {
+    const { points } = this.parts;
+    points.hidden = !points.hidden;
+    this.card.querySelector('[data-chart="table"]').setAttribute("aria-expanded", String(!points.hidden));
+    if (points.hidden) return;
+    fill(points, this.series, this.window);
+    points.focus();
+  }
+
+  drawLegend() {
+    const template = (series) => {
+      const item = document.createElement("li");
+      const swatch = `<svg class="swatch s${series.number}" viewBox="0 0 20 12" aria-hidden="true"><line ${series.number > 4 ? 'class="dash" ' : ""}x1="1" x2="19" y1="6" y2="6"/></svg>`;
+      item.innerHTML = swatch;
+      if (this.series.length > 1) item.append(`${series.number}`);
+      item.append(document.createElement("span"), document.createElement("b"));
+      item.children[1].textContent = series.name;
+      return item;
+    };
+    this.parts.legend.replaceChildren(...this.series.map(template));
+  }
+
+  writeLegend(ms) {
+    this.series.forEach((series, i) => {
+      const value = this.parts.legend.children[i]?.querySelector("b");
+      if (!value) return;
+      const at = this.hovering || this.fixed ? series.at(ms) : series.values.at(-1) ?? null;
+      const text = pointText(at, series);
+      if (value.textContent !== text) value.textContent = text;
+    });
+  }
+}

@@ -1,0 +1,95 @@
+"""The list of devices, and one device."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from django.contrib.auth.decorators import login_required
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from dashboard.fleet import see
+from metrics import query
+from metrics.models import Device
+
+PAGE = 50
+# Counting stops here: "10,000 and more" is as good to a reader, and costs the same with a million devices.
+COUNTED = 10_000
+METRICS_SHOWN = 200
+SPARK_POINTS = 60
+SPARKS = 60
+RANGES = (("15m", "15 min"), ("1h", "1 h"), ("6h", "6 h"), ("24h", "24 h"), ("7d", "7 d"), ("30d", "30 d"), ("90d", "90 d"))
+
+
+def matching(words: str) -> QuerySet[Device]:
+    devices = Device.objects.order_by("device_id")
+    return devices.filter(Q(device_id__icontains=words) | Q(name__icontains=words)) if words else devices
+
+
+@login_required
+@require_safe
+def device_list(request: HttpRequest) -> HttpResponse:
+    """A page of devices by id. Pages follow each other by the last id shown, so the thousandth costs what the first does."""
+    words = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    after = request.GET.get("after", "").replace("\0", "")
+    devices = matching(words)
+    found = devices[:COUNTED].count()
+    page = list(devices.filter(device_id__gt=after)[: PAGE + 1] if after else devices[: PAGE + 1])
+    context = {
+        "rows": see(page[:PAGE], timezone.now()),
+        "words": words,
+        "after": after,
+        "found": found,
+        "counted": found == COUNTED,
+        "next": page[PAGE - 1].device_id if len(page) > PAGE else "",
+    }
+    return render(request, "dashboard/devices.html", context)
+
+
+@login_required
+@require_safe
+def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
+    seen = see([get_object_or_404(Device, device_id=device_id.replace("\0", ""))], timezone.now())[0]
+    drawable = seen.drawable
+    context = {
+        "seen": seen,
+        "readings": sorted(seen.readings, key=lambda r: r.metric_name)[:METRICS_SHOWN],
+        "hidden": max(0, len(seen.readings) - METRICS_SHOWN),
+        "drawable": [{"name": r.metric_name, "kind": r.kind, "unit": r.raw_unit} for r in drawable[:METRICS_SHOWN]],
+        "ranges": RANGES,
+        "address": request.build_absolute_uri("/").rstrip("/"),
+    }
+    return render(request, "dashboard/device.html", context)
+
+
+@login_required
+@require_safe
+def recent(request: HttpRequest, device_id: str) -> HttpResponse:
+    """For each metric the line of the last hour and the range since the reader's midnight, in one answer."""
+    device = get_object_or_404(Device, device_id=device_id.replace("\0", ""))
+    now = timezone.now()
+    try:
+        midnight = datetime.fromtimestamp(float(request.GET.get("today", "")), UTC)
+    except (ValueError, OverflowError, OSError):
+        midnight = now - timedelta(days=1)
+    midnight = min(max(midnight, now - timedelta(days=1, hours=2)), now)
+    names = request.GET.getlist("metric") or query.device_metrics(device.device_id)
+    return JsonResponse({"metrics": {name: recent_of(device.device_id, name, midnight, now) for name in names[:SPARKS]}})
+
+
+def recent_of(device_id: str, metric_name: str, midnight: datetime, now: datetime) -> dict[str, object]:
+    """`max_points` keeps the lowest and the highest of every stretch, so the range of the day is exact."""
+    soon = now + timedelta(minutes=5)
+    hour = query.read_range(device_id, metric_name, now - timedelta(hours=1), soon, SPARK_POINTS)
+    today = query.read_range(device_id, metric_name, midnight, soon, 2 * SPARK_POINTS)
+    if not isinstance(hour.values, np.ndarray) or not isinstance(today.values, np.ndarray):
+        return {"times": [], "values": [], "low": None, "high": None}
+    kept = today.values[np.isfinite(today.values)]
+    return {
+        "times": (hour.times / 1000).round().tolist(),
+        "values": hour.values.tolist(),
+        "low": float(kept.min()) if kept.size else None,
+        "high": float(kept.max()) if kept.size else None,
+    }

@@ -1,0 +1,53 @@
+"""The first page: how everything is, and one chart that moves."""
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from dashboard.fleet import Seen, Situation, see
+from metrics.models import Device
+
+# Up to this many devices the page reads and judges all of them; of more, the youngest.
+SMALL_FLEET = 200
+ROWS = 20
+CHART_RANGES = (("5m", "5 min"), ("15m", "15 min"), ("1h", "1 h"), ("6h", "6 h"), ("24h", "24 h"))
+
+
+def situation() -> Situation:
+    now = timezone.now()
+    total = Device.objects.count()
+    rows = see(Device.objects.order_by("-created_at", "device_id")[:SMALL_FLEET], now)
+    # Worst first, then the last heard, so that the device that just began to send stands on top of its kind.
+    rows.sort(key=lambda row: (row.state.rank, -(row.last_seen.timestamp() if row.last_seen else 0), row.device.device_id))
+    return Situation(rows, total, now)
+
+
+def heard_last(rows: list[Seen]) -> Seen | None:
+    able = [row for row in rows if row.drawable and row.last_seen]
+    return max(able, key=lambda row: row.last_seen, default=None)  # type: ignore[arg-type, return-value]
+
+
+@login_required
+@require_safe
+def overview(request: HttpRequest) -> HttpResponse:
+    now = situation()
+    charted = heard_last(list(now.rows))
+    context = {
+        "situation": now,
+        "rows": now.rows[:ROWS],
+        "more": now.total > ROWS,
+        "charted": charted,
+        "reading": charted.drawable[0] if charted else None,
+        "ranges": CHART_RANGES,
+        "address": request.build_absolute_uri("/").rstrip("/"),
+    }
+    return render(request, "dashboard/overview.html", context)
+
+
+@login_required
+@require_safe
+def situation_part(request: HttpRequest) -> HttpResponse:
+    """The sentence alone: the page asks for it when a device changes its state, so that words are made in one place."""
+    return render(request, "dashboard/_situation.html", {"situation": situation()})
