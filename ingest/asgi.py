@@ -6,6 +6,7 @@ same doors stand as REST views. One table of tests runs against both.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
@@ -21,6 +22,8 @@ from ingest.wire.batch import Unacceptable
 from metrics import query
 from metrics.api.shapes import LONGEST_LOOKBACK, latest_shape, problem
 from metrics.errors import TelemetryError
+
+log = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -75,6 +78,9 @@ class FastLane:
             await _problem(send, refusal.status, refusal.detail, [error.as_json() for error in refusal.errors])
         except TelemetryError as error:
             await _problem(send, error.status, str(error), retry_after=error.retry_after)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            await _problem(send, 500, "the server failed; what it saw is in its log")
         else:
             await _answer(send, 200, _encode(answer), [_JSON])
 

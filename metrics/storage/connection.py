@@ -29,8 +29,8 @@ _lock = threading.Lock()
 def parameters() -> dict[str, Any]:
     """libpq's parameters of the database that Django uses now (a test's own, in tests)."""
     given = connections["default"].get_connection_params()
-    django_only = ("pool", "cursor_factory", "context", "assume_role", "isolation_level", "server_side_binding")
-    return {name: value for name, value in given.items() if name not in django_only}
+    names = {"dbname", "user", "password", "host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "service", "passfile"}
+    return {name: value for name, value in given.items() if name in names}
 
 
 def connect(statement_timeout: str = STATEMENT_TIMEOUT) -> Connection:
