@@ -168,6 +168,7 @@ class Block(models.Model):
     time_from = models.BigIntegerField()
     time_to = models.BigIntegerField()
     points = models.IntegerField()
+    made_at = models.DateTimeField(db_default=Now())
     payload = models.BinaryField()
 
     class Meta:

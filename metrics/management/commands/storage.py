@@ -1,0 +1,44 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from metrics.storage.connection import reading
+
+TABLES = ("metrics_young", "metrics_block", "metrics_latest", "metrics_journal", "metrics_ingestedbatch", "metrics_series")
+_SIZES = "SELECT relname, pg_total_relation_size(oid) FROM pg_class WHERE relname = ANY(%s) AND relkind = 'r'"
+_POINTS = """
+SELECT (SELECT coalesce(sum(points), 0) FROM metrics_block)
+     + (SELECT coalesce(sum(y.points), 0) FROM metrics_young y JOIN metrics_merged m USING (shard) WHERE y.seq > m.seq)
+"""
+
+
+class Command(BaseCommand):
+    help = "Say how many points are stored, in how many bytes, by table."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with reading() as connection:
+            row = connection.execute(_POINTS).fetchone()
+            points = int(row[0]) if row else 0
+            tables = {name: int(size) for name, size in connection.execute(_SIZES, (list(TABLES),))}
+            levels = connection.execute("SELECT level, count(*), sum(points) FROM metrics_block GROUP BY level ORDER BY level")
+            blocks = [{"level": level, "rows": rows, "points": int(count)} for level, rows, count in levels]
+        total = sum(tables.values())
+        found = {
+            "points": points,
+            "bytes": total,
+            "bytes_per_point": round(total / points, 3) if points else None,
+            "tables": tables,
+            "blocks": blocks,
+        }
+        if options["json"]:
+            self.stdout.write(json.dumps(found))
+            return
+        self.stdout.write(f"{points:,} points in {total:,} bytes, {found['bytes_per_point'] or '-'} bytes a point")
+        for name, size in tables.items():
+            self.stdout.write(f"  {name:24}{size:>16,}")
+        for block in blocks:
+            self.stdout.write(f"  level {block['level']:<18}{block['rows']:>8,} rows {block['points']:>16,} points")

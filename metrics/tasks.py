@@ -1,0 +1,27 @@
+"""Celery's way into the verbs of this app. Every task may be run twice at once, and killed at any moment."""
+
+from celery import shared_task
+
+from metrics.storage import merge, retention
+from metrics.storage.connection import reading
+
+
+@shared_task
+def merge_young_blocks() -> int:
+    """Keep the pile of young blocks small. Returns the points merged."""
+    with reading() as connection:
+        return merge.merge_young(connection)
+
+
+@shared_task
+def merge_blocks() -> int:
+    """Merge runs into larger ones, and finished days into their final shape. Returns the points merged."""
+    with reading() as connection:
+        return merge.merge_units(connection)
+
+
+@shared_task
+def drop_expired() -> int:
+    """Delete what is past its retention. Returns the blocks deleted."""
+    with reading() as connection:
+        return retention.drop_expired(connection)
