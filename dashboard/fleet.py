@@ -65,6 +65,11 @@ class Seen:
         return max((r.timestamp for r in self.readings), default=None)
 
     @property
+    def quiet_since(self) -> float:
+        """For sorting: a device that was never heard has been quiet for ever."""
+        return self.last_seen.timestamp() if self.last_seen else 0.0
+
+    @property
     def patience(self) -> Patience:
         return Patience.of(self.device.expected_interval)
 

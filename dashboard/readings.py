@@ -18,11 +18,9 @@ SYMBOLS = {"percent": "%", "celsius": "°C", "fahrenheit": "°F", "seconds": "s"
 
 
 def plain(number: float, digits: int) -> str:
-    """Grouped by thousands, without trailing zeros, with a true minus sign."""
-    text = f"{number:,.{digits}f}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return text.replace("-", MINUS) if text != "-0" else "0"
+    """Grouped by thousands, with a true minus sign. Zeros at the end stay: a number that loses them seems to jump."""
+    text = f"{number:,.{digits if number % 1 else 0}f}"
+    return text.replace("-", MINUS) if float(text.replace(",", "")) else text.removeprefix("-")
 
 
 def number_text(number: float) -> str:
@@ -36,7 +34,7 @@ def number_text(number: float) -> str:
         return plain(number, 0)
     if size >= 100:
         return plain(number, 1)
-    return plain(number, 2 if size >= 1 else 4)
+    return plain(number, 2 if size >= 1 else 3 if size >= 0.1 else 4 if size >= 0.01 else 6)
 
 
 def duration_text(seconds: float) -> str:
@@ -73,5 +71,7 @@ def reading(value: Any, unit: str | None) -> tuple[str, str]:
             step = min(len(PREFIXES) - 1, int(math.log10(abs(value)) / 3))
             return number_text(value / 1000**step), PREFIXES[step] + PREFIXED[symbol]
         return number_text(value), PREFIXED.get(symbol, symbol)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, dict) and value.keys() >= {"latitude", "longitude"}:
+        return f"{value['latitude']}, {value['longitude']}".replace("-", MINUS), ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
     return (text if len(text) <= WORDS_SHOWN else text[: WORDS_SHOWN - 1] + "…"), symbol

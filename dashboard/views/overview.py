@@ -1,12 +1,15 @@
 """The first page: how everything is, and one chart that moves."""
 
+from collections.abc import Sequence
+
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard.fleet import Seen, Situation, see
+from dashboard.fleet import Seen, Situation, interest, see
+from dashboard.states import OK
 from metrics.models import Device
 
 # Up to this many devices the page reads and judges all of them; of more, the youngest.
@@ -20,20 +23,27 @@ def situation() -> Situation:
     total = Device.objects.count()
     rows = see(Device.objects.order_by("-created_at", "device_id")[:SMALL_FLEET], now)
     # Worst first, then the last heard, so that the device that just began to send stands on top of its kind.
-    rows.sort(key=lambda row: (row.state.rank, -(row.last_seen.timestamp() if row.last_seen else 0), row.device.device_id))
+    rows.sort(key=lambda row: (row.state.rank, -row.quiet_since, row.device.device_id))
     return Situation(rows, total, now)
 
 
-def heard_last(rows: list[Seen]) -> Seen | None:
-    able = [row for row in rows if row.drawable and row.last_seen]
-    return max(able, key=lambda row: row.last_seen, default=None)  # type: ignore[arg-type, return-value]
+def most_telling(rows: Sequence[Seen]) -> Seen | None:
+    """The device to chart: of those reporting the one with the most telling metric, else the one heard last.
+
+    Not simply the one heard last: where many report every few seconds, each reload would show another.
+    """
+    able = [row for row in rows if row.drawable]
+    reporting = [row for row in able if row.state is OK]
+    if reporting:
+        return min(reporting, key=lambda row: (interest(row.drawable[0].metric_name)[0], row.device.device_id))
+    return max(able, key=lambda row: row.quiet_since, default=None)
 
 
 @login_required
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
     now = situation()
-    charted = heard_last(list(now.rows))
+    charted = most_telling(now.rows)
     context = {
         "situation": now,
         "rows": now.rows[:ROWS],

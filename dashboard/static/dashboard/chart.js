@@ -1,10 +1,11 @@
 // The drawing: uPlot with the site's colours, axes and line numbers. What is shown is decided by chart_view.js.
-import { clockText, dayText, momentText, numberText, reading } from "./values.js";
+import { clockText, dayText, momentText, numberText, reading, tickText } from "./values.js";
 
 const uPlot = globalThis.uPlot;
 const DAY = 86_400_000;
 const MINUTE = 60_000;
 const LABEL_GAP = 12;
+const NUMBERS = 20; // room for the numbers at the right ends of the lines
 
 /** Colours by probe elements: `color` is computed, custom properties are not. */
 function colours() {
@@ -17,7 +18,8 @@ function colours() {
 }
 
 function timeLabels(_plot, splits, _axis, _space, step) {
-  return splits.map((ms) => {
+  return splits.map((split) => {
+    const ms = Math.round(split / 1000) * 1000; // splits come a hair before the minute
     const at = new Date(ms);
     if (step >= DAY || (at.getHours() === 0 && at.getMinutes() === 0 && at.getSeconds() === 0)) return dayText(ms);
     return clockText(ms, step < MINUTE);
@@ -28,10 +30,10 @@ const isPrefixed = (unit) => reading(1e6, unit)[1] !== reading(1, unit)[1];
 
 function valueLabels(unit) {
   if (unit === "on/off") return (_plot, splits) => splits.map((v) => (v === 0 ? "off" : v === 1 ? "on" : ""));
-  if (isPrefixed(unit)) return (_plot, splits) => splits.map((v) => (v === null ? "" : reading(v, unit).filter(Boolean).join("\u00a0")));
+  if (isPrefixed(unit)) return (_plot, splits) => splits.map((v) => (v === null ? "" : tickText(reading(v, unit)[0]) + "\u00a0" + reading(v, unit)[1]));
   const symbol = reading(1, unit)[1];
   // The unit stands once, at the top.
-  return (_plot, splits) => splits.map((v, i) => (v === null ? "" : numberText(v) + (i === splits.length - 1 && symbol ? `\u00a0${symbol}` : "")));
+  return (_plot, splits) => splits.map((v, i) => (v === null ? "" : tickText(numberText(v)) + (i === splits.length - 1 && symbol ? `\u00a0${symbol}` : "")));
 }
 
 export class Chart {
@@ -73,12 +75,12 @@ export class Chart {
   options(scales) {
     const { axis, line, font } = this.colours;
     const common = { stroke: axis, font, ticks: { show: false }, border: { show: false } };
-    const wide = (_plot, labels) => 16 + 7 * Math.max(3, ...(labels ?? [""]).map((text) => String(text ?? "").length));
+    const wide = (_plot, labels, i) => (i === 2 ? NUMBERS : 0) + 14 + 7 * Math.max(3, ...(labels ?? [""]).map((text) => String(text ?? "").length));
     return {
       ...this.size(),
       ms: 1,
       legend: { show: false },
-      padding: [14, scales.length > 1 ? 4 : 24, 0, 4],
+      padding: [14, scales.length > 1 ? 4 : NUMBERS + 4, 0, 4],
       cursor: {
         drag: { x: true, y: false, setScale: false },
         points: { size: 8, width: 2, stroke: (_plot, i) => this.colours.series[this.series[i - 1].number - 1], fill: this.colours.surface },
@@ -96,7 +98,7 @@ export class Chart {
         { ...common, grid: { show: false }, values: timeLabels, size: 30, space: 80 },
         // Two units have an axis; of more, the legend tells the values.
         ...scales.slice(0, 2).map((scale, i) => ({
-          ...common, scale, side: i ? 1 : 3, size: wide, values: valueLabels(scale), space: 40,
+          ...common, scale, side: i ? 1 : 3, size: wide, gap: i ? NUMBERS + 4 : 6, values: valueLabels(scale), space: 40,
           grid: { show: i === 0, stroke: line, width: 1 },
           ...(scale === "on/off" ? { splits: () => [0, 1] } : {}),
         })),
@@ -157,7 +159,6 @@ export class Chart {
     if (this.series.length < 2) return;
     const { ctx, bbox } = this.plot;
     const ratio = devicePixelRatio;
-    const scales = new Set(this.series.map(scaleOf)).size;
     const ends = [];
     for (const series of this.series) {
       const value = series.at(this.window.end) ?? lastIn(series, this.window);
@@ -171,10 +172,9 @@ export class Chart {
     ctx.save();
     ctx.font = `600 ${12 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
     ctx.textBaseline = "middle";
-    ctx.textAlign = scales > 1 ? "right" : "left";
     ctx.lineWidth = 4 * ratio;
     ctx.lineJoin = "round";
-    const x = bbox.left + bbox.width + (scales > 1 ? -4 : 6) * ratio;
+    const x = bbox.left + bbox.width + 6 * ratio;
     for (const { series, y } of ends) {
       ctx.strokeStyle = this.colours.surface;
       ctx.strokeText(series.number, x, y);

@@ -14,7 +14,7 @@ const rows = new Map([...document.querySelectorAll("#values tr[data-metric]")].m
 const live = new Live({ devices: [device], everyMs: 500 });
 
 if (rows.size) start();
-else live.addEventListener("points", () => location.reload(), { once: true });
+else live.addEventListener("points", ({ detail }) => { if (detail.length) location.reload(); });
 
 function newRow(row) {
   const svg = row.querySelector(".spark");
@@ -47,7 +47,7 @@ function start() {
       hear(metric, ms, value, unit);
       view?.append(metric, ms, value);
     }
-    setAge(head.querySelector("[data-age]"), newest);
+    if (newest) setAge(head.querySelector("[data-age]"), newest);
     if (view) announce(summary(view));
   });
   live.addEventListener("back", () => { view?.load(); loadRecent(); });
@@ -75,13 +75,14 @@ function writeToday({ row, low, high, kind, unit }) {
   const cell = row.querySelector("[data-today]");
   if (low === null) { cell.textContent = "no data"; return; }
   const [from, to] = [pointText(low, { kind, unit }), pointText(high, { kind, unit })];
-  cell.textContent = kind === "boolean" ? (low === high ? `${from} all day` : "on and off") : from === to ? from : rangeText(low, high, unit);
+  cell.textContent = kind === "boolean" ? (low === high ? `${from} all day` : "on and off") : rangeText(low, high, unit);
 }
 
 /** "3.1 to 4.2": the unit stands in the column beside, unless both ends have prefixes of their own. */
 function rangeText(low, high, unit) {
   const [[a, unitA], [b, unitB]] = [reading(low, unit), reading(high, unit)];
   const own = unitA !== unitB || unitA !== reading(1, unit)[1];
+  if (a === b && unitA === unitB) return own ? [a, unitA].filter(Boolean).join("\u00a0") : a;
   return own ? `${[a, unitA].filter(Boolean).join("\u00a0")} to ${[b, unitB].filter(Boolean).join("\u00a0")}` : `${a} to ${b}`;
 }
 

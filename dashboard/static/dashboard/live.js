@@ -43,6 +43,8 @@ export class Live extends EventTarget {
     if (message.type === "error") console.error("Live stream:", message.detail);
     if (message.type === "subscribed") this.opened();
     this.heardAt = serverNow();
+    // What was true as the stream began: news to a page that was rendered a moment before, but no measure of delay.
+    if (message.type === "snapshot") this.dispatchEvent(new CustomEvent("points", { detail: message.points }));
     if (message.type !== "points") return;
     const newest = message.points.reduce((ms, point) => Math.max(ms, point[2]), 0);
     this.behind = Math.max(0, serverNow() - newest);

@@ -9,12 +9,13 @@ import { reading } from "./values.js";
 const settings = document.getElementById("overview");
 
 if (settings) start();
-else await_first();
+else awaitFirst();
 
 /** Nothing to show yet: the first measurement turns the page. */
-function await_first() {
+function awaitFirst() {
   const live = new Live({ everyMs: 500 });
-  live.addEventListener("points", () => location.reload(), { once: true });
+  // Only what a chart can show turns the page; else it would turn for ever.
+  live.addEventListener("points", ({ detail }) => { if (detail.some(([, , , value]) => typeof value === "number" || typeof value === "boolean")) location.reload(); });
 }
 
 function start() {

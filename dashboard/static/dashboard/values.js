@@ -7,9 +7,8 @@ const PREFIXES = ["", "k", "M", "G", "T", "P"];
 const SYMBOLS = { percent: "%", celsius: "°C", fahrenheit: "°F", seconds: "s", second: "s", count: "", 1: "" };
 
 function plain(number, digits) {
-  let text = number.toFixed(digits);
-  if (text.includes(".")) text = text.replace(/\.?0+$/, "");
-  if (text === "-0") return "0";
+  let text = number.toFixed(number % 1 ? digits : 0);
+  if (!Number(text)) text = text.replace("-", "");
   const [whole, part] = text.split(".");
   return (whole.replace(/\B(?=(\d{3})+$)/g, ",") + (part ? "." + part : "")).replace("-", MINUS);
 }
@@ -20,8 +19,11 @@ export function numberText(number) {
   if (size && (size < 1e-4 || size >= 1e15)) return number.toExponential(2).replace("e+", "e").replaceAll("-", MINUS);
   if (size >= 1000) return plain(number, 0);
   if (size >= 100) return plain(number, 1);
-  return plain(number, size >= 1 ? 2 : 4);
+  return plain(number, size >= 1 ? 2 : size >= 0.1 ? 3 : size >= 0.01 ? 4 : 6);
 }
+
+/** Ticks are round numbers: zeros at their end say nothing. */
+export const tickText = (text) => (text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text);
 
 export function durationText(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
@@ -46,6 +48,9 @@ export function reading(value, unit) {
       return [numberText(value / 1000 ** step), PREFIXES[step] + PREFIXED[symbol]];
     }
     return [numberText(value), PREFIXED[symbol] ?? symbol];
+  }
+  if (value && typeof value === "object" && "latitude" in value && "longitude" in value) {
+    return [`${value.latitude}, ${value.longitude}`.replaceAll("-", MINUS), ""];
   }
   const text = typeof value === "string" ? value : JSON.stringify(value);
   return [text.length <= WORDS_SHOWN ? text : text.slice(0, WORDS_SHOWN - 1) + "…", symbol];
