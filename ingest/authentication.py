@@ -68,6 +68,11 @@ def remembered(key: str) -> tuple[bool, Sender | None]:
 _UNKNOWN: Any = object()
 
 
+def forget() -> None:
+    """Forget every key: between tests, whose revisions may be alike."""
+    _remembered.clear()
+
+
 def look_up(key: str) -> Sender | None:
     """Whose key this is, from the database; None for nobody's, an expired or a revoked one."""
     digest = digest_of(key)

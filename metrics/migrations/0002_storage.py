@@ -7,9 +7,6 @@ hundred a second: their dead rows are collected early, or the table would grow w
 from django.db import migrations
 
 FORWARD = """
-INSERT INTO metrics_revision (id, number) VALUES (1, 0);
-INSERT INTO metrics_head (shard, seq, checksum) VALUES (0, 0, '');
-INSERT INTO metrics_merged (shard, seq) VALUES (0, 0);
 ALTER TABLE metrics_block ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY;
 ALTER TABLE metrics_young ALTER COLUMN payload SET STORAGE EXTERNAL;
 ALTER TABLE metrics_block ALTER COLUMN payload SET STORAGE EXTERNAL;

@@ -1,0 +1,149 @@
+"""The cast of the tests and what they act on: a clean site, a web server, and those who come to it."""
+
+import asyncio
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import uvicorn
+
+from ingest import authentication
+from ingest.models import ApiKey, Scope
+from metrics import catalogue
+from metrics.models import Device
+from metrics.storage import read
+from metrics.storage.connection import close_pools
+from metrics.storage.write import stop_writer
+
+API = "/api/v1/telemetry"
+
+
+@pytest.fixture
+def site(transactional_db: None) -> Iterator[None]:
+    """An empty installation: storage works on connections of its own, so nothing hides in a transaction."""
+    catalogue.forget()
+    authentication.forget()
+    read.forget()
+    catalogue.refresh()
+    yield
+    stop_writer()
+    close_pools()
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.raw)
+
+
+@dataclass
+class Caller:
+    """Somebody who calls the API over a real connection, with the headers that say who it is."""
+
+    port: int
+    headers: dict[str, str]
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """`body` may be bytes, sent as they are, or anything else, sent as JSON."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json"} | self.headers | {k.replace("_", "-"): v for k, v in headers.items()}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path if path.startswith("/") else f"{API}/{path}", data, sent)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.call("GET", path, **headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> Answer:
+        return self.call("POST", path, body, **headers)
+
+
+@pytest.fixture(scope="session")
+def web_port() -> Iterator[int]:
+    """A web process on a port of its own, in a thread, so that it shares the tests' database."""
+    from telemetry_site.asgi import application
+
+    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="warning", lifespan="on", ws_max_size=65536))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    started = threading.Event()
+    while not server.started and thread.is_alive():
+        started.wait(0.02)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(15)
+
+
+def _caller(port: int, scope: str, device_id: str | None = None) -> Caller:
+    device = Device.objects.get_or_create(device_id=device_id)[0] if device_id else None
+    _, key = ApiKey.issue(f"{scope} of {device_id or 'all'}", scope, device)
+    return Caller(port, {"X-Api-Key": key})
+
+
+@pytest.fixture
+def admin(site: None, web_port: int) -> Caller:
+    return _caller(web_port, Scope.ADMIN)
+
+
+@pytest.fixture
+def gateway(site: None, web_port: int) -> Caller:
+    """May write for every device, and read nothing."""
+    return _caller(web_port, Scope.INGEST)
+
+
+@pytest.fixture
+def reader(site: None, web_port: int) -> Caller:
+    return _caller(web_port, Scope.READ)
+
+
+@pytest.fixture
+def device(site: None, web_port: int) -> Caller:
+    """The device `device_001`, with a key that is bound to it."""
+    return _caller(web_port, Scope.INGEST, "device_001")
+
+
+@pytest.fixture
+def anonymous(site: None, web_port: int) -> Caller:
+    return Caller(web_port, {})
+
+
+@pytest.fixture
+def operator(site: None, web_port: int, django_user_model: Any) -> Caller:
+    """A person of the staff, logged in: comes to Django's views instead of the fast lane."""
+    return person(web_port, django_user_model.objects.create_user("operator", password="x", is_staff=True))
+
+
+def person(port: int, user: Any) -> Caller:
+    """A logged-in person as a caller of the API, with what CSRF protection asks for."""
+    from django.conf import settings
+    from django.test import Client
+
+    client = Client()
+    client.force_login(user)
+    session = client.cookies[settings.SESSION_COOKIE_NAME].value
+    token = "a" * 32
+    cookies = f"{settings.SESSION_COOKIE_NAME}={session}; {settings.CSRF_COOKIE_NAME}={token}"
+    return Caller(port, {"Cookie": cookies, "X-CSRFToken": token})
+
+
+def stamp(seconds_ago: float = 0.0) -> str:
+    """A time of measurement as RFC 3339."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat().replace("+00:00", "Z")
+
+
+def point(metric: str = "temperature", value: Any = 25.5, seconds_ago: float = 0.0, **more: Any) -> dict[str, Any]:
+    return {"timestamp": stamp(seconds_ago), "metric_name": metric, "value": value, **more}

@@ -1,0 +1,28 @@
+"""The servers that the tests run on: embedded ones of their own, unless DATABASE_URL and REDIS_URL name others.
+
+A plugin and no conftest, because the settings read the environment before any conftest is loaded.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_OWN = "DATABASE_URL" not in os.environ
+_FOLDER = Path(tempfile.mkdtemp(prefix="tt-"))  # short: sockets live in it
+_FOLDER.chmod(0o755)
+for _name in [name for name in os.environ if name.startswith("TELEMETRY_")]:
+    del os.environ[_name]
+os.environ["TELEMETRY_DATA_DIR"] = str(_FOLDER)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _OWN and not config.option.collectonly:
+        from telemetry_site.embedded.servers import Servers
+
+        servers = Servers(_FOLDER, durable=False)
+        servers.start()
+        config.add_cleanup(servers.stop)
+    config.add_cleanup(lambda: shutil.rmtree(_FOLDER, ignore_errors=True))
