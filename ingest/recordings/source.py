@@ -17,6 +17,7 @@ import numpy as np
 
 BLOCK = 1 << 20  # bytes read at once: some 30,000 rows of time and value
 LONGEST_ROW = 8 << 20
+LONGEST_QUOTED = 256 << 10  # the csv module refuses cells of half that
 FINGERPRINT = 64 << 10
 _NEWLINE, _COMMA = 10, 44
 
@@ -122,14 +123,17 @@ class Source:
 
 
 def row_end(data: bytes) -> int:
-    """The end of the last whole row; 0 where there is none. A newline inside quotes ends no row."""
-    newline = b"\n" if b"\n" in data else b"\r"
-    end = last = data.rfind(newline) + 1
-    while end and data.count(b'"', 0, end) % 2:
-        end = data.rfind(newline, 0, end - 1) + 1
-        if last - end > BLOCK // 4:  # a quote that nothing closes
-            return last
-    return end or (last if len(data) > LONGEST_ROW // 2 else 0)
+    """The end of the last whole row; 0 where there is none yet. A newline inside quotes ends no row."""
+    newline, stop = (b"\n", len(data)) if b"\n" in data else (b"\r", len(data) - 1)  # a last \r may belong to a \n
+    end = last = data.rfind(newline, 0, max(stop, 0)) + 1
+    quotes = data.count(b'"', 0, end)
+    while end and quotes % 2 and last - end < LONGEST_QUOTED:
+        before = data.rfind(newline, 0, end - 1) + 1
+        quotes -= data.count(b'"', before, end)
+        end = before
+    if not end or quotes % 2:
+        return last if len(data) > LONGEST_QUOTED else 0  # a quote that nothing closes
+    return end
 
 
 def plain_block(text: str, width: int, line: int) -> Block | None:

@@ -76,7 +76,7 @@ def _number(cell: str) -> float:
         raise ValueError(f"{_shown(cell)} is not a number") from None
     if not math.isfinite(value):
         raise ValueError(f"{_shown(cell)} is beyond 1.8e308")
-    if abs(value) > LARGEST_INTEGER and cell.lstrip("+-").isdigit():
+    if abs(value) >= LARGEST_INTEGER and cell.lstrip("+-").isdigit() and abs(int(cell)) > LARGEST_INTEGER:
         raise ValueError("an integer beyond 2^53 would be rounded")
     return value
 
