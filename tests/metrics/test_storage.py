@@ -1,0 +1,182 @@
+"""Wherever points live, young or merged, reading them equals a dictionary."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from metrics.storage import merge, read
+from metrics.storage.codec import Columns
+from metrics.storage.connection import connect
+from metrics.storage.write import Arrivals, Entry, writer
+
+DAY = 86_400_000_000
+TODAY = 20_000 * DAY  # long ago: every day in these tests is over
+SERIES = [1, 255, 256]  # of two buckets; few, so that writes meet
+
+point = st.tuples(
+    st.sampled_from(SERIES), st.integers(0, 3), st.integers(-5, 5), st.sampled_from([b"", b'["celsius"]'])
+)
+batch = st.lists(point, min_size=1, max_size=30)
+
+
+def store(rows: list[tuple[int, int, float, bytes]], texts: bool = False) -> None:
+    dictionary = sorted({row[3] for row in rows} | {b""})
+    values = np.empty(len(rows), object if texts else np.float64)
+    values[:] = [repr(row[2]).encode() if texts else row[2] for row in rows]
+    arrivals = Arrivals(
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], np.int64),
+        values,
+        np.array([dictionary.index(row[3]) for row in rows], np.int32),
+        dictionary,
+    )
+    writer().submit([arrivals], Entry("test", 0.0, len(rows)))
+
+
+def stored(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, bytes]]:
+    found = {}
+    for part in parts:
+        for at, series in enumerate(part.series().tolist()):
+            entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
+            found[series, int(part.times[at])] = (part.values[at], entry)
+    return found
+
+
+class Storage(RuleBasedStateMachine):
+    """Writes, replays, late writes, merges of every kind and reads, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model: dict[tuple[int, int], tuple[object, bytes]] = {}
+        self.sent: list[list[tuple[int, int, float, bytes]]] = []
+        self.connection = connect()
+        self.connection.execute(
+            "TRUNCATE metrics_young, metrics_block, metrics_latest, metrics_journal;"
+            "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
+            prepare=False,
+        )
+        read.forget()
+
+    def _write(self, rows: list[tuple[int, int, float, bytes]]) -> None:
+        store(rows)
+        self.model |= {(series, time): (value, entry) for series, time, value, entry in rows}
+
+    @rule(rows=batch, day=st.integers(-1, 0))
+    def write(self, rows, day):
+        placed = [(s, TODAY + day * DAY + t * 3_600_000_000, float(v), e) for s, t, v, e in rows]
+        self.sent.append(placed)
+        self._write(placed)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def replay(self, data):
+        self._write(data.draw(st.sampled_from(self.sent)))
+
+    @rule()
+    def merge_young(self):
+        merge.merge_young(self.connection, force=True)
+
+    @rule(data=st.data())
+    def merge_a_unit(self, data):
+        units = self.connection.execute("SELECT DISTINCT bucket, day FROM metrics_block").fetchall()
+        if units:
+            bucket, day = data.draw(st.sampled_from(sorted(units)))
+            merge._merge_unit(self.connection, bucket, day, data.draw(st.sampled_from([2, 3, merge.SETTLED])))
+
+    @rule()
+    def settle_everything(self):
+        merge.merge_units(self.connection, force=True)
+
+    @rule(data=st.data())
+    def kill_a_merge_in_the_middle(self, data):
+        with connect() as other, other.transaction(force_rollback=True):
+            merge.merge_young(other, force=True)
+            merge.merge_units(other, force=True)
+
+    @invariant()
+    def every_read_equals_the_dictionary(self):
+        low, high = TODAY - 4 * DAY, TODAY + 3 * DAY
+        assert stored(read.overlapping(SERIES, low, high)) == self.model
+        newest = {}
+        for (series, time), value in self.model.items():
+            if series not in newest or newest[series][0] < time:
+                newest[series] = (time, value)
+        found = {}
+        for (series, time), value in stored(read.newest(SERIES, low)).items():
+            if series not in found or found[series][0] <= time:
+                found[series] = (time, value)
+        assert found == newest
+
+    def teardown(self) -> None:
+        self.connection.close()
+
+
+def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(site):
+    Storage.TestCase.settings = settings(
+        max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    Storage.TestCase("runTest").runTest()
+
+
+def test_texts_merge_as_numbers_do(site):
+    store([(1, TODAY, 1.0, b""), (2, TODAY, 2.0, b"")])
+    store([(3, TODAY, 3.0, b""), (3, TODAY + DAY, 4.0, b"")], texts=True)
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+        merge.merge_units(connection, force=True)
+        assert connection.execute("SELECT count(*) FROM metrics_young").fetchone() == (0,)
+    values = [value for value, _ in stored(read.overlapping([1, 2, 3], TODAY, TODAY + 2 * DAY)).values()]
+    assert sorted(map(str, values)) == ["1.0", "2.0", "b'3.0'", "b'4.0'"]
+
+
+def test_commits_are_numbered_without_a_gap_and_chained(site):
+    for number in range(5):
+        store([(1, TODAY + number, 1.0, b"")])
+    with connect() as connection:
+        rows = connection.execute("SELECT seq, digest, checksum FROM metrics_journal ORDER BY seq").fetchall()
+        chained = connection.execute(
+            "SELECT bool_and(checksum = sha256(before || digest)) FROM (SELECT checksum, digest,"
+            " coalesce(lag(checksum) OVER (ORDER BY seq), ''::bytea) AS before FROM metrics_journal) chain"
+        ).fetchone()
+    assert [row[0] for row in rows] == [1, 2, 3, 4, 5]
+    assert chained == (True,)
+
+
+def test_a_gap_in_the_commits_stops_the_merge_instead_of_losing_order(site):
+    for number in range(3):
+        store([(1, TODAY + number, 1.0, b"")])
+    with connect() as connection:
+        connection.execute("DELETE FROM metrics_young WHERE seq = 2")
+        with pytest.raises(RuntimeError, match="missing"):
+            merge.merge_young(connection, force=True)
+
+
+def test_two_mergers_at_once_do_the_work_once(site):
+    store([(1, TODAY, 1.0, b"")])
+    with connect() as one, connect() as other:
+        with one.transaction():
+            assert merge._merge_young_once(one, force=True) == 1
+            assert merge._merge_young_once(other, force=True) == 0
+        assert merge._merge_young_once(other, force=True) == 0
+
+
+def test_merged_commits_stay_for_followers_until_their_time_is_over(site):
+    store([(1, TODAY, 1.0, b"")])
+    with connect() as connection:
+        merge._merge_young_once(connection, force=True)
+        merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
+        assert [seq for seq, _ in read.young_after(connection, 0)] == [1]
+        assert len(stored(read.overlapping([1], TODAY, TODAY + 1))) == 1
+        connection.execute("UPDATE metrics_young SET at = at - interval '2 minutes'")
+        merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
+        assert read.young_after(connection, 0) == []
+
+
+def test_commits_that_are_not_merged_are_never_dropped(site):
+    store([(1, TODAY, 1.0, b"")])
+    with connect() as connection:
+        connection.execute("UPDATE metrics_young SET at = at - interval '1 day'")
+        merge._drop_merged_young(connection, keep=0.0)
+        assert [seq for seq, _ in read.young_after(connection, 0)] == [1]
