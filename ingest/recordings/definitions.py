@@ -34,15 +34,13 @@ class Definitions:
         needed = self._days_since(int(rows.times.min()))
         if names <= self._kinds.keys() and needed <= min(self._days[name] for name in names):
             return {name: self._kinds[name] for name in names}
-        changed = False
         of_metric: dict[str, list[int]] = {}
         for place, name in enumerate(rows.metrics):
             of_metric.setdefault(name, []).append(place)
         for name, places in of_metric.items():
             oldest = int(rows.times[np.array(places)].min())
-            changed |= self._hold(name, rows, places, self._days_since(oldest))
-        if changed:
-            catalogue.refresh()
+            self._hold(name, rows, places, self._days_since(oldest))
+        catalogue.refresh()  # the pipeline is to know at once, not within its half second
         return {name: self._kinds[name] for name in names}
 
     @staticmethod
@@ -50,8 +48,7 @@ class Definitions:
         age = time.time_ns() // 1000 - oldest
         return max(1, min(LONGEST_RETENTION_DAYS, -(-age // DAY)))
 
-    def _hold(self, name: str, rows: Rows, places: list[int], needed: int) -> bool:
-        """Whether anything was changed."""
+    def _hold(self, name: str, rows: Rows, places: list[int], needed: int) -> None:
         wanted = min(LONGEST_RETENTION_DAYS, max(DEFAULT_RETENTION_DAYS, needed + max(HEADROOM_DAYS, needed // 10)))
         found = MetricDefinition.objects.filter(name=name).first()
         if found is None:
@@ -62,12 +59,11 @@ class Definitions:
             )
             self.notes[name] = f"metric {name} is defined: {kind.name.lower()}, kept for {wanted} days"
             self._kinds[name], self._days[name] = kind, wanted
-            return True
+            return
         self._kinds[name], self._days[name] = catalogue.KIND_OF_TYPE[DataType(found.data_type)], found.retention_days
         if needed <= found.retention_days:
-            return False
+            return
         before, found.retention_days = found.retention_days, wanted
         found.save(update_fields=["retention_days", "updated_at"])
         self.notes[name] = f"metric {name} is now kept for {wanted} days instead of {before}"
         self._days[name] = wanted
-        return True

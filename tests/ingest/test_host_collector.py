@@ -119,6 +119,16 @@ def site() -> Iterator[Site]:
     made.close()
 
 
+RECEIVERS: list[Receiver] = []
+
+
+@pytest.fixture(autouse=True)
+def connections_are_closed() -> Iterator[None]:
+    yield
+    while RECEIVERS:
+        RECEIVERS.pop().close()
+
+
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     file = tmp_path / "key"
@@ -128,6 +138,7 @@ def key_file(tmp_path: Path) -> Path:
 
 def delivery_to(url: str, key_file: Path, backlog: Backlog, clock: ManualClock | None = None) -> Delivery:
     receiver = Receiver(url, "host 1/a", key_file, timeout=5)
+    RECEIVERS.append(receiver)
     return Delivery(backlog, receiver, clock or ManualClock(), random.Random(1))
 
 

@@ -1,0 +1,332 @@
+"""`manage.py load` into a real database."""
+
+import contextlib
+import gzip
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import psutil
+import pytest
+from django.core.management import CommandError, call_command
+
+from ingest.recordings.load import Load, Order, Outcome
+from metrics.models import Device, MetricDefinition
+from metrics.query import Readings, device_metrics, read_range
+from metrics.storage.connection import parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDING = ROOT / "tests" / "data" / "nab" / "rogue_agent_key_hold.csv"
+ROWS = 1882
+LONG_AGO, FAR_AHEAD = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+LINE = re.compile(r"(\S+): ([\d,]+) points stored, ([\d,]+) rows rejected \([\d,]+ rows/s\)")
+
+
+@pytest.fixture(autouse=True)
+def data_folder(site: None, settings: Any, tmp_path: Path) -> None:
+    settings.DATA_DIR = tmp_path / "var"
+
+
+def load(*args: Any, **options: Any) -> str:
+    out = io.StringIO()
+    call_command("load", *map(str, args), stdout=out, **options)
+    return out.getvalue()
+
+
+def points(device: str, metric: str) -> Readings:
+    return read_range(device, metric, LONG_AGO, FAR_AHEAD)
+
+
+def written(folder: Path, text: str, name: str = "made.csv") -> Path:
+    path = folder / name
+    path.write_text(text, newline="")
+    return path
+
+
+def lately(step: timedelta = timedelta(minutes=5), count: int = 10) -> list[datetime]:
+    start = datetime.now(UTC).replace(microsecond=0) - step * (count + 1)
+    return [start + step * number for number in range(count)]
+
+
+def wall(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+# --- real recordings --------------------------------------------------------------------------------
+
+
+def test_a_recording_moved_to_now_is_stored_whole_ends_now_and_keeps_its_steps() -> None:
+    before = time.time()
+    said = load(RECORDING, "--device", "pump", "--now")
+    found = points("pump", "rogue_agent_key_hold")
+    assert LINE.match(said).groups() == ("rogue_agent_key_hold.csv", "1,882", "0")  # type: ignore[union-attr]
+    assert len(found) == ROWS
+    assert int(before) <= found.times[-1] / 1e6 <= time.time()
+    raw = [line.strip().split(",") for line in RECORDING.read_text().splitlines()[1:]]
+    assert found.values.tolist() == [float(value) for _, value in raw]
+    original = [datetime.fromisoformat(at) for at, _ in raw]
+    assert np.diff(found.times).tolist() == [
+        (later - earlier) // timedelta(microseconds=1) for earlier, later in pairwise(original)
+    ]
+
+
+def test_a_recording_older_than_any_retention_is_refused_with_the_reason_and_the_way_out() -> None:
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="no row could be stored"):
+        call_command("load", str(RECORDING), "--device", "pump", stdout=out)
+    assert "rejected: 1,882 × timestamp: older than the 3650 days" in out.getvalue()
+    assert "(lines 2, 3, 4, …)" in out.getvalue()
+    assert "--now moves a recording" in out.getvalue()
+
+
+def test_loading_twice_changes_nothing_also_when_moved_to_now() -> None:
+    load(RECORDING, "--device", "pump", "--now")
+    first = points("pump", "rogue_agent_key_hold")
+    said = load(RECORDING, "--device", "pump", "--now")
+    second = points("pump", "rogue_agent_key_hold")
+    assert "a second copy would lie over the first" in said
+    assert second.times.tolist() == first.times.tolist()
+    assert second.values.tolist() == first.values.tolist()
+
+
+def test_the_metric_is_defined_with_retention_enough_and_an_existing_one_is_only_widened(tmp_path: Path) -> None:
+    old = datetime.now(UTC) - timedelta(days=400)
+    path = written(tmp_path, f"timestamp,value\n{wall(old)},1\n{wall(datetime.now(UTC))},2\n", "old.csv")
+    MetricDefinition.objects.create(name="narrow", data_type="numeric", retention_days=30, unit="bar", max_value=5)
+    MetricDefinition.objects.create(name="wide", data_type="numeric", retention_days=3000)
+    assert "metric old is defined: numeric, kept for 441 days" in load(path, "--device", "d")
+    assert "metric narrow is now kept for 441 days instead of 30" in load(path, "--device", "d", "--metric", "narrow")
+    assert "metric" not in load(path, "--device", "d", "--metric", "wide")
+    narrow, wide = MetricDefinition.objects.get(name="narrow"), MetricDefinition.objects.get(name="wide")
+    assert (narrow.retention_days, narrow.unit, narrow.max_value) == (441, "bar", 5)
+    assert wide.retention_days == 3000
+    assert [len(points("d", name)) for name in ("old", "narrow", "wide")] == [2, 2, 2]
+
+
+# --- rows that cannot be kept -----------------------------------------------------------------------
+
+
+def test_bad_rows_are_counted_by_reason_with_their_lines_and_good_ones_are_kept(tmp_path: Path) -> None:
+    at = [wall(moment) for moment in lately()]
+    lines = [
+        "timestamp,value", f"{at[0]},1", f"{at[1]},", f"{at[2]},nan", f"{at[3]},abc", f"{at[4]},xyz", "tomorrow,1",
+        ",1", f"{at[5]}", f"{at[6]},1,2", "2099-01-01 00:00:00,1", "1999-01-01 00:00:00,1", f"{at[7]},1e400", "",
+        f'"{at[8]}","8.5"', f"{at[9]},9",
+    ]  # fmt: skip
+    said = load(written(tmp_path, "\n".join(lines)), "--device", "d")
+    assert points("d", "made").values.tolist() == [1, 8.5, 9]
+    for reason in (
+        "value: the cell is empty (line 3)",
+        "'nan' is no measurement (line 4)",
+        "2 × value: 'abc' is not a number (lines 5, 6)",
+        "'tomorrow' is not a time",
+        "timestamp: the cell is empty (line 8)",
+        "1 cells: the header has 2 (lines 9, 10)",
+        "more than 5 minutes ahead of this server's clock (line 11)",
+        "older than the 3650 days that made is kept (line 12)",
+        "'1e400' is beyond 1.8e308 (line 13)",
+    ):
+        assert reason in said
+    assert LINE.match(said).groups() == ("made.csv", "3", "11")  # type: ignore[union-attr]
+
+
+def test_the_bounds_of_a_definition_hold_for_recordings_too(tmp_path: Path) -> None:
+    MetricDefinition.objects.create(name="made", data_type="numeric", max_value=5)
+    at = [wall(moment) for moment in lately()]
+    said = load(written(tmp_path, f"timestamp,value\n{at[0]},4\n{at[1]},6\n"), "--device", "d")
+    assert "value: 6 is above the maximum 5 of made (line 3)" in said
+    assert points("d", "made").values.tolist() == [4]
+
+
+def test_columns_of_text_and_of_truth_become_what_they_look_like(tmp_path: Path) -> None:
+    at = [wall(moment) for moment in lately()]
+    texts = written(tmp_path, f'timestamp,value\n{at[0]},idle\n{at[1]},"on, fire"\n{at[2]},\n{at[3]},5\n', "state.csv")
+    truth = written(tmp_path, f"timestamp,value\n{at[0]},true\n{at[1]},False\n", "door.csv")
+    assert "metric state is defined: string" in load(texts, "--device", "d")
+    assert "metric door is defined: boolean" in load(truth, "--device", "d")
+    assert list(points("d", "state").values) == ["idle", "on, fire", "5"]
+    assert points("d", "door").values.tolist() == [1, 0]
+
+
+# --- shapes -----------------------------------------------------------------------------------------
+
+
+def test_many_devices_and_metrics_in_one_file_with_units_and_tags_in_any_order(tmp_path: Path) -> None:
+    rows = ["value,unit,timestamp,device_id,tags,metric_name"]
+    at = lately()
+    for number, moment in enumerate(at):
+        for device in ("b", "a"):
+            rows.append(f'{number},°C,{moment.isoformat()},{device},"{{""floor"": ""{device}""}}",temperature')
+            rows.append(f"{100 + number},,{moment.timestamp():.0f},{device},,humidity")
+    rows.append(f"1,{'x' * 60},{at[0].isoformat()},a,,temperature")
+    rows.append(f"1,,{at[0].isoformat()},,,temperature")
+    said = load(written(tmp_path, "\n".join(rows)), "--batch", 7)
+    assert LINE.match(said).groups() == ("made.csv", "40", "2")  # type: ignore[union-attr]
+    assert "unit: a text of at most 50 characters is accepted (line 42)" in said
+    assert "device_id: 0 characters" in said
+    for device in ("a", "b"):
+        assert device_metrics(device) == ["humidity", "temperature"]
+        found = points(device, "temperature")
+        assert found.values.tolist() == list(range(10))
+        assert found.context(3) == ("°C", {"floor": device}, {})
+        assert found.times.tolist() == [int(moment.timestamp() * 1e6) for moment in at]
+    assert MetricDefinition.objects.get(name="temperature").unit == "°C"
+
+
+def test_the_device_and_metric_of_the_command_line_go_before_the_columns(tmp_path: Path) -> None:
+    path = written(tmp_path, f"timestamp,device_id,metric_name,value\n{wall(lately()[0])},a,m,1\n")
+    load(path, "--device", "other", "--metric", "thing")
+    assert points("other", "thing").values.tolist() == [1]
+    assert not Device.objects.filter(device_id="a").exists()
+
+
+def test_a_packed_file_and_standard_input_are_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = tmp_path / "pressure.csv.gz"
+    packed.write_bytes(gzip.compress(RECORDING.read_bytes()))
+    load(packed, "--device", "d", "--now")
+    assert len(points("d", "pressure")) == ROWS
+    for number in range(2):
+        with RECORDING.open() as given:
+            monkeypatch.setattr(sys, "stdin", given)
+            load("-", "--device", "d", "--metric", f"piped{number}", "--now")
+        assert len(points("d", f"piped{number}")) == ROWS
+
+
+def test_of_rows_with_the_same_time_the_last_one_stands(tmp_path: Path) -> None:
+    at = wall(lately()[0])
+    load(written(tmp_path, f"timestamp,value\n{at},1\n{at},2\n{at},3\n"), "--device", "d", "--batch", 2)
+    assert points("d", "made").values.tolist() == [3]
+
+
+def test_local_times_are_followed_through_the_night_in_which_clocks_go_back(tmp_path: Path) -> None:
+    year = datetime.now(UTC).year - 1
+    night = max(day for day in range(25, 32) if datetime(year, 10, day, tzinfo=UTC).weekday() == 6)
+    start = datetime(year, 10, night, 0, 0, tzinfo=UTC) - timedelta(hours=2)
+    true = [start + timedelta(minutes=5) * step for step in range(72)]
+    rows = [f"{wall(moment.astimezone(ZoneInfo('Europe/Berlin')))},{step}" for step, moment in enumerate(true)]
+    rows.append(f"{year}-03-{31 - (datetime(year, 3, 31, tzinfo=UTC).weekday() + 1) % 7} 02:30:00,0")
+    said = load(written(tmp_path, "timestamp,value\n" + "\n".join(rows)), "--device", "d", "--tz", "Europe/Berlin")
+    found = points("d", "made")
+    assert found.times.tolist() == [int(moment.timestamp() * 1e6) for moment in true]
+    assert found.values.tolist() == list(range(72))
+    assert "24 times in the hour that came twice in Europe/Berlin" in said
+    assert "there was no such time in Europe/Berlin: clocks went forward (line 74)" in said
+
+
+# --- stopped and started ----------------------------------------------------------------------------
+
+
+def big_file(folder: Path, count: int, seed: int = 1) -> Path:
+    path = folder / "big.csv"
+    start = np.datetime64(datetime.now(UTC).replace(tzinfo=None, microsecond=0), "s") - count * 2
+    times = (start + 2 * np.arange(count)).astype(str)
+    values = np.round(np.random.default_rng(seed).normal(50, 10, count), 2)
+    with path.open("w") as file:
+        file.write("timestamp,value\n")
+        file.writelines(f"{at},{value}\n" for at, value in zip(times.tolist(), values.tolist(), strict=True))
+    return path
+
+
+def test_a_load_that_is_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = big_file(tmp_path, 100_000)
+    order = Order(str(path), "d", "m", ZoneInfo("UTC"), until_now=True, batch=10_000)
+    seen: list[int] = []
+
+    def interrupted(outcome: Outcome, _: float | None) -> None:
+        seen.append(outcome.tally.rows)
+        if outcome.progress.end and outcome.tally.rows > 40_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Load(order, tmp_path / "loads", interrupted).run()
+    outcome = Load(order, tmp_path / "loads").run()
+    assert 0 < outcome.resumed_behind <= seen[-1] < 100_000
+    assert outcome.tally.stored == 100_000
+    found = points("d", "m")
+    assert len(found) == 100_000
+    assert set(np.diff(found.times).tolist()) == {2_000_000}  # both runs moved it by the same
+
+
+def environment(folder: Path) -> dict[str, str]:
+    given = {
+        name: str(value)
+        for name, value in parameters().items()
+        if name in {"dbname", "user", "password", "host", "port"}
+    }
+    return os.environ | {"DATABASE_URL": "postgresql:///?" + urlencode(given), "TELEMETRY_DATA_DIR": str(folder)}
+
+
+def start_load(folder: Path, *args: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "load", *args],
+        cwd=ROOT, env=environment(folder), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def while_running(process: "subprocess.Popen[str]") -> Iterator[int]:
+    """Its memory in bytes, again and again until it ends, for a minute at most."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield psutil.Process(process.pid).memory_info().rss
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+
+
+def test_a_million_rows_take_little_memory_and_a_kill_costs_no_row(tmp_path: Path) -> None:
+    path = big_file(tmp_path, 1_000_000)
+    ledger = tmp_path / "var" / "loads"
+    process = start_load(tmp_path / "var", str(path), "--device", "d")
+    for _ in while_running(process):
+        if any('"stored":2' in file.read_text() for file in ledger.glob("*.json")):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    process = start_load(tmp_path / "var", str(path), "--device", "d")
+    resident = list(while_running(process))
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert "went on behind 2" in said
+    assert "1,000,000 points stored, 0 rows rejected" in said
+    assert len(points("d", "big")) == 1_000_000
+    assert max(resident) < 200 * 2**20
+
+
+def test_without_a_database_one_line_says_what_to_do(tmp_path: Path) -> None:
+    variables = environment(tmp_path) | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "load", str(RECORDING), "--device", "d"],
+        cwd=ROOT, env=variables, text=True, capture_output=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("CommandError: start the site with `make run` first, or set DATABASE_URL")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nowhere.csv", "--device", "d"], "nowhere.csv cannot be read: No such file or directory"),
+        ([RECORDING], "--device is needed: the file has no column device_id"),
+        ([RECORDING, "--device", "d", "--tz", "Mars/Olympus"], "--tz: 'Mars/Olympus' is not a time zone"),
+        ([RECORDING, "--device", "d", "--batch", "0"], "a number from 1 to 50000 is accepted"),
+        ([RECORDING, "--device", ""], "--device: 0 characters"),
+        ([RECORDING, "--device", "d", "--metric", "a\nb"], "--metric: control characters are not accepted"),
+    ],
+)
+def test_a_wrong_argument_is_answered_in_one_line(args: list[Any], said: str) -> None:
+    with pytest.raises(CommandError, match=re.escape(said)):
+        load(*args)
