@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 MARK = "TELEMETRY_SUPERVISED"  # in the environment of every Python child, with the data folder for its value
-SERVERS = ("postgres", "valkey-server")
+SERVERS = ("postgres", "initdb", "valkey-server")
 
 
 def stop_servers(folder: Path, gentle: signal.Signals, patience: float) -> int:

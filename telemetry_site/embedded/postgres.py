@@ -117,7 +117,9 @@ class PostgreSQL:
     def _make(self) -> None:
         """Make the cluster beside its place and move it there when it is whole, so that a kill leaves no half."""
         making = self.place.data_dir / "postgres.new"
-        shutil.rmtree(making, ignore_errors=True)
+        if making.exists():
+            leftovers.stop_servers(making, signal.SIGKILL, patience=1)
+            shutil.rmtree(making)
         self.account.own(making)
         with self.account.reaching(making) as ((data,), descriptors):
             initdb: list[str | Path] = [

@@ -1,0 +1,202 @@
+"""A site run by `manage.py up` in processes of its own, and the book that is kept of what it acknowledged."""
+
+import http.client
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+UP = (sys.executable, "manage.py", "up")
+START_PATIENCE = 60.0
+WINDOW = timedelta(minutes=10)
+# What each process of the site has in its command line.
+MARKS = {
+    "web": "uvicorn",
+    "worker": "worker",
+    "beat": "beat",
+    "host collector": "ingest.collectors.host",
+    "postgres": "pginstall18/bin/postgres",
+    "valkey": "valkey-server",
+}
+
+
+def await_that(condition: Callable[[], Any], patience: float, what: str) -> Any:
+    """The first true result of `condition`; a failure that names `what` when there is none in time."""
+    deadline = time.monotonic() + patience
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {patience} s: {what}"
+        threading.Event().wait(0.05)
+    return result
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """This environment without any setting of a site, but with `variables`."""
+    settings = ("TELEMETRY_", "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DJANGO_", "MAKE", "MFLAGS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **variables}
+
+
+@dataclass
+class Site:
+    """One installation: its folder, its port, and the process that runs it."""
+
+    data_dir: Path
+    folder: Path = ROOT
+    command: Sequence[str] = UP
+    more: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self.output = self.data_dir.parent / f"{self.data_dir.name}.out"
+        given = {"TELEMETRY_PORT": str(self.port), "TELEMETRY_DATA_DIR": str(self.data_dir), **self.more}
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env=clean_environment(**given),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        await_that(self._started, START_PATIENCE, f"the site starts: {self.output.read_text()}")
+
+    def _started(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.said()
+        return "Ctrl-C stops everything" in self.said()
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    @property
+    def key(self) -> str:
+        return self.more.get("TELEMETRY_API_KEY") or (self.data_dir / "api_key").read_text().strip()
+
+    @property
+    def supervisor(self) -> psutil.Process:
+        return psutil.Process(int((self.data_dir / "lock").read_text()))
+
+    def processes(self) -> list[psutil.Process]:
+        return [self.supervisor, *self.supervisor.children(recursive=True)]
+
+    def child(self, name: str) -> psutil.Process | None:
+        for process in self.supervisor.children():
+            try:
+                if any(MARKS[name] in part for part in process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask to stop and wait; the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.supervisor.send_signal(number)
+        return self.process.wait(timeout=20)
+
+    def request(self, method: str, path: str, body: Any = None, timeout: float = 30, key: str = "") -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            headers = {"X-Api-Key": key or self.key, "Content-Type": "application/json"}
+            connection.request(method, f"/api/v1/telemetry{path}", json.dumps(body) if body else None, headers)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read() or b"null")
+        finally:
+            connection.close()
+
+
+class Ledger:
+    """Sends points without pause and keeps a book of them: what was sent, and what was acknowledged."""
+
+    BATCH = 5
+
+    def __init__(self, site: Site, device: str) -> None:
+        self.site, self.device = site, device
+        self.begun = datetime.now(UTC) - timedelta(hours=1)
+        self.sent: dict[datetime, float] = {}
+        self.acknowledged: dict[datetime, float] = {}
+        self._numbers = itertools.count()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._send_all, daemon=True)
+
+    def __enter__(self) -> "Ledger":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=30)
+
+    def await_more(self, count: int = 50) -> None:
+        """Wait until that many more points are acknowledged."""
+        wanted = len(self.acknowledged) + count
+        await_that(lambda: len(self.acknowledged) >= wanted, 30, f"{count} more points are acknowledged")
+
+    def _send_all(self) -> None:
+        while not self._over.is_set():
+            numbers = itertools.islice(self._numbers, self.BATCH)
+            batch = {self.begun + timedelta(milliseconds=100 * number): number / 8 for number in numbers}
+            self.sent |= batch
+            points = [
+                {"timestamp": at.isoformat(), "metric_name": "count", "value": value} for at, value in batch.items()
+            ]
+            try:
+                status, answer = self.site.request(
+                    "POST", f"/devices/{self.device}/telemetry/batch", {"data_points": points}, timeout=10
+                )
+            except (OSError, http.client.HTTPException):  # may have been stored or not: the book says sent, no more
+                continue
+            if status == 200 and not answer.get("errors"):
+                self.acknowledged |= batch
+
+    def differences(self) -> dict[str, int]:
+        """How the site's points differ from the book; all zero where nothing went wrong."""
+        found = self._stored()
+        stored = dict(found)
+        return {
+            "lost": len(self.acknowledged.keys() - stored.keys()),
+            "phantom": len(stored.keys() - self.sent.keys()),
+            "wrong": sum(self.sent.get(at, value) != value for at, value in found),
+            "duplicate": sum(count - 1 for count in Counter(at for at, _ in found).values()),
+        }
+
+    def _stored(self) -> list[tuple[datetime, float]]:
+        """Everything that the site has, read in windows that are small enough to come back whole."""
+        found = []
+        start, last = self.begun - WINDOW, max(self.sent) + WINDOW
+        while start < last:
+            window = f"start_time={_query(start)}&end_time={_query(start + WINDOW)}"
+            status, answer = self.site.request("GET", f"/devices/{self.device}/metrics/count/range?{window}")
+            assert status == 200, answer
+            found += [(datetime.fromisoformat(p["timestamp"]), p["value"]) for p in answer["data_points"]]
+            start += WINDOW
+        return found
+
+
+NO_DIFFERENCE = {"lost": 0, "phantom": 0, "wrong": 0, "duplicate": 0}
+
+
+def _query(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,63 @@
+"""The readers of the environment: what they take, and how they say no."""
+
+from pathlib import Path
+
+import pytest
+
+from telemetry_site.env import BASE_DIR, BadSetting, Environment
+
+
+def test_a_variable_that_is_unset_or_empty_has_its_default() -> None:
+    environment = Environment({"EMPTY": "  "})
+    for name in ("EMPTY", "UNSET"):
+        assert environment.text(name, "x") == "x"
+        assert environment.integer(name, 5, 1, 9) == 5
+        assert environment.switch(name, True) is True
+        assert environment.url(name, ("redis",)) == ""
+        assert environment.folder(name, Path("/here")) == Path("/here")
+        assert environment.words(name) == []
+        assert environment.key(name) == ""
+
+
+@pytest.mark.parametrize("text", ["on", "ON", "true", "1", "yes"])
+def test_a_switch_is_on_in_several_spellings(text: str) -> None:
+    assert Environment({"SWITCH": text}).switch("SWITCH", False) is True
+
+
+@pytest.mark.parametrize("text", ["0", "10", "-1", "3.5", "0x1f", "²", "one"])
+def test_a_number_out_of_bounds_is_refused_with_its_bounds(text: str) -> None:
+    with pytest.raises(BadSetting, match=r"^NUMBER='.*' cannot be used: a whole number from 1 to 9 is accepted$"):
+        Environment({"NUMBER": text}).integer("NUMBER", 5, 1, 9)
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql://user:word@host:5432/name", "postgres:///name?host=/run", "postgresql://[::1]/name"]
+)
+def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
+    assert Environment({"URL": text}).url("URL", ("postgres", "postgresql")) == text
+
+
+@pytest.mark.parametrize("text", ["localhost", "mysql://host/name", "postgresql://", "postgresql://host:port/name"])
+def test_an_address_of_another_kind_is_refused(text: str) -> None:
+    with pytest.raises(BadSetting, match="an address like postgresql://… is accepted"):
+        Environment({"URL": text}).url("URL", ("postgresql",))
+
+
+def test_a_relative_folder_lies_in_the_project() -> None:
+    assert Environment({"FOLDER": "data/here"}).folder("FOLDER", Path("/x")) == BASE_DIR / "data" / "here"
+
+
+def test_a_folder_may_begin_with_the_home_folder() -> None:
+    assert Environment({"FOLDER": "~/data"}).folder("FOLDER", Path("/x")) == Path.home() / "data"
+
+
+def test_the_key_that_is_too_short_is_not_shown_in_full() -> None:
+    with pytest.raises(BadSetting) as refused:
+        Environment({"KEY": "secret-word"}).key("KEY")
+    assert "secret-word" not in str(refused.value)
+
+
+def test_a_network_that_is_none_is_named() -> None:
+    environment = Environment({"NETWORKS": "10.0.0.0/8, 10.0.0.1/8"})
+    with pytest.raises(BadSetting, match=r"NETWORKS='10\.0\.0\.1/8'"):
+        environment.networks("NETWORKS")

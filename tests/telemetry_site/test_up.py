@@ -1,0 +1,197 @@
+"""`manage.py up` with real processes: started, killed, started again, stopped."""
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from telemetry_site.embedded.servers import Servers
+from tests.telemetry_site.site import NO_DIFFERENCE, ROOT, UP, Ledger, Site, await_that, clean_environment, free_port
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("site") / "data")
+    site.start()
+    yield site
+    site.stop()
+
+
+def leftover(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def run_up(**variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        UP, cwd=ROOT, env=clean_environment(**variables), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_fresh_clone_runs_keeps_what_it_acknowledged_and_stops_clean(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    shutil.copytree(ROOT / "node_modules", clone / "node_modules", symlinks=True)  # what npm ci would fetch
+    site = Site(clone / "var", clone, ("make", "run", f"VENV={sys.prefix}"))
+    site.start()
+    first = site.said()
+    assert (clone / "var" / "admin_password").read_text().strip() in first
+    with Ledger(site, "fresh") as ledger:
+        ledger.await_more(500)
+        site.supervisor.send_signal(signal.SIGKILL)
+    assert site.process is not None
+    site.process.wait(timeout=20)
+
+    site.start()
+    assert ledger.differences() == NO_DIFFERENCE
+    assert (clone / "var" / "admin_password").read_text().strip() not in site.said()
+    assert str(clone / "var" / "admin_password") in site.said()
+    everything = site.processes()
+    begun = time.monotonic()
+    site.stop()
+    assert time.monotonic() - begun < 15
+    assert leftover(everything) == []
+
+
+def test_the_printed_commands_store_a_point_and_read_it_back(running: Site) -> None:
+    lines = running.said().replace("\\\n", "").splitlines()
+    store, read = (line.strip() for line in lines if line.strip().startswith("curl "))
+    for command in (store, read):
+        done = subprocess.run(["bash", "-c", f"{command} --silent --fail-with-body"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "21.5" in done.stdout
+
+
+def test_this_machine_is_measured_from_the_start(running: Site) -> None:
+    device = (running.data_dir / "host_device_id").read_text().strip()
+    await_that(
+        lambda: "cpu_percent" in str(running.request("GET", f"/devices/{device}/metrics")[1]), 20, "the load arrives"
+    )
+
+
+def test_secrets_are_readable_by_their_owner_alone(running: Site) -> None:
+    for name in ("admin_password", "api_key", "host_collector_key", "secret_key"):
+        assert (running.data_dir / name).stat().st_mode & 0o777 == 0o600, name
+
+
+@pytest.mark.parametrize("name", ["web", "postgres", "valkey", "worker", "beat", "host collector"])
+def test_a_killed_process_comes_back_and_no_acknowledged_point_is_lost(running: Site, name: str) -> None:
+    with Ledger(running, f"killed-{name.replace(' ', '-')}") as ledger:
+        ledger.await_more()
+        victim = await_that(lambda: running.child(name), 30, f"{name} runs")
+        victim.kill()
+        await_that(lambda: (child := running.child(name)) and child.pid != victim.pid, 30, f"{name} runs again")
+        ledger.await_more()
+    assert ledger.differences() == NO_DIFFERENCE
+    assert "was ended by SIGKILL; starting it again" in running.said()
+
+
+def test_a_killed_supervisor_blocks_nothing(tmp_path: Path) -> None:
+    site = Site(tmp_path / "data")
+    site.start()
+    before = site.processes()
+    with Ledger(site, "orphaned") as ledger:
+        ledger.await_more()
+        site.supervisor.kill()
+    assert site.process is not None
+    site.process.wait(timeout=5)
+    site.start()  # at once, while what it left may still be there
+    assert leftover(before) == []
+    assert ledger.differences() == NO_DIFFERENCE
+    everything = site.processes()
+    begun = time.monotonic()
+    assert site.stop(signal.SIGINT) == 0
+    assert time.monotonic() - begun < 15
+    assert leftover(everything) == []
+
+
+def test_a_second_installation_runs_beside_the_first(running: Site, tmp_path: Path) -> None:
+    second = Site(tmp_path / "second", more={"TELEMETRY_HOST_COLLECTOR": "off", "TELEMETRY_API_KEY": "k" * 32})
+    second.start()
+    assert second.request("POST", "/devices/one/telemetry", point())[0] == 200
+    assert running.request("GET", "/devices/one/metrics/count/latest")[0] == 404
+    assert running.request("POST", "/devices/one/telemetry", point(), key=second.key)[0] == 401
+    assert second.child("host collector") is None
+    assert second.stop() == 0
+    assert running.request("POST", "/devices/two/telemetry", point())[0] == 200
+
+
+def point() -> dict[str, object]:
+    return {"timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "metric_name": "count", "value": 1}
+
+
+def test_named_servers_are_used_and_none_is_started(tmp_path: Path) -> None:
+    with Servers(tmp_path / "servers", durable=False) as servers:
+        sockets = servers.place.run_dir
+        site = Site(
+            tmp_path / "data",
+            more={
+                "DATABASE_URL": f"postgresql:///telemetry?host={sockets}&user=telemetry",
+                "REDIS_URL": servers.place.redis_url,
+            },
+        )
+        site.start()
+        assert site.child("postgres") is None
+        assert site.child("valkey") is None
+        assert site.request("POST", "/devices/one/telemetry", point())[0] == 200
+        assert site.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("TELEMETRY_PORT", "eighty", "1 to 65535"),
+        ("TELEMETRY_PORT", "70000", "1 to 65535"),
+        ("TELEMETRY_HOST", "nowhere", "IP address"),
+        ("TELEMETRY_HOST", "192.0.2.1", "IP address of this machine"),
+        ("TELEMETRY_HOST_COLLECTOR", "maybe", "on or off"),
+        ("TELEMETRY_API_KEY", "short", "22 printable characters"),
+        ("TELEMETRY_DATA_DIR", "/dev/null/data", "folder"),
+        ("DATABASE_URL", "mysql://localhost/site", "postgresql://"),
+        ("DATABASE_URL", "postgresql://user:sesame@127.0.0.1:1/site", "no database answers"),
+        ("REDIS_URL", "http://localhost", "redis://"),
+        ("REDIS_URL", "redis://:sesame@127.0.0.1:1/0", "no Redis answers"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, name: str, value: str, accepted: str) -> None:
+    usable = {"TELEMETRY_DATA_DIR": str(tmp_path / "data"), "TELEMETRY_PORT": str(free_port())}
+    refused(run_up(**{**usable, name: value}), name, accepted)
+
+
+def refused(done: subprocess.CompletedProcess[str], name: str, accepted: str) -> None:
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith(name)
+    assert accepted in done.stderr
+    assert "sesame" not in done.stderr
+
+
+def test_a_taken_port_is_named_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused(run_up(TELEMETRY_PORT=port, TELEMETRY_DATA_DIR=str(tmp_path / "data")), "TELEMETRY_PORT", "free port")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_named_in_one_line(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    refused(run_up(TELEMETRY_DATA_DIR=str(closed / "data")), "TELEMETRY_DATA_DIR", "folder")
+    refused(run_up(TELEMETRY_DATA_DIR=str(closed)), "TELEMETRY_DATA_DIR", "folder")
+
+
+def test_a_data_folder_in_use_is_named_in_one_line(running: Site) -> None:
+    again = run_up(TELEMETRY_DATA_DIR=str(running.data_dir), TELEMETRY_PORT=str(free_port()))
+    refused(again, "TELEMETRY_DATA_DIR", f"process {running.supervisor.pid}")
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+    connection.request("GET", "/health")
+    assert connection.getresponse().status == 200
+    connection.close()
