@@ -7,6 +7,7 @@ anything heavy is loaded.
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,12 @@ class BadSetting(Exception):
 
     def __init__(self, name: str, value: str, accepted: str) -> None:
         super().__init__(f"{name}={value!r} cannot be used: {accepted}")
+
+
+def without_password(url: str) -> str:
+    """The address as it may be shown."""
+    url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?<=password=)[^&\s]*", "***", url)
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,14 @@ class Environment:
             return ""
         try:
             parts = urlsplit(raw)
-            usable = parts.scheme in schemes and (parts.hostname is not None or bool(parts.query or parts.path.strip("/")))
+            named = parts.hostname is not None or bool(parts.query or parts.path.strip("/"))
+            usable = parts.scheme in schemes and named
             _ = parts.port
         except ValueError:
             usable = False
         if not usable:
             shapes = " or ".join(f"{scheme}://…" for scheme in schemes)
-            raise BadSetting(name, raw, f"an address like {shapes} is accepted")
+            raise BadSetting(name, without_password(raw), f"an address like {shapes} is accepted")
         return raw
 
     def folder(self, name: str, default: Path) -> Path:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from telemetry_site.embedded.paths import Embedded
-from telemetry_site.env import BASE_DIR, BadSetting, Environment
+from telemetry_site.env import BASE_DIR, BadSetting, Environment, without_password
 
 env = Environment()
 VERSION = "0.1.0"
@@ -109,7 +109,8 @@ def database(url: str) -> dict[str, Any]:
         try:
             found = {k: str(v) for k, v in conninfo_to_dict(url).items()}
         except Exception as error:
-            raise BadSetting("DATABASE_URL", url, f"postgresql://user:password@host:5432/name is accepted ({error})") from None
+            accepted = f"postgresql://user:password@host:5432/name is accepted ({' '.join(str(error).split())})"
+            raise BadSetting("DATABASE_URL", without_password(url), accepted) from None
     known = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     entry: dict[str, Any] = {django: found.pop(libpq) for libpq, django in known.items() if libpq in found}
     return entry | {
@@ -144,7 +145,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # A tick that nobody took within its period is worth nothing: the next one does the same work.
     "merge young blocks": {"task": "metrics.tasks.merge_young_blocks", "schedule": 1.0, "options": {"expires": 5}},
     "merge blocks": {"task": "metrics.tasks.merge_blocks", "schedule": 30.0, "options": {"expires": 30}},
-    "drop what retention allows": {"task": "metrics.tasks.drop_expired", "schedule": 3600.0, "options": {"expires": 3600}},
+    "drop what retention allows": {
+        "task": "metrics.tasks.drop_expired",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
 }
 
 # --- REST -------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_site.env import BASE_DIR, BadSetting, Environment
+from telemetry_site.env import BASE_DIR, BadSetting, Environment, without_password
 
 
 def test_a_variable_that_is_unset_or_empty_has_its_default() -> None:
@@ -41,6 +41,23 @@ def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
 def test_an_address_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises(BadSetting, match="an address like postgresql://… is accepted"):
         Environment({"URL": text}).url("URL", ("postgresql",))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://user:sesame@host:5432/name", "postgresql://user:***@host:5432/name"),
+        ("postgresql://user:ses:/@me@host/name", "postgresql://user:***@host/name"),
+        ("redis://:sesame@host/0", "redis://:***@host/0"),
+        ("postgresql:///name?user=me&password=sesame&host=/run", "postgresql:///name?user=me&password=***&host=/run"),
+        ("redis://host:6379/0", "redis://host:6379/0"),
+    ],
+)
+def test_a_password_in_an_address_is_never_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+    with pytest.raises(BadSetting) as refused:
+        Environment({"URL": url}).url("URL", ("amqp",))
+    assert "ses" not in str(refused.value)
 
 
 def test_a_relative_folder_lies_in_the_project() -> None:

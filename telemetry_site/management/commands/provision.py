@@ -1,7 +1,6 @@
 """`manage.py provision`: reach the servers, bring the database up to date, make what a new installation needs."""
 
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from django.conf import settings
@@ -9,7 +8,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import OperationalError, connection
 
-from telemetry_site.env import BadSetting
+from telemetry_site.env import BadSetting, without_password
 from telemetry_site.provision import provision
 
 PATIENCE = 5  # seconds
@@ -32,7 +31,7 @@ def _reach_database() -> None:
     except OperationalError as error:
         reason = " ".join(str(error).split())
         raise BadSetting(
-            "DATABASE_URL", _without_password(settings.DATABASE_URL), f"no database answers ({reason})"
+            "DATABASE_URL", without_password(settings.DATABASE_URL), f"no database answers ({reason})"
         ) from None
 
 
@@ -43,12 +42,4 @@ def _reach_redis() -> None:
         ) as client:
             client.ping()
     except redis.RedisError as error:
-        raise BadSetting("REDIS_URL", _without_password(settings.REDIS_URL), f"no Redis answers ({error})") from None
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+        raise BadSetting("REDIS_URL", without_password(settings.REDIS_URL), f"no Redis answers ({error})") from None
