@@ -74,7 +74,7 @@ def start(supervisor: Supervisor, screen: Screen, place: Embedded, listening: so
     provision(supervisor, place, environment)
     screen.done("Database up to date, admin and keys in place")
     start_programs(supervisor, place, environment, listening)
-    screen.done("Web, worker and beat run")
+    screen.done("Web answers, worker and beat are on their way")
     screen.ready(address(), password_line(place, fresh_password), key_line(place), place.log("web").parent)
 
 
@@ -114,9 +114,10 @@ def start_programs(
 ) -> None:
     web = programs.web(place, environment, listening.fileno(), settings.BEHIND_PROXY)
     supervisor.add(web, WEB)
+    supervisor.until(healthy, [web], WEB_PATIENCE, "the web process")
+    # Only now, so that on a small machine nothing competes with what somebody waits for.
     supervisor.add(programs.worker(place, environment), WORKER)
     supervisor.add(programs.beat(place, environment), WEB)
-    supervisor.until(healthy, [w.service for w in supervisor.watched], WEB_PATIENCE, "the web process")
     if settings.HOST_COLLECTOR:
         supervisor.add(programs.host_collector(place, environment, address(), place.host_device_id()), WEB)
 
