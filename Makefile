@@ -68,7 +68,9 @@ $(FRONT_END): | $(SITE)
 
 # The browser of the page tests: the machine's own, else Debian's, else Playwright's. Without one they are
 # skipped, or fail where CI is set.
+APT_CHROMIUM = DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null 2>&1
 browser: $(TOOLS)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
-	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -qq -y chromium >/dev/null; } || \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		{ $(APT_CHROMIUM) || { apt-get update -qq && $(APT_CHROMIUM); }; }; } || \
 	$(PYTHON) -m playwright install chromium || echo "No browser could be installed." >&2
