@@ -49,6 +49,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
     sees fewer values, and nothing piles up here.
     """
 
+    channel_layer_alias = ""  # nothing comes by way of Redis here: values flow while it is down
     telling: asyncio.Task[None] | None = None
     beating: asyncio.Task[None] | None = None
 

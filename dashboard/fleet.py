@@ -15,7 +15,10 @@ from metrics.models import Device
 # Far enough that a recording of years ago still shows its newest value.
 EVER = timedelta(days=3650)
 # What a person wants to see of a device first, where it has such a metric.
-TELLING = [re.compile(p) for p in (r"cpu.*(percent|usage)", r"^cpu$", r"temp", r"cpu", r"mem.*percent", r"mem", r"load", r"humid", r"power|volt")]
+TELLING = [
+    re.compile(p)
+    for p in (r"cpu.*(percent|usage)", r"^cpu$", r"temp", r"mem.*(percent|usage)", r"load", r"humid", r"power|volt")
+]
 SHOWN = 3
 
 
@@ -97,7 +100,9 @@ def see(devices: Iterable[Device], now: datetime) -> list[Seen]:
     found: dict[str, list[Reading]] = defaultdict(list)
     if known:
         for point in query.latest([d.device_id for d in known], None, EVER):
-            found[point.device_id].append(Reading(point.metric_name, point.value, point.unit or "", point.timestamp, now))
+            found[point.device_id].append(
+                Reading(point.metric_name, point.value, point.unit or "", point.timestamp, now)
+            )
     return [Seen(device, found[device.device_id], now) for device in known]
 
 
@@ -137,7 +142,9 @@ class Situation:
     @property
     def detail(self) -> str:
         """Who it is, while that is short; else how the others fare."""
-        named = [str(row.device) for row in self.rows if row.state is self.worst] if self.worst in (LATE, SILENT) else []
+        named = (
+            [str(row.device) for row in self.rows if row.state is self.worst] if self.worst in (LATE, SILENT) else []
+        )
         if named and len(named) <= SHOWN:
             return ", ".join(named) + ". "
         return f"{plural(self.count(OK), 'device')} reporting. " if named and self.count(OK) else ""

@@ -73,5 +73,7 @@ def reading(value: Any, unit: str | None) -> tuple[str, str]:
         return number_text(value), PREFIXED.get(symbol, symbol)
     if isinstance(value, dict) and value.keys() >= {"latitude", "longitude"}:
         return f"{value['latitude']}, {value['longitude']}".replace("-", MINUS), ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+    text = (
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+    )
     return (text if len(text) <= WORDS_SHOWN else text[: WORDS_SHOWN - 1] + "…"), symbol

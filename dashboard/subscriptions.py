@@ -26,7 +26,11 @@ class LiveRequest:
         if not isinstance(message, dict) or message.get("type") != "subscribe":
             raise BadRequest('{"type": "subscribe", "devices": […] or null, "metrics": […] or null} is understood')
         frequency = message.get("max_frequency", 1000)
-        if isinstance(frequency, bool) or not isinstance(frequency, (int, float)) or not FASTEST_MS <= frequency <= SLOWEST_MS:
+        if (
+            isinstance(frequency, bool)
+            or not isinstance(frequency, (int, float))
+            or not FASTEST_MS <= frequency <= SLOWEST_MS
+        ):
             raise BadRequest(f"max_frequency is a number of milliseconds from {FASTEST_MS} to {SLOWEST_MS}")
         return cls(names(message, "devices"), names(message, "metrics"), frequency / 1000)
 

@@ -20,7 +20,15 @@ COUNTED = 10_000
 METRICS_SHOWN = 200
 SPARK_POINTS = 60
 SPARKS = 60
-RANGES = (("15m", "15 min"), ("1h", "1 h"), ("6h", "6 h"), ("24h", "24 h"), ("7d", "7 d"), ("30d", "30 d"), ("90d", "90 d"))
+RANGES = (
+    ("15m", "15 min"),
+    ("1h", "1 h"),
+    ("6h", "6 h"),
+    ("24h", "24 h"),
+    ("7d", "7 d"),
+    ("30d", "30 d"),
+    ("90d", "90 d"),
+)
 
 
 def matching(words: str) -> QuerySet[Device]:
@@ -76,7 +84,9 @@ def recent(request: HttpRequest, device_id: str) -> HttpResponse:
         midnight = now - timedelta(days=1)
     midnight = min(max(midnight, now - timedelta(days=1, hours=2)), now)
     names = request.GET.getlist("metric") or query.device_metrics(device.device_id)
-    return JsonResponse({"metrics": {name: recent_of(device.device_id, name, midnight, now) for name in names[:SPARKS]}})
+    return JsonResponse(
+        {"metrics": {name: recent_of(device.device_id, name, midnight, now) for name in names[:SPARKS]}}
+    )
 
 
 def recent_of(device_id: str, metric_name: str, midnight: datetime, now: datetime) -> dict[str, object]:

@@ -82,6 +82,7 @@ export class Chart {
       legend: { show: false },
       padding: [14, scales.length > 1 ? 4 : NUMBERS + 4, 0, 4],
       cursor: {
+        y: false,
         drag: { x: true, y: false, setScale: false },
         points: { size: 8, width: 2, stroke: (_plot, i) => this.colours.series[this.series[i - 1].number - 1], fill: this.colours.surface },
         bind: {

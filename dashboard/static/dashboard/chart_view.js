@@ -12,7 +12,8 @@ const spanOf = (key) => parseInt(key, 10) * UNITS[key.slice(-1)];
 const SHORTEST = 2000;
 const LONGEST = 400 * UNITS.d;
 const AHEAD = 5 * UNITS.m; // a device's clock may be ahead by so much
-const ONE_SIDED = 0.5; // what "earlier" and "later" move, in windows
+const STEP = 0.5; // what "earlier" and "later" move, in windows
+const TABLE_MS = 10_000;
 
 export class ChartView extends EventTarget {
   /** Event "settled": lines are loaded and drawn. `young`: a window that reaches back before the first point starts there. */
@@ -36,7 +37,7 @@ export class ChartView extends EventTarget {
     this.frozen = null;
     this.fromAddress();
     this.verbs = {
-      earlier: () => this.move(-ONE_SIDED), later: () => this.move(ONE_SIDED),
+      earlier: () => this.move(-STEP), later: () => this.move(STEP),
       closer: () => this.zoom(0.5, 0.5), wider: () => this.zoom(2, 0.5),
       follow: () => this.follow(), table: () => this.toggleTable(),
     };
@@ -120,6 +121,7 @@ export class ChartView extends EventTarget {
     }
     this.chart.shrink();
     this.draw();
+    this.fillTable();
     this.dispatchEvent(new Event("settled"));
   }
 
@@ -146,6 +148,7 @@ export class ChartView extends EventTarget {
     this.state();
     if (!this.hovering) this.writeLegend(window.end);
     this.label(window);
+    if (!this.fixed) this.fillTable(TABLE_MS);
   }
 
   state() {
@@ -216,8 +219,16 @@ export class ChartView extends EventTarget {
     points.hidden = !points.hidden;
     this.card.querySelector('[data-chart="table"]').setAttribute("aria-expanded", String(!points.hidden));
     if (points.hidden) return;
-    fill(points, this.series, this.window);
+    this.fillTable();
     points.focus();
+  }
+
+  /** A table that changed every second could not be read. */
+  fillTable(pauseMs = 0) {
+    const { points } = this.parts;
+    if (points.hidden || Date.now() - (this.filledAt ?? 0) < pauseMs) return;
+    this.filledAt = Date.now();
+    fill(points, this.series, this.window);
   }
 
   drawLegend() {

@@ -1,0 +1,150 @@
+"""The live stream over real sockets."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from channels.layers import get_channel_layer
+from django.contrib.sessions.models import Session
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from dashboard import consumers
+from tests.conftest import Caller, person, point
+
+PATIENCE = 10
+Open = Callable[..., ClientConnection]
+
+
+@pytest.fixture
+def reader_of_pages(mei: Any, gateway: Caller) -> Caller:
+    return person(gateway.port, mei)
+
+
+def live(caller: Caller, origin: str | None = None) -> ClientConnection:
+    headers = {"Cookie": caller.headers["Cookie"]} if "Cookie" in caller.headers else {}
+    return connect(
+        f"ws://127.0.0.1:{caller.port}/ws/live",
+        additional_headers=headers,
+        origin=f"http://127.0.0.1:{caller.port}" if origin is None else origin,
+        compression=None,
+    )
+
+
+def hear(socket: ClientConnection, kind: str) -> dict[str, Any]:
+    """The next message of a kind."""
+    while True:
+        message = json.loads(socket.recv(PATIENCE))
+        if message["type"] == kind:
+            return message
+
+
+def subscribe(socket: ClientConnection, **wanted: Any) -> dict[str, Any]:
+    """Ask, and be told what is true now."""
+    socket.send(json.dumps({"type": "subscribe", "max_frequency": 250, **wanted}))
+    return hear(socket, "snapshot")
+
+
+def test_nobody_listens_without_signing_in(anonymous: Caller):
+    with live(anonymous) as socket:
+        with pytest.raises(ConnectionClosed):
+            socket.recv(PATIENCE)
+        assert socket.close_code == consumers.NOT_SIGNED_IN
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://127.0.0.1:1", "null", "http://127.0.0.1.evil.example"]
+)
+def test_a_page_of_another_site_may_not_listen_with_our_cookies(reader_of_pages: Caller, origin: str):
+    with pytest.raises(InvalidStatus) as refused:
+        live(reader_of_pages, origin)
+    assert refused.value.response.status_code == 403
+
+
+def test_a_value_arrives_after_it_was_stored(reader_of_pages: Caller, gateway: Caller):
+    with live(reader_of_pages) as socket:
+        subscribe(socket, devices=["cold-room-07"])
+        assert gateway.post("devices/cold-room-07/telemetry", point("temperature", 4.5, unit="°C")).status == 200
+        [[device, metric, ms, value, unit]] = hear(socket, "points")["points"]
+        assert (device, metric, value, unit) == ("cold-room-07", "temperature", 4.5, "°C")
+        assert hear(socket, "heartbeat")["time_ms"] - ms < 10_000
+
+
+def test_the_stream_begins_with_what_is_true(reader_of_pages: Caller, gateway: Caller):
+    assert gateway.post("devices/cold-room-07/telemetry", point("door_open", True)).status == 200
+    with live(reader_of_pages) as socket:
+        [told] = subscribe(socket, devices=["cold-room-07", "nobody"])["points"]
+        assert told[:2] + told[3:4] == ["cold-room-07", "door_open", True]
+
+
+def test_only_what_was_asked_for_is_told(reader_of_pages: Caller, gateway: Caller):
+    with live(reader_of_pages) as socket:
+        subscribe(socket, devices=["a"], metrics=["temperature"])
+        for device, metric in (("b", "temperature"), ("a", "humidity"), ("a", "temperature")):
+            assert gateway.post(f"devices/{device}/telemetry", point(metric, 1)).status == 200
+        [[device, metric, *_]] = hear(socket, "points")["points"]
+        assert (device, metric) == ("a", "temperature")
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["x", "[]", "{}", '{"type": "subscribe", "devices": "a"}', '{"type": "subscribe", "devices": [1]}',
+     '{"type": "subscribe", "max_frequency": 1}', '{"type": "subscribe", "max_frequency": true}',
+     '{"type": "subscribe", "devices": null, "metrics": ["' + "x" * 201 + '"]}', "[" * 5000],
+)  # fmt: skip
+def test_what_cannot_be_followed_is_answered_and_the_socket_stays(
+    reader_of_pages: Caller, gateway: Caller, message: str
+):
+    with live(reader_of_pages) as socket:
+        socket.send(message)
+        assert hear(socket, "error")["detail"]
+        subscribe(socket, devices=["a"])
+        assert gateway.post("devices/a/telemetry", point("temperature", 1)).status == 200
+        assert hear(socket, "points")
+
+
+def test_a_new_request_takes_the_place_of_the_old(reader_of_pages: Caller, gateway: Caller):
+    with live(reader_of_pages) as socket:
+        subscribe(socket, devices=["a"])
+        subscribe(socket, devices=["b"])
+        for device in ("a", "b"):
+            assert gateway.post(f"devices/{device}/telemetry", point("temperature", 1)).status == 200
+        assert {p[0] for p in hear(socket, "points")["points"]} == {"b"}
+
+
+def test_signing_out_ends_the_stream(reader_of_pages: Caller, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.05)
+    with live(reader_of_pages) as socket:
+        hear(socket, "heartbeat")
+        Session.objects.all().delete()
+        with pytest.raises(ConnectionClosed):
+            while True:
+                socket.recv(PATIENCE)
+        assert socket.close_code == consumers.NOT_SIGNED_IN
+
+
+def test_an_idle_socket_lives_on(reader_of_pages: Caller, gateway: Caller):
+    """Under redis-py 8 the usual Channels layer ends consumers that were idle for 5 s."""
+    with live(reader_of_pages) as socket:
+        subscribe(socket, devices=["a"])
+        first = hear(socket, "heartbeat")["time_ms"]
+        while hear(socket, "heartbeat")["time_ms"] - first < 5_500:
+            pass
+        assert gateway.post("devices/a/telemetry", point("temperature", 1)).status == 200
+        assert hear(socket, "points")
+
+
+def test_the_channel_layer_outlives_five_idle_seconds():
+    async def wait_and_receive() -> dict[str, Any]:
+        layer = get_channel_layer()
+        assert layer is not None
+        name = await layer.new_channel()
+        waiting = asyncio.ensure_future(layer.receive(name))
+        done, _ = await asyncio.wait([waiting], timeout=5.5)
+        assert not done, "the layer gave up waiting"
+        await layer.send(name, {"type": "word"})
+        return await asyncio.wait_for(waiting, PATIENCE)
+
+    assert asyncio.run(wait_and_receive()) == {"type": "word"}

@@ -1,0 +1,163 @@
+"""The pages as the server renders them."""
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from metrics.models import Device
+from tests.conftest import Caller, point
+
+PAGES = ["/", "/situation/", "/devices/", "/devices/cold-room-07/", "/recent/cold-room-07/"]
+
+
+@pytest.fixture
+def cold_room(gateway: Caller) -> Device:
+    points = [point("temperature", 4.25, unit="°C"), point("door_open", True), point("firmware", "2.4.1")]
+    assert gateway.post("devices/cold-room-07/telemetry/batch", {"data_points": points}).status == 200
+    return Device.objects.get(device_id="cold-room-07")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nobody_sees_anything_without_signing_in(site: None, path: str):
+    answer = Client().get(path)
+    assert (answer.status_code, answer["Location"]) == (302, f"/login/?next={path}")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_only_show(client: Client, path: str):
+    assert client.post(path).status_code == 405
+
+
+def test_an_empty_site_teaches_one_step(client: Client):
+    page = client.get("/").content.decode()
+    assert "curl http://testserver/api/v1/telemetry/devices/my-device/telemetry" in page
+    assert "Waiting for the first measurement" in page
+
+
+def test_the_overview_says_how_everything_is(client: Client, cold_room: Device):
+    page = client.get("/").content.decode()
+    assert "1 device reporting" in page
+    assert re.search(r"temperature <b[^>]*>4.25</b> <small>°C</small>", page)
+
+
+def test_a_silent_device_is_named_first(client: Client, cold_room: Device, gateway: Caller):
+    assert gateway.post("devices/pump-02/telemetry", point("pressure", 3, seconds_ago=1200)).status == 200
+    page = client.get("/").content.decode()
+    assert "1 of 2 devices is silent" in page
+    assert page.index(">pump-02</a>") < page.index(">cold-room-07</a>")
+
+
+def test_a_recording_of_years_ago_still_shows_its_values(client: Client, gateway: Caller):
+    assert gateway.post("devices/old/telemetry", point("temperature", 1.5, seconds_ago=80 * 86400)).status == 200
+    page = client.get("/devices/").content.decode()
+    assert "1.50" in page
+    assert "80\xa0d" in page
+
+
+def test_a_device_shows_every_kind_of_value(client: Client, cold_room: Device):
+    page = client.get("/devices/cold-room-07/").content.decode()
+    for text in ("4.25", ">on<", "2.4.1"):
+        assert text in page
+    drawable = json.loads(re.search(r'id="drawable" type="application/json">(.*?)</script>', page)[1])
+    assert {metric["name"]: metric["kind"] for metric in drawable} == {"temperature": "number", "door_open": "boolean"}
+
+
+def test_a_device_that_never_sent_shows_its_first_step(client: Client):
+    Device.objects.create(device_id="cold room/85")
+    page = client.get("/devices/cold%20room/85/").content.decode()
+    assert "Never heard" in page
+    assert "/devices/cold%20room%2F85/telemetry" in page
+
+
+def test_an_unknown_device_is_not_found(client: Client):
+    answer = client.get("/devices/nobody/")
+    assert answer.status_code == 404
+    assert "No such page" in answer.content.decode()
+
+
+def test_what_a_device_calls_itself_is_never_markup(client: Client, gateway: Caller):
+    name = "<img src=x onerror=alert(1)>"
+    Device.objects.create(device_id="evil", name=name)
+    assert gateway.post("devices/evil/telemetry", point(name, name)).status == 200
+    for path in ("/", "/devices/", "/devices/evil/"):
+        assert name not in client.get(path).content.decode()
+
+
+def test_recent_gives_the_hour_and_the_range_since_midnight(client: Client, gateway: Caller):
+    points = [point("temperature", value, seconds_ago=ago) for value, ago in ((9, 7200), (2, 1800), (4, 0))]
+    assert gateway.post("devices/d/telemetry/batch", {"data_points": points}).status == 200
+    midnight = (timezone.now() - timedelta(hours=5)).timestamp()
+    found = client.get("/recent/d/", {"today": midnight, "metric": ["temperature"]}).json()["metrics"]["temperature"]
+    assert found["values"] == [2, 4]
+    assert (found["low"], found["high"]) == (2, 9)
+
+
+@pytest.mark.parametrize("today", ["", "x", "nan", "inf", "1e300", "-1e300"])
+def test_recent_takes_any_midnight(client: Client, cold_room: Device, today: str):
+    assert client.get("/recent/cold-room-07/", {"today": today}).status_code == 200
+
+
+class TestManyDevices:
+    """What a page costs does not grow with the fleet."""
+
+    @pytest.fixture(autouse=True)
+    def fleet(self, client: Client, cold_room: Device) -> None:
+        Device.objects.bulk_create(Device(device_id=f"device-{n:05}", name=f"Sensor {n}") for n in range(12_000))
+
+    @pytest.mark.parametrize("path", ["/", "/devices/", "/devices/?q=sensor+99", "/devices/?after=device-05000"])
+    def test_a_page_asks_few_questions_and_shows_few_rows(self, client: Client, path: str):
+        client.get(path)
+        with CaptureQueriesContext(
+            connection,
+        ) as asked:
+            answer = client.get(path)
+        assert len(asked) <= 5
+        assert answer.content.count(b"<tr data-device") <= 50
+
+    def test_the_list_counts_no_further_than_it_must(self, client: Client):
+        assert "10000 and more devices" in client.get("/devices/").content.decode()
+
+    def test_pages_of_the_list_lead_through_every_device(self, client: Client):
+        seen, path = [], "/devices/?q=sensor+77"
+        while path:
+            page = client.get(path).content.decode()
+            seen += re.findall(r'data-device="([^"]+)"', page)
+            following = re.search(r'rel="next" href="([^"]+)"', page)
+            path = "/devices/" + following[1].replace("&amp;", "&") if following else ""
+        expected = sorted(f"device-{n:05}" for n in range(12_000) if f"Sensor {n}".startswith("Sensor 77"))
+        assert seen == expected
+
+    def test_the_overview_says_that_it_shows_a_part(self, client: Client):
+        page = client.get("/").content.decode()
+        assert "of the 200 shown" in page or "No device was heard yet" in page or "Send one measurement" in page
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_theme_is_in_the_page_before_any_script(client: Client, theme: str):
+    client.cookies["telemetry_theme"] = theme
+    assert f'<html lang="en" data-theme="{theme}">' in client.get("/").content.decode()
+
+
+def test_a_strange_theme_is_no_theme(client: Client):
+    client.cookies["telemetry_theme"] = '"><script>'
+    assert '<html lang="en">' in client.get("/").content.decode()
+
+
+def test_nothing_in_a_page_is_inline(client: Client, cold_room: Device):
+    for path in ("/", "/devices/", "/devices/cold-room-07/", "/nothing/"):
+        answer = client.get(path)
+        page = answer.content.decode()
+        assert "unsafe" not in answer["Content-Security-Policy"]
+        assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script>", page)
+
+
+def test_signing_out_needs_a_form_of_this_site(client: Client):
+    assert client.get("/logout/").status_code == 405
+    assert client.post("/logout/").status_code == 302
+    assert client.get("/").status_code == 302
