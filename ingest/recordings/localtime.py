@@ -1,6 +1,6 @@
 """The clock on the wall of a place, to UTC: also in the night in which it is set forward or back."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
@@ -36,8 +36,8 @@ class LocalTime:
     _offsets: dict[int, int | None] = field(default_factory=dict)
     _passes: dict[Hashable, _Pass] = field(default_factory=dict)
 
-    def to_utc(self, moments: Moments, series: Sequence[Hashable] | None = None) -> Ints:
-        """All times in UTC; those that never were are added to `moments.bad`. `series` says whose each row is."""
+    def to_utc(self, moments: Moments, series: Callable[[], Sequence[Hashable] | None] = lambda: None) -> Ints:
+        """All times in UTC; those that never were are added to `moments.bad`. `series` tells whose each row is."""
         if not moments.local.any():
             return moments.times
         days = moments.times // DAY
@@ -48,9 +48,10 @@ class LocalTime:
             if offset is not None:
                 utc[places] -= offset
                 continue
+            owners = series()
             for place in places.tolist():
                 if place not in moments.bad:
-                    whose = series[place] if series is not None else None
+                    whose = owners[place] if owners is not None else None
                     utc[place] = self._in_the_night(day, int(moments.times[place]), whose, place, moments)
         return utc
 

@@ -70,8 +70,7 @@ class RowReader:
         devices = self._column(block, self._device, roles.device)
         metrics = self._column(block, self._metric, roles.metric)
         moments = read_moments(block.columns[roles.time])
-        series = self._series(block)
-        times = self._local.to_utc(moments, series)
+        times = self._local.to_utc(moments, lambda: self._series(block))
         rows = Rows(
             devices, metrics, times + self._shift, block.columns[roles.value],
             [block.columns[place] if place is not None else [] for place in (roles.unit, roles.tags, roles.metadata)],
@@ -81,7 +80,7 @@ class RowReader:
         for place, why in moments.bad.items():
             rows.bad.append((block.lines[place], "timestamp", why))
             good[place] = False
-        if series is not None:
+        if self._device is None or self._metric is None:
             self._check_names(rows, good)
         rows.only(good)
         return rows
@@ -89,7 +88,7 @@ class RowReader:
     def span(self, block: Block) -> tuple[int, int] | None:
         """The oldest and the newest time of a block, unshifted; None where it has no good one."""
         moments = read_moments(block.columns[self._roles.time])
-        times = self._local.to_utc(moments, self._series(block))
+        times = self._local.to_utc(moments, lambda: self._series(block))
         if moments.bad:
             times = np.delete(times, list(moments.bad))
         return (int(times.min()), int(times.max())) if len(times) else None

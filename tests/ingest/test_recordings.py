@@ -114,7 +114,8 @@ def test_a_load_that_stops_in_the_hour_that_comes_twice_goes_on_in_the_right_one
 def test_each_series_has_its_own_night() -> None:
     true = list(range(micro("2025-10-26 00:00:00"), micro("2025-10-26 02:00:00"), HOUR // 4))
     wall = [datetime.fromtimestamp(at / 1e6, BERLIN).strftime("%Y-%m-%d %H:%M:%S") for at in true]
-    twice = LocalTime(BERLIN).to_utc(read_moments(wall + wall), [("a", "m")] * len(wall) + [("b", "m")] * len(wall))
+    owners = [("a", "m")] * len(wall) + [("b", "m")] * len(wall)
+    twice = LocalTime(BERLIN).to_utc(read_moments(wall + wall), lambda: owners)
     assert twice.tolist() == true + true
 
 
