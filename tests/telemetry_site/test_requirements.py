@@ -1,0 +1,39 @@
+"""The lock files: complete, hashed, and free of anybody's own package index."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.telemetry_site.site import ROOT, clean_environment
+
+LOCK_FILES = ("requirements.txt", "requirements-dev.txt")
+
+
+def test_the_site_loads_with_nothing_but_its_requirements(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "tests/telemetry_site/site_only.py"],
+        cwd=ROOT,
+        env=clean_environment(TELEMETRY_DATA_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", LOCK_FILES)
+def test_every_requirement_is_pinned_with_its_hashes(name: str) -> None:
+    text = (ROOT / name).read_text()
+    pinned = re.findall(r"^[\w.-]+==\S+ \\\n    --hash=sha256:", text, re.MULTILINE)
+    assert len(pinned) == len(re.findall(r"^\w", text, re.MULTILINE)) > 0
+
+
+@pytest.mark.parametrize("name", [*LOCK_FILES, "package-lock.json", "package.json"])
+def test_no_lock_file_names_an_address(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "://" not in text
+    assert "--index-url" not in text
+    assert "--find-links" not in text
