@@ -36,8 +36,14 @@ class Order:
     batch: int = 20_000
     place: str = ""  # which database: progress made in another one counts for nothing here
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it can be read only once: standard input, or a pipe by name."""
+        path = Path(self.path)
+        return self.path == "-" or path.is_fifo() or path.is_char_device()
+
     def ledger(self, folder: Path) -> Ledger:
-        if self.path == "-":
+        if self.is_stream:
             return Ledger(folder)
         mark = fingerprint(Path(self.path))
         return Ledger(folder, mark, str(self.device), str(self.metric), str(self.zone), str(self.until_now), self.place)
@@ -84,7 +90,7 @@ class Load:
     def run(self) -> Outcome:
         """Raises Unreadable, StorageUnavailable; what was stored by then stays stored, and the next run goes on."""
         with tempfile.TemporaryDirectory() as spool:
-            path = self._spooled(Path(spool)) if self._order.path == "-" and self._order.until_now else self._order.path
+            path = self._spooled(Path(spool)) if self._order.is_stream and self._order.until_now else self._order.path
             source = Source(path)
             try:
                 return self._load(source, path)
@@ -92,10 +98,14 @@ class Load:
                 source.close()
 
     def _spooled(self, folder: Path) -> str:
-        """Standard input as a file: where it ends must be known before its beginning can be shifted."""
-        file = folder / "standard input"
+        """A stream as a file: where it ends must be known before its beginning can be shifted."""
+        file = folder / "stream"
         with file.open("wb") as out:
-            shutil.copyfileobj(sys.stdin.buffer, out)
+            if self._order.path == "-":
+                shutil.copyfileobj(sys.stdin.buffer, out)
+            else:
+                with Path(self._order.path).open("rb") as stream:
+                    shutil.copyfileobj(stream, out)
         return str(file)
 
     def _load(self, source: Source, path: str) -> Outcome:
@@ -134,8 +144,8 @@ class Load:
         if self._order.device is None and roles.device is None:
             raise Unreadable("--device is needed: the file has no column device_id")
         if metric is None and roles.metric is None:
-            if self._order.path == "-":
-                raise Unreadable("--metric is needed: standard input has no name, and no column metric_name here")
+            if self._order.is_stream:
+                raise Unreadable("--metric is needed: a stream has no name, and this one has no column metric_name")
             metric = Path(self._order.path).name.removesuffix(".gz").removesuffix(".csv")
         return roles, metric
 

@@ -176,14 +176,17 @@ def uncollected() -> Iterator[None]:
 def quoted_block(text: str, width: int, line: int) -> Block | None:
     """Rows as the csv module reads them, each in one line and of one width; None where it is not so simple."""
     reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        with uncollected():
+    with uncollected():
+        try:
             rows = list(reader)
-    except csv.Error:
-        return None
-    if reader.line_num != len(rows) or set(map(len, rows)) != {width}:
-        return None
-    return Block(list(zip(*rows, strict=True)), range(line, line + len(rows)), 0, line + len(rows))
+        except csv.Error:
+            return None
+        count = len(rows)
+        if reader.line_num != count or set(map(len, rows)) != {width}:
+            return None
+        columns: list[Sequence[str]] = list(zip(*rows, strict=True))
+        del rows
+    return Block(columns, range(line, line + count), 0, line + count)
 
 
 def careful_block(text: str, width: int, line: int) -> Block:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -202,6 +203,18 @@ def test_a_packed_file_and_standard_input_are_read_alike(tmp_path: Path, monkeyp
             monkeypatch.setattr(sys, "stdin", given)
             load("-", "--device", "d", "--metric", f"piped{number}", "--now")
         assert len(points("d", f"piped{number}")) == ROWS
+
+
+def test_a_pipe_by_name_is_read_like_standard_input(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for number, more in enumerate([(), ("--now",)]):
+        at = wall(lately()[number])
+        writer = threading.Thread(target=pipe.write_text, args=(f"timestamp,value\n{at},{number}\n",))
+        writer.start()
+        load(pipe, "--device", "d", "--metric", f"piped{number}", *more)
+        writer.join()
+        assert points("d", f"piped{number}").values.tolist() == [number]
 
 
 def test_of_rows_with_the_same_time_the_last_one_stands(tmp_path: Path) -> None:

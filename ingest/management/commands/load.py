@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import ProgrammingError, connection
+from django.db import OperationalError, ProgrammingError, connection
 
 from ingest.recordings.load import Load, Order, Outcome
 from ingest.recordings.localtime import zone_named
@@ -64,10 +64,10 @@ class Command(BaseCommand):
         except Unreadable as error:
             bar.end()
             raise CommandError(str(error)) from None
-        except TelemetryError as error:
+        except (TelemetryError, OperationalError) as error:
             bar.end()
             again = "Nothing that was stored is lost; run the same command again to go on."
-            raise CommandError(f"the database went away ({error}). {again}") from None
+            raise CommandError(f"the database went away ({str(error).strip()}). {again}") from None
         except KeyboardInterrupt:
             bar.end()
             raise CommandError("stopped; run the same command again to go on", returncode=130) from None
