@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from metrics.storage import merge, read
 from metrics.storage.codec import Columns
@@ -63,37 +69,35 @@ class Storage(RuleBasedStateMachine):
         store(rows)
         self.model |= {(series, time): (value, entry) for series, time, value, entry in rows}
 
-    @rule(rows=batch, day=st.integers(-1, 0))
-    def write(self, rows, day):
-        placed = [(s, TODAY + day * DAY + t * 3_600_000_000, float(v), e) for s, t, v, e in rows]
-        self.sent.append(placed)
-        self._write(placed)
+    @rule(several=st.lists(st.tuples(batch, st.integers(-1, 0), st.booleans()), min_size=1, max_size=3))
+    def write(self, several):
+        for rows, day, merged in several:
+            placed = [(s, TODAY + day * DAY + t * 3_600_000_000, float(v), e) for s, t, v, e in rows]
+            self.sent.append(placed)
+            self._write(placed)
+            if merged:
+                merge.merge_young(self.connection, force=True)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def replay(self, data):
         self._write(data.draw(st.sampled_from(self.sent)))
 
-    @rule()
-    def merge_young(self):
-        merge.merge_young(self.connection, force=True)
-
     @rule(data=st.data())
-    def merge_a_unit(self, data):
+    def merge(self, data):
         units = self.connection.execute("SELECT DISTINCT bucket, day FROM metrics_block").fetchall()
-        if units:
+        how = data.draw(st.sampled_from(["young", "unit", "everything", "killed"]))
+        if how == "young":
+            merge.merge_young(self.connection, force=True)
+        elif how == "everything":
+            merge.merge_units(self.connection, force=True)
+        elif how == "killed":
+            with connect() as other, other.transaction(force_rollback=True):
+                merge.merge_young(other, force=True)
+                merge.merge_units(other, force=True)
+        elif units:
             bucket, day = data.draw(st.sampled_from(sorted(units)))
             merge._merge_unit(self.connection, bucket, day, data.draw(st.sampled_from([2, 3, merge.SETTLED])))
-
-    @rule()
-    def settle_everything(self):
-        merge.merge_units(self.connection, force=True)
-
-    @rule(data=st.data())
-    def kill_a_merge_in_the_middle(self, data):
-        with connect() as other, other.transaction(force_rollback=True):
-            merge.merge_young(other, force=True)
-            merge.merge_units(other, force=True)
 
     @invariant()
     def every_read_equals_the_dictionary(self):
@@ -114,10 +118,10 @@ class Storage(RuleBasedStateMachine):
 
 
 def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(site):
-    Storage.TestCase.settings = settings(
-        max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    run_state_machine_as_test(
+        Storage,
+        settings=settings(max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)),
     )
-    Storage.TestCase("runTest").runTest()
 
 
 def test_texts_merge_as_numbers_do(site):
