@@ -1,11 +1,24 @@
 """The Celery application: merging, retention and everything else that may wait a second."""
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import worker_shutdown
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
 
 app = Celery("telemetry_site")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@worker_shutdown.connect
+def close_pools(**kwargs: Any) -> None:
+    """A pool that is left open holds the end of the process up for seconds."""
+    from django.db import connection
+
+    from metrics.storage import connection as storage
+
+    storage.close_pools()
+    connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL alone has one

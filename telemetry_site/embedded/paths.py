@@ -34,12 +34,15 @@ class Embedded:
 
     @property
     def run_dir(self) -> Path:
-        """The folder of the sockets: in the data folder, or in a short place where that path is too long."""
+        """The folder of the sockets: in the data folder, or in a short place where that path is too long.
+
+        Not in $XDG_RUNTIME_DIR: a command that cron or another login runs has to find the same sockets.
+        """
         here = self.data_dir / "run"
         if len(os.fsencode(here)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_LIMIT:
             return here
         name = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
-        return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"telemetry-{name}"  # noqa: S108
+        return Path("/tmp") / f"telemetry-{name}"  # noqa: S108
 
     @property
     def valkey_socket(self) -> Path:

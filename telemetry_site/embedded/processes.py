@@ -1,6 +1,7 @@
 """Child processes that die with their parent, and how they are stopped."""
 
 import ctypes
+import math
 import os
 import shutil
 import signal
@@ -48,7 +49,10 @@ def spawn(
 
 
 def _dying_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
-    """Linux signals the child when its parent is gone, even by `kill -9`; elsewhere the next start finds it."""
+    """Linux signals the child when its parent is gone, even by `kill -9`; elsewhere the next start finds it.
+
+    The parent is the thread that calls this: it must be one that lives as long as the child should.
+    """
     if _libc is None:
         return None
     libc, parent = _libc, os.getpid()
@@ -63,10 +67,11 @@ def _dying_with_parent(death_signal: signal.Signals) -> Callable[[], None] | Non
 
 @dataclass(frozen=True)
 class Ending:
-    """How a process is stopped: politely, and, when its time is over, with force."""
+    """How a process is stopped: politely, and, when its time (in seconds) is over, with force."""
 
     polite: signal.Signals = signal.SIGTERM
     forceful: signal.Signals = signal.SIGKILL
+    patience: float = 15.0
 
 
 def server_environment() -> dict[str, str]:
@@ -80,9 +85,13 @@ def ask_to_end(process: subprocess.Popen[bytes], ending: Ending) -> None:
 
 
 def await_end(
-    process: subprocess.Popen[bytes], ending: Ending, deadline: float, hurry: Callable[[], bool] = lambda: False
+    process: subprocess.Popen[bytes],
+    ending: Ending,
+    deadline: float = math.inf,
+    hurry: Callable[[], bool] = lambda: False,
 ) -> None:
     """Wait until `deadline` (monotonic) for a process that was asked to end, then use force; at once to `hurry`."""
+    deadline = min(deadline, time.monotonic() + ending.patience)
     while process.poll() is None and time.monotonic() < deadline and not hurry():
         time.sleep(POLL)
     if process.poll() is None:

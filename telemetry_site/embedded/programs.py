@@ -61,7 +61,7 @@ def worker(place: Embedded, environment: Mapping[str, str]) -> Program:
         *("--pool", "threads", "--concurrency", "4"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
-    return Program("worker", command, environment, place.log("worker"))
+    return Program("worker", command, environment, place.log("worker"), ending=Ending(patience=5))
 
 
 def beat(place: Embedded, environment: Mapping[str, str]) -> Program:

@@ -19,7 +19,6 @@ from telemetry_site.embedded.processes import POLL, ask_to_end, await_end, how_i
 from telemetry_site.embedded.valkey import Valkey
 
 START_PATIENCE = 300.0  # crash recovery may take minutes
-STOP_PATIENCE = 5.0
 
 
 def embedded_servers(place: Embedded, postgres: bool, valkey: bool, durable: bool = True) -> list[PostgreSQL | Valkey]:
@@ -63,7 +62,7 @@ class Servers:
         for server in self._running:
             if server.process is not None:
                 ask_to_end(server.process, server.ending)
-                await_end(server.process, server.ending, time.monotonic() + STOP_PATIENCE)
+                await_end(server.process, server.ending)
         self._running.clear()
         self._held.close()
 
