@@ -39,7 +39,7 @@ def matching(words: str) -> QuerySet[Device]:
 @login_required
 @require_safe
 def device_list(request: HttpRequest) -> HttpResponse:
-    """A page of devices by id. Pages follow each other by the last id shown, so the thousandth costs what the first does."""
+    """A page of devices by id. The next begins after the last id of this one, so each costs what the first does."""
     words = request.GET.get("q", "").replace("\0", "").strip()[:200]
     after = request.GET.get("after", "").replace("\0", "")
     devices = matching(words)

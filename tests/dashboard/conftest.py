@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -17,12 +18,14 @@ DESK, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, heig
 
 
 @pytest.fixture
-def mei(site: None, django_user_model) -> object:
+def mei(site: None, django_user_model: Any, settings: Any) -> Any:
+    """May do everything. Her password is hashed cheaply: it protects nothing here."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     return django_user_model.objects.create_superuser(NAME, password=PASSWORD)
 
 
 @pytest.fixture
-def client(mei: object) -> Client:
+def client(mei: Any) -> Client:
     """Mei's requests, without a browser."""
     client = Client()
     client.force_login(mei)
@@ -73,7 +76,7 @@ def sign_in(desk: Desk, path: str = "/") -> None:
 
 
 @pytest.fixture
-def desk(mei: object, gateway: Caller, browser: Browser) -> Iterator[Desk]:
+def desk(mei: Any, gateway: Caller, browser: Browser) -> Iterator[Desk]:
     """Mei at a wide screen, not yet signed in. Whatever she does, the browser has nothing to complain of."""
     desk = sit_down(browser, gateway.port)
     yield desk
@@ -81,7 +84,7 @@ def desk(mei: object, gateway: Caller, browser: Browser) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def phone(mei: object, gateway: Caller, browser: Browser) -> Iterator[Desk]:
+def phone(mei: Any, gateway: Caller, browser: Browser) -> Iterator[Desk]:
     desk = sit_down(browser, gateway.port, PHONE)
     yield desk
     assert desk.complaints == []

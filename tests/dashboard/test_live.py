@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -54,13 +55,11 @@ def test_nobody_listens_without_signing_in(anonymous: Caller):
         assert socket.close_code == consumers.NOT_SIGNED_IN
 
 
-@pytest.mark.parametrize(
-    "origin", ["https://evil.example", "http://127.0.0.1:1", "null", "http://127.0.0.1.evil.example"]
-)
-def test_a_page_of_another_site_may_not_listen_with_our_cookies(reader_of_pages: Caller, origin: str):
-    with pytest.raises(InvalidStatus) as refused:
-        live(reader_of_pages, origin)
-    assert refused.value.response.status_code == 403
+def test_a_page_of_another_site_may_not_listen_with_our_cookies(reader_of_pages: Caller):
+    for origin in ("https://evil.example", "http://127.0.0.1:1", "null", "http://127.0.0.1.evil.example"):
+        with pytest.raises(InvalidStatus) as refused:
+            live(reader_of_pages, origin)
+        assert refused.value.response.status_code == 403
 
 
 def test_a_value_arrives_after_it_was_stored(reader_of_pages: Caller, gateway: Caller):
@@ -69,7 +68,7 @@ def test_a_value_arrives_after_it_was_stored(reader_of_pages: Caller, gateway: C
         assert gateway.post("devices/cold-room-07/telemetry", point("temperature", 4.5, unit="°C")).status == 200
         [[device, metric, ms, value, unit]] = hear(socket, "points")["points"]
         assert (device, metric, value, unit) == ("cold-room-07", "temperature", 4.5, "°C")
-        assert hear(socket, "heartbeat")["time_ms"] - ms < 10_000
+        assert abs(time.time() * 1000 - ms) < 10_000
 
 
 def test_the_stream_begins_with_what_is_true(reader_of_pages: Caller, gateway: Caller):
@@ -88,18 +87,24 @@ def test_only_what_was_asked_for_is_told(reader_of_pages: Caller, gateway: Calle
         assert (device, metric) == ("a", "temperature")
 
 
-@pytest.mark.parametrize(
-    "message",
-    ["x", "[]", "{}", '{"type": "subscribe", "devices": "a"}', '{"type": "subscribe", "devices": [1]}',
-     '{"type": "subscribe", "max_frequency": 1}', '{"type": "subscribe", "max_frequency": true}',
-     '{"type": "subscribe", "devices": null, "metrics": ["' + "x" * 201 + '"]}', "[" * 5000],
-)  # fmt: skip
-def test_what_cannot_be_followed_is_answered_and_the_socket_stays(
-    reader_of_pages: Caller, gateway: Caller, message: str
-):
+NONSENSE = [
+    "x",
+    "[]",
+    "{}",
+    '{"type": "subscribe", "devices": "a"}',
+    '{"type": "subscribe", "devices": [1]}',
+    '{"type": "subscribe", "metrics": ["' + "x" * 201 + '"]}',
+    '{"type": "subscribe", "max_frequency": 1}',
+    '{"type": "subscribe", "max_frequency": true}',
+    "[" * 5000,
+]
+
+
+def test_what_cannot_be_followed_is_answered_and_the_socket_stays(reader_of_pages: Caller, gateway: Caller):
     with live(reader_of_pages) as socket:
-        socket.send(message)
-        assert hear(socket, "error")["detail"]
+        for message in NONSENSE:
+            socket.send(message)
+            assert hear(socket, "error")["detail"]
         subscribe(socket, devices=["a"])
         assert gateway.post("devices/a/telemetry", point("temperature", 1)).status == 200
         assert hear(socket, "points")
@@ -125,13 +130,13 @@ def test_signing_out_ends_the_stream(reader_of_pages: Caller, monkeypatch: pytes
         assert socket.close_code == consumers.NOT_SIGNED_IN
 
 
-def test_an_idle_socket_lives_on(reader_of_pages: Caller, gateway: Caller):
+def test_an_idle_socket_lives_on(reader_of_pages: Caller, gateway: Caller, monkeypatch: pytest.MonkeyPatch):
     """Under redis-py 8 the usual Channels layer ends consumers that were idle for 5 s."""
+    monkeypatch.setattr(consumers, "HEARTBEAT_S", 5.5)
     with live(reader_of_pages) as socket:
+        hear(socket, "heartbeat")
         subscribe(socket, devices=["a"])
-        first = hear(socket, "heartbeat")["time_ms"]
-        while hear(socket, "heartbeat")["time_ms"] - first < 5_500:
-            pass
+        hear(socket, "heartbeat")  # nothing at all passed in between
         assert gateway.post("devices/a/telemetry", point("temperature", 1)).status == 200
         assert hear(socket, "points")
 

@@ -50,7 +50,7 @@ def test_a_silent_device_is_named_first(client: Client, cold_room: Device, gatew
     assert gateway.post("devices/pump-02/telemetry", point("pressure", 3, seconds_ago=1200)).status == 200
     page = client.get("/").content.decode()
     assert "1 of 2 devices is silent" in page
-    assert page.index(">pump-02</a>") < page.index(">cold-room-07</a>")
+    assert re.findall(r'<tr data-device="([^"]+)"', page) == ["pump-02", "cold-room-07"]
 
 
 def test_a_recording_of_years_ago_still_shows_its_values(client: Client, gateway: Caller):
@@ -132,10 +132,6 @@ class TestManyDevices:
             path = "/devices/" + following[1].replace("&amp;", "&") if following else ""
         expected = sorted(f"device-{n:05}" for n in range(12_000) if f"Sensor {n}".startswith("Sensor 77"))
         assert seen == expected
-
-    def test_the_overview_says_that_it_shows_a_part(self, client: Client):
-        page = client.get("/").content.decode()
-        assert "of the 200 shown" in page or "No device was heard yet" in page or "Send one measurement" in page
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
