@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
+from channels.db import database_sync_to_async
+from django.db import OperationalError
 
 from ingest.authentication import WRITERS, Sender, key_in, look_up, remembered
 from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
@@ -21,7 +23,7 @@ from ingest.pipeline import accept_async
 from ingest.wire.batch import Unacceptable
 from metrics import query
 from metrics.api.shapes import LONGEST_LOOKBACK, latest_shape, problem
-from metrics.errors import TelemetryError
+from metrics.errors import StorageUnavailable, TelemetryError
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,10 @@ class FastLane:
 async def _authenticate(key: str) -> Sender:
     known, sender = remembered(key)
     if not known:
-        sender = await asyncio.to_thread(look_up, key)
+        try:
+            sender = await database_sync_to_async(look_up)(key)  # which lets go of a connection that has died
+        except OperationalError as error:
+            raise StorageUnavailable(str(error)) from error
     if sender is None:
         raise Refused(401, "the API key is not valid")
     return sender

@@ -118,6 +118,7 @@ def database(url: str) -> dict[str, Any]:
         # Under ASGI each synchronous request runs on a thread of its own, so connections must come from
         # a pool and never stay with a thread.
         "CONN_MAX_AGE": 0,
+        "CONN_HEALTH_CHECKS": True,  # no page fails on a connection that a restart of the database has closed
         "OPTIONS": {"connect_timeout": 5, **found, "pool": {"min_size": 0, "max_size": 8, "timeout": 5}},
     }
 

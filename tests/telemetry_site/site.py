@@ -188,11 +188,16 @@ class Ledger:
         start, last = self.begun - WINDOW, max(self.sent) + WINDOW
         while start < last:
             window = f"start_time={_query(start)}&end_time={_query(start + WINDOW)}"
-            status, answer = self.site.request("GET", f"/devices/{self.device}/metrics/count/range?{window}")
+            path = f"/devices/{self.device}/metrics/count/range?{window}"
+            status, answer = await_that(lambda path=path: self._unless_asked_to_wait(path), 30, "points can be read")
             assert status == 200, answer
             found += [(datetime.fromisoformat(p["timestamp"]), p["value"]) for p in answer["data_points"]]
             start += WINDOW
         return found
+
+    def _unless_asked_to_wait(self, path: str) -> tuple[int, Any] | None:
+        status, answer = self.site.request("GET", path)
+        return None if status == 503 else (status, answer)
 
 
 NO_DIFFERENCE = {"lost": 0, "phantom": 0, "wrong": 0, "duplicate": 0}

@@ -91,6 +91,7 @@ def test_a_killed_process_comes_back_and_no_acknowledged_point_is_lost(running: 
         await_that(lambda: (child := running.child(name)) and child.pid != victim.pid, 30, f"{name} runs again")
         ledger.await_more()
     assert ledger.differences() == NO_DIFFERENCE
+    assert running.request("POST", "/devices/one/telemetry", point(), key="unknown-" * 4)[0] == 401
     assert "was ended by SIGKILL; starting it again" in running.said()
 
 
