@@ -114,6 +114,20 @@ def test_a_killed_supervisor_blocks_nothing(tmp_path: Path) -> None:
     assert leftover(everything) == []
 
 
+@pytest.mark.parametrize("sign", ["postgres", "admin_password"])
+def test_a_stop_in_the_middle_of_the_start_leaves_nothing(tmp_path: Path, sign: str) -> None:
+    data_dir = tmp_path / "data"
+    environment = clean_environment(TELEMETRY_DATA_DIR=str(data_dir), TELEMETRY_PORT=str(free_port()))
+    process = subprocess.Popen(UP, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    await_that((data_dir / sign).exists, 30, f"{sign} is made")
+    everything = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Ctrl-C stops everything" not in said
+    assert leftover(everything) == []
+
+
 def test_a_second_installation_runs_beside_the_first(running: Site, tmp_path: Path) -> None:
     second = Site(tmp_path / "second", more={"TELEMETRY_HOST_COLLECTOR": "off", "TELEMETRY_API_KEY": "k" * 32})
     second.start()
