@@ -14,12 +14,13 @@ from ingest.authentication import Sender
 from ingest.values import stored
 from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
 from ingest.wire.judge import BadPoint, check_name
-from metrics.catalogue import DAY, Catalogue, catalogue, current
+from metrics.catalogue import DAY, UNDEFINED, Catalogue, catalogue, current
 from metrics.storage.codec import Kind
 from metrics.storage.connection import reading
 from metrics.storage.write import AnsweredBatch, Arrivals, Entry, writer
 
 AHEAD = 5 * 60 * 1_000_000  # µs that a clock may be fast
+TOO_EARLY = "more than 5 minutes ahead of this server's clock"
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class _Work:
     sender: Sender
     verdicts: dict[int, tuple[str, str]] = field(default_factory=dict)  # position in the batch: (field, detail)
     kinds: list[Kind] | None = None  # None: all numeric
+    now: int = field(default_factory=lambda: time.time_ns() // 1000)  # µs
     values: Any = None  # float64[n] where all are numeric, else a list of floats and bytes
 
     def __post_init__(self) -> None:
@@ -142,11 +144,23 @@ class _Work:
             try:
                 check_name(device_id, "device_id")
                 check_name(metric, "metric_name")
+                self._check_first(position)
             except BadPoint as bad:
                 self.verdicts.setdefault(position, (bad.field, bad.detail))
             else:
                 found.add((device_id, metric, self.kinds[position] if self.kinds else Kind.NUMERIC))
         return found
+
+    def _check_first(self, position: int) -> None:
+        """A series is not made for a point that cannot be kept. Raises BadPoint."""
+        definition = self.known.definitions.get(self.batch.metrics[position], UNDEFINED)
+        value, time = self.values[position], int(self.batch.times[position])
+        if isinstance(value, float) and not definition.low <= value <= definition.high:
+            raise BadPoint("value", self._why_out_of_bounds(position))
+        if time > self.now + AHEAD:
+            raise BadPoint("timestamp", TOO_EARLY)
+        if time < self.now - definition.retention:
+            raise BadPoint("timestamp", self._why_too_old(position, definition.retention))
 
     def _unplaced(self, slots: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
         for group in self.batch.groups:
@@ -175,14 +189,16 @@ class _Work:
             values = np.array([v if isinstance(v, float) else np.nan for v in self.values]) if self.kinds else self.values
             for position in np.flatnonzero((values < known.low[slots]) | (values > known.high[slots])).tolist():
                 self.verdicts.setdefault(position, ("value", self._why_out_of_bounds(position)))
-        now = time.time_ns() // 1000
+        now = self.now
         if len(times) and (times.max() > now + AHEAD or times.min() < now - known.shortest_retention):
             for position in np.flatnonzero(times > now + AHEAD).tolist():
-                self.verdicts.setdefault(position, ("timestamp", "more than 5 minutes ahead of this server's clock"))
+                self.verdicts.setdefault(position, ("timestamp", TOO_EARLY))
             for position in np.flatnonzero(times < now - known.retention[slots]).tolist():
-                days = int(known.retention[slots[position]]) // DAY
-                detail = f"older than the {days} days that {self.batch.metrics[position]} is kept"
+                detail = self._why_too_old(position, int(known.retention[slots[position]]))
                 self.verdicts.setdefault(position, ("timestamp", detail))
+
+    def _why_too_old(self, position: int, retention: int) -> str:
+        return f"older than the {retention // DAY} days that {self.batch.metrics[position]} is kept"
 
     def _why_unplaced(self, position: int) -> str:
         metric = self.batch.metrics[position]

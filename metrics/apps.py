@@ -15,10 +15,10 @@ class MetricsConfig(AppConfig):
     name = "metrics"
 
     def ready(self) -> None:
-        post_migrate.connect(_first_rows, sender=self)
+        post_migrate.connect(first_rows, sender=self)
 
 
-def _first_rows(using: str, **kwargs: Any) -> None:
+def first_rows(using: str, **kwargs: Any) -> None:
     """The rows that are only ever updated; after `flush` as well as after `migrate`."""
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT to_regclass('metrics_merged')")

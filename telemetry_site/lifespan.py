@@ -43,4 +43,6 @@ async def _keep_catalogue_fresh() -> None:
             await asyncio.to_thread(catalogue.refresh)
         except TelemetryError as error:
             log.warning("definitions and keys could not be refreshed: %s", str(error).split("\n")[0])
+        except Exception:  # without this task every key and definition would stay as it is for ever
+            log.exception("definitions and keys could not be refreshed")
         await asyncio.sleep(catalogue.REVISION_PERIOD)

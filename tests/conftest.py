@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 import uvicorn
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test.utils import setup_databases, teardown_databases
 
 from ingest import authentication
 from ingest.models import ApiKey, Scope
 from metrics import catalogue
+from metrics.apps import first_rows
 from metrics.models import Device
 from metrics.storage import read
 from metrics.storage.connection import close_pools
@@ -23,16 +27,32 @@ from metrics.storage.write import stop_writer
 API = "/api/v1/telemetry"
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+    """The test database, for every test: pytest-django makes one only where it sees its own marks."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False)
+        yield
+        close_pools()
+        teardown_databases(made, verbosity=0)
+
+
 @pytest.fixture
-def site(transactional_db: None) -> Iterator[None]:
-    """An empty installation: storage works on connections of its own, so nothing hides in a transaction."""
-    catalogue.forget()
-    authentication.forget()
-    read.forget()
-    catalogue.refresh()
-    yield
-    stop_writer()
-    close_pools()
+def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """An empty installation. Not inside a transaction, since storage works on connections of its own."""
+    with django_db_blocker.unblock():
+        with connection.cursor() as cursor:
+            tables = sorted(connection.introspection.django_table_names(only_existing=True))
+            kept = {"django_migrations", "django_content_type", "auth_permission"}
+            cursor.execute(f"TRUNCATE {', '.join(table for table in tables if table not in kept)} RESTART IDENTITY CASCADE")
+        first_rows("default")
+        catalogue.forget()
+        authentication.forget()
+        read.forget()
+        catalogue.refresh()
+        yield
+        stop_writer()
+        close_pools()
 
 
 @dataclass
@@ -57,13 +77,13 @@ class Caller:
         """`body` may be bytes, sent as they are, or anything else, sent as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         sent = {"Content-Type": "application/json"} | self.headers | {k.replace("_", "-"): v for k, v in headers.items()}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        http_connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request(method, path if path.startswith("/") else f"{API}/{path}", data, sent)
-            response = connection.getresponse()
+            http_connection.request(method, path if path.startswith("/") else f"{API}/{path}", data, sent)
+            response = http_connection.getresponse()
             return Answer(response.status, response.headers, response.read())
         finally:
-            connection.close()
+            http_connection.close()
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.call("GET", path, **headers)
@@ -73,7 +93,7 @@ class Caller:
 
 
 @pytest.fixture(scope="session")
-def web_port() -> Iterator[int]:
+def web_port(django_db_setup: None) -> Iterator[int]:
     """A web process on a port of its own, in a thread, so that it shares the tests' database."""
     from telemetry_site.asgi import application
 
@@ -122,9 +142,9 @@ def anonymous(site: None, web_port: int) -> Caller:
 
 
 @pytest.fixture
-def operator(site: None, web_port: int, django_user_model: Any) -> Caller:
+def operator(site: None, web_port: int) -> Caller:
     """A person of the staff, logged in: comes to Django's views instead of the fast lane."""
-    return person(web_port, django_user_model.objects.create_user("operator", password="x", is_staff=True))
+    return person(web_port, get_user_model().objects.create_user("operator", is_staff=True))
 
 
 def person(port: int, user: Any) -> Caller:

@@ -9,7 +9,8 @@ from ingest.wire.batch import Unacceptable
 from ingest.wire.times import parse_time
 
 LARGEST_INTEGER = 2**53  # beyond it a float no longer holds every integer
-DEEPEST = 32
+DEEPEST = 32  # levels of a value
+DEEPEST_DOCUMENT = 200  # levels that are read at all, so that a value too deep is judged like any other
 LONGEST_NAME = 200
 LONGEST_UNIT = 50
 LONGEST_TEXT = 64 * 1024  # characters of one value
@@ -32,7 +33,7 @@ def parse_document(body: bytes) -> Any:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Unacceptable(f"the body is not UTF-8: byte {error.start} cannot be read") from None
-    if _depth(body) > DEEPEST + 3:  # the values of points stand up to three levels down
+    if _depth(body) > DEEPEST_DOCUMENT:
         raise Unacceptable(f"the body is nested too deep: values of at most {DEEPEST} levels are accepted")
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)

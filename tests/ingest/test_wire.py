@@ -1,0 +1,152 @@
+"""The fast way of reading JSON and the careful one give the same Batch, or the fast one gives up."""
+
+import base64
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+
+import lz4.frame
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.wire import native
+from ingest.wire.batch import Batch, Unacceptable
+from ingest.wire.compression import inflate
+from ingest.wire.times import parse_time, parse_times
+
+LIMIT = 1 << 20
+moments = st.datetimes(datetime(1970, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))
+stamps = st.one_of(
+    moments.map(lambda m: m.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20)),
+    moments.map(lambda m: m.isoformat()),
+    moments.map(lambda m: m.isoformat(timespec="milliseconds").replace("+00:00", "Z")),
+    st.sampled_from(["2026-01-31T12:00:00+05:30", "2026-01-31", "2026-02-30T00:00:00Z", "now", "", "2026-01-31T12:00:00"]),
+)
+names = st.one_of(st.sampled_from(["temperature", "cpu", "µ", "a\u0000b", ""]), st.text(max_size=5))
+values = st.one_of(
+    st.floats(),
+    st.integers(-(2**60), 2**60),
+    st.booleans(),
+    st.text(max_size=5),
+    st.none(),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+extras = st.fixed_dictionaries(
+    {},
+    optional={
+        "unit": st.one_of(st.none(), st.sampled_from(["celsius", "%"]), st.integers()),
+        "tags": st.one_of(st.none(), st.dictionaries(st.text(max_size=3), st.integers(0, 3), max_size=2)),
+        "metadata": st.one_of(st.none(), st.just([]), st.just({"a": None})),
+        "other": st.integers(),
+    },
+)
+points = st.builds(
+    lambda stamp, name, value, more: {"timestamp": stamp, "metric_name": name, "value": value} | more,
+    stamps,
+    names,
+    values,
+    extras,
+)
+
+
+def content(batch: Batch) -> list[object]:
+    found: list[object] = []
+    for group in batch.groups:
+        for at in range(group.start, group.stop):
+            entry = b"" if batch.contexts is None else batch.dictionary[batch.contexts[at]]
+            found.append((group.device_id, batch.metrics[at], int(batch.times[at]), batch.values[at], entry))
+    return [*found, *batch.rejected]
+
+
+def fast(monkeypatch: pytest.MonkeyPatch, off: bool) -> None:
+    for name in ("_SINGLE", "_BATCH", "_BULK"):
+        if off:
+            monkeypatch.setattr(native, name, ())
+
+
+def outcome(decode, *arguments):
+    try:
+        return content(decode(*arguments))
+    except Unacceptable as error:
+        return (error.status, error.detail)
+
+
+def printable(text: str) -> bool:
+    """Names are looked at by the pipeline, so the two ways may differ in those that it refuses."""
+    return bool(text) and not text.isspace() and text.isprintable()
+
+
+@given(st.lists(points, max_size=6))
+def test_the_fast_way_and_the_careful_way_agree_on_batches(rows):
+    body = json.dumps({"data_points": rows, "batch_id": "b"}).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        quick = outcome(native.decode_batch, body, "d", LIMIT)
+        fast(patch, off=True)
+        careful = outcome(native.decode_batch, body, "d", LIMIT)
+    if all(printable(row["metric_name"]) for row in rows):
+        assert quick == careful
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(points, max_size=3), max_size=3))
+def test_the_fast_way_and_the_careful_way_agree_on_bulk(devices):
+    body = json.dumps(devices).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        quick = outcome(native.decode_bulk, body)
+        fast(patch, off=True)
+        careful = outcome(native.decode_bulk, body)
+    if all(printable(row["metric_name"]) for rows in devices.values() for row in rows):
+        assert quick == careful
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_at_all_break_a_decoder(body):
+    for decode, arguments in ((native.decode_single, ("d",)), (native.decode_batch, ("d", LIMIT)), (native.decode_bulk, ())):
+        outcome(decode, body, *arguments)
+
+
+def test_a_device_named_twice_in_a_bulk_is_refused_instead_of_losing_its_first_points():
+    one = '{"timestamp":"2026-01-31T12:00:00Z","metric_name":"t","value":1}'
+    with pytest.raises(Unacceptable, match="twice"):
+        native.decode_bulk(f'{{"a":[{one}],"a":[{one}]}}'.encode())
+
+
+@given(st.lists(moments, min_size=1, max_size=200), st.sampled_from(["seconds", "milliseconds", "microseconds"]))
+def test_times_read_as_a_matrix_are_the_times_read_one_by_one(found, precision):
+    texts = [m.isoformat(timespec=precision).replace("+00:00", "Z") for m in found]
+    assert parse_times(texts).tolist() == [parse_time(text) for text in texts]
+
+
+def test_leap_days_and_month_ends_are_told_from_days_that_do_not_exist():
+    good = [(datetime(2024, 1, 1) + timedelta(days=d)).strftime("%Y-%m-%dT00:00:00Z") for d in range(366)]
+    assert np.diff(parse_times(good)).tolist() == [86_400_000_000] * 365
+    with pytest.raises(ValueError):
+        parse_times([*good, "2023-02-29T00:00:00Z"])
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd", "lz4"])
+def test_the_compression_field_of_a_batch_packs_its_points(coding):
+    pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress}[coding]
+    rows = [{"timestamp": "2026-01-31T12:00:00Z", "metric_name": "t", "value": n} for n in range(3)]
+    packed = base64.b64encode(pack(json.dumps(rows).encode())).decode()
+    body = json.dumps({"data_points": packed, "compression": coding}).encode()
+    assert native.decode_batch(body, "d", LIMIT).values.tolist() == [0.0, 1.0, 2.0]
+    body = json.dumps({"data_points": rows, "compression": coding}).encode()
+    assert len(native.decode_batch(body, "d", LIMIT)) == 3
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd", "lz4", "deflate"])
+def test_a_compression_bomb_stops_at_the_ceiling(coding):
+    import zlib
+
+    pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[coding]
+    with pytest.raises(Unacceptable) as refused:
+        inflate(pack(b"0" * (8 * LIMIT)), coding, LIMIT)
+    assert refused.value.status == 413
+    whole = pack(b"x" * 1000)
+    assert inflate(whole, coding, LIMIT) == b"x" * 1000
+    with pytest.raises(Unacceptable) as refused:
+        inflate(whole[:-6], coding, LIMIT)
+    assert refused.value.status == 400
