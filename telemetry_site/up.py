@@ -85,7 +85,7 @@ def start_servers(supervisor: Supervisor, screen: Screen, place: Embedded) -> No
     for server in servers:
         supervisor.until(server.ready, [server], START_PATIENCE, server.name)
     if servers:
-        screen.done(" and ".join(sorted(server.name for server in servers)) + " answer")
+        screen.done(f"Ready: {' and '.join(sorted(server.name for server in servers))}")
 
 
 def provision(supervisor: Supervisor, place: Embedded, environment: Mapping[str, str]) -> None:

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import psycopg
 import redis
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
-from django.db import OperationalError, connection
 
+from metrics.storage.connection import connect
 from telemetry_site.env import BadSetting, without_password
 from telemetry_site.provision import provision
 
@@ -27,8 +28,8 @@ class Command(BaseCommand):
 
 def _reach_database() -> None:
     try:
-        connection.ensure_connection()
-    except OperationalError as error:
+        connect().close()  # not through the pool, which would try for seconds and not say why
+    except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
         raise BadSetting(
             "DATABASE_URL", without_password(settings.DATABASE_URL), f"no database answers ({reason})"
