@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _PATH = re.compile(
     r"/api/v1/(?:telemetry/)?(?:devices/(?P<device>.+)/(?:telemetry(?P<batch>/batch)?|metrics/(?P<metric>.+)/latest)|bulk)/?"
@@ -62,7 +62,9 @@ class FastLane:
         if scope["type"] != "http" or (route := _PATH.fullmatch(scope["path"])) is None:
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])  # of a repeated name the last one counts
-        key = key_in(headers.get(b"x-api-key", b"").decode("latin-1"), headers.get(b"authorization", b"").decode("latin-1"))
+        key = key_in(
+            headers.get(b"x-api-key", b"").decode("latin-1"), headers.get(b"authorization", b"").decode("latin-1")
+        )
         reads = route["metric"] is not None
         if key is None or scope["method"] != ("GET" if reads else "POST"):
             return await self.app(scope, receive, send)
@@ -99,7 +101,9 @@ async def _authenticate(key: str) -> Sender:
     return sender
 
 
-async def _ingest(sender: Sender, route: re.Match[str], headers: dict[bytes, bytes], receive: Receive) -> dict[str, Any]:
+async def _ingest(
+    sender: Sender, route: re.Match[str], headers: dict[bytes, bytes], receive: Receive
+) -> dict[str, Any]:
     device_id = route["device"] or ""
     if sender.scope not in WRITERS or (device_id and not sender.may_write(device_id)):
         raise Refused(403, "this key may not write to this device")

@@ -78,7 +78,11 @@ def look_up(key: str) -> Sender | None:
     digest = digest_of(key)
     found = ApiKey.objects.filter(digest=digest).select_related("device").first()
     sender = None
-    if found is not None and found.revoked_at is None and (found.expires_at is None or found.expires_at > timezone.now()):
+    if (
+        found is not None
+        and found.revoked_at is None
+        and (found.expires_at is None or found.expires_at > timezone.now())
+    ):
         sender = Sender(
             f"key:{found.pk}:{found.name}",
             found.scope,

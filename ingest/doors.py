@@ -1,4 +1,4 @@
-"""The three doors of the site's JSON: how a request is read and how its answer looks. The fast lane and REST share them."""
+"""The three doors of the site's JSON: how a request is read and how its answer looks, in the fast lane and in REST."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +46,13 @@ def _answer_bulk(batch: Batch, receipt: Receipt) -> dict[str, Any]:
     results: dict[str, dict[str, Any]] = {}
     for group in batch.groups:
         count = group.stop - group.start
-        results[group.device_id] = {"success": True, "ingested_count": count, "failed_count": 0, "total_count": count, "errors": []}
+        results[group.device_id] = {
+            "success": True,
+            "ingested_count": count,
+            "failed_count": 0,
+            "total_count": count,
+            "errors": [],
+        }
     decoded = len(batch.rejected)  # those stand first among the rejected and are in no group
     for number, rejection in enumerate(receipt.rejected):
         device_id = rejection.device_id or batch.groups[0].device_id
@@ -64,6 +70,8 @@ def _answer_bulk(batch: Batch, receipt: Receipt) -> dict[str, Any]:
 
 DOORS = {
     "single": Door(decode_single, _answer_single),
-    "batch": Door(lambda body, device_id: decode_batch(body, device_id, BODY_LIMIT), lambda _, receipt: receipt.as_json()),
+    "batch": Door(
+        lambda body, device_id: decode_batch(body, device_id, BODY_LIMIT), lambda _, receipt: receipt.as_json()
+    ),
     "bulk": Door(lambda body, _: decode_bulk(body), _answer_bulk),
 }

@@ -54,7 +54,9 @@ class ApiKey(models.Model):
         return deleted
 
     @classmethod
-    def issue(cls, name: str, scope: str, device: Device | None = None, key: str = "", **more: Any) -> tuple["ApiKey", str]:
+    def issue(
+        cls, name: str, scope: str, device: Device | None = None, key: str = "", **more: Any
+    ) -> tuple["ApiKey", str]:
         """A new key and its text, which is nowhere to be found afterwards. `key` gives the text from outside."""
         text = key or "tk_" + secrets.token_urlsafe(24)
         made = cls.objects.create(

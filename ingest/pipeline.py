@@ -118,9 +118,7 @@ class _Work:
 
     def _slots(self) -> NDArray[np.int64]:
         if self.kinds is None:
-            columns = [
-                self.known.slots(group.device_id, self._metrics_of(group)) for group in self.batch.groups
-            ]
+            columns = [self.known.slots(group.device_id, self._metrics_of(group)) for group in self.batch.groups]
             return columns[0] if len(columns) == 1 else np.concatenate(columns or [np.empty(0, np.int64)])
         slots = np.full(len(self.batch), -1, np.int64)
         for group in self.batch.groups:
@@ -134,7 +132,7 @@ class _Work:
         return self.batch.metrics if whole else self.batch.metrics[group.start : group.stop]
 
     def missing(self) -> set[tuple[str, str, Kind]]:
-        """The (device, metric, kind) that have no slot yet and may get one; a name that cannot be kept gets its verdict."""
+        """The (device, metric, kind) that have no slot yet and may get one; bad names get their verdict here."""
         slots = self._slots()
         if not len(slots) or slots.min() >= 0:
             return set()
@@ -186,7 +184,9 @@ class _Work:
             for position, _ in self._unplaced(slots):
                 self.verdicts[position] = ("metric_name", self._why_unplaced(position))
         if known.bounded:
-            values = np.array([v if isinstance(v, float) else np.nan for v in self.values]) if self.kinds else self.values
+            values = (
+                np.array([v if isinstance(v, float) else np.nan for v in self.values]) if self.kinds else self.values
+            )
             for position in np.flatnonzero((values < known.low[slots]) | (values > known.high[slots])).tolist():
                 self.verdicts.setdefault(position, ("value", self._why_out_of_bounds(position)))
         now = self.now

@@ -18,7 +18,7 @@ class Unparsed(BaseParser):
 
     media_type = "*/*"
 
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> bytes:
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         check_media_type(media_type or "")
         return stream.read(BODY_LIMIT + 1)
 
@@ -34,7 +34,7 @@ class IngestView(APIView):
         door = DOORS[self.door]
         if device_id and not sender(request).may_write(device_id):
             raise Unacceptable("this key may not write to this device", 403)
-        body = request.data or b""
+        body: Any = request.data or b""
         if len(body) > BODY_LIMIT:
             raise Unacceptable(f"the body is larger than {BODY_LIMIT} bytes", 413)
         batch = door.decode(unpack(body, request.headers.get("Content-Encoding", "")), device_id)

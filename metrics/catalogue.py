@@ -124,7 +124,9 @@ class Catalogue:
             self._devices.update(connection.execute(_DEVICES, (missing,)).fetchall())
         elif missing:
             self._devices.update(
-                connection.execute("SELECT device_id, id FROM metrics_device WHERE device_id = ANY(%s)", (missing,)).fetchall()
+                connection.execute(
+                    "SELECT device_id, id FROM metrics_device WHERE device_id = ANY(%s)", (missing,)
+                ).fetchall()
             )
 
     def _add(self, kind: Kind, device_id: str, metric: str, series: int) -> None:

@@ -76,7 +76,7 @@ class Relay:
         self.subscriptions.add(subscription)
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
-            writer().follow(lambda: loop.call_soon_threadsafe(self._committed.set))
+            writer().follow(lambda: _wake(loop, self._committed))
             self._task = loop.create_task(self._run())
         return subscription
 
@@ -127,6 +127,11 @@ class Relay:
                 (numbers,),
             ).fetchall()
         self._names |= {number: (device_id, metric, Kind(kind)) for number, device_id, metric, kind in rows}
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(event.set)
 
 
 _relay: Relay | None = None

@@ -23,7 +23,9 @@ class Device(models.Model):
     device_id = models.CharField(max_length=NAME_LENGTH, unique=True)
     name = models.CharField(max_length=NAME_LENGTH, blank=True, help_text="What people call it; its id where empty.")
     expected_interval = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Seconds between measurements; a device that is later than three of them is late."
+        null=True,
+        blank=True,
+        help_text="Seconds between measurements; a device that is later than three of them is late.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -112,7 +114,7 @@ class Series(models.Model):
 
 
 class Revision(models.Model):
-    """One row whose number moves whenever keys or definitions change, so that every process notices within a second."""
+    """One row whose number moves whenever keys or definitions change: every process notices within a second."""
 
     number = models.BigIntegerField(default=0)
 

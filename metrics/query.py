@@ -139,6 +139,19 @@ def _point(device_id: str, metric: str, kind: Kind, part: Columns, at: int) -> P
     return Point(device_id, metric, moment(part.times[at]), value, unit or current().unit(metric), tags, metadata)
 
 
+def heard_lately(most: int, commits: int = 20) -> list[str]:
+    """Ids of devices that the newest commits tell of: what is alive in a fleet, at the same price for any size."""
+    with reading() as connection:
+        recent = read.young_after(connection, read.head(connection) - commits, commits)
+        numbers = [number for _, parts in reversed(recent) for part in parts for number in part.ids.tolist()]
+        rows = connection.execute(
+            "SELECT DISTINCT d.device_id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
+            " WHERE s.id = ANY(%s) LIMIT %s",
+            (list(dict.fromkeys(numbers))[: 50 * most], most),
+        ).fetchall()
+    return [device_id for (device_id,) in rows]
+
+
 def device_metrics(device_id: str) -> list[str]:
     """The names of the metrics that a device has sent."""
     with reading() as connection:

@@ -1,20 +1,22 @@
 """What the web process serves: the fast lane, then Django, and the WebSockets."""
 
+# ruff: noqa: E402 - Django must be set up before anything that has models is imported
+
 import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
 
-from django.core.asgi import get_asgi_application  # noqa: E402 - settings first
+from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
-from dashboard.routing import websocket_urlpatterns  # noqa: E402
-from ingest.asgi import FastLane  # noqa: E402
-from telemetry_site.lifespan import Lifespan  # noqa: E402
+from dashboard.routing import websocket_urlpatterns
+from ingest.asgi import FastLane
+from telemetry_site.lifespan import Lifespan
 
 application = ProtocolTypeRouter(
     {

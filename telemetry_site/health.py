@@ -28,7 +28,7 @@ def livez(request: HttpRequest) -> JsonResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Whether the servers behind it answer. Measurements are taken without Redis, so that alone is no reason for 503."""
+    """Whether the servers behind it answer. Measurements are taken without Redis: its absence alone is no 503."""
     database, cache = _database_answers(), _redis_answers()
     body = {"database": "up" if database else "down", "redis": "up" if cache else "down"}
     return JsonResponse(body, status=200 if database else 503)
@@ -45,7 +45,9 @@ def _database_answers() -> bool:
 
 def _redis_answers() -> bool:
     try:
-        client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=REDIS_PATIENCE, socket_connect_timeout=REDIS_PATIENCE)
+        client = redis.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=REDIS_PATIENCE, socket_connect_timeout=REDIS_PATIENCE
+        )
         with client:
             return bool(client.ping())
     except redis.RedisError:

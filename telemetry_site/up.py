@@ -56,7 +56,7 @@ def main() -> int:
         except (BadSetting, BadServer) as error:
             print(error, file=sys.stderr)
             return BAD_SETTING
-        except (CannotStart, MissingBinary) as error:
+        except (CannotStart, MissingBinary, OSError) as error:
             print(error, file=sys.stderr)
             return 1
         finally:

@@ -44,7 +44,9 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         with connection.cursor() as cursor:
             tables = sorted(connection.introspection.django_table_names(only_existing=True))
             kept = {"django_migrations", "django_content_type", "auth_permission"}
-            cursor.execute(f"TRUNCATE {', '.join(table for table in tables if table not in kept)} RESTART IDENTITY CASCADE")
+            cursor.execute(
+                f"TRUNCATE {', '.join(table for table in tables if table not in kept)} RESTART IDENTITY CASCADE"
+            )
         first_rows("default")
         catalogue.forget()
         authentication.forget()
@@ -76,7 +78,9 @@ class Caller:
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """`body` may be bytes, sent as they are, or anything else, sent as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        sent = {"Content-Type": "application/json"} | self.headers | {k.replace("_", "-"): v for k, v in headers.items()}
+        sent = (
+            {"Content-Type": "application/json"} | self.headers | {k.replace("_", "-"): v for k, v in headers.items()}
+        )
         http_connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             http_connection.request(method, path if path.startswith("/") else f"{API}/{path}", data, sent)

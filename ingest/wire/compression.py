@@ -15,7 +15,9 @@ def inflate(body: bytes, coding: str, ceiling: int) -> bytes:
     """The body as it was before `coding`. Raises Unacceptable: 415 unknown, 413 beyond `ceiling` bytes, 400 damaged."""
     pieces = CODINGS.get(coding.strip().lower())
     if pieces is None:
-        raise Unacceptable(f"Content-Encoding {coding!r:.40} is not known: gzip, zstd, lz4 and deflate are accepted", 415)
+        raise Unacceptable(
+            f"Content-Encoding {coding!r:.40} is not known: gzip, zstd, lz4 and deflate are accepted", 415
+        )
     found = bytearray()
     try:
         for piece in pieces(body):

@@ -61,10 +61,9 @@ def _parse_fixed(texts: Sequence[str]) -> NDArray[np.int64] | None:
     hour, minute, second = whole(8, 2), whole(10, 2), whole(12, 2)
     first = np.array(((year - 1970) * 12 + month - 1), "M8[M]")
     last_day = ((first + 1).astype("M8[D]") - first.astype("M8[D]")).astype(np.int64)
-    if (
-        ((year < 1) | (month < 1) | (month > 12) | (day < 1) | (day > last_day)).any()
-        or ((hour > 23) | (minute > 59) | (second > 59)).any()
-    ):
+    if ((year < 1) | (month < 1) | (month > 12) | (day < 1) | (day > last_day)).any() or (
+        (hour > 23) | (minute > 59) | (second > 59)
+    ).any():
         return None
     days = first.astype("M8[D]").astype(np.int64) + day - 1
     micro = whole(14, width - 21) * 10 ** (27 - width) if width > 20 else 0

@@ -30,7 +30,9 @@ class LatestView(APIView):
         lookback = timedelta(seconds=given.validated_data["lookback"])
         points = query.latest([device_id], [metric_name], lookback)
         if not points:
-            raise NotFound(f"no data of {metric_name} of {device_id} in the last {lookback.total_seconds():.0f} seconds")
+            raise NotFound(
+                f"no data of {metric_name} of {device_id} in the last {lookback.total_seconds():.0f} seconds"
+            )
         return Response(latest_shape(points[0]))
 
 

@@ -113,7 +113,11 @@ class Columns:
 
 
 def arrange(
-    series: Ints, times: Ints, values: Values, contexts: NDArray[np.int32] | None = None, dictionary: Sequence[bytes] = ()
+    series: Ints,
+    times: Ints,
+    values: Values,
+    contexts: NDArray[np.int32] | None = None,
+    dictionary: Sequence[bytes] = (),
 ) -> Columns:
     """Points in order of arrival to Columns: sorted by (series, time), the last value of a key wins."""
     order = _order(series, times)
@@ -240,13 +244,14 @@ def _pack(array: NDArray[Any], config: ChunkConfig) -> bytes:
     """A column of 8-byte numbers: a byte that says how, then the numbers."""
     if len(array) < RAW_BELOW:
         return b"\0" + array.tobytes()
-    return b"\1" + standalone.simple_compress(np.ascontiguousarray(array), config)
+    packed: bytes = standalone.simple_compress(np.ascontiguousarray(array), config)
+    return b"\1" + packed
 
 
 def _unpack(data: bytes, dtype: type[np.generic]) -> NDArray[Any]:
     if data[0] == 0:
         return np.frombuffer(data, dtype, offset=1)
-    found = standalone.simple_decompress(data[1:])
+    found: NDArray[Any] | None = standalone.simple_decompress(data[1:])
     assert found is not None
     return found
 

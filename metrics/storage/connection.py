@@ -29,7 +29,19 @@ _lock = threading.Lock()
 def parameters() -> dict[str, Any]:
     """libpq's parameters of the database that Django uses now (a test's own, in tests)."""
     given = connections["default"].get_connection_params()
-    names = {"dbname", "user", "password", "host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "service", "passfile"}
+    names = {
+        "dbname",
+        "user",
+        "password",
+        "host",
+        "port",
+        "sslmode",
+        "sslrootcert",
+        "sslcert",
+        "sslkey",
+        "service",
+        "passfile",
+    }
     return {name: value for name, value in given.items() if name in names}
 
 

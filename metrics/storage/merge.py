@@ -62,7 +62,8 @@ def _merge_young_once(connection: Connection, force: bool) -> int:
         if not _locked(connection, _YOUNG_LOCK, SHARD):
             return 0
         waiting = connection.execute(
-            "SELECT y.seq, y.points, extract(epoch FROM now() - y.at) FROM metrics_young y JOIN metrics_merged m USING (shard)"
+            "SELECT y.seq, y.points, extract(epoch FROM now() - y.at)"
+            " FROM metrics_young y JOIN metrics_merged m USING (shard)"
             " WHERE y.shard = %s AND y.seq > m.seq ORDER BY y.seq LIMIT 5000",
             (SHARD,),
         ).fetchall()
@@ -124,7 +125,7 @@ def merge_units(connection: Connection, force: bool = False, budget: float = 25.
 
 
 def _merge_unit(connection: Connection, bucket: int, day: int, level: int) -> int:
-    """Everything of a unit below `level` becomes one run of `level`; with SETTLED, the rows of the day that it touches too."""
+    """What a unit has below `level` becomes one run of `level`; with SETTLED, the day's rows that it touches too."""
     with connection.transaction():
         if not _locked(connection, _UNIT_LOCK, bucket * 100_003 + day):
             return 0
@@ -140,8 +141,10 @@ def _merge_unit(connection: Connection, bucket: int, day: int, level: int) -> in
         touched = [row for row in rows_found if level == SETTLED == row[5] and row[3] <= high and row[4] >= low]
         taken = touched + fresh
         ids = [row[0] for row in taken]
-        payloads = dict(
-            connection.execute("SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (SHARD, ids), binary=True)
+        payloads: dict[int, bytes] = dict(
+            connection.execute(
+                "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (SHARD, ids), binary=True
+            )
         )
         # Older runs first, and so the later write of a time wins: a run's rows share one range of seq,
         # and the ranges of two runs of a unit never cross.
@@ -190,7 +193,9 @@ def _move_latest(connection: Connection, columns: Columns) -> None:
     """Bring the newest merged point of every series up to date; an older point moves nothing."""
     for bucket, part in _buckets(columns):
         row = connection.execute(
-            "SELECT payload FROM metrics_latest WHERE shard = %s AND bucket = %s FOR UPDATE", (SHARD, bucket), binary=True
+            "SELECT payload FROM metrics_latest WHERE shard = %s AND bucket = %s FOR UPDATE",
+            (SHARD, bucket),
+            binary=True,
         ).fetchone()
         held = decode(row[0]) if row else []
         moved = [newest(one) for one in _by_encoding([*held, part])]

@@ -29,7 +29,8 @@ _NEWEST = """
 SELECT 0, y.seq, y.seq, NULL::bytea FROM metrics_young y JOIN metrics_merged m USING (shard)
 WHERE y.seq > m.seq AND y.time_to >= %(start)s
 UNION ALL
-SELECT 2, bucket, 0, payload FROM metrics_latest WHERE shard = 0 AND (%(buckets)s::int[] IS NULL OR bucket = ANY(%(buckets)s))
+SELECT 2, bucket, 0, payload FROM metrics_latest
+WHERE shard = 0 AND (%(buckets)s::int[] IS NULL OR bucket = ANY(%(buckets)s))
 ORDER BY 3
 """
 _FETCH = (

@@ -14,5 +14,7 @@ def drop_expired(connection: Connection, now: float | None = None) -> int:
     row = connection.execute("SELECT max(retention_days) FROM metrics_metricdefinition").fetchone()
     days = max(DEFAULT_RETENTION_DAYS, (row and row[0]) or 0)
     last = int((time.time() if now is None else now) * 1_000_000) // DAY - days - 1
-    connection.execute("DELETE FROM metrics_ingestedbatch WHERE at < now() - make_interval(days => %s)", (BATCHES_KEPT_DAYS,))
+    connection.execute(
+        "DELETE FROM metrics_ingestedbatch WHERE at < now() - make_interval(days => %s)", (BATCHES_KEPT_DAYS,)
+    )
     return connection.execute("DELETE FROM metrics_block WHERE day < %s", (last,)).rowcount

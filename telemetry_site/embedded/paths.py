@@ -5,7 +5,9 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,14 +96,16 @@ class Embedded:
             raise BadSetting(DATA_DIR_VARIABLE, str(self.data_dir), wanted) from None
 
     def _read_or_make(self, path: Path, make: Callable[[], str]) -> str:
-        if path.exists():
-            return path.read_text().strip()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        value = make()
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:  # another process of this installation was a moment faster
-            return path.read_text().strip()
-        with os.fdopen(descriptor, "w") as file:
-            file.write(value + "\n")
-        return value
+        if not path.exists():
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            descriptor, whole = tempfile.mkstemp(dir=self.data_dir)  # 0600; it gets its name once it is whole
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(make() + "\n")
+                    file.flush()
+                    os.fsync(descriptor)
+                with suppress(FileExistsError):  # another process of this installation was a moment faster
+                    path.hardlink_to(whole)
+            finally:
+                Path(whole).unlink()
+        return path.read_text().strip()

@@ -111,8 +111,18 @@ BODIES: dict[str, tuple[str, bytes, dict[str, str], set[int]]] = {
     "1,001 points": (BATCH, json.dumps({"data_points": [GOOD] * 1001}).encode(), {}, {422}),
     "an unknown compression": (BATCH, b'{"data_points": "eA==", "compression": "rar"}', {}, {400}),
     "compression of no base64": (BATCH, b'{"data_points": "***", "compression": "gzip"}', {}, {400}),
-    "a batch id that is a number": (BATCH, b'{"data_points": [%s], "batch_id": 5}' % json.dumps(GOOD).encode(), {}, {400}),
-    "NUL in a batch id": (BATCH, b'{"data_points": [%s], "batch_id": "\\u0000"}' % json.dumps(GOOD).encode(), {}, {400}),
+    "a batch id that is a number": (
+        BATCH,
+        b'{"data_points": [%s], "batch_id": 5}' % json.dumps(GOOD).encode(),
+        {},
+        {400},
+    ),
+    "NUL in a batch id": (
+        BATCH,
+        b'{"data_points": [%s], "batch_id": "\\u0000"}' % json.dumps(GOOD).encode(),
+        {},
+        {400},
+    ),
     "brackets 100,000 deep": (BATCH, b"[" * 100_000, {}, {400}),
     "objects 100,000 deep": (SINGLE, b'{"a":' * 100_000, {}, {400}),
     "no devices": (BULK, b"{}", {}, {422}),
@@ -146,7 +156,9 @@ def test_a_bad_request_is_refused_with_a_reason(caller: Caller, name: str):
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "lz4", "deflate"])
 def test_compressed_bodies_are_read(caller: Caller, coding: str):
-    pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[coding]
+    pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[
+        coding
+    ]
     answer = caller.post(BATCH, pack(json.dumps({"data_points": [GOOD]}).encode()), **{"Content-Encoding": coding})
     assert answer.status == 200 and answer.json["ingested_count"] == 1
 

@@ -86,7 +86,9 @@ def test_e1_us2_a_batch_is_answered_with_its_counts(admin: Caller):
 
 
 def test_e1_us2_ac4_a_batch_id_is_stored_once_and_answered_alike(admin: Caller):
-    first = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1.0), point("m", None)], "batch_id": "b"})
+    first = admin.post(
+        "devices/d/telemetry/batch", {"data_points": [point("m", 1.0), point("m", None)], "batch_id": "b"}
+    )
     again = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 2.0)], "batch_id": "b"})
     assert again.json == first.json and first.json["failed_count"] == 1
     assert latest(admin, "d", "m")["value"] == 1.0
@@ -297,4 +299,6 @@ def test_the_answer_of_a_thousand_points_is_whole(admin: Caller):
     rows = [point(f"m{n % 10}", float(n), n // 10) for n in range(1000)]
     assert admin.post("devices/d/telemetry/batch", {"data_points": rows}).json["ingested_count"] == 1000
     found = admin.get("devices/d/metrics/m3/range?time_range=1h").json
-    assert json.dumps([one["value"] for one in found["data_points"]]) == json.dumps([float(n) for n in range(993, -1, -10)])
+    assert json.dumps([one["value"] for one in found["data_points"]]) == json.dumps(
+        [float(n) for n in range(993, -1, -10)]
+    )

@@ -23,7 +23,9 @@ stamps = st.one_of(
     moments.map(lambda m: m.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20)),
     moments.map(lambda m: m.isoformat()),
     moments.map(lambda m: m.isoformat(timespec="milliseconds").replace("+00:00", "Z")),
-    st.sampled_from(["2026-01-31T12:00:00+05:30", "2026-01-31", "2026-02-30T00:00:00Z", "now", "", "2026-01-31T12:00:00"]),
+    st.sampled_from(
+        ["2026-01-31T12:00:00+05:30", "2026-01-31", "2026-02-30T00:00:00Z", "now", "", "2026-01-31T12:00:00"]
+    ),
 )
 names = st.one_of(st.sampled_from(["temperature", "cpu", "µ", "a\u0000b", ""]), st.text(max_size=5))
 values = st.one_of(
@@ -103,7 +105,11 @@ def test_the_fast_way_and_the_careful_way_agree_on_bulk(devices):
 
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_break_a_decoder(body):
-    for decode, arguments in ((native.decode_single, ("d",)), (native.decode_batch, ("d", LIMIT)), (native.decode_bulk, ())):
+    for decode, arguments in (
+        (native.decode_single, ("d",)),
+        (native.decode_batch, ("d", LIMIT)),
+        (native.decode_bulk, ()),
+    ):
         outcome(decode, body, *arguments)
 
 
@@ -141,7 +147,9 @@ def test_the_compression_field_of_a_batch_packs_its_points(coding):
 def test_a_compression_bomb_stops_at_the_ceiling(coding):
     import zlib
 
-    pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[coding]
+    pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[
+        coding
+    ]
     with pytest.raises(Unacceptable) as refused:
         inflate(pack(b"0" * (8 * LIMIT)), coding, LIMIT)
     assert refused.value.status == 413

@@ -10,7 +10,8 @@ from metrics.storage.codec import Columns, DamagedPayload, arrange, concatenate,
 
 times = st.integers(-(2**52), 2**52)
 points = st.lists(
-    st.tuples(st.integers(1, 40), times, st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 2)), min_size=1
+    st.tuples(st.integers(1, 40), times, st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 2)),
+    min_size=1,
 )
 DICTIONARY = [b"", b'["celsius"]', b'["",{"room":"1"},{}]']
 

@@ -5,7 +5,14 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from metrics.storage.connection import reading
 
-TABLES = ("metrics_young", "metrics_block", "metrics_latest", "metrics_journal", "metrics_ingestedbatch", "metrics_series")
+TABLES = (
+    "metrics_young",
+    "metrics_block",
+    "metrics_latest",
+    "metrics_journal",
+    "metrics_ingestedbatch",
+    "metrics_series",
+)
 _SIZES = "SELECT relname, pg_total_relation_size(oid) FROM pg_class WHERE relname = ANY(%s) AND relkind = 'r'"
 _POINTS = """
 SELECT (SELECT coalesce(sum(points), 0) FROM metrics_block)
@@ -24,7 +31,9 @@ class Command(BaseCommand):
             row = connection.execute(_POINTS).fetchone()
             points = int(row[0]) if row else 0
             tables = {name: int(size) for name, size in connection.execute(_SIZES, (list(TABLES),))}
-            levels = connection.execute("SELECT level, count(*), sum(points) FROM metrics_block GROUP BY level ORDER BY level")
+            levels = connection.execute(
+                "SELECT level, count(*), sum(points) FROM metrics_block GROUP BY level ORDER BY level"
+            )
             blocks = [{"level": level, "rows": rows, "points": int(count)} for level, rows, count in levels]
         total = sum(tables.values())
         found = {
