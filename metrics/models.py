@@ -135,7 +135,7 @@ class Head(models.Model):
 
 
 class Merged(models.Model):
-    """Up to which commit the young blocks of a shard are merged. Apart from Head, so that a merge never holds up a commit."""
+    """Up to which commit young blocks are merged. Apart from Head, so that a merge never holds up a commit."""
 
     shard = models.PositiveSmallIntegerField(primary_key=True)
     seq = models.BigIntegerField(default=0)
