@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,6 +27,21 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site.stop()
 
 
+@pytest.fixture
+def installed() -> Iterator[Callable[..., Site]]:
+    """Makes installations that are stopped when the test is over, however it ends."""
+    made: list[Site] = []
+
+    def install(*where: Any, **how: Any) -> Site:
+        made.append(Site(*where, **how))
+        return made[-1]
+
+    yield install
+    for site in made:
+        if site.process is not None and site.process.poll() is None:
+            site.stop()
+
+
 def leftover(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
@@ -36,11 +52,13 @@ def run_up(**variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_fresh_clone_runs_keeps_what_it_acknowledged_and_stops_clean(tmp_path: Path) -> None:
+def test_a_fresh_clone_runs_keeps_what_it_acknowledged_and_stops_clean(
+    tmp_path: Path, installed: Callable[..., Site]
+) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     shutil.copytree(ROOT / "node_modules", clone / "node_modules", symlinks=True)  # what npm ci would fetch
-    site = Site(clone / "var", clone, ("make", "run", f"VENV={sys.prefix}"))
+    site = installed(clone / "var", clone, ("make", "run", f"VENV={sys.prefix}"))
     site.start()
     first = site.said()
     assert (clone / "var" / "admin_password").read_text().strip() in first
@@ -95,8 +113,8 @@ def test_a_killed_process_comes_back_and_no_acknowledged_point_is_lost(running: 
     assert "was ended by SIGKILL; starting it again" in running.said()
 
 
-def test_a_killed_supervisor_blocks_nothing(tmp_path: Path) -> None:
-    site = Site(tmp_path / "data")
+def test_a_killed_supervisor_blocks_nothing(tmp_path: Path, installed: Callable[..., Site]) -> None:
+    site = installed(tmp_path / "data")
     site.start()
     before = site.processes()
     with Ledger(site, "orphaned") as ledger:
@@ -128,8 +146,10 @@ def test_a_stop_in_the_middle_of_the_start_leaves_nothing(tmp_path: Path, sign: 
     assert leftover(everything) == []
 
 
-def test_a_second_installation_runs_beside_the_first(running: Site, tmp_path: Path) -> None:
-    second = Site(tmp_path / "second", more={"TELEMETRY_HOST_COLLECTOR": "off", "TELEMETRY_API_KEY": "k" * 32})
+def test_a_second_installation_runs_beside_the_first(
+    running: Site, tmp_path: Path, installed: Callable[..., Site]
+) -> None:
+    second = installed(tmp_path / "second", more={"TELEMETRY_HOST_COLLECTOR": "off", "TELEMETRY_API_KEY": "k" * 32})
     second.start()
     assert second.request("POST", "/devices/one/telemetry", point())[0] == 200
     assert running.request("GET", "/devices/one/metrics/count/latest")[0] == 404
@@ -143,10 +163,10 @@ def point() -> dict[str, object]:
     return {"timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "metric_name": "count", "value": 1}
 
 
-def test_named_servers_are_used_and_none_is_started(tmp_path: Path) -> None:
+def test_named_servers_are_used_and_none_is_started(tmp_path: Path, installed: Callable[..., Site]) -> None:
     with Servers(tmp_path / "servers", durable=False) as servers:
         sockets = servers.place.run_dir
-        site = Site(
+        site = installed(
             tmp_path / "data",
             more={
                 "DATABASE_URL": f"postgresql:///telemetry?host={sockets}&user=telemetry",
