@@ -130,14 +130,15 @@ class Situation:
     def sentence(self) -> str:
         if self.worst is NEVER:
             return "No device was heard yet"
-        of = f" of the {len(self.rows)} shown" if not self.complete else ""
-        if self.worst is OK:
-            return f"{plural(self.count(OK), 'device')}{of} reporting"
-        among = of or (f" of {self.total}" if self.total > 1 else "")
         number = self.count(self.worst)
+        if self.worst is OK and self.complete:
+            return f"{plural(number, 'device')} reporting"
+        if not self.complete:
+            verb = "is" if number == 1 else "are"
+            return f"{number} of the {len(self.rows)} devices heard last {verb} {self.worst.word.lower()}"
         if self.total == 1:
             return f"The device is {self.worst.word.lower()}"
-        return f"{number}{among} devices {'is' if number == 1 else 'are'} {self.worst.word.lower()}"
+        return f"{number} of {self.total:,} devices {'is' if number == 1 else 'are'} {self.worst.word.lower()}"
 
     @property
     def detail(self) -> str:

@@ -34,7 +34,9 @@ def number_text(number: float) -> str:
         return plain(number, 0)
     if size >= 100:
         return plain(number, 1)
-    return plain(number, 2 if size >= 1 else 3 if size >= 0.1 else 4 if size >= 0.01 else 6)
+    if size >= 1 or not size:
+        return plain(number, 2)
+    return plain(number, min(6, 2 - math.floor(math.log10(size))))  # three digits that count
 
 
 def duration_text(seconds: float) -> str:

@@ -17,7 +17,7 @@ from django.test.utils import setup_databases, teardown_databases
 
 from ingest import authentication
 from ingest.models import ApiKey, Scope
-from metrics import catalogue
+from metrics import catalogue, live
 from metrics.apps import first_rows
 from metrics.models import Device
 from metrics.storage import read
@@ -51,6 +51,7 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         catalogue.forget()
         authentication.forget()
         read.forget()
+        live.forget()
         catalogue.refresh()
         yield
         stop_writer()

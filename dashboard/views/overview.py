@@ -10,9 +10,10 @@ from django.views.decorators.http import require_safe
 
 from dashboard.fleet import Seen, Situation, interest, see
 from dashboard.states import OK
+from metrics import query
 from metrics.models import Device
 
-# Up to this many devices the page reads and judges all of them; of more, the youngest.
+# Up to this many devices the page reads and judges all of them; of more, those heard last.
 SMALL_FLEET = 200
 ROWS = 20
 CHART_RANGES = (("5m", "5 min"), ("15m", "15 min"), ("1h", "1 h"), ("6h", "6 h"), ("24h", "24 h"))
@@ -21,7 +22,10 @@ CHART_RANGES = (("5m", "5 min"), ("15m", "15 min"), ("1h", "1 h"), ("6h", "6 h")
 def situation() -> Situation:
     now = timezone.now()
     total = Device.objects.count()
-    rows = see(Device.objects.order_by("-created_at", "device_id")[:SMALL_FLEET], now)
+    devices = Device.objects.order_by("-created_at", "device_id")
+    if total > SMALL_FLEET and (alive := query.heard_lately(SMALL_FLEET)):
+        devices = devices.filter(device_id__in=alive)
+    rows = see(devices[:SMALL_FLEET], now)
     # Worst first, then the last heard, so that the device that just began to send stands on top of its kind.
     rows.sort(key=lambda row: (row.state.rank, -row.quiet_since, row.device.device_id))
     return Situation(rows, total, now)
@@ -50,6 +54,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "more": now.total > ROWS,
         "charted": charted,
         "reading": charted.drawable[0] if charted else None,
+        "empty": now.complete and now.newest is None,
         "ranges": CHART_RANGES,
         "address": request.build_absolute_uri("/").rstrip("/"),
     }

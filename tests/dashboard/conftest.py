@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.test import Client
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
@@ -18,10 +19,10 @@ DESK, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, heig
 
 
 @pytest.fixture
-def mei(site: None, django_user_model: Any, settings: Any) -> Any:
+def mei(site: None, settings: Any) -> Any:
     """May do everything. Her password is hashed cheaply: it protects nothing here."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    return django_user_model.objects.create_superuser(NAME, password=PASSWORD)
+    return get_user_model().objects.create_superuser(NAME, password=PASSWORD)
 
 
 @pytest.fixture

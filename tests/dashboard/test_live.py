@@ -35,9 +35,10 @@ def live(caller: Caller, origin: str | None = None) -> ClientConnection:
 
 
 def hear(socket: ClientConnection, kind: str) -> dict[str, Any]:
-    """The next message of a kind."""
+    """The next message of a kind. Heartbeats come for ever, so what counts is the time until it."""
+    deadline = time.monotonic() + PATIENCE
     while True:
-        message = json.loads(socket.recv(PATIENCE))
+        message = json.loads(socket.recv(deadline - time.monotonic()))
         if message["type"] == kind:
             return message
 

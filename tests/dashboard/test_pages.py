@@ -120,6 +120,12 @@ class TestManyDevices:
         assert len(asked) <= 5
         assert answer.content.count(b"<tr data-device") <= 50
 
+    def test_the_overview_of_a_large_fleet_shows_what_is_alive_in_it(self, client: Client, gateway: Caller):
+        assert gateway.post("devices/device-00042/telemetry", point("temperature", 3)).status == 200
+        page = client.get("/").content.decode()
+        assert "2 of the 2 devices heard last are reporting" in page
+        assert re.findall(r'<tr data-device="([^"]+)"', page) == ["device-00042", "cold-room-07"]
+
     def test_the_list_counts_no_further_than_it_must(self, client: Client):
         assert "10000 and more devices" in client.get("/devices/").content.decode()
 

@@ -155,9 +155,10 @@ export class ChartView extends EventTarget {
     const { following, follow } = this.parts;
     follow.hidden = !this.fixed;
     following.hidden = Boolean(this.fixed);
-    const text = this.frozen ? "Paused while you point" : "Following";
+    const lost = document.body.classList.contains("stale");
+    const text = lost ? "Waiting for the connection" : this.frozen ? "Paused while you point" : "Following";
     if (following.textContent !== text) following.textContent = text;
-    following.classList.toggle("paused", Boolean(this.frozen));
+    following.classList.toggle("paused", lost || Boolean(this.frozen));
   }
 
   label({ start, end }) {

@@ -33,6 +33,15 @@ for (const menu of document.querySelectorAll("details.me, details.picker")) {
   });
 }
 
+// Browsers give the clipboard to pages of this machine and to those that came over HTTPS.
+for (const button of navigator.clipboard ? document.querySelectorAll("[data-copy]") : []) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.querySelector("span").textContent = "Copied";
+  });
+}
+
 const help = document.getElementById("keys");
 const KEYS_OFF = "telemetry_keys_off";
 const showHelp = () => help?.showModal();

@@ -21,28 +21,28 @@ function awaitFirst() {
 function start() {
   const { metric, kind, unit, all, deviceName } = settings.dataset;
   const card = document.getElementById("chart-card");
-  const view = new ChartView(card, { young: true });
+  const view = card && new ChartView(card, { young: true });
   const rows = rowsByDevice();
   const known = new Set(rows.keys());
   const newer = new Set();
   // A fleet that the page shows whole is heard whole, so that a new device is noticed.
   const live = new Live({ devices: all === "yes" ? null : [...rows.keys()], everyMs: 500 });
   const big = document.getElementById("big");
-  view.setMetrics([{ name: metric, kind, unit }]);
+  view?.setMetrics([{ name: metric, kind, unit }]);
 
   live.addEventListener("points", ({ detail }) => {
     update(rows, detail);
     let newest = 0;
     for (const [device, name, ms, value] of detail) {
       newest = Math.max(newest, ms);
-      if (device === view.device && name === metric) hear(ms, value);
+      if (device === view?.device && name === metric) hear(ms, value);
       if (!known.has(device) && all === "yes") newer.add(device);
     }
     const age = document.querySelector("[data-newest]");
     if (age && newest) setAge(age, newest);
     if (newer.size) offer();
   });
-  live.addEventListener("back", () => view.load());
+  live.addEventListener("back", () => view?.load());
   document.addEventListener("states-changed", refreshSentence);
 
   function hear(ms, value) {

@@ -19,7 +19,8 @@ export function numberText(number) {
   if (size && (size < 1e-4 || size >= 1e15)) return number.toExponential(2).replace("e+", "e").replaceAll("-", MINUS);
   if (size >= 1000) return plain(number, 0);
   if (size >= 100) return plain(number, 1);
-  return plain(number, size >= 1 ? 2 : size >= 0.1 ? 3 : size >= 0.01 ? 4 : 6);
+  if (size >= 1 || !size) return plain(number, 2);
+  return plain(number, Math.min(6, 2 - Math.floor(Math.log10(size)))); // three digits that count
 }
 
 /** Ticks are round numbers: zeros at their end say nothing. */
