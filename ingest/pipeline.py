@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ingest.authentication import Sender
 from ingest.values import stored
-from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
+from ingest.wire.batch import Batch, Rejection, Unacceptable
 from ingest.wire.judge import BadPoint, check_name
 from metrics.catalogue import DAY, UNDEFINED, Catalogue, catalogue, current
 from metrics.storage.codec import Kind
@@ -54,7 +54,7 @@ def accept(batch: Batch, sender: Sender) -> Receipt:
     if batch.batch_id and (answer := _answered(batch)) is not None:
         return Receipt(0, [], answer)
     if missing := work.missing():
-        work.known.make(missing)
+        work.make(missing)
     receipt, arrivals = work.finish()
     writer().submit(arrivals, *_records(batch, sender, receipt))
     return receipt
@@ -66,7 +66,7 @@ async def accept_async(batch: Batch, sender: Sender) -> Receipt:
     if batch.batch_id and (answer := await asyncio.to_thread(_answered, batch)) is not None:
         return Receipt(0, [], answer)
     if missing := work.missing():
-        await asyncio.to_thread(work.known.make, missing)
+        await asyncio.to_thread(work.make, missing)
     receipt, arrivals = work.finish()
     await writer().submit_async(arrivals, *_records(batch, sender, receipt))
     return receipt
@@ -81,6 +81,7 @@ class _Work:
     sender: Sender
     verdicts: dict[int, tuple[str, str]] = field(default_factory=dict)  # position in the batch: (field, detail)
     kinds: list[Kind] | None = None  # None: all numeric
+    slots: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     now: int = field(default_factory=lambda: time.time_ns() // 1000)  # µs
     values: Any = None  # float64[n] where all are numeric, else a list of floats and bytes
 
@@ -116,28 +117,26 @@ class _Work:
             self.kinds.append(kind)
             self.values.append(value)
 
-    def _slots(self) -> NDArray[np.int64]:
+    def _find_slots(self) -> None:
+        batch = self.batch
         if self.kinds is None:
-            columns = [self.known.slots(group.device_id, self._metrics_of(group)) for group in self.batch.groups]
-            return columns[0] if len(columns) == 1 else np.concatenate(columns or [np.empty(0, np.int64)])
-        slots = np.full(len(self.batch), -1, np.int64)
-        for group in self.batch.groups:
+            groups = ((group.device_id, batch.metrics[group.start : group.stop]) for group in batch.groups)
+            self.slots = np.fromiter(self.known.slots(groups), np.int64, len(batch))
+            return
+        slots = []
+        for group in batch.groups:
             for position in range(group.start, group.stop):
-                metric = self.batch.metrics[position : position + 1]
-                slots[position] = self.known.slots(group.device_id, metric, self.kinds[position])[0]
-        return slots
-
-    def _metrics_of(self, group: Group) -> list[str]:
-        whole = group.start == 0 and group.stop == len(self.batch.metrics)
-        return self.batch.metrics if whole else self.batch.metrics[group.start : group.stop]
+                one = [(group.device_id, batch.metrics[position : position + 1])]
+                slots += self.known.slots(one, self.kinds[position])
+        self.slots = np.fromiter(slots, np.int64, len(batch))
 
     def missing(self) -> set[tuple[str, str, Kind]]:
         """The (device, metric, kind) that have no slot yet and may get one; bad names get their verdict here."""
-        slots = self._slots()
-        if not len(slots) or slots.min() >= 0:
+        self._find_slots()
+        if not len(self.slots) or self.slots.min() >= 0:
             return set()
         found: set[tuple[str, str, Kind]] = set()
-        for position, device_id in self._unplaced(slots):
+        for position, device_id in self._unplaced():
             metric = self.batch.metrics[position]
             try:
                 check_name(device_id, "device_id")
@@ -160,28 +159,32 @@ class _Work:
         if time < self.now - definition.retention:
             raise BadPoint("timestamp", self._why_too_old(position, definition.retention))
 
-    def _unplaced(self, slots: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
+    def make(self, missing: set[tuple[str, str, Kind]]) -> None:
+        """Have the missing series made, and look again."""
+        self.known.make(missing)
+        self._find_slots()
+
+    def _unplaced(self) -> Iterator[tuple[int, str]]:
         for group in self.batch.groups:
-            for position in (np.flatnonzero(slots[group.start : group.stop] < 0) + group.start).tolist():
+            for position in (np.flatnonzero(self.slots[group.start : group.stop] < 0) + group.start).tolist():
                 if position not in self.verdicts:
                     yield position, group.device_id
 
     def finish(self) -> tuple[Receipt, list[Arrivals]]:
         """The receipt, and what to store. Raises Unacceptable where no point is good."""
-        slots = self._slots()
-        self._judge(slots)
+        self._judge()
         rejected = self.batch.rejected + self._rejections()
         accepted = len(self.batch) - len(self.verdicts)
         if accepted == 0:
             first = rejected[0]
             raise Unacceptable(f"no point can be kept: {first.field}: {first.detail}", 422, rejected)
-        return Receipt(accepted, rejected), list(self._arrivals(self.known.series[slots]))
+        return Receipt(accepted, rejected), list(self._arrivals(self.known.series[self.slots]))
 
-    def _judge(self, slots: NDArray[np.int64]) -> None:
+    def _judge(self) -> None:
         """Verdicts by columns; a batch in which all is well costs a few comparisons."""
-        known, times = self.known, self.batch.times
+        known, times, slots = self.known, self.batch.times, self.slots
         if len(slots) and slots.min() < 0:
-            for position, _ in self._unplaced(slots):
+            for position, _ in self._unplaced():
                 self.verdicts[position] = ("metric_name", self._why_unplaced(position))
         if known.bounded:
             values = (

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
-from numpy.typing import NDArray
 
 from metrics.models import DEFAULT_RETENTION_DAYS, DataType
 from metrics.storage.codec import Kind
@@ -60,6 +59,7 @@ class Definition:
     unit: str | None = None
 
 
+_NOTHING: dict[str, int] = {}
 UNDEFINED = Definition(Kind.NUMERIC, -np.inf, np.inf, DEFAULT_RETENTION_DAYS * DAY)
 
 
@@ -88,15 +88,17 @@ class Catalogue:
         """The unit in a metric's definition."""
         return self.definitions.get(metric, UNDEFINED).unit
 
-    def slots(self, device_id: str, metrics: Sequence[str], kind: Kind = Kind.NUMERIC) -> NDArray[np.int64]:
-        """The slots of metrics of a device, -1 where there is none yet: int64[n]."""
-        table = self._slots[kind].get(device_id)
-        if table is None:
-            return np.full(len(metrics), -1, np.int64)
-        try:
-            return np.fromiter(map(table.__getitem__, metrics), np.int64, len(metrics))
-        except KeyError:
-            return np.fromiter((table.get(metric, -1) for metric in metrics), np.int64, len(metrics))
+    def slots(self, devices: Iterable[tuple[str, Sequence[str]]], kind: Kind = Kind.NUMERIC) -> list[int]:
+        """The slots of (device, its metrics) one after the other, -1 where there is none yet."""
+        tables = self._slots[kind]
+        found: list[int] = []
+        for device_id, metrics in devices:
+            table = tables.get(device_id, _NOTHING)
+            try:
+                found += map(table.__getitem__, metrics)
+            except KeyError:  # what came before it was not added
+                found += [table.get(metric, -1) for metric in metrics]
+        return found
 
     def make(self, wanted: Iterable[tuple[str, str, Kind]]) -> None:
         """See to it that these (device, metric, kind) have slots, making devices and series that are new.

@@ -127,7 +127,6 @@ def _fast_bulk(devices: dict[str, list[Any]]) -> Batch:
     points: list[Any] = []
     groups = []
     for device_id, several in devices.items():
-        check_name(device_id, "device_id")
         groups.append(Group(device_id, len(points), len(points) + len(several)))
         points += several
     if len(points) > BULK_LIMIT:

@@ -37,7 +37,7 @@ def parse_times(texts: Sequence[str]) -> NDArray[np.int64]:
     if len(distinct) > FEW and (column := _parse_fixed(texts)) is not None:
         return column
     known = {text: parse_time(text) for text in distinct}
-    return np.array([known[text] for text in texts], np.int64)
+    return np.fromiter(map(known.__getitem__, texts), np.int64, len(texts))
 
 
 def _parse_fixed(texts: Sequence[str]) -> NDArray[np.int64] | None:
