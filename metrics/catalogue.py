@@ -95,8 +95,8 @@ class Catalogue:
         for device_id, metrics in devices:
             table = tables.get(device_id, _NOTHING)
             try:
-                found += map(table.__getitem__, metrics)
-            except KeyError:  # what came before it was not added
+                found += list(map(table.__getitem__, metrics))  # whole, so that an unknown one adds nothing
+            except KeyError:
                 found += [table.get(metric, -1) for metric in metrics]
         return found
 
