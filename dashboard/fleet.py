@@ -39,6 +39,11 @@ class Reading:
     now: datetime
 
     @property
+    def name_parts(self) -> list[str]:
+        """Where a long name may be broken."""
+        return re.split(r"(?<=[_./-])", self.metric_name)
+
+    @property
     def kind(self) -> str:
         return kind_of(self.value)
 

@@ -99,7 +99,7 @@ export class Chart {
         { ...common, grid: { show: false }, values: timeLabels, size: 30, space: 80 },
         // Two units have an axis; of more, the legend tells the values.
         ...scales.slice(0, 2).map((scale, i) => ({
-          ...common, scale, side: i ? 1 : 3, size: wide, gap: i ? NUMBERS + 4 : 6, values: valueLabels(scale), space: 40,
+          ...common, scale, side: i ? 1 : 3, size: wide, gap: i ? NUMBERS + 4 : 6, values: valueLabels(scale === UNITLESS ? "" : scale), space: 40,
           grid: { show: i === 0, stroke: line, width: 1 },
           ...(scale === "on/off" ? { splits: () => [0, 1] } : {}),
         })),
@@ -206,7 +206,9 @@ export class Chart {
   }
 }
 
-export const scaleOf = (series) => (series.kind === "boolean" ? "on/off" : series.unit || "number");
+// One scale per unit; a scale needs a name, also where there is no unit.
+const UNITLESS = "number";
+export const scaleOf = (series) => (series.kind === "boolean" ? "on/off" : series.unit || UNITLESS);
 
 function lastIn(series, { start, end }) {
   for (let i = series.times.length - 1; i >= 0 && series.times[i] >= start; i--) {

@@ -15,6 +15,12 @@ const AHEAD = 5 * UNITS.m; // a device's clock may be ahead by so much
 const STEP = 0.5; // what "earlier" and "later" move, in windows
 const TABLE_MS = 10_000;
 
+function windowText({ start, end }) {
+  const seconds = end - start < 5 * UNITS.m;
+  const until = dayText(start) === dayText(end) ? "" : `${dayText(end)} `;
+  return `${dayText(start)} ${clockText(start, seconds)} to ${until}${clockText(end, seconds)}`;
+}
+
 export class ChartView extends EventTarget {
   /** Event "settled": lines are loaded and drawn. `young`: a window that reaches back before the first point starts there. */
   constructor(card, { young = false } = {}) {
@@ -154,17 +160,15 @@ export class ChartView extends EventTarget {
   state() {
     const { following, follow } = this.parts;
     follow.hidden = !this.fixed;
-    following.hidden = Boolean(this.fixed);
     const lost = document.body.classList.contains("stale");
-    const text = lost ? "Waiting for the connection" : this.frozen ? "Paused while you point" : "Following";
+    const text = this.fixed ? windowText(this.fixed) : lost ? "Waiting for the connection" : this.frozen ? "Paused while you point" : "Following";
     if (following.textContent !== text) following.textContent = text;
-    following.classList.toggle("paused", lost || Boolean(this.frozen));
+    following.classList.toggle("paused", lost || Boolean(this.fixed ?? this.frozen));
   }
 
   label({ start, end }) {
     const names = this.series.map((series) => series.name).join(", ");
-    const when = `${dayText(start)} ${clockText(start, false)} to ${dayText(end)} ${clockText(end, false)}`;
-    const text = `Chart of ${names || "nothing"}, ${when}`;
+    const text = `Chart of ${names || "nothing"}, ${windowText({ start, end })}`;
     if (this.parts.chart.getAttribute("aria-label") !== text) this.parts.chart.setAttribute("aria-label", text);
   }
 
