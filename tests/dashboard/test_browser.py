@@ -144,6 +144,24 @@ def test_a_time_range_is_in_the_address_and_draws_what_it_holds(desk: Desk, hour
     assert len(drawn(desk)) > 1
 
 
+def test_only_a_pause_out_of_step_is_drawn_as_a_hole(desk: Desk):
+    desk.open("/login/")
+    holes = desk.page.evaluate(
+        """async () => {
+            const { Series } = await import("/static/dashboard/series.js");
+            const series = new Series({ name: "temperature", kind: "number", unit: "" }, 1);
+            const steps = [...Array(30).fill(30), ...Array(200).fill(5), 400, ...Array(30).fill(5)];
+            let at = 0;
+            const times = steps.map((step) => (at += step * 1000));
+            series.replace(times, times.map(() => 1));
+            const [, values] = series.columns();
+            const moments = [15_000, 100_000, at - 200_000];
+            return [values.filter((v) => v === null).length, ...moments.map((ms) => series.at(ms))];
+        }"""
+    )
+    assert holes == [1, None, 1, None]
+
+
 def test_several_metrics_are_numbered_lines_and_can_be_shared(desk: Desk, hour: None):
     sign_in(desk, DEVICE)
     desk.page.get_by_text("Metrics", exact=True).click()

@@ -46,10 +46,21 @@ export class Series {
       else high = middle;
     }
     if (!low) return null;
-    return this.kind === "boolean" || ms - this.times[low - 1] <= this.gap() ? this.values[low - 1] : null;
+    const quiet = low < this.times.length ? this.isHole(low) : ms - this.newest > Math.max(this.gap(), 4 * this.pause(low - 1));
+    return quiet && this.kind !== "boolean" ? null : this.values[low - 1];
   }
 
-  /** A pause longer than this is drawn as a hole: four times what three quarters of the pauses stay below. */
+  pause(i) {
+    return i > 0 && i < this.times.length ? this.times[i] - this.times[i - 1] : 0;
+  }
+
+  /** Whether nothing came before point i: a long pause, and long beside its neighbours too, for a device may change its pace. */
+  isHole(i) {
+    const pause = this.pause(i);
+    return pause > this.gap() && pause > 4 * Math.max(this.pause(i - 1), this.pause(i + 1));
+  }
+
+  /** A pause up to this is no hole: four times what three quarters of the pauses stay below. */
   gap() {
     if (this.gapMs !== null) return this.gapMs;
     const pauses = [];
@@ -63,10 +74,9 @@ export class Series {
   /** What uPlot draws: times and values, with a null inside every hole. */
   columns() {
     if (this.drawn) return this.drawn;
-    const limit = this.kind === "boolean" ? Infinity : this.gap();
     const [times, values] = [[], []];
     for (let i = 0; i < this.times.length; i++) {
-      if (i && this.times[i] - this.times[i - 1] > limit) {
+      if (this.kind !== "boolean" && this.isHole(i)) {
         times.push(this.times[i - 1] + 1);
         values.push(null);
       }
