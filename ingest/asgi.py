@@ -20,6 +20,7 @@ from django.db import OperationalError
 from ingest.authentication import WRITERS, Sender, key_in, look_up, remembered
 from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.pipeline import accept_async
+from ingest.single import store_number
 from ingest.wire.batch import Unacceptable
 from metrics import query
 from metrics.api.shapes import LONGEST_LOOKBACK, latest_shape, problem
@@ -109,8 +110,10 @@ async def _ingest(
         raise Refused(403, "this key may not write to this device")
     check_media_type(headers.get(b"content-type", b"").decode("latin-1"))
     door = DOORS["bulk" if not device_id else "batch" if route["batch"] else "single"]
-    body = await _body(headers, receive)
-    batch = door.decode(unpack(body, headers.get(b"content-encoding", b"").decode("latin-1")), device_id)
+    body = unpack(await _body(headers, receive), headers.get(b"content-encoding", b"").decode("latin-1"))
+    if device_id and not route["batch"] and (stored := await store_number(body, device_id, sender)) is not None:
+        return stored
+    batch = door.decode(body, device_id)
     return door.answer(batch, await accept_async(batch, sender))
 
 

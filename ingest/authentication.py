@@ -49,7 +49,7 @@ class Sender:
         return cls(f"user:{user.get_username()}", Scope.ADMIN if user.is_staff else Scope.READ)
 
 
-_remembered: dict[bytes, Sender | None] = {}
+_remembered: dict[str, Sender | None] = {}  # by key; in memory alone
 _revision = -1
 
 
@@ -59,7 +59,7 @@ def remembered(key: str) -> tuple[bool, Sender | None]:
     if catalogue.current().revision != _revision or len(_remembered) > MOST_REMEMBERED:
         _remembered.clear()
         _revision = catalogue.current().revision
-    found = _remembered.get(digest_of(key), _UNKNOWN)
+    found = _remembered.get(key, _UNKNOWN)
     if found is _UNKNOWN:
         return False, None
     return True, found if found is not None and found.expires > time.time() else None
@@ -75,8 +75,7 @@ def forget() -> None:
 
 def look_up(key: str) -> Sender | None:
     """Whose key this is, from the database; None for nobody's, an expired or a revoked one."""
-    digest = digest_of(key)
-    found = ApiKey.objects.filter(digest=digest).select_related("device").first()
+    found = ApiKey.objects.filter(digest=digest_of(key)).select_related("device").first()
     sender = None
     if (
         found is not None
@@ -89,7 +88,7 @@ def look_up(key: str) -> Sender | None:
             found.device.device_id if found.device else None,
             found.expires_at.timestamp() if found.expires_at else float("inf"),
         )
-    _remembered[digest] = sender
+    _remembered[key] = sender
     return sender
 
 
@@ -130,12 +129,13 @@ def sender(request: Request) -> Sender:
 
 
 class MayRead(BasePermission):
-    """Reading the device in the URL, or any device where there is none in it."""
+    """Reading the device in the URL, or those that the view finds in the request; any device where none is named."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user or not request.user.is_authenticated:
             return False
-        return sender(request).may_read(view.kwargs.get("device_id"))
+        asked = view.devices_asked(request) if hasattr(view, "devices_asked") else [view.kwargs.get("device_id")]
+        return all(sender(request).may_read(device_id) for device_id in asked)
 
 
 class MayWrite(BasePermission):

@@ -33,12 +33,13 @@ def unpack(body: bytes, content_encoding: str) -> bytes:
     return body if coding in ("", "identity") else inflate(body, coding, BODY_LIMIT)
 
 
-def _answer_single(batch: Batch, receipt: Receipt) -> dict[str, Any]:
+def single_answer(device_id: str, metric: str) -> dict[str, Any]:
+    """PRD E1-US1."""
     return {
         "success": True,
         "message": "Data point ingested successfully",
-        "device_id": batch.groups[0].device_id,
-        "metric_name": batch.metrics[0],
+        "device_id": device_id,
+        "metric_name": metric,
     }
 
 
@@ -69,7 +70,7 @@ def _answer_bulk(batch: Batch, receipt: Receipt) -> dict[str, Any]:
 
 
 DOORS = {
-    "single": Door(decode_single, _answer_single),
+    "single": Door(decode_single, lambda batch, _: single_answer(batch.groups[0].device_id, batch.metrics[0])),
     "batch": Door(
         lambda body, device_id: decode_batch(body, device_id, BODY_LIMIT), lambda _, receipt: receipt.as_json()
     ),

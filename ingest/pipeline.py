@@ -72,6 +72,9 @@ async def accept_async(batch: Batch, sender: Sender) -> Receipt:
     return receipt
 
 
+_NO_SLOTS = np.empty(0, np.int64)
+
+
 @dataclass(slots=True)
 class _Work:
     """The judgement of one batch against one state of the catalogue."""
@@ -81,7 +84,8 @@ class _Work:
     sender: Sender
     verdicts: dict[int, tuple[str, str]] = field(default_factory=dict)  # position in the batch: (field, detail)
     kinds: list[Kind] | None = None  # None: all numeric
-    slots: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    slots: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
+    whole: bool = True  # every point has a slot
     now: int = field(default_factory=lambda: time.time_ns() // 1000)  # µs
     values: Any = None  # float64[n] where all are numeric, else a list of floats and bytes
 
@@ -121,19 +125,23 @@ class _Work:
         batch = self.batch
         if self.kinds is None:
             groups = ((group.device_id, batch.metrics[group.start : group.stop]) for group in batch.groups)
-            self.slots = np.fromiter(self.known.slots(groups), np.int64, len(batch))
+            self._place(self.known.slots(groups))
             return
         slots = []
         for group in batch.groups:
             for position in range(group.start, group.stop):
                 one = [(group.device_id, batch.metrics[position : position + 1])]
                 slots += self.known.slots(one, self.kinds[position])
-        self.slots = np.fromiter(slots, np.int64, len(batch))
+        self._place(slots)
+
+    def _place(self, slots: list[int]) -> None:
+        self.whole = -1 not in slots
+        self.slots = np.array(slots, np.int64)
 
     def missing(self) -> set[tuple[str, str, Kind]]:
         """The (device, metric, kind) that have no slot yet and may get one; bad names get their verdict here."""
         self._find_slots()
-        if not len(self.slots) or self.slots.min() >= 0:
+        if self.whole:
             return set()
         found: set[tuple[str, str, Kind]] = set()
         for position, device_id in self._unplaced():
@@ -183,7 +191,7 @@ class _Work:
     def _judge(self) -> None:
         """Verdicts by columns; a batch in which all is well costs a few comparisons."""
         known, times, slots = self.known, self.batch.times, self.slots
-        if len(slots) and slots.min() < 0:
+        if not self.whole:
             for position, _ in self._unplaced():
                 self.verdicts[position] = ("metric_name", self._why_unplaced(position))
         if known.bounded:
@@ -193,7 +201,9 @@ class _Work:
             for position in np.flatnonzero((values < known.low[slots]) | (values > known.high[slots])).tolist():
                 self.verdicts.setdefault(position, ("value", self._why_out_of_bounds(position)))
         now = self.now
-        if len(times) and (times.max() > now + AHEAD or times.min() < now - known.shortest_retention):
+        if len(times) and (
+            np.maximum.reduce(times) > now + AHEAD or np.minimum.reduce(times) < now - known.shortest_retention
+        ):
             for position in np.flatnonzero(times > now + AHEAD).tolist():
                 self.verdicts.setdefault(position, ("timestamp", TOO_EARLY))
             for position in np.flatnonzero(times < now - known.retention[slots]).tolist():

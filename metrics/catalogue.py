@@ -88,6 +88,10 @@ class Catalogue:
         """The unit in a metric's definition."""
         return self.definitions.get(metric, UNDEFINED).unit
 
+    def slot(self, device_id: str, metric: str) -> int:
+        """The slot of one numeric metric, -1 where there is none yet."""
+        return self._slots[Kind.NUMERIC].get(device_id, _NOTHING).get(metric, -1)
+
     def slots(self, devices: Iterable[tuple[str, Sequence[str]]], kind: Kind = Kind.NUMERIC) -> list[int]:
         """The slots of (device, its metrics) one after the other, -1 where there is none yet."""
         tables = self._slots[kind]

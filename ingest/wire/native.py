@@ -60,17 +60,18 @@ class _Body(msgspec.Struct, Generic[P]):
     compression: str | None = None
 
 
-_SINGLE = (msgspec.json.Decoder(_Plain), msgspec.json.Decoder(_Typed))
+PLAIN = msgspec.json.Decoder(_Plain)
+_SINGLE = (PLAIN, msgspec.json.Decoder(_Typed))
 _BATCH = (msgspec.json.Decoder(_Body[_Plain]), msgspec.json.Decoder(_Body[_Typed]))
 _BULK = (msgspec.json.Decoder(dict[str, list[_Plain]]), msgspec.json.Decoder(dict[str, list[_Typed]]))
 # What the fast way raises at the first thing out of the ordinary.
-_GIVES_UP = (msgspec.DecodeError, ValueError, RecursionError)
+GIVES_UP = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 def decode_single(body: bytes, device_id: str) -> Batch:
     """`{"timestamp", "metric_name", "value", …}`. Raises Unacceptable."""
     for decoder in _SINGLE:
-        with contextlib.suppress(*_GIVES_UP):
+        with contextlib.suppress(*GIVES_UP):
             return _fast([decoder.decode(body)], [Group(device_id, 0, 1)])
     return _careful([(device_id, [parse_document(body)])])
 
@@ -81,7 +82,7 @@ def decode_batch(body: bytes, device_id: str, ceiling: int) -> Batch:
     Where `compression` is named, `data_points` may be the base64 of a compressed array, of at most `ceiling` bytes.
     """
     for decoder in _BATCH:
-        with contextlib.suppress(*_GIVES_UP):
+        with contextlib.suppress(*GIVES_UP):
             found = decoder.decode(body)
             if not 0 < len(found.data_points) <= BATCH_LIMIT or found.compression not in CODINGS_OF_THE_FIELD:
                 break
@@ -105,7 +106,7 @@ def decode_batch(body: bytes, device_id: str, ceiling: int) -> Batch:
 def decode_bulk(body: bytes) -> Batch:
     """`{device_id: [point, …], …}`. Raises Unacceptable."""
     for decoder in _BULK:
-        with contextlib.suppress(*_GIVES_UP):
+        with contextlib.suppress(*GIVES_UP):
             found = decoder.decode(body)
             # A device named twice would lose its first points to the second; a bracket per device rules it out.
             if not found or not all(found.values()) or body.count(b"[") != len(found):
@@ -145,7 +146,7 @@ def _fast(points: list[Any], groups: list[Group]) -> Batch:
     if not typed or set(map(type, values)) == {float}:
         values = np.array(values, np.float64)
         # A rounded integer looks like this, and so does an honest 1e300: the careful way tells them apart.
-        if np.abs(values).max() >= LARGEST_INTEGER:
+        if np.maximum.reduce(np.abs(values)) >= LARGEST_INTEGER:
             raise ValueError
     else:
         for value in values:

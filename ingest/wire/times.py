@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,9 @@ _MICROSECOND = timedelta(microseconds=1)
 FEW = 64  # distinct times up to which parsing them one by one is fastest
 
 
+@lru_cache(maxsize=4096)
 def parse_time(text: str) -> int:
-    """One time. Raises ValueError with what is wrong and what is accepted."""
+    """One time, remembered, for a fleet sends the same one often. Raises ValueError: what is wrong, what is accepted."""
     try:
         # Shorter forms are ISO 8601 but not RFC 3339, and dates alone would be read as midnight.
         moment = datetime.fromisoformat(text) if len(text) >= 19 and text.isascii() else None
@@ -33,9 +35,11 @@ def parse_times(texts: Sequence[str]) -> NDArray[np.int64]:
     """Many times: int64[n]. Raises ValueError where any cannot be read."""
     distinct = set(texts)
     if len(distinct) == 1:
-        return np.full(len(texts), parse_time(texts[0]), np.int64)
-    if len(distinct) > FEW and (column := _parse_fixed(texts)) is not None:
+        column = np.empty(len(texts), np.int64)
+        column.fill(parse_time(texts[0]))
         return column
+    if len(distinct) > FEW and (fixed := _parse_fixed(texts)) is not None:
+        return fixed
     known = {text: parse_time(text) for text in distinct}
     return np.fromiter(map(known.__getitem__, texts), np.int64, len(texts))
 
