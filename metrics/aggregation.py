@@ -1,0 +1,109 @@
+"""Many points to few numbers. Pure: numpy, no database, no Django.
+
+Points come in pieces (Columns: in order of series and time). A piece is cut into *runs*, the points of one series in
+one interval, which stand side by side; each run is reduced by numpy and folded into its *slot*, one for each group
+and interval.
+
+avg min max sum count stddev median pN   over all points of a slot; stddev is the population's,
+                                         percentiles interpolate between neighbours
+first last                               by time; of two series at one time the one with the lower (higher) number
+increase delta rate                      steps from point to point of a series, each counted in the interval that it
+                                         ends in, so that the intervals of a range add up. A value that falls is a
+                                         counter that began again from 0 (not for delta). Series add up; the rate of
+                                         a series is its increase over the time between the points, per second.
+"""
+
+import re
+
+import numpy as np
+
+from metrics import folds
+from metrics.folds import Floats, Fold, Ints, Runs
+from metrics.storage.codec import Columns
+
+_FEW = 32  # points of a series in a piece: below, cut point by point; from here on, series by series
+
+
+def cut(piece: Columns, edges: Ints, series: Ints, groups: Ints) -> Runs:
+    """A piece, all of it within the edges, in runs. `series` and `groups` tell both of each of the piece's ids."""
+    intervals = len(edges) - 1
+    if intervals == 1:
+        return Runs(piece.offsets[:-1], piece.offsets[1:], series, groups)
+    few = len(piece) < _FEW * len(piece.ids)
+    starts, owner, buckets = _cut_points(piece, edges) if few else _cut_series(piece, edges)
+    return Runs(starts, np.append(starts[1:], len(piece)), series[owner], groups[owner] * intervals + buckets)
+
+
+def _cut_points(piece: Columns, edges: Ints) -> tuple[Ints, Ints, Ints]:
+    buckets = np.searchsorted(edges, piece.times, side="right") - 1
+    begins = np.zeros(len(piece), bool)
+    begins[piece.offsets[:-1]] = True
+    begins[1:] |= buckets[1:] != buckets[:-1]
+    starts = np.flatnonzero(begins)
+    return starts, np.searchsorted(piece.offsets, starts, side="right") - 1, buckets[starts]
+
+
+def _cut_series(piece: Columns, edges: Ints) -> tuple[Ints, Ints, Ints]:
+    """The same where series are long: a few searches instead of one a point."""
+    starts, owner, buckets = [], [], []
+    offsets = piece.offsets.tolist()
+    for at, (low, high) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+        times = piece.times[low:high]
+        first, last = (np.searchsorted(edges, times[[0, -1]], side="right") - 1).tolist()
+        bounds = np.empty(last - first + 2, np.int64)
+        bounds[0], bounds[-1] = low, high
+        bounds[1:-1] = np.searchsorted(times, edges[first + 1 : last + 1]) + low
+        full = np.flatnonzero(bounds[1:] > bounds[:-1])
+        starts.append(bounds[full])
+        owner.append(np.full(len(full), at))
+        buckets.append(full + first)
+    return np.concatenate(starts), np.concatenate(owner), np.concatenate(buckets)
+
+
+FOLDS: dict[str, type[Fold]] = {
+    "avg": folds.Average,
+    "min": folds.Least,
+    "max": folds.Greatest,
+    "sum": folds.Sum,
+    "count": Fold,
+    "first": folds.First,
+    "last": folds.Last,
+    "stddev": folds.Spread,
+    "rate": folds.Rate,
+    "increase": folds.Increase,
+    "delta": folds.Delta,
+}
+ACCEPTED = "avg, min, max, sum, count, median, first, last, stddev, rate, increase, delta or p0 to p100, such as p99.9"
+_PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,6})?)", re.ASCII)
+
+
+def percent_of(name: str) -> float | None:
+    """Which percentile an aggregation is; None where it is something else."""
+    if name == "median":
+        return 50.0
+    found = _PERCENTILE.fullmatch(name)
+    percent = float(found[1]) if found else -1.0
+    return percent if 0.0 <= percent <= 100.0 else None
+
+
+def fold(name: str, slots: int, series: int) -> Fold:
+    """The fold of an aggregation. Raises KeyError where there is none of that name."""
+    percent = percent_of(name)
+    return FOLDS[name](slots, series) if percent is None else folds.Percentile(slots, series, percent)
+
+
+Fill = str | float | None  # none, null, previous or linear; or a number
+
+
+def filled(values: Floats, times: Ints, how: Fill) -> Floats:
+    """Values of one group with what is missing (NaN) filled; what stays NaN is shown as null."""
+    missing = np.isnan(values)
+    if isinstance(how, int | float):
+        return np.where(missing, float(how), values)
+    known = np.flatnonzero(~missing)
+    if how not in ("previous", "linear") or not len(known):
+        return values
+    if how == "linear":
+        return np.interp(times, times[known], values[known], left=np.nan, right=np.nan)
+    at = np.searchsorted(known, np.arange(len(values)), side="right") - 1
+    return np.where(at >= 0, values[known[at]], np.nan)
