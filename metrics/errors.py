@@ -2,8 +2,12 @@
 
 TelemetryError
 ├── StorageUnavailable   PostgreSQL cannot be reached: 503, try again
-└── Overloaded           more is waiting to be written than may wait: 503, try again
+├── Overloaded           more is waiting than may wait: 503, try again
+└── Unanswerable         a question that is too large or makes no sense, and which field says so: 422
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class TelemetryError(Exception):
@@ -11,6 +15,7 @@ class TelemetryError(Exception):
 
     status = 500
     retry_after: int | None = None
+    errors: Sequence[dict[str, Any]] = ()
 
 
 class StorageUnavailable(TelemetryError):
@@ -21,3 +26,11 @@ class StorageUnavailable(TelemetryError):
 class Overloaded(TelemetryError):
     status = 503
     retry_after = 1
+
+
+class Unanswerable(TelemetryError):
+    status = 422
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}")
+        self.errors = [{"field": field, "detail": detail}]

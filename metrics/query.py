@@ -27,7 +27,7 @@ TIME_RANGES = {
     "90d": timedelta(days=90),
 }
 
-_SERIES = """
+SERIES = """
 SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
 WHERE (%(devices)s::text[] IS NULL OR d.device_id = ANY(%(devices)s))
   AND (%(metrics)s::text[] IS NULL OR s.metric_name = ANY(%(metrics)s))
@@ -69,6 +69,13 @@ class Readings:
         """(unit, tags, metadata) of a point."""
         return read_context(self.dictionary[self.contexts[index]]) if self.contexts is not None else (None, {}, {})
 
+    def kept(self, places: NDArray[np.intp]) -> "Readings":
+        """Only the points at these places."""
+        listed = isinstance(self.values, list)
+        values: Any = [self.values[at] for at in places.tolist()] if listed else self.values[places]
+        contexts = None if self.contexts is None else self.contexts[places]
+        return Readings(self.times[places], values, self.kinds, contexts, self.dictionary)
+
 
 def microseconds(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1)
@@ -96,7 +103,7 @@ def latest(
     since = microseconds((now or datetime.now(UTC)) - lookback)
     with reading() as connection:
         wanted = {"devices": _listed(devices), "metrics": _listed(metrics)}
-        series = connection.execute(_SERIES, wanted).fetchall()
+        series = connection.execute(SERIES, wanted).fetchall()
     if not series:
         return []
     ids = [row[0] for row in series]
@@ -169,13 +176,13 @@ def read_range(
     """The points from `start` to before `end`; with `max_points`, the least and greatest of every stretch."""
     with reading() as connection:
         wanted = {"devices": [device_id], "metrics": [metric_name]}
-        series = {row[0]: Kind(row[1]) for row in connection.execute(_SERIES, wanted)}
+        series = {row[0]: Kind(row[1]) for row in connection.execute(SERIES, wanted)}
     if not series:
         return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())
     low, high = microseconds(start), microseconds(end)
     parts = read.overlapping(list(series), low, high)
     columns = {number: _of_series(parts, number, low, high) for number in series}
-    found = _joined({number: one for number, one in columns.items() if one is not None}, series)
+    found = joined({number: one for number, one in columns.items() if one is not None}, series)
     return thinned(found, max_points) if max_points and len(found) > max_points else found
 
 
@@ -192,7 +199,7 @@ def _of_series(parts: list[Columns], number: int, low: int, high: int) -> Column
     return concatenate(pieces) if pieces else None
 
 
-def _joined(columns: dict[int, Columns], kinds: dict[int, Kind]) -> Readings:
+def joined(columns: dict[int, Columns], kinds: dict[int, Kind]) -> Readings:
     if not columns:
         return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())
     if len(columns) == 1:
@@ -219,18 +226,18 @@ def _joined(columns: dict[int, Columns], kinds: dict[int, Kind]) -> Readings:
     )
 
 
+def listed(readings: Readings) -> list[Any]:
+    """The values as JSON shows them."""
+    values = readings.values if isinstance(readings.values, list) else readings.values.tolist()
+    return [bool(value) for value in values] if readings.kinds == [Kind.BOOLEAN] else values
+
+
 def thinned(readings: Readings, most: int) -> Readings:
     """At most about `most` points that draw the same line: the least and the greatest of every stretch of time."""
     if isinstance(readings.values, list):
-        step = -(-len(readings) // most)
-        keep = np.arange(0, len(readings), step)
-        values: Any = [readings.values[at] for at in keep.tolist()]
-    else:
-        edges = np.linspace(readings.times[0], readings.times[-1] + 1, max(most // 2, 1) + 1).astype(np.int64)
-        starts = np.unique(np.searchsorted(readings.times, edges[:-1]))
-        order = np.lexsort((readings.values, np.repeat(np.arange(len(starts)), np.diff([*starts, len(readings)]))))
-        stops = np.append(starts[1:], len(readings)) - 1
-        keep = np.unique(np.concatenate((order[starts], order[stops], [0, len(readings) - 1])))
-        values = readings.values[keep]
-    contexts = None if readings.contexts is None else readings.contexts[keep]
-    return Readings(readings.times[keep], values, readings.kinds, contexts, readings.dictionary)
+        return readings.kept(np.arange(0, len(readings), -(-len(readings) // most)))
+    edges = np.linspace(readings.times[0], readings.times[-1] + 1, max(most // 2, 1) + 1).astype(np.int64)
+    starts = np.unique(np.searchsorted(readings.times, edges[:-1]))
+    order = np.lexsort((readings.values, np.repeat(np.arange(len(starts)), np.diff([*starts, len(readings)]))))
+    stops = np.append(starts[1:], len(readings)) - 1
+    return readings.kept(np.unique(np.concatenate((order[starts], order[stops], [0, len(readings) - 1]))))

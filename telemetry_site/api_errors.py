@@ -20,7 +20,9 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         return Response(body, error.status, content_type=PROBLEM)
     if isinstance(error, TelemetryError):
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
-        return Response(problem(error.status, str(error)), error.status, headers=headers, content_type=PROBLEM)
+        return Response(
+            problem(error.status, str(error), [*error.errors]), error.status, headers=headers, content_type=PROBLEM
+        )
     response = exception_handler(error, context)
     if response is None:
         return None

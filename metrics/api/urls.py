@@ -1,8 +1,10 @@
 from django.urls import path
 
-from metrics.api import views
+from metrics.api import questions, views
 
 urlpatterns = [
+    path("query", questions.QueryView.as_view()),
+    path("aggregated", questions.AggregatedView.as_view()),
     path("latest", views.LatestManyView.as_view()),
     path("devices/<path:device_id>/metrics/<path:metric_name>/latest", views.LatestView.as_view()),
     path("devices/<path:device_id>/metrics/<path:metric_name>/range", views.RangeView.as_view()),

@@ -1,6 +1,6 @@
 """Reading measurements: thin views over metrics.query."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from rest_framework import serializers
@@ -10,11 +10,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics import query
+from metrics.api.parameters import MOST_NAMES, RangeParameters
+from metrics.api.questions import about, query_shape
 from metrics.api.shapes import LONGEST_LOOKBACK, latest_shape
+from metrics.questions.asking import ask
+from metrics.questions.question import Question
 
 DEFAULT_LOOKBACK = 86400
-MOST_NAMES = 10_000
-MOST_POINTS = 10_000
 
 
 class LatestParameters(serializers.Serializer[Any]):
@@ -59,32 +61,19 @@ class DeviceMetricsView(APIView):
         return Response(query.device_metrics(device_id))
 
 
-class RangeParameters(serializers.Serializer[Any]):
-    time_range = serializers.ChoiceField(choices=list(query.TIME_RANGES), default="24h")
-    start_time = serializers.DateTimeField(default=None, default_timezone=UTC)
-    end_time = serializers.DateTimeField(default=None, default_timezone=UTC)
-    max_points = serializers.IntegerField(min_value=2, max_value=MOST_POINTS, default=MOST_POINTS)
-    columns = serializers.BooleanField(default=False)
-
-    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        end = attributes["end_time"] or datetime.now(UTC) + timedelta(minutes=5)
-        start = attributes["start_time"] or end - query.TIME_RANGES[attributes["time_range"]]
-        if start >= end:
-            raise serializers.ValidationError({"start_time": "must be before end_time"})
-        return attributes | {"start": start, "end": end}
-
-
 class RangeView(APIView):
-    """PRD E3-US4: a metric of a device over a range, thinned to `max_points` where it has more."""
+    """PRD E3-US4: a metric of a device over a range, thinned to `max_points` where it has more; or aggregated."""
 
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
         given = RangeParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
         wanted = given.validated_data
+        if wanted["aggregation"] is not None:
+            return _aggregated(given.question(device_id, metric_name), wanted)
         found = query.read_range(device_id, metric_name, wanted["start"], wanted["end"], wanted["max_points"])
         unit = next((found.context(at)[0] for at in (len(found) - 1,) if at >= 0), None)
         if wanted["columns"]:
-            return Response({"times": (found.times / 1000).tolist(), "values": _listed(found), "unit": unit})
+            return Response({"times": (found.times / 1000).tolist(), "values": query.listed(found), "unit": unit})
         return Response(
             {
                 "device_id": device_id,
@@ -99,13 +88,17 @@ class RangeView(APIView):
         )
 
 
-def _listed(found: query.Readings) -> list[Any]:
-    values = found.values if isinstance(found.values, list) else found.values.tolist()
-    return [bool(value) for value in values] if found.kinds == [query.Kind.BOOLEAN] else values
+def _aggregated(question: Question, wanted: dict[str, Any]) -> Response:
+    answer = ask(question)
+    if not wanted["columns"]:
+        return Response(query_shape(answer) | about(answer, wanted["explain"]))
+    times = [time / 1000 for group in answer.groups for time in group.times]
+    values = [value for group in answer.groups for value in group.values]
+    return Response({"times": times, "values": values, "unit": answer.groups[0].unit if answer.groups else None})
 
 
 def _points(found: query.Readings, metric_name: str) -> Any:
-    for at, (time, value) in enumerate(zip(found.times.tolist(), _listed(found), strict=True)):
+    for at, (time, value) in enumerate(zip(found.times.tolist(), query.listed(found), strict=True)):
         unit, tags, metadata = found.context(at)
         yield {
             "timestamp": query.moment(time),

@@ -33,7 +33,7 @@ SELECT 2, bucket, 0, payload FROM metrics_latest
 WHERE shard = 0 AND (%(buckets)s::int[] IS NULL OR bucket = ANY(%(buckets)s))
 ORDER BY 3
 """
-_FETCH = (
+FETCH = (
     "SELECT seq, payload FROM metrics_young WHERE shard = 0 AND seq = ANY(%s)",
     "SELECT id, payload FROM metrics_block WHERE shard = 0 AND id = ANY(%s)",
 )
@@ -78,12 +78,12 @@ class _Decoded:
             self._size = 0
 
 
-_decoded = _Decoded(CACHE_BYTES)
+decoded = _Decoded(CACHE_BYTES)
 
 
 def forget() -> None:
     """Drop decoded blocks: between tests, whose numbers may be alike."""
-    _decoded.clear()
+    decoded.clear()
 
 
 def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
@@ -129,10 +129,10 @@ def young_after(connection: Connection, seq: int, most: int = 200) -> list[tuple
     rows = connection.execute(
         "SELECT seq FROM metrics_young WHERE shard = 0 AND seq > %s ORDER BY seq LIMIT %s", (seq, most)
     ).fetchall()
-    _fetch(connection, 0, [number for (number,) in rows if _decoded.get((0, number)) is None])
+    _fetch(connection, 0, [number for (number,) in rows if decoded.get((0, number)) is None])
     found = []
     for (number,) in rows:
-        parts = _decoded.get((0, number))
+        parts = decoded.get((0, number))
         if parts is not None:
             found.append((number, parts))
     return found
@@ -148,7 +148,7 @@ def _parts(connection: Connection, keys: Iterable[Key]) -> list[Columns]:
     keys = list(keys)
     held: dict[Key, list[Columns]] = {}
     for key in keys:
-        if (parts := _decoded.get(key)) is not None:
+        if (parts := decoded.get(key)) is not None:
             held[key] = parts
     for source in (0, 1):
         missing = [number for where, number in keys if where == source and (where, number) not in held]
@@ -163,7 +163,7 @@ def _fetch(connection: Connection, source: int, numbers: list[int]) -> dict[int,
         return {}
     found: dict[int, list[Columns]] = {}
     row: tuple[Any, ...]
-    for row in connection.execute(_FETCH[source], (numbers,), binary=True):
+    for row in connection.execute(FETCH[source], (numbers,), binary=True):
         found[row[0]] = decode(row[1])
-        _decoded.put((source, row[0]), found[row[0]])
+        decoded.put((source, row[0]), found[row[0]])
     return found

@@ -1,0 +1,184 @@
+"""What may be asked, read from a request into a Question. Types are judged here (400), sense by the Question (422)."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rest_framework import serializers
+
+from metrics import query
+from metrics.aggregation import Fill
+from metrics.models import NAME_LENGTH
+from metrics.questions.question import MOST_POINTS, Question
+
+MOST_NAMES = 10_000
+_FILTERS = {"tags", "min_value", "max_value"}
+
+
+class IntervalField(serializers.Field[int | str, Any, Any, Any]):
+    """Seconds, or `auto`."""
+
+    def to_internal_value(self, data: Any) -> int | str:
+        if data == "auto":
+            return "auto"
+        try:
+            seconds = int(data) if not isinstance(data, bool) and float(data) == int(data) else 0
+        except (TypeError, ValueError, OverflowError):
+            seconds = 0
+        if seconds < 1:
+            raise serializers.ValidationError("whole seconds from 1 on, or auto, are accepted")
+        return seconds
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class FillField(serializers.Field[Fill, Any, Any, Any]):
+    """`none`, `null`, `previous`, `linear` or a number."""
+
+    def to_internal_value(self, data: Any) -> Fill:
+        try:
+            number = float(data) if not isinstance(data, bool) else float("nan")
+        except (TypeError, ValueError):
+            number = float("nan")
+        if abs(number) < float("inf"):
+            return number
+        return data if isinstance(data, str) else "unknown"  # the Question knows which words there are
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class FiltersField(serializers.Field[dict[str, Any], Any, Any, Any]):
+    """`tags`: what a point's tags must be; `min_value` and `max_value`: its value, both included."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("an object is accepted, with tags, min_value and max_value")
+        errors: dict[str, str] = {}
+        for name, value in data.items():
+            if name not in _FILTERS:
+                errors[name] = f"is not known; accepted are {', '.join(sorted(_FILTERS))}"
+            elif name == "tags":
+                if not isinstance(value, dict):
+                    errors[name] = "an object of names and values is accepted"
+            elif value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                errors[name] = "a number is accepted"
+            elif value is not None and abs(value) > 1e308:
+                errors[name] = "is out of the range of numbers"
+        if errors:
+            raise serializers.ValidationError(errors)
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class _Range(serializers.Serializer[Any]):
+    start_time = serializers.DateTimeField(default_timezone=UTC)
+    end_time = serializers.DateTimeField(default_timezone=UTC)
+
+
+class _Page(serializers.Serializer[Any]):
+    """What every question may have."""
+
+    interval = IntervalField(allow_null=True, default=None)
+    fill = FillField(default="none")
+    timezone = serializers.CharField(default="UTC", max_length=60)
+    limit = serializers.IntegerField(min_value=1, max_value=MOST_POINTS, default=MOST_POINTS)
+    cursor = serializers.CharField(allow_null=True, default=None, max_length=2000)
+    explain = serializers.BooleanField(default=False)
+
+
+def _names() -> Any:
+    return serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False)
+
+
+class QueryParameters(_Page, _Range):
+    """PRD E3-US1."""
+
+    metrics = serializers.ListField(child=_names(), min_length=1, max_length=MOST_NAMES)
+    devices = serializers.ListField(child=_names(), max_length=MOST_NAMES, allow_null=True, default=None)
+    aggregation = serializers.CharField(allow_null=True, default=None)
+    filters = FiltersField(allow_null=True, default=None)
+    group_by = serializers.CharField(default="series", max_length=NAME_LENGTH)
+    max_points = serializers.IntegerField(min_value=2, max_value=MOST_POINTS, allow_null=True, default=None)
+
+    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        given = self.initial_data if isinstance(self.initial_data, Mapping) else {}
+        if unknown := sorted(set(map(str, given)) - set(self.fields)):
+            raise serializers.ValidationError(dict.fromkeys(unknown, "is not known"))
+        return attributes
+
+    def question(self) -> Question:
+        given = self.validated_data
+        filters = given["filters"] or {}
+        return Question(
+            metrics=tuple(dict.fromkeys(given["metrics"])),
+            devices=None if given["devices"] is None else tuple(dict.fromkeys(given["devices"])),
+            start=given["start_time"],
+            end=given["end_time"],
+            aggregation=given["aggregation"],
+            group_by=given["group_by"],
+            max_points=given["max_points"],
+            tags=filters.get("tags") or {},
+            min_value=filters.get("min_value"),
+            max_value=filters.get("max_value"),
+            **_page(given),
+        )
+
+
+class AggregatedParameters(_Page, _Range):
+    """PRD E3-US5."""
+
+    metric_name = _names()
+    aggregation_type = serializers.CharField()
+    interval = IntervalField()
+    device_id = serializers.CharField(max_length=NAME_LENGTH, allow_null=True, default=None)
+
+    def question(self) -> Question:
+        given = self.validated_data
+        return Question(
+            metrics=(given["metric_name"],),
+            devices=None if given["device_id"] is None else (given["device_id"],),
+            start=given["start_time"],
+            end=given["end_time"],
+            aggregation=given["aggregation_type"],
+            group_by="all",
+            **_page(given),
+        )
+
+
+class RangeParameters(_Page):
+    """PRD E3-US4: a named range up to now, or one with a start or an end of its own."""
+
+    time_range = serializers.ChoiceField(choices=list(query.TIME_RANGES), default="24h")
+    start_time = serializers.DateTimeField(default=None, default_timezone=UTC)
+    end_time = serializers.DateTimeField(default=None, default_timezone=UTC)
+    max_points = serializers.IntegerField(min_value=2, max_value=MOST_POINTS, default=MOST_POINTS)
+    columns = serializers.BooleanField(default=False)
+    aggregation = serializers.CharField(allow_null=True, default=None)
+
+    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        end = attributes["end_time"] or datetime.now(UTC) + timedelta(minutes=5)
+        start = attributes["start_time"] or end - query.TIME_RANGES[attributes["time_range"]]
+        if start >= end:
+            raise serializers.ValidationError({"start_time": "must be before end_time"})
+        if attributes["interval"] is not None and attributes["aggregation"] is None:
+            raise serializers.ValidationError({"aggregation": "is needed with an interval"})
+        return attributes | {"start": start, "end": end}
+
+    def question(self, device_id: str, metric_name: str) -> Question:
+        given = self.validated_data
+        return Question(
+            metrics=(metric_name,),
+            devices=(device_id,),
+            start=given["start"],
+            end=given["end"],
+            aggregation=given["aggregation"],
+            **_page(given) | {"interval": given["interval"] or "auto"},
+        )
+
+
+def _page(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in ("interval", "fill", "timezone", "limit", "cursor")}

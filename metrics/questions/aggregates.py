@@ -1,0 +1,163 @@
+"""What points amount to: one value for every group and interval."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from metrics.aggregation import cut, filled, fold
+from metrics.catalogue import current
+from metrics.errors import Unanswerable
+from metrics.folds import Floats, Fold, Ints
+from metrics.intervals import SECOND
+from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, tags_in, unit_in
+from metrics.questions.budget import kept_most, priced
+from metrics.questions.question import MOST_SLOTS, Label, Question
+from metrics.storage.blocks import chosen
+from metrics.storage.codec import Columns
+from metrics.storage.connection import Connection
+from metrics.storage.scan import Plan, scan
+
+MOST_TAGS = 1_000  # values of a tag that one question may group by
+
+
+def aggregated(question: Question, found: list[Asked]) -> Answer:
+    """One value for every group and interval."""
+    edges, after = question.edges(), question.begins_after()
+    labels = _labels(question, found)
+    if question.tag is None:
+        kept = set(from_cursor(list(dict.fromkeys(labels)), after))
+        found = [one for one, label in zip(found, labels, strict=True) if label in kept]
+        labels = _labels(question, found)
+    places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    if len(places) * (len(edges) - 1) > MOST_SLOTS:
+        detail = f"{len(places):,} groups of {len(edges) - 1:,} intervals are over {MOST_SLOTS:,} values"
+        raise Unanswerable("interval", f"{detail}; ask for longer intervals, fewer devices or group_by all")
+    ids = np.array([one.id for one in found], np.int64)
+    order = np.argsort(ids)
+    groups = np.array([places[label] for label in labels], np.int64)[order]
+    folding = _Folding(question, edges, ids[order], groups, list(places))
+    answer = Answer(question)
+    length = question.length()
+    answer.interval = None if length is None else length // SECOND
+
+    def read(connection: Connection, planned: Plan) -> None:
+        for piece in scan(connection, planned, folding.needs_order):
+            folding.add(piece)
+        answer.note(planned)
+
+    priced(question, folding.ids, read, kept_most(question))
+    skipping = after is not None
+    for group in folding.groups_found():
+        if skipping and after is not None:
+            if group.label != after[0]:
+                continue
+            skipping = False
+            group = _cut_group(group, int(np.searchsorted(group.times, after[1], side="right")), len(group.times))
+        room = question.limit - answer.count
+        if len(group.times) > room:
+            group = _cut_group(group, 0, room)
+            answer.groups += [group] if room else []
+            last = answer.groups[-1]
+            answer.next_cursor = question.cursor_after(last.label, last.times[-1])
+            break
+        answer.groups += [group] if group.times else []
+    return answer
+
+
+def _cut_group(group: Group, low: int, high: int) -> Group:
+    counts = None if group.counts is None else group.counts[low:high]
+    return Group(group.label, group.unit, group.times[low:high], group.values[low:high], counts)
+
+
+def _labels(question: Question, found: list[Asked]) -> list[Label]:
+    """What each series is grouped under."""
+    if question.group_by == "series":
+        return [one.label for one in found]
+    metric = question.metrics[0] if len(question.metrics) == 1 else None
+    if question.group_by == "device":
+        return [(one.device_id, metric, None) for one in found]
+    device = question.devices[0] if question.devices is not None and len(question.devices) == 1 else None
+    return [(device, metric, None)] * len(found)
+
+
+class _Folding:
+    """The folds of one question: one for all groups, or one for every value of the tag to group by."""
+
+    def __init__(self, question: Question, edges: Ints, ids: Ints, groups: Ints, labels: list[Label]) -> None:
+        self.question = question
+        self.edges = edges
+        self.ids = ids
+        self._groups = groups
+        self._labels = labels
+        self._folds: dict[str | None, Fold] = {}
+        self._units: dict[tuple[str | None, int], str] = {}
+        self.needs_order = self._fold_of(None).needs_order
+
+    def _fold_of(self, value: str | None) -> Fold:
+        if value not in self._folds:
+            if len(self._folds) > MOST_TAGS:
+                raise Unanswerable("group_by", f"the tag has more than {MOST_TAGS:,} values")
+            slots = len(self._labels) * (len(self.edges) - 1)
+            self._folds[value] = fold(self.question.aggregation or "", slots, len(self.ids))
+        return self._folds[value]
+
+    def add(self, piece: Columns) -> None:
+        kept = filtered(piece, self.question)
+        if kept is None:
+            return
+        for value, part in self._by_tag(kept):
+            places = np.searchsorted(self.ids, part.ids)
+            groups = self._groups[places]
+            self._fold_of(value).add(part, cut(part, self.edges, places, groups))
+            if part.contexts is not None:
+                for group, at in zip(groups.tolist(), part.contexts[part.offsets[1:] - 1].tolist(), strict=True):
+                    if unit := unit_in(part.dictionary[at]):
+                        self._units[value, group] = unit
+
+    def _by_tag(self, piece: Columns) -> Iterator[tuple[str | None, Columns]]:
+        name = self.question.tag
+        if name is None or piece.contexts is None:
+            yield None, piece
+            return
+        values = [_text(tags_in(entry).get(name)) for entry in piece.dictionary]
+        for value in dict.fromkeys(values):
+            mask = np.array([one == value for one in values], bool)[piece.contexts]
+            if mask.any():
+                yield value, piece if mask.all() else chosen(piece, mask)
+
+    def groups_found(self) -> Iterator[Group]:
+        intervals, times = len(self.edges) - 1, self.edges[:-1]
+        for value, one in sorted(self._folds.items(), key=lambda item: (item[0] is not None, item[0] or "")):
+            values = one.values()
+            for place, (device_id, metric, _) in enumerate(self._labels):
+                part = slice(place * intervals, (place + 1) * intervals)
+                counts = one.count[part]
+                if counts.any():
+                    unit = self._unit(value, place, metric)
+                    yield self._group((device_id, metric, value), unit, times, values[part], counts)
+
+    def _group(self, label: Label, unit: str | None, times: Ints, values: Floats, counts: Ints) -> Group:
+        if self.question.fill == "none":
+            known = ~np.isnan(values)
+            times, values, counts = times[known], values[known], counts[known]
+        shown: list[Any] = filled(values, times, self.question.fill).tolist()
+        if self.question.aggregation == "count":
+            shown = [int(value) if value == value and value.is_integer() else value for value in shown]
+        return Group(
+            label,
+            unit,
+            times.tolist(),
+            [value if value == value else None for value in shown],
+            counts.tolist(),
+        )
+
+    def _unit(self, value: str | None, place: int, metric: str | None) -> str | None:
+        unit = self._units.get((value, place)) or (current().unit(metric) if metric else None)
+        if self.question.aggregation == "count" or unit is None:
+            return None
+        return f"{unit}/s" if self.question.aggregation == "rate" else unit
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else str(value)

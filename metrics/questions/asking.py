@@ -1,0 +1,62 @@
+"""Asking: which series a question is about, and then the answer."""
+
+import time
+
+from metrics.errors import Unanswerable
+from metrics.query import SERIES
+from metrics.questions.aggregates import aggregated
+from metrics.questions.answer import Answer, Asked
+from metrics.questions.points import points
+from metrics.questions.question import MOST_SERIES, WITHOUT_VALUES, Question
+from metrics.storage.codec import Kind
+from metrics.storage.connection import reading
+
+
+def ask(question: Question) -> Answer:
+    """Answer a question. Raises Unanswerable, Overloaded or StorageUnavailable."""
+    started = time.perf_counter()
+    question.check()
+    question.begins_after()
+    found = _series(question)
+    if not found:
+        answer = Answer(question)
+    elif question.aggregation is None:
+        answer = points(question, found)
+    else:
+        answer = aggregated(question, found)
+    answer.read["milliseconds"] = round((time.perf_counter() - started) * 1000, 3)
+    return answer
+
+
+def _series(question: Question) -> list[Asked]:
+    """Which series there are to ask, by device and metric."""
+    wanted = {
+        "devices": None if question.devices is None else list(question.devices),
+        "metrics": list(question.metrics),
+    }
+    with reading() as connection:
+        rows = connection.execute(f"{SERIES} LIMIT {MOST_SERIES + 1}", wanted).fetchall()
+    if len(rows) > MOST_SERIES:
+        raise Unanswerable("devices", f"over {MOST_SERIES:,} series; name the devices to ask for")
+    found = [Asked(number, Kind(kind), device_id, metric) for number, kind, device_id, metric in rows]
+    devices = {device_id: place for place, device_id in enumerate(question.devices or ())}
+    metrics = {metric: place for place, metric in enumerate(question.metrics)}
+    found.sort(key=lambda one: (devices.get(one.device_id, 0), metrics[one.metric_name]))  # as they were asked for
+    numeric = [one for one in found if one.kind.is_number]
+    if question.min_value is not None or question.max_value is not None:
+        _check_numeric(found, numeric, "filters", "min_value and max_value are for numbers")
+        return numeric
+    if question.aggregation is not None and question.aggregation not in WITHOUT_VALUES:
+        accepted = f"{question.aggregation} is for numbers; of anything else only {', '.join(WITHOUT_VALUES)} is known"
+        _check_numeric(found, numeric, "aggregation", accepted)
+        return numeric
+    return found
+
+
+def _check_numeric(found: list[Asked], numeric: list[Asked], name: str, detail: str) -> None:
+    metrics = {one.metric_name: one.kind.name.lower() for one in found}
+    for one in numeric:
+        metrics.pop(one.metric_name, None)
+    if metrics:
+        metric, kind = next(iter(metrics.items()))
+        raise Unanswerable(name, f"{metric} is {kind}: {detail}")

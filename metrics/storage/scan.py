@@ -1,0 +1,241 @@
+"""Reading many points for a question: planned and priced first, then streamed bucket by bucket and day by day.
+
+Everything happens in one snapshot, so a merge that runs meanwhile is not seen at all. A piece holds each series
+once; two pieces never hold the same series and time, and the days of a series come in order. Blocks that overlap
+are rare (late and replayed points, and the youngest seconds), so only the series that they share are put together
+anew, and all others are passed on as they were decoded.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrics.errors import Unanswerable
+from metrics.storage.blocks import bucket_of, chosen, day_of, units
+from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
+from metrics.storage.connection import Connection, reading
+from metrics.storage.read import FETCH, decoded
+
+log = logging.getLogger(__name__)
+
+MOST_BLOCKS = 200_000  # of one question
+AT_ONCE = 500_000  # points that are fetched together
+REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept for the next question
+
+_YOUNG = """
+SELECT y.seq, y.points FROM metrics_young y JOIN metrics_merged m USING (shard)
+WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
+"""
+_BLOCKS = """
+SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to FROM metrics_block b
+WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
+  AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
+LIMIT %(most)s
+"""
+
+
+class _Block(NamedTuple):
+    id: int
+    level: int
+    bucket: int
+    day: int
+    seq_to: int
+    points: int
+    series_from: int
+    series_to: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a question would read, and in the end what it did."""
+
+    series: Ints  # ascending
+    start: int
+    end: int
+    young: list[int]
+    young_points: int
+    blocks: list[_Block]  # by bucket, day and age
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def points(self) -> int:
+        return self.young_points + sum(block.points for block in self.blocks)
+
+    def levels(self) -> dict[str, int]:
+        """How many blocks of each level."""
+        found: dict[str, int] = {}
+        for block in self.blocks:
+            found[str(block.level)] = found.get(str(block.level), 0) + 1
+        return found
+
+
+@contextmanager
+def snapshot() -> Iterator[Connection]:
+    """A connection on which every statement sees the same blocks."""
+    with reading() as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield connection
+
+
+def plan(connection: Connection, series: Ints, start: int, end: int) -> Plan:
+    """Which blocks may hold points of these series (ascending) from `start` to before `end` (µs)."""
+    wanted = {
+        "start": start,
+        "end": end,
+        "buckets": sorted(set(map(bucket_of, series.tolist()))),
+        "first": day_of(start),
+        "last": day_of(end - 1),
+        "low": int(series[0]),
+        "high": int(series[-1]),
+        "most": MOST_BLOCKS + 1,
+    }
+    young = connection.execute(_YOUNG, wanted).fetchall()
+    rows = connection.execute(_BLOCKS, wanted).fetchall()
+    if len(rows) > MOST_BLOCKS:
+        raise Unanswerable("start_time", f"the question would read more than {MOST_BLOCKS:,} blocks; ask for less time")
+    blocks = [_Block(*row) for row in rows]
+    if blocks:
+        reach = np.array([(block.series_from, block.series_to) for block in blocks])
+        some = np.searchsorted(series, reach[:, 0]) < np.searchsorted(series, reach[:, 1], side="right")
+        blocks = [blocks[at] for at in np.flatnonzero(some).tolist()]
+    blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
+    return Plan(series, start, end, [row[0] for row in young], sum(row[1] for row in young), blocks)
+
+
+def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
+    """The points of a plan. `whole`: each series of a day in one piece, so that its points come in order of time."""
+    young = _young(connection, planned)
+    for place, parts in _days(connection, planned):
+        for late in [key for key in young if key < place]:
+            yield from _apart(young.pop(late), whole)
+        yield from _apart(parts + young.pop(place, []), whole)
+    for parts in young.values():
+        yield from _apart(parts, whole)
+
+
+def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[Columns]]:
+    """What is not merged yet, by bucket and day."""
+    parts = []
+    for at in range(0, len(planned.young), 100):
+        numbers = planned.young[at : at + 100]
+        found = _decoded(connection, planned, 0, numbers)
+        parts += [kept for number in numbers for part in found.get(number, ()) if (kept := _wanted(part, planned))]
+    places: dict[tuple[int, int], list[Columns]] = {}
+    for some in _by_encoding(parts):
+        for bucket, day, unit in units(concatenate(some)):
+            places.setdefault((bucket, day), []).append(unit)
+    return dict(sorted(places.items()))
+
+
+def _days(connection: Connection, planned: Plan) -> Iterator[tuple[tuple[int, int], list[Columns]]]:
+    """The merged parts of every bucket and day, fetched many at once."""
+    places: dict[tuple[int, int], list[_Block]] = {}
+    for block in planned.blocks:
+        places.setdefault((block.bucket, block.day), []).append(block)
+    waiting: list[tuple[int, int]] = []
+    size = 0
+    for place, blocks in places.items():
+        waiting.append(place)
+        size += sum(block.points for block in blocks)
+        if size >= AT_ONCE:
+            yield from _fetched(connection, planned, waiting, places)
+            waiting, size = [], 0
+    yield from _fetched(connection, planned, waiting, places)
+
+
+def _fetched(
+    connection: Connection,
+    planned: Plan,
+    waiting: list[tuple[int, int]],
+    places: dict[tuple[int, int], list[_Block]],
+) -> Iterator[tuple[tuple[int, int], list[Columns]]]:
+    found = _decoded(connection, planned, 1, [block.id for place in waiting for block in places[place]])
+    for place in waiting:
+        parts = [part for block in places[place] for part in found.pop(block.id, ())]
+        yield place, [kept for part in parts if (kept := _wanted(part, planned)) is not None]
+
+
+def _decoded(connection: Connection, planned: Plan, source: int, numbers: list[int]) -> dict[int, list[Columns]]:
+    found = {number: parts for number in numbers if (parts := decoded.get((source, number))) is not None}
+    missing = [number for number in numbers if number not in found]
+    remember = planned.points <= REMEMBERED
+    if missing:
+        for number, payload in connection.execute(FETCH[source], (missing,), binary=True):
+            try:
+                found[number] = decode(payload)
+            except DamagedPayload:
+                name = f"{('young', 'merged')[source]} block {number}"
+                log.error("%s is damaged: its checksum differs", name)
+                planned.damaged.append(name)
+                continue
+            if remember:
+                decoded.put((source, number), found[number])
+    return found
+
+
+def _wanted(part: Columns, planned: Plan) -> Columns | None:
+    """What a plan asks for of a part; without copying where that is one stretch."""
+    at = np.searchsorted(planned.series, part.ids)
+    at[at == len(planned.series)] = 0
+    here = planned.series[at] == part.ids
+    if not here.all():
+        places = np.flatnonzero(here)
+        if not len(places):
+            return None
+        first, last = int(places[0]), int(places[-1]) + 1
+        part = (
+            part.part(first, last)
+            if last - first == len(places)
+            else chosen(part, np.repeat(here, np.diff(part.offsets)))
+        )
+    first_times, last_times = part.times[part.offsets[:-1]], part.times[part.offsets[1:] - 1]
+    if first_times.min() >= planned.start and last_times.max() < planned.end:
+        return part
+    if len(part.ids) == 1:
+        low, high = np.searchsorted(part.times, (planned.start, planned.end)).tolist()
+        return part.points(low, high) if low < high else None
+    part = chosen(part, (part.times >= planned.start) & (part.times < planned.end))
+    return part if len(part) else None
+
+
+def _by_encoding(parts: Sequence[Columns]) -> list[list[Columns]]:
+    split = ([part for part in parts if part.is_numbers], [part for part in parts if not part.is_numbers])
+    return [some for some in split if some]
+
+
+def _apart(parts: list[Columns], whole: bool) -> Iterator[Columns]:
+    """The parts of a day, oldest first, so that no two pieces hold the same series and time."""
+    for some in _by_encoding(parts):
+        shared = _shared(some, whole) if len(some) > 1 else np.empty(0, np.int64)
+        if not len(shared):
+            yield from some
+            continue
+        meeting = []
+        for part in some:
+            mask = np.isin(part.ids, shared)
+            if not mask.any():
+                yield part
+                continue
+            points = np.repeat(mask, np.diff(part.offsets))
+            meeting.append(part if mask.all() else chosen(part, points))
+            if not mask.all():
+                yield chosen(part, ~points)
+        yield concatenate(meeting)
+
+
+def _shared(parts: list[Columns], whole: bool) -> Ints:
+    """Series of which two parts hold points in the same stretch of time; with `whole`, of which two hold any."""
+    ids = np.concatenate([part.ids for part in parts])
+    first = np.concatenate([part.times[part.offsets[:-1]] for part in parts])
+    last = np.concatenate([part.times[part.offsets[1:] - 1] for part in parts])
+    order = np.lexsort((first, ids))
+    ids, first, last = ids[order], first[order], last[order]
+    meet: NDArray[np.bool_] = ids[1:] == ids[:-1]
+    if not whole:
+        meet &= first[1:] <= last[:-1]
+    return np.unique(ids[1:][meet])

@@ -1,0 +1,431 @@
+"""PRD epic 3 over HTTP: questions, what they are answered with, and what is refused."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from metrics.storage import merge, read
+from metrics.storage.connection import connect
+from tests.conftest import point
+
+START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
+START_TEXT, END_TEXT = START.isoformat(), (START + timedelta(days=1)).isoformat()
+RANGE = {"start_time": START_TEXT, "end_time": END_TEXT}
+ONE = {"devices": ["device_001"], "metrics": ["temperature"], **RANGE}
+AVERAGE = ONE | {"aggregation": "avg", "interval": 3600}
+
+
+def at(seconds, metric="temperature", value=20.0, **more):
+    return point(metric, value) | {"timestamp": (START + timedelta(seconds=seconds)).isoformat()} | more
+
+
+def send(caller, points, device="device_001"):
+    answer = caller.post(f"devices/{device}/telemetry/batch", {"data_points": points})
+    assert answer.status == 200, answer.raw
+    assert answer.json["ingested_count"] == len(points), answer.raw
+
+
+def merged():
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+        merge.merge_units(connection, force=True)
+
+
+@pytest.fixture(params=["young", "merged", "both"])
+def day(request, admin):
+    """Two devices that sent every ten minutes of a day: wherever it lives, every answer is the same."""
+    for number, device in enumerate(("device_001", "device_002")):
+        rows = [at(600 * tick, value=float(tick + 100 * number), unit="celsius") for tick in range(144)]
+        if request.param == "both":  # old values that later ones replace
+            send(admin, [row | {"value": -1.0} for row in rows[:100]], device)
+            send(admin, rows[100:], device)
+            merged()
+            send(admin, rows[:100], device)
+        else:
+            send(admin, rows, device)
+    if request.param == "merged":
+        merged()
+    return admin
+
+
+def values(answer):
+    assert answer.status == 200, answer.raw
+    return [one["value"] for one in answer.json["data_points"]]
+
+
+def ask(caller, **more):
+    return caller.post("query", ONE | more)
+
+
+def aggregated(caller, **more):
+    given = {"metric_name": "temperature", "aggregation_type": "avg", "interval": 3600, **RANGE} | more
+    query = "&".join(f"{name}={value}".replace("+", "%2B") for name, value in given.items() if value is not None)
+    return caller.get(f"aggregated?{query}")
+
+
+# --- answers ---------------------------------------------------------------------------------------
+
+
+def test_e3_us1_a_query_answers_in_the_documented_shape(day):
+    answer = day.post("query", AVERAGE | {"limit": 1000})
+    assert answer.status == 200, answer.raw
+    body = answer.json
+    assert (body["device_id"], body["metric_name"], body["count"]) == ("device_001", "temperature", 24)
+    assert (body["aggregation"], body["interval"]) == ("avg", 3600)
+    assert datetime.fromisoformat(body["start_time"]) == START
+    assert datetime.fromisoformat(body["end_time"]) == START + timedelta(days=1)
+    first = body["data_points"][0]
+    assert datetime.fromisoformat(first.pop("timestamp")) == START
+    assert first == {"metric_name": "temperature", "value": 2.5, "unit": "celsius", "count": 6}
+    assert (body["truncated"], body["next_cursor"]) == (False, None)
+    assert "series" not in body and "explain" not in body
+
+
+def test_e3_us1_points_as_they_are_come_with_unit_and_tags(admin):
+    send(admin, [at(0, tags={"room": "a"}, unit="celsius"), at(1)])
+    points = ask(admin).json["data_points"]
+    assert [(one["unit"], one["tags"], one["metadata"]) for one in points] == [
+        ("celsius", {"room": "a"}, {}),
+        (None, {}, {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("avg", 71.5), ("min", 0), ("max", 143), ("sum", 71.5 * 144), ("count", 144), ("median", 71.5),
+        ("p95", 135.85), ("p99.5", 142.285), ("first", 0), ("last", 143), ("increase", 143), ("delta", 143),
+        ("rate", 1 / 600), ("stddev", ((144**2 - 1) / 12) ** 0.5),
+    ],
+)  # fmt: skip
+def test_e3_us1_every_aggregation_over_the_whole_range(day, name, value):
+    assert values(ask(day, aggregation=name)) == [pytest.approx(value)]
+
+
+def test_e3_us1_several_series_are_told_apart(day):
+    body = day.post("query", AVERAGE | {"devices": None, "interval": 43200}).json
+    assert [(one["device_id"], one["count"]) for one in body["series"]] == [("device_001", 2), ("device_002", 2)]
+    assert [one["device_id"] for one in body["data_points"]] == ["device_001"] * 2 + ["device_002"] * 2
+    assert body["count"] == 4 and body["device_id"] == "device_001"
+
+
+def test_e3_us1_series_come_in_the_order_they_were_asked_for(day):
+    body = day.post("query", AVERAGE | {"devices": ["device_002", "device_001"], "interval": 86400}).json
+    assert [one["device_id"] for one in body["series"]] == ["device_002", "device_001"]
+
+
+def test_e3_us1_everything_can_be_pooled(day):
+    body = day.post(
+        "query", AVERAGE | {"devices": None, "group_by": "all", "aggregation": "max", "interval": 43200}
+    ).json
+    assert [one["value"] for one in body["data_points"]] == [171, 243]
+    assert (body["device_id"], body["metric_name"]) == (None, "temperature")
+
+
+def test_e3_us1_metrics_of_a_device_can_be_pooled(admin):
+    send(admin, [at(0, "cpu_0", 10.0), at(0, "cpu_1", 30.0)])
+    send(admin, [at(0, "cpu_0", 50.0)], "device_002")
+    body = admin.post("query", RANGE | {"metrics": ["cpu_0", "cpu_1"], "aggregation": "avg", "group_by": "device"}).json
+    assert [(one["device_id"], one["metric_name"]) for one in body["series"]] == [
+        ("device_001", None),
+        ("device_002", None),
+    ]
+    assert [one["value"] for one in body["data_points"]] == [20, 50]
+
+
+def test_e3_us1_points_are_grouped_by_a_tag(admin):
+    rooms = [{"room": "a"}, {"room": "b"}, {"room": "a"}, {}]
+    send(admin, [at(tick, value=float(tick), tags=tags) for tick, tags in enumerate(rooms)])
+    body = ask(admin, aggregation="sum", group_by="tag:room").json
+    assert [(one["tags"], one["data_points"][0]["value"]) for one in body["series"]] == [
+        ({"room": None}, 3), ({"room": "a"}, 2), ({"room": "b"}, 1),
+    ]  # fmt: skip
+
+
+def test_e3_us1_filters_let_through_what_they_name(admin):
+    send(admin, [at(tick, value=float(tick), tags={"room": "ab"[tick % 2]}) for tick in range(10)])
+    assert values(ask(admin, filters={"tags": {"room": "a"}})) == [0, 2, 4, 6, 8]
+    assert values(ask(admin, filters={"min_value": 3, "max_value": 5})) == [3, 4, 5]
+    assert values(ask(admin, filters={"tags": {"room": "b"}, "min_value": 4}, aggregation="count")) == [3]
+    assert values(ask(admin, filters={"tags": {"floor": "1"}})) == []
+
+
+def test_e3_us1_a_week_of_pages_gives_every_point_once(day):
+    body, pages, cursor = ONE | {"devices": None, "limit": 50}, [], None
+    while True:
+        answer = day.post("query", body | {"cursor": cursor}).json
+        pages.append(
+            [(one["device_id"], one["value"]) if "device_id" in one else one["value"] for one in answer["data_points"]]
+        )
+        cursor = answer["next_cursor"]
+        assert answer["truncated"] is (cursor is not None)
+        if cursor is None:
+            break
+    found = [one[1] if isinstance(one, tuple) else one for page in pages for one in page]
+    assert found == [float(tick) for tick in range(144)] + [float(tick + 100) for tick in range(144)]
+    assert [len(page) for page in pages] == [50, 50, 50, 50, 50, 38]
+
+
+@pytest.mark.parametrize("group_by", ["series", "device", "all", "tag:room"])
+def test_e3_us1_pages_of_intervals_give_every_interval_once(day, group_by):
+    body = AVERAGE | {"devices": None, "group_by": group_by}
+    whole = values(day.post("query", body))
+    found, cursor = [], None
+    while not found or cursor:
+        answer = day.post("query", body | {"limit": 7, "cursor": cursor})
+        found += values(answer)
+        cursor = answer.json["next_cursor"]
+    assert found == whole and len(whole) in (24, 48)
+
+
+def test_e3_us1_a_chart_gets_the_least_and_the_greatest(day):
+    found = values(ask(day, max_points=10))
+    assert 5 <= len(found) <= 12 and found[0] == 0 and found[-1] == 143
+
+
+def test_e3_us1_gaps_are_filled(admin):
+    send(admin, [at(0, value=1.0), at(7200, value=3.0)])
+    body = {"aggregation": "avg", "interval": 3600, "end_time": (START + timedelta(hours=4)).isoformat()}
+    for fill, want in (
+        ("none", [1, 3]),
+        ("null", [1, None, 3, None]),
+        ("previous", [1, 1, 3, 3]),
+        ("linear", [1, 2, 3, None]),
+        (0, [1, 0, 3, 0]),
+    ):
+        assert values(ask(admin, **body, fill=fill)) == want, fill
+
+
+def test_e3_us1_days_begin_at_midnight_of_the_zone(admin):
+    send(admin, [at(0, value=1.0), at(12 * 3600, value=3.0)])
+    asked = {
+        "aggregation": "sum",
+        "interval": 86400,
+        "timezone": "Pacific/Auckland",
+        "end_time": (START + timedelta(days=2)).isoformat(),
+    }
+    points = ask(admin, **asked).json["data_points"]
+    assert [one["value"] for one in points] == [1, 3]  # noon in UTC is past midnight there
+    assert {datetime.fromisoformat(one["timestamp"]).hour for one in points} <= {11, 12}
+
+
+def test_e3_us1_the_automatic_interval_is_told(day):
+    body = ask(day, aggregation="avg", interval="auto").json
+    assert body["interval"] == 300 and body["count"] == 144
+
+
+def test_e3_us1_booleans_and_texts_come_as_they_are(admin):
+    for name, kind in (("door", "boolean"), ("state", "string")):
+        made = admin.post("metrics", {"name": name, "data_type": kind})
+        if made.status in (404, 405):
+            from metrics.models import MetricDefinition
+
+            MetricDefinition.objects.create(name=name, data_type=kind)
+    from metrics import catalogue
+
+    catalogue.refresh()
+    send(admin, [at(0, "door", True), at(1, "door", False), at(0, "state", "on"), at(5, "state", "off")])
+    assert values(ask(admin, metrics=["door"])) == [True, False]
+    assert values(ask(admin, metrics=["door"], aggregation="avg")) == [0.5]
+    assert values(ask(admin, metrics=["state"])) == ["on", "off"]
+    assert values(ask(admin, metrics=["state"], aggregation="count")) == [2]
+    for refused in ({"aggregation": "avg"}, {"filters": {"min_value": 1}}):
+        answer = ask(admin, metrics=["state"], **refused)
+        assert answer.status == 422 and "state is string" in answer.json["detail"]
+
+
+def test_e3_us1_explain_tells_what_was_read(day):
+    answer = day.post("query?explain=true", AVERAGE)
+    told = answer.json["explain"]
+    assert told["series"] == 1 and told["points_in_blocks"] >= 144 and told["milliseconds"] > 0
+    assert told["young_blocks"] + sum(told["blocks_by_level"].values()) >= 1
+
+
+def test_e3_us1_unknown_devices_and_metrics_give_an_empty_answer(day):
+    for more in ({"devices": ["nobody"]}, {"metrics": ["nothing"]}, {"devices": []}):
+        for asked in (ONE | more, AVERAGE | more):
+            answer = day.post("query", asked)
+            assert answer.status == 200
+            assert (answer.json["data_points"], answer.json["count"], answer.json["truncated"]) == ([], 0, False)
+
+
+def test_e3_us1_a_damaged_block_is_told_and_not_silently_left_out(day):
+    with connect() as connection:
+        for table in ("metrics_young", "metrics_block"):
+            connection.execute(f"UPDATE {table} SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
+    read.forget()
+    answer = day.post("query", AVERAGE)
+    assert answer.status == 200 and "damaged" in answer.json["incomplete"][0]
+
+
+def test_e3_us4_a_range_may_be_aggregated(day):
+    times = f"start_time={START:%Y-%m-%dT%H:%M:%SZ}&end_time={START:%Y-%m-%dT23:59:59Z}"
+    path = f"devices/device_001/metrics/temperature/range?{times}"
+    body = day.get(f"{path}&aggregation=max&interval=43200").json
+    assert [one["value"] for one in body["data_points"]] == [71, 143]
+    assert (body["aggregation"], body["interval"], body["count"]) == ("max", 43200, 2)
+    columns = day.get(f"{path}&aggregation=max&interval=43200&columns=true").json
+    assert columns["values"] == [71, 143] and columns["unit"] == "celsius"
+    assert day.get(f"{path}&interval=60").status == 400
+    assert day.get(f"{path}&aggregation=mode&interval=60").status == 422
+
+
+def test_e3_us5_aggregated_pools_all_devices(day):
+    body = aggregated(day).json
+    assert (body["metric_name"], body["device_id"], body["aggregation_type"]) == ("temperature", None, "avg")
+    assert (body["interval"], body["count"]) == (3600, 24)
+    first = body["data_points"][0]
+    assert datetime.fromisoformat(first.pop("timestamp")) == START
+    assert first == {"value": 52.5, "count": 12}
+
+
+def test_e3_us5_aggregated_takes_one_device(day):
+    body = aggregated(day, device_id="device_002", interval=86400, aggregation_type="median").json
+    assert body["device_id"] == "device_002" and [one["value"] for one in body["data_points"]] == [171.5]
+
+
+# --- who may ask -----------------------------------------------------------------------------------
+
+
+def test_a_device_key_may_ask_for_its_own_device_only(day, device):
+    assert device.post("query", AVERAGE).status == 200
+    assert aggregated(device, device_id="device_001").status == 200
+    for devices in (["device_002"], ["device_001", "device_002"], None, []):
+        assert device.post("query", AVERAGE | {"devices": devices}).status == 403
+    assert aggregated(device, device_id="device_002").status == 403
+    assert aggregated(device).status == 403
+
+
+def test_who_may_not_read_may_not_ask(gateway, anonymous, reader, operator):
+    for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (operator, 200)):
+        assert caller.post("query", AVERAGE).status == status
+        assert aggregated(caller).status == status
+
+
+# --- bad input -------------------------------------------------------------------------------------
+
+
+def later(**distance):
+    return (START + timedelta(**distance)).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"end_time": START_TEXT}, "start_time"),
+        ({"end_time": later(days=-1)}, "start_time"),
+        ({"start_time": "yesterday"}, "start_time"),
+        ({"start_time": None}, "start_time"),
+        ({"end_time": 5}, "end_time"),
+        ({"start_time": "1926-01-01T00:00:00Z"}, "start_time"),
+        ({"start_time": "1970-01-01T00:00:00Z"}, "start_time"),
+        ({"start_time": "0001-01-01T00:00:00Z", "end_time": "0001-02-01T00:00:00Z"}, "start_time"),
+        ({"start_time": "9999-01-01T00:00:00Z", "end_time": "9999-12-31T23:59:59Z"}, "end_time"),
+        ({"metrics": []}, "metrics"),
+        ({"metrics": "temperature"}, "metrics"),
+        ({"metrics": [{}]}, "metrics"),
+        ({"devices": "device_001"}, "devices"),
+        ({"devices": ["x" * 300]}, "devices"),
+        ({"interval": 0}, "interval"),
+        ({"interval": -60}, "interval"),
+        ({"interval": 0.5}, "interval"),
+        ({"interval": "hourly"}, "interval"),
+        ({"interval": True}, "interval"),
+        ({"interval": [60]}, "interval"),
+        ({"interval": 1, "end_time": later(days=12)}, "interval"),
+        ({"interval": 60, "aggregation": None}, "aggregation"),
+        ({"aggregation": "mode"}, "aggregation"),
+        ({"aggregation": "p101"}, "aggregation"),
+        ({"aggregation": ["avg"]}, "aggregation"),
+        ({"fill": "zero"}, "fill"),
+        ({"fill": True}, "fill"),
+        ({"fill": {}}, "fill"),
+        ({"fill": "null", "interval": None, "aggregation": None}, "fill"),
+        ({"group_by": "metric"}, "group_by"),
+        ({"group_by": "tag:"}, "group_by"),
+        ({"group_by": "all", "interval": None, "aggregation": None}, "group_by"),
+        ({"timezone": "Mars/Olympus"}, "timezone"),
+        ({"timezone": "../../etc/passwd"}, "timezone"),
+        ({"timezone": ""}, "timezone"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 10_001}, "limit"),
+        ({"limit": "all"}, "limit"),
+        ({"max_points": 1}, "max_points"),
+        ({"filters": []}, "filters"),
+        ({"filters": {"status": "active"}}, "filters.status"),
+        ({"filters": {"tags": "room"}}, "filters.tags"),
+        ({"filters": {"min_value": "low"}}, "filters.min_value"),
+        ({"filters": {"min_value": 5, "max_value": 4}}, "filters.min_value"),
+        ({"cursor": "nonsense"}, "cursor"),
+        ({"cursor": "é"}, "cursor"),
+        ({"cursor": base64.urlsafe_b64encode(b'["a",["b"],1]').decode()}, "cursor"),
+        ({"agregation": "avg"}, "agregation"),
+    ],
+)
+def test_bad_input_is_refused_with_the_field(reader, more, field):
+    answer = reader.post("query", AVERAGE | more)
+    assert answer.status in (400, 422), answer.raw
+    assert field in {error["field"].split(".0")[0] for error in answer.json["errors"]}, answer.raw
+    assert answer.json["detail"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'"x"', b"null", b'{"metrics": NaN}', b"\xff", b"[" * 100_000, b" " * 5_000_000]
+)
+def test_a_body_that_is_no_object_is_refused(reader, body):
+    assert reader.post("query", body).status in (400, 413, 422)
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"metric_name": None}, "metric_name"),
+        ({"aggregation_type": None}, "aggregation_type"),
+        ({"aggregation_type": "mode"}, "aggregation"),
+        ({"interval": None}, "interval"),
+        ({"interval": 0}, "interval"),
+        ({"start_time": END_TEXT, "end_time": START_TEXT}, "start_time"),
+        ({"end_time": None}, "end_time"),
+        ({"limit": 10_001}, "limit"),
+    ],
+)
+def test_bad_input_to_aggregated_is_refused_with_the_field(reader, more, field):
+    answer = aggregated(reader, **more)
+    assert answer.status in (400, 422), answer.raw
+    assert field in {error["field"] for error in answer.json["errors"]}
+
+
+def test_a_cursor_of_another_question_is_refused(day):
+    cursor = ask(day, limit=10).json["next_cursor"]
+    assert ask(day, limit=20, cursor=cursor).status == 200
+    answer = ask(day, limit=10, cursor=cursor, metrics=["humidity"])
+    assert answer.status == 422 and answer.json["errors"][0]["field"] == "cursor"
+
+
+def test_a_question_over_its_budget_is_refused_and_told_a_smaller_one(day, monkeypatch):
+    monkeypatch.setattr("metrics.questions.budget.MOST_READ", 100)
+    monkeypatch.setattr("metrics.questions.budget.MOST_KEPT", 50)
+    for name, most in (("avg", "100"), ("p95", "50")):
+        answer = day.post("query", AVERAGE | {"aggregation": name})
+        assert answer.status == 422 and answer.json["errors"][0]["field"] == "start_time"
+        assert f"at most {most} are" in answer.json["detail"] and "hours" in answer.json["detail"]
+
+
+def test_a_million_values_are_refused(day, monkeypatch):
+    monkeypatch.setattr("metrics.questions.aggregates.MOST_SLOTS", 40)
+    answer = day.post("query", AVERAGE | {"devices": None})
+    assert answer.status == 422 and answer.json["errors"][0]["field"] == "interval"
+
+
+def test_large_questions_take_turns(day, monkeypatch):
+    from threading import BoundedSemaphore
+
+    turns = BoundedSemaphore(1)
+    monkeypatch.setattr("metrics.questions.budget.HEAVY", 1)
+    monkeypatch.setattr("metrics.questions.budget._turns", turns)
+    monkeypatch.setattr("metrics.questions.budget.PATIENCE", 0.01)
+    assert day.post("query", AVERAGE).status == 200
+    with turns:
+        answer = day.post("query", AVERAGE)
+    assert answer.status == 503 and answer.headers["Retry-After"] == "1"
