@@ -46,7 +46,15 @@ def web(place: Embedded, environment: Mapping[str, str], listening: int, behind_
     """The web process serves a socket that the supervisor holds: while it is started again, requests wait."""
     command = [
         *("-m", "uvicorn", "telemetry_site.asgi:application", "--fd", str(listening)),
-        *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"),
+        *(
+            "--loop",
+            "uvloop",
+            "--http",
+            "telemetry_site.corked:CorkedHttpToolsProtocol",
+            "--no-access-log",
+            "--log-level",
+            "warning",
+        ),
         *("--timeout-graceful-shutdown", str(GRACE), "--timeout-keep-alive", "75", "--no-server-header"),
         *("--ws-max-size", str(LARGEST_WEBSOCKET_MESSAGE), "--ws-per-message-deflate", "false"),
         "--proxy-headers" if behind_proxy else "--no-proxy-headers",
