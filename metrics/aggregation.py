@@ -29,9 +29,25 @@ def cut(piece: Columns, edges: Ints, series: Ints, groups: Ints) -> Runs:
     intervals = len(edges) - 1
     if intervals == 1:
         return Runs(piece.offsets[:-1], piece.offsets[1:], series, groups)
+    if len(piece.ids) == 1:
+        bounds, buckets = _cut_one(piece.times, edges)
+        return Runs(bounds[:-1], bounds[1:], np.repeat(series, len(buckets)), buckets + groups * intervals)
     few = len(piece) < _FEW * len(piece.ids)
     starts, owner, buckets = _cut_points(piece, edges) if few else _cut_series(piece, edges)
     return Runs(starts, np.append(starts[1:], len(piece)), series[owner], groups[owner] * intervals + buckets)
+
+
+def _cut_one(times: Ints, edges: Ints) -> tuple[Ints, Ints]:
+    """Where the points of one series change from interval to interval, both ends included, and which intervals."""
+    first = int(edges.searchsorted(times[0], "right")) - 1
+    last = int(edges.searchsorted(times[-1], "right")) - 1
+    bounds = np.empty(last - first + 2, np.int64)
+    bounds[0], bounds[-1] = 0, len(times)
+    bounds[1:-1] = times.searchsorted(edges[first + 1 : last + 1])
+    full = bounds[1:] > bounds[:-1]
+    if full.all():
+        return bounds, np.arange(first, last + 1)
+    return np.append(bounds[:-1][full], len(times)), np.flatnonzero(full) + first
 
 
 def _cut_points(piece: Columns, edges: Ints) -> tuple[Ints, Ints, Ints]:
@@ -48,15 +64,10 @@ def _cut_series(piece: Columns, edges: Ints) -> tuple[Ints, Ints, Ints]:
     starts, owner, buckets = [], [], []
     offsets = piece.offsets.tolist()
     for at, (low, high) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
-        times = piece.times[low:high]
-        first, last = (np.searchsorted(edges, times[[0, -1]], side="right") - 1).tolist()
-        bounds = np.empty(last - first + 2, np.int64)
-        bounds[0], bounds[-1] = low, high
-        bounds[1:-1] = np.searchsorted(times, edges[first + 1 : last + 1]) + low
-        full = np.flatnonzero(bounds[1:] > bounds[:-1])
-        starts.append(bounds[full])
-        owner.append(np.full(len(full), at))
-        buckets.append(full + first)
+        bounds, some = _cut_one(piece.times[low:high], edges)
+        starts.append(bounds[:-1] + low)
+        owner.append(np.full(len(some), at))
+        buckets.append(some)
     return np.concatenate(starts), np.concatenate(owner), np.concatenate(buckets)
 
 

@@ -14,7 +14,7 @@ from metrics.storage.codec import Columns
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_SMALL = 256  # points of a slot on average, below which all slots are sorted at once
+_LONG = 16  # points of a run on average, from which on slots are gathered run by run
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ class Last(First):
 
 
 class Delta(Fold):
-    """Steps from point to point, also over the end of a piece."""
+    """Steps from point to point, also over the end of a piece. What lies between two points of a run cancels out."""
 
     needs_order = True
 
@@ -154,21 +154,22 @@ class Delta(Fold):
 
     def add(self, piece: Columns, runs: Runs) -> None:
         super().add(piece, runs)
-        begins = np.flatnonzero(np.append(True, runs.series[1:] != runs.series[:-1]))
-        owner, first = runs.series[begins], runs.starts[begins]
-        final = np.append(first[1:], len(piece)) - 1
-        before, since = np.empty(len(piece)), np.empty(len(piece), np.int64)
-        before[1:], since[1:] = piece.values[:-1], piece.times[:-1]
-        before[first], since[first] = self.last_value[owner], self.last_time[owner]
-        self.last_value[owner], self.last_time[owner] = piece.values[final], piece.times[final]
-        steps, known = self.steps(before, piece.values), ~np.isnan(before)
-        steps[~known] = 0.0
-        some = np.add.reduceat(known, runs.starts, dtype=np.int64) > 0
-        took = np.where(known, piece.times - since, 0)
-        self.gather(runs, some, np.add.reduceat(steps, runs.starts), np.add.reduceat(took, runs.starts))
+        values, times, ends = piece.values, piece.times, runs.stops - 1
+        before, since = values[runs.starts - 1], times[runs.starts - 1]
+        first = np.flatnonzero(np.append(True, runs.series[1:] != runs.series[:-1]))
+        owner, begin = runs.series[first], runs.starts[first]
+        fresh = np.isnan(self.last_value[owner])  # no point before: the first one is where steps begin
+        before[first] = np.where(fresh, values[begin], self.last_value[owner])
+        since[first] = np.where(fresh, times[begin], self.last_time[owner])
+        final = ends[np.append(first[1:], len(ends)) - 1]
+        self.last_value[owner], self.last_time[owner] = values[final], times[final]
+        steps = values[ends] - before + self.made_good(values, runs.starts, before)
+        took = times[ends] - since
+        self.gather(runs, took > 0, steps, took)
 
-    def steps(self, before: Floats, values: Floats) -> Floats:
-        return values - before
+    def made_good(self, values: Floats, starts: Ints, before: Floats) -> Floats | float:
+        """What to add to a run's last value less the value before it."""
+        return 0.0
 
     def gather(self, runs: Runs, some: NDArray[np.bool_], steps: Floats, took: Ints) -> None:
         slots = runs.slots[some]
@@ -180,8 +181,14 @@ class Delta(Fold):
 
 
 class Increase(Delta):
-    def steps(self, before: Floats, values: Floats) -> Floats:
-        return np.where(values < before, values, values - before)
+    def made_good(self, values: Floats, starts: Ints, before: Floats) -> Floats:
+        """A counter that began again went on from 0: what it had reached before counts."""
+        lost = np.where(values[starts] < before, before, 0.0)
+        fell = np.flatnonzero(values[1:] < values[:-1]) + 1
+        runs = np.searchsorted(starts, fell, side="right") - 1
+        inside = fell > starts[runs]
+        np.add.at(lost, runs[inside], values[fell[inside] - 1])
+        return lost
 
 
 class Rate(Increase):
@@ -228,34 +235,30 @@ class Percentile(Fold):
     def __init__(self, slots: int, series: int, percent: float) -> None:
         super().__init__(slots, series)
         self.percent = percent
-        self._pieces: list[Floats] = []
-        self._runs: list[tuple[Ints, Ints]] = []
+        self._pieces: list[tuple[Floats, Runs]] = []
 
     def add(self, piece: Columns, runs: Runs) -> None:
         super().add(piece, runs)
-        self._pieces.append(piece.values)
-        self._runs.append((runs.slots, runs.stops - runs.starts))
+        self._pieces.append((piece.values, runs))
 
     def values(self) -> Floats:
         found = np.full(len(self.count), np.nan)
-        if not self._pieces:
-            return found
-        values = np.concatenate(self._pieces)
-        self._pieces.clear()
+        pieces, self._pieces = self._pieces, []
+        runs = sum(len(one.slots) for _, one in pieces)
         used = np.flatnonzero(self.count)
         if len(used) == 1:
-            found[used] = self._of(values)
-            return found
-        slots = np.repeat(*(np.concatenate(column) for column in zip(*self._runs, strict=True)))
-        ends = np.cumsum(self.count[used])
-        starts = ends - self.count[used]
-        if len(values) < _SMALL * len(used):
-            values = values[np.lexsort((values, slots))]
-            found[used] = self._between(values, starts, self.count[used])
-            return found
-        values = values[np.argsort(slots, kind="stable")]
-        for slot, low, high in zip(used.tolist(), starts.tolist(), ends.tolist(), strict=True):
-            found[slot] = self._of(values[low:high])
+            found[used] = self._of(np.concatenate([values for values, _ in pieces]))
+        elif self.count.sum() >= _LONG * runs:
+            by_slot: dict[int, list[Floats]] = {}
+            for values, one in pieces:
+                for slot, low, high in zip(one.slots.tolist(), one.starts.tolist(), one.stops.tolist(), strict=True):
+                    by_slot.setdefault(slot, []).append(values[low:high])
+            for slot, some in by_slot.items():
+                found[slot] = self._of(np.concatenate(some))
+        elif pieces:
+            slots = np.concatenate([np.repeat(one.slots, one.stops - one.starts) for _, one in pieces])
+            values = np.concatenate([values for values, _ in pieces])
+            found[used] = self._between(values[np.lexsort((values, slots))], self.count[used])
         return found
 
     def _of(self, values: Floats) -> float:
@@ -266,10 +269,11 @@ class Percentile(Fold):
         values.partition((low, high))
         return float(values[low] + (values[high] - values[low]) * (at - low))
 
-    def _between(self, ordered: Floats, starts: Ints, counts: Ints) -> Floats:
+    def _between(self, ordered: Floats, counts: Ints) -> Floats:
         at = (counts - 1) * (self.percent / 100)
         low = at.astype(np.int64)
         high = np.minimum(low + 1, counts - 1)
+        starts = np.cumsum(counts) - counts
         lower: Floats = ordered[starts + low]
         return lower + (ordered[starts + high] - lower) * (at - low)
 

@@ -101,27 +101,17 @@ def latest(
 ) -> list[Point]:
     """The newest point of every matching series (None: of all), by device and metric."""
     since = microseconds((now or datetime.now(UTC)) - lookback)
-    with reading() as connection:
-        wanted = {"devices": _listed(devices), "metrics": _listed(metrics)}
-        series = connection.execute(SERIES, wanted).fetchall()
-    if not series:
-        return []
-    ids = [row[0] for row in series]
-    place = _newest_of(ids, read.newest(ids, since), since)
+    series, parts = read.newest(devices, metrics, since)
+    place = _newest_of([one.id for one in series], parts, since)
     found: dict[tuple[str, str], Point] = {}
-    for number, kind, device_id, metric in series:
-        if number not in place:
+    for one in series:
+        if one.id not in place:
             continue
-        part, at = place[number]
-        point = _point(device_id, metric, Kind(kind), part, at)
-        other = found.get((device_id, metric))  # the same metric in another kind of value
+        point = _point(one, *place[one.id])
+        other = found.get((one.device_id, one.metric_name))  # the same metric in another kind of value
         if other is None or other.timestamp <= point.timestamp:
-            found[device_id, metric] = point
-    return list(found.values())
-
-
-def _listed(names: Sequence[str] | None) -> list[str] | None:
-    return None if names is None else list(names)
+            found[one.device_id, one.metric_name] = point
+    return [found[key] for key in sorted(found)]
 
 
 def _newest_of(ids: list[int], parts: list[Columns], since: int) -> dict[int, tuple[Columns, int]]:
@@ -139,11 +129,12 @@ def _newest_of(ids: list[int], parts: list[Columns], since: int) -> dict[int, tu
     return {number: (part, position) for number, (_, part, position) in best.items()}
 
 
-def _point(device_id: str, metric: str, kind: Kind, part: Columns, at: int) -> Point:
+def _point(series: read.Named, part: Columns, at: int) -> Point:
     entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
     unit, tags, metadata = read_context(entry)
-    value = shown(part.values[at], kind)
-    return Point(device_id, metric, moment(part.times[at]), value, unit or current().unit(metric), tags, metadata)
+    value, metric = shown(part.values[at], series.kind), series.metric_name
+    unit = unit or current().unit(metric)
+    return Point(series.device_id, metric, moment(part.times[at]), value, unit, tags, metadata)
 
 
 def heard_lately(most: int, commits: int = 20) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,10 @@ from metrics.storage.connection import close_pools
 from metrics.storage.write import stop_writer
 
 log = logging.getLogger(__name__)
+
+# Seconds after which a thread that wants the interpreter gets it. Python's 5 ms is what a read or a commit, on its
+# thread, would wait several times over while the event loop is busy.
+SWITCH_INTERVAL = 0.0005
 
 
 class Lifespan:
@@ -26,6 +31,7 @@ class Lifespan:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                sys.setswitchinterval(SWITCH_INTERVAL)
                 refreshing = asyncio.create_task(_keep_catalogue_fresh())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":

@@ -15,7 +15,7 @@ FEW = 64  # distinct times up to which parsing them one by one is fastest
 
 @lru_cache(maxsize=4096)
 def parse_time(text: str) -> int:
-    """One time, remembered, for a fleet sends the same one often. Raises ValueError: what is wrong, what is accepted."""
+    """One time, remembered: a fleet sends the same one often. Raises ValueError: what is wrong, what is accepted."""
     try:
         # Shorter forms are ISO 8601 but not RFC 3339, and dates alone would be read as midnight.
         moment = datetime.fromisoformat(text) if len(text) >= 19 and text.isascii() else None

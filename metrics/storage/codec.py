@@ -241,16 +241,29 @@ def _decode_part(part: _Part) -> Columns:
 
 
 def _pack(array: NDArray[Any], config: ChunkConfig) -> bytes:
-    """A column of 8-byte numbers: a byte that says how, then the numbers."""
+    """A column of 8-byte numbers: a byte that says how, then the numbers, or the first, the step and how many."""
     if len(array) < RAW_BELOW:
         return b"\0" + array.tobytes()
+    if array.dtype == np.int64 and (steps := _steady(array)) is not None:
+        return b"\2" + np.array([array[0], steps, len(array)], np.int64).tobytes()
     packed: bytes = standalone.simple_compress(np.ascontiguousarray(array), config)
     return b"\1" + packed
+
+
+def _steady(array: NDArray[Any]) -> int | None:
+    """The step of a column that has the same everywhere, as the times of a steady sender have: they decode at once."""
+    step = int(array[1]) - int(array[0])
+    if int(array[2]) - int(array[1]) != step or not (np.diff(array) == step).all():
+        return None
+    return step
 
 
 def _unpack(data: bytes, dtype: type[np.generic]) -> NDArray[Any]:
     if data[0] == 0:
         return np.frombuffer(data, dtype, offset=1)
+    if data[0] == 2:
+        first, step, many = np.frombuffer(data, np.int64, offset=1).tolist()
+        return np.arange(many, dtype=np.int64) * step + first
     found: NDArray[Any] | None = standalone.simple_decompress(data[1:])
     assert found is not None
     return found

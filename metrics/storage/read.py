@@ -7,10 +7,11 @@ time the later one (by `seq`) wins, wherever it lives; nothing else needs to be 
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from metrics.storage.blocks import bucket_of, day_of
-from metrics.storage.codec import Columns, decode
+from metrics.storage.blocks import BUCKET, bucket_of, day_of
+from metrics.storage.codec import Columns, Kind, decode
 from metrics.storage.connection import Connection, reading
 
 CACHE_BYTES = 32 * 1024 * 1024
@@ -25,13 +26,17 @@ WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AN
   AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
 ORDER BY 3
 """
+# One round trip: which series there are, their buckets' newest points, and the commits that are not merged yet.
 _NEWEST = """
-SELECT 0, y.seq, y.seq, NULL::bytea FROM metrics_young y JOIN metrics_merged m USING (shard)
+WITH wanted AS MATERIALIZED (
+    SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
+    {where}
+)
+SELECT 0, y.seq, 0, NULL::bytea, NULL::text, NULL::text FROM metrics_young y JOIN metrics_merged m USING (shard)
 WHERE y.seq > m.seq AND y.time_to >= %(start)s
-UNION ALL
-SELECT 2, bucket, 0, payload FROM metrics_latest
-WHERE shard = 0 AND (%(buckets)s::int[] IS NULL OR bucket = ANY(%(buckets)s))
-ORDER BY 3
+UNION ALL SELECT 1, id, kind, NULL, device_id, metric_name FROM wanted
+UNION ALL SELECT 2, bucket, 0, payload, NULL, NULL FROM metrics_latest
+WHERE shard = 0 AND bucket IN (SELECT id / %(size)s FROM wanted)
 """
 FETCH = (
     "SELECT seq, payload FROM metrics_young WHERE shard = 0 AND seq = ANY(%s)",
@@ -107,21 +112,48 @@ def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
     raise RuntimeError("blocks were merged away faster than they could be read")
 
 
-def newest(series: Sequence[int] | None, start: int) -> list[Columns]:
-    """Parts among which the newest point of each of these series (None: of all) is found, oldest write first.
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A series and what it is called."""
 
-    Only points from `start` on are sure to be there.
+    id: int
+    kind: Kind
+    device_id: str
+    metric_name: str
+
+
+def newest(
+    devices: Sequence[str] | None, metrics: Sequence[str] | None, start: int
+) -> tuple[list[Named], list[Columns]]:
+    """The series of these devices and metrics (None: of all), and parts among which their newest points are found.
+
+    Parts come oldest write first. Only points from `start` on are sure to be there.
     """
-    wanted = {"start": start, "buckets": None if series is None else sorted({bucket_of(one) for one in series})}
+    given = (("d.device_id = ANY(%(devices)s)", devices), ("s.metric_name = ANY(%(metrics)s)", metrics))
+    where = [condition for condition, names in given if names is not None]
+    statement = _NEWEST.format(where=f"WHERE {' AND '.join(where)}" if where else "")
+    wanted = {
+        "devices": None if devices is None else list(devices),
+        "metrics": None if metrics is None else list(metrics),
+        "start": start,
+        "size": BUCKET,
+    }
     for _ in range(TRIES):
         try:
             with reading() as connection:
-                rows = connection.execute(_NEWEST, wanted).fetchall()
-                merged = [part for source, _, _, payload in rows if source == 2 for part in decode(payload)]
-                return merged + _parts(connection, [(0, number) for source, number, _, _ in rows if source == 0])
+                rows = connection.execute(statement, wanted).fetchall()
+                series = [Named(row[1], Kind(row[2]), row[4], row[5]) for row in rows if row[0] == 1]
+                merged = [part for row in rows if row[0] == 2 for part in decode(row[3])]
+                young = sorted(row[1] for row in rows if row[0] == 0)
+                return series, merged + _parts(connection, [(0, seq) for seq in young]) if series else []
         except _Gone:
             continue
     raise RuntimeError("blocks were merged away faster than they could be read")
+
+
+def remember(seq: int, parts: list[Columns]) -> None:
+    """Keep a commit of this process decoded, since the next read wants it."""
+    decoded.put((0, seq), parts)
 
 
 def young_after(connection: Connection, seq: int, most: int = 200) -> list[tuple[int, list[Columns]]]:

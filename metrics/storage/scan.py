@@ -180,6 +180,14 @@ def _decoded(connection: Connection, planned: Plan, source: int, numbers: list[i
 
 def _wanted(part: Columns, planned: Plan) -> Columns | None:
     """What a plan asks for of a part; without copying where that is one stretch."""
+    if len(part.ids) == 1:
+        place = int(planned.series.searchsorted(part.ids[0]))
+        if place == len(planned.series) or planned.series[place] != part.ids[0]:
+            return None
+        if part.times[0] >= planned.start and part.times[-1] < planned.end:
+            return part
+        low, high = part.times.searchsorted((planned.start, planned.end)).tolist()
+        return part.points(low, high) if low < high else None
     at = np.searchsorted(planned.series, part.ids)
     at[at == len(planned.series)] = 0
     here = planned.series[at] == part.ids
@@ -196,9 +204,6 @@ def _wanted(part: Columns, planned: Plan) -> Columns | None:
     first_times, last_times = part.times[part.offsets[:-1]], part.times[part.offsets[1:] - 1]
     if first_times.min() >= planned.start and last_times.max() < planned.end:
         return part
-    if len(part.ids) == 1:
-        low, high = np.searchsorted(part.times, (planned.start, planned.end)).tolist()
-        return part.points(low, high) if low < high else None
     part = chosen(part, (part.times >= planned.start) & (part.times < planned.end))
     return part if len(part) else None
 
@@ -211,7 +216,7 @@ def _by_encoding(parts: Sequence[Columns]) -> list[list[Columns]]:
 def _apart(parts: list[Columns], whole: bool) -> Iterator[Columns]:
     """The parts of a day, oldest first, so that no two pieces hold the same series and time."""
     for some in _by_encoding(parts):
-        shared = _shared(some, whole) if len(some) > 1 else np.empty(0, np.int64)
+        shared = np.empty(0, np.int64) if _of_other_series(some) else _shared(some, whole)
         if not len(shared):
             yield from some
             continue
@@ -226,6 +231,12 @@ def _apart(parts: list[Columns], whole: bool) -> Iterator[Columns]:
             if not mask.all():
                 yield chosen(part, ~points)
         yield concatenate(meeting)
+
+
+def _of_other_series(parts: list[Columns]) -> bool:
+    """Whether each part has series of its own, as the rows of a finished day have."""
+    reach = sorted((int(part.ids[0]), int(part.ids[-1])) for part in parts)
+    return all(last < first for (_, last), (first, _) in zip(reach[:-1], reach[1:], strict=True))
 
 
 def _shared(parts: list[Columns], whole: bool) -> Ints:

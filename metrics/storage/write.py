@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from metrics.errors import Overloaded, StorageUnavailable
 from metrics.storage.codec import Columns, Ints, Values, arrange, concatenate, encode
 from metrics.storage.connection import Connection, connect
+from metrics.storage.read import forget, remember
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +196,7 @@ class Writer(threading.Thread):
         parts = block_of([one for waiting in together for one in waiting.arrivals])
         payload = encode(parts)
         entries = msgspec.json.encode([waiting.entry for waiting in together])
-        self._connection.execute(
+        row = self._connection.execute(
             _COMMIT,
             {
                 "shard": SHARD,
@@ -208,13 +209,16 @@ class Writer(threading.Thread):
                 "entries": entries.decode(),
             },
             binary=True,
-        )
+        ).fetchone()
+        assert row is not None  # the head of the shard is there since the first migration
+        remember(row[0], parts)
 
     def _reconnect(self, deadline: float) -> bool:
         """A fresh connection before the deadline; False where there is none."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        forget()  # a server that was restored may give the same numbers to other commits
         pause = 0.05
         while time.monotonic() < deadline:
             try:
