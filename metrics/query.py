@@ -1,9 +1,10 @@
 """Questions about measurements, answered in the words of the API: devices, metrics, times."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from metrics.storage.contexts import read_context
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+FEW = 8  # series up to which looking one by one is fastest
 TIME_RANGES = {
     "1h": timedelta(hours=1),
     "6h": timedelta(hours=6),
@@ -114,19 +116,32 @@ def latest(
     return [found[key] for key in sorted(found)]
 
 
-def _newest_of(ids: list[int], parts: list[Columns], since: int) -> dict[int, tuple[Columns, int]]:
-    """Series id to (part, position) of its newest point; later parts win a tie."""
-    best: dict[int, tuple[int, Columns, int]] = {}
+def _newest_of(ids: list[int], candidates: list[read.Candidate], since: int) -> dict[int, tuple[Columns, int]]:
+    """Series id to (part, position) of its newest point; of two writes of one time the later wins.
+
+    Candidates come youngest first, so the search ends where all that is left is older than what was found.
+    """
+    best: dict[int, tuple[int, int, Columns, int]] = {}
     wanted = np.array(sorted(ids), np.int64)
-    for part in parts:
-        at = np.searchsorted(part.ids, wanted)
-        at[at == len(part.ids)] = 0
-        here = np.flatnonzero(part.ids[at] == wanted)
-        last = part.offsets[at[here] + 1] - 1
-        for number, position, time in zip(wanted[here].tolist(), last.tolist(), part.times[last].tolist(), strict=True):
-            if time >= since and (number not in best or best[number][0] <= time):
-                best[number] = (time, part, position)
-    return {number: (part, position) for number, (_, part, position) in best.items()}
+    for one in candidates:
+        if len(best) == len(ids) and min(best.values(), key=itemgetter(0))[0] > one.time_to:
+            break
+        for number, position in _last_of(one.part, ids, wanted):
+            time = int(one.part.times[position])
+            if time >= since and (number not in best or best[number][:2] <= (time, one.seq)):
+                best[number] = (time, one.seq, one.part, position)
+    return {number: (part, position) for number, (_, _, part, position) in best.items()}
+
+
+def _last_of(part: Columns, ids: list[int], wanted: Ints) -> Iterable[tuple[int, int]]:
+    """(series, position of its last point) of those that are in a part."""
+    if len(ids) <= FEW:
+        spans = ((number, part.span(number)) for number in ids)
+        return [(number, span.stop - 1) for number, span in spans if span.stop]
+    at = np.searchsorted(part.ids, wanted)
+    at[at == len(part.ids)] = 0
+    here = np.flatnonzero(part.ids[at] == wanted)
+    return zip(wanted[here].tolist(), (part.offsets[at[here] + 1] - 1).tolist(), strict=True)
 
 
 def _point(series: read.Named, part: Columns, at: int) -> Point:

@@ -32,7 +32,7 @@ WITH wanted AS MATERIALIZED (
     SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
     {where}
 )
-SELECT 0, y.seq, 0, NULL::bytea, NULL::text, NULL::text FROM metrics_young y JOIN metrics_merged m USING (shard)
+SELECT 0, y.seq, y.time_to, NULL::bytea, NULL::text, NULL::text FROM metrics_young y JOIN metrics_merged m USING (shard)
 WHERE y.seq > m.seq AND y.time_to >= %(start)s
 UNION ALL SELECT 1, id, kind, NULL, device_id, metric_name FROM wanted
 UNION ALL SELECT 2, bucket, 0, payload, NULL, NULL FROM metrics_latest
@@ -44,6 +44,9 @@ FETCH = (
 )
 
 Key = tuple[int, int]  # (0 young or 1 merged, its number)
+
+
+_LAST = 2**62  # later than every time: merged points have no bound of their own
 
 
 class _Gone(Exception):
@@ -113,6 +116,15 @@ def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A part in which the newest point of a series may be: none of its points is younger than `time_to` (µs)."""
+
+    time_to: int
+    seq: int
+    part: Columns
+
+
+@dataclass(frozen=True, slots=True)
 class Named:
     """A series and what it is called."""
 
@@ -124,10 +136,10 @@ class Named:
 
 def newest(
     devices: Sequence[str] | None, metrics: Sequence[str] | None, start: int
-) -> tuple[list[Named], list[Columns]]:
-    """The series of these devices and metrics (None: of all), and parts among which their newest points are found.
+) -> tuple[list[Named], list[Candidate]]:
+    """The series of these devices and metrics (None: of all), and the parts among which their newest points are.
 
-    Parts come oldest write first. Only points from `start` on are sure to be there.
+    Candidates come youngest first. Only points from `start` on are sure to be there.
     """
     given = (("d.device_id = ANY(%(devices)s)", devices), ("s.metric_name = ANY(%(metrics)s)", metrics))
     where = [condition for condition, names in given if names is not None]
@@ -143,9 +155,13 @@ def newest(
             with reading() as connection:
                 rows = connection.execute(statement, wanted).fetchall()
                 series = [Named(row[1], Kind(row[2]), row[4], row[5]) for row in rows if row[0] == 1]
-                merged = [part for row in rows if row[0] == 2 for part in decode(row[3])]
-                young = sorted(row[1] for row in rows if row[0] == 0)
-                return series, merged + _parts(connection, [(0, seq) for seq in young]) if series else []
+                if not series:
+                    return [], []
+                young = {row[1]: row[2] for row in rows if row[0] == 0}
+                held = _held(connection, [(0, seq) for seq in young])
+                found = [Candidate(young[seq], seq, part) for (_, seq), parts in held.items() for part in parts]
+                found += [Candidate(_LAST, 0, part) for row in rows if row[0] == 2 for part in decode(row[3])]
+                return series, sorted(found, key=lambda one: (one.time_to, one.seq), reverse=True)
         except _Gone:
             continue
     raise RuntimeError("blocks were merged away faster than they could be read")
@@ -177,7 +193,11 @@ def head(connection: Connection) -> int:
 
 
 def _parts(connection: Connection, keys: Iterable[Key]) -> list[Columns]:
-    keys = list(keys)
+    return [part for parts in _held(connection, list(keys)).values() for part in parts]
+
+
+def _held(connection: Connection, keys: list[Key]) -> dict[Key, list[Columns]]:
+    """Decoded blocks by key, in the order of the keys. Raises _Gone."""
     held: dict[Key, list[Columns]] = {}
     for key in keys:
         if (parts := decoded.get(key)) is not None:
@@ -187,7 +207,7 @@ def _parts(connection: Connection, keys: Iterable[Key]) -> list[Columns]:
         held |= {(source, number): parts for number, parts in _fetch(connection, source, missing).items()}
     if len(held) < len(keys):
         raise _Gone
-    return [part for key in keys for part in held[key]]
+    return {key: held[key] for key in keys}
 
 
 def _fetch(connection: Connection, source: int, numbers: list[int]) -> dict[int, list[Columns]]:

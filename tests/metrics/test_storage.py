@@ -12,6 +12,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from metrics.query import _newest_of
 from metrics.storage import merge, read
 from metrics.storage.codec import Columns
 from metrics.storage.connection import connect
@@ -41,8 +42,8 @@ def store(rows: list[tuple[int, int, float, bytes]], texts: bool = False) -> Non
     writer().submit([arrivals], Entry("test", 0.0, len(rows)))
 
 
-def newest_parts(start: int) -> list[Columns]:
-    """What `latest` looks through; these tests have no devices, so the series are named here."""
+def newest_points(start: int) -> list[Columns]:
+    """What `latest` finds; these tests have no devices, so the series are named here."""
     with connect() as connection:
         connection.execute("INSERT INTO metrics_device VALUES (1, 'd', '', NULL, now()) ON CONFLICT DO NOTHING")
         for series in SERIES:
@@ -52,7 +53,9 @@ def newest_parts(start: int) -> list[Columns]:
                 " ON CONFLICT DO NOTHING",
                 row,
             )
-    return read.newest(None, None, start)[1]
+    series, candidates = read.newest(None, None, start)
+    found = _newest_of([one.id for one in series], candidates, start)
+    return [part.points(at, at + 1) for part, at in found.values()]
 
 
 def stored(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, bytes]]:
@@ -121,11 +124,7 @@ class Storage(RuleBasedStateMachine):
         for (series, time), value in self.model.items():
             if series not in newest or newest[series][0] < time:
                 newest[series] = (time, value)
-        found = {}
-        for (series, time), value in stored(newest_parts(low)).items():
-            if series not in found or found[series][0] <= time:
-                found[series] = (time, value)
-        assert found == newest
+        assert {series: (time, value) for (series, time), value in stored(newest_points(low)).items()} == newest
 
     def teardown(self) -> None:
         self.connection.close()
