@@ -275,7 +275,8 @@ class Percentile(Fold):
         high = np.minimum(low + 1, counts - 1)
         starts = np.cumsum(counts) - counts
         lower: Floats = ordered[starts + low]
-        return lower + (ordered[starts + high] - lower) * (at - low)
+        lower += (ordered[starts + high] - lower) * (at - low)
+        return lower
 
 
 def _divided(sums: Floats, counts: Ints) -> Floats:

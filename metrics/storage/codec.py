@@ -11,6 +11,7 @@ import enum
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -253,17 +254,25 @@ def _pack(array: NDArray[Any], config: ChunkConfig) -> bytes:
 def _steady(array: NDArray[Any]) -> int | None:
     """The step of a column that has the same everywhere, as the times of a steady sender have: they decode at once."""
     step = int(array[1]) - int(array[0])
-    if int(array[2]) - int(array[1]) != step or not (np.diff(array) == step).all():
-        return None
-    return step
+    steady = int(array[2]) - int(array[1]) == step and bool((np.diff(array) == step).all())
+    return step if steady else None
+
+
+@lru_cache(16)
+def _steps(first: int, step: int, many: int) -> Ints:
+    """A fleet that ticks together has the same times over and over. Not to be written to."""
+    found = np.arange(many, dtype=np.int64)
+    found *= step
+    found += first
+    found.flags.writeable = False
+    return found
 
 
 def _unpack(data: bytes, dtype: type[np.generic]) -> NDArray[Any]:
     if data[0] == 0:
         return np.frombuffer(data, dtype, offset=1)
     if data[0] == 2:
-        first, step, many = np.frombuffer(data, np.int64, offset=1).tolist()
-        return np.arange(many, dtype=np.int64) * step + first
+        return _steps(*np.frombuffer(data, np.int64, offset=1).tolist())
     found: NDArray[Any] | None = standalone.simple_decompress(data[1:])
     assert found is not None
     return found

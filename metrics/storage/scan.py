@@ -27,6 +27,8 @@ MOST_BLOCKS = 200_000  # of one question
 AT_ONCE = 500_000  # points that are fetched together
 REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept for the next question
 
+_Content = bytes | list[Columns]
+
 _YOUNG = """
 SELECT y.seq, y.points FROM metrics_young y JOIN metrics_merged m USING (shard)
 WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
@@ -60,11 +62,8 @@ class Plan:
     young: list[int]
     young_points: int
     blocks: list[_Block]  # by bucket, day and age
+    points: int  # of all these blocks
     damaged: list[str] = field(default_factory=list)
-
-    @property
-    def points(self) -> int:
-        return self.young_points + sum(block.points for block in self.blocks)
 
     def levels(self) -> dict[str, int]:
         """How many blocks of each level."""
@@ -104,18 +103,24 @@ def plan(connection: Connection, series: Ints, start: int, end: int) -> Plan:
         some = np.searchsorted(series, reach[:, 0]) < np.searchsorted(series, reach[:, 1], side="right")
         blocks = [blocks[at] for at in np.flatnonzero(some).tolist()]
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
-    return Plan(series, start, end, [row[0] for row in young], sum(row[1] for row in young), blocks)
+    young_points = sum(points for _, points in young)
+    points = young_points + sum(block.points for block in blocks)
+    return Plan(series, start, end, [seq for seq, _ in young], young_points, blocks, points)
 
 
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
     """The points of a plan. `whole`: each series of a day in one piece, so that its points come in order of time."""
     young = _young(connection, planned)
-    for place, parts in _days(connection, planned):
+    for place, blocks, contents in _days(connection, planned):
         for late in [key for key in young if key < place]:
             yield from _apart(young.pop(late), whole)
-        yield from _apart(parts + young.pop(place, []), whole)
-    for parts in young.values():
-        yield from _apart(parts, whole)
+        parts = (part for block in blocks for part in _parts(planned, block, contents))
+        if place not in young and _of_other_series([(block.series_from, block.series_to) for block in blocks]):
+            yield from parts  # one after the other, so that decoded ones need not wait in memory
+        else:
+            yield from _apart([*parts, *young.pop(place, [])], whole)
+    for rest in young.values():
+        yield from _apart(rest, whole)
 
 
 def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[Columns]]:
@@ -123,8 +128,10 @@ def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[
     parts = []
     for at in range(0, len(planned.young), 100):
         numbers = planned.young[at : at + 100]
-        found = _decoded(connection, planned, 0, numbers)
-        parts += [kept for number in numbers for part in found.get(number, ()) if (kept := _wanted(part, planned))]
+        contents = _contents(connection, 0, numbers)
+        for number in numbers:
+            found = _decoded(planned, 0, number, contents.pop(number))
+            parts += [kept for part in found if (kept := _wanted(part, planned)) is not None]
     places: dict[tuple[int, int], list[Columns]] = {}
     for some in _by_encoding(parts):
         for bucket, day, unit in units(concatenate(some)):
@@ -132,50 +139,54 @@ def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[
     return dict(sorted(places.items()))
 
 
-def _days(connection: Connection, planned: Plan) -> Iterator[tuple[tuple[int, int], list[Columns]]]:
-    """The merged parts of every bucket and day, fetched many at once."""
+def _days(connection: Connection, planned: Plan) -> Iterator[tuple[tuple[int, int], list[_Block], dict[int, _Content]]]:
+    """The blocks of every bucket and day with their contents, fetched many at once."""
     places: dict[tuple[int, int], list[_Block]] = {}
     for block in planned.blocks:
         places.setdefault((block.bucket, block.day), []).append(block)
-    waiting: list[tuple[int, int]] = []
+    waiting: list[list[_Block]] = []
     size = 0
-    for place, blocks in places.items():
-        waiting.append(place)
+    for number, blocks in enumerate(places.values(), 1):
+        waiting.append(blocks)
         size += sum(block.points for block in blocks)
-        if size >= AT_ONCE:
-            yield from _fetched(connection, planned, waiting, places)
-            waiting, size = [], 0
-    yield from _fetched(connection, planned, waiting, places)
+        if size < AT_ONCE and number < len(places):
+            continue
+        contents = _contents(connection, 1, [block.id for some in waiting for block in some])
+        for some in waiting:
+            yield (some[0].bucket, some[0].day), some, contents
+        waiting, size = [], 0
 
 
-def _fetched(
-    connection: Connection,
-    planned: Plan,
-    waiting: list[tuple[int, int]],
-    places: dict[tuple[int, int], list[_Block]],
-) -> Iterator[tuple[tuple[int, int], list[Columns]]]:
-    found = _decoded(connection, planned, 1, [block.id for place in waiting for block in places[place]])
-    for place in waiting:
-        parts = [part for block in places[place] for part in found.pop(block.id, ())]
-        yield place, [kept for part in parts if (kept := _wanted(part, planned)) is not None]
-
-
-def _decoded(connection: Connection, planned: Plan, source: int, numbers: list[int]) -> dict[int, list[Columns]]:
-    found = {number: parts for number in numbers if (parts := decoded.get((source, number))) is not None}
+def _contents(connection: Connection, source: int, numbers: list[int]) -> dict[int, _Content]:
+    """What is in these blocks, decoded where that is remembered."""
+    found: dict[int, _Content] = {
+        number: parts for number in numbers if (parts := decoded.get((source, number))) is not None
+    }
     missing = [number for number in numbers if number not in found]
-    remember = planned.points <= REMEMBERED
     if missing:
-        for number, payload in connection.execute(FETCH[source], (missing,), binary=True):
-            try:
-                found[number] = decode(payload)
-            except DamagedPayload:
-                name = f"{('young', 'merged')[source]} block {number}"
-                log.error("%s is damaged: its checksum differs", name)
-                planned.damaged.append(name)
-                continue
-            if remember:
-                decoded.put((source, number), found[number])
+        found.update(connection.execute(FETCH[source], (missing,), binary=True).fetchall())
     return found
+
+
+def _parts(planned: Plan, block: _Block, contents: dict[int, _Content]) -> Iterator[Columns]:
+    for part in _decoded(planned, 1, block.id, contents.pop(block.id)):
+        if (kept := _wanted(part, planned)) is not None:
+            yield kept
+
+
+def _decoded(planned: Plan, source: int, number: int, content: _Content) -> list[Columns]:
+    if isinstance(content, list):
+        return content
+    try:
+        parts = decode(content)
+    except DamagedPayload:
+        name = f"{('young', 'merged')[source]} block {number}"
+        log.error("%s is damaged: its checksum differs", name)
+        planned.damaged.append(name)
+        return []
+    if planned.points <= REMEMBERED:
+        decoded.put((source, number), parts)
+    return parts
 
 
 def _wanted(part: Columns, planned: Plan) -> Columns | None:
@@ -216,7 +227,7 @@ def _by_encoding(parts: Sequence[Columns]) -> list[list[Columns]]:
 def _apart(parts: list[Columns], whole: bool) -> Iterator[Columns]:
     """The parts of a day, oldest first, so that no two pieces hold the same series and time."""
     for some in _by_encoding(parts):
-        shared = np.empty(0, np.int64) if _of_other_series(some) else _shared(some, whole)
+        shared = np.empty(0, np.int64) if _of_other_series(_reach(some)) else _shared(some, whole)
         if not len(shared):
             yield from some
             continue
@@ -233,9 +244,13 @@ def _apart(parts: list[Columns], whole: bool) -> Iterator[Columns]:
         yield concatenate(meeting)
 
 
-def _of_other_series(parts: list[Columns]) -> bool:
-    """Whether each part has series of its own, as the rows of a finished day have."""
-    reach = sorted((int(part.ids[0]), int(part.ids[-1])) for part in parts)
+def _reach(parts: list[Columns]) -> list[tuple[int, int]]:
+    return [(int(part.ids[0]), int(part.ids[-1])) for part in parts]
+
+
+def _of_other_series(reach: list[tuple[int, int]]) -> bool:
+    """Whether nothing reaches from series to series that another does, as with the rows of a finished day."""
+    reach = sorted(reach)
     return all(last < first for (_, last), (first, _) in zip(reach[:-1], reach[1:], strict=True))
 
 
