@@ -1,0 +1,168 @@
+"""Whatever was written, rewritten, written late and merged: a question is answered as a dictionary would answer it."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from metrics.intervals import SECOND, edges
+from metrics.query import microseconds
+from metrics.questions.asking import ask
+from metrics.questions.question import Question
+from metrics.storage import merge, read, scan
+from metrics.storage.codec import Kind
+from metrics.storage.connection import connect
+from metrics.storage.scan import snapshot
+from metrics.storage.write import Arrivals, Entry, writer
+from tests.metrics.test_aggregation import NAMES, expected
+
+START = datetime(2026, 3, 28, tzinfo=UTC)  # Berlin's clocks go forward on the second day
+LOW = microseconds(START)
+SPAN = 3 * 24 * 3600  # seconds
+SERIES = {1: "a", 2: "b", 300: "c"}  # of two buckets
+
+written = st.lists(
+    st.tuples(st.sampled_from(sorted(SERIES)), st.integers(0, SPAN // 600 - 1), st.integers(-50, 50)),
+    min_size=1,
+    max_size=40,
+)
+
+
+@pytest.fixture
+def storage(site):
+    """Three devices with a series each; gives a connection, and empties the storage for every example."""
+    with connect() as connection:
+        for number, device in SERIES.items():
+            connection.execute(
+                "INSERT INTO metrics_device (id, device_id, name, created_at) VALUES (%s, %s, '', now())",
+                (number, device),
+            )
+            connection.execute(
+                "INSERT INTO metrics_series (id, device_id, metric_name, kind) VALUES (%s, %s, 'm', %s)",
+                (number, number, Kind.NUMERIC),
+            )
+        yield connection
+
+
+def empty(connection):
+    connection.execute(
+        "TRUNCATE metrics_young, metrics_block, metrics_latest, metrics_journal;"
+        "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
+        prepare=False,
+    )
+    read.forget()
+
+
+def write(rows):
+    series, ticks, values = zip(*rows, strict=True)
+    times = LOW + np.array(ticks, np.int64) * 600 * SECOND
+    writer().submit(
+        [Arrivals(np.array(series, np.int64), times, np.array(values, np.float64))], Entry("test", 0.0, len(rows))
+    )
+    return {
+        (number, int(time)): float(value) for number, time, value in zip(series, times.tolist(), values, strict=True)
+    }
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    commits=st.lists(st.tuples(written, st.sampled_from(["", "young", "everything"])), min_size=1, max_size=4),
+    name=st.sampled_from([None, *NAMES]),
+    interval=st.sampled_from([None, 1800, 21600, 86400]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin"]),
+    group_by=st.sampled_from(["series", "all"]),
+    window=st.tuples(st.integers(0, SPAN - 1), st.integers(1, SPAN)),
+    limit=st.sampled_from([3, 10_000]),
+)
+def test_any_question_after_any_writes_and_merges_equals_plain_python(
+    storage, commits, name, interval, zone, group_by, window, limit
+):
+    empty(storage)
+    model: dict[tuple[int, int], float] = {}
+    for rows, how in commits:
+        model |= write(rows)
+        if how:
+            merge.merge_young(storage, force=True)
+        if how == "everything":
+            merge.merge_units(storage, force=True)
+    start, end = START + timedelta(seconds=window[0]), START + timedelta(seconds=window[0] + window[1])
+    question = Question(
+        ("m",), start, end, None, name, interval if name else None, group_by=group_by if name else "series",
+        limit=limit, timezone=zone,
+    )  # fmt: skip
+    low, high = microseconds(start), microseconds(end)
+    points = [(number, time, value) for (number, time), value in sorted(model.items()) if low <= time < high]
+    got = pages(question)
+    want = oracle(question, points)
+    assert [one[:2] for one in got] == [one[:2] for one in want]
+    assert [one[2] for one in got] == [pytest.approx(one[2], rel=1e-9, abs=1e-9) for one in want]
+
+
+def pages(question):
+    """(device, time, value) of every page."""
+    found, cursor = [], None
+    while True:
+        answer = ask(Question(**{name: getattr(question, name) for name in question.__slots__} | {"cursor": cursor}))
+        assert answer.count <= question.limit
+        for group in answer.groups:
+            found += [(group.label[0], *pair) for pair in zip(group.times, group.values, strict=True)]
+        cursor = answer.next_cursor
+        if cursor is None:
+            return found
+
+
+def oracle(question, points):
+    if question.aggregation is None:
+        return [(SERIES[number], time, value) for number, time, value in points]
+    length = (question.interval or 10**6) * SECOND
+    bounds = edges(question.low, question.high, length, ZoneInfo(question.timezone)).tolist()
+    found = []
+    for device in [None] if question.group_by == "all" else list(SERIES.values()):
+        mine = [point for point in points if device in (None, SERIES[point[0]])]
+        for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+            value = expected(mine, question.aggregation, low, high)
+            if value is not None and any(low <= time < high for _, time, _ in mine):
+                found.append((device, low, value))
+    return found
+
+
+def test_a_scan_sees_one_snapshot_while_blocks_are_merged_away(storage, monkeypatch):
+    monkeypatch.setattr(scan, "AT_ONCE", 1)
+    write([(number, tick, tick) for number in SERIES for tick in range(432)])
+    merge.merge_young(storage, force=True)
+    write([(number, tick, -1) for number in SERIES for tick in range(10)])
+    with snapshot() as connection:
+        planned = scan.plan(connection, np.array(sorted(SERIES)), LOW, LOW + SPAN * SECOND)
+        pieces = scan.scan(connection, planned)
+        some = [next(pieces)]
+        merge.merge_young(storage, force=True)
+        merge.merge_units(storage, force=True)
+        some += pieces
+    found = {}
+    for piece in some:
+        keys = list(zip(piece.series().tolist(), piece.times.tolist(), strict=True))
+        assert not found.keys() & keys  # no point twice
+        found |= dict(zip(keys, piece.values.tolist(), strict=True))
+    assert len(found) == 3 * 432
+    assert sum(value == -1 for value in found.values()) == 30
+
+
+def test_only_series_that_blocks_share_are_put_together_anew(storage):
+    write([(1, tick, tick) for tick in range(100)] + [(2, tick, tick) for tick in range(100)])
+    merge.merge_young(storage, force=True)
+    write([(2, 50, -1)])
+    with snapshot() as connection:
+        planned = scan.plan(connection, np.array([1, 2]), LOW, LOW + SPAN * SECOND)
+        pieces = list(scan.scan(connection, planned))
+    assert [piece.ids.tolist() for piece in pieces] == [[1], [2]]
+    assert pieces[1].values[50] == -1
+
+
+def test_no_value_is_made_up_where_nothing_can_be_said(storage):
+    write([(1, 0, 5)])
+    answer = ask(Question(("m",), START, START + timedelta(days=1), aggregation="rate", interval=3600, fill="null"))
+    assert answer.count == 24 and all(value is None or math.isnan(value) for value in answer.groups[0].values)
