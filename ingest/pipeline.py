@@ -20,6 +20,7 @@ from metrics.storage.connection import reading
 from metrics.storage.write import AnsweredBatch, Arrivals, Entry, writer
 
 AHEAD = 5 * 60 * 1_000_000  # µs that a clock may be fast
+LAYOUT_FROM = 64  # points from which remembering the look of a batch pays
 TOO_EARLY = "more than 5 minutes ahead of this server's clock"
 
 
@@ -124,8 +125,14 @@ class _Work:
     def _find_slots(self) -> None:
         batch = self.batch
         if self.kinds is None:
+            familiar = self.known.layout(batch.groups, batch.metrics) if len(batch) >= LAYOUT_FROM else None
+            if familiar is not None:
+                self.slots = familiar
+                return
             groups = ((group.device_id, batch.metrics[group.start : group.stop]) for group in batch.groups)
             self._place(self.known.slots(groups))
+            if self.whole and len(batch) >= LAYOUT_FROM:
+                self.known.learn_layout(batch.groups, batch.metrics, self.slots)
             return
         slots = []
         for group in batch.groups:

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
+from numpy.typing import NDArray
 
 from metrics.models import DEFAULT_RETENTION_DAYS, DataType
 from metrics.storage.codec import Kind
 from metrics.storage.connection import reading
 
+Groups = Sequence[tuple[str, int, int]]  # device, and where its points begin and end
 DAY = 86_400_000_000  # µs
+MOST_LAYOUTS = 256  # of a few kilobytes each
 REVISION_PERIOD = 0.5  # seconds between looks at the revision
 KIND_OF_TYPE = {
     DataType.NUMERIC: Kind.NUMERIC,
@@ -82,11 +85,23 @@ class Catalogue:
         self._used = 0
         self._slots: dict[Kind, dict[str, dict[str, int]]] = {kind: {} for kind in Kind}
         self._devices: dict[str, int] = {}
+        self._layouts: dict[tuple[str, str, int], tuple[Groups, list[str], NDArray[np.int64]]] = {}
         self._lock = threading.Lock()
 
     def unit(self, metric: str) -> str | None:
         """The unit in a metric's definition."""
         return self.definitions.get(metric, UNDEFINED).unit
+
+    def layout(self, groups: Groups, metrics: list[str]) -> NDArray[np.int64] | None:
+        """The slots of a batch that looks as one did before: a gateway sends the same series over and over."""
+        known = self._layouts.get((groups[0][0], metrics[0], len(metrics)))
+        return known[2] if known is not None and known[0] == groups and known[1] == metrics else None
+
+    def learn_layout(self, groups: Groups, metrics: list[str], slots: NDArray[np.int64]) -> None:
+        """Remember the slots of a batch."""
+        if len(self._layouts) >= MOST_LAYOUTS:
+            self._layouts.clear()
+        self._layouts[groups[0][0], metrics[0], len(metrics)] = (groups, metrics, slots)
 
     def slot(self, device_id: str, metric: str) -> int:
         """The slot of one numeric metric, -1 where there is none yet."""

@@ -1,6 +1,7 @@
 """What runs beside the requests of a web process: keeping the catalogue fresh, and an orderly end."""
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable
@@ -32,6 +33,8 @@ class Lifespan:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 sys.setswitchinterval(SWITCH_INTERVAL)
+                gc.collect()
+                gc.freeze()  # what was imported stays; looking through it again and again costs pauses
                 refreshing = asyncio.create_task(_keep_catalogue_fresh())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":

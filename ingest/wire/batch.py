@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ class Unacceptable(Exception):
         self.detail, self.status, self.errors = detail, status, errors
 
 
-@dataclass(slots=True)
-class Group:
+class Group(NamedTuple):
     """The run of points that belongs to one device."""
 
     device_id: str
