@@ -26,6 +26,11 @@ def digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+def new_key() -> str:
+    """A key of 192 random bits."""
+    return "tk_" + secrets.token_urlsafe(24)
+
+
 class ApiKey(models.Model):
     """A key of a device (bound to it) or of a gateway or a program (bound to nothing)."""
 
@@ -58,7 +63,7 @@ class ApiKey(models.Model):
         cls, name: str, scope: str, device: Device | None = None, key: str = "", **more: Any
     ) -> tuple["ApiKey", str]:
         """A new key and its text, which is nowhere to be found afterwards. `key` gives the text from outside."""
-        text = key or "tk_" + secrets.token_urlsafe(24)
+        text = key or new_key()
         made = cls.objects.create(
             name=name, scope=scope, device=device, prefix=text[:PREFIX_LENGTH], digest=digest_of(text), **more
         )

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
-from ingest.models import ApiKey, Scope, digest_of
+from ingest.models import ApiKey, Scope, digest_of, new_key
 from metrics.models import Device
 from telemetry_site.embedded.paths import Embedded
 
@@ -60,7 +60,3 @@ def make_host_key(place: Embedded) -> None:
         device_id=place.host_device_id(), defaults={"expected_interval": HOST_INTERVAL}
     )
     ApiKey.issue("host collector", Scope.INGEST, device=device, key=text)
-
-
-def new_key() -> str:
-    return "tk_" + secrets.token_urlsafe(24)
