@@ -126,6 +126,7 @@ def main() -> None:
     try:
         site = Site(folder / "site")
         try:
+            site.settle()
             say("idle stack, memory", f"{site.pss() / 2**20:.0f} MB")
             bench.batches(site)
             bench.requests(site)

@@ -116,6 +116,17 @@ class Site(Server):
         )
         self.await_answer("/health")
 
+    def settle(self) -> None:
+        """Wait until worker and beat have begun and nothing is busy."""
+        deadline, before = time.monotonic() + PATIENCE, -1.0
+        while time.monotonic() < deadline:
+            running = " ".join(" ".join(one.cmdline()) for one in self.tree())
+            used = self.cpu_seconds()
+            if "celery" in running and used - before < 0.2:
+                return
+            before = used
+            time.sleep(1)
+
     def manage(self, *words: str) -> str:
         done = subprocess.run(
             [sys.executable, "manage.py", *words],

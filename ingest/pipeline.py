@@ -14,7 +14,7 @@ from ingest.authentication import Sender
 from ingest.values import stored
 from ingest.wire.batch import Batch, Rejection, Unacceptable
 from ingest.wire.judge import BadPoint, check_name
-from metrics.catalogue import DAY, UNDEFINED, Catalogue, catalogue, current
+from metrics.catalogue import DAY, UNDEFINED, Catalogue, catalogue, current, refresh
 from metrics.storage.codec import Kind
 from metrics.storage.connection import reading
 from metrics.storage.write import AnsweredBatch, Arrivals, Entry, writer
@@ -63,7 +63,10 @@ def accept(batch: Batch, sender: Sender) -> Receipt:
 
 async def accept_async(batch: Batch, sender: Sender) -> Receipt:
     """The same on the event loop; the queries it needs, rare as they are, run on a thread."""
-    work = _Work(current(), batch, sender)
+    known = current()
+    if known.revision < 0:  # this process has just begun and knows no definitions yet
+        known = await asyncio.to_thread(refresh)
+    work = _Work(known, batch, sender)
     if batch.batch_id and (answer := await asyncio.to_thread(_answered, batch)) is not None:
         return Receipt(0, [], answer)
     if missing := work.missing():

@@ -66,6 +66,11 @@ class Relay:
         self._names: dict[int, tuple[str, str, Kind]] = {}
         self._task: asyncio.Task[None] | None = None
         self._committed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _wake(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._committed.set)
 
     def subscribe(self, devices: Iterable[str] | None, metrics: Iterable[str] | None) -> Subscription:
         subscription = Subscription(
@@ -75,9 +80,9 @@ class Relay:
         )
         self.subscriptions.add(subscription)
         if self._task is None or self._task.done():
-            loop = asyncio.get_running_loop()
-            writer().follow(lambda: _wake(loop, self._committed))
-            self._task = loop.create_task(self._run())
+            self._loop = asyncio.get_running_loop()
+            writer().follow(self._wake)
+            self._task = self._loop.create_task(self._run())
         return subscription
 
     async def _run(self) -> None:
@@ -88,6 +93,10 @@ class Relay:
             except TelemetryError as error:
                 log.warning("live values wait for the database: %s", str(error).split("\n")[0])
                 updates = []
+                await asyncio.sleep(1)
+            except Exception:  # those who watch must not be left without a word for ever
+                log.exception("live values could not be read")
+                cursor, updates = None, []
                 await asyncio.sleep(1)
             for update in updates:
                 for subscription in self.subscriptions:
@@ -103,8 +112,10 @@ class Relay:
             if cursor is None:
                 return read.head(connection), []
             found = read.young_after(connection, cursor)
+            if not found:
+                return min(cursor, read.head(connection)), []  # a restored database may have gone back
         updates = [update for _, parts in found for part in parts for update in self._updates(part)]
-        return (found[-1][0] if found else cursor), updates
+        return found[-1][0], updates
 
     def _updates(self, part: Columns) -> Iterable[Update]:
         ids = part.ids.tolist()
@@ -127,11 +138,6 @@ class Relay:
                 (numbers,),
             ).fetchall()
         self._names |= {number: (device_id, metric, Kind(kind)) for number, device_id, metric, kind in rows}
-
-
-def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(event.set)
 
 
 _relay: Relay | None = None

@@ -126,7 +126,8 @@ class Writer(threading.Thread):
 
     def follow(self, wake: Callable[[], None]) -> None:
         """Call `wake` after every commit of this process (from the writer's thread)."""
-        self._followers.append(wake)
+        if wake not in self._followers:
+            self._followers.append(wake)
 
     def stop(self) -> None:
         """Write what waits, then end."""
