@@ -9,9 +9,10 @@ from rest_framework import serializers
 from metrics import query
 from metrics.aggregation import Fill
 from metrics.models import NAME_LENGTH
-from metrics.questions.question import MOST_POINTS, Question
+from metrics.questions.question import LONGEST, MOST_POINTS, Question
 
 MOST_NAMES = 10_000
+LONGEST_INTERVAL = 1_000_000_000  # seconds
 _FILTERS = {"tags", "min_value", "max_value"}
 
 
@@ -25,8 +26,8 @@ class IntervalField(serializers.Field[int | str, Any, Any, Any]):
             seconds = int(data) if not isinstance(data, bool) and float(data) == int(data) else 0
         except (TypeError, ValueError, OverflowError):
             seconds = 0
-        if seconds < 1:
-            raise serializers.ValidationError("whole seconds from 1 on, or auto, are accepted")
+        if not 1 <= seconds <= LONGEST_INTERVAL:
+            raise serializers.ValidationError(f"whole seconds from 1 to {LONGEST_INTERVAL:,}, or auto, are accepted")
         return seconds
 
     def to_representation(self, value: Any) -> Any:
@@ -164,6 +165,8 @@ class RangeParameters(_Page):
         start = attributes["start_time"] or end - query.TIME_RANGES[attributes["time_range"]]
         if start >= end:
             raise serializers.ValidationError({"start_time": "must be before end_time"})
+        if end - start > LONGEST:
+            raise serializers.ValidationError({"start_time": f"a range may span {LONGEST.days:,} days at most"})
         if attributes["interval"] is not None and attributes["aggregation"] is None:
             raise serializers.ValidationError({"aggregation": "is needed with an interval"})
         return attributes | {"start": start, "end": end}

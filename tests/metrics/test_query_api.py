@@ -149,6 +149,7 @@ def test_e3_us1_filters_let_through_what_they_name(admin):
     assert values(ask(admin, filters={"min_value": 3, "max_value": 5})) == [3, 4, 5]
     assert values(ask(admin, filters={"tags": {"room": "b"}, "min_value": 4}, aggregation="count")) == [3]
     assert values(ask(admin, filters={"tags": {"floor": "1"}})) == []
+    assert values(ask(admin, filters={"tags": {"room": ["a", {}]}})) == []
 
 
 def test_e3_us1_a_week_of_pages_gives_every_point_once(day):
@@ -268,6 +269,7 @@ def test_e3_us4_a_range_may_be_aggregated(day):
     columns = day.get(f"{path}&aggregation=max&interval=43200&columns=true").json
     assert columns["values"] == [71, 143] and columns["unit"] == "celsius"
     assert day.get(f"{path}&interval=60").status == 400
+    assert day.get(f"{path.split('?')[0]}?start_time=1926-01-01T00:00:00Z").status == 400
     assert day.get(f"{path}&aggregation=mode&interval=60").status == 422
 
 
@@ -322,6 +324,12 @@ def later(**distance):
         ({"start_time": "1970-01-01T00:00:00Z"}, "start_time"),
         ({"start_time": "0001-01-01T00:00:00Z", "end_time": "0001-02-01T00:00:00Z"}, "start_time"),
         ({"start_time": "9999-01-01T00:00:00Z", "end_time": "9999-12-31T23:59:59Z"}, "end_time"),
+        ({"start_time": "9999-12-31T23:59:59-14:00"}, "start_time"),
+        ({"end_time": "0001-01-01T00:00:00+14:00"}, "end_time"),
+        ({"devices": ["a\0b"]}, "devices"),
+        ({"interval": 10**30}, "interval"),
+        ({"interval": "9" * 5000}, "interval"),
+        ({"filters": {"max_value": 10**400}}, "filters.max_value"),
         ({"metrics": []}, "metrics"),
         ({"metrics": "temperature"}, "metrics"),
         ({"metrics": [{}]}, "metrics"),
