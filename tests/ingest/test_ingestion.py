@@ -302,3 +302,8 @@ def test_the_answer_of_a_thousand_points_is_whole(admin: Caller):
     assert json.dumps([one["value"] for one in found["data_points"]]) == json.dumps(
         [float(n) for n in range(993, -1, -10)]
     )
+
+
+def test_a_clock_may_be_five_minutes_fast_and_no_more(admin: Caller):
+    answer = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1, -290), point("m", 1, -310)]})
+    assert [error["index"] for error in answer.json["errors"]] == [1]
