@@ -244,6 +244,9 @@ def thinned(readings: Readings, most: int) -> Readings:
         return readings.kept(np.arange(0, len(readings), -(-len(readings) // most)))
     edges = np.linspace(readings.times[0], readings.times[-1] + 1, max(most // 2, 1) + 1).astype(np.int64)
     starts = np.unique(np.searchsorted(readings.times, edges[:-1]))
-    order = np.lexsort((readings.values, np.repeat(np.arange(len(starts)), np.diff([*starts, len(readings)]))))
-    stops = np.append(starts[1:], len(readings)) - 1
-    return readings.kept(np.unique(np.concatenate((order[starts], order[stops], [0, len(readings) - 1]))))
+    lengths = np.diff([*starts, len(readings)])
+    keep = [np.array([0, len(readings) - 1])]
+    for extreme in (np.minimum, np.maximum):
+        hits = np.flatnonzero(readings.values == np.repeat(extreme.reduceat(readings.values, starts), lengths))
+        keep.append(hits[np.searchsorted(hits, starts)])
+    return readings.kept(np.unique(np.concatenate(keep)))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metrics.intervals import SECOND, edges
-from metrics.query import microseconds
+from metrics.query import Readings, microseconds, thinned
 from metrics.questions.asking import ask
 from metrics.questions.question import Question
 from metrics.storage import merge, read, scan
@@ -169,6 +169,20 @@ def test_steps_are_counted_in_order_of_time_also_where_early_points_came_late(st
     write([(1, tick, 10 * tick) for tick in range(6)])
     question = Question(("m",), START, START + timedelta(days=1), aggregation="increase", interval=6 * 3600)
     assert [group.values for group in ask(question).groups] == [[20, 30, 30, 30]]
+
+
+@given(st.lists(st.integers(-20, 20), min_size=3, max_size=200), st.integers(2, 50))
+def test_a_thinned_line_reaches_as_low_and_as_high_as_the_whole(values, most):
+    whole = Readings(np.arange(len(values)) * SECOND, np.array(values, np.float64), [Kind.NUMERIC], None, ())
+    thin = thinned(whole, most)
+    assert len(thin) <= 2 * max(most // 2, 1) + 2
+    assert (thin.times[0], thin.times[-1]) == (whole.times[0], whole.times[-1])
+    assert (thin.values.min(), thin.values.max()) == (min(values), max(values))
+    assert all(values[time // SECOND] == value for time, value in zip(thin.times.tolist(), thin.values, strict=True))
+    width = (len(values) - 1) * SECOND / max(most // 2, 1)
+    for at, value in enumerate(values):  # what is left out is never far from what is shown
+        near = thin.values[abs(thin.times - at * SECOND) <= width + SECOND]
+        assert near.min() <= value <= near.max()
 
 
 def test_no_value_is_made_up_where_nothing_can_be_said(storage):
