@@ -45,6 +45,7 @@ class ApiKey(models.Model):
 
     class Meta:
         ordering = ["name", "pk"]
+        verbose_name = "API key"
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"

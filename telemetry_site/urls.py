@@ -2,11 +2,18 @@
 
 from django.contrib import admin
 from django.contrib.auth import views as auth
+from django.templatetags.static import static
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from telemetry_site import health
 
+admin.site.site_header = "Telemetry administration"
+admin.site.site_title = "Telemetry"
+admin.site.index_title = "Administration"
+
 urlpatterns = [
+    path("favicon.ico", RedirectView.as_view(url=static("dashboard/mark.svg"))),
     path("health", health.health),
     path("livez", health.livez),
     path("readyz", health.readyz),
