@@ -1,0 +1,44 @@
+"""Letting go of what is past its retention."""
+
+from metrics.models import MetricDefinition
+from metrics.storage import merge, read
+from metrics.storage.connection import connect
+from metrics.storage.retention import drop_expired
+from tests.metrics.test_storage import DAY, TODAY, store, stored
+
+NOW = TODAY / 1_000_000 + 3600  # seconds
+
+
+def kept(connection) -> set[int]:
+    merge.merge_young(connection, force=True)
+    drop_expired(connection, now=NOW)
+    read.forget()
+    return {(TODAY - time) // DAY for _, time in stored(read.overlapping([1], TODAY - 4000 * DAY, TODAY + DAY))}
+
+
+def test_nothing_goes_before_ninety_days_and_nothing_stays_past_them_and_a_day(site):
+    store([(1, TODAY - age * DAY, 1.0, b"") for age in (0, 89, 90, 91, 92, 93, 400)])
+    with connect() as connection:
+        assert kept(connection) == {0, 89, 90, 91}
+
+
+def test_a_metric_that_is_kept_longer_keeps_its_days(site):
+    MetricDefinition.objects.create(name="slow", data_type="numeric", retention_days=365)
+    store([(1, TODAY - age * DAY, 1.0, b"") for age in (0, 91, 200, 366, 400)])
+    with connect() as connection:
+        assert kept(connection) == {0, 91, 200, 366}
+
+
+def test_old_batch_ids_and_journal_entries_go_and_young_ones_stay(site):
+    store([(1, TODAY, 1.0, b"")])
+    store([(1, TODAY, 2.0, b"")])
+    with connect() as connection:
+        connection.execute("UPDATE metrics_journal SET at = at - interval '31 days' WHERE seq = 1")
+        for batch_id, age in (("old", 8), ("young", 6)):
+            connection.execute(
+                "INSERT INTO metrics_ingestedbatch VALUES ('d', %s, now() - make_interval(days => %s), '{}')",
+                (batch_id, age),
+            )
+        drop_expired(connection)
+        assert connection.execute("SELECT seq FROM metrics_journal").fetchall() == [(2,)]
+        assert connection.execute("SELECT batch_id FROM metrics_ingestedbatch").fetchall() == [("young",)]

@@ -1,0 +1,44 @@
+"""The storage and the ways in and out of it on servers of your own: PostgreSQL and Redis as a distribution ships them.
+
+They run where servers answer on the usual local ports, in a database that is made for them and dropped again.
+"""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+import redis
+
+SERVER = os.environ.get("TEST_DATABASE_URL", "postgresql://root@127.0.0.1:5432/postgres")
+REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """The address of a new database, from which Django makes its test database."""
+    name = f"telemetry_{uuid.uuid4().hex[:8]}"
+    try:
+        redis.Redis.from_url(REDIS, socket_connect_timeout=2).ping()
+        with psycopg.connect(SERVER, connect_timeout=2, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+    except (psycopg.OperationalError, redis.RedisError) as error:
+        pytest.skip(f"no PostgreSQL and Redis to be used here: {str(error).splitlines()[0]}")
+    yield SERVER.rpartition("/")[0] + "/" + name
+    with psycopg.connect(SERVER, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def test_storage_ingestion_and_live_values_work_on_servers_of_your_own(database: str):
+    suites = ["tests/metrics/test_storage.py", "tests/ingest/test_ingestion.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", *suites, "tests/dashboard/test_live.py"],
+        env=os.environ | {"DATABASE_URL": database, "REDIS_URL": REDIS},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
