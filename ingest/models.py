@@ -7,7 +7,7 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
-from metrics.models import NAME_LENGTH, Device, Revision
+from metrics.models import NAME_LENGTH, Announced, Device
 
 PREFIX_LENGTH = 8
 
@@ -31,7 +31,7 @@ def new_key() -> str:
     return "tk_" + secrets.token_urlsafe(24)
 
 
-class ApiKey(models.Model):
+class ApiKey(Announced):
     """A key of a device (bound to it) or of a gateway or a program (bound to nothing)."""
 
     name = models.CharField(max_length=NAME_LENGTH)
@@ -49,15 +49,6 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        super().save(*args, **kwargs)
-        Revision.move()
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        deleted = super().delete(*args, **kwargs)
-        Revision.move()
-        return deleted
 
     @classmethod
     def issue(

@@ -36,6 +36,32 @@ class Device(models.Model):
         return self.name or self.device_id
 
 
+class Revision(models.Model):
+    """One row whose number moves whenever keys or definitions change: every process notices within a second."""
+
+    number = models.BigIntegerField(default=0)
+
+    @classmethod
+    def move(cls) -> None:
+        cls.objects.filter(pk=1).update(number=models.F("number") + 1)
+
+
+class Announced(models.Model):
+    """A row that every process remembers: saving or deleting it moves the revision."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        super().save(*args, **kwargs)
+        Revision.move()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        deleted = super().delete(*args, **kwargs)
+        Revision.move()
+        return deleted
+
+
 class DataType(models.TextChoices):
     """What a value of a metric may be."""
 
@@ -60,7 +86,7 @@ def new_metric_id() -> str:
     return "met_" + get_random_string(12, "0123456789abcdef")
 
 
-class MetricDefinition(models.Model):
+class MetricDefinition(Announced):
     """What is known of a metric beforehand: its type, its bounds, how long it is kept. Optional for every metric."""
 
     metric_id = models.CharField(max_length=20, unique=True, default=new_metric_id, editable=False)
@@ -88,15 +114,6 @@ class MetricDefinition(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        super().save(*args, **kwargs)
-        Revision.move()
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        deleted = super().delete(*args, **kwargs)
-        Revision.move()
-        return deleted
-
 
 class Series(models.Model):
     """One metric of one device in one kind of value: the thing whose points are stored in order of time."""
@@ -111,16 +128,6 @@ class Series(models.Model):
 
     def __str__(self) -> str:
         return f"{self.device_id}/{self.metric_name}"
-
-
-class Revision(models.Model):
-    """One row whose number moves whenever keys or definitions change: every process notices within a second."""
-
-    number = models.BigIntegerField(default=0)
-
-    @classmethod
-    def move(cls) -> None:
-        cls.objects.filter(pk=1).update(number=models.F("number") + 1)
 
 
 # --- storage ----------------------------------------------------------------------------------------

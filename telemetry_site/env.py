@@ -80,14 +80,6 @@ class Environment:
     def words(self, name: str) -> list[str]:
         return [word.strip() for word in self.text(name).split(",") if word.strip()]
 
-    def networks(self, name: str) -> list[str]:
-        for word in self.words(name):
-            try:
-                ipaddress.ip_network(word)
-            except ValueError:
-                raise BadSetting(name, word, "networks like 10.0.0.0/8, separated by commas, are accepted") from None
-        return self.words(name)
-
     def host(self, name: str, default: str) -> str:
         raw = self.text(name, default)
         try:

@@ -1,6 +1,7 @@
 """The content security policy: every script, style and connection from this site alone, none of them inline."""
 
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
@@ -38,12 +39,11 @@ class ContentSecurityPolicy:
     def __call__(self, request: HttpRequest) -> Answer:
         if self.is_async:
             return self._later(request)
-        response = self.get_response(request)
-        assert isinstance(response, HttpResponse) or hasattr(response, "headers")
+        response = cast(HttpResponse, self.get_response(request))
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
 
     async def _later(self, request: HttpRequest) -> HttpResponse:
-        response = await self.get_response(request)  # type: ignore[misc]
+        response = await cast(Awaitable[HttpResponse], self.get_response(request))
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response

@@ -1,6 +1,6 @@
 """What every protocol is turned into: a Batch of columns, and verdicts on the points that cannot be kept."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -69,27 +69,6 @@ class Batch:
     @property
     def total(self) -> int:
         return len(self.metrics) + len(self.rejected)
-
-    @classmethod
-    def of_points(
-        cls, device_id: str, points: Iterable[tuple[int, str, Any, str | None]], batch_id: str | None = None
-    ) -> "Batch":
-        """From rows of (time in µs, metric, value, unit)."""
-        rows = list(points)
-        contexts = Contexts()
-        index = [contexts.add(unit, None, None) for _, _, _, unit in rows]
-        values: Any = [value for _, _, value, _ in rows]
-        if all(type(value) is float for value in values):
-            values = np.array(values, np.float64)
-        return cls(
-            [Group(device_id, 0, len(rows))],
-            [metric for _, metric, _, _ in rows],
-            np.array([time for time, _, _, _ in rows], np.int64),
-            values,
-            contexts.column(index),
-            contexts.entries,
-            batch_id=batch_id,
-        )
 
 
 class Contexts:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from rest_framework.renderers import BaseRenderer
 
-_encoder = msgspec.json.Encoder(enc_hook=lambda value: str(value) if hasattr(value, "__str__") else value)
+_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 class JSONRenderer(BaseRenderer):

@@ -105,7 +105,6 @@ class Writer(threading.Thread):
         self._count_lock = threading.Lock()
         self._connection: Connection | None = None
         self._followers: list[Callable[[], None]] = []
-        self.committed = 0  # points, since the process began
 
     def submit(self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None) -> None:
         """Store, and return once it is durable. Raises Overloaded or StorageUnavailable."""
@@ -152,12 +151,7 @@ class Writer(threading.Thread):
         return waiting
 
     def run(self) -> None:
-        held: _Waiting | None = None
-        while True:
-            first = held or self._queue.get()
-            held = None
-            if first is None:
-                break
+        while (first := self._queue.get()) is not None:
             together, points = [first], first.points
             while points < MOST_TOGETHER:
                 try:
@@ -240,7 +234,6 @@ class Writer(threading.Thread):
         for done, group in answers.items():
             done(group)
         if error is None:
-            self.committed += sum(waiting.points for waiting in together)
             for wake in self._followers:
                 wake()
 

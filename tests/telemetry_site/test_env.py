@@ -72,9 +72,3 @@ def test_the_key_that_is_too_short_is_not_shown_in_full() -> None:
     with pytest.raises(BadSetting) as refused:
         Environment({"KEY": "secret-word"}).key("KEY")
     assert "secret-word" not in str(refused.value)
-
-
-def test_a_network_that_is_none_is_named() -> None:
-    environment = Environment({"NETWORKS": "10.0.0.0/8, 10.0.0.1/8"})
-    with pytest.raises(BadSetting, match=r"NETWORKS='10\.0\.0\.1/8'"):
-        environment.networks("NETWORKS")
