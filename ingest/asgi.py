@@ -19,8 +19,8 @@ from django.db import OperationalError
 
 from ingest.authentication import WRITERS, Sender, key_in, look_up, remembered
 from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
+from ingest.few import store_few
 from ingest.pipeline import accept_async
-from ingest.single import store_number
 from ingest.wire.batch import Unacceptable
 from metrics import query
 from metrics.api.shapes import LONGEST_LOOKBACK, latest_shape, problem
@@ -111,10 +111,9 @@ async def _ingest(
     check_media_type(headers.get(b"content-type", b"").decode("latin-1"))
     door = DOORS["bulk" if not device_id else "batch" if route["batch"] else "single"]
     body = unpack(await _body(headers, receive), headers.get(b"content-encoding", b"").decode("latin-1"))
-    if device_id and not route["batch"] and (stored := await store_number(body, device_id, sender)) is not None:
-        return stored
-    batch = door.decode(body, device_id)
-    return door.answer(batch, await accept_async(batch, sender))
+    if (receipt := await store_few(door.plain, body, device_id, sender)) is None:
+        receipt = await accept_async(door.decode(body, device_id), sender)
+    return door.answer(receipt)
 
 
 async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:

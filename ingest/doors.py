@@ -7,17 +7,29 @@ from typing import Any
 from ingest.pipeline import Receipt
 from ingest.wire.batch import Batch, Unacceptable
 from ingest.wire.compression import inflate
-from ingest.wire.native import decode_batch, decode_bulk, decode_single
+from ingest.wire.native import (
+    Plain,
+    decode_batch,
+    decode_bulk,
+    decode_single,
+    plain_batch,
+    plain_bulk,
+    plain_single,
+)
 
 BODY_LIMIT = 16 * 1024 * 1024  # bytes, before and after decompression
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One way in: its decoder (body, device in the URL → Batch) and its answer."""
+    """One way in: its decoders (body, device in the URL → what is in it) and its answer (receipt → body).
 
+    `plain` reads numbers and nothing else, by device, and gives up on anything out of the ordinary.
+    """
+
+    plain: Callable[[bytes, str], dict[str, list[Plain]]]
     decode: Callable[[bytes, str], Batch]
-    answer: Callable[[Batch, Receipt], dict[str, Any]]
+    answer: Callable[[Receipt], dict[str, Any]]
 
 
 def check_media_type(content_type: str) -> None:
@@ -33,19 +45,19 @@ def unpack(body: bytes, content_encoding: str) -> bytes:
     return body if coding in ("", "identity") else inflate(body, coding, BODY_LIMIT)
 
 
-def single_answer(device_id: str, metric: str) -> dict[str, Any]:
+def _answer_single(receipt: Receipt) -> dict[str, Any]:
     """PRD E1-US1."""
     return {
         "success": True,
         "message": "Data point ingested successfully",
-        "device_id": device_id,
-        "metric_name": metric,
+        "device_id": receipt.groups[0].device_id,
+        "metric_name": receipt.metric_name,
     }
 
 
-def _answer_bulk(batch: Batch, receipt: Receipt) -> dict[str, Any]:
+def _answer_bulk(receipt: Receipt) -> dict[str, Any]:
     results: dict[str, dict[str, Any]] = {}
-    for group in batch.groups:
+    for group in receipt.groups:
         count = group.stop - group.start
         results[group.device_id] = {
             "success": True,
@@ -54,13 +66,12 @@ def _answer_bulk(batch: Batch, receipt: Receipt) -> dict[str, Any]:
             "total_count": count,
             "errors": [],
         }
-    decoded = len(batch.rejected)  # those stand first among the rejected and are in no group
     for number, rejection in enumerate(receipt.rejected):
-        device_id = rejection.device_id or batch.groups[0].device_id
+        device_id = rejection.device_id or receipt.groups[0].device_id
         empty = {"success": False, "ingested_count": 0, "failed_count": 0, "total_count": 0, "errors": []}
         result = results.setdefault(device_id, empty)
         result["failed_count"] += 1
-        if number < decoded:
+        if number < receipt.unreadable:
             result["total_count"] += 1
         else:
             result["ingested_count"] -= 1
@@ -70,9 +81,7 @@ def _answer_bulk(batch: Batch, receipt: Receipt) -> dict[str, Any]:
 
 
 DOORS = {
-    "single": Door(decode_single, lambda batch, _: single_answer(batch.groups[0].device_id, batch.metrics[0])),
-    "batch": Door(
-        lambda body, device_id: decode_batch(body, device_id, BODY_LIMIT), lambda _, receipt: receipt.as_json()
-    ),
-    "bulk": Door(lambda body, _: decode_bulk(body), _answer_bulk),
+    "single": Door(plain_single, decode_single, _answer_single),
+    "batch": Door(plain_batch, lambda body, device_id: decode_batch(body, device_id, BODY_LIMIT), Receipt.as_json),
+    "bulk": Door(plain_bulk, lambda body, _: decode_bulk(body), _answer_bulk),
 }

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ingest.authentication import Sender
 from ingest.values import stored
-from ingest.wire.batch import Batch, Rejection, Unacceptable
+from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
 from ingest.wire.judge import BadPoint, check_name
 from metrics.catalogue import DAY, UNDEFINED, Catalogue, catalogue, current, refresh
 from metrics.storage.codec import Kind
@@ -28,11 +28,17 @@ TOO_EARLY = "more than 5 minutes ahead of this server's clock"
 class Receipt:
     """What became of a batch: how many points are stored, and a verdict for each that is not.
 
-    `answer` is set where the same `batch_id` was answered before: what was said then.
+    groups       the batch's points by device; what could not be read is in none of them
+    metric_name  of the first point
+    unreadable   how many of the rejected, the first of them, are in no group
+    answer       where the same `batch_id` was answered before: what was said then
     """
 
     accepted: int
     rejected: list[Rejection]
+    groups: Sequence[Group]
+    metric_name: str
+    unreadable: int = 0
     answer: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -53,7 +59,7 @@ def accept(batch: Batch, sender: Sender) -> Receipt:
     """
     work = _Work(catalogue(), batch, sender)
     if batch.batch_id and (answer := _answered(batch)) is not None:
-        return Receipt(0, [], answer)
+        return Receipt(0, [], batch.groups, "", answer=answer)
     if missing := work.missing():
         work.make(missing)
     receipt, arrivals = work.finish()
@@ -68,7 +74,7 @@ async def accept_async(batch: Batch, sender: Sender) -> Receipt:
         known = await asyncio.to_thread(refresh)
     work = _Work(known, batch, sender)
     if batch.batch_id and (answer := await asyncio.to_thread(_answered, batch)) is not None:
-        return Receipt(0, [], answer)
+        return Receipt(0, [], batch.groups, "", answer=answer)
     if missing := work.missing():
         await asyncio.to_thread(work.make, missing)
     receipt, arrivals = work.finish()
@@ -191,12 +197,14 @@ class _Work:
     def finish(self) -> tuple[Receipt, list[Arrivals]]:
         """The receipt, and what to store. Raises Unacceptable where no point is good."""
         self._judge()
-        rejected = self.batch.rejected + self._rejections()
-        accepted = len(self.batch) - len(self.verdicts)
+        batch = self.batch
+        rejected = batch.rejected + self._rejections()
+        accepted = len(batch) - len(self.verdicts)
         if accepted == 0:
             first = rejected[0]
             raise Unacceptable(f"no point can be kept: {first.field}: {first.detail}", 422, rejected)
-        return Receipt(accepted, rejected), list(self._arrivals(self.known.series[self.slots]))
+        receipt = Receipt(accepted, rejected, batch.groups, batch.metrics[0], len(batch.rejected))
+        return receipt, list(self._arrivals(self.known.series[self.slots]))
 
     def _judge(self) -> None:
         """Verdicts by columns; a batch in which all is well costs a few comparisons."""

@@ -38,5 +38,4 @@ class IngestView(APIView):
         if len(body) > BODY_LIMIT:
             raise Unacceptable(f"the body is larger than {BODY_LIMIT} bytes", 413)
         batch = door.decode(unpack(body, request.headers.get("Content-Encoding", "")), device_id)
-        answer: dict[str, Any] = door.answer(batch, accept(batch, sender(request)))
-        return Response(answer)
+        return Response(door.answer(accept(batch, sender(request))))

@@ -103,9 +103,9 @@ class Catalogue:
             self._layouts.clear()
         self._layouts[groups[0][0], metrics[0], len(metrics)] = (groups, metrics, slots)
 
-    def slot(self, device_id: str, metric: str) -> int:
-        """The slot of one numeric metric, -1 where there is none yet."""
-        return self._slots[Kind.NUMERIC].get(device_id, _NOTHING).get(metric, -1)
+    def numeric(self, device_id: str) -> dict[str, int]:
+        """The slots of a device's numeric metrics, those of them that have one. Not to be written to."""
+        return self._slots[Kind.NUMERIC].get(device_id, _NOTHING)
 
     def slots(self, devices: Iterable[tuple[str, Sequence[str]]], kind: Kind = Kind.NUMERIC) -> list[int]:
         """The slots of (device, its metrics) one after the other, -1 where there is none yet."""

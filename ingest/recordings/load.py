@@ -198,7 +198,7 @@ class Load:
         try:
             return accept(batch, self._sender)
         except Unacceptable as refused:  # not one good point among them
-            return Receipt(0, list(refused.errors))
+            return Receipt(0, list(refused.errors), batch.groups, batch.metrics[0])
 
     def _settle(self, sent: _Sent, outcome: Outcome, ledger: Ledger, source: Source) -> None:
         tally = outcome.tally

@@ -1,0 +1,90 @@
+"""The shortest way answers and stores exactly what the common way does, or gives up."""
+
+import json
+from typing import Any
+
+import pytest
+
+from ingest import asgi
+from metrics import catalogue
+from metrics.models import Journal, MetricDefinition
+from tests.conftest import Caller, point, stamp
+
+AT = stamp(30)
+WHOLE = {"timestamp": AT, "metric_name": "bounded", "value": 7}
+BODIES: dict[str, tuple[str, Any]] = {
+    "one": ("devices/d/telemetry", WHOLE),
+    "a batch": ("devices/d/telemetry/batch", {"data_points": [WHOLE, WHOLE | {"value": 8, "metric_name": "free"}]}),
+    "the same time twice": ("devices/d/telemetry/batch", {"data_points": [WHOLE, WHOLE | {"value": 9.5}]}),
+    "many devices": ("bulk", {"d": [WHOLE], "e": [WHOLE | {"value": 3}, WHOLE | {"value": 4, "metric_name": "free"}]}),
+    "out of bounds": ("devices/d/telemetry/batch", {"data_points": [WHOLE, WHOLE | {"value": 1001}]}),
+    "a rounded integer": ("devices/d/telemetry/batch", {"data_points": [WHOLE, WHOLE | {"value": 2**53 + 1}]}),
+    "far ahead": ("bulk", {"d": [WHOLE, point("free", 1.0, -3600)]}),
+    "too old": ("bulk", {"d": [WHOLE, point("free", 1.0, 91 * 86400)]}),
+    "a new metric": ("devices/d/telemetry/batch", {"data_points": [WHOLE, WHOLE | {"metric_name": "new"}]}),
+    "a unit": ("devices/d/telemetry/batch", {"data_points": [WHOLE | {"unit": "V"}]}),
+    "a text": ("devices/d/telemetry/batch", {"data_points": [WHOLE, WHOLE | {"metric_name": "free", "value": "x"}]}),
+    "no points": ("bulk", {"d": []}),
+    "nothing": ("bulk", {}),
+}
+BY_THE_SHORTEST_WAY = {"one", "a batch", "the same time twice", "many devices"}
+
+
+def stored(admin: Caller) -> list[Any]:
+    paths = [f"devices/{device}/metrics/{metric}/range" for device in "de" for metric in ("bounded", "free", "new")]
+    found = [admin.get(path).json.get("data_points") for path in paths]
+    return [[(one["timestamp"], one["value"], one["unit"]) for one in points or ()] for points in found]
+
+
+@pytest.fixture
+def known(admin: Caller) -> Caller:
+    """A site that has seen the series before, as nearly always."""
+    MetricDefinition.objects.create(name="bounded", data_type="numeric", min_value=0, max_value=1000)
+    catalogue.refresh()
+    seen = [point("bounded", 1, 60), point("free", 1, 60)]
+    assert admin.post("bulk", {"d": seen, "e": seen}).status == 200
+    return admin
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_the_shortest_way_answers_and_stores_what_the_common_way_does(known: Caller, monkeypatch, name: str):
+    path, body = BODIES[name]
+    took = []
+    original = asgi.store_few
+
+    async def watched(*arguments: Any) -> Any:
+        receipt = await original(*arguments)
+        took.append(receipt is not None)
+        return receipt
+
+    monkeypatch.setattr(asgi, "store_few", watched)
+    short = known.post(path, body)
+    after_short, entry = stored(known), Journal.objects.order_by("-seq").first()
+
+    async def giving_up(*arguments: Any) -> None:
+        return None
+
+    monkeypatch.setattr(asgi, "store_few", giving_up)
+    common = known.post(path, body)
+    assert took == [name in BY_THE_SHORTEST_WAY]
+    assert (short.status, short.json) == (common.status, common.json)
+    assert stored(known) == after_short
+    if short.status == 200:
+        newest = Journal.objects.order_by("-seq").first()
+        for field in ("sender", "points", "device_id"):
+            assert newest.entries[0].get(field) == entry.entries[0].get(field)
+
+
+def test_a_device_named_twice_loses_nothing_by_the_shortest_way(known: Caller):
+    one, two = json.dumps([WHOLE]), json.dumps([WHOLE | {"metric_name": "free"}])
+    answer = known.post("bulk", f'{{"d": {one}, "d": {two}}}'.encode())
+    assert answer.status == 400 and "twice" in answer.json["detail"]
+
+
+def test_a_bound_key_is_told_what_it_may_not_write_by_the_shortest_way(known: Caller, device: Caller):
+    known.post("bulk", {"device_001": [WHOLE]})
+    answer = device.post("bulk", {"device_001": [WHOLE], "d": [WHOLE]})
+    assert answer.json["ingested_count"] == 1
+    assert answer.json["errors"] == [
+        {"device_id": "d", "index": 0, "field": "device_id", "detail": "this key may not write to this device"}
+    ]
