@@ -23,12 +23,14 @@ class Runs:
 
     series     int64[r]  the position of the run's series among all that were asked for
     slots      int64[r]  where the run belongs
+    counts     int64[r]  how many points it stands for; None: as many as it has
     """
 
     starts: Ints
     stops: Ints
     series: Ints
     slots: Ints
+    counts: Ints | None = None
 
 
 class Fold:
@@ -36,12 +38,14 @@ class Fold:
 
     needs_order = False  # whether the pieces of a series must come in order of time
     needs_values = False  # whether the fold keeps every value
+    stat: str | None = "count"  # the statistic of shorter intervals from which it follows
+    from_ends = False  # whether it follows from the first and the last value of shorter intervals
 
     def __init__(self, slots: int, series: int) -> None:
         self.count = np.zeros(slots, np.int64)
 
     def add(self, piece: Columns, runs: Runs) -> None:
-        np.add.at(self.count, runs.slots, runs.stops - runs.starts)
+        np.add.at(self.count, runs.slots, runs.stops - runs.starts if runs.counts is None else runs.counts)
 
     def values(self) -> Floats:
         """A value for each slot, NaN where it has none."""
@@ -49,6 +53,8 @@ class Fold:
 
 
 class Sum(Fold):
+    stat = "sum"
+
     def __init__(self, slots: int, series: int) -> None:
         super().__init__(slots, series)
         self.sum = np.zeros(slots)
@@ -67,6 +73,7 @@ class Average(Sum):
 
 
 class Least(Fold):
+    stat = "least"
     pick: np.ufunc = np.minimum
     worst = np.inf
 
@@ -83,12 +90,15 @@ class Least(Fold):
 
 
 class Greatest(Least):
+    stat = "greatest"
     pick = np.maximum
     worst = -np.inf
 
 
 class Spread(Fold):
     """Standard deviation from sums of distances to a value near the mean: exact enough in one pass."""
+
+    stat = None
 
     def __init__(self, slots: int, series: int) -> None:
         super().__init__(slots, series)
@@ -112,6 +122,7 @@ class Spread(Fold):
 
 
 class First(Fold):
+    stat, from_ends = None, True
     sign = 1
 
     def __init__(self, slots: int, series: int) -> None:
@@ -145,6 +156,7 @@ class Delta(Fold):
     """Steps from point to point, also over the end of a piece. What lies between two points of a run cancels out."""
 
     needs_order = True
+    stat, from_ends = None, True
 
     def __init__(self, slots: int, series: int) -> None:
         super().__init__(slots, series)
@@ -231,6 +243,7 @@ class Percentile(Fold):
     """The exact one, as numpy's `linear` method gives it."""
 
     needs_values = True
+    stat = None
 
     def __init__(self, slots: int, series: int, percent: float) -> None:
         super().__init__(slots, series)

@@ -14,7 +14,10 @@ from django.utils.crypto import get_random_string
 
 NAME_LENGTH = 200
 DEFAULT_RETENTION_DAYS = 90
+DEFAULT_MINUTES_DAYS = 180
+DEFAULT_HOUR_DAYS = 1825
 LONGEST_RETENTION_DAYS = 3650
+_DAYS = [MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)]
 
 
 class Device(models.Model):
@@ -98,8 +101,19 @@ class MetricDefinition(Announced):
     min_value = models.FloatField(null=True, blank=True)
     max_value = models.FloatField(null=True, blank=True)
     retention_days = models.PositiveIntegerField(
-        default=DEFAULT_RETENTION_DAYS,
-        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)],
+        default=DEFAULT_RETENTION_DAYS, validators=_DAYS, help_text="Days that its points are kept as they were sent."
+    )
+    rollup_5m_days = models.PositiveIntegerField(
+        "rollup 5 min days",
+        default=DEFAULT_MINUTES_DAYS,
+        validators=_DAYS,
+        help_text="Days that count, sum, least, greatest, first and last value of every five minutes are kept.",
+    )
+    rollup_1h_days = models.PositiveIntegerField(
+        "rollup 1 h days",
+        default=DEFAULT_HOUR_DAYS,
+        validators=_DAYS,
+        help_text="Days that the same of every hour is kept.",
     )
     aggregation_interval = models.PositiveIntegerField(default=60, validators=[MinValueValidator(1)])
     tags = models.JSONField(default=list, blank=True)
@@ -110,6 +124,13 @@ class MetricDefinition(Announced):
 
     class Meta:
         ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(rollup_1h_days__gte=models.F("rollup_5m_days")),
+                name="hours_outlive_minutes",
+                violation_error_message="Hourly rollups are kept at least as long as those of five minutes.",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -177,11 +198,40 @@ class Block(models.Model):
     time_from = models.BigIntegerField()
     time_to = models.BigIntegerField()
     points = models.IntegerField()
+    keep = models.PositiveSmallIntegerField(null=True, help_text="Days that all of it is kept, once known.")
     made_at = models.DateTimeField(db_default=Now())
     payload = models.BinaryField()
 
     class Meta:
         indexes = [models.Index(fields=["shard", "bucket", "day", "series_from", "series_to"], name="block_place")]
+
+
+class Rollup(models.Model):
+    """What the intervals of a day of some series of a bucket amounted to."""
+
+    pk = models.CompositePrimaryKey("shard", "id")
+    shard = models.PositiveSmallIntegerField()
+    id = models.BigIntegerField()
+    bucket = models.IntegerField()
+    resolution = models.PositiveSmallIntegerField(help_text="seconds of an interval")
+    day = models.IntegerField(help_text="days since 1970, UTC")
+    series_from = models.BigIntegerField()
+    series_to = models.BigIntegerField()
+    intervals = models.IntegerField()
+    keep = models.PositiveSmallIntegerField(help_text="Days that all of it is kept.")
+    payload = models.BinaryField()
+
+    class Meta:
+        indexes = [models.Index(fields=["shard", "bucket", "resolution", "day"], name="rollup_place")]
+
+
+class GroupedBy(models.Model):
+    """The policy by which the stored days of a metric are grouped into rows; a metric without one has the default."""
+
+    metric_name = models.CharField(max_length=NAME_LENGTH, primary_key=True)
+    points = models.PositiveSmallIntegerField()
+    minutes = models.PositiveSmallIntegerField()
+    hours = models.PositiveSmallIntegerField()
 
 
 class Latest(models.Model):

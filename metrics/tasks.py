@@ -4,6 +4,7 @@ from celery import shared_task
 
 from metrics.storage import merge, retention
 from metrics.storage.connection import reading
+from metrics.storage.regroup import regroup
 
 
 @shared_task
@@ -22,6 +23,7 @@ def merge_blocks() -> int:
 
 @shared_task
 def drop_expired() -> int:
-    """Delete what is past its retention. Returns the blocks deleted."""
+    """Delete what is past its retention, by the policies as they are now. Returns the rows deleted."""
     with reading() as connection:
+        regroup(connection)
         return retention.drop_expired(connection)

@@ -148,8 +148,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "merge blocks": {"task": "metrics.tasks.merge_blocks", "schedule": 30.0, "options": {"expires": 30}},
     "drop what retention allows": {
         "task": "metrics.tasks.drop_expired",
-        "schedule": 3600.0,
-        "options": {"expires": 3600},
+        "schedule": 300.0,
+        "options": {"expires": 300},
     },
 }
 

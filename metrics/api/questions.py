@@ -116,6 +116,6 @@ def _points(group: Group, with_device: bool) -> list[dict[str, Any]]:
 def about(answer: Answer, explain: bool) -> dict[str, Any]:
     """What every answer tells of itself: whether there is more, whether something is missing, what was read."""
     body: dict[str, Any] = {"truncated": answer.next_cursor is not None, "next_cursor": answer.next_cursor}
-    if answer.damaged:
-        body["incomplete"] = [f"{name} is damaged and was left out" for name in answer.damaged]
+    if answer.missing:
+        body["incomplete"] = answer.missing
     return body | ({"explain": answer.read} if explain else {})

@@ -13,10 +13,13 @@ from metrics.intervals import SECOND
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, tags_in, unit_in
 from metrics.questions.budget import kept_most, priced
 from metrics.questions.question import MOST_SLOTS, Label, Question
+from metrics.questions.shares import for_fold, only_rolled, shares
 from metrics.storage.blocks import chosen
 from metrics.storage.codec import Columns
 from metrics.storage.connection import Connection
-from metrics.storage.scan import Plan, scan
+from metrics.storage.plan import Plan
+from metrics.storage.scan import rolled, scan
+from metrics.storage.summary import Summary
 
 MOST_TAGS = 1_000  # values of a tag that one question may group by
 
@@ -37,16 +40,22 @@ def aggregated(question: Question, found: list[Asked]) -> Answer:
     order = np.argsort(ids)
     groups = np.array([places[label] for label in labels], np.int64)[order]
     folding = _Folding(question, edges, ids[order], groups, list(places))
+    resolution, instead = for_fold(question, edges, folding.fold)
     answer = Answer(question)
+    if resolution is None:
+        answer.missing += only_rolled(question, found)
     length = question.length()
     answer.interval = None if length is None else length // SECOND
 
-    def read(connection: Connection, planned: Plan) -> None:
-        for piece in scan(connection, planned, folding.needs_order):
-            folding.add(piece)
-        answer.note(planned)
+    def read(connection: Connection, plans: list[Plan]) -> None:
+        for planned in plans:
+            for summary in rolled(connection, planned, folding.stats_wanted):
+                folding.add_rolled(summary, planned)
+            for piece in scan(connection, planned, folding.fold.needs_order):
+                folding.add(piece)
+            answer.note(planned)
 
-    priced(question, folding.ids, read, kept_most(question))
+    priced(question, shares(found, resolution, instead), read, kept_most(question))
     skipping = after is not None
     for group in folding.groups_found():
         if skipping and after is not None:
@@ -92,7 +101,8 @@ class _Folding:
         self._labels = labels
         self._folds: dict[str | None, Fold] = {}
         self._units: dict[tuple[str | None, int], str] = {}
-        self.needs_order = self._fold_of(None).needs_order
+        self.fold = self._fold_of(None)
+        self.stats_wanted = {"count", self.fold.stat} if self.fold.stat else {"count", "first", "last"}
 
     def _fold_of(self, value: str | None) -> Fold:
         if value not in self._folds:
@@ -114,6 +124,23 @@ class _Folding:
                 for group, at in zip(groups.tolist(), part.contexts[part.offsets[1:] - 1].tolist(), strict=True):
                     if unit := unit_in(part.dictionary[at]):
                         self._units[value, group] = unit
+
+    def add_rolled(self, summary: Summary, planned: Plan) -> None:
+        """Intervals of rollups, none of which an edge cuts."""
+        assert planned.rolling is not None
+        counts = summary.stats["count"]
+        if self.fold.stat:
+            part = summary.values(self.fold.stat)
+        else:
+            part, counts = summary.ends(planned.rolling.resolution * SECOND)
+        places = np.searchsorted(self.ids, part.ids)
+        groups = self._groups[places]
+        runs = cut(part, self.edges, places, groups)
+        runs.counts = np.add.reduceat(counts, runs.starts)
+        self.fold.add(part, runs)
+        for group, entry in zip(groups.tolist(), summary.units, strict=True):
+            if unit := unit_in(entry):
+                self._units.setdefault((None, group), unit)
 
     def _by_tag(self, piece: Columns) -> Iterator[tuple[str | None, Columns]]:
         name = self.question.tag

@@ -11,7 +11,7 @@ from metrics.questions.question import Label, Question
 from metrics.storage.blocks import chosen
 from metrics.storage.codec import Columns, Kind
 from metrics.storage.contexts import read_context
-from metrics.storage.scan import Plan
+from metrics.storage.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Answer:
     groups: list[Group] = field(default_factory=list)
     interval: int | None = None  # seconds
     next_cursor: str | None = None
-    damaged: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what is not in it, and why
     read: dict[str, Any] = field(default_factory=dict)  # for ?explain=true
 
     @property
@@ -55,11 +55,19 @@ class Answer:
 
     def note(self, planned: Plan) -> None:
         """Remember what was read."""
-        self.damaged += planned.damaged
-        known = self.read or {"series": 0, "young_blocks": 0, "blocks_by_level": {}, "points_in_blocks": 0}
+        self.missing += [f"{name} is damaged and was left out" for name in planned.damaged]
+        known = self.read
+        for name in ("series", "young_blocks", "points_in_blocks", "intervals_in_rollups"):
+            known.setdefault(name, 0)
+        for name in ("blocks_by_level", "rollups_by_seconds"):
+            known.setdefault(name, {})
         known["series"] += len(planned.series)
         known["young_blocks"] += len(planned.young)
-        known["points_in_blocks"] += planned.points
+        known["points_in_blocks"] += planned.points - planned.rolled_intervals
+        known["intervals_in_rollups"] += planned.rolled_intervals
+        if planned.rolling is not None:
+            rows, resolution = known["rollups_by_seconds"], str(planned.rolling.resolution)
+            rows[resolution] = rows.get(resolution, 0) + len(planned.rolled)
         for level, blocks in planned.levels().items():
             known["blocks_by_level"][level] = known["blocks_by_level"].get(level, 0) + blocks
         self.read = known

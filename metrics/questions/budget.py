@@ -8,9 +8,9 @@ from typing import TypeVar
 from metrics.aggregation import percent_of
 from metrics.errors import Overloaded, Unanswerable
 from metrics.questions.question import Question
-from metrics.storage.codec import Ints
+from metrics.questions.shares import Share
 from metrics.storage.connection import Connection
-from metrics.storage.scan import Plan, plan, snapshot
+from metrics.storage.plan import Plan, plan, snapshot
 
 MOST_READ = 200_000_000  # points of the blocks that one question may read
 MOST_KEPT = 20_000_000  # points whose values one question may hold at once: percentiles, charts
@@ -22,15 +22,22 @@ Found = TypeVar("Found")
 _turns = threading.BoundedSemaphore(TURNS)
 
 
-def priced(question: Question, ids: Ints, read: Callable[[Connection, Plan], Found], most: int) -> Found:
+def priced(
+    question: Question, shares: list[Share], read: Callable[[Connection, list[Plan]], Found], most: int
+) -> Found:
     """Plan, refuse what is too much, wait for a turn where it is much, then read."""
+
+    def planned(connection: Connection) -> list[Plan]:
+        return [plan(connection, one.ids, question.low, question.high, one.rolling) for one in shares]
+
     with snapshot() as connection:
-        planned = plan(connection, ids, question.low, question.high)
-        _check_price(question, planned.points, most)
-        if planned.points < HEAVY:
-            return read(connection, planned)
+        plans = planned(connection)
+        points = sum(one.points for one in plans)
+        _check_price(question, points, most)
+        if points < HEAVY:
+            return read(connection, plans)
     with _turn(), snapshot() as connection:
-        return read(connection, plan(connection, ids, question.low, question.high))
+        return read(connection, planned(connection))
 
 
 def kept_most(question: Question) -> int:

@@ -1,17 +1,21 @@
 """Points as they are: series by series, page by page."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from metrics.catalogue import current
+from metrics.intervals import SECOND
 from metrics.query import Readings, joined, listed, moment, thinned
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, unit_in
 from metrics.questions.budget import MOST_READ, kept_most, priced
 from metrics.questions.question import Label, Question
-from metrics.storage.codec import NO_CONTEXT, Columns, Ints, concatenate
+from metrics.questions.shares import for_chart, only_rolled, shares
+from metrics.storage.codec import NO_CONTEXT, Columns, concatenate
 from metrics.storage.connection import Connection
-from metrics.storage.scan import Plan, plan, scan, snapshot
+from metrics.storage.plan import Plan, plan, snapshot
+from metrics.storage.scan import rolled, scan
 
 TOGETHER = 2_000_000  # points of the blocks of several series that are read together
 
@@ -22,17 +26,18 @@ def points(question: Question, found: list[Asked]) -> Answer:
     for one in found:  # a metric that was sent in several kinds of value is several series
         by_label.setdefault(one.label, []).append(one)
     answer, after = Answer(question), question.begins_after()
+    if for_chart(question)[0] is None:
+        answer.missing += only_rolled(question, found)
     labels = from_cursor(list(by_label), after)
     at, width = 0, 1
     while at < len(labels):
         width = min(width, len(labels) - at)
         together = [one for label in labels[at : at + width] for one in by_label[label]]
-        ids = np.array(sorted(one.id for one in together), np.int64)
-        if width > 1 and _merged_points(question, ids) > TOGETHER:
+        if width > 1 and _merged_points(question, together) > TOGETHER:
             width //= 2
             continue
         need = question.limit - answer.count + 1 if len(together) == 1 and question.max_points is None else None
-        columns = _columns(_from(question, labels[at], after), ids, need, answer)
+        columns = _columns(_from(question, labels[at], after), together, need, answer)
         for label in labels[at : at + width]:
             kinds = {one.id: one.kind for one in by_label[label] if one.id in columns}
             readings = joined({number: columns[number] for number in kinds}, kinds)
@@ -42,10 +47,13 @@ def points(question: Question, found: list[Asked]) -> Answer:
     return answer
 
 
-def _merged_points(question: Question, ids: Ints) -> int:
+def _merged_points(question: Question, found: list[Asked]) -> int:
     with snapshot() as connection:
-        planned = plan(connection, ids, question.low, question.high)
-    return planned.points - planned.young_points
+        plans = [
+            plan(connection, one.ids, question.low, question.high, one.rolling)
+            for one in shares(found, *for_chart(question))
+        ]
+    return sum(planned.points - planned.young_points for planned in plans)
 
 
 def _from(question: Question, label: Label, after: tuple[Label, int] | None) -> Question:
@@ -55,25 +63,34 @@ def _from(question: Question, label: Label, after: tuple[Label, int] | None) -> 
     return replace(question, start=moment(after[1] + 1))
 
 
-def _columns(question: Question, ids: Ints, need: int | None, answer: Answer) -> dict[int, Columns]:
+def _columns(question: Question, found: list[Asked], need: int | None, answer: Answer) -> dict[int, Columns]:
     """The points of some series; of a single one no more days than it takes to have `need`."""
 
-    def read(connection: Connection, planned: Plan) -> dict[int, Columns]:
+    def read(connection: Connection, plans: list[Plan]) -> dict[int, Columns]:
         pieces: dict[int, list[Columns]] = {}
         had = 0
-        for piece in scan(connection, planned, whole=True):
-            kept = filtered(piece, question)
-            if kept is None:
-                continue
-            for place, number in enumerate(kept.ids.tolist()):
-                pieces.setdefault(number, []).append(kept.part(place, place + 1))
-            had += len(kept)
-            if need is not None and had >= need:
-                break
-        answer.note(planned)
+        for planned in plans:
+            for kept in _pieces(connection, planned, question):
+                for place, number in enumerate(kept.ids.tolist()):
+                    pieces.setdefault(number, []).append(kept.part(place, place + 1))
+                had += len(kept)
+                if need is not None and had >= need:
+                    break
+            answer.note(planned)
         return {number: concatenate(some) for number, some in pieces.items()}
 
-    return priced(question, ids, read, kept_most(question) if need is None else MOST_READ)
+    most = kept_most(question) if need is None else MOST_READ
+    return priced(question, shares(found, *for_chart(question)), read, most)
+
+
+def _pieces(connection: Connection, planned: Plan, question: Question) -> Iterator[Columns]:
+    """What a plan holds of a question; the extremes of rolled intervals stand for their points."""
+    for summary in rolled(connection, planned, ("count", "least", "greatest")):
+        assert planned.rolling is not None
+        yield summary.extremes(planned.rolling.resolution * SECOND)[0]
+    for piece in scan(connection, planned, whole=True):
+        if (kept := filtered(piece, question)) is not None:
+            yield kept
 
 
 def _append(answer: Answer, label: Label, readings: Readings) -> bool:

@@ -9,6 +9,7 @@ from metrics.storage.codec import Columns, Ints
 DAY = 86_400_000_000  # µs
 BUCKET = 256  # series of one bucket
 ROW = 16_384  # points of one row, at the most
+SETTLED = 100  # the level of a finished day
 
 
 def bucket_of(series: int) -> int:
@@ -48,6 +49,12 @@ def chosen(columns: Columns, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]")
         None if columns.contexts is None else columns.contexts[mask],
         columns.dictionary,
     )
+
+
+def of_series(columns: Columns, series: Ints) -> Columns:
+    """The points of some series."""
+    mask = np.isin(columns.ids, series)
+    return columns if mask.all() else chosen(columns, np.repeat(mask, np.diff(columns.offsets)))
 
 
 def rows(columns: Columns) -> Iterator[Columns]:

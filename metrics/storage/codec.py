@@ -183,18 +183,26 @@ def _joined_contexts(parts: Sequence[Columns]) -> tuple[NDArray[np.int32] | None
 
 def encode(parts: Sequence[Columns], dense: bool = False) -> bytes:
     """Columns to a payload. `dense` spends more time for fewer bytes: for blocks that stay."""
-    config = _DENSE if dense else _FAST
-    body = msgspec.msgpack.encode([_encode_part(part, config) for part in parts])
-    return zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "little") + body
+    return seal(msgspec.msgpack.encode([_encode_part(part, dense) for part in parts]))
 
 
 def decode(payload: bytes | memoryview) -> list[Columns]:
     """A payload to its Columns. Raises DamagedPayload where the checksum differs."""
+    return [_decode_part(part) for part in _PARTS.decode(unseal(payload))]
+
+
+def seal(body: bytes) -> bytes:
+    """A body with its checksum in front."""
+    return zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "little") + body
+
+
+def unseal(payload: bytes | memoryview) -> memoryview:
+    """The body of a payload. Raises DamagedPayload where the checksum differs."""
     view = memoryview(payload)
     body = view[_CHECKSUM_BYTES:]
     if zlib.crc32(body) != int.from_bytes(view[:_CHECKSUM_BYTES], "little"):
         raise DamagedPayload("the checksum of a block differs")
-    return [_decode_part(part) for part in _PARTS.decode(body)]
+    return body
 
 
 class _Part(msgspec.Struct, array_like=True):
@@ -210,44 +218,44 @@ class _Part(msgspec.Struct, array_like=True):
 _PARTS = msgspec.msgpack.Decoder(list[_Part])
 
 
-def _encode_part(columns: Columns, config: ChunkConfig) -> _Part:
+def _encode_part(columns: Columns, dense: bool) -> _Part:
     part = _Part(
         numbers=columns.is_numbers,
-        ids=_pack(columns.ids, config),
-        counts=_pack(np.diff(columns.offsets), config),
-        times=_pack(columns.times, config),
-        values=_pack(columns.values, config) if columns.is_numbers else _pack_texts(columns.values.tolist(), config),
+        ids=pack(columns.ids, dense),
+        counts=pack(np.diff(columns.offsets), dense),
+        times=pack(columns.times, dense),
+        values=pack(columns.values, dense) if columns.is_numbers else pack_texts(columns.values.tolist(), dense),
     )
     if columns.contexts is not None:
         used, index = np.unique(columns.contexts, return_inverse=True)
         entries = [columns.dictionary[i] for i in used.tolist()]
         if entries != [NO_CONTEXT]:
-            part.contexts = _pack(index.astype(np.int64), config)
-            part.dictionary = _pack_texts(entries, config)
+            part.contexts = pack(index.astype(np.int64), dense)
+            part.dictionary = pack_texts(entries, dense)
     return part
 
 
 def _decode_part(part: _Part) -> Columns:
-    ids = _unpack(part.ids, np.int64)
+    ids = unpack(part.ids, np.int64)
     offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum(_unpack(part.counts, np.int64), out=offsets[1:])
+    np.cumsum(unpack(part.counts, np.int64), out=offsets[1:])
     if part.numbers:
-        values: Values = _unpack(part.values, np.float64)
+        values: Values = unpack(part.values, np.float64)
     else:
         values = np.empty(int(offsets[-1]), object)
-        values[:] = _unpack_texts(part.values)
-    contexts = _unpack(part.contexts, np.int64).astype(np.int32) if part.contexts else None
-    dictionary = _unpack_texts(part.dictionary) if part.dictionary else ()
-    return Columns(ids, offsets, _unpack(part.times, np.int64), values, contexts, dictionary)
+        values[:] = unpack_texts(part.values)
+    contexts = unpack(part.contexts, np.int64).astype(np.int32) if part.contexts else None
+    dictionary = unpack_texts(part.dictionary) if part.dictionary else ()
+    return Columns(ids, offsets, unpack(part.times, np.int64), values, contexts, dictionary)
 
 
-def _pack(array: NDArray[Any], config: ChunkConfig) -> bytes:
+def pack(array: NDArray[Any], dense: bool) -> bytes:
     """A column of 8-byte numbers: a byte that says how, then the numbers, or the first, the step and how many."""
     if len(array) < RAW_BELOW:
         return b"\0" + array.tobytes()
     if array.dtype == np.int64 and (steps := _steady(array)) is not None:
         return b"\2" + np.array([array[0], steps, len(array)], np.int64).tobytes()
-    packed: bytes = standalone.simple_compress(np.ascontiguousarray(array), config)
+    packed: bytes = standalone.simple_compress(np.ascontiguousarray(array), _DENSE if dense else _FAST)
     return b"\1" + packed
 
 
@@ -268,7 +276,7 @@ def _steps(first: int, step: int, many: int) -> Ints:
     return found
 
 
-def _unpack(data: bytes, dtype: type[np.generic]) -> NDArray[Any]:
+def unpack(data: bytes, dtype: type[np.generic]) -> NDArray[Any]:
     if data[0] == 0:
         return np.frombuffer(data, dtype, offset=1)
     if data[0] == 2:
@@ -278,14 +286,14 @@ def _unpack(data: bytes, dtype: type[np.generic]) -> NDArray[Any]:
     return found
 
 
-def _pack_texts(texts: Sequence[bytes], config: ChunkConfig) -> bytes:
-    lengths = _pack(np.fromiter(map(len, texts), np.int64, len(texts)), config)
-    frame = zstandard.ZstdCompressor(level=9 if config is _DENSE else 1).compress(b"".join(texts))
+def pack_texts(texts: Sequence[bytes], dense: bool) -> bytes:
+    lengths = pack(np.fromiter(map(len, texts), np.int64, len(texts)), dense)
+    frame = zstandard.ZstdCompressor(level=9 if dense else 1).compress(b"".join(texts))
     return msgspec.msgpack.encode((lengths, frame))
 
 
-def _unpack_texts(data: bytes) -> list[bytes]:
+def unpack_texts(data: bytes) -> list[bytes]:
     lengths, frame = msgspec.msgpack.decode(data, type=tuple[bytes, bytes])
     joined = zstandard.ZstdDecompressor().decompress(frame)
-    ends = np.cumsum(_unpack(lengths, np.int64)).tolist()
+    ends = np.cumsum(unpack(lengths, np.int64)).tolist()
     return [joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -11,15 +11,21 @@ level DAY  the day is over: everything of the bucket and day, in rows of one or 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from metrics.storage.blocks import DAY, newest, rows, units
+import numpy as np
+
+from metrics.storage import rollups
+from metrics.storage.blocks import DAY, SETTLED, newest, of_series, units
 from metrics.storage.codec import Columns, concatenate, decode, encode
 from metrics.storage.connection import Connection
+from metrics.storage.insert import Run, insert_run, insert_settled
+from metrics.storage.locks import lock_unit, lock_young
+from metrics.storage.policies import policies
+from metrics.storage.rollups import Place
 
 SHARD = 0
 TIER = 12  # runs of one level that make one of the next
-SETTLED = 100  # the level of a finished day
 MOST_AT_ONCE = 1_000_000  # points of one young merge
 YOUNG_ENOUGH = 64  # commits that are worth a merge…
 POINTS_ENOUGH = 50_000  # … or points…
@@ -27,25 +33,11 @@ OLD_ENOUGH = 20.0  # … or seconds that the oldest has waited
 KEEP_YOUNG = 60.0  # seconds that followers have to read a commit after it was merged
 DAY_GRACE = 900.0  # seconds after midnight until a day is made
 LATE_GRACE = 600.0  # seconds that late points of a finished day gather before they are merged into it
-_YOUNG_LOCK, _UNIT_LOCK = 7201, 7202  # advisory lock classes
 
 _UNITS = """
 SELECT bucket, day, level, count(DISTINCT seq_from), extract(epoch FROM now() - min(made_at))
 FROM metrics_block WHERE shard = %s AND level < %s GROUP BY bucket, day, level ORDER BY day DESC, bucket, level
 """
-_INSERT = """
-INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_from, series_to, time_from, time_to,
-    points, made_at, payload) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now(), %s)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What the rows of one merge have in common."""
-
-    level: int
-    seq_from: int
-    seq_to: int
 
 
 def merge_young(connection: Connection, force: bool = False) -> int:
@@ -59,7 +51,7 @@ def merge_young(connection: Connection, force: bool = False) -> int:
 
 def _merge_young_once(connection: Connection, force: bool) -> int:
     with connection.transaction():
-        if not _locked(connection, _YOUNG_LOCK, SHARD):
+        if not lock_young(connection, SHARD):
             return 0
         waiting = connection.execute(
             "SELECT y.seq, y.points, extract(epoch FROM now() - y.at)"
@@ -85,7 +77,7 @@ def _merge_young_once(connection: Connection, force: bool) -> int:
             binary=True,
         )
         for columns in _by_encoding([part for (payload,) in blocks for part in decode(payload)]):
-            _insert(connection, columns, _Run(1, taken[0], taken[-1]), dense=False)
+            insert_run(connection, columns, Run(1, taken[0], taken[-1]))
             _move_latest(connection, newest(columns))
         connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (taken[-1], SHARD))
         return size
@@ -99,14 +91,14 @@ def _drop_merged_young(connection: Connection, keep: float) -> None:
     )
 
 
-def merge_units(connection: Connection, force: bool = False, budget: float = 25.0) -> int:
+def merge_units(connection: Connection, force: bool = False, budget: float = 25.0, now: float | None = None) -> int:
     """Merge the runs of buckets and days that have enough of them, for at most `budget` seconds; returns points merged.
 
     `force` makes day blocks of everything, today included.
     """
     started, total = time.monotonic(), 0
     found = connection.execute(_UNITS, (SHARD, SETTLED)).fetchall()
-    now = time.time()
+    now = time.time() if now is None else now
     today = int(now * 1_000_000) // DAY
     yesterday_done = (now % 86400) >= DAY_GRACE
     done: set[tuple[int, int]] = set()
@@ -117,76 +109,90 @@ def merge_units(connection: Connection, force: bool = False, budget: float = 25.
             continue
         over = day < today - 1 or (day == today - 1 and yesterday_done)
         if force or (over and (age >= LATE_GRACE or runs >= TIER)):
-            total += _merge_unit(connection, bucket, day, SETTLED)
+            total += _merge_unit(connection, bucket, day, SETTLED, now)
             done.add((bucket, day))
         elif runs >= TIER and not over:
-            total += _merge_unit(connection, bucket, day, level + 1)
+            total += _merge_unit(connection, bucket, day, level + 1, now)
     return total
 
 
-def _merge_unit(connection: Connection, bucket: int, day: int, level: int) -> int:
-    """What a unit has below `level` becomes one run of `level`; with SETTLED, the day's rows that it touches too."""
+def _merge_unit(connection: Connection, bucket: int, day: int, level: int, now: float) -> int:
+    """What a unit has below `level` becomes one run of `level`; with SETTLED, the final rows of the day."""
     with connection.transaction():
-        if not _locked(connection, _UNIT_LOCK, bucket * 100_003 + day):
+        if not lock_unit(connection, bucket, day):
             return 0
-        rows_found = connection.execute(
-            "SELECT id, seq_from, seq_to, series_from, series_to, level FROM metrics_block"
-            " WHERE shard = %s AND bucket = %s AND day = %s ORDER BY seq_to, id",
-            (SHARD, bucket, day),
-        ).fetchall()
-        fresh = [row for row in rows_found if row[5] < level]
+        found = [
+            _Row(*row)
+            for row in connection.execute(
+                "SELECT id, level, seq_from, seq_to, series_from, series_to FROM metrics_block"
+                " WHERE shard = %s AND bucket = %s AND day = %s",
+                (SHARD, bucket, day),
+            )
+        ]
+        fresh = [row for row in found if row.level < level]
         if not fresh:
             return 0
-        low, high = min(row[3] for row in fresh), max(row[4] for row in fresh)
-        touched = [row for row in rows_found if level == SETTLED == row[5] and row[3] <= high and row[4] >= low]
-        taken = touched + fresh
-        ids = [row[0] for row in taken]
-        payloads: dict[int, bytes] = dict(
-            connection.execute(
-                "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (SHARD, ids), binary=True
-            )
+        if level == SETTLED:
+            settled = [row for row in found if row.level == SETTLED]
+            return _settle(connection, Place(SHARD, bucket, day), fresh, settled, now)
+        columns = _by_encoding([part for _, part in _take(connection, fresh)])
+        for some in columns:
+            insert_run(connection, some, _run(level, fresh))
+        return sum(map(len, columns))
+
+
+def _settle(connection: Connection, place: Place, fresh: list["_Row"], settled: list["_Row"], now: float) -> int:
+    """Make the final rows of a day, those anew that late points touch, and the day's rollups."""
+    first_time = not rollups.exist(connection, place)
+    if not first_time:
+        low, high = min(row.series_from for row in fresh), max(row.series_to for row in fresh)
+        settled = [row for row in settled if row.series_from <= high and row.series_to >= low]
+    taken = settled + fresh
+    parts = _take(connection, taken)
+    # Only of the series that had fresh points are all the day's points sure to be here: another's may be in two rows.
+    complete = np.unique(np.concatenate([part.ids for row, part in parts if first_time or row.level < SETTLED]))
+    columns = _by_encoding([part for _, part in parts])
+    for some in columns:
+        kept = policies(connection, some.ids.tolist())
+        insert_settled(connection, some, _run(SETTLED, taken), kept)
+        if some.is_numbers and len(due := of_series(some, complete)):
+            rollups.write(connection, place, due, kept, now)
+    return sum(map(len, columns))
+
+
+class _Row(NamedTuple):
+    """A row of merged blocks without its payload."""
+
+    id: int
+    level: int
+    seq_from: int
+    seq_to: int
+    series_from: int
+    series_to: int
+
+
+def _run(level: int, taken: list[_Row]) -> Run:
+    return Run(level, min(row.seq_from for row in taken), max(row.seq_to for row in taken))
+
+
+def _take(connection: Connection, taken: list[_Row]) -> list[tuple[_Row, Columns]]:
+    """What is in some rows, which are deleted. Older runs come first, and so the later write of a time wins:
+    a run's rows share one range of seq, and the ranges of two runs of a unit never cross."""
+    numbers = [row.id for row in taken]
+    payloads: dict[int, bytes] = dict(
+        connection.execute(
+            "DELETE FROM metrics_block WHERE shard = %s AND id = ANY(%s) RETURNING id, payload",
+            (SHARD, numbers),
+            binary=True,
         )
-        # Older runs first, and so the later write of a time wins: a run's rows share one range of seq,
-        # and the ranges of two runs of a unit never cross.
-        taken.sort(key=lambda row: row[2])
-        run = _Run(level, min(row[1] for row in taken), max(row[2] for row in taken))
-        points = 0
-        connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (SHARD, ids))
-        for columns in _by_encoding([part for row in taken for part in decode(payloads[row[0]])]):
-            _insert(connection, columns, run, dense=level == SETTLED)
-            points += len(columns)
-        return points
+    )
+    return [(row, part) for row in sorted(taken, key=lambda row: row.seq_to) for part in decode(payloads[row.id])]
 
 
 def _by_encoding(parts: Sequence[Columns]) -> list[Columns]:
     """Numbers as one, everything else as one, later parts over earlier ones."""
     split = ([part for part in parts if part.is_numbers], [part for part in parts if not part.is_numbers])
     return [concatenate(some) for some in split if some]
-
-
-def _insert(connection: Connection, columns: Columns, run: _Run, dense: bool) -> None:
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            _INSERT,
-            (
-                (
-                    SHARD,
-                    run.level,
-                    bucket,
-                    day,
-                    run.seq_from,
-                    run.seq_to,
-                    int(row.ids[0]),
-                    int(row.ids[-1]),
-                    int(row.times.min()),
-                    int(row.times.max()),
-                    len(row),
-                    encode([row], dense),
-                )
-                for bucket, day, unit in units(columns)
-                for row in rows(unit)
-            ),
-        )
 
 
 def _move_latest(connection: Connection, columns: Columns) -> None:
@@ -211,9 +217,3 @@ def _buckets(columns: Columns) -> list[tuple[int, Columns]]:
     for bucket, _, part in units(columns):
         found.setdefault(bucket, []).append(part)
     return [(bucket, concatenate(parts)) for bucket, parts in found.items()]
-
-
-def _locked(connection: Connection, kind: int, number: int) -> bool:
-    """Take an advisory lock until the end of the transaction; False where somebody has it."""
-    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (kind, number % 2**31)).fetchone()
-    return bool(row and row[0])

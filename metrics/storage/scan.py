@@ -7,105 +7,51 @@ anew, and all others are passed on as they were decoded.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.errors import Unanswerable
-from metrics.storage.blocks import bucket_of, chosen, day_of, units
+from metrics.storage import rollups
+from metrics.storage.blocks import chosen, units
 from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
-from metrics.storage.connection import Connection, reading
+from metrics.storage.connection import Connection
+from metrics.storage.plan import Block, Plan
 from metrics.storage.read import FETCH, decoded
+from metrics.storage.rollups import SECOND
+from metrics.storage.summary import Summary, decode_summary
 
 log = logging.getLogger(__name__)
 
-MOST_BLOCKS = 200_000  # of one question
 AT_ONCE = 500_000  # points that are fetched together
+ROLLED_AT_ONCE = 200  # rows of rollups that are
 REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept for the next question
 
 _Content = bytes | list[Columns]
 
-_YOUNG = """
-SELECT y.seq, y.points FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
-"""
-_BLOCKS = """
-SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to FROM metrics_block b
-WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
-  AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
-LIMIT %(most)s
-"""
+
+def rolled(connection: Connection, planned: Plan, wanted: Collection[str]) -> Iterator[Summary]:
+    """The rollups of a plan with the statistics that are wanted; the days of a series come in order."""
+    if planned.rolling is None:
+        return
+    length = planned.rolling.resolution * SECOND
+    for at in range(0, len(planned.rolled), ROLLED_AT_ONCE):
+        rows = planned.rolled[at : at + ROLLED_AT_ONCE]
+        payloads = rollups.fetch(connection, [row.id for row in rows])
+        for row in rows:
+            try:
+                summary = decode_summary(payloads[row.id], wanted)
+            except DamagedPayload:
+                _report(planned, f"rollup {row.id}")
+                continue
+            summary = summary.of(np.isin(summary.ids, planned.series)).within(planned.rolled_from, planned.end, length)
+            if len(summary):
+                yield summary
 
 
-class _Block(NamedTuple):
-    id: int
-    level: int
-    bucket: int
-    day: int
-    seq_to: int
-    points: int
-    series_from: int
-    series_to: int
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a question would read, and in the end what it did."""
-
-    series: Ints  # ascending
-    start: int
-    end: int
-    young: list[int]
-    young_points: int
-    blocks: list[_Block]  # by bucket, day and age
-    points: int  # of all these blocks
-    damaged: list[str] = field(default_factory=list)
-
-    def levels(self) -> dict[str, int]:
-        """How many blocks of each level."""
-        found: dict[str, int] = {}
-        for block in self.blocks:
-            found[str(block.level)] = found.get(str(block.level), 0) + 1
-        return found
-
-
-@contextmanager
-def snapshot() -> Iterator[Connection]:
-    """A connection on which every statement sees the same blocks."""
-    with reading() as connection, connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield connection
-
-
-def plan(connection: Connection, series: Ints, start: int, end: int) -> Plan:
-    """Which blocks may hold points of these series (ascending) from `start` to before `end` (µs)."""
-    wanted = {
-        "start": start,
-        "end": end,
-        "buckets": sorted(set(map(bucket_of, series.tolist()))),
-        "first": day_of(start),
-        "last": day_of(end - 1),
-        "low": int(series[0]),
-        "high": int(series[-1]),
-        "most": MOST_BLOCKS + 1,
-    }
-    young = connection.execute(_YOUNG, wanted).fetchall()
-    rows = connection.execute(_BLOCKS, wanted).fetchall()
-    if len(rows) > MOST_BLOCKS:
-        raise Unanswerable("start_time", f"the question would read more than {MOST_BLOCKS:,} blocks; ask for less time")
-    blocks = [_Block(*row) for row in rows]
-    if blocks:
-        reach = np.array([(block.series_from, block.series_to) for block in blocks])
-        some = np.searchsorted(series, reach[:, 0]) < np.searchsorted(series, reach[:, 1], side="right")
-        blocks = [blocks[at] for at in np.flatnonzero(some).tolist()]
-    blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
-    young_points = sum(points for _, points in young)
-    points = young_points + sum(block.points for block in blocks)
-    return Plan(series, start, end, [seq for seq, _ in young], young_points, blocks, points)
+def _report(planned: Plan, name: str) -> None:
+    log.error("%s is damaged: its checksum differs", name)
+    planned.damaged.append(name)
 
 
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
@@ -139,12 +85,12 @@ def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[
     return dict(sorted(places.items()))
 
 
-def _days(connection: Connection, planned: Plan) -> Iterator[tuple[tuple[int, int], list[_Block], dict[int, _Content]]]:
+def _days(connection: Connection, planned: Plan) -> Iterator[tuple[tuple[int, int], list[Block], dict[int, _Content]]]:
     """The blocks of every bucket and day with their contents, fetched many at once."""
-    places: dict[tuple[int, int], list[_Block]] = {}
+    places: dict[tuple[int, int], list[Block]] = {}
     for block in planned.blocks:
         places.setdefault((block.bucket, block.day), []).append(block)
-    waiting: list[list[_Block]] = []
+    waiting: list[list[Block]] = []
     size = 0
     for number, blocks in enumerate(places.values(), 1):
         waiting.append(blocks)
@@ -168,7 +114,7 @@ def _contents(connection: Connection, source: int, numbers: list[int]) -> dict[i
     return found
 
 
-def _parts(planned: Plan, block: _Block, contents: dict[int, _Content]) -> Iterator[Columns]:
+def _parts(planned: Plan, block: Block, contents: dict[int, _Content]) -> Iterator[Columns]:
     for part in _decoded(planned, 1, block.id, contents.pop(block.id)):
         if (kept := _wanted(part, planned)) is not None:
             yield kept
@@ -180,9 +126,7 @@ def _decoded(planned: Plan, source: int, number: int, content: _Content) -> list
     try:
         parts = decode(content)
     except DamagedPayload:
-        name = f"{('young', 'merged')[source]} block {number}"
-        log.error("%s is damaged: its checksum differs", name)
-        planned.damaged.append(name)
+        _report(planned, f"{('young', 'merged')[source]} block {number}")
         return []
     if planned.points <= REMEMBERED:
         decoded.put((source, number), parts)

@@ -239,8 +239,12 @@ def test_e3_us1_booleans_and_texts_come_as_they_are(admin):
 def test_e3_us1_explain_tells_what_was_read(day):
     answer = day.post("query?explain=true", AVERAGE)
     told = answer.json["explain"]
-    assert told["series"] == 1 and told["points_in_blocks"] >= 144 and told["milliseconds"] > 0
-    assert told["young_blocks"] + sum(told["blocks_by_level"].values()) >= 1
+    assert (
+        told["series"] == 1
+        and told["points_in_blocks"] + 6 * told["intervals_in_rollups"] >= 144
+        and told["milliseconds"] > 0
+    )
+    assert told["young_blocks"] + sum(told["blocks_by_level"].values()) + told["rollups_by_seconds"]["3600"] >= 1
 
 
 def test_e3_us1_unknown_devices_and_metrics_give_an_empty_answer(day):
@@ -253,7 +257,7 @@ def test_e3_us1_unknown_devices_and_metrics_give_an_empty_answer(day):
 
 def test_e3_us1_a_damaged_block_is_told_and_not_silently_left_out(day):
     with connect() as connection:
-        for table in ("metrics_young", "metrics_block"):
+        for table in ("metrics_young", "metrics_block", "metrics_rollup"):
             connection.execute(f"UPDATE {table} SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
     read.forget()
     answer = day.post("query", AVERAGE)
@@ -412,9 +416,9 @@ def test_a_cursor_of_another_question_is_refused(day):
 
 
 def test_a_question_over_its_budget_is_refused_and_told_a_smaller_one(day, monkeypatch):
-    monkeypatch.setattr("metrics.questions.budget.MOST_READ", 100)
+    monkeypatch.setattr("metrics.questions.budget.MOST_READ", 40)
     monkeypatch.setattr("metrics.questions.budget.MOST_KEPT", 50)
-    for name, most in (("avg", "100"), ("p95", "50")):
+    for name, most in (("avg", "40"), ("p95", "50")):
         answer = day.post("query", AVERAGE | {"aggregation": name})
         assert answer.status == 422 and answer.json["errors"][0]["field"] == "start_time"
         assert f"at most {most} are" in answer.json["detail"] and "hours" in answer.json["detail"]

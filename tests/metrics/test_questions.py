@@ -9,14 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from metrics import catalogue
 from metrics.intervals import SECOND, edges
+from metrics.models import MetricDefinition
 from metrics.query import Readings, microseconds, thinned
 from metrics.questions.asking import ask
 from metrics.questions.question import Question
-from metrics.storage import merge, read, scan
+from metrics.storage import merge, plan, read, scan
 from metrics.storage.codec import Kind
 from metrics.storage.connection import connect
-from metrics.storage.scan import snapshot
+from metrics.storage.plan import snapshot
 from metrics.storage.write import Arrivals, Entry, writer
 from tests.metrics.test_aggregation import NAMES, expected
 
@@ -36,6 +38,8 @@ written = st.lists(
 @pytest.fixture
 def storage(site):
     """Three devices with a series each; gives a connection, and empties the storage for every example."""
+    MetricDefinition.objects.create(name="m", data_type="numeric", retention_days=3650)
+    catalogue.refresh()
     with connect() as connection:
         for number, device in SERIES.items():
             connection.execute(
@@ -51,7 +55,7 @@ def storage(site):
 
 def empty(connection):
     connection.execute(
-        "TRUNCATE metrics_young, metrics_block, metrics_latest, metrics_journal;"
+        "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal;"
         "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
         prepare=False,
     )
@@ -137,7 +141,7 @@ def test_a_scan_sees_one_snapshot_while_blocks_are_merged_away(storage, monkeypa
     merge.merge_young(storage, force=True)
     write([(number, tick, -1) for number in SERIES for tick in range(10)])
     with snapshot() as connection:
-        planned = scan.plan(connection, np.array(sorted(SERIES)), LOW, LOW + SPAN * SECOND)
+        planned = plan.plan(connection, np.array(sorted(SERIES)), LOW, LOW + SPAN * SECOND)
         pieces = scan.scan(connection, planned)
         some = [next(pieces)]
         merge.merge_young(storage, force=True)
@@ -157,7 +161,7 @@ def test_only_series_that_blocks_share_are_put_together_anew(storage):
     merge.merge_young(storage, force=True)
     write([(2, 5, -1)])
     with snapshot() as connection:
-        planned = scan.plan(connection, np.array([1, 2]), LOW, LOW + SPAN * SECOND)
+        planned = plan.plan(connection, np.array([1, 2]), LOW, LOW + SPAN * SECOND)
         pieces = list(scan.scan(connection, planned))
     assert [piece.ids.tolist() for piece in pieces] == [[1], [2]]
     assert pieces[1].values[5] == -1

@@ -20,6 +20,7 @@ from metrics.storage.write import Arrivals, Entry, writer
 
 DAY = 86_400_000_000
 TODAY = 20_000 * DAY  # long ago: every day in these tests is over
+NOW = TODAY / 1_000_000  # seconds
 SERIES = [1, 255, 256]  # of two buckets; few, so that writes meet
 
 point = st.tuples(
@@ -76,7 +77,7 @@ class Storage(RuleBasedStateMachine):
         self.sent: list[list[tuple[int, int, float, bytes]]] = []
         self.connection = connect()
         self.connection.execute(
-            "TRUNCATE metrics_young, metrics_block, metrics_latest, metrics_journal;"
+            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal;"
             "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
             prepare=False,
         )
@@ -107,14 +108,14 @@ class Storage(RuleBasedStateMachine):
         if how == "young":
             merge.merge_young(self.connection, force=True)
         elif how == "everything":
-            merge.merge_units(self.connection, force=True)
+            merge.merge_units(self.connection, force=True, now=NOW)
         elif how == "killed":
             with connect() as other, other.transaction(force_rollback=True):
                 merge.merge_young(other, force=True)
                 merge.merge_units(other, force=True)
         elif units:
             bucket, day = data.draw(st.sampled_from(sorted(units)))
-            merge._merge_unit(self.connection, bucket, day, data.draw(st.sampled_from([2, 3, merge.SETTLED])))
+            merge._merge_unit(self.connection, bucket, day, data.draw(st.sampled_from([2, 3, merge.SETTLED])), NOW)
 
     @invariant()
     def every_read_equals_the_dictionary(self):

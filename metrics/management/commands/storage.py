@@ -8,6 +8,7 @@ from metrics.storage.connection import reading
 TABLES = (
     "metrics_young",
     "metrics_block",
+    "metrics_rollup",
     "metrics_latest",
     "metrics_journal",
     "metrics_ingestedbatch",

@@ -1,0 +1,83 @@
+"""How the series of a question are to be read: from points, from rollups, or from both.
+
+Series whose points are kept equally long are read together, for what is gone begins at the same day for all of them.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.catalogue import DAY, UNDEFINED, catalogue
+from metrics.folds import Fold
+from metrics.query import moment
+from metrics.questions.answer import Asked
+from metrics.questions.question import Question
+from metrics.storage import rollups
+from metrics.storage.codec import Ints
+from metrics.storage.connection import reading
+from metrics.storage.rollups import SECOND, Rolling
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Series (ascending ids) that are read alike."""
+
+    ids: Ints
+    rolling: Rolling | None
+
+
+def shares(found: Iterable[Asked], resolution: int | None, instead: bool) -> list[Share]:
+    """The series of a question by how they are read, where rollups of a resolution (seconds; None: none) can help."""
+    definitions = catalogue().definitions
+    kept: dict[int | None, list[int]] = {}
+    for one in found:
+        days = definitions.get(one.metric_name, UNDEFINED).retention // DAY
+        kept.setdefault(days if resolution is not None and one.kind.is_number else None, []).append(one.id)
+    return [
+        Share(
+            np.array(sorted(ids), np.int64),
+            None if days is None or resolution is None else Rolling(resolution, _gone(days), instead),
+        )
+        for days, ids in kept.items()
+    ]
+
+
+def only_rolled(question: Question, found: Iterable[Asked]) -> list[str]:
+    """What to tell of times of which rollups are all there is, to those who ask for what does not follow from them."""
+    told = []
+    for share in shares(found, rollups.HOUR, instead=False):
+        if share.rolling is None or question.low >= share.rolling.gone:
+            continue
+        with reading() as connection:
+            if rollups.exist_between(connection, share.ids, question.low, min(question.high, share.rolling.gone)):
+                day = moment(share.rolling.gone).date()
+                told.append(f"of before {day} no points are kept, only avg, min, max, sum, count, first and last")
+    return list(dict.fromkeys(told))
+
+
+def for_fold(question: Question, edges: Ints, fold: Fold) -> tuple[int | None, bool]:
+    """(the resolution of rollups that can answer, whether they may stand in for points)."""
+    if not (fold.stat or fold.from_ends) or not _plain(question) or question.tag is not None:
+        return None, False
+    return rollups.coarsest(edges), fold.stat is not None
+
+
+def for_chart(question: Question) -> tuple[int | None, bool]:
+    """The same for the line through points, thinned to so many."""
+    if question.max_points is None or not _plain(question):
+        return None, False
+    stretch = 2 * (question.high - question.low) // question.max_points
+    fitting = [one for one in rollups.RESOLUTIONS if one * SECOND <= stretch]
+    return (fitting[-1], True) if fitting else (rollups.MINUTES, False)
+
+
+def _plain(question: Question) -> bool:
+    """Whether every point counts, whatever its value and tags."""
+    return not question.tags and question.min_value is None and question.max_value is None
+
+
+def _gone(days: int) -> int:
+    """Points of before this time (µs) are gone, when they are kept so many days."""
+    return (time.time_ns() // 1000 - days * DAY) // DAY * DAY

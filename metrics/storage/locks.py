@@ -1,0 +1,20 @@
+"""Who may do what at a time: advisory locks that end with their transaction, so that a killed worker holds none."""
+
+from metrics.storage.connection import Connection
+
+_YOUNG, _UNIT = 7201, 7202  # classes
+
+
+def lock_young(connection: Connection, shard: int) -> bool:
+    """The merging of a shard's young blocks; False where somebody else is at it."""
+    return _locked(connection, _YOUNG, shard)
+
+
+def lock_unit(connection: Connection, bucket: int, day: int) -> bool:
+    """The merged blocks and rollups of a bucket's day; False where somebody else is at them."""
+    return _locked(connection, _UNIT, bucket * 100_003 + day)
+
+
+def _locked(connection: Connection, kind: int, number: int) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (kind, number % 2**31)).fetchone()
+    return bool(row and row[0])

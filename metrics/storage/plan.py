@@ -1,0 +1,147 @@
+"""What a question will read, told before anything is read: which blocks, which commits, which rollups."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from metrics.errors import Unanswerable
+from metrics.storage import rollups
+from metrics.storage.blocks import DAY, SETTLED, bucket_of, day_of
+from metrics.storage.codec import Ints
+from metrics.storage.connection import Connection, reading
+from metrics.storage.rollups import RolledRow, Rolling
+
+MOST_BLOCKS = 200_000  # of one question
+
+_YOUNG = """
+SELECT y.seq, y.points, y.time_from, y.time_to FROM metrics_young y JOIN metrics_merged m USING (shard)
+WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
+"""
+_BLOCKS = """
+SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to FROM metrics_block b
+WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
+  AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
+LIMIT %(most)s
+"""
+
+
+class Block(NamedTuple):
+    """A row of merged blocks without its payload."""
+
+    id: int
+    level: int
+    bucket: int
+    day: int
+    seq_to: int
+    points: int
+    series_from: int
+    series_to: int
+
+
+_R = TypeVar("_R", Block, RolledRow)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a question would read, and in the end what it did."""
+
+    series: Ints  # ascending
+    start: int
+    end: int
+    young: list[int]
+    young_points: int
+    blocks: list[Block]  # by bucket, day and age
+    points: int  # of all these blocks, and intervals of rollups
+    rolled: list[RolledRow] = field(default_factory=list)  # by bucket and day
+    rolling: Rolling | None = None
+    rolled_from: int = 0  # µs
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def rolled_intervals(self) -> int:
+        """Intervals in the rollups that are read."""
+        return sum(row.intervals for row in self.rolled)
+
+    def levels(self) -> dict[str, int]:
+        """How many blocks of each level."""
+        found: dict[str, int] = {}
+        for block in self.blocks:
+            found[str(block.level)] = found.get(str(block.level), 0) + 1
+        return found
+
+
+@contextmanager
+def snapshot() -> Iterator[Connection]:
+    """A connection on which every statement sees the same blocks."""
+    with reading() as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield connection
+
+
+def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Rolling | None = None) -> Plan:
+    """Which blocks may hold points of these series (ascending) from `start` to before `end` (µs), and which rollups
+    take their place."""
+    asked_from = start
+    if rolling is not None:
+        start = min(max(start, rolling.gone), end)
+    wanted = {
+        "start": start,
+        "end": end,
+        "buckets": sorted(set(map(bucket_of, series.tolist()))),
+        "first": day_of(start),
+        "last": day_of(end - 1),
+        "low": int(series[0]),
+        "high": int(series[-1]),
+        "most": MOST_BLOCKS + 1,
+    }
+    young = connection.execute(_YOUNG, wanted).fetchall()
+    rows = connection.execute(_BLOCKS, wanted).fetchall()
+    if len(rows) > MOST_BLOCKS:
+        raise Unanswerable("start_time", f"the question would read more than {MOST_BLOCKS:,} blocks; ask for less time")
+    blocks = _reaching(series, [Block(*row) for row in rows])
+    blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
+    rolled: list[RolledRow] = []
+    if rolling is not None:
+        found = rollups.find(connection, wanted | {"first": day_of(asked_from)}, rolling.resolution)
+        stale = {day for _, _, low, high in young for day in range(day_of(low), day_of(high) + 1)}
+        rolled = _instead(rolling, _reaching(series, found), blocks, stale, (start, end))
+        taken = {(row.bucket, row.day) for row in rolled}
+        blocks = [block for block in blocks if (block.bucket, block.day) not in taken]
+    young_points = sum(row[1] for row in young)
+    points = young_points + sum(block.points for block in blocks) + sum(row.intervals for row in rolled)
+    numbers = [row[0] for row in young]
+    return Plan(series, start, end, numbers, young_points, blocks, points, rolled, rolling, asked_from)
+
+
+def _reaching(series: Ints, found: list[_R]) -> list[_R]:
+    """Those rows in whose reach one of these series is."""
+    if not found:
+        return []
+    reach = np.array([(one.series_from, one.series_to) for one in found])
+    some = np.searchsorted(series, reach[:, 0]) < np.searchsorted(series, reach[:, 1], side="right")
+    return [found[at] for at in np.flatnonzero(some).tolist()]
+
+
+def _instead(
+    rolling: Rolling, found: list[RolledRow], blocks: list[Block], stale: set[int], points: tuple[int, int]
+) -> list[RolledRow]:
+    """The rollups to read: all of days whose points are gone, and those of whole days that are up to date where that
+    is less to read."""
+    cost: dict[tuple[int, int], int] = {}
+    for block in blocks:
+        place = (block.bucket, block.day)
+        cost[place] = cost.get(place, 0) + block.points
+        if block.level < SETTLED:
+            stale.add(block.day)
+    for row in found:
+        cost[row.bucket, row.day] = cost.get((row.bucket, row.day), 0) - row.intervals
+    first, last = -(-points[0] // DAY), points[1] // DAY
+    return [
+        row
+        for row in found
+        if (row.day + 1) * DAY <= rolling.gone
+        or (rolling.instead and first <= row.day < last and row.day not in stale and cost[row.bucket, row.day] >= 0)
+    ]

@@ -1,0 +1,130 @@
+"""When a policy changes, the stored days of its metric move into rows of series that are kept equally long.
+
+Which policy the rows follow is kept by metric (`GroupedBy`), apart from the definition: where the two differ there is
+work to do, bucket by bucket and day by day, each in a transaction under the unit's lock. Only when every day is done
+is the new policy noted, so a killed worker leaves nothing but work that is done again.
+"""
+
+import logging
+import time
+
+import numpy as np
+
+from metrics.storage.blocks import BUCKET, SETTLED
+from metrics.storage.codec import Columns, DamagedPayload, decode
+from metrics.storage.connection import Connection
+from metrics.storage.insert import Run, insert_settled
+from metrics.storage.locks import lock_unit
+from metrics.storage.policies import DEFAULT, Policy, policies
+from metrics.storage.rollups import RESOLUTIONS, Place, delete, insert, kept_days
+from metrics.storage.summary import decode_summary
+
+log = logging.getLogger(__name__)
+SHARD = 0
+
+_CHANGED = """
+SELECT coalesce(m.name, g.metric_name),
+       coalesce(m.retention_days, %(points)s), coalesce(m.rollup_5m_days, %(minutes)s),
+       coalesce(m.rollup_1h_days, %(hours)s), m.name IS NULL
+FROM metrics_metricdefinition m FULL JOIN metrics_groupedby g ON g.metric_name = m.name
+WHERE (coalesce(m.retention_days, %(points)s), coalesce(m.rollup_5m_days, %(minutes)s),
+       coalesce(m.rollup_1h_days, %(hours)s))
+   <> (coalesce(g.points, %(points)s), coalesce(g.minutes, %(minutes)s), coalesce(g.hours, %(hours)s))
+"""
+_UNGROUPED = "SELECT DISTINCT bucket, day FROM metrics_block WHERE shard = %s AND level = %s AND keep IS NULL"
+_DAYS_OF = """
+SELECT bucket, day FROM metrics_block WHERE shard = %(shard)s AND bucket = ANY(%(buckets)s)
+UNION SELECT bucket, day FROM metrics_rollup WHERE shard = %(shard)s AND bucket = ANY(%(buckets)s)
+"""
+
+
+def buckets_to_regroup(connection: Connection) -> list[int]:
+    """The buckets in which a policy has changed and rows still follow the old one."""
+    return _buckets_of(connection, list(_changed(connection)))
+
+
+def regroup(connection: Connection, budget: float = 25.0) -> int:
+    """Bring rows in line with the policies, for about `budget` seconds; returns the rows written anew."""
+    started, written, done = time.monotonic(), 0, True
+    changed = _changed(connection)
+    places = set(connection.execute(_UNGROUPED, (SHARD, SETTLED)).fetchall())
+    if buckets := _buckets_of(connection, list(changed)):
+        places |= set(connection.execute(_DAYS_OF, {"shard": SHARD, "buckets": buckets}).fetchall())
+    for bucket, day in sorted(places):
+        if time.monotonic() - started > budget:
+            return written
+        with connection.transaction():
+            if not lock_unit(connection, bucket, day):  # a merge that may have read the old policy
+                done = False
+                continue
+            place = Place(SHARD, bucket, day)
+            written += _regroup_points(connection, place) + _regroup_rollups(connection, place)
+    if done:
+        _note(connection, changed)
+    return written
+
+
+def _changed(connection: Connection) -> dict[str, Policy | None]:
+    """Metrics whose rows follow another policy than theirs; None: the definition is gone."""
+    rows = connection.execute(_CHANGED, DEFAULT._asdict())
+    return {name: None if gone else Policy(*days) for name, *days, gone in rows}
+
+
+def _buckets_of(connection: Connection, metrics: list[str]) -> list[int]:
+    if not metrics:
+        return []
+    found = connection.execute(
+        "SELECT DISTINCT id / %s FROM metrics_series WHERE metric_name = ANY(%s)", (BUCKET, metrics)
+    )
+    return [bucket for (bucket,) in found]
+
+
+def _note(connection: Connection, changed: dict[str, Policy | None]) -> None:
+    with connection.transaction():
+        for name, policy in changed.items():
+            connection.execute("DELETE FROM metrics_groupedby WHERE metric_name = %s", (name,))
+            if policy is not None:
+                connection.execute("INSERT INTO metrics_groupedby VALUES (%s, %s, %s, %s)", (name, *policy))
+
+
+def _regroup_points(connection: Connection, place: Place) -> int:
+    rows = connection.execute(
+        "SELECT id, keep, seq_from, seq_to, payload FROM metrics_block"
+        " WHERE shard = %s AND bucket = %s AND day = %s AND level = %s",
+        (place.shard, place.bucket, place.day, SETTLED),
+        binary=True,
+    ).fetchall()
+    written = 0
+    for number, keep, seq_from, seq_to, payload in rows:
+        try:
+            parts: list[Columns] = decode(payload)
+        except DamagedPayload:
+            log.error("merged block %s is damaged: it stays as it is", number)
+            continue
+        kept = policies(connection, np.concatenate([part.ids for part in parts]).tolist())
+        if all(kept.get(series, DEFAULT).points == keep for part in parts for series in part.ids.tolist()):
+            continue
+        connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (place.shard, number))
+        for part in parts:
+            insert_settled(connection, part, Run(SETTLED, seq_from, seq_to), kept)
+        written += 1
+    return written
+
+
+def _regroup_rollups(connection: Connection, place: Place) -> int:
+    written = 0
+    for resolution in RESOLUTIONS:
+        rows = connection.execute(
+            "SELECT id, keep, payload FROM metrics_rollup"
+            " WHERE shard = %s AND bucket = %s AND day = %s AND resolution = %s",
+            (place.shard, place.bucket, place.day, resolution),
+            binary=True,
+        ).fetchall()
+        for number, keep, payload in rows:
+            held = decode_summary(payload)
+            kept = policies(connection, held.ids.tolist())
+            if any(kept_days(kept.get(series, DEFAULT), resolution) != keep for series in held.ids.tolist()):
+                delete(connection, place.shard, [number])
+                insert(connection, place, resolution, held, kept)
+                written += 1
+    return written

@@ -1,0 +1,166 @@
+"""The table of rollups: what five minutes and hours of a day amounted to, kept longer than its points.
+
+They are written with the day's final blocks, in the same transaction, for every series that the merge touched. So a
+day of a bucket that has rollups has those of all its numeric series; while points wait to be merged into a day, its
+rollups are out of date and questions read the points.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from metrics.storage.blocks import BUCKET, day_of
+from metrics.storage.codec import Columns, Ints
+from metrics.storage.connection import Connection
+from metrics.storage.policies import DEFAULT, Policy, is_over, policies
+from metrics.storage.summary import Summary, decode_summary, encode_summary, summarised, together
+
+SECOND = 1_000_000  # µs
+MINUTES, HOUR = 300, 3600  # seconds of an interval
+RESOLUTIONS = (MINUTES, HOUR)
+ROW = 4096  # intervals of one row, at the most
+
+_TOUCHED = """
+SELECT id, payload FROM metrics_rollup WHERE shard = %s AND bucket = %s AND resolution = %s AND day = %s
+  AND series_from <= %s AND series_to >= %s
+"""
+_INSERT = """
+INSERT INTO metrics_rollup (shard, bucket, resolution, day, series_from, series_to, intervals, keep, payload)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A day of a bucket."""
+
+    shard: int
+    bucket: int
+    day: int
+
+
+def exist(connection: Connection, place: Place) -> bool:
+    """Whether a day has rollups."""
+    found = connection.execute(
+        "SELECT 1 FROM metrics_rollup WHERE shard = %s AND bucket = %s AND day = %s LIMIT 1",
+        (place.shard, place.bucket, place.day),
+    )
+    return found.fetchone() is not None
+
+
+def write(connection: Connection, place: Place, points: Columns, kept: Mapping[int, Policy], now: float) -> None:
+    """Make the rollups of series of whose day these are all points; what there was of them is replaced.
+
+    A series whose points of that day may be gone already keeps the rollups that it has.
+    """
+    lasting = [not is_over(place.day, kept.get(series, DEFAULT).points, now) for series in points.ids.tolist()]
+    for resolution in RESOLUTIONS:
+        made = summarised(points, resolution * SECOND).of(np.array(lasting, bool))
+        if len(made.ids):
+            _replace(connection, place, resolution, made, kept)
+
+
+def _replace(connection: Connection, place: Place, resolution: int, made: Summary, kept: Mapping[int, Policy]) -> None:
+    where = (place.shard, place.bucket, resolution, place.day, int(made.ids[-1]), int(made.ids[0]))
+    rows = connection.execute(_TOUCHED, where, binary=True).fetchall()
+    if rows:
+        held = together([decode_summary(payload) for _, payload in rows])
+        held = held.of(~np.isin(held.ids, made.ids))
+        kept = {**kept, **policies(connection, held.ids.tolist())}
+        made = together([held, made])
+        delete(connection, place.shard, [number for number, _ in rows])
+    insert(connection, place, resolution, made, kept)
+
+
+def insert(connection: Connection, place: Place, resolution: int, made: Summary, kept: Mapping[int, Policy]) -> None:
+    """Store a summary, in rows of series that are kept equally long."""
+    days = np.array([kept_days(kept.get(series, DEFAULT), resolution) for series in made.ids.tolist()])
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            _INSERT,
+            [
+                (
+                    *(place.shard, place.bucket, resolution, place.day),
+                    *(int(row.ids[0]), int(row.ids[-1]), len(row), keep, encode_summary(row)),
+                )
+                for keep in np.unique(days).tolist()
+                for row in made.of(days == keep).rows(ROW)
+            ],
+        )
+
+
+def delete(connection: Connection, shard: int, numbers: Sequence[int]) -> None:
+    """Remove rows."""
+    connection.execute("DELETE FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)", (shard, list(numbers)))
+
+
+def kept_days(policy: Policy, resolution: int) -> int:
+    """How long rollups of a resolution are kept."""
+    return policy.minutes if resolution == MINUTES else policy.hours
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """How a question may be answered from rollups.
+
+    resolution  seconds of their intervals
+    gone        µs: points of before are gone, and rollups are all there is
+    instead     whether they may stand in for points that are still there
+    """
+
+    resolution: int
+    gone: int
+    instead: bool
+
+
+class RolledRow(NamedTuple):
+    """A row of rollups that a question would read."""
+
+    id: int
+    bucket: int
+    day: int
+    intervals: int
+    series_from: int
+    series_to: int
+
+
+_FIND = """
+SELECT id, bucket, day, intervals, series_from, series_to FROM metrics_rollup
+WHERE shard = 0 AND bucket = ANY(%(buckets)s) AND resolution = %(resolution)s AND day BETWEEN %(first)s AND %(last)s
+  AND series_from <= %(high)s AND series_to >= %(low)s
+"""
+
+
+def exist_between(connection: Connection, series: Ints, start: int, end: int) -> bool:
+    """Whether buckets of these series have rollups from one time to another (µs)."""
+    found = connection.execute(
+        "SELECT 1 FROM metrics_rollup WHERE shard = 0 AND bucket = ANY(%s) AND resolution = %s"
+        " AND day BETWEEN %s AND %s LIMIT 1",
+        (np.unique(series // BUCKET).tolist(), HOUR, day_of(start), day_of(end - 1)),
+    )
+    return found.fetchone() is not None
+
+
+def find(connection: Connection, wanted: Mapping[str, object], resolution: int) -> list[RolledRow]:
+    """Rows that may hold what is wanted: buckets, first and last day, low and high series."""
+    rows = connection.execute(_FIND, {**wanted, "resolution": resolution})
+    return sorted((RolledRow(*row) for row in rows), key=lambda row: (row.bucket, row.day, row.series_from))
+
+
+def fetch(connection: Connection, numbers: list[int]) -> dict[int, bytes]:
+    """Payloads by row."""
+    statement = "SELECT id, payload FROM metrics_rollup WHERE shard = 0 AND id = ANY(%s)"
+    return dict(connection.execute(statement, (numbers,), binary=True).fetchall())
+
+
+def coarsest(edges: Ints) -> int | None:
+    """The coarsest resolution that these edges (µs), the first and the last apart, do not cut; None: both are cut."""
+    for resolution in reversed(RESOLUTIONS):
+        if not (edges[1:-1] % (resolution * SECOND)).any():
+            return resolution
+    return None

@@ -1,0 +1,229 @@
+"""Each metric is kept as long as its policy says, as points and as rollups, whatever changes on the way."""
+
+from datetime import UTC, datetime
+from io import StringIO
+
+import numpy as np
+import pytest
+from django.core.management import call_command
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from metrics.models import MetricDefinition
+from metrics.storage import merge, read
+from metrics.storage.connection import connect
+from metrics.storage.locks import lock_unit
+from metrics.storage.policies import DEFAULT, Policy, is_over
+from metrics.storage.regroup import regroup
+from metrics.storage.retention import drop_expired, expired
+from metrics.storage.rollups import HOUR, MINUTES
+from metrics.storage.summary import decode_summary
+from metrics.storage.write import Arrivals, Entry, writer
+
+DAY = 86_400_000_000
+BEGIN = 20_000  # the first day of these tests, long ago
+SERIES = {1: "a", 2: "b", 3: "a", 4: "b"}  # of one bucket, policies taking turns
+DAYS = st.integers(1, 6)
+
+
+@pytest.fixture
+def series(site):
+    with connect() as connection:
+        for number, metric in SERIES.items():
+            connection.execute(
+                "INSERT INTO metrics_device (id, device_id, name, created_at) VALUES (%s, %s, '', now())",
+                (number, f"d{number}"),
+            )
+            connection.execute("INSERT INTO metrics_series VALUES (%s, %s, 0, %s)", (number, metric, number))
+        yield connection
+
+
+def write(points: dict[tuple[int, int], float]) -> None:
+    """Values by (series, time)."""
+    numbers, times = (np.array(column, np.int64) for column in zip(*points, strict=True))
+    values = np.array(list(points.values()), np.float64)
+    writer().submit([Arrivals(numbers, times, values)], Entry("test", 0.0, len(points)))
+
+
+class Policies(RuleBasedStateMachine):
+    """Days go by; points come in, days are made, policies change and workers clean up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connection = connect()
+        self.connection.execute(
+            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_groupedby,"
+            " metrics_metricdefinition; UPDATE metrics_head SET seq = 0, checksum = '';"
+            " UPDATE metrics_merged SET seq = 0",
+            prepare=False,
+        )
+        read.forget()
+        self.today = BEGIN
+        self.points: dict[tuple[int, int], float] = {}
+        self.rolled: dict[tuple[int, int, int], int] = {}  # (resolution, series, day) → how many points
+
+    @property
+    def now(self) -> float:
+        return self.today * 86_400.0 + 3600
+
+    def policy(self, series: int) -> Policy:
+        found = MetricDefinition.objects.filter(name=SERIES[series]).first()
+        return Policy(found.retention_days, found.rollup_5m_days, found.rollup_1h_days) if found else DEFAULT
+
+    @rule(ahead=st.integers(1, 4))
+    def days_go_by(self, ahead):
+        self.today += ahead
+
+    @rule(metric=st.sampled_from(["a", "b"]), points=DAYS, minutes=DAYS, hours=DAYS)
+    def define(self, metric, points, minutes, hours):
+        MetricDefinition.objects.update_or_create(
+            name=metric,
+            defaults={
+                "data_type": "numeric",
+                "retention_days": points,
+                "rollup_5m_days": minutes,
+                "rollup_1h_days": max(minutes, hours),
+            },
+        )
+
+    @rule(metric=st.sampled_from(["a", "b"]))
+    def undefine(self, metric):
+        MetricDefinition.objects.filter(name=metric).delete()
+
+    @rule(age=st.integers(0, 7), rows=st.dictionaries(st.sampled_from(sorted(SERIES)), st.integers(0, 23), min_size=1))
+    def send(self, age, rows):
+        """As the pipeline would: nothing that is older than its metric is kept."""
+        day = self.today - age
+        good = {
+            (series, day * DAY + hour * 3_600_000_000): float(hour)
+            for series, hour in rows.items()
+            if age < self.policy(series).points
+        }
+        if not good:
+            return
+        write(good)
+        self.points |= good
+        merge.merge_young(self.connection, force=True)
+        merge.merge_units(self.connection, force=True, now=self.now)
+        for series, time in good:
+            count = sum(one == series and at // DAY == day for one, at in self.points)
+            for resolution in (MINUTES, HOUR):
+                self.rolled[resolution, series, time // DAY] = count
+
+    @rule(killed=st.booleans())
+    def clean_up(self, killed):
+        if killed:
+            with connect() as other, other.transaction(force_rollback=True):
+                regroup(other)
+                drop_expired(other, self.now)
+        regroup(self.connection)
+        told = {(one.table, one.kept_days): one.rows for one in expired(self.connection, self.now)}
+        before = self._rows()
+        drop_expired(self.connection, self.now)
+        read.forget()
+        gone = {key: count - self._rows().get(key, 0) for key, count in before.items()}
+        assert {key: count for key, count in gone.items() if count} == told
+        self.points = {
+            key: value
+            for key, value in self.points.items()
+            if not is_over(key[1] // DAY, self.policy(key[0]).points, self.now)
+        }
+        self.rolled = {
+            (resolution, series, day): count
+            for (resolution, series, day), count in self.rolled.items()
+            if not is_over(day, self.policy(series)[1 if resolution == MINUTES else 2], self.now)
+        }
+
+    def _rows(self) -> dict[tuple[str, int], int]:
+        return {
+            (table, keep): count
+            for table in ("metrics_block", "metrics_rollup")
+            for keep, count in self.connection.execute(f"SELECT keep, count(*) FROM {table} GROUP BY keep")
+        }
+
+    @invariant()
+    def points_are_those_that_are_kept(self):
+        parts = read.overlapping(list(SERIES), 0, (self.today + 2) * DAY)
+        found = {
+            (int(series), int(time)): float(value)
+            for part in parts
+            for series, time, value in zip(part.series(), part.times, part.values, strict=True)
+        }
+        assert found == self.points
+
+    @invariant()
+    def rollups_are_those_that_are_kept(self):
+        found: dict[tuple[int, int, int], int] = {}
+        for resolution, day, payload in self.connection.execute(
+            "SELECT resolution, day, payload FROM metrics_rollup", binary=True
+        ):
+            summary = decode_summary(payload)
+            counts = np.add.reduceat(summary.stats["count"], summary.offsets[:-1])
+            for series, count in zip(summary.ids.tolist(), counts.tolist(), strict=True):
+                assert (resolution, series, day) not in found
+                found[resolution, series, day] = count
+        assert found == self.rolled
+
+    def teardown(self) -> None:
+        self.connection.close()
+
+
+def test_whatever_changes_every_metric_is_kept_as_its_policy_says(series):
+    run_state_machine_as_test(
+        Policies,
+        settings=settings(
+            max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+def made(connection, now: float) -> None:
+    merge.merge_young(connection, force=True)
+    merge.merge_units(connection, force=True, now=now)
+
+
+def test_days_of_metrics_that_are_kept_differently_long_are_rows_of_their_own(series):
+    MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
+    write({(number, BEGIN * DAY): 1.0 for number in SERIES})
+    made(series, (BEGIN + 1) * 86_400.0)
+    rows = series.execute("SELECT keep, points FROM metrics_block ORDER BY keep").fetchall()
+    assert rows == [(7, 2), (90, 2)]
+
+
+def test_nothing_goes_while_a_policy_that_has_changed_is_not_applied_yet(series):
+    MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=2)
+    write({(number, BEGIN * DAY): 1.0 for number in SERIES})
+    made(series, (BEGIN + 1) * 86_400.0)
+    regroup(series)
+    MetricDefinition.objects.update(retention_days=100)
+    late = (BEGIN + 50) * 86_400.0
+    with connect() as other, other.transaction():
+        assert lock_unit(other, 0, BEGIN)  # a merge is at it
+        assert regroup(series) == 0
+        assert drop_expired(series, late) == 0
+    assert regroup(series) == 1
+    assert drop_expired(series, late) == 0
+    assert drop_expired(series, (BEGIN + 101) * 86_400.0) == 2
+
+
+def test_blocks_from_before_rows_said_how_long_they_are_kept_are_grouped(series):
+    MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
+    write({(number, BEGIN * DAY): 1.0 for number in SERIES})
+    with connect() as other:
+        merge.merge_young(other, force=True)
+    series.execute("UPDATE metrics_block SET level = %s", (merge.SETTLED,))
+    regroup(series)
+    assert series.execute("SELECT keep, points FROM metrics_block ORDER BY keep").fetchall() == [(7, 2), (90, 2)]
+
+
+def test_a_dry_run_says_what_would_go_and_lets_nothing_go(series):
+    write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY + 1): 2.0})
+    made(series, (BEGIN + 1) * 86_400.0)
+    out = StringIO()
+    call_command("retention", "--dry-run", stdout=out)
+    day = datetime.fromtimestamp(BEGIN * 86_400, UTC)
+    assert f"2 points of {day:%Y-%m-%d} to {day:%Y-%m-%d}, kept 90 days: 1 rows" in out.getvalue()
+    assert series.execute("SELECT count(*) FROM metrics_block").fetchone() == (1,)
+    call_command("retention", stdout=StringIO())
+    assert series.execute("SELECT count(*) FROM metrics_block").fetchone() == (0,)

@@ -1,0 +1,267 @@
+"""Rollups say what the points said, are never out of date, and stay when the points are gone."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics import catalogue
+from metrics.models import MetricDefinition
+from metrics.query import microseconds
+from metrics.questions.asking import ask
+from metrics.questions.question import Question
+from metrics.storage import merge, read
+from metrics.storage.codec import Columns, DamagedPayload, arrange
+from metrics.storage.connection import connect
+from metrics.storage.regroup import regroup
+from metrics.storage.retention import drop_expired
+from metrics.storage.rollups import HOUR, MINUTES, SECOND
+from metrics.storage.summary import STATS, Summary, decode_summary, encode_summary, summarised, together
+from metrics.storage.write import Arrivals, Entry, writer
+
+DAY = 86_400 * SECOND
+FIVE = MINUTES * SECOND
+
+points = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 4 * FIVE), st.integers(-9, 9)), min_size=1, max_size=60)
+
+
+def columns_of(rows: list[tuple[int, int, int]]) -> Columns:
+    series, times, values = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    units = np.arange(len(rows), dtype=np.int32) % 2
+    return arrange(series, times, values.astype(np.float64), units, [b"", b'["V",{"a":1},{}]'])
+
+
+def dictionary(summary: Summary) -> dict[tuple[int, int], tuple[float, ...]]:
+    series = np.repeat(summary.ids, np.diff(summary.offsets)).tolist()
+    stats = zip(*(summary.stats[name].tolist() for name in STATS), strict=True)
+    return dict(zip(zip(series, summary.times.tolist(), strict=True), stats, strict=True))
+
+
+def expected(columns: Columns) -> dict[tuple[int, int], tuple[float, ...]]:
+    found: dict[tuple[int, int], list[float]] = {}
+    for series, time, value in zip(columns.series(), columns.times, columns.values, strict=True):
+        found.setdefault((int(series), int(time // FIVE * FIVE)), []).append(float(value))
+    return {key: (len(v), sum(v), min(v), max(v), v[0], v[-1]) for key, v in found.items()}
+
+
+@given(points)
+def test_a_summary_equals_a_dictionary_and_comes_back_as_it_was(rows):
+    columns = columns_of(rows)
+    made = summarised(columns, FIVE)
+    assert dictionary(made) == expected(columns)
+    back = decode_summary(encode_summary(made))
+    assert dictionary(back) == expected(columns) and back.units == made.units
+    assert dictionary(together(made.rows(2)[::-1])) == expected(columns)
+    inner = made.within(FIVE, 3 * FIVE, FIVE)
+    assert dictionary(inner) == {key: one for key, one in expected(columns).items() if FIVE <= key[1] < 3 * FIVE}
+
+
+def test_a_summary_keeps_the_unit_of_the_last_point_and_not_its_tags():
+    made = summarised(columns_of([(1, 0, 1), (1, 1, 2), (2, 0, 3)]), FIVE)
+    assert made.units == [b'["V"]', b""]
+
+
+def test_a_damaged_summary_is_noticed():
+    payload = bytearray(encode_summary(summarised(columns_of([(1, 0, 1)]), FIVE)))
+    payload[-1] ^= 255
+    with pytest.raises(DamagedPayload):
+        decode_summary(bytes(payload))
+
+
+# --- in the database ----------------------------------------------------------------------------------
+
+NOW = datetime.now(UTC)
+TODAY = microseconds(NOW) // DAY * DAY
+
+
+@pytest.fixture
+def fleet(site):
+    """Three devices with a metric that is kept three days as points."""
+    MetricDefinition.objects.create(name="m", data_type="numeric", retention_days=3, rollup_5m_days=5, rollup_1h_days=9)
+    catalogue.refresh()
+    with connect() as connection:
+        for number in (1, 2, 3):
+            connection.execute(
+                "INSERT INTO metrics_device (id, device_id, name, created_at) VALUES (%s, %s, '', now())",
+                (number, f"d{number}"),
+            )
+            connection.execute("INSERT INTO metrics_series VALUES (%s, 'm', 0, %s)", (number, number))
+        yield connection
+
+
+def write(day: int, values: dict[int, float], series: int = 1) -> None:
+    """Values by second of a day, so many days ago."""
+    times = TODAY - day * DAY + np.array(list(values), np.int64) * SECOND
+    numbers = np.array(list(values.values()), np.float64)
+    writer().submit([Arrivals(np.full(len(times), series, np.int64), times, numbers)], Entry("test", 0.0, len(times)))
+
+
+def settle(connection, at: datetime = NOW) -> None:
+    merge.merge_young(connection, force=True)
+    merge.merge_units(connection, force=True, now=at.timestamp())
+
+
+def expire(connection) -> None:
+    regroup(connection)
+    drop_expired(connection)
+    read.forget()
+
+
+def asked(
+    aggregation: str | None, first: int, last: int, devices: tuple[str, ...] = ("d1",), **more
+) -> list[tuple[float, float]]:
+    """(seconds since the beginning, value) from one day ago to another."""
+    start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - first * DAY)
+    end = start + timedelta(days=first - last)
+    answer = ask(Question(("m",), start, end, devices, aggregation, **more))
+    return [
+        ((time - TODAY + first * DAY) / SECOND, value)
+        for group in answer.groups
+        for time, value in zip(group.times, group.values, strict=True)
+    ]
+
+
+def used(first: int, last: int, **more) -> dict[str, int]:
+    start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - first * DAY)
+    answer = ask(Question(("m",), start, start + timedelta(days=first - last), ("d1",), **more))
+    return answer.read["rollups_by_seconds"]
+
+
+SAMPLE = {second: float(second % 7) for second in range(0, 86_400, 100)}
+
+
+def test_a_day_that_is_over_is_answered_from_its_rollups(fleet):
+    write(1, SAMPLE)
+    settle(fleet)
+    assert used(1, 0, aggregation="avg", interval=3600) == {"3600": 1}
+    assert used(1, 0, aggregation="avg", interval=900) == {"300": 1}
+    assert used(1, 0, aggregation="avg", interval=250) == {}
+    hours = asked("sum", 1, 0, interval=3600)
+    assert hours == [
+        (hour, sum(value for second, value in SAMPLE.items() if hour <= second < hour + 3600))
+        for hour in range(0, 86_400, 3600)
+    ]
+
+
+@pytest.mark.parametrize("name", ["p95", "stddev", "rate", "first"])
+def test_what_does_not_follow_from_rollups_is_answered_from_points(fleet, name):
+    write(1, SAMPLE)
+    settle(fleet)
+    assert used(1, 0, aggregation=name, interval=3600).get("3600", 0) == 0
+    assert len(asked(name, 1, 0, interval=3600)) == 24
+
+
+def test_questions_with_filters_read_points(fleet):
+    write(1, SAMPLE)
+    settle(fleet)
+    assert used(1, 0, aggregation="count", interval=3600, min_value=3.0) == {}
+    assert asked("count", 1, 0, min_value=3.0)[0][1] == sum(value >= 3 for value in SAMPLE.values())
+
+
+def test_late_points_are_in_every_answer_at_once_and_in_the_rollups_afterwards(fleet):
+    write(1, SAMPLE)
+    settle(fleet)
+    write(1, {50: 100.0})
+    for how in (lambda: None, lambda: merge.merge_young(fleet, force=True), lambda: settle(fleet)):
+        how()
+        assert asked("max", 1, 0, interval=3600)[0] == (0.0, 100.0)
+        assert asked("count", 1, 0) == [(0.0, float(len(SAMPLE) + 1))]
+    assert used(1, 0, aggregation="max", interval=3600) == {"3600": 1}
+
+
+def test_late_points_of_one_series_leave_the_rollups_of_another_alone(fleet):
+    write(1, SAMPLE)
+    write(1, {0: 5.0}, series=2)
+    settle(fleet)
+    write(1, {10: 7.0}, series=2)
+    settle(fleet)
+    assert asked("count", 1, 0) == [(0.0, float(len(SAMPLE)))]
+    assert asked("sum", 1, 0) == [(0.0, sum(SAMPLE.values()))]
+
+
+def test_a_series_of_more_points_than_a_row_keeps_its_rollups_when_a_neighbour_is_late(fleet):
+    """Its points are in two rows, of which the neighbour's late point touches one."""
+    many = dict.fromkeys(range(0, 80000, 4), 1.0)
+    write(1, many)
+    write(1, {0: 5.0}, series=2)
+    settle(fleet)
+    assert fleet.execute("SELECT count(*) FROM metrics_block").fetchone() == (2,)
+    write(1, {10: 7.0}, series=2)
+    settle(fleet)
+    assert used(1, 0, aggregation="count", interval=86_400) == {"3600": 1}
+    assert asked("count", 1, 0, interval=86_400) == [(0.0, float(len(many)))]
+
+
+def test_days_made_before_there_were_rollups_get_them_whole(fleet):
+    write(1, {0: 5.0}, series=2)
+    settle(fleet)
+    fleet.execute("DELETE FROM metrics_rollup")
+    for series in (1, 3):
+        write(1, SAMPLE, series)
+    settle(fleet)
+    assert asked("count", 1, 0, ("d2",), interval=86_400) == [(0.0, 1.0)]
+
+
+def test_when_points_are_gone_rollups_answer(fleet):
+    """Points are kept three days here, five-minute rollups five, hours nine."""
+    for day in (8, 5, 2):
+        write(day, {0: 1.0, 10: 4.0, 3599: 2.0, 7200: 8.0})
+        settle(fleet, NOW - timedelta(days=day - 1))
+    expire(fleet)
+    assert fleet.execute("SELECT count(DISTINCT day) FROM metrics_block").fetchone() == (1,)
+    found = {
+        name: asked(name, 9, 0, interval=86_400)
+        for name in ("count", "sum", "avg", "min", "max", "first", "last", "delta", "increase")
+    }
+    days = (86_400.0, 4 * 86_400.0, 7 * 86_400.0)
+    assert found["count"] == [(day, 4) for day in days]
+    assert found["sum"] == [(day, 15.0) for day in days]
+    assert found["avg"] == [(day, 3.75) for day in days]
+    assert found["min"] == [(day, 1.0) for day in days]
+    assert found["max"] == [(day, 8.0) for day in days]
+    assert found["first"] == [(day, 1.0) for day in days]
+    assert found["last"] == [(day, 8.0) for day in days]
+    assert [value for _, value in found["delta"]] == [7.0, 0.0, 0.0]
+    assert found["increase"][0][1] == 7.0
+    assert [value for _, value in asked("max", 6, 4, interval=300)] == [4.0, 2.0, 8.0]
+
+
+def test_what_cannot_be_answered_from_rollups_is_said(fleet):
+    write(8, SAMPLE)
+    settle(fleet, NOW - timedelta(days=7))
+    expire(fleet)
+    start = NOW - timedelta(days=9)
+    for aggregation in ("p95", None):
+        answer = ask(Question(("m",), start, NOW, ("d1",), aggregation))
+        assert answer.count == 0 and "no points are kept" in answer.missing[0]
+    assert ask(Question(("m",), start, NOW, ("d1",), "avg")).missing == []
+    assert ask(Question(("m",), NOW - timedelta(days=1), NOW, ("d1",), "p95")).missing == []
+
+
+def test_a_chart_over_more_than_is_kept_shows_the_extremes_of_every_hour(fleet):
+    write(8, {0: 1.0, 10: 9.0, 20: -3.0, 4000: 2.0})
+    settle(fleet, NOW - timedelta(days=7))
+    expire(fleet)
+    line = asked(None, 9, 0, max_points=100)
+    assert [value for _, value in line] == [-3.0, 9.0, 2.0]
+
+
+def test_points_whose_time_is_over_do_not_overwrite_the_rollups_of_their_day(fleet):
+    write(8, SAMPLE)
+    settle(fleet, NOW - timedelta(days=7))
+    expire(fleet)
+    write(8, {50: 100.0})
+    settle(fleet)
+    expire(fleet)
+    assert asked("count", 9, 0) == [(0.0, float(len(SAMPLE)))]
+
+
+def test_a_damaged_rollup_is_told(fleet):
+    write(1, SAMPLE)
+    settle(fleet)
+    fleet.execute("UPDATE metrics_rollup SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
+    start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - DAY)
+    answer = ask(Question(("m",), start, start + timedelta(days=1), ("d1",), "avg", HOUR))
+    assert "rollup" in answer.missing[0] and "damaged" in answer.missing[0]
