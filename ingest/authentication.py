@@ -7,7 +7,7 @@ from typing import Any
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from ingest.models import ApiKey, Scope, digest_of
@@ -28,6 +28,10 @@ class Sender:
     expires: float = float("inf")  # seconds since 1970
 
     is_authenticated = True  # what DRF asks of a user
+
+    def get_username(self) -> str:
+        """What a user is asked for."""
+        return self.name
 
     def may_write(self, device_id: str) -> bool:
         return self.scope in WRITERS and self.device_id in (None, device_id)
@@ -129,11 +133,16 @@ def sender(request: Request) -> Sender:
 
 
 class MayRead(BasePermission):
-    """Reading the device in the URL, or those that the view finds in the request; any device where none is named."""
+    """Reading the device in the URL, or those that the view finds in the request; any device where none is named.
+
+    Where a view says which scope changes need, whatever is not read alone needs it.
+    """
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user or not request.user.is_authenticated:
             return False
+        if request.method not in SAFE_METHODS and hasattr(view, "scope_for_changes"):
+            return sender(request).scope in (view.scope_for_changes, Scope.ADMIN)
         asked = view.devices_asked(request) if hasattr(view, "devices_asked") else [view.kwargs.get("device_id")]
         return all(sender(request).may_read(device_id) for device_id in asked)
 

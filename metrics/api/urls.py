@@ -1,8 +1,10 @@
 from django.urls import path
 
-from metrics.api import questions, views
+from metrics.api import definitions, questions, views
 
 urlpatterns = [
+    path("metrics", definitions.DefinitionsView.as_view()),
+    path("metrics/<path:metric_name>", definitions.DefinitionView.as_view()),
     path("query", questions.QueryView.as_view()),
     path("aggregated", questions.AggregatedView.as_view()),
     path("latest", views.LatestManyView.as_view()),

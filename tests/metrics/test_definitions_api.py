@@ -1,0 +1,163 @@
+"""PRD E2: metric definitions over REST."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from metrics import catalogue
+from metrics.models import MetricDefinition
+from tests.conftest import Caller, point
+
+BATTERY = {
+    "name": "battery_level",
+    "description": "Device battery percentage",
+    "data_type": "numeric",
+    "metric_type": "gauge",
+    "unit": "percent",
+    "min_value": 0,
+    "max_value": 100,
+    "retention_days": 90,
+    "aggregation_interval": 60,
+}
+
+
+@pytest.fixture
+def battery(admin: Caller) -> Caller:
+    assert admin.post("metrics", BATTERY).status == 201
+    return admin
+
+
+def test_e2_us1_a_definition_is_created_with_everything_that_was_given(admin: Caller):
+    answer = admin.post("metrics", BATTERY)
+    assert answer.status == 201
+    assert {name: answer.json[name] for name in BATTERY} == BATTERY
+    assert answer.json["metric_id"].startswith("met_") and answer.json["tags"] == [] and answer.json["metadata"] == {}
+    assert answer.json["created_by"].endswith("admin of all") and answer.json["created_at"]
+
+
+def test_e2_us1_ac2_a_name_and_a_data_type_are_enough(admin: Caller):
+    answer = admin.post("metrics", {"name": "state", "data_type": "string"})
+    assert answer.status == 201
+    assert (answer.json["metric_type"], answer.json["retention_days"]) == ("gauge", 90)
+
+
+def test_e2_us1_ac5_a_name_is_defined_once_however_many_try_at_the_same_time(admin: Caller):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: admin.post("metrics", BATTERY), range(8)))
+    assert sorted(answer.status for answer in answers) == [201] + [400] * 7
+    refused = next(answer for answer in answers if answer.status == 400)
+    assert refused.json["errors"] == [{"field": "name", "detail": "a metric of this name is defined already"}]
+    assert MetricDefinition.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "accepted"),
+    [
+        ({"name": ""}, "name", "blank"),
+        ({"name": "a\tb"}, "name", "control characters"),
+        ({"name": "x" * 201}, "name", "200"),
+        ({"name": "nul\0"}, "name", "control characters"),
+        ({"name": None}, "name", "null"),
+        ({"data_type": "number"}, "data_type", "numeric, string, boolean, json, geolocation, binary are accepted"),
+        ({"metric_type": "guage"}, "metric_type", "gauge, counter, histogram, summary are accepted"),
+        ({"retention_days": 0}, "retention_days", "greater than or equal to 1"),
+        ({"retention_days": 3651}, "retention_days", "3650"),
+        ({"retention_days": "long"}, "retention_days", "integer"),
+        ({"rollup_5m_days": 100, "rollup_1h_days": 99}, "rollup_1h_days", "rollup_5m_days"),
+        ({"min_value": 101}, "min_value", "not be above max_value"),
+        ({"min_value": "low"}, "min_value", "number"),
+        ({"data_type": "string"}, "min_value", "numeric metrics"),
+        ({"tags": "a"}, "tags", "list"),
+        ({"tags": [1, {}]}, "tags.1", "string"),
+        ({"metadata": []}, "metadata", "dictionary"),
+        ({"unit": "u" * 51}, "unit", "50"),
+        ({"colour": "red"}, "colour", "not known"),
+    ],
+)
+def test_bad_definitions_are_refused_with_their_field_and_what_is_accepted(admin: Caller, change, field, accepted):
+    answer = admin.post("metrics", BATTERY | change)
+    assert answer.status == 400
+    assert any(error["field"] == field and accepted in error["detail"] for error in answer.json["errors"]), answer.json
+    assert not MetricDefinition.objects.exists()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b'"text"', b"{", b"null", b""])
+def test_a_body_that_is_no_object_is_refused(admin: Caller, body: bytes):
+    assert admin.post("metrics", body).status == 400
+
+
+def test_e2_us2_definitions_are_listed_with_filters_and_pages(admin: Caller):
+    for number in range(5):
+        kind = "string" if number % 2 else "numeric"
+        admin.post("metrics", {"name": f"m{number}", "data_type": kind, "description": f"about {number}"})
+    answer = admin.get("metrics?data_type=numeric&limit=2&offset=1").json
+    assert [one["name"] for one in answer["metrics"]] == ["m2", "m4"]
+    assert (answer["count"], answer["total"], answer["limit"], answer["offset"]) == (2, 3, 2, 1)
+    assert answer["filters"]["data_type"] == "numeric" and answer["filters"]["metric_type"] is None
+    assert [one["name"] for one in admin.get("metrics?search=about%203").json["metrics"]] == ["m3"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("data_type=x", "data_type"), ("limit=0", "limit"), ("limit=1001", "limit"), ("offset=-1", "offset")],
+)
+def test_a_list_that_makes_no_sense_is_refused(admin: Caller, query: str, field: str):
+    answer = admin.get(f"metrics?{query}")
+    assert answer.status == 400 and answer.json["errors"][0]["field"] == field
+
+
+def test_e2_us3_a_definition_is_found_by_its_name(battery: Caller):
+    assert battery.get("metrics/battery_level").json["unit"] == "percent"
+    assert battery.get("/api/v1/metrics/battery_level").status == 200
+    missing = battery.get("metrics/nothing")
+    assert missing.status == 404 and missing.json["detail"] == "nothing is not defined"
+
+
+def test_names_with_slashes_are_found_too(admin: Caller):
+    admin.post("metrics", {"name": "disk/free space", "data_type": "numeric"})
+    assert admin.get("metrics/disk/free%20space").json["name"] == "disk/free space"
+
+
+def test_e2_us4_deleting_keeps_the_data(battery: Caller):
+    battery.post("devices/d/telemetry", point("battery_level", 50))
+    answer = battery.call("DELETE", "metrics/battery_level")
+    assert answer.status == 200 and answer.json["success"] is True
+    assert battery.get("devices/d/metrics/battery_level/latest").json["value"] == 50
+    assert battery.call("DELETE", "metrics/battery_level").status == 404
+
+
+def test_a_change_holds_for_the_next_point(battery: Caller):
+    changed = battery.call("PATCH", "metrics/battery_level", {"max_value": 40})
+    assert changed.status == 200 and changed.json["max_value"] == 40 and changed.json["min_value"] == 0
+    catalogue.refresh()
+    answer = battery.post("devices/d/telemetry", point("battery_level", 50))
+    assert answer.status == 422 and "above the maximum 40" in answer.json["detail"]
+
+
+def test_a_name_is_for_ever(battery: Caller):
+    answer = battery.call("PATCH", "metrics/battery_level", {"name": "other"})
+    assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
+    assert battery.call("PATCH", "metrics/battery_level", {"name": "battery_level", "unit": "%"}).json["unit"] == "%"
+
+
+def test_nobody_overwrites_what_somebody_else_has_changed(battery: Caller):
+    tag = battery.get("metrics/battery_level").headers["ETag"]
+    assert battery.get("metrics/battery_level", If_None_Match=tag).status == 304
+    assert battery.call("PATCH", "metrics/battery_level", {"unit": "%"}, If_Match=tag).status == 200
+    late = battery.call("PATCH", "metrics/battery_level", {"unit": "V"}, If_Match=tag)
+    assert late.status == 412 and "read it again" in late.json["detail"]
+    assert battery.call("DELETE", "metrics/battery_level", If_Match=tag).status == 412
+    assert battery.get("metrics/battery_level").json["unit"] == "%"
+    assert battery.call("DELETE", "metrics/battery_level", If_Match="*").status == 200
+
+
+def test_readers_read_and_admins_change(battery: Caller, reader: Caller, gateway: Caller, anonymous: Caller):
+    assert reader.get("metrics").status == 200 and reader.get("metrics/battery_level").status == 200
+    for caller, status in ((reader, 403), (gateway, 403), (anonymous, 401)):
+        assert caller.post("metrics", BATTERY | {"name": "x"}).status == status
+        assert caller.call("PATCH", "metrics/battery_level", {"unit": "x"}).status == status
+        assert caller.call("DELETE", "metrics/battery_level").status == status
+
+
+def test_a_person_of_the_staff_defines_under_his_own_name(operator: Caller):
+    assert operator.post("metrics", BATTERY).json["created_by"] == "operator"
