@@ -20,6 +20,20 @@ LONGEST_RETENTION_DAYS = 3650
 _DAYS = [MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)]
 
 
+class DeviceGroup(models.Model):
+    """Devices that are asked about together: a site, a customer, a kind of machine. A device may be in several."""
+
+    name = models.CharField(max_length=NAME_LENGTH, unique=True)
+    description = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Device(models.Model):
     """Something that sends measurements, known by the `device_id` that it calls itself."""
 
@@ -30,6 +44,7 @@ class Device(models.Model):
         blank=True,
         help_text="Seconds between measurements; a device that is later than three of them is late.",
     )
+    groups = models.ManyToManyField(DeviceGroup, blank=True, related_name="devices")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

@@ -29,12 +29,13 @@ TIME_RANGES = {
     "90d": timedelta(days=90),
 }
 
-SERIES = """
+SERIES = f"""
 SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
 WHERE (%(devices)s::text[] IS NULL OR d.device_id = ANY(%(devices)s))
   AND (%(metrics)s::text[] IS NULL OR s.metric_name = ANY(%(metrics)s))
+  AND (%(groups)s::text[] IS NULL OR {read.IN_GROUPS})
 ORDER BY d.device_id, s.metric_name
-"""
+"""  # noqa: S608 - a constant with a constant in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,15 @@ def shown(value: Any, kind: Kind) -> Any:
 
 
 def latest(
-    devices: Sequence[str] | None, metrics: Sequence[str] | None, lookback: timedelta = DAY, now: datetime | None = None
+    devices: Sequence[str] | None,
+    metrics: Sequence[str] | None,
+    lookback: timedelta = DAY,
+    now: datetime | None = None,
+    groups: Sequence[str] | None = None,
 ) -> list[Point]:
     """The newest point of every matching series (None: of all), by device and metric."""
     since = microseconds((now or datetime.now(UTC)) - lookback)
-    series, parts = read.newest(devices, metrics, since)
+    series, parts = read.newest(devices, metrics, since, groups)
     place = _newest_of([one.id for one in series], parts, since)
     found: dict[tuple[str, str], Point] = {}
     for one in series:
@@ -181,7 +186,7 @@ def read_range(
 ) -> Readings:
     """The points from `start` to before `end`; with `max_points`, the least and greatest of every stretch."""
     with reading() as connection:
-        wanted = {"devices": [device_id], "metrics": [metric_name]}
+        wanted = {"devices": [device_id], "metrics": [metric_name], "groups": None}
         series = {row[0]: Kind(row[1]) for row in connection.execute(SERIES, wanted)}
     if not series:
         return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())

@@ -13,7 +13,8 @@ from metrics.questions.question import LONGEST, MOST_POINTS, Question
 
 MOST_NAMES = 10_000
 LONGEST_INTERVAL = 1_000_000_000  # seconds
-_FILTERS = {"tags", "min_value", "max_value"}
+GROUPS = ("groups", "device_groups")  # what alert rules call them is known to filters too
+_FILTERS = {"tags", "min_value", "max_value", *GROUPS}
 
 
 class IntervalField(serializers.Field[int | str, Any, Any, Any]):
@@ -51,15 +52,23 @@ class FillField(serializers.Field[Fill, Any, Any, Any]):
 
 
 class FiltersField(serializers.Field[dict[str, Any], Any, Any, Any]):
-    """`tags`: what a point's tags must be; `min_value` and `max_value`: its value, both included."""
+    """`tags`: what a point's tags must be; `min_value` and `max_value`: its value, both included; `groups`: of which
+    its device must be in one.
+    """
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
-            raise serializers.ValidationError("an object is accepted, with tags, min_value and max_value")
-        errors: dict[str, str] = {}
+            raise serializers.ValidationError("an object is accepted, with tags, groups, min_value and max_value")
+        errors: dict[str, Any] = {}
+        groups = None
         for name, value in data.items():
             if name not in _FILTERS:
                 errors[name] = f"is not known; accepted are {', '.join(sorted(_FILTERS))}"
+            elif name in GROUPS and value is not None:
+                try:
+                    groups = names_field().run_validation(value)
+                except serializers.ValidationError as error:
+                    errors[name] = error.detail
             elif name == "tags":
                 if not isinstance(value, dict):
                     errors[name] = "an object of names and values is accepted"
@@ -67,9 +76,11 @@ class FiltersField(serializers.Field[dict[str, Any], Any, Any, Any]):
                 errors[name] = "a number is accepted"
             elif value is not None and abs(value) > 1e308:
                 errors[name] = "is out of the range of numbers"
+        if all(data.get(name) is not None for name in GROUPS):
+            errors[GROUPS[1]] = f"is another name of {GROUPS[0]}: give one of them"
         if errors:
             raise serializers.ValidationError(errors)
-        return data
+        return data | {"groups": groups}
 
     def to_representation(self, value: Any) -> Any:
         return value
@@ -95,11 +106,16 @@ def _names() -> Any:
     return serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False)
 
 
+def names_field() -> Any:
+    """Names of devices, metrics or groups, or None for all."""
+    return serializers.ListField(child=_names(), max_length=MOST_NAMES, allow_null=True, default=None)
+
+
 class QueryParameters(_Page, _Range):
     """PRD E3-US1."""
 
     metrics = serializers.ListField(child=_names(), min_length=1, max_length=MOST_NAMES)
-    devices = serializers.ListField(child=_names(), max_length=MOST_NAMES, allow_null=True, default=None)
+    devices = names_field()
     aggregation = serializers.CharField(allow_null=True, default=None)
     filters = FiltersField(allow_null=True, default=None)
     group_by = serializers.CharField(default="series", max_length=NAME_LENGTH)
@@ -116,7 +132,8 @@ class QueryParameters(_Page, _Range):
         filters = given["filters"] or {}
         return Question(
             metrics=tuple(dict.fromkeys(given["metrics"])),
-            devices=None if given["devices"] is None else tuple(dict.fromkeys(given["devices"])),
+            devices=_once(given["devices"]),
+            groups=_once(filters.get("groups")),
             start=given["start_time"],
             end=given["end_time"],
             aggregation=given["aggregation"],
@@ -136,12 +153,14 @@ class AggregatedParameters(_Page, _Range):
     aggregation_type = serializers.CharField()
     interval = IntervalField()
     device_id = serializers.CharField(max_length=NAME_LENGTH, allow_null=True, default=None)
+    groups = names_field()
 
     def question(self) -> Question:
         given = self.validated_data
         return Question(
             metrics=(given["metric_name"],),
             devices=None if given["device_id"] is None else (given["device_id"],),
+            groups=_once(given["groups"]),
             start=given["start_time"],
             end=given["end_time"],
             aggregation=given["aggregation_type"],
@@ -181,6 +200,10 @@ class RangeParameters(_Page):
             aggregation=given["aggregation"],
             **_page(given) | {"interval": given["interval"] or "auto"},
         )
+
+
+def _once(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(dict.fromkeys(names))
 
 
 def _page(given: dict[str, Any]) -> dict[str, Any]:

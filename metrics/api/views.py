@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics import query
-from metrics.api.parameters import MOST_NAMES, RangeParameters
+from metrics.api.parameters import RangeParameters, names_field
 from metrics.api.questions import about, query_shape
 from metrics.api.shapes import LONGEST_LOOKBACK, latest_shape
 from metrics.questions.asking import ask
@@ -39,8 +39,9 @@ class LatestView(APIView):
 
 
 class LatestManyParameters(LatestParameters):
-    devices = serializers.ListField(child=serializers.CharField(), max_length=MOST_NAMES, allow_null=True, default=None)
-    metrics = serializers.ListField(child=serializers.CharField(), max_length=MOST_NAMES, allow_null=True, default=None)
+    devices = names_field()
+    metrics = names_field()
+    groups = names_field()
 
 
 class LatestManyView(APIView):
@@ -50,7 +51,8 @@ class LatestManyView(APIView):
         given = LatestManyParameters(data=request.data)
         given.is_valid(raise_exception=True)
         wanted = given.validated_data
-        points = query.latest(wanted["devices"], wanted["metrics"], timedelta(seconds=wanted["lookback"]))
+        lookback = timedelta(seconds=wanted["lookback"])
+        points = query.latest(wanted["devices"], wanted["metrics"], lookback, groups=wanted["groups"])
         return Response({"series": [latest_shape(point) for point in points]})
 
 

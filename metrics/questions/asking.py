@@ -33,6 +33,7 @@ def _series(question: Question) -> list[Asked]:
     wanted = {
         "devices": None if question.devices is None else list(question.devices),
         "metrics": list(question.metrics),
+        "groups": None if question.groups is None else list(question.groups),
     }
     with reading() as connection:
         rows = connection.execute(f"{SERIES} LIMIT {MOST_SERIES + 1}", wanted).fetchall()

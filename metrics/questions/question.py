@@ -38,7 +38,10 @@ Label = tuple[str | None, str | None, str | None]  # device, metric, value of th
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Points of `metrics` of `devices` (None: of all) from `start` to before `end`, or what they amount to."""
+    """Points of `metrics` of `devices` (None: of all) from `start` to before `end`, or what they amount to.
+
+    With `groups`, only of those devices that are in one of them.
+    """
 
     metrics: tuple[str, ...]
     start: datetime
@@ -55,6 +58,7 @@ class Question:
     cursor: str | None = None
     timezone: str = "UTC"
     max_points: int | None = None
+    groups: tuple[str, ...] | None = None
 
     @property
     def low(self) -> int:

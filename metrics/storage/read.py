@@ -38,6 +38,10 @@ UNION ALL SELECT 1, id, kind, NULL, device_id, metric_name FROM wanted
 UNION ALL SELECT 2, bucket, 0, payload, NULL, NULL FROM metrics_latest
 WHERE shard = 0 AND bucket IN (SELECT id / %(size)s FROM wanted)
 """
+# An array is found once and then looked up by index, also where the condition stands beside an OR.
+IN_GROUPS = """d.id = ANY(ARRAY(
+    SELECT m.device_id FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
+    WHERE g.name = ANY(%(groups)s)))"""
 FETCH = (
     "SELECT seq, payload FROM metrics_young WHERE shard = 0 AND seq = ANY(%s)",
     "SELECT id, payload FROM metrics_block WHERE shard = 0 AND id = ANY(%s)",
@@ -135,18 +139,23 @@ class Named:
 
 
 def newest(
-    devices: Sequence[str] | None, metrics: Sequence[str] | None, start: int
+    devices: Sequence[str] | None, metrics: Sequence[str] | None, start: int, groups: Sequence[str] | None = None
 ) -> tuple[list[Named], list[Candidate]]:
-    """The series of these devices and metrics (None: of all), and the parts among which their newest points are.
+    """The series of these devices, metrics, groups (None: of all), and the parts among which their newest points are.
 
     Candidates come youngest first. Only points from `start` on are sure to be there.
     """
-    given = (("d.device_id = ANY(%(devices)s)", devices), ("s.metric_name = ANY(%(metrics)s)", metrics))
+    given = (
+        ("d.device_id = ANY(%(devices)s)", devices),
+        ("s.metric_name = ANY(%(metrics)s)", metrics),
+        (IN_GROUPS, groups),
+    )
     where = [condition for condition, names in given if names is not None]
     statement = _NEWEST.format(where=f"WHERE {' AND '.join(where)}" if where else "")
     wanted = {
         "devices": None if devices is None else list(devices),
         "metrics": None if metrics is None else list(metrics),
+        "groups": None if groups is None else list(groups),
         "start": start,
         "size": BUCKET,
     }
