@@ -1,0 +1,73 @@
+"""What the fault tests do in processes of their own: fill a storage, run a task, read everything back."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.core.management import call_command
+from django.db import connection
+
+from metrics import query, tasks
+from metrics.apps import first_rows
+from metrics.models import Device, Series
+from metrics.storage import merge, read
+from metrics.storage.codec import Kind
+from metrics.storage.connection import connect
+from tests.metrics.test_storage import DAY, store, stored
+
+NUMBERS = [1, 2, 256, 300]  # series of two buckets
+TEXT = 301
+SERIES = [*NUMBERS, TEXT]
+EVER = 200 * DAY
+
+Row = tuple[int, int, float, bytes]
+Points = dict[tuple[int, int], tuple[Any, bytes]]
+
+
+def migrate() -> None:
+    """The newest tables."""
+    call_command("migrate", verbosity=0)
+
+
+def empty() -> None:
+    """Nothing stored, and a device with a metric for each series."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "TRUNCATE metrics_young, metrics_block, metrics_latest, metrics_journal, metrics_head, metrics_merged,"
+            " metrics_ingestedbatch, metrics_device CASCADE"
+        )
+    first_rows("default")
+    device = Device.objects.create(device_id="d")
+    Series.objects.bulk_create(
+        Series(pk=number, device=device, metric_name=f"m{number}", kind=Kind.STRING if number == TEXT else Kind.NUMERIC)
+        for number in SERIES
+    )
+
+
+def fill(rounds: list[tuple[list[list[Row]], str]]) -> None:
+    """Commits, and after each round of them a merge: `young`, `everything` or none."""
+    for commits, how in rounds:
+        for rows in commits:
+            for texts in (False, True):
+                if some := [row for row in rows if (row[0] == TEXT) is texts]:
+                    store(some, texts)
+        with connect() as storage:
+            if how:
+                merge.merge_young(storage, force=True)
+            if how == "everything":
+                merge.merge_units(storage, force=True)
+    with connect() as storage:
+        storage.execute("UPDATE metrics_young SET at = at - interval '1 hour'")
+
+
+def work(task: str) -> int:
+    """What Celery runs."""
+    found: int = getattr(tasks, task)()
+    return found
+
+
+def everything(now: int) -> tuple[Points, dict[str, tuple[int, Any]]]:
+    """Every point, and what `latest` says of every metric."""
+    points = stored(read.overlapping(SERIES, now - EVER, now + EVER))
+    day = datetime.fromtimestamp(now / 1_000_000, UTC)
+    newest = query.latest(None, None, timedelta(days=90), now=day)
+    return points, {one.metric_name: (query.microseconds(one.timestamp), one.value) for one in newest}

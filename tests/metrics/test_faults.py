@@ -1,0 +1,150 @@
+"""A worker or PostgreSQL killed in the middle of any step of merging and retention: every point is there as before.
+
+The step runs in a process of its own. A trigger makes PostgreSQL wait, right after the statement that the test names,
+for a lock that the test holds; then comes `kill -9`, and after it the same step once more.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.metrics import steps
+from tests.metrics.steps import SERIES, TEXT, Points, Row
+from tests.metrics.test_storage import DAY
+from tests.own_server import OwnServer
+from tests.processes import Running, run
+from tests.telemetry_site.site import await_that
+
+LOCK = 4711
+WAITS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s"
+LIVES = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
+BEFORE = {"young": 0, "unit": 0, "day": 3, "retention": 100}  # days ago of what a step is about
+TASKS = {
+    "young": "merge_young_blocks",
+    "unit": "merge_blocks",
+    "day": "merge_blocks",
+    "retention": "drop_expired",
+}
+STOPS = {
+    "young": [
+        ("INSERT", "metrics_block"),
+        ("INSERT", "metrics_latest"),
+        ("UPDATE", "metrics_merged"),
+        ("DELETE", "metrics_young"),
+    ],
+    "unit": [("DELETE", "metrics_block"), ("INSERT", "metrics_block")],
+    "day": [("DELETE", "metrics_block"), ("INSERT", "metrics_block")],
+    "retention": [("DELETE", "metrics_ingestedbatch"), ("DELETE", "metrics_journal"), ("DELETE", "metrics_block")],
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    own = OwnServer(tmp_path_factory.mktemp("own"))
+    with own.connect() as connection:
+        connection.execute(
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
+            f" 'BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NULL; END'"
+        )
+    run(own.database, steps.migrate)
+    yield own
+    own.kill()
+
+
+@dataclass
+class Storage:
+    """What is stored, and the book that is kept of it."""
+
+    server: OwnServer
+    now: int = field(default_factory=lambda: int(time.time() * 1_000_000))  # µs
+    book: Points = field(default_factory=dict)
+    dice: random.Random = field(default_factory=lambda: random.Random(20260501))
+
+    def commits(self, count: int, days_ago: tuple[int, ...]) -> list[list[Row]]:
+        """Commits of few points on few times, so that writes meet."""
+        made = []
+        for _ in range(count):
+            rows = {}
+            for _ in range(20):
+                day = self.now // DAY - self.dice.choice(days_ago)
+                key = (self.dice.choice(SERIES), day * DAY + self.dice.randrange(200) * 300_000_000)
+                rows[key] = (float(self.dice.randrange(1000)), self.dice.choice([b"", b'["celsius"]']))
+            made.append([(*key, *row) for key, row in rows.items()])
+            self.book |= {
+                key: (repr(value).encode() if key[0] == TEXT else value, entry) for key, (value, entry) in rows.items()
+            }
+        return made
+
+    def prepare(self, step: str) -> None:
+        """A storage in which the step has something to do, above what has been merged already."""
+        days = tuple({BEFORE[step], 3, 50})
+        rounds = [(self.commits(20, days), "everything")]
+        if step == "young":
+            rounds.append((self.commits(70, days), ""))
+        else:
+            rounds += [(self.commits(4, days), "young") for _ in range(12)]
+        run(self.server.database, steps.empty)
+        run(self.server.database, steps.fill, rounds)
+
+    def kept(self) -> Points:
+        """What no retention lets go."""
+        return {key: value for key, value in self.book.items() if key[1] > self.now - 90 * DAY}
+
+    def newest(self) -> dict[str, tuple[int, Any]]:
+        found: dict[str, tuple[int, Any]] = {}
+        for (series, at), (value, _) in sorted(self.kept().items()):
+            found[f"m{series}"] = (at, value.decode() if isinstance(value, bytes) else value)
+        return found
+
+    def differences(self) -> dict[str, int]:
+        """How what is stored differs from the book; what retention lets go may be there or not."""
+        points, newest = run(self.server.database, steps.everything, self.now)
+        return {
+            "lost": len(self.kept().keys() - points.keys()),
+            "phantom": len(points.keys() - self.book.keys()),
+            "wrong": sum(self.book.get(key) != value for key, value in points.items()),
+            "latest": sum(newest.get(name) != point for name, point in self.newest().items()),
+        }
+
+
+NO_DIFFERENCE = {"lost": 0, "phantom": 0, "wrong": 0, "latest": 0}
+
+
+@pytest.mark.parametrize("victim", ["worker", "postgres"])
+@pytest.mark.parametrize("step", list(STOPS))
+def test_a_step_that_is_killed_after_any_of_its_statements_changes_no_point(
+    server: OwnServer, step: str, victim: str
+) -> None:
+    storage = Storage(server)
+    storage.prepare(step)
+    for statement, table in STOPS[step]:
+        kill(server, victim, step, statement, table)
+        assert storage.differences() == NO_DIFFERENCE, (statement, table)
+    run(server.database, steps.work, TASKS[step])
+    assert storage.differences() == NO_DIFFERENCE
+    assert run(server.database, steps.work, TASKS[step]) == 0  # nothing was left to do
+    if step == "retention":
+        assert run(server.database, steps.everything, storage.now)[0].keys() == storage.kept().keys()
+
+
+def kill(server: OwnServer, victim: str, step: str, statement: str, table: str) -> None:
+    """Start the step, and kill the worker or PostgreSQL when it has come to that statement."""
+    with server.connect() as connection:
+        connection.execute(f"CREATE TRIGGER pause AFTER {statement} ON {table} EXECUTE FUNCTION pause()")
+        connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        running = Running(server.database, steps.work, TASKS[step])
+        (backend,) = await_that(lambda: connection.execute(WAITS, (LOCK,)).fetchone(), 20, f"{statement} is reached")
+        if victim == "postgres":
+            server.kill()
+            server.start()
+            assert "StorageUnavailable" in running.failure()
+        else:
+            running.kill()
+            connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
+            await_that(lambda: not connection.execute(LIVES, (backend,)).fetchone(), 20, "its connection ends")
+    with server.connect() as connection:
+        connection.execute(f"DROP TRIGGER pause ON {table}")
