@@ -1,0 +1,95 @@
+"""What the first release stored reads the same after every migration there has been since.
+
+`recorded/first_schema.json` holds the rows of a database of that schema, as PostgreSQL gave them, and the points that
+were written to it: young, merged and settled ones, rewritten ones, texts among them. It is never made anew.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from metrics.apps import first_rows
+from tests.metrics import steps
+from tests.metrics.steps import Points, Row
+from tests.processes import Database, run
+
+FIRST = [("metrics", "0002_storage")]
+RECORDED = json.loads((Path(__file__).parent / "recorded" / "first_schema.json").read_text())
+NOW = RECORDED["now"]  # µs
+POINTS: Points = {
+    (series, at): (value.encode() if isinstance(value, str) else value, entry.encode())
+    for series, at, value, entry in RECORDED["points"]
+}
+
+
+@pytest.fixture
+def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[Database]:
+    """An empty database beside that of the tests."""
+    name = f"migrated_{uuid.uuid4().hex[:8]}"
+    with django_db_blocker.unblock():
+        with connection.cursor() as cursor:
+            cursor.execute(f'CREATE DATABASE "{name}"')
+        yield {"NAME": name}
+        with connection.cursor() as cursor:
+            cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def restore() -> None:
+    """The first schema, with the recorded rows in it."""
+    MigrationExecutor(connection).migrate(FIRST)
+    with connection.cursor() as cursor:
+        for table, rows in RECORDED["tables"].items():
+            cursor.execute(f"TRUNCATE {table} CASCADE")
+            cursor.execute(
+                f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM json_populate_recordset(NULL::{table}, %s)",
+                [json.dumps(rows)],
+            )
+            cursor.execute(
+                "SELECT count(*) FROM information_schema.columns WHERE table_name = %s"
+                " AND column_name = 'id' AND is_identity = 'YES'",
+                [table],
+            )
+            if cursor.fetchone()[0]:
+                cursor.execute(f"SELECT setval(pg_get_serial_sequence(%s, 'id'), max(id)) FROM {table}", [table])
+
+
+def migrate() -> None:
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes())
+    first_rows("default")
+
+
+def journal() -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT seq, at, entries, digest::text, checksum::text FROM metrics_journal ORDER BY seq")
+        return list(cursor.fetchall())
+
+
+def newest(points: Points) -> dict[str, tuple[int, Any]]:
+    return {
+        f"m{series}": (at, value.decode() if isinstance(value, bytes) else value)
+        for (series, at), (value, _) in sorted(points.items())
+    }
+
+
+def test_what_the_first_schema_held_reads_the_same_in_the_newest(database: Database) -> None:
+    run(database, restore)
+    written = run(database, journal)
+    run(database, migrate)
+    assert run(database, journal) == written and len(written) == 40
+    assert run(database, steps.everything, NOW) == (POINTS, newest(POINTS))
+
+    for rounds in ([([], "young")], [([], "everything")]):
+        run(database, steps.fill, rounds)
+        assert run(database, steps.everything, NOW) == (POINTS, newest(POINTS))
+
+    rewritten: list[Row] = [(series, at, -1.0, b"") for series, at in list(POINTS)[::3]]
+    run(database, steps.fill, [([rewritten], "everything")])
+    book = POINTS | {(series, at): (b"-1.0" if series == steps.TEXT else -1.0, b"") for series, at, _, _ in rewritten}
+    assert run(database, steps.everything, NOW) == (book, newest(book))
