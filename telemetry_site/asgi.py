@@ -17,10 +17,11 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from dashboard.routing import websocket_urlpatterns
 from ingest.asgi import FastLane
 from telemetry_site.lifespan import Lifespan
+from telemetry_site.turns import Turns
 
 application = ProtocolTypeRouter(
     {
-        "http": FastLane(ASGIStaticFilesHandler(django_application)),
+        "http": FastLane(Turns(ASGIStaticFilesHandler(django_application))),
         "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
         "lifespan": Lifespan(),
     }

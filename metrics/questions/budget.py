@@ -16,10 +16,12 @@ MOST_READ = 200_000_000  # points of the blocks that one question may read
 MOST_KEPT = 20_000_000  # points whose values one question may hold at once: percentiles, charts
 HEAVY = 2_000_000  # points from which on a question waits for its turn
 TURNS = 2  # heavy questions at once in one process
+MOST_WAITING = 6  # heavy questions that wait for theirs: each holds a thread that lighter ones need
 PATIENCE = 25.0  # seconds that a heavy question waits for its turn
 
 Found = TypeVar("Found")
 _turns = threading.BoundedSemaphore(TURNS)
+_line = threading.BoundedSemaphore(TURNS + MOST_WAITING)
 
 
 def priced(
@@ -57,9 +59,14 @@ def _check_price(question: Question, points: int, most: int) -> None:
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    if not _turns.acquire(timeout=PATIENCE):
-        raise Overloaded("too many large questions are being answered; try again")
+    if not _line.acquire(blocking=False):
+        raise Overloaded("too many large questions wait to be answered; try again")
     try:
-        yield
+        if not _turns.acquire(timeout=PATIENCE):
+            raise Overloaded("too many large questions are being answered; try again")
+        try:
+            yield
+        finally:
+            _turns.release()
     finally:
-        _turns.release()
+        _line.release()

@@ -441,3 +441,15 @@ def test_large_questions_take_turns(day, monkeypatch):
     with turns:
         answer = day.post("query", AVERAGE)
     assert answer.status == 503 and answer.headers["Retry-After"] == "1"
+
+
+def test_only_so_many_large_questions_wait(day, monkeypatch):
+    from threading import BoundedSemaphore
+
+    line = BoundedSemaphore(1)
+    monkeypatch.setattr("metrics.questions.budget.HEAVY", 1)
+    monkeypatch.setattr("metrics.questions.budget._line", line)
+    with line:
+        answer = day.post("query", AVERAGE)
+    assert answer.status == 503 and answer.headers["Retry-After"] == "1"
+    assert day.post("query", AVERAGE).status == 200

@@ -1,0 +1,134 @@
+"""Requests of the API wait in line instead of all at once, and every one of them is answered."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from benchmarks.concurrent import burst, day, questions
+from telemetry_site import turns
+from telemetry_site.turns import TURNS, Turns
+from tests.telemetry_site.site import Site
+
+MOST_GROWTH = 48 * 2**20  # bytes that two hundred questions at once may leave behind in the web process
+
+
+class Inner:
+    """What stands behind the line: says who is inside, and answers when it is let."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.let = asyncio.Event()
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        self.bodies.append((await receive()).get("body", b""))
+        if "fail" in scope["path"]:
+            raise RuntimeError
+        self.inside += 1
+        if "stream" in scope["path"]:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await self.let.wait()
+        if "stream" not in scope["path"]:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        self.inside -= 1
+
+
+async def ask(line: Turns, path: str = "/api/v1/query", *messages: dict[str, Any]) -> list[dict[str, Any]]:
+    waiting = list(messages) or [{"type": "http.request", "body": b"?"}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if waiting:
+            return waiting.pop(0)
+        return await asyncio.Event().wait()  # type: ignore[return-value]  # a sender that says no more
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await line({"type": "http", "path": path}, receive, send)
+    return sent
+
+
+async def settled() -> None:
+    """Every task has come as far as it can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_so_many_are_inside_at_once_and_all_are_answered_in_the_end() -> None:
+    inner = Inner()
+    line = Turns(inner)
+    asked = [asyncio.create_task(ask(line)) for _ in range(5 * TURNS)]
+    await settled()
+    assert inner.inside == TURNS
+    health = asyncio.create_task(ask(line, "/health"))
+    await settled()
+    assert inner.inside == TURNS + 1  # which waits for nobody
+    inner.let.set()
+    answers = await asyncio.gather(*asked, health)
+    assert Counter(sent[0]["status"] for sent in answers) == {200: 5 * TURNS + 1}
+    assert set(inner.bodies) == {b"?"}
+
+
+async def test_who_sends_slowly_or_reads_a_stream_holds_no_turn() -> None:
+    inner = Inner()
+    line = Turns(inner)
+    half = {"type": "http.request", "body": b"{", "more_body": True}
+    others = [asyncio.create_task(ask(line, "/api/v1/query", half)) for _ in range(TURNS)]
+    others += [asyncio.create_task(ask(line, "/api/v1/stream")) for _ in range(TURNS)]
+    await settled()
+    quick = asyncio.create_task(ask(line))
+    await settled()
+    assert inner.inside == TURNS + 1
+    for task in [*others, quick]:
+        task.cancel()
+
+
+async def test_a_failure_gives_its_turn_back() -> None:
+    inner = Inner()
+    line = Turns(inner)
+    for _ in range(2 * TURNS):
+        with pytest.raises(RuntimeError):
+            await ask(line, "/api/v1/fail")
+    inner.let.set()
+    assert (await ask(line))[0]["status"] == 200
+
+
+async def test_who_waited_too_long_is_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "PATIENCE", 0.01)
+    inner = Inner()
+    line = Turns(inner)
+    first = [asyncio.create_task(ask(line)) for _ in range(TURNS)]
+    await settled()
+    start, body = await ask(line)
+    assert start["status"] == 503 and dict(start["headers"])[b"retry-after"] == b"2"
+    assert "try again" in json.loads(body["body"])["detail"]
+    inner.let.set()
+    await asyncio.gather(*first)
+    assert (await ask(line))[0]["status"] == 200
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    running = Site(tmp_path_factory.mktemp("turns") / "data", more={"TELEMETRY_HOST_COLLECTOR": "off"})
+    running.start()
+    yield running
+    running.stop()
+
+
+def test_two_hundred_questions_at_once_are_all_answered_and_cost_little_memory(site: Site) -> None:
+    for path, body in day():
+        assert site.request("POST", path, body)[0] == 200
+    burst(site.port, questions(20, site.key))
+    web = site.child("web")
+    assert web is not None
+    before = web.memory_info().rss
+    found = burst(site.port, questions(200, site.key))
+    assert found.statuses == {200: 200}
+    assert web.memory_info().rss - before < MOST_GROWTH
+    print(f"p95 {found.percentile(0.95):.2f} s, {(web.memory_info().rss - before) / 2**20:+.0f} MB")
