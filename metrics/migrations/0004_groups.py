@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('metrics', '0002_storage'),
+        ('metrics', '0003_rollups'),
     ]
 
     operations = [
