@@ -19,7 +19,7 @@ from metrics.storage.connection import connect
 from tests.conftest import point
 from tests.metrics.test_storage import store
 
-START = datetime(2026, 5, 1, tzinfo=UTC)
+START = (datetime.now(UTC) - timedelta(days=3)).replace(hour=0, minute=0, second=0, microsecond=0)
 LOW = query.microseconds(START)
 DEVICES = [f"d{number}" for number in range(6)]
 GROUPS = ["east", "north", "west"]
