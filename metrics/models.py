@@ -265,9 +265,24 @@ class Journal(models.Model):
     shard = models.PositiveSmallIntegerField()
     seq = models.BigIntegerField()
     at = models.DateTimeField(db_default=Now())
-    entries = models.JSONField()
-    digest = models.BinaryField(help_text="SHA-256 of the payload and the entries")
+    entries = models.TextField(help_text="JSON as it was written, byte for byte")
+    payload_digest = models.BinaryField(null=True, help_text="SHA-256 of the payload")
+    digest = models.BinaryField(help_text="SHA-256 of the payload's digest and the entries")
     checksum = models.BinaryField(help_text="SHA-256 of the checksum before and the digest")
+
+
+class JournalPack(models.Model):
+    """Lines of the journal that are some minutes old, a thousand in a row."""
+
+    pk = models.CompositePrimaryKey("shard", "seq_from")
+    shard = models.PositiveSmallIntegerField()
+    seq_from = models.BigIntegerField()
+    seq_to = models.BigIntegerField()
+    at_from = models.DateTimeField()
+    at_to = models.DateTimeField()
+    before = models.BinaryField(null=True, help_text="The checksum before the first line, where it was known")
+    checksum = models.BinaryField(help_text="The checksum of the last line")
+    payload = models.BinaryField()
 
 
 class IngestedBatch(models.Model):

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from metrics.storage import merge, retention
+from metrics.storage import journal, merge, retention
 from metrics.storage.connection import reading
 from metrics.storage.regroup import regroup
 
@@ -19,6 +19,13 @@ def merge_blocks() -> int:
     """Merge runs into larger ones, and finished days into their final shape. Returns the points merged."""
     with reading() as connection:
         return merge.merge_units(connection)
+
+
+@shared_task
+def pack_journal() -> int:
+    """Make packs of the journal's lines that are some minutes old. Returns the lines packed."""
+    with reading() as connection:
+        return journal.pack_journal(connection, 0)
 
 
 @shared_task

@@ -2,7 +2,7 @@
 
 from metrics.storage.connection import Connection
 
-_YOUNG, _UNIT = 7201, 7202  # classes
+_YOUNG, _UNIT, _JOURNAL = 7201, 7202, 7203  # classes
 
 
 def lock_young(connection: Connection, shard: int) -> bool:
@@ -13,6 +13,11 @@ def lock_young(connection: Connection, shard: int) -> bool:
 def lock_unit(connection: Connection, bucket: int, day: int) -> bool:
     """The merged blocks and rollups of a bucket's day; False where somebody else is at them."""
     return _locked(connection, _UNIT, bucket * 100_003 + day)
+
+
+def lock_journal(connection: Connection, shard: int) -> bool:
+    """The packing of a shard's journal; False where somebody else is at it."""
+    return _locked(connection, _JOURNAL, shard)
 
 
 def _locked(connection: Connection, kind: int, number: int) -> bool:

@@ -41,6 +41,9 @@ def drop_expired(connection: Connection, now: float | None = None) -> int:
         "DELETE FROM metrics_ingestedbatch WHERE at < now() - make_interval(days => %s)", (BATCHES_KEPT_DAYS,)
     )
     connection.execute("DELETE FROM metrics_journal WHERE at < now() - make_interval(days => %s)", (JOURNAL_KEPT_DAYS,))
+    connection.execute(
+        "DELETE FROM metrics_journalpack WHERE at_to < now() - make_interval(days => %s)", (JOURNAL_KEPT_DAYS,)
+    )
     with connection.transaction():
         given = _given(connection, now)
         connection.execute(f"DELETE {_expired('metrics_rollup')}", given)

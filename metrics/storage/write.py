@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from metrics.errors import Overloaded, StorageUnavailable
 from metrics.storage.codec import Columns, Ints, Values, arrange, concatenate, encode
 from metrics.storage.connection import Connection, connect
+from metrics.storage.journal import digest_of
 from metrics.storage.read import forget, remember
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,8 @@ WITH head AS (
     SELECT b->>'device_id', b->>'batch_id', b->'answer' FROM jsonb_array_elements(%(batches)s::jsonb) b
     ON CONFLICT DO NOTHING
 )
-INSERT INTO metrics_journal (shard, seq, entries, digest, checksum)
-SELECT %(shard)s, seq, %(entries)s::jsonb, %(digest)s, checksum FROM head RETURNING seq
+INSERT INTO metrics_journal (shard, seq, entries, payload_digest, digest, checksum)
+SELECT %(shard)s, seq, %(entries)s, %(payload_digest)s, %(digest)s, checksum FROM head RETURNING seq
 """
 
 
@@ -190,12 +191,14 @@ class Writer(threading.Thread):
             self._connection = connect(statement_timeout="10s")
         parts = block_of([one for waiting in together for one in waiting.arrivals])
         payload = encode(parts)
+        payload_digest = hashlib.sha256(payload).digest()
         entries = msgspec.json.encode([waiting.entry for waiting in together])
         row = self._connection.execute(
             _COMMIT,
             {
                 "shard": SHARD,
-                "digest": hashlib.sha256(payload + entries).digest(),
+                "payload_digest": payload_digest,
+                "digest": digest_of(payload_digest, entries),
                 "points": sum(map(len, parts)),
                 "time_from": min(int(part.times.min()) for part in parts),
                 "time_to": max(int(part.times.max()) for part in parts),

@@ -11,6 +11,7 @@ TABLES = (
     "metrics_rollup",
     "metrics_latest",
     "metrics_journal",
+    "metrics_journalpack",
     "metrics_ingestedbatch",
     "metrics_series",
 )

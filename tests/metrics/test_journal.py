@@ -1,0 +1,118 @@
+"""Who sent what: kept in little space, and whoever changes it is found out."""
+
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics.storage import journal
+from metrics.storage.chain import verify
+from metrics.storage.codec import DamagedPayload
+from metrics.storage.connection import connect
+from metrics.storage.journal import Line, pack_journal, read_pack, write_pack
+from metrics.storage.retention import drop_expired
+from tests.metrics.test_storage import TODAY, store
+
+line = st.builds(
+    Line, st.integers(0, 2**40), st.integers(0, 2**52), st.binary(max_size=99), st.binary(min_size=32, max_size=32)
+)
+
+
+@given(st.lists(line, min_size=1, max_size=50))
+def test_a_pack_gives_back_its_lines(lines):
+    payload = write_pack(lines)
+    assert read_pack(payload) == lines
+    with pytest.raises(DamagedPayload):
+        read_pack(payload[:-1] + bytes([payload[-1] ^ 255]))
+
+
+def test_a_thousand_lines_take_a_few_dozen_bytes_each(site, monkeypatch):
+    monkeypatch.setattr(journal, "PACK", 200)
+    for number in range(200):
+        store([(1, TODAY + number, 1.0, b"")])
+    with connect() as connection:
+        assert pack_journal(connection, 0, after=0) == 200
+        [size] = connection.execute("SELECT pg_column_size(payload) FROM metrics_journalpack").fetchone()
+    assert size / 200 < 60
+
+
+@pytest.fixture
+def chain(site, monkeypatch):
+    """Two packs of five commits and three lines of their own; gives a connection."""
+    monkeypatch.setattr(journal, "PACK", 5)
+    with connect() as connection:
+        for number in range(13):
+            store([(1, TODAY + number, 1.0, b"")])
+        assert pack_journal(connection, 0, after=0) == 10
+        yield connection
+
+
+def test_packing_takes_whole_packs_of_lines_that_are_old_enough_and_keeps_the_chain(chain):
+    packs = chain.execute("SELECT seq_from, seq_to FROM metrics_journalpack ORDER BY seq_from").fetchall()
+    assert packs == [(1, 5), (6, 10)]
+    assert chain.execute("SELECT array_agg(seq ORDER BY seq) FROM metrics_journal").fetchone() == ([11, 12, 13],)
+    assert verify(chain, 0) == (13, None)
+    assert pack_journal(chain, 0, after=300) == 0
+
+
+def test_two_packers_at_once_do_the_work_once(chain):
+    for number in range(5):
+        store([(1, TODAY + number, 2.0, b"")])
+    with connect() as other, chain.transaction():
+        assert journal._pack_once(chain, 0, 0) == 5
+        assert pack_journal(other, 0, after=0) == 0
+    assert verify(chain, 0) == (18, None)
+
+
+def test_a_packer_that_is_killed_leaves_nothing_behind(chain):
+    for number in range(5):
+        store([(1, TODAY + number, 2.0, b"")])
+    with connect() as other, other.transaction(force_rollback=True):
+        pack_journal(other, 0, after=0)
+    assert verify(chain, 0) == (18, None)
+
+
+def test_what_is_dropped_at_its_end_does_not_break_what_is_left(chain):
+    chain.execute("UPDATE metrics_journalpack SET at_to = now() - interval '31 days' WHERE seq_from = 1")
+    drop_expired(chain)
+    assert verify(chain, 0) == (8, None)
+
+
+def changed_pack(connection) -> None:
+    """Somebody rewrites a pack, its checksum with it."""
+    [payload] = connection.execute("SELECT payload FROM metrics_journalpack WHERE seq_from = 6", binary=True).fetchone()
+    lines = read_pack(payload)
+    lines[2] = lines[2]._replace(entries=b'[{"sender":"nobody"}]')
+    connection.execute("UPDATE metrics_journalpack SET payload = %s WHERE seq_from = 6", (write_pack(lines),))
+
+
+@pytest.mark.parametrize(
+    ("change", "seq", "why"),
+    [
+        ("UPDATE metrics_journal SET entries = replace(entries, '1', '2') WHERE seq = 12", 12, "entries"),
+        ("UPDATE metrics_journal SET payload_digest = sha256('') WHERE seq = 12", 12, "entries"),
+        ("UPDATE metrics_journal SET digest = sha256(''), payload_digest = NULL WHERE seq = 12", 12, "does not follow"),
+        ("UPDATE metrics_journal SET checksum = sha256('') WHERE seq = 12", 12, "does not follow"),
+        ("DELETE FROM metrics_journal WHERE seq = 12", 13, "12 to 12 are missing"),
+        ("DELETE FROM metrics_journal WHERE seq = 13", 13, "missing"),
+        ("DELETE FROM metrics_journalpack WHERE seq_from = 6", 11, "6 to 10 are missing"),
+        ("UPDATE metrics_journalpack SET payload = set_byte(payload, 9, get_byte(payload, 9) # 255) WHERE seq_from = 6",
+         6, "damaged"),
+        ("UPDATE metrics_head SET checksum = sha256('')", 13, "head"),
+        (changed_pack, 10, "does not follow"),
+    ],
+)  # fmt: skip
+def test_whoever_changes_the_journal_is_found_out(chain, change, seq, why):
+    change(chain) if callable(change) else chain.execute(change)
+    _, broken = verify(chain, 0)
+    assert broken.seq == seq and why in broken.why
+    with pytest.raises(CommandError, match=f"commit {seq}"):
+        call_command("verify_audit", stdout=StringIO())
+
+
+def test_an_untouched_journal_is_confirmed(chain):
+    out = StringIO()
+    call_command("verify_audit", stdout=out)
+    assert out.getvalue() == "13 commits hold\n"
