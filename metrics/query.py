@@ -155,8 +155,11 @@ def _point(series: read.Named, part: Columns, at: int) -> Point:
 def heard_lately(most: int, commits: int = 20) -> list[str]:
     """Ids of devices that the newest commits tell of: what is alive in a fleet, at the same price for any size."""
     with reading() as connection:
-        recent = read.young_after(connection, read.head(connection) - commits, commits)
-        numbers = [number for _, parts in reversed(recent) for part in parts for number in part.ids.tolist()]
+        heads = read.heads(connection)
+        each = -(-commits // len(heads))
+        recent = read.young_after(connection, {shard: seq - each for shard, seq in heads.items()}, each)
+        recent.sort(key=lambda commit: heads[commit[0][0]] - commit[0][1])  # the newest of every shard first
+        numbers = [number for _, parts in recent for part in parts for number in part.ids.tolist()]
         rows = connection.execute(
             "SELECT DISTINCT d.device_id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
             " WHERE s.id = ANY(%s) LIMIT %s",

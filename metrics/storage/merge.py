@@ -13,11 +13,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from metrics.storage import shards
 from metrics.storage.blocks import DAY, newest, rows, units
 from metrics.storage.codec import Columns, concatenate, decode, encode
 from metrics.storage.connection import Connection
 
-SHARD = 0
 TIER = 12  # runs of one level that make one of the next
 SETTLED = 100  # the level of a finished day
 MOST_AT_ONCE = 1_000_000  # points of one young merge
@@ -30,8 +30,9 @@ LATE_GRACE = 600.0  # seconds that late points of a finished day gather before t
 _YOUNG_LOCK, _UNIT_LOCK = 7201, 7202  # advisory lock classes
 
 _UNITS = """
-SELECT bucket, day, level, count(DISTINCT seq_from), extract(epoch FROM now() - min(made_at))
-FROM metrics_block WHERE shard = %s AND level < %s GROUP BY bucket, day, level ORDER BY day DESC, bucket, level
+SELECT shard, bucket, day, level, count(DISTINCT seq_from), extract(epoch FROM now() - min(made_at))
+FROM metrics_block WHERE shard = ANY(%s) AND level < %s
+GROUP BY shard, bucket, day, level ORDER BY day DESC, bucket, level
 """
 _INSERT = """
 INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_from, series_to, time_from, time_to,
@@ -43,29 +44,40 @@ INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_f
 class _Run:
     """What the rows of one merge have in common."""
 
+    shard: int
     level: int
     seq_from: int
     seq_to: int
 
 
 def merge_young(connection: Connection, force: bool = False) -> int:
-    """Merge young blocks while there are enough of them; returns how many points were merged."""
+    """Merge young blocks while there are enough of them; returns how many points were merged.
+
+    A second worker finds the locks of the first one's shards taken and goes on to the others.
+    """
     total = 0
-    while merged := _merge_young_once(connection, force):
-        total += merged
+    failures = []
+    for shard in shards.every():
+        try:
+            while merged := _merge_young_once(connection, shard, force):
+                total += merged
+        except RuntimeError as error:  # the other shards are well
+            failures.append(error)
     _drop_merged_young(connection, 0.0 if force else KEEP_YOUNG)
+    if failures:
+        raise failures[0]
     return total
 
 
-def _merge_young_once(connection: Connection, force: bool) -> int:
+def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
     with connection.transaction():
-        if not _locked(connection, _YOUNG_LOCK, SHARD):
+        if not _locked(connection, _YOUNG_LOCK, shard):
             return 0
         waiting = connection.execute(
             "SELECT y.seq, y.points, extract(epoch FROM now() - y.at)"
             " FROM metrics_young y JOIN metrics_merged m USING (shard)"
             " WHERE y.shard = %s AND y.seq > m.seq ORDER BY y.seq LIMIT 5000",
-            (SHARD,),
+            (shard,),
         ).fetchall()
         points = sum(row[1] for row in waiting)
         enough = len(waiting) >= YOUNG_ENOUGH or points >= POINTS_ENOUGH or (waiting and waiting[0][2] >= OLD_ENOUGH)
@@ -81,21 +93,21 @@ def _merge_young_once(connection: Connection, force: bool) -> int:
             raise RuntimeError(f"commits are missing between {taken[0]} and {taken[-1]}")
         blocks = connection.execute(
             "SELECT payload FROM metrics_young WHERE shard = %s AND seq BETWEEN %s AND %s ORDER BY seq",
-            (SHARD, taken[0], taken[-1]),
+            (shard, taken[0], taken[-1]),
             binary=True,
         )
         for columns in _by_encoding([part for (payload,) in blocks for part in decode(payload)]):
-            _insert(connection, columns, _Run(1, taken[0], taken[-1]), dense=False)
-            _move_latest(connection, newest(columns))
-        connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (taken[-1], SHARD))
+            _insert(connection, columns, _Run(shard, 1, taken[0], taken[-1]), dense=False)
+            _move_latest(connection, shard, newest(columns))
+        connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (taken[-1], shard))
         return size
 
 
 def _drop_merged_young(connection: Connection, keep: float) -> None:
     connection.execute(
-        "DELETE FROM metrics_young y USING metrics_merged m WHERE y.shard = m.shard AND y.shard = %s AND y.seq <= m.seq"
-        " AND y.at < now() - make_interval(secs => %s)",
-        (SHARD, keep),
+        "DELETE FROM metrics_young y USING metrics_merged m WHERE y.shard = m.shard AND y.shard = ANY(%s)"
+        " AND y.seq <= m.seq AND y.at < now() - make_interval(secs => %s)",
+        (list(shards.every()), keep),
     )
 
 
@@ -105,26 +117,26 @@ def merge_units(connection: Connection, force: bool = False, budget: float = 25.
     `force` makes day blocks of everything, today included.
     """
     started, total = time.monotonic(), 0
-    found = connection.execute(_UNITS, (SHARD, SETTLED)).fetchall()
+    found = connection.execute(_UNITS, (list(shards.every()), SETTLED)).fetchall()
     now = time.time()
     today = int(now * 1_000_000) // DAY
     yesterday_done = (now % 86400) >= DAY_GRACE
     done: set[tuple[int, int]] = set()
-    for bucket, day, level, runs, age in found:
+    for shard, bucket, day, level, runs, age in found:
         if time.monotonic() - started > budget and not force:
             break
         if (bucket, day) in done:
             continue
         over = day < today - 1 or (day == today - 1 and yesterday_done)
         if force or (over and (age >= LATE_GRACE or runs >= TIER)):
-            total += _merge_unit(connection, bucket, day, SETTLED)
+            total += _merge_unit(connection, shard, bucket, day, SETTLED)
             done.add((bucket, day))
         elif runs >= TIER and not over:
-            total += _merge_unit(connection, bucket, day, level + 1)
+            total += _merge_unit(connection, shard, bucket, day, level + 1)
     return total
 
 
-def _merge_unit(connection: Connection, bucket: int, day: int, level: int) -> int:
+def _merge_unit(connection: Connection, shard: int, bucket: int, day: int, level: int) -> int:
     """What a unit has below `level` becomes one run of `level`; with SETTLED, the day's rows that it touches too."""
     with connection.transaction():
         if not _locked(connection, _UNIT_LOCK, bucket * 100_003 + day):
@@ -132,7 +144,7 @@ def _merge_unit(connection: Connection, bucket: int, day: int, level: int) -> in
         rows_found = connection.execute(
             "SELECT id, seq_from, seq_to, series_from, series_to, level FROM metrics_block"
             " WHERE shard = %s AND bucket = %s AND day = %s ORDER BY seq_to, id",
-            (SHARD, bucket, day),
+            (shard, bucket, day),
         ).fetchall()
         fresh = [row for row in rows_found if row[5] < level]
         if not fresh:
@@ -143,15 +155,15 @@ def _merge_unit(connection: Connection, bucket: int, day: int, level: int) -> in
         ids = [row[0] for row in taken]
         payloads: dict[int, bytes] = dict(
             connection.execute(
-                "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (SHARD, ids), binary=True
+                "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (shard, ids), binary=True
             )
         )
         # Older runs first, and so the later write of a time wins: a run's rows share one range of seq,
         # and the ranges of two runs of a unit never cross.
         taken.sort(key=lambda row: row[2])
-        run = _Run(level, min(row[1] for row in taken), max(row[2] for row in taken))
+        run = _Run(shard, level, min(row[1] for row in taken), max(row[2] for row in taken))
         points = 0
-        connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (SHARD, ids))
+        connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (shard, ids))
         for columns in _by_encoding([part for row in taken for part in decode(payloads[row[0]])]):
             _insert(connection, columns, run, dense=level == SETTLED)
             points += len(columns)
@@ -170,7 +182,7 @@ def _insert(connection: Connection, columns: Columns, run: _Run, dense: bool) ->
             _INSERT,
             (
                 (
-                    SHARD,
+                    run.shard,
                     run.level,
                     bucket,
                     day,
@@ -189,12 +201,12 @@ def _insert(connection: Connection, columns: Columns, run: _Run, dense: bool) ->
         )
 
 
-def _move_latest(connection: Connection, columns: Columns) -> None:
+def _move_latest(connection: Connection, shard: int, columns: Columns) -> None:
     """Bring the newest merged point of every series up to date; an older point moves nothing."""
     for bucket, part in _buckets(columns):
         row = connection.execute(
             "SELECT payload FROM metrics_latest WHERE shard = %s AND bucket = %s FOR UPDATE",
-            (SHARD, bucket),
+            (shard, bucket),
             binary=True,
         ).fetchone()
         held = decode(row[0]) if row else []
@@ -202,7 +214,7 @@ def _move_latest(connection: Connection, columns: Columns) -> None:
         connection.execute(
             "INSERT INTO metrics_latest (shard, bucket, payload) VALUES (%s, %s, %s)"
             " ON CONFLICT (shard, bucket) DO UPDATE SET payload = EXCLUDED.payload",
-            (SHARD, bucket, encode(moved)),
+            (shard, bucket, encode(moved)),
         )
 
 

@@ -6,10 +6,10 @@ time the later one (by `seq`) wins, wherever it lives; nothing else needs to be 
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from metrics.storage import shards
 from metrics.storage.blocks import BUCKET, bucket_of, day_of
 from metrics.storage.codec import Columns, Kind, decode
 from metrics.storage.connection import Connection, reading
@@ -18,13 +18,13 @@ CACHE_BYTES = 32 * 1024 * 1024
 TRIES = 5  # a merge may delete a block between finding and fetching it
 
 _OVERLAPPING = """
-SELECT 0, y.seq, y.seq FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s
+SELECT 0, y.shard, y.seq, y.seq FROM metrics_young y JOIN metrics_merged m USING (shard)
+WHERE y.shard = ANY(%(shards)s) AND y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s
 UNION ALL
-SELECT 1, b.id, b.seq_to FROM metrics_block b
-WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
+SELECT 1, b.shard, b.id, b.seq_to FROM metrics_block b
+WHERE b.shard = ANY(%(shards)s) AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
   AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
-ORDER BY 3
+ORDER BY 4
 """
 # One round trip: which series there are, their buckets' newest points, and the commits that are not merged yet.
 _NEWEST = """
@@ -32,18 +32,21 @@ WITH wanted AS MATERIALIZED (
     SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
     {where}
 )
-SELECT 0, y.seq, y.time_to, NULL::bytea, NULL::text, NULL::text FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq AND y.time_to >= %(start)s
-UNION ALL SELECT 1, id, kind, NULL, device_id, metric_name FROM wanted
-UNION ALL SELECT 2, bucket, 0, payload, NULL, NULL FROM metrics_latest
-WHERE shard = 0 AND bucket IN (SELECT id / %(size)s FROM wanted)
+SELECT 0, y.seq, y.time_to, y.shard, NULL::bytea, NULL::text, NULL::text
+FROM metrics_young y JOIN metrics_merged m USING (shard)
+WHERE y.shard = ANY(%(shards)s) AND y.seq > m.seq AND y.time_to >= %(start)s
+UNION ALL SELECT 1, id, kind, NULL, NULL, device_id, metric_name FROM wanted
+UNION ALL SELECT 2, bucket, 0, shard, payload, NULL, NULL FROM metrics_latest
+WHERE (shard, bucket) IN (SELECT id / %(size)s %% %(count)s, id / %(size)s FROM wanted)
 """
-FETCH = (
-    "SELECT seq, payload FROM metrics_young WHERE shard = 0 AND seq = ANY(%s)",
-    "SELECT id, payload FROM metrics_block WHERE shard = 0 AND id = ANY(%s)",
+_FETCH = (
+    "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq = ANY(%s)",
+    "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
 )
 
-Key = tuple[int, int]  # (0 young or 1 merged, its number)
+Number = tuple[int, int]  # shard, and the commit's or the merged block's number in it
+Key = tuple[int, Number]  # 0 young or 1 merged
+Cursor = dict[int, int]  # shard: the last commit that was read
 
 
 _LAST = 2**62  # later than every time: merged points have no bound of their own
@@ -100,6 +103,7 @@ def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
         "start": start,
         "end": end,
         "buckets": sorted({bucket_of(one) for one in series}),
+        "shards": sorted({shards.shard_of(one) for one in series}),
         "first": day_of(start),
         "last": day_of(end - 1),
         "low": min(series),
@@ -108,7 +112,7 @@ def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
     for _ in range(TRIES):
         try:
             with reading() as connection:
-                found = [(source, number) for source, number, _ in connection.execute(_OVERLAPPING, wanted)]
+                found = [(row[0], (row[1], row[2])) for row in connection.execute(_OVERLAPPING, wanted)]
                 return _parts(connection, found)
         except _Gone:
             continue
@@ -149,51 +153,74 @@ def newest(
         "metrics": None if metrics is None else list(metrics),
         "start": start,
         "size": BUCKET,
+        "shards": list(shards.every()),
+        "count": shards.count(),
     }
     for _ in range(TRIES):
         try:
             with reading() as connection:
                 rows = connection.execute(statement, wanted).fetchall()
-                series = [Named(row[1], Kind(row[2]), row[4], row[5]) for row in rows if row[0] == 1]
+                series = [Named(row[1], Kind(row[2]), row[5], row[6]) for row in rows if row[0] == 1]
                 if not series:
                     return [], []
-                young = {row[1]: row[2] for row in rows if row[0] == 0}
-                held = _held(connection, [(0, seq) for seq in young])
-                found = [Candidate(young[seq], seq, part) for (_, seq), parts in held.items() for part in parts]
-                found += [Candidate(_LAST, 0, part) for row in rows if row[0] == 2 for part in decode(row[3])]
+                mine = {shards.shard_of(one.id) for one in series}
+                young = {(row[3], row[1]): row[2] for row in rows if row[0] == 0 and row[3] in mine}
+                held = _held(connection, [(0, number) for number in young])
+                found = [
+                    Candidate(young[number], number[1], part) for (_, number), parts in held.items() for part in parts
+                ]
+                found += [Candidate(_LAST, 0, part) for row in rows if row[0] == 2 for part in decode(row[4])]
                 return series, sorted(found, key=lambda one: (one.time_to, one.seq), reverse=True)
         except _Gone:
             continue
     raise RuntimeError("blocks were merged away faster than they could be read")
 
 
-def remember(seq: int, parts: list[Columns]) -> None:
+def remember(number: Number, parts: list[Columns]) -> None:
     """Keep a commit of this process decoded, since the next read wants it."""
-    decoded.put((0, seq), parts)
+    decoded.put((0, number), parts)
 
 
-def young_after(connection: Connection, seq: int, most: int = 200) -> list[tuple[int, list[Columns]]]:
-    """The commits after `seq`, in order, with their parts: what a follower reads."""
-    rows = connection.execute(
-        "SELECT seq FROM metrics_young WHERE shard = 0 AND seq > %s ORDER BY seq LIMIT %s", (seq, most)
-    ).fetchall()
-    _fetch(connection, 0, [number for (number,) in rows if decoded.get((0, number)) is None])
-    found = []
-    for (number,) in rows:
-        parts = decoded.get((0, number))
-        if parts is not None:
-            found.append((number, parts))
-    return found
+def young_after(connection: Connection, cursor: Cursor, most: int = 200) -> list[tuple[Number, list[Columns]]]:
+    """The commits after a cursor with their parts, in order within each shard: what a follower reads.
+
+    Shards that the cursor does not name are left out; from each at most `most` commits.
+    """
+    numbers: list[Number] = []
+    for shard, seq in sorted(cursor.items()):
+        rows = connection.execute(
+            "SELECT shard, seq FROM metrics_young WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s",
+            (shard, seq, most),
+        )
+        numbers += rows.fetchall()
+    held = {number: parts for number in numbers if (parts := decoded.get((0, number))) is not None}
+    held |= _fetch(connection, 0, [number for number in numbers if number not in held])
+    return [(number, held[number]) for number in numbers if number in held]
 
 
-def head(connection: Connection) -> int:
-    """The last commit's number."""
-    row = connection.execute("SELECT seq FROM metrics_head WHERE shard = 0").fetchone()
-    return row[0] if row else 0
+def named(source: int, number: Number) -> str:
+    """A block as people are told of it."""
+    shard = f" of shard {number[0]}" if shards.count() > 1 else ""
+    return f"{('young', 'merged')[source]} block {number[1]}{shard}"
 
 
-def _parts(connection: Connection, keys: Iterable[Key]) -> list[Columns]:
-    return [part for parts in _held(connection, list(keys)).values() for part in parts]
+def heads(connection: Connection) -> Cursor:
+    """The last commit's number of every shard."""
+    return dict(connection.execute("SELECT shard, seq FROM metrics_head").fetchall())
+
+
+def payloads(connection: Connection, source: int, numbers: Iterable[Number]) -> Iterator[tuple[Number, bytes]]:
+    """What is in these blocks, those of them that are still there, a statement for each shard."""
+    by_shard: dict[int, list[int]] = {}
+    for shard, number in numbers:
+        by_shard.setdefault(shard, []).append(number)
+    for shard, some in by_shard.items():
+        for number, payload in connection.execute(_FETCH[source], (shard, some), binary=True):
+            yield (shard, number), payload
+
+
+def _parts(connection: Connection, keys: list[Key]) -> list[Columns]:
+    return [part for parts in _held(connection, keys).values() for part in parts]
 
 
 def _held(connection: Connection, keys: list[Key]) -> dict[Key, list[Columns]]:
@@ -210,12 +237,9 @@ def _held(connection: Connection, keys: list[Key]) -> dict[Key, list[Columns]]:
     return {key: held[key] for key in keys}
 
 
-def _fetch(connection: Connection, source: int, numbers: list[int]) -> dict[int, list[Columns]]:
-    if not numbers:
-        return {}
-    found: dict[int, list[Columns]] = {}
-    row: tuple[Any, ...]
-    for row in connection.execute(FETCH[source], (numbers,), binary=True):
-        found[row[0]] = decode(row[1])
-        decoded.put((source, row[0]), found[row[0]])
+def _fetch(connection: Connection, source: int, numbers: list[Number]) -> dict[Number, list[Columns]]:
+    found: dict[Number, list[Columns]] = {}
+    for number, payload in payloads(connection, source, numbers):
+        found[number] = decode(payload)
+        decoded.put((source, number), found[number])
     return found

@@ -19,7 +19,8 @@ from metrics.errors import Unanswerable
 from metrics.storage.blocks import bucket_of, chosen, day_of, units
 from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
 from metrics.storage.connection import Connection, reading
-from metrics.storage.read import FETCH, decoded
+from metrics.storage.read import Number, decoded, named, payloads
+from metrics.storage.shards import of_series
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,12 @@ REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept
 _Content = bytes | list[Columns]
 
 _YOUNG = """
-SELECT y.seq, y.points FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
+SELECT y.shard, y.seq, y.points FROM metrics_young y JOIN metrics_merged m USING (shard)
+WHERE y.shard = ANY(%(shards)s) AND y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
 """
 _BLOCKS = """
-SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to FROM metrics_block b
-WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
+SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to, b.shard FROM metrics_block b
+WHERE b.shard = ANY(%(shards)s) AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
   AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
 LIMIT %(most)s
 """
@@ -50,6 +51,11 @@ class _Block(NamedTuple):
     points: int
     series_from: int
     series_to: int
+    shard: int
+
+    @property
+    def number(self) -> Number:
+        return self.shard, self.id
 
 
 @dataclass(slots=True)
@@ -59,7 +65,7 @@ class Plan:
     series: Ints  # ascending
     start: int
     end: int
-    young: list[int]
+    young: list[Number]
     young_points: int
     blocks: list[_Block]  # by bucket, day and age
     points: int  # of all these blocks
@@ -87,6 +93,7 @@ def plan(connection: Connection, series: Ints, start: int, end: int) -> Plan:
         "start": start,
         "end": end,
         "buckets": sorted(set(map(bucket_of, series.tolist()))),
+        "shards": np.unique(of_series(series)).tolist(),
         "first": day_of(start),
         "last": day_of(end - 1),
         "low": int(series[0]),
@@ -103,9 +110,9 @@ def plan(connection: Connection, series: Ints, start: int, end: int) -> Plan:
         some = np.searchsorted(series, reach[:, 0]) < np.searchsorted(series, reach[:, 1], side="right")
         blocks = [blocks[at] for at in np.flatnonzero(some).tolist()]
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
-    young_points = sum(points for _, points in young)
+    young_points = sum(points for *_, points in young)
     points = young_points + sum(block.points for block in blocks)
-    return Plan(series, start, end, [seq for seq, _ in young], young_points, blocks, points)
+    return Plan(series, start, end, [(shard, seq) for shard, seq, _ in young], young_points, blocks, points)
 
 
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
@@ -139,7 +146,9 @@ def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[
     return dict(sorted(places.items()))
 
 
-def _days(connection: Connection, planned: Plan) -> Iterator[tuple[tuple[int, int], list[_Block], dict[int, _Content]]]:
+def _days(
+    connection: Connection, planned: Plan
+) -> Iterator[tuple[tuple[int, int], list[_Block], dict[Number, _Content]]]:
     """The blocks of every bucket and day with their contents, fetched many at once."""
     places: dict[tuple[int, int], list[_Block]] = {}
     for block in planned.blocks:
@@ -151,36 +160,36 @@ def _days(connection: Connection, planned: Plan) -> Iterator[tuple[tuple[int, in
         size += sum(block.points for block in blocks)
         if size < AT_ONCE and number < len(places):
             continue
-        contents = _contents(connection, 1, [block.id for some in waiting for block in some])
+        contents = _contents(connection, 1, [block.number for some in waiting for block in some])
         for some in waiting:
             yield (some[0].bucket, some[0].day), some, contents
         waiting, size = [], 0
 
 
-def _contents(connection: Connection, source: int, numbers: list[int]) -> dict[int, _Content]:
+def _contents(connection: Connection, source: int, numbers: list[Number]) -> dict[Number, _Content]:
     """What is in these blocks, decoded where that is remembered."""
-    found: dict[int, _Content] = {
+    found: dict[Number, _Content] = {
         number: parts for number in numbers if (parts := decoded.get((source, number))) is not None
     }
     missing = [number for number in numbers if number not in found]
     if missing:
-        found.update(connection.execute(FETCH[source], (missing,), binary=True).fetchall())
+        found.update(payloads(connection, source, missing))
     return found
 
 
-def _parts(planned: Plan, block: _Block, contents: dict[int, _Content]) -> Iterator[Columns]:
-    for part in _decoded(planned, 1, block.id, contents.pop(block.id)):
+def _parts(planned: Plan, block: _Block, contents: dict[Number, _Content]) -> Iterator[Columns]:
+    for part in _decoded(planned, 1, block.number, contents.pop(block.number)):
         if (kept := _wanted(part, planned)) is not None:
             yield kept
 
 
-def _decoded(planned: Plan, source: int, number: int, content: _Content) -> list[Columns]:
+def _decoded(planned: Plan, source: int, number: Number, content: _Content) -> list[Columns]:
     if isinstance(content, list):
         return content
     try:
         parts = decode(content)
     except DamagedPayload:
-        name = f"{('young', 'merged')[source]} block {number}"
+        name = named(source, number)
         log.error("%s is damaged: its checksum differs", name)
         planned.damaged.append(name)
         return []
