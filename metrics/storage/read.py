@@ -17,9 +17,10 @@ from metrics.storage.connection import Connection, reading
 CACHE_BYTES = 32 * 1024 * 1024
 TRIES = 5  # a merge may delete a block between finding and fetching it
 
+# Young blocks of other shards are left out afterwards: asked for here, PostgreSQL would plan anew each time.
 _OVERLAPPING = """
 SELECT 0, y.shard, y.seq, y.seq FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.shard = ANY(%(shards)s) AND y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s
+WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s
 UNION ALL
 SELECT 1, b.shard, b.id, b.seq_to FROM metrics_block b
 WHERE b.shard = ANY(%(shards)s) AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
@@ -34,10 +35,10 @@ WITH wanted AS MATERIALIZED (
 )
 SELECT 0, y.seq, y.time_to, y.shard, NULL::bytea, NULL::text, NULL::text
 FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.shard = ANY(%(shards)s) AND y.seq > m.seq AND y.time_to >= %(start)s
+WHERE y.seq > m.seq AND y.time_to >= %(start)s
 UNION ALL SELECT 1, id, kind, NULL, NULL, device_id, metric_name FROM wanted
 UNION ALL SELECT 2, bucket, 0, shard, payload, NULL, NULL FROM metrics_latest
-WHERE (shard, bucket) IN (SELECT id / %(size)s %% %(count)s, id / %(size)s FROM wanted)
+WHERE shard = ANY(%(shards)s) AND bucket IN (SELECT id / %(size)s FROM wanted)
 """
 _FETCH = (
     "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq = ANY(%s)",
@@ -99,11 +100,12 @@ def forget() -> None:
 
 def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
     """Every part that may hold points of these series from `start` to before `end` (µs), oldest write first."""
+    mine = {shards.shard_of(one) for one in series}
     wanted = {
         "start": start,
         "end": end,
         "buckets": sorted({bucket_of(one) for one in series}),
-        "shards": sorted({shards.shard_of(one) for one in series}),
+        "shards": sorted(mine),
         "first": day_of(start),
         "last": day_of(end - 1),
         "low": min(series),
@@ -112,7 +114,8 @@ def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
     for _ in range(TRIES):
         try:
             with reading() as connection:
-                found = [(row[0], (row[1], row[2])) for row in connection.execute(_OVERLAPPING, wanted)]
+                rows = connection.execute(_OVERLAPPING, wanted)
+                found = [(row[0], (row[1], row[2])) for row in rows if row[1] in mine]
                 return _parts(connection, found)
         except _Gone:
             continue
@@ -154,7 +157,6 @@ def newest(
         "start": start,
         "size": BUCKET,
         "shards": list(shards.every()),
-        "count": shards.count(),
     }
     for _ in range(TRIES):
         try:
