@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from metrics.storage import merge, retention
+from metrics.storage import mend, merge, retention
 from metrics.storage.connection import reading
 
 
@@ -17,6 +17,7 @@ def merge_young_blocks() -> int:
 def merge_blocks() -> int:
     """Merge runs into larger ones, and finished days into their final shape. Returns the points merged."""
     with reading() as connection:
+        mend.put_back_mended(connection)
         return merge.merge_units(connection)
 
 

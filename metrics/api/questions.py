@@ -7,6 +7,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api.parameters import AggregatedParameters, QueryParameters
+from metrics.api.shapes import incomplete
 from metrics.catalogue import current
 from metrics.query import moment
 from metrics.questions.answer import Answer, Group
@@ -116,6 +117,4 @@ def _points(group: Group, with_device: bool) -> list[dict[str, Any]]:
 def about(answer: Answer, explain: bool) -> dict[str, Any]:
     """What every answer tells of itself: whether there is more, whether something is missing, what was read."""
     body: dict[str, Any] = {"truncated": answer.next_cursor is not None, "next_cursor": answer.next_cursor}
-    if answer.damaged:
-        body["incomplete"] = [f"{name} is damaged and was left out" for name in answer.damaged]
-    return body | ({"explain": answer.read} if explain else {})
+    return body | incomplete(answer.damaged) | ({"explain": answer.read} if explain else {})

@@ -192,7 +192,7 @@ def decode(payload: bytes | memoryview) -> list[Columns]:
     """A payload to its Columns. Raises DamagedPayload where the checksum differs."""
     view = memoryview(payload)
     body = view[_CHECKSUM_BYTES:]
-    if zlib.crc32(body) != int.from_bytes(view[:_CHECKSUM_BYTES], "little"):
+    if not body or zlib.crc32(body) != int.from_bytes(view[:_CHECKSUM_BYTES], "little"):
         raise DamagedPayload("the checksum of a block differs")
     return [_decode_part(part) for part in _PARTS.decode(body)]
 

@@ -20,6 +20,8 @@ POOL_SIZE = 6
 WAIT = 5.0  # seconds for a free connection
 STATEMENT_TIMEOUT = "30s"
 
+YOUNG_LOCK, UNIT_LOCK = 7201, 7202  # advisory locks: of a shard's young blocks, of a bucket and day
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _pools: dict[tuple[int, str], ConnectionPool[Connection]] = {}
@@ -81,6 +83,17 @@ def _pool() -> ConnectionPool[Connection]:
                 name="storage",
             )
         return _pools[key]
+
+
+def locked(connection: Connection, kind: int, number: int) -> bool:
+    """Take an advisory lock until the end of the transaction; False where somebody has it."""
+    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (kind, number % 2**31)).fetchone()
+    return bool(row and row[0])
+
+
+def unit_number(bucket: int, day: int) -> int:
+    """The number under which a bucket and day is locked."""
+    return bucket * 100_003 + day
 
 
 def close_pools() -> None:

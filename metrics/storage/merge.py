@@ -10,13 +10,12 @@ level DAY  the day is over: everything of the bucket and day, in rows of one or 
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metrics.storage import shards
-from metrics.storage.blocks import DAY, newest, rows, units
-from metrics.storage.codec import Columns, concatenate, decode, encode
-from metrics.storage.connection import Connection
+from metrics.storage import damage, latest, shards
+from metrics.storage.blocks import DAY, by_encoding, newest, rows, units
+from metrics.storage.codec import Columns, DamagedPayload, concatenate, decode, encode
+from metrics.storage.connection import UNIT_LOCK, YOUNG_LOCK, Connection, locked, unit_number
 
 TIER = 12  # runs of one level that make one of the next
 SETTLED = 100  # the level of a finished day
@@ -27,7 +26,6 @@ OLD_ENOUGH = 20.0  # … or seconds that the oldest has waited
 KEEP_YOUNG = 60.0  # seconds that followers have to read a commit after it was merged
 DAY_GRACE = 900.0  # seconds after midnight until a day is made
 LATE_GRACE = 600.0  # seconds that late points of a finished day gather before they are merged into it
-_YOUNG_LOCK, _UNIT_LOCK = 7201, 7202  # advisory lock classes
 
 _UNITS = """
 SELECT shard, bucket, day, level, count(DISTINCT seq_from), extract(epoch FROM now() - min(made_at))
@@ -40,8 +38,11 @@ INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_f
 """
 
 
+_Row = tuple[int, int, int, int, int, int]  # id, seq_from, seq_to, series_from, series_to, level
+
+
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """What the rows of one merge have in common."""
 
     shard: int
@@ -71,7 +72,7 @@ def merge_young(connection: Connection, force: bool = False) -> int:
 
 def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
     with connection.transaction():
-        if not _locked(connection, _YOUNG_LOCK, shard):
+        if not locked(connection, YOUNG_LOCK, shard):
             return 0
         waiting = connection.execute(
             "SELECT y.seq, y.points, extract(epoch FROM now() - y.at)"
@@ -91,14 +92,15 @@ def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
                 break
         if taken[-1] - taken[0] != len(taken) - 1:  # a gap would put old values over new ones
             raise RuntimeError(f"commits are missing between {taken[0]} and {taken[-1]}")
-        blocks = connection.execute(
-            "SELECT payload FROM metrics_young WHERE shard = %s AND seq BETWEEN %s AND %s ORDER BY seq",
+        commits = connection.execute(
+            "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq BETWEEN %s AND %s ORDER BY seq",
             (shard, taken[0], taken[-1]),
             binary=True,
         )
-        for columns in _by_encoding([part for (payload,) in blocks for part in decode(payload)]):
-            _insert(connection, columns, _Run(shard, 1, taken[0], taken[-1]), dense=False)
-            _move_latest(connection, shard, newest(columns))
+        for first, last, parts in damage.young_runs(connection, shard, commits):
+            for columns in by_encoding(parts):
+                insert(connection, columns, Run(shard, 1, first, last), dense=False)
+                _move_latest(connection, shard, newest(columns))
         connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (taken[-1], shard))
         return size
 
@@ -129,54 +131,68 @@ def merge_units(connection: Connection, force: bool = False, budget: float = 25.
             continue
         over = day < today - 1 or (day == today - 1 and yesterday_done)
         if force or (over and (age >= LATE_GRACE or runs >= TIER)):
-            total += _merge_unit(connection, shard, bucket, day, SETTLED)
+            total += merge_unit(connection, shard, bucket, day, SETTLED)
             done.add((bucket, day))
         elif runs >= TIER and not over:
-            total += _merge_unit(connection, shard, bucket, day, level + 1)
+            total += merge_unit(connection, shard, bucket, day, level + 1)
     return total
 
 
-def _merge_unit(connection: Connection, shard: int, bucket: int, day: int, level: int) -> int:
-    """What a unit has below `level` becomes one run of `level`; with SETTLED, the day's rows that it touches too."""
+def merge_unit(connection: Connection, shard: int, bucket: int, day: int, level: int) -> int:
+    """What a unit has below `level` becomes one run of `level`; with SETTLED, the day's rows that it touches too.
+
+    Where a block of the unit is set aside, what is older and what is newer than it become runs of their own.
+    """
     with connection.transaction():
-        if not _locked(connection, _UNIT_LOCK, bucket * 100_003 + day):
+        if not locked(connection, UNIT_LOCK, unit_number(bucket, day)):
             return 0
-        rows_found = connection.execute(
+        found = connection.execute(
             "SELECT id, seq_from, seq_to, series_from, series_to, level FROM metrics_block"
             " WHERE shard = %s AND bucket = %s AND day = %s ORDER BY seq_to, id",
             (shard, bucket, day),
         ).fetchall()
-        fresh = [row for row in rows_found if row[5] < level]
-        if not fresh:
-            return 0
-        low, high = min(row[3] for row in fresh), max(row[4] for row in fresh)
-        touched = [row for row in rows_found if level == SETTLED == row[5] and row[3] <= high and row[4] >= low]
-        taken = touched + fresh
-        ids = [row[0] for row in taken]
-        payloads: dict[int, bytes] = dict(
-            connection.execute(
-                "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (shard, ids), binary=True
-            )
+        fences = damage.fences(connection, shard, bucket, day, DAY)
+        return sum(_merge_side(connection, shard, side, level) for side in damage.sides(found, 2, fences))
+
+
+def _merge_side(connection: Connection, shard: int, found: list[_Row], level: int) -> int:
+    """The same for rows of a unit, in order of `seq_to`, between which nothing is set aside."""
+    fresh = [row for row in found if row[5] < level]
+    if not fresh:
+        return 0
+    low, high = min(row[3] for row in fresh), max(row[4] for row in fresh)
+    # Older runs first, and so the later write of a time wins: a run's rows share one range of seq,
+    # and the ranges of two runs of a unit never cross.
+    touched = [row for row in found if level == SETTLED == row[5] and row[3] <= high and row[4] >= low]
+    taken = sorted(touched + fresh, key=lambda row: row[2])
+    ids = [row[0] for row in taken]
+    payloads: dict[int, bytes] = dict(
+        connection.execute(
+            "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (shard, ids), binary=True
         )
-        # Older runs first, and so the later write of a time wins: a run's rows share one range of seq,
-        # and the ranges of two runs of a unit never cross.
-        taken.sort(key=lambda row: row[2])
-        run = _Run(shard, level, min(row[1] for row in taken), max(row[2] for row in taken))
-        points = 0
-        connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (shard, ids))
-        for columns in _by_encoding([part for row in taken for part in decode(payloads[row[0]])]):
-            _insert(connection, columns, run, dense=level == SETTLED)
-            points += len(columns)
-        return points
+    )
+    parts: list[Columns] = []
+    damaged = []
+    for row in taken:
+        try:
+            parts += decode(payloads[row[0]])
+        except DamagedPayload:
+            damage.set_aside(connection, 1, (shard, row[0]))
+            damaged.append(row)
+    if damaged:
+        good = [row for row in found if row not in damaged]
+        rest = damage.sides(good, 2, [row[2] for row in damaged])
+        return sum(_merge_side(connection, shard, side, level) for side in rest)
+    run = Run(shard, level, min(row[1] for row in taken), max(row[2] for row in taken))
+    connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = ANY(%s)", (shard, ids))
+    points = 0
+    for columns in by_encoding(parts):
+        insert(connection, columns, run, dense=level == SETTLED)
+        points += len(columns)
+    return points
 
 
-def _by_encoding(parts: Sequence[Columns]) -> list[Columns]:
-    """Numbers as one, everything else as one, later parts over earlier ones."""
-    split = ([part for part in parts if part.is_numbers], [part for part in parts if not part.is_numbers])
-    return [concatenate(some) for some in split if some]
-
-
-def _insert(connection: Connection, columns: Columns, run: _Run, dense: bool) -> None:
+def insert(connection: Connection, columns: Columns, run: Run, dense: bool) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             _INSERT,
@@ -204,18 +220,7 @@ def _insert(connection: Connection, columns: Columns, run: _Run, dense: bool) ->
 def _move_latest(connection: Connection, shard: int, columns: Columns) -> None:
     """Bring the newest merged point of every series up to date; an older point moves nothing."""
     for bucket, part in _buckets(columns):
-        row = connection.execute(
-            "SELECT payload FROM metrics_latest WHERE shard = %s AND bucket = %s FOR UPDATE",
-            (shard, bucket),
-            binary=True,
-        ).fetchone()
-        held = decode(row[0]) if row else []
-        moved = [newest(one) for one in _by_encoding([*held, part])]
-        connection.execute(
-            "INSERT INTO metrics_latest (shard, bucket, payload) VALUES (%s, %s, %s)"
-            " ON CONFLICT (shard, bucket) DO UPDATE SET payload = EXCLUDED.payload",
-            (shard, bucket, encode(moved)),
-        )
+        latest.keep(connection, shard, bucket, [*latest.of_bucket(connection, shard, bucket), part])
 
 
 def _buckets(columns: Columns) -> list[tuple[int, Columns]]:
@@ -223,9 +228,3 @@ def _buckets(columns: Columns) -> list[tuple[int, Columns]]:
     for bucket, _, part in units(columns):
         found.setdefault(bucket, []).append(part)
     return [(bucket, concatenate(parts)) for bucket, parts in found.items()]
-
-
-def _locked(connection: Connection, kind: int, number: int) -> bool:
-    """Take an advisory lock until the end of the transaction; False where somebody has it."""
-    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (kind, number % 2**31)).fetchone()
-    return bool(row and row[0])

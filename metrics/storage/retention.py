@@ -19,4 +19,5 @@ def drop_expired(connection: Connection, now: float | None = None) -> int:
         "DELETE FROM metrics_ingestedbatch WHERE at < now() - make_interval(days => %s)", (BATCHES_KEPT_DAYS,)
     )
     connection.execute("DELETE FROM metrics_journal WHERE at < now() - make_interval(days => %s)", (JOURNAL_KEPT_DAYS,))
+    connection.execute("DELETE FROM metrics_damagedblock WHERE time_to < %s", (last * DAY,))
     return connection.execute("DELETE FROM metrics_block WHERE day < %s", (last,)).rowcount

@@ -6,7 +6,6 @@ are rare (late and replayed points, and the youngest seconds), so only the serie
 anew, and all others are passed on as they were decoded.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.errors import Unanswerable
+from metrics.storage import damage
 from metrics.storage.blocks import bucket_of, chosen, day_of, units
 from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
 from metrics.storage.connection import Connection, reading
-from metrics.storage.read import Number, decoded, named, payloads
-from metrics.storage.shards import of_series
-
-log = logging.getLogger(__name__)
+from metrics.storage.read import decoded, payloads
+from metrics.storage.shards import Number, of_series
 
 MOST_BLOCKS = 200_000  # of one question
 AT_ONCE = 500_000  # points that are fetched together
@@ -112,7 +110,8 @@ def plan(connection: Connection, series: Ints, start: int, end: int) -> Plan:
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
     young_points = sum(points for *_, points in young)
     points = young_points + sum(block.points for block in blocks)
-    return Plan(series, start, end, [(shard, seq) for shard, seq, _ in young], young_points, blocks, points)
+    damaged = damage.in_range(connection, wanted)
+    return Plan(series, start, end, [(shard, seq) for shard, seq, _ in young], young_points, blocks, points, damaged)
 
 
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
@@ -189,9 +188,7 @@ def _decoded(planned: Plan, source: int, number: Number, content: _Content) -> l
     try:
         parts = decode(content)
     except DamagedPayload:
-        name = named(source, number)
-        log.error("%s is damaged: its checksum differs", name)
-        planned.damaged.append(name)
+        planned.damaged.append(damage.note(source, number))
         return []
     if planned.points <= REMEMBERED:
         decoded.put((source, number), parts)

@@ -16,6 +16,8 @@ from metrics.storage.blocks import BUCKET, bucket_of, chosen
 from metrics.storage.codec import Columns, Ints
 from metrics.storage.connection import Connection
 
+Number = tuple[int, int]  # shard, and the commit's or the merged block's number in it
+
 
 class ShardsDiffer(TelemetryError):
     """TELEMETRY_SHARDS is not what the database was begun with; the message is one line."""

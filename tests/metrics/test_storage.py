@@ -13,7 +13,7 @@ from hypothesis.stateful import (
 )
 
 from metrics.query import _newest_of
-from metrics.storage import merge, read
+from metrics.storage import latest, merge, read
 from metrics.storage.codec import Columns
 from metrics.storage.connection import connect
 from metrics.storage.write import Arrivals, Entry, writer
@@ -60,8 +60,8 @@ def newest_points(start: int) -> list[Columns]:
                 " ON CONFLICT DO NOTHING",
                 row,
             )
-    series, candidates = read.newest(None, None, start)
-    found = _newest_of([one.id for one in series], candidates, start)
+    held = latest.newest(None, None, start)
+    found = _newest_of([one.id for one in held.series], held.candidates, start)
     return [part.points(at, at + 1) for part, at in found.values()]
 
 
@@ -122,10 +122,13 @@ class Storage(RuleBasedStateMachine):
         elif units:
             shard, bucket, day = data.draw(st.sampled_from(sorted(units)))
             level = data.draw(st.sampled_from([2, 3, merge.SETTLED]))
-            merge._merge_unit(self.connection, shard, bucket, day, level)
+            merge.merge_unit(self.connection, shard, bucket, day, level)
 
     @invariant()
     def every_read_equals_the_dictionary(self):
+        self.check()
+
+    def check(self):
         low, high = TODAY - 4 * DAY, TODAY + 3 * DAY
         assert stored(read.overlapping(SERIES, low, high)) == self.model
         newest = {}

@@ -1,0 +1,43 @@
+"""Blocks that were set aside and whose payload is good again, restored from a backup, come back to their place."""
+
+from metrics.storage import latest
+from metrics.storage.blocks import units
+from metrics.storage.codec import Columns, DamagedPayload, decode
+from metrics.storage.connection import UNIT_LOCK, YOUNG_LOCK, Connection, locked, unit_number
+from metrics.storage.merge import SETTLED, Run, insert, merge_unit
+
+AT_ONCE = 100  # blocks that are looked at in one go
+_SET_ASIDE = """
+SELECT id, shard, seq_from, seq_to, payload FROM metrics_damagedblock ORDER BY id LIMIT %s
+"""
+
+
+def put_back_mended(connection: Connection) -> int:
+    """Put back what can be read again; returns how many blocks."""
+    count = 0
+    for number, shard, seq_from, seq_to, payload in connection.execute(_SET_ASIDE, (AT_ONCE,), binary=True).fetchall():
+        try:
+            parts = decode(payload)
+        except DamagedPayload:
+            continue
+        count += _put_back(connection, number, Run(shard, SETTLED - 1, seq_from, seq_to), parts)
+    return count
+
+
+def _put_back(connection: Connection, number: int, run: Run, parts: list[Columns]) -> bool:
+    """Its days are made at once: among finished rows, order of `seq` alone says whose value is the later one."""
+    with connection.transaction():
+        places = sorted({(bucket, day) for part in parts for bucket, day, _ in units(part)})
+        locks = [(YOUNG_LOCK, run.shard), *((UNIT_LOCK, unit_number(*place)) for place in places)]
+        if not all(locked(connection, *lock) for lock in locks):
+            return False  # the next time
+        gone = connection.execute("DELETE FROM metrics_damagedblock WHERE id = %s", (number,))
+        if not gone.rowcount:
+            return False
+        for columns in parts:
+            insert(connection, columns, run, dense=False)
+        for bucket, day in places:
+            merge_unit(connection, run.shard, bucket, day, SETTLED)
+        for bucket in dict(places):
+            latest.put_back(connection, run.shard, bucket)
+        return True
