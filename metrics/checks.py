@@ -20,16 +20,18 @@ _HINT = "Put `shard` into it, or take it away: Citus refuses it on a distributed
 
 @register("storage")
 def spread_tables_can_be_spread(
-    app_configs: Sequence[AppConfig] | None = None, models: Iterable[type[Model]] = SPREAD, **kwargs: Any
+    app_configs: Sequence[AppConfig] | None = None,
+    spread: Sequence[type[Model]] = SPREAD,
+    others: Iterable[type[Model]] | None = None,
+    **kwargs: Any,
 ) -> list[CheckMessage]:
     """Keys without the shard, and foreign keys to tables that are spread."""
     found: list[CheckMessage] = []
-    spread = tuple(models)
     for model in spread:
         for name, fields in _keys(model):
             if "shard" not in fields:
                 found.append(Error(f"{name} of {model.__name__} lacks `shard`", _HINT, model, "metrics.E001"))
-    for other in apps.get_models():
+    for other in others or apps.get_models():
         for field in other._meta.get_fields():
             if field.is_relation and field.concrete and field.related_model in spread and field.model is other:
                 found.append(

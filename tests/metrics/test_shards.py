@@ -1,14 +1,20 @@
 """The number of shards is a property of the installation, and tables that are spread can be spread."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
+from django.db import models
+from django.test.utils import isolate_apps
 
 import metrics
 from metrics.apps import first_rows
+from metrics.checks import SPREAD, spread_tables_can_be_spread
 from metrics.storage import shards as sharding
 from metrics.storage.connection import connect
 from metrics.storage.write import Arrivals, Entry, writer
@@ -96,3 +102,88 @@ def test_a_commit_of_several_shards_that_cannot_be_is_not_there_at_all(shards, s
     assert rows("metrics_young") == []
     store([(1, TODAY, 1.0, b""), (256, TODAY, 1.0, b"")])  # and the writer goes on
     assert rows("metrics_young") == list(range(min(shards, 2)))
+
+
+# --- spreading over workers -------------------------------------------------------------------------
+
+
+def test_distribute_says_what_to_do_where_there_is_one_shard(site):
+    with pytest.raises(CommandError, match=r"TELEMETRY_SHARDS is 1\. Begin an installation with several") as refused:
+        call_command("distribute")
+    assert refused.value.returncode == 2
+
+
+def test_distribute_refuses_a_server_without_citus(settings, site):
+    settings.SHARDS = 8
+    first_rows("default")
+    with pytest.raises(CommandError, match=r"^this database has no Citus: .* CREATE EXTENSION citus") as refused:
+        call_command("distribute")
+    assert refused.value.returncode == 2 and "\n" not in str(refused.value)
+
+
+def test_distribute_refuses_a_number_that_is_not_the_databases(settings, site):
+    store([(1, TODAY, 1.0, b"")])
+    settings.SHARDS = 8
+    with pytest.raises(CommandError, match="begun with 1 shards"):
+        call_command("distribute")
+
+
+def test_what_is_spread_can_be_spread():
+    assert spread_tables_can_be_spread() == []
+
+
+@isolate_apps("metrics")
+def test_keys_without_the_shard_and_keys_to_what_is_spread_are_found():
+    class Spread(models.Model):
+        shard = models.IntegerField()
+        name = models.TextField(unique=True)
+
+        class Meta:
+            app_label = "metrics"
+            constraints = [
+                models.UniqueConstraint(fields=["name"], name="without"),
+                models.UniqueConstraint(fields=["shard", "name"], name="with"),
+            ]
+
+    class Pointing(models.Model):
+        spread = models.ForeignKey(Spread, models.CASCADE)
+
+        class Meta:
+            app_label = "metrics"
+
+    found = spread_tables_can_be_spread(spread=(Spread,), others=(Spread, Pointing))
+    assert [(one.id, one.msg) for one in found] == [
+        ("metrics.E001", "the primary key of Spread lacks `shard`"),
+        ("metrics.E001", "the unique field name of Spread lacks `shard`"),
+        ("metrics.E001", "the constraint without of Spread lacks `shard`"),
+        ("metrics.E002", "Pointing.spread points at a table that is spread"),
+    ]
+
+
+ALL_SHARDS_ON_PURPOSE = {"retention.py"}  # what is past its time goes everywhere
+
+
+def statements():
+    """(file, text) of all SQL of the storage, each branch of a UNION and each part of a WITH for itself."""
+    for file in sorted(Path(sharding.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if file.name not in ALL_SHARDS_ON_PURPOSE:
+                for one in re.split(r"UNION ALL|\n\), ", text):
+                    if re.match(r"\s*[A-Z]{4}", one):
+                        yield file.name, one
+
+
+def test_every_statement_of_the_storage_says_which_shard():
+    tables = "|".join(model._meta.db_table for model in SPREAD)
+    looked_at = [
+        (name, one) for name, one in statements() if re.search(rf"(FROM|INTO|UPDATE|JOIN|USING) ({tables})\b", one)
+    ]
+    assert len(looked_at) > 20
+    says = r"(WHERE|AND)\b.*\bshard (=|IN)|USING \(shard\)|INTO \w+\s*\(shard,"
+    without = {one for _, one in looked_at if not re.search(says, one, re.DOTALL)}
+    assert without == {  # of all shards
+        "SELECT count(*) FROM metrics_head",
+        "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
+        "SELECT shard, seq FROM metrics_head",
+    }
