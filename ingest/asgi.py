@@ -23,7 +23,7 @@ from ingest.few import store_few
 from ingest.pipeline import accept_async
 from ingest.wire.batch import Unacceptable
 from metrics import query
-from metrics.api.shapes import LONGEST_LOOKBACK, latest_shape, problem
+from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found, problem
 from metrics.errors import StorageUnavailable, TelemetryError
 
 log = logging.getLogger(__name__)
@@ -142,10 +142,11 @@ async def _latest(sender: Sender, route: re.Match[str], scope: Scope) -> dict[st
     given = parse_qs(scope["query_string"].decode("latin-1")).get("lookback", ["86400"])[-1]
     if not given.isascii() or not given.isdigit() or not 0 < int(given) <= LONGEST_LOOKBACK:
         raise Unacceptable(f"lookback: whole seconds from 1 to {LONGEST_LOOKBACK} are accepted")
-    points = await asyncio.to_thread(query.latest, [device_id], [metric], timedelta(seconds=int(given)))
-    if not points:
-        raise Refused(404, f"no data of {metric} of {device_id} in the last {given} seconds")
-    return latest_shape(points[0])
+    lookback = timedelta(seconds=int(given))
+    found = await asyncio.to_thread(query.newest_points, [device_id], [metric], lookback)
+    if not found.points:
+        raise Refused(404, nothing_found(device_id, metric, lookback, found.damaged))
+    return latest_shape(found.points[0]) | incomplete(found.damaged)
 
 
 async def _problem(

@@ -8,7 +8,8 @@ from django.contrib.admin.helpers import ActionForm
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
-from metrics.models import Device, DeviceGroup, MetricDefinition
+from metrics.models import DamagedBlock, Device, DeviceGroup, MetricDefinition
+from metrics.query import moment
 
 ROWS_AT_ONCE = 10_000  # of one INSERT
 
@@ -88,3 +89,28 @@ class MetricDefinitionAdmin(admin.ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: object) -> None:
         for definition in queryset:  # type: ignore[attr-defined]  # one by one, so that every process is told
             definition.delete()
+
+
+@admin.register(DamagedBlock)
+class DamagedBlockAdmin(admin.ModelAdmin):
+    """What was set aside; a block whose payload is restored from a backup is put back by the next merge."""
+
+    list_display = ("__str__", "shard", "bucket", "date", "series", "points", "found_at")
+    fields = (*list_display, "seq_from", "seq_to", "time_from", "time_to")
+    readonly_fields = fields
+    ordering = ("-found_at",)
+
+    @admin.display(description="day", ordering="time_from")
+    def date(self, block: DamagedBlock) -> str:
+        first, last = (moment(time).date().isoformat() for time in (block.time_from, block.time_to))
+        return first if first == last else f"{first} to {last}"
+
+    @admin.display(description="series", empty_value="not known")
+    def series(self, block: DamagedBlock) -> str | None:
+        return None if block.series_from is None else f"{block.series_from} to {block.series_to}"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: DamagedBlock | None = None) -> bool:
+        return False

@@ -86,7 +86,7 @@ class Relay:
         return subscription
 
     async def _run(self) -> None:
-        cursor: int | None = None
+        cursor: read.Cursor | None = None
         while self.subscriptions:
             try:
                 cursor, updates = await asyncio.to_thread(self._read, cursor)
@@ -107,15 +107,16 @@ class Relay:
             except TimeoutError:
                 continue
 
-    def _read(self, cursor: int | None) -> tuple[int, list[Update]]:
+    def _read(self, cursor: read.Cursor | None) -> tuple[read.Cursor, list[Update]]:
         with reading() as connection:
+            heads = read.heads(connection)
             if cursor is None:
-                return read.head(connection), []
-            found = read.young_after(connection, cursor)
-            if not found:
-                return min(cursor, read.head(connection)), []  # a restored database may have gone back
-        updates = [update for _, parts in found for part in parts for update in self._updates(part)]
-        return found[-1][0], updates
+                return heads, []
+            # A restored database may have gone back.
+            moved = {shard: min(seq, heads.get(shard, 0)) for shard, seq in cursor.items()}
+            found = read.young_after(connection, {shard: seq for shard, seq in moved.items() if seq < heads[shard]})
+        moved |= {shard: seq for (shard, seq), _ in found}
+        return moved, [update for _, parts in found for part in parts for update in self._updates(part)]
 
     def _updates(self, part: Columns) -> Iterable[Update]:
         ids = part.ids.tolist()

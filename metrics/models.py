@@ -296,3 +296,28 @@ class IngestedBatch(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["at"])]
+
+
+class DamagedBlock(models.Model):
+    """A block that was set aside since its checksum differs. Restore its payload, and the next merge puts it back."""
+
+    shard = models.PositiveSmallIntegerField()
+    level = models.PositiveSmallIntegerField(help_text="0: a commit that was not merged yet")
+    number = models.BigIntegerField(help_text="seq of a commit, id of a merged block")
+    bucket = models.IntegerField(null=True)
+    day = models.IntegerField(null=True)
+    seq_from = models.BigIntegerField()
+    seq_to = models.BigIntegerField()
+    series_from = models.BigIntegerField(null=True)
+    series_to = models.BigIntegerField(null=True)
+    time_from = models.BigIntegerField()
+    time_to = models.BigIntegerField()
+    points = models.IntegerField()
+    found_at = models.DateTimeField(db_default=Now())
+    payload = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["shard", "level", "number"], name="damaged_once")]
+
+    def __str__(self) -> str:
+        return f"{'merged' if self.level else 'young'} block {self.number}"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.catalogue import current
+from metrics.storage import latest as newest
 from metrics.storage import read
 from metrics.storage.codec import Columns, Ints, Kind, concatenate
 from metrics.storage.connection import reading
@@ -57,6 +58,7 @@ class Readings:
 
     times   int64[n], µs since 1970, UTC
     values  float64[n] (booleans as 0 and 1) where all are numbers, else a list of JSON values
+    damaged names of blocks that were left out
     """
 
     times: Ints
@@ -64,6 +66,7 @@ class Readings:
     kinds: list[Kind]
     contexts: NDArray[np.int32] | None
     dictionary: Sequence[bytes]
+    damaged: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.times)
@@ -77,7 +80,7 @@ class Readings:
         listed = isinstance(self.values, list)
         values: Any = [self.values[at] for at in places.tolist()] if listed else self.values[places]
         contexts = None if self.contexts is None else self.contexts[places]
-        return Readings(self.times[places], values, self.kinds, contexts, self.dictionary)
+        return Readings(self.times[places], values, self.kinds, contexts, self.dictionary, self.damaged)
 
 
 def microseconds(moment: datetime) -> int:
@@ -99,6 +102,14 @@ def shown(value: Any, kind: Kind) -> Any:
     return base64.b64encode(value).decode() if kind is Kind.BINARY else msgspec.json.decode(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest points by device and metric, and the names of damaged blocks that may have held newer ones."""
+
+    points: list[Point]
+    damaged: list[str]
+
+
 def latest(
     devices: Sequence[str] | None,
     metrics: Sequence[str] | None,
@@ -107,8 +118,20 @@ def latest(
     groups: Sequence[str] | None = None,
 ) -> list[Point]:
     """The newest point of every matching series (None: of all), by device and metric."""
+    return newest_points(devices, metrics, lookback, now, groups).points
+
+
+def newest_points(
+    devices: Sequence[str] | None,
+    metrics: Sequence[str] | None,
+    lookback: timedelta = DAY,
+    now: datetime | None = None,
+    groups: Sequence[str] | None = None,
+) -> Newest:
+    """The same, for whoever tells what is missing."""
     since = microseconds((now or datetime.now(UTC)) - lookback)
-    series, parts = read.newest(devices, metrics, since, groups)
+    held = newest.newest(devices, metrics, since, groups)
+    series, parts = held.series, held.candidates
     place = _newest_of([one.id for one in series], parts, since)
     found: dict[tuple[str, str], Point] = {}
     for one in series:
@@ -118,10 +141,10 @@ def latest(
         other = found.get((one.device_id, one.metric_name))  # the same metric in another kind of value
         if other is None or other.timestamp <= point.timestamp:
             found[one.device_id, one.metric_name] = point
-    return [found[key] for key in sorted(found)]
+    return Newest([found[key] for key in sorted(found)], held.damaged)
 
 
-def _newest_of(ids: list[int], candidates: list[read.Candidate], since: int) -> dict[int, tuple[Columns, int]]:
+def _newest_of(ids: list[int], candidates: list[newest.Candidate], since: int) -> dict[int, tuple[Columns, int]]:
     """Series id to (part, position) of its newest point; of two writes of one time the later wins.
 
     Candidates come youngest first, so the search ends where all that is left is older than what was found.
@@ -149,7 +172,7 @@ def _last_of(part: Columns, ids: list[int], wanted: Ints) -> Iterable[tuple[int,
     return zip(wanted[here].tolist(), (part.offsets[at[here] + 1] - 1).tolist(), strict=True)
 
 
-def _point(series: read.Named, part: Columns, at: int) -> Point:
+def _point(series: newest.Named, part: Columns, at: int) -> Point:
     entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
     unit, tags, metadata = read_context(entry)
     value, metric = shown(part.values[at], series.kind), series.metric_name
@@ -160,8 +183,11 @@ def _point(series: read.Named, part: Columns, at: int) -> Point:
 def heard_lately(most: int, commits: int = 20) -> list[str]:
     """Ids of devices that the newest commits tell of: what is alive in a fleet, at the same price for any size."""
     with reading() as connection:
-        recent = read.young_after(connection, read.head(connection) - commits, commits)
-        numbers = [number for _, parts in reversed(recent) for part in parts for number in part.ids.tolist()]
+        heads = read.heads(connection)
+        each = -(-commits // len(heads))
+        recent = read.young_after(connection, {shard: seq - each for shard, seq in heads.items()}, each)
+        recent.sort(key=lambda commit: heads[commit[0][0]] - commit[0][1])  # the newest of every shard first
+        numbers = [number for _, parts in recent for part in parts for number in part.ids.tolist()]
         rows = connection.execute(
             "SELECT DISTINCT d.device_id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
             " WHERE s.id = ANY(%s) LIMIT %s",
@@ -191,9 +217,11 @@ def read_range(
     if not series:
         return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())
     low, high = microseconds(start), microseconds(end)
-    parts = read.overlapping(list(series), low, high)
+    damaged: list[str] = []
+    parts = read.overlapping(list(series), low, high, damaged)
     columns = {number: _of_series(parts, number, low, high) for number in series}
     found = joined({number: one for number, one in columns.items() if one is not None}, series)
+    found.damaged = damaged
     return thinned(found, max_points) if max_points and len(found) > max_points else found
 
 

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from metrics.storage import journal, merge, retention
+from metrics.storage import journal, mend, merge, retention, shards
 from metrics.storage.connection import reading
 from metrics.storage.regroup import regroup
 
@@ -18,6 +18,7 @@ def merge_young_blocks() -> int:
 def merge_blocks() -> int:
     """Merge runs into larger ones, and finished days into their final shape. Returns the points merged."""
     with reading() as connection:
+        mend.put_back_mended(connection)
         return merge.merge_units(connection)
 
 
@@ -25,7 +26,7 @@ def merge_blocks() -> int:
 def pack_journal() -> int:
     """Make packs of the journal's lines that are some minutes old. Returns the lines packed."""
     with reading() as connection:
-        return journal.pack_journal(connection, 0)
+        return sum(journal.pack_journal(connection, shard) for shard in shards.every())
 
 
 @shared_task

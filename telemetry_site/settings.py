@@ -22,6 +22,8 @@ PROVISIONED_API_KEY = env.key("TELEMETRY_API_KEY")
 HOST_COLLECTOR = env.switch("TELEMETRY_HOST_COLLECTOR", True)
 # Off: points of devices or metrics that nobody defined are rejected instead of made on first sight.
 CREATE_ON_FIRST_SIGHT = env.switch("TELEMETRY_CREATE_ON_FIRST_SIGHT", True)
+# Into how many streams points go; fixed once there are any. More than one pays on several workers, or on Citus.
+SHARDS = env.integer("TELEMETRY_SHARDS", 1, 1, 64)
 
 # --- Django -----------------------------------------------------------------------------------------
 DEBUG = env.switch("TELEMETRY_DEBUG", False)

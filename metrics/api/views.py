@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from metrics import query
 from metrics.api.parameters import RangeParameters, names_field
 from metrics.api.questions import about, query_shape
-from metrics.api.shapes import LONGEST_LOOKBACK, latest_shape
+from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
 from metrics.questions.asking import ask
 from metrics.questions.question import Question
 
@@ -30,12 +30,10 @@ class LatestView(APIView):
         given = LatestParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
         lookback = timedelta(seconds=given.validated_data["lookback"])
-        points = query.latest([device_id], [metric_name], lookback)
-        if not points:
-            raise NotFound(
-                f"no data of {metric_name} of {device_id} in the last {lookback.total_seconds():.0f} seconds"
-            )
-        return Response(latest_shape(points[0]))
+        found = query.newest_points([device_id], [metric_name], lookback)
+        if not found.points:
+            raise NotFound(nothing_found(device_id, metric_name, lookback, found.damaged))
+        return Response(latest_shape(found.points[0]) | incomplete(found.damaged))
 
 
 class LatestManyParameters(LatestParameters):
@@ -52,8 +50,8 @@ class LatestManyView(APIView):
         given.is_valid(raise_exception=True)
         wanted = given.validated_data
         lookback = timedelta(seconds=wanted["lookback"])
-        points = query.latest(wanted["devices"], wanted["metrics"], lookback, groups=wanted["groups"])
-        return Response({"series": [latest_shape(point) for point in points]})
+        found = query.newest_points(wanted["devices"], wanted["metrics"], lookback, groups=wanted["groups"])
+        return Response({"series": [latest_shape(point) for point in found.points]} | incomplete(found.damaged))
 
 
 class DeviceMetricsView(APIView):
@@ -75,7 +73,8 @@ class RangeView(APIView):
         found = query.read_range(device_id, metric_name, wanted["start"], wanted["end"], wanted["max_points"])
         unit = next((found.context(at)[0] for at in (len(found) - 1,) if at >= 0), None)
         if wanted["columns"]:
-            return Response({"times": (found.times / 1000).tolist(), "values": query.listed(found), "unit": unit})
+            columns = {"times": (found.times / 1000).tolist(), "values": query.listed(found), "unit": unit}
+            return Response(columns | incomplete(found.damaged))
         return Response(
             {
                 "device_id": device_id,
@@ -87,6 +86,7 @@ class RangeView(APIView):
                 "start_time": wanted["start"],
                 "end_time": wanted["end"],
             }
+            | incomplete(found.damaged)
         )
 
 
@@ -96,7 +96,8 @@ def _aggregated(question: Question, wanted: dict[str, Any]) -> Response:
         return Response(query_shape(answer) | about(answer, wanted["explain"]))
     times = [time / 1000 for group in answer.groups for time in group.times]
     values = [value for group in answer.groups for value in group.values]
-    return Response({"times": times, "values": values, "unit": answer.groups[0].unit if answer.groups else None})
+    unit = answer.groups[0].unit if answer.groups else None
+    return Response({"times": times, "values": values, "unit": unit} | about(answer, wanted["explain"]))
 
 
 def _points(found: query.Readings, metric_name: str) -> Any:

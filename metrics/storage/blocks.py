@@ -1,10 +1,10 @@
 """How merged blocks are laid out: by bucket of series and by day, so that a read finds them by equality."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from metrics.storage.codec import Columns, Ints
+from metrics.storage.codec import Columns, Ints, concatenate
 
 DAY = 86_400_000_000  # µs
 BUCKET = 256  # series of one bucket
@@ -68,6 +68,12 @@ def rows(columns: Columns) -> Iterator[Columns]:
                 high = end
         yield columns.points(low, high)
         low = high
+
+
+def by_encoding(parts: Sequence[Columns]) -> list[Columns]:
+    """Numbers as one, everything else as one, later parts over earlier ones."""
+    split = ([part for part in parts if part.is_numbers], [part for part in parts if not part.is_numbers])
+    return [concatenate(some) for some in split if some]
 
 
 def newest(columns: Columns) -> Columns:

@@ -200,7 +200,7 @@ def unseal(payload: bytes | memoryview) -> memoryview:
     """The body of a payload. Raises DamagedPayload where the checksum differs."""
     view = memoryview(payload)
     body = view[_CHECKSUM_BYTES:]
-    if zlib.crc32(body) != int.from_bytes(view[:_CHECKSUM_BYTES], "little"):
+    if not body or zlib.crc32(body) != int.from_bytes(view[:_CHECKSUM_BYTES], "little"):
         raise DamagedPayload("the checksum of a block differs")
     return body
 

@@ -10,8 +10,6 @@ from metrics.storage.codec import Columns, encode
 from metrics.storage.connection import Connection
 from metrics.storage.policies import DEFAULT, Policy
 
-SHARD = 0
-
 _INSERT = """
 INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_from, series_to, time_from, time_to,
     points, keep, made_at, payload) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now(), %s)
@@ -22,6 +20,7 @@ INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_f
 class Run:
     """What the rows of one merge have in common."""
 
+    shard: int
     level: int
     seq_from: int
     seq_to: int
@@ -34,7 +33,7 @@ def insert_run(connection: Connection, columns: Columns, run: Run, keep: int | N
             _INSERT,
             (
                 (
-                    *(SHARD, run.level, bucket, day, run.seq_from, run.seq_to),
+                    *(run.shard, run.level, bucket, day, run.seq_from, run.seq_to),
                     *(int(row.ids[0]), int(row.ids[-1]), int(row.times.min()), int(row.times.max())),
                     *(len(row), keep, encode([row], dense=run.level == SETTLED)),
                 )

@@ -8,21 +8,23 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from metrics.errors import Unanswerable
-from metrics.storage import rollups
+from metrics.storage import damage, rollups
 from metrics.storage.blocks import DAY, SETTLED, bucket_of, day_of
 from metrics.storage.codec import Ints
 from metrics.storage.connection import Connection, reading
 from metrics.storage.rollups import RolledRow, Rolling
+from metrics.storage.shards import Number, of_series
 
 MOST_BLOCKS = 200_000  # of one question
 
 _YOUNG = """
-SELECT y.seq, y.points, y.time_from, y.time_to FROM metrics_young y JOIN metrics_merged m USING (shard)
+SELECT y.shard, y.seq, y.points, y.time_from, y.time_to FROM metrics_young y JOIN metrics_merged m USING (shard)
 WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
 """
 _BLOCKS = """
-SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to FROM metrics_block b
-WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
+SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to, b.shard
+FROM metrics_block b
+WHERE b.shard = ANY(%(shards)s) AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
   AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
 LIMIT %(most)s
 """
@@ -39,6 +41,11 @@ class Block(NamedTuple):
     points: int
     series_from: int
     series_to: int
+    shard: int
+
+    @property
+    def number(self) -> Number:
+        return self.shard, self.id
 
 
 _R = TypeVar("_R", Block, RolledRow)
@@ -51,7 +58,7 @@ class Plan:
     series: Ints  # ascending
     start: int
     end: int
-    young: list[int]
+    young: list[Number]
     young_points: int
     blocks: list[Block]  # by bucket, day and age
     points: int  # of all these blocks, and intervals of rollups
@@ -91,13 +98,14 @@ def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Ro
         "start": start,
         "end": end,
         "buckets": sorted(set(map(bucket_of, series.tolist()))),
+        "shards": np.unique(of_series(series)).tolist(),
         "first": day_of(start),
         "last": day_of(end - 1),
         "low": int(series[0]),
         "high": int(series[-1]),
         "most": MOST_BLOCKS + 1,
     }
-    young = connection.execute(_YOUNG, wanted).fetchall()
+    young = [row for row in connection.execute(_YOUNG, wanted) if row[0] in wanted["shards"]]
     rows = connection.execute(_BLOCKS, wanted).fetchall()
     if len(rows) > MOST_BLOCKS:
         raise Unanswerable("start_time", f"the question would read more than {MOST_BLOCKS:,} blocks; ask for less time")
@@ -106,14 +114,15 @@ def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Ro
     rolled: list[RolledRow] = []
     if rolling is not None:
         found = rollups.find(connection, wanted | {"first": day_of(asked_from)}, rolling.resolution)
-        stale = {day for _, _, low, high in young for day in range(day_of(low), day_of(high) + 1)}
+        stale = {day for *_, low, high in young for day in range(day_of(low), day_of(high) + 1)}
         rolled = _instead(rolling, _reaching(series, found), blocks, stale, (start, end))
         taken = {(row.bucket, row.day) for row in rolled}
         blocks = [block for block in blocks if (block.bucket, block.day) not in taken]
-    young_points = sum(row[1] for row in young)
+    young_points = sum(row[2] for row in young)
     points = young_points + sum(block.points for block in blocks) + sum(row.intervals for row in rolled)
-    numbers = [row[0] for row in young]
-    return Plan(series, start, end, numbers, young_points, blocks, points, rolled, rolling, asked_from)
+    numbers = [(row[0], row[1]) for row in young]
+    damaged = damage.in_range(connection, wanted)
+    return Plan(series, start, end, numbers, young_points, blocks, points, rolled, rolling, asked_from, damaged)
 
 
 def _reaching(series: Ints, found: list[_R]) -> list[_R]:

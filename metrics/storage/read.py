@@ -6,54 +6,44 @@ time the later one (by `seq`) wins, wherever it lives; nothing else needs to be 
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
-from metrics.storage.blocks import BUCKET, bucket_of, day_of
-from metrics.storage.codec import Columns, Kind, decode
+from metrics.storage import damage, shards
+from metrics.storage.blocks import bucket_of, day_of
+from metrics.storage.codec import Columns, DamagedPayload, decode
 from metrics.storage.connection import Connection, reading
+from metrics.storage.shards import Number
 
 CACHE_BYTES = 32 * 1024 * 1024
 TRIES = 5  # a merge may delete a block between finding and fetching it
 
-_OVERLAPPING = """
-SELECT 0, y.seq, y.seq FROM metrics_young y JOIN metrics_merged m USING (shard)
+# Young blocks of other shards are left out afterwards: asked for here, PostgreSQL would plan anew each time.
+_OVERLAPPING = (
+    """
+SELECT 0, y.shard, y.seq, y.seq FROM metrics_young y JOIN metrics_merged m USING (shard)
 WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s
 UNION ALL
-SELECT 1, b.id, b.seq_to FROM metrics_block b
-WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
+SELECT 1, b.shard, b.id, b.seq_to FROM metrics_block b
+WHERE b.shard = ANY(%(shards)s) AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
   AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
-ORDER BY 3
-"""
-# One round trip: which series there are, their buckets' newest points, and the commits that are not merged yet.
-_NEWEST = """
-WITH wanted AS MATERIALIZED (
-    SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
-    {where}
+UNION ALL"""
+    + damage.IN_RANGE
+    + "ORDER BY 4"
 )
-SELECT 0, y.seq, y.time_to, NULL::bytea, NULL::text, NULL::text FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq AND y.time_to >= %(start)s
-UNION ALL SELECT 1, id, kind, NULL, device_id, metric_name FROM wanted
-UNION ALL SELECT 2, bucket, 0, payload, NULL, NULL FROM metrics_latest
-WHERE shard = 0 AND bucket IN (SELECT id / %(size)s FROM wanted)
-"""
 # An array is found once and then looked up by index, also where the condition stands beside an OR.
 IN_GROUPS = """d.id = ANY(ARRAY(
     SELECT m.device_id FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
     WHERE g.name = ANY(%(groups)s)))"""
-FETCH = (
-    "SELECT seq, payload FROM metrics_young WHERE shard = 0 AND seq = ANY(%s)",
-    "SELECT id, payload FROM metrics_block WHERE shard = 0 AND id = ANY(%s)",
+_FETCH = (
+    "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq = ANY(%s)",
+    "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
 )
 
-Key = tuple[int, int]  # (0 young or 1 merged, its number)
+Key = tuple[int, Number]  # 0 young or 1 merged
+Cursor = dict[int, int]  # shard: the last commit that was read
 
 
-_LAST = 2**62  # later than every time: merged points have no bound of their own
-
-
-class _Gone(Exception):
+class Gone(Exception):
     """A block was merged away between finding and fetching it."""
 
 
@@ -96,14 +86,20 @@ decoded = _Decoded(CACHE_BYTES)
 def forget() -> None:
     """Drop decoded blocks: between tests, whose numbers may be alike."""
     decoded.clear()
+    damage.forget()
 
 
-def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
-    """Every part that may hold points of these series from `start` to before `end` (µs), oldest write first."""
+def overlapping(series: Sequence[int], start: int, end: int, damaged: list[str] | None = None) -> list[Columns]:
+    """Every part that may hold points of these series from `start` to before `end` (µs), oldest write first.
+
+    Names of damaged blocks, which are left out, are added to `damaged`.
+    """
+    mine = {shards.shard_of(one) for one in series}
     wanted = {
         "start": start,
         "end": end,
         "buckets": sorted({bucket_of(one) for one in series}),
+        "shards": sorted(mine),
         "first": day_of(start),
         "last": day_of(end - 1),
         "low": min(series),
@@ -112,119 +108,79 @@ def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
     for _ in range(TRIES):
         try:
             with reading() as connection:
-                found = [(source, number) for source, number, _ in connection.execute(_OVERLAPPING, wanted)]
-                return _parts(connection, found)
-        except _Gone:
+                rows = connection.execute(_OVERLAPPING, wanted)
+                found = [(row[0], (row[1], row[2])) for row in rows if row[1] in mine]
+                missing = [damage.named(source - 2, number) for source, number in found if source > 1]
+                held = blocks(connection, [key for key in found if key[0] <= 1], missing)
+                if damaged is not None:
+                    damaged += missing
+                return [part for parts in held.values() for part in parts]
+        except Gone:
             continue
     raise RuntimeError("blocks were merged away faster than they could be read")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A part in which the newest point of a series may be: none of its points is younger than `time_to` (µs)."""
-
-    time_to: int
-    seq: int
-    part: Columns
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A series and what it is called."""
-
-    id: int
-    kind: Kind
-    device_id: str
-    metric_name: str
-
-
-def newest(
-    devices: Sequence[str] | None, metrics: Sequence[str] | None, start: int, groups: Sequence[str] | None = None
-) -> tuple[list[Named], list[Candidate]]:
-    """The series of these devices, metrics, groups (None: of all), and the parts among which their newest points are.
-
-    Candidates come youngest first. Only points from `start` on are sure to be there.
-    """
-    given = (
-        ("d.device_id = ANY(%(devices)s)", devices),
-        ("s.metric_name = ANY(%(metrics)s)", metrics),
-        (IN_GROUPS, groups),
-    )
-    where = [condition for condition, names in given if names is not None]
-    statement = _NEWEST.format(where=f"WHERE {' AND '.join(where)}" if where else "")
-    wanted = {
-        "devices": None if devices is None else list(devices),
-        "metrics": None if metrics is None else list(metrics),
-        "groups": None if groups is None else list(groups),
-        "start": start,
-        "size": BUCKET,
-    }
-    for _ in range(TRIES):
-        try:
-            with reading() as connection:
-                rows = connection.execute(statement, wanted).fetchall()
-                series = [Named(row[1], Kind(row[2]), row[4], row[5]) for row in rows if row[0] == 1]
-                if not series:
-                    return [], []
-                young = {row[1]: row[2] for row in rows if row[0] == 0}
-                held = _held(connection, [(0, seq) for seq in young])
-                found = [Candidate(young[seq], seq, part) for (_, seq), parts in held.items() for part in parts]
-                found += [Candidate(_LAST, 0, part) for row in rows if row[0] == 2 for part in decode(row[3])]
-                return series, sorted(found, key=lambda one: (one.time_to, one.seq), reverse=True)
-        except _Gone:
-            continue
-    raise RuntimeError("blocks were merged away faster than they could be read")
-
-
-def remember(seq: int, parts: list[Columns]) -> None:
+def remember(number: Number, parts: list[Columns]) -> None:
     """Keep a commit of this process decoded, since the next read wants it."""
-    decoded.put((0, seq), parts)
+    decoded.put((0, number), parts)
 
 
-def young_after(connection: Connection, seq: int, most: int = 200) -> list[tuple[int, list[Columns]]]:
-    """The commits after `seq`, in order, with their parts: what a follower reads."""
-    rows = connection.execute(
-        "SELECT seq FROM metrics_young WHERE shard = 0 AND seq > %s ORDER BY seq LIMIT %s", (seq, most)
-    ).fetchall()
-    _fetch(connection, 0, [number for (number,) in rows if decoded.get((0, number)) is None])
-    found = []
-    for (number,) in rows:
-        parts = decoded.get((0, number))
-        if parts is not None:
-            found.append((number, parts))
-    return found
+def young_after(connection: Connection, cursor: Cursor, most: int = 200) -> list[tuple[Number, list[Columns]]]:
+    """The commits after a cursor with their parts, in order within each shard: what a follower reads.
+
+    Shards that the cursor does not name are left out; from each at most `most` commits. Of a damaged one there are
+    no parts.
+    """
+    numbers: list[Number] = []
+    for shard, seq in sorted(cursor.items()):
+        rows = connection.execute(
+            "SELECT shard, seq FROM metrics_young WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s",
+            (shard, seq, most),
+        )
+        numbers += rows.fetchall()
+    held = {number: parts for number in numbers if (parts := decoded.get((0, number))) is not None}
+    held |= _fetch(connection, 0, [number for number in numbers if number not in held], [])
+    return [(number, held[number]) for number in numbers if number in held]
 
 
-def head(connection: Connection) -> int:
-    """The last commit's number."""
-    row = connection.execute("SELECT seq FROM metrics_head WHERE shard = 0").fetchone()
-    return row[0] if row else 0
+def heads(connection: Connection) -> Cursor:
+    """The last commit's number of every shard."""
+    return dict(connection.execute("SELECT shard, seq FROM metrics_head").fetchall())
 
 
-def _parts(connection: Connection, keys: Iterable[Key]) -> list[Columns]:
-    return [part for parts in _held(connection, list(keys)).values() for part in parts]
+def payloads(connection: Connection, source: int, numbers: Iterable[Number]) -> Iterator[tuple[Number, bytes]]:
+    """What is in these blocks, those of them that are still there, a statement for each shard."""
+    by_shard: dict[int, list[int]] = {}
+    for shard, number in numbers:
+        by_shard.setdefault(shard, []).append(number)
+    for shard, some in by_shard.items():
+        for number, payload in connection.execute(_FETCH[source], (shard, some), binary=True):
+            yield (shard, number), payload
 
 
-def _held(connection: Connection, keys: list[Key]) -> dict[Key, list[Columns]]:
-    """Decoded blocks by key, in the order of the keys. Raises _Gone."""
+def blocks(connection: Connection, keys: list[Key], damaged: list[str]) -> dict[Key, list[Columns]]:
+    """Decoded blocks by key, in the order of the keys; damaged ones are empty, and named. Raises Gone."""
     held: dict[Key, list[Columns]] = {}
     for key in keys:
         if (parts := decoded.get(key)) is not None:
             held[key] = parts
     for source in (0, 1):
         missing = [number for where, number in keys if where == source and (where, number) not in held]
-        held |= {(source, number): parts for number, parts in _fetch(connection, source, missing).items()}
+        held |= {(source, number): parts for number, parts in _fetch(connection, source, missing, damaged).items()}
     if len(held) < len(keys):
-        raise _Gone
+        raise Gone
     return {key: held[key] for key in keys}
 
 
-def _fetch(connection: Connection, source: int, numbers: list[int]) -> dict[int, list[Columns]]:
-    if not numbers:
-        return {}
-    found: dict[int, list[Columns]] = {}
-    row: tuple[Any, ...]
-    for row in connection.execute(FETCH[source], (numbers,), binary=True):
-        found[row[0]] = decode(row[1])
-        decoded.put((source, row[0]), found[row[0]])
+def _fetch(
+    connection: Connection, source: int, numbers: list[Number], damaged: list[str]
+) -> dict[Number, list[Columns]]:
+    found: dict[Number, list[Columns]] = {}
+    for number, payload in payloads(connection, source, numbers):
+        try:
+            found[number] = decode(payload)
+            decoded.put((source, number), found[number])
+        except DamagedPayload:
+            found[number] = []
+            damaged.append(damage.note(source, number))
     return found

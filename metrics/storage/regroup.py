@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from metrics.storage import shards
 from metrics.storage.blocks import BUCKET, SETTLED
 from metrics.storage.codec import Columns, DamagedPayload, decode
 from metrics.storage.connection import Connection
@@ -20,7 +21,6 @@ from metrics.storage.rollups import RESOLUTIONS, Place, delete, insert, kept_day
 from metrics.storage.summary import decode_summary
 
 log = logging.getLogger(__name__)
-SHARD = 0
 
 _CHANGED = """
 SELECT coalesce(m.name, g.metric_name),
@@ -31,10 +31,12 @@ WHERE (coalesce(m.retention_days, %(points)s), coalesce(m.rollup_5m_days, %(minu
        coalesce(m.rollup_1h_days, %(hours)s))
    <> (coalesce(g.points, %(points)s), coalesce(g.minutes, %(minutes)s), coalesce(g.hours, %(hours)s))
 """
-_UNGROUPED = "SELECT DISTINCT bucket, day FROM metrics_block WHERE shard = %s AND level = %s AND keep IS NULL"
+_UNGROUPED = """
+SELECT DISTINCT shard, bucket, day FROM metrics_block WHERE shard = ANY(%s) AND level = %s AND keep IS NULL
+"""
 _DAYS_OF = """
-SELECT bucket, day FROM metrics_block WHERE shard = %(shard)s AND bucket = ANY(%(buckets)s)
-UNION SELECT bucket, day FROM metrics_rollup WHERE shard = %(shard)s AND bucket = ANY(%(buckets)s)
+SELECT shard, bucket, day FROM metrics_block WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s)
+UNION SELECT shard, bucket, day FROM metrics_rollup WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s)
 """
 
 
@@ -47,17 +49,17 @@ def regroup(connection: Connection, budget: float = 25.0) -> int:
     """Bring rows in line with the policies, for about `budget` seconds; returns the rows written anew."""
     started, written, done = time.monotonic(), 0, True
     changed = _changed(connection)
-    places = set(connection.execute(_UNGROUPED, (SHARD, SETTLED)).fetchall())
+    every = list(shards.every())
+    found = set(connection.execute(_UNGROUPED, (every, SETTLED)).fetchall())
     if buckets := _buckets_of(connection, list(changed)):
-        places |= set(connection.execute(_DAYS_OF, {"shard": SHARD, "buckets": buckets}).fetchall())
-    for bucket, day in sorted(places):
+        found |= set(connection.execute(_DAYS_OF, {"shards": every, "buckets": buckets}).fetchall())
+    for place in sorted(Place(*row) for row in found):
         if time.monotonic() - started > budget:
             return written
         with connection.transaction():
-            if not lock_unit(connection, bucket, day):  # a merge that may have read the old policy
+            if not lock_unit(connection, place.bucket, place.day):  # a merge that may have read the old policy
                 done = False
                 continue
-            place = Place(SHARD, bucket, day)
             written += _regroup_points(connection, place) + _regroup_rollups(connection, place)
     if done:
         _note(connection, changed)
@@ -106,7 +108,7 @@ def _regroup_points(connection: Connection, place: Place) -> int:
             continue
         connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (place.shard, number))
         for part in parts:
-            insert_settled(connection, part, Run(SETTLED, seq_from, seq_to), kept)
+            insert_settled(connection, part, Run(place.shard, SETTLED, seq_from, seq_to), kept)
         written += 1
     return written
 

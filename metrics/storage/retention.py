@@ -47,6 +47,7 @@ def drop_expired(connection: Connection, now: float | None = None) -> int:
     with connection.transaction():
         given = _given(connection, now)
         connection.execute(f"DELETE {_expired('metrics_rollup')}", given)
+        connection.execute("DELETE FROM metrics_damagedblock WHERE time_to < %(gone)s", given)
         return connection.execute(f"DELETE {_expired('metrics_block')}", given).rowcount
 
 
@@ -73,9 +74,11 @@ def _given(connection: Connection, now: float | None) -> dict[str, object]:
     # A policy that is made longer just now must not lose what it means to keep.
     connection.execute("LOCK TABLE metrics_metricdefinition IN SHARE MODE")
     row = connection.execute("SELECT max(retention_days) FROM metrics_metricdefinition").fetchone()
+    now, longest = time.time() if now is None else now, max(DEFAULT.points, (row and row[0]) or 0)
     return {
-        "longest": max(DEFAULT.points, (row and row[0]) or 0),
-        "now": time.time() if now is None else now,
+        "longest": longest,
+        "now": now,
+        "gone": int((now - longest * DAY_SECONDS) * 1_000_000),
         "second": DAY_SECONDS,
         "waiting": buckets_to_regroup(connection),
     }

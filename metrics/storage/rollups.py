@@ -15,6 +15,7 @@ from metrics.storage.blocks import BUCKET, day_of
 from metrics.storage.codec import Columns, Ints
 from metrics.storage.connection import Connection
 from metrics.storage.policies import DEFAULT, Policy, is_over, policies
+from metrics.storage.shards import Number, of_series
 from metrics.storage.summary import Summary, decode_summary, encode_summary, summarised, together
 
 SECOND = 1_000_000  # µs
@@ -32,8 +33,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A day of a bucket."""
 
     shard: int
@@ -48,6 +48,14 @@ def exist(connection: Connection, place: Place) -> bool:
         (place.shard, place.bucket, place.day),
     )
     return found.fetchone() is not None
+
+
+def drop(connection: Connection, place: Place) -> None:
+    """Remove the rollups of a day."""
+    connection.execute(
+        "DELETE FROM metrics_rollup WHERE shard = %s AND bucket = %s AND day = %s",
+        (place.shard, place.bucket, place.day),
+    )
 
 
 def write(connection: Connection, place: Place, points: Columns, kept: Mapping[int, Policy], now: float) -> None:
@@ -121,6 +129,7 @@ class Rolling:
 class RolledRow(NamedTuple):
     """A row of rollups that a question would read."""
 
+    shard: int
     id: int
     bucket: int
     day: int
@@ -130,32 +139,38 @@ class RolledRow(NamedTuple):
 
 
 _FIND = """
-SELECT id, bucket, day, intervals, series_from, series_to FROM metrics_rollup
-WHERE shard = 0 AND bucket = ANY(%(buckets)s) AND resolution = %(resolution)s AND day BETWEEN %(first)s AND %(last)s
-  AND series_from <= %(high)s AND series_to >= %(low)s
+SELECT shard, id, bucket, day, intervals, series_from, series_to FROM metrics_rollup
+WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s) AND resolution = %(resolution)s
+  AND day BETWEEN %(first)s AND %(last)s AND series_from <= %(high)s AND series_to >= %(low)s
 """
 
 
 def exist_between(connection: Connection, series: Ints, start: int, end: int) -> bool:
     """Whether buckets of these series have rollups from one time to another (µs)."""
+    shards, buckets = np.unique(of_series(series)).tolist(), np.unique(series // BUCKET).tolist()
     found = connection.execute(
-        "SELECT 1 FROM metrics_rollup WHERE shard = 0 AND bucket = ANY(%s) AND resolution = %s"
+        "SELECT 1 FROM metrics_rollup WHERE shard = ANY(%s) AND bucket = ANY(%s) AND resolution = %s"
         " AND day BETWEEN %s AND %s LIMIT 1",
-        (np.unique(series // BUCKET).tolist(), HOUR, day_of(start), day_of(end - 1)),
+        (shards, buckets, HOUR, day_of(start), day_of(end - 1)),
     )
     return found.fetchone() is not None
 
 
 def find(connection: Connection, wanted: Mapping[str, object], resolution: int) -> list[RolledRow]:
-    """Rows that may hold what is wanted: buckets, first and last day, low and high series."""
+    """Rows that may hold what is wanted: shards, buckets, first and last day, low and high series."""
     rows = connection.execute(_FIND, {**wanted, "resolution": resolution})
     return sorted((RolledRow(*row) for row in rows), key=lambda row: (row.bucket, row.day, row.series_from))
 
 
-def fetch(connection: Connection, numbers: list[int]) -> dict[int, bytes]:
-    """Payloads by row."""
-    statement = "SELECT id, payload FROM metrics_rollup WHERE shard = 0 AND id = ANY(%s)"
-    return dict(connection.execute(statement, (numbers,), binary=True).fetchall())
+def fetch(connection: Connection, rows: Sequence[RolledRow]) -> dict[Number, bytes]:
+    """Payloads by (shard, id)."""
+    found: dict[Number, bytes] = {}
+    for shard in {row.shard for row in rows}:
+        numbers = [row.id for row in rows if row.shard == shard]
+        statement = "SELECT id, payload FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)"
+        for number, payload in connection.execute(statement, (shard, numbers), binary=True):
+            found[shard, number] = payload
+    return found
 
 
 def coarsest(edges: Ints) -> int | None:

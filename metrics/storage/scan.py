@@ -6,22 +6,20 @@ are rare (late and replayed points, and the youngest seconds), so only the serie
 anew, and all others are passed on as they were decoded.
 """
 
-import logging
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.storage import rollups
+from metrics.storage import damage, rollups
 from metrics.storage.blocks import chosen, units
 from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
 from metrics.storage.connection import Connection
 from metrics.storage.plan import Block, Plan
-from metrics.storage.read import FETCH, decoded
+from metrics.storage.read import decoded, payloads
 from metrics.storage.rollups import SECOND
+from metrics.storage.shards import Number
 from metrics.storage.summary import Summary, decode_summary
-
-log = logging.getLogger(__name__)
 
 AT_ONCE = 500_000  # points that are fetched together
 ROLLED_AT_ONCE = 200  # rows of rollups that are
@@ -37,21 +35,18 @@ def rolled(connection: Connection, planned: Plan, wanted: Collection[str]) -> It
     length = planned.rolling.resolution * SECOND
     for at in range(0, len(planned.rolled), ROLLED_AT_ONCE):
         rows = planned.rolled[at : at + ROLLED_AT_ONCE]
-        payloads = rollups.fetch(connection, [row.id for row in rows])
+        held = rollups.fetch(connection, rows)
         for row in rows:
             try:
-                summary = decode_summary(payloads[row.id], wanted)
+                summary = decode_summary(held[row.shard, row.id], wanted)
             except DamagedPayload:
-                _report(planned, f"rollup {row.id}")
+                name = f"rollup {row.id}"
+                damage.tell_once(name)
+                planned.damaged.append(name)
                 continue
             summary = summary.of(np.isin(summary.ids, planned.series)).within(planned.rolled_from, planned.end, length)
             if len(summary):
                 yield summary
-
-
-def _report(planned: Plan, name: str) -> None:
-    log.error("%s is damaged: its checksum differs", name)
-    planned.damaged.append(name)
 
 
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
@@ -85,7 +80,9 @@ def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[
     return dict(sorted(places.items()))
 
 
-def _days(connection: Connection, planned: Plan) -> Iterator[tuple[tuple[int, int], list[Block], dict[int, _Content]]]:
+def _days(
+    connection: Connection, planned: Plan
+) -> Iterator[tuple[tuple[int, int], list[Block], dict[Number, _Content]]]:
     """The blocks of every bucket and day with their contents, fetched many at once."""
     places: dict[tuple[int, int], list[Block]] = {}
     for block in planned.blocks:
@@ -97,36 +94,36 @@ def _days(connection: Connection, planned: Plan) -> Iterator[tuple[tuple[int, in
         size += sum(block.points for block in blocks)
         if size < AT_ONCE and number < len(places):
             continue
-        contents = _contents(connection, 1, [block.id for some in waiting for block in some])
+        contents = _contents(connection, 1, [block.number for some in waiting for block in some])
         for some in waiting:
             yield (some[0].bucket, some[0].day), some, contents
         waiting, size = [], 0
 
 
-def _contents(connection: Connection, source: int, numbers: list[int]) -> dict[int, _Content]:
+def _contents(connection: Connection, source: int, numbers: list[Number]) -> dict[Number, _Content]:
     """What is in these blocks, decoded where that is remembered."""
-    found: dict[int, _Content] = {
+    found: dict[Number, _Content] = {
         number: parts for number in numbers if (parts := decoded.get((source, number))) is not None
     }
     missing = [number for number in numbers if number not in found]
     if missing:
-        found.update(connection.execute(FETCH[source], (missing,), binary=True).fetchall())
+        found.update(payloads(connection, source, missing))
     return found
 
 
-def _parts(planned: Plan, block: Block, contents: dict[int, _Content]) -> Iterator[Columns]:
-    for part in _decoded(planned, 1, block.id, contents.pop(block.id)):
+def _parts(planned: Plan, block: Block, contents: dict[Number, _Content]) -> Iterator[Columns]:
+    for part in _decoded(planned, 1, block.number, contents.pop(block.number)):
         if (kept := _wanted(part, planned)) is not None:
             yield kept
 
 
-def _decoded(planned: Plan, source: int, number: int, content: _Content) -> list[Columns]:
+def _decoded(planned: Plan, source: int, number: Number, content: _Content) -> list[Columns]:
     if isinstance(content, list):
         return content
     try:
         parts = decode(content)
     except DamagedPayload:
-        _report(planned, f"{('young', 'merged')[source]} block {number}")
+        planned.damaged.append(damage.note(source, number))
         return []
     if planned.points <= REMEMBERED:
         decoded.put((source, number), parts)

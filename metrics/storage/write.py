@@ -1,12 +1,9 @@
 """The only way in: one writer per process gathers what arrives, commits it as one block, and then lets the answers go.
 
-While a commit runs, the next block gathers; so a thousand devices cost PostgreSQL no more than one. The statement
-moves the head of the stream and inserts the block and its journal at once: commit order, `seq` order and checksum
-chain are one and the same with any number of writers.
+While a commit runs, the next block gathers; so a thousand devices cost PostgreSQL no more than one.
 """
 
 import asyncio
-import hashlib
 import logging
 import os
 import queue
@@ -22,9 +19,10 @@ import psycopg
 from numpy.typing import NDArray
 
 from metrics.errors import Overloaded, StorageUnavailable
-from metrics.storage.codec import Columns, Ints, Values, arrange, concatenate, encode
+from metrics.storage import shards
+from metrics.storage.codec import Columns, Ints, Values, arrange, concatenate
+from metrics.storage.commit import commit
 from metrics.storage.connection import Connection, connect
-from metrics.storage.journal import digest_of
 from metrics.storage.read import forget, remember
 
 log = logging.getLogger(__name__)
@@ -32,23 +30,6 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 1_000_000  # points that may wait for the writer in one process
 MOST_TOGETHER = 50_000  # points of one commit
 PATIENCE = 8.0  # seconds to ride out a restart of PostgreSQL before the sender is told to try again
-SHARD = 0
-
-_COMMIT = """
-WITH head AS (
-    UPDATE metrics_head SET seq = seq + 1, checksum = sha256(checksum || %(digest)s::bytea)
-    WHERE shard = %(shard)s RETURNING seq, checksum
-), young AS (
-    INSERT INTO metrics_young (shard, seq, points, time_from, time_to, payload)
-    SELECT %(shard)s, seq, %(points)s, %(time_from)s, %(time_to)s, %(payload)s FROM head
-), batches AS (
-    INSERT INTO metrics_ingestedbatch (device_id, batch_id, answer)
-    SELECT b->>'device_id', b->>'batch_id', b->'answer' FROM jsonb_array_elements(%(batches)s::jsonb) b
-    ON CONFLICT DO NOTHING
-)
-INSERT INTO metrics_journal (shard, seq, entries, payload_digest, digest, checksum)
-SELECT %(shard)s, seq, %(entries)s, %(payload_digest)s, %(digest)s, checksum FROM head RETURNING seq
-"""
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
@@ -176,6 +157,9 @@ class Writer(threading.Thread):
             if self._reconnect(min(waiting.deadline for waiting in together)):
                 return self._store(together)
             self._finish(together, StorageUnavailable("the database cannot be reached; try again"))
+        except shards.ShardsDiffer as error:
+            log.error("nothing is stored: %s", error)
+            self._finish(together, error)
         except Exception as error:
             if len(together) > 1:  # only the guilty one is to suffer
                 for waiting in together:
@@ -188,28 +172,21 @@ class Writer(threading.Thread):
 
     def _commit(self, together: list[_Waiting]) -> None:
         if self._connection is None:
-            self._connection = connect(statement_timeout="10s")
+            self._connection = self._connect()
         parts = block_of([one for waiting in together for one in waiting.arrivals])
-        payload = encode(parts)
-        payload_digest = hashlib.sha256(payload).digest()
         entries = msgspec.json.encode([waiting.entry for waiting in together])
-        row = self._connection.execute(
-            _COMMIT,
-            {
-                "shard": SHARD,
-                "payload_digest": payload_digest,
-                "digest": digest_of(payload_digest, entries),
-                "points": sum(map(len, parts)),
-                "time_from": min(int(part.times.min()) for part in parts),
-                "time_to": max(int(part.times.max()) for part in parts),
-                "payload": payload,
-                "batches": msgspec.json.encode([waiting.batch for waiting in together if waiting.batch]).decode(),
-                "entries": entries.decode(),
-            },
-            binary=True,
-        ).fetchone()
-        assert row is not None  # the head of the shard is there since the first migration
-        remember(row[0], parts)
+        batches = msgspec.json.encode([waiting.batch for waiting in together if waiting.batch])
+        for number, some in commit(self._connection, parts, entries, batches):
+            remember(number, some)
+
+    def _connect(self) -> Connection:
+        connection = connect(statement_timeout="10s")
+        try:
+            shards.check(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _reconnect(self, deadline: float) -> bool:
         """A fresh connection before the deadline; False where there is none."""
@@ -220,9 +197,9 @@ class Writer(threading.Thread):
         pause = 0.05
         while time.monotonic() < deadline:
             try:
-                self._connection = connect(statement_timeout="10s")
+                self._connection = self._connect()
                 return True
-            except psycopg.OperationalError:
+            except (psycopg.OperationalError, shards.ShardsDiffer):
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
         return False

@@ -13,20 +13,28 @@ from hypothesis.stateful import (
 )
 
 from metrics.query import _newest_of
-from metrics.storage import merge, read
+from metrics.storage import latest, merge, read
 from metrics.storage.codec import Columns
 from metrics.storage.connection import connect
+from metrics.storage.rollups import Place
 from metrics.storage.write import Arrivals, Entry, writer
 
 DAY = 86_400_000_000
 TODAY = 20_000 * DAY  # long ago: every day in these tests is over
 NOW = TODAY / 1_000_000  # seconds
-SERIES = [1, 255, 256]  # of two buckets; few, so that writes meet
+SERIES = [1, 255, 256, 600]  # of three buckets; few, so that writes meet
 
 point = st.tuples(
     st.sampled_from(SERIES), st.integers(0, 3), st.integers(-5, 5), st.sampled_from([b"", b'["celsius"]'])
 )
 batch = st.lists(point, min_size=1, max_size=30)
+
+
+@pytest.fixture(params=[1, 3])
+def shards(request, settings):
+    """For a test that is to hold however many streams the points go into; asked for before `site`."""
+    settings.SHARDS = request.param
+    return request.param
 
 
 def store(rows: list[tuple[int, int, float, bytes]], texts: bool = False) -> None:
@@ -54,8 +62,8 @@ def newest_points(start: int) -> list[Columns]:
                 " ON CONFLICT DO NOTHING",
                 row,
             )
-    series, candidates = read.newest(None, None, start)
-    found = _newest_of([one.id for one in series], candidates, start)
+    held = latest.newest(None, None, start)
+    found = _newest_of([one.id for one in held.series], held.candidates, start)
     return [part.points(at, at + 1) for part, at in found.values()]
 
 
@@ -103,7 +111,7 @@ class Storage(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def merge(self, data):
-        units = self.connection.execute("SELECT DISTINCT bucket, day FROM metrics_block").fetchall()
+        units = self.connection.execute("SELECT DISTINCT shard, bucket, day FROM metrics_block").fetchall()
         how = data.draw(st.sampled_from(["young", "unit", "everything", "killed"]))
         if how == "young":
             merge.merge_young(self.connection, force=True)
@@ -114,11 +122,15 @@ class Storage(RuleBasedStateMachine):
                 merge.merge_young(other, force=True)
                 merge.merge_units(other, force=True)
         elif units:
-            bucket, day = data.draw(st.sampled_from(sorted(units)))
-            merge._merge_unit(self.connection, bucket, day, data.draw(st.sampled_from([2, 3, merge.SETTLED])), NOW)
+            shard, bucket, day = data.draw(st.sampled_from(sorted(units)))
+            level = data.draw(st.sampled_from([2, 3, merge.SETTLED]))
+            merge.merge_unit(self.connection, Place(shard, bucket, day), level, NOW)
 
     @invariant()
     def every_read_equals_the_dictionary(self):
+        self.check()
+
+    def check(self):
         low, high = TODAY - 4 * DAY, TODAY + 3 * DAY
         assert stored(read.overlapping(SERIES, low, high)) == self.model
         newest = {}
@@ -131,7 +143,7 @@ class Storage(RuleBasedStateMachine):
         self.connection.close()
 
 
-def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(site):
+def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(shards, site):
     run_state_machine_as_test(
         Storage,
         settings=settings(
@@ -140,7 +152,7 @@ def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(site):
     )
 
 
-def test_texts_merge_as_numbers_do(site):
+def test_texts_merge_as_numbers_do(shards, site):
     store([(1, TODAY, 1.0, b""), (2, TODAY, 2.0, b"")])
     store([(3, TODAY, 3.0, b""), (3, TODAY + DAY, 4.0, b"")], texts=True)
     with connect() as connection:
@@ -151,16 +163,23 @@ def test_texts_merge_as_numbers_do(site):
     assert sorted(map(str, values)) == ["1.0", "2.0", "b'3.0'", "b'4.0'"]
 
 
-def test_commits_are_numbered_without_a_gap_and_chained(site):
+def test_commits_are_numbered_without_a_gap_and_chained_in_every_shard(shards, site):
     for number in range(5):
-        store([(1, TODAY + number, 1.0, b"")])
+        store([(1, TODAY + number, 1.0, b""), (256, TODAY + number, 1.0, b"")])
     with connect() as connection:
-        rows = connection.execute("SELECT seq, digest, checksum FROM metrics_journal ORDER BY seq").fetchall()
+        rows = connection.execute("SELECT shard, seq FROM metrics_journal ORDER BY shard, seq").fetchall()
+        entries = connection.execute(
+            "SELECT shard, sum(jsonb_array_length(entries::jsonb)) FROM metrics_journal GROUP BY 1"
+        )
+        counted = {shard: count for shard, count in entries.fetchall() if count}
         chained = connection.execute(
             "SELECT bool_and(checksum = sha256(before || digest)) FROM (SELECT checksum, digest,"
-            " coalesce(lag(checksum) OVER (ORDER BY seq), ''::bytea) AS before FROM metrics_journal) chain"
+            " coalesce(lag(checksum) OVER (PARTITION BY shard ORDER BY seq), ''::bytea) AS before"
+            " FROM metrics_journal) chain"
         ).fetchone()
-    assert [row[0] for row in rows] == [1, 2, 3, 4, 5]
+    touched = range(min(shards, 2))
+    assert rows == [(shard, seq) for shard in touched for seq in (1, 2, 3, 4, 5)]
+    assert counted == {0: 5}  # each request once, however many shards it touched
     assert chained == (True,)
 
 
@@ -177,21 +196,21 @@ def test_two_mergers_at_once_do_the_work_once(site):
     store([(1, TODAY, 1.0, b"")])
     with connect() as one, connect() as other:
         with one.transaction():
-            assert merge._merge_young_once(one, force=True) == 1
-            assert merge._merge_young_once(other, force=True) == 0
-        assert merge._merge_young_once(other, force=True) == 0
+            assert merge._merge_young_once(one, 0, force=True) == 1
+            assert merge._merge_young_once(other, 0, force=True) == 0
+        assert merge._merge_young_once(other, 0, force=True) == 0
 
 
 def test_merged_commits_stay_for_followers_until_their_time_is_over(site):
     store([(1, TODAY, 1.0, b"")])
     with connect() as connection:
-        merge._merge_young_once(connection, force=True)
+        merge._merge_young_once(connection, 0, force=True)
         merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
-        assert [seq for seq, _ in read.young_after(connection, 0)] == [1]
+        assert [seq for (_, seq), _ in read.young_after(connection, {0: 0})] == [1]
         assert len(stored(read.overlapping([1], TODAY, TODAY + 1))) == 1
         connection.execute("UPDATE metrics_young SET at = at - interval '2 minutes'")
         merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
-        assert read.young_after(connection, 0) == []
+        assert read.young_after(connection, {0: 0}) == []
 
 
 def test_commits_that_are_not_merged_are_never_dropped(site):
@@ -199,4 +218,4 @@ def test_commits_that_are_not_merged_are_never_dropped(site):
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET at = at - interval '1 day'")
         merge._drop_merged_young(connection, keep=0.0)
-        assert [seq for seq, _ in read.young_after(connection, 0)] == [1]
+        assert [seq for (_, seq), _ in read.young_after(connection, {0: 0})] == [1]

@@ -1,14 +1,17 @@
 import json
+from datetime import date
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from metrics.storage import damage
 from metrics.storage.connection import reading
 
 TABLES = (
     "metrics_young",
     "metrics_block",
     "metrics_rollup",
+    "metrics_damagedblock",
     "metrics_latest",
     "metrics_journal",
     "metrics_journalpack",
@@ -16,10 +19,23 @@ TABLES = (
     "metrics_series",
 )
 _SIZES = "SELECT relname, pg_total_relation_size(oid) FROM pg_class WHERE relname = ANY(%s) AND relkind = 'r'"
+_DAMAGED = """
+SELECT shard, level, number, bucket, day, series_from, series_to, seq_from, seq_to, time_from, time_to, points
+FROM metrics_damagedblock ORDER BY found_at
+"""
+EPOCH = date(1970, 1, 1).toordinal()
 _POINTS = """
 SELECT (SELECT coalesce(sum(points), 0) FROM metrics_block)
      + (SELECT coalesce(sum(y.points), 0) FROM metrics_young y JOIN metrics_merged m USING (shard) WHERE y.seq > m.seq)
 """
+
+
+def held(damaged: dict[str, Any]) -> str:
+    """What is lost with a block, as far as that is known."""
+    if damaged["bucket"] is None:
+        return f"{damaged['points']:,} points"
+    place = f"bucket {damaged['bucket']}, day {date.fromordinal(EPOCH + damaged['day'])}"
+    return f"{damaged['points']:,} points of series {damaged['series_from']} to {damaged['series_to']}, {place}"
 
 
 class Command(BaseCommand):
@@ -37,6 +53,9 @@ class Command(BaseCommand):
                 "SELECT level, count(*), sum(points) FROM metrics_block GROUP BY level ORDER BY level"
             )
             blocks = [{"level": level, "rows": rows, "points": int(count)} for level, rows, count in levels]
+            rows_found = connection.execute(_DAMAGED)
+            names = [column.name for column in rows_found.description or ()]
+            damaged = [dict(zip(names, row, strict=True)) for row in rows_found]
         total = sum(tables.values())
         found = {
             "points": points,
@@ -44,6 +63,7 @@ class Command(BaseCommand):
             "bytes_per_point": round(total / points, 3) if points else None,
             "tables": tables,
             "blocks": blocks,
+            "damaged": damaged,
         }
         if options["json"]:
             self.stdout.write(json.dumps(found))
@@ -53,3 +73,6 @@ class Command(BaseCommand):
             self.stdout.write(f"  {name:24}{size:>16,}")
         for block in blocks:
             self.stdout.write(f"  level {block['level']:<18}{block['rows']:>8,} rows {block['points']:>16,} points")
+        for one in damaged:
+            name = damage.named(min(one["level"], 1), (one["shard"], one["number"]))
+            self.stdout.write(f"  damaged: {name}, {held(one)}")

@@ -2,6 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from metrics.storage import shards
 from metrics.storage.chain import verify
 from metrics.storage.plan import snapshot
 
@@ -10,10 +11,12 @@ class Command(BaseCommand):
     help = "Follow the journal's chain of checksums; name the first link that is not what it was."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        total = 0
         with snapshot() as connection:
-            held, broken = verify(connection, 0)
-        if broken is not None:
-            raise CommandError(
-                f"shard {broken.shard}, commit {broken.seq}: {broken.why}; {held:,} commits before it hold"
-            )
-        self.stdout.write(f"{held:,} commits hold")
+            for shard in shards.every():
+                held, broken = verify(connection, shard)
+                total += held
+                if broken is not None:
+                    where = f"shard {shard}, commit {broken.seq}"
+                    raise CommandError(f"{where}: {broken.why}; {held:,} commits before it hold")
+        self.stdout.write(f"{total:,} commits hold")

@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from metrics.storage.connection import connect
+from metrics.storage.shards import ShardsDiffer
 from telemetry_site.env import BadSetting, without_password
 from telemetry_site.provision import provision
 
@@ -22,7 +23,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         _reach_database()
         _reach_redis()
-        call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+        try:
+            call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+        except ShardsDiffer as error:
+            raise BadSetting("TELEMETRY_SHARDS", str(settings.SHARDS), str(error)) from None
         provision()
 
 

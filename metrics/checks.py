@@ -1,0 +1,74 @@
+"""System checks of the storage: what would keep its tables from being spread, and a setting that does not fit the data.
+
+Tables are spread by `shard` (manage.py distribute), so every key of theirs must hold it, and none may be pointed at.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections
+from django.db.models import Model, UniqueConstraint
+
+from metrics.models import Block, Head, Journal, Latest, Merged, Young
+from metrics.storage import shards
+
+SPREAD: tuple[type[Model], ...] = (Head, Merged, Young, Block, Latest, Journal)
+_HINT = "Put `shard` into it, or take it away: Citus refuses it on a distributed table."
+
+
+@register("storage")
+def spread_tables_can_be_spread(
+    app_configs: Sequence[AppConfig] | None = None,
+    spread: Sequence[type[Model]] = SPREAD,
+    others: Iterable[type[Model]] | None = None,
+    **kwargs: Any,
+) -> list[CheckMessage]:
+    """Keys without the shard, and foreign keys to tables that are spread."""
+    found: list[CheckMessage] = []
+    for model in spread:
+        for name, fields in _keys(model):
+            if "shard" not in fields:
+                found.append(Error(f"{name} of {model.__name__} lacks `shard`", _HINT, model, "metrics.E001"))
+    for other in others or apps.get_models():
+        for field in other._meta.get_fields():
+            if field.is_relation and field.concrete and field.related_model in spread and field.model is other:
+                found.append(
+                    Error(
+                        f"{other.__name__}.{field.name} points at a table that is spread", _HINT, other, "metrics.E002"
+                    )
+                )
+    return found
+
+
+def _keys(model: type[Model]) -> Iterable[tuple[str, Sequence[str]]]:
+    options = model._meta
+    primary = options.pk_fields
+    yield "the primary key", [field.name for field in primary]
+    for field in options.local_fields:
+        if field.unique and not field.primary_key:
+            yield f"the unique field {field.name}", [field.name]
+    for constraint in options.constraints:
+        if isinstance(constraint, UniqueConstraint):
+            yield f"the constraint {constraint.name}", constraint.fields
+    for fields in options.unique_together:
+        yield f"unique together {fields}", fields
+
+
+@register("storage", Tags.database)
+def shards_are_those_of_the_database(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """TELEMETRY_SHARDS against what the database was begun with; only where a command asks about databases."""
+    found: list[CheckMessage] = []
+    for using in databases or ():
+        with connections[using].cursor() as cursor:
+            cursor.execute("SELECT to_regclass('metrics_head')")
+            if cursor.fetchone()[0] is None:
+                continue
+            cursor.execute("SELECT count(*), coalesce(max(seq), 0) FROM metrics_head")
+            held, seq = cursor.fetchone()
+        if seq and (reason := shards.difference(held)):
+            found.append(Error(reason, id="metrics.E003"))
+    return found

@@ -1,0 +1,73 @@
+"""A block becomes part of the stream: the one statement that all measurements go through.
+
+It moves the head of the stream and inserts the block and its journal at once: commit order, `seq` order and checksum
+chain are one and the same with any number of writers. A block of several shards moves their heads in one transaction,
+always in ascending order, so that no two writers wait for each other; its requests are told of in the journal of the
+first shard that they touch, and once.
+"""
+
+import hashlib
+from typing import Any
+
+from metrics.storage import shards
+from metrics.storage.codec import Columns, encode
+from metrics.storage.connection import Connection
+from metrics.storage.journal import digest_of
+from metrics.storage.read import Number
+
+NO_ENTRIES = b"[]"
+
+_MOVE = """
+WITH head AS (
+    UPDATE metrics_head SET seq = seq + 1, checksum = sha256(checksum || %(digest)s::bytea)
+    WHERE shard = %(shard)s RETURNING seq, checksum
+), young AS (
+    INSERT INTO metrics_young (shard, seq, points, time_from, time_to, payload)
+    SELECT %(shard)s, seq, %(points)s, %(time_from)s, %(time_to)s, %(payload)s FROM head
+)"""
+_BATCHES = """
+INSERT INTO metrics_ingestedbatch (device_id, batch_id, answer)
+SELECT b->>'device_id', b->>'batch_id', b->'answer' FROM jsonb_array_elements(%(batches)s::jsonb) b
+ON CONFLICT DO NOTHING"""
+_JOURNAL = """
+INSERT INTO metrics_journal (shard, seq, entries, payload_digest, digest, checksum)
+SELECT %(shard)s, seq, %(entries)s, %(payload_digest)s, %(digest)s, checksum FROM head RETURNING seq"""
+_COMMIT = f"{_MOVE}, batches AS ({_BATCHES}){_JOURNAL}"  # all there is to a commit of one shard
+_COMMIT_PART = _MOVE + _JOURNAL
+
+
+def commit(
+    connection: Connection, parts: list[Columns], entries: bytes, batches: bytes
+) -> list[tuple[Number, list[Columns]]]:
+    """Store a block with the JSON of its requests and answered batches; returns its number and parts in each shard."""
+    answered = {"batches": batches.decode()}
+    if shards.count() == 1:
+        row = connection.execute(_COMMIT, _values(0, parts, entries) | answered, binary=True).fetchone()
+        assert row is not None  # the head of each shard is there since the first migration
+        return [((0, row[0]), parts)]
+    found = list(shards.split(parts))
+    values = [_values(shard, some, NO_ENTRIES if place else entries) for place, (shard, some) in enumerate(found)]
+    with connection.pipeline(), connection.transaction():  # with everything encoded: heads are held for a short time
+        moved = [connection.execute(_COMMIT_PART, one, binary=True) for one in values]
+        connection.execute(_BATCHES, answered)
+    stored = []
+    for (shard, some), cursor in zip(found, moved, strict=True):
+        row = cursor.fetchone()
+        assert row is not None
+        stored.append(((shard, row[0]), some))
+    return stored
+
+
+def _values(shard: int, parts: list[Columns], entries: bytes) -> dict[str, Any]:
+    payload = encode(parts)
+    payload_digest = hashlib.sha256(payload).digest()
+    return {
+        "shard": shard,
+        "payload_digest": payload_digest,
+        "digest": digest_of(payload_digest, entries),
+        "points": sum(map(len, parts)),
+        "time_from": min(int(part.times.min()) for part in parts),
+        "time_to": max(int(part.times.max()) for part in parts),
+        "payload": payload,
+        "entries": entries.decode(),
+    }

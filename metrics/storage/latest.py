@@ -1,0 +1,186 @@
+"""Finding the newest point of every series: among commits that are not merged yet, and the newest merged ones.
+
+The newest merged points of a bucket are one payload, which merges keep. Where that is damaged the bucket's blocks
+tell the same, day by day from the youngest on, until every series is found.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+
+from metrics.storage import damage, shards
+from metrics.storage.blocks import BUCKET, bucket_of, by_encoding, day_of
+from metrics.storage.blocks import newest as newest_of
+from metrics.storage.codec import Columns, DamagedPayload, Kind, decode, encode
+from metrics.storage.connection import Connection, reading
+from metrics.storage.read import IN_GROUPS, TRIES, Gone, Key, blocks
+from metrics.storage.shards import Number
+
+# One round trip: which series there are, their buckets' newest points, the commits that are not merged yet, and those
+# that are set aside.
+_NEWEST = """
+WITH wanted AS MATERIALIZED (
+    SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
+    {where}
+)
+SELECT 0, y.seq, y.time_to, y.shard, NULL::bytea, NULL::text, NULL::text
+FROM metrics_young y JOIN metrics_merged m USING (shard)
+WHERE y.seq > m.seq AND y.time_to >= %(start)s
+UNION ALL SELECT 1, id, kind, NULL, NULL, device_id, metric_name FROM wanted
+UNION ALL SELECT 2, bucket, 0, shard, payload, NULL, NULL FROM metrics_latest
+WHERE shard = ANY(%(shards)s) AND bucket IN (SELECT id / %(size)s FROM wanted)
+UNION ALL SELECT 3, number, 0, shard, NULL, NULL, NULL FROM metrics_damagedblock
+WHERE level = 0 AND time_to >= %(start)s
+"""
+_YOUNG, _SERIES, _LATEST, _SET_ASIDE = range(4)
+_DAYS = """
+SELECT 1, shard, id, seq_to, day FROM metrics_block
+WHERE shard = %(shard)s AND bucket = %(bucket)s AND day >= %(first)s
+  AND series_from <= %(high)s AND series_to >= %(low)s AND time_to >= %(start)s
+UNION ALL SELECT 3, shard, number, seq_to, day FROM metrics_damagedblock
+WHERE shard = %(shard)s AND bucket = %(bucket)s AND series_from <= %(high)s AND series_to >= %(low)s
+  AND time_to >= %(start)s
+ORDER BY 5 DESC, 4
+"""
+_LAST = 2**62  # later than every time: merged points have no bound of their own
+_EVER = -(2**62)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A part in which the newest point of a series may be: none of its points is younger than `time_to` (µs)."""
+
+    time_to: int
+    seq: int
+    part: Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A series and what it is called."""
+
+    id: int
+    kind: Kind
+    device_id: str
+    metric_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The series asked for, the parts among which their newest points are, youngest first, and what was left out."""
+
+    series: list[Named]
+    candidates: list[Candidate]
+    damaged: list[str]
+
+
+def newest(
+    devices: Sequence[str] | None, metrics: Sequence[str] | None, start: int, groups: Sequence[str] | None = None
+) -> Found:
+    """For the series of these devices, metrics, groups (None: of all); points before `start` (µs) may not be there."""
+    given = (
+        ("d.device_id = ANY(%(devices)s)", devices),
+        ("s.metric_name = ANY(%(metrics)s)", metrics),
+        (IN_GROUPS, groups),
+    )
+    where = [condition for condition, names in given if names is not None]
+    statement = _NEWEST.format(where=f"WHERE {' AND '.join(where)}" if where else "")
+    wanted = {
+        "devices": None if devices is None else list(devices),
+        "metrics": None if metrics is None else list(metrics),
+        "groups": None if groups is None else list(groups),
+        "start": start,
+        "size": BUCKET,
+        "shards": list(shards.every()),
+    }
+    for _ in range(TRIES):
+        try:
+            with reading() as connection:
+                return _among(connection, connection.execute(statement, wanted).fetchall(), start)
+        except Gone:
+            continue
+    raise RuntimeError("blocks were merged away faster than they could be read")
+
+
+def _among(connection: Connection, rows: list[tuple[int, int, int, int, bytes, str, str]], start: int) -> Found:
+    """What the rows of _NEWEST amount to. Raises Gone."""
+    series = [Named(row[1], Kind(row[2]), row[5], row[6]) for row in rows if row[0] == _SERIES]
+    if not series:
+        return Found([], [], [])
+    mine = {shards.shard_of(one.id) for one in series}
+    damaged = [damage.named(0, (row[3], row[1])) for row in rows if row[0] == _SET_ASIDE and row[3] in mine]
+    young: dict[Number, int] = {(row[3], row[1]): row[2] for row in rows if row[0] == _YOUNG and row[3] in mine}
+    held = blocks(connection, [(0, number) for number in young], damaged)
+    found = [Candidate(young[number], number[1], part) for (_, number), parts in held.items() for part in parts]
+    for row in rows:
+        if row[0] == _LATEST:
+            try:
+                found += [Candidate(_LAST, 0, part) for part in decode(row[4])]
+            except DamagedPayload:
+                damage.tell_once(_named(row[1]))
+                ids = {one.id for one in series if bucket_of(one.id) == row[1]}
+                found += _of_days(connection, (row[3], row[1]), ids, start, damaged)
+    return Found(series, sorted(found, key=lambda one: (one.time_to, one.seq), reverse=True), damaged)
+
+
+def of_bucket(connection: Connection, shard: int, bucket: int) -> list[Columns]:
+    """The newest merged points of a bucket; out of its blocks where the payload is damaged."""
+    row = connection.execute(
+        "SELECT payload FROM metrics_latest WHERE shard = %s AND bucket = %s FOR UPDATE", (shard, bucket), binary=True
+    ).fetchone()
+    try:
+        return decode(row[0]) if row else []
+    except DamagedPayload:
+        damage.tell_once(_named(bucket))
+        return _in_blocks(connection, shard, bucket)
+
+
+def keep(connection: Connection, shard: int, bucket: int, parts: Sequence[Columns]) -> None:
+    """Store the newest of these points as those of their bucket; of two at one time that of the later part."""
+    connection.execute(
+        "INSERT INTO metrics_latest (shard, bucket, payload) VALUES (%s, %s, %s)"
+        " ON CONFLICT (shard, bucket) DO UPDATE SET payload = EXCLUDED.payload",
+        (shard, bucket, encode([newest_of(one) for one in by_encoding(parts)])),
+    )
+
+
+def put_back(connection: Connection, shard: int, bucket: int) -> None:
+    """Give the points of a block that came back their place among the newest: only blocks know which came later."""
+    held = of_bucket(connection, shard, bucket)
+    keep(connection, shard, bucket, [*held, *_in_blocks(connection, shard, bucket)])
+
+
+def _in_blocks(connection: Connection, shard: int, bucket: int) -> list[Columns]:
+    """Parts in which the newest merged points of all series of a bucket are, oldest write first."""
+    known = connection.execute(
+        "SELECT id FROM metrics_series WHERE id >= %s AND id < %s", (bucket * BUCKET, (bucket + 1) * BUCKET)
+    )
+    found = _of_days(connection, (shard, bucket), {number for (number,) in known}, _EVER, [])
+    return [one.part for one in sorted(found, key=lambda one: one.seq)]
+
+
+def _named(bucket: int) -> str:
+    return f"what is newest in bucket {bucket}"
+
+
+def _of_days(
+    connection: Connection, place: tuple[int, int], ids: set[int], start: int, damaged: list[str]
+) -> Iterator[Candidate]:
+    """The merged points of these series of a (shard, bucket), from the youngest day to the one that has the last."""
+    wanted = {"low": min(ids, default=0), "high": max(ids, default=_LAST), "start": start, "first": day_of(start)}
+    found = connection.execute(_DAYS, wanted | {"shard": place[0], "bucket": place[1]}).fetchall()
+    missing = set(ids)
+    for _, some in groupby(found, itemgetter(4)):
+        ages: dict[Key, int] = {}
+        for source, shard, number, seq_to, _ in some:
+            if source == 1:
+                ages[1, (shard, number)] = seq_to
+            else:
+                damaged.append(damage.named(1, (shard, number)))
+        for key, parts in blocks(connection, list(ages), damaged).items():
+            for part in parts:
+                yield Candidate(_LAST, ages[key], part)
+                missing -= set(part.ids.tolist())
+        if not missing:
+            return

@@ -1,0 +1,94 @@
+"""Into how many streams an installation's points go: 1, unless TELEMETRY_SHARDS said otherwise at its first start.
+
+A bucket lives in one shard, so whatever is about one series (its order of writes, its merges) is about one shard.
+The rows of metrics_head are what the database holds; the setting must agree with them, or points would be looked for
+where they are not.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+
+from metrics.errors import TelemetryError
+from metrics.storage.blocks import BUCKET, bucket_of, chosen
+from metrics.storage.codec import Columns, Ints
+from metrics.storage.connection import Connection
+
+Number = tuple[int, int]  # shard, and the commit's or the merged block's number in it
+
+
+class ShardsDiffer(TelemetryError):
+    """TELEMETRY_SHARDS is not what the database was begun with; the message is one line."""
+
+    status = 503
+
+
+def count() -> int:
+    """The number of shards of this installation."""
+    return settings.SHARDS
+
+
+def every() -> range:
+    return range(settings.SHARDS)
+
+
+def shard_of(series: int) -> int:
+    return bucket_of(series) % settings.SHARDS
+
+
+def of_series(series: Ints) -> Ints:
+    """The shard of each series."""
+    return series // BUCKET % settings.SHARDS
+
+
+def split(parts: list[Columns]) -> Iterator[tuple[int, list[Columns]]]:
+    """The parts of a commit by shard, in ascending order of shard."""
+    touched = sorted({shard for part in parts for shard in np.unique(of_series(part.ids)).tolist()})
+    if len(touched) == 1:
+        yield touched[0], parts
+        return
+    for shard in touched:
+        yield shard, [mine for part in parts if (mine := _of_shard(part, shard)) is not None]
+
+
+def _of_shard(part: Columns, shard: int) -> Columns | None:
+    here = of_series(part.ids) == shard
+    if not here.any():
+        return None
+    return part if here.all() else chosen(part, np.repeat(here, np.diff(part.offsets)))
+
+
+def difference(held: int) -> str:
+    """What is wrong where the database holds another number of shards; empty where nothing is."""
+    if held == settings.SHARDS:
+        return ""
+    return f"this database was begun with {held} shards: TELEMETRY_SHARDS={held} is accepted, not {settings.SHARDS}"
+
+
+def check(connection: Connection) -> None:
+    """Raises ShardsDiffer where the database holds another number of shards than the setting says."""
+    row = connection.execute("SELECT count(*) FROM metrics_head").fetchone()
+    if row and (reason := difference(row[0])):
+        raise ShardsDiffer(reason)
+
+
+def begin(cursor: Any) -> None:
+    """Make the rows of each shard, as many as the setting says; once there is data, raises ShardsDiffer instead."""
+    cursor.execute("SELECT count(*), coalesce(max(seq), 0) FROM metrics_head")
+    held, seq = cursor.fetchone()
+    if seq and (reason := difference(held)):
+        raise ShardsDiffer(reason)
+    for table in ("metrics_head", "metrics_merged"):
+        cursor.execute(f"DELETE FROM {table} WHERE shard >= %s", (settings.SHARDS,))  # noqa: S608 - names of ours
+    cursor.execute(
+        "INSERT INTO metrics_head (shard, seq, checksum) SELECT shard, 0, '' FROM generate_series(0, %s) shard"
+        " ON CONFLICT DO NOTHING",
+        (settings.SHARDS - 1,),
+    )
+    cursor.execute(
+        "INSERT INTO metrics_merged (shard, seq) SELECT shard, 0 FROM generate_series(0, %s) shard"
+        " ON CONFLICT DO NOTHING",
+        (settings.SHARDS - 1,),
+    )

@@ -1,0 +1,250 @@
+"""A damaged block is told of, set aside and never silently left out; what is good is answered, and order survives."""
+
+import io
+import json
+
+import hypothesis.strategies as st
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+
+from metrics.storage import mend, merge, read
+from metrics.storage.codec import DamagedPayload, decode
+from metrics.storage.connection import connect
+from metrics.tasks import merge_blocks
+from tests.conftest import point
+from tests.metrics.test_storage import DAY, SERIES, TODAY, Storage, newest_points, shards, store, stored
+
+__all__ = ["shards"]
+TABLES = ("metrics_young", "metrics_block", "metrics_latest", "metrics_damagedblock")
+KEYS = {"metrics_young": "seq", "metrics_block": "id", "metrics_latest": "bucket", "metrics_damagedblock": "id"}
+
+
+def flip(connection, table: str, shard: int, number: int) -> None:
+    """Damage a payload; a second time mends it."""
+    connection.execute(
+        f"UPDATE {table} SET payload = set_byte(payload, 5, get_byte(payload, 5) # 255)"
+        f" WHERE shard = %s AND {KEYS[table]} = %s",
+        (shard, number),
+    )
+    read.forget()
+
+
+def payloads(connection, table: str) -> dict[tuple[int, int], bytes]:
+    rows = connection.execute(f"SELECT shard, {KEYS[table]}, payload FROM {table} ORDER BY 1, 2", binary=True)
+    return {(shard, number): payload for shard, number, payload in rows}
+
+
+def damage_all(table: str) -> None:
+    with connect() as connection:
+        for place in payloads(connection, table):
+            flip(connection, table, *place)
+
+
+def restore_all(connection) -> None:
+    for table in TABLES:
+        for place, payload in payloads(connection, table).items():
+            try:
+                decode(payload)
+            except DamagedPayload:
+                flip(connection, table, *place)
+
+
+class DamagedStorage(Storage):
+    """The same with blocks that go bad at any moment, and are restored from a backup at any other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connection.execute("TRUNCATE metrics_damagedblock")
+        self.written: dict[tuple[int, int], set] = {}
+        self.harmed = False
+
+    def _write(self, rows):
+        super()._write(rows)
+        for series, time, value, entry in rows:
+            self.written.setdefault((series, time), set()).add((value, entry))
+
+    @rule(data=st.data())
+    def damage(self, data):
+        found = [(table, *place) for table in TABLES[:3] for place in payloads(self.connection, table)]
+        if found:
+            flip(self.connection, *data.draw(st.sampled_from(found)))
+            self.harmed = True
+
+    @precondition(lambda self: self.harmed)
+    @rule()
+    def restore(self):
+        restore_all(self.connection)
+        mend.put_back_mended(self.connection)
+        assert payloads(self.connection, "metrics_damagedblock") == {}
+        self.harmed = False
+
+    def check(self):
+        if not self.harmed:
+            return super().check()
+        damaged = []
+        low, high = TODAY - 4 * DAY, TODAY + 3 * DAY
+        found = stored(read.overlapping(SERIES, low, high, damaged))
+        assert all(value in self.written[key] for key, value in found.items())
+        assert found == self.model or damaged
+        for series, time in stored(newest_points(low)):
+            assert (series, time) in self.written
+
+
+def test_any_interleaving_with_damage_and_restoring_ends_in_the_dictionary(shards, site):
+    run_state_machine_as_test(
+        DamagedStorage,
+        settings=settings(
+            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+# --- what answers say -------------------------------------------------------------------------------
+
+
+def merged() -> None:
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+
+
+@pytest.fixture
+def sent(admin):
+    """A commit, merged or not, and a later one with another metric."""
+    admin.post("devices/device_001/telemetry", point("m", 1.0, 60))
+    return admin
+
+
+LATEST = "devices/device_001/metrics/m/latest"
+RANGE = "devices/device_001/metrics/m/range"
+
+
+@pytest.mark.parametrize("door", ["fast lane", "Django"])
+def test_a_damaged_commit_is_named_by_every_plain_read(door, sent, operator):
+    damage_all("metrics_young")
+    sent.post("devices/device_001/telemetry", point("m", 2.0, 30))
+    caller = sent if door == "fast lane" else operator
+    told = ["young block 1 is damaged and was left out"]
+    for _ in range(2):  # as it is met, and when a merge has set it aside
+        newest = caller.get(LATEST)
+        assert (newest.status, newest.json["value"], newest.json["incomplete"]) == (200, 2.0, told)
+        many = caller.post("latest", {"metrics": ["m"]})
+        assert [one["value"] for one in many.json["series"]] == [2.0] and many.json["incomplete"] == told
+        for shape in ("", "?columns=true"):
+            found = caller.get(RANGE + shape)
+            assert found.status == 200 and found.json["incomplete"] == told
+        assert caller.get(f"{RANGE}?aggregation=avg&interval=3600&columns=true").json["incomplete"] == told
+        merged()
+        read.forget()
+
+
+@pytest.mark.parametrize("door", ["fast lane", "Django"])
+def test_nothing_found_names_what_may_have_held_it(door, sent, operator):
+    damage_all("metrics_young")
+    answer = (sent if door == "fast lane" else operator).get(LATEST)
+    assert answer.status == 404 and answer.json["detail"].endswith("; young block 1 is damaged and was left out")
+
+
+def test_an_answer_without_damage_says_nothing_of_it(sent):
+    for answer in (sent.get(LATEST), sent.get(RANGE), sent.post("latest", {})):
+        assert answer.status == 200 and "incomplete" not in answer.json
+
+
+@pytest.mark.parametrize("door", ["fast lane", "Django"])
+def test_where_the_newest_points_of_a_bucket_are_damaged_its_blocks_are_read(door, sent, operator):
+    sent.post("devices/device_001/telemetry", point("other", 7.0, 3 * 86400))
+    merged()
+    sent.post("devices/device_001/telemetry", point("m", 2.0, 30))
+    merged()
+    damage_all("metrics_latest")
+    caller = sent if door == "fast lane" else operator
+    assert caller.get(LATEST).json["value"] == 2.0 and "incomplete" not in caller.get(LATEST).json
+    many = caller.post("latest", {"lookback": 10 * 86400}).json
+    assert {one["metric_name"]: one["value"] for one in many["series"]} == {"m": 2.0, "other": 7.0}
+
+
+def test_a_merge_makes_the_newest_points_anew_where_they_are_damaged(sent):
+    sent.post("devices/device_001/telemetry", point("other", 7.0, 3 * 86400))
+    merged()
+    damage_all("metrics_latest")
+    sent.post("devices/device_001/telemetry", point("m", 2.0, 30))
+    merged()
+    with connect() as connection:
+        [payload] = payloads(connection, "metrics_latest").values()
+    assert sorted(part.values.tolist() for part in decode(payload)) == [[2.0, 7.0]]
+
+
+def test_an_empty_payload_is_damaged_too(sent):
+    with connect() as connection:
+        connection.execute("UPDATE metrics_young SET payload = ''")
+    read.forget()
+    assert "incomplete" in sent.get(RANGE).json
+
+
+def test_a_read_sets_a_damaged_merged_block_aside_and_says_so_from_then_on(sent, caplog):
+    merged()
+    damage_all("metrics_block")
+    told = [sent.get(RANGE).json["incomplete"] for _ in range(3)]
+    assert told == [["merged block 1 is damaged and was left out"]] * 3
+    with connect() as connection:
+        assert payloads(connection, "metrics_block") == {}
+        assert list(payloads(connection, "metrics_damagedblock")) == [(0, 1)]
+    assert [one.message for one in caplog.records if "checksum" in one.message] == [
+        "merged block 1 is damaged: its checksum differs"
+    ]
+
+
+def test_damage_in_one_place_stops_no_merge_elsewhere(shards, site):
+    for number in range(3):
+        store([(1, TODAY + number, 1.0, b""), (256, TODAY + number, 1.0, b"")])
+        if number == 1:
+            with connect() as connection:
+                flip(connection, "metrics_young", 0, 2)
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+        merge.merge_units(connection, force=True)
+        assert payloads(connection, "metrics_young") == {}
+        of_first = connection.execute(
+            "SELECT seq_from, seq_to FROM metrics_block WHERE bucket = 0 ORDER BY 1"
+        ).fetchall()
+    assert of_first == [(1, 1), (3, 3)]  # and nothing is merged across what is set aside
+
+
+def test_what_is_damaged_is_listed_with_what_it_holds(site, client):
+    store([(1, TODAY, 1.0, b""), (3, TODAY, 1.0, b"")])
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+    damage_all("metrics_block")
+    assert read.overlapping([1], TODAY, TODAY + 1) == []
+    out = io.StringIO()
+    call_command("storage", stdout=out)
+    assert "damaged: merged block 1, 2 points of series 1 to 3, bucket 0, day 2024-10-04" in out.getvalue()
+    out = io.StringIO()
+    call_command("storage", "--json", stdout=out)
+    [told] = json.loads(out.getvalue())["damaged"]
+    assert (told["bucket"], told["day"], told["series_from"], told["series_to"], told["points"]) == (0, 20000, 1, 3, 2)
+    client.force_login(get_user_model().objects.create_superuser("root"))
+    page = client.get("/admin/metrics/damagedblock/").content.decode()
+    assert "merged block 1" in page and "2024-10-04" in page and "1 to 3" in page
+    assert client.get("/admin/metrics/damagedblock/1/change/").status_code == 200
+
+
+def test_a_block_whose_payload_is_restored_is_put_back_by_the_next_merge(sent):
+    merged()
+    damage_all("metrics_block")
+    assert sent.get(RANGE).json["count"] == 0
+    damage_all("metrics_damagedblock")  # a second time mends it
+    merge_blocks()
+    found = sent.get(RANGE).json
+    assert found["count"] == 1 and "incomplete" not in found
+
+
+def test_a_follower_goes_on_past_a_damaged_commit(site):
+    for number in range(3):
+        store([(1, TODAY + number, 1.0, b"")])
+    with connect() as connection:
+        flip(connection, "metrics_young", 0, 2)
+        found = read.young_after(connection, {0: 0})
+    assert [(seq, len(parts)) for (_, seq), parts in found] == [(1, 1), (2, 0), (3, 1)]

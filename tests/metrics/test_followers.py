@@ -1,0 +1,156 @@
+"""Followers see every commit once and in order, whoever writes and whoever is killed meanwhile."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from metrics.query import heard_lately
+from metrics.storage import merge, read
+from metrics.storage.connection import connect, parameters
+from tests.metrics.test_storage import TODAY, shards, store, stored
+
+__all__ = ["shards"]
+ROOT = Path(__file__).resolve().parents[2]
+WRITERS = 4
+ROUNDS = 40  # commits that a writer is left to make at the least
+# Each commit says its number in three buckets, so that what is left of half a commit would be seen.
+WRITER = """
+import sys, django
+django.setup()
+from metrics.storage.write import Arrivals, Entry, writer
+number, first, today = map(int, sys.argv[1:])
+for count in range(first, first + 10_000):
+    series = [number, 256 + number, 512 + number]
+    writer().submit([Arrivals(series, [today + count] * 3, [float(count)] * 3)], Entry(f"w{number}", 0.0, 3))
+    print(count, flush=True)
+"""
+
+
+class Written:
+    """A process that writes until it is killed."""
+
+    def __init__(self, number: int, first: int, shards: int) -> None:
+        given = parameters()
+        address = "postgresql:///?" + urlencode({name: str(value) for name, value in given.items()})
+        environment = os.environ | {
+            "DATABASE_URL": address,
+            "DJANGO_SETTINGS_MODULE": "telemetry_site.settings",
+            "TELEMETRY_SHARDS": str(shards),
+        }
+        self.number, self.first, self.last = number, first, first - 1
+        self.enough = threading.Event()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(number), str(first), str(TODAY)],
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._listening = threading.Thread(target=self._listen)
+        self._listening.start()
+
+    def _listen(self) -> None:
+        for line in self._process.stdout:
+            self.last = int(line)
+            if self.last - self.first >= ROUNDS:
+                self.enough.set()
+        self.enough.set()
+
+    def kill(self) -> None:
+        """kill -9, while it writes."""
+        assert self.enough.wait(60)
+        assert self._process.poll() is None
+        self._process.kill()
+        self._process.wait()
+        self._listening.join()
+        self._process.stdout.close()
+
+
+class Followed(threading.Thread):
+    """A follower that keeps what it was told, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[int, list[int]] = defaultdict(list)
+        self.points: dict[int, dict] = defaultdict(dict)
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        with connect() as connection:
+            cursor = dict.fromkeys(read.heads(connection), 0)
+            ending = False
+            while not ending:
+                ending = self.ended.is_set()  # seen before the last look
+                while found := read.young_after(connection, cursor, 7):
+                    for (shard, seq), parts in found:
+                        self.told[shard].append(seq)
+                        self.points[shard] |= {key: value for key, (value, _) in stored(parts).items()}
+                        cursor[shard] = seq
+
+
+def merging(ended: threading.Event) -> None:
+    with connect() as connection:
+        while not ended.wait(0.02):
+            for shard in read.heads(connection):
+                merge._merge_young_once(connection, shard, force=True)
+
+
+def test_followers_see_every_commit_in_order_through_four_writers_and_their_kills(shards, site):
+    followers = [Followed(), Followed()]
+    merger = threading.Thread(target=merging, args=(followers[0].ended,))
+    for thread in (*followers, merger):
+        thread.start()
+    try:
+        writers = [Written(number, 0, shards) for number in range(1, WRITERS + 1)]
+        for one in writers[:2]:
+            one.kill()
+        again = [Written(one.number, one.last + 2, shards) for one in writers[:2]]
+        for one in (*writers[2:], *again):
+            one.kill()
+    finally:
+        for follower in followers:
+            follower.ended.set()
+        for thread in (*followers, merger):
+            thread.join()
+    with connect() as connection:
+        heads = read.heads(connection)
+        journal = connection.execute(
+            "SELECT coalesce(sum(jsonb_array_length(entries::jsonb)), 0) FROM metrics_journal"
+        ).fetchone()
+    acknowledged = {
+        (one.number, TODAY + count) for one in (*writers, *again) for count in range(one.first, one.last + 1)
+    }
+    for follower in followers:
+        assert {shard: list(range(1, seq + 1)) for shard, seq in heads.items()} == follower.told
+        points = {key: value for some in follower.points.values() for key, value in some.items()}
+        by_bucket = [
+            {(series % 256, time) for series, time in points if series // 256 == bucket} for bucket in range(3)
+        ]
+        assert acknowledged <= by_bucket[0]
+        assert by_bucket[0] == by_bucket[1] == by_bucket[2]  # a commit is there whole or not at all
+        assert all(value == time - TODAY for (_, time), value in points.items())
+        assert journal == (len(by_bucket[0]),)  # and each request is told of once
+    low, high = TODAY, TODAY + 100_000
+    every = [bucket * 256 + number for bucket in range(3) for number in range(1, WRITERS + 1)]
+    assert {key: value for key, (value, _) in stored(read.overlapping(every, low, high)).items()} == points
+
+
+def test_a_follower_is_told_of_commits_that_are_larger_together_than_what_a_process_remembers(site, monkeypatch):
+    monkeypatch.setattr(read.decoded, "_limit", 1)
+    for number in range(5):
+        store([(1, TODAY + number, 1.0, b"")])
+    with connect() as connection:
+        assert [seq for (_, seq), parts in read.young_after(connection, {0: 0}) if parts] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("device", ["d0", "d1"])
+def test_what_was_heard_lately_comes_from_every_shard(shards, site, device):
+    with connect() as connection:
+        for number, series in enumerate((1, 256)):
+            connection.execute("INSERT INTO metrics_device VALUES (%s, %s, '', NULL, now())", (number, f"d{number}"))
+            connection.execute("INSERT INTO metrics_series VALUES (%s, 'm', 0, %s)", (series, number))
+            store([(series, TODAY, 1.0, b"")])
+    assert device in heard_lately(10)

@@ -1,0 +1,192 @@
+"""The number of shards is a property of the installation, and tables that are spread can be spread."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
+from django.db import models
+from django.test.utils import isolate_apps
+
+import metrics
+from metrics.apps import first_rows
+from metrics.checks import SPREAD, spread_tables_can_be_spread
+from metrics.storage import shards as sharding
+from metrics.storage.connection import connect
+from metrics.storage.write import AnsweredBatch, Arrivals, Entry, writer
+from tests.conftest import point
+from tests.metrics.test_storage import TODAY, shards, store
+
+__all__ = ["shards"]
+
+
+def rows(table: str) -> list[int]:
+    with connect() as connection:
+        return [shard for (shard,) in connection.execute(f"SELECT shard FROM {table} ORDER BY shard").fetchall()]
+
+
+def test_every_shard_has_its_rows_from_the_start(shards, site):
+    assert rows("metrics_head") == rows("metrics_merged") == list(range(shards))
+
+
+def test_an_empty_installation_may_change_its_mind(settings, site):
+    for number in (4, 2):
+        settings.SHARDS = number
+        first_rows("default")
+        assert rows("metrics_head") == rows("metrics_merged") == list(range(number))
+
+
+def test_with_data_another_number_is_refused_in_one_line_wherever_it_would_do_harm(settings, site):
+    store([(1, TODAY, 1.0, b"")])
+    settings.SHARDS = 3
+    with pytest.raises(sharding.ShardsDiffer, match=r"^this database was begun with 1 shards: TELEMETRY_SHARDS=1 is"):
+        first_rows("default")
+    assert [found.id for found in run_checks(tags=["storage"], databases=["default"])] == ["metrics.E003"]
+    assert run_checks(tags=["storage"]) == []  # a database is only asked where a command asks for it
+    assert rows("metrics_head") == [0]
+
+
+def test_a_writer_with_another_number_stores_nothing(settings, site):
+    settings.SHARDS = 3
+    with pytest.raises(sharding.ShardsDiffer):
+        writer().submit([Arrivals([1], [TODAY], [1.0])], Entry("test", 0.0, 1))
+    with connect() as connection:
+        assert connection.execute("SELECT count(*) FROM metrics_young").fetchone() == (0,)
+
+
+def test_senders_are_told_to_try_again_where_the_number_does_not_fit(settings, admin):
+    settings.SHARDS = 3
+    answer = admin.post("devices/d/telemetry", point())
+    assert answer.status == 503 and "TELEMETRY_SHARDS=1 is accepted" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("value", ["0", "65", "two"])
+def test_a_number_that_cannot_be_is_refused_with_what_is_accepted(value, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        env={"PATH": "", "TELEMETRY_SHARDS": value, "TELEMETRY_DATA_DIR": str(tmp_path)},
+        cwd=Path(metrics.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    line = f"TELEMETRY_SHARDS='{value}' cannot be used: a whole number from 1 to 64 is accepted\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
+def test_a_batch_id_of_several_shards_is_stored_once_and_answered_alike(shards, admin):
+    with connect() as connection:  # so that the batch's series are of three buckets
+        for number in range(3):
+            connection.execute(
+                "INSERT INTO metrics_device VALUES (%s, %s, '', NULL, now()) ON CONFLICT DO NOTHING", (1, "d")
+            )
+            connection.execute("INSERT INTO metrics_series VALUES (%s, %s, 0, 1)", (1 + 256 * number, f"m{number}"))
+    sent = {"data_points": [point(f"m{number}", 1.0) for number in range(3)], "batch_id": "b"}
+    answers = [admin.post("devices/d/telemetry/batch", sent) for _ in range(3)]
+    assert [answer.json for answer in answers] == [answers[0].json] * 3 and answers[0].json["ingested_count"] == 3
+    assert rows("metrics_young") == list(range(shards))
+    with connect() as connection:
+        entries = connection.execute("SELECT shard, entries FROM metrics_journal ORDER BY shard").fetchall()
+        assert connection.execute("SELECT count(*) FROM metrics_ingestedbatch").fetchone() == (1,)
+    assert [len(json.loads(some)) for _, some in entries] == [1] + [0] * (shards - 1)
+    found = admin.post("latest", {"metrics": [f"m{number}" for number in range(3)]}).json["series"]
+    assert [one["value"] for one in found] == [1.0] * 3
+
+
+def test_a_commit_of_several_shards_that_cannot_be_is_not_there_at_all(shards, site):
+    with pytest.raises(Exception, match="cannot be converted to text"):
+        writer().submit(
+            [Arrivals([1, 256], [TODAY] * 2, [1.0] * 2)], Entry("test", 0.0, 2), AnsweredBatch("nul\0", "b", {})
+        )
+    assert rows("metrics_young") == []
+    store([(1, TODAY, 1.0, b""), (256, TODAY, 1.0, b"")])  # and the writer goes on
+    assert rows("metrics_young") == list(range(min(shards, 2)))
+
+
+# --- spreading over workers -------------------------------------------------------------------------
+
+
+def test_distribute_says_what_to_do_where_there_is_one_shard(site):
+    with pytest.raises(CommandError, match=r"TELEMETRY_SHARDS is 1\. Begin an installation with several") as refused:
+        call_command("distribute")
+    assert refused.value.returncode == 2
+
+
+def test_distribute_refuses_a_server_without_citus(settings, site):
+    settings.SHARDS = 8
+    first_rows("default")
+    with pytest.raises(CommandError, match=r"^this database has no Citus: .* CREATE EXTENSION citus") as refused:
+        call_command("distribute")
+    assert refused.value.returncode == 2 and "\n" not in str(refused.value)
+
+
+def test_distribute_refuses_a_number_that_is_not_the_databases(settings, site):
+    store([(1, TODAY, 1.0, b"")])
+    settings.SHARDS = 8
+    with pytest.raises(CommandError, match="begun with 1 shards"):
+        call_command("distribute")
+
+
+def test_what_is_spread_can_be_spread():
+    assert spread_tables_can_be_spread() == []
+
+
+@isolate_apps("metrics")
+def test_keys_without_the_shard_and_keys_to_what_is_spread_are_found():
+    class Spread(models.Model):
+        shard = models.IntegerField()
+        name = models.TextField(unique=True)
+
+        class Meta:
+            app_label = "metrics"
+            constraints = [
+                models.UniqueConstraint(fields=["name"], name="without"),
+                models.UniqueConstraint(fields=["shard", "name"], name="with"),
+            ]
+
+    class Pointing(models.Model):
+        spread = models.ForeignKey(Spread, models.CASCADE)
+
+        class Meta:
+            app_label = "metrics"
+
+    found = spread_tables_can_be_spread(spread=(Spread,), others=(Spread, Pointing))
+    assert [(one.id, one.msg) for one in found] == [
+        ("metrics.E001", "the primary key of Spread lacks `shard`"),
+        ("metrics.E001", "the unique field name of Spread lacks `shard`"),
+        ("metrics.E001", "the constraint without of Spread lacks `shard`"),
+        ("metrics.E002", "Pointing.spread points at a table that is spread"),
+    ]
+
+
+ALL_SHARDS_ON_PURPOSE = {"retention.py"}  # what is past its time goes everywhere
+
+
+def statements():
+    """(file, text) of all SQL of the storage, each branch of a UNION and each part of a WITH for itself."""
+    for file in sorted(Path(sharding.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if file.name not in ALL_SHARDS_ON_PURPOSE:
+                for one in re.split(r"UNION ALL|\n\), ", text):
+                    if re.match(r"\s*[A-Z]{4}", one):
+                        yield file.name, one
+
+
+def test_every_statement_of_the_storage_says_which_shard():
+    tables = "|".join(model._meta.db_table for model in SPREAD)
+    looked_at = [
+        (name, one) for name, one in statements() if re.search(rf"(FROM|INTO|UPDATE|JOIN|USING) ({tables})\b", one)
+    ]
+    assert len(looked_at) > 20
+    says = r"(WHERE|AND)\b.*\bshard (=|IN)|USING \(shard\)|INTO \w+\s*\(shard,"
+    without = {one for _, one in looked_at if not re.search(says, one, re.DOTALL)}
+    assert without == {  # of all shards
+        "SELECT count(*) FROM metrics_head",
+        "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
+        "SELECT shard, seq FROM metrics_head",
+    }
