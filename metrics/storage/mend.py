@@ -1,11 +1,9 @@
 """Blocks that were set aside and whose payload is good again, restored from a backup, come back to their place."""
 
-import time
-
 from metrics.storage import latest
 from metrics.storage.blocks import SETTLED, units
 from metrics.storage.codec import Columns, DamagedPayload, decode
-from metrics.storage.connection import Connection
+from metrics.storage.connection import Connection, clock
 from metrics.storage.insert import Run, insert_run
 from metrics.storage.locks import lock_unit, lock_young
 from metrics.storage.rollups import Place
@@ -41,7 +39,7 @@ def _put_back(connection: Connection, number: int, run: Run, parts: list[Columns
         for columns in parts:
             insert_run(connection, columns, run)
         for bucket, day in places:
-            merge_unit(connection, Place(run.shard, bucket, day), SETTLED, time.time())
+            merge_unit(connection, Place(run.shard, bucket, day), SETTLED, clock(connection))
         for bucket in dict(places):
             latest.put_back(connection, run.shard, bucket)
         return True

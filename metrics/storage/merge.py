@@ -14,7 +14,7 @@ import time
 from metrics.storage import damage, latest, shards
 from metrics.storage.blocks import DAY, SETTLED, by_encoding, newest, units
 from metrics.storage.codec import Columns, concatenate
-from metrics.storage.connection import Connection
+from metrics.storage.connection import Connection, clock
 from metrics.storage.insert import Run, insert_run
 from metrics.storage.locks import lock_young
 from metrics.storage.rollups import Place
@@ -105,7 +105,7 @@ def merge_units(connection: Connection, force: bool = False, budget: float = 25.
     """
     started, total = time.monotonic(), 0
     found = connection.execute(_UNITS, (list(shards.every()), SETTLED)).fetchall()
-    now = time.time() if now is None else now
+    now = clock(connection) if now is None else now
     today = int(now * 1_000_000) // DAY
     yesterday_done = (now % 86400) >= DAY_GRACE
     done: set[tuple[int, int]] = set()

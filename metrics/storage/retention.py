@@ -4,10 +4,9 @@ A row of a finished day holds series that are kept equally long, and says how lo
 of its metric are grouped anew (`metrics.storage.regroup`); until that is done nothing of their buckets goes.
 """
 
-import time
 from dataclasses import dataclass
 
-from metrics.storage.connection import Connection
+from metrics.storage.connection import Connection, clock
 from metrics.storage.policies import DAY_SECONDS, DEFAULT
 from metrics.storage.regroup import buckets_to_regroup
 
@@ -74,7 +73,7 @@ def _given(connection: Connection, now: float | None) -> dict[str, object]:
     # A policy that is made longer just now must not lose what it means to keep.
     connection.execute("LOCK TABLE metrics_metricdefinition IN SHARE MODE")
     row = connection.execute("SELECT max(retention_days) FROM metrics_metricdefinition").fetchone()
-    now, longest = time.time() if now is None else now, max(DEFAULT.points, (row and row[0]) or 0)
+    now, longest = clock(connection) if now is None else now, max(DEFAULT.points, (row and row[0]) or 0)
     return {
         "longest": longest,
         "now": now,

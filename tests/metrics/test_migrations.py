@@ -5,12 +5,9 @@ were written to it: young, merged and settled ones, rewritten ones, texts among 
 """
 
 import json
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -26,18 +23,6 @@ POINTS: Points = {
     (series, at): (value.encode() if isinstance(value, str) else value, entry.encode())
     for series, at, value, entry in RECORDED["points"]
 }
-
-
-@pytest.fixture
-def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[Database]:
-    """An empty database beside that of the tests."""
-    name = f"migrated_{uuid.uuid4().hex[:8]}"
-    with django_db_blocker.unblock():
-        with connection.cursor() as cursor:
-            cursor.execute(f'CREATE DATABASE "{name}"')
-        yield {"NAME": name}
-        with connection.cursor() as cursor:
-            cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def restore() -> None:

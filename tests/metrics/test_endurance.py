@@ -1,0 +1,45 @@
+"""Eight hours, and a pile that a stopped worker left: what there is stays within bounds, and every point is there."""
+
+from metrics.storage.merge import KEEP_YOUNG, OLD_ENOUGH, TIER
+from tests.metrics import hours, pile
+from tests.metrics.hours import CACHE, COMMIT, HOUR, SERIES, STEP
+from tests.processes import Database, run
+
+YOUNG = (KEEP_YOUNG + OLD_ENOUGH) / COMMIT + 2  # commits that wait, or that followers may still want
+BLOCKS = 3 * (TIER - 1) + 12  # runs of three levels on the day that goes on, rows of the day that is over
+BYTES_A_POINT = 4.0  # on disk, indexes and free pages among them
+GROWTH = 128 * 1024  # bytes that a table may grow of which nothing is kept
+MEMORY = 24 * 2**20
+
+
+def test_in_eight_hours_nothing_grows_but_what_is_kept(database: Database) -> None:
+    samples, wrong = run(database, hours.pass_hours, 8)
+    assert wrong == 0
+    first, last = samples[0], samples[-1]
+    assert len(samples) == 8
+    assert max(one.young for one in samples) <= YOUNG
+    assert max(one.waiting for one in samples) <= YOUNG
+    assert max(one.blocks for one in samples) <= BLOCKS
+    assert [one.unsettled_days for one in samples] == [
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+    ]  # at midnight itself the day is just over
+    assert [one.journal for one in samples] == [hour * HOUR // COMMIT for hour in range(1, 9)]
+    for table in ("young", "latest", "head", "merged"):
+        assert last.bytes[table] <= first.bytes[table] + GROWTH, table
+    assert last.bytes["block"] <= BYTES_A_POINT * SERIES * 8 * HOUR / STEP
+    assert max(one.cached for one in samples) <= CACHE
+    assert last.memory - samples[1].memory <= MEMORY
+
+
+def test_a_pile_of_thousands_of_commits_is_worked_off_while_reads_and_writes_go_on(database: Database) -> None:
+    worked = run(database, pile.work_off, 6_000)
+    assert worked.wrong == 0
+    assert worked.passes <= 3
+    assert min(worked.reads, worked.writes) > 0
