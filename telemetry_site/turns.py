@@ -6,7 +6,9 @@ and six connections; in line they are answered sooner, and memory and health che
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import ExitStack
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
 
 import msgspec
 
@@ -14,7 +16,8 @@ from metrics.api.shapes import problem
 
 TURNS = 12  # more of them answer no sooner; large questions (metrics.questions.budget) can take eight
 PATIENCE = 30.0  # seconds in line until somebody is told to come back
-READ_AHEAD = 1024 * 1024  # bytes of a body that are read before its turn: a slow sender must not hold one
+IN_MEMORY = 1024 * 1024  # bytes of a body that wait in memory, as in Django; what is longer waits on disk
+PIECE = 64 * 1024
 PREFIX = "/api/"  # pages and health checks go past the line
 
 Scope = dict[str, Any]
@@ -25,7 +28,11 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Turns:
-    """ASGI in front of Django. A turn ends where the answer begins: what is streamed after that holds none."""
+    """ASGI in front of Django.
+
+    A turn begins when the body is there and ends where the answer begins: neither who sends slowly nor who is streamed
+    to holds one.
+    """
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -34,48 +41,54 @@ class Turns:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             return await self.app(scope, receive, send)
-        ahead = await _read_ahead(receive)
+        with SpooledTemporaryFile(IN_MEMORY) as body:
+            if await _read(receive, body):
+                await self._in_turn(scope, _replayed(body, receive), send)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._turns.acquire()
         except TimeoutError:
             return await _come_back(send)
-        turn = _Turn(self._turns)
-        try:
-            await self.app(scope, _replayed(ahead, receive), turn.ending_with_answer(send))
-        finally:
-            turn.end()
+        with ExitStack() as turn:
+            turn.callback(self._turns.release)
+
+            async def sending(message: Message) -> None:
+                turn.close()
+                await send(message)
+
+            await self.app(scope, receive, sending)
 
 
-class _Turn:
-    def __init__(self, turns: asyncio.Semaphore) -> None:
-        self._turns: asyncio.Semaphore | None = turns
-
-    def end(self) -> None:
-        if self._turns is not None:
-            self._turns.release()
-            self._turns = None
-
-    def ending_with_answer(self, send: Send) -> Send:
-        async def sending(message: Message) -> None:
-            self.end()
-            await send(message)
-
-        return sending
-
-
-async def _read_ahead(receive: Receive) -> list[Message]:
-    messages = [await receive()]
-    size = len(messages[0].get("body", b""))
-    while messages[-1].get("more_body") and size < READ_AHEAD:
-        messages.append(await receive())
-        size += len(messages[-1].get("body", b""))
-    return messages
+async def _read(receive: Receive, body: IO[bytes]) -> bool:
+    """Read the whole body; False where its sender has left."""
+    more, size = True, 0
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return False
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        size += len(piece)
+        if size > IN_MEMORY:
+            await asyncio.to_thread(body.write, piece)
+        else:
+            body.write(piece)
+    body.seek(0)
+    return True
 
 
-def _replayed(ahead: list[Message], receive: Receive) -> Receive:
+def _replayed(body: IO[bytes], receive: Receive) -> Receive:
+    """What was read once more, and then whatever comes after it."""
+    whole = False
+
     async def receiving() -> Message:
-        return ahead.pop(0) if ahead else await receive()
+        nonlocal whole
+        if whole:
+            return await receive()
+        piece = body.read(PIECE)
+        whole = len(piece) < PIECE
+        return {"type": "http.request", "body": piece, "more_body": not whole}
 
     return receiving
 

@@ -21,7 +21,7 @@ PATIENCE = 25.0  # seconds that a heavy question waits for its turn
 
 Found = TypeVar("Found")
 _turns = threading.BoundedSemaphore(TURNS)
-_line = threading.BoundedSemaphore(TURNS + MOST_WAITING)
+_line = threading.BoundedSemaphore(MOST_WAITING)
 
 
 def priced(
@@ -64,9 +64,9 @@ def _turn() -> Iterator[None]:
     try:
         if not _turns.acquire(timeout=PATIENCE):
             raise Overloaded("too many large questions are being answered; try again")
-        try:
-            yield
-        finally:
-            _turns.release()
     finally:
         _line.release()
+    try:
+        yield
+    finally:
+        _turns.release()

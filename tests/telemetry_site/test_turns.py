@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.concurrent import burst, day, questions
 from telemetry_site import turns
-from telemetry_site.turns import TURNS, Turns
+from telemetry_site.turns import IN_MEMORY, PIECE, TURNS, Turns
 from tests.telemetry_site.site import Site
 
 MOST_GROWTH = 48 * 2**20  # bytes that two hundred questions at once may leave behind in the web process
@@ -25,7 +25,11 @@ class Inner:
         self.bodies: list[bytes] = []
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        self.bodies.append((await receive()).get("body", b""))
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        self.bodies.append(body)
         if "fail" in scope["path"]:
             raise RuntimeError
         self.inside += 1
@@ -39,7 +43,7 @@ class Inner:
 
 
 async def ask(line: Turns, path: str = "/api/v1/query", *messages: dict[str, Any]) -> list[dict[str, Any]]:
-    waiting = list(messages) or [{"type": "http.request", "body": b"?"}]
+    waiting = list(messages) or [{"type": "http.request", "body": b"?", "more_body": False}]
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -87,6 +91,25 @@ async def test_who_sends_slowly_or_reads_a_stream_holds_no_turn() -> None:
     assert inner.inside == TURNS + 1
     for task in [*others, quick]:
         task.cancel()
+
+
+async def test_a_body_arrives_as_it_was_sent_however_large_it_is() -> None:
+    inner = Inner()
+    inner.let.set()
+    line = Turns(inner)
+    sizes = [0, 1, PIECE - 1, PIECE, PIECE + 1, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY]
+    for size in sizes:
+        pieces = [bytes([at % 251]) * min(100_000, size - at) for at in range(0, size, 100_000)] or [b""]
+        messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+        await ask(line, "/api/v1/query", *messages[:-1], messages[-1] | {"more_body": False})
+        assert inner.bodies.pop() == b"".join(pieces)
+
+
+async def test_who_leaves_before_the_body_is_whole_gets_no_turn() -> None:
+    inner = Inner()
+    half = {"type": "http.request", "body": b"{", "more_body": True}
+    assert await ask(Turns(inner), "/api/v1/query", half, {"type": "http.disconnect"}) == []
+    assert inner.bodies == []
 
 
 async def test_a_failure_gives_its_turn_back() -> None:
