@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
+from telemetry_site.embedded.paths import Embedded
 from telemetry_site.embedded.servers import Servers
 from tests.telemetry_site.site import NO_DIFFERENCE, ROOT, UP, Ledger, Site, await_that, clean_environment, free_port
 
@@ -111,6 +113,28 @@ def test_a_killed_process_comes_back_and_no_acknowledged_point_is_lost(running: 
     assert ledger.differences() == NO_DIFFERENCE
     assert running.request("POST", "/devices/one/telemetry", point(), key="unknown-" * 4)[0] == 401
     assert "was ended by SIGKILL; starting it again" in running.said()
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_a_merge_is_followed_by_one_that_does_it(running: Site) -> None:
+    given: Any = Embedded(running.data_dir).database
+    with psycopg.connect(**given, autocommit=True) as database, Ledger(running, "merging") as ledger:
+        database.execute("SELECT pg_advisory_lock(4711)")
+        database.execute(
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END';"
+            "CREATE TRIGGER pause AFTER INSERT ON metrics_block EXECUTE FUNCTION pause()"
+        )
+        paused = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"
+        await_that(lambda: database.execute(paused).fetchone(), 30, "a merge is in its middle")
+        victim = await_that(lambda: running.child("worker"), 30, "worker runs")
+        [(before,)] = database.execute("SELECT seq FROM metrics_merged").fetchall()
+        victim.kill()
+        database.execute("SELECT pg_advisory_unlock(4711)")
+        database.execute("DROP FUNCTION pause CASCADE")
+        further = f"SELECT 1 FROM metrics_merged WHERE seq > {before}"
+        await_that(lambda: database.execute(further).fetchone(), 30, "the next worker merges")
+        ledger.await_more()
+    assert ledger.differences() == NO_DIFFERENCE
 
 
 def test_a_killed_supervisor_blocks_nothing(tmp_path: Path, installed: Callable[..., Site]) -> None:
