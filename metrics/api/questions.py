@@ -11,6 +11,7 @@ from metrics.catalogue import current
 from metrics.query import moment
 from metrics.questions.answer import Answer, Group
 from metrics.questions.asking import ask
+from metrics.questions.question import Question
 from metrics.storage.contexts import read_context
 
 
@@ -81,17 +82,20 @@ def query_shape(answer: Answer) -> dict[str, Any]:
         "start_time": question.start,
         "end_time": question.end,
     }
-    if len(answer.groups) > 1 or question.tag is not None:
+    if len(answer.groups) > 1 or question.tag is not None or question.group_by == "group":
         body["series"] = [
-            _named(group, question.tag) | {"unit": group.unit, "data_points": points, "count": len(points)}
+            _named(group, question) | {"unit": group.unit, "data_points": points, "count": len(points)}
             for group, points in zip(answer.groups, by_group, strict=True)
         ]
     return body
 
 
-def _named(group: Group, tag: str | None) -> dict[str, Any]:
+def _named(group: Group, question: Question) -> dict[str, Any]:
     device, metric, value = group.label
-    return {"device_id": device, "metric_name": metric} | ({} if tag is None else {"tags": {tag: value}})
+    names: dict[str, Any] = {"device_id": device, "metric_name": metric}
+    if question.group_by == "group":
+        return names | {"group": value}
+    return names if question.tag is None else names | {"tags": {question.tag: value}}
 
 
 def _points(group: Group, with_device: bool) -> list[dict[str, Any]]:

@@ -86,6 +86,8 @@ def _labels(question: Question, found: list[Asked]) -> list[Label]:
     metric = question.metrics[0] if len(question.metrics) == 1 else None
     if question.group_by == "device":
         return [(one.device_id, metric, None) for one in found]
+    if question.group_by == "group":
+        return [(None, metric, one.group) for one in found]
     device = question.devices[0] if question.devices is not None and len(question.devices) == 1 else None
     return [(device, metric, None)] * len(found)
 
@@ -96,7 +98,12 @@ class _Folding:
     def __init__(self, question: Question, edges: Ints, ids: Ints, groups: Ints, labels: list[Label]) -> None:
         self.question = question
         self.edges = edges
-        self.ids = ids
+        self.ids = np.unique(ids)
+        self._asked = len(ids)
+        # A series of several groups passes by once for each: (places, ids) of the first time, of the second, and so on.
+        times = np.arange(len(ids)) - np.searchsorted(ids, ids)
+        rounds = [np.flatnonzero(times == number) for number in range(int(times.max()) + 1)]
+        self._rounds = [(places, ids[places]) for places in rounds]
         self._groups = groups
         self._labels = labels
         self._folds: dict[str | None, Fold] = {}
@@ -109,15 +116,14 @@ class _Folding:
             if len(self._folds) > MOST_TAGS:
                 raise Unanswerable("group_by", f"the tag has more than {MOST_TAGS:,} values")
             slots = len(self._labels) * (len(self.edges) - 1)
-            self._folds[value] = fold(self.question.aggregation or "", slots, len(self.ids))
+            self._folds[value] = fold(self.question.aggregation or "", slots, self._asked)
         return self._folds[value]
 
     def add(self, piece: Columns) -> None:
         kept = filtered(piece, self.question)
         if kept is None:
             return
-        for value, part in self._by_tag(kept):
-            places = np.searchsorted(self.ids, part.ids)
+        for value, part, places in self._placed(kept):
             groups = self._groups[places]
             self._fold_of(value).add(part, cut(part, self.edges, places, groups))
             if part.contexts is not None:
@@ -128,12 +134,18 @@ class _Folding:
     def add_rolled(self, summary: Summary, planned: Plan) -> None:
         """Intervals of rollups, none of which an edge cuts."""
         assert planned.rolling is not None
+        for places, asked in self._rounds:
+            at = np.minimum(np.searchsorted(asked, summary.ids), len(asked) - 1)
+            here = asked[at] == summary.ids
+            if here.any():
+                self._fold_summary(summary.of(here), places[at[here]], planned.rolling.resolution * SECOND)
+
+    def _fold_summary(self, summary: Summary, places: Ints, length: int) -> None:
         counts = summary.stats["count"]
         if self.fold.stat:
             part = summary.values(self.fold.stat)
         else:
-            part, counts = summary.ends(planned.rolling.resolution * SECOND)
-        places = np.searchsorted(self.ids, part.ids)
+            part, counts = summary.ends(length)
         groups = self._groups[places]
         runs = cut(part, self.edges, places, groups)
         runs.counts = np.add.reduceat(counts, runs.starts)
@@ -141,6 +153,19 @@ class _Folding:
         for group, entry in zip(groups.tolist(), summary.units, strict=True):
             if unit := unit_in(entry):
                 self._units.setdefault((None, group), unit)
+
+    def _placed(self, piece: Columns) -> Iterator[tuple[str | None, Columns, Ints]]:
+        """(value of the tag, points, places of their series among all that are asked for)."""
+        if len(self._rounds) == 1:
+            for value, part in self._by_tag(piece):
+                yield value, part, np.searchsorted(self.ids, part.ids)
+            return
+        for places, asked in self._rounds:
+            at = np.minimum(np.searchsorted(asked, piece.ids), len(asked) - 1)
+            here = asked[at] == piece.ids
+            if here.any():
+                part = piece if here.all() else chosen(piece, np.repeat(here, np.diff(piece.offsets)))
+                yield None, part, places[at[here]]
 
     def _by_tag(self, piece: Columns) -> Iterator[tuple[str | None, Columns]]:
         name = self.question.tag
@@ -157,12 +182,14 @@ class _Folding:
         intervals, times = len(self.edges) - 1, self.edges[:-1]
         for value, one in sorted(self._folds.items(), key=lambda item: (item[0] is not None, item[0] or "")):
             values = one.values()
-            for place, (device_id, metric, _) in enumerate(self._labels):
+            for place, (device_id, metric, name) in enumerate(self._labels):
                 part = slice(place * intervals, (place + 1) * intervals)
                 counts = one.count[part]
                 if counts.any():
                     unit = self._unit(value, place, metric)
-                    yield self._group((device_id, metric, value), unit, times, values[part], counts)
+                    yield self._group(
+                        (device_id, metric, name if value is None else value), unit, times, values[part], counts
+                    )
 
     def _group(self, label: Label, unit: str | None, times: Ints, values: Floats, counts: Ints) -> Group:
         if self.question.fill == "none":

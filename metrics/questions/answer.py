@@ -22,6 +22,7 @@ class Asked:
     kind: Kind
     device_id: str
     metric_name: str
+    group: str | None = None  # for which group of its device; a question by groups asks for it once for each
 
     @property
     def label(self) -> Label:

@@ -1,6 +1,7 @@
 """Asking: which series a question is about, and then the answer."""
 
 import time
+from dataclasses import replace
 
 from metrics.errors import Unanswerable
 from metrics.query import SERIES
@@ -11,6 +12,12 @@ from metrics.questions.question import MOST_SERIES, WITHOUT_VALUES, Question
 from metrics.storage.codec import Kind
 from metrics.storage.connection import reading
 
+_MEMBERS = """
+SELECT d.device_id, g.name FROM metrics_device_groups m JOIN metrics_device d ON d.id = m.device_id
+JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
+WHERE d.device_id = ANY(%(devices)s) AND (%(groups)s::text[] IS NULL OR g.name = ANY(%(groups)s))
+"""
+
 
 def ask(question: Question) -> Answer:
     """Answer a question. Raises Unanswerable, Overloaded or StorageUnavailable."""
@@ -18,6 +25,8 @@ def ask(question: Question) -> Answer:
     question.check()
     question.begins_after()
     found = _series(question)
+    if question.group_by == "group":
+        found = _by_group(question, found)
     if not found:
         answer = Answer(question)
     elif question.aggregation is None:
@@ -52,6 +61,22 @@ def _series(question: Question) -> list[Asked]:
         _check_numeric(found, numeric, "aggregation", accepted)
         return numeric
     return found
+
+
+def _by_group(question: Question, found: list[Asked]) -> list[Asked]:
+    """Each series once for every group that its device is in, of those that are asked for; in none of them first."""
+    wanted = {
+        "devices": list({one.device_id for one in found}),
+        "groups": None if question.groups is None else list(question.groups),
+    }
+    groups: dict[str, list[str | None]] = {}
+    with reading() as connection:
+        for device_id, name in connection.execute(_MEMBERS, wanted):
+            groups.setdefault(device_id, []).append(name)
+    by_group = [replace(one, group=name) for one in found for name in groups.get(one.device_id, [None])]
+    if len(by_group) > MOST_SERIES:
+        raise Unanswerable("group_by", f"over {MOST_SERIES:,} series of all groups; name the groups to ask for")
+    return sorted(by_group, key=lambda one: (one.group is not None, one.group or ""))
 
 
 def _check_numeric(found: list[Asked], numeric: list[Asked], name: str, detail: str) -> None:

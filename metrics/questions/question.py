@@ -31,9 +31,9 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 AUTOMATIC = 300  # intervals that `auto` aims at
 FILLS = ("none", "null", "previous", "linear")
 WITHOUT_VALUES = ("count",)  # what may be asked of texts too
-GROUPINGS = "series, device, tag:<name> or all"
+GROUPINGS = "series, device, group, tag:<name> or all"
 
-Label = tuple[str | None, str | None, str | None]  # device, metric, value of the tag
+Label = tuple[str | None, str | None, str | None]  # device, metric, value of the tag or name of the group
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Question:
             raise Unanswerable("limit", f"1 to {MOST_POINTS:,} points are given at once, and a cursor for the next")
         if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
             raise Unanswerable("filters.min_value", "must not be above max_value")
-        if self.tag == "" or (self.tag is None and self.group_by not in ("series", "device", "all")):
+        if self.tag == "" or (self.tag is None and self.group_by not in ("series", "device", "group", "all")):
             raise Unanswerable("group_by", f"{GROUPINGS} is accepted")
         if self.aggregation is None:
             self._check_raw()

@@ -37,7 +37,7 @@ def shares(found: Iterable[Asked], resolution: int | None, instead: bool) -> lis
         kept.setdefault(days if resolution is not None and one.kind.is_number else None, []).append(one.id)
     return [
         Share(
-            np.array(sorted(ids), np.int64),
+            np.unique(np.array(ids, np.int64)),
             None if days is None or resolution is None else Rolling(resolution, _gone(days), instead),
         )
         for days, ids in kept.items()

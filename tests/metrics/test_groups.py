@@ -1,11 +1,12 @@
 """Device groups: what is asked of a group is what is asked of the devices in it."""
 
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import psycopg
 import pytest
-from django.contrib.auth import get_user_model
-from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -97,6 +98,49 @@ def test_any_question_of_groups_and_devices_equals_plain_python(site, members, d
     assert {one.device_id: one.value for one in newest} == {device: points[device, 9] for device in wanted}
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    members=st.fixed_dictionaries({name: st.sets(st.sampled_from(DEVICES)) for name in GROUPS}),
+    devices=named([*DEVICES, "nobody"]),
+    groups=named([*GROUPS, "nowhere"]),
+    aggregation=st.sampled_from(["sum", "count", "max", "increase", "p50"]),
+    limit=st.sampled_from([1, 10_000]),
+)
+def test_a_device_counts_in_each_of_its_groups(site, members, devices, groups, aggregation, limit):
+    if not Device.objects.exists():
+        fleet(len(DEVICES))
+    series = dict(Series.objects.values_list("device__device_id", "pk"))
+    DeviceGroup.objects.all().delete()
+    for name, some in members.items():
+        group(name, sorted(some))
+    expected: dict[str | None, list[int]] = {}
+    for device in DEVICES:
+        mine = [name for name in GROUPS if device in members[name] and (groups is None or name in groups)]
+        if (devices is None or device in devices) and (mine or groups is None):
+            for name in mine or [None]:
+                expected.setdefault(name, []).append(series[device])
+    asked = Question(
+        ("m",), START, START + timedelta(minutes=10), None if devices is None else tuple(devices), aggregation,
+        group_by="group", limit=limit, groups=None if groups is None else tuple(groups),
+    )  # fmt: skip
+    found = {}
+    while True:
+        answer = ask(asked)
+        found |= {one.label[2]: one.values for one in answer.groups}
+        if answer.next_cursor is None:
+            break
+        asked = replace(asked, cursor=answer.next_cursor)
+    assert found == {name: [pytest.approx(folded(aggregation, some))] for name, some in expected.items()}
+    assert list(found) == sorted(found, key=lambda name: (name is not None, name or ""))
+
+
+def folded(aggregation: str, series: list[int]) -> float:
+    values = [value(number, tick) for number in series for tick in range(10)]
+    if aggregation == "p50":
+        return float(np.percentile(values, 50))
+    return {"sum": sum(values), "count": len(values), "max": max(values), "increase": 9 * len(series)}[aggregation]
+
+
 # --- over HTTP ---------------------------------------------------------------------------------------
 
 RANGE = {"start_time": START.isoformat(), "end_time": (START + timedelta(hours=1)).isoformat()}
@@ -124,6 +168,15 @@ def test_a_query_is_filtered_by_group_under_either_name(grouped, word):
     assert counted(grouped.post("query", ASKED | {"filters": {word: ["east", "west", "nowhere"]}})) == 30
     assert counted(grouped.post("query", ASKED | {"filters": {word: ["east"]}, "devices": ["d1", "d2"]})) == 10
     assert counted(grouped.post("query", ASKED | {"filters": {word: None}})) == 60
+
+
+def test_groups_come_with_their_names(grouped):
+    body = grouped.post("query", ASKED | {"group_by": "group"}).json
+    assert [(one["group"], one["data_points"][0]["value"]) for one in body["series"]] == [
+        (None, 30), ("east", 20), ("west", 20),
+    ]  # fmt: skip
+    body = grouped.post("query", ASKED | {"group_by": "group", "filters": {"groups": ["west"]}}).json
+    assert [(one["group"], one["device_id"], one["count"]) for one in body["series"]] == [("west", None, 1)]
 
 
 def test_an_unknown_group_gives_an_empty_answer(grouped):
@@ -171,7 +224,8 @@ def test_a_group_costs_as_many_statements_with_five_devices_as_with_two_hundred(
     execute = psycopg.Cursor.execute
 
     def counting(cursor, statement, *given, **how):
-        statements.append(statement)
+        if threading.current_thread() is threading.main_thread():  # a web process may look at the revision meanwhile
+            statements.append(statement)
         return execute(cursor, statement, *given, **how)
 
     monkeypatch.setattr(psycopg.Cursor, "execute", counting)
@@ -183,65 +237,8 @@ def test_a_group_costs_as_many_statements_with_five_devices_as_with_two_hundred(
         read.forget()
         statements.clear()
         end = START + timedelta(hours=1)
-        assert ask(Question(("m",), START, end, groups=(name,), aggregation="avg", group_by="device")).groups
+        for group_by in ("device", "group"):
+            assert ask(Question(("m",), START, end, groups=(name,), aggregation="avg", group_by=group_by)).groups
         assert query.latest(None, None, now=end, groups=[name])
         costs.append(len(statements))
-    assert costs[0] == costs[1] <= 12
-
-
-# --- in the admin ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def browser(site) -> Client:
-    client = Client()
-    client.force_login(get_user_model().objects.create_superuser("boss"))
-    return client
-
-
-def test_selected_devices_are_added_to_a_group_and_found_by_it(browser):
-    Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(150))
-    made = group("east", ["d3"])
-    everything = {"action": "add_to_group", "select_across": "1", "group": made.pk, "_selected_action": ["1"]}
-    page = browser.post("/admin/metrics/device/?q=d1", everything, follow=True).content.decode()
-    assert "61 devices are in east now" in page
-    assert made.devices.count() == 62
-    again = browser.post("/admin/metrics/device/?q=d1", everything, follow=True)
-    assert again.status_code == 200 and made.devices.count() == 62
-    listed = browser.get(f"/admin/metrics/device/?groups__id__exact={made.pk}").context["cl"]
-    assert listed.result_count == 62
-
-
-def test_without_a_group_nothing_is_added(browser):
-    made = Device.objects.create(device_id="d")
-    sent = {"action": "add_to_group", "_selected_action": [made.pk]}
-    assert "Choose the group" in browser.post("/admin/metrics/device/", sent, follow=True).content.decode()
-
-
-def test_the_list_of_groups_counts_devices_with_as_many_statements_for_one_group_as_for_twenty(
-    browser, django_assert_max_num_queries
-):
-    Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(30))
-    for number in range(20):
-        group(f"g{number:02}", [f"d{one}" for one in range(number)])
-    with django_assert_max_num_queries(6):
-        listed = browser.get("/admin/metrics/devicegroup/?q=g").context["cl"]
-    assert [one.counted for one in listed.result_list] == list(range(20))
-
-
-def test_deleting_a_group_asks_about_the_group_alone_and_leaves_the_devices(browser, django_assert_max_num_queries):
-    Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(300))
-    made = group("east", [f"d{number}" for number in range(300)])
-    with django_assert_max_num_queries(6):
-        page = browser.get(f"/admin/metrics/devicegroup/{made.pk}/delete/").content
-    assert len(page) < 12_000
-    browser.post(f"/admin/metrics/devicegroup/{made.pk}/delete/", {"post": "yes"})
-    assert not DeviceGroup.objects.exists() and Device.objects.count() == 300
-
-
-def test_a_device_is_put_into_groups_on_its_own_page(browser):
-    made = Device.objects.create(device_id="d")
-    east = group("east", [])
-    browser.post(f"/admin/metrics/device/{made.pk}/change/", {"name": "", "groups": [east.pk]})
-    assert list(made.groups.all()) == [east]
-    assert browser.get("/admin/metrics/devicegroup/add/").status_code == 200
+    assert costs[0] == costs[1] <= 16

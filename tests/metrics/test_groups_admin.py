@@ -1,0 +1,63 @@
+"""Device groups in the Django admin, with as many devices as a fleet has."""
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from metrics.models import Device, DeviceGroup
+from tests.metrics.test_groups import group
+
+
+@pytest.fixture
+def browser(site) -> Client:
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("boss"))
+    return client
+
+
+def test_selected_devices_are_added_to_a_group_and_found_by_it(browser):
+    Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(150))
+    made = group("east", ["d3"])
+    everything = {"action": "add_to_group", "select_across": "1", "group": made.pk, "_selected_action": ["1"]}
+    page = browser.post("/admin/metrics/device/?q=d1", everything, follow=True).content.decode()
+    assert "61 devices are in east now" in page
+    assert made.devices.count() == 62
+    again = browser.post("/admin/metrics/device/?q=d1", everything, follow=True)
+    assert again.status_code == 200 and made.devices.count() == 62
+    listed = browser.get(f"/admin/metrics/device/?groups__id__exact={made.pk}").context["cl"]
+    assert listed.result_count == 62
+
+
+def test_without_a_group_nothing_is_added(browser):
+    made = Device.objects.create(device_id="d")
+    sent = {"action": "add_to_group", "_selected_action": [made.pk]}
+    assert "Choose the group" in browser.post("/admin/metrics/device/", sent, follow=True).content.decode()
+
+
+def test_the_list_of_groups_counts_devices_with_as_many_statements_for_one_group_as_for_twenty(
+    browser, django_assert_max_num_queries
+):
+    Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(30))
+    for number in range(20):
+        group(f"g{number:02}", [f"d{one}" for one in range(number)])
+    with django_assert_max_num_queries(6):
+        listed = browser.get("/admin/metrics/devicegroup/?q=g").context["cl"]
+    assert [one.counted for one in listed.result_list] == list(range(20))
+
+
+def test_deleting_a_group_asks_about_the_group_alone_and_leaves_the_devices(browser, django_assert_max_num_queries):
+    Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(300))
+    made = group("east", [f"d{number}" for number in range(300)])
+    with django_assert_max_num_queries(6):
+        page = browser.get(f"/admin/metrics/devicegroup/{made.pk}/delete/").content
+    assert len(page) < 12_000
+    browser.post(f"/admin/metrics/devicegroup/{made.pk}/delete/", {"post": "yes"})
+    assert not DeviceGroup.objects.exists() and Device.objects.count() == 300
+
+
+def test_a_device_is_put_into_groups_on_its_own_page(browser):
+    made = Device.objects.create(device_id="d")
+    east = group("east", [])
+    browser.post(f"/admin/metrics/device/{made.pk}/change/", {"name": "", "groups": [east.pk]})
+    assert list(made.groups.all()) == [east]
+    assert browser.get("/admin/metrics/devicegroup/add/").status_code == 200
