@@ -113,7 +113,7 @@ class Relay:
             if cursor is None:
                 return heads, []
             # A restored database may have gone back.
-            moved = {shard: min(seq, heads.get(shard, 0)) for shard, seq in cursor.items()}
+            moved = {shard: min(cursor.get(shard, seq), seq) for shard, seq in heads.items()}
             found = read.young_after(connection, {shard: seq for shard, seq in moved.items() if seq < heads[shard]})
         moved |= {shard: seq for (shard, seq), _ in found}
         return moved, [update for _, parts in found for part in parts for update in self._updates(part)]

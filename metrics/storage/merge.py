@@ -2,7 +2,8 @@
 
 A merge takes an unbroken run of commits, inserts the result with the run's first and last `seq`, and removes the
 sources, in one transaction: a reader sees the old blocks or the new one, never half, and a killed worker leaves
-nothing behind. An advisory lock lets one merger at a time have a unit; a second one leaves it be.
+nothing behind. An advisory lock lets one merger at a time have a unit; a second one leaves it be. A damaged source is
+set aside (metrics.storage.damage), and no run spans it from then on.
 
 level 0    young: one commit; merged in order of `seq`, one merger per shard
 level 1…   runs of one bucket and day; TIER runs of a level become one of the next
@@ -76,7 +77,7 @@ def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
             if size >= MOST_AT_ONCE:
                 break
         if taken[-1] - taken[0] != len(taken) - 1:  # a gap would put old values over new ones
-            raise RuntimeError(f"commits are missing between {taken[0]} and {taken[-1]}")
+            raise RuntimeError(f"commits of shard {shard} are missing between {taken[0]} and {taken[-1]}")
         commits = connection.execute(
             "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq BETWEEN %s AND %s ORDER BY seq",
             (shard, taken[0], taken[-1]),

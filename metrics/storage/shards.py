@@ -64,7 +64,7 @@ def difference(held: int) -> str:
     """What is wrong where the database holds another number of shards; empty where nothing is."""
     if held == settings.SHARDS:
         return ""
-    return f"this database was begun with {held} shards: TELEMETRY_SHARDS={held} is accepted, not {settings.SHARDS}"
+    return f"this database was begun with TELEMETRY_SHARDS={held}, which cannot become {settings.SHARDS}"
 
 
 def check(connection: Connection) -> None:

@@ -1,5 +1,6 @@
 """Eight hours, and a pile that a stopped worker left: what there is stays within bounds, and every point is there."""
 
+from metrics.storage.journal import PACK, PACK_AFTER
 from metrics.storage.merge import KEEP_YOUNG, OLD_ENOUGH, TIER
 from tests.metrics import hours, pile
 from tests.metrics.hours import CACHE, COMMIT, HOUR, SERIES, STEP
@@ -7,6 +8,7 @@ from tests.processes import Database, run
 
 YOUNG = (KEEP_YOUNG + OLD_ENOUGH) / COMMIT + 2  # commits that wait, or that followers may still want
 BLOCKS = 3 * (TIER - 1) + 12  # runs of three levels on the day that goes on, rows of the day that is over
+LINES = PACK + (PACK_AFTER + 60) / COMMIT  # of the journal, each in a row of its own
 BYTES_A_POINT = 4.0  # on disk, indexes and free pages among them
 GROWTH = 128 * 1024  # bytes that a table may grow of which nothing is kept
 MEMORY = 24 * 2**20
@@ -30,7 +32,7 @@ def test_in_eight_hours_nothing_grows_but_what_is_kept(database: Database) -> No
         0,
         0,
     ]  # at midnight itself the day is just over
-    assert [one.journal for one in samples] == [hour * HOUR // COMMIT for hour in range(1, 9)]
+    assert max(one.journal for one in samples) <= LINES
     for table in ("young", "latest", "head", "merged"):
         assert last.bytes[table] <= first.bytes[table] + GROWTH, table
     assert last.bytes["block"] <= BYTES_A_POINT * SERIES * 8 * HOUR / STEP

@@ -16,9 +16,11 @@ from django.test.utils import isolate_apps
 import metrics
 from metrics.apps import first_rows
 from metrics.checks import SPREAD, spread_tables_can_be_spread
+from metrics.storage import merge
 from metrics.storage import shards as sharding
 from metrics.storage.connection import connect
 from metrics.storage.write import AnsweredBatch, Arrivals, Entry, writer
+from telemetry_site.env import BadSetting
 from tests.conftest import point
 from tests.metrics.test_storage import TODAY, shards, store
 
@@ -44,11 +46,18 @@ def test_an_empty_installation_may_change_its_mind(settings, site):
 def test_with_data_another_number_is_refused_in_one_line_wherever_it_would_do_harm(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
-    with pytest.raises(sharding.ShardsDiffer, match=r"^this database was begun with 1 shards: TELEMETRY_SHARDS=1 is"):
+    with pytest.raises(sharding.ShardsDiffer, match=r"^this database was begun with TELEMETRY_SHARDS=1, which cannot"):
         first_rows("default")
     assert [found.id for found in run_checks(tags=["storage"], databases=["default"])] == ["metrics.E003"]
     assert run_checks(tags=["storage"]) == []  # a database is only asked where a command asks for it
     assert rows("metrics_head") == [0]
+
+
+def test_a_start_with_another_number_ends_in_one_line(settings, site):
+    store([(1, TODAY, 1.0, b"")])
+    settings.SHARDS = 3
+    with pytest.raises(BadSetting, match=r"^TELEMETRY_SHARDS='3' cannot be used: this database was begun with"):
+        call_command("provision")
 
 
 def test_a_writer_with_another_number_stores_nothing(settings, site):
@@ -62,7 +71,7 @@ def test_a_writer_with_another_number_stores_nothing(settings, site):
 def test_senders_are_told_to_try_again_where_the_number_does_not_fit(settings, admin):
     settings.SHARDS = 3
     answer = admin.post("devices/d/telemetry", point())
-    assert answer.status == 503 and "TELEMETRY_SHARDS=1 is accepted" in answer.json["detail"]
+    assert answer.status == 503 and "begun with TELEMETRY_SHARDS=1," in answer.json["detail"]
 
 
 @pytest.mark.parametrize("value", ["0", "65", "two"])
@@ -127,7 +136,7 @@ def test_distribute_refuses_a_server_without_citus(settings, site):
 def test_distribute_refuses_a_number_that_is_not_the_databases(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 8
-    with pytest.raises(CommandError, match="begun with 1 shards"):
+    with pytest.raises(CommandError, match="begun with TELEMETRY_SHARDS=1"):
         call_command("distribute")
 
 
@@ -190,3 +199,33 @@ def test_every_statement_of_the_storage_says_which_shard():
         "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
         "SELECT shard, seq FROM metrics_head",
     }
+
+
+# --- merging side by side ---------------------------------------------------------------------------
+
+
+def test_a_second_worker_merges_the_shards_that_the_first_one_is_not_at(settings, site):
+    settings.SHARDS = 3
+    first_rows("default")
+    store([(256 * number, TODAY, 1.0, b"") for number in range(3)])
+    with connect() as one, connect() as other:
+        with one.transaction():
+            assert merge._merge_young_once(one, 1, force=True) == 1
+            assert merge.merge_young(other, force=True) == 2
+        assert other.execute("SELECT shard, seq FROM metrics_merged ORDER BY shard").fetchall() == [
+            (0, 1),
+            (1, 1),
+            (2, 1),
+        ]
+
+
+def test_a_gap_in_one_shard_stops_the_merging_of_no_other(settings, site):
+    settings.SHARDS = 3
+    first_rows("default")
+    for _ in range(3):
+        store([(256 * number, TODAY, 1.0, b"") for number in range(3)])
+    with connect() as connection:
+        connection.execute("DELETE FROM metrics_young WHERE shard = 0 AND seq = 2")
+        with pytest.raises(RuntimeError, match="commits of shard 0 are missing between 1 and 3"):
+            merge.merge_young(connection, force=True)
+        assert rows("metrics_young") == [0, 0]
