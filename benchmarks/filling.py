@@ -1,0 +1,126 @@
+"""A site's storage filled at once: settled blocks as merging leaves them, without a request for every point.
+
+Values come from a seed, bucket by bucket, so memory is a matter of the processes and not of the points.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from benchmarks.figures import note
+from benchmarks.workload import KINDS, Floats, series_values
+from metrics.storage.blocks import bucket_of, day_of, newest
+from metrics.storage.codec import Columns, Kind
+from metrics.storage.connection import Connection
+from metrics.storage.merge import SETTLED, SHARD, _insert, _move_latest, _Run
+
+SEQ = 1  # of everything that is filled in: one commit
+SECOND = 1_000_000  # µs
+
+_DEVICES = """
+INSERT INTO metrics_device (device_id, name, created_at)
+SELECT %(name)s || lpad(n::text, 5, '0'), '', now() FROM generate_series(0, %(devices)s - 1) n
+ON CONFLICT DO NOTHING
+"""
+_SERIES = """
+INSERT INTO metrics_series (device_id, metric_name, kind)
+SELECT d.id, %(name)s || '_' || k.metric, %(kind)s FROM metrics_device d
+    CROSS JOIN unnest(%(metrics)s::text[]) WITH ORDINALITY k (metric, place)
+WHERE d.device_id ~ ('^' || %(name)s || '[0-9]{5}$') ORDER BY d.device_id, k.place
+RETURNING id, metric_name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """`devices` that all send `metrics`: a point of each every `step` seconds, `ticks` times up to `end`."""
+
+    name: str  # devices are called `name` and five digits, metrics `name`, `_` and the kind
+    devices: int
+    ticks: int
+    step: int
+    end: int
+    metrics: Sequence[str] = KINDS
+    seed: int = 1
+
+    @property
+    def start(self) -> int:
+        return self.end - self.step * self.ticks
+
+    @property
+    def points(self) -> int:
+        return self.devices * len(self.metrics) * self.ticks
+
+    def device(self, number: int) -> str:
+        return f"{self.name}{number:05d}"
+
+    def metric(self, kind: str) -> str:
+        return f"{self.name}_{kind}"
+
+    def times(self) -> "np.ndarray[Any, np.dtype[np.int64]]":
+        return (self.start + self.step * np.arange(self.ticks, dtype=np.int64)) * SECOND
+
+    def values(self, metrics: Sequence[str], seed: int) -> Floats:
+        """Values of series one after the other: float64[series, ticks]."""
+        found = np.empty((len(metrics), self.ticks))
+        for number, kind in enumerate(KINDS):
+            places = [place for place, one in enumerate(metrics) if one == self.metric(kind)]
+            if places:
+                rng = np.random.default_rng([self.seed, seed, number])
+                found[places] = series_values(kind, rng, len(places), self.ticks)
+        return found
+
+
+def fill(database: dict[str, str], fleet: Fleet, workers: int = 2) -> float:
+    """Make the fleet's devices, series and points; returns the seconds that it took."""
+    began, told, done = time.monotonic(), 0.0, 0
+    with psycopg.connect(**database, autocommit=True) as connection:
+        jobs = [(database, fleet, *job) for job in _named(connection, fleet)]
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            for points in pool.map(_fill_bucket, *zip(*jobs, strict=True)):
+                done += points
+                if time.monotonic() - told < 10:
+                    continue
+                told = time.monotonic()
+                note(f"{fleet.name}: {done:,} of {fleet.points:,} points in {told - began:.0f} s")
+        for name in ("metrics_head", "metrics_merged"):
+            connection.execute(f"UPDATE {name} SET seq = greatest(seq, %s) WHERE shard = %s", (SEQ, SHARD))
+        connection.execute("VACUUM ANALYZE")
+    return time.monotonic() - began
+
+
+def _named(connection: Connection, fleet: Fleet) -> list[tuple[int, list[int], list[str]]]:
+    """(bucket, ids, metrics): the new series of every bucket."""
+    wanted = {"name": fleet.name, "devices": fleet.devices, "metrics": list(fleet.metrics), "kind": Kind.NUMERIC}
+    connection.execute(_DEVICES, wanted)
+    jobs: dict[int, tuple[list[int], list[str]]] = {}
+    for number, metric in sorted(connection.execute(_SERIES, wanted).fetchall()):
+        ids, metrics = jobs.setdefault(bucket_of(number), ([], []))
+        ids.append(number)
+        metrics.append(metric)
+    return [(bucket, *job) for bucket, job in jobs.items()]
+
+
+def _fill_bucket(database: dict[str, str], fleet: Fleet, bucket: int, ids: list[int], metrics: list[str]) -> int:
+    values, run = fleet.values(metrics, bucket), _Run(SETTLED, SEQ, SEQ)
+    with psycopg.connect(**database, autocommit=True) as connection, connection.transaction():
+        for columns in days(ids, fleet.times(), values):
+            _insert(connection, columns, run, dense=True)
+        _move_latest(connection, newest(columns))
+    return values.size
+
+
+def days(ids: Iterable[int], times: "np.ndarray[Any, np.dtype[np.int64]]", values: Floats) -> Iterable[Columns]:
+    """Series that tick together, day by day."""
+    numbers = np.array(list(ids), np.int64)
+    edges = np.arange(day_of(int(times[0])), day_of(int(times[-1])) + 2) * 86_400 * SECOND
+    bounds = np.searchsorted(times, edges).tolist()
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        offsets = np.arange(len(numbers) + 1, dtype=np.int64) * (high - low)
+        yield Columns(numbers, offsets, np.tile(times[low:high], len(numbers)), values[:, low:high].ravel())
