@@ -11,7 +11,7 @@ from metrics.errors import Unanswerable
 from metrics.folds import Floats, Fold, Ints
 from metrics.intervals import SECOND
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, tags_in, unit_in
-from metrics.questions.budget import kept_most, priced
+from metrics.questions.budget import counted, kept_most, priced
 from metrics.questions.question import MOST_SLOTS, Label, Question
 from metrics.storage.blocks import chosen
 from metrics.storage.codec import Columns
@@ -42,7 +42,7 @@ def aggregated(question: Question, found: list[Asked]) -> Answer:
     answer.interval = None if length is None else length // SECOND
 
     def read(connection: Connection, planned: Plan) -> None:
-        for piece in scan(connection, planned, folding.needs_order):
+        for piece in counted(question, scan(connection, planned, folding.needs_order), kept_most(question)):
             folding.add(piece)
         answer.note(planned)
 

@@ -1,14 +1,20 @@
-"""What a question may cost. It is told before anything is read; large ones take turns."""
+"""What a question may cost. It is told before anything is read; large ones take turns.
+
+Blocks are fetched whole, and of most of them only the series that are asked for are decoded: so a question has two
+prices, what is in its blocks and about how much of that it is for.
+"""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
+
+import numpy as np
 
 from metrics.aggregation import percent_of
 from metrics.errors import Overloaded, Unanswerable
 from metrics.questions.question import Question
-from metrics.storage.codec import Ints
+from metrics.storage.codec import Columns, Ints
 from metrics.storage.connection import Connection
 from metrics.storage.scan import Plan, plan, snapshot
 
@@ -26,11 +32,33 @@ def priced(question: Question, ids: Ints, read: Callable[[Connection, Plan], Fou
     """Plan, refuse what is too much, wait for a turn where it is much, then read."""
     with snapshot() as connection:
         planned = plan(connection, ids, question.low, question.high)
-        _check_price(question, planned.points, most)
+        _check_price(question, asked_for(planned), most)
+        _check_price(question, planned.points, MOST_READ)
         if planned.points < HEAVY:
             return read(connection, planned)
+        if _turns.acquire(blocking=False):
+            with _turn_taken():
+                return read(connection, planned)
     with _turn(), snapshot() as connection:
         return read(connection, plan(connection, ids, question.low, question.high))
+
+
+def asked_for(planned: Plan) -> int:
+    """About how many of a plan's points are of its series: as if all series of a block had as many."""
+    if not planned.blocks:
+        return planned.points
+    first, last, points = np.array([(one.series_from, one.series_to, one.points) for one in planned.blocks]).T
+    asked = planned.series.searchsorted(last, "right") - planned.series.searchsorted(first)
+    return planned.young_points + int((points * asked / (last - first + 1)).sum())
+
+
+def counted(question: Question, pieces: Iterable[Columns], most: int) -> Iterator[Columns]:
+    """The pieces, as long as they are not many more points than was reckoned."""
+    had = 0
+    for piece in pieces:
+        had += len(piece)
+        _check_price(question, had, 2 * most)
+        yield piece
 
 
 def kept_most(question: Question) -> int:
@@ -48,10 +76,14 @@ def _check_price(question: Question, points: int, most: int) -> None:
     raise Unanswerable("start_time", detail)
 
 
-@contextmanager
-def _turn() -> Iterator[None]:
+def _turn() -> AbstractContextManager[None]:
     if not _turns.acquire(timeout=PATIENCE):
         raise Overloaded("too many large questions are being answered; try again")
+    return _turn_taken()
+
+
+@contextmanager
+def _turn_taken() -> Iterator[None]:
     try:
         yield
     finally:

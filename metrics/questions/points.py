@@ -7,7 +7,7 @@ import numpy as np
 from metrics.catalogue import current
 from metrics.query import Readings, joined, listed, moment, thinned
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, unit_in
-from metrics.questions.budget import MOST_READ, kept_most, priced
+from metrics.questions.budget import MOST_READ, counted, kept_most, priced
 from metrics.questions.question import Label, Question
 from metrics.storage.codec import NO_CONTEXT, Columns, Ints, concatenate
 from metrics.storage.connection import Connection
@@ -61,7 +61,7 @@ def _columns(question: Question, ids: Ints, need: int | None, answer: Answer) ->
     def read(connection: Connection, planned: Plan) -> dict[int, Columns]:
         pieces: dict[int, list[Columns]] = {}
         had = 0
-        for piece in scan(connection, planned, whole=True):
+        for piece in counted(question, scan(connection, planned, whole=True), kept_most(question)):
             kept = filtered(piece, question)
             if kept is None:
                 continue

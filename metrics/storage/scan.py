@@ -177,14 +177,15 @@ def _parts(planned: Plan, block: _Block, contents: dict[int, _Content]) -> Itera
 def _decoded(planned: Plan, source: int, number: int, content: _Content) -> list[Columns]:
     if isinstance(content, list):
         return content
+    remembered = planned.points <= REMEMBERED
     try:
-        parts = decode(content)
+        parts = decode(content, None if remembered else planned.series)
     except DamagedPayload:
         name = f"{('young', 'merged')[source]} block {number}"
         log.error("%s is damaged: its checksum differs", name)
         planned.damaged.append(name)
         return []
-    if planned.points <= REMEMBERED:
+    if remembered:
         decoded.put((source, number), parts)
     return parts
 
