@@ -6,11 +6,13 @@ for a day. Every figure is the median of several runs over HTTP; the first answe
 """
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from benchmarks import encoders
+from benchmarks import encoders, peers
 from benchmarks.figures import calibration, median, note, say, table
 from benchmarks.filling import Fleet, fill
 from benchmarks.loadgen import LoadGenerator, request
@@ -68,8 +70,8 @@ class Content:
             Read("latest", 10, "p95", [f"{path}/latest" for path in long * 3]),
             Read("24 h of one series at 10 s", 20, "p95", [f"{path}/range?columns=true" for path in fine] * 10),
             Read("90 days of one series as a chart", 60, "p95", [f"{path}/range?{_chart()}" for path in long]),
-            Read("hourly averages of 1,000 series over a day", 250, "p50", [f"{fleet}avg&interval=3600"] * 10),
-            Read("p95 over 1,000 series over a day", 250, "p50", [f"{fleet}p95&interval={DAY}"] * 10),
+            Read(peers.HOURLY, 250, "p50", [f"{fleet}avg&interval=3600"] * 10),
+            Read(peers.POOLED, 250, "p50", [f"{fleet}p95&interval={DAY}"] * 10),
         ]
 
 
@@ -82,7 +84,7 @@ def _chart() -> str:
     return "time_range=90d&columns=true&max_points=2000"
 
 
-def contents(points: int) -> dict[str, Content]:
+def contents(points: int) -> list[Content]:
     """The small site's and the large one's."""
     end = int(time.time()) // STEP * STEP
     day = -(-DAY // STEP)
@@ -91,7 +93,7 @@ def contents(points: int) -> dict[str, Content]:
     large = Fleet("fleet", max(points // (TICKS * len(KINDS)), 1), TICKS, STEP, end)
     if large.devices < DEVICES:  # to try it out: all devices, fewer days
         large = Fleet("fleet", DEVICES, max(points // (DEVICES * len(KINDS)), day), STEP, end)
-    return {"a million": Content(small.long, small.wide, fine), f"{large.points:,}": Content(large, large, fine)}
+    return [small, Content(large, large, fine)]
 
 
 class Bench:
@@ -99,78 +101,79 @@ class Bench:
         self.folder, self.runs = folder, runs
         self.generator = LoadGenerator(folder)
 
-    def made(self, name: str, content: Content) -> Path:
-        """A site's folder, filled."""
-        folder = self.folder / name.replace(",", "").replace(" ", "-")
-        site = Site(folder)
-        try:
+    def made(self, folder: Path, content: Content) -> None:
+        """A site, filled."""
+        with closing(Site(folder)) as site:
             site.settle()
             for fleet in content.fleets():
-                took = fill(Embedded(folder).database, fleet)
-                note(f"{fleet.points:,} points in {took:.0f} s: {fleet.points / took:,.0f} points/s")
-            print(site.manage("storage"), file=sys.stderr)
-        finally:
-            site.stop()
-        return folder
+                took = fill(site, fleet)
+                say(f"{fleet.points:,} points filled in", f"{took:.0f} s: {fleet.points / took:,.0f} points/s")
+            found = json.loads(site.manage("storage", "--json"))
+            size = f"{found['bytes'] / 1e6:,.0f} MB, {found['bytes_per_point']} bytes a point"
+            say(f"{found['points']:,} points, all tables, TOAST and indexes", size)
 
     def read(self, folder: Path, content: Content) -> dict[str, list[float]]:
         """By question: the first answer after a start, the median, and the median under writes (ms)."""
-        site = Site(folder)
-        try:
+        with closing(Site(folder)) as site:
             site.settle()
-            found = {read.name: [self._once(site, read.requests()[:1], "p50")] for read in content.reads()}
+            found = {read.name: [self._asked(site, read.requests()[:1], "p50", 1)] for read in content.reads()}
             for read in content.reads():
-                found[read.name].append(self._once(site, read.requests(), read.percentile))
-            end = int(time.time()) // 10 * 10
-            writes = encoders.bulk(Workload(devices=100, ticks=600, start=end - 6000), 1000, 1)
+                found[read.name].append(self._asked(site, read.requests(), read.percentile, self.runs))
+            start = int(time.time()) // 10 * 10 - 6000
+            writes = encoders.bulk(Workload(devices=100, ticks=600, start=start), 1000, 1)
             file = self.generator.prepare("paced", writes)
             for read in content.reads():
                 with encoders.Paced(site.port, file, points_per_second=100_000) as paced:
-                    time.sleep(2)
-                    found[read.name].append(self._once(site, read.requests(), read.percentile))
+                    time.sleep(2)  # until merging has begun
+                    found[read.name].append(self._asked(site, read.requests(), read.percentile, self.runs))
                 note(f"{read.name}: {paced.rate:,.0f} points/s meanwhile")
             return found
-        finally:
-            site.stop()
 
-    def _once(self, site: Site, requests: list[tuple[int, int, bytes]], percentile: str) -> float:
+    def _asked(self, site: Site, requests: list[tuple[int, int, bytes]], percentile: str, runs: int) -> float:
         file = self.generator.prepare("reads", requests)
-        return median(self.generator.run(site.port, file, 1)["lat_ms"][percentile] for _ in range(self.runs))
+        return median(self.generator.run(site.port, file, 1)["lat_ms"][percentile] for _ in range(runs))
+
+    def peers(self, folder: Path, content: Content) -> dict[str, dict[str, Sequence[float]]]:
+        with closing(Site(folder)):
+            database = Embedded(folder).database
+            return peers.asked(self.folder / "peers", self.generator, database, content.wide, self.runs)
+
+
+def run(folder: Path, points: int, runs: int) -> None:
+    bench, found, sites = Bench(folder, runs), [], contents(points)
+    for name, content in zip(("small", "large"), sites, strict=True):
+        bench.made(folder / name, content)
+        found.append(bench.read(folder / name, content))
+    others = bench.peers(folder / "large", sites[1])
+    table("what", "figure")
+    for read in sites[1].reads():
+        (_, before, _), (first, after, busy) = (one[read.name] for one in found)
+        theirs = (others.get(name, {}).get(read.name) for name in peers.PEERS)
+        say(
+            f"{read.name}, {read.percentile}",
+            f"< {read.goal:g}",
+            f"{before:.1f}",
+            f"{after:.1f} ({after / before:.2f} ×)",
+            f"{first:.1f}",
+            f"{busy:.1f} ({busy / after:.2f} ×)",
+            *("" if one is None else f"{one[1]:.1f}; {one[0]:.1f}" for one in theirs),
+        )
+    here = ("a million points", f"{sites[1].long.points:,} points", "first answer", "under 100,000 points/s")
+    table("ms", "goal", *here, *(f"{name}; its first" for name in peers.PEERS))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.billion", description=__doc__)
     parser.add_argument("--points", type=int, default=10**9)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="keep the sites here, and use those that are here")
     given = parser.parse_args()
-    folder = given.folder or Path(tempfile.mkdtemp(prefix="telemetry-billion-"))
-    folder.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="telemetry-billion-"))
     folder.chmod(0o755)
     print(f"calibration {calibration():.1f} ms (a quiet fast core: about 20)", file=sys.stderr)
-    bench = Bench(folder, given.runs)
     try:
-        sites = contents(given.points)
-        found = {}
-        for name, content in sites.items():
-            made = bench.made(name, content)
-            found[name] = bench.read(made, content)
-        small, large = found
-        for read in sites[large].reads():
-            before, after = found[small][read.name], found[large][read.name]
-            say(
-                f"{read.name}, {read.percentile}",
-                f"{read.goal:g}",
-                f"{before[1]:.1f}",
-                f"{after[1]:.1f}",
-                f"{after[1] / before[1]:.2f} ×",
-                f"{after[0]:.1f}",
-                f"{after[2]:.1f} ({after[2] / after[1]:.2f} ×)",
-            )
+        run(folder, given.points, given.runs)
     finally:
-        if given.folder is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    table("ms", "goal", "a million points", f"{large} points", "ratio", "first answer", "under 100,000 points/s")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

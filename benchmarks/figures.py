@@ -20,9 +20,11 @@ def note(text: str) -> None:
 
 
 def table(*heads: str) -> None:
+    """Print what was said since the last one."""
     print(f"\ncalibration {calibration():.1f} ms\n\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for cells in ROWS:
         print(f"| {' | '.join(cells)} |")
+    ROWS.clear()
 
 
 def calibration() -> float:

@@ -4,37 +4,30 @@ Values come from a seed, bucket by bucket, so memory is a matter of the processe
 """
 
 import multiprocessing
+import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import django
 import numpy as np
 import psycopg
 
 from benchmarks.figures import note
+from benchmarks.servers import Site
 from benchmarks.workload import KINDS, Floats, series_values
 from metrics.storage.blocks import bucket_of, day_of, newest
 from metrics.storage.codec import Columns, Kind
-from metrics.storage.connection import Connection
 from metrics.storage.merge import SETTLED, SHARD, _insert, _move_latest, _Run
+from telemetry_site.embedded.paths import Embedded
 
 SEQ = 1  # of everything that is filled in: one commit
 SECOND = 1_000_000  # µs
+TOGETHER = 100  # devices that are seen for the first time in one request
 
-_DEVICES = """
-INSERT INTO metrics_device (device_id, name, created_at)
-SELECT %(name)s || lpad(n::text, 5, '0'), '', now() FROM generate_series(0, %(devices)s - 1) n
-ON CONFLICT DO NOTHING
-"""
-_SERIES = """
-INSERT INTO metrics_series (device_id, metric_name, kind)
-SELECT d.id, %(name)s || '_' || k.metric, %(kind)s FROM metrics_device d
-    CROSS JOIN unnest(%(metrics)s::text[]) WITH ORDINALITY k (metric, place)
-WHERE d.device_id ~ ('^' || %(name)s || '[0-9]{5}$') ORDER BY d.device_id, k.place
-RETURNING id, metric_name
-"""
+_SERIES = "SELECT id, metric_name FROM metrics_series WHERE metric_name = ANY(%s) ORDER BY id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +70,42 @@ class Fleet:
         return found
 
 
-def fill(database: dict[str, str], fleet: Fleet, workers: int = 2) -> float:
+def fill(site: Site, fleet: Fleet, workers: int = 2) -> float:
     """Make the fleet's devices, series and points; returns the seconds that it took."""
     began, told, done = time.monotonic(), 0.0, 0
+    database = Embedded(site.folder).database
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        jobs = pool.submit(_made, site.environment, fleet).result()
+        for points in pool.map(_fill_bucket, *zip(*((database, fleet, *job) for job in jobs), strict=True)):
+            done += points
+            if time.monotonic() - told < 10:
+                continue
+            told = time.monotonic()
+            note(f"{fleet.name}: {done:,} of {fleet.points:,} points in {told - began:.0f} s")
     with psycopg.connect(**database, autocommit=True) as connection:
-        jobs = [(database, fleet, *job) for job in _named(connection, fleet)]
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            for points in pool.map(_fill_bucket, *zip(*jobs, strict=True)):
-                done += points
-                if time.monotonic() - told < 10:
-                    continue
-                told = time.monotonic()
-                note(f"{fleet.name}: {done:,} of {fleet.points:,} points in {told - began:.0f} s")
         for name in ("metrics_head", "metrics_merged"):
             connection.execute(f"UPDATE {name} SET seq = greatest(seq, %s) WHERE shard = %s", (SEQ, SHARD))
         connection.execute("VACUUM ANALYZE")
     return time.monotonic() - began
 
 
-def _named(connection: Connection, fleet: Fleet) -> list[tuple[int, list[int], list[str]]]:
-    """(bucket, ids, metrics): the new series of every bucket."""
-    wanted = {"name": fleet.name, "devices": fleet.devices, "metrics": list(fleet.metrics), "kind": Kind.NUMERIC}
-    connection.execute(_DEVICES, wanted)
+def _made(environment: dict[str, str], fleet: Fleet) -> list[tuple[int, list[int], list[str]]]:
+    """(bucket, ids, metrics): the new series of every bucket, made as the site makes them on first sight."""
+    os.environ.update(environment | {"DJANGO_SETTINGS_MODULE": "telemetry_site.settings"})
+    django.setup()
+    from metrics.catalogue import catalogue
+    from metrics.storage.connection import reading
+
+    metrics = [fleet.metric(kind) for kind in fleet.metrics]
+    for first in range(0, fleet.devices, TOGETHER):
+        some = range(first, min(first + TOGETHER, fleet.devices))
+        catalogue().make((fleet.device(number), metric, Kind.NUMERIC) for number in some for metric in metrics)
     jobs: dict[int, tuple[list[int], list[str]]] = {}
-    for number, metric in sorted(connection.execute(_SERIES, wanted).fetchall()):
-        ids, metrics = jobs.setdefault(bucket_of(number), ([], []))
-        ids.append(number)
-        metrics.append(metric)
+    with reading() as connection:
+        for number, metric in connection.execute(_SERIES, (metrics,)):
+            ids, names = jobs.setdefault(bucket_of(number), ([], []))
+            ids.append(number)
+            names.append(metric)
     return [(bucket, *job) for bucket, job in jobs.items()]
 
 

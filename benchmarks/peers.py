@@ -5,12 +5,13 @@ They get the last day of the fleet alone, in line protocol, read back out of the
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 
-from benchmarks.figures import note
+from benchmarks.figures import median, note
 from benchmarks.filling import SECOND, Fleet
 from benchmarks.loadgen import LoadGenerator, request
 from benchmarks.servers import InfluxDB, Server, VictoriaMetrics
@@ -19,6 +20,8 @@ from metrics.storage.codec import decode
 
 DAY = 86_400  # seconds
 LINES = 20_000  # of one request
+HOURLY = "hourly averages of 1,000 series over a day"
+POOLED = "p95 over 1,000 series over a day"
 PEERS: dict[str, type[InfluxDB] | type[VictoriaMetrics]] = {"InfluxDB": InfluxDB, "VictoriaMetrics": VictoriaMetrics}
 WRITE = {"InfluxDB": "/write?db=bench&precision=s", "VictoriaMetrics": "/write?precision=s"}
 
@@ -78,14 +81,14 @@ def questions(name: str, fleet: Fleet) -> dict[str, bytes]:
     if name == "InfluxDB":
         span = f"FROM {metric} WHERE time >= {start}s AND time < {end}s"
         return {
-            "avg": _get(f"/query?db=bench&epoch=s&q={quote(f'SELECT mean(value) {span} GROUP BY time(1h)')}"),
-            "p95": _get(f"/query?db=bench&epoch=s&q={quote(f'SELECT percentile(value,95) {span}')}"),
+            HOURLY: _get(f"/query?db=bench&epoch=s&q={quote(f'SELECT mean(value) {span} GROUP BY time(1h)')}"),
+            POOLED: _get(f"/query?db=bench&epoch=s&q={quote(f'SELECT percentile(value,95) {span}')}"),
         }
     hourly = quote(f"avg(avg_over_time({metric}[3600s]))")
     pooled = quote(f"histogram_quantile(0.95, sum(histogram_over_time({metric}[{DAY}s])) by (vmrange))")
     return {
-        "avg": _get(f"/api/v1/query_range?start={start + 3599}&end={end - 1}&step=3600&nocache=1&query={hourly}"),
-        "p95": _get(f"/api/v1/query?time={end - 1}&nocache=1&query={pooled}"),
+        HOURLY: _get(f"/api/v1/query_range?start={start + 3599}&end={end - 1}&step=3600&nocache=1&query={hourly}"),
+        POOLED: _get(f"/api/v1/query?time={end - 1}&nocache=1&query={pooled}"),
     }
 
 
@@ -102,20 +105,16 @@ def asked(
         if not kind.installed():
             note(f"{name} is not installed")
             continue
-        server = kind(folder / name)
-        try:
+        with closing(kind(folder / name)) as server:
             load(name, server, generator, database, fleet)
-        finally:
-            server.stop()
-        server = kind(folder / name)
-        try:
+        with closing(kind(folder / name)) as server:
             quiet(server)
             found[name] = {}
             for what, one in questions(name, fleet).items():
                 first = generator.run(server.port, generator.prepare("first", [(0, 0, one)]), 1)["lat_ms"]["p50"]
                 file = generator.prepare("asked", [(0, 0, one)] * 10)
-                times = sorted(generator.run(server.port, file, 1)["lat_ms"]["p50"] for _ in range(runs))
-                found[name][what] = (first, times[runs // 2])
-        finally:
-            server.stop()
+                found[name][what] = (
+                    first,
+                    median(generator.run(server.port, file, 1)["lat_ms"]["p50"] for _ in range(runs)),
+                )
     return found

@@ -78,6 +78,8 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
 
+    close = stop
+
     def cpu_seconds(self) -> float:
         """Of the whole tree, since it began."""
         return sum(sum(one.cpu_times()[:4]) for one in self.tree())
