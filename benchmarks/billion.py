@@ -106,7 +106,7 @@ class Bench:
         with closing(Site(folder)) as site:
             site.settle()
             for fleet in content.fleets():
-                took = fill(site, fleet)
+                took = fill(site.environment, fleet)
                 say(f"{fleet.points:,} points filled in", f"{took:.0f} s: {fleet.points / took:,.0f} points/s")
             found = json.loads(site.manage("storage", "--json"))
             size = f"{found['bytes'] / 1e6:,.0f} MB, {found['bytes_per_point']} bytes a point"

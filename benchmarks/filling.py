@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import django
@@ -16,7 +17,6 @@ import numpy as np
 import psycopg
 
 from benchmarks.figures import note
-from benchmarks.servers import Site
 from benchmarks.workload import KINDS, Floats, series_values
 from metrics.storage.blocks import bucket_of, day_of, newest
 from metrics.storage.codec import Columns, Kind
@@ -70,12 +70,12 @@ class Fleet:
         return found
 
 
-def fill(site: Site, fleet: Fleet, workers: int = 2) -> float:
-    """Make the fleet's devices, series and points; returns the seconds that it took."""
+def fill(environment: dict[str, str], fleet: Fleet, workers: int = 2) -> float:
+    """Make the fleet's devices, series and points in a site of this environment; returns the seconds that it took."""
     began, told, done = time.monotonic(), 0.0, 0
-    database = Embedded(site.folder).database
+    database = Embedded(Path(environment["TELEMETRY_DATA_DIR"])).database
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = pool.submit(_made, site.environment, fleet).result()
+        jobs = pool.submit(_made, environment, fleet).result()
         for points in pool.map(_fill_bucket, *zip(*((database, fleet, *job) for job in jobs), strict=True)):
             done += points
             if time.monotonic() - told < 10:

@@ -420,6 +420,24 @@ def test_a_question_over_its_budget_is_refused_and_told_a_smaller_one(day, monke
         assert f"at most {most} are" in answer.json["detail"] and "hours" in answer.json["detail"]
 
 
+def test_what_a_question_keeps_is_reckoned_by_the_series_that_it_asks_for(admin, monkeypatch):
+    for device in ("device_001", "device_002"):
+        send(admin, [at(600 * tick) for tick in range(144)], device)
+    merged()
+    monkeypatch.setattr("metrics.questions.budget.MOST_KEPT", 200)
+    assert ask(admin, aggregation="p95").status == 200
+    assert ask(admin, aggregation="p95", devices=None).status == 422
+
+
+def test_a_question_that_reads_far_more_than_was_reckoned_ends(admin, monkeypatch):
+    for device, ticks in (("device_001", 144), ("device_002", 1), ("device_003", 1)):
+        send(admin, [at(600 * tick) for tick in range(ticks)], device)
+    merged()
+    monkeypatch.setattr("metrics.questions.budget.MOST_KEPT", 50)
+    answer = ask(admin, aggregation="p95")
+    assert answer.status == 422 and "about 144 points would be read" in answer.json["detail"]
+
+
 def test_a_million_values_are_refused(day, monkeypatch):
     monkeypatch.setattr("metrics.questions.aggregates.MOST_SLOTS", 40)
     answer = day.post("query", AVERAGE | {"devices": None})
