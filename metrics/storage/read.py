@@ -6,15 +6,18 @@ time the later one (by `seq`) wins, wherever it lives; nothing else needs to be 
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from metrics.storage.blocks import BUCKET, bucket_of, day_of
-from metrics.storage.codec import Columns, Kind, decode
+from metrics.storage.codec import Columns, Ints, Kind, decode
 from metrics.storage.connection import Connection, reading
 
 CACHE_BYTES = 32 * 1024 * 1024
+MOST_WHOLE = 16  # blocks of one read that are decoded whole, and remembered
 TRIES = 5  # a merge may delete a block between finding and fetching it
 
 _OVERLAPPING = """
@@ -109,7 +112,9 @@ def overlapping(series: Sequence[int], start: int, end: int) -> list[Columns]:
         try:
             with reading() as connection:
                 found = [(source, number) for source, number, _ in connection.execute(_OVERLAPPING, wanted)]
-                return _parts(connection, found)
+                # Of so many blocks nobody would find the other series later on: they would push each other out.
+                alone = np.array(sorted(series), np.int64) if len(found) > MOST_WHOLE else None
+                return [part for parts in _held(connection, found, alone).values() for part in parts]
         except _Gone:
             continue
     raise RuntimeError("blocks were merged away faster than they could be read")
@@ -192,30 +197,29 @@ def head(connection: Connection) -> int:
     return row[0] if row else 0
 
 
-def _parts(connection: Connection, keys: Iterable[Key]) -> list[Columns]:
-    return [part for parts in _held(connection, list(keys)).values() for part in parts]
-
-
-def _held(connection: Connection, keys: list[Key]) -> dict[Key, list[Columns]]:
-    """Decoded blocks by key, in the order of the keys. Raises _Gone."""
+def _held(connection: Connection, keys: list[Key], alone: Ints | None = None) -> dict[Key, list[Columns]]:
+    """Decoded blocks by key, in the order of the keys; `alone` are the series that are wanted of them. Raises _Gone."""
     held: dict[Key, list[Columns]] = {}
     for key in keys:
         if (parts := decoded.get(key)) is not None:
             held[key] = parts
     for source in (0, 1):
         missing = [number for where, number in keys if where == source and (where, number) not in held]
-        held |= {(source, number): parts for number, parts in _fetch(connection, source, missing).items()}
+        held |= {(source, number): parts for number, parts in _fetch(connection, source, missing, alone).items()}
     if len(held) < len(keys):
         raise _Gone
     return {key: held[key] for key in keys}
 
 
-def _fetch(connection: Connection, source: int, numbers: list[int]) -> dict[int, list[Columns]]:
+def _fetch(
+    connection: Connection, source: int, numbers: list[int], alone: Ints | None = None
+) -> dict[int, list[Columns]]:
     if not numbers:
         return {}
     found: dict[int, list[Columns]] = {}
     row: tuple[Any, ...]
     for row in connection.execute(FETCH[source], (numbers,), binary=True):
-        found[row[0]] = decode(row[1])
-        decoded.put((source, row[0]), found[row[0]])
+        found[row[0]] = decode(row[1], alone)
+        if alone is None:
+            decoded.put((source, row[0]), found[row[0]])
     return found
