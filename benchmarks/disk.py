@@ -32,7 +32,7 @@ DAY = 86_400  # seconds
 AT_ONCE = 5  # days that are filled in together, for the memory that their making takes
 COMMIT = 2_000  # points of a commit
 UNITS_EVERY = 30  # seconds
-TABLES = "('metrics_young', 'metrics_block', 'metrics_latest', 'metrics_journal', 'metrics_ingestedbatch')"
+TABLES = ("metrics_young", "metrics_block", "metrics_latest", "metrics_journal", "metrics_ingestedbatch")
 
 
 class Cost:
@@ -60,16 +60,17 @@ def _log_position(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def _tables(connection: Connection) -> int:
-    row = connection.execute(f"SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname IN {TABLES}")
-    return int((row.fetchone() or (0,))[0])
+def _tables(connection: Connection) -> dict[str, int]:
+    """Bytes of each table with its TOAST and indexes."""
+    sizes = "SELECT relname, pg_total_relation_size(oid) FROM pg_class WHERE relname = ANY(%s) AND relkind = 'r'"
+    return {name: int(size) for name, size in connection.execute(sizes, (list(TABLES),))}
 
 
 def settled(environment: dict[str, str], days: int) -> None:
     """Finished days."""
     midnight = int(time.time()) // DAY * DAY
     with connect() as connection:
-        before = _tables(connection)
+        before = sum(_tables(connection).values())
         points, seconds = 0, 0.0
         for first in range(0, days, AT_ONCE):
             ticks = min(AT_ONCE, days - first) * DAY // 10
@@ -77,7 +78,7 @@ def settled(environment: dict[str, str], days: int) -> None:
             fleet = Fleet("day", 100, ticks, 10, end, seed=first)
             seconds += fill(environment, fleet)
             points += fleet.points
-        size = _tables(connection) - before
+        size = sum(_tables(connection).values()) - before
         levels = connection.execute("SELECT sum(length(payload)), count(*) FROM metrics_block").fetchone()
     assert levels is not None
     say(f"{days} finished days, {points:,} points", f"{size / points:.3f} bytes a point", f"made in {seconds:.0f} s")
@@ -108,7 +109,8 @@ class Hour:
             if second % UNITS_EVERY == UNITS_EVERY - 1:
                 self.units.of(lambda: merge.merge_units(self.connection, budget=float("inf")))
                 self.largest = max(self.largest, _folder(self.folder) - files)
-        self._say(seconds, _tables(self.connection) - before)
+        after = _tables(self.connection)
+        self._say(seconds, {name.removeprefix("metrics_"): after[name] - before[name] for name in TABLES})
 
     def _commit(self, at: int, values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> int:
         for low in range(0, len(self.ids), COMMIT):
@@ -117,9 +119,10 @@ class Hour:
             writer().submit([arrivals], Entry("bench", at / SECOND, len(some)))
         return len(self.ids)
 
-    def _say(self, seconds: int, size: int) -> None:
-        points = self.commits.points
-        say(f"{seconds} s at {len(self.ids):,} points/s: tables", f"{size / points:.2f} bytes a point", "")
+    def _say(self, seconds: int, grown_by: dict[str, int]) -> None:
+        points, size = self.commits.points, sum(grown_by.values())
+        shares = ", ".join(f"{name} {grown / points:.2f}" for name, grown in grown_by.items() if grown)
+        say(f"{seconds} s at {len(self.ids):,} points/s: tables", f"{size / points:.2f} bytes a point", shares)
         say(
             "… PostgreSQL's whole folder, at its largest", f"grew by {self.largest / 1e6:,.0f} MB", f"{points:,} points"
         )

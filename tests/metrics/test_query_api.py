@@ -438,6 +438,17 @@ def test_a_question_that_reads_far_more_than_was_reckoned_ends(admin, monkeypatc
     assert answer.status == 422 and "about 144 points would be read" in answer.json["detail"]
 
 
+def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, monkeypatch):
+    monkeypatch.setattr("metrics.storage.codec.LONG", 8)
+    monkeypatch.setattr("metrics.storage.read.MOST_WHOLE", 1)
+    for number, device in enumerate(("device_001", "device_002", "device_003")):
+        send(admin, [at(1800 * tick, value=float(tick + 100 * number)) for tick in range(144)], device)
+    merged()
+    for device, low in (("device_002", 100.0), ("device_001", 0.0), ("device_002", 100.0)):
+        path = f"devices/{device}/metrics/temperature/range?time_range=7d"
+        assert values(admin.get(path)) == [low + tick for tick in range(144)]
+
+
 def test_a_million_values_are_refused(day, monkeypatch):
     monkeypatch.setattr("metrics.questions.aggregates.MOST_SLOTS", 40)
     answer = day.post("query", AVERAGE | {"devices": None})
