@@ -6,41 +6,19 @@ differs less.
 
 import argparse
 import shutil
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import encoders
+from benchmarks.figures import calibration, median, say, table
 from benchmarks.loadgen import LoadGenerator, request
 from benchmarks.servers import HEADERS, InfluxDB, Site
 from benchmarks.workload import KINDS, Workload
 
 API = "/api/v1/telemetry"
-ROWS: list[tuple[str, str]] = []
-
-
-def say(what: str, figure: str) -> None:
-    ROWS.append((what, figure))
-    print(f"  {what:<66} {figure}", file=sys.stderr, flush=True)
-
-
-def calibration() -> float:
-    """Milliseconds of a fixed piece of Python: how fast this machine is just now."""
-    best = 1e9
-    for _ in range(3):
-        began, x = time.perf_counter(), 0
-        for number in range(400_000):
-            x += number & 7
-        best = min(best, (time.perf_counter() - began) * 1e3)
-    return best
-
-
-def median(figures: Iterable[float]) -> float:
-    return statistics.median(figures)
 
 
 class Bench:
@@ -136,9 +114,7 @@ def main() -> None:
             site.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"\ncalibration {calibration():.1f} ms\n\n| what | figure |\n|---|---|")
-    for what, figure in ROWS:
-        print(f"| {what} | {figure} |")
+    table("what", "figure")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is measured: the site as `manage.py up` starts it, and InfluxDB 1.x where it is installed."""
+"""What is measured: the site as `manage.py up` starts it; InfluxDB 1.x and VictoriaMetrics where they are installed."""
 
 import http.client
 import json
@@ -59,7 +59,7 @@ class Server:
             data = answer.read()
             if answer.status >= 300:
                 raise RuntimeError(f"{method} {path}: {answer.status} {data[:300]!r}")
-            return json.loads(data) if data else None
+            return json.loads(data) if data[:1] in (b"{", b"[") else None
         finally:
             connection.close()
 
@@ -77,6 +77,8 @@ class Server:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
+
+    close = stop
 
     def cpu_seconds(self) -> float:
         """Of the whole tree, since it began."""
@@ -152,7 +154,7 @@ class InfluxDB(Server):
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         settings = folder / "influxdb.conf"
         settings.write_text(_INFLUX.format(folder=folder, port=self.port, rpc=free_port()))
         self.process = subprocess.Popen(
@@ -163,3 +165,23 @@ class InfluxDB(Server):
         )
         self.await_answer("/ping")
         self.call("POST", "/query?q=CREATE%20DATABASE%20bench")
+
+
+class VictoriaMetrics(Server):
+    """Package defaults but for the retention: a write is answered from memory, on disk some seconds later."""
+
+    @staticmethod
+    def installed() -> bool:
+        return shutil.which("victoria-metrics") is not None
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        words = [f"-storageDataPath={folder}", "-retentionPeriod=100y", "-influxSkipSingleField", "-loggerLevel=WARN"]
+        self.process = subprocess.Popen(
+            ["victoria-metrics", f"-httpListenAddr=127.0.0.1:{self.port}", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.await_answer("/-/healthy")

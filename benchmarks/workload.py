@@ -22,7 +22,7 @@ def _reflect(x: Floats, lo: float, hi: float) -> Floats:
     return lo + np.where(y > span, 2 * span - y, y)
 
 
-def _series(kind: str, rng: np.random.Generator, d: int, t: int) -> Floats:
+def series_values(kind: str, rng: np.random.Generator, d: int, t: int) -> Floats:
     """Values of one kind: float64[d devices, t ticks]."""
     if kind == "cpu_pct":
         v = rng.uniform(5, 60, (d, 1)) + np.cumsum(rng.normal(0, 1.5, (d, t)), 1)
@@ -66,7 +66,8 @@ class Workload:
         self.names = [f"dev{number:05d}" for number in range(devices)]
         self.times = start + step * np.arange(ticks)
         self.values = [
-            _series(kind, np.random.default_rng([seed, number]), devices, ticks) for number, kind in enumerate(KINDS)
+            series_values(kind, np.random.default_rng([seed, number]), devices, ticks)
+            for number, kind in enumerate(KINDS)
         ]
         self.texts = [
             [[str(int(v)) if kind in WHOLE else repr(v) for v in row] for row in values.tolist()]

@@ -15,6 +15,7 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
+from metrics import lanes
 from metrics.models import DEFAULT_RETENTION_DAYS, DataType
 from metrics.storage.codec import Kind
 from metrics.storage.connection import reading
@@ -40,14 +41,13 @@ WITH given AS (SELECT unnest(%s::text[]) AS device_id), made AS (
 SELECT device_id, id FROM made
 UNION ALL SELECT d.device_id, d.id FROM metrics_device d JOIN given USING (device_id)
 """
+_KNOWN = """
+SELECT s.device_id, s.metric_name, s.id FROM metrics_series s
+JOIN unnest(%s::bigint[], %s::text[]) AS g (device_id, metric_name) USING (device_id, metric_name) WHERE s.kind = %s
+"""
 _SERIES = """
-WITH given AS (SELECT unnest(%s::bigint[]) AS device_id, unnest(%s::text[]) AS metric_name), made AS (
-    INSERT INTO metrics_series (device_id, metric_name, kind) SELECT device_id, metric_name, %s FROM given
-    ON CONFLICT DO NOTHING RETURNING id, device_id, metric_name
-)
-SELECT device_id, metric_name, id FROM made
-UNION ALL SELECT s.device_id, s.metric_name, s.id FROM metrics_series s JOIN given g
-    ON s.device_id = g.device_id AND s.metric_name = g.metric_name AND s.kind = %s
+INSERT INTO metrics_series (id, device_id, metric_name, kind)
+SELECT id, device_id, metric_name, %s FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) g (id, device_id, metric_name)
 """
 
 
@@ -132,11 +132,8 @@ class Catalogue:
             for kind, pairs in by_kind.items():
                 self._know_devices(connection, sorted({device_id for device_id, _ in pairs}))
                 known = [(self._devices[device], device, metric) for device, metric in pairs if device in self._devices]
-                known.sort()  # rows taken in one order by everybody: no deadlocks
                 names = {number: device for number, device, _ in known}
-                for number, metric, series in connection.execute(
-                    _SERIES, ([row[0] for row in known], [row[2] for row in known], kind, kind)
-                ):
+                for (number, metric), series in _series(connection, sorted((row[0], row[2]) for row in known), kind):
                     self._add(kind, names[number], metric, series)
 
     def _know_devices(self, connection: Any, device_ids: list[str]) -> None:
@@ -168,6 +165,28 @@ class Catalogue:
         self.retention[slot] = definition.retention
         self._used += 1
         table[metric] = slot  # last: a reader without the lock finds a slot whole or not at all
+
+
+def _series(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> Iterable[tuple[tuple[int, str], int]]:
+    """The series of (device, metric), made where they are not there yet."""
+    found = _known(connection, pairs, kind)
+    if len(found) < len(pairs):
+        with connection.transaction():
+            lanes.lock(connection)
+            found = _known(connection, pairs, kind)
+            missing = [pair for pair in pairs if pair not in found]
+            if not missing:  # somebody else was a moment faster
+                return found.items()
+            numbers = lanes.numbers(connection, [metric for _, metric in missing])
+            devices, metrics = [device for device, _ in missing], [metric for _, metric in missing]
+            connection.execute(_SERIES, (kind, numbers, devices, metrics))
+            found.update(zip(missing, numbers, strict=True))
+    return found.items()
+
+
+def _known(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> dict[tuple[int, str], int]:
+    wanted = ([device for device, _ in pairs], [metric for _, metric in pairs], kind)
+    return {(device, metric): number for device, metric, number in connection.execute(_KNOWN, wanted)}
 
 
 _current = Catalogue()

@@ -166,6 +166,15 @@ class Series(models.Model):
         return f"{self.device_id}/{self.metric_name}"
 
 
+class Lane(models.Model):
+    """Where the next series of a metric is numbered: from `next` to before `end`, then in a lane of its own anew."""
+
+    metric_name = models.CharField(primary_key=True, max_length=NAME_LENGTH)
+    next = models.BigIntegerField()
+    end = models.BigIntegerField(db_index=True)
+    size = models.PositiveSmallIntegerField()
+
+
 # --- storage ----------------------------------------------------------------------------------------
 
 

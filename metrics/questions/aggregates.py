@@ -11,7 +11,7 @@ from metrics.errors import Unanswerable
 from metrics.folds import Floats, Fold, Ints
 from metrics.intervals import SECOND
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, tags_in, unit_in
-from metrics.questions.budget import kept_most, priced
+from metrics.questions.budget import counted, kept_most, priced
 from metrics.questions.question import MOST_SLOTS, Label, Question
 from metrics.questions.shares import for_fold, only_rolled, shares
 from metrics.storage.blocks import chosen
@@ -51,7 +51,8 @@ def aggregated(question: Question, found: list[Asked]) -> Answer:
         for planned in plans:
             for summary in rolled(connection, planned, folding.stats_wanted):
                 folding.add_rolled(summary, planned)
-            for piece in scan(connection, planned, folding.fold.needs_order):
+            pieces = scan(connection, planned, folding.fold.needs_order)
+            for piece in counted(question, pieces, kept_most(question)):
                 folding.add(piece)
             answer.note(planned)
 

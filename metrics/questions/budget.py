@@ -1,14 +1,21 @@
-"""What a question may cost. It is told before anything is read; large ones take turns."""
+"""What a question may cost. It is told before anything is read; large ones take turns.
+
+Blocks are fetched whole, and of most of them only the series that are asked for are decoded: so a question has two
+prices, what is in its blocks and about how much of that it is for.
+"""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
+
+import numpy as np
 
 from metrics.aggregation import percent_of
 from metrics.errors import Overloaded, Unanswerable
 from metrics.questions.question import Question
 from metrics.questions.shares import Share
+from metrics.storage.codec import Columns
 from metrics.storage.connection import Connection
 from metrics.storage.plan import Plan, plan, snapshot
 
@@ -35,11 +42,34 @@ def priced(
     with snapshot() as connection:
         plans = planned(connection)
         points = sum(one.points for one in plans)
-        _check_price(question, points, most)
+        _check_price(question, sum(map(asked_for, plans)), most)
+        _check_price(question, points, MOST_READ)
         if points < HEAVY:
             return read(connection, plans)
+        if _turns.acquire(blocking=False):
+            with _turn_taken():
+                return read(connection, plans)
     with _turn(), snapshot() as connection:
         return read(connection, planned(connection))
+
+
+def asked_for(planned: Plan) -> int:
+    """About how many of a plan's points are of its series: as if all series of a block had as many."""
+    rest = planned.young_points + planned.rolled_intervals
+    if not planned.blocks:
+        return rest
+    first, last, points = np.array([(one.series_from, one.series_to, one.points) for one in planned.blocks]).T
+    asked = planned.series.searchsorted(last, "right") - planned.series.searchsorted(first)
+    return rest + int((points * asked / (last - first + 1)).sum())
+
+
+def counted(question: Question, pieces: Iterable[Columns], most: int) -> Iterator[Columns]:
+    """The pieces, as long as they are not many more points than was reckoned."""
+    had = 0
+    for piece in pieces:
+        had += len(piece)
+        _check_price(question, had, 2 * most)
+        yield piece
 
 
 def kept_most(question: Question) -> int:
@@ -57,8 +87,7 @@ def _check_price(question: Question, points: int, most: int) -> None:
     raise Unanswerable("start_time", detail)
 
 
-@contextmanager
-def _turn() -> Iterator[None]:
+def _turn() -> AbstractContextManager[None]:
     if not _line.acquire(blocking=False):
         raise Overloaded("too many large questions wait to be answered; try again")
     try:
@@ -66,6 +95,11 @@ def _turn() -> Iterator[None]:
             raise Overloaded("too many large questions are being answered; try again")
     finally:
         _line.release()
+    return _turn_taken()
+
+
+@contextmanager
+def _turn_taken() -> Iterator[None]:
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from metrics.catalogue import current
 from metrics.intervals import SECOND
 from metrics.query import Readings, joined, listed, moment, thinned
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, unit_in
-from metrics.questions.budget import MOST_READ, kept_most, priced
+from metrics.questions.budget import MOST_READ, counted, kept_most, priced
 from metrics.questions.question import Label, Question
 from metrics.questions.shares import for_chart, only_rolled, shares
 from metrics.storage.codec import NO_CONTEXT, Columns, concatenate
@@ -88,7 +88,7 @@ def _pieces(connection: Connection, planned: Plan, question: Question) -> Iterat
     for summary in rolled(connection, planned, ("count", "least", "greatest")):
         assert planned.rolling is not None
         yield summary.extremes(planned.rolling.resolution * SECOND)[0]
-    for piece in scan(connection, planned, whole=True):
+    for piece in counted(question, scan(connection, planned, whole=True), kept_most(question)):
         if (kept := filtered(piece, question)) is not None:
             yield kept
 

@@ -3,30 +3,39 @@
 A payload is a checksum and a list of parts, one part for each encoding that occurs. In a part the points stand in
 order of (series, time), each series once: ids, how many points each has, then the columns. Numbers (booleans among
 them, as 0 and 1) go through pcodec, which finds steps, decimals and repetition by itself; everything else is one
-zstd frame. Unit, tags and metadata are a dictionary of the part and an index per point, so a unit that never changes
-costs nothing.
+zstd frame. Where series are long each is encoded by itself, so that a counter does not spoil the temperature beside it
+and a reader decodes the series that it wants. Unit, tags and metadata are a dictionary of the part and an index per
+point, so a unit that never changes costs nothing.
 """
 
 import enum
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
-from pcodec import ChunkConfig, standalone
+from pcodec import ChunkConfig
 
-Ints = NDArray[np.int64]
+from metrics.storage.packing import (
+    DENSE,
+    FAST,
+    is_apart,
+    pack,
+    pack_apart,
+    pack_texts,
+    unpack,
+    unpack_apart,
+    unpack_texts,
+)
+from metrics.storage.packing import Ints as Ints
+
 Values = NDArray[Any]  # float64 for numbers, object (bytes) for everything else
 
 NO_CONTEXT = b""
-RAW_BELOW = 32  # points; under this pcodec's own header is larger than what it saves
-_FAST = ChunkConfig(compression_level=2)
-_DENSE = ChunkConfig(compression_level=8)
+LONG = 256  # points of a series on average, from which on each is encoded by itself
 _CHECKSUM_BYTES = 4
 
 
@@ -183,12 +192,17 @@ def _joined_contexts(parts: Sequence[Columns]) -> tuple[NDArray[np.int32] | None
 
 def encode(parts: Sequence[Columns], dense: bool = False) -> bytes:
     """Columns to a payload. `dense` spends more time for fewer bytes: for blocks that stay."""
-    return seal(msgspec.msgpack.encode([_encode_part(part, dense) for part in parts]))
+    config = DENSE if dense else FAST
+    return seal(msgspec.msgpack.encode([_encode_part(part, config) for part in parts]))
 
 
-def decode(payload: bytes | memoryview) -> list[Columns]:
-    """A payload to its Columns. Raises DamagedPayload where the checksum differs."""
-    return [_decode_part(part) for part in _PARTS.decode(unseal(payload))]
+def decode(payload: bytes | memoryview, wanted: Ints | None = None) -> list[Columns]:
+    """A payload to its Columns. Raises DamagedPayload where the checksum differs.
+
+    With `wanted` (series, ascending) what is of no other series; more than that where it comes at no cost.
+    """
+    parts = _PARTS.decode(unseal(payload))
+    return [columns for part in parts if len(columns := _decode_part(part, wanted))]
 
 
 def seal(body: bytes) -> bytes:
@@ -218,82 +232,48 @@ class _Part(msgspec.Struct, array_like=True):
 _PARTS = msgspec.msgpack.Decoder(list[_Part])
 
 
-def _encode_part(columns: Columns, dense: bool) -> _Part:
+def _encode_part(columns: Columns, config: ChunkConfig) -> _Part:
+    numbers, long = columns.is_numbers, len(columns) >= LONG * len(columns.ids) > LONG
     part = _Part(
-        numbers=columns.is_numbers,
-        ids=pack(columns.ids, dense),
-        counts=pack(np.diff(columns.offsets), dense),
-        times=pack(columns.times, dense),
-        values=pack(columns.values, dense) if columns.is_numbers else pack_texts(columns.values.tolist(), dense),
+        numbers=numbers,
+        ids=pack(columns.ids, config),
+        counts=pack(np.diff(columns.offsets), config),
+        times=pack_apart(columns.times, columns.offsets, config) if numbers and long else pack(columns.times, config),
+        values=_encode_values(columns, long, config),
     )
     if columns.contexts is not None:
         used, index = np.unique(columns.contexts, return_inverse=True)
         entries = [columns.dictionary[i] for i in used.tolist()]
         if entries != [NO_CONTEXT]:
-            part.contexts = pack(index.astype(np.int64), dense)
-            part.dictionary = pack_texts(entries, dense)
+            part.contexts = pack(index.astype(np.int64), config)
+            part.dictionary = pack_texts(entries, config)
     return part
 
 
-def _decode_part(part: _Part) -> Columns:
-    ids = unpack(part.ids, np.int64)
-    offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum(unpack(part.counts, np.int64), out=offsets[1:])
-    if part.numbers:
-        values: Values = unpack(part.values, np.float64)
-    else:
-        values = np.empty(int(offsets[-1]), object)
-        values[:] = unpack_texts(part.values)
+def _encode_values(columns: Columns, long: bool, config: ChunkConfig) -> bytes:
+    if not columns.is_numbers:
+        return pack_texts(columns.values.tolist(), config)
+    return pack_apart(columns.values, columns.offsets, config) if long else pack(columns.values, config)
+
+
+def _decode_part(part: _Part, wanted: Ints | None) -> Columns:
+    ids, counts = unpack(part.ids, np.int64), unpack(part.counts, np.int64)
     contexts = unpack(part.contexts, np.int64).astype(np.int32) if part.contexts else None
     dictionary = unpack_texts(part.dictionary) if part.dictionary else ()
-    return Columns(ids, offsets, unpack(part.times, np.int64), values, contexts, dictionary)
-
-
-def pack(array: NDArray[Any], dense: bool) -> bytes:
-    """A column of 8-byte numbers: a byte that says how, then the numbers, or the first, the step and how many."""
-    if len(array) < RAW_BELOW:
-        return b"\0" + array.tobytes()
-    if array.dtype == np.int64 and (steps := _steady(array)) is not None:
-        return b"\2" + np.array([array[0], steps, len(array)], np.int64).tobytes()
-    packed: bytes = standalone.simple_compress(np.ascontiguousarray(array), _DENSE if dense else _FAST)
-    return b"\1" + packed
-
-
-def _steady(array: NDArray[Any]) -> int | None:
-    """The step of a column that has the same everywhere, as the times of a steady sender have: they decode at once."""
-    step = int(array[1]) - int(array[0])
-    steady = int(array[2]) - int(array[1]) == step and bool((np.diff(array) == step).all())
-    return step if steady else None
-
-
-@lru_cache(16)
-def _steps(first: int, step: int, many: int) -> Ints:
-    """A fleet that ticks together has the same times over and over. Not to be written to."""
-    found = np.arange(many, dtype=np.int64)
-    found *= step
-    found += first
-    found.flags.writeable = False
-    return found
-
-
-def unpack(data: bytes, dtype: type[np.generic]) -> NDArray[Any]:
-    if data[0] == 0:
-        return np.frombuffer(data, dtype, offset=1)
-    if data[0] == 2:
-        return _steps(*np.frombuffer(data, np.int64, offset=1).tolist())
-    found: NDArray[Any] | None = standalone.simple_decompress(data[1:])
-    assert found is not None
-    return found
-
-
-def pack_texts(texts: Sequence[bytes], dense: bool) -> bytes:
-    lengths = pack(np.fromiter(map(len, texts), np.int64, len(texts)), dense)
-    frame = zstandard.ZstdCompressor(level=9 if dense else 1).compress(b"".join(texts))
-    return msgspec.msgpack.encode((lengths, frame))
-
-
-def unpack_texts(data: bytes) -> list[bytes]:
-    lengths, frame = msgspec.msgpack.decode(data, type=tuple[bytes, bytes])
-    joined = zstandard.ZstdDecompressor().decompress(frame)
-    ends = np.cumsum(unpack(lengths, np.int64)).tolist()
-    return [joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    apart = part.numbers and is_apart(part.values)
+    places: Sequence[int] = range(len(ids))
+    if apart and wanted is not None:
+        here = wanted.take(wanted.searchsorted(ids), mode="clip") == ids
+        contexts = None if contexts is None else contexts[np.repeat(here, counts)]
+        ids, counts, places = ids[here], counts[here], np.flatnonzero(here).tolist()
+    offsets = np.zeros(len(ids) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    if apart:
+        times = unpack_apart(part.times, places, offsets, np.int64)
+        values: Values = unpack_apart(part.values, places, offsets, np.float64)
+    else:
+        times = unpack(part.times, np.int64)
+        values = unpack(part.values, np.float64) if part.numbers else np.empty(len(times), object)
+        if not part.numbers:
+            values[:] = unpack_texts(part.values)
+    return Columns(ids, offsets, times, values, contexts, dictionary)

@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 import zstandard
 
-from metrics.storage.codec import pack, seal, unpack, unseal
+from metrics.storage.codec import seal, unseal
 from metrics.storage.connection import Connection
 from metrics.storage.locks import lock_journal
+from metrics.storage.packing import DENSE, pack, unpack
 
 PACK = 1000  # lines of a pack
 PACK_AFTER = 300.0  # seconds that a line has a row of its own
@@ -70,8 +71,8 @@ def write_pack(lines: list[Line]) -> bytes:
     """Lines to the payload of a pack."""
     texts = msgspec.msgpack.encode([line.entries for line in lines])
     packed = _Packed(
-        pack(np.array([line.seq for line in lines], np.int64), dense=True),
-        pack(np.array([line.at for line in lines], np.int64), dense=True),
+        pack(np.array([line.seq for line in lines], np.int64), DENSE),
+        pack(np.array([line.at for line in lines], np.int64), DENSE),
         b"".join(line.payload_digest for line in lines),
         zstandard.ZstdCompressor(level=9).compress(texts),
     )

@@ -8,13 +8,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
 from metrics.storage import damage, shards
 from metrics.storage.blocks import bucket_of, day_of
-from metrics.storage.codec import Columns, DamagedPayload, decode
+from metrics.storage.codec import Columns, DamagedPayload, Ints, decode
 from metrics.storage.connection import Connection, reading
 from metrics.storage.shards import Number
 
 CACHE_BYTES = 32 * 1024 * 1024
+MOST_WHOLE = 16  # blocks of one read that are decoded whole, and remembered
 TRIES = 5  # a merge may delete a block between finding and fetching it
 
 # Young blocks of other shards are left out afterwards: asked for here, PostgreSQL would plan anew each time.
@@ -111,7 +114,9 @@ def overlapping(series: Sequence[int], start: int, end: int, damaged: list[str] 
                 rows = connection.execute(_OVERLAPPING, wanted)
                 found = [(row[0], (row[1], row[2])) for row in rows if row[1] in mine]
                 missing = [damage.named(source - 2, number) for source, number in found if source > 1]
-                held = blocks(connection, [key for key in found if key[0] <= 1], missing)
+                # Of so many blocks nobody would find the other series later on: they would push each other out.
+                alone = np.array(sorted(series), np.int64) if len(found) > MOST_WHOLE else None
+                held = blocks(connection, [key for key in found if key[0] <= 1], missing, alone)
                 if damaged is not None:
                     damaged += missing
                 return [part for parts in held.values() for part in parts]
@@ -158,28 +163,35 @@ def payloads(connection: Connection, source: int, numbers: Iterable[Number]) -> 
             yield (shard, number), payload
 
 
-def blocks(connection: Connection, keys: list[Key], damaged: list[str]) -> dict[Key, list[Columns]]:
-    """Decoded blocks by key, in the order of the keys; damaged ones are empty, and named. Raises Gone."""
+def blocks(
+    connection: Connection, keys: list[Key], damaged: list[str], alone: Ints | None = None
+) -> dict[Key, list[Columns]]:
+    """Decoded blocks by key, in the order of the keys; damaged ones are empty, and named. Raises Gone.
+
+    `alone` are the series that are wanted of them, where the others are not worth decoding.
+    """
     held: dict[Key, list[Columns]] = {}
     for key in keys:
         if (parts := decoded.get(key)) is not None:
             held[key] = parts
     for source in (0, 1):
         missing = [number for where, number in keys if where == source and (where, number) not in held]
-        held |= {(source, number): parts for number, parts in _fetch(connection, source, missing, damaged).items()}
+        found = _fetch(connection, source, missing, damaged, alone)
+        held |= {(source, number): parts for number, parts in found.items()}
     if len(held) < len(keys):
         raise Gone
     return {key: held[key] for key in keys}
 
 
 def _fetch(
-    connection: Connection, source: int, numbers: list[Number], damaged: list[str]
+    connection: Connection, source: int, numbers: list[Number], damaged: list[str], alone: Ints | None = None
 ) -> dict[Number, list[Columns]]:
     found: dict[Number, list[Columns]] = {}
     for number, payload in payloads(connection, source, numbers):
         try:
-            found[number] = decode(payload)
-            decoded.put((source, number), found[number])
+            found[number] = decode(payload, alone)
+            if alone is None:
+                decoded.put((source, number), found[number])
         except DamagedPayload:
             found[number] = []
             damaged.append(damage.note(source, number))

@@ -120,12 +120,13 @@ def _parts(planned: Plan, block: Block, contents: dict[Number, _Content]) -> Ite
 def _decoded(planned: Plan, source: int, number: Number, content: _Content) -> list[Columns]:
     if isinstance(content, list):
         return content
+    remembered = planned.points <= REMEMBERED
     try:
-        parts = decode(content)
+        parts = decode(content, None if remembered else planned.series)
     except DamagedPayload:
         planned.damaged.append(damage.note(source, number))
         return []
-    if planned.points <= REMEMBERED:
+    if remembered:
         decoded.put((source, number), parts)
     return parts
 

@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.storage.codec import Columns, Ints, pack, pack_texts, seal, unpack, unpack_texts, unseal
+from metrics.storage.codec import Columns, Ints, seal, unseal
 from metrics.storage.contexts import read_context, write_context
+from metrics.storage.packing import DENSE, pack, pack_texts, unpack, unpack_texts
 
 STATS = ("count", "sum", "least", "greatest", "first", "last")
 Bools = NDArray[np.bool_]
@@ -156,12 +157,12 @@ def encode_summary(summary: Summary) -> bytes:
     dictionary = sorted(set(summary.units))
     places = {entry: at for at, entry in enumerate(dictionary)}
     packed = _Packed(
-        pack(summary.ids, dense=True),
-        pack(np.diff(summary.offsets), dense=True),
-        pack(summary.times, dense=True),
-        [pack(summary.stats[name], dense=True) for name in STATS],
-        pack(np.array([places[entry] for entry in summary.units], np.int64), dense=True),
-        pack_texts(dictionary, dense=True),
+        pack(summary.ids, DENSE),
+        pack(np.diff(summary.offsets), DENSE),
+        pack(summary.times, DENSE),
+        [pack(summary.stats[name], DENSE) for name in STATS],
+        pack(np.array([places[entry] for entry in summary.units], np.int64), DENSE),
+        pack_texts(dictionary, DENSE),
     )
     return seal(msgspec.msgpack.encode(packed))
 

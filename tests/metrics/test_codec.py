@@ -80,3 +80,55 @@ def test_a_day_of_one_series_at_ten_seconds_takes_about_a_byte_a_point():
     values = np.round(20 + np.cumsum(rng.choice([-0.0625, 0, 0, 0, 0.0625], 8640)), 2)
     columns = arrange(np.full(8640, 1), np.arange(8640, dtype=np.int64) * 10_000_000, values)
     assert len(encode([columns], dense=True)) / 8640 < 1.0
+
+
+def long_columns(contexts: bool = False) -> Columns:
+    """Five series: a counter, the very same again, a walk at times of its own, stillness, and a short one."""
+    rng = np.random.default_rng(3)
+    ticks = np.arange(600, dtype=np.int64) * 10_000_000
+    counter, walk = np.cumsum(rng.integers(0, 9999, 600)).astype(float), np.round(np.cumsum(rng.normal(0, 1, 600)), 2)
+    some = [
+        (3, ticks, counter),
+        (4, ticks, counter),
+        (7, ticks + rng.integers(0, 5_000_000, 600), walk),
+        (8, ticks, np.full(600, -0.0)),
+        (90, ticks[:2], counter[:2]),
+    ]
+    times = np.concatenate([row[1] for row in some])
+    return Columns(
+        np.array([row[0] for row in some]),
+        np.cumsum([0, *(len(row[1]) for row in some)]),
+        times,
+        np.concatenate([row[2] for row in some]),
+        rng.integers(0, 3, len(times)).astype(np.int32) if contexts else None,
+        DICTIONARY if contexts else (),
+    )
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("contexts", [True, False])
+def test_of_long_series_those_that_are_wanted_come_back_alone(contexts, dense):
+    columns = long_columns(contexts)
+    payload, expected = encode([columns], dense), as_dictionary([columns])
+    assert as_dictionary(decode(payload)) == expected
+    for wanted in ([3], [4], [7, 90], [1, 4, 8, 99], [3, 4, 7, 8, 90]):
+        kept = {key: point for key, point in expected.items() if key[0] in wanted}
+        assert as_dictionary(decode(payload, np.array(wanted))) == kept
+    assert decode(payload, np.array([1, 5, 91])) == []
+
+
+def test_of_short_series_and_of_texts_all_come_back_with_those_that_are_wanted():
+    rows = [(series, time, 1.5, 0) for series in range(5) for time in range(10)]
+    for texts in (True, False):
+        columns = columns_of(rows, texts)
+        assert as_dictionary(decode(encode([columns]), np.array([2]))) == as_dictionary([columns])
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_long_series_that_were_encoded_together_are_read(dense, monkeypatch):
+    columns = long_columns(contexts=True)
+    monkeypatch.setattr("metrics.storage.codec.LONG", 10**9)  # as every payload was until series were encoded apart
+    payload = encode([columns], dense)
+    monkeypatch.undo()
+    assert len(payload) > 1.2 * len(encode([columns], dense))
+    assert as_dictionary(decode(payload)) == as_dictionary(decode(payload, np.array([7]))) == as_dictionary([columns])

@@ -424,6 +424,35 @@ def test_a_question_over_its_budget_is_refused_and_told_a_smaller_one(day, monke
         assert f"at most {most} are" in answer.json["detail"] and "hours" in answer.json["detail"]
 
 
+def test_what_a_question_keeps_is_reckoned_by_the_series_that_it_asks_for(admin, monkeypatch):
+    for device in ("device_001", "device_002"):
+        send(admin, [at(600 * tick) for tick in range(144)], device)
+    merged()
+    monkeypatch.setattr("metrics.questions.budget.MOST_KEPT", 200)
+    assert ask(admin, aggregation="p95").status == 200
+    assert ask(admin, aggregation="p95", devices=None).status == 422
+
+
+def test_a_question_that_reads_far_more_than_was_reckoned_ends(admin, monkeypatch):
+    for device, ticks in (("device_001", 144), ("device_002", 1), ("device_003", 1)):
+        send(admin, [at(600 * tick) for tick in range(ticks)], device)
+    merged()
+    monkeypatch.setattr("metrics.questions.budget.MOST_KEPT", 50)
+    answer = ask(admin, aggregation="p95")
+    assert answer.status == 422 and "about 144 points would be read" in answer.json["detail"]
+
+
+def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, monkeypatch):
+    monkeypatch.setattr("metrics.storage.codec.LONG", 8)
+    monkeypatch.setattr("metrics.storage.read.MOST_WHOLE", 1)
+    for number, device in enumerate(("device_001", "device_002", "device_003")):
+        send(admin, [at(1800 * tick, value=float(tick + 100 * number)) for tick in range(144)], device)
+    merged()
+    for device, low in (("device_002", 100.0), ("device_001", 0.0), ("device_002", 100.0)):
+        path = f"devices/{device}/metrics/temperature/range?time_range=7d"
+        assert values(admin.get(path)) == [low + tick for tick in range(144)]
+
+
 def test_a_million_values_are_refused(day, monkeypatch):
     monkeypatch.setattr("metrics.questions.aggregates.MOST_SLOTS", 40)
     answer = day.post("query", AVERAGE | {"devices": None})
@@ -446,10 +475,11 @@ def test_large_questions_take_turns(day, monkeypatch):
 def test_only_so_many_large_questions_wait(day, monkeypatch):
     from threading import BoundedSemaphore
 
-    line = BoundedSemaphore(1)
+    line, turns = BoundedSemaphore(1), BoundedSemaphore(1)
     monkeypatch.setattr("metrics.questions.budget.HEAVY", 1)
     monkeypatch.setattr("metrics.questions.budget._line", line)
-    with line:
+    monkeypatch.setattr("metrics.questions.budget._turns", turns)
+    with line, turns:
         answer = day.post("query", AVERAGE)
     assert answer.status == 503 and answer.headers["Retry-After"] == "1"
     assert day.post("query", AVERAGE).status == 200

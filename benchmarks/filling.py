@@ -1,0 +1,128 @@
+"""A site's storage filled at once: settled blocks as merging leaves them, without a request for every point.
+
+Values come from a seed, bucket by bucket, so memory is a matter of the processes and not of the points.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import django
+import numpy as np
+import psycopg
+
+from benchmarks.figures import note
+from benchmarks.workload import KINDS, Floats, series_values
+from metrics.storage.blocks import bucket_of, day_of, newest
+from metrics.storage.codec import Columns, Kind
+from metrics.storage.merge import SETTLED, SHARD, _insert, _move_latest, _Run
+from telemetry_site.embedded.paths import Embedded
+
+SEQ = 1  # of everything that is filled in: one commit
+SECOND = 1_000_000  # µs
+TOGETHER = 100  # devices that are seen for the first time in one request
+
+_SERIES = "SELECT id, metric_name FROM metrics_series WHERE metric_name = ANY(%s) ORDER BY id"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """`devices` that all send `metrics`: a point of each every `step` seconds, `ticks` times up to `end`."""
+
+    name: str  # devices are called `name` and five digits, metrics `name`, `_` and the kind
+    devices: int
+    ticks: int
+    step: int
+    end: int
+    metrics: Sequence[str] = KINDS
+    seed: int = 1
+
+    @property
+    def start(self) -> int:
+        return self.end - self.step * self.ticks
+
+    @property
+    def points(self) -> int:
+        return self.devices * len(self.metrics) * self.ticks
+
+    def device(self, number: int) -> str:
+        return f"{self.name}{number:05d}"
+
+    def metric(self, kind: str) -> str:
+        return f"{self.name}_{kind}"
+
+    def times(self) -> "np.ndarray[Any, np.dtype[np.int64]]":
+        return (self.start + self.step * np.arange(self.ticks, dtype=np.int64)) * SECOND
+
+    def values(self, metrics: Sequence[str], seed: int) -> Floats:
+        """Values of series one after the other: float64[series, ticks]."""
+        found = np.empty((len(metrics), self.ticks))
+        for number, kind in enumerate(KINDS):
+            places = [place for place, one in enumerate(metrics) if one == self.metric(kind)]
+            if places:
+                rng = np.random.default_rng([self.seed, seed, number])
+                found[places] = series_values(kind, rng, len(places), self.ticks)
+        return found
+
+
+def fill(environment: dict[str, str], fleet: Fleet, workers: int = 2) -> float:
+    """Make the fleet's devices, series and points in a site of this environment; returns the seconds that it took."""
+    began, told, done = time.monotonic(), 0.0, 0
+    database = Embedded(Path(environment["TELEMETRY_DATA_DIR"])).database
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        jobs = pool.submit(_made, environment, fleet).result()
+        for points in pool.map(_fill_bucket, *zip(*((database, fleet, *job) for job in jobs), strict=True)):
+            done += points
+            if time.monotonic() - told < 10:
+                continue
+            told = time.monotonic()
+            note(f"{fleet.name}: {done:,} of {fleet.points:,} points in {told - began:.0f} s")
+    with psycopg.connect(**database, autocommit=True) as connection:
+        for name in ("metrics_head", "metrics_merged"):
+            connection.execute(f"UPDATE {name} SET seq = greatest(seq, %s) WHERE shard = %s", (SEQ, SHARD))
+        connection.execute("VACUUM ANALYZE")
+    return time.monotonic() - began
+
+
+def _made(environment: dict[str, str], fleet: Fleet) -> list[tuple[int, list[int], list[str]]]:
+    """(bucket, ids, metrics): the new series of every bucket, made as the site makes them on first sight."""
+    os.environ.update(environment | {"DJANGO_SETTINGS_MODULE": "telemetry_site.settings"})
+    django.setup()
+    from metrics.catalogue import catalogue
+    from metrics.storage.connection import reading
+
+    metrics = [fleet.metric(kind) for kind in fleet.metrics]
+    for first in range(0, fleet.devices, TOGETHER):
+        some = range(first, min(first + TOGETHER, fleet.devices))
+        catalogue().make((fleet.device(number), metric, Kind.NUMERIC) for number in some for metric in metrics)
+    jobs: dict[int, tuple[list[int], list[str]]] = {}
+    with reading() as connection:
+        for number, metric in connection.execute(_SERIES, (metrics,)):
+            ids, names = jobs.setdefault(bucket_of(number), ([], []))
+            ids.append(number)
+            names.append(metric)
+    return [(bucket, *job) for bucket, job in jobs.items()]
+
+
+def _fill_bucket(database: dict[str, str], fleet: Fleet, bucket: int, ids: list[int], metrics: list[str]) -> int:
+    values, run = fleet.values(metrics, bucket), _Run(SETTLED, SEQ, SEQ)
+    with psycopg.connect(**database, autocommit=True) as connection, connection.transaction():
+        for columns in days(ids, fleet.times(), values):
+            _insert(connection, columns, run, dense=True)
+        _move_latest(connection, newest(columns))
+    return values.size
+
+
+def days(ids: Iterable[int], times: "np.ndarray[Any, np.dtype[np.int64]]", values: Floats) -> Iterable[Columns]:
+    """Series that tick together, day by day."""
+    numbers = np.array(list(ids), np.int64)
+    edges = np.arange(day_of(int(times[0])), day_of(int(times[-1])) + 2) * 86_400 * SECOND
+    bounds = np.searchsorted(times, edges).tolist()
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        offsets = np.arange(len(numbers) + 1, dtype=np.int64) * (high - low)
+        yield Columns(numbers, offsets, np.tile(times[low:high], len(numbers)), values[:, low:high].ravel())
