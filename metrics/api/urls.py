@@ -1,10 +1,15 @@
 from django.urls import path
 
-from metrics.api import questions, views
+from metrics.api import export, questions, views
 
 urlpatterns = [
     path("query", questions.QueryView.as_view()),
     path("aggregated", questions.AggregatedView.as_view()),
+    path("export/csv", export.ExportView.as_view()),
+    path("export/jobs", export.ExportJobsView.as_view()),
+    path("export/jobs/<str:export_id>", export.ExportJobView.as_view()),
+    path("export/jobs/<str:export_id>/cancel", export.ExportCancelView.as_view()),
+    path("export/jobs/<str:export_id>/download", export.ExportDownloadView.as_view()),
     path("latest", views.LatestManyView.as_view()),
     path("devices/<path:device_id>/metrics/<path:metric_name>/latest", views.LatestView.as_view()),
     path("devices/<path:device_id>/metrics/<path:metric_name>/range", views.RangeView.as_view()),

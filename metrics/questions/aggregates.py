@@ -23,27 +23,18 @@ MOST_TAGS = 1_000  # values of a tag that one question may group by
 
 def aggregated(question: Question, found: list[Asked]) -> Answer:
     """One value for every group and interval."""
-    edges, after = question.edges(), question.begins_after()
-    labels = _labels(question, found)
-    if question.tag is None:
+    after = question.begins_after()
+    if after is not None and question.tag is None:
+        labels = _labels(question, found)
         kept = set(from_cursor(list(dict.fromkeys(labels)), after))
         found = [one for one, label in zip(found, labels, strict=True) if label in kept]
-        labels = _labels(question, found)
-    places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
-    if len(places) * (len(edges) - 1) > MOST_SLOTS:
-        detail = f"{len(places):,} groups of {len(edges) - 1:,} intervals are over {MOST_SLOTS:,} values"
-        raise Unanswerable("interval", f"{detail}; ask for longer intervals, fewer devices or group_by all")
-    ids = np.array([one.id for one in found], np.int64)
-    order = np.argsort(ids)
-    groups = np.array([places[label] for label in labels], np.int64)[order]
-    folding = _Folding(question, edges, ids[order], groups, list(places))
+    folding = Folding(question, found)
     answer = Answer(question)
     length = question.length()
     answer.interval = None if length is None else length // SECOND
 
     def read(connection: Connection, planned: Plan) -> None:
-        for piece in scan(connection, planned, folding.needs_order):
-            folding.add(piece)
+        folding.read(connection, planned)
         answer.note(planned)
 
     priced(question, folding.ids, read, kept_most(question))
@@ -81,18 +72,34 @@ def _labels(question: Question, found: list[Asked]) -> list[Label]:
     return [(device, metric, None)] * len(found)
 
 
-class _Folding:
+class Folding:
     """The folds of one question: one for all groups, or one for every value of the tag to group by."""
 
-    def __init__(self, question: Question, edges: Ints, ids: Ints, groups: Ints, labels: list[Label]) -> None:
+    def __init__(self, question: Question, found: list[Asked]) -> None:
+        labels = _labels(question, found)
+        places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+        ids = np.array([one.id for one in found], np.int64)
+        order = np.argsort(ids)
         self.question = question
-        self.edges = edges
-        self.ids = ids
-        self._groups = groups
-        self._labels = labels
+        self.edges = question.edges()
+        self.ids = ids[order]
+        self._groups = np.array([places[label] for label in labels], np.int64)[order]
+        self._labels = list(places)
         self._folds: dict[str | None, Fold] = {}
         self._units: dict[tuple[str | None, int], str] = {}
-        self.needs_order = self._fold_of(None).needs_order
+        self._check_size()
+        self._needs_order = self._fold_of(None).needs_order
+
+    def _check_size(self) -> None:
+        groups, intervals = len(self._labels), len(self.edges) - 1
+        if groups * intervals > MOST_SLOTS:
+            detail = f"{groups:,} groups of {intervals:,} intervals are over {MOST_SLOTS:,} values"
+            raise Unanswerable("interval", f"{detail}; ask for longer intervals, fewer devices or group_by all")
+
+    def read(self, connection: Connection, planned: Plan) -> None:
+        """Fold everything that a plan reads."""
+        for piece in scan(connection, planned, self._needs_order):
+            self._add(piece)
 
     def _fold_of(self, value: str | None) -> Fold:
         if value not in self._folds:
@@ -102,7 +109,7 @@ class _Folding:
             self._folds[value] = fold(self.question.aggregation or "", slots, len(self.ids))
         return self._folds[value]
 
-    def add(self, piece: Columns) -> None:
+    def _add(self, piece: Columns) -> None:
         kept = filtered(piece, self.question)
         if kept is None:
             return

@@ -17,7 +17,7 @@ def ask(question: Question) -> Answer:
     started = time.perf_counter()
     question.check()
     question.begins_after()
-    found = _series(question)
+    found = series_of(question)
     if not found:
         answer = Answer(question)
     elif question.aggregation is None:
@@ -28,7 +28,7 @@ def ask(question: Question) -> Answer:
     return answer
 
 
-def _series(question: Question) -> list[Asked]:
+def series_of(question: Question) -> list[Asked]:
     """Which series there are to ask, by device and metric."""
     wanted = {
         "devices": None if question.devices is None else list(question.devices),

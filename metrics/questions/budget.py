@@ -26,7 +26,7 @@ def priced(question: Question, ids: Ints, read: Callable[[Connection, Plan], Fou
     """Plan, refuse what is too much, wait for a turn where it is much, then read."""
     with snapshot() as connection:
         planned = plan(connection, ids, question.low, question.high)
-        _check_price(question, planned.points, most)
+        check_price(question, planned.points, most)
         if planned.points < HEAVY:
             return read(connection, planned)
     with _turn(), snapshot() as connection:
@@ -39,7 +39,8 @@ def kept_most(question: Question) -> int:
     return MOST_KEPT if holds else MOST_READ
 
 
-def _check_price(question: Question, points: int, most: int) -> None:
+def check_price(question: Question, points: int, most: int) -> None:
+    """Refuse what would read more than `most` points, and say how much less to ask for."""
     if points <= most:
         return
     hours = int((question.high - question.low) / 3_600_000_000 * most / points)

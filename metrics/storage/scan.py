@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from metrics.errors import Unanswerable
 from metrics.storage.blocks import bucket_of, chosen, day_of, units
 from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
-from metrics.storage.connection import Connection, reading
+from metrics.storage.connection import Connection, alone, reading
 from metrics.storage.read import FETCH, decoded
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,16 @@ class Plan:
     blocks: list[_Block]  # by bucket, day and age
     points: int  # of all these blocks
     damaged: list[str] = field(default_factory=list)
+    remembers: bool = True  # whether what it decodes is kept for the next question
+
+    def expected(self, young: float) -> int:
+        """About how many points of these series there are, where `young` is their share of what is not merged."""
+        if not self.blocks:
+            return int(self.young_points * young)
+        reach = np.array([(block.series_from, block.series_to, block.points) for block in self.blocks])
+        wanted = self.series.searchsorted(reach[:, 1], "right") - self.series.searchsorted(reach[:, 0])
+        merged = (reach[:, 2] * wanted / (reach[:, 1] - reach[:, 0] + 1)).sum()
+        return int(merged + self.young_points * young)
 
     def levels(self) -> dict[str, int]:
         """How many blocks of each level."""
@@ -74,9 +84,9 @@ class Plan:
 
 
 @contextmanager
-def snapshot() -> Iterator[Connection]:
-    """A connection on which every statement sees the same blocks."""
-    with reading() as connection, connection.transaction():
+def snapshot(pooled: bool = True) -> Iterator[Connection]:
+    """A connection on which every statement sees the same blocks; not `pooled`: one that may be kept for long."""
+    with reading() if pooled else alone() as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield connection
 
@@ -184,7 +194,7 @@ def _decoded(planned: Plan, source: int, number: int, content: _Content) -> list
         log.error("%s is damaged: its checksum differs", name)
         planned.damaged.append(name)
         return []
-    if planned.points <= REMEMBERED:
+    if planned.remembers and planned.points <= REMEMBERED:
         decoded.put((source, number), parts)
     return parts
 
@@ -208,7 +218,7 @@ def _wanted(part: Columns, planned: Plan) -> Columns | None:
             return None
         first, last = int(places[0]), int(places[-1]) + 1
         part = (
-            part.part(first, last)
+            _alone(part.part(first, last), len(part))
             if last - first == len(places)
             else chosen(part, np.repeat(here, np.diff(part.offsets)))
         )
@@ -217,6 +227,14 @@ def _wanted(part: Columns, planned: Plan) -> Columns | None:
         return part
     part = chosen(part, (part.times >= planned.start) & (part.times < planned.end))
     return part if len(part) else None
+
+
+def _alone(part: Columns, of: int) -> Columns:
+    """A part of a block of `of` points, copied where it is a small one: a view would keep the whole block in memory."""
+    if len(part) * 2 > of:
+        return part
+    contexts = None if part.contexts is None else part.contexts.copy()
+    return Columns(part.ids, part.offsets, part.times.copy(), part.values.copy(), contexts, part.dictionary)
 
 
 def _by_encoding(parts: Sequence[Columns]) -> list[list[Columns]]:
