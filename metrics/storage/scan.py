@@ -30,11 +30,12 @@ REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept
 _Content = bytes | list[Columns]
 
 _YOUNG = """
-SELECT y.seq, y.points FROM metrics_young y JOIN metrics_merged m USING (shard)
+SELECT y.seq, y.points, y.time_from, y.time_to FROM metrics_young y JOIN metrics_merged m USING (shard)
 WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
 """
 _BLOCKS = """
-SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to FROM metrics_block b
+SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to, b.time_from, b.time_to
+FROM metrics_block b
 WHERE b.shard = 0 AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
   AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
 LIMIT %(most)s
@@ -50,6 +51,8 @@ class _Block(NamedTuple):
     points: int
     series_from: int
     series_to: int
+    time_from: int
+    time_to: int
 
 
 @dataclass(slots=True)
@@ -65,15 +68,17 @@ class Plan:
     points: int  # of all these blocks
     damaged: list[str] = field(default_factory=list)
     remembers: bool = True  # whether what it decodes is kept for the next question
+    young_within: float = 0.0  # about how many young points are in the range
 
     def expected(self, young: float) -> int:
-        """About how many points of these series there are, where `young` is their share of what is not merged."""
+        """About how many points there are of these series in this range, where `young` is their share of young ones."""
         if not self.blocks:
-            return int(self.young_points * young)
-        reach = np.array([(block.series_from, block.series_to, block.points) for block in self.blocks])
-        wanted = self.series.searchsorted(reach[:, 1], "right") - self.series.searchsorted(reach[:, 0])
-        merged = (reach[:, 2] * wanted / (reach[:, 1] - reach[:, 0] + 1)).sum()
-        return int(merged + self.young_points * young)
+            return int(self.young_within * young)
+        reach = np.array([block[5:] for block in self.blocks])
+        points, low, high, first, last = reach.T
+        wanted = self.series.searchsorted(high, "right") - self.series.searchsorted(low)
+        merged = points * wanted / (high - low + 1) * _share(first, last, self.start, self.end)
+        return int(merged.sum() + self.young_within * young)
 
     def levels(self) -> dict[str, int]:
         """How many blocks of each level."""
@@ -113,9 +118,18 @@ def plan(connection: Connection, series: Ints, start: int, end: int) -> Plan:
         some = np.searchsorted(series, reach[:, 0]) < np.searchsorted(series, reach[:, 1], side="right")
         blocks = [blocks[at] for at in np.flatnonzero(some).tolist()]
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
-    young_points = sum(points for _, points in young)
+    found = np.array(young, np.int64).reshape(-1, 4)
+    young_points = int(found[:, 1].sum())
     points = young_points + sum(block.points for block in blocks)
-    return Plan(series, start, end, [seq for seq, _ in young], young_points, blocks, points)
+    planned = Plan(series, start, end, found[:, 0].tolist(), young_points, blocks, points)
+    planned.young_within = float((found[:, 1] * _share(found[:, 2], found[:, 3], start, end)).sum())
+    return planned
+
+
+def _share(first: Ints, last: Ints, start: int, end: int) -> NDArray[np.float64]:
+    """How much of what reaches from `first` to `last` lies in a range."""
+    share: NDArray[np.float64] = (np.minimum(last, end - 1) - np.maximum(first, start) + 1) / (last - first + 1)
+    return share
 
 
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:

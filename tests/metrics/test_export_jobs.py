@@ -1,6 +1,5 @@
 """Exports in the background."""
 
-
 import pytest
 
 from metrics.export import jobs
