@@ -16,7 +16,6 @@ Counted = tuple[str, int]  # a file's name, and how many of its bytes count
 
 def folder() -> Path:
     place: Path = settings.EXPORTS_DIR
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
     return place
 
 
@@ -25,6 +24,7 @@ class Part:
 
     def __init__(self, name: str) -> None:
         self.name, self.size = name, 0
+        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = open(folder() / name, "xb", buffering=0)  # noqa: SIM115 - closed in __exit__
 
     def write(self, data: bytes) -> None:

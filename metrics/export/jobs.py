@@ -138,8 +138,9 @@ def _make(job: ExportJob) -> None:
         )
         files.remove(job.export_id, but=counted)
     except _Lost:
-        if not ExportJob.objects.filter(pk=job.pk, status=ExportStatus.RUNNING).exists():
-            files.remove(job.export_id)
+        now = ExportJob.objects.filter(pk=job.pk).first()
+        if now is None or now.status != ExportStatus.RUNNING:
+            files.remove(job.export_id, but=now.files if now else ())
     except StorageUnavailable:
         _note(job, lease_until=timezone.now(), attempt=F("attempt") - 1)
         raise
