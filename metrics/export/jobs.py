@@ -1,7 +1,7 @@
 """Exports in the background: ordered, claimed with a lease, made piece by piece, kept for a while, dropped.
 
 The row in PostgreSQL is the truth; Celery only brings a worker to look at it. Whoever makes an export writes a file
-of its own, and notes every second, once the disk has them, how many bytes count and where to go on. A worker that is
+of its own, and notes every half second, once the disk has them, how many bytes count and where to go on. A worker that is
 killed leaves what it noted: when its lease is over, another goes on from there in a file of its own. What the first
 wrote beyond its note, or still writes, does not count. The download is what counts of all files, in order.
 
@@ -33,7 +33,7 @@ from metrics.storage.scan import snapshot
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=30)  # without a note for so long, whoever makes it is taken for dead
-NOTED_EVERY = 1.0  # seconds
+NOTED_EVERY = 0.5  # seconds
 KEPT = timedelta(hours=24)  # from its end on
 MOST_UNFINISHED = 20  # of one owner
 MOST_ATTEMPTS = 10  # workers that may die of it
