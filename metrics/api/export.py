@@ -64,7 +64,8 @@ class ExportJobsView(APIView):
         given = ExportPage(data=request.query_params)
         given.is_valid(raise_exception=True)
         limit, cursor = given.validated_data["limit"], given.validated_data["cursor"]
-        found = jobs.visible_to(*asker(request))
+        owner, everything = asker(request)
+        found = jobs.visible_to(owner, everything and not given.validated_data["own"])
         page = list((found if cursor is None else found.filter(pk__lt=cursor))[: limit + 1])
         more = len(page) > limit
         shapes = [job_shape(job) for job in page[:limit]]

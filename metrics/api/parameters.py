@@ -188,6 +188,7 @@ class ExportJobParameters(ExportParameters):
 
 
 class ExportPage(serializers.Serializer[Any]):
+    own = serializers.BooleanField(default=False)  # an admin's own alone
     limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
     cursor = serializers.IntegerField(min_value=1, max_value=2**62, allow_null=True, default=None)
 

@@ -1,9 +1,9 @@
 """Exports in the background: ordered, claimed with a lease, made piece by piece, kept for a while, dropped.
 
 The row in PostgreSQL is the truth; Celery only brings a worker to look at it. Whoever makes an export writes a file
-of its own, and notes every half second, once the disk has them, how many bytes count and where to go on. A worker that is
-killed leaves what it noted: when its lease is over, another goes on from there in a file of its own. What the first
-wrote beyond its note, or still writes, does not count. The download is what counts of all files, in order.
+of its own, and notes twice a second, once the disk has them, how many bytes count and where to go on. A worker that
+is killed leaves what it noted: when its lease is over, another goes on from there in a file of its own. What the
+first wrote beyond its note, or still writes, does not count. The download is what counts of all files, in order.
 
 The files lie in settings.EXPORTS_DIR. Where web processes and workers run on several machines, it has to be a folder
 that they share.
