@@ -114,11 +114,15 @@ def test_what_is_missing_or_wrong_is_said_beside_its_field(desk: Desk, rooms: No
     choose(desk, ["cold-room-07"], ["temperature"])
     expect(desk.page.locator("#device-fault")).to_be_hidden()
     desk.page.get_by_text("From … to").click()
-    desk.page.fill("#from", "2026-03-02T10:00:00")
-    desk.page.fill("#to", "2026-03-02T09:00:00")
-    # The browser notes every refused request; the page has to say it in words.
+    desk.page.fill("#from", "2026-03-02T10:00")
+    desk.page.fill("#to", "2026-03-02T09:00")
     desk.page.get_by_role("button", name="Export", exact=True).click()
-    expect(desk.page.get_by_text("must be before end_time")).to_be_visible()
+    expect(desk.page.get_by_text("The beginning must be before the end")).to_be_visible()
+    expect(desk.page.locator("#from")).to_be_focused()
+    desk.page.fill("#from", "1969-03-02T09:00")
+    desk.page.get_by_role("button", name="Export", exact=True).click()
+    expect(desk.page.get_by_text("1970-01-01 or later is accepted")).to_be_visible()
+    # The browser notes every refused request; the page has said it in words.
     assert all("422" in one for one in desk.complaints)
     desk.complaints.clear()
 

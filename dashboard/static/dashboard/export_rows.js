@@ -3,9 +3,9 @@ import { clockText, dayText, durationText, numberText, reading } from "./values.
 
 const SPACE = "\u00a0";
 const WORDS = { queued: "Waiting", running: "Being made", done: "Ready", failed: "Failed", cancelled: "Cancelled" };
-const SIGNS = { queued: "never", running: "late", done: "ok", failed: "silent", cancelled: "never" };
+const SIGNS = { queued: "d-never", running: "d-late", done: "d-ok", failed: "d-silent", cancelled: "i-x" };
 const CLASSES = { running: "busy" };
-const INTERVALS = { 60: "minute", 300: "5 minutes", 900: "15 minutes", 3600: "hour", 86400: "day" };
+const INTERVALS = { 60: "a minute", 300: "every 5 minutes", 900: "every 15 minutes", 3600: "an hour", 86400: "a day" };
 const FORMATS = { csv: "CSV", jsonl: "JSON lines", parquet: "Parquet" };
 
 export const isUnfinished = (job) => job.status === "queued" || job.status === "running";
@@ -24,7 +24,7 @@ function whatOf(job) {
 }
 
 function detailOf(job) {
-  const each = job.interval ? ` a ${INTERVALS[job.interval] ?? `${job.interval}${SPACE}s`}`.replace(" a 5", " every 5").replace(" a 15", " every 15").replace("a hour", "an hour") : "";
+  const each = job.interval ? ` ${INTERVALS[job.interval] ?? `every ${job.interval}${SPACE}s`}` : "";
   const values = job.aggregation ? `, ${job.aggregation}${each}` : "";
   return `${moment(job.start_time)} to ${moment(job.end_time)}${values}, ${FORMATS[job.format]}`;
 }
@@ -41,7 +41,7 @@ export function show(row, job) {
   write(row.querySelector("th .sub"), detailOf(job));
   const sign = row.querySelector(".st");
   sign.className = `st ${job.status} ${CLASSES[job.status] ?? ""}`.trim();
-  sign.querySelector("use").setAttribute("href", `#d-${SIGNS[job.status]}`);
+  sign.querySelector("use").setAttribute("href", `#${SIGNS[job.status]}`);
   const percent = Math.floor(job.progress * 100);
   write(sign.querySelector("span"), job.status === "running" ? `${WORDS.running}, ${percent}${SPACE}%` : WORDS[job.status]);
   const bar = row.querySelector("progress");

@@ -59,7 +59,9 @@ form.addEventListener("submit", async (event) => {
   const missing = [];
   if (!devices.names.length) missing.push({ field: "device_ids", detail: "Choose at least one device" });
   if (!metrics.names.length) missing.push({ field: "metric_names", detail: "Choose at least one metric" });
-  if (times().includes(null)) missing.push({ field: "start_time", detail: "Give both a beginning and an end" });
+  const [start, end] = times();
+  if (!start || !end) missing.push({ field: "start_time", detail: "Give both a beginning and an end" });
+  else if (start >= end) missing.push({ field: "start_time", detail: "The beginning must be before the end" });
   if (missing.length) return tell(missing, "");
   const button = form.querySelector("[type=submit]");
   button.disabled = true;
@@ -85,7 +87,7 @@ function tell(errors, rest) {
       const fault = place.querySelector(".fault");
       fault.textContent = error.detail;
       fault.hidden = false;
-      first ??= place.querySelector("input:not([hidden]), select");
+      first ??= place.querySelector(".own:not([hidden]) input, .names input, select");
     }
   }
   if (homeless.length || !errors.length) {
