@@ -61,9 +61,7 @@ def growth(process: psutil.Process) -> Iterator[Grown]:
 
 
 def process(site: Site, mark: str) -> psutil.Process:
-    return max(
-        (one for one in site.tree() if mark in " ".join(one.cmdline())), key=lambda one: one.memory_info().rss
-    )
+    return max((one for one in site.tree() if mark in " ".join(one.cmdline())), key=lambda one: one.memory_info().rss)
 
 
 def streamed(site: Site, asked: dict[str, Any]) -> tuple[int, int]:

@@ -6,10 +6,9 @@ from itertools import chain
 
 from metrics.errors import Damaged
 from metrics.export.formats import FORMATS, Format
-from metrics.export.pieces import pieces
+from metrics.export.pieces import Pieces
 from metrics.questions.asking import series_of
 from metrics.questions.question import Question
-from metrics.storage.scan import snapshot
 
 _LONGEST_NAME = 60
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -28,15 +27,16 @@ def _written(question: Question, form: Format) -> Generator[bytes]:
     found = series_of(question)
     if not found:
         return
-    begun = False
-    with snapshot(pooled=False) as connection:
-        for piece in pieces(connection, question, found):
-            if piece.damaged:
-                raise Damaged(piece.damaged)
-            if piece.lines and not begun:
-                begun = True
-                yield form.head()
-            yield from form.body(piece.lines)
+    begun, pieces = False, Pieces(question, found)
+    for piece in pieces:
+        if piece.damaged:
+            raise Damaged(piece.damaged)
+        if piece.lines and not begun:
+            begun = True
+            yield form.head()
+        for data in form.body(piece.lines):
+            yield data
+            pieces.let_go_when_old()  # the reader may be slow
 
 
 def file_name(question: Question, kind: str) -> str:

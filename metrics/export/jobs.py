@@ -17,22 +17,21 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db import OperationalError, transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from metrics.errors import Overloaded, StorageUnavailable, TelemetryError
 from metrics.export import files
 from metrics.export.formats import FORMATS
-from metrics.export.pieces import BEGINNING, Place, pieces
+from metrics.export.pieces import BEGINNING, Pieces, Place
 from metrics.models import ExportJob, ExportStatus
 from metrics.questions.asking import series_of
 from metrics.questions.question import Question
-from metrics.storage.scan import snapshot
 
 log = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=30)  # without a note for so long, whoever makes it is taken for dead
+LEASE = timedelta(seconds=60)  # without a note for so long, whoever makes it is taken for dead
 NOTED_EVERY = 0.5  # seconds
 KEPT = timedelta(hours=24)  # from its end on
 MOST_UNFINISHED = 20  # of one owner
@@ -141,9 +140,8 @@ def _make(job: ExportJob) -> None:
         now = ExportJob.objects.filter(pk=job.pk).first()
         if now is None or now.status != ExportStatus.RUNNING:
             files.remove(job.export_id, but=now.files if now else ())
-    except StorageUnavailable:
-        _note(job, lease_until=timezone.now(), attempt=F("attempt") - 1)
-        raise
+    except (StorageUnavailable, OperationalError):
+        raise  # it is gone on with when the lease is over
     except Exception as error:
         _fail(job, _words(error))
 
@@ -183,10 +181,10 @@ def _written(job: ExportJob) -> list[files.Counted]:
     before: list[files.Counted] = [(name, size) for name, size in job.files]
     began = sum(size for _, size in before)
     noted = time.monotonic()
-    with files.Part(f"{job.export_id}.{job.attempt}") as part, snapshot(pooled=False) as connection:
+    with files.Part(f"{job.export_id}.{job.attempt}") as part:
         if not before:
             part.write(form.head())
-        for piece in pieces(connection, question, found, _place(job)):
+        for piece in Pieces(question, found, _place(job)):
             for data in form.body(piece.lines):
                 part.write(data)
             job.rows += sum(map(len, piece.lines))

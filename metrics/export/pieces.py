@@ -6,7 +6,9 @@ series together where these are short, and stretch by stretch of time where one 
 folded several groups together. How much a piece will hold is known from the plan, before anything is read.
 """
 
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -24,12 +26,13 @@ from metrics.questions.question import Question
 from metrics.storage.codec import Columns, Kind, concatenate
 from metrics.storage.connection import Connection
 from metrics.storage.contexts import write_context
-from metrics.storage.scan import Plan, plan, scan
+from metrics.storage.scan import Plan, plan, scan, snapshot
 
 NUMBERS_AT_ONCE = 250_000  # points of a piece
 TEXTS_AT_ONCE = 20_000  # points of a piece with anything but numbers, which may be long
 VALUES_AT_ONCE = 250_000  # intervals of a piece
 HELD_AT_ONCE = 1_000_000  # points of a piece whose values are held until it is folded: percentiles
+SNAPSHOT_KEPT = 60.0  # seconds; an older one would keep PostgreSQL from clearing away what every commit leaves behind
 
 Place = tuple[int, int, int]  # the device's and the metric's place in the question, and a time (µs)
 BEGINNING: Place = (0, 0, 0)
@@ -53,15 +56,45 @@ class _Lot:
     series: list[Asked]
 
 
-def pieces(connection: Connection, question: Question, found: list[Asked], begin: Place = BEGINNING) -> Iterator[Piece]:
-    """The answer from `begin` on. `found` are the question's series, in their order."""
-    catalogue.catalogue()  # whose units are shown where points have none
-    lots = [lot for lot in _lots(question, found) if lot.place >= begin[:2]]
-    if not lots:
-        return
-    low = begin[2] if lots[0].place == begin[:2] else 0
-    reading = _Reading(connection, question, lots, len(found))
-    yield from reading.points(max(low, question.low)) if question.aggregation is None else reading.amounts()
+class Pieces:
+    """The answer from `begin` on. `found` are the question's series, in their order.
+
+    All of it is read in one snapshot, unless that grows old: then the next piece is read in a new one. Whoever takes
+    long over a piece calls `let_go_when_old` now and then.
+    """
+
+    def __init__(self, question: Question, found: list[Asked], begin: Place = BEGINNING) -> None:
+        catalogue.catalogue()  # whose units are shown where points have none
+        self._question, self._begin, self._all = question, begin, len(found)
+        self._lots = list(_lots(question, found))
+        self._held = ExitStack()
+        self._opened = 0.0
+        self._is_old = False
+
+    def __iter__(self) -> Iterator[Piece]:
+        while lots := [lot for lot in self._lots if lot.place >= self._begin[:2]]:
+            with ExitStack() as self._held:
+                self._opened, self._is_old = time.monotonic(), False
+                connection = self._held.enter_context(snapshot(pooled=False))
+                for piece in self._read(connection, lots):
+                    self._begin = piece.after
+                    yield piece
+                    self.let_go_when_old()
+                    if self._is_old:
+                        break
+
+    def let_go_when_old(self) -> None:
+        """Close the snapshot where it has been open for long. What it was read for is in memory."""
+        if time.monotonic() - self._opened > SNAPSHOT_KEPT:
+            self._is_old = True
+            self._held.close()
+
+    def _read(self, connection: Connection, lots: list[_Lot]) -> Iterator[Piece]:
+        reading = _Reading(connection, self._question, lots, self._all, 1 - len(lots) / len(self._lots))
+        if self._question.aggregation is not None:
+            return reading.amounts()
+        low = self._begin[2] if lots[0].place == self._begin[:2] else 0
+        return reading.points(max(low, self._question.low))
 
 
 def _lots(question: Question, found: list[Asked]) -> Iterator[_Lot]:
@@ -80,9 +113,14 @@ def _lots(question: Question, found: list[Asked]) -> Iterator[_Lot]:
 class _Reading:
     """One pass over the lots, in one snapshot."""
 
-    def __init__(self, connection: Connection, question: Question, lots: list[_Lot], series: int) -> None:
+    def __init__(
+        self, connection: Connection, question: Question, lots: list[_Lot], series: int, passed: float
+    ) -> None:
         self.connection, self.question = connection, question
-        self.lots, self.all = lots, series
+        self.lots, self.all, self.passed = lots, series, passed
+
+    def _progress(self, lots: float) -> float:
+        return self.passed + (1 - self.passed) * lots / len(self.lots)
 
     def points(self, low: int) -> Iterator[Piece]:
         """Points as they are. While there is room to spare, the next piece is twice as wide, then twice as long."""
@@ -111,7 +149,7 @@ class _Reading:
                 after = (*self.lots[at].place, low) if at < len(self.lots) else (*_beyond(lots[-1].place), low)
                 width = width * 2 if roomy and span >= whole else width
             span = min(span * 2, whole) if roomy else span
-            yield Piece(lines, after, (at + passed) / len(self.lots), planned.damaged)
+            yield Piece(lines, after, self._progress(at + passed), planned.damaged)
 
     def amounts(self) -> Iterator[Piece]:
         """What points amount to."""
@@ -134,7 +172,7 @@ class _Reading:
             if expected * 2 <= HELD_AT_ONCE:
                 width = min(width * 2, widest)
             after = self.lots[at].place if at < len(self.lots) else _beyond(lots[-1].place)
-            yield Piece(lines, (*after, self.question.low), at / len(self.lots), planned.damaged)
+            yield Piece(lines, (*after, self.question.low), self._progress(at), planned.damaged)
 
     def _planned(self, lots: list[_Lot], low: int, high: int) -> Plan:
         ids = np.array(sorted(one.id for lot in lots for one in lot.series), np.int64)

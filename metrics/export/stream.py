@@ -15,7 +15,7 @@ from metrics.errors import Overloaded
 
 log = logging.getLogger(__name__)
 
-MOST = 4  # streams at once in one process, each a thread and a connection to PostgreSQL
+MOST = 8  # streams at once in one process, each a thread and a connection to PostgreSQL
 AHEAD = 4  # pieces that may wait for the reader
 PIECE = 256 * 1024  # bytes; smaller ones are put together
 PATIENCE = 60.0  # seconds that a reader may take nothing at all

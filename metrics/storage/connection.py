@@ -68,11 +68,10 @@ def reading() -> Iterator[Connection]:
 def alone() -> Iterator[Connection]:
     """A connection for a reader that keeps it for minutes, so that the pool is left to all others."""
     try:
-        connection = connect()
+        with connect() as connection:
+            yield connection
     except psycopg.OperationalError as error:
         raise StorageUnavailable(str(error)) from error
-    with connection:
-        yield connection
 
 
 def _pool() -> ConnectionPool[Connection]:

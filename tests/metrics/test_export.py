@@ -12,9 +12,10 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from metrics import catalogue
 from metrics.export import jobs, stream
 from metrics.models import MetricDefinition
-from metrics.storage import read
+from metrics.storage import read, scan
 from metrics.storage.connection import connect
 from tests.metrics.test_query_api import END_TEXT, START, START_TEXT, at, day, later, merged, send  # noqa: F401
 
@@ -92,6 +93,7 @@ def every_kind(admin):
     """Every kind of value, and texts that break what is put together carelessly; some merged, some not."""
     for name, kind in (("place", "geolocation"), ("photo", "binary"), ("state", "json"), ("=word", "string")):
         MetricDefinition.objects.create(name=name, data_type=kind, unit="-unit" if kind == "string" else "")
+    catalogue.refresh()
     odd = {"unit": '="°C"', "tags": {"room, 1": '=x"y', "n": 1.5, "deep": {"a": [None, True]}}}
     values = {
         "=word": TEXTS,
@@ -213,6 +215,19 @@ def test_an_export_is_what_the_query_answers(day, monkeypatch, more):  # noqa: F
     assert rows(export(day, **asked)) == [row for row, _ in wanted] != []
     lines = export(day, **asked, format="jsonl").raw.splitlines()
     assert [json.loads(line) for line in lines] == [point for _, point in wanted]
+
+
+def test_a_snapshot_that_grows_old_is_let_go_and_nothing_is_lost_or_told_twice(day, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 50)
+    asked = {"device_ids": "device_002,device_001"}
+    wanted, averages = export(day, **asked).raw, export(day, **asked, aggregation="avg", interval=60).raw
+    opened = []
+    monkeypatch.setattr("metrics.export.pieces.SNAPSHOT_KEPT", -1.0)
+    monkeypatch.setattr("metrics.export.pieces.VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("metrics.export.pieces.snapshot", lambda **more: opened.append(1) or scan.snapshot(**more))
+    assert export(day, **asked).raw == wanted
+    assert len(opened) >= 2 * 144 / 50
+    assert export(day, **asked, aggregation="avg", interval=60).raw == averages
 
 
 def test_more_points_than_one_answer_may_have_come_in_one_file(admin):

@@ -250,6 +250,7 @@ def test_the_database_going_away_is_no_failure(points, monkeypatch):
         without.setattr(jobs, "series_of", gone)
         with pytest.raises(StorageUnavailable):
             jobs.work()
+    leases_are_over()
     assert jobs.work() == 1
     assert state(points, export_id)["status"] == "done"
 
