@@ -87,12 +87,14 @@ class Stream:
         made = self._make()
         try:
             held: list[bytes] = []
+            size = 0
             for piece in made:
                 held.append(piece)
-                if sum(map(len, held)) >= PIECE:
+                size += len(piece)
+                if size >= PIECE:
                     self._put(b"".join(held))
-                    held.clear()
-            if held:
+                    held, size = [], 0
+            if size:
                 self._put(b"".join(held))
             self._put(None)
         except _Left:
