@@ -154,6 +154,20 @@ def test_names_are_offered_while_one_types(desk: Desk, rooms: None):
     choose(desk, ["cold-room-07"], [])
     desk.page.locator("#metric").press_sequentially("hum")
     expect(desk.page.locator("#metric-names option")).to_have_count(1)
+    desk.page.evaluate(
+        """() => {
+            const input = document.querySelector("#metric");
+            input.value = "humidity";
+            input.dispatchEvent(new InputEvent("input", { inputType: "insertReplacementText" }));
+        }"""
+    )
+    expect(desk.page.locator("#metrics .chip")).to_have_text("humidity")
+    desk.page.press("#metric", "Backspace")
+    expect(desk.page.locator("#metrics .chip")).to_have_count(0)
+    desk.page.fill("#metric", "a, b,a")
+    expect(desk.page.locator("#metrics .chip")).to_have_text(["a", "b"])
+    desk.page.press("#metric", "Enter")
+    expect(desk.page.get_by_text("No exports yet")).to_be_visible()
 
 
 def test_a_list_that_cannot_be_refreshed_says_so_and_goes_on(desk: Desk, rooms: None):

@@ -323,19 +323,21 @@ def two_days(caller):
     return {"start_time": (START - timedelta(days=1)).isoformat()}
 
 
-def test_a_damaged_block_is_told_before_the_first_byte(admin):
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_damaged_block_is_told_before_the_first_byte(admin, kind):
     more = two_days(admin)
     damage("true")
-    answer = export(admin, **more)
+    answer = export(admin, **more, format=kind)
     assert answer.status == 500 and "merged block" in answer.json["detail"]
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_a_damaged_block_in_the_middle_breaks_the_transfer_off(admin, monkeypatch, kind):
     more = two_days(admin)
     damage("day = (SELECT max(day) FROM metrics_block)")
     monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 700)  # so that the second day is a piece of its own
     monkeypatch.setattr(stream, "PIECE", 1)
+    monkeypatch.setattr("metrics.export.parquet.GROUP", 1)
     with pytest.raises(http.client.IncompleteRead):
         export(admin, **more, format=kind)
 

@@ -14,25 +14,23 @@ export class NamePicker extends EventTarget {
     this.offered = box.querySelector("datalist");
     this.names = [];
     for (const name of box.dataset.chosen.split(",")) this.add(name);
-    this.input.addEventListener("input", () => this.typed());
+    this.input.addEventListener("input", (event) => this.typed(event));
     this.input.addEventListener("focus", () => this.offer());
     this.input.addEventListener("change", () => this.take());
     this.input.addEventListener("keydown", (event) => this.key(event));
   }
 
-  typed() {
+  typed(event) {
     const text = this.input.value;
-    const isOffered = [...this.offered.options].some((option) => option.value === text);
-    // A whole name is taken when it was chosen from the list, which types nothing.
-    if (text.includes(",") || (isOffered && !this.typing)) this.take();
+    // A choice from the list says so, or (in older browsers) says nothing of how it came about.
+    const isChoice = !event.inputType || event.inputType === "insertReplacementText";
+    if (text.includes(",") || (isChoice && [...this.offered.options].some((option) => option.value === text))) this.take();
     else this.offer();
   }
 
   key(event) {
-    this.typing = event.key !== undefined && event.key !== "Enter" && event.key !== "Unidentified";
-    setTimeout(() => { this.typing = false; });
-    if (event.key === "Enter" && this.input.value.trim()) {
-      event.preventDefault();
+    if (event.key === "Enter") {
+      event.preventDefault(); // a name too many is sooner mended than an export too many
       this.take();
     } else if (event.key === "Backspace" && !this.input.value && this.names.length) {
       this.remove(this.names[this.names.length - 1]);
