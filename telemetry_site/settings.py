@@ -151,7 +151,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
-    "make exports": {"task": "metrics.tasks.make_exports", "schedule": 5.0, "options": {"expires": 5}},
+    "make exports": {"task": "metrics.tasks.make_exports", "schedule": 2.0, "options": {"expires": 5}},
     "drop expired exports": {
         "task": "metrics.tasks.drop_expired_exports",
         "schedule": 600.0,

@@ -200,8 +200,8 @@ def _written(job: ExportJob) -> list[files.Counted]:
 
 
 def _place(job: ExportJob) -> Place:
-    device, metric, time = job.place or BEGINNING
-    return device, metric, time
+    device, metric, moment = job.place or BEGINNING
+    return device, metric, moment
 
 
 def _note_part(job: ExportJob, before: list[files.Counted], part: files.Part, began: int) -> None:

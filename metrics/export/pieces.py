@@ -29,7 +29,7 @@ from metrics.storage.contexts import write_context
 from metrics.storage.scan import Plan, plan, scan, snapshot
 
 NUMBERS_AT_ONCE = 250_000  # points of a piece
-TEXTS_AT_ONCE = 20_000  # points of a piece with anything but numbers, which may be long
+LISTED_AT_ONCE = 20_000  # points of a piece whose values are no array: texts, which may be long, and mixtures
 VALUES_AT_ONCE = 250_000  # intervals of a piece
 HELD_AT_ONCE = 1_000_000  # points of a piece whose values are held until it is folded: percentiles
 SNAPSHOT_KEPT = 60.0  # seconds; an older one would keep PostgreSQL from clearing away what every commit leaves behind
@@ -54,6 +54,11 @@ class _Lot:
 
     place: tuple[int, int]
     series: list[Asked]
+
+    @property
+    def is_columns(self) -> bool:
+        """Whether its values are one array of numbers."""
+        return len(self.series) == 1 and self.series[0].kind.is_number
 
 
 class Pieces:
@@ -130,8 +135,7 @@ class _Reading:
             lots = self.lots[at : at + width]
             end = high if len(lots) > 1 else min(low + span, high)
             planned = self._planned(lots, low, end)
-            numbers = all(one.kind.is_number for lot in lots for one in lot.series)
-            most = NUMBERS_AT_ONCE if numbers else TEXTS_AT_ONCE
+            most = NUMBERS_AT_ONCE if all(lot.is_columns for lot in lots) else LISTED_AT_ONCE
             expected = self._expected(planned)
             if expected > most and len(lots) > 1:
                 width = len(lots) // 2

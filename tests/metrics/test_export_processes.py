@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import numpy as np
 import psutil
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
@@ -24,6 +25,7 @@ from metrics.query import microseconds
 from metrics.storage.connection import connect
 from metrics.storage.write import Arrivals, Entry, writer
 from telemetry_site.celery import app as celery
+from telemetry_site.embedded import programs
 from tests.conftest import API, Caller
 from tests.metrics.test_export_jobs import fetched, order, state
 from tests.metrics.test_query_api import END_TEXT, START, START_TEXT, at, merged, send
@@ -68,14 +70,15 @@ def running(*command: str) -> Iterator[psutil.Process]:
 
 
 def worker() -> AbstractContextManager[psutil.Process]:
-    command = ("celery", "-A", "telemetry_site", "worker", "--loglevel", "WARNING", "--pool", "threads")
-    return running(*command, "--concurrency", "2", "--without-gossip", "--without-mingle", "--without-heartbeat")
+    return running(*programs.worker(settings.EMBEDDED, {}).command[1:])
 
 
 @contextmanager
 def web(many: Caller) -> Iterator[tuple[psutil.Process, Caller]]:
     port = free_port()
-    with running("uvicorn", "telemetry_site.asgi:application", "--port", str(port), "--log-level", "error") as process:
+    program = programs.web(settings.EMBEDDED, {}, listening=0, behind_proxy=False).command
+    command = [*program[1 : program.index("--fd")], *program[program.index("--fd") + 2 :]]
+    with running(*command, "--port", str(port)) as process:
         caller = Caller(port, many.headers)
         await_that(lambda: answers(port), 30, "the web process answers")
         yield process, caller
