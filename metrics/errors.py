@@ -3,6 +3,8 @@
 TelemetryError
 ├── StorageUnavailable   PostgreSQL cannot be reached: 503, try again
 ├── Overloaded           more is waiting than may wait: 503, try again
+├── Damaged              what is stored cannot be read whole: 500, and an operator has to know
+├── Gone                 what was made ready for a while is not there any more: 410
 └── Unanswerable         a question that is too large or makes no sense, and which field says so: 422
 """
 
@@ -26,6 +28,15 @@ class StorageUnavailable(TelemetryError):
 class Overloaded(TelemetryError):
     status = 503
     retry_after = 1
+
+
+class Damaged(TelemetryError):
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(f"{', '.join(names)} cannot be read: the checksum differs")
+
+
+class Gone(TelemetryError):
+    status = 410
 
 
 class Unanswerable(TelemetryError):

@@ -2,6 +2,7 @@
 
 from celery import shared_task
 
+from metrics.export import jobs
 from metrics.storage import journal, mend, merge, retention, shards
 from metrics.storage.connection import reading
 from metrics.storage.regroup import regroup
@@ -35,3 +36,15 @@ def drop_expired() -> int:
     with reading() as connection:
         regroup(connection)
         return retention.drop_expired(connection)
+
+
+@shared_task
+def make_exports() -> int:
+    """Make the exports that wait, one after the other. Returns how many were made."""
+    return jobs.work()
+
+
+@shared_task
+def drop_expired_exports() -> int:
+    """Delete exports whose time is over, files and rows. Returns how many."""
+    return jobs.drop_expired()

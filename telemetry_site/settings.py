@@ -154,7 +154,14 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 300.0,
         "options": {"expires": 300},
     },
+    "make exports": {"task": "metrics.tasks.make_exports", "schedule": 2.0, "options": {"expires": 5}},
+    "drop expired exports": {
+        "task": "metrics.tasks.drop_expired_exports",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
 }
+EXPORTS_DIR = DATA_DIR / "exports"  # on several machines: a folder that they share
 
 # --- REST -------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.utils.datastructures import MultiValueDict
 from rest_framework import serializers
 
 from metrics import query
 from metrics.aggregation import Fill
+from metrics.export.formats import FORMATS
 from metrics.models import NAME_LENGTH
 from metrics.questions.question import LONGEST, MOST_POINTS, Question
 
@@ -144,6 +146,68 @@ class QueryParameters(_Page, _Range):
             max_value=filters.get("max_value"),
             **_page(given),
         )
+
+
+class NamesField(serializers.Field[tuple[str, ...], Any, Any, Any]):
+    """Names with commas between, once or several times; in JSON a list of them as they are."""
+
+    def get_value(self, dictionary: Mapping[Any, Any]) -> Any:
+        if not isinstance(dictionary, MultiValueDict):
+            return super().get_value(dictionary)
+        given = dictionary.getlist(self.field_name)
+        return ",".join(given) if given else serializers.empty
+
+    def to_internal_value(self, data: Any) -> tuple[str, ...]:
+        names = data.split(",") if isinstance(data, str) else data
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise serializers.ValidationError("names are accepted, with commas between or as a list")
+        kept = tuple(dict.fromkeys(name for name in names if name))
+        if not kept or len(kept) > MOST_NAMES:
+            raise serializers.ValidationError(f"1 to {MOST_NAMES:,} names are accepted")
+        if any(len(name) > NAME_LENGTH or "\0" in name for name in kept):
+            raise serializers.ValidationError(f"a name has {NAME_LENGTH} characters at most, none of them NUL")
+        return kept
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class ExportParameters(_Range):
+    """PRD E7-US1, and what a query may ask besides."""
+
+    device_ids = NamesField()
+    metric_names = NamesField()
+    aggregation = serializers.CharField(allow_null=True, default=None, max_length=NAME_LENGTH)
+    interval = IntervalField(allow_null=True, default=None)
+    fill = FillField(default="none")
+    timezone = serializers.CharField(default="UTC", max_length=60)
+    group_by = serializers.CharField(default="series", max_length=NAME_LENGTH)
+    format = serializers.ChoiceField(choices=list(FORMATS), default="csv")
+
+    def question(self) -> Question:
+        given = self.validated_data
+        return Question(
+            metrics=given["metric_names"],
+            devices=given["device_ids"],
+            start=given["start_time"],
+            end=given["end_time"],
+            **{name: given[name] for name in ("aggregation", "interval", "fill", "timezone", "group_by")},
+        )
+
+
+class ExportJobParameters(ExportParameters):
+    """The same for an export in the background, as a JSON object."""
+
+    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(set(map(str, self.initial_data)) - set(self.fields)):
+            raise serializers.ValidationError(dict.fromkeys(unknown, "is not known"))
+        return attributes
+
+
+class ExportPage(serializers.Serializer[Any]):
+    own = serializers.BooleanField(default=False)  # an admin's own alone
+    limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
+    cursor = serializers.IntegerField(min_value=1, max_value=2**62, allow_null=True, default=None)
 
 
 class AggregatedParameters(_Page, _Range):

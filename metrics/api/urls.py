@@ -1,12 +1,17 @@
 from django.urls import path
 
-from metrics.api import definitions, questions, views
+from metrics.api import definitions, export, questions, views
 
 urlpatterns = [
     path("metrics", definitions.DefinitionsView.as_view()),
     path("metrics/<path:metric_name>", definitions.DefinitionView.as_view()),
     path("query", questions.QueryView.as_view()),
     path("aggregated", questions.AggregatedView.as_view()),
+    path("export/csv", export.ExportView.as_view()),
+    path("export/jobs", export.ExportJobsView.as_view()),
+    path("export/jobs/<str:export_id>", export.ExportJobView.as_view()),
+    path("export/jobs/<str:export_id>/cancel", export.ExportCancelView.as_view()),
+    path("export/jobs/<str:export_id>/download", export.ExportDownloadView.as_view()),
     path("latest", views.LatestManyView.as_view()),
     path("devices/<path:device_id>/metrics/<path:metric_name>/latest", views.LatestView.as_view()),
     path("devices/<path:device_id>/metrics/<path:metric_name>/range", views.RangeView.as_view()),

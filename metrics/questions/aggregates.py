@@ -26,37 +26,22 @@ MOST_TAGS = 1_000  # values of a tag that one question may group by
 
 def aggregated(question: Question, found: list[Asked]) -> Answer:
     """One value for every group and interval."""
-    edges, after = question.edges(), question.begins_after()
-    labels = _labels(question, found)
-    if question.tag is None:
+    after = question.begins_after()
+    if after is not None and question.tag is None:
+        labels = _labels(question, found)
         kept = set(from_cursor(list(dict.fromkeys(labels)), after))
         found = [one for one, label in zip(found, labels, strict=True) if label in kept]
-        labels = _labels(question, found)
-    places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
-    if len(places) * (len(edges) - 1) > MOST_SLOTS:
-        detail = f"{len(places):,} groups of {len(edges) - 1:,} intervals are over {MOST_SLOTS:,} values"
-        raise Unanswerable("interval", f"{detail}; ask for longer intervals, fewer devices or group_by all")
-    ids = np.array([one.id for one in found], np.int64)
-    order = np.argsort(ids)
-    groups = np.array([places[label] for label in labels], np.int64)[order]
-    folding = _Folding(question, edges, ids[order], groups, list(places))
-    resolution, instead = for_fold(question, edges, folding.fold)
-    answer = Answer(question)
-    if resolution is None:
-        answer.missing += only_rolled(question, found)
+    folding = Folding(question, found)
+    answer = Answer(question, missing=folding.missing)
     length = question.length()
     answer.interval = None if length is None else length // SECOND
 
     def read(connection: Connection, plans: list[Plan]) -> None:
         for planned in plans:
-            for summary in rolled(connection, planned, folding.stats_wanted):
-                folding.add_rolled(summary, planned)
-            pieces = scan(connection, planned, folding.fold.needs_order)
-            for piece in counted(question, pieces, kept_most(question)):
-                folding.add(piece)
+            folding.read(connection, planned)
             answer.note(planned)
 
-    priced(question, shares(found, resolution, instead), read, kept_most(question))
+    priced(question, folding.shares, read, kept_most(question))
     skipping = after is not None
     for group in folding.groups_found():
         if skipping and after is not None:
@@ -93,24 +78,47 @@ def _labels(question: Question, found: list[Asked]) -> list[Label]:
     return [(device, metric, None)] * len(found)
 
 
-class _Folding:
+class Folding:
     """The folds of one question: one for all groups, or one for every value of the tag to group by."""
 
-    def __init__(self, question: Question, edges: Ints, ids: Ints, groups: Ints, labels: list[Label]) -> None:
+    def __init__(self, question: Question, found: list[Asked]) -> None:
+        labels = _labels(question, found)
+        places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+        ids = np.array([one.id for one in found], np.int64)
+        order = np.argsort(ids)
         self.question = question
-        self.edges = edges
+        self.edges = question.edges()
+        ids = ids[order]
         self.ids = np.unique(ids)
         self._asked = len(ids)
         # A series of several groups passes by once for each: (places, ids) of the first time, of the second, and so on.
         times = np.arange(len(ids)) - np.searchsorted(ids, ids)
         rounds = [np.flatnonzero(times == number) for number in range(int(times.max()) + 1)]
         self._rounds = [(places, ids[places]) for places in rounds]
-        self._groups = groups
-        self._labels = labels
+        self._groups = np.array([places[label] for label in labels], np.int64)[order]
+        self._labels = list(places)
         self._folds: dict[str | None, Fold] = {}
         self._units: dict[tuple[str | None, int], str] = {}
-        self.fold = self._fold_of(None)
-        self.stats_wanted = {"count", self.fold.stat} if self.fold.stat else {"count", "first", "last"}
+        self._check_size()
+        self._fold = self._fold_of(None)
+        self._stats = {"count", self._fold.stat} if self._fold.stat else {"count", "first", "last"}
+        resolution, instead = for_fold(question, self.edges, self._fold)
+        self.shares = shares(found, resolution, instead)
+        self.missing = only_rolled(question, found) if resolution is None else []
+
+    def _check_size(self) -> None:
+        groups, intervals = len(self._labels), len(self.edges) - 1
+        if groups * intervals > MOST_SLOTS:
+            detail = f"{groups:,} groups of {intervals:,} intervals are over {MOST_SLOTS:,} values"
+            raise Unanswerable("interval", f"{detail}; ask for longer intervals, fewer devices or group_by all")
+
+    def read(self, connection: Connection, planned: Plan) -> None:
+        """Fold everything that a plan, of one of the shares, reads."""
+        for summary in rolled(connection, planned, self._stats):
+            self._add_rolled(summary, planned)
+        pieces = scan(connection, planned, self._fold.needs_order)
+        for piece in counted(self.question, pieces, kept_most(self.question)):
+            self._add(piece)
 
     def _fold_of(self, value: str | None) -> Fold:
         if value not in self._folds:
@@ -120,7 +128,7 @@ class _Folding:
             self._folds[value] = fold(self.question.aggregation or "", slots, self._asked)
         return self._folds[value]
 
-    def add(self, piece: Columns) -> None:
+    def _add(self, piece: Columns) -> None:
         kept = filtered(piece, self.question)
         if kept is None:
             return
@@ -132,7 +140,7 @@ class _Folding:
                     if unit := unit_in(part.dictionary[at]):
                         self._units[value, group] = unit
 
-    def add_rolled(self, summary: Summary, planned: Plan) -> None:
+    def _add_rolled(self, summary: Summary, planned: Plan) -> None:
         """Intervals of rollups, none of which an edge cuts."""
         assert planned.rolling is not None
         for places, asked in self._rounds:
@@ -143,14 +151,14 @@ class _Folding:
 
     def _fold_summary(self, summary: Summary, places: Ints, length: int) -> None:
         counts = summary.stats["count"]
-        if self.fold.stat:
-            part = summary.values(self.fold.stat)
+        if self._fold.stat:
+            part = summary.values(self._fold.stat)
         else:
             part, counts = summary.ends(length)
         groups = self._groups[places]
         runs = cut(part, self.edges, places, groups)
         runs.counts = np.add.reduceat(counts, runs.starts)
-        self.fold.add(part, runs)
+        self._fold.add(part, runs)
         for group, entry in zip(groups.tolist(), summary.units, strict=True):
             if unit := unit_in(entry):
                 self._units.setdefault((None, group), unit)

@@ -24,9 +24,7 @@ def ask(question: Question) -> Answer:
     started = time.perf_counter()
     question.check()
     question.begins_after()
-    found = _series(question)
-    if question.group_by == "group":
-        found = _by_group(question, found)
+    found = series_of(question)
     if not found:
         answer = Answer(question)
     elif question.aggregation is None:
@@ -37,8 +35,13 @@ def ask(question: Question) -> Answer:
     return answer
 
 
+def series_of(question: Question) -> list[Asked]:
+    """Which series there are to ask, by device and metric; to group by groups, once for every group."""
+    found = _series(question)
+    return _by_group(question, found) if question.group_by == "group" else found
+
+
 def _series(question: Question) -> list[Asked]:
-    """Which series there are to ask, by device and metric."""
     wanted = {
         "devices": None if question.devices is None else list(question.devices),
         "metrics": list(question.metrics),

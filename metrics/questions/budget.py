@@ -5,11 +5,9 @@ prices, what is in its blocks and about how much of that it is for.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
-
-import numpy as np
 
 from metrics.aggregation import percent_of
 from metrics.errors import Overloaded, Unanswerable
@@ -41,10 +39,8 @@ def priced(
 
     with snapshot() as connection:
         plans = planned(connection)
-        points = sum(one.points for one in plans)
-        _check_price(question, sum(map(asked_for, plans)), most)
-        _check_price(question, points, MOST_READ)
-        if points < HEAVY:
+        check_plans(question, plans, most)
+        if sum(one.points for one in plans) < HEAVY:
             return read(connection, plans)
         if _turns.acquire(blocking=False):
             with _turn_taken():
@@ -53,14 +49,10 @@ def priced(
         return read(connection, planned(connection))
 
 
-def asked_for(planned: Plan) -> int:
-    """About how many of a plan's points are of its series: as if all series of a block had as many."""
-    rest = planned.young_points + planned.rolled_intervals
-    if not planned.blocks:
-        return rest
-    first, last, points = np.array([(one.series_from, one.series_to, one.points) for one in planned.blocks]).T
-    asked = planned.series.searchsorted(last, "right") - planned.series.searchsorted(first)
-    return rest + int((points * asked / (last - first + 1)).sum())
+def check_plans(question: Question, plans: Sequence[Plan], most: int) -> None:
+    """Refuse what would read too much, or more than `most` points of the series that are asked for."""
+    _check_price(question, sum(one.expected(young=1.0) for one in plans), most)
+    _check_price(question, sum(one.points for one in plans), MOST_READ)
 
 
 def counted(question: Question, pieces: Iterable[Columns], most: int) -> Iterator[Columns]:

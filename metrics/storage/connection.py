@@ -64,6 +64,16 @@ def reading() -> Iterator[Connection]:
         raise StorageUnavailable(str(error)) from error
 
 
+@contextmanager
+def alone() -> Iterator[Connection]:
+    """A connection for a reader that keeps it for minutes, so that the pool is left to all others."""
+    try:
+        with connect() as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise StorageUnavailable(str(error)) from error
+
+
 def _pool() -> ConnectionPool[Connection]:
     given = parameters()
     key = (os.getpid(), str(given.get("dbname")))  # a forked child must not share its parent's sockets

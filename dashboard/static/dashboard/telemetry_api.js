@@ -2,21 +2,32 @@
 const BASE = "/api/v1/telemetry";
 
 export class ApiError extends Error {
-  constructor(text, status) {
+  constructor(text, status, errors = []) {
     super(text);
     this.status = status;
+    this.errors = errors; // [{field, detail}]
   }
 }
 
-async function getJson(url, signal) {
-  const answer = await fetch(url, { headers: { Accept: "application/json" }, signal, credentials: "same-origin" });
+export const getJson = (url, signal) => callJson(url, { headers: { Accept: "application/json" }, signal });
+
+/** With the page's own token against forgery, which a form of the page holds. */
+export function postJson(url, body) {
+  const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
+  const headers = { Accept: "application/json", "Content-Type": "application/json", "X-CSRFToken": token };
+  return callJson(url, { method: "POST", headers, body: JSON.stringify(body) });
+}
+
+async function callJson(url, options) {
+  const answer = await fetch(url, { ...options, credentials: "same-origin" });
   if (answer.status === 401 || (answer.redirected && answer.url.includes("/login/"))) {
     location.href = `/login/?next=${encodeURIComponent(location.pathname + location.search)}`;
     throw new ApiError("Signed out", 401);
   }
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
-    throw new ApiError(typeof problem.detail === "string" ? problem.detail : `The server answered ${answer.status}`, answer.status);
+    const text = typeof problem.detail === "string" ? problem.detail : `The server answered ${answer.status}`;
+    throw new ApiError(text, answer.status, problem.errors);
   }
   return answer.json();
 }

@@ -1,0 +1,158 @@
+"""Exports by HTTP: thin views over metrics.export."""
+
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from django.shortcuts import get_object_or_404
+from rest_framework import status
+from rest_framework.exceptions import APIException, NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from metrics.api.parameters import ExportJobParameters, ExportPage, ExportParameters
+from metrics.export import files, jobs
+from metrics.export.asking import exported, file_name
+from metrics.export.formats import FORMATS
+from metrics.export.stream import Stream
+from metrics.models import ExportJob, ExportStatus
+
+
+class ExportView(APIView):
+    """PRD E7-US1: the points of devices × metrics × a range as a file, while they are read."""
+
+    http_method_names = ["get", "options"]  # no HEAD, which would cost as much as the file
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        """`format` and Accept are about the file; errors are JSON as everywhere."""
+        return super().perform_content_negotiation(request, force=True)
+
+    def devices_asked(self, request: Request) -> list[str | None]:
+        """What whoever asks must be allowed to read (ingest.authentication.MayRead)."""
+        return [name for given in request.query_params.getlist("device_ids") for name in given.split(",")] or [None]
+
+    def get(self, request: Request) -> StreamingHttpResponse:
+        given = ExportParameters(data=request.query_params)
+        given.is_valid(raise_exception=True)
+        question, kind = given.question(), given.validated_data["format"]
+        question.check()
+        stream = Stream(lambda: exported(question, kind))
+        if not stream.has_begun():
+            raise NotFound("there is no data of these devices and metrics in this range")
+        return download(stream, file_name(question, kind), FORMATS[kind].media_type)
+
+
+class ExportJobsView(APIView):
+    """Exports in the background: order one, list one's own (an admin: everybody's), newest first."""
+
+    def devices_asked(self, request: Request) -> list[str | None]:
+        if request.method != "POST" or not isinstance(request.data, dict):
+            return []
+        devices = request.data.get("device_ids")
+        devices = devices.split(",") if isinstance(devices, str) else devices
+        named = isinstance(devices, list) and all(isinstance(device, str) for device in devices)
+        return list(devices) if named and devices else [None]
+
+    def post(self, request: Request) -> Response:
+        given = ExportJobParameters(data=request.data)
+        given.is_valid(raise_exception=True)
+        owner, _ = asker(request)
+        job = jobs.order(owner, given.question(), given.validated_data["format"])
+        return Response(job_shape(job), status.HTTP_202_ACCEPTED)
+
+    def get(self, request: Request) -> Response:
+        given = ExportPage(data=request.query_params)
+        given.is_valid(raise_exception=True)
+        limit, cursor = given.validated_data["limit"], given.validated_data["cursor"]
+        owner, everything = asker(request)
+        found = jobs.visible_to(owner, everything and not given.validated_data["own"])
+        page = list((found if cursor is None else found.filter(pk__lt=cursor))[: limit + 1])
+        more = len(page) > limit
+        shapes = [job_shape(job) for job in page[:limit]]
+        return Response({"jobs": shapes, "count": len(shapes), "next_cursor": page[limit - 1].pk if more else None})
+
+
+class _OneJobView(APIView):
+    def devices_asked(self, request: Request) -> list[str | None]:
+        """None: whoever may read the devices of an export was decided when it was ordered."""
+        return []
+
+    def job(self, request: Request, export_id: str) -> ExportJob:
+        return get_object_or_404(jobs.visible_to(*asker(request)), export_id=export_id.replace("\0", ""))
+
+
+class ExportJobView(_OneJobView):
+    def get(self, request: Request, export_id: str) -> Response:
+        return Response(job_shape(self.job(request, export_id)))
+
+
+class ExportCancelView(_OneJobView):
+    def post(self, request: Request, export_id: str) -> Response:
+        job = self.job(request, export_id)
+        if not jobs.cancel(job) and job.status != ExportStatus.CANCELLED:
+            raise Conflict(f"the export is {job.status}: there is nothing to cancel")
+        return Response(job_shape(job))
+
+
+class ExportDownloadView(_OneJobView):
+    http_method_names = ["get", "options"]
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        return super().perform_content_negotiation(request, force=True)
+
+    def get(self, request: Request, export_id: str) -> StreamingHttpResponse:
+        job = self.job(request, export_id)
+        if job.status != ExportStatus.DONE:
+            raise Conflict(f"the export is {job.status}: there is nothing to fetch")
+        stream = Stream(lambda: files.read(job.files))
+        stream.has_begun()
+        answer = download(stream, file_name(jobs.question_of(job), job.format), FORMATS[job.format].media_type)
+        answer.headers["Content-Length"] = str(job.bytes)
+        return answer
+
+
+class Conflict(APIException):
+    status_code = status.HTTP_409_CONFLICT
+
+
+def asker(request: Request) -> tuple[str, bool]:
+    """Who asks, and whether what others asked for may be seen: by keys of admin scope, and by staff."""
+    who: Any = request.user
+    if hasattr(who, "scope"):  # a key
+        return who.name, who.scope == "admin"
+    return f"user:{who.get_username()}", who.is_staff
+
+
+def job_shape(job: ExportJob) -> dict[str, Any]:
+    asked = job.question
+    return {
+        "id": job.export_id,
+        "status": job.status,
+        "progress": job.progress,
+        "rows": job.rows,
+        "bytes": job.bytes,
+        "detail": job.detail,
+        "incomplete": job.incomplete,
+        "owner": job.owner,
+        "format": job.format,
+        "device_ids": asked["devices"],
+        "metric_names": asked["metrics"],
+        "start_time": asked["start"],
+        "end_time": asked["end"],
+        **{name: asked[name] for name in ("aggregation", "interval", "fill", "timezone", "group_by")},
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "expires_at": job.expires_at,
+    }
+
+
+def download(stream: Stream, name: str, media_type: str) -> StreamingHttpResponse:
+    """A file to be kept, sent while it is made."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "X-Accel-Buffering": "no",  # a proxy that gathers the whole would need the room
+    }
+    return StreamingHttpResponse(stream, content_type=media_type, headers=headers)

@@ -1,0 +1,53 @@
+"""An export as one stream of bytes: what the query would answer, with no end to how much."""
+
+import re
+from collections.abc import Generator
+from itertools import chain
+
+from metrics.errors import Damaged
+from metrics.export.formats import FORMATS, Format
+from metrics.export.pieces import Pieces
+from metrics.questions.asking import series_of
+from metrics.questions.question import Question
+
+_LONGEST_NAME = 60
+_STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def exported(question: Question, kind: str) -> Generator[bytes]:
+    """The file; nothing at all where there are no points. Raises Damaged in the middle rather than leave points out."""
+    form, written = FORMATS[kind], _written(question, FORMATS[kind])
+    first = next(written, None)
+    if first is not None:
+        whole = chain([first], written)
+        yield from whole if form.finish is None else form.finish(whole)
+
+
+def _written(question: Question, form: Format) -> Generator[bytes]:
+    found = series_of(question)
+    if not found:
+        return
+    begun, pieces = False, Pieces(question, found)
+    for piece in pieces:
+        if piece.damaged:
+            raise Damaged(piece.damaged)
+        if piece.lines and not begun:
+            begun = True
+            yield form.head()
+        for data in form.body(piece.lines):
+            yield data
+            pieces.let_go_when_old()  # the reader may be slow
+
+
+def file_name(question: Question, kind: str) -> str:
+    """What the file is called: devices, metrics and the range, in letters that every file system takes."""
+    times = "_".join(f"{moment:%Y%m%dT%H%M%SZ}" for moment in (question.start, question.end))
+    words = [_named(question.devices or (), "devices"), _named(question.metrics, "metrics")]
+    if question.aggregation is not None:
+        words.append(question.aggregation)
+    return "_".join([*words, times]) + f".{kind}"
+
+
+def _named(names: tuple[str, ...], plural: str) -> str:
+    only = _STRANGE.sub("-", names[0]).strip("-.")[:_LONGEST_NAME] if len(names) == 1 else ""
+    return only or f"{len(names)}-{plural}"

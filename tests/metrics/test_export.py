@@ -1,0 +1,361 @@
+"""PRD epic 7: a query's whole answer as a file."""
+
+import csv
+import http.client
+import io
+import json
+import threading
+from datetime import timedelta
+from urllib.parse import urlencode
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+
+from metrics import catalogue
+from metrics.export import jobs, stream
+from metrics.models import MetricDefinition
+from metrics.storage import plan, read
+from metrics.storage.connection import connect
+from tests.metrics.test_query_api import END_TEXT, START, START_TEXT, at, day, later, merged, send  # noqa: F401
+
+ASKED = {
+    "device_ids": "device_001",
+    "metric_names": "temperature",
+    "start_time": START_TEXT,
+    "end_time": END_TEXT,
+}
+HEAD = ["timestamp", "device_id", "metric_name", "value", "unit", "tags"]
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+TEXTS = [
+    *("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "a=b", "plain", "", "'quoted'", "'=1"),
+    *('say "yes"', "a,b", "two\nlines", "cr\r\nlf", " spaces ", "Grüße, 世界 🌡", "null", "1e5", '"', ",", '"",""'),
+]
+NUMBERS = [0.1, -0.0, 25.0, 1e22, 1e16, 123456789012345.0, 5e-324, 1.7976931348623157e308, -273.15, 1 / 3]
+
+
+def export(caller, **more):
+    given = {name: value for name, value in (ASKED | more).items() if value is not None}
+    return caller.get(f"export/csv?{urlencode(given, doseq=True)}")
+
+
+def rows(answer):
+    assert answer.status == 200, answer.raw
+    head, *found = csv.reader(io.StringIO(answer.raw.decode(), newline=""))
+    assert head == HEAD
+    return found
+
+
+class Written(str):
+    """A number as its JSON text."""
+
+
+def asked_of_query(**more):
+    names = {"device_ids": "devices", "metric_names": "metrics"}
+    lists = {new: given.split(",") for old, new in names.items() if (given := (ASKED | more)[old])}
+    return {name: value for name, value in (ASKED | more).items() if name not in names} | lists
+
+
+def queried(caller, **more):
+    """(row as CSV shows it, point as JSON shows it) of everything that the query answers."""
+    answer = caller.post("query", asked_of_query(**more))
+    assert answer.status == 200 and not answer.json["truncated"], answer.raw
+    texts = json.loads(answer.raw, parse_float=Written, parse_int=Written)
+    found = []
+    for plain, text in zip(_groups(answer.json), _groups(texts), strict=True):
+        for point, written in zip(plain["data_points"], text["data_points"], strict=True):
+            named = {"device_id": plain["device_id"], "metric_name": plain["metric_name"]}
+            tags = point.get("tags", plain.get("tags", {}))
+            whole = {"timestamp": point["timestamp"], **named, "value": point["value"], "unit": point["unit"]}
+            whole["tags"] = tags
+            value = written["value"] if isinstance(written["value"], Written) else _cell(point["value"])
+            row = [point["timestamp"], *map(_text, named.values()), value, _text(point["unit"])]
+            found.append(([*row, msgspec.json.encode(tags).decode()], whole))
+    return found
+
+
+def _groups(body):
+    return body.get("series") or [body]
+
+
+def _cell(value):
+    if value is None:
+        return ""
+    return _text(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+
+
+def _text(text):
+    return f"'{text}" if text and text.startswith(FORMULAS) else text or ""
+
+
+@pytest.fixture
+def every_kind(admin):
+    """Every kind of value, and texts that break what is put together carelessly; some merged, some not."""
+    for name, kind in (("place", "geolocation"), ("photo", "binary"), ("state", "json"), ("=word", "string")):
+        MetricDefinition.objects.create(name=name, data_type=kind, unit="-unit" if kind == "string" else "")
+    catalogue.refresh()
+    odd = {"unit": '="°C"', "tags": {"room, 1": '=x"y', "n": 1.5, "deep": {"a": [None, True]}}}
+    values = {
+        "=word": TEXTS,
+        "number": NUMBERS,
+        "switch": [True, False],
+        "mixed": [1.5, True, "=text", {"a": 1}, -2],
+        "place": [{"latitude": -1.5, "longitude": 2, "altitude": 3.25}],
+        "photo": ["+/+/", "AAECAw==", ""],
+        "state": [{"=a": [1, 2.5, None]}, ["x"], "=text", -5, True],
+    }
+    points = [
+        at(n + (n % 3) / 8, metric, value, **(odd if n % 2 else {}))
+        for metric, some in values.items()
+        for n, value in enumerate(some)
+    ]
+    for device in ("device_001", "@device, 2"):
+        send(admin, points, device.replace(" ", "%20"))
+        merged()
+        send(admin, points[::3], device.replace(" ", "%20"))
+    admin.metrics = ",".join(values)
+    return admin
+
+
+def test_e7_us1_points_come_as_csv_with_a_file_name(admin):
+    send(admin, [at(0, value=25.0, unit="celsius", tags={"room": "a"}), at(1, value=25.5)])
+    answer = export(admin)
+    assert rows(answer) == [
+        [f"{START:%Y-%m-%dT%H:%M:%SZ}", "device_001", "temperature", "25.0", "celsius", '{"room":"a"}'],
+        [f"{START + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}", "device_001", "temperature", "25.5", "", "{}"],
+    ]
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    name = f"device_001_temperature_{START:%Y%m%dT%H%M%SZ}_{START + timedelta(days=1):%Y%m%dT%H%M%SZ}.csv"
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+    assert answer.headers["Transfer-Encoding"] == "chunked"
+
+
+def test_the_other_prefix_answers_alike_and_accept_is_about_the_file(admin):
+    send(admin, [at(0)])
+    other = admin.get(f"/api/v1/export/csv?{urlencode(ASKED)}", Accept="text/csv")
+    assert other.status == 200 and other.raw == export(admin).raw
+
+
+def test_every_kind_and_every_awkward_text_comes_back_from_csv(every_kind):
+    asked = {"device_ids": "device_001", "metric_names": every_kind.metrics}
+    wanted = [row for row, _ in queried(every_kind, **asked)]
+    found = rows(export(every_kind, **asked))
+    assert found == wanted and len(found) == len(TEXTS) + len(NUMBERS) + 16
+    formulas = [cell for row in found for at, cell in enumerate(row) if at != 3 and cell.startswith(FORMULAS)]
+    assert formulas == []
+    values = {row[3] for row in found if row[2] == "'=word"}
+    assert {"'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "'\rx", "a=b", "'quoted'"} <= values
+    assert {float(row[3]) for row in found if row[2] == "number"} == set(NUMBERS)
+    assert "-273.15" in {row[3] for row in found}  # a number is never taken for a formula
+
+
+def test_names_may_be_repeated_or_stand_with_commas_between(every_kind):
+    send(every_kind, [at(0, "number", 1.0)], "device_002")
+    together = export(every_kind, device_ids="device_001,device_002", metric_names="switch,number")
+    apart = export(every_kind, device_ids=["device_001", "device_002"], metric_names=["switch", "number"])
+    assert rows(together) == rows(apart) and {row[1] for row in rows(apart)} == {"device_001", "device_002"}
+
+
+def test_json_lines_hold_what_the_query_answers(every_kind):
+    asked = {"device_ids": "device_001", "metric_names": every_kind.metrics}
+    answer = export(every_kind, **asked, format="jsonl")
+    assert answer.headers["Content-Type"] == "application/x-ndjson"
+    assert [json.loads(line) for line in answer.raw.splitlines()] == [
+        point for _, point in queried(every_kind, **asked)
+    ]
+
+
+def test_parquet_holds_numbers_as_numbers_and_the_rest_as_texts(every_kind):
+    asked = {"device_ids": "device_001", "metric_names": every_kind.metrics}
+    answer = export(every_kind, **asked, format="parquet")
+    assert answer.headers["Content-Disposition"].endswith('.parquet"')
+    found = pq.read_table(io.BytesIO(answer.raw)).to_pylist()
+    for row, (_, point) in zip(found, queried(every_kind, **asked), strict=True):
+        value = point["value"]
+        number = float(value) if isinstance(value, bool | int | float) else None
+        plain = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        text = None if plain else value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        assert (row["value"], row["text"]) == (number, text)
+        assert (row["device_id"], row["metric_name"]) == (point["device_id"], point["metric_name"])
+        assert (row["unit"], json.loads(row["tags"])) == (point["unit"], point["tags"])
+        assert row["timestamp"].isoformat().replace("+00:00", "Z") == point["timestamp"]
+
+
+def test_a_device_whose_name_looks_like_a_formula_is_written_as_a_text(every_kind):
+    job = {"device_ids": ["@device, 2"], "metric_names": ["number"], "start_time": START_TEXT, "end_time": END_TEXT}
+    assert every_kind.post("export/jobs", job).status == 202
+
+    assert jobs.work() == 1
+    export_id = every_kind.get("export/jobs").json["jobs"][0]["id"]
+    found = rows(every_kind.get(f"export/jobs/{export_id}/download"))
+    assert len(found) == len(NUMBERS) and {row[1] for row in found} == {"'@device, 2"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"aggregation": "avg", "interval": 3600},
+        {"aggregation": "p95", "interval": "auto", "device_ids": "device_002,device_001"},
+        {"aggregation": "count"},
+        {"aggregation": "rate", "interval": 7200, "group_by": "device"},
+        {"aggregation": "max", "interval": 3600, "group_by": "all"},
+        {"aggregation": "avg", "interval": 100, "fill": "null"},
+        {"aggregation": "avg", "interval": 100, "fill": "previous"},
+        {"aggregation": "sum", "interval": 86400, "timezone": "Europe/Berlin"},
+        {"aggregation": "last", "interval": 3600, "group_by": "tag:room"},
+    ],
+)
+def test_an_export_is_what_the_query_answers(day, monkeypatch, more):  # noqa: F811
+    for piece in ("NUMBERS_AT_ONCE", "VALUES_AT_ONCE", "HELD_AT_ONCE"):
+        monkeypatch.setattr(f"metrics.export.pieces.{piece}", 100)
+    send(day, [at(5 + tick, value=tick, tags={"room": "=b"}, unit="K") for tick in range(20)])
+    asked = {"device_ids": "device_001,device_002"} | more
+    wanted = queried(day, **asked)
+    assert rows(export(day, **asked)) == [row for row, _ in wanted] != []
+    lines = export(day, **asked, format="jsonl").raw.splitlines()
+    assert [json.loads(line) for line in lines] == [point for _, point in wanted]
+
+
+def test_a_snapshot_that_grows_old_is_let_go_and_nothing_is_lost_or_told_twice(day, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 50)
+    asked = {"device_ids": "device_002,device_001"}
+    wanted, averages = export(day, **asked).raw, export(day, **asked, aggregation="avg", interval=60).raw
+    opened = []
+    monkeypatch.setattr("metrics.export.pieces.SNAPSHOT_KEPT", -1.0)
+    monkeypatch.setattr("metrics.export.pieces.VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("metrics.export.pieces.snapshot", lambda **more: opened.append(1) or plan.snapshot(**more))
+    assert export(day, **asked).raw == wanted
+    assert len(opened) >= 2 * 144 / 50
+    assert export(day, **asked, aggregation="avg", interval=60).raw == averages
+
+
+def test_more_points_than_one_answer_may_have_come_in_one_file(admin):
+    for low in range(0, 12_000, 1000):
+        send(admin, [at(tick, value=float(tick)) for tick in range(low, low + 1000)])
+    found = rows(export(admin))
+    assert [row[3] for row in found] == [f"{tick}.0" for tick in range(12_000)]
+
+
+def test_e7_us1_no_data_is_not_found(admin):
+    send(admin, [at(0)])
+    for more in ({"device_ids": "nobody"}, {"metric_names": "nothing"}, {"start_time": at(5)["timestamp"]}):
+        for kind in ("csv", "jsonl", "parquet"):
+            answer = export(admin, **more, format=kind)
+            assert answer.status == 404 and "no data" in answer.json["detail"]
+
+
+# --- who may ask, and what is refused --------------------------------------------------------------
+
+
+def test_who_may_read_may_export(day, device, gateway, anonymous, reader, operator):  # noqa: F811
+    for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (operator, 200), (device, 200)):
+        assert export(caller).status == status
+    for devices in ("device_002", "device_001,device_002", ["device_001", "device_002"], ",device_002", None):
+        assert export(device, device_ids=devices).status == 403
+
+
+BAD = [
+    ({"device_ids": None}, "device_ids"),
+    ({"device_ids": ""}, "device_ids"),
+    ({"device_ids": ","}, "device_ids"),
+    ({"device_ids": "x" * 300}, "device_ids"),
+    ({"device_ids": "a\0b"}, "device_ids"),
+    ({"metric_names": None}, "metric_names"),
+    ({"metric_names": "a\0b"}, "metric_names"),
+    ({"start_time": None}, "start_time"),
+    ({"start_time": "yesterday"}, "start_time"),
+    ({"start_time": "0001-01-01T00:00:00Z"}, "start_time"),
+    ({"end_time": None}, "end_time"),
+    ({"end_time": START_TEXT}, "start_time"),
+    ({"end_time": "9999-12-31T23:59:59Z"}, "end_time"),
+    ({"format": "xls"}, "format"),
+    ({"interval": 60}, "aggregation"),
+    ({"aggregation": "mode"}, "aggregation"),
+    ({"aggregation": "avg", "interval": "hourly"}, "interval"),
+    ({"aggregation": "avg", "interval": 1, "end_time": later(days=12)}, "interval"),
+    ({"aggregation": "avg", "fill": "zero"}, "fill"),
+    ({"fill": "null"}, "fill"),
+    ({"aggregation": "avg", "timezone": "Mars/Olympus"}, "timezone"),
+    ({"aggregation": "avg", "group_by": "metric"}, "group_by"),
+    ({"group_by": "all"}, "group_by"),
+]
+
+
+@pytest.mark.parametrize(("more", "field"), BAD)
+def test_bad_input_is_refused_with_the_field(reader, more, field):
+    answer = export(reader, **more)
+    assert answer.status in (400, 422), answer.raw
+    assert field in {error["field"] for error in answer.json["errors"]}, answer.raw
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [*BAD, ({"device_ids": [5]}, "device_ids"), ({"device_ids": {}}, "device_ids"), ({"formt": "csv"}, "formt")],
+)
+def test_bad_input_for_the_background_is_refused_with_the_field(reader, more, field):
+    given = {name: value for name, value in (ASKED | more).items() if value is not None}
+    answer = reader.post("export/jobs", given)
+    assert answer.status in (400, 422), answer.raw
+    assert field in {error["field"] for error in answer.json["errors"]}, answer.raw
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'"x"'])
+def test_a_body_that_is_no_object_is_refused(reader, body):
+    assert reader.post("export/jobs", body).status in (400, 422)
+
+
+# --- what goes wrong -------------------------------------------------------------------------------
+
+
+def damage(where):
+    with connect() as connection:
+        connection.execute(
+            f"UPDATE metrics_block SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255) WHERE {where}"
+        )
+    read.forget()
+
+
+def two_days(caller):
+    for ago in (0, 1):
+        send(caller, [at(tick - 86_400 * ago) for tick in range(1000)])
+    merged()
+    return {"start_time": (START - timedelta(days=1)).isoformat()}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_damaged_block_is_told_before_the_first_byte(admin, kind):
+    more = two_days(admin)
+    damage("true")
+    answer = export(admin, **more, format=kind)
+    assert answer.status == 500 and "merged block" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_damaged_block_in_the_middle_breaks_the_transfer_off(admin, monkeypatch, kind):
+    more = two_days(admin)
+    damage("day = (SELECT max(day) FROM metrics_block)")
+    monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 700)  # so that the second day is a piece of its own
+    monkeypatch.setattr(stream, "PIECE", 1)
+    monkeypatch.setattr("metrics.export.parquet.GROUP", 1)
+    with pytest.raises(http.client.IncompleteRead):
+        export(admin, **more, format=kind)
+
+
+def test_so_many_streams_at_once_and_no_more(admin):
+    send(admin, [at(0)])
+    held = [stream.Stream(lambda: iter_forever()) for _ in range(stream.MOST)]
+    try:
+        answer = export(admin)
+        assert answer.status == 503 and answer.headers["Retry-After"] == "1"
+    finally:
+        for one in held:
+            one.close()
+    for thread in [one for one in threading.enumerate() if one.name == "export"]:
+        thread.join(10)
+    assert export(admin).status == 200
+
+
+def iter_forever():
+    while True:
+        yield b"x" * stream.PIECE

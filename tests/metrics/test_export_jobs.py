@@ -1,0 +1,324 @@
+"""Exports in the background: what their rows and files go through, in this process."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from metrics.export import files, jobs
+from metrics.models import ExportJob
+from metrics.storage.connection import connect
+from tests.conftest import Caller, person
+from tests.metrics.test_export import damage, export, two_days
+from tests.metrics.test_query_api import END_TEXT, START_TEXT, at, send
+
+ASKED = {
+    "device_ids": ["device_001"],
+    "metric_names": ["temperature"],
+    "start_time": START_TEXT,
+    "end_time": END_TEXT,
+}
+
+
+def order(caller: Caller, **more) -> str:
+    answer = caller.post("export/jobs", ASKED | more)
+    assert answer.status == 202, answer.raw
+    assert (answer.json["status"], answer.json["progress"], answer.json["expires_at"]) == ("queued", 0.0, None)
+    return answer.json["id"]
+
+
+def state(caller: Caller, export_id: str):
+    answer = caller.get(f"export/jobs/{export_id}")
+    assert answer.status == 200, answer.raw
+    return answer.json
+
+
+def fetched(caller: Caller, export_id: str) -> bytes:
+    answer = caller.get(f"export/jobs/{export_id}/download")
+    assert answer.status == 200, answer.raw
+    assert int(answer.headers["Content-Length"]) == len(answer.raw)
+    return answer.raw
+
+
+def on_disk() -> set[str]:
+    return {path.name for path in files.folder().glob("*")}
+
+
+@pytest.fixture(autouse=True)
+def folder(settings, tmp_path):
+    """A folder of this test's own."""
+    settings.EXPORTS_DIR = tmp_path / "exports"
+
+
+@pytest.fixture
+def points(admin):
+    send(admin, [at(tick, value=tick / 8, unit="celsius") for tick in range(500)])
+    return admin
+
+
+class Died(BaseException):
+    """The end of a worker, which nothing catches."""
+
+
+@pytest.fixture
+def dies_after(monkeypatch):
+    """Makes a worker die in the middle: right before it writes down its n-th note."""
+
+    def after(notes: int) -> None:
+        left = [notes]
+        note = jobs._note
+
+        def noting(job, **values):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Died
+            note(job, **values)
+
+        monkeypatch.setattr(jobs, "NOTED_EVERY", 0.0)
+        monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 64)
+        monkeypatch.setattr(jobs, "_note", noting)
+
+    return after
+
+
+def leases_are_over() -> None:
+    ExportJob.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("more", [{}, {"aggregation": "avg", "interval": 60}])
+def test_an_export_in_the_background_is_the_file_that_the_stream_gives(points, kind, more):
+    export_id = order(points, format=kind, **more)
+    assert jobs.work() == 1
+    found = state(points, export_id)
+    assert (found["status"], found["progress"], found["rows"]) == ("done", 1.0, 9 if more else 500)
+    streamed = export(points, format=kind, **more)
+    answer = points.get(f"export/jobs/{export_id}/download")
+    assert fetched(points, export_id) == streamed.raw
+    assert answer.headers["Content-Disposition"] == streamed.headers["Content-Disposition"]
+    assert found["bytes"] == len(streamed.raw)
+    assert len(on_disk()) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("notes", [1, 2, 5, 9, 10])
+def test_what_a_dead_worker_left_is_gone_on_with(points, dies_after, kind, notes):
+    export_id = order(points, format=kind)
+    whole = export(points, format=kind).raw
+    dies_after(notes)
+    with pytest.raises(Died):
+        jobs.work()
+    assert state(points, export_id)["status"] == "running"
+    assert jobs.work() == 0, "its lease is not over"
+    leases_are_over()
+    dies_after(10**9)
+    assert jobs.work() == 1
+    assert fetched(points, export_id) == whole
+    assert state(points, export_id)["rows"] == 500
+
+
+def test_a_worker_that_was_thought_dead_and_still_writes_does_no_harm(points, monkeypatch):
+    """The first worker wakes up after another has taken over: what it writes does not count, and it stops."""
+    export_id = order(points)
+    wrote, taken = files.Part.write, []
+
+    def write(part: files.Part, data: bytes) -> None:
+        if not taken:
+            taken.append(part.name)
+            leases_are_over()
+            job = jobs.claim()
+            assert job is not None
+            jobs._make(job)
+        wrote(part, data)
+
+    monkeypatch.setattr(files.Part, "write", write)
+    jobs.work()
+    found = state(points, export_id)
+    assert (found["status"], found["rows"]) == ("done", 500)
+    assert fetched(points, export_id) == export(points).raw
+
+
+def test_a_worker_that_dies_of_an_export_every_time_ends_it(points):
+    export_id = order(points)
+    ExportJob.objects.update(attempt=jobs.MOST_ATTEMPTS)
+    jobs.work()
+    found = state(points, export_id)
+    assert found["status"] == "failed" and "ended before its time" in found["detail"]
+
+
+def test_a_waiting_export_can_be_cancelled_and_a_finished_one_cannot(points):
+    waiting, done = order(points), order(points)
+    assert points.post(f"export/jobs/{waiting}/cancel", {}).json["status"] == "cancelled"
+    assert points.post(f"export/jobs/{waiting}/cancel", {}).status == 200
+    assert jobs.work() == 1
+    answer = points.post(f"export/jobs/{done}/cancel", {})
+    assert answer.status == 409 and "done" in answer.json["detail"]
+    assert points.get(f"export/jobs/{waiting}/download").status == 409
+
+
+def test_a_running_export_that_is_cancelled_stops_with_its_next_note_and_leaves_nothing(points, monkeypatch):
+    export_id = order(points)
+    monkeypatch.setattr(jobs, "NOTED_EVERY", 0.0)
+    monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 64)
+    note, noted = jobs._note, []
+
+    def noting(job, **values):
+        if not noted:
+            assert points.post(f"export/jobs/{export_id}/cancel", {}).status == 200
+        noted.append(1)
+        note(job, **values)
+
+    monkeypatch.setattr(jobs, "_note", noting)
+    jobs.work()
+    assert len(noted) == 1
+    assert state(points, export_id)["status"] == "cancelled"
+    assert on_disk() == set()
+
+
+def test_an_export_is_kept_for_a_day_and_then_goes_with_its_file(points):
+    done = order(points)
+    jobs.work()
+    found = state(points, done)
+    ends = timezone.datetime.fromisoformat(found["expires_at"])
+    assert ends - timezone.datetime.fromisoformat(found["finished_at"]) == jobs.KEPT
+    (files.folder() / "exp_nobodys.1").write_bytes(b"x")
+    assert jobs.drop_expired(ends - timedelta(seconds=1)) == 0
+    assert on_disk() == {f"{done}.1"}
+    assert jobs.drop_expired(ends + timedelta(seconds=1)) == 1
+    assert on_disk() == set()
+    assert points.get(f"export/jobs/{done}").status == 404
+
+
+def test_a_file_that_is_gone_is_told(points):
+    export_id = order(points)
+    jobs.work()
+    (files.folder() / f"{export_id}.1").unlink()
+    answer = points.get(f"export/jobs/{export_id}/download")
+    assert answer.status == 410 and "ask for it again" in answer.json["detail"]
+
+
+def test_a_failed_export_says_why(points, settings, tmp_path):
+    nothing = order(points, device_ids=["nobody"])
+    jobs.work()
+    found = state(points, nothing)
+    assert (found["status"], found["rows"], found["bytes"]) == ("failed", 0, 0)
+    assert found["detail"] == "there is no data of these devices and metrics in this range"
+    (tmp_path / "file").write_text("")
+    settings.EXPORTS_DIR = tmp_path / "file"
+    nowhere = order(points)
+    jobs.work()
+    found = state(points, nowhere)
+    assert (found["status"], found["detail"]) == ("failed", "the file cannot be written: File exists")
+
+
+def test_what_nobody_foresaw_is_in_the_log_and_not_in_the_answer(points, monkeypatch):
+    export_id = order(points)
+
+    def broken(question):
+        raise ZeroDivisionError("of no use to whoever asked")
+
+    monkeypatch.setattr(jobs, "series_of", broken)
+    jobs.work()
+    found = state(points, export_id)
+    assert (found["status"], found["detail"]) == (
+        "failed",
+        "the export failed; what happened is in the worker's log",
+    )
+
+
+def test_damaged_blocks_are_left_out_and_named(admin):
+    more = two_days(admin)
+    damage("day = (SELECT max(day) FROM metrics_block)")
+    export_id = order(admin, **more)
+    jobs.work()
+    found = state(admin, export_id)
+    assert (found["status"], found["rows"]) == ("done", 1000)
+    [told] = found["incomplete"]
+    assert told.startswith("merged block") and told.endswith("is damaged and was left out")
+
+
+def test_the_database_going_away_is_no_failure(points, monkeypatch):
+    from metrics.errors import StorageUnavailable
+
+    export_id = order(points)
+
+    def gone(question):
+        raise StorageUnavailable("the database cannot be reached")
+
+    with monkeypatch.context() as without:
+        without.setattr(jobs, "series_of", gone)
+        with pytest.raises(StorageUnavailable):
+            jobs.work()
+    leases_are_over()
+    assert jobs.work() == 1
+    assert state(points, export_id)["status"] == "done"
+
+
+def test_only_the_owner_and_admins_see_an_export(points, reader, operator, device, anonymous):
+    from django.contrib.auth import get_user_model
+
+    mine = order(reader)
+    theirs = order(operator)
+    jobs.work()
+    stranger = person(reader.port, get_user_model().objects.create_user("stranger"))
+    for caller, seen in ((reader, {mine}), (stranger, set()), (device, set())):
+        assert {job["id"] for job in caller.get("export/jobs").json["jobs"]} == seen
+    for caller in (points, operator):
+        assert {job["id"] for job in caller.get("export/jobs").json["jobs"]} == {mine, theirs}
+        assert caller.get(f"export/jobs/{mine}/download").status == 200
+    for caller, status in ((stranger, 404), (device, 404), (anonymous, 401)):
+        for path in (f"export/jobs/{mine}", f"export/jobs/{mine}/download"):
+            assert caller.get(path).status == status
+        assert caller.post(f"export/jobs/{mine}/cancel", {}).status == status
+    assert anonymous.get("export/jobs").status == 401
+    assert anonymous.post("export/jobs", ASKED).status == 401
+
+
+def test_a_device_may_have_its_own_points_exported_and_no_others(points, device, gateway):
+    assert device.post("export/jobs", ASKED).status == 202
+    for devices in (["device_002"], ["device_001", "device_002"], "device_001,device_002", [], None, 5):
+        assert device.post("export/jobs", ASKED | {"device_ids": devices}).status == 403
+    assert gateway.post("export/jobs", ASKED).status == 403
+
+
+def test_the_list_comes_in_pages_newest_first(points):
+    ordered = [order(points) for _ in range(5)]
+    first = points.get("export/jobs?limit=3").json
+    second = points.get(f"export/jobs?limit=3&cursor={first['next_cursor']}").json
+    assert [job["id"] for job in first["jobs"] + second["jobs"]] == ordered[::-1]
+    assert (first["count"], second["count"], second["next_cursor"]) == (3, 2, None)
+    for query in ("limit=0", "limit=1000", "cursor=x"):
+        assert points.get(f"export/jobs?{query}").status == 400
+
+
+def test_nobody_has_more_than_so_many_unfinished(points, reader):
+    for _ in range(jobs.MOST_UNFINISHED):
+        order(points)
+    answer = points.post("export/jobs", ASKED)
+    assert answer.status == 503 and "not finished yet" in answer.json["detail"]
+    assert reader.post("export/jobs", ASKED).status == 202
+
+
+@pytest.mark.parametrize("name", ["exp_nothing", "%00", "..%2F..%2Fetc", "é"])
+def test_an_unknown_export_is_not_found(points, name):
+    for path in (f"export/jobs/{name}", f"export/jobs/{name}/download"):
+        assert points.get(path.replace("é", "%C3%A9")).status == 404
+
+
+def test_the_row_says_what_was_asked(points):
+    more = {"aggregation": "avg", "interval": 60, "fill": 0.5, "timezone": "Europe/Berlin", "group_by": "device"}
+    found = state(points, order(points, **more))
+    assert {name: found[name] for name in more} == more
+    assert (found["device_ids"], found["metric_names"]) == (["device_001"], ["temperature"])
+    job = ExportJob.objects.get()
+    assert jobs.question_of(job).start.isoformat() == START_TEXT
+    assert json.loads(json.dumps(job.question))["fill"] == 0.5
+
+
+def test_the_snapshot_of_a_finished_export_is_let_go(points):
+    order(points)
+    jobs.work()
+    with connect() as connection:
+        held = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
+        assert held.fetchone() == (0,)

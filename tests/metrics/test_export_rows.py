@@ -1,0 +1,80 @@
+"""Rows of exports against plain Python: the csv module, json and datetime."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import numpy as np
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from metrics.export.rows import Line, csv_rows, json_rows, text_cell
+from metrics.export.stamps import stamps
+from metrics.storage.contexts import write_context
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOMENTS = st.lists(st.datetimes(EPOCH.replace(tzinfo=None), datetime(2199, 12, 31, 23, 59)), min_size=1, max_size=9)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+NAMES = TEXTS.filter(bool)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+TAGS = st.dictionaries(TEXTS, st.one_of(TEXTS, NUMBERS, st.booleans(), st.none()), max_size=3)
+VALUES = st.one_of(NUMBERS, st.booleans(), TEXTS, TAGS, st.lists(TEXTS, max_size=3), st.none())
+
+
+@given(MOMENTS)
+@example([datetime(1970, 1, 1)])
+@example([datetime(2024, 2, 29, 23, 59, 59, 999_999), datetime(2024, 3, 1), datetime(2038, 1, 19, 3, 14, 8, 1)])
+def test_times_are_the_texts_of_json_answers(moments):
+    times = [moment.replace(tzinfo=UTC) for moment in moments]
+    micro = np.array([(one - EPOCH) // timedelta(microseconds=1) for one in times], np.int64)
+    assert b'["%b"]' % b'","'.join(stamps(micro)) == msgspec.json.encode(times)
+
+
+@given(NAMES, NAMES, st.lists(VALUES, min_size=1, max_size=9), TEXTS, TAGS)
+def test_rows_say_what_the_csv_module_and_json_would(device, metric, values, unit, tags):
+    entries = [write_context(unit or None, tags, None), b""]
+    contexts = np.arange(len(values), dtype=np.int32) % 2
+    line = Line(device, metric, np.arange(len(values)), values, "own", entries, contexts)
+    wanted, lines = [], []
+    for at, value in enumerate(values):
+        of = (unit or "own", tags) if at % 2 == 0 else ("own", {})
+        moment = msgspec.to_builtins(EPOCH + timedelta(microseconds=at))
+        wanted.append([moment, safe(device), safe(metric), cell(value), safe(of[0]), dumped(of[1])])
+        lines.append([moment, device, metric, value, *of])
+    written = io.StringIO(newline="")
+    csv.writer(written, lineterminator="\r\n").writerows(wanted)
+    assert csv_rows(line).decode() == written.getvalue()
+    assert [list(json.loads(one).values()) for one in json_rows(line).split(b"\n")[:-1]] == lines
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=50))
+def test_a_number_that_is_read_back_is_the_same_number(numbers):
+    rows = csv_rows(Line("d", "m", np.arange(len(numbers)), np.array(numbers)))
+    cells = [row[3] for row in csv.reader(io.StringIO(rows.decode()))]
+    assert [float(one).hex() for one in cells] == [number.hex() for number in numbers]
+    assert "".join(cells).count("'") == 0
+
+
+def test_a_text_that_a_spreadsheet_would_take_for_a_formula_is_quoted():
+    for text in ("=1", "+1", "-1", "@A1", "\t=1", "\r=1", "-", "="):
+        assert text_cell(text).decode().lstrip('"').startswith(f"'{text[0]}")
+    for text in ("1", "a=1", " =1", "'=1", "a\t", ""):
+        assert text_cell(text).decode() == text
+
+
+def cell(value):
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return dumped(value)
+    return safe(value if isinstance(value, str) else dumped(value))
+
+
+def dumped(value):
+    return msgspec.json.encode(value).decode()
+
+
+def safe(text):
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
