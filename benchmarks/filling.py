@@ -18,11 +18,14 @@ import psycopg
 
 from benchmarks.figures import note
 from benchmarks.workload import KINDS, Floats, series_values
-from metrics.storage.blocks import bucket_of, day_of, newest
+from metrics.storage import latest, rollups
+from metrics.storage.blocks import SETTLED, bucket_of, day_of, newest
 from metrics.storage.codec import Columns, Kind
-from metrics.storage.merge import SETTLED, SHARD, _insert, _move_latest, _Run
+from metrics.storage.insert import Run, insert_settled
+from metrics.storage.rollups import Place
 from telemetry_site.embedded.paths import Embedded
 
+SHARD = 0
 SEQ = 1  # of everything that is filled in: one commit
 SECOND = 1_000_000  # µs
 TOGETHER = 100  # devices that are seen for the first time in one request
@@ -110,11 +113,12 @@ def _made(environment: dict[str, str], fleet: Fleet) -> list[tuple[int, list[int
 
 
 def _fill_bucket(database: dict[str, str], fleet: Fleet, bucket: int, ids: list[int], metrics: list[str]) -> int:
-    values, run = fleet.values(metrics, bucket), _Run(SETTLED, SEQ, SEQ)
+    values, run = fleet.values(metrics, bucket), Run(SHARD, SETTLED, SEQ, SEQ)
     with psycopg.connect(**database, autocommit=True) as connection, connection.transaction():
         for columns in days(ids, fleet.times(), values):
-            _insert(connection, columns, run, dense=True)
-        _move_latest(connection, newest(columns))
+            insert_settled(connection, columns, run, {})
+            rollups.write(connection, Place(SHARD, bucket, day_of(int(columns.times[0]))), columns, {}, time.time())
+        latest.move(connection, SHARD, newest(columns))
     return values.size
 
 

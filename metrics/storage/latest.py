@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
+import numpy as np
+
 from metrics.storage import damage, shards
 from metrics.storage.blocks import BUCKET, bucket_of, by_encoding, day_of
 from metrics.storage.blocks import newest as newest_of
@@ -124,31 +126,49 @@ def _among(connection: Connection, rows: list[tuple[int, int, int, int, bytes, s
     return Found(series, sorted(found, key=lambda one: (one.time_to, one.seq), reverse=True), damaged)
 
 
-def of_bucket(connection: Connection, shard: int, bucket: int) -> list[Columns]:
-    """The newest merged points of a bucket; out of its blocks where the payload is damaged."""
-    row = connection.execute(
-        "SELECT payload FROM metrics_latest WHERE shard = %s AND bucket = %s FOR UPDATE", (shard, bucket), binary=True
-    ).fetchone()
-    try:
-        return decode(row[0]) if row else []
-    except DamagedPayload:
-        damage.tell_once(_named(bucket))
-        return _in_blocks(connection, shard, bucket)
-
-
-def keep(connection: Connection, shard: int, bucket: int, parts: Sequence[Columns]) -> None:
-    """Store the newest of these points as those of their bucket; of two at one time that of the later part."""
-    connection.execute(
-        "INSERT INTO metrics_latest (shard, bucket, payload) VALUES (%s, %s, %s)"
-        " ON CONFLICT (shard, bucket) DO UPDATE SET payload = EXCLUDED.payload",
-        (shard, bucket, encode([newest_of(one) for one in by_encoding(parts)])),
-    )
+def move(connection: Connection, shard: int, points: Columns) -> None:
+    """Bring the newest merged point of every series up to date; an older point moves nothing."""
+    buckets = points.ids // BUCKET
+    edges = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
+    parts = {int(buckets[low]): points.part(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)}
+    held = _held(connection, shard, list(parts))
+    _keep(connection, shard, {bucket: [*held.get(bucket, []), part] for bucket, part in parts.items()})
 
 
 def put_back(connection: Connection, shard: int, bucket: int) -> None:
     """Give the points of a block that came back their place among the newest: only blocks know which came later."""
-    held = of_bucket(connection, shard, bucket)
-    keep(connection, shard, bucket, [*held, *_in_blocks(connection, shard, bucket)])
+    held = _held(connection, shard, [bucket]).get(bucket, [])
+    _keep(connection, shard, {bucket: [*held, *_in_blocks(connection, shard, bucket)]})
+
+
+def _held(connection: Connection, shard: int, buckets: list[int]) -> dict[int, list[Columns]]:
+    """What is known as newest; out of the blocks where a payload is damaged."""
+    rows = connection.execute(
+        "SELECT bucket, payload FROM metrics_latest WHERE shard = %s AND bucket = ANY(%s) ORDER BY bucket FOR UPDATE",
+        (shard, buckets),
+        binary=True,
+    ).fetchall()
+    held = {}
+    for bucket, payload in rows:
+        try:
+            held[bucket] = decode(payload)
+        except DamagedPayload:
+            damage.tell_once(_named(bucket))
+            held[bucket] = _in_blocks(connection, shard, bucket)
+    return held
+
+
+def _keep(connection: Connection, shard: int, parts: dict[int, list[Columns]]) -> None:
+    """Store the newest of these points as those of their buckets; of two at one time that of the later part."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO metrics_latest (shard, bucket, payload) VALUES (%s, %s, %s)"
+            " ON CONFLICT (shard, bucket) DO UPDATE SET payload = EXCLUDED.payload",
+            [
+                (shard, bucket, encode([newest_of(one) for one in by_encoding(some)]))
+                for bucket, some in sorted(parts.items())
+            ],
+        )
 
 
 def _in_blocks(connection: Connection, shard: int, bucket: int) -> list[Columns]:

@@ -13,8 +13,7 @@ level DAY  the day is over: everything of the bucket and day, in rows of one or 
 import time
 
 from metrics.storage import damage, latest, shards
-from metrics.storage.blocks import DAY, SETTLED, by_encoding, newest, units
-from metrics.storage.codec import Columns, concatenate
+from metrics.storage.blocks import DAY, SETTLED, by_encoding, newest
 from metrics.storage.connection import Connection, clock
 from metrics.storage.insert import Run, insert_run
 from metrics.storage.locks import lock_young
@@ -86,7 +85,7 @@ def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
         for first, last, parts in damage.young_runs(connection, shard, commits):
             for columns in by_encoding(parts):
                 insert_run(connection, columns, Run(shard, 1, first, last))
-                _move_latest(connection, shard, newest(columns))
+                latest.move(connection, shard, newest(columns))
         connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (taken[-1], shard))
         return size
 
@@ -122,16 +121,3 @@ def merge_units(connection: Connection, force: bool = False, budget: float = 25.
         elif runs >= TIER and not over:
             total += merge_unit(connection, Place(shard, bucket, day), level + 1, now)
     return total
-
-
-def _move_latest(connection: Connection, shard: int, columns: Columns) -> None:
-    """Bring the newest merged point of every series up to date; an older point moves nothing."""
-    for bucket, part in _buckets(columns):
-        latest.keep(connection, shard, bucket, [*latest.of_bucket(connection, shard, bucket), part])
-
-
-def _buckets(columns: Columns) -> list[tuple[int, Columns]]:
-    found: dict[int, list[Columns]] = {}
-    for bucket, _, part in units(columns):
-        found.setdefault(bucket, []).append(part)
-    return [(bucket, concatenate(parts)) for bucket, parts in found.items()]

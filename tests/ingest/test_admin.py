@@ -37,7 +37,7 @@ def test_revoking_keys_tells_every_process(browser: Client):
 
 def test_a_definition_says_who_made_it_and_deleting_it_tells_every_process(browser: Client):
     sent = {"name": "level", "data_type": "numeric", "metric_type": "gauge", "retention_days": 30}
-    sent |= {"aggregation_interval": 60, "tags": "[]", "metadata": "{}"}
+    sent |= {"rollup_5m_days": 30, "rollup_1h_days": 60, "aggregation_interval": 60, "tags": "[]", "metadata": "{}"}
     browser.post("/admin/metrics/metricdefinition/add/", sent)
     made = MetricDefinition.objects.get()
     assert made.created_by == "boss"

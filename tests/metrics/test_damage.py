@@ -97,7 +97,7 @@ def test_any_interleaving_with_damage_and_restoring_ends_in_the_dictionary(shard
     run_state_machine_as_test(
         DamagedStorage,
         settings=settings(
-            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 

@@ -147,7 +147,7 @@ def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(shards,
     run_state_machine_as_test(
         Storage,
         settings=settings(
-            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
