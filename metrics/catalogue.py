@@ -16,9 +16,10 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from metrics import lanes
-from metrics.models import DEFAULT_RETENTION_DAYS, DataType
+from metrics.models import DataType
 from metrics.storage.codec import Kind
 from metrics.storage.connection import reading
+from metrics.storage.policies import DEFAULT_RETENTION_DAYS
 
 Groups = Sequence[tuple[str, int, int]]  # device, and where its points begin and end
 DAY = 86_400_000_000  # µs

@@ -12,10 +12,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 
+from metrics.storage.policies import DEFAULT_HOUR_DAYS, DEFAULT_MINUTES_DAYS, DEFAULT_RETENTION_DAYS
+
 NAME_LENGTH = 200
-DEFAULT_RETENTION_DAYS = 90
-DEFAULT_MINUTES_DAYS = 180
-DEFAULT_HOUR_DAYS = 1825
 LONGEST_RETENTION_DAYS = 3650
 _DAYS = [MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)]
 

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from metrics.models import DEFAULT_HOUR_DAYS, DEFAULT_MINUTES_DAYS, DEFAULT_RETENTION_DAYS
 from metrics.storage.connection import Connection
+
+DEFAULT_RETENTION_DAYS = 90
+DEFAULT_MINUTES_DAYS = 180
+DEFAULT_HOUR_DAYS = 1825
 
 
 class Policy(NamedTuple):
