@@ -44,9 +44,11 @@ class Traffic:
     reads: int = 0
     writes: int = 0
     wrong: int = 0
+    going: threading.Barrier = field(default_factory=lambda: threading.Barrier(3))
     over: threading.Event = field(default_factory=threading.Event)
 
     def write(self) -> None:
+        self.going.wait(60)
         while not self.over.is_set():
             commit(self.series, [START + self.written * STEP * SECOND])
             self.written += 1
@@ -54,14 +56,19 @@ class Traffic:
 
     def read(self) -> None:
         dice = random.Random(20260501)
+        self._read(dice)  # of the whole pile, before anything of it is merged
+        self.going.wait(60)
         while not self.over.is_set():
-            last = START + self.written * STEP * SECOND
-            first = START + dice.randrange(self.written - HOUR // STEP) * STEP * SECOND
-            number = dice.randrange(SERIES)
-            self.wrong += wrong(self.series, first, min(first + HOUR * SECOND, last), [number])
-            newest = query.latest(["d"], [f"m{number}"], now=query.moment(last))
-            self.wrong += not newest or query.microseconds(newest[0].timestamp) < last - STEP * SECOND
-            self.reads += 1
+            self._read(dice)
+
+    def _read(self, dice: random.Random) -> None:
+        last = START + self.written * STEP * SECOND
+        first = START + dice.randrange(self.written - HOUR // STEP) * STEP * SECOND
+        number = dice.randrange(SERIES)
+        self.wrong += wrong(self.series, first, min(first + HOUR * SECOND, last), [number])
+        newest = query.latest(["d"], [f"m{number}"], now=query.moment(last))
+        self.wrong += not newest or query.microseconds(newest[0].timestamp) < last - STEP * SECOND
+        self.reads += 1
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ def work_off(commits: int) -> Worked:
         threads = [threading.Thread(target=one) for one in (traffic.write, traffic.read)]
         for thread in threads:
             thread.start()
+        traffic.going.wait(60)
         passes, waiting = 0, commits
         while waiting > YOUNG_ENOUGH and passes < 20:
             tasks.merge_young_blocks()
