@@ -262,7 +262,8 @@ class RangeParameters(_Page):
             start=given["start"],
             end=given["end"],
             aggregation=given["aggregation"],
-            **_page(given) | {"interval": given["interval"] or "auto"},
+            max_points=given["max_points"] if given["aggregation"] is None else None,
+            **_page(given) | {"interval": given["interval"] or "auto" if given["aggregation"] else None},
         )
 
 

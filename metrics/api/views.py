@@ -14,7 +14,6 @@ from metrics.api.parameters import RangeParameters, names_field
 from metrics.api.questions import about, query_shape
 from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
 from metrics.questions.asking import ask
-from metrics.questions.question import Question
 
 DEFAULT_LOOKBACK = 86400
 
@@ -67,47 +66,11 @@ class RangeView(APIView):
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
         given = RangeParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
-        wanted = given.validated_data
-        if wanted["aggregation"] is not None:
-            return _aggregated(given.question(device_id, metric_name), wanted)
-        found = query.read_range(device_id, metric_name, wanted["start"], wanted["end"], wanted["max_points"])
-        unit = next((found.context(at)[0] for at in (len(found) - 1,) if at >= 0), None)
-        if wanted["columns"]:
-            columns = {"times": (found.times / 1000).tolist(), "values": query.listed(found), "unit": unit}
-            return Response(columns | incomplete(found.damaged))
-        return Response(
-            {
-                "device_id": device_id,
-                "metric_name": metric_name,
-                "data_points": list(_points(found, metric_name)),
-                "count": len(found),
-                "aggregation": None,
-                "interval": None,
-                "start_time": wanted["start"],
-                "end_time": wanted["end"],
-            }
-            | incomplete(found.damaged)
-        )
-
-
-def _aggregated(question: Question, wanted: dict[str, Any]) -> Response:
-    answer = ask(question)
-    if not wanted["columns"]:
-        return Response(query_shape(answer) | about(answer, wanted["explain"]))
-    times = [time / 1000 for group in answer.groups for time in group.times]
-    values = [value for group in answer.groups for value in group.values]
-    unit = answer.groups[0].unit if answer.groups else None
-    return Response({"times": times, "values": values, "unit": unit} | about(answer, wanted["explain"]))
-
-
-def _points(found: query.Readings, metric_name: str) -> Any:
-    for at, (time, value) in enumerate(zip(found.times.tolist(), query.listed(found), strict=True)):
-        unit, tags, metadata = found.context(at)
-        yield {
-            "timestamp": query.moment(time),
-            "metric_name": metric_name,
-            "value": value,
-            "unit": unit,
-            "tags": tags,
-            "metadata": metadata,
-        }
+        answer = ask(given.question(device_id, metric_name))
+        told = about(answer, given.validated_data["explain"])
+        if not given.validated_data["columns"]:
+            return Response(query_shape(answer) | told)
+        times = [time / 1000 for group in answer.groups for time in group.times]
+        values = [value for group in answer.groups for value in group.values]
+        unit = answer.groups[0].unit if answer.groups else None
+        return Response({"times": times, "values": values, "unit": unit} | told)

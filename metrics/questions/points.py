@@ -11,7 +11,7 @@ from metrics.query import Readings, joined, listed, moment, thinned
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, unit_in
 from metrics.questions.budget import MOST_READ, counted, kept_most, priced
 from metrics.questions.question import Label, Question
-from metrics.questions.shares import for_chart, only_rolled, shares
+from metrics.questions.shares import Share, for_chart, only_rolled, shares
 from metrics.storage.codec import NO_CONTEXT, Columns, concatenate
 from metrics.storage.connection import Connection
 from metrics.storage.plan import Plan, plan, snapshot
@@ -26,18 +26,19 @@ def points(question: Question, found: list[Asked]) -> Answer:
     for one in found:  # a metric that was sent in several kinds of value is several series
         by_label.setdefault(one.label, []).append(one)
     answer, after = Answer(question), question.begins_after()
-    if for_chart(question)[0] is None:
+    rolling = for_chart(question, found)
+    if rolling[0] is None:
         answer.missing += only_rolled(question, found)
     labels = from_cursor(list(by_label), after)
     at, width = 0, 1
     while at < len(labels):
         width = min(width, len(labels) - at)
         together = [one for label in labels[at : at + width] for one in by_label[label]]
-        if width > 1 and _merged_points(question, together) > TOGETHER:
+        if width > 1 and _merged_points(question, shares(together, *rolling)) > TOGETHER:
             width //= 2
             continue
         need = question.limit - answer.count + 1 if len(together) == 1 and question.max_points is None else None
-        columns = _columns(_from(question, labels[at], after), together, need, answer)
+        columns = _columns(_from(question, labels[at], after), shares(together, *rolling), need, answer)
         for label in labels[at : at + width]:
             kinds = {one.id: one.kind for one in by_label[label] if one.id in columns}
             readings = joined({number: columns[number] for number in kinds}, kinds)
@@ -47,12 +48,9 @@ def points(question: Question, found: list[Asked]) -> Answer:
     return answer
 
 
-def _merged_points(question: Question, found: list[Asked]) -> int:
+def _merged_points(question: Question, together: list[Share]) -> int:
     with snapshot() as connection:
-        plans = [
-            plan(connection, one.ids, question.low, question.high, one.rolling)
-            for one in shares(found, *for_chart(question))
-        ]
+        plans = [plan(connection, one.ids, question.low, question.high, one.rolling) for one in together]
     return sum(planned.points - planned.young_points for planned in plans)
 
 
@@ -63,7 +61,7 @@ def _from(question: Question, label: Label, after: tuple[Label, int] | None) -> 
     return replace(question, start=moment(after[1] + 1))
 
 
-def _columns(question: Question, found: list[Asked], need: int | None, answer: Answer) -> dict[int, Columns]:
+def _columns(question: Question, together: list[Share], need: int | None, answer: Answer) -> dict[int, Columns]:
     """The points of some series; of a single one no more days than it takes to have `need`."""
 
     def read(connection: Connection, plans: list[Plan]) -> dict[int, Columns]:
@@ -80,7 +78,7 @@ def _columns(question: Question, found: list[Asked], need: int | None, answer: A
         return {number: concatenate(some) for number, some in pieces.items()}
 
     most = kept_most(question) if need is None else MOST_READ
-    return priced(question, shares(found, *for_chart(question)), read, most)
+    return priced(question, together, read, most)
 
 
 def _pieces(connection: Connection, planned: Plan, question: Question) -> Iterator[Columns]:

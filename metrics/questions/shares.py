@@ -17,6 +17,7 @@ from metrics.questions.question import Question
 from metrics.storage import rollups
 from metrics.storage.codec import Ints
 from metrics.storage.connection import reading
+from metrics.storage.plan import plan, snapshot
 from metrics.storage.rollups import SECOND, Rolling
 
 
@@ -64,13 +65,18 @@ def for_fold(question: Question, edges: Ints, fold: Fold) -> tuple[int | None, b
     return rollups.coarsest(edges), fold.stat is not None
 
 
-def for_chart(question: Question) -> tuple[int | None, bool]:
-    """The same for the line through points, thinned to so many."""
+def for_chart(question: Question, found: Iterable[Asked]) -> tuple[int | None, bool]:
+    """The same for the line through points, thinned to so many: rollups stand in only for what is thinned anyway."""
     if question.max_points is None or not _plain(question):
         return None, False
     stretch = 2 * (question.high - question.low) // question.max_points
     fitting = [one for one in rollups.RESOLUTIONS if one * SECOND <= stretch]
-    return (fitting[-1], True) if fitting else (rollups.MINUTES, False)
+    if not fitting:
+        return rollups.MINUTES, False
+    ids = np.unique(np.array([one.id for one in found], np.int64))
+    with snapshot() as connection:
+        points = plan(connection, ids, question.low, question.high).expected(young=1.0)
+    return fitting[-1], points > question.max_points * len(ids)
 
 
 def _plain(question: Question) -> bool:
