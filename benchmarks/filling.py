@@ -117,7 +117,8 @@ def _fill_bucket(database: dict[str, str], fleet: Fleet, bucket: int, ids: list[
     with psycopg.connect(**database, autocommit=True) as connection, connection.transaction():
         for columns in days(ids, fleet.times(), values):
             insert_settled(connection, columns, run, {})
-            rollups.write(connection, Place(SHARD, bucket, day_of(int(columns.times[0]))), columns, {}, time.time())
+            place = Place(SHARD, bucket, day_of(int(columns.times[0])))
+            rollups.write(connection, place, columns, {}, time.time(), rollups.fitting(columns))
         latest.move(connection, SHARD, newest(columns))
     return values.size
 

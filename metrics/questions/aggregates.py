@@ -115,7 +115,7 @@ class Folding:
     def read(self, connection: Connection, planned: Plan) -> None:
         """Fold everything that a plan, of one of the shares, reads."""
         for summary in rolled(connection, planned, self._stats):
-            self._add_rolled(summary, planned)
+            self._add_rolled(summary)
         pieces = scan(connection, planned, self._fold.needs_order)
         for piece in counted(self.question, pieces, kept_most(self.question)):
             self._add(piece)
@@ -140,21 +140,20 @@ class Folding:
                     if unit := unit_in(part.dictionary[at]):
                         self._units[value, group] = unit
 
-    def _add_rolled(self, summary: Summary, planned: Plan) -> None:
+    def _add_rolled(self, summary: Summary) -> None:
         """Intervals of rollups, none of which an edge cuts."""
-        assert planned.rolling is not None
         for places, asked in self._rounds:
             at = np.minimum(np.searchsorted(asked, summary.ids), len(asked) - 1)
             here = asked[at] == summary.ids
             if here.any():
-                self._fold_summary(summary.of(here), places[at[here]], planned.rolling.resolution * SECOND)
+                self._fold_summary(summary.of(here), places[at[here]])
 
-    def _fold_summary(self, summary: Summary, places: Ints, length: int) -> None:
+    def _fold_summary(self, summary: Summary, places: Ints) -> None:
         counts = summary.stats["count"]
         if self._fold.stat:
             part = summary.values(self._fold.stat)
         else:
-            part, counts = summary.ends(length)
+            part, counts = summary.ends()
         groups = self._groups[places]
         runs = cut(part, self.edges, places, groups)
         runs.counts = np.add.reduceat(counts, runs.starts)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from metrics.catalogue import current
-from metrics.intervals import SECOND
 from metrics.query import Readings, joined, listed, moment, thinned
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, unit_in
 from metrics.questions.budget import MOST_READ, counted, kept_most, priced
@@ -34,11 +33,11 @@ def points(question: Question, found: list[Asked]) -> Answer:
     while at < len(labels):
         width = min(width, len(labels) - at)
         together = [one for label in labels[at : at + width] for one in by_label[label]]
-        if width > 1 and _merged_points(question, shares(together, *rolling)) > TOGETHER:
+        if width > 1 and _merged_points(question, shares(together, *rolling, coarser=True)) > TOGETHER:
             width //= 2
             continue
         need = question.limit - answer.count + 1 if len(together) == 1 and question.max_points is None else None
-        columns = _columns(_from(question, labels[at], after), shares(together, *rolling), need, answer)
+        columns = _columns(_from(question, labels[at], after), shares(together, *rolling, coarser=True), need, answer)
         for label in labels[at : at + width]:
             kinds = {one.id: one.kind for one in by_label[label] if one.id in columns}
             readings = joined({number: columns[number] for number in kinds}, kinds)
@@ -84,8 +83,7 @@ def _columns(question: Question, together: list[Share], need: int | None, answer
 def _pieces(connection: Connection, planned: Plan, question: Question) -> Iterator[Columns]:
     """What a plan holds of a question; the extremes of rolled intervals stand for their points."""
     for summary in rolled(connection, planned, ("count", "least", "greatest")):
-        assert planned.rolling is not None
-        yield summary.extremes(planned.rolling.resolution * SECOND)[0]
+        yield summary.extremes()
     for piece in counted(question, scan(connection, planned, whole=True), kept_most(question)):
         if (kept := filtered(piece, question)) is not None:
             yield kept

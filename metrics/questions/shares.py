@@ -29,7 +29,7 @@ class Share:
     rolling: Rolling | None
 
 
-def shares(found: Iterable[Asked], resolution: int | None, instead: bool) -> list[Share]:
+def shares(found: Iterable[Asked], resolution: int | None, instead: bool, coarser: bool = False) -> list[Share]:
     """The series of a question by how they are read, where rollups of a resolution (seconds; None: none) can help."""
     definitions = catalogue().definitions
     kept: dict[int | None, list[int]] = {}
@@ -39,7 +39,7 @@ def shares(found: Iterable[Asked], resolution: int | None, instead: bool) -> lis
     return [
         Share(
             np.unique(np.array(ids, np.int64)),
-            None if days is None or resolution is None else Rolling(resolution, _gone(days), instead),
+            None if days is None or resolution is None else Rolling(resolution, _gone(days), instead, coarser),
         )
         for days, ids in kept.items()
     ]

@@ -129,7 +129,7 @@ def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Ro
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
     rolled: list[RolledRow] = []
     if rolling is not None:
-        found = rollups.find(connection, wanted | {"first": day_of(asked_from)}, rolling.resolution)
+        found = rollups.find(connection, wanted | {"first": day_of(asked_from)}, rolling)
         stale = {day for *_, low, high in young for day in range(day_of(low), day_of(high) + 1)}
         rolled = _instead(rolling, _reaching(series, found), blocks, stale, (start, end))
         taken = {(row.bucket, row.day) for row in rolled}

@@ -17,7 +17,7 @@ from metrics.storage.connection import Connection
 from metrics.storage.insert import Run, insert_settled
 from metrics.storage.locks import lock_unit
 from metrics.storage.policies import DEFAULT, Policy, policies
-from metrics.storage.rollups import RESOLUTIONS, Place, delete, insert, kept_days
+from metrics.storage.rollups import RESOLUTIONS, SECOND, Place, delete, insert, kept_days
 from metrics.storage.summary import decode_summary
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ def _regroup_rollups(connection: Connection, place: Place) -> int:
             binary=True,
         ).fetchall()
         for number, keep, payload in rows:
-            held = decode_summary(payload)
+            held = decode_summary(payload, resolution * SECOND)
             kept = policies(connection, held.ids.tolist())
             if any(kept_days(kept.get(series, DEFAULT), resolution) != keep for series in held.ids.tolist()):
                 delete(connection, place.shard, [number])

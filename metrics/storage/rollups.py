@@ -22,6 +22,9 @@ SECOND = 1_000_000  # µs
 MINUTES, HOUR = 300, 3600  # seconds of an interval
 RESOLUTIONS = (MINUTES, HOUR)
 ROW = 4096  # intervals of one row, at the most
+DENSE_ENOUGH = (
+    15  # points of five minutes, on average: where there are fewer, rollups of them cost more than the points
+)
 
 _TOUCHED = """
 SELECT id, payload FROM metrics_rollup WHERE shard = %s AND bucket = %s AND resolution = %s AND day = %s
@@ -41,13 +44,19 @@ class Place(NamedTuple):
     day: int
 
 
-def exist(connection: Connection, place: Place) -> bool:
-    """Whether a day has rollups."""
+def existing(connection: Connection, place: Place) -> set[int]:
+    """The resolutions of which a day has rollups."""
     found = connection.execute(
-        "SELECT 1 FROM metrics_rollup WHERE shard = %s AND bucket = %s AND day = %s LIMIT 1",
+        "SELECT DISTINCT resolution FROM metrics_rollup WHERE shard = %s AND bucket = %s AND day = %s",
         (place.shard, place.bucket, place.day),
     )
-    return found.fetchone() is not None
+    return {resolution for (resolution,) in found}
+
+
+def fitting(points: Columns) -> set[int]:
+    """The resolutions that a day is to have in which there are these points."""
+    intervals = len(summarised(points, MINUTES * SECOND))
+    return {MINUTES, HOUR} if len(points) >= DENSE_ENOUGH * intervals else {HOUR}
 
 
 def drop(connection: Connection, place: Place) -> None:
@@ -58,13 +67,15 @@ def drop(connection: Connection, place: Place) -> None:
     )
 
 
-def write(connection: Connection, place: Place, points: Columns, kept: Mapping[int, Policy], now: float) -> None:
+def write(
+    connection: Connection, place: Place, points: Columns, kept: Mapping[int, Policy], now: float, resolutions: set[int]
+) -> None:
     """Make the rollups of series of whose day these are all points; what there was of them is replaced.
 
     A series whose points of that day may be gone already keeps the rollups that it has.
     """
     lasting = [not is_over(place.day, kept.get(series, DEFAULT).points, now) for series in points.ids.tolist()]
-    for resolution in RESOLUTIONS:
+    for resolution in resolutions:
         made = summarised(points, resolution * SECOND).of(np.array(lasting, bool))
         if len(made.ids):
             _replace(connection, place, resolution, made, kept)
@@ -74,7 +85,7 @@ def _replace(connection: Connection, place: Place, resolution: int, made: Summar
     where = (place.shard, place.bucket, resolution, place.day, int(made.ids[-1]), int(made.ids[0]))
     rows = connection.execute(_TOUCHED, where, binary=True).fetchall()
     if rows:
-        held = together([decode_summary(payload) for _, payload in rows])
+        held = together([decode_summary(payload, resolution * SECOND) for _, payload in rows])
         held = held.of(~np.isin(held.ids, made.ids))
         kept = {**kept, **policies(connection, held.ids.tolist())}
         made = together([held, made])
@@ -119,11 +130,13 @@ class Rolling:
     resolution  seconds of their intervals
     gone        µs: points of before are gone, and rollups are all there is
     instead     whether they may stand in for points that are still there
+    coarser     whether hours will do for days that have no finer ones
     """
 
     resolution: int
     gone: int
     instead: bool
+    coarser: bool = False
 
 
 class RolledRow(NamedTuple):
@@ -136,11 +149,12 @@ class RolledRow(NamedTuple):
     intervals: int
     series_from: int
     series_to: int
+    resolution: int
 
 
 _FIND = """
-SELECT shard, id, bucket, day, intervals, series_from, series_to FROM metrics_rollup
-WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s) AND resolution = %(resolution)s
+SELECT shard, id, bucket, day, intervals, series_from, series_to, resolution FROM metrics_rollup
+WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s) AND resolution = ANY(%(resolutions)s)
   AND day BETWEEN %(first)s AND %(last)s AND series_from <= %(high)s AND series_to >= %(low)s
 """
 
@@ -156,10 +170,16 @@ def exist_between(connection: Connection, series: Ints, start: int, end: int) ->
     return found.fetchone() is not None
 
 
-def find(connection: Connection, wanted: Mapping[str, object], resolution: int) -> list[RolledRow]:
+def find(connection: Connection, wanted: Mapping[str, object], rolling: Rolling) -> list[RolledRow]:
     """Rows that may hold what is wanted: shards, buckets, first and last day, low and high series."""
-    rows = connection.execute(_FIND, {**wanted, "resolution": resolution})
-    return sorted((RolledRow(*row) for row in rows), key=lambda row: (row.bucket, row.day, row.series_from))
+    resolutions = {rolling.resolution, HOUR} if rolling.coarser else {rolling.resolution}
+    found = [RolledRow(*row) for row in connection.execute(_FIND, {**wanted, "resolutions": list(resolutions)})]
+    finest: dict[tuple[int, int], int] = {}
+    for row in found:
+        place = (row.bucket, row.day)
+        finest[place] = min(row.resolution, finest.get(place, row.resolution))
+    chosen = (row for row in found if row.resolution == finest[row.bucket, row.day])
+    return sorted(chosen, key=lambda row: (row.bucket, row.day, row.series_from))
 
 
 def fetch(connection: Connection, rows: Sequence[RolledRow]) -> dict[Number, bytes]:

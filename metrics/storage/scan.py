@@ -30,21 +30,18 @@ _Content = bytes | list[Columns]
 
 def rolled(connection: Connection, planned: Plan, wanted: Collection[str]) -> Iterator[Summary]:
     """The rollups of a plan with the statistics that are wanted; the days of a series come in order."""
-    if planned.rolling is None:
-        return
-    length = planned.rolling.resolution * SECOND
     for at in range(0, len(planned.rolled), ROLLED_AT_ONCE):
         rows = planned.rolled[at : at + ROLLED_AT_ONCE]
         held = rollups.fetch(connection, rows)
         for row in rows:
             try:
-                summary = decode_summary(held[row.shard, row.id], wanted)
+                summary = decode_summary(held[row.shard, row.id], row.resolution * SECOND, wanted)
             except DamagedPayload:
                 name = f"rollup {row.id}"
                 damage.tell_once(name)
                 planned.damaged.append(name)
                 continue
-            summary = summary.of(np.isin(summary.ids, planned.series)).within(planned.rolled_from, planned.end, length)
+            summary = summary.of(np.isin(summary.ids, planned.series)).within(planned.rolled_from, planned.end)
             if len(summary):
                 yield summary
 

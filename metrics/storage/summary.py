@@ -29,6 +29,7 @@ class Summary:
     times    int64[n]      where each begins, microseconds since 1970, UTC
     stats    those of STATS that are wanted, by name: count int64[n], the others float64[n]
     units    the unit's context entry of every series' last point
+    length   of the intervals, in microseconds
     """
 
     ids: Ints
@@ -36,6 +37,7 @@ class Summary:
     times: Ints
     stats: dict[str, NDArray[Any]]
     units: list[bytes]
+    length: int
 
     def __len__(self) -> int:
         return len(self.times)
@@ -43,18 +45,21 @@ class Summary:
     def of(self, series: Bools) -> "Summary":
         """Only some of the series: bool[s]."""
         lengths = np.diff(self.offsets)
-        kept = Summary(self.ids[series], _offsets(lengths[series]), self.times, self.stats, self._units_of(series))
+        kept = Summary(
+            self.ids[series], _offsets(lengths[series]), self.times, self.stats, self._units_of(series), self.length
+        )
         return kept._cut(np.repeat(series, lengths))
 
-    def within(self, low: int, high: int, length: int) -> "Summary":
-        """Only intervals of this length that lie between two times; series without any are left out."""
-        mask = (self.times >= low) & (self.times + length <= high)
+    def within(self, low: int, high: int) -> "Summary":
+        """Only intervals that lie between two times; series without any are left out."""
+        mask = (self.times >= low) & (self.times + self.length <= high)
         if mask.all():
             return self
         owner = np.repeat(np.arange(len(self.ids)), np.diff(self.offsets))[mask]
         lengths = np.bincount(owner, minlength=len(self.ids))
         some = lengths > 0
-        return Summary(self.ids[some], _offsets(lengths[some]), self.times, self.stats, self._units_of(some))._cut(mask)
+        units = self._units_of(some)
+        return Summary(self.ids[some], _offsets(lengths[some]), self.times, self.stats, units, self.length)._cut(mask)
 
     def rows(self, most: int) -> "list[Summary]":
         """Cut into stretches of series with at most so many intervals, or one series."""
@@ -71,13 +76,13 @@ class Summary:
         """A statistic as if it were points: at the beginnings of the intervals."""
         return Columns(self.ids, self.offsets, self.times, self.stats[name].astype(np.float64, copy=False))
 
-    def ends(self, length: int) -> tuple[Columns, Ints]:
+    def ends(self) -> tuple[Columns, Ints]:
         """The first and the last value of every interval as points, and how many points each stands for."""
-        return self._pairs(length - 1, "first", "last")
+        return self._pairs(self.length - 1, "first", "last")
 
-    def extremes(self, length: int) -> tuple[Columns, Ints]:
+    def extremes(self) -> Columns:
         """The least and the greatest value of every interval as points: they draw the line that was there."""
-        return self._pairs(length // 2, "least", "greatest")
+        return self._pairs(self.length // 2, "least", "greatest")[0]
 
     def _pairs(self, apart: int, one: str, other: str) -> tuple[Columns, Ints]:
         counts = self.stats["count"]
@@ -118,7 +123,9 @@ def summarised(columns: Columns, length: int) -> Summary:
     if columns.contexts is not None:
         entries = [write_context(read_context(entry)[0], None, None) for entry in columns.dictionary]
         units = [entries[at] for at in columns.contexts[columns.offsets[1:] - 1].tolist()]
-    return Summary(columns.ids, np.searchsorted(starts, columns.offsets), intervals[starts] * length, stats, units)
+    return Summary(
+        columns.ids, np.searchsorted(starts, columns.offsets), intervals[starts] * length, stats, units, length
+    )
 
 
 def together(parts: Sequence[Summary]) -> Summary:
@@ -137,6 +144,7 @@ def together(parts: Sequence[Summary]) -> Summary:
         np.concatenate([part.times for part in parts])[places],
         {name: np.concatenate([part.stats[name] for part in parts])[places] for name in parts[0].stats},
         [units[at] for at in order.tolist()],
+        parts[0].length,
     )
 
 
@@ -167,8 +175,11 @@ def encode_summary(summary: Summary) -> bytes:
     return seal(msgspec.msgpack.encode(packed))
 
 
-def decode_summary(payload: bytes | memoryview, wanted: Collection[str] = STATS) -> Summary:
-    """A payload to its summary, with the statistics that are wanted. Raises DamagedPayload."""
+def decode_summary(payload: bytes | memoryview, length: int, wanted: Collection[str] = STATS) -> Summary:
+    """A payload to its summary of intervals of a length (µs), with the statistics that are wanted.
+
+    Raises DamagedPayload.
+    """
     packed = _decoder.decode(unseal(payload))
     stats = {
         name: unpack(data, np.int64 if name == "count" else np.float64)
@@ -178,7 +189,7 @@ def decode_summary(payload: bytes | memoryview, wanted: Collection[str] = STATS)
     dictionary = unpack_texts(packed.dictionary)
     units = [dictionary[at] for at in unpack(packed.units, np.int64).tolist()]
     offsets = _offsets(unpack(packed.lengths, np.int64))
-    return Summary(unpack(packed.ids, np.int64), offsets, unpack(packed.times, np.int64), stats, units)
+    return Summary(unpack(packed.ids, np.int64), offsets, unpack(packed.times, np.int64), stats, units, length)
 
 
 def _offsets(lengths: Ints) -> Ints:

@@ -75,7 +75,8 @@ def _merge_side(connection: Connection, place: Place, found: list[Row], aim: _Ai
     if not fresh:
         return 0
     settled = [row for row in found if row.level == SETTLED == aim.level]
-    anew = whole and aim.level == SETTLED and not rollups.exist(connection, place)
+    resolutions = rollups.existing(connection, place) if aim.level == SETTLED else set()
+    anew = whole and aim.level == SETTLED and not resolutions
     if not anew:
         low, high = min(row.series_from for row in fresh), max(row.series_to for row in fresh)
         settled = [row for row in settled if row.series_from <= high and row.series_to >= low]
@@ -104,20 +105,25 @@ def _merge_side(connection: Connection, place: Place, found: list[Row], aim: _Ai
             np.concatenate([part.ids for row, part in parts if anew or row.level < SETTLED] or [_NONE])
         )
         for some in columns:
-            _settle(connection, place, some, run, complete if whole else _NONE, aim.now)
+            due = of_series(some, complete) if whole and some.is_numbers else _NOTHING
+            if len(due) and not resolutions:
+                resolutions = rollups.fitting(due)
+            _settle(connection, place, some, run, due, resolutions, aim.now)
     return total
 
 
 _NONE: Ints = np.empty(0, np.int64)
+_NOTHING = Columns(_NONE, np.zeros(1, np.int64), _NONE, np.empty(0))
 
 
-def _settle(connection: Connection, place: Place, points: Columns, run: Run, complete: Ints, now: float) -> None:
-    """Store final rows of a day, and the rollups of those series of which all points are here."""
+def _settle(
+    connection: Connection, place: Place, points: Columns, run: Run, due: Columns, resolutions: set[int], now: float
+) -> None:
+    """Store final rows of a day, and the rollups of those series, `due`, of which all points are here."""
     kept = policies(connection, points.ids.tolist())
     insert_settled(connection, points, run, kept)
-    due = of_series(points, complete)
-    if points.is_numbers and len(due):
-        rollups.write(connection, place, due, kept, now)
+    if len(due):
+        rollups.write(connection, place, due, kept, now, resolutions)
 
 
 def _payloads(connection: Connection, shard: int, taken: Sequence[Row]) -> dict[int, bytes]:

@@ -17,7 +17,7 @@ from metrics.storage.locks import lock_unit
 from metrics.storage.policies import DEFAULT, Policy, is_over
 from metrics.storage.regroup import regroup
 from metrics.storage.retention import drop_expired, expired
-from metrics.storage.rollups import HOUR, MINUTES
+from metrics.storage.rollups import HOUR, MINUTES, SECOND
 from metrics.storage.summary import decode_summary
 from metrics.storage.write import Arrivals, Entry, writer
 
@@ -158,7 +158,7 @@ class Policies(RuleBasedStateMachine):
         for resolution, day, payload in self.connection.execute(
             "SELECT resolution, day, payload FROM metrics_rollup", binary=True
         ):
-            summary = decode_summary(payload)
+            summary = decode_summary(payload, resolution * SECOND)
             counts = np.add.reduceat(summary.stats["count"], summary.offsets[:-1])
             for series, count in zip(summary.ids.tolist(), counts.tolist(), strict=True):
                 assert (resolution, series, day) not in found
@@ -169,7 +169,8 @@ class Policies(RuleBasedStateMachine):
         self.connection.close()
 
 
-def test_whatever_changes_every_metric_is_kept_as_its_policy_says(series):
+def test_whatever_changes_every_metric_is_kept_as_its_policy_says(series, monkeypatch):
+    monkeypatch.setattr("metrics.storage.rollups.DENSE_ENOUGH", 0)
     run_state_machine_as_test(
         Policies,
         settings=settings(

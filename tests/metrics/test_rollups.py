@@ -51,10 +51,10 @@ def test_a_summary_equals_a_dictionary_and_comes_back_as_it_was(rows):
     columns = columns_of(rows)
     made = summarised(columns, FIVE)
     assert dictionary(made) == expected(columns)
-    back = decode_summary(encode_summary(made))
+    back = decode_summary(encode_summary(made), FIVE)
     assert dictionary(back) == expected(columns) and back.units == made.units
     assert dictionary(together(made.rows(2)[::-1])) == expected(columns)
-    inner = made.within(FIVE, 3 * FIVE, FIVE)
+    inner = made.within(FIVE, 3 * FIVE)
     assert dictionary(inner) == {key: one for key, one in expected(columns).items() if FIVE <= key[1] < 3 * FIVE}
 
 
@@ -67,7 +67,7 @@ def test_a_damaged_summary_is_noticed():
     payload = bytearray(encode_summary(summarised(columns_of([(1, 0, 1)]), FIVE)))
     payload[-1] ^= 255
     with pytest.raises(DamagedPayload):
-        decode_summary(bytes(payload))
+        decode_summary(bytes(payload), FIVE)
 
 
 # --- in the database ----------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def used(first: int, last: int, **more) -> dict[str, int]:
     return answer.read["rollups_by_seconds"]
 
 
-SAMPLE = {second: float(second % 7) for second in range(0, 86_400, 100)}
+SAMPLE = {second: float(second % 7) for second in range(0, 86_400, 10)}
 
 
 def test_a_day_that_is_over_is_answered_from_its_rollups(fleet):
@@ -163,7 +163,7 @@ def test_questions_with_filters_read_points(fleet):
 def test_late_points_are_in_every_answer_at_once_and_in_the_rollups_afterwards(fleet):
     write(1, SAMPLE)
     settle(fleet)
-    write(1, {50: 100.0})
+    write(1, {55: 100.0})
     for how in (lambda: None, lambda: merge.merge_young(fleet, force=True), lambda: settle(fleet)):
         how()
         assert asked("max", 1, 0, interval=3600)[0] == (0.0, 100.0)
@@ -204,8 +204,9 @@ def test_days_made_before_there_were_rollups_get_them_whole(fleet):
     assert asked("count", 1, 0, ("d2",), interval=86_400) == [(0.0, 1.0)]
 
 
-def test_when_points_are_gone_rollups_answer(fleet):
+def test_when_points_are_gone_rollups_answer(fleet, monkeypatch):
     """Points are kept three days here, five-minute rollups five, hours nine."""
+    monkeypatch.setattr("metrics.storage.rollups.DENSE_ENOUGH", 1)
     for day in (8, 5, 2):
         write(day, {0: 1.0, 10: 4.0, 3599: 2.0, 7200: 8.0})
         settle(fleet, NOW - timedelta(days=day - 1))
@@ -238,6 +239,21 @@ def test_what_cannot_be_answered_from_rollups_is_said(fleet):
         assert answer.count == 0 and "no points are kept" in answer.missing[0]
     assert ask(Question(("m",), start, NOW, ("d1",), "avg")).missing == []
     assert ask(Question(("m",), NOW - timedelta(days=1), NOW, ("d1",), "p95")).missing == []
+
+
+def test_a_slow_metric_has_hours_alone_and_a_chart_of_it_shows_them(fleet):
+    write(4, {second: float(second) for second in range(0, 86_400, 60)})
+    settle(fleet, NOW - timedelta(days=3))
+    assert fleet.execute("SELECT DISTINCT resolution FROM metrics_rollup").fetchall() == [(HOUR,)]
+    expire(fleet)
+    line = asked(None, 4, 3, max_points=1000)
+    assert line[:2] == [(0.0, 0.0), (1800.0, 3540.0)] and len(line) == 48
+
+
+def test_a_chart_of_few_points_shows_them_as_they_are(fleet):
+    write(1, {second: float(second) for second in range(7, 86_400, 300)})
+    settle(fleet)
+    assert asked(None, 1, 0, max_points=300) == [(float(second), float(second)) for second in range(7, 86_400, 300)]
 
 
 def test_a_chart_over_more_than_is_kept_shows_the_extremes_of_every_hour(fleet):
