@@ -16,7 +16,7 @@ from metrics.storage.codec import Columns, DamagedPayload, decode
 from metrics.storage.connection import Connection
 from metrics.storage.insert import Run, insert_settled
 from metrics.storage.locks import lock_unit
-from metrics.storage.policies import DEFAULT, Policy, policies
+from metrics.storage.policies import DEFAULT, Policy, bucket_policies
 from metrics.storage.rollups import RESOLUTIONS, SECOND, Place, delete, insert, kept_days
 from metrics.storage.summary import decode_summary
 
@@ -54,13 +54,14 @@ def regroup(connection: Connection, budget: float = 25.0) -> int:
     if buckets := _buckets_of(connection, list(changed)):
         found |= set(connection.execute(_DAYS_OF, {"shards": every, "buckets": buckets}).fetchall())
     for place in sorted(Place(*row) for row in found):
-        if time.monotonic() - started > budget:
+        if written and time.monotonic() - started > budget:  # every run gets further than the one before
             return written
         with connection.transaction():
             if not lock_unit(connection, place.bucket, place.day):  # a merge that may have read the old policy
                 done = False
                 continue
-            written += _regroup_points(connection, place) + _regroup_rollups(connection, place)
+            known = bucket_policies(connection, place.bucket * BUCKET, (place.bucket + 1) * BUCKET)
+            written += _regroup_points(connection, place, known) + _regroup_rollups(connection, place, known)
     if done:
         _note(connection, changed)
     return written
@@ -89,44 +90,66 @@ def _note(connection: Connection, changed: dict[str, Policy | None]) -> None:
                 connection.execute("INSERT INTO metrics_groupedby VALUES (%s, %s, %s, %s)", (name, *policy))
 
 
-def _regroup_points(connection: Connection, place: Place) -> int:
+def _misplaced(rows: list[tuple[int, int | None, int, int]], days: dict[int, int]) -> list[int]:
+    """Rows (id, keep, series from, series to) in whose reach is a series that is kept differently long.
+
+    Told without looking into them, so that what is right already costs next to nothing.
+    """
+    series = np.array(sorted(days), np.int64)
+    kept = np.array([days[number] for number in sorted(days)], np.int64)
+    found = []
+    for number, keep, first, last in rows:
+        low, high = series.searchsorted(first), series.searchsorted(last, "right")
+        if keep is None or low == high or (kept[low:high] != keep).any():
+            found.append(number)
+    return found
+
+
+def _regroup_points(connection: Connection, place: Place, known: dict[int, Policy]) -> int:
+    where = (place.shard, place.bucket, place.day, SETTLED)
     rows = connection.execute(
-        "SELECT id, keep, seq_from, seq_to, payload FROM metrics_block"
+        "SELECT id, keep, series_from, series_to FROM metrics_block"
         " WHERE shard = %s AND bucket = %s AND day = %s AND level = %s",
-        (place.shard, place.bucket, place.day, SETTLED),
-        binary=True,
+        where,
     ).fetchall()
+    looked_at = _misplaced(rows, {series: policy.points for series, policy in known.items()})
     written = 0
-    for number, keep, seq_from, seq_to, payload in rows:
+    for number, keep, seq_from, seq_to, payload in connection.execute(
+        "SELECT id, keep, seq_from, seq_to, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
+        (place.shard, looked_at),
+        binary=True,
+    ).fetchall():
         try:
             parts: list[Columns] = decode(payload)
         except DamagedPayload:
             log.error("merged block %s is damaged: it stays as it is", number)
             continue
-        kept = policies(connection, np.concatenate([part.ids for part in parts]).tolist())
-        if all(kept.get(series, DEFAULT).points == keep for part in parts for series in part.ids.tolist()):
+        if all(known.get(series, DEFAULT).points == keep for part in parts for series in part.ids.tolist()):
             continue
         connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (place.shard, number))
         for part in parts:
-            insert_settled(connection, part, Run(place.shard, SETTLED, seq_from, seq_to), kept)
+            insert_settled(connection, part, Run(place.shard, SETTLED, seq_from, seq_to), known)
         written += 1
     return written
 
 
-def _regroup_rollups(connection: Connection, place: Place) -> int:
+def _regroup_rollups(connection: Connection, place: Place, known: dict[int, Policy]) -> int:
     written = 0
     for resolution in RESOLUTIONS:
         rows = connection.execute(
-            "SELECT id, keep, payload FROM metrics_rollup"
+            "SELECT id, keep, series_from, series_to FROM metrics_rollup"
             " WHERE shard = %s AND bucket = %s AND day = %s AND resolution = %s",
             (place.shard, place.bucket, place.day, resolution),
-            binary=True,
         ).fetchall()
-        for number, keep, payload in rows:
+        days = {series: kept_days(policy, resolution) for series, policy in known.items()}
+        for number, keep, payload in connection.execute(
+            "SELECT id, keep, payload FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)",
+            (place.shard, _misplaced(rows, days)),
+            binary=True,
+        ).fetchall():
             held = decode_summary(payload, resolution * SECOND)
-            kept = policies(connection, held.ids.tolist())
-            if any(kept_days(kept.get(series, DEFAULT), resolution) != keep for series in held.ids.tolist()):
+            if any(kept_days(known.get(series, DEFAULT), resolution) != keep for series in held.ids.tolist()):
                 delete(connection, place.shard, [number])
-                insert(connection, place, resolution, held, kept)
+                insert(connection, place, resolution, held, known)
                 written += 1
     return written

@@ -208,6 +208,22 @@ def test_nothing_goes_while_a_policy_that_has_changed_is_not_applied_yet(series)
     assert drop_expired(series, (BEGIN + 101) * 86_400.0) == 2
 
 
+def test_a_worker_with_little_time_gets_further_with_every_run(series):
+    for day in range(4):
+        write({(number, (BEGIN + day) * DAY): 1.0 for number in SERIES})
+    made(series, (BEGIN + 5) * 86_400.0)
+    MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
+    runs = 0
+    while regroup(series, budget=0.0):
+        runs += 1
+    assert runs == 4
+    kept = series.execute(
+        "SELECT keep, count(*), sum(points) FROM metrics_block GROUP BY keep ORDER BY keep"
+    ).fetchall()
+    assert kept == [(7, 4, 8), (90, 4, 8)]
+    assert regroup(series) == 0
+
+
 def test_blocks_from_before_rows_said_how_long_they_are_kept_are_grouped(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
     write({(number, BEGIN * DAY): 1.0 for number in SERIES})
