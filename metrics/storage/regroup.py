@@ -45,6 +45,11 @@ def buckets_to_regroup(connection: Connection) -> list[int]:
     return _buckets_of(connection, list(_changed(connection)))
 
 
+def changed_policies(connection: Connection) -> list[str]:
+    """Metrics whose rows follow another policy than theirs."""
+    return sorted(_changed(connection))
+
+
 def regroup(connection: Connection, budget: float = 25.0) -> int:
     """Bring rows in line with the policies, for about `budget` seconds; returns the rows written anew."""
     started, written, done = time.monotonic(), 0, True

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from metrics.models import MetricDefinition
 from metrics.storage import merge, read
+from metrics.storage.backlog import backlog
 from metrics.storage.connection import connect
 from metrics.storage.locks import lock_unit
 from metrics.storage.policies import DEFAULT, Policy, is_over
@@ -232,6 +233,25 @@ def test_blocks_from_before_rows_said_how_long_they_are_kept_are_grouped(series)
     series.execute("UPDATE metrics_block SET level = %s", (merge.SETTLED,))
     regroup(series)
     assert series.execute("SELECT keep, points FROM metrics_block ORDER BY keep").fetchall() == [(7, 2), (90, 2)]
+
+
+def test_what_the_workers_have_still_to_do_is_told(series):
+    write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
+    told = backlog(series)
+    assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (1, 2, 0, [])
+    merge.merge_young(series, force=True)
+    MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
+    told = backlog(series)
+    assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (0, 0, 1, ["a"])
+    out = StringIO()
+    call_command("storage", stdout=out)
+    assert "days to make: 1" in out.getvalue() and "policies to apply: a" in out.getvalue()
+    merge.merge_units(series, force=True)
+    regroup(series)
+    assert backlog(series).rows_to_drop == 2
+    drop_expired(series)
+    told = backlog(series)
+    assert (told.days_to_make, told.policies_to_apply, told.rows_to_drop) == (0, [], 0)
 
 
 def test_a_dry_run_says_what_would_go_and_lets_nothing_go(series):

@@ -1,10 +1,12 @@
 import json
+from dataclasses import asdict
 from datetime import date
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from metrics.storage import damage
+from metrics.storage.backlog import backlog
 from metrics.storage.connection import reading
 
 TABLES = (
@@ -39,7 +41,7 @@ def held(damaged: dict[str, Any]) -> str:
 
 
 class Command(BaseCommand):
-    help = "Say how many points are stored, in how many bytes, by table."
+    help = "Say how many points are stored, in how many bytes, by table, and what the workers have still to do."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="for programs")
@@ -56,6 +58,7 @@ class Command(BaseCommand):
             rows_found = connection.execute(_DAMAGED)
             names = [column.name for column in rows_found.description or ()]
             damaged = [dict(zip(names, row, strict=True)) for row in rows_found]
+            waiting = backlog(connection)
         total = sum(tables.values())
         found = {
             "points": points,
@@ -64,6 +67,7 @@ class Command(BaseCommand):
             "tables": tables,
             "blocks": blocks,
             "damaged": damaged,
+            "backlog": asdict(waiting),
         }
         if options["json"]:
             self.stdout.write(json.dumps(found))
@@ -73,6 +77,11 @@ class Command(BaseCommand):
             self.stdout.write(f"  {name:24}{size:>16,}")
         for block in blocks:
             self.stdout.write(f"  level {block['level']:<18}{block['rows']:>8,} rows {block['points']:>16,} points")
+        oldest = f"{waiting.commits:,} commits, {waiting.points:,} points, the oldest {waiting.oldest_seconds:.0f} s"
+        self.stdout.write(f"  to merge: {oldest}")
+        self.stdout.write(f"  days to make: {waiting.days_to_make:,}; rows to drop: {waiting.rows_to_drop:,}")
+        if waiting.policies_to_apply:
+            self.stdout.write(f"  policies to apply: {', '.join(waiting.policies_to_apply)}")
         for one in damaged:
             name = damage.named(min(one["level"], 1), (one["shard"], one["number"]))
             self.stdout.write(f"  damaged: {name}, {held(one)}")
