@@ -62,11 +62,11 @@ class Migration(migrations.Migration):
             model_name='metricdefinition',
             constraint=models.CheckConstraint(condition=models.Q(('rollup_1h_days__gte', models.F('rollup_5m_days'))), name='hours_outlive_minutes', violation_error_message='Hourly rollups are kept at least as long as those of five minutes.'),
         ),
-        # As with the other payloads; and the days that were made before rows said how long they are kept.
+        # As with the other payloads. Days that were made before are made anew: by policy, and with their rollups.
         migrations.RunSQL(
             "ALTER TABLE metrics_rollup ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY;"
             "ALTER TABLE metrics_rollup ALTER COLUMN payload SET STORAGE EXTERNAL;"
-            "CREATE INDEX block_ungrouped ON metrics_block (shard, bucket, day) WHERE level = 100 AND keep IS NULL;",
+            "UPDATE metrics_block SET level = 99 WHERE level = 100;",
             migrations.RunSQL.noop,
         ),
     ]

@@ -31,9 +31,6 @@ WHERE (coalesce(m.retention_days, %(points)s), coalesce(m.rollup_5m_days, %(minu
        coalesce(m.rollup_1h_days, %(hours)s))
    <> (coalesce(g.points, %(points)s), coalesce(g.minutes, %(minutes)s), coalesce(g.hours, %(hours)s))
 """
-_UNGROUPED = """
-SELECT DISTINCT shard, bucket, day FROM metrics_block WHERE shard = ANY(%s) AND level = %s AND keep IS NULL
-"""
 _DAYS_OF = """
 SELECT shard, bucket, day FROM metrics_block WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s)
 UNION SELECT shard, bucket, day FROM metrics_rollup WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s)
@@ -54,11 +51,8 @@ def regroup(connection: Connection, budget: float = 25.0) -> int:
     """Bring rows in line with the policies, for about `budget` seconds; returns the rows written anew."""
     started, written, done = time.monotonic(), 0, True
     changed = _changed(connection)
-    every = list(shards.every())
-    found = set(connection.execute(_UNGROUPED, (every, SETTLED)).fetchall())
-    if buckets := _buckets_of(connection, list(changed)):
-        found |= set(connection.execute(_DAYS_OF, {"shards": every, "buckets": buckets}).fetchall())
-    for place in sorted(Place(*row) for row in found):
+    wanted = {"shards": list(shards.every()), "buckets": _buckets_of(connection, list(changed))}
+    for place in sorted(Place(*row) for row in connection.execute(_DAYS_OF, wanted).fetchall()):
         if written and time.monotonic() - started > budget:  # every run gets further than the one before
             return written
         with connection.transaction():
@@ -95,7 +89,7 @@ def _note(connection: Connection, changed: dict[str, Policy | None]) -> None:
                 connection.execute("INSERT INTO metrics_groupedby VALUES (%s, %s, %s, %s)", (name, *policy))
 
 
-def _misplaced(rows: list[tuple[int, int | None, int, int]], days: dict[int, int]) -> list[int]:
+def _misplaced(rows: list[tuple[int, int, int, int]], days: dict[int, int]) -> list[int]:
     """Rows (id, keep, series from, series to) in whose reach is a series that is kept differently long.
 
     Told without looking into them, so that what is right already costs next to nothing.
@@ -105,7 +99,7 @@ def _misplaced(rows: list[tuple[int, int | None, int, int]], days: dict[int, int
     found = []
     for number, keep, first, last in rows:
         low, high = series.searchsorted(first), series.searchsorted(last, "right")
-        if keep is None or low == high or (kept[low:high] != keep).any():
+        if low == high or (kept[low:high] != keep).any():
             found.append(number)
     return found
 

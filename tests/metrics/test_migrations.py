@@ -56,6 +56,13 @@ def journal() -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
+def settled_rows() -> list[tuple[Any, ...]]:
+    """Whether rows of finished days say how long they are kept: (True,), (False,) or both."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT keep IS NOT NULL FROM metrics_block WHERE level = 100")
+        return list(cursor.fetchall())
+
+
 def newest(points: Points) -> dict[str, tuple[int, Any]]:
     return {
         f"m{series}": (at, value.decode() if isinstance(value, bytes) else value)
@@ -73,6 +80,8 @@ def test_what_the_first_schema_held_reads_the_same_in_the_newest(database: Datab
     for rounds in ([([], "young")], [([], "everything")]):
         run(database, steps.fill, rounds)
         assert run(database, steps.everything, NOW) == (POINTS, newest(POINTS))
+
+    assert run(database, settled_rows) == [(True,)]  # days of the first schema are made anew, by policy
 
     rewritten: list[Row] = [(series, at, -1.0, b"") for series, at in list(POINTS)[::3]]
     run(database, steps.fill, [([rewritten], "everything")])

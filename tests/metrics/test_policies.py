@@ -225,16 +225,6 @@ def test_a_worker_with_little_time_gets_further_with_every_run(series):
     assert regroup(series) == 0
 
 
-def test_blocks_from_before_rows_said_how_long_they_are_kept_are_grouped(series):
-    MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
-    write({(number, BEGIN * DAY): 1.0 for number in SERIES})
-    with connect() as other:
-        merge.merge_young(other, force=True)
-    series.execute("UPDATE metrics_block SET level = %s", (merge.SETTLED,))
-    regroup(series)
-    assert series.execute("SELECT keep, points FROM metrics_block ORDER BY keep").fetchall() == [(7, 2), (90, 2)]
-
-
 def test_what_the_workers_have_still_to_do_is_told(series):
     write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
     told = backlog(series)
