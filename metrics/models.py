@@ -121,13 +121,14 @@ class MetricDefinition(Announced):
         "rollup 5 min days",
         default=DEFAULT_MINUTES_DAYS,
         validators=_DAYS,
-        help_text="Days that count, sum, least, greatest, first and last value of every five minutes are kept.",
+        help_text="Days that count, sum, least, greatest, first and last value of every five minutes are kept;"
+        " never less long than the points.",
     )
     rollup_1h_days = models.PositiveIntegerField(
         "rollup 1 h days",
         default=DEFAULT_HOUR_DAYS,
         validators=_DAYS,
-        help_text="Days that the same of every hour is kept.",
+        help_text="Days that the same of every hour is kept; never less long than the points.",
     )
     aggregation_interval = models.PositiveIntegerField(default=60, validators=[MinValueValidator(1)])
     tags = models.JSONField(default=list, blank=True)

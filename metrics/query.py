@@ -58,7 +58,6 @@ class Readings:
 
     times   int64[n], µs since 1970, UTC
     values  float64[n] (booleans as 0 and 1) where all are numbers, else a list of JSON values
-    damaged names of blocks that were left out
     """
 
     times: Ints
@@ -66,21 +65,16 @@ class Readings:
     kinds: list[Kind]
     contexts: NDArray[np.int32] | None
     dictionary: Sequence[bytes]
-    damaged: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.times)
-
-    def context(self, index: int) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
-        """(unit, tags, metadata) of a point."""
-        return read_context(self.dictionary[self.contexts[index]]) if self.contexts is not None else (None, {}, {})
 
     def kept(self, places: NDArray[np.intp]) -> "Readings":
         """Only the points at these places."""
         listed = isinstance(self.values, list)
         values: Any = [self.values[at] for at in places.tolist()] if listed else self.values[places]
         contexts = None if self.contexts is None else self.contexts[places]
-        return Readings(self.times[places], values, self.kinds, contexts, self.dictionary, self.damaged)
+        return Readings(self.times[places], values, self.kinds, contexts, self.dictionary)
 
 
 def microseconds(moment: datetime) -> int:
@@ -217,11 +211,9 @@ def read_range(
     if not series:
         return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())
     low, high = microseconds(start), microseconds(end)
-    damaged: list[str] = []
-    parts = read.overlapping(list(series), low, high, damaged)
+    parts = read.overlapping(list(series), low, high)
     columns = {number: _of_series(parts, number, low, high) for number in series}
     found = joined({number: one for number, one in columns.items() if one is not None}, series)
-    found.damaged = damaged
     return thinned(found, max_points) if max_points and len(found) > max_points else found
 
 

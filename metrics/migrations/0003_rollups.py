@@ -27,12 +27,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='metricdefinition',
             name='rollup_1h_days',
-            field=models.PositiveIntegerField(default=1825, help_text='Days that the same of every hour is kept.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(3650)], verbose_name='rollup 1 h days'),
+            field=models.PositiveIntegerField(default=1825, help_text='Days that the same of every hour is kept; never less long than the points.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(3650)], verbose_name='rollup 1 h days'),
         ),
         migrations.AddField(
             model_name='metricdefinition',
             name='rollup_5m_days',
-            field=models.PositiveIntegerField(default=180, help_text='Days that count, sum, least, greatest, first and last value of every five minutes are kept.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(3650)], verbose_name='rollup 5 min days'),
+            field=models.PositiveIntegerField(default=180, help_text='Days that count, sum, least, greatest, first and last value of every five minutes are kept; never less long than the points.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(3650)], verbose_name='rollup 5 min days'),
         ),
         migrations.AlterField(
             model_name='metricdefinition',

@@ -13,7 +13,7 @@ from metrics.intervals import SECOND
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, tags_in, unit_in
 from metrics.questions.budget import counted, kept_most, priced
 from metrics.questions.question import MOST_SLOTS, Label, Question
-from metrics.questions.shares import for_fold, only_rolled, shares
+from metrics.questions.shares import for_fold, left_out, shares
 from metrics.storage.blocks import chosen
 from metrics.storage.codec import Columns
 from metrics.storage.connection import Connection
@@ -104,7 +104,7 @@ class Folding:
         self._stats = {"count", self._fold.stat} if self._fold.stat else {"count", "first", "last"}
         resolution, instead = for_fold(question, self.edges, self._fold)
         self.shares = shares(found, resolution, instead)
-        self.missing = only_rolled(question, found) if resolution is None else []
+        self.missing = left_out(question, found, resolution)
 
     def _check_size(self) -> None:
         groups, intervals = len(self._labels), len(self.edges) - 1

@@ -10,7 +10,7 @@ from metrics.query import Readings, joined, listed, moment, thinned
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, unit_in
 from metrics.questions.budget import MOST_READ, counted, kept_most, priced
 from metrics.questions.question import Label, Question
-from metrics.questions.shares import Share, for_chart, only_rolled, shares
+from metrics.questions.shares import Share, for_chart, left_out, shares
 from metrics.storage.codec import NO_CONTEXT, Columns, concatenate
 from metrics.storage.connection import Connection
 from metrics.storage.plan import Plan, plan, snapshot
@@ -27,7 +27,7 @@ def points(question: Question, found: list[Asked]) -> Answer:
     answer, after = Answer(question), question.begins_after()
     rolling = for_chart(question, found)
     if rolling[0] is None:
-        answer.missing += only_rolled(question, found)
+        answer.missing += left_out(question, found, None)
     labels = from_cursor(list(by_label), after)
     at, width = 0, 1
     while at < len(labels):

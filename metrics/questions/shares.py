@@ -11,6 +11,7 @@ import numpy as np
 
 from metrics.catalogue import DAY, UNDEFINED, catalogue
 from metrics.folds import Fold
+from metrics.intervals import SECOND
 from metrics.query import moment
 from metrics.questions.answer import Asked
 from metrics.questions.question import Question
@@ -18,7 +19,7 @@ from metrics.storage import rollups
 from metrics.storage.codec import Ints
 from metrics.storage.connection import reading
 from metrics.storage.plan import plan, snapshot
-from metrics.storage.rollups import SECOND, Rolling
+from metrics.storage.rollups import Rolling
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,22 @@ def shares(found: Iterable[Asked], resolution: int | None, instead: bool, coarse
     ]
 
 
-def only_rolled(question: Question, found: Iterable[Asked]) -> list[str]:
-    """What to tell of times of which rollups are all there is, to those who ask for what does not follow from them."""
+def left_out(question: Question, found: Iterable[Asked], resolution: int | None) -> list[str]:
+    """What is not in an answer since points are gone, and rollups of a resolution (seconds; None: none) do not do."""
+    if resolution == rollups.HOUR:
+        return []
     told = []
     for share in shares(found, rollups.HOUR, instead=False):
-        if share.rolling is None or question.low >= share.rolling.gone:
+        if share.rolling is None or question.low >= (gone := share.rolling.gone):
             continue
+        when = question.low, min(question.high, gone)
         with reading() as connection:
-            if rollups.exist_between(connection, share.ids, question.low, min(question.high, share.rolling.gone)):
-                day = moment(share.rolling.gone).date()
-                told.append(f"of before {day} no points are kept, only avg, min, max, sum, count, first and last")
+            if resolution is not None and rollups.exist_between(connection, share.ids, resolution, *when):
+                continue
+            if not rollups.exist_between(connection, share.ids, rollups.HOUR, *when):
+                continue
+        kept = "avg, min, max, sum, count, first and last" if resolution is None else "values of whole hours"
+        told.append(f"of before {moment(gone).date()} no points are kept, only {kept}")
     return list(dict.fromkeys(told))
 
 

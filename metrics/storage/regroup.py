@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from metrics.intervals import SECOND
 from metrics.storage import shards
 from metrics.storage.blocks import BUCKET, SETTLED
 from metrics.storage.codec import Columns, DamagedPayload, decode
@@ -17,7 +18,7 @@ from metrics.storage.connection import Connection
 from metrics.storage.insert import Run, insert_settled
 from metrics.storage.locks import lock_unit
 from metrics.storage.policies import DEFAULT, Policy, bucket_policies
-from metrics.storage.rollups import RESOLUTIONS, SECOND, Place, delete, insert, kept_days
+from metrics.storage.rollups import RESOLUTIONS, Place, delete, insert, kept_days
 from metrics.storage.summary import decode_summary
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metrics.intervals import SECOND
 from metrics.storage.blocks import BUCKET, day_of
 from metrics.storage.codec import Columns, Ints
 from metrics.storage.connection import Connection
@@ -18,13 +19,10 @@ from metrics.storage.policies import DEFAULT, Policy, is_over, policies
 from metrics.storage.shards import Number, of_series
 from metrics.storage.summary import Summary, decode_summary, encode_summary, summarised, together
 
-SECOND = 1_000_000  # µs
 MINUTES, HOUR = 300, 3600  # seconds of an interval
 RESOLUTIONS = (MINUTES, HOUR)
 ROW = 4096  # intervals of one row, at the most
-DENSE_ENOUGH = (
-    15  # points of five minutes, on average: where there are fewer, rollups of them cost more than the points
-)
+DENSE_ENOUGH = 15  # points of five minutes, on average: rollups of fewer cost more than the points
 
 _TOUCHED = """
 SELECT id, payload FROM metrics_rollup WHERE shard = %s AND bucket = %s AND resolution = %s AND day = %s
@@ -116,8 +114,11 @@ def delete(connection: Connection, shard: int, numbers: Sequence[int]) -> None:
 
 
 def kept_days(policy: Policy, resolution: int) -> int:
-    """How long rollups of a resolution are kept."""
-    return policy.minutes if resolution == MINUTES else policy.hours
+    """How long rollups of a resolution are kept: never less long than the points.
+
+    Where a day of a bucket has rollups, questions take them for all series whose points are there.
+    """
+    return max(policy.points, policy.minutes if resolution == MINUTES else policy.hours)
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -159,13 +160,13 @@ WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s) AND resolution = ANY
 """
 
 
-def exist_between(connection: Connection, series: Ints, start: int, end: int) -> bool:
-    """Whether buckets of these series have rollups from one time to another (µs)."""
+def exist_between(connection: Connection, series: Ints, resolution: int, start: int, end: int) -> bool:
+    """Whether buckets of these series have rollups of a resolution from one time to another (µs)."""
     shards, buckets = np.unique(of_series(series)).tolist(), np.unique(series // BUCKET).tolist()
     found = connection.execute(
         "SELECT 1 FROM metrics_rollup WHERE shard = ANY(%s) AND bucket = ANY(%s) AND resolution = %s"
         " AND day BETWEEN %s AND %s LIMIT 1",
-        (shards, buckets, HOUR, day_of(start), day_of(end - 1)),
+        (shards, buckets, resolution, day_of(start), day_of(end - 1)),
     )
     return found.fetchone() is not None
 

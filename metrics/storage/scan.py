@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from metrics.intervals import SECOND
 from metrics.storage import damage, rollups
 from metrics.storage.blocks import chosen, units
 from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
 from metrics.storage.connection import Connection
 from metrics.storage.plan import Block, Plan
 from metrics.storage.read import decoded, payloads
-from metrics.storage.rollups import SECOND
 from metrics.storage.shards import Number
 from metrics.storage.summary import Summary, decode_summary
 

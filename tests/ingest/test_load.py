@@ -27,6 +27,7 @@ from ingest.recordings.load import Load, Order, Outcome
 from metrics.models import Device, MetricDefinition
 from metrics.query import Readings, device_metrics, read_range
 from metrics.storage.connection import parameters
+from metrics.storage.contexts import read_context
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDING = ROOT / "tests" / "data" / "nab" / "rogue_agent_key_hold.csv"
@@ -181,7 +182,7 @@ def test_many_devices_and_metrics_in_one_file_with_units_and_tags_in_any_order(t
         assert device_metrics(device) == ["humidity", "temperature"]
         found = points(device, "temperature")
         assert found.values.tolist() == list(range(10))
-        assert found.context(3) == ("°C", {"floor": device}, {})
+        assert read_context(found.dictionary[found.contexts[3]]) == ("°C", {"floor": device}, {})
         assert found.times.tolist() == [int(moment.timestamp() * 1e6) for moment in at]
     assert MetricDefinition.objects.get(name="temperature").unit == "°C"
 

@@ -53,6 +53,16 @@ def named(names: list[str]):
     return st.one_of(st.none(), st.lists(st.sampled_from(names), unique=True))
 
 
+def with_members(members: dict[str, set[str]]) -> dict[str, int]:
+    """Series by device, when the groups have these members and no others."""
+    if not Device.objects.exists():
+        fleet(len(DEVICES))
+    DeviceGroup.objects.all().delete()
+    for name, some in members.items():
+        group(name, sorted(some))
+    return dict(Series.objects.values_list("device__device_id", "pk"))
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     members=st.fixed_dictionaries({name: st.sets(st.sampled_from(DEVICES)) for name in GROUPS}),
@@ -61,12 +71,7 @@ def named(names: list[str]):
     aggregation=st.sampled_from([None, "sum", "count"]),
 )
 def test_any_question_of_groups_and_devices_equals_plain_python(site, members, devices, groups, aggregation):
-    if not Device.objects.exists():
-        fleet(len(DEVICES))
-    series = dict(Series.objects.values_list("device__device_id", "pk"))
-    DeviceGroup.objects.all().delete()
-    for name, some in members.items():
-        group(name, sorted(some))
+    series = with_members(members)
     wanted = [
         device
         for device in DEVICES
@@ -107,12 +112,7 @@ def test_any_question_of_groups_and_devices_equals_plain_python(site, members, d
     limit=st.sampled_from([1, 10_000]),
 )
 def test_a_device_counts_in_each_of_its_groups(site, members, devices, groups, aggregation, limit):
-    if not Device.objects.exists():
-        fleet(len(DEVICES))
-    series = dict(Series.objects.values_list("device__device_id", "pk"))
-    DeviceGroup.objects.all().delete()
-    for name, some in members.items():
-        group(name, sorted(some))
+    series = with_members(members)
     expected: dict[str | None, list[int]] = {}
     for device in DEVICES:
         mine = [name for name in GROUPS if device in members[name] and (groups is None or name in groups)]

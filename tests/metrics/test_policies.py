@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from metrics.intervals import SECOND
 from metrics.models import MetricDefinition
 from metrics.storage import merge, read
 from metrics.storage.backlog import backlog
@@ -18,7 +19,7 @@ from metrics.storage.locks import lock_unit
 from metrics.storage.policies import DEFAULT, Policy, is_over
 from metrics.storage.regroup import regroup
 from metrics.storage.retention import drop_expired, expired
-from metrics.storage.rollups import HOUR, MINUTES, SECOND
+from metrics.storage.rollups import HOUR, MINUTES
 from metrics.storage.summary import decode_summary
 from metrics.storage.write import Arrivals, Entry, writer
 
@@ -71,6 +72,10 @@ class Policies(RuleBasedStateMachine):
     def policy(self, series: int) -> Policy:
         found = MetricDefinition.objects.filter(name=SERIES[series]).first()
         return Policy(found.retention_days, found.rollup_5m_days, found.rollup_1h_days) if found else DEFAULT
+
+    def rollups_kept(self, series: int, resolution: int) -> int:
+        policy = self.policy(series)
+        return max(policy.points, policy.minutes if resolution == MINUTES else policy.hours)
 
     @rule(ahead=st.integers(1, 4))
     def days_go_by(self, ahead):
@@ -133,7 +138,7 @@ class Policies(RuleBasedStateMachine):
         self.rolled = {
             (resolution, series, day): count
             for (resolution, series, day), count in self.rolled.items()
-            if not is_over(day, self.policy(series)[1 if resolution == MINUTES else 2], self.now)
+            if not is_over(day, self.rollups_kept(series, resolution), self.now)
         }
 
     def _rows(self) -> dict[tuple[str, int], int]:

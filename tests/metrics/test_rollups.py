@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics import catalogue
+from metrics.intervals import SECOND
 from metrics.models import MetricDefinition
 from metrics.query import microseconds
 from metrics.questions.asking import ask
@@ -17,7 +18,7 @@ from metrics.storage.codec import Columns, DamagedPayload, arrange
 from metrics.storage.connection import connect
 from metrics.storage.regroup import regroup
 from metrics.storage.retention import drop_expired
-from metrics.storage.rollups import HOUR, MINUTES, SECOND
+from metrics.storage.rollups import HOUR, MINUTES
 from metrics.storage.summary import STATS, Summary, decode_summary, encode_summary, summarised, together
 from metrics.storage.write import Arrivals, Entry, writer
 
@@ -248,6 +249,29 @@ def test_a_slow_metric_has_hours_alone_and_a_chart_of_it_shows_them(fleet):
     expire(fleet)
     line = asked(None, 4, 3, max_points=1000)
     assert line[:2] == [(0.0, 0.0), (1800.0, 3540.0)] and len(line) == 48
+
+
+def test_an_interval_finer_than_what_is_kept_is_said(fleet):
+    write(4, {second: float(second) for second in range(0, 86_400, 60)})
+    settle(fleet, NOW - timedelta(days=3))
+    expire(fleet)
+    start = NOW - timedelta(days=5)
+    answer = ask(Question(("m",), start, NOW, ("d1",), "avg", 900))
+    assert answer.count == 0 and "only values of whole hours" in answer.missing[0]
+    assert ask(Question(("m",), start, NOW, ("d1",), "avg", 3600)).missing == []
+
+
+def test_a_neighbour_whose_rollups_are_to_be_kept_less_long_than_its_points_loses_none(fleet):
+    MetricDefinition.objects.create(name="n", data_type="numeric", rollup_5m_days=1, rollup_1h_days=1)
+    catalogue.refresh()
+    fleet.execute("UPDATE metrics_series SET metric_name = 'n' WHERE id = 2")
+    for series in (1, 2, 3):
+        write(2, SAMPLE, series)
+    settle(fleet, NOW - timedelta(days=1))
+    expire(fleet)
+    start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - 2 * DAY)
+    answer = ask(Question(("n",), start, start + timedelta(days=1), ("d2",), "count"))
+    assert answer.groups[0].values == [len(SAMPLE)]
 
 
 def test_a_chart_of_few_points_shows_them_as_they_are(fleet):
