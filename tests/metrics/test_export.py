@@ -17,7 +17,7 @@ from metrics.export import jobs, stream
 from metrics.models import MetricDefinition
 from metrics.storage import plan, read
 from metrics.storage.connection import connect
-from tests.metrics.test_query_api import END_TEXT, START, START_TEXT, at, day, later, merged, send  # noqa: F401
+from tests.metrics.day import END_TEXT, START, START_TEXT, at, later, merged, send
 
 ASKED = {
     "device_ids": "device_001",
@@ -206,7 +206,7 @@ def test_a_device_whose_name_looks_like_a_formula_is_written_as_a_text(every_kin
         {"aggregation": "last", "interval": 3600, "group_by": "tag:room"},
     ],
 )
-def test_an_export_is_what_the_query_answers(day, monkeypatch, more):  # noqa: F811
+def test_an_export_is_what_the_query_answers(day, monkeypatch, more):
     for piece in ("NUMBERS_AT_ONCE", "VALUES_AT_ONCE", "HELD_AT_ONCE"):
         monkeypatch.setattr(f"metrics.export.pieces.{piece}", 100)
     send(day, [at(5 + tick, value=tick, tags={"room": "=b"}, unit="K") for tick in range(20)])
@@ -217,7 +217,7 @@ def test_an_export_is_what_the_query_answers(day, monkeypatch, more):  # noqa: F
     assert [json.loads(line) for line in lines] == [point for _, point in wanted]
 
 
-def test_a_snapshot_that_grows_old_is_let_go_and_nothing_is_lost_or_told_twice(day, monkeypatch):  # noqa: F811
+def test_a_snapshot_that_grows_old_is_let_go_and_nothing_is_lost_or_told_twice(day, monkeypatch):
     monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 50)
     asked = {"device_ids": "device_002,device_001"}
     wanted, averages = export(day, **asked).raw, export(day, **asked, aggregation="avg", interval=60).raw
@@ -248,7 +248,7 @@ def test_e7_us1_no_data_is_not_found(admin):
 # --- who may ask, and what is refused --------------------------------------------------------------
 
 
-def test_who_may_read_may_export(day, device, gateway, anonymous, reader, operator):  # noqa: F811
+def test_who_may_read_may_export(day, device, gateway, anonymous, reader, operator):
     for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (operator, 200), (device, 200)):
         assert export(caller).status == status
     for devices in ("device_002", "device_001,device_002", ["device_001", "device_002"], ",device_002", None):

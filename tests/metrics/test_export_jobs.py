@@ -10,8 +10,8 @@ from metrics.export import files, jobs
 from metrics.models import ExportJob
 from metrics.storage.connection import connect
 from tests.conftest import Caller, person
+from tests.metrics.day import END_TEXT, START_TEXT, at, send
 from tests.metrics.test_export import damage, export, two_days
-from tests.metrics.test_query_api import END_TEXT, START_TEXT, at, send
 
 ASKED = {
     "device_ids": ["device_001"],

@@ -27,8 +27,8 @@ from metrics.storage.write import Arrivals, Entry, writer
 from telemetry_site.celery import app as celery
 from telemetry_site.embedded import programs
 from tests.conftest import API, Caller
+from tests.metrics.day import END_TEXT, START, START_TEXT, at, merged, send
 from tests.metrics.test_export_jobs import fetched, order, state
-from tests.metrics.test_query_api import END_TEXT, START, START_TEXT, at, merged, send
 from tests.telemetry_site.site import ROOT, await_that, free_port
 
 MANY = 4_000_000

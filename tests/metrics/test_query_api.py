@@ -1,52 +1,16 @@
 """PRD epic 3 over HTTP: questions, what they are answered with, and what is refused."""
 
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from metrics.storage import merge, read
+from metrics.storage import read
 from metrics.storage.connection import connect
-from tests.conftest import point
+from tests.metrics.day import END_TEXT, RANGE, START, START_TEXT, at, later, merged, send
 
-START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
-START_TEXT, END_TEXT = START.isoformat(), (START + timedelta(days=1)).isoformat()
-RANGE = {"start_time": START_TEXT, "end_time": END_TEXT}
 ONE = {"devices": ["device_001"], "metrics": ["temperature"], **RANGE}
 AVERAGE = ONE | {"aggregation": "avg", "interval": 3600}
-
-
-def at(seconds, metric="temperature", value=20.0, **more):
-    return point(metric, value) | {"timestamp": (START + timedelta(seconds=seconds)).isoformat()} | more
-
-
-def send(caller, points, device="device_001"):
-    answer = caller.post(f"devices/{device}/telemetry/batch", {"data_points": points})
-    assert answer.status == 200, answer.raw
-    assert answer.json["ingested_count"] == len(points), answer.raw
-
-
-def merged():
-    with connect() as connection:
-        merge.merge_young(connection, force=True)
-        merge.merge_units(connection, force=True)
-
-
-@pytest.fixture(params=["young", "merged", "both"])
-def day(request, admin):
-    """Two devices that sent every ten minutes of a day: wherever it lives, every answer is the same."""
-    for number, device in enumerate(("device_001", "device_002")):
-        rows = [at(600 * tick, value=float(tick + 100 * number), unit="celsius") for tick in range(144)]
-        if request.param == "both":  # old values that later ones replace
-            send(admin, [row | {"value": -1.0} for row in rows[:100]], device)
-            send(admin, rows[100:], device)
-            merged()
-            send(admin, rows[:100], device)
-        else:
-            send(admin, rows, device)
-    if request.param == "merged":
-        merged()
-    return admin
 
 
 def values(answer):
@@ -310,10 +274,6 @@ def test_who_may_not_read_may_not_ask(gateway, anonymous, reader, operator):
 
 
 # --- bad input -------------------------------------------------------------------------------------
-
-
-def later(**distance):
-    return (START + timedelta(**distance)).isoformat()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""A day of measurements three days ago, for tests that ask for it."""
+
+from datetime import UTC, datetime, timedelta
+
+from metrics.storage import merge
+from metrics.storage.connection import connect
+from tests.conftest import point
+
+START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
+START_TEXT, END_TEXT = START.isoformat(), (START + timedelta(days=1)).isoformat()
+RANGE = {"start_time": START_TEXT, "end_time": END_TEXT}
+
+
+def at(seconds, metric="temperature", value=20.0, **more):
+    return point(metric, value) | {"timestamp": (START + timedelta(seconds=seconds)).isoformat()} | more
+
+
+def send(caller, points, device="device_001"):
+    answer = caller.post(f"devices/{device}/telemetry/batch", {"data_points": points})
+    assert answer.status == 200, answer.raw
+    assert answer.json["ingested_count"] == len(points), answer.raw
+
+
+def merged():
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+        merge.merge_units(connection, force=True)
+
+
+def later(**distance):
+    return (START + timedelta(**distance)).isoformat()
