@@ -1,8 +1,8 @@
 """`make bench-disk`: what a point costs on disk, from its commit to the row of a finished day, and how fast merging is.
 
 Thirty finished days of 1,000 series every 10 seconds are filled in; then 100,000 series send a point every second
-through the site's own writer and merges, as fast as that goes, on servers of their own: a merge after every second of
-theirs, a merge of units after every thirty.
+through the site's own writer and merges, on servers of their own: a merge after every second of theirs, a merge of
+units after every thirty. They go as fast as that goes, or with `--paced` at the pace of the clock.
 """
 
 import argparse
@@ -94,7 +94,7 @@ class Hour:
         self.commits, self.young, self.units, self.day = (Cost(connection) for _ in range(4))
         self.largest = 0
 
-    def run(self, seconds: int) -> None:
+    def run(self, seconds: int, paced: bool) -> None:
         before, files = _tables(self.connection), _folder(self.folder)
         began = time.monotonic()
         for second in range(seconds):
@@ -103,8 +103,10 @@ class Hour:
                 note(f"{second} s of {seconds} in {time.monotonic() - began:.0f} s")
             at = (self.fleet.start + second) * SECOND
             self.commits.of(partial(self._commit, at, values[:, second % 60].copy()))
-            # Followers' time to read a commit passes as fast as everything else here.
-            merge.KEEP_YOUNG = 60.0 * (time.monotonic() - began) / (second + 1)
+            if paced:
+                time.sleep(max(0.0, began + second + 1 - time.monotonic()))
+            else:  # Followers' time to read a commit passes as fast as everything else here.
+                merge.KEEP_YOUNG = 60.0 * (time.monotonic() - began) / (second + 1)
             self.young.of(lambda: merge.merge_young(self.connection))
             if second % UNITS_EVERY == UNITS_EVERY - 1:
                 self.units.of(lambda: merge.merge_units(self.connection, budget=float("inf")))
@@ -139,7 +141,7 @@ def _folder(folder: Path) -> int:
     return sum(one.stat().st_blocks * 512 for one in folder.rglob("*") if one.is_file())
 
 
-def run(folder: Path, days: int, seconds: int, devices: int) -> None:
+def run(folder: Path, days: int, seconds: int, devices: int, paced: bool) -> None:
     environment = {"TELEMETRY_DATA_DIR": str(folder)}
     os.environ.update(environment | {"DJANGO_SETTINGS_MODULE": "telemetry_site.settings"})
     with Servers(folder) as servers:
@@ -147,7 +149,8 @@ def run(folder: Path, days: int, seconds: int, devices: int) -> None:
         call_command("migrate", verbosity=0)
         from metrics.catalogue import catalogue
 
-        settled(environment, days)
+        if days:
+            settled(environment, days)
         fleet = Fleet("hour", devices, 60, 1, int(time.time()) // DAY * DAY + 60)
         metrics = [fleet.metric(kind) for kind in KINDS]
         for number in range(devices):
@@ -156,7 +159,7 @@ def run(folder: Path, days: int, seconds: int, devices: int) -> None:
             names = "SELECT s.id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
             found = connection.execute(f"{names} WHERE d.device_id LIKE 'hour%%' ORDER BY d.device_id, metric_name")
             ids = np.array([number for (number,) in found], np.int64)
-            Hour(connection, servers.place.postgres_dir, ids, fleet).run(seconds)
+            Hour(connection, servers.place.postgres_dir, ids, fleet).run(seconds, paced)
         stop_writer()
 
 
@@ -165,12 +168,13 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--seconds", type=int, default=3600)
     parser.add_argument("--devices", type=int, default=10_000, help="of ten series, a point of each every second")
+    parser.add_argument("--paced", action="store_true", help="a second takes a second")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="telemetry-disk-"))
     folder.chmod(0o755)
     print(f"calibration {calibration():.1f} ms (a quiet fast core: about 20)", file=sys.stderr)
     try:
-        run(folder, given.days, given.seconds, given.devices)
+        run(folder, given.days, given.seconds, given.devices, given.paced)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     table("what", "figure", "")
