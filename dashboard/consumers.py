@@ -14,6 +14,7 @@ from django.contrib.auth import get_user_model
 
 from dashboard.subscriptions import BadRequest, LiveRequest, same_site
 from metrics import live, query
+from metrics.access import Caller
 from metrics.models import Device
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,15 @@ def newest(devices: set[str] | None, metrics: set[str] | None) -> list[tuple[str
     return [(p.device_id, p.metric_name, p.timestamp.timestamp() * 1000, p.value, p.unit) for p in points]
 
 
+def seen_of(caller: Caller, devices: set[str] | None) -> set[str] | None:
+    """Those of these devices (None: of all) that somebody sees; None where that is every one."""
+    if caller.groups is None:
+        return devices
+    seen = Device.objects.visible_to(caller)
+    found = seen if devices is None else seen.filter(device_id__in=devices)
+    return set(found.values_list("device_id", flat=True))
+
+
 class LiveConsumer(AsyncWebsocketConsumer):
     """Newest values to one socket, as often as it asked for and can take.
 
@@ -51,6 +61,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     channel_layer_alias = ""  # nothing comes by way of Redis here: values flow while it is down
     telling: asyncio.Task[None] | None = None
+    caller: Caller
     beating: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
@@ -62,6 +73,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if not self.scope["user"].is_authenticated:
             await self.close(NOT_SIGNED_IN)
             return
+        self.caller = await database_sync_to_async(Caller.of_user)(self.scope["user"])
         self.beating = asyncio.create_task(self.beat())
 
     async def disconnect(self, code: int) -> None:
@@ -86,7 +98,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self.telling = asyncio.create_task(self.follow(wanted))
 
     async def follow(self, wanted: LiveRequest) -> None:
-        devices = None if wanted.devices is None else set(wanted.devices)
+        asked = None if wanted.devices is None else set(wanted.devices)
+        devices = await database_sync_to_async(seen_of)(self.caller, asked)
         metrics = None if wanted.metrics is None else set(wanted.metrics)
         subscription = live.relay().subscribe(devices, metrics)
         try:
@@ -119,8 +132,10 @@ class LiveConsumer(AsyncWebsocketConsumer):
     @database_sync_to_async
     def still_signed_in(self) -> bool:
         session = self.scope["session"]
-        active = get_user_model().objects.filter(pk=self.scope["user"].pk, is_active=True).exists()
-        return bool(active and session.session_key and session.exists(session.session_key))
+        user = get_user_model().objects.filter(pk=self.scope["user"].pk, is_active=True).first()
+        if user is None or not session.session_key or not session.exists(session.session_key):
+            return False
+        return Caller.of_user(user) == self.caller  # else the page comes again, and sees what it may see now
 
     async def tell(self, message: dict[str, Any]) -> None:
         await self.send(text_data=json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str))

@@ -17,12 +17,13 @@ import msgspec
 from channels.db import database_sync_to_async
 from django.db import OperationalError
 
-from ingest.authentication import WRITERS, Sender, key_in, look_up, remembered
+from ingest.authentication import key_in, look_up, remembered
 from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.few import store_few
 from ingest.pipeline import accept_async
 from ingest.wire.batch import Unacceptable
 from metrics import query
+from metrics.access import WRITERS, Caller
 from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found, problem
 from metrics.errors import StorageUnavailable, TelemetryError
 
@@ -90,7 +91,7 @@ class FastLane:
             await _answer(send, 200, _encode(answer), [_JSON])
 
 
-async def _authenticate(key: str) -> Sender:
+async def _authenticate(key: str) -> Caller:
     known, sender = remembered(key)
     if not known:
         try:
@@ -103,7 +104,7 @@ async def _authenticate(key: str) -> Sender:
 
 
 async def _ingest(
-    sender: Sender, route: re.Match[str], headers: dict[bytes, bytes], receive: Receive
+    sender: Caller, route: re.Match[str], headers: dict[bytes, bytes], receive: Receive
 ) -> dict[str, Any]:
     device_id = route["device"] or ""
     if sender.scope not in WRITERS or (device_id and not sender.may_write(device_id)):
@@ -135,7 +136,7 @@ async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _latest(sender: Sender, route: re.Match[str], scope: Scope) -> dict[str, Any]:
+async def _latest(sender: Caller, route: re.Match[str], scope: Scope) -> dict[str, Any]:
     device_id, metric = route["device"], route["metric"]
     if not sender.may_read(device_id):
         raise Refused(403, "this key may not read this device")

@@ -7,12 +7,12 @@ ordinary, before anything is stored; the way that all others take then finds out
 import time
 from collections.abc import Callable
 
-from ingest.authentication import Sender
 from ingest.pipeline import AHEAD, Receipt
 from ingest.wire.batch import Group
 from ingest.wire.judge import LARGEST_INTEGER
 from ingest.wire.native import GIVES_UP, Plain
 from ingest.wire.times import parse_time
+from metrics.access import Caller
 from metrics.catalogue import current
 from metrics.storage.write import Arrivals, Entry, writer
 
@@ -20,7 +20,7 @@ FEW = 4096  # bytes of a body: about forty points
 
 
 async def store_few(
-    read: Callable[[bytes, str], dict[str, list[Plain]]], body: bytes, device_id: str, sender: Sender
+    read: Callable[[bytes, str], dict[str, list[Plain]]], body: bytes, device_id: str, sender: Caller
 ) -> Receipt | None:
     """The receipt, after COMMIT; None where it gave up."""
     if len(body) > FEW:

@@ -7,18 +7,10 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
+from metrics.access import Scope
 from metrics.models import NAME_LENGTH, Announced, Device
 
 PREFIX_LENGTH = 8
-
-
-class Scope(models.TextChoices):
-    """What a key may do. `ingest` writes, `read` reads, `operate` also changes alerts, `admin` does everything."""
-
-    INGEST = "ingest"
-    READ = "read"
-    OPERATE = "operate"
-    ADMIN = "admin"
 
 
 def digest_of(key: str) -> bytes:

@@ -10,10 +10,10 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
-from ingest.authentication import Sender
 from ingest.values import stored
 from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
 from ingest.wire.judge import BadPoint, check_name
+from metrics.access import Caller
 from metrics.catalogue import DAY, UNDEFINED, Catalogue, catalogue, current, refresh
 from metrics.storage.codec import Kind
 from metrics.storage.connection import reading
@@ -52,7 +52,7 @@ class Receipt:
         }
 
 
-def accept(batch: Batch, sender: Sender) -> Receipt:
+def accept(batch: Batch, sender: Caller) -> Receipt:
     """Validate and store; returns after COMMIT.
 
     Raises Unacceptable where not one point is good, Overloaded and StorageUnavailable.
@@ -67,7 +67,7 @@ def accept(batch: Batch, sender: Sender) -> Receipt:
     return receipt
 
 
-async def accept_async(batch: Batch, sender: Sender) -> Receipt:
+async def accept_async(batch: Batch, sender: Caller) -> Receipt:
     """The same on the event loop; the queries it needs, rare as they are, run on a thread."""
     known = current()
     if known.revision < 0:  # this process has just begun and knows no definitions yet
@@ -91,7 +91,7 @@ class _Work:
 
     known: Catalogue
     batch: Batch
-    sender: Sender
+    sender: Caller
     verdicts: dict[int, tuple[str, str]] = field(default_factory=dict)  # position in the batch: (field, detail)
     kinds: list[Kind] | None = None  # None: all numeric
     slots: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
@@ -283,7 +283,7 @@ def _answered(batch: Batch) -> dict[str, Any] | None:
     return row[0] if row else None
 
 
-def _records(batch: Batch, sender: Sender, receipt: Receipt) -> tuple[Entry, AnsweredBatch | None]:
+def _records(batch: Batch, sender: Caller, receipt: Receipt) -> tuple[Entry, AnsweredBatch | None]:
     device_id = batch.groups[0].device_id if len(batch.groups) == 1 else None
     entry = Entry(sender.name, time.time(), receipt.accepted, len(receipt.rejected), device_id, batch.batch_id)
     remembered = None

@@ -7,10 +7,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ingest.authentication import MayWrite, sender
+from ingest.authentication import MayWrite
 from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.pipeline import accept
 from ingest.wire.batch import Unacceptable
+from metrics.api.permissions import caller
 
 
 class Unparsed(BaseParser):
@@ -32,10 +33,10 @@ class IngestView(APIView):
 
     def post(self, request: Request, device_id: str = "") -> Response:
         door = DOORS[self.door]
-        if device_id and not sender(request).may_write(device_id):
+        if device_id and not caller(request).may_write(device_id):
             raise Unacceptable("this key may not write to this device", 403)
         body: Any = request.data or b""
         if len(body) > BODY_LIMIT:
             raise Unacceptable(f"the body is larger than {BODY_LIMIT} bytes", 413)
         batch = door.decode(unpack(body, request.headers.get("Content-Encoding", "")), device_id)
-        return Response(door.answer(accept(batch, sender(request))))
+        return Response(door.answer(accept(batch, caller(request))))

@@ -8,10 +8,9 @@ from django.contrib.admin.helpers import ActionForm
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
+from metrics import membership
 from metrics.models import DamagedBlock, Device, DeviceGroup, MetricDefinition
 from metrics.query import moment
-
-ROWS_AT_ONCE = 10_000  # of one INSERT
 
 
 class DeviceActionForm(ActionForm):
@@ -44,13 +43,8 @@ class DeviceAdmin(admin.ModelAdmin):
             self.message_user(request, "Choose the group that they are to be added to.", messages.WARNING)
             return
         group = DeviceGroup.objects.get(pk=chosen)
-        membership = Device.groups.through
-        rows = (
-            membership(device_id=device, devicegroup_id=group.pk)
-            for device in queryset.order_by().values_list("pk", flat=True).distinct().iterator()
-        )
-        made = membership.objects.bulk_create(rows, batch_size=ROWS_AT_ONCE, ignore_conflicts=True)
-        self.message_user(request, f"{len(made):,} devices are in {group} now.", messages.SUCCESS)
+        made = membership.add(group, queryset.order_by().values_list("pk", flat=True).distinct().iterator())
+        self.message_user(request, f"{made:,} devices are in {group} now.", messages.SUCCESS)
 
 
 @admin.register(DeviceGroup)

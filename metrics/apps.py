@@ -2,7 +2,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.db import connections
-from django.db.models.signals import post_migrate
+from django.db.models.signals import m2m_changed, post_migrate
 
 
 class MetricsConfig(AppConfig):
@@ -10,8 +10,11 @@ class MetricsConfig(AppConfig):
 
     def ready(self) -> None:
         from metrics import checks  # noqa: F401 - registers them
+        from metrics.membership import announce
+        from metrics.models import Device
 
         post_migrate.connect(first_rows, sender=self)
+        m2m_changed.connect(announce, sender=Device.groups.through)
 
 
 def first_rows(using: str, **kwargs: Any) -> None:

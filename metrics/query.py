@@ -174,8 +174,16 @@ def _point(series: newest.Named, part: Columns, at: int) -> Point:
     return Point(series.device_id, metric, moment(part.times[at]), value, unit, tags, metadata)
 
 
-def heard_lately(most: int, commits: int = 20) -> list[str]:
-    """Ids of devices that the newest commits tell of: what is alive in a fleet, at the same price for any size."""
+_HEARD = f"""
+SELECT DISTINCT d.device_id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
+WHERE s.id = ANY(%(series)s) AND (%(groups)s::text[] IS NULL OR {read.IN_GROUPS}) LIMIT %(most)s
+"""  # noqa: S608 - a constant with a constant in it
+
+
+def heard_lately(most: int, groups: Sequence[str] | None = None, commits: int = 20) -> list[str]:
+    """Ids of devices that the newest commits tell of, of these groups (None: of all): what is alive in a fleet, at the
+    same price for any size.
+    """
     with reading() as connection:
         heads = read.heads(connection)
         each = -(-commits // len(heads))
@@ -183,20 +191,27 @@ def heard_lately(most: int, commits: int = 20) -> list[str]:
         recent.sort(key=lambda commit: heads[commit[0][0]] - commit[0][1])  # the newest of every shard first
         numbers = [number for _, parts in recent for part in parts for number in part.ids.tolist()]
         rows = connection.execute(
-            "SELECT DISTINCT d.device_id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
-            " WHERE s.id = ANY(%s) LIMIT %s",
-            (list(dict.fromkeys(numbers))[: 50 * most], most),
+            _HEARD,
+            {
+                "series": list(dict.fromkeys(numbers))[: 50 * most],
+                "groups": None if groups is None else list(groups),
+                "most": most,
+            },
         ).fetchall()
     return [device_id for (device_id,) in rows]
 
 
-def device_metrics(device_id: str) -> list[str]:
-    """The names of the metrics that a device has sent."""
+_METRICS = f"""
+SELECT DISTINCT s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
+WHERE d.device_id = %(device)s AND (%(groups)s::text[] IS NULL OR {read.IN_GROUPS}) ORDER BY 1
+"""  # noqa: S608 - a constant with a constant in it
+
+
+def device_metrics(device_id: str, groups: Sequence[str] | None = None) -> list[str]:
+    """The names of the metrics that a device has sent; none where it has to be in one of these groups and is not."""
     with reading() as connection:
         rows = connection.execute(
-            "SELECT DISTINCT s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
-            " WHERE d.device_id = %s ORDER BY 1",
-            (device_id,),
+            _METRICS, {"device": device_id, "groups": None if groups is None else list(groups)}
         ).fetchall()
     return [name for (name,) in rows]
 

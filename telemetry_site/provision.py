@@ -10,7 +10,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
-from ingest.models import ApiKey, Scope, digest_of, new_key
+from ingest.models import ApiKey, digest_of, new_key
+from metrics.access import Scope
 from metrics.models import Device
 from telemetry_site.embedded.paths import Embedded
 

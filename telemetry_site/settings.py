@@ -169,7 +169,7 @@ REST_FRAMEWORK = {
         "ingest.authentication.ApiKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["ingest.authentication.MayRead"],
+    "DEFAULT_PERMISSION_CLASSES": ["metrics.api.permissions.MayRead"],
     "DEFAULT_RENDERER_CLASSES": ["metrics.api.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["metrics.api.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "telemetry_site.api_errors.handle",

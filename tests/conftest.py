@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 import uvicorn
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 
 from ingest import authentication
-from ingest.models import ApiKey, Scope
+from ingest.models import ApiKey
 from metrics import catalogue, live
+from metrics.access import OPERATORS, Scope
 from metrics.apps import first_rows
-from metrics.models import Device
+from metrics.models import Device, DeviceGroup
 from metrics.storage import read
 from metrics.storage.connection import close_pools
 from metrics.storage.write import stop_writer
@@ -147,9 +149,35 @@ def anonymous(site: None, web_port: int) -> Caller:
 
 
 @pytest.fixture
+def administrator(site: None, web_port: int) -> Caller:
+    """A person who may do everything, logged in: comes to Django's views instead of the fast lane."""
+    return person(web_port, get_user_model().objects.create_superuser("administrator"))
+
+
+@pytest.fixture
 def operator(site: None, web_port: int) -> Caller:
-    """A person of the staff, logged in: comes to Django's views instead of the fast lane."""
-    return person(web_port, get_user_model().objects.create_user("operator", is_staff=True))
+    """A person who operates what the group `site a` holds."""
+    user = _member("operator")
+    user.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
+    return person(web_port, user)
+
+
+@pytest.fixture
+def viewer(site: None, web_port: int) -> Caller:
+    """A person who sees what the group `site a` holds."""
+    return person(web_port, _member("viewer"))
+
+
+@pytest.fixture
+def stranger(site: None, web_port: int) -> Caller:
+    """A person who is in no group, and sees nothing."""
+    return person(web_port, get_user_model().objects.create_user("stranger"))
+
+
+def _member(name: str) -> Any:
+    user = get_user_model().objects.create_user(name)
+    DeviceGroup.objects.get_or_create(name="site a")[0].members.add(user)
+    return user
 
 
 def person(port: int, user: Any) -> Caller:

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 
 from dashboard.fleet import see
 from metrics import query
+from metrics.access import caller_of
 from metrics.models import Device
 
 PAGE = 50
@@ -31,8 +32,9 @@ RANGES = (
 )
 
 
-def matching(words: str) -> QuerySet[Device]:
-    devices = Device.objects.order_by("device_id")
+def matching(request: HttpRequest, words: str) -> QuerySet[Device]:
+    """The devices with these letters in id or name that whoever asks sees."""
+    devices = Device.objects.visible_to(caller_of(request.user)).order_by("device_id")
     return devices.filter(Q(device_id__icontains=words) | Q(name__icontains=words)) if words else devices
 
 
@@ -42,7 +44,7 @@ def device_list(request: HttpRequest) -> HttpResponse:
     """A page of devices by id. The next begins after the last id of this one, so each costs what the first does."""
     words = request.GET.get("q", "").replace("\0", "").strip()[:200]
     after = request.GET.get("after", "").replace("\0", "")
-    devices = matching(words)
+    devices = matching(request, words)
     found = devices[:COUNTED].count()
     page = list(devices.filter(device_id__gt=after)[: PAGE + 1] if after else devices[: PAGE + 1])
     context = {
@@ -56,10 +58,14 @@ def device_list(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/devices.html", context)
 
 
+def _device(request: HttpRequest, device_id: str) -> Device:
+    return get_object_or_404(Device.objects.visible_to(caller_of(request.user)), device_id=device_id.replace("\0", ""))
+
+
 @login_required
 @require_safe
 def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
-    seen = see([get_object_or_404(Device, device_id=device_id.replace("\0", ""))], timezone.now())[0]
+    seen = see([_device(request, device_id)], timezone.now())[0]
     drawable = seen.drawable
     context = {
         "seen": seen,
@@ -76,7 +82,7 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
 @require_safe
 def recent(request: HttpRequest, device_id: str) -> HttpResponse:
     """For each metric the line of the last hour and the range since the reader's midnight, in one answer."""
-    device = get_object_or_404(Device, device_id=device_id.replace("\0", ""))
+    device = _device(request, device_id)
     now = timezone.now()
     try:
         midnight = datetime.fromtimestamp(float(request.GET.get("today", "")), UTC)

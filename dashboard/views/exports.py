@@ -6,7 +6,8 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from dashboard.views.devices import matching
-from metrics.models import Series
+from metrics.access import caller_of
+from metrics.models import Device, Series
 
 OFFERED = 50
 RANGES = (("3600", "Last hour"), ("86400", "24 h"), ("604800", "7 d"), ("2592000", "30 d"), ("own", "From … to"))
@@ -57,7 +58,7 @@ def exports(request: HttpRequest) -> HttpResponse:
 def device_names(request: HttpRequest) -> JsonResponse:
     """Ids of devices with these letters in id or name."""
     words = request.GET.get("q", "").replace("\0", "").strip()[:200]
-    return JsonResponse({"names": list(matching(words).values_list("device_id", flat=True)[:OFFERED])})
+    return JsonResponse({"names": list(matching(request, words).values_list("device_id", flat=True)[:OFFERED])})
 
 
 @login_required
@@ -66,6 +67,7 @@ def metric_names(request: HttpRequest) -> JsonResponse:
     """Metrics that these devices have sent."""
     words = request.GET.get("q", "").replace("\0", "").strip()[:200]
     devices = [name.replace("\0", "") for name in request.GET.getlist("device")]
-    series = Series.objects.filter(device__device_id__in=devices, metric_name__icontains=words)
+    seen = Device.objects.visible_to(caller_of(request.user)).filter(device_id__in=devices)
+    series = Series.objects.filter(device__in=seen, metric_name__icontains=words)
     names = series.order_by("metric_name").values_list("metric_name", flat=True).distinct()[:OFFERED]
     return JsonResponse({"names": list(names)})

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from dashboard.fleet import Seen, Situation, interest, see
 from dashboard.states import OK
 from metrics import query
+from metrics.access import Caller, caller_of
 from metrics.models import Device
 
 # Up to this many devices the page reads and judges all of them; of more, those heard last.
@@ -19,11 +20,12 @@ ROWS = 20
 CHART_RANGES = (("5m", "5 min"), ("15m", "15 min"), ("1h", "1 h"), ("6h", "6 h"), ("24h", "24 h"))
 
 
-def situation() -> Situation:
+def situation(caller: Caller) -> Situation:
     now = timezone.now()
-    total = Device.objects.count()
-    devices = Device.objects.order_by("-created_at", "device_id")
-    if total > SMALL_FLEET and (alive := query.heard_lately(SMALL_FLEET)):
+    seen = Device.objects.visible_to(caller)
+    total = seen.count()
+    devices = seen.order_by("-created_at", "device_id")
+    if total > SMALL_FLEET and (alive := query.heard_lately(SMALL_FLEET, caller.groups)):
         devices = devices.filter(device_id__in=alive)
     rows = see(devices[:SMALL_FLEET], now)
     # Worst first, then the last heard, so that the device that just began to send stands on top of its kind.
@@ -46,7 +48,7 @@ def most_telling(rows: Sequence[Seen]) -> Seen | None:
 @login_required
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
-    now = situation()
+    now = situation(caller_of(request.user))
     charted = most_telling(now.rows)
     context = {
         "situation": now,
@@ -65,4 +67,4 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_safe
 def situation_part(request: HttpRequest) -> HttpResponse:
     """The sentence alone: the page asks for it when a device changes its state, so that words are made in one place."""
-    return render(request, "dashboard/_situation.html", {"situation": situation()})
+    return render(request, "dashboard/_situation.html", {"situation": situation(caller_of(request.user))})

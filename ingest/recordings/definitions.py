@@ -9,8 +9,9 @@ from ingest.recordings.moments import DAY
 from ingest.recordings.rows import Rows
 from ingest.recordings.values import kind_of
 from metrics import catalogue
-from metrics.models import DEFAULT_RETENTION_DAYS, LONGEST_RETENTION_DAYS, DataType, MetricDefinition
+from metrics.models import LONGEST_RETENTION_DAYS, DataType, MetricDefinition
 from metrics.storage.codec import Kind
+from metrics.storage.policies import DEFAULT_RETENTION_DAYS
 
 HEADROOM_DAYS = 30  # or the oldest points would go tomorrow
 SAMPLE = 5000  # cells from which a column's kind is told

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
 
-from ingest.authentication import Sender
 from ingest.pipeline import Receipt, accept
 from ingest.recordings.definitions import Definitions
 from ingest.recordings.header import Roles, roles_of
@@ -20,6 +19,7 @@ from ingest.recordings.rows import RowReader, Rows, batch_of, parts
 from ingest.recordings.source import Source, Unreadable, fingerprint
 from ingest.recordings.tally import Tally
 from ingest.wire.batch import Batch, Unacceptable
+from metrics.access import Caller
 
 SECOND = 1_000_000
 
@@ -83,7 +83,7 @@ class Load:
         self, order: Order, folder: Path, told: Callable[[Outcome, float | None], None] = lambda *_: None
     ) -> None:
         self._order, self._folder, self._told = order, folder, told
-        self._sender = Sender.internal("load")
+        self._sender = Caller.internal("load")
         self._began = time.monotonic()
         self._is_again = False
 

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api.parameters import ExportJobParameters, ExportPage, ExportParameters
+from metrics.api.permissions import caller
 from metrics.export import files, jobs
 from metrics.export.asking import exported, file_name
 from metrics.export.formats import FORMATS
@@ -34,7 +35,7 @@ class ExportView(APIView):
     def get(self, request: Request) -> StreamingHttpResponse:
         given = ExportParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
-        question, kind = given.question(), given.validated_data["format"]
+        question, kind = given.question(caller(request)), given.validated_data["format"]
         question.check()
         stream = Stream(lambda: exported(question, kind))
         if not stream.has_begun():
@@ -56,16 +57,15 @@ class ExportJobsView(APIView):
     def post(self, request: Request) -> Response:
         given = ExportJobParameters(data=request.data)
         given.is_valid(raise_exception=True)
-        owner, _ = asker(request)
-        job = jobs.order(owner, given.question(), given.validated_data["format"])
+        question = given.question(caller(request))
+        job = jobs.order(caller(request).name, question, given.validated_data["format"])
         return Response(job_shape(job), status.HTTP_202_ACCEPTED)
 
     def get(self, request: Request) -> Response:
         given = ExportPage(data=request.query_params)
         given.is_valid(raise_exception=True)
         limit, cursor = given.validated_data["limit"], given.validated_data["cursor"]
-        owner, everything = asker(request)
-        found = jobs.visible_to(owner, everything and not given.validated_data["own"])
+        found = jobs.visible_to(caller(request), own=given.validated_data["own"])
         page = list((found if cursor is None else found.filter(pk__lt=cursor))[: limit + 1])
         more = len(page) > limit
         shapes = [job_shape(job) for job in page[:limit]]
@@ -78,7 +78,7 @@ class _OneJobView(APIView):
         return []
 
     def job(self, request: Request, export_id: str) -> ExportJob:
-        return get_object_or_404(jobs.visible_to(*asker(request)), export_id=export_id.replace("\0", ""))
+        return get_object_or_404(jobs.visible_to(caller(request)), export_id=export_id.replace("\0", ""))
 
 
 class ExportJobView(_OneJobView):
@@ -113,14 +113,6 @@ class ExportDownloadView(_OneJobView):
 
 class Conflict(APIException):
     status_code = status.HTTP_409_CONFLICT
-
-
-def asker(request: Request) -> tuple[str, bool]:
-    """Who asks, and whether what others asked for may be seen: by keys of admin scope, and by staff."""
-    who: Any = request.user
-    if hasattr(who, "scope"):  # a key
-        return who.name, who.scope == "admin"
-    return f"user:{who.get_username()}", who.is_staff
 
 
 def job_shape(job: ExportJob) -> dict[str, Any]:

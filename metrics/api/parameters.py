@@ -1,4 +1,7 @@
-"""What may be asked, read from a request into a Question. Types are judged here (400), sense by the Question (422)."""
+"""What may be asked, read from a request into a Question. Types are judged here (400), sense by the Question (422).
+
+A Question that comes out of here asks only for what its caller sees.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -8,6 +11,7 @@ from django.utils.datastructures import MultiValueDict
 from rest_framework import serializers
 
 from metrics import query
+from metrics.access import Caller
 from metrics.aggregation import Fill
 from metrics.export.formats import FORMATS
 from metrics.models import NAME_LENGTH
@@ -129,13 +133,13 @@ class QueryParameters(_Page, _Range):
             raise serializers.ValidationError(dict.fromkeys(unknown, "is not known"))
         return attributes
 
-    def question(self) -> Question:
+    def question(self, caller: Caller) -> Question:
         given = self.validated_data
         filters = given["filters"] or {}
         return Question(
             metrics=tuple(dict.fromkeys(given["metrics"])),
             devices=_once(given["devices"]),
-            groups=_once(filters.get("groups")),
+            groups=_seen(caller, filters.get("groups")),
             start=given["start_time"],
             end=given["end_time"],
             aggregation=given["aggregation"],
@@ -184,11 +188,12 @@ class ExportParameters(_Range):
     group_by = serializers.CharField(default="series", max_length=NAME_LENGTH)
     format = serializers.ChoiceField(choices=list(FORMATS), default="csv")
 
-    def question(self) -> Question:
+    def question(self, caller: Caller) -> Question:
         given = self.validated_data
         return Question(
             metrics=given["metric_names"],
             devices=given["device_ids"],
+            groups=caller.narrowed(None),
             start=given["start_time"],
             end=given["end_time"],
             **{name: given[name] for name in ("aggregation", "interval", "fill", "timezone", "group_by")},
@@ -219,12 +224,12 @@ class AggregatedParameters(_Page, _Range):
     device_id = serializers.CharField(max_length=NAME_LENGTH, allow_null=True, default=None)
     groups = names_field()
 
-    def question(self) -> Question:
+    def question(self, caller: Caller) -> Question:
         given = self.validated_data
         return Question(
             metrics=(given["metric_name"],),
             devices=None if given["device_id"] is None else (given["device_id"],),
-            groups=_once(given["groups"]),
+            groups=_seen(caller, given["groups"]),
             start=given["start_time"],
             end=given["end_time"],
             aggregation=given["aggregation_type"],
@@ -254,17 +259,22 @@ class RangeParameters(_Page):
             raise serializers.ValidationError({"aggregation": "is needed with an interval"})
         return attributes | {"start": start, "end": end}
 
-    def question(self, device_id: str, metric_name: str) -> Question:
+    def question(self, caller: Caller, device_id: str, metric_name: str) -> Question:
         given = self.validated_data
         return Question(
             metrics=(metric_name,),
             devices=(device_id,),
+            groups=caller.narrowed(None),
             start=given["start"],
             end=given["end"],
             aggregation=given["aggregation"],
             max_points=given["max_points"] if given["aggregation"] is None else None,
             **_page(given) | {"interval": given["interval"] or "auto" if given["aggregation"] else None},
         )
+
+
+def _seen(caller: Caller, names: list[str] | None) -> tuple[str, ...] | None:
+    return caller.narrowed(_once(names))
 
 
 def _once(names: list[str] | None) -> tuple[str, ...] | None:

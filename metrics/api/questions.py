@@ -7,6 +7,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api.parameters import AggregatedParameters, QueryParameters
+from metrics.api.permissions import caller
 from metrics.catalogue import current
 from metrics.query import moment
 from metrics.questions.answer import Answer, Group
@@ -29,7 +30,7 @@ class QueryView(APIView):
         data = request.data | {"explain": explain} if explain and isinstance(request.data, dict) else request.data
         given = QueryParameters(data=data)
         given.is_valid(raise_exception=True)
-        answer = ask(given.question())
+        answer = ask(given.question(caller(request)))
         return Response(query_shape(answer) | about(answer, given.validated_data["explain"]))
 
 
@@ -42,7 +43,7 @@ class AggregatedView(APIView):
     def get(self, request: Request) -> Response:
         given = AggregatedParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
-        question = given.question()
+        question = given.question(caller(request))
         answer = ask(question)
         points = [
             {"timestamp": moment(time), "value": value, "count": count}

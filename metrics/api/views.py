@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from metrics import query
 from metrics.api.parameters import RangeParameters, names_field
+from metrics.api.permissions import caller
 from metrics.api.questions import about, query_shape
 from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
 from metrics.questions.asking import ask
@@ -29,7 +30,7 @@ class LatestView(APIView):
         given = LatestParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
         lookback = timedelta(seconds=given.validated_data["lookback"])
-        found = query.newest_points([device_id], [metric_name], lookback)
+        found = query.newest_points([device_id], [metric_name], lookback, groups=caller(request).narrowed(None))
         if not found.points:
             raise NotFound(nothing_found(device_id, metric_name, lookback, found.damaged))
         return Response(latest_shape(found.points[0]) | incomplete(found.damaged))
@@ -49,7 +50,8 @@ class LatestManyView(APIView):
         given.is_valid(raise_exception=True)
         wanted = given.validated_data
         lookback = timedelta(seconds=wanted["lookback"])
-        found = query.newest_points(wanted["devices"], wanted["metrics"], lookback, groups=wanted["groups"])
+        groups = caller(request).narrowed(wanted["groups"])
+        found = query.newest_points(wanted["devices"], wanted["metrics"], lookback, groups=groups)
         return Response({"series": [latest_shape(point) for point in found.points]} | incomplete(found.damaged))
 
 
@@ -57,7 +59,7 @@ class DeviceMetricsView(APIView):
     """PRD E3-US3: which metrics a device has sent."""
 
     def get(self, request: Request, device_id: str) -> Response:
-        return Response(query.device_metrics(device_id))
+        return Response(query.device_metrics(device_id, caller(request).narrowed(None)))
 
 
 class RangeView(APIView):
@@ -66,7 +68,7 @@ class RangeView(APIView):
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
         given = RangeParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
-        answer = ask(given.question(device_id, metric_name))
+        answer = ask(given.question(caller(request), device_id, metric_name))
         told = about(answer, given.validated_data["explain"])
         if not given.validated_data["columns"]:
             return Response(query_shape(answer) | told)

@@ -21,6 +21,7 @@ from django.db import OperationalError, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from metrics.access import Caller
 from metrics.errors import Overloaded, StorageUnavailable, TelemetryError
 from metrics.export import files
 from metrics.export.formats import FORMATS
@@ -37,7 +38,7 @@ KEPT = timedelta(hours=24)  # from its end on
 MOST_UNFINISHED = 20  # of one owner
 MOST_ATTEMPTS = 10  # workers that may die of it
 
-_ASKED = ("devices", "metrics", "aggregation", "interval", "fill", "timezone", "group_by")
+_ASKED = ("devices", "metrics", "groups", "aggregation", "interval", "fill", "timezone", "group_by")
 _UNFINISHED = (ExportStatus.QUEUED, ExportStatus.RUNNING)
 _working = threading.Lock()
 
@@ -63,16 +64,17 @@ def order(owner: str, question: Question, kind: str) -> ExportJob:
 
 def question_of(job: ExportJob) -> Question:
     asked: dict[str, Any] = dict(job.question)
-    for name in ("devices", "metrics"):
-        asked[name] = tuple(asked[name])
+    for name in ("devices", "metrics", "groups"):
+        asked[name] = None if asked.get(name) is None else tuple(asked[name])
     for name in ("start", "end"):
         asked[name] = datetime.fromisoformat(asked[name])
     return Question(**asked)
 
 
-def visible_to(owner: str, everything: bool) -> QuerySet[ExportJob]:
-    """Exports that somebody may see: one's own, or all."""
-    return ExportJob.objects.all() if everything else ExportJob.objects.filter(owner=owner)
+def visible_to(caller: Caller, own: bool = False) -> QuerySet[ExportJob]:
+    """Exports that somebody may see: one's own, an admin all; with `own` an admin's own alone."""
+    everything = caller.is_admin and not own
+    return ExportJob.objects.all() if everything else ExportJob.objects.filter(owner=caller.name)
 
 
 def cancel(job: ExportJob) -> bool:

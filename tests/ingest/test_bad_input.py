@@ -23,7 +23,7 @@ GOOD = point("good", 1.0)
 
 @pytest.fixture(params=["fast lane", "views"])
 def caller(request: pytest.FixtureRequest, site: None) -> Caller:
-    return request.getfixturevalue("admin" if request.param == "fast lane" else "operator")
+    return request.getfixturevalue("admin" if request.param == "fast lane" else "administrator")
 
 
 def deep(levels: int) -> Any:

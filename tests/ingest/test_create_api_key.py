@@ -6,7 +6,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from ingest.authentication import look_up
-from ingest.models import ApiKey, Scope
+from ingest.models import ApiKey
+from metrics.access import Scope
 from metrics.models import Device
 
 pytestmark = pytest.mark.django_db

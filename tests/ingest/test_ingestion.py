@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.test import override_settings
 
-from ingest.models import ApiKey, Scope
+from ingest.models import ApiKey
 from metrics import catalogue
+from metrics.access import Scope
 from metrics.models import Device, Journal, MetricDefinition
 from metrics.storage.connection import reading
 from tests.conftest import Caller, point, stamp
@@ -289,10 +290,10 @@ def test_device_ids_and_metrics_may_hold_slashes_and_spaces(admin: Caller):
     assert (found["device_id"], found["metric_name"]) == ("site/gw 1", "disk/free space")
 
 
-def test_a_person_of_the_staff_may_send_too_but_not_from_another_site(operator: Caller):
-    assert operator.post("devices/d/telemetry", point()).status == 200
-    del operator.headers["X-CSRFToken"]
-    assert operator.post("devices/d/telemetry", point()).status == 403
+def test_a_person_of_the_staff_may_send_too_but_not_from_another_site(administrator: Caller):
+    assert administrator.post("devices/d/telemetry", point()).status == 200
+    del administrator.headers["X-CSRFToken"]
+    assert administrator.post("devices/d/telemetry", point()).status == 403
 
 
 def test_the_answer_of_a_thousand_points_is_whole(admin: Caller):

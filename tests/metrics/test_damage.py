@@ -122,10 +122,10 @@ RANGE = "devices/device_001/metrics/m/range"
 
 
 @pytest.mark.parametrize("door", ["fast lane", "Django"])
-def test_a_damaged_commit_is_named_by_every_plain_read(door, sent, operator):
+def test_a_damaged_commit_is_named_by_every_plain_read(door, sent, administrator):
     damage_all("metrics_young")
     sent.post("devices/device_001/telemetry", point("m", 2.0, 30))
-    caller = sent if door == "fast lane" else operator
+    caller = sent if door == "fast lane" else administrator
     told = ["young block 1 is damaged and was left out"]
     for _ in range(2):  # as it is met, and when a merge has set it aside
         newest = caller.get(LATEST)
@@ -141,9 +141,9 @@ def test_a_damaged_commit_is_named_by_every_plain_read(door, sent, operator):
 
 
 @pytest.mark.parametrize("door", ["fast lane", "Django"])
-def test_nothing_found_names_what_may_have_held_it(door, sent, operator):
+def test_nothing_found_names_what_may_have_held_it(door, sent, administrator):
     damage_all("metrics_young")
-    answer = (sent if door == "fast lane" else operator).get(LATEST)
+    answer = (sent if door == "fast lane" else administrator).get(LATEST)
     assert answer.status == 404 and answer.json["detail"].endswith("; young block 1 is damaged and was left out")
 
 
@@ -153,13 +153,13 @@ def test_an_answer_without_damage_says_nothing_of_it(sent):
 
 
 @pytest.mark.parametrize("door", ["fast lane", "Django"])
-def test_where_the_newest_points_of_a_bucket_are_damaged_its_blocks_are_read(door, sent, operator):
+def test_where_the_newest_points_of_a_bucket_are_damaged_its_blocks_are_read(door, sent, administrator):
     sent.post("devices/device_001/telemetry", point("other", 7.0, 3 * 86400))
     merged()
     sent.post("devices/device_001/telemetry", point("m", 2.0, 30))
     merged()
     damage_all("metrics_latest")
-    caller = sent if door == "fast lane" else operator
+    caller = sent if door == "fast lane" else administrator
     assert caller.get(LATEST).json["value"] == 2.0 and "incomplete" not in caller.get(LATEST).json
     many = caller.post("latest", {"lookback": 10 * 86400}).json
     assert {one["metric_name"]: one["value"] for one in many["series"]} == {"m": 2.0, "other": 7.0}

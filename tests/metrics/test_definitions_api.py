@@ -159,5 +159,5 @@ def test_readers_read_and_admins_change(battery: Caller, reader: Caller, gateway
         assert caller.call("DELETE", "metrics/battery_level").status == status
 
 
-def test_a_person_of_the_staff_defines_under_his_own_name(operator: Caller):
-    assert operator.post("metrics", BATTERY).json["created_by"] == "operator"
+def test_a_person_of_the_staff_defines_under_his_own_name(administrator: Caller):
+    assert administrator.post("metrics", BATTERY).json["created_by"] == "administrator"

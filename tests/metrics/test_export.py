@@ -248,8 +248,8 @@ def test_e7_us1_no_data_is_not_found(admin):
 # --- who may ask, and what is refused --------------------------------------------------------------
 
 
-def test_who_may_read_may_export(day, device, gateway, anonymous, reader, operator):
-    for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (operator, 200), (device, 200)):
+def test_who_may_read_may_export(day, device, gateway, anonymous, reader, administrator):
+    for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (administrator, 200), (device, 200)):
         assert export(caller).status == status
     for devices in ("device_002", "device_001,device_002", ["device_001", "device_002"], ",device_002", None):
         assert export(device, device_ids=devices).status == 403

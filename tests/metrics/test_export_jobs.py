@@ -255,16 +255,16 @@ def test_the_database_going_away_is_no_failure(points, monkeypatch):
     assert state(points, export_id)["status"] == "done"
 
 
-def test_only_the_owner_and_admins_see_an_export(points, reader, operator, device, anonymous):
+def test_only_the_owner_and_admins_see_an_export(points, reader, administrator, device, anonymous):
     from django.contrib.auth import get_user_model
 
     mine = order(reader)
-    theirs = order(operator)
+    theirs = order(administrator)
     jobs.work()
     stranger = person(reader.port, get_user_model().objects.create_user("stranger"))
     for caller, seen in ((reader, {mine}), (stranger, set()), (device, set())):
         assert {job["id"] for job in caller.get("export/jobs").json["jobs"]} == seen
-    for caller in (points, operator):
+    for caller in (points, administrator):
         assert {job["id"] for job in caller.get("export/jobs").json["jobs"]} == {mine, theirs}
         assert caller.get(f"export/jobs/{mine}/download").status == 200
     for caller, status in ((stranger, 404), (device, 404), (anonymous, 401)):

@@ -267,8 +267,8 @@ def test_a_device_key_may_ask_for_its_own_device_only(day, device):
     assert aggregated(device).status == 403
 
 
-def test_who_may_not_read_may_not_ask(gateway, anonymous, reader, operator):
-    for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (operator, 200)):
+def test_who_may_not_read_may_not_ask(gateway, anonymous, reader, administrator):
+    for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (administrator, 200)):
         assert caller.post("query", AVERAGE).status == status
         assert aggregated(caller).status == status
 

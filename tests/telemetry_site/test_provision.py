@@ -7,7 +7,8 @@ import pytest
 from django.contrib.auth import authenticate, get_user_model
 from django.utils import timezone
 
-from ingest.models import ApiKey, Scope, digest_of
+from ingest.models import ApiKey, digest_of
+from metrics.access import Scope
 from metrics.models import Device
 from telemetry_site.embedded.paths import Embedded
 from telemetry_site.provision import provision

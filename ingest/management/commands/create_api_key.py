@@ -4,8 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ingest.models import ApiKey, Scope
+from ingest.models import ApiKey
 from ingest.wire.judge import BadPoint, check_name
+from metrics.access import Scope
 from metrics.models import Device
 
 

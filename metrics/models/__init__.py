@@ -1,0 +1,49 @@
+"""What is measured (devices, metric definitions, series) and the tables in which measurements live."""
+
+from metrics.models.definitions import LONGEST_RETENTION_DAYS, DataType, MetricDefinition, MetricType, new_metric_id
+from metrics.models.devices import Device, DeviceGroup, Lane, Series
+from metrics.models.exports import ExportJob, ExportStatus, new_export_id
+from metrics.models.names import NAME_LENGTH
+from metrics.models.revision import Announced, Revision
+from metrics.models.storage import (
+    Block,
+    DamagedBlock,
+    GroupedBy,
+    Head,
+    IngestedBatch,
+    Journal,
+    JournalPack,
+    Latest,
+    Merged,
+    Rollup,
+    Young,
+)
+
+__all__ = [
+    "LONGEST_RETENTION_DAYS",
+    "NAME_LENGTH",
+    "Announced",
+    "Block",
+    "DamagedBlock",
+    "DataType",
+    "Device",
+    "DeviceGroup",
+    "ExportJob",
+    "ExportStatus",
+    "GroupedBy",
+    "Head",
+    "IngestedBatch",
+    "Journal",
+    "JournalPack",
+    "Lane",
+    "Latest",
+    "Merged",
+    "MetricDefinition",
+    "MetricType",
+    "Revision",
+    "Rollup",
+    "Series",
+    "Young",
+    "new_export_id",
+    "new_metric_id",
+]

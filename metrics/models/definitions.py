@@ -1,0 +1,84 @@
+"""Metric definitions: what is known of a metric beforehand."""
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils.crypto import get_random_string
+
+from metrics.models.names import NAME_LENGTH
+from metrics.models.revision import Announced
+from metrics.storage.policies import DEFAULT_HOUR_DAYS, DEFAULT_MINUTES_DAYS, DEFAULT_RETENTION_DAYS
+
+LONGEST_RETENTION_DAYS = 3650
+_DAYS = [MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)]
+
+
+class DataType(models.TextChoices):
+    """What a value of a metric may be."""
+
+    NUMERIC = "numeric"
+    STRING = "string"
+    BOOLEAN = "boolean"
+    JSON = "json"
+    GEOLOCATION = "geolocation"
+    BINARY = "binary"
+
+
+class MetricType(models.TextChoices):
+    """How the values of a metric are to be read."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+    SUMMARY = "summary"
+
+
+def new_metric_id() -> str:
+    return "met_" + get_random_string(12, "0123456789abcdef")
+
+
+class MetricDefinition(Announced):
+    """What is known of a metric beforehand: its type, its bounds, how long it is kept. Optional for every metric."""
+
+    metric_id = models.CharField(max_length=20, unique=True, default=new_metric_id, editable=False)
+    name = models.CharField(max_length=NAME_LENGTH, unique=True)
+    description = models.TextField(blank=True)
+    data_type = models.CharField(max_length=12, choices=DataType.choices)
+    metric_type = models.CharField(max_length=10, choices=MetricType.choices, default=MetricType.GAUGE)
+    unit = models.CharField(max_length=50, blank=True)
+    min_value = models.FloatField(null=True, blank=True)
+    max_value = models.FloatField(null=True, blank=True)
+    retention_days = models.PositiveIntegerField(
+        default=DEFAULT_RETENTION_DAYS, validators=_DAYS, help_text="Days that its points are kept as they were sent."
+    )
+    rollup_5m_days = models.PositiveIntegerField(
+        "rollup 5 min days",
+        default=DEFAULT_MINUTES_DAYS,
+        validators=_DAYS,
+        help_text="Days that count, sum, least, greatest, first and last value of every five minutes are kept;"
+        " never less long than the points.",
+    )
+    rollup_1h_days = models.PositiveIntegerField(
+        "rollup 1 h days",
+        default=DEFAULT_HOUR_DAYS,
+        validators=_DAYS,
+        help_text="Days that the same of every hour is kept; never less long than the points.",
+    )
+    aggregation_interval = models.PositiveIntegerField(default=60, validators=[MinValueValidator(1)])
+    tags = models.JSONField(default=list, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    created_by = models.CharField(max_length=NAME_LENGTH, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(rollup_1h_days__gte=models.F("rollup_5m_days")),
+                name="hours_outlive_minutes",
+                violation_error_message="Hourly rollups are kept at least as long as those of five minutes.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name

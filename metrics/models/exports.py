@@ -1,0 +1,55 @@
+"""Exports that are made in the background."""
+
+from django.db import models
+from django.utils import timezone
+from django.utils.crypto import get_random_string
+
+from metrics.models.names import NAME_LENGTH
+
+
+class ExportStatus(models.TextChoices):
+    """How far an export is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def new_export_id() -> str:
+    return "exp_" + get_random_string(20, "0123456789abcdef")
+
+
+class ExportJob(models.Model):
+    """An export that is made in the background: what was asked, and how far it is. Moved by metrics.export.jobs."""
+
+    export_id = models.CharField(max_length=24, unique=True, default=new_export_id, editable=False)
+    owner = models.CharField(max_length=2 * NAME_LENGTH, help_text="Who asked: key:<number>:<name> or user:<name>")
+    question = models.JSONField()
+    format = models.CharField(max_length=10)
+    status = models.CharField(max_length=10, choices=ExportStatus.choices, default=ExportStatus.QUEUED)
+    progress = models.FloatField(default=0.0)
+    rows = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField(default=0)
+    detail = models.TextField(blank=True, help_text="Why it failed.")
+    incomplete = models.JSONField(default=list, help_text="What could not be read and is left out.")
+    place = models.JSONField(null=True, help_text="Where to go on.")
+    files = models.JSONField(default=list, help_text="[name, bytes that count] of each file, in order.")
+    attempt = models.PositiveIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["owner", "-id"], name="export_owner"),
+            models.Index(fields=["id"], name="export_unfinished", condition=models.Q(status__in=["queued", "running"])),
+            models.Index(fields=["expires_at"], name="export_expiry"),
+        ]
+
+    def __str__(self) -> str:
+        return self.export_id

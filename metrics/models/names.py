@@ -1,0 +1,3 @@
+"""What names may be."""
+
+NAME_LENGTH = 200

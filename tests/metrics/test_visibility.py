@@ -1,0 +1,149 @@
+"""People see the device groups that they belong to, in lists, queries, streams and exports alike."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+
+from metrics import membership
+from metrics.access import Caller as Comer
+from metrics.access import Scope
+from metrics.models import Device, DeviceGroup, Revision
+from tests.conftest import API, Caller, point
+
+OURS, THEIRS = "press-1", "furnace-9"
+
+
+@pytest.fixture
+def fleet(admin: Caller) -> Caller:
+    """A device in `site a`, one in `site b`, and points of both."""
+    body = {OURS: [point(value=1.0)], THEIRS: [point(value=2.0)]}
+    assert admin.post("bulk", body).status == 200
+    for name, device in (("site a", OURS), ("site b", THEIRS)):
+        group, _ = DeviceGroup.objects.get_or_create(name=name)
+        membership.add(group, Device.objects.filter(device_id=device).values_list("pk", flat=True))
+    return admin
+
+
+def questions() -> list[tuple[str, str, Any]]:
+    """Everything that reads points, asked about both devices or about all."""
+    now = datetime.now(UTC)
+    times = {"start_time": (now - timedelta(hours=1)).isoformat(), "end_time": (now + timedelta(hours=1)).isoformat()}
+    span = "&".join(f"{name}={value.replace('+', '%2B')}" for name, value in times.items())
+    both = [OURS, THEIRS]
+    return [
+        ("POST", "query", {"metrics": ["temperature"], **times}),
+        ("POST", "query", {"metrics": ["temperature"], "devices": both, **times}),
+        ("POST", "query", {"metrics": ["temperature"], "filters": {"groups": ["site a", "site b"]}, **times}),
+        ("POST", "query", {"metrics": ["temperature"], "aggregation": "max", "group_by": "group", **times}),
+        ("POST", "query", {"metrics": ["temperature"], "aggregation": "max", "group_by": "all", **times}),
+        ("POST", "latest", {"metrics": ["temperature"]}),
+        ("POST", "latest", {"devices": both}),
+        ("POST", "latest", {"groups": ["site b", "site a"]}),
+        ("GET", f"aggregated?metric_name=temperature&aggregation_type=max&interval=7200&{span}", None),
+        ("GET", f"export/csv?device_ids={OURS},{THEIRS}&metric_names=temperature&{span}", None),
+        *(("GET", f"devices/{device}/metrics", None) for device in both),
+        *(("GET", f"devices/{device}/metrics/temperature/latest", None) for device in both),
+        *(("GET", f"devices/{device}/metrics/temperature/range", None) for device in both),
+    ]
+
+
+def told(caller: Caller) -> str:
+    """All that somebody is told by all answers together."""
+    texts = []
+    for method, path, body in questions():
+        answer = caller.call(method, path, body)
+        assert answer.status in (200, 404), (path, answer.raw)
+        if answer.status == 200:
+            texts.append(answer.raw.decode())
+    return "\n".join(texts)
+
+
+def test_a_viewer_is_told_of_the_devices_of_its_groups_alone(fleet: Caller, viewer: Caller, operator: Caller) -> None:
+    for somebody in (viewer, operator):
+        heard = told(somebody)
+        assert OURS in heard
+        assert '"value":1.0' in heard
+        assert '"value":2.0' not in heard
+        assert "site b" not in heard
+        assert "2.0" not in [line.split(",")[3:4] for line in heard.splitlines()]
+
+
+def test_a_stranger_is_told_of_nothing(fleet: Caller, stranger: Caller) -> None:
+    heard = told(stranger)
+    assert '"value":' not in heard
+    assert '"temperature"' not in heard.replace('"metric_name":"temperature"', "")
+
+
+def test_an_administrator_is_told_of_everything(fleet: Caller, administrator: Caller) -> None:
+    heard = told(administrator)
+    assert '"value":1.0' in heard
+    assert '"value":2.0' in heard
+
+
+@pytest.mark.parametrize("path", ["/", "/devices/", f"/devices/{THEIRS}/", "/exports/names/devices/?q=", "/situation/"])
+def test_pages_show_a_viewer_nothing_of_other_groups(fleet: Caller, viewer: Caller, path: str) -> None:
+    answer = viewer.get(path)
+    assert answer.status in (200, 404), path
+    assert THEIRS not in answer.raw.decode() or answer.status == 404
+
+
+def test_a_device_of_another_group_looks_like_one_that_does_not_exist(fleet: Caller, viewer: Caller) -> None:
+    for template in ("devices/{}/metrics", "devices/{}/metrics/temperature/latest"):
+        theirs, nobody = viewer.get(template.format(THEIRS)), viewer.get(template.format("no-such"))
+        assert theirs.status == nobody.status
+        assert theirs.raw.replace(THEIRS.encode(), b"") == nobody.raw.replace(b"no-such", b"")
+
+
+def test_an_export_in_the_background_holds_what_its_owner_sees(fleet: Caller, viewer: Caller) -> None:
+    from metrics.export import jobs
+    from metrics.models import ExportJob
+
+    now = datetime.now(UTC)
+    order = {"device_ids": [OURS, THEIRS], "metric_names": ["temperature"]}
+    order |= {"start_time": str(now - timedelta(hours=1)), "end_time": str(now + timedelta(hours=1))}
+    ordered = viewer.post("export/jobs", order)
+    assert ordered.status == 202, ordered.raw
+    jobs.work()
+    assert ExportJob.objects.get().status == "done"
+    held = viewer.get(f"export/jobs/{ordered.json['id']}/download").raw.decode()
+    assert OURS in held
+    assert THEIRS not in held
+
+
+def test_whoever_leaves_a_group_sees_its_devices_no_more(fleet: Caller, viewer: Caller) -> None:
+    assert OURS in viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").raw.decode()
+    DeviceGroup.objects.get(name="site a").members.clear()
+    assert viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").status == 404
+
+
+def test_changing_who_is_in_a_group_moves_the_revision(site: None) -> None:
+    group, device = DeviceGroup.objects.create(name="g"), Device.objects.create(device_id="d")
+    number = Revision.objects.get().number
+    assert membership.add(group, [device.pk]) == 1
+    assert membership.add(group, [device.pk]) == 0
+    assert membership.remove(group, [device.pk]) == 1
+    device.groups.add(group)
+    assert Revision.objects.get().number == number + 4
+
+
+def test_roles_of_people(site: None) -> None:
+    people = get_user_model().objects
+    assert Comer.of_user(people.create_superuser("root")).scope == Scope.ADMIN
+    assert Comer.of_user(people.create_user("clerk", is_staff=True)).scope == Scope.READ
+    assert Comer.of_user(people.create_user("guest")).groups == ()
+
+
+def test_only_an_admin_changes_definitions(viewer: Caller, operator: Caller, administrator: Caller) -> None:
+    body = {"name": "m", "data_type": "numeric"}
+    assert [one.post("metrics", body).status for one in (viewer, operator, administrator)] == [403, 403, 201]
+
+
+def test_groups_that_are_asked_for_are_narrowed_to_those_that_are_seen() -> None:
+    some = Comer("user:v", Scope.READ, groups=("a", "b"))
+    assert some.narrowed(None) == ("a", "b")
+    assert some.narrowed(["b", "c"]) == ("b",)
+    assert some.narrowed(["c"]) == ()
+    assert Comer("user:r", Scope.ADMIN).narrowed(["c"]) == ("c",)
+    assert Comer("user:r", Scope.ADMIN).narrowed(None) is None
