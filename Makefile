@@ -2,6 +2,7 @@
 #   make run     the whole site on this machine      make test    all tests, on real servers
 #   make check   everything a machine can judge      make bench   measurements, as tables
 #   make bench-billion   a billion points: disk, reads, the same in InfluxDB and VictoriaMetrics; ten minutes, 4 GB of disk
+#   make bench-api   the PRD's response times with 100,000 devices, a million series and 100 million points
 #   make bench-disk   bytes of a point and speed of merging, from its commit to a finished day
 
 VENV ?= .venv
@@ -18,7 +19,7 @@ FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9
 PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com \
 	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
 
-.PHONY: run test check bench bench-billion bench-disk requirements browser
+.PHONY: run test check bench bench-api bench-billion bench-disk requirements browser
 
 run: $(SITE) $(FRONT_END)
 	@exec $(PYTHON) manage.py up
@@ -39,6 +40,9 @@ bench: $(TOOLS) $(FRONT_END)
 
 bench-billion: $(TOOLS) $(FRONT_END)
 	@$(PYTHON) -m benchmarks.billion $(BENCH_ARGS)
+
+bench-api: $(TOOLS) $(FRONT_END)
+	@$(PYTHON) -m benchmarks.api $(BENCH_ARGS)
 
 bench-disk: $(TOOLS)
 	@$(PYTHON) -m benchmarks.disk $(BENCH_ARGS)

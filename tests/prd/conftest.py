@@ -1,0 +1,32 @@
+"""What the acceptance tests share: both ways in, and a stopwatch."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Answer, Caller
+
+
+@pytest.fixture(params=["admin", "administrator"])
+def sender(request: pytest.FixtureRequest) -> Caller:
+    """Whoever sends with a key comes by the fast lane, a person by REST: the contract is one."""
+    caller: Caller = request.getfixturevalue(request.param)
+    return caller
+
+
+def within(seconds: float, ask: Callable[[], Answer], times: int = 20) -> None:
+    """95 of 100 of these answers come within this time; the first, for which connections are made, does not count."""
+    ask()
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        answer = ask()
+        taken.append(time.perf_counter() - began)
+        assert answer.status < 300, answer.raw
+    assert sorted(taken)[int(0.95 * times) - 1] < seconds, taken
+
+
+def names(found: list[dict[str, Any]], name: str) -> list[Any]:
+    return [one[name] for one in found]

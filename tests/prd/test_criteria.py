@@ -1,0 +1,39 @@
+"""Every acceptance criterion of the PRD has a test that names it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+# How many criteria each story of the PRD has.
+STORIES = {
+    "e1": (7, 7, 4, 4),
+    "e2": (7, 5, 3, 4),
+    "e3": (7, 5, 4, 5, 5),
+    "e4": (8, 5, 4, 5, 6, 5, 6),
+    "e5": (5, 5, 4),
+    "e6": (7, 7, 4, 4),
+    "e7": (6,),
+}
+# What is not built yet, and by which part of the site it will be: alerts, streaming and the event bus.
+LATER = {"e4": "alerts", "e5": "streaming"}
+OF_THE_BUS = {"e1_us1_ac7", "e2_us1_ac6"}
+
+CRITERIA = [
+    f"{epic}_us{story}_ac{number}"
+    for epic, counts in STORIES.items()
+    for story, count in enumerate(counts, 1)
+    for number in range(1, count + 1)
+]
+NAMED = set(
+    re.findall(r"def test_(e\d_us\d_ac\d+)_", "\n".join(file.read_text() for file in Path("tests").rglob("test_*.py")))
+)
+
+
+@pytest.mark.parametrize("criterion", [one for one in CRITERIA if one[:2] not in LATER and one not in OF_THE_BUS])
+def test_a_criterion_has_a_test_that_names_it(criterion: str) -> None:
+    assert criterion in NAMED
+
+
+def test_tests_name_criteria_that_exist() -> None:
+    assert set(CRITERIA) >= NAMED
