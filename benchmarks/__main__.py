@@ -52,6 +52,17 @@ class Bench:
         cost *= 1e6 / (self.runs * self.load.points)
         say("the whole site's CPU for it, merging included", f"{cost:.2f} s a million points")
 
+    def backfill(self, site: Site) -> None:
+        """The same a month ago, in turn with new points: history is taken at the speed of what is new."""
+        old = Workload(devices=100, ticks=self.load.ticks // 2, start=int(self.load.times[0]) - 30 * 86_400, seed=3)
+        new = Workload(devices=100, ticks=old.ticks, start=int(self.load.times[0]), seed=4)
+        files = [
+            self.generator.prepare(name, encoders.bulk(load, 1000, 4)) for name, load in (("old", old), ("new", new))
+        ]
+        found = [[self.generator.run(site.port, file, 4)["points_per_s"] for file in files] for _ in range(self.runs)]
+        rates, ratio = [rate for rate, _ in found], median(before / after for before, after in found)
+        say("batches of 1,000 a month old", f"{median(rates):,.0f} points/s: {ratio:.2f} × new ones")
+
     def influx(self, number: int) -> float:
         """Points per second of InfluxDB, from empty."""
         file = self.generator.prepare("influx", encoders.line_protocol(self.load, 1000, 4))
@@ -107,6 +118,7 @@ def main() -> None:
             site.settle()
             say("idle stack, memory", f"{site.pss() / 2**20:.0f} MB")
             bench.batches(site)
+            bench.backfill(site)
             bench.requests(site)
             bench.reads(site)
             say("web process afterwards, memory", f"{site.web_rss() / 2**20:.0f} MB")

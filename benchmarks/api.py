@@ -65,19 +65,33 @@ def endpoints(fleet: Fleet, rng: np.random.Generator) -> list[Endpoint]:
 
     return [
         Endpoint("single data point", 100, "POST", of("devices/{}/telemetry"), [points[0]] * ASKED),
-        Endpoint("batch of 1,000", 500, "POST", of("devices/{}/telemetry/batch")[:20], [{"data_points": thousand}] * 20),
-        Endpoint("bulk, 10 devices × 10 points", 1000, "POST", [f"{API}/bulk"] * 10, [dict.fromkeys(s, points) for s in some]),
-        Endpoint("create a metric definition", 100, "POST", [f"{API}/metrics"] * ASKED, [_definition(n) for n in names]),
+        Endpoint(
+            "batch of 1,000", 500, "POST", of("devices/{}/telemetry/batch")[:20], [{"data_points": thousand}] * 20
+        ),
+        Endpoint(
+            "bulk, 10 devices × 10 points", 1000, "POST", [f"{API}/bulk"] * 10, [dict.fromkeys(s, points) for s in some]
+        ),
+        Endpoint(
+            "create a metric definition", 100, "POST", [f"{API}/metrics"] * ASKED, [_definition(n) for n in names]
+        ),
         Endpoint("list metric definitions", 100, "GET", [f"{API}/metrics"] * ASKED),
         Endpoint("list, filtered, the tenth page", 100, "GET", [f"{API}/metrics?data_type=numeric&offset=900"] * ASKED),
         Endpoint("get a metric definition", 50, "GET", [f"{API}/metrics/{name}" for name in names]),
         Endpoint("delete a metric definition", 50, "DELETE", [f"{API}/metrics/{name}" for name in names]),
-        Endpoint("query, a week of one device", 500, "POST", [f"{API}/query"] * ASKED, [week | {"devices": [d]} for d in devices]),
+        Endpoint(
+            "query, a week of one device",
+            500,
+            "POST",
+            [f"{API}/query"] * ASKED,
+            [week | {"devices": [d]} for d in devices],
+        ),
         Endpoint("latest value", 50, "GET", of(f"devices/{{}}/metrics/{metric}/latest")),
         Endpoint("metrics of a device", 100, "GET", of("devices/{}/metrics")),
         Endpoint("range, 24 h", 200, "GET", of(f"devices/{{}}/metrics/{metric}/range")),
         Endpoint(
-            "aggregated, one device", 300, "GET",
+            "aggregated, one device",
+            300,
+            "GET",
             of(f"aggregated?device_id={{}}&metric_name={metric}&aggregation_type=avg&interval=3600&{span}"),
         ),
         Endpoint("statistics of a device", 200, "GET", of("devices/{}/stats")),
@@ -89,8 +103,10 @@ def endpoints(fleet: Fleet, rng: np.random.Generator) -> list[Endpoint]:
         Endpoint("list devices of a group", 100, "GET", [f"{API}/devices?group=bench"] * ASKED),
         Endpoint("get a device", 50, "GET", of("devices/{}")),
         Endpoint("list device groups", 100, "GET", [f"{API}/groups"] * ASKED),
-        Endpoint("export of one device, a day", 500, "GET", of(f"export/csv?device_ids={{}}&metric_names={metric}&{span}")),
-    ]  # fmt: skip
+        Endpoint(
+            "export of one device, a day", 500, "GET", of(f"export/csv?device_ids={{}}&metric_names={metric}&{span}")
+        ),
+    ]
 
 
 def _definition(name: str) -> dict[str, Any]:
