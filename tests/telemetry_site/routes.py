@@ -1,0 +1,66 @@
+"""Every address of the site, found by walking the URL map, with values for what is named in it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+NAMED = re.compile(r"<(?:(\w+):)?(\w+)>")
+VALUES = {"device_id": "device_001", "metric_name": "temperature", "name": "site a"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Route:
+    """One method of one address. `path` has its names filled in, `template` as the URL map has them."""
+
+    template: str
+    method: str
+    path: str
+
+
+def routes() -> list[Route]:
+    """All but the Django admin, which has a door of its own, and the short spelling of the API's addresses.
+
+    What deletes comes last, so that all others find what they ask for.
+    """
+    found = {route for route in _walk(get_resolver(), "/") if not route.template.startswith("/admin/")}
+    canonical = {route for route in found if route.template.startswith("/api/v1/telemetry/")}
+    short = {route for route in found if route.template.replace("/api/v1/", "/api/v1/telemetry/", 1) in _of(canonical)}
+    return sorted(found - (short - canonical), key=lambda route: (route.method == "DELETE", route))
+
+
+def _of(some: set[Route]) -> set[str]:
+    return {route.template for route in some}
+
+
+def _walk(resolver: URLResolver, prefix: str) -> Iterator[Route]:
+    for entry in resolver.url_patterns:
+        template = prefix + NAMED.sub(r"{\2}", str(entry.pattern))
+        if isinstance(entry, URLResolver):
+            yield from _walk(entry, template)
+        elif isinstance(entry, URLPattern):
+            path = prefix_filled(template, entry)
+            for method in _methods(entry.callback):
+                yield Route(template, method, path)
+
+
+def prefix_filled(template: str, entry: URLPattern) -> str:
+    kinds = {name: kind for kind, name in NAMED.findall(str(entry.pattern))}
+
+    def value(found: "re.Match[str]") -> str:
+        name = found[1]
+        return VALUES.get(name) or ("1" if kinds.get(name) == "int" else "nothing")
+
+    return re.sub(r"{(\w+)}", value, template).replace(" ", "%20")
+
+
+def _methods(view: Any) -> list[str]:
+    """What a REST view has of its own; pages are asked for with GET."""
+    cls = getattr(view, "cls", None)
+    if cls is None:
+        return ["GET"]
+    allowed = set(cls.http_method_names)
+    return [method for method in METHODS if method.lower() in allowed and hasattr(cls, method.lower())]

@@ -1,0 +1,177 @@
+"""Deny by default: who may do what, of every address and method of the site, by everyone who may come."""
+
+import base64
+import json
+import os
+import re
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from ingest.models import ApiKey
+from metrics import membership
+from metrics.access import Scope
+from metrics.models import Device, DeviceGroup
+from tests.conftest import Answer, Caller, point
+from tests.telemetry_site.routes import Route, routes
+
+TABLE = Path(__file__).parents[2] / "docs" / "access.md"
+SECRET = 12345.5  # a value that nobody sees by chance
+
+PUBLIC = "everybody"
+READ = {"viewer", "stranger", "operator", "administrator", "admin key", "read key", "operate key"}
+OWN = {"device"}  # what a key that is bound to the device in the address may do besides
+OPERATE = {"operator", "administrator", "admin key", "operate key"}
+ADMIN = {"administrator", "admin key"}
+WRITE = {"administrator", "admin key", "gateway"}
+PEOPLE = {"viewer", "stranger", "operator", "administrator"}
+
+# Address and methods → who may. Every address has to be found here, in exactly one row.
+RIGHTS: list[tuple[str, str, set[str] | str]] = [
+    (r"/(health|livez|readyz|login/|logout/|favicon\.ico)", "GET POST", PUBLIC),
+    (r"/api/v1/telemetry/devices/{device_id}/telemetry(/batch)?", "POST", WRITE | OWN),
+    (r"/api/v1/telemetry/bulk", "POST", WRITE | {"device", "other device"}),
+    (r"/api/v1/telemetry/devices/{device_id}/metrics(/{metric_name}/(latest|range))?", "GET", READ | OWN),
+    (r"/api/v1/telemetry/(query|latest)", "POST", READ),
+    (r"/api/v1/telemetry/(aggregated|export/csv)", "GET", READ),
+    (r"/api/v1/telemetry/export/jobs", "POST", READ),
+    (r"/api/v1/telemetry/export/jobs(/{export_id}.*)?", "GET", READ | {"device", "other device", "gateway"}),
+    (r"/api/v1/telemetry/export/jobs/{export_id}/cancel", "POST", READ | {"device", "other device", "gateway"}),
+    (r"/api/v1/telemetry/metrics(/{metric_name})?", "GET", READ),
+    (r"/api/v1/telemetry/metrics(/{metric_name})?", "POST PATCH DELETE", ADMIN),
+    (r"/(|situation/|devices/.*|recent/.*|exports/.*)", "GET", PEOPLE),
+]
+
+
+def rights(route: Route) -> set[str] | str:
+    found = [who for path, methods, who in RIGHTS if re.fullmatch(path, route.template) and route.method in methods]
+    assert len(found) == 1, f"{route.method} {route.template} is in {len(found)} rows of RIGHTS: give it one"
+    return found[0]
+
+
+def token(header: dict[str, str], **claims: object) -> str:
+    """A token without a signature that is worth anything."""
+    parts = [header, {"sub": "root", "scope": "admin", "iss": "telemetry", "exp": time.time() + 600} | claims]
+    packed = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join([*packed, "" if header["alg"] == "none" else "c2lnbmVk"])
+
+
+@pytest.fixture
+def callers(
+    admin: Caller,
+    reader: Caller,
+    gateway: Caller,
+    device: Caller,
+    anonymous: Caller,
+    administrator: Caller,
+    operator: Caller,
+    viewer: Caller,
+    stranger: Caller,
+) -> dict[str, Caller]:
+    """Everyone who may come. `device` is bound to the device in the addresses, `other device` to another."""
+    admin.post("devices/device_001/telemetry", point(value=SECRET))
+    group = DeviceGroup.objects.get(name="site a")
+    membership.add(group, Device.objects.filter(device_id="device_001").values_list("pk", flat=True))
+
+    def bearer(text: str) -> Caller:
+        return Caller(admin.port, {"Authorization": f"Bearer {text}"})
+
+    def key(name: str, scope: str, **more: object) -> Caller:
+        return Caller(admin.port, {"X-Api-Key": ApiKey.issue(name, scope, **more)[1]})  # type: ignore[arg-type]
+
+    other = Device.objects.create(device_id="device_002")
+    long_ago = timezone.now() - timedelta(days=1)
+    return {
+        "anonymous": anonymous,
+        "viewer": viewer,
+        "stranger": stranger,
+        "operator": operator,
+        "administrator": administrator,
+        "admin key": admin,
+        "operate key": key("operate", Scope.OPERATE),
+        "read key": reader,
+        "gateway": gateway,
+        "device": device,
+        "other device": key("other", Scope.INGEST, device=other),
+        "revoked key": key("revoked", Scope.ADMIN, revoked_at=long_ago),
+        "expired key": key("expired", Scope.ADMIN, expires_at=long_ago),
+        "wrong key": Caller(admin.port, {"X-Api-Key": "tk_nobodys"}),
+        "alg=none": bearer(token({"alg": "none", "typ": "JWT"})),
+        "forged signature": bearer(token({"alg": "HS256", "typ": "JWT"})),
+        "wrong audience": bearer(token({"alg": "HS256", "typ": "JWT"}, aud="elsewhere")),
+        "X-Internal-Call": Caller(admin.port, {"X-Internal-Call": "true"}),
+        "X_Internal_Call": Caller(admin.port, {"X_Internal_Call": "true", "x-internal-call": "True"}),
+    }
+
+
+def may(answer: Answer) -> bool:
+    """Whether the door was open, whatever was behind it."""
+    if answer.status in (301, 302):
+        return "login" not in answer.headers["Location"]
+    return answer.status not in (401, 403)
+
+
+def test_every_address_is_closed_to_whoever_is_not_known(anonymous: Caller) -> None:
+    for route in routes():
+        if rights(route) is PUBLIC:
+            continue
+        answer = anonymous.call(route.method, route.path, None if route.method == "GET" else {})
+        assert not may(answer), (route, answer.status)
+
+
+def test_the_admin_is_closed_to_everybody_but_staff(anonymous: Caller, viewer: Caller, operator: Caller) -> None:
+    for somebody in (anonymous, viewer, operator):
+        for path in ("/admin/", "/admin/metrics/device/", "/admin/auth/user/", "/admin/ingest/apikey/add/"):
+            answer = somebody.get(path)
+            assert answer.status == 302, path
+            assert "/admin/login/" in answer.headers["Location"]
+
+
+def test_nobody_does_what_is_not_granted_and_everybody_what_is(callers: dict[str, Caller]) -> None:
+    wrong, rows = [], []
+    for route in routes():
+        granted = rights(route)
+        row = []
+        for name, caller in callers.items():
+            if route.path.startswith("/logout") and "Cookie" in caller.headers:
+                continue
+            answer = caller.call(route.method, route.path, None if route.method == "GET" else {})
+            expected = granted is PUBLIC or name in granted
+            if may(answer) is not expected:
+                wrong.append((route.method, route.template, name, answer.status))
+            if name == "stranger" and granted is not PUBLIC:
+                assert str(SECRET) not in answer.raw.decode(errors="replace"), route
+            row.append("yes" if may(answer) else "")
+        if granted is not PUBLIC:
+            rows.append((f"{route.method} `{route.template}`", row))
+    assert wrong == []
+    _check_table(list(callers), rows)
+
+
+def _check_table(names: list[str], rows: list[tuple[str, list[str]]]) -> None:
+    """The table for people: committed, so that nobody's rights change unannounced."""
+    closed = [name for place, name in enumerate(names) if not any(row[place] for _, row in rows)]
+    kept = [place for place, name in enumerate(names) if name not in closed]
+    lines = [
+        "# Who may do what",
+        "",
+        "Made and held by `tests/telemetry_site/test_access.py`, by asking. People see the devices of their groups alone,",
+        "so a viewer who is in no group (`stranger`) gets empty answers. `device` has a key that is bound to the device in",
+        f"the address. These get nothing but what is open to everybody: {', '.join(closed)}.",
+        "",
+        f"| | {' | '.join(names[place] for place in kept)} |",
+        f"|---|{'---|' * len(kept)}",
+        *(f"| {what} | {' | '.join(row[place] for place in kept)} |" for what, row in sorted(rows, key=_address)),
+    ]
+    text = "\n".join(lines) + "\n"
+    if os.environ.get("WRITE_ACCESS_TABLE"):
+        TABLE.write_text(text)
+    assert TABLE.read_text() == text, "the table of rights changed: WRITE_ACCESS_TABLE=1 renews docs/access.md"
+
+
+def _address(row: tuple[str, list[str]]) -> tuple[str, str]:
+    method, _, address = row[0].partition(" ")
+    return address, method
