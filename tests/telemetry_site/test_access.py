@@ -158,9 +158,10 @@ def _check_table(names: list[str], rows: list[tuple[str, list[str]]]) -> None:
     lines = [
         "# Who may do what",
         "",
-        "Made and held by `tests/telemetry_site/test_access.py`, by asking. People see the devices of their groups alone,",
-        "so a viewer who is in no group (`stranger`) gets empty answers. `device` has a key that is bound to the device in",
-        f"the address. These get nothing but what is open to everybody: {', '.join(closed)}.",
+        "Made and held by `tests/telemetry_site/test_access.py`, by asking. People see the devices of their groups",
+        "alone, so a viewer who is in no group (`stranger`) gets empty answers. `device` has a key bound to the",
+        "device in the address. These get nothing but what is open to everybody:",
+        f"{', '.join(closed)}.",
         "",
         f"| | {' | '.join(names[place] for place in kept)} |",
         f"|---|{'---|' * len(kept)}",

@@ -1,0 +1,118 @@
+"""How many SQL statements an answer costs: a committed number for every endpoint, which does not grow with rows."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from django.test import Client
+
+from metrics import membership
+from metrics.models import Device, DeviceGroup, MetricDefinition
+from tests.conftest import API, Caller, point
+
+COMMITTED = Path(__file__).with_name("statements.json")
+FEW, MANY = 3, 60
+NOW = datetime.now(UTC).replace(microsecond=0)
+TIMES = {"start_time": (NOW - timedelta(hours=1)).isoformat(), "end_time": (NOW + timedelta(hours=1)).isoformat()}
+SPAN = "&".join(f"{name}={quote(time)}" for name, time in TIMES.items())
+
+# What is asked: an address with its parameters, and a body. Lists are asked for whole pages.
+GETS = (
+    "metrics?limit=1000",
+    "metrics/metric_000",
+    "devices/device_000/metrics",
+    "devices/device_000/metrics/temperature/latest",
+    "devices/device_000/metrics/temperature/range",
+    f"aggregated?metric_name=temperature&aggregation_type=avg&interval=3600&{SPAN}",
+    f"export/csv?device_ids=device_000&metric_names=temperature&{SPAN}",
+    "export/jobs?limit=200",
+    "/health",
+    "/",
+    "/devices/",
+    "/devices/device_000/",
+    "/exports/",
+)
+POSTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("query", {"metrics": ["temperature"], "devices": ["device_000"], **TIMES}),
+    ("query?all", {"metrics": ["temperature"], "aggregation": "avg", "group_by": "all", **TIMES}),
+    ("latest", {"metrics": ["temperature"]}),
+    ("devices/device_000/telemetry", point()),
+    ("devices/device_000/telemetry/batch", {"data_points": [point(), point("humidity")]}),
+    ("bulk", {"device_000": [point()]}),
+    ("metrics", {"name": "another", "data_type": "numeric"}),
+)
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The statements that this thread's requests send, by Django and by the storage alike."""
+    sent: list[str] = []
+    with monkeypatch.context() as patched:
+        for name in ("execute", "executemany"):
+            whole: Callable[..., Any] = getattr(psycopg.Cursor, name)
+
+            def counting(self: Any, query: Any, *args: Any, whole: Callable[..., Any] = whole, **more: Any) -> Any:
+                sent.append(str(query))
+                return whole(self, query, *args, **more)
+
+            patched.setattr(psycopg.Cursor, name, counting)
+        yield sent
+
+
+def furnished(admin: Caller, rows: int) -> None:
+    """So many devices, definitions and whatever else is listed."""
+    body = {f"device_{number:03}": [point()] for number in range(rows)}
+    assert admin.post("bulk", body).status == 200
+    MetricDefinition.objects.bulk_create(
+        MetricDefinition(name=f"metric_{number:03}", data_type="numeric") for number in range(rows)
+    )
+    group, _ = DeviceGroup.objects.get_or_create(name="site a")
+    membership.add(group, Device.objects.values_list("pk", flat=True))
+
+
+def measured(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    client, found = Client(headers=admin.headers), {}
+    from django.contrib.auth import get_user_model
+
+    pages = Client()
+    pages.force_login(get_user_model().objects.filter(is_superuser=True).first())
+    for method, path, body in [("GET", path, None) for path in GETS] + [("POST", *one) for one in POSTS]:
+        address = path if path.startswith("/") else f"{API}/{path}"
+        who = client if address.startswith("/api/") else pages
+
+        def ask(who: Client = who, method: str = method, address: str = address, body: Any = body) -> None:
+            answer = who.generic(method, address, json.dumps(body) if body else "", "application/json")
+            assert answer.status_code < 300, (address, answer.content)
+            answer.close()  # of a stream what is asked before its first byte
+
+        if method == "GET":
+            ask()  # what is looked up once a process is no cost of an answer
+        with counted(monkeypatch) as sent:
+            ask()
+        found[f"{method} {address}"] = len(sent)
+    return found
+
+
+def test_an_answer_costs_as_many_statements_as_were_committed(
+    admin: Caller, administrator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    furnished(admin, FEW)
+    found = measured(admin, monkeypatch)
+    if os.environ.get("WRITE_STATEMENTS"):
+        COMMITTED.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+    assert found == json.loads(COMMITTED.read_text()), "WRITE_STATEMENTS=1 renews statements.json"
+
+
+def test_no_answer_costs_more_statements_where_there_are_more_rows(
+    admin: Caller, administrator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    furnished(admin, MANY)
+    committed = json.loads(COMMITTED.read_text())
+    assert {path: count for path, count in measured(admin, monkeypatch).items() if count > committed[path]} == {}
