@@ -21,6 +21,7 @@ from benchmarks.workload import KINDS, Floats, series_values
 from metrics.storage import latest, rollups
 from metrics.storage.blocks import SETTLED, bucket_of, day_of, newest
 from metrics.storage.codec import Columns, Kind
+from metrics.storage.counts import Change
 from metrics.storage.insert import Run, insert_settled
 from metrics.storage.rollups import Place
 from telemetry_site.embedded.paths import Embedded
@@ -115,11 +116,14 @@ def _made(environment: dict[str, str], fleet: Fleet) -> list[tuple[int, list[int
 def _fill_bucket(database: dict[str, str], fleet: Fleet, bucket: int, ids: list[int], metrics: list[str]) -> int:
     values, run = fleet.values(metrics, bucket), Run(SHARD, SETTLED, SEQ, SEQ)
     with psycopg.connect(**database, autocommit=True) as connection, connection.transaction():
+        change = Change(connection, SHARD)
         for columns in days(ids, fleet.times(), values):
-            insert_settled(connection, columns, run, {})
+            insert_settled(connection, columns, run, {}, change)
+            change.add(columns)
             place = Place(SHARD, bucket, day_of(int(columns.times[0])))
             rollups.write(connection, place, columns, {}, time.time(), rollups.fitting(columns))
         latest.move(connection, SHARD, newest(columns))
+        change.apply()
     return values.size
 
 

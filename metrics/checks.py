@@ -11,10 +11,10 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 from django.db.models import Model, UniqueConstraint
 
-from metrics.models import Block, Head, Journal, Latest, Merged, Young
+from metrics.models import Block, Count, Head, Journal, Latest, Merged, Young
 from metrics.storage import shards
 
-SPREAD: tuple[type[Model], ...] = (Head, Merged, Young, Block, Latest, Journal)
+SPREAD: tuple[type[Model], ...] = (Head, Merged, Young, Block, Latest, Count, Journal)
 _HINT = "Put `shard` into it, or take it away: Citus refuses it on a distributed table."
 
 

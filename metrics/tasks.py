@@ -5,6 +5,7 @@ from celery import shared_task
 from metrics.export import jobs
 from metrics.storage import journal, mend, merge, retention, shards
 from metrics.storage.connection import reading
+from metrics.storage.recount import recount
 from metrics.storage.regroup import regroup
 
 
@@ -20,7 +21,9 @@ def merge_blocks() -> int:
     """Merge runs into larger ones, and finished days into their final shape. Returns the points merged."""
     with reading() as connection:
         mend.put_back_mended(connection)
-        return merge.merge_units(connection)
+        merged = merge.merge_units(connection)
+        recount(connection)
+        return merged
 
 
 @shared_task

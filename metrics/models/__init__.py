@@ -18,12 +18,15 @@ from metrics.models.storage import (
     Rollup,
     Young,
 )
+from metrics.models.statistics import Activity, Count, Heartbeat
 
 __all__ = [
     "LONGEST_RETENTION_DAYS",
     "NAME_LENGTH",
+    "Activity",
     "Announced",
     "Block",
+    "Count",
     "DamagedBlock",
     "DataType",
     "Device",
@@ -32,6 +35,7 @@ __all__ = [
     "ExportStatus",
     "GroupedBy",
     "Head",
+    "Heartbeat",
     "IngestedBatch",
     "Journal",
     "JournalPack",

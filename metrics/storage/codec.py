@@ -219,6 +219,34 @@ def unseal(payload: bytes | memoryview) -> memoryview:
     return body
 
 
+def counts_in(head: bytes) -> tuple[Ints, Ints] | None:
+    """(series, how many points of each) from the beginning of a payload; None where there is more than one part.
+
+    None too where the beginning is too short or no such thing: the checksum, which is of all of it, is not looked at.
+    """
+    try:
+        if head[_CHECKSUM_BYTES] != _ONE_PART:
+            return None
+        ids, at = _bytes_at(head, _CHECKSUM_BYTES + 3)  # past the list, the part, and whether it is of numbers
+        counts, _ = _bytes_at(head, at)
+        return unpack(ids, np.int64), unpack(counts, np.int64)
+    except (IndexError, ValueError, RuntimeError, MemoryError):  # of a damaged one anything may be read
+        return None
+
+
+_ONE_PART = 0x91  # MessagePack's array of one
+_LENGTH_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4}  # of MessagePack's byte strings
+
+
+def _bytes_at(head: bytes, at: int) -> tuple[bytes, int]:
+    """The byte string that begins there, and where it ends. Raises IndexError."""
+    begin = at + 1 + _LENGTH_BYTES.get(head[at], len(head))
+    end = begin + int.from_bytes(head[at + 1 : begin], "big")
+    if end > len(head):
+        raise IndexError("the beginning is too short")
+    return head[begin:end], end
+
+
 class _Part(msgspec.Struct, array_like=True):
     numbers: bool
     ids: bytes

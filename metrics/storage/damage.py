@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from metrics.storage import shards
+from metrics.storage import counts, shards
+from metrics.storage.blocks import BUCKET
 from metrics.storage.codec import Columns, DamagedPayload, decode
 from metrics.storage.connection import Connection, connect
 from metrics.storage.locks import lock_unit
@@ -39,7 +40,7 @@ INSERT INTO metrics_damagedblock (shard, level, number, bucket, day, seq_from, s
     time_from, time_to, points, found_at, payload)
 SELECT shard, level, id, bucket, day, seq_from, seq_to, series_from, series_to,
     time_from, time_to, points, now(), payload
-FROM metrics_block WHERE shard = %s AND id = %s ON CONFLICT DO NOTHING
+FROM metrics_block WHERE shard = %s AND id = %s ON CONFLICT DO NOTHING RETURNING bucket
 """
 _PLACE = "SELECT bucket, day FROM metrics_block WHERE shard = %s AND id = %s"
 _FENCES = """
@@ -92,7 +93,9 @@ def set_aside(connection: Connection, source: int, number: Number) -> None:
         connection.execute(_KEEP_YOUNG, number)
         connection.execute("DELETE FROM metrics_young WHERE shard = %s AND seq = %s", number)
     else:
-        connection.execute(_KEEP_MERGED, number)
+        row = connection.execute(_KEEP_MERGED, number).fetchone()
+        if row is not None:  # how many points of which series are gone with it cannot be told
+            counts.mark(connection, number[0], row[0] * BUCKET // counts.STRETCH)
         connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", number)
 
 

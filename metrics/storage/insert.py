@@ -1,6 +1,6 @@
 """Merged blocks into their table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from metrics.storage.blocks import SETTLED, chosen, rows, units
 from metrics.storage.codec import Columns, encode
 from metrics.storage.connection import Connection
+from metrics.storage.counts import Change
 from metrics.storage.policies import DEFAULT, Policy
 
 _INSERT = """
@@ -26,27 +27,33 @@ class Run:
     seq_to: int
 
 
-def insert_run(connection: Connection, columns: Columns, run: Run, keep: int | None = None) -> None:
-    """Store points in rows of their buckets and days. `keep`: how many days all of them are kept, once known."""
+def insert_run(connection: Connection, columns: Columns, run: Run, change: Change, keep: int | None = None) -> None:
+    """Store points in rows of their buckets and days. `keep`: how many days all of them are kept, once known.
+
+    `change` is told of the bytes; of the points by whoever knows whether they are new.
+    """
     with connection.cursor() as cursor:
-        cursor.executemany(
-            _INSERT,
-            (
-                (
-                    *(run.shard, run.level, bucket, day, run.seq_from, run.seq_to),
-                    *(int(row.ids[0]), int(row.ids[-1]), int(row.times.min()), int(row.times.max())),
-                    *(len(row), keep, encode([row], dense=run.level == SETTLED)),
-                )
-                for bucket, day, unit in units(columns)
-                for row in rows(unit)
-            ),
-        )
+        cursor.executemany(_INSERT, _rows(columns, run, change, keep))
 
 
-def insert_settled(connection: Connection, columns: Columns, run: Run, kept: Mapping[int, Policy]) -> None:
+def _rows(columns: Columns, run: Run, change: Change, keep: int | None) -> Iterator[tuple[object, ...]]:
+    for bucket, day, unit in units(columns):
+        for row in rows(unit):
+            payload = encode([row], dense=run.level == SETTLED)
+            change.resized(bucket, len(payload))
+            yield (
+                *(run.shard, run.level, bucket, day, run.seq_from, run.seq_to),
+                *(int(row.ids[0]), int(row.ids[-1]), int(row.times.min()), int(row.times.max())),
+                *(len(row), keep, payload),
+            )
+
+
+def insert_settled(
+    connection: Connection, columns: Columns, run: Run, kept: Mapping[int, Policy], change: Change
+) -> None:
     """Store points of a finished day, those apart that are kept differently long."""
     days = np.array([kept.get(series, DEFAULT).points for series in columns.ids.tolist()])
     for keep in np.unique(days).tolist():
         mask = days == keep
         part = columns if mask.all() else chosen(columns, np.repeat(mask, np.diff(columns.offsets)))
-        insert_run(connection, part, run, keep)
+        insert_run(connection, part, run, change, keep)

@@ -2,7 +2,7 @@
 
 from metrics.storage.connection import Connection
 
-_YOUNG, _UNIT, _JOURNAL = 7201, 7202, 7203  # classes
+_YOUNG, _UNIT, _JOURNAL, _RECOUNT = 7201, 7202, 7203, 7204  # classes
 
 
 def lock_young(connection: Connection, shard: int) -> bool:
@@ -18,6 +18,13 @@ def lock_unit(connection: Connection, bucket: int, day: int) -> bool:
 def lock_journal(connection: Connection, shard: int) -> bool:
     """The packing of a shard's journal; False where somebody else is at it."""
     return _locked(connection, _JOURNAL, shard)
+
+
+def lock_recount(connection: Connection, shard: int, stretch: int) -> bool:
+    """The counting anew of a stretch, until this connection is closed; False where somebody else is at it."""
+    number = (stretch * 64 + shard) % 2**31
+    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_RECOUNT, number)).fetchone()
+    return bool(row and row[0])
 
 
 def _locked(connection: Connection, kind: int, number: int) -> bool:

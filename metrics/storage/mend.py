@@ -4,6 +4,7 @@ from metrics.storage import latest
 from metrics.storage.blocks import SETTLED, units
 from metrics.storage.codec import Columns, DamagedPayload, decode
 from metrics.storage.connection import Connection, clock
+from metrics.storage.counts import Change
 from metrics.storage.insert import Run, insert_run
 from metrics.storage.locks import lock_unit, lock_young
 from metrics.storage.rollups import Place
@@ -36,8 +37,11 @@ def _put_back(connection: Connection, number: int, run: Run, parts: list[Columns
         gone = connection.execute("DELETE FROM metrics_damagedblock WHERE id = %s", (number,))
         if not gone.rowcount:
             return False
+        change = Change(connection, run.shard)
         for columns in parts:
-            insert_run(connection, columns, run)
+            insert_run(connection, columns, run, change)
+            change.add(columns)
+        change.apply()  # before the merges, which lock some of the same counts
         for bucket, day in places:
             merge_unit(connection, Place(run.shard, bucket, day), SETTLED, clock(connection))
         for bucket in dict(places):

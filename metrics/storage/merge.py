@@ -15,6 +15,7 @@ import time
 from metrics.storage import damage, latest, shards
 from metrics.storage.blocks import DAY, SETTLED, by_encoding, newest
 from metrics.storage.connection import Connection, clock
+from metrics.storage.counts import Change
 from metrics.storage.insert import Run, insert_run
 from metrics.storage.locks import lock_young
 from metrics.storage.rollups import Place
@@ -82,11 +83,14 @@ def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
             (shard, taken[0], taken[-1]),
             binary=True,
         )
+        change = Change(connection, shard)
         for first, last, parts in damage.young_runs(connection, shard, commits):
             for columns in by_encoding(parts):
-                insert_run(connection, columns, Run(shard, 1, first, last))
+                insert_run(connection, columns, Run(shard, 1, first, last), change)
+                change.add(columns)
                 latest.move(connection, shard, newest(columns))
         connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (taken[-1], shard))
+        change.apply()
         return size
 
 

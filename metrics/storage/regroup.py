@@ -15,6 +15,7 @@ from metrics.storage import shards
 from metrics.storage.blocks import BUCKET, SETTLED
 from metrics.storage.codec import Columns, DamagedPayload, decode
 from metrics.storage.connection import Connection
+from metrics.storage.counts import Change
 from metrics.storage.insert import Run, insert_settled
 from metrics.storage.locks import lock_unit
 from metrics.storage.policies import DEFAULT, Policy, bucket_policies
@@ -113,7 +114,7 @@ def _regroup_points(connection: Connection, place: Place, known: dict[int, Polic
         where,
     ).fetchall()
     looked_at = _misplaced(rows, {series: policy.points for series, policy in known.items()})
-    written = 0
+    written, change = 0, Change(connection, place.shard)
     for number, keep, seq_from, seq_to, payload in connection.execute(
         "SELECT id, keep, seq_from, seq_to, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
         (place.shard, looked_at),
@@ -127,9 +128,11 @@ def _regroup_points(connection: Connection, place: Place, known: dict[int, Polic
         if all(known.get(series, DEFAULT).points == keep for part in parts for series in part.ids.tolist()):
             continue
         connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (place.shard, number))
+        change.resized(place.bucket, -len(payload))
         for part in parts:
-            insert_settled(connection, part, Run(place.shard, SETTLED, seq_from, seq_to), known)
+            insert_settled(connection, part, Run(place.shard, SETTLED, seq_from, seq_to), known, change)
         written += 1
+    change.apply()
     return written
 
 

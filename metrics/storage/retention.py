@@ -6,7 +6,11 @@ of its metric are grouped anew (`metrics.storage.regroup`); until that is done n
 
 from dataclasses import dataclass
 
+from metrics.storage import counts, shards
+from metrics.storage.blocks import BUCKET
+from metrics.storage.codec import DamagedPayload
 from metrics.storage.connection import Connection, clock
+from metrics.storage.counts import ROW, STRETCH, Change
 from metrics.storage.policies import DAY_SECONDS, DEFAULT
 from metrics.storage.regroup import buckets_to_regroup
 
@@ -19,6 +23,13 @@ FROM {table} WHERE (day + 1 + {keep})::bigint * %(second)s <= %(now)s AND bucket
 # What is not yet made into a finished day may hold any metric, so it is kept as long as the one that is kept longest.
 _KEEP = {"metrics_block": "coalesce(keep, %(longest)s)", "metrics_rollup": "keep"}
 _COUNTED = {"metrics_block": "points", "metrics_rollup": "intervals"}
+_DROPPED = f"""
+SELECT id, bucket, octet_length(payload), {ROW} {_EXPIRED.format(table="metrics_block", keep=_KEEP["metrics_block"])}
+AND shard = %(shard)s LIMIT %(most)s
+"""
+_WHOLE = "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)"
+_DELETE = "DELETE FROM metrics_block WHERE shard = %s AND id = ANY(%s) RETURNING id"
+AT_ONCE = 10_000  # rows of points that go in one statement, for the memory that it takes to count what they held
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +58,30 @@ def drop_expired(connection: Connection, now: float | None = None) -> int:
         given = _given(connection, now)
         connection.execute(f"DELETE {_expired('metrics_rollup')}", given)
         connection.execute("DELETE FROM metrics_damagedblock WHERE time_to < %(gone)s", given)
-        return connection.execute(f"DELETE {_expired('metrics_block')}", given).rowcount
+        dropped = sum(_drop_points(connection, shard, given) for shard in shards.every())
+    counts.drop_old(connection)
+    return dropped
+
+
+def _drop_points(connection: Connection, shard: int, given: dict[str, object]) -> int:
+    """Delete a shard's rows of points, and take them off the counts; returns how many."""
+    change, total = Change(connection, shard), 0
+    wanted = given | {"shard": shard, "most": AT_ONCE}
+    while found := connection.execute(_DROPPED, wanted, binary=True).fetchall():
+        held = {row[0]: (row[1], row[2], counts.in_block(*row[3:])) for row in found}
+        unclear = [number for number, (_, _, told) in held.items() if told is None]
+        whole = dict(connection.execute(_WHOLE, (shard, unclear), binary=True).fetchall()) if unclear else {}
+        for (number,) in connection.execute(_DELETE, (shard, list(held))).fetchall():
+            bucket, size, told = held[number]
+            change.resized(bucket, -size)
+            try:
+                for series, lengths in counts.in_payload(whole[number]) if told is None else [told]:
+                    change.found(series, -lengths)
+            except DamagedPayload:
+                counts.mark(connection, shard, bucket * BUCKET // STRETCH)
+            total += 1
+    change.apply()
+    return total
 
 
 def expired(connection: Connection, now: float | None = None) -> list[Expired]:

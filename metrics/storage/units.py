@@ -9,6 +9,7 @@ from metrics.storage import damage, rollups
 from metrics.storage.blocks import DAY, SETTLED, by_encoding, of_series
 from metrics.storage.codec import Columns, DamagedPayload, Ints, decode, unseal
 from metrics.storage.connection import Connection
+from metrics.storage.counts import Change
 from metrics.storage.insert import Run, insert_run, insert_settled
 from metrics.storage.locks import lock_unit
 from metrics.storage.policies import policies
@@ -92,13 +93,15 @@ def _merge_side(connection: Connection, place: Place, found: list[Row], aim: _Ai
         return _merge_sides(connection, place, good, sorted(row.seq_to for row in found if row.id in damaged), aim)
     _delete(connection, place.shard, taken)
     run = Run(place.shard, aim.level, min(row.seq_from for row in taken), max(row.seq_to for row in taken))
-    total = 0
+    total, change = 0, Change(connection, place.shard)
+    change.resized(place.bucket, -sum(map(len, payloads.values())))
     for parts in _slices(taken, payloads):
         columns = by_encoding([part for _, part in parts])
         total += sum(map(len, columns))
+        change.replaced([part for _, part in parts], columns)
         if aim.level < SETTLED:
             for some in columns:
-                insert_run(connection, some, run)
+                insert_run(connection, some, run, change)
             continue
         # Only of series that had fresh points are all the day's points sure to be here: another's may be in two rows.
         complete = np.unique(
@@ -108,7 +111,8 @@ def _merge_side(connection: Connection, place: Place, found: list[Row], aim: _Ai
             due = of_series(some, complete) if whole and some.is_numbers else _NOTHING
             if len(due) and not resolutions:
                 resolutions = rollups.fitting(due)
-            _settle(connection, place, some, run, due, resolutions, aim.now)
+            _settle(connection, place, some, run, due, resolutions, aim.now, change)
+    change.apply()
     return total
 
 
@@ -117,11 +121,18 @@ _NOTHING = Columns(_NONE, np.zeros(1, np.int64), _NONE, np.empty(0))
 
 
 def _settle(
-    connection: Connection, place: Place, points: Columns, run: Run, due: Columns, resolutions: set[int], now: float
+    connection: Connection,
+    place: Place,
+    points: Columns,
+    run: Run,
+    due: Columns,
+    resolutions: set[int],
+    now: float,
+    change: Change,
 ) -> None:
     """Store final rows of a day, and the rollups of those series, `due`, of which all points are here."""
     kept = policies(connection, points.ids.tolist())
-    insert_settled(connection, points, run, kept)
+    insert_settled(connection, points, run, kept, change)
     if len(due):
         rollups.write(connection, place, due, kept, now, resolutions)
 

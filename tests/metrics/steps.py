@@ -33,7 +33,7 @@ def empty() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "TRUNCATE metrics_young, metrics_block, metrics_latest, metrics_journal, metrics_head, metrics_merged,"
-            " metrics_ingestedbatch, metrics_device CASCADE"
+            " metrics_count, metrics_ingestedbatch, metrics_device CASCADE"
         )
     first_rows("default")
     device = Device.objects.create(device_id="d")

@@ -8,14 +8,15 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from metrics.storage import mend, merge, read
 from metrics.storage.codec import DamagedPayload, decode
 from metrics.storage.connection import connect
+from metrics.storage.recount import recount
 from metrics.tasks import merge_blocks
 from tests.conftest import point
-from tests.metrics.test_storage import DAY, SERIES, TODAY, Storage, newest_points, shards, store, stored
+from tests.metrics.test_storage import DAY, EVERY_HOUR, SERIES, TODAY, Storage, newest_points, shards, store, stored
 
 __all__ = ["shards"]
 TABLES = ("metrics_young", "metrics_block", "metrics_latest", "metrics_damagedblock")
@@ -81,6 +82,12 @@ class DamagedStorage(Storage):
         assert payloads(self.connection, "metrics_damagedblock") == {}
         self.harmed = False
 
+    @invariant()
+    def what_is_counted_is_what_is_stored(self):
+        if not self.harmed:
+            recount(self.connection)
+            super().what_is_counted_is_what_is_stored()
+
     def check(self):
         if not self.harmed:
             return super().check()
@@ -93,7 +100,8 @@ class DamagedStorage(Storage):
             assert (series, time) in self.written
 
 
-def test_any_interleaving_with_damage_and_restoring_ends_in_the_dictionary(shards, site):
+def test_any_interleaving_with_damage_and_restoring_ends_in_the_dictionary(shards, site, monkeypatch):
+    monkeypatch.setattr("metrics.storage.counts.KEPT_HOURS", EVERY_HOUR)
     run_state_machine_as_test(
         DamagedStorage,
         settings=settings(

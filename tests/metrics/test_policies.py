@@ -1,5 +1,6 @@
 """Each metric is kept as long as its policy says, as points and as rollups, whatever changes on the way."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from io import StringIO
 
@@ -22,6 +23,7 @@ from metrics.storage.retention import drop_expired, expired
 from metrics.storage.rollups import HOUR, MINUTES
 from metrics.storage.summary import decode_summary
 from metrics.storage.write import Arrivals, Entry, writer
+from tests.metrics.counted import check
 
 DAY = 86_400_000_000
 BEGIN = 20_000  # the first day of these tests, long ago
@@ -55,7 +57,7 @@ class Policies(RuleBasedStateMachine):
         super().__init__()
         self.connection = connect()
         self.connection.execute(
-            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_groupedby,"
+            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_groupedby, metrics_count,"
             " metrics_metricdefinition; UPDATE metrics_head SET seq = 0, checksum = '';"
             " UPDATE metrics_merged SET seq = 0",
             prepare=False,
@@ -157,6 +159,10 @@ class Policies(RuleBasedStateMachine):
             for series, time, value in zip(part.series(), part.times, part.values, strict=True)
         }
         assert found == self.points
+
+    @invariant()
+    def what_is_counted_is_what_is_stored(self):
+        assert check(self.connection) == Counter(series for series, _ in self.points)
 
     @invariant()
     def rollups_are_those_that_are_kept(self):

@@ -55,7 +55,7 @@ def storage(site):
 
 def empty(connection):
     connection.execute(
-        "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal;"
+        "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_count;"
         "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
         prepare=False,
     )

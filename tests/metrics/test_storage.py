@@ -1,5 +1,7 @@
 """Wherever points live, young or merged, reading them equals a dictionary."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,11 +20,19 @@ from metrics.storage.codec import Columns
 from metrics.storage.connection import connect
 from metrics.storage.rollups import Place
 from metrics.storage.write import Arrivals, Entry, writer
+from tests.metrics.counted import check, young_counts
 
 DAY = 86_400_000_000
 TODAY = 20_000 * DAY  # long ago: every day in these tests is over
 NOW = TODAY / 1_000_000  # seconds
 SERIES = [1, 255, 256, 600]  # of three buckets; few, so that writes meet
+
+EVERY_HOUR = 1_000_000  # hours that are counted by themselves, where all are to be looked at
+_UNMERGED = """
+SELECT (SELECT count(*) FROM metrics_young y JOIN metrics_merged m USING (shard) WHERE y.seq > m.seq)
+    + (SELECT count(*) FROM (SELECT 1 FROM metrics_block GROUP BY shard, bucket, day
+       HAVING count(DISTINCT seq_to) > 1 OR count(*) > 1) several)
+"""
 
 point = st.tuples(
     st.sampled_from(SERIES), st.integers(0, 3), st.integers(-5, 5), st.sampled_from([b"", b'["celsius"]'])
@@ -85,7 +95,7 @@ class Storage(RuleBasedStateMachine):
         self.sent: list[list[tuple[int, int, float, bytes]]] = []
         self.connection = connect()
         self.connection.execute(
-            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal;"
+            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_count;"
             "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
             prepare=False,
         )
@@ -130,6 +140,17 @@ class Storage(RuleBasedStateMachine):
     def every_read_equals_the_dictionary(self):
         self.check()
 
+    @invariant()
+    def what_is_counted_is_what_is_stored(self):
+        """And once nothing waits to be merged, what is in the dictionary."""
+        found = check(self.connection, by_hour=True)
+        book = Counter(series for series, _ in self.model)
+        if self.connection.execute(_UNMERGED).fetchone() == (0,):
+            assert found == book
+        else:
+            young = young_counts(self.connection)
+            assert all(found.get(series, 0) + young.get(series, 0) >= count for series, count in book.items())
+
     def check(self):
         low, high = TODAY - 4 * DAY, TODAY + 3 * DAY
         assert stored(read.overlapping(SERIES, low, high)) == self.model
@@ -143,7 +164,8 @@ class Storage(RuleBasedStateMachine):
         self.connection.close()
 
 
-def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(shards, site):
+def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(shards, site, monkeypatch):
+    monkeypatch.setattr("metrics.storage.counts.KEPT_HOURS", EVERY_HOUR)
     run_state_machine_as_test(
         Storage,
         settings=settings(
