@@ -3,6 +3,7 @@
 #   make check   everything a machine can judge      make bench   measurements, as tables
 #   make bench-billion   a billion points: disk, reads, the same in InfluxDB and VictoriaMetrics; ten minutes, 4 GB of disk
 #   make bench-api   the PRD's response times with 100,000 devices, a million series and 100 million points
+#   make schema   docs/openapi.yaml anew, where a change of the API is meant
 #   make bench-disk   bytes of a point and speed of merging, from its commit to a finished day
 
 VENV ?= .venv
@@ -19,7 +20,7 @@ FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9
 PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com \
 	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
 
-.PHONY: run test check bench bench-api bench-billion bench-disk requirements browser
+.PHONY: run test check schema bench bench-api bench-billion bench-disk requirements browser
 
 run: $(SITE) $(FRONT_END)
 	@exec $(PYTHON) manage.py up
@@ -34,6 +35,9 @@ check: $(TOOLS) $(FRONT_END)
 	$(VENV)/bin/lint-imports --no-logo
 	$(PRODUCTION) $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(PYTHON) manage.py check --deploy --fail-level WARNING
+
+schema: $(SITE)
+	@$(PRODUCTION) $(PYTHON) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
 bench: $(TOOLS) $(FRONT_END)
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)

@@ -1,9 +1,9 @@
 from django.urls import path
 
-from ingest.views import IngestView
+from ingest.views import BatchView, BulkView, PointView
 
 urlpatterns = [
-    path("bulk", IngestView.as_view(door="bulk")),
-    path("devices/<path:device_id>/telemetry", IngestView.as_view(door="single")),
-    path("devices/<path:device_id>/telemetry/batch", IngestView.as_view(door="batch")),
+    path("bulk", BulkView.as_view()),
+    path("devices/<path:device_id>/telemetry", PointView.as_view()),
+    path("devices/<path:device_id>/telemetry/batch", BatchView.as_view()),
 ]

@@ -8,6 +8,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ingest.authentication import MayWrite
+from ingest.description import describe_batch, describe_bulk, describe_single
 from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.pipeline import accept
 from ingest.wire.batch import Unacceptable
@@ -24,14 +25,14 @@ class Unparsed(BaseParser):
         return stream.read(BODY_LIMIT + 1)
 
 
-class IngestView(APIView):
+class _IngestView(APIView):
     """PRD E1. `door` is single, batch or bulk."""
 
     permission_classes = [MayWrite]
     parser_classes = [Unparsed]
     door = ""
 
-    def post(self, request: Request, device_id: str = "") -> Response:
+    def take(self, request: Request, device_id: str) -> Response:
         door = DOORS[self.door]
         if device_id and not caller(request).may_write(device_id):
             raise Unacceptable("this key may not write to this device", 403)
@@ -40,3 +41,27 @@ class IngestView(APIView):
             raise Unacceptable(f"the body is larger than {BODY_LIMIT} bytes", 413)
         batch = door.decode(unpack(body, request.headers.get("Content-Encoding", "")), device_id)
         return Response(door.answer(accept(batch, caller(request))))
+
+
+class PointView(_IngestView):
+    door = "single"
+
+    @describe_single
+    def post(self, request: Request, device_id: str) -> Response:
+        return self.take(request, device_id)
+
+
+class BatchView(_IngestView):
+    door = "batch"
+
+    @describe_batch
+    def post(self, request: Request, device_id: str) -> Response:
+        return self.take(request, device_id)
+
+
+class BulkView(_IngestView):
+    door = "bulk"
+
+    @describe_bulk
+    def post(self, request: Request) -> Response:
+        return self.take(request, "")

@@ -50,6 +50,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -171,9 +173,30 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["metrics.api.permissions.MayRead"],
     "DEFAULT_RENDERER_CLASSES": ["metrics.api.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "metrics.api.renderers.AsItComes",
     "DEFAULT_PARSER_CLASSES": ["metrics.api.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "telemetry_site.api_errors.handle",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "DEFAULT_SCHEMA_CLASS": "metrics.api.schema.Operation",
+}
+PUBLIC_SCHEMA = env.switch("TELEMETRY_PUBLIC_SCHEMA", True)
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Telemetry",
+    "DESCRIPTION": "Devices send measurements; this site stores them durably, shows them live and answers"
+    " questions.\n\nTimes are RFC 3339 in UTC. Every refusal has the same body (RFC 9457), whose `detail` says what is"
+    " wrong and what is accepted. All paths under `/api/v1/telemetry/` answer under `/api/v1/` too.",
+    "VERSION": VERSION,
+    "OAS_VERSION": "3.1.0",
+    "SERVERS": [{"url": "/", "description": "This site."}],
+    "SCHEMA_PATH_PREFIX": "/api/v1/telemetry",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they speak to those who work on the code
+    "PREPROCESSING_HOOKS": ["telemetry_site.documentation.only_canonical"],
+    "POSTPROCESSING_HOOKS": ["metrics.api.schema.complete"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "/favicon.ico",
+    "REDOC_DIST": "SIDECAR",
 }
 
 # --- static files, time, language -------------------------------------------------------------------

@@ -6,7 +6,7 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from telemetry_site import health
+from telemetry_site import documentation, health
 
 admin.site.site_header = "Telemetry administration"
 admin.site.site_title = "Telemetry"
@@ -14,13 +14,17 @@ admin.site.index_title = "Administration"
 
 urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("dashboard/mark.svg"))),
-    path("health", health.health),
-    path("livez", health.livez),
-    path("readyz", health.readyz),
+    path("health", health.HealthView.as_view()),
+    path("livez", health.LiveView.as_view()),
+    path("readyz", health.ReadyView.as_view()),
     path("api/v1/telemetry/", include("ingest.urls")),
     path("api/v1/telemetry/", include("metrics.api.urls")),
     path("api/v1/", include("ingest.urls")),
     path("api/v1/", include("metrics.api.urls")),
+    path("api/schema/", documentation.SchemaView.as_view(), name="schema"),
+    path("api/docs/", documentation.SwaggerView.as_view(), name="docs"),
+    path("api/docs/redoc/", documentation.RedocView.as_view(), name="redoc"),
+    path("api/docs/redoc.js", documentation.redoc_script, name="redoc-script"),
     path("admin/", admin.site.urls),
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),

@@ -6,6 +6,7 @@ import django_filters
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers, status
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -13,8 +14,11 @@ from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
 from rest_framework.views import APIView
 
+from metrics.api import examples
+from metrics.api.answers import Done, Page
 from metrics.api.conditional import check_match, tagged
-from metrics.api.paging import page
+from metrics.api.paging import PageParameters, page
+from metrics.api.schema import Tag, operation
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricDefinition, MetricType
 
 MOST_TAGS = 100
@@ -34,6 +38,7 @@ def _days(**more: Any) -> serializers.IntegerField:
     return serializers.IntegerField(min_value=1, max_value=LONGEST_RETENTION_DAYS, required=False, **more)
 
 
+@extend_schema_serializer(component_name="MetricDefinition")
 class DefinitionSerializer(serializers.ModelSerializer[MetricDefinition]):
     name = serializers.CharField(
         max_length=NAME_LENGTH,
@@ -100,11 +105,37 @@ class DefinitionFilter(django_filters.FilterSet):
         return found.filter(Q(name__icontains=words) | Q(description__icontains=words))
 
 
+class DefinitionParameters(PageParameters):
+    """What a list of definitions is chosen by, for the description of the API; DefinitionFilter heeds it."""
+
+    data_type = serializers.ChoiceField(DataType.choices, required=False, help_text="Of this data type.")
+    metric_type = serializers.ChoiceField(MetricType.choices, required=False, help_text="Of this metric type.")
+    unit = serializers.CharField(required=False, help_text="Exactly this unit.")
+    search = serializers.CharField(required=False, help_text="Words in the name or the description.")
+
+
+class MetricDefinitions(Page):
+    metrics = DefinitionSerializer(many=True)
+    filters = serializers.DictField(
+        child=serializers.CharField(allow_null=True), help_text="What was asked for; null where it was not."
+    )
+
+
 class DefinitionsView(APIView):
     """E2-US1 and E2-US2: define a metric; which are defined."""
 
     scope_for_changes = "admin"
 
+    @operation(
+        "list_metrics",
+        "Which metrics are defined",
+        tag=Tag.DEFINITIONS,
+        description="A page of definitions by name, with what it was filtered by.",
+        query=DefinitionParameters,
+        answer=MetricDefinitions,
+        asked={"data_type": "numeric", "limit": 100},
+        answered=examples.DEFINITIONS,
+    )
     def get(self, request: Request) -> Response:
         chosen = DefinitionFilter(request.query_params, MetricDefinition.objects.all())
         if not chosen.is_valid():
@@ -113,6 +144,18 @@ class DefinitionsView(APIView):
         filters = {name: request.query_params.get(name) for name in chosen.filters}
         return Response({"metrics": DefinitionSerializer(rows, many=True).data, **told, "filters": filters})
 
+    @operation(
+        "create_metric",
+        "Define a metric",
+        tag=Tag.DEFINITIONS,
+        description="From now on its points are held to the type and the bounds, and kept as long as it says.",
+        request=DefinitionSerializer,
+        answer=DefinitionSerializer,
+        status=201,
+        asked=examples.DEFINITION,
+        answered=examples.DEFINED,
+        tagged=True,
+    )
     def post(self, request: Request) -> Response:
         given = DefinitionSerializer(data=request.data)
         given.is_valid(raise_exception=True)
@@ -129,10 +172,32 @@ class DefinitionView(APIView):
 
     scope_for_changes = "admin"
 
+    @operation(
+        "get_metric",
+        "The definition of a metric",
+        tag=Tag.DEFINITIONS,
+        description="Everything that is known of the metric beforehand.",
+        answer=DefinitionSerializer,
+        errors=(404,),
+        answered=examples.DEFINED,
+        tagged=True,
+    )
     def get(self, request: Request, metric_name: str) -> Response:
         found = _named(MetricDefinition.objects.all(), metric_name)
         return tagged(request, found, DefinitionSerializer(found).data)
 
+    @operation(
+        "update_metric",
+        "Change the definition of a metric",
+        tag=Tag.DEFINITIONS,
+        description="Fields that are not sent stay as they are. The name cannot be changed.",
+        request=DefinitionSerializer(partial=True),
+        answer=DefinitionSerializer,
+        errors=(404,),
+        asked={"max_value": 100, "retention_days": 365},
+        answered=examples.DEFINED | {"retention_days": 365},
+        tagged=True,
+    )
     def patch(self, request: Request, metric_name: str) -> Response:
         with transaction.atomic():
             found = _named(MetricDefinition.objects.select_for_update(), metric_name)
@@ -142,6 +207,16 @@ class DefinitionView(APIView):
             changed = given.save()
         return tagged(request, changed, DefinitionSerializer(changed).data)
 
+    @operation(
+        "delete_metric",
+        "Delete the definition of a metric",
+        tag=Tag.DEFINITIONS,
+        description="The points of the metric stay, from then on kept by the defaults.",
+        answer=Done,
+        errors=(404,),
+        answered={"success": True, "message": "the definition of battery_level is deleted; its data stays"},
+        tagged=True,
+    )
     def delete(self, request: Request, metric_name: str) -> Response:
         with transaction.atomic():
             found = _named(MetricDefinition.objects.select_for_update(), metric_name)

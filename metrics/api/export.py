@@ -4,19 +4,25 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
+from drf_spectacular.types import OpenApiTypes
 from rest_framework import status
 from rest_framework.exceptions import APIException, NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from metrics.api import examples
+from metrics.api.answers import ExportJobAnswer, ExportJobs
 from metrics.api.parameters import ExportJobParameters, ExportPage, ExportParameters
 from metrics.api.permissions import caller
+from metrics.api.schema import Tag, operation
 from metrics.export import files, jobs
 from metrics.export.asking import exported, file_name
 from metrics.export.formats import FORMATS
 from metrics.export.stream import Stream
 from metrics.models import ExportJob, ExportStatus
+
+MEDIA_TYPES = [form.media_type.partition(";")[0] for form in FORMATS.values()]
 
 
 class ExportView(APIView):
@@ -24,14 +30,23 @@ class ExportView(APIView):
 
     http_method_names = ["get", "options"]  # no HEAD, which would cost as much as the file
 
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        """`format` and Accept are about the file; errors are JSON as everywhere."""
-        return super().perform_content_negotiation(request, force=True)
-
     def devices_asked(self, request: Request) -> list[str | None]:
         """What whoever asks must be allowed to read (ingest.authentication.MayRead)."""
         return [name for given in request.query_params.getlist("device_ids") for name in given.split(",")] or [None]
 
+    @operation(
+        "export_csv",
+        "Everything that a query would answer, as a file",
+        tag=Tag.EXPORT,
+        description="Streamed while it is read, without a limit; `format` chooses between CSV, JSON lines and Parquet."
+        " What breaks off before its end was cut short: an export in the background can be fetched again.",
+        query=ExportParameters,
+        answer=OpenApiTypes.STR,
+        media_types=MEDIA_TYPES,
+        errors=(404, 422),
+        asked=examples.EXPORT,
+        answered=examples.CSV,
+    )
     def get(self, request: Request) -> StreamingHttpResponse:
         given = ExportParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
@@ -54,6 +69,18 @@ class ExportJobsView(APIView):
         named = isinstance(devices, list) and all(isinstance(device, str) for device in devices)
         return list(devices) if named and devices else [None]
 
+    @operation(
+        "order_export",
+        "Have an export made in the background",
+        tag=Tag.EXPORT,
+        description="The file can be fetched for 24 hours from when it is done.",
+        request=ExportJobParameters,
+        answer=ExportJobAnswer,
+        status=202,
+        errors=(422,),
+        asked=examples.EXPORT | {"format": "parquet"},
+        answered=examples.EXPORT_JOB | examples.ORDERED,
+    )
     def post(self, request: Request) -> Response:
         given = ExportJobParameters(data=request.data)
         given.is_valid(raise_exception=True)
@@ -61,6 +88,16 @@ class ExportJobsView(APIView):
         job = jobs.order(caller(request).name, question, given.validated_data["format"])
         return Response(job_shape(job), status.HTTP_202_ACCEPTED)
 
+    @operation(
+        "list_exports",
+        "One's exports, newest first",
+        tag=Tag.EXPORT,
+        description="An admin sees everybody's, or with `own` those of his own alone.",
+        query=ExportPage,
+        answer=ExportJobs,
+        asked={"limit": 50},
+        answered={"jobs": [examples.EXPORT_JOB], "count": 1, "next_cursor": None},
+    )
     def get(self, request: Request) -> Response:
         given = ExportPage(data=request.query_params)
         given.is_valid(raise_exception=True)
@@ -82,11 +119,29 @@ class _OneJobView(APIView):
 
 
 class ExportJobView(_OneJobView):
+    @operation(
+        "get_export",
+        "How far an export is",
+        tag=Tag.EXPORT,
+        description="`progress` goes from 0 to 1; `status` says when it can be fetched.",
+        answer=ExportJobAnswer,
+        errors=(404,),
+        answered=examples.EXPORT_JOB,
+    )
     def get(self, request: Request, export_id: str) -> Response:
         return Response(job_shape(self.job(request, export_id)))
 
 
 class ExportCancelView(_OneJobView):
+    @operation(
+        "cancel_export",
+        "Make an export no more",
+        tag=Tag.EXPORT,
+        description="What was written of it is dropped. One that is cancelled already stays so.",
+        answer=ExportJobAnswer,
+        errors=(404, 409),
+        answered=examples.EXPORT_JOB | {"status": "cancelled", "progress": 0.4, "bytes": 0},
+    )
     def post(self, request: Request, export_id: str) -> Response:
         job = self.job(request, export_id)
         if not jobs.cancel(job) and job.status != ExportStatus.CANCELLED:
@@ -97,9 +152,16 @@ class ExportCancelView(_OneJobView):
 class ExportDownloadView(_OneJobView):
     http_method_names = ["get", "options"]
 
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        return super().perform_content_negotiation(request, force=True)
-
+    @operation(
+        "download_export",
+        "The file of an export",
+        tag=Tag.EXPORT,
+        description="In the format that it was ordered in, once its status is `done`.",
+        answer=OpenApiTypes.STR,
+        media_types=MEDIA_TYPES,
+        errors=(404, 409, 410),
+        answered=examples.CSV,
+    )
     def get(self, request: Request, export_id: str) -> StreamingHttpResponse:
         job = self.job(request, export_id)
         if job.status != ExportStatus.DONE:

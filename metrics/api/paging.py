@@ -12,8 +12,8 @@ FARTHEST = 1_000_000  # an offset makes the database walk past all that is befor
 
 
 class PageParameters(serializers.Serializer[Any]):
-    limit = serializers.IntegerField(min_value=1, max_value=MOST, default=DEFAULT)
-    offset = serializers.IntegerField(min_value=0, max_value=FARTHEST, default=0)
+    limit = serializers.IntegerField(min_value=1, max_value=MOST, default=DEFAULT, help_text="Most rows.")
+    offset = serializers.IntegerField(min_value=0, max_value=FARTHEST, default=0, help_text="Rows before the first.")
 
 
 def page(request: Request, found: QuerySet[Any]) -> tuple[list[Any], dict[str, Any]]:

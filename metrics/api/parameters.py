@@ -8,21 +8,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.utils.datastructures import MultiValueDict
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from metrics import query
 from metrics.access import Caller
-from metrics.aggregation import Fill
+from metrics.aggregation import ACCEPTED, Fill
 from metrics.export.formats import FORMATS
 from metrics.models import NAME_LENGTH
-from metrics.questions.question import LONGEST, MOST_POINTS, Question
+from metrics.questions.question import FILLS, GROUPINGS, LONGEST, MOST_POINTS, Question
 
 MOST_NAMES = 10_000
 LONGEST_INTERVAL = 1_000_000_000  # seconds
+INTERVAL = "Seconds of an interval, or `auto`; without one the whole range is one."
+FILL = "What stands where there is no point: `none` (nothing), `null`, `previous`, `linear`, or a number."
+TIMEZONE = "IANA name of the time zone in which days and hours begin."
+AGGREGATION = f"{ACCEPTED}; without one points come as they were sent."
+GROUP_BY = f"{GROUPINGS}: of what there is one aggregate each."
 GROUPS = ("groups", "device_groups")  # what alert rules call them is known to filters too
 _FILTERS = {"tags", "min_value", "max_value", *GROUPS}
 
 
+@extend_schema_field(
+    {"oneOf": [{"type": "integer", "minimum": 1, "maximum": LONGEST_INTERVAL}, {"type": "string", "enum": ["auto"]}]}
+)
 class IntervalField(serializers.Field[int | str, Any, Any, Any]):
     """Seconds, or `auto`."""
 
@@ -41,6 +50,7 @@ class IntervalField(serializers.Field[int | str, Any, Any, Any]):
         return value
 
 
+@extend_schema_field({"oneOf": [{"type": "string", "enum": list(FILLS)}, {"type": "number"}]})
 class FillField(serializers.Field[Fill, Any, Any, Any]):
     """`none`, `null`, `previous`, `linear` or a number."""
 
@@ -57,6 +67,18 @@ class FillField(serializers.Field[Fill, Any, Any, Any]):
         return value
 
 
+@extend_schema_field(
+    {
+        "type": "object",
+        "properties": {
+            "tags": {"type": "object", "description": "What a point's tags must be."},
+            **{name: {"type": ["array", "null"], "items": {"type": "string"}} for name in GROUPS},
+            "min_value": {"type": ["number", "null"], "description": "The least value that counts."},
+            "max_value": {"type": ["number", "null"], "description": "The greatest value that counts."},
+        },
+        "additionalProperties": False,
+    }
+)
 class FiltersField(serializers.Field[dict[str, Any], Any, Any, Any]):
     """`tags`: what a point's tags must be; `min_value` and `max_value`: its value, both included; `groups`: of which
     its device must be in one.
@@ -72,7 +94,7 @@ class FiltersField(serializers.Field[dict[str, Any], Any, Any, Any]):
                 errors[name] = f"is not known; accepted are {', '.join(sorted(_FILTERS))}"
             elif name in GROUPS and value is not None:
                 try:
-                    groups = names_field().run_validation(value)
+                    groups = names_field("device groups").run_validation(value)
                 except serializers.ValidationError as error:
                     errors[name] = error.detail
             elif name == "tags":
@@ -93,38 +115,42 @@ class FiltersField(serializers.Field[dict[str, Any], Any, Any, Any]):
 
 
 class _Range(serializers.Serializer[Any]):
-    start_time = serializers.DateTimeField(default_timezone=UTC)
-    end_time = serializers.DateTimeField(default_timezone=UTC)
+    start_time = serializers.DateTimeField(default_timezone=UTC, help_text="From here on; without an offset in UTC.")
+    end_time = serializers.DateTimeField(default_timezone=UTC, help_text="To before here.")
 
 
 class _Page(serializers.Serializer[Any]):
     """What every question may have."""
 
-    interval = IntervalField(allow_null=True, default=None)
-    fill = FillField(default="none")
-    timezone = serializers.CharField(default="UTC", max_length=60)
-    limit = serializers.IntegerField(min_value=1, max_value=MOST_POINTS, default=MOST_POINTS)
-    cursor = serializers.CharField(allow_null=True, default=None, max_length=2000)
-    explain = serializers.BooleanField(default=False)
+    interval = IntervalField(allow_null=True, default=None, help_text=INTERVAL)
+    fill = FillField(default="none", help_text=FILL)
+    timezone = serializers.CharField(default="UTC", max_length=60, help_text=TIMEZONE)
+    limit = serializers.IntegerField(min_value=1, max_value=MOST_POINTS, default=MOST_POINTS, help_text="Most points.")
+    cursor = serializers.CharField(
+        allow_null=True, default=None, max_length=2000, help_text="The `next_cursor` of the answer before."
+    )
+    explain = serializers.BooleanField(default=False, help_text="Tell what was read.")
 
 
-def _names() -> Any:
-    return serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False)
+def _names(**more: Any) -> Any:
+    return serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, **more)
 
 
-def names_field() -> Any:
+def names_field(of: str) -> Any:
     """Names of devices, metrics or groups, or None for all."""
-    return serializers.ListField(child=_names(), max_length=MOST_NAMES, allow_null=True, default=None)
+    return serializers.ListField(
+        child=_names(), max_length=MOST_NAMES, allow_null=True, default=None, help_text=f"These {of}; else all."
+    )
 
 
 class QueryParameters(_Page, _Range):
     """PRD E3-US1."""
 
     metrics = serializers.ListField(child=_names(), min_length=1, max_length=MOST_NAMES)
-    devices = names_field()
-    aggregation = serializers.CharField(allow_null=True, default=None)
+    devices = names_field("devices")
+    aggregation = serializers.CharField(allow_null=True, default=None, help_text=AGGREGATION)
     filters = FiltersField(allow_null=True, default=None)
-    group_by = serializers.CharField(default="series", max_length=NAME_LENGTH)
+    group_by = serializers.CharField(default="series", max_length=NAME_LENGTH, help_text=GROUP_BY)
     max_points = serializers.IntegerField(min_value=2, max_value=MOST_POINTS, allow_null=True, default=None)
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -152,6 +178,9 @@ class QueryParameters(_Page, _Range):
         )
 
 
+@extend_schema_field(
+    {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": NAME_LENGTH}, "minItems": 1}
+)
 class NamesField(serializers.Field[tuple[str, ...], Any, Any, Any]):
     """Names with commas between, once or several times; in JSON a list of them as they are."""
 
@@ -179,14 +208,14 @@ class NamesField(serializers.Field[tuple[str, ...], Any, Any, Any]):
 class ExportParameters(_Range):
     """PRD E7-US1, and what a query may ask besides."""
 
-    device_ids = NamesField()
-    metric_names = NamesField()
-    aggregation = serializers.CharField(allow_null=True, default=None, max_length=NAME_LENGTH)
-    interval = IntervalField(allow_null=True, default=None)
-    fill = FillField(default="none")
-    timezone = serializers.CharField(default="UTC", max_length=60)
-    group_by = serializers.CharField(default="series", max_length=NAME_LENGTH)
-    format = serializers.ChoiceField(choices=list(FORMATS), default="csv")
+    device_ids = NamesField(help_text="Devices, with commas between or once each.")
+    metric_names = NamesField(help_text="Metrics, with commas between or once each.")
+    aggregation = serializers.CharField(allow_null=True, default=None, max_length=NAME_LENGTH, help_text=AGGREGATION)
+    interval = IntervalField(allow_null=True, default=None, help_text=INTERVAL)
+    fill = FillField(default="none", help_text=FILL)
+    timezone = serializers.CharField(default="UTC", max_length=60, help_text=TIMEZONE)
+    group_by = serializers.CharField(default="series", max_length=NAME_LENGTH, help_text=GROUP_BY)
+    format = serializers.ChoiceField(choices=list(FORMATS), default="csv", help_text="The kind of file.")
 
     def question(self, caller: Caller) -> Question:
         given = self.validated_data
@@ -210,19 +239,23 @@ class ExportJobParameters(ExportParameters):
 
 
 class ExportPage(serializers.Serializer[Any]):
-    own = serializers.BooleanField(default=False)  # an admin's own alone
-    limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
-    cursor = serializers.IntegerField(min_value=1, max_value=2**62, allow_null=True, default=None)
+    own = serializers.BooleanField(default=False, help_text="An admin's own alone.")
+    limit = serializers.IntegerField(min_value=1, max_value=200, default=50, help_text="Most exports.")
+    cursor = serializers.IntegerField(
+        min_value=1, max_value=2**62, allow_null=True, default=None, help_text="The `next_cursor` of the answer before."
+    )
 
 
 class AggregatedParameters(_Page, _Range):
     """PRD E3-US5."""
 
-    metric_name = _names()
-    aggregation_type = serializers.CharField()
-    interval = IntervalField()
-    device_id = serializers.CharField(max_length=NAME_LENGTH, allow_null=True, default=None)
-    groups = names_field()
+    metric_name = _names(help_text="The metric.")
+    aggregation_type = serializers.CharField(help_text=f"{ACCEPTED}.")
+    interval = IntervalField(help_text=INTERVAL)
+    device_id = serializers.CharField(
+        max_length=NAME_LENGTH, allow_null=True, default=None, help_text="This device; else all are pooled."
+    )
+    groups = names_field("device groups")
 
     def question(self, caller: Caller) -> Question:
         given = self.validated_data
@@ -241,12 +274,18 @@ class AggregatedParameters(_Page, _Range):
 class RangeParameters(_Page):
     """PRD E3-US4: a named range up to now, or one with a start or an end of its own."""
 
-    time_range = serializers.ChoiceField(choices=list(query.TIME_RANGES), default="24h")
-    start_time = serializers.DateTimeField(default=None, default_timezone=UTC)
-    end_time = serializers.DateTimeField(default=None, default_timezone=UTC)
-    max_points = serializers.IntegerField(min_value=2, max_value=MOST_POINTS, default=MOST_POINTS)
-    columns = serializers.BooleanField(default=False)
-    aggregation = serializers.CharField(allow_null=True, default=None)
+    time_range = serializers.ChoiceField(
+        choices=list(query.TIME_RANGES), default="24h", help_text="How far back from `end_time`."
+    )
+    start_time = serializers.DateTimeField(
+        default=None, default_timezone=UTC, help_text="From here on, instead of `time_range`."
+    )
+    end_time = serializers.DateTimeField(default=None, default_timezone=UTC, help_text="To before here; else to now.")
+    max_points = serializers.IntegerField(
+        min_value=2, max_value=MOST_POINTS, default=MOST_POINTS, help_text="More points than these are thinned."
+    )
+    columns = serializers.BooleanField(default=False, help_text="Times and values as two arrays.")
+    aggregation = serializers.CharField(allow_null=True, default=None, help_text=AGGREGATION)
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         end = attributes["end_time"] or datetime.now(UTC) + timedelta(minutes=5)

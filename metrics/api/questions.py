@@ -6,8 +6,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from metrics.api import examples
+from metrics.api.answers import AggregatedAnswer, QueryAnswer
 from metrics.api.parameters import AggregatedParameters, QueryParameters
 from metrics.api.permissions import caller
+from metrics.api.schema import Tag, operation
 from metrics.catalogue import current
 from metrics.query import moment
 from metrics.questions.answer import Answer, Group
@@ -25,6 +28,18 @@ class QueryView(APIView):
         named = isinstance(devices, list) and all(isinstance(device, str) for device in devices)
         return list(devices) if named and devices else [None]
 
+    @operation(
+        "query_points",
+        "Points of many devices and metrics, or what they amount to",
+        tag=Tag.QUERIES,
+        description="At most 10,000 points at once; `next_cursor` leads on. With `aggregation` and `interval`, one"
+        " value for each interval of each series, device, group or tag.",
+        request=QueryParameters,
+        answer=QueryAnswer,
+        errors=(422,),
+        asked=examples.QUESTION,
+        answered=examples.ANSWER,
+    )
     def post(self, request: Request) -> Response:
         explain = request.query_params.get("explain")
         data = request.data | {"explain": explain} if explain and isinstance(request.data, dict) else request.data
@@ -40,6 +55,17 @@ class AggregatedView(APIView):
     def devices_asked(self, request: Request) -> list[str | None]:
         return [request.query_params.get("device_id")]
 
+    @operation(
+        "get_aggregated",
+        "A metric aggregated over intervals",
+        tag=Tag.QUERIES,
+        description="Of one device, of the devices of some groups, or pooled over all of them.",
+        query=AggregatedParameters,
+        answer=AggregatedAnswer,
+        errors=(422,),
+        asked=examples.AGGREGATED_QUESTION,
+        answered=examples.AGGREGATED,
+    )
     def get(self, request: Request) -> Response:
         given = AggregatedParameters(data=request.query_params)
         given.is_valid(raise_exception=True)

@@ -1,10 +1,12 @@
 """JSON out by msgspec: faster than the standard library's, and times as RFC 3339 in UTC."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -18,3 +20,13 @@ class JSONRenderer(BaseRenderer):
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
     ) -> bytes:
         return b"" if data is None else _encoder.encode(data)
+
+
+class AsItComes(DefaultContentNegotiation):
+    """What a view has to give, whatever Accept says: the fast lane knows no other, and a `format` is an export's."""
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        first = next(iter(renderers))
+        return first, first.media_type

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from drf_spectacular.utils import PolymorphicProxySerializer
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -10,9 +11,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics import query
+from metrics.api import examples
+from metrics.api.answers import LatestValue, LatestValues, QueryAnswer, RangeColumns
 from metrics.api.parameters import RangeParameters, names_field
 from metrics.api.permissions import caller
 from metrics.api.questions import about, query_shape
+from metrics.api.schema import Tag, operation
 from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
 from metrics.questions.asking import ask
 
@@ -20,12 +24,25 @@ DEFAULT_LOOKBACK = 86400
 
 
 class LatestParameters(serializers.Serializer[Any]):
-    lookback = serializers.IntegerField(min_value=1, max_value=LONGEST_LOOKBACK, default=DEFAULT_LOOKBACK)
+    lookback = serializers.IntegerField(
+        min_value=1, max_value=LONGEST_LOOKBACK, default=DEFAULT_LOOKBACK, help_text="How many seconds to look back."
+    )
 
 
 class LatestView(APIView):
     """PRD E3-US2: the newest point of a metric of a device."""
 
+    @operation(
+        "get_latest",
+        "The newest value of a metric of a device",
+        tag=Tag.QUERIES,
+        description="Looks back 24 hours where `lookback` does not say otherwise.",
+        query=LatestParameters,
+        answer=LatestValue,
+        errors=(404,),
+        asked={"lookback": 3600},
+        answered=examples.LATEST,
+    )
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
         given = LatestParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
@@ -37,14 +54,24 @@ class LatestView(APIView):
 
 
 class LatestManyParameters(LatestParameters):
-    devices = names_field()
-    metrics = names_field()
-    groups = names_field()
+    devices = names_field("devices")
+    metrics = names_field("metrics")
+    groups = names_field("device groups")
 
 
 class LatestManyView(APIView):
     """The newest points of many series in one call."""
 
+    @operation(
+        "list_latest",
+        "The newest values of many series",
+        tag=Tag.QUERIES,
+        description="Of the named devices, metrics and groups; what is left out or null stands for all.",
+        request=LatestManyParameters,
+        answer=LatestValues,
+        asked={"devices": ["device_001"], "metrics": ["temperature"], "lookback": 3600},
+        answered={"series": [examples.LATEST]},
+    )
     def post(self, request: Request) -> Response:
         given = LatestManyParameters(data=request.data)
         given.is_valid(raise_exception=True)
@@ -58,6 +85,14 @@ class LatestManyView(APIView):
 class DeviceMetricsView(APIView):
     """PRD E3-US3: which metrics a device has sent."""
 
+    @operation(
+        "list_device_metrics",
+        "The metrics that a device has sent",
+        tag=Tag.QUERIES,
+        description="Their names in order; none where nothing is known of the device.",
+        answer={"type": "array", "items": {"type": "string"}},
+        answered=["humidity", "temperature"],
+    )
     def get(self, request: Request, device_id: str) -> Response:
         return Response(query.device_metrics(device_id, caller(request).narrowed(None)))
 
@@ -65,6 +100,18 @@ class DeviceMetricsView(APIView):
 class RangeView(APIView):
     """PRD E3-US4: a metric of a device over a range, thinned to `max_points` where it has more; or aggregated."""
 
+    @operation(
+        "get_range",
+        "A metric of a device over a range of time",
+        tag=Tag.QUERIES,
+        description="A named range up to now, or from `start_time` to `end_time`. A range of more than `max_points` is"
+        " thinned to the points that draw the same line. `columns` gives times and values as two arrays, for charts.",
+        query=RangeParameters,
+        answer=PolymorphicProxySerializer("RangeAnswer", [QueryAnswer, RangeColumns], None, many=False),
+        errors=(422,),
+        asked={"time_range": "24h"},
+        answered=examples.RANGE,
+    )
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
         given = RangeParameters(data=request.query_params)
         given.is_valid(raise_exception=True)

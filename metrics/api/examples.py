@@ -1,0 +1,146 @@
+"""Requests and answers as the PRD gives them, for the description of the API."""
+
+from typing import Any
+
+DEFINITION: dict[str, Any] = {
+    "name": "battery_level",
+    "description": "Device battery percentage",
+    "data_type": "numeric",
+    "metric_type": "gauge",
+    "unit": "percent",
+    "min_value": 0,
+    "max_value": 100,
+    "retention_days": 90,
+    "aggregation_interval": 60,
+}
+DEFINED: dict[str, Any] = {
+    "metric_id": "met_0123456789ab",
+    **DEFINITION,
+    "rollup_5m_days": 180,
+    "rollup_1h_days": 1825,
+    "tags": [],
+    "metadata": {},
+    "created_at": "2025-12-18T10:00:00Z",
+    "updated_at": "2025-12-18T10:00:00Z",
+    "created_by": "admin_001",
+}
+DEFINITIONS = {
+    "metrics": [DEFINED],
+    "count": 1,
+    "total": 1,
+    "limit": 100,
+    "offset": 0,
+    "filters": {"data_type": "numeric", "metric_type": None, "unit": None, "search": None},
+}
+QUESTION = {
+    "devices": ["device_001"],
+    "metrics": ["temperature", "humidity"],
+    "start_time": "2025-12-17T00:00:00Z",
+    "end_time": "2025-12-18T00:00:00Z",
+    "aggregation": "avg",
+    "interval": 3600,
+    "limit": 1000,
+}
+_MEAN = {
+    "timestamp": "2025-12-17T00:00:00Z",
+    "metric_name": "temperature",
+    "value": 24.5,
+    "unit": "celsius",
+    "count": 6,
+}
+ANSWER: dict[str, Any] = {
+    "device_id": "device_001",
+    "metric_name": "temperature",
+    "data_points": [_MEAN],
+    "count": 1,
+    "aggregation": "avg",
+    "interval": 3600,
+    "start_time": "2025-12-17T00:00:00Z",
+    "end_time": "2025-12-18T00:00:00Z",
+    "truncated": False,
+    "next_cursor": None,
+}
+RANGE = ANSWER | {
+    "data_points": [
+        {
+            "timestamp": "2025-12-17T10:00:00Z",
+            "metric_name": "temperature",
+            "value": 25.5,
+            "unit": "celsius",
+            "tags": {"location": "room_1"},
+            "metadata": {},
+        }
+    ],
+    "aggregation": None,
+    "interval": None,
+}
+AGGREGATED_QUESTION = {
+    "metric_name": "temperature",
+    "aggregation_type": "avg",
+    "interval": 3600,
+    "start_time": "2025-12-17T00:00:00Z",
+    "end_time": "2025-12-18T00:00:00Z",
+}
+AGGREGATED = {
+    "metric_name": "temperature",
+    "device_id": None,
+    "aggregation_type": "avg",
+    "interval": 3600,
+    "unit": "celsius",
+    "start_time": "2025-12-17T00:00:00Z",
+    "end_time": "2025-12-18T00:00:00Z",
+    "data_points": [{"timestamp": "2025-12-17T00:00:00Z", "value": 24.5, "count": 12}],
+    "count": 1,
+    "truncated": False,
+    "next_cursor": None,
+}
+LATEST = {
+    "device_id": "device_001",
+    "metric_name": "temperature",
+    "value": 25.5,
+    "unit": "celsius",
+    "timestamp": "2025-12-18T10:00:00Z",
+    "tags": {},
+    "metadata": {},
+}
+EXPORT: dict[str, Any] = {
+    "device_ids": ["device_001"],
+    "metric_names": ["temperature"],
+    "start_time": "2025-12-17T00:00:00Z",
+    "end_time": "2025-12-18T00:00:00Z",
+}
+CSV = (
+    "timestamp,device_id,metric_name,value,unit,tags\r\n"
+    '2025-12-17T10:00:00Z,device_001,temperature,25.5,celsius,"{""location"":""room_1""}"\r\n'
+)
+EXPORT_JOB: dict[str, Any] = {
+    "id": "exp_0123456789abcdef0123",
+    "status": "done",
+    "progress": 1.0,
+    "rows": 1440,
+    "bytes": 96800,
+    "detail": "",
+    "incomplete": [],
+    "owner": "key:1:analytics",
+    "format": "csv",
+    **EXPORT,
+    "aggregation": None,
+    "interval": None,
+    "fill": "none",
+    "timezone": "UTC",
+    "group_by": "series",
+    "created_at": "2025-12-18T10:00:00Z",
+    "started_at": "2025-12-18T10:00:01Z",
+    "finished_at": "2025-12-18T10:00:03Z",
+    "expires_at": "2025-12-19T10:00:03Z",
+}
+ORDERED = {
+    "status": "queued",
+    "format": "parquet",
+    "progress": 0.0,
+    "rows": 0,
+    "bytes": 0,
+    "started_at": None,
+    "finished_at": None,
+    "expires_at": None,
+}

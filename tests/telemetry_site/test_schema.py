@@ -1,0 +1,105 @@
+"""OpenAPI 3.1: the description of the API is whole, true to itself, and changes only where somebody meant it to."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.conf import settings as site_settings
+from django.core.management import call_command
+from jsonschema import Draft202012Validator
+
+from telemetry_site.documentation import CANONICAL, SHORT
+from tests.conftest import Caller
+from tests.telemetry_site.routes import routes
+
+COMMITTED = Path(site_settings.BASE_DIR) / "docs" / "openapi.yaml"
+SCHEMA: dict[str, Any] = yaml.safe_load(COMMITTED.read_text())
+OPERATIONS = [
+    pytest.param(operation, id=operation["operationId"])
+    for path in SCHEMA["paths"].values()
+    for operation in path.values()
+]
+every_operation = pytest.mark.parametrize("operation", OPERATIONS)
+
+
+def test_the_schema_changes_only_with_its_file_and_is_valid_openapi_without_a_warning(tmp_path: Path):
+    made = tmp_path / "openapi.yaml"
+    call_command("spectacular", file=str(made), validate=True, fail_on_warn=True)
+    assert made.read_text() == COMMITTED.read_text(), "the API's description has changed: `make schema` writes it anew"
+    assert SCHEMA["openapi"] == "3.1.0"
+
+
+@every_operation
+def test_every_operation_says_what_it_is(operation: dict[str, Any]):
+    assert re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", operation["operationId"])
+    assert operation["summary"] and not operation["summary"].endswith(".")
+    assert operation["description"].endswith(".")
+    assert [tag["name"] for tag in SCHEMA["tags"] if tag["name"] in operation["tags"]] == operation["tags"]
+    assert all(parameter.get("description") for parameter in operation.get("parameters", []))
+
+
+@every_operation
+def test_every_operation_says_that_it_wants_to_know_who_asks_or_that_it_does_not(operation: dict[str, Any]):
+    if "security" in operation:
+        assert {"401", "403", "429", "503"} <= set(operation["responses"])
+        assert {"apiKey": []} in operation["security"]
+    else:
+        assert operation["operationId"] in {"get_health", "get_liveness", "get_readiness"}
+
+
+@every_operation
+def test_every_operation_has_examples_that_are_as_its_schemas_say(operation: dict[str, Any]):
+    asked = operation.get("requestBody", {}).get("content", {}).values()
+    answers = [answer for code, answer in operation["responses"].items() if code.startswith("2")]
+    answered = [body for answer in answers for body in answer.get("content", {}).values()]
+    assert all(any("examples" in body for body in bodies) for bodies in (asked, answered) if bodies)
+    required = [one for one in operation.get("parameters", []) if one.get("required")]
+    assert all(one.get("examples") for one in required)
+    for described in [*asked, *answered, *operation.get("parameters", [])]:
+        for example in described.get("examples", {}).values():
+            _check(example["value"], described["schema"])
+
+
+def _check(value: Any, schema: dict[str, Any]) -> None:
+    Draft202012Validator(schema | {"components": SCHEMA["components"]}).validate(value)
+
+
+def test_operations_have_names_of_their_own():
+    names = [operation.values[0]["operationId"] for operation in OPERATIONS]
+    assert len(names) == len(set(names))
+
+
+def test_no_operation_of_the_api_is_left_out_and_what_has_two_addresses_is_described_once():
+    described = {(path, verb.upper()) for path, verbs in SCHEMA["paths"].items() for verb in verbs}
+    of_the_api = [route for route in routes() if route.template.startswith(("/api/v1/", "/health"))]
+    assert {(route.template, route.method) for route in of_the_api} - described == set()
+    short = [path for path in SCHEMA["paths"] if path.startswith(SHORT) and not path.startswith(CANONICAL)]
+    assert not any(path.replace(SHORT, CANONICAL, 1) in SCHEMA["paths"] for path in short)
+
+
+def test_the_schema_is_read_as_json_and_as_yaml_by_anybody(anonymous: Caller):
+    for path, accept, kind in (
+        ("/api/schema/", "*/*", "application/json"),
+        ("/api/schema/", "application/vnd.oai.openapi+json", "application/vnd.oai.openapi+json"),
+        ("/api/schema/?format=json", "*/*", "application/json"),
+        ("/api/schema/", "application/yaml", "application/yaml"),
+        ("/api/schema/?format=yaml", "*/*", "application/yaml"),
+    ):
+        answer = anonymous.get(path, Accept=accept)
+        assert (answer.status, answer.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8"), path
+        assert yaml.safe_load(answer.raw) == SCHEMA
+        assert "json" not in kind or json.loads(answer.raw) == SCHEMA
+
+
+def test_an_installation_may_close_the_schema_and_its_pages(anonymous: Caller, reader: Caller, settings: Any):
+    settings.PUBLIC_SCHEMA = False
+    for path in ("/api/schema/", "/api/docs/", "/api/docs/redoc/"):
+        assert anonymous.get(path).status == 401
+        assert reader.get(path).status == 200
+
+
+def test_a_tool_with_a_key_that_is_worth_nothing_any_more_still_reads_the_schema(anonymous: Caller):
+    assert anonymous.get("/api/schema/", X_Api_Key="tk_nobodys").status == 200
