@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.utils.datastructures import MultiValueDict
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from metrics import query
@@ -143,6 +143,7 @@ def names_field(of: str) -> Any:
     )
 
 
+@extend_schema_serializer(component_name="Query")
 class QueryParameters(_Page, _Range):
     """PRD E3-US1."""
 
@@ -229,6 +230,7 @@ class ExportParameters(_Range):
         )
 
 
+@extend_schema_serializer(component_name="Export")
 class ExportJobParameters(ExportParameters):
     """The same for an export in the background, as a JSON object."""
 

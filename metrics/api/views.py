@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from drf_spectacular.utils import PolymorphicProxySerializer
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -53,6 +53,7 @@ class LatestView(APIView):
         return Response(latest_shape(found.points[0]) | incomplete(found.damaged))
 
 
+@extend_schema_serializer(component_name="Latest")
 class LatestManyParameters(LatestParameters):
     devices = names_field("devices")
     metrics = names_field("metrics")
