@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from metrics.api.parameters import FillField, IntervalField
+from metrics.api.fields import FillField, IntervalField
 from metrics.api.schema import Answer
 from metrics.export.formats import FORMATS
 from metrics.models import ExportStatus

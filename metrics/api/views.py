@@ -13,7 +13,8 @@ from rest_framework.views import APIView
 from metrics import query
 from metrics.api import examples
 from metrics.api.answers import LatestValue, LatestValues, QueryAnswer, RangeColumns
-from metrics.api.parameters import RangeParameters, names_field
+from metrics.api.fields import names_field
+from metrics.api.parameters import RangeParameters
 from metrics.api.permissions import caller
 from metrics.api.questions import about, query_shape
 from metrics.api.schema import Tag, operation
