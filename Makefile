@@ -2,6 +2,7 @@
 #   make run     the whole site on this machine      make test    all tests, on real servers
 #   make check   everything a machine can judge      make bench   measurements, as tables
 #   make bench-billion   a billion points: disk, reads, the same in InfluxDB and VictoriaMetrics; ten minutes, 4 GB of disk
+#   make fuzz     whatever fits the description of the API, and whatever does not, by the ten thousand
 #   make bench-api   the PRD's response times with 100,000 devices, a million series and 100 million points
 #   make schema   docs/openapi.yaml anew, where a change of the API is meant
 #   make bench-disk   bytes of a point and speed of merging, from its commit to a finished day
@@ -20,7 +21,7 @@ FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9
 PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com \
 	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
 
-.PHONY: run test check schema bench bench-api bench-billion bench-disk requirements browser
+.PHONY: run test check schema fuzz bench bench-api bench-billion bench-disk requirements browser
 
 run: $(SITE) $(FRONT_END)
 	@exec $(PYTHON) manage.py up
@@ -38,6 +39,10 @@ check: $(TOOLS) $(FRONT_END)
 
 schema: $(SITE)
 	@$(PRODUCTION) $(PYTHON) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+
+fuzz: $(TOOLS)
+	@FUZZ_EXAMPLES=220 FUZZ_SEEDS="1 2" FUZZ_PHASES=examples,coverage,fuzzing,stateful \
+		$(PYTHON) -m pytest -q -rP tests/telemetry_site/test_fuzz.py $(PYTEST_ARGS)
 
 bench: $(TOOLS) $(FRONT_END)
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)

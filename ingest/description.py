@@ -16,7 +16,7 @@ VALUE = "A number, text, boolean, object or array; null is no measurement."
 NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
 
 
-@extend_schema_field({"type": ["number", "string", "boolean", "object", "array"]})
+@extend_schema_field({"type": ["number", "string", "boolean", "object", "array"], "items": {}})
 class ValueField(serializers.JSONField):
     """Whatever can be measured."""
 

@@ -1,7 +1,10 @@
 """The one place where an exception becomes an answer: RFC 9457 with the PRD's `detail` in it."""
 
+from collections.abc import Callable
 from typing import Any
 
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -11,6 +14,7 @@ from metrics.api.shapes import problem
 from metrics.errors import TelemetryError
 
 PROBLEM = "application/problem+json"
+API = "/api/"
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -46,3 +50,19 @@ def _fields(detail: Any, field: str = "") -> Any:
             yield from _fields(inner, field)
     else:
         yield {"field": field, "detail": str(detail)}
+
+
+def _outside_of_views(status: int, page: Callable[..., HttpResponse], detail: str) -> Callable[..., HttpResponse]:
+    """What Django says where no view of REST is reached: to programs as a problem, to people as a page."""
+
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.path.startswith(API):
+            return JsonResponse(problem(status, detail), status=status, content_type=PROBLEM)
+        return page(request, *args, **kwargs)
+
+    return answer
+
+
+bad_request = _outside_of_views(400, defaults.bad_request, "the request cannot be read")
+not_found = _outside_of_views(404, defaults.page_not_found, "there is nothing at this address")
+server_error = _outside_of_views(500, defaults.server_error, "the server failed; what it saw is in its log")

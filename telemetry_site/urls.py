@@ -12,6 +12,10 @@ admin.site.site_header = "Telemetry administration"
 admin.site.site_title = "Telemetry"
 admin.site.index_title = "Administration"
 
+handler400 = "telemetry_site.api_errors.bad_request"
+handler404 = "telemetry_site.api_errors.not_found"
+handler500 = "telemetry_site.api_errors.server_error"
+
 urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("dashboard/mark.svg"))),
     path("health", health.HealthView.as_view()),

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from metrics.api.parameters import FillField, IntervalField
+from metrics.api.fields import FillField, IntervalField
 from metrics.api.schema import Answer
 from metrics.export.formats import FORMATS
 from metrics.models import ExportStatus
@@ -117,6 +118,7 @@ class Done(Answer):
     message = serializers.CharField()
 
 
+@extend_schema_serializer(component_name="ExportJob")
 class ExportJobAnswer(Answer):
     id = serializers.CharField()
     status = serializers.ChoiceField(ExportStatus.choices)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from drf_spectacular.utils import PolymorphicProxySerializer
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -13,7 +13,8 @@ from rest_framework.views import APIView
 from metrics import query
 from metrics.api import examples
 from metrics.api.answers import LatestValue, LatestValues, QueryAnswer, RangeColumns
-from metrics.api.parameters import RangeParameters, names_field
+from metrics.api.fields import names_field
+from metrics.api.parameters import RangeParameters
 from metrics.api.permissions import caller
 from metrics.api.questions import about, query_shape
 from metrics.api.schema import Tag, operation
@@ -53,6 +54,7 @@ class LatestView(APIView):
         return Response(latest_shape(found.points[0]) | incomplete(found.damaged))
 
 
+@extend_schema_serializer(component_name="Latest")
 class LatestManyParameters(LatestParameters):
     devices = names_field("devices")
     metrics = names_field("metrics")

@@ -74,13 +74,10 @@ def test_operations_have_names_of_their_own():
 
 def test_no_operation_of_the_api_is_left_out_and_what_has_two_addresses_is_described_once():
     described = {(path, verb.upper()) for path, verbs in SCHEMA["paths"].items() for verb in verbs}
-    wanted = {
-        (route.template, route.method) for route in routes() if route.template.startswith(("/api/v1/", "/health"))
-    }
-    assert wanted - described == set()
-    assert not any(
-        path.startswith(SHORT) and path.replace(SHORT, CANONICAL, 1) in SCHEMA["paths"] for path, _ in described
-    )
+    of_the_api = [route for route in routes() if route.template.startswith(("/api/v1/", "/health"))]
+    assert {(route.template, route.method) for route in of_the_api} - described == set()
+    short = [path for path in SCHEMA["paths"] if path.startswith(SHORT) and not path.startswith(CANONICAL)]
+    assert not any(path.replace(SHORT, CANONICAL, 1) in SCHEMA["paths"] for path in short)
 
 
 def test_the_schema_is_read_as_json_and_as_yaml_by_anybody(anonymous: Caller):

@@ -1,0 +1,32 @@
+"""What is no view's to answer: programs are told as everywhere in the API, people see a page."""
+
+import pytest
+
+from tests.conftest import Caller
+
+
+@pytest.mark.parametrize("address", ["/api/v1/telemetry/nothing", "/api/nothing", "metrics/line%0Abreak"])
+def test_an_address_of_the_api_at_which_there_is_nothing_is_answered_as_a_problem(admin: Caller, address: str):
+    answer = admin.get(address)
+    assert (answer.status, answer.headers["Content-Type"]) == (404, "application/problem+json")
+    assert answer.json == {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "there is nothing at this address",
+        "errors": [],
+    }
+
+
+def test_a_page_that_is_none_is_answered_with_a_page(anonymous: Caller):
+    answer = anonymous.get("/nothing")
+    assert (answer.status, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/*;q=0.5"])
+def test_answers_are_json_whatever_accept_says(admin: Caller, accept: str):
+    """As in the fast lane, which does not look at it."""
+    for address in ("metrics", "devices/device_001/metrics/temperature/latest", "/health"):
+        answer = admin.get(address, Accept=accept)
+        assert answer.status in (200, 404)
+        assert answer.headers["Content-Type"] in ("application/json", "application/problem+json")

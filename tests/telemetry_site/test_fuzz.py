@@ -1,0 +1,55 @@
+"""Whatever fits the description of the API, and whatever does not, is answered as described, and soon."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from tests.conftest import Caller, point
+
+SCHEMA = Path(settings.BASE_DIR) / "docs" / "openapi.yaml"
+# Cases of an operation and phase. `make fuzz` takes many more, two seeds, and the coverage phase, which tries every
+# keyword of every schema.
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "12")
+SEEDS = os.environ.get("FUZZ_SEEDS", "1").split()
+PHASES = os.environ.get("FUZZ_PHASES", "examples,fuzzing,stateful")
+SLOWEST = "1.0"  # seconds
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "unsupported_method",
+    "ignored_auth",
+    "missing_required_header",
+    "use_after_free",
+    "ensure_resource_availability",
+)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_request_makes_the_site_fail_or_answer_as_it_does_not_say(admin: Caller, tmp_path: Path, seed: str):
+    for place, metric in enumerate(("temperature", "humidity", "state")):
+        value = "open" if metric == "state" else 20.0 + place
+        points = [point(metric, value, seconds_ago=60.0 * one) for one in range(5)]
+        assert admin.post("devices/device_001/telemetry/batch", {"data_points": points}).status == 200
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", SCHEMA),
+            *("--url", f"http://127.0.0.1:{admin.port}", "--header", f"X-Api-Key: {admin.headers['X-Api-Key']}"),
+            *("--phases", PHASES, "--checks", ",".join(CHECKS)),
+            *("--max-examples", EXAMPLES, "--seed", seed, "--max-response-time", SLOWEST, "--request-timeout", "20"),
+            *("--continue-on-failure", "--warnings", "off", "--suppress-health-check", "all", "--no-color"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=3 * 3600,
+        cwd=tmp_path,  # it keeps what it found beside where it runs
+        check=False,
+    )
+    print(ran.stdout[-3000:])
+    assert ran.returncode == 0, ran.stdout + ran.stderr
