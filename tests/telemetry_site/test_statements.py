@@ -96,9 +96,12 @@ def measured(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
         if path != "metrics":
             ask()  # what is looked up once a process is no cost of an answer
-        with counted(monkeypatch) as sent:
-            ask()
-        found[f"{method} {address.removesuffix(SPAN)}"] = len(sent)
+        costs = []
+        for _ in range(1 if path == "metrics" else 3):  # a pool may look at a connection meanwhile
+            with counted(monkeypatch) as sent:
+                ask()
+            costs.append(len(sent))
+        found[f"{method} {address.removesuffix(SPAN)}"] = min(costs)
     return found
 
 
