@@ -6,6 +6,7 @@ of its metric are grouped anew (`metrics.storage.regroup`); until that is done n
 
 from dataclasses import dataclass
 
+from metrics import activity
 from metrics.storage import counts, shards
 from metrics.storage.blocks import BUCKET
 from metrics.storage.codec import DamagedPayload
@@ -60,6 +61,7 @@ def drop_expired(connection: Connection, now: float | None = None) -> int:
         connection.execute("DELETE FROM metrics_damagedblock WHERE time_to < %(gone)s", given)
         dropped = sum(_drop_points(connection, shard, given) for shard in shards.every())
     counts.drop_old(connection)
+    activity.drop_old(connection)
     return dropped
 
 
