@@ -112,12 +112,13 @@ os.register_at_fork(after_in_child=tally.forget)
 
 def write() -> None:
     """Add what this process has counted to the row of the minute. Raises StorageUnavailable, and has lost nothing."""
-    taken = tally.take()
+    taken = {kind: counts for kind, counts in sorted(tally.take().items()) if counts.any}
+    if not taken:
+        return
     try:
         with watching() as connection, connection.transaction():
-            for kind, counts in sorted(taken.items()):  # two processes that write at once wait in line, not in a ring
-                if counts.any:
-                    connection.execute(_ADD, (kind, *counts.as_row()))
+            for kind, counts in taken.items():  # in order: two processes that write at once wait in line, not in a ring
+                connection.execute(_ADD, (kind, *counts.as_row()))
     except BaseException:
         tally.give_back(taken)
         raise

@@ -68,22 +68,37 @@ def connect(statement_timeout: str = STATEMENT_TIMEOUT) -> Connection:
 @contextmanager
 def reading() -> Iterator[Connection]:
     """A pooled connection. Raises StorageUnavailable where there is none to be had."""
-    with _pooled(_READING) as connection:
+    with _unavailable(), _pool(_READING).connection(timeout=_READING.wait) as connection:
         yield connection
 
 
 @contextmanager
 def watching() -> Iterator[Connection]:
-    """The same for health checks and what the site tells of itself: apart from all questions, and never for long."""
-    with _pooled(_WATCHING) as connection:
-        yield connection
+    """The same for health checks and what the site tells of itself: apart from all questions, and never for long.
+
+    It is tried first: connections that a restart of the database has closed are no news once it is back.
+    """
+    with _unavailable():
+        pool = _pool(_WATCHING)
+        for _ in range(_WATCHING.connections):
+            connection = pool.getconn(_WATCHING.wait)
+            try:
+                connection.execute("")
+                break
+            except psycopg.OperationalError:
+                pool.putconn(connection)  # which brings another
+        else:
+            connection = pool.getconn(_WATCHING.wait)
+        try:
+            yield connection
+        finally:
+            pool.putconn(connection)
 
 
 @contextmanager
-def _pooled(use: _Use) -> Iterator[Connection]:
+def _unavailable() -> Iterator[None]:
     try:
-        with _pool(use).connection(timeout=use.wait) as connection:
-            yield connection
+        yield
     except (PoolTimeout, psycopg.OperationalError) as error:
         raise StorageUnavailable(str(error)) from error
 
@@ -91,11 +106,8 @@ def _pooled(use: _Use) -> Iterator[Connection]:
 @contextmanager
 def alone() -> Iterator[Connection]:
     """A connection for a reader that keeps it for minutes, so that the pool is left to all others."""
-    try:
-        with connect() as connection:
-            yield connection
-    except psycopg.OperationalError as error:
-        raise StorageUnavailable(str(error)) from error
+    with _unavailable(), connect() as connection:
+        yield connection
 
 
 def _pool(use: _Use) -> ConnectionPool[Connection]:
@@ -105,7 +117,9 @@ def _pool(use: _Use) -> ConnectionPool[Connection]:
         if key not in _pools:
             given["options"] = f"-c statement_timeout={use.statement} -c timezone=UTC"
             _pools[key] = ConnectionPool(
-                kwargs=given | {"connect_timeout": use.connecting, "autocommit": True, "prepare_threshold": 0},
+                kwargs=given
+                | {"connect_timeout": use.connecting, "autocommit": True, "prepare_threshold": 0}
+                | {"application_name": f"telemetry {use.name}"},
                 min_size=0,
                 max_size=use.connections,
                 max_idle=60,
