@@ -1,4 +1,4 @@
-"""The arithmetic of statistics: rates, shares, percentiles of what was counted in classes. Pure: no database, no Django."""
+"""The arithmetic of statistics: rates, shares, percentiles of what was counted in classes. Pure: no database."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Counting what the site does, in front of everything: requests, failures, how long until they are answered, sockets."""
+"""Counting what the site does, in front of everything: requests, failures, how long an answer takes, sockets."""
 
 import asyncio
 import logging

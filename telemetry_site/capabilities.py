@@ -46,7 +46,9 @@ class Capabilities(Answer):
     limits = Limits()
     data_types = serializers.ListField(child=serializers.CharField(), help_text="What a value may be.")
     metric_types = serializers.ListField(child=serializers.CharField())
-    aggregations = serializers.ListField(child=serializers.CharField(), help_text="By name; of percentiles the usual ones.")
+    aggregations = serializers.ListField(
+        child=serializers.CharField(), help_text="By name; of percentiles the usual ones."
+    )
     aggregations_accepted = serializers.CharField(help_text="The same in words, with all percentiles.")
     fills = serializers.ListField(child=serializers.CharField(), help_text="What stands for intervals without points.")
     time_ranges = serializers.ListField(child=serializers.CharField())

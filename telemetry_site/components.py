@@ -1,7 +1,6 @@
 """How the parts of the service are: asked side by side, each within its time, and judged."""
 
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
@@ -50,12 +49,13 @@ class Database:
 
 def ask() -> tuple[dict[str, Component], dict[str, Any]]:
     """The components and their figures."""
-    database, cache, alerts = (_checks.submit(check) for check in (_database, redis_answers, alerting().health))
-    told, reached = _within(database, None), _within(cache, False)
+    database, cache = _checks.submit(_database), _checks.submit(redis_answers)
+    alerts = _checks.submit(alerting().health)
+    told, reached = _within(database), bool(_within(cache))
     components = {
         "data_ingestion": _ingestion(told),
         "time_series_db": _storage(told),
-        "alert_engine": Component(*_within(alerts, (UNHEALTHY, "it does not answer"))),
+        "alert_engine": Component(*(_within(alerts) or (UNHEALTHY, "it does not answer"))),
         "real_time_stream": _stream(reached),
     }
     return components, _figures(told, reached)
@@ -88,21 +88,20 @@ def redis_answers() -> bool:
         return False
 
 
-def _within(check: Future[Found], otherwise: Found) -> Found:
+def _within(check: Future[Found]) -> Found | None:
+    """What a check found; None where it found nobody, or not in time."""
     try:
         return check.result(PATIENCE)
     except (TooLate, StorageUnavailable):
-        return otherwise
+        return None
 
 
-def _database() -> Database | None:
+def _database() -> Database:
     with watching() as connection:
         began = time.perf_counter()
         [commits] = connection.execute(_HEADS).fetchone() or (0,)
         round_trip = time.perf_counter() - began
-        return Database(
-            round_trip, commits, waiting(connection), last_beat(connection), activity.recent(connection)
-        )
+        return Database(round_trip, commits, waiting(connection), last_beat(connection), activity.recent(connection))
 
 
 def _ingestion(told: Database | None) -> Component:

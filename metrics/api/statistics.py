@@ -1,4 +1,4 @@
-"""PRD E6: how much there is of a device and of everything, and how the service fares. Thin views over metrics.inventory."""
+"""PRD E6: how much there is of a device and of everything, and how the service fares. Thin views over an inventory."""
 
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -85,7 +85,9 @@ class HourOfData(Answer):
 class Requests(Answer):
     requests = serializers.IntegerField()
     avg_latency = serializers.FloatField(help_text="Milliseconds until the answer begins.")
-    p95_latency = serializers.FloatField(allow_null=True, help_text="The same of the slowest of twenty; null: no request.")
+    p95_latency = serializers.FloatField(
+        allow_null=True, help_text="The same of the slowest of twenty; null: no request."
+    )
     error_rate = serializers.FloatField(help_text="Share of answers of 500 and above.")
 
 

@@ -16,7 +16,9 @@ class Count(models.Model):
     hour = models.IntegerField(help_text="hours since 1970, UTC; 0: all there is")
     points = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField(default=0, help_text="payloads of merged blocks; in the row of all there is")
-    pending = models.BigIntegerField(null=True, help_text="Set where it has to be counted anew: since which transaction")
+    pending = models.BigIntegerField(
+        null=True, help_text="Set where it has to be counted anew: since which transaction"
+    )
     payload = models.BinaryField()
 
 

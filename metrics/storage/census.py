@@ -77,8 +77,10 @@ class OfSeries:
 
 
 def of_some(connection: Connection, series: Ints, hours: range) -> OfSeries:
-    """The counts of series (ascending), in all and of these hours; `size` is their share of what is stored beside them."""
-    found = OfSeries(np.zeros(len(series), np.int64), {hour: np.zeros(len(series), np.int64) for hour in hours}, 0.0, [])
+    """The counts of series (ascending), in all and of these hours; `size` is their share of what they are stored in."""
+    found = OfSeries(
+        np.zeros(len(series), np.int64), {hour: np.zeros(len(series), np.int64) for hour in hours}, 0.0, []
+    )
     places = {stretch: slice(low, high) for stretch, low, high in cut(series)}
     rows = connection.execute(_STRETCHES, (list(places), hours[0], hours[-1]), binary=True)
     for stretch, hour, points, size, pending, payload in rows:

@@ -72,7 +72,7 @@ def _drop_points(connection: Connection, shard: int, given: dict[str, object]) -
     while found := connection.execute(_DROPPED, wanted, binary=True).fetchall():
         held = {row[0]: (row[1], row[2], counts.in_block(*row[3:])) for row in found}
         unclear = [number for number, (_, _, told) in held.items() if told is None]
-        whole = dict(connection.execute(_WHOLE, (shard, unclear), binary=True).fetchall()) if unclear else {}
+        whole: dict[int, bytes] = dict(connection.execute(_WHOLE, (shard, unclear), binary=True).fetchall())
         for (number,) in connection.execute(_DELETE, (shard, list(held))).fetchall():
             bucket, size, told = held[number]
             change.resized(bucket, -size)

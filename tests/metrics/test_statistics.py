@@ -61,7 +61,7 @@ def merged() -> None:
 
 @pytest.fixture(params=["young", "merged", "day"])
 def told(request: pytest.FixtureRequest, admin: Caller) -> Caller:
-    """`device_001` sent three points of one metric and one of another, some of them days ago, wherever they live now."""
+    """`device_001` sent three points of one metric and two of another, some of them days ago, wherever they live."""
     MetricDefinition.objects.create(name="packets", data_type="numeric", metric_type="counter")
     rows = [point(seconds_ago=10), point(seconds_ago=3600), point(seconds_ago=50 * 3600)]
     old = [point("packets", 7, 80 * 3600), point("packets", 8, 81 * 3600)]

@@ -149,9 +149,7 @@ def closed(name: str) -> None:
 
 
 def unwell(answer: Answer) -> dict[str, str]:
-    return {
-        name: one["status"] for name, one in answer.json["components"].items() if one["status"] != "healthy"
-    }
+    return {name: one["status"] for name, one in answer.json["components"].items() if one["status"] != "healthy"}
 
 
 @pytest.mark.parametrize("how", ["no_database", "silent_database"])
@@ -220,9 +218,7 @@ def test_a_worker_that_is_not_heard_of_any_more_is_missed(admin: Caller) -> None
     tasks.heartbeat()
     assert unwell(admin.get(DETAILED)) == {}
     with connect() as connection:
-        connection.execute(
-            "UPDATE metrics_heartbeat SET at = at - make_interval(secs => %s)", (WORKER_PATIENCE + 1,)
-        )
+        connection.execute("UPDATE metrics_heartbeat SET at = at - make_interval(secs => %s)", (WORKER_PATIENCE + 1,))
     answer = admin.get(DETAILED)
     assert (answer.status, unwell(answer)) == (200, {"time_series_db": "degraded"})
     assert "no worker" in answer.json["components"]["time_series_db"]["detail"]
