@@ -1,5 +1,6 @@
 """How the parts of the service are: asked side by side, each within its time, and judged."""
 
+import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
@@ -26,6 +27,8 @@ QUEUE = 0.5  # share of the writer's queue that may be taken
 
 _HEADS = "SELECT coalesce(sum(seq), 0)::bigint FROM metrics_head"
 
+log = logging.getLogger(__name__)
+
 Found = TypeVar("Found")
 _checks = ThreadPoolExecutor(max_workers=6, thread_name_prefix="health")
 _redis: redis.Redis | None = None
@@ -51,7 +54,7 @@ def ask() -> tuple[dict[str, Component], dict[str, Any]]:
     """The components and their figures."""
     database, cache = _checks.submit(_database), _checks.submit(redis_answers)
     alerts = _checks.submit(alerting().health)
-    told, reached = _within(database), bool(_within(cache))
+    told, reached = _within(database), _within(cache) or False
     components = {
         "data_ingestion": _ingestion(told),
         "time_series_db": _storage(told),
@@ -89,10 +92,13 @@ def redis_answers() -> bool:
 
 
 def _within(check: Future[Found]) -> Found | None:
-    """What a check found; None where it found nobody, or not in time."""
+    """What a check found; None where it found nobody, not in time, or failed."""
     try:
         return check.result(PATIENCE)
     except (TooLate, StorageUnavailable):
+        return None
+    except Exception:  # whoever asks how it is must get an answer
+        log.exception("a check of health failed")
         return None
 
 
