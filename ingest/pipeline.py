@@ -14,6 +14,7 @@ from ingest.values import stored
 from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
 from ingest.wire.judge import BadPoint, check_name
 from metrics.access import Caller
+from metrics.activity import tally
 from metrics.catalogue import DAY, UNDEFINED, Catalogue, catalogue, current, refresh
 from metrics.storage.codec import Kind
 from metrics.storage.connection import reading
@@ -200,6 +201,8 @@ class _Work:
         batch = self.batch
         rejected = batch.rejected + self._rejections()
         accepted = len(batch) - len(self.verdicts)
+        if rejected:
+            tally.rejected(len(rejected))
         if accepted == 0:
             first = rejected[0]
             raise Unacceptable(f"no point can be kept: {first.field}: {first.detail}", 422, rejected)

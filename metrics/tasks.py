@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from metrics.export import jobs
-from metrics.storage import journal, mend, merge, retention, shards
+from metrics.storage import backlog, journal, mend, merge, retention, shards
 from metrics.storage.connection import reading
 from metrics.storage.recount import recount
 from metrics.storage.regroup import regroup
@@ -31,6 +31,13 @@ def pack_journal() -> int:
     """Make packs of the journal's lines that are some minutes old. Returns the lines packed."""
     with reading() as connection:
         return sum(journal.pack_journal(connection, shard) for shard in shards.every())
+
+
+@shared_task
+def heartbeat() -> None:
+    """Note that the workers are alive: somebody took this off the queue."""
+    with reading() as connection:
+        backlog.beat(connection)
 
 
 @shared_task

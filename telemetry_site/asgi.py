@@ -16,13 +16,16 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
 from dashboard.routing import websocket_urlpatterns
 from ingest.asgi import FastLane
+from telemetry_site.activity import Activity
 from telemetry_site.lifespan import Lifespan
 from telemetry_site.turns import Turns
 
-application = ProtocolTypeRouter(
-    {
-        "http": FastLane(Turns(ASGIStaticFilesHandler(django_application))),
-        "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
-        "lifespan": Lifespan(),
-    }
+application = Activity(
+    ProtocolTypeRouter(
+        {
+            "http": FastLane(Turns(ASGIStaticFilesHandler(django_application))),
+            "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
+            "lifespan": Lifespan(),
+        }
+    )
 )

@@ -11,6 +11,7 @@ from metrics import catalogue
 from metrics.errors import TelemetryError
 from metrics.storage.connection import close_pools
 from metrics.storage.write import stop_writer
+from telemetry_site import activity
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +29,20 @@ class Lifespan:
         receive: Callable[[], Awaitable[dict[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        refreshing: asyncio.Task[None] | None = None
+        running: list[asyncio.Task[None]] = []
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 sys.setswitchinterval(SWITCH_INTERVAL)
                 gc.collect()
                 gc.freeze()  # what was imported stays; looking through it again and again costs pauses
-                refreshing = asyncio.create_task(_keep_catalogue_fresh())
+                running = [asyncio.create_task(_keep_catalogue_fresh()), asyncio.create_task(activity.keep_writing())]
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                if refreshing:
-                    refreshing.cancel()
+                for task in running:
+                    task.cancel()
                 await asyncio.to_thread(stop_writer)
+                await asyncio.to_thread(activity.write)
                 await asyncio.to_thread(close_pools)
                 await send({"type": "lifespan.shutdown.complete"})
                 return

@@ -149,6 +149,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_timeout":
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # A tick that nobody took within its period is worth nothing: the next one does the same work.
     "merge young blocks": {"task": "metrics.tasks.merge_young_blocks", "schedule": 1.0, "options": {"expires": 5}},
+    "heartbeat": {"task": "metrics.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "merge blocks": {"task": "metrics.tasks.merge_blocks", "schedule": 30.0, "options": {"expires": 30}},
     "pack the journal": {"task": "metrics.tasks.pack_journal", "schedule": 60.0, "options": {"expires": 60}},
     "drop what retention allows": {

@@ -7,6 +7,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from telemetry_site import documentation, health
+from telemetry_site.capabilities import CapabilitiesView
 
 admin.site.site_header = "Telemetry administration"
 admin.site.site_title = "Telemetry"
@@ -19,12 +20,15 @@ handler500 = "telemetry_site.api_errors.server_error"
 urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("dashboard/mark.svg"))),
     path("health", health.HealthView.as_view()),
+    path("health/detailed", health.DetailedHealthView.as_view()),
     path("livez", health.LiveView.as_view()),
     path("readyz", health.ReadyView.as_view()),
     path("api/v1/telemetry/", include("ingest.urls")),
     path("api/v1/telemetry/", include("metrics.api.urls")),
+    path("api/v1/telemetry/service/stats", CapabilitiesView.as_view()),
     path("api/v1/", include("ingest.urls")),
     path("api/v1/", include("metrics.api.urls")),
+    path("api/v1/service/stats", CapabilitiesView.as_view()),
     path("api/schema/", documentation.SchemaView.as_view(), name="schema"),
     path("api/docs/", documentation.SwaggerView.as_view(), name="docs"),
     path("api/docs/redoc/", documentation.RedocView.as_view(), name="redoc"),

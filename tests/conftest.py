@@ -18,11 +18,11 @@ from django.test.utils import setup_databases, teardown_databases
 
 from ingest import authentication
 from ingest.models import ApiKey
-from metrics import catalogue, live
+from metrics import activity, catalogue, live
 from metrics.access import OPERATORS, Scope
 from metrics.apps import first_rows
 from metrics.models import Device, DeviceGroup
-from metrics.storage import read
+from metrics.storage import census, read
 from metrics.storage.connection import close_pools
 from metrics.storage.write import stop_writer
 
@@ -43,6 +43,7 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
 def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """An empty installation. Not inside a transaction, since storage works on connections of its own."""
     with django_db_blocker.unblock():
+        activity.tally.forget()
         with connection.cursor() as cursor:
             tables = sorted(connection.introspection.django_table_names(only_existing=True))
             kept = {"django_migrations", "django_content_type", "auth_permission"}
@@ -54,6 +55,7 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         authentication.forget()
         read.forget()
         live.forget()
+        census.owners.forget()
         catalogue.refresh()
         yield
         stop_writer()

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from metrics.api import definitions, export, questions, views
+from metrics.api import definitions, export, questions, statistics, views
 
 urlpatterns = [
     path("metrics", definitions.DefinitionsView.as_view()),
@@ -15,5 +15,7 @@ urlpatterns = [
     path("latest", views.LatestManyView.as_view()),
     path("devices/<path:device_id>/metrics/<path:metric_name>/latest", views.LatestView.as_view()),
     path("devices/<path:device_id>/metrics/<path:metric_name>/range", views.RangeView.as_view()),
+    path("stats", statistics.ServiceStatisticsView.as_view()),
+    path("devices/<path:device_id>/stats", statistics.DeviceStatisticsView.as_view()),
     path("devices/<path:device_id>/metrics", views.DeviceMetricsView.as_view()),
 ]

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from django.db import connections
@@ -16,13 +16,24 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from metrics.errors import StorageUnavailable
 
-POOL_SIZE = 6
-WAIT = 5.0  # seconds for a free connection
 STATEMENT_TIMEOUT = "30s"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_pools: dict[tuple[int, str], ConnectionPool[Connection]] = {}
+
+class _Use(NamedTuple):
+    """What connections are for: how many there may be, and how long anything takes at the most."""
+
+    name: str
+    connections: int
+    wait: float  # seconds for a free one
+    connecting: int  # seconds
+    statement: str
+
+
+_READING = _Use("storage", 6, 5.0, 5, STATEMENT_TIMEOUT)
+_WATCHING = _Use("watching", 3, 1.0, 1, "1s")
+_pools: dict[tuple[int, str, str], ConnectionPool[Connection]] = {}
 _lock = threading.Lock()
 
 
@@ -57,9 +68,37 @@ def connect(statement_timeout: str = STATEMENT_TIMEOUT) -> Connection:
 @contextmanager
 def reading() -> Iterator[Connection]:
     """A pooled connection. Raises StorageUnavailable where there is none to be had."""
-    try:
-        with _pool().connection(timeout=WAIT) as connection:
+    with _unavailable(), _pool(_READING).connection(timeout=_READING.wait) as connection:
+        yield connection
+
+
+@contextmanager
+def watching() -> Iterator[Connection]:
+    """The same for health checks and what the site tells of itself: apart from all questions, and never for long.
+
+    It is tried first: connections that a restart of the database has closed are no news once it is back.
+    """
+    with _unavailable():
+        pool = _pool(_WATCHING)
+        for _ in range(_WATCHING.connections):
+            connection = pool.getconn(_WATCHING.wait)
+            try:
+                connection.execute("")
+                break
+            except psycopg.OperationalError:
+                pool.putconn(connection)  # which brings another
+        else:
+            connection = pool.getconn(_WATCHING.wait)
+        try:
             yield connection
+        finally:
+            pool.putconn(connection)
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
     except (PoolTimeout, psycopg.OperationalError) as error:
         raise StorageUnavailable(str(error)) from error
 
@@ -67,28 +106,27 @@ def reading() -> Iterator[Connection]:
 @contextmanager
 def alone() -> Iterator[Connection]:
     """A connection for a reader that keeps it for minutes, so that the pool is left to all others."""
-    try:
-        with connect() as connection:
-            yield connection
-    except psycopg.OperationalError as error:
-        raise StorageUnavailable(str(error)) from error
+    with _unavailable(), connect() as connection:
+        yield connection
 
 
-def _pool() -> ConnectionPool[Connection]:
+def _pool(use: _Use) -> ConnectionPool[Connection]:
     given = parameters()
-    key = (os.getpid(), str(given.get("dbname")))  # a forked child must not share its parent's sockets
+    key = (os.getpid(), str(given.get("dbname")), use.name)  # a forked child must not share its parent's sockets
     with _lock:
         if key not in _pools:
-            given["options"] = f"-c statement_timeout={STATEMENT_TIMEOUT} -c timezone=UTC"
+            given["options"] = f"-c statement_timeout={use.statement} -c timezone=UTC"
             _pools[key] = ConnectionPool(
-                kwargs=given | {"connect_timeout": 5, "autocommit": True, "prepare_threshold": 0},
+                kwargs=given
+                | {"connect_timeout": use.connecting, "autocommit": True, "prepare_threshold": 0}
+                | {"application_name": f"telemetry {use.name}"},
                 min_size=0,
-                max_size=POOL_SIZE,
+                max_size=use.connections,
                 max_idle=60,
-                timeout=WAIT,
+                timeout=use.wait,
                 check=None,
                 open=True,
-                name="storage",
+                name=use.name,
             )
         return _pools[key]
 

@@ -39,7 +39,7 @@ ON CONFLICT (shard, stretch, hour) DO UPDATE SET points = EXCLUDED.points, paylo
 _RESIZE = "UPDATE metrics_count SET bytes = bytes + %s WHERE shard = %s AND stretch = %s AND hour = 0"
 _MARK = "UPDATE metrics_count SET pending = txid_current() WHERE shard = %s AND stretch = %s AND hour = 0"
 
-# What tells how many points of which series are in a block: of one series the row does, of more the payload's beginning.
+# What tells how many points of which series are in a block: of one series the row, of more the payload's beginning.
 ROW = """series_from, series_to, points, CASE WHEN series_from < series_to THEN
     substring(payload FROM 1 FOR (512 + 16 * (series_to - series_from + 1))::int) END"""
 
@@ -149,7 +149,7 @@ def cut(series: Ints) -> Iterator[tuple[int, int, int]]:
 
 
 def by_hour(columns: Columns) -> Iterator[tuple[int, Ints, Ints]]:
-    """How many points of which series are of which hour. Most merges are of one hour, and cost no look at each point."""
+    """How many points of which series are of which hour. Most merges are of one hour: nobody looks at each point."""
     first, last = columns.times[columns.offsets[:-1]] // HOUR, columns.times[columns.offsets[1:] - 1] // HOUR
     lengths, within = np.diff(columns.offsets), first == last
     for hour in np.unique(first[within]).tolist():

@@ -30,7 +30,7 @@ _DONE = "UPDATE metrics_count SET pending = NULL WHERE shard = %s AND stretch = 
 _ROWS = f"""
 SELECT id, bucket, octet_length(payload), time_to, {ROW} FROM metrics_block
 WHERE shard = %s AND bucket >= %s AND bucket < %s
-"""
+"""  # noqa: S608 - a constant with a constant in it
 _PAYLOADS = "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)"
 
 

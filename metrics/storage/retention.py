@@ -6,6 +6,7 @@ of its metric are grouped anew (`metrics.storage.regroup`); until that is done n
 
 from dataclasses import dataclass
 
+from metrics import activity
 from metrics.storage import counts, shards
 from metrics.storage.blocks import BUCKET
 from metrics.storage.codec import DamagedPayload
@@ -60,6 +61,7 @@ def drop_expired(connection: Connection, now: float | None = None) -> int:
         connection.execute("DELETE FROM metrics_damagedblock WHERE time_to < %(gone)s", given)
         dropped = sum(_drop_points(connection, shard, given) for shard in shards.every())
     counts.drop_old(connection)
+    activity.drop_old(connection)
     return dropped
 
 
@@ -70,7 +72,7 @@ def _drop_points(connection: Connection, shard: int, given: dict[str, object]) -
     while found := connection.execute(_DROPPED, wanted, binary=True).fetchall():
         held = {row[0]: (row[1], row[2], counts.in_block(*row[3:])) for row in found}
         unclear = [number for number, (_, _, told) in held.items() if told is None]
-        whole = dict(connection.execute(_WHOLE, (shard, unclear), binary=True).fetchall()) if unclear else {}
+        whole: dict[int, bytes] = dict(connection.execute(_WHOLE, (shard, unclear), binary=True).fetchall())
         for (number,) in connection.execute(_DELETE, (shard, list(held))).fetchall():
             bucket, size, told = held[number]
             change.resized(bucket, -size)

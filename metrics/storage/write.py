@@ -18,6 +18,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from metrics.activity import tally
 from metrics.errors import Overloaded, StorageUnavailable
 from metrics.storage import shards
 from metrics.storage.codec import Columns, Ints, Values, arrange, concatenate
@@ -84,6 +85,7 @@ class Writer(threading.Thread):
         super().__init__(name="writer", daemon=True)
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._waiting_points = 0
+        self._lost = False
         self._count_lock = threading.Lock()
         self._connection: Connection | None = None
         self._followers: list[Callable[[], None]] = []
@@ -109,6 +111,16 @@ class Writer(threading.Thread):
         """Call `wake` after every commit of this process (from the writer's thread)."""
         if wake not in self._followers:
             self._followers.append(wake)
+
+    @property
+    def waiting_points(self) -> int:
+        """How many points wait to be committed."""
+        return self._waiting_points
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has lost PostgreSQL, and not found it again yet."""
+        return self._lost
 
     def stop(self) -> None:
         """Write what waits, then end."""
@@ -153,6 +165,7 @@ class Writer(threading.Thread):
         try:
             self._commit(together)
         except psycopg.OperationalError as error:
+            self._lost = True
             log.warning("the writer lost PostgreSQL: %s", str(error).strip().split("\n")[0])
             if self._reconnect(min(waiting.deadline for waiting in together)):
                 return self._store(together)
@@ -173,6 +186,7 @@ class Writer(threading.Thread):
     def _commit(self, together: list[_Waiting]) -> None:
         if self._connection is None:
             self._connection = self._connect()
+            self._lost = False
         parts = block_of([one for waiting in together for one in waiting.arrivals])
         entries = msgspec.json.encode([waiting.entry for waiting in together])
         batches = msgspec.json.encode([waiting.batch for waiting in together if waiting.batch])
@@ -198,6 +212,7 @@ class Writer(threading.Thread):
         while time.monotonic() < deadline:
             try:
                 self._connection = self._connect()
+                self._lost = False
                 return True
             except (psycopg.OperationalError, shards.ShardsDiffer):
                 time.sleep(pause)
@@ -214,6 +229,7 @@ class Writer(threading.Thread):
         for done, group in answers.items():
             done(group)
         if error is None:
+            tally.stored(sum(waiting.points for waiting in together))
             for wake in self._followers:
                 wake()
 
@@ -292,6 +308,11 @@ def writer() -> Writer:
             _writer = Writer()
             _writer.start()
         return _writer
+
+
+def running_writer() -> Writer | None:
+    """The writer of this process, where it was asked for."""
+    return _writer
 
 
 def stop_writer() -> None:

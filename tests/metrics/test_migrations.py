@@ -5,6 +5,7 @@ were written to it: young, merged and settled ones, rewritten ones, texts among 
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from metrics.apps import first_rows
-from tests.metrics import steps
+from metrics.storage.connection import connect
+from tests.metrics import counted, steps
 from tests.metrics.steps import Points, Row
 from tests.processes import Database, run
 
@@ -63,6 +65,20 @@ def settled_rows() -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
+def count() -> tuple[Any, ...]:
+    """What is counted by series, what is stored, and what waits to be counted, before and after the task of workers."""
+    waited = pending()
+    steps.work("merge_blocks")
+    with connect() as storage:
+        return waited, pending(), counted.check(storage)
+
+
+def pending() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM metrics_count WHERE pending IS NOT NULL")
+        return int(cursor.fetchone()[0])
+
+
 def newest(points: Points) -> dict[str, tuple[int, Any]]:
     return {
         f"m{series}": (at, value.decode() if isinstance(value, bytes) else value)
@@ -77,9 +93,13 @@ def test_what_the_first_schema_held_reads_the_same_in_the_newest(database: Datab
     assert run(database, journal) == written and len(written) == 40
     assert run(database, steps.everything, NOW) == (POINTS, newest(POINTS))
 
+    waited, left, _ = run(database, count)  # what was stored before anybody counted
+    assert waited and not left
+
     for rounds in ([([], "young")], [([], "everything")]):
         run(database, steps.fill, rounds)
         assert run(database, steps.everything, NOW) == (POINTS, newest(POINTS))
+    assert run(database, count) == (0, 0, Counter(series for series, _ in POINTS))
 
     assert run(database, settled_rows) == [(True,)]  # days of the first schema are made anew, by policy
 
@@ -87,3 +107,4 @@ def test_what_the_first_schema_held_reads_the_same_in_the_newest(database: Datab
     run(database, steps.fill, [([rewritten], "everything")])
     book = POINTS | {(series, at): (b"-1.0" if series == steps.TEXT else -1.0, b"") for series, at, _, _ in rewritten}
     assert run(database, steps.everything, NOW) == (book, newest(book))
+    assert run(database, count) == (0, 0, Counter(series for series, _ in book))

@@ -57,8 +57,8 @@ class Policies(RuleBasedStateMachine):
         super().__init__()
         self.connection = connect()
         self.connection.execute(
-            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_groupedby, metrics_count,"
-            " metrics_metricdefinition; UPDATE metrics_head SET seq = 0, checksum = '';"
+            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_groupedby,"
+            " metrics_count, metrics_metricdefinition; UPDATE metrics_head SET seq = 0, checksum = '';"
             " UPDATE metrics_merged SET seq = 0",
             prepare=False,
         )

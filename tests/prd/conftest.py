@@ -28,5 +28,15 @@ def within(seconds: float, ask: Callable[[], Answer], times: int = 20) -> None:
     assert sorted(taken)[int(0.95 * times) - 1] < seconds, taken
 
 
+def within_once(seconds: float, ask: Callable[[], Answer], times: int = 20, rounds: int = 5) -> None:
+    """The same of the best of some rounds: for times so short that whatever else the machine does shows in them."""
+    for left in reversed(range(rounds)):
+        try:
+            return within(seconds, ask, times)
+        except AssertionError:
+            if not left:
+                raise
+
+
 def names(found: list[dict[str, Any]], name: str) -> list[Any]:
     return [one[name] for one in found]

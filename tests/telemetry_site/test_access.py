@@ -31,10 +31,12 @@ PEOPLE = {"viewer", "stranger", "operator", "administrator"}
 
 # Address and methods → who may. Every address has to be found here, in exactly one row.
 RIGHTS: list[tuple[str, str, set[str] | str]] = [
-    (r"/(health|livez|readyz|login/|logout/|favicon\.ico|api/schema/|api/docs/.*)", "GET POST", PUBLIC),
+    (r"/(health|health/detailed|livez|readyz|login/|logout/|favicon\.ico|api/schema/|api/docs/.*)", "GET POST", PUBLIC),
     (r"/api/v1/telemetry/devices/{device_id}/telemetry(/batch)?", "POST", WRITE | OWN),
     (r"/api/v1/telemetry/bulk", "POST", WRITE | {"device", "other device"}),
     (r"/api/v1/telemetry/devices/{device_id}/metrics(/{metric_name}/(latest|range))?", "GET", READ | OWN),
+    (r"/api/v1/telemetry/devices/{device_id}/stats", "GET", READ | OWN),
+    (r"/api/v1/telemetry/(stats|service/stats)", "GET", READ),
     (r"/api/v1/telemetry/(query|latest)", "POST", READ),
     (r"/api/v1/telemetry/(aggregated|export/csv)", "GET", READ),
     (r"/api/v1/telemetry/export/jobs", "POST", READ),

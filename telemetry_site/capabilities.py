@@ -1,0 +1,87 @@
+"""What this service can do, for clients that ask before they send: limits, types, formats, protocols."""
+
+from django.conf import settings
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from ingest.doors import BODY_LIMIT
+from ingest.pipeline import AHEAD
+from ingest.wire.compression import CODINGS
+from ingest.wire.native import BATCH_LIMIT, BULK_LIMIT
+from metrics.aggregation import ACCEPTED, FOLDS
+from metrics.api.paging import MOST
+from metrics.api.parameters import MOST_NAMES
+from metrics.api.schema import Answer, Tag, operation
+from metrics.export.formats import FORMATS
+from metrics.intervals import SECOND
+from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricType
+from metrics.query import TIME_RANGES
+from metrics.questions.question import FILLS, MOST_POINTS
+from metrics.storage.policies import DEFAULT_RETENTION_DAYS
+
+LIMITS = {
+    "points_of_a_batch": BATCH_LIMIT,
+    "points_of_a_bulk_request": BULK_LIMIT,
+    "bytes_of_a_body": BODY_LIMIT,
+    "seconds_ahead_of_the_clock": AHEAD // SECOND,
+    "points_of_an_answer": MOST_POINTS,
+    "names_of_a_question": MOST_NAMES,
+    "rows_of_a_page": MOST,
+    "characters_of_a_name": NAME_LENGTH,
+    "retention_days": LONGEST_RETENTION_DAYS,
+    "default_retention_days": DEFAULT_RETENTION_DAYS,
+}
+
+
+class Limits(Answer):
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return {name: serializers.IntegerField() for name in LIMITS}
+
+
+class Capabilities(Answer):
+    service = serializers.CharField()
+    version = serializers.CharField()
+    limits = Limits()
+    data_types = serializers.ListField(child=serializers.CharField(), help_text="What a value may be.")
+    metric_types = serializers.ListField(child=serializers.CharField())
+    aggregations = serializers.ListField(
+        child=serializers.CharField(), help_text="By name; of percentiles the usual ones."
+    )
+    aggregations_accepted = serializers.CharField(help_text="The same in words, with all percentiles.")
+    fills = serializers.ListField(child=serializers.CharField(), help_text="What stands for intervals without points.")
+    time_ranges = serializers.ListField(child=serializers.CharField())
+    export_formats = serializers.ListField(child=serializers.CharField())
+    compressions = serializers.ListField(child=serializers.CharField(), help_text="Content-Encoding of what is sent.")
+    protocols = serializers.ListField(child=serializers.CharField())
+
+
+def capabilities() -> dict[str, object]:
+    return {
+        "service": "telemetry_service",
+        "version": settings.VERSION,
+        "limits": LIMITS,
+        "data_types": DataType.values,
+        "metric_types": MetricType.values,
+        "aggregations": sorted([*FOLDS, "median", "p95", "p99"]),
+        "aggregations_accepted": ACCEPTED,
+        "fills": list(FILLS),
+        "time_ranges": list(TIME_RANGES),
+        "export_formats": list(FORMATS),
+        "compressions": sorted(CODINGS),
+        "protocols": ["http+json", "websocket"],
+    }
+
+
+class CapabilitiesView(APIView):
+    @operation(
+        "get_service_capabilities",
+        "What the service can do",
+        tag=Tag.STATISTICS,
+        description="Limits, types, formats and protocols of this version.",
+        answer=Capabilities,
+        answered=capabilities(),
+    )
+    def get(self, request: Request) -> Response:
+        return Response(capabilities())

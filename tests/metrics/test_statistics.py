@@ -1,0 +1,520 @@
+"""PRD E6-US1 and E6-US2: how much there is, told from counts that are kept, and what the service does."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics import activity, alerting, membership
+from metrics.access import Caller as Access
+from metrics.inventory import device_statistics, service_statistics
+from metrics.models import Device, DeviceGroup, MetricDefinition
+from metrics.statistics import (
+    LATENCIES,
+    by_kind,
+    hours_until,
+    largest,
+    latency_class,
+    most,
+    per_minute,
+    percentile,
+    ratio,
+)
+from metrics.storage import census, counts, merge
+from metrics.storage.codec import Columns, counts_in, encode
+from metrics.storage.connection import Connection, connect
+from metrics.storage.recount import recount
+from metrics.storage.retention import drop_expired
+from tests.conftest import Caller, point
+from tests.metrics.counted import as_counted, as_stored, check
+from tests.metrics.test_storage import DAY, TODAY, store
+from tests.prd.conftest import within_once
+
+DEVICE = "devices/device_001/stats"
+ADMIN = Access.internal("test")
+TYPES = {"gauge": 0, "counter": 0, "histogram": 0, "summary": 0}
+ZERO = {
+    "total_metrics": 0,
+    "active_metrics": 0,
+    "data_points_count": 0,
+    "last_update": None,
+    "storage_size": 0,
+    "avg_frequency": 0.0,
+    "last_24h_points": 0,
+    "last_24h_alerts": 0,
+    "metrics_by_type": TYPES,
+    "top_metrics": [],
+}
+
+
+def merged() -> None:
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+
+
+@pytest.fixture(params=["young", "merged", "day"])
+def told(request: pytest.FixtureRequest, admin: Caller) -> Caller:
+    """`device_001` sent three points of one metric and two of another, some of them days ago, wherever they live."""
+    MetricDefinition.objects.create(name="packets", data_type="numeric", metric_type="counter")
+    rows = [point(seconds_ago=10), point(seconds_ago=3600), point(seconds_ago=50 * 3600)]
+    old = [point("packets", 7, 80 * 3600), point("packets", 8, 81 * 3600)]
+    assert admin.post("devices/device_001/telemetry/batch", {"data_points": [*rows, *old]}).status == 200
+    if request.param != "young":
+        merged()
+    if request.param == "day":
+        with connect() as connection:
+            merge.merge_units(connection, force=True)
+    return admin
+
+
+# --- E6-US1: of a device ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
+def test_e6_us1_ac1_the_statistics_of_a_device_are_found_at_their_address(admin: Caller, prefix: str) -> None:
+    answer = admin.get(f"{prefix}/{DEVICE}")
+    assert (answer.status, answer.json["device_id"]) == (200, "device_001")
+
+
+def test_e6_us1_ac2_metrics_active_metrics_and_points_are_counted(told: Caller) -> None:
+    found = told.get(DEVICE).json
+    assert (found["total_metrics"], found["active_metrics"], found["data_points_count"]) == (2, 1, 5)
+
+
+def test_e6_us1_ac3_last_update_size_and_frequency_are_told(told: Caller) -> None:
+    found = told.get(DEVICE).json
+    age = datetime.now(UTC) - datetime.fromisoformat(found["last_update"])
+    assert timedelta(seconds=9) < age < timedelta(seconds=40)
+    assert found["storage_size"] > 0
+    # Two points since the beginning of the hour before this one, or the one before that at the turn of an hour.
+    assert 2 / 181 <= found["avg_frequency"] <= 2 / 59
+
+
+def test_e6_us1_ac4_points_and_alerts_of_the_last_day_are_told(told: Caller) -> None:
+    found = told.get(DEVICE).json
+    assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
+
+
+def test_e6_us1_ac5_metrics_by_type_and_the_largest_are_told(told: Caller) -> None:
+    found = told.get(DEVICE).json
+    assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
+    assert found["top_metrics"] == [{"name": "temperature", "points": 3}, {"name": "packets", "points": 2}]
+
+
+def test_e6_us1_ac6_a_device_that_is_not_known_has_zeros(admin: Caller) -> None:
+    assert admin.get("devices/nobody/stats").json == {"device_id": "nobody"} | ZERO
+
+
+def test_e6_us1_ac7_the_statistics_of_a_device_come_within_200_ms(told: Caller) -> None:
+    within_once(0.2, lambda: told.get(DEVICE))
+
+
+def test_a_metric_in_two_kinds_of_value_is_one_metric(admin: Caller) -> None:
+    for value in (1.0, 2.0):
+        admin.post("devices/device_001/telemetry", point("mode", value))
+    MetricDefinition.objects.create(name="mode", data_type="string")
+    from metrics import catalogue
+
+    catalogue.refresh()
+    assert admin.post("devices/device_001/telemetry", point("mode", "off")).status == 200
+    found = admin.get(DEVICE).json
+    assert (found["total_metrics"], found["data_points_count"], found["active_metrics"]) == (1, 3, 1)
+
+
+def test_a_point_that_is_sent_again_counts_once_before_it_is_merged_and_after_its_day_is(admin: Caller) -> None:
+    one = point()
+    for _ in range(3):
+        admin.post("devices/device_001/telemetry", one)
+    assert admin.get(DEVICE).json["data_points_count"] == 1
+    merged()
+    admin.post("devices/device_001/telemetry", one)
+    merged()
+    with connect() as connection:
+        merge.merge_units(connection, force=True)
+    found = admin.get(DEVICE).json
+    assert (found["data_points_count"], found["last_24h_points"]) == (1, 1)
+
+
+def test_what_is_stored_beside_a_device_is_no_share_of_its_size(admin: Caller) -> None:
+    text = [point("log", "x" * 50 + str(number), seconds_ago=number) for number in range(100)]
+    admin.post("devices/wordy/telemetry/batch", {"data_points": text})
+    admin.post("devices/device_001/telemetry", point())
+    merged()
+    whole = admin.get("devices/wordy/stats").json["storage_size"] + admin.get(DEVICE).json["storage_size"]
+    with connect() as connection:
+        [(stored,)] = connection.execute("SELECT sum(octet_length(payload)) FROM metrics_block").fetchall()
+    assert abs(whole - stored) <= 1
+
+
+# --- E6-US2: of the service -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
+def test_e6_us2_ac1_the_statistics_of_the_service_are_found_at_their_address(admin: Caller, prefix: str) -> None:
+    assert admin.get(f"{prefix}/stats").status == 200
+
+
+def test_e6_us2_ac2_devices_metrics_and_points_are_counted(told: Caller) -> None:
+    told.post("devices/old/telemetry", point("humidity", seconds_ago=70 * 3600))
+    found = told.get("stats").json
+    names = ("total_devices", "active_devices", "total_metrics", "total_data_points")
+    assert [found[name] for name in names] == [2, 1, 3, 6]
+
+
+def test_e6_us2_ac3_points_per_second_latency_and_errors_are_those_that_were_measured(admin: Caller) -> None:
+    activity.tally.forget()
+    for number in range(10):
+        admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{number}") for number in range(30)]})
+        admin.get(f"devices/device_001/metrics/m{number}/latest")
+    activity.tally.answered(activity.OTHER, 503, 0.5)  # what no request here can be made to cause
+    activity.write()
+    found = admin.get("stats").json
+    assert 300 / 300 <= found["points_per_second"] <= 300 / 239
+    assert found["requests"]["ingest"]["requests"] == 10 and found["requests"]["other"]["requests"] == 11
+    assert found["error_rate"] == pytest.approx(1 / 21, abs=1e-6)
+    assert found["requests"]["ingest"]["error_rate"] == 0.0
+    assert 500 / 21 < found["avg_latency"] < 1000
+    assert 0 < found["requests"]["ingest"]["avg_latency"] < 1000
+    assert found["requests"]["other"]["p95_latency"] == pytest.approx(500, rel=0.25)
+
+
+def test_e6_us2_ac4_points_and_alerts_of_the_last_day_are_told(told: Caller) -> None:
+    found = told.get("stats").json
+    assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
+
+
+def test_e6_us2_ac5_types_and_hours_are_told(told: Caller) -> None:
+    found = told.get("stats").json
+    assert sum(found["devices_by_type"].values()) == 1
+    assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
+    hours = [datetime.fromisoformat(row["hour"]) for row in found["data_by_hour"]]
+    assert len(hours) == 24 and {b - a for a, b in zip(hours[:-1], hours[1:], strict=True)} == {timedelta(hours=1)}
+    assert timedelta(0) <= datetime.now(UTC) - hours[-1] < timedelta(hours=1, seconds=5)
+    assert sum(row["points"] for row in found["data_by_hour"]) == 2
+
+
+def test_e6_us2_ac6_an_empty_service_has_zeros(admin: Caller) -> None:
+    found = admin.get("stats").json
+    assert [row["points"] for row in found.pop("data_by_hour")] == [0] * 24
+    counted = {name: found[name] for name in found if name.startswith(("total", "active", "last", "points"))}
+    assert set(counted.values()) == {0}
+    assert found["devices_by_type"] == {} and found["metrics_by_type"] == TYPES
+
+
+def test_e6_us2_ac7_the_statistics_of_the_service_come_within_300_ms(told: Caller) -> None:
+    within_once(0.3, lambda: told.get("stats"))
+
+
+def test_points_are_told_of_the_hour_that_they_were_measured_in(site: None) -> None:
+    now = datetime(2024, 10, 4, 12, 30, tzinfo=UTC)  # the day TODAY
+    noon = TODAY + 12 * counts.HOUR
+    store([(1, noon - hours * counts.HOUR, 1.0, b"") for hours in (0, 0, 1, 23, 24)])
+    rows = {row["hour"]: row["points"] for row in service_statistics(ADMIN, now)["data_by_hour"] if row["points"]}
+    # The two of noon have one time, and are one.
+    assert rows == {"2024-10-04T12:00:00Z": 1, "2024-10-04T11:00:00Z": 1, "2024-10-03T13:00:00Z": 1}
+
+
+def test_rejected_points_are_counted_and_no_stored_ones(admin: Caller) -> None:
+    activity.tally.forget()
+    admin.post("devices/device_001/telemetry/batch", {"data_points": [point(), point(seconds_ago=-900)]})
+    assert admin.post("devices/device_001/telemetry", point(seconds_ago=-900)).status == 422
+    activity.write()
+    with connect() as connection:
+        ingest = activity.recent(connection).kinds[activity.INGEST]
+    assert (ingest.requests, ingest.points, ingest.rejected, ingest.failures) == (2, 1, 2, 0)
+
+
+# --- who sees what ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(admin: Caller) -> Caller:
+    """Device `mine` of `site a` and device `theirs` of `site b`, with points that are merged and some that are not."""
+    for number in range(3):
+        for device, many in (("mine", 2), ("theirs", 5)):
+            rows = [point(f"{device}_{metric}", seconds_ago=number) for metric in range(many)]
+            admin.post(f"devices/{device}/telemetry/batch", {"data_points": rows})
+        if number == 1:
+            merged()
+    for group, device in (("site a", "mine"), ("site b", "theirs")):
+        made, _ = DeviceGroup.objects.get_or_create(name=group)
+        membership.add(made, Device.objects.filter(device_id=device).values_list("pk", flat=True))
+    return admin
+
+
+def figures(caller: Caller) -> list[Any]:
+    found = caller.get("stats").json
+    assert sum(row["points"] for row in found["data_by_hour"]) == found["last_24h_points"]
+    names = ("total_devices", "active_devices", "total_metrics", "total_data_points", "last_24h_points")
+    return [found[name] for name in names] + [sum(found["devices_by_type"].values()), found["metrics_by_type"]["gauge"]]
+
+
+def test_everybody_is_told_of_the_devices_that_they_see(shared: Caller, viewer: Caller, stranger: Caller) -> None:
+    assert figures(shared) == [2, 2, 7, 21, 21, 2, 7]
+    assert figures(viewer) == [1, 1, 2, 6, 6, 1, 2]
+    assert figures(stranger) == [0] * 7
+
+
+def test_a_device_that_is_not_seen_looks_like_one_that_is_not_there(
+    shared: Caller, viewer: Caller, stranger: Caller
+) -> None:
+    assert viewer.get("devices/mine/stats").json["data_points_count"] == 6
+    for somebody, device in ((viewer, "theirs"), (stranger, "mine")):
+        answer = somebody.get(f"devices/{device}/stats")
+        assert (answer.status, answer.json) == (200, {"device_id": device} | ZERO)
+
+
+def test_a_device_is_told_of_itself_and_of_nobody_else(shared: Caller, device: Caller) -> None:
+    device.post("devices/device_001/telemetry", point())
+    assert device.get(DEVICE).json["data_points_count"] == 1
+    assert device.get("devices/mine/stats").status == 403 and device.get("stats").status == 403
+
+
+def test_what_the_service_does_is_the_same_for_everybody(shared: Caller, stranger: Caller) -> None:
+    activity.write()
+    assert stranger.get("stats").json["points_per_second"] > 0
+
+
+class Some(alerting.NoAlerting):
+    """An app of alerts that knows of some."""
+
+    def last_day(self, caller: Access, device_id: str | None) -> int:
+        return 4 if device_id is None else 2
+
+
+@pytest.fixture
+def alerts() -> Iterator[None]:
+    alerting.provide(Some())
+    yield
+    alerting.provide(alerting.NoAlerting())
+
+
+def test_the_alerts_app_is_asked_how_many_there_were(alerts: None, admin: Caller) -> None:
+    assert admin.get("stats").json["last_24h_alerts"] == 4
+    assert admin.get(DEVICE).json["last_24h_alerts"] == 2
+
+
+# --- counting ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored(site: None) -> Iterator[Connection]:
+    """Points of two stretches and three days, merged."""
+    for day in range(3):
+        store([(series, TODAY + day * DAY + at, 1.0, b"") for series in (1, 2, 300, 9000) for at in range(day + 1)])
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+        merge.merge_units(connection, force=True)
+        yield connection
+
+
+BOOK = {1: 6, 2: 6, 300: 6, 9000: 6}
+
+
+def test_retention_takes_what_it_drops_off_the_counts(stored: Connection) -> None:
+    assert check(stored) == BOOK
+    drop_expired(stored, now=(TODAY + 92 * DAY) / 1_000_000)  # the first two days
+    assert check(stored) == dict.fromkeys(BOOK, 3)
+
+
+def test_retention_counts_rows_of_two_kinds_of_values_too(stored: Connection) -> None:
+    ids, times = np.array([1, 2], np.int64), np.array([TODAY, TODAY], np.int64)
+    numbers = Columns(ids[:1], np.array([0, 1]), times[:1], np.array([1.0]))
+    texts = Columns(ids[1:], np.array([0, 1]), times[1:], np.array([b"x"], object))
+    payload = encode([numbers, texts])  # as rows of before had it
+    assert counts_in(payload) is None
+    stored.execute(
+        "UPDATE metrics_block SET payload = %s, points = 2, series_to = 2 WHERE day = %s AND bucket = 0",
+        (payload, TODAY // DAY),
+    )
+    stored.execute("UPDATE metrics_count SET pending = 1 WHERE hour = 0")
+    recount(stored)
+    before = check(stored)
+    drop_expired(stored, now=(TODAY + 91 * DAY) / 1_000_000)
+    after = check(stored)
+    assert {number: before[number] - after[number] for number in BOOK} == dict.fromkeys(BOOK, 1)
+
+
+@pytest.mark.parametrize("shortened", range(4, 400, 7))
+def test_of_a_payload_that_is_cut_off_nothing_is_told_that_is_not_so(shortened: int) -> None:
+    ids = np.arange(300, dtype=np.int64) * 3
+    whole = encode([Columns(ids, np.arange(301), np.arange(300) ** 2, np.ones(300))])
+    found = counts_in(whole[:shortened])
+    assert found is None or (found[0].tolist() == ids.tolist() and found[1].tolist() == [1] * 300)
+
+
+def test_counts_that_were_never_made_are_made_while_merging_goes_on(stored: Connection) -> None:
+    stored.execute("UPDATE metrics_count SET payload = '', points = 0, bytes = 0, pending = 1")
+    store([(1, TODAY, 2.0, b""), (1, TODAY + 9, 2.0, b""), (300, TODAY, 2.0, b"")])  # one of three is new
+
+    class Meanwhile(counts.Change):
+        """Merges what was written, as soon as the first block was looked at."""
+
+        done = False
+
+        def found(self, series: Any, lengths: Any) -> None:
+            if not Meanwhile.done:
+                Meanwhile.done = True
+                with connect() as other:
+                    merge.merge_young(other, force=True)
+                    merge.merge_units(other, force=True)
+            super().found(series, lengths)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("metrics.storage.recount.Change", Meanwhile)
+        assert recount(stored) == 2
+    assert Meanwhile.done and recount(stored) == 0
+    assert check(stored) == BOOK | {1: 7}
+
+
+def test_a_count_that_is_wanted_anew_while_it_is_made_is_made_again(stored: Connection) -> None:
+    stored.execute("UPDATE metrics_count SET pending = 1 WHERE stretch = 0")
+    once = threading.Event()
+
+    class Marked(counts.Change):
+        def found(self, series: Any, lengths: Any) -> None:
+            if not once.is_set():
+                once.set()
+                with connect() as other:
+                    counts.mark(other, 0, 0)
+            super().found(series, lengths)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("metrics.storage.recount.Change", Marked)
+        recount(stored)
+    assert recount(stored) == 1 and recount(stored) == 0
+    assert check(stored) == BOOK
+
+
+def test_two_workers_do_not_count_a_stretch_at_once(stored: Connection) -> None:
+    stored.execute("UPDATE metrics_count SET pending = 1 WHERE stretch = 0")
+    with connect() as other:
+        from metrics.storage.locks import lock_recount
+
+        assert lock_recount(other, 0, 0)
+        assert recount(stored) == 0
+    assert recount(stored) == 1
+    assert check(stored) == BOOK
+
+
+def test_a_damaged_count_says_so_until_it_is_made_anew(admin: Caller) -> None:
+    admin.post("devices/device_001/telemetry", point())
+    merged()
+    with connect() as connection:
+        connection.execute("UPDATE metrics_count SET payload = set_byte(payload, 5, get_byte(payload, 5) # 255)")
+        told = ["some of what is stored is being counted anew"]
+        assert admin.get(DEVICE).json["incomplete"] == admin.get("stats").json["incomplete"] == told
+        admin.post("devices/device_001/telemetry", point())
+        merged()
+        assert admin.get(DEVICE).json["incomplete"] == told
+        assert recount(connection) == 1
+        assert sum(check(connection).values()) == 2
+        assert as_counted(connection) == as_stored(connection)
+    found = admin.get(DEVICE).json
+    assert (found["data_points_count"], found["last_24h_points"], "incomplete" in found) == (2, 2, False)
+
+
+def test_a_damaged_commit_is_named_and_not_counted(admin: Caller) -> None:
+    admin.post("devices/device_001/telemetry", point())
+    from metrics.storage import read
+
+    with connect() as connection:
+        connection.execute("UPDATE metrics_young SET payload = ''")
+    read.forget()
+    found = admin.get("stats").json
+    assert found["total_data_points"] == 0 and "young block 1" in found["incomplete"][0]
+
+
+def test_where_too_much_waits_to_be_merged_the_rest_is_named(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        admin.post("devices/device_001/telemetry", point())
+    monkeypatch.setattr(census, "MOST_YOUNG", 2)
+    found = admin.get("stats").json
+    assert found["total_data_points"] == 2
+    assert found["incomplete"] == ["1 points that wait to be merged are not counted yet"]
+
+
+def test_hours_that_nobody_asks_for_are_dropped(admin: Caller) -> None:
+    rows = [point(seconds_ago=hours * 3600) for hours in (0, 10, 24, 30)]
+    admin.post("devices/device_001/telemetry/batch", {"data_points": rows})
+    merged()
+    with connect() as connection:
+        now = int(time.time()) // 3600
+        hours = set(as_counted(connection)) - {counts.EVER}
+        assert hours == {now, now - 10, now - 24} or hours == {now - 1, now - 11, now - 25}
+        connection.execute("UPDATE metrics_count SET hour = hour - 20 WHERE hour > 0")
+        drop_expired(connection)
+        assert len(as_counted(connection)) == 2  # of all times, and of the hour that is 20 hours ago now
+
+
+# --- what is asked of the database ------------------------------------------------------------------
+
+
+@contextmanager
+def rows_read() -> Iterator[list[int]]:
+    """How many rows of blocks are read meanwhile."""
+    with connect() as connection:
+
+        def reads() -> int:
+            connection.execute("SELECT pg_stat_force_next_flush()")
+            [(number,)] = connection.execute(
+                "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables"
+                " WHERE relname = 'metrics_block'"
+            ).fetchall()
+            return int(number)
+
+        found = [reads()]
+        yield found
+        time.sleep(0.1)
+        found.append(reads())
+
+
+def test_no_block_is_looked_at(told: Caller) -> None:
+    device_statistics(ADMIN, "device_001")
+    service_statistics(ADMIN)
+    from metrics.storage.connection import close_pools
+
+    close_pools()  # whose sessions tell what they read as they end
+    with rows_read() as found:
+        assert device_statistics(ADMIN, "device_001")["data_points_count"] == 5
+        assert service_statistics(ADMIN)["total_data_points"] == 5
+        close_pools()
+    assert found[0] == found[1]
+
+
+# --- arithmetic -------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0.00011, 25.0), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
+def test_a_percentile_is_within_a_fifth_of_what_it_was(latencies: list[float], share: float) -> None:
+    classes = [0] * (len(LATENCIES) + 1)
+    for one in latencies:
+        classes[latency_class(one)] += 1
+    true = sorted(latencies)[max(0, int(np.ceil(share * len(latencies))) - 1)]
+    told = percentile(classes, share)
+    assert told is not None and true / 1.21 <= told <= true * 1.21
+
+
+def test_of_nothing_there_is_no_percentile_and_no_rate() -> None:
+    assert percentile([0] * (len(LATENCIES) + 1), 0.95) is None
+    assert (ratio(1, 0), per_minute({5: 0}, datetime.now(UTC)), most({"a": 0})) == (0.0, 0.0, [])
+
+
+def test_points_a_minute_are_told_from_the_first_hour_that_has_any() -> None:
+    now = datetime.fromtimestamp(100 * 3600 + 1800, UTC)
+    assert per_minute({98: 0, 99: 60, 100: 30}, now) == 1.0
+    assert per_minute({100: 30}, now) == 1.0
+
+
+def test_the_largest_are_named_and_the_rest_is_other() -> None:
+    assert largest({"a": 1, "b": 5, "c": 3, "d": 1}, 2) == {"b": 5, "c": 3, "other": 2}
+    assert most({"a": 1, "b": 5, "c": 5}, 2) == [{"name": "b", "points": 5}, {"name": "c", "points": 5}]
+    assert by_kind(["x", "x", "z"], ["x", "y"]) == {"x": 2, "y": 0, "z": 1}
+    assert list(hours_until(30)) == list(range(7, 31))

@@ -1,0 +1,433 @@
+"""PRD E6-US3 and E6-US4: whether the service is well, which part of it is not, and what the site counts of itself."""
+
+import asyncio
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+from metrics import activity, alerting, tasks
+from metrics.errors import StorageUnavailable
+from metrics.storage import connection as connections
+from metrics.storage import merge
+from metrics.storage.connection import close_pools, connect
+from metrics.storage.write import MOST_WAITING, writer
+from telemetry_site import activity as counting
+from telemetry_site import components
+from telemetry_site.activity import Activity
+from telemetry_site.components import BACKLOG_PATIENCE, WORKER_PATIENCE
+from tests.conftest import Answer, Caller, point
+from tests.prd.conftest import within_once
+from tests.telemetry_site.site import await_that, free_port
+
+COMPONENTS = ["data_ingestion", "time_series_db", "alert_engine", "real_time_stream"]
+DETAILED = "/health/detailed"
+
+
+# --- E6-US3 -----------------------------------------------------------------------------------------
+
+
+def test_e6_us3_ac1_health_says_what_it_is_and_how(anonymous: Caller) -> None:
+    told = {"status": "healthy", "service": "telemetry_service", "port": settings.PORT, "version": settings.VERSION}
+    assert anonymous.get("/health").json == told
+
+
+def test_e6_us3_ac2_health_answers_within_20_ms(anonymous: Caller) -> None:
+    within_once(0.02, lambda: anonymous.get("/health"), times=100)
+
+
+def test_e6_us3_ac3_health_is_200_where_the_database_answers_and_503_where_it_does_not(
+    anonymous: Caller, no_database: None
+) -> None:
+    answer = anonymous.get("/health")
+    assert (answer.status, answer.json["status"]) == (503, "unhealthy")
+    connections.parameters = WITH_DATABASE
+    assert anonymous.get("/health").status == 200
+
+
+def test_e6_us3_ac4_health_asks_nobody_who_they_are(anonymous: Caller) -> None:
+    for path in ("/health", DETAILED):
+        assert anonymous.get(path).status == 200
+        assert anonymous.get(path, X_Api_Key="tk_nobodys").status == 200  # nor do they have to be right
+
+
+# --- E6-US4 -----------------------------------------------------------------------------------------
+
+
+def test_e6_us4_ac1_every_component_has_a_status_and_says_why(anonymous: Caller) -> None:
+    answer = anonymous.get(DETAILED)
+    assert (answer.status, answer.json["status"]) == (200, "healthy")
+    assert {one["status"] for one in answer.json["components"].values()} == {"healthy"}
+    assert all(one["detail"] for one in answer.json["components"].values())
+
+
+def test_e6_us4_ac2_the_four_components_are_there(anonymous: Caller) -> None:
+    assert list(anonymous.get(DETAILED).json["components"]) == COMPONENTS
+
+
+def test_e6_us4_ac3_live_figures_are_measured(admin: Caller) -> None:
+    for number in range(3):
+        admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{at}") for at in range(10)]})
+        if number == 0:
+            merged()
+    tasks.heartbeat()
+    activity.write()
+    told = admin.get(DETAILED).json["performance"]
+    assert (told["commits"], told["commits_to_merge"], told["points_to_merge"]) == (3, 2, 20)
+    assert 0 < told["oldest_commit_seconds"] < 30 and 0 <= told["worker_heard_seconds_ago"] < 30
+    assert 0 < told["database_round_trip_ms"] < 1000
+    assert 30 / 300 <= told["points_per_second"] <= 30 / 239
+    assert told["p95_latency_ms"] > 0 and told["avg_latency_ms"] > 0 and told["error_rate"] == 0
+    assert (told["redis"], told["points_waiting_here"]) == ("up", 0)
+
+
+def test_e6_us4_ac4_detailed_health_answers_within_50_ms(admin: Caller) -> None:
+    for _ in range(20):
+        admin.post("devices/device_001/telemetry", point())
+    within_once(0.05, lambda: admin.get(DETAILED), times=100)
+
+
+def test_nothing_that_is_told_to_everybody_names_anything_or_is_secret(admin: Caller, anonymous: Caller) -> None:
+    admin.post("devices/pump_of_the_palace/telemetry", point("royal_pressure"))
+    told = anonymous.get(DETAILED).raw.decode()
+    database = settings.DATABASES["default"]
+    for name in ("pump", "royal", settings.SECRET_KEY, admin.headers["X-Api-Key"], str(database["HOST"]), "/tmp"):
+        assert name not in told
+    assert not re.search(r"\d+\.\d+\.\d+\.\d+", told) and "redis://" not in told and "unix://" not in told
+
+
+# --- when something is not well -----------------------------------------------------------------------
+
+
+def merged() -> None:
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+
+
+WITH_DATABASE = connections.parameters
+
+
+@pytest.fixture
+def no_database(site: None) -> Iterator[None]:
+    """The address that the site knows is one where nobody listens."""
+    close_pools()
+    port = free_port()
+    connections.parameters = lambda: {"host": "127.0.0.1", "port": port, "dbname": "nowhere"}
+    yield
+    connections.parameters = WITH_DATABASE
+    close_pools()
+
+
+@pytest.fixture
+def silent_database(site: None) -> Iterator[None]:
+    """… or one where somebody listens and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        close_pools()
+        port = server.getsockname()[1]
+        connections.parameters = lambda: {"host": "127.0.0.1", "port": port, "dbname": "silent"}
+        yield
+        connections.parameters = WITH_DATABASE
+    close_pools()
+
+
+def closed(name: str) -> None:
+    """The server closes the connections of this name, and waits until they are."""
+    with connect() as connection:
+        [(many,)] = connection.execute(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = %s",
+            (name,),
+        ).fetchall()
+    assert many
+
+
+def unwell(answer: Answer) -> dict[str, str]:
+    return {name: one["status"] for name, one in answer.json["components"].items() if one["status"] != "healthy"}
+
+
+@pytest.mark.parametrize("how", ["no_database", "silent_database"])
+def test_without_the_database_the_answer_is_503_and_soon_and_names_what_is_missing(
+    how: str, anonymous: Caller, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(how)
+    began = time.monotonic()
+    answer = anonymous.get(DETAILED)
+    assert time.monotonic() - began < 2.5
+    assert (answer.status, answer.json["status"]) == (503, "unhealthy")
+    assert unwell(answer) == {"data_ingestion": "unhealthy", "time_series_db": "unhealthy"}
+    assert "database" in answer.json["components"]["time_series_db"]["detail"]
+    told = answer.json["performance"]
+    assert told["database_round_trip_ms"] is None and told["redis"] == "up"
+
+
+def test_checks_that_hang_pile_nothing_up(silent_database: None, anonymous: Caller) -> None:
+    began = time.monotonic()
+    asked = [threading.Thread(target=lambda: anonymous.get(DETAILED)) for _ in range(12)]
+    for one in asked:
+        one.start()
+    for one in asked:
+        one.join()
+    assert time.monotonic() - began < 6
+    assert sum(one.name.startswith("health") for one in threading.enumerate()) <= 6
+
+
+def test_after_a_restart_of_the_database_nobody_is_told_anything_wrong(anonymous: Caller) -> None:
+    for _ in range(3):
+        assert anonymous.get("/health").status == 200
+        closed("telemetry watching")  # as a restart closes every connection
+    assert anonymous.get("/health").status == 200
+
+
+def test_health_does_not_wait_for_questions(anonymous: Caller) -> None:
+    """The connections that questions are read on are all taken."""
+    taken = [connections.reading() for _ in range(connections._READING.connections)]
+    for one in taken:
+        one.__enter__()
+    try:
+        began = time.monotonic()
+        assert anonymous.get("/health").status == anonymous.get(DETAILED).status == 200
+        assert time.monotonic() - began < 1
+    finally:
+        for one in taken:
+            one.__exit__(None, None, None)
+
+
+@pytest.fixture
+def no_redis() -> Iterator[None]:
+    components._redis = None
+    with override_settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"):
+        yield
+    components._redis = None
+
+
+def test_without_redis_the_stream_is_degraded_and_measurements_are_taken(no_redis: None, admin: Caller) -> None:
+    answer = admin.get(DETAILED)
+    assert (answer.status, answer.json["status"], unwell(answer)) == (200, "degraded", {"real_time_stream": "degraded"})
+    assert answer.json["performance"]["redis"] == "down"
+    assert admin.post("devices/device_001/telemetry", point()).status == 200
+
+
+def test_a_worker_that_is_not_heard_of_any_more_is_missed(admin: Caller) -> None:
+    tasks.heartbeat()
+    assert unwell(admin.get(DETAILED)) == {}
+    with connect() as connection:
+        connection.execute("UPDATE metrics_heartbeat SET at = at - make_interval(secs => %s)", (WORKER_PATIENCE + 1,))
+    answer = admin.get(DETAILED)
+    assert (answer.status, unwell(answer)) == (200, {"time_series_db": "degraded"})
+    assert "no worker" in answer.json["components"]["time_series_db"]["detail"]
+
+
+def test_commits_that_nobody_merges_are_told_of(admin: Caller) -> None:
+    admin.post("devices/device_001/telemetry", point())
+    with connect() as connection:
+        connection.execute("UPDATE metrics_young SET at = at - make_interval(secs => %s)", (BACKLOG_PATIENCE + 1,))
+    answer = admin.get(DETAILED)
+    assert unwell(answer) == {"time_series_db": "degraded"}
+    assert answer.json["performance"]["oldest_commit_seconds"] > BACKLOG_PATIENCE
+
+
+def test_a_writer_that_is_behind_or_has_lost_the_database_degrades_ingestion(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin.post("devices/device_001/telemetry", point())
+    with monkeypatch.context() as patched:
+        patched.setattr(writer(), "_waiting_points", MOST_WAITING * 3 // 4)
+        assert unwell(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
+        assert admin.get(DETAILED).json["performance"]["points_waiting_here"] == MOST_WAITING * 3 // 4
+    assert unwell(admin.get(DETAILED)) == {}
+
+
+def test_a_writer_knows_that_it_has_lost_the_database_until_it_has_found_it(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin.post("devices/device_001/telemetry", point())
+    found, let = connect, threading.Event()
+
+    def away(**more: Any) -> Any:
+        if not let.is_set():
+            raise psycopg.OperationalError("nobody answers")
+        return found(**more)
+
+    monkeypatch.setattr("metrics.storage.write.connect", away)
+    own = writer()._connection
+    assert own is not None
+    with connect() as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", (own.info.backend_pid,))
+    sending = threading.Thread(target=lambda: admin.post("devices/device_001/telemetry", point()))
+    sending.start()
+    await_that(lambda: writer().is_lost, 5, "the writer has noticed")
+    assert unwell(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
+    let.set()
+    sending.join(10)
+    assert not writer().is_lost and unwell(admin.get(DETAILED)) == {}
+
+
+class Stuck(alerting.NoAlerting):
+    """Rules that nobody evaluates any more."""
+
+    def __init__(self, answer: tuple[str, str] | None) -> None:
+        self.answer, self.let = answer, threading.Event()
+
+    def health(self) -> tuple[str, str]:
+        if self.answer is None:
+            self.let.wait(20)
+        return self.answer or ("healthy", "at last")
+
+
+@pytest.mark.parametrize(("answer", "status"), [(("degraded", "late"), "degraded"), (None, "unhealthy")])
+def test_the_alerts_app_says_how_it_is_within_its_time(
+    anonymous: Caller, answer: tuple[str, str] | None, status: str
+) -> None:
+    stuck = Stuck(answer)
+    alerting.provide(stuck)
+    try:
+        told = anonymous.get(DETAILED)
+    finally:
+        alerting.provide(alerting.NoAlerting())
+        stuck.let.set()
+    assert (told.status, told.json["status"], unwell(told)) == (200, "degraded", {"alert_engine": status})
+
+
+# --- what the site counts of itself -------------------------------------------------------------------
+
+
+async def asked(app: Any, path: str, method: str = "GET", kind: str = "http") -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: dict[str, Any]) -> None:
+        return None
+
+    await Activity(app)({"type": kind, "path": path, "method": method}, receive, send)
+
+
+def answering(status: int) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        await asyncio.sleep(1.0)  # a long answer is no slow one
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+async def failing(scope: Any, receive: Any, send: Any) -> None:
+    raise RuntimeError
+
+
+async def test_requests_are_counted_by_kind_with_failures_and_until_their_answer_begins() -> None:
+    activity.tally.forget()
+    await asyncio.gather(
+        *(asked(answering(200), path, "POST") for path in ("/api/v1/bulk", "/api/v1/devices/a/b/telemetry/batch/")),
+        asked(answering(503), "/api/v1/devices/a/telemetry", "POST"),
+        asked(answering(404), "/api/v1/devices/a/telemetry", "GET"),
+        asked(answering(200), "/"),
+        *(asked(answering(200), path) for path in counting.UNCOUNTED),
+    )
+    with pytest.raises(RuntimeError):
+        await asked(failing, "/")
+    taken = activity.tally.take()
+    ingest, other = taken[activity.INGEST], taken[activity.OTHER]
+    assert (ingest.requests, ingest.failures, other.requests, other.failures) == (3, 1, 3, 1)
+    assert sum(ingest.latencies) == 3 and sum(other.latencies) == 3
+    assert ingest.seconds + other.seconds < 1.0
+
+
+async def test_open_sockets_are_counted() -> None:
+    let = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await let.wait()
+
+    open_ones = [asyncio.create_task(asked(app, "/ws/live", kind="websocket")) for _ in range(3)]
+    before = Activity.sockets
+    await asyncio.sleep(0)
+    assert Activity.sockets == before + 3
+    let.set()
+    await asyncio.gather(*open_ones)
+    assert Activity.sockets == before
+
+
+def rows() -> list[tuple[Any, ...]]:
+    with connect() as connection:
+        return connection.execute(
+            "SELECT kind, requests, failures, points, rejected, latencies FROM metrics_activity ORDER BY kind"
+        ).fetchall()
+
+
+def test_what_several_processes_count_in_a_minute_is_one_row(site: None) -> None:
+    activity.tally.forget()
+    for _ in range(3):
+        activity.tally.answered(activity.INGEST, 200, 0.002)
+        activity.tally.answered(activity.INGEST, 500, 0.2)
+        activity.tally.stored(7)
+        activity.tally.rejected(1)
+        activity.write()
+    found = rows()
+    if len(found) == 1:  # else a minute began in between
+        assert found[0][:5] == ("ingest", 6, 3, 21, 3) and sum(found[0][5]) == 6 and sorted(found[0][5])[-2:] == [3, 3]
+    assert sum(row[1] for row in found) == 6
+    with connect() as connection:
+        connection.execute("UPDATE metrics_activity SET minute = minute - interval '4 minutes'")
+        assert activity.recent(connection).kinds[activity.INGEST].requests == 6
+        connection.execute("UPDATE metrics_activity SET minute = minute - interval '1 minute'")
+        assert activity.recent(connection).kinds[activity.INGEST].requests in (0, 6)  # 6 where a minute ended just now
+        connection.execute("UPDATE metrics_activity SET minute = minute - interval '1 minute'")
+        assert activity.recent(connection).kinds[activity.INGEST].requests == 0
+
+
+def test_nothing_is_written_where_nothing_happened(site: None) -> None:
+    activity.tally.forget()
+    activity.write()
+    assert rows() == []
+
+
+def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
+    no_database: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    activity.tally.forget()
+    activity.tally.stored(5)
+    with pytest.raises(StorageUnavailable):
+        activity.write()
+    counting.write()
+    assert "could not be written yet" in caplog.text
+    connections.parameters = WITH_DATABASE
+    activity.tally.stored(2)
+    activity.write()
+    assert sum(row[3] for row in rows()) == 7
+
+
+def test_the_web_process_writes_what_it_counts_by_itself(admin: Caller) -> None:
+    admin.post("devices/device_001/telemetry", point())
+    await_that(lambda: sum(row[3] for row in rows()) == 1, 10, "the point is in the row of the minute")
+
+
+def test_what_was_counted_goes_after_two_days(site: None) -> None:
+    with connect() as connection:
+        for hours in (47, 49):
+            connection.execute(
+                "INSERT INTO metrics_activity (minute, kind, requests, failures, seconds, points, rejected, latencies)"
+                " VALUES (now() - make_interval(hours => %s), 'ingest', %s, 0, 0, 0, 0, '{}')",
+                (hours, hours),
+            )
+    tasks.drop_expired()
+    assert [row[1] for row in rows()] == [47]
+
+
+def test_the_capabilities_are_those_that_are_held_to(reader: Caller, admin: Caller) -> None:
+    for prefix in ("/api/v1", "/api/v1/telemetry"):
+        told = reader.get(f"{prefix}/service/stats").json
+        assert told["version"] == settings.VERSION
+    too_many = [point() for _ in range(told["limits"]["points_of_a_batch"] + 1)]
+    assert admin.post("devices/d/telemetry/batch", {"data_points": too_many}).status == 422
+    assert admin.post("devices/d/telemetry/batch", {"data_points": too_many[1:]}).status == 200
+    for aggregation in told["aggregations"]:
+        path = f"devices/d/metrics/temperature/range?time_range=1h&aggregation={aggregation}&interval=60"
+        assert admin.get(path).status == 200, aggregation
