@@ -6,7 +6,12 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
+
+# What a request asks the database ends within its time. Commands and tasks, such as migrations, may take longer.
+_libpq = settings.DATABASES["default"]["OPTIONS"]
+_libpq["options"] = f"{_libpq.get('options', '')} -c statement_timeout=30s".strip()
 
 django_application = get_asgi_application()
 
@@ -16,12 +21,17 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
 from dashboard.routing import websocket_urlpatterns
 from ingest.asgi import FastLane
+from telemetry_site.caps import Caps
+from telemetry_site.cors import CORS
 from telemetry_site.lifespan import Lifespan
+from telemetry_site.limits import AddressLimit
+from telemetry_site.requests import Requests
 from telemetry_site.turns import Turns
 
+lanes = AddressLimit(FastLane(Caps(Turns(ASGIStaticFilesHandler(django_application)))))
 application = ProtocolTypeRouter(
     {
-        "http": FastLane(Turns(ASGIStaticFilesHandler(django_application))),
+        "http": Requests(CORS(lanes, settings.CORS_ORIGINS) if settings.CORS_ORIGINS else lanes),
         "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
         "lifespan": Lifespan(),
     }

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from metrics import catalogue
+from metrics import catalogue, limits
 from metrics.errors import TelemetryError
 from metrics.storage.connection import close_pools
 from metrics.storage.write import stop_writer
@@ -28,18 +28,18 @@ class Lifespan:
         receive: Callable[[], Awaitable[dict[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        refreshing: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 sys.setswitchinterval(SWITCH_INTERVAL)
                 gc.collect()
                 gc.freeze()  # what was imported stays; looking through it again and again costs pauses
-                refreshing = asyncio.create_task(_keep_catalogue_fresh())
+                beside = [asyncio.create_task(_keep_catalogue_fresh()), asyncio.create_task(limits.keep_settled())]
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                if refreshing:
-                    refreshing.cancel()
+                for task in beside:
+                    task.cancel()
                 await asyncio.to_thread(stop_writer)
                 await asyncio.to_thread(close_pools)
                 await send({"type": "lifespan.shutdown.complete"})

@@ -7,6 +7,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from telemetry_site import documentation, health
+from telemetry_site.login import LoginView
 
 admin.site.site_header = "Telemetry administration"
 admin.site.site_title = "Telemetry"
@@ -30,7 +31,12 @@ urlpatterns = [
     path("api/docs/redoc/", documentation.RedocView.as_view(), name="redoc"),
     path("api/docs/redoc.js", documentation.redoc_script, name="redoc-script"),
     path("admin/", admin.site.urls),
-    path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login/", LoginView.as_view(), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("", include("dashboard.urls")),
 ]
+
+handler400 = "telemetry_site.api_errors.bad_request"
+handler403 = "telemetry_site.api_errors.forbidden"
+handler404 = "telemetry_site.api_errors.not_found"
+handler500 = "telemetry_site.api_errors.failed"

@@ -3,8 +3,10 @@
 from metrics.models.definitions import LONGEST_RETENTION_DAYS, DataType, MetricDefinition, MetricType, new_metric_id
 from metrics.models.devices import Device, DeviceGroup, Lane, Series
 from metrics.models.exports import ExportJob, ExportStatus, new_export_id
+from metrics.models.idempotency import IdempotentAnswer
 from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Announced, Revision
+from metrics.models.statistics import Activity, Count, Heartbeat
 from metrics.models.storage import (
     Block,
     DamagedBlock,
@@ -18,7 +20,6 @@ from metrics.models.storage import (
     Rollup,
     Young,
 )
-from metrics.models.statistics import Activity, Count, Heartbeat
 
 __all__ = [
     "LONGEST_RETENTION_DAYS",
@@ -36,6 +37,7 @@ __all__ = [
     "GroupedBy",
     "Head",
     "Heartbeat",
+    "IdempotentAnswer",
     "IngestedBatch",
     "Journal",
     "JournalPack",

@@ -15,6 +15,7 @@ from django.db import connections
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from metrics.errors import StorageUnavailable
+from metrics.visit import CountingCursor
 
 POOL_SIZE = 6
 WAIT = 5.0  # seconds for a free connection
@@ -81,7 +82,8 @@ def _pool() -> ConnectionPool[Connection]:
         if key not in _pools:
             given["options"] = f"-c statement_timeout={STATEMENT_TIMEOUT} -c timezone=UTC"
             _pools[key] = ConnectionPool(
-                kwargs=given | {"connect_timeout": 5, "autocommit": True, "prepare_threshold": 0},
+                kwargs=given
+                | {"connect_timeout": 5, "autocommit": True, "prepare_threshold": 0, "cursor_factory": CountingCursor},
                 min_size=0,
                 max_size=POOL_SIZE,
                 max_idle=60,
