@@ -251,7 +251,7 @@ def _refusal(status: int, told: str) -> dict[str, Any]:
     described = {"description": told} | ({"headers": headers} if headers else {})
     if status < 400:
         return described
-    example = problem(status, told)
+    example = problem(status, told) | {"request_id": "2c4063d57d46-1f"}
     body = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {_EXAMPLE: {"value": example}}}
     return described | {"content": {PROBLEM_JSON: body}}
 

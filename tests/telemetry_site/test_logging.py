@@ -15,7 +15,9 @@ from tests.telemetry_site.site import ROOT, clean_environment
 KNOWN = "an-unusual-secret-of-this-installation"
 
 
-def record(text: Any = "", *values: Any, fields: dict[str, Any] | None = None, error: bool = False) -> logging.LogRecord:
+def record(
+    text: Any = "", *values: Any, fields: dict[str, Any] | None = None, error: bool = False
+) -> logging.LogRecord:
     made = logging.LogRecord("a.logger", logging.INFO, "file.py", 1, text, values, None)
     if fields:
         made.fields = fields
@@ -120,7 +122,9 @@ def test_a_process_logs_in_the_chosen_format_and_as_json_where_nobody_watches(tm
         "import logging; logging.getLogger('x').warning('it is %s', os.environ['SECRET_KEY'])"
     )
     environment = clean_environment(TELEMETRY_DATA_DIR=str(tmp_path), SECRET_KEY=KNOWN * 2, **given)
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True).stderr
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    ).stderr
     assert "it is ***" in said
     assert (json.loads(said)["message"] == "it is ***") if is_json else said.endswith("WARNING x: it is ***\n")
 

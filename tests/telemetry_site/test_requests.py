@@ -128,7 +128,10 @@ def test_whatever_is_logged_meanwhile_carries_the_id(administrator: Caller, monk
         logging.getLogger().removeHandler(handler)
     assert answer.status == 500 and answer.json["request_id"] == "abc"
     assert b"RuntimeError" not in answer.raw and b"of the test" not in answer.raw
-    assert [(one["logger"], one["request_id"]) for one in seen] == [("telemetry_site.api_errors", "abc"), (LOGGER, "abc")]
+    assert [(one["logger"], one["request_id"]) for one in seen] == [
+        ("telemetry_site.api_errors", "abc"),
+        (LOGGER, "abc"),
+    ]
 
 
 async def test_a_failure_of_the_site_itself_is_answered_and_its_traceback_logged(caplog: pytest.LogCaptureFixture):
