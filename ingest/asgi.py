@@ -22,7 +22,7 @@ from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.few import store_few
 from ingest.pipeline import accept_async
 from ingest.wire.batch import Unacceptable
-from metrics import query
+from metrics import addresses, query
 from metrics.access import WRITERS, Caller
 from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found, problem
 from metrics.errors import StorageUnavailable, TelemetryError
@@ -72,10 +72,10 @@ class FastLane:
         reads = route["metric"] is not None
         if key is None or scope["method"] != ("GET" if reads else "POST"):
             return await self.app(scope, receive, send)
-        visit = current.get() or Visit("")
+        visit = current.get() or Visit(b"")
         visit.route = route["prefix"] + _route(route)
         try:
-            sender = await _authenticate(key)
+            sender = await _authenticate(key, scope)
             visit.caller = sender.name
             check_caller(sender.name)
             if reads:
@@ -107,15 +107,20 @@ def _route(route: re.Match[str]) -> str:
     return "devices/<path:device_id>/telemetry/batch" if route["batch"] else "devices/<path:device_id>/telemetry"
 
 
-async def _authenticate(key: str) -> Caller:
+async def _authenticate(key: str, scope: Scope) -> Caller:
     known, sender = remembered(key)
+    if sender is not None:
+        return sender
+    addresses.check(scope)
     if not known:
         try:
             sender = await database_sync_to_async(look_up)(key)  # which lets go of a connection that has died
         except OperationalError as error:
             raise StorageUnavailable(str(error)) from error
     if sender is None:
+        addresses.unknown(scope)
         raise Refused(401, "the API key is not valid")
+    addresses.known(scope)
     return sender
 
 

@@ -11,10 +11,10 @@ import psycopg
 class Visit:
     """Filled by whoever learns something about the request."""
 
-    __slots__ = ("began", "bytes", "caller", "id", "route", "sql_seconds", "statements", "status", "stored")
+    __slots__ = ("_id", "began", "bytes", "caller", "route", "sql_seconds", "statements", "status", "stored")
 
-    def __init__(self, request_id: str) -> None:
-        self.id = request_id
+    def __init__(self, request_id: bytes) -> None:
+        self._id = request_id
         self.began = time.perf_counter()
         self.caller = ""  # its name, once it is known
         self.route = ""  # the pattern of the address
@@ -23,6 +23,10 @@ class Visit:
         self.stored = False  # whether its measurements are in the journal
         self.statements = 0
         self.sql_seconds = 0.0
+
+    @property
+    def id(self) -> str:
+        return self._id.decode("ascii")
 
     def count_statement(self, began: float) -> None:
         """A statement that began then (time.perf_counter) is answered."""

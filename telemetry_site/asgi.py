@@ -28,7 +28,7 @@ from telemetry_site.limits import AddressLimit
 from telemetry_site.requests import Requests
 from telemetry_site.turns import Turns
 
-lanes = AddressLimit(FastLane(Caps(Turns(ASGIStaticFilesHandler(django_application)))))
+lanes = FastLane(AddressLimit(Caps(Turns(ASGIStaticFilesHandler(django_application)))))
 application = ProtocolTypeRouter(
     {
         "http": Requests(CORS(lanes, settings.CORS_ORIGINS) if settings.CORS_ORIGINS else lanes),

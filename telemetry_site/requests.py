@@ -21,7 +21,7 @@ LONGEST_ID = 128
 FAILED = "the server failed; what it saw is in its log"
 
 _SANE = re.compile(rb"[\x21-\x7e]{1,%d}" % LONGEST_ID)
-_process = os.urandom(6).hex()  # ids of several processes differ, and those of one are counted
+_process = os.urandom(6).hex().encode()  # ids of several processes differ, and those of one are counted
 _numbers = itertools.count(1)
 
 Scope = dict[str, Any]
@@ -38,15 +38,15 @@ class Requests:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = _given(scope["headers"]) or f"{_process}-{next(_numbers):x}".encode()
-        visit = Visit(given.decode())
+        given = _given(scope["headers"]) or b"%s-%x" % (_process, next(_numbers))
+        visit = Visit(given)
         current.set(visit)  # each request is a task, whose context is its own
 
         def sending(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 visit.status = message["status"]
-                message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", given)]}
-            elif message["type"] == "http.response.body":
+                message["headers"] = [*message["headers"], (b"x-request-id", given)]
+            else:
                 visit.bytes += len(message.get("body", b""))
             return send(message)
 
@@ -86,9 +86,9 @@ def _write_down(scope: Scope, visit: Visit) -> None:
     DEBUG is, since thousands of lines a second would cost as much as storing them.
     """
     seconds = time.perf_counter() - visit.began
-    level = logging.DEBUG if visit.stored and visit.status == 200 and seconds < SLOW else logging.INFO
-    if visit.status >= 500:
-        level = logging.WARNING
+    level = logging.INFO if visit.status < 500 else logging.WARNING
+    if visit.stored and seconds < SLOW:
+        level = logging.DEBUG
     if not log.isEnabledFor(level):
         return
     fields = {

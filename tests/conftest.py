@@ -20,7 +20,7 @@ from django.test.utils import setup_databases, teardown_databases
 
 from ingest import authentication
 from ingest.models import ApiKey
-from metrics import catalogue, limits, live
+from metrics import addresses, catalogue, limits, live
 from metrics.access import OPERATORS, Scope
 from metrics.apps import first_rows
 from metrics.models import Device, DeviceGroup
@@ -65,6 +65,7 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 def forget_limits() -> None:
     limits.buckets.forget()
+    addresses.forget()
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         for name in client.scan_iter(f"{limits.PREFIX}*", count=1000):
             client.delete(name)

@@ -92,7 +92,7 @@ def test_a_record_whose_arguments_do_not_fit_is_not_lost() -> None:
 
 
 def test_json_tells_everything_by_name() -> None:
-    token = current.set(Visit("r-1"))
+    token = current.set(Visit(b"r-1"))
     try:
         written = JSONFormatter().format(record("two\nlines %s", "ü", fields={"status": 200, "what": {1}}))
     finally:
