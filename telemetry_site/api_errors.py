@@ -73,5 +73,6 @@ def _outside_of_views(status: int, page: Callable[..., HttpResponse], detail: st
 
 
 bad_request = _outside_of_views(400, defaults.bad_request, "the request cannot be read")
+forbidden = _outside_of_views(403, defaults.permission_denied, "this is not allowed")
 not_found = _outside_of_views(404, defaults.page_not_found, "there is nothing at this address")
 server_error = _outside_of_views(500, defaults.server_error, FAILED)

@@ -240,7 +240,7 @@ LOGGING = {
         "secrets": {
             "()": "telemetry_site.log.Secrets",
             "known": [SECRET_KEY, ADMIN_PASSWORD, PROVISIONED_API_KEY, DATABASES["default"].get("PASSWORD", "")],
-        }
+        },
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["secrets"]}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},

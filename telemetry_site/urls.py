@@ -14,6 +14,7 @@ admin.site.site_title = "Telemetry"
 admin.site.index_title = "Administration"
 
 handler400 = "telemetry_site.api_errors.bad_request"
+handler403 = "telemetry_site.api_errors.forbidden"
 handler404 = "telemetry_site.api_errors.not_found"
 handler500 = "telemetry_site.api_errors.server_error"
 
@@ -35,8 +36,3 @@ urlpatterns = [
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("", include("dashboard.urls")),
 ]
-
-handler400 = "telemetry_site.api_errors.bad_request"
-handler403 = "telemetry_site.api_errors.forbidden"
-handler404 = "telemetry_site.api_errors.not_found"
-handler500 = "telemetry_site.api_errors.failed"
