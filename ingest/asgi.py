@@ -22,10 +22,12 @@ from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.few import store_few
 from ingest.pipeline import accept_async
 from ingest.wire.batch import Unacceptable
-from metrics import query
+from metrics import addresses, query
 from metrics.access import WRITERS, Caller
 from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found, problem
 from metrics.errors import StorageUnavailable, TelemetryError
+from metrics.limits import check_caller
+from metrics.visit import Visit, current
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _PATH = re.compile(
-    r"/api/v1/(?:telemetry/)?(?:devices/(?P<device>.+)/(?:telemetry(?P<batch>/batch)?|metrics/(?P<metric>.+)/latest)|bulk)/?"
+    r"/(?P<prefix>api/v1/(?:telemetry/)?)(?:devices/(?P<device>.+)/(?:telemetry(?P<batch>/batch)?|metrics/(?P<metric>.+)/latest)|bulk)/?"
 )
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
@@ -70,12 +72,17 @@ class FastLane:
         reads = route["metric"] is not None
         if key is None or scope["method"] != ("GET" if reads else "POST"):
             return await self.app(scope, receive, send)
+        visit = current.get() or Visit(b"")
+        visit.route = route["prefix"] + _route(route)
         try:
-            sender = await _authenticate(key)
+            sender = await _authenticate(key, scope)
+            visit.caller = sender.name
+            check_caller(sender.name)
             if reads:
                 answer = await _latest(sender, route, scope)
             else:
                 answer = await _ingest(sender, route, headers, receive)
+                visit.stored = True
         except SenderLeft:
             return
         except Refused as refusal:
@@ -85,21 +92,35 @@ class FastLane:
         except TelemetryError as error:
             await _problem(send, error.status, str(error), retry_after=error.retry_after)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s failed", visit.route)
             await _problem(send, 500, "the server failed; what it saw is in its log")
         else:
             await _answer(send, 200, _encode(answer), [_JSON])
 
 
-async def _authenticate(key: str) -> Caller:
+def _route(route: re.Match[str]) -> str:
+    """The pattern of the address, as Django's views have it."""
+    if route["metric"]:
+        return "devices/<path:device_id>/metrics/<path:metric_name>/latest"
+    if not route["device"]:
+        return "bulk"
+    return "devices/<path:device_id>/telemetry/batch" if route["batch"] else "devices/<path:device_id>/telemetry"
+
+
+async def _authenticate(key: str, scope: Scope) -> Caller:
     known, sender = remembered(key)
+    if sender is not None:
+        return sender
+    addresses.check(scope)
     if not known:
         try:
             sender = await database_sync_to_async(look_up)(key)  # which lets go of a connection that has died
         except OperationalError as error:
             raise StorageUnavailable(str(error)) from error
     if sender is None:
+        addresses.unknown(scope)
         raise Refused(401, "the API key is not valid")
+    addresses.known(scope)
     return sender
 
 

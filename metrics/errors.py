@@ -3,11 +3,13 @@
 TelemetryError
 ├── StorageUnavailable   PostgreSQL cannot be reached: 503, try again
 ├── Overloaded           more is waiting than may wait: 503, try again
+├── TooMany              more was asked than may be in a time: 429, try again
 ├── Damaged              what is stored cannot be read whole: 500, and an operator has to know
 ├── Gone                 what was made ready for a while is not there any more: 410
 └── Unanswerable         a question that is too large or makes no sense, and which field says so: 422
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +30,16 @@ class StorageUnavailable(TelemetryError):
 class Overloaded(TelemetryError):
     status = 503
     retry_after = 1
+
+
+class TooMany(TelemetryError):
+    """`wait` is in seconds."""
+
+    status = 429
+
+    def __init__(self, what: str, wait: float) -> None:
+        self.retry_after = math.ceil(wait)
+        super().__init__(f"{what}: try again in {self.retry_after} s")
 
 
 class Damaged(TelemetryError):

@@ -3,6 +3,7 @@
 from celery import shared_task
 
 from metrics.export import jobs
+from metrics.models import IdempotentAnswer
 from metrics.storage import backlog, journal, mend, merge, retention, shards
 from metrics.storage.connection import reading
 from metrics.storage.recount import recount
@@ -58,3 +59,9 @@ def make_exports() -> int:
 def drop_expired_exports() -> int:
     """Delete exports whose time is over, files and rows. Returns how many."""
     return jobs.drop_expired()
+
+
+@shared_task
+def drop_idempotent_answers() -> int:
+    """Forget the answers that no retry gets any more. Returns how many."""
+    return IdempotentAnswer.drop_expired()

@@ -1,8 +1,10 @@
 """The one place where an exception becomes an answer: RFC 9457 with the PRD's `detail` in it."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from rest_framework.exceptions import APIException, ValidationError
@@ -11,14 +13,20 @@ from rest_framework.views import exception_handler
 
 from ingest.wire.batch import Unacceptable
 from metrics.api.shapes import problem
-from metrics.errors import TelemetryError
+from metrics.errors import StorageUnavailable, TelemetryError
+from telemetry_site.requests import FAILED
+
+log = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
 API = "/api/"
 
 
-def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's hook. None lets Django answer 500, with the traceback in the log."""
+def handle(error: Exception, context: dict[str, Any]) -> Response:
+    """DRF's hook. What nobody expected is 500, with its traceback in the log and not in the answer."""
+    if isinstance(error, OperationalError):
+        log.warning("the database did not answer: %s", str(error).split("\n")[0])
+        error = StorageUnavailable("the database cannot be reached, or takes too long; try again")
     if isinstance(error, Unacceptable):
         body = problem(error.status, error.detail, [rejection.as_json() for rejection in error.errors])
         return Response(body, error.status, content_type=PROBLEM)
@@ -29,7 +37,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         )
     response = exception_handler(error, context)
     if response is None:
-        return None
+        log.error("a view failed", exc_info=error)
+        return Response(problem(500, FAILED), 500, content_type=PROBLEM)
     if isinstance(error, ValidationError):
         errors = list(_fields(error.detail))
         detail = "; ".join(f"{one['field']}: {one['detail']}" for one in errors)
@@ -64,5 +73,6 @@ def _outside_of_views(status: int, page: Callable[..., HttpResponse], detail: st
 
 
 bad_request = _outside_of_views(400, defaults.bad_request, "the request cannot be read")
+forbidden = _outside_of_views(403, defaults.permission_denied, "this is not allowed")
 not_found = _outside_of_views(404, defaults.page_not_found, "there is nothing at this address")
-server_error = _outside_of_views(500, defaults.server_error, "the server failed; what it saw is in its log")
+server_error = _outside_of_views(500, defaults.server_error, FAILED)

@@ -6,7 +6,12 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
+
+# What a request asks the database ends within its time. Commands and tasks, such as migrations, may take longer.
+_libpq = settings.DATABASES["default"]["OPTIONS"]
+_libpq["options"] = f"{_libpq.get('options', '')} -c statement_timeout=30s".strip()
 
 django_application = get_asgi_application()
 
@@ -17,13 +22,18 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from dashboard.routing import websocket_urlpatterns
 from ingest.asgi import FastLane
 from telemetry_site.activity import Activity
+from telemetry_site.caps import Caps
+from telemetry_site.cors import CORS
 from telemetry_site.lifespan import Lifespan
+from telemetry_site.limits import AddressLimit
+from telemetry_site.requests import Requests
 from telemetry_site.turns import Turns
 
+lanes = FastLane(AddressLimit(Caps(Turns(ASGIStaticFilesHandler(django_application)))))
 application = Activity(
     ProtocolTypeRouter(
         {
-            "http": FastLane(Turns(ASGIStaticFilesHandler(django_application))),
+            "http": Requests(CORS(lanes, settings.CORS_ORIGINS) if settings.CORS_ORIGINS else lanes),
             "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
             "lifespan": Lifespan(),
         }

@@ -56,6 +56,12 @@ class Environment:
             return False
         raise BadSetting(name, raw, "on or off is accepted")
 
+    def choice(self, name: str, default: str, accepted: tuple[str, ...]) -> str:
+        raw = self.text(name, default).lower()
+        if raw not in accepted:
+            raise BadSetting(name, raw, f"{', '.join(accepted[:-1])} or {accepted[-1]} is accepted")
+        return raw
+
     def url(self, name: str, schemes: tuple[str, ...]) -> str:
         raw = self.text(name)
         if not raw:
@@ -79,6 +85,31 @@ class Environment:
 
     def words(self, name: str) -> list[str]:
         return [word.strip() for word in self.text(name).split(",") if word.strip()]
+
+    def origins(self, name: str) -> list[str]:
+        """Origins of web pages, or `*` alone."""
+        found = self.words(name)
+        if found == ["*"]:
+            return found
+        for one in found:
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(?::\d{1,5})?|https?://\[[0-9a-f:]+\](?::\d{1,5})?", one):
+                raise BadSetting(name, one, "origins like https://dashboard.example.com, or * alone, are accepted")
+        return found
+
+    def rate(self, name: str, default: tuple[float, float] | None) -> tuple[float, float] | None:
+        """(requests a second, requests at once); None where there is no limit."""
+        raw = self.text(name).lower()
+        if not raw:
+            return default
+        if raw == "off":
+            return None
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(?::(\d{1,9}))?", raw)
+        rate = float(found[1]) if found else 0.0
+        burst = float(found[2]) if found and found[2] else max(1.0, 2 * rate)
+        if rate <= 0 or burst < 1:
+            accepted = "requests a second such as 50, with a burst such as 50:200, or off is accepted"
+            raise BadSetting(name, raw, accepted)
+        return rate, burst
 
     def host(self, name: str, default: str) -> str:
         raw = self.text(name, default)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from metrics import catalogue
+from metrics import catalogue, limits
 from metrics.errors import TelemetryError
 from metrics.storage.connection import close_pools
 from metrics.storage.write import stop_writer
@@ -29,17 +29,20 @@ class Lifespan:
         receive: Callable[[], Awaitable[dict[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        running: list[asyncio.Task[None]] = []
+        beside: list[asyncio.Task[None]] = []
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 sys.setswitchinterval(SWITCH_INTERVAL)
                 gc.collect()
                 gc.freeze()  # what was imported stays; looking through it again and again costs pauses
-                running = [asyncio.create_task(_keep_catalogue_fresh()), asyncio.create_task(activity.keep_writing())]
+                beside = [
+                    asyncio.create_task(task)
+                    for task in (_keep_catalogue_fresh(), activity.keep_writing(), limits.keep_settled())
+                ]
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                for task in running:
+                for task in beside:
                     task.cancel()
                 await asyncio.to_thread(stop_writer)
                 await asyncio.to_thread(activity.write)

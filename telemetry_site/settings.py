@@ -1,5 +1,6 @@
 """Settings of the telemetry site. Every value that an installation may change comes from the environment."""
 
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +25,11 @@ HOST_COLLECTOR = env.switch("TELEMETRY_HOST_COLLECTOR", True)
 CREATE_ON_FIRST_SIGHT = env.switch("TELEMETRY_CREATE_ON_FIRST_SIGHT", True)
 # Into how many streams points go; fixed once there are any. More than one pays on several workers, or on Citus.
 SHARDS = env.integer("TELEMETRY_SHARDS", 1, 1, 64)
+
+# Requests a second, and at once: of a key or service, and of an address that comes without being authenticated.
+RATE_PER_KEY = env.rate("TELEMETRY_RATE_PER_KEY", None)
+RATE_PER_ADDRESS = env.rate("TELEMETRY_RATE_PER_ADDRESS", (100, 2000))
+CORS_ORIGINS = env.origins("TELEMETRY_CORS_ORIGINS")
 
 # --- Django -----------------------------------------------------------------------------------------
 DEBUG = env.switch("TELEMETRY_DEBUG", False)
@@ -54,6 +60,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
+    "telemetry_site.server_timing.ServerTiming",
     "django.middleware.security.SecurityMiddleware",
     "telemetry_site.security.ContentSecurityPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -81,6 +88,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["telemetry_site.login.LimitedBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"
@@ -163,6 +171,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 600.0,
         "options": {"expires": 600},
     },
+    "drop idempotent answers": {
+        "task": "metrics.tasks.drop_idempotent_answers",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
 }
 EXPORTS_DIR = DATA_DIR / "exports"  # on several machines: a folder that they share
 
@@ -173,6 +186,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["metrics.api.permissions.MayRead"],
+    "DEFAULT_THROTTLE_CLASSES": ["metrics.api.throttle.PerCaller"],
     "DEFAULT_RENDERER_CLASSES": ["metrics.api.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "metrics.api.renderers.AsItComes",
     "DEFAULT_PARSER_CLASSES": ["metrics.api.parsers.JSONParser"],
@@ -208,11 +222,38 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 
+# --- log --------------------------------------------------------------------------------------------
+LOG_FORMAT = env.choice("TELEMETRY_LOG_FORMAT", "line" if sys.stderr.isatty() else "json", ("json", "line"))
+LOG_LEVEL = env.choice("TELEMETRY_LOG_LEVEL", "info", ("debug", "info", "warning", "error")).upper()
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {"django.request": {"level": "ERROR"}, "psycopg.pool": {"level": "ERROR"}},
+    "formatters": {
+        "json": {"()": "telemetry_site.log.JSONFormatter"},
+        "line": {"()": "telemetry_site.log.LineFormatter"},
+    },
+    "filters": {
+        # Django tells every 5xx; those that were answered on purpose have their line already.
+        "failures": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: bool(record.exc_info),
+        },
+        "secrets": {
+            "()": "telemetry_site.log.Secrets",
+            "known": [SECRET_KEY, ADMIN_PASSWORD, PROVISIONED_API_KEY, DATABASES["default"].get("PASSWORD", "")],
+        },
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["secrets"]}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        "asyncio": {"level": "WARNING"},
+        "celery": {"level": "WARNING"},  # a line for each tick of its clock, else
+        "django.db.backends": {"level": "INFO"},  # never every statement with its parameters
+        # Django's own handler would write mails and lines of its own; a failed request is told once, with its id.
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        "django.request": {"level": "ERROR", "filters": ["failures"]},
+        "psycopg.pool": {"level": "ERROR"},
+        "uvicorn": {"handlers": [], "level": "WARNING", "propagate": True},
+        "uvicorn.error": {"handlers": [], "level": "WARNING", "propagate": True},
+    },
 }

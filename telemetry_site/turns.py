@@ -5,26 +5,17 @@ and six connections; in line they are answered sooner, and memory and health che
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import IO
 
-import msgspec
-
-from metrics.api.shapes import problem
+from telemetry_site.requests import App, Message, Receive, Scope, Send, answer_problem
 
 TURNS = 12  # more of them answer no sooner; large questions (metrics.questions.budget) can take eight
 PATIENCE = 30.0  # seconds in line until somebody is told to come back
 IN_MEMORY = 1024 * 1024  # bytes of a body that wait in memory, as in Django; what is longer waits on disk
 PIECE = 64 * 1024
 PREFIX = "/api/"  # pages and health checks go past the line
-
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Turns:
@@ -50,7 +41,7 @@ class Turns:
             async with asyncio.timeout(PATIENCE):
                 await self._turns.acquire()
         except TimeoutError:
-            return await _come_back(send)
+            return await answer_problem(send, 503, "too many questions are being answered; try again", 2)
         with ExitStack() as turn:
             turn.callback(self._turns.release)
 
@@ -91,11 +82,3 @@ def _replayed(body: IO[bytes], receive: Receive) -> Receive:
         return {"type": "http.request", "body": piece, "more_body": not whole}
 
     return receiving
-
-
-async def _come_back(send: Send) -> None:
-    body = msgspec.json.encode(problem(503, "too many questions are being answered; try again"))
-    headers = [(b"content-type", b"application/problem+json"), (b"retry-after", b"2")]
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -8,12 +8,14 @@ from django.views.generic import RedirectView
 
 from telemetry_site import documentation, health
 from telemetry_site.capabilities import CapabilitiesView
+from telemetry_site.login import LoginView
 
 admin.site.site_header = "Telemetry administration"
 admin.site.site_title = "Telemetry"
 admin.site.index_title = "Administration"
 
 handler400 = "telemetry_site.api_errors.bad_request"
+handler403 = "telemetry_site.api_errors.forbidden"
 handler404 = "telemetry_site.api_errors.not_found"
 handler500 = "telemetry_site.api_errors.server_error"
 
@@ -34,7 +36,7 @@ urlpatterns = [
     path("api/docs/redoc/", documentation.RedocView.as_view(), name="redoc"),
     path("api/docs/redoc.js", documentation.redoc_script, name="redoc-script"),
     path("admin/", admin.site.urls),
-    path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login/", LoginView.as_view(), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("", include("dashboard.urls")),
 ]

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import redis
 import uvicorn
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connection
@@ -18,7 +20,7 @@ from django.test.utils import setup_databases, teardown_databases
 
 from ingest import authentication
 from ingest.models import ApiKey
-from metrics import activity, catalogue, live
+from metrics import activity, addresses, catalogue, limits, live
 from metrics.access import OPERATORS, Scope
 from metrics.apps import first_rows
 from metrics.models import Device, DeviceGroup
@@ -56,10 +58,19 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         read.forget()
         live.forget()
         census.owners.forget()
+        forget_limits()
         catalogue.refresh()
         yield
         stop_writer()
         close_pools()
+
+
+def forget_limits() -> None:
+    limits.buckets.forget()
+    addresses.forget()
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        for name in client.scan_iter(f"{limits.PREFIX}*", count=1000):
+            client.delete(name)
 
 
 @dataclass
@@ -184,7 +195,6 @@ def _member(name: str) -> Any:
 
 def person(port: int, user: Any) -> Caller:
     """A logged-in person as a caller of the API, with what CSRF protection asks for."""
-    from django.conf import settings
     from django.test import Client
 
     client = Client()

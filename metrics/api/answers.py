@@ -108,6 +108,7 @@ class AggregatedAnswer(_Paged):
 
 class Page(Answer):
     count = serializers.IntegerField(help_text="Rows in this answer.")
+    next_cursor = _or_null(serializers.CharField, "What to send as `cursor` for what comes next.")
     total = serializers.IntegerField(help_text="Rows that there are.")
     limit = serializers.IntegerField()
     offset = serializers.IntegerField()
@@ -144,7 +145,5 @@ class ExportJobAnswer(Answer):
     expires_at = _or_null(serializers.DateTimeField, "When it is dropped.")
 
 
-class ExportJobs(Answer):
+class ExportJobs(Page):
     jobs = ExportJobAnswer(many=True)
-    count = serializers.IntegerField()
-    next_cursor = _or_null(serializers.IntegerField, "What to send as `cursor` for what comes next.")

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from metrics.api import examples
 from metrics.api.answers import Done, Page
 from metrics.api.conditional import check_match, tagged
+from metrics.api.idempotency import idempotent
 from metrics.api.paging import PageParameters, page
 from metrics.api.schema import Tag, operation
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricDefinition, MetricType
@@ -156,6 +157,7 @@ class DefinitionsView(APIView):
         answered=examples.DEFINED,
         tagged=True,
     )
+    @idempotent
     def post(self, request: Request) -> Response:
         given = DefinitionSerializer(data=request.data)
         given.is_valid(raise_exception=True)

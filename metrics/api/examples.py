@@ -24,12 +24,10 @@ DEFINED: dict[str, Any] = {
     "updated_at": "2025-12-18T10:00:00Z",
     "created_by": "admin_001",
 }
+PAGE = {"count": 1, "total": 1, "limit": 100, "offset": 0, "next_cursor": None}
 DEFINITIONS = {
     "metrics": [DEFINED],
-    "count": 1,
-    "total": 1,
-    "limit": 100,
-    "offset": 0,
+    **PAGE,
     "filters": {"data_type": "numeric", "metric_type": None, "unit": None, "search": None},
 }
 QUESTION = {

@@ -13,6 +13,8 @@ from rest_framework.views import APIView
 
 from metrics.api import examples
 from metrics.api.answers import ExportJobAnswer, ExportJobs
+from metrics.api.idempotency import idempotent
+from metrics.api.paging import page
 from metrics.api.parameters import ExportJobParameters, ExportPage, ExportParameters
 from metrics.api.permissions import caller
 from metrics.api.schema import Tag, operation
@@ -81,6 +83,7 @@ class ExportJobsView(APIView):
         asked=examples.EXPORT | {"format": "parquet"},
         answered=examples.EXPORT_JOB | examples.ORDERED,
     )
+    @idempotent
     def post(self, request: Request) -> Response:
         given = ExportJobParameters(data=request.data)
         given.is_valid(raise_exception=True)
@@ -96,17 +99,14 @@ class ExportJobsView(APIView):
         query=ExportPage,
         answer=ExportJobs,
         asked={"limit": 50},
-        answered={"jobs": [examples.EXPORT_JOB], "count": 1, "next_cursor": None},
+        answered={"jobs": [examples.EXPORT_JOB], **examples.PAGE, "limit": 50},
     )
     def get(self, request: Request) -> Response:
         given = ExportPage(data=request.query_params)
         given.is_valid(raise_exception=True)
-        limit, cursor = given.validated_data["limit"], given.validated_data["cursor"]
         found = jobs.visible_to(caller(request), own=given.validated_data["own"])
-        page = list((found if cursor is None else found.filter(pk__lt=cursor))[: limit + 1])
-        more = len(page) > limit
-        shapes = [job_shape(job) for job in page[:limit]]
-        return Response({"jobs": shapes, "count": len(shapes), "next_cursor": page[limit - 1].pk if more else None})
+        rows, told = page(request, found, ExportPage)
+        return Response({"jobs": [job_shape(job) for job in rows], **told})
 
 
 class _OneJobView(APIView):
@@ -142,6 +142,7 @@ class ExportCancelView(_OneJobView):
         errors=(404, 409),
         answered=examples.EXPORT_JOB | {"status": "cancelled", "progress": 0.4, "bytes": 0},
     )
+    @idempotent
     def post(self, request: Request, export_id: str) -> Response:
         job = self.job(request, export_id)
         if not jobs.cancel(job) and job.status != ExportStatus.CANCELLED:

@@ -23,6 +23,7 @@ from metrics.api.fields import (
     name_field,
     names_field,
 )
+from metrics.api.paging import PageParameters
 from metrics.export.formats import FORMATS
 from metrics.models import NAME_LENGTH
 from metrics.questions.question import GROUPINGS, LONGEST, MOST_POINTS, Question
@@ -122,12 +123,9 @@ class ExportJobParameters(ExportParameters):
         return attributes
 
 
-class ExportPage(serializers.Serializer[Any]):
+class ExportPage(PageParameters):
     own = serializers.BooleanField(default=False, help_text="An admin's own alone.")
     limit = serializers.IntegerField(min_value=1, max_value=200, default=50, help_text="Most exports.")
-    cursor = serializers.IntegerField(
-        min_value=1, max_value=2**62, allow_null=True, default=None, help_text="The `next_cursor` of the answer before."
-    )
 
 
 class AggregatedParameters(_Page, _Range):

@@ -107,17 +107,23 @@ def operation(
     """
 
     def describe(method: F) -> F:
-        verb = method.__name__
+        verb, once = method.__name__, hasattr(method, "idempotent")
         refused = {*errors} | (set() if public else {401, 403, 429, 503})
         refused |= {400} if query or parameters or request else set()
         refused |= {413, 415} if request else set()
+        refused |= {409, 422} if once else set()
         refused |= {"get": {304}, "post": set()}.get(verb, {412}) if tagged else set()
         return extend_schema(
             operation_id=name,
             summary=summary,
             description=description,
             tags=[tag.value[0]],
-            parameters=[*([query] if query else ()), *parameters, *(_etag(verb, status) if tagged else ())],
+            parameters=[
+                *([query] if query else ()),
+                *parameters,
+                *(_etag(verb, status) if tagged else ()),
+                *(_ONCE if once else ()),
+            ],
             request=request,
             responses={(status, *media_types): answer} | dict.fromkeys(sorted(refused), REFUSED) | (also or {}),
             examples=list(_examples(request is not None, asked, answered, media_types[0])),
@@ -146,6 +152,16 @@ def _etag(verb: str, status: int) -> Iterator[OpenApiParameter]:
     if verb != "delete":
         told = "The state of the thing, for If-Match and If-None-Match."
         yield OpenApiParameter("ETag", location="header", description=told, required=True, response=[status])
+
+
+_ONCE = (
+    OpenApiParameter(
+        "Idempotency-Key",
+        location="header",
+        description="Sent again with the same key within 24 hours, the request is answered as before and done once;"
+        " another request with that key is 422, and 409 while the first is being answered.",
+    ),
+)
 
 
 class Operation(AutoSchema):
@@ -235,7 +251,7 @@ def _refusal(status: int, told: str) -> dict[str, Any]:
     described = {"description": told} | ({"headers": headers} if headers else {})
     if status < 400:
         return described
-    example = problem(status, told)
+    example = problem(status, told) | {"request_id": "2c4063d57d46-1f"}
     body = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {_EXAMPLE: {"value": example}}}
     return described | {"content": {PROBLEM_JSON: body}}
 
@@ -262,6 +278,10 @@ _PROBLEM = {
                 "required": ["field", "detail"],
             },
         },
+        "request_id": {
+            "type": ["string", "null"],
+            "description": "What the log of the site knows the request by; as in `X-Request-Id`.",
+        },
     },
-    "required": ["type", "title", "status", "detail", "errors"],
+    "required": ["type", "title", "status", "detail", "errors", "request_id"],
 }

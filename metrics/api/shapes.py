@@ -5,6 +5,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
+from metrics import visit
 from metrics.query import Point
 
 LONGEST_LOOKBACK = 3650 * 86400  # seconds
@@ -35,11 +36,12 @@ def nothing_found(device_id: str, metric_name: str, lookback: timedelta, damaged
 
 
 def problem(status: int, detail: str, errors: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """The body of an error: RFC 9457, whose `detail` is the PRD's."""
+    """The body of an error: RFC 9457, whose `detail` is the PRD's. `request_id` finds what the log says about it."""
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "errors": errors or [],
+        "request_id": visit.request_id(),
     }

@@ -3,6 +3,7 @@
 from metrics.models.definitions import LONGEST_RETENTION_DAYS, DataType, MetricDefinition, MetricType, new_metric_id
 from metrics.models.devices import Device, DeviceGroup, Lane, Series
 from metrics.models.exports import ExportJob, ExportStatus, new_export_id
+from metrics.models.idempotency import IdempotentAnswer
 from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Announced, Revision
 from metrics.models.statistics import Activity, Count, Heartbeat
@@ -36,6 +37,7 @@ __all__ = [
     "GroupedBy",
     "Head",
     "Heartbeat",
+    "IdempotentAnswer",
     "IngestedBatch",
     "Journal",
     "JournalPack",

@@ -15,6 +15,7 @@ from django.db import connections
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from metrics.errors import StorageUnavailable
+from metrics.visit import CountingCursor
 
 STATEMENT_TIMEOUT = "30s"
 
@@ -119,7 +120,7 @@ def _pool(use: _Use) -> ConnectionPool[Connection]:
             _pools[key] = ConnectionPool(
                 kwargs=given
                 | {"connect_timeout": use.connecting, "autocommit": True, "prepare_threshold": 0}
-                | {"application_name": f"telemetry {use.name}"},
+                | {"application_name": f"telemetry {use.name}", "cursor_factory": CountingCursor},
                 min_size=0,
                 max_size=use.connections,
                 max_idle=60,

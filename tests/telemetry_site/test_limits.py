@@ -1,0 +1,191 @@
+"""Who asks too often is told when to come back, by either way in; and passwords are not to be guessed."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db.models import F
+from django.test import Client, override_settings
+from django.utils import timezone
+
+from ingest.models import ApiKey
+from metrics import catalogue
+from metrics.addresses import address_of
+from metrics.limits import Limit, buckets
+from metrics.models import Revision
+from telemetry_site import login
+from tests.conftest import Caller, point
+
+FROM_AN_ADDRESS, FOR_A_NAME = 5, 8
+SLOW = 0.001  # a second: nothing comes back while a test runs
+ROUTES = [
+    ("POST", "devices/d/telemetry"),
+    ("POST", "devices/d/telemetry/batch"),
+    ("POST", "bulk"),
+    ("GET", "devices/d/metrics/m/latest"),
+    ("GET", "devices/d/metrics/m/range"),
+    ("GET", "metrics"),
+    ("POST", "query"),
+]
+
+
+def asked(caller: Caller, method: str, path: str) -> Any:
+    return caller.call(method, path, {} if method == "POST" else None)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(admin: Caller, reader: Caller, method: str, path: str):
+    with override_settings(RATE_PER_KEY=(0.5, 3)):
+        statuses = [asked(admin, method, path).status for _ in range(3)]
+        answer = asked(admin, method, path)
+        assert 429 not in statuses and answer.status == 429
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json["title"] == "Too Many Requests" and "try again in" in answer.json["detail"]
+        assert answer.headers["Retry-After"] in ("1", "2")
+        assert asked(reader, method, path).status != 429  # another key
+
+
+def test_a_key_has_one_bucket_for_both_ways_in_and_people_have_none(admin: Caller, administrator: Caller):
+    with override_settings(RATE_PER_KEY=(SLOW, 2)):
+        assert admin.post("devices/d/telemetry", point()).status == 200
+        assert admin.get("metrics").status == 200
+        assert admin.get("metrics").status == 429 and admin.post("devices/d/telemetry", point()).status == 429
+        assert {administrator.get("metrics").status for _ in range(5)} == {200}
+
+
+def test_by_default_a_key_may_send_as_much_as_the_site_can_take(admin: Caller):
+    assert settings.RATE_PER_KEY is None
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda _: admin.post("devices/d/telemetry", point()).status, range(500))
+    assert set(answers) == {200}
+    assert not buckets._buckets
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_an_address_that_guesses_keys_is_stopped_and_good_keys_go_on(
+    admin: Caller, anonymous: Caller, method: str, path: str
+):
+    admin.get("metrics")
+    with override_settings(RATE_PER_ADDRESS=(SLOW, 5)):
+        statuses = []
+        for number in range(8):
+            anonymous.headers = {"X-Api-Key": f"tk_{number}"}
+            statuses.append(asked(anonymous, method, path).status)
+        assert statuses == [401] * 5 + [429] * 3
+        refused = asked(anonymous, method, path)
+        assert int(refused.headers["Retry-After"]) >= 1 and "address" in refused.json["detail"]
+        assert asked(admin, method, path).status not in (401, 429)
+
+
+def test_a_good_key_stays_good_while_others_are_guessed_until_it_is_revoked(gateway: Caller, anonymous: Caller):
+    assert gateway.post("devices/d/telemetry", point()).status == 200
+    with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
+        anonymous.headers = {"Authorization": "Bearer tk_wrong"}
+        assert [anonymous.post("bulk", {}).status for _ in range(4)] == [401, 401, 401, 429]
+        assert {gateway.post("devices/d/telemetry", point()).status for _ in range(20)} == {200}
+        Revision.objects.update(number=F("number") + 1)  # upon which every key is looked up anew
+        catalogue.refresh()
+        assert {gateway.post("devices/d/telemetry", point()).status for _ in range(20)} == {200}
+        ApiKey.objects.update(revoked_at=timezone.now())
+        Revision.objects.update(number=F("number") + 1)
+        catalogue.refresh()
+        assert [gateway.post("devices/d/telemetry", point()).status for _ in range(2)] == [401, 429]
+
+
+def test_who_is_logged_in_is_not_shut_out_by_a_device_with_a_bad_key(viewer: Caller, anonymous: Caller):
+    with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
+        anonymous.headers = {"X-Api-Key": "tk_wrong"}
+        assert [anonymous.get("metrics").status for _ in range(4)][-1] == 429
+        assert {viewer.get("metrics").status for _ in range(10)} == {200}
+        anonymous.headers = {"Cookie": f"{settings.SESSION_COOKIE_NAME}=guessed"}
+        assert [anonymous.get("metrics").status for _ in range(4)] == [401, 401, 401, 429]
+
+
+def test_who_shows_nothing_is_counted_but_for_probes_and_static_files(anonymous: Caller):
+    with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
+        assert [anonymous.get("/login/").status for _ in range(4)] == [200, 200, 200, 429]
+        for path in ("/health", "/livez", "/readyz", "/static/dashboard/mark.svg"):
+            assert {anonymous.get(path).status for _ in range(5)} == {200}
+    with override_settings(RATE_PER_ADDRESS=None):
+        assert anonymous.get("/login/").status == 200
+
+
+def scope(client: str = "10.0.0.1", *forwarded: str) -> dict[str, Any]:
+    return {"client": (client, 1), "headers": [(b"x-forwarded-for", one.encode()) for one in forwarded]}
+
+
+def test_the_proxy_s_word_counts_only_where_there_is_one():
+    assert address_of(scope("10.0.0.1", "1.2.3.4")) == "10.0.0.1"
+    with override_settings(BEHIND_PROXY=True):
+        assert address_of(scope("10.0.0.1", "6.6.6.6, 1.2.3.4")) == "1.2.3.4"  # the rest its sender made up
+        assert address_of(scope("10.0.0.1", "6.6.6.6", "1.2.3.4")) == "1.2.3.4"
+        assert address_of(scope("10.0.0.1")) == "10.0.0.1"
+        assert address_of(scope("10.0.0.1", "x" * 5000)) == address_of(scope("10.0.0.1", "y"))
+    assert address_of(scope("2001:db8:1:2:3:4:5:6")) == address_of(scope("2001:db8:1:2::1")) == "2001:db8:1:2::/64"
+    assert address_of(scope("::ffff:1.2.3.4")) == "1.2.3.4"
+    assert address_of({"client": None, "headers": []}) == "this machine"
+
+
+@pytest.fixture
+def person(site: None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Somebody with a password, where no attempt is given back while a test runs."""
+    monkeypatch.setattr(login, "FROM_AN_ADDRESS", Limit(SLOW, FROM_AN_ADDRESS))
+    monkeypatch.setattr(login, "FOR_A_NAME", Limit(SLOW, FOR_A_NAME))
+    return get_user_model().objects.create_superuser("maria", password="the right one")
+
+
+class Visitor:
+    """Somebody at a login page, over a real connection."""
+
+    def __init__(self, port: int, page: str = "/login/") -> None:
+        self.caller, self.page = Caller(port, {}), page
+        form = self.caller.get(page)
+        [self.cookie] = [value.split(";")[0] for value in form.headers.get_all("Set-Cookie") if "csrf" in value]
+        found = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', form.raw)
+        assert found is not None
+        self.token = found[1].decode()
+
+    def tries(self, name: str, password: str) -> Any:
+        sent = f"csrfmiddlewaretoken={self.token}&username={name}&password={password}".encode()
+        form = "application/x-www-form-urlencoded"
+        return self.caller.call("POST", self.page, sent, Content_Type=form, Cookie=self.cookie)
+
+
+@pytest.mark.parametrize("page", ["/login/", "/admin/login/"])
+def test_passwords_may_be_tried_only_so_often_from_an_address(person: Any, web_port: int, page: str):
+    visitor = Visitor(web_port, page)
+    for number in range(FROM_AN_ADDRESS):
+        answer = visitor.tries(f"user{number}", "wrong")
+        assert answer.status == 200 and b"Too many attempts" not in answer.raw
+    answer = visitor.tries("maria", "the+right+one")
+    assert re.search(rb"Too many attempts. Try again in \d+ seconds", answer.raw)
+    assert answer.status == (429 if page == "/login/" else 200)
+
+
+def test_a_user_name_may_be_tried_only_so_often_from_everywhere(person: Any):
+    client = Client()
+    for _ in range(FOR_A_NAME):
+        assert not client.login(username="MARIA", password="wrong")
+    answer = client.post("/login/", {"username": "maria", "password": "the right one"})
+    assert answer.status_code == 429 and b"Too many attempts" in answer.content
+    get_user_model().objects.create_superuser("other", password="the right one")
+    assert client.post("/login/", {"username": "other", "password": "the right one"}).status_code == 302
+
+
+def test_of_many_guesses_at_once_no_more_are_looked_at_than_may_be(person: Any, web_port: int):
+    visitor = Visitor(web_port)
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(lambda _: visitor.tries("maria", "wrong").status, range(50)))
+    assert answers.count(200) == FROM_AN_ADDRESS and answers.count(429) == 50 - FROM_AN_ADDRESS
+
+
+def test_as_the_site_comes_ten_may_be_tried_at_once_from_an_address_and_thirty_for_a_name():
+    assert (Limit(1 / 30, 10), Limit(1 / 20, 30)) == (login.FROM_AN_ADDRESS, login.FOR_A_NAME)
+
+
+def test_who_knows_the_password_is_not_counted(person: Any, web_port: int):
+    for _ in range(FROM_AN_ADDRESS + 2):
+        assert Visitor(web_port).tries("maria", "the+right+one").status == 302

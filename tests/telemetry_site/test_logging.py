@@ -1,0 +1,147 @@
+"""What stands in the log: JSON or lines, with everything that a record tells, and no secrets."""
+
+import json
+import logging
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from metrics.visit import Visit, current
+from telemetry_site.log import JSONFormatter, LineFormatter, Secrets
+from tests.telemetry_site.site import ROOT, clean_environment
+
+KNOWN = "an-unusual-secret-of-this-installation"
+
+
+def record(
+    text: Any = "", *values: Any, fields: dict[str, Any] | None = None, error: bool = False
+) -> logging.LogRecord:
+    made = logging.LogRecord("a.logger", logging.INFO, "file.py", 1, text, values, None)
+    if fields:
+        made.fields = fields
+    if error:
+        try:
+            raise ValueError("postgresql://me:hunter2@db/x and tk_0123456789")
+        except ValueError:
+            made.exc_info = sys.exc_info()
+    assert Secrets([KNOWN, ""]).filter(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("key tk_3fQx-_9aZ is bad", "key tk_*** is bad"),
+        ("Authorization: Bearer abc.def-123", "Authorization: ***"),
+        ("authorization: Token abc", "authorization: ***"),
+        ("sent Bearer 0123456789abcdef", "sent Bearer ***"),
+        ("Basic dXNlcjpwYXNz in vain", "Basic *** in vain"),
+        ("X-Api-Key: bench-key-0123", "X-Api-Key: ***"),
+        ("eyJhbGciOiJub25l.eyJzdWIiOiIx.c2ln came", "*** came"),
+        ("postgresql://me:pa:ss@word@db:5432/x failed", "postgresql://me:***@db:5432/x failed"),
+        ("redis://:secret@cache/0", "redis://:***@cache/0"),
+        ("host=db password=hunter2 dbname=x", "host=db password=*** dbname=x"),
+        ("password='with space' user=me", "password='***' user=me"),
+        ("Cookie: telemetry_session_8218=abc; theme=dark", "Cookie: ***"),
+        ("Set-Cookie: a=b", "Set-Cookie: ***"),
+        ("telemetry_session_8218=abc123; theme=dark", "telemetry_session_8218=***; theme=dark"),
+        ("GET /x?key=abc&limit=5", "GET /x?key=***&limit=5"),
+        ("GET /x?limit=5&token=abc", "GET /x?limit=5&token=***"),
+        ("/x?access_token=abc&secret=d&password=e", "/x?access_token=***&secret=***&password=***"),
+        ("/x?api_key=abc&apikey=d", "/x?api_key=***&apikey=***"),
+        ("{'password': 'hunter2', 'name': 'me'}", "{'password': '***', 'name': 'me'}"),
+        ('{"client_secret":"abc","n":1}', '{"client_secret":"***","n":1}'),
+        ("[(b'x-api-key', b'abc'), (b'host', b'h')]", "[(b'x-api-key', b'***'), (b'host', b'h')]"),
+        ("[(b'cookie', b'a=b; c=d')]", "[(b'cookie', b'***')]"),
+        (f"it was {KNOWN}.", "it was ***."),
+    ],
+)
+def test_secrets_are_masked_wherever_they_stand(text: str, masked: str) -> None:
+    assert record(text).getMessage() == masked
+    assert record("%s", text).getMessage() == masked
+    assert record("text", fields={"path": text}).__dict__["fields"] == {"path": masked}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET /api/v1/telemetry/devices/d/metrics/token_count/latest",
+        "Key (name)=(a) already exists",
+        "the API key is not valid",
+        "password of admin was changed",
+        "http://example.com:8218/path?limit=5",
+        "mail to me@example.com: sent",
+        "basic needs are met",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert record(text).getMessage() == text
+
+
+def test_tracebacks_are_masked_too() -> None:
+    written = json.loads(JSONFormatter().format(record("failed", error=True)))
+    assert "ValueError: postgresql://me:***@db/x and tk_***" in written["traceback"]
+    assert "hunter2" not in LineFormatter().format(record("failed", error=True))
+
+
+def test_a_record_whose_arguments_do_not_fit_is_not_lost() -> None:
+    assert "%d points" in record("%d points", "tk_abc").getMessage()
+    assert "tk_abc" not in record("%d points", "tk_abc").getMessage()
+
+
+def test_json_tells_everything_by_name() -> None:
+    token = current.set(Visit(b"r-1"))
+    try:
+        written = JSONFormatter().format(record("two\nlines %s", "ü", fields={"status": 200, "what": {1}}))
+    finally:
+        current.reset(token)
+    assert "\n" not in written
+    found = json.loads(written)
+    assert found.pop("time").endswith("Z")
+    assert found == {
+        "level": "INFO",
+        "logger": "a.logger",
+        "message": "two\nlines ü",
+        "request_id": "r-1",
+        "status": 200,
+        "what": [1],
+    }
+
+
+def test_nobody_writes_lines_of_their_own_into_the_log() -> None:
+    written = LineFormatter().format(record("GET", fields={"path": "/x\n2026 ERROR forged\x1b[2J"}))
+    assert written.count("\n") == 0 and r"\x0a2026 ERROR forged\x1b[2J" in written
+
+
+@pytest.mark.parametrize(("given", "is_json"), [({}, True), ({"TELEMETRY_LOG_FORMAT": "line"}, False)])
+def test_a_process_logs_in_the_chosen_format_and_as_json_where_nobody_watches(tmp_path, given, is_json) -> None:
+    code = (
+        "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'telemetry_site.settings'; django.setup();"
+        "import logging; logging.getLogger('x').warning('it is %s', os.environ['SECRET_KEY'])"
+    )
+    environment = clean_environment(TELEMETRY_DATA_DIR=str(tmp_path), SECRET_KEY=KNOWN * 2, **given)
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    ).stderr
+    assert "it is ***" in said
+    assert (json.loads(said)["message"] == "it is ***") if is_json else said.endswith("WARNING x: it is ***\n")
+
+
+@pytest.mark.parametrize("name", ["TELEMETRY_LOG_FORMAT", "TELEMETRY_LOG_LEVEL"])
+def test_a_format_or_level_that_there_is_not_is_named(tmp_path, name: str) -> None:
+    environment = clean_environment(TELEMETRY_DATA_DIR=str(tmp_path), **{name: "loud"})
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and f"{name}='loud' cannot be used" in done.stderr
+
+
+def test_celery_leaves_the_log_as_the_settings_say() -> None:
+    from celery.signals import setup_logging
+
+    from telemetry_site import celery
+
+    answers = setup_logging.send(sender=None)  # Celery sets up a log of its own where nobody answers
+    assert [receiver for receiver, _ in answers] == [celery.log_as_settings_say]

@@ -1,0 +1,177 @@
+"""Every request has an id and a line in the log, and admins are told what it cost."""
+
+import asyncio
+import logging
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+
+from metrics.models import MetricDefinition
+from telemetry_site.requests import Requests
+from tests.conftest import Caller, person, point
+from tests.telemetry_site.site import await_that
+
+LOGGER = "telemetry_site.requests"
+
+
+@pytest.fixture(params=["fast lane", "Django"])
+def sender(request: pytest.FixtureRequest, admin: Caller, administrator: Caller) -> Caller:
+    """Somebody who may send, by either way in."""
+    return admin if request.param == "fast lane" else administrator
+
+
+def lines(caplog: pytest.LogCaptureFixture, count: int) -> list[dict[str, Any]]:
+    """The first so many lines of requests: each is written when its answer has left."""
+
+    def found() -> list[dict[str, Any]]:
+        return [record.__dict__["fields"] for record in caplog.records if record.name == LOGGER]
+
+    await_that(lambda: len(found()) >= count, 5, f"{count} lines")
+    return found()
+
+
+def test_a_request_keeps_the_id_that_it_came_with(sender: Caller, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.DEBUG, LOGGER):
+        answer = sender.post("devices/d/telemetry", point(), X_Request_Id="from-the-gateway.17")
+    assert answer.status == 200 and answer.headers["X-Request-Id"] == "from-the-gateway.17"
+    assert [line["request_id"] for line in lines(caplog, 1)] == ["from-the-gateway.17"]
+
+
+@pytest.mark.parametrize("given", ["", "two words", "x" * 129, "tab\there", "ümlaut"])
+def test_an_id_that_cannot_stand_in_a_log_is_replaced(sender: Caller, given: str):
+    answers = [sender.post("devices/d/telemetry", point(), X_Request_Id=given) for _ in range(2)]
+    ids = [answer.headers["X-Request-Id"] for answer in answers]
+    assert all(re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]+", one) for one in ids) and ids[0] != ids[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "devices/d/telemetry", 422),
+        ("GET", "devices/d/metrics/m/latest", 404),
+        ("GET", "metrics/nothing", 404),
+        ("GET", "metrics?limit=0", 400),
+        ("PUT", "metrics", 405),
+        ("GET", "no/such/address", 404),
+    ],
+)
+def test_what_is_refused_names_the_request_in_its_body(sender: Caller, method: str, path: str, status: int):
+    answer = sender.call(method, path, {} if method == "POST" else None)
+    assert answer.status == status and answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json["request_id"] == answer.headers["X-Request-Id"] and answer.json["status"] == status
+
+
+def test_a_request_has_one_line_with_id_caller_route_status_and_duration(
+    admin: Caller, administrator: Caller, anonymous: Caller, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO, LOGGER):
+        admin.get("devices/site%2F1/metrics/m/latest")
+        administrator.get("devices/site%2F1/metrics?x=1")
+        admin.post("metrics", {"name": "m", "data_type": "numeric"})
+        anonymous.get("metrics")
+        anonymous.get("/login/")
+    found = lines(caplog, 5)
+    told = [(line["method"], line["route"], line["status"], (line["caller"] or "")[:5]) for line in found]
+    latest = "api/v1/telemetry/devices/<path:device_id>/metrics/<path:metric_name>/latest"
+    assert told == [
+        ("GET", latest, 404, "key:1"),
+        ("GET", "api/v1/telemetry/devices/<path:device_id>/metrics", 200, "user:"),
+        ("POST", "api/v1/telemetry/metrics", 201, "key:1"),
+        ("GET", "api/v1/telemetry/metrics", 401, ""),
+        ("GET", "login/", 200, ""),
+    ]
+    assert found[1]["path"] == "/api/v1/telemetry/devices/site/1/metrics?x=1" and found[1]["caller"].endswith("trator")
+    assert all(line["duration_ms"] > 0 and line["bytes"] > 0 for line in found)
+    key = admin.headers["X-Api-Key"]
+    assert not any(key in str(line) for line in found)
+
+
+def test_stored_measurements_are_told_by_the_journal_and_refused_ones_here(
+    admin: Caller, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO, LOGGER):
+        assert admin.post("devices/d/telemetry", point()).status == 200
+        assert admin.post("devices/d/telemetry", point(value=None)).status == 422
+        admin.headers["X-Api-Key"] = "tk_nobody"
+        assert admin.post("devices/d/telemetry", point()).status == 401
+    assert [(line["status"], bool(line["caller"])) for line in lines(caplog, 2)] == [(422, True), (401, False)]
+
+
+def test_a_slow_one_is_told_always(admin: Caller, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("telemetry_site.requests.SLOW", 0.0)
+    with caplog.at_level(logging.INFO, LOGGER):
+        admin.post("devices/d/telemetry", point())
+    assert [line["status"] for line in lines(caplog, 1)] == [200]
+
+
+def test_whatever_is_logged_meanwhile_carries_the_id(administrator: Caller, monkeypatch: pytest.MonkeyPatch):
+    from telemetry_site.log import told
+
+    seen: list[dict[str, Any]] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(told(record))
+
+    def fails(*given: Any, **more: Any) -> None:
+        raise RuntimeError("of the test")
+
+    monkeypatch.setattr("metrics.query.device_metrics", fails)
+    handler = Handler()
+    logging.getLogger().addHandler(handler)
+    try:
+        answer = administrator.get("devices/d/metrics", X_Request_Id="abc")
+        await_that(lambda: any(one["logger"] == LOGGER for one in seen), 5, "its line")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert answer.status == 500 and answer.json["request_id"] == "abc"
+    assert b"RuntimeError" not in answer.raw and b"of the test" not in answer.raw
+    assert [(one["logger"], one["request_id"]) for one in seen] == [
+        ("telemetry_site.api_errors", "abc"),
+        (LOGGER, "abc"),
+    ]
+
+
+async def test_a_failure_of_the_site_itself_is_answered_and_its_traceback_logged(caplog: pytest.LogCaptureFixture):
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("in front of Django")
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+    await asyncio.create_task(Requests(broken)(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 500 and b"in front of Django" not in sent[1]["body"]
+    assert "in front of Django" in caplog.text
+
+
+def test_admins_are_told_what_an_answer_cost_and_nobody_else(administrator: Caller, viewer: Caller, reader: Caller):
+    for name in ("a", "b"):
+        MetricDefinition.objects.create(name=name, data_type="numeric")
+    told = administrator.get("metrics").headers["Server-Timing"]
+    found = re.fullmatch(r'db;dur=([\d.]+);desc="(\d+) statements", total;dur=([\d.]+)', told)
+    assert found is not None, told
+    assert int(found[2]) >= 4  # session, user, rows and their number
+    assert 0 < float(found[1]) < float(found[3])
+    for caller in (viewer, reader):
+        assert "Server-Timing" not in caller.get("metrics").headers
+
+
+def test_statements_of_the_storage_are_counted_too(web_port: int, administrator: Caller, admin: Caller):
+    admin.post("devices/d/telemetry", point("m", 1.0))
+
+    def statements(path: str) -> int:
+        found = re.search(r'desc="(\d+) statements"', administrator.get(path).headers["Server-Timing"])
+        assert found is not None
+        return int(found[1])
+
+    assert statements("devices/d/metrics/m/range") > statements("metrics/none") + 1
+
+
+def test_the_admin_pages_tell_it_as_well(site: None, web_port: int):
+    someone = person(web_port, get_user_model().objects.create_superuser("root"))
+    assert "total;dur=" in someone.get("/admin/").headers["Server-Timing"]

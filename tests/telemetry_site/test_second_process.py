@@ -1,0 +1,76 @@
+"""What is changed in one web process holds in the others within a second."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import uvicorn
+from django.db import connection
+from django.utils import timezone
+
+from ingest.models import ApiKey
+from tests.conftest import Caller, point
+from tests.processes import Running
+from tests.telemetry_site.site import await_that, free_port
+
+PROMISE = 1.0  # seconds
+
+
+def serve(port: int) -> None:
+    """A web process; ends when it is killed."""
+    from telemetry_site.asgi import application
+
+    uvicorn.run(application, port=port, log_level="warning", lifespan="on")
+
+
+@pytest.fixture
+def second(admin: Caller) -> Iterator[Caller]:
+    """The same admin at a web process of its own."""
+    given = connection.settings_dict
+    database = {name: str(given[name]) for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT") if given.get(name)}
+    caller = Caller(free_port(), admin.headers)
+    running = Running(database, serve, caller.port)
+    try:
+        await_that(lambda: _answers(caller), 30, "the second process answers")
+        yield caller
+    finally:
+        running.kill()
+
+
+def _answers(caller: Caller) -> bool:
+    try:
+        return caller.get("/health").status == 200
+    except OSError:
+        return False
+
+
+def seconds_until(condition: Callable[[], bool]) -> float:
+    began = time.monotonic()
+    await_that(condition, 10, "the other process has heard of it")
+    return time.monotonic() - began
+
+
+def test_a_changed_definition_holds_in_a_second_process_within_a_second(admin: Caller, second: Caller):
+    assert admin.post("metrics", {"name": "m", "data_type": "numeric", "max_value": 10}).status == 201
+    waits = []
+    for number in range(4):
+        value = 20 if number % 2 else 5
+        wanted = 422 if number % 2 == 0 else 200  # 5 above a bound of 1, then 20 below one of 30
+        assert admin.call("PATCH", "metrics/m", {"max_value": 1 if wanted == 422 else 30}).status == 200
+        waits.append(
+            seconds_until(lambda v=value, w=wanted: second.post("devices/d/telemetry", point("m", v)).status == w)
+        )
+    assert admin.call("DELETE", "metrics/m").status == 200
+    waits.append(seconds_until(lambda: second.post("devices/d/telemetry", point("m", 1e6)).status == 200))
+    assert max(waits) < PROMISE, waits
+
+
+def test_a_revoked_key_opens_nothing_in_a_second_process_within_a_second(
+    admin: Caller, gateway: Caller, second: Caller
+):
+    other = Caller(second.port, gateway.headers)
+    assert other.post("devices/d/telemetry", point()).status == 200
+    key = ApiKey.objects.get(scope="ingest")
+    key.revoked_at = timezone.now()
+    key.save()
+    assert seconds_until(lambda: other.post("devices/d/telemetry", point()).status == 401) < PROMISE
