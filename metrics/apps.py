@@ -9,12 +9,19 @@ class MetricsConfig(AppConfig):
     name = "metrics"
 
     def ready(self) -> None:
+        from django.contrib.auth.models import Group, User
+
         from metrics import checks  # noqa: F401 - registers them
+        from metrics.audit import rows, signing_in
         from metrics.membership import announce
         from metrics.models import Device
 
         post_migrate.connect(first_rows, sender=self)
         m2m_changed.connect(announce, sender=Device.groups.through)
+        rows.watch_all()
+        for model in (User, Group):
+            rows.watch(model)
+        signing_in.listen()
 
 
 def first_rows(using: str, **kwargs: Any) -> None:

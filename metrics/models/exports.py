@@ -43,6 +43,8 @@ class ExportJob(models.Model):
     finished_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
 
+    audit_name = "export_id"
+
     class Meta:
         ordering = ["-id"]
         indexes = [
