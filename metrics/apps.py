@@ -7,6 +7,7 @@ from django.db.models.signals import m2m_changed, post_migrate
 
 class MetricsConfig(AppConfig):
     name = "metrics"
+    verbose_name = "Devices and metrics"
 
     def ready(self) -> None:
         from django.contrib.auth.models import Group, User

@@ -42,7 +42,7 @@ INSTALLED_APPS = [
     "alerts",
     "ingest",
     "metrics",
-    "django.contrib.admin",
+    "telemetry_site.apps.TelemetryAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -9,10 +9,6 @@ from django.views.generic import RedirectView
 from telemetry_site import documentation, health
 from telemetry_site.capabilities import CapabilitiesView
 
-admin.site.site_header = "Telemetry administration"
-admin.site.site_title = "Telemetry"
-admin.site.index_title = "Administration"
-
 handler400 = "telemetry_site.api_errors.bad_request"
 handler404 = "telemetry_site.api_errors.not_found"
 handler500 = "telemetry_site.api_errors.server_error"

@@ -18,7 +18,7 @@ from metrics.models import Audited
 
 HIDDEN = "(hidden)"
 MOST_NAMES = 100  # of what was put into something or taken out of it; of more than that, how many
-_IGNORED = {"last_login"}  # a sign-in is told of by itself
+_IGNORED = {"last_login", "last_used_at"}  # a sign-in is told of by itself, what keys do is in the journal
 _BEFORE = "_before_audit"
 
 watched: set[type[Model]] = set()

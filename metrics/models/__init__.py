@@ -1,6 +1,6 @@
 """What is measured (devices, metric definitions, series) and the tables in which measurements live."""
 
-from metrics.models.audit import AuditEntry, AuditHead, Audited
+from metrics.models.audit import Audited, AuditEntry, AuditHead
 from metrics.models.definitions import LONGEST_RETENTION_DAYS, DataType, MetricDefinition, MetricType, new_metric_id
 from metrics.models.devices import Device, DeviceGroup, Lane, Series
 from metrics.models.exports import ExportJob, ExportStatus, new_export_id
