@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
@@ -15,7 +16,8 @@ class BoundedPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
-        return self.object_list[:MOST_COUNTED].count()  # type: ignore[union-attr, call-arg]  # a QuerySet
+        rows: QuerySet[Any] = self.object_list[:MOST_COUNTED]  # type: ignore[assignment]
+        return rows.count()
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -40,7 +42,7 @@ class FirstFewFilter(admin.RelatedFieldListFilter):
 
     most = 30
 
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, Any]]:
         others = field.remote_field.model._default_manager
         chosen = [value for value in self.lookup_val or [] if str(value).isdecimal()]
         rows = [*others.order_by("name")[: self.most], *others.filter(pk__in=chosen)]

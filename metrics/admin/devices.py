@@ -92,7 +92,7 @@ class DeviceGroupAdmin(admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
         """Counted group by group, for those that are shown."""
         membership = Device.groups.through.objects.filter(devicegroup=OuterRef("pk")).order_by()
-        counted = membership.values("devicegroup").annotate(number=Count("pk")).values("number")
+        counted = membership.values("devicegroup").values_list(Count("pk"))
         return super().get_queryset(request).annotate(counted=Coalesce(Subquery(counted), 0))
 
     @admin.display(description="devices", ordering="counted")

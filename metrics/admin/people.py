@@ -114,7 +114,8 @@ class PersonAdmin(UserAdmin):
     @admin.display(description="role")
     def role(self, person: User) -> str:
         operates = getattr(person, "operates", False)
-        return Role.ADMIN.label if person.is_superuser else (Role.OPERATOR if operates else Role.VIEWER).label
+        found = Role.ADMIN if person.is_superuser else Role.OPERATOR if operates else Role.VIEWER
+        return str(found.label)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         if role := form.cleaned_data.get("role"):

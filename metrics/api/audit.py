@@ -7,8 +7,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from metrics.api.paging import page
+from metrics.api import examples
+from metrics.api.answers import Page
+from metrics.api.paging import PageParameters, page
 from metrics.api.permissions import caller
+from metrics.api.schema import Tag, operation
 from metrics.models import AuditEntry
 
 
@@ -36,6 +39,22 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
         return bytes(entry.checksum or b"").hex()
 
 
+class AuditParameters(PageParameters):
+    """What entries are chosen by, for the description of the API; AuditFilter heeds it."""
+
+    actor = serializers.CharField(required=False, help_text="Who did it: `user:<name>`, `key:<number>:<name>`, …")
+    action = serializers.CharField(required=False, help_text="What was done: `created`, `changed`, `deleted`, …")
+    object_type = serializers.CharField(required=False, help_text="To which kind of object.")
+    object_id = serializers.CharField(required=False, help_text="To which one, by the name that it is known by.")
+    request_id = serializers.CharField(required=False, help_text="By which request.")
+    since = serializers.DateTimeField(required=False, help_text="From here on.")
+    until = serializers.DateTimeField(required=False, help_text="To before here.")
+
+
+class AuditEntries(Page):
+    entries = AuditEntrySerializer(many=True)
+
+
 class AuditFilter(django_filters.FilterSet):
     since = django_filters.IsoDateTimeFilter("at", "gte")
     until = django_filters.IsoDateTimeFilter("at", "lt")
@@ -50,6 +69,16 @@ class AuditView(APIView):
 
     permission_classes = [MayAudit]
 
+    @operation(
+        "list_audit",
+        "Who did what",
+        tag=Tag.AUDIT,
+        description="Entries of the audit, newest first. Each covers all before it, and the journal of that time.",
+        query=AuditParameters,
+        answer=AuditEntries,
+        asked={"object_type": "metric definition", "object_id": "temperature"},
+        answered=examples.AUDIT,
+    )
     def get(self, request: Request) -> Response:
         chosen = AuditFilter(request.query_params, AuditEntry.objects.all())
         if not chosen.is_valid():

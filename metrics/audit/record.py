@@ -69,7 +69,8 @@ def digest_of(*texts: str) -> bytes:
 
 def _fitting(column: str, text: str) -> str:
     """A text that fits its column: what comes with a request may be of any length."""
-    return text.replace("\0", "")[: AuditEntry._meta.get_field(column).max_length]
+    field: Any = AuditEntry._meta.get_field(column)
+    return text.replace("\0", "")[: field.max_length]
 
 
 def _written(values: Mapping[str, Any] | None) -> str:

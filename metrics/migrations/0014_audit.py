@@ -46,7 +46,7 @@ DROP FUNCTION metrics_chain_audit();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('metrics', '0009_members'),
+        ('metrics', '0010_counts'),
     ]
 
     operations = [
