@@ -208,6 +208,7 @@ STATICFILES_DIRS = [("uplot", BASE_DIR / "node_modules" / "uplot" / "dist")]
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = ["telemetry_site.formats"]
 
 LOGGING = {
     "version": 1,

@@ -34,13 +34,15 @@ class ObjectTypeFilter(admin.SimpleListFilter):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
+    title = "Audit"
     help = (
-        "Who did what to which object. Entries are never changed or deleted; `manage.py verify_audit` names the first"
+        "Who did what to which object. Entries are never changed or deleted; manage.py verify_audit names the first"
         " one that is not what it was."
     )
     list_display = ("number", "at", "actor", "action", "object_type", "object_id")
     list_filter = ("at", ObjectTypeFilter)
     search_fields = ("actor", "^object_id", "=request_id", "=action")
+    sortable_by = ("number",)
     search_help_text = "Part of who did it, the beginning of the object's name, an action or a request's id."
     fields = (
         "number", "at", "actor", "action", "object_type", "object_id", "difference", "request_id", "address", "heads",

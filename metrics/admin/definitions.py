@@ -32,7 +32,7 @@ class MetricDefinitionAdmin(admin.ModelAdmin):
     )
     list_display = ("name", "data_type", "metric_type", "unit", "min_value", "max_value", "retention_days")
     list_filter = ("data_type", "metric_type")
-    search_fields = ("^name", "description")
+    search_fields = ("name", "description")
     list_per_page = 50
     show_full_result_count = False
     action_form = RetentionActionForm

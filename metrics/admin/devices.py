@@ -1,13 +1,13 @@
 """Devices and the groups that they are in."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.contrib.admin.widgets import AutocompleteSelect
-from django.db.models import Count, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -37,8 +37,8 @@ class DeviceAdmin(admin.ModelAdmin):
     )
     list_display = ("device_id", "name", "expected_interval", "created_at")
     list_filter = (("groups", FirstFewFilter),)
-    search_fields = ("^device_id", "^name")
-    search_help_text = "The beginning of an id or a name."
+    search_fields = ("^device_id", "name")
+    search_help_text = "The beginning of an id, or words of a name."
     list_per_page = 50
     autocomplete_fields = ("groups",)
     readonly_fields = ("created_at",)
@@ -76,6 +76,12 @@ def _numbers(devices: QuerySet[Device]) -> Any:
     return devices.order_by().values_list("pk", flat=True).distinct().iterator()
 
 
+def _devices_in(groups: Iterable[int]) -> dict[int, int]:
+    """How many devices are in each of these groups; those without are left out."""
+    membership = Device.groups.through.objects.filter(devicegroup__in=list(groups)).order_by()
+    return dict(membership.values_list("devicegroup").annotate(Count("pk")))
+
+
 @admin.register(DeviceGroup)
 class DeviceGroupAdmin(admin.ModelAdmin):
     help = (
@@ -83,22 +89,24 @@ class DeviceGroupAdmin(admin.ModelAdmin):
         " devices, many at once: a group of a hundred thousand fits no form."
     )
     list_display = ("name", "description", "device_count", "created_at")
-    search_fields = ("^name", "description")
+    search_fields = ("name", "description")
     list_per_page = 50
     show_full_result_count = False
     autocomplete_fields = ("members",)
     readonly_fields = ("device_count", "created_at")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
-        """Counted group by group, for those that are shown."""
-        membership = Device.groups.through.objects.filter(devicegroup=OuterRef("pk")).order_by()
-        counted = membership.values("devicegroup").values_list(Count("pk"))
-        return super().get_queryset(request).annotate(counted=Coalesce(Subquery(counted), 0))
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The devices of the groups that are shown are counted, and not those of all groups."""
+        shown = super().get_changelist_instance(request)
+        counted = _devices_in(group.pk for group in shown.result_list)
+        for group in shown.result_list:
+            group.counted = counted.get(group.pk, 0)
+        return shown
 
-    @admin.display(description="devices", ordering="counted")
+    @admin.display(description="devices")
     def device_count(self, group: DeviceGroup) -> str:
         address = reverse("admin:metrics_device_changelist")
-        number = getattr(group, "counted", 0)
+        number = group.counted if hasattr(group, "counted") else _devices_in([group.pk]).get(group.pk, 0)
         return format_html('<a href="{}?groups__id__exact={}">{}</a>', address, group.pk, f"{number:,}")
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:

@@ -12,6 +12,7 @@ from metrics.models import ExportJob
 
 @admin.register(ExportJob)
 class ExportJobAdmin(ReadOnlyAdmin):
+    title = "Exports"
     help = "Files that people and programs have ordered, kept for a day once they are made."
     list_display = ("export_id", "owner", "status", "percent", "rows", "size", "format", "created_at", "finished_at")
     list_filter = ("status", "format", "created_at")

@@ -87,11 +87,12 @@ def _is_last_admin(person: User) -> bool:
 
 
 class PersonAdmin(UserAdmin):
+    title = "People"
     help = ROLES
     form = PersonForm
     list_display = ("username", "full_name", "email", "role", "is_active", "last_login")
     list_filter = (RoleFilter, "is_active")
-    search_fields = ("^username", "^first_name", "^last_name", "^email")
+    search_fields = ("^username", "first_name", "last_name", "^email")
     list_per_page = 50
     show_full_result_count = False
     readonly_fields = ("last_login", "date_joined")

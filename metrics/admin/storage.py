@@ -4,12 +4,13 @@ import json
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.dateparse import parse_datetime
 
 from metrics.admin.bounded import ReadOnlyAdmin
-from metrics.models import DamagedBlock, Series
+from metrics.models import DamagedBlock, Device, Series
 from metrics.query import moment
 from metrics.storage import shards
 from metrics.storage.codec import Kind
@@ -24,11 +25,19 @@ class SeriesAdmin(ReadOnlyAdmin):
     help = "One metric of one device in one kind of value; made when it is first sent."
     list_display = ("id", "device", "metric_name", "kind_of_value")
     list_select_related = ("device",)
-    search_fields = ("=device__device_id", "=metric_name")
+    search_fields = ("metric_name",)
+    sortable_by = ("id",)
     search_help_text = "The whole id of a device, or the whole name of a metric."
     fields = ("id", "device", "metric_name", "kind_of_value")
 
-    @admin.display(description="kind of value", ordering="kind")
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Series], search_term: str) -> Any:
+        """By index: the device is found first, since a condition on either of two tables would read both."""
+        if not search_term.strip():
+            return queryset, False
+        devices = list(Device.objects.filter(device_id=search_term.strip()).values_list("pk", flat=True))
+        return queryset.filter(Q(device__in=devices) | Q(metric_name=search_term.strip())), False
+
+    @admin.display(description="kind of value")
     def kind_of_value(self, series: Series) -> str:
         return Kind(series.kind).name.lower()
 

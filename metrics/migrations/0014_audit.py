@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('number', models.BigIntegerField(help_text='Place in the chain, from 1 on without gaps.', null=True, unique=True)),
                 ('at', models.DateTimeField(help_text='When it was done (UTC).')),
-                ('actor', models.CharField(help_text='user:<name>, key:<number>:<name>, or command:<name> on the server.', max_length=400)),
+                ('actor', models.CharField(help_text='user:NAME, key:NUMBER:NAME, or command:NAME on the server.', max_length=400)),
                 ('request_id', models.CharField(blank=True, help_text='The request that did it.', max_length=200)),
                 ('address', models.CharField(blank=True, help_text='Where the request came from.', max_length=45)),
                 ('action', models.CharField(help_text='created, changed, deleted, signed in, or what else was done.', max_length=50)),
@@ -82,6 +82,11 @@ class Migration(migrations.Migration):
                 'ordering': ['-number'],
                 'indexes': [models.Index(fields=['actor', '-number'], name='audit_actor'), models.Index(fields=['object_type', 'object_id', '-number'], name='audit_object'), models.Index(fields=['action', '-number'], name='audit_action'), models.Index(fields=['at'], name='audit_at')],
             },
+        ),
+        migrations.AlterField(
+            model_name='exportjob',
+            name='owner',
+            field=models.CharField(help_text='Who asked: key:NUMBER:NAME or user:NAME', max_length=400),
         ),
         migrations.RunSQL(TRIGGERS, NO_TRIGGERS),
     ]

@@ -18,7 +18,7 @@ class AuditEntry(models.Model):
     number = models.BigIntegerField(unique=True, null=True, help_text="Place in the chain, from 1 on without gaps.")
     at = models.DateTimeField(help_text="When it was done (UTC).")
     actor = models.CharField(
-        max_length=2 * NAME_LENGTH, help_text="user:<name>, key:<number>:<name>, or command:<name> on the server."
+        max_length=2 * NAME_LENGTH, help_text="user:NAME, key:NUMBER:NAME, or command:NAME on the server."
     )
     request_id = models.CharField(max_length=NAME_LENGTH, blank=True, help_text="The request that did it.")
     address = models.CharField(max_length=45, blank=True, help_text="Where the request came from.")
