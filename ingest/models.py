@@ -8,7 +8,7 @@ from django.db import models
 from django.utils import timezone
 
 from metrics.access import Scope
-from metrics.models import NAME_LENGTH, Announced, Device
+from metrics.models import NAME_LENGTH, Announced, Audited, Device
 
 PREFIX_LENGTH = 8
 
@@ -23,7 +23,7 @@ def new_key() -> str:
     return "tk_" + secrets.token_urlsafe(24)
 
 
-class ApiKey(Announced):
+class ApiKey(Audited, Announced):
     """A key of a device (bound to it) or of a gateway or a program (bound to nothing)."""
 
     name = models.CharField(max_length=NAME_LENGTH)

@@ -7,14 +7,22 @@ from django.db.models.signals import m2m_changed, post_migrate
 
 class MetricsConfig(AppConfig):
     name = "metrics"
+    verbose_name = "Devices and metrics"
 
     def ready(self) -> None:
+        from django.contrib.auth.models import Group, User
+
         from metrics import checks  # noqa: F401 - registers them
+        from metrics.audit import rows, signing_in
         from metrics.membership import announce
         from metrics.models import Device
 
         post_migrate.connect(first_rows, sender=self)
         m2m_changed.connect(announce, sender=Device.groups.through)
+        rows.watch_all()
+        for model in (User, Group):
+            rows.watch(model)
+        signing_in.listen()
 
 
 def first_rows(using: str, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import transaction
 
+from metrics.audit.record import record
 from metrics.models import Device, DeviceGroup, Revision
 
 ROWS_AT_ONCE = 10_000  # of one INSERT
@@ -18,6 +19,8 @@ def add(group: DeviceGroup, devices: Iterable[int]) -> int:
         before = membership.objects.filter(devicegroup_id=group.pk).count()
         membership.objects.bulk_create(rows, batch_size=ROWS_AT_ONCE, ignore_conflicts=True)
         made = membership.objects.filter(devicegroup_id=group.pk).count() - before
+        if made:
+            record("changed", group, after={"devices": {"count": made}})
         Revision.move()
     return made
 
@@ -26,6 +29,8 @@ def remove(group: DeviceGroup, devices: Iterable[int]) -> int:
     """Take devices, by primary key, out of a group; returns how many were in it."""
     with transaction.atomic():
         gone, _ = Device.groups.through.objects.filter(devicegroup_id=group.pk, device_id__in=list(devices)).delete()
+        if gone:
+            record("changed", group, before={"devices": {"count": gone}})
         Revision.move()
     return gone
 

@@ -48,7 +48,7 @@ INSTALLED_APPS = [
     "alerts",
     "ingest",
     "metrics",
-    "django.contrib.admin",
+    "telemetry_site.apps.TelemetryAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -67,6 +67,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "metrics.audit.acting.remember_request",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -221,6 +222,7 @@ STATICFILES_DIRS = [("uplot", BASE_DIR / "node_modules" / "uplot" / "dist")]
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = ["telemetry_site.formats"]
 
 # --- log --------------------------------------------------------------------------------------------
 LOG_FORMAT = env.choice("TELEMETRY_LOG_FORMAT", "line" if sys.stderr.isatty() else "json", ("json", "line"))

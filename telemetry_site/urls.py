@@ -10,10 +10,6 @@ from telemetry_site import documentation, health
 from telemetry_site.capabilities import CapabilitiesView
 from telemetry_site.login import LoginView
 
-admin.site.site_header = "Telemetry administration"
-admin.site.site_title = "Telemetry"
-admin.site.index_title = "Administration"
-
 handler400 = "telemetry_site.api_errors.bad_request"
 handler403 = "telemetry_site.api_errors.forbidden"
 handler404 = "telemetry_site.api_errors.not_found"

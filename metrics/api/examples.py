@@ -30,6 +30,27 @@ DEFINITIONS = {
     **PAGE,
     "filters": {"data_type": "numeric", "metric_type": None, "unit": None, "search": None},
 }
+AUDIT = {
+    "entries": [
+        {
+            "number": 42,
+            "at": "2025-12-17T10:00:00Z",
+            "actor": "user:mei",
+            "request_id": "0193d1c0f6a87b2e",
+            "address": "192.0.2.10",
+            "action": "changed",
+            "object_type": "metric definition",
+            "object_id": "temperature",
+            "before": {"retention_days": 90},
+            "after": {"retention_days": 30},
+            "checksum": "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4",
+        }
+    ],
+    "count": 1,
+    "total": 1,
+    "limit": 100,
+    "offset": 0,
+}
 QUESTION = {
     "devices": ["device_001"],
     "metrics": ["temperature", "humidity"],

@@ -1,8 +1,9 @@
 from django.urls import path
 
-from metrics.api import definitions, export, questions, statistics, views
+from metrics.api import audit, definitions, export, questions, statistics, views
 
 urlpatterns = [
+    path("audit", audit.AuditView.as_view()),
     path("metrics", definitions.DefinitionsView.as_view()),
     path("metrics/<path:metric_name>", definitions.DefinitionView.as_view()),
     path("query", questions.QueryView.as_view()),

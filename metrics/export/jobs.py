@@ -22,6 +22,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from metrics.access import Caller
+from metrics.audit.record import record
 from metrics.errors import Overloaded, StorageUnavailable, TelemetryError
 from metrics.export import files
 from metrics.export.formats import FORMATS
@@ -59,7 +60,10 @@ def order(owner: str, question: Question, kind: str) -> ExportJob:
     kept = asdict(question)
     asked = {name: kept[name] for name in _ASKED}
     asked |= {"start": question.start.isoformat(), "end": question.end.isoformat()}
-    return ExportJob.objects.create(owner=owner, question=asked, format=kind)
+    with transaction.atomic():
+        job = ExportJob.objects.create(owner=owner, question=asked, format=kind)
+        record("ordered", job, after={"format": kind, **asked})
+    return job
 
 
 def question_of(job: ExportJob) -> Question:
@@ -80,9 +84,12 @@ def visible_to(caller: Caller, own: bool = False) -> QuerySet[ExportJob]:
 def cancel(job: ExportJob) -> bool:
     """Make it no more; False where it is finished. Whoever makes it notices with its next note."""
     now = timezone.now()
-    ended = ExportJob.objects.filter(pk=job.pk, status__in=_UNFINISHED).update(
-        status=ExportStatus.CANCELLED, finished_at=now, expires_at=now + KEPT, bytes=0, files=[]
-    )
+    with transaction.atomic():
+        ended = ExportJob.objects.filter(pk=job.pk, status__in=_UNFINISHED).update(
+            status=ExportStatus.CANCELLED, finished_at=now, expires_at=now + KEPT, bytes=0, files=[]
+        )
+        if ended:
+            record("cancelled", job)
     if ended:
         files.remove(job.export_id)
     job.refresh_from_db()

@@ -1,5 +1,6 @@
 """What is measured (devices, metric definitions, series) and the tables in which measurements live."""
 
+from metrics.models.audit import Audited, AuditEntry, AuditHead
 from metrics.models.definitions import LONGEST_RETENTION_DAYS, DataType, MetricDefinition, MetricType, new_metric_id
 from metrics.models.devices import Device, DeviceGroup, Lane, Series
 from metrics.models.exports import ExportJob, ExportStatus, new_export_id
@@ -26,6 +27,9 @@ __all__ = [
     "NAME_LENGTH",
     "Activity",
     "Announced",
+    "AuditEntry",
+    "AuditHead",
+    "Audited",
     "Block",
     "Count",
     "DamagedBlock",

@@ -4,6 +4,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.crypto import get_random_string
 
+from metrics.models.audit import Audited
 from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Announced
 from metrics.storage.policies import DEFAULT_HOUR_DAYS, DEFAULT_MINUTES_DAYS, DEFAULT_RETENTION_DAYS
@@ -36,7 +37,7 @@ def new_metric_id() -> str:
     return "met_" + get_random_string(12, "0123456789abcdef")
 
 
-class MetricDefinition(Announced):
+class MetricDefinition(Audited, Announced):
     """What is known of a metric beforehand: its type, its bounds, how long it is kept. Optional for every metric."""
 
     metric_id = models.CharField(max_length=20, unique=True, default=new_metric_id, editable=False)

@@ -3,10 +3,11 @@
 from typing import Any
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 from metrics.access import Caller
+from metrics.models.audit import Audited
 from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Revision
 
@@ -19,7 +20,7 @@ class DeviceGroupQuerySet(models.QuerySet["DeviceGroup"]):
         return self if caller.groups is None else self.filter(name__in=caller.groups)
 
 
-class DeviceGroup(models.Model):
+class DeviceGroup(Audited):
     """Devices that are asked about together: a site, a customer, a kind of machine. A device may be in several.
 
     People see the devices of the groups that they are members of.
@@ -44,8 +45,9 @@ class DeviceGroup(models.Model):
         return self.name
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        deleted = super().delete(*args, **kwargs)
-        Revision.move()  # keys may be bound to it
+        with transaction.atomic():
+            deleted = super().delete(*args, **kwargs)
+            Revision.move()  # keys may be bound to it
         return deleted
 
 
@@ -60,7 +62,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return self.filter(pk__in=membership.values("device_id"))
 
 
-class Device(models.Model):
+class Device(Audited):
     """Something that sends measurements, known by the `device_id` that it calls itself."""
 
     device_id = models.CharField(max_length=NAME_LENGTH, unique=True)
@@ -74,6 +76,7 @@ class Device(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = DeviceQuerySet.as_manager()
+    audit_name = "device_id"
 
     class Meta:
         ordering = ["device_id"]

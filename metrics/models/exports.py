@@ -25,7 +25,7 @@ class ExportJob(models.Model):
     """An export that is made in the background: what was asked, and how far it is. Moved by metrics.export.jobs."""
 
     export_id = models.CharField(max_length=24, unique=True, default=new_export_id, editable=False)
-    owner = models.CharField(max_length=2 * NAME_LENGTH, help_text="Who asked: key:<number>:<name> or user:<name>")
+    owner = models.CharField(max_length=2 * NAME_LENGTH, help_text="Who asked: key:NUMBER:NAME or user:NAME")
     question = models.JSONField()
     format = models.CharField(max_length=10)
     status = models.CharField(max_length=10, choices=ExportStatus.choices, default=ExportStatus.QUEUED)
@@ -42,6 +42,8 @@ class ExportJob(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
+
+    audit_name = "export_id"
 
     class Meta:
         ordering = ["-id"]

@@ -1,7 +1,8 @@
 """Following the journal's chain of checksums from its oldest line to the head."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from metrics.storage.codec import DamagedPayload
 from metrics.storage.connection import Connection
@@ -26,6 +27,34 @@ class Broken:
     why: str
 
 
+class Seen(NamedTuple):
+    """What somebody outside of the journal says of it: once this was the last commit of the shard."""
+
+    by: str
+    seq: int
+    checksum: str  # hexadecimal
+
+
+class _Witnesses:
+    """What is said of a shard's commits, in ascending order of these, beside what they are found to be."""
+
+    def __init__(self, seen: Iterable[Seen]) -> None:
+        self._seen = iter(seen)
+        self._next = next(self._seen, None)
+
+    def contradict(self, seq: int, checksum: bytes | None) -> str:
+        """What they say against this line; empty where nothing."""
+        while (told := self._next) is not None and told.seq <= seq:
+            self._next = next(self._seen, None)
+            if told.seq == seq and checksum is not None and told.checksum != checksum.hex():
+                return f"it is not what it was when {told.by} was written"
+        return ""
+
+    def miss(self) -> str:
+        """Who has seen a commit after those that there are; empty where nobody has."""
+        return f"{self._next.by} has seen commit {self._next.seq}, which is not there" if self._next else ""
+
+
 @dataclass(slots=True)
 class _Follower:
     """How far the chain holds: the last line's number and checksum; None: unknown, since what was before is gone."""
@@ -44,13 +73,20 @@ class _Follower:
         )
 
 
-def verify(connection: Connection, shard: int) -> tuple[int, Broken | None]:
-    """(how many lines hold, the first that does not), within a snapshot: nothing may be committed meanwhile."""
-    follower, held = _Follower(), 0
-    for seq, why in _findings(connection, shard, follower):
-        if why:
+def verify(
+    connection: Connection, shard: int, seen: Iterable[Seen] = (), hear: Callable[[int, bytes], None] | None = None
+) -> tuple[int, Broken | None]:
+    """(how many lines hold, the first that does not), within a snapshot: nothing may be committed meanwhile.
+
+    `seen` is what others say of the lines, in order; `hear` is given the number and the entries of each that holds.
+    """
+    follower, witnesses, held = _Follower(), _Witnesses(seen), 0
+    for seq, entries, found in _findings(connection, shard, follower):
+        if why := found or witnesses.contradict(seq, follower.checksum):
             return held, Broken(shard, seq, why)
         held += 1
+        if hear is not None:
+            hear(seq, entries)
     row = connection.execute(
         "SELECT seq, checksum FROM metrics_head WHERE shard = %s", (shard,), binary=True
     ).fetchone()
@@ -58,29 +94,32 @@ def verify(connection: Connection, shard: int) -> tuple[int, Broken | None]:
         return held, Broken(shard, follower.seq + 1, f"commits {follower.seq + 1} to {row[0]} are missing")
     if row and held and row[1] != follower.checksum:
         return held, Broken(shard, follower.seq, "the head of the stream has another checksum")
+    if missed := witnesses.miss():
+        return held, Broken(shard, follower.seq + 1, missed)
     return held, None
 
 
-def _findings(connection: Connection, shard: int, follower: _Follower) -> Iterator[tuple[int, str]]:
+def _findings(connection: Connection, shard: int, follower: _Follower) -> Iterator[tuple[int, bytes, str]]:
     yield from _in_packs(connection, shard, follower)
     while rows := connection.execute(_LINES, (shard, follower.seq, PACK), binary=True).fetchall():
         for seq, entries, payload_digest, digest, checksum in rows:
             if payload_digest is not None and digest_of(payload_digest, entries.encode()) != digest:
-                yield seq, "its entries are not those that were written"
+                yield seq, b"", "its entries are not those that were written"
                 return
-            yield seq, follower.follow(seq, digest, checksum)
+            yield seq, entries.encode(), follower.follow(seq, digest, checksum)
 
 
-def _in_packs(connection: Connection, shard: int, follower: _Follower) -> Iterator[tuple[int, str]]:
+def _in_packs(connection: Connection, shard: int, follower: _Follower) -> Iterator[tuple[int, bytes, str]]:
     while packs := connection.execute(_PACKS, (shard, follower.seq), binary=True).fetchall():
         for first, last, before, checksum, payload in packs:
             try:
                 lines: list[Line] = read_pack(payload)
             except DamagedPayload:
-                yield first, f"the pack of commits {first} to {last} is damaged"
+                yield first, b"", f"the pack of commits {first} to {last} is damaged"
                 return
             if follower.seq == 0 and before is not None:
                 follower.seq, follower.checksum = first - 1, before
             for line in lines[:-1]:
-                yield line.seq, follower.follow(line.seq, line.digest, None)
-            yield lines[-1].seq, follower.follow(lines[-1].seq, lines[-1].digest, checksum)
+                yield line.seq, line.entries, follower.follow(line.seq, line.digest, None)
+            line = lines[-1]
+            yield line.seq, line.entries, follower.follow(line.seq, line.digest, checksum)

@@ -28,6 +28,14 @@ _WAITING = """
 SELECT seq, (extract(epoch FROM at) * 1000000)::bigint, entries, payload_digest, checksum FROM metrics_journal
 WHERE shard = %s AND at < now() - make_interval(secs => %s) AND payload_digest IS NOT NULL ORDER BY seq LIMIT %s
 """
+_OWN = """
+SELECT seq, (extract(epoch FROM at) * 1000000)::bigint, entries, payload_digest FROM metrics_journal
+WHERE shard = %s AND at < to_timestamp(%s / 1e6) ORDER BY seq DESC LIMIT %s
+"""
+_PACKS = """
+SELECT payload FROM metrics_journalpack WHERE shard = %s AND at_from < to_timestamp(%s / 1e6)
+ORDER BY seq_from DESC LIMIT 2
+"""
 _INSERT = """
 INSERT INTO metrics_journalpack (shard, seq_from, seq_to, at_from, at_to, before, checksum, payload)
 VALUES (%s, %s, %s, to_timestamp(%s / 1e6), to_timestamp(%s / 1e6), %s, %s, %s)
@@ -86,6 +94,16 @@ def read_pack(payload: bytes) -> list[Line]:
     digests = [packed.digests[at : at + _DIGEST] for at in range(0, len(packed.digests), _DIGEST)]
     seqs, times = unpack(packed.seqs, np.int64).tolist(), unpack(packed.times, np.int64).tolist()
     return [Line(*row) for row in zip(seqs, times, texts, digests, strict=True)]
+
+
+def lines_before(connection: Connection, shard: int, until: int, most: int) -> list[Line]:
+    """The last lines of a shard before a moment (µs), newest first; as many as asked for, up to what two packs hold."""
+    rows = connection.execute(_OWN, (shard, until, most), binary=True).fetchall()
+    found = [Line(seq, at, entries.encode(), digest or b"") for seq, at, entries, digest in rows]
+    if len(found) < most:
+        for (payload,) in connection.execute(_PACKS, (shard, until), binary=True).fetchall():
+            found += [line for line in reversed(read_pack(payload)) if line.at < until]
+    return found[:most]
 
 
 def pack_journal(connection: Connection, shard: int, after: float = PACK_AFTER) -> int:

@@ -31,6 +31,10 @@ AND shard = %(shard)s LIMIT %(most)s
 _WHOLE = "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)"
 _DELETE = "DELETE FROM metrics_block WHERE shard = %s AND id = ANY(%s) RETURNING id"
 AT_ONCE = 10_000  # rows of points that go in one statement, for the memory that it takes to count what they held
+_OLD_LINES = (
+    "DELETE FROM metrics_journal WHERE shard = %s AND seq < %s AND at < now() - make_interval(days => %s)",
+    "DELETE FROM metrics_journalpack WHERE shard = %s AND seq_to < %s AND at_to < now() - make_interval(days => %s)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,10 @@ def drop_expired(connection: Connection, now: float | None = None) -> int:
     connection.execute(
         "DELETE FROM metrics_ingestedbatch WHERE at < now() - make_interval(days => %s)", (BATCHES_KEPT_DAYS,)
     )
-    connection.execute("DELETE FROM metrics_journal WHERE at < now() - make_interval(days => %s)", (JOURNAL_KEPT_DAYS,))
-    connection.execute(
-        "DELETE FROM metrics_journalpack WHERE at_to < now() - make_interval(days => %s)", (JOURNAL_KEPT_DAYS,)
-    )
+    # The last line stays: of a site to which nothing was sent for long, the chain still ends where its head is.
+    for shard, seq in connection.execute("SELECT shard, seq FROM metrics_head").fetchall():
+        for statement in _OLD_LINES:
+            connection.execute(statement, (shard, seq, JOURNAL_KEPT_DAYS))
     with connection.transaction():
         given = _given(connection, now)
         connection.execute(f"DELETE {_expired('metrics_rollup')}", given)

@@ -25,6 +25,7 @@ from metrics.storage.codec import Columns, Ints, Values, arrange, concatenate
 from metrics.storage.commit import commit
 from metrics.storage.connection import Connection, connect
 from metrics.storage.read import forget, remember
+from metrics.storage.witness import Witness
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Writer(threading.Thread):
         self._lost = False
         self._count_lock = threading.Lock()
         self._connection: Connection | None = None
+        self._witness = Witness()
         self._followers: list[Callable[[], None]] = []
 
     def submit(self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None) -> None:
@@ -188,7 +190,8 @@ class Writer(threading.Thread):
             self._connection = self._connect()
             self._lost = False
         parts = block_of([one for waiting in together for one in waiting.arrivals])
-        entries = msgspec.json.encode([waiting.entry for waiting in together])
+        told = self._witness.look(self._connection)
+        entries = msgspec.json.encode([*told, *(waiting.entry for waiting in together)])
         batches = msgspec.json.encode([waiting.batch for waiting in together if waiting.batch])
         for number, some in commit(self._connection, parts, entries, batches):
             remember(number, some)
@@ -200,6 +203,7 @@ class Writer(threading.Thread):
         except BaseException:
             connection.close()
             raise
+        self._witness = Witness()  # what it told last may not have come through
         return connection
 
     def _reconnect(self, deadline: float) -> bool:

@@ -232,7 +232,7 @@ def test_keys_are_kept_as_hashes_alone(gateway: Caller):
 
 def test_every_request_has_its_entry_in_the_journal(admin: Caller):
     admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1.0), point("m", None)], "batch_id": "b7"})
-    [entry] = json.loads(Journal.objects.get().entries)
+    [entry] = [one for one in json.loads(Journal.objects.get().entries) if one["sender"] != "audit"]
     assert entry["points"] == 1 and entry["rejected"] == 1 and entry["batch_id"] == "b7" and entry["device_id"] == "d"
     assert entry["sender"].startswith("key:")
 

@@ -80,6 +80,14 @@ def test_what_is_dropped_at_its_end_does_not_break_what_is_left(chain):
     assert verify(chain, 0) == (8, None)
 
 
+def test_of_a_site_to_which_nothing_is_sent_any_more_the_last_line_stays_and_holds(chain):
+    chain.execute("UPDATE metrics_journalpack SET at_to = at_to - interval '31 days'")
+    chain.execute("UPDATE metrics_journal SET at = at - interval '31 days'")
+    drop_expired(chain)
+    assert chain.execute("SELECT array_agg(seq) FROM metrics_journal").fetchone() == ([13],)
+    assert verify(chain, 0) == (1, None)
+
+
 def changed_pack(connection) -> None:
     """Somebody rewrites a pack, its checksum with it."""
     [payload] = connection.execute("SELECT payload FROM metrics_journalpack WHERE seq_from = 6", binary=True).fetchone()
@@ -115,4 +123,4 @@ def test_whoever_changes_the_journal_is_found_out(chain, change, seq, why):
 def test_an_untouched_journal_is_confirmed(chain):
     out = StringIO()
     call_command("verify_audit", stdout=out)
-    assert out.getvalue() == "13 commits hold\n"
+    assert out.getvalue() == "13 commits hold\n0 audit entries hold\n"

@@ -44,6 +44,7 @@ RIGHTS: list[tuple[str, str, set[str] | str]] = [
     (r"/api/v1/telemetry/export/jobs/{export_id}/cancel", "POST", READ | {"device", "other device", "gateway"}),
     (r"/api/v1/telemetry/metrics(/{metric_name})?", "GET", READ),
     (r"/api/v1/telemetry/metrics(/{metric_name})?", "POST PATCH DELETE", ADMIN),
+    (r"/api/v1/telemetry/audit", "GET", ADMIN),
     (r"/(|situation/|devices/.*|recent/.*|exports/.*)", "GET", PEOPLE),
 ]
 

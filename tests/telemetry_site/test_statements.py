@@ -15,6 +15,7 @@ from django.test import Client
 
 from metrics import catalogue, membership
 from metrics.models import Device, DeviceGroup, MetricDefinition
+from metrics.storage import witness
 from telemetry_site import activity
 from tests.conftest import API, Caller, point
 
@@ -37,6 +38,7 @@ GETS = (
     "devices/device_000/stats",
     "stats",
     "service/stats",
+    "audit?limit=1000",
     "/health",
     "/",
     "/devices/",
@@ -85,6 +87,7 @@ def measured(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     catalogue.refresh()
     monkeypatch.setattr(catalogue, "REVISION_PERIOD", 3600.0)  # what is looked at twice a second is nobody's
     monkeypatch.setattr(activity, "write", lambda: None)  # nor what is written once a second
+    monkeypatch.setattr(witness, "PERIOD", 3600.0)  # and so is this, once a second
     client, found = Client(headers=admin.headers), {}
     from django.contrib.auth import get_user_model
 

@@ -1,0 +1,98 @@
+"""What is stored: series, the journal of who sent what, and blocks that were set aside."""
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.dateparse import parse_datetime
+
+from metrics.admin.bounded import ReadOnlyAdmin
+from metrics.models import DamagedBlock, Device, Series
+from metrics.query import moment
+from metrics.storage import shards
+from metrics.storage.codec import Kind
+from metrics.storage.connection import clock, reading
+from metrics.storage.journal import Line, lines_before
+
+LINES = 50  # of a page of the journal
+
+
+@admin.register(Series)
+class SeriesAdmin(ReadOnlyAdmin):
+    help = "One metric of one device in one kind of value; made when it is first sent."
+    list_display = ("id", "device", "metric_name", "kind_of_value")
+    list_select_related = ("device",)
+    search_fields = ("metric_name",)
+    sortable_by = ("id",)
+    search_help_text = "The whole id of a device, or the whole name of a metric."
+    fields = ("id", "device", "metric_name", "kind_of_value")
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Series], search_term: str) -> Any:
+        """By index: the device is found first, since a condition on either of two tables would read both."""
+        if not search_term.strip():
+            return queryset, False
+        devices = list(Device.objects.filter(device_id=search_term.strip()).values_list("pk", flat=True))
+        return queryset.filter(Q(device__in=devices) | Q(metric_name=search_term.strip())), False
+
+    @admin.display(description="kind of value")
+    def kind_of_value(self, series: Series) -> str:
+        return Kind(series.kind).name.lower()
+
+
+@admin.register(DamagedBlock)
+class DamagedBlockAdmin(ReadOnlyAdmin):
+    help = (
+        "Blocks whose checksum differed, set aside. Restore the payload of one from a backup, and the next merge puts"
+        " it back; delete one whose points are lost for good."
+    )
+    list_display = ("__str__", "shard", "bucket", "date", "series", "points", "found_at")
+    fields = (*list_display, "seq_from", "seq_to", "time_from", "time_to")
+    ordering = ("-found_at",)
+
+    @admin.display(description="day", ordering="time_from")
+    def date(self, block: DamagedBlock) -> str:
+        first, last = (moment(time).date().isoformat() for time in (block.time_from, block.time_to))
+        return first if first == last else f"{first} to {last}"
+
+    @admin.display(description="series", empty_value="not known")
+    def series(self, block: DamagedBlock) -> str | None:
+        return None if block.series_from is None else f"{block.series_from} to {block.series_to}"
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for block in queryset.defer("payload"):
+            block.delete()
+
+
+def journal(request: HttpRequest) -> HttpResponse:
+    """Who sent what, newest first: a page of commits before a moment (`?before=`, RFC 3339), of all shards."""
+    asked = request.GET.get("before", "")
+    try:
+        before = parse_datetime(asked)
+    except ValueError:  # in form a time, and none of any calendar
+        before = None
+    with reading() as connection:
+        until = int((before.timestamp() if before else clock(connection) + 1) * 1_000_000)
+        found = [
+            (line.at, shard, line) for shard in shards.every() for line in lines_before(connection, shard, until, LINES)
+        ]
+    found.sort(key=lambda one: (one[0], one[1], one[2].seq), reverse=True)
+    shown = [_shown(shard, line) for _, shard, line in found[:LINES]]
+    context = {
+        **admin.site.each_context(request),
+        "title": "Journal",
+        "lines": shown,
+        "asked": asked,
+        "unknown": bool(asked) and before is None,
+        "earlier": moment(found[LINES - 1][0]).isoformat() if len(found) >= LINES else None,
+    }
+    return TemplateResponse(request, "admin/journal.html", context)
+
+
+def _shown(shard: int, line: Line) -> dict[str, Any]:
+    return {"shard": shard, "seq": line.seq, "at": moment(line.at), "entries": json.loads(line.entries)}

@@ -1,0 +1,51 @@
+"""What the journal tells of the audit: where its chain's head is, whenever it has moved.
+
+The audit tells the same of the journal (metrics.audit.chain), so neither can be written anew without the other.
+"""
+
+import time
+
+import msgspec
+
+from metrics.storage.connection import Connection
+
+PERIOD = 1.0  # seconds between looks, so that a commit as a rule costs nothing more
+SENDER = "audit"
+_HINT = b'"sender":"audit"'
+_HEAD = "SELECT number, checksum FROM metrics_audithead WHERE id = 1"
+
+
+class Testimony(msgspec.Struct):
+    """A line of the journal among those of requests."""
+
+    at: float
+    number: int  # of the audit's last entry
+    checksum: str  # hexadecimal
+    points: int = 0
+    sender: str = SENDER
+
+
+class Witness:
+    """Looks at the audit for one writer, whose connection it lasts as long as."""
+
+    def __init__(self) -> None:
+        self._told = 0
+        self._looked = float("-inf")
+
+    def look(self, connection: Connection) -> list[Testimony]:
+        """What is to be told with this commit: nothing, as a rule."""
+        if time.monotonic() - self._looked < PERIOD:
+            return []
+        self._looked = time.monotonic()
+        number, checksum = connection.execute(_HEAD, binary=True).fetchone() or (0, b"")
+        if number == self._told:
+            return []
+        self._told = number
+        return [Testimony(time.time(), number, checksum.hex())]
+
+
+def testimonies(entries: bytes) -> list[Testimony]:
+    """What a commit's entries tell of the audit."""
+    if _HINT not in entries:
+        return []
+    return [msgspec.convert(one, Testimony) for one in msgspec.json.decode(entries) if one.get("sender") == SENDER]

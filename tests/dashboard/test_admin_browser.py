@@ -1,0 +1,49 @@
+"""The administration in a real browser: nothing of it is refused by the content security policy."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from metrics.models import Device, DeviceGroup, MetricDefinition
+from tests.dashboard.conftest import PHONE, Desk, sign_in
+
+PAGES = (
+    "/admin/", "/admin/metrics/device/", "/admin/metrics/device/add/", "/admin/metrics/devicegroup/",
+    "/admin/metrics/devicegroup/add/", "/admin/metrics/metricdefinition/", "/admin/metrics/metricdefinition/1/change/",
+    "/admin/metrics/series/", "/admin/auth/user/", "/admin/auth/user/add/", "/admin/auth/user/1/change/",
+    "/admin/auth/user/1/password/", "/admin/ingest/apikey/", "/admin/ingest/apikey/add/", "/admin/metrics/auditentry/",
+    "/admin/metrics/auditentry/1/change/", "/admin/journal/", "/admin/metrics/exportjob/",
+    "/admin/metrics/damagedblock/",
+)  # fmt: skip
+
+
+@pytest.fixture
+def fleet(site: None) -> None:
+    """Sixty devices, three hundred groups, one metric."""
+    Device.objects.bulk_create(Device(device_id=f"d{number:02}") for number in range(60))
+    DeviceGroup.objects.bulk_create(DeviceGroup(name=f"group {number:03}") for number in range(300))
+    MetricDefinition.objects.create(name="level", data_type="numeric")
+
+
+def test_every_page_of_the_administration_fits_a_phone_and_breaks_no_policy(fleet: None, phone: Desk):
+    sign_in(phone)
+    for path in PAGES:
+        phone.open(path)
+        expect(phone.page.locator("#content h1").first).to_be_visible()
+        assert phone.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], path
+
+
+@pytest.mark.parametrize("at", ["desk", "phone"])
+def test_devices_are_put_into_a_group_that_is_found_by_typing(request: pytest.FixtureRequest, fleet: None, at: str):
+    here: Desk = request.getfixturevalue(at)
+    sign_in(here)
+    here.open("/admin/metrics/device/")
+    for name in ("d00", "d07"):
+        here.page.get_by_role("row", name=re.compile(name)).get_by_role("checkbox").check()
+    here.page.locator("select[name=action]").select_option("add_to_group")
+    here.page.locator(".actions .select2-selection").click()
+    here.page.locator(".select2-search__field").fill("group 29")
+    here.page.get_by_role("option", name="group 297").click()
+    here.page.get_by_role("button", name="Go").click()
+    expect(here.page.locator(".messagelist")).to_contain_text("2 devices are in group 297 now.")

@@ -1,0 +1,329 @@
+"""The administration: every list opens, searches and stays as quick with many rows as with few."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from ingest.models import ApiKey, digest_of
+from metrics import membership
+from metrics.access import OPERATORS, Caller, Scope
+from metrics.audit.record import record
+from metrics.audit.rows import watched
+from metrics.models import (
+    AuditEntry,
+    DamagedBlock,
+    Device,
+    DeviceGroup,
+    ExportJob,
+    MetricDefinition,
+    Series,
+)
+from metrics.storage.connection import connect
+from metrics.storage.journal import pack_journal
+from tests.metrics.test_storage import TODAY, store
+
+REGISTERED = {model._meta.label: model for model in admin.site._registry}
+DAY = 86_400_000_000
+
+
+def devices(numbers: range) -> list[Device]:
+    return Device.objects.bulk_create(Device(device_id=f"a{number:06}") for number in numbers)
+
+
+def groups(numbers: range) -> None:
+    DeviceGroup.objects.bulk_create(DeviceGroup(name=f"a{number:06}") for number in numbers)
+
+
+def definitions(numbers: range) -> None:
+    made = (MetricDefinition(name=f"a{number:06}", data_type="numeric") for number in numbers)
+    MetricDefinition.objects.bulk_create(made)
+
+
+def people(numbers: range) -> None:
+    get_user_model().objects.bulk_create(get_user_model()(username=f"a{number:06}") for number in numbers)
+
+
+def keys(numbers: range) -> None:
+    made = ((f"a{number:06}", device) for number, device in zip(numbers, devices(numbers), strict=True))
+    ApiKey.objects.bulk_create(
+        ApiKey(name=name, scope=Scope.INGEST, prefix="tk_aaaaa", digest=digest_of(name), device=device)
+        for name, device in made
+    )
+
+
+def series(numbers: range) -> None:
+    made = zip(numbers, devices(numbers), strict=True)
+    Series.objects.bulk_create(Series(pk=n + 1, device=device, metric_name=f"a{n}", kind=0) for n, device in made)
+
+
+def exports(numbers: range) -> None:
+    asked = {"devices": [], "metrics": ["a"]}
+    ExportJob.objects.bulk_create(
+        ExportJob(owner=f"a{number}", question=asked, format="csv", files=[]) for number in numbers
+    )
+
+
+def damaged(numbers: range) -> None:
+    DamagedBlock.objects.bulk_create(
+        DamagedBlock(shard=0, level=1, number=n, seq_from=n, seq_to=n, time_from=n * DAY, time_to=n * DAY, points=1,
+                     payload=b"") for n in numbers
+    )  # fmt: skip
+
+
+def entries(numbers: range) -> None:
+    for number in numbers:
+        record("changed", ("device", f"a{number}"), {"name": "a"}, {"name": "b"})
+
+
+MAKERS: dict[str, Callable[[range], Any]] = {
+    "metrics.Device": devices,
+    "metrics.DeviceGroup": groups,
+    "metrics.MetricDefinition": definitions,
+    "metrics.Series": series,
+    "metrics.ExportJob": exports,
+    "metrics.DamagedBlock": damaged,
+    "metrics.AuditEntry": entries,
+    "auth.User": people,
+    "ingest.ApiKey": keys,
+}
+
+
+@pytest.fixture
+def browser(site: None) -> Client:
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("boss"))
+    return client
+
+
+def statements(browser: Client, pages: list[str]) -> dict[str, int]:
+    """How many SQL statements each page takes."""
+    found = {}
+    for page in pages:
+        with CaptureQueriesContext(connection) as captured:
+            answer = browser.get(page)
+        assert answer.status_code == 200, (page, answer.status_code)
+        found[page] = len(captured)
+    return found
+
+
+def pages_of(model: Any, browser: Client) -> list[str]:
+    options = model._meta
+    base = f"/admin/{options.app_label}/{options.model_name}/"
+    row = f"{base}{model._base_manager.latest('pk').pk}/"
+    pages = [base, base + "?q=a0", f"{row}change/", f"{row}history/"]
+    registered: Any = admin.site._registry[model]
+    request = browser.get("/admin/").wsgi_request
+    pages += [base + "add/"] if registered.has_add_permission(request) else []
+    pages += [f"{row}delete/"] if registered.has_delete_permission(request) else []
+    return pages
+
+
+@pytest.mark.parametrize("label", sorted(REGISTERED))
+def test_every_page_of_a_list_takes_as_many_statements_for_a_thousand_rows_as_for_ten(browser: Client, label: str):
+    model, make = REGISTERED[label], MAKERS[label]
+    make(range(10))
+    statements(browser, pages_of(model, browser))  # what a process asks once and remembers
+    few = statements(browser, pages_of(model, browser))
+    make(range(10, 1000))
+    many = statements(browser, list(few))
+    assert many == few and max(many.values()) <= 16
+
+
+@pytest.mark.parametrize("label", sorted(REGISTERED))
+def test_whatever_can_be_changed_here_is_audited(browser: Client, label: str):
+    registered: Any = admin.site._registry[REGISTERED[label]]
+    request = browser.get("/admin/").wsgi_request
+    if registered.has_add_permission(request) or registered.has_change_permission(request):
+        assert REGISTERED[label] in watched
+
+
+def test_the_front_page_is_in_order_and_names_everything(browser: Client):
+    page = browser.get("/admin/").content.decode()
+    content = page[page.index('id="content-main"') :]
+    names = re.findall(r'<th scope="row"[^>]*>\s*<a href="[^"]*">([^<]+)', content)
+    assert names == [
+        "Devices", "Device groups", "Metric definitions", "Series", "People", "API keys", "Audit", "Journal", "Exports",
+        "Damaged blocks",
+    ]  # fmt: skip
+    for address in re.findall(r'<th scope="row"[^>]*>\s*<a href="([^"]*)"', content):
+        assert browser.get(address).status_code == 200
+
+
+def test_only_admins_come_in(site: None):
+    client = Client()
+    client.force_login(get_user_model().objects.create_user("viewer"))
+    assert client.get("/admin/").status_code == 302
+    assert client.get("/admin/journal/").status_code == 302
+
+
+def test_a_list_of_many_is_not_counted_to_its_end(browser: Client, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("metrics.admin.bounded.MOST_COUNTED", 100)
+    series(range(150))
+    assert browser.get("/admin/metrics/series/").context["cl"].result_count == 100
+
+
+def test_of_thousands_of_groups_the_first_few_and_the_chosen_one_stand_beside_the_devices(browser: Client):
+    groups(range(1000))
+    last = DeviceGroup.objects.get(name="a000999")
+    page = browser.get(f"/admin/metrics/device/?groups__id__exact={last.pk}").content.decode()
+    assert len(set(re.findall(r'href="\?groups__id__exact=(\d+)', page))) == 31 and "a000999" in page
+
+
+# --- devices and definitions ------------------------------------------------------------------------
+
+
+def test_chosen_devices_leave_a_group(browser: Client):
+    made = devices(range(10))
+    east = DeviceGroup.objects.create(name="east")
+    membership.add(east, [device.pk for device in made])
+    sent = {"action": "remove_from_group", "group": east.pk, "_selected_action": [made[0].pk, made[1].pk]}
+    page = browser.post("/admin/metrics/device/", sent, follow=True).content.decode()
+    assert "2 devices are no longer in east" in page and east.devices.count() == 8
+    entry = AuditEntry.objects.latest("pk")
+    assert (entry.actor, entry.object_id, entry.was) == ("user:boss", "east", {"devices": {"count": 2}})
+
+
+def test_the_retention_of_many_metrics_is_changed_at_once_and_told_of_one_by_one(browser: Client):
+    definitions(range(20))
+    everything = {"action": "change_retention", "days": 7, "select_across": "1", "_selected_action": ["1"]}
+    page = browser.post("/admin/metrics/metricdefinition/?q=a00001", everything, follow=True).content.decode()
+    assert "Points of 10 metrics are kept for 7 days" in page
+    assert MetricDefinition.objects.filter(retention_days=7).count() == 10
+    told = AuditEntry.objects.filter(action="changed", object_type="metric definition", actor="user:boss")
+    assert told.count() == 10 and told[0].became == {"retention_days": 7}
+
+
+@pytest.mark.parametrize("days", ["", "0", "soon", "99999"])
+def test_a_retention_that_is_none_changes_nothing(browser: Client, days: str):
+    definitions(range(3))
+    chosen = list(MetricDefinition.objects.values_list("pk", flat=True))
+    browser.post(
+        "/admin/metrics/metricdefinition/",
+        {"action": "change_retention", "days": days, "_selected_action": chosen},
+    )
+    assert set(MetricDefinition.objects.values_list("retention_days", flat=True)) == {90}
+
+
+# --- people -----------------------------------------------------------------------------------------
+
+
+def saved(browser: Client, person: Any, **more: Any) -> Any:
+    sent = {"username": person.username, "is_active": "on"} | more
+    return browser.post(f"/admin/auth/user/{person.pk}/change/", sent)
+
+
+@pytest.mark.parametrize(
+    ("role", "scope"), [("viewer", Scope.READ), ("operator", Scope.OPERATE), ("admin", Scope.ADMIN)]
+)
+def test_a_role_is_given_and_taken(browser: Client, role: str, scope: str):
+    mei = get_user_model().objects.create_user("mei")
+    east = DeviceGroup.objects.create(name="east")
+    for given, expected in ((role, scope), ("viewer", Scope.READ)):
+        assert saved(browser, mei, role=given, device_groups=[east.pk]).status_code == 302
+        mei = get_user_model().objects.get(pk=mei.pk)
+        caller = Caller.of_user(mei)
+        assert caller.scope == expected and caller.groups == (None if expected == Scope.ADMIN else ("east",))
+        assert mei.is_staff == (given == "admin")
+    assert AuditEntry.objects.filter(object_id="mei", actor="user:boss", after__contains="east").exists()
+
+
+def test_people_are_found_by_role(browser: Client):
+    people(range(3))
+    get_user_model().objects.get(username="a000001").groups.add(Group.objects.create(name=OPERATORS))
+    found = {
+        role: [one.username for one in browser.get(f"/admin/auth/user/?role={role}").context["cl"].result_list]
+        for role in ("admin", "operator", "viewer")
+    }
+    assert found == {"admin": ["boss"], "operator": ["a000001"], "viewer": ["a000000", "a000002"]}
+
+
+def test_the_last_admin_stays(browser: Client):
+    boss = get_user_model().objects.get()
+    answer = saved(browser, boss, role="viewer")
+    assert answer.status_code == 200 and "last active admin" in answer.content.decode()
+    browser.post("/admin/auth/user/", {"action": "deactivate", "_selected_action": [boss.pk]})
+    browser.post(f"/admin/auth/user/{boss.pk}/delete/", {"post": "yes"})
+    boss.refresh_from_db()
+    assert boss.is_active and boss.is_superuser
+
+
+def test_people_who_left_are_deactivated_and_told_of(browser: Client):
+    people(range(3))
+    chosen = list(get_user_model().objects.filter(username__startswith="a").values_list("pk", flat=True))
+    browser.post("/admin/auth/user/", {"action": "deactivate", "_selected_action": chosen})
+    assert get_user_model().objects.filter(is_active=True).count() == 1
+    assert AuditEntry.objects.filter(object_type="user", after__contains='"is_active": false').count() == 3
+
+
+def test_a_password_that_an_admin_gives_is_told_of_without_it(browser: Client):
+    mei = get_user_model().objects.create_user("mei")
+    secret = "something of some length"
+    sent = {"password1": secret, "password2": secret, "usable_password": "true"}
+    assert browser.post(f"/admin/auth/user/{mei.pk}/password/", sent).status_code == 302
+    told = AuditEntry.objects.filter(object_id="mei").latest("pk")
+    assert told.actor == "user:boss" and told.became == {"password": "(hidden)"}
+
+
+# --- what is only looked at -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["series", "exportjob", "auditentry", "damagedblock"])
+def test_what_is_true_elsewhere_is_only_looked_at(browser: Client, name: str):
+    model = next(model for label, model in REGISTERED.items() if label.lower() == f"metrics.{name}")
+    MAKERS[model._meta.label](range(1))
+    row: Any = model._base_manager.order_by("pk").first()
+    before = model._base_manager.filter(pk=row.pk).values().get()
+    assert browser.get(f"/admin/metrics/{name}/add/").status_code == 403
+    assert browser.post(f"/admin/metrics/{name}/{row.pk}/change/", {"points": 7, "actor": "me"}).status_code == 403
+    assert model._base_manager.filter(pk=row.pk).values().get() == before
+
+
+def test_exports_that_are_in_the_way_are_cancelled(browser: Client):
+    exports(range(3))
+    chosen = list(ExportJob.objects.values_list("pk", flat=True))
+    ExportJob.objects.filter(pk=chosen[0]).update(status="done")
+    sent = {"action": "cancel", "_selected_action": chosen}
+    assert "2 exports are cancelled" in browser.post("/admin/metrics/exportjob/", sent, follow=True).content.decode()
+    assert sorted(ExportJob.objects.values_list("status", flat=True)) == ["cancelled", "cancelled", "done"]
+    assert AuditEntry.objects.filter(action="cancelled", object_type="export job", actor="user:boss").count() == 2
+
+
+def test_an_audit_entry_shows_what_was_and_what_is(browser: Client):
+    record("changed", ("device", "boiler"), {"name": "<b>old"}, {"name": "new", "expected_interval": None})
+    entry = AuditEntry.objects.latest("pk")
+    page = browser.get(f"/admin/metrics/auditentry/{entry.pk}/change/").content.decode()
+    assert "<td>&lt;b&gt;old</td><td>new</td>" in page and "<td>null</td>" in page
+    found = browser.get("/admin/metrics/auditentry/?q=boil").context["cl"].result_list
+    assert [one.pk for one in found] == [entry.pk]
+    found = browser.get("/admin/metrics/auditentry/?object_type=device").context["cl"].result_list
+    assert {one.object_id for one in found} == {"boiler"}
+
+
+def test_the_journal_is_paged_by_time_whether_its_lines_are_packed_or_not(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("metrics.storage.journal.PACK", 20)
+    monkeypatch.setattr("metrics.admin.storage.LINES", 25)
+    with connect() as own:
+        for number in range(45):
+            store([(1, TODAY + number, 1.0, b"")])
+        pack_journal(own, 0, after=0)
+    first = browser.get("/admin/journal/").context
+    assert [line["seq"] for line in first["lines"]] == list(range(45, 20, -1))
+    second = browser.get("/admin/journal/", {"before": first["earlier"]}).context
+    assert [line["seq"] for line in second["lines"]] == list(range(20, 0, -1)) and second["earlier"] is None
+    hour_ago = (timezone.now() - timedelta(hours=1)).isoformat()
+    assert browser.get("/admin/journal/", {"before": hour_ago}).context["lines"] == []
+    for wrong in ("yesterday", "2026-02-31T00:00:00Z"):
+        page = browser.get("/admin/journal/", {"before": wrong})
+        assert len(page.context["lines"]) == 25 and "is accepted" in page.content.decode()

@@ -1,0 +1,369 @@
+"""Who did what to which object: told of every change, in order, and whoever rewrites it is found out."""
+
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection, transaction
+from django.test import Client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.models import ApiKey
+from metrics import membership
+from metrics.access import Caller as Comer
+from metrics.audit import chain
+from metrics.audit.acting import acting
+from metrics.audit.record import MOST_BYTES, record
+from metrics.audit.signing_in import FAILED, MOST_FAILED, UNKNOWN
+from metrics.models import AuditEntry, Device, DeviceGroup, MetricDefinition
+from metrics.storage.connection import connect
+from metrics.storage.write import stop_writer
+from tests.conftest import Caller
+from tests.metrics.test_definitions_api import BATTERY
+from tests.metrics.test_storage import TODAY, store
+
+HOUR = 3600_000_000
+
+
+def last() -> AuditEntry:
+    return AuditEntry.objects.get(number=AuditEntry.objects.count())
+
+
+def told(after: int = 0) -> list[tuple[str, str, str]]:
+    return list(
+        AuditEntry.objects.filter(number__gt=after).order_by("number").values_list("action", "object_type", "object_id")
+    )
+
+
+# --- what is told -----------------------------------------------------------------------------------
+
+
+def test_whoever_defines_changes_and_deletes_a_metric_by_the_api_is_told_with_before_and_after(admin: Caller):
+    begun = AuditEntry.objects.count()
+    admin.post("metrics", BATTERY)
+    made = last()
+    assert made.actor == f"key:{ApiKey.objects.get().pk}:admin of all" and made.address == "127.0.0.1"
+    assert made.was == {} and {name: made.became[name] for name in BATTERY} == BATTERY
+    assert admin.call("PATCH", "metrics/battery_level", {"retention_days": 30, "unit": "percent"}).status == 200
+    assert (last().was, last().became) == ({"retention_days": 90}, {"retention_days": 30})
+    assert admin.call("DELETE", "metrics/battery_level").status == 200
+    assert last().was["retention_days"] == 30 and last().became == {}
+    kind = ("metric definition", "battery_level")
+    assert told(begun) == [("created", *kind), ("changed", *kind), ("deleted", *kind)]
+
+
+def test_what_changes_nothing_is_not_told(site: None):
+    made = MetricDefinition.objects.create(name="level", data_type="numeric")
+    begun = AuditEntry.objects.count()
+    made.save()
+    assert told(begun) == []
+
+
+def test_what_is_rolled_back_is_not_told_and_numbers_have_no_gaps(site: None):
+    Device.objects.create(device_id="a")
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        Device.objects.create(device_id="b")
+        raise ZeroDivisionError
+    Device.objects.create(device_id="c")
+    assert [entry.object_id for entry in AuditEntry.objects.order_by("number")] == ["a", "c"]
+    assert list(AuditEntry.objects.order_by("number").values_list("number", flat=True)) == [1, 2]
+
+
+def test_what_is_stored_before_is_told_and_not_what_somebody_read_some_time_ago(site: None):
+    old = Device.objects.create(device_id="a", name="first")
+    Device.objects.filter(pk=old.pk).update(name="second")
+    old.name = "third"
+    old.save()
+    assert (last().was, last().became) == ({"name": "second"}, {"name": "third"})
+
+
+def test_keys_are_told_of_without_what_proves_them(site: None):
+    key, text = ApiKey.issue("boiler", "ingest", Device.objects.create(device_id="boiler"))
+    assert last().became["device"] == "boiler" and "digest" not in last().became
+    ApiKey.objects.filter(pk=key.pk).delete()
+    assert last().action == "deleted" and last().was["scope"] == "ingest"
+    assert not AuditEntry.objects.filter(after__contains=text).exists()
+
+
+def test_a_key_that_goes_with_its_device_is_told_of(site: None):
+    device = Device.objects.create(device_id="boiler")
+    ApiKey.issue("boiler", "ingest", device)
+    begun = AuditEntry.objects.count()
+    device.delete()
+    assert sorted(told(begun)) == [("deleted", "API key", "boiler"), ("deleted", "device", "boiler")]
+
+
+def test_who_may_see_what_is_told_person_by_person(site: None):
+    mei = get_user_model().objects.create_user("mei", password="of some length")
+    assert last().became["password"] == "(hidden)"
+    east = DeviceGroup.objects.create(name="east")
+    east.members.add(mei)
+    assert (last().object_type, last().object_id, last().became) == ("device group", "east", {"members": ["mei"]})
+    mei.device_groups.clear()
+    assert (last().object_type, last().object_id, last().was) == ("user", "mei", {"device_groups": ["east"]})
+    mei.set_password("another of some length")
+    mei.save()
+    assert (last().was, last().became) == ({"password": "(hidden)"}, {"password": "(hidden)"})
+
+
+def test_a_thousand_devices_that_change_groups_are_one_entry_with_their_number(site: None):
+    Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(1000))
+    east = DeviceGroup.objects.create(name="east")
+    everything = list(Device.objects.values_list("pk", flat=True))
+    begun = AuditEntry.objects.count()
+    membership.add(east, everything)
+    assert (last().object_id, last().became) == ("east", {"devices": {"count": 1000}})
+    membership.remove(east, everything[:400])
+    assert (last().object_id, last().was) == ("east", {"devices": {"count": 400}})
+    assert len(told(begun)) == 2
+
+
+def test_devices_that_ingestion_meets_first_are_not_told_of(gateway: Caller):
+    begun = AuditEntry.objects.count()
+    body = {"timestamp": "2026-01-01T00:00:00Z", "metric_name": "m", "value": 1}
+    assert gateway.post("devices/new/telemetry", body).status in (200, 422)
+    assert told(begun) == []
+
+
+def test_sign_ins_are_told_and_a_wrong_name_is_not_since_it_may_be_a_password(site: None):
+    get_user_model().objects.create_user("mei", password="of some length")
+    client = Client()
+    sent = {"username": "mei", "password": "of some length"}
+    assert client.post("/login/", sent).status_code == 302
+    assert (last().actor, last().action, last().object_id) == ("user:mei", "signed in", "mei")
+    client.post("/logout/")
+    assert (last().actor, last().action) == ("user:mei", "signed out")
+    client.post("/login/", sent | {"password": "wrong"})
+    assert (last().actor, last().action, last().object_id) == ("anonymous", FAILED, "mei")
+    client.post("/login/", sent | {"username": "my secret"})
+    assert (last().action, last().object_id) == (FAILED, UNKNOWN)
+    assert last().address == "127.0.0.1"
+
+
+def test_whoever_guesses_passwords_does_not_fill_the_audit(site: None, settings: Any):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    for number in range(MOST_FAILED + 5):
+        Client().post("/login/", {"username": f"name{number}", "password": "guess"})
+    assert AuditEntry.objects.filter(action=FAILED).count() == MOST_FAILED
+
+
+def test_a_verb_tells_what_it_did_as_whoever_is_acting(site: None):
+    key, _ = ApiKey.issue("boiler", "ingest")
+    with acting(Comer.internal("command:rotate")):
+        record("rotated", key, after={"expires_at": "soon"})
+        assert (last().actor, last().action, last().object_id) == ("command:rotate", "rotated", "boiler")
+    record("replayed", ("rejected points", "everything"), after={"count": 7})
+    assert (last().actor, last().object_type, last().became) == ("system", "rejected points", {"count": 7})
+
+
+def test_what_is_too_long_is_told_of_in_short(site: None):
+    record("imported" * 20, ("device" * 20, "d" * 999), after={"text": "x" * MOST_BYTES})
+    assert last().became == {"left out": "65,548 bytes", "fields": ["text"]}
+    assert (len(last().action), len(last().object_type), len(last().object_id)) == (50, 50, 400)
+
+
+# --- read over the API ------------------------------------------------------------------------------
+
+
+def test_admins_read_the_audit_newest_first_and_filtered(admin: Caller):
+    for name in ("a", "b"):
+        admin.post("metrics", {"name": name, "data_type": "numeric"})
+    answer = admin.get("audit?limit=2").json
+    assert [entry["object_id"] for entry in answer["entries"]] == ["b", "a"]
+    assert answer["total"] == AuditEntry.objects.count() and answer["entries"][0]["after"]["data_type"] == "numeric"
+    assert re.fullmatch("[0-9a-f]{64}", answer["entries"][0]["checksum"])
+    found = admin.get("audit?action=created&object_type=metric%20definition&object_id=a").json["entries"]
+    assert [entry["object_id"] for entry in found] == ["a"]
+    assert admin.get(f"audit?actor={found[0]['actor'].replace(' ', '%20')}").json["total"] == 2
+    assert admin.get("audit?until=2020-01-01T00:00:00Z").json["total"] == 0
+    assert admin.get("audit?since=2020-01-01T00:00:00Z").json["total"] == answer["total"]
+    refused = admin.get("audit?since=yesterday")
+    assert refused.status == 400 and refused.json["errors"][0]["field"] == "since"
+
+
+@pytest.mark.parametrize("who", ["gateway", "reader", "device", "operator", "viewer", "stranger"])
+def test_nobody_but_admins_reads_the_audit(request: pytest.FixtureRequest, who: str):
+    assert request.getfixturevalue(who).get("audit").status == 403
+
+
+def test_an_admin_at_a_browser_reads_it_and_nobody_without_a_name(administrator: Caller, anonymous: Caller):
+    assert administrator.get("audit").status == 200
+    assert anonymous.get("audit").status == 401
+
+
+# --- the chain --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def entries(site: None) -> Any:
+    """Eight entries beside three commits, of which the last comes after them; gives a connection."""
+    for number in range(8):
+        if number in (0, 4):
+            store([(1, TODAY + number, 1.0, b"")])
+        record("changed", ("device", f"d{number}"), {"name": "é"}, {"name": str(number)})
+    stop_writer()
+    store([(1, TODAY + 8, 1.0, b"")])  # which tells of the eighth entry
+    with connect() as made:
+        yield made
+
+
+def rewritten(connection: Any, statement: str, *values: Any) -> None:
+    """What somebody who owns the table can do, and nobody else."""
+    connection.execute("ALTER TABLE metrics_auditentry DISABLE TRIGGER USER")
+    connection.execute(statement, values)
+
+
+def verified() -> str:
+    out = StringIO()
+    call_command("verify_audit", stdout=out)
+    return out.getvalue()
+
+
+def test_an_untouched_audit_is_confirmed(entries: Any):
+    assert verified() == "3 commits hold\n8 audit entries hold\n"
+    [heads] = entries.execute("SELECT heads FROM metrics_auditentry WHERE number = 5").fetchone()
+    assert heads.startswith("0:2:")
+
+
+@pytest.mark.parametrize("statement", ["UPDATE metrics_auditentry SET actor = 'me'", "DELETE FROM metrics_auditentry"])
+def test_entries_can_be_neither_changed_nor_deleted(entries: Any, statement: str):
+    with pytest.raises(DatabaseError, match="never changed or deleted"), connection.cursor() as cursor:
+        cursor.execute(statement)
+    with pytest.raises(DatabaseError, match="never changed or deleted"):
+        last().delete()
+    assert chain.verify(entries) == (8, None)
+
+
+COLUMNS = [field.column for field in AuditEntry._meta.concrete_fields if field.column != "number"]
+OTHERS = {
+    "bigint": "{0} + 100",
+    "timestamp with time zone": "{0} + interval '1 microsecond'",
+    "bytea": "set_byte({0}, {1} %% 32, get_byte({0}, {1} %% 32) # 1)",
+    "text": "overlay({0} placing '?' from 1 + {1} %% greatest(length({0}), 1))",
+}
+
+
+def another(connection: Any, column: str, place: int) -> str:
+    """SQL of another value than the one that is there."""
+    [[kind]] = connection.execute(
+        "SELECT data_type FROM information_schema.columns WHERE table_name = 'metrics_auditentry' AND column_name = %s",
+        (column,),
+    ).fetchall()
+    return OTHERS["text" if kind == "character varying" else kind].format(column, place)
+
+
+changes = st.one_of(
+    st.tuples(st.just("change"), st.integers(1, 8), st.sampled_from(COLUMNS), st.integers(0, 31)),
+    st.tuples(st.just("delete"), st.integers(1, 8)),
+    st.tuples(st.just("insert"), st.integers(1, 8)),
+    st.tuples(st.just("swap"), st.integers(1, 8), st.integers(1, 8)).filter(lambda given: given[1] != given[2]),
+)
+
+
+@given(change=changes)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whoever_changes_any_column_deletes_inserts_or_swaps_is_found_at_that_entry(entries: Any, change: Any):
+    with entries.transaction(force_rollback=True):
+        match change:
+            case ("change", number, column, place):
+                value = another(entries, column, place)
+                rewritten(entries, f"UPDATE metrics_auditentry SET {column} = {value} WHERE number = %s", number)
+                first = number
+            case ("delete", number):
+                rewritten(entries, "DELETE FROM metrics_auditentry WHERE number = %s", number)
+                first = number
+            case ("insert", number):
+                rest = ", ".join(column for column in COLUMNS if column != "id")
+                rewritten(
+                    entries,
+                    f"INSERT INTO metrics_auditentry (number, {rest}) SELECT 9, {rest} FROM metrics_auditentry"
+                    " WHERE number = %s",
+                    number,
+                )
+                first = 9
+            case ("swap", one, other):
+                rewritten(entries, "UPDATE metrics_auditentry SET number = -1 WHERE number = %s", one)
+                entries.execute("UPDATE metrics_auditentry SET number = %s WHERE number = %s", (one, other))
+                entries.execute("UPDATE metrics_auditentry SET number = %s WHERE number = -1", (other,))
+                first = min(one, other)
+        held, broken = chain.verify(entries)
+        assert broken is not None and (broken.number, held) == (first, first - 1)
+    assert chain.verify(entries) == (8, None)
+
+
+FORGED = """
+DO $$ DECLARE one metrics_auditentry; link bytea := ''; BEGIN
+    FOR one IN SELECT * FROM metrics_auditentry ORDER BY number LOOP
+        link := sha256(link || one.digest || convert_to(one.id || ' ' || one.number || ' ' || one.heads, 'UTF8'));
+        UPDATE metrics_auditentry SET checksum = link WHERE id = one.id;
+    END LOOP;
+    UPDATE metrics_audithead SET checksum = link, number = (SELECT max(number) FROM metrics_auditentry);
+END $$
+"""
+FORGED_JOURNAL = """
+DO $$ DECLARE one metrics_journal; link bytea := ''; BEGIN
+    FOR one IN SELECT * FROM metrics_journal ORDER BY seq LOOP
+        link := sha256(link || sha256(one.payload_digest || convert_to(one.entries, 'UTF8')));
+        UPDATE metrics_journal SET checksum = link, digest = sha256(payload_digest || convert_to(entries, 'UTF8'))
+            WHERE seq = one.seq;
+    END LOOP;
+    UPDATE metrics_head SET checksum = link, seq = (SELECT max(seq) FROM metrics_journal);
+END $$
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "whole", "why"),
+    [
+        ("UPDATE metrics_audithead SET checksum = sha256('')", "", "audit entry 8: the head of the chain"),
+        ("DELETE FROM metrics_audithead", "", "audit entry 8: the head of the chain"),
+        ("UPDATE metrics_audithead SET number = 9", "", "audit entry 9: entries 9 to 9 are missing"),
+        ("UPDATE metrics_auditentry SET number = NULL WHERE number = 8", "", "audit entry 8: 1 entries are not in"),
+        ("UPDATE metrics_auditentry SET at = 'infinity' WHERE number = 3", "", "audit entry 3: it is not what was"),
+        ("UPDATE metrics_auditentry SET number = 0 WHERE number = 1", "", "audit entry 0: it was put before"),
+        # A chain that is written anew is whole in itself; the other one has seen it as it was.
+        ("UPDATE metrics_auditentry SET heads = '' WHERE number = 3", FORGED, "entry 8: .* when commit 3 of shard 0"),
+        ("DELETE FROM metrics_auditentry WHERE number = 8", FORGED, "entry 8: commit 3 of shard 0 has seen entry 8"),
+        ("UPDATE metrics_journal SET entries = replace(entries, 'test', 'me') WHERE seq = 2", FORGED_JOURNAL,
+         "commit 2: it is not what it was when audit entry 5 was written"),
+        ("DELETE FROM metrics_journal WHERE seq > 1", FORGED_JOURNAL, "commit 2: audit entry 5 has seen commit 2"),
+    ],
+)  # fmt: skip
+def test_neither_chain_can_be_cut_or_written_anew_alone(entries: Any, change: str, whole: str, why: str):
+    rewritten(entries, change)
+    if whole:
+        entries.execute(whole)
+    try:
+        with pytest.raises(CommandError, match=why):
+            verified()
+    finally:
+        entries.execute("ALTER TABLE metrics_auditentry ENABLE TRIGGER USER")
+
+
+def test_the_first_broken_link_of_each_chain_is_named(entries: Any):
+    rewritten(entries, "UPDATE metrics_auditentry SET actor = 'me' WHERE number = 2")
+    entries.execute("UPDATE metrics_journal SET entries = replace(entries, 'test', 'me') WHERE seq = 1")
+    entries.execute("ALTER TABLE metrics_auditentry ENABLE TRIGGER USER")
+    with pytest.raises(CommandError, match=r"shard 0, commit 1: .*; audit entry 2: "):
+        verified()
+
+
+def test_what_the_journal_no_longer_keeps_does_not_break_the_audit(entries: Any):
+    entries.execute("DELETE FROM metrics_journal WHERE seq < 3")
+    assert verified() == "1 commits hold\n8 audit entries hold\n"
+
+
+def test_an_admin_who_takes_time_holds_up_neither_ingestion_nor_other_admins(site: None):
+    with transaction.atomic():
+        Device.objects.create(device_id="slow")
+        store([(1, TODAY, 1.0, b"")])
+        with connect(statement_timeout="2s") as other:
+            other.execute(
+                "INSERT INTO metrics_auditentry (at, actor, request_id, address, action, object_type, object_id,"
+                " before, after, heads, digest) VALUES (now(), 'me', '', '', 'x', 'y', 'z', '', '', '', sha256(''))"
+            )
+    assert [entry.number for entry in AuditEntry.objects.order_by("id")] == [2, 1]
