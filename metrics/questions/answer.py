@@ -63,7 +63,7 @@ class Answer:
         for name in ("blocks_by_level", "rollups_by_seconds"):
             known.setdefault(name, {})
         known["series"] += len(planned.series)
-        known["young_blocks"] += len(planned.young)
+        known["young_blocks"] += planned.young_commits
         known["points_in_blocks"] += planned.points - planned.rolled_intervals
         known["intervals_in_rollups"] += planned.rolled_intervals
         if planned.rolling is not None:

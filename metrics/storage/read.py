@@ -42,7 +42,7 @@ _FETCH = (
     "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
 )
 
-Key = tuple[int, Number]  # 0 young or 1 merged
+Key = tuple[int, Number]  # 0 young, 1 merged, 2 a stretch of young ones (metrics.storage.young)
 Cursor = dict[int, int]  # shard: the last commit that was read
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.intervals import SECOND
-from metrics.storage import damage, rollups
+from metrics.storage import damage, rollups, young
 from metrics.storage.blocks import chosen, units
 from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
 from metrics.storage.connection import Connection
@@ -48,28 +48,28 @@ def rolled(connection: Connection, planned: Plan, wanted: Collection[str]) -> It
 
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
     """The points of a plan. `whole`: each series of a day in one piece, so that its points come in order of time."""
-    young = _young(connection, planned)
+    waiting = _young(connection, planned)
     for place, blocks, contents in _days(connection, planned):
-        for late in [key for key in young if key < place]:
-            yield from _apart(young.pop(late), whole)
+        for late in [key for key in waiting if key < place]:
+            yield from _apart(waiting.pop(late), whole)
         parts = (part for block in blocks for part in _parts(planned, block, contents))
-        if place not in young and _of_other_series([(block.series_from, block.series_to) for block in blocks]):
+        if place not in waiting and _of_other_series([(block.series_from, block.series_to) for block in blocks]):
             yield from parts  # one after the other, so that decoded ones need not wait in memory
         else:
-            yield from _apart([*parts, *young.pop(place, [])], whole)
-    for rest in young.values():
+            yield from _apart([*parts, *waiting.pop(place, [])], whole)
+    for rest in waiting.values():
         yield from _apart(rest, whole)
 
 
 def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[Columns]]:
     """What is not merged yet, by bucket and day."""
-    parts = []
-    for at in range(0, len(planned.young), 100):
-        numbers = planned.young[at : at + 100]
-        contents = _contents(connection, 0, numbers)
-        for number in numbers:
-            found = _decoded(planned, 0, number, contents.pop(number))
-            parts += [kept for part in found if (kept := _wanted(part, planned)) is not None]
+    alone = None if planned.remembers and planned.young_points <= REMEMBERED else planned.series
+    parts = [
+        kept
+        for _, _, some in young.parts(connection, planned.young, planned.damaged, alone)
+        for part in some
+        if (kept := _wanted(part, planned)) is not None
+    ]
     places: dict[tuple[int, int], list[Columns]] = {}
     for some in _by_encoding(parts):
         for bucket, day, unit in units(concatenate(some)):
@@ -91,40 +91,40 @@ def _days(
         size += sum(block.points for block in blocks)
         if size < AT_ONCE and number < len(places):
             continue
-        contents = _contents(connection, 1, [block.number for some in waiting for block in some])
+        contents = _contents(connection, [block.number for some in waiting for block in some])
         for some in waiting:
             yield (some[0].bucket, some[0].day), some, contents
         waiting, size = [], 0
 
 
-def _contents(connection: Connection, source: int, numbers: list[Number]) -> dict[Number, _Content]:
+def _contents(connection: Connection, numbers: list[Number]) -> dict[Number, _Content]:
     """What is in these blocks, decoded where that is remembered."""
     found: dict[Number, _Content] = {
-        number: parts for number in numbers if (parts := decoded.get((source, number))) is not None
+        number: parts for number in numbers if (parts := decoded.get((1, number))) is not None
     }
     missing = [number for number in numbers if number not in found]
     if missing:
-        found.update(payloads(connection, source, missing))
+        found.update(payloads(connection, 1, missing))
     return found
 
 
 def _parts(planned: Plan, block: Block, contents: dict[Number, _Content]) -> Iterator[Columns]:
-    for part in _decoded(planned, 1, block.number, contents.pop(block.number)):
+    for part in _decoded(planned, block.number, contents.pop(block.number)):
         if (kept := _wanted(part, planned)) is not None:
             yield kept
 
 
-def _decoded(planned: Plan, source: int, number: Number, content: _Content) -> list[Columns]:
+def _decoded(planned: Plan, number: Number, content: _Content) -> list[Columns]:
     if isinstance(content, list):
         return content
     remembered = planned.remembers and planned.points <= REMEMBERED
     try:
         parts = decode(content, None if remembered else planned.series)
     except DamagedPayload:
-        planned.damaged.append(damage.note(source, number))
+        planned.damaged.append(damage.note(1, number))
         return []
     if remembered:
-        decoded.put((source, number), parts)
+        decoded.put((1, number), parts)
     return parts
 
 
