@@ -33,7 +33,7 @@ FROM (SELECT DISTINCT id / %(size)s AS bucket FROM wanted) w
 JOIN metrics_latest l ON l.shard = w.bucket %% %(shards)s AND l.bucket = w.bucket
 UNION ALL SELECT 3, shard, number, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM metrics_damagedblock
 WHERE level = 0 AND time_to >= %(start)s
-"""
+"""  # noqa: S608 - constants, and conditions that bind
 _YOUNG, _SERIES, _LATEST, _SET_ASIDE = range(4)
 _DAYS = """
 SELECT 1, shard, id, seq_to, day FROM metrics_block

@@ -32,7 +32,7 @@ def together() -> int:
 
 
 def newest_of(points: Points) -> Points:
-    last = {series: time for series, time in sorted(points)}
+    last = dict(sorted(points))
     return {(series, time): points[series, time] for series, time in last.items()}
 
 
