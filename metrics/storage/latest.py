@@ -80,7 +80,8 @@ def newest(
     devices: Sequence[str] | None, metrics: Sequence[str] | None, start: int, groups: Sequence[str] | None = None
 ) -> Found:
     """For the series of these devices, metrics, groups (None: of all); points before `start` (µs) may not be there."""
-    where, wanted = [], {"start": start, "end": _LAST, "size": BUCKET, "shards": shards.count()}
+    where: list[str] = []
+    wanted: dict[str, Any] = {"start": start, "end": _LAST, "size": BUCKET, "shards": shards.count()}
     for column, name, names in (("d.device_id", "devices", devices), ("s.metric_name", "metrics", metrics)):
         if names is not None:
             # Of one PostgreSQL knows what it costs and keeps its plan; that of a list it makes anew each time.

@@ -18,8 +18,9 @@ from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, de
 from metrics.storage.connection import Connection
 from metrics.storage.plan import Block, Plan
 from metrics.storage.read import decoded, payloads
+from metrics.storage.rollups import RolledRow
 from metrics.storage.shards import Number
-from metrics.storage.summary import Summary, decode_summary
+from metrics.storage.summary import Summary, decode_summary, together
 
 AT_ONCE = 500_000  # points that are fetched together
 ROLLED_AT_ONCE = 200  # rows of rollups that are
@@ -30,20 +31,36 @@ _Content = bytes | list[Columns]
 
 def rolled(connection: Connection, planned: Plan, wanted: Collection[str]) -> Iterator[Summary]:
     """The rollups of a plan with the statistics that are wanted; the days of a series come in order."""
+    told: dict[tuple[int, int], Ints] = {}  # by bucket and day: the series of finer rollups, where there may be both
     for at in range(0, len(planned.rolled), ROLLED_AT_ONCE):
-        rows = planned.rolled[at : at + ROLLED_AT_ONCE]
-        held = rollups.fetch(connection, rows)
-        for row in rows:
-            try:
-                summary = decode_summary(held[row.shard, row.id], row.resolution * SECOND, wanted)
-            except DamagedPayload:
-                name = f"rollup {row.id}"
-                damage.tell_once(name)
-                planned.damaged.append(name)
-                continue
-            summary = summary.of(np.isin(summary.ids, planned.series)).within(planned.rolled_from, planned.end)
+        by_resolution: dict[int, list[Summary]] = {}
+        for row, summary in _summaries(connection, planned, planned.rolled[at : at + ROLLED_AT_ONCE], wanted):
+            if planned.rolling is not None and planned.rolling.thinned is not None:
+                before = told.get((row.bucket, row.day), summary.ids[:0])
+                told[row.bucket, row.day] = np.append(before, summary.ids)
+                summary = summary.of(~np.isin(summary.ids, before)) if len(before) else summary
+            by_resolution.setdefault(row.resolution, []).append(summary)
+        for some in by_resolution.values():
+            summary = together(some).within(planned.rolled_from, planned.end)
             if len(summary):
                 yield summary
+
+
+def _summaries(
+    connection: Connection, planned: Plan, rows: list[RolledRow], wanted: Collection[str]
+) -> Iterator[tuple[RolledRow, Summary]]:
+    """What rows hold of the series of a plan."""
+    held = rollups.fetch(connection, rows)
+    for row in rows:
+        try:
+            summary = decode_summary(held[row.shard, row.id], row.resolution * SECOND, wanted, planned.series)
+        except DamagedPayload:
+            name = f"rollup {row.id}"
+            damage.tell_once(name)
+            planned.damaged.append(name)
+        else:
+            if len(summary):
+                yield row, summary
 
 
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
