@@ -16,7 +16,7 @@ from metrics.storage.codec import Columns, DamagedPayload, Ints, decode
 from metrics.storage.connection import Connection, reading
 from metrics.storage.shards import Number
 
-CACHE_BYTES = 32 * 1024 * 1024
+CACHE_BYTES = 64 * 1024 * 1024
 MOST_WHOLE = 16  # blocks of one read that are decoded whole, and remembered
 TRIES = 5  # a merge may delete a block between finding and fetching it
 
@@ -68,7 +68,7 @@ class _Decoded:
             return found[0]
 
     def put(self, key: Key, parts: list[Columns]) -> None:
-        size = sum(32 * len(part) + 1000 if part.is_numbers else 200 * len(part) for part in parts)
+        size = sum(map(_bytes_of, parts))
         with self._lock:
             if key in self._blocks:
                 return
@@ -81,6 +81,14 @@ class _Decoded:
         with self._lock:
             self._blocks.clear()
             self._size = 0
+
+
+def _bytes_of(part: Columns) -> int:
+    """About how much memory a part takes."""
+    if not part.is_numbers:
+        return 200 * len(part)
+    columns = (part.ids, part.offsets, part.times, part.values, part.contexts)
+    return 1000 + sum(column.nbytes for column in columns if column is not None)
 
 
 decoded = _Decoded(CACHE_BYTES)

@@ -21,8 +21,8 @@ from metrics.storage.summary import Summary, decode_summary, encode_summary, sum
 
 MINUTES, HOUR = 300, 3600  # seconds of an interval
 RESOLUTIONS = (MINUTES, HOUR)
-# Intervals of one row, at the most. A row is decoded whole, and the chart of a series over months reads one of hours for
-# each day; four times as many intervals would save 4 % of their bytes and take it twice as long.
+# Intervals of one row, at the most. A row is decoded whole, and the chart of a series over months reads one of hours
+# for each day; four times as many intervals would save 4 % of their bytes and take it twice as long.
 ROW = {MINUTES: 4096, HOUR: 1024}
 DENSE_ENOUGH = 15  # points of five minutes, on average: rollups of fewer cost more than the points
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metrics.intervals import SECOND
 from metrics.storage import damage, rollups, young
-from metrics.storage.blocks import chosen, units
+from metrics.storage.blocks import between, chosen, units
 from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
 from metrics.storage.connection import Connection
 from metrics.storage.plan import Block, Plan
@@ -24,7 +24,8 @@ from metrics.storage.summary import Summary, decode_summary, together
 
 AT_ONCE = 500_000  # points that are fetched together
 ROLLED_AT_ONCE = 200  # rows of rollups that are
-REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept for the next question
+REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept for the next question…
+REMEMBERED_WANTED = 2_000_000  # … and where most of what is in them is asked for: half of what a process remembers
 
 _Content = bytes | list[Columns]
 
@@ -66,6 +67,7 @@ def _summaries(
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
     """The points of a plan. `whole`: each series of a day in one piece, so that its points come in order of time."""
     waiting = _young(connection, planned)
+    planned.remembers = planned.remembers and _is_worth_remembering(planned)
     for place, blocks, contents in _days(connection, planned):
         for late in [key for key in waiting if key < place]:
             yield from _apart(waiting.pop(late), whole)
@@ -76,6 +78,13 @@ def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator
             yield from _apart([*parts, *waiting.pop(place, [])], whole)
     for rest in waiting.values():
         yield from _apart(rest, whole)
+
+
+def _is_worth_remembering(planned: Plan) -> bool:
+    """To be remembered a block is decoded whole, and not only the series that are asked for."""
+    if planned.points <= REMEMBERED:
+        return True
+    return planned.points <= REMEMBERED_WANTED and planned.points <= 2 * planned.expected(young=1.0)
 
 
 def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[Columns]]:
@@ -134,13 +143,12 @@ def _parts(planned: Plan, block: Block, contents: dict[Number, _Content]) -> Ite
 def _decoded(planned: Plan, number: Number, content: _Content) -> list[Columns]:
     if isinstance(content, list):
         return content
-    remembered = planned.remembers and planned.points <= REMEMBERED
     try:
-        parts = decode(content, None if remembered else planned.series)
+        parts = decode(content, None if planned.remembers else planned.series)
     except DamagedPayload:
         planned.damaged.append(damage.note(1, number))
         return []
-    if remembered:
+    if planned.remembers:
         decoded.put((1, number), parts)
     return parts
 
@@ -171,7 +179,7 @@ def _wanted(part: Columns, planned: Plan) -> Columns | None:
     first_times, last_times = part.times[part.offsets[:-1]], part.times[part.offsets[1:] - 1]
     if first_times.min() >= planned.start and last_times.max() < planned.end:
         return part
-    part = chosen(part, (part.times >= planned.start) & (part.times < planned.end))
+    part = between(part, planned.start, planned.end)
     return part if len(part) else None
 
 
