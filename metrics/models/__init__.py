@@ -5,6 +5,7 @@ from metrics.models.devices import Device, DeviceGroup, Lane, Series
 from metrics.models.exports import ExportJob, ExportStatus, new_export_id
 from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Announced, Revision
+from metrics.models.statistics import Activity, Count, Heartbeat
 from metrics.models.storage import (
     Block,
     DamagedBlock,
@@ -18,7 +19,6 @@ from metrics.models.storage import (
     Rollup,
     Young,
 )
-from metrics.models.statistics import Activity, Count, Heartbeat
 
 __all__ = [
     "LONGEST_RETENTION_DAYS",

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from metrics.catalogue import current
-from metrics.query import Readings, joined, listed, moment, thinned
+from metrics.query import moment
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, unit_in
 from metrics.questions.budget import MOST_READ, counted, kept_most, priced
 from metrics.questions.question import Label, Question
+from metrics.questions.readings import Readings, joined, listed, thinned
 from metrics.questions.shares import Share, for_chart, left_out, shares
 from metrics.storage.codec import NO_CONTEXT, Columns, concatenate
 from metrics.storage.connection import Connection

@@ -2,13 +2,11 @@
 
 import random
 
-import numpy as np
 import pytest
 
 from metrics.storage import merge, read, young
 from metrics.storage.connection import connect
-from metrics.storage.plan import plan, snapshot
-from metrics.storage.scan import scan
+from tests.metrics.stored import parts
 from tests.metrics.test_damage import flip
 from tests.metrics.test_storage import DAY, SERIES, TODAY, newest_points, shards, store, stored
 
@@ -18,12 +16,7 @@ Points = dict[tuple[int, int], tuple[object, bytes]]
 
 
 def scanned(damaged: list[str] | None = None) -> Points:
-    with snapshot() as connection:
-        planned = plan(connection, np.array(SERIES), TODAY - 4 * DAY, TODAY + 3 * DAY)
-        found = stored(list(scan(connection, planned)))
-    if damaged is not None:
-        damaged += planned.damaged
-    return found
+    return stored(parts(SERIES, TODAY - 4 * DAY, TODAY + 3 * DAY, damaged))
 
 
 def together() -> int:
