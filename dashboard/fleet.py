@@ -67,6 +67,7 @@ class Seen:
     device: Device
     readings: list[Reading]
     now: datetime
+    damaged: Sequence[str] = ()  # what cannot be read and may have held newer values, of this device or of others
 
     @property
     def last_seen(self) -> datetime | None:
@@ -103,12 +104,12 @@ def see(devices: Iterable[Device], now: datetime) -> list[Seen]:
     """The devices with their newest values: one read of the storage for all of them."""
     known = list(devices)
     found: dict[str, list[Reading]] = defaultdict(list)
-    if known:
-        for point in query.latest([d.device_id for d in known], None, EVER):
-            found[point.device_id].append(
-                Reading(point.metric_name, point.value, point.unit or "", point.timestamp, now)
-            )
-    return [Seen(device, found[device.device_id], now) for device in known]
+    if not known:
+        return []
+    newest = query.newest_points([d.device_id for d in known], None, EVER)
+    for point in newest.points:
+        found[point.device_id].append(Reading(point.metric_name, point.value, point.unit or "", point.timestamp, now))
+    return [Seen(device, found[device.device_id], now, newest.damaged) for device in known]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from metrics.catalogue import current
 from metrics.storage import latest as newest
 from metrics.storage import read
-from metrics.storage.codec import Columns, Ints, Kind, concatenate
+from metrics.storage.codec import Columns, Ints, Kind
 from metrics.storage.connection import reading
 from metrics.storage.contexts import read_context
 
@@ -50,31 +49,6 @@ class Point:
     unit: str | None
     tags: dict[str, Any]
     metadata: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Readings:
-    """One metric of one device over a range, oldest first.
-
-    times   int64[n], µs since 1970, UTC
-    values  float64[n] (booleans as 0 and 1) where all are numbers, else a list of JSON values
-    """
-
-    times: Ints
-    values: NDArray[np.float64] | list[Any]
-    kinds: list[Kind]
-    contexts: NDArray[np.int32] | None
-    dictionary: Sequence[bytes]
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    def kept(self, places: NDArray[np.intp]) -> "Readings":
-        """Only the points at these places."""
-        listed = isinstance(self.values, list)
-        values: Any = [self.values[at] for at in places.tolist()] if listed else self.values[places]
-        contexts = None if self.contexts is None else self.contexts[places]
-        return Readings(self.times[places], values, self.kinds, contexts, self.dictionary)
 
 
 def microseconds(moment: datetime) -> int:
@@ -214,79 +188,3 @@ def device_metrics(device_id: str, groups: Sequence[str] | None = None) -> list[
             _METRICS, {"device": device_id, "groups": None if groups is None else list(groups)}
         ).fetchall()
     return [name for (name,) in rows]
-
-
-def read_range(
-    device_id: str, metric_name: str, start: datetime, end: datetime, max_points: int | None = None
-) -> Readings:
-    """The points from `start` to before `end`; with `max_points`, the least and greatest of every stretch."""
-    with reading() as connection:
-        wanted = {"devices": [device_id], "metrics": [metric_name], "groups": None}
-        series = {row[0]: Kind(row[1]) for row in connection.execute(SERIES, wanted)}
-    if not series:
-        return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())
-    low, high = microseconds(start), microseconds(end)
-    parts = read.overlapping(list(series), low, high)
-    columns = {number: _of_series(parts, number, low, high) for number in series}
-    found = joined({number: one for number, one in columns.items() if one is not None}, series)
-    return thinned(found, max_points) if max_points and len(found) > max_points else found
-
-
-def _of_series(parts: list[Columns], number: int, low: int, high: int) -> Columns | None:
-    """One series out of all parts, from low to before high, the last write of a time winning."""
-    pieces = []
-    for part in parts:
-        span = part.span(number)
-        if span.start == span.stop:
-            continue
-        first, last = np.searchsorted(part.times[span], (low, high)) + span.start
-        if first < last:
-            pieces.append(part.points(int(first), int(last)))
-    return concatenate(pieces) if pieces else None
-
-
-def joined(columns: dict[int, Columns], kinds: dict[int, Kind]) -> Readings:
-    if not columns:
-        return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())
-    if len(columns) == 1:
-        [(number, one)] = columns.items()
-        kind = kinds[number]
-        values: Any = one.values if one.is_numbers else [shown(value, kind) for value in one.values]
-        if kind is Kind.BOOLEAN:
-            values = one.values
-        return Readings(one.times, values, [kind], one.contexts, one.dictionary)
-    # A metric that was sent in several kinds of value: rare, so a list will do.
-    rows = []
-    for number, one in columns.items():
-        for at in range(len(one)):
-            entry = b"" if one.contexts is None else one.dictionary[one.contexts[at]]
-            rows.append((int(one.times[at]), shown(one.values[at], kinds[number]), entry))
-    rows.sort(key=lambda row: row[0])
-    dictionary = sorted({row[2] for row in rows})
-    return Readings(
-        np.array([row[0] for row in rows], np.int64),
-        [row[1] for row in rows],
-        sorted({kinds[number] for number in columns}),
-        np.array([dictionary.index(row[2]) for row in rows], np.int32),
-        dictionary,
-    )
-
-
-def listed(readings: Readings) -> list[Any]:
-    """The values as JSON shows them."""
-    values = readings.values if isinstance(readings.values, list) else readings.values.tolist()
-    return [bool(value) for value in values] if readings.kinds == [Kind.BOOLEAN] else values
-
-
-def thinned(readings: Readings, most: int) -> Readings:
-    """At most about `most` points that draw the same line: the least and the greatest of every stretch of time."""
-    if isinstance(readings.values, list):
-        return readings.kept(np.arange(0, len(readings), -(-len(readings) // most)))
-    edges = np.linspace(readings.times[0], readings.times[-1] + 1, max(most // 2, 1) + 1).astype(np.int64)
-    starts = np.unique(np.searchsorted(readings.times, edges[:-1]))
-    lengths = np.diff([*starts, len(readings)])
-    keep = [np.array([0, len(readings) - 1])]
-    for extreme in (np.minimum, np.maximum):
-        hits = np.flatnonzero(readings.values == np.repeat(extreme.reduceat(readings.values, starts), lengths))
-        keep.append(hits[np.searchsorted(hits, starts)])
-    return readings.kept(np.unique(np.concatenate(keep)))

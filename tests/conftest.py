@@ -100,8 +100,8 @@ class Caller:
         http_connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             http_connection.request(method, path if path.startswith("/") else f"{API}/{path}", data, sent)
-            response = http_connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            with http_connection.getresponse() as response:  # which keeps the socket where its body is broken off
+                return Answer(response.status, response.headers, response.read())
         finally:
             http_connection.close()
 

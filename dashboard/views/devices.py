@@ -1,8 +1,9 @@
 """The list of devices, and one device."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 from django.contrib.auth.decorators import login_required
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -14,6 +15,9 @@ from dashboard.fleet import see
 from metrics import query
 from metrics.access import caller_of
 from metrics.models import Device
+from metrics.questions.answer import Group
+from metrics.questions.asking import ask
+from metrics.questions.question import Question
 
 PAGE = 50
 # Counting stops here: "10,000 and more" is as good to a reader, and costs the same with a million devices.
@@ -90,22 +94,29 @@ def recent(request: HttpRequest, device_id: str) -> HttpResponse:
         midnight = now - timedelta(days=1)
     midnight = min(max(midnight, now - timedelta(days=1, hours=2)), now)
     names = request.GET.getlist("metric") or query.device_metrics(device.device_id)
-    return JsonResponse(
-        {"metrics": {name: recent_of(device.device_id, name, midnight, now) for name in names[:SPARKS]}}
-    )
+    names = [name for name in dict.fromkeys(names) if "\0" not in name][:SPARKS]
+    return JsonResponse(recent_of(device.device_id, names, midnight, now) if names else {"metrics": {}})
 
 
-def recent_of(device_id: str, metric_name: str, midnight: datetime, now: datetime) -> dict[str, object]:
+def recent_of(device_id: str, names: Sequence[str], midnight: datetime, now: datetime) -> dict[str, object]:
     """`max_points` keeps the lowest and the highest of every stretch, so the range of the day is exact."""
     soon = now + timedelta(minutes=5)
-    hour = query.read_range(device_id, metric_name, now - timedelta(hours=1), soon, SPARK_POINTS)
-    today = query.read_range(device_id, metric_name, midnight, soon, 2 * SPARK_POINTS)
-    if not isinstance(hour.values, np.ndarray) or not isinstance(today.values, np.ndarray):
-        return {"times": [], "values": [], "low": None, "high": None}
-    kept = today.values[np.isfinite(today.values)]
+    asked = Question(tuple(names), now - timedelta(hours=1), soon, (device_id,), max_points=SPARK_POINTS)
+    hour, today = ask(asked), ask(replace(asked, start=midnight, max_points=2 * SPARK_POINTS))
+    lines = {group.label[1]: group for group in hour.groups if _is_numbers(group)}
+    days = {group.label[1]: group.values for group in today.groups if _is_numbers(group)}
+    missing = list(dict.fromkeys(hour.missing + today.missing))
+    return {"metrics": {name: _shown(lines.get(name), days.get(name)) for name in names}, "incomplete": missing}
+
+
+def _is_numbers(group: Group) -> bool:
+    return all(isinstance(value, int | float) for value in group.values)
+
+
+def _shown(line: Group | None, day: list[float] | None) -> dict[str, object]:
     return {
-        "times": (hour.times / 1000).round().tolist(),
-        "values": hour.values.tolist(),
-        "low": float(kept.min()) if kept.size else None,
-        "high": float(kept.max()) if kept.size else None,
+        "times": [round(time / 1000) for time in line.times] if line else [],
+        "values": [float(value) for value in line.values] if line else [],
+        "low": float(min(day)) if day else None,
+        "high": float(max(day)) if day else None,
     }

@@ -18,11 +18,11 @@ from metrics import catalogue
 from metrics.aggregation import percent_of
 from metrics.export.rows import Line
 from metrics.intervals import SECOND
-from metrics.query import joined
 from metrics.questions.aggregates import Folding
 from metrics.questions.answer import Asked, Group, filtered
 from metrics.questions.budget import check_plans, kept_most
 from metrics.questions.question import Question
+from metrics.questions.readings import joined
 from metrics.questions.shares import Share
 from metrics.storage.codec import Columns, Kind, concatenate
 from metrics.storage.connection import Connection

@@ -63,12 +63,14 @@ class Answer:
         for name in ("blocks_by_level", "rollups_by_seconds"):
             known.setdefault(name, {})
         known["series"] += len(planned.series)
-        known["young_blocks"] += len(planned.young)
+        known["young_blocks"] += planned.young_commits
         known["points_in_blocks"] += planned.points - planned.rolled_intervals
         known["intervals_in_rollups"] += planned.rolled_intervals
         if planned.rolling is not None:
-            rows, resolution = known["rollups_by_seconds"], str(planned.rolling.resolution)
-            rows[resolution] = rows.get(resolution, 0) + len(planned.rolled)
+            rows = known["rollups_by_seconds"]
+            rows.setdefault(str(planned.rolling.resolution), 0)
+            for row in planned.rolled:
+                rows[str(row.resolution)] = rows.get(str(row.resolution), 0) + 1
         for level, blocks in planned.levels().items():
             known["blocks_by_level"][level] = known["blocks_by_level"].get(level, 0) + blocks
         self.read = known

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from metrics.catalogue import current
-from metrics.query import Readings, joined, listed, moment, thinned
+from metrics.query import moment
 from metrics.questions.answer import Answer, Asked, Group, filtered, from_cursor, unit_in
 from metrics.questions.budget import MOST_READ, counted, kept_most, priced
 from metrics.questions.question import Label, Question
+from metrics.questions.readings import Readings, joined, listed, thinned
 from metrics.questions.shares import Share, for_chart, left_out, shares
 from metrics.storage.codec import NO_CONTEXT, Columns, concatenate
 from metrics.storage.connection import Connection
@@ -25,7 +26,7 @@ def points(question: Question, found: list[Asked]) -> Answer:
     for one in found:  # a metric that was sent in several kinds of value is several series
         by_label.setdefault(one.label, []).append(one)
     answer, after = Answer(question), question.begins_after()
-    rolling = for_chart(question, found)
+    rolling = for_chart(question)
     if rolling[0] is None:
         answer.missing += left_out(question, found, None)
     labels = from_cursor(list(by_label), after)
@@ -33,11 +34,13 @@ def points(question: Question, found: list[Asked]) -> Answer:
     while at < len(labels):
         width = min(width, len(labels) - at)
         together = [one for label in labels[at : at + width] for one in by_label[label]]
-        if width > 1 and _merged_points(question, shares(together, *rolling, coarser=True)) > TOGETHER:
+        if width > 1 and _merged_points(question, shares(together, *rolling, question.max_points)) > TOGETHER:
             width //= 2
             continue
         need = question.limit - answer.count + 1 if len(together) == 1 and question.max_points is None else None
-        columns = _columns(_from(question, labels[at], after), shares(together, *rolling, coarser=True), need, answer)
+        columns = _columns(
+            _from(question, labels[at], after), shares(together, *rolling, question.max_points), need, answer
+        )
         for label in labels[at : at + width]:
             kinds = {one.id: one.kind for one in by_label[label] if one.id in columns}
             readings = joined({number: columns[number] for number in kinds}, kinds)

@@ -18,7 +18,6 @@ from metrics.questions.question import Question
 from metrics.storage import rollups
 from metrics.storage.codec import Ints
 from metrics.storage.connection import reading
-from metrics.storage.plan import plan, snapshot
 from metrics.storage.rollups import Rolling
 
 
@@ -30,20 +29,23 @@ class Share:
     rolling: Rolling | None
 
 
-def shares(found: Iterable[Asked], resolution: int | None, instead: bool, coarser: bool = False) -> list[Share]:
-    """The series of a question by how they are read, where rollups of a resolution (seconds; None: none) can help."""
+def shares(found: Iterable[Asked], resolution: int | None, instead: bool, thinned: int | None = None) -> list[Share]:
+    """The series of a question by how they are read, where rollups of a resolution (seconds; None: none) can help;
+    each `thinned` to so many points.
+    """
     definitions = catalogue().definitions
     kept: dict[int | None, list[int]] = {}
     for one in found:
         days = definitions.get(one.metric_name, UNDEFINED).retention // DAY
         kept.setdefault(days if resolution is not None and one.kind.is_number else None, []).append(one.id)
-    return [
-        Share(
-            np.unique(np.array(ids, np.int64)),
-            None if days is None or resolution is None else Rolling(resolution, _gone(days), instead, coarser),
-        )
-        for days, ids in kept.items()
-    ]
+    return [_share(ids, days, resolution, instead, thinned) for days, ids in kept.items()]
+
+
+def _share(ids: list[int], days: int | None, resolution: int | None, instead: bool, thinned: int | None) -> Share:
+    series = np.unique(np.array(ids, np.int64))
+    if days is None or resolution is None:
+        return Share(series, None)
+    return Share(series, Rolling(resolution, _gone(days), instead, None if thinned is None else thinned * len(series)))
 
 
 def left_out(question: Question, found: Iterable[Asked], resolution: int | None) -> list[str]:
@@ -72,18 +74,13 @@ def for_fold(question: Question, edges: Ints, fold: Fold) -> tuple[int | None, b
     return rollups.coarsest(edges), fold.stat is not None
 
 
-def for_chart(question: Question, found: Iterable[Asked]) -> tuple[int | None, bool]:
-    """The same for the line through points, thinned to so many: rollups stand in only for what is thinned anyway."""
+def for_chart(question: Question) -> tuple[int | None, bool]:
+    """The same for the line through points, thinned to so many."""
     if question.max_points is None or not _plain(question):
         return None, False
     stretch = 2 * (question.high - question.low) // question.max_points
     fitting = [one for one in rollups.RESOLUTIONS if one * SECOND <= stretch]
-    if not fitting:
-        return rollups.MINUTES, False
-    ids = np.unique(np.array([one.id for one in found], np.int64))
-    with snapshot() as connection:
-        points = plan(connection, ids, question.low, question.high).expected(young=1.0)
-    return fitting[-1], points > question.max_points * len(ids)
+    return (fitting[-1], True) if fitting else (rollups.MINUTES, False)
 
 
 def _plain(question: Question) -> bool:

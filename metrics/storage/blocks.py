@@ -1,6 +1,7 @@
 """How merged blocks are laid out: by bucket of series and by day, so that a read finds them by equality."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,31 @@ def chosen(columns: Columns, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]")
         columns.times[mask],
         columns.values[mask],
         None if columns.contexts is None else columns.contexts[mask],
+        columns.dictionary,
+    )
+
+
+def between(columns: Columns, start: int, end: int) -> Columns:
+    """The points from one time to before another (µs)."""
+    many, length = len(columns.ids), int(columns.offsets[1])
+    if len(columns) == many * length:  # a fleet that ticks together is cut at one place
+        times = columns.times.reshape(many, length)
+        low, high = times[0].searchsorted((start, end)).tolist()
+        if (times == times[0]).all():
+            return _cut(columns, np.s_[:, low:high], (many, length), np.full(many, high - low))
+    mask = (columns.times >= start) & (columns.times < end)
+    return _cut(columns, mask, (-1,), np.add.reduceat(mask, columns.offsets[:-1], dtype=np.int64))
+
+
+def _cut(columns: Columns, place: Any, shape: tuple[int, ...], lengths: Ints) -> Columns:
+    """The points at a place of columns of a shape, so many of each series."""
+    some = lengths > 0
+    return Columns(
+        columns.ids[some],
+        np.append(0, np.cumsum(lengths[some])),
+        columns.times.reshape(shape)[place].ravel(),
+        columns.values.reshape(shape)[place].ravel(),
+        None if columns.contexts is None else columns.contexts.reshape(shape)[place].ravel(),
         columns.dictionary,
     )
 

@@ -90,7 +90,7 @@ class Columns:
 
     def span(self, series: int) -> slice:
         """Where the points of one series stand; empty where it has none."""
-        at = int(np.searchsorted(self.ids, series))
+        at = int(self.ids.searchsorted(series))
         if at == len(self.ids) or self.ids[at] != series:
             return slice(0, 0)
         return slice(int(self.offsets[at]), int(self.offsets[at + 1]))

@@ -23,9 +23,8 @@ from metrics.storage.shards import Number
 
 log = logging.getLogger(__name__)
 
-# What is set aside of a stretch of time, in the columns of metrics.storage.read: 2 and 3 stand for young and merged.
-IN_RANGE = """
-SELECT CASE d.level WHEN 0 THEN 2 ELSE 3 END, d.shard, d.number, d.seq_to FROM metrics_damagedblock d
+_IN_RANGE = """
+SELECT d.level, d.shard, d.number FROM metrics_damagedblock d
 WHERE (d.bucket IS NULL OR d.bucket = ANY(%(buckets)s) AND d.series_from <= %(high)s AND d.series_to >= %(low)s)
   AND d.time_to >= %(start)s AND d.time_from < %(end)s
 """
@@ -101,8 +100,8 @@ def set_aside(connection: Connection, source: int, number: Number) -> None:
 
 def in_range(connection: Connection, wanted: dict[str, Any]) -> list[str]:
     """Names of what is set aside and may belong to an answer."""
-    rows = connection.execute(IN_RANGE, wanted)
-    return [named(row[0] - 2, (row[1], row[2])) for row in rows if row[1] in wanted["shards"]]
+    rows = connection.execute(_IN_RANGE, wanted)
+    return [named(min(level, 1), (shard, number)) for level, shard, number in rows if shard in wanted["shards"]]
 
 
 def young_runs(

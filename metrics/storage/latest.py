@@ -8,33 +8,32 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
-from metrics.storage import damage, shards
+from metrics.storage import damage, shards, young
 from metrics.storage.blocks import BUCKET, bucket_of, by_encoding, day_of
 from metrics.storage.blocks import newest as newest_of
 from metrics.storage.codec import Columns, DamagedPayload, Kind, decode, encode
 from metrics.storage.connection import Connection, reading
 from metrics.storage.read import IN_GROUPS, TRIES, Gone, Key, blocks
-from metrics.storage.shards import Number
 
-# One round trip: which series there are, their buckets' newest points, the commits that are not merged yet, and those
-# that are set aside.
-_NEWEST = """
+# One round trip: the commits that are not merged yet, which series there are, their buckets' newest points, and the
+# commits that are set aside.
+_NEWEST = f"""
 WITH wanted AS MATERIALIZED (
     SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
-    {where}
+    {{where}}
 )
-SELECT 0, y.seq, y.time_to, y.shard, NULL::bytea, NULL::text, NULL::text
-FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq AND y.time_to >= %(start)s
-UNION ALL SELECT 1, id, kind, NULL, NULL, device_id, metric_name FROM wanted
-UNION ALL SELECT 2, bucket, 0, shard, payload, NULL, NULL FROM metrics_latest
-WHERE shard = ANY(%(shards)s) AND bucket IN (SELECT id / %(size)s FROM wanted)
-UNION ALL SELECT 3, number, 0, shard, NULL, NULL, NULL FROM metrics_damagedblock
+SELECT 0, y.*, NULL::bytea, NULL::text, NULL::text FROM ({young.WAITING}) y
+UNION ALL SELECT 1, kind, id, NULL, NULL, NULL, NULL, NULL, device_id, metric_name FROM wanted
+UNION ALL SELECT 2, l.shard, l.bucket, NULL, NULL, NULL, NULL, l.payload, NULL, NULL
+FROM (SELECT DISTINCT id / %(size)s AS bucket FROM wanted) w
+JOIN metrics_latest l ON l.shard = w.bucket %% %(shards)s AND l.bucket = w.bucket
+UNION ALL SELECT 3, shard, number, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM metrics_damagedblock
 WHERE level = 0 AND time_to >= %(start)s
-"""
+"""  # noqa: S608 - constants, and conditions that bind
 _YOUNG, _SERIES, _LATEST, _SET_ASIDE = range(4)
 _DAYS = """
 SELECT 1, shard, id, seq_to, day FROM metrics_block
@@ -81,48 +80,50 @@ def newest(
     devices: Sequence[str] | None, metrics: Sequence[str] | None, start: int, groups: Sequence[str] | None = None
 ) -> Found:
     """For the series of these devices, metrics, groups (None: of all); points before `start` (µs) may not be there."""
-    given = (
-        ("d.device_id = ANY(%(devices)s)", devices),
-        ("s.metric_name = ANY(%(metrics)s)", metrics),
-        (IN_GROUPS, groups),
-    )
-    where = [condition for condition, names in given if names is not None]
+    where: list[str] = []
+    wanted: dict[str, Any] = {"start": start, "end": _LAST, "size": BUCKET, "shards": shards.count()}
+    for column, name, names in (("d.device_id", "devices", devices), ("s.metric_name", "metrics", metrics)):
+        if names is not None:
+            # Of one PostgreSQL knows what it costs and keeps its plan; that of a list it makes anew each time.
+            one = len(names) == 1
+            where.append(f"{column} = %({name})s" if one else f"{column} = ANY(%({name})s)")
+            wanted[name] = names[0] if one else list(names)
+    if groups is not None:
+        where.append(IN_GROUPS)
+        wanted["groups"] = list(groups)
     statement = _NEWEST.format(where=f"WHERE {' AND '.join(where)}" if where else "")
-    wanted = {
-        "devices": None if devices is None else list(devices),
-        "metrics": None if metrics is None else list(metrics),
-        "groups": None if groups is None else list(groups),
-        "start": start,
-        "size": BUCKET,
-        "shards": list(shards.every()),
-    }
     for _ in range(TRIES):
         try:
             with reading() as connection:
-                return _among(connection, connection.execute(statement, wanted).fetchall(), start)
+                return _among(connection, connection.execute(statement, wanted, binary=True).fetchall(), start)
         except Gone:
             continue
     raise RuntimeError("blocks were merged away faster than they could be read")
 
 
-def _among(connection: Connection, rows: list[tuple[int, int, int, int, bytes, str, str]], start: int) -> Found:
+def _among(connection: Connection, rows: list[tuple[Any, ...]], start: int) -> Found:
     """What the rows of _NEWEST amount to. Raises Gone."""
-    series = [Named(row[1], Kind(row[2]), row[5], row[6]) for row in rows if row[0] == _SERIES]
+    by_source: list[list[tuple[Any, ...]]] = [[], [], [], []]
+    for source, *row in rows:
+        by_source[source].append(tuple(row))
+    series = [Named(number, Kind(kind), device, metric) for kind, number, *_, device, metric in by_source[_SERIES]]
     if not series:
         return Found([], [], [])
     mine = {shards.shard_of(one.id) for one in series}
-    damaged = [damage.named(0, (row[3], row[1])) for row in rows if row[0] == _SET_ASIDE and row[3] in mine]
-    young: dict[Number, int] = {(row[3], row[1]): row[2] for row in rows if row[0] == _YOUNG and row[3] in mine}
-    held = blocks(connection, [(0, number) for number in young], damaged)
-    found = [Candidate(young[number], number[1], part) for (_, number), parts in held.items() for part in parts]
-    for row in rows:
-        if row[0] == _LATEST:
-            try:
-                found += [Candidate(_LAST, 0, part) for part in decode(row[4])]
-            except DamagedPayload:
-                damage.tell_once(_named(row[1]))
-                ids = {one.id for one in series if bucket_of(one.id) == row[1]}
-                found += _of_days(connection, (row[3], row[1]), ids, start, damaged)
+    damaged = [damage.named(0, (row[0], row[1])) for row in by_source[_SET_ASIDE] if row[0] in mine]
+    waiting = young.stretches(young.Stretch(*row[:6]) for row in by_source[_YOUNG] if row[0] in mine)
+    found = [
+        Candidate(stretch.time_to, seq, part)
+        for seq, stretch, parts in young.parts(connection, waiting, damaged)
+        for part in parts
+    ]
+    for shard, bucket, *_, payload, _, _ in by_source[_LATEST]:
+        try:
+            found += [Candidate(_LAST, 0, part) for part in decode(payload)]
+        except DamagedPayload:
+            damage.tell_once(_named(bucket))
+            ids = {one.id for one in series if bucket_of(one.id) == bucket}
+            found += _of_days(connection, (shard, bucket), ids, start, damaged)
     return Found(series, sorted(found, key=lambda one: (one.time_to, one.seq), reverse=True), damaged)
 
 

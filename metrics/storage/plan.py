@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg import IsolationLevel
 
 from metrics.errors import Unanswerable
 from metrics.storage import damage, rollups
@@ -15,13 +16,10 @@ from metrics.storage.codec import Ints
 from metrics.storage.connection import Connection, alone, reading
 from metrics.storage.rollups import RolledRow, Rolling
 from metrics.storage.shards import Number, of_series
+from metrics.storage.young import WAITING, Stretch, stretches
 
 MOST_BLOCKS = 200_000  # of one question
 
-_YOUNG = """
-SELECT y.shard, y.seq, y.points, y.time_from, y.time_to FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s ORDER BY y.seq
-"""
 _BLOCKS = """
 SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to, b.time_from,
     b.time_to, b.shard
@@ -62,7 +60,7 @@ class Plan:
     series: Ints  # ascending
     start: int
     end: int
-    young: list[Number]
+    young: list[Stretch]
     young_points: int
     blocks: list[Block]  # by bucket, day and age
     points: int  # of all these blocks, and intervals of rollups
@@ -72,6 +70,10 @@ class Plan:
     damaged: list[str] = field(default_factory=list)
     remembers: bool = True  # whether what it decodes is kept for the next question
     young_within: float = 0.0  # about how many young points are in the range
+
+    @property
+    def young_commits(self) -> int:
+        return sum(one.last - one.first + 1 for one in self.young)
 
     @property
     def rolled_intervals(self) -> int:
@@ -99,9 +101,19 @@ class Plan:
 @contextmanager
 def snapshot(pooled: bool = True) -> Iterator[Connection]:
     """A connection on which every statement sees the same blocks; not `pooled`: one that may be kept for long."""
-    with reading() if pooled else alone() as connection, connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    with reading() if pooled else alone() as connection, _isolated(connection), connection.transaction():
         yield connection
+
+
+@contextmanager
+def _isolated(connection: Connection) -> Iterator[None]:
+    """BEGIN itself says how, which is a round trip less than to say it afterwards."""
+    connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.isolation_level = connection.read_only = None
 
 
 def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Rolling | None = None) -> Plan:
@@ -121,27 +133,36 @@ def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Ro
         "high": int(series[-1]),
         "most": MOST_BLOCKS + 1,
     }
-    young = [row for row in connection.execute(_YOUNG, wanted) if row[0] in wanted["shards"]]
+    young = [Stretch(*row) for row in connection.execute(WAITING, wanted) if row[0] in wanted["shards"]]
     rows = connection.execute(_BLOCKS, wanted).fetchall()
     if len(rows) > MOST_BLOCKS:
         raise Unanswerable("start_time", f"the question would read more than {MOST_BLOCKS:,} blocks; ask for less time")
     blocks = _reaching(series, [Block(*row) for row in rows])
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
-    rolled: list[RolledRow] = []
+    young_points = sum(one.points for one in young)
+    points = young_points + sum(block.points for block in blocks)
+    planned = Plan(series, start, end, stretches(young), young_points, blocks, points)
+    planned.damaged = damage.in_range(connection, wanted)
+    count, first, last = np.array([one[3:] for one in young], np.int64).reshape(-1, 3).T
+    planned.young_within = float((count * _share(first, last, start, end)).sum())
     if rolling is not None:
-        found = rollups.find(connection, wanted | {"first": day_of(asked_from)}, rolling)
-        stale = {day for *_, low, high in young for day in range(day_of(low), day_of(high) + 1)}
-        rolled = _instead(rolling, _reaching(series, found), blocks, stale, (start, end))
-        taken = {(row.bucket, row.day) for row in rolled}
-        blocks = [block for block in blocks if (block.bucket, block.day) not in taken]
-    young_points = sum(row[2] for row in young)
-    points = young_points + sum(block.points for block in blocks) + sum(row.intervals for row in rolled)
-    numbers = [(row[0], row[1]) for row in young]
-    damaged = damage.in_range(connection, wanted)
-    planned = Plan(series, start, end, numbers, young_points, blocks, points, rolled, rolling, asked_from, damaged)
-    times = np.array([row[2:] for row in young], np.int64).reshape(-1, 3)
-    planned.young_within = float((times[:, 0] * _share(times[:, 1], times[:, 2], start, end)).sum())
+        rows_found = rollups.find(connection, wanted | {"first": day_of(asked_from)}, rolling)
+        stale = {day for one in young for day in range(day_of(one.time_from), day_of(one.time_to) + 1)}
+        _roll(planned, _reaching(series, rows_found), stale, rolling, asked_from)
     return planned
+
+
+def _roll(planned: Plan, found: list[RolledRow], stale: set[int], rolling: Rolling, asked_from: int) -> None:
+    """Let rollups take the place of blocks, of days that are not out of date."""
+    if rolling.thinned is not None and planned.expected(young=1.0) <= rolling.thinned:
+        rolling = replace(rolling, instead=False)
+    planned.rolling, planned.rolled_from = rolling, asked_from
+    planned.rolled = _instead(rolling, found, planned.blocks, stale, (planned.start, planned.end))
+    taken = {(row.bucket, row.day) for row in planned.rolled}
+    planned.points += planned.rolled_intervals - sum(
+        block.points for block in planned.blocks if (block.bucket, block.day) in taken
+    )
+    planned.blocks = [block for block in planned.blocks if (block.bucket, block.day) not in taken]
 
 
 def _share(first: Ints, last: Ints, start: int, end: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Reading points back: every block that overlaps, young and merged, in one snapshot.
+"""Fetching blocks, young and merged, and remembering what is in them.
 
 A block never changes, so each process keeps decoded ones by their number. Where two blocks hold the same series and
 time the later one (by `seq`) wins, wherever it lives; nothing else needs to be known about merging.
@@ -6,33 +6,16 @@ time the later one (by `seq`) wins, wherever it lives; nothing else needs to be 
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-import numpy as np
-
-from metrics.storage import damage, shards
-from metrics.storage.blocks import bucket_of, day_of
+from metrics.storage import damage
 from metrics.storage.codec import Columns, DamagedPayload, Ints, decode
-from metrics.storage.connection import Connection, reading
+from metrics.storage.connection import Connection
 from metrics.storage.shards import Number
 
-CACHE_BYTES = 32 * 1024 * 1024
-MOST_WHOLE = 16  # blocks of one read that are decoded whole, and remembered
+CACHE_BYTES = 64 * 1024 * 1024
 TRIES = 5  # a merge may delete a block between finding and fetching it
 
-# Young blocks of other shards are left out afterwards: asked for here, PostgreSQL would plan anew each time.
-_OVERLAPPING = (
-    """
-SELECT 0, y.shard, y.seq, y.seq FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s
-UNION ALL
-SELECT 1, b.shard, b.id, b.seq_to FROM metrics_block b
-WHERE b.shard = ANY(%(shards)s) AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
-  AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
-UNION ALL"""
-    + damage.IN_RANGE
-    + "ORDER BY 4"
-)
 # An array is found once and then looked up by index, also where the condition stands beside an OR.
 IN_GROUPS = """d.id = ANY(ARRAY(
     SELECT m.device_id FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
@@ -42,7 +25,7 @@ _FETCH = (
     "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
 )
 
-Key = tuple[int, Number]  # 0 young or 1 merged
+Key = tuple[int, Number]  # 0 young, 1 merged, 2 a stretch of young ones (metrics.storage.young)
 Cursor = dict[int, int]  # shard: the last commit that was read
 
 
@@ -68,7 +51,7 @@ class _Decoded:
             return found[0]
 
     def put(self, key: Key, parts: list[Columns]) -> None:
-        size = sum(32 * len(part) + 1000 if part.is_numbers else 200 * len(part) for part in parts)
+        size = sum(map(_bytes_of, parts))
         with self._lock:
             if key in self._blocks:
                 return
@@ -83,6 +66,14 @@ class _Decoded:
             self._size = 0
 
 
+def _bytes_of(part: Columns) -> int:
+    """About how much memory a part takes."""
+    if not part.is_numbers:
+        return 200 * len(part)
+    columns = (part.ids, part.offsets, part.times, part.values, part.contexts)
+    return 1000 + sum(column.nbytes for column in columns if column is not None)
+
+
 decoded = _Decoded(CACHE_BYTES)
 
 
@@ -90,39 +81,6 @@ def forget() -> None:
     """Drop decoded blocks: between tests, whose numbers may be alike."""
     decoded.clear()
     damage.forget()
-
-
-def overlapping(series: Sequence[int], start: int, end: int, damaged: list[str] | None = None) -> list[Columns]:
-    """Every part that may hold points of these series from `start` to before `end` (µs), oldest write first.
-
-    Names of damaged blocks, which are left out, are added to `damaged`.
-    """
-    mine = {shards.shard_of(one) for one in series}
-    wanted = {
-        "start": start,
-        "end": end,
-        "buckets": sorted({bucket_of(one) for one in series}),
-        "shards": sorted(mine),
-        "first": day_of(start),
-        "last": day_of(end - 1),
-        "low": min(series),
-        "high": max(series),
-    }
-    for _ in range(TRIES):
-        try:
-            with reading() as connection:
-                rows = connection.execute(_OVERLAPPING, wanted)
-                found = [(row[0], (row[1], row[2])) for row in rows if row[1] in mine]
-                missing = [damage.named(source - 2, number) for source, number in found if source > 1]
-                # Of so many blocks nobody would find the other series later on: they would push each other out.
-                alone = np.array(sorted(series), np.int64) if len(found) > MOST_WHOLE else None
-                held = blocks(connection, [key for key in found if key[0] <= 1], missing, alone)
-                if damaged is not None:
-                    damaged += missing
-                return [part for parts in held.values() for part in parts]
-        except Gone:
-            continue
-    raise RuntimeError("blocks were merged away faster than they could be read")
 
 
 def remember(number: Number, parts: list[Columns]) -> None:

@@ -21,7 +21,9 @@ from metrics.storage.summary import Summary, decode_summary, encode_summary, sum
 
 MINUTES, HOUR = 300, 3600  # seconds of an interval
 RESOLUTIONS = (MINUTES, HOUR)
-ROW = 4096  # intervals of one row, at the most
+# Intervals of one row, at the most. A row is decoded whole, and the chart of a series over months reads one of hours
+# for each day; four times as many intervals would save 4 % of their bytes and take it twice as long.
+ROW = {MINUTES: 4096, HOUR: 1024}
 DENSE_ENOUGH = 15  # points of five minutes, on average: rollups of fewer cost more than the points
 
 _TOUCHED = """
@@ -103,7 +105,7 @@ def insert(connection: Connection, place: Place, resolution: int, made: Summary,
                     *(int(row.ids[0]), int(row.ids[-1]), len(row), keep, encode_summary(row)),
                 )
                 for keep in np.unique(days).tolist()
-                for row in made.of(days == keep).rows(ROW)
+                for row in made.of(days == keep).rows(ROW[resolution])
             ],
         )
 
@@ -131,13 +133,14 @@ class Rolling:
     resolution  seconds of their intervals
     gone        µs: points of before are gone, and rollups are all there is
     instead     whether they may stand in for points that are still there
-    coarser     whether hours will do for days that have no finer ones
+    thinned     to how many points the answer is thinned: hours will do for days that have no finer ones, and nothing
+                stands in where there are no more points than that
     """
 
     resolution: int
     gone: int
     instead: bool
-    coarser: bool = False
+    thinned: int | None = None
 
 
 class RolledRow(NamedTuple):
@@ -172,15 +175,11 @@ def exist_between(connection: Connection, series: Ints, resolution: int, start: 
 
 
 def find(connection: Connection, wanted: Mapping[str, object], rolling: Rolling) -> list[RolledRow]:
-    """Rows that may hold what is wanted: shards, buckets, first and last day, low and high series."""
-    resolutions = {rolling.resolution, HOUR} if rolling.coarser else {rolling.resolution}
+    """Rows that may hold what is wanted: shards, buckets, first and last day, low and high series; of a day finer ones
+    first."""
+    resolutions = {rolling.resolution} if rolling.thinned is None else {rolling.resolution, HOUR}
     found = [RolledRow(*row) for row in connection.execute(_FIND, {**wanted, "resolutions": list(resolutions)})]
-    finest: dict[tuple[int, int], int] = {}
-    for row in found:
-        place = (row.bucket, row.day)
-        finest[place] = min(row.resolution, finest.get(place, row.resolution))
-    chosen = (row for row in found if row.resolution == finest[row.bucket, row.day])
-    return sorted(chosen, key=lambda row: (row.bucket, row.day, row.series_from))
+    return sorted(found, key=lambda row: (row.bucket, row.day, row.resolution, row.series_from))
 
 
 def fetch(connection: Connection, rows: Sequence[RolledRow]) -> dict[Number, bytes]:

@@ -12,64 +12,90 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.intervals import SECOND
-from metrics.storage import damage, rollups
-from metrics.storage.blocks import chosen, units
+from metrics.storage import damage, rollups, young
+from metrics.storage.blocks import between, chosen, units
 from metrics.storage.codec import Columns, DamagedPayload, Ints, concatenate, decode
 from metrics.storage.connection import Connection
 from metrics.storage.plan import Block, Plan
 from metrics.storage.read import decoded, payloads
+from metrics.storage.rollups import RolledRow
 from metrics.storage.shards import Number
-from metrics.storage.summary import Summary, decode_summary
+from metrics.storage.summary import Summary, decode_summary, together
 
 AT_ONCE = 500_000  # points that are fetched together
 ROLLED_AT_ONCE = 200  # rows of rollups that are
-REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept for the next question
+REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept for the next question…
+REMEMBERED_WANTED = 2_000_000  # … and where most of what is in them is asked for: half of what a process remembers
 
 _Content = bytes | list[Columns]
 
 
 def rolled(connection: Connection, planned: Plan, wanted: Collection[str]) -> Iterator[Summary]:
     """The rollups of a plan with the statistics that are wanted; the days of a series come in order."""
+    told: dict[tuple[int, int], Ints] = {}  # by bucket and day: the series of finer rollups, where there may be both
     for at in range(0, len(planned.rolled), ROLLED_AT_ONCE):
-        rows = planned.rolled[at : at + ROLLED_AT_ONCE]
-        held = rollups.fetch(connection, rows)
-        for row in rows:
-            try:
-                summary = decode_summary(held[row.shard, row.id], row.resolution * SECOND, wanted)
-            except DamagedPayload:
-                name = f"rollup {row.id}"
-                damage.tell_once(name)
-                planned.damaged.append(name)
-                continue
-            summary = summary.of(np.isin(summary.ids, planned.series)).within(planned.rolled_from, planned.end)
+        by_resolution: dict[int, list[Summary]] = {}
+        for row, summary in _summaries(connection, planned, planned.rolled[at : at + ROLLED_AT_ONCE], wanted):
+            if planned.rolling is not None and planned.rolling.thinned is not None:
+                before = told.get((row.bucket, row.day), summary.ids[:0])
+                told[row.bucket, row.day] = np.append(before, summary.ids)
+                summary = summary.of(~np.isin(summary.ids, before)) if len(before) else summary
+            by_resolution.setdefault(row.resolution, []).append(summary)
+        for some in by_resolution.values():
+            summary = together(some).within(planned.rolled_from, planned.end)
             if len(summary):
                 yield summary
 
 
+def _summaries(
+    connection: Connection, planned: Plan, rows: list[RolledRow], wanted: Collection[str]
+) -> Iterator[tuple[RolledRow, Summary]]:
+    """What rows hold of the series of a plan."""
+    held = rollups.fetch(connection, rows)
+    for row in rows:
+        try:
+            summary = decode_summary(held[row.shard, row.id], row.resolution * SECOND, wanted, planned.series)
+        except DamagedPayload:
+            name = f"rollup {row.id}"
+            damage.tell_once(name)
+            planned.damaged.append(name)
+        else:
+            if len(summary):
+                yield row, summary
+
+
 def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
     """The points of a plan. `whole`: each series of a day in one piece, so that its points come in order of time."""
-    young = _young(connection, planned)
+    waiting = _young(connection, planned)
+    planned.remembers = planned.remembers and _is_worth_remembering(planned)
     for place, blocks, contents in _days(connection, planned):
-        for late in [key for key in young if key < place]:
-            yield from _apart(young.pop(late), whole)
+        for late in [key for key in waiting if key < place]:
+            yield from _apart(waiting.pop(late), whole)
         parts = (part for block in blocks for part in _parts(planned, block, contents))
-        if place not in young and _of_other_series([(block.series_from, block.series_to) for block in blocks]):
+        if place not in waiting and _of_other_series([(block.series_from, block.series_to) for block in blocks]):
             yield from parts  # one after the other, so that decoded ones need not wait in memory
         else:
-            yield from _apart([*parts, *young.pop(place, [])], whole)
-    for rest in young.values():
+            yield from _apart([*parts, *waiting.pop(place, [])], whole)
+    for rest in waiting.values():
         yield from _apart(rest, whole)
+
+
+def _is_worth_remembering(planned: Plan) -> bool:
+    """To be remembered a block is decoded whole, and not only the series that are asked for."""
+    if planned.points <= REMEMBERED:
+        return True
+    return planned.points <= REMEMBERED_WANTED and planned.points <= 2 * planned.expected(young=1.0)
 
 
 def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[Columns]]:
     """What is not merged yet, by bucket and day."""
-    parts = []
-    for at in range(0, len(planned.young), 100):
-        numbers = planned.young[at : at + 100]
-        contents = _contents(connection, 0, numbers)
-        for number in numbers:
-            found = _decoded(planned, 0, number, contents.pop(number))
-            parts += [kept for part in found if (kept := _wanted(part, planned)) is not None]
+    alone = None if planned.remembers and planned.young_points <= REMEMBERED else planned.series
+    parts = [
+        kept
+        for _, _, some in young.parts(connection, planned.young, planned.damaged, alone)
+        for part in some
+        if (kept := _wanted(part, planned)) is not None
+    ]
     places: dict[tuple[int, int], list[Columns]] = {}
     for some in _by_encoding(parts):
         for bucket, day, unit in units(concatenate(some)):
@@ -91,40 +117,39 @@ def _days(
         size += sum(block.points for block in blocks)
         if size < AT_ONCE and number < len(places):
             continue
-        contents = _contents(connection, 1, [block.number for some in waiting for block in some])
+        contents = _contents(connection, [block.number for some in waiting for block in some])
         for some in waiting:
             yield (some[0].bucket, some[0].day), some, contents
         waiting, size = [], 0
 
 
-def _contents(connection: Connection, source: int, numbers: list[Number]) -> dict[Number, _Content]:
+def _contents(connection: Connection, numbers: list[Number]) -> dict[Number, _Content]:
     """What is in these blocks, decoded where that is remembered."""
     found: dict[Number, _Content] = {
-        number: parts for number in numbers if (parts := decoded.get((source, number))) is not None
+        number: parts for number in numbers if (parts := decoded.get((1, number))) is not None
     }
     missing = [number for number in numbers if number not in found]
     if missing:
-        found.update(payloads(connection, source, missing))
+        found.update(payloads(connection, 1, missing))
     return found
 
 
 def _parts(planned: Plan, block: Block, contents: dict[Number, _Content]) -> Iterator[Columns]:
-    for part in _decoded(planned, 1, block.number, contents.pop(block.number)):
+    for part in _decoded(planned, block.number, contents.pop(block.number)):
         if (kept := _wanted(part, planned)) is not None:
             yield kept
 
 
-def _decoded(planned: Plan, source: int, number: Number, content: _Content) -> list[Columns]:
+def _decoded(planned: Plan, number: Number, content: _Content) -> list[Columns]:
     if isinstance(content, list):
         return content
-    remembered = planned.remembers and planned.points <= REMEMBERED
     try:
-        parts = decode(content, None if remembered else planned.series)
+        parts = decode(content, None if planned.remembers else planned.series)
     except DamagedPayload:
-        planned.damaged.append(damage.note(source, number))
+        planned.damaged.append(damage.note(1, number))
         return []
-    if remembered:
-        decoded.put((source, number), parts)
+    if planned.remembers:
+        decoded.put((1, number), parts)
     return parts
 
 
@@ -154,7 +179,7 @@ def _wanted(part: Columns, planned: Plan) -> Columns | None:
     first_times, last_times = part.times[part.offsets[:-1]], part.times[part.offsets[1:] - 1]
     if first_times.min() >= planned.start and last_times.max() < planned.end:
         return part
-    part = chosen(part, (part.times >= planned.start) & (part.times < planned.end))
+    part = between(part, planned.start, planned.end)
     return part if len(part) else None
 
 

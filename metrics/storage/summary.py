@@ -6,6 +6,7 @@ intervals follow from these exactly; what happened in between (percentiles, devi
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -129,21 +130,25 @@ def summarised(columns: Columns, length: int) -> Summary:
 
 
 def together(parts: Sequence[Summary]) -> Summary:
-    """Summaries of different series as one."""
-    order = np.argsort(np.concatenate([part.ids for part in parts]))
-    ids = np.concatenate([part.ids for part in parts])[order]
+    """Summaries as one; of a series that is in several its intervals in the order of the parts."""
+    if len(parts) == 1:
+        return parts[0]
+    ids = np.concatenate([part.ids for part in parts])
+    order = np.argsort(ids, kind="stable")
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
     begins = _offsets(lengths)[:-1][order]
-    lengths = lengths[order]
+    ids, lengths = ids[order], lengths[order]
     offsets = _offsets(lengths)
     places = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], lengths)
     units = [unit for part in parts for unit in part.units]
+    first = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    last = np.append(first[1:], len(ids)) - 1
     return Summary(
-        ids,
-        offsets,
+        ids[first],
+        np.append(offsets[first], offsets[-1]),
         np.concatenate([part.times for part in parts])[places],
         {name: np.concatenate([part.stats[name] for part in parts])[places] for name in parts[0].stats},
-        [units[at] for at in order.tolist()],
+        [units[at] for at in order[last].tolist()],
         parts[0].length,
     )
 
@@ -175,21 +180,47 @@ def encode_summary(summary: Summary) -> bytes:
     return seal(msgspec.msgpack.encode(packed))
 
 
-def decode_summary(payload: bytes | memoryview, length: int, wanted: Collection[str] = STATS) -> Summary:
-    """A payload to its summary of intervals of a length (µs), with the statistics that are wanted.
+def decode_summary(
+    payload: bytes | memoryview, length: int, wanted: Collection[str] = STATS, series: Ints | None = None
+) -> Summary:
+    """A payload to its summary of intervals of a length (µs), with the statistics and of the series that are wanted
+    (ascending; None: of all).
 
     Raises DamagedPayload.
     """
     packed = _decoder.decode(unseal(payload))
+    ids, lengths = unpack(packed.ids, np.int64), unpack(packed.lengths, np.int64)
+    entries, units = _entries(packed.dictionary), unpack(packed.units, np.int64)
+    kept: slice | Ints = slice(None)
+    if series is not None:
+        here = series.take(series.searchsorted(ids), mode="clip") == ids
+        kept = _places(here, lengths)
+        ids, lengths, units = ids[here], lengths[here], units[here]
     stats = {
-        name: unpack(data, np.int64 if name == "count" else np.float64)
+        name: unpack(data, np.int64 if name == "count" else np.float64)[kept]
         for name, data in zip(STATS, packed.stats, strict=True)
-        if name in wanted
+        if name in wanted and len(ids)
     }
-    dictionary = unpack_texts(packed.dictionary)
-    units = [dictionary[at] for at in unpack(packed.units, np.int64).tolist()]
-    offsets = _offsets(unpack(packed.lengths, np.int64))
-    return Summary(unpack(packed.ids, np.int64), offsets, unpack(packed.times, np.int64), stats, units, length)
+    times = unpack(packed.times, np.int64)[kept] if len(ids) else np.empty(0, np.int64)
+    return Summary(ids, _offsets(lengths), times, stats, [entries[at] for at in units.tolist()], length)
+
+
+@lru_cache(256)
+def _entries(dictionary: bytes) -> list[bytes]:
+    """Nearly all rows have the same few units, and zstd takes its time to begin. Not to be written to."""
+    return unpack_texts(dictionary)
+
+
+def _places(here: Bools, lengths: Ints) -> slice | Ints:
+    """Where the intervals of some series stand: a slice where that is one stretch."""
+    places = np.flatnonzero(here)
+    if not len(places):
+        return slice(0)
+    first, last = int(places[0]), int(places[-1])
+    if last - first + 1 > len(places):
+        return np.flatnonzero(np.repeat(here, lengths))
+    low = int(lengths[:first].sum())
+    return slice(low, low + int(lengths[first : last + 1].sum()))
 
 
 def _offsets(lengths: Ints) -> Ints:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from metrics.models import Device
 from tests.conftest import Caller, point
+from tests.metrics.test_damage import damage_all
 
 PAGES = ["/", "/situation/", "/devices/", "/devices/cold-room-07/", "/recent/cold-room-07/"]
 
@@ -96,6 +97,29 @@ def test_recent_gives_the_hour_and_the_range_since_midnight(client: Client, gate
     found = client.get("/recent/d/", {"today": midnight, "metric": ["temperature"]}).json()["metrics"]["temperature"]
     assert found["values"] == [2, 4]
     assert (found["low"], found["high"]) == (2, 9)
+
+
+def test_recent_has_a_line_for_every_metric_that_is_a_number(client: Client, gateway: Caller):
+    points = [point("on", True), point("words", "so it is"), point("count", 3, seconds_ago=7200)]
+    assert gateway.post("devices/d/telemetry/batch", {"data_points": points}).status == 200
+    found = client.get("/recent/d/", {"metric": ["on", "words", "count", "unknown", "nul\0"]}).json()["metrics"]
+    shown = {name: (one["values"], one["low"], one["high"]) for name, one in found.items()}
+    assert shown == {
+        "on": ([1.0], 1.0, 1.0),
+        "words": ([], None, None),
+        "count": ([], 3.0, 3.0),
+        "unknown": ([], None, None),
+    }
+
+
+def test_a_device_says_what_cannot_be_read_of_it(client: Client, gateway: Caller):
+    assert gateway.post("devices/d/telemetry", point("temperature", 1)).status == 200
+    whole = "young block 1 is damaged and was left out"
+    assert whole not in client.get("/devices/d/").content.decode()
+    damage_all("metrics_young")
+    assert gateway.post("devices/d/telemetry", point("temperature", 2)).status == 200
+    assert f"Incomplete: {whole}" in client.get("/devices/d/").content.decode()
+    assert client.get("/recent/d/", {"metric": ["temperature"]}).json()["incomplete"] == [whole]
 
 
 @pytest.mark.parametrize("today", ["", "x", "nan", "inf", "1e300", "-1e300"])

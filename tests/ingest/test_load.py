@@ -25,9 +25,11 @@ from django.core.management import CommandError, call_command
 
 from ingest.recordings.load import Load, Order, Outcome
 from metrics.models import Device, MetricDefinition
-from metrics.query import Readings, device_metrics, read_range
+from metrics.query import device_metrics
+from metrics.questions.readings import Readings
 from metrics.storage.connection import parameters
 from metrics.storage.contexts import read_context
+from tests.metrics.stored import readings
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDING = ROOT / "tests" / "data" / "nab" / "rogue_agent_key_hold.csv"
@@ -48,7 +50,7 @@ def load(*args: Any, **options: Any) -> str:
 
 
 def points(device: str, metric: str) -> Readings:
-    return read_range(device, metric, LONG_AGO, FAR_AHEAD)
+    return readings(device, metric, LONG_AGO, FAR_AHEAD)
 
 
 def written(folder: Path, text: str, name: str = "made.csv") -> Path:

@@ -22,6 +22,7 @@ from metrics.storage.codec import Kind
 from metrics.storage.connection import Connection, connect
 from metrics.storage.write import Arrivals, Entry, writer
 from tests.metrics.steps import migrate
+from tests.metrics.stored import readings
 
 SERIES = 50
 STEP = 10  # seconds between the points of a series
@@ -104,7 +105,7 @@ def wrong(series: list[int], first: int, last: int, which: Iterable[int] = range
     expected = np.arange(first, last, STEP * 1_000_000)
     differences = 0
     for number in which:
-        found = query.read_range("d", f"m{number}", query.moment(first), query.moment(last))
+        found = readings("d", f"m{number}", query.moment(first), query.moment(last))
         if found.times.tolist() != expected.tolist():
             differences += len(set(found.times.tolist()) ^ set(expected.tolist()))
         else:

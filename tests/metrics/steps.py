@@ -9,9 +9,10 @@ from django.db import connection
 from metrics import query, tasks
 from metrics.apps import first_rows
 from metrics.models import Device, Series
-from metrics.storage import merge, read
+from metrics.storage import merge
 from metrics.storage.codec import Kind
 from metrics.storage.connection import connect
+from tests.metrics.stored import parts
 from tests.metrics.test_storage import DAY, store, stored
 
 NUMBERS = [1, 2, 256, 300]  # series of two buckets
@@ -67,7 +68,7 @@ def work(task: str) -> int:
 
 def everything(now: int) -> tuple[Points, dict[str, tuple[int, Any]]]:
     """Every point, and what `latest` says of every metric."""
-    points = stored(read.overlapping(SERIES, now - EVER, now + EVER))
+    points = stored(parts(SERIES, now - EVER, now + EVER))
     day = datetime.fromtimestamp(now / 1_000_000, UTC)
     newest = query.latest(None, None, timedelta(days=90), now=day)
     return points, {one.metric_name: (query.microseconds(one.timestamp), one.value) for one in newest}

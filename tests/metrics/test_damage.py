@@ -16,6 +16,7 @@ from metrics.storage.connection import connect
 from metrics.storage.recount import recount
 from metrics.tasks import merge_blocks
 from tests.conftest import point
+from tests.metrics.stored import parts
 from tests.metrics.test_storage import DAY, EVERY_HOUR, SERIES, TODAY, Storage, newest_points, shards, store, stored
 
 __all__ = ["shards"]
@@ -93,7 +94,7 @@ class DamagedStorage(Storage):
             return super().check()
         damaged = []
         low, high = TODAY - 4 * DAY, TODAY + 3 * DAY
-        found = stored(read.overlapping(SERIES, low, high, damaged))
+        found = stored(parts(SERIES, low, high, damaged))
         assert all(value in self.written[key] for key, value in found.items())
         assert found == self.model or damaged
         for series, time in stored(newest_points(low)):
@@ -225,7 +226,7 @@ def test_what_is_damaged_is_listed_with_what_it_holds(site, client):
     with connect() as connection:
         merge.merge_young(connection, force=True)
     damage_all("metrics_block")
-    assert read.overlapping([1], TODAY, TODAY + 1) == []
+    assert parts([1], TODAY, TODAY + 1) == []
     out = io.StringIO()
     call_command("storage", stdout=out)
     assert "damaged: merged block 1, 2 points of series 1 to 3, bucket 0, day 2024-10-04" in out.getvalue()

@@ -13,6 +13,7 @@ import pytest
 from metrics.query import heard_lately
 from metrics.storage import merge, read
 from metrics.storage.connection import connect, parameters
+from tests.metrics.stored import parts
 from tests.metrics.test_storage import TODAY, shards, store, stored
 
 __all__ = ["shards"]
@@ -135,7 +136,7 @@ def test_followers_see_every_commit_in_order_through_four_writers_and_their_kill
         assert journal == (len(by_bucket[0]),)  # and each request is told of once
     low, high = TODAY, TODAY + 100_000
     every = [bucket * 256 + number for bucket in range(3) for number in range(1, WRITERS + 1)]
-    assert {key: value for key, (value, _) in stored(read.overlapping(every, low, high)).items()} == points
+    assert {key: value for key, (value, _) in stored(parts(every, low, high)).items()} == points
 
 
 def test_a_follower_is_told_of_commits_that_are_larger_together_than_what_a_process_remembers(site, monkeypatch):

@@ -24,6 +24,7 @@ from metrics.storage.rollups import HOUR, MINUTES
 from metrics.storage.summary import decode_summary
 from metrics.storage.write import Arrivals, Entry, writer
 from tests.metrics.counted import check
+from tests.metrics.stored import parts
 
 DAY = 86_400_000_000
 BEGIN = 20_000  # the first day of these tests, long ago
@@ -152,10 +153,9 @@ class Policies(RuleBasedStateMachine):
 
     @invariant()
     def points_are_those_that_are_kept(self):
-        parts = read.overlapping(list(SERIES), 0, (self.today + 2) * DAY)
         found = {
             (int(series), int(time)): float(value)
-            for part in parts
+            for part in parts(list(SERIES), 0, (self.today + 2) * DAY)
             for series, time, value in zip(part.series(), part.times, part.values, strict=True)
         }
         assert found == self.points

@@ -5,6 +5,7 @@ from metrics.storage import merge, read
 from metrics.storage.connection import connect
 from metrics.storage.regroup import regroup
 from metrics.storage.retention import drop_expired
+from tests.metrics.stored import parts
 from tests.metrics.test_storage import DAY, TODAY, store, stored
 
 NOW = TODAY / 1_000_000 + 3600  # seconds
@@ -15,7 +16,7 @@ def kept(connection) -> set[int]:
     regroup(connection)
     drop_expired(connection, now=NOW)
     read.forget()
-    return {(TODAY - time) // DAY for _, time in stored(read.overlapping([1], TODAY - 4000 * DAY, TODAY + DAY))}
+    return {(TODAY - time) // DAY for _, time in stored(parts([1], TODAY - 4000 * DAY, TODAY + DAY))}
 
 
 def test_nothing_goes_before_ninety_days_and_nothing_stays_past_them_and_a_day(site):

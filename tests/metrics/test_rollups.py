@@ -251,6 +251,25 @@ def test_a_slow_metric_has_hours_alone_and_a_chart_of_it_shows_them(fleet):
     assert line[:2] == [(0.0, 0.0), (1800.0, 3540.0)] and len(line) == 48
 
 
+def test_a_chart_shows_the_hours_of_a_series_whose_neighbours_have_kept_their_minutes(fleet):
+    MetricDefinition.objects.create(name="n", data_type="numeric", retention_days=3, rollup_5m_days=9, rollup_1h_days=9)
+    catalogue.refresh()
+    fleet.execute("INSERT INTO metrics_device (id, device_id, name, created_at) VALUES (4, 'd4', '', now())")
+    for series, metric, device in ((10, "n", 1), (15, "m", 4), (20, "n", 2)):
+        fleet.execute("INSERT INTO metrics_series VALUES (%s, %s, 0, %s)", (series, metric, device))
+        write(4, SAMPLE, series)
+    settle(fleet, NOW - timedelta(days=3))
+    assert {time % 300 for time, _ in asked(None, 4, 3, ("d4",), max_points=1000)} == {0, 150}
+    fleet.execute("UPDATE metrics_rollup SET day = day - 3")
+    fleet.execute("UPDATE metrics_block SET day = day - 3")
+    expire(fleet)
+    kept = fleet.execute("SELECT resolution, series_from, series_to FROM metrics_rollup ORDER BY 1, 2").fetchall()
+    assert kept == [(300, 10, 20), (3600, 10, 20)]  # of the metric in between hours alone
+    fleet.execute("UPDATE metrics_rollup SET day = day + 3")
+    line = asked(None, 4, 3, ("d4",), max_points=1000)
+    assert {time % 3600 for time, _ in line} == {0, 1800} and len(line) == 48
+
+
 def test_an_interval_finer_than_what_is_kept_is_said(fleet):
     write(4, {second: float(second) for second in range(0, 86_400, 60)})
     settle(fleet, NOW - timedelta(days=3))

@@ -21,6 +21,7 @@ from metrics.storage.connection import connect
 from metrics.storage.rollups import Place
 from metrics.storage.write import Arrivals, Entry, writer
 from tests.metrics.counted import check, young_counts
+from tests.metrics.stored import parts
 
 DAY = 86_400_000_000
 TODAY = 20_000 * DAY  # long ago: every day in these tests is over
@@ -153,7 +154,7 @@ class Storage(RuleBasedStateMachine):
 
     def check(self):
         low, high = TODAY - 4 * DAY, TODAY + 3 * DAY
-        assert stored(read.overlapping(SERIES, low, high)) == self.model
+        assert stored(parts(SERIES, low, high)) == self.model
         newest = {}
         for (series, time), value in self.model.items():
             if series not in newest or newest[series][0] < time:
@@ -181,7 +182,7 @@ def test_texts_merge_as_numbers_do(shards, site):
         merge.merge_young(connection, force=True)
         merge.merge_units(connection, force=True)
         assert connection.execute("SELECT count(*) FROM metrics_young").fetchone() == (0,)
-    values = [value for value, _ in stored(read.overlapping([1, 2, 3], TODAY, TODAY + 2 * DAY)).values()]
+    values = [value for value, _ in stored(parts([1, 2, 3], TODAY, TODAY + 2 * DAY)).values()]
     assert sorted(map(str, values)) == ["1.0", "2.0", "b'3.0'", "b'4.0'"]
 
 
@@ -229,7 +230,7 @@ def test_merged_commits_stay_for_followers_until_their_time_is_over(site):
         merge._merge_young_once(connection, 0, force=True)
         merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
         assert [seq for (_, seq), _ in read.young_after(connection, {0: 0})] == [1]
-        assert len(stored(read.overlapping([1], TODAY, TODAY + 1))) == 1
+        assert len(stored(parts([1], TODAY, TODAY + 1))) == 1
         connection.execute("UPDATE metrics_young SET at = at - interval '2 minutes'")
         merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
         assert read.young_after(connection, {0: 0}) == []

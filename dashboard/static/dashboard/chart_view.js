@@ -2,6 +2,7 @@
 import { serverNow } from "./ages.js";
 import { Chart } from "./chart.js";
 import { listen } from "./gestures.js";
+import { tellIncomplete } from "./incomplete.js";
 import { fill } from "./points_table.js";
 import { Series } from "./series.js";
 import { readRange } from "./telemetry_api.js";
@@ -28,7 +29,7 @@ export class ChartView extends EventTarget {
     this.card = card;
     this.device = card.dataset.device;
     this.young = young;
-    this.parts = Object.fromEntries(["following", "follow", "legend", "points", "chart"].map((id) => [id, card.querySelector(`#${id}`)]));
+    this.parts = Object.fromEntries(["following", "follow", "legend", "points", "chart", "incomplete"].map((id) => [id, card.querySelector(`#${id}`)]));
     this.say = document.createElement("div");
     this.say.className = "chart-say";
     this.say.hidden = true;
@@ -109,12 +110,14 @@ export class ChartView extends EventTarget {
     // Of a window that is zoomed some is loaded on both sides, so that a small move shows something at once.
     const margin = this.fixed ? (end - start) / 2 : 0;
     const slow = setTimeout(() => { if (!this.series.some((series) => series.times.length)) this.tell("Loading"); }, 300);
+    const missing = new Set();
     try {
       await Promise.all(this.series.map(async (series) => {
         const arrived = series.newest;
         const columns = await readRange(this.device, series.name, start - margin, end + margin, points, loading.signal);
         const since = this.fixed ? [] : series.times.map((ms, i) => [ms, series.values[i]]).filter(([ms]) => ms > (columns.times.at(-1) ?? 0));
         series.replace(columns.times, columns.values);
+        for (const one of columns.incomplete ?? []) missing.add(one);
         // What the socket brought while the answer was on its way.
         if (arrived !== null) for (const [ms, value] of since) series.append(ms, value);
       }));
@@ -125,6 +128,7 @@ export class ChartView extends EventTarget {
     } finally {
       clearTimeout(slow);
     }
+    tellIncomplete(this.parts.incomplete, [...missing]);
     this.chart.shrink();
     this.draw();
     this.fillTable();

@@ -2,6 +2,7 @@
 import { serverNow, setAge } from "./ages.js";
 import { ChartView } from "./chart_view.js";
 import { write } from "./flash.js";
+import { tellIncomplete } from "./incomplete.js";
 import { announce, Live } from "./live.js";
 import { picker } from "./picker.js";
 import { Spark } from "./spark.js";
@@ -90,6 +91,7 @@ async function loadRecent() {
   const drawable = [...rows].filter(([, known]) => known.spark).map(([name]) => name);
   if (!drawable.length) return;
   const answer = await readRecent(device, drawable).catch(() => null);
+  if (answer?.incomplete?.length) tellIncomplete(document.getElementById("newest-incomplete"), answer.incomplete);
   for (const [name, recent] of Object.entries(answer?.metrics ?? {})) {
     const known = rows.get(name);
     if (!known?.spark) continue;

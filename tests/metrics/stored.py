@@ -1,0 +1,37 @@
+"""What is stored, read past all limits of questions: of every age, in one piece."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+
+from metrics.query import SERIES, microseconds
+from metrics.questions.readings import Readings, joined
+from metrics.storage.blocks import of_series
+from metrics.storage.codec import Columns, Kind, concatenate
+from metrics.storage.connection import reading
+from metrics.storage.plan import plan, snapshot
+from metrics.storage.scan import scan
+
+
+def parts(series: Sequence[int], low: int, high: int, damaged: list[str] | None = None) -> list[Columns]:
+    """The points of these series from `low` to before `high` (µs); names of what is damaged are added to `damaged`."""
+    with snapshot() as connection:
+        planned = plan(connection, np.array(sorted(series), np.int64), low, high)
+        found = list(scan(connection, planned))
+    if damaged is not None:
+        damaged += planned.damaged
+    return found
+
+
+def readings(device_id: str, metric_name: str, start: datetime, end: datetime) -> Readings:
+    """A metric of a device from `start` to before `end`."""
+    wanted = {"devices": [device_id], "metrics": [metric_name], "groups": None}
+    with reading() as connection:
+        kinds = {row[0]: Kind(row[1]) for row in connection.execute(SERIES, wanted)}
+    found = parts(list(kinds), microseconds(start), microseconds(end)) if kinds else []
+    columns: dict[int, list[Columns]] = {}
+    for part in found:
+        for number in part.ids.tolist():
+            columns.setdefault(number, []).append(of_series(part, np.array([number])))
+    return joined({number: concatenate(some) for number, some in columns.items()}, kinds)

@@ -1,0 +1,94 @@
+"""Commits that wait for a merge are remembered by the stretch, and every read is as if they were not."""
+
+import random
+
+import pytest
+
+from metrics.storage import merge, read, young
+from metrics.storage.connection import connect
+from tests.metrics.stored import parts
+from tests.metrics.test_damage import flip
+from tests.metrics.test_storage import DAY, SERIES, TODAY, newest_points, shards, store, stored
+
+__all__ = ["shards"]
+SECOND = 1_000_000
+Points = dict[tuple[int, int], tuple[object, bytes]]
+
+
+def scanned(damaged: list[str] | None = None) -> Points:
+    return stored(parts(SERIES, TODAY - 4 * DAY, TODAY + 3 * DAY, damaged))
+
+
+def together() -> int:
+    """How many stretches are remembered."""
+    return sum(source == 2 for source, _ in read.decoded._blocks)
+
+
+def newest_of(points: Points) -> Points:
+    last = dict(sorted(points))
+    return {(series, time): points[series, time] for series, time in last.items()}
+
+
+def commit(number: int, dice: random.Random) -> Points:
+    """A commit of some series, now and then late by days; later ones write some of the same times again."""
+    some = dice.sample(SERIES, dice.randint(1, len(SERIES)))
+    day = dice.choice([0, 0, 0, -1, -3])
+    rows = [(one, TODAY + day * DAY + dice.randint(0, 40) * SECOND, float(number), b"") for one in some]
+    store(rows)
+    return {(series, time): (value, entry) for series, time, value, entry in rows}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_reads_of_a_pile_equal_a_dictionary_while_merges_take_some_of_it(seed, shards, site, monkeypatch):
+    monkeypatch.setattr(merge, "MOST_AT_ONCE", 30)  # so that a merge ends within a stretch
+    dice, model, seen = random.Random(seed), {}, 0
+    with connect() as connection:
+        for number in range(120):
+            model |= commit(number, dice)
+            if number % 7 == 0:
+                assert scanned() == model
+                assert stored(newest_points(TODAY - 4 * DAY)) == newest_of(model)
+                seen = max(seen, together())
+            if number % 40 == 39:
+                for shard in range(shards):
+                    merge._merge_young_once(connection, shard, force=True)
+    assert seen > 1
+
+
+def test_of_what_is_merged_nothing_is_read_out_of_a_stretch(site):
+    for number in range(young.STRETCH * 2):
+        store([(1, TODAY + number * SECOND, 1.0, b"")])
+    assert len(scanned()) == young.STRETCH * 2
+    assert together() == 1  # from the first of them on: commits are numbered from 1
+    with connect() as connection:
+        connection.execute("UPDATE metrics_merged SET seq = %s", (young.STRETCH + 2,))  # and deleted since then
+    times = [(time - TODAY) // SECOND for _, time in scanned()]
+    assert sorted(times) == list(range(young.STRETCH + 2, young.STRETCH * 2))
+
+
+def test_a_damaged_commit_is_left_out_of_its_stretch_and_named_each_time(site):
+    for number in range(young.STRETCH * 2):
+        store([(1, TODAY + number * SECOND, 1.0, b"")])
+    with connect() as connection:
+        flip(connection, "metrics_young", 0, young.STRETCH + 3)
+    for _ in range(2):
+        damaged: list[str] = []
+        assert len(scanned(damaged)) == young.STRETCH * 2 - 1
+        assert damaged == [f"young block {young.STRETCH + 3}"]
+
+
+def test_large_commits_are_not_kept_twice(site, monkeypatch):
+    monkeypatch.setattr(young, "LARGEST", young.STRETCH * 2 - 1)
+    for number in range(young.STRETCH * 2):
+        store([(one, TODAY + number * SECOND, 1.0, b"") for one in (1, 2)])
+    assert len(scanned()) == young.STRETCH * 2
+    assert together() == 0
+
+
+def test_a_late_point_in_a_stretch_touches_no_days_in_between(site):
+    for number in range(young.STRETCH):
+        store([(1, TODAY - (300 * DAY if number == 5 else 0) + number, 1.0, b"")])
+    with connect() as connection:
+        wanted = {"start": TODAY - 400 * DAY, "end": TODAY + DAY}
+        rows = [young.Stretch(*row) for row in connection.execute(young.WAITING, wanted)]
+    assert all(row.time_to - row.time_from < DAY for row in rows)
