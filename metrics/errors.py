@@ -3,6 +3,7 @@
 TelemetryError
 ├── StorageUnavailable   PostgreSQL cannot be reached: 503, try again
 ├── Overloaded           more is waiting than may wait: 503, try again
+├── TooMuchAtOnce        whoever asks has asked for much already: 429, try again
 ├── Damaged              what is stored cannot be read whole: 500, and an operator has to know
 ├── Gone                 what was made ready for a while is not there any more: 410
 └── Unanswerable         a question that is too large or makes no sense, and which field says so: 422
@@ -28,6 +29,11 @@ class StorageUnavailable(TelemetryError):
 class Overloaded(TelemetryError):
     status = 503
     retry_after = 1
+
+
+class TooMuchAtOnce(TelemetryError):
+    status = 429
+    retry_after = 5
 
 
 class Damaged(TelemetryError):

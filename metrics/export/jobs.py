@@ -22,7 +22,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from metrics.access import Caller
-from metrics.errors import Overloaded, StorageUnavailable, TelemetryError
+from metrics.errors import StorageUnavailable, TelemetryError, TooMuchAtOnce
 from metrics.export import files
 from metrics.export.formats import FORMATS
 from metrics.export.pieces import BEGINNING, Pieces, Place
@@ -52,10 +52,10 @@ class _Failed(Exception):
 
 
 def order(owner: str, question: Question, kind: str) -> ExportJob:
-    """Have an export made. Raises Unanswerable, or Overloaded where the owner waits for many already."""
+    """Have an export made. Raises Unanswerable, or TooMuchAtOnce where the owner waits for many already."""
     question.check()
     if ExportJob.objects.filter(owner=owner, status__in=_UNFINISHED).count() >= MOST_UNFINISHED:
-        raise Overloaded(f"{MOST_UNFINISHED} exports of yours are not finished yet; wait for one, or cancel one")
+        raise TooMuchAtOnce(f"{MOST_UNFINISHED} exports of yours are not finished yet; wait for one, or cancel one")
     kept = asdict(question)
     asked = {name: kept[name] for name in _ASKED}
     asked |= {"start": question.start.isoformat(), "end": question.end.isoformat()}
