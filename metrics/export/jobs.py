@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from metrics.access import Caller
 from metrics.audit.record import record
-from metrics.errors import Overloaded, StorageUnavailable, TelemetryError
+from metrics.errors import StorageUnavailable, TelemetryError, TooMany
 from metrics.export import files
 from metrics.export.formats import FORMATS
 from metrics.export.pieces import BEGINNING, Pieces, Place
@@ -37,6 +37,7 @@ LEASE = timedelta(seconds=60)  # without a note for so long, whoever makes it is
 NOTED_EVERY = 0.5  # seconds
 KEPT = timedelta(hours=24)  # from its end on
 MOST_UNFINISHED = 20  # of one owner
+WAIT = 5.0  # seconds until one of them may be finished
 MOST_ATTEMPTS = 10  # workers that may die of it
 
 _ASKED = ("devices", "metrics", "groups", "aggregation", "interval", "fill", "timezone", "group_by")
@@ -53,10 +54,10 @@ class _Failed(Exception):
 
 
 def order(owner: str, question: Question, kind: str) -> ExportJob:
-    """Have an export made. Raises Unanswerable, or Overloaded where the owner waits for many already."""
+    """Have an export made. Raises Unanswerable, or TooMany where the owner waits for many already."""
     question.check()
     if ExportJob.objects.filter(owner=owner, status__in=_UNFINISHED).count() >= MOST_UNFINISHED:
-        raise Overloaded(f"{MOST_UNFINISHED} exports of yours are not finished yet; wait for one, or cancel one")
+        raise TooMany(f"{MOST_UNFINISHED} exports of yours are not finished yet; wait for one, or cancel one", WAIT)
     kept = asdict(question)
     asked = {name: kept[name] for name in _ASKED}
     asked |= {"start": question.start.isoformat(), "end": question.end.isoformat()}

@@ -296,7 +296,7 @@ def test_nobody_has_more_than_so_many_unfinished(points, reader):
     for _ in range(jobs.MOST_UNFINISHED):
         order(points)
     answer = points.post("export/jobs", ASKED)
-    assert answer.status == 503 and "not finished yet" in answer.json["detail"]
+    assert answer.status == 429 and answer.headers["Retry-After"] == "5" and "not finished yet" in answer.json["detail"]
     assert reader.post("export/jobs", ASKED).status == 202
 
 
