@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from metrics import catalogue
 from metrics.intervals import SECOND, edges
 from metrics.models import MetricDefinition
-from metrics.query import Readings, microseconds, thinned
+from metrics.query import microseconds
 from metrics.questions.asking import ask
 from metrics.questions.question import Question
+from metrics.questions.readings import Readings, thinned
 from metrics.storage import merge, plan, read, scan
 from metrics.storage.codec import Kind
 from metrics.storage.connection import connect
