@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from dashboard.subscriptions import BadRequest, LiveRequest, same_site
+from ingest.authentication import caller_by_async, credential_in, still_valid
 from metrics import live, query
 from metrics.access import Caller
 from metrics.models import Device
@@ -20,7 +21,7 @@ from metrics.models import Device
 log = logging.getLogger(__name__)
 
 NOT_SIGNED_IN = 4401
-WRONG_ORIGIN = 4403
+WRONG_ORIGIN = MAY_NOT_READ = 4403
 FAILED = 1011
 HEARTBEAT_S = 5.0
 # A socket outlives the page view that opened it: every so many heartbeats the session is looked up again.
@@ -45,7 +46,7 @@ def newest(devices: set[str] | None, metrics: set[str] | None) -> list[tuple[str
 
 def seen_of(caller: Caller, devices: set[str] | None) -> set[str] | None:
     """Those of these devices (None: of all) that somebody sees; None where that is every one."""
-    if caller.groups is None:
+    if caller.groups is None and caller.device_id is None:
         return devices
     seen = Device.objects.visible_to(caller)
     found = seen if devices is None else seen.filter(device_id__in=devices)
@@ -62,6 +63,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
     channel_layer_alias = ""  # nothing comes by way of Redis here: values flow while it is down
     telling: asyncio.Task[None] | None = None
     caller: Caller
+    credential: str | None = None
     beating: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
@@ -70,11 +72,24 @@ class LiveConsumer(AsyncWebsocketConsumer):
             return
         # Only an accepted socket can tell a browser why it closes; the page then leads to the sign-in.
         await self.accept()
-        if not self.scope["user"].is_authenticated:
+        caller = await self.who()
+        if caller is None:
             await self.close(NOT_SIGNED_IN)
             return
-        self.caller = await database_sync_to_async(Caller.of_user)(self.scope["user"])
+        if not caller.may_read(caller.device_id):
+            await self.close(MAY_NOT_READ)
+            return
+        self.caller = caller
         self.beating = asyncio.create_task(self.beat())
+
+    async def who(self) -> Caller | None:
+        """Whoever a key or a token in the headers names, else the person of the session."""
+        headers = {name: value.decode("latin-1") for name, value in self.scope["headers"]}
+        self.credential = credential_in(headers.get(b"x-api-key"), headers.get(b"authorization"))
+        if self.credential is not None:
+            return await caller_by_async(self.credential)
+        user = self.scope["user"]
+        return await database_sync_to_async(Caller.of_user)(user) if user.is_authenticated else None
 
     async def disconnect(self, code: int) -> None:
         for task in (self.telling, self.beating):
@@ -125,9 +140,20 @@ class LiveConsumer(AsyncWebsocketConsumer):
             await self.tell({"type": "heartbeat", "time_ms": time.time() * 1000})
             await asyncio.sleep(HEARTBEAT_S)
             beats += 1
-            if beats % SESSION_CHECK == 0 and not await self.still_signed_in():
+            try:
+                welcome = await self.still_welcome(beats)
+            except Exception:
+                log.exception("It cannot be seen whether a reader of the live stream is still welcome")
+                await self.close(FAILED)
+                return
+            if not welcome:
                 await self.close(NOT_SIGNED_IN)
                 return
+
+    async def still_welcome(self, beats: int) -> bool:
+        if self.credential is not None:
+            return await still_valid(self.credential, self.caller)
+        return beats % SESSION_CHECK != 0 or await self.still_signed_in()
 
     @database_sync_to_async
     def still_signed_in(self) -> bool:

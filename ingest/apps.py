@@ -1,5 +1,24 @@
 from django.apps import AppConfig
+from django.contrib.auth import get_user_model
+from django.db.models.signals import m2m_changed, post_delete, post_save
 
 
 class IngestConfig(AppConfig):
     name = "ingest"
+
+    def ready(self) -> None:
+        from django.contrib.auth.models import Group
+
+        from ingest.identity.people import announce_change
+        from ingest.models import ApiKey
+        from metrics.membership import announce
+        from metrics.models import DeviceGroup
+
+        # What keys and tokens allow is remembered in every process until the revision moves.
+        people = get_user_model()
+        for model in (people, Group):
+            post_save.connect(announce_change, sender=model)
+            post_delete.connect(announce_change, sender=model)
+        post_delete.connect(announce_change, sender=ApiKey)  # also with its device, its group, or many at once
+        m2m_changed.connect(announce, sender=people.groups.through)
+        m2m_changed.connect(announce, sender=DeviceGroup.members.through)

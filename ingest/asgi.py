@@ -1,8 +1,8 @@
 """The fast lane: what devices hammer, answered in front of Django.
 
-Django's handler costs thirteen times what a point costs. So a request with an API key for one of these routes is
-read, judged and answered here; everything else (people with a session, other routes) goes on to Django, where the
-same doors stand as REST views. One table of tests runs against both.
+Django's handler costs thirteen times what a point costs. So a request with an API key or a token for one of these
+routes is read, judged and answered here; everything else (people with a session, other routes) goes on to Django,
+where the same doors stand as REST views. One table of tests runs against both.
 """
 
 import asyncio
@@ -14,10 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
-from channels.db import database_sync_to_async
-from django.db import OperationalError
 
-from ingest.authentication import key_in, look_up, remembered
+from ingest.authentication import CHALLENGE, NOT_VALID, caller_by_async, credential_in, remembered
 from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.few import store_few
 from ingest.pipeline import accept_async
@@ -25,7 +23,7 @@ from ingest.wire.batch import Unacceptable
 from metrics import addresses, query
 from metrics.access import WRITERS, Caller
 from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found, problem
-from metrics.errors import StorageUnavailable, TelemetryError
+from metrics.errors import TelemetryError
 from metrics.limits import check_caller
 from metrics.visit import Visit, current
 
@@ -66,16 +64,16 @@ class FastLane:
         if scope["type"] != "http" or (route := _PATH.fullmatch(scope["path"])) is None:
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])  # of a repeated name the last one counts
-        key = key_in(
+        credential = credential_in(
             headers.get(b"x-api-key", b"").decode("latin-1"), headers.get(b"authorization", b"").decode("latin-1")
         )
         reads = route["metric"] is not None
-        if key is None or scope["method"] != ("GET" if reads else "POST"):
+        if credential is None or scope["method"] != ("GET" if reads else "POST"):
             return await self.app(scope, receive, send)
         visit = current.get() or Visit(b"")
         visit.route = route["prefix"] + _route(route)
         try:
-            sender = await _authenticate(key, scope)
+            sender = await _authenticate(credential, scope)
             visit.caller = sender.name
             check_caller(sender.name)
             if reads:
@@ -107,19 +105,15 @@ def _route(route: re.Match[str]) -> str:
     return "devices/<path:device_id>/telemetry/batch" if route["batch"] else "devices/<path:device_id>/telemetry"
 
 
-async def _authenticate(key: str, scope: Scope) -> Caller:
-    known, sender = remembered(key)
+async def _authenticate(credential: str, scope: Scope) -> Caller:
+    _, sender = remembered(credential)
     if sender is not None:
         return sender
     addresses.check(scope)
-    if not known:
-        try:
-            sender = await database_sync_to_async(look_up)(key)  # which lets go of a connection that has died
-        except OperationalError as error:
-            raise StorageUnavailable(str(error)) from error
+    sender = await caller_by_async(credential)
     if sender is None:
         addresses.unknown(scope)
-        raise Refused(401, "the API key is not valid")
+        raise Refused(401, NOT_VALID)
     addresses.known(scope)
     return sender
 
@@ -178,7 +172,7 @@ async def _problem(
     if retry_after is not None:
         headers.append((b"retry-after", str(retry_after).encode()))
     if status == 401:
-        headers.append((b"www-authenticate", b'Bearer realm="telemetry"'))
+        headers.append((b"www-authenticate", CHALLENGE.encode()))
     await _answer(send, status, _encode(problem(status, detail, list(errors))), headers)
 
 

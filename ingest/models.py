@@ -7,8 +7,11 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
+from ingest.identity.models import TokenFamily, UsedServiceToken
 from metrics.access import Scope
-from metrics.models import NAME_LENGTH, Announced, Audited, Device
+from metrics.models import NAME_LENGTH, Announced, Audited, Device, DeviceGroup
+
+__all__ = ["ApiKey", "TokenFamily", "UsedServiceToken", "digest_of", "new_key"]
 
 PREFIX_LENGTH = 8
 
@@ -24,23 +27,42 @@ def new_key() -> str:
 
 
 class ApiKey(Audited, Announced):
-    """A key of a device (bound to it) or of a gateway or a program (bound to nothing)."""
+    """A key of a device (bound to it), of a gateway (bound to a group) or of a program (bound to nothing)."""
 
     name = models.CharField(max_length=NAME_LENGTH)
     prefix = models.CharField(max_length=PREFIX_LENGTH, editable=False)
     digest = models.BinaryField(max_length=32, unique=True, editable=False)
     scope = models.CharField(max_length=8, choices=Scope.choices, default=Scope.INGEST)
     device = models.ForeignKey(Device, null=True, blank=True, on_delete=models.CASCADE, related_name="keys")
+    group = models.ForeignKey(DeviceGroup, null=True, blank=True, on_delete=models.CASCADE, related_name="keys")
+    rotated_from = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="successors", editable=False
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, editable=False)  # give or take a minute
+    updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         ordering = ["name", "pk"]
         verbose_name = "API key"
+        indexes = [models.Index(fields=["name", "id"], name="key_name")]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(device__isnull=True) | models.Q(group__isnull=True),
+                name="key_bound_once",
+                violation_error_message="A key is bound to a device or to a group, not to both.",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether whoever has it may come with it now."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
 
     @classmethod
     def issue(

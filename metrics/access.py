@@ -6,7 +6,7 @@ does not exist.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import models
@@ -35,6 +35,7 @@ class Caller:
     device_id  the only device that it may speak for and hear of
     groups     names of the device groups that it sees; None: everything
     expires    seconds since 1970
+    members    the devices of these groups, for keys and tokens; people's are looked up with what they ask
     """
 
     name: str
@@ -42,6 +43,7 @@ class Caller:
     device_id: str | None = None
     groups: tuple[str, ...] | None = None
     expires: float = float("inf")
+    members: frozenset[str] | None = field(default=None, repr=False)
 
     is_authenticated = True  # what DRF asks of a user
 
@@ -51,19 +53,22 @@ class Caller:
 
     @property
     def is_admin(self) -> bool:
-        return self.scope == Scope.ADMIN
+        return self.scope == Scope.ADMIN and self.device_id is None and self.groups is None
 
     def may_write(self, device_id: str) -> bool:
-        return self.scope in WRITERS and self.device_id in (None, device_id)
+        within = self.groups is None or device_id in (self.members or ())
+        return within and self.scope in WRITERS and self.device_id in (None, device_id)
 
     def may_read(self, device_id: str | None) -> bool:
         """Whether it may ask about this device; None means any device at all. What it then sees, groups decide."""
         if self.device_id is not None:
             return self.device_id == device_id  # its own, also with a key that only ingests
-        return self.scope in READERS
+        return self.scope in READERS and (device_id is None or self.members is None or device_id in self.members)
 
     def may(self, scope: str) -> bool:
         """Whether it may do what needs this scope: `operate` or `admin`."""
+        if scope == Scope.ADMIN:
+            return self.is_admin
         return self.device_id is None and self.scope in (scope, Scope.ADMIN)
 
     def narrowed(self, groups: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -113,7 +113,7 @@ class KeyScheme(OpenApiAuthenticationExtension):
     def get_security_definition(self, auto_schema: Any) -> list[dict[str, Any]]:
         return [
             {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "An API key."},
-            {"type": "http", "scheme": "bearer", "description": "An API key."},
+            {"type": "http", "scheme": "bearer", "description": "An API key, or an access token (`create_token`)."},
         ]
 
     def get_security_requirement(self, auto_schema: Any) -> list[dict[str, Any]]:

@@ -8,10 +8,13 @@ anything heavy is loaded.
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
+
+T = TypeVar("T")
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -110,6 +113,14 @@ class Environment:
             accepted = "requests a second such as 50, with a burst such as 50:200, or off is accepted"
             raise BadSetting(name, raw, accepted)
         return rate, burst
+
+    def read(self, name: str, read: Callable[[str], T], default: str) -> T:
+        """What `read` makes of the text; a ValueError of its own says what is accepted. The text may hold secrets."""
+        raw = self.text(name)
+        try:
+            return read(raw or default)
+        except ValueError as error:
+            raise BadSetting(name, raw[:4] + "…", str(error)) from None
 
     def host(self, name: str, default: str) -> str:
         raw = self.text(name, default)

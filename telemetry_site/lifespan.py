@@ -1,4 +1,4 @@
-"""What runs beside the requests of a web process: keeping the catalogue fresh, and an orderly end."""
+"""What runs beside the requests of a web process: keeping the catalogue fresh, noting keys, and an orderly end."""
 
 import asyncio
 import gc
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ingest.identity import usage
 from metrics import catalogue, limits
 from metrics.errors import TelemetryError
 from metrics.storage.connection import close_pools
@@ -38,7 +39,12 @@ class Lifespan:
                 gc.freeze()  # what was imported stays; looking through it again and again costs pauses
                 beside = [
                     asyncio.create_task(task)
-                    for task in (_keep_catalogue_fresh(), activity.keep_writing(), limits.keep_settled())
+                    for task in (
+                        _keep_catalogue_fresh(),
+                        _note_used_keys(),
+                        activity.keep_writing(),
+                        limits.keep_settled(),
+                    )
                 ]
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -46,6 +52,7 @@ class Lifespan:
                     task.cancel()
                 await asyncio.to_thread(stop_writer)
                 await asyncio.to_thread(activity.write)
+                await asyncio.to_thread(usage.write)
                 await asyncio.to_thread(close_pools)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -60,3 +67,12 @@ async def _keep_catalogue_fresh() -> None:
         except Exception:  # without this task every key and definition would stay as it is for ever
             log.exception("definitions and keys could not be refreshed")
         await asyncio.sleep(catalogue.REVISION_PERIOD)
+
+
+async def _note_used_keys() -> None:
+    while True:
+        await asyncio.sleep(usage.PERIOD)
+        try:
+            await asyncio.to_thread(usage.write)
+        except Exception:  # nobody's measurement waits for this
+            log.exception("when keys were last used could not be written")

@@ -42,7 +42,9 @@ def _take(tries: dict[str, Limit]) -> None:
             for other in taken:
                 buckets.charge(other, tries[other], -1)
             seconds = max(1, round(wait))
-            raise ValidationError(f"Too many attempts. Try again in {seconds} seconds.", TOO_OFTEN)
+            raise ValidationError(
+                "Too many attempts. Try again in %(seconds)s seconds.", TOO_OFTEN, {"seconds": seconds}
+            )
         taken.append(name)
 
 
@@ -53,7 +55,7 @@ class LoginView(views.LoginView):
 
     def form_invalid(self, form: Any) -> HttpResponse:
         errors = [error for error in form.non_field_errors().as_data() if error.code == TOO_OFTEN]
-        form.too_often = errors[0].message if errors else ""
+        form.too_often = errors[0].messages[0] if errors else ""
         answer = super().form_invalid(form)
         if errors:
             answer.status_code = 429

@@ -16,7 +16,7 @@ from metrics.models import Device
 from telemetry_site.embedded.paths import Embedded
 
 ADMIN_NAME = "admin"
-UNLIMITED = (Scope.ADMIN, None, None, None)
+UNLIMITED = (Scope.ADMIN, None, None, None, None)
 HOST_INTERVAL = 5  # seconds between two measurements of the host collector
 
 
@@ -47,8 +47,8 @@ def make_api_key(place: Embedded) -> None:
     known = ApiKey.objects.filter(digest=digest_of(text)).first()
     if known is None:
         ApiKey.issue("first key" if not given else "TELEMETRY_API_KEY", Scope.ADMIN, key=text)
-    elif given and (known.scope, known.device, known.revoked_at, known.expires_at) != UNLIMITED:
-        known.scope, known.device, known.revoked_at, known.expires_at = UNLIMITED
+    elif given and (known.scope, known.device, known.group, known.revoked_at, known.expires_at) != UNLIMITED:
+        known.scope, known.device, known.group, known.revoked_at, known.expires_at = UNLIMITED
         known.save()
 
 

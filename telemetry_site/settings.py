@@ -4,6 +4,7 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+from ingest.identity import trusted
 from telemetry_site.embedded.paths import Embedded
 from telemetry_site.env import BASE_DIR, BadSetting, Environment, without_password
 
@@ -94,6 +95,12 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"
 
+# --- who is believed --------------------------------------------------------------------------------
+ACCESS_TOKEN_SECONDS = env.integer("TELEMETRY_ACCESS_TOKEN_SECONDS", 900, 60, 86_400)
+REFRESH_TOKEN_DAYS = env.integer("TELEMETRY_REFRESH_TOKEN_DAYS", 14, 1, 365)
+JWT_ISSUERS = env.read("TELEMETRY_JWT_ISSUERS", trusted.issuers, "[]")
+SERVICES = env.read("TELEMETRY_SERVICE_SECRETS", trusted.services, "{}")
+
 # --- security ---------------------------------------------------------------------------------------
 HTTPS = env.switch("TELEMETRY_HTTPS", False)
 SECURE_SSL_REDIRECT = HTTPS
@@ -174,6 +181,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "drop idempotent answers": {
         "task": "metrics.tasks.drop_idempotent_answers",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
+    "forget expired tokens": {
+        "task": "ingest.tasks.forget_expired_tokens",
         "schedule": 600.0,
         "options": {"expires": 600},
     },

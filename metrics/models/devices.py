@@ -1,15 +1,13 @@
 """Devices, the groups that they are in, and their series."""
 
-from typing import Any
-
 from django.conf import settings
-from django.db import models, transaction
+from django.db import models
 from django.utils import timezone
 
 from metrics.access import Caller
 from metrics.models.audit import Audited
 from metrics.models.names import NAME_LENGTH
-from metrics.models.revision import Revision
+from metrics.models.revision import Announced
 
 
 class DeviceGroupQuerySet(models.QuerySet["DeviceGroup"]):
@@ -20,10 +18,10 @@ class DeviceGroupQuerySet(models.QuerySet["DeviceGroup"]):
         return self if caller.groups is None else self.filter(name__in=caller.groups)
 
 
-class DeviceGroup(Audited):
+class DeviceGroup(Audited, Announced):
     """Devices that are asked about together: a site, a customer, a kind of machine. A device may be in several.
 
-    People see the devices of the groups that they are members of.
+    People see the devices of the groups that they are members of. Keys may be bound to a group.
     """
 
     name = models.CharField(max_length=NAME_LENGTH, unique=True)
@@ -43,12 +41,6 @@ class DeviceGroup(Audited):
 
     def __str__(self) -> str:
         return self.name
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        with transaction.atomic():
-            deleted = super().delete(*args, **kwargs)
-            Revision.move()  # keys may be bound to it
-        return deleted
 
 
 class DeviceQuerySet(models.QuerySet["Device"]):

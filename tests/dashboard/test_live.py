@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 from channels.layers import get_channel_layer
+from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from dashboard import consumers
+from ingest.identity import keys, service_tokens, tokens
+from ingest.identity.trusted import Service
+from ingest.models import ApiKey
+from metrics import catalogue, membership
+from metrics.models import Device, DeviceGroup
 from tests.conftest import Caller, person, point
 
 PATIENCE = 10
@@ -154,3 +160,102 @@ def test_the_channel_layer_outlives_five_idle_seconds():
         return await asyncio.wait_for(waiting, PATIENCE)
 
     assert asyncio.run(wait_and_receive()) == {"type": "word"}
+
+
+def live_with(port: int, **headers: str) -> ClientConnection:
+    """A program's socket: no browser, no cookie, no Origin."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return connect(f"ws://127.0.0.1:{port}/ws/live", additional_headers=named, compression=None)
+
+
+def close_code(socket: ClientConnection) -> int | None:
+    """With what the site closes the socket, whatever it says before."""
+    deadline = time.monotonic() + PATIENCE
+    with pytest.raises(ConnectionClosed):
+        while True:
+            socket.recv(deadline - time.monotonic())
+    return socket.close_code
+
+
+@pytest.mark.parametrize("header", ["X_Api_Key", "Authorization"])
+def test_a_program_listens_with_a_key_in_a_header(gateway: Caller, reader: Caller, header: str):
+    key = reader.headers["X-Api-Key"]
+    with live_with(reader.port, **{header: key if header == "X_Api_Key" else f"Bearer {key}"}) as socket:
+        subscribe(socket)
+        assert gateway.post("devices/cold-room-07/telemetry", point("temperature", 4.5)).status == 200
+        assert hear(socket, "points")["points"][0][:2] == ["cold-room-07", "temperature"]
+
+
+def test_a_program_listens_with_a_token_until_that_ends(
+    site: None, web_port: int, settings: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
+    settings.ACCESS_TOKEN_SECONDS = 2
+    person = get_user_model().objects.create_superuser("root")
+    token = tokens.for_person(person).access_token
+    with live_with(web_port, Authorization=f"Bearer {token}") as socket:
+        subscribe(socket)
+        begun = time.monotonic()
+        assert close_code(socket) == consumers.NOT_SIGNED_IN
+        assert 0.5 < time.monotonic() - begun < 4
+
+
+def test_a_socket_closes_when_its_key_or_token_is_revoked(reader: Caller, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
+    given = tokens.for_key(ApiKey.objects.get())
+    with (
+        live_with(reader.port, X_Api_Key=reader.headers["X-Api-Key"]) as by_key,
+        live_with(reader.port, Authorization=f"Bearer {given.access_token}") as by_token,
+    ):
+        for socket in (by_key, by_token):
+            subscribe(socket)
+        tokens.revoke(given.refresh_token)
+        assert close_code(by_token) == consumers.NOT_SIGNED_IN
+        hear(by_key, "heartbeat")
+        keys.revoke(ApiKey.objects.get())
+        assert close_code(by_key) == consumers.NOT_SIGNED_IN
+
+
+def test_a_service_token_opens_one_socket_which_stays_open_while_it_lives(
+    site: None, web_port: int, settings: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.05)
+    settings.SERVICES = {"wall": Service("s" * 32, "read")}
+    token = service_tokens.make("wall", 3)
+    with live_with(web_port, Authorization=f"Bearer {token}") as socket:
+        subscribe(socket)
+        for _ in range(5):
+            hear(socket, "heartbeat")
+        with live_with(web_port, Authorization=f"Bearer {token}") as again:
+            assert close_code(again) == consumers.NOT_SIGNED_IN
+        assert close_code(socket) == consumers.NOT_SIGNED_IN
+
+
+def test_a_wrong_key_a_key_that_only_sends_and_a_token_in_the_address_do_not_listen(
+    reader: Caller, gateway: Caller, anonymous: Caller
+):
+    with live_with(reader.port, X_Api_Key="tk_wrong") as socket:
+        assert close_code(socket) == consumers.NOT_SIGNED_IN
+    with live_with(reader.port, X_Api_Key=gateway.headers["X-Api-Key"]) as socket:
+        assert close_code(socket) == consumers.MAY_NOT_READ
+    key = reader.headers["X-Api-Key"]
+    for name in ("token", "api_key", "access_token", "X-Api-Key"):
+        with connect(f"ws://127.0.0.1:{reader.port}/ws/live?{name}={key}", compression=None) as socket:
+            assert close_code(socket) == consumers.NOT_SIGNED_IN
+    with live_with(reader.port, X_Internal_Call="true") as socket:
+        assert close_code(socket) == consumers.NOT_SIGNED_IN
+
+
+def test_keys_hear_of_the_devices_that_they_are_bound_to_alone(gateway: Caller, device: Caller):
+    assert gateway.post("bulk", {"device_001": [point()], "press": [point()], "oven": [point()]}).status == 200
+    group = DeviceGroup.objects.create(name="site a")
+    membership.add(group, [Device.objects.get(device_id="press").pk])
+    catalogue.refresh()
+    of_group = ApiKey.issue("wall", "read", group=group)[1]
+    for key, heard in ((device.headers["X-Api-Key"], "device_001"), (of_group, "press")):
+        with live_with(gateway.port, X_Api_Key=key) as socket:
+            assert {one[0] for one in subscribe(socket)["points"]} == {heard}
+            assert {one[0] for one in subscribe(socket, devices=["oven", heard])["points"]} == {heard}
+            body = {name: [point(value=7.0)] for name in ("oven", "press", "device_001")}
+            assert gateway.post("bulk", body).status == 200
+            assert {one[0] for one in hear(socket, "points")["points"]} == {heard}

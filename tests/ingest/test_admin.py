@@ -1,13 +1,15 @@
 """Keys and definitions in the Django admin."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
+from django.utils import timezone
 
 from ingest.models import ApiKey, digest_of
-from metrics.models import Device, MetricDefinition, Revision
+from metrics.models import Device, DeviceGroup, MetricDefinition, Revision
 
 
 @pytest.fixture
@@ -52,3 +54,30 @@ def test_the_lists_search_and_open(browser: Client, path: str):
     Device.objects.create(device_id="boiler")
     assert browser.get(f"/admin/{path}/?q=boi").status_code == 200
     assert browser.get(f"/admin/{path}/add/").status_code == 200
+
+
+def test_keys_are_rotated_and_the_new_ones_shown_once(browser: Client):
+    group = DeviceGroup.objects.create(name="site a")
+    good, _ = ApiKey.issue("gateway", "ingest", group=group)
+    gone, _ = ApiKey.issue("old", "ingest", revoked_at=timezone.now())
+    sent = {"action": "rotate", "_selected_action": [good.pk, gone.pk]}
+    page = browser.post("/admin/ingest/apikey/", sent, follow=True).content.decode()
+    [text] = re.findall(r"tk_[\w-]{32}", page)
+    new = ApiKey.objects.get(digest=digest_of(text))
+    assert (new.group, new.rotated_from, new.scope) == (group, good, "ingest")
+    good.refresh_from_db()
+    assert timedelta(hours=23) < good.expires_at - timezone.now() <= timedelta(days=1)
+    assert "the key is expired or revoked" in page
+    assert not ApiKey.objects.filter(rotated_from=gone).exists()
+
+
+def test_a_key_is_bound_to_a_group_in_the_admin_but_not_to_a_device_too(browser: Client):
+    group, device = DeviceGroup.objects.create(name="site a"), Device.objects.create(device_id="boiler")
+    sent = {"name": "gateway", "scope": "ingest", "group": group.pk}
+    refused = browser.post("/admin/ingest/apikey/add/", sent | {"device": device.pk}).content.decode()
+    assert "A key is bound to a device or to a group, not to both." in refused
+    browser.post("/admin/ingest/apikey/add/", sent)
+    made = ApiKey.objects.get()
+    assert made.group == group
+    ApiKey.objects.update(last_used_at=timezone.now())
+    assert "site a" in browser.get(f"/admin/ingest/apikey/{made.pk}/change/").content.decode()

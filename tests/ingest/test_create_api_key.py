@@ -1,14 +1,16 @@
 """`manage.py create_api_key`."""
 
 import io
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from ingest.authentication import look_up
 from ingest.models import ApiKey
 from metrics.access import Scope
-from metrics.models import Device
+from metrics.models import Device, DeviceGroup
 
 pytestmark = pytest.mark.django_db
 
@@ -46,6 +48,10 @@ def test_a_key_of_a_device_is_for_that_device_alone_which_is_made_where_unknown(
         (["k"], "the following arguments are required: --scope"),
         (["", "--scope", "read"], "NAME: 0 characters"),
         (["k", "--scope", "read", "--device", "x" * 201], "--device: 201 characters"),
+        (["k", "--scope", "read", "--group", "nowhere"], "--group: there is no group 'nowhere'"),
+        (["k", "--scope", "read", "--group", "g", "--device", "d"], "--group: a key is for a device or for a group"),
+        (["k", "--scope", "read", "--expires-days", "0"], "--expires-days: 1 to 36500 are accepted"),
+        (["k", "--scope", "read", "--expires-days", "soon"], "invalid int value: 'soon'"),
     ],
 )
 def test_a_wrong_argument_makes_no_key(args: list[str], said: str) -> None:
@@ -53,3 +59,14 @@ def test_a_wrong_argument_makes_no_key(args: list[str], said: str) -> None:
         create(*args)
     assert said in str(caught.value)
     assert not ApiKey.objects.exists()
+
+
+def test_a_key_may_be_of_a_group_and_have_an_end() -> None:
+    group = DeviceGroup.objects.create(name="site a")
+    found = look_up(create("gateway", "--scope", "ingest", "--group", "site a", "--expires-days", "2").strip())
+    assert found is not None
+    assert found.groups == ("site a",)
+    made = ApiKey.objects.get()
+    assert made.group == group
+    assert made.expires_at is not None
+    assert abs(made.expires_at - timezone.now() - timedelta(days=2)) < timedelta(minutes=1)

@@ -27,6 +27,12 @@ REPEATABLE = {
     "devices/<path:device_id>/telemetry/batch": "as above",
     "query": "a question",
     "latest": "a question",
+    "auth/token": "an answer holds secrets, which are not kept; tokens of an answer that was lost are good for nobody",
+    "auth/refresh": "as above; who sends a refresh token twice signs in again",
+    "auth/revoke": "revoked stays revoked",
+    "keys": "an answer holds a secret, which is not kept; a key whose answer was lost is seen in the list, never used",
+    "keys/<int:key_id>/rotate": "as above",
+    "keys/<int:key_id>/revoke": "revoked stays revoked",
 }
 
 

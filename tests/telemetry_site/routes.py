@@ -9,7 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 NAMED = re.compile(r"<(?:(\w+):)?(\w+)>")
-VALUES = {"device_id": "device_001", "metric_name": "temperature", "name": "site a"}
+VALUES = {"device_id": "device_001", "metric_name": "temperature", "name": "site a", "key_id": "999999"}
 
 
 @dataclass(frozen=True, slots=True, order=True)

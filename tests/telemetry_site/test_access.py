@@ -7,10 +7,15 @@ import re
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import jwt
 import pytest
+from django.contrib.auth import get_user_model
 from django.utils import timezone
 
+from ingest.identity import service_tokens, tokens
+from ingest.identity.trusted import OWN_ISSUER, Service
 from ingest.models import ApiKey
 from metrics import membership
 from metrics.access import Scope
@@ -22,26 +27,29 @@ TABLE = Path(__file__).parents[2] / "docs" / "access.md"
 SECRET = 12345.5  # a value that nobody sees by chance
 
 PUBLIC = "everybody"
-READ = {"viewer", "stranger", "operator", "administrator", "admin key", "read key", "operate key"}
+READ = {"viewer", "stranger", "operator", "administrator", "admin key", "read key", "operate key", "token", "service"}
 OWN = {"device"}  # what a key that is bound to the device in the address may do besides
-OPERATE = {"operator", "administrator", "admin key", "operate key"}
-ADMIN = {"administrator", "admin key"}
-WRITE = {"administrator", "admin key", "gateway"}
+ADMIN = {"administrator", "admin key", "token", "service"}
+OPERATE = {"operator", "operate key"} | ADMIN
+WRITE = ADMIN | {"gateway"}
+GROUP = {"group gateway"}  # has a key that is bound to a group with the device in it, and writes for that
 PEOPLE = {"viewer", "stranger", "operator", "administrator"}
 
 # Address and methods → who may. Every address has to be found here, in exactly one row.
 RIGHTS: list[tuple[str, str, set[str] | str]] = [
     (r"/(health|health/detailed|livez|readyz|login/|logout/|favicon\.ico|api/schema/|api/docs/.*)", "GET POST", PUBLIC),
-    (r"/api/v1/telemetry/devices/{device_id}/telemetry(/batch)?", "POST", WRITE | OWN),
-    (r"/api/v1/telemetry/bulk", "POST", WRITE | {"device", "other device"}),
+    (r"/api/v1/telemetry/auth/(token|refresh|revoke)", "POST", PUBLIC),
+    (r"/api/v1/telemetry/keys(/{key_id}(/rotate|/revoke)?)?", "GET POST PATCH DELETE", ADMIN),
+    (r"/api/v1/telemetry/devices/{device_id}/telemetry(/batch)?", "POST", WRITE | OWN | GROUP),
+    (r"/api/v1/telemetry/bulk", "POST", WRITE | GROUP | {"device", "other device"}),
     (r"/api/v1/telemetry/devices/{device_id}/metrics(/{metric_name}/(latest|range))?", "GET", READ | OWN),
     (r"/api/v1/telemetry/devices/{device_id}/stats", "GET", READ | OWN),
     (r"/api/v1/telemetry/(stats|service/stats)", "GET", READ),
     (r"/api/v1/telemetry/(query|latest)", "POST", READ),
     (r"/api/v1/telemetry/(aggregated|export/csv)", "GET", READ),
     (r"/api/v1/telemetry/export/jobs", "POST", READ),
-    (r"/api/v1/telemetry/export/jobs(/{export_id}.*)?", "GET", READ | {"device", "other device", "gateway"}),
-    (r"/api/v1/telemetry/export/jobs/{export_id}/cancel", "POST", READ | {"device", "other device", "gateway"}),
+    (r"/api/v1/telemetry/export/jobs(/{export_id}.*)?", "GET", READ | GROUP | {"device", "other device", "gateway"}),
+    (r"/api/v1/telemetry/export/jobs/{export_id}/cancel", "POST", READ | GROUP | {"device", "other device", "gateway"}),
     (r"/api/v1/telemetry/metrics(/{metric_name})?", "GET", READ),
     (r"/api/v1/telemetry/metrics(/{metric_name})?", "POST PATCH DELETE", ADMIN),
     (r"/api/v1/telemetry/audit", "GET", ADMIN),
@@ -57,9 +65,18 @@ def rights(route: Route) -> set[str] | str:
 
 def token(header: dict[str, str], **claims: object) -> str:
     """A token without a signature that is worth anything."""
-    parts = [header, {"sub": "root", "scope": "admin", "iss": "telemetry", "exp": time.time() + 600} | claims]
+    given = {"iss": OWN_ISSUER, "aud": tokens.AUDIENCE, "sub": "user:administrator", "scope": "admin", "family": 1}
+    parts = [header, given | {"exp": int(time.time()) + 600} | claims]
     packed = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
     return ".".join([*packed, "" if header["alg"] == "none" else "c2lnbmVk"])
+
+
+class OncePerCall(Caller):
+    """The service `planner`, which signs a token for each call."""
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        token = service_tokens.make("planner")
+        return super().call(method, path, body, Authorization=f"Bearer {token}", **headers)
 
 
 @pytest.fixture
@@ -73,6 +90,7 @@ def callers(
     operator: Caller,
     viewer: Caller,
     stranger: Caller,
+    settings: Any,
 ) -> dict[str, Caller]:
     """Everyone who may come. `device` is bound to the device in the addresses, `other device` to another."""
     admin.post("devices/device_001/telemetry", point(value=SECRET))
@@ -85,6 +103,16 @@ def callers(
     def key(name: str, scope: str, **more: object) -> Caller:
         return Caller(admin.port, {"X-Api-Key": ApiKey.issue(name, scope, **more)[1]})  # type: ignore[arg-type]
 
+    root = get_user_model().objects.get(username="administrator")
+    good, revoked = tokens.for_person(root), tokens.for_person(root)
+    tokens.revoke(revoked.refresh_token)
+    settings.SERVICES = {"planner": Service("s" * 32, "admin")}
+
+    def signed(**claims: object) -> str:
+        """A token that is flawless but for these claims."""
+        whole = jwt.decode(good.access_token, options={"verify_signature": False}) | claims
+        return jwt.encode(whole, tokens._signing_key(), tokens.ALGORITHM)
+
     other = Device.objects.create(device_id="device_002")
     long_ago = timezone.now() - timedelta(days=1)
     return {
@@ -96,7 +124,10 @@ def callers(
         "admin key": admin,
         "operate key": key("operate", Scope.OPERATE),
         "read key": reader,
+        "token": bearer(good.access_token),
+        "service": OncePerCall(admin.port, {}),
         "gateway": gateway,
+        "group gateway": key("group", Scope.INGEST, group=group),
         "device": device,
         "other device": key("other", Scope.INGEST, device=other),
         "revoked key": key("revoked", Scope.ADMIN, revoked_at=long_ago),
@@ -104,7 +135,10 @@ def callers(
         "wrong key": Caller(admin.port, {"X-Api-Key": "tk_nobodys"}),
         "alg=none": bearer(token({"alg": "none", "typ": "JWT"})),
         "forged signature": bearer(token({"alg": "HS256", "typ": "JWT"})),
-        "wrong audience": bearer(token({"alg": "HS256", "typ": "JWT"}, aud="elsewhere")),
+        "wrong audience": bearer(signed(aud="elsewhere")),
+        "expired token": bearer(signed(exp=int(time.time()) - 1)),
+        "revoked token": bearer(revoked.access_token),
+        "refresh token": bearer(tokens.for_person(root).refresh_token),
         "X-Internal-Call": Caller(admin.port, {"X-Internal-Call": "true"}),
         "X_Internal_Call": Caller(admin.port, {"X_Internal_Call": "true", "x-internal-call": "True"}),
     }

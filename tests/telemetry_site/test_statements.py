@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from django.test import Client
 
+from ingest.models import ApiKey
 from metrics import catalogue, membership
 from metrics.models import Device, DeviceGroup, MetricDefinition
 from metrics.storage import witness
@@ -39,6 +40,8 @@ GETS = (
     "stats",
     "service/stats",
     "audit?limit=1000",
+    "keys?limit=1000",
+    "keys/1",
     "/health",
     "/",
     "/devices/",
@@ -78,6 +81,10 @@ def furnished(admin: Caller, rows: int) -> None:
     assert admin.post("bulk", body).status == 200
     MetricDefinition.objects.bulk_create(
         MetricDefinition(name=f"metric_{number:03}", data_type="numeric") for number in range(rows)
+    )
+    ApiKey.objects.bulk_create(
+        ApiKey(name=f"key {number}", digest=bytes([number]), device=device)
+        for number, device in enumerate(Device.objects.all())
     )
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
     membership.add(group, Device.objects.values_list("pk", flat=True))

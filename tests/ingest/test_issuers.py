@@ -1,0 +1,354 @@
+"""Tokens of an outside issuer, whose keys come from a real HTTP server that is really stopped."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from ingest.identity import issuers, keysets, trusted
+from metrics import catalogue, membership
+from metrics.models import Device, DeviceGroup
+from telemetry_site.env import BadSetting, Environment
+from tests.conftest import Caller, point
+from tests.ingest.doors import assert_let_in, assert_refused, bearing
+
+NAME, AUDIENCE = "https://login.example", "telemetry"
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC, NEWER, STRANGER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+
+
+def listed(kid: str, key: Any, **more: Any) -> dict[str, Any]:
+    """A key as issuers publish it."""
+    kind = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
+    return kind.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"} | more
+
+
+class Issuer:
+    """Publishes keys, counts who asks, and can be stopped and started again at the same address."""
+
+    def __init__(self) -> None:
+        self.keys: list[dict[str, Any]] = [listed("rsa", RSA), listed("ec", EC)]
+        self.asked = 0
+        self.port = 0
+        self.body: bytes | None = None
+        self.start()
+
+    def start(self) -> None:
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                issuer.asked += 1
+                if self.path == "/moved":
+                    self.send_response(302)
+                    self.send_header("Location", "/keys")
+                    self.end_headers()
+                    return
+                body = json.dumps({"keys": issuer.keys}).encode() if issuer.body is None else issuer.body
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/keys"
+
+
+class Clock:
+    """The time by which keys grow old."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(issuers, "keys_at", cache(lambda url: keysets.KeySet(url, clock=clock)))
+    return clock
+
+
+@pytest.fixture
+def issuer(clock: Clock, settings: Any) -> Iterator[Issuer]:
+    issuer = Issuer()
+    settings.JWT_ISSUERS = (trust(issuer.url),)
+    yield issuer
+    issuer.stop()
+
+
+def trust(url: str, **more: Any) -> trusted.Issuer:
+    scopes = {"telemetry.admin": "admin", "telemetry.read": "read", "telemetry.send": "ingest"}
+    return trusted.Issuer(NAME, AUDIENCE, url, ("RS256", "ES256"), scopes, **more)
+
+
+def signed(
+    claims: dict[str, Any] | None = None, key: Any = EC, algorithm: str = "ES256", kid: str | None = "ec"
+) -> str:
+    """A token of the issuer with other claims; None takes one away."""
+    now = int(time.time())
+    whole: dict[str, Any] = {"iss": NAME, "aud": AUDIENCE, "sub": "ana", "scope": "openid telemetry.admin"}
+    whole |= {"iat": now, "exp": now + 300} | (claims or {})
+    head = {} if kid is None else {"kid": kid}
+    return jwt.encode({name: value for name, value in whole.items() if value is not None}, key, algorithm, head)
+
+
+def test_a_token_of_a_configured_issuer_opens(anonymous: Caller, issuer: Issuer) -> None:
+    assert_let_in(bearing(anonymous, signed()))
+    assert_let_in(bearing(anonymous, signed(key=RSA, algorithm="RS256", kid="rsa")))
+    assert_let_in(bearing(anonymous, signed({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
+    assert issuer.asked == 1  # for keys, once
+
+
+def spoilt() -> dict[str, str]:
+    now = int(time.time())
+    public = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    head, payload, _ = signed(kid="rsa").split(".")
+    with_public_key = jwt.api_jws.PyJWS()._algorithms["HS256"]
+    hs_head = jwt.utils.base64url_encode(b'{"alg":"HS256","typ":"JWT","kid":"rsa"}').decode()
+    by_hand = jwt.utils.base64url_encode(with_public_key.sign(f"{hs_head}.{payload}".encode(), public)).decode()
+    return {
+        "alg=none": signed(key=None, algorithm="none"),
+        "HS256 with the public key as the secret": f"{hs_head}.{payload}.{by_hand}",
+        "an algorithm that is not pinned": signed(key=RSA, algorithm="RS512", kid="rsa"),
+        "the algorithm of another key": signed(kid="rsa"),
+        "a key that the issuer does not list": signed(key=STRANGER),
+        "wrong audience": signed({"aud": "billing"}),
+        "no audience": signed({"aud": None}),
+        "wrong issuer": signed({"iss": "https://evil.example"}),
+        "no issuer": signed({"iss": None}),
+        "no claims": f"{head}.e30.x",
+        "expired": signed({"exp": now - 30}),
+        "no exp": signed({"exp": None}),
+        "nbf in the future": signed({"nbf": now + 60}),
+        "iat in the future": signed({"iat": now + 60}),
+        "nobody": signed({"sub": None}),
+        "somebody with an odd name": signed({"sub": "a\x00b"}),
+        "no scope of ours": signed({"scope": "openid admin"}),
+        "no scope": signed({"scope": None}),
+        "scope that is neither text nor list": signed({"scope": {"telemetry.admin": True}}),
+        "unknown kid": signed(key=STRANGER, kid="evil"),
+        "no kid": signed(kid=None),
+    }
+
+
+def test_every_token_that_is_not_as_configured_is_refused_at_every_door(anonymous: Caller, issuer: Issuer) -> None:
+    assert_let_in(bearing(anonymous, signed()))
+    for why, token in spoilt().items():
+        assert_refused(bearing(anonymous, token), why)
+
+
+def test_a_key_that_comes_with_the_token_is_not_looked_at(anonymous: Caller, issuer: Issuer) -> None:
+    now = int(time.time())
+    claims = {"iss": NAME, "aud": AUDIENCE, "sub": "x", "scope": "telemetry.admin", "exp": now + 60}
+    heads: list[dict[str, Any]] = [{"jwk": listed("evil", STRANGER)}, {"jku": f"http://127.0.0.1:{issuer.port}/evil"}]
+    for head in heads:
+        for kid in ("evil", "ec"):
+            assert_refused(bearing(anonymous, jwt.encode(claims, STRANGER, "ES256", head | {"kid": kid})))
+    assert issuer.asked == 1
+
+
+def test_the_greatest_scope_of_a_token_counts(anonymous: Caller, issuer: Issuer) -> None:
+    both = bearing(anonymous, signed({"scope": "telemetry.send telemetry.read"}))
+    assert both.get("metrics").status == 200
+    sends = bearing(anonymous, signed({"scope": "telemetry.send"}))
+    assert sends.post("devices/d/telemetry", point()).status == 200
+    assert sends.get("metrics").status == 403
+
+
+def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
+    anonymous: Caller, admin: Caller, issuer: Issuer, settings: Any
+) -> None:
+    settings.JWT_ISSUERS = (trust(issuer.url, scope_claim="roles", groups_claim="sites"),)
+    assert admin.post("bulk", {"press": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
+    group = DeviceGroup.objects.create(name="site a")
+    membership.add(group, [Device.objects.get(device_id="press").pk])
+    catalogue.refresh()
+
+    def somebody(**claims: Any) -> Caller:
+        return bearing(anonymous, signed({"scope": None} | claims))
+
+    def seen(caller: Caller) -> list[str]:
+        return [one["device_id"] for one in caller.post("latest", {"metrics": ["temperature"]}).json["series"]]
+
+    assert seen(somebody(roles=["telemetry.read"], sites=["site a", "nowhere"])) == ["press"]
+    assert seen(somebody(roles=["telemetry.read"], sites=["nowhere"])) == []
+    assert seen(somebody(roles=["telemetry.read"])) == []
+    assert seen(somebody(roles=["telemetry.read"], sites="site a")) == []  # a text is no list of groups
+    sends = somebody(roles=["telemetry.send"], sites=["site a"])
+    assert sends.post("devices/press/telemetry", point()).status == 200
+    assert sends.post("devices/oven/telemetry", point()).status == 403
+    everything = somebody(roles=["telemetry.admin"], sites=["site a"])
+    assert everything.get("keys").status == 403  # whoever is bound to groups administers nothing
+
+
+def test_an_issuer_that_cannot_be_reached_goes_on_being_believed_and_nothing_opens(
+    anonymous: Caller, issuer: Issuer, clock: Clock
+) -> None:
+    assert_let_in(bearing(anonymous, signed()))
+    issuer.stop()
+    clock.now += keysets.FRESH_FOR + 1
+    assert_let_in(bearing(anonymous, signed({"jti": "new"})))  # a key from before
+    for why, token in spoilt().items():
+        assert_refused(bearing(anonymous, token), why)
+    issuer.start()
+
+
+def test_while_its_issuer_was_never_reached_a_token_is_refused_and_afterwards_it_opens(
+    anonymous: Caller, issuer: Issuer, clock: Clock
+) -> None:
+    issuer.stop()
+    token = signed()
+    assert_refused(bearing(anonymous, token))
+    issuer.start()
+    assert_refused(bearing(anonymous, token))  # asked just now
+    clock.now += keysets.RETRY_AFTER
+    assert_let_in(bearing(anonymous, token))
+
+
+def test_a_new_key_is_fetched_when_it_is_first_seen_but_not_for_everybody_who_makes_one_up(
+    anonymous: Caller, issuer: Issuer, clock: Clock
+) -> None:
+    assert_let_in(bearing(anonymous, signed()))
+    issuer.keys = [listed("newer", NEWER)]
+    for kid in ("a", "b", "c"):
+        assert_refused(bearing(anonymous, signed(key=STRANGER, kid=kid)))
+    assert issuer.asked == 1
+    clock.now += keysets.RETRY_AFTER
+    assert_let_in(bearing(anonymous, signed(key=NEWER, kid="newer")))
+    assert issuer.asked == 2
+    assert_refused(bearing(anonymous, signed({"jti": "2"})))  # its key was withdrawn
+
+
+def test_keys_that_are_old_are_fetched_anew_while_they_serve(issuer: Issuer, clock: Clock) -> None:
+    keys = issuers.keys_at(issuer.url)
+    assert keys.key("ec") is not None
+    issuer.keys = [listed("newer", NEWER)]
+    clock.now += keysets.FRESH_FOR + 1
+    assert keys.key("ec") is not None
+    keys._done.wait(5)
+    assert (issuer.asked, keys.key("ec")) == (2, None)
+    assert keys.key("newer") is not None
+
+
+def test_a_withdrawn_key_opens_no_more_although_its_token_is_remembered(
+    anonymous: Caller, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuers, "FRESH_FOR", -1.0)  # what is remembered of a token is past its time at once
+    holder = bearing(anonymous, signed())
+    assert_let_in(holder)
+    issuer.keys = [listed("newer", NEWER)]
+    clock.now += keysets.FRESH_FOR + 1
+    holder.get("metrics")
+    issuers.keys_at(issuer.url)._done.wait(5)
+    assert_refused(holder)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"keys": 7}',
+        b'{"keys": []}',
+        b'{"keys": [7]}',
+        b'{"keys": [{"kid": "ec", "kty": "oct", "k": "c2VjcmV0"}]}',
+        b'{"keys": [{"kid": "ec", "kty": "EC"}]}',
+        b'{"keys": "' + b"x" * keysets.LARGEST + b'"}',
+        b"[" * 100_000,
+    ],
+)
+def test_whatever_an_issuer_answers_keys_from_before_stay(issuer: Issuer, clock: Clock, body: bytes) -> None:
+    keys = issuers.keys_at(issuer.url)
+    before = keys.key("ec")
+    assert before is not None
+    issuer.body = body
+    clock.now += keysets.RETRY_AFTER
+    assert keys.key("unknown") is None
+    assert issuer.asked == 2
+    assert keys.key("ec") is before
+
+
+def test_redirects_of_a_key_set_are_not_followed(issuer: Issuer, clock: Clock) -> None:
+    assert issuers.keys_at(issuer.url.replace("/keys", "/moved")).key("ec") is None
+    assert issuer.asked == 1
+
+
+def test_an_issuer_that_never_answers_holds_nobody_else_up(
+    anonymous: Caller, admin: Caller, clock: Clock, settings: Any
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.JWT_ISSUERS = (trust(f"http://127.0.0.1:{silent.getsockname()[1]}/keys"),)
+        holder = bearing(anonymous, signed())
+        answers: list[int] = []
+
+        def ask() -> None:
+            answers.append(holder.post("devices/d/telemetry", point()).status)
+
+        asking = [threading.Thread(target=ask) for _ in range(8)]
+        begun = time.monotonic()
+        for thread in asking:
+            thread.start()
+        worst = 0.0
+        while any(thread.is_alive() for thread in asking):
+            catalogue.refresh()
+            asked = time.monotonic()
+            assert admin.post("devices/d/telemetry", point()).status == 200
+            worst = max(worst, time.monotonic() - asked)
+            time.sleep(0.05)
+        assert answers == [401] * 8
+        assert keysets.TIMEOUT - 0.1 < time.monotonic() - begun < 2 * keysets.TIMEOUT
+        assert worst < keysets.TIMEOUT / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"jwks_url": "http://login.example/keys"}, "jwks_url is an https:// address"),
+        ({"jwks_url": "file:///etc/passwd"}, "jwks_url is an https:// address"),
+        ({"jwks_url": "https://"}, "jwks_url is an https:// address"),
+        ({"algorithms": ["HS256"]}, "Invalid enum value 'HS256'"),
+        ({"algorithms": ["none"]}, "Invalid enum value 'none'"),
+        ({"algorithms": []}, "must not be empty"),
+        ({"audience": ""}, "must not be empty"),
+        ({"scopes": {"a": "root"}}, "Invalid enum value 'root'"),
+        ({"issuer": "telemetry-site"}, "none is called telemetry-site"),
+        ({"jwks": "x"}, "unknown field `jwks`"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_accepted(change: dict[str, Any], said: str) -> None:
+    good = {"issuer": NAME, "audience": AUDIENCE, "jwks_url": "https://login.example/keys", "algorithms": ["ES256"]}
+    good |= {"scopes": {"a": "read"}}
+    assert trusted.issuers(json.dumps([good]))[0].algorithms == ("ES256",)
+    assert trusted.issuers(json.dumps([good | {"jwks_url": "http://localhost:8080/keys"}]))
+    environment = Environment({"TELEMETRY_JWT_ISSUERS": json.dumps([good | change])})
+    with pytest.raises(BadSetting) as refused:
+        environment.read("TELEMETRY_JWT_ISSUERS", trusted.issuers, "[]")
+    assert said in str(refused.value)
+    with pytest.raises(ValueError, match="each issuer is named once"):
+        trusted.issuers(json.dumps([good, good]))

@@ -1,0 +1,337 @@
+"""API keys over the API: made, bound, listed, rotated with an overlap, revoked; and when they were last used."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from ingest.identity import usage
+from ingest.models import ApiKey, digest_of
+from metrics import catalogue, membership
+from metrics.models import Device, DeviceGroup
+from tests.conftest import API, Caller, point
+from tests.ingest.doors import DOORS, assert_let_in, assert_refused, said
+
+SHOWN = {
+    "id", "name", "prefix", "scope", "device_id", "group", "valid", "created_at", "updated_at", "expires_at",
+    "revoked_at", "last_used_at", "rotated_from",
+}  # fmt: skip
+
+
+@pytest.fixture
+def group(site: None) -> DeviceGroup:
+    """`site a` with press-1 and press-2 in it, and an oven that is not."""
+    group, _ = DeviceGroup.objects.get_or_create(name="site a")
+    made = [Device.objects.create(device_id=name) for name in ("press-1", "press-2", "oven")]
+    membership.add(group, [device.pk for device in made[:2]])
+    return group
+
+
+def holding(caller: Caller, text: str) -> Caller:
+    catalogue.refresh()
+    return Caller(caller.port, {"X-Api-Key": text})
+
+
+def make(admin: Caller, **wanted: Any) -> tuple[dict[str, Any], Caller]:
+    """A new key and whoever has it."""
+    answer = admin.post("keys", {"name": "k", "scope": "admin"} | wanted)
+    assert answer.status == 201, answer.raw
+    return answer.json, holding(admin, answer.json["key"])
+
+
+@pytest.mark.parametrize("prefix", ["/api/v1", API])
+def test_a_key_is_made_and_its_text_shown_this_once(admin: Caller, prefix: str) -> None:
+    answer = admin.post(f"{prefix}/keys", {"name": "gateway 1", "scope": "admin"})
+    assert (answer.status, answer.headers["Cache-Control"]) == (201, "no-store")
+    made = answer.json
+    assert set(made) == SHOWN | {"key"}
+    assert made["key"].startswith(made["prefix"])
+    assert len(made["key"].removeprefix("tk_")) == 32  # 192 random bits
+    stored = ApiKey.objects.get(pk=made["id"])
+    assert bytes(stored.digest) == digest_of(made["key"])
+    assert made["key"] not in repr(ApiKey.objects.filter(pk=stored.pk).values().get())
+    assert_let_in(holding(admin, made["key"]))
+    shown = admin.get(f"{prefix}/keys/{made['id']}")
+    assert set(shown.json) == SHOWN
+    assert made["key"] not in shown.raw.decode() + admin.get(f"{prefix}/keys").raw.decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "name"),
+        ({"name": "", "scope": "read"}, "name"),
+        ({"name": "a\tb", "scope": "read"}, "name"),
+        ({"name": "x" * 201, "scope": "read"}, "name"),
+        ({"name": "k"}, "scope"),
+        ({"name": "k", "scope": "root"}, "scope"),
+        ({"name": "k", "scope": "read", "device_id": "no-such"}, "device_id"),
+        ({"name": "k", "scope": "read", "device_id": "a\x00"}, "device_id"),
+        ({"name": "k", "scope": "read", "group": "no-such"}, "group"),
+        ({"name": "k", "scope": "read", "group": "site a", "device_id": "oven"}, "group"),
+        ({"name": "k", "scope": "read", "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+        ({"name": "k", "scope": "read", "expires_at": "soon"}, "expires_at"),
+        ({"name": "k", "scope": "read", "key": "my own"}, "key"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_not_made_and_the_field_is_named(
+    admin: Caller, group: DeviceGroup, body: dict[str, Any], field: str
+) -> None:
+    before = ApiKey.objects.count()
+    answer = admin.post("keys", body)
+    assert (answer.status, answer.json["errors"][0]["field"]) == (400, field)
+    assert ApiKey.objects.count() == before
+
+
+def test_only_admins_see_or_change_keys(
+    admin: Caller, viewer: Caller, operator: Caller, stranger: Caller, administrator: Caller, reader: Caller,
+    gateway: Caller, device: Caller, anonymous: Caller, group: DeviceGroup,
+) -> None:  # fmt: skip
+    made, _ = make(admin)
+    of_group = make(admin, group="site a")[1]
+    doors: list[tuple[str, str, Any]] = [
+        ("GET", "keys", None),
+        ("GET", f"keys/{made['id']}", None),
+        ("POST", "keys", {"name": "k", "scope": "read"}),
+        ("PATCH", f"keys/{made['id']}", {"name": "other"}),
+        ("POST", f"keys/{made['id']}/rotate", {"overlap_seconds": 0}),
+        ("POST", f"keys/{made['id']}/revoke", {}),
+        ("DELETE", f"keys/{made['id']}", None),
+    ]
+    before = list(ApiKey.objects.values("pk", "name", "revoked_at", "expires_at"))
+    for method, path, body in doors:
+        for somebody in (viewer, operator, stranger, reader, gateway, device, of_group):
+            assert somebody.call(method, path, body).status == 403, (method, path)
+        assert anonymous.call(method, path, body).status == 401, (method, path)
+    assert list(ApiKey.objects.values("pk", "name", "revoked_at", "expires_at")) == before
+    for method, path, body in doors:
+        assert administrator.call(method, path, body).status in (200, 201), (method, path)
+
+
+def test_keys_are_listed_by_page_and_filter(admin: Caller, group: DeviceGroup) -> None:
+    make(admin, name="press gateway", scope="ingest", group="site a")
+    make(admin, name="oven", scope="ingest", device_id="oven")
+    gone, _ = make(admin, name="old", scope="read")
+    admin.post(f"keys/{gone['id']}/revoke", {})
+
+    def names(query: str) -> list[str]:
+        found = admin.get(f"keys?{query}").json
+        assert found["count"] == len(found["keys"])
+        return [one["name"] for one in found["keys"]]
+
+    assert names("scope=ingest") == ["oven", "press gateway"]
+    assert names("group=site+a") == ["press gateway"]
+    assert names("device_id=oven") == ["oven"]
+    assert names("valid=false") == ["old"]
+    assert names("search=PRESS") == ["press gateway"]
+    assert names(f"search={gone['prefix']}") == ["old"]
+    assert names("scope=ingest&limit=1&offset=1") == ["press gateway"]
+    assert admin.get("keys?scope=root").status == 400
+
+
+def test_a_key_is_renamed_and_given_an_end_but_stays_what_it_is_for(admin: Caller) -> None:
+    made, _ = make(admin)
+    path = f"keys/{made['id']}"
+    ends = (timezone.now() + timedelta(days=1)).isoformat()
+    changed = admin.call("PATCH", path, {"name": "new name", "expires_at": ends})
+    assert (changed.status, changed.json["name"]) == (200, "new name")
+    assert datetime.fromisoformat(changed.json["expires_at"]) == datetime.fromisoformat(ends)
+    for field, value in {"scope": "read", "device_id": "d", "group": "g", "prefix": "x", "colour": "red"}.items():
+        answer = admin.call("PATCH", path, {field: value})
+        if field != "prefix":  # what is only ever shown may be sent back
+            assert (answer.status, answer.json["errors"][0]["field"]) == (400, field)
+    assert ApiKey.objects.get(pk=made["id"]).scope == "admin"
+    stale = admin.call("PATCH", path, {"name": "x"}, If_Match='"1-1"')
+    assert stale.status == 412
+
+
+def test_every_key_that_is_not_valid_is_refused_at_every_door(admin: Caller) -> None:
+    revoked, of_revoked = make(admin)
+    expired, of_expired = make(admin)
+    deleted, of_deleted = make(admin)
+    for holder in (of_revoked, of_expired, of_deleted):
+        assert_let_in(holder)
+    assert admin.post(f"keys/{revoked['id']}/revoke", {}).json["valid"] is False
+    key = ApiKey.objects.get(pk=expired["id"])
+    key.expires_at = timezone.now()
+    key.save()
+    assert admin.call("DELETE", f"keys/{deleted['id']}").status == 200
+    catalogue.refresh()
+    for holder in (of_revoked, of_expired, of_deleted):
+        assert_refused(holder)
+    for text in ("tk_wrong", of_revoked.headers["X-Api-Key"] + "x", "x" * 300, "x" * 20_000, "\u00e9"):
+        assert_refused(Caller(admin.port, {"X-Api-Key": text}), text)
+    for path in (f"keys/{deleted['id']}", "keys/999", f"keys/{10**30}"):
+        assert admin.get(path).status == 404
+
+
+def test_revoking_twice_keeps_the_first_time(admin: Caller) -> None:
+    made, _ = make(admin)
+    first = admin.post(f"keys/{made['id']}/revoke", {}).json["revoked_at"]
+    assert admin.post(f"keys/{made['id']}/revoke", {}).json["revoked_at"] == first
+
+
+def test_rotation_gives_a_new_key_and_the_old_one_an_overlap(admin: Caller, group: DeviceGroup) -> None:
+    made, old = make(admin, name="g", scope="ingest", group="site a")
+    answer = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 3600})
+    assert answer.status == 201
+    new = holding(admin, answer.json["key"])
+    same = ("name", "scope", "group", "device_id")
+    assert [answer.json[name] for name in same] == [made[name] for name in same]
+    assert (answer.json["rotated_from"], answer.json["expires_at"]) == (made["id"], None)
+    for holder in (old, new):
+        assert holder.post("devices/press-1/telemetry", point()).status == 200
+    left = ApiKey.objects.get(pk=made["id"]).expires_at - timezone.now()
+    assert timedelta(seconds=3590) < left <= timedelta(seconds=3600)
+
+
+def test_rotation_without_overlap_ends_the_old_key_at_once(admin: Caller) -> None:
+    made, old = make(admin)
+    assert_let_in(old)
+    new = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 0}).json["key"]
+    assert_let_in(holding(admin, new))
+    assert_refused(old)
+    again = admin.post(f"keys/{made['id']}/rotate", {})
+    assert (again.status, again.headers["Content-Type"]) == (409, "application/problem+json")
+
+
+def test_an_overlap_never_lengthens_a_life_and_the_new_key_lives_as_long_as_the_old_one_did(admin: Caller) -> None:
+    ends = timezone.now() + timedelta(hours=2)
+    made, _ = make(admin, expires_at=ends.isoformat())
+    new = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 86_400}).json
+    assert ApiKey.objects.get(pk=made["id"]).expires_at == ends
+    assert abs(datetime.fromisoformat(new["expires_at"]) - timezone.now() - timedelta(hours=2)) < timedelta(minutes=1)
+    for overlap in (-1, 30 * 86_400 + 1, "long"):
+        answer = admin.post(f"keys/{new['id']}/rotate", {"overlap_seconds": overlap})
+        assert (answer.status, answer.json["errors"][0]["field"]) == (400, "overlap_seconds")
+
+
+def test_a_key_of_a_group_writes_for_the_devices_of_the_group_alone(admin: Caller, group: DeviceGroup) -> None:
+    _, gateway = make(admin, scope="ingest", group="site a")
+    single = ("devices/{}/telemetry", point())
+    batch = ("devices/{}/telemetry/batch", {"data_points": [point()]})
+    for path, body in (single, batch):
+        assert gateway.post(path.format("press-1"), body).status == 200
+        refused = [gateway.post(path.format(device), body) for device in ("oven", "never-seen")]
+        assert [answer.status for answer in refused] == [403, 403]
+        assert said(refused[0]) == said(refused[1])  # nothing tells which of them exists
+    bulk = gateway.post("bulk", {"press-1": [point()], "oven": [point()], "press-2": [point()]})
+    assert bulk.status == 200
+    assert (bulk.json["ingested_count"], [error["device_id"] for error in bulk.json["errors"]]) == (2, ["oven"])
+    assert not Device.objects.filter(device_id="never-seen").exists()
+    assert gateway.get("devices/press-1/metrics").status == 403  # it ingests
+
+
+def test_a_key_of_a_group_reads_the_devices_of_the_group_alone(admin: Caller, group: DeviceGroup) -> None:
+    assert admin.post("bulk", {"press-1": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
+    _, reader = make(admin, scope="read", group="site a")
+    told = reader.post("latest", {"metrics": ["temperature"]}).json["series"]
+    assert [one["device_id"] for one in told] == ["press-1"]
+    for path in ("devices/{}/metrics/temperature/latest", "devices/{}/metrics/temperature/range", "devices/{}/metrics"):
+        assert reader.get(path.format("press-1")).status == 200
+        refused = [reader.get(path.format(device)) for device in ("oven", "never-seen")]
+        assert [answer.status for answer in refused] == [403, 403]
+        assert said(refused[0]) == said(refused[1])
+    assert reader.post("devices/press-1/telemetry", point()).status == 403
+
+
+def test_whatever_happens_to_a_group_happens_to_its_keys(admin: Caller, group: DeviceGroup) -> None:
+    _, gateway = make(admin, scope="ingest", group="site a")
+    _, reader = make(admin, scope="read", group="site a")
+
+    def seen() -> list[str]:
+        catalogue.refresh()
+        return [one["device_id"] for one in reader.post("latest", {"metrics": ["temperature"]}).json["series"]]
+
+    def allowed() -> list[str]:
+        catalogue.refresh()
+        sent = {name: gateway.post(f"devices/{name}/telemetry", point()).status for name in ("press-1", "oven")}
+        return [name for name, status in sent.items() if status == 200]
+
+    assert (allowed(), seen()) == (["press-1"], ["press-1"])
+    oven, press = (Device.objects.get(device_id=name) for name in ("oven", "press-1"))
+    membership.add(group, [oven.pk])
+    assert allowed() == ["press-1", "oven"]
+    press.groups.clear()
+    assert (allowed(), seen()) == (["oven"], ["oven"])
+    group.name = "renamed"
+    group.save()
+    assert (seen(), allowed()) == (["oven"], ["oven"])
+    membership.add(DeviceGroup.objects.create(name="site a"), [press.pk])  # another one, with the old name
+    assert allowed() == ["oven"]
+    group.delete()
+    assert allowed() == []
+    assert not ApiKey.objects.filter(group__isnull=False).exists()
+    assert_refused(gateway)
+
+
+@pytest.mark.parametrize("how", ["device", "devices", "groups", "keys"])
+def test_keys_that_go_with_their_device_or_group_or_many_at_once_are_refused(
+    admin: Caller, group: DeviceGroup, how: str
+) -> None:
+    bound = {"group": "site a"} if how == "groups" else {"device_id": "press-1"}
+    _, holder = make(admin, scope="ingest", **bound)
+    assert holder.post("devices/press-1/telemetry", point()).status == 200
+    {
+        "device": Device.objects.get(device_id="press-1").delete,
+        "devices": Device.objects.filter(device_id="press-1").delete,
+        "groups": DeviceGroup.objects.all().delete,
+        "keys": ApiKey.objects.filter(scope="ingest").delete,
+    }[how]()
+    catalogue.refresh()
+    assert holder.post("devices/press-1/telemetry", point()).status == 401
+
+
+def test_a_key_cannot_be_bound_twice_by_any_way(site: None, group: DeviceGroup) -> None:
+    from django.db import IntegrityError, transaction
+
+    with pytest.raises(IntegrityError, match="key_bound_once"), transaction.atomic():
+        ApiKey.issue("k", "ingest", Device.objects.get(device_id="oven"), group=group)
+
+
+def test_when_a_key_was_last_used_is_written_once_a_minute(admin: Caller) -> None:
+    made, holder = make(admin)
+    unused, _ = make(admin)
+
+    def last_used(door: str | None = None) -> Any:
+        if door:
+            assert DOORS[door](holder).status == 200
+        usage.write()
+        return ApiKey.objects.get(pk=made["id"]).last_used_at
+
+    assert last_used() is None
+    for door in DOORS:
+        ApiKey.objects.update(last_used_at=None)
+        assert abs(last_used(door) - timezone.now()) < timedelta(seconds=30)
+    first = last_used()
+    assert last_used("fast lane") == first  # within the same minute
+    ApiKey.objects.filter(pk=made["id"]).update(last_used_at=first - timedelta(minutes=2))
+    assert last_used("fast lane") > first
+    assert admin.get(f"keys/{unused['id']}").json["last_used_at"] is None
+    assert admin.get(f"keys/{made['id']}").json["last_used_at"] is not None
+
+
+def test_a_key_is_used_also_by_way_of_its_tokens(admin: Caller) -> None:
+    made, _ = make(admin)
+    sent = {"grant_type": "api_key", "api_key": made["key"]}
+    token = Caller(admin.port, {}).post("/api/v1/auth/token", sent).json["access_token"]
+    usage.write()
+    assert_let_in(Caller(admin.port, {"Authorization": f"Bearer {token}"}))
+    usage.write()
+    assert ApiKey.objects.get(pk=made["id"]).last_used_at is not None
+
+
+def test_the_number_of_statements_of_the_list_does_not_grow_with_the_keys(
+    admin: Caller, group: DeviceGroup, django_assert_num_queries: Any
+) -> None:
+    from django.test import Client
+
+    for number in range(30):
+        ApiKey.issue(f"key {number}", "ingest", group=group)
+    catalogue.refresh()
+    client = Client(headers={"X-Api-Key": admin.headers["X-Api-Key"]})
+    client.get(f"{API}/keys?limit=1")
+    for limit in (1, 30):
+        with django_assert_num_queries(2):  # a page, and how many there are
+            assert client.get(f"{API}/keys?limit={limit}").json()["count"] == limit

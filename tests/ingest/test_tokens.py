@@ -1,0 +1,393 @@
+"""The site's own tokens: got for a password or a key, renewed once each, taken back within a second."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.utils import timezone
+
+from ingest.identity import tokens
+from ingest.identity.models import TokenFamily
+from ingest.models import ApiKey
+from ingest.tasks import forget_expired_tokens
+from metrics import catalogue, membership
+from metrics.access import OPERATORS
+from metrics.models import AuditEntry, Device, DeviceGroup, Revision
+from tests.conftest import API, Answer, Caller, point
+from tests.ingest.doors import DOORS, assert_let_in, assert_refused, bearing, said
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(settings: Any) -> None:
+    """A real hasher takes half a second for each, by design."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def root(site: None) -> Any:
+    return get_user_model().objects.create_superuser("root", password=PASSWORD)
+
+
+@pytest.fixture
+def ana(site: None) -> Any:
+    """A viewer of `site a`."""
+    user = get_user_model().objects.create_user("ana", password=PASSWORD)
+    DeviceGroup.objects.get_or_create(name="site a")[0].members.add(user)
+    return user
+
+
+def sign_in(caller: Caller, username: str = "root", password: str = PASSWORD) -> Answer:
+    return caller.post("/api/v1/auth/token", {"grant_type": "password", "username": username, "password": password})
+
+
+def renew(caller: Caller, refresh_token: str) -> Answer:
+    return caller.post("/api/v1/auth/refresh", {"refresh_token": refresh_token})
+
+
+def forged(claims: dict[str, Any], **how: Any) -> str:
+    """A token as the site makes them, with other claims; None takes one away."""
+    family = TokenFamily.objects.get()
+    now = int(time.time())
+    whole = {"iss": "telemetry-site", "aud": "telemetry-api", "sub": "user:root", "scope": "admin"}
+    whole |= {"family": family.pk, "jti": "1", "iat": now, "exp": now + 60} | claims
+    given = {"key": tokens._signing_key(), "algorithm": "HS256"} | how
+    return jwt.encode({name: value for name, value in whole.items() if value is not None}, **given)
+
+
+@pytest.mark.parametrize("prefix", ["/api/v1", API])
+def test_a_person_gets_tokens_for_a_password_and_comes_in_with_them(anonymous: Caller, root: Any, prefix: str) -> None:
+    sent = {"grant_type": "password", "username": "root", "password": PASSWORD}
+    answer = anonymous.post(f"{prefix}/auth/token", sent)
+    assert answer.status == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    given = answer.json
+    assert set(given) == {"access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in"}
+    assert (given["token_type"], given["expires_in"]) == ("bearer", 900)
+    assert 14 * 86400 - 5 <= given["refresh_expires_in"] <= 14 * 86400
+    assert_let_in(bearing(anonymous, given["access_token"]))
+    assert_let_in(Caller(anonymous.port, {"X-Api-Key": given["access_token"]}))
+
+
+def test_a_key_is_exchanged_for_tokens_that_may_do_what_the_key_may(admin: Caller, device: Caller) -> None:
+    sent = {"grant_type": "api_key", "api_key": device.headers["X-Api-Key"]}
+    given = Caller(admin.port, {}).post("/api/v1/auth/token", sent)
+    assert given.status == 200
+    holder = bearing(admin, given.json["access_token"])
+    assert holder.post("devices/device_001/telemetry", point()).status == 200
+    assert holder.post("devices/device_002/telemetry", point()).status == 403
+    assert holder.get("keys").status == 403
+
+
+def test_wrong_passwords_unknown_and_inactive_people_are_refused_alike(anonymous: Caller, root: Any, ana: Any) -> None:
+    get_user_model().objects.filter(pk=ana.pk).update(is_active=False)
+    answers = [sign_in(anonymous, *who) for who in (("root", "wrong"), ("nobody", PASSWORD), ("ana", PASSWORD))]
+    assert {answer.status for answer in answers} == {401}
+    assert said(answers[0]) == said(answers[1]) == said(answers[2])
+    assert {answer.headers["WWW-Authenticate"] for answer in answers} == {'Bearer realm="telemetry"'}
+    assert not TokenFamily.objects.exists()
+
+
+def test_who_tries_passwords_too_often_is_told_when_to_come_back(anonymous: Caller, root: Any) -> None:
+    answers = [sign_in(anonymous, password="wrong") for _ in range(11)]
+    assert [answer.status for answer in answers] == [401] * 10 + [429]
+    assert int(answers[-1].headers["Retry-After"]) > 0
+    assert "too many wrong passwords" in answers[-1].json["detail"]
+    assert sign_in(anonymous).status == 429  # the right one, too
+
+
+@pytest.mark.parametrize("spoil", ["expired", "revoked", "unknown"])
+def test_a_key_that_is_not_valid_is_not_exchanged(admin: Caller, spoil: str) -> None:
+    key, text = ApiKey.issue("k", "read")
+    past = timezone.now() - timedelta(seconds=1)
+    ApiKey.objects.filter(pk=key.pk).update(
+        **{"expired": {"expires_at": past}, "revoked": {"revoked_at": past}}.get(spoil, {})
+    )
+    sent = {"grant_type": "api_key", "api_key": text if spoil != "unknown" else text + "x"}
+    answer = Caller(admin.port, {}).post("/api/v1/auth/token", sent)
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="telemetry"')
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ({}, "grant_type"),
+        ({"grant_type": "implicit"}, "grant_type"),
+        ({"grant_type": "password", "username": "root"}, "password"),
+        ({"grant_type": "password", "username": "a\x00b", "password": "x"}, "username"),
+        ({"grant_type": "password", "username": "root", "password": "x" * 1025}, "password"),
+        ({"grant_type": "api_key"}, "api_key"),
+        ({"grant_type": "api_key", "api_key": "x", "scope": "admin"}, "scope"),
+        ([1], "non_field_errors"),
+    ],
+)
+def test_a_request_for_tokens_that_makes_no_sense_names_the_field(anonymous: Caller, sent: Any, field: str) -> None:
+    answer = anonymous.post("/api/v1/auth/token", sent)
+    assert (answer.status, answer.json["errors"][0]["field"]) == (400, field)
+
+
+def spoilt(good: dict[str, Any]) -> dict[str, str]:
+    """Every token that must not open: what is wrong with it, and the token."""
+    now = int(time.time())
+    head, payload, signature = good["access_token"].split(".")
+    other_head = jwt.encode({"a": 1}, tokens._signing_key(), "HS256").split(".")
+    return {
+        "alg=none": forged({}, key=None, algorithm="none"),
+        "alg=none with the signature of a good one": f"{forged({}, key=None, algorithm='none')}{signature}",
+        "another algorithm": forged({}, algorithm="HS512"),
+        "another key": forged({}, key=b"x" * 32),
+        "wrong audience": forged({"aud": "telemetry-service"}),
+        "no audience": forged({"aud": None}),
+        "wrong issuer": forged({"iss": "https://evil.example"}),
+        "no issuer": forged({"iss": None}),
+        "expired": forged({"exp": now - 1}),
+        "nbf in the future": forged({"nbf": now + 60}),
+        "iat in the future": forged({"iat": now + 60}),
+        "no exp": forged({"exp": None}),
+        "exp that is no time": forged({"exp": "soon"}),
+        "exp without end": forged({"exp": 1e400}),
+        "greater scope": forged({"scope": "root"}),
+        "unknown family": forged({"family": 999}),
+        "no scope": forged({"scope": None}),
+        "no family": forged({"family": None}),
+        "family of another kind": forged({"family": "x"}),
+        "family out of range": forged({"family": 10**30}),
+        "changed payload": ".".join((head, other_head[1], signature)),
+        "changed head": ".".join((other_head[0] + "e30", payload, signature)),
+        "no signature": f"{head}.{payload}.",
+        "a refresh token": good["refresh_token"],
+        "too long": forged({"more": "x" * 9000}),
+        "deep": "eyJ" + ".".join(("W1tb" * 1500, "W1tb" * 400, "x")),
+        "not base64": "ey!.ey!.ey!",
+        "nothing": "ey..",
+    }
+
+
+def test_every_token_that_is_not_ours_as_we_made_it_is_refused_at_every_door(anonymous: Caller, root: Any) -> None:
+    good = sign_in(anonymous).json
+    assert_let_in(bearing(anonymous, forged({})))  # so that what is refused below is refused for its one flaw
+    for why, token in spoilt(good).items():
+        assert_refused(bearing(anonymous, token), why)
+        assert_refused(Caller(anonymous.port, {"X-Api-Key": token}), why)
+
+
+def test_an_access_token_ends_when_it_says(anonymous: Caller, root: Any, settings: Any) -> None:
+    settings.ACCESS_TOKEN_SECONDS = 2
+    begun = time.time()
+    holder = bearing(anonymous, sign_in(anonymous).json["access_token"])
+    assert_let_in(holder)
+    time.sleep(max(0.0, begun + 2.1 - time.time()))  # what was remembered must not outlive it: a real clock shows it
+    assert_refused(holder)
+
+
+def test_a_refresh_token_is_spent_by_its_use(anonymous: Caller, root: Any) -> None:
+    first = sign_in(anonymous).json
+    second = renew(anonymous, first["refresh_token"])
+    assert second.status == 200
+    assert second.json["refresh_token"] != first["refresh_token"]
+    assert second.json["access_token"] != first["access_token"]
+    assert second.json["refresh_expires_in"] <= first["refresh_expires_in"]
+    assert renew(anonymous, second.json["refresh_token"]).status == 200
+    assert_let_in(bearing(anonymous, first["access_token"]))  # good until it expires
+
+
+def test_a_spent_refresh_token_that_comes_again_ends_the_whole_family(anonymous: Caller, root: Any) -> None:
+    first = sign_in(anonymous).json
+    second = renew(anonymous, first["refresh_token"]).json
+    other = sign_in(anonymous).json
+    for one in (first, second):
+        assert_let_in(bearing(anonymous, one["access_token"]))
+    again = renew(anonymous, first["refresh_token"])
+    assert (again.status, again.headers["WWW-Authenticate"]) == (401, 'Bearer realm="telemetry"')
+    catalogue.refresh()
+    assert renew(anonymous, second["refresh_token"]).status == 401
+    for one in (first, second):
+        assert_refused(bearing(anonymous, one["access_token"]))
+    assert_let_in(bearing(anonymous, other["access_token"]))
+
+
+def test_of_refreshes_at_once_one_at_most_wins(anonymous: Caller, root: Any) -> None:
+    token = sign_in(anonymous).json["refresh_token"]
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: renew(anonymous, token).status, range(6)))
+    assert sorted(set(answers)) == [200, 401]
+    assert answers.count(200) == 1
+    assert TokenFamily.objects.get().revoked_at is not None
+
+
+@pytest.mark.parametrize("token", ["tr_x.y", "x", ".", "tr_", "\u00e9.\u00e9", "tr_" + "a" * 200])
+def test_an_unknown_refresh_token_is_refused_and_ends_nothing(anonymous: Caller, root: Any, token: str) -> None:
+    good = sign_in(anonymous).json
+    assert renew(anonymous, token).status == 401
+    assert anonymous.post("/api/v1/auth/revoke", {"refresh_token": token}).status == 200
+    assert_let_in(bearing(anonymous, good["access_token"]))
+
+
+def test_the_first_half_of_a_refresh_token_alone_renews_nothing(anonymous: Caller, root: Any) -> None:
+    token = sign_in(anonymous).json["refresh_token"]
+    assert renew(anonymous, token.partition(".")[0]).status == 401
+
+
+def test_revoking_ends_the_family_within_a_second_in_a_running_site(anonymous: Caller, root: Any) -> None:
+    given = sign_in(anonymous).json
+    holder = bearing(anonymous, given["access_token"])
+    assert_let_in(holder)
+    assert anonymous.post("/api/v1/auth/revoke", {"refresh_token": given["refresh_token"]}).status == 200
+    revoked = time.monotonic()
+    while DOORS["fast lane"](holder).status == 200:  # the web process finds out by itself
+        assert time.monotonic() - revoked < 1.0
+        time.sleep(0.02)
+    assert_refused(holder)
+    assert renew(anonymous, given["refresh_token"]).status == 401
+
+
+def changes(user: Any) -> dict[str, Any]:
+    def deactivate() -> None:
+        user.is_active = False
+        user.save()
+
+    def change_password() -> None:
+        user.set_password("another")
+        user.save()
+
+    def demote() -> None:
+        user.is_superuser = False
+        user.save()
+
+    return {"inactive": deactivate, "password": change_password, "role": demote, "deleted": user.delete}
+
+
+@pytest.mark.parametrize("change", ["inactive", "password", "role", "deleted"])
+def test_what_happens_to_a_person_happens_to_its_tokens(anonymous: Caller, root: Any, change: str) -> None:
+    given = sign_in(anonymous).json
+    holder = bearing(anonymous, given["access_token"])
+    assert_let_in(holder)
+    changes(root)[change]()
+    catalogue.refresh()
+    assert_refused(holder)
+    renewed = renew(anonymous, given["refresh_token"])
+    if change == "role":  # still somebody: the new token says what it may do now
+        assert bearing(anonymous, renewed.json["access_token"]).get("metrics").status == 200
+        assert bearing(anonymous, renewed.json["access_token"]).get("keys").status == 403
+    else:
+        assert renewed.status == 401
+
+
+@pytest.mark.parametrize("how", ["revoke", "expire", "delete"])
+def test_what_happens_to_a_key_happens_to_its_tokens(admin: Caller, how: str) -> None:
+    key, text = ApiKey.issue("program", "admin")
+    given = Caller(admin.port, {}).post("/api/v1/auth/token", {"grant_type": "api_key", "api_key": text}).json
+    holder = bearing(admin, given["access_token"])
+    assert_let_in(holder)
+    if how == "delete":
+        key.delete()
+    else:
+        setattr(key, {"revoke": "revoked_at", "expire": "expires_at"}[how], timezone.now())
+        key.save()
+    catalogue.refresh()
+    assert_refused(holder)
+    assert renew(admin, given["refresh_token"]).status == 401
+
+
+def test_tokens_of_a_key_end_with_the_key(admin: Caller) -> None:
+    _, text = ApiKey.issue("short", "read", expires_at=timezone.now() + timedelta(seconds=100))
+    given = Caller(admin.port, {}).post("/api/v1/auth/token", {"grant_type": "api_key", "api_key": text}).json
+    assert 90 <= given["expires_in"] <= 100
+    assert 90 <= given["refresh_expires_in"] <= 100
+
+
+def test_a_person_with_a_token_sees_the_groups_that_it_belongs_to_at_every_moment(
+    admin: Caller, ana: Any, anonymous: Caller
+) -> None:
+    assert admin.post("devices/press/telemetry", point(value=4.5)).status == 200
+    membership.add(DeviceGroup.objects.get(name="site a"), [Device.objects.get(device_id="press").pk])
+    catalogue.refresh()
+    holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
+
+    def seen() -> int:
+        catalogue.refresh()
+        return len(holder.post("latest", {"metrics": ["temperature"]}).json["series"])
+
+    assert seen() == 1
+    DeviceGroup.objects.get(name="site a").members.clear()
+    assert seen() == 0
+    DeviceGroup.objects.get(name="site a").members.add(ana)
+    assert seen() == 1
+
+
+def test_becoming_an_operator_asks_for_a_new_token(anonymous: Caller, ana: Any) -> None:
+    given = sign_in(anonymous, "ana").json
+    holder = bearing(anonymous, given["access_token"])
+    assert holder.get("metrics").status == 200
+    ana.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
+    catalogue.refresh()
+    assert holder.get("metrics").status == 401
+    renewed = renew(anonymous, given["refresh_token"]).json["access_token"]
+    assert jwt.decode(renewed, options={"verify_signature": False})["scope"] == "operate"
+
+
+def test_an_operator_without_the_operators_is_none(anonymous: Caller, ana: Any) -> None:
+    operators = Group.objects.get_or_create(name=OPERATORS)[0]
+    ana.groups.add(operators)
+    holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
+    assert holder.get("metrics").status == 200
+    operators.delete()
+    catalogue.refresh()
+    assert holder.get("metrics").status == 401
+
+
+def test_that_somebody_signs_in_makes_no_process_forget(client: Any, anonymous: Caller, root: Any) -> None:
+    before = Revision.objects.get().number
+    assert client.login(username="root", password=PASSWORD)
+    assert sign_in(anonymous).status == 200
+    assert Revision.objects.get().number == before
+
+
+def test_a_token_is_checked_once_and_then_remembered(
+    anonymous: Caller, root: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = []
+    really = tokens.holder
+    monkeypatch.setattr(tokens, "holder", lambda token: checked.append(token) or really(token))
+    holder = bearing(anonymous, sign_in(anonymous).json["access_token"])
+    catalogue.refresh()
+    for _ in range(5):
+        assert_let_in(holder)
+    assert len(checked) == 1
+
+
+def test_of_refresh_tokens_nothing_but_hashes_is_stored(anonymous: Caller, root: Any) -> None:
+    token = sign_in(anonymous).json["refresh_token"]
+    stored = repr(TokenFamily.objects.values().get())
+    for part in token.removeprefix("tr_").split("."):
+        assert len(part) == 32  # 192 bits
+        assert part not in stored
+
+
+def test_the_audit_tells_of_signing_in_and_out_and_of_stolen_tokens(anonymous: Caller, root: Any) -> None:
+    first = sign_in(anonymous).json
+    renew(anonymous, first["refresh_token"])
+    renew(anonymous, first["refresh_token"])
+    anonymous.post("/api/v1/auth/revoke", {"refresh_token": sign_in(anonymous).json["refresh_token"]})
+    told = AuditEntry.objects.filter(object_id="root").order_by("pk").values_list("action", "actor")
+    assert list(told)[1:] == [  # after that it was made
+        ("signed in", "user:root"),
+        ("revoked tokens of which one came twice", "anonymous"),
+        ("signed in", "user:root"),
+        ("revoked tokens", "anonymous"),
+    ]
+    assert first["refresh_token"] not in repr(AuditEntry.objects.values())
+
+
+def test_families_whose_time_is_over_are_forgotten(anonymous: Caller, root: Any) -> None:
+    kept, gone = (sign_in(anonymous).json["refresh_token"] for _ in range(2))
+    TokenFamily.objects.filter(pk=2).update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert renew(anonymous, gone).status == 401
+    assert forget_expired_tokens() == 1
+    assert renew(anonymous, kept).status == 200
