@@ -32,7 +32,7 @@ DAY = 86_400  # seconds
 AT_ONCE = 5  # days that are filled in together, for the memory that their making takes
 COMMIT = 2_000  # points of a commit
 UNITS_EVERY = 30  # seconds
-TABLES = ("metrics_young", "metrics_block", "metrics_rollup", "metrics_latest", "metrics_journal")
+TABLES = ("metrics_young", "metrics_block", "metrics_rollup", "metrics_latest", "metrics_count", "metrics_journal")
 
 
 class Cost:

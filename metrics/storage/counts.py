@@ -86,9 +86,14 @@ class Change:
         """Store it, at the end of the transaction."""
         moved = {place: points for place, points in self._points.items() if points.any()}
         sizes = {stretch: size for stretch, size in self._bytes.items() if size}
-        stretches = sorted({stretch for stretch, _ in moved} | set(sizes))
-        if not stretches:
-            return
+        if moved:
+            self._keep(moved, sorted({stretch for stretch, _ in moved} | set(sizes)))
+        for stretch, size in sorted(sizes.items()):
+            self._connection.execute(_RESIZE, (size, self._shard, stretch))
+        self._points, self._bytes = {}, {}
+
+    def _keep(self, moved: dict[Place, Ints], stretches: list[int]) -> None:
+        """Add what has moved to what there is; the stretches stay locked until the end of the transaction."""
         held = self._locked(stretches)
         if hours := sorted({hour for _, hour in moved} - {EVER}):
             rows = self._connection.execute(_HOURS, (self._shard, stretches, hours), binary=True).fetchall()
@@ -102,8 +107,6 @@ class Change:
             rows.append((self._shard, *place, int(points.sum()), write(points)))
         with self._connection.cursor() as cursor:
             cursor.executemany(_KEEP, rows)
-            cursor.executemany(_RESIZE, [(size, self._shard, stretch) for stretch, size in sorted(sizes.items())])
-        self._points, self._bytes = {}, {}
 
     def _locked(self, stretches: list[int]) -> dict[Place, bytes]:
         """The rows of all times; begun where there are none yet, which only young merges come to."""

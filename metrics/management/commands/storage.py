@@ -15,6 +15,7 @@ TABLES = (
     "metrics_rollup",
     "metrics_damagedblock",
     "metrics_latest",
+    "metrics_count",
     "metrics_journal",
     "metrics_journalpack",
     "metrics_ingestedbatch",
