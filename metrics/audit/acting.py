@@ -11,7 +11,9 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.utils.decorators import sync_and_async_middleware
 
+from metrics import visit
 from metrics.access import Caller, caller_of
+from metrics.addresses import address_of
 
 # A request, and not who makes it: that is known once the view has asked for it, be it by session or by key.
 _current: ContextVar[HttpRequest | Caller | None] = ContextVar("acting", default=None)
@@ -35,7 +37,9 @@ def actor() -> Actor:
         return Actor(current.name)
     user: Any = getattr(current, "user", None)
     name = caller_of(user).name if user is not None and user.is_authenticated else "anonymous"
-    return Actor(name, getattr(current, "request_id", ""), current.META.get("REMOTE_ADDR") or "")
+    scope = getattr(current, "scope", None)  # of ASGI; a proxy is not where somebody comes from
+    address = address_of(scope) if scope is not None else current.META.get("REMOTE_ADDR") or ""
+    return Actor(name, visit.request_id() or "", address)
 
 
 def _program() -> str:

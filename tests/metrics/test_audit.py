@@ -44,8 +44,9 @@ def told(after: int = 0) -> list[tuple[str, str, str]]:
 
 def test_whoever_defines_changes_and_deletes_a_metric_by_the_api_is_told_with_before_and_after(admin: Caller):
     begun = AuditEntry.objects.count()
-    admin.post("metrics", BATTERY)
+    answer = admin.post("metrics", BATTERY, X_Request_ID="made-by-me-1")
     made = last()
+    assert made.request_id == answer.headers["X-Request-ID"] == "made-by-me-1"
     assert made.actor == f"key:{ApiKey.objects.get().pk}:admin of all" and made.address == "127.0.0.1"
     assert made.was == {} and {name: made.became[name] for name in BATTERY} == BATTERY
     assert admin.call("PATCH", "metrics/battery_level", {"retention_days": 30, "unit": "percent"}).status == 200
@@ -174,6 +175,8 @@ def test_admins_read_the_audit_newest_first_and_filtered(admin: Caller):
         admin.post("metrics", {"name": name, "data_type": "numeric"})
     answer = admin.get("audit?limit=2").json
     assert [entry["object_id"] for entry in answer["entries"]] == ["b", "a"]
+    older = admin.get(f"audit?limit=2&cursor={answer['next_cursor']}").json["entries"]
+    assert [entry["number"] for entry in older] == [answer["entries"][-1]["number"] - 1]
     assert answer["total"] == AuditEntry.objects.count() and answer["entries"][0]["after"]["data_type"] == "numeric"
     assert re.fullmatch("[0-9a-f]{64}", answer["entries"][0]["checksum"])
     found = admin.get("audit?action=created&object_type=metric%20definition&object_id=a").json["entries"]
