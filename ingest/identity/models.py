@@ -32,6 +32,13 @@ class TokenFamily(models.Model):
             )
         ]
 
+    @property
+    def whose(self) -> models.Model:
+        """The person or the key that the family speaks for: the one that there is."""
+        found = self.user or self.key
+        assert found is not None
+        return found
+
 
 class UsedServiceToken(models.Model):
     """A service token that was taken, until it has expired: no token is taken twice."""

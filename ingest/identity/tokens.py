@@ -65,7 +65,7 @@ def _begin(**whose: Any) -> Tokens:
         ends = min(ends, key.expires_at)
     with transaction.atomic():
         family = TokenFamily.objects.create(digest=digest_of(first), newest=digest_of(second), expires_at=ends, **whose)
-        record("signed in", family.user or family.key)
+        record("signed in", family.whose)
     return _tokens(family, f"{PREFIX}{first}.{second}")
 
 
@@ -133,7 +133,7 @@ def _caller(family: TokenFamily) -> Caller | None:
 def _revoke(family: TokenFamily, why: str) -> None:
     with transaction.atomic():
         TokenFamily.objects.filter(pk=family.pk).update(revoked_at=timezone.now())
-        record(why, family.user or family.key)
+        record(why, family.whose)
         Revision.move()
 
 
