@@ -1,4 +1,4 @@
-"""Counting what the site does, in front of everything: requests, failures, how long an answer takes, sockets."""
+"""Counting what the site does: requests, failures, how long an answer takes, open sockets."""
 
 import asyncio
 import logging
@@ -24,43 +24,28 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-class Activity:
-    """ASGI around ASGI. What an answer takes is told when it begins: an export is not slow because it is long."""
+def answered(scope: Scope, status: int, began: float) -> None:
+    """Count a request whose answer begins now: an export is not slow because it is long."""
+    path = scope["path"]
+    if path not in UNCOUNTED:
+        kind = INGEST if scope["method"] == "POST" and path.rstrip("/").endswith(WAYS_IN) else OTHER
+        tally.answered(kind, status, perf_counter() - began)
 
-    sockets = 0  # that are open
+
+class Sockets:
+    """ASGI around WebSockets: how many are open."""
+
+    open = 0
 
     def __init__(self, app: App) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            return await self._socket(scope, receive, send)
-        if scope["type"] != "http" or scope["path"] in UNCOUNTED:
-            return await self.app(scope, receive, send)
-        began = perf_counter()
-        kind = INGEST if scope["method"] == "POST" and scope["path"].rstrip("/").endswith(WAYS_IN) else OTHER
-        counted = False
-
-        async def sending(message: Message) -> None:
-            nonlocal counted
-            if not counted:
-                counted = True
-                tally.answered(kind, message["status"], perf_counter() - began)
-            await send(message)
-
-        try:
-            await self.app(scope, receive, sending)
-        except Exception:
-            if not counted:
-                tally.answered(kind, 500, perf_counter() - began)
-            raise
-
-    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        Activity.sockets += 1
+        Sockets.open += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            Activity.sockets -= 1
+            Sockets.open -= 1
 
 
 async def keep_writing() -> None:

@@ -21,7 +21,7 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
 from dashboard.routing import websocket_urlpatterns
 from ingest.asgi import FastLane
-from telemetry_site.activity import Activity
+from telemetry_site.activity import Sockets
 from telemetry_site.caps import Caps
 from telemetry_site.cors import CORS
 from telemetry_site.lifespan import Lifespan
@@ -30,12 +30,10 @@ from telemetry_site.requests import Requests
 from telemetry_site.turns import Turns
 
 lanes = FastLane(AddressLimit(Caps(Turns(ASGIStaticFilesHandler(django_application)))))
-application = Activity(
-    ProtocolTypeRouter(
-        {
-            "http": Requests(CORS(lanes, settings.CORS_ORIGINS) if settings.CORS_ORIGINS else lanes),
-            "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
-            "lifespan": Lifespan(),
-        }
-    )
+application = ProtocolTypeRouter(
+    {
+        "http": Requests(CORS(lanes, settings.CORS_ORIGINS) if settings.CORS_ORIGINS else lanes),
+        "websocket": Sockets(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        "lifespan": Lifespan(),
+    }
 )

@@ -16,7 +16,7 @@ from metrics.errors import StorageUnavailable
 from metrics.storage.backlog import Waiting, last_beat, waiting
 from metrics.storage.connection import watching
 from metrics.storage.write import MOST_WAITING, running_writer
-from telemetry_site.activity import Activity
+from telemetry_site.activity import Sockets
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"  # in the order of their weight
 PATIENCE = 1.5  # seconds for each check: longer than what each gives itself
@@ -148,7 +148,7 @@ def _figures(told: Database | None, reached: bool) -> dict[str, Any]:
     )  # fmt: skip
     found |= {
         "points_waiting_here": writer.waiting_points if writer else 0,
-        "sockets_here": Activity.sockets,
+        "sockets_here": Sockets.open,
         "redis": "up" if reached else "down",
     }
     if told is not None:

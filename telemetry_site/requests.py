@@ -13,6 +13,7 @@ import msgspec
 
 from metrics.api.shapes import problem
 from metrics.visit import Visit, current
+from telemetry_site.activity import answered
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class Requests:
 
         def sending(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                visit.status = message["status"]
+                status = visit.status = message["status"]
+                answered(scope, status, visit.began)
                 message["headers"] = [*message["headers"], (b"x-request-id", given)]
             else:
                 visit.bytes += len(message.get("body", b""))

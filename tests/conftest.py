@@ -29,6 +29,7 @@ from metrics.storage.connection import close_pools
 from metrics.storage.write import stop_writer
 
 API = "/api/v1/telemetry"
+REDIS_URL = settings.REDIS_URL  # that of all tests, whatever one of them sets
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +84,7 @@ def empty_tables() -> None:
 def forget_limits() -> None:
     limits.buckets.forget()
     addresses.forget()
-    with redis.Redis.from_url(settings.REDIS_URL) as client:
+    with redis.Redis.from_url(REDIS_URL) as client:
         for name in client.scan_iter(f"{limits.PREFIX}*", count=1000):
             client.delete(name)
 
