@@ -54,5 +54,5 @@ async def store_few(
     if not groups:
         return None
     entry = Entry(sender.name, now, len(times), device_id=groups[0].device_id if len(groups) == 1 else None)
-    await writer().submit_async([Arrivals(series, times, values)], entry)
+    await writer().submit_async([Arrivals(series, times, values)], entry, known=known.revision)
     return Receipt(len(times), [], groups, points[0].metric_name)

@@ -56,7 +56,7 @@ class Receipt:
 def accept(batch: Batch, sender: Caller) -> Receipt:
     """Validate and store; returns after COMMIT.
 
-    Raises Unacceptable where not one point is good, Overloaded and StorageUnavailable.
+    Raises Unacceptable where not one point is good, DeviceDeleted, Overloaded and StorageUnavailable.
     """
     work = _Work(catalogue(), batch, sender)
     if batch.batch_id and (answer := _answered(batch)) is not None:
@@ -64,7 +64,7 @@ def accept(batch: Batch, sender: Caller) -> Receipt:
     if missing := work.missing():
         work.make(missing)
     receipt, arrivals = work.finish()
-    writer().submit(arrivals, *_records(batch, sender, receipt))
+    writer().submit(arrivals, *_records(batch, sender, receipt), work.known.revision)
     return receipt
 
 
@@ -79,7 +79,7 @@ async def accept_async(batch: Batch, sender: Caller) -> Receipt:
     if missing := work.missing():
         await asyncio.to_thread(work.make, missing)
     receipt, arrivals = work.finish()
-    await writer().submit_async(arrivals, *_records(batch, sender, receipt))
+    await writer().submit_async(arrivals, *_records(batch, sender, receipt), work.known.revision)
     return receipt
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
+from psycopg.errors import ForeignKeyViolation
 
 from metrics import lanes
 from metrics.models import DataType
@@ -131,11 +132,18 @@ class Catalogue:
                 by_kind.setdefault(kind, set()).add((device_id, metric))
         with self._lock, reading() as connection:
             for kind, pairs in by_kind.items():
-                self._know_devices(connection, sorted({device_id for device_id, _ in pairs}))
-                known = [(self._devices[device], device, metric) for device, metric in pairs if device in self._devices]
-                names = {number: device for number, device, _ in known}
-                for (number, metric), series in _series(connection, sorted((row[0], row[2]) for row in known), kind):
-                    self._add(kind, names[number], metric, series)
+                try:
+                    self._make(connection, kind, pairs)
+                except ForeignKeyViolation:  # one of the devices was deleted since it was looked up
+                    self._devices.clear()
+                    self._make(connection, kind, pairs)
+
+    def _make(self, connection: Any, kind: Kind, pairs: set[tuple[str, str]]) -> None:
+        self._know_devices(connection, sorted({device_id for device_id, _ in pairs}))
+        known = [(self._devices[device], device, metric) for device, metric in pairs if device in self._devices]
+        names = {number: device for number, device, _ in known}
+        for (number, metric), series in _series(connection, sorted((row[0], row[2]) for row in known), kind):
+            self._add(kind, names[number], metric, series)
 
     def _know_devices(self, connection: Any, device_ids: list[str]) -> None:
         missing = [device_id for device_id in device_ids if device_id not in self._devices]

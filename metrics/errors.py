@@ -2,8 +2,10 @@
 
 TelemetryError
 ├── StorageUnavailable   PostgreSQL cannot be reached: 503, try again
+├── DeviceDeleted        while its points were on their way: 503, sent again they are those of a new device
 ├── Overloaded           more is waiting than may wait: 503, try again
 ├── TooMany              more was asked than may be in a time: 429, try again
+├── Unknown              something that the caller names is not there, or not for its eyes: 404
 ├── Damaged              what is stored cannot be read whole: 500, and an operator has to know
 ├── Gone                 what was made ready for a while is not there any more: 410
 └── Unanswerable         a question that is too large or makes no sense, and which field says so: 422
@@ -25,6 +27,15 @@ class TelemetryError(Exception):
 class StorageUnavailable(TelemetryError):
     status = 503
     retry_after = 2
+
+
+class Unknown(TelemetryError):
+    status = 404
+
+
+class DeviceDeleted(TelemetryError):
+    status = 503
+    retry_after = 1
 
 
 class Overloaded(TelemetryError):

@@ -14,14 +14,16 @@ FIRST, GROWTH, LONGEST = 8, 4, 256  # series of a lane; the longest is a whole b
 _LOCK = "LOCK TABLE metrics_lane IN SHARE ROW EXCLUSIVE MODE"
 _LANES = 'SELECT metric_name, next, "end", size FROM metrics_lane WHERE metric_name = ANY(%s)'
 _TOP = """
-SELECT greatest((SELECT max("end") FROM metrics_lane), (SELECT max(id) + 1 FROM metrics_series), 0)
+SELECT greatest((SELECT max("end") FROM metrics_lane), (SELECT max(id) + 1 FROM metrics_series),
+    pg_sequence_last_value(pg_get_serial_sequence('metrics_series', 'id')::regclass) + 1, 0)
 """
 _KEEP = """
 INSERT INTO metrics_lane (metric_name, next, "end", size)
 SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::smallint[])
 ON CONFLICT (metric_name) DO UPDATE SET next = EXCLUDED.next, "end" = EXCLUDED."end", size = EXCLUDED.size
 """
-_IDENTITY = "SELECT setval(pg_get_serial_sequence('metrics_series', 'id'), %s)"  # for whoever inserts without a number
+# For whoever inserts without a number; and no number is given again when the series that had it is deleted.
+_IDENTITY = "SELECT setval(pg_get_serial_sequence('metrics_series', 'id'), %s - 1)"
 
 
 def lock(connection: Any) -> None:

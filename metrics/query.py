@@ -19,6 +19,7 @@ from metrics.storage.contexts import read_context
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+EVER = timedelta(days=3650)  # far enough that a recording of years ago still shows its newest value
 FEW = 8  # series up to which looking one by one is fastest
 TIME_RANGES = {
     "1h": timedelta(hours=1),
@@ -110,6 +111,21 @@ def newest_points(
         if other is None or other.timestamp <= point.timestamp:
             found[one.device_id, one.metric_name] = point
     return Newest([found[key] for key in sorted(found)], held.damaged)
+
+
+def last_seen(devices: Sequence[str], lookback: timedelta = EVER) -> dict[str, datetime]:
+    """When each of these devices was last heard of, in one read; those that were not are left out."""
+    if not devices:
+        return {}
+    since = microseconds(datetime.now(UTC) - lookback)
+    held = newest.newest(devices, None, since)
+    place = _newest_of([one.id for one in held.series], held.candidates, since)
+    times: dict[str, int] = {}
+    for one in held.series:
+        if one.id in place:
+            part, at = place[one.id]
+            times[one.device_id] = max(times.get(one.device_id, 0), int(part.times[at]))
+    return {device_id: moment(time) for device_id, time in times.items()}
 
 
 def _newest_of(ids: list[int], candidates: list[newest.Candidate], since: int) -> dict[int, tuple[Columns, int]]:

@@ -2,6 +2,7 @@
 
 from celery import shared_task
 
+from metrics import deletion
 from metrics.export import jobs
 from metrics.models import IdempotentAnswer
 from metrics.storage import backlog, journal, mend, merge, retention, shards
@@ -47,6 +48,13 @@ def drop_expired() -> int:
     with reading() as connection:
         regroup(connection)
         return retention.drop_expired(connection)
+
+
+@shared_task
+def remove_deleted() -> int:
+    """Take the points of deleted devices out of what is stored. Returns the places that were seen to."""
+    with reading() as connection:
+        return deletion.work(connection)
 
 
 @shared_task

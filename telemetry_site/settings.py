@@ -173,6 +173,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 60.0,  # a day goes within a minute of its time
         "options": {"expires": 60},
     },
+    "remove what deleted devices sent": {
+        "task": "metrics.tasks.remove_deleted",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "make exports": {"task": "metrics.tasks.make_exports", "schedule": 2.0, "options": {"expires": 5}},
     "drop expired exports": {
         "task": "metrics.tasks.drop_expired_exports",

@@ -13,8 +13,12 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from metrics import membership
+from metrics.access import caller_of
 from metrics.admin.bounded import FirstFewFilter
+from metrics.deletion import delete_device
 from metrics.models import Device, DeviceGroup
+
+MOST_DELETED = 500  # devices of one request
 
 
 class DeviceActionForm(ActionForm):
@@ -35,7 +39,7 @@ class DeviceAdmin(admin.ModelAdmin):
         "Whatever sends measurements. Devices are made when they first send something, or here beforehand. Whoever is"
         " no admin sees the devices of the groups that they are members of."
     )
-    list_display = ("device_id", "name", "expected_interval", "created_at")
+    list_display = ("device_id", "name", "device_type", "expected_interval", "created_at")
     list_filter = (("groups", FirstFewFilter),)
     search_fields = ("^device_id", "name")
     search_help_text = "The beginning of an id, or words of a name."
@@ -49,8 +53,20 @@ class DeviceAdmin(admin.ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> tuple[str, ...]:
         return ("created_at",) if obj is None else ("device_id", "created_at")
 
-    def has_delete_permission(self, request: HttpRequest, obj: Device | None = None) -> bool:
-        return False  # a device goes together with its measurements, which is more than a row
+    def delete_model(self, request: HttpRequest, obj: Device) -> None:
+        delete_device(obj.device_id, caller_of(request.user))  # with its measurements, which are more than a row
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
+        by = caller_of(request.user)
+        for device_id in list(queryset.order_by().values_list("device_id", flat=True)[:MOST_DELETED]):
+            delete_device(device_id, by)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[list[str], dict[str, int], set[str], list]:
+        """The devices; their series and keys would be a line for each of many."""
+        names = [str(device) for device in objs[: MOST_DELETED + 1]]
+        if len(names) > MOST_DELETED:
+            return names[:MOST_DELETED], {}, set(), [f"over {MOST_DELETED:,} devices: choose fewer at a time"]
+        return names, {"devices, with all their measurements": len(names)}, set(), []
 
     @admin.action(description="Add to group …", permissions=["change"])
     def add_to_group(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:

@@ -14,8 +14,9 @@ class PreconditionFailed(APIException):
 
 
 def etag(thing: Any) -> str:
-    """The ETag of a row that knows when it was changed."""
-    return f'"{thing.pk}-{int(thing.updated_at.timestamp() * 1_000_000)}"'
+    """The ETag of a row that knows its version, or when it was changed."""
+    version = getattr(thing, "version", None) or int(thing.updated_at.timestamp() * 1_000_000)
+    return f'"{thing.pk}-{version}"'
 
 
 def check_match(request: Request, thing: Any) -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import django_filters
-from django.core.validators import RegexValidator
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import extend_schema_serializer
@@ -17,6 +16,7 @@ from rest_framework.views import APIView
 from metrics.api import examples
 from metrics.api.answers import Done, Page
 from metrics.api.conditional import check_match, tagged
+from metrics.api.configuration import PRINTABLE
 from metrics.api.idempotency import idempotent
 from metrics.api.paging import PageParameters, page
 from metrics.api.schema import Tag, operation
@@ -24,7 +24,6 @@ from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, Metric
 
 MOST_TAGS = 100
 DEFINED = "a metric of this name is defined already"
-_PRINTABLE = RegexValidator(r"^[^\x00-\x1f\x7f]*\Z", "control characters are not accepted")
 
 
 class ChoiceField(serializers.ChoiceField):
@@ -45,7 +44,7 @@ class DefinitionSerializer(serializers.ModelSerializer[MetricDefinition]):
         max_length=NAME_LENGTH,
         trim_whitespace=False,
         validators=[
-            _PRINTABLE,
+            PRINTABLE,
             UniqueValidator(MetricDefinition.objects.all(), DEFINED),
         ],
     )

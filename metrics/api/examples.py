@@ -163,3 +163,62 @@ ORDERED = {
     "finished_at": None,
     "expires_at": None,
 }
+DEVICE: dict[str, Any] = {
+    "device_id": "device_001",
+    "name": "Press 1",
+    "device_type": "press",
+    "description": "",
+    "location": "Hall 3",
+    "latitude": 52.52,
+    "longitude": 13.405,
+    "expected_interval": 10,
+    "tags": {"line": "2"},
+    "metadata": {},
+    "groups": ["site a"],
+}
+KNOWN_DEVICE: dict[str, Any] = DEVICE | {
+    "created_at": "2025-12-18T10:00:00Z",
+    "updated_at": "2025-12-18T10:00:00Z",
+    "last_seen": "2025-12-18T10:00:00Z",
+}
+DEVICES = {
+    "devices": [KNOWN_DEVICE],
+    "count": 1,
+    "total": 1,
+    "limit": 100,
+    "offset": 0,
+    "next_cursor": None,
+    "filters": {"search": None, "group": "site a", "device_type": None, "tag": None},
+}
+ONE_ROW: dict[str, Any] = {"count": 1, "total": 1, "limit": 100, "offset": 0, "next_cursor": None}  # of a list
+DEVICES_CSV = (
+    "device_id,name,device_type,expected_interval,latitude,longitude,location,groups,tags\r\n"
+    'device_001,Press 1,press,10,52.52,13.405,Hall 3,site a,"{""line"":""2""}"\r\n'
+)
+IMPORTED: dict[str, Any] = {
+    "created": 1,
+    "updated": 0,
+    "unchanged": 0,
+    "failed": 0,
+    "dry_run": False,
+    "changes": [{"line": 2, "device_id": "device_001", "action": "create", "fields": ["name", "groups"]}],
+    "errors": [],
+}
+DELETION: dict[str, Any] = {
+    "deletion_id": "del_0123456789abcdef0123",
+    "device_id": "device_001",
+    "status": "queued",
+    "progress": 0.0,
+    "points": 0,
+    "incomplete": [],
+    "requested_by": "key:1:provisioning",
+    "created_at": "2025-12-18T10:00:00Z",
+    "started_at": None,
+    "finished_at": None,
+}
+GROUP: dict[str, Any] = {"name": "site a", "description": "The plant by the river", "members": ["operator_1"]}
+KNOWN_GROUP: dict[str, Any] = GROUP | {
+    "devices": 1,
+    "created_at": "2025-12-18T10:00:00Z",
+    "updated_at": "2025-12-18T10:00:00Z",
+}

@@ -33,11 +33,15 @@ class PageParameters(serializers.Serializer[Any]):
 
 
 def page(
-    request: Request, found: QuerySet[Any], parameters: type[PageParameters] = PageParameters
+    request: Request,
+    found: QuerySet[Any],
+    parameters: type[PageParameters] = PageParameters,
+    counted: int | None = None,
 ) -> tuple[list[Any], dict[str, Any]]:
     """A page of rows, and what to tell of it: how many there are and are here, and the cursor of the next page.
 
-    `found` is in order of fields of its own model.
+    `found` is in order of fields of its own model. `counted`: where the counting stops, for lists of which a large part
+    may be asked for; `total` is then at most that.
     """
     given = parameters(data=request.query_params)
     given.is_valid(raise_exception=True)
@@ -51,7 +55,7 @@ def page(
     more, rows = len(rows) > limit, rows[:limit]
     return rows, {
         "count": len(rows),
-        "total": found.count(),
+        "total": (found.order_by()[:counted] if counted else found).count(),
         "limit": limit,
         "offset": offset,
         "next_cursor": signer.sign_object(_written(order, rows[-1])) if more else None,

@@ -66,6 +66,8 @@ _PATH: dict[str, tuple[str, dict[str, Any], Any]] = {  # name of a path's variab
     "device_id": ("The device, by the id that it calls itself.", {"maxLength": NAME_LENGTH}, "device_001"),
     "metric_name": ("The metric's name.", {"maxLength": NAME_LENGTH}, "temperature"),
     "key_id": ("The key, by its number.", {"minimum": 1}, 7),
+    "name": ("The group's name.", {"maxLength": NAME_LENGTH}, "site a"),
+    "deletion_id": ("The deletion, by the id that it was answered with.", {}, "del_0123456789abcdef0123"),
     "export_id": ("The export, by the `id` that it was ordered with.", {}, "exp_0123456789abcdef0123"),
 }
 
@@ -127,15 +129,22 @@ def operation(
             ],
             request=request,
             responses={(status, *media_types): answer} | dict.fromkeys(sorted(refused), REFUSED) | (also or {}),
-            examples=list(_examples(request is not None, asked, answered, media_types[0])),
+            examples=list(_examples(request, asked, answered, media_types[0])),
         )(method)
 
     return describe
 
 
-def _examples(has_body: bool, asked: Any, answered: Any, media_type: str) -> Iterator[OpenApiExample]:
-    if asked is not None and has_body:
-        yield OpenApiExample(_EXAMPLE, asked, request_only=True)
+def state(status: int = 200) -> OpenApiParameter:
+    """The ETag of an answer that also tells what changes by itself, so that If-None-Match makes no sense of it."""
+    told = "The state of what is set up, for If-Match."
+    return OpenApiParameter("ETag", location="header", description=told, required=True, response=[status])
+
+
+def _examples(request: Any, asked: Any, answered: Any, media_type: str) -> Iterator[OpenApiExample]:
+    if asked is not None and request is not None:
+        sent_as = next(iter(request)) if isinstance(request, dict) and "/" in next(iter(request)) else JSON
+        yield OpenApiExample(_EXAMPLE, asked, request_only=True, media_type=sent_as)
     elif asked is not None:
         for name, value in asked.items():
             yield OpenApiExample(_EXAMPLE, value, parameter_only=(name, "query"))

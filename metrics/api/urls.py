@@ -1,6 +1,17 @@
 from django.urls import path
 
-from metrics.api import audit, definitions, export, questions, statistics, views
+from metrics.api import (
+    audit,
+    definitions,
+    deletions,
+    device_list,
+    devices,
+    export,
+    groups,
+    questions,
+    statistics,
+    views,
+)
 
 urlpatterns = [
     path("audit", audit.AuditView.as_view()),
@@ -19,4 +30,12 @@ urlpatterns = [
     path("stats", statistics.ServiceStatisticsView.as_view()),
     path("devices/<path:device_id>/stats", statistics.DeviceStatisticsView.as_view()),
     path("devices/<path:device_id>/metrics", views.DeviceMetricsView.as_view()),
+    path("devices", devices.DevicesView.as_view()),
+    path("devices.csv", device_list.DeviceListView.as_view()),  # beside `devices/`, where it might be a device's id
+    path("deletions", deletions.DeletionsView.as_view()),
+    path("deletions/<str:deletion_id>", deletions.DeletionView.as_view()),
+    path("groups", groups.GroupsView.as_view()),
+    path("groups/<path:name>/devices", groups.GroupDevicesView.as_view()),
+    path("groups/<path:name>", groups.GroupView.as_view()),
+    path("devices/<path:device_id>", devices.DeviceView.as_view()),  # last: any id fits it, slashes and all
 ]

@@ -25,7 +25,7 @@ from metrics.storage.contexts import read_context
 COLUMNS = ("timestamp", "device_id", "metric_name", "value", "unit", "tags")
 CSV_HEAD = ",".join(COLUMNS).encode() + b"\r\n"
 STEP = 16_384  # rows that are made at once
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _json = msgspec.json.encode
 
 
@@ -147,7 +147,7 @@ def text_cell(text: str | None) -> bytes:
     """A text as a cell that no spreadsheet takes for a formula."""
     if not text:
         return b""
-    if text.startswith(_FORMULA):
+    if text.startswith(FORMULA):
         text = f"'{text}"
     if any(sign in text for sign in ',"\r\n'):
         text = '"{}"'.format(text.replace('"', '""'))

@@ -2,6 +2,7 @@
 
 from metrics.models.audit import Audited, AuditEntry, AuditHead
 from metrics.models.definitions import LONGEST_RETENTION_DAYS, DataType, MetricDefinition, MetricType, new_metric_id
+from metrics.models.deletions import Deletion, DeletionStatus, new_deletion_id
 from metrics.models.devices import Device, DeviceGroup, Lane, Series
 from metrics.models.exports import ExportJob, ExportStatus, new_export_id
 from metrics.models.idempotency import IdempotentAnswer
@@ -34,6 +35,8 @@ __all__ = [
     "Count",
     "DamagedBlock",
     "DataType",
+    "Deletion",
+    "DeletionStatus",
     "Device",
     "DeviceGroup",
     "ExportJob",
@@ -54,6 +57,7 @@ __all__ = [
     "Rollup",
     "Series",
     "Young",
+    "new_deletion_id",
     "new_export_id",
     "new_metric_id",
 ]

@@ -6,13 +6,19 @@ from django.db import models
 
 
 class Revision(models.Model):
-    """One row whose number moves whenever keys or definitions change: every process notices within a second."""
+    """One row whose number moves whenever keys, definitions or devices do: every process notices within a second."""
 
     number = models.BigIntegerField(default=0)
 
     @classmethod
     def move(cls) -> None:
         cls.objects.filter(pk=1).update(number=models.F("number") + 1)
+
+    @classmethod
+    def moved(cls) -> int:
+        """Move it, and return its number, which is that of all that the caller's transaction changes."""
+        cls.move()
+        return cls.objects.values_list("number", flat=True).get(pk=1)
 
 
 class Announced(models.Model):

@@ -16,6 +16,9 @@ class Head(models.Model):
     shard = models.PositiveSmallIntegerField(primary_key=True)
     seq = models.BigIntegerField(default=0)
     checksum = models.BinaryField(default=b"")
+    deleted_at_revision = models.BigIntegerField(
+        db_default=0, help_text="The revision of the last deletion of a device."
+    )
 
 
 class Merged(models.Model):

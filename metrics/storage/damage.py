@@ -47,6 +47,13 @@ SELECT seq_to FROM metrics_damagedblock WHERE shard = %s AND (bucket = %s AND da
     OR bucket IS NULL AND time_from < %s AND time_to >= %s) ORDER BY seq_to
 """
 
+_MAY_HOLD = """
+SELECT level, shard, number FROM metrics_damagedblock
+WHERE bucket IS NULL OR series_from <= %(high)s AND series_to >= %(low)s
+    AND EXISTS (SELECT FROM unnest(%(series)s::bigint[]) s WHERE s BETWEEN series_from AND series_to)
+ORDER BY id
+"""
+
 Row = TypeVar("Row", bound=Sequence[Any])
 
 _told: set[str] = set()
@@ -102,6 +109,12 @@ def in_range(connection: Connection, wanted: dict[str, Any]) -> list[str]:
     """Names of what is set aside and may belong to an answer."""
     rows = connection.execute(_IN_RANGE, wanted)
     return [named(min(level, 1), (shard, number)) for level, shard, number in rows if shard in wanted["shards"]]
+
+
+def of_series(connection: Connection, series: Sequence[int]) -> list[str]:
+    """Names of what is set aside and may hold points of these series (ascending)."""
+    rows = connection.execute(_MAY_HOLD, {"series": series, "low": series[0], "high": series[-1]})
+    return [named(min(level, 1), (shard, number)) for level, shard, number in rows]
 
 
 def young_runs(

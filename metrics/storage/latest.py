@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from metrics.storage import damage, shards, young
-from metrics.storage.blocks import BUCKET, bucket_of, by_encoding, day_of
+from metrics.storage.blocks import BUCKET, bucket_of, by_encoding, day_of, of_series
 from metrics.storage.blocks import newest as newest_of
-from metrics.storage.codec import Columns, DamagedPayload, Kind, decode, encode
+from metrics.storage.codec import Columns, DamagedPayload, Ints, Kind, decode, encode
 from metrics.storage.connection import Connection, reading
 from metrics.storage.read import IN_GROUPS, TRIES, Gone, Key, blocks
 
@@ -140,6 +140,18 @@ def put_back(connection: Connection, shard: int, bucket: int) -> None:
     """Give the points of a block that came back their place among the newest: only blocks know which came later."""
     held = _held(connection, shard, [bucket]).get(bucket, [])
     _keep(connection, shard, {bucket: [*held, *_in_blocks(connection, shard, bucket)]})
+
+
+def let_go(connection: Connection, shard: int, bucket: int, series: Ints) -> None:
+    """Forget the newest points of series."""
+    held = _held(connection, shard, [bucket])
+    if bucket not in held:
+        return
+    left = [part for one in held[bucket] if len(part := of_series(one, np.setdiff1d(one.ids, series)))]
+    if left:
+        _keep(connection, shard, {bucket: left})
+    else:
+        connection.execute("DELETE FROM metrics_latest WHERE shard = %s AND bucket = %s", (shard, bucket))
 
 
 def _held(connection: Connection, shard: int, buckets: list[int]) -> dict[int, list[Columns]]:

@@ -1,7 +1,9 @@
 """Blocks that were set aside and whose payload is good again, restored from a backup, come back to their place."""
 
+import numpy as np
+
 from metrics.storage import latest
-from metrics.storage.blocks import SETTLED, units
+from metrics.storage.blocks import SETTLED, of_series, units
 from metrics.storage.codec import Columns, DamagedPayload, decode
 from metrics.storage.connection import Connection, clock
 from metrics.storage.counts import Change
@@ -28,6 +30,12 @@ def put_back_mended(connection: Connection) -> int:
     return count
 
 
+def _living(connection: Connection, part: Columns) -> Columns:
+    """Without series that were deleted while the block was away."""
+    rows = connection.execute("SELECT id FROM metrics_series WHERE id = ANY(%s)", (part.ids.tolist(),))
+    return of_series(part, np.array([number for (number,) in rows], np.int64))
+
+
 def _put_back(connection: Connection, number: int, run: Run, parts: list[Columns]) -> bool:
     """Its days are made at once: among finished rows, order of `seq` alone says whose value is the later one."""
     with connection.transaction():
@@ -37,6 +45,7 @@ def _put_back(connection: Connection, number: int, run: Run, parts: list[Columns
         gone = connection.execute("DELETE FROM metrics_damagedblock WHERE id = %s", (number,))
         if not gone.rowcount:
             return False
+        parts = [living for part in parts if len(living := _living(connection, part))]
         change = Change(connection, run.shard)
         for columns in parts:
             insert_run(connection, columns, run, change)

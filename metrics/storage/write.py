@@ -19,10 +19,10 @@ import psycopg
 from numpy.typing import NDArray
 
 from metrics.activity import tally
-from metrics.errors import Overloaded, StorageUnavailable
+from metrics.errors import DeviceDeleted, Overloaded, StorageUnavailable
 from metrics.storage import shards
 from metrics.storage.codec import Columns, Ints, Values, arrange, concatenate
-from metrics.storage.commit import commit
+from metrics.storage.commit import Outdated, all_there, commit, deleted_at
 from metrics.storage.connection import Connection, connect
 from metrics.storage.read import forget, remember
 from metrics.storage.witness import Witness
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MOST_WAITING = 1_000_000  # points that may wait for the writer in one process
 MOST_TOGETHER = 50_000  # points of one commit
+ALWAYS = 2**62  # the revision of series that nobody deletes
 PATIENCE = 8.0  # seconds to ride out a restart of PostgreSQL before the sender is told to try again
 
 
@@ -72,6 +73,7 @@ class _Waiting:
     arrivals: list[Arrivals]
     entry: Entry
     batch: AnsweredBatch | None
+    known: int  # the revision at which its series were looked up
     deadline: float
     points: int
     done: Callable[[list["_Waiting"]], None]
@@ -80,7 +82,10 @@ class _Waiting:
 
 
 class Writer(threading.Thread):
-    """The writer of one process. `submit` and `submit_async` return after COMMIT, or raise."""
+    """The writer of one process. `submit` and `submit_async` return after COMMIT, or raise.
+
+    `known` is the revision at which the series of what is submitted were looked up.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="writer", daemon=True)
@@ -90,23 +95,26 @@ class Writer(threading.Thread):
         self._count_lock = threading.Lock()
         self._connection: Connection | None = None
         self._witness = Witness()
+        self._deleted = 0  # the revision of the last deletion that it met
         self._followers: list[Callable[[], None]] = []
 
-    def submit(self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None) -> None:
-        """Store, and return once it is durable. Raises Overloaded or StorageUnavailable."""
+    def submit(
+        self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None, known: int = ALWAYS
+    ) -> None:
+        """Store, and return once it is durable. Raises DeviceDeleted, Overloaded or StorageUnavailable."""
         finished = threading.Event()
-        waiting = self._enqueue(arrivals, entry, batch, lambda _: finished.set(), None)
+        waiting = self._enqueue(arrivals, entry, batch, known, lambda _: finished.set(), None)
         finished.wait()
         if waiting.error is not None:
             raise waiting.error
 
     def submit_async(
-        self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None
+        self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None, known: int = ALWAYS
     ) -> "asyncio.Future[None]":
         """The same for a coroutine of the running loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._enqueue(arrivals, entry, batch, _Answers(loop), future)
+        self._enqueue(arrivals, entry, batch, known, _Answers(loop), future)
         return future
 
     def follow(self, wake: Callable[[], None]) -> None:
@@ -134,6 +142,7 @@ class Writer(threading.Thread):
         arrivals: list[Arrivals],
         entry: Entry,
         batch: AnsweredBatch | None,
+        known: int,
         done: Callable[[list[_Waiting]], None],
         target: Any,
     ) -> _Waiting:
@@ -142,7 +151,7 @@ class Writer(threading.Thread):
             if self._waiting_points + points > MOST_WAITING:
                 raise Overloaded("more points wait to be written than may wait; try again in a second")
             self._waiting_points += points
-        waiting = _Waiting(arrivals, entry, batch, time.monotonic() + PATIENCE, points, done, target)
+        waiting = _Waiting(arrivals, entry, batch, known, time.monotonic() + PATIENCE, points, done, target)
         self._queue.put(waiting)
         return waiting
 
@@ -180,7 +189,8 @@ class Writer(threading.Thread):
                 for waiting in together:
                     self._store([waiting])
                 return
-            log.exception("a block could not be stored")
+            if not isinstance(error, DeviceDeleted):
+                log.exception("a block could not be stored")
             self._finish(together, error)
         else:
             self._finish(together, None)
@@ -189,12 +199,30 @@ class Writer(threading.Thread):
         if self._connection is None:
             self._connection = self._connect()
             self._lost = False
+        self._check_living(self._connection, together)
         parts = block_of([one for waiting in together for one in waiting.arrivals])
         told = self._witness.look(self._connection)
         entries = msgspec.json.encode([*told, *(waiting.entry for waiting in together)])
         batches = msgspec.json.encode([waiting.batch for waiting in together if waiting.batch])
-        for number, some in commit(self._connection, parts, entries, batches):
+        try:
+            stored = commit(self._connection, parts, entries, batches, min(waiting.known for waiting in together))
+        except Outdated:
+            self._deleted = deleted_at(self._connection)
+            return self._commit(together)
+        for number, some in stored:
             remember(number, some)
+
+    def _check_living(self, connection: Connection, together: list[_Waiting]) -> None:
+        """Raise DeviceDeleted where series were looked up before the last deletion, and one went with it."""
+        late = [waiting for waiting in together if waiting.known < self._deleted]
+        if not late:
+            return
+        known = self._deleted
+        series = np.unique(np.concatenate([one.series for waiting in late for one in waiting.arrivals]))
+        if not all_there(connection, series):
+            raise DeviceDeleted("a device was deleted while its points were on their way; send them again")
+        for waiting in late:
+            waiting.known = known
 
     def _connect(self) -> Connection:
         connection = connect(statement_timeout="10s")

@@ -6,9 +6,10 @@ from typing import Any
 from django.core.management import call_command
 from django.db import connection
 
-from metrics import query, tasks
+from metrics import deletion, query, tasks
+from metrics.access import Caller
 from metrics.apps import first_rows
-from metrics.models import Device, Series
+from metrics.models import Deletion, Device, Series
 from metrics.storage import merge
 from metrics.storage.codec import Kind
 from metrics.storage.connection import connect
@@ -34,7 +35,7 @@ def empty() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "TRUNCATE metrics_young, metrics_block, metrics_latest, metrics_journal, metrics_head, metrics_merged,"
-            " metrics_count, metrics_ingestedbatch, metrics_device CASCADE"
+            " metrics_count, metrics_ingestedbatch, metrics_device, metrics_deletion CASCADE"
         )
     first_rows("default")
     device = Device.objects.create(device_id="d")
@@ -58,6 +59,22 @@ def fill(rounds: list[tuple[list[list[Row]], str]]) -> None:
                 merge.merge_units(storage, force=True)
     with connect() as storage:
         storage.execute("UPDATE metrics_young SET at = at - interval '1 hour'")
+
+
+def part(others: list[int]) -> None:
+    """Some of the series are those of another device, `e`."""
+    Series.objects.filter(pk__in=others).update(device=Device.objects.create(device_id="e"))
+
+
+def delete(device_id: str) -> str:
+    """The verb; returns the id of the deletion."""
+    return deletion.delete_device(device_id, Caller.internal("test")).deletion_id
+
+
+def deletion_of(device_id: str) -> tuple[str, int]:
+    """How far the newest one is: its status, and how many points went."""
+    found = Deletion.objects.filter(device_id=device_id).first()
+    return ("none", 0) if found is None else (found.status, found.points)
 
 
 def work(task: str) -> int:

@@ -122,7 +122,7 @@ def test_a_step_that_is_killed_after_any_of_its_statements_changes_no_point(
     storage = Storage(server)
     storage.prepare(step)
     for statement, table in STOPS[step]:
-        kill(server, victim, step, statement, table)
+        kill(server, victim, (steps.work, TASKS[step]), statement, table)
         assert storage.differences() == NO_DIFFERENCE, (statement, table)
     run(server.database, steps.work, TASKS[step])
     assert storage.differences() == NO_DIFFERENCE
@@ -131,12 +131,12 @@ def test_a_step_that_is_killed_after_any_of_its_statements_changes_no_point(
         assert run(server.database, steps.everything, storage.now)[0].keys() == storage.kept().keys()
 
 
-def kill(server: OwnServer, victim: str, step: str, statement: str, table: str) -> None:
-    """Start the step, and kill the worker or PostgreSQL when it has come to that statement."""
+def kill(server: OwnServer, victim: str, step: tuple[Any, ...], statement: str, table: str) -> None:
+    """Start the step, a function and what it is given; kill the worker or PostgreSQL when it comes to a statement."""
     with server.connect() as connection:
         connection.execute(f"CREATE TRIGGER pause AFTER {statement} ON {table} EXECUTE FUNCTION pause()")
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        running = Running(server.database, steps.work, TASKS[step])
+        running = Running(server.database, *step)
         (backend,) = await_that(lambda: connection.execute(WAITS, (LOCK,)).fetchone(), 20, f"{statement} is reached")
         if victim == "postgres":
             server.kill()

@@ -199,6 +199,7 @@ def test_every_statement_of_the_storage_says_which_shard():
         "SELECT count(*) FROM metrics_head",
         "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
         "SELECT shard, seq FROM metrics_head",
+        "SELECT max(deleted_at_revision) FROM metrics_head",
     }
 
 

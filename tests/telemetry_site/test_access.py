@@ -53,6 +53,13 @@ RIGHTS: list[tuple[str, str, set[str] | str]] = [
     (r"/api/v1/telemetry/metrics(/{metric_name})?", "GET", READ),
     (r"/api/v1/telemetry/metrics(/{metric_name})?", "POST PATCH DELETE", ADMIN),
     (r"/api/v1/telemetry/audit", "GET", ADMIN),
+    (r"/api/v1/telemetry/(devices|devices\.csv|deletions(/{deletion_id})?|groups(/{name}(/devices)?)?)", "GET", READ),
+    (r"/api/v1/telemetry/devices/{device_id}", "GET", READ | OWN),
+    (r"/api/v1/telemetry/devices/{device_id}", "PATCH", OPERATE),
+    (r"/api/v1/telemetry/groups/{name}/devices", "POST DELETE", OPERATE),
+    (r"/api/v1/telemetry/(devices|devices\.csv|groups)", "POST", ADMIN),
+    (r"/api/v1/telemetry/(devices/{device_id}|groups/{name})", "DELETE", ADMIN),
+    (r"/api/v1/telemetry/groups/{name}", "PATCH", ADMIN),
     (r"/(|situation/|devices/.*|recent/.*|exports/.*)", "GET", PEOPLE),
 ]
 

@@ -1,0 +1,151 @@
+"""The list of devices as CSV, out and in. At `devices.csv`, since `devices/…` may be any device's id."""
+
+from collections.abc import Generator
+from dataclasses import asdict
+from typing import Any
+
+from django.db import connection
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from rest_framework import serializers
+from rest_framework.exceptions import ParseError, PermissionDenied, UnsupportedMediaType
+from rest_framework.parsers import BaseParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from metrics.access import Caller
+from metrics.api import examples
+from metrics.api.answers import Answer
+from metrics.api.export import download
+from metrics.api.idempotency import idempotent
+from metrics.api.parsers import JSONParser, TooLarge
+from metrics.api.permissions import caller
+from metrics.api.schema import Tag, operation
+from metrics.device_list import exchange, table
+from metrics.device_list.cells import COLUMNS, SEPARATOR
+from metrics.export.stream import Stream
+
+CSV = "text/csv"
+BODY_LIMIT = 16 * 1024 * 1024  # bytes, as of every request
+
+
+class CSVParser(BaseParser):
+    media_type = CSV
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        return _within(stream.read(BODY_LIMIT + 1))
+
+
+def _within(body: bytes) -> bytes:
+    if len(body) > BODY_LIMIT:
+        raise TooLarge(f"the list is larger than {BODY_LIMIT} bytes: send it in parts")
+    return body
+
+
+class ImportParameters(serializers.Serializer[Any]):
+    dry_run = serializers.BooleanField(default=False, help_text="Tell what would change, and change nothing.")
+    partial = serializers.BooleanField(  # type: ignore[assignment]  # a name that DRF uses too
+        default=False, help_text="Take the good rows where others cannot be taken."
+    )
+
+
+class ImportChange(Answer):
+    line = serializers.IntegerField(help_text="Of the file; its head is line 1.")
+    device_id = serializers.CharField()
+    action = serializers.ChoiceField(["create", "update"])
+    fields = serializers.ListField(child=serializers.CharField(), help_text="What differs.")  # type: ignore[assignment]
+
+
+class ImportFault(Answer):
+    line = serializers.IntegerField(help_text="Of the file; its head is line 1.")
+    field = serializers.CharField(help_text="The column; empty where it is the line as such.")
+    detail = serializers.CharField(help_text="What is wrong, and what is accepted instead.")
+
+
+class Imported(Answer):
+    created = serializers.IntegerField(help_text="Devices that were not known before.")
+    updated = serializers.IntegerField(help_text="Devices of which something differed.")
+    unchanged = serializers.IntegerField()
+    failed = serializers.IntegerField(help_text="Rows that cannot be taken.")
+    dry_run = serializers.BooleanField()
+    changes = ImportChange(many=True, help_text=f"The first {exchange.MOST_CHANGES}.")
+    errors = ImportFault(many=True, help_text=f"The first {table.MOST_FAULTS:,}.")  # type: ignore[assignment]
+
+
+class DeviceListView(APIView):
+    """All devices as a file, and changed by one."""
+
+    scope_for_changes = "admin"
+    parser_classes = (CSVParser, MultiPartParser, JSONParser)  # the last so that who may not is told that first
+
+    @operation(
+        "export_devices",
+        "The devices as CSV",
+        tag=Tag.DEVICES,
+        description=f"Those that the caller sees, by id, with the columns {', '.join(COLUMNS)}; groups with"
+        f" {SEPARATOR} in between, tags as a JSON object. A text that a spreadsheet would take for a formula has a ' in"
+        " front, which the import takes away again.",
+        answer=OpenApiTypes.STR,
+        media_types=[CSV],
+        answered=examples.DEVICES_CSV,
+    )
+    def get(self, request: Request) -> StreamingHttpResponse:
+        seen = caller(request)
+        stream = Stream(lambda: _rows(seen))
+        stream.has_begun()
+        return download(stream, "devices.csv", f"{CSV}; charset=utf-8")
+
+    @operation(
+        "import_devices",
+        "Make and change devices by a CSV file",
+        tag=Tag.DEVICES,
+        description="With the columns of the export, in any order, of which `device_id` is needed; what has no column"
+        " stays as it is, an empty cell empties. Sent as the body, or as the one file of a form. All rows or none are"
+        " taken, unless `partial` is set; the same file once more changes nothing.",
+        query=ImportParameters,
+        request={
+            CSV: OpenApiTypes.STR,
+            "multipart/form-data": {
+                "type": "object",
+                "properties": {"file": {"type": "string", "format": "binary"}},
+                "required": ["file"],
+            },
+        },
+        answer=Imported,
+        errors=(422,),
+        asked=examples.DEVICES_CSV,
+        answered=examples.IMPORTED,
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        given = ImportParameters(data=request.query_params)
+        given.is_valid(raise_exception=True)
+        if caller(request).groups is not None:
+            raise PermissionDenied("a list of devices is taken from those who see all of them")
+        try:
+            read = table.read(_body(request))
+        except table.Unreadable as error:
+            raise ParseError(str(error)) from None
+        done = exchange.take(read, caller(request), given.validated_data["partial"], given.validated_data["dry_run"])
+        return Response(asdict(done))
+
+
+def _body(request: Request) -> bytes:
+    """The file that came, in whichever way."""
+    if request.content_type.partition(";")[0].strip() == CSV:
+        body: Any = request.data or b""
+        return bytes(body)
+    if not request.content_type.startswith("multipart/"):
+        raise UnsupportedMediaType(request.content_type)
+    files = list(request.FILES.values())
+    if len(files) != 1:
+        raise serializers.ValidationError({"file": "one file is accepted"})
+    return _within(files[0].read(BODY_LIMIT + 1))
+
+
+def _rows(seen: Caller) -> Generator[bytes]:
+    try:
+        yield from exchange.exported(seen)
+    finally:
+        connection.close()  # of the thread that makes the file, which ends with it

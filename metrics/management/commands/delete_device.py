@@ -1,0 +1,29 @@
+"""`manage.py delete_device ID`: the device with all that it ever sent."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from metrics.access import Caller
+from metrics.deletion import delete_device
+from metrics.errors import Unknown
+
+
+class Command(BaseCommand):
+    help = "Delete a device with all its measurements. Workers take them out of what is stored, in the background."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("device_id")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        device_id = options["device_id"]
+        if not options["yes"] and input(f"Delete {device_id} with all its measurements? [y/N] ").lower() != "y":
+            raise CommandError("nothing was deleted")
+        try:
+            deletion = delete_device(device_id, Caller.internal("manage.py delete_device"))
+        except Unknown as error:
+            raise CommandError(str(error)) from None
+        self.stdout.write(
+            f"{device_id} is deleted; {deletion.deletion_id} takes its measurements out of what is stored"
+        )

@@ -1,0 +1,54 @@
+"""Deletions of devices: what is still to be taken out of what is stored."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.utils import timezone
+from django.utils.crypto import get_random_string
+
+from metrics.models.names import NAME_LENGTH
+
+
+class DeletionStatus(models.TextChoices):
+    """How far a deletion is."""
+
+    QUEUED = "queued"  # until the last commits with points of the device are merged
+    RUNNING = "running"
+    ENDING = "ending"  # until those commits, which followers may read for a while, are gone
+    DONE = "done"
+
+
+def new_deletion_id() -> str:
+    return "del_" + get_random_string(20, "0123456789abcdef")
+
+
+class Deletion(models.Model):
+    """A device that is gone, and how far its points are. Moved by metrics.deletion."""
+
+    deletion_id = models.CharField(max_length=24, unique=True, default=new_deletion_id, editable=False)
+    device_id = models.CharField(max_length=NAME_LENGTH)
+    requested_by = models.CharField(max_length=2 * NAME_LENGTH)
+    series = ArrayField(models.BigIntegerField(), help_text="What it had, in ascending order.")
+    heads = models.JSONField(help_text="The last commit of each shard that may hold points of it.")
+    status = models.CharField(max_length=10, choices=DeletionStatus.choices, default=DeletionStatus.QUEUED)
+    progress = models.FloatField(default=0.0)
+    points = models.BigIntegerField(default=0, help_text="That were taken out.")
+    incomplete = models.JSONField(default=list, help_text="What could not be read and may still hold points of it.")
+    bucket = models.IntegerField(null=True, help_text="Up to which place all is done.")
+    day = models.IntegerField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["device_id", "-id"], name="deletion_of_device"),
+            models.Index(
+                fields=["id"],
+                name="deletion_unfinished",
+                condition=models.Q(status__in=["queued", "running", "ending"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.deletion_id} of {self.device_id}"

@@ -1,0 +1,482 @@
+"""A deleted device is gone at once, its points soon; nothing else is touched, whatever is killed and whoever writes."""
+
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+from django.test import Client
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from ingest.models import ApiKey
+from metrics import catalogue, deletion, lanes, query, tasks
+from metrics.access import Caller as Comer
+from metrics.access import Scope
+from metrics.errors import DeviceDeleted, Unknown
+from metrics.models import Deletion, Device, IngestedBatch, Revision, Series
+from metrics.storage import mend, merge, read
+from metrics.storage.codec import decode
+from metrics.storage.connection import connect
+from metrics.storage.locks import lock_unit
+from metrics.storage.summary import decode_summary
+from metrics.storage.write import Arrivals, Entry, writer
+from tests.conftest import Caller, point
+from tests.metrics import steps
+from tests.metrics.counted import check
+from tests.metrics.stored import parts
+from tests.metrics.test_faults import NO_DIFFERENCE, Storage, kill, server
+from tests.metrics.test_storage import DAY, NOW, TODAY, shards, stored
+from tests.own_server import OwnServer
+from tests.processes import run
+
+__all__ = ["server", "shards"]
+ADMIN = Comer.internal("test")
+GONE, STAYS = [1, 256, 301], [2, 300]  # series of the device that is deleted, and of another in the same buckets
+
+
+def merged(now: float | None = None) -> None:
+    """Everything in final rows, and no commit left for followers."""
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+        merge.merge_units(connection, force=True, now=now)
+
+
+def worked_off() -> None:
+    """Every deletion to its end."""
+    merged()
+    while tasks.remove_deleted():
+        pass
+
+
+def held(series: set[int]) -> dict[str, int]:
+    """How many points or intervals of these series are anywhere in the storage, by table."""
+    found: dict[str, int] = {}
+    with connect() as connection:
+        for table in ("metrics_young", "metrics_block", "metrics_latest"):
+            for (payload,) in connection.execute(f"SELECT payload FROM {table}", binary=True):
+                for part in decode(payload):
+                    found[table] = found.get(table, 0) + int(np.isin(part.series(), list(series)).sum())
+        for resolution, payload in connection.execute("SELECT resolution, payload FROM metrics_rollup", binary=True):
+            ids = decode_summary(payload, resolution * 1_000_000).ids
+            found["metrics_rollup"] = found.get("metrics_rollup", 0) + int(np.isin(ids, list(series)).sum())
+    return {table: count for table, count in found.items() if count}
+
+
+def series_of(device_id: str) -> set[int]:
+    return set(Series.objects.filter(device__device_id=device_id).values_list("pk", flat=True))
+
+
+@pytest.fixture
+def fleet(admin: Caller) -> Caller:
+    """Two devices with points of yesterday and of now, merged into final rows with rollups, and some that are not."""
+    for ago in (90_000, 86_400, 600):
+        body = {
+            device: [point(metric, float(n), ago + 20 * n) for metric in ("temperature", "load") for n in range(20)]
+            for device in ("press-1", "press-2")
+        }
+        assert admin.post("bulk", body).json["failed_count"] == 0
+        if ago > 600:
+            merged()
+    return admin
+
+
+def asked(caller: Caller, device_id: str) -> list[Any]:
+    """All that somebody is told of a device's points."""
+    now = datetime.now(UTC)
+    times = {"start_time": (now - timedelta(days=3)).isoformat(), "end_time": (now + timedelta(hours=1)).isoformat()}
+    return [
+        caller.get(f"devices/{device_id}/metrics").json,
+        caller.get(f"devices/{device_id}/metrics/temperature/latest").status,
+        caller.post("latest", {"devices": [device_id]}).json["series"],
+        caller.post("query", {"devices": [device_id], "metrics": ["temperature"], **times}).json["data_points"],
+    ]
+
+
+def test_a_deleted_device_is_gone_from_every_answer_at_once_and_from_the_storage_soon(fleet: Caller):
+    numbers, others = series_of("press-1"), asked(fleet, "press-2")
+    assert held(numbers).keys() == {"metrics_young", "metrics_block", "metrics_latest", "metrics_rollup"}
+    deletion.delete_device("press-1", ADMIN)
+    assert asked(fleet, "press-1") == [[], 404, [], []]
+    worked_off()
+    assert held(numbers) == {}
+    done = Deletion.objects.get()
+    assert (done.status, done.progress, done.points, done.incomplete) == ("done", 1.0, 120, [])
+    assert asked(fleet, "press-2") == others
+    assert len(held(series_of("press-2"))) == 3  # blocks, rollups and the newest
+
+
+def test_it_waits_for_the_merge_of_the_last_commits_that_may_hold_its_points(fleet: Caller):
+    deletion.delete_device("press-1", ADMIN)
+    assert tasks.remove_deleted() == 0 and Deletion.objects.get().status == "queued"
+    with connect() as connection:
+        merge._merge_young_once(connection, 0, force=True)
+    tasks.remove_deleted()
+    assert Deletion.objects.get().status == "ending"  # followers may still read those commits
+    merged()
+    tasks.remove_deleted()
+    assert Deletion.objects.get().status == "done"
+
+
+def test_a_device_that_sends_again_is_a_new_one_whose_series_have_other_numbers(fleet: Caller):
+    numbers = series_of("press-1")
+    fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point()]})
+    deletion.delete_device("press-1", ADMIN)
+    catalogue.refresh()
+    answer = fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point(value=7.0)]})
+    assert answer.status == 200 and answer.json["ingested_count"] == 1  # the batch id is as new as the device
+    assert series_of("press-1").isdisjoint(numbers)
+    worked_off()
+    assert fleet.get("devices/press-1/metrics/temperature/latest").json["value"] == 7.0
+    assert asked(fleet, "press-1")[0] == ["temperature"]
+
+
+def test_numbers_of_deleted_series_are_never_given_again_even_before_there_were_lanes(site):
+    device = Device.objects.create(device_id="d")
+    for number in (7, 500):
+        Series.objects.create(pk=number, device=device, metric_name=f"m{number}", kind=0)
+    with connect() as connection:
+        connection.execute("SELECT setval(pg_get_serial_sequence('metrics_series', 'id'), 500)")
+        deletion.delete_device("d", ADMIN)
+        with connection.transaction():
+            lanes.lock(connection)
+            assert min(lanes.numbers(connection, ["a", "b"])) > 500
+
+
+def test_its_keys_open_nothing_any_more(device: Caller):
+    assert device.post("devices/device_001/telemetry", point()).status == 200
+    deletion.delete_device("device_001", ADMIN)
+    catalogue.refresh()
+    assert device.post("devices/device_001/telemetry", point()).status == 401
+    assert not ApiKey.objects.exists()
+
+
+def late(series: list[int], known: int) -> None:
+    now = query.microseconds(datetime.now(UTC))
+    arrivals = Arrivals(np.array(series, np.int64), np.full(len(series), now), np.ones(len(series)))
+    writer().submit([arrivals], Entry("late", 0.0, len(series)), known=known)
+
+
+def test_points_of_series_that_were_looked_up_before_are_refused_and_never_half_of_a_request(shards, site):
+    device = [Device.objects.create(device_id=name) for name in ("d", "e")]
+    for number in (1, 300, 2, 301):
+        Series.objects.create(pk=number, device=device[number in (2, 301)], metric_name=f"m{number}", kind=0)
+    before = Revision.objects.get().number
+    late([1, 300, 2], before)
+    deletion.delete_device("d", ADMIN)
+    for series in ([1], [300], [2, 300]):
+        with pytest.raises(DeviceDeleted, match="send them again"):
+            late(series, before)
+    late([2, 301], before)  # another device's, although it was looked up before
+    late([2, 301], Revision.objects.get().number)
+    with pytest.raises(DeviceDeleted):  # also when this writer has met the deletion already
+        late([1], before)
+    worked_off()
+    assert held({1, 300}) == {} and held({2, 301})
+
+
+def test_a_batch_that_was_refused_is_not_taken_for_an_answered_one(fleet: Caller):
+    known = catalogue.current()
+    deletion.delete_device("press-1", ADMIN)
+    catalogue._current = known  # a process that has not looked at the revision since
+    catalogue._looked = float("inf")
+    body = {"batch_id": "b7", "data_points": [point(value=3.0) for _ in range(50)]}
+    refused = fleet.post("devices/press-1/telemetry/batch", body)
+    assert refused.status == 503 and refused.headers["Retry-After"] == "1", refused.raw
+    assert fleet.post("devices/press-1/telemetry", point()).status == 503
+    assert not IngestedBatch.objects.exists()
+    catalogue.refresh()
+    assert fleet.post("devices/press-1/telemetry/batch", body).json["ingested_count"] == 50
+
+
+def test_a_new_metric_of_a_device_that_was_deleted_a_moment_ago_makes_a_new_device(fleet: Caller):
+    known = catalogue.current()
+    deletion.delete_device("press-1", ADMIN)
+    catalogue._current = known
+    catalogue._looked = float("inf")
+    assert fleet.post("devices/press-1/telemetry", point("humidity", 40.0)).status == 200
+    assert Device.objects.filter(device_id="press-1").count() == 1
+    catalogue.refresh()
+    assert fleet.get("devices/press-1/metrics/humidity/latest").json["value"] == 40.0
+
+
+def test_deleting_twice_is_deleting_once(fleet: Caller):
+    one = deletion.delete_device("press-1", ADMIN)
+    assert deletion.delete_device("press-1", ADMIN).deletion_id == one.deletion_id
+    worked_off()
+    with pytest.raises(Unknown, match="press-1 is not known"):
+        deletion.delete_device("press-1", ADMIN)
+
+
+def test_whoever_does_not_see_a_device_cannot_delete_it(fleet: Caller):
+    stranger = Comer("user:stranger", Scope.ADMIN, groups=("site b",))
+    with pytest.raises(Unknown):
+        deletion.delete_device("press-1", stranger)
+    deletion.delete_device("press-1", ADMIN)
+    with pytest.raises(Unknown):
+        deletion.delete_device("press-1", stranger)
+
+
+def test_a_day_that_is_being_merged_is_left_for_the_next_time(fleet: Caller):
+    merged()
+    deletion.delete_device("press-1", ADMIN)
+    with connect() as other, other.transaction():
+        for bucket, day in other.execute("SELECT DISTINCT bucket, day FROM metrics_block").fetchall():
+            assert lock_unit(other, bucket, day)
+        assert tasks.remove_deleted() == 0 and Deletion.objects.get().status == "running"
+    worked_off()
+    assert Deletion.objects.get().status == "done"
+
+
+def test_deletions_of_a_fleet_go_through_the_stored_days_together(admin: Caller):
+    admin.post("bulk", {f"d{n}": [point("temperature", 1.0), point("load", 1.0)] for n in range(30)})
+    merged()
+    numbers = set(Series.objects.values_list("pk", flat=True))
+    for n in range(30):
+        deletion.delete_device(f"d{n}", ADMIN)
+    places = len({number // 256 for number in numbers})
+    assert tasks.remove_deleted() <= 3 * places + 2  # and not thirty times that
+    assert held(numbers) == {}
+    assert set(Deletion.objects.values_list("status", "points")) == {("done", 2)}
+
+
+def test_what_is_set_aside_is_named_and_comes_back_without_the_points_of_the_device(fleet: Caller):
+    merged()
+    numbers = series_of("press-1")
+    with connect() as connection:
+        flip = "UPDATE {} SET payload = set_byte(payload, 5, get_byte(payload, 5) # 255) WHERE id = %s"
+        [(block,)] = connection.execute("SELECT min(id) FROM metrics_block").fetchall()
+        connection.execute(flip.format("metrics_block"), (block,))
+        deletion.delete_device("press-1", ADMIN)
+        worked_off()
+        assert Deletion.objects.get().incomplete == [f"merged block {block}"]
+        [(aside,)] = connection.execute("SELECT id FROM metrics_damagedblock").fetchall()
+        connection.execute(flip.format("metrics_damagedblock"), (aside,))
+        assert mend.put_back_mended(connection) == 1
+    assert held(numbers) == {}
+    assert len(asked(fleet, "press-2")[3]) == 60
+
+
+def test_the_command_is_the_same_verb(fleet: Caller):
+    out = io.StringIO()
+    call_command("delete_device", "press-1", "--yes", stdout=out)
+    assert Deletion.objects.get().deletion_id in out.getvalue()
+    assert not Device.objects.filter(device_id="press-1").exists()
+    with pytest.raises(CommandError, match="nothing is not known"):
+        call_command("delete_device", "nothing", "--yes")
+
+
+def test_an_admin_who_deletes_in_the_admin_uses_the_same_verb(fleet: Caller, admin_browser: Client):
+    chosen = Device.objects.get(device_id="press-1").pk
+    body = {"action": "delete_selected", "_selected_action": [chosen]}
+    page = admin_browser.post("/admin/metrics/device/", body).content.decode()
+    assert "Are you sure" in page and "press-1" in page and Device.objects.filter(pk=chosen).exists()
+    admin_browser.post("/admin/metrics/device/", body | {"post": "yes"})
+    admin_browser.post(f"/admin/metrics/device/{Device.objects.get(device_id='press-2').pk}/delete/", {"post": "yes"})
+    assert not Device.objects.exists()
+    assert {one.device_id for one in Deletion.objects.all()} == {"press-1", "press-2"}
+    assert Deletion.objects.first().requested_by == "user:root"
+
+
+@pytest.fixture
+def admin_browser(site: None) -> Client:
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("root"))
+    return client
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------
+
+AT_ONCE = [
+    ("DELETE", "metrics_series"),
+    ("DELETE", "metrics_device"),
+    ("UPDATE", "metrics_head"),
+    ("INSERT", "metrics_deletion"),
+]
+LATER = [
+    ("DELETE", "metrics_block"),
+    ("INSERT", "metrics_block"),
+    ("DELETE", "metrics_rollup"),
+    ("INSERT", "metrics_rollup"),
+    ("INSERT", "metrics_latest"),
+    ("UPDATE", "metrics_deletion"),
+]
+
+
+@pytest.fixture
+def filled(server: OwnServer) -> Iterator[Storage]:
+    """Two devices in the same buckets: final rows, runs above them and commits that are not merged."""
+    storage = Storage(server)
+    rounds = [(storage.commits(20, (3, 50)), "everything")]
+    rounds += [(storage.commits(4, (0, 3, 50)), "young") for _ in range(2)]
+    run(server.database, steps.empty)
+    run(server.database, steps.fill, [*rounds, (storage.commits(5, (0, 3)), "")])
+    run(server.database, steps.part, STAYS)
+    yield storage
+
+
+def living(storage: Storage) -> None:
+    """From now on the book is that of the device that stays."""
+    storage.book = {key: value for key, value in storage.book.items() if key[0] in STAYS}
+
+
+def test_a_deletion_that_is_killed_before_its_commit_has_not_happened(server: OwnServer, filled: Storage):
+    for statement, table in AT_ONCE:
+        kill(server, "worker", (steps.delete, "d"), statement, table)
+        assert filled.differences() == NO_DIFFERENCE, (statement, table)
+        assert run(server.database, steps.deletion_of, "d") == ("none", 0)
+    first = run(server.database, steps.delete, "d")
+    assert run(server.database, steps.delete, "d") == first
+
+
+@pytest.mark.parametrize("victim", ["worker", "postgres"])
+def test_a_removal_that_is_killed_after_any_of_its_statements_goes_on_and_touches_nothing_else(
+    server: OwnServer, filled: Storage, victim: str
+):
+    run(server.database, steps.delete, "d")
+    while run(server.database, steps.work, "merge_young_blocks"):
+        pass
+    living(filled)
+    for statement, table in LATER:
+        kill(server, victim, (steps.work, "remove_deleted"), statement, table)
+        differences = filled.differences()
+        still_there = differences["phantom"]  # of the device that goes, and not in the book any more
+        assert differences == NO_DIFFERENCE | {"phantom": still_there, "wrong": still_there}, (statement, table)
+        run(server.database, steps.work, "merge_blocks")
+    while run(server.database, steps.work, "remove_deleted"):
+        pass
+    assert filled.differences() == NO_DIFFERENCE
+    status, points = run(server.database, steps.deletion_of, "d")
+    assert status == "done" and points > 0
+    run(server.database, steps.work, "merge_blocks")
+    assert filled.differences() == NO_DIFFERENCE
+
+
+# --- any interleaving -------------------------------------------------------------------------------
+
+DEVICES = range(4)
+Key = tuple[int, int]
+
+
+class Deleting(RuleBasedStateMachine):
+    """Writes, late writes of what is gone, merges, deletions and removals, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connection = connect()
+        self.connection.execute(
+            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_count,"
+            " metrics_deletion, metrics_device CASCADE; UPDATE metrics_head SET seq = 0, checksum = '';"
+            " UPDATE metrics_merged SET seq = 0",
+            prepare=False,
+        )
+        read.forget()
+        self.generation = dict.fromkeys(DEVICES, 0)
+        self.model: dict[Key, float] = {}
+        self.dead: dict[int, int] = {}  # series, and the revision at which it was last there
+        for device in DEVICES:
+            self._make(device)
+
+    def _series(self, device: int) -> list[int]:
+        """Of each device one in each of two buckets, beside those of the others."""
+        return [bucket * 256 + device + 8 * self.generation[device] for bucket in (0, 1)]
+
+    def _make(self, device: int) -> None:
+        made = Device.objects.create(device_id=f"d{device}")
+        for series in self._series(device):
+            Series.objects.create(pk=series, device=made, metric_name=f"m{series // 256}", kind=0)
+
+    def _store(self, rows: list[tuple[int, int, float]], known: int) -> None:
+        series, times, values = (np.array(column) for column in zip(*rows, strict=True))
+        arrivals = Arrivals(series.astype(np.int64), times.astype(np.int64), values.astype(np.float64))
+        writer().submit([arrivals], Entry("test", 0.0, len(rows)), known=known)
+
+    @rule(
+        rows=st.lists(
+            st.tuples(st.sampled_from(DEVICES), st.integers(0, 1), st.integers(0, 3), st.integers(-5, 5)), min_size=1
+        ),
+        day=st.integers(-1, 0),
+    )
+    def write(self, rows, day):
+        placed = [
+            (self._series(device)[bucket], TODAY + day * DAY + hour * 3_600_000_000, float(value))
+            for device, bucket, hour, value in rows
+        ]
+        self._store(placed, Revision.objects.get().number)
+        self.model |= {(series, time): value for series, time, value in placed}
+
+    @rule(data=st.data())
+    def write_late(self, data):
+        if self.dead:
+            series = data.draw(st.sampled_from(sorted(self.dead)))
+            with pytest.raises(DeviceDeleted):
+                self._store([(series, TODAY, 9.0), (self._series(0)[0], TODAY, 9.0)], self.dead[series])
+
+    @rule(device=st.sampled_from(DEVICES))
+    def delete(self, device):
+        before = Revision.objects.get().number
+        gone = self._series(device)
+        deletion.delete_device(f"d{device}", ADMIN)
+        self.dead |= dict.fromkeys(gone, before)
+        self.model = {key: value for key, value in self.model.items() if key[0] not in gone}
+        self.generation[device] += 1
+        self._make(device)
+
+    @rule(how=st.sampled_from(["young", "forced", "everything", "killed"]))
+    def merge(self, how):
+        if how == "young":
+            merge._merge_young_once(self.connection, 0, force=True)
+        elif how == "forced":
+            merge.merge_young(self.connection, force=True)
+        elif how == "everything":
+            merge.merge_units(self.connection, force=True, now=NOW)
+        else:
+            with connect() as other, other.transaction(force_rollback=True):
+                merge.merge_young(other, force=True)
+                merge.merge_units(other, force=True, now=NOW)
+
+    @rule(how=st.sampled_from(["once", "step", "killed"]))
+    def remove(self, how):
+        if how == "once":
+            deletion.work(self.connection)
+        elif how == "step":
+            deletion._begin(self.connection)
+            deletion._step(self.connection)
+        else:
+            with connect() as other, other.transaction(force_rollback=True):
+                deletion.work(other)
+
+    @invariant()
+    def what_lives_is_as_it_was_written(self):
+        alive = [series for device in DEVICES for series in self._series(device)]
+        found = stored(parts(alive, TODAY - 4 * DAY, TODAY + 3 * DAY))
+        assert {key: value for key, (value, _) in found.items() if key[0] in alive} == self.model
+        check(self.connection)
+        newest = {}
+        for series, time in sorted(self.model):
+            newest[f"d{series % 8}", f"m{series // 256}"] = self.model[series, time]
+        told = query.latest(None, None, timedelta(days=10), now=query.moment(TODAY + DAY))
+        assert {(one.device_id, one.metric_name): one.value for one in told} == newest
+
+    def teardown(self) -> None:
+        merge.merge_young(self.connection, force=True)
+        while deletion.work(self.connection):
+            pass
+        assert set(Deletion.objects.values_list("status", flat=True)) <= {"done"}
+        assert held(set(self.dead)) == {}
+        self.what_lives_is_as_it_was_written()
+        self.connection.close()
+
+
+def test_any_interleaving_of_deletions_with_writes_and_merges_leaves_what_lives_and_nothing_else(site):
+    run_state_machine_as_test(
+        Deleting,
+        settings=settings(
+            max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

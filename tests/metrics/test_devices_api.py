@@ -1,0 +1,296 @@
+"""Devices over REST: what is known of them, who sees and who changes them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+
+from metrics import membership
+from metrics.access import Caller as Comer
+from metrics.access import Scope
+from metrics.models import Deletion, Device, DeviceGroup
+from tests.conftest import Caller, point
+
+PRESS: dict[str, Any] = {
+    "device_id": "press-1",
+    "name": "Press 1",
+    "device_type": "press",
+    "description": "The old one",
+    "location": "Hall 3",
+    "latitude": 52.52,
+    "longitude": -13.4,
+    "expected_interval": 10,
+    "tags": {"line": "2"},
+    "metadata": {"bought": {"year": 1998}},
+    "groups": ["site a"],
+}
+
+
+@pytest.fixture
+def press(admin: Caller) -> Caller:
+    """The device `press-1` in `site a`."""
+    DeviceGroup.objects.get_or_create(name="site a")
+    answer = admin.post("devices", PRESS)
+    assert answer.status == 201, answer.raw
+    return admin
+
+
+def test_a_device_is_made_with_everything_that_was_given(press: Caller):
+    answer = press.get("devices/press-1")
+    assert {name: answer.json[name] for name in PRESS} == PRESS
+    assert answer.json["last_seen"] is None and answer.json["created_at"] <= answer.json["updated_at"]
+    assert press.get("/api/v1/devices/press-1").json == answer.json
+
+
+def test_an_id_is_enough(admin: Caller):
+    answer = admin.post("devices", {"device_id": "bare"})
+    assert answer.status == 201
+    assert answer.json["tags"] == {} and answer.json["groups"] == [] and answer.json["latitude"] is None
+
+
+def test_a_device_that_was_made_on_first_sight_is_there_with_the_time_of_its_newest_point(admin: Caller):
+    admin.post("bulk", {"hall/1/press": [point(seconds_ago=60), point("load", seconds_ago=5)]})
+    answer = admin.get("devices/hall/1/press")
+    assert answer.status == 200 and answer.json["name"] == "" and answer.json["tags"] == {}
+    age = datetime.now(UTC) - datetime.fromisoformat(answer.json["last_seen"])
+    assert timedelta(seconds=4) < age < timedelta(seconds=40)
+
+
+def test_a_device_is_made_once_however_many_try_at_the_same_time(admin: Caller):
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: admin.post("devices", {"device_id": "one"}), range(6)))
+    assert sorted(answer.status for answer in answers) == [201] + [400] * 5
+    refused = next(answer for answer in answers if answer.status == 400)
+    assert refused.json["errors"] == [{"field": "device_id", "detail": "a device of this id is known already"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "accepted"),
+    [
+        ({"device_id": ""}, "device_id", "blank"),
+        ({"device_id": "   "}, "device_id", "blank"),
+        ({"device_id": "a\tb"}, "device_id", "control characters"),
+        ({"device_id": "nul\0"}, "device_id", "control characters"),
+        ({"device_id": "x" * 201}, "device_id", "200"),
+        ({"device_id": ["a"]}, "device_id", "string"),
+        ({"device_id": None}, "device_id", "null"),
+        ({"name": "x" * 201}, "name", "200"),
+        ({"name": "a\nb"}, "name", "control characters"),
+        ({"device_type": ["a"]}, "device_type", "string"),
+        ({"description": "\0"}, "description", "ull"),
+        ({"location": {}}, "location", "string"),
+        ({"latitude": 91}, "latitude", "90"),
+        ({"latitude": "north"}, "latitude", "number"),
+        ({"latitude": None}, "latitude", "together"),
+        ({"longitude": -180.5}, "longitude", "-180"),
+        ({"longitude": None}, "longitude", "together"),
+        ({"expected_interval": 0}, "expected_interval", "1"),
+        ({"expected_interval": 10**9}, "expected_interval", "31622400"),
+        ({"expected_interval": "often"}, "expected_interval", "integer"),
+        ({"tags": ["a"]}, "tags", "dictionary"),
+        ({"tags": {"a": {}}}, "tags.a", "string"),
+        ({"tags": {"a": "x\0"}}, "tags.a", "control characters"),
+        ({"tags": {"a:b": "x"}}, "tags.a:b", "colon"),
+        ({"tags": {"": "x"}}, "tags.", "1 to 200"),
+        ({"tags": {str(n): "x" for n in range(101)}}, "tags", "100"),
+        ({"metadata": "text"}, "metadata", "dictionary"),
+        ({"metadata": {"a": ["\0"]}}, "metadata", "NUL"),
+        ({"metadata": {"a": "x" * 20_000}}, "metadata", "16,384"),
+        ({"groups": ["site b"]}, "groups", "'site b' is not known"),
+        ({"groups": "site a"}, "groups", "list"),
+        ({"colour": "red"}, "colour", "not known"),
+    ],
+)
+def test_bad_devices_are_refused_with_their_field_and_what_is_accepted(admin: Caller, change, field, accepted):
+    DeviceGroup.objects.get_or_create(name="site a")
+    answer = admin.post("devices", PRESS | change)
+    assert answer.status == 400
+    assert any(error["field"] == field and accepted in error["detail"] for error in answer.json["errors"]), answer.json
+    assert not Device.objects.exists()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b"{", b"null"])
+def test_a_body_that_is_no_object_is_refused(press: Caller, body: bytes):
+    assert press.post("devices", body).status == 400
+    assert press.call("PATCH", "devices/press-1", body).status == 400
+
+
+def test_devices_are_listed_by_id_with_filters_and_pages(press: Caller):
+    for number in range(5):
+        kind = "oven" if number % 2 else "press"
+        press.post(
+            "devices",
+            {"device_id": f"d{number}", "name": f"Oven {number}", "device_type": kind, "tags": {"n": str(number)}},
+        )
+
+    def listed(query: str) -> list[str]:
+        return [one["device_id"] for one in press.get(f"devices?{query}").json["devices"]]
+
+    answer = press.get("devices?limit=2&offset=1").json
+    assert [one["device_id"] for one in answer["devices"]] == ["d1", "d2"]
+    assert (answer["count"], answer["total"], answer["limit"], answer["offset"]) == (2, 6, 2, 1)
+    assert answer["filters"] == {"search": None, "group": None, "device_type": None, "tag": None}
+    assert listed("search=D3") == ["d3"] and listed("search=oven%202") == ["d2"] and listed("search=ven") == []
+    assert listed("search=%25") == []  # no pattern
+    assert listed("device_type=oven") == ["d1", "d3"]
+    assert listed("group=site%20a") == ["press-1"] and listed("group=nothing") == []
+    assert listed("tag=line:2") == ["press-1"] and listed("tag=line:3") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("offset=-1", "offset"),
+        ("search=%00", "search"),
+        ("tag=line", "tag"),
+        ("group=%00", "group"),
+    ],
+)
+def test_a_list_that_makes_no_sense_is_refused(admin: Caller, query: str, field: str):
+    answer = admin.get(f"devices?{query}")
+    assert answer.status == 400 and answer.json["errors"][0]["field"] == field
+
+
+def test_what_is_not_sent_stays_as_it_is(press: Caller):
+    answer = press.call("PATCH", "devices/press-1", {"name": "Press One", "latitude": None, "longitude": None})
+    assert answer.status == 200, answer.raw
+    expected = PRESS | {"name": "Press One", "latitude": None, "longitude": None}
+    assert {name: answer.json[name] for name in PRESS} == expected
+    lonely = press.call("PATCH", "devices/press-1", {"latitude": 5})
+    assert lonely.status == 400 and lonely.json["errors"][0]["field"] == "longitude"
+
+
+def test_an_id_is_for_ever(press: Caller):
+    answer = press.call("PATCH", "devices/press-1", {"device_id": "other"})
+    assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
+    assert press.call("PATCH", "devices/press-1", {"device_id": "press-1", "name": "x"}).json["name"] == "x"
+
+
+def test_nobody_overwrites_what_somebody_else_has_changed(press: Caller):
+    tag = press.get("devices/press-1").headers["ETag"]
+    assert press.call("PATCH", "devices/press-1", {"name": "a"}, If_Match=tag).status == 200
+    late = press.call("PATCH", "devices/press-1", {"name": "b"}, If_Match=tag)
+    assert late.status == 412 and "read it again" in late.json["detail"]
+    assert press.call("DELETE", "devices/press-1", If_Match=tag).status == 412
+    tag = press.get("devices/press-1").headers["ETag"]
+    other, _ = DeviceGroup.objects.get_or_create(name="site b")
+    membership.add(other, Device.objects.values_list("pk", flat=True))  # by the form of the group
+    assert press.call("PATCH", "devices/press-1", {"groups": []}, If_Match=tag).status == 412
+    tag = press.get("devices/press-1").headers["ETag"]
+    press.post("devices/press-1/telemetry", point())  # what it sends is nothing that was set up
+    assert press.call("PATCH", "devices/press-1", {"groups": []}, If_Match=tag).json["groups"] == []
+
+
+def test_addresses_of_a_devices_measurements_win_over_ids_that_look_like_them(press: Caller):
+    press.post("devices/press-1/telemetry", point())
+    assert press.get("devices/press-1/metrics").json == ["temperature"]
+    assert press.get("devices/press-1/metrics/temperature/latest").json["value"] == 25.5
+    assert press.get("devices/press-1/telemetry").status == 405
+    press.post("devices", {"device_id": "devices.csv"})
+    assert press.get("devices/devices.csv").json["device_id"] == "devices.csv"
+
+
+def test_deleting_answers_a_deletion_that_can_be_followed(press: Caller):
+    answer = press.call("DELETE", "devices/press-1")
+    assert answer.status == 202 and answer.json["status"] == "queued" and answer.json["device_id"] == "press-1"
+    number = answer.json["deletion_id"]
+    assert press.get("devices/press-1").status == 404
+    assert press.get("devices").json["total"] == 0
+    assert press.call("DELETE", "devices/press-1").json["deletion_id"] == number
+    assert press.get(f"deletions/{number}").json == answer.json
+    assert [one["deletion_id"] for one in press.get("deletions").json["deletions"]] == [number]
+    Deletion.objects.update(status="done")
+    assert press.call("DELETE", "devices/press-1").status == 404
+    assert press.get("deletions/nothing").status == 404
+
+
+@pytest.mark.parametrize("path", ["devices/nothing", "devices/a%00b", "devices/press-1%00"])
+def test_what_is_not_there_is_not_found_by_any_method(press: Caller, path: str):
+    assert press.get(path).status == press.call("PATCH", path, {"name": "x"}).status == 404
+    assert press.call("DELETE", path).status == 404
+    assert Device.objects.count() == 1
+
+
+def test_another_groups_device_looks_like_one_that_does_not_exist(
+    press: Caller, viewer: Caller, operator: Caller, stranger: Caller
+):
+    press.post("devices", {"device_id": "hidden"})
+    assert [one["device_id"] for one in viewer.get("devices").json["devices"]] == ["press-1"]
+    assert viewer.get("devices").json["total"] == 1
+    assert stranger.get("devices").json["devices"] == [] and stranger.get("devices").json["total"] == 0
+    for caller, path in ((viewer, "devices/hidden"), (stranger, "devices/press-1"), (operator, "devices/hidden")):
+        told = {"detail": "", "request_id": ""}  # which differ in any case
+        assert caller.get(path).json | told == caller.get("devices/nothing").json | told
+    assert operator.call("PATCH", "devices/hidden", {"name": "x"}).status == 404
+    assert viewer.get("devices?group=site%20b").json["devices"] == []
+
+
+def test_groups_that_somebody_does_not_see_are_not_shown_and_stay(press: Caller, operator: Caller):
+    DeviceGroup.objects.get_or_create(name="site b")
+    assert press.call("PATCH", "devices/press-1", {"groups": ["site a", "site b"]}).json["groups"] == [
+        "site a",
+        "site b",
+    ]
+    assert operator.get("devices/press-1").json["groups"] == ["site a"]
+    refused = operator.call("PATCH", "devices/press-1", {"groups": ["site b"]})
+    assert refused.status == 400 and "'site b' is not known" in refused.json["detail"]
+    assert operator.call("PATCH", "devices/press-1", {"groups": ["site a"]}).json["groups"] == ["site a"]
+    assert press.get("devices/press-1").json["groups"] == ["site a", "site b"]
+    assert operator.call("PATCH", "devices/press-1", {"groups": []}).status == 200  # and with that out of sight
+    assert press.get("devices/press-1").json["groups"] == ["site b"]
+
+
+def test_readers_read_operators_change_and_admins_make_and_delete(
+    press: Caller, reader: Caller, gateway: Caller, anonymous: Caller, operator: Caller, viewer: Caller
+):
+    assert reader.get("devices").status == reader.get("devices/press-1").status == 200
+    assert gateway.get("devices").status == gateway.get("devices/press-1").status == 403
+    assert operator.call("PATCH", "devices/press-1", {"name": "x"}).status == 200
+    for caller, status in ((reader, 403), (gateway, 403), (anonymous, 401), (viewer, 403)):
+        assert caller.call("PATCH", "devices/press-1", {"name": "x"}).status == status
+    for caller, status in ((reader, 403), (gateway, 403), (anonymous, 401), (viewer, 403), (operator, 403)):
+        assert caller.post("devices", {"device_id": "x"}).status == status
+        assert caller.call("DELETE", "devices/press-1").status == status
+
+
+def test_a_key_of_a_device_reads_that_device_alone(device: Caller, press: Caller):
+    answer = device.get("devices/device_001")
+    assert answer.status == 200 and answer.json["groups"] == []
+    assert device.get("devices/press-1").status == 403
+    assert device.get("devices").status == 403
+    assert device.call("PATCH", "devices/device_001", {"name": "x"}).status == 403
+
+
+def statements(caller: Comer, path: str, view: Any, **named: str) -> int:
+    from rest_framework.test import APIRequestFactory, force_authenticate
+
+    request = APIRequestFactory().get(path)
+    force_authenticate(request, caller)
+    with CaptureQueriesContext(connections["default"]) as found:
+        assert view.as_view()(request, **named).status_code == 200
+    return len(found)
+
+
+def test_a_list_asks_the_database_as_often_for_a_hundred_devices_as_for_one(site):
+    from metrics.api.devices import DevicesView
+    from metrics.api.groups import GroupDevicesView, GroupsView
+
+    caller = Comer("user:viewer", Scope.READ, groups=("g0", "g1"))
+    groups = [DeviceGroup.objects.create(name=f"g{number}") for number in range(2)]
+    counts = []
+    for low, high in ((0, 1), (1, 100)):
+        made = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(low, high))
+        for group in groups:
+            membership.add(group, [device.pk for device in made])
+        counts.append(
+            (
+                statements(caller, "/devices", DevicesView),
+                statements(caller, "/groups/g0/devices", GroupDevicesView, name="g0"),
+                statements(caller, "/groups", GroupsView),
+            )
+        )
+    assert counts[0] == counts[1] == (4, 7, 4)

@@ -1,0 +1,214 @@
+"""The list of devices as CSV: out, in again, and nothing half done."""
+
+import csv
+import io
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from metrics.device_list import cells, table
+from metrics.models import Device, DeviceGroup, Revision
+from tests.conftest import Answer, Caller
+
+HEAD = "device_id,name,device_type,expected_interval,latitude,longitude,location,groups,tags"
+PRESS = 'press-1,Press 1,press,10,52.5,-13.4,Hall 3,site a;site b,"{""line"":""2""}"'
+
+
+@pytest.fixture
+def sites(admin: Caller) -> Caller:
+    for name in ("site a", "site b"):
+        DeviceGroup.objects.get_or_create(name=name)
+    return admin
+
+
+def sent(caller: Caller, *lines: str, query: str = "", **headers: str) -> Answer:
+    body = "\r\n".join([HEAD, *lines, ""]).encode()
+    return caller.post(f"devices.csv{query}", body, **({"Content_Type": "text/csv"} | headers))
+
+
+def known() -> list[Any]:
+    fields = ("device_id", "name", "device_type", "expected_interval", "latitude", "longitude", "location", "tags")
+    return [
+        (*(getattr(device, name) for name in fields), sorted(group.name for group in device.groups.all()))
+        for device in Device.objects.order_by("device_id")
+    ]
+
+
+def test_a_list_makes_devices_and_the_same_list_once_more_changes_nothing(sites: Caller):
+    answer = sent(sites, PRESS, "oven-1,,,,,,,,")
+    assert answer.status == 200, answer.raw
+    assert answer.json | {"changes": []} == {
+        "created": 2, "updated": 0, "unchanged": 0, "failed": 0, "dry_run": False, "changes": [], "errors": [],
+    }  # fmt: skip
+    assert answer.json["changes"][1] == {"line": 3, "device_id": "oven-1", "action": "create", "fields": []}
+    assert known() == [
+        ("oven-1", "", "", None, None, None, "", {}, []),
+        ("press-1", "Press 1", "press", 10, 52.5, -13.4, "Hall 3", {"line": "2"}, ["site a", "site b"]),
+    ]
+    again = sent(sites, PRESS, "oven-1,,,,,,,,").json
+    assert (again["created"], again["updated"], again["unchanged"], again["changes"]) == (0, 0, 2, [])
+
+
+def test_what_has_no_column_stays_and_an_empty_cell_empties(sites: Caller):
+    sent(sites, PRESS)
+    before = Revision.objects.get().number
+    answer = sites.post("devices.csv", b"expected_interval,device_id\n,press-1\n", Content_Type="text/csv")
+    assert answer.json["changes"] == [
+        {"line": 2, "device_id": "press-1", "action": "update", "fields": ["expected_interval"]}
+    ]
+    assert known()[0][1:4] == ("Press 1", "press", None) and known()[0][-1] == ["site a", "site b"]
+    assert Revision.objects.get().number == before  # no process has to forget anything
+    sites.post("devices.csv", b"device_id,groups,tags\npress-1,site b,\n", Content_Type="text/csv")
+    assert known()[0][-2:] == ({}, ["site b"])
+
+
+def test_a_dry_run_tells_what_would_change_and_changes_nothing(sites: Caller):
+    answer = sent(sites, PRESS, "x,,,never,,,,,", query="?dry_run=true")
+    assert answer.status == 200 and answer.json["dry_run"] is True
+    assert (answer.json["created"], answer.json["failed"]) == (1, 1)
+    assert answer.json["errors"][0]["line"] == 3 and answer.json["errors"][0]["field"] == "expected_interval"
+    assert known() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "accepted"),
+    [
+        (",,,,,,,,", "device_id", "needed"),
+        ("  ,,,,,,,,", "device_id", "needed"),
+        ("x" * 201 + ",,,,,,,,", "device_id", "200"),
+        ("a\tb,,,,,,,,", "device_id", "one line"),
+        ('"a\nb",,,,,,,,', "device_id", "one line"),
+        ("a\0,,,,,,,,", "device_id", "one line"),
+        ("a," + "x" * 201 + ",,,,,,,", "name", "200"),
+        ("a,,\x07,,,,,,", "device_type", "one line"),
+        ("a,,,0,,,,,", "expected_interval", "31,622,400"),
+        ("a,,,1.5,,,,,", "expected_interval", "whole seconds"),
+        ("a,,,99999999999999999999,,,,,", "expected_interval", "whole seconds"),
+        ("a,,,٣,,,,,", "expected_interval", "whole seconds"),
+        ("a,,,,90.1,0,,,", "latitude", "-90 to 90"),
+        ('a,,,,"52,5",0,,,', "latitude", "point for decimals"),
+        ("a,,,,nan,0,,,", "latitude", "-90 to 90"),
+        ("a,,,,0,inf,,,", "longitude", "-180 to 180"),
+        ("a,,,,0,,,,", "longitude", "together"),
+        ("a,,,,,,,site c,", "groups", "'site c' is not known"),
+        ("a,,,,,,,,line 2", "tags", "JSON object"),
+        ('a,,,,,,,,"{""a"":1}"', "tags", "JSON object"),
+        ('a,,,,,,,,"{""a:b"":""c""}"', "tags", "colon"),
+        ('a,,,,,,,,"{""a"":""\\u0000""}"', "tags", "one line"),
+        ("a,b", "", "2 cells where the head has 9"),
+    ],
+)
+def test_where_a_row_is_bad_nothing_is_done_and_its_line_and_column_are_told(sites: Caller, line, field, accepted):
+    answer = sent(sites, PRESS, line)
+    assert answer.status == 422, answer.raw
+    assert "1 of 2 rows cannot be taken: nothing is changed" in answer.json["detail"]
+    [error] = answer.json["errors"]
+    assert (error["line"], error["field"]) == (3, field) and accepted in error["detail"]
+    assert known() == []
+
+
+def test_the_good_rows_are_taken_where_that_is_wanted(sites: Caller):
+    answer = sent(sites, "a,,,,,,,,", "b,,,x,,,,,", "a,,,,,,,,", '"c",,,,,,,,', query="?partial=true")
+    assert answer.status == 200 and (answer.json["created"], answer.json["failed"]) == (2, 2)
+    assert [(error["line"], error["detail"]) for error in answer.json["errors"]][1] == (4, "stands in line 2 already")
+    assert [row[0] for row in known()] == ["a", "c"]
+
+
+def test_lines_are_counted_as_an_editor_counts_them(sites: Caller):
+    answer = sent(sites, '"a\r\nb",,,,,,,,', "", "c,,,x,,,,,")
+    assert [error["line"] for error in answer.json["errors"]] == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "device_id is missing"),
+        (b"name\nx\n", "device_id is missing"),
+        (b"device_id,colour\nx,red\n", "'colour' is no column"),
+        (b"device_id,device_id\nx,x\n", "twice"),
+        (b"device_id,latitude\nx,1\n", "together"),
+        (b"device_id\n\xff\n", "UTF-8"),
+        (b'device_id\n"x\n', "line 2 is no CSV"),
+        (b'device_id\na\n"x"y\n', "line 3 is no CSV"),
+        (b'device_id\n"' + b"x" * 200_000 + b'"\n', "line 2 is no CSV"),
+        (b"device_id\n" + b"".join(b"d%d\n" % n for n in range(100_001)), "in parts"),
+    ],
+)
+def test_what_is_no_list_of_devices_is_refused(sites: Caller, body: bytes, detail: str):
+    answer = sites.post("devices.csv", body, Content_Type="text/csv")
+    assert answer.status == 400 and detail in answer.json["detail"]
+    assert known() == []
+
+
+def test_a_form_with_a_file_does_as_well_as_a_body(sites: Caller):
+    def form(*files: str) -> Answer:
+        parts = "".join(
+            f'--xx\r\nContent-Disposition: form-data; name="f{n}"; filename="d.csv"\r\n\r\n{text}\r\n'
+            for n, text in enumerate(files)
+        )
+        kind = "multipart/form-data; boundary=xx"
+        return sites.post("devices.csv", f"{parts}--xx--\r\n".encode(), Content_Type=kind)
+
+    assert form("\ufeffdevice_id\r\nfrom a form").json["created"] == 1  # with what Excel puts in front
+    assert form().status == form("device_id\nx", "device_id\ny").status == 400
+    assert sites.post("devices.csv", {"a": 1}).status == 415
+    assert sites.post("devices.csv?dry_run=perhaps", b"device_id\nx", Content_Type="text/csv").status == 400
+
+
+def test_what_goes_out_comes_in_again_as_it_was(sites: Caller):
+    texts = ["=1+1", "+49 30", "-1", "@me", "'=1", "''@x", "'quoted'", 'a "b", c', "  spaces ", "ü;ß", "x"]
+    for number, text in enumerate(texts):
+        Device.objects.create(
+            device_id=f"{text}{number}", name=text, device_type=text, location=text, latitude=-5.25, longitude=-1e-7,
+            tags={text.replace(":", ""): text}, expected_interval=number or None,
+        )  # fmt: skip
+    before = known()
+    answer = sites.get("devices.csv")
+    assert answer.status == 200 and answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="devices.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.raw.decode(), newline="")))
+    assert not any(row[name].startswith(("=", "+", "@")) for row in rows for name in row)
+    assert {row["latitude"] for row in rows} == {"-5.25"}  # numbers are numbers
+    same = sites.post("devices.csv", answer.raw, Content_Type="text/csv").json
+    assert (same["unchanged"], same["updated"], same["created"]) == (len(texts), 0, 0)
+    Device.objects.all().delete()
+    assert sites.post("devices.csv", answer.raw, Content_Type="text/csv").json["created"] == len(texts)
+    assert known() == before
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40))
+def test_every_text_comes_back_from_its_cell(text: str):
+    [[cell]] = list(csv.reader(io.StringIO(cells.protected(text).decode(), newline=""), strict=True)) or [[""]]
+    assert cells.bare(cell) == text and not cell.startswith(("=", "+", "-", "@"))
+
+
+@given(st.binary(max_size=200))
+def test_whatever_comes_is_read_or_refused_in_words(body: bytes):
+    try:
+        found = table.read(b"device_id,tags,latitude,longitude\n" + body)
+    except table.Unreadable as error:
+        assert str(error)
+    else:
+        assert found.failed >= len({fault.line for fault in found.faults})
+
+
+def test_everybody_gets_the_devices_that_he_sees_and_admins_alone_change_them(
+    sites: Caller,
+    viewer: Caller,
+    stranger: Caller,
+    operator: Caller,
+    reader: Caller,
+    gateway: Caller,
+    anonymous: Caller,
+):
+    sent(sites, PRESS, "hidden,,,,,,,site b,")
+    assert [line.split(",")[0] for line in viewer.get("devices.csv").raw.decode().split()[1:2]] != []
+    rows = list(csv.DictReader(io.StringIO(viewer.get("devices.csv").raw.decode())))
+    assert [(row["device_id"], row["groups"]) for row in rows] == [("press-1", "site a")]
+    assert stranger.get("devices.csv").raw.decode() == f"{HEAD}\r\n"
+    assert reader.get("devices.csv").raw.count(b"\r\n") == 3
+    assert gateway.get("devices.csv").status == 403 and anonymous.get("devices.csv").status == 401
+    for caller, status in ((viewer, 403), (operator, 403), (reader, 403), (gateway, 403), (anonymous, 401)):
+        assert sent(caller, "x,,,,,,,,").status == status

@@ -1,0 +1,149 @@
+"""Device groups over REST: who is in them, which devices are, and who may change that."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+
+from metrics.models import Device, DeviceGroup, Revision
+from tests.conftest import Caller
+
+SITE: dict[str, Any] = {"name": "plant/7", "description": "By the river", "members": []}
+
+
+@pytest.fixture
+def plant(admin: Caller) -> Caller:
+    assert admin.post("groups", SITE).status == 201
+    return admin
+
+
+def devices(count: int) -> list[str]:
+    made = Device.objects.bulk_create(Device(device_id=f"d{number:05}") for number in range(count))
+    return [device.device_id for device in made]
+
+
+def test_a_group_is_made_read_changed_and_deleted(plant: Caller):
+    answer = plant.get("groups/plant/7")
+    assert {name: answer.json[name] for name in SITE} == SITE and answer.json["devices"] == 0
+    changed = plant.call("PATCH", "groups/plant/7", {"description": "By the sea"})
+    assert changed.status == 200 and changed.json["description"] == "By the sea"
+    assert plant.call("DELETE", "groups/plant/7").json["success"] is True
+    assert plant.get("groups/plant/7").status == plant.call("DELETE", "groups/plant/7").status == 404
+
+
+def test_members_see_the_devices_of_their_groups_from_the_next_request_on(plant: Caller, stranger: Caller):
+    devices(1)
+    plant.post("groups/plant/7/devices", {"device_ids": ["d00000"]})
+    assert stranger.get("devices/d00000").status == stranger.get("groups/plant/7").status == 404
+    answer = plant.call("PATCH", "groups/plant/7", {"members": ["stranger"]})
+    assert answer.json["members"] == ["stranger"]
+    assert stranger.get("devices/d00000").status == stranger.get("groups/plant/7").status == 200
+    assert [one["name"] for one in stranger.get("groups").json["groups"]] == ["plant/7"]
+    plant.call("PATCH", "groups/plant/7", {"members": []})
+    assert stranger.get("devices/d00000").status == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "accepted"),
+    [
+        ({"name": ""}, "name", "blank"),
+        ({"name": "  "}, "name", "blank"),
+        ({"name": "a\0"}, "name", "control characters"),
+        ({"name": "x" * 201}, "name", "200"),
+        ({"description": []}, "description", "string"),
+        ({"members": ["nobody"]}, "members", "'nobody' is nobody's name"),
+        ({"members": "admin"}, "members", "list"),
+        ({"members": ["\0"]}, "members.0", "ull"),
+        ({"devices": ["d1"], "colour": "red"}, "colour", "not known"),
+    ],
+)
+def test_bad_groups_are_refused_with_their_field_and_what_is_accepted(admin: Caller, change, field, accepted):
+    before = DeviceGroup.objects.count()
+    answer = admin.post("groups", SITE | change)
+    assert answer.status == 400
+    assert any(error["field"] == field and accepted in error["detail"] for error in answer.json["errors"]), answer.json
+    assert DeviceGroup.objects.count() == before
+
+
+def test_a_name_belongs_to_one_group_and_is_for_ever(admin: Caller):
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: admin.post("groups", SITE), range(6)))
+    assert sorted(answer.status for answer in answers) == [201] + [400] * 5
+    answer = admin.call("PATCH", "groups/plant/7", {"name": "other"})
+    assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
+
+
+def test_nobody_overwrites_what_somebody_else_has_changed(plant: Caller):
+    tag = plant.get("groups/plant/7").headers["ETag"]
+    assert plant.call("PATCH", "groups/plant/7", {"description": "a"}, If_Match=tag).status == 200
+    assert plant.call("PATCH", "groups/plant/7", {"description": "b"}, If_Match=tag).status == 412
+    assert plant.call("DELETE", "groups/plant/7", If_Match=tag).status == 412
+
+
+def test_ten_thousand_devices_move_at_once(plant: Caller):
+    ids = devices(10_000)
+    before = Revision.objects.get().number
+    answer = plant.post("groups/plant/7/devices", {"device_ids": ids})
+    assert answer.json == {"changed": 10_000, "devices": 10_000}
+    assert Revision.objects.get().number > before  # live pages are told
+    again = plant.post("groups/plant/7/devices", {"device_ids": ids[:5] * 2})
+    assert again.json == {"changed": 0, "devices": 10_000}
+    page = plant.get("groups/plant/7/devices?limit=2&offset=9998").json
+    assert [one["device_id"] for one in page["devices"]] == ids[-2:] and page["total"] == 10_000
+    gone = plant.call("DELETE", "groups/plant/7/devices", {"device_ids": ids[1:]})
+    assert gone.json == {"changed": 9_999, "devices": 1}
+
+
+def test_where_one_device_is_not_known_none_is_moved(plant: Caller):
+    devices(3)
+    for method in ("POST", "DELETE"):
+        answer = plant.call(method, "groups/plant/7/devices", {"device_ids": ["d00000", "nothing", "d00001"]})
+        assert answer.status == 400
+        assert answer.json["errors"] == [{"field": "device_ids.1", "detail": "'nothing' is not known"}]
+    assert plant.get("groups/plant/7").json["devices"] == 0
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"device_ids": []}, {"device_ids": "d"}, {"device_ids": ["d"] * 10_001}, {"device_ids": ["a\0"]}, []]
+)
+def test_a_move_that_makes_no_sense_is_refused(plant: Caller, body: Any):
+    assert plant.post("groups/plant/7/devices", body).status == 400
+
+
+def test_groups_are_listed_by_name_with_their_numbers(plant: Caller):
+    for name in ("b", "a"):
+        plant.post("groups", {"name": name, "description": f"about {name}"})
+    devices(3)
+    plant.post("groups/a/devices", {"device_ids": ["d00000", "d00001"]})
+    rows = plant.get("groups?search=about").json
+    assert [(one["name"], one["devices"]) for one in rows["groups"]] == [("a", 2), ("b", 0)] and rows["total"] == 2
+    assert plant.get("groups?search=%00").status == plant.get("groups?limit=0").status == 400
+
+
+def test_operators_move_devices_that_they_see_between_groups_that_they_see(plant: Caller, operator: Caller):
+    devices(2)
+    plant.post("groups/site%20a/devices", {"device_ids": ["d00000"]})
+    assert operator.post("groups/plant/7/devices", {"device_ids": ["d00000"]}).status == 404
+    plant.call("PATCH", "groups/plant/7", {"members": ["operator"]})
+    assert operator.post("groups/plant/7/devices", {"device_ids": ["d00000"]}).json["changed"] == 1
+    hidden = operator.post("groups/plant/7/devices", {"device_ids": ["d00001"]})
+    assert hidden.status == 400 and "'d00001' is not known" in hidden.json["detail"]
+    assert operator.call("DELETE", "groups/site%20a/devices", {"device_ids": ["d00000"]}).json["changed"] == 1
+
+
+def test_readers_read_operators_move_and_admins_make_change_and_delete(
+    plant: Caller, reader: Caller, gateway: Caller, device: Caller, anonymous: Caller, operator: Caller, viewer: Caller
+):
+    assert reader.get("groups/plant/7").status == reader.get("groups/plant/7/devices").status == 200
+    assert viewer.get("groups/plant/7").status == 404
+    assert gateway.get("groups").status == device.get("groups").status == 403
+    body = {"device_ids": ["device_001"]}
+    for caller, status in ((reader, 403), (gateway, 403), (device, 403), (anonymous, 401), (viewer, 403)):
+        assert caller.post("groups/site%20a/devices", body).status == status
+        assert caller.call("DELETE", "groups/site%20a/devices", body).status == status
+    for caller, status in ((reader, 403), (gateway, 403), (anonymous, 401), (viewer, 403), (operator, 403)):
+        assert caller.post("groups", {"name": "x"}).status == status
+        assert caller.call("PATCH", "groups/site%20a", {"members": []}).status == status
+        assert caller.call("DELETE", "groups/site%20a").status == status
+    assert get_user_model().objects.get(username="viewer").device_groups.exists()
