@@ -30,7 +30,7 @@ SELECT 0, y.*, NULL::bytea, NULL::text, NULL::text FROM ({young.WAITING}) y
 UNION ALL SELECT 1, kind, id, NULL, NULL, NULL, NULL, NULL, device_id, metric_name FROM wanted
 UNION ALL SELECT 2, l.shard, l.bucket, NULL, NULL, NULL, NULL, l.payload, NULL, NULL
 FROM (SELECT DISTINCT id / %(size)s AS bucket FROM wanted) w
-JOIN metrics_latest l ON l.shard = w.bucket %% %(shards)s AND l.bucket = w.bucket
+JOIN metrics_latest l ON l.bucket = w.bucket WHERE l.shard = ANY(%(shards)s)
 UNION ALL SELECT 3, shard, number, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM metrics_damagedblock
 WHERE level = 0 AND time_to >= %(start)s
 """  # noqa: S608 - constants, and conditions that bind
@@ -81,7 +81,7 @@ def newest(
 ) -> Found:
     """For the series of these devices, metrics, groups (None: of all); points before `start` (µs) may not be there."""
     where: list[str] = []
-    wanted: dict[str, Any] = {"start": start, "end": _LAST, "size": BUCKET, "shards": shards.count()}
+    wanted: dict[str, Any] = {"start": start, "end": _LAST, "size": BUCKET, "shards": list(shards.every())}
     for column, name, names in (("d.device_id", "devices", devices), ("s.metric_name", "metrics", metrics)):
         if names is not None:
             # Of one PostgreSQL knows what it costs and keeps its plan; that of a list it makes anew each time.
