@@ -36,4 +36,4 @@ def test_redoc_shows_the_operations_and_searches_among_them(passer_by: Desk):
     expect(page.get_by_text(QUERY).first).to_be_attached(timeout=PATIENCE)
     expect(page.get_by_alt_text("redocly logo")).to_be_visible()
     page.get_by_role("textbox").fill("aggregated")
-    expect(page.get_by_role("search").get_by_text("A metric aggregated over intervals")).to_be_visible()
+    expect(page.get_by_role("search").get_by_text("A metric aggregated over intervals")).to_be_visible(timeout=PATIENCE)
