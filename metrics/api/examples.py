@@ -46,10 +46,7 @@ AUDIT = {
             "checksum": "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4",
         }
     ],
-    "count": 1,
-    "total": 1,
-    "limit": 100,
-    "offset": 0,
+    **PAGE,
 }
 QUESTION = {
     "devices": ["device_001"],

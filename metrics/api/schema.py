@@ -114,7 +114,7 @@ def operation(
         refused = {*errors} | (set() if public else {401, 403, 429, 503})
         refused |= {400} if query or parameters or request else set()
         refused |= {413, 415} if request else set()
-        refused |= {409, 422} if once else set()
+        refused |= {400, 409, 422} if once else set()
         refused |= {"get": {304}, "post": set()}.get(verb, {412}) if tagged else set()
         return extend_schema(
             operation_id=name,
@@ -167,6 +167,7 @@ def _etag(verb: str, status: int) -> Iterator[OpenApiParameter]:
 _ONCE = (
     OpenApiParameter(
         "Idempotency-Key",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x20-\x7e]+$"},
         location="header",
         description="Sent again with the same key within 24 hours, the request is answered as before and done once;"
         " another request with that key is 422, and 409 while the first is being answered.",

@@ -15,6 +15,7 @@ def test_an_address_of_the_api_at_which_there_is_nothing_is_answered_as_a_proble
         "status": 404,
         "detail": "there is nothing at this address",
         "errors": [],
+        "request_id": answer.headers["X-Request-Id"],
     }
 
 

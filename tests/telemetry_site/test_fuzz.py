@@ -5,12 +5,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as site_settings
 from django.contrib.auth import get_user_model
+from django.db import connection
 
 from ingest.identity import tokens
 from metrics.export import jobs
@@ -43,8 +45,9 @@ def worker(site: None) -> Iterator[None]:
     over = threading.Event()
 
     def make() -> None:
-        while not over.wait(0.2):
-            jobs.work()
+        with closing(connection):  # which is this thread's
+            while not over.wait(0.2):
+                jobs.work()
 
     thread = threading.Thread(target=make)
     thread.start()
