@@ -201,14 +201,14 @@ def test_health_does_not_wait_for_questions(anonymous: Caller) -> None:
 
 
 @pytest.fixture
-def no_redis() -> Iterator[None]:
+def no_redis(site: None) -> Iterator[None]:
     components._redis = None
     with override_settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"):
         yield
     components._redis = None
 
 
-def test_without_redis_the_stream_is_degraded_and_measurements_are_taken(no_redis: None, admin: Caller) -> None:
+def test_without_redis_the_stream_is_degraded_and_measurements_are_taken(admin: Caller, no_redis: None) -> None:
     answer = admin.get(DETAILED)
     assert (answer.status, answer.json["status"], unwell(answer)) == (200, "degraded", {"real_time_stream": "degraded"})
     assert answer.json["performance"]["redis"] == "down"
