@@ -66,6 +66,7 @@ _PATH: dict[str, tuple[str, dict[str, Any], Any]] = {  # name of a path's variab
     "device_id": ("The device, by the id that it calls itself.", {"maxLength": NAME_LENGTH}, "device_001"),
     "metric_name": ("The metric's name.", {"maxLength": NAME_LENGTH}, "temperature"),
     "key_id": ("The key, by its number.", {"minimum": 1}, 7),
+    "number": ("The row's number, from the list.", {"minimum": 1}, 7),
     "export_id": ("The export, by the `id` that it was ordered with.", {}, "exp_0123456789abcdef0123"),
 }
 
