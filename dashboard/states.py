@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+
+from metrics.presence import Presence
+
 # Of expected intervals: after how many a device counts as late, and as silent.
 LATE_INTERVALS = 3
 SILENT_INTERVALS = 10
@@ -45,3 +49,18 @@ class Patience:
         if quiet > self.silent_after:
             return SILENT
         return LATE if quiet > self.late_after else OK
+
+
+def count_states(fleet: Presence, now: datetime) -> dict[State, int]:
+    """How many devices are in each state; as Patience judges, all at once."""
+    quiet = now.timestamp() - fleet.heard / 1e6
+    said = fleet.intervals > 0
+    late = quiet > np.where(said, fleet.intervals * LATE_INTERVALS, SILENT_AFTER)
+    silent = quiet > np.where(said, fleet.intervals * SILENT_INTERVALS, SILENT_AFTER)
+    heard = fleet.heard != 0
+    return {
+        SILENT: int(np.count_nonzero(heard & silent)),
+        LATE: int(np.count_nonzero(heard & late & ~silent)),
+        OK: int(np.count_nonzero(heard & ~late)),
+        NEVER: int(np.count_nonzero(~heard)),
+    }

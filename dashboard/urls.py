@@ -1,6 +1,6 @@
 from django.urls import path
 
-from dashboard.views import devices, exports, overview
+from dashboard.views import devices, exports, overview, rejected
 
 app_name = "dashboard"
 urlpatterns = [
@@ -10,6 +10,10 @@ urlpatterns = [
     path("exports/", exports.exports, name="exports"),
     path("exports/names/devices/", exports.device_names, name="export_devices"),
     path("exports/names/metrics/", exports.metric_names, name="export_metrics"),
+    path("rejected/", rejected.inbox, name="rejected"),
+    path("rejected/replay/", rejected.replay_all, name="replay_all"),
+    path("rejected/<int:number>/replay/", rejected.replay_row, name="replay_row"),
+    path("rejected/<int:number>/dismiss/", rejected.dismiss, name="dismiss_row"),
     # `path`, because the id of a device may hold slashes; `recent` therefore stands in front.
     path("recent/<path:device_id>/", devices.recent, name="recent"),
     path("devices/<path:device_id>/", devices.device_page, name="device"),

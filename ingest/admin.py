@@ -1,4 +1,4 @@
-"""Keys: made here, shown once, rotated and revoked here."""
+"""Keys: made here, shown once, rotated and revoked here. And the rejected inbox."""
 
 from datetime import timedelta
 
@@ -7,7 +7,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ingest.identity import keys
-from ingest.models import PREFIX_LENGTH, ApiKey, digest_of, new_key
+from ingest.models import PREFIX_LENGTH, ApiKey, Rejected, digest_of, new_key
+from ingest.rejected.listing import replayable, with_kept
+from ingest.rejected.replay import replay
+from ingest.rejected.tidy import discard
+from metrics.access import caller_of
+from metrics.errors import TelemetryError
+from metrics.storage.connection import reading
 
 OVERLAP = timedelta(days=1)
 
@@ -54,3 +60,43 @@ class ApiKeyAdmin(admin.ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         for key in queryset:
             key.delete()
+
+
+@admin.register(Rejected)
+class RejectedAdmin(admin.ModelAdmin):
+    """What was rejected, why, how often; sent through once more after its definition is mended."""
+
+    list_display = ("metric_name", "device_id", "reason", "count", "kept", "sender", "detail", "last_at")
+    list_display_links = None
+    list_filter = ("reason",)
+    search_fields = ("device_id", "metric_name", "sender")
+    show_full_result_count = False
+    actions = ("replay_selected",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Rejected]:
+        return with_kept(Rejected.objects.visible_to(caller_of(request.user)))
+
+    @admin.display(description="kept", ordering="kept")
+    def kept(self, row: Rejected) -> int:
+        return row.kept  # type: ignore[attr-defined]  # from get_queryset
+
+    @admin.action(description="Replay the selected points", permissions=["delete"])
+    def replay_selected(self, request: HttpRequest, queryset: QuerySet[Rejected]) -> None:
+        try:
+            told = replay(replayable(queryset), caller_of(request.user))
+        except TelemetryError as error:
+            self.message_user(request, f"Not replayed: {error}", messages.ERROR)
+            return
+        more = "" if told.next is None else " There are more: replay once again."
+        sentence = f"{told.replayed:,} points stored, {told.rejected:,} rejected again.{more}"
+        self.message_user(request, sentence, messages.WARNING if told.rejected else messages.SUCCESS)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Rejected | None = None) -> bool:
+        return False
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Rejected]) -> None:
+        with reading() as connection:
+            discard(connection, list(queryset.values_list("pk", flat=True)))

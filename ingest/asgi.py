@@ -36,6 +36,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _PATH = re.compile(
     r"/(?P<prefix>api/v1/(?:telemetry/)?)(?:devices/(?P<device>.+)/(?:telemetry(?P<batch>/batch)?|metrics/(?P<metric>.+)/latest)|bulk)/?"
+    r"|(?P<snapshot>/api/(?:v1/)?(?:telemetry/)?snapshot)/?|(?P<events>/telemetry)/?"
 )
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
@@ -71,7 +72,7 @@ class FastLane:
         if credential is None or scope["method"] != ("GET" if reads else "POST"):
             return await self.app(scope, receive, send)
         visit = current.get() or Visit(b"")
-        visit.route = route["prefix"] + _route(route)
+        visit.route = _route(route)
         try:
             sender = await _authenticate(credential, scope)
             visit.caller = sender.name
@@ -98,11 +99,14 @@ class FastLane:
 
 def _route(route: re.Match[str]) -> str:
     """The pattern of the address, as Django's views have it."""
+    if other := route["snapshot"] or route["events"]:
+        return other.removeprefix("/")
+    prefix: str = route["prefix"]
     if route["metric"]:
-        return "devices/<path:device_id>/metrics/<path:metric_name>/latest"
+        return prefix + "devices/<path:device_id>/metrics/<path:metric_name>/latest"
     if not route["device"]:
-        return "bulk"
-    return "devices/<path:device_id>/telemetry/batch" if route["batch"] else "devices/<path:device_id>/telemetry"
+        return prefix + "bulk"
+    return prefix + "devices/<path:device_id>/telemetry" + (route["batch"] or "")
 
 
 async def _authenticate(credential: str, scope: Scope) -> Caller:
@@ -125,11 +129,18 @@ async def _ingest(
     if sender.scope not in WRITERS or (device_id and not sender.may_write(device_id)):
         raise Refused(403, "this key may not write to this device")
     check_media_type(headers.get(b"content-type", b"").decode("latin-1"))
-    door = DOORS["bulk" if not device_id else "batch" if route["batch"] else "single"]
+    door = DOORS[_door(route)]
     body = unpack(await _body(headers, receive), headers.get(b"content-encoding", b"").decode("latin-1"))
-    if (receipt := await store_few(door.plain, body, device_id, sender)) is None:
-        receipt = await accept_async(door.decode(body, device_id), sender)
+    receipt = await store_few(door.plain, body, device_id, sender) if door.plain else None
+    if receipt is None:
+        receipt = await accept_async(door.read(body, device_id, sender), sender)
     return door.answer(receipt)
+
+
+def _door(route: re.Match[str]) -> str:
+    if route["device"]:
+        return "batch" if route["batch"] else "single"
+    return next((name for name in ("snapshot", "events") if route[name]), "bulk")
 
 
 async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:

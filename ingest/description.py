@@ -136,3 +136,60 @@ describe_bulk = operation(
     },
     answered=_RECEIPT | {"results": {"device_001": _ONE, "device_002": _ONE}},
 )
+_MEASURED = {"description": VALUE}
+_SNAPSHOT = {
+    "type": "object",
+    "required": ["node_id", "timestamp"],
+    "properties": {
+        "node_id": NAME | {"description": "The device."},
+        "timestamp": {"type": "string", "format": "date-time"},
+        "metrics": {"type": "object", "description": "Nested: the names of a path are joined by dots."},
+    },
+    "additionalProperties": _MEASURED,
+}
+_EVENT = {
+    "type": "object",
+    "required": ["timestamp", "source", "type", "value"],
+    "properties": {
+        "timestamp": {
+            "oneOf": [{"type": "number"}, {"type": "string", "format": "date-time"}],
+            "description": "Seconds since 1970, or RFC 3339.",
+        },
+        "source": NAME | {"description": "The device."},
+        "type": NAME | {"description": "The metric."},
+        "value": _MEASURED,
+        "status": {"description": "Becomes the tag `status` of the point."},
+    },
+    "additionalProperties": {"description": "Goes into the point's metadata."},
+}
+_EVENTS = {"oneOf": [_EVENT, {"type": "array", "items": _EVENT, "minItems": 1, "maxItems": BATCH_LIMIT}]}
+describe_snapshot = operation(
+    "ingest_snapshot",
+    "Store what a host measured at one moment",
+    tag=Tag.INGESTION,
+    description="The edge agent's snapshot, flat or nested (`metrics`): each value is a point of the device `node_id`."
+    " Answers under `/api/telemetry/snapshot` too.",
+    request={JSON: _SNAPSHOT},
+    answer=BatchReceipt,
+    parameters=[_PACKING],
+    errors=(422,),
+    asked={
+        "node_id": "192.168.100.27",
+        "timestamp": "2025-12-17T10:00:00Z",
+        "cpu_percent": 45.2,
+        "memory_percent": 67.8,
+    },
+    answered=_RECEIPT,
+)
+describe_events = operation(
+    "ingest_events",
+    "Store events of sources",
+    tag=Tag.INGESTION,
+    description="One event or a list of up to 1,000: `source` is the device, `type` the metric, `status` a tag.",
+    request={JSON: _EVENTS},
+    answer=BatchReceipt,
+    parameters=[_PACKING],
+    errors=(422,),
+    asked={"timestamp": 1766051000.5, "source": "sensor_001", "type": "temperature", "value": 75.0, "status": "OK"},
+    answered=_ONE,
+)

@@ -1,12 +1,16 @@
-"""The three doors of the site's JSON: how a request is read and how its answer looks, in the fast lane and in REST."""
+"""The doors of the site's JSON and of other documents': how a request is read and how its answer looks, in the fast
+lane and in REST.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ingest.pipeline import Receipt
+from ingest.rejected.inbox import inbox
 from ingest.wire.batch import Batch, Unacceptable
 from ingest.wire.compression import inflate
+from ingest.wire.event import decode_events
 from ingest.wire.native import (
     Plain,
     decode_batch,
@@ -16,6 +20,8 @@ from ingest.wire.native import (
     plain_bulk,
     plain_single,
 )
+from ingest.wire.snapshot import decode_snapshot
+from metrics.access import Caller
 
 BODY_LIMIT = 16 * 1024 * 1024  # bytes, before and after decompression
 
@@ -24,12 +30,21 @@ BODY_LIMIT = 16 * 1024 * 1024  # bytes, before and after decompression
 class Door:
     """One way in: its decoders (body, device in the URL → what is in it) and its answer (receipt → body).
 
-    `plain` reads numbers and nothing else, by device, and gives up on anything out of the ordinary.
+    `plain` reads numbers and nothing else, by device, and gives up on anything out of the ordinary; not every door
+    has such a short way.
     """
 
-    plain: Callable[[bytes, str], dict[str, list[Plain]]]
     decode: Callable[[bytes, str], Batch]
     answer: Callable[[Receipt], dict[str, Any]]
+    plain: Callable[[bytes, str], dict[str, list[Plain]]] | None = None
+
+    def read(self, body: bytes, device_id: str, sender: Caller) -> Batch:
+        """What is in a body. Raises Unacceptable, and has it counted that somebody sends what cannot be read."""
+        try:
+            return self.decode(body, device_id)
+        except Unacceptable as refused:
+            inbox().note_request(sender.name, device_id, refused.detail)
+            raise
 
 
 def check_media_type(content_type: str) -> None:
@@ -81,7 +96,9 @@ def _answer_bulk(receipt: Receipt) -> dict[str, Any]:
 
 
 DOORS = {
-    "single": Door(plain_single, decode_single, _answer_single),
-    "batch": Door(plain_batch, lambda body, device_id: decode_batch(body, device_id, BODY_LIMIT), Receipt.as_json),
-    "bulk": Door(plain_bulk, lambda body, _: decode_bulk(body), _answer_bulk),
+    "single": Door(decode_single, _answer_single, plain_single),
+    "batch": Door(lambda body, device_id: decode_batch(body, device_id, BODY_LIMIT), Receipt.as_json, plain_batch),
+    "bulk": Door(lambda body, _: decode_bulk(body), _answer_bulk, plain_bulk),
+    "snapshot": Door(lambda body, _: decode_snapshot(body), Receipt.as_json),
+    "events": Door(lambda body, _: decode_events(body), Receipt.as_json),
 }

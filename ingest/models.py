@@ -1,4 +1,4 @@
-"""How a sender proves who it is."""
+"""How a sender proves who it is, and what was rejected of it."""
 
 import hashlib
 import secrets
@@ -8,12 +8,14 @@ from django.db import models
 from django.utils import timezone
 
 from ingest.identity.models import TokenFamily, UsedServiceToken
-from metrics.access import Scope
+from ingest.wire.batch import Reason
+from metrics.access import Caller, Scope
 from metrics.models import NAME_LENGTH, Announced, Audited, Device, DeviceGroup
 
-__all__ = ["ApiKey", "TokenFamily", "UsedServiceToken", "digest_of", "new_key"]
+__all__ = ["ApiKey", "Rejected", "RejectedPacket", "TokenFamily", "UsedServiceToken", "digest_of", "new_key"]
 
 PREFIX_LENGTH = 8
+LONGEST_SENDER = 250  # so that all names of a row of the rejected inbox fit an index
 
 
 def digest_of(key: str) -> bytes:
@@ -74,3 +76,54 @@ class ApiKey(Audited, Announced):
             name=name, scope=scope, device=device, prefix=text[:PREFIX_LENGTH], digest=digest_of(text), **more
         )
         return made, text
+
+
+class RejectedQuerySet(models.QuerySet["Rejected"]):
+    def visible_to(self, caller: Caller) -> "RejectedQuerySet":
+        """What was rejected of the devices that a caller sees; whoever sees all devices sees those never made, too."""
+        if caller.device_id is None and caller.groups is None:
+            return self
+        return self.filter(device_id__in=Device.objects.visible_to(caller).values("device_id"))
+
+    def containing(self, words: str) -> "RejectedQuerySet":
+        """Those in whose device or metric these words occur; all where there are none."""
+        named = models.Q(device_id__icontains=words) | models.Q(metric_name__icontains=words)
+        return self.filter(named) if words else self
+
+
+class Rejected(models.Model):
+    """Points of one sender, device and metric that were rejected for one reason. Written by `ingest.rejected`."""
+
+    sender = models.CharField(max_length=LONGEST_SENDER, blank=True)
+    device_id = models.CharField("device", max_length=NAME_LENGTH, blank=True)
+    metric_name = models.CharField("metric", max_length=NAME_LENGTH, blank=True)
+    reason = models.CharField(max_length=16, choices=[(one.value, one.words) for one in Reason])
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    count = models.BigIntegerField(help_text="How many were rejected and have not been replayed since.")
+    detail = models.TextField(help_text="Of the last of them.")
+
+    objects = RejectedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-last_at", "-id"]
+        verbose_name_plural = "rejected"
+        constraints = [
+            models.UniqueConstraint(fields=["sender", "device_id", "metric_name", "reason"], name="rejected_once")
+        ]
+        indexes = [
+            models.Index(fields=["-last_at", "-id"], name="rejected_last"),
+            models.Index(fields=["device_id", "metric_name"], name="rejected_device"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.metric_name or 'what cannot be read'} of {self.device_id or 'several devices'}: {self.reason}"
+
+
+class RejectedPacket(models.Model):
+    """Rejected points that can be replayed, packed (ingest.rejected.points)."""
+
+    rejected = models.ForeignKey(Rejected, on_delete=models.CASCADE, related_name="packets")
+    points = models.IntegerField()
+    size = models.IntegerField(help_text="bytes of the payload")
+    payload = models.BinaryField()

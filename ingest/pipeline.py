@@ -10,8 +10,9 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
+from ingest.rejected.inbox import inbox
 from ingest.values import stored
-from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
+from ingest.wire.batch import Batch, Group, Reason, Rejection, Unacceptable, Verdict
 from ingest.wire.judge import BadPoint, check_name
 from metrics.access import Caller
 from metrics.activity import tally
@@ -22,7 +23,8 @@ from metrics.storage.write import AnsweredBatch, Arrivals, Entry, writer
 
 AHEAD = 5 * 60 * 1_000_000  # µs that a clock may be fast
 LAYOUT_FROM = 64  # points from which remembering the look of a batch pays
-TOO_EARLY = "more than 5 minutes ahead of this server's clock"
+TOO_EARLY: Verdict = (Reason.TOO_EARLY, "timestamp", "more than 5 minutes ahead of this server's clock")
+NOT_ALLOWED: Verdict = (Reason.NOT_ALLOWED, "device_id", "this key may not write to this device")
 
 
 @dataclass(slots=True)
@@ -53,12 +55,12 @@ class Receipt:
         }
 
 
-def accept(batch: Batch, sender: Caller) -> Receipt:
-    """Validate and store; returns after COMMIT.
+def accept(batch: Batch, sender: Caller, note: bool = True) -> Receipt:
+    """Validate and store; returns after COMMIT. `note`: what is rejected goes into the rejected inbox.
 
     Raises Unacceptable where not one point is good, DeviceDeleted, Overloaded and StorageUnavailable.
     """
-    work = _Work(catalogue(), batch, sender)
+    work = _Work(catalogue(), batch, sender, note)
     if batch.batch_id and (answer := _answered(batch)) is not None:
         return Receipt(0, [], batch.groups, "", answer=answer)
     if missing := work.missing():
@@ -93,7 +95,8 @@ class _Work:
     known: Catalogue
     batch: Batch
     sender: Caller
-    verdicts: dict[int, tuple[str, str]] = field(default_factory=dict)  # position in the batch: (field, detail)
+    note: bool = True
+    verdicts: dict[int, Verdict] = field(default_factory=dict)  # by position in the batch
     kinds: list[Kind] | None = None  # None: all numeric
     slots: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
     whole: bool = True  # every point has a slot
@@ -113,11 +116,10 @@ class _Work:
         if all(allowed):
             return
         if not any(allowed):
-            raise Unacceptable("this key may not write to this device", 403)
+            raise Unacceptable(NOT_ALLOWED[2], 403)
         for group, may in zip(self.batch.groups, allowed, strict=True):
             if not may:
-                refusal = ("device_id", "this key may not write to this device")
-                self.verdicts |= dict.fromkeys(range(group.start, group.stop), refusal)
+                self.verdicts |= dict.fromkeys(range(group.start, group.stop), NOT_ALLOWED)
 
     def _look_at_values(self) -> None:
         given = self.batch.values.tolist() if isinstance(self.batch.values, np.ndarray) else self.batch.values
@@ -127,7 +129,7 @@ class _Work:
             try:
                 kind, value = stored(value, definition.kind if definition else None, metric)
             except BadPoint as bad:
-                self.verdicts.setdefault(position, (bad.field, bad.detail))
+                self.verdicts.setdefault(position, (Reason.WRONG_TYPE, bad.field, bad.detail))
                 kind, value = Kind.NUMERIC, 0.0
             self.kinds.append(kind)
             self.values.append(value)
@@ -166,23 +168,24 @@ class _Work:
             try:
                 check_name(device_id, "device_id")
                 check_name(metric, "metric_name")
-                self._check_first(position)
             except BadPoint as bad:
-                self.verdicts.setdefault(position, (bad.field, bad.detail))
+                self.verdicts[position] = (Reason.UNREADABLE, bad.field, bad.detail)
+                continue
+            if verdict := self._first_sight(position):
+                self.verdicts[position] = verdict
             else:
                 found.add((device_id, metric, self.kinds[position] if self.kinds else Kind.NUMERIC))
         return found
 
-    def _check_first(self, position: int) -> None:
-        """A series is not made for a point that cannot be kept. Raises BadPoint."""
+    def _first_sight(self, position: int) -> Verdict | None:
+        """A series is not made for a point that cannot be kept."""
         definition = self.known.definitions.get(self.batch.metrics[position], UNDEFINED)
         value, time = self.values[position], int(self.batch.times[position])
         if isinstance(value, float) and not definition.low <= value <= definition.high:
-            raise BadPoint("value", self._why_out_of_bounds(position))
+            return self._out_of_bounds(position)
         if time > self.now + AHEAD:
-            raise BadPoint("timestamp", TOO_EARLY)
-        if time < self.now - definition.retention:
-            raise BadPoint("timestamp", self._why_too_old(position, definition.retention))
+            return TOO_EARLY
+        return self._too_old(position, definition.retention) if time < self.now - definition.retention else None
 
     def make(self, missing: set[tuple[str, str, Kind]]) -> None:
         """Have the missing series made, and look again."""
@@ -199,6 +202,8 @@ class _Work:
         """The receipt, and what to store. Raises Unacceptable where no point is good."""
         self._judge()
         batch = self.batch
+        if self.note and (self.verdicts or batch.rejected):
+            inbox().note(self.sender.name, batch, self.verdicts)
         rejected = batch.rejected + self._rejections()
         accepted = len(batch) - len(self.verdicts)
         if rejected:
@@ -214,25 +219,25 @@ class _Work:
         known, times, slots = self.known, self.batch.times, self.slots
         if not self.whole:
             for position, _ in self._unplaced():
-                self.verdicts[position] = ("metric_name", self._why_unplaced(position))
+                self.verdicts[position] = (Reason.UNDEFINED, "metric_name", self._why_unplaced(position))
         if known.bounded:
             values = (
                 np.array([v if isinstance(v, float) else np.nan for v in self.values]) if self.kinds else self.values
             )
             for position in np.flatnonzero((values < known.low[slots]) | (values > known.high[slots])).tolist():
-                self.verdicts.setdefault(position, ("value", self._why_out_of_bounds(position)))
+                self.verdicts.setdefault(position, self._out_of_bounds(position))
         now = self.now
         if len(times) and (
             np.maximum.reduce(times) > now + AHEAD or np.minimum.reduce(times) < now - known.shortest_retention
         ):
             for position in np.flatnonzero(times > now + AHEAD).tolist():
-                self.verdicts.setdefault(position, ("timestamp", TOO_EARLY))
+                self.verdicts.setdefault(position, TOO_EARLY)
             for position in np.flatnonzero(times < now - known.retention[slots]).tolist():
-                detail = self._why_too_old(position, int(known.retention[slots[position]]))
-                self.verdicts.setdefault(position, ("timestamp", detail))
+                self.verdicts.setdefault(position, self._too_old(position, int(known.retention[slots[position]])))
 
-    def _why_too_old(self, position: int, retention: int) -> str:
-        return f"older than the {retention // DAY} days that {self.batch.metrics[position]} is kept"
+    def _too_old(self, position: int, retention: int) -> Verdict:
+        detail = f"older than the {retention // DAY} days that {self.batch.metrics[position]} is kept"
+        return Reason.TOO_OLD, "timestamp", detail
 
     def _why_unplaced(self, position: int) -> str:
         metric = self.batch.metrics[position]
@@ -240,13 +245,14 @@ class _Work:
             return f"{metric} is not defined, and metrics are not made on first sight here"
         return "the device is not known, and devices are not made on first sight here"
 
-    def _why_out_of_bounds(self, position: int) -> str:
+    def _out_of_bounds(self, position: int) -> Verdict:
         metric = self.batch.metrics[position]
         definition = self.known.definitions[metric]
         value = self.values[position]
-        if value < definition.low:
-            return f"{value:g} is below the minimum {definition.low:g} of {metric}"
-        return f"{value:g} is above the maximum {definition.high:g} of {metric}"
+        bound = f"below the minimum {definition.low:g}"
+        if value > definition.high:
+            bound = f"above the maximum {definition.high:g}"
+        return Reason.OUT_OF_BOUNDS, "value", f"{value:g} is {bound} of {metric}"
 
     def _rejections(self) -> list[Rejection]:
         several = len(self.batch.groups) > 1 or any(rejection.device_id for rejection in self.batch.rejected)
@@ -256,7 +262,8 @@ class _Work:
                 if position in self.verdicts:
                     indices = self.batch.indices
                     index = position - group.start if indices is None else int(indices[position])
-                    found.append(Rejection(index, *self.verdicts[position], group.device_id if several else None))
+                    reason, field, detail = self.verdicts[position]
+                    found.append(Rejection(index, field, detail, group.device_id if several else None, reason))
         return found
 
     def _arrivals(self, series: NDArray[np.int64]) -> Iterator[Arrivals]:

@@ -2,7 +2,8 @@ from django.urls import path
 
 from ingest.identity.key_views import KeysView, KeyView, RevokeKeyView, RotateKeyView
 from ingest.identity.token_views import RefreshView, RevokeView, TokenView
-from ingest.views import BatchView, BulkView, PointView
+from ingest.rejected import views as rejected
+from ingest.views import BatchView, BulkView, PointView, SnapshotView
 
 urlpatterns = [
     path("bulk", BulkView.as_view()),
@@ -15,4 +16,9 @@ urlpatterns = [
     path("keys/<int:key_id>", KeyView.as_view()),
     path("keys/<int:key_id>/rotate", RotateKeyView.as_view()),
     path("keys/<int:key_id>/revoke", RevokeKeyView.as_view()),
+    path("snapshot", SnapshotView.as_view()),
+    path("rejected", rejected.RejectedView.as_view()),
+    path("rejected/replay", rejected.ReplayView.as_view()),
+    path("rejected/<int:number>", rejected.RejectedRowView.as_view()),
+    path("rejected/<int:number>/replay", rejected.ReplayRowView.as_view()),
 ]

@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ingest.authentication import MayWrite
-from ingest.description import describe_batch, describe_bulk, describe_single
+from ingest.description import describe_batch, describe_bulk, describe_events, describe_single, describe_snapshot
 from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.pipeline import accept
 from ingest.wire.batch import Unacceptable
@@ -39,7 +39,8 @@ class _IngestView(APIView):
         body: Any = request.data or b""
         if len(body) > BODY_LIMIT:
             raise Unacceptable(f"the body is larger than {BODY_LIMIT} bytes", 413)
-        batch = door.decode(unpack(body, request.headers.get("Content-Encoding", "")), device_id)
+        body = unpack(body, request.headers.get("Content-Encoding", ""))
+        batch = door.read(body, device_id, caller(request))
         return Response(door.answer(accept(batch, caller(request))))
 
 
@@ -63,5 +64,21 @@ class BulkView(_IngestView):
     door = "bulk"
 
     @describe_bulk
+    def post(self, request: Request) -> Response:
+        return self.take(request, "")
+
+
+class SnapshotView(_IngestView):
+    door = "snapshot"
+
+    @describe_snapshot
+    def post(self, request: Request) -> Response:
+        return self.take(request, "")
+
+
+class EventsView(_IngestView):
+    door = "events"
+
+    @describe_events
     def post(self, request: Request) -> Response:
         return self.take(request, "")

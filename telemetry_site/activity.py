@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 PERIOD = 1.0  # seconds between writes of what was counted
 # Who asks whether the site lives is no user of it: a check every second would make every figure look better.
 UNCOUNTED = frozenset({"/health", "/health/detailed", "/livez", "/readyz"})
-WAYS_IN = ("/telemetry", "/telemetry/batch", "/bulk")  # how the paths end by which measurements come
+WAYS_IN = ("/telemetry", "/telemetry/batch", "/bulk", "/snapshot")  # how the paths end by which measurements come
 
 Scope = dict[str, Any]
 Message = dict[str, Any]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ingest.identity import usage
+from ingest.rejected.inbox import stop_inbox
 from metrics import catalogue, limits
 from metrics.errors import TelemetryError
 from metrics.storage.connection import close_pools
@@ -53,6 +54,7 @@ class Lifespan:
                 await asyncio.to_thread(stop_writer)
                 await asyncio.to_thread(activity.write)
                 await asyncio.to_thread(usage.write)
+                await asyncio.to_thread(stop_inbox)
                 await asyncio.to_thread(close_pools)
                 await send({"type": "lifespan.shutdown.complete"})
                 return

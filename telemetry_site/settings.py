@@ -24,6 +24,8 @@ PROVISIONED_API_KEY = env.key("TELEMETRY_API_KEY")
 HOST_COLLECTOR = env.switch("TELEMETRY_HOST_COLLECTOR", True)
 # Off: points of devices or metrics that nobody defined are rejected instead of made on first sight.
 CREATE_ON_FIRST_SIGHT = env.switch("TELEMETRY_CREATE_ON_FIRST_SIGHT", True)
+# Off: nobody is told without a key how many devices report, are late or silent (/telemetry/public).
+PUBLIC_STATUS = env.switch("TELEMETRY_PUBLIC_STATUS", True)
 # Into how many streams points go; fixed once there are any. More than one pays on several workers, or on Citus.
 SHARDS = env.integer("TELEMETRY_SHARDS", 1, 1, 64)
 
@@ -177,6 +179,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "task": "metrics.tasks.remove_deleted",
         "schedule": 5.0,
         "options": {"expires": 5},
+    },
+    "tidy the rejected inbox": {
+        "task": "ingest.tasks.tidy_rejected",
+        "schedule": 60.0,
+        "options": {"expires": 60},
     },
     "make exports": {"task": "metrics.tasks.make_exports", "schedule": 2.0, "options": {"expires": 5}},
     "drop expired exports": {

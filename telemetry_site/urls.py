@@ -27,6 +27,8 @@ urlpatterns = [
     path("api/v1/", include("ingest.urls")),
     path("api/v1/", include("metrics.api.urls")),
     path("api/v1/service/stats", CapabilitiesView.as_view()),
+    path("", include("ingest.document_urls")),
+    path("", include("dashboard.api.document_urls")),
     path("api/schema/", documentation.SchemaView.as_view(), name="schema"),
     path("api/docs/", documentation.SwaggerView.as_view(), name="docs"),
     path("api/docs/redoc/", documentation.RedocView.as_view(), name="redoc"),

@@ -18,9 +18,11 @@ from django.contrib.auth.models import Group
 from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 
+from dashboard.api import status
 from ingest import authentication
 from ingest.models import ApiKey
-from metrics import activity, addresses, catalogue, limits, live
+from ingest.rejected.inbox import stop_inbox
+from metrics import activity, addresses, catalogue, limits, live, presence
 from metrics.access import OPERATORS, Scope
 from metrics.apps import first_rows
 from metrics.models import Device, DeviceGroup
@@ -55,8 +57,11 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         live.forget()
         census.owners.forget()
         forget_limits()
+        presence.forget()
+        status.forget()
         catalogue.refresh()
         yield
+        stop_inbox()
         stop_writer()
         close_pools()
 

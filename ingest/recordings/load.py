@@ -196,7 +196,7 @@ class Load:
 
     def _accept(self, batch: Batch) -> Receipt:
         try:
-            return accept(batch, self._sender)
+            return accept(batch, self._sender, note=False)  # the file is still there
         except Unacceptable as refused:  # not one good point among them
             return Receipt(0, list(refused.errors), batch.groups, batch.metrics[0])
 

@@ -2,12 +2,40 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metrics.storage.contexts import write_context
+
+
+class Reason(StrEnum):
+    """Why a point was not kept, in a word to sort by. All but the last two may be put right on this side."""
+
+    OUT_OF_BOUNDS = "out_of_bounds"
+    WRONG_TYPE = "wrong_type"
+    TOO_OLD = "too_old"
+    TOO_EARLY = "too_early"
+    UNDEFINED = "undefined"
+    NOT_ALLOWED = "not_allowed"
+    UNREADABLE = "unreadable"
+
+    __hash__ = str.__hash__  # an Enum's own is a Python function, too slow for every point of a flood
+
+    @property
+    def can_be_mended(self) -> bool:
+        """Whether another definition, or later another hour, may make a good point of it."""
+        return self not in (Reason.NOT_ALLOWED, Reason.UNREADABLE)
+
+    @property
+    def words(self) -> str:
+        """The reason as people say it."""
+        return self.replace("_", " ").capitalize()
+
+
+Verdict = tuple[Reason, str, str]  # reason, field, detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +46,7 @@ class Rejection:
     field: str
     detail: str
     device_id: str | None = None
+    reason: Reason = Reason.UNREADABLE
 
     def as_json(self) -> dict[str, Any]:
         found: dict[str, Any] = {"index": self.index, "field": self.field, "detail": self.detail}

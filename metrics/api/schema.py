@@ -68,6 +68,7 @@ _PATH: dict[str, tuple[str, dict[str, Any], Any]] = {  # name of a path's variab
     "key_id": ("The key, by its number.", {"minimum": 1}, 7),
     "name": ("The group's name.", {"maxLength": NAME_LENGTH}, "site a"),
     "deletion_id": ("The deletion, by the id that it was answered with.", {}, "del_0123456789abcdef0123"),
+    "number": ("The row's number, from the list.", {"minimum": 1}, 7),
     "export_id": ("The export, by the `id` that it was ordered with.", {}, "exp_0123456789abcdef0123"),
 }
 

@@ -41,7 +41,11 @@ RIGHTS: list[tuple[str, str, set[str] | str]] = [
     (r"/api/v1/telemetry/auth/(token|refresh|revoke)", "POST", PUBLIC),
     (r"/api/v1/telemetry/keys(/{key_id}(/rotate|/revoke)?)?", "GET POST PATCH DELETE", ADMIN),
     (r"/api/v1/telemetry/devices/{device_id}/telemetry(/batch)?", "POST", WRITE | OWN | GROUP),
-    (r"/api/v1/telemetry/bulk", "POST", WRITE | GROUP | {"device", "other device"}),
+    (r"/telemetry/public", "GET", PUBLIC),
+    (r"/api/v1/telemetry/(bulk|snapshot)", "POST", WRITE | GROUP | {"device", "other device"}),
+    (r"/(api/telemetry/snapshot|telemetry)", "POST", WRITE | GROUP | {"device", "other device"}),
+    (r"/telemetry/(status|history)|/dashboard", "GET", READ),
+    (r"/telemetry/collect", "POST", OPERATE),
     (r"/api/v1/telemetry/devices/{device_id}/metrics(/{metric_name}/(latest|range))?", "GET", READ | OWN),
     (r"/api/v1/telemetry/devices/{device_id}/stats", "GET", READ | OWN),
     (r"/api/v1/telemetry/(stats|service/stats)", "GET", READ),
@@ -60,7 +64,10 @@ RIGHTS: list[tuple[str, str, set[str] | str]] = [
     (r"/api/v1/telemetry/(devices|devices\.csv|groups)", "POST", ADMIN),
     (r"/api/v1/telemetry/(devices/{device_id}|groups/{name})", "DELETE", ADMIN),
     (r"/api/v1/telemetry/groups/{name}", "PATCH", ADMIN),
-    (r"/(|situation/|devices/.*|recent/.*|exports/.*)", "GET", PEOPLE),
+    (r"/api/v1/telemetry/rejected(/{number})?", "GET", READ),
+    (r"/api/v1/telemetry/rejected/({number}|replay|{number}/replay)", "POST DELETE", OPERATE),
+    (r"/rejected/({number}/)?(replay|dismiss)/", "GET", PEOPLE),
+    (r"/(|rejected/|situation/|devices/.*|recent/.*|exports/.*)", "GET", PEOPLE),
 ]
 
 

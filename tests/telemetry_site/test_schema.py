@@ -27,6 +27,7 @@ OPEN = {
     "get_detailed_health",
     "get_liveness",
     "get_readiness",
+    "get_public_status",
     "create_token",
     "refresh_token",
     "revoke_token",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,12 @@ import pytest
 from django.test import Client
 
 from ingest.models import ApiKey
+from ingest.rejected.points import KeptPoint
+from ingest.rejected.rows import Line, write
 from metrics import catalogue, membership
 from metrics.models import Device, DeviceGroup, MetricDefinition
 from metrics.storage import witness
+from metrics.storage.connection import connect
 from telemetry_site import activity
 from tests.conftest import API, Caller, point
 
@@ -49,11 +53,17 @@ GETS = (
     "audit?limit=1000",
     "keys?limit=1000",
     "keys/1",
+    "rejected?limit=1000",
+    "/telemetry/status",
+    "/telemetry/public",
+    "/telemetry/history?metric_name=temperature",
+    "/dashboard",
     "/health",
     "/",
     "/devices/",
     "/devices/device_000/",
     "/exports/",
+    "/rejected/",
 )
 POSTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("query", {"metrics": ["temperature"], "devices": ["device_000"], **TIMES}),
@@ -93,6 +103,12 @@ def furnished(admin: Caller, rows: int) -> None:
         ApiKey(name=f"key {number}", digest=bytes([number]), device=device)
         for number, device in enumerate(Device.objects.all())
     )
+    now, kept = time.time(), [KeptPoint(0, 1.0, b"")]
+    with connect() as connection:
+        write(
+            connection,
+            [Line("s", f"device_{n:03}", "m", "too_old", now, now, 1, "too old", kept) for n in range(rows)],
+        )
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
     membership.add(group, Device.objects.values_list("pk", flat=True))
 

@@ -1,0 +1,12 @@
+"""Addresses that other documents give to the state of the site and its history."""
+
+from django.urls import path
+
+from dashboard.api import history, status
+
+urlpatterns = [
+    path("telemetry/status", status.StatusView.as_view()),
+    path("telemetry/public", status.PublicView.as_view()),
+    path("telemetry/history", history.HistoryView.as_view()),
+    path("dashboard", status.DashboardView.as_view()),
+]

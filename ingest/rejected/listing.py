@@ -1,0 +1,42 @@
+"""The rejected inbox as it is read: rows with what is kept of them, and their newest points."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.models import Exists, IntegerField, OuterRef, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
+
+from ingest.models import Rejected, RejectedPacket
+from ingest.rejected.points import KeptPoint, unpack
+from metrics.query import moment
+from metrics.storage.contexts import read_context
+
+SHOWN_POINTS = 100
+
+
+def with_kept(found: QuerySet[Rejected]) -> QuerySet[Rejected]:
+    """Rows that know how many of their points can be replayed."""
+    packets = RejectedPacket.objects.filter(rejected=OuterRef("pk")).order_by().values("rejected")
+    kept = Subquery(packets.annotate(kept=Sum("points")).values("kept"), output_field=IntegerField())
+    return found.annotate(kept=Coalesce(kept, 0))
+
+
+def replayable(rows: QuerySet[Rejected]) -> Iterator[int]:
+    """The numbers of those rows that have points to replay, in ascending order, a few at a time."""
+    packets = RejectedPacket.objects.filter(rejected=OuterRef("pk"))
+    return rows.filter(Exists(packets)).order_by("pk").values_list("pk", flat=True).iterator(chunk_size=500)
+
+
+def newest_points(row: Rejected) -> list[dict[str, Any]]:
+    """Points of a row as they were sent, the newest last."""
+    points: list[KeptPoint] = []
+    for packet in row.packets.order_by("-pk")[:SHOWN_POINTS]:
+        points = unpack(bytes(packet.payload)) + points
+        if len(points) >= SHOWN_POINTS:
+            break
+    shown = []
+    for point in points[-SHOWN_POINTS:]:
+        unit, tags, metadata = read_context(point.context)
+        timestamp = moment(point.time)
+        shown.append({"timestamp": timestamp, "value": point.value, "unit": unit, "tags": tags, "metadata": metadata})
+    return shown

@@ -1,0 +1,117 @@
+"""The rejected inbox as the API asks for it and answers it, and examples of both."""
+
+from typing import Any
+
+import django_filters
+from rest_framework import serializers
+
+from ingest.models import Rejected
+from ingest.rejected.listing import SHOWN_POINTS
+from ingest.wire.batch import Reason
+from metrics.api.answers import Page
+from metrics.api.paging import PageParameters
+from metrics.api.schema import Answer
+from metrics.models import NAME_LENGTH
+
+LARGEST_ID = 2**63 - 1
+
+
+class RejectedRowSerializer(serializers.ModelSerializer[Rejected]):
+    kept = serializers.IntegerField(help_text="How many of them can be replayed.")
+
+    class Meta:
+        model = Rejected
+        fields = (
+            "id", "sender", "device_id", "metric_name", "reason", "detail", "count", "kept", "first_at", "last_at",
+        )  # fmt: skip
+
+
+class RejectedPointSerializer(Answer):
+    timestamp = serializers.DateTimeField()
+    value = serializers.JSONField()
+    unit = serializers.CharField(allow_null=True)
+    tags = serializers.DictField()
+    metadata = serializers.DictField()
+
+
+class RejectedRowWithPointsSerializer(RejectedRowSerializer):
+    points = RejectedPointSerializer(many=True, help_text=f"The newest of them, {SHOWN_POINTS} at most.")
+
+    class Meta(RejectedRowSerializer.Meta):
+        fields = (*RejectedRowSerializer.Meta.fields, "points")  # type: ignore[assignment]
+
+
+class ReplayErrorSerializer(Answer):
+    device_id = serializers.CharField()
+    metric_name = serializers.CharField()
+    reason = serializers.CharField()
+    detail = serializers.CharField()
+    count = serializers.IntegerField()
+
+
+class ReplayedSerializer(Answer):
+    replayed = serializers.IntegerField(help_text="Points that are stored now and have left the inbox.")
+    still_rejected = serializers.IntegerField()
+    errors = ReplayErrorSerializer(many=True)  # type: ignore[assignment]
+    next = serializers.IntegerField(
+        allow_null=True, help_text="Where there is more than one call replays: what to send as `after` in the next."
+    )
+
+
+class RejectedAnswer(Page):
+    rejected = RejectedRowSerializer(many=True)
+
+
+class RejectedParameters(PageParameters):
+    """What the inbox is chosen by, for the description of the API; RejectedFilter heeds it."""
+
+    device_id = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="Of this device.")
+    metric_name = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="Of this metric.")
+    reason = serializers.ChoiceField([one.value for one in Reason], required=False, help_text="For this reason.")
+    sender = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="As a row of the inbox names it.")
+
+
+class ReplayParameters(serializers.Serializer[Any]):
+    """Which rows: all that the caller sees, or those of a device, of a metric, behind a row."""
+
+    device_id = serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, required=False)
+    metric_name = serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, required=False)
+    after = serializers.IntegerField(min_value=0, max_value=LARGEST_ID, default=0)
+
+    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(set(map(str, self.initial_data)) - set(self.fields)):
+            raise serializers.ValidationError(dict.fromkeys(unknown, "is not known"))
+        return attributes
+
+
+class RejectedFilter(django_filters.FilterSet):
+    device_id = django_filters.CharFilter(max_length=NAME_LENGTH, strip=False)
+    metric_name = django_filters.CharFilter(max_length=NAME_LENGTH, strip=False)
+    sender = django_filters.CharFilter(max_length=NAME_LENGTH, strip=False)
+    reason = django_filters.ChoiceFilter(
+        choices=[(one.value, one.words) for one in Reason],
+        error_messages={"invalid_choice": f"{', '.join(Reason)} are accepted"},
+    )
+
+    class Meta:
+        model = Rejected
+        fields = ("device_id", "metric_name", "reason", "sender")
+
+
+ROW = {
+    "id": 7,
+    "sender": "key:3:gateway north",
+    "device_id": "device_001",
+    "metric_name": "battery_level",
+    "reason": "out_of_bounds",
+    "detail": "140 is above the maximum 100 of battery_level",
+    "count": 2,
+    "kept": 2,
+    "first_at": "2025-12-18T10:00:00Z",
+    "last_at": "2025-12-18T10:05:00Z",
+}
+_POINT = {"timestamp": "2025-12-18T10:05:00Z", "value": 140.0, "unit": "percent", "tags": {}, "metadata": {}}
+ROW_WITH_POINTS = ROW | {"points": [_POINT]}
+ROWS = {"rejected": [ROW], "count": 1, "total": 1, "limit": 100, "offset": 0, "next_cursor": None}
+_ERROR = {name: ROW[name] for name in ("device_id", "metric_name", "reason", "detail")} | {"count": 1}
+REPLAYED = {"replayed": 1, "still_rejected": 1, "errors": [_ERROR], "next": None}

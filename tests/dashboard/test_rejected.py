@@ -1,0 +1,135 @@
+"""The page of the rejected inbox: what it shows, and that operators replay from it."""
+
+import time
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.test import Client
+
+from ingest.models import Rejected
+from ingest.rejected.inbox import inbox
+from ingest.rejected.points import KeptPoint
+from ingest.rejected.rows import Line, write
+from metrics import catalogue
+from metrics.access import OPERATORS
+from metrics.models import Device, DeviceGroup, MetricDefinition
+from metrics.storage.connection import connect
+from tests.conftest import Caller, point
+from tests.dashboard.conftest import Desk, sign_in
+
+
+@pytest.fixture
+def battery(admin: Caller) -> MetricDefinition:
+    definition = MetricDefinition.objects.create(name="battery", data_type="numeric", max_value=100)
+    catalogue.refresh()
+    group = DeviceGroup.objects.get_or_create(name="site a")[0]
+    Device.objects.create(device_id="boiler-7").groups.add(group)
+    for device_id in ("boiler-7", "elsewhere"):
+        sent = {"data_points": [point("battery", 101, 5), point("battery", 102)]}
+        admin.post(f"devices/{device_id}/telemetry/batch", sent)
+    inbox().flush()
+    return definition
+
+
+def somebody(name: str, *, operates: bool) -> Client:
+    user = get_user_model().objects.create_user(name)
+    DeviceGroup.objects.get(name="site a").members.add(user)
+    if operates:
+        user.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_empty_inbox_says_so(client: Client):
+    assert "Nothing was rejected" in client.get("/rejected/").content.decode()
+
+
+def test_it_shows_who_what_why_and_how_many(client: Client, battery: Any):
+    page = client.get("/rejected/").content.decode()
+    for words in ("battery", "boiler-7", "Out of bounds", "102 is above the maximum 100 of battery", "admin of all"):
+        assert words in page
+    assert "elsewhere" not in client.get("/rejected/?q=BOILER").content.decode()
+    assert "Nothing rejected with" in client.get("/rejected/?q=none").content.decode()
+
+
+def test_operators_replay_and_dismiss_and_viewers_only_look(battery: Any):
+    mine = Rejected.objects.get(device_id="boiler-7").pk
+    theirs = Rejected.objects.get(device_id="elsewhere").pk
+    watching, operating = somebody("v", operates=False), somebody("o", operates=True)
+    for one in (watching, operating):
+        page = one.get("/rejected/").content.decode()
+        assert "boiler-7" in page and "elsewhere" not in page
+    assert "<button" not in watching.get("/rejected/").content.decode().split("<table")[1].split("</table>")[0]
+    for path in (f"{mine}/replay/", f"{mine}/dismiss/", "replay/"):
+        assert watching.post(f"/rejected/{path}").status_code == 403
+        assert operating.get(f"/rejected/{path}").status_code == 405
+    assert operating.post(f"/rejected/{theirs}/replay/").status_code == 404
+    page = operating.post(f"/rejected/{mine}/replay/", follow=True).content.decode()
+    assert "2 points rejected again: 10" in page
+    battery.max_value = 200
+    battery.save()
+    page = operating.post("/rejected/replay/", follow=True).content.decode()
+    assert "2 points stored." in page and "Nothing was rejected" in page
+    assert [row.pk for row in Rejected.objects.all()] == [theirs]
+
+
+def test_the_page_asks_for_csrf_and_a_login(battery: Any):
+    row = Rejected.objects.first().pk
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(get_user_model().objects.create_superuser("boss"))
+    assert strict.post(f"/rejected/{row}/replay/").status_code == 403
+    assert Client().get("/rejected/").headers["Location"].startswith("/login/")
+
+
+def test_dismissing_takes_a_row_away(client: Client, battery: Any):
+    row = Rejected.objects.get(device_id="elsewhere").pk
+    page = client.post(f"/rejected/{row}/dismiss/", follow=True).content.decode()
+    assert "2 rejected points dismissed." in page and "elsewhere" not in page
+
+
+def test_many_rows_have_pages_and_a_page_asks_the_database_as_often(client: Client, django_assert_max_num_queries: Any):
+    now = time.time()
+    lines = [
+        Line("key:1:gw", f"d{n:03}", "m", "too_old", now, now - n, 1, "old", [KeptPoint(0, 1.0, b"")])
+        for n in range(120)
+    ]
+    with connect() as connection:
+        write(connection, lines)
+    with django_assert_max_num_queries(5):
+        page = client.get("/rejected/").content.decode()
+    assert page.count("too old") + page.count("Too old") == 50 and "?from=50" in page
+    assert "d119" in client.get("/rejected/?from=100").content.decode()
+    assert client.get("/rejected/?from=x").status_code == 200
+
+
+def test_the_admin_replays_what_is_selected(client: Client, battery: Any):
+    battery.max_value = 200
+    battery.save()
+    assert "boiler-7" in client.get("/admin/ingest/rejected/").content.decode()
+    chosen = list(Rejected.objects.values_list("pk", flat=True))
+    sent = {"action": "replay_selected", "_selected_action": chosen}
+    page = client.post("/admin/ingest/rejected/", sent, follow=True).content.decode()
+    assert "4 points stored, 0 rejected again." in page and not Rejected.objects.exists()
+
+
+def test_the_admin_dismisses_what_is_selected(client: Client, battery: Any):
+    chosen = list(Rejected.objects.values_list("pk", flat=True))
+    client.post("/admin/ingest/rejected/", {"action": "delete_selected", "_selected_action": chosen, "post": "yes"})
+    assert not Rejected.objects.exists()
+
+
+@pytest.fixture
+def mended(battery: Any) -> None:
+    battery.max_value = 200
+    battery.save()
+
+
+def test_replaying_in_a_browser(mended: None, desk: Desk, phone: Desk):
+    for one in (desk, phone):
+        sign_in(one, "/rejected/")
+        assert one.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        one.page.get_by_role("button", name="Replay battery of").first.click()
+        one.page.get_by_text("2 points of battery stored.").wait_for()

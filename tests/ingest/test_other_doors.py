@@ -1,0 +1,325 @@
+"""The endpoints of the other documents: the same verbs under the names that they give."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from celery.contrib.testing.worker import start_worker
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.states import LATE, NEVER, OK, SILENT, Patience, count_states
+from ingest.rejected.inbox import inbox
+from ingest.tasks import collect_host
+from ingest.wire.batch import Unacceptable
+from ingest.wire.event import decode_events
+from metrics import catalogue, presence, tasks
+from metrics.models import Activity, Device, DeviceGroup, MetricDefinition
+from metrics.statistics import LATENCIES
+from metrics.storage.connection import reading
+from telemetry_site.celery import app
+from tests.conftest import Caller, point
+
+EVENT = {"source": "sensor_001", "type": "temperature", "value": 75.0, "status": "OK"}
+
+
+@pytest.fixture(params=["fast lane", "views"])
+def sender(request: pytest.FixtureRequest, site: None) -> Caller:
+    return request.getfixturevalue("admin" if request.param == "fast lane" else "administrator")
+
+
+def event(**more: Any) -> dict[str, Any]:
+    """The document's example: `"timestamp": time.time()`."""
+    return {"timestamp": time.time()} | EVENT | more
+
+
+# --- POST /telemetry --------------------------------------------------------------------------------
+
+
+def test_an_event_is_a_point_of_its_source_with_its_status_as_a_tag(sender: Caller):
+    sent = event(line="A")
+    answer = sender.post("/telemetry", sent)
+    assert (answer.status, answer.json["ingested_count"]) == (200, 1)
+    found = sender.get("devices/sensor_001/metrics/temperature/latest").json
+    assert datetime.fromisoformat(found["timestamp"]).timestamp() == pytest.approx(sent["timestamp"], abs=1e-5)
+    assert (found["value"], found["tags"], found["metadata"]) == (75.0, {"status": "OK"}, {"line": "A"})
+
+
+def test_a_list_of_events_of_several_sources_is_stored_whole(sender: Caller):
+    sent = [event(source=f"sensor_{n % 3}", timestamp=time.time() - n, value=n) for n in range(9)]
+    assert sender.post("/telemetry", sent).json["ingested_count"] == 9
+    for n in range(3):
+        found = sender.get(f"devices/sensor_{n}/metrics/temperature/range?time_range=1h").json
+        assert [one["value"] for one in found["data_points"]] == [n + 6, n + 3, n]
+
+
+def test_each_bad_event_of_a_list_is_named_and_the_others_are_stored(sender: Caller):
+    MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
+    catalogue.refresh()
+    sent = [event(), 5, event(timestamp="now"), event(value=None), event(source=""), event(value=101.0)]
+    answer = sender.post("/telemetry", sent).json
+    assert (answer["ingested_count"], answer["failed_count"]) == (1, 5)
+    assert [(one["index"], one["field"]) for one in answer["errors"]] == [
+        (1, "event"),
+        (2, "timestamp"),
+        (3, "value"),
+        (4, "source"),
+        (5, "value"),
+    ]
+
+
+BAD_EVENTS = {
+    "no JSON": (b"{", 400, "not JSON"),
+    "nothing": ([], 422, "0 events"),
+    "more than 1,000": ([event()] * 1001, 422, "1001 events"),
+    "no timestamp": (EVENT, 422, "timestamp"),
+    "no source": ({"timestamp": 1, "type": "t", "value": 1}, 422, "source"),
+    "no type": ({"timestamp": 1, "source": "s", "value": 1}, 422, "type"),
+    "no value": ({"timestamp": 1, "source": "s", "type": "t"}, 422, "value"),
+    "a time in milliseconds": (event(timestamp=1766051000500), 422, "seconds since 1970"),
+    "a time that is true": (event(timestamp=True), 422, "timestamp"),
+    "a time that is NaN": (json.dumps(event(timestamp=float("nan"))).encode(), 422, "timestamp"),
+    "a naive time": (event(timestamp="2026-01-31T12:00:00"), 422, "timestamp"),
+    "a time long ago": (event(timestamp=0), 422, "older than"),
+    "NUL in the status": (event(status="a\0"), 422, "status"),
+    "an infinite value": (b'{"timestamp": 1, "source": "s", "type": "t", "value": 1e999}', 422, "value"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_EVENTS)
+def test_a_bad_event_is_refused_by_name(sender: Caller, name: str):
+    body, status, words = BAD_EVENTS[name]
+    answer = sender.post("/telemetry", body)
+    assert (answer.status, words in answer.json["detail"]) == (status, True), answer.json
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_events_are_written_by_those_who_may(device: Caller, reader: Caller, anonymous: Caller, viewer: Caller):
+    assert device.post("/telemetry", event()).status == 403
+    assert device.post("/telemetry", event(source="device_001")).status == 200
+    assert [caller.post("/telemetry", event()).status for caller in (reader, viewer, anonymous)] == [403, 403, 401]
+
+
+scalars = st.none() | st.booleans() | st.floats() | st.integers(-(2**60), 2**60) | st.text(max_size=5)
+events = st.dictionaries(st.sampled_from(["timestamp", "source", "type", "value", "status", "x"]), scalars)
+
+
+@given(events | st.lists(events | scalars, max_size=4))
+def test_whatever_is_sent_is_judged_event_by_event(document: Any):
+    try:
+        batch = decode_events(json.dumps(document).encode())
+    except Unacceptable as refused:
+        assert refused.status in (400, 422)
+    else:
+        assert batch.total == (len(document) if isinstance(document, list) else 1)
+
+
+# --- GET /telemetry/status, /telemetry/public, /dashboard -------------------------------------------
+
+
+@pytest.fixture
+def fleet(admin: Caller, viewer: Caller) -> None:
+    """One device of each state; the viewer sees the reporting and the late one."""
+    ages = {"reporting": 5, "late": 50, "silent": 500}
+    for device_id, ago in ages.items():
+        admin.post(f"devices/{device_id}/telemetry", point("temperature", 20, ago, unit="°C"))
+        Device.objects.filter(device_id=device_id).update(expected_interval=10)
+    Device.objects.create(device_id="never")
+    group = DeviceGroup.objects.get(name="site a")
+    group.devices.add(*Device.objects.filter(device_id__in=["reporting", "late"]))
+    minute = timezone.now().replace(second=0, microsecond=0) - timedelta(minutes=2)
+    Activity.objects.create(minute=minute, kind="ingest", points=6_000, latencies=[0] * (len(LATENCIES) + 1))
+
+
+STATES = {"total": 4, "reporting": 1, "late": 1, "silent": 1, "never_heard": 1}
+
+
+def test_everybody_reads_counts_and_no_names(anonymous: Caller, fleet: None):
+    answer = anonymous.get("/telemetry/public")
+    assert answer.status == 200 and answer.headers["Cache-Control"] == "public, max-age=5"
+    assert set(answer.json) == {"status", "timestamp", "devices", "points_per_second", "uptime_seconds"}
+    assert (answer.json["status"], answer.json["devices"]) == ("critical", STATES)
+    assert 6_000 / 300 <= answer.json["points_per_second"] <= 6_010 / 240
+    for name in ("reporting-", "temperature", "device_id", 'never"', "key:"):
+        assert name not in answer.raw.decode()
+
+
+def test_the_public_view_can_be_switched_off(anonymous: Caller, settings: Any):
+    settings.PUBLIC_STATUS = False
+    assert anonymous.get("/telemetry/public").status == 404
+
+
+def test_the_status_tells_whoever_sees_all_everything(reader: Caller, admin: Caller, fleet: None):
+    MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
+    catalogue.refresh()
+    admin.post("devices/late/telemetry", point("temperature", 101))
+    inbox().flush()
+    found = reader.get("/telemetry/status").json
+    assert found["devices"] == STATES and found["status"] == "critical"
+    assert (found["service"], found["metrics_defined"], found["series"]) == ("telemetry_service", 1, 3)
+    assert found["rejected"] == {"rows": 1, "points": 1}
+    assert found["commits"] == 3 and found["buffer_utilization"] == 0.0
+
+
+def test_people_are_told_of_their_own_devices(viewer: Caller, stranger: Caller, admin: Caller, fleet: None):
+    seen = viewer.get("/telemetry/status").json
+    assert seen["devices"] == {"total": 2, "reporting": 1, "late": 1, "silent": 0, "never_heard": 0}
+    assert (seen["status"], seen["series"]) == ("warning", 2)
+    nothing = stranger.get("/telemetry/status").json
+    assert set(nothing["devices"].values()) == {0} and nothing["series"] == 0
+
+
+def test_the_dashboard_shows_the_worst_first_with_telling_values(reader: Caller, viewer: Caller, fleet: None):
+    found = reader.get("/dashboard").json
+    assert [one["device_id"] for one in found["recent"]] == ["silent", "late", "reporting", "never"]
+    assert [one["status"] for one in found["recent"]] == ["silent", "late", "reporting", "never_heard"]
+    (value,) = found["recent"][2]["values"]
+    assert (value["metric_name"], value["value"], value["unit"]) == ("temperature", 20.0, "°C")
+    assert found["summary"] == "1 of 4 devices is silent"
+    assert [one["device_id"] for one in viewer.get("/dashboard").json["recent"]] == ["late", "reporting"]
+
+
+def test_states_stay_when_points_are_merged(reader: Caller, admin: Caller, fleet: None):
+    tasks.merge_young_blocks()
+    presence.forget()
+    assert reader.get("/telemetry/status").json["devices"] == STATES
+    admin.post("devices/silent/telemetry", point("humidity", 1))
+    presence.forget()
+    assert reader.get("/telemetry/status").json["devices"] == STATES | {"silent": 0, "reporting": 2}
+
+
+def test_while_states_are_told_anew_nobody_waits(reader: Caller, admin: Caller, fleet: None):
+    reader.get("/telemetry/status")
+    admin.post("devices/silent/telemetry", point("humidity", 1))
+    held = presence._held
+    assert held is not None
+    presence._held = (0.0, held[1])  # its time is over
+    assert reader.get("/telemetry/status").json["devices"] == STATES
+    deadline = time.monotonic() + 10
+    while presence._held[0] == 0.0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert reader.get("/telemetry/status").json["devices"] == STATES | {"silent": 0, "reporting": 2}
+
+
+@given(st.lists(st.tuples(st.one_of(st.none(), st.floats(-100, 2000)), st.integers(0, 100)), max_size=20))
+def test_counted_states_are_those_of_each_device(devices: list[tuple[float | None, int]]):
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    heard = [None if ago is None else now - timedelta(seconds=ago) for ago, _ in devices]
+    micros = [0 if at is None else round(at.timestamp() * 1e6) for at in heard]
+    intervals = [every for _, every in devices]
+    columns = presence.Presence(np.arange(len(devices)), np.array(micros, np.int64), np.array(intervals, np.int64))
+    judged = [Patience.of(every).state(at, now) for at, every in zip(heard, intervals, strict=True)]
+    assert count_states(columns, now) == {state: judged.count(state) for state in (SILENT, LATE, OK, NEVER)}
+
+
+@pytest.mark.parametrize("path", ["/telemetry/status", "/telemetry/history?metric_name=m", "/dashboard"])
+def test_all_but_the_public_view_need_a_key_or_a_login(anonymous: Caller, gateway: Caller, path: str):
+    assert anonymous.get(path).status == 401
+    assert gateway.get(path).status == 403
+
+
+# --- GET /telemetry/history -------------------------------------------------------------------------
+
+
+def test_history_is_a_metric_over_the_last_hours(reader: Caller, viewer: Caller, stranger: Caller, fleet: None):
+    asked = "/telemetry/history?metric_name=temperature&hours=2&interval=3600"
+    found = reader.get(asked).json
+    assert {one["device_id"] for one in found["series"]} == {"reporting", "late", "silent"}
+    assert {one["value"] for one in found["data_points"]} == {20.0} and found["aggregation"] == "avg"
+    mine = reader.get(f"{asked}&device_id=late&aggregation=count").json
+    assert [one["value"] for one in mine["data_points"] if one["value"]] == [1]
+    assert {one["device_id"] for one in viewer.get(asked).json["series"]} == {"reporting", "late"}
+    assert viewer.get(f"{asked}&device_id=silent").json["count"] == 0
+    assert stranger.get(asked).json["count"] == 0
+
+
+def test_history_reaches_as_far_back_as_it_is_asked(admin: Caller):
+    for hours in (1, 30):
+        admin.post("devices/d/telemetry", point("m", hours, hours * 3600 - 60))
+    for hours, count in ((1, 1), (24, 1), (30, 2)):
+        asked = f"/telemetry/history?metric_name=m&device_id=d&interval=60&hours={hours}"
+        assert admin.get(asked).json["count"] == count
+
+
+def test_history_without_a_metric_is_how_many_points_there_are_by_hour(
+    reader: Caller, viewer: Caller, stranger: Caller, fleet: None
+):
+    found = reader.get("/telemetry/history").json
+    assert len(found["data_by_hour"]) == 24 and found["total"] == 3
+    assert viewer.get("/telemetry/history").json["total"] == 2
+    assert stranger.get("/telemetry/history").json["total"] == 0
+    assert len(reader.get("/telemetry/history?hours=2").json["data_by_hour"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "field"),
+    [
+        ("device_id=d", 400, "metric_name"),
+        ("hours=25", 400, "hours"),
+        ("metric_name=m&hours=0", 400, "hours"),
+        ("metric_name=m&hours=x", 400, "hours"),
+        ("metric_name=m&hours=99999999", 400, "hours"),
+        ("metric_name=m&interval=-1", 400, "interval"),
+        ("metric_name=m&aggregation=magic", 422, "aggregation"),
+        ("metric_name=%00", 400, "metric_name"),
+    ],
+)
+def test_bad_questions_about_history_are_named(reader: Caller, words: str, status: int, field: str):
+    answer = reader.get(f"/telemetry/history?{words}")
+    assert answer.status == status and field in answer.json["detail"], answer.json
+
+
+# --- POST /telemetry/collect ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def worker(site: None, settings: Any) -> Iterator[None]:
+    settings.HOST_COLLECTOR = True
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        yield
+
+
+def journalled(batch_id: str) -> list[dict[str, Any]]:
+    with reading() as connection:
+        rows = connection.execute("SELECT entries FROM metrics_journal").fetchall()
+    return [entry for (text,) in rows for entry in json.loads(text) if entry.get("batch_id") == batch_id]
+
+
+def test_collecting_now_stores_a_snapshot_that_the_journal_knows_by_its_id(admin: Caller, worker: None):
+    answer = admin.post("/telemetry/collect", {})
+    assert answer.status == 202 and answer.json["success"]
+    snapshot_id = answer.json["snapshot_id"]
+    deadline = time.monotonic() + 30
+    while not (found := journalled(snapshot_id)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (entry,) = found
+    assert entry["sender"].startswith("collect (asked by key:") and entry["points"] >= 5
+    assert "cpu_percent" in admin.get(f"devices/{entry['device_id']}/metrics").json
+
+
+def test_a_task_that_runs_twice_stores_its_snapshot_once(admin: Caller):
+    for _ in range(2):
+        collect_host("snap_1", "user:mei")
+    assert len(journalled("snap_1")) == 1
+
+
+def test_collecting_needs_an_operator(operator: Caller, viewer: Caller, reader: Caller, gateway: Caller, settings: Any):
+    settings.HOST_COLLECTOR = False
+    assert [one.post("/telemetry/collect", {}).status for one in (viewer, reader, gateway)] == [403] * 3
+    answer = operator.post("/telemetry/collect", {})
+    assert answer.status == 409 and "TELEMETRY_HOST_COLLECTOR" in answer.json["detail"]
+
+
+def test_without_redis_collecting_is_refused_for_now(admin: Caller, settings: Any, monkeypatch: pytest.MonkeyPatch):
+    settings.HOST_COLLECTOR = True
+    for name in ("broker_url", "broker_write_url"):
+        monkeypatch.setattr(app.conf, name, "redis://127.0.0.1:1/0")
+    monkeypatch.setattr(app, "_pool", None)  # what holds connections to the real one
+    monkeypatch.setattr(app.amqp, "_producer_pool", None)
+    answer = admin.post("/telemetry/collect", {})
+    assert answer.status == 503 and answer.headers["Retry-After"] == "2"

@@ -1,0 +1,529 @@
+"""The rejected inbox (issue 4): who, what, why, count; kept for replay after the definition is mended."""
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.models import Rejected, RejectedPacket
+from ingest.pipeline import accept
+from ingest.rejected import inbox as inbox_module
+from ingest.rejected import tidy as tidy_module
+from ingest.rejected.inbox import Inbox, inbox
+from ingest.rejected.points import KeptPoint, unpack
+from ingest.rejected.replay import replay
+from ingest.rejected.rows import Line, write
+from ingest.rejected.tidy import tidy
+from ingest.tasks import tidy_rejected
+from ingest.wire.batch import Batch, Group, Reason, Unacceptable, Verdict
+from metrics import access, catalogue, query
+from metrics.models import Device, DeviceGroup, MetricDefinition
+from metrics.questions.asking import ask
+from metrics.questions.question import Question
+from metrics.storage.connection import connect, reading
+from tests.conftest import Caller, point
+
+BATCH = "devices/d/telemetry/batch"
+
+
+def define(name: str = "battery", **more: Any) -> MetricDefinition:
+    made = MetricDefinition.objects.create(**{"name": name, "data_type": "numeric"} | more)
+    catalogue.refresh()
+    return made
+
+
+def redefine(name: str = "battery", **changes: Any) -> None:
+    definition = MetricDefinition.objects.get(name=name)
+    for field, value in changes.items():
+        setattr(definition, field, value)
+    definition.save()
+
+
+def rejected(caller: Caller, **filters: str) -> list[dict[str, Any]]:
+    inbox().flush()
+    words = "&".join(f"{name}={value}" for name, value in filters.items())
+    return caller.get(f"rejected?{words}").json["rejected"]
+
+
+def values(caller: Caller, device_id: str = "d", metric: str = "battery") -> list[Any]:
+    found = caller.get(f"devices/{device_id}/metrics/{metric}/range?time_range=1h").json
+    return [one["value"] for one in found["data_points"]]
+
+
+@pytest.fixture(params=["fast lane", "views"])
+def sender(request: pytest.FixtureRequest, site: None) -> Caller:
+    return request.getfixturevalue("admin" if request.param == "fast lane" else "administrator")
+
+
+def test_rejected_points_are_kept_with_who_what_why_and_count(sender: Caller, admin: Caller):
+    define(min_value=0, max_value=100)
+    sent = [point("battery", value, ago) for ago, value in enumerate((50, -1, 101, 140))]
+    assert sender.post(BATCH, {"data_points": sent}).json["failed_count"] == 3
+    (row,) = rejected(admin)
+    assert row["sender"].startswith(("key:", "user:"))
+    assert (row["device_id"], row["metric_name"], row["reason"]) == ("d", "battery", "out_of_bounds")
+    assert (row["count"], row["kept"]) == (3, 3)
+    assert row["detail"] == "140 is above the maximum 100 of battery"
+    assert row["first_at"] <= row["last_at"]
+
+
+def test_every_reason_has_its_word(sender: Caller, admin: Caller):
+    define("battery", min_value=0)
+    define("open", data_type="boolean")
+    sent = [
+        point("battery", -1),
+        point("open", "yes"),
+        point("temperature", 1, seconds_ago=-3600),
+        point("temperature", 1, seconds_ago=100 * 86400),
+        point("temperature", None),
+        point("temperature", 1),
+    ]
+    assert sender.post(BATCH, {"data_points": sent}).json["failed_count"] == 5
+    assert {(row["metric_name"], row["reason"], row["kept"]) for row in rejected(admin)} == {
+        ("battery", "out_of_bounds", 1),
+        ("open", "wrong_type", 1),
+        ("temperature", "too_early", 1),
+        ("temperature", "too_old", 1),
+        ("", "unreadable", 0),
+    }
+
+
+def test_a_batch_in_which_nothing_is_good_is_kept_too(sender: Caller, admin: Caller):
+    define(max_value=100)
+    assert sender.post("devices/d/telemetry", point("battery", 101)).status == 422
+    assert [(row["device_id"], row["count"]) for row in rejected(admin)] == [("d", 1)]
+
+
+def test_what_is_not_made_on_first_sight_waits_to_be_defined(sender: Caller, admin: Caller, settings: Any):
+    settings.CREATE_ON_FIRST_SIGHT = False
+    Device.objects.create(device_id="d")
+    assert sender.post(BATCH, {"data_points": [point("battery", 50)]}).status == 422
+    (row,) = rejected(admin)
+    assert row["reason"] == "undefined"
+    define()
+    assert admin.post(f"rejected/{row['id']}/replay", {}).json["replayed"] == 1
+    assert values(admin) == [50.0] and rejected(admin) == []
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b'{"data_points": 5}', b"\xff", b'{"data_points": []}'])
+def test_a_request_that_cannot_be_read_is_counted_and_not_kept(sender: Caller, admin: Caller, body: bytes):
+    for _ in range(3):
+        assert sender.post(BATCH, body).status in (400, 422)
+    (row,) = rejected(admin)
+    assert (row["device_id"], row["reason"], row["count"], row["kept"]) == ("d", "unreadable", 3, 0)
+    assert not RejectedPacket.objects.exists()
+
+
+def test_names_that_postgresql_does_not_take_are_counted_without_them(sender: Caller, admin: Caller):
+    answer = sender.post("bulk", {"a\0b": [point("m")], "d": [point("x\0y"), point("m")]})
+    assert answer.json["failed_count"] == 2
+    assert {(row["device_id"], row["reason"], row["kept"]) for row in rejected(admin)} == {
+        ("", "unreadable", 0),
+        ("d", "unreadable", 0),
+    }
+
+
+def test_what_a_key_may_not_write_is_counted_and_cannot_be_replayed(device: Caller, admin: Caller):
+    answer = device.post("bulk", {"device_001": [point("m")], "other": [point("m"), point("m")]})
+    assert answer.json["ingested_count"] == 1
+    (row,) = rejected(admin)
+    assert (row["device_id"], row["reason"], row["count"], row["kept"]) == ("other", "not_allowed", 2, 0)
+    assert admin.post(f"rejected/{row['id']}/replay", {}).json["replayed"] == 0
+    assert not Device.objects.filter(device_id="other").exists()
+
+
+def test_a_row_shows_its_points_as_they_were_sent(admin: Caller):
+    define(max_value=100)
+    sent = point("battery", 101.5, 60, unit="%", tags={"room": "1"}, metadata={"firmware": "2"})
+    admin.post("devices/d/telemetry", sent)
+    (row,) = rejected(admin)
+    (shown,) = admin.get(f"rejected/{row['id']}").json["points"]
+    assert shown.pop("timestamp")[:23] == sent["timestamp"][:23]
+    assert shown == {"value": 101.5, "unit": "%", "tags": {"room": "1"}, "metadata": {"firmware": "2"}}
+
+
+def test_an_operator_replays_after_mending_the_definition(admin: Caller):
+    define(max_value=100)
+    sent = [point("battery", value, ago, unit="%") for ago, value in ((30, 50), (20, 101), (10, 300))]
+    admin.post(BATCH, {"data_points": sent})
+    (row,) = rejected(admin)
+    assert admin.post(f"rejected/{row['id']}/replay", {}).json == {
+        "replayed": 0,
+        "still_rejected": 2,
+        "errors": [
+            {
+                "device_id": "d",
+                "metric_name": "battery",
+                "reason": "out_of_bounds",
+                "detail": f"{value} is above the maximum 100 of battery",
+                "count": 1,
+            }
+            for value in (101, 300)
+        ],
+        "next": None,
+    }
+    redefine(max_value=200)
+    told = admin.post(f"rejected/{row['id']}/replay", {}).json
+    assert (told["replayed"], told["still_rejected"]) == (1, 1)
+    assert values(admin) == [50.0, 101.0]  # at the times at which they were measured
+    (row,) = rejected(admin)
+    assert (row["count"], row["kept"], row["detail"]) == (1, 1, "300 is above the maximum 200 of battery")
+    redefine(max_value=None)
+    assert admin.post(f"rejected/{row['id']}/replay", {}).json["replayed"] == 1
+    assert rejected(admin) == [] and values(admin) == [50.0, 101.0, 300.0]
+    newest = admin.get("devices/d/metrics/battery/latest").json
+    assert newest["unit"] == "%" and newest["timestamp"][:19] == sent[2]["timestamp"][:19]
+
+
+def test_a_replay_is_journalled_in_both_names(admin: Caller):
+    define(max_value=100)
+    admin.post("devices/d/telemetry", point("battery", 101))
+    (row,) = rejected(admin)
+    redefine(max_value=200)
+    admin.post("rejected/replay", {"device_id": "d"})
+    with reading() as connection:
+        (entries,) = connection.execute("SELECT entries FROM metrics_journal ORDER BY seq DESC LIMIT 1").fetchone()
+    assert f"{row['sender']} (replayed by key:" in entries
+
+
+def test_points_that_are_now_rejected_for_another_reason_stand_under_that_one(admin: Caller):
+    define("m", data_type="boolean")
+    admin.post(BATCH, {"data_points": [point("m", 5), point("m", 500, 1), point("m", "x", 2)]})
+    inbox().flush()
+    redefine("m", data_type="numeric", max_value=100)
+    told = admin.post("rejected/replay", {"metric_name": "m"}).json
+    assert (told["replayed"], told["still_rejected"]) == (1, 2)
+    assert {(row["reason"], row["count"], row["kept"]) for row in rejected(admin)} == {
+        ("out_of_bounds", 1, 1),
+        ("wrong_type", 1, 1),
+    }
+
+
+def test_replaying_all_can_be_narrowed_to_a_device_or_a_metric(admin: Caller):
+    define(max_value=100)
+    for device_id in ("d", "e"):
+        admin.post(f"devices/{device_id}/telemetry", point("battery", 101))
+    inbox().flush()
+    redefine(max_value=200)
+    assert admin.post("rejected/replay", {"device_id": "d"}).json["replayed"] == 1
+    assert [row["device_id"] for row in rejected(admin)] == ["e"]
+    assert admin.post("rejected/replay", {"metric_name": "other"}).json["replayed"] == 0
+    assert admin.post("rejected/replay", {}).json["replayed"] == 1
+
+
+def test_a_replay_of_more_than_one_call_says_where_to_go_on(admin: Caller, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ingest.rejected.replay.MOST_POINTS", 2)
+    define(max_value=100)
+    for number in range(5):
+        admin.post(f"devices/{number}/telemetry", point("battery", 101))
+    inbox().flush()
+    redefine(max_value=200)
+    replayed, after = [], 0
+    while after is not None:
+        told = admin.post("rejected/replay", {"after": after}).json
+        replayed.append(told["replayed"])
+        after = told["next"]
+    assert replayed == [2, 2, 1] and rejected(admin) == []
+
+
+def test_a_crash_between_storing_and_leaving_the_inbox_is_mended_by_the_next_replay(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+):
+    define(max_value=100)
+    admin.post("devices/d/telemetry", point("battery", 101))
+    inbox().flush()
+    redefine(max_value=200)
+    with monkeypatch.context() as broken:
+        broken.setattr("ingest.rejected.replay.replace", lambda *_: (_ for _ in ()).throw(psycopg.OperationalError))
+        assert admin.post("rejected/replay", {}).status == 503
+    assert values(admin) == [101.0] and [row["kept"] for row in rejected(admin)] == [1]
+    assert admin.post("rejected/replay", {}).json["replayed"] == 1
+    assert values(admin) == [101.0] and rejected(admin) == []
+
+
+def test_dismissing_lets_go_of_the_points(admin: Caller):
+    define(max_value=100)
+    admin.post("devices/d/telemetry", point("battery", 101))
+    (row,) = rejected(admin)
+    assert admin.call("DELETE", f"rejected/{row['id']}").json["success"]
+    assert rejected(admin) == [] and not RejectedPacket.objects.exists()
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/replay")):
+        assert admin.call(method, f"rejected/{row['id']}{path}").status == 404
+
+
+def test_the_list_is_filtered_and_paged(admin: Caller, gateway: Caller):
+    define(max_value=100)
+    define("open", data_type="boolean")
+    admin.post("devices/a/telemetry", point("battery", 101))
+    gateway.post("devices/b/telemetry", point("open", 5))
+    inbox().flush()
+    assert {row["device_id"] for row in rejected(admin)} == {"a", "b"}
+    assert [row["device_id"] for row in rejected(admin, device_id="a")] == ["a"]
+    assert [row["device_id"] for row in rejected(admin, metric_name="open")] == ["b"]
+    (row,) = rejected(admin, reason="wrong_type")
+    assert [one["id"] for one in rejected(admin, sender=row["sender"].replace(" ", "%20"))] == [row["id"]]
+    page = admin.get("rejected?limit=1&offset=1").json
+    assert (page["count"], page["total"]) == (1, 2)
+    assert admin.get("rejected?reason=bad").status == 400
+
+
+BAD = [
+    ("GET", "rejected/99999999999999999999", None, 404),
+    ("POST", "rejected/replay", {"after": -1}, 400),
+    ("POST", "rejected/replay", {"device_id": 5.5, "x": 1}, 400),
+    ("POST", "rejected/replay", [1], 400),
+    ("POST", "rejected/replay", {"device_id": "a\0b"}, 400),
+    ("GET", "rejected?device_id=%00", None, 400),
+    ("GET", "rejected?limit=0", None, 400),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), BAD)
+def test_bad_questions_are_answered_and_nothing_breaks(admin: Caller, method: str, path: str, body: Any, status: int):
+    answer = admin.call(method, path, body)
+    assert answer.status == status, answer.raw
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+
+
+def test_people_see_what_was_rejected_of_their_devices_alone(
+    admin: Caller, viewer: Caller, operator: Caller, stranger: Caller, reader: Caller, gateway: Caller
+):
+    define(max_value=100)
+    device = Device.objects.create(device_id="mine")
+    device.groups.add(DeviceGroup.objects.get(name="site a"))
+    for device_id in ("mine", "theirs"):
+        admin.post(f"devices/{device_id}/telemetry", point("battery", 101))
+    admin.post("devices/unborn/telemetry", b"{")
+    mine, theirs = (rejected(admin, device_id=one)[0]["id"] for one in ("mine", "theirs"))
+    assert {row["device_id"] for row in rejected(reader)} == {"mine", "theirs", "unborn"}
+    for person in (viewer, operator):
+        assert [row["device_id"] for row in rejected(person)] == ["mine"]
+        assert person.get(f"rejected/{theirs}").status == 404
+    assert rejected(stranger) == [] and stranger.get(f"rejected/{mine}").status == 404
+    assert gateway.get("rejected").status == 403
+    redefine(max_value=200)
+    for caller in (viewer, stranger, reader, gateway):
+        assert caller.post("rejected/replay", {}).status == 403
+        assert caller.post(f"rejected/{mine}/replay", {}).status == 403
+        assert caller.call("DELETE", f"rejected/{mine}").status == 403
+    assert operator.post(f"rejected/{theirs}/replay", {}).status == 404
+    assert operator.post("rejected/replay", {}).json["replayed"] == 1
+    assert [row["device_id"] for row in rejected(admin, metric_name="battery")] == ["theirs"]
+
+
+# --- against a dictionary -----------------------------------------------------------------------------
+
+VALUES = st.one_of(st.integers(-50, 150).map(float), st.booleans(), st.sampled_from(["x", "y"]))
+SENT = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["level", "open"]), st.integers(0, 5), VALUES))
+Sent = tuple[str, str, int, Any]
+
+
+def batch_of(points: list[Sent], start: int) -> Batch:
+    groups: list[Group] = []
+    ordered = sorted(points, key=lambda one: one[0])
+    for device_id in sorted({one[0] for one in points}):
+        first = groups[-1].stop if groups else 0
+        groups.append(Group(device_id, first, first + sum(one[0] == device_id for one in points)))
+    values: Any = [one[3] for one in ordered]
+    if all(type(value) is float for value in values):
+        values = np.array(values)
+    times = np.array([start + one[2] * 1_000_000 for one in ordered], np.int64)
+    return Batch(groups, [one[1] for one in ordered], times, values)
+
+
+def verdict(metric: str, value: Any, highest: float, open_is: type) -> Reason | None:
+    if metric == "open":
+        return None if type(value) is open_is else Reason.WRONG_TYPE
+    if type(value) is not float:
+        return Reason.WRONG_TYPE
+    return None if 0 <= value <= highest else Reason.OUT_OF_BOUNDS
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(SENT, min_size=1, max_size=4), highest=st.integers(0, 150))
+def test_what_is_rejected_kept_and_replayed_is_what_a_dictionary_says(site: None, batches: Any, highest: int):
+    Rejected.objects.all().delete()
+    MetricDefinition.objects.all().delete()
+    names = {name: f"{name}{Device.objects.count()}" for name in "ab"}
+    start = (time.time_ns() // 1000) - 3_600_000_000
+    define("level", min_value=0, max_value=100)
+    define("open", data_type="boolean")
+    stored: dict[tuple[str, str, int], Any] = {}
+    kept: dict[tuple[str, str, Reason], list[Sent]] = defaultdict(list)
+    for number, batch in enumerate(batches):
+        # Values of "open" change their kind, so each has a time of its own; those of "level" may be overwritten.
+        sent = [
+            (names[device], metric, 10 + 100 * number + place if metric == "open" else second, value)
+            for place, (device, metric, second, value) in enumerate(batch[:100])
+        ]
+        if not sent:
+            continue
+        with contextlib.suppress(Unacceptable):
+            accept(batch_of(sent, start), access.Caller.internal("test"))
+        for one in sorted(sent, key=lambda one: one[0]):
+            reason = verdict(one[1], one[3], 100, bool)
+            if reason is None:
+                stored[one[:3]] = one[3]
+            else:
+                kept[one[0], one[1], reason].append(one)
+    inbox().flush()
+    assert in_the_inbox(start) == {key: [one[2:] for one in points] for key, points in kept.items()}
+
+    redefine("level", max_value=highest)
+    redefine("open", data_type="string")
+    replay(list(Rejected.objects.order_by("pk").values_list("pk", flat=True)), access.Caller.internal("test"))
+    left: dict[tuple[str, str, Reason], list[Sent]] = defaultdict(list)
+    for (device, metric, _), points in kept.items():
+        for one in points:
+            reason = verdict(metric, one[3], highest, str)
+            if reason is None:
+                stored[one[:3]] = one[3]
+            else:
+                left[device, metric, reason].append(one)
+    assert in_the_inbox(start) == {key: [one[2:] for one in points] for key, points in left.items()}
+    read: dict[tuple[str, str, int], Any] = {}
+    for device in names.values():
+        for metric in ("level", "open"):
+            between = (query.moment(start), query.moment(start + 10**9))
+            for group in ask(Question((metric,), *between, devices=(device,))).groups:
+                seconds = [(at - start) // 1_000_000 for at in group.times]
+                read |= {(device, metric, second): value for second, value in zip(seconds, group.values, strict=True)}
+    assert read == stored
+
+
+def in_the_inbox(start: int) -> dict[tuple[str, str, Reason], list[tuple[int, Any]]]:
+    found = {}
+    for row in Rejected.objects.all():
+        points = [point for packet in row.packets.order_by("pk") for point in unpack(packet.payload)]
+        assert row.count == len(points)
+        seconds = [((point.time - start) // 1_000_000, point.value) for point in points]
+        found[row.device_id, row.metric_name, Reason(row.reason)] = seconds
+    return found
+
+
+# --- what a flood may take --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(site: None) -> Iterator[Inbox]:
+    """An inbox of this thread."""
+    made = Inbox()
+    made.start()
+    yield made
+    made.stop()
+
+
+def numbers(count: int, devices: int = 1, metric: str = "m") -> Batch:
+    size = count // devices
+    groups = [Group(f"d{number}", number * size, (number + 1) * size) for number in range(devices)]
+    times = (time.time_ns() // 1000) + np.arange(count)
+    return Batch(groups, [metric] * count, times, np.arange(count, dtype=np.float64))
+
+
+def all_of(batch: Batch) -> dict[int, Verdict]:
+    return dict.fromkeys(range(len(batch)), (Reason.OUT_OF_BOUNDS, "value", "too high"))
+
+
+def test_of_a_flood_everything_is_counted_and_the_newest_of_a_row_are_kept(own: Inbox):
+    batch = numbers(3_000)
+    own.note("s", batch, all_of(batch))
+    own.flush()
+    row = Rejected.objects.get()
+    (packet,) = row.packets.all()
+    assert (row.count, packet.points) == (3_000, 1_000)
+    assert [point.value for point in unpack(packet.payload)] == list(range(2_000, 3_000))
+
+
+def test_what_waits_in_memory_is_bounded(own: Inbox, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbox_module, "MOST_KEYS", 10)
+    monkeypatch.setattr(inbox_module, "MOST_POINTS", 15)
+    for sender in ("s", "t"):
+        batch = numbers(100, devices=50)
+        own.note(sender, batch, all_of(batch))
+    own.flush()
+    rows = Rejected.objects.all()
+    assert len(rows) == 12  # ten that are told apart, and one line each for what is beyond
+    assert sum(row.count for row in rows) == 200
+    assert {(row.sender, row.count) for row in rows if not row.device_id} == {("s", 80), ("t", 100)}
+    assert sum(packet.points for packet in RejectedPacket.objects.all()) == 15
+
+
+def test_large_values_are_counted_and_not_kept(own: Inbox):
+    batch = Batch([Group("d", 0, 40)], ["m"] * 40, np.arange(40), ["x" * 60_000] * 39 + [["x" * 300_000]])
+    own.note("s", batch, all_of(batch))
+    own.flush()
+    row = Rejected.objects.get()
+    assert row.count == 40 and row.packets.get().points == 4  # of 256 KiB
+
+
+def test_without_postgresql_what_fits_is_kept_and_everything_counted(own: Inbox, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbox_module, "MOST_POINTS", 1_500)
+
+    def away(**_: Any) -> Any:
+        raise psycopg.OperationalError("connection refused")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(inbox_module, "connect", away)
+        for device in range(3):
+            batch = numbers(700, metric=f"m{device}")
+            own.note("s", batch, all_of(batch))
+            own.flush()
+    own.flush()
+    assert sorted(Rejected.objects.values_list("metric_name", "count")) == [("m0", 700), ("m1", 700), ("m2", 700)]
+    assert sum(RejectedPacket.objects.values_list("points", flat=True)) == 1_500
+
+
+def line(metric: str, points: int, last_at: float, start: int = 0) -> Line:
+    kept = [KeptPoint(start + place, float(place), b"") for place in range(points)]
+    return Line("s", "d", metric, "out_of_bounds", last_at, last_at, points, "too high", kept)
+
+
+def test_rows_older_than_thirty_days_go(site: None):
+    now = time.time()
+    with connect() as connection:
+        write(connection, [line("new", 1, now - 29 * 86400), line("old", 1, now - 31 * 86400)])
+        assert tidy_rejected() == 1
+    assert [row.metric_name for row in Rejected.objects.all()] == ["new"]
+    assert RejectedPacket.objects.count() == 1
+
+
+def test_the_inbox_is_bounded_in_rows_points_and_bytes(site: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tidy_module, "MOST_ROWS", 3)
+    now = time.time()
+    with connect() as connection:
+        for number in range(5):
+            write(connection, [line(f"m{number}", 10, now - 100 + number)])
+        for place in range(30):
+            write(connection, [line("m4", 100, now, start=place * 100)])
+        assert tidy(connection) == 2
+        assert [row.metric_name for row in Rejected.objects.all()] == ["m4", "m3", "m2"]
+        packet = RejectedPacket.objects.get(rejected__metric_name="m4")
+        assert [point.time for point in unpack(packet.payload)] == list(range(2_000, 3_000))
+        monkeypatch.setattr(tidy_module, "MOST_BYTES", packet.size)
+        tidy(connection)
+    assert [packet.rejected.metric_name for packet in RejectedPacket.objects.all()] == ["m4"]  # the oldest go first
+    assert Rejected.objects.count() == 3  # what was counted stays counted
+
+
+def test_points_that_arrive_during_a_replay_stay_for_the_next(admin: Caller, monkeypatch: pytest.MonkeyPatch):
+    define(max_value=100)
+    admin.post("devices/d/telemetry", point("battery", 101, 10))
+    inbox().flush()
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        admin.post("devices/d/telemetry", point("battery", -(10**6), 5))
+        inbox().flush()
+        return accept(*given, **more)
+
+    redefine(min_value=0, max_value=200)
+    monkeypatch.setattr("ingest.rejected.replay.accept", meanwhile)
+    assert admin.post("rejected/replay", {"device_id": "d"}).json["replayed"] == 1
+    (row,) = rejected(admin)
+    assert (row["count"], row["kept"]) == (1, 1)
