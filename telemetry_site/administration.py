@@ -17,6 +17,7 @@ SECTIONS = {
     "People and keys": {"auth.User": "People", "ingest.ApiKey": "API keys"},
     "What happened": {
         "metrics.AuditEntry": "Audit",
+        "ingest.Rejected": "Rejected points",
         "metrics.ExportJob": "Exports",
         "metrics.DamagedBlock": "Damaged blocks",
     },

@@ -14,7 +14,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from ingest.models import ApiKey, digest_of
+from ingest.models import ApiKey, Rejected, digest_of
+from ingest.wire.batch import Reason
 from metrics import membership
 from metrics.access import OPERATORS, Caller, Scope
 from metrics.audit.record import record
@@ -85,7 +86,16 @@ def entries(numbers: range) -> None:
         record("changed", ("device", f"a{number}"), {"name": "a"}, {"name": "b"})
 
 
+def rejected(numbers: range) -> None:
+    now = timezone.now()
+    Rejected.objects.bulk_create(
+        Rejected(sender="a", device_id=f"a{n}", metric_name="a", reason=Reason.TOO_OLD, first_at=now, last_at=now,
+                 count=1, detail="old") for n in numbers
+    )  # fmt: skip
+
+
 MAKERS: dict[str, Callable[[range], Any]] = {
+    "ingest.Rejected": rejected,
     "metrics.Device": devices,
     "metrics.DeviceGroup": groups,
     "metrics.MetricDefinition": definitions,
@@ -152,8 +162,8 @@ def test_the_front_page_is_in_order_and_names_everything(browser: Client):
     content = page[page.index('id="content-main"') :]
     names = re.findall(r'<th scope="row"[^>]*>\s*<a href="[^"]*">([^<]+)', content)
     assert names == [
-        "Devices", "Device groups", "Metric definitions", "Series", "People", "API keys", "Audit", "Journal", "Exports",
-        "Damaged blocks",
+        "Devices", "Device groups", "Metric definitions", "Series", "People", "API keys", "Audit", "Journal",
+        "Rejected points", "Exports", "Damaged blocks",
     ]  # fmt: skip
     for address in re.findall(r'<th scope="row"[^>]*>\s*<a href="([^"]*)"', content):
         assert browser.get(address).status_code == 200

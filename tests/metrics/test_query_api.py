@@ -404,7 +404,6 @@ def test_a_question_that_reads_far_more_than_was_reckoned_ends(admin, monkeypatc
 
 def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, monkeypatch):
     monkeypatch.setattr("metrics.storage.codec.LONG", 8)
-    monkeypatch.setattr("metrics.storage.read.MOST_WHOLE", 1)
     for number, device in enumerate(("device_001", "device_002", "device_003")):
         send(admin, [at(1800 * tick, value=float(tick + 100 * number)) for tick in range(144)], device)
     merged()
