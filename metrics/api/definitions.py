@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from metrics.api import examples
 from metrics.api.answers import Done, Page
 from metrics.api.conditional import check_match, tagged
-from metrics.api.configuration import PRINTABLE
+from metrics.api.configuration import printable
 from metrics.api.idempotency import idempotent
 from metrics.api.paging import PageParameters, page
 from metrics.api.schema import Tag, operation
@@ -44,7 +44,7 @@ class DefinitionSerializer(serializers.ModelSerializer[MetricDefinition]):
         max_length=NAME_LENGTH,
         trim_whitespace=False,
         validators=[
-            PRINTABLE,
+            printable,
             UniqueValidator(MetricDefinition.objects.all(), DEFINED),
         ],
     )

@@ -101,11 +101,10 @@ class DeviceListView(APIView):
         "Make and change devices by a CSV file",
         tag=Tag.DEVICES,
         description="With the columns of the export, in any order, of which `device_id` is needed; what has no column"
-        " stays as it is, an empty cell empties. Sent as the body, or as the one file of a form. All rows or none are"
-        " taken, unless `partial` is set; the same file once more changes nothing.",
+        " stays as it is, an empty cell empties. Sent as the one file of a form, or as a body of text/csv. All rows or"
+        " none are taken, unless `partial` is set; the same file once more changes nothing.",
         query=ImportParameters,
         request={
-            CSV: OpenApiTypes.STR,
             "multipart/form-data": {
                 "type": "object",
                 "properties": {"file": {"type": "string", "format": "binary"}},
@@ -114,7 +113,7 @@ class DeviceListView(APIView):
         },
         answer=Imported,
         errors=(422,),
-        asked=examples.DEVICES_CSV,
+        asked={"file": examples.DEVICES_CSV},
         answered=examples.IMPORTED,
     )
     @idempotent
