@@ -25,7 +25,8 @@ from metrics.access import WRITERS, Caller
 from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found, problem
 from metrics.errors import TelemetryError
 from metrics.limits import check_caller
-from metrics.visit import Visit, current
+from metrics.visit import Visit
+from metrics.visits import answered, begin, ended
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class FastLane:
         reads = route["metric"] is not None
         if credential is None or scope["method"] != ("GET" if reads else "POST"):
             return await self.app(scope, receive, send)
-        visit = current.get() or Visit(b"")
+        visit = begin(scope["headers"])
         visit.route = _route(route)
         try:
             sender = await _authenticate(credential, scope)
@@ -85,16 +86,19 @@ class FastLane:
         except SenderLeft:
             return
         except Refused as refusal:
-            await _problem(send, refusal.status, refusal.detail)
+            await _problem(scope, send, visit, refusal.status, refusal.detail)
         except Unacceptable as refusal:
-            await _problem(send, refusal.status, refusal.detail, [error.as_json() for error in refusal.errors])
+            errors = [error.as_json() for error in refusal.errors]
+            await _problem(scope, send, visit, refusal.status, refusal.detail, errors)
         except TelemetryError as error:
-            await _problem(send, error.status, str(error), retry_after=error.retry_after)
+            await _problem(scope, send, visit, error.status, str(error), retry_after=error.retry_after)
         except Exception:
             log.exception("%s failed", visit.route)
-            await _problem(send, 500, "the server failed; what it saw is in its log")
+            await _problem(scope, send, visit, 500, "the server failed; what it saw is in its log")
         else:
-            await _answer(send, 200, _encode(answer), [_JSON])
+            await _answer(scope, send, visit, 200, _encode(answer), [_JSON])
+        finally:
+            ended(scope, visit)
 
 
 def _route(route: re.Match[str]) -> str:
@@ -177,17 +181,27 @@ async def _latest(sender: Caller, route: re.Match[str], scope: Scope) -> dict[st
 
 
 async def _problem(
-    send: Send, status: int, detail: str, errors: Iterable[dict[str, Any]] = (), retry_after: int | None = None
+    scope: Scope,
+    send: Send,
+    visit: Visit,
+    status: int,
+    detail: str,
+    errors: Iterable[dict[str, Any]] = (),
+    retry_after: int | None = None,
 ) -> None:
     headers = [_PROBLEM]
     if retry_after is not None:
         headers.append((b"retry-after", str(retry_after).encode()))
     if status == 401:
         headers.append((b"www-authenticate", CHALLENGE.encode()))
-    await _answer(send, status, _encode(problem(status, detail, list(errors))), headers)
+    await _answer(scope, send, visit, status, _encode(problem(status, detail, list(errors))), headers)
 
 
-async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+async def _answer(
+    scope: Scope, send: Send, visit: Visit, status: int, body: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    answered(scope, visit, status)
+    visit.bytes = len(body)
+    headers += ((b"content-length", str(len(body)).encode()), (b"x-request-id", visit.given))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -11,10 +11,10 @@ import psycopg
 class Visit:
     """Filled by whoever learns something about the request."""
 
-    __slots__ = ("_id", "began", "bytes", "caller", "route", "sql_seconds", "statements", "status", "stored")
+    __slots__ = ("began", "bytes", "caller", "given", "route", "sql_seconds", "statements", "status", "stored")
 
     def __init__(self, request_id: bytes) -> None:
-        self._id = request_id
+        self.given = request_id  # as it stands in headers
         self.began = time.perf_counter()
         self.caller = ""  # its name, once it is known
         self.route = ""  # the pattern of the address
@@ -26,7 +26,7 @@ class Visit:
 
     @property
     def id(self) -> str:
-        return self._id.decode("ascii")
+        return self.given.decode("ascii")
 
     def count_statement(self, began: float) -> None:
         """A statement that began then (time.perf_counter) is answered."""

@@ -1,35 +1,22 @@
-"""Counting what the site does: requests, failures, how long an answer takes, open sockets."""
+"""Writing what the site has counted of itself, and counting open sockets."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from time import perf_counter
 from typing import Any
 
 from metrics import activity
-from metrics.activity import INGEST, OTHER, tally
 from metrics.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
 PERIOD = 1.0  # seconds between writes of what was counted
-# Who asks whether the site lives is no user of it: a check every second would make every figure look better.
-UNCOUNTED = frozenset({"/health", "/health/detailed", "/livez", "/readyz"})
-WAYS_IN = ("/telemetry", "/telemetry/batch", "/bulk", "/snapshot")  # how the paths end by which measurements come
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
-
-
-def answered(scope: Scope, status: int, began: float) -> None:
-    """Count a request whose answer begins now: an export is not slow because it is long."""
-    path = scope["path"]
-    if path not in UNCOUNTED:
-        kind = INGEST if scope["method"] == "POST" and path.rstrip("/").endswith(WAYS_IN) else OTHER
-        tally.answered(kind, status, perf_counter() - began)
 
 
 class Sockets:

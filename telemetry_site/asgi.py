@@ -29,10 +29,10 @@ from telemetry_site.limits import AddressLimit
 from telemetry_site.requests import Requests
 from telemetry_site.turns import Turns
 
-lanes = FastLane(AddressLimit(Caps(Turns(ASGIStaticFilesHandler(django_application)))))
+lanes = FastLane(Requests(AddressLimit(Caps(Turns(ASGIStaticFilesHandler(django_application))))))
 application = ProtocolTypeRouter(
     {
-        "http": Requests(CORS(lanes, settings.CORS_ORIGINS) if settings.CORS_ORIGINS else lanes),
+        "http": CORS(lanes, settings.CORS_ORIGINS) if settings.CORS_ORIGINS else lanes,
         "websocket": Sockets(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
         "lifespan": Lifespan(),
     }

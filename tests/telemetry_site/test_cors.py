@@ -10,7 +10,6 @@ import uvicorn
 from telemetry_site import asgi
 from telemetry_site.cors import CORS
 from telemetry_site.env import BadSetting, Environment
-from telemetry_site.requests import Requests
 from tests.conftest import Caller, point
 
 HERE, THERE = "https://dashboard.example.com", "https://evil.example.com"
@@ -19,7 +18,7 @@ ROUTES = [("POST", "devices/d/telemetry"), ("POST", "bulk"), ("GET", "devices/d/
 
 def serve(*origins: str) -> Iterator[int]:
     """The site as it is with these origins, on a port of its own."""
-    server = uvicorn.Server(uvicorn.Config(Requests(CORS(asgi.lanes, origins)), port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(CORS(asgi.lanes, origins), port=0, log_level="warning"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     while not server.started and thread.is_alive():

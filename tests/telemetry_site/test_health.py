@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from metrics import activity, alerting, tasks
+from metrics import activity, alerting, tasks, visits
 from metrics.errors import StorageUnavailable
 from metrics.storage import connection as connections
 from metrics.storage import merge
@@ -328,13 +328,13 @@ async def test_requests_are_counted_by_kind_with_failures_and_until_their_answer
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tally = activity.Tally()  # of its own: what the site has counted, it writes
-    monkeypatch.setattr(counting, "tally", tally)
+    monkeypatch.setattr(visits, "tally", tally)
     await asyncio.gather(
         *(asked(answering(200), path, "POST") for path in ("/api/v1/bulk", "/api/v1/devices/a/b/telemetry/batch/")),
         asked(answering(503), "/api/v1/devices/a/telemetry", "POST"),
         asked(answering(404), "/api/v1/devices/a/telemetry", "GET"),
         asked(answering(200), "/"),
-        *(asked(answering(200), path) for path in counting.UNCOUNTED),
+        *(asked(answering(200), path) for path in visits.UNCOUNTED),
     )
     await asked(failing, "/")
     taken = tally.take()

@@ -13,7 +13,7 @@ from telemetry_site.requests import Requests
 from tests.conftest import Caller, person, point
 from tests.telemetry_site.site import await_that
 
-LOGGER = "telemetry_site.requests"
+LOGGER = "metrics.visits"
 
 
 @pytest.fixture(params=["fast lane", "Django"])
@@ -102,7 +102,7 @@ def test_stored_measurements_are_told_by_the_journal_and_refused_ones_here(
 
 
 def test_a_slow_one_is_told_always(admin: Caller, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("telemetry_site.requests.SLOW", 0.0)
+    monkeypatch.setattr("metrics.visits.SLOW", 0.0)
     with caplog.at_level(logging.INFO, LOGGER):
         admin.post("devices/d/telemetry", point())
         found = lines(caplog, 1)
