@@ -13,7 +13,7 @@ from metrics.storage.codec import Columns, DamagedPayload, Ints, decode
 from metrics.storage.connection import Connection
 from metrics.storage.shards import Number
 
-CACHE_BYTES = 64 * 1024 * 1024
+CACHE_BYTES = 40 * 1024 * 1024
 TRIES = 5  # a merge may delete a block between finding and fetching it
 
 # An array is found once and then looked up by index, also where the condition stands beside an OR.
