@@ -8,6 +8,8 @@
 #   make bench-disk   bytes of a point and speed of merging, from its commit to a finished day
 
 VENV ?= .venv
+# Each worker of the tests has servers of its own; those of DATABASE_URL are not shared.
+TEST_WORKERS ?= $(if $(DATABASE_URL),0,2)
 PYTHON = $(VENV)/bin/python
 NPM_CI = ci --ignore-scripts --no-audit --no-fund --loglevel=error
 PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes
@@ -27,7 +29,7 @@ run: $(SITE) $(FRONT_END)
 	@exec $(PYTHON) manage.py up
 
 test: $(TOOLS) $(FRONT_END) browser
-	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 check: $(TOOLS) $(FRONT_END)
 	$(PYTHON) -m ruff format --check .

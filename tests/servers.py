@@ -19,7 +19,8 @@ os.environ["TELEMETRY_DATA_DIR"] = str(_FOLDER)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if _OWN and not config.option.collectonly:
+    leads = bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
+    if _OWN and not config.option.collectonly and not leads:  # who only leads others runs no test
         from telemetry_site.embedded.servers import Servers
 
         servers = Servers(_FOLDER, durable=False)
