@@ -31,9 +31,30 @@ FROM metrics_series s JOIN metrics_metricdefinition m ON m.name = s.metric_name 
 """
 
 
+# Nobody's policy: the rows of the metric follow more than one, until they are grouped anew (metrics.storage.regroup).
+_MIXED = """
+INSERT INTO metrics_groupedby (metric_name, points, minutes, hours)
+SELECT DISTINCT s.metric_name, 0, 0, 0 FROM metrics_series s
+LEFT JOIN metrics_metricdefinition m ON m.name = s.metric_name
+LEFT JOIN metrics_groupedby g ON g.metric_name = s.metric_name
+WHERE s.id = ANY(%(series)s) AND g.points IS DISTINCT FROM 0
+  AND (coalesce(m.retention_days, %(points)s), coalesce(m.rollup_5m_days, %(minutes)s),
+       coalesce(m.rollup_1h_days, %(hours)s))
+   <> (coalesce(g.points, %(points)s), coalesce(g.minutes, %(minutes)s), coalesce(g.hours, %(hours)s))
+ORDER BY s.metric_name
+ON CONFLICT (metric_name) DO UPDATE SET points = 0, minutes = 0, hours = 0
+"""
+
+
 def policies(connection: Connection, series: Iterable[int]) -> dict[int, Policy]:
-    """The policies of those of these series that have one of their own; all others have DEFAULT."""
-    return {row[0]: Policy(*row[1:]) for row in connection.execute(_OF_SERIES, (list(series),))}
+    """The policies of those of these series that have one of their own; all others have DEFAULT.
+
+    For whoever writes rows by them: where a metric's rows follow another policy as yet, it is noted that they are
+    mixed. Else a policy that changed and changed back would leave rows behind that nobody knows to be misplaced.
+    """
+    wanted = list(series)
+    connection.execute(_MIXED, DEFAULT._asdict() | {"series": wanted})
+    return {row[0]: Policy(*row[1:]) for row in connection.execute(_OF_SERIES, (wanted,))}
 
 
 def bucket_policies(connection: Connection, first: int, last: int) -> dict[int, Policy]:

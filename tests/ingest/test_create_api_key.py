@@ -12,7 +12,7 @@ from ingest.models import ApiKey
 from metrics.access import Scope
 from metrics.models import Device, DeviceGroup
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("site")  # empty
 
 
 def create(*args: str) -> str:

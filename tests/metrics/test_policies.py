@@ -220,6 +220,18 @@ def test_nothing_goes_while_a_policy_that_has_changed_is_not_applied_yet(series)
     assert drop_expired(series, (BEGIN + 101) * 86_400.0) == 2
 
 
+def test_a_day_that_was_made_by_a_policy_which_was_taken_back_at_once_is_kept_as_long_as_others(series):
+    MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=2)
+    write({(number, BEGIN * DAY): 1.0 for number in SERIES})
+    made(series, (BEGIN + 1) * 86_400.0)
+    MetricDefinition.objects.all().delete()  # before anybody has grouped anything by it
+    late = (BEGIN + 50) * 86_400.0
+    assert drop_expired(series, late) == 0
+    regroup(series)
+    assert drop_expired(series, late) == 0
+    assert drop_expired(series, (BEGIN + 91) * 86_400.0) == 2
+
+
 def test_a_worker_with_little_time_gets_further_with_every_run(series):
     for day in range(4):
         write({(number, (BEGIN + day) * DAY): 1.0 for number in SERIES})

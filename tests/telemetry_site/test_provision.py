@@ -13,7 +13,7 @@ from metrics.models import Device
 from telemetry_site.embedded.paths import Embedded
 from telemetry_site.provision import provision
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("site")  # empty
 
 
 @pytest.fixture
