@@ -43,7 +43,7 @@ schema: $(SITE)
 	@$(PRODUCTION) $(PYTHON) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
 fuzz: $(TOOLS)
-	@FUZZ_EXAMPLES=220 FUZZ_SEEDS="1 2" FUZZ_PHASES=examples,coverage,fuzzing,stateful \
+	@FUZZ_EXAMPLES=80 FUZZ_SEEDS="1 2" FUZZ_PHASES=examples,coverage,fuzzing,stateful \
 		$(PYTHON) -m pytest -q -rP tests/telemetry_site/test_fuzz.py $(PYTEST_ARGS)
 
 bench: $(TOOLS) $(FRONT_END)
