@@ -1,6 +1,11 @@
 """The audit by HTTP: read alone, by admins. `manage.py verify_audit` says whether it is what it was."""
 
+from datetime import UTC, datetime
+from typing import Any
+
 import django_filters
+from django.core.exceptions import ValidationError
+from django_filters.fields import IsoDateTimeField
 from rest_framework import serializers
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -55,9 +60,24 @@ class AuditEntries(Page):
     entries = AuditEntrySerializer(many=True)
 
 
+class MomentField(IsoDateTimeField):
+    """A time with an offset, as UTC: Python takes offsets of up to a day, PostgreSQL of less than sixteen hours."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        found = super().to_python(value)
+        try:
+            return None if found is None else found.astimezone(UTC)
+        except OverflowError:
+            raise ValidationError("a time between the years 1 and 9999 is accepted") from None
+
+
+class MomentFilter(django_filters.IsoDateTimeFilter):
+    field_class = MomentField
+
+
 class AuditFilter(django_filters.FilterSet):
-    since = django_filters.IsoDateTimeFilter("at", "gte")
-    until = django_filters.IsoDateTimeFilter("at", "lt")
+    since = MomentFilter("at", "gte")
+    until = MomentFilter("at", "lt")
 
     class Meta:
         model = AuditEntry

@@ -370,3 +370,10 @@ def test_an_admin_who_takes_time_holds_up_neither_ingestion_nor_other_admins(sit
                 " before, after, heads, digest) VALUES (now(), 'me', '', '', 'x', 'y', 'z', '', '', '', sha256(''))"
             )
     assert [entry.number for entry in AuditEntry.objects.order_by("id")] == [2, 1]
+
+
+def test_times_with_strange_offsets_are_taken_as_the_moments_that_they_are(admin: Caller) -> None:
+    assert admin.get("audit?since=9522-06-10T05:42:44%2B17:46").json["entries"] == []
+    assert admin.get("audit?until=9522-06-10T05:42:44-23:59").status == 200
+    refused = admin.get("audit?since=0001-01-01T00:00:00%2B17:00")
+    assert (refused.status, [error["field"] for error in refused.json["errors"]]) == (400, ["since"])
