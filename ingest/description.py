@@ -94,7 +94,7 @@ describe_single = operation(
     request={JSON: Point},
     answer=PointReceipt,
     parameters=[_PACKING],
-    errors=(422,),
+    errors=(404, 422),
     asked=_POINT | {"unit": "celsius", "tags": {"location": "room_1"}},
     answered={
         "success": True,
@@ -112,7 +112,7 @@ describe_batch = operation(
     request={JSON: Batch},
     answer=BatchReceipt,
     parameters=[_PACKING],
-    errors=(422,),
+    errors=(404, 422),
     asked={
         "data_points": [_POINT, _POINT | {"metric_name": "humidity", "value": 60}],
         "compression": None,

@@ -70,6 +70,7 @@ class DeviceStatisticsView(APIView):
         "Statistics of a device",
         tag=Tag.STATISTICS,
         description="Counts that are kept as points come and go. Of a device that is not known all of them are zero.",
+        errors=(404,),  # a name with a line break is at no address
         answer=DeviceStatistics,
         answered=_DEVICE,
     )

@@ -93,6 +93,7 @@ class DeviceMetricsView(APIView):
         tag=Tag.QUERIES,
         description="Their names in order; none where nothing is known of the device.",
         answer={"type": "array", "items": {"type": "string"}},
+        errors=(404,),  # a name with a line break is at no address
         answered=["humidity", "temperature"],
     )
     def get(self, request: Request, device_id: str) -> Response:
@@ -110,7 +111,7 @@ class RangeView(APIView):
         " thinned to the points that draw the same line. `columns` gives times and values as two arrays, for charts.",
         query=RangeParameters,
         answer=PolymorphicProxySerializer("RangeAnswer", [QueryAnswer, RangeColumns], None, many=False),
-        errors=(422,),
+        errors=(404, 422),
         asked={"time_range": "24h"},
         answered=examples.RANGE,
     )
