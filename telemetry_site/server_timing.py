@@ -64,7 +64,7 @@ def _told(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 
 def _user(request: HttpRequest) -> Any:
-    """Whoever the view found behind the request, a key's Sender or a person; None where it did not look."""
+    """Whoever the view found behind the request, a key's Caller or a person; None where it did not look."""
     user = request.__dict__.get("user")
     return request.__dict__.get("_cached_user") if isinstance(user, LazyObject) else user
 
