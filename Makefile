@@ -23,7 +23,7 @@ FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9
 PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com \
 	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
 
-.PHONY: run test check schema fuzz bench bench-api bench-billion bench-disk requirements browser
+.PHONY: run test check schema fuzz bench bench-alerts bench-api bench-billion bench-disk requirements browser
 
 run: $(SITE) $(FRONT_END)
 	@exec $(PYTHON) manage.py up
@@ -54,6 +54,10 @@ bench-billion: $(TOOLS) $(FRONT_END)
 
 bench-api: $(TOOLS) $(FRONT_END)
 	@$(PYTHON) -m benchmarks.api $(BENCH_ARGS)
+
+bench-alerts: $(TOOLS) $(FRONT_END)
+	@$(PYTHON) -m benchmarks.alerting $(BENCH_ARGS)
+	@$(PYTHON) -m benchmarks.backtest
 
 bench-disk: $(TOOLS)
 	@$(PYTHON) -m benchmarks.disk $(BENCH_ARGS)

@@ -1,5 +1,38 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.db import connections
+from django.db.models.signals import post_migrate
+
+from metrics.apps import first_rows as first_rows_of_storage
 
 
 class AlertsConfig(AppConfig):
     name = "alerts"
+    verbose_name = "Alerts"
+
+    def ready(self) -> None:
+        from alerts import checks  # noqa: F401 - registers them
+        from alerts.alerting import RulesAndAlerts
+        from metrics.alerting import provide
+
+        provide(RulesAndAlerts())
+        post_migrate.connect(first_rows, sender=self)
+
+
+def first_rows(using: str, **kwargs: Any) -> None:
+    """The rows that are only ever updated; after `flush` as well as after `migrate`.
+
+    Evaluation begins with what is stored from now on, not when the first evaluator has started: of what is measured
+    until then somebody may have to be told.
+    """
+    first_rows_of_storage(using)  # the apps below come later, and may have none yet
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT to_regclass('alerts_rulegeneration')")
+        if cursor.fetchone()[0] is not None:
+            cursor.execute("INSERT INTO alerts_rulegeneration (id, number) VALUES (1, 0) ON CONFLICT DO NOTHING")
+            cursor.execute("DELETE FROM alerts_cursor WHERE shard NOT IN (SELECT shard FROM metrics_head)")
+            cursor.execute(
+                "INSERT INTO alerts_cursor (shard, seq, at) SELECT shard, seq, now() FROM metrics_head"
+                " ON CONFLICT DO NOTHING"
+            )

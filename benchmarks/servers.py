@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,9 @@ class Server:
 
 
 class Site(Server):
-    """The site on embedded servers, with default settings."""
+    """The site on embedded servers, with default settings but for what is given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: Mapping[str, str] | None = None) -> None:
         self.port, self.folder = free_port(), folder
         kept = {
             name: value
@@ -108,6 +109,7 @@ class Site(Server):
             "TELEMETRY_DATA_DIR": str(folder),
             "TELEMETRY_API_KEY": KEY,
             "TELEMETRY_HOST_COLLECTOR": "off",
+            **(more or {}),
         }
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "up"],

@@ -95,25 +95,36 @@ def forget() -> None:
 def _now(connection: Connection) -> Presence:
     devices = _pairs(connection, "SELECT id, coalesce(expected_interval, 0)::int8 FROM metrics_device ORDER BY id")
     series = _pairs(connection, "SELECT id, device_id FROM metrics_series ORDER BY id")
-    newest = np.zeros(len(series), np.int64)
-    # Young blocks first: what is merged between the two reads is in both.
-    parts = [part for _, parts in read.young_after(connection, _merged(connection), MOST_COMMITS) for part in parts]
-    with connection.transaction(), connection.cursor("latest", binary=True) as cursor:
-        for part in parts:
-            _raise(newest, series[:, 0], part)
-        cursor.execute("SELECT payload FROM metrics_latest")
-        for (payload,) in cursor:
-            try:
-                for part in decode(payload):
-                    _raise(newest, series[:, 0], part)
-            except DamagedPayload:
-                continue  # reads of its points tell of it
+    newest = _newest(connection, series[:, 0])
     heard = np.zeros(len(devices), np.int64)
     places = np.searchsorted(devices[:, 0], series[:, 1])
     known = places < len(devices)
     known[known] = devices[places[known], 0] == series[known, 1]
     np.maximum.at(heard, places[known], newest[known])
     return Presence(devices[:, 0], heard, devices[:, 1])
+
+
+def newest_times(connection: Connection) -> tuple[Ints, Ints]:
+    """Every series, ascending, and the time of its newest point (µs), 0 where it has none."""
+    series = _pairs(connection, "SELECT id, device_id FROM metrics_series ORDER BY id")[:, 0]
+    return series, _newest(connection, series)
+
+
+def _newest(connection: Connection, series: Ints) -> Ints:
+    newest = np.zeros(len(series), np.int64)
+    # Young blocks first: what is merged between the two reads is in both.
+    parts = [part for _, parts in read.young_after(connection, _merged(connection), MOST_COMMITS) for part in parts]
+    with connection.transaction(), connection.cursor("latest", binary=True) as cursor:
+        for part in parts:
+            _raise(newest, series, part)
+        cursor.execute("SELECT payload FROM metrics_latest")
+        for (payload,) in cursor:
+            try:
+                for part in decode(payload):
+                    _raise(newest, series, part)
+            except DamagedPayload:
+                continue  # reads of its points tell of it
+    return newest
 
 
 _ROW = np.dtype([("columns", ">i2"), ("l1", ">i4"), ("first", ">i8"), ("l2", ">i4"), ("second", ">i8")])

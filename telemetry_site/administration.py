@@ -14,6 +14,15 @@ SECTIONS = {
         "metrics.MetricDefinition": "Metric definitions",
         "metrics.Series": "Series",
     },
+    "Alerts": {
+        "alerts.Rule": "Alert rules",
+        "alerts.Alert": "Alerts",
+        "alerts.Incident": "Incidents",
+        "alerts.Silence": "Silences",
+        "alerts.Channel": "Channels",
+        "alerts.Route": "Routes",
+        "alerts.Delivery": "Deliveries",
+    },
     "People and keys": {"auth.User": "People", "ingest.ApiKey": "API keys"},
     "What happened": {
         "metrics.AuditEntry": "Audit",

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.signals import setup_logging, worker_shutdown
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
@@ -11,6 +11,23 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
 app = Celery("telemetry_site")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+class AlertsStep(bootsteps.StartStopStep):
+    """With every worker, before it looks for its broker: judging what is stored, and telling of it."""
+
+    def start(self, parent: Any) -> None:
+        from alerts.evaluation import worker
+
+        worker.start()
+
+    def stop(self, parent: Any) -> None:
+        from alerts.evaluation import worker
+
+        worker.stop()
+
+
+app.steps["worker"].add(AlertsStep)
 
 
 @setup_logging.connect

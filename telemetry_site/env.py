@@ -15,6 +15,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 T = TypeVar("T")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -88,6 +89,25 @@ class Environment:
 
     def words(self, name: str) -> list[str]:
         return [word.strip() for word in self.text(name).split(",") if word.strip()]
+
+    def networks(self, name: str) -> list[Network]:
+        found = []
+        for one in self.words(name):
+            try:
+                found.append(ipaddress.ip_network(one))
+            except ValueError:
+                raise BadSetting(name, one, "networks such as 10.0.0.0/8 or fd00::/8 are accepted") from None
+        return found
+
+    def paths(self, name: str) -> dict[str, str]:
+        """Python functions by a name: `name=package.module.function, …`."""
+        found = {}
+        for one in self.words(name):
+            if not re.fullmatch(r"[A-Za-z]\w*\s*=\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", one, re.ASCII):
+                raise BadSetting(name, one, "entries such as page_on_call=our_package.module.function are accepted")
+            key, _, path = one.partition("=")
+            found[key.strip()] = path.strip()
+        return found
 
     def origins(self, name: str) -> list[str]:
         """Origins of web pages, or `*` alone."""

@@ -1,10 +1,8 @@
 """The content security policy: every script, style and connection from this site alone, none of them inline."""
 
-from collections.abc import Awaitable, Callable
-from typing import cast
-
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
+
+from telemetry_site.leaving import BeforeItLeaves
 
 POLICY = "; ".join(
     (
@@ -21,29 +19,10 @@ POLICY = "; ".join(
     )
 )
 
-Answer = HttpResponse | Awaitable[HttpResponse]
 
-
-class ContentSecurityPolicy:
+class ContentSecurityPolicy(BeforeItLeaves):
     """Django 5.2 has no middleware for this, and the third-party one is synchronous only."""
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
-        self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Answer:
-        if self.is_async:
-            return self._later(request)
-        response = cast(HttpResponse, self.get_response(request))
-        response.headers.setdefault("Content-Security-Policy", POLICY)
-        return response
-
-    async def _later(self, request: HttpRequest) -> HttpResponse:
-        response = await cast(Awaitable[HttpResponse], self.get_response(request))
+    def leaving(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response

@@ -1,38 +1,32 @@
 """What Django knows of a request: its route and caller, for the log line; how long its SQL took, for admins to see."""
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import LazyObject
 
 from metrics.visit import Visit, current
+from telemetry_site.leaving import BeforeItLeaves
 
-Answer = HttpResponse | Awaitable[HttpResponse]
 
-
-class ServerTiming:
+class ServerTiming(BeforeItLeaves):
     """Django's middleware. Answers to admins carry `Server-Timing`: the SQL statements and the whole."""
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
-        self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Answer:
-        if self.is_async:
-            return self._later(request)
-        return _told(request, cast(HttpResponse, self.get_response(request)))
-
-    async def _later(self, request: HttpRequest) -> HttpResponse:
-        return _told(request, await cast(Awaitable[HttpResponse], self.get_response(request)))
+    def leaving(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        visit = current.get()
+        if visit is None:
+            return response
+        if request.resolver_match is not None:
+            visit.route = request.resolver_match.route
+        user = _user(request)
+        if user is not None and user.is_authenticated:
+            visit.caller = getattr(user, "name", "") or f"user:{user.get_username()}"  # as in the journal
+            if getattr(user, "is_superuser", False):
+                response.headers["Server-Timing"] = _timing(visit)
+        return response
 
     def process_view(self, request: HttpRequest, *view: Any) -> None:
         """Count the statements of the connection that the view is going to use: here, on its thread."""
@@ -47,20 +41,6 @@ def _counted(execute: Callable[..., Any], sql: str, params: Any, many: bool, con
     finally:
         if visit is not None:
             visit.count_statement(began)
-
-
-def _told(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    visit = current.get()
-    if visit is None:
-        return response
-    if request.resolver_match is not None:
-        visit.route = request.resolver_match.route
-    user = _user(request)
-    if user is not None and user.is_authenticated:
-        visit.caller = getattr(user, "name", "") or f"user:{user.get_username()}"  # as in the journal
-        if getattr(user, "is_superuser", False):
-            response.headers["Server-Timing"] = _timing(visit)
-    return response
 
 
 def _user(request: HttpRequest) -> Any:

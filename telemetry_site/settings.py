@@ -3,6 +3,7 @@
 import sys
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ingest.identity import trusted
 from telemetry_site.embedded.paths import Embedded
@@ -32,6 +33,8 @@ SHARDS = env.integer("TELEMETRY_SHARDS", 1, 1, 64)
 # Requests a second, and at once: of a key or service, and of an address that comes without being authenticated.
 RATE_PER_KEY = env.rate("TELEMETRY_RATE_PER_KEY", None)
 RATE_PER_ADDRESS = env.rate("TELEMETRY_RATE_PER_ADDRESS", (100, 2000))
+# How long alerts are kept after they were resolved.
+ALERT_RETENTION_DAYS = env.integer("TELEMETRY_ALERT_RETENTION_DAYS", 365, 1, 3650)
 CORS_ORIGINS = env.origins("TELEMETRY_CORS_ORIGINS")
 
 # --- Django -----------------------------------------------------------------------------------------
@@ -84,6 +87,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "dashboard.navigation.open_alerts",
             ]
         },
     }
@@ -180,6 +184,9 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "score the noise of rules": {"task": "alerts.tasks.score_noise", "schedule": 600.0, "options": {"expires": 600}},
+    "drop old alerts": {"task": "alerts.tasks.drop_expired", "schedule": 600.0, "options": {"expires": 600}},
+    "judge what came late": {"task": "alerts.tasks.judge_late", "schedule": 5.0, "options": {"expires": 5}},
     "tidy the rejected inbox": {
         "task": "ingest.tasks.tidy_rejected",
         "schedule": 60.0,
@@ -201,8 +208,25 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 600.0,
         "options": {"expires": 600},
     },
+    "find patterns": {"task": "alerts.tasks.find_patterns", "schedule": 600.0, "options": {"expires": 600}},
 }
 EXPORTS_DIR = DATA_DIR / "exports"  # on several machines: a folder that they share
+
+# --- notifications ----------------------------------------------------------------------------------
+SITE_URL = env.url("TELEMETRY_SITE_URL", ("https", "http")).rstrip("/")  # what links in messages begin with
+# Networks that channels may reach although they are private, such as 10.1.2.0/24.
+ALLOW_PRIVATE_WEBHOOKS = env.networks("TELEMETRY_ALLOW_PRIVATE_WEBHOOKS")
+ALERT_ACTIONS = {
+    "log_alert": "alerts.actions.log_alert",
+    "send_notification": "alerts.actions.send_notification",
+} | env.paths("TELEMETRY_ALERT_ACTIONS")
+_mail = urlsplit(env.url("EMAIL_URL", ("smtp", "smtp+tls", "smtps")))  # plain, STARTTLS, TLS from the beginning
+EMAIL_HOST = _mail.hostname or ""  # empty: there is none, and channels that need it say so
+EMAIL_PORT = _mail.port or {"smtp+tls": 587, "smtps": 465}.get(_mail.scheme, 25)
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_mail.password or "")
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.scheme == "smtp+tls", _mail.scheme == "smtps"
+EMAIL_TIMEOUT = 5  # seconds, of each step
+DEFAULT_FROM_EMAIL = env.text("TELEMETRY_EMAIL_FROM", "telemetry@localhost")
 
 # --- REST -------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
@@ -266,7 +290,13 @@ LOGGING = {
         },
         "secrets": {
             "()": "telemetry_site.log.Secrets",
-            "known": [SECRET_KEY, ADMIN_PASSWORD, PROVISIONED_API_KEY, DATABASES["default"].get("PASSWORD", "")],
+            "known": [
+                SECRET_KEY,
+                ADMIN_PASSWORD,
+                PROVISIONED_API_KEY,
+                DATABASES["default"].get("PASSWORD", ""),
+                EMAIL_HOST_PASSWORD,
+            ],
         },
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["secrets"]}},

@@ -18,6 +18,8 @@ from django.contrib.auth.models import Group
 from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 
+from alerts.apps import first_rows as first_alert_rows
+from alerts.evaluation import worker
 from dashboard.api import status
 from ingest import authentication
 from ingest.models import ApiKey
@@ -31,6 +33,9 @@ from metrics.storage.connection import close_pools
 from metrics.storage.write import stop_writer
 
 API = "/api/v1/telemetry"
+END_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 REDIS_URL = settings.REDIS_URL  # that of all tests, whatever one of them sets
 
 
@@ -41,6 +46,8 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
         made = setup_databases(verbosity=0, interactive=False)
         yield
         close_pools()
+        with connection.cursor() as cursor:  # of threads that were still at it; a database in use is not dropped
+            cursor.execute(END_OTHERS)
         teardown_databases(made, verbosity=0)
 
 
@@ -51,6 +58,7 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         activity.tally.forget()
         empty_tables()
         first_rows("default")
+        first_alert_rows("default")
         catalogue.forget()
         authentication.forget()
         read.forget()
@@ -61,6 +69,7 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         status.forget()
         catalogue.refresh()
         yield
+        worker.stop()
         stop_inbox()
         stop_writer()
         close_pools()

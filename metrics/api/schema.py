@@ -70,6 +70,12 @@ _PATH: dict[str, tuple[str, dict[str, Any], Any]] = {  # name of a path's variab
     "deletion_id": ("The deletion, by the id that it was answered with.", {}, "del_0123456789abcdef0123"),
     "number": ("The row's number, from the list.", {"minimum": 1}, 7),
     "export_id": ("The export, by the `id` that it was ordered with.", {}, "exp_0123456789abcdef0123"),
+    "rule_id": ("The alert rule.", {}, "rule_0123456789abcdef"),
+    "version": ("The version's number.", {"minimum": 1}, 1),
+    "alert_id": ("The alert.", {}, "alt_0123456789abcdef"),
+    "silence_id": ("The silence.", {}, "sil_0123456789abcdef"),
+    "channel_id": ("The channel.", {}, "chn_0123456789abcdef"),
+    "route_id": ("The route.", {}, "rte_0123456789abcdef"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from metrics.storage.connection import Connection
 
-_YOUNG, _UNIT, _JOURNAL, _RECOUNT = 7201, 7202, 7203, 7204  # classes
+_YOUNG, _UNIT, _JOURNAL, _RECOUNT, _EVALUATION = 7201, 7202, 7203, 7204, 7205  # classes
 
 
 def lock_young(connection: Connection, shard: int) -> bool:
@@ -24,6 +24,12 @@ def lock_recount(connection: Connection, shard: int, stretch: int) -> bool:
     """The counting anew of a stretch, until this connection is closed; False where somebody else is at it."""
     number = (stretch * 64 + shard) % 2**31
     row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_RECOUNT, number)).fetchone()
+    return bool(row and row[0])
+
+
+def lock_evaluation(connection: Connection) -> bool:
+    """The judging of what is stored, until this connection is closed; False where somebody else is at it."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (_EVALUATION,)).fetchone()
     return bool(row and row[0])
 
 

@@ -14,6 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from alerts.models import Alert, Channel, Delivery, Incident, Route, Rule, Silence
 from ingest.models import ApiKey, Rejected, digest_of
 from ingest.wire.batch import Reason
 from metrics import membership
@@ -94,7 +95,51 @@ def rejected(numbers: range) -> None:
     )  # fmt: skip
 
 
+def alert_rules(numbers: range) -> list[Rule]:
+    threshold = {"metric_name": "m", "threshold_value": 1.0}
+    return Rule.objects.bulk_create(Rule(name=f"a{number:06}", **threshold) for number in numbers)
+
+
+def alerts(numbers: range) -> None:
+    now = timezone.now()
+    made = zip(numbers, alert_rules(numbers), devices(numbers), strict=True)
+    Alert.objects.bulk_create(
+        Alert(rule=rule, rule_name=rule.name, device=device, device_name=device.device_id, metric_name="m",
+              level="error", message=f"a{n}", triggered_at=now, last_breach_at=now) for n, rule, device in made
+    )  # fmt: skip
+
+
+def incidents(numbers: range) -> None:
+    Incident.objects.bulk_create(Incident(cause="group:a", title=f"a{number}") for number in numbers)
+
+
+def silences(numbers: range) -> None:
+    end = timezone.now() + timedelta(hours=1)
+    Silence.objects.bulk_create(
+        Silence(device_ids=["a"], ends_at=end, reason=f"a{number}", created_by="user:a") for number in numbers
+    )
+
+
+def channels(numbers: range) -> None:
+    Channel.objects.bulk_create(Channel(name=f"a{n:06}", kind="action", action="log_alert") for n in numbers)
+
+
+def routes(numbers: range) -> None:
+    Route.objects.bulk_create(Route(name=f"a{number:06}", channels=["a"]) for number in numbers)
+
+
+def deliveries(numbers: range) -> None:
+    Delivery.objects.bulk_create(Delivery(channel_name="a", title=f"a{number}", payload={}) for number in numbers)
+
+
 MAKERS: dict[str, Callable[[range], Any]] = {
+    "alerts.Rule": alert_rules,
+    "alerts.Alert": alerts,
+    "alerts.Incident": incidents,
+    "alerts.Silence": silences,
+    "alerts.Channel": channels,
+    "alerts.Route": routes,
+    "alerts.Delivery": deliveries,
     "ingest.Rejected": rejected,
     "metrics.Device": devices,
     "metrics.DeviceGroup": groups,
@@ -162,7 +207,8 @@ def test_the_front_page_is_in_order_and_names_everything(browser: Client):
     content = page[page.index('id="content-main"') :]
     names = re.findall(r'<th scope="row"[^>]*>\s*<a href="[^"]*">([^<]+)', content)
     assert names == [
-        "Devices", "Device groups", "Metric definitions", "Series", "People", "API keys", "Audit", "Journal",
+        "Devices", "Device groups", "Metric definitions", "Series", "Alert rules", "Alerts", "Incidents", "Silences",
+        "Channels", "Routes", "Deliveries", "People", "API keys", "Audit", "Journal",
         "Rejected points", "Exports", "Damaged blocks",
     ]  # fmt: skip
     for address in re.findall(r'<th scope="row"[^>]*>\s*<a href="([^"]*)"', content):

@@ -99,6 +99,14 @@ def merging(ended: threading.Event) -> None:
                 merge._merge_young_once(connection, shard, force=True)
 
 
+def settled() -> None:
+    """Wait until nothing is committed any more: what a killed writer had sent may still be."""
+    with connect() as connection:
+        before = None
+        while before != (before := read.heads(connection)):
+            threading.Event().wait(0.3)
+
+
 def test_followers_see_every_commit_in_order_through_four_writers_and_their_kills(shards, site):
     followers = [Followed(), Followed()]
     merger = threading.Thread(target=merging, args=(followers[0].ended,))
@@ -111,6 +119,7 @@ def test_followers_see_every_commit_in_order_through_four_writers_and_their_kill
         again = [Written(one.number, one.last + 2, shards) for one in writers[:2]]
         for one in (*writers[2:], *again):
             one.kill()
+        settled()
     finally:
         for follower in followers:
             follower.ended.set()

@@ -291,9 +291,10 @@ class Some(alerting.NoAlerting):
 
 @pytest.fixture
 def alerts() -> Iterator[None]:
+    before = alerting.alerting()
     alerting.provide(Some())
     yield
-    alerting.provide(alerting.NoAlerting())
+    alerting.provide(before)
 
 
 def test_the_alerts_app_is_asked_how_many_there_were(alerts: None, admin: Caller) -> None:

@@ -24,12 +24,17 @@ class Route:
 def routes() -> list[Route]:
     """All but the Django admin, which has a door of its own, and the short spelling of the API's addresses.
 
-    What deletes comes last, so that all others find what they ask for.
+    What deletes comes last, and of that what is deepest first, so that all others find what they ask for.
     """
     found = {route for route in _walk(get_resolver(), "/") if not route.template.startswith("/admin/")}
     canonical = {route for route in found if route.template.startswith("/api/v1/telemetry/")}
     short = {route for route in found if route.template.replace("/api/v1/", "/api/v1/telemetry/", 1) in _of(canonical)}
-    return sorted(found - (short - canonical), key=lambda route: (route.method == "DELETE", route))
+    return sorted(found - (short - canonical), key=_turn)
+
+
+def _turn(route: Route) -> tuple[bool, int, Route]:
+    deletes = route.method == "DELETE"
+    return deletes, -route.template.count("/") if deletes else 0, route
 
 
 def _of(some: set[Route]) -> set[str]:

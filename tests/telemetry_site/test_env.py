@@ -72,3 +72,19 @@ def test_the_key_that_is_too_short_is_not_shown_in_full() -> None:
     with pytest.raises(BadSetting) as refused:
         Environment({"KEY": "secret-word"}).key("KEY")
     assert "secret-word" not in str(refused.value)
+
+
+def test_networks_are_taken_and_what_is_none_is_refused() -> None:
+    found = Environment({"NETS": "10.0.0.0/8, fd00::/8,127.0.0.1"}).networks("NETS")
+    assert [str(one) for one in found] == ["10.0.0.0/8", "fd00::/8", "127.0.0.1/32"]
+    for text in ("10.0.0.1/8", "example.com", "10.0.0.0/33"):
+        with pytest.raises(BadSetting, match=r"networks such as 10.0.0.0/8 or fd00::/8 are accepted"):
+            Environment({"NETS": text}).networks("NETS")
+
+
+def test_functions_are_named_and_what_is_no_path_is_refused() -> None:
+    found = Environment({"PATHS": "page=ours.paging.page, log = ours.log"}).paths("PATHS")
+    assert found == {"page": "ours.paging.page", "log": "ours.log"}
+    for text in ("page", "page=", "page=page", "=ours.page", "page=ours.page()", "pa ge=ours.page"):
+        with pytest.raises(BadSetting, match=r"entries such as page_on_call=our_package.module.function are accepted"):
+            Environment({"PATHS": text}).paths("PATHS")

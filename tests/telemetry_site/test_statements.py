@@ -14,6 +14,8 @@ import psycopg
 import pytest
 from django.test import Client
 
+from alerts import life, rules
+from alerts.models import Alert, Channel, Incident, Route, Rule, Silence
 from ingest.models import ApiKey
 from ingest.rejected.points import KeptPoint
 from ingest.rejected.rows import Line, write
@@ -36,6 +38,7 @@ GETS = (
     "metrics/metric_000",
     "devices/device_000/metrics",
     "devices/device_000/metrics/temperature/latest",
+    "devices/device_000/metrics/temperature/anomalies",
     "devices/device_000/metrics/temperature/range",
     f"aggregated?metric_name=temperature&aggregation_type=avg&interval=3600&{SPAN}",
     f"export/csv?device_ids=device_000&metric_names=temperature&{SPAN}",
@@ -54,6 +57,27 @@ GETS = (
     "keys?limit=1000",
     "keys/1",
     "rejected?limit=1000",
+    "alerts?limit=1000",
+    "alerts/alt_000",
+    "alerts/alt_000/notices",
+    "alerts/alt_000/trace",
+    "alerts/deliveries",
+    "alerts/metrics",
+    "alerts/silences",
+    "alerts/silences/sil_000",
+    "alerts/channels",
+    "alerts/channels/chn_000",
+    "alerts/routes",
+    "alerts/routes/rte_000",
+    "alerts/patterns",
+    "/alerts",
+    "/patterns",
+    "alerts/rules?limit=1000",
+    "alerts/rules/rule_000",
+    "alerts/rules/rule_shadow/comparison",
+    "alerts/rules/rule_000/trace?device_id=device_000",
+    "alerts/rules/rule_000/versions",
+    "alerts/rules/rule_000/versions/1",
     "/telemetry/status",
     "/telemetry/public",
     "/telemetry/history?metric_name=temperature",
@@ -64,7 +88,18 @@ GETS = (
     "/devices/device_000/",
     "/exports/",
     "/rejected/",
+    "/alerts/",
+    "/alerts/alt_000/",
+    "/alerts/news/?shown=alt_000",
+    "/alerts/situation/",
+    "/rules/",
+    "/rules/rule_000/",
+    "/silences/",
+    "/channels/",
+    "/channels/chn_000/",
+    "/patterns/",
 )
+RULE: dict[str, Any] = {"metric_name": "temperature", "condition": ">", "threshold_value": 80}
 POSTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("query", {"metrics": ["temperature"], "devices": ["device_000"], **TIMES}),
     ("query?all", {"metrics": ["temperature"], "aggregation": "avg", "group_by": "all", **TIMES}),
@@ -73,7 +108,18 @@ POSTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("devices/device_000/telemetry/batch", {"data_points": [point(), point("humidity")]}),
     ("bulk", {"device_000": [point()]}),
     ("metrics", {"name": "another", "data_type": "numeric"}),
+    ("alerts/rules", RULE | {"name": "another"}),
+    ("alerts/rules/rule_000/shadow", {"threshold_value": 90}),
+    ("alerts/alt_000/comments", {"note": "hm"}),
+    ("alerts/backtest", {"rule": RULE | {"name": "another", "device_ids": ["device_000"]}}),
+    ("alerts/silences/preview", {"device_groups": ["site a"]}),
+    ("alerts/silences", {"device_ids": ["device_000"], "ends_at": TIMES["end_time"], "reason": "repair"}),
+    ("alerts/channels", {"name": "another", "kind": "action", "action": "log_alert"}),
+    ("alerts/routes", {"name": "another", "channels": ["c0", "c1"]}),
+    ("devices/device_000/maintenance", {"minutes": 5}),
+    ("alerts/bulk", {"verb": "comment", "note": "hm", "filter": {"level": "warning"}}),
 )
+ONCE = {"metrics", "alerts/channels", "alerts/routes"}  # a name is taken once
 
 
 @contextmanager
@@ -111,6 +157,25 @@ def furnished(admin: Caller, rows: int) -> None:
         )
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
     membership.add(group, Device.objects.values_list("pk", flat=True))
+    _alerting(rows)
+
+
+def _alerting(rows: int) -> None:
+    """So many rules, each with an alert, all of them in one incident."""
+    for number, device in enumerate(Device.objects.order_by("pk")[:rows]):
+        made = rules.create(RULE | {"name": f"rule {number}", "notification_channels": [f"c{number}"]}, "user:mei")
+        Rule.objects.filter(pk=made.pk).update(rule_id=f"rule_{number:03}")
+        common = {"metric_name": "temperature", "level": "warning", "message": "hot", "rule_name": made.name}
+        found = {"rule": made, "device": device, "device_name": device.device_id, "alert_id": f"alt_{number:03}"}
+        life.raise_alerts([Alert(**common, **found, triggered_at=NOW, last_breach_at=NOW)])
+        if number == 0:
+            shadow = rules.create(RULE | {"name": "trial"}, "user:mei", shadow_of=made)
+            Rule.objects.filter(pk=shadow.pk).update(rule_id="rule_shadow")
+        Channel.objects.create(name=f"c{number}", kind="action", action="log_alert", channel_id=f"chn_{number:03}")
+        Route.objects.create(name=f"r{number}", channels=[f"c{number}", "none"], route_id=f"rte_{number:03}")
+        ends_at, covered = NOW + timedelta(hours=1), [device.device_id]
+        Silence.objects.create(ends_at=ends_at, device_ids=covered, reason="repair", silence_id=f"sil_{number:03}")
+    Alert.objects.update(incident=Incident.objects.create(cause="test", title="hot"))
 
 
 def measured(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
@@ -132,10 +197,10 @@ def measured(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
             assert answer.status_code < 300, (address, answer.content)
             answer.close()  # of a stream what is asked before its first byte
 
-        if path != "metrics":
+        if path not in ONCE:
             ask()  # what is looked up once a process is no cost of an answer
         costs = []
-        for _ in range(1 if path == "metrics" else 3):  # a pool may look at a connection meanwhile
+        for _ in range(1 if path in ONCE else 3):  # a pool may look at a connection meanwhile
             with counted(monkeypatch) as sent:
                 ask()
             costs.append(len(sent))

@@ -1,0 +1,123 @@
+"""The detector of anomalies among live points: series learn from what is stored before they are judged, beside all
+other work, and what they have learnt outlives the process.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from django.db import connection
+
+from alerts.detector.detector import Detector
+from alerts.detector.state import BadState
+from alerts.evaluation import history
+from alerts.evaluation.detected import Detected, Points, judge_together, rounds
+from alerts.evaluation.order import LATE, in_order
+from alerts.models import DetectorState
+
+LEARNT_FROM = 14 * 86_400 * 1_000_000  # µs before now
+MOST_LEARNT = 10_000  # points of a series, the newest
+TOGETHER = 64  # series that learn side by side
+BUDGET = 0.1  # seconds of learning between two looks for commits
+KEPT_EVERY = 300.0  # seconds in which what every series has learnt is kept once
+
+_KEEP = """
+INSERT INTO alerts_detectorstate (series, time, state, updated_at)
+SELECT series, time, state, now() FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[]) n(series, time, state)
+ORDER BY series
+ON CONFLICT (series) DO UPDATE SET time = EXCLUDED.time, state = EXCLUDED.state, updated_at = now()
+"""
+
+
+class Anomalies:
+    """The series that rules of anomaly are about; of each is known up to which time (µs) it has learnt."""
+
+    def __init__(self) -> None:
+        self._detector = Detector()
+        self._slots: dict[int, int] = {}
+        self._learnt: dict[int, int] = {}
+        self._asked: dict[int, None] = {}
+        self._learning: Iterator[None] | None = None
+        self._to_keep: list[int] = []
+        self._began_keeping = time.monotonic()
+
+    def watch(self, series: Iterable[int]) -> None:
+        """Of series that no rule is about any more nothing is held."""
+        for number in set(self._slots) - set(series):
+            self._detector.remove(self._slots.pop(number))
+            self._learnt.pop(number, None)
+
+    def judge(self, points: Mapping[int, Points], arrived: int) -> dict[int, Detected]:
+        """New points of series, those that have learnt; points that are late or out of order are left out."""
+        fresh: dict[int, Points] = {}
+        for number, (times, values) in points.items():
+            if number not in self._learnt:
+                self._asked[number] = None
+                continue
+            first = in_order(times, arrived, self._learnt[number])
+            if first < len(times):
+                fresh[number] = times[first:], values[first:]
+        found = judge_together(self._detector, self._slots, fresh)
+        self._learnt |= {number: int(times[-1]) for number, (times, _) in fresh.items()}
+        return found
+
+    def learn(self, now: int) -> bool:
+        """Go on learning for a moment; returns whether there is more to learn."""
+        deadline = time.monotonic() + BUDGET
+        while time.monotonic() < deadline:
+            if self._learning is None:
+                some = list(self._asked)[:TOGETHER]
+                if not some:
+                    return False
+                self._learning = self._learn(some, now)
+            try:
+                next(self._learning)
+            except StopIteration:
+                self._learning = None
+        return True
+
+    @property
+    def is_learning(self) -> bool:
+        return bool(self._asked) or self._learning is not None
+
+    def keep(self, everything: bool = False) -> None:
+        """Keep what some series have learnt: each of them once in a while, a few at a time; or everything now."""
+        if everything or not self._to_keep:
+            self._to_keep, self._began_keeping = list(self._learnt), time.monotonic()
+        share = 1.0 if everything else (time.monotonic() - self._began_keeping) / KEPT_EVERY
+        left = int(max(0.0, 1 - share) * len(self._learnt))
+        some = [number for number in self._to_keep[left:] if number in self._learnt]
+        self._to_keep = self._to_keep[:left]
+        if some:
+            states = [self._detector.dump(self._slots[number]) for number in some]
+            with connection.cursor() as cursor:
+                cursor.execute(_KEEP, (some, [self._learnt[number] for number in some], states))
+
+    def _learn(self, series: list[int], now: int) -> Iterator[None]:
+        """Let some series see what is stored of them, from where they were."""
+        kept = {one.series: one for one in DetectorState.objects.filter(series__in=series)}
+        since = {}
+        for number in series:
+            held = kept.get(number)
+            self._slots[number], since[number] = self._begin(held, now)
+        yield
+        stored = history.columns_of(series, min(since.values()) + 1, now + LATE)
+        points: dict[int, Points] = {}
+        for number, columns in stored.items():
+            first = max(int(columns.times.searchsorted(since[number], "right")), len(columns) - MOST_LEARNT)
+            points[number] = columns.times[first:], columns.values[first:]
+        for number, (times, _) in points.items():
+            since[number] = int(times[-1]) if len(times) else since[number]
+        for _ in rounds(self._detector, self._slots, points):
+            yield
+        for number in series:
+            self._asked.pop(number, None)
+            self._learnt[number] = since[number]
+
+    def _begin(self, held: DetectorState | None, now: int) -> tuple[int, int]:
+        """A slot, and up to when (µs) what is in it has learnt."""
+        if held is not None:
+            try:
+                return self._detector.add(bytes(held.state)), held.time
+            except BadState:
+                pass  # of another version of the detector: it learns anew
+        return self._detector.add(), now - LEARNT_FROM

@@ -1,0 +1,130 @@
+"""What evaluation found, into the database: alerts raised and resolved, in the transaction that moves the cursor."""
+
+from collections.abc import Sequence
+
+from alerts import life
+from alerts.conditions.signals import Signal
+from alerts.evaluation.absence import Silent
+from alerts.evaluation.detected import Detected
+from alerts.evaluation.subjects import Key, Outcome, Subject, Watched
+from alerts.evaluation.wording import evidence, message, silence_message, threshold_of
+from alerts.models import OPEN, Alert, Mode, Resolution
+from alerts.templates import render
+from metrics.catalogue import catalogue
+from metrics.models import Device
+from metrics.query import moment
+
+_TEXTS = ("rule_name", "description", "runbook_url")  # of an alert, as its rule has them
+
+
+def write_turns(outcomes: Sequence[Outcome]) -> int:
+    """Raise and resolve, turn after turn of each subject in order; returns how many alerts were raised."""
+    raised, at = 0, 0
+    while some := [one for one in outcomes if len(one.turns) > at]:
+        new = {
+            id(one): alert_of(one.subject, one.signal, one.turns[at].at)
+            for one in some
+            if one.signal is not None and one.turns[at].raised
+        }
+        if new:
+            made = {alert.alert_id: alert for alert in life.raise_alerts(filled(list(new.values())))}
+            raised += len(made)
+            for one in some:
+                if id(one) in new:
+                    alert = made.get(new[id(one)].alert_id)
+                    one.subject.alert = alert.pk if alert is not None else _open_alert(one.subject)
+        _recover(
+            [
+                (one.subject, int(one.signal.times[one.turns[at].at]))
+                for one in some
+                if one.signal and id(one) not in new
+            ]
+        )
+        at += 1
+    return raised
+
+
+def write_silent(absent: Sequence[Silent]) -> list[Alert]:
+    """Raise alerts of devices that are not heard of."""
+    return life.raise_alerts(filled([_silence(one) for one in absent])) if absent else []
+
+
+def _recover(well: Sequence[tuple[Subject, int]]) -> None:
+    times = {subject.alert: moment(time) for subject, time in well if subject.alert is not None}
+    if times:
+        life.resolve(Alert.objects.filter(pk__in=times), Resolution.RECOVERED, life.EVALUATOR, at=times)
+    for subject, _ in well:
+        subject.alert = None
+
+
+def _open_alert(subject: Subject) -> int | None:
+    """The alert that was open before this one was to be raised."""
+    rule, device, metric = subject.key
+    found = Alert.objects.filter(rule_id=rule, device_id=device, metric_name=metric, status__in=OPEN)
+    return found.values_list("pk", flat=True).first()
+
+
+def alert_of(subject: Subject, signal: Signal, at: int) -> Alert:
+    """The alert of a subject that is raised by the point at a place of a signal."""
+    value = float(signal.measured[at] if isinstance(signal, Detected) else signal.values[at])
+    shown = None if value != value else value
+    subject.breached, subject.worst = int(signal.times[at]), shown
+    alert = _blank(subject.watched, subject.key, subject.device_id, int(signal.times[at]))
+    alert.series = next(iter(subject.inputs.values())).series if len(subject.inputs) == 1 else None
+    alert.value = alert.worst_value = shown
+    alert.message = message(subject, signal, at)
+    alert.evidence = evidence(subject, signal, at)
+    return alert
+
+
+def _silence(one: Silent) -> Alert:
+    alert = _blank(one.watched, one.key, one.device_id, one.deadline)
+    alert.message = silence_message(one)
+    alert.evidence = {
+        "last_heard": moment(one.heard).isoformat() if one.heard else None,
+        "expected_seconds": one.expected / 1_000_000,
+    }
+    return alert
+
+
+def _blank(watched: Watched, key: Key, device_id: str, at: int) -> Alert:
+    rule = watched.rule
+    return Alert(
+        rule=rule,
+        rule_name=rule.name,
+        rule_version=rule.version,
+        device_id=key[1],
+        device_name=device_id,
+        metric_name=key[2],
+        level=rule.level,
+        shadow=rule.mode == Mode.SHADOW,
+        threshold=threshold_of(watched.spec, rule),
+        description=rule.description,
+        runbook_url=rule.runbook_url,
+        triggered_at=moment(at),
+        last_breach_at=moment(at),
+    )
+
+
+def filled(alerts: list[Alert]) -> list[Alert]:
+    """The same alerts, with the names in braces in the texts of their rules filled in."""
+    some = [alert for alert in alerts if any("{" in getattr(alert, name) for name in _TEXTS)]
+    devices = Device.objects.prefetch_related("groups").in_bulk({alert.device_id for alert in some})
+    for alert in some:
+        device = devices.get(alert.device_id)
+        fields = {
+            "device": alert.device_name,
+            "device_name": str(device or alert.device_name),
+            "group": ", ".join(group.name for group in device.groups.all()) if device else "",
+            "metric": alert.metric_name,
+            "value": alert.value,
+            "threshold": alert.threshold,
+            "unit": catalogue().unit(alert.metric_name),
+            "level": alert.level,
+            "rule": alert.rule_name,
+            "time": f"{alert.triggered_at:%Y-%m-%d %H:%M:%S} UTC",
+        }
+        for name in _TEXTS:
+            length = Alert._meta.get_field(name).max_length  # type: ignore[union-attr]  # a column of text
+            setattr(alert, name, render(getattr(alert, name), fields)[:length])
+    return alerts

@@ -1,0 +1,50 @@
+"""Rules, alerts, silences, notifications, and what evaluation remembers."""
+
+from alerts.models.alerts import OPEN, Alert, AlertEvent, EventKind, Incident, Resolution, Status
+from alerts.models.evaluation import Cursor, DetectorState, EvaluatorReport, LateRange, NoiseScore, Pattern
+from alerts.models.notifications import (
+    Channel,
+    ChannelKind,
+    Delivery,
+    DeliveryStatus,
+    Notice,
+    NoticeKind,
+    NoticeStatus,
+    Route,
+)
+from alerts.models.rules import WEIGHTS, Condition, Kind, Level, Mode, Rule, RuleGeneration, RuleVersion
+from alerts.models.silences import Silence, SilenceKind
+
+__all__ = [
+    "OPEN",
+    "WEIGHTS",
+    "Alert",
+    "AlertEvent",
+    "Channel",
+    "ChannelKind",
+    "Condition",
+    "Cursor",
+    "Delivery",
+    "DeliveryStatus",
+    "DetectorState",
+    "EvaluatorReport",
+    "EventKind",
+    "Incident",
+    "Kind",
+    "LateRange",
+    "Level",
+    "Mode",
+    "NoiseScore",
+    "Notice",
+    "NoticeKind",
+    "NoticeStatus",
+    "Pattern",
+    "Resolution",
+    "Route",
+    "Rule",
+    "RuleGeneration",
+    "RuleVersion",
+    "Silence",
+    "SilenceKind",
+    "Status",
+]

@@ -1,0 +1,171 @@
+"""Channels by which people and programs are told, routes to them, and every delivery."""
+
+from urllib.parse import urlsplit
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from alerts.models.alerts import Alert
+from alerts.models.names import ID_LENGTH, new_channel_id, new_delivery_id, new_route_id
+from alerts.models.rules import Level
+from metrics.models import NAME_LENGTH, Audited
+
+
+class ChannelKind(models.TextChoices):
+    """What is at the end of a channel."""
+
+    WEBHOOK = "webhook"
+    EMAIL = "email"
+    APPRISE = "apprise"
+    ACTION = "action"
+
+
+class Channel(Audited):
+    """Somewhere to tell of alerts, known to rules by its name."""
+
+    channel_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_channel_id, editable=False)
+    name = models.CharField(max_length=NAME_LENGTH, unique=True)
+    kind = models.CharField(max_length=7, choices=ChannelKind.choices)
+    url = models.TextField(blank=True, help_text="Of a webhook, or Apprise's; often a secret, and never shown whole.")
+    addresses = ArrayField(models.EmailField(), default=list, blank=True)
+    action = models.CharField(max_length=NAME_LENGTH, blank=True, help_text="The name of a registered action.")
+    secret = models.CharField(max_length=NAME_LENGTH, blank=True, help_text="Webhooks are signed with it.")
+    enabled = models.BooleanField(default=True)
+    gather_seconds = models.PositiveIntegerField(
+        default=0, help_text="After a message, others wait so long and go together. 0: each goes at once."
+    )
+    send_resolved = models.BooleanField(default=True)
+    created_by = models.CharField(max_length=2 * NAME_LENGTH, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True, db_default=Now())
+
+    audit_hidden = frozenset({"url", "secret"})
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def target(self) -> str:
+        """Where it leads, as far as that is no secret: what Apprise has instead of a host is often a token."""
+        if self.kind == ChannelKind.EMAIL:
+            return ", ".join(self.addresses)
+        if self.kind == ChannelKind.ACTION:
+            return self.action
+        parts = urlsplit(self.url)
+        return parts.scheme if self.kind == ChannelKind.APPRISE else f"{parts.scheme}://{parts.hostname}"
+
+
+class Route(Audited):
+    """Which alerts go to which channels besides those that their rule names, and whom to tell when nobody reacts."""
+
+    route_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_route_id, editable=False)
+    name = models.CharField(max_length=NAME_LENGTH, unique=True)
+    enabled = models.BooleanField(default=True)
+    levels = ArrayField(models.CharField(max_length=9, choices=Level.choices), default=list, blank=True)
+    device_groups = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
+    weekly = models.JSONField(null=True, blank=True, help_text="Only then, in the words of a silence; null: always.")
+    channels = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
+    repeat_minutes = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Told again so often until somebody acknowledges; null: once."
+    )
+    escalation = models.JSONField(
+        default=list, blank=True, help_text='[{"after_minutes": 10, "channels": […]}, …] until somebody acknowledges.'
+    )
+    created_by = models.CharField(max_length=2 * NAME_LENGTH, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True, db_default=Now())
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class NoticeKind(models.TextChoices):
+    """Why somebody is told of an alert."""
+
+    FIRED = "fired"
+    RESOLVED = "resolved"
+    REPEATED = "repeated"
+    ESCALATED = "escalated"
+    UNSILENCED = "unsilenced", "the silence is over, the alert is not"
+
+
+class NoticeStatus(models.TextChoices):
+    """What became of a notice."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    FAILED = "failed"
+    SILENCED = "silenced"
+    UNCONFIGURED = "unconfigured"
+    DROPPED = "dropped", "not needed any more"
+
+
+class Notice(models.Model):
+    """That one channel is to be told of one alert: the outbox, written in the transaction of what it tells of."""
+
+    alert = models.ForeignKey(Alert, models.CASCADE, related_name="notices")
+    channel_name = models.CharField(max_length=NAME_LENGTH)
+    kind = models.CharField(max_length=10, choices=NoticeKind.choices)
+    status = models.CharField(max_length=12, choices=NoticeStatus.choices, default=NoticeStatus.WAITING)
+    due_at = models.DateTimeField(db_default=Now())
+    created_at = models.DateTimeField(db_default=Now())
+    delivery = models.ForeignKey("Delivery", models.SET_NULL, null=True, related_name="notices")
+    reason = models.CharField(max_length=1000, blank=True, help_text="Which silence, why not, which step.")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["due_at"], condition=Q(status="waiting"), name="notice_waiting"),
+            models.Index(fields=["alert"], name="notice_of_alert"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.channel_name}"
+
+
+class DeliveryStatus(models.TextChoices):
+    """How far a delivery is."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+class Delivery(models.Model):
+    """One message to one channel, of one notice or many. Claimed with a lease, sent at least once, then marked."""
+
+    delivery_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_delivery_id, editable=False)
+    channel = models.ForeignKey(Channel, models.SET_NULL, null=True, related_name="deliveries")
+    channel_name = models.CharField(max_length=NAME_LENGTH)
+    title = models.CharField(max_length=2 * NAME_LENGTH)
+    test = models.BooleanField(default=False)
+    payload = models.JSONField(help_text="What is told, the same with every attempt.")
+    status = models.CharField(max_length=7, choices=DeliveryStatus.choices, default=DeliveryStatus.WAITING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    due_at = models.DateTimeField(db_default=Now())
+    leased_until = models.DateTimeField(null=True)
+    answer_status = models.IntegerField(null=True)
+    answer = models.TextField(blank=True, help_text="The beginning of what came back.")
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "deliveries"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["due_at"], condition=Q(status__in=["waiting", "sending"]), name="delivery_to_do"),
+            models.Index(fields=["channel_name", "-id"], name="delivery_by_channel"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title

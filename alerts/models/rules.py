@@ -1,0 +1,163 @@
+"""Alert rules, and every version that they had."""
+
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils import timezone
+
+from alerts.models.names import ID_LENGTH, new_rule_id
+from metrics.models import NAME_LENGTH, Audited
+
+LONGEST_WINDOW = 7 * 86_400  # seconds
+MOST_TRIGGERS = 1000
+LONGEST_COOLDOWN = 7 * 24 * 60  # minutes
+LONGEST_TIMEOUT = 30 * 86_400  # seconds
+
+
+class Level(models.TextChoices):
+    """How bad it is, from the least on."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+    EMERGENCY = "emergency"
+
+
+WEIGHTS = {level: weight for weight, level in enumerate(Level.values)}
+
+
+class Kind(models.TextChoices):
+    """What a rule judges by."""
+
+    THRESHOLD = "threshold"
+    TREND = "trend"
+    ANOMALY = "anomaly"
+    ABSENCE = "absence"
+    FORECAST = "forecast"
+    COMPOSITE = "composite"
+
+
+class Mode(models.TextChoices):
+    """Whether a rule tells anybody. A shadow evaluates and records, and never notifies."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+
+
+class Condition(models.TextChoices):
+    """How a value is compared with the threshold."""
+
+    ABOVE = ">"
+    BELOW = "<"
+    AT_LEAST = ">="
+    AT_MOST = "<="
+    EQUAL = "=="
+    UNEQUAL = "!="
+
+
+class RuleGeneration(models.Model):
+    """One row whose number moves with every change of a rule: evaluators notice within a moment."""
+
+    number = models.BigIntegerField(default=0)
+
+    @classmethod
+    def move(cls) -> None:
+        cls.objects.filter(pk=1).update(number=models.F("number") + 1)
+
+
+class Rule(Audited):
+    """When somebody has to look at something. What may stand where is said by alerts.conditions.spec.
+
+    Written by alerts.rules alone, which keeps every version.
+    """
+
+    rule_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_rule_id, editable=False)
+    name = models.CharField(max_length=NAME_LENGTH)
+    description = models.TextField(blank=True, help_text="{device}, {metric}, {value}, … are filled in.")
+    runbook_url = models.CharField(max_length=2000, blank=True, help_text="Where it says what to do; filled in too.")
+    enabled = models.BooleanField(default=True)
+    mode = models.CharField(max_length=6, choices=Mode.choices, default=Mode.LIVE)
+    shadow_of = models.ForeignKey(
+        "self",
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="shadows",
+        help_text="The rule that it is tried for.",
+    )
+    metric_name = models.CharField(max_length=NAME_LENGTH, help_text="* with absence: any metric of the device.")
+    kind = models.CharField(max_length=9, choices=Kind.choices, default=Kind.THRESHOLD)
+    condition = models.CharField(max_length=2, choices=Condition.choices, default=Condition.ABOVE)
+    threshold_value = models.JSONField(null=True, blank=True, help_text="A number, a text, true or false.")
+    clear_threshold = models.FloatField(null=True, blank=True, help_text="A value is well again only beyond this one.")
+    aggregation = models.CharField(
+        max_length=20, blank=True, help_text="Of the values in the window, such as avg or p95; empty: each value."
+    )
+    parameters = models.JSONField(default=dict, blank=True, help_text="What the kind of rule asks for besides.")
+    level = models.CharField(max_length=9, choices=Level.choices, default=Level.WARNING)
+    evaluation_window = models.PositiveIntegerField(
+        default=300, validators=[MinValueValidator(1), MaxValueValidator(LONGEST_WINDOW)], help_text="Seconds."
+    )
+    trigger_count = models.PositiveIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_TRIGGERS)],
+        help_text="So many values of the window have to meet the condition.",
+    )
+    device_ids = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
+    device_groups = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
+    notification_channels = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
+    cooldown_minutes = models.PositiveIntegerField(
+        default=0, validators=[MaxValueValidator(LONGEST_COOLDOWN)], help_text="Between two alerts of one series."
+    )
+    auto_resolve = models.BooleanField(default=True, help_text="Resolved once its values are well again.")
+    auto_resolve_timeout = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_TIMEOUT)],
+        help_text="Seconds without a further breach after which an alert is closed, whether or not it is well again.",
+    )
+    version = models.PositiveIntegerField(default=1, editable=False)
+    total_triggers = models.BigIntegerField(default=0, editable=False)
+    last_triggered = models.DateTimeField(null=True, editable=False)
+    suspended = models.TextField(blank=True, editable=False, help_text="The error for which it is not evaluated.")
+    created_by = models.CharField(max_length=2 * NAME_LENGTH, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "alert rule"
+        ordering = ["name", "id"]
+        indexes = [models.Index(fields=["metric_name"], name="rule_by_metric")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        super().save(*args, **kwargs)
+        RuleGeneration.move()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        deleted = super().delete(*args, **kwargs)
+        RuleGeneration.move()
+        return deleted
+
+
+class RuleVersion(models.Model):
+    """What a rule said, from one change to the next."""
+
+    rule = models.ForeignKey(Rule, models.CASCADE, related_name="versions")
+    version = models.PositiveIntegerField()
+    document = models.JSONField(help_text="What was set, by field.")
+    by = models.CharField(max_length=2 * NAME_LENGTH)
+    at = models.DateTimeField(default=timezone.now)
+    note = models.CharField(max_length=NAME_LENGTH, blank=True)
+
+    class Meta:
+        ordering = ["-version"]
+        constraints = [models.UniqueConstraint(fields=["rule", "version"], name="one_row_per_version")]
+
+    def __str__(self) -> str:
+        return f"version {self.version}"

@@ -1,0 +1,57 @@
+"""Silences: what is kept quiet, until when, by whom and why."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from alerts.models.names import ID_LENGTH, new_silence_id
+from alerts.models.rules import Level
+from metrics.models import NAME_LENGTH, Audited
+
+
+class SilenceKind(models.TextChoices):
+    """Maintenance is a silence that was planned: devices in it are told apart from those that are silent."""
+
+    SILENCE = "silence"
+    MAINTENANCE = "maintenance"
+
+
+def _names(length: int = NAME_LENGTH) -> ArrayField:
+    return ArrayField(models.CharField(max_length=length), default=list, blank=True)
+
+
+class Silence(Audited):
+    """Alerts that it covers notify nobody: those that are in every list here that is not empty.
+
+    Alerts are raised and shown as ever, and that they are resolved is told to whoever was told of them.
+    """
+
+    silence_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_silence_id, editable=False)
+    kind = models.CharField(max_length=11, choices=SilenceKind.choices, default=SilenceKind.SILENCE)
+    device_ids = _names()
+    device_groups = _names()
+    metric_names = _names()
+    rule_ids = _names(ID_LENGTH)
+    levels = ArrayField(models.CharField(max_length=9, choices=Level.choices), default=list, blank=True)
+    alert_id = models.CharField(max_length=ID_LENGTH, blank=True, help_text="This alert alone, until it is resolved.")
+    starts_at = models.DateTimeField(default=timezone.now)
+    ends_at = models.DateTimeField(help_text="No silence is for ever.")
+    weekly = models.JSONField(
+        null=True,
+        blank=True,
+        help_text='Only so within that time: {"days": [0 (Monday), …], "from": "22:00", "to": "06:00", "timezone": …}.',
+    )
+    reason = models.CharField(max_length=1000)
+    created_by = models.CharField(max_length=2 * NAME_LENGTH, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True, db_default=Now())
+
+    audit_name = "silence_id"
+
+    class Meta:
+        ordering = ["-ends_at", "-id"]
+        indexes = [models.Index(fields=["ends_at"], name="silence_by_end")]
+
+    def __str__(self) -> str:
+        return self.reason

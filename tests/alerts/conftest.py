@@ -1,0 +1,58 @@
+"""Rules, an evaluator that is stepped by hand, those who send to it, and who is told."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from alerts import rules
+from alerts.evaluation.evaluator import Evaluator
+from alerts.models import Rule
+from metrics.storage.connection import alone
+from telemetry_site.env import Environment
+from tests.alerts.receivers import Receiver, receiving
+from tests.conftest import Caller, point
+
+NEWEST = {"name": "High CPU", "metric_name": "cpu", "condition": ">", "threshold_value": 90}
+
+
+@pytest.fixture
+def evaluator(site: None) -> Iterator[Evaluator]:
+    """The only one; `run(evaluator)` lets it judge all that is stored."""
+    with alone() as connection:
+        yield Evaluator(connection)
+
+
+@pytest.fixture
+def rule(site: None) -> Callable[..., Rule]:
+    """Makes a rule: cpu over 90, but for what is given."""
+
+    def make(**fields: Any) -> Rule:
+        return rules.create(NEWEST | fields, "user:tests")
+
+    return make
+
+
+@pytest.fixture
+def receiver(site: None, settings: Any) -> Iterator[Receiver]:
+    """A web server that channels may reach."""
+    settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.0/8"}).networks("X")
+    with receiving() as found:
+        yield found
+
+
+def run(evaluator: Evaluator) -> None:
+    """Let an evaluator judge all that is stored, and look at the clock."""
+    evaluator.sweep_at_once()
+    while evaluator.step():
+        evaluator.sweep_at_once()
+
+
+def send(
+    caller: Caller, *values: float | str | bool, metric: str = "cpu", device: str = "boiler", ago: float = 0.0
+) -> None:
+    """Values a second apart, the last of them `ago` seconds old."""
+    many = len(values)
+    points = [point(metric, value, ago + many - 1 - at) for at, value in enumerate(values)]
+    answer = caller.post(f"devices/{device}/telemetry/batch", {"data_points": points})
+    assert answer.status == 200, answer.json

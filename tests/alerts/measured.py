@@ -1,0 +1,41 @@
+"""Measurements for tests that look back: through the site's own writer."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from metrics.catalogue import catalogue
+from metrics.models import Series
+from metrics.query import microseconds
+from metrics.storage import merge
+from metrics.storage.codec import Kind
+from metrics.storage.connection import connect
+from metrics.storage.write import Arrivals, Entry, writer
+
+START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def store(
+    device_id: str, metric: str, seconds: Sequence[float], values: Sequence[Any], kind: Kind = Kind.NUMERIC
+) -> int:
+    """Points of one series, in seconds after START; returns its number."""
+    catalogue().make([(device_id, metric, kind)])
+    number = Series.objects.get(device__device_id=device_id, metric_name=metric, kind=kind).pk
+    times = microseconds(START) + (np.array(seconds, np.float64) * 1_000_000).astype(np.int64)
+    column = np.array(values, np.float64 if kind.is_number else object)
+    ids = np.full(len(times), number)
+    writer().submit([Arrivals(ids, times, column)], Entry("test", time.time(), len(times)))
+    return number
+
+
+def merged() -> None:
+    with connect() as connection:
+        merge.merge_young(connection, force=True)
+        merge.merge_units(connection, force=True)

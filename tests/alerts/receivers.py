@@ -1,0 +1,137 @@
+"""Who is at the other end of channels: a real web server and a real mail server on this machine."""
+
+import json
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Reply = tuple[int, dict[str, str], bytes]
+
+
+@dataclass
+class Heard:
+    """A request that came, and when (monotonic)."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ok(heard: Heard) -> Reply:
+    return 200, {}, b"ok"
+
+
+@dataclass
+class Receiver:
+    """A web server that remembers what it heard, and answers as `reply` says."""
+
+    reply: Callable[[Heard], Reply] = ok
+    heard: list[Heard] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook"
+
+    @property
+    def keys(self) -> list[str]:
+        return [one.headers["Idempotency-Key"] for one in self.heard]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+
+@contextmanager
+def receiving(reply: Callable[[Heard], Reply] = ok, port: int = 0) -> Iterator[Receiver]:
+    receiver = Receiver(reply)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard = Heard(self.path, dict(self.headers), self.rfile.read(int(self.headers["Content-Length"])))
+            receiver.heard.append(heard)
+            status, headers, body = receiver.reply(heard)
+            try:
+                self.send_response(status)
+                for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+            except OSError:
+                return  # nobody waits any more
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with _Server(("127.0.0.1", port), Handler) as server:
+        receiver.port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield receiver
+        server.shutdown()
+
+
+@dataclass
+class Mailbox:
+    """What a mail server took."""
+
+    port: int = 0
+    refuse: tuple[str, str] | None = None  # (verb, answer)
+    never_ends: bool = False
+    mails: list[str] = field(default_factory=list)
+    recipients: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def mail_server() -> Iterator[Mailbox]:
+    mailbox = Mailbox()
+
+    class Session(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):  # the other side has hung up
+                self._serve()
+
+        def _serve(self) -> None:
+            self._say("220 ready")
+            while line := self.rfile.readline().decode().strip():
+                verb = line.split(":")[0].split(" ")[0].upper() if not line.upper().startswith("RCPT") else "RCPT"
+                while mailbox.never_ends:
+                    self._say("250-and")
+                    time.sleep(0.05)
+                if mailbox.refuse and mailbox.refuse[0] == verb:
+                    self._say(mailbox.refuse[1])
+                elif verb == "RCPT":
+                    mailbox.recipients.append(line.partition(":")[2].strip("<> "))
+                    self._say("250 ok")
+                elif verb == "DATA":
+                    self._say("354 go on")
+                    lines = []
+                    while (text := self.rfile.readline().decode()) != ".\r\n":
+                        lines.append(text)
+                    mailbox.mails.append("".join(lines))
+                    self._say("250 taken")
+                elif verb == "QUIT":
+                    self._say("221 bye")
+                    return
+                else:
+                    self._say("250 ok")
+
+        def _say(self, line: str) -> None:
+            self.wfile.write(f"{line}\r\n".encode())
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session) as server:
+        server.daemon_threads = True
+        mailbox.port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield mailbox
+        server.shutdown()

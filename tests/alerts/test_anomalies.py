@@ -1,0 +1,89 @@
+"""A series that has learnt from what is stored of it is told of when it does what it never did."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from alerts.evaluation.evaluator import Evaluator
+from alerts.models import Alert, DetectorState, Rule
+from metrics.storage.connection import alone
+from tests.alerts.conftest import run, send
+from tests.conftest import Caller, point
+
+Make = Callable[..., Rule]
+
+
+def learn(gateway: Caller, device: str = "boiler", many: int = 900) -> None:
+    """Three days of a quiet series, every five minutes up to now."""
+    rng = np.random.default_rng(7)
+    values = 50 + 10 * np.sin(np.arange(many) / 288 * 2 * np.pi) + rng.normal(0, 0.5, many)
+    points = [point("cpu", round(float(value), 2), 300 * (many - at)) for at, value in enumerate(values)]
+    assert gateway.post(f"devices/{device}/telemetry/batch", {"data_points": points}).status == 200
+
+
+def wait_until_learnt(evaluator: Evaluator) -> None:
+    until = time.monotonic() + 30
+    while evaluator.is_learning() and time.monotonic() < until:
+        evaluator.step()
+    assert not evaluator.is_learning()
+
+
+def test_what_a_series_never_did_is_told_with_what_was_expected(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule(kind="anomaly", threshold_value=None)
+    learn(gateway)
+    send(gateway, 50.0, ago=120)
+    run(evaluator)
+    wait_until_learnt(evaluator)
+    for value, ago in ((400.0, 40), (410.0, 30), (405.0, 20)):
+        send(gateway, value, ago=ago)
+        run(evaluator)
+    alert = Alert.objects.get()
+    assert alert.value >= 400
+    assert alert.evidence["reason"]
+    low, high = alert.evidence["band"]
+    assert low < high < 100
+    assert "expected" in alert.message
+
+
+def test_what_was_learnt_outlives_the_process(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule(kind="anomaly", threshold_value=None)
+    learn(gateway)
+    send(gateway, 50.0, ago=120)
+    run(evaluator)
+    wait_until_learnt(evaluator)
+    evaluator.keep_learnt()
+    assert DetectorState.objects.count() == 1
+    with alone() as connection:
+        another = Evaluator(connection)
+        send(gateway, 50.5, ago=60)
+        run(another)
+        wait_until_learnt(another)
+        for value, ago in ((400.0, 40), (410.0, 30), (405.0, 20)):
+            send(gateway, value, ago=ago)
+            run(another)
+    assert Alert.objects.count() == 1
+
+
+def test_what_was_expected_and_what_is_strange_is_asked_for_charts(
+    gateway: Caller, reader: Caller, stranger: Caller, site: None
+) -> None:
+    learn(gateway)
+    send(gateway, 400.0, 410.0, ago=20)
+    found = reader.get("devices/boiler/metrics/cpu/anomalies").json
+    assert found["points"] > 280
+    assert 0 < len(found["band"]) <= 500
+    assert all(one["low"] <= one["high"] for one in found["band"])
+    strange = [one for one in found["marks"] if one["value"] >= 400]
+    assert strange and all(one["reason"] and one["score"] >= 0.5 for one in strange)
+    assert stranger.get("devices/boiler/metrics/cpu/anomalies").json == {"points": 0, "band": [], "marks": []}
+
+
+def test_too_long_a_stretch_is_not_looked_through(gateway: Caller, reader: Caller) -> None:
+    answer = reader.get(
+        "devices/boiler/metrics/cpu/anomalies?start_time=2025-12-18T10:00:00Z&end_time=2025-12-17T10:00:00Z"
+    )
+    assert answer.status == 422
+    assert answer.json["errors"][0]["field"] == "start_time"

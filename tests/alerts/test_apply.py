@@ -1,0 +1,533 @@
+"""Rules, channels, routes and silences as a file: told whole, applied whole, or refused with every reason."""
+
+import io
+import sys
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import CommandError, call_command
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from alerts import rules
+from alerts.as_code.applying import apply
+from alerts.as_code.diff import lines, summary
+from alerts.as_code.export import export
+from alerts.as_code.plan import Plan, Verb
+from alerts.as_code.reading import MOST_BYTES, BadFile, read
+from alerts.models import Alert, Channel, Route, Rule, RuleGeneration, RuleVersion, Silence
+from metrics.models import AuditEntry
+from tests.conftest import empty_tables
+
+pytestmark = pytest.mark.usefixtures("site")  # empty
+
+SECRETS = {"OPS_URL": "https://hooks.example.com/T0/$ecret", "OPS_SECRET": "hush ${not a name}"}
+WHOLE = """
+version: 1
+channels:
+  - name: ops
+    kind: webhook
+    url: ${OPS_URL}
+    secret: ${OPS_SECRET}
+  - {name: mail, kind: email, addresses: [ops@example.com], gather_seconds: 30}
+rules:
+  - rule_id: high-cpu
+    name: High CPU
+    metric_name: cpu
+    condition: '>'
+    threshold_value: 90
+    clear_threshold: 80.5
+    aggregation: avg
+    level: critical
+    device_groups: [site a]
+    notification_channels: [ops, slack]
+    description: |
+      {device} is busy.
+      It was {value}
+  - name: Door open
+    metric_name: door
+    condition: ==
+    threshold_value: open
+  - name: Silent
+    metric_name: '*'
+    kind: absence
+    parameters: {grace: 5}
+  - name: Hot and wet
+    metric_name: temperature
+    kind: composite
+    parameters:
+      operator: and
+      conditions:
+        - {metric_name: temperature, condition: '>', threshold_value: 30}
+        - {metric_name: humidity, condition: '>', threshold_value: 80}
+routes:
+  - name: nights
+    levels: [critical, emergency]
+    channels: [mail]
+    weekly: {days: [0, 1], from: 22:00, to: 06:00, timezone: Europe/Berlin}
+    escalation: [{after_minutes: 10, channels: [ops]}]
+silences:
+  - silence_id: rebuild-of-a
+    reason: site a is rebuilt
+    starts_at: TODAY
+    ends_at: TOMORROW
+    device_groups: [site a]
+    rule_ids: [high-cpu]
+"""
+TODAY = datetime.now(UTC).replace(microsecond=0)
+BERLIN = timezone(timedelta(hours=1))
+WHOLE = WHOLE.replace("TODAY", TODAY.astimezone(BERLIN).isoformat())
+WHOLE = WHOLE.replace("TOMORROW", f"{TODAY + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}")
+
+
+def applied(text: str, **options: bool) -> Plan:
+    return apply(text.encode(), SECRETS, **options)
+
+
+def refused(text: str | bytes, environment: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(BadFile) as caught:
+        apply(text if isinstance(text, bytes) else text.encode(), SECRETS if environment is None else environment)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def counted(plan: Plan) -> tuple[int, int, int, int]:
+    verbs = [change.verb for change in plan.changes]
+    return verbs.count(Verb.CREATE), verbs.count(Verb.CHANGE), verbs.count(Verb.DELETE), plan.unchanged
+
+
+def rule(name: str = "r", **fields: Any) -> Rule:
+    return rules.create({"name": name, "metric_name": "m", "threshold_value": 1} | fields, "user:somebody")
+
+
+def rows() -> list[tuple[int, ...]]:
+    """What may have changed: rows, versions and entries of the audit."""
+    counts = [model.objects.count() for model in (Rule, RuleVersion, Channel, Route, Silence, AuditEntry)]
+    return [tuple(counts), tuple(RuleGeneration.objects.values_list("number", flat=True))]
+
+
+# --- there and back ---------------------------------------------------------------------------------
+
+
+def test_a_file_makes_what_it_says() -> None:
+    assert counted(applied(WHOLE)) == (8, 0, 0, 0)
+    ops = Channel.objects.get(name="ops")
+    assert (ops.url, ops.secret, ops.created_by) == (SECRETS["OPS_URL"], SECRETS["OPS_SECRET"], "command:apply")
+    high = Rule.objects.get(rule_id="high-cpu")
+    assert (high.threshold_value, high.clear_threshold, high.version) == (90, 80.5, 1)
+    assert high.description == "{device} is busy.\nIt was {value}\n"
+    assert high.versions.get().by == "command:apply"
+    assert Route.objects.get().weekly == {"days": [0, 1], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}
+    silence = Silence.objects.get(silence_id="rebuild-of-a")
+    assert silence.starts_at == TODAY and silence.ends_at == TODAY + timedelta(days=1)
+    assert set(AuditEntry.objects.values_list("actor", flat=True)) == {"command:apply"}
+
+
+def test_what_is_exported_makes_the_same_site_again() -> None:
+    applied(WHOLE)
+    told = export()
+    assert not any(secret in told for secret in SECRETS.values())
+    empty_tables()
+    RuleGeneration.objects.create(pk=1)
+    applied(told)
+    assert export() == told
+    assert Channel.objects.get(name="ops").url == SECRETS["OPS_URL"]
+    clear = export(with_secrets=True)
+    assert counted(apply(clear.encode(), {})) == (0, 0, 0, 8)
+
+
+def test_a_second_time_nothing_changes_and_no_version_is_made() -> None:
+    applied(WHOLE)
+    before = rows()
+    assert counted(applied(WHOLE, prune=True)) == (0, 0, 0, 8)
+    assert rows() == before
+
+
+def test_a_shadow_is_neither_exported_nor_pruned() -> None:
+    tried = rules.create({"name": "tried", "metric_name": "m", "threshold_value": 1}, "user:x", shadow_of=rule())
+    assert "tried" not in export()
+    applied(export(), prune=True)
+    assert Rule.objects.filter(pk=tried.pk).exists()
+    (told,) = refused(f"version: 1\nrules: [{{rule_id: {tried.rule_id}, name: t, metric_name: m, threshold_value: 1}}]")
+    assert told == "rules[0].rule_id: Alert rule with this Rule id already exists.; line 2"
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00{}"), min_size=1, max_size=40)
+NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """Fields of a rule that is accepted, in any of their shapes."""
+    fields: dict[str, Any] = {
+        "name": draw(NAMES),
+        "metric_name": draw(NAMES.filter(lambda name: name != "*")),
+        "description": draw(NAMES | st.just("")),
+        "level": draw(st.sampled_from(["info", "warning", "error", "critical", "emergency"])),
+        "enabled": draw(st.booleans()),
+        "device_ids": draw(st.lists(NAMES, max_size=3)),
+        "notification_channels": draw(st.lists(NAMES, max_size=3)),
+        "evaluation_window": draw(st.integers(1, 604_800)),
+        "trigger_count": draw(st.integers(1, 1000)),
+        "auto_resolve_timeout": draw(st.none() | st.integers(1, 86_400)),
+    }
+    if draw(st.booleans()):
+        fields |= {"condition": "==", "threshold_value": draw(NAMES | st.booleans() | NUMBERS)}
+    else:
+        fields |= {"condition": draw(st.sampled_from([">", "<="])), "threshold_value": draw(NUMBERS)}
+        fields["aggregation"] = draw(st.sampled_from(["", "avg", "p95"]))
+    return fields
+
+
+@given(written=st.lists(documents(), min_size=1, max_size=4))
+@settings(
+    max_examples=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_rules_come_back_from_a_file_as_they_were(written: list[dict[str, Any]]) -> None:
+    Rule.objects.all().delete()
+    for fields in written:
+        rules.create(fields, "user:somebody")
+    told = export()
+    assert counted(applied(told)) == (0, 0, 0, len(written))
+    before = {row.rule_id: rules.document_of(row) for row in Rule.objects.all()}
+    Rule.objects.all().delete()
+    applied(told)
+    assert {row.rule_id: rules.document_of(row) for row in Rule.objects.all()} == before
+    assert export() == told
+
+
+@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\n x", "a \n", " ", "'", "- a: b", "a\n\n b\t", "\x7f", "😀 #x"])
+def test_any_text_comes_back_from_a_file_as_it_was(text: str) -> None:
+    rule(name=f"x{text}y", description=text, device_ids=[text])
+    assert counted(applied(export())) == (0, 0, 0, 1)
+
+
+def test_what_is_exported_reads_the_same_to_whoever_keeps_to_yaml_1_1() -> None:
+    rule("no", metric_name="1e5", threshold_value="22:00", condition="==", device_ids=["on", "2026-11-21", "0x1f"])
+    told = yaml.safe_load(export())["rules"][0]
+    assert (told["name"], told["metric_name"], told["threshold_value"]) == ("no", "1e5", "22:00")
+    assert told["device_ids"] == ["on", "2026-11-21", "0x1f"] == read(export().encode()).value["rules"][0]["device_ids"]
+
+
+# --- what changes -----------------------------------------------------------------------------------
+
+
+def test_a_dry_run_tells_every_change_and_makes_none() -> None:
+    applied(WHOLE)
+    before = rows()
+    other = WHOLE.replace("threshold_value: 90", "threshold_value: 95").replace("name: Silent", "name: Quiet")
+    plan = apply(other.encode(), SECRETS | {"OPS_URL": "https://new.example.com/"}, prune=True, dry_run=True)
+    assert rows() == before
+    assert list(lines(plan)) == [
+        "~ channel “ops”",
+        "    url: (hidden)",
+        "~ rule “High CPU”",
+        "    threshold_value: 90 → 95",
+        "+ rule “Quiet”",
+        '    name: "Quiet"',
+        '    metric_name: "*"',
+        '    kind: "absence"',
+        '    parameters: {"grace": 5}',
+        "- rule “Silent”",
+    ]
+    assert summary(plan, done=False) == "1 to be created, 2 to be changed, 1 to be deleted, 5 unchanged"
+
+
+def test_a_changed_rule_is_its_next_version_and_a_field_that_is_left_out_is_as_by_itself() -> None:
+    made = rule(level="critical", cooldown_minutes=5)
+    applied(f"version: 1\nrules: [{{rule_id: {made.rule_id}, name: renamed, metric_name: m, threshold_value: 1}}]")
+    made.refresh_from_db()
+    assert (made.name, made.level, made.cooldown_minutes, made.version) == ("renamed", "warning", 0, 2)
+    assert made.versions.first().by == "command:apply"
+
+
+def test_a_rule_without_its_id_is_known_by_its_name() -> None:
+    made = rule("known")
+    applied("version: 1\nrules: [{name: known, metric_name: m, threshold_value: 2}]")
+    assert Rule.objects.get().rule_id == made.rule_id
+    rule("known")
+    (told,) = refused("version: 1\nrules: [{name: known, metric_name: m, threshold_value: 2}]")
+    assert told == "rules[0]: 2 rules are called so; rule_id says which is meant; line 2"
+
+
+def test_what_a_file_does_not_name_stays_unless_it_is_pruned() -> None:
+    applied(WHOLE)
+    few = "version: 1\nrules: [{name: Silent, metric_name: '*', kind: absence, parameters: {grace: 5}}]"
+    assert counted(applied(few)) == (0, 0, 0, 1)
+    assert counted(applied(few, prune=True)) == (0, 0, 3, 1)
+    assert [row.name for row in Rule.objects.all()] == ["Silent"]
+    assert (Channel.objects.count(), Route.objects.count(), Silence.objects.count()) == (2, 1, 1)  # not its sections
+    deleted = AuditEntry.objects.filter(action="deleted", object_type="alert rule", actor="command:apply")
+    assert deleted.count() == 3
+    assert counted(applied("version: 1\nchannels: []\nroutes: []\nsilences: []", prune=True)) == (0, 0, 4, 0)
+
+
+def test_the_open_alert_of_a_pruned_rule_is_resolved_and_stays_in_the_history() -> None:
+    now = datetime.now(UTC)
+    made = rule()
+    alert = Alert.objects.create(
+        rule=made, rule_name="r", device_name="d", metric_name="m", triggered_at=now, last_breach_at=now
+    )
+    applied("version: 1\nrules: []", prune=True)
+    alert.refresh_from_db()
+    assert (alert.status, alert.resolution, alert.resolved_by) == ("resolved", "rule", "command:apply")
+    assert alert.rule is None
+
+
+def test_a_silence_that_is_over_is_neither_made_nor_deleted() -> None:
+    over = "{reason: was, starts_at: '2020-01-01T00:00:00Z', ends_at: '2020-01-02T00:00:00Z'}"
+    assert counted(applied(f"version: 1\nsilences: [{over}]")) == (0, 0, 0, 1)
+    now = datetime.now(UTC)
+    hour = timedelta(hours=1)
+    Silence.objects.create(reason="history", starts_at=now - 2 * hour, ends_at=now - hour, created_by="user:x")
+    Silence.objects.create(reason="one alert", alert_id="alt_1", ends_at=now + hour, created_by="user:x")
+    assert counted(applied("version: 1\nsilences: []", prune=True)) == (0, 0, 0, 0)
+    assert "history" not in export() and "one alert" not in export()
+
+
+def test_secrets_that_a_file_does_not_name_stay() -> None:
+    applied(WHOLE)
+    applied("version: 1\nchannels: [{name: ops, kind: webhook, gather_seconds: 5}]")
+    ops = Channel.objects.get(name="ops")
+    assert (ops.url, ops.secret, ops.gather_seconds) == (SECRETS["OPS_URL"], SECRETS["OPS_SECRET"], 5)
+    applied("version: 1\nchannels: [{name: ops, kind: webhook, url: 'https://$$5.example.com/', secret: ''}]")
+    ops.refresh_from_db()
+    assert (ops.url, ops.secret) == ("https://$5.example.com/", "")
+
+
+def test_two_channels_whose_names_make_one_variable_do_not_share_it() -> None:
+    for name in ("ops-eu", "ops eu", "größer", "Ωμέγα"):
+        Channel.objects.create(name=name, kind="webhook", url=f"https://{len(name)}.example.com/")
+    written = {one["name"]: one["url"] for one in yaml.safe_load(export())["channels"]}
+    assert written["größer"] == "${GR_SSER_URL}" and written["Ωμέγα"] == "${CHANNEL_URL}"
+    assert written["ops-eu"] != written["ops eu"] and written["ops-eu"].startswith("${OPS_EU_")
+
+
+# --- what is wrong ----------------------------------------------------------------------------------
+
+
+def test_every_fault_is_told_with_its_place_and_nothing_is_changed() -> None:
+    before = rows()
+    told = refused(
+        """version: 1
+channels:
+  - {name: good, kind: email, addresses: [ops@example.com]}
+  - name: bad
+    kind: pigeon
+    url: ${NOWHERE}
+rules:
+  - name: good
+    metric_name: m
+    threshold_value: 1
+  - name: bad
+    metric_name: m
+    threshold_value: [1]
+    enabled: yes
+    level: loud
+  - metric_name: m
+  - name: composite
+    metric_name: m
+    kind: composite
+    parameters:
+      conditions:
+        - {metric_name: a, threshold_value: 1}
+        - metric_name: b
+          threshold_value: high
+  - name: types
+    metric_name: 5
+    device_ids: [a, 7]
+    trigger_count: 0.5
+    colour: red
+silences:
+  - {reason: x, starts_at: 2026-11-21T08:00:00, ends_at: 2100-01-01T00:00:00Z}
+dashboards: []
+"""
+    )
+    assert told == [
+        "channels[1].url: NOWHERE is not set in the environment; line 6",
+        "rules[1].enabled: true or false is accepted; line 14",
+        "rules[2].name: is missing; line 16",
+        "rules[3].parameters.conditions[1].threshold_value: a text or truth value is compared as it is, with == or !=;"
+        " else a number is accepted; line 24",
+        "rules[4].metric_name: a text is accepted; in quotes where it looks like something else; line 26",
+        "rules[4].device_ids[1]: a text is accepted; in quotes where it looks like something else; line 27",
+        "rules[4].trigger_count: a whole number is accepted; line 28",
+        f"rules[4].colour: is not known; rule_id, {', '.join(rules.FIELDS)} are accepted; line 29",
+        "silences[0].starts_at: a time with its offset is accepted, such as 2026-11-21T08:00:00Z; line 31",
+        "dashboards: is not known; version, channels, rules, routes, silences are accepted; line 32",
+    ]
+    assert rows() == before
+
+
+def test_values_of_the_right_type_are_judged_as_everywhere_else() -> None:
+    told = refused(
+        """version: 1
+rules:
+  - {name: a, metric_name: m, threshold_value: 1, level: loud, trigger_count: 1001}
+  - {name: b, metric_name: m, threshold_value: high}
+  - {name: c, metric_name: m, threshold_value: 1, evaluation_window: 0, kind: guess}
+channels:
+  - {name: hook, kind: webhook}
+routes:
+  - {name: nowhere, weekly: {days: [7], from: 22:00, to: 06:00}}
+silences:
+  - {reason: all, starts_at: 2026-11-21T08:00:00Z, ends_at: 2099-11-21T08:00:00Z, levels: [info]}
+"""
+    )
+    assert [line.split(": ")[0] for line in told] == [
+        "rules[0].level",
+        "rules[0].trigger_count",
+        "rules[1].threshold_value",
+        "rules[2].kind",
+        "rules[2].evaluation_window",
+        "channels[0].url",
+        "routes[0].channels",
+        "routes[0].weekly",
+        "silences[0].ends_at",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "file: version: 1 and any of channels, rules, routes, silences are accepted; line 1"),
+        ("rules: []", "version: 1 is accepted; line 1"),
+        ("version: true", "version: 1 is accepted; line 1"),
+        ("version: 1\nrules:", "rules: a list is accepted; [] where there are none; line 2"),
+        ("version: 1\nrules: [1]", "rules[0]: the fields of a rule are accepted; line 2"),
+        ("version: 1\nrules: []\nrules: []", "rules: is there already, in line 2; line 3"),
+        ("version: 1\n5: x", "file: a key is a text of 1 to 200 characters; line 2"),
+        ("version: 1\nrules: [", "file: expected the node content, but found '<stream end>'; line 2"),
+        ("version: 1\n---\nversion: 1", "file: but found another document; line 2"),
+        ("version: !!python/name:os 1", "version: '!!python/name:os' is no type that is accepted; line 1"),
+        ("version: !!int one", "version: '!!int' is no type that is accepted; line 1"),
+        ("version: 1\nrules: *nowhere", "file: found undefined alias 'nowhere'; line 2"),
+        ("version: 1\nx: .inf", "x: a finite number is accepted; line 2"),
+        ("version: 1\nx: 1e999", "x: a finite number is accepted; line 2"),
+        ("version: 1\nx: " + 500 * "9", "x: a number of up to 400 digits is accepted; line 2"),
+        ('version: 1\nx: "\\0"', "x: a text without NUL and halves of character pairs is accepted; line 2"),
+        ('version: 1\nx: "\\ud800"', "x: a text without NUL and halves of character pairs is accepted; line 2"),
+        ("version: 1\nx: \x01", "file: character 1 is not accepted; line 2"),
+        (b"version: 1\nx: \xff", "file: byte 14 is not UTF-8; line 2"),
+        ("version: 1\nx: " + 40 * "[" + 40 * "]", f"x{31 * '[0]'}: more than 32 levels; line 2"),
+        (100_000 * "[", "file: more than 32 levels; line 1"),
+        ((MOST_BYTES + 1) * b" ", "file: 1,000,001 bytes or more; up to 1,000,000 are accepted; line 1"),
+        ("a: &a [*a]", f"a{31 * '[0]'}: more than 32 levels; line 1"),
+    ],
+    ids=lambda value: str(value)[:30] if len(value) < 200 else "long",
+)  # fmt: skip
+def test_a_file_that_is_no_document_is_refused(text: str | bytes, told: str) -> None:
+    assert refused(text) == [told]
+
+
+def test_aliases_may_be_used_and_not_multiplied() -> None:
+    applied("version: 1\nrules: [{name: a, metric_name: m, threshold_value: 1, device_ids: &d [x, y]},"
+            " {name: b, metric_name: m, threshold_value: 1, device_ids: *d}]")  # fmt: skip
+    assert {tuple(row.device_ids) for row in Rule.objects.all()} == {("x", "y")}
+    laughs = "\n".join(f"l{n}: &l{n} [{', '.join(9 * [f'*l{n - 1}'])}]" for n in range(1, 12))
+    begun = time.monotonic()
+    (told,) = refused(f"version: 1\nl0: &l0 [lol]\n{laughs}")
+    assert "more than 250,000 values or 2,000,000 characters, with what aliases repeat" in told
+    (told,) = refused(f"version: 1\na: &a {'x' * 900_000}\nb: [*a, *a]")
+    assert told.startswith("b[1]: more than")
+    assert time.monotonic() - begun < 20
+
+
+BOTH = ["rules[0]: rules[1] is the same rule", "rules[1]: rules[0] is the same rule"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ("[{name: a, X}, {name: a, X}]", BOTH),
+        ("[{rule_id: i, name: a, X}, {name: a, X}]", ["rules[1]: rules[0] is the same rule"]),
+        ("[{rule_id: i, name: a, X}, {rule_id: i, name: b, X}]", BOTH),
+        ("[{rule_id: stored, name: a, X}, {name: known, X}]", ["rules[1]: rules[0] is the same rule"]),
+        ("[{rule_id: 'a b', name: a, X}]", ["rules[0].rule_id: 1 to 24 letters, digits, - and _ are accepted"]),
+    ],
+    ids=["name", "id and name", "id", "stored", "no id"],
+)  # fmt: skip
+def test_one_rule_stands_in_a_file_once(entries: str, told: list[str]) -> None:
+    rules.create({"name": "known", "metric_name": "m", "threshold_value": 1}, "user:x", rule_id="stored")
+    text = f"version: 1\nrules: {entries}".replace("X", "metric_name: m, threshold_value: 1")
+    assert refused(text) == [f"{one}; line 2" for one in told]
+
+
+def test_two_rules_of_one_name_are_exported_and_stay_two() -> None:
+    rule("same"), rule("same", level="error")
+    told = export()
+    assert counted(applied(told)) == (0, 0, 0, 2)
+    Rule.objects.all().delete()
+    applied(told)
+    assert export() == told
+
+
+def test_where_the_last_write_fails_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(row: Silence, *args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("the power is gone")
+
+    before = rows()
+    monkeypatch.setattr(Silence, "save", fail)
+    with pytest.raises(RuntimeError):
+        applied(WHOLE)
+    assert rows() == before
+
+
+# --- the commands -----------------------------------------------------------------------------------
+
+
+def run(*args: str, **streams: Any) -> tuple[int, str, str]:
+    """(exit code, what was said, what was complained of) of `manage.py apply`."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        call_command("apply", *args, stdout=out, stderr=err, **streams)
+    except CommandError as error:
+        return error.returncode, out.getvalue(), err.getvalue() + str(error)
+    except SystemExit as error:
+        return int(error.code or 0), out.getvalue(), err.getvalue()
+    return 0, out.getvalue(), err.getvalue()
+
+
+def test_exit_codes_tell_applied_different_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("version: 1\nrules: [{name: a, metric_name: m, threshold_value: 1}]")
+    code, said, _ = run(str(file), "--dry-run")
+    assert code == 1 and said.endswith("1 to be created, 0 to be changed, 0 to be deleted, 0 unchanged\n")
+    assert run(str(file))[:2] == (0, said.replace("to be ", ""))
+    assert run(str(file), "--dry-run")[0] == 0 == run(str(file))[0]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"version: 2\nrules: [7]")))
+    code, said, complained = run("-")
+    assert (code, said) == (2, "")
+    assert complained == "version: 1 is accepted; line 1\nrules[0]: the fields of a rule are accepted; line 2\n" \
+        "2 faults; nothing was changed"  # fmt: skip
+    assert run(str(tmp_path / "nowhere"))[::2] == (2, f"{tmp_path}/nowhere cannot be read: No such file or directory")
+
+
+def test_a_file_takes_its_secrets_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    file = tmp_path / "site.yaml"
+    file.write_text(WHOLE)
+    code, said, complained = run(str(file))
+    assert code == 0 and not any(secret in said + complained for secret in SECRETS.values())
+    out = io.StringIO()
+    call_command("export_rules", stdout=out)
+    assert out.getvalue() == export()
+    assert "url: ${OPS_URL}" in out.getvalue()
+    clear = io.StringIO()
+    call_command("export_rules", "--with-secrets", stdout=clear)
+    assert SECRETS["OPS_URL"].replace("$", "$$") in clear.getvalue()
+
+
+def test_the_example_of_the_manual_is_accepted() -> None:
+    page = Path("docs/rules-as-code.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    secrets = {"OPS_URL": "https://hooks.example.com/x", "OPS_SECRET": "s"}
+    plan = apply(example.encode(), secrets, dry_run=True)
+    assert len(plan.changes) >= 7 and all(change.verb == Verb.CREATE for change in plan.changes)

@@ -1,0 +1,290 @@
+"""What a rule would have done, over stored history."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alerts import backtest as backtests
+from alerts import replay, rules
+from alerts import scope as scopes
+from alerts.backtest import Backtest, Firing, backtest
+from alerts.conditions.spec import read_spec
+from alerts.detector.detector import NOTIFY, Detector
+from alerts.evaluation.evaluator import Evaluator
+from alerts.models import Alert, Rule
+from alerts.replay import strange
+from alerts.scope import Scope
+from metrics.access import Caller
+from metrics.access import Scope as Right
+from metrics.errors import Unanswerable
+from metrics.models import Device, DeviceGroup
+from metrics.query import microseconds, moment
+from metrics.storage.codec import Kind
+from tests.alerts.conftest import run, send
+from tests.alerts.measured import START, at, merged, store
+from tests.conftest import Caller as Sender
+
+EVERYBODY = Scope(Caller.internal("test"))
+
+
+def tried(scope: Scope = EVERYBODY, until: float = 3600, since: float = 0, **fields: Any) -> Backtest:
+    document = {"metric_name": "temperature", "condition": ">", "threshold_value": 80}
+    return backtest(read_spec(document | fields), scope, at(since), at(until))
+
+
+def seconds(found: Backtest) -> list[tuple[float, float | None]]:
+    """From when to when it fired, oldest first."""
+    return [
+        ((one.start - START).total_seconds(), None if one.end is None else (one.end - START).total_seconds())
+        for one in reversed(found.firings)
+    ]
+
+
+@pytest.fixture(params=["young", "merged"])
+def furnace(site: None, request: pytest.FixtureRequest) -> None:
+    """A value a minute: hot at 3 to 5, 20 and 50 to the end."""
+    hot = {3: 85.0, 4: 95.0, 5: 81.0, 20: 90.0} | dict.fromkeys(range(50, 60), 88.0)
+    store("furnace", "temperature", [60.0 * minute for minute in range(60)], [hot.get(one, 20.0) for one in range(60)])
+    if request.param == "merged":
+        merged()
+
+
+def test_firings_have_their_times_values_and_peaks(furnace: None) -> None:
+    found = tried()
+    assert found.firings == [
+        Firing("furnace", "temperature", at(3000), None, 88.0, 88.0),
+        Firing("furnace", "temperature", at(1200), at(1260), 90.0, 90.0),
+        Firing("furnace", "temperature", at(180), at(360), 85.0, 95.0),
+    ]
+    [one] = found.subjects
+    assert (one.points, one.firings, one.is_open, one.open_seconds) == (60, 3, True, 180 + 60 + 600)
+    assert (found.count, found.notifications, found.held_back, found.points) == (3, 5, 0, 60)
+
+
+def test_the_peak_of_a_rule_for_low_values_is_the_lowest(site: None) -> None:
+    store("tank", "temperature", [0, 60, 120, 180], [50, 9, 3, 50])
+    [firing] = tried(condition="<", threshold_value=10).firings
+    assert (firing.value, firing.peak) == (9, 3)
+
+
+def test_the_cooldown_holds_alerts_back(furnace: None) -> None:
+    found = tried(cooldown_minutes=30)
+    assert seconds(found) == [(180, 360), (3000, None)]
+    assert (found.held_back, found.notifications) == (1, 3)
+
+
+def test_an_alert_is_closed_once_there_was_no_breach_for_as_long_as_the_rule_waits(site: None) -> None:
+    store("furnace", "temperature", [0, 60, 120, 1200], [20, 85, 85, 85])
+    assert seconds(tried(auto_resolve_timeout=600)) == [(60, 720), (1200, 1800)]
+    assert seconds(tried(auto_resolve_timeout=1080)) == [(60, 2280)]  # the next breach came just in time
+    assert seconds(tried(until=1500, auto_resolve_timeout=600)) == [(60, 720), (1200, None)]
+    assert seconds(tried(auto_resolve_timeout=600, auto_resolve=False)) == [(60, None)]
+
+
+def test_windows_reach_back_to_before_the_start_and_counts_do_not(furnace: None) -> None:
+    average = {"aggregation": "avg", "evaluation_window": 180, "threshold_value": 85}
+    assert seconds(tried(since=300, until=360, **average)) == [(300, None)]
+    assert seconds(tried(since=180, trigger_count=3)) == [(300, 360), (3120, None)]
+    assert seconds(tried(since=240, until=360, trigger_count=2)) == [(300, None)]  # the value of before is no breach
+
+
+def test_a_judged_value_is_what_live_evaluation_judges_over_any_number_of_pieces(
+    furnace: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tried(trigger_count=2, cooldown_minutes=1)
+    monkeypatch.setattr(backtests, "AT_ONCE", 7)
+    assert seconds(tried(trigger_count=2, cooldown_minutes=1)) == seconds(whole) == [(240, 360), (3060, None)]
+
+
+@pytest.mark.parametrize("kind", ["plain", "counted", "average", "slope", "forecast"])
+def test_what_came_live_is_told_as_it_was_found_live(
+    admin: Sender, evaluator: Evaluator, rule: Callable[..., Rule], kind: str
+) -> None:
+    fields: dict[str, Any] = {
+        "plain": {"clear_threshold": 60},
+        "counted": {"trigger_count": 3, "evaluation_window": 4, "cooldown_minutes": 1},
+        "average": {"aggregation": "avg", "evaluation_window": 5},
+        "slope": {"kind": "trend", "evaluation_window": 5, "threshold_value": 10},
+        "forecast": {"kind": "forecast", "evaluation_window": 8, "parameters": {"horizon": 3}},
+    }[kind]
+    made = rule(**fields)
+    values = np.random.default_rng(5).normal(70, 40, 120).round(2).tolist()
+    for first in range(0, 120, 17):
+        some = values[first : first + 17]
+        send(admin, *some, ago=120 - first - len(some))
+        run(evaluator)
+    end = datetime.now(UTC) + timedelta(minutes=1)
+    found = backtest(rules.spec_of(made), EVERYBODY, end - timedelta(minutes=10), end)
+    live = [(one.triggered_at, one.resolved_at, one.value) for one in Alert.objects.filter(rule=made)]
+    assert len(live) > (kind != "counted")
+    assert [(one.start, one.end, one.value) for one in found.firings] == live
+
+
+def test_texts_and_truth_values_are_looked_back_at(site: None) -> None:
+    store("door", "state", [0, 10, 20], [b"shut", b"open", b"shut"], Kind.STRING)
+    store("door", "locked", [0, 10, 20], [1.0, 0.0, 1.0], Kind.BOOLEAN)
+    assert seconds(tried(metric_name="state", condition="==", threshold_value="open")) == [(10, 20)]
+    found = tried(metric_name="locked", condition="==", threshold_value=False)
+    assert seconds(found) == [(10, 20)]
+    assert found.chart is not None and found.chart.values == [1.0, 0.0, 1.0]
+
+
+def test_only_values_of_the_thresholds_kind_are_judged(site: None) -> None:
+    store("door", "temperature", [0, 10], [b"hot", b"hot"], Kind.STRING)
+    assert tried().subjects == []
+
+
+def test_conditions_on_several_metrics_of_a_device_are_joined(site: None) -> None:
+    store("pump", "pressure", [0, 60, 120, 180, 240], [1, 9, 9, 1, 1])
+    store("pump", "flow", [5, 65, 125, 185], [5, 5, 0, 0])
+    store("other", "pressure", [0, 60], [9, 9])
+    conditions = [
+        {"metric_name": "pressure", "condition": ">", "threshold_value": 8, "evaluation_window": 90},
+        {"metric_name": "flow", "condition": "<", "threshold_value": 1, "evaluation_window": 90},
+    ]
+    parameters = {"operator": "and", "conditions": conditions}
+    found = tried(kind="composite", metric_name="pressure", parameters=parameters)
+    assert seconds(found) == [(125, 180)]
+    assert [(one.device_id, one.points) for one in found.subjects] == [("other", 2), ("pump", 9)]
+
+
+def test_absence_is_looked_back_at_also_of_devices_that_were_never_heard(site: None) -> None:
+    store("meter", "power", [0, 60, 120, 600], [1, 1, 1, 1])
+    store("meter", "current", [180], [1])
+    Device.objects.create(device_id="silent", expected_interval=300)
+    absent = {"kind": "absence", "metric_name": "power", "parameters": {"expected_interval": 60, "grace": 5}}
+    assert seconds(tried(until=640, **absent)) == [(185, 600)]
+    named = Scope(Caller.internal("test"), device_ids=["silent"])
+    assert seconds(tried(named, until=640, **absent)) == [(65, None)]
+    twice = absent | {"trigger_count": 2, "evaluation_window": 900}
+    assert tried(since=580, until=1500, **twice).firings == []  # what was missing before the start is not counted
+    any_metric = absent | {"metric_name": "*"}
+    meter = Scope(Caller.internal("test"), device_ids=["meter"])
+    assert seconds(tried(meter, until=640, **any_metric)) == [(245, 600)]
+    own = {"kind": "absence", "metric_name": "*"}
+    assert [(one.device_id, one.start) for one in tried(**own).firings] == [("silent", at(302))]
+
+
+@pytest.fixture
+def waves(site: None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Seconds and values of two series every ten minutes; what is wrong with one of them is plain to see."""
+    found = {}
+    for name, days in (("a", 14), ("b", 9)):
+        seconds = np.arange(days * 144) * 600.0 - (days - 1) * 86_400
+        values = np.round(
+            20 + np.sin(seconds / 43_200 * np.pi) + np.random.default_rng(days).normal(0, 0.1, len(seconds)), 2
+        )
+        if name == "a":
+            values[-40:-37] = 60.0
+        store(name, "temperature", seconds.tolist(), values.tolist())
+        found[name] = seconds, values
+    return found
+
+
+def test_anomalies_are_those_that_the_detector_finds_in_one_series_after_the_other(
+    waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "MOST_LEARNT", 1500)  # of "a" the oldest are left out
+    found = tried(since=0, until=86_400, kind="anomaly")
+    assert {one.device_id: one.points for one in found.subjects} == {"a": 144, "b": 144}
+    [firing] = found.firings
+    seconds, values = waves["a"]
+    assert firing.device_id == "a" and firing.start == at(seconds[-40])
+    assert found.chart is not None and found.chart.threshold == NOTIFY
+    for seconds, values in waves.values():
+        first = max(len(seconds) - 144 - 1500, 0)
+        detector = Detector()
+        times = microseconds(START) + (seconds[first:] * 1_000_000).astype(np.int64)
+        alone = detector.run(detector.add(), times, values[first:])
+        together = strange({7: (times, values[first:]), 8: (times[:500], values[:500])}, microseconds(START))[7]
+        np.testing.assert_allclose(together.values, alone.score[-144:], rtol=1e-5)
+
+
+def test_what_is_still_outside_of_the_expected_band_is_not_well_again(
+    waves: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> None:
+    seconds, values = waves["a"]
+    times = microseconds(START) + (seconds * 1_000_000).astype(np.int64)
+    signal = strange({7: (times, values)}, microseconds(START))[7]
+    assert signal.clear[:100].mean() > 0.9
+    assert not signal.clear[-40:-37].any()
+
+
+def test_anomalies_are_looked_for_in_so_many_points_at_most(
+    waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "MOST_DETECTED", 2000)
+    with pytest.raises(Unanswerable, match="start_time: anomalies are looked for in 2,000 points at most"):
+        tried(until=86_400, kind="anomaly")
+
+
+def test_a_rule_is_tried_on_its_devices_and_those_of_its_groups(site: None) -> None:
+    for name in ("a", "b", "c"):
+        store(name, "temperature", [0], [99])
+    DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
+    found = tried(Scope(Caller.internal("test"), device_ids=["a"], device_groups=["hall"]))
+    assert [one.device_id for one in found.subjects] == ["a", "b"]
+    assert len(tried().subjects) == 3
+
+
+def test_nobody_looks_back_at_devices_that_they_do_not_see(site: None) -> None:
+    for name in ("a", "b"):
+        store(name, "temperature", [0], [99])
+    DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
+    seen = Caller("user:somebody", Right.READ, groups=("hall",))
+    assert [one.device_id for one in tried(Scope(seen)).subjects] == ["b"]
+    assert tried(Scope(seen, device_ids=["a"])).subjects == []
+
+
+def test_what_would_be_too_much_is_refused_with_the_field(furnace: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unanswerable, match="start_time"):
+        tried(until=0)
+    with monkeypatch.context() as patch, pytest.raises(Unanswerable, match="about 60 points"):
+        patch.setattr(replay, "MOST_POINTS", 10)
+        tried()
+    store("other", "temperature", [0], [1])
+    monkeypatch.setattr(scopes, "MOST_SUBJECTS", 1)
+    with pytest.raises(Unanswerable, match="device_ids: over 1 devices"):
+        tried()
+
+
+def test_many_subjects_are_read_some_at_a_time(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "TOGETHER", 2)
+    for number in range(5):
+        store(f"device {number}", "temperature", [0, 60 * number], [99 if number == 0 else 20, 99])
+    assert [(one.device_id, one.firings) for one in tried().subjects] == [(f"device {n}", 1) for n in range(5)]
+
+
+def test_the_chart_is_of_whatever_fired_most_and_keeps_every_extreme(site: None) -> None:
+    for calm in ("a calm one", "z calm one"):
+        store(calm, "temperature", range(10), [1.0] * 10)
+    values = np.sin(np.arange(20_000) / 500) * 50
+    values[[777, 12_345]] = 99.0
+    store("wild", "temperature", np.arange(20_000) / 10, values.tolist())
+    chart = tried(clear_threshold=70).chart
+    assert chart is not None and chart.device_id == "wild"
+    assert (chart.threshold, chart.clear_threshold) == (80.0, 70.0)
+    assert len(chart.times) <= backtests.MOST_DRAWN + 2
+    peaks = [moment(time) for time, value in zip(chart.times, chart.values, strict=True) if value == 99.0]
+    assert peaks == [at(77.7), at(1234.5)]
+
+
+def test_of_very_many_firings_the_newest_are_told_and_all_are_counted(
+    site: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backtests, "MOST_FIRINGS", 3)
+    for name in ("a", "b"):
+        store(name, "temperature", range(20), [99.0, 20.0] * 10)
+    found = tried()
+    assert found.count == 20
+    assert [one.start for one in found.firings] == [at(18), at(18), at(16)]
+
+
+def test_it_is_said_what_is_not_there_any_more(furnace: None) -> None:
+    spec = read_spec({"metric_name": "temperature", "condition": ">", "threshold_value": 80})
+    found = backtest(spec, EVERYBODY, START - timedelta(days=400), at(3600))
+    assert found.count == 3
+    assert found.missing == []  # nothing was measured then

@@ -1,0 +1,124 @@
+"""One verb over many alerts."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from alerts import life
+from alerts.models import Alert, AlertEvent, Resolution, Rule, Status
+from tests.alerts.raised import alert, device, rule
+from tests.conftest import Caller
+
+BULK = "alerts/bulk"
+
+
+@pytest.fixture
+def storm(site: None) -> list[Alert]:
+    """Four alerts of site a: two are active, one is acknowledged, one is resolved. And an active one elsewhere."""
+    hot = rule(level="critical")
+    made = [alert(hot, device(f"d{number}", "site a"), number) for number in range(4)]
+    life.acknowledge(Alert.objects.filter(pk=made[2].pk), "user:mei")
+    life.resolve(Alert.objects.filter(pk=made[3].pk), Resolution.RECOVERED, "evaluator")
+    return [*made, alert(rule(name="Other"), device("elsewhere"), 9)]
+
+
+def states() -> list[str]:
+    return list(Alert.objects.order_by("pk").values_list("status", flat=True))
+
+
+def ids(storm: list[Alert]) -> list[str]:
+    return [one.alert_id for one in storm]
+
+
+def test_named_alerts_are_acknowledged_and_why_others_are_not_is_told(operator: Caller, storm: list[Alert]):
+    answer = operator.post(BULK, {"verb": "acknowledge", "alert_ids": [*ids(storm), "alt_none"], "note": "storm"})
+    assert answer.status == 200
+    assert (answer.json["found"], answer.json["changed"], answer.json["more"]) == (4, 2, False)
+    assert {(one["alert_id"], one["detail"]) for one in answer.json["left_alone"]} == {
+        (storm[2].alert_id, "it is acknowledged"),
+        (storm[3].alert_id, "it is resolved"),
+        (storm[4].alert_id, "is not known"),
+        ("alt_none", "is not known"),
+    }
+    assert states() == ["acknowledged", "acknowledged", "acknowledged", "resolved", "active"]
+    assert AlertEvent.objects.filter(kind="acknowledged", by="user:operator", note="storm").count() == 2
+
+
+VERBS: dict[str, tuple[dict[str, Any], int, list[str]]] = {
+    "acknowledge": ({}, 2, ["acknowledged", "acknowledged", "acknowledged", "resolved", "active"]),
+    "resolve": ({"note": "fixed"}, 3, ["resolved", "resolved", "resolved", "resolved", "active"]),
+    "assign": ({"owner": "jo"}, 3, ["active", "active", "acknowledged", "resolved", "active"]),
+    "comment": ({"note": "hm"}, 4, ["active", "active", "acknowledged", "resolved", "active"]),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_filter_finds_those_that_the_verb_fits(admin: Caller, storm: list[Alert], verb: str):
+    more, changed, after = VERBS[verb]
+    answer = admin.post(BULK, {"verb": verb, "filter": {"device_group": "site a"}} | more).json
+    assert (answer["changed"], answer["left_alone"], states()) == (changed, [], after)
+    assert str(changed) in answer["message"]
+
+
+def test_a_filter_with_a_state_leaves_alone_what_the_verb_does_not_fit(admin: Caller, storm: list[Alert]):
+    sent = {"verb": "assign", "owner": "", "filter": {"status": ["resolved", "acknowledged"], "level": "critical"}}
+    answer = admin.post(BULK, sent).json
+    assert answer["changed"] == 1
+    assert answer["left_alone"] == [{"alert_id": storm[3].alert_id, "detail": "it is resolved"}]
+    storm[2].refresh_from_db()
+    assert storm[2].owner == ""
+
+
+def test_people_move_the_alerts_of_their_devices_alone(operator: Caller, viewer: Caller, storm: list[Alert]):
+    assert viewer.post(BULK, {"verb": "resolve", "alert_ids": ids(storm)}).status == 403
+    assert operator.post(BULK, {"verb": "resolve", "filter": {"level": ["warning", "critical"]}}).json["changed"] == 3
+    assert Alert.objects.get(pk=storm[4].pk).status == Status.ACTIVE
+
+
+def test_what_does_not_fit_in_one_go_is_done_in_the_next(
+    admin: Caller, storm: list[Alert], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("alerts.api.bulk.MOST_FOUND", 2)
+    sent = {"verb": "resolve", "filter": {"level": "critical"}}
+    assert [(one["changed"], one["more"]) for one in (admin.post(BULK, sent).json for _ in range(3))] == [
+        (2, True),
+        (1, False),
+        (0, False),
+    ]
+
+
+def test_many_at_once_move_each_alert_once(admin: Caller, site: None):
+    hot = rule()
+    for number in range(20):
+        alert(hot, device(f"d{number}"))
+    with ThreadPoolExecutor(6) as pool:
+        sent = {"verb": "acknowledge", "filter": {"status": "active"}}
+        answers = list(pool.map(lambda _: admin.post(BULK, sent).json["changed"], range(6)))
+    assert sum(answers) == 20 and AlertEvent.objects.filter(kind="acknowledged").count() == 20
+    assert Rule.objects.get().total_triggers == 20
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"verb": "delete", "alert_ids": ["a"]}, "verb"),
+    ({"alert_ids": ["a"]}, "verb"),
+    ({"verb": "resolve"}, "alert_ids"),
+    ({"verb": "resolve", "alert_ids": []}, "alert_ids"),
+    ({"verb": "resolve", "alert_ids": ["a"] * 1001}, "alert_ids"),
+    ({"verb": "resolve", "alert_ids": ["a"], "filter": {"owner": "mei"}}, "alert_ids"),
+    ({"verb": "resolve", "filter": {}}, "filter"),
+    ({"verb": "resolve", "filter": {"shadow": True}}, "filter"),
+    ({"verb": "resolve", "filter": {"colour": "red"}}, "filter.colour"),
+    ({"verb": "resolve", "filter": {"status": "open"}}, "filter.status"),
+    ({"verb": "assign", "alert_ids": ["a"]}, "owner"),
+    ({"verb": "resolve", "alert_ids": ["a"], "owner": "mei"}, "owner"),
+    ({"verb": "assign", "alert_ids": ["a"], "owner": "mei", "note": "hm"}, "note"),
+    ({"verb": "comment", "alert_ids": ["a"]}, "note"),
+    ({"verb": "resolve", "alert_ids": ["a"], "force": True}, "force"),
+]
+
+
+@pytest.mark.parametrize(("sent", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)])
+def test_what_is_wrong_is_told_by_field(admin: Caller, sent: dict[str, Any], field: str):
+    answer = admin.post(BULK, sent)
+    assert answer.status == 422 and [one["field"] for one in answer.json["errors"]] == [field]

@@ -1,0 +1,202 @@
+"""Channels and routes over the API: what is accepted, what is shown, and to whom."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from alerts.models import Channel, Delivery, Route
+from metrics.models import AuditEntry, IdempotentAnswer
+from tests.conftest import Caller
+
+CHANNELS, ROUTES = "alerts/channels", "alerts/routes"
+HOOK: dict[str, Any] = {"name": "hook", "kind": "webhook", "url": "https://8.8.8.8/services/T0/token-in-path"}
+GOOD: dict[str, dict[str, Any]] = {  # a channel of every kind, and as what it is shown
+    "https://8.8.8.8": HOOK,
+    "mei@example.com, jo@example.com": {"kind": "email", "addresses": ["mei@example.com", "jo@example.com"]},
+    "slack": {"kind": "apprise", "url": "slack://TokenA/TokenB/TokenC/#alerts"},
+    "log_alert": {"kind": "action", "action": "log_alert"},
+}
+
+
+@pytest.mark.parametrize("target", GOOD)
+def test_a_channel_of_every_kind_is_made_and_its_secrets_are_shown_to_nobody(admin: Caller, target: str):
+    made = admin.post(CHANNELS, HOOK | {"url": ""} | GOOD[target] | {"secret": "s3cret"}, Idempotency_Key="k")
+    assert made.status == 201, made.json
+    assert (made.json["target"], made.json["has_secret"]) == (target, True)
+    read = admin.get(f"{CHANNELS}/{made.json['channel_id']}")
+    assert read.json == made.json == admin.get(CHANNELS).json["channels"][0]
+    kept = str([*AuditEntry.objects.values(), *IdempotentAnswer.objects.values()])
+    for hidden in ("s3cret", "token-in-path", "TokenA", "TokenB"):
+        assert hidden not in made.raw.decode() + read.raw.decode() + kept
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"name": None}, "name"),
+    ({"kind": None}, "kind"),
+    ({"kind": "pigeon"}, "kind"),
+    ({"url": ""}, "url"),
+    ({"url": "http://127.0.0.1/hook"}, "url"),
+    ({"url": "http://10.1.2.3/hook"}, "url"),
+    ({"url": "http://[::1]/hook"}, "url"),
+    ({"url": "file:///etc/passwd"}, "url"),
+    ({"url": "https://user:password@8.8.8.8/"}, "url"),
+    ({"kind": "apprise", "url": "syslog://"}, "url"),
+    ({"kind": "email", "url": "", "addresses": ["nobody"]}, "addresses.0"),
+    ({"kind": "email", "url": "", "addresses": []}, "addresses"),
+    ({"kind": "email", "addresses": ["mei@example.com"]}, "url"),
+    ({"kind": "action", "url": "", "action": "os.system"}, "action"),
+    ({"gather_seconds": -1}, "gather_seconds"),
+    ({"colour": "red"}, "colour"),
+    ({"secret": "a\0b"}, "secret"),
+]
+
+
+@pytest.mark.parametrize(("more", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)])
+def test_what_is_wrong_with_a_channel_is_told_by_field(admin: Caller, more: dict[str, Any], field: str):
+    sent = {name: value for name, value in (HOOK | more).items() if value is not None}
+    answer = admin.post(CHANNELS, sent)
+    assert answer.status == 422 and field in [one["field"] for one in answer.json["errors"]]
+    assert not Channel.objects.exists()
+
+
+def test_a_name_is_taken_once(admin: Caller):
+    made = admin.post(CHANNELS, HOOK).json
+    again = admin.post(CHANNELS, HOOK)
+    assert again.status == 422 and again.json["errors"][0]["field"] == "name"
+    other = admin.post(CHANNELS, HOOK | {"name": "other"}).json
+    assert admin.call("PATCH", f"{CHANNELS}/{other['channel_id']}", {"name": "hook"}).status == 422
+    assert admin.call("PATCH", f"{CHANNELS}/{made['channel_id']}", {"name": "hook"}).status == 200
+
+
+def test_a_change_leaves_the_secrets_as_they_are_unless_it_names_them(admin: Caller):
+    made = admin.post(CHANNELS, HOOK | {"secret": "s3cret"}).json
+    path = f"{CHANNELS}/{made['channel_id']}"
+    tag = admin.get(path).headers["ETag"]
+    changed = admin.call("PATCH", path, {"enabled": False, "gather_seconds": 60}, If_Match=tag)
+    assert changed.status == 200 and changed.json["enabled"] is False
+    row = Channel.objects.get()
+    assert (row.url, row.secret) == (HOOK["url"], "s3cret")
+    assert admin.call("PATCH", path, {"enabled": True}, If_Match=tag).status == 412
+    assert admin.call("PATCH", path, {"url": "http://127.0.0.1/"}).status == 422
+    assert admin.call("PATCH", path, {"secret": ""}).json["has_secret"] is False
+    assert admin.call("DELETE", path).status == 200 and admin.get(path).status == 404
+
+
+def test_channels_are_chosen_by(admin: Caller):
+    for name, more in (
+        ("a", {}),
+        ("b", {"enabled": False}),
+        ("c", {"kind": "action", "url": "", "action": "log_alert"}),
+    ):
+        assert admin.post(CHANNELS, HOOK | {"name": name} | more).status == 201
+    for asked, expected in {"": "abc", "kind=action": "c", "enabled=false": "b", "search=A": "a"}.items():
+        assert "".join(one["name"] for one in admin.get(f"{CHANNELS}?{asked}").json["channels"]) == expected
+
+
+class Receiver(BaseHTTPRequestHandler):
+    answers: list[int] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.answers.pop(0))
+        self.end_headers()
+        self.wfile.write(b"thank you")
+
+    def log_message(self, *args: Any) -> None:
+        return None
+
+
+@pytest.fixture
+def receiver(settings: Any) -> Iterator[str]:
+    """A server that answers 200 and then 503."""
+    settings.ALLOW_PRIVATE_WEBHOOKS = [ip_network("127.0.0.0/8")]
+    Receiver.answers = [200, 503]
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_channel_is_tried_and_what_came_back_is_answered(admin: Caller, receiver: str):
+    made = admin.post(CHANNELS, HOOK | {"url": receiver}).json
+    arrived, failed = (admin.post(f"{CHANNELS}/{made['channel_id']}/test", {}).json for _ in range(2))
+    assert (arrived["success"], arrived["delivery"]["answer_status"]) == (True, 200)
+    assert (failed["success"], failed["delivery"]["answer_status"], failed["delivery"]["status"]) == (
+        False,
+        503,
+        "failed",
+    )
+    assert Delivery.objects.filter(test=True).count() == 2
+
+
+def test_those_who_operate_look_and_admins_change(operator: Caller, reader: Caller, viewer: Caller, admin: Caller):
+    channel = admin.post(CHANNELS, HOOK).json["channel_id"]
+    route = admin.post(ROUTES, {"name": "r", "channels": ["hook"]}).json["route_id"]
+    for path in (CHANNELS, f"{CHANNELS}/{channel}", ROUTES, f"{ROUTES}/{route}"):
+        assert operator.get(path).status == 200
+        assert (reader.get(path).status, viewer.get(path).status) == (403, 403)
+        for method in ("PATCH", "DELETE"):
+            assert operator.call(method, path, {}).status in (403, 405)
+    assert operator.post(CHANNELS, HOOK).status == operator.post(f"{CHANNELS}/{channel}/test", {}).status == 403
+    assert operator.post(ROUTES, {}).status == 403
+    assert Channel.objects.count() == Route.objects.count() == 1
+
+
+# --- routes -------------------------------------------------------------------------------------------
+
+NIGHTS: dict[str, Any] = {
+    "name": "nights",
+    "levels": ["critical", "emergency"],
+    "device_groups": ["site a"],
+    "weekly": {"days": [0, 1], "from": "18:00", "to": "08:00", "timezone": "Europe/Berlin"},
+    "channels": ["hook", "pager"],
+    "repeat_minutes": 30,
+    "escalation": [{"after_minutes": 15, "channels": ["manager"]}],
+}
+
+
+def test_a_route_is_made_changed_and_deleted(admin: Caller):
+    admin.post(CHANNELS, HOOK)
+    made = admin.post(ROUTES, NIGHTS)
+    assert made.status == 201 and {name: made.json[name] for name in NIGHTS} == NIGHTS
+    assert made.json["unconfigured_channels"] == ["pager", "manager"]
+    path = f"{ROUTES}/{made.json['route_id']}"
+    assert admin.get(path).json == made.json == admin.get(ROUTES).json["routes"][0]
+    tag = made.headers["ETag"]
+    changed = admin.call("PATCH", path, {"weekly": None, "repeat_minutes": None}, If_Match=tag)
+    assert (changed.status, changed.json["weekly"], changed.json["channels"]) == (200, None, NIGHTS["channels"])
+    assert admin.call("PATCH", path, {"enabled": False}, If_Match=tag).status == 412
+    assert admin.get(f"{ROUTES}?enabled=false").json["total"] == 0
+    assert admin.call("DELETE", path).status == 200 and admin.get(path).status == 404
+
+
+WRONG_ROUTES: list[tuple[dict[str, Any], str]] = [
+    ({"name": ""}, "name"),
+    ({"levels": ["fatal"]}, "levels.0"),
+    ({"channels": [], "escalation": []}, "channels"),
+    ({"channels": ["a\0"]}, "channels.0"),
+    ({"repeat_minutes": 0}, "repeat_minutes"),
+    ({"weekly": {"days": [7], "from": "18:00", "to": "08:00"}}, "weekly"),
+    ({"weekly": {"days": [1], "from": "25:00", "to": "08:00"}}, "weekly"),
+    ({"weekly": {"days": [1], "from": "18:00", "to": "08:00", "timezone": "Mars/North"}}, "weekly"),
+    ({"weekly": {"days": [1], "from": "18:00", "to": "08:00", "timezone": []}}, "weekly.timezone"),
+    ({"weekly": "always"}, "weekly"),
+    ({"escalation": [{"after_minutes": 0, "channels": ["a"]}]}, "escalation.0.after_minutes"),
+    ({"escalation": [{"after_minutes": 5, "channels": []}]}, "escalation.0.channels"),
+    ({"escalation": {}}, "escalation"),
+    ({"colour": "red"}, "colour"),
+]
+
+
+@pytest.mark.parametrize(("more", "field"), WRONG_ROUTES, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG_ROUTES)])
+def test_what_is_wrong_with_a_route_is_told_by_field(admin: Caller, more: dict[str, Any], field: str):
+    answer = admin.post(ROUTES, NIGHTS | more)
+    assert answer.status == 422 and field in [one["field"] for one in answer.json["errors"]], answer.json
+    assert not Route.objects.exists()

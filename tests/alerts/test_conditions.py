@@ -1,0 +1,274 @@
+"""What conditions make of points, against plain loops over single points and exact arithmetic."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alerts.conditions import windows
+from alerts.conditions.judging import judge
+from alerts.conditions.signals import Signal, as_numbers, scored
+from alerts.conditions.spec import KINDS, SECOND, BadRule, Comparison, read_spec
+from alerts.conditions.trends import due_in, in_words
+from alerts.conditions.windows import AGGREGATIONS
+from metrics.aggregation import FOLDS, cut, fold
+from metrics.folds import Floats, Ints
+from metrics.storage.codec import Columns
+
+NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
+POINTS = st.lists(st.tuples(st.integers(1, 30_000_000), NUMBERS), min_size=1, max_size=50)
+WINDOWS = st.integers(1, 120)  # seconds
+PARAMETERS = st.sampled_from(
+    ["conditions", "operator", "horizon", "measure", "grace", "metric_name", "threshold_value", "kind", "parameters"]
+)
+PERCENTILES = ("median", "p0", "p95", "p99.9", "p100")
+
+
+def comparison(**fields: Any) -> Comparison:
+    given_fields = {"metric_name": "x", "condition": ">", "threshold_value": 10}
+    return read_spec(given_fields | fields).conditions[0]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PARAMETERS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.fixed_dictionaries(
+        {"metric_name": st.just("x")},
+        optional={"threshold_value": JSON, "clear_threshold": JSON, "evaluation_window": JSON, "parameters": JSON},
+    ),
+)
+@settings(deadline=None)
+def test_a_document_of_whatever_shape_is_read_or_refused(kind: str, fields: dict[str, Any]) -> None:
+    try:
+        read_spec({"kind": kind} | fields)
+    except BadRule as refused:
+        assert refused.errors
+
+
+def columns(points: list[tuple[int, float]]) -> tuple[Ints, Floats]:
+    times = np.cumsum(np.array([gap for gap, _ in points], np.int64)) + 1_700_000_000_000_000
+    return times, np.array([value for _, value in points], np.float64)
+
+
+def judged(fields: dict[str, Any], points: list[tuple[int, float]]) -> list[float]:
+    return judge(comparison(**fields), *columns(points), 0).values.tolist()
+
+
+def windows_of(times: Ints, values: Floats, window: int) -> list[tuple[list[int], list[float]]]:
+    """The points in (t − window, t] for each t, the slow way."""
+    found = []
+    for end, time in enumerate(times.tolist()):
+        places = [at for at in range(end + 1) if time - int(times[at]) < window * SECOND]
+        found.append(([int(times[at]) for at in places], [float(values[at]) for at in places]))
+    return found
+
+
+def folded(name: str, times: list[int], values: list[float]) -> float:
+    """The same aggregation of the metrics app, of these points alone."""
+    piece = Columns(np.array([7]), np.array([0, len(times)]), np.array(times), np.array(values))
+    found = fold(name, 1, 1)
+    found.add(piece, cut(piece, np.array([times[0], times[-1] + 1]), np.zeros(1, np.int64), np.zeros(1, np.int64)))
+    return float(found.values()[0])
+
+
+@pytest.mark.parametrize("name", [*sorted(FOLDS), *PERCENTILES])
+@settings(deadline=None)
+@given(points=POINTS, window=WINDOWS)
+def test_an_aggregate_of_the_window_is_what_the_same_question_answers(
+    name: str, points: list[tuple[int, float]], window: int
+) -> None:
+    expected = [folded(name, *one) for one in windows_of(*columns(points), window)]
+    found = judged({"aggregation": name, "evaluation_window": window}, points)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-6, nan_ok=True)
+
+
+def test_every_aggregation_is_known() -> None:
+    assert AGGREGATIONS.keys() == FOLDS.keys()
+
+
+@settings(deadline=None)
+@given(points=POINTS, window=WINDOWS)
+def test_sums_are_exact_but_for_rounding(points: list[tuple[int, float]], window: int) -> None:
+    expected = [math.fsum(values) for _, values in windows_of(*columns(points), window)]
+    scale = max(math.fsum(map(abs, values)) for _, values in windows_of(*columns(points), window))
+    found = judged({"aggregation": "sum", "evaluation_window": window}, points)
+    assert np.abs(np.array(found) - expected).max() <= 1e-14 * scale
+
+
+def test_a_tiny_value_is_told_beside_what_was_huge_before() -> None:
+    points = [(SECOND, value) for value in (1e300, 1e-3, 1e-3, 1e-3)]
+    assert judged({"aggregation": "sum", "evaluation_window": 2}, points)[2:] == [2e-3, 2e-3]
+    assert judged({"aggregation": "stddev", "evaluation_window": 2}, points)[2:] == [0.0, 0.0]
+
+
+def test_the_spread_of_large_values_that_hardly_differ_is_exact() -> None:
+    points = [(SECOND, 1e9 + offset) for offset in (0.0, 1.0, 0.0, 1.0)]
+    assert judged({"aggregation": "stddev", "evaluation_window": 10}, points)[-1] == pytest.approx(0.5, rel=1e-12)
+
+
+def line(times: list[int], values: list[float], at: int) -> tuple[float, float]:
+    """(slope per second, value at a time) of the line by least squares, exact."""
+    x, y = [Fraction(time, SECOND) for time in times], [Fraction(value) for value in values]
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    across = sum((one - mean_x) ** 2 for one in x)
+    slope = sum((one - mean_x) * (other - mean_y) for one, other in zip(x, y, strict=True)) / across
+    return float(slope), float(mean_y + slope * (Fraction(at, SECOND) - mean_x))
+
+
+@settings(deadline=None)
+@given(points=st.lists(st.tuples(st.integers(100_000, 30_000_000), NUMBERS), min_size=1, max_size=40), window=WINDOWS)
+def test_a_slope_is_that_of_the_line_by_least_squares(points: list[tuple[int, float]], window: int) -> None:
+    found = judged({"kind": "trend", "evaluation_window": window}, points)
+    for slope, (times, values) in zip(found, windows_of(*columns(points), window), strict=True):
+        if len(times) < 2:
+            assert math.isnan(slope)
+        else:
+            assert slope == pytest.approx(line(times, values, 0)[0], rel=1e-8, abs=1e-4)
+
+
+@settings(deadline=None)
+@given(points=st.lists(st.tuples(st.integers(100_000, 30_000_000), NUMBERS), min_size=1, max_size=40), window=WINDOWS)
+def test_a_forecast_is_where_the_line_leads(points: list[tuple[int, float]], window: int) -> None:
+    fields = {"kind": "forecast", "evaluation_window": window, "parameters": {"horizon": 600}, "threshold_value": 1e9}
+    found = judged(fields, points)
+    for predicted, (times, values) in zip(found, windows_of(*columns(points), window), strict=True):
+        if len(times) < 3:
+            assert math.isnan(predicted)
+        else:
+            assert predicted == pytest.approx(line(times, values, times[-1] + 600 * SECOND)[1], rel=1e-8, abs=1e-2)
+
+
+@settings(deadline=None)
+@given(points=POINTS, window=WINDOWS)
+def test_rate_and_relative_change_are_from_the_first_to_the_last(points: list[tuple[int, float]], window: int) -> None:
+    fields = {"kind": "trend", "evaluation_window": window}
+    rates = judged(fields | {"parameters": {"measure": "rate"}}, points)
+    shares = judged(fields | {"parameters": {"measure": "relative"}}, points)
+    for rate, share, (times, values) in zip(rates, shares, windows_of(*columns(points), window), strict=True):
+        change = values[-1] - values[0]
+        seconds = (times[-1] - times[0]) / SECOND
+        assert rate == pytest.approx(change / seconds if seconds else math.nan, nan_ok=True)
+        told = seconds and values[0]
+        assert share == pytest.approx(change / abs(values[0]) if told else math.nan, nan_ok=True)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "raw": {},
+    "hysteresis": {"clear_threshold": -100},
+    "average": {"aggregation": "avg"},
+    "least": {"aggregation": "min", "condition": "<"},
+    "p95": {"aggregation": "p95"},
+    "spread": {"aggregation": "stddev"},
+    "rate": {"aggregation": "rate"},
+    "slope": {"kind": "trend"},
+    "relative": {"kind": "trend", "parameters": {"measure": "relative"}},
+    "forecast": {"kind": "forecast", "parameters": {"horizon": 60}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
+@given(points=POINTS, window=WINDOWS, cuts=st.lists(st.integers(0, 49), max_size=5), at_once=st.sampled_from([1, 7]))
+def test_pieces_with_a_window_before_them_say_to_the_bit_what_the_whole_says(
+    kind: str, points: list[tuple[int, float]], window: int, cuts: list[int], at_once: int
+) -> None:
+    rule = comparison(evaluation_window=window, **KINDS[kind])
+    times, values = columns(points)
+    whole = judge(rule, times, values, 0)
+    edges = sorted({0, len(points), *(cut for cut in cuts if cut < len(points))})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows, "AT_ONCE", at_once)
+        pieces = []
+        for low, high in zip(edges[:-1], edges[1:], strict=True):
+            known = int(times.searchsorted(times[low] - rule.window, "right"))
+            pieces.append(judge(rule, times[known:high], values[known:high], low - known))
+    for name in ("times", "values", "breach", "clear"):
+        joined = np.concatenate([getattr(piece, name) for piece in pieces])
+        np.testing.assert_array_equal(joined, getattr(whole, name))
+
+
+@pytest.mark.parametrize("op", [">", "<", ">=", "<=", "==", "!="])
+@settings(deadline=None)
+@given(values=st.lists(st.one_of(st.just(math.nan), st.integers(5, 15).map(float)), min_size=1))
+def test_each_operator_compares_and_what_cannot_be_told_is_neither(op: str, values: list[float]) -> None:
+    signal = judge(comparison(condition=op), np.arange(len(values)), np.array(values), 0)
+    wanted = {
+        ">": lambda value: value > 10, "<": lambda value: value < 10, ">=": lambda value: value >= 10,
+        "<=": lambda value: value <= 10, "==": lambda value: value == 10, "!=": lambda value: value != 10,
+    }[op]  # fmt: skip
+    assert signal.breach.tolist() == [not math.isnan(value) and wanted(value) for value in values]
+    assert signal.clear.tolist() == [not math.isnan(value) and not wanted(value) for value in values]
+
+
+@pytest.mark.parametrize("kind", ["average", "slope", "relative", "forecast", "rate", "p95", "spread"])
+def test_no_kind_breaches_where_it_cannot_tell(kind: str) -> None:
+    rule = comparison(**KINDS[kind] | {"condition": "!=", "threshold_value": 1e9})
+    signal = judge(rule, np.array([10, 20]) * SECOND, np.array([math.nan, math.nan]), 0)
+    assert not signal.breach.any()
+    assert not signal.clear.any()
+
+
+def test_values_between_both_thresholds_are_neither() -> None:
+    signal = judge(comparison(clear_threshold=8), np.arange(4), np.array([11.0, 9.0, 8.5, 8.0]), 0)
+    assert signal.breach.tolist() == [True, False, False, False]
+    assert signal.clear.tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize(("op", "breach"), [("==", [True, False]), ("!=", [False, True])], ids=["equal", "unequal"])
+def test_texts_and_truth_values_are_compared_by_equality(op: str, breach: list[bool]) -> None:
+    text = comparison(condition=op, threshold_value="fault")
+    numbers = as_numbers(text, np.array([b"fault", b"faulty"], object))
+    assert judge(text, np.arange(2), numbers, 0).breach.tolist() == breach
+    for truth in (True, False):
+        values = np.array([truth, not truth], np.float64)
+        signal = judge(comparison(condition=op, threshold_value=truth), np.arange(2), values, 0)
+        assert signal.breach.tolist() == breach
+
+
+def rising(step: float, **fields: Any) -> Signal:
+    """What a forecast an hour ahead says of values that rise from 0 by a step every minute."""
+    rule = comparison(kind="forecast", parameters={"horizon": 3600}, evaluation_window=600, **fields)
+    return judge(rule, np.arange(5) * 60 * SECOND, np.arange(5) * step, 0)
+
+
+def test_a_forecast_holds_before_the_value_is_beyond_the_threshold() -> None:
+    assert rising(0.1, threshold_value=6.35).breach.tolist() == [False, False, False, False, True]
+    assert not rising(0.1, threshold_value=7).breach.any()
+
+
+def test_a_value_beyond_the_threshold_is_a_breach_wherever_it_is_going() -> None:
+    falling = rising(-1.0, threshold_value=-4.5)
+    assert falling.breach.tolist() == [True] * 5
+    assert falling.values[0] == 0.0  # of a single point nothing is foretold
+    assert rising(-1.0, threshold_value=-2.0).values.tolist()[3:] == [-63.0, -64.0]
+
+
+def test_a_forecast_is_well_where_both_the_value_and_where_it_leads_are() -> None:
+    assert rising(0.1, threshold_value=7, clear_threshold=6.25).clear.tolist() == [False, False, True, False, False]
+    assert rising(-1.0, threshold_value=-3.5).clear.tolist() == [False, False, False, False, True]
+
+
+def test_it_is_told_in_how_long_a_value_crosses() -> None:
+    rule = comparison(kind="forecast", parameters={"horizon": 3600}, threshold_value=90)
+    assert due_in(rule, 80.0, 100.0) == 1800
+    assert due_in(rule, 91.0, 95.0) == 0
+    assert due_in(rule, 80.0, 85.0) is None
+    assert [in_words(seconds) for seconds in (20, 1800, 7200, 172_800)] == [
+        "within a minute or so", "in about 30 min", "in about 2 h", "in about 2 days",
+    ]  # fmt: skip
+
+
+def test_anomalies_have_a_stricter_threshold_for_breaches_than_for_being_well() -> None:
+    signal = scored(np.arange(4), np.array([0.2, 0.6, 0.9, math.nan]), mark=0.5, notify=0.9)
+    assert signal.breach.tolist() == [False, False, True, False]
+    assert signal.clear.tolist() == [True, False, False, False]

@@ -1,0 +1,235 @@
+"""The detector of anomalies: what it finds in made-up series, and that it depends on nothing but their past."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alerts.detector.detector import MARK, NOTIFY, Detector, Judgement
+from alerts.detector.reasons import TEXTS, reason_text
+from alerts.detector.state import EARLY, BadState, Floats, Ints
+from benchmarks.noise import SHAPES, alarms
+
+COLUMNS = ("score", "low", "high", "reason", "warm")
+MINUTE = 60_000_000
+DAY = 1440 * MINUTE
+BEGIN = 1_700_006_400_000_000  # a midnight
+A_DAY = 288  # rows of five minutes
+
+
+def days(number: float, seed: int = 1) -> tuple[Ints, Floats]:
+    """Five-minute rows of a series that is high from eight to six."""
+    times = BEGIN + 5 * MINUTE * np.arange(int(number * A_DAY))
+    hour = times % DAY / DAY * 24
+    noise = np.random.default_rng(seed).normal(0, 1, len(times))
+    return times, 50 + 30 * np.clip(np.minimum(hour - 8, 18 - hour) * 2, 0, 1) + noise
+
+
+def judged(times: Ints, values: Floats) -> Judgement:
+    detector = Detector()
+    return detector.run(detector.add(), times, values)
+
+
+def assert_same(one: Judgement, other: Judgement) -> None:
+    for column in COLUMNS:
+        np.testing.assert_array_equal(getattr(one, column), getattr(other, column), err_msg=column)
+
+
+def shift(values: Floats, at: int) -> None:
+    values[at:] += 60
+
+
+def spike(values: Floats, at: int) -> None:
+    values[at] += 150
+
+
+def flat_line(values: Floats, at: int) -> None:
+    values[at : at + 72] = values[at]
+
+
+def variance(values: Floats, at: int) -> None:
+    values[at : at + 72] += np.random.default_rng(7).normal(0, 12, 72)
+
+
+def missing_peak(values: Floats, at: int) -> None:
+    values[at - 48 : at + 72] = 50 + np.random.default_rng(7).normal(0, 1, 120)
+
+
+@pytest.mark.parametrize(
+    ("change", "fitting"),
+    [
+        (shift, "above|spike|shift up"),
+        (spike, "above|spike"),
+        (flat_line, "no change|less variance"),
+        (variance, "variance|above|below|spike"),
+        (missing_peak, "missing|low for|below|less variance"),
+    ],
+)
+@pytest.mark.parametrize("hour", [3, 12])
+def test_what_happens_to_a_daily_series_is_marked_and_says_why(change: Any, fitting: str, hour: int) -> None:
+    if change is missing_peak:
+        hour = 12
+    times, values = days(10)
+    at = 8 * A_DAY + hour * 12
+    change(values, at)
+    found = judged(times, values)
+    begin = at - 48 if change is missing_peak else at
+    marked = begin + np.flatnonzero(found.score[begin : begin + 120] >= MARK)
+    texts = [reason_text(int(found.reason[row])) for row in marked]
+    assert any(re.search(fitting, text) for text in texts), texts
+
+
+def test_a_level_never_seen_notifies_whoever_is_on_duty() -> None:
+    times, values = days(10)
+    shift(values, 8 * A_DAY)
+    found = judged(times, values)
+    assert found.score[: 8 * A_DAY].max() < NOTIFY
+    assert found.score[8 * A_DAY : 8 * A_DAY + 12].max() >= NOTIFY
+
+
+def test_the_band_of_a_daily_series_follows_the_day() -> None:
+    times, values = days(9)
+    found = judged(times, values)
+    last = slice(8 * A_DAY, None)
+    inside = (values[last] >= found.low[last]) & (values[last] <= found.high[last])
+    assert inside.mean() > 0.95
+    noon, midnight = 8 * A_DAY + 144, 8 * A_DAY
+    assert found.low[noon] > found.high[midnight]
+
+
+def test_stationary_noise_hardly_ever_notifies() -> None:
+    _, notifications = alarms(interval=300, days=14, series=2, seed=3)
+    assert notifications.shape == (len(SHAPES), 2)
+    assert notifications.mean(axis=1).max() <= 14 / 30 + 0.5
+    assert notifications.sum() <= 3
+
+
+def test_a_series_goes_on_after_a_restart_as_if_there_had_been_none() -> None:
+    times, values = days(5)
+    for cut in (0, 1, EARLY - 1, EARLY, 1000):
+        before, after = Detector(), Detector(3)
+        slot = before.add()
+        first = before.run(slot, times[:cut], values[:cut])
+        state = before.dump(slot)
+        assert len(state) <= 20_000
+        after.add()
+        second = after.run(after.add(state), times[cut:], values[cut:])
+        whole = judged(times, values)
+        joined = [np.concatenate([getattr(first, name), getattr(second, name)]) for name in COLUMNS]
+        assert_same(Judgement(*joined), whole)
+
+
+@pytest.mark.parametrize("damage", [b"", b"nothing", None, "version", "byte"])
+def test_what_is_no_state_is_refused(damage: Any) -> None:
+    detector = Detector()
+    slot = detector.add()
+    detector.run(slot, *days(1))
+    state = bytearray(detector.dump(slot))
+    if damage == "version":
+        state[0] += 1
+    elif damage == "byte":
+        state[5] ^= 1
+    elif damage is None:
+        state = state[: len(state) // 2]
+    else:
+        state = bytearray(damage)
+    with pytest.raises(BadState):
+        detector.add(bytes(state))
+    assert len(state) <= 20_000
+
+
+def test_a_series_in_a_slot_that_was_another_s_begins_afresh() -> None:
+    detector = Detector(1)
+    slot = detector.add()
+    detector.run(slot, *days(2, seed=9))
+    detector.remove(slot)
+    assert detector.add() == slot
+    times, values = days(3)
+    assert_same(detector.run(slot, times, values), judged(times, values))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_series_side_by_side_are_judged_as_each_alone(data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 320), min_size=1, max_size=5))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    series = [
+        (BEGIN + np.cumsum(rng.integers(0, 20 * MINUTE, length)), rng.normal(0, 10.0 ** rng.integers(-3, 6), length))
+        for length in lengths
+    ]
+    alone = [judged(*one) for one in series]
+    together, place = Detector(), [0] * len(series)
+    slots = [together.add() for _ in series]
+    found: list[list[tuple[Any, ...]]] = [[] for _ in series]
+    while waiting := [number for number, length in enumerate(lengths) if place[number] < length]:
+        turn = [number for number in waiting if rng.random() < 0.8]
+        judgement = together.step(
+            np.array([slots[number] for number in turn], np.int64),
+            np.array([series[number][0][place[number]] for number in turn], np.int64),
+            np.array([series[number][1][place[number]] for number in turn], np.float64),
+        )
+        for column, number in enumerate(turn):
+            found[number].append(tuple(getattr(judgement, name)[column] for name in COLUMNS))
+            place[number] += 1
+    for number, judgement in enumerate(alone):
+        columns = (np.array(column) for column in zip(*found[number], strict=True))
+        assert_same(Judgement(*columns), judgement)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 700), st.integers(0, 2**32))
+def test_nothing_of_the_future_is_in_a_judgement(cut: int, seed: int) -> None:
+    times, values = days(3, seed)
+    other = values.copy()
+    other[cut:] = 1e6
+    whole, changed = judged(times[: cut + 40], values[: cut + 40]), judged(times[: cut + 40], other[: cut + 40])
+    for column in COLUMNS:
+        np.testing.assert_array_equal(getattr(whole, column)[:cut], getattr(changed, column)[:cut], err_msg=column)
+
+
+AWKWARD = {
+    "constant": np.full(600, 45.0),
+    "zeros": np.zeros(600),
+    "two values": np.arange(600) % 2 * 1.0,
+    "huge": np.where(np.arange(600) % 50 == 0, 1.7e308, -1.7e308),
+    "tiny": np.where(np.arange(600) < 300, np.arange(600) * 5e-324, 1e300),
+    "constant, then not": np.where(np.arange(600) < 400, 3.0, 4.0),
+    "growing": 1.01 ** np.arange(600),
+}
+TIMES = {
+    "five minutes": BEGIN + 5 * MINUTE * np.arange(600),
+    "all at once": np.full(600, BEGIN),
+    "backwards": BEGIN - 7 * MINUTE * np.arange(600),
+    "with gaps": BEGIN + np.cumsum(np.where(np.arange(600) % 90 == 0, 9 * DAY, 10 * MINUTE)),
+    "before 1970": -BEGIN + 5 * MINUTE * np.arange(600),
+}
+
+
+@pytest.mark.parametrize("clock", TIMES)
+@pytest.mark.parametrize("kind", AWKWARD)
+def test_whatever_comes_is_judged_in_numbers(kind: str, clock: str) -> None:
+    found = judged(TIMES[clock], AWKWARD[kind])
+    assert not found.warm[: EARLY - 1].any()
+    assert found.warm[EARLY:].all()
+    assert ((found.score >= 0) & (found.score <= 1)).all()
+    assert (found.score[~found.warm] == 0).all()
+    assert np.isfinite(found.low[found.warm]).all()
+    assert (found.low[found.warm] <= found.high[found.warm]).all()
+    assert (found.reason[found.score >= MARK] > 0).all()
+    assert (found.reason[found.score < MARK] == 0).all()
+
+
+def test_a_constant_series_is_marked_only_where_it_changes() -> None:
+    values = np.full(900, 45.0)
+    times = BEGIN + 5 * MINUTE * np.arange(900)
+    assert (judged(times, values).score < MARK).all()
+    values[700] = 46
+    assert judged(times, values).score[700] >= MARK
+
+
+def test_each_reason_is_said() -> None:
+    assert reason_text(0) == ""
+    assert [reason_text(1 + number) for number in range(2 * len(TEXTS))] == [text for pair in TEXTS for text in pair]

@@ -1,0 +1,126 @@
+"""From signals to episodes, against a loop that looks at one point after the other."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alerts.conditions.episodes import Standing, advance
+from alerts.conditions.signals import Signal
+from alerts.conditions.spec import SECOND, Spec, read_spec
+
+POINTS = st.lists(
+    st.tuples(st.integers(0, 40), st.sampled_from(["breach", "clear", "neither"])), max_size=60
+)  # seconds since the point before, and what it is
+
+
+def spec(**fields: object) -> Spec:
+    return read_spec({"metric_name": "x", "condition": ">", "threshold_value": 1} | fields)
+
+
+def signal(said: list[tuple[int, str]]) -> Signal:
+    times = np.cumsum(np.array([gap for gap, _ in said], np.int64)) * SECOND
+    breach = np.array([what == "breach" for _, what in said], bool)
+    clear = np.array([what == "clear" for _, what in said], bool)
+    return Signal(times, breach.astype(float), breach, clear)
+
+
+def part(whole: Signal, low: int, high: int) -> Signal:
+    return Signal(whole.times[low:high], whole.values[low:high], whole.breach[low:high], whole.clear[low:high])
+
+
+@dataclass
+class Oracle:
+    spec: Spec
+    breaches: list[int] = field(default_factory=list)
+    is_open: bool = False
+    triggered: int | None = None
+    ended: int | None = None
+
+    def see(self, time: int, breach: bool, clear: bool) -> bool | None:
+        """True: raised; False: well again."""
+        if breach:
+            self.breaches.append(time)
+        if self.is_open:
+            if clear and self.spec.auto_resolve:
+                self.is_open, self.ended = False, time
+                return False
+            return None
+        if not breach or (self.triggered is not None and time < self.triggered + self.spec.cooldown):
+            return None
+        together = self.breaches[-self.spec.trigger_count :]
+        if len(together) < self.spec.trigger_count or time - together[0] > self.spec.window:
+            return None
+        if self.ended is not None and together[0] <= self.ended:
+            return None
+        self.is_open, self.triggered = True, time
+        return True
+
+
+@settings(deadline=None)
+@given(
+    said=POINTS,
+    trigger_count=st.integers(1, 4),
+    window=st.integers(1, 90),
+    cooldown=st.integers(0, 3),
+    auto_resolve=st.booleans(),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+)
+def test_pieces_end_in_the_episodes_of_a_plain_loop(
+    said: list[tuple[int, str]], trigger_count: int, window: int, cooldown: int, auto_resolve: bool, cuts: list[int]
+) -> None:
+    rule = spec(
+        trigger_count=trigger_count, evaluation_window=window, cooldown_minutes=cooldown, auto_resolve=auto_resolve
+    )
+    whole, oracle, standing = signal(said), Oracle(rule), Standing()
+    expected = [
+        (raised, at)
+        for at, (time, breach, clear) in enumerate(
+            zip(whole.times.tolist(), whole.breach.tolist(), whole.clear.tolist(), strict=True)
+        )
+        if (raised := oracle.see(time, breach, clear)) is not None
+    ]
+    edges = sorted({0, len(said), *(cut for cut in cuts if cut < len(said))})
+    found = [
+        (turn.raised, low + turn.at)
+        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        for turn in advance(rule, standing, part(whole, low, high))
+    ]
+    assert found == expected
+    assert standing.is_open == oracle.is_open
+
+
+def turns(rule: Spec, *said: tuple[int, str]) -> list[tuple[bool, int]]:
+    return [(turn.raised, turn.at) for turn in advance(rule, Standing(), signal(list(said)))]
+
+
+def test_the_window_of_the_trigger_count_is_closed_at_both_ends() -> None:
+    rule = spec(trigger_count=3, evaluation_window=20)
+    assert turns(rule, (0, "breach"), (10, "breach"), (10, "breach")) == [(True, 2)]
+    assert turns(rule, (0, "breach"), (10, "breach"), (11, "breach")) == []
+
+
+def test_the_cooldown_counts_from_when_the_alert_before_was_triggered() -> None:
+    rule = spec(cooldown_minutes=1)
+    said = (0, "breach"), (50, "clear"), (9, "breach"), (1, "breach")
+    assert turns(rule, *said) == [(True, 0), (False, 1), (True, 3)]
+
+
+def test_breaches_of_an_episode_that_ended_do_not_count_for_the_next() -> None:
+    rule = spec(trigger_count=2)
+    said = (0, "breach"), (1, "breach"), (1, "clear"), (1, "breach"), (1, "breach")
+    assert turns(rule, *said) == [(True, 1), (False, 2), (True, 4)]
+    assert turns(spec(), (0, "breach"), (5, "clear"), (0, "breach"), (1, "breach")) == [
+        (True, 0),
+        (False, 1),
+        (True, 3),
+    ]
+
+
+def test_a_value_between_both_thresholds_ends_nothing() -> None:
+    assert turns(spec(), (0, "breach"), (1, "neither"), (1, "breach"), (1, "clear")) == [(True, 0), (False, 3)]
+
+
+def test_without_auto_resolve_an_alert_stays_open() -> None:
+    assert turns(spec(auto_resolve=False), (0, "breach"), (1, "clear"), (1, "breach")) == [(True, 0)]

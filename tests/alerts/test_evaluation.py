@@ -1,0 +1,296 @@
+"""Rules are judged as points are stored, in the order in which they were measured."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from alerts import life, rules
+from alerts.evaluation.evaluator import Evaluator
+from alerts.evaluation.late import judge_late
+from alerts.models import Alert, Cursor, Notice, Resolution, Rule, Status
+from metrics.membership import add
+from metrics.models import Device, DeviceGroup
+from metrics.storage import merge
+from metrics.storage.connection import alone
+from tests.alerts.conftest import run, send
+from tests.conftest import Caller, point
+
+Make = Callable[..., Rule]
+
+
+def now() -> int:
+    """Some seconds ahead, so that what is noted has been quiet for long enough; in µs."""
+    return time.time_ns() // 1000 + 10_000_000
+
+
+def statuses() -> list[str]:
+    return list(Alert.objects.order_by("pk").values_list("status", flat=True))
+
+
+def test_a_breach_raises_an_alert_that_says_what_is_wrong(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    made = rule(level="critical")
+    send(gateway, 50.0, 95.5)
+    run(evaluator)
+    alert = Alert.objects.get()
+    assert (alert.status, alert.level, alert.value, alert.device_name, alert.metric_name) == (
+        "active", "critical", 95.5, "boiler", "cpu",
+    )  # fmt: skip
+    assert alert.message == "cpu of boiler is 95.5, over 90"
+    assert [entry["value"] for entry in alert.evidence["values"]] == [50.0, 95.5]
+    made.refresh_from_db()
+    assert (made.total_triggers, made.last_triggered) == (1, alert.triggered_at)
+
+
+def test_an_alert_resolves_itself_with_the_first_value_that_is_well(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule()
+    send(gateway, 95.0)
+    run(evaluator)
+    send(gateway, 80.0)
+    run(evaluator)
+    alert = Alert.objects.get()
+    assert (alert.status, alert.resolution, alert.resolved_by) == ("resolved", "recovered", "evaluator")
+    assert alert.resolved_at > alert.triggered_at
+
+
+def test_without_auto_resolve_an_alert_stays(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule(auto_resolve=False)
+    send(gateway, 95.0, 10.0)
+    run(evaluator)
+    assert statuses() == ["active"]
+
+
+def test_between_threshold_and_clear_threshold_nothing_changes(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule(clear_threshold=70)
+    send(gateway, 80.0, ago=10)
+    run(evaluator)
+    assert statuses() == []
+    send(gateway, 95.0, 80.0, ago=5)
+    run(evaluator)
+    assert statuses() == ["active"]
+    send(gateway, 70.0)
+    run(evaluator)
+    assert statuses() == ["resolved"]
+
+
+def test_only_so_many_breaches_within_the_window_raise_an_alert(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule(trigger_count=3, evaluation_window=60)
+    send(gateway, 95.0, ago=200)
+    send(gateway, 95.0, 95.0, ago=20)
+    run(evaluator)
+    assert statuses() == []
+    send(gateway, 50.0, 95.0, ago=5)
+    run(evaluator)
+    assert statuses() == ["active"]
+
+
+def test_what_was_counted_before_a_restart_counts_after_it(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule(trigger_count=3, evaluation_window=60)
+    send(gateway, 95.0, 95.0, ago=5)
+    run(evaluator)
+    with alone() as connection:
+        another = Evaluator(connection)
+        send(gateway, 95.0)
+        run(another)
+    assert statuses() == ["active"]
+
+
+def test_an_aggregate_of_the_window_is_judged(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule(aggregation="avg", evaluation_window=10)
+    send(gateway, 80.0, 80.0, 95.0, ago=2)
+    run(evaluator)
+    assert statuses() == []
+    send(gateway, 120.0)
+    run(evaluator)
+    assert Alert.objects.get().value == pytest.approx(93.75)
+
+
+def test_in_the_cooldown_after_an_alert_there_is_no_other(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule(cooldown_minutes=1)
+    send(gateway, 95.0, 10.0, ago=100)
+    send(gateway, 95.0, 10.0, ago=60)
+    run(evaluator)
+    assert statuses() == ["resolved"]
+    send(gateway, 95.0)
+    run(evaluator)
+    assert statuses() == ["resolved", "active"]
+
+
+def test_a_gap_is_not_recovery_but_a_timeout_closes(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule()
+    rule(name="Forgetful", auto_resolve_timeout=30)
+    send(gateway, 95.0, ago=60)
+    run(evaluator)
+    found = {alert.rule_name: (alert.status, alert.resolution) for alert in Alert.objects.all()}
+    assert found == {"High CPU": ("active", ""), "Forgetful": ("resolved", "timeout")}
+
+
+def test_an_acknowledged_alert_stays_so_until_it_is_well(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule()
+    send(gateway, 95.0, ago=5)
+    run(evaluator)
+    life.acknowledge(Alert.objects.all(), "user:ana", "on it")
+    send(gateway, 96.0, ago=2)
+    run(evaluator)
+    assert statuses() == ["acknowledged"]
+    assert Alert.objects.get().worst_value == 96.0
+    send(gateway, 20.0)
+    run(evaluator)
+    assert statuses() == ["resolved"]
+
+
+def test_after_somebody_resolved_it_a_new_breach_is_a_new_alert(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule()
+    send(gateway, 95.0)
+    run(evaluator)
+    life.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana")
+    run(evaluator)
+    assert statuses() == ["resolved"]
+    send(gateway, 95.0)
+    run(evaluator)
+    assert statuses() == ["resolved", "active"]
+
+
+def test_only_devices_and_groups_of_the_rule_are_judged(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    group = DeviceGroup.objects.create(name="site b")
+    add(group, [Device.objects.create(device_id="pump").pk])
+    rule(device_ids=["boiler"], device_groups=["site b"])
+    for name in ("boiler", "pump", "fan"):
+        send(gateway, 95.0, device=name)
+    run(evaluator)
+    assert sorted(Alert.objects.values_list("device_name", flat=True)) == ["boiler", "pump"]
+
+
+def test_texts_and_truth_values_are_compared_as_they_are(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule(name="mode", metric_name="mode", condition="!=", threshold_value="auto")
+    rule(name="door", metric_name="door", condition="==", threshold_value=True)
+    rule(name="lid", metric_name="lid", condition="==", threshold_value=False)
+    send(gateway, "auto", "manual", metric="mode", ago=2)
+    send(gateway, False, True, metric="door")
+    send(gateway, True, False, metric="lid")
+    run(evaluator)
+    assert sorted(Alert.objects.values_list("message", flat=True)) == [
+        "door of boiler is true", "lid of boiler is false", "mode of boiler is not “auto”",
+    ]  # fmt: skip
+    send(gateway, "auto", metric="mode", ago=0)
+    run(evaluator)
+    assert Alert.objects.get(rule_name="mode").status == Status.RESOLVED
+
+
+def test_a_disabled_rule_judges_nothing_and_closes_its_alerts(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    made = rule()
+    send(gateway, 95.0)
+    run(evaluator)
+    rules.change(made, {"enabled": False}, "user:ana")
+    send(gateway, 99.0, device="pump")
+    run(evaluator)
+    assert [(alert.status, alert.resolution) for alert in Alert.objects.all()] == [("resolved", "rule")]
+
+
+def test_conditions_on_several_metrics_of_a_device_are_judged_together(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule(
+        kind="composite", metric_name="overload",
+        parameters={
+            "operator": "and",
+            "conditions": [
+                {"metric_name": "cpu", "condition": ">", "threshold_value": 90},
+                {"metric_name": "queue", "condition": ">", "threshold_value": 5},
+            ],
+        },
+    )  # fmt: skip
+    send(gateway, 95.0)
+    send(gateway, 9.0, metric="queue", device="pump")
+    run(evaluator)
+    assert statuses() == []
+    send(gateway, 9.0, metric="queue")
+    run(evaluator)
+    assert Alert.objects.get().message == "boiler: cpu over 90 and queue over 5"
+    send(gateway, 1.0, metric="queue")
+    run(evaluator)
+    assert statuses() == ["resolved"]
+
+
+def test_a_late_batch_is_an_alert_of_the_past_that_nobody_is_told_of(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule(notification_channels=["pager"])
+    send(gateway, 10.0, 95.0, 96.0, 20.0, ago=3600)
+    run(evaluator)
+    assert statuses() == []
+    assert judge_late(now()) == 1
+    alert = Alert.objects.get()
+    assert (alert.status, alert.retroactive, alert.resolution, alert.value) == ("resolved", True, "retroactive", 95.0)
+    assert (alert.resolved_at - alert.triggered_at).total_seconds() == pytest.approx(2, abs=0.1)
+    assert not Notice.objects.exists()
+
+
+def test_points_out_of_order_are_judged_in_the_order_of_their_times(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule(trigger_count=2, evaluation_window=60)
+    send(gateway, 95.0, ago=30)
+    send(gateway, 10.0, ago=5)
+    run(evaluator)
+    send(gateway, 95.0, ago=20)
+    run(evaluator)
+    assert statuses() == []
+    assert judge_late(now()) == 1
+    alert = Alert.objects.get()
+    assert (alert.retroactive, alert.status) == (True, "resolved")
+    send(gateway, 20.0)
+    run(evaluator)
+    assert judge_late(now()) == 0
+    assert Alert.objects.count() == 1
+
+
+def test_a_late_batch_within_an_alert_adds_no_other(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule()
+    send(gateway, 95.0, ago=60)
+    run(evaluator)
+    send(gateway, 10.0, ago=5)
+    run(evaluator)
+    send(gateway, 96.0, ago=30)
+    run(evaluator)
+    judge_late(now())
+    assert Alert.objects.count() == 1
+
+
+def test_a_long_late_batch_is_judged_day_by_day(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    rule()
+    days = [point("cpu", 95.0 if hour % 30 in (3, 4) else 10.0, 86_400 * 4 - 3600 * hour) for hour in range(90)]
+    assert gateway.post("devices/boiler/telemetry/batch", {"data_points": days}).status == 200
+    run(evaluator)
+    judge_late(now())
+    lengths = [(one.resolved_at - one.triggered_at).total_seconds() for one in Alert.objects.all()]
+    assert lengths == pytest.approx([7200] * 3, abs=1)
+
+
+def test_commits_that_are_gone_are_judged_by_time_and_nothing_twice(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule()
+    send(gateway, 10.0, 95.0, ago=60)
+    run(evaluator)
+    Cursor.objects.update(at=datetime.now(UTC) - timedelta(seconds=30))
+    send(gateway, 20.0, ago=10)
+    send(gateway, 96.0, metric="cpu", device="pump", ago=5)
+    with alone() as connection:
+        merge.merge_young(connection, force=True)  # which drops what it merged
+        again = Evaluator(connection)
+        run(again)
+    judge_late(now())
+    found = [(one.device_name, one.value, one.status) for one in Alert.objects.order_by("triggered_at")]
+    assert found == [("boiler", 95.0, "resolved"), ("pump", 96.0, "active")]

@@ -1,0 +1,185 @@
+"""Whatever of a running site is killed, frozen or emptied: every breach is told of, once or again under the same key.
+
+The site is the one of `manage.py up`, with processes and servers of its own; the receiver is a web server of the test.
+"""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from telemetry_site.embedded import programs
+from telemetry_site.embedded.paths import Embedded
+from telemetry_site.embedded.processes import ask_to_end, await_end
+from tests.alerts.alerting_site import PROMISE, book, database, made, rule
+from tests.alerts.receivers import Heard, Receiver, Reply, ok, receiving
+from tests.telemetry_site.site import Site, await_that, free_port
+from tests.telemetry_site.test_up import leftover
+
+SETTINGS = {"TELEMETRY_ALLOW_PRIVATE_WEBHOOKS": "127.0.0.0/8", "TELEMETRY_HOST_COLLECTOR": "off"}
+KILLS = 5
+FEW = 5.0  # seconds in which somebody is told though something is wrong
+DOWN = 15.0  # seconds
+STOPS_WITHIN = 5.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("site") / "data", more=SETTINGS)
+    site.start()
+    await_that(lambda: site.child("worker"), 30, "worker runs")
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+def child(site: Site, name: str) -> psutil.Process:
+    found: psutil.Process = await_that(lambda: site.child(name), 30, f"{name} runs")
+    return found
+
+
+def test_a_worker_that_is_killed_again_and_again_loses_nothing(running: Site, receiver: Receiver) -> None:
+    chance = random.Random(20261121)
+    told = book(running, receiver, "killed")
+    asked = threading.Event()
+
+    def slowly(heard: Heard) -> Reply:
+        asked.set()
+        time.sleep(0.3)
+        return ok(heard)
+
+    receiver.reply = slowly
+    with told.breaching():
+        for _ in range(KILLS):
+            victim = child(running, "worker")
+            asked.clear()
+            assert asked.wait(PROMISE)  # in the middle of telling somebody, if not between two of them
+            time.sleep(chance.uniform(0, 0.4))
+            victim.kill()
+            await_that(lambda victim=victim: child(running, "worker").pid != victim.pid, 30, "the next one starts")
+            time.sleep(chance.uniform(0, 0.4))
+    await_that(lambda: any(len(some) > 1 for some in told.heard().values()), PROMISE, "it is told again")
+    told.check(PROMISE, f"worker killed {KILLS} times")
+
+
+def killed(site: Site) -> None:
+    victim = child(site, "valkey")
+    victim.kill()
+    await_that(lambda: child(site, "valkey").pid != victim.pid, 30, "it runs again")
+
+
+def frozen(site: Site) -> None:
+    victim = child(site, "valkey")
+    victim.suspend()
+    time.sleep(DOWN)
+    victim.resume()
+
+
+def emptied(site: Site) -> None:
+    redis.Redis.from_url(Embedded(site.data_dir).redis_url).flushall()
+
+
+@pytest.mark.parametrize("fault", [killed, frozen, emptied])
+def test_without_valkey_everybody_is_told_as_soon(
+    running: Site, receiver: Receiver, fault: Callable[[Site], None]
+) -> None:
+    told = book(running, receiver, f"valkey-{fault.__name__}")
+    with told.breaching():
+        time.sleep(1)
+        fault(running)
+        time.sleep(1)
+    told.check(FEW, f"Valkey {fault.__name__}")
+
+
+def test_a_rule_that_cannot_be_evaluated_is_suspended_and_harms_no_other(running: Site, receiver: Receiver) -> None:
+    told = book(running, receiver, "sound")
+    broken = made(running, "/alerts/rules", rule("sound") | {"name": "broken"})["rule_id"]
+    with database(running) as connection:
+        connection.execute("UPDATE alerts_rule SET kind = 'forecast' WHERE rule_id = %s", (broken,))
+        connection.execute("UPDATE alerts_rulegeneration SET number = number + 1")
+    told.breach()
+    told.check(FEW, "beside a broken rule")
+    shown = running.request("GET", f"/alerts/rules/{broken}")[1]
+    assert "horizon" in shown["suspended"]
+
+
+def test_a_frozen_worker_is_no_hindrance_to_who_sends_and_catches_up(running: Site, receiver: Receiver) -> None:
+    told = book(running, receiver, "frozen")
+    victim = child(running, "worker")
+    with told.breaching():
+        victim.suspend()
+        time.sleep(20)
+        victim.resume()
+        began = time.monotonic()
+        time.sleep(1)
+    told.await_told()
+    caught_up = time.monotonic() - began
+    told.check(20 + FEW, "worker frozen for 20 s")
+    print(f"everything was told {caught_up:.2f} s after it went on")
+
+
+def test_a_second_worker_takes_over_from_one_that_is_killed(running: Site, receiver: Receiver) -> None:
+    told = book(running, receiver, "followed")
+    first = child(running, "worker")
+    program = programs.worker(Embedded(running.data_dir), first.environ())
+    program.start()
+    assert program.process is not None
+    second = psutil.Process(program.process.pid)
+    try:
+        await_that(lambda: second.net_connections("unix"), 30, "the second one has found the database")
+        told.breach()
+        told.await_told()
+        running.supervisor.suspend()  # so that nobody starts the first one again
+        first.kill()
+        with told.breaching():
+            time.sleep(3)
+        told.check(FEW, "first of two workers killed")
+        assert first.pid not in psutil.pids() or first.status() == psutil.STATUS_ZOMBIE
+    finally:
+        running.supervisor.resume()
+        ask_to_end(program.process, program.ending)
+        await_end(program.process, program.ending)
+
+
+def test_a_receiver_that_was_down_is_told_once_it_is_back(running: Site) -> None:
+    port = free_port()
+    told = book(running, Receiver(port=port), "down")
+    began = time.monotonic()
+    with receiving(lambda heard: (503, {}, b""), port) as failing:
+        told.breach()
+        await_that(lambda: failing.heard, FEW, "it is tried")
+    time.sleep(DOWN - (time.monotonic() - began))
+    with receiving(port=port) as back:
+        told.receiver = back
+        told.check(PROMISE, f"receiver down for {DOWN:.0f} s")
+        assert set(back.keys) == set(failing.keys)
+        assert len(back.keys) == 1
+
+
+def test_after_a_stop_nothing_is_left_within_seconds(tmp_path: Path, receiver: Receiver) -> None:
+    site = Site(tmp_path / "data", more=SETTINGS)
+    site.start()
+    try:
+        told = book(site, receiver, "stopped")
+        told.breach()
+        told.await_told()
+        everything = site.processes()
+    finally:
+        began = time.monotonic()
+        code = site.stop(signal.SIGTERM)
+    took = time.monotonic() - began
+    print(f"everything had stopped after {took:.2f} s")
+    assert code == 0
+    assert leftover(everything) == []
+    assert took < STOPS_WITHIN

@@ -1,0 +1,61 @@
+"""What is wrong with one rule, or with what one device sends, stops the evaluation of no other."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from alerts.evaluation.evaluator import Evaluator
+from alerts.models import Alert, Rule, RuleGeneration
+from tests.alerts.conftest import run, send
+from tests.conftest import Caller
+
+Make = Callable[..., Rule]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "trend", "parameters": {"measure": "slope"}},
+        {"kind": "trend", "parameters": {"measure": "rate"}},
+        {"kind": "forecast", "parameters": {"horizon": 3600}},
+        {"aggregation": "stddev"},
+        {"aggregation": "rate"},
+    ],
+    ids=["slope", "change", "forecast", "spread", "rate"],
+)
+def test_what_no_number_can_hold_is_a_breach_and_is_told(
+    gateway: Caller, rule: Make, evaluator: Evaluator, fields: dict[str, Any]
+) -> None:
+    rule(metric_name="vast", auto_resolve=False, **fields)
+    rule()
+    send(gateway, -1.7e308, -1.7e308, 1.7e308, 1.7e308, metric="vast", ago=1)
+    send(gateway, 95.0)
+    run(evaluator)
+    assert sorted(Alert.objects.values_list("metric_name", flat=True)) == ["cpu", "vast"]
+    value: Any = Alert.objects.get(metric_name="vast").value
+    assert float(value) == sys.float_info.max
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "forecast"},
+        {"kind": "composite", "parameters": {"conditions": [{"metric_name": "cpu", "parameters": [1]}] * 2}},
+        {"threshold_value": 10**400},
+    ],
+    ids=["forecast", "composite", "threshold"],
+)
+def test_a_rule_that_cannot_be_read_is_suspended_and_the_others_are_judged(
+    gateway: Caller, rule: Make, evaluator: Evaluator, fields: dict[str, Any]
+) -> None:
+    made = rule(name="broken")
+    rule()
+    Rule.objects.filter(pk=made.pk).update(**fields)
+    RuleGeneration.move()
+    send(gateway, 95.0)
+    run(evaluator)
+    assert [alert.rule_name for alert in Alert.objects.all()] == ["High CPU"]
+    made.refresh_from_db()
+    assert "accepted" in made.suspended

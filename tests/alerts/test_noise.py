@@ -1,0 +1,177 @@
+"""How much of what rules say is noise; and what a shadow finds beside its rule."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alerts import life, noise, rules
+from alerts.models import Alert, NoiseScore, Resolution, Rule, Status
+from alerts.noise import Noise, noise_of, score_all
+from alerts.shadows import compare
+from metrics.access import Caller, Scope
+from metrics.models import Device, DeviceGroup
+from tests.alerts import raised
+from tests.alerts.measured import START, store
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+EVERYBODY = Caller.internal("test")
+
+
+def alert(of: Rule, name: str, ago: float, lasted: float | None = None, **more: Any) -> Alert:
+    """An alert that was triggered so many minutes ago, and over by itself after so many (None: it is open)."""
+    at = NOW - timedelta(minutes=ago)
+    made = raised.alert(of, raised.device(name), triggered_at=at, last_breach_at=at, **more)
+    if lasted is not None:
+        over = {made.pk: at + timedelta(minutes=lasted)}
+        life.resolve(Alert.objects.filter(pk=made.pk), Resolution.RECOVERED, life.EVALUATOR, at=over)
+    return made
+
+
+def aged(rule: Rule, days: float = 60) -> Rule:
+    Rule.objects.filter(pk=rule.pk).update(created_at=NOW - timedelta(days=days))
+    rule.refresh_from_db()
+    return rule
+
+
+def test_what_became_of_its_alerts_is_counted(site: None) -> None:
+    rule = aged(raised.rule())
+    for ago in (500, 480, 440, 100):  # the second began 5 minutes after the first was over, the third 30 minutes later
+        alert(rule, "a", ago, 15 if ago == 500 else 10)
+    alert(rule, "b", 470, 20)  # another device does not flap with the first
+    among = Alert.objects.filter(pk=alert(rule, "c", 50).pk)
+    life.acknowledge(among, "user:mei")
+    life.resolve(among, Resolution.RECOVERED, life.EVALUATOR, at={among.get().pk: NOW - timedelta(minutes=10)})
+    life.comment(Alert.objects.filter(pk=alert(rule, "d", 40, 30).pk), "user:mei", "seen")
+    life.resolve(Alert.objects.filter(pk=alert(rule, "e", 30).pk), Resolution.PERSON, "user:mei")
+    alert(rule, "f", 20, 1, shadow=True)
+    alert(rule, "f", 15, 1, retroactive=True)
+    alert(rule, "f", 60 * 24 * 31, 5)  # longer ago than anybody asks
+    found = noise_of([rule])[rule.pk]
+    assert (found.alerts, found.acted_on, found.self_resolved, found.flapping) == (8, 3, 5, 1)
+    assert found.median_seconds == pytest.approx(17.5 * 60, abs=1)
+    assert found.per_day == round(8 / 30, 2)
+
+
+def test_a_rule_on_whose_alerts_everybody_acts_is_no_noise_and_one_that_flaps_unseen_is_nothing_else() -> None:
+    assert Noise(alerts=10, acted_on=10).score == 0
+    assert Noise(alerts=10, self_resolved=10, flapping=10).score == 100
+    assert Noise(alerts=10, acted_on=5, self_resolved=5, flapping=0).score == 42
+    assert Noise(alerts=4).score is None
+
+
+def test_the_score_is_explained_in_a_sentence() -> None:
+    told = Noise(alerts=40, acted_on=4, self_resolved=30, flapping=10, median_seconds=90.0).explanation
+    assert told == (
+        "40 alerts in 30 days, 1.33 a day. Somebody acted on 4 (10 %); 30 (75 %) were over before anybody did; "
+        "10 (25 %) came back within 10 minutes; half of them lasted 90 s or less."
+    )
+    assert Noise(alerts=1, days=3).explanation == "1 alert in 3 days: too few to tell."
+
+
+def test_a_young_rule_is_reckoned_by_the_days_that_it_has_been_there(site: None) -> None:
+    rule = aged(raised.rule(), days=2)
+    for ago in range(6):
+        alert(rule, "a", 60 * (ago + 1), 1)
+    assert noise_of([rule])[rule.pk].per_day == pytest.approx(3, abs=0.01)
+
+
+@pytest.fixture
+def noisy(site: None) -> Rule:
+    """Fires at 80, where one value in five is; five times unseen."""
+    values = np.random.default_rng(1).permutation(np.arange(1000) / 10)
+    days_ago = (NOW - timedelta(hours=5) - START).total_seconds()
+    store("furnace", "temperature", (days_ago + np.arange(1000) * 10).tolist(), values.tolist())
+    rule = aged(raised.rule())
+    for ago in range(6):
+        alert(rule, "furnace", 60 * (ago + 1), 1)
+    return rule
+
+
+def test_a_noisy_rule_gets_thresholds_from_the_values_that_it_judges(noisy: Rule) -> None:
+    assert score_all() == 1
+    figures = NoiseScore.objects.get(rule=noisy).figures
+    assert figures["score"] == 85 and figures["alerts"] == 6
+    p95, p99 = figures["suggestions"]
+    assert (p95["percentile"], p95["threshold_value"]) == ("p95", pytest.approx(94.9, abs=0.1))
+    assert (p99["percentile"], p99["threshold_value"]) == ("p99", pytest.approx(98.9, abs=0.1))
+    assert p95["alerts_now"] == p99["alerts_now"] > p95["alerts"] > p99["alerts"] > 0
+    assert 0 < p99["alerts"] <= 10  # as many values are over that
+
+
+def test_a_rule_for_low_values_gets_low_thresholds(noisy: Rule) -> None:
+    rules.change(noisy, {"condition": "<", "threshold_value": 20, "clear_threshold": 30}, "user:mei")
+    score_all()
+    p5, p1 = NoiseScore.objects.get(rule=noisy).figures["suggestions"]
+    assert (p5["percentile"], p1["percentile"]) == ("p5", "p1")
+    assert p1["threshold_value"] < p5["threshold_value"] == pytest.approx(5, abs=0.1)
+    noisy.refresh_from_db()
+    [condition] = rules.spec_of(noisy).conditions
+    assert noise._moved(condition, 5.0).clear == 15.0  # as far from the threshold as before
+
+
+def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rule) -> None:
+    text = raised.rule(name="State", metric_name="state", condition="==", threshold_value="open")
+    unheard = raised.rule(name="Unheard", metric_name="nothing")
+    for ago in range(5):
+        for one in (text, unheard):
+            alert(one, "furnace", 60 * (ago + 1), 1)
+    life.acknowledge(Alert.objects.filter(pk=alert(noisy, "furnace", 0).pk), "user:mei")
+    for one in Alert.objects.filter(rule=noisy):
+        life.comment(Alert.objects.filter(pk=one.pk), "user:mei", "seen")
+    assert score_all() == 3
+    assert {one.rule.name: one.figures["suggestions"] for one in NoiseScore.objects.select_related("rule")} == {
+        "Too hot": [],
+        "State": [],
+        "Unheard": [],
+    }
+
+
+def test_scoring_goes_on_where_it_was_broken_off(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "RULES_AT_ONCE", 2)
+    made = [raised.rule(name=f"rule {number}") for number in range(5)]
+    rules.create(raised.HOT | {"name": "shadow"}, "user:mei", shadow_of=made[0])
+    assert score_all(budget=-1) == 0
+    NoiseScore.objects.create(rule=made[0], at=NOW - timedelta(days=2))
+    NoiseScore.objects.create(rule=made[1], at=NOW - timedelta(days=3))
+    ticks = iter([0.0, 1.0, 2.0, 3.0, 4.0, 11.0])
+    assert score_all(10, clock=lambda: next(ticks)) == 4  # those that never were come first
+    scored = set(NoiseScore.objects.filter(at__gt=NOW - timedelta(days=1)).values_list("rule__name", flat=True))
+    assert scored == {"rule 1", "rule 2", "rule 3", "rule 4"}
+    assert score_all() == 5
+
+
+@pytest.fixture
+def tried(site: None) -> tuple[Rule, Rule]:
+    live = raised.rule()
+    shadow = rules.create(raised.HOT | {"name": "tried"}, "user:mei", shadow_of=live)
+    return aged(live), aged(shadow, days=1)
+
+
+def test_alerts_of_a_shadow_stand_beside_those_of_its_rule(tried: tuple[Rule, Rule]) -> None:
+    live, shadow = tried
+    both = alert(live, "a", 100, 20)
+    alert(shadow, "a", 90, 50, shadow=True)
+    only_live = alert(live, "b", 100, 5)
+    later = alert(shadow, "b", 94, 5, shadow=True)
+    still_open = alert(live, "c", 10)
+    alert(shadow, "c", 5, shadow=True)
+    elsewhere = alert(shadow, "d", 100, shadow=True)
+    alert(live, "a", 60 * 24 * 2, 5)  # before there was a shadow
+    found = compare(live, shadow, NOW - timedelta(days=30), EVERYBODY)
+    assert found.since == shadow.created_at
+    assert found.counts() == {"only_live": 1, "only_shadow": 2, "both": 2}
+    assert list(found.only_live) == [only_live]
+    assert list(found.only_shadow) == [later, elsewhere]
+    assert list(found.both) == [still_open, both]
+    assert still_open.status == Status.ACTIVE
+
+
+def test_nobody_compares_at_devices_that_they_do_not_see(tried: tuple[Rule, Rule]) -> None:
+    live, shadow = tried
+    for name in ("a", "b"):
+        alert(live, name, 100, 20)
+    DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
+    found = compare(live, shadow, NOW - timedelta(days=1), Caller("user:x", Scope.READ, groups=("hall",)))
+    assert [one.device_name for one in found.only_live] == ["b"]

@@ -1,0 +1,187 @@
+"""Thirty-two threads at a few rules and devices: whatever they do to alerts at once, each alert has one legal life.
+
+ALERT_RACE_ROUNDS says how many rounds of each thread (30; a thousand by hand).
+"""
+
+import os
+import random
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.db import connection
+from django.utils import timezone
+
+from alerts import life, rules, silences
+from alerts.models import OPEN, Alert, AlertEvent, Channel, EventKind, Notice, NoticeKind, Resolution, Rule, Silence
+from alerts.models.alerts import AlertQuerySet
+from alerts.notifications import deliveries, grouping
+from alerts.notifications.channels.transport import Sent
+from metrics.access import Caller
+from metrics.models import Device
+
+THREADS = 32
+ROUNDS = int(os.environ.get("ALERT_RACE_ROUNDS", "30"))
+TWO_OPEN = """
+SELECT rule_id, device_id, metric_name, count(*) FROM alerts_alert WHERE status IN ('active', 'acknowledged')
+GROUP BY 1, 2, 3 HAVING count(*) > 1
+"""
+MOVES = (EventKind.TRIGGERED, EventKind.ACKNOWLEDGED, EventKind.RESOLVED)
+LEGAL = {
+    (EventKind.TRIGGERED,),
+    (EventKind.TRIGGERED, EventKind.ACKNOWLEDGED),
+    (EventKind.TRIGGERED, EventKind.RESOLVED),
+    (EventKind.TRIGGERED, EventKind.ACKNOWLEDGED, EventKind.RESOLVED),
+}
+OPERATOR = Caller.internal("user:operator")
+
+
+class Race:
+    """A few pairs of rule and device, and what threads do to their alerts."""
+
+    def __init__(self) -> None:
+        Channel.objects.create(name="ops", kind="webhook", url="https://ops.example.com/")
+        Channel.objects.create(name="mail", kind="email", addresses=["ops@example.com"])
+        channels = [["ops", "mail"], ["ops"], ["mail", "nowhere"]]
+        self.rules = [
+            rules.create(
+                {"name": f"r{number}", "metric_name": "m", "threshold_value": 1, "notification_channels": names},
+                "user:x",
+            )
+            for number, names in enumerate(channels)
+        ]
+        self.devices = [Device.objects.create(device_id=f"d{number}") for number in range(2)]
+        self.failures: list[BaseException] = []
+        self.over = threading.Event()
+
+    def some(self, chance: random.Random) -> AlertQuerySet:
+        """The alerts of one pair, of a rule or of all."""
+        among = Alert.objects.filter(rule=chance.choice(self.rules))
+        return chance.choice([among.filter(device=chance.choice(self.devices)), among, Alert.objects.all()])
+
+    def breach(self, chance: random.Random) -> None:
+        now = timezone.now()
+        pairs = [(rule, device) for rule in self.rules for device in self.devices]
+        found = [
+            Alert(
+                rule=rule, rule_name=rule.name, device=device, device_name=device.device_id, metric_name="m",
+                level="warning", message="m is 2", triggered_at=now, last_breach_at=now,
+            )
+            for rule, device in chance.sample(pairs, chance.randint(1, len(pairs)))
+        ]  # fmt: skip
+        life.raise_alerts(found)
+
+    def recover(self, chance: random.Random) -> None:
+        life.resolve(self.some(chance), Resolution.RECOVERED, life.EVALUATOR)
+
+    def acknowledge(self, chance: random.Random) -> None:
+        life.acknowledge(self.some(chance), "user:operator", "mine")
+
+    def finish(self, chance: random.Random) -> None:
+        life.resolve(self.some(chance), Resolution.PERSON, "user:operator", "done")
+
+    def talk(self, chance: random.Random) -> None:
+        life.comment(self.some(chance).filter(pk=chance.randint(1, 50)), "user:operator", "hm")
+        life.assign(self.some(chance), "user:other", "user:operator")
+
+    def silence(self, chance: random.Random) -> None:
+        on = Silence.objects.filter(ends_at__gt=timezone.now()).first()
+        if on is not None:
+            silences.end_silence(on, OPERATOR)
+        elif chance.random() < 0.3:
+            ends_at = timezone.now() + timedelta(minutes=5)
+            fields = {"device_ids": ["d0"], "ends_at": ends_at, "reason": "quiet"}
+            silences.open_silence(fields, OPERATOR)
+
+    def send(self, chance: random.Random) -> None:
+        """What a sender does, but for the network: whatever it has in hand arrives."""
+        now = timezone.now()
+        grouping.form(now)
+        deliveries.mark([(one, Sent(200)) for one in deliveries.claim(now, [], 50)], timezone.now())
+
+    def run(self, number: int) -> None:
+        chance = random.Random(number)
+        verbs = [self.breach, self.breach, self.recover, self.acknowledge, self.finish, self.talk, self.silence]
+        for _ in range(ROUNDS):
+            self.guarded(chance.choice([*verbs, self.send]), chance)
+
+    def watch(self) -> None:
+        """Looks all the time whether anything is open twice."""
+        while not self.over.wait(0.005):
+            self.guarded(self.look, random.Random(0))
+
+    def look(self, chance: random.Random) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(TWO_OPEN)
+            assert not cursor.fetchall()
+
+    def guarded(self, verb: Callable[[random.Random], None], chance: random.Random) -> None:
+        try:
+            verb(chance)
+        except BaseException as failure:
+            self.failures.append(failure)
+        finally:
+            connection.close()  # to the pool, which has fewer than there are threads
+
+    def settle(self) -> None:
+        """Everything that is left is sent."""
+        chance, before = random.Random(0), -1
+        while before != (before := Notice.objects.filter(status="waiting").count()) or before:
+            self.send(chance)
+
+
+def test_threads_that_raise_recover_acknowledge_and_silence_at_once_leave_legal_alerts(site: None) -> None:
+    race = Race()
+    threads = [threading.Thread(target=race.run, args=(number,)) for number in range(THREADS)]
+    watcher = threading.Thread(target=race.watch)
+    watcher.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    race.over.set()
+    watcher.join()
+    assert Counter(f"{type(one).__name__}: {str(one)[:200]}" for one in race.failures) == {}
+    check_lives()
+    race.settle()
+    check_notices()
+
+
+def check_lives() -> None:
+    """Each alert was triggered first, moved only onwards, and is what its timeline says; rules counted all of them."""
+    moves: defaultdict[int, list[str]] = defaultdict(list)
+    for alert, kind in AlertEvent.objects.filter(kind__in=MOVES).order_by("id").values_list("alert_id", "kind"):
+        moves[alert].append(kind)
+    illegal = {alert: kinds for alert, kinds in moves.items() if tuple(kinds) not in LEGAL}
+    assert illegal == {}
+    ends = {"triggered": "active", "acknowledged": "acknowledged", "resolved": "resolved"}
+    assert {pk: ends[moves[pk][-1]] for pk in moves} == dict(Alert.objects.values_list("pk", "status"))
+    assert len(moves) > THREADS
+    raised = Counter(Alert.objects.values_list("rule_id", flat=True))
+    assert dict(Rule.objects.values_list("pk", "total_triggers")) == raised
+    for alert in Alert.objects.all():
+        assert (alert.resolved_at is not None) == (alert.status not in OPEN)
+        assert (alert.acknowledged_at is not None) == ("acknowledged" in moves[alert.pk])
+
+
+def check_notices() -> None:
+    """One fired notice per alert and channel; that it is over is told once, after that, and to all who heard of it."""
+    by_channel: defaultdict[tuple[int, str], dict[str, list[Notice]]] = defaultdict(lambda: defaultdict(list))
+    for notice in Notice.objects.select_related("alert__rule", "delivery").order_by("id"):
+        by_channel[notice.alert_id, notice.channel_name][notice.kind].append(notice)
+    alerts = Alert.objects.select_related("rule")
+    expected = {(alert.pk, name) for alert in alerts for name in alert.rule.notification_channels}
+    assert set(by_channel) == expected
+    for notices in by_channel.values():
+        [fired] = notices[NoticeKind.FIRED]
+        over = notices[NoticeKind.RESOLVED]
+        if fired.channel_name == "nowhere":
+            assert fired.status == "unconfigured" and not over
+        elif fired.status == "sent" and fired.alert.status == "resolved":
+            [resolved] = over
+            assert resolved.status == "sent" and resolved.delivery_id > fired.delivery_id
+            assert resolved.delivery.sent_at >= fired.delivery.sent_at
+        else:
+            assert fired.status in ("sent", "silenced", "dropped") and {one.status for one in over} <= {"dropped"}
+            assert fired.status != "dropped" or fired.alert.status == "resolved"

@@ -1,0 +1,333 @@
+"""Alert rules over the API: what is accepted, what is refused and by which name, who may, and every version."""
+
+from typing import Any
+
+import pytest
+
+from alerts.models import Alert, Channel, NoiseScore, Rule, Status
+from metrics.models import AuditEntry, Device, MetricDefinition
+from tests.alerts.raised import HOT, NOON, alert, device, rule
+from tests.conftest import Caller, point
+
+RULES = "alerts/rules"
+TRIED: list[dict[str, Any]] = [  # a rule of every kind
+    {"kind": "threshold", "aggregation": "p95", "clear_threshold": 75},
+    {"condition": "==", "threshold_value": "open"},
+    {"condition": "!=", "threshold_value": True},
+    {"kind": "trend", "parameters": {"measure": "relative"}},
+    {"kind": "anomaly", "condition": None, "threshold_value": None},
+    {"kind": "absence", "metric_name": "*", "condition": None, "threshold_value": None},
+    {"kind": "forecast", "parameters": {"horizon": 3600}},
+    {
+        "kind": "composite",
+        "metric_name": None,
+        "condition": None,
+        "threshold_value": None,
+        "parameters": {
+            "operator": "or",
+            "conditions": [
+                {"metric_name": "temperature", "condition": ">", "threshold_value": 80},
+                {"metric_name": "humidity", "condition": "<", "threshold_value": 10},
+            ],
+        },
+    },
+]
+
+
+def body(**more: Any) -> dict[str, Any]:
+    """A rule with some fields changed; None leaves one out."""
+    return {name: value for name, value in (HOT | more).items() if value is not None}
+
+
+@pytest.mark.parametrize("more", TRIED, ids=[f"{one.get('kind', one.get('condition'))}" for one in TRIED])
+def test_a_rule_of_every_kind_is_made_and_read_back_as_it_was_sent(admin: Caller, more: dict[str, Any]):
+    sent = body(**more)
+    made = admin.post(RULES, sent)
+    assert made.status == 201, made.json
+    read = admin.get(f"{RULES}/{made.json['rule_id']}").json
+    assert read == made.json and {name: read[name] for name in sent} == sent
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("name", None, "required"),
+    ("name", "a\nb", "control characters"),
+    ("metric_name", None, "is needed"),
+    ("condition", None, "is needed"),
+    ("threshold_value", None, "is needed"),
+    ("condition", "=>", ">="),
+    ("condition", 5, ">="),
+    ("threshold_value", "hot", "with == or !="),
+    ("threshold_value", [80], "a number"),
+    ("threshold_value", {"of": 80}, "a number"),
+    ("threshold_value", 10**400, "a number"),
+    ("threshold_value", "", "a text of 1"),
+    ("level", "fatal", "emergency"),
+    ("kind", "magic", "threshold"),
+    ("evaluation_window", 0, "greater than or equal to 1"),
+    ("evaluation_window", -300, "greater than or equal to 1"),
+    ("evaluation_window", 10**9, "less than or equal to"),
+    ("evaluation_window", "soon", "integer"),
+    ("trigger_count", 0, "greater than or equal to 1"),
+    ("trigger_count", 1.5, "integer"),
+    ("cooldown_minutes", -1, "greater than or equal to 0"),
+    ("auto_resolve", "perhaps", "boolean"),
+    ("auto_resolve_timeout", 0, "greater than or equal to 1"),
+    ("device_ids", "device_001", "list"),
+    ("device_ids.0", [{}], "string"),
+    ("notification_channels", {"slack": True}, "list"),
+    ("clear_threshold", 90, "must not be above"),
+    ("clear_threshold", "cool", "a number"),
+    ("clear_threshold", 10**400, "a number"),
+    ("aggregation", "middle", "accepted are"),
+    ("parameters", [], "dictionary"),
+    ("parameters.horizon", {"horizon": 60}, "is not known with threshold"),
+    ("parameters", {"horizon": 10**400}, "out of the range"),
+    ("runbook_url", "javascript:alert(1)", "https://"),
+    ("name", "Too hot at {place}", "{device}"),
+    ("description", "It is {value", "no partner"),
+    ("runbook_url", "https://wiki.example.com/{metrics}", "{metric}"),
+    ("severity", "critical", "is not known"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "told"), WRONG, ids=[f"{i}-{one[0]}" for i, one in enumerate(WRONG)])
+def test_what_is_wrong_with_a_rule_is_told_by_field(admin: Caller, field: str, value: Any, told: str):
+    answer = admin.post(RULES, body(**{field.partition(".")[0]: value}))
+    assert answer.status == 422
+    [error] = answer.json["errors"]
+    assert error["field"] == field and told in error["detail"]
+    assert not Rule.objects.exists()
+
+
+def test_several_wrong_fields_are_told_of_at_once(admin: Caller):
+    answer = admin.post(RULES, body(evaluation_window=0, level="fatal"))
+    assert answer.status == 422 and {one["field"] for one in answer.json["errors"]} == {"evaluation_window", "level"}
+
+
+@pytest.mark.parametrize("sent", [b"[]", b"null", b'"rule"', b"7"])
+def test_a_body_that_is_no_object_is_refused(admin: Caller, sent: bytes):
+    assert admin.post(RULES, sent).status == 422
+
+
+def test_channels_that_nobody_has_made_and_metrics_that_nobody_has_measured_are_kept_and_told_of(admin: Caller):
+    made = admin.post(RULES, body(notification_channels=["slack", "email"])).json
+    assert (made["unconfigured_channels"], made["unknown_metric"]) == (["slack", "email"], True)
+    Channel.objects.create(name="slack", kind="webhook", url="https://example.com/hook")
+    MetricDefinition.objects.create(name="temperature", data_type="numeric")
+    read = admin.get(f"{RULES}/{made['rule_id']}").json
+    assert (read["unconfigured_channels"], read["unknown_metric"]) == (["email"], False)
+    MetricDefinition.objects.all().delete()
+    admin.post("devices/device_001/telemetry", point("temperature", 20.0))
+    assert admin.get(f"{RULES}/{made['rule_id']}").json["unknown_metric"] is False
+
+
+def test_of_a_composite_every_metric_has_to_be_known(admin: Caller):
+    MetricDefinition.objects.create(name="temperature", data_type="numeric")
+    assert admin.post(RULES, body(**TRIED[-1])).json["unknown_metric"] is True
+    MetricDefinition.objects.create(name="humidity", data_type="numeric")
+    assert admin.get(RULES).json["rules"][0]["unknown_metric"] is False
+
+
+def test_any_metric_is_never_unknown(admin: Caller):
+    assert admin.post(RULES, body(**TRIED[5])).json["unknown_metric"] is False
+
+
+def test_a_rule_that_was_reckoned_shows_its_noise_score_and_a_suspended_one_why(admin: Caller):
+    made = rule()
+    NoiseScore.objects.create(rule=made, figures={"score": 0.7})
+    Rule.objects.filter(pk=made.pk).update(suspended="division by zero")
+    read = admin.get(f"{RULES}/{made.rule_id}").json
+    assert read["noise"]["score"] == 0.7 and read["noise"]["at"] and read["suspended"] == "division by zero"
+
+
+# --- lists --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def five(site: None) -> None:
+    rule(name="a", level="critical")
+    rule(name="b", level="emergency", enabled=False)
+    rule(name="c", metric_name="humidity", description="Too wet")
+    rule(name="d", kind="anomaly")
+    shadow = rule(name="e")
+    Rule.objects.filter(pk=shadow.pk).update(mode="shadow")
+
+
+FILTERS = {
+    "enabled=false": "b",
+    "enabled=true": "acde",
+    "level=critical": "a",
+    "level=critical,emergency": "ab",
+    "level=critical&level=emergency": "ab",
+    "metric_name=humidity": "c",
+    "kind=anomaly": "d",
+    "mode=shadow": "e",
+    "search=wet": "c",
+    "level=critical&enabled=false": "",
+}
+
+
+@pytest.mark.parametrize("asked", FILTERS)
+def test_rules_are_chosen_by(reader: Caller, five: None, asked: str):
+    answer = reader.get(f"{RULES}?{asked}").json
+    assert "".join(one["name"] for one in answer["rules"]) == FILTERS[asked] and answer["total"] == len(FILTERS[asked])
+    assert set(answer["filters"]) == {one.partition("=")[0] for one in asked.split("&")}
+
+
+@pytest.mark.parametrize("asked", ["level=fatal", "enabled=perhaps", "kind=x", "mode=x", "limit=0", "cursor=x"])
+def test_a_filter_that_makes_no_sense_is_named(reader: Caller, asked: str):
+    answer = reader.get(f"{RULES}?{asked}")
+    assert answer.status == 400 and answer.json["errors"][0]["field"] == asked.partition("=")[0]
+
+
+def test_a_cursor_goes_through_all_rules_once(reader: Caller, five: None):
+    found, cursor = [], ""
+    while cursor is not None:
+        answer = reader.get(f"{RULES}?limit=2" + (f"&cursor={cursor}" if cursor else "")).json
+        found += [one["name"] for one in answer["rules"]]
+        cursor = answer["next_cursor"]
+    assert found == list("abcde")
+
+
+# --- changes, versions --------------------------------------------------------------------------------
+
+
+def test_a_change_is_the_next_version_and_an_old_one_can_be_put_back(admin: Caller):
+    made = rule(threshold_value=80)
+    changed = admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": 95, "level": "critical"})
+    assert changed.status == 200 and (changed.json["version"], changed.json["threshold_value"]) == (2, 95)
+    assert admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": 95}).json["version"] == 2
+    versions = admin.get(f"{RULES}/{made.rule_id}/versions").json["versions"]
+    assert [(one["version"], one["document"]["threshold_value"]) for one in versions] == [(2, 95), (1, 80)]
+    assert admin.get(f"{RULES}/{made.rule_id}/versions/1").json["by"] == "user:mei"
+    back = admin.post(f"{RULES}/{made.rule_id}/versions/1/rollback", {})
+    assert (back.status, back.json["version"], back.json["threshold_value"]) == (200, 3, 80)
+    for missing in (9, 2**40):
+        assert admin.get(f"{RULES}/{made.rule_id}/versions/{missing}").status == 404
+        assert admin.post(f"{RULES}/{made.rule_id}/versions/{missing}/rollback", {}).status == 404
+
+
+def test_what_a_replacement_does_not_name_is_as_of_a_new_rule(admin: Caller):
+    made = rule(level="critical", cooldown_minutes=15, device_ids=["a"])
+    replaced = admin.call("PUT", f"{RULES}/{made.rule_id}", HOT | {"name": "Hot"}).json
+    assert (replaced["name"], replaced["level"], replaced["cooldown_minutes"], replaced["device_ids"]) == (
+        *("Hot", "warning", 0),
+        [],
+    )
+    assert admin.call("PUT", f"{RULES}/{made.rule_id}", {"name": "Hot"}).status == 422
+
+
+def test_a_change_that_makes_no_sense_with_the_rest_is_refused(admin: Caller):
+    made = rule(clear_threshold=70)
+    answer = admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": 60})
+    assert answer.status == 422 and answer.json["errors"][0]["field"] == "clear_threshold"
+    made.refresh_from_db()
+    assert (made.version, made.threshold_value) == (1, 80)
+
+
+def test_nobody_overwrites_what_somebody_else_has_changed(admin: Caller):
+    made = rule()
+    path = f"{RULES}/{made.rule_id}"
+    tag = admin.get(path).headers["ETag"]
+    assert admin.call("PATCH", path, {"level": "error"}, If_Match=tag).status == 200
+    for method, where, sent in (
+        ("PATCH", path, {"level": "info"}),
+        ("PUT", path, HOT),
+        ("PUT", f"{path}/enable", {"enabled": False}),
+        ("POST", f"{path}/versions/1/rollback", {}),
+        ("DELETE", path, None),
+    ):
+        assert admin.call(method, where, sent, If_Match=tag).status == 412, (method, where)
+    assert Rule.objects.get().level == "error"
+
+
+def test_enabling_a_suspended_rule_tries_it_again(operator: Caller):
+    made = rule()
+    Rule.objects.filter(pk=made.pk).update(suspended="division by zero")
+    answer = operator.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": True})
+    assert answer.status == 200 and answer.json["success"] and answer.json["rule"]["suspended"] == ""
+    off = operator.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": False}).json
+    assert off["rule"]["enabled"] is False and "disabled" in off["message"]
+    for wrong in ({}, {"enabled": "perhaps"}, {"enabled": None}, {"enabled": True, "force": True}):
+        assert operator.call("PUT", f"{RULES}/{made.rule_id}/enable", wrong).status == 422
+
+
+def test_a_deleted_rule_leaves_its_alerts_in_the_history_and_none_of_them_open(admin: Caller):
+    made = rule()
+    raised = alert(made, device("boiler"))
+    assert admin.call("DELETE", f"{RULES}/{made.rule_id}").status == 200
+    assert admin.get(f"{RULES}/{made.rule_id}").status == 404
+    raised.refresh_from_db()
+    assert (raised.status, raised.resolution, raised.rule_name) == (Status.RESOLVED, "rule", "Too hot")
+    assert admin.get(f"alerts/{raised.alert_id}").json["rule_id"] is None
+
+
+def test_every_change_of_a_rule_is_in_the_audit(admin: Caller):
+    made = admin.post(RULES, HOT).json
+    admin.call("PATCH", f"{RULES}/{made['rule_id']}", {"level": "critical"})
+    admin.call("DELETE", f"{RULES}/{made['rule_id']}")
+    told = AuditEntry.objects.filter(object_type="alert rule").order_by("pk")
+    assert list(told.values_list("action", flat=True)) == ["created", "changed", "deleted"]
+
+
+# --- shadows ------------------------------------------------------------------------------------------
+
+
+def test_what_was_tried_in_a_shadow_is_taken_over(admin: Caller):
+    live = rule(name="Hot", enabled=False)
+    made = admin.post(f"{RULES}/{live.rule_id}/shadow", {"threshold_value": 95, "name": "Hotter"})
+    shadow = made.json
+    assert made.status == 201
+    assert (shadow["mode"], shadow["shadow_of"], shadow["enabled"]) == ("shadow", live.rule_id, True)
+    raised = alert(Rule.objects.get(rule_id=shadow["rule_id"]), device("boiler"), shadow=True)
+    assert admin.post(f"{RULES}/{shadow['rule_id']}/shadow", {}).status == 409
+    promoted = admin.post(f"{RULES}/{shadow['rule_id']}/promote", {}).json
+    assert (promoted["rule_id"], promoted["name"], promoted["enabled"]) == (live.rule_id, "Hot", False)
+    assert (promoted["threshold_value"], promoted["version"]) == (95, 2)
+    assert admin.get(f"{RULES}/{shadow['rule_id']}").status == 404
+    assert Alert.objects.get(pk=raised.pk).status == Status.RESOLVED
+    assert admin.post(f"{RULES}/{live.rule_id}/promote", {}).status == 409
+
+
+def test_a_shadow_is_compared_with_the_rule_that_it_is_tried_for(admin: Caller, viewer: Caller):
+    live = rule()
+    shadow = admin.post(f"{RULES}/{live.rule_id}/shadow", {"threshold_value": 95}).json
+    tried = Rule.objects.get(rule_id=shadow["rule_id"])
+    Rule.objects.filter(pk=tried.pk).update(created_at=NOON)
+    boiler, pump, fan = device("boiler", "site a"), device("pump"), device("fan")
+    made = {
+        "both": [alert(live, boiler, 1)],
+        "only_live": [alert(live, pump, 2)],
+        "only_shadow": [alert(tried, fan, 3, shadow=True)],
+    }
+    alert(tried, boiler, 1, shadow=True)
+    path = f"{RULES}/{tried.rule_id}/comparison?since=2020-01-01T00:00:00Z"
+    told = admin.get(path).json
+    assert (told["live"], told["shadow"], told["since"]) == (live.rule_id, tried.rule_id, "2026-01-01T12:00:00Z")
+    for name, expected in made.items():
+        assert [one["alert_id"] for one in told[name]] == [one.alert_id for one in expected], name
+    assert told["counts"] == {"both": 1, "only_live": 1, "only_shadow": 1}
+    assert viewer.get(path).json["counts"] == {"both": 1, "only_live": 0, "only_shadow": 0}
+    assert admin.get(f"{RULES}/{live.rule_id}/comparison").status == 409
+    assert admin.get(f"{RULES}/rule_none/comparison").status == 404
+
+
+# --- who may ------------------------------------------------------------------------------------------
+
+
+def test_whoever_reads_sees_every_rule_and_changes_none(stranger: Caller, reader: Caller, operator: Caller):
+    made = rule(device_ids=["boiler"])
+    assert not Device.objects.filter(groups__members__username="stranger").exists()
+    for somebody in (stranger, reader, operator):
+        assert somebody.get(f"{RULES}/{made.rule_id}").json["device_ids"] == ["boiler"]
+        assert somebody.post(RULES, HOT).status == 403
+        for method in ("PATCH", "PUT", "DELETE"):
+            assert somebody.call(method, f"{RULES}/{made.rule_id}", HOT).status == 403
+    assert reader.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": False}).status == 403
+    assert operator.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": False}).status == 200
+
+
+@pytest.mark.parametrize("unknown", ["rule_0000000000000000", "a%00b", "%F0%9F%94%A5"])
+def test_a_rule_that_is_not_there_is_not_found(admin: Caller, unknown: str):
+    assert admin.get(f"{RULES}/{unknown}").status == 404
+    assert admin.call("PATCH", f"{RULES}/{unknown}", {}).status == 404

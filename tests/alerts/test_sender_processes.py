@@ -1,0 +1,58 @@
+"""Senders in processes of their own, killed while they send."""
+
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from alerts.models import Delivery, Notice
+from alerts.notifications.sender import Sender
+from telemetry_site.env import Environment
+from tests.alerts.made import devices, fire, rule, webhook
+from tests.alerts.receivers import Heard, Receiver, Reply
+from tests.processes import Running
+
+
+def send_all() -> None:
+    settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.0/8"}).networks("X")
+    Sender().step(timezone.now())
+
+
+def database() -> dict[str, Any]:
+    found = connection.settings_dict
+    return {name: found[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")}
+
+
+def test_what_a_killed_sender_had_in_hand_arrives_all_the_same_and_nothing_twice_within_its_lease(
+    receiver: Receiver,
+) -> None:
+    released = threading.Event()
+
+    def hold(heard: Heard) -> Reply:
+        released.wait(30)
+        return 200, {}, b""
+
+    receiver.reply = hold
+    webhook(receiver.url)
+    (device,) = devices(1)
+    for number in range(2):  # fewer than go together
+        fire(rule(f"rule {number}", metric_name=f"metric {number}"), device)
+    running = Running(database(), send_all)
+    until = time.monotonic() + 30
+    while len(receiver.heard) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    running.kill()
+    released.set()
+    killed = list(receiver.keys)
+    now = timezone.now()
+    other = Sender()
+    assert other.step(now) == 0
+    assert other.step(now + timedelta(seconds=31)) == 2
+    assert sorted(receiver.keys) == sorted(killed * 2)
+    assert not Delivery.objects.exclude(status="sent").exists()
+    assert not Notice.objects.exclude(status="sent").exists()

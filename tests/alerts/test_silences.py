@@ -1,0 +1,272 @@
+"""What silences cover, who may open them, and what one would have hidden."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerts import silences, weekly
+from alerts.errors import BadFields
+from alerts.models import Alert, Silence, SilenceKind
+from metrics.access import Caller, Scope
+from metrics.errors import Unknown
+from metrics.models import Device, DeviceGroup
+from tests.alerts.made import alert, devices, fire, rule
+
+ADMIN = Caller("user:admin", Scope.ADMIN)
+NIGHT = {"days": [5], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}
+
+
+def opened(caller: Caller = ADMIN, **fields: Any) -> Silence:
+    return silences.open_silence({"ends_at": timezone.now() + timedelta(hours=1), "reason": "works"} | fields, caller)
+
+
+def of_site_a(scope: Scope = Scope.OPERATE) -> Caller:
+    user = get_user_model().objects.create_user(f"somebody who may {scope}")
+    DeviceGroup.objects.get_or_create(name="site a")[0].members.add(user)
+    return Caller(f"user:{user.username}", scope, groups=("site a",))
+
+
+def fields_of(refused: pytest.ExceptionInfo[BadFields]) -> list[str]:
+    return [field for field, _ in refused.value.errors]
+
+
+def test_every_list_that_is_not_empty_has_to_match(site: None) -> None:
+    inside, outside = devices(1, "site a")[0], devices(1, prefix="other")[0]
+    hot, wet = rule("hot"), rule("wet", metric_name="humidity", level="critical")
+    made = {(one.rule_name, one.device_name): one for of in (hot, wet) for one in fire(of, inside, outside)}
+    now = timezone.now()
+
+    def covered(**fields: Any) -> set[tuple[str, str]]:
+        Silence.objects.all().delete()
+        opened(**fields)
+        found = silences.covering([one.pk for one in made.values()], now + timedelta(seconds=1))
+        return {key for key, one in made.items() if one.pk in found}
+
+    here, there = "device_0000", "other_0000"
+    assert covered(device_ids=[here, "else"]) == {("hot", here), ("wet", here)}
+    assert covered(device_groups=["site a", "site b"]) == {("hot", here), ("wet", here)}
+    assert covered(metric_names=["humidity"]) == {("wet", here), ("wet", there)}
+    assert covered(rule_ids=[hot.rule_id]) == {("hot", here), ("hot", there)}
+    assert covered(levels=["critical", "emergency"]) == {("wet", here), ("wet", there)}
+    assert covered(alert_id=made["hot", there].alert_id) == {("hot", there)}
+    assert covered(device_groups=["site a"], levels=["critical"]) == {("wet", here)}
+    assert covered(device_ids=[there], device_groups=["site a"]) == set()
+    assert covered(rule_ids=[wet.rule_id], metric_names=["temperature"]) == set()
+
+
+def test_a_silence_holds_from_its_beginning_until_just_before_its_end(site: None) -> None:
+    (made,) = fire(rule(), *devices(1))
+    now = timezone.now()
+    silence = opened(metric_names=["temperature"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2))
+    hours = [hour for hour in (0.99, 1, 1.5, 2, 3) if silences.covering([made.pk], now + timedelta(hours=hour))]
+    assert hours == [1, 1.5]
+    assert silences.covering([made.pk], now + timedelta(hours=1)) == {made.pk: f"{silence.silence_id}: works"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({}, ["device_ids"]),
+        ({"device_ids": ["a"], "reason": " "}, ["reason"]),
+        ({"device_ids": ["a"], "reason": "x" * 1001}, ["reason"]),
+        ({"device_ids": "a"}, ["device_ids"]),
+        ({"device_ids": [""]}, ["device_ids"]),
+        ({"levels": ["awful"]}, ["levels"]),
+        ({"rule_ids": ["r"], "kind": "nap"}, ["kind"]),
+        ({"rule_ids": ["r"], "ends_at": None}, ["ends_at"]),
+        ({"rule_ids": ["r"], "ends_at": datetime(2020, 1, 1, tzinfo=UTC)}, ["ends_at"]),
+        ({"rule_ids": ["r"], "ends_at": datetime(2099, 1, 1, tzinfo=UTC)}, ["ends_at"]),
+        ({"rule_ids": ["r"], "weekly": {"days": [7], "from": "22:00", "to": "06:00"}}, ["weekly"]),
+        ({"levels": ["awful"], "kind": "nap", "reason": ""}, ["levels", "kind", "reason"]),
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, list) else None,
+)
+def test_what_is_wrong_with_a_silence_is_said_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
+    with pytest.raises(BadFields) as refused:
+        opened(**fields)
+    assert fields_of(refused) == wrong
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [], {}, {"days": [0], "from": "22:00"}, {"days": [], "from": "22:00", "to": "23:00"},
+        {"days": [True], "from": "22:00", "to": "23:00"}, {"days": [0], "from": "24:00", "to": "06:00"},
+        {"days": [0], "from": "1:00", "to": "06:00"}, {"days": [0], "from": "01:00", "to": "06:00", "timezone": "Mars"},
+        {"days": [0], "from": "01:00", "to": "06:00", "timezone": "../etc/passwd"},
+        {"days": [0], "from": "01:00", "to": "06:00", "until": "x"},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_times_of_the_week_that_are_none_are_refused(given: Any) -> None:
+    assert "accepted" in (weekly.check(given) or "")
+
+
+def test_a_night_belongs_to_the_day_on_which_it_begins() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    saturday = datetime(2026, 6, 6, tzinfo=berlin)
+    hours = {-3: False, 21.99: False, 22: True, 26: True, 29.99: True, 30: False, 46: False}
+    assert {hour: weekly.holds(NIGHT, saturday + timedelta(hours=hour)) for hour in hours} == hours
+
+
+@pytest.mark.parametrize(
+    ("saturday", "hours"),
+    [(datetime(2026, 3, 28), 7), (datetime(2026, 6, 6), 8), (datetime(2026, 10, 24), 9)],
+    ids=["spring", "summer", "autumn"],
+)
+def test_a_night_is_as_long_as_its_clocks_say(saturday: datetime, hours: int) -> None:
+    since = saturday.replace(tzinfo=UTC)
+    ((begin, end),) = weekly.windows(NIGHT, since, since + timedelta(days=2))
+    assert end - begin == timedelta(hours=hours)
+
+
+def test_the_hour_that_comes_twice_is_within_a_window_both_times() -> None:
+    late = NIGHT | {"to": "02:30"}
+    since = datetime(2026, 10, 24, tzinfo=UTC)
+    ((begin, end),) = weekly.windows(late, since, since + timedelta(days=2))
+    assert end - begin == timedelta(hours=5.5)
+
+
+def test_from_a_time_to_the_same_is_a_whole_day() -> None:
+    day = {"days": [0], "from": "00:00", "to": "00:00"}
+    monday = datetime(2026, 6, 1, tzinfo=UTC)
+    assert [weekly.holds(day, monday + timedelta(hours=hour)) for hour in (-0.01, 0, 23.99, 24)] == [
+        False, True, True, False,
+    ]  # fmt: skip
+
+
+@given(
+    at=st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC)),
+    days=st.sets(st.integers(0, 6), min_size=1),
+    first=st.times(),
+    last=st.times(),
+    zone=st.sampled_from(["UTC", "Asia/Kolkata", "Asia/Tokyo"]),
+)
+def test_where_clocks_never_change_a_window_is_what_the_wall_clock_says(
+    at: datetime, days: set[int], first: Any, last: Any, zone: str
+) -> None:
+    given = {"days": sorted(days), "from": f"{first:%H:%M}", "to": f"{last:%H:%M}", "timezone": zone}
+    local = at.astimezone(ZoneInfo(zone))
+    clock, yesterday = f"{local:%H:%M}", (local.weekday() - 1) % 7
+    if given["from"] < given["to"]:
+        expected = local.weekday() in days and given["from"] <= clock < given["to"]
+    else:
+        expected = (local.weekday() in days and clock >= given["from"]) or (yesterday in days and clock < given["to"])
+    assert weekly.holds(given, at) is expected
+
+
+def test_a_preview_shows_what_would_have_been_hidden_at_its_times_of_the_week(site: None) -> None:
+    (device,) = devices(1, "site a")
+    of = rule()
+    saturday = datetime(2026, 6, 6, tzinfo=ZoneInfo("Europe/Berlin"))
+    now = saturday + timedelta(days=20)
+    for hour in (-50, 12, 23, 28, 31, 24 * 7 + 23):
+        made = alert(of, device, saturday + timedelta(hours=hour), status="resolved")
+        made.save()
+    alert(of, device, saturday + timedelta(hours=23), status="resolved", shadow=True).save()
+    alert(rule("other", metric_name="x"), device, saturday + timedelta(hours=23), status="resolved").save()
+
+    def hours(**fields: Any) -> list[float]:
+        found = silences.preview(fields, ADMIN, saturday - timedelta(days=1), now)
+        return sorted((one.raised_at - saturday).total_seconds() / 3600 for one in found)
+
+    assert hours(metric_names=["temperature"]) == [12, 23, 28, 31, 191]
+    assert hours(metric_names=["temperature"], weekly=NIGHT) == [23, 28, 191]
+    assert hours(device_groups=["site a"], weekly=NIGHT) == [23, 23, 28, 191]
+    assert hours(device_groups=["site b"]) == []
+    found = silences.preview({"metric_names": ["temperature"]}, ADMIN, saturday, now)
+    assert found.count() == 5
+    assert len(found[1:3]) == 2
+    with pytest.raises(BadFields):
+        silences.preview({}, ADMIN, saturday, now)
+
+
+def test_a_preview_shows_nobody_what_it_may_not_see(site: None) -> None:
+    caller = of_site_a()
+    fire(rule(), *devices(1, "site a"), *devices(2, prefix="other"))
+    found = silences.preview({"levels": ["warning"]}, caller, timezone.now() - timedelta(days=1))
+    assert [one.device_name for one in found] == ["device_0000"]
+
+
+def test_whoever_sees_some_devices_silences_those_alone(site: None) -> None:
+    caller = of_site_a()
+    (inside,), (outside,) = devices(1, "site a"), devices(1, prefix="other")
+    (mine, other) = fire(rule(), inside, outside)
+    for fields in (
+        {"levels": ["warning"]},
+        {"device_ids": [inside.device_id, outside.device_id]},
+        {"device_groups": ["site a", "site b"]},
+        {"alert_id": other.alert_id},
+    ):
+        with pytest.raises(BadFields, match="whoever sees some devices silences those alone"):
+            opened(caller, **fields)
+    for fields in (
+        {"device_ids": [inside.device_id]},
+        {"device_groups": ["site a"], "levels": ["warning"]},
+        {"alert_id": mine.alert_id},
+    ):
+        assert opened(caller, **fields).created_by == caller.name
+
+
+def test_a_silence_is_seen_by_whom_it_concerns(site: None) -> None:
+    (inside,), (outside,) = devices(1, "site a"), devices(1, prefix="other")
+    expected = {
+        opened(device_ids=[inside.device_id]),
+        opened(device_groups=["site a"]),
+        opened(levels=["critical"]),
+    }
+    opened(device_ids=[outside.device_id])
+    opened(device_groups=["site b"])
+    assert set(silences.visible(of_site_a())) == expected
+    assert silences.visible(ADMIN).count() == 5
+
+
+def test_a_silence_is_ended_by_those_who_operate_what_it_silences(site: None) -> None:
+    devices(1, "site a")
+    silence = opened(device_groups=["site a"])
+    other = opened(device_groups=["site b"])
+    for caller, one in ((of_site_a(Scope.READ), silence), (of_site_a(), other)):
+        with pytest.raises(Unknown):
+            silences.end_silence(one, caller)
+    now = timezone.now()
+    assert silences.end_silence(silence, ADMIN, now).ends_at == now
+    later = opened(levels=["info"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2))
+    assert (silences.end_silence(later, ADMIN, now).starts_at, later.ends_at) == (now, now)
+
+
+def test_a_device_opens_maintenance_for_itself_alone_and_for_some_hours_at_most(site: None) -> None:
+    Device.objects.create(device_id="device_001")
+    caller = Caller("key:1:device", Scope.INGEST, "device_001")
+    now = timezone.now()
+    silence = silences.open_own_maintenance(caller, now + timedelta(hours=4), "a reboot", now)
+    assert (silence.kind, silence.device_ids) == (SilenceKind.MAINTENANCE, ["device_001"])
+    with pytest.raises(BadFields, match="at most 4 hours"):
+        silences.open_own_maintenance(caller, now + timedelta(hours=4, seconds=1), "a holiday", now)
+    with pytest.raises(BadFields):
+        opened(caller, device_ids=["device_002"])
+    with pytest.raises(Unknown):
+        silences.end_silence(opened(device_ids=["device_001"]), caller)
+    assert silences.end_silence(silence, caller, now).ends_at == now
+
+
+def test_silences_that_are_about_to_end_are_found(site: None) -> None:
+    now = timezone.now()
+    soon = opened(levels=["info"], ends_at=now + timedelta(minutes=50))
+    opened(levels=["info"], ends_at=now + timedelta(minutes=90))
+    assert list(silences.expiring(timedelta(hours=1), timezone.now())) == [soon]
+
+
+def test_thousands_of_alerts_are_looked_through_in_two_statements(site: None, django_assert_num_queries: Any) -> None:
+    made = fire(rule(), *devices(2000, "site a"))
+    for number in range(50):
+        opened(device_groups=[f"site {number}"])
+    opened(device_groups=["site a"])
+    pks = list(Alert.objects.values_list("pk", flat=True))
+    with django_assert_num_queries(2):
+        assert len(silences.covering(pks, timezone.now())) == len(made)

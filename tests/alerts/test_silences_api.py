@@ -1,0 +1,156 @@
+"""Silences and maintenance over the API."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from alerts.models import Silence
+from tests.alerts.raised import NOON, alert, device, rule
+from tests.conftest import Caller
+
+SILENCES = "alerts/silences"
+
+
+def in_hours(hours: float) -> str:
+    return (timezone.now() + timedelta(hours=hours)).isoformat()
+
+
+def body(**more: Any) -> dict[str, Any]:
+    whole = {"device_ids": ["boiler"], "ends_at": in_hours(2), "reason": "repair"} | more
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def test_a_silence_is_opened_changed_and_ended(operator: Caller):
+    device("boiler", "site a")
+    made = operator.post(SILENCES, body(levels=["warning"]))
+    assert made.status == 201
+    assert (made.json["active"], made.json["created_by"], made.json["kind"]) == (True, "user:operator", "silence")
+    path = f"{SILENCES}/{made.json['silence_id']}"
+    tag = made.headers["ETag"]
+    later = in_hours(5)
+    changed = operator.call("PATCH", path, {"ends_at": later, "reason": "longer"}, If_Match=tag)
+    assert changed.status == 200 and changed.json["reason"] == "longer" and changed.json["levels"] == ["warning"]
+    assert operator.call("PATCH", path, {"reason": "other"}, If_Match=tag).status == 412
+    assert operator.call("DELETE", path, If_Match=tag).status == 412
+    ended = operator.call("DELETE", path)
+    assert ended.status == 200 and ended.json["active"] is False
+    assert operator.get(path).json["active"] is False
+    assert [operator.get(f"{SILENCES}?active={one}").json["total"] for one in ("true", "false")] == [0, 1]
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"ends_at": None}, "ends_at"),
+    ({"ends_at": "2020-01-01T00:00:00Z"}, "ends_at"),
+    ({"ends_at": "never"}, "ends_at"),
+    ({"ends_at": "2099-01-01T00:00:00Z"}, "ends_at"),
+    ({"reason": None}, "reason"),
+    ({"reason": " "}, "reason"),
+    ({"reason": "x" * 1001}, "reason"),
+    ({"device_ids": None}, "device_ids"),
+    ({"device_ids": "boiler"}, "device_ids"),
+    ({"levels": ["fatal"]}, "levels.0"),
+    ({"weekly": {"days": [9], "from": "00:00", "to": "01:00"}}, "weekly"),
+    ({"weekly": {"days": [1], "from": "00:00", "to": "01:00", "timezone": {}}}, "weekly.timezone"),
+    ({"kind": "party"}, "kind"),
+    ({"forever": True}, "forever"),
+]
+
+
+@pytest.mark.parametrize(("more", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)])
+def test_what_is_wrong_with_a_silence_is_told_by_field(admin: Caller, more: dict[str, Any], field: str):
+    answer = admin.post(SILENCES, body(**more))
+    assert answer.status == 422 and field in [one["field"] for one in answer.json["errors"]], answer.json
+    assert not Silence.objects.exists()
+
+
+def test_people_silence_what_they_see_and_see_what_concerns_them(
+    operator: Caller, viewer: Caller, admin: Caller, stranger: Caller
+):
+    device("boiler", "site a")
+    device("pump", "site b")
+    assert operator.post(SILENCES, body()).status == 201
+    for hidden in (
+        {"device_ids": ["pump"]},
+        {"device_ids": ["boiler", "pump"]},
+        {"device_ids": [], "levels": ["info"]},
+    ):
+        assert operator.post(SILENCES, body(**hidden)).status == 422
+    theirs = admin.post(SILENCES, body(device_ids=["pump"])).json["silence_id"]
+    assert viewer.post(SILENCES, body()).status == 403
+    assert viewer.get(SILENCES).json["total"] == 1 and stranger.get(SILENCES).json["total"] == 0
+    for method in ("GET", "PATCH", "DELETE"):
+        assert operator.call(method, f"{SILENCES}/{theirs}", {"reason": "mine"}).status == 404
+    own = operator.get(SILENCES).json["silences"][0]["silence_id"]
+    assert operator.call("PATCH", f"{SILENCES}/{own}", {"device_ids": ["pump"]}).status == 422
+
+
+def test_silences_are_chosen_by(admin: Caller, operator: Caller):
+    device("boiler", "site a")
+    operator.post(SILENCES, body(reason="a"))
+    admin.post(SILENCES, body(reason="b", device_ids=["pump"], starts_at=in_hours(1)))
+    admin.post(SILENCES, body(reason="c", device_ids=[], metric_names=["m"], kind="maintenance"))
+    for asked, expected in {
+        "": {"a", "b", "c"},
+        "active=true": {"a", "c"},
+        "active=false": {"b"},
+        "device_id=pump": {"b"},
+        "owner=user:operator": {"a"},
+        "kind=maintenance": {"c"},
+    }.items():
+        assert {one["reason"] for one in admin.get(f"{SILENCES}?{asked}").json["silences"]} == expected, asked
+
+
+def test_a_preview_shows_what_would_have_been_kept_quiet_and_keeps_nothing_quiet(admin: Caller, viewer: Caller):
+    hot, wet = rule(), rule(name="Too wet", metric_name="humidity")
+    boiler, pump = device("boiler", "site a"), device("pump")
+    made = [alert(hot, boiler), alert(wet, boiler, 1), alert(hot, pump, 2)]
+    found = admin.post(f"{SILENCES}/preview", {"metric_names": ["temperature"]}).json
+    assert [one["alert_id"] for one in found["alerts"]] == [made[2].alert_id, made[0].alert_id]
+    assert found["total"] == 2
+    assert viewer.post(f"{SILENCES}/preview", {"metric_names": ["temperature"]}).json["total"] == 1
+    future = {"device_ids": ["boiler"], "since": in_hours(1)}
+    assert admin.post(f"{SILENCES}/preview", future).json["total"] == 0
+    assert admin.post(f"{SILENCES}/preview", {"device_ids": ["boiler"], "since": NOON.isoformat()}).json["total"] == 2
+    assert admin.post(f"{SILENCES}/preview", {"device_ids": ["boiler"], "since": "soon"}).status == 422
+    assert admin.post(f"{SILENCES}/preview?limit=1", {"device_ids": ["boiler"]}).json["count"] == 1
+    assert admin.post(f"{SILENCES}/preview", {}).status == 422
+    assert not Silence.objects.exists()
+
+
+# --- maintenance --------------------------------------------------------------------------------------
+
+MINE = "devices/device_001/maintenance"
+
+
+def test_a_device_is_quiet_around_its_own_reboot(device: Caller, admin: Caller):
+    made = device.post(MINE, {"minutes": 30, "reason": "reboot"})
+    assert made.status == 201
+    assert (made.json["kind"], made.json["device_ids"], made.json["active"]) == ("maintenance", ["device_001"], True)
+    assert device.call("DELETE", MINE).json["success"] is True
+    assert admin.get(f"{SILENCES}?active=true").json["total"] == 0
+    assert device.call("DELETE", MINE).status == 200
+    assert device.post(MINE, {"minutes": 1}).json["reason"] == "Maintenance"
+
+
+@pytest.mark.parametrize("minutes", [0, -5, 241, "soon", None, 10**9])
+def test_a_device_is_not_quiet_for_long(device: Caller, minutes: Any):
+    answer = device.post(MINE, {"minutes": minutes})
+    assert answer.status == 422 and answer.json["errors"][0]["field"] == "minutes"
+    assert not Silence.objects.exists()
+
+
+def test_a_device_speaks_for_itself_alone(device: Caller, gateway: Caller, viewer: Caller, operator: Caller):
+    raised_device("device_002", "site a")
+    for path in ("devices/device_002/maintenance", "devices/nobody/maintenance"):
+        assert device.post(path, {"minutes": 5}).status == device.call("DELETE", path).status == 403
+    assert gateway.post(MINE, {"minutes": 5}).status == viewer.post(MINE, {"minutes": 5}).status == 403
+    assert operator.post(MINE, {"minutes": 5}).status == operator.call("DELETE", MINE).status == 404
+    long = operator.post("devices/device_002/maintenance", {"minutes": 600, "reason": "new roof"})
+    assert long.status == 201 and long.json["created_by"] == "user:operator"
+    assert operator.call("DELETE", "devices/device_002/maintenance").status == 200
+    assert operator.get(f"{SILENCES}?active=true").json["total"] == 0
+
+
+raised_device = device  # its name is that of a caller in these tests

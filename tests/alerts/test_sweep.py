@@ -1,0 +1,203 @@
+"""What time alone makes due: repeats, escalation, and the end of a silence."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from alerts import life, silences
+from alerts.errors import BadFields
+from alerts.models import Alert, AlertEvent, EventKind, Notice, Resolution
+from alerts.notifications import grouping, setup
+from alerts.notifications.sender import Sender
+from alerts.notifications.sweep import sweep
+from metrics.access import Caller, Scope
+from tests.alerts.made import devices, fire, rule, webhook
+from tests.alerts.receivers import Receiver
+
+ADMIN = Caller("user:admin", Scope.ADMIN)
+
+
+def route(**fields: Any) -> None:
+    setup.create_route({"name": "route", "channels": ["hook"]} | fields, "user:admin")
+
+
+def minutes(count: float) -> datetime:
+    return timezone.now() + timedelta(minutes=count)
+
+
+def silence(**fields: Any) -> Any:
+    given = {"ends_at": minutes(60), "reason": "works", "metric_names": ["temperature"]} | fields
+    return silences.open_silence(given, ADMIN)
+
+
+def told(receiver: Receiver) -> list[str]:
+    return [one.json["event"].removeprefix("alert.") for one in receiver.heard]
+
+
+def both(now: datetime) -> None:
+    """As the sender does every few seconds."""
+    sweep(now)
+    sweep(now)  # twice does no harm
+    Sender().step(now)
+
+
+def acknowledge() -> None:
+    life.acknowledge(Alert.objects.all(), "user:somebody")
+
+
+def test_an_alert_is_told_again_until_somebody_acknowledges_it(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    route(repeat_minutes=10)
+    fire(rule(channels=[]), *devices(1))
+    for at in (0.1, 9, 10.5, 15, 21, 25):
+        both(minutes(at))
+    assert told(receiver) == ["triggered", "repeated", "repeated"]
+    acknowledge()
+    both(minutes(60))
+    assert len(receiver.heard) == 3
+
+
+def test_escalation_goes_step_by_step_and_stops_on_acknowledgement(receiver: Receiver) -> None:
+    for name in ("hook", "chief", "owner"):
+        webhook(f"{receiver.url}/{name}", name)
+    route(escalation=[{"after_minutes": 5, "channels": ["chief"]}, {"after_minutes": 30, "channels": ["owner"]}])
+    fire(rule(channels=[]), *devices(1))
+    for at in (0.1, 4, 6, 7, 29):
+        both(minutes(at))
+    assert [one.path for one in receiver.heard] == ["/hook/hook", "/hook/chief"]
+    assert told(receiver) == ["triggered", "escalated"]
+    event = AlertEvent.objects.get(kind=EventKind.ESCALATED)
+    assert event.note.endswith("step 1: nobody acknowledged it within 5 minutes")
+    acknowledge()
+    assert sweep(minutes(31)) == 0
+    both(minutes(31))
+    assert len(receiver.heard) == 2
+    life.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
+    both(minutes(32))
+    assert told(receiver)[2:] == ["resolved", "resolved"]
+
+
+def test_a_channel_that_is_named_by_two_steps_is_told_twice(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    steps = [{"after_minutes": after, "channels": ["hook"]} for after in (5, 30)]
+    route(channels=[], escalation=steps)
+    fire(rule(channels=[]), *devices(1))
+    for at in (6, 31):
+        both(minutes(at))
+    assert told(receiver) == ["escalated", "escalated"]
+
+
+def test_an_escalation_that_waits_is_not_sent_to_anybody_once_it_was_acknowledged(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    route(channels=[], escalation=[{"after_minutes": 5, "channels": ["hook"]}])
+    fire(rule(channels=[]), *devices(1))
+    assert sweep(minutes(6)) == 1
+    acknowledge()
+    Sender().step(minutes(6))
+    assert (receiver.heard, Notice.objects.get().status) == ([], "dropped")
+
+
+def test_a_route_concerns_its_levels_groups_and_times_alone(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    webhook(receiver.url, "chief")
+    steps = [{"after_minutes": 5, "channels": ["chief"]}]
+    never = {"days": [(timezone.now() + timedelta(days=3)).weekday()], "from": "10:00", "to": "11:00"}
+    route(name="levels", levels=["critical"], escalation=steps)
+    route(name="groups", device_groups=["site a"], escalation=steps)
+    route(name="times", weekly=never, escalation=steps)
+    fire(rule(), *devices(1, "site b"))
+    both(minutes(6))
+    assert told(receiver) == ["triggered"]
+
+
+def test_a_silenced_alert_tells_nobody_until_its_silence_is_over(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    route(repeat_minutes=10, escalation=[{"after_minutes": 5, "channels": ["hook"]}])
+    opened = silence()
+    (made,) = fire(rule(), *devices(1))
+    both(minutes(20))
+    notice = Notice.objects.get()
+    assert (notice.status, notice.reason) == ("silenced", f"{opened.silence_id}: works")
+    assert AlertEvent.objects.get(kind=EventKind.SILENCED).note == notice.reason
+    both(minutes(61))
+    assert sorted(told(receiver)) == ["escalated", "unsilenced"]
+    assert receiver.heard[0].json["alert_id"] == made.alert_id
+
+
+def test_nobody_is_told_of_the_end_of_a_silence_where_the_alert_is_over_or_in_hand(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    silence()
+    first, second = devices(2)
+    of = rule()
+    fire(of, first)
+    fire(of, second)
+    life.resolve(Alert.objects.filter(device=first), Resolution.RECOVERED, "evaluator")
+    life.acknowledge(Alert.objects.filter(device=second), "user:somebody")
+    both(minutes(61))
+    assert receiver.heard == []
+
+
+def test_that_it_is_over_is_told_under_a_silence_too(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    fire(rule(), *devices(1))
+    Sender().step(timezone.now())
+    silence()
+    life.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")
+    Sender().step(timezone.now())
+    assert told(receiver) == ["triggered", "resolved"]
+
+
+def test_what_waits_is_silenced_too_when_a_silence_begins(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    fire(rule(kind="absence"), *devices(1))
+    silence()
+    Sender().step(minutes(1))
+    assert (receiver.heard, Notice.objects.get().status) == ([], "silenced")
+    assert AlertEvent.objects.filter(kind=EventKind.SILENCED).count() == 1
+    both(minutes(61))
+    assert told(receiver) == ["unsilenced"]
+
+
+def test_a_silence_of_one_alert_covers_no_later_one(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    of, (device,) = rule(), devices(1)
+    (first,) = fire(of, device)
+    silences.open_silence({"ends_at": minutes(60), "reason": "known", "alert_id": first.alert_id}, ADMIN)
+    Sender().step(timezone.now())
+    life.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
+    fire(of, device)
+    Sender().step(timezone.now())
+    assert told(receiver) == ["triggered"]
+
+
+def test_what_is_over_never_overtakes_what_has_begun(receiver: Receiver) -> None:
+    webhook(receiver.url)
+    receiver.reply = lambda heard: (503 if len(receiver.heard) == 1 else 200, {}, b"")
+    fire(rule(), *devices(1))
+    Sender().step(timezone.now())
+    life.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")
+    assert grouping.form(timezone.now()) == 0
+    Sender().step(minutes(1))
+    Sender().step(minutes(1))
+    assert told(receiver) == ["triggered", "triggered", "resolved"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"channels": []}, ["channels"]),
+        ({"repeat_minutes": 0}, ["repeat_minutes"]),
+        ({"levels": ["bad"]}, ["levels"]),
+        ({"weekly": {}}, ["weekly"]),
+        ({"escalation": [{"after_minutes": 5}]}, ["escalation"]),
+        ({"escalation": [{"after_minutes": 5, "channels": []}]}, ["escalation"]),
+        ({"escalation": [{"after_minutes": True, "channels": ["x"]}]}, ["escalation"]),
+    ],
+    ids=str,
+)
+def test_a_route_that_leads_nowhere_is_refused_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
+    with pytest.raises(BadFields) as refused:
+        route(**fields)
+    assert [field for field, _ in refused.value.errors] == wrong

@@ -1,0 +1,53 @@
+"""Names in braces in the texts of rules."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerts.templates import NAMES, check_template, render
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "expected"),
+    [
+        ("{device} is at {value} {unit}", {"device": "a", "value": 91.25, "unit": "°C"}, "a is at 91.25 °C"),
+        ("{ device }", {"device": "a"}, "a"),
+        ("{value}", {"value": 0.1 + 0.2}, "0.3"),
+        ("{value}", {"value": True}, "true"),
+        ("{group}!", {}, "!"),
+        ("{device.__class__}", {"device": "a"}, "{device.__class__}"),
+        ("{device}", {"device": "{value}", "value": 1}, "{value}"),
+    ],
+    ids=str,
+)
+def test_names_are_filled_in_and_nothing_else(text: str, fields: dict[str, Any], expected: str) -> None:
+    assert render(text, fields) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["{nobody}", "{device.name}", "{0}", "{}", "{device!r}", "{device", "device}", "{{device}}"]
+)
+def test_a_template_that_cannot_be_filled_in_is_refused_with_what_is_accepted(text: str) -> None:
+    assert "{device}, {device_name}, {group}" in (check_template(text) or "")
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([f"{{{name}}}" for name in NAMES]),
+            st.text().map(lambda t: t.replace("{", "").replace("}", "")),
+        )
+    )
+)
+def test_what_passes_the_check_has_no_brace_left(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert check_template(text) is None
+    assert "{" not in render(text, dict.fromkeys(NAMES, 1))
+
+
+@given(st.text())
+def test_any_text_can_be_rendered(text: str) -> None:
+    render(text, {})
+    check_template(text)

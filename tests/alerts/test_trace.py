@@ -1,0 +1,107 @@
+"""Why a rule fired, or why it did not, can be told of any moment whose points are stored."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from alerts import life, rules
+from alerts.evaluation.evaluator import Evaluator
+from alerts.models import Alert, Resolution, Rule
+from alerts.notifications.setup import create_channel
+from alerts.silences import open_silence
+from alerts.trace import Trace, trace
+from metrics.access import Caller as Who
+from metrics.models import Device
+from tests.alerts.conftest import run, send
+from tests.conftest import Caller
+
+Make = Callable[..., Rule]
+ADMIN = Who.internal("tests")
+
+
+def told(rule: Rule, ago: float = 0.0) -> Trace:
+    rule.refresh_from_db()
+    return trace(rule, Device.objects.get(device_id="boiler"), datetime.now(UTC) - timedelta(seconds=ago), ADMIN)
+
+
+def states(found: Trace) -> dict[str, str]:
+    return {step.label: step.state for step in found.steps}
+
+
+def detail(found: Trace, label: str) -> str:
+    return next(step.detail for step in found.steps if step.label == label)
+
+
+def test_of_an_alert_the_values_count_and_deliveries_are_told(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    made = rule(trigger_count=2, evaluation_window=60, notification_channels=["pager"])
+    send(gateway, 50.0, 95.0, 96.0, ago=2)
+    run(evaluator)
+    found = told(made)
+    assert found.fired
+    assert found.verdict.startswith("It fired: cpu of boiler is 96, over 90")
+    assert [(value, breach) for _, value, breach in found.values] == [(50.0, False), (95.0, True), (96.0, True)]
+    assert detail(found, "Count") == "2 of 2 within 60 s"
+    assert states(found)["Rule"] == states(found)["Value"] == states(found)["Count"] == "yes"
+    assert detail(found, "Notification").startswith("fired to pager: unconfigured")
+
+
+def test_too_few_breaches_are_why_it_did_not_fire(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    made = rule(trigger_count=3, evaluation_window=60)
+    send(gateway, 95.0, 96.0, ago=2)
+    run(evaluator)
+    found = told(made)
+    assert not found.fired
+    assert found.verdict == "It did not fire: count: 2 of 3 within 60 s."
+
+
+def test_the_cooldown_is_why_it_did_not_fire(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    made = rule(cooldown_minutes=10)
+    send(gateway, 95.0, 50.0, ago=20)
+    send(gateway, 95.0, ago=5)
+    run(evaluator)
+    found = told(made)
+    assert states(found)["Cooldown"] == "no"
+    assert found.verdict.startswith("It did not fire: cooldown: until ")
+
+
+def test_a_device_that_the_rule_is_not_about_is_told(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    made = rule(device_ids=["pump"])
+    send(gateway, 95.0)
+    run(evaluator)
+    assert told(made).verdict == "It did not fire: device: the rule neither names it nor one of its groups."
+
+
+def test_no_values_and_a_disabled_rule_are_told(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    made = rule()
+    send(gateway, 95.0, metric="heat")
+    run(evaluator)
+    assert told(made).verdict == "It did not fire: values: nothing that it could judge is stored up to then."
+    rules.change(made, {"enabled": False}, "user:ana")
+    assert told(made).verdict == "It did not fire: rule: version 2 was disabled."
+
+
+def test_of_the_past_the_version_of_then_is_told(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    made = rule()
+    made.versions.update(at=datetime.now(UTC) - timedelta(minutes=10))
+    send(gateway, 95.0, ago=30)
+    run(evaluator)
+    life.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana", at={Alert.objects.get().pk: datetime.now(UTC)})
+    rules.change(made, {"threshold_value": 99}, "user:ana")
+    then, now = told(made, ago=20), told(made)
+    assert then.fired and detail(then, "Rule").startswith("version 1")
+    assert not now.fired and detail(now, "Rule").startswith("version 2")
+    assert states(now)["Value"] == "no"
+
+
+def test_a_silence_is_told(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+    create_channel({"name": "log", "kind": "action", "action": "log_alert"}, "user:ana")
+    made = rule(notification_channels=["log"])
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    open_silence({"device_ids": ["boiler"], "ends_at": ends, "reason": "repairs"}, ADMIN)
+    send(gateway, 95.0)
+    run(evaluator)
+    found = told(made)
+    assert found.fired
+    assert "repairs" in detail(found, "Silence")
+    assert detail(found, "Notification").startswith("fired to log: silenced")

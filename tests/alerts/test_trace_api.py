@@ -1,0 +1,59 @@
+"""What evaluation had before it is asked over the API, and how evaluation fares."""
+
+from collections.abc import Callable
+
+from alerts.evaluation.evaluator import Evaluator
+from alerts.models import Alert, Rule
+from tests.alerts.conftest import run, send
+from tests.conftest import Caller
+
+Make = Callable[..., Rule]
+
+
+def test_why_a_rule_did_not_fire_is_asked_of_a_device_and_a_moment(
+    gateway: Caller, reader: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    made = rule(trigger_count=3, evaluation_window=60)
+    send(gateway, 50.0, 95.0, 96.0, ago=2)
+    run(evaluator)
+    answer = reader.get(f"alerts/rules/{made.rule_id}/trace?device_id=boiler")
+    assert answer.status == 200
+    assert (answer.json["fired"], answer.json["alert_id"]) == (False, None)
+    assert answer.json["verdict"] == "It did not fire: count: 2 of 3 within 60 s."
+    assert [one["value"] for one in answer.json["values"]] == [50.0, 95.0, 96.0]
+
+
+def test_why_an_alert_fired_is_asked_of_the_alert(
+    gateway: Caller, reader: Caller, stranger: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule()
+    send(gateway, 95.0)
+    run(evaluator)
+    path = f"alerts/{Alert.objects.get().alert_id}/trace"
+    answer = reader.get(path)
+    assert (answer.json["fired"], answer.json["alert_id"]) == (True, Alert.objects.get().alert_id)
+    assert stranger.get(path).status == 404
+
+
+def test_what_is_not_there_or_not_seen_has_no_trace(
+    gateway: Caller, reader: Caller, stranger: Caller, rule: Make
+) -> None:
+    made = rule()
+    send(gateway, 95.0)
+    assert reader.get("alerts/rules/rule_none/trace?device_id=boiler").status == 404
+    assert reader.get(f"alerts/rules/{made.rule_id}/trace?device_id=nobody").status == 404
+    assert stranger.get(f"alerts/rules/{made.rule_id}/trace?device_id=boiler").status == 404
+    assert reader.get(f"alerts/rules/{made.rule_id}/trace").status == 400
+
+
+def test_how_evaluation_fares_is_told_in_the_words_of_the_alerting_document(
+    gateway: Caller, reader: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule()
+    send(gateway, 50.0, 95.0)
+    run(evaluator)
+    evaluator.report()
+    found = reader.get("alerts/metrics").json
+    assert (found["events_processed"], found["active_alerts"], found["queue_depth"]) == (2, 1, 0)
+    assert (found["system_status"], found["rules"], found["pattern_rate"]) == ("healthy", 1, 0)
+    assert found["processing_latency_ms"] > 0

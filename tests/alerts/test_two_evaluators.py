@@ -1,0 +1,165 @@
+"""No evaluator yet, or two at once: each breach is one alert, of which everybody is told once, whoever judges it."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection
+
+from alerts.evaluation.evaluator import Evaluator, Overtaken
+from alerts.evaluation.worker import Evaluation
+from alerts.models import Alert, Rule
+from alerts.notifications.sender import Sender
+from metrics.storage.connection import alone, connect
+from tests.alerts.conftest import run, send
+from tests.alerts.made import webhook
+from tests.alerts.receivers import Receiver
+from tests.alerts.test_races import TWO_OPEN
+from tests.conftest import Caller
+from tests.telemetry_site.site import await_that
+
+Make = Callable[..., Rule]
+DEVICES = 4
+ROUNDS = 25
+HOLDER = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7205 AND granted"
+
+
+class Pair:
+    """What two evaluators do at the same points, and a third party that looks whether anything is open twice."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.judged: Counter[int] = Counter()
+        self.overtaken: Counter[int] = Counter()
+        self.twice: list[object] = []
+        self.failures: list[BaseException] = []
+
+    def judge(self, number: int) -> None:
+        """Without the lock, and from the database again whenever the other one was faster."""
+        while not self.over.is_set():
+            try:
+                with alone() as own:
+                    evaluator = Evaluator(own)
+                    while not self.over.is_set():
+                        self.judged[number] += evaluator.step()
+            except Overtaken:
+                self.overtaken[number] += 1
+            except BaseException as failure:
+                self.failures.append(failure)
+        connection.close()
+
+    def look(self) -> None:
+        while not self.over.wait(0.01):
+            with connection.cursor() as cursor:
+                cursor.execute(TWO_OPEN)
+                self.twice += cursor.fetchall()
+        connection.close()
+
+
+@contextmanager
+def running(*threads: threading.Thread) -> Iterator[None]:
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join(20)
+
+
+def breach_and_recover(gateway: Caller, rounds: int, between: Callable[[int], None] = lambda number: None) -> None:
+    """Every device is beyond the threshold and well again, time after time."""
+    for number in range(rounds):
+        for value in (95.0, 20.0):
+            for device in range(DEVICES):
+                send(gateway, value, device=f"pump_{device}")
+        between(number)
+
+
+def all_over(expected: int) -> bool:
+    return Alert.objects.filter(status="resolved").count() >= expected and not Alert.objects.open().exists()
+
+
+def told(receiver: Receiver) -> Counter[tuple[str, str]]:
+    """How often each alert was told of, by event."""
+    return Counter((one.json["event"], alert["alert_id"]) for one in receiver.heard for alert in one.json["alerts"])
+
+
+def check(receiver: Receiver, rounds: int) -> None:
+    """Each breach is one alert that is told of once, and once that it is over."""
+    sender = Sender()
+    while sender.step(sender.clock()):
+        pass
+    alerts = Counter(Alert.objects.values_list("device_name", flat=True))
+    assert alerts == {f"pump_{number}": rounds for number in range(DEVICES)}
+    found = told(receiver)
+    assert set(found.values()) == {1}
+    assert len([one for one in found if one[0] == "alert.triggered"]) == rounds * DEVICES
+
+
+@pytest.fixture
+def watched(rule: Make, receiver: Receiver) -> Receiver:
+    webhook(receiver.url)
+    rule(notification_channels=["hook"])
+    return receiver
+
+
+def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(gateway: Caller, rule: Make) -> None:
+    rule()
+    send(gateway, 95.0)
+    with alone() as own:
+        run(Evaluator(own))
+    assert Alert.objects.count() == 1
+
+
+def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(gateway: Caller, watched: Receiver) -> None:
+    pair = Pair()
+    threads = [threading.Thread(target=pair.judge, args=(number,)) for number in range(2)]
+    with running(*threads, threading.Thread(target=pair.look)):
+        try:
+            breach_and_recover(gateway, ROUNDS)
+            await_that(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
+        finally:
+            pair.over.set()
+    assert (pair.failures, pair.twice) == ([], [])
+    check(watched, ROUNDS)
+    assert sum(pair.overtaken.values()) > 0  # or nothing was raced for
+
+
+def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(gateway: Caller, watched: Receiver) -> None:
+    woken = threading.Event()
+    evaluations = [Evaluation(woken) for _ in range(2)]
+    holders: list[int] = []
+    waits: list[float] = []
+
+    def take_the_lock(number: int) -> None:
+        """End the connection that the lock is held on, as a failing network does; the evaluator learns of it later."""
+        if number % 5 == 4:
+            holders.append(holder())
+            with connect() as own:
+                own.execute("SELECT pg_terminate_backend(%s)", (holders[-1],))
+            began = time.monotonic()
+            await_that(lambda: holder() not in (0, holders[-1]), 10, "somebody else evaluates")
+            waits.append(time.monotonic() - began)
+
+    with running(*evaluations):
+        try:
+            await_that(holder, 10, "somebody evaluates")
+            breach_and_recover(gateway, ROUNDS, take_the_lock)
+            await_that(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
+        finally:
+            for one in evaluations:
+                one.stop()
+    print(f"evaluation was taken over in at most {max(waits):.2f} s")
+    assert max(waits) < 5
+    check(watched, ROUNDS)
+
+
+def holder() -> int:
+    """The backend that holds the lock of evaluation; 0: none."""
+    with connect() as own:
+        row = own.execute(HOLDER).fetchone()
+    return row[0] if row else 0

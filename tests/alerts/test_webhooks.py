@@ -1,0 +1,264 @@
+"""Where webhooks may go, and how what they are answered is taken: over real sockets."""
+
+import hashlib
+import hmac
+import ipaddress
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerts.errors import BadFields
+from alerts.models import Channel
+from alerts.notifications import setup
+from alerts.notifications.channels import reach, webhook
+from alerts.notifications.channels.transport import Message, NotSent
+from telemetry_site.env import Environment
+from tests.alerts.made import webhook as made
+from tests.alerts.receivers import Receiver, receiving
+
+MESSAGE = Message("dlv_1", "title", {"a": 1})
+
+
+def send(url: str, secret: str = "") -> Any:
+    return webhook.Webhook().send(Channel(name="hook", kind="webhook", url=url, secret=secret), MESSAGE)
+
+
+def refusal(url: str) -> str:
+    (error,) = webhook.Webhook().check(Channel(name="hook", kind="webhook", url=url))
+    assert error[0] == "url"
+    with pytest.raises(NotSent) as refused:
+        send(url)
+    assert not refused.value.again
+    return error[1]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "017700000001", "localhost", "0.0.0.0", "0",
+        "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "100.127.255.254", "192.0.0.8",
+        "192.88.99.1", "198.18.0.1", "192.0.2.7", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
+        "[::1]", "[::]", "[fe80::1]", "[fc00::1]", "[fd12::1]", "[fec0::1]", "[ff02::1]", "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]", "[::ffff:8.8.8.8]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]",
+        "[2002:7f00:1::]", "[2001:0:7f00:1::]", "[2001:db8::1]", "[::ffff:0:127.0.0.1]",
+    ],
+)  # fmt: skip
+def test_an_address_inside_is_refused_however_it_is_written(host: str) -> None:
+    assert "is not a public address: it is accepted where TELEMETRY_ALLOW_PRIVATE_WEBHOOKS" in refusal(
+        f"http://{host}/"
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.com/", "file:///etc/passwd", "gopher://example.com/", "http:///path", "http://", "example.com",
+        "http://user:word@example.com/", "http://example.com:99999/", "http://example.com:0/", "http://exa mple.com/",
+        "http://example.com/\r\nX: y", "http://example.com\\@127.0.0.1/", "http://exämple.com/", "http://[::1/",
+        "https://" + "a" * 2000,
+    ],
+)  # fmt: skip
+def test_what_is_no_address_of_a_webhook_is_refused(url: str) -> None:
+    assert "an address like https://example.com/path is accepted" in refusal(url)
+
+
+@given(st.ip_addresses())
+def test_no_address_passes_that_python_calls_private_or_that_belongs_to_no_host(address: Any) -> None:
+    try:
+        reach.judge("host", [address])
+    except reach.Unreachable:
+        return
+    assert not address.is_private
+    assert not any((address.is_loopback, address.is_link_local, address.is_multicast, address.is_reserved))
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946"])
+def test_a_public_address_passes(address: str) -> None:
+    reach.judge("host", [ipaddress.ip_address(address)])
+
+
+def test_one_address_inside_among_several_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given: answers)
+    with pytest.raises(NotSent, match="not a public address"):
+        send("http://example.com/")
+
+
+def test_a_name_that_changes_its_address_after_the_check_changes_nothing(
+    receiver: Receiver, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was resolved once is where it goes: the second answer, which nobody asks for, would lead elsewhere."""
+    settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.1/32"}).networks("X")
+    real, asked = socket.getaddrinfo, []
+
+    def rebinding(host: Any, port: Any, *given: Any) -> Any:
+        if host != "rebind.example":
+            return real(host, port, *given)
+        asked.append(host)
+        return [(2, 1, 6, "", ("127.0.0.1" if len(asked) == 1 else "127.0.0.2", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    assert send(f"http://rebind.example:{receiver.port}/x").status == 200
+    assert asked == ["rebind.example"]
+    assert receiver.heard[0].headers["Host"] == f"rebind.example:{receiver.port}"
+    with pytest.raises(NotSent, match=r"rebind.example \(127.0.0.2\) is not a public address"):
+        send(f"http://rebind.example:{receiver.port}/x")
+
+
+def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
+    with receiving() as elsewhere:
+        receiver.reply = lambda heard: (302, {"Location": elsewhere.url}, b"go there")
+        with pytest.raises(NotSent, match="answered 302: redirects are not followed") as refused:
+            send(receiver.url)
+        assert not refused.value.again
+        assert not elsewhere.heard
+
+
+def test_the_signature_is_that_of_the_time_and_the_body(receiver: Receiver) -> None:
+    send(receiver.url, "sesame")
+    (heard,) = receiver.heard
+    stamped, signed = heard.headers["X-Telemetry-Signature"].split(",")
+    at = stamped.removeprefix("t=")
+    assert abs(time.time() - int(at)) < 10
+    expected = hmac.new(b"sesame", at.encode() + b"." + heard.body, hashlib.sha256).hexdigest()
+    assert signed == f"v1={expected}"
+    send(receiver.url)
+    assert "X-Telemetry-Signature" not in receiver.heard[1].headers
+
+
+def test_of_a_long_answer_the_beginning_is_kept(receiver: Receiver) -> None:
+    receiver.reply = lambda heard: (200, {}, b"\x00" + b"x" * 10_000_000)
+    sent = send(receiver.url)
+    assert sent.answer == "�" + "x" * 999
+
+
+def test_nobody_there_is_an_error_that_may_pass(receiver: Receiver) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(NotSent, match="refused") as failed:
+        send(f"http://127.0.0.1:{port}/")
+    assert failed.value.again
+    with pytest.raises(NotSent, match="cannot be resolved") as failed:
+        send("http://nobody.invalid/")
+    assert failed.value.again
+
+
+@pytest.fixture
+def dripping() -> Iterator[int]:
+    """A server that answers a byte every 50 ms, for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                try:
+                    while True:
+                        client.send(b"H")
+                        time.sleep(0.05)
+                except OSError:
+                    return
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_answer_that_never_ends_is_cut_off(
+    receiver: Receiver, dripping: int, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "TOTAL", 0.5)
+    begun = time.monotonic()
+    with pytest.raises(NotSent) as failed:
+        send(f"{scheme}://127.0.0.1:{dripping}/")
+    assert failed.value.again
+    assert time.monotonic() - begun < 3
+
+
+def test_a_certificate_has_to_be_of_the_name_and_trusted(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS the address is pinned too, and the name is what the certificate is asked for."""
+    import ssl
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-keyout", key, "-out", certificate, "-subj", "/CN=hook.example",
+         "-addext", "subjectAltName=DNS:hook.example"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    names: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            names.append(self.headers["Host"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *given: Any) -> None:
+            pass
+
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *given: real("127.0.0.1" if host.endswith(".example") else host, *given),
+    )
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        port = server.server_address[1]
+        with pytest.raises(NotSent, match="certificate"):
+            send(f"https://hook.example:{port}/")
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        monkeypatch.setattr(webhook, "_tls", lambda: trusting)
+        assert send(f"https://hook.example:{port}/").status == 204
+        with pytest.raises(NotSent, match="certificate"):
+            send(f"https://other.example:{port}/")
+        server.shutdown()
+    assert names == [f"hook.example:{port}"]
+
+
+def test_a_channel_inside_is_refused_when_it_is_made_and_when_it_is_changed(site: None, settings: Any) -> None:
+    with pytest.raises(BadFields) as refused:
+        made("http://169.254.169.254/latest/meta-data")
+    assert [field for field, _ in refused.value.errors] == ["url"]
+    channel = made("http://93.184.216.34/")
+    with pytest.raises(BadFields):
+        setup.change_channel(channel, {"url": "http://127.0.0.1/"})
+    settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.0/8, fd00::/8"}).networks("X")
+    assert setup.change_channel(channel, {"url": "http://127.0.0.1/"}).url == "http://127.0.0.1/"
+    channel.refresh_from_db()
+    assert channel.url == "http://127.0.0.1/"
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"kind": "pigeon"}, ["kind"]),
+        ({"kind": "webhook"}, ["url"]),
+        ({"kind": "email", "addresses": ["nobody"]}, ["addresses"]),
+        ({"kind": "email", "url": "https://example.com/"}, ["url", "addresses"]),
+        ({"kind": "action", "action": "launch"}, ["action"]),
+        ({"kind": "apprise", "url": "json://example.com/"}, ["url"]),
+        ({"kind": "action", "action": "log_alert", "name": " ", "gather_seconds": -1}, ["name", "gather_seconds"]),
+        ({"kind": "action", "action": "log_alert", "name": "taken"}, ["name"]),
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, list) else None,
+)
+def test_a_channel_that_leads_nowhere_is_refused_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
+    setup.create_channel({"name": "taken", "kind": "action", "action": "log_alert"}, "user:admin")
+    with pytest.raises(BadFields) as refused:
+        setup.create_channel({"name": "hook"} | fields, "user:admin")
+    assert [field for field, _ in refused.value.errors] == wrong
