@@ -1,6 +1,19 @@
 from django.urls import path
 
-from dashboard.views import devices, exports, overview, rejected
+from dashboard.views import (
+    alert,
+    alert_verbs,
+    alerts,
+    channels,
+    devices,
+    exports,
+    overview,
+    patterns,
+    rejected,
+    routes,
+    rules,
+    silences,
+)
 
 app_name = "dashboard"
 urlpatterns = [
@@ -10,6 +23,31 @@ urlpatterns = [
     path("exports/", exports.exports, name="exports"),
     path("exports/names/devices/", exports.device_names, name="export_devices"),
     path("exports/names/metrics/", exports.metric_names, name="export_metrics"),
+    path("alerts/", alerts.alert_list, name="alerts"),
+    path("alerts/news/", alerts.news, name="alert_news"),
+    path("alerts/situation/", overview.alert_situation, name="alert_situation"),
+    path("alerts/act/", alert_verbs.act, name="act"),
+    path("alerts/<str:alert_id>/", alert.alert_page, name="alert"),
+    path("alerts/<str:alert_id>/silence/", silences.silence_alert, name="silence_alert"),
+    path("rules/", rules.rule_list, name="rules"),
+    path("rules/new/", rules.new_rule, name="new_rule"),
+    path("rules/check/", rules.check_rule, name="check_rule"),
+    path("rules/<str:rule_id>/", rules.rule_page, name="rule"),
+    path("rules/<str:rule_id>/switch/", rules.switch_rule, name="switch_rule"),
+    path("rules/<str:rule_id>/put-back/", rules.put_back, name="put_back_rule"),
+    path("rules/<str:rule_id>/promote/", rules.promote, name="promote_rule"),
+    path("rules/<str:rule_id>/delete/", rules.delete, name="delete_rule"),
+    path("silences/", silences.silence_list, name="silences"),
+    path("silences/<str:silence_id>/end/", silences.end_silence, name="end_silence"),
+    path("channels/", channels.channel_list, name="channels"),
+    path("channels/new/", channels.new_channel, name="new_channel"),
+    path("channels/routes/new/", routes.new_route, name="new_route"),
+    path("channels/routes/<str:route_id>/", routes.route_page, name="route"),
+    path("channels/routes/<str:route_id>/delete/", routes.delete_route, name="delete_route"),
+    path("channels/<str:channel_id>/", channels.channel_page, name="channel"),
+    path("channels/<str:channel_id>/test/", channels.test_channel, name="test_channel"),
+    path("channels/<str:channel_id>/delete/", channels.delete_channel, name="delete_channel"),
+    path("patterns/", patterns.pattern_list, name="patterns"),
     path("rejected/", rejected.inbox, name="rejected"),
     path("rejected/replay/", rejected.replay_all, name="replay_all"),
     path("rejected/<int:number>/replay/", rejected.replay_row, name="replay_row"),

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from dashboard.fleet import see
+from dashboard.views.alerts import open_rows
 from metrics import query
 from metrics.access import caller_of
 from metrics.models import Device
@@ -25,6 +26,7 @@ COUNTED = 10_000
 METRICS_SHOWN = 200
 SPARK_POINTS = 60
 SPARKS = 60
+ALERTS = 10
 RANGES = (
     ("15m", "15 min"),
     ("1h", "1 h"),
@@ -73,6 +75,7 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
     drawable = seen.drawable
     context = {
         "seen": seen,
+        "alert_rows": open_rows(caller_of(request.user), ALERTS, device_id=seen.device.device_id),
         "readings": sorted(seen.readings, key=lambda r: r.metric_name)[:METRICS_SHOWN],
         "hidden": max(0, len(seen.readings) - METRICS_SHOWN),
         "drawable": [{"name": r.metric_name, "kind": r.kind, "unit": r.raw_unit} for r in drawable[:METRICS_SHOWN]],

@@ -8,8 +8,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from dashboard.alert_rows import Tally
 from dashboard.fleet import Seen, Situation, interest, see
 from dashboard.states import OK
+from dashboard.views.alerts import open_rows
 from metrics import query
 from metrics.access import Caller, caller_of
 from metrics.models import Device
@@ -48,10 +50,13 @@ def most_telling(rows: Sequence[Seen]) -> Seen | None:
 @login_required
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
-    now = situation(caller_of(request.user))
+    caller = caller_of(request.user)
+    now, tally = situation(caller), Tally.of(caller)
     charted = most_telling(now.rows)
     context = {
         "situation": now,
+        "alerts": tally,
+        "alert_rows": open_rows(caller, 1) if tally.open else [],
         "rows": now.rows[:ROWS],
         "more": now.total > ROWS,
         "charted": charted,
@@ -68,3 +73,16 @@ def overview(request: HttpRequest) -> HttpResponse:
 def situation_part(request: HttpRequest) -> HttpResponse:
     """The sentence alone: the page asks for it when a device changes its state, so that words are made in one place."""
     return render(request, "dashboard/_situation.html", {"situation": situation(caller_of(request.user))})
+
+
+@login_required
+@require_safe
+def alert_situation(request: HttpRequest) -> HttpResponse:
+    """The sentence on what is open, alone, and how many alerts need someone; nothing where nothing is open."""
+    caller = caller_of(request.user)
+    tally = Tally.of(caller)
+    rows = open_rows(caller, 1) if tally.open else []
+    context = {"alert_rows": rows, "alerts": tally}
+    answer = render(request, "alerts/_situation.html", context) if rows else HttpResponse("")
+    answer["X-Waiting"] = str(tally.waiting)
+    return answer

@@ -1,4 +1,5 @@
 // The drawing: uPlot with the site's colours, axes and line numbers. What is shown is decided by chart_view.js.
+import { drawBand, drawLimits, reach } from "./chart_overlay.js";
 import { clockText, dayText, momentText, numberText, reading, tickText } from "./values.js";
 
 const uPlot = globalThis.uPlot;
@@ -12,7 +13,8 @@ function colours() {
   const of = (name) => getComputedStyle(document.querySelector(`#probes .${name}`)).color;
   return {
     series: [1, 2, 3, 4, 5, 6, 7, 8].map((n) => of(`s${n}`)),
-    line: of("line"), axis: of("axis"), surface: of("surface"),
+    line: of("line"), axis: of("axis"), surface: of("surface"), band: of("band"), limit: of("limit"),
+    levels: Object.fromEntries(["info", "warning", "error", "critical", "emergency"].map((level) => [level, of(`fill.${level}`)])),
     font: `12px ${getComputedStyle(document.body).fontFamily}`,
   };
 }
@@ -37,10 +39,11 @@ function valueLabels(unit) {
 }
 
 export class Chart {
-  /** callbacks: hover(ms | null), zoom(fromMs, toMs), reset() */
-  constructor(element, callbacks) {
+  /** callbacks: hover(ms | null), zoom(fromMs, toMs), reset(); overlay as in chart_overlay.js, of the first line's scale, or null */
+  constructor(element, callbacks, overlay = null) {
     this.element = element;
     this.callbacks = callbacks;
+    this.overlay = overlay;
     this.series = [];
     this.window = { start: 0, end: 1 };
     this.grown = {}; // per scale: axes grow while following, and shrink only on request
@@ -106,7 +109,8 @@ export class Chart {
       ],
       series: [{}, ...this.series.map((series) => this.style(series))],
       hooks: {
-        draw: [() => this.numberLines()],
+        drawAxes: [(plot) => { if (this.overlay) drawBand(plot, this.overlay, scaleOf(this.series[0]), this.colours); }],
+        draw: [(plot) => { if (this.overlay) drawLimits(plot, this.overlay, scaleOf(this.series[0]), this.colours); }, () => this.numberLines()],
         setSelect: [() => this.selected()],
         setCursor: [() => this.pointed()],
       },
@@ -126,6 +130,8 @@ export class Chart {
 
   range(scale, low, high) {
     if (scale === "on/off") return [-0.15, 1.15];
+    const wanted = this.overlay && scale === scaleOf(this.series[0]) ? reach(this.overlay) : null;
+    if (wanted) [low, high] = [Math.min(low ?? wanted[0], wanted[0]), Math.max(high ?? wanted[1], wanted[1])];
     if (low === null || high === null) return this.grown[scale] ?? [0, 1];
     let [from, to] = uPlot.rangeNum(low, high, 0.1, true);
     const before = this.grown[scale];

@@ -23,8 +23,8 @@ function windowText({ start, end }) {
 }
 
 export class ChartView extends EventTarget {
-  /** Event "settled": lines are loaded and drawn. `young`: a window that reaches back before the first point starts there. */
-  constructor(card, { young = false } = {}) {
+  /** Event "settled": lines are loaded and drawn. `young`: a window that reaches back before the first point starts there. `overlay`: as in chart_overlay.js; with a `window` that is shown first, else now is followed. */
+  constructor(card, { young = false, overlay = null } = {}) {
     super();
     this.card = card;
     this.device = card.dataset.device;
@@ -38,9 +38,9 @@ export class ChartView extends EventTarget {
       hover: (ms) => this.hover(ms),
       zoom: (start, end) => this.fix(start, end),
       reset: () => this.follow(),
-    });
+    }, overlay);
     this.series = [];
-    this.fixed = null;
+    this.fixed = overlay?.window ? { start: overlay.window[0], end: overlay.window[1] } : null;
     this.frozen = null;
     this.fromAddress();
     this.verbs = {
@@ -146,6 +146,11 @@ export class ChartView extends EventTarget {
     if (!series || this.fixed || typeof value === "string") return;
     series.append(ms, value);
     series.forget(serverNow() - 2 * spanOf(this.range));
+    this.drawSoon();
+  }
+
+  /** Once with the next frame, however often something changes until then. */
+  drawSoon() {
     this.redraw ??= requestAnimationFrame(() => { this.redraw = null; this.draw(); });
   }
 

@@ -23,7 +23,7 @@ if (!root.dataset.theme) {
 }
 
 // Menus close when the reader goes elsewhere.
-for (const menu of document.querySelectorAll("details.me, details.picker")) {
+for (const menu of document.querySelectorAll("details.me, details.picker, details.rest")) {
   document.addEventListener("pointerdown", (event) => { if (!menu.contains(event.target)) menu.open = false; });
   menu.addEventListener("focusout", (event) => { if (event.relatedTarget && !menu.contains(event.relatedTarget)) menu.open = false; });
   menu.addEventListener("keydown", (event) => {
@@ -56,6 +56,7 @@ if (switchBox) {
 }
 
 const overview = document.querySelector('.nav a[title="Overview"]')?.href;
+const alerts = document.querySelector('.nav a[title="Alerts"]')?.href;
 const devices = document.querySelector('.nav a[title="Devices"]')?.href;
 let afterG = 0;
 
@@ -78,7 +79,7 @@ const KEYS = {
   k: () => move(-1),
   g: () => { afterG = Date.now(); },
 };
-const AFTER_G = { o: overview, d: devices };
+const AFTER_G = { o: overview, a: alerts, d: devices };
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select, dialog, [contenteditable]");
@@ -87,7 +88,7 @@ document.addEventListener("keydown", (event) => {
   const target = Date.now() - afterG < 1500 ? AFTER_G[event.key] : undefined;
   const verb = target ? () => { location.href = target; } : KEYS[event.key];
   if (!verb) {
-    // Keys of the chart, wherever the focus is; the chart decides.
+    // Keys of the chart or of the page's rows, wherever the focus is; they decide.
     document.dispatchEvent(new CustomEvent("page-key", { detail: event }));
     return;
   }

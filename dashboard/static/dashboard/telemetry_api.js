@@ -49,6 +49,12 @@ export async function readRange(device, metric, startMs, endMs, maxPoints, signa
   }
 }
 
+/** What was expected of a series, and what was strange: {band: [{timestamp, low, high}], marks: [{timestamp, value}]}. */
+export function readAnomalies(device, metric, startMs, endMs) {
+  const query = new URLSearchParams({ start_time: new Date(startMs).toISOString(), end_time: new Date(endMs).toISOString() });
+  return getJson(`${BASE}/devices/${encodeURIComponent(device)}/metrics/${encodeURIComponent(metric)}/anomalies?${query}`);
+}
+
 /** The last hour and today's range of the metrics of a device, for the table of newest values. */
 export function readRecent(device, metrics) {
   const midnight = new Date();

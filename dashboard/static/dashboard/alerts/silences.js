@@ -1,0 +1,13 @@
+// The form of a silence knows where its reader is, and asks for an end only where none is chosen.
+import "./times.js";
+
+const form = document.getElementById("silence");
+if (form) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  form.elements.timezone.value = zone;
+  form.querySelector("[data-zone]").textContent = zone;
+  const until = form.querySelector("[data-until]");
+  const show = () => { until.hidden = form.querySelector("[name=lasting]:checked")?.value !== "0"; };
+  form.addEventListener("change", show);
+  show();
+}

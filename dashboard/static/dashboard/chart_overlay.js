@@ -1,0 +1,100 @@
+// What a chart shows besides its lines: limits, the band that was expected, and when an alert was open.
+//
+// {limits: [{value, text, clear?}], band: [low, high] | null, spans: [{start, end | null, level}]}; times in ms. Once it is
+// known, expected: [[from, low, high]] takes the place of the band, and marks: [[at, value]] are what was strange.
+const LANE = 6;
+
+/** The lowest and the highest value that have to be on the chart. */
+export function reach(overlay) {
+  const expected = (overlay.expected ?? []).flatMap(([, low, high]) => [low, high]);
+  const values = [...overlay.limits.map((limit) => limit.value), ...(overlay.band ?? []), ...expected];
+  return values.length ? [Math.min(...values), Math.max(...values)] : null;
+}
+
+/** Below the lines. */
+export function drawBand(plot, overlay, scale, colours) {
+  const { ctx, bbox } = plot;
+  const y = (value) => within(bbox, plot.valToPos(value, scale, true));
+  const x = (ms) => Math.min(bbox.left + bbox.width, Math.max(bbox.left, plot.valToPos(ms, "x", true)));
+  const steps = overlay.expected?.length ? overlay.expected : overlay.band ? [[-Infinity, ...overlay.band]] : [];
+  ctx.save();
+  ctx.fillStyle = colours.band;
+  steps.forEach(([from, low, high], at) => {
+    const left = from === -Infinity ? bbox.left : x(from);
+    const right = at + 1 < steps.length ? x(steps[at + 1][0]) : bbox.left + bbox.width;
+    ctx.fillRect(left, y(high), right - left, y(low) - y(high));
+  });
+  ctx.restore();
+}
+
+/** Above the lines. */
+export function drawLimits(plot, overlay, scale, colours) {
+  const { ctx, bbox } = plot;
+  const ratio = devicePixelRatio;
+  ctx.save();
+  ctx.font = `600 ${12 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
+  ctx.lineJoin = "round";
+  ctx.textAlign = "left";
+  ctx.textBaseline = "alphabetic";
+  for (const limit of overlay.limits) {
+    const y = Math.round(plot.valToPos(limit.value, scale, true));
+    if (y < bbox.top || y > bbox.top + bbox.height) continue;
+    ctx.strokeStyle = colours.limit;
+    ctx.lineWidth = 1.5 * ratio;
+    ctx.setLineDash(limit.clear ? [4 * ratio, 4 * ratio] : []);
+    line(ctx, bbox.left, y, bbox.left + bbox.width, y);
+    write(ctx, limit.text, bbox.left + 6 * ratio, y + (limit.clear ? 14 : -5) * ratio, limit.clear ? colours.axis : colours.limit, colours, ratio);
+  }
+  for (const span of overlay.spans) drawSpan(plot, span, colours, ratio);
+  for (const mark of overlay.marks ?? []) drawMark(plot, mark, scale, colours, ratio);
+  ctx.restore();
+}
+
+function drawMark(plot, [ms, value], scale, colours, ratio) {
+  const { ctx, bbox } = plot;
+  const [x, y] = [plot.valToPos(ms, "x", true), within(bbox, plot.valToPos(value, scale, true))];
+  if (x < bbox.left || x > bbox.left + bbox.width) return;
+  ctx.setLineDash([]);
+  ctx.lineWidth = 2 * ratio;
+  ctx.strokeStyle = colours.limit;
+  ctx.beginPath();
+  ctx.arc(x, y, 5 * ratio, 0, 2 * Math.PI);
+  ctx.stroke();
+}
+
+function drawSpan(plot, span, colours, ratio) {
+  const { ctx, bbox } = plot;
+  const at = (ms) => plot.valToPos(ms, "x", true);
+  const [from, to] = [at(span.start), span.end === null ? Math.min(at(Date.now()), bbox.left + bbox.width) : at(span.end)];
+  if (to < bbox.left || from > bbox.left + bbox.width) return;
+  const left = Math.max(bbox.left, from);
+  ctx.fillStyle = colours.levels[span.level];
+  ctx.fillRect(left, bbox.top + bbox.height - LANE * ratio, Math.max(2 * ratio, Math.min(to, bbox.left + bbox.width) - left), LANE * ratio);
+  ctx.strokeStyle = colours.axis;
+  ctx.lineWidth = ratio;
+  ctx.setLineDash([2 * ratio, 3 * ratio]);
+  if (from >= bbox.left) line(ctx, from, bbox.top, from, bbox.top + bbox.height);
+  if (span.end !== null && to <= bbox.left + bbox.width) line(ctx, to, bbox.top, to, bbox.top + bbox.height);
+  if (!span.text || from < bbox.left) return;
+  const width = ctx.measureText(span.text).width + 5 * ratio;
+  const beside = from + width > bbox.left + bbox.width ? from - width : from + 5 * ratio;
+  write(ctx, span.text, beside, bbox.top + 10 * ratio, colours.axis, colours, ratio);
+}
+
+function line(ctx, x1, y1, x2, y2) {
+  ctx.beginPath();
+  ctx.moveTo(x1, y1);
+  ctx.lineTo(x2, y2);
+  ctx.stroke();
+}
+
+function write(ctx, text, x, y, colour, colours, ratio) {
+  ctx.setLineDash([]);
+  ctx.lineWidth = 4 * ratio;
+  ctx.strokeStyle = colours.surface;
+  ctx.strokeText(text, x, y);
+  ctx.fillStyle = colour;
+  ctx.fillText(text, x, y);
+}
+
+const within = (bbox, y) => Math.min(bbox.top + bbox.height, Math.max(bbox.top, y));

@@ -1,0 +1,163 @@
+"""The pages of channels and routes: what they show of them, and what their forms do."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from alerts.models import Channel, Delivery, DeliveryStatus, Route
+from alerts.notifications import setup
+from tests.dashboard.test_alert_pages import person
+
+SENT: dict[str, Any] = {
+    "name": "duty", "kind": "email", "addresses": "a@example.com\nb@example.com", "gather_seconds": "60",
+    "send_resolved": "on", "enabled": "on",
+}  # fmt: skip
+HOOK = {"name": "hook", "kind": "webhook", "url": "https://hooks.example.com/secret/path", "enabled": "on"}
+ROUTE: dict[str, Any] = {
+    "name": "Nights", "levels": ["critical"], "days": ["5", "6"], "from": "18:00", "to": "07:00",
+    "timezone": "Europe/Oslo", "channels": ["duty"], "repeat_minutes": "15", "after_minutes": ["10", "", ""],
+    "step_0": ["hook"], "enabled": "on",
+}  # fmt: skip
+
+
+@pytest.fixture
+def hook(site: None) -> Channel:
+    return setup.create_channel({"name": "hook", "kind": "webhook", "url": HOOK["url"], "secret": "s3cret"}, "user:mei")
+
+
+def test_no_channels_teach_one_step(client: Client):
+    assert "Until there is one, alerts stand in the inbox alone" in client.get("/channels/").content.decode()
+
+
+def test_what_was_typed_becomes_a_channel(client: Client):
+    page = client.post("/channels/new/", SENT, follow=True).content.decode()
+    made = Channel.objects.get()
+    assert "duty is saved." in page and "Leads to a@example.com, b@example.com" in page
+    assert (made.addresses, made.gather_seconds) == (["a@example.com", "b@example.com"], 60)
+    assert made.send_resolved and made.enabled and made.created_by == "user:mei"
+
+
+def test_an_address_and_a_secret_are_never_shown_and_kept_where_nothing_is_typed(client: Client, hook: Channel):
+    for path in ("/channels/", f"/channels/{hook.channel_id}/"):
+        page = client.get(path).content.decode()
+        assert "hooks.example.com" in page and "secret/path" not in page and "s3cret" not in page
+    client.post(f"/channels/{hook.channel_id}/", HOOK | {"url": "", "name": "other"})
+    hook.refresh_from_db()
+    assert (hook.name, hook.url, hook.secret) == ("other", HOOK["url"], "s3cret")
+    client.post(f"/channels/{hook.channel_id}/", HOOK | {"url": "https://new.example.com", "no_secret": "on"})
+    hook.refresh_from_db()
+    assert (hook.url, hook.secret) == ("https://new.example.com", "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"name": ""}, "a name of 1 to"),
+        ({"addresses": ""}, "is asked for of a channel of kind email"),
+        ({"kind": "webhook", "url": ""}, "is asked for of a channel of kind webhook"),
+        ({"kind": "none"}, "are accepted"),
+        ({"gather_seconds": "soon"}, "0 to 86400 are accepted"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(client: Client, changed: dict[str, Any], told: str):
+    answer = client.post("/channels/new/", SENT | changed)
+    assert answer.status_code == 422 and told in answer.content.decode() and not Channel.objects.exists()
+
+
+@pytest.fixture
+def receiver() -> Iterator[int]:
+    """A program at the end of a webhook."""
+
+    class Answering(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *given: Any) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_test_says_what_came_back(client: Client, receiver: int, settings: Any):
+    settings.ALLOW_PRIVATE_WEBHOOKS = [ip_network("127.0.0.0/8")]
+    hook = Channel.objects.create(name="hook", kind="webhook", url=f"http://127.0.0.1:{receiver}/")
+    page = client.post(f"/channels/{hook.channel_id}/test/", follow=True).content.decode()
+    assert "The test reached hook, it answered 204." in page and ">test<" in page
+    Channel.objects.filter(pk=hook.pk).update(url="http://127.0.0.1:9/")
+    page = client.post(f"/channels/{hook.channel_id}/test/", follow=True).content.decode()
+    assert "The test did not reach hook:" in page
+    assert Delivery.objects.filter(test=True, status=DeliveryStatus.FAILED).count() == 1
+
+
+def test_the_list_shows_the_last_delivery_of_each_and_the_log_has_pages(client: Client, hook: Channel):
+    Delivery.objects.bulk_create(
+        Delivery(channel=hook, channel_name="hook", title=f"message {n:03}", payload={}, status="sent")
+        for n in range(60)
+    )
+    Delivery.objects.create(
+        channel=hook, channel_name="hook", title="the last", payload={}, status="failed", error="mailbox full"
+    )
+    page = client.get("/channels/").content.decode()
+    assert page.count("mailbox full") == 2 and "message 011" in page and "message 010" not in page
+    assert "message 010" in client.get("/channels/?from=50").content.decode()
+
+
+def test_a_channel_is_deleted(client: Client, hook: Channel):
+    assert "hook is deleted." in client.post(f"/channels/{hook.channel_id}/delete/", follow=True).content.decode()
+    assert not Channel.objects.exists()
+
+
+class TestRoutes:
+    def test_what_was_typed_becomes_a_route(self, client: Client):
+        page = client.post("/channels/routes/new/", ROUTE, follow=True).content.decode()
+        made = Route.objects.get()
+        assert made.weekly == {"days": [5, 6], "from": "18:00", "to": "07:00", "timezone": "Europe/Oslo"}
+        assert made.escalation == [{"after_minutes": 10, "channels": ["hook"]}]
+        assert "critical alerts, Sat, Sun 18:00 to 07:00 to duty, again every 15 min; after 10 min hook" in page
+        address = f"/channels/routes/{made.route_id}/"
+        assert 'value="18:00"' in client.get(address).content.decode()
+        client.post(address, ROUTE | {"days": [], "after_minutes": [""]})
+        made.refresh_from_db()
+        assert (made.weekly, made.escalation) == (None, [])
+        client.post(f"{address}delete/")
+        assert not Route.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("changed", "told"),
+        [
+            ({"name": ""}, "a name of 1 to"),
+            ({"channels": [], "after_minutes": [""]}, "it would tell nobody"),
+            ({"repeat_minutes": "often"}, "or null"),
+            ({"from": ""}, "from: a time"),
+            ({"step_0": []}, "a list of at most 10 steps"),
+        ],
+    )
+    def test_what_is_wrong_is_said_at_its_field(self, client: Client, changed: dict[str, Any], told: str):
+        answer = client.post("/channels/routes/new/", ROUTE | changed)
+        assert answer.status_code == 422 and told in answer.content.decode() and not Route.objects.exists()
+
+
+class TestWhoMayWhat:
+    def test_operators_look_admins_change_and_viewers_see_nothing(self, hook: Channel):
+        viewer, operator = person("v"), person("o", operates=True)
+        for path in ("/channels/", f"/channels/{hook.channel_id}/"):
+            assert viewer.get(path).status_code == 403
+            page = operator.get(path).content.decode()
+            assert "hooks.example.com" in page and "<form method" not in page.split("<main")[1].split("</main>")[0]
+        for path in ("new/", f"{hook.channel_id}/", f"{hook.channel_id}/test/", f"{hook.channel_id}/delete/"):
+            assert operator.post(f"/channels/{path}", SENT).status_code == 403
+        assert operator.post("/channels/routes/new/", ROUTE).status_code == 403
+
+    def test_nobody_sees_anything_without_signing_in(self, site: None):
+        assert Client().get("/channels/")["Location"].startswith("/login/")

@@ -1,0 +1,228 @@
+"""The pages of rules: the list, the form and its checks, versions and shadows, and who may do what."""
+
+import re
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.http import QueryDict
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from alerts import rules
+from alerts.models import Alert, Channel, Mode, Rule, Status
+from dashboard import rule_form
+from metrics.models import DeviceGroup
+from tests.dashboard.test_alert_pages import person, raised
+
+SENT: dict[str, Any] = {
+    "name": "Too warm", "metric_name": "temperature", "kind": "threshold", "condition": ">", "threshold_value": "2,5",
+    "clear_threshold": "1.5", "aggregation": "avg", "level": "critical", "evaluation_window": "5",
+    "evaluation_window_unit": "60", "trigger_count": "3",
+    "device_ids": "room-7\r\nroom 8\r\n", "cooldown_minutes": "10",
+    "device_groups": ["site a"], "notification_channels": ["duty"], "auto_resolve": "on", "auto_resolve_timeout": "2",
+    "auto_resolve_timeout_unit": "3600", "runbook_url": "https://example.com", "description": "Look at {device}.",
+}  # fmt: skip
+
+
+def the_rule() -> Rule:
+    return Rule.objects.get(mode=Mode.LIVE)
+
+
+@pytest.fixture
+def rule(site: None) -> Rule:
+    fields = {"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0, "level": "critical"}
+    return rules.create(fields | {"notification_channels": ["duty"]}, "user:ana")
+
+
+def draft(rule: Rule, **changed: Any) -> dict[str, Any]:
+    """What the page's form sends of a rule."""
+    return SENT | {"version": str(rule.version)} | changed
+
+
+class TestForm:
+    def test_what_was_typed_becomes_a_rule(self, client: Client):
+        answer = client.post("/rules/new/", SENT)
+        made = the_rule()
+        assert answer["Location"] == f"/rules/{made.rule_id}/"
+        document = rules.document_of(made)
+        assert document == {
+            "name": "Too warm", "description": "Look at {device}.", "runbook_url": "https://example.com",
+            "enabled": True, "metric_name": "temperature", "kind": "threshold", "condition": ">",
+            "threshold_value": 2.5, "clear_threshold": 1.5, "aggregation": "avg", "parameters": {}, "level": "critical",
+            "evaluation_window": 300, "trigger_count": 3, "device_ids": ["room-7", "room 8"],
+            "device_groups": ["site a"], "notification_channels": ["duty"], "cooldown_minutes": 10,
+            "auto_resolve": True, "auto_resolve_timeout": 7200,
+        }  # fmt: skip
+        page = client.get(answer["Location"]).content.decode()
+        for words in ('value="2.5"', "room-7&#10;room 8", "duty, nobody has made it yet", "Version 1"):
+            assert words in page
+
+    @pytest.mark.parametrize(
+        ("kind", "more", "parameters"),
+        [
+            ("trend", {"measure": "rate"}, {"measure": "rate"}),
+            ("forecast", {"horizon": "2", "horizon_unit": "3600"}, {"horizon": 7200}),
+            ("anomaly", {}, {}),
+            ("absence", {"expected_interval": "60", "expected_interval_unit": "1"}, {"expected_interval": 60}),
+        ],
+    )
+    def test_each_kind_keeps_what_it_asks_for(
+        self, client: Client, kind: str, more: dict[str, Any], parameters: dict[str, Any]
+    ):
+        sent = SENT | {"kind": kind} | more
+        if kind != "trend":
+            sent |= {"clear_threshold": ""}
+        client.post("/rules/new/", sent)
+        made = the_rule()
+        assert (made.kind, made.parameters, made.aggregation) == (kind, parameters, "")
+        assert (made.threshold_value is None) is (kind in ("anomaly", "absence"))
+
+    def test_several_conditions_and_what_the_form_has_no_field_for(self, client: Client):
+        kept = '{"kind": "trend", "parameters": {"measure": "rate"}}'
+        rows = {
+            "c_metric": ["temperature", "humidity", ""], "c_aggregation": ["avg", "", ""],
+            "c_condition": [">", "<", ">"], "c_threshold": ["5", "0.5", ""], "c_kept": ["", kept, ""],
+        }  # fmt: skip
+        client.post("/rules/new/", SENT | {"kind": "composite", "operator": "or", "metric_name": ""} | rows)
+        made = the_rule()
+        first = {"metric_name": "temperature", "condition": ">", "aggregation": "avg", "threshold_value": 5}
+        second = {"metric_name": "humidity", "condition": "<", "threshold_value": 0.5}
+        second |= {"kind": "trend", "parameters": {"measure": "rate"}}
+        assert made.parameters == {"operator": "or", "conditions": [first, second]}
+        page = client.get(f"/rules/{made.rule_id}/").content.decode()
+        assert page.count('name="c_metric"') == 3 and "&quot;measure&quot;: &quot;rate&quot;" in page
+
+    @pytest.mark.parametrize(
+        ("changed", "told"),
+        [
+            ({"name": ""}, "may not be blank"),
+            ({"threshold_value": ""}, "is needed for a rule of kind threshold"),
+            ({"threshold_value": "warm"}, "a text or truth value is compared as it is"),
+            ({"clear_threshold": "3"}, "must not be above threshold_value"),
+            ({"clear_threshold": "x"}, "is accepted"),
+            ({"trigger_count": "0"}, "greater than or equal to 1"),
+            ({"trigger_count": "many"}, "valid integer"),
+            ({"evaluation_window": "900", "evaluation_window_unit": "86400"}, "less than or equal to 604800"),
+            ({"runbook_url": "javascript:x"}, "begins with https"),
+            ({"kind": "none"}, "forecast, composite are accepted"),
+            ({"kind": "composite"}, "a list of 2 to 8 conditions"),
+            ({"kind": "forecast", "clear_threshold": "", "horizon": ""}, "seconds are accepted"),
+        ],
+    )
+    def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_is_kept(
+        self, client: Client, changed: dict[str, Any], told: str
+    ):
+        answer = client.post("/rules/new/", SENT | changed)
+        page = answer.content.decode()
+        assert answer.status_code == 422 and told in page and "room-7&#10;room 8" in page
+        assert not Rule.objects.exists()
+        checked = client.post("/rules/check/", SENT | changed).json()
+        assert checked["document"] is None and told in str(checked["errors"])
+
+    def test_a_rule_and_its_form_are_the_same(self, client: Client):
+        client.post("/rules/new/", SENT)
+        made = the_rule()
+        fields, form = rule_form.read(_sent_again(made))
+        assert not form.errors and fields == rules.document_of(made) | {"enabled": False}
+
+
+def _sent_again(rule: Rule) -> QueryDict:
+    form = rule_form.form_of(rule)
+    given = QueryDict(mutable=True)
+    for name, value in form.values.items():
+        if name == "device_ids":
+            given[name] = "\n".join(value)
+        elif isinstance(value, list):
+            given.setlist(name, value)
+        elif value is not None and value is not False:
+            given[name] = str(value)
+    for name, (text, unit) in form.duration.items():
+        given[name], given[f"{name}_unit"] = text, str(unit)
+    given.pop("enabled", None)
+    return given
+
+
+class TestVersions:
+    def test_saving_makes_a_version_and_the_same_again_none(self, client: Client, rule: Rule):
+        page = client.post(f"/rules/{rule.rule_id}/", draft(rule, note="Nights are warm"), follow=True).content.decode()
+        assert "Version 2 holds from now on." in page and "Nights are warm" in page
+        assert re.search(r"<b>limit</b> <s>2</s> 2.50", page)
+        again = client.post(f"/rules/{rule.rule_id}/", draft(the_rule()), follow=True).content.decode()
+        assert "Nothing differs" in again and the_rule().version == 2
+
+    def test_a_draft_of_an_older_version_is_kept_and_not_saved(self, client: Client, rule: Rule):
+        rules.change(rule, {"threshold_value": 9}, "user:ana")
+        answer = client.post(f"/rules/{rule.rule_id}/", draft(rule, threshold_value="7"))
+        page = answer.content.decode()
+        assert answer.status_code == 422 and "Not saved: ana changed this rule" in page and 'value="7"' in page
+        assert the_rule().threshold_value == 9
+        client.post(f"/rules/{rule.rule_id}/", draft(the_rule(), threshold_value="7"))
+        assert the_rule().threshold_value == 7
+
+    def test_a_version_of_before_is_put_back(self, client: Client, rule: Rule):
+        rules.change(rule, {"threshold_value": 9}, "user:ana")
+        sent = client.post(f"/rules/{rule.rule_id}/put-back/", {"version": "1"}, follow=True)
+        assert "Version 1 is back, as version 3." in sent.content.decode() and the_rule().threshold_value == 2
+        for wrong in ("77", "x", "9" * 30, ""):
+            page = client.post(f"/rules/{rule.rule_id}/put-back/", {"version": wrong}, follow=True).content.decode()
+            assert "Nothing was changed" in page
+
+    def test_a_shadow_is_tried_compared_and_taken_over(self, client: Client, rule: Rule):
+        client.post(f"/rules/{rule.rule_id}/", draft(rule, **{"as": "shadow"}))
+        shadow = Rule.objects.get(mode=Mode.SHADOW)
+        assert shadow.shadow_of == rule and the_rule().version == 1
+        raised(shadow, "a", "a", minutes_ago=-1, shadow=True)
+        page = client.get(f"/rules/{rule.rule_id}/").content.decode()
+        assert re.search(r"0 alerts</td><td class=\"num\">1 alert<", page)
+        assert "1 shadow" in client.get("/rules/").content.decode()
+        page = client.post(f"/rules/{shadow.rule_id}/promote/", follow=True).content.decode()
+        assert "What was tried is version 2 of Too warm." in page and the_rule().threshold_value == 2.5
+        assert client.post(f"/rules/{rule.rule_id}/promote/").status_code == 404
+
+    def test_deleting_resolves_what_is_open(self, client: Client, rule: Rule):
+        raised(rule, "a", "a")
+        page = client.post(f"/rules/{rule.rule_id}/delete/", follow=True).content.decode()
+        assert "Too warm is deleted. 1 open alert resolved." in page and "No rules yet" in page
+        assert Alert.objects.get().status == Status.RESOLVED
+
+
+class TestList:
+    def test_it_says_what_a_rule_says_and_how_it_fares(self, client: Client, rule: Rule):
+        Channel.objects.create(name="known", kind="webhook", url="https://example.com")
+        Rule.objects.filter(pk=rule.pk).update(notification_channels=["duty", "known"], suspended="division by zero")
+        page = client.get("/rules/").content.decode()
+        for words in ("temperature is above 2", "Nobody has made duty yet", "Suspended", "division by zero"):
+            assert words in page
+        assert "No rule with" in client.get("/rules/?q=none").content.decode()
+
+    def test_it_has_pages_and_asks_few_questions(self, client: Client, rule: Rule):
+        for n in range(120):
+            rules.create({"name": f"rule {n:03}", "metric_name": "m", "threshold_value": n}, "user:ana")
+        client.get("/rules/")
+        with CaptureQueriesContext(connection) as asked:
+            page = client.get("/rules/").content.decode()
+        assert len(asked) <= 7 and page.count('<th scope="row">') == 50
+        assert "rule 119" in client.get("/rules/?from=100").content.decode()
+
+
+class TestWhoMayWhat:
+    def test_viewers_read_operators_switch_and_admins_change(self, rule: Rule):
+        DeviceGroup.objects.create(name="site a")
+        viewer, operator = person("v"), person("o", operates=True)
+        for one in (viewer, operator):
+            page = one.get(f"/rules/{rule.rule_id}/").content.decode()
+            assert "disabled" in page and "Save as" not in page and "Delete" not in page
+            for path in ("new", "check", f"{rule.rule_id}", f"{rule.rule_id}/put-back", f"{rule.rule_id}/delete"):
+                assert one.post(f"/rules/{path}/", SENT).status_code == 403, path
+            assert one.get("/rules/new/").status_code == 403
+        assert viewer.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no"}).status_code == 403
+        page = operator.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no", "back": "list"}, follow=True)
+        assert "not evaluated any more" in page.content.decode() and not the_rule().enabled
+
+    def test_nobody_sees_anything_without_signing_in(self, rule: Rule):
+        for path in ("/rules/", "/rules/new/", f"/rules/{rule.rule_id}/"):
+            assert Client().get(path)["Location"].startswith("/login/")
+
+    def test_an_unknown_rule_is_not_found(self, client: Client):
+        assert client.get("/rules/rule_none/").status_code == 404

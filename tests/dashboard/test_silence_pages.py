@@ -1,0 +1,138 @@
+"""The page of silences: what is quiet, opened and ended, with a look at what it would have hidden."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from alerts import rules, silences
+from alerts.models import Alert, Rule, Silence
+from metrics.access import Caller
+from metrics.models import Device, DeviceGroup
+from tests.dashboard.test_alert_pages import person, raised
+
+MEI = Caller("user:mei", "admin")
+SENT: dict[str, Any] = {
+    "kind": "silence", "device_ids": "room-7\r\n", "lasting": "3600", "reason": "Defrosting", "timezone": "Europe/Oslo",
+}  # fmt: skip
+
+
+@pytest.fixture
+def rule(site: None) -> Rule:
+    return rules.create({"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0}, "user:mei")
+
+
+@pytest.fixture
+def mine(rule: Rule) -> Alert:
+    """Of a device of `site a`."""
+    alert = raised(rule, "room-7", "Room 7 is too warm")
+    alert.device.groups.add(DeviceGroup.objects.get_or_create(name="site a")[0])  # type: ignore[union-attr]
+    return alert
+
+
+def quiet(**fields: Any) -> Silence:
+    given = {"device_ids": ["room-7"], "reason": "Because", "ends_at": timezone.now() + timedelta(hours=2)}
+    return silences.open_silence(given | fields, MEI)
+
+
+def test_nothing_quiet_teaches_one_step(client: Client):
+    assert "Before work on a device" in client.get("/silences/").content.decode()
+
+
+def test_what_is_quiet_now_to_come_and_over(client: Client):
+    now = timezone.now()
+    quiet(reason="at this time")
+    quiet(reason="tomorrow", starts_at=now + timedelta(days=1), ends_at=now + timedelta(days=2))
+    silences.end_silence(quiet(reason="long ago", kind="maintenance"), MEI)
+    page = client.get("/silences/").content.decode()
+    order = [page.index(words) for words in ("Quiet now", "at this time", "To come", "tomorrow", ">Over<", "long ago")]
+    assert order == sorted(order) and ">maintenance<" in page
+
+
+def test_one_is_opened_for_so_long(client: Client):
+    page = client.post("/silences/", SENT, follow=True).content.decode()
+    made = Silence.objects.get()
+    assert "Quiet until" in page and "Defrosting" in page
+    assert (made.device_ids, made.reason, made.created_by) == (["room-7"], "Defrosting", "user:mei")
+    assert made.ends_at - made.starts_at == timedelta(hours=1)
+
+
+def test_times_are_of_the_readers_clock(client: Client):
+    now = timezone.now()
+    begin, end = (now + timedelta(days=day) for day in (2, 3))
+    sent = SENT | {"lasting": "0", "starts_at": f"{begin:%Y-%m-%d}T10:00", "ends_at": f"{end:%Y-%m-%d}T12:00"}
+    weekly = {"days": ["0", "4"], "from": "22:00", "to": "06:00"}
+    client.post("/silences/", sent | weekly)
+    made = Silence.objects.get()
+    assert f"{made.starts_at:%H:%M}" in ("09:00", "08:00")  # Oslo is ahead by an hour, or two in summer
+    assert made.weekly == {"days": [0, 4], "from": "22:00", "to": "06:00", "timezone": "Europe/Oslo"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"reason": ""}, "a reason of 1 to"),
+        ({"device_ids": ""}, "everything would be silent"),
+        ({"lasting": "0"}, "no silence is for ever"),
+        ({"lasting": "0", "ends_at": "tomorrow"}, "a date and a time are accepted"),
+        ({"lasting": "0", "ends_at": "2020-01-01T10:00"}, "a time after starts_at"),
+        ({"days": ["0"], "from": "25:00", "to": "06:00"}, "from: a time from 00:00"),
+        ({"levels": ["none"]}, "are accepted"),
+        ({"kind": "none"}, "is accepted"),
+    ],
+)
+def test_what_is_wrong_is_said_and_what_was_typed_kept(client: Client, changed: dict[str, Any], told: str):
+    answer = client.post("/silences/", SENT | changed)
+    page = answer.content.decode()
+    assert answer.status_code == 422 and told in page and not Silence.objects.exists()
+    assert changed.get("reason") == "" or 'value="Defrosting"' in page
+
+
+def test_a_preview_counts_what_would_have_been_hidden_and_opens_nothing(client: Client, rule: Rule, mine: Alert):
+    raised(rule, "elsewhere", "Elsewhere is too warm")
+    page = client.post("/silences/", SENT | {"do": "preview"}).content.decode()
+    assert "It would have kept 1 alert of the last 7 days quiet" in page and mine.message in page
+    assert "Elsewhere" not in page and not Silence.objects.exists()
+
+
+def test_one_is_ended(client: Client):
+    one = quiet()
+    assert "The silence is over" in client.post(f"/silences/{one.silence_id}/end/", follow=True).content.decode()
+    assert not silences.active(timezone.now())
+
+
+class TestFromAnAlert:
+    def test_its_rule_is_quiet_on_its_device_for_an_hour(self, client: Client, rule: Rule, mine: Alert):
+        page = client.post(f"/alerts/{mine.alert_id}/silence/", {"lasting": "hour"}, follow=True).content.decode()
+        made = Silence.objects.get()
+        assert "Quiet for 1 h." in page and (made.device_ids, made.rule_ids) == (["room-7"], [rule.rule_id])
+
+    def test_or_itself_until_it_is_resolved(self, client: Client, mine: Alert):
+        client.post(f"/alerts/{mine.alert_id}/silence/", {"lasting": "resolved"})
+        made = Silence.objects.get()
+        assert (made.alert_id, made.device_ids) == (mine.alert_id, [])
+        page = client.get("/silences/").content.decode()
+        assert "until it is resolved" in page and "Alert Room 7 is too warm" in page
+
+
+class TestWhoMayWhat:
+    def test_viewers_look_and_operators_silence_what_they_see(self, mine: Alert):
+        viewer, operator = person("v"), person("o", operates=True)
+        Device.objects.create(device_id="elsewhere")
+        theirs, ours = quiet(device_ids=["elsewhere"], reason="theirs"), quiet(reason="ours")
+        for one in (viewer, operator):
+            page = one.get("/silences/").content.decode()
+            assert "ours" in page and "theirs" not in page
+        assert "New silence" not in viewer.get("/silences/").content.decode()
+        for path in ("/silences/", f"/silences/{ours.silence_id}/end/", f"/alerts/{mine.alert_id}/silence/"):
+            assert viewer.post(path, SENT).status_code == 403
+        assert operator.post(f"/silences/{theirs.silence_id}/end/").status_code == 404
+        told = operator.post("/silences/", SENT | {"device_ids": "elsewhere"}).content.decode()
+        assert "whoever sees some devices silences those alone" in told
+        assert operator.post("/silences/", SENT).status_code == 302
+        assert operator.post(f"/silences/{ours.silence_id}/end/").status_code == 302
+
+    def test_nobody_sees_anything_without_signing_in(self, site: None):
+        assert Client().get("/silences/")["Location"].startswith("/login/")
