@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from alerts.evaluation import history
 from alerts.evaluation.anomalies import Anomalies, Points
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 MOST_COMMITS, MOST_POINTS = 500, 500_000  # of one step
 KEEP_CURSOR = 1.0  # seconds after which the cursor is kept though nothing was found
+FROZEN = "10s"  # without a statement within a transaction, after which the database ends it
 REGROUPED = 1.0  # seconds between looks for who is in which group
 CATCH_UP = 300 * 1_000_000  # µs that are read together where commits are gone
 LONGEST_ERROR = 500  # characters that are kept of one
@@ -251,7 +252,12 @@ class Evaluator:
         self._kept, self._kept_at = dict(self.cursor), time.monotonic()
 
     def _check_alone(self) -> None:
-        """Until the transaction ends, which the caller holds, nobody else judges. Raises Overtaken."""
+        """Until the transaction ends, which the caller holds, nobody else judges. Raises Overtaken.
+
+        The transaction ends, too, when this process is frozen in it.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = %s", (FROZEN,))
         held = Cursor.objects.select_for_update().order_by("shard").values_list("shard", "seq")
         if dict(held) != self._kept:
             raise Overtaken

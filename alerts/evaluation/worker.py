@@ -1,24 +1,51 @@
 """Evaluation and delivery as parts of every Celery worker, in threads of their own.
 
 They do not come by the queue: a Redis that is down or was emptied neither stops nor delays them. Of several workers
-one evaluates, whoever holds the lock; when it is gone the next one does within a second.
+one evaluates, whoever holds the lock; when it is gone the next one does within a second, and when it is frozen, within
+some more: a process that lives is heard on the lock's connection every second, also while it judges for long.
 """
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psycopg
 from django.db import close_old_connections, connection
 
 from alerts.evaluation.evaluator import Evaluator
 from alerts.notifications.sender import Sender
 from metrics.errors import TelemetryError
-from metrics.storage.connection import alone
-from metrics.storage.locks import lock_evaluation
+from metrics.storage.connection import Connection, alone
+from metrics.storage.locks import end_silent_evaluation, lock_evaluation
 
 log = logging.getLogger(__name__)
 
 POLL = 0.1  # seconds between looks for new commits
 PAUSE = 1.0  # seconds after a failure, or until the lock is tried again
+BEAT = 1.0  # seconds between signs of life of who holds the lock
+SILENT = 10.0  # seconds without one after which the lock is taken away
+
+
+@contextmanager
+def heard(own: Connection) -> Iterator[None]:
+    """Something is asked on the connection every second while the block runs, whatever else is done on it."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            try:
+                own.execute("")
+            except psycopg.Error:  # which the evaluator meets, too, and says
+                return
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Evaluation(threading.Thread):
@@ -34,7 +61,10 @@ class Evaluation(threading.Thread):
             try:
                 with alone() as own:
                     if lock_evaluation(own):
-                        self._evaluate(Evaluator(own))
+                        with heard(own):
+                            self._evaluate(Evaluator(own))
+                    elif end_silent_evaluation(own, SILENT):
+                        log.warning("whoever evaluated was not heard of for %.0f s: another takes over", SILENT)
             except TelemetryError as error:
                 log.warning("evaluation waits for the database: %s", str(error).split("\n")[0])
             except Exception:

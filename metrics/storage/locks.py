@@ -4,6 +4,12 @@ from metrics.storage.connection import Connection
 
 _YOUNG, _UNIT, _JOURNAL, _RECOUNT, _EVALUATION = 7201, 7202, 7203, 7204, 7205  # classes
 
+_END_SILENT = """
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND classid = %s AND granted AND pg_locks.database = datid
+    AND state <> 'active' AND state_change < clock_timestamp() - make_interval(secs => %s)
+"""
+
 
 def lock_young(connection: Connection, shard: int) -> bool:
     """The merging of a shard's young blocks; False where somebody else is at it."""
@@ -31,6 +37,15 @@ def lock_evaluation(connection: Connection) -> bool:
     """The judging of what is stored, until this connection is closed; False where somebody else is at it."""
     row = connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (_EVALUATION,)).fetchone()
     return bool(row and row[0])
+
+
+def end_silent_evaluation(connection: Connection, seconds: float) -> bool:
+    """End the session that holds the lock of evaluation, if nothing was asked on it for so long; True where one was.
+
+    A process that is frozen, or on a machine that is gone without a word, would otherwise keep it.
+    """
+    found = connection.execute(_END_SILENT, (_EVALUATION, seconds)).fetchone()
+    return found is not None
 
 
 def _locked(connection: Connection, kind: int, number: int) -> bool:

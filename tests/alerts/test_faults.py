@@ -8,12 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 import redis
 
+from alerts.evaluation.worker import SILENT
 from telemetry_site.embedded import programs
 from telemetry_site.embedded.paths import Embedded
 from telemetry_site.embedded.processes import ask_to_end, await_end
@@ -129,27 +131,50 @@ def test_a_frozen_worker_is_no_hindrance_to_who_sends_and_catches_up(running: Si
     print(f"everything was told {caught_up:.2f} s after it went on")
 
 
-def test_a_second_worker_takes_over_from_one_that_is_killed(running: Site, receiver: Receiver) -> None:
-    told = book(running, receiver, "followed")
-    first = child(running, "worker")
-    program = programs.worker(Embedded(running.data_dir), first.environ())
+@contextmanager
+def second_worker(site: Site, first: psutil.Process) -> Iterator[None]:
+    """Beside the first one; and nobody starts that again."""
+    program = programs.worker(Embedded(site.data_dir), first.environ())
     program.start()
     assert program.process is not None
     second = psutil.Process(program.process.pid)
     try:
         await_that(lambda: second.net_connections("unix"), 30, "the second one has found the database")
+        site.supervisor.suspend()
+        yield
+    finally:
+        site.supervisor.resume()
+        ask_to_end(program.process, program.ending)
+        await_end(program.process, program.ending)
+
+
+def test_a_second_worker_takes_over_from_one_that_is_frozen(running: Site, receiver: Receiver) -> None:
+    told = book(running, receiver, "overtaken")
+    first = child(running, "worker")
+    with second_worker(running, first):
         told.breach()
         told.await_told()
-        running.supervisor.suspend()  # so that nobody starts the first one again
+        first.suspend()
+        with told.breaching():
+            time.sleep(SILENT + 5)
+        told.await_told()
+        first.resume()
+        with told.breaching():
+            time.sleep(1)
+        told.check(SILENT + FEW, "first of two workers frozen")
+
+
+def test_a_second_worker_takes_over_from_one_that_is_killed(running: Site, receiver: Receiver) -> None:
+    told = book(running, receiver, "followed")
+    first = child(running, "worker")
+    with second_worker(running, first):
+        told.breach()
+        told.await_told()
         first.kill()
         with told.breaching():
             time.sleep(3)
         told.check(FEW, "first of two workers killed")
         assert first.pid not in psutil.pids() or first.status() == psutil.STATUS_ZOMBIE
-    finally:
-        running.supervisor.resume()
-        ask_to_end(program.process, program.ending)
-        await_end(program.process, program.ending)
 
 
 def test_a_receiver_that_was_down_is_told_once_it_is_back(running: Site) -> None:

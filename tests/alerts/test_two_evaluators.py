@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import pytest
 from django.db import connection
 
+from alerts.evaluation import worker
 from alerts.evaluation.evaluator import Evaluator, Overtaken
 from alerts.evaluation.worker import Evaluation
 from alerts.models import Alert, Rule
 from alerts.notifications.sender import Sender
 from metrics.storage.connection import alone, connect
+from metrics.storage.locks import end_silent_evaluation, lock_evaluation
 from tests.alerts.conftest import run, send
 from tests.alerts.made import webhook
 from tests.alerts.receivers import Receiver
@@ -156,6 +158,22 @@ def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(gateway: C
     print(f"evaluation was taken over in at most {max(waits):.2f} s")
     assert max(waits) < 5
     check(watched, ROUNDS)
+
+
+def test_a_lock_is_taken_away_from_who_is_silent_and_not_from_who_is_slow(
+    site: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BEAT", 0.05)
+    with connect() as slow, connect() as other:
+        assert lock_evaluation(slow) and not lock_evaluation(other)
+        with worker.heard(slow):
+            slow.execute("SELECT pg_sleep(0.5)")
+            assert not end_silent_evaluation(other, 0.3)
+            time.sleep(0.5)  # it judges
+            assert not end_silent_evaluation(other, 0.3)
+        time.sleep(0.5)  # it is frozen
+        assert end_silent_evaluation(other, 0.3)
+        await_that(lambda: lock_evaluation(other), 5, "the lock is free")
 
 
 def holder() -> int:
