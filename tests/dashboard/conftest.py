@@ -13,6 +13,7 @@ from django.test import Client
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.conftest import Caller
+from tests.telemetry_site.site import await_that
 
 NAME, PASSWORD = "mei", "a password of some length"
 DESK, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
@@ -58,6 +59,10 @@ class Desk:
 
     def open(self, path: str) -> None:
         self.page.goto(self.address + path)
+
+    def until(self, script: str) -> None:
+        """Wait until the page answers a script with true. To wait within the page would be `eval`, which it forbids."""
+        await_that(lambda: self.page.evaluate(script), 30, script)
 
 
 def sit_down(browser: Browser, port: int, viewport: ViewportSize = DESK) -> Desk:

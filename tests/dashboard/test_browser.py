@@ -141,8 +141,8 @@ def test_a_time_range_is_in_the_address_and_draws_what_it_holds(desk: Desk, hour
     desk.page.reload()
     expect(desk.page.get_by_label("6 h")).to_be_checked()
     expect(desk.page.locator("#chart canvas")).to_be_visible()
-    desk.page.wait_for_function("document.querySelector('.chart-say').hidden")
-    desk.page.wait_for_function(f"({COLOURS})().length > 1")  # a slow browser draws a moment later
+    desk.until("document.querySelector('.chart-say').hidden")
+    desk.until(f"({COLOURS})().length > 1")  # a slow browser draws a moment later
 
 
 def test_only_a_pause_out_of_step_is_drawn_as_a_hole(desk: Desk):
