@@ -1,5 +1,8 @@
 """Thirty-two threads at a few rules and devices: whatever they do to alerts at once, each alert has one legal life.
 
+Once they raise and resolve alerts themselves, as evaluators do; once they send measurements, which two evaluators judge
+that know nothing of each other.
+
 ALERT_RACE_ROUNDS says how many rounds of each thread (30; a thousand by hand).
 """
 
@@ -7,26 +10,38 @@ import os
 import random
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from django.db import connection
 from django.utils import timezone
 
 from alerts import life, rules, silences
-from alerts.models import OPEN, Alert, AlertEvent, Channel, EventKind, Notice, NoticeKind, Resolution, Rule, Silence
+from alerts.models import (
+    OPEN,
+    Alert,
+    AlertEvent,
+    Channel,
+    Cursor,
+    EventKind,
+    Notice,
+    NoticeKind,
+    Resolution,
+    Rule,
+    Silence,
+)
 from alerts.models.alerts import AlertQuerySet
 from alerts.notifications import deliveries, grouping
 from alerts.notifications.channels.transport import Sent
-from metrics.access import Caller
+from metrics import access
 from metrics.models import Device
+from tests.alerts.conftest import send
+from tests.alerts.racing import Pair
+from tests.conftest import Caller
+from tests.telemetry_site.site import await_that
 
 THREADS = 32
 ROUNDS = int(os.environ.get("ALERT_RACE_ROUNDS", "30"))
-TWO_OPEN = """
-SELECT rule_id, device_id, metric_name, count(*) FROM alerts_alert WHERE status IN ('active', 'acknowledged')
-GROUP BY 1, 2, 3 HAVING count(*) > 1
-"""
 MOVES = (EventKind.TRIGGERED, EventKind.ACKNOWLEDGED, EventKind.RESOLVED)
 LEGAL = {
     (EventKind.TRIGGERED,),
@@ -34,7 +49,7 @@ LEGAL = {
     (EventKind.TRIGGERED, EventKind.RESOLVED),
     (EventKind.TRIGGERED, EventKind.ACKNOWLEDGED, EventKind.RESOLVED),
 }
-OPERATOR = Caller.internal("user:operator")
+OPERATOR = access.Caller.internal("user:operator")
 
 
 class Race:
@@ -53,7 +68,17 @@ class Race:
         ]
         self.devices = [Device.objects.create(device_id=f"d{number}") for number in range(2)]
         self.failures: list[BaseException] = []
-        self.over = threading.Event()
+        self.pair = Pair()
+
+    def start(self) -> Sequence[threading.Thread]:
+        """What goes on beside the threads."""
+        looking = threading.Thread(target=self.pair.look)
+        looking.start()
+        return [looking]
+
+    def is_judged(self) -> bool:
+        """Whether everything that was sent is."""
+        return True
 
     def some(self, chance: random.Random) -> AlertQuerySet:
         """The alerts of one pair, of a rule or of all."""
@@ -106,16 +131,6 @@ class Race:
         for _ in range(ROUNDS):
             self.guarded(chance.choice([*verbs, self.send]), chance)
 
-    def watch(self) -> None:
-        """Looks all the time whether anything is open twice."""
-        while not self.over.wait(0.005):
-            self.guarded(self.look, random.Random(0))
-
-    def look(self, chance: random.Random) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(TWO_OPEN)
-            assert not cursor.fetchall()
-
     def guarded(self, verb: Callable[[random.Random], None], chance: random.Random) -> None:
         try:
             verb(chance)
@@ -131,21 +146,63 @@ class Race:
             self.send(chance)
 
 
-def test_threads_that_raise_recover_acknowledge_and_silence_at_once_leave_legal_alerts(site: None) -> None:
-    race = Race()
+class Judged(Race):
+    """The same, but for alerts: values are sent, of which two evaluators at once make them."""
+
+    def __init__(self, gateway: Caller) -> None:
+        super().__init__()
+        self.gateway = gateway
+
+    def start(self) -> Sequence[threading.Thread]:
+        threads = self.pair.threads()
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def breach(self, chance: random.Random) -> None:
+        self.measure(2.0, chance)
+
+    def recover(self, chance: random.Random) -> None:
+        self.measure(0.0, chance)
+
+    def measure(self, value: float, chance: random.Random) -> None:
+        for device in chance.sample(self.devices, chance.randint(1, len(self.devices))):
+            send(self.gateway, value, metric="m", device=device.device_id)
+
+    def is_judged(self) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT shard, seq FROM metrics_head")
+            return dict(Cursor.objects.values_list("shard", "seq")) == dict(cursor.fetchall())
+
+
+def raced(race: Race) -> None:
+    """Let all threads do all their rounds."""
+    beside = race.start()
     threads = [threading.Thread(target=race.run, args=(number,)) for number in range(THREADS)]
-    watcher = threading.Thread(target=race.watch)
-    watcher.start()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    race.over.set()
-    watcher.join()
-    assert Counter(f"{type(one).__name__}: {str(one)[:200]}" for one in race.failures) == {}
+    await_that(race.is_judged, 60, "everything is judged")
+    race.pair.over.set()
+    for thread in beside:
+        thread.join()
+    failures = [*race.failures, *race.pair.failures]
+    assert Counter(f"{type(one).__name__}: {str(one)[:200]}" for one in failures) == {}
+    assert race.pair.twice == []
     check_lives()
     race.settle()
     check_notices()
+
+
+def test_threads_that_raise_recover_acknowledge_and_silence_at_once_leave_legal_alerts(site: None) -> None:
+    raced(Race())
+
+
+def test_so_do_two_evaluators_at_once_that_judge_what_threads_send(gateway: Caller) -> None:
+    race = Judged(gateway)
+    raced(race)
+    assert sum(race.pair.overtaken.values()) > 0  # or nothing was raced for
 
 
 def check_lives() -> None:
@@ -170,7 +227,7 @@ def check_notices() -> None:
     by_channel: defaultdict[tuple[int, str], dict[str, list[Notice]]] = defaultdict(lambda: defaultdict(list))
     for notice in Notice.objects.select_related("alert__rule", "delivery").order_by("id"):
         by_channel[notice.alert_id, notice.channel_name][notice.kind].append(notice)
-    alerts = Alert.objects.select_related("rule")
+    alerts = Alert.objects.filter(retroactive=False).select_related("rule")
     expected = {(alert.pk, name) for alert in alerts for name in alert.rule.notification_channels}
     assert set(by_channel) == expected
     for notices in by_channel.values():

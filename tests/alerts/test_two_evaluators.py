@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from django.db import connection
 
 from alerts.evaluation import worker
-from alerts.evaluation.evaluator import Evaluator, Overtaken
+from alerts.evaluation.evaluator import Evaluator
 from alerts.evaluation.worker import Evaluation
 from alerts.models import Alert, Rule
 from alerts.notifications.sender import Sender
@@ -18,8 +17,8 @@ from metrics.storage.connection import alone, connect
 from metrics.storage.locks import end_silent_evaluation, lock_evaluation
 from tests.alerts.conftest import run, send
 from tests.alerts.made import webhook
+from tests.alerts.racing import Pair
 from tests.alerts.receivers import Receiver
-from tests.alerts.test_races import TWO_OPEN
 from tests.conftest import Caller
 from tests.telemetry_site.site import await_that
 
@@ -27,38 +26,6 @@ Make = Callable[..., Rule]
 DEVICES = 4
 ROUNDS = 25
 HOLDER = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7205 AND granted"
-
-
-class Pair:
-    """What two evaluators do at the same points, and a third party that looks whether anything is open twice."""
-
-    def __init__(self) -> None:
-        self.over = threading.Event()
-        self.judged: Counter[int] = Counter()
-        self.overtaken: Counter[int] = Counter()
-        self.twice: list[object] = []
-        self.failures: list[BaseException] = []
-
-    def judge(self, number: int) -> None:
-        """Without the lock, and from the database again whenever the other one was faster."""
-        while not self.over.is_set():
-            try:
-                with alone() as own:
-                    evaluator = Evaluator(own)
-                    while not self.over.is_set():
-                        self.judged[number] += evaluator.step()
-            except Overtaken:
-                self.overtaken[number] += 1
-            except BaseException as failure:
-                self.failures.append(failure)
-        connection.close()
-
-    def look(self) -> None:
-        while not self.over.wait(0.01):
-            with connection.cursor() as cursor:
-                cursor.execute(TWO_OPEN)
-                self.twice += cursor.fetchall()
-        connection.close()
 
 
 @contextmanager
@@ -119,8 +86,7 @@ def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(gateway
 
 def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(gateway: Caller, watched: Receiver) -> None:
     pair = Pair()
-    threads = [threading.Thread(target=pair.judge, args=(number,)) for number in range(2)]
-    with running(*threads, threading.Thread(target=pair.look)):
+    with running(*pair.threads()):
         try:
             breach_and_recover(gateway, ROUNDS)
             await_that(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
