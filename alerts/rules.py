@@ -1,5 +1,6 @@
 """Rules made, changed, put back and deleted: each change is a version, and takes effect within a moment."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,11 +67,11 @@ def create(fields: Mapping[str, Any], by: str, shadow_of: Rule | None = None, ru
 def change(rule: Rule, fields: Mapping[str, Any], by: str, note: str = "") -> Rule:
     """Set some fields of a rule, as its next version where any of them differs. Raises BadRule."""
     rule = Rule.objects.select_for_update().get(pk=rule.pk)
-    before = document_of(rule)
+    before = json.dumps(document_of(rule))  # as text: True is another threshold than 1
     for name in FIELDS:
         if name in fields:
             setattr(rule, name, fields[name])
-    if document_of(rule) == before and not rule.suspended:
+    if json.dumps(document_of(rule)) == before and not rule.suspended:
         return rule
     check(rule)
     rule.version += 1

@@ -207,6 +207,12 @@ def test_a_change_is_the_next_version_and_an_old_one_can_be_put_back(admin: Call
         assert admin.post(f"{RULES}/{made.rule_id}/versions/{missing}/rollback", {}).status == 404
 
 
+def test_a_truth_value_is_another_threshold_than_the_number_that_equals_it(admin: Caller):
+    made = rule(threshold_value=1, condition="==")
+    changed = admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": True})
+    assert (changed.json["version"], changed.json["threshold_value"]) == (2, True)
+
+
 def test_what_a_replacement_does_not_name_is_as_of_a_new_rule(admin: Caller):
     made = rule(level="critical", cooldown_minutes=15, device_ids=["a"])
     replaced = admin.call("PUT", f"{RULES}/{made.rule_id}", HOT | {"name": "Hot"}).json
