@@ -75,6 +75,10 @@ class Detector:
         """All that is known of a series, for `add` of a later process: less than 20 KB."""
         return packed(self._table[slot])
 
+    def rouse(self, slot: int) -> None:
+        """Let the next strange point be marked and told of, whatever was found before it."""
+        self._table["rest"][slot] = self._table["quiet"][slot] = 0
+
     def run(self, slot: int, times: Ints, values: Floats) -> Judgement:
         """Many points of one series, in the order of their times."""
         found, one = Judgement.blank(len(times)), np.array([slot])

@@ -1,10 +1,11 @@
 """The detector of anomalies among live points: series learn from what is stored before they are judged, beside all
-other work, and what they have learnt outlives the process.
+other work, and what they have learnt outlives the process: another goes on from there at the next point.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 from django.db import connection
 
 from alerts.detector.detector import Detector
@@ -17,6 +18,8 @@ from alerts.models import DetectorState
 LEARNT_FROM = 14 * 86_400 * 1_000_000  # µs before now
 MOST_LEARNT = 10_000  # points of a series, the newest
 TOGETHER = 64  # series that learn side by side
+RESUMED = 86_400 * 1_000_000  # µs since the last point that was learnt, up to which a series goes on from there at once
+MOST_RESUMED = 1_000  # points meanwhile
 BUDGET = 0.1  # seconds of learning between two looks for commits
 KEPT_EVERY = 300.0  # seconds in which what every series has learnt is kept once
 
@@ -49,6 +52,8 @@ class Anomalies:
     def judge(self, points: Mapping[int, Points], arrived: int) -> dict[int, Detected]:
         """New points of series, those that have learnt; points that are late or out of order are left out."""
         fresh: dict[int, Points] = {}
+        unknown = {number: int(times[0]) for number, (times, _) in points.items() if number not in self._learnt}
+        self._resume({number: first for number, first in unknown.items() if number not in self._asked})
         for number, (times, values) in points.items():
             if number not in self._learnt:
                 self._asked[number] = None
@@ -87,10 +92,33 @@ class Anomalies:
         left = int(max(0.0, 1 - share) * len(self._learnt))
         some = [number for number in self._to_keep[left:] if number in self._learnt]
         self._to_keep = self._to_keep[:left]
-        if some:
-            states = [self._detector.dump(self._slots[number]) for number in some]
+        self._write(some)
+
+    def _write(self, series: list[int]) -> None:
+        """Keep what these have learnt."""
+        if series:
+            states = [self._detector.dump(self._slots[number]) for number in series]
             with connection.cursor() as cursor:
-                cursor.execute(_KEEP, (some, [self._learnt[number] for number in some], states))
+                cursor.execute(_KEEP, (series, [self._learnt[number] for number in series], states))
+
+    def _resume(self, firsts: Mapping[int, int]) -> None:
+        """Let series that have learnt before see what is stored until their first new points; of which the times (µs).
+
+        At once, so that no point is left out when another evaluator takes over. Where that would be much (nobody
+        evaluated their rules for long), they learn beside all other work.
+        """
+        held = DetectorState.objects.filter(series__in=list(firsts))
+        kept = {one.series: one for one in held if firsts[one.series] - one.time <= RESUMED}
+        points = _stored({number: one.time for number, one in kept.items()}, firsts)
+        few = {number: some for number, some in points.items() if len(some[0]) <= MOST_RESUMED}
+        for number in list(few):
+            try:
+                self._slots[number] = self._detector.add(bytes(kept[number].state))
+            except BadState:
+                del few[number]
+        for _ in rounds(self._detector, self._slots, few):
+            pass
+        self._learnt |= {number: _last(some, kept[number].time) for number, some in few.items()}
 
     def _learn(self, series: list[int], now: int) -> Iterator[None]:
         """Let some series see what is stored of them, from where they were."""
@@ -100,18 +128,14 @@ class Anomalies:
             held = kept.get(number)
             self._slots[number], since[number] = self._begin(held, now)
         yield
-        stored = history.columns_of(series, min(since.values()) + 1, now + LATE)
-        points: dict[int, Points] = {}
-        for number, columns in stored.items():
-            first = max(int(columns.times.searchsorted(since[number], "right")), len(columns) - MOST_LEARNT)
-            points[number] = columns.times[first:], columns.values[first:]
-        for number, (times, _) in points.items():
-            since[number] = int(times[-1]) if len(times) else since[number]
+        points = _stored(since, dict.fromkeys(series, now + LATE))
         for _ in rounds(self._detector, self._slots, points):
             yield
         for number in series:
+            self._detector.rouse(self._slots[number])  # nobody was told of what is stored
             self._asked.pop(number, None)
-            self._learnt[number] = since[number]
+            self._learnt[number] = _last(points[number], since[number])
+        self._write(series)  # so that whoever takes over need not learn all of it
 
     def _begin(self, held: DetectorState | None, now: int) -> tuple[int, int]:
         """A slot, and up to when (µs) what is in it has learnt."""
@@ -121,3 +145,21 @@ class Anomalies:
             except BadState:
                 pass  # of another version of the detector: it learns anew
         return self._detector.add(), now - LEARNT_FROM
+
+
+def _stored(since: Mapping[int, int], until: Mapping[int, int]) -> dict[int, Points]:
+    """What is stored of series after a time of each and before another (µs): the newest points of it."""
+    found = dict.fromkeys(since, (np.empty(0, np.int64), np.empty(0)))
+    if not since:
+        return found
+    end = max(until[number] for number in since)
+    for number, columns in history.columns_of(since, min(since.values()) + 1, end).items():
+        first, last = columns.times.searchsorted((since[number] + 1, until[number]))
+        some = slice(max(int(first), int(last) - MOST_LEARNT), int(last))
+        found[number] = columns.times[some], columns.values[some]
+    return found
+
+
+def _last(points: Points, before: int) -> int:
+    """The time of the last of some points, where there is one."""
+    return int(points[0][-1]) if len(points[0]) else before

@@ -67,6 +67,37 @@ def test_what_was_learnt_outlives_the_process(gateway: Caller, rule: Make, evalu
     assert Alert.objects.count() == 1
 
 
+def test_what_is_strange_while_nobody_evaluates_is_told_once_somebody_does(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    rule(kind="anomaly", threshold_value=None)
+    learn(gateway)
+    send(gateway, 50.0, ago=120)
+    run(evaluator)
+    wait_until_learnt(evaluator)
+    send(gateway, 50.2, ago=100)
+    run(evaluator)  # which dies before it has kept that it knows this one, too
+    send(gateway, 50.5, ago=60)
+    send(gateway, 400.0, 410.0, 405.0, ago=20)
+    with alone() as connection:
+        run(Evaluator(connection))
+    assert Alert.objects.get().value >= 400
+
+
+def test_what_was_strange_before_the_rule_does_not_hide_what_is_after(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    learn(gateway)
+    send(gateway, 400.0, ago=150)
+    rule(kind="anomaly", threshold_value=None)
+    send(gateway, 50.0, ago=120)
+    run(evaluator)
+    wait_until_learnt(evaluator)
+    send(gateway, 900.0, ago=20)
+    run(evaluator)
+    assert Alert.objects.get().value == 900
+
+
 def test_what_was_expected_and_what_is_strange_is_asked_for_charts(
     gateway: Caller, reader: Caller, stranger: Caller, site: None
 ) -> None:
