@@ -36,6 +36,8 @@ KNOWN_RULE: dict[str, Any] = {
     "suspended": "",
     "unconfigured_channels": ["slack", "email"],
     "unknown_metric": False,
+    "unknown_devices": [],
+    "unknown_groups": [],
     "noise": None,
     "created_by": "user:mei",
     "created_at": "2025-12-18T10:00:00Z",

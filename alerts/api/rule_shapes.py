@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.db import connection
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from alerts.conditions.spec import ANY_METRIC
-from alerts.models import Channel, Condition, Kind, Level, Rule
+from alerts.missing import metrics_of, missing_of
+from alerts.models import Condition, Kind, Level, Rule
 from alerts.models.rules import LONGEST_COOLDOWN, LONGEST_TIMEOUT, LONGEST_WINDOW, MOST_TRIGGERS
 from alerts.rules import FIELDS, document_of
 from metrics.api.configuration import Known, MetadataField, name_field, printable
@@ -19,11 +18,6 @@ MOST_DEVICES = 10_000  # that a rule names
 MOST_CHANNELS = 100
 LARGEST = 1e308
 COMPARED = (Kind.THRESHOLD, Kind.TREND, Kind.FORECAST)  # with a threshold, which has to be given
-_UNKNOWN_METRICS = """
-SELECT name FROM unnest(%s::text[]) AS name
-WHERE NOT EXISTS (SELECT FROM metrics_series WHERE metric_name = name)
-    AND NOT EXISTS (SELECT FROM metrics_metricdefinition AS defined WHERE defined.name = name.name)
-"""
 
 
 @extend_schema_field({"type": ["number", "string", "boolean"]})
@@ -75,7 +69,7 @@ def _whole(least: int, most: int, told: str, **more: Any) -> Any:
 
 @extend_schema_serializer(component_name="AlertRule")
 class RuleSerializer(Known, serializers.ModelSerializer[Rule]):
-    """What the site knows of rules besides (which channels and metrics there are) comes from the context."""
+    """What there is of what a rule names comes from the context: `missing_of` its rules."""
 
     name = name_field(help_text="What people call it.")
     description = serializers.CharField(
@@ -119,13 +113,16 @@ class RuleSerializer(Known, serializers.ModelSerializer[Rule]):
     )
     unconfigured_channels = serializers.SerializerMethodField(help_text="Channels of it that nobody has made yet.")
     unknown_metric = serializers.SerializerMethodField(help_text="Nothing has been measured or defined of a metric.")
+    unknown_devices = serializers.SerializerMethodField(help_text="Devices of it that nobody knows yet.")
+    unknown_groups = serializers.SerializerMethodField(help_text="Groups of it that nobody has made yet.")
     noise = serializers.SerializerMethodField(help_text="How much of what it said was worth saying; null: not known.")
 
     class Meta:
         model = Rule
         fields = (
             "rule_id", *FIELDS, "mode", "shadow_of", "version", "total_triggers", "last_triggered", "suspended",
-            "unconfigured_channels", "unknown_metric", "noise", "created_by", "created_at", "updated_at",
+            "unconfigured_channels", "unknown_metric", "unknown_devices", "unknown_groups", "noise", "created_by",
+            "created_at", "updated_at",
         )  # fmt: skip
         read_only_fields = (
             "rule_id", "mode", "version", "total_triggers", "last_triggered", "suspended", "created_by", "created_at",
@@ -145,10 +142,16 @@ class RuleSerializer(Known, serializers.ModelSerializer[Rule]):
         return attributes
 
     def get_unconfigured_channels(self, rule: Rule) -> list[str]:
-        return [name for name in rule.notification_channels if name not in self.context["channels"]]
+        return [name for name in rule.notification_channels if name in self.context["missing"].channels]
 
     def get_unknown_metric(self, rule: Rule) -> bool:
-        return not metrics_of(rule).isdisjoint(self.context["unknown"])
+        return not metrics_of(rule).isdisjoint(self.context["missing"].metrics)
+
+    def get_unknown_devices(self, rule: Rule) -> list[str]:
+        return [name for name in rule.device_ids if name in self.context["missing"].devices]
+
+    def get_unknown_groups(self, rule: Rule) -> list[str]:
+        return [name for name in rule.device_groups if name in self.context["missing"].groups]
 
     @extend_schema_field({"type": ["object", "null"], "additionalProperties": {}})
     def get_noise(self, rule: Rule) -> Any:
@@ -164,12 +167,6 @@ def _first_metric(parameters: dict[str, Any]) -> str:
     return name if isinstance(name, str) and len(name) <= NAME_LENGTH else ""
 
 
-def metrics_of(rule: Rule) -> set[str]:
-    """The metrics that a rule names."""
-    named = {rule.metric_name} | {one["metric_name"] for one in rule.parameters.get("conditions", ())}
-    return named - {ANY_METRIC}
-
-
 def whole(fields: dict[str, Any]) -> dict[str, Any]:
     """Fields of a rule, with those that were not sent as they are of a new one."""
     return document_of(Rule()) | fields
@@ -177,16 +174,4 @@ def whole(fields: dict[str, Any]) -> dict[str, Any]:
 
 def shapes(rules: Sequence[Rule]) -> Any:
     """Rules as the API shows them; what they lack is looked up for all at once."""
-    named = {name for rule in rules for name in rule.notification_channels}
-    context = {
-        "channels": set(Channel.objects.filter(name__in=named).values_list("name", flat=True)),
-        "unknown": _unknown({name for rule in rules for name in metrics_of(rule)}),
-    }
-    return RuleSerializer(rules, many=True, context=context).data
-
-
-def _unknown(metrics: set[str]) -> set[str]:
-    """Those of which there is neither a series nor a definition."""
-    with connection.cursor() as cursor:
-        cursor.execute(_UNKNOWN_METRICS, [sorted(metrics)])
-        return {name for (name,) in cursor.fetchall()}
+    return RuleSerializer(rules, many=True, context={"missing": missing_of(rules)}).data

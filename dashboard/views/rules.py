@@ -1,5 +1,6 @@
 """Rules: which there are and how they fare; one rule as a form, with its versions and shadows."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from alerts import rules
 from alerts.conditions.spec import BadRule
+from alerts.missing import Missing, metrics_of, missing_of
 from alerts.models import Alert, Channel, Mode, Rule
 from dashboard import rule_form, rule_words
 from dashboard.alert_rows import person
@@ -26,6 +28,7 @@ from metrics.models import DeviceGroup, MetricDefinition
 
 PAGE = 50
 FARTHEST = 10_000
+NAMED = 3  # of what is missing
 VERSIONS = 20
 OFFERED = 200
 COMPARED = timedelta(days=14)
@@ -49,10 +52,9 @@ def rule_list(request: HttpRequest) -> HttpResponse:
     page = list(
         found.select_related("noise").annotate(tried=Count("shadows")).order_by("name", "pk")[start : start + PAGE + 1]
     )
-    named_channels = {name for rule in page for name in rule.notification_channels}
-    known = set(Channel.objects.filter(name__in=named_channels).values_list("name", flat=True))
+    missing = missing_of(page)
     context = {
-        "rows": [_row(rule, known, now) for rule in page[:PAGE]],
+        "rows": [_row(rule, missing, now) for rule in page[:PAGE]],
         "total": found.count(),
         "words": words,
         "start": start,
@@ -63,16 +65,34 @@ def rule_list(request: HttpRequest) -> HttpResponse:
     return render(request, "alerts/rules.html", context)
 
 
-def _row(rule: Rule, channels: set[str], now: Any) -> dict[str, Any]:
+def _row(rule: Rule, missing: Missing, now: Any) -> dict[str, Any]:
     score = getattr(rule, "noise", None)
     return {
         "rule": rule,
         "sentence": rule_words.sentence(rule),
         "age": duration_text((now - rule.last_triggered).total_seconds()) if rule.last_triggered else "",
-        "unconfigured": [name for name in rule.notification_channels if name not in channels],
+        "cautions": _cautions(rule, missing),
         "noise": _noise(score.figures.get("score")) if score is not None else "",
         "tried": rule.tried,  # type: ignore[attr-defined]
     }
+
+
+def _cautions(rule: Rule, missing: Missing) -> list[str]:
+    """What keeps a rule from finding or telling anything, for now."""
+    named: tuple[tuple[str, Iterable[str], set[str]], ...] = (
+        ("Nobody has made {} yet", rule.notification_channels, missing.channels),
+        ("Nothing was measured of {} yet", sorted(metrics_of(rule)), missing.metrics),
+        ("There is no device {}", rule.device_ids, missing.devices),
+        ("There is no group {}", rule.device_groups, missing.groups),
+    )
+    found = ((said, [name for name in names if name in absent]) for said, names, absent in named)
+    return [said.format(_few(names)) for said, names in found if names]
+
+
+def _few(names: list[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _noise(score: Any) -> str:

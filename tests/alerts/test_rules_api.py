@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from alerts.models import Alert, Channel, NoiseScore, Rule, Status
-from metrics.models import AuditEntry, Device, MetricDefinition
+from metrics.models import AuditEntry, Device, DeviceGroup, MetricDefinition
 from tests.alerts.raised import HOT, NOON, alert, device, rule
 from tests.conftest import Caller, point
 
@@ -119,6 +119,15 @@ def test_channels_that_nobody_has_made_and_metrics_that_nobody_has_measured_are_
     MetricDefinition.objects.all().delete()
     admin.post("devices/device_001/telemetry", point("temperature", 20.0))
     assert admin.get(f"{RULES}/{made['rule_id']}").json["unknown_metric"] is False
+
+
+def test_devices_that_nobody_knows_and_groups_that_nobody_has_made_are_kept_and_told_of(admin: Caller):
+    made = admin.post(RULES, body(device_ids=["pump_1", "pump_2"], device_groups=["hall"])).json
+    assert (made["unknown_devices"], made["unknown_groups"]) == (["pump_1", "pump_2"], ["hall"])
+    admin.post("devices/pump_2/telemetry", point("temperature", 20.0))
+    DeviceGroup.objects.create(name="hall")
+    read = admin.get(f"{RULES}/{made['rule_id']}").json
+    assert (read["unknown_devices"], read["unknown_groups"]) == (["pump_1"], [])
 
 
 def test_of_a_composite_every_metric_has_to_be_known(admin: Caller):

@@ -190,9 +190,12 @@ class TestVersions:
 class TestList:
     def test_it_says_what_a_rule_says_and_how_it_fares(self, client: Client, rule: Rule):
         Channel.objects.create(name="known", kind="webhook", url="https://example.com")
-        Rule.objects.filter(pk=rule.pk).update(notification_channels=["duty", "known"], suspended="division by zero")
+        pumps = [f"pump {n}" for n in range(5)]
+        fields = {"notification_channels": ["duty", "known"], "suspended": "division by zero", "device_ids": pumps}
+        Rule.objects.filter(pk=rule.pk).update(**fields)
         page = client.get("/rules/").content.decode()
-        for words in ("temperature is above 2", "Nobody has made duty yet", "Suspended", "division by zero"):
+        absent = ("Nothing was measured of temperature yet", "There is no device pump 0, pump 1, pump 2 and 2 more")
+        for words in ("temperature is above 2", "Nobody has made duty yet", "Suspended", "division by zero", *absent):
             assert words in page
         assert "No rule with" in client.get("/rules/?q=none").content.decode()
 
