@@ -10,9 +10,10 @@ import os
 import random
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
+import pytest
 from django.db import connection
 from django.utils import timezone
 
@@ -137,7 +138,7 @@ class Race:
         except BaseException as failure:
             self.failures.append(failure)
         finally:
-            connection.close()  # to the pool, which has fewer than there are threads
+            connection.close()  # to the pool
 
     def settle(self) -> None:
         """Everything that is left is sent."""
@@ -175,18 +176,32 @@ class Judged(Race):
             return dict(Cursor.objects.values_list("shard", "seq")) == dict(cursor.fetchall())
 
 
+@pytest.fixture
+def crowd(site: None) -> Iterator[None]:
+    """A connection for every thread, and patience."""
+    options = connection.settings_dict["OPTIONS"]
+    before = options["pool"]
+    connection.close_pool()
+    options["pool"] = {"min_size": 0, "max_size": THREADS + 8, "timeout": 60}
+    yield
+    connection.close_pool()
+    options["pool"] = before
+
+
 def raced(race: Race) -> None:
     """Let all threads do all their rounds."""
     beside = race.start()
     threads = [threading.Thread(target=race.run, args=(number,)) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    await_that(race.is_judged, 60, "everything is judged")
-    race.pair.over.set()
-    for thread in beside:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        await_that(race.is_judged, 600, "everything is judged")
+    finally:
+        race.pair.over.set()
+        for thread in beside:
+            thread.join()
     failures = [*race.failures, *race.pair.failures]
     assert Counter(f"{type(one).__name__}: {str(one)[:200]}" for one in failures) == {}
     assert race.pair.twice == []
@@ -195,11 +210,11 @@ def raced(race: Race) -> None:
     check_notices()
 
 
-def test_threads_that_raise_recover_acknowledge_and_silence_at_once_leave_legal_alerts(site: None) -> None:
+def test_threads_that_raise_recover_acknowledge_and_silence_at_once_leave_legal_alerts(crowd: None) -> None:
     raced(Race())
 
 
-def test_so_do_two_evaluators_at_once_that_judge_what_threads_send(gateway: Caller) -> None:
+def test_so_do_two_evaluators_at_once_that_judge_what_threads_send(crowd: None, gateway: Caller) -> None:
     race = Judged(gateway)
     raced(race)
     assert sum(race.pair.overtaken.values()) > 0  # or nothing was raced for
