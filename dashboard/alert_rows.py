@@ -13,7 +13,6 @@ from alerts.models.alerts import AlertQuerySet
 from dashboard.fleet import EVER
 from dashboard.readings import duration_text, reading
 from metrics import query
-from metrics.access import Caller
 from metrics.models import MetricDefinition
 
 CHILDREN = 20  # of an incident, that are shown below its worst alert
@@ -176,43 +175,3 @@ def with_children(heads: Sequence[Alert], below: Sequence[Any], unit_of: UnitOf,
         shown = [AlertRow(one, unit_of(one), now) for one in others if one.pk != head.pk]
         rows.append(AlertRow(head, unit_of(head), now, others[0].together if others else 1, shown))
     return rows
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many alerts are open: by level, those that need someone and those that somebody has."""
-
-    active: dict[str, int]
-    acknowledged: dict[str, int]
-
-    @classmethod
-    def of(cls, caller: Caller) -> "Tally":
-        """Whatever whoever asks sees."""
-        seen = Alert.objects.visible_to(caller).real().open()
-        active: dict[str, int] = {}
-        acknowledged: dict[str, int] = {}
-        for status, level, number in seen.order_by().values_list("status", "level").annotate(number=Count("pk")):
-            (active if status == Status.ACTIVE else acknowledged)[level] = number
-        return cls(active, acknowledged)
-
-    @property
-    def waiting(self) -> int:
-        """How many need someone."""
-        return sum(self.active.values())
-
-    @property
-    def open(self) -> int:
-        return self.waiting + sum(self.acknowledged.values())
-
-    @property
-    def worst(self) -> str:
-        """The worst level of those that need someone."""
-        return max(self.active, key=lambda level: WEIGHTS[level], default="")
-
-    @property
-    def by_level(self) -> list[tuple[str, int, int]]:
-        """Each level from the worst on: how many are open, and how many of them need someone."""
-        return [
-            (level, self.active.get(level, 0) + self.acknowledged.get(level, 0), self.active.get(level, 0))
-            for level in reversed(Level.values)
-        ]

@@ -14,7 +14,6 @@ from alerts.models.alerts import AlertQuerySet
 from dashboard.alert_filters import AGES, VIEWS, Filters
 from dashboard.alert_rows import (
     AlertRow,
-    Tally,
     children,
     heads,
     person,
@@ -23,6 +22,7 @@ from dashboard.alert_rows import (
     with_children,
     worst_first,
 )
+from dashboard.tally import Tally
 from metrics.access import Caller, Scope, caller_of
 from metrics.models import DeviceGroup
 
@@ -136,7 +136,7 @@ def news(request: HttpRequest) -> JsonResponse:
     return JsonResponse(
         {
             "newer": newer[:COUNTED].count(),
-            "waiting": Tally.of(caller).waiting,
+            "waiting": str(Tally.of(caller).waiting),
             "alerts": {alert_id: {"status": status, "owner": person(owner)} for alert_id, status, owner in known},
         }
     )
