@@ -8,7 +8,8 @@ from typing import Any
 from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Value, When, Window
 from django.db.models.functions import RowNumber
 
-from alerts.models import WEIGHTS, Alert, Level, Status
+from alerts.conditions.spec import ANY_METRIC
+from alerts.models import WEIGHTS, Alert, Kind, Level, Status
 from alerts.models.alerts import AlertQuerySet
 from dashboard.fleet import EVER
 from dashboard.readings import duration_text, reading
@@ -19,6 +20,8 @@ CHILDREN = 20  # of an incident, that are shown below its worst alert
 WEIGHT = Case(
     *(When(level=level, then=Value(weight)) for level, weight in WEIGHTS.items()), output_field=IntegerField()
 )
+
+ELSEWHERE = ("sum", "count", "stddev", "rate")  # aggregates that are not among the values that they are of
 
 UnitOf = Callable[[Alert], str]
 
@@ -98,6 +101,10 @@ class AlertRow:
         return "" if self.alert.threshold is None else f"limit {reading(self.alert.threshold, self.unit)[0]}"
 
     @property
+    def has_course(self) -> bool:
+        return has_course(self.alert)
+
+    @property
     def owner(self) -> str:
         return person(self.alert.owner)
 
@@ -110,6 +117,19 @@ class AlertRow:
         """Only what a browser opens as a page: an address may also be a script."""
         address = self.alert.runbook_url
         return address if address.startswith(("https://", "http://")) else ""
+
+
+def has_course(alert: Alert) -> bool:
+    """Whether there may be a line of what was measured: of one metric, of a device that is there."""
+    return alert.device is not None and alert.metric_name != ANY_METRIC
+
+
+def drawn_limit(alert: Alert) -> float | None:
+    """The limit, where it has a place among the values: a slope has none, nor has a number of values."""
+    rule, limit = alert.rule, alert.threshold
+    if not isinstance(limit, (int, float)) or isinstance(limit, bool):
+        return None
+    return None if rule is not None and (rule.kind == Kind.TREND or rule.aggregation in ELSEWHERE) else limit
 
 
 def with_unit(value: Any, unit: str) -> str:
