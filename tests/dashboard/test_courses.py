@@ -16,6 +16,7 @@ from metrics.models import Device, DeviceGroup
 from tests.conftest import Caller, point
 from tests.dashboard.conftest import Desk, sign_in
 from tests.dashboard.test_alert_pages import of, person, raised
+from tests.dashboard.test_alerts_browser import elsewhere
 from tests.metrics.test_damage import damage_all
 from tests.telemetry_site.test_statements import counted
 
@@ -193,6 +194,16 @@ class TestInTheBrowser:
         assert second.evaluate(COURSE) == [None, None, None]
         assert [one.bounding_box() for one in (first, second, first.locator(".age"))] == before
         assert first.locator(".spark").get_attribute("aria-hidden") == "true"
+
+    def test_they_follow_while_somebody_looks(self, rows: list[Alert], desk: Desk, gateway: Caller):
+        sign_in(desk, "/alerts/")
+        desk.page.clock.install()
+        desk.page.reload()
+        path = desk.page.locator(f"[data-alert={rows[0].alert_id}] .spark path")
+        expect(path).to_have_attribute("d", re.compile(r"^M[^L]*(L[^L]*){3}$"))
+        elsewhere(measured, gateway, "room-7", {0: 5})
+        desk.page.clock.run_for(61_000)
+        expect(path).to_have_attribute("d", re.compile(r"^M[^L]*(L[^L]*){4}$"))
 
     def test_a_phone_has_no_room_for_them_and_asks_for_none(self, rows: list[Alert], phone: Desk):
         asked: list[str] = []
