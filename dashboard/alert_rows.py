@@ -8,18 +8,20 @@ from typing import Any
 from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Value, When, Window
 from django.db.models.functions import RowNumber
 
-from alerts.models import WEIGHTS, Alert, Level, Status
+from alerts.conditions.spec import ANY_METRIC
+from alerts.models import WEIGHTS, Alert, Kind, Level, Status
 from alerts.models.alerts import AlertQuerySet
 from dashboard.fleet import EVER
 from dashboard.readings import duration_text, reading
 from metrics import query
-from metrics.access import Caller
 from metrics.models import MetricDefinition
 
 CHILDREN = 20  # of an incident, that are shown below its worst alert
 WEIGHT = Case(
     *(When(level=level, then=Value(weight)) for level, weight in WEIGHTS.items()), output_field=IntegerField()
 )
+
+ELSEWHERE = ("sum", "count", "stddev", "rate")  # aggregates that are not among the values that they are of
 
 UnitOf = Callable[[Alert], str]
 
@@ -99,6 +101,10 @@ class AlertRow:
         return "" if self.alert.threshold is None else f"limit {reading(self.alert.threshold, self.unit)[0]}"
 
     @property
+    def has_course(self) -> bool:
+        return has_course(self.alert)
+
+    @property
     def owner(self) -> str:
         return person(self.alert.owner)
 
@@ -111,6 +117,19 @@ class AlertRow:
         """Only what a browser opens as a page: an address may also be a script."""
         address = self.alert.runbook_url
         return address if address.startswith(("https://", "http://")) else ""
+
+
+def has_course(alert: Alert) -> bool:
+    """Whether there may be a line of what was measured: of one metric, of a device that is there."""
+    return alert.device is not None and alert.metric_name != ANY_METRIC
+
+
+def drawn_limit(alert: Alert) -> float | None:
+    """The limit, where it has a place among the values: a slope has none, nor has a number of values."""
+    rule, limit = alert.rule, alert.threshold
+    if not isinstance(limit, (int, float)) or isinstance(limit, bool):
+        return None
+    return None if rule is not None and (rule.kind == Kind.TREND or rule.aggregation in ELSEWHERE) else limit
 
 
 def with_unit(value: Any, unit: str) -> str:
@@ -176,43 +195,3 @@ def with_children(heads: Sequence[Alert], below: Sequence[Any], unit_of: UnitOf,
         shown = [AlertRow(one, unit_of(one), now) for one in others if one.pk != head.pk]
         rows.append(AlertRow(head, unit_of(head), now, others[0].together if others else 1, shown))
     return rows
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many alerts are open: by level, those that need someone and those that somebody has."""
-
-    active: dict[str, int]
-    acknowledged: dict[str, int]
-
-    @classmethod
-    def of(cls, caller: Caller) -> "Tally":
-        """Whatever whoever asks sees."""
-        seen = Alert.objects.visible_to(caller).real().open()
-        active: dict[str, int] = {}
-        acknowledged: dict[str, int] = {}
-        for status, level, number in seen.order_by().values_list("status", "level").annotate(number=Count("pk")):
-            (active if status == Status.ACTIVE else acknowledged)[level] = number
-        return cls(active, acknowledged)
-
-    @property
-    def waiting(self) -> int:
-        """How many need someone."""
-        return sum(self.active.values())
-
-    @property
-    def open(self) -> int:
-        return self.waiting + sum(self.acknowledged.values())
-
-    @property
-    def worst(self) -> str:
-        """The worst level of those that need someone."""
-        return max(self.active, key=lambda level: WEIGHTS[level], default="")
-
-    @property
-    def by_level(self) -> list[tuple[str, int, int]]:
-        """Each level from the worst on: how many are open, and how many of them need someone."""
-        return [
-            (level, self.active.get(level, 0) + self.acknowledged.get(level, 0), self.active.get(level, 0))
-            for level in reversed(Level.values)
-        ]

@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
-from dashboard.alert_rows import Tally
+from dashboard.tally import Tally
 from metrics.access import Scope, caller_of
 
 

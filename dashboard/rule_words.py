@@ -3,9 +3,9 @@
 from typing import Any
 
 from alerts.models import Kind, Rule, RuleVersion
-from alerts.rules import FIELDS
+from alerts.rules import FIELDS, document_of
 from dashboard.readings import duration_text, reading
-from dashboard.rule_form import AGGREGATIONS, CONDITIONS, MEASURES
+from dashboard.rule_choices import AGGREGATIONS, CONDITIONS, MEASURES
 
 NAMES = {
     "name": "name", "description": "description", "runbook_url": "runbook", "enabled": "enabled",
@@ -23,40 +23,34 @@ _MEASURES = dict(MEASURES)
 
 def sentence(rule: Rule) -> str:
     """When the rule holds, in one line."""
-    window = duration_text(rule.evaluation_window)
     if rule.kind == Kind.COMPOSITE:
         joint = " and " if rule.parameters.get("operator", "and") == "and" else " or "
-        return joint.join(_comparison(one) for one in rule.parameters.get("conditions", ()))
+        return joint.join(_condition(one) for one in rule.parameters.get("conditions", ()))
     if rule.kind == Kind.ABSENCE:
         what = "anything" if rule.metric_name == "*" else rule.metric_name
         expected = rule.parameters.get("expected_interval")
         return f"{what} is not heard {f'every {duration_text(expected)}' if expected else 'when it is due'}"
-    if rule.kind == Kind.ANOMALY:
-        said = f"{rule.metric_name} is unlike what it was before"
-    elif rule.kind == Kind.TREND:
-        measure = _MEASURES.get(rule.parameters.get("measure", "slope"), "the slope")
-        said = f"{measure} of {rule.metric_name} over {window} is {_limit(rule.condition, rule.threshold_value)}"
-    elif rule.kind == Kind.FORECAST:
-        ahead = duration_text(rule.parameters.get("horizon", 0))
-        said = f"{rule.metric_name} is {_limit(rule.condition, rule.threshold_value)} in {ahead}"
-    else:
-        said = _comparison(
-            {name: getattr(rule, name) for name in ("metric_name", "aggregation", "condition", "threshold_value")}
-            | {"window": window}
-        )
+    said = _condition(document_of(rule))
+    window = duration_text(rule.evaluation_window)
     return f"{said}, {rule.trigger_count} times in {window}" if rule.trigger_count > 1 else said
 
 
-def _comparison(one: dict[str, Any]) -> str:
-    metric = one.get("metric_name", "")
-    if one.get("kind") == "anomaly":
-        return f"{metric} is unlike what it was before"
+def _condition(one: dict[str, Any]) -> str:
+    """When a condition holds: one of several, or the only one of a rule."""
+    kind, metric = one.get("kind", Kind.THRESHOLD), one.get("metric_name", "")
+    parameters = one.get("parameters") or {}
+    over = f" over {duration_text(one['evaluation_window'])}" if "evaluation_window" in one else ""
     limit = _limit(one.get("condition", ">"), one.get("threshold_value"))
+    if kind == Kind.ANOMALY:
+        return f"{metric} is unlike what it was before"
+    if kind == Kind.TREND:
+        return f"{_MEASURES[parameters.get('measure', 'slope')]} of {metric}{over} is {limit}"
+    if kind == Kind.FORECAST:
+        return f"{metric} is {limit} in {duration_text(parameters.get('horizon', 0))}"
     aggregation = one.get("aggregation")
     if not aggregation:
         return f"{metric} is {limit}"
-    words = _AGGREGATIONS.get(aggregation, aggregation)
-    return f"{words} of {metric}{' over ' + one['window'] if 'window' in one else ''} is {limit}"
+    return f"{_AGGREGATIONS.get(aggregation, aggregation)} of {metric}{over} is {limit}"
 
 
 def _limit(condition: str, threshold: Any) -> str:

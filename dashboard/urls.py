@@ -25,6 +25,7 @@ urlpatterns = [
     path("exports/names/metrics/", exports.metric_names, name="export_metrics"),
     path("alerts/", alerts.alert_list, name="alerts"),
     path("alerts/news/", alerts.news, name="alert_news"),
+    path("alerts/courses/", alerts.courses, name="alert_courses"),
     path("alerts/situation/", overview.alert_situation, name="alert_situation"),
     path("alerts/act/", alert_verbs.act, name="act"),
     path("alerts/<str:alert_id>/", alert.alert_page, name="alert"),

@@ -135,7 +135,7 @@ class RuleSerializer(Known, serializers.ModelSerializer[Rule]):
             return attributes
         kind = attributes.get("kind", Kind.THRESHOLD)
         if kind == Kind.COMPOSITE:
-            attributes.setdefault("metric_name", _first_metric(attributes.get("parameters", {})))
+            attributes.setdefault("metric_name", first_metric(attributes.get("parameters", {})))
         needed = ("metric_name", *(("condition", "threshold_value") if kind in COMPARED else ()))
         if missing := [name for name in needed if attributes.get(name) in (None, "")]:
             raise serializers.ValidationError(dict.fromkeys(missing, f"is needed for a rule of kind {kind}"))
@@ -159,7 +159,7 @@ class RuleSerializer(Known, serializers.ModelSerializer[Rule]):
         return None if score is None else score.figures | {"at": score.at}
 
 
-def _first_metric(parameters: dict[str, Any]) -> str:
+def first_metric(parameters: dict[str, Any]) -> str:
     """What a composite is listed under where nobody has said: the metric of its first condition."""
     conditions = parameters.get("conditions")
     first = conditions[0] if isinstance(conditions, list) and conditions else None

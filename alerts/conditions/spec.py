@@ -14,6 +14,7 @@ from metrics.storage.codec import Kind
 SECOND: Final = 1_000_000  # µs
 OPERATORS: Final = (">", "<", ">=", "<=", "==", "!=")
 KINDS: Final = ("threshold", "trend", "anomaly", "absence", "forecast", "composite")
+PARTS: Final = ("threshold", "trend", "anomaly", "forecast")  # what a condition of a composite may be
 MEASURES: Final = ("slope", "rate", "relative")
 ANY_METRIC: Final = "*"
 MOST_CONDITIONS: Final = 8
@@ -36,7 +37,7 @@ class BadRule(ValueError):
 class Comparison:
     """How the values of one metric are judged.
 
-    kind         threshold, trend, anomaly or forecast
+    kind         one of PARTS
     threshold    number; text or truth value with == and != alone; None where the kind needs none (anomaly)
     clear        the value has to be on the well side of this one to be well again; None: of the threshold
     aggregation  of the values in the window; empty: each value by itself
@@ -161,9 +162,7 @@ class _Reader:
             if not isinstance(one, Mapping):
                 self._wrong(place.rstrip("."), "an object is accepted")
                 continue
-            inner = self._word(
-                f"{place}kind", one.get("kind", "threshold"), ("threshold", "trend", "anomaly", "forecast")
-            )
+            inner = self._word(f"{place}kind", one.get("kind", "threshold"), PARTS)
             whole = {"evaluation_window": self.document.get("evaluation_window", 300)} | dict(one)
             yield self._comparison(whole, inner, self._object(f"{place}parameters", one.get("parameters")), place)
 

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from alerts.models import Alert, AlertEvent, EventKind, Kind, Notice
 from alerts.models.alerts import AlertQuerySet
 from alerts.trace import Trace, trace
-from dashboard.alert_rows import AlertRow, person, rows_of
+from dashboard.alert_rows import AlertRow, drawn_limit, person, rows_of
 from dashboard.readings import kind_of, reading
 from dashboard.views.devices import RANGES
 from metrics.access import OPERATORS, Caller, Scope, caller_of
@@ -118,10 +118,9 @@ def _chart(row: AlertRow) -> dict[str, Any]:
     """What the chart draws besides the values, and the window that it shows first: null follows now."""
     alert = row.alert
     limits = []
-    is_number = isinstance(alert.threshold, (int, float)) and not isinstance(alert.threshold, bool)
-    # The threshold of a trend is a slope: it has no place among values.
-    if is_number and (alert.rule is None or alert.rule.kind != Kind.TREND):
-        limits.append({"value": alert.threshold, "text": f"Limit {reading(alert.threshold, row.unit)[0]}"})
+    limit = drawn_limit(alert)
+    if limit is not None:
+        limits.append({"value": limit, "text": f"Limit {reading(limit, row.unit)[0]}"})
         clear = alert.rule.clear_threshold if alert.rule else None
         if clear is not None:
             limits.append({"value": clear, "text": f"Well again at {reading(clear, row.unit)[0]}", "clear": True})

@@ -14,7 +14,6 @@ from alerts.models.alerts import AlertQuerySet
 from dashboard.alert_filters import AGES, VIEWS, Filters
 from dashboard.alert_rows import (
     AlertRow,
-    Tally,
     children,
     heads,
     person,
@@ -23,6 +22,8 @@ from dashboard.alert_rows import (
     with_children,
     worst_first,
 )
+from dashboard.courses import LINES, courses_of
+from dashboard.tally import Tally
 from metrics.access import Caller, Scope, caller_of
 from metrics.models import DeviceGroup
 
@@ -136,10 +137,20 @@ def news(request: HttpRequest) -> JsonResponse:
     return JsonResponse(
         {
             "newer": newer[:COUNTED].count(),
-            "waiting": Tally.of(caller).waiting,
+            "waiting": str(Tally.of(caller).waiting),
             "alerts": {alert_id: {"status": status, "owner": person(owner)} for alert_id, status, owner in known},
         }
     )
+
+
+@login_required
+@require_safe
+def courses(request: HttpRequest) -> JsonResponse:
+    """The lines in the rows that a page shows: asked for once it stands, since they cost more than the list."""
+    visible = Alert.objects.visible_to(caller_of(request.user)).real()
+    shown = request.GET.get("shown", "").replace("\0", "").split(",")[:LINES]
+    known = visible.filter(alert_id__in=shown).select_related("device", "rule")
+    return JsonResponse(courses_of(list(known), timezone.now()))
 
 
 def open_rows(caller: Caller, number: int, device_id: str | None = None) -> list[AlertRow]:

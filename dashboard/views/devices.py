@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from dashboard.courses import HOUR, LINES, POINTS, SOON, line, numbers
 from dashboard.fleet import see
 from dashboard.views.alerts import open_rows
 from metrics import query
@@ -24,8 +25,6 @@ PAGE = 50
 # Counting stops here: "10,000 and more" is as good to a reader, and costs the same with a million devices.
 COUNTED = 10_000
 METRICS_SHOWN = 200
-SPARK_POINTS = 60
-SPARKS = 60
 ALERTS = 10
 RANGES = (
     ("15m", "15 min"),
@@ -97,29 +96,19 @@ def recent(request: HttpRequest, device_id: str) -> HttpResponse:
         midnight = now - timedelta(days=1)
     midnight = min(max(midnight, now - timedelta(days=1, hours=2)), now)
     names = request.GET.getlist("metric") or query.device_metrics(device.device_id)
-    names = [name for name in dict.fromkeys(names) if "\0" not in name][:SPARKS]
+    names = [name for name in dict.fromkeys(names) if "\0" not in name][:LINES]
     return JsonResponse(recent_of(device.device_id, names, midnight, now) if names else {"metrics": {}})
 
 
 def recent_of(device_id: str, names: Sequence[str], midnight: datetime, now: datetime) -> dict[str, object]:
     """`max_points` keeps the lowest and the highest of every stretch, so the range of the day is exact."""
-    soon = now + timedelta(minutes=5)
-    asked = Question(tuple(names), now - timedelta(hours=1), soon, (device_id,), max_points=SPARK_POINTS)
-    hour, today = ask(asked), ask(replace(asked, start=midnight, max_points=2 * SPARK_POINTS))
-    lines = {group.label[1]: group for group in hour.groups if _is_numbers(group)}
-    days = {group.label[1]: group.values for group in today.groups if _is_numbers(group)}
+    asked = Question(tuple(names), now - HOUR, now + SOON, (device_id,), max_points=POINTS)
+    hour, today = ask(asked), ask(replace(asked, start=midnight, max_points=2 * POINTS))
+    lines, days = numbers(hour), numbers(today)
     missing = list(dict.fromkeys(hour.missing + today.missing))
-    return {"metrics": {name: _shown(lines.get(name), days.get(name)) for name in names}, "incomplete": missing}
+    shown = {name: line(lines.get((device_id, name))) | _range(days.get((device_id, name))) for name in names}
+    return {"metrics": shown, "incomplete": missing}
 
 
-def _is_numbers(group: Group) -> bool:
-    return all(isinstance(value, int | float) for value in group.values)
-
-
-def _shown(line: Group | None, day: list[float] | None) -> dict[str, object]:
-    return {
-        "times": [round(time / 1000) for time in line.times] if line else [],
-        "values": [float(value) for value in line.values] if line else [],
-        "low": float(min(day)) if day else None,
-        "high": float(max(day)) if day else None,
-    }
+def _range(day: Group | None) -> dict[str, float | None]:
+    return {"low": float(min(day.values)) if day else None, "high": float(max(day.values)) if day else None}

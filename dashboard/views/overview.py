@@ -8,9 +8,9 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard.alert_rows import Tally
 from dashboard.fleet import Seen, Situation, interest, see
 from dashboard.states import OK
+from dashboard.tally import Tally
 from dashboard.views.alerts import open_rows
 from metrics import query
 from metrics.access import Caller, caller_of

@@ -14,13 +14,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from alerts import rules
-from alerts.conditions.spec import BadRule
+from alerts.conditions.spec import MOST_CONDITIONS, BadRule
 from alerts.missing import Missing, metrics_of, missing_of
 from alerts.models import Alert, Channel, Mode, Rule
-from dashboard import rule_form, rule_words
+from dashboard import rule_choices, rule_form, rule_words
 from dashboard.alert_rows import person
 from dashboard.fleet import plural
 from dashboard.readings import duration_text
+from dashboard.typed import UNITS
 from dashboard.views.access import admin_of, operator_of
 from metrics.access import Caller, Scope, caller_of
 from metrics.errors import Unknown
@@ -127,7 +128,7 @@ def rule_page(request: HttpRequest, rule_id: str) -> HttpResponse:
     form = rule_form.form_of(rule)
     if request.method == "POST":
         admin_of(request)
-        fields, form = rule_form.read(request.POST)
+        fields, form = rule_form.read(request.POST, rule)
         if fields is not None:
             return _saved(request, rule, fields | {"enabled": rule.enabled}, caller)
     return _page(request, caller, rule, form)
@@ -141,7 +142,7 @@ def _saved(request: HttpRequest, rule: Rule, fields: dict[str, Any], caller: Cal
         return redirect("dashboard:rule", made.rule_id)
     # Somebody else may have saved since the form was opened; what was typed stands for a moment longer.
     if request.POST.get("version") != str(rule.version):
-        form = rule_form.read(request.POST)[1]
+        form = rule_form.read(request.POST, rule)[1]
         last = rule.versions.first()
         who = person(last.by) if last else "somebody"
         form.errors = {"version": [f"Not saved: {who} changed this rule. Your draft is kept; saving replaces it."]}
@@ -162,12 +163,13 @@ def _page(request: HttpRequest, caller: Caller, rule: Rule, form: rule_form.Rule
     context = {
         "rule": rule,
         "form": form,
-        "kinds": rule_form.KINDS,
-        "conditions": rule_form.CONDITIONS,
-        "aggregations": _with(rule_form.AGGREGATIONS, form.values.get("aggregation")),
-        "measures": rule_form.MEASURES,
-        "levels": rule_form.LEVELS,
-        "units": rule_form.UNITS,
+        "kinds": rule_choices.KINDS,
+        "conditions": rule_choices.CONDITIONS,
+        "parts": rule_choices.PARTS,
+        "most_conditions": MOST_CONDITIONS,
+        "measures": rule_choices.MEASURES,
+        "levels": rule_choices.LEVELS,
+        "units": UNITS,
         "backs": BACKS,
         "channels": channels,
         "unconfigured": [name for name in chosen if name not in channels],
@@ -187,12 +189,6 @@ def _page(request: HttpRequest, caller: Caller, rule: Rule, form: rule_form.Rule
 def _metric_names() -> list[str]:
     """Names to choose from while one types: those that are defined."""
     return list(MetricDefinition.objects.order_by("name").values_list("name", flat=True)[:OFFERED])
-
-
-def _with(offered: Any, chosen: str | None) -> list[tuple[str, str]]:
-    """What is offered, and what was chosen elsewhere."""
-    known = list(offered)
-    return known if not chosen or chosen in dict(known) else [*known, (chosen, chosen)]
 
 
 def _versions(rule: Rule) -> list[dict[str, Any]]:

@@ -52,6 +52,9 @@ def _series(question: Question) -> list[Asked]:
     if len(rows) > MOST_SERIES:
         raise Unanswerable("devices", f"over {MOST_SERIES:,} series; name the devices to ask for")
     found = [Asked(number, Kind(kind), device_id, metric) for number, kind, device_id, metric in rows]
+    if question.pairs is not None:
+        pairs = set(question.pairs)
+        found = [one for one in found if (one.device_id, one.metric_name) in pairs]
     devices = {device_id: place for place, device_id in enumerate(question.devices or ())}
     metrics = {metric: place for place, metric in enumerate(question.metrics)}
     found.sort(key=lambda one: (devices.get(one.device_id, 0), metrics[one.metric_name]))  # as they were asked for

@@ -40,7 +40,8 @@ Label = tuple[str | None, str | None, str | None]  # device, metric, value of th
 class Question:
     """Points of `metrics` of `devices` (None: of all) from `start` to before `end`, or what they amount to.
 
-    With `groups`, only of those devices that are in one of them.
+    With `groups`, only of those devices that are in one of them. With `pairs`, of each device named there only the
+    metrics beside it, instead of each metric of each device.
     """
 
     metrics: tuple[str, ...]
@@ -59,6 +60,7 @@ class Question:
     timezone: str = "UTC"
     max_points: int | None = None
     groups: tuple[str, ...] | None = None
+    pairs: tuple[tuple[str, str], ...] | None = None  # of device and metric
 
     @property
     def low(self) -> int:

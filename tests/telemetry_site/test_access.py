@@ -82,7 +82,7 @@ RIGHTS: list[tuple[str, str, set[str] | str]] = [
     (r"/api/v1/telemetry/alerts/{alert_id}/(acknowledge|resolve|assign)", "PUT", OPERATE),
     (r"/api/v1/telemetry/alerts/{alert_id}/comments", "POST", OPERATE),
     (r"/rejected/({number}/)?(replay|dismiss)/", "GET", PEOPLE),
-    (r"/alerts/(|news/|situation/|act/|{alert_id}/)", "GET", PEOPLE),
+    (r"/alerts/(|news/|courses/|situation/|act/|{alert_id}/)", "GET", PEOPLE),
     (r"/rules/(|check/|{rule_id}/((switch|put-back|promote|delete)/)?)", "GET", PEOPLE),
     (r"/(rules|channels|channels/routes)/new/", "GET", {"administrator"}),
     (r"/channels/routes/{route_id}/", "GET", {"administrator"}),

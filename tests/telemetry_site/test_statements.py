@@ -91,6 +91,7 @@ GETS = (
     "/alerts/",
     "/alerts/alt_000/",
     "/alerts/news/?shown=alt_000",
+    "/alerts/courses/?shown=alt_000,alt_001,alt_002",
     "/alerts/situation/",
     "/rules/",
     "/rules/rule_000/",

@@ -1,10 +1,12 @@
-// A line without axes: the last hour of one metric.
+// A line without axes: an hour of one metric, and the limit that it should keep to where there is one.
 const HOUR = 3_600_000;
 
 export class Spark {
-  constructor(svg, kind) {
+  constructor(svg, kind, limit = null) {
     this.path = svg.querySelector("path");
+    this.line = svg.querySelector("line");
     this.stepped = kind === "boolean";
+    this.limit = limit;
     this.points = [];
   }
 
@@ -22,13 +24,17 @@ export class Spark {
 
   draw(now) {
     const shown = this.points.filter(([ms]) => ms >= now - HOUR);
+    this.line?.removeAttribute("x2");
     if (shown.length < 2) { this.path.removeAttribute("d"); return; }
-    let [low, high] = [Infinity, -Infinity];
+    let [low, high] = this.limit === null ? [Infinity, -Infinity] : [this.limit, this.limit];
     for (const [, value] of shown) { low = Math.min(low, value); high = Math.max(high, value); }
     const x = (ms) => (1000 * (1 - (now - ms) / HOUR)).toFixed(1);
     const y = (value) => (high > low ? 92 - (84 * (value - low)) / (high - low) : 50).toFixed(1);
     let d = `M${x(shown[0][0])} ${y(shown[0][1])}`;
     for (const [ms, value] of shown.slice(1)) d += this.stepped ? `H${x(ms)}V${y(value)}` : `L${x(ms)} ${y(value)}`;
     this.path.setAttribute("d", d);
+    if (this.limit === null) return;
+    for (const name of ["y1", "y2"]) this.line.setAttribute(name, y(this.limit));
+    this.line.setAttribute("x2", 1000);
   }
 }

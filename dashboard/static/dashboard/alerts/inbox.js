@@ -1,6 +1,7 @@
 // The inbox: choosing rows, verbs by key, and news. Rows stay where they are until the page is asked for anew.
 import { announce } from "../live.js";
 import { getJson } from "../telemetry_api.js";
+import { drawCourses } from "./courses.js";
 import "./times.js";
 import { showWaiting } from "./waiting.js";
 
@@ -125,6 +126,7 @@ function tell(told, shown) {
 newer.addEventListener("click", () => location.reload());
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 waiting = setTimeout(look, NEWS_MS);
+drawCourses(inbox);
 
 // --- keys -------------------------------------------------------------------------------------------
 

@@ -19,21 +19,47 @@ function showLevel() {
   sign.querySelector("use").setAttribute("href", `#l-${level}`);
 }
 
+function showPart(row) {
+  const kind = row.querySelector("[name=c_kind]").value;
+  for (const part of row.querySelectorAll("[data-of]")) part.hidden = !part.dataset.of.split(" ").includes(kind);
+}
+
 form.addEventListener("change", ({ target }) => {
   if (target.name === "kind") showKind();
+  if (target.name === "c_kind") showPart(target.closest("li"));
   if (target.name === "level") showLevel();
 });
 showKind();
 
+// --- several conditions -----------------------------------------------------------------------------
+
+const LEAST = 2;
+const several = document.getElementById("several");
 const add = document.getElementById("add-condition");
-add.hidden = false;
+
+function showSeveral() {
+  for (const row of several.children) {
+    showPart(row);
+    row.querySelector("[data-remove]").hidden = several.children.length <= LEAST;
+  }
+  add.hidden = several.children.length >= several.dataset.most;
+}
+
 add.addEventListener("click", () => {
-  const list = document.getElementById("several");
-  const made = list.lastElementChild.cloneNode(true);
-  for (const input of made.querySelectorAll("input")) input.value = "";
-  list.append(made);
-  made.querySelector("[name=c_metric]").focus();
+  several.append(document.getElementById("another").content.cloneNode(true));
+  showSeveral();
+  several.lastElementChild.querySelector("[name=c_metric_name]").focus();
 });
+several.addEventListener("click", ({ target }) => {
+  const row = target.closest("[data-remove]")?.closest("li");
+  if (!row) return;
+  (row.previousElementSibling ?? row.nextElementSibling).querySelector("[name=c_metric_name]").focus();
+  row.remove();
+  showSeveral();
+});
+// Blank ones are for whoever cannot add any.
+for (const row of several.querySelectorAll("[data-blank]")) if (several.children.length > LEAST) row.remove();
+showSeveral();
 
 // --- the backtest -----------------------------------------------------------------------------------
 
@@ -64,6 +90,11 @@ if (card) {
 async function draft() {
   const answer = await fetch(form.dataset.check, { method: "POST", body: new FormData(form), credentials: "same-origin" });
   const { document: fields, errors } = await answer.json().catch(() => ({ errors: { form: [`the server answered ${answer.status}`] } }));
-  if (!fields) throw new Error(Object.entries(errors).map(([name, told]) => `${name.replaceAll("_", " ")}: ${told.join(", ")}`).join("; "));
+  if (!fields) throw new Error(Object.entries(errors).map(([name, told]) => `${fieldText(name)}: ${told.join(", ")}`).join("; "));
   return fields;
+}
+
+/** `conditions[1].threshold_value` is "condition 2, threshold value". */
+function fieldText(name) {
+  return name.replace(/^conditions\[(\d+)\]\./, (_all, at) => `condition ${Number(at) + 1}, `).replaceAll("_", " ");
 }

@@ -8,7 +8,7 @@ const alarm = document.getElementById("alarm");
 
 async function look() {
   const answer = document.hidden ? null : await fetch(alarm.dataset.part, { credentials: "same-origin" }).catch(() => null);
-  if (answer?.ok && !answer.redirected) show(await answer.text(), Number(answer.headers.get("X-Waiting")));
+  if (answer?.ok && !answer.redirected) show(await answer.text(), answer.headers.get("X-Waiting"));
   setTimeout(look, EVERY_MS);
 }
 

@@ -1,0 +1,275 @@
+"""The form of a rule of several conditions: each kind of them is edited there, and what nobody edits stays as it is."""
+
+import html
+import json
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+from playwright.sync_api import expect
+
+from alerts import rules
+from alerts.api.rule_shapes import RuleSerializer
+from alerts.conditions.spec import PARTS
+from alerts.models import Kind, Rule
+from dashboard import rule_words
+from dashboard.condition_rows import TYPED
+from tests.conftest import Caller, point
+from tests.dashboard.conftest import Desk, sign_in
+from tests.dashboard.sent import Sent
+from tests.dashboard.test_alerts_browser import elsewhere
+
+WARM = {"metric_name": "temperature", "condition": ">", "threshold_value": 30}
+RISES = {"kind": "trend", "metric_name": "humidity", "threshold_value": 0.5, "parameters": {"measure": "rate"}}
+ODD = {"kind": "anomaly", "metric_name": "vibration"}
+FILLS = {"kind": "forecast", "metric_name": "disk", "threshold_value": 95, "parameters": {"horizon": 7200}}
+
+# As programs write them: with and without what goes without saying, and with what means nothing.
+WRITTEN: list[dict[str, Any]] = [
+    WARM,
+    WARM | {"kind": "threshold", "aggregation": "", "clear_threshold": None, "evaluation_window": 300},
+    WARM | {"aggregation": "avg", "evaluation_window": 90.5, "clear_threshold": 28.25},
+    WARM | {"aggregation": "p99.9", "evaluation_window": 604_800},
+    WARM | {"aggregation": None, "parameters": None, "threshold_value": -1.5e300},
+    {"metric_name": "temperature", "threshold_value": 0},
+    {"metric_name": "door", "condition": "==", "threshold_value": True},
+    {"metric_name": "door", "condition": "!=", "threshold_value": "true"},
+    {"metric_name": "door", "condition": "==", "threshold_value": " <ajar> & \"5\" "},
+    {"metric_name": "code", "condition": "==", "threshold_value": "5"},
+    {"metric_name": " temperature & more ", "threshold_value": 1, "note": {"by": ["mei"]}},
+    RISES,
+    RISES | {"parameters": {}, "condition": "<="},
+    RISES | {"parameters": {"measure": "relative"}, "clear_threshold": 0.25, "evaluation_window": 86_400},
+    ODD,
+    ODD | {"condition": "<", "threshold_value": "of no use", "parameters": {"measure": "slope"}},
+    FILLS,
+    FILLS | {"condition": "<", "threshold_value": 5, "parameters": {"horizon": 2_591_999}, "evaluation_window": 61},
+]  # fmt: skip
+
+
+def made(conditions: list[dict[str, Any]], operator: str | None = "and", **more: Any) -> Rule:
+    """A rule as the API makes it."""
+    parameters = {"conditions": conditions} | ({} if operator is None else {"operator": operator})
+    sent = {"name": "Several", "kind": "composite", "parameters": parameters} | more
+    serializer = RuleSerializer(data=sent)
+    assert serializer.is_valid(), serializer.errors
+    rule = rules.create(serializer.validated_data, "key:program")
+    rule.refresh_from_db()
+    return rule
+
+
+def form(client: Client, rule: Rule) -> dict[str, list[str]]:
+    return Sent(client.get(f"/rules/{rule.rule_id}/").content.decode()).fields
+
+
+def saved(client: Client, rule: Rule, fields: dict[str, list[str]]) -> str:
+    return client.post(f"/rules/{rule.rule_id}/", fields, follow=True).content.decode()
+
+
+def conditions_of(rule: Rule) -> Any:
+    rule.refresh_from_db()
+    return rule.parameters["conditions"]
+
+
+class TestUnedited:
+    @pytest.mark.parametrize("one", WRITTEN, ids=json.dumps)
+    @pytest.mark.parametrize("operator", ["and", "or", None])
+    def test_a_rule_of_any_condition_is_saved_as_it_was(self, client: Client, one: dict[str, Any], operator: str):
+        rule = made([one, ODD], operator)
+        before = rules.document_of(rule)
+        assert "Nothing differs: no version was made." in saved(client, rule, form(client, rule))
+        rule.refresh_from_db()
+        assert rule.version == 1 and rules.document_of(rule) == before
+
+    def test_so_is_one_of_as_many_as_there_may_be_and_of_the_same_twice(self, client: Client):
+        alike = [WARM, WARM | {"kind": "threshold"}, WARM | {"aggregation": ""}]
+        rule = made([*alike, RISES, ODD, FILLS, *reversed(alike[:2])])
+        page = client.get(f"/rules/{rule.rule_id}/").content.decode()
+        assert "Nothing differs" in saved(client, rule, Sent(page).fields)
+        assert "data-blank" not in page.split("<template")[0]
+
+    def test_what_a_composite_has_no_use_for_stays_too(self, client: Client):
+        more = {"metric_name": "of the room", "threshold_value": 7.5, "clear_threshold": 3, "aggregation": "avg"}
+        timeout, description = 2_591_999, "Look\nat {device}.\n\nNow."
+        rule = made([WARM, RISES], **more, auto_resolve_timeout=timeout, description=description)
+        assert "Nothing differs" in saved(client, rule, form(client, rule))
+
+    def test_the_others_stay_word_by_word_where_one_is_edited(self, client: Client):
+        rule = made(WRITTEN[1:5])
+        before, fields = conditions_of(rule), form(client, rule)
+        fields["c_threshold_value"][2] = "31,5"
+        assert "Version 2 holds from now on." in saved(client, rule, fields)
+        edited = WARM | {
+            "kind": "threshold",
+            "aggregation": "p99.9",
+            "evaluation_window": 604_800,
+            "threshold_value": 31.5,
+        }
+        assert conditions_of(rule) == [*before[:2], edited, before[3]]
+
+
+class TestEdited:
+    def test_there_is_a_kind_of_row_for_every_part(self, client: Client):
+        page = client.get("/rules/new/").content.decode()
+        row = page[page.index('name="c_kind"') :].split("</select>")[0]
+        assert sorted(re.findall(r'value="(\w+)"', row)) == sorted(PARTS)
+
+    @pytest.mark.parametrize(
+        ("typed", "said"),
+        [
+            ({}, {"kind": "threshold", "condition": ">", "threshold_value": 30}),
+            (
+                {"aggregation": "avg", "clear_threshold": "28", "evaluation_window": "10",
+                 "evaluation_window_unit": "60"},
+                {"kind": "threshold", "aggregation": "avg", "condition": ">", "threshold_value": 30,
+                 "clear_threshold": 28, "evaluation_window": 600},
+            ),
+            (
+                {"kind": "trend", "measure": "relative", "aggregation": "avg", "horizon": "5"},
+                {"kind": "trend", "parameters": {"measure": "relative"}, "condition": ">", "threshold_value": 30},
+            ),
+            ({"kind": "anomaly", "clear_threshold": "3"}, {"kind": "anomaly"}),
+            (
+                {"kind": "forecast", "horizon": "2", "horizon_unit": "3600", "condition": "<"},
+                {"kind": "forecast", "parameters": {"horizon": 7200}, "condition": "<", "threshold_value": 30},
+            ),
+        ],
+    )  # fmt: skip
+    def test_a_row_says_what_its_kind_asks_for_and_nothing_else(
+        self, client: Client, typed: dict[str, str], said: dict[str, Any]
+    ):
+        rule = made([ODD, FILLS])
+        fields = form(client, rule)
+        for name, text in ({"metric_name": "temperature", "threshold_value": "30"} | typed).items():
+            fields[f"c_{name}"][2] = text
+        assert "Version 2 holds" in saved(client, rule, fields)
+        assert conditions_of(rule) == [ODD, FILLS, {"metric_name": "temperature"} | said]
+        assert "Nothing differs" in saved(client, rule, form(client, rule))
+
+    def test_a_row_in_which_nothing_is_typed_is_left_out(self, client: Client):
+        rule = made([WARM, RISES, ODD])
+        fields = form(client, rule)
+        fields["c_metric_name"][0] = fields["c_threshold_value"][0] = " "
+        saved(client, rule, fields)
+        assert conditions_of(rule) == [RISES, ODD]
+        assert rule.metric_name == "humidity"  # it is listed under what is the first now
+
+    def test_a_new_rule_is_of_what_was_typed(self, client: Client):
+        fields = Sent(client.get("/rules/new/").content.decode()).fields
+        fields |= {"name": ["Hot and odd"], "kind": ["composite"], "operator": ["or"], "trigger_count": ["1"]}
+        fields |= {"c_kind": ["threshold", "anomaly"], "c_metric_name": ["temperature", "vibration"]}
+        fields["c_threshold_value"] = ["30", ""]
+        client.post("/rules/new/", fields)
+        rule = Rule.objects.get()
+        assert rule.parameters == {"operator": "or", "conditions": [WARM | {"kind": "threshold"}, ODD]}
+        assert rule.metric_name == "temperature"
+        assert rule_words.sentence(rule) == "temperature is above 30 or vibration is unlike what it was before"
+
+    @pytest.mark.parametrize(
+        ("typed", "field", "told"),
+        [
+            ({"metric_name": ""}, "c_metric_name", "the name of a metric is accepted"),
+            ({"threshold_value": "warm"}, "c_threshold_value", "a text or truth value is compared as it is"),
+            ({"threshold_value": ""}, "c_threshold_value", "a number is accepted"),
+            ({"clear_threshold": "99"}, "c_clear_threshold", "must not be above threshold_value"),
+            ({"clear_threshold": "well"}, "c_clear_threshold", "a number is accepted"),
+            ({"evaluation_window": "8e9"}, "c_evaluation_window", "seconds are accepted"),
+            ({"evaluation_window": "long"}, "c_evaluation_window", "seconds are accepted"),
+            ({"kind": "forecast", "horizon": ""}, "c_horizon", "seconds are accepted"),
+            ({"kind": "absence"}, "c_kind", "forecast are accepted"),
+            ({"kind": "trend", "measure": "none"}, "c_measure", "relative are accepted"),
+            ({"aggregation": "sort of"}, "c_aggregation", "is not known here"),
+            ({"condition": "~"}, "c_condition", "are accepted"),
+        ],
+    )  # fmt: skip
+    def test_what_is_wrong_is_said_in_its_row_at_its_field_and_nowhere_else(
+        self, client: Client, typed: dict[str, str], field: str, told: str
+    ):
+        rule = made([ODD, WARM])
+        fields = form(client, rule)
+        for name, text in typed.items():
+            fields[f"c_{name}"][1] = text
+        answer = client.post(f"/rules/{rule.rule_id}/", fields)
+        page = html.unescape(answer.content.decode())
+        list_of_rows = page[page.index('<ul id="several"') : page.index("<template")]
+        first, second, *_ = list_of_rows.split("<li")[1:]
+        assert answer.status_code == 422 and told in second and told not in page.replace(second, "")
+        assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == [field] and "aria-invalid" not in first
+        if set(typed) <= set(TYPED):
+            assert Sent(answer.content.decode()).fields[field][1] == fields[field][1]  # what was typed is kept
+        assert "said below." in page
+
+    def test_any_metric_is_none_of_several(self, client: Client):
+        rule = made([WARM, RISES])
+        fields = form(client, rule)
+        fields["c_metric_name"][0] = "*"
+        page = client.post(f"/rules/{rule.rule_id}/", fields).content.decode()
+        assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == ["c_metric_name"] and "is for absence" in page
+
+    def test_too_few_and_a_first_without_a_metric_are_said(self, client: Client):
+        rule = made([WARM, RISES])
+        fields = form(client, rule)
+        fields["c_metric_name"][0] = ""
+        answer = client.post("/rules/new/", fields | {"metric_name": [""]})
+        assert answer.status_code == 422 and "<b>Metric:</b> is needed" in answer.content.decode()
+        fields["c_threshold_value"][0] = ""
+        assert "<b>Conditions:</b> a list of 2 to 8" in saved(client, rule, fields)
+
+    @pytest.mark.parametrize("kind", [kind for kind in Kind.values if kind != "composite"])
+    def test_another_kind_of_rule_leaves_the_rows_alone(self, client: Client, kind: str):
+        rule = made([WARM, RISES], threshold_value=3)
+        more = {"threshold_value": ["9"], "horizon": ["5"]}
+        saved(client, rule, form(client, rule) | {"kind": [kind], "metric_name": ["temperature"]} | more)
+        rule.refresh_from_db()
+        assert rule.kind == kind and "conditions" not in rule.parameters
+        assert rule.threshold_value == (None if kind in ("anomaly", "absence") else 9)
+
+
+def test_the_words_of_a_rule_tell_of_each_kind(site: None):
+    words = rule_words.sentence(made([WARM | {"aggregation": "avg", "evaluation_window": 600}, RISES, ODD, FILLS]))
+    assert words.replace("\xa0", " ") == (
+        "the average of temperature over 10 min is above 30 and the change per second of humidity is above 0.500"
+        " and vibration is unlike what it was before and disk is above 95 in 2 h"
+    )
+
+
+class TestInTheBrowser:
+    def test_each_row_shows_the_fields_of_its_kind(self, client: Client, desk: Desk):
+        sign_in(desk, f"/rules/{elsewhere(made, [WARM, ODD, FILLS]).rule_id}/")
+        rows = desk.page.locator("#several > li")
+        expect(rows).to_have_count(3)
+        for n, fields in enumerate((("Aggregation", "Limit", "Well again at"), (), ("How far ahead", "Limit"))):
+            for name in ("Aggregation", "What of the trend", "Limit", "How far ahead"):
+                expect(rows.nth(n).get_by_label(name, exact=True)).to_be_visible(visible=name in fields)
+        rows.nth(1).get_by_label("Kind of condition").select_option("trend")
+        expect(rows.nth(1).get_by_label("What of the trend")).to_be_visible()
+        expect(rows.nth(1).get_by_label("Limit", exact=True)).to_be_visible()
+        expect(rows.nth(0).get_by_label("What of the trend")).to_be_hidden()
+        desk.page.reload()
+        desk.page.get_by_role("button", name="Save as version 2").click()
+        expect(desk.page.get_by_text("Nothing differs: no version was made.")).to_be_visible()
+
+    def test_conditions_are_added_removed_tried_and_saved(self, client: Client, admin: Caller, desk: Desk):
+        points = [point("temperature", 31 if 100 < n < 110 else 20, seconds_ago=10 * n) for n in range(200)]
+        assert admin.post("devices/room-0/telemetry/batch", {"data_points": points}).status == 200
+        rule = elsewhere(made, [WARM, ODD])
+        sign_in(desk, f"/rules/{rule.rule_id}/")
+        rows = desk.page.locator("#several > li")
+        expect(rows.nth(0).get_by_role("button", name="Remove this condition")).to_be_hidden()
+        desk.page.get_by_role("button", name="Add").click()
+        expect(rows.nth(2).get_by_label("Metric")).to_be_focused()
+        rows.nth(2).get_by_label("Kind of condition").select_option("trend")
+        desk.page.keyboard.type("temperature")
+        rows.nth(2).get_by_label("Metric").fill("temperature")
+        desk.page.get_by_role("button", name="Try it").click()
+        expect(desk.page.locator("#tried-say")).to_contain_text("Not replayed: condition 3, threshold value: a number")
+        rows.nth(2).get_by_label("Limit", exact=True).fill("0")
+        rows.nth(1).get_by_role("button", name="Remove this condition").click()
+        expect(rows).to_have_count(2)
+        desk.page.get_by_role("button", name="Try it").click()
+        expect(desk.page.locator("#tried-say")).to_contain_text("Replayed in")
+        desk.page.get_by_role("button", name="Save as version 2").click()
+        expect(desk.page.get_by_text("Version 2 holds from now on.")).to_be_visible()
+        trend = {"kind": "trend", "metric_name": "temperature", "parameters": {"measure": "slope"}}
+        assert elsewhere(conditions_of, rule) == [WARM, trend | {"condition": ">", "threshold_value": 0}]
