@@ -60,8 +60,10 @@ def expected(table: Table, slots: Ints, times: Ints, pair: Shorts) -> tuple[Band
     """
     day, week = (_band(table, slots, times, pair, season) for season in (OF_DAY, OF_WEEK))
     both, weekly = day.known & week.known, table["weekly"][slots]
-    better = weekly * FORGET + day.cost(pair) - week.cost(pair) - CLEARLY
-    table["weekly"][slots] = np.where(both & week.begins, better, weekly)  # so whatever the interval is, hours count
+    judged = both & week.begins  # once an hour, whatever the interval is
+    if judged.any():
+        better = weekly * FORGET + day.cost(pair) - week.cost(pair) - CLEARLY
+        table["weekly"][slots] = np.where(judged, better, weekly)
     weekly = np.where(both & (weekly > ENOUGH), weekly, np.float32(0))
     low, high = (np.where(weekly[:, None] > 0, *sides) for sides in ((week.low, day.low), (week.high, day.high)))
     return Band(low, high, day.known, day.begins), weekly
