@@ -46,7 +46,7 @@ class AnomaliesView(APIView):
         "list_anomalies",
         "What is strange about a series",
         tag=Tag.ALERTS,
-        description="A stretch of a metric through the detector that rules of anomaly use, which learns from up to 14"
+        description="A stretch of a metric through the detector that rules of anomaly use, which learns from up to 21"
         " days before it: what was expected, and which points are unlike anything before, with the reason.",
         query=AnomalyParameters,
         answer=Anomalies,

@@ -5,10 +5,11 @@ from typing import Final, Self
 
 import numpy as np
 
-from alerts.detector.features import DAY, LARGEST, features, of_value, settle
-from alerts.detector.novelty import surprise
+from alerts.detector.features import EARLIER, LARGEST, MEAN, MEAN_OUTSIDE, VIEWS, features, of_value, settle
+from alerts.detector.novelty import NARROW, surprise
 from alerts.detector.reasons import reasons
-from alerts.detector.state import EARLY, RECORD, Bools, Floats, Ints, Singles, Table, packed, unpacked
+from alerts.detector.seasons import DAY
+from alerts.detector.state import EARLY, RECORD, Bools, Floats, Ints, Shorts, Singles, Table, packed, unpacked
 
 MARK: Final = 0.5  # score from which a point is marked on the chart
 NOTIFY: Final = 0.9  # score from which somebody is told
@@ -19,6 +20,9 @@ RECOVERY: Final = np.float32(np.exp(-1 / 4000))  # of that, a point
 REST: Final = 80  # points from a mark to the next, and from a notification to the next
 AGREEING: Final = 3  # views that are all to find a point new before anybody is told
 GRAVE: Final = 0.15  # how new: share of the range of all that was
+ASTRAY: Final = 0.3  # the same, of a level that is not what it was at this hour of the week, as one view may tell alone
+SURELY: Final = 120  # how weekly a series is, before it may
+LEVEL: Final = VIEWS.index((MEAN, EARLIER))
 STUCK: Final = 12  # points without a change that are marked, if that is also so many times
 LONGER: Final = 3  # as long as ever before; anybody is told after so many times more
 SETTLED: Final = 400  # points before anybody is told
@@ -125,20 +129,28 @@ class Detector:
         table = self._table
         table["began"][slots] = np.where(table["points"][slots] == 0, times, table["began"][slots])
         least, most = table["least"][slots, 0, 0], table["most"][slots, 0, 0]
-        found, low, high, known = features(table, slots, times, values)
+        found, band, weekly = features(table, slots, times, values)
         surprised, novelty, above = surprise(table, slots, found)
         table["points"][slots] += 1
-        score = self._score(slots, times, surprised, novelty)
+        astray = self._astray(slots, found, weekly)
+        score = self._score(slots, times, surprised, novelty, astray)
         stuck = self._stuck(slots, 1) | self._stuck(slots, LONGER)
         return Judgement(
             score,
-            of_value(table, slots, np.where(known, low, least)),  # of all times, where that of the day is not known yet
-            of_value(table, slots, np.where(known, high, most)),
-            np.where(score >= MARK, reasons(surprised, above, stuck), 0),
+            of_value(table, slots, np.where(band.known, band.low[:, 0], least)),  # of all times, before there is a band
+            of_value(table, slots, np.where(band.known, band.high[:, 0], most)),
+            np.where(score >= MARK, reasons(surprised, above, stuck, weekly > 0, astray >= 1), 0),
             np.ones(len(slots), np.bool_),
         )
 
-    def _score(self, slots: Ints, times: Ints, surprised: Singles, novelty: Singles) -> Floats:
+    def _astray(self, slots: Ints, found: Shorts, weekly: Singles) -> Singles:
+        """How far [k] the level is from what it was at this hour of the week, from 1 where that is grave."""
+        table = self._table
+        reach = table["most"][slots, LEVEL, 0].astype(np.float32) - table["least"][slots, LEVEL, 0]
+        away = np.abs(found[:, MEAN_OUTSIDE]) / np.maximum(reach, np.float32(NARROW))
+        return np.where(weekly >= SURELY, away / np.float32(ASTRAY), np.float32(0))
+
+    def _score(self, slots: Ints, times: Ints, surprised: Singles, novelty: Singles, astray: Singles) -> Floats:
         """From MARK on by how surprised all views are; from NOTIFY on by how far from all they know some views are."""
         table = self._table
         fatigue = table["fatigue"][slots] * RECOVERY
@@ -147,6 +159,7 @@ class Detector:
         marked = ((strength >= 1) & (rest == 0) | self._stuck(slots, 1)) & (table["points"][slots] > EARLY)
 
         gravity = np.partition(novelty, -AGREEING, axis=1)[:, -AGREEING].astype(np.float64) / GRAVE
+        gravity = np.maximum(gravity, astray)
         quiet = np.maximum(table["quiet"][slots] - 1, 0)
         settled = (table["points"][slots] > SETTLED) & (times - table["began"][slots] >= SETTLED_DAYS * DAY)
         grave = ((gravity >= 1) & (quiet == 0) | self._stuck(slots, LONGER)) & settled

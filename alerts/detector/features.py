@@ -3,9 +3,9 @@
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from alerts.detector.state import BINS, DAYS, RECENT, Bools, Floats, Ints, Shorts, Singles, Table
+from alerts.detector.seasons import DAY, Band, expected
+from alerts.detector.state import RECENT, Bools, Floats, Ints, Shorts, Singles, Table
 
 UNIT: Final = 1024  # of features as whole numbers: a thousandth of what asinh makes of a series' spread
 LIMIT: Final = 15.9  # of features: differences of two fit 16 bits; as a value, 4 million times the spread
@@ -13,10 +13,6 @@ KNEE: Final = 2  # spreads from the centre up to which the scale is nearly linea
 SHORT: Final = 6  # points of the means
 LONG: Final = 24  # points of variance and maximum
 
-SECOND: Final = 1_000_000
-DAY: Final = 86_400 * SECOND
-BIN: Final = DAY // BINS
-NEIGHBOURS: Final = np.array([-1, 0, 1])
 LARGEST: Final = 1e150  # of values: their squares are numbers, too
 
 (VALUE, OUTSIDE, MEAN, MEAN_OUTSIDE, EARLIER, JUMP, DEVIATION, HIGHEST, UNCHANGED, TIME_OF_DAY) = range(10)
@@ -34,6 +30,7 @@ VIEWS: Final = (
     (MEAN, EARLIER),
     (UNCHANGED, VALUE),
 )
+BESIDE: Final = [VIEWS.index((OUTSIDE, OUTSIDE)), VIEWS.index((MEAN_OUTSIDE, MEAN_OUTSIDE))]  # those of a band
 
 
 def settle(table: Table, slots: Ints) -> None:
@@ -59,8 +56,8 @@ def of_value(table: Table, slots: Ints, own: Shorts) -> Floats:
     return far
 
 
-def features(table: Table, slots: Ints, times: Ints, values: Floats) -> tuple[Shorts, Shorts, Shorts, Bools]:
-    """Features [k, FEATURES] of one more point of each series; the band of its time of day, and where there is one."""
+def features(table: Table, slots: Ints, times: Ints, values: Floats) -> tuple[Shorts, Band, Singles]:
+    """Features [k, FEATURES] of one more point of each series; what was expected of it, and how weekly it is."""
     own = own_scale(table, slots, values)
     recent = table["recent"][slots]
     recent = np.where(table["points"][slots, None] == 0, own[:, None], recent)
@@ -82,10 +79,9 @@ def features(table: Table, slots: Ints, times: Ints, values: Floats) -> tuple[Sh
     whole = np.rint(np.clip(found, -LIMIT, LIMIT, out=found) * UNIT).astype(np.int16)
 
     pair = whole[:, [VALUE, MEAN]]
-    low, high, known = _of_this_time_of_day(table, slots, times, pair)
-    outside = np.maximum(pair - high, 0) + np.minimum(pair - low, 0)
-    whole[:, [OUTSIDE, MEAN_OUTSIDE]] = np.where(known[:, None], np.clip(outside, -LIMIT * UNIT, LIMIT * UNIT), 0)
-    return whole, low[:, 0], high[:, 0], known
+    band, weekly = expected(table, slots, times, pair)
+    whole[:, [OUTSIDE, MEAN_OUTSIDE]] = np.clip(band.outside(pair), -LIMIT * UNIT, LIMIT * UNIT)
+    return whole, band, weekly
 
 
 def _unchanged(table: Table, slots: Ints, same: Bools) -> Singles:
@@ -94,26 +90,3 @@ def _unchanged(table: Table, slots: Ints, same: Bools) -> Singles:
     table["longest"][slots] = np.maximum(table["longest"][slots], np.where(same, 0, before))
     table["unchanged"][slots] = unchanged = np.where(same, before + 1, np.float32(0))
     return unchanged
-
-
-def _of_this_time_of_day(
-    table: Table, slots: Ints, times: Ints, pair: npt.NDArray[np.int16]
-) -> tuple[Shorts, Shorts, Bools]:
-    """Least and greatest [k, 2] of this half hour and its neighbours in the days before, where two days are known.
-
-    The point itself is remembered, for the days to come.
-    """
-    day, half_hour = 1 + times // DAY % 65_535, times % DAY // BIN
-    near = (slots[:, None], (half_hour[:, None] + NEIGHBOURS) % BINS)
-    age = day[:, None, None] - table["days"][near]
-    fits = (age >= 1) & (age <= DAYS)
-    known = fits.any(axis=1).sum(axis=1) >= 2
-    low = np.where(fits[..., None], table["lows"][near], np.int16(32_767)).min(axis=(1, 2))
-    high = np.where(fits[..., None], table["highs"][near], np.int16(-32_768)).max(axis=(1, 2))
-
-    here = (slots, half_hour, day % DAYS)
-    first = (table["days"][here] != day)[:, None]
-    table["lows"][here] = np.where(first, pair, np.minimum(table["lows"][here], pair))
-    table["highs"][here] = np.where(first, pair, np.maximum(table["highs"][here], pair))
-    table["days"][here] = day
-    return low, high, known

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from alerts.detector.features import HIGHEST, TIME_OF_DAY, UNIT, VALUE, VIEWS
+from alerts.detector.features import BESIDE, HIGHEST, TIME_OF_DAY, UNIT, VALUE, VIEWS
 from alerts.detector.state import LEVELS, Bools, Ints, Shorts, Singles, Table
 
 PAIRS: Final = np.array(VIEWS)
@@ -51,7 +51,8 @@ def _begin(table: Table, slots: Ints, seen: Shorts) -> None:
 
 
 def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
-    """Distance to the nearest state, the larger of the two coordinates' in shares of their ranges; whether above it."""
+    """Distance to the nearest state, the larger of the two coordinates' in shares of their ranges; whether above it,
+    or above the band."""
     least, most = table["least"][slots], table["most"][slots]
     scale = 1 / np.maximum(most.astype(np.float32) - least, np.float32(NARROW))
     scale[:, ROUND, 1] = np.float32(1 / UNIT)
@@ -66,6 +67,8 @@ def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
     novelty = np.take_along_axis(distance, nearest[..., None], axis=2)[..., 0]
     view = np.arange(COUNT)
     above = seen[..., 0] > table["states"][slots[:, None], view, 0, nearest]
+    outside = seen[:, BESIDE, 0]
+    above[:, BESIDE] = np.where(outside == 0, above[:, BESIDE], outside > 0)
 
     clock = _tick(table, slots)
     table["visited"][slots[:, None], view, nearest] = clock[:, None]

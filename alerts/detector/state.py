@@ -14,13 +14,15 @@ Singles = npt.NDArray[np.float32]
 Shorts = npt.NDArray[np.int16]
 Table = npt.NDArray[np.void]
 
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER: Final = struct.Struct("<HxxI")  # version, CRC-32 of the record
 
 EARLY: Final = 200  # points that fix a series' centre and spread; they are kept until then, and never marked
 RECENT: Final = 49  # points that the short views look back on, the newest with them
 DAYS: Final = 7  # that the band of a time of day looks back on
-BINS: Final = 48  # half hours of a day
+HALF_HOURS: Final = 48  # of a day
+WEEKS: Final = 3  # that the band of an hour of the week looks back on
+HOURS: Final = 168  # of a week
 VIEWS: Final = 9  # see features.VIEWS
 STATES: Final = 200  # remembered in each view
 LEVELS: Final = 18  # classes of novelty, see novelty.NOVELTY
@@ -51,9 +53,13 @@ def _layout() -> np.dtype[np.void]:
         ("clock", np.uint16, ()),
         ("least", np.int16, (VIEWS, 2)),  # of each coordinate, since the beginning
         ("most", np.int16, (VIEWS, 2)),
-        ("lows", np.int16, (BINS, DAYS, 2)),  # of the value and of its mean over six points
-        ("highs", np.int16, (BINS, DAYS, 2)),
-        ("days", np.uint16, (BINS, DAYS)),  # since 1970, of what stands in lows and highs; 0: nothing
+        ("day_lows", np.int16, (HALF_HOURS, DAYS, 2)),  # of the value and of its mean over six points
+        ("day_highs", np.int16, (HALF_HOURS, DAYS, 2)),
+        ("days", np.uint16, (HALF_HOURS, DAYS)),  # since 1970, from 1, of what stands in lows and highs; 0: nothing
+        ("week_lows", np.int16, (HOURS, WEEKS, 2)),
+        ("week_highs", np.int16, (HOURS, WEEKS, 2)),
+        ("weeks", np.uint8, (HOURS, WEEKS)),  # since 1970, modulo 255, from 1; 0: nothing
+        ("weekly", np.float32, ()),  # how much speaks for the band of the week, see seasons.py
     ]
     plain = np.dtype([(name, kind, shape) for name, kind, shape in fields])
     offsets = {name: place[1] for name, place in (plain.fields or {}).items()}

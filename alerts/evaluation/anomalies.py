@@ -15,7 +15,7 @@ from alerts.evaluation.detected import Detected, Points, judge_together, rounds
 from alerts.evaluation.order import LATE, in_order
 from alerts.models import DetectorState
 
-LEARNT_FROM = 14 * 86_400 * 1_000_000  # µs before now
+LEARNT_FROM = 21 * 86_400 * 1_000_000  # µs before now
 MOST_LEARNT = 10_000  # points of a series, the newest
 TOGETHER = 64  # series that learn side by side
 RESUMED = 86_400 * 1_000_000  # µs since the last point that was learnt, up to which a series goes on from there at once
