@@ -3,7 +3,7 @@ other work, and what they have learnt outlives the process: another goes on from
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from django.db import connection
@@ -14,10 +14,12 @@ from alerts.evaluation import history
 from alerts.evaluation.detected import Detected, Points, judge_together, rounds
 from alerts.evaluation.order import LATE, in_order
 from alerts.models import DetectorState
+from metrics.folds import Ints
 
 LEARNT_FROM = 21 * 86_400 * 1_000_000  # µs before now
 MOST_LEARNT = 10_000  # points of a series, the newest
 TOGETHER = 64  # series that learn side by side
+FIRST_READ = 3_600 * 1_000_000  # µs before now that are read first
 RESUMED = 86_400 * 1_000_000  # µs since the last point that was learnt, up to which a series goes on from there at once
 MOST_RESUMED = 1_000  # points meanwhile
 BUDGET = 0.1  # seconds of learning between two looks for commits
@@ -43,11 +45,18 @@ class Anomalies:
         self._to_keep: list[int] = []
         self._began_keeping = time.monotonic()
 
-    def watch(self, series: Iterable[int]) -> None:
-        """Of series that no rule is about any more nothing is held."""
-        for number in set(self._slots) - set(series):
+    @property
+    def series(self) -> Ints:
+        """Those of which something is held, ascending."""
+        return np.array(sorted(self._learnt), np.int64)
+
+    def watch(self, series: set[int]) -> None:
+        """Of those that no rule is about any more nothing is held; what they have learnt is kept."""
+        gone = [number for number in self._learnt if number not in series]
+        self._write(gone)
+        for number in gone:
             self._detector.remove(self._slots.pop(number))
-            self._learnt.pop(number, None)
+            del self._learnt[number]
 
     def judge(self, points: Mapping[int, Points], arrived: int) -> dict[int, Detected]:
         """New points of series, those that have learnt; points that are late or out of order are left out."""
@@ -107,9 +116,14 @@ class Anomalies:
         At once, so that no point is left out when another evaluator takes over. Where that would be much (nobody
         evaluated their rules for long), they learn beside all other work.
         """
+        numbers = list(firsts)
+        for at in range(0, len(numbers), TOGETHER):
+            self._resume_some({number: firsts[number] for number in numbers[at : at + TOGETHER]})
+
+    def _resume_some(self, firsts: Mapping[int, int]) -> None:
         held = DetectorState.objects.filter(series__in=list(firsts))
         kept = {one.series: one for one in held if firsts[one.series] - one.time <= RESUMED}
-        points = _stored({number: one.time for number, one in kept.items()}, firsts)
+        points = newest({number: one.time for number, one in kept.items()}, firsts)
         few = {number: some for number, some in points.items() if len(some[0]) <= MOST_RESUMED}
         for number in list(few):
             try:
@@ -128,7 +142,7 @@ class Anomalies:
             held = kept.get(number)
             self._slots[number], since[number] = self._begin(held, now)
         yield
-        points = _stored(since, dict.fromkeys(series, now + LATE))
+        points = newest(since, dict.fromkeys(series, now + LATE))
         for _ in rounds(self._detector, self._slots, points):
             yield
         for number in series:
@@ -147,16 +161,23 @@ class Anomalies:
         return self._detector.add(), now - LEARNT_FROM
 
 
-def _stored(since: Mapping[int, int], until: Mapping[int, int]) -> dict[int, Points]:
-    """What is stored of series after a time of each and before another (µs): the newest points of it."""
+def newest(since: Mapping[int, int], until: Mapping[int, int]) -> dict[int, Points]:
+    """What is stored of series after a time of each and before another (µs): the newest points of it.
+
+    Read from the newest on, twice as far back each time, so that of dense series no more is read than is wanted.
+    """
     found = dict.fromkeys(since, (np.empty(0, np.int64), np.empty(0)))
-    if not since:
-        return found
-    end = max(until[number] for number in since)
-    for number, columns in history.columns_of(since, min(since.values()) + 1, end).items():
-        first, last = columns.times.searchsorted((since[number] + 1, until[number]))
-        some = slice(max(int(first), int(last) - MOST_LEARNT), int(last))
-        found[number] = columns.times[some], columns.values[some]
+    wanted, reach = dict(since), FIRST_READ
+    end = max((until[number] for number in wanted), default=0)
+    while wanted:
+        start = max(end - reach, min(wanted.values()) + 1)
+        for number, columns in history.columns_of(wanted, start, end).items():
+            times, values = found[number]
+            first, last = columns.times.searchsorted((wanted[number] + 1, until[number]))
+            some = slice(max(int(first), int(last) - MOST_LEARNT + len(times)), int(last))
+            found[number] = np.concatenate([columns.times[some], times]), np.concatenate([columns.values[some], values])
+        wanted = {n: at for n, at in wanted.items() if at + 1 < start and len(found[n][0]) < MOST_LEARNT}
+        end, reach = start, 2 * reach
     return found
 
 

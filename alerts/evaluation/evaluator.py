@@ -165,6 +165,7 @@ class Evaluator:
             return
         self._watch = Watch(rules, restore([one.rule.pk for one in rules]), self._watch)
         self._sweep.watch(rules)
+        self._anomalies.watch(self._watch.detected(self.connection, self._anomalies.series))
 
     def _next(self, state: State) -> Commits | None:
         """The commits to judge next. Raises Gap."""

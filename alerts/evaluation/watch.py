@@ -168,6 +168,16 @@ class Watch:
         found.sort()
         return found[self.slots(connection, found) >= 0] if len(found) else found
 
+    def detected(self, connection: Connection, series: Ints) -> set[int]:
+        """Those of some series (ascending) whose anomalies a rule is about."""
+        found = set()
+        slots = self.slots(connection, series).tolist() if len(series) else []
+        for number, slot in zip(series.tolist(), slots, strict=True):
+            sources = self.others[slot] if slot >= 0 else ()
+            if any(source.subject.inputs[source.place].comparison.kind == "anomaly" for source in sources):
+                found.add(number)
+        return found
+
     def plain_of(self, slots: NDArray[np.int32]) -> tuple[Ints, Ints]:
         """Of slots: (which of them, a plain subject's place) for every plain subject that they have."""
         counts = self._count[slots]

@@ -4,9 +4,13 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
+from alerts import rules
+from alerts.evaluation import anomalies
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, DetectorState, Rule
+from metrics.models import Series
 from metrics.storage.connection import alone
 from tests.alerts.conftest import run, send
 from tests.conftest import Caller, point
@@ -96,6 +100,48 @@ def test_what_was_strange_before_the_rule_does_not_hide_what_is_after(
     send(gateway, 900.0, ago=20)
     run(evaluator)
     assert Alert.objects.get().value == 900
+
+
+def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_next_rule(
+    gateway: Caller, rule: Make, evaluator: Evaluator
+) -> None:
+    first = rule(kind="anomaly", threshold_value=None)
+    learn(gateway)
+    send(gateway, 50.0, ago=120)
+    run(evaluator)
+    wait_until_learnt(evaluator)
+    send(gateway, 50.2, ago=100)
+    run(evaluator)
+    rules.change(first, {"enabled": False}, "user:tests")
+    run(evaluator)
+    [kept] = DetectorState.objects.all()
+    assert time.time() - kept.time / 1e6 < 110  # with the last point that was judged
+    DetectorState.objects.update(time=0)
+    evaluator.keep_learnt()
+    assert DetectorState.objects.get().time == 0
+    DetectorState.objects.update(time=kept.time)
+    rules.change(first, {"enabled": True}, "user:tests")
+    send(gateway, 400.0, ago=20)
+    run(evaluator)
+    assert Alert.objects.get().value == 400
+
+
+def test_of_a_dense_series_the_newest_points_are_learnt_from(gateway: Caller, rule: Make, site: None) -> None:
+    for hour in range(3, 0, -1):
+        send(gateway, *[float(at % 50) for at in range(1000)], ago=3600.0 * hour)
+    send(gateway, 1.0, ago=30)
+    until = int(time.time() * 1e6)
+    since = until - 86_400_000_000
+    [series] = Series.objects.values_list("pk", flat=True)
+    with pytest.MonkeyPatch.context() as patched:
+        for most in (1, 500, 1001, 2500, 9000):
+            patched.setattr(anomalies, "MOST_LEARNT", most)
+            times, values = anomalies.newest({series: since}, {series: until})[series]
+            assert len(times) == len(values) == min(most, 3001)
+            assert values[-1] == 1.0 and bool((np.diff(times) > 0).all())
+        start, end = int(times[10]), int(times[20])
+        times, _ = anomalies.newest({series: start}, {series: end})[series]
+        assert (len(times), int(times[0]) > start, int(times[-1]) < end) == (9, True, True)
 
 
 def test_what_was_expected_and_what_is_strange_is_asked_for_charts(
