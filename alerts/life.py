@@ -95,7 +95,7 @@ def _move(
     event: tuple[EventKind, str, str],
 ) -> list[Alert]:
     """Those of these alerts that were in a state before, changed."""
-    locked = among.filter(status__in=list(before)).order_by("pk").select_for_update(of=("self",))
+    locked = among.filter(status__in=list(before)).order_by("pk").select_for_update(of=("self",), no_key=True)
     moved = list(locked)
     if after is not None:
         changes = changes | {"status": after}

@@ -66,7 +66,7 @@ def create(fields: Mapping[str, Any], by: str, shadow_of: Rule | None = None, ru
 @transaction.atomic
 def change(rule: Rule, fields: Mapping[str, Any], by: str, note: str = "") -> Rule:
     """Set some fields of a rule, as its next version where any of them differs. Raises BadRule."""
-    rule = Rule.objects.select_for_update().get(pk=rule.pk)
+    rule = Rule.objects.select_for_update(no_key=True).get(pk=rule.pk)
     before = json.dumps(document_of(rule))  # as text: True is another threshold than 1
     for name in FIELDS:
         if name in fields:

@@ -34,6 +34,10 @@ from metrics.storage.connection import Connection
 log = logging.getLogger(__name__)
 
 MOST_COMMITS, MOST_POINTS = 500, 500_000  # of one step
+FIRST_COMMITS = 16  # of the first one
+LONG = (
+    1.0  # seconds of a step, after which the next one is shorter: nobody is told, nor acknowledges, before it is over
+)
 KEEP_CURSOR = 1.0  # seconds after which the cursor is kept though nothing was found
 FROZEN = "10s"  # without a statement within a transaction, after which the database ends it
 REGROUPED = 1.0  # seconds between looks for who is in which group
@@ -92,6 +96,7 @@ class Evaluator:
         self._known = (-1, -1)  # generation of the rules, revision of groups
         self._renewed_at = 0.0
         self._told = False
+        self._most = FIRST_COMMITS
         self.cursor, self._at = _begin()
         self._kept, self._kept_at = dict(self.cursor), 0.0
 
@@ -107,7 +112,9 @@ class Evaluator:
             commits = self._next(state)
             if commits is not None:
                 self._judge_commits(commits)
-                self.figures.took(state.now - commits.first + int(1_000_000 * (time.monotonic() - began)))
+                took = time.monotonic() - began
+                self._most = max(1, self._most // 2) if took > LONG else min(MOST_COMMITS, 2 * self._most)
+                self.figures.took(state.now - commits.first + int(1_000_000 * took))
         except Gap:
             self._catch_up(state)
         if self.cursor != self._kept and time.monotonic() - self._kept_at >= KEEP_CURSOR:
@@ -173,7 +180,7 @@ class Evaluator:
         for shard, seq in self.cursor.items():
             if seq >= state.heads[shard]:
                 continue
-            rows = self.connection.execute(_NEXT, (shard, seq, MOST_COMMITS)).fetchall()
+            rows = self.connection.execute(_NEXT, (shard, seq, self._most)).fetchall()
             if not rows or rows[0][0] != seq + 1:
                 raise Gap
             for number, count, at in rows:

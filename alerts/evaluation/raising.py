@@ -8,7 +8,7 @@ from alerts.evaluation.absence import Silent
 from alerts.evaluation.detected import Detected
 from alerts.evaluation.subjects import Key, Outcome, Subject, Watched
 from alerts.evaluation.wording import evidence, message, silence_message, threshold_of
-from alerts.models import OPEN, Alert, Mode, Resolution
+from alerts.models import OPEN, Alert, Mode, Resolution, Rule
 from alerts.templates import render
 from metrics.catalogue import catalogue
 from metrics.models import Device
@@ -19,6 +19,7 @@ _TEXTS = ("rule_name", "description", "runbook_url")  # of an alert, as its rule
 
 def write_turns(outcomes: Sequence[Outcome]) -> int:
     """Raise and resolve, turn after turn of each subject in order; returns how many alerts were raised."""
+    _hold([one.subject for one in outcomes if one.turns])
     raised, at = 0, 0
     while some := [one for one in outcomes if len(one.turns) > at]:
         new = {
@@ -42,6 +43,14 @@ def write_turns(outcomes: Sequence[Outcome]) -> int:
         )
         at += 1
     return raised
+
+
+def _hold(subjects: Sequence[Subject]) -> None:
+    """Lock their rules, then their open alerts, each in order, as whoever else locks several: turns are in none."""
+    rules = {subject.key[0] for subject in subjects}
+    alerts = [subject.alert for subject in subjects if subject.alert is not None]
+    list(Rule.objects.filter(pk__in=rules).order_by("pk").select_for_update(no_key=True).values_list("pk"))
+    list(Alert.objects.filter(pk__in=alerts).order_by("pk").select_for_update(no_key=True).values_list("pk"))
 
 
 def write_silent(absent: Sequence[Silent]) -> list[Alert]:

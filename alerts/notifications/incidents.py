@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 
 from alerts import timeline
 from alerts.models import WEIGHTS, Alert, EventKind, Incident, Kind
@@ -20,6 +20,16 @@ LASTS: Final = timedelta(minutes=5)  # after the last alert that joined it
 MOST_RECENT: Final = 5000
 TAGS: Final = ("gateway", "site")
 BY: Final = "notifications"
+
+# One of the same series in the same incident, which calls it the same: what flaps may join thousands of times.
+_ALIKE: Final = Alert.objects.filter(
+    rule=OuterRef("rule"),
+    device=OuterRef("device"),
+    metric_name=OuterRef("metric_name"),
+    incident=OuterRef("incident"),
+    rule_name=OuterRef("rule_name"),
+    level=OuterRef("level"),
+).exclude(pk=OuterRef("pk"))
 
 Causes = dict[int, list[str]]  # of alerts, by primary key
 
@@ -161,9 +171,10 @@ def _keep(joined: Sequence[Alert], now: datetime) -> None:
         assert alert.incident is not None
         members[alert.incident.pk].append(alert)
     for pk, incident in sorted(incidents.items()):
-        Alert.objects.filter(pk__in=[alert.pk for alert in members[pk]]).update(incident=incident)
+        those = Alert.objects.filter(pk__in=[alert.pk for alert in members[pk]])
+        those.update(incident=incident)
         incident.last_at = now
-        if incident.began_at != now:
+        if incident.began_at != now and those.exclude(Exists(_ALIKE)).exists():
             incident.title = _retitled(incident)
         incident.save()
     titles = {alert.pk: incidents[pk].title for pk, alerts in members.items() for alert in alerts}
