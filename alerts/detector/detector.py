@@ -20,6 +20,7 @@ RECOVERY: Final = np.float32(np.exp(-1 / 4000))  # of that, a point
 REST: Final = 80  # points from a mark to the next, and from a notification to the next
 AGREEING: Final = 3  # views that are all to find a point new before anybody is told
 GRAVE: Final = 0.15  # how new: share of the range of all that was
+YOUNG: Final = 300  # points of a series that has to be twice as grave: noise breaks young records by more
 ASTRAY: Final = 0.3  # the same, of a level that is not what it was at this hour of the week, as one view may tell alone
 SURELY: Final = 120  # how weekly a series is, before it may
 LEVEL: Final = VIEWS.index((MEAN, EARLIER))
@@ -159,6 +160,7 @@ class Detector:
         marked = ((strength >= 1) & (rest == 0) | self._stuck(slots, 1)) & (table["points"][slots] > EARLY)
 
         gravity = np.partition(novelty, -AGREEING, axis=1)[:, -AGREEING].astype(np.float64) / GRAVE
+        gravity /= 1 + YOUNG / np.maximum(table["points"][slots], 1)
         gravity = np.maximum(gravity, astray)
         quiet = np.maximum(table["quiet"][slots] - 1, 0)
         settled = (table["points"][slots] > SETTLED) & (times - table["began"][slots] >= SETTLED_DAYS * DAY)

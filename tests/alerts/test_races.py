@@ -240,7 +240,8 @@ def check_lives() -> None:
 def check_notices() -> None:
     """One fired notice per alert and channel; that it is over is told once, after that, and to all who heard of it."""
     by_channel: defaultdict[tuple[int, str], dict[str, list[Notice]]] = defaultdict(lambda: defaultdict(list))
-    for notice in Notice.objects.select_related("alert__rule", "delivery").order_by("id"):
+    notices = Notice.objects.select_related("alert__rule", "delivery").defer("delivery__payload", "alert__evidence")
+    for notice in notices.order_by("id"):  # a message may be of thousands of notices, each of which would bring it
         by_channel[notice.alert_id, notice.channel_name][notice.kind].append(notice)
     alerts = Alert.objects.filter(retroactive=False).select_related("rule")
     expected = {(alert.pk, name) for alert in alerts for name in alert.rule.notification_channels}
