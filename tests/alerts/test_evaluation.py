@@ -56,6 +56,18 @@ def test_an_alert_resolves_itself_with_the_first_value_that_is_well(
     assert alert.resolved_at > alert.triggered_at
 
 
+@pytest.mark.parametrize(("long", "steps"), [(-1.0, [16, 8, 4, 2, 1, 1]), (60.0, [16, 16])])
+def test_steps_that_take_long_are_followed_by_shorter_ones(
+    gateway: Caller, rule: Make, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, long: float, steps: list[int]
+) -> None:
+    monkeypatch.setattr("alerts.evaluation.evaluator.LONG", long)
+    rule()
+    for at in range(32):
+        send(gateway, 95.0, ago=60.0 - at)
+    assert [evaluator.step() for _ in steps] == steps
+    assert Alert.objects.count() == 1
+
+
 def test_without_auto_resolve_an_alert_stays(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
     rule(auto_resolve=False)
     send(gateway, 95.0, 10.0)

@@ -22,7 +22,7 @@ from alerts.models import (
     Route,
 )
 from alerts.models.alerts import AlertQuerySet
-from alerts.notifications import deliveries, grouping, setup
+from alerts.notifications import deliveries, grouping, incidents, setup
 from alerts.notifications.sender import Sender
 from tests.alerts.made import alert, devices, fire, rule, webhook
 from tests.alerts.receivers import Heard, Receiver, Reply, receiving
@@ -153,6 +153,21 @@ def test_alerts_that_come_one_by_one_join_the_incident_that_the_fifth_began(rece
     assert incident.alerts.count() == 7
     assert AlertEvent.objects.filter(kind=EventKind.JOINED).count() == 7
     assert step() == 1
+
+
+def test_what_flaps_in_an_incident_does_not_call_it_anew(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, [flapping, *others] = rule(), devices(7, "site a")
+    fire(found, flapping, *others[:5])
+    with monkeypatch.context() as patched:
+        patched.setattr(incidents, "_retitled", None)
+        for _ in range(3):
+            life.resolve(Alert.objects.filter(device=flapping), Resolution.RECOVERED, life.EVALUATOR)
+            fire(found, flapping)
+    (incident,) = Incident.objects.all()
+    assert (incident.alerts.count(), incident.title) == (9, "6 devices of site a: too hot")
+    fire(found, others[5])
+    incident.refresh_from_db()
+    assert incident.title == "7 devices of site a: too hot"
 
 
 def test_what_fails_whole_is_the_cause_and_not_the_group_of_everything(receiver: Receiver) -> None:
