@@ -67,11 +67,11 @@ def create(fields: Mapping[str, Any], by: str, shadow_of: Rule | None = None, ru
 def change(rule: Rule, fields: Mapping[str, Any], by: str, note: str = "") -> Rule:
     """Set some fields of a rule, as its next version where any of them differs. Raises BadRule."""
     rule = Rule.objects.select_for_update(no_key=True).get(pk=rule.pk)
-    before = json.dumps(document_of(rule))  # as text: True is another threshold than 1
+    before = _text(rule)  # as text: True is another threshold than 1
     for name in FIELDS:
         if name in fields:
             setattr(rule, name, fields[name])
-    if json.dumps(document_of(rule)) == before and not rule.suspended:
+    if _text(rule) == before and not rule.suspended:
         return rule
     check(rule)
     rule.version += 1
@@ -105,6 +105,10 @@ def delete(rule: Rule, by: str) -> None:
     """The rule is gone, its shadows with it. Its open alerts are resolved; all of them stay."""
     life.resolve(Alert.objects.filter(Q(rule=rule) | Q(rule__shadow_of=rule)).open(), Resolution.RULE, by)
     rule.delete()
+
+
+def _text(rule: Rule) -> str:
+    return json.dumps(document_of(rule), sort_keys=True)
 
 
 def _keep(rule: Rule, by: str, note: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
 from tests.conftest import Caller
 from tests.telemetry_site.site import await_that
@@ -49,6 +49,9 @@ def browser(site: None) -> Iterator[Browser]:
         browser.close()
 
 
+OF_TESTS = "Canvas2D: Multiple readback operations"  # which they do, to see what is drawn
+
+
 @dataclass
 class Desk:
     """A signed-in page, the site's address, and every complaint of the browser."""
@@ -60,6 +63,10 @@ class Desk:
     def open(self, path: str) -> None:
         self.page.goto(self.address + path)
 
+    def hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not message.text.startswith(OF_TESTS):
+            self.complaints.append(message.text)
+
     def until(self, script: str) -> None:
         """Wait until the page answers a script with true. To wait within the page would be `eval`, which it forbids."""
         await_that(lambda: self.page.evaluate(script), 30, script)
@@ -68,7 +75,7 @@ class Desk:
 def sit_down(browser: Browser, port: int, viewport: ViewportSize = DESK) -> Desk:
     context = browser.new_context(viewport=viewport, has_touch=viewport == PHONE, timezone_id="Europe/Oslo")
     desk = Desk(context.new_page(), f"http://127.0.0.1:{port}")
-    desk.page.on("console", lambda m: desk.complaints.append(m.text) if m.type in ("error", "warning") else None)
+    desk.page.on("console", desk.hear)
     desk.page.on("pageerror", lambda error: desk.complaints.append(str(error)))
     return desk
 
