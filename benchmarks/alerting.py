@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ def names() -> Iterator[tuple[str, str]]:
 
 
 def stamp() -> str:
-    now = time.time()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+    """To the microsecond: a breach in the millisecond of a healthy value of its series would be the same point."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def bulk(some: Sequence[tuple[str, str]], value: float) -> dict[str, Any]:
