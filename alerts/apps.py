@@ -13,8 +13,8 @@ class AlertsConfig(AppConfig):
 
     def ready(self) -> None:
         from alerts import checks  # noqa: F401 - registers them
-        from alerts.alerting import RulesAndAlerts
-        from metrics.alerting import provide
+        from alerts.summary import RulesAndAlerts
+        from metrics.alert_summary import provide
 
         provide(RulesAndAlerts())
         post_migrate.connect(first_rows, sender=self)

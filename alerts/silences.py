@@ -9,13 +9,13 @@ from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
-from alerts import weekly
+from alerts import recurring_windows
 from alerts.errors import BadFields
 from alerts.models import Alert, Level, Silence, SilenceKind
 from alerts.models.alerts import AlertQuerySet
-from metrics.access import Caller, Scope
 from metrics.errors import Unknown
 from metrics.models import NAME_LENGTH, Device
+from rest.caller import Caller, Scope
 
 LISTS: Final = ("device_ids", "device_groups", "metric_names", "rule_ids", "levels")
 FIELDS: Final = ("kind", *LISTS, "alert_id", "starts_at", "ends_at", "weekly", "reason")
@@ -53,7 +53,7 @@ WHERE a.raised_at >= %s AND {COVERS} AND EXISTS (
 def active(now: datetime) -> list[Silence]:
     """The silences that are in force at this moment."""
     within = Silence.objects.filter(starts_at__lte=now, ends_at__gt=now)
-    return [silence for silence in within if weekly.holds(silence.weekly, now)]
+    return [silence for silence in within if recurring_windows.holds(silence.weekly, now)]
 
 
 def covering(alerts: Iterable[int], now: datetime) -> dict[int, str]:
@@ -82,7 +82,7 @@ def check(fields: Mapping[str, Any]) -> None:
         errors.append(("ends_at", "no silence is for ever: say when it ends"))
     elif starts_at is not None and not starts_at < ends_at <= starts_at + LONGEST:
         errors.append(("ends_at", f"a time after starts_at is accepted, at most {LONGEST.days} days after it"))
-    if detail := weekly.check(fields.get("weekly")):
+    if detail := recurring_windows.check(fields.get("weekly")):
         errors.append(("weekly", detail))
     if errors:
         raise BadFields(errors)
@@ -169,7 +169,11 @@ def preview(fields: Mapping[str, Any], caller: Caller, since: datetime, now: dat
     now = now or timezone.now()
     check({"starts_at": now, "ends_at": now + LONGEST_OWN, "reason": "preview"} | dict(fields))
     lists = [list(fields.get(name) or []) for name in LISTS]
-    times = list(weekly.windows(fields["weekly"], since, now)) if fields.get("weekly") else [(since, now + LONGEST_OWN)]
+    times = (
+        list(recurring_windows.windows(fields["weekly"], since, now))
+        if fields.get("weekly")
+        else [(since, now + LONGEST_OWN)]
+    )
     begins, ends = [begin for begin, _ in times], [end for _, end in times]
     found = RawSQL(_WOULD_COVER, [*lists, fields.get("alert_id") or "", since, begins, ends])  # noqa: S611 - bound
     return Alert.objects.visible_to(caller).real().filter(retroactive=False, pk__in=found)

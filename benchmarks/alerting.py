@@ -115,7 +115,7 @@ def throughput(site: Site) -> None:
     import numpy as np
 
     from metrics.storage.connection import connect
-    from metrics.storage.write import Arrivals, Entry, stop_writer, writer
+    from metrics.storage.write.writer import Arrivals, Entry, stop_writer, writer
 
     ticks = 300
     with connect() as connection:
@@ -256,7 +256,7 @@ def main() -> None:
         if "throughput" in parts:
             throughput(site)
         if parts != ["throughput"]:
-            from alerts.notifications.setup import create_channel
+            from alerts.notifications.channel_lifecycle import create_channel
 
             create_channel({"name": "hook", "kind": "webhook", "url": receiver.url}, "bench")
         if "latency" in parts:

@@ -20,7 +20,7 @@ from django.core.management import call_command
 from benchmarks.figures import calibration, median, say, table
 from benchmarks.filling import Fleet, fill
 from benchmarks.workload import KINDS
-from metrics.storage import read
+from metrics.storage.read import block_cache
 from telemetry_site.embedded.servers import Servers
 
 DAY = 86_400  # seconds
@@ -44,11 +44,11 @@ RULES: dict[str, dict[str, Any]] = {
 
 def tries(fleet: Fleet, devices: int, runs: int, rules: dict[str, dict[str, Any]]) -> None:
     """Each rule on these devices, with a threshold that its values go beyond now and then."""
-    from alerts.backtest import Backtest, backtest
     from alerts.conditions.spec import read_spec
-    from alerts.scope import Scope
-    from metrics.access import Caller
-    from metrics.query import moment
+    from alerts.history.backtest import Backtest, backtest
+    from alerts.rules.scope import Scope
+    from metrics.query.latest import moment
+    from rest.caller import Caller
 
     names = [fleet.device(number) for number in range(devices)]
     scope, end = Scope(Caller.internal("benchmark"), names), moment(fleet.end * 1_000_000)
@@ -57,7 +57,7 @@ def tries(fleet: Fleet, devices: int, runs: int, rules: dict[str, dict[str, Any]
     for what, fields in rules.items():
 
         def tried(threshold: float, fields: dict[str, Any] = fields) -> tuple[Backtest, float, float]:
-            read.forget()
+            block_cache.forget()
             began, busy = time.perf_counter(), time.process_time()
             found = backtest(read_spec(rule | fields | {"threshold_value": threshold}), scope, start, end)
             return found, time.perf_counter() - began, time.process_time() - busy

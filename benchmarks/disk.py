@@ -22,10 +22,10 @@ from django.core.management import call_command
 from benchmarks.figures import calibration, note, say, table
 from benchmarks.filling import SECOND, Fleet, fill
 from benchmarks.workload import KINDS
-from metrics.storage import merge
-from metrics.storage.codec import Ints, Kind
 from metrics.storage.connection import Connection, connect
-from metrics.storage.write import Arrivals, Entry, stop_writer, writer
+from metrics.storage.format.codec import Ints, Kind
+from metrics.storage.merge import schedule
+from metrics.storage.write.writer import Arrivals, Entry, stop_writer, writer
 from telemetry_site.embedded.servers import Servers
 
 DAY = 86_400  # seconds
@@ -106,10 +106,10 @@ class Hour:
             if paced:
                 time.sleep(max(0.0, began + second + 1 - time.monotonic()))
             else:  # Followers' time to read a commit passes as fast as everything else here.
-                merge.KEEP_YOUNG = 60.0 * (time.monotonic() - began) / (second + 1)
-            self.young.of(lambda: merge.merge_young(self.connection))
+                schedule.KEEP_YOUNG = 60.0 * (time.monotonic() - began) / (second + 1)
+            self.young.of(lambda: schedule.merge_young(self.connection))
             if second % UNITS_EVERY == UNITS_EVERY - 1:
-                self.units.of(lambda: merge.merge_units(self.connection, budget=float("inf")))
+                self.units.of(lambda: schedule.merge_units(self.connection, budget=float("inf")))
                 self.largest = max(self.largest, _folder(self.folder) - files)
         after = _tables(self.connection)
         self._say(seconds, {name.removeprefix("metrics_"): after[name] - before[name] for name in TABLES})
@@ -131,7 +131,7 @@ class Hour:
         self.commits.say(f"commits of {COMMIT:,}", points)
         self.young.say("merge of young blocks", points)
         self.units.say("merges of units", points)
-        self.day.of(lambda: merge.merge_units(self.connection, force=True))
+        self.day.of(lambda: schedule.merge_units(self.connection, force=True))
         self.day.say("merge of the day", points)
         log = sum(one.log for one in (self.commits, self.young, self.units, self.day)) / points
         say("state written, all levels together", f"{log + size / points:.1f} bytes a point", f"{log:.1f} of them log")
@@ -147,7 +147,7 @@ def run(folder: Path, days: int, seconds: int, devices: int, paced: bool) -> Non
     with Servers(folder) as servers:
         django.setup()
         call_command("migrate", verbosity=0)
-        from metrics.catalogue import catalogue
+        from metrics.storage.series_registry import catalogue
 
         if days:
             settled(environment, days)

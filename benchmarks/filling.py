@@ -18,12 +18,13 @@ import psycopg
 
 from benchmarks.figures import note
 from benchmarks.workload import KINDS, Floats, series_values
-from metrics.storage import latest, rollups
-from metrics.storage.blocks import SETTLED, bucket_of, day_of, newest
-from metrics.storage.codec import Columns, Kind
-from metrics.storage.counts import Change
-from metrics.storage.insert import Run, insert_settled
-from metrics.storage.rollups import Place
+from metrics.storage.format.codec import Columns, Kind
+from metrics.storage.format.layout import SETTLED, bucket_of, day_of, newest
+from metrics.storage.merge import rollups
+from metrics.storage.merge.insert_blocks import Run, insert_settled
+from metrics.storage.merge.point_counts import Change
+from metrics.storage.merge.rollups import Place
+from metrics.storage.read import latest
 from telemetry_site.embedded.paths import Embedded
 
 SHARD = 0
@@ -97,8 +98,8 @@ def _made(environment: dict[str, str], fleet: Fleet) -> list[tuple[int, list[int
     """(bucket, ids, metrics): the new series of every bucket, made as the site makes them on first sight."""
     os.environ.update(environment | {"DJANGO_SETTINGS_MODULE": "telemetry_site.settings"})
     django.setup()
-    from metrics.catalogue import catalogue
     from metrics.storage.connection import reading
+    from metrics.storage.series_registry import catalogue
 
     metrics = [fleet.metric(kind) for kind in fleet.metrics]
     for first in range(0, fleet.devices, TOGETHER):

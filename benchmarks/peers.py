@@ -15,8 +15,8 @@ from benchmarks.figures import median, note
 from benchmarks.filling import SECOND, Fleet
 from benchmarks.loadgen import LoadGenerator, request
 from benchmarks.servers import InfluxDB, Server, VictoriaMetrics
-from metrics.storage.blocks import day_of
-from metrics.storage.codec import decode
+from metrics.storage.format.codec import decode
+from metrics.storage.format.layout import day_of
 
 DAY = 86_400  # seconds
 LINES = 20_000  # of one request

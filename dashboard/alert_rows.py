@@ -11,10 +11,10 @@ from django.db.models.functions import RowNumber
 from alerts.conditions.spec import ANY_METRIC
 from alerts.models import WEIGHTS, Alert, Kind, Level, Status
 from alerts.models.alerts import AlertQuerySet
-from dashboard.fleet import EVER
-from dashboard.readings import duration_text, reading
-from metrics import query
+from dashboard.device_overview import EVER
+from dashboard.number_format import duration_text, reading
 from metrics.models import MetricDefinition
+from metrics.query import latest
 
 CHILDREN = 20  # of an incident, that are shown below its worst alert
 WEIGHT = Case(
@@ -152,7 +152,7 @@ def units_of(alerts: Sequence[Alert]) -> UnitOf:
     sent = {}
     if unsaid:
         devices, metrics = ({alert.device_name for alert in unsaid}, {alert.metric_name for alert in unsaid})
-        for point in query.newest_points(sorted(devices), sorted(metrics), EVER).points:
+        for point in latest.newest_points(sorted(devices), sorted(metrics), EVER).points:
             sent[point.device_id, point.metric_name] = point.unit or ""
     return lambda alert: defined.get(alert.metric_name) or sent.get((alert.device_name, alert.metric_name), "")
 

@@ -9,8 +9,8 @@ from django.http import QueryDict
 from alerts.conditions.spec import MOST_CONDITIONS
 from alerts.models import Condition, Kind
 from dashboard import rule_choices
+from dashboard.form_values import UNITS, number, seconds, split, threshold, written
 from dashboard.forms import LONGEST_TEXT
-from dashboard.typed import UNITS, number, seconds, split, threshold, written
 
 Texts = dict[str, str]
 

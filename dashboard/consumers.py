@@ -14,9 +14,10 @@ from django.contrib.auth import get_user_model
 
 from dashboard.subscriptions import BadRequest, LiveRequest, same_site
 from ingest.authentication import caller_by_async, credential_in, still_valid
-from metrics import live, query
-from metrics.access import Caller
+from metrics import stream_follower
 from metrics.models import Device
+from metrics.query import latest
+from rest.caller import Caller
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def newest(devices: set[str] | None, metrics: set[str] | None) -> list[tuple[str
         devices = set(Device.objects.values_list("device_id", flat=True)[: SNAPSHOT_DEVICES + 1])
     if len(devices) > SNAPSHOT_DEVICES:
         return []
-    points = query.latest(sorted(devices), None if metrics is None else sorted(metrics))
+    points = latest.latest(sorted(devices), None if metrics is None else sorted(metrics))
     return [(p.device_id, p.metric_name, p.timestamp.timestamp() * 1000, p.value, p.unit) for p in points]
 
 
@@ -116,7 +117,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         asked = None if wanted.devices is None else set(wanted.devices)
         devices = await database_sync_to_async(seen_of)(self.caller, asked)
         metrics = None if wanted.metrics is None else set(wanted.metrics)
-        subscription = live.relay().subscribe(devices, metrics)
+        subscription = stream_follower.relay().subscribe(devices, metrics)
         try:
             await self.tell({"type": "subscribed", "time_ms": time.time() * 1000})
             await self.tell({"type": "snapshot", "points": await database_sync_to_async(newest)(devices, metrics)})

@@ -40,7 +40,7 @@ def whole(text: str, otherwise: int) -> int:
 
 
 def weekly_of(text: dict[str, str], days: list[str]) -> dict[str, Any] | None:
-    """Times of the week, in the words of alerts.weekly; None where no day is chosen."""
+    """Times of the week, in the words of alerts.recurring_windows; None where no day is chosen."""
     if not days:
         return None
     chosen = [int(day) for day in days if len(day) == 1 and day in "0123456"]

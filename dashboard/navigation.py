@@ -5,8 +5,8 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
-from dashboard.tally import Tally
-from metrics.access import Scope, caller_of
+from dashboard.open_alert_counts import Tally
+from rest.caller import Scope, caller_of
 
 
 def open_alerts(request: HttpRequest) -> dict[str, Any]:

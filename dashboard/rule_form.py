@@ -10,12 +10,12 @@ from django.http import QueryDict
 from alerts.api.rule_shapes import RuleSerializer, first_metric, whole
 from alerts.conditions.spec import BadRule
 from alerts.models import Kind, Rule
-from alerts.rules import FIELDS, check, document_of
+from alerts.rules.lifecycle import FIELDS, check, document_of
 from dashboard import condition_rows
 from dashboard.condition_rows import Row
+from dashboard.form_values import number, seconds, split, threshold, written
 from dashboard.forms import lines, texts
 from dashboard.rule_choices import aggregations
-from dashboard.typed import number, seconds, split, threshold, written
 
 DURATIONS = ("evaluation_window", "auto_resolve_timeout", "horizon", "expected_interval", "grace")
 TEXTS = ("name", "description", "runbook_url", "metric_name", "kind", "condition", "aggregation", "level")

@@ -3,8 +3,8 @@
 from typing import Any
 
 from alerts.models import Kind, Rule, RuleVersion
-from alerts.rules import FIELDS, document_of
-from dashboard.readings import duration_text, reading
+from alerts.rules.lifecycle import FIELDS, document_of
+from dashboard.number_format import duration_text, reading
 from dashboard.rule_choices import AGGREGATIONS, CONDITIONS, MEASURES
 
 NAMES = {

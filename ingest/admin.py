@@ -10,10 +10,10 @@ from ingest.identity import keys
 from ingest.models import PREFIX_LENGTH, ApiKey, Rejected, digest_of, new_key
 from ingest.rejected.listing import replayable, with_kept
 from ingest.rejected.replay import replay
-from ingest.rejected.tidy import discard
-from metrics.access import caller_of
+from ingest.rejected.retention import discard
 from metrics.errors import TelemetryError
 from metrics.storage.connection import reading
+from rest.caller import caller_of
 
 OVERLAP = timedelta(days=1)
 

@@ -11,7 +11,7 @@ class IngestConfig(AppConfig):
 
         from ingest.identity.people import announce_change
         from ingest.models import ApiKey
-        from metrics.membership import announce
+        from metrics.devices.group_membership import announce
         from metrics.models import DeviceGroup
 
         # What keys and tokens allow is remembered in every process until the revision moves.

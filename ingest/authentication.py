@@ -16,13 +16,13 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from ingest.identity import issuers, jwts, keys, service_tokens, tokens, usage
-from ingest.identity.holder import Holder
-from ingest.identity.trusted import OWN_ISSUER
-from metrics import catalogue
-from metrics.access import WRITERS, Caller
-from metrics.api.permissions import caller
+from ingest.identity import issuers, jwts, keys, last_used, service_tokens, tokens
+from ingest.identity.credential_owner import Holder
+from ingest.identity.trusted_issuers import OWN_ISSUER
 from metrics.errors import StorageUnavailable
+from metrics.storage import series_registry
+from rest.caller import WRITERS, Caller
+from rest.permissions import caller
 
 CHALLENGE = 'Bearer realm="telemetry"'
 NOT_VALID = "the API key or the token is not valid"
@@ -44,7 +44,7 @@ _UNKNOWN: Any = object()
 
 def _current() -> Memory:
     global _memory
-    revision = catalogue.current().revision
+    revision = series_registry.current().revision
     if _memory.revision != revision or len(_memory.holders) > MOST_REMEMBERED:
         _memory = Memory(revision)
     return _memory
@@ -60,7 +60,7 @@ def remembered(credential: str) -> tuple[bool, Caller | None]:
     if found.until <= time.time():
         return False, None
     if found.key is not None:
-        usage.note(found.key)
+        last_used.note(found.key)
     return True, found.caller
 
 
@@ -69,7 +69,7 @@ def forget() -> None:
     global _memory
     _memory = Memory(-1)
     keys.forget()
-    usage.forget()
+    last_used.forget()
 
 
 def look_up(credential: str) -> Caller | None:
@@ -88,7 +88,7 @@ def look_up(credential: str) -> Caller | None:
     if holder is None:
         return None
     if holder.key is not None:
-        usage.note(holder.key)
+        last_used.note(holder.key)
     return holder.caller
 
 
@@ -149,7 +149,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         credential = credential_in(request.headers.get("X-Api-Key"), request.headers.get("Authorization"))
         if credential is None:
             return None
-        catalogue.catalogue()
+        series_registry.catalogue()
         found = caller_by(credential)
         if found is None:
             raise AuthenticationFailed(NOT_VALID)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from ingest.collect import CollectView
+from ingest.collect_now import CollectView
 from ingest.views import EventsView, SnapshotView
 
 urlpatterns = [

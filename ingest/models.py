@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from ingest.identity.models import TokenFamily, UsedServiceToken
 from ingest.wire.batch import Reason
-from metrics.access import Caller, Scope
 from metrics.models import NAME_LENGTH, Announced, Audited, Device, DeviceGroup
+from rest.caller import Caller, Scope
 
 __all__ = ["ApiKey", "Rejected", "RejectedPacket", "TokenFamily", "UsedServiceToken", "digest_of", "new_key"]
 

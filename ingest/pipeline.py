@@ -11,15 +11,15 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from ingest.rejected.inbox import inbox
-from ingest.values import stored
+from ingest.value_types import stored
 from ingest.wire.batch import Batch, Group, Reason, Rejection, Unacceptable, Verdict
-from ingest.wire.judge import BadPoint, check_name
-from metrics.access import Caller
-from metrics.activity import tally
-from metrics.catalogue import DAY, UNDEFINED, Catalogue, catalogue, current, refresh
-from metrics.storage.codec import Kind
+from ingest.wire.validate import BadPoint, check_name
 from metrics.storage.connection import reading
-from metrics.storage.write import AnsweredBatch, Arrivals, Entry, writer
+from metrics.storage.format.codec import Kind
+from metrics.storage.series_registry import DAY, UNDEFINED, Catalogue, catalogue, current, refresh
+from metrics.storage.write.writer import AnsweredBatch, Arrivals, Entry, writer
+from rest.caller import Caller
+from rest.request_stats import tally
 
 AHEAD = 5 * 60 * 1_000_000  # µs that a clock may be fast
 LAYOUT_FROM = 64  # points from which remembering the look of a batch pays

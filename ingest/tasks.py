@@ -5,13 +5,13 @@ from django.conf import settings
 
 from ingest.collectors.clock import SystemClock
 from ingest.collectors.once import measure_once
-from ingest.doors import BODY_LIMIT
 from ingest.identity import service_tokens, tokens
+from ingest.json_endpoints import BODY_LIMIT
 from ingest.pipeline import accept
-from ingest.rejected.tidy import tidy
-from ingest.wire.native import decode_batch
-from metrics.access import Caller
+from ingest.rejected.retention import tidy
+from ingest.wire.telemetry_json import decode_batch
 from metrics.storage.connection import reading
+from rest.caller import Caller
 
 
 @shared_task

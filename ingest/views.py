@@ -8,11 +8,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ingest.authentication import MayWrite
-from ingest.description import describe_batch, describe_bulk, describe_events, describe_single, describe_snapshot
-from ingest.doors import BODY_LIMIT, DOORS, check_media_type, unpack
+from ingest.json_endpoints import BODY_LIMIT, DOORS, check_media_type, unpack
+from ingest.openapi import describe_batch, describe_bulk, describe_events, describe_single, describe_snapshot
 from ingest.pipeline import accept
 from ingest.wire.batch import Unacceptable
-from metrics.api.permissions import caller
+from rest.permissions import caller
 
 
 class Unparsed(BaseParser):

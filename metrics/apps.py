@@ -14,7 +14,7 @@ class MetricsConfig(AppConfig):
 
         from metrics import checks  # noqa: F401 - registers them
         from metrics.audit import rows, signing_in
-        from metrics.membership import announce
+        from metrics.devices.group_membership import announce
         from metrics.models import Device
 
         post_migrate.connect(first_rows, sender=self)

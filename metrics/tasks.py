@@ -2,28 +2,31 @@
 
 from celery import shared_task
 
-from metrics import deletion
+from metrics.devices import delete_device
 from metrics.export import jobs
 from metrics.models import IdempotentAnswer
-from metrics.storage import backlog, journal, mend, merge, retention, shards
+from metrics.storage import shards
 from metrics.storage.connection import reading
-from metrics.storage.recount import recount
-from metrics.storage.regroup import regroup
+from metrics.storage.merge import restore_damaged, retention, schedule
+from metrics.storage.merge.apply_retention_policy import regroup
+from metrics.storage.merge.rebuild_point_counts import recount
+from metrics.storage.read import merge_backlog
+from metrics.storage.write import journal
 
 
 @shared_task
 def merge_young_blocks() -> int:
     """Keep the pile of young blocks small. Returns the points merged."""
     with reading() as connection:
-        return merge.merge_young(connection)
+        return schedule.merge_young(connection)
 
 
 @shared_task
 def merge_blocks() -> int:
     """Merge runs into larger ones, and finished days into their final shape. Returns the points merged."""
     with reading() as connection:
-        mend.put_back_mended(connection)
-        merged = merge.merge_units(connection)
+        restore_damaged.put_back_mended(connection)
+        merged = schedule.merge_units(connection)
         recount(connection)
         return merged
 
@@ -39,7 +42,7 @@ def pack_journal() -> int:
 def heartbeat() -> None:
     """Note that the workers are alive: somebody took this off the queue."""
     with reading() as connection:
-        backlog.beat(connection)
+        merge_backlog.beat(connection)
 
 
 @shared_task
@@ -54,7 +57,7 @@ def drop_expired() -> int:
 def remove_deleted() -> int:
     """Take the points of deleted devices out of what is stored. Returns the places that were seen to."""
     with reading() as connection:
-        return deletion.work(connection)
+        return delete_device.work(connection)
 
 
 @shared_task

@@ -12,9 +12,9 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from ingest.wire.batch import Unacceptable
-from metrics.api.shapes import problem
 from metrics.errors import StorageUnavailable, TelemetryError
-from telemetry_site.requests import FAILED
+from rest.problem import problem
+from telemetry_site.middleware.request_id import FAILED
 
 log = logging.getLogger(__name__)
 

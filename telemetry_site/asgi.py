@@ -20,14 +20,14 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
 from dashboard.routing import websocket_urlpatterns
-from ingest.asgi import FastLane
+from ingest.fast_lane import FastLane
 from telemetry_site.activity import Sockets
-from telemetry_site.caps import Caps
-from telemetry_site.cors import CORS
 from telemetry_site.lifespan import Lifespan
-from telemetry_site.limits import AddressLimit
-from telemetry_site.requests import Requests
-from telemetry_site.turns import Turns
+from telemetry_site.middleware.concurrency import Turns
+from telemetry_site.middleware.cors import CORS
+from telemetry_site.middleware.ip_rate_limit import AddressLimit
+from telemetry_site.middleware.request_id import Requests
+from telemetry_site.middleware.size_and_timeout import Caps
 
 lanes = FastLane(Requests(AddressLimit(Caps(Turns(ASGIStaticFilesHandler(django_application))))))
 application = ProtocolTypeRouter(

@@ -6,20 +6,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ingest.doors import BODY_LIMIT
+from ingest.json_endpoints import BODY_LIMIT
 from ingest.pipeline import AHEAD
 from ingest.wire.compression import CODINGS
-from ingest.wire.native import BATCH_LIMIT, BULK_LIMIT
-from metrics.aggregation import ACCEPTED, FOLDS
-from metrics.api.paging import MOST
+from ingest.wire.telemetry_json import BATCH_LIMIT, BULK_LIMIT
 from metrics.api.parameters import MOST_NAMES
-from metrics.api.schema import Answer, Tag, operation
 from metrics.export.formats import FORMATS
-from metrics.intervals import SECOND
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricType
-from metrics.query import TIME_RANGES
-from metrics.questions.question import FILLS, MOST_POINTS
-from metrics.storage.policies import DEFAULT_RETENTION_DAYS
+from metrics.query.aggregations import ACCEPTED, FOLDS
+from metrics.query.latest import TIME_RANGES
+from metrics.query.query import FILLS, MOST_POINTS
+from metrics.query.time_buckets import SECOND
+from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
+from rest.openapi import Answer, Tag, operation
+from rest.pagination import MOST
 
 LIMITS = {
     "points_of_a_batch": BATCH_LIMIT,

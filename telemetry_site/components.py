@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 import redis
 from django.conf import settings
 
-from metrics import activity
-from metrics.alerting import alerting
+from metrics.alert_summary import alerting
 from metrics.errors import StorageUnavailable
-from metrics.storage.backlog import Waiting, last_beat, waiting
 from metrics.storage.connection import watching
-from metrics.storage.write import MOST_WAITING, running_writer
+from metrics.storage.read.merge_backlog import Waiting, last_beat, waiting
+from metrics.storage.write.writer import MOST_WAITING, running_writer
+from rest import request_stats
 from telemetry_site.activity import Sockets
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"  # in the order of their weight
@@ -47,7 +47,7 @@ class Database:
     commits: int
     backlog: Waiting
     worker_age: float | None  # seconds; None: never heard of
-    recent: activity.Recent
+    recent: request_stats.Recent
 
 
 def ask() -> tuple[dict[str, Component], dict[str, Any]]:
@@ -107,7 +107,9 @@ def _database() -> Database:
         began = time.perf_counter()
         [commits] = connection.execute(_HEADS).fetchone() or (0,)
         round_trip = time.perf_counter() - began
-        return Database(round_trip, commits, waiting(connection), last_beat(connection), activity.recent(connection))
+        return Database(
+            round_trip, commits, waiting(connection), last_beat(connection), request_stats.recent(connection)
+        )
 
 
 def _ingestion(told: Database | None) -> Component:
@@ -152,7 +154,7 @@ def _figures(told: Database | None, reached: bool) -> dict[str, Any]:
         "redis": "up" if reached else "down",
     }
     if told is not None:
-        fared = activity.shape(told.recent.all)
+        fared = request_stats.shape(told.recent.all)
         found |= {
             "database_round_trip_ms": round(1000 * told.round_trip, 3),
             "commits": told.commits,

@@ -26,7 +26,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from telemetry_site.security import POLICY
+from telemetry_site.middleware.csp import POLICY
 
 REDOC_STYLES = (
     "style-src 'self'"

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from metrics.api.schema import Answer, Tag, operation
+from rest.openapi import Answer, Tag, operation
 from telemetry_site import components
 from telemetry_site.components import DEGRADED, HEALTHY, UNHEALTHY, database_answers, redis_answers
 

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ingest.identity import usage
+from ingest.identity import last_used
 from ingest.rejected.inbox import stop_inbox
-from metrics import catalogue, limits
 from metrics.errors import TelemetryError
+from metrics.storage import series_registry
 from metrics.storage.connection import close_pools
-from metrics.storage.write import stop_writer
+from metrics.storage.write.writer import stop_writer
+from rest import rate_limit
 from telemetry_site import activity
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Lifespan:
                         _keep_catalogue_fresh(),
                         _note_used_keys(),
                         activity.keep_writing(),
-                        limits.keep_settled(),
+                        rate_limit.keep_settled(),
                     )
                 ]
                 await send({"type": "lifespan.startup.complete"})
@@ -53,7 +54,7 @@ class Lifespan:
                     task.cancel()
                 await asyncio.to_thread(stop_writer)
                 await asyncio.to_thread(activity.write)
-                await asyncio.to_thread(usage.write)
+                await asyncio.to_thread(last_used.write)
                 await asyncio.to_thread(stop_inbox)
                 await asyncio.to_thread(close_pools)
                 await send({"type": "lifespan.shutdown.complete"})
@@ -63,18 +64,18 @@ class Lifespan:
 async def _keep_catalogue_fresh() -> None:
     while True:
         try:
-            await asyncio.to_thread(catalogue.refresh)
+            await asyncio.to_thread(series_registry.refresh)
         except TelemetryError as error:
             log.warning("definitions and keys could not be refreshed: %s", str(error).split("\n")[0])
         except Exception:  # without this task every key and definition would stay as it is for ever
             log.exception("definitions and keys could not be refreshed")
-        await asyncio.sleep(catalogue.REVISION_PERIOD)
+        await asyncio.sleep(series_registry.REVISION_PERIOD)
 
 
 async def _note_used_keys() -> None:
     while True:
-        await asyncio.sleep(usage.PERIOD)
+        await asyncio.sleep(last_used.PERIOD)
         try:
-            await asyncio.to_thread(usage.write)
+            await asyncio.to_thread(last_used.write)
         except Exception:  # nobody's measurement waits for this
             log.exception("when keys were last used could not be written")

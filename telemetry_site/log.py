@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from metrics import visit
+from rest import request_context
 
 MASK = "***"
 SHORTEST_LITERAL = 6  # characters of a configured secret; shorter ones would mask half of every line
@@ -82,7 +82,7 @@ def told(record: logging.LogRecord) -> dict[str, Any]:
         "logger": record.name,
         "message": record.getMessage(),
     }
-    if (request_id := visit.request_id()) is not None:
+    if (request_id := request_context.request_id()) is not None:
         found["request_id"] = request_id
     return found | record.__dict__.get("fields", {})
 

@@ -7,8 +7,8 @@ from django.contrib.auth.backends import ModelBackend
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 
-from metrics.addresses import address_of
-from metrics.limits import Limit, buckets
+from rest.ip_rate_limit import address_of
+from rest.rate_limit import Limit, buckets
 
 FROM_AN_ADDRESS = Limit(rate=1 / 30, burst=10)
 FOR_A_NAME = Limit(rate=1 / 20, burst=30)  # from everywhere, so that nobody is shut out by one who guesses

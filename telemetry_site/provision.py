@@ -11,8 +11,8 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from ingest.models import ApiKey, digest_of, new_key
-from metrics.access import Scope
 from metrics.models import Device
+from rest.caller import Scope
 from telemetry_site.embedded.paths import Embedded
 
 ADMIN_NAME = "admin"

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ingest.identity import trusted
+from ingest.identity import trusted_issuers
 from telemetry_site.embedded.paths import Embedded
 from telemetry_site.env import BASE_DIR, BadSetting, Environment, without_password
 
@@ -66,9 +66,9 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
-    "telemetry_site.server_timing.ServerTiming",
+    "telemetry_site.middleware.server_timing.ServerTiming",
     "django.middleware.security.SecurityMiddleware",
-    "telemetry_site.security.ContentSecurityPolicy",
+    "telemetry_site.middleware.csp.ContentSecurityPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -104,8 +104,8 @@ LOGOUT_REDIRECT_URL = "login"
 # --- who is believed --------------------------------------------------------------------------------
 ACCESS_TOKEN_SECONDS = env.integer("TELEMETRY_ACCESS_TOKEN_SECONDS", 900, 60, 86_400)
 REFRESH_TOKEN_DAYS = env.integer("TELEMETRY_REFRESH_TOKEN_DAYS", 14, 1, 365)
-JWT_ISSUERS = env.read("TELEMETRY_JWT_ISSUERS", trusted.issuers, "[]")
-SERVICES = env.read("TELEMETRY_SERVICE_SECRETS", trusted.services, "{}")
+JWT_ISSUERS = env.read("TELEMETRY_JWT_ISSUERS", trusted_issuers.issuers, "[]")
+SERVICES = env.read("TELEMETRY_SERVICE_SECRETS", trusted_issuers.services, "{}")
 
 # --- security ---------------------------------------------------------------------------------------
 HTTPS = env.switch("TELEMETRY_HTTPS", False)
@@ -217,8 +217,8 @@ SITE_URL = env.url("TELEMETRY_SITE_URL", ("https", "http")).rstrip("/")  # what 
 # Networks that channels may reach although they are private, such as 10.1.2.0/24.
 ALLOW_PRIVATE_WEBHOOKS = env.networks("TELEMETRY_ALLOW_PRIVATE_WEBHOOKS")
 ALERT_ACTIONS = {
-    "log_alert": "alerts.actions.log_alert",
-    "send_notification": "alerts.actions.send_notification",
+    "log_alert": "alerts.notifications.builtin_actions.log_alert",
+    "send_notification": "alerts.notifications.builtin_actions.send_notification",
 } | env.paths("TELEMETRY_ALERT_ACTIONS")
 _mail = urlsplit(env.url("EMAIL_URL", ("smtp", "smtp+tls", "smtps")))  # plain, STARTTLS, TLS from the beginning
 EMAIL_HOST = _mail.hostname or ""  # empty: there is none, and channels that need it say so
@@ -234,14 +234,14 @@ REST_FRAMEWORK = {
         "ingest.authentication.ApiKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["metrics.api.permissions.MayRead"],
-    "DEFAULT_THROTTLE_CLASSES": ["metrics.api.throttle.PerCaller"],
-    "DEFAULT_RENDERER_CLASSES": ["metrics.api.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "metrics.api.renderers.AsItComes",
-    "DEFAULT_PARSER_CLASSES": ["metrics.api.parsers.JSONParser"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest.permissions.MayRead"],
+    "DEFAULT_THROTTLE_CLASSES": ["rest.throttle.PerCaller"],
+    "DEFAULT_RENDERER_CLASSES": ["rest.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "rest.renderers.AsItComes",
+    "DEFAULT_PARSER_CLASSES": ["rest.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "telemetry_site.api_errors.handle",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
-    "DEFAULT_SCHEMA_CLASS": "metrics.api.schema.Operation",
+    "DEFAULT_SCHEMA_CLASS": "rest.openapi.Operation",
 }
 PUBLIC_SCHEMA = env.switch("TELEMETRY_PUBLIC_SCHEMA", True)
 SPECTACULAR_SETTINGS = {
@@ -257,7 +257,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they speak to those who work on the code
     "PREPROCESSING_HOOKS": ["telemetry_site.documentation.only_canonical"],
-    "POSTPROCESSING_HOOKS": ["metrics.api.schema.complete"],
+    "POSTPROCESSING_HOOKS": ["rest.openapi.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "/favicon.ico",
     "REDOC_DIST": "SIDECAR",

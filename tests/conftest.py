@@ -24,13 +24,16 @@ from dashboard.api import status
 from ingest import authentication
 from ingest.models import ApiKey
 from ingest.rejected.inbox import stop_inbox
-from metrics import activity, addresses, catalogue, limits, live, presence
-from metrics.access import OPERATORS, Scope
+from metrics import stream_follower
 from metrics.apps import first_rows
 from metrics.models import Device, DeviceGroup
-from metrics.storage import census, read
+from metrics.query import last_seen
+from metrics.storage import series_registry
 from metrics.storage.connection import close_pools
-from metrics.storage.write import stop_writer
+from metrics.storage.read import block_cache, point_totals
+from metrics.storage.write.writer import stop_writer
+from rest import ip_rate_limit, rate_limit, request_stats
+from rest.caller import OPERATORS, Scope
 
 API = "/api/v1/telemetry"
 END_OTHERS = """
@@ -55,19 +58,19 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
 def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """An empty installation. Not inside a transaction, since storage works on connections of its own."""
     with django_db_blocker.unblock():
-        activity.tally.forget()
+        request_stats.tally.forget()
         empty_tables()
         first_rows("default")
         first_alert_rows("default")
-        catalogue.forget()
+        series_registry.forget()
         authentication.forget()
-        read.forget()
-        live.forget()
-        census.owners.forget()
+        block_cache.forget()
+        stream_follower.forget()
+        point_totals.owners.forget()
         forget_limits()
-        presence.forget()
+        last_seen.forget()
         status.forget()
-        catalogue.refresh()
+        series_registry.refresh()
         yield
         worker.stop()
         stop_inbox()
@@ -96,10 +99,10 @@ def empty_tables() -> None:
 
 
 def forget_limits() -> None:
-    limits.buckets.forget()
-    addresses.forget()
+    rate_limit.buckets.forget()
+    ip_rate_limit.forget()
     with redis.Redis.from_url(REDIS_URL) as client:
-        for name in client.scan_iter(f"{limits.PREFIX}*", count=1000):
+        for name in client.scan_iter(f"{rate_limit.PREFIX}*", count=1000):
             client.delete(name)
 
 

@@ -8,10 +8,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 
-from alerts import life
+from alerts import alert_actions
 from alerts.models import Alert, Delivery, Incident, Resolution
-from metrics.access import caller_of
 from metrics.admin.bounded import FirstFewFilter, ReadOnlyAdmin
+from rest.caller import caller_of
 
 MOST_MOVED = 10_000  # alerts of one request
 SHOWN = 100  # lines of a timeline
@@ -43,12 +43,12 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Acknowledge", permissions=["move"])
     def acknowledge(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
-        self._move(request, queryset, life.acknowledge, "acknowledged")
+        self._move(request, queryset, alert_actions.acknowledge, "acknowledged")
 
     @admin.action(description="Resolve", permissions=["move"])
     def resolve(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
         def resolved(among: Any, by: str) -> list[Alert]:
-            return life.resolve(among, Resolution.PERSON, by)
+            return alert_actions.resolve(among, Resolution.PERSON, by)
 
         self._move(request, queryset, resolved, "resolved")
 

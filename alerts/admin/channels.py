@@ -9,8 +9,8 @@ from django.http import HttpRequest
 
 from alerts.admin.forms import CheckedForm, ListsAdmin, taken_over
 from alerts.models import Channel, ChannelKind, DeliveryStatus
-from alerts.notifications import setup
-from metrics.access import caller_of
+from alerts.notifications import channel_lifecycle
+from rest.caller import caller_of
 
 MOST_TRIED = 10  # each of them may take its time
 KEPT = "Left empty it stays as it is."
@@ -24,7 +24,7 @@ class ChannelForm(CheckedForm):
 
     class Meta:
         model = Channel
-        fields = setup.CHANNEL_FIELDS
+        fields = channel_lifecycle.CHANNEL_FIELDS
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -39,7 +39,7 @@ class ChannelForm(CheckedForm):
         return self.cleaned_data["secret"] or self.kept["secret"]
 
     def check(self) -> None:
-        setup.check_channel(self.instance)
+        channel_lifecycle.check_channel(self.instance)
 
 
 @admin.register(Channel)
@@ -50,19 +50,25 @@ class ChannelAdmin(ListsAdmin):
     list_filter = ("kind", "enabled")
     search_fields = ("name", "=channel_id")
     actions = ("try_out",)
-    fields = (*setup.CHANNEL_FIELDS, "target", "channel_id", "created_by", "created_at", "updated_at")
+    fields = (*channel_lifecycle.CHANNEL_FIELDS, "target", "channel_id", "created_by", "created_at", "updated_at")
     readonly_fields = ("target", "channel_id", "created_by", "created_at", "updated_at")
 
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
-        fields, by = {name: getattr(obj, name) for name in setup.CHANNEL_FIELDS}, caller_of(request.user).name
-        taken_over(obj, setup.change_channel(obj, fields) if change else setup.create_channel(fields, by))
+        fields, by = (
+            {name: getattr(obj, name) for name in channel_lifecycle.CHANNEL_FIELDS},
+            caller_of(request.user).name,
+        )
+        taken_over(
+            obj,
+            channel_lifecycle.change_channel(obj, fields) if change else channel_lifecycle.create_channel(fields, by),
+        )
 
     def delete_model(self, request: HttpRequest, obj: Channel) -> None:
-        setup.delete_channel(obj)
+        channel_lifecycle.delete_channel(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         for channel in queryset:
-            setup.delete_channel(channel)
+            channel_lifecycle.delete_channel(channel)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[list[str], dict[str, int], set[str], list]:
         """The channels: what was sent by them stays."""
@@ -72,7 +78,7 @@ class ChannelAdmin(ListsAdmin):
     @admin.action(description="Send a test message", permissions=["change"])
     def try_out(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         for channel in queryset[:MOST_TRIED]:
-            delivery = setup.test_send(channel, caller_of(request.user).name)
+            delivery = channel_lifecycle.test_send(channel, caller_of(request.user).name)
             if delivery.status == DeliveryStatus.SENT:
                 self.message_user(request, f"The test message arrived by {channel}.", messages.SUCCESS)
             else:

@@ -7,10 +7,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 
-from alerts import rules
 from alerts.admin.forms import CheckedForm, ListsAdmin, taken_over
 from alerts.models import Rule
-from metrics.access import caller_of
+from alerts.rules import lifecycle
+from rest.caller import caller_of
 
 MOST_AT_ONCE = 500  # rules that one request changes or deletes
 SHOWN = 20  # versions
@@ -19,13 +19,13 @@ SHOWN = 20  # versions
 class RuleForm(CheckedForm):
     class Meta:
         model = Rule
-        fields = rules.FIELDS
+        fields = lifecycle.FIELDS
 
     def clean_parameters(self) -> dict[str, Any]:
         return self.cleaned_data["parameters"] or {}
 
     def check(self) -> None:
-        rules.check(self.instance)
+        lifecycle.check(self.instance)
 
 
 @admin.register(Rule)
@@ -78,15 +78,15 @@ class RuleAdmin(ListsAdmin):
         return format_html_join("", "<div>{}: {}, {} {}</div>", lines)
 
     def save_model(self, request: HttpRequest, obj: Rule, form: Any, change: bool) -> None:
-        by, fields = caller_of(request.user).name, rules.document_of(obj)
-        taken_over(obj, rules.change(obj, fields, by) if change else rules.create(fields, by))
+        by, fields = caller_of(request.user).name, lifecycle.document_of(obj)
+        taken_over(obj, lifecycle.change(obj, fields, by) if change else lifecycle.create(fields, by))
 
     def delete_model(self, request: HttpRequest, obj: Rule) -> None:
-        rules.delete(obj, caller_of(request.user).name)
+        lifecycle.delete(obj, caller_of(request.user).name)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Rule]) -> None:
         for rule in queryset[:MOST_AT_ONCE]:
-            rules.delete(rule, caller_of(request.user).name)
+            lifecycle.delete(rule, caller_of(request.user).name)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[list[str], dict[str, int], set[str], list]:
         """The rules; their versions would be a line each, and their alerts stay."""
@@ -107,7 +107,7 @@ class RuleAdmin(ListsAdmin):
         by = caller_of(request.user).name
         chosen = list(queryset[: MOST_AT_ONCE + 1])
         for rule in chosen[:MOST_AT_ONCE]:
-            rules.change(rule, {"enabled": enabled}, by)
+            lifecycle.change(rule, {"enabled": enabled}, by)
         word = "enabled" if enabled else "disabled"
         self.message_user(request, f"{len(chosen[:MOST_AT_ONCE]):,} rules are {word}.", messages.SUCCESS)
         if len(chosen) > MOST_AT_ONCE:

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from alerts import silences
 from alerts.admin.forms import CheckedForm, ListsAdmin, taken_over
 from alerts.models import Silence
-from metrics.access import caller_of
+from rest.caller import caller_of
 
 MOST_ENDED = 500  # of one request
 

@@ -10,8 +10,8 @@ from rest_framework import serializers
 from alerts.api.lists import ChoicesField, levels, maybe, text
 from alerts.models import Alert, AlertEvent, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
-from metrics.access import Caller
 from metrics.models import Device, DeviceGroup
+from rest.caller import Caller
 
 MOST_TOLD = 1000  # lines of a timeline
 ANY = {"description": "A number, a text, a truth value, or null."}

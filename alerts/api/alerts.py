@@ -1,7 +1,7 @@
 """PRD E4-US5 to E4-US7: alerts are listed, shown, and moved through their life by people.
 
 Everybody sees the alerts of the devices that they see. The verbs need scope `operate`; all of them go through
-alerts.life.
+alerts.alert_actions.
 """
 
 from collections.abc import Callable
@@ -14,21 +14,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts import life
+from alerts import alert_actions
 from alerts.api import examples
 from alerts.api.alert_shapes import AlertFilters, AlertSerializer, WholeAlertSerializer, chosen
 from alerts.api.checking import Conflict, checked, found_by
 from alerts.api.lists import COUNTED, Filtered, asked, told
 from alerts.models import Alert, Level, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
-from metrics.access import Caller
 from metrics.api.answers import Answer
-from metrics.api.configuration import Known, printable
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
 from metrics.models import NAME_LENGTH
+from rest.caller import Caller
+from rest.configuration import Known, printable
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 LONGEST_NOTE = 10_000
 URGENT = (Level.CRITICAL, Level.EMERGENCY)
@@ -48,7 +48,7 @@ class AlertsView(APIView):
     """E4-US5."""
 
     def devices_asked(self, request: Request) -> list[str | None]:
-        """What whoever asks must be allowed to read (metrics.api.permissions.MayRead)."""
+        """What whoever asks must be allowed to read (rest.permissions.MayRead)."""
         return [request.query_params.get("device_id")]
 
     @operation(
@@ -183,7 +183,7 @@ class AcknowledgeView(_VerbView):
         return self.do(
             request,
             alert_id,
-            lambda among: life.acknowledge(among, by, note),
+            lambda among: alert_actions.acknowledge(among, by, note),
             Status.ACKNOWLEDGED,
             "acknowledged",
         )
@@ -209,7 +209,7 @@ class ResolveView(_VerbView):
         return self.do(
             request,
             alert_id,
-            lambda among: life.resolve(among, Resolution.PERSON, by, note),
+            lambda among: alert_actions.resolve(among, Resolution.PERSON, by, note),
             Status.RESOLVED,
             "resolved",
         )
@@ -234,7 +234,7 @@ class AssignView(_VerbView):
     def put(self, request: Request, alert_id: str) -> Response:
         owner = checked(Owner(data=request.data))["owner"]
         by = caller(request).name
-        return self.do(request, alert_id, lambda among: life.assign(among, owner, by), None, "assigned")
+        return self.do(request, alert_id, lambda among: alert_actions.assign(among, owner, by), None, "assigned")
 
 
 class CommentsView(_VerbView):
@@ -257,7 +257,7 @@ class CommentsView(_VerbView):
     def post(self, request: Request, alert_id: str) -> Response:
         note = checked(Comment(data=request.data))["note"]
         by = caller(request).name
-        return self.do(request, alert_id, lambda among: life.comment(among, by, note), None, "commented on")
+        return self.do(request, alert_id, lambda among: alert_actions.comment(among, by, note), None, "commented on")
 
 
 def visible_alert(request: Request, alert_id: str) -> Alert:

@@ -9,9 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts.strangeness import strangeness
-from metrics.api.permissions import caller
-from metrics.api.schema import Answer, Tag, operation
+from alerts.history.anomaly_scores import strangeness
+from rest.openapi import Answer, Tag, operation
+from rest.permissions import caller
 
 LOOKED_BACK = timedelta(days=1)
 

@@ -14,15 +14,15 @@ from alerts.api import examples
 from alerts.api.checking import Unprocessable, checked, found_by, refusing
 from alerts.api.rule_shapes import RuleSerializer, whole
 from alerts.api.rules import known_rules
-from alerts.backtest import MOST_FIRINGS, Backtest, Firing, backtest
 from alerts.conditions.spec import read_spec
-from alerts.rules import document_of
-from alerts.scope import Scope
+from alerts.history.backtest import MOST_FIRINGS, Backtest, Firing, backtest
+from alerts.rules.lifecycle import document_of
+from alerts.rules.scope import Scope
 from metrics.api.answers import Answer
-from metrics.api.configuration import Known
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
 from metrics.models import NAME_LENGTH
+from rest.configuration import Known
+from rest.openapi import Tag, operation
+from rest.permissions import caller
 
 BEFORE = timedelta(days=7)
 _EXAMPLE = {

@@ -8,19 +8,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts import life
+from alerts import alert_actions
 from alerts.api.alert_shapes import AlertFilters, chosen
 from alerts.api.alerts import note_field, owner_field
 from alerts.api.checking import checked
 from alerts.models import OPEN, Alert, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
-from metrics.access import Caller
 from metrics.api.answers import Answer
-from metrics.api.configuration import Known
-from metrics.api.idempotency import idempotent
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
 from metrics.models import NAME_LENGTH
+from rest.caller import Caller
+from rest.configuration import Known
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation
+from rest.permissions import caller
 
 MOST_NAMED = 1000
 MOST_FOUND = 10_000
@@ -150,10 +150,10 @@ def _do(given: dict[str, Any], among: AlertQuerySet, by: str) -> list[Alert]:
     note = given.get("note", "")
     match given["verb"]:
         case "acknowledge":
-            return life.acknowledge(among, by, note)
+            return alert_actions.acknowledge(among, by, note)
         case "resolve":
-            return life.resolve(among, Resolution.PERSON, by, note)
+            return alert_actions.resolve(among, Resolution.PERSON, by, note)
         case "assign":
-            return life.assign(among, given["owner"], by)
+            return alert_actions.assign(among, given["owner"], by)
         case _:
-            return life.comment(among, by, note)
+            return alert_actions.comment(among, by, note)

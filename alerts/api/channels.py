@@ -17,15 +17,15 @@ from alerts.api.checking import checked, found_by, refusing, unique_name
 from alerts.api.deliveries import DeliverySerializer
 from alerts.api.lists import Filtered, asked, maybe, text, told
 from alerts.models import Channel, ChannelKind, DeliveryStatus
-from alerts.notifications import setup
+from alerts.notifications import channel_lifecycle
 from metrics.api.answers import Answer, Done
-from metrics.api.conditional import check_match, tagged
-from metrics.api.configuration import Known, name_field
 from metrics.api.definitions import ChoiceField
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
+from rest.configuration import Known, name_field
+from rest.etags import check_match, tagged
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 LONGEST_URL = 2000
 MOST_ADDRESSES = 100
@@ -61,7 +61,7 @@ class ChannelSerializer(Known, serializers.ModelSerializer[Channel]):
     has_secret = serializers.SerializerMethodField()
     gather_seconds = serializers.IntegerField(
         min_value=0,
-        max_value=setup.LONGEST_GATHERING,
+        max_value=channel_lifecycle.LONGEST_GATHERING,
         required=False,
         help_text="After a message, others wait so long and go together. 0: each goes at once.",
     )
@@ -128,7 +128,7 @@ class ChannelsView(APIView):
     def post(self, request: Request) -> Response:
         fields = checked(ChannelSerializer(data=request.data))
         with unique_name(), refusing():
-            made = setup.create_channel(fields, caller(request).name)
+            made = channel_lifecycle.create_channel(fields, caller(request).name)
         return tagged(request, made, ChannelSerializer(made).data, status.HTTP_201_CREATED)
 
 
@@ -166,7 +166,7 @@ class ChannelView(APIView):
         with unique_name(), refusing():
             found = found_by(Channel.objects.select_for_update(), channel_id=channel_id)
             check_match(request, found)
-            changed = setup.change_channel(found, fields)
+            changed = channel_lifecycle.change_channel(found, fields)
         return tagged(request, changed, ChannelSerializer(changed).data)
 
     @operation(
@@ -183,7 +183,7 @@ class ChannelView(APIView):
         with transaction.atomic():
             found = found_by(Channel.objects.select_for_update(), channel_id=channel_id)
             check_match(request, found)
-            setup.delete_channel(found)
+            channel_lifecycle.delete_channel(found)
         return Response({"success": True, "message": f"{found.name} is deleted"})
 
 
@@ -211,7 +211,7 @@ class ChannelTestView(APIView):
     )
     def post(self, request: Request, channel_id: str) -> Response:
         channel = found_by(Channel.objects.all(), channel_id=channel_id)
-        delivery = setup.test_send(channel, caller(request).name)
+        delivery = channel_lifecycle.test_send(channel, caller(request).name)
         arrived = delivery.status == DeliveryStatus.SENT
         message = f"{channel.name} was told" if arrived else f"{channel.name} could not be told: {delivery.error}"
         return Response({"success": arrived, "message": message, "delivery": DeliverySerializer(delivery).data})

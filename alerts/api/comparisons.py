@@ -9,15 +9,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts import shadows
 from alerts.api import examples
 from alerts.api.alert_shapes import AlertSerializer
 from alerts.api.checking import Conflict, found_by
 from alerts.api.rules import known_rules
 from alerts.models import Rule
-from metrics.api.paging import MOST
-from metrics.api.permissions import caller
-from metrics.api.schema import Answer, Tag, operation
+from alerts.rules import shadow as shadows
+from rest.openapi import Answer, Tag, operation
+from rest.pagination import MOST
+from rest.permissions import caller
 
 LOOKED_BACK = timedelta(days=7)
 SIDES = {

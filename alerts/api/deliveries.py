@@ -14,11 +14,11 @@ from alerts.api.alert_shapes import chosen
 from alerts.api.checking import found_by
 from alerts.api.lists import COUNTED, ChoicesField, Filtered, asked, maybe, text, told
 from alerts.models import Alert, Delivery, DeliveryStatus, Notice
-from metrics.access import Caller
 from metrics.api.answers import Page
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
+from rest.caller import Caller
+from rest.openapi import Tag, operation
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 
 @extend_schema_serializer(component_name="Delivery")

@@ -7,10 +7,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from alerts.models import Alert, Delivery, DeliveryStatus, EvaluatorReport
-from alerts.patterns import reckoning
-from metrics.alerting import alerting
-from metrics.api.permissions import caller
-from metrics.api.schema import Answer, Tag, operation
+from alerts.patterns import refresh
+from metrics.alert_summary import alerting
+from rest.openapi import Answer, Tag, operation
+from rest.permissions import caller
 
 STATUSES = {"healthy": "healthy", "degraded": "warning", "unhealthy": "critical"}
 
@@ -70,7 +70,7 @@ class AlertingFiguresView(APIView):
                 "processing_latency_ms": told.get("latency_ms"),
                 "queue_depth": told.get("seq_behind", 0),
                 "deliveries_waiting": waiting.count(),
-                "pattern_rate": reckoning.found_per_day(timezone.now()),
+                "pattern_rate": refresh.found_per_day(timezone.now()),
                 "rules": told.get("rules", 0),
                 "suspended_rules": told.get("suspended", 0),
                 "watched_series": told.get("watched_series", 0),

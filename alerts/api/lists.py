@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from alerts.models import Level
 from metrics.api.answers import Page
 from metrics.api.fields import NamesField
-from metrics.api.paging import PageParameters
+from rest.pagination import PageParameters
 
 COUNTED = 10_000  # where `total` stops
 

@@ -19,11 +19,11 @@ from alerts.api.silences import SilenceSerializer, silence_answer
 from alerts.errors import BadFields
 from alerts.models import Silence, SilenceKind
 from metrics.api.answers import Done
-from metrics.api.configuration import Known
-from metrics.api.idempotency import idempotent
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation, state
 from metrics.models import Device
+from rest.configuration import Known
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation, state
+from rest.permissions import caller
 
 LONGEST = int(silences.LONGEST / timedelta(minutes=1))
 LONGEST_OWN = int(silences.LONGEST_OWN / timedelta(minutes=1))

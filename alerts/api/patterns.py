@@ -10,11 +10,11 @@ from rest_framework.views import APIView
 from alerts.api import examples
 from alerts.api.lists import Filtered, asked, text, told
 from alerts.models import Pattern
-from metrics.access import Caller
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
 from metrics.models import Device
+from rest.caller import Caller
+from rest.openapi import Tag, operation
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 
 @extend_schema_field({"description": "What it is about: rules, devices, hours."})

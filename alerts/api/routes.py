@@ -15,22 +15,22 @@ from alerts.api.checking import checked, found_by, refusing, unique_name
 from alerts.api.lists import Filtered, asked, maybe, text, told
 from alerts.api.schedules import WeeklyField, names_of
 from alerts.models import Channel, Level, Route
-from alerts.notifications import setup
+from alerts.notifications import channel_lifecycle
 from metrics.api.answers import Done
-from metrics.api.conditional import check_match, etag
-from metrics.api.configuration import Known, name_field
 from metrics.api.definitions import ChoiceField
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation, state
+from rest.configuration import Known, name_field
+from rest.etags import check_match, etag
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation, state
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 MOST_CHANNELS = 100
 
 
 class Step(serializers.Serializer[Any]):
     after_minutes = serializers.IntegerField(
-        min_value=1, max_value=setup.LONGEST_STEP, help_text="After it was raised."
+        min_value=1, max_value=channel_lifecycle.LONGEST_STEP, help_text="After it was raised."
     )
     channels = serializers.ListField(child=name_field(), min_length=1, max_length=MOST_CHANNELS)
 
@@ -46,13 +46,13 @@ class RouteSerializer(Known, serializers.ModelSerializer[Route]):
     channels = names_of("Names of channels, of which some may not exist yet.", MOST_CHANNELS)
     repeat_minutes = serializers.IntegerField(
         min_value=1,
-        max_value=setup.LONGEST_STEP,
+        max_value=channel_lifecycle.LONGEST_STEP,
         allow_null=True,
         required=False,
         help_text="Told again so often until somebody acknowledges; null: once.",
     )
     escalation = serializers.ListField(
-        child=Step(), max_length=setup.MOST_STEPS, required=False, help_text="Until somebody acknowledges."
+        child=Step(), max_length=channel_lifecycle.MOST_STEPS, required=False, help_text="Until somebody acknowledges."
     )
     unconfigured_channels = serializers.SerializerMethodField(help_text="Channels of it that nobody has made yet.")
 
@@ -126,7 +126,7 @@ class RoutesView(APIView):
     def post(self, request: Request) -> Response:
         fields = checked(RouteSerializer(data=request.data))
         with unique_name(), refusing():
-            made = setup.create_route(fields, caller(request).name)
+            made = channel_lifecycle.create_route(fields, caller(request).name)
         return _answer(made, status.HTTP_201_CREATED)
 
 
@@ -163,7 +163,7 @@ class RouteView(APIView):
         with unique_name(), refusing():
             found = found_by(Route.objects.select_for_update(), route_id=route_id)
             check_match(request, found)
-            changed = setup.change_route(found, fields)
+            changed = channel_lifecycle.change_route(found, fields)
         return _answer(changed)
 
     @operation(

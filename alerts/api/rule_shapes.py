@@ -6,13 +6,13 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from alerts.missing import metrics_of, missing_of
 from alerts.models import Condition, Kind, Level, Rule
 from alerts.models.rules import LONGEST_COOLDOWN, LONGEST_TIMEOUT, LONGEST_WINDOW, MOST_TRIGGERS
-from alerts.rules import FIELDS, document_of
-from metrics.api.configuration import Known, MetadataField, name_field, printable
+from alerts.rules.lifecycle import FIELDS, document_of
+from alerts.rules.unresolved_names import metrics_of, missing_of
 from metrics.api.definitions import ChoiceField
 from metrics.models import NAME_LENGTH
+from rest.configuration import Known, MetadataField, name_field, printable
 
 MOST_DEVICES = 10_000  # that a rule names
 MOST_CHANNELS = 100

@@ -13,19 +13,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts import rules
 from alerts.api import examples
 from alerts.api.checking import checked, found_by, refusing
 from alerts.api.lists import Filtered, asked, levels, maybe, text, told
 from alerts.api.rule_shapes import RuleSerializer, shapes, whole
 from alerts.models import Kind, Mode, Rule
+from alerts.rules import lifecycle as rules
 from metrics.api.answers import Answer, Done
-from metrics.api.conditional import check_match, etag
-from metrics.api.configuration import Known
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation, state
+from rest.configuration import Known
+from rest.etags import check_match, etag
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation, state
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 
 class RuleParameters(PageParameters):

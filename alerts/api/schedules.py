@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from metrics.api.configuration import MetadataField, name_field
+from rest.configuration import MetadataField, name_field
 
 MOST_NAMES = 1000
 
@@ -30,7 +30,7 @@ def names_of(told: str, most: int = MOST_NAMES) -> Any:
     }
 )
 class WeeklyField(MetadataField):
-    """Times of the week; what may stand in it is said by alerts.weekly."""
+    """Times of the week; what may stand in it is said by alerts.recurring_windows."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         found = super().to_internal_value(data)

@@ -12,7 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts import silences, weekly
+from alerts import recurring_windows as weekly
+from alerts import silences
 from alerts.api import examples
 from alerts.api.alert_shapes import AlertSerializer
 from alerts.api.checking import checked, found_by, refusing
@@ -20,13 +21,13 @@ from alerts.api.lists import COUNTED, Filtered, asked, maybe, text, told
 from alerts.api.schedules import WeeklyField, names_of
 from alerts.models import Level, Silence, SilenceKind
 from metrics.api.answers import Page
-from metrics.api.conditional import check_match, etag
-from metrics.api.configuration import Known
 from metrics.api.definitions import ChoiceField
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation, state
+from rest.configuration import Known
+from rest.etags import check_match, etag
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation, state
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 LOOKED_BACK = timedelta(days=7)
 
@@ -86,7 +87,7 @@ class SilencesView(APIView):
     scope_for_changes = "operate"
 
     def devices_asked(self, request: Request) -> list[str | None]:
-        """What whoever asks must be allowed to read (metrics.api.permissions.MayRead)."""
+        """What whoever asks must be allowed to read (rest.permissions.MayRead)."""
         return [request.query_params.get("device_id")]
 
     @operation(

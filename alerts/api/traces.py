@@ -12,11 +12,11 @@ from rest_framework.views import APIView
 from alerts.api.alerts import visible_alert
 from alerts.api.checking import Conflict, found_by
 from alerts.api.rules import known_rules
+from alerts.history.trace import Trace, trace
 from alerts.models import Rule
-from alerts.trace import Trace, trace
-from metrics.api.permissions import caller
-from metrics.api.schema import Answer, Tag, operation
 from metrics.models import Device
+from rest.openapi import Answer, Tag, operation
+from rest.permissions import caller
 
 _ANSWERED = {
     "fired": False,

@@ -9,18 +9,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts import rules
 from alerts.api import examples
 from alerts.api.checking import Conflict, checked, found_by, refusing
 from alerts.api.rule_shapes import RuleSerializer
 from alerts.api.rules import known_rules, locked_rule, rule_answer
 from alerts.models import Mode, RuleVersion
-from alerts.rules import document_of
+from alerts.rules import lifecycle
+from alerts.rules.lifecycle import document_of
 from metrics.api.answers import Page
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation, state
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation, state
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -90,7 +90,7 @@ class RollbackView(APIView):
         if version > LARGEST_VERSION:
             raise NotFound(f"{rule_id} has no version {version}")
         with transaction.atomic(), refusing():
-            changed = rules.put_back(locked_rule(request, rule_id), version, caller(request).name)
+            changed = lifecycle.put_back(locked_rule(request, rule_id), version, caller(request).name)
         return rule_answer(changed)
 
 
@@ -124,7 +124,9 @@ class ShadowView(APIView):
             live = locked_rule(request, rule_id)
             if live.mode == Mode.SHADOW:
                 raise Conflict(f"{rule_id} is a shadow itself: try a change of the rule that it is tried for")
-            made = rules.create(document_of(live) | {"enabled": True} | fields, caller(request).name, shadow_of=live)
+            made = lifecycle.create(
+                document_of(live) | {"enabled": True} | fields, caller(request).name, shadow_of=live
+            )
         return rule_answer(made, status.HTTP_201_CREATED)
 
 
@@ -148,5 +150,5 @@ class PromoteView(APIView):
             shadow = locked_rule(request, rule_id)
             if shadow.mode != Mode.SHADOW or shadow.shadow_of is None:
                 raise Conflict(f"{rule_id} is no shadow: only what is tried for another rule can be taken over")
-            promoted = rules.promote(shadow, caller(request).name)
+            promoted = lifecycle.promote(shadow, caller(request).name)
         return rule_answer(promoted)

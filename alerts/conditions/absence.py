@@ -5,9 +5,9 @@ A series, or a device, is absent from its deadline until it is heard again. Live
 
 import numpy as np
 
-from alerts.conditions.signals import Signal
 from alerts.conditions.spec import SECOND
-from metrics.folds import Ints
+from alerts.conditions.thresholds import Signal
+from metrics.query.accumulators import Ints
 
 
 def heard_again(times: Ints, since: int, until: int, expected: int, grace: int) -> Signal:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alerts.conditions.signals import Bools, Signal
 from alerts.conditions.spec import Spec
-from metrics.folds import Floats, Ints
+from alerts.conditions.thresholds import Bools, Signal
+from metrics.query.accumulators import Floats, Ints
 
 NEVER = -(2**61)
 

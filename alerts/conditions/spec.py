@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
-from metrics.aggregation import ACCEPTED, FOLDS, percent_of
-from metrics.storage.codec import Kind
+from metrics.query.aggregations import ACCEPTED, FOLDS, percent_of
+from metrics.storage.format.codec import Kind
 
 SECOND: Final = 1_000_000  # µs
 OPERATORS: Final = (">", "<", ">=", "<=", "==", "!=")

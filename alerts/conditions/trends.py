@@ -5,10 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from alerts.conditions.signals import Signal, compared, holds
 from alerts.conditions.spec import SECOND, Comparison
+from alerts.conditions.thresholds import Signal, compared, holds
 from alerts.conditions.windows import Measure, Summary, over_windows, summed_up
-from metrics.folds import Floats, Ints
+from metrics.query.accumulators import Floats, Ints
 
 LEAST_OF_A_LINE: Final = 3  # points: a line goes through any two, whatever they are
 

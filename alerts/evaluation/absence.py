@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alerts.conditions.spec import ANY_METRIC, SECOND
-from alerts.evaluation.restore import last_alerts
-from alerts.evaluation.subjects import Key, Watched
-from metrics.folds import Ints
-from metrics.presence import newest_times
-from metrics.storage.codec import Columns
+from alerts.evaluation.restore_state import last_alerts
+from alerts.evaluation.rule_series_state import Key, Watched
+from metrics.query.accumulators import Ints
+from metrics.query.last_seen import newest_times
 from metrics.storage.connection import Connection
+from metrics.storage.format.codec import Columns
 
 PERIOD = 3.0  # seconds between looks for new devices, series and intervals…
 SHARE = 20  # … and so many times as long as such a look took: of a large fleet not one after the other

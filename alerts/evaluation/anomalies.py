@@ -10,11 +10,11 @@ from django.db import connection
 
 from alerts.detector.detector import Detector
 from alerts.detector.state import BadState
-from alerts.evaluation import history
-from alerts.evaluation.detected import Detected, Points, judge_together, rounds
-from alerts.evaluation.order import LATE, in_order
+from alerts.evaluation import load_history
+from alerts.evaluation.anomaly_results import Detected, Points, judge_together, rounds
+from alerts.evaluation.point_order import LATE, in_order
 from alerts.models import DetectorState
-from metrics.folds import Ints
+from metrics.query.accumulators import Ints
 
 LEARNT_FROM = 21 * 86_400 * 1_000_000  # µs before now
 MOST_LEARNT = 10_000  # points of a series, the newest
@@ -171,7 +171,7 @@ def newest(since: Mapping[int, int], until: Mapping[int, int]) -> dict[int, Poin
     end = max((until[number] for number in wanted), default=0)
     while wanted:
         start = max(end - reach, min(wanted.values()) + 1)
-        for number, columns in history.columns_of(wanted, start, end).items():
+        for number, columns in load_history.columns_of(wanted, start, end).items():
             times, values = found[number]
             first, last = columns.times.searchsorted((wanted[number] + 1, until[number]))
             some = slice(max(int(first), int(last) - MOST_LEARNT + len(times)), int(last))

@@ -13,23 +13,23 @@ from typing import NamedTuple
 
 from django.db import connection, transaction
 
-from alerts.evaluation import history
+from alerts.evaluation import load_history
 from alerts.evaluation.anomalies import Anomalies, Points
-from alerts.evaluation.figures import Figures
-from alerts.evaluation.late import note_late, note_spans
-from alerts.evaluation.order import LATE
-from alerts.evaluation.raising import write_turns
-from alerts.evaluation.restore import restore
-from alerts.evaluation.subjects import Outcome, Subject
-from alerts.evaluation.sweep import Sweep
-from alerts.evaluation.watch import Source, Watch, to_judge, watched_rules
+from alerts.evaluation.clock_checks import Sweep
+from alerts.evaluation.late_data import note_late, note_spans
+from alerts.evaluation.point_order import LATE
+from alerts.evaluation.restore_state import restore
+from alerts.evaluation.rule_series_state import Outcome, Subject
+from alerts.evaluation.self_metrics import Figures
+from alerts.evaluation.watched_series import Source, Watch, to_judge, watched_rules
+from alerts.evaluation.write_alerts import write_turns
 from alerts.models import Cursor, Rule, RuleGeneration
-from metrics.folds import Floats, Ints
-from metrics.query import microseconds, moment
-from metrics.storage import read
-from metrics.storage.blocks import by_encoding
-from metrics.storage.codec import Columns
+from metrics.query.accumulators import Floats, Ints
+from metrics.query.latest import microseconds, moment
 from metrics.storage.connection import Connection
+from metrics.storage.format.codec import Columns
+from metrics.storage.format.layout import by_encoding
+from metrics.storage.read import block_cache
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +60,13 @@ class State(NamedTuple):
     generation: int
     revision: int
     now: int
-    heads: read.Cursor
+    heads: block_cache.Cursor
 
 
 class Commits(NamedTuple):
     """The next commits of some shards: up to which number, when the first and the last of them were made (µs)."""
 
-    cursor: read.Cursor
+    cursor: block_cache.Cursor
     many: int
     first: int
     last: int
@@ -192,7 +192,7 @@ class Evaluator:
 
     def _judge_commits(self, commits: Commits) -> None:
         before = {shard: self.cursor[shard] for shard in commits.cursor}
-        found = read.young_after(self.connection, before, commits.many)
+        found = block_cache.young_after(self.connection, before, commits.many)
         if not found:
             raise Gap
         parts = [part for (shard, seq), parts in found if seq <= commits.cursor[shard] for part in parts]
@@ -215,7 +215,7 @@ class Evaluator:
             if subject.joined is not None:
                 self._watch.complete(self.connection, subject)
         if cold:
-            history.warm(cold)
+            load_history.warm(cold)
         outcomes = []
         for subject, some in points.items():
             try:
@@ -237,7 +237,7 @@ class Evaluator:
             for one, _, _ in inputs:
                 one.detected = found.get(one.series)
 
-    def _write(self, outcomes: Sequence[Outcome], cursor: read.Cursor, at: int) -> None:
+    def _write(self, outcomes: Sequence[Outcome], cursor: block_cache.Cursor, at: int) -> None:
         """What was found, and how far that is, in one transaction."""
         found = [one for one in outcomes if one.turns]
         late = [one for one in outcomes if one.late]
@@ -279,14 +279,14 @@ class Evaluator:
         note_spans(dict.fromkeys(series.tolist(), (since - LATE, since - 1)))
         while len(series) and start < state.now:
             end = min(start + CATCH_UP, state.now)
-            for columns in history.points(series, start, end):
+            for columns in load_history.points(series, start, end):
                 outcomes = self._judge(columns, since)
                 self._write(outcomes, self.cursor, since)
             start = end
         self._write([], state.heads, state.now)
 
 
-def _begin() -> tuple[read.Cursor, int]:
+def _begin() -> tuple[block_cache.Cursor, int]:
     """Where evaluation goes on: after which commits, the first of which was made at a time (µs)."""
     kept = list(Cursor.objects.all())
     return {one.shard: one.seq for one in kept}, min(microseconds(one.at) for one in kept)

@@ -7,8 +7,8 @@ from django.utils import timezone
 
 from alerts.models.names import ID_LENGTH, new_alert_id, new_incident_id
 from alerts.models.rules import Level, Rule
-from metrics.access import Caller
 from metrics.models import NAME_LENGTH, Device
+from rest.caller import Caller
 
 
 class Status(models.TextChoices):
@@ -67,7 +67,7 @@ class AlertQuerySet(models.QuerySet["Alert"]):
 
 
 class Alert(models.Model):
-    """A rule that held for a series (or a device): moved by alerts.life alone, by conditional UPDATE."""
+    """A rule that held for a series (or a device): moved by alerts.alert_actions alone, by conditional UPDATE."""
 
     alert_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_alert_id, editable=False)
     rule = models.ForeignKey(Rule, models.SET_NULL, null=True, related_name="alerts")

@@ -71,7 +71,7 @@ class RuleGeneration(models.Model):
 class Rule(Audited):
     """When somebody has to look at something. What may stand where is said by alerts.conditions.spec.
 
-    Written by alerts.rules alone, which keeps every version.
+    Written by alerts.rules.lifecycle alone, which keeps every version.
     """
 
     rule_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_rule_id, editable=False)

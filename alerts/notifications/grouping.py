@@ -11,7 +11,7 @@ from django.db.models import OuterRef, Subquery
 
 from alerts import silences, timeline
 from alerts.models import Alert, Channel, Delivery, EventKind, Incident, Notice, NoticeKind, NoticeStatus, Rule, Status
-from alerts.notifications import incidents, messages, outbox
+from alerts.notifications import enqueue, incidents, messages
 
 FEWEST: Final = 3  # alerts of one cause that go together though they are no incident
 MOST: Final = 20_000  # notices at once
@@ -57,7 +57,7 @@ def form(now: datetime) -> int:
         quiet = silences.covering({one.alert.pk for one in taken}, now)
         going, silenced = _sorted_out(taken, quiet)
         made = _make(going, now)
-    timeline.tell(silenced, EventKind.SILENCED, outbox.BY, now)  # which locks alerts, so not while notices are held
+    timeline.tell(silenced, EventKind.SILENCED, enqueue.BY, now)  # which locks alerts, so not while notices are held
     return made
 
 

@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from alerts import weekly
+from alerts import recurring_windows
 from alerts.models import Alert, Route
 from metrics.models import Device
 
 
 def open_routes(now: datetime) -> list[Route]:
     """Those that are on at this time of the week."""
-    return [route for route in Route.objects.filter(enabled=True) if weekly.holds(route.weekly, now)]
+    return [route for route in Route.objects.filter(enabled=True) if recurring_windows.holds(route.weekly, now)]
 
 
 def channels_of(alerts: Sequence[Alert], now: datetime) -> dict[int, list[str]]:

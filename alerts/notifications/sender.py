@@ -16,10 +16,10 @@ from django.db import Error, connection
 from django.utils import timezone
 
 from alerts.models import Delivery
-from alerts.notifications import deliveries, grouping, sweep
+from alerts.notifications import escalation, grouping, retry_queue
 from alerts.notifications.channels import TRANSPORTS
 from alerts.notifications.channels.transport import Message, NotSent, Sent
-from alerts.notifications.outbox import DISABLED
+from alerts.notifications.enqueue import DISABLED
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Sender:
         self.clock = clock
         self._pool = ThreadPoolExecutor(THREADS, "deliver")
         self._in_hand: dict[int, Delivery] = {}
-        self._done: SimpleQueue[deliveries.Outcome] = SimpleQueue()
+        self._done: SimpleQueue[retry_queue.Outcome] = SimpleQueue()
         self._wake = threading.Event()
         self._swept: datetime | None = None
 
@@ -62,7 +62,7 @@ class Sender:
             started = self._start(now)
             attempts += started
             while self._in_hand:
-                self._mark_done(now, timeout=deliveries.LEASE.total_seconds())
+                self._mark_done(now, timeout=retry_queue.LEASE.total_seconds())
                 attempts += self._start(now)
             if not formed and not started:
                 return attempts
@@ -73,7 +73,7 @@ class Sender:
         marked = self._mark_done(now, timeout=None)
         if self._swept is None or now - self._swept >= SWEEPS:
             self._swept = now
-            sweep.sweep(now)
+            escalation.sweep(now)
         formed = grouping.form(now)
         return bool(self._start(now) + marked + formed)
 
@@ -82,7 +82,7 @@ class Sender:
         if len(self._in_hand) >= THREADS:
             return 0
         busy = [delivery.channel_id for delivery in self._in_hand.values() if delivery.channel_id is not None]
-        claimed = deliveries.claim(now, busy, THREADS - len(self._in_hand))
+        claimed = retry_queue.claim(now, busy, THREADS - len(self._in_hand))
         for delivery in claimed:
             self._in_hand[delivery.pk] = delivery
             self._pool.submit(self._send, delivery)
@@ -94,7 +94,7 @@ class Sender:
 
     def _mark_done(self, now: datetime, timeout: float | None) -> int:
         """Mark what was sent; with a timeout, wait for the first. Returns how many."""
-        outcomes: list[deliveries.Outcome] = []
+        outcomes: list[retry_queue.Outcome] = []
         try:
             if timeout is not None:
                 outcomes.append(self._done.get(timeout=timeout))
@@ -105,7 +105,7 @@ class Sender:
         for delivery, _ in outcomes:
             del self._in_hand[delivery.pk]
         if outcomes:
-            deliveries.mark(outcomes, now)
+            retry_queue.mark(outcomes, now)
         return len(outcomes)
 
     def _end(self) -> None:

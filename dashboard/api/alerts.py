@@ -10,9 +10,9 @@ from rest_framework.views import APIView
 from alerts.api import examples
 from alerts.api.alert_shapes import AlertSerializer, chosen
 from alerts.api.patterns import PatternSerializer, visible_patterns
-from metrics.api.paging import DEFAULT, MOST
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
+from rest.openapi import Tag, operation
+from rest.pagination import DEFAULT, MOST
+from rest.permissions import caller
 
 
 class Limit(serializers.Serializer[Any]):

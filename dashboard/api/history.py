@@ -11,18 +11,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from metrics.access import Caller
 from metrics.api import examples
 from metrics.api.answers import QueryAnswer
 from metrics.api.parameters import IntervalField
-from metrics.api.permissions import caller
 from metrics.api.questions import about, query_shape
-from metrics.api.schema import Answer, Tag, operation
-from metrics.inventory import service_statistics
 from metrics.models import NAME_LENGTH
-from metrics.questions.asking import ask
-from metrics.questions.question import Question
-from metrics.statistics import HOURS
+from metrics.query.execute import ask
+from metrics.query.query import Question
+from metrics.statistics.histogram import HOURS
+from metrics.statistics.inventory import service_statistics
+from rest.caller import Caller
+from rest.openapi import Answer, Tag, operation
+from rest.permissions import caller
 
 MOST_HOURS = 24 * 3650
 
@@ -81,7 +81,7 @@ def points_by_hour(seen: Caller, hours: int) -> dict[str, Any]:
 
 class HistoryView(APIView):
     def devices_asked(self, request: Request) -> list[str | None]:
-        """What whoever asks must be allowed to read (metrics.api.permissions.MayRead)."""
+        """What whoever asks must be allowed to read (rest.permissions.MayRead)."""
         return [request.query_params.get("device_id")]
 
     @operation(

@@ -13,18 +13,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dashboard.fleet import Seen
-from dashboard.states import LATE, NEVER, OK, SILENT, count_states
+from dashboard.device_overview import Seen
+from dashboard.device_state import LATE, NEVER, OK, SILENT, count_states
 from dashboard.views.overview import ROWS, situation
 from ingest.models import Rejected
-from metrics import activity
-from metrics.access import Caller
-from metrics.api.permissions import caller
-from metrics.api.schema import Answer, Tag, operation
 from metrics.models import Device, Head, MetricDefinition, Series
-from metrics.presence import presence
+from metrics.query.last_seen import presence
 from metrics.storage.connection import reading
-from metrics.storage.write import MOST_WAITING, running_writer
+from metrics.storage.write.writer import MOST_WAITING, running_writer
+from rest import request_stats
+from rest.caller import Caller
+from rest.openapi import Answer, Tag, operation
+from rest.permissions import caller
 
 BEGAN = time.monotonic()
 PUBLIC_FOR = 5  # seconds that everybody's view may be kept by whoever passes it on
@@ -104,7 +104,7 @@ def figures(seen: Caller) -> dict[str, Any]:
 def points_per_second() -> float:
     """Of the whole site, in the last five minutes."""
     with reading() as connection:
-        return activity.recent(connection).points_per_second
+        return request_stats.recent(connection).points_per_second
 
 
 _EXAMPLE = {

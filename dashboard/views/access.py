@@ -3,7 +3,7 @@
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
-from metrics.access import Caller, Scope, caller_of
+from rest.caller import Caller, Scope, caller_of
 
 
 def operator_of(request: HttpRequest) -> Caller:

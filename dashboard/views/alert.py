@@ -11,14 +11,14 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from alerts.history.trace import Trace, trace
 from alerts.models import Alert, AlertEvent, EventKind, Kind, Notice
 from alerts.models.alerts import AlertQuerySet
-from alerts.trace import Trace, trace
 from dashboard.alert_rows import AlertRow, drawn_limit, person, rows_of
-from dashboard.readings import kind_of, reading
+from dashboard.number_format import kind_of, reading
 from dashboard.views.devices import RANGES
-from metrics.access import OPERATORS, Caller, Scope, caller_of
 from metrics.errors import TelemetryError
+from rest.caller import OPERATORS, Caller, Scope, caller_of
 
 EVENTS = 200
 NOTICES = 50
@@ -60,7 +60,7 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
         "ranges": RANGES,
         "range": "1h" if now - alert.triggered_at < SHORT else "6h",
     }
-    return render(request, "alerts/alert.html", context)
+    return render(request, "dashboard/alerts/alert.html", context)
 
 
 def _events(alert: Alert) -> list[AlertEvent]:

@@ -12,13 +12,13 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-from alerts import life
+from alerts import alert_actions
 from alerts.models import Alert, Resolution
 from alerts.models.alerts import AlertQuerySet
 from dashboard.alert_rows import person
-from dashboard.fleet import plural
+from dashboard.device_overview import plural
 from dashboard.views.access import operator_of
-from metrics.access import Caller
+from rest.caller import Caller
 
 MOST_CHOSEN = 500
 LONGEST_NOTE = 10_000
@@ -57,19 +57,23 @@ def act(request: HttpRequest) -> HttpResponse:
 
 
 def _acknowledge(among: AlertQuerySet, caller: Caller, note: str, owner: str) -> tuple[list[Alert], str]:
-    return life.acknowledge(among, caller.name, note), "Nothing was changed: somebody has it already, or it is over."
+    return alert_actions.acknowledge(
+        among, caller.name, note
+    ), "Nothing was changed: somebody has it already, or it is over."
 
 
 def _resolve(among: AlertQuerySet, caller: Caller, note: str, owner: str) -> tuple[list[Alert], str]:
-    return life.resolve(among, Resolution.PERSON, caller.name, note), "Nothing was changed: it is over already."
+    return alert_actions.resolve(
+        among, Resolution.PERSON, caller.name, note
+    ), "Nothing was changed: it is over already."
 
 
 def _assign(among: AlertQuerySet, caller: Caller, note: str, owner: str) -> tuple[list[Alert], str]:
-    return life.assign(among, owner[:200], caller.name), "Nothing was changed: it is over already."
+    return alert_actions.assign(among, owner[:200], caller.name), "Nothing was changed: it is over already."
 
 
 def _comment(among: AlertQuerySet, caller: Caller, note: str, owner: str) -> tuple[list[Alert], str]:
-    return life.comment(among, caller.name, note), "Nothing was added: there is no such alert."
+    return alert_actions.comment(among, caller.name, note), "Nothing was added: there is no such alert."
 
 
 VERBS: dict[str, Any] = {"acknowledge": _acknowledge, "resolve": _resolve, "assign": _assign, "comment": _comment}

@@ -22,10 +22,10 @@ from dashboard.alert_rows import (
     with_children,
     worst_first,
 )
-from dashboard.courses import LINES, courses_of
-from dashboard.tally import Tally
-from metrics.access import Caller, Scope, caller_of
+from dashboard.open_alert_counts import Tally
+from dashboard.sparklines import LINES, courses_of
 from metrics.models import DeviceGroup
+from rest.caller import Caller, Scope, caller_of
 
 PAGE = 50
 RESOLVED_SHOWN = 10  # below those that are open
@@ -120,7 +120,7 @@ def alert_list(request: HttpRequest) -> HttpResponse:
         "administers": caller.may(Scope.ADMIN),
         "me": caller.name,
     }
-    return render(request, "alerts/alerts.html", context)
+    return render(request, "dashboard/alerts/alerts.html", context)
 
 
 @login_required

@@ -15,12 +15,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from alerts.errors import BadFields
 from alerts.models import Channel, ChannelKind, Delivery, DeliveryStatus, Route
-from alerts.notifications import setup
+from alerts.notifications import channel_lifecycle
 from dashboard.forms import Typed, lines, texts, whole
-from dashboard.readings import duration_text
+from dashboard.number_format import duration_text
 from dashboard.views.access import admin_of, operator_of
 from dashboard.views.routes import route_words
-from metrics.access import Caller, Scope
+from rest.caller import Caller, Scope
 
 PAGE = 50
 FARTHEST = 10_000
@@ -72,7 +72,7 @@ def channel_list(request: HttpRequest) -> HttpResponse:
         "routes": [(one, route_words(one)) for one in Route.objects.all()[:OFFERED]],
         "administers": caller.may(Scope.ADMIN),
     }
-    return render(request, "alerts/channels.html", context | _log(request, Delivery.objects.all()))
+    return render(request, "dashboard/alerts/channels.html", context | _log(request, Delivery.objects.all()))
 
 
 def _log(request: HttpRequest, found: Any) -> dict[str, Any]:
@@ -98,14 +98,16 @@ def channel_page(request: HttpRequest, channel_id: str) -> HttpResponse:
 
 
 def _channel_form(request: HttpRequest, caller: Caller, channel: Channel) -> HttpResponse:
-    form = Typed({name: getattr(channel, name) for name in setup.CHANNEL_FIELDS if name not in ("url", "secret")})
+    form = Typed(
+        {name: getattr(channel, name) for name in channel_lifecycle.CHANNEL_FIELDS if name not in ("url", "secret")}
+    )
     if request.method == "POST":
         form = Typed(_typed_channel(request.POST, channel))
         try:
             if channel.pk:
-                setup.change_channel(channel, form.values)
+                channel_lifecycle.change_channel(channel, form.values)
             else:
-                channel = setup.create_channel(form.values, caller.name)
+                channel = channel_lifecycle.create_channel(form.values, caller.name)
         except BadFields as error:
             form.refuse(error)
         else:
@@ -120,7 +122,7 @@ def _channel_form(request: HttpRequest, caller: Caller, channel: Channel) -> Htt
         "administers": caller.may(Scope.ADMIN),
     }
     log = _log(request, Delivery.objects.filter(channel_name=channel.name) if channel.pk else Delivery.objects.none())
-    return render(request, "alerts/channel.html", context | log, status=422 if form.errors else 200)
+    return render(request, "dashboard/alerts/channel.html", context | log, status=422 if form.errors else 200)
 
 
 def _typed_channel(given: QueryDict, channel: Channel) -> dict[str, Any]:
@@ -149,7 +151,7 @@ def test_channel(request: HttpRequest, channel_id: str) -> HttpResponse:
     """Tell it of an alert that there is not, and say what came back."""
     caller = admin_of(request)
     channel = _channel(channel_id)
-    sent = setup.test_send(channel, caller.name)
+    sent = channel_lifecycle.test_send(channel, caller.name)
     answered = f", it answered {sent.answer_status}" if sent.answer_status else ""
     if sent.status == DeliveryStatus.SENT:
         messages.success(request, f"The test reached {channel.name}{answered}.")
@@ -164,7 +166,7 @@ def delete_channel(request: HttpRequest, channel_id: str) -> HttpResponse:
     """Rules and routes that name it show it as unconfigured."""
     admin_of(request)
     channel = _channel(channel_id)
-    setup.delete_channel(channel)
+    channel_lifecycle.delete_channel(channel)
     messages.success(request, f"{channel.name} is deleted. Rules that name it tell nobody there.")
     return redirect("dashboard:channels")
 

@@ -11,15 +11,15 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard.courses import HOUR, LINES, POINTS, SOON, line, numbers
-from dashboard.fleet import see
+from dashboard.device_overview import see
+from dashboard.sparklines import HOUR, LINES, POINTS, SOON, line, numbers
 from dashboard.views.alerts import open_rows
-from metrics import query
-from metrics.access import caller_of
 from metrics.models import Device
-from metrics.questions.answer import Group
-from metrics.questions.asking import ask
-from metrics.questions.question import Question
+from metrics.query import latest
+from metrics.query.execute import ask
+from metrics.query.query import Question
+from metrics.query.result import Group
+from rest.caller import caller_of
 
 PAGE = 50
 # Counting stops here: "10,000 and more" is as good to a reader, and costs the same with a million devices.
@@ -95,7 +95,7 @@ def recent(request: HttpRequest, device_id: str) -> HttpResponse:
     except (ValueError, OverflowError, OSError):
         midnight = now - timedelta(days=1)
     midnight = min(max(midnight, now - timedelta(days=1, hours=2)), now)
-    names = request.GET.getlist("metric") or query.device_metrics(device.device_id)
+    names = request.GET.getlist("metric") or latest.device_metrics(device.device_id)
     names = [name for name in dict.fromkeys(names) if "\0" not in name][:LINES]
     return JsonResponse(recent_of(device.device_id, names, midnight, now) if names else {"metrics": {}})
 

@@ -6,8 +6,8 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from dashboard.views.devices import matching
-from metrics.access import caller_of
 from metrics.models import Device, Series
+from rest.caller import caller_of
 
 OFFERED = 50
 RANGES = (("3600", "Last hour"), ("86400", "24 h"), ("604800", "7 d"), ("2592000", "30 d"), ("own", "From … to"))

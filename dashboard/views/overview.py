@@ -8,13 +8,13 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard.fleet import Seen, Situation, interest, see
-from dashboard.states import OK
-from dashboard.tally import Tally
+from dashboard.device_overview import Seen, Situation, interest, see
+from dashboard.device_state import OK
+from dashboard.open_alert_counts import Tally
 from dashboard.views.alerts import open_rows
-from metrics import query
-from metrics.access import Caller, caller_of
 from metrics.models import Device
+from metrics.query import latest
+from rest.caller import Caller, caller_of
 
 # Up to this many devices the page reads and judges all of them; of more, those heard last.
 SMALL_FLEET = 200
@@ -27,7 +27,7 @@ def situation(caller: Caller) -> Situation:
     seen = Device.objects.visible_to(caller)
     total = seen.count()
     devices = seen.order_by("-created_at", "device_id")
-    if total > SMALL_FLEET and (alive := query.heard_lately(SMALL_FLEET, caller.groups)):
+    if total > SMALL_FLEET and (alive := latest.heard_lately(SMALL_FLEET, caller.groups)):
         devices = devices.filter(device_id__in=alive)
     rows = see(devices[:SMALL_FLEET], now)
     # Worst first, then the last heard, so that the device that just began to send stands on top of its kind.
@@ -83,6 +83,6 @@ def alert_situation(request: HttpRequest) -> HttpResponse:
     tally = Tally.of(caller)
     rows = open_rows(caller, 1) if tally.open else []
     context = {"alert_rows": rows, "alerts": tally}
-    answer = render(request, "alerts/_situation.html", context) if rows else HttpResponse("")
+    answer = render(request, "dashboard/alerts/_situation.html", context) if rows else HttpResponse("")
     answer["X-Waiting"] = str(tally.waiting)
     return answer

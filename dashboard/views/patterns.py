@@ -7,8 +7,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from alerts.api.patterns import visible_patterns
-from dashboard.readings import duration_text
-from metrics.access import caller_of
+from dashboard.number_format import duration_text
+from rest.caller import caller_of
 
 PAGE = 50
 FARTHEST = 10_000
@@ -35,4 +35,4 @@ def pattern_list(request: HttpRequest) -> HttpResponse:
         for one in found[:PAGE]
     ]
     context = {"rows": rows, "start": start, "next": start + PAGE if len(found) > PAGE else None}
-    return render(request, "alerts/patterns.html", context)
+    return render(request, "dashboard/alerts/patterns.html", context)

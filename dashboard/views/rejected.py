@@ -11,15 +11,15 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from dashboard.fleet import plural
-from dashboard.readings import duration_text
+from dashboard.device_overview import plural
+from dashboard.number_format import duration_text
 from ingest.models import Rejected
 from ingest.rejected.listing import replayable, with_kept
 from ingest.rejected.replay import replay
-from ingest.rejected.tidy import discard
-from metrics.access import Caller, Scope, caller_of
+from ingest.rejected.retention import discard
 from metrics.errors import TelemetryError
 from metrics.storage.connection import reading
+from rest.caller import Caller, Scope, caller_of
 
 PAGE = 50
 FARTHEST = 100_000

@@ -10,11 +10,11 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from alerts.errors import BadFields
 from alerts.models import Channel, Level, Route
-from alerts.notifications import setup
+from alerts.notifications import channel_lifecycle
 from dashboard.forms import DAYS, Typed, texts, weekly_of, whole
 from dashboard.views.access import admin_of
-from metrics.access import Caller
 from metrics.models import DeviceGroup
+from rest.caller import Caller
 
 OFFERED = 200
 STEPS = 3  # of escalation, that the form has fields for
@@ -44,14 +44,14 @@ def route_page(request: HttpRequest, route_id: str) -> HttpResponse:
 
 
 def _route_form(request: HttpRequest, caller: Caller, route: Route) -> HttpResponse:
-    form = Typed({name: getattr(route, name) for name in setup.ROUTE_FIELDS})
+    form = Typed({name: getattr(route, name) for name in channel_lifecycle.ROUTE_FIELDS})
     if request.method == "POST":
         form = Typed(_typed_route(request.POST))
         try:
             if route.pk:
-                setup.change_route(route, form.values)
+                channel_lifecycle.change_route(route, form.values)
             else:
-                route = setup.create_route(form.values, caller.name)
+                route = channel_lifecycle.create_route(form.values, caller.name)
         except BadFields as error:
             form.refuse(error)
         else:
@@ -70,7 +70,7 @@ def _route_form(request: HttpRequest, caller: Caller, route: Route) -> HttpRespo
         "days": [(str(number), words) for number, words in enumerate(DAYS)],
         "chosen_days": [str(day) for day in (form.values["weekly"] or {}).get("days", [])],
     }
-    return render(request, "alerts/route.html", context, status=422 if form.errors else 200)
+    return render(request, "dashboard/alerts/route.html", context, status=422 if form.errors else 200)
 
 
 def _typed_route(given: QueryDict) -> dict[str, Any]:

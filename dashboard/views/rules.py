@@ -13,19 +13,19 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from alerts import rules
 from alerts.conditions.spec import MOST_CONDITIONS, BadRule
-from alerts.missing import Missing, metrics_of, missing_of
 from alerts.models import Alert, Channel, Mode, Rule
+from alerts.rules import lifecycle
+from alerts.rules.unresolved_names import Missing, metrics_of, missing_of
 from dashboard import rule_choices, rule_form, rule_words
 from dashboard.alert_rows import person
-from dashboard.fleet import plural
-from dashboard.readings import duration_text
-from dashboard.typed import UNITS
+from dashboard.device_overview import plural
+from dashboard.form_values import UNITS
+from dashboard.number_format import duration_text
 from dashboard.views.access import admin_of, operator_of
-from metrics.access import Caller, Scope, caller_of
 from metrics.errors import Unknown
 from metrics.models import DeviceGroup, MetricDefinition
+from rest.caller import Caller, Scope, caller_of
 
 PAGE = 50
 FARTHEST = 10_000
@@ -63,7 +63,7 @@ def rule_list(request: HttpRequest) -> HttpResponse:
         "operates": caller.may(Scope.OPERATE),
         "administers": caller.may(Scope.ADMIN),
     }
-    return render(request, "alerts/rules.html", context)
+    return render(request, "dashboard/alerts/rules.html", context)
 
 
 def _row(rule: Rule, missing: Missing, now: Any) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def new_rule(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         fields, form = rule_form.read(request.POST)
         if fields is not None:
-            made = rules.create(fields | {"enabled": True}, caller.name)
+            made = lifecycle.create(fields | {"enabled": True}, caller.name)
             messages.success(request, f"{made.name} is evaluated from now on.")
             return redirect("dashboard:rule", made.rule_id)
     else:
@@ -137,7 +137,7 @@ def rule_page(request: HttpRequest, rule_id: str) -> HttpResponse:
 def _saved(request: HttpRequest, rule: Rule, fields: dict[str, Any], caller: Caller) -> HttpResponse:
     """The form's fields as the rule's next version, or of a shadow of it."""
     if request.POST.get("as") == "shadow" and rule.mode == Mode.LIVE:
-        made = rules.create(fields | {"enabled": True}, caller.name, shadow_of=rule)
+        made = lifecycle.create(fields | {"enabled": True}, caller.name, shadow_of=rule)
         messages.success(request, "It runs beside the rule from now on, and tells nobody.")
         return redirect("dashboard:rule", made.rule_id)
     # Somebody else may have saved since the form was opened; what was typed stands for a moment longer.
@@ -148,7 +148,7 @@ def _saved(request: HttpRequest, rule: Rule, fields: dict[str, Any], caller: Cal
         form.errors = {"version": [f"Not saved: {who} changed this rule. Your draft is kept; saving replaces it."]}
         return _page(request, caller, rule, form)
     note = request.POST.get("note", "").replace("\0", "").strip()[:WORDS_LENGTH]
-    changed = rules.change(rule, fields, caller.name, note)
+    changed = lifecycle.change(rule, fields, caller.name, note)
     same = changed.version == rule.version
     messages.success(
         request, "Nothing differs: no version was made." if same else f"Version {changed.version} holds from now on."
@@ -183,7 +183,7 @@ def _page(request: HttpRequest, caller: Caller, rule: Rule, form: rule_form.Rule
         "by": person(rule.created_by),
     }
     status = 422 if form.errors else 200
-    return render(request, "alerts/rule.html", context, status=status)
+    return render(request, "dashboard/alerts/rule.html", context, status=status)
 
 
 def _metric_names() -> list[str]:
@@ -244,7 +244,7 @@ def switch_rule(request: HttpRequest, rule_id: str) -> HttpResponse:
     caller = operator_of(request)
     rule, enabled = _rule(rule_id), request.POST.get("enabled") == "yes"
     try:
-        rules.change(rule, {"enabled": enabled}, caller.name)
+        lifecycle.change(rule, {"enabled": enabled}, caller.name)
     except BadRule as error:
         messages.error(request, f"Not changed: {error}.")
     else:
@@ -259,7 +259,7 @@ def put_back(request: HttpRequest, rule_id: str) -> HttpResponse:
     caller, rule = admin_of(request), _rule(rule_id)
     given = request.POST.get("version", "")
     try:
-        changed = rules.put_back(rule, min(int(given), MOST_VERSION), caller.name)
+        changed = lifecycle.put_back(rule, min(int(given), MOST_VERSION), caller.name)
         messages.success(request, f"Version {given} is back, as version {changed.version}.")
     except (Unknown, BadRule, ValueError) as error:
         messages.error(request, f"Nothing was changed: {error}.")
@@ -273,7 +273,7 @@ def promote(request: HttpRequest, rule_id: str) -> HttpResponse:
     caller, shadow = admin_of(request), _rule(rule_id)
     if shadow.shadow_of is None:
         raise Http404
-    live = rules.promote(shadow, caller.name)
+    live = lifecycle.promote(shadow, caller.name)
     messages.success(request, f"What was tried is version {live.version} of {live.name}.")
     return redirect(rule_address(live))
 
@@ -284,7 +284,7 @@ def delete(request: HttpRequest, rule_id: str) -> HttpResponse:
     """Its alerts stay; those that are open are resolved."""
     caller, rule = admin_of(request), _rule(rule_id)
     live, open_now = rule.shadow_of, rule.alerts.open().count()
-    rules.delete(rule, caller.name)
+    lifecycle.delete(rule, caller.name)
     closed = f" {plural(open_now, 'open alert')} resolved." if open_now and live is None else ""
     messages.success(request, f"{rule.name} is deleted.{closed}")
     return redirect(rule_address(live) if live is not None else "dashboard:rules")

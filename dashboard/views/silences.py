@@ -14,16 +14,16 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from alerts import silences, weekly
+from alerts import recurring_windows, silences
 from alerts.errors import BadFields
 from alerts.models import Alert, Level, Rule, Silence, SilenceKind
 from dashboard.alert_rows import AlertRow, person, rows_of
 from dashboard.forms import DAYS, Typed, lines, texts, weekly_of
-from dashboard.readings import duration_text
+from dashboard.number_format import duration_text
 from dashboard.views.access import operator_of
-from metrics.access import Caller, Scope, caller_of
 from metrics.errors import Unknown
 from metrics.models import DeviceGroup
+from rest.caller import Caller, Scope, caller_of
 
 PAGE = 50
 FARTHEST = 10_000
@@ -102,7 +102,7 @@ class SilenceRow:
     @property
     def is_quiet(self) -> bool:
         """Whether it holds at this moment: one of nights is active by day, and keeps nothing quiet."""
-        return self.state == "active" and weekly.holds(self.silence.weekly, self.now)
+        return self.state == "active" and recurring_windows.holds(self.silence.weekly, self.now)
 
     @property
     def who(self) -> str:
@@ -192,7 +192,7 @@ def _page(
         "lasting": LASTING,
         "days": list(enumerate(DAYS)),
     }
-    return render(request, "alerts/silences.html", context, status=422 if form.errors else 200)
+    return render(request, "dashboard/alerts/silences.html", context, status=422 if form.errors else 200)
 
 
 def _rows(found: Any, now: datetime) -> list[SilenceRow]:

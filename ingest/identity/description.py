@@ -14,7 +14,7 @@ from ingest.identity.shapes import (
 )
 from metrics.api import examples
 from metrics.api.answers import Done
-from metrics.api.schema import Tag, operation
+from rest.openapi import Tag, operation
 
 _OPEN: dict[str, Any] = {"tag": Tag.ACCESS, "public": True}  # whoever comes has nothing yet to be known by
 _TOKENS = {

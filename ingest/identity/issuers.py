@@ -8,12 +8,12 @@ import time
 from typing import Any
 
 from ingest.identity import jwts
-from ingest.identity.holder import Holder
+from ingest.identity.credential_owner import Holder
+from ingest.identity.jwks import FRESH_FOR, KeySet
 from ingest.identity.keys import members_of
-from ingest.identity.keysets import FRESH_FOR, KeySet
-from ingest.identity.trusted import Issuer
-from metrics.access import Caller, Scope
+from ingest.identity.trusted_issuers import Issuer
 from metrics.models import NAME_LENGTH
+from rest.caller import Caller, Scope
 
 LEEWAY = 10.0  # seconds that the issuer's clock may differ
 MOST_GROUPS = 500  # that one token may name

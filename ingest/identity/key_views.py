@@ -16,9 +16,9 @@ from ingest.authentication import MayAdminister
 from ingest.identity import description, keys
 from ingest.identity.shapes import KeySerializer, NewKeySerializer, Rotation
 from ingest.models import ApiKey
-from metrics.access import Scope
-from metrics.api.conditional import check_match, tagged
-from metrics.api.paging import page
+from rest.caller import Scope
+from rest.etags import check_match, tagged
+from rest.pagination import page
 
 
 class KeyFilter(django_filters.FilterSet):

@@ -6,12 +6,12 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from ingest.identity.holder import Holder
+from ingest.identity.credential_owner import Holder
 from ingest.models import ApiKey, digest_of
-from metrics import catalogue
-from metrics.access import Caller
 from metrics.errors import TelemetryError
 from metrics.models import Device
+from metrics.storage import series_registry
+from rest.caller import Caller
 
 MOST_BINDINGS = 256  # combinations of groups whose devices are remembered at a time
 
@@ -40,7 +40,7 @@ def holder_of(key: ApiKey) -> Holder | None:
 
 def members_of(groups: tuple[str, ...] | None) -> frozenset[str] | None:
     """The devices of these groups, so that a point costs no query; None for those who are bound to no group."""
-    return None if groups is None else _members(groups, catalogue.current().revision)
+    return None if groups is None else _members(groups, series_registry.current().revision)
 
 
 @functools.lru_cache(MOST_BINDINGS)

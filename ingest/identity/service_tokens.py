@@ -15,10 +15,10 @@ from django.db import connection
 from django.utils import timezone
 
 from ingest.identity import jwts
-from ingest.identity.holder import Holder
+from ingest.identity.credential_owner import Holder
 from ingest.identity.models import UsedServiceToken
-from ingest.identity.trusted import Service
-from metrics.access import Caller
+from ingest.identity.trusted_issuers import Service
+from rest.caller import Caller
 
 ALGORITHM = "HS256"
 AUDIENCE = "telemetry-service"

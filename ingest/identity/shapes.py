@@ -9,12 +9,12 @@ from rest_framework import serializers
 
 from ingest.authentication import LONGEST_KEY
 from ingest.models import ApiKey
-from ingest.wire.judge import BadPoint, check_name
-from metrics.access import Scope
+from ingest.wire.validate import BadPoint, check_name
 from metrics.api.answers import Page
 from metrics.api.definitions import ChoiceField
-from metrics.api.paging import PageParameters
 from metrics.models import Device, DeviceGroup
+from rest.caller import Scope
+from rest.pagination import PageParameters
 
 DAY = 86_400
 LONGEST_OVERLAP = 30 * DAY

@@ -20,13 +20,13 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from ingest.identity import jwts, keys
-from ingest.identity.holder import Holder
+from ingest.identity.credential_owner import Holder
 from ingest.identity.models import TokenFamily
-from ingest.identity.trusted import OWN_ISSUER
+from ingest.identity.trusted_issuers import OWN_ISSUER
 from ingest.models import ApiKey, digest_of
-from metrics.access import Caller
 from metrics.audit.record import record
 from metrics.models import Revision
+from rest.caller import Caller
 
 log = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ingest.recordings.moments import DAY
 from ingest.recordings.rows import Rows
+from ingest.recordings.timestamps import DAY
 from ingest.recordings.values import kind_of
-from metrics import catalogue
 from metrics.models import LONGEST_RETENTION_DAYS, DataType, MetricDefinition
-from metrics.storage.codec import Kind
-from metrics.storage.policies import DEFAULT_RETENTION_DAYS
+from metrics.storage import series_registry
+from metrics.storage.format.codec import Kind
+from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
 
 HEADROOM_DAYS = 30  # or the oldest points would go tomorrow
 SAMPLE = 5000  # cells from which a column's kind is told
@@ -41,7 +41,7 @@ class Definitions:
         for name, places in of_metric.items():
             oldest = int(rows.times[np.array(places)].min())
             self._hold(name, rows, places, self._days_since(oldest))
-        catalogue.refresh()  # the pipeline is to know at once, not within its half second
+        series_registry.refresh()  # the pipeline is to know at once, not within its half second
         return {name: self._kinds[name] for name in names}
 
     @staticmethod
@@ -61,7 +61,10 @@ class Definitions:
             self.notes[name] = f"metric {name} is defined: {kind.name.lower()}, kept for {wanted} days"
             self._kinds[name], self._days[name] = kind, wanted
             return
-        self._kinds[name], self._days[name] = catalogue.KIND_OF_TYPE[DataType(found.data_type)], found.retention_days
+        self._kinds[name], self._days[name] = (
+            series_registry.KIND_OF_TYPE[DataType(found.data_type)],
+            found.retention_days,
+        )
         if needed <= found.retention_days:
             return
         before, found.retention_days = found.retention_days, wanted

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingest.recordings.moments import read_moments
 from ingest.recordings.source import Unreadable
+from ingest.recordings.timestamps import read_moments
 
 TIME = (
     "timestamp", "time", "datetime", "date_time", "date", "ts", "_time", "timestamp_ms", "time_ms", "epoch", "epoch_ms",

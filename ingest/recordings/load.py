@@ -19,7 +19,7 @@ from ingest.recordings.rows import RowReader, Rows, batch_of, parts
 from ingest.recordings.source import Source, Unreadable, fingerprint
 from ingest.recordings.tally import Tally
 from ingest.wire.batch import Batch, Unacceptable
-from metrics.access import Caller
+from rest.caller import Caller
 
 SECOND = 1_000_000
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from ingest.recordings.moments import DAY, Ints, Moments
+from ingest.recordings.timestamps import DAY, Ints, Moments
 
 _EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from ingest.recordings.header import Roles
 from ingest.recordings.localtime import LocalTime
-from ingest.recordings.moments import Ints, read_moments
 from ingest.recordings.source import Block
+from ingest.recordings.timestamps import Ints, read_moments
 from ingest.recordings.values import read_mapping, read_values
 from ingest.wire.batch import Batch, Contexts, Group
-from ingest.wire.judge import BadPoint, check_name, check_unit
-from metrics.storage.codec import Kind
+from ingest.wire.validate import BadPoint, check_name, check_unit
+from metrics.storage.format.codec import Kind
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.wire.judge import LARGEST_INTEGER, BadPoint, check_value
-from metrics.storage.codec import Kind
+from ingest.wire.validate import LARGEST_INTEGER, BadPoint, check_value
+from metrics.storage.format.codec import Kind
 
 _TRUTH = {"true": True, "false": False, "t": True, "f": False, "yes": True, "no": False, "1": True, "0": False}
 _NOTHING = {"nan", "null", "none", "n/a", "na", "-nan", "inf", "-inf", "+inf", "infinity", "-infinity"}

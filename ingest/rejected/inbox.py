@@ -1,7 +1,7 @@
 """The rejected inbox as it fills: what a process rejects gathers in memory, and is written about once a second.
 
 Nobody waits for it. Whatever a broken fleet sends, what it takes is bounded: in memory by the numbers below, in the
-database by those of `ingest.rejected.tidy`. Everything rejected is counted; of what is too much, not kept.
+database by those of `ingest.rejected.retention`. Everything rejected is counted; of what is too much, not kept.
 """
 
 import logging
@@ -16,10 +16,10 @@ import psycopg
 
 from ingest.models import LONGEST_SENDER
 from ingest.rejected.points import KeptPoint, size_of
+from ingest.rejected.retention import MOST_BYTES_OF_ROW, MOST_POINTS_OF_ROW, tidy
 from ingest.rejected.rows import Line, write
-from ingest.rejected.tidy import MOST_BYTES_OF_ROW, MOST_POINTS_OF_ROW, tidy
 from ingest.wire.batch import Batch, Group, Reason, Verdict
-from ingest.wire.judge import BadPoint, check_name
+from ingest.wire.validate import BadPoint, check_name
 from metrics.storage.connection import Connection, connect
 
 log = logging.getLogger(__name__)

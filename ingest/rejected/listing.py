@@ -8,8 +8,8 @@ from django.db.models.functions import Coalesce
 
 from ingest.models import Rejected, RejectedPacket
 from ingest.rejected.points import KeptPoint, unpack
-from metrics.query import moment
-from metrics.storage.contexts import read_context
+from metrics.query.latest import moment
+from metrics.storage.format.contexts import read_context
 
 SHOWN_POINTS = 100
 

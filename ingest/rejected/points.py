@@ -12,7 +12,7 @@ class KeptPoint(NamedTuple):
 
     time: int  # µs since 1970, UTC
     value: Any  # a JSON value
-    context: bytes  # unit, tags and metadata (metrics.storage.contexts)
+    context: bytes  # unit, tags and metadata (metrics.storage.format.contexts)
 
 
 _decoder = msgspec.msgpack.Decoder(list[KeptPoint])

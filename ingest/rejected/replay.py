@@ -14,12 +14,12 @@ import numpy as np
 
 from ingest.pipeline import accept
 from ingest.rejected.points import KeptPoint
+from ingest.rejected.retention import hold, replace
 from ingest.rejected.rows import Line, write
-from ingest.rejected.tidy import hold, replace
 from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
-from metrics import catalogue
-from metrics.access import Caller
+from metrics.storage import series_registry
 from metrics.storage.connection import Connection, alone
+from rest.caller import Caller
 
 MOST_POINTS = 50_000  # of one call
 PATIENCE = 10.0  # seconds of one call
@@ -55,7 +55,7 @@ def replay(numbers: Iterable[int], by: Caller) -> Replayed:
 
     Raises Overloaded and StorageUnavailable; what was replayed by then stays so.
     """
-    catalogue.refresh()  # a definition may have been mended a moment ago
+    series_registry.refresh()  # a definition may have been mended a moment ago
     told, began, last = Replayed(), time.monotonic(), 0
     with alone() as connection:
         for number in numbers:

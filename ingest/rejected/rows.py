@@ -1,7 +1,7 @@
 """The rejected inbox in the database: one row per who, what and why, and packets of points that can be replayed.
 
 A row's count moves every second while a device is broken, so it is small; points come in packets of what one flush
-held, and `ingest.rejected.tidy` makes few of many.
+held, and `ingest.rejected.retention` makes few of many.
 """
 
 from typing import Any, NamedTuple

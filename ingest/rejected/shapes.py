@@ -9,9 +9,9 @@ from ingest.models import Rejected
 from ingest.rejected.listing import SHOWN_POINTS
 from ingest.wire.batch import Reason
 from metrics.api.answers import Page
-from metrics.api.paging import PageParameters
-from metrics.api.schema import Answer
 from metrics.models import NAME_LENGTH
+from rest.openapi import Answer
+from rest.pagination import PageParameters
 
 LARGEST_ID = 2**63 - 1
 

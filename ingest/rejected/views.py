@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 from ingest.models import Rejected
 from ingest.rejected.listing import newest_points, replayable, with_kept
 from ingest.rejected.replay import replay
+from ingest.rejected.retention import discard
 from ingest.rejected.shapes import (
     LARGEST_ID,
     REPLAYED,
@@ -24,13 +25,12 @@ from ingest.rejected.shapes import (
     ReplayedSerializer,
     ReplayParameters,
 )
-from ingest.rejected.tidy import discard
-from metrics.access import Scope
 from metrics.api.answers import Done
-from metrics.api.paging import page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
 from metrics.storage.connection import reading
+from rest.caller import Scope
+from rest.openapi import Tag, operation
+from rest.pagination import page
+from rest.permissions import caller
 
 
 class RejectedView(APIView):

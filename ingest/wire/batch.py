@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.storage.contexts import write_context
+from metrics.storage.format.contexts import write_context
 
 
 class Reason(StrEnum):

@@ -7,10 +7,10 @@ Any further field goes into the point's metadata. Times are seconds since 1970, 
 from typing import Any
 
 from ingest.wire.batch import Batch, Rejection, Unacceptable
-from ingest.wire.judge import BadPoint, check_json, check_name, check_value, parse_document
-from ingest.wire.native import BATCH_LIMIT
 from ingest.wire.rows import Row, batch_of
+from ingest.wire.telemetry_json import BATCH_LIMIT
 from ingest.wire.times import parse_time
+from ingest.wire.validate import BadPoint, check_json, check_name, check_value, parse_document
 
 _FIELDS = ("timestamp", "source", "type", "value")
 _LATEST = 253_402_300_800  # seconds since 1970 at which the year 10000 begins

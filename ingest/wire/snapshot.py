@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
-from ingest.wire.judge import DEEPEST, BadPoint, check_name, check_value, parse_document
-from ingest.wire.native import BATCH_LIMIT
 from ingest.wire.rows import Row, batch_of
+from ingest.wire.telemetry_json import BATCH_LIMIT
 from ingest.wire.times import ACCEPTED, parse_time
+from ingest.wire.validate import DEEPEST, BadPoint, check_name, check_value, parse_document
 
 _NAMES = ("node_id", "timestamp")
 

@@ -12,11 +12,11 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from metrics import membership
-from metrics.access import caller_of
 from metrics.admin.bounded import FirstFewFilter
-from metrics.deletion import delete_device
+from metrics.devices import group_membership as membership
+from metrics.devices.delete_device import delete_device
 from metrics.models import Device, DeviceGroup
+from rest.caller import caller_of
 
 MOST_DELETED = 500  # devices of one request
 

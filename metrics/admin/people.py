@@ -14,8 +14,8 @@ from django.db.models import Exists, OuterRef, QuerySet, TextChoices
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 
-from metrics.access import OPERATORS
 from metrics.models import Device, DeviceGroup
+from rest.caller import OPERATORS
 
 ROLES = (
     "Viewers look at the devices of their groups. Operators also change alerts and what they are about."
@@ -24,7 +24,7 @@ ROLES = (
 
 
 class Role(TextChoices):
-    """What a person may do (metrics.access)."""
+    """What a person may do (rest.caller)."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"

@@ -11,11 +11,11 @@ from django.utils.dateparse import parse_datetime
 
 from metrics.admin.bounded import ReadOnlyAdmin
 from metrics.models import DamagedBlock, Device, Series
-from metrics.query import moment
+from metrics.query.latest import moment
 from metrics.storage import shards
-from metrics.storage.codec import Kind
 from metrics.storage.connection import clock, reading
-from metrics.storage.journal import Line, lines_before
+from metrics.storage.format.codec import Kind
+from metrics.storage.write.journal import Line, lines_before
 
 LINES = 50  # of a page of the journal
 

@@ -6,9 +6,9 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from metrics.api.fields import FillField, IntervalField
-from metrics.api.schema import Answer
 from metrics.export.formats import FORMATS
 from metrics.models import ExportStatus
+from rest.openapi import Answer
 
 _TIMES = {"start_time": "From here on.", "end_time": "To before here."}
 

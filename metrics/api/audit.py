@@ -14,10 +14,10 @@ from rest_framework.views import APIView
 
 from metrics.api import examples
 from metrics.api.answers import Page
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
 from metrics.models import AuditEntry
+from rest.openapi import Tag, operation
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 
 class MayAudit(BasePermission):

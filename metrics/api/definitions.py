@@ -15,12 +15,12 @@ from rest_framework.views import APIView
 
 from metrics.api import examples
 from metrics.api.answers import Done, Page
-from metrics.api.conditional import check_match, tagged
-from metrics.api.configuration import printable
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import PageParameters, page
-from metrics.api.schema import Tag, operation
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricDefinition, MetricType
+from rest.configuration import printable
+from rest.etags import check_match, tagged
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation
+from rest.pagination import PageParameters, page
 
 MOST_TAGS = 100
 DEFINED = "a metric of this name is defined already"

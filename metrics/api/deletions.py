@@ -9,11 +9,11 @@ from rest_framework.views import APIView
 
 from metrics.api import examples
 from metrics.api.answers import Page
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
-from metrics.deletion import deletions
+from metrics.devices.delete_device import deletions
 from metrics.models import Deletion
+from rest.openapi import Tag, operation
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 
 @extend_schema_serializer(component_name="Deletion")

@@ -14,17 +14,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from metrics.access import Caller
 from metrics.api import examples
 from metrics.api.answers import Answer
 from metrics.api.export import download
-from metrics.api.idempotency import idempotent
-from metrics.api.parsers import JSONParser, TooLarge
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
-from metrics.device_list import exchange, table
-from metrics.device_list.cells import COLUMNS, SEPARATOR
+from metrics.devices import csv_import_export, csv_table
+from metrics.devices.csv_cells import COLUMNS, SEPARATOR
 from metrics.export.stream import Stream
+from rest.caller import Caller
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation
+from rest.parsers import JSONParser, TooLarge
+from rest.permissions import caller
 
 CSV = "text/csv"
 BODY_LIMIT = 16 * 1024 * 1024  # bytes, as of every request
@@ -69,8 +69,8 @@ class Imported(Answer):
     unchanged = serializers.IntegerField()
     failed = serializers.IntegerField(help_text="Rows that cannot be taken.")
     dry_run = serializers.BooleanField()
-    changes = ImportChange(many=True, help_text=f"The first {exchange.MOST_CHANGES}.")
-    errors = ImportFault(many=True, help_text=f"The first {table.MOST_FAULTS:,}.")  # type: ignore[assignment]
+    changes = ImportChange(many=True, help_text=f"The first {csv_import_export.MOST_CHANGES}.")
+    errors = ImportFault(many=True, help_text=f"The first {csv_table.MOST_FAULTS:,}.")  # type: ignore[assignment]
 
 
 class DeviceListView(APIView):
@@ -123,10 +123,12 @@ class DeviceListView(APIView):
         if caller(request).groups is not None:
             raise PermissionDenied("a list of devices is taken from those who see all of them")
         try:
-            read = table.read(_body(request))
-        except table.Unreadable as error:
+            read = csv_table.read(_body(request))
+        except csv_table.Unreadable as error:
             raise ParseError(str(error)) from None
-        done = exchange.take(read, caller(request), given.validated_data["partial"], given.validated_data["dry_run"])
+        done = csv_import_export.take(
+            read, caller(request), given.validated_data["partial"], given.validated_data["dry_run"]
+        )
         return Response(asdict(done))
 
 
@@ -145,6 +147,6 @@ def _body(request: Request) -> bytes:
 
 def _rows(seen: Caller) -> Generator[bytes]:
     try:
-        yield from exchange.exported(seen)
+        yield from csv_import_export.exported(seen)
     finally:
         connection.close()  # of the thread that makes the file, which ends with it

@@ -19,19 +19,19 @@ from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
 from rest_framework.views import APIView
 
-from metrics import query
-from metrics.access import Caller
 from metrics.api import examples
 from metrics.api.answers import Page
-from metrics.api.conditional import check_match, etag
-from metrics.api.configuration import Known, MetadataField, TagsField, name_field
 from metrics.api.deletions import DeletionSerializer
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation, state
-from metrics.deletion import delete_device
+from metrics.devices.delete_device import delete_device
 from metrics.models import Device, DeviceGroup
+from metrics.query import latest
+from rest.caller import Caller
+from rest.configuration import Known, MetadataField, TagsField, name_field
+from rest.etags import check_match, etag
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation, state
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 COUNTED = 10_000  # where `total` stops: counting a hundred thousand devices is worth nobody's time
 MOST_GROUPS = 100
@@ -117,7 +117,7 @@ class DeviceSerializer(Known, serializers.ModelSerializer[Device]):
 
 def shapes(request: Request, devices: Sequence[Device], with_last_seen: bool = True) -> Any:
     """Devices as the API shows them; their groups come with them."""
-    seen = query.last_seen([device.device_id for device in devices]) if with_last_seen else {}
+    seen = latest.last_seen([device.device_id for device in devices]) if with_last_seen else {}
     return DeviceSerializer(devices, many=True, context={"caller": caller(request), "last_seen": seen}).data
 
 

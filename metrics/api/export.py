@@ -13,16 +13,16 @@ from rest_framework.views import APIView
 
 from metrics.api import examples
 from metrics.api.answers import ExportJobAnswer, ExportJobs
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import page
 from metrics.api.parameters import ExportJobParameters, ExportPage, ExportParameters
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
 from metrics.export import files, jobs
 from metrics.export.asking import exported, file_name
 from metrics.export.formats import FORMATS
 from metrics.export.stream import Stream
 from metrics.models import ExportJob, ExportStatus
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation
+from rest.pagination import page
+from rest.permissions import caller
 
 MEDIA_TYPES = [form.media_type.partition(";")[0] for form in FORMATS.values()]
 

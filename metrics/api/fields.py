@@ -7,9 +7,9 @@ from django.utils.datastructures import MultiValueDict
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from metrics.aggregation import Fill
 from metrics.models import NAME_LENGTH
-from metrics.questions.question import FILLS
+from metrics.query.aggregations import Fill
+from metrics.query.query import FILLS
 
 MOST_NAMES = 10_000
 MOST_IN_ADDRESS = 100  # of them where they stand in the address, which holds 64 KB

@@ -18,17 +18,17 @@ from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
 from rest_framework.views import APIView
 
-from metrics import membership
 from metrics.api import examples
 from metrics.api.answers import Answer, Done, Page
-from metrics.api.conditional import check_match, etag
-from metrics.api.configuration import Known, name_field
 from metrics.api.devices import COUNTED, DeviceSerializer, shapes
-from metrics.api.idempotency import idempotent
-from metrics.api.paging import PageParameters, page
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation, state
+from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
+from rest.configuration import Known, name_field
+from rest.etags import check_match, etag
+from rest.idempotency import idempotent
+from rest.openapi import Tag, operation, state
+from rest.pagination import PageParameters, page
+from rest.permissions import caller
 
 MOST_MEMBERS = 10_000  # people of a group, and devices that are moved at once
 MOST_TOLD = 100  # devices that are not known
@@ -255,7 +255,7 @@ class GroupDevicesView(APIView):
     )
     @idempotent
     def post(self, request: Request, name: str) -> Response:
-        return self._move(request, name, membership.add)
+        return self._move(request, name, group_membership.add)
 
     @operation(
         "remove_group_devices",
@@ -269,7 +269,7 @@ class GroupDevicesView(APIView):
         answered={"changed": 1, "devices": 0},
     )
     def delete(self, request: Request, name: str) -> Response:
-        return self._move(request, name, membership.remove)
+        return self._move(request, name, group_membership.remove)
 
     def _move(self, request: Request, name: str, move: Any) -> Response:
         group = _known(_visible(request), name)

@@ -10,9 +10,6 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from metrics import query
-from metrics.access import Caller
-from metrics.aggregation import ACCEPTED
 from metrics.api.fields import (
     MOST_IN_ADDRESS,
     MOST_NAMES,
@@ -23,10 +20,13 @@ from metrics.api.fields import (
     name_field,
     names_field,
 )
-from metrics.api.paging import PageParameters
 from metrics.export.formats import FORMATS
 from metrics.models import NAME_LENGTH
-from metrics.questions.question import GROUPINGS, LONGEST, MOST_POINTS, Question
+from metrics.query import latest
+from metrics.query.aggregations import ACCEPTED
+from metrics.query.query import GROUPINGS, LONGEST, MOST_POINTS, Question
+from rest.caller import Caller
+from rest.pagination import PageParameters
 
 INTERVAL = "Seconds of an interval, or `auto`; without one the whole range is one."
 FILL = "What stands where there is no point: `none` (nothing), `null`, `previous`, `linear`, or a number."
@@ -157,7 +157,7 @@ class RangeParameters(_Page):
     """PRD E3-US4: a named range up to now, or one with a start or an end of its own."""
 
     time_range = serializers.ChoiceField(
-        choices=list(query.TIME_RANGES), default="24h", help_text="How far back from `end_time`."
+        choices=list(latest.TIME_RANGES), default="24h", help_text="How far back from `end_time`."
     )
     start_time = serializers.DateTimeField(
         default=None, default_timezone=UTC, help_text="From here on, instead of `time_range`."
@@ -171,7 +171,7 @@ class RangeParameters(_Page):
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         end = attributes["end_time"] or datetime.now(UTC) + timedelta(minutes=5)
-        start = attributes["start_time"] or end - query.TIME_RANGES[attributes["time_range"]]
+        start = attributes["start_time"] or end - latest.TIME_RANGES[attributes["time_range"]]
         if start >= end:
             raise serializers.ValidationError({"start_time": "must be before end_time"})
         if end - start > LONGEST:

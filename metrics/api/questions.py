@@ -9,14 +9,14 @@ from rest_framework.views import APIView
 from metrics.api import examples
 from metrics.api.answers import AggregatedAnswer, QueryAnswer
 from metrics.api.parameters import AggregatedParameters, QueryParameters
-from metrics.api.permissions import caller
-from metrics.api.schema import Tag, operation
-from metrics.catalogue import current
-from metrics.query import moment
-from metrics.questions.answer import Answer, Group
-from metrics.questions.asking import ask
-from metrics.questions.question import Question
-from metrics.storage.contexts import read_context
+from metrics.query.execute import ask
+from metrics.query.latest import moment
+from metrics.query.query import Question
+from metrics.query.result import Answer, Group
+from metrics.storage.format.contexts import read_context
+from metrics.storage.series_registry import current
+from rest.openapi import Tag, operation
+from rest.permissions import caller
 
 
 class QueryView(APIView):

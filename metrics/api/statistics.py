@@ -5,9 +5,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from metrics.api.permissions import caller
-from metrics.api.schema import Answer, Tag, operation
-from metrics.inventory import device_statistics, service_statistics
+from metrics.statistics.inventory import device_statistics, service_statistics
+from rest.openapi import Answer, Tag, operation
+from rest.permissions import caller
 
 _LAST_DAY = "In the last 24 hours of the clock (UTC), of which one is running."
 

@@ -1,4 +1,4 @@
-"""Reading measurements: thin views over metrics.query."""
+"""Reading measurements: thin views over metrics.query.latest."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,16 +10,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from metrics import query
 from metrics.api import examples
 from metrics.api.answers import LatestValue, LatestValues, QueryAnswer, RangeColumns
 from metrics.api.fields import names_field
 from metrics.api.parameters import RangeParameters
-from metrics.api.permissions import caller
 from metrics.api.questions import about, query_shape
-from metrics.api.schema import Tag, operation
-from metrics.api.shapes import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
-from metrics.questions.asking import ask
+from metrics.query import latest
+from metrics.query.execute import ask
+from rest.openapi import Tag, operation
+from rest.permissions import caller
+from rest.problem import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
 
 DEFAULT_LOOKBACK = 86400
 
@@ -48,7 +48,7 @@ class LatestView(APIView):
         given = LatestParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
         lookback = timedelta(seconds=given.validated_data["lookback"])
-        found = query.newest_points([device_id], [metric_name], lookback, groups=caller(request).narrowed(None))
+        found = latest.newest_points([device_id], [metric_name], lookback, groups=caller(request).narrowed(None))
         if not found.points:
             raise NotFound(nothing_found(device_id, metric_name, lookback, found.damaged))
         return Response(latest_shape(found.points[0]) | incomplete(found.damaged))
@@ -80,7 +80,7 @@ class LatestManyView(APIView):
         wanted = given.validated_data
         lookback = timedelta(seconds=wanted["lookback"])
         groups = caller(request).narrowed(wanted["groups"])
-        found = query.newest_points(wanted["devices"], wanted["metrics"], lookback, groups=groups)
+        found = latest.newest_points(wanted["devices"], wanted["metrics"], lookback, groups=groups)
         return Response({"series": [latest_shape(point) for point in found.points]} | incomplete(found.damaged))
 
 
@@ -97,7 +97,7 @@ class DeviceMetricsView(APIView):
         answered=["humidity", "temperature"],
     )
     def get(self, request: Request, device_id: str) -> Response:
-        return Response(query.device_metrics(device_id, caller(request).narrowed(None)))
+        return Response(latest.device_metrics(device_id, caller(request).narrowed(None)))
 
 
 class RangeView(APIView):

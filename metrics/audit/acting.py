@@ -11,9 +11,9 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.utils.decorators import sync_and_async_middleware
 
-from metrics import visit
-from metrics.access import Caller, caller_of
-from metrics.addresses import address_of
+from rest import request_context
+from rest.caller import Caller, caller_of
+from rest.ip_rate_limit import address_of
 
 # A request, and not who makes it: that is known once the view has asked for it, be it by session or by key.
 _current: ContextVar[HttpRequest | Caller | None] = ContextVar("acting", default=None)
@@ -39,7 +39,7 @@ def actor() -> Actor:
     name = caller_of(user).name if user is not None and user.is_authenticated else "anonymous"
     scope = getattr(current, "scope", None)  # of ASGI; a proxy is not where somebody comes from
     address = address_of(scope) if scope is not None else current.META.get("REMOTE_ADDR") or ""
-    return Actor(name, visit.request_id() or "", address)
+    return Actor(name, request_context.request_id() or "", address)
 
 
 def _program() -> str:

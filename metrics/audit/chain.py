@@ -4,7 +4,7 @@
     checksum  SHA-256 of (checksum of the entry before, digest, number, heads of the journal's shards at that time)
 
 So the audit tells of the journal what it was: whoever writes the journal anew, its head with it, is found out by the
-first entry that has seen it. The journal tells of the audit likewise (metrics.storage.witness).
+first entry that has seen it. The journal tells of the audit likewise (metrics.storage.write.audit_anchor).
 """
 
 import hashlib
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from metrics.audit.record import digest_of
-from metrics.storage.chain import Seen
 from metrics.storage.connection import Connection
-from metrics.storage.witness import testimonies
+from metrics.storage.write.audit_anchor import testimonies
+from metrics.storage.write.journal_verify import Seen
 
 PAGE = 1000  # entries at a time
 

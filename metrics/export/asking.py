@@ -7,8 +7,8 @@ from itertools import chain
 from metrics.errors import Damaged
 from metrics.export.formats import FORMATS, Format
 from metrics.export.pieces import Pieces
-from metrics.questions.asking import series_of
-from metrics.questions.question import Question
+from metrics.query.execute import series_of
+from metrics.query.query import Question
 
 _LONGEST_NAME = 60
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]+")

@@ -21,15 +21,15 @@ from django.db import OperationalError, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from metrics.access import Caller
 from metrics.audit.record import record
 from metrics.errors import StorageUnavailable, TelemetryError, TooMany
 from metrics.export import files
 from metrics.export.formats import FORMATS
 from metrics.export.pieces import BEGINNING, Pieces, Place
 from metrics.models import ExportJob, ExportStatus
-from metrics.questions.asking import series_of
-from metrics.questions.question import Question
+from metrics.query.execute import series_of
+from metrics.query.query import Question
+from rest.caller import Caller
 
 log = logging.getLogger(__name__)
 

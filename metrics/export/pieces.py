@@ -14,21 +14,21 @@ from itertools import groupby
 
 import numpy as np
 
-from metrics import catalogue
-from metrics.aggregation import percent_of
 from metrics.export.rows import Line
-from metrics.intervals import SECOND
-from metrics.questions.aggregates import Folding
-from metrics.questions.answer import Asked, Group, filtered
-from metrics.questions.budget import check_plans, kept_most
-from metrics.questions.question import Question
-from metrics.questions.readings import joined
-from metrics.questions.shares import Share
-from metrics.storage.codec import Columns, Kind, concatenate
+from metrics.query.aggregate import Folding
+from metrics.query.aggregations import percent_of
+from metrics.query.choose_rollups import Share
+from metrics.query.downsample import joined
+from metrics.query.limits import check_plans, kept_most
+from metrics.query.query import Question
+from metrics.query.result import Asked, Group, filtered
+from metrics.query.time_buckets import SECOND
+from metrics.storage import series_registry
 from metrics.storage.connection import Connection
-from metrics.storage.contexts import write_context
-from metrics.storage.plan import Plan, plan, snapshot
-from metrics.storage.scan import scan
+from metrics.storage.format.codec import Columns, Kind, concatenate
+from metrics.storage.format.contexts import write_context
+from metrics.storage.read.plan import Plan, plan, snapshot
+from metrics.storage.read.scan import scan
 
 NUMBERS_AT_ONCE = 250_000  # points of a piece
 LISTED_AT_ONCE = 20_000  # points of a piece whose values are no array: texts, which may be long, and mixtures
@@ -71,7 +71,7 @@ class Pieces:
     """
 
     def __init__(self, question: Question, found: list[Asked], begin: Place = BEGINNING) -> None:
-        catalogue.catalogue()  # whose units are shown where points have none
+        series_registry.catalogue()  # whose units are shown where points have none
         self._question, self._begin, self._all = question, begin, len(found)
         self._lots = list(_lots(question, found))
         self._held = ExitStack()
@@ -214,7 +214,7 @@ def _points(lot: _Lot, parts: dict[int, list[Columns]]) -> Line:
     readings = joined(columns, {one.id: one.kind for one in lot.series if one.id in columns})
     one = lot.series[0]
     line = Line(one.device_id, one.metric_name, readings.times, readings.values)
-    line.unit = catalogue.current().unit(one.metric_name)
+    line.unit = series_registry.current().unit(one.metric_name)
     line.is_boolean = readings.kinds == [Kind.BOOLEAN]
     if readings.contexts is not None:
         line.contexts, line.dictionary = readings.contexts, readings.dictionary

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.export.stamps import stamps
-from metrics.storage.codec import NO_CONTEXT, Ints
-from metrics.storage.contexts import read_context
+from metrics.storage.format.codec import NO_CONTEXT, Ints
+from metrics.storage.format.contexts import read_context
 
 COLUMNS = ("timestamp", "device_id", "metric_name", "value", "unit", "tags")
 CSV_HEAD = ",".join(COLUMNS).encode() + b"\r\n"
@@ -35,7 +35,7 @@ class Line:
 
     values      float64[n] (booleans as 0 and 1), or a list of what JSON shows
     unit        where a point has none of its own
-    dictionary  entries (metrics.storage.contexts) with unit and tags
+    dictionary  entries (metrics.storage.format.contexts) with unit and tags
     contexts    which entry each point has; None: all of them the first
     """
 

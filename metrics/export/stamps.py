@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.storage.codec import Ints
+from metrics.storage.format.codec import Ints
 
 _DAY = 86_400_000_000  # µs
 _PAIRS = np.frombuffer(b"".join(b"%02d" % number for number in range(100)), np.uint8).reshape(100, 2)

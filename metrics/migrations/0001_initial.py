@@ -116,7 +116,7 @@ class Migration(migrations.Migration):
                 ('shard', models.PositiveSmallIntegerField()),
                 ('id', models.BigIntegerField()),
                 ('level', models.PositiveSmallIntegerField()),
-                ('bucket', models.IntegerField(help_text='series id // metrics.storage.blocks.BUCKET')),
+                ('bucket', models.IntegerField(help_text='series id // metrics.storage.format.layout.BUCKET')),
                 ('day', models.IntegerField(help_text='days since 1970, UTC')),
                 ('seq_from', models.BigIntegerField()),
                 ('seq_to', models.BigIntegerField()),
@@ -150,7 +150,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('metric_name', models.CharField(max_length=200)),
-                ('kind', models.PositiveSmallIntegerField(help_text='metrics.storage.codec.Kind')),
+                ('kind', models.PositiveSmallIntegerField(help_text='metrics.storage.format.codec.Kind')),
                 ('device', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='series', to='metrics.device')),
             ],
             options={

@@ -3,7 +3,7 @@ import django.db.models.functions.datetime
 from django.db import migrations, models
 
 # As with the other payloads; rows that move with every merge are collected early. What is stored already is counted
-# by the workers, stretch by stretch (metrics.storage.recount): every stretch that has blocks waits for that.
+# by the workers, stretch by stretch (metrics.storage.merge.rebuild_point_counts): every stretch that has blocks waits for that.
 STORAGE = """
 ALTER TABLE metrics_count ALTER COLUMN payload SET STORAGE EXTERNAL;
 ALTER TABLE metrics_count SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
                 ('seconds', models.FloatField(default=0.0, help_text='from the request to the beginning of the answer, all together')),
                 ('points', models.BigIntegerField(default=0)),
                 ('rejected', models.BigIntegerField(default=0, help_text='points')),
-                ('latencies', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), help_text='requests by metrics.statistics.LATENCIES', size=None)),
+                ('latencies', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), help_text='requests by metrics.statistics.histogram.LATENCIES', size=None)),
             ],
         ),
         migrations.CreateModel(
@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('pk', models.CompositePrimaryKey('shard', 'stretch', 'hour', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('shard', models.PositiveSmallIntegerField()),
-                ('stretch', models.IntegerField(help_text='series id // metrics.storage.counts.STRETCH')),
+                ('stretch', models.IntegerField(help_text='series id // metrics.storage.merge.point_counts.STRETCH')),
                 ('hour', models.IntegerField(help_text='hours since 1970, UTC; 0: all there is')),
                 ('points', models.BigIntegerField(default=0)),
                 ('bytes', models.BigIntegerField(default=0, help_text='payloads of merged blocks; in the row of all there is')),

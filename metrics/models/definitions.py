@@ -7,7 +7,7 @@ from django.utils.crypto import get_random_string
 from metrics.models.audit import Audited
 from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Announced
-from metrics.storage.policies import DEFAULT_HOUR_DAYS, DEFAULT_MINUTES_DAYS, DEFAULT_RETENTION_DAYS
+from metrics.storage.merge.retention_policies import DEFAULT_HOUR_DAYS, DEFAULT_MINUTES_DAYS, DEFAULT_RETENTION_DAYS
 
 LONGEST_RETENTION_DAYS = 3650
 _DAYS = [MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)]

@@ -22,7 +22,7 @@ def new_deletion_id() -> str:
 
 
 class Deletion(models.Model):
-    """A device that is gone, and how far its points are. Moved by metrics.deletion."""
+    """A device that is gone, and how far its points are. Moved by metrics.devices.delete_device."""
 
     deletion_id = models.CharField(max_length=24, unique=True, default=new_deletion_id, editable=False)
     device_id = models.CharField(max_length=NAME_LENGTH)

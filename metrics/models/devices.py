@@ -10,10 +10,10 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from metrics.access import Caller
 from metrics.models.audit import Audited
 from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Announced
+from rest.caller import Caller
 
 
 def within(degrees: int) -> list[Any]:
@@ -139,7 +139,7 @@ class Series(models.Model):
 
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="series")
     metric_name = models.CharField(max_length=NAME_LENGTH)
-    kind = models.PositiveSmallIntegerField(help_text="metrics.storage.codec.Kind")
+    kind = models.PositiveSmallIntegerField(help_text="metrics.storage.format.codec.Kind")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["device", "metric_name", "kind"], name="one_series_per_kind")]

@@ -9,7 +9,7 @@ from metrics.models.names import NAME_LENGTH
 
 
 class IdempotentAnswer(models.Model):
-    """The answer to a POST with an Idempotency-Key, committed together with what it did (metrics.api.idempotency)."""
+    """The answer to a POST with an Idempotency-Key, committed together with what it did (rest.idempotency)."""
 
     KEPT = timedelta(hours=24)
 

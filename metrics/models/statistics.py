@@ -8,11 +8,11 @@ from metrics.models.names import NAME_LENGTH
 
 
 class Count(models.Model):
-    """How many points of each series of a stretch are stored, in all or of one hour. See metrics.storage.counts."""
+    """Stored points per series of a range, in total or per hour. See metrics.storage.merge.point_counts."""
 
     pk = models.CompositePrimaryKey("shard", "stretch", "hour")
     shard = models.PositiveSmallIntegerField()
-    stretch = models.IntegerField(help_text="series id // metrics.storage.counts.STRETCH")
+    stretch = models.IntegerField(help_text="series id // metrics.storage.merge.point_counts.STRETCH")
     hour = models.IntegerField(help_text="hours since 1970, UTC; 0: all there is")
     points = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField(default=0, help_text="payloads of merged blocks; in the row of all there is")
@@ -33,7 +33,7 @@ class Activity(models.Model):
     seconds = models.FloatField(default=0.0, help_text="from the request to the beginning of the answer, all together")
     points = models.BigIntegerField(default=0)
     rejected = models.BigIntegerField(default=0, help_text="points")
-    latencies = ArrayField(models.BigIntegerField(), help_text="requests by metrics.statistics.LATENCIES")
+    latencies = ArrayField(models.BigIntegerField(), help_text="requests by metrics.statistics.histogram.LATENCIES")
 
 
 class Heartbeat(models.Model):

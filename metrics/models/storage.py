@@ -48,7 +48,7 @@ class Block(models.Model):
     shard = models.PositiveSmallIntegerField()
     id = models.BigIntegerField()
     level = models.PositiveSmallIntegerField()
-    bucket = models.IntegerField(help_text="series id // metrics.storage.blocks.BUCKET")
+    bucket = models.IntegerField(help_text="series id // metrics.storage.format.layout.BUCKET")
     day = models.IntegerField(help_text="days since 1970, UTC")
     seq_from = models.BigIntegerField()
     seq_to = models.BigIntegerField()

@@ -15,7 +15,7 @@ from django.db import connections
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from metrics.errors import StorageUnavailable
-from metrics.visit import CountingCursor
+from rest.request_context import CountingCursor
 
 STATEMENT_TIMEOUT = "30s"
 

@@ -12,9 +12,9 @@ import numpy as np
 from django.conf import settings
 
 from metrics.errors import TelemetryError
-from metrics.storage.blocks import BUCKET, bucket_of, chosen
-from metrics.storage.codec import Columns, Ints
 from metrics.storage.connection import Connection
+from metrics.storage.format.codec import Columns, Ints
+from metrics.storage.format.layout import BUCKET, bucket_of, chosen
 
 Number = tuple[int, int]  # shard, and the commit's or the merged block's number in it
 

@@ -50,7 +50,7 @@ def web(place: Embedded, environment: Mapping[str, str], listening: int, behind_
             "--loop",
             "uvloop",
             "--http",
-            "telemetry_site.corked:CorkedHttpToolsProtocol",
+            "telemetry_site.write_coalescing:CorkedHttpToolsProtocol",
             "--no-access-log",
             "--log-level",
             "warning",

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from alerts import rules
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Rule
+from alerts.rules import lifecycle
 from metrics.storage.connection import alone
 from telemetry_site.env import Environment
 from tests.alerts.receivers import Receiver, receiving
@@ -28,7 +28,7 @@ def rule(site: None) -> Callable[..., Rule]:
     """Makes a rule: cpu over 90, but for what is given."""
 
     def make(**fields: Any) -> Rule:
-        return rules.create(NEWEST | fields, "user:tests")
+        return lifecycle.create(NEWEST | fields, "user:tests")
 
     return make
 

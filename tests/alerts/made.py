@@ -6,14 +6,14 @@ from typing import Any
 
 from django.utils import timezone
 
-from alerts import life
+from alerts import alert_actions
 from alerts.models import Alert, Channel, Level, Rule
-from alerts.notifications import setup
+from alerts.notifications import channel_lifecycle
 from metrics.models import Device, DeviceGroup
 
 
 def webhook(url: str, name: str = "hook", **fields: Any) -> Channel:
-    return setup.create_channel({"name": name, "kind": "webhook", "url": url} | fields, "user:admin")
+    return channel_lifecycle.create_channel({"name": name, "kind": "webhook", "url": url} | fields, "user:admin")
 
 
 def rule(name: str = "too hot", channels: Sequence[str] = ("hook",), **fields: Any) -> Rule:
@@ -50,4 +50,4 @@ def alert(of: Rule, device: Device, at: datetime | None = None, **fields: Any) -
 
 def fire(of: Rule, *among: Device, **fields: Any) -> list[Alert]:
     """Alerts of a rule, raised together as the evaluator does."""
-    return life.raise_alerts([alert(of, device, **fields) for device in among])
+    return alert_actions.raise_alerts([alert(of, device, **fields) for device in among])

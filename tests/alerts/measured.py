@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from metrics.catalogue import catalogue
 from metrics.models import Series
-from metrics.query import microseconds
-from metrics.storage import merge
-from metrics.storage.codec import Kind
+from metrics.query.latest import microseconds
 from metrics.storage.connection import connect
-from metrics.storage.write import Arrivals, Entry, writer
+from metrics.storage.format.codec import Kind
+from metrics.storage.merge import schedule
+from metrics.storage.series_registry import catalogue
+from metrics.storage.write.writer import Arrivals, Entry, writer
 
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
 
@@ -37,5 +37,5 @@ def store(
 
 def merged() -> None:
     with connect() as connection:
-        merge.merge_young(connection, force=True)
-        merge.merge_units(connection, force=True)
+        schedule.merge_young(connection, force=True)
+        schedule.merge_units(connection, force=True)

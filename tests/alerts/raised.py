@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from alerts import life, rules
+from alerts import alert_actions
 from alerts.models import Alert, Rule
-from metrics import membership
+from alerts.rules import lifecycle
+from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -13,14 +14,14 @@ HOT: dict[str, Any] = {"name": "Too hot", "metric_name": "temperature", "conditi
 
 
 def rule(**more: Any) -> Rule:
-    return rules.create(HOT | more, "user:mei")
+    return lifecycle.create(HOT | more, "user:mei")
 
 
 def device(name: str, group: str | None = None) -> Device:
     """A device, in a group if one is named."""
     found = Device.objects.get_or_create(device_id=name)[0]
     if group is not None:
-        membership.add(DeviceGroup.objects.get_or_create(name=group)[0], [found.pk])
+        group_membership.add(DeviceGroup.objects.get_or_create(name=group)[0], [found.pk])
     return found
 
 
@@ -42,5 +43,5 @@ def alert(of: Rule, at: Device, minutes: int = 0, **more: Any) -> Alert:
         "triggered_at": then,
         "last_breach_at": then,
     }
-    [made] = life.raise_alerts([Alert(**fields | more)])
+    [made] = alert_actions.raise_alerts([Alert(**fields | more)])
     return made

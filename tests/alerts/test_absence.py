@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alerts import life
+from alerts import alert_actions
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, Resolution, Rule
 from metrics.models import Device
@@ -98,7 +98,7 @@ def test_who_closed_an_absence_is_told_of_the_next_one_and_not_of_the_same(
     rule(**ABSENCE)
     send(gateway, 1.0, device="boiler", ago=60)
     run(evaluator)
-    life.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana")
+    alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana")
     run(evaluator)
     with alone() as connection:
         run(Evaluator(connection))

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from alerts import life
+from alerts import alert_actions
 from alerts.models import Alert, AlertEvent, Incident, Resolution, Status
 from metrics.models import Device
 from tests.alerts.raised import NOON, alert, device, rule
@@ -28,8 +28,8 @@ def some(site: None) -> dict[str, Alert]:
         "e": alert(trial, boiler, 4, shadow=True),
         "f": alert(trial, pump, 5, retroactive=True, status=Status.RESOLVED, resolution=Resolution.RETROACTIVE),
     }
-    life.acknowledge(Alert.objects.filter(pk=made["b"].pk), "user:mei")
-    life.resolve(Alert.objects.filter(pk=made["d"].pk), Resolution.PERSON, "user:mei")
+    alert_actions.acknowledge(Alert.objects.filter(pk=made["b"].pk), "user:mei")
+    alert_actions.resolve(Alert.objects.filter(pk=made["d"].pk), Resolution.PERSON, "user:mei")
     Alert.objects.filter(pk=made["a"].pk).update(incident=Incident.objects.create(incident_id="inc_1", cause="a"))
     return made
 
@@ -167,9 +167,9 @@ def test_a_verb_fits_the_state_or_is_refused_with_it(admin: Caller, verb: str, s
     made = alert(rule(), device("boiler"))
     among = Alert.objects.filter(pk=made.pk)
     if state == Status.ACKNOWLEDGED:
-        life.acknowledge(among, "user:mei", "mine")
+        alert_actions.acknowledge(among, "user:mei", "mine")
     elif state == Status.RESOLVED:
-        life.resolve(among, Resolution.RECOVERED, "evaluator")
+        alert_actions.resolve(among, Resolution.RECOVERED, "evaluator")
     method, body, expected = VERBS[verb]
     answer = admin.call(method, f"alerts/{made.alert_id}/{verb}", body)
     assert answer.status == expected[STATES.index(state)]
@@ -181,11 +181,11 @@ def test_a_verb_fits_the_state_or_is_refused_with_it(admin: Caller, verb: str, s
 
 def test_who_acknowledged_first_and_why_it_was_resolved_stay(admin: Caller):
     made = alert(rule(), device("boiler"))
-    life.acknowledge(Alert.objects.filter(pk=made.pk), "user:mei", "mine")
+    alert_actions.acknowledge(Alert.objects.filter(pk=made.pk), "user:mei", "mine")
     again = admin.call("PUT", f"alerts/{made.alert_id}/acknowledge", {"note": "no, mine"}).json
     assert "nothing was changed" in again["message"]
     assert (again["alert"]["acknowledged_by"], again["alert"]["acknowledgement_note"]) == ("user:mei", "mine")
-    life.resolve(Alert.objects.filter(pk=made.pk), Resolution.RECOVERED, "evaluator")
+    alert_actions.resolve(Alert.objects.filter(pk=made.pk), Resolution.RECOVERED, "evaluator")
     again = admin.call("PUT", f"alerts/{made.alert_id}/resolve", {"note": "done"}).json
     assert (again["alert"]["resolution"], again["alert"]["resolution_note"]) == ("recovered", "")
     assert AlertEvent.objects.filter(alert=made).count() == 3

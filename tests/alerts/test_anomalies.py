@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from alerts import rules
 from alerts.evaluation import anomalies
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, DetectorState, Rule
+from alerts.rules import lifecycle
 from metrics.models import Series
 from metrics.storage.connection import alone
 from tests.alerts.conftest import run, send
@@ -112,7 +112,7 @@ def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_
     wait_until_learnt(evaluator)
     send(gateway, 50.2, ago=100)
     run(evaluator)
-    rules.change(first, {"enabled": False}, "user:tests")
+    lifecycle.change(first, {"enabled": False}, "user:tests")
     run(evaluator)
     [kept] = DetectorState.objects.all()
     assert time.time() - kept.time / 1e6 < 110  # with the last point that was judged
@@ -120,7 +120,7 @@ def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_
     evaluator.keep_learnt()
     assert DetectorState.objects.get().time == 0
     DetectorState.objects.update(time=kept.time)
-    rules.change(first, {"enabled": True}, "user:tests")
+    lifecycle.change(first, {"enabled": True}, "user:tests")
     send(gateway, 400.0, ago=20)
     run(evaluator)
     assert Alert.objects.get().value == 400

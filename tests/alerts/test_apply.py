@@ -13,13 +13,13 @@ from django.core.management import CommandError, call_command
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from alerts import rules
-from alerts.as_code.applying import apply
-from alerts.as_code.diff import lines, summary
-from alerts.as_code.export import export
-from alerts.as_code.plan import Plan, Verb
-from alerts.as_code.reading import MOST_BYTES, BadFile, read
 from alerts.models import Alert, Channel, Route, Rule, RuleGeneration, RuleVersion, Silence
+from alerts.rules import lifecycle
+from alerts.rules.as_code.apply import apply
+from alerts.rules.as_code.diff import lines, summary
+from alerts.rules.as_code.export import export
+from alerts.rules.as_code.plan import Plan, Verb
+from alerts.rules.as_code.yaml_reader import MOST_BYTES, BadFile, read
 from metrics.models import AuditEntry
 from tests.conftest import empty_tables
 
@@ -100,7 +100,7 @@ def counted(plan: Plan) -> tuple[int, int, int, int]:
 
 
 def rule(name: str = "r", **fields: Any) -> Rule:
-    return rules.create({"name": name, "metric_name": "m", "threshold_value": 1} | fields, "user:somebody")
+    return lifecycle.create({"name": name, "metric_name": "m", "threshold_value": 1} | fields, "user:somebody")
 
 
 def rows() -> list[tuple[int, ...]]:
@@ -147,7 +147,7 @@ def test_a_second_time_nothing_changes_and_no_version_is_made() -> None:
 
 
 def test_a_shadow_is_neither_exported_nor_pruned() -> None:
-    tried = rules.create({"name": "tried", "metric_name": "m", "threshold_value": 1}, "user:x", shadow_of=rule())
+    tried = lifecycle.create({"name": "tried", "metric_name": "m", "threshold_value": 1}, "user:x", shadow_of=rule())
     assert "tried" not in export()
     applied(export(), prune=True)
     assert Rule.objects.filter(pk=tried.pk).exists()
@@ -192,13 +192,13 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 def test_any_rules_come_back_from_a_file_as_they_were(written: list[dict[str, Any]]) -> None:
     Rule.objects.all().delete()
     for fields in written:
-        rules.create(fields, "user:somebody")
+        lifecycle.create(fields, "user:somebody")
     told = export()
     assert counted(applied(told)) == (0, 0, 0, len(written))
-    before = {row.rule_id: rules.document_of(row) for row in Rule.objects.all()}
+    before = {row.rule_id: lifecycle.document_of(row) for row in Rule.objects.all()}
     Rule.objects.all().delete()
     applied(told)
-    assert {row.rule_id: rules.document_of(row) for row in Rule.objects.all()} == before
+    assert {row.rule_id: lifecycle.document_of(row) for row in Rule.objects.all()} == before
     assert export() == told
 
 
@@ -358,7 +358,7 @@ dashboards: []
         "rules[4].metric_name: a text is accepted; in quotes where it looks like something else; line 26",
         "rules[4].device_ids[1]: a text is accepted; in quotes where it looks like something else; line 27",
         "rules[4].trigger_count: a whole number is accepted; line 28",
-        f"rules[4].colour: is not known; rule_id, {', '.join(rules.FIELDS)} are accepted; line 29",
+        f"rules[4].colour: is not known; rule_id, {', '.join(lifecycle.FIELDS)} are accepted; line 29",
         "silences[0].starts_at: a time with its offset is accepted, such as 2026-11-21T08:00:00Z; line 31",
         "dashboards: is not known; version, channels, rules, routes, silences are accepted; line 32",
     ]
@@ -454,7 +454,7 @@ BOTH = ["rules[0]: rules[1] is the same rule", "rules[1]: rules[0] is the same r
     ids=["name", "id and name", "id", "stored", "no id"],
 )  # fmt: skip
 def test_one_rule_stands_in_a_file_once(entries: str, told: list[str]) -> None:
-    rules.create({"name": "known", "metric_name": "m", "threshold_value": 1}, "user:x", rule_id="stored")
+    lifecycle.create({"name": "known", "metric_name": "m", "threshold_value": 1}, "user:x", rule_id="stored")
     text = f"version: 1\nrules: {entries}".replace("X", "metric_name: m, threshold_value: 1")
     assert refused(text) == [f"{one}; line 2" for one in told]
 

@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alerts import backtest as backtests
-from alerts import replay, rules
-from alerts import scope as scopes
-from alerts.backtest import Backtest, Firing, backtest
 from alerts.conditions.spec import read_spec
 from alerts.detector.detector import NOTIFY, Detector
 from alerts.evaluation.evaluator import Evaluator
+from alerts.history import backtest as backtests
+from alerts.history import replay
+from alerts.history.backtest import Backtest, Firing, backtest
+from alerts.history.replay import strange
 from alerts.models import Alert, Rule
-from alerts.replay import strange
-from alerts.scope import Scope
-from metrics.access import Caller
-from metrics.access import Scope as Right
+from alerts.rules import lifecycle
+from alerts.rules import scope as scopes
+from alerts.rules.scope import Scope
 from metrics.errors import Unanswerable
 from metrics.models import Device, DeviceGroup
-from metrics.query import microseconds, moment
-from metrics.storage.codec import Kind
+from metrics.query.latest import microseconds, moment
+from metrics.storage.format.codec import Kind
+from rest.caller import Caller
+from rest.caller import Scope as Right
 from tests.alerts.conftest import run, send
 from tests.alerts.measured import START, at, merged, store
 from tests.conftest import Caller as Sender
@@ -117,7 +118,7 @@ def test_what_came_live_is_told_as_it_was_found_live(
         send(admin, *some, ago=120 - first - len(some))
         run(evaluator)
     end = datetime.now(UTC) + timedelta(minutes=1)
-    found = backtest(rules.spec_of(made), EVERYBODY, end - timedelta(minutes=10), end)
+    found = backtest(lifecycle.spec_of(made), EVERYBODY, end - timedelta(minutes=10), end)
     live = [(one.triggered_at, one.resolved_at, one.value) for one in Alert.objects.filter(rule=made)]
     assert len(live) > (kind != "counted")
     assert [(one.start, one.end, one.value) for one in found.firings] == live

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from alerts import life
+from alerts import alert_actions
 from alerts.models import Alert, AlertEvent, Resolution, Rule, Status
 from tests.alerts.raised import alert, device, rule
 from tests.conftest import Caller
@@ -18,8 +18,8 @@ def storm(site: None) -> list[Alert]:
     """Four alerts of site a: two are active, one is acknowledged, one is resolved. And an active one elsewhere."""
     hot = rule(level="critical")
     made = [alert(hot, device(f"d{number}", "site a"), number) for number in range(4)]
-    life.acknowledge(Alert.objects.filter(pk=made[2].pk), "user:mei")
-    life.resolve(Alert.objects.filter(pk=made[3].pk), Resolution.RECOVERED, "evaluator")
+    alert_actions.acknowledge(Alert.objects.filter(pk=made[2].pk), "user:mei")
+    alert_actions.resolve(Alert.objects.filter(pk=made[3].pk), Resolution.RECOVERED, "evaluator")
     return [*made, alert(rule(name="Other"), device("elsewhere"), 9)]
 
 

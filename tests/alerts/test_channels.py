@@ -12,12 +12,12 @@ from django.utils import timezone
 
 from alerts.checks import actions_are_functions
 from alerts.models import AlertEvent, Channel, Delivery
-from alerts.notifications import setup
-from alerts.notifications.channels import apprise_, email, reach
+from alerts.notifications import channel_lifecycle
+from alerts.notifications.channels import apprise_, email, ssrf_guard
 from alerts.notifications.channels.transport import Message, NotSent
 from alerts.notifications.sender import Sender
-from metrics.access import OPERATORS
 from metrics.models import DeviceGroup
+from rest.caller import OPERATORS
 from tests.alerts.made import devices, fire, rule
 from tests.alerts.receivers import Mailbox, Receiver, mail_server
 
@@ -43,7 +43,7 @@ def mailbox(site: None, settings: Any) -> Iterator[Mailbox]:
 
 def told(kind: str, **fields: Any) -> Delivery:
     """The delivery of one alert to a channel of this kind."""
-    setup.create_channel({"name": "channel", "kind": kind} | fields, "user:admin")
+    channel_lifecycle.create_channel({"name": "channel", "kind": kind} | fields, "user:admin")
     fire(rule(channels=["channel"], level="critical"), *devices(1, "site a"))
     Sender().step(timezone.now())
     return Delivery.objects.get()
@@ -112,7 +112,7 @@ def test_an_action_that_raises_is_called_again(site: None, settings: Any) -> Non
 
 
 def test_an_action_that_is_registered_no_more_fails_and_says_so(site: None, settings: Any) -> None:
-    setup.create_channel({"name": "channel", "kind": "action", "action": "log_alert"}, "user:admin")
+    channel_lifecycle.create_channel({"name": "channel", "kind": "action", "action": "log_alert"}, "user:admin")
     settings.ALERT_ACTIONS = {}
     fire(rule(channels=["channel"]), *devices(1))
     Sender().step(timezone.now())
@@ -120,9 +120,9 @@ def test_an_action_that_is_registered_no_more_fails_and_says_so(site: None, sett
 
 
 def test_log_alert_writes_a_line_for_each_alert(site: None, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "alerts.actions"):
+    with caplog.at_level(logging.INFO, "alerts.notifications.builtin_actions"):
         told("action", action="log_alert")
-    (line,) = [record for record in caplog.records if record.name == "alerts.actions"]
+    (line,) = [record for record in caplog.records if record.name == "alerts.notifications.builtin_actions"]
     assert line.levelno == logging.CRITICAL
     assert line.getMessage().startswith("alert.triggered: too hot at device_0000 (alt_")
 
@@ -183,7 +183,7 @@ def test_a_messenger_inside_is_refused(scheme: str, host: str) -> None:
 def test_a_plain_messenger_is_asked_at_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     import ipaddress
 
-    monkeypatch.setattr(reach, "addresses_of", lambda host, port: [ipaddress.ip_address("93.184.216.34")])
+    monkeypatch.setattr(ssrf_guard, "addresses_of", lambda host, port: [ipaddress.ip_address("93.184.216.34")])
     assert apprise_.plugin_of("ntfy://chat.example/alerts").host == "93.184.216.34"
     assert apprise_.plugin_of("ntfys://chat.example/alerts?verify=no").host == "chat.example"
     assert apprise_.plugin_of("ntfys://chat.example/alerts?verify=no").verify_certificate is True
@@ -193,8 +193,8 @@ def test_a_channel_that_raises_what_nobody_expected_harms_no_other(site: None, m
     from alerts.notifications.channels import TRANSPORTS
 
     monkeypatch.setattr(TRANSPORTS["email"], "send", lambda channel, message: 1 / 0)
-    setup.create_channel({"name": "log", "kind": "action", "action": "log_alert"}, "user:admin")
-    setup.create_channel({"name": "mail", "kind": "email", "addresses": ["a@example.com"]}, "user:admin")
+    channel_lifecycle.create_channel({"name": "log", "kind": "action", "action": "log_alert"}, "user:admin")
+    channel_lifecycle.create_channel({"name": "mail", "kind": "email", "addresses": ["a@example.com"]}, "user:admin")
     fire(rule(channels=["mail", "log"]), *devices(1))
     Sender().step(timezone.now())
     found = dict(Delivery.objects.values_list("channel_name", "status"))
@@ -204,5 +204,9 @@ def test_a_channel_that_raises_what_nobody_expected_harms_no_other(site: None, m
 
 def test_an_action_that_is_no_function_is_told_at_the_start(settings: Any) -> None:
     assert actions_are_functions() == []
-    settings.ALERT_ACTIONS = {"a": "nowhere.to.be.found", "b": "alerts.actions.nothing", "c": "alerts.actions.logger"}
+    settings.ALERT_ACTIONS = {
+        "a": "nowhere.to.be.found",
+        "b": "alerts.notifications.builtin_actions.nothing",
+        "c": "alerts.notifications.builtin_actions.logger",
+    }
     assert [error.msg.partition(":")[0] for error in actions_are_functions()] == ["action a", "action b", "action c"]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from alerts.conditions.absence import heard_again
 from alerts.conditions.composite import Joined, join
-from alerts.conditions.signals import Signal
 from alerts.conditions.spec import SECOND, Spec, read_spec
+from alerts.conditions.thresholds import Signal
 
 WINDOWS = (10, 5, 20)  # seconds, of the conditions
 WORDS = {"breach": True, "clear": False, "neither": None}

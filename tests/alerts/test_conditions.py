@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.conditions import windows
-from alerts.conditions.judging import judge
-from alerts.conditions.signals import Signal, as_numbers, scored
+from alerts.conditions.dispatch import judge
 from alerts.conditions.spec import KINDS, SECOND, BadRule, Comparison, read_spec
+from alerts.conditions.thresholds import Signal, as_numbers, scored
 from alerts.conditions.trends import due_in, in_words
 from alerts.conditions.windows import AGGREGATIONS
-from metrics.aggregation import FOLDS, cut, fold
-from metrics.folds import Floats, Ints
-from metrics.storage.codec import Columns
+from metrics.query.accumulators import Floats, Ints
+from metrics.query.aggregations import FOLDS, cut, fold
+from metrics.storage.format.codec import Columns
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
 POINTS = st.lists(st.tuples(st.integers(1, 30_000_000), NUMBERS), min_size=1, max_size=50)

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.conditions.episodes import Standing, advance
-from alerts.conditions.signals import Signal
+from alerts.conditions.alert_lifecycle import Standing, advance
 from alerts.conditions.spec import SECOND, Spec, read_spec
+from alerts.conditions.thresholds import Signal
 
 POINTS = st.lists(
     st.tuples(st.integers(0, 40), st.sampled_from(["breach", "clear", "neither"])), max_size=60

@@ -6,14 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alerts import life, rules
+from alerts import alert_actions
 from alerts.evaluation.evaluator import Evaluator
-from alerts.evaluation.late import judge_late
+from alerts.evaluation.late_data import judge_late
 from alerts.models import Alert, Cursor, Notice, Resolution, Rule, Status
-from metrics.membership import add
+from alerts.rules import lifecycle
+from metrics.devices.group_membership import add
 from metrics.models import Device, DeviceGroup
-from metrics.storage import merge
 from metrics.storage.connection import alone
+from metrics.storage.merge import schedule
 from tests.alerts.conftest import run, send
 from tests.conftest import Caller, point
 
@@ -148,7 +149,7 @@ def test_an_acknowledged_alert_stays_so_until_it_is_well(gateway: Caller, rule: 
     rule()
     send(gateway, 95.0, ago=5)
     run(evaluator)
-    life.acknowledge(Alert.objects.all(), "user:ana", "on it")
+    alert_actions.acknowledge(Alert.objects.all(), "user:ana", "on it")
     send(gateway, 96.0, ago=2)
     run(evaluator)
     assert statuses() == ["acknowledged"]
@@ -164,7 +165,7 @@ def test_after_somebody_resolved_it_a_new_breach_is_a_new_alert(
     rule()
     send(gateway, 95.0)
     run(evaluator)
-    life.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana")
+    alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana")
     run(evaluator)
     assert statuses() == ["resolved"]
     send(gateway, 95.0)
@@ -204,7 +205,7 @@ def test_a_disabled_rule_judges_nothing_and_closes_its_alerts(
     made = rule()
     send(gateway, 95.0)
     run(evaluator)
-    rules.change(made, {"enabled": False}, "user:ana")
+    lifecycle.change(made, {"enabled": False}, "user:ana")
     send(gateway, 99.0, device="pump")
     run(evaluator)
     assert [(alert.status, alert.resolution) for alert in Alert.objects.all()] == [("resolved", "rule")]
@@ -300,7 +301,7 @@ def test_commits_that_are_gone_are_judged_by_time_and_nothing_twice(
     send(gateway, 20.0, ago=10)
     send(gateway, 96.0, metric="cpu", device="pump", ago=5)
     with alone() as connection:
-        merge.merge_young(connection, force=True)  # which drops what it merged
+        schedule.merge_young(connection, force=True)  # which drops what it merged
         again = Evaluator(connection)
         run(again)
     judge_late(now())

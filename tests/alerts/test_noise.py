@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alerts import life, noise, rules
+from alerts import alert_actions
+from alerts.history import noise_score
+from alerts.history.noise_score import Noise, noise_of, score_all
 from alerts.models import Alert, NoiseScore, Resolution, Rule, Status
-from alerts.noise import Noise, noise_of, score_all
-from alerts.shadows import compare
-from metrics.access import Caller, Scope
+from alerts.rules import lifecycle
+from alerts.rules.shadow import compare
 from metrics.models import Device, DeviceGroup
+from rest.caller import Caller, Scope
 from tests.alerts import raised
 from tests.alerts.measured import START, store
 
@@ -25,7 +27,7 @@ def alert(of: Rule, name: str, ago: float, lasted: float | None = None, **more: 
     made = raised.alert(of, raised.device(name), triggered_at=at, last_breach_at=at, **more)
     if lasted is not None:
         over = {made.pk: at + timedelta(minutes=lasted)}
-        life.resolve(Alert.objects.filter(pk=made.pk), Resolution.RECOVERED, life.EVALUATOR, at=over)
+        alert_actions.resolve(Alert.objects.filter(pk=made.pk), Resolution.RECOVERED, alert_actions.EVALUATOR, at=over)
     return made
 
 
@@ -41,10 +43,12 @@ def test_what_became_of_its_alerts_is_counted(site: None) -> None:
         alert(rule, "a", ago, 15 if ago == 500 else 10)
     alert(rule, "b", 470, 20)  # another device does not flap with the first
     among = Alert.objects.filter(pk=alert(rule, "c", 50).pk)
-    life.acknowledge(among, "user:mei")
-    life.resolve(among, Resolution.RECOVERED, life.EVALUATOR, at={among.get().pk: NOW - timedelta(minutes=10)})
-    life.comment(Alert.objects.filter(pk=alert(rule, "d", 40, 30).pk), "user:mei", "seen")
-    life.resolve(Alert.objects.filter(pk=alert(rule, "e", 30).pk), Resolution.PERSON, "user:mei")
+    alert_actions.acknowledge(among, "user:mei")
+    alert_actions.resolve(
+        among, Resolution.RECOVERED, alert_actions.EVALUATOR, at={among.get().pk: NOW - timedelta(minutes=10)}
+    )
+    alert_actions.comment(Alert.objects.filter(pk=alert(rule, "d", 40, 30).pk), "user:mei", "seen")
+    alert_actions.resolve(Alert.objects.filter(pk=alert(rule, "e", 30).pk), Resolution.PERSON, "user:mei")
     alert(rule, "f", 20, 1, shadow=True)
     alert(rule, "f", 15, 1, retroactive=True)
     alert(rule, "f", 60 * 24 * 31, 5)  # longer ago than anybody asks
@@ -101,14 +105,14 @@ def test_a_noisy_rule_gets_thresholds_from_the_values_that_it_judges(noisy: Rule
 
 
 def test_a_rule_for_low_values_gets_low_thresholds(noisy: Rule) -> None:
-    rules.change(noisy, {"condition": "<", "threshold_value": 20, "clear_threshold": 30}, "user:mei")
+    lifecycle.change(noisy, {"condition": "<", "threshold_value": 20, "clear_threshold": 30}, "user:mei")
     score_all()
     p5, p1 = NoiseScore.objects.get(rule=noisy).figures["suggestions"]
     assert (p5["percentile"], p1["percentile"]) == ("p5", "p1")
     assert p1["threshold_value"] < p5["threshold_value"] == pytest.approx(5, abs=0.1)
     noisy.refresh_from_db()
-    [condition] = rules.spec_of(noisy).conditions
-    assert noise._moved(condition, 5.0).clear == 15.0  # as far from the threshold as before
+    [condition] = lifecycle.spec_of(noisy).conditions
+    assert noise_score._moved(condition, 5.0).clear == 15.0  # as far from the threshold as before
 
 
 def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rule) -> None:
@@ -117,9 +121,9 @@ def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rul
     for ago in range(5):
         for one in (text, unheard):
             alert(one, "furnace", 60 * (ago + 1), 1)
-    life.acknowledge(Alert.objects.filter(pk=alert(noisy, "furnace", 0).pk), "user:mei")
+    alert_actions.acknowledge(Alert.objects.filter(pk=alert(noisy, "furnace", 0).pk), "user:mei")
     for one in Alert.objects.filter(rule=noisy):
-        life.comment(Alert.objects.filter(pk=one.pk), "user:mei", "seen")
+        alert_actions.comment(Alert.objects.filter(pk=one.pk), "user:mei", "seen")
     assert score_all() == 3
     assert {one.rule.name: one.figures["suggestions"] for one in NoiseScore.objects.select_related("rule")} == {
         "Too hot": [],
@@ -129,9 +133,9 @@ def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rul
 
 
 def test_scoring_goes_on_where_it_was_broken_off(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noise, "RULES_AT_ONCE", 2)
+    monkeypatch.setattr(noise_score, "RULES_AT_ONCE", 2)
     made = [raised.rule(name=f"rule {number}") for number in range(5)]
-    rules.create(raised.HOT | {"name": "shadow"}, "user:mei", shadow_of=made[0])
+    lifecycle.create(raised.HOT | {"name": "shadow"}, "user:mei", shadow_of=made[0])
     assert score_all(budget=-1) == 0
     NoiseScore.objects.create(rule=made[0], at=NOW - timedelta(days=2))
     NoiseScore.objects.create(rule=made[1], at=NOW - timedelta(days=3))
@@ -145,7 +149,7 @@ def test_scoring_goes_on_where_it_was_broken_off(site: None, monkeypatch: pytest
 @pytest.fixture
 def tried(site: None) -> tuple[Rule, Rule]:
     live = raised.rule()
-    shadow = rules.create(raised.HOT | {"name": "tried"}, "user:mei", shadow_of=live)
+    shadow = lifecycle.create(raised.HOT | {"name": "tried"}, "user:mei", shadow_of=live)
     return aged(live), aged(shadow, days=1)
 
 

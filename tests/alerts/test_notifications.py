@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from alerts import life
+from alerts import alert_actions
 from alerts.models import (
     Alert,
     AlertEvent,
@@ -22,7 +22,7 @@ from alerts.models import (
     Route,
 )
 from alerts.models.alerts import AlertQuerySet
-from alerts.notifications import deliveries, grouping, incidents, setup
+from alerts.notifications import channel_lifecycle, grouping, incidents, retry_queue
 from alerts.notifications.sender import Sender
 from tests.alerts.made import alert, devices, fire, rule, webhook
 from tests.alerts.receivers import Heard, Receiver, Reply, receiving
@@ -64,7 +64,7 @@ def test_what_is_over_is_told_to_whoever_was_told_of_it(receiver: Receiver) -> N
     webhook(receiver.url, "quiet", send_resolved=False)
     fire(rule(channels=["hook", "quiet"]), *devices(1))
     step()
-    life.resolve(everything(), Resolution.RECOVERED, "evaluator")
+    alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     step()
     told = [one.json["event"] for one in receiver.heard]
     assert told == ["alert.triggered", "alert.triggered", "alert.resolved"]
@@ -74,7 +74,7 @@ def test_what_is_over_is_told_to_whoever_was_told_of_it(receiver: Receiver) -> N
 def test_an_alert_that_was_over_at_once_is_told_all_the_same_and_first_that_it_began(receiver: Receiver) -> None:
     webhook(receiver.url)
     fire(rule(), *devices(1))
-    life.resolve(everything(), Resolution.RECOVERED, "evaluator")
+    alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     step()
     step()
     assert [one.json["event"] for one in receiver.heard] == ["alert.triggered", "alert.resolved"]
@@ -83,7 +83,7 @@ def test_an_alert_that_was_over_at_once_is_told_all_the_same_and_first_that_it_b
 def test_an_alert_that_was_over_while_it_was_held_back_is_told_to_nobody(receiver: Receiver) -> None:
     webhook(receiver.url, gather_seconds=60)
     fire(rule(), *devices(1))
-    life.resolve(everything(), Resolution.RECOVERED, "evaluator")
+    alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert step() == 0
     assert statuses() == [NoticeStatus.DROPPED]
 
@@ -92,8 +92,8 @@ def test_shadow_and_retroactive_alerts_tell_nobody(receiver: Receiver) -> None:
     webhook(receiver.url)
     first, second = devices(2)
     found = rule()
-    life.raise_alerts([alert(found, first, shadow=True), alert(found, second, retroactive=True)])
-    life.resolve(everything(), Resolution.RECOVERED, "evaluator")
+    alert_actions.raise_alerts([alert(found, first, shadow=True), alert(found, second, retroactive=True)])
+    alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert not Notice.objects.exists()
 
 
@@ -111,8 +111,8 @@ def test_a_channel_that_nobody_made_and_one_that_is_off_are_written_down_as_such
 def test_routes_add_channels_once_by_level_and_group(receiver: Receiver) -> None:
     webhook(receiver.url)
     webhook(receiver.url, "night")
-    setup.create_route({"name": "bad", "levels": ["critical"], "channels": ["hook", "night"]}, "user:admin")
-    setup.create_route({"name": "a", "device_groups": ["site a"], "channels": ["night"]}, "user:admin")
+    channel_lifecycle.create_route({"name": "bad", "levels": ["critical"], "channels": ["hook", "night"]}, "user:admin")
+    channel_lifecycle.create_route({"name": "a", "device_groups": ["site a"], "channels": ["night"]}, "user:admin")
     inside = devices(1, "site a")
     outside = devices(2, prefix="other")
     fire(rule(), *inside, outside[0])
@@ -161,7 +161,7 @@ def test_what_flaps_in_an_incident_does_not_call_it_anew(receiver: Receiver, mon
     with monkeypatch.context() as patched:
         patched.setattr(incidents, "_retitled", None)
         for _ in range(3):
-            life.resolve(Alert.objects.filter(device=flapping), Resolution.RECOVERED, life.EVALUATOR)
+            alert_actions.resolve(Alert.objects.filter(device=flapping), Resolution.RECOVERED, alert_actions.EVALUATOR)
             fire(found, flapping)
     (incident,) = Incident.objects.all()
     assert (incident.alerts.count(), incident.title) == (9, "6 devices of site a: too hot")
@@ -253,7 +253,7 @@ def test_after_ten_attempts_it_has_failed_and_the_alert_says_so(receiver: Receiv
     assert (delivery.status, delivery.answer_status, len(delivery.answer)) == ("failed", 500, 1000)
     assert statuses() == ["failed"]
     assert AlertEvent.objects.get(kind=EventKind.FAILED).details["error"] == "answered 500"
-    life.resolve(everything(), Resolution.RECOVERED, "evaluator")
+    alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert sender.step(now + timedelta(days=1)) == 0  # nobody heard that it fired
 
 
@@ -262,7 +262,7 @@ def test_nobody_is_told_that_something_is_over_who_could_not_be_told_that_it_beg
     receiver.reply = lambda heard: (400, {}, b"no")
     fire(rule(), *devices(1))
     grouping.form(timezone.now())
-    life.resolve(everything(), Resolution.RECOVERED, "evaluator")
+    alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert [step(), step()] == [1, 0]
     assert statuses() == ["failed", "dropped"]
 
@@ -293,7 +293,7 @@ def test_what_a_sender_had_in_hand_when_it_died_is_sent_by_another_under_the_sam
     fire(rule(), *devices(1))
     now = timezone.now()
     grouping.form(now)
-    (claimed,) = deliveries.claim(now, [], 8)
+    (claimed,) = retry_queue.claim(now, [], 8)
     from alerts.notifications.sender import send
 
     send(claimed)  # and then it died, before it was marked
@@ -309,12 +309,12 @@ def test_a_late_mark_of_what_arrived_counts_and_one_of_a_failure_does_not(receiv
     fire(rule(), *devices(1))
     now = timezone.now()
     grouping.form(now)
-    (first,) = deliveries.claim(now, [], 8)
-    (second,) = deliveries.claim(now + timedelta(seconds=31), [], 8)
-    deliveries.mark([(first, deliveries.NotSent("late", again=False))], now)
+    (first,) = retry_queue.claim(now, [], 8)
+    (second,) = retry_queue.claim(now + timedelta(seconds=31), [], 8)
+    retry_queue.mark([(first, retry_queue.NotSent("late", again=False))], now)
     assert Delivery.objects.get().status == DeliveryStatus.SENDING
-    deliveries.mark([(first, deliveries.Sent(200))], now)
-    deliveries.mark([(second, deliveries.Sent(200))], now)
+    retry_queue.mark([(first, retry_queue.Sent(200))], now)
+    retry_queue.mark([(second, retry_queue.Sent(200))], now)
     assert Delivery.objects.get().status == DeliveryStatus.SENT
     assert AlertEvent.objects.filter(kind=EventKind.NOTIFIED).count() == 1
 
@@ -422,7 +422,7 @@ def test_a_deleted_channel_leaves_its_deliveries_and_ends_those_on_their_way(rec
     fire(found, second)
     grouping.form(timezone.now())
     fire(found, third)
-    setup.delete_channel(channel)
+    channel_lifecycle.delete_channel(channel)
     assert [step(), step()] == [1, 0]
     assert list(Delivery.objects.order_by("id").values_list("status", "channel_name", "channel")) == [
         ("sent", "hook", None),
@@ -435,10 +435,10 @@ def test_a_deleted_channel_leaves_its_deliveries_and_ends_those_on_their_way(rec
 
 def test_a_test_says_at_once_what_came_of_it(receiver: Receiver) -> None:
     channel = webhook(receiver.url)
-    delivery = setup.test_send(channel, "user:admin")
+    delivery = channel_lifecycle.test_send(channel, "user:admin")
     assert (delivery.status, delivery.test, delivery.answer_status) == ("sent", True, 200)
     assert receiver.heard[0].json["event"] == "test"
     receiver.reply = lambda heard: (500, {}, b"broken")
-    delivery = setup.test_send(channel, "user:admin")
+    delivery = channel_lifecycle.test_send(channel, "user:admin")
     assert (delivery.status, delivery.error, delivery.answer) == ("failed", "answered 500", "broken")
     assert step() == 0

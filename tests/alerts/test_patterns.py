@@ -10,20 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts import rules
 from alerts.models import Alert, Pattern
-from alerts.patterns.finding import (
-    DAY,
-    HOUR,
-    SECOND,
-    Columns,
-    Found,
-    flapping,
-    following,
-    regular,
-    together,
-)
-from alerts.patterns.reckoning import MOST_ALERTS, find_all, found_per_day
+from alerts.patterns.detect import DAY, HOUR, SECOND, Columns, Found, flapping, following, regular, together
+from alerts.patterns.refresh import MOST_ALERTS, find_all, found_per_day
+from alerts.rules import lifecycle
 from alerts.tasks import find_patterns
 from metrics.models import Device, DeviceGroup
 
@@ -227,8 +217,8 @@ def planted(site: None) -> datetime:
     group = DeviceGroup.objects.create(name="site a")
     pump, boiler = Device.objects.create(device_id="pump-1"), Device.objects.create(device_id="boiler-1")
     group.devices.add(pump, boiler)
-    off = rules.create({"name": "Pump off", "metric_name": "on", "threshold_value": 1}, "user:x")
-    hot = rules.create({"name": "Too hot", "metric_name": "t", "threshold_value": 1}, "user:x")
+    off = lifecycle.create({"name": "Pump off", "metric_name": "on", "threshold_value": 1}, "user:x")
+    hot = lifecycle.create({"name": "Too hot", "metric_name": "t", "threshold_value": 1}, "user:x")
     for day in range(1, 7):
         at = now - timedelta(days=day, hours=day)
         alert(off, pump, at)
@@ -294,7 +284,7 @@ def test_the_clock_finds_patterns(planted: datetime) -> None:
 def test_every_kind_has_its_words(site: None) -> None:
     now = datetime(2026, 11, 16, tzinfo=UTC)  # a Monday
     devices = [Device.objects.create(device_id=f"d{number}") for number in range(5)]
-    rule = rules.create({"name": "Backup slow", "metric_name": "b", "threshold_value": 1}, "user:x")
+    rule = lifecycle.create({"name": "Backup slow", "metric_name": "b", "threshold_value": 1}, "user:x")
     for week in range(1, 5):
         for minute in (0, 15, 30, 45):
             alert(rule, devices[0], now - timedelta(weeks=week) + timedelta(hours=23, minutes=minute))

@@ -17,7 +17,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from alerts import life, rules, silences
+from alerts import alert_actions, silences
 from alerts.models import (
     OPEN,
     Alert,
@@ -32,10 +32,11 @@ from alerts.models import (
     Silence,
 )
 from alerts.models.alerts import AlertQuerySet
-from alerts.notifications import deliveries, grouping
+from alerts.notifications import grouping, retry_queue
 from alerts.notifications.channels.transport import Sent
-from metrics import access
+from alerts.rules import lifecycle
 from metrics.models import Device
+from rest import caller
 from tests.alerts.conftest import send
 from tests.alerts.racing import Pair
 from tests.conftest import Caller
@@ -50,7 +51,7 @@ LEGAL = {
     (EventKind.TRIGGERED, EventKind.RESOLVED),
     (EventKind.TRIGGERED, EventKind.ACKNOWLEDGED, EventKind.RESOLVED),
 }
-OPERATOR = access.Caller.internal("user:operator")
+OPERATOR = caller.Caller.internal("user:operator")
 
 
 class Race:
@@ -61,7 +62,7 @@ class Race:
         Channel.objects.create(name="mail", kind="email", addresses=["ops@example.com"])
         channels = [["ops", "mail"], ["ops"], ["mail", "nowhere"]]
         self.rules = [
-            rules.create(
+            lifecycle.create(
                 {"name": f"r{number}", "metric_name": "m", "threshold_value": 1, "notification_channels": names},
                 "user:x",
             )
@@ -96,20 +97,20 @@ class Race:
             )
             for rule, device in chance.sample(pairs, chance.randint(1, len(pairs)))
         ]  # fmt: skip
-        life.raise_alerts(found)
+        alert_actions.raise_alerts(found)
 
     def recover(self, chance: random.Random) -> None:
-        life.resolve(self.some(chance), Resolution.RECOVERED, life.EVALUATOR)
+        alert_actions.resolve(self.some(chance), Resolution.RECOVERED, alert_actions.EVALUATOR)
 
     def acknowledge(self, chance: random.Random) -> None:
-        life.acknowledge(self.some(chance), "user:operator", "mine")
+        alert_actions.acknowledge(self.some(chance), "user:operator", "mine")
 
     def finish(self, chance: random.Random) -> None:
-        life.resolve(self.some(chance), Resolution.PERSON, "user:operator", "done")
+        alert_actions.resolve(self.some(chance), Resolution.PERSON, "user:operator", "done")
 
     def talk(self, chance: random.Random) -> None:
-        life.comment(self.some(chance).filter(pk=chance.randint(1, 50)), "user:operator", "hm")
-        life.assign(self.some(chance), "user:other", "user:operator")
+        alert_actions.comment(self.some(chance).filter(pk=chance.randint(1, 50)), "user:operator", "hm")
+        alert_actions.assign(self.some(chance), "user:other", "user:operator")
 
     def silence(self, chance: random.Random) -> None:
         on = Silence.objects.filter(ends_at__gt=timezone.now()).first()
@@ -124,7 +125,7 @@ class Race:
         """What a sender does, but for the network: whatever it has in hand arrives."""
         now = timezone.now()
         grouping.form(now)
-        deliveries.mark([(one, Sent(200)) for one in deliveries.claim(now, [], 50)], timezone.now())
+        retry_queue.mark([(one, Sent(200)) for one in retry_queue.claim(now, [], 50)], timezone.now())
 
     def run(self, number: int) -> None:
         chance = random.Random(number)

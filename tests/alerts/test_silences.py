@@ -10,12 +10,12 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts import silences, weekly
+from alerts import recurring_windows, silences
 from alerts.errors import BadFields
 from alerts.models import Alert, Silence, SilenceKind
-from metrics.access import Caller, Scope
 from metrics.errors import Unknown
 from metrics.models import Device, DeviceGroup
+from rest.caller import Caller, Scope
 from tests.alerts.made import alert, devices, fire, rule
 
 ADMIN = Caller("user:admin", Scope.ADMIN)
@@ -105,14 +105,14 @@ def test_what_is_wrong_with_a_silence_is_said_by_field(site: None, fields: dict[
     ids=repr,
 )  # fmt: skip
 def test_times_of_the_week_that_are_none_are_refused(given: Any) -> None:
-    assert "accepted" in (weekly.check(given) or "")
+    assert "accepted" in (recurring_windows.check(given) or "")
 
 
 def test_a_night_belongs_to_the_day_on_which_it_begins() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     saturday = datetime(2026, 6, 6, tzinfo=berlin)
     hours = {-3: False, 21.99: False, 22: True, 26: True, 29.99: True, 30: False, 46: False}
-    assert {hour: weekly.holds(NIGHT, saturday + timedelta(hours=hour)) for hour in hours} == hours
+    assert {hour: recurring_windows.holds(NIGHT, saturday + timedelta(hours=hour)) for hour in hours} == hours
 
 
 @pytest.mark.parametrize(
@@ -122,21 +122,21 @@ def test_a_night_belongs_to_the_day_on_which_it_begins() -> None:
 )
 def test_a_night_is_as_long_as_its_clocks_say(saturday: datetime, hours: int) -> None:
     since = saturday.replace(tzinfo=UTC)
-    ((begin, end),) = weekly.windows(NIGHT, since, since + timedelta(days=2))
+    ((begin, end),) = recurring_windows.windows(NIGHT, since, since + timedelta(days=2))
     assert end - begin == timedelta(hours=hours)
 
 
 def test_the_hour_that_comes_twice_is_within_a_window_both_times() -> None:
     late = NIGHT | {"to": "02:30"}
     since = datetime(2026, 10, 24, tzinfo=UTC)
-    ((begin, end),) = weekly.windows(late, since, since + timedelta(days=2))
+    ((begin, end),) = recurring_windows.windows(late, since, since + timedelta(days=2))
     assert end - begin == timedelta(hours=5.5)
 
 
 def test_from_a_time_to_the_same_is_a_whole_day() -> None:
     day = {"days": [0], "from": "00:00", "to": "00:00"}
     monday = datetime(2026, 6, 1, tzinfo=UTC)
-    assert [weekly.holds(day, monday + timedelta(hours=hour)) for hour in (-0.01, 0, 23.99, 24)] == [
+    assert [recurring_windows.holds(day, monday + timedelta(hours=hour)) for hour in (-0.01, 0, 23.99, 24)] == [
         False, True, True, False,
     ]  # fmt: skip
 
@@ -158,7 +158,7 @@ def test_where_clocks_never_change_a_window_is_what_the_wall_clock_says(
         expected = local.weekday() in days and given["from"] <= clock < given["to"]
     else:
         expected = (local.weekday() in days and clock >= given["from"]) or (yesterday in days and clock < given["to"])
-    assert weekly.holds(given, at) is expected
+    assert recurring_windows.holds(given, at) is expected
 
 
 def test_a_preview_shows_what_would_have_been_hidden_at_its_times_of_the_week(site: None) -> None:

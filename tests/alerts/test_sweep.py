@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from alerts import life, silences
+from alerts import alert_actions, silences
 from alerts.errors import BadFields
 from alerts.models import Alert, AlertEvent, EventKind, Notice, Resolution
-from alerts.notifications import grouping, setup
+from alerts.notifications import channel_lifecycle, grouping
+from alerts.notifications.escalation import sweep
 from alerts.notifications.sender import Sender
-from alerts.notifications.sweep import sweep
-from metrics.access import Caller, Scope
+from rest.caller import Caller, Scope
 from tests.alerts.made import devices, fire, rule, webhook
 from tests.alerts.receivers import Receiver
 
@@ -20,7 +20,7 @@ ADMIN = Caller("user:admin", Scope.ADMIN)
 
 
 def route(**fields: Any) -> None:
-    setup.create_route({"name": "route", "channels": ["hook"]} | fields, "user:admin")
+    channel_lifecycle.create_route({"name": "route", "channels": ["hook"]} | fields, "user:admin")
 
 
 def minutes(count: float) -> datetime:
@@ -44,7 +44,7 @@ def both(now: datetime) -> None:
 
 
 def acknowledge() -> None:
-    life.acknowledge(Alert.objects.all(), "user:somebody")
+    alert_actions.acknowledge(Alert.objects.all(), "user:somebody")
 
 
 def test_an_alert_is_told_again_until_somebody_acknowledges_it(receiver: Receiver) -> None:
@@ -74,7 +74,7 @@ def test_escalation_goes_step_by_step_and_stops_on_acknowledgement(receiver: Rec
     assert sweep(minutes(31)) == 0
     both(minutes(31))
     assert len(receiver.heard) == 2
-    life.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
+    alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
     both(minutes(32))
     assert told(receiver)[2:] == ["resolved", "resolved"]
 
@@ -133,8 +133,8 @@ def test_nobody_is_told_of_the_end_of_a_silence_where_the_alert_is_over_or_in_ha
     of = rule()
     fire(of, first)
     fire(of, second)
-    life.resolve(Alert.objects.filter(device=first), Resolution.RECOVERED, "evaluator")
-    life.acknowledge(Alert.objects.filter(device=second), "user:somebody")
+    alert_actions.resolve(Alert.objects.filter(device=first), Resolution.RECOVERED, "evaluator")
+    alert_actions.acknowledge(Alert.objects.filter(device=second), "user:somebody")
     both(minutes(61))
     assert receiver.heard == []
 
@@ -144,7 +144,7 @@ def test_that_it_is_over_is_told_under_a_silence_too(receiver: Receiver) -> None
     fire(rule(), *devices(1))
     Sender().step(timezone.now())
     silence()
-    life.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")
+    alert_actions.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")
     Sender().step(timezone.now())
     assert told(receiver) == ["triggered", "resolved"]
 
@@ -166,7 +166,7 @@ def test_a_silence_of_one_alert_covers_no_later_one(receiver: Receiver) -> None:
     (first,) = fire(of, device)
     silences.open_silence({"ends_at": minutes(60), "reason": "known", "alert_id": first.alert_id}, ADMIN)
     Sender().step(timezone.now())
-    life.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
+    alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
     fire(of, device)
     Sender().step(timezone.now())
     assert told(receiver) == ["triggered"]
@@ -177,7 +177,7 @@ def test_what_is_over_never_overtakes_what_has_begun(receiver: Receiver) -> None
     receiver.reply = lambda heard: (503 if len(receiver.heard) == 1 else 200, {}, b"")
     fire(rule(), *devices(1))
     Sender().step(timezone.now())
-    life.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")
+    alert_actions.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")
     assert grouping.form(timezone.now()) == 0
     Sender().step(minutes(1))
     Sender().step(minutes(1))

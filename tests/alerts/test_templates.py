@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.templates import NAMES, check_template, render
+from alerts.rules.message_template import NAMES, check_template, render
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from alerts import life, rules
+from alerts import alert_actions
 from alerts.evaluation.evaluator import Evaluator
+from alerts.history.trace import Trace, trace
 from alerts.models import Alert, Resolution, Rule
-from alerts.notifications.setup import create_channel
+from alerts.notifications.channel_lifecycle import create_channel
+from alerts.rules import lifecycle
 from alerts.silences import open_silence
-from alerts.trace import Trace, trace
-from metrics.access import Caller as Who
 from metrics.models import Device
+from rest.caller import Caller as Who
 from tests.alerts.conftest import run, send
 from tests.conftest import Caller
 
@@ -77,7 +78,7 @@ def test_no_values_and_a_disabled_rule_are_told(gateway: Caller, rule: Make, eva
     send(gateway, 95.0, metric="heat")
     run(evaluator)
     assert told(made).verdict == "It did not fire: values: nothing that it could judge is stored up to then."
-    rules.change(made, {"enabled": False}, "user:ana")
+    lifecycle.change(made, {"enabled": False}, "user:ana")
     assert told(made).verdict == "It did not fire: rule: version 2 was disabled."
 
 
@@ -86,8 +87,10 @@ def test_of_the_past_the_version_of_then_is_told(gateway: Caller, rule: Make, ev
     made.versions.update(at=datetime.now(UTC) - timedelta(minutes=10))
     send(gateway, 95.0, ago=30)
     run(evaluator)
-    life.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana", at={Alert.objects.get().pk: datetime.now(UTC)})
-    rules.change(made, {"threshold_value": 99}, "user:ana")
+    alert_actions.resolve(
+        Alert.objects.all(), Resolution.PERSON, "user:ana", at={Alert.objects.get().pk: datetime.now(UTC)}
+    )
+    lifecycle.change(made, {"threshold_value": 99}, "user:ana")
     then, now = told(made, ago=20), told(made)
     assert then.fired and detail(then, "Rule").startswith("version 1")
     assert not now.fired and detail(now, "Rule").startswith("version 2")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from alerts.errors import BadFields
 from alerts.models import Channel
-from alerts.notifications import setup
-from alerts.notifications.channels import reach, webhook
+from alerts.notifications import channel_lifecycle
+from alerts.notifications.channels import ssrf_guard, webhook
 from alerts.notifications.channels.transport import Message, NotSent
 from telemetry_site.env import Environment
 from tests.alerts.made import webhook as made
@@ -73,8 +73,8 @@ def test_what_is_no_address_of_a_webhook_is_refused(url: str) -> None:
 @given(st.ip_addresses())
 def test_no_address_passes_that_python_calls_private_or_that_belongs_to_no_host(address: Any) -> None:
     try:
-        reach.judge("host", [address])
-    except reach.Unreachable:
+        ssrf_guard.judge("host", [address])
+    except ssrf_guard.Unreachable:
         return
     assert not address.is_private
     assert not any((address.is_loopback, address.is_link_local, address.is_multicast, address.is_reserved))
@@ -82,7 +82,7 @@ def test_no_address_passes_that_python_calls_private_or_that_belongs_to_no_host(
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946"])
 def test_a_public_address_passes(address: str) -> None:
-    reach.judge("host", [ipaddress.ip_address(address)])
+    ssrf_guard.judge("host", [ipaddress.ip_address(address)])
 
 
 def test_one_address_inside_among_several_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,9 +236,9 @@ def test_a_channel_inside_is_refused_when_it_is_made_and_when_it_is_changed(site
     assert [field for field, _ in refused.value.errors] == ["url"]
     channel = made("http://93.184.216.34/")
     with pytest.raises(BadFields):
-        setup.change_channel(channel, {"url": "http://127.0.0.1/"})
+        channel_lifecycle.change_channel(channel, {"url": "http://127.0.0.1/"})
     settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.0/8, fd00::/8"}).networks("X")
-    assert setup.change_channel(channel, {"url": "http://127.0.0.1/"}).url == "http://127.0.0.1/"
+    assert channel_lifecycle.change_channel(channel, {"url": "http://127.0.0.1/"}).url == "http://127.0.0.1/"
     channel.refresh_from_db()
     assert channel.url == "http://127.0.0.1/"
 
@@ -258,7 +258,7 @@ def test_a_channel_inside_is_refused_when_it_is_made_and_when_it_is_changed(site
     ids=lambda given: "-".join(given) if isinstance(given, list) else None,
 )
 def test_a_channel_that_leads_nowhere_is_refused_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
-    setup.create_channel({"name": "taken", "kind": "action", "action": "log_alert"}, "user:admin")
+    channel_lifecycle.create_channel({"name": "taken", "kind": "action", "action": "log_alert"}, "user:admin")
     with pytest.raises(BadFields) as refused:
-        setup.create_channel({"name": "hook"} | fields, "user:admin")
+        channel_lifecycle.create_channel({"name": "hook"} | fields, "user:admin")
     assert [field for field, _ in refused.value.errors] == wrong

@@ -14,16 +14,17 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.html import escape
 
-from alerts import life, rules
+from alerts import alert_actions
 from alerts.models import Alert, Incident, Level, Pattern, Resolution, Rule, Status
-from metrics.access import OPERATORS
+from alerts.rules import lifecycle
 from metrics.models import Device, DeviceGroup, MetricDefinition
+from rest.caller import OPERATORS
 
 
 @pytest.fixture
 def rule(site: None) -> Rule:
     fields = {"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0, "level": "critical"}
-    return rules.create(fields | {"notification_channels": ["duty"]}, "user:mei")
+    return lifecycle.create(fields | {"notification_channels": ["duty"]}, "user:mei")
 
 
 def raised(rule: Rule, device_id: str, message: str, minutes_ago: float = 5, **more: Any) -> Alert:
@@ -42,7 +43,7 @@ def raised(rule: Rule, device_id: str, message: str, minutes_ago: float = 5, **m
         last_breach_at=at,
         **fields,
     )
-    return life.raise_alerts([alert])[0]
+    return alert_actions.raise_alerts([alert])[0]
 
 
 def of(alert: Alert) -> Any:
@@ -94,8 +95,8 @@ class TestInbox:
 
     def test_sections_tell_what_needs_someone_what_somebody_has_and_what_is_over(self, client: Client, rule: Rule):
         alerts = {name: raised(rule, name, name) for name in ("free", "taken", "over")}
-        life.acknowledge(of(alerts["taken"]), "user:ana")
-        life.resolve(of(alerts["over"]), Resolution.RECOVERED, "evaluator")
+        alert_actions.acknowledge(of(alerts["taken"]), "user:ana")
+        alert_actions.resolve(of(alerts["over"]), Resolution.RECOVERED, "evaluator")
         page = client.get("/alerts/").content.decode()
         assert titles(page) == ["free", "taken", "over"]
         assert (
@@ -131,7 +132,7 @@ class TestInbox:
         grouped = raised(rule, "d-grouped", "grouped")
         grouped.device.groups.add(DeviceGroup.objects.create(name="site b"))  # type: ignore[union-attr]
         raised(rule, "d-old", "old", minutes_ago=90)
-        life.assign(of(raised(rule, "d-owned", "owned")), "user:ana", "user:mei")
+        alert_actions.assign(of(raised(rule, "d-owned", "owned")), "user:ana", "user:mei")
         assert sorted(titles(client.get(f"/alerts/?{query}").content.decode())) == found
 
     def test_an_incident_is_one_row_with_the_worst_of_it_on_top(self, client: Client, rule: Rule):
@@ -253,7 +254,7 @@ class TestVerbs:
 
 class TestOneAlert:
     def test_it_says_what_is_wrong_since_when_and_who_was_told(self, client: Client, mine: Alert):
-        life.comment(of(mine), "user:ravi", "Driver is on site.")
+        alert_actions.comment(of(mine), "user:ravi", "Driver is on site.")
         page = client.get(f"/alerts/{mine.alert_id}/").content.decode()
         for words in (
             "Room 7 is too warm",
@@ -267,7 +268,7 @@ class TestOneAlert:
             assert words in page
 
     def test_it_leads_to_others_of_its_device_rule_and_incident(self, client: Client, rule: Rule, mine: Alert):
-        other = rules.create({"name": "Damp", "metric_name": "humidity", "threshold_value": 70}, "user:mei")
+        other = lifecycle.create({"name": "Damp", "metric_name": "humidity", "threshold_value": 70}, "user:mei")
         raised(other, "room-7", "Room 7 is damp")
         raised(rule, "room-8", "Room 8 is too warm")
         page = client.get(f"/alerts/{mine.alert_id}/").content.decode()
@@ -291,7 +292,7 @@ class TestOneAlert:
 
     def test_an_old_one_shows_the_time_around_it(self, client: Client, mine: Alert):
         at = timezone.now() - timedelta(minutes=1)
-        life.resolve(of(mine), Resolution.RECOVERED, "evaluator", at={mine.pk: at})
+        alert_actions.resolve(of(mine), Resolution.RECOVERED, "evaluator", at={mine.pk: at})
         page = client.get(f"/alerts/{mine.alert_id}/").content.decode()
         window = re.search(r'"window": \[(\d+), (\d+)\]', page)
         assert window and datetime.fromtimestamp(int(window[2]) / 1000, at.tzinfo) - at == timedelta(
@@ -303,7 +304,7 @@ class TestOneAlert:
 class TestNews:
     def test_newer_alerts_are_counted_and_shown_ones_told(self, client: Client, rule: Rule, mine: Alert):
         raised(rule, "b", "newer")
-        life.acknowledge(of(mine), "user:ana")
+        alert_actions.acknowledge(of(mine), "user:ana")
         told = client.get("/alerts/news/", {"since": mine.pk, "shown": mine.alert_id}).json()
         assert told["newer"] == 1 and told["waiting"] == "1"
         assert told["alerts"] == {mine.alert_id: {"status": "acknowledged", "owner": "ana"}}

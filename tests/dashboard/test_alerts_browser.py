@@ -8,8 +8,9 @@ import pytest
 from django.db import connection
 from playwright.sync_api import Page, expect
 
-from alerts import life, rules
+from alerts import alert_actions
 from alerts.models import Alert, Incident, Resolution, Rule, Status
+from alerts.rules import lifecycle
 from tests.conftest import Caller, point
 from tests.dashboard.conftest import Desk, sign_in
 from tests.dashboard.test_alert_pages import of, raised
@@ -18,7 +19,7 @@ from tests.dashboard.test_alert_pages import of, raised
 @pytest.fixture
 def rule(site: None) -> Rule:
     fields = {"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0, "level": "critical"}
-    return rules.create(fields | {"clear_threshold": 1.5}, "user:mei")
+    return lifecycle.create(fields | {"clear_threshold": 1.5}, "user:mei")
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_note_goes_to_what_is_chosen(three: list[Alert], desk: Desk):
 def test_newer_alerts_wait_and_what_is_over_stays_struck(three: list[Alert], rule: Rule, desk: Desk):
     sign_in(desk, "/alerts/")
     elsewhere(raised, rule, "room-9", "Room 9 is too warm", 0)
-    elsewhere(life.resolve, of(three[2]), Resolution.RECOVERED, "evaluator")
+    elsewhere(alert_actions.resolve, of(three[2]), Resolution.RECOVERED, "evaluator")
     expect(desk.page.locator("#newer")).to_contain_text("1 newer alert. Show it", timeout=10_000)
     expect(row(desk.page, 2)).to_have_class("arow critical pick done")
     expect(row(desk.page, 2).locator(".word")).to_have_text("Resolved")
@@ -137,7 +138,7 @@ def test_the_alert_page_draws_the_limit_and_takes_verbs_by_key(three: list[Alert
     desk.page.keyboard.press("a")
     expect(desk.page.get_by_text("1 alert acknowledged.")).to_be_visible()
     expect(desk.page.locator(".alert-state")).to_contain_text("mei has it")
-    elsewhere(life.resolve, of(three[0]), Resolution.RECOVERED, "evaluator")
+    elsewhere(alert_actions.resolve, of(three[0]), Resolution.RECOVERED, "evaluator")
     expect(desk.page.locator("#moved")).to_contain_text("Something changed", timeout=10_000)
     desk.page.locator("#moved a").click()
     expect(desk.page.locator(".alert-state")).to_contain_text("the values are well again")
@@ -173,7 +174,7 @@ def test_a_rule_reads_as_a_sentence_and_says_what_it_would_have_done(rule: Rule,
     desk.page.locator("[name=trigger_count]").fill("many")
     desk.page.get_by_role("button", name="Try it").click()
     expect(desk.page.locator("#tried-say")).to_contain_text("Not replayed: trigger count:")
-    assert rules.document_of(elsewhere(Rule.objects.get))["threshold_value"] == 2
+    assert lifecycle.document_of(elsewhere(Rule.objects.get))["threshold_value"] == 2
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(three: list[Alert], long_one: Alert, phone: Desk):

@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 
 from alerts.models import Channel, Delivery, DeliveryStatus, Route
-from alerts.notifications import setup
+from alerts.notifications import channel_lifecycle
 from tests.dashboard.test_alert_pages import person
 
 SENT: dict[str, Any] = {
@@ -27,7 +27,9 @@ ROUTE: dict[str, Any] = {
 
 @pytest.fixture
 def hook(site: None) -> Channel:
-    return setup.create_channel({"name": "hook", "kind": "webhook", "url": HOOK["url"], "secret": "s3cret"}, "user:mei")
+    return channel_lifecycle.create_channel(
+        {"name": "hook", "kind": "webhook", "url": HOOK["url"], "secret": "s3cret"}, "user:mei"
+    )
 
 
 def test_no_channels_teach_one_step(client: Client):

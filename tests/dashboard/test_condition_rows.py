@@ -9,10 +9,10 @@ import pytest
 from django.test import Client
 from playwright.sync_api import expect
 
-from alerts import rules
 from alerts.api.rule_shapes import RuleSerializer
 from alerts.conditions.spec import PARTS
 from alerts.models import Kind, Rule
+from alerts.rules import lifecycle
 from dashboard import rule_words
 from dashboard.condition_rows import TYPED
 from tests.conftest import Caller, point
@@ -54,7 +54,7 @@ def made(conditions: list[dict[str, Any]], operator: str | None = "and", **more:
     sent = {"name": "Several", "kind": "composite", "parameters": parameters} | more
     serializer = RuleSerializer(data=sent)
     assert serializer.is_valid(), serializer.errors
-    rule = rules.create(serializer.validated_data, "key:program")
+    rule = lifecycle.create(serializer.validated_data, "key:program")
     rule.refresh_from_db()
     return rule
 
@@ -77,10 +77,10 @@ class TestUnedited:
     @pytest.mark.parametrize("operator", ["and", "or", None])
     def test_a_rule_of_any_condition_is_saved_as_it_was(self, client: Client, one: dict[str, Any], operator: str):
         rule = made([one, ODD], operator)
-        before = rules.document_of(rule)
+        before = lifecycle.document_of(rule)
         assert "Nothing differs: no version was made." in saved(client, rule, form(client, rule))
         rule.refresh_from_db()
-        assert rule.version == 1 and rules.document_of(rule) == before
+        assert rule.version == 1 and lifecycle.document_of(rule) == before
 
     def test_so_is_one_of_as_many_as_there_may_be_and_of_the_same_twice(self, client: Client):
         alike = [WARM, WARM | {"kind": "threshold"}, WARM | {"aggregation": ""}]

@@ -9,9 +9,10 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from playwright.sync_api import expect
 
-from alerts import life, rules
+from alerts import alert_actions
 from alerts.models import Alert, Resolution, Rule
-from dashboard.courses import LINES, POINTS
+from alerts.rules import lifecycle
+from dashboard.sparklines import LINES, POINTS
 from metrics.models import Device, DeviceGroup
 from tests.conftest import Caller, point
 from tests.dashboard.conftest import Desk, sign_in
@@ -25,7 +26,7 @@ MINUTE = 60
 
 @pytest.fixture
 def rule(site: None) -> Rule:
-    return rules.create({"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0}, "user:mei")
+    return lifecycle.create({"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0}, "user:mei")
 
 
 def measured(gateway: Caller, device_id: str, values: dict[float, Any], metric: str = "temperature") -> None:
@@ -43,7 +44,7 @@ def course(client: Client, alert: Alert) -> Any:
 
 
 def over(alert: Alert) -> Alert:
-    life.resolve(of(alert), Resolution.RECOVERED, "evaluator")
+    alert_actions.resolve(of(alert), Resolution.RECOVERED, "evaluator")
     return alert
 
 
@@ -109,7 +110,7 @@ class TestOneCourse:
         self, client: Client, fields: dict[str, Any], limit: float | None
     ):
         given = {"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0} | fields
-        alert = raised(rules.create(given, "user:mei"), "room-7", "Room 7 warms up")
+        alert = raised(lifecycle.create(given, "user:mei"), "room-7", "Room 7 warms up")
         assert course(client, alert)["limit"] == limit
         page = client.get(f"/alerts/{alert.alert_id}/").content.decode()
         assert ('"text": "Limit 2' in page) is (limit is not None)
@@ -158,7 +159,7 @@ class TestCost:
 
     def test_the_list_itself_reads_no_course(self, client: Client, rule: Rule, monkeypatch: pytest.MonkeyPatch):
         raised(rule, "room-7", "Room 7 is too warm")
-        monkeypatch.setattr("dashboard.courses.ask", None)
+        monkeypatch.setattr("dashboard.sparklines.ask", None)
         assert client.get("/alerts/").status_code == 200
 
 

@@ -15,10 +15,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from dashboard import consumers
 from ingest.identity import keys, service_tokens, tokens
-from ingest.identity.trusted import Service
+from ingest.identity.trusted_issuers import Service
 from ingest.models import ApiKey
-from metrics import catalogue, membership
+from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
+from metrics.storage import series_registry
 from tests.conftest import Caller, person, point
 
 PATIENCE = 10
@@ -249,8 +250,8 @@ def test_a_wrong_key_a_key_that_only_sends_and_a_token_in_the_address_do_not_lis
 def test_keys_hear_of_the_devices_that_they_are_bound_to_alone(gateway: Caller, device: Caller):
     assert gateway.post("bulk", {"device_001": [point()], "press": [point()], "oven": [point()]}).status == 200
     group = DeviceGroup.objects.create(name="site a")
-    membership.add(group, [Device.objects.get(device_id="press").pk])
-    catalogue.refresh()
+    group_membership.add(group, [Device.objects.get(device_id="press").pk])
+    series_registry.refresh()
     of_group = ApiKey.issue("wall", "read", group=group)[1]
     for key, heard in ((device.headers["X-Api-Key"], "device_001"), (of_group, "press")):
         with live_with(gateway.port, X_Api_Key=key) as socket:

@@ -1,6 +1,6 @@
 import pytest
 
-from dashboard.readings import duration_text, reading
+from dashboard.number_format import duration_text, reading
 from tests.dashboard.conftest import Desk
 
 CASES = [

@@ -12,10 +12,10 @@ from ingest.models import Rejected
 from ingest.rejected.inbox import inbox
 from ingest.rejected.points import KeptPoint
 from ingest.rejected.rows import Line, write
-from metrics import catalogue
-from metrics.access import OPERATORS
 from metrics.models import Device, DeviceGroup, MetricDefinition
+from metrics.storage import series_registry
 from metrics.storage.connection import connect
+from rest.caller import OPERATORS
 from tests.conftest import Caller, point
 from tests.dashboard.conftest import Desk, sign_in
 
@@ -23,7 +23,7 @@ from tests.dashboard.conftest import Desk, sign_in
 @pytest.fixture
 def battery(admin: Caller) -> MetricDefinition:
     definition = MetricDefinition.objects.create(name="battery", data_type="numeric", max_value=100)
-    catalogue.refresh()
+    series_registry.refresh()
     group = DeviceGroup.objects.get_or_create(name="site a")[0]
     Device.objects.create(device_id="boiler-7").groups.add(group)
     for device_id in ("boiler-7", "elsewhere"):

@@ -9,8 +9,8 @@ from django.http import QueryDict
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from alerts import rules
 from alerts.models import Alert, Channel, Mode, Rule, Status
+from alerts.rules import lifecycle
 from dashboard import rule_form
 from metrics.models import DeviceGroup
 from tests.dashboard.test_alert_pages import person, raised
@@ -32,7 +32,7 @@ def the_rule() -> Rule:
 @pytest.fixture
 def rule(site: None) -> Rule:
     fields = {"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0, "level": "critical"}
-    return rules.create(fields | {"notification_channels": ["duty"]}, "user:ana")
+    return lifecycle.create(fields | {"notification_channels": ["duty"]}, "user:ana")
 
 
 def draft(rule: Rule, **changed: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class TestForm:
         answer = client.post("/rules/new/", SENT)
         made = the_rule()
         assert answer["Location"] == f"/rules/{made.rule_id}/"
-        document = rules.document_of(made)
+        document = lifecycle.document_of(made)
         assert document == {
             "name": "Too warm", "description": "Look at {device}.", "runbook_url": "https://example.com",
             "enabled": True, "metric_name": "temperature", "kind": "threshold", "condition": ">",
@@ -109,7 +109,7 @@ class TestForm:
         client.post("/rules/new/", SENT)
         made = the_rule()
         fields, form = rule_form.read(_sent_again(made))
-        assert not form.errors and fields == rules.document_of(made) | {"enabled": False}
+        assert not form.errors and fields == lifecycle.document_of(made) | {"enabled": False}
 
 
 def _sent_again(rule: Rule) -> QueryDict:
@@ -137,7 +137,7 @@ class TestVersions:
         assert "Nothing differs" in again and the_rule().version == 2
 
     def test_a_draft_of_an_older_version_is_kept_and_not_saved(self, client: Client, rule: Rule):
-        rules.change(rule, {"threshold_value": 9}, "user:ana")
+        lifecycle.change(rule, {"threshold_value": 9}, "user:ana")
         answer = client.post(f"/rules/{rule.rule_id}/", draft(rule, threshold_value="7"))
         page = answer.content.decode()
         assert answer.status_code == 422 and "Not saved: ana changed this rule" in page and 'value="7"' in page
@@ -146,7 +146,7 @@ class TestVersions:
         assert the_rule().threshold_value == 7
 
     def test_a_version_of_before_is_put_back(self, client: Client, rule: Rule):
-        rules.change(rule, {"threshold_value": 9}, "user:ana")
+        lifecycle.change(rule, {"threshold_value": 9}, "user:ana")
         sent = client.post(f"/rules/{rule.rule_id}/put-back/", {"version": "1"}, follow=True)
         assert "Version 1 is back, as version 3." in sent.content.decode() and the_rule().threshold_value == 2
         for wrong in ("77", "x", "9" * 30, ""):
@@ -186,7 +186,7 @@ class TestList:
 
     def test_it_has_pages_and_asks_few_questions(self, client: Client, rule: Rule):
         for n in range(120):
-            rules.create({"name": f"rule {n:03}", "metric_name": "m", "threshold_value": n}, "user:ana")
+            lifecycle.create({"name": f"rule {n:03}", "metric_name": "m", "threshold_value": n}, "user:ana")
         client.get("/rules/")
         with CaptureQueriesContext(connection) as asked:
             page = client.get("/rules/").content.decode()

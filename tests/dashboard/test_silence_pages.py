@@ -7,10 +7,11 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from alerts import rules, silences
+from alerts import silences
 from alerts.models import Alert, Rule, Silence
-from metrics.access import Caller
+from alerts.rules import lifecycle
 from metrics.models import Device, DeviceGroup
+from rest.caller import Caller
 from tests.dashboard.test_alert_pages import person, raised
 
 MEI = Caller("user:mei", "admin")
@@ -21,7 +22,7 @@ SENT: dict[str, Any] = {
 
 @pytest.fixture
 def rule(site: None) -> Rule:
-    return rules.create({"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0}, "user:mei")
+    return lifecycle.create({"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0}, "user:mei")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dashboard.states import LATE, NEVER, OK, SILENT, Patience
+from dashboard.device_state import LATE, NEVER, OK, SILENT, Patience
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from alerts.models import Alert, Level, Status
 from dashboard.navigation import open_alerts
-from dashboard.tally import BOUND, Counted, Tally
-from metrics.access import caller_of
+from dashboard.open_alert_counts import BOUND, Counted, Tally
 from metrics.models import Device, DeviceGroup
+from rest.caller import caller_of
 from tests.dashboard.test_alert_pages import person
 
 

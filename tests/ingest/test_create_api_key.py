@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from ingest.authentication import look_up
 from ingest.models import ApiKey
-from metrics.access import Scope
 from metrics.models import Device, DeviceGroup
+from rest.caller import Scope
 
 pytestmark = pytest.mark.usefixtures("site")  # empty
 

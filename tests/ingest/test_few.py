@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ingest import asgi
-from metrics import catalogue
+from ingest import fast_lane
 from metrics.models import Journal, MetricDefinition
+from metrics.storage import series_registry
 from tests.conftest import Caller, point, stamp
 
 AT = stamp(30)
@@ -40,7 +40,7 @@ def stored(admin: Caller) -> list[Any]:
 def known(admin: Caller) -> Caller:
     """A site that has seen the series before, as nearly always."""
     MetricDefinition.objects.create(name="bounded", data_type="numeric", min_value=0, max_value=1000)
-    catalogue.refresh()
+    series_registry.refresh()
     seen = [point("bounded", 1, 60), point("free", 1, 60)]
     assert admin.post("bulk", {"d": seen, "e": seen}).status == 200
     return admin
@@ -50,21 +50,21 @@ def known(admin: Caller) -> Caller:
 def test_the_shortest_way_answers_and_stores_what_the_common_way_does(known: Caller, monkeypatch, name: str):
     path, body = BODIES[name]
     took = []
-    original = asgi.store_few
+    original = fast_lane.store_few
 
     async def watched(*arguments: Any) -> Any:
         receipt = await original(*arguments)
         took.append(receipt is not None)
         return receipt
 
-    monkeypatch.setattr(asgi, "store_few", watched)
+    monkeypatch.setattr(fast_lane, "store_few", watched)
     short = known.post(path, body)
     after_short, entry = stored(known), Journal.objects.order_by("-seq").first()
 
     async def giving_up(*arguments: Any) -> None:
         return None
 
-    monkeypatch.setattr(asgi, "store_few", giving_up)
+    monkeypatch.setattr(fast_lane, "store_few", giving_up)
     common = known.post(path, body)
     assert took == [name in BY_THE_SHORTEST_WAY]
     unlike = {"request_id": None}  # no two requests have one

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from ingest.identity import issuers, keysets, trusted
-from metrics import catalogue, membership
+from ingest.identity import issuers, jwks, trusted_issuers
+from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
+from metrics.storage import series_registry
 from telemetry_site.env import BadSetting, Environment
 from tests.conftest import Caller, point
 from tests.ingest.doors import assert_let_in, assert_refused, bearing
@@ -88,7 +89,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(issuers, "keys_at", cache(lambda url: keysets.KeySet(url, clock=clock)))
+    monkeypatch.setattr(issuers, "keys_at", cache(lambda url: jwks.KeySet(url, clock=clock)))
     return clock
 
 
@@ -100,9 +101,9 @@ def issuer(clock: Clock, settings: Any) -> Iterator[Issuer]:
     issuer.stop()
 
 
-def trust(url: str, **more: Any) -> trusted.Issuer:
+def trust(url: str, **more: Any) -> trusted_issuers.Issuer:
     scopes = {"telemetry.admin": "admin", "telemetry.read": "read", "telemetry.send": "ingest"}
-    return trusted.Issuer(NAME, AUDIENCE, url, ("RS256", "ES256"), scopes, **more)
+    return trusted_issuers.Issuer(NAME, AUDIENCE, url, ("RS256", "ES256"), scopes, **more)
 
 
 def signed(
@@ -185,8 +186,8 @@ def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
     settings.JWT_ISSUERS = (trust(issuer.url, scope_claim="roles", groups_claim="sites"),)
     assert admin.post("bulk", {"press": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
     group = DeviceGroup.objects.create(name="site a")
-    membership.add(group, [Device.objects.get(device_id="press").pk])
-    catalogue.refresh()
+    group_membership.add(group, [Device.objects.get(device_id="press").pk])
+    series_registry.refresh()
 
     def somebody(**claims: Any) -> Caller:
         return bearing(anonymous, signed({"scope": None} | claims))
@@ -210,7 +211,7 @@ def test_an_issuer_that_cannot_be_reached_goes_on_being_believed_and_nothing_ope
 ) -> None:
     assert_let_in(bearing(anonymous, signed()))
     issuer.stop()
-    clock.now += keysets.FRESH_FOR + 1
+    clock.now += jwks.FRESH_FOR + 1
     assert_let_in(bearing(anonymous, signed({"jti": "new"})))  # a key from before
     for why, token in spoilt().items():
         assert_refused(bearing(anonymous, token), why)
@@ -225,7 +226,7 @@ def test_while_its_issuer_was_never_reached_a_token_is_refused_and_afterwards_it
     assert_refused(bearing(anonymous, token))
     issuer.start()
     assert_refused(bearing(anonymous, token))  # asked just now
-    clock.now += keysets.RETRY_AFTER
+    clock.now += jwks.RETRY_AFTER
     assert_let_in(bearing(anonymous, token))
 
 
@@ -237,7 +238,7 @@ def test_a_new_key_is_fetched_when_it_is_first_seen_but_not_for_everybody_who_ma
     for kid in ("a", "b", "c"):
         assert_refused(bearing(anonymous, signed(key=STRANGER, kid=kid)))
     assert issuer.asked == 1
-    clock.now += keysets.RETRY_AFTER
+    clock.now += jwks.RETRY_AFTER
     assert_let_in(bearing(anonymous, signed(key=NEWER, kid="newer")))
     assert issuer.asked == 2
     assert_refused(bearing(anonymous, signed({"jti": "2"})))  # its key was withdrawn
@@ -247,7 +248,7 @@ def test_keys_that_are_old_are_fetched_anew_while_they_serve(issuer: Issuer, clo
     keys = issuers.keys_at(issuer.url)
     assert keys.key("ec") is not None
     issuer.keys = [listed("newer", NEWER)]
-    clock.now += keysets.FRESH_FOR + 1
+    clock.now += jwks.FRESH_FOR + 1
     assert keys.key("ec") is not None
     keys._done.wait(5)
     assert (issuer.asked, keys.key("ec")) == (2, None)
@@ -261,7 +262,7 @@ def test_a_withdrawn_key_opens_no_more_although_its_token_is_remembered(
     holder = bearing(anonymous, signed())
     assert_let_in(holder)
     issuer.keys = [listed("newer", NEWER)]
-    clock.now += keysets.FRESH_FOR + 1
+    clock.now += jwks.FRESH_FOR + 1
     holder.get("metrics")
     issuers.keys_at(issuer.url)._done.wait(5)
     assert_refused(holder)
@@ -279,7 +280,7 @@ def test_a_withdrawn_key_opens_no_more_although_its_token_is_remembered(
         b'{"keys": [7]}',
         b'{"keys": [{"kid": "ec", "kty": "oct", "k": "c2VjcmV0"}]}',
         b'{"keys": [{"kid": "ec", "kty": "EC"}]}',
-        b'{"keys": "' + b"x" * keysets.LARGEST + b'"}',
+        b'{"keys": "' + b"x" * jwks.LARGEST + b'"}',
         b"[" * 100_000,
     ],
 )
@@ -288,7 +289,7 @@ def test_whatever_an_issuer_answers_keys_from_before_stay(issuer: Issuer, clock:
     before = keys.key("ec")
     assert before is not None
     issuer.body = body
-    clock.now += keysets.RETRY_AFTER
+    clock.now += jwks.RETRY_AFTER
     assert keys.key("unknown") is None
     assert issuer.asked == 2
     assert keys.key("ec") is before
@@ -316,14 +317,14 @@ def test_an_issuer_that_never_answers_holds_nobody_else_up(
             thread.start()
         worst = 0.0
         while any(thread.is_alive() for thread in asking):
-            catalogue.refresh()
+            series_registry.refresh()
             asked = time.monotonic()
             assert admin.post("devices/d/telemetry", point()).status == 200
             worst = max(worst, time.monotonic() - asked)
             time.sleep(0.05)
         assert answers == [401] * 8
-        assert keysets.TIMEOUT - 0.1 < time.monotonic() - begun < 2 * keysets.TIMEOUT
-        assert worst < keysets.TIMEOUT / 2
+        assert jwks.TIMEOUT - 0.1 < time.monotonic() - begun < 2 * jwks.TIMEOUT
+        assert worst < jwks.TIMEOUT / 2
 
 
 @pytest.mark.parametrize(
@@ -344,11 +345,11 @@ def test_an_issuer_that_never_answers_holds_nobody_else_up(
 def test_a_wrong_setting_says_what_is_accepted(change: dict[str, Any], said: str) -> None:
     good = {"issuer": NAME, "audience": AUDIENCE, "jwks_url": "https://login.example/keys", "algorithms": ["ES256"]}
     good |= {"scopes": {"a": "read"}}
-    assert trusted.issuers(json.dumps([good]))[0].algorithms == ("ES256",)
-    assert trusted.issuers(json.dumps([good | {"jwks_url": "http://localhost:8080/keys"}]))
+    assert trusted_issuers.issuers(json.dumps([good]))[0].algorithms == ("ES256",)
+    assert trusted_issuers.issuers(json.dumps([good | {"jwks_url": "http://localhost:8080/keys"}]))
     environment = Environment({"TELEMETRY_JWT_ISSUERS": json.dumps([good | change])})
     with pytest.raises(BadSetting) as refused:
-        environment.read("TELEMETRY_JWT_ISSUERS", trusted.issuers, "[]")
+        environment.read("TELEMETRY_JWT_ISSUERS", trusted_issuers.issuers, "[]")
     assert said in str(refused.value)
     with pytest.raises(ValueError, match="each issuer is named once"):
-        trusted.issuers(json.dumps([good, good]))
+        trusted_issuers.issuers(json.dumps([good, good]))

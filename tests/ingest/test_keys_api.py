@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from ingest.identity import usage
+from ingest.identity import last_used as usage
 from ingest.models import ApiKey, digest_of
-from metrics import catalogue, membership
+from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
+from metrics.storage import series_registry
 from tests.conftest import API, Caller, point
 from tests.ingest.doors import DOORS, assert_let_in, assert_refused, said
 
@@ -24,12 +25,12 @@ def group(site: None) -> DeviceGroup:
     """`site a` with press-1 and press-2 in it, and an oven that is not."""
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
     made = [Device.objects.create(device_id=name) for name in ("press-1", "press-2", "oven")]
-    membership.add(group, [device.pk for device in made[:2]])
+    group_membership.add(group, [device.pk for device in made[:2]])
     return group
 
 
 def holding(caller: Caller, text: str) -> Caller:
-    catalogue.refresh()
+    series_registry.refresh()
     return Caller(caller.port, {"X-Api-Key": text})
 
 
@@ -157,7 +158,7 @@ def test_every_key_that_is_not_valid_is_refused_at_every_door(admin: Caller) -> 
     key.expires_at = timezone.now()
     key.save()
     assert admin.call("DELETE", f"keys/{deleted['id']}").status == 200
-    catalogue.refresh()
+    series_registry.refresh()
     for holder in (of_revoked, of_expired, of_deleted):
         assert_refused(holder)
     for text in ("tk_wrong", of_revoked.headers["X-Api-Key"] + "x", "x" * 300, "x" * 20_000, "\u00e9"):
@@ -241,24 +242,24 @@ def test_whatever_happens_to_a_group_happens_to_its_keys(admin: Caller, group: D
     _, reader = make(admin, scope="read", group="site a")
 
     def seen() -> list[str]:
-        catalogue.refresh()
+        series_registry.refresh()
         return [one["device_id"] for one in reader.post("latest", {"metrics": ["temperature"]}).json["series"]]
 
     def allowed() -> list[str]:
-        catalogue.refresh()
+        series_registry.refresh()
         sent = {name: gateway.post(f"devices/{name}/telemetry", point()).status for name in ("press-1", "oven")}
         return [name for name, status in sent.items() if status == 200]
 
     assert (allowed(), seen()) == (["press-1"], ["press-1"])
     oven, press = (Device.objects.get(device_id=name) for name in ("oven", "press-1"))
-    membership.add(group, [oven.pk])
+    group_membership.add(group, [oven.pk])
     assert allowed() == ["press-1", "oven"]
     press.groups.clear()
     assert (allowed(), seen()) == (["oven"], ["oven"])
     group.name = "renamed"
     group.save()
     assert (seen(), allowed()) == (["oven"], ["oven"])
-    membership.add(DeviceGroup.objects.create(name="site a"), [press.pk])  # another one, with the old name
+    group_membership.add(DeviceGroup.objects.create(name="site a"), [press.pk])  # another one, with the old name
     assert allowed() == ["oven"]
     group.delete()
     assert allowed() == []
@@ -279,7 +280,7 @@ def test_keys_that_go_with_their_device_or_group_or_many_at_once_are_refused(
         "groups": DeviceGroup.objects.all().delete,
         "keys": ApiKey.objects.filter(scope="ingest").delete,
     }[how]()
-    catalogue.refresh()
+    series_registry.refresh()
     assert holder.post("devices/press-1/telemetry", point()).status == 401
 
 
@@ -329,7 +330,7 @@ def test_the_number_of_statements_of_the_list_does_not_grow_with_the_keys(
 
     for number in range(30):
         ApiKey.issue(f"key {number}", "ingest", group=group)
-    catalogue.refresh()
+    series_registry.refresh()
     client = Client(headers={"X-Api-Key": admin.headers["X-Api-Key"]})
     client.get(f"{API}/keys?limit=1")
     for limit in (1, 30):

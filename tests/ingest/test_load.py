@@ -25,10 +25,10 @@ from django.core.management import CommandError, call_command
 
 from ingest.recordings.load import Load, Order, Outcome
 from metrics.models import Device, MetricDefinition
-from metrics.query import device_metrics
-from metrics.questions.readings import Readings
+from metrics.query.downsample import Readings
+from metrics.query.latest import device_metrics
 from metrics.storage.connection import parameters
-from metrics.storage.contexts import read_context
+from metrics.storage.format.contexts import read_context
 from tests.metrics.stored import readings
 
 ROOT = Path(__file__).resolve().parents[2]

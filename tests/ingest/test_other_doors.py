@@ -13,14 +13,16 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.states import LATE, NEVER, OK, SILENT, Patience, count_states
+from dashboard.device_state import LATE, NEVER, OK, SILENT, Patience, count_states
 from ingest.rejected.inbox import inbox
 from ingest.tasks import collect_host
 from ingest.wire.batch import Unacceptable
 from ingest.wire.event import decode_events
-from metrics import catalogue, presence, tasks
+from metrics import tasks
 from metrics.models import Activity, Device, DeviceGroup, MetricDefinition
-from metrics.statistics import LATENCIES
+from metrics.query import last_seen
+from metrics.statistics.histogram import LATENCIES
+from metrics.storage import series_registry
 from metrics.storage.connection import reading
 from telemetry_site.celery import app
 from tests.conftest import Caller, point
@@ -60,7 +62,7 @@ def test_a_list_of_events_of_several_sources_is_stored_whole(sender: Caller):
 
 def test_each_bad_event_of_a_list_is_named_and_the_others_are_stored(sender: Caller):
     MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
-    catalogue.refresh()
+    series_registry.refresh()
     sent = [event(), 5, event(timestamp="now"), event(value=None), event(source=""), event(value=101.0)]
     answer = sender.post("/telemetry", sent).json
     assert (answer["ingested_count"], answer["failed_count"]) == (1, 5)
@@ -156,7 +158,7 @@ def test_the_public_view_can_be_switched_off(anonymous: Caller, settings: Any):
 
 def test_the_status_tells_whoever_sees_all_everything(reader: Caller, admin: Caller, fleet: None):
     MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
-    catalogue.refresh()
+    series_registry.refresh()
     admin.post("devices/late/telemetry", point("temperature", 101))
     inbox().flush()
     found = reader.get("/telemetry/status").json
@@ -186,22 +188,22 @@ def test_the_dashboard_shows_the_worst_first_with_telling_values(reader: Caller,
 
 def test_states_stay_when_points_are_merged(reader: Caller, admin: Caller, fleet: None):
     tasks.merge_young_blocks()
-    presence.forget()
+    last_seen.forget()
     assert reader.get("/telemetry/status").json["devices"] == STATES
     admin.post("devices/silent/telemetry", point("humidity", 1))
-    presence.forget()
+    last_seen.forget()
     assert reader.get("/telemetry/status").json["devices"] == STATES | {"silent": 0, "reporting": 2}
 
 
 def test_while_states_are_told_anew_nobody_waits(reader: Caller, admin: Caller, fleet: None):
     reader.get("/telemetry/status")
     admin.post("devices/silent/telemetry", point("humidity", 1))
-    held = presence._held
+    held = last_seen._held
     assert held is not None
-    presence._held = (0.0, held[1])  # its time is over
+    last_seen._held = (0.0, held[1])  # its time is over
     assert reader.get("/telemetry/status").json["devices"] == STATES
     deadline = time.monotonic() + 10
-    while presence._held[0] == 0.0 and time.monotonic() < deadline:
+    while last_seen._held[0] == 0.0 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert reader.get("/telemetry/status").json["devices"] == STATES | {"silent": 0, "reporting": 2}
 
@@ -212,7 +214,7 @@ def test_counted_states_are_those_of_each_device(devices: list[tuple[float | Non
     heard = [None if ago is None else now - timedelta(seconds=ago) for ago, _ in devices]
     micros = [0 if at is None else round(at.timestamp() * 1e6) for at in heard]
     intervals = [every for _, every in devices]
-    columns = presence.Presence(np.arange(len(devices)), np.array(micros, np.int64), np.array(intervals, np.int64))
+    columns = last_seen.Presence(np.arange(len(devices)), np.array(micros, np.int64), np.array(intervals, np.int64))
     judged = [Patience.of(every).state(at, now) for at, every in zip(heard, intervals, strict=True)]
     assert count_states(columns, now) == {state: judged.count(state) for state in (SILENT, LATE, OK, NEVER)}
 

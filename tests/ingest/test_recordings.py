@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from ingest.recordings import source as source_module
 from ingest.recordings.header import roles_of
 from ingest.recordings.localtime import LocalTime, zone_named
-from ingest.recordings.moments import read_moments
 from ingest.recordings.source import Source, Unreadable
+from ingest.recordings.timestamps import read_moments
 from ingest.recordings.values import kind_of, read_values
-from metrics.storage.codec import Kind
+from metrics.storage.format.codec import Kind
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3_600_000_000

@@ -15,19 +15,21 @@ from hypothesis import strategies as st
 from ingest.models import Rejected, RejectedPacket
 from ingest.pipeline import accept
 from ingest.rejected import inbox as inbox_module
-from ingest.rejected import tidy as tidy_module
+from ingest.rejected import retention as tidy_module
 from ingest.rejected.inbox import Inbox, inbox
 from ingest.rejected.points import KeptPoint, unpack
 from ingest.rejected.replay import replay
+from ingest.rejected.retention import tidy
 from ingest.rejected.rows import Line, write
-from ingest.rejected.tidy import tidy
 from ingest.tasks import tidy_rejected
 from ingest.wire.batch import Batch, Group, Reason, Unacceptable, Verdict
-from metrics import access, catalogue, query
 from metrics.models import Device, DeviceGroup, MetricDefinition
-from metrics.questions.asking import ask
-from metrics.questions.question import Question
+from metrics.query import latest
+from metrics.query.execute import ask
+from metrics.query.query import Question
+from metrics.storage import series_registry
 from metrics.storage.connection import connect, reading
+from rest import caller as access
 from tests.conftest import Caller, point
 
 BATCH = "devices/d/telemetry/batch"
@@ -35,7 +37,7 @@ BATCH = "devices/d/telemetry/batch"
 
 def define(name: str = "battery", **more: Any) -> MetricDefinition:
     made = MetricDefinition.objects.create(**{"name": name, "data_type": "numeric"} | more)
-    catalogue.refresh()
+    series_registry.refresh()
     return made
 
 
@@ -391,7 +393,7 @@ def test_what_is_rejected_kept_and_replayed_is_what_a_dictionary_says(site: None
     read: dict[tuple[str, str, int], Any] = {}
     for device in names.values():
         for metric in ("level", "open"):
-            between = (query.moment(start), query.moment(start + 10**9))
+            between = (latest.moment(start), latest.moment(start + 10**9))
             for group in ask(Question((metric,), *between, devices=(device,))).groups:
                 seconds = [(at - start) // 1_000_000 for at in group.times]
                 read |= {(device, metric, second): value for second, value in zip(seconds, group.values, strict=True)}

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from ingest.identity import service_tokens, trusted
+from ingest.identity import service_tokens, trusted_issuers
 from ingest.identity.models import UsedServiceToken
 from ingest.tasks import forget_expired_tokens
 from telemetry_site.env import BadSetting, Environment
@@ -25,8 +25,8 @@ OTHER = "o" * 40
 @pytest.fixture(autouse=True)
 def services(settings: Any) -> None:
     settings.SERVICES = {
-        "device-service": trusted.Service(SECRET, "admin"),
-        "billing": trusted.Service(OTHER, "read"),
+        "device-service": trusted_issuers.Service(SECRET, "admin"),
+        "billing": trusted_issuers.Service(OTHER, "read"),
     }
 
 
@@ -152,7 +152,7 @@ def test_the_command_prints_a_token_that_opens(anonymous: Caller) -> None:
 def test_a_wrong_setting_names_the_variable_and_keeps_the_secret(text: str, told: str) -> None:
     environment = Environment({"TELEMETRY_SERVICE_SECRETS": text})
     with pytest.raises(BadSetting) as refused:
-        environment.read("TELEMETRY_SERVICE_SECRETS", trusted.services, "{}")
+        environment.read("TELEMETRY_SERVICE_SECRETS", trusted_issuers.services, "{}")
     assert told in str(refused.value)
     assert "TELEMETRY_SERVICE_SECRETS" in str(refused.value)
     assert SECRET not in str(refused.value)

@@ -12,8 +12,8 @@ from ingest.models import Rejected
 from ingest.rejected.inbox import inbox
 from ingest.wire.batch import Unacceptable
 from ingest.wire.snapshot import decode_snapshot
-from metrics import catalogue
 from metrics.models import MetricDefinition
+from metrics.storage import series_registry
 from tests.conftest import Caller, stamp
 
 FLAT = {
@@ -110,7 +110,7 @@ def test_texts_and_booleans_and_unknown_fields_are_metrics_too(sender: Caller):
 
 def test_a_bad_value_is_named_and_the_others_are_stored(sender: Caller):
     MetricDefinition.objects.create(name="cpu_percent", data_type="numeric", max_value=100)
-    catalogue.refresh()
+    series_registry.refresh()
     sent = {"node_id": "n", "timestamp": stamp(), "cpu_percent": 101, "temperature": None, "x" * 201: 1, "load": 1}
     answer = sender.post(ADDRESS, sent).json
     assert (answer["ingested_count"], answer["failed_count"]) == (1, 3)

@@ -15,9 +15,10 @@ from ingest.identity import tokens
 from ingest.identity.models import TokenFamily
 from ingest.models import ApiKey
 from ingest.tasks import forget_expired_tokens
-from metrics import catalogue, membership
-from metrics.access import OPERATORS
+from metrics.devices import group_membership
 from metrics.models import AuditEntry, Device, DeviceGroup, Revision
+from metrics.storage import series_registry
+from rest.caller import OPERATORS
 from tests.conftest import API, Answer, Caller, point
 from tests.ingest.doors import DOORS, assert_let_in, assert_refused, bearing, said
 
@@ -205,7 +206,7 @@ def test_a_spent_refresh_token_that_comes_again_ends_the_whole_family(anonymous:
         assert_let_in(bearing(anonymous, one["access_token"]))
     again = renew(anonymous, first["refresh_token"])
     assert (again.status, again.headers["WWW-Authenticate"]) == (401, 'Bearer realm="telemetry"')
-    catalogue.refresh()
+    series_registry.refresh()
     assert renew(anonymous, second["refresh_token"]).status == 401
     for one in (first, second):
         assert_refused(bearing(anonymous, one["access_token"]))
@@ -269,7 +270,7 @@ def test_what_happens_to_a_person_happens_to_its_tokens(anonymous: Caller, root:
     holder = bearing(anonymous, given["access_token"])
     assert_let_in(holder)
     changes(root)[change]()
-    catalogue.refresh()
+    series_registry.refresh()
     assert_refused(holder)
     renewed = renew(anonymous, given["refresh_token"])
     if change == "role":  # still somebody: the new token says what it may do now
@@ -290,7 +291,7 @@ def test_what_happens_to_a_key_happens_to_its_tokens(admin: Caller, how: str) ->
     else:
         setattr(key, {"revoke": "revoked_at", "expire": "expires_at"}[how], timezone.now())
         key.save()
-    catalogue.refresh()
+    series_registry.refresh()
     assert_refused(holder)
     assert renew(admin, given["refresh_token"]).status == 401
 
@@ -306,12 +307,12 @@ def test_a_person_with_a_token_sees_the_groups_that_it_belongs_to_at_every_momen
     admin: Caller, ana: Any, anonymous: Caller
 ) -> None:
     assert admin.post("devices/press/telemetry", point(value=4.5)).status == 200
-    membership.add(DeviceGroup.objects.get(name="site a"), [Device.objects.get(device_id="press").pk])
-    catalogue.refresh()
+    group_membership.add(DeviceGroup.objects.get(name="site a"), [Device.objects.get(device_id="press").pk])
+    series_registry.refresh()
     holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
 
     def seen() -> int:
-        catalogue.refresh()
+        series_registry.refresh()
         return len(holder.post("latest", {"metrics": ["temperature"]}).json["series"])
 
     assert seen() == 1
@@ -326,7 +327,7 @@ def test_becoming_an_operator_asks_for_a_new_token(anonymous: Caller, ana: Any) 
     holder = bearing(anonymous, given["access_token"])
     assert holder.get("metrics").status == 200
     ana.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
-    catalogue.refresh()
+    series_registry.refresh()
     assert holder.get("metrics").status == 401
     renewed = renew(anonymous, given["refresh_token"]).json["access_token"]
     assert jwt.decode(renewed, options={"verify_signature": False})["scope"] == "operate"
@@ -338,7 +339,7 @@ def test_an_operator_without_the_operators_is_none(anonymous: Caller, ana: Any) 
     holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
     assert holder.get("metrics").status == 200
     operators.delete()
-    catalogue.refresh()
+    series_registry.refresh()
     assert holder.get("metrics").status == 401
 
 
@@ -356,7 +357,7 @@ def test_a_token_is_checked_once_and_then_remembered(
     really = tokens.holder
     monkeypatch.setattr(tokens, "holder", lambda token: checked.append(token) or really(token))
     holder = bearing(anonymous, sign_in(anonymous).json["access_token"])
-    catalogue.refresh()
+    series_registry.refresh()
     for _ in range(5):
         assert_let_in(holder)
     assert len(checked) == 1

@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.wire import native
+from ingest.wire import telemetry_json
 from ingest.wire.batch import Batch, Unacceptable
 from ingest.wire.compression import inflate
 from ingest.wire.times import parse_time, parse_times
@@ -66,7 +66,7 @@ def content(batch: Batch) -> list[object]:
 def fast(monkeypatch: pytest.MonkeyPatch, off: bool) -> None:
     for name in ("_SINGLE", "_BATCH", "_BULK"):
         if off:
-            monkeypatch.setattr(native, name, ())
+            monkeypatch.setattr(telemetry_json, name, ())
 
 
 def outcome(decode, *arguments):
@@ -85,9 +85,9 @@ def printable(text: str) -> bool:
 def test_the_fast_way_and_the_careful_way_agree_on_batches(rows):
     body = json.dumps({"data_points": rows, "batch_id": "b"}).encode()
     with pytest.MonkeyPatch.context() as patch:
-        quick = outcome(native.decode_batch, body, "d", LIMIT)
+        quick = outcome(telemetry_json.decode_batch, body, "d", LIMIT)
         fast(patch, off=True)
-        careful = outcome(native.decode_batch, body, "d", LIMIT)
+        careful = outcome(telemetry_json.decode_batch, body, "d", LIMIT)
     if all(printable(row["metric_name"]) for row in rows):
         assert quick == careful
 
@@ -96,9 +96,9 @@ def test_the_fast_way_and_the_careful_way_agree_on_batches(rows):
 def test_the_fast_way_and_the_careful_way_agree_on_bulk(devices):
     body = json.dumps(devices).encode()
     with pytest.MonkeyPatch.context() as patch:
-        quick = outcome(native.decode_bulk, body)
+        quick = outcome(telemetry_json.decode_bulk, body)
         fast(patch, off=True)
-        careful = outcome(native.decode_bulk, body)
+        careful = outcome(telemetry_json.decode_bulk, body)
     if all(printable(row["metric_name"]) for rows in devices.values() for row in rows):
         assert quick == careful
 
@@ -106,9 +106,9 @@ def test_the_fast_way_and_the_careful_way_agree_on_bulk(devices):
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_break_a_decoder(body):
     for decode, arguments in (
-        (native.decode_single, ("d",)),
-        (native.decode_batch, ("d", LIMIT)),
-        (native.decode_bulk, ()),
+        (telemetry_json.decode_single, ("d",)),
+        (telemetry_json.decode_batch, ("d", LIMIT)),
+        (telemetry_json.decode_bulk, ()),
     ):
         outcome(decode, body, *arguments)
 
@@ -116,7 +116,7 @@ def test_no_bytes_at_all_break_a_decoder(body):
 def test_a_device_named_twice_in_a_bulk_is_refused_instead_of_losing_its_first_points():
     one = '{"timestamp":"2026-01-31T12:00:00Z","metric_name":"t","value":1}'
     with pytest.raises(Unacceptable, match="twice"):
-        native.decode_bulk(f'{{"a":[{one}],"a":[{one}]}}'.encode())
+        telemetry_json.decode_bulk(f'{{"a":[{one}],"a":[{one}]}}'.encode())
 
 
 @given(st.lists(moments, min_size=1, max_size=200), st.sampled_from(["seconds", "milliseconds", "microseconds"]))
@@ -138,9 +138,9 @@ def test_the_compression_field_of_a_batch_packs_its_points(coding):
     rows = [{"timestamp": "2026-01-31T12:00:00Z", "metric_name": "t", "value": n} for n in range(3)]
     packed = base64.b64encode(pack(json.dumps(rows).encode())).decode()
     body = json.dumps({"data_points": packed, "compression": coding}).encode()
-    assert native.decode_batch(body, "d", LIMIT).values.tolist() == [0.0, 1.0, 2.0]
+    assert telemetry_json.decode_batch(body, "d", LIMIT).values.tolist() == [0.0, 1.0, 2.0]
     body = json.dumps({"data_points": rows, "compression": coding}).encode()
-    assert len(native.decode_batch(body, "d", LIMIT)) == 3
+    assert len(telemetry_json.decode_batch(body, "d", LIMIT)) == 3
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "lz4", "deflate"])

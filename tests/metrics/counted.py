@@ -4,10 +4,10 @@ from collections import Counter
 
 import numpy as np
 
-from metrics.storage import counts
-from metrics.storage.codec import decode
 from metrics.storage.connection import Connection
-from metrics.storage.counts import EVER, HOUR, STRETCH
+from metrics.storage.format.codec import decode
+from metrics.storage.merge import point_counts
+from metrics.storage.merge.point_counts import EVER, HOUR, STRETCH
 
 Found = dict[int, dict[int, int]]  # hour: series: points
 
@@ -18,7 +18,7 @@ def as_counted(connection: Connection) -> Found:
     for stretch, hour, points, payload in connection.execute(
         "SELECT stretch, hour, points, payload FROM metrics_count", binary=True
     ):
-        array = counts.read(payload)
+        array = point_counts.read(payload)
         assert array.sum() == points and array.min() >= 0
         here = found.setdefault(hour, {})
         for at in np.flatnonzero(array).tolist():

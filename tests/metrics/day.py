@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from metrics.storage import merge
 from metrics.storage.connection import connect
+from metrics.storage.merge import schedule
 from tests.conftest import point
 
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
@@ -23,8 +23,8 @@ def send(caller, points, device="device_001"):
 
 def merged():
     with connect() as connection:
-        merge.merge_young(connection, force=True)
-        merge.merge_units(connection, force=True)
+        schedule.merge_young(connection, force=True)
+        schedule.merge_units(connection, force=True)
 
 
 def later(**distance):

@@ -14,13 +14,14 @@ import psutil
 from django.conf import settings
 from django.db import connection
 
-from metrics import query, tasks
+from metrics import tasks
 from metrics.models import Device, Series
-from metrics.storage import read
-from metrics.storage.blocks import DAY
-from metrics.storage.codec import Kind
+from metrics.query import latest
 from metrics.storage.connection import Connection, connect
-from metrics.storage.write import Arrivals, Entry, writer
+from metrics.storage.format.codec import Kind
+from metrics.storage.format.layout import DAY
+from metrics.storage.read import block_cache
+from metrics.storage.write.writer import Arrivals, Entry, writer
 from tests.metrics.steps import migrate
 from tests.metrics.stored import readings
 
@@ -72,14 +73,14 @@ def sample(storage: Connection, now: datetime) -> Sample:
         "SELECT (SELECT count(*) FROM metrics_young), (SELECT count(*) FROM metrics_young y, metrics_merged m"
         " WHERE y.seq > m.seq), (SELECT count(*) FROM metrics_block), (SELECT count(DISTINCT day) FROM metrics_block"
         " WHERE level < 100 AND day < %s), (SELECT count(*) FROM metrics_journal)",
-        (query.microseconds(now) // DAY,),
+        (latest.microseconds(now) // DAY,),
     ).fetchone()
     assert row is not None
     sizes = {
         name: storage.execute("SELECT pg_total_relation_size(%s)", (f"metrics_{name}",)).fetchone()[0]  # type: ignore[index]
         for name in _TABLES
     }
-    return Sample(*row, sizes, read.decoded._size, psutil.Process().memory_info().rss)
+    return Sample(*row, sizes, block_cache.decoded._size, psutil.Process().memory_info().rss)
 
 
 def fleet() -> list[int]:
@@ -105,7 +106,7 @@ def wrong(series: list[int], first: int, last: int, which: Iterable[int] = range
     expected = np.arange(first, last, STEP * 1_000_000)
     differences = 0
     for number in which:
-        found = readings("d", f"m{number}", query.moment(first), query.moment(last))
+        found = readings("d", f"m{number}", latest.moment(first), latest.moment(last))
         if found.times.tolist() != expected.tolist():
             differences += len(set(found.times.tolist()) ^ set(expected.tolist()))
         else:
@@ -129,20 +130,20 @@ def pass_hours(hours: int) -> tuple[list[Sample], int]:
     migrate()
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     clock = Clock(midnight - timedelta(hours=hours / 2))
-    first = query.microseconds(clock.now)
-    read.decoded._limit = CACHE  # so small that it is full after an hour or two
+    first = latest.microseconds(clock.now)
+    block_cache.decoded._limit = CACHE  # so small that it is full after an hour or two
     series, samples, differences = fleet(), [], 0
     with connect() as storage:
         for passed in range(COMMIT, hours * HOUR + 1, COMMIT):
-            now = query.microseconds(clock.now)
+            now = latest.microseconds(clock.now)
             commit(series, [now + second * 1_000_000 for second in range(0, COMMIT, STEP)])
             clock.move(COMMIT)
             for task in due(passed):
                 task()
             if passed % 600 == 0:
-                differences += wrong(series, max(first, now - HOUR * 1_000_000), query.microseconds(clock.now), [0])
-                assert len(query.latest(["d"], None, now=clock.now)) == SERIES
+                differences += wrong(series, max(first, now - HOUR * 1_000_000), latest.microseconds(clock.now), [0])
+                assert len(latest.latest(["d"], None, now=clock.now)) == SERIES
             if passed % HOUR == 0:
                 storage.execute(f"VACUUM {', '.join('metrics_' + name for name in _TABLES)}")
                 samples.append(sample(storage, clock.now))
-    return samples, differences + wrong(series, first, query.microseconds(clock.now))
+    return samples, differences + wrong(series, first, latest.microseconds(clock.now))

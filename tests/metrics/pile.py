@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metrics import query, tasks
-from metrics.storage.codec import encode
+from metrics import tasks
+from metrics.query import latest
 from metrics.storage.connection import Connection, connect
-from metrics.storage.merge import YOUNG_ENOUGH
-from metrics.storage.write import Arrivals, block_of
+from metrics.storage.format.codec import encode
+from metrics.storage.merge.schedule import YOUNG_ENOUGH
+from metrics.storage.write.writer import Arrivals, block_of
 from tests.metrics.hours import HOUR, SERIES, STEP, commit, fleet, value, wrong
 from tests.metrics.steps import migrate
 
@@ -66,8 +67,8 @@ class Traffic:
         first = START + dice.randrange(self.written - HOUR // STEP) * STEP * SECOND
         number = dice.randrange(SERIES)
         self.wrong += wrong(self.series, first, min(first + HOUR * SECOND, last), [number])
-        newest = query.latest(["d"], [f"m{number}"], now=query.moment(last))
-        self.wrong += not newest or query.microseconds(newest[0].timestamp) < last - STEP * SECOND
+        newest = latest.latest(["d"], [f"m{number}"], now=latest.moment(last))
+        self.wrong += not newest or latest.microseconds(newest[0].timestamp) < last - STEP * SECOND
         self.reads += 1
 
 

@@ -6,13 +6,15 @@ from typing import Any
 from django.core.management import call_command
 from django.db import connection
 
-from metrics import deletion, query, tasks
-from metrics.access import Caller
+from metrics import tasks
 from metrics.apps import first_rows
+from metrics.devices import delete_device
 from metrics.models import Deletion, Device, Series
-from metrics.storage import merge
-from metrics.storage.codec import Kind
+from metrics.query import latest
 from metrics.storage.connection import connect
+from metrics.storage.format.codec import Kind
+from metrics.storage.merge import schedule
+from rest.caller import Caller
 from tests.metrics.stored import parts
 from tests.metrics.test_storage import DAY, store, stored
 
@@ -54,9 +56,9 @@ def fill(rounds: list[tuple[list[list[Row]], str]]) -> None:
                     store(some, texts)
         with connect() as storage:
             if how:
-                merge.merge_young(storage, force=True)
+                schedule.merge_young(storage, force=True)
             if how == "everything":
-                merge.merge_units(storage, force=True)
+                schedule.merge_units(storage, force=True)
     with connect() as storage:
         storage.execute("UPDATE metrics_young SET at = at - interval '1 hour'")
 
@@ -68,7 +70,7 @@ def part(others: list[int]) -> None:
 
 def delete(device_id: str) -> str:
     """The verb; returns the id of the deletion."""
-    return deletion.delete_device(device_id, Caller.internal("test")).deletion_id
+    return delete_device.delete_device(device_id, Caller.internal("test")).deletion_id
 
 
 def deletion_of(device_id: str) -> tuple[str, int]:
@@ -87,5 +89,5 @@ def everything(now: int) -> tuple[Points, dict[str, tuple[int, Any]]]:
     """Every point, and what `latest` says of every metric."""
     points = stored(parts(SERIES, now - EVER, now + EVER))
     day = datetime.fromtimestamp(now / 1_000_000, UTC)
-    newest = query.latest(None, None, timedelta(days=90), now=day)
-    return points, {one.metric_name: (query.microseconds(one.timestamp), one.value) for one in newest}
+    newest = latest.latest(None, None, timedelta(days=90), now=day)
+    return points, {one.metric_name: (latest.microseconds(one.timestamp), one.value) for one in newest}

@@ -5,13 +5,13 @@ from datetime import datetime
 
 import numpy as np
 
-from metrics.query import SERIES, microseconds
-from metrics.questions.readings import Readings, joined
-from metrics.storage.blocks import of_series
-from metrics.storage.codec import Columns, Kind, concatenate
+from metrics.query.downsample import Readings, joined
+from metrics.query.latest import SERIES, microseconds
 from metrics.storage.connection import reading
-from metrics.storage.plan import plan, snapshot
-from metrics.storage.scan import scan
+from metrics.storage.format.codec import Columns, Kind, concatenate
+from metrics.storage.format.layout import of_series
+from metrics.storage.read.plan import plan, snapshot
+from metrics.storage.read.scan import scan
 
 
 def parts(series: Sequence[int], low: int, high: int, damaged: list[str] | None = None) -> list[Columns]:

@@ -17,10 +17,9 @@ from django.utils import timezone
 from alerts.models import Alert, Channel, Delivery, Incident, Route, Rule, Silence
 from ingest.models import ApiKey, Rejected, digest_of
 from ingest.wire.batch import Reason
-from metrics import membership
-from metrics.access import OPERATORS, Caller, Scope
 from metrics.audit.record import record
 from metrics.audit.rows import watched
+from metrics.devices import group_membership
 from metrics.models import (
     AuditEntry,
     DamagedBlock,
@@ -31,7 +30,8 @@ from metrics.models import (
     Series,
 )
 from metrics.storage.connection import connect
-from metrics.storage.journal import pack_journal
+from metrics.storage.write.journal import pack_journal
+from rest.caller import OPERATORS, Caller, Scope
 from tests.metrics.test_storage import TODAY, store
 
 REGISTERED = {model._meta.label: model for model in admin.site._registry}
@@ -241,7 +241,7 @@ def test_of_thousands_of_groups_the_first_few_and_the_chosen_one_stand_beside_th
 def test_chosen_devices_leave_a_group(browser: Client):
     made = devices(range(10))
     east = DeviceGroup.objects.create(name="east")
-    membership.add(east, [device.pk for device in made])
+    group_membership.add(east, [device.pk for device in made])
     sent = {"action": "remove_from_group", "group": east.pk, "_selected_action": [made[0].pk, made[1].pk]}
     page = browser.post("/admin/metrics/device/", sent, follow=True).content.decode()
     assert "2 devices are no longer in east" in page and east.devices.count() == 8
@@ -368,7 +368,7 @@ def test_an_audit_entry_shows_what_was_and_what_is(browser: Client):
 def test_the_journal_is_paged_by_time_whether_its_lines_are_packed_or_not(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("metrics.storage.journal.PACK", 20)
+    monkeypatch.setattr("metrics.storage.write.journal.PACK", 20)
     monkeypatch.setattr("metrics.admin.storage.LINES", 25)
     with connect() as own:
         for number in range(45):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.aggregation import FOLDS, cut, filled, fold, percent_of
-from metrics.intervals import SECOND, edges, fitting
-from metrics.storage.codec import Columns, arrange, concatenate
+from metrics.query.aggregations import FOLDS, cut, filled, fold, percent_of
+from metrics.query.time_buckets import SECOND, edges, fitting
+from metrics.storage.format.codec import Columns, arrange, concatenate
 
 HOUR = 3600
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana", "Asia/Kathmandu"]

@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.models import ApiKey
-from metrics import membership
-from metrics.access import Caller as Comer
 from metrics.audit import chain
 from metrics.audit.acting import acting
 from metrics.audit.record import MOST_BYTES, record
 from metrics.audit.signing_in import FAILED, MOST_FAILED, UNKNOWN
+from metrics.devices import group_membership
 from metrics.models import AuditEntry, Device, DeviceGroup, MetricDefinition
 from metrics.storage.connection import connect
-from metrics.storage.write import stop_writer
+from metrics.storage.write.writer import stop_writer
+from rest.caller import Caller as Comer
 from tests.conftest import Caller
 from tests.metrics.test_definitions_api import BATTERY
 from tests.metrics.test_storage import TODAY, store
@@ -116,9 +116,9 @@ def test_a_thousand_devices_that_change_groups_are_one_entry_with_their_number(s
     east = DeviceGroup.objects.create(name="east")
     everything = list(Device.objects.values_list("pk", flat=True))
     begun = AuditEntry.objects.count()
-    membership.add(east, everything)
+    group_membership.add(east, everything)
     assert (last().object_id, last().became) == ("east", {"devices": {"count": 1000}})
-    membership.remove(east, everything[:400])
+    group_membership.remove(east, everything[:400])
     assert (last().object_id, last().was) == ("east", {"devices": {"count": 400}})
     assert len(told(begun)) == 2
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from metrics.storage.codec import Columns, DamagedPayload, arrange, concatenate, decode, encode
+from metrics.storage.format.codec import Columns, DamagedPayload, arrange, concatenate, decode, encode
 
 times = st.integers(-(2**52), 2**52)
 points = st.lists(
@@ -127,7 +127,9 @@ def test_of_short_series_and_of_texts_all_come_back_with_those_that_are_wanted()
 @pytest.mark.parametrize("dense", [True, False])
 def test_long_series_that_were_encoded_together_are_read(dense, monkeypatch):
     columns = long_columns(contexts=True)
-    monkeypatch.setattr("metrics.storage.codec.LONG", 10**9)  # as every payload was until series were encoded apart
+    monkeypatch.setattr(
+        "metrics.storage.format.codec.LONG", 10**9
+    )  # as every payload was until series were encoded apart
     payload = encode([columns], dense)
     monkeypatch.undo()
     assert len(payload) > 1.2 * len(encode([columns], dense))

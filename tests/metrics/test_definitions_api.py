@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from metrics import catalogue
 from metrics.models import MetricDefinition
+from metrics.storage import series_registry
 from tests.conftest import Caller, point
 
 BATTERY = {
@@ -129,7 +129,7 @@ def test_e2_us4_deleting_keeps_the_data(battery: Caller):
 def test_a_change_holds_for_the_next_point(battery: Caller):
     changed = battery.call("PATCH", "metrics/battery_level", {"max_value": 40})
     assert changed.status == 200 and changed.json["max_value"] == 40 and changed.json["min_value"] == 0
-    catalogue.refresh()
+    series_registry.refresh()
     answer = battery.post("devices/d/telemetry", point("battery_level", 50))
     assert answer.status == 422 and "above the maximum 40" in answer.json["detail"]
 

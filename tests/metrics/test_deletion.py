@@ -15,17 +15,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from ingest.models import ApiKey
-from metrics import catalogue, deletion, lanes, query, tasks
-from metrics.access import Caller as Comer
-from metrics.access import Scope
+from metrics import tasks
+from metrics.devices import delete_device
 from metrics.errors import DeviceDeleted, Unknown
 from metrics.models import Deletion, Device, IngestedBatch, Revision, Series
-from metrics.storage import mend, merge, read
-from metrics.storage.codec import decode
+from metrics.query import latest
+from metrics.storage import series_ids, series_registry
 from metrics.storage.connection import connect
+from metrics.storage.format.codec import decode
+from metrics.storage.format.rollup_codec import decode_summary
 from metrics.storage.locks import lock_unit
-from metrics.storage.summary import decode_summary
-from metrics.storage.write import Arrivals, Entry, writer
+from metrics.storage.merge import restore_damaged
+from metrics.storage.merge import schedule as merge
+from metrics.storage.read import block_cache
+from metrics.storage.write.writer import Arrivals, Entry, writer
+from rest.caller import Caller as Comer
+from rest.caller import Scope
 from tests.conftest import Caller, point
 from tests.metrics import steps
 from tests.metrics.counted import check
@@ -101,7 +106,7 @@ def asked(caller: Caller, device_id: str) -> list[Any]:
 def test_a_deleted_device_is_gone_from_every_answer_at_once_and_from_the_storage_soon(fleet: Caller):
     numbers, others = series_of("press-1"), asked(fleet, "press-2")
     assert held(numbers).keys() == {"metrics_young", "metrics_block", "metrics_latest", "metrics_rollup"}
-    deletion.delete_device("press-1", ADMIN)
+    delete_device.delete_device("press-1", ADMIN)
     assert asked(fleet, "press-1") == [[], 404, [], []]
     worked_off()
     assert held(numbers) == {}
@@ -112,7 +117,7 @@ def test_a_deleted_device_is_gone_from_every_answer_at_once_and_from_the_storage
 
 
 def test_it_waits_for_the_merge_of_the_last_commits_that_may_hold_its_points(fleet: Caller):
-    deletion.delete_device("press-1", ADMIN)
+    delete_device.delete_device("press-1", ADMIN)
     assert tasks.remove_deleted() == 0 and Deletion.objects.get().status == "queued"
     with connect() as connection:
         merge._merge_young_once(connection, 0, force=True)
@@ -126,8 +131,8 @@ def test_it_waits_for_the_merge_of_the_last_commits_that_may_hold_its_points(fle
 def test_a_device_that_sends_again_is_a_new_one_whose_series_have_other_numbers(fleet: Caller):
     numbers = series_of("press-1")
     fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point()]})
-    deletion.delete_device("press-1", ADMIN)
-    catalogue.refresh()
+    delete_device.delete_device("press-1", ADMIN)
+    series_registry.refresh()
     answer = fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point(value=7.0)]})
     assert answer.status == 200 and answer.json["ingested_count"] == 1  # the batch id is as new as the device
     assert series_of("press-1").isdisjoint(numbers)
@@ -142,22 +147,22 @@ def test_numbers_of_deleted_series_are_never_given_again_even_before_there_were_
         Series.objects.create(pk=number, device=device, metric_name=f"m{number}", kind=0)
     with connect() as connection:
         connection.execute("SELECT setval(pg_get_serial_sequence('metrics_series', 'id'), 500)")
-        deletion.delete_device("d", ADMIN)
+        delete_device.delete_device("d", ADMIN)
         with connection.transaction():
-            lanes.lock(connection)
-            assert min(lanes.numbers(connection, ["a", "b"])) > 500
+            series_ids.lock(connection)
+            assert min(series_ids.numbers(connection, ["a", "b"])) > 500
 
 
 def test_its_keys_open_nothing_any_more(device: Caller):
     assert device.post("devices/device_001/telemetry", point()).status == 200
-    deletion.delete_device("device_001", ADMIN)
-    catalogue.refresh()
+    delete_device.delete_device("device_001", ADMIN)
+    series_registry.refresh()
     assert device.post("devices/device_001/telemetry", point()).status == 401
     assert not ApiKey.objects.exists()
 
 
 def late(series: list[int], known: int) -> None:
-    now = query.microseconds(datetime.now(UTC))
+    now = latest.microseconds(datetime.now(UTC))
     arrivals = Arrivals(np.array(series, np.int64), np.full(len(series), now), np.ones(len(series)))
     writer().submit([arrivals], Entry("late", 0.0, len(series)), known=known)
 
@@ -168,7 +173,7 @@ def test_points_of_series_that_were_looked_up_before_are_refused_and_never_half_
         Series.objects.create(pk=number, device=device[number in (2, 301)], metric_name=f"m{number}", kind=0)
     before = Revision.objects.get().number
     late([1, 300, 2], before)
-    deletion.delete_device("d", ADMIN)
+    delete_device.delete_device("d", ADMIN)
     for series in ([1], [300], [2, 300]):
         with pytest.raises(DeviceDeleted, match="send them again"):
             late(series, before)
@@ -181,51 +186,51 @@ def test_points_of_series_that_were_looked_up_before_are_refused_and_never_half_
 
 
 def test_a_batch_that_was_refused_is_not_taken_for_an_answered_one(fleet: Caller):
-    known = catalogue.current()
-    deletion.delete_device("press-1", ADMIN)
-    catalogue._current = known  # a process that has not looked at the revision since
-    catalogue._looked = float("inf")
+    known = series_registry.current()
+    delete_device.delete_device("press-1", ADMIN)
+    series_registry._current = known  # a process that has not looked at the revision since
+    series_registry._looked = float("inf")
     body = {"batch_id": "b7", "data_points": [point(value=3.0) for _ in range(50)]}
     refused = fleet.post("devices/press-1/telemetry/batch", body)
     assert refused.status == 503 and refused.headers["Retry-After"] == "1", refused.raw
-    catalogue._current = known  # the web process may have looked meanwhile
+    series_registry._current = known  # the web process may have looked meanwhile
     assert fleet.post("devices/press-1/telemetry", point()).status == 503
     assert not IngestedBatch.objects.exists()
-    catalogue.refresh()
+    series_registry.refresh()
     assert fleet.post("devices/press-1/telemetry/batch", body).json["ingested_count"] == 50
 
 
 def test_a_new_metric_of_a_device_that_was_deleted_a_moment_ago_makes_a_new_device(fleet: Caller):
-    known = catalogue.current()
-    deletion.delete_device("press-1", ADMIN)
-    catalogue._current = known
-    catalogue._looked = float("inf")
+    known = series_registry.current()
+    delete_device.delete_device("press-1", ADMIN)
+    series_registry._current = known
+    series_registry._looked = float("inf")
     assert fleet.post("devices/press-1/telemetry", point("humidity", 40.0)).status == 200
     assert Device.objects.filter(device_id="press-1").count() == 1
-    catalogue.refresh()
+    series_registry.refresh()
     assert fleet.get("devices/press-1/metrics/humidity/latest").json["value"] == 40.0
 
 
 def test_deleting_twice_is_deleting_once(fleet: Caller):
-    one = deletion.delete_device("press-1", ADMIN)
-    assert deletion.delete_device("press-1", ADMIN).deletion_id == one.deletion_id
+    one = delete_device.delete_device("press-1", ADMIN)
+    assert delete_device.delete_device("press-1", ADMIN).deletion_id == one.deletion_id
     worked_off()
     with pytest.raises(Unknown, match="press-1 is not known"):
-        deletion.delete_device("press-1", ADMIN)
+        delete_device.delete_device("press-1", ADMIN)
 
 
 def test_whoever_does_not_see_a_device_cannot_delete_it(fleet: Caller):
     stranger = Comer("user:stranger", Scope.ADMIN, groups=("site b",))
     with pytest.raises(Unknown):
-        deletion.delete_device("press-1", stranger)
-    deletion.delete_device("press-1", ADMIN)
+        delete_device.delete_device("press-1", stranger)
+    delete_device.delete_device("press-1", ADMIN)
     with pytest.raises(Unknown):
-        deletion.delete_device("press-1", stranger)
+        delete_device.delete_device("press-1", stranger)
 
 
 def test_a_day_that_is_being_merged_is_left_for_the_next_time(fleet: Caller):
     merged()
-    deletion.delete_device("press-1", ADMIN)
+    delete_device.delete_device("press-1", ADMIN)
     with connect() as other, other.transaction():
         for bucket, day in other.execute("SELECT DISTINCT bucket, day FROM metrics_block").fetchall():
             assert lock_unit(other, bucket, day)
@@ -239,7 +244,7 @@ def test_deletions_of_a_fleet_go_through_the_stored_days_together(admin: Caller)
     merged()
     numbers = set(Series.objects.values_list("pk", flat=True))
     for n in range(30):
-        deletion.delete_device(f"d{n}", ADMIN)
+        delete_device.delete_device(f"d{n}", ADMIN)
     places = len({number // 256 for number in numbers})
     assert tasks.remove_deleted() <= 3 * places + 2  # and not thirty times that
     assert held(numbers) == {}
@@ -253,12 +258,12 @@ def test_what_is_set_aside_is_named_and_comes_back_without_the_points_of_the_dev
         flip = "UPDATE {} SET payload = set_byte(payload, 5, get_byte(payload, 5) # 255) WHERE id = %s"
         [(block,)] = connection.execute("SELECT min(id) FROM metrics_block").fetchall()
         connection.execute(flip.format("metrics_block"), (block,))
-        deletion.delete_device("press-1", ADMIN)
+        delete_device.delete_device("press-1", ADMIN)
         worked_off()
         assert Deletion.objects.get().incomplete == [f"merged block {block}"]
         [(aside,)] = connection.execute("SELECT id FROM metrics_damagedblock").fetchall()
         connection.execute(flip.format("metrics_damagedblock"), (aside,))
-        assert mend.put_back_mended(connection) == 1
+        assert restore_damaged.put_back_mended(connection) == 1
     assert held(numbers) == {}
     assert len(asked(fleet, "press-2")[3]) == 60
 
@@ -376,7 +381,7 @@ class Deleting(RuleBasedStateMachine):
             " UPDATE metrics_merged SET seq = 0",
             prepare=False,
         )
-        read.forget()
+        block_cache.forget()
         self.generation = dict.fromkeys(DEVICES, 0)
         self.model: dict[Key, float] = {}
         self.dead: dict[int, int] = {}  # series, and the revision at which it was last there
@@ -422,7 +427,7 @@ class Deleting(RuleBasedStateMachine):
     def delete(self, device):
         before = Revision.objects.get().number
         gone = self._series(device)
-        deletion.delete_device(f"d{device}", ADMIN)
+        delete_device.delete_device(f"d{device}", ADMIN)
         self.dead |= dict.fromkeys(gone, before)
         self.model = {key: value for key, value in self.model.items() if key[0] not in gone}
         self.generation[device] += 1
@@ -444,13 +449,13 @@ class Deleting(RuleBasedStateMachine):
     @rule(how=st.sampled_from(["once", "step", "killed"]))
     def remove(self, how):
         if how == "once":
-            deletion.work(self.connection)
+            delete_device.work(self.connection)
         elif how == "step":
-            deletion._begin(self.connection)
-            deletion._step(self.connection)
+            delete_device._begin(self.connection)
+            delete_device._step(self.connection)
         else:
             with connect() as other, other.transaction(force_rollback=True):
-                deletion.work(other)
+                delete_device.work(other)
 
     @invariant()
     def what_lives_is_as_it_was_written(self):
@@ -461,12 +466,12 @@ class Deleting(RuleBasedStateMachine):
         newest = {}
         for series, time in sorted(self.model):
             newest[f"d{series % 8}", f"m{series // 256}"] = self.model[series, time]
-        told = query.latest(None, None, timedelta(days=10), now=query.moment(TODAY + DAY))
+        told = latest.latest(None, None, timedelta(days=10), now=latest.moment(TODAY + DAY))
         assert {(one.device_id, one.metric_name): one.value for one in told} == newest
 
     def teardown(self) -> None:
         merge.merge_young(self.connection, force=True)
-        while deletion.work(self.connection):
+        while delete_device.work(self.connection):
             pass
         assert set(Deletion.objects.values_list("status", flat=True)) <= {"done"}
         assert held(set(self.dead)) == {}

@@ -8,10 +8,10 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from metrics import membership
-from metrics.access import Caller as Comer
-from metrics.access import Scope
+from metrics.devices import group_membership
 from metrics.models import Deletion, Device, DeviceGroup
+from rest.caller import Caller as Comer
+from rest.caller import Scope
 from tests.conftest import Caller, point
 
 PRESS: dict[str, Any] = {
@@ -178,7 +178,7 @@ def test_nobody_overwrites_what_somebody_else_has_changed(press: Caller):
     assert press.call("DELETE", "devices/press-1", If_Match=tag).status == 412
     tag = press.get("devices/press-1").headers["ETag"]
     other, _ = DeviceGroup.objects.get_or_create(name="site b")
-    membership.add(other, Device.objects.values_list("pk", flat=True))  # by the form of the group
+    group_membership.add(other, Device.objects.values_list("pk", flat=True))  # by the form of the group
     assert press.call("PATCH", "devices/press-1", {"groups": []}, If_Match=tag).status == 412
     tag = press.get("devices/press-1").headers["ETag"]
     press.post("devices/press-1/telemetry", point())  # what it sends is nothing that was set up
@@ -285,7 +285,7 @@ def test_a_list_asks_the_database_as_often_for_a_hundred_devices_as_for_one(site
     for low, high in ((0, 1), (1, 100)):
         made = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(low, high))
         for group in groups:
-            membership.add(group, [device.pk for device in made])
+            group_membership.add(group, [device.pk for device in made])
         counts.append(
             (
                 statements(caller, "/devices", DevicesView),

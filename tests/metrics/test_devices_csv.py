@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from metrics.device_list import cells, table
+from metrics.devices import csv_cells, csv_table
 from metrics.models import Device, DeviceGroup, Revision
 from tests.conftest import Answer, Caller
 
@@ -180,15 +180,15 @@ def test_what_goes_out_comes_in_again_as_it_was(sites: Caller):
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40))
 def test_every_text_comes_back_from_its_cell(text: str):
-    [[cell]] = list(csv.reader(io.StringIO(cells.protected(text).decode(), newline=""), strict=True)) or [[""]]
-    assert cells.bare(cell) == text and not cell.startswith(("=", "+", "-", "@"))
+    [[cell]] = list(csv.reader(io.StringIO(csv_cells.protected(text).decode(), newline=""), strict=True)) or [[""]]
+    assert csv_cells.bare(cell) == text and not cell.startswith(("=", "+", "-", "@"))
 
 
 @given(st.binary(max_size=200))
 def test_whatever_comes_is_read_or_refused_in_words(body: bytes):
     try:
-        found = table.read(b"device_id,tags,latitude,longitude\n" + body)
-    except table.Unreadable as error:
+        found = csv_table.read(b"device_id,tags,latitude,longitude\n" + body)
+    except csv_table.Unreadable as error:
         assert str(error)
     else:
         assert found.failed >= len({fault.line for fault in found.faults})

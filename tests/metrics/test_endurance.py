@@ -1,7 +1,7 @@
 """Eight hours, and a pile that a stopped worker left: what there is stays within bounds, and every point is there."""
 
-from metrics.storage.journal import PACK, PACK_AFTER
-from metrics.storage.merge import KEEP_YOUNG, OLD_ENOUGH, TIER
+from metrics.storage.merge.schedule import KEEP_YOUNG, OLD_ENOUGH, TIER
+from metrics.storage.write.journal import PACK, PACK_AFTER
 from tests.metrics import hours, pile
 from tests.metrics.hours import CACHE, COMMIT, HOUR, SERIES, STEP
 from tests.processes import Database, run

@@ -12,11 +12,11 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from metrics import catalogue
 from metrics.export import jobs, stream
 from metrics.models import MetricDefinition
-from metrics.storage import plan, read
+from metrics.storage import series_registry
 from metrics.storage.connection import connect
+from metrics.storage.read import block_cache, plan
 from tests.metrics.day import END_TEXT, START, START_TEXT, at, later, merged, send
 
 ASKED = {
@@ -93,7 +93,7 @@ def every_kind(admin):
     """Every kind of value, and texts that break what is put together carelessly; some merged, some not."""
     for name, kind in (("place", "geolocation"), ("photo", "binary"), ("state", "json"), ("=word", "string")):
         MetricDefinition.objects.create(name=name, data_type=kind, unit="-unit" if kind == "string" else "")
-    catalogue.refresh()
+    series_registry.refresh()
     odd = {"unit": '="°C"', "tags": {"room, 1": '=x"y', "n": 1.5, "deep": {"a": [None, True]}}}
     values = {
         "=word": TEXTS,
@@ -313,7 +313,7 @@ def damage(where):
         connection.execute(
             f"UPDATE metrics_block SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255) WHERE {where}"
         )
-    read.forget()
+    block_cache.forget()
 
 
 def two_days(caller):

@@ -21,9 +21,9 @@ from django.utils import timezone
 from metrics.export import jobs
 from metrics.export.files import folder
 from metrics.models import ExportJob, Series
-from metrics.query import microseconds
+from metrics.query.latest import microseconds
 from metrics.storage.connection import connect
-from metrics.storage.write import Arrivals, Entry, writer
+from metrics.storage.write.writer import Arrivals, Entry, writer
 from telemetry_site.celery import app as celery
 from telemetry_site.embedded import programs
 from tests.conftest import API, Caller

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from metrics.export.rows import Line, csv_rows, json_rows, text_cell
 from metrics.export.stamps import stamps
-from metrics.storage.contexts import write_context
+from metrics.storage.format.contexts import write_context
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENTS = st.lists(st.datetimes(EPOCH.replace(tzinfo=None), datetime(2199, 12, 31, 23, 59)), min_size=1, max_size=9)

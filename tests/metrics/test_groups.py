@@ -10,18 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metrics import query
 from metrics.models import Device, DeviceGroup, Series
-from metrics.questions.asking import ask
-from metrics.questions.question import Question
-from metrics.storage import merge, read
-from metrics.storage.codec import Kind
+from metrics.query import latest
+from metrics.query.execute import ask
+from metrics.query.query import Question
 from metrics.storage.connection import connect
+from metrics.storage.format.codec import Kind
+from metrics.storage.merge import schedule
+from metrics.storage.read import block_cache
 from tests.conftest import point
 from tests.metrics.test_storage import store
 
 START = (datetime.now(UTC) - timedelta(days=3)).replace(hour=0, minute=0, second=0, microsecond=0)
-LOW = query.microseconds(START)
+LOW = latest.microseconds(START)
 DEVICES = [f"d{number}" for number in range(6)]
 GROUPS = ["east", "north", "west"]
 MINUTE = 60_000_000
@@ -35,7 +36,7 @@ def fleet(devices: int) -> dict[str, int]:
         store([(one.pk, LOW + tick * MINUTE, value(one.pk, tick), b"") for one in series for tick in half])
         if half.start == 0:
             with connect() as connection:
-                merge.merge_young(connection, force=True)
+                schedule.merge_young(connection, force=True)
     return {one.device.device_id: one.pk for one in series}
 
 
@@ -99,7 +100,7 @@ def test_any_question_of_groups_and_devices_equals_plain_python(site, members, d
     else:
         expected = [sum(points.values()) if aggregation == "sum" else len(points)] if points else []
         assert [number for one in answer.groups for number in one.values] == expected
-    newest = query.latest(devices, ["m"], now=START + timedelta(hours=1), groups=groups)
+    newest = latest.latest(devices, ["m"], now=START + timedelta(hours=1), groups=groups)
     assert {one.device_id: one.value for one in newest} == {device: points[device, 9] for device in wanted}
 
 
@@ -234,11 +235,11 @@ def test_a_group_costs_as_many_statements_with_five_devices_as_with_two_hundred(
     group("many", [f"d{number}" for number in range(200)])
     costs = []
     for name in ("few", "many"):
-        read.forget()
+        block_cache.forget()
         statements.clear()
         end = START + timedelta(hours=1)
         for group_by in ("device", "group"):
             assert ask(Question(("m",), START, end, groups=(name,), aggregation="avg", group_by=group_by)).groups
-        assert query.latest(None, None, now=end, groups=[name])
+        assert latest.latest(None, None, now=end, groups=[name])
         costs.append(len(statements))
     assert costs[0] == costs[1] <= 16

@@ -185,4 +185,4 @@ def test_every_post_of_the_api_is_idempotent_or_known_to_be_repeatable():
         path.removeprefix(prefix): view for path, view in posts(get_resolver().url_patterns) if path.startswith(prefix)
     }
     unsafe = {path for path, view in found.items() if not hasattr(view.post, "idempotent")}
-    assert unsafe == set(REPEATABLE), "@idempotent (metrics.api.idempotency), or a line in REPEATABLE that says why not"
+    assert unsafe == set(REPEATABLE), "@idempotent (rest.idempotency), or a line in REPEATABLE that says why not"

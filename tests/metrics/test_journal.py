@@ -7,12 +7,12 @@ from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics.storage import journal
-from metrics.storage.chain import verify
-from metrics.storage.codec import DamagedPayload
 from metrics.storage.connection import connect
-from metrics.storage.journal import Line, pack_journal, read_pack, write_pack
-from metrics.storage.retention import drop_expired
+from metrics.storage.format.codec import DamagedPayload
+from metrics.storage.merge.retention import drop_expired
+from metrics.storage.write import journal
+from metrics.storage.write.journal import Line, pack_journal, read_pack, write_pack
+from metrics.storage.write.journal_verify import verify
 from tests.metrics.test_storage import TODAY, store
 
 line = st.builds(

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from metrics.catalogue import Catalogue
 from metrics.models import Device, Series
-from metrics.storage.blocks import BUCKET, bucket_of
-from metrics.storage.codec import Kind
+from metrics.storage.format.codec import Kind
+from metrics.storage.format.layout import BUCKET, bucket_of
+from metrics.storage.series_registry import Catalogue
 
 METRICS = ("cpu", "memory", "door")
 

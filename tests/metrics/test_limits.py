@@ -11,8 +11,8 @@ import redis
 from django.conf import settings
 from django.test import override_settings
 
-from metrics import limits
-from metrics.limits import MOST_BUCKETS, PREFIX, SETTLE, Buckets, Limit
+from rest import rate_limit
+from rest.rate_limit import MOST_BUCKETS, PREFIX, SETTLE, Buckets, Limit
 from tests.own_valkey import OwnValkey
 
 TEN = Limit(rate=10, burst=20)
@@ -66,7 +66,7 @@ def test_what_is_charged_is_owed_up_to_a_whole_bucket_and_can_be_given_back(cloc
 
 
 def test_there_are_never_more_buckets_than_may_be(clock: Clock, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(limits, "MOST_BUCKETS", 100)
+    monkeypatch.setattr(rate_limit, "MOST_BUCKETS", 100)
     buckets = Buckets(clock)
     assert taken(buckets, 50, "the guilty one") == 20
     for number in range(1000):
@@ -82,7 +82,7 @@ def test_there_are_never_more_buckets_than_may_be(clock: Clock, monkeypatch: pyt
 
 @contextlib.asynccontextmanager
 async def settling(*processes: Buckets) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(limits.keep_settled(one)) for one in processes]
+    tasks = [asyncio.create_task(rate_limit.keep_settled(one)) for one in processes]
     try:
         yield
     finally:

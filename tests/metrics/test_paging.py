@@ -10,8 +10,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 
-from metrics.api.paging import page
 from metrics.models import Device, ExportJob, MetricDefinition
+from rest.pagination import page
 from tests.conftest import Caller
 
 MANY = 23

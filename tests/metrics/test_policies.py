@@ -11,18 +11,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from metrics.intervals import SECOND
 from metrics.models import MetricDefinition
-from metrics.storage import merge, read
-from metrics.storage.backlog import backlog
+from metrics.query.time_buckets import SECOND
 from metrics.storage.connection import connect
+from metrics.storage.format.rollup_codec import decode_summary
 from metrics.storage.locks import lock_unit
-from metrics.storage.policies import DEFAULT, Policy, is_over
-from metrics.storage.regroup import regroup
-from metrics.storage.retention import drop_expired, expired
-from metrics.storage.rollups import HOUR, MINUTES
-from metrics.storage.summary import decode_summary
-from metrics.storage.write import Arrivals, Entry, writer
+from metrics.storage.merge import schedule
+from metrics.storage.merge.apply_retention_policy import regroup
+from metrics.storage.merge.retention import drop_expired, expired
+from metrics.storage.merge.retention_policies import DEFAULT, Policy, is_over
+from metrics.storage.merge.rollups import HOUR, MINUTES
+from metrics.storage.read import block_cache
+from metrics.storage.read.merge_backlog import backlog
+from metrics.storage.write.writer import Arrivals, Entry, writer
 from tests.metrics.counted import check
 from tests.metrics.stored import parts
 
@@ -63,7 +64,7 @@ class Policies(RuleBasedStateMachine):
             " UPDATE metrics_merged SET seq = 0",
             prepare=False,
         )
-        read.forget()
+        block_cache.forget()
         self.today = BEGIN
         self.points: dict[tuple[int, int], float] = {}
         self.rolled: dict[tuple[int, int, int], int] = {}  # (resolution, series, day) → how many points
@@ -113,8 +114,8 @@ class Policies(RuleBasedStateMachine):
             return
         write(good)
         self.points |= good
-        merge.merge_young(self.connection, force=True)
-        merge.merge_units(self.connection, force=True, now=self.now)
+        schedule.merge_young(self.connection, force=True)
+        schedule.merge_units(self.connection, force=True, now=self.now)
         for series, time in good:
             count = sum(one == series and at // DAY == day for one, at in self.points)
             for resolution in (MINUTES, HOUR):
@@ -130,7 +131,7 @@ class Policies(RuleBasedStateMachine):
         told = {(one.table, one.kept_days): one.rows for one in expired(self.connection, self.now)}
         before = self._rows()
         drop_expired(self.connection, self.now)
-        read.forget()
+        block_cache.forget()
         gone = {key: count - self._rows().get(key, 0) for key, count in before.items()}
         assert {key: count for key, count in gone.items() if count} == told
         self.points = {
@@ -182,7 +183,7 @@ class Policies(RuleBasedStateMachine):
 
 
 def test_whatever_changes_every_metric_is_kept_as_its_policy_says(series, monkeypatch):
-    monkeypatch.setattr("metrics.storage.rollups.DENSE_ENOUGH", 0)
+    monkeypatch.setattr("metrics.storage.merge.rollups.DENSE_ENOUGH", 0)
     run_state_machine_as_test(
         Policies,
         settings=settings(
@@ -192,8 +193,8 @@ def test_whatever_changes_every_metric_is_kept_as_its_policy_says(series, monkey
 
 
 def made(connection, now: float) -> None:
-    merge.merge_young(connection, force=True)
-    merge.merge_units(connection, force=True, now=now)
+    schedule.merge_young(connection, force=True)
+    schedule.merge_units(connection, force=True, now=now)
 
 
 def test_days_of_metrics_that_are_kept_differently_long_are_rows_of_their_own(series):
@@ -252,14 +253,14 @@ def test_what_the_workers_have_still_to_do_is_told(series):
     write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
     told = backlog(series)
     assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (1, 2, 0, [])
-    merge.merge_young(series, force=True)
+    schedule.merge_young(series, force=True)
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
     told = backlog(series)
     assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (0, 0, 1, ["a"])
     out = StringIO()
     call_command("storage", stdout=out)
     assert "days to make: 1" in out.getvalue() and "policies to apply: a" in out.getvalue()
-    merge.merge_units(series, force=True)
+    schedule.merge_units(series, force=True)
     regroup(series)
     assert backlog(series).rows_to_drop == 2
     drop_expired(series)

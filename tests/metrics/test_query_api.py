@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from metrics.storage import read
 from metrics.storage.connection import connect
+from metrics.storage.read import block_cache
 from tests.metrics.day import END_TEXT, RANGE, START, START_TEXT, at, later, merged, send
 
 ONE = {"devices": ["device_001"], "metrics": ["temperature"], **RANGE}
@@ -187,9 +187,9 @@ def test_e3_us1_booleans_and_texts_come_as_they_are(admin):
             from metrics.models import MetricDefinition
 
             MetricDefinition.objects.create(name=name, data_type=kind)
-    from metrics import catalogue
+    from metrics.storage import series_registry
 
-    catalogue.refresh()
+    series_registry.refresh()
     send(admin, [at(0, "door", True), at(1, "door", False), at(0, "state", "on"), at(5, "state", "off")])
     assert values(ask(admin, metrics=["door"])) == [True, False]
     assert values(ask(admin, metrics=["door"], aggregation="avg")) == [0.5]
@@ -223,7 +223,7 @@ def test_e3_us1_a_damaged_block_is_told_and_not_silently_left_out(day):
     with connect() as connection:
         for table in ("metrics_young", "metrics_block", "metrics_rollup"):
             connection.execute(f"UPDATE {table} SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
-    read.forget()
+    block_cache.forget()
     answer = day.post("query", AVERAGE)
     assert answer.status == 200 and "damaged" in answer.json["incomplete"][0]
 
@@ -376,8 +376,8 @@ def test_a_cursor_of_another_question_is_refused(day):
 
 
 def test_a_question_over_its_budget_is_refused_and_told_a_smaller_one(day, monkeypatch):
-    monkeypatch.setattr("metrics.questions.budget.MOST_READ", 40)
-    monkeypatch.setattr("metrics.questions.budget.MOST_KEPT", 50)
+    monkeypatch.setattr("metrics.query.limits.MOST_READ", 40)
+    monkeypatch.setattr("metrics.query.limits.MOST_KEPT", 50)
     for name, most in (("avg", "40"), ("p95", "50")):
         answer = day.post("query", AVERAGE | {"aggregation": name})
         assert answer.status == 422 and answer.json["errors"][0]["field"] == "start_time"
@@ -388,7 +388,7 @@ def test_what_a_question_keeps_is_reckoned_by_the_series_that_it_asks_for(admin,
     for device in ("device_001", "device_002"):
         send(admin, [at(600 * tick) for tick in range(144)], device)
     merged()
-    monkeypatch.setattr("metrics.questions.budget.MOST_KEPT", 200)
+    monkeypatch.setattr("metrics.query.limits.MOST_KEPT", 200)
     assert ask(admin, aggregation="p95").status == 200
     assert ask(admin, aggregation="p95", devices=None).status == 422
 
@@ -397,13 +397,13 @@ def test_a_question_that_reads_far_more_than_was_reckoned_ends(admin, monkeypatc
     for device, ticks in (("device_001", 144), ("device_002", 1), ("device_003", 1)):
         send(admin, [at(600 * tick) for tick in range(ticks)], device)
     merged()
-    monkeypatch.setattr("metrics.questions.budget.MOST_KEPT", 50)
+    monkeypatch.setattr("metrics.query.limits.MOST_KEPT", 50)
     answer = ask(admin, aggregation="p95")
     assert answer.status == 422 and "about 144 points would be read" in answer.json["detail"]
 
 
 def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, monkeypatch):
-    monkeypatch.setattr("metrics.storage.codec.LONG", 8)
+    monkeypatch.setattr("metrics.storage.format.codec.LONG", 8)
     for number, device in enumerate(("device_001", "device_002", "device_003")):
         send(admin, [at(1800 * tick, value=float(tick + 100 * number)) for tick in range(144)], device)
     merged()
@@ -413,7 +413,7 @@ def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, mo
 
 
 def test_a_million_values_are_refused(day, monkeypatch):
-    monkeypatch.setattr("metrics.questions.aggregates.MOST_SLOTS", 40)
+    monkeypatch.setattr("metrics.query.aggregate.MOST_SLOTS", 40)
     answer = day.post("query", AVERAGE | {"devices": None})
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "interval"
 
@@ -422,9 +422,9 @@ def test_large_questions_take_turns(day, monkeypatch):
     from threading import BoundedSemaphore
 
     turns = BoundedSemaphore(1)
-    monkeypatch.setattr("metrics.questions.budget.HEAVY", 1)
-    monkeypatch.setattr("metrics.questions.budget._turns", turns)
-    monkeypatch.setattr("metrics.questions.budget.PATIENCE", 0.01)
+    monkeypatch.setattr("metrics.query.limits.HEAVY", 1)
+    monkeypatch.setattr("metrics.query.limits._turns", turns)
+    monkeypatch.setattr("metrics.query.limits.PATIENCE", 0.01)
     assert day.post("query", AVERAGE).status == 200
     with turns:
         answer = day.post("query", AVERAGE)
@@ -435,9 +435,9 @@ def test_only_so_many_large_questions_wait(day, monkeypatch):
     from threading import BoundedSemaphore
 
     line, turns = BoundedSemaphore(1), BoundedSemaphore(1)
-    monkeypatch.setattr("metrics.questions.budget.HEAVY", 1)
-    monkeypatch.setattr("metrics.questions.budget._line", line)
-    monkeypatch.setattr("metrics.questions.budget._turns", turns)
+    monkeypatch.setattr("metrics.query.limits.HEAVY", 1)
+    monkeypatch.setattr("metrics.query.limits._line", line)
+    monkeypatch.setattr("metrics.query.limits._turns", turns)
     with line, turns:
         answer = day.post("query", AVERAGE)
     assert answer.status == 503 and answer.headers["Retry-After"] == "1"

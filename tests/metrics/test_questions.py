@@ -9,18 +9,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metrics import catalogue
-from metrics.intervals import SECOND, edges
 from metrics.models import MetricDefinition
-from metrics.query import microseconds
-from metrics.questions.asking import ask
-from metrics.questions.question import Question
-from metrics.questions.readings import Readings, thinned
-from metrics.storage import merge, plan, read, scan
-from metrics.storage.codec import Kind
+from metrics.query.downsample import Readings, thinned
+from metrics.query.execute import ask
+from metrics.query.latest import microseconds
+from metrics.query.query import Question
+from metrics.query.time_buckets import SECOND, edges
+from metrics.storage import series_registry
 from metrics.storage.connection import connect
-from metrics.storage.plan import snapshot
-from metrics.storage.write import Arrivals, Entry, writer
+from metrics.storage.format.codec import Kind
+from metrics.storage.merge import schedule
+from metrics.storage.read import block_cache, plan, scan
+from metrics.storage.read.plan import snapshot
+from metrics.storage.write.writer import Arrivals, Entry, writer
 from tests.metrics.test_aggregation import NAMES, expected
 
 START = datetime(2026, 3, 28, tzinfo=UTC)  # Berlin's clocks go forward on the second day
@@ -40,7 +41,7 @@ written = st.lists(
 def storage(site):
     """Three devices with a series each; gives a connection, and empties the storage for every example."""
     MetricDefinition.objects.create(name="m", data_type="numeric", retention_days=3650)
-    catalogue.refresh()
+    series_registry.refresh()
     with connect() as connection:
         for number, device in SERIES.items():
             connection.execute(
@@ -60,7 +61,7 @@ def empty(connection):
         "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
         prepare=False,
     )
-    read.forget()
+    block_cache.forget()
 
 
 def write(rows):
@@ -92,9 +93,9 @@ def test_any_question_after_any_writes_and_merges_equals_plain_python(
     for rows, how in commits:
         model |= write(rows)
         if how:
-            merge.merge_young(storage, force=True)
+            schedule.merge_young(storage, force=True)
         if how == "everything":
-            merge.merge_units(storage, force=True)
+            schedule.merge_units(storage, force=True)
     start, end = START + timedelta(seconds=window[0]), START + timedelta(seconds=window[0] + window[1])
     question = Question(
         ("m",), start, end, None, name, interval if name else None, group_by=group_by if name else "series",
@@ -139,14 +140,14 @@ def oracle(question, points):
 def test_a_scan_sees_one_snapshot_while_blocks_are_merged_away(storage, monkeypatch):
     monkeypatch.setattr(scan, "AT_ONCE", 1)
     write([(number, tick, tick) for number in SERIES for tick in range(36)])
-    merge.merge_young(storage, force=True)
+    schedule.merge_young(storage, force=True)
     write([(number, tick, -1) for number in SERIES for tick in range(10)])
     with snapshot() as connection:
         planned = plan.plan(connection, np.array(sorted(SERIES)), LOW, LOW + SPAN * SECOND)
         pieces = scan.scan(connection, planned)
         some = [next(pieces)]
-        merge.merge_young(storage, force=True)
-        merge.merge_units(storage, force=True)
+        schedule.merge_young(storage, force=True)
+        schedule.merge_units(storage, force=True)
         some += pieces
     found = {}
     for piece in some:
@@ -159,7 +160,7 @@ def test_a_scan_sees_one_snapshot_while_blocks_are_merged_away(storage, monkeypa
 
 def test_only_series_that_blocks_share_are_put_together_anew(storage):
     write([(1, tick, tick) for tick in range(10)] + [(2, tick, tick) for tick in range(10)])
-    merge.merge_young(storage, force=True)
+    schedule.merge_young(storage, force=True)
     write([(2, 5, -1)])
     with snapshot() as connection:
         planned = plan.plan(connection, np.array([1, 2]), LOW, LOW + SPAN * SECOND)
@@ -170,7 +171,7 @@ def test_only_series_that_blocks_share_are_put_together_anew(storage):
 
 def test_steps_are_counted_in_order_of_time_also_where_early_points_came_late(storage):
     write([(1, tick, 10 * tick) for tick in range(6, 12)])
-    merge.merge_young(storage, force=True)
+    schedule.merge_young(storage, force=True)
     write([(1, tick, 10 * tick) for tick in range(6)])
     question = Question(("m",), START, START + timedelta(days=1), aggregation="increase", interval=6 * 3600)
     assert [group.values for group in ask(question).groups] == [[20, 30, 30, 30]]

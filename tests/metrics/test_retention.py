@@ -1,10 +1,11 @@
 """Letting go of what is past its retention."""
 
 from metrics.models import MetricDefinition
-from metrics.storage import merge, read
 from metrics.storage.connection import connect
-from metrics.storage.regroup import regroup
-from metrics.storage.retention import drop_expired
+from metrics.storage.merge import schedule
+from metrics.storage.merge.apply_retention_policy import regroup
+from metrics.storage.merge.retention import drop_expired
+from metrics.storage.read import block_cache
 from tests.metrics.stored import parts
 from tests.metrics.test_storage import DAY, TODAY, store, stored
 
@@ -12,10 +13,10 @@ NOW = TODAY / 1_000_000 + 3600  # seconds
 
 
 def kept(connection) -> set[int]:
-    merge.merge_young(connection, force=True)
+    schedule.merge_young(connection, force=True)
     regroup(connection)
     drop_expired(connection, now=NOW)
-    read.forget()
+    block_cache.forget()
     return {(TODAY - time) // DAY for _, time in stored(parts([1], TODAY - 4000 * DAY, TODAY + DAY))}
 
 

@@ -7,20 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics import catalogue
-from metrics.intervals import SECOND
 from metrics.models import MetricDefinition
-from metrics.query import microseconds
-from metrics.questions.asking import ask
-from metrics.questions.question import Question
-from metrics.storage import merge, read
-from metrics.storage.codec import Columns, DamagedPayload, arrange
+from metrics.query.execute import ask
+from metrics.query.latest import microseconds
+from metrics.query.query import Question
+from metrics.query.time_buckets import SECOND
+from metrics.storage import series_registry
 from metrics.storage.connection import connect
-from metrics.storage.regroup import regroup
-from metrics.storage.retention import drop_expired
-from metrics.storage.rollups import HOUR, MINUTES
-from metrics.storage.summary import STATS, Summary, decode_summary, encode_summary, summarised, together
-from metrics.storage.write import Arrivals, Entry, writer
+from metrics.storage.format.codec import Columns, DamagedPayload, arrange
+from metrics.storage.format.rollup_codec import STATS, Summary, decode_summary, encode_summary, summarised, together
+from metrics.storage.merge import schedule
+from metrics.storage.merge.apply_retention_policy import regroup
+from metrics.storage.merge.retention import drop_expired
+from metrics.storage.merge.rollups import HOUR, MINUTES
+from metrics.storage.read import block_cache
+from metrics.storage.write.writer import Arrivals, Entry, writer
 
 DAY = 86_400 * SECOND
 FIVE = MINUTES * SECOND
@@ -81,7 +82,7 @@ TODAY = microseconds(NOW) // DAY * DAY
 def fleet(site):
     """Three devices with a metric that is kept three days as points."""
     MetricDefinition.objects.create(name="m", data_type="numeric", retention_days=3, rollup_5m_days=5, rollup_1h_days=9)
-    catalogue.refresh()
+    series_registry.refresh()
     with connect() as connection:
         for number in (1, 2, 3):
             connection.execute(
@@ -100,14 +101,14 @@ def write(day: int, values: dict[int, float], series: int = 1) -> None:
 
 
 def settle(connection, at: datetime = NOW) -> None:
-    merge.merge_young(connection, force=True)
-    merge.merge_units(connection, force=True, now=at.timestamp())
+    schedule.merge_young(connection, force=True)
+    schedule.merge_units(connection, force=True, now=at.timestamp())
 
 
 def expire(connection) -> None:
     regroup(connection)
     drop_expired(connection)
-    read.forget()
+    block_cache.forget()
 
 
 def asked(
@@ -165,7 +166,7 @@ def test_late_points_are_in_every_answer_at_once_and_in_the_rollups_afterwards(f
     write(1, SAMPLE)
     settle(fleet)
     write(1, {55: 100.0})
-    for how in (lambda: None, lambda: merge.merge_young(fleet, force=True), lambda: settle(fleet)):
+    for how in (lambda: None, lambda: schedule.merge_young(fleet, force=True), lambda: settle(fleet)):
         how()
         assert asked("max", 1, 0, interval=3600)[0] == (0.0, 100.0)
         assert asked("count", 1, 0) == [(0.0, float(len(SAMPLE) + 1))]
@@ -207,7 +208,7 @@ def test_days_made_before_there_were_rollups_get_them_whole(fleet):
 
 def test_when_points_are_gone_rollups_answer(fleet, monkeypatch):
     """Points are kept three days here, five-minute rollups five, hours nine."""
-    monkeypatch.setattr("metrics.storage.rollups.DENSE_ENOUGH", 1)
+    monkeypatch.setattr("metrics.storage.merge.rollups.DENSE_ENOUGH", 1)
     for day in (8, 5, 2):
         write(day, {0: 1.0, 10: 4.0, 3599: 2.0, 7200: 8.0})
         settle(fleet, NOW - timedelta(days=day - 1))
@@ -253,7 +254,7 @@ def test_a_slow_metric_has_hours_alone_and_a_chart_of_it_shows_them(fleet):
 
 def test_a_chart_shows_the_hours_of_a_series_whose_neighbours_have_kept_their_minutes(fleet):
     MetricDefinition.objects.create(name="n", data_type="numeric", retention_days=3, rollup_5m_days=9, rollup_1h_days=9)
-    catalogue.refresh()
+    series_registry.refresh()
     fleet.execute("INSERT INTO metrics_device (id, device_id, name, created_at) VALUES (4, 'd4', '', now())")
     for series, metric, device in ((10, "n", 1), (15, "m", 4), (20, "n", 2)):
         fleet.execute("INSERT INTO metrics_series VALUES (%s, %s, 0, %s)", (series, metric, device))
@@ -282,7 +283,7 @@ def test_an_interval_finer_than_what_is_kept_is_said(fleet):
 
 def test_a_neighbour_whose_rollups_are_to_be_kept_less_long_than_its_points_loses_none(fleet):
     MetricDefinition.objects.create(name="n", data_type="numeric", rollup_5m_days=1, rollup_1h_days=1)
-    catalogue.refresh()
+    series_registry.refresh()
     fleet.execute("UPDATE metrics_series SET metric_name = 'n' WHERE id = 2")
     for series in (1, 2, 3):
         write(2, SAMPLE, series)

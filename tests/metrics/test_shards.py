@@ -16,10 +16,10 @@ from django.test.utils import isolate_apps
 import metrics
 from metrics.apps import first_rows
 from metrics.checks import SPREAD, spread_tables_can_be_spread
-from metrics.storage import merge
 from metrics.storage import shards as sharding
 from metrics.storage.connection import connect
-from metrics.storage.write import AnsweredBatch, Arrivals, Entry, writer
+from metrics.storage.merge import schedule
+from metrics.storage.write.writer import AnsweredBatch, Arrivals, Entry, writer
 from telemetry_site.env import BadSetting
 from tests.conftest import point
 from tests.metrics.test_storage import TODAY, shards, store
@@ -178,7 +178,7 @@ ALL_SHARDS_ON_PURPOSE = {"retention.py"}  # what is past its time goes everywher
 
 def statements():
     """(file, text) of all SQL of the storage, each branch of a UNION and each part of a WITH for itself."""
-    for file in sorted(Path(sharding.__file__).parent.glob("*.py")):
+    for file in sorted(Path(sharding.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
             if file.name not in ALL_SHARDS_ON_PURPOSE:
@@ -216,8 +216,8 @@ def test_a_second_worker_merges_the_shards_that_the_first_one_is_not_at(settings
     store([(256 * number, TODAY, 1.0, b"") for number in range(3)])
     with connect() as one, connect() as other:
         with one.transaction():
-            assert merge._merge_young_once(one, 1, force=True) == 1
-            assert merge.merge_young(other, force=True) == 2
+            assert schedule._merge_young_once(one, 1, force=True) == 1
+            assert schedule.merge_young(other, force=True) == 2
         assert other.execute("SELECT shard, seq FROM metrics_merged ORDER BY shard").fetchall() == [
             (0, 1),
             (1, 1),
@@ -233,5 +233,5 @@ def test_a_gap_in_one_shard_stops_the_merging_of_no_other(settings, site):
     with connect() as connection:
         connection.execute("DELETE FROM metrics_young WHERE shard = 0 AND seq = 2")
         with pytest.raises(RuntimeError, match="commits of shard 0 are missing between 1 and 3"):
-            merge.merge_young(connection, force=True)
+            schedule.merge_young(connection, force=True)
         assert rows("metrics_young") == [0, 0]

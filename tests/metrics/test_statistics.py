@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics import activity, alerting, membership
-from metrics.access import Caller as Access
-from metrics.inventory import device_statistics, service_statistics
+from metrics import alert_summary
+from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup, MetricDefinition
-from metrics.statistics import (
+from metrics.statistics.histogram import (
     LATENCIES,
     by_kind,
     hours_until,
@@ -26,11 +25,15 @@ from metrics.statistics import (
     percentile,
     ratio,
 )
-from metrics.storage import census, counts, merge
-from metrics.storage.codec import Columns, counts_in, encode
+from metrics.statistics.inventory import device_statistics, service_statistics
 from metrics.storage.connection import Connection, connect
-from metrics.storage.recount import recount
-from metrics.storage.retention import drop_expired
+from metrics.storage.format.codec import Columns, counts_in, encode
+from metrics.storage.merge import point_counts, schedule
+from metrics.storage.merge.rebuild_point_counts import recount
+from metrics.storage.merge.retention import drop_expired
+from metrics.storage.read import point_totals
+from rest import request_stats
+from rest.caller import Caller as Access
 from tests.conftest import Caller, point
 from tests.metrics.counted import as_counted, as_stored, check
 from tests.metrics.test_storage import DAY, TODAY, store
@@ -55,7 +58,7 @@ ZERO = {
 
 def merged() -> None:
     with connect() as connection:
-        merge.merge_young(connection, force=True)
+        schedule.merge_young(connection, force=True)
 
 
 @pytest.fixture(params=["young", "merged", "day"])
@@ -69,7 +72,7 @@ def told(request: pytest.FixtureRequest, admin: Caller) -> Caller:
         merged()
     if request.param == "day":
         with connect() as connection:
-            merge.merge_units(connection, force=True)
+            schedule.merge_units(connection, force=True)
     return admin
 
 
@@ -119,9 +122,9 @@ def test_a_metric_in_two_kinds_of_value_is_one_metric(admin: Caller) -> None:
     for value in (1.0, 2.0):
         admin.post("devices/device_001/telemetry", point("mode", value))
     MetricDefinition.objects.create(name="mode", data_type="string")
-    from metrics import catalogue
+    from metrics.storage import series_registry
 
-    catalogue.refresh()
+    series_registry.refresh()
     assert admin.post("devices/device_001/telemetry", point("mode", "off")).status == 200
     found = admin.get(DEVICE).json
     assert (found["total_metrics"], found["data_points_count"], found["active_metrics"]) == (1, 3, 1)
@@ -136,7 +139,7 @@ def test_a_point_that_is_sent_again_counts_once_before_it_is_merged_and_after_it
     admin.post("devices/device_001/telemetry", one)
     merged()
     with connect() as connection:
-        merge.merge_units(connection, force=True)
+        schedule.merge_units(connection, force=True)
     found = admin.get(DEVICE).json
     assert (found["data_points_count"], found["last_24h_points"]) == (1, 1)
 
@@ -168,12 +171,12 @@ def test_e6_us2_ac2_devices_metrics_and_points_are_counted(told: Caller) -> None
 
 
 def test_e6_us2_ac3_points_per_second_latency_and_errors_are_those_that_were_measured(admin: Caller) -> None:
-    activity.tally.forget()
+    request_stats.tally.forget()
     for number in range(10):
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{number}") for number in range(30)]})
         admin.get(f"devices/device_001/metrics/m{number}/latest")
-    activity.tally.answered(activity.OTHER, 503, 0.5)  # what no request here can be made to cause
-    activity.write()
+    request_stats.tally.answered(request_stats.OTHER, 503, 0.5)  # what no request here can be made to cause
+    request_stats.write()
     found = admin.get("stats").json
     assert 300 / 300 <= found["points_per_second"] <= 300 / 239
     assert found["requests"]["ingest"]["requests"] == 10 and found["requests"]["other"]["requests"] == 11
@@ -213,20 +216,20 @@ def test_e6_us2_ac7_the_statistics_of_the_service_come_within_300_ms(told: Calle
 
 def test_points_are_told_of_the_hour_that_they_were_measured_in(site: None) -> None:
     now = datetime(2024, 10, 4, 12, 30, tzinfo=UTC)  # the day TODAY
-    noon = TODAY + 12 * counts.HOUR
-    store([(1, noon - hours * counts.HOUR, 1.0, b"") for hours in (0, 0, 1, 23, 24)])
+    noon = TODAY + 12 * point_counts.HOUR
+    store([(1, noon - hours * point_counts.HOUR, 1.0, b"") for hours in (0, 0, 1, 23, 24)])
     rows = {row["hour"]: row["points"] for row in service_statistics(ADMIN, now)["data_by_hour"] if row["points"]}
     # The two of noon have one time, and are one.
     assert rows == {"2024-10-04T12:00:00Z": 1, "2024-10-04T11:00:00Z": 1, "2024-10-03T13:00:00Z": 1}
 
 
 def test_rejected_points_are_counted_and_no_stored_ones(admin: Caller) -> None:
-    activity.tally.forget()
+    request_stats.tally.forget()
     admin.post("devices/device_001/telemetry/batch", {"data_points": [point(), point(seconds_ago=-900)]})
     assert admin.post("devices/device_001/telemetry", point(seconds_ago=-900)).status == 422
-    activity.write()
+    request_stats.write()
     with connect() as connection:
-        ingest = activity.recent(connection).kinds[activity.INGEST]
+        ingest = request_stats.recent(connection).kinds[request_stats.INGEST]
     assert (ingest.requests, ingest.points, ingest.rejected, ingest.failures) == (2, 1, 2, 0)
 
 
@@ -244,7 +247,7 @@ def shared(admin: Caller) -> Caller:
             merged()
     for group, device in (("site a", "mine"), ("site b", "theirs")):
         made, _ = DeviceGroup.objects.get_or_create(name=group)
-        membership.add(made, Device.objects.filter(device_id=device).values_list("pk", flat=True))
+        group_membership.add(made, Device.objects.filter(device_id=device).values_list("pk", flat=True))
     return admin
 
 
@@ -277,11 +280,11 @@ def test_a_device_is_told_of_itself_and_of_nobody_else(shared: Caller, device: C
 
 
 def test_what_the_service_does_is_the_same_for_everybody(shared: Caller, stranger: Caller) -> None:
-    activity.write()
+    request_stats.write()
     assert stranger.get("stats").json["points_per_second"] > 0
 
 
-class Some(alerting.NoAlerting):
+class Some(alert_summary.NoAlerting):
     """An app of alerts that knows of some."""
 
     def last_day(self, caller: Access, device_id: str | None) -> int:
@@ -290,10 +293,10 @@ class Some(alerting.NoAlerting):
 
 @pytest.fixture
 def alerts() -> Iterator[None]:
-    before = alerting.alerting()
-    alerting.provide(Some())
+    before = alert_summary.alerting()
+    alert_summary.provide(Some())
     yield
-    alerting.provide(before)
+    alert_summary.provide(before)
 
 
 def test_the_alerts_app_is_asked_how_many_there_were(alerts: None, admin: Caller) -> None:
@@ -310,8 +313,8 @@ def stored(site: None) -> Iterator[Connection]:
     for day in range(3):
         store([(series, TODAY + day * DAY + at, 1.0, b"") for series in (1, 2, 300, 9000) for at in range(day + 1)])
     with connect() as connection:
-        merge.merge_young(connection, force=True)
-        merge.merge_units(connection, force=True)
+        schedule.merge_young(connection, force=True)
+        schedule.merge_units(connection, force=True)
         yield connection
 
 
@@ -354,7 +357,7 @@ def test_counts_that_were_never_made_are_made_while_merging_goes_on(stored: Conn
     stored.execute("UPDATE metrics_count SET payload = '', points = 0, bytes = 0, pending = 1")
     store([(1, TODAY, 2.0, b""), (1, TODAY + 9, 2.0, b""), (300, TODAY, 2.0, b"")])  # one of three is new
 
-    class Meanwhile(counts.Change):
+    class Meanwhile(point_counts.Change):
         """Merges what was written, as soon as the first block was looked at."""
 
         done = False
@@ -363,12 +366,12 @@ def test_counts_that_were_never_made_are_made_while_merging_goes_on(stored: Conn
             if not Meanwhile.done:
                 Meanwhile.done = True
                 with connect() as other:
-                    merge.merge_young(other, force=True)
-                    merge.merge_units(other, force=True)
+                    schedule.merge_young(other, force=True)
+                    schedule.merge_units(other, force=True)
             super().found(series, lengths)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("metrics.storage.recount.Change", Meanwhile)
+        patched.setattr("metrics.storage.merge.rebuild_point_counts.Change", Meanwhile)
         assert recount(stored) == 2
     assert Meanwhile.done and recount(stored) == 0
     assert check(stored) == BOOK | {1: 7}
@@ -378,16 +381,16 @@ def test_a_count_that_is_wanted_anew_while_it_is_made_is_made_again(stored: Conn
     stored.execute("UPDATE metrics_count SET pending = 1 WHERE stretch = 0")
     once = threading.Event()
 
-    class Marked(counts.Change):
+    class Marked(point_counts.Change):
         def found(self, series: Any, lengths: Any) -> None:
             if not once.is_set():
                 once.set()
                 with connect() as other:
-                    counts.mark(other, 0, 0)
+                    point_counts.mark(other, 0, 0)
             super().found(series, lengths)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("metrics.storage.recount.Change", Marked)
+        patched.setattr("metrics.storage.merge.rebuild_point_counts.Change", Marked)
         recount(stored)
     assert recount(stored) == 1 and recount(stored) == 0
     assert check(stored) == BOOK
@@ -423,11 +426,11 @@ def test_a_damaged_count_says_so_until_it_is_made_anew(admin: Caller) -> None:
 
 def test_a_damaged_commit_is_named_and_not_counted(admin: Caller) -> None:
     admin.post("devices/device_001/telemetry", point())
-    from metrics.storage import read
+    from metrics.storage.read import block_cache
 
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET payload = ''")
-    read.forget()
+    block_cache.forget()
     found = admin.get("stats").json
     assert found["total_data_points"] == 0 and "young block 1" in found["incomplete"][0]
 
@@ -435,7 +438,7 @@ def test_a_damaged_commit_is_named_and_not_counted(admin: Caller) -> None:
 def test_where_too_much_waits_to_be_merged_the_rest_is_named(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         admin.post("devices/device_001/telemetry", point())
-    monkeypatch.setattr(census, "MOST_YOUNG", 2)
+    monkeypatch.setattr(point_totals, "MOST_YOUNG", 2)
     found = admin.get("stats").json
     assert found["total_data_points"] == 2
     assert found["incomplete"] == ["1 points that wait to be merged are not counted yet"]
@@ -447,7 +450,7 @@ def test_hours_that_nobody_asks_for_are_dropped(admin: Caller) -> None:
     merged()
     with connect() as connection:
         now = int(time.time()) // 3600
-        hours = set(as_counted(connection)) - {counts.EVER}
+        hours = set(as_counted(connection)) - {point_counts.EVER}
         assert hours == {now, now - 10, now - 24} or hours == {now - 1, now - 11, now - 25}
         connection.execute("UPDATE metrics_count SET hour = hour - 20 WHERE hour > 0")
         drop_expired(connection)

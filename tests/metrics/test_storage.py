@@ -14,12 +14,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from metrics.query import _newest_of
-from metrics.storage import latest, merge, read
-from metrics.storage.codec import Columns
+from metrics.query.latest import _newest_of
 from metrics.storage.connection import connect
-from metrics.storage.rollups import Place
-from metrics.storage.write import Arrivals, Entry, writer
+from metrics.storage.format.codec import Columns
+from metrics.storage.merge import schedule as merge
+from metrics.storage.merge.rollups import Place
+from metrics.storage.read import block_cache, latest
+from metrics.storage.write.writer import Arrivals, Entry, writer
 from tests.metrics.counted import check, young_counts
 from tests.metrics.stored import parts
 
@@ -100,7 +101,7 @@ class Storage(RuleBasedStateMachine):
             "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
             prepare=False,
         )
-        read.forget()
+        block_cache.forget()
 
     def _write(self, rows: list[tuple[int, int, float, bytes]]) -> None:
         store(rows)
@@ -166,7 +167,7 @@ class Storage(RuleBasedStateMachine):
 
 
 def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(shards, site, monkeypatch):
-    monkeypatch.setattr("metrics.storage.counts.KEPT_HOURS", EVERY_HOUR)
+    monkeypatch.setattr("metrics.storage.merge.point_counts.KEPT_HOURS", EVERY_HOUR)
     run_state_machine_as_test(
         Storage,
         settings=settings(
@@ -229,11 +230,11 @@ def test_merged_commits_stay_for_followers_until_their_time_is_over(site):
     with connect() as connection:
         merge._merge_young_once(connection, 0, force=True)
         merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
-        assert [seq for (_, seq), _ in read.young_after(connection, {0: 0})] == [1]
+        assert [seq for (_, seq), _ in block_cache.young_after(connection, {0: 0})] == [1]
         assert len(stored(parts([1], TODAY, TODAY + 1))) == 1
         connection.execute("UPDATE metrics_young SET at = at - interval '2 minutes'")
         merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
-        assert read.young_after(connection, {0: 0}) == []
+        assert block_cache.young_after(connection, {0: 0}) == []
 
 
 def test_commits_that_are_not_merged_are_never_dropped(site):
@@ -241,4 +242,4 @@ def test_commits_that_are_not_merged_are_never_dropped(site):
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET at = at - interval '1 day'")
         merge._drop_merged_young(connection, keep=0.0)
-        assert [seq for (_, seq), _ in read.young_after(connection, {0: 0})] == [1]
+        assert [seq for (_, seq), _ in block_cache.young_after(connection, {0: 0})] == [1]

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 
-from metrics import membership
-from metrics.access import Caller as Comer
-from metrics.access import Scope
+from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup, Revision
+from rest.caller import Caller as Comer
+from rest.caller import Scope
 from tests.conftest import API, Answer, Caller, point
 
 OURS, THEIRS = "press-1", "furnace-9"
@@ -22,7 +22,7 @@ def fleet(admin: Caller) -> Caller:
     assert admin.post("bulk", body).status == 200
     for name, device in (("site a", OURS), ("site b", THEIRS)):
         group, _ = DeviceGroup.objects.get_or_create(name=name)
-        membership.add(group, Device.objects.filter(device_id=device).values_list("pk", flat=True))
+        group_membership.add(group, Device.objects.filter(device_id=device).values_list("pk", flat=True))
     return admin
 
 
@@ -127,9 +127,9 @@ def test_whoever_leaves_a_group_sees_its_devices_no_more(fleet: Caller, viewer: 
 def test_changing_who_is_in_a_group_moves_the_revision(site: None) -> None:
     group, device = DeviceGroup.objects.create(name="g"), Device.objects.create(device_id="d")
     number = Revision.objects.get().number
-    assert membership.add(group, [device.pk]) == 1
-    assert membership.add(group, [device.pk]) == 0
-    assert membership.remove(group, [device.pk]) == 1
+    assert group_membership.add(group, [device.pk]) == 1
+    assert group_membership.add(group, [device.pk]) == 0
+    assert group_membership.remove(group, [device.pk]) == 1
     device.groups.add(group)
     assert Revision.objects.get().number == number + 4
 

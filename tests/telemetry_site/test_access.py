@@ -15,11 +15,11 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from ingest.identity import service_tokens, tokens
-from ingest.identity.trusted import OWN_ISSUER, Service
+from ingest.identity.trusted_issuers import OWN_ISSUER, Service
 from ingest.models import ApiKey
-from metrics import membership
-from metrics.access import Scope
+from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
+from rest.caller import Scope
 from tests.conftest import Answer, Caller, point
 from tests.telemetry_site.routes import Route, routes
 
@@ -131,7 +131,7 @@ def callers(
     """Everyone who may come. `device` is bound to the device in the addresses, `other device` to another."""
     admin.post("devices/device_001/telemetry", point(value=SECRET))
     group = DeviceGroup.objects.get(name="site a")
-    membership.add(group, Device.objects.filter(device_id="device_001").values_list("pk", flat=True))
+    group_membership.add(group, Device.objects.filter(device_id="device_001").values_list("pk", flat=True))
 
     def bearer(text: str) -> Caller:
         return Caller(admin.port, {"Authorization": f"Bearer {text}"})

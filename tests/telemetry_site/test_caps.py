@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from metrics.api.parsers import BODY_LIMIT as JSON_LIMIT
 from metrics.models import MetricDefinition
-from metrics.storage import write
-from telemetry_site import caps
-from telemetry_site.caps import BODY_LIMIT, Caps
+from metrics.storage.write import writer
+from rest.parsers import BODY_LIMIT as JSON_LIMIT
+from telemetry_site.middleware import size_and_timeout
+from telemetry_site.middleware.size_and_timeout import BODY_LIMIT, Caps
 from tests.conftest import API, Caller, point
 
 
@@ -109,7 +109,7 @@ async def test_a_failure_of_what_is_behind_is_not_hidden():
 
     with pytest.raises(RuntimeError, match="of the test"):
         await ask(Caps(broken))
-    assert caps.LONGEST == 60
+    assert size_and_timeout.LONGEST == 60
 
 
 def test_a_statement_of_a_page_or_view_that_takes_too_long_is_ended_and_told(
@@ -160,7 +160,7 @@ def test_who_sends_while_too_much_waits_to_be_written_is_told_when_to_come_back(
 ):
     sender = admin if way == "fast lane" else administrator
     assert sender.post(f"devices/d/{path}", body).status == 200
-    monkeypatch.setattr(write, "MOST_WAITING", 0)
+    monkeypatch.setattr(writer, "MOST_WAITING", 0)
     for address in (f"devices/d/{path}", "bulk"):
         answer = sender.post(address, {"d": [point()]} if address == "bulk" else body)
         assert answer.status == 503 and answer.headers["Retry-After"] == "1"

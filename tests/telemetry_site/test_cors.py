@@ -8,8 +8,8 @@ import pytest
 import uvicorn
 
 from telemetry_site import asgi
-from telemetry_site.cors import CORS
 from telemetry_site.env import BadSetting, Environment
+from telemetry_site.middleware.cors import CORS
 from tests.conftest import Caller, point
 
 HERE, THERE = "https://dashboard.example.com", "https://evil.example.com"

@@ -13,17 +13,18 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from metrics import activity, alerting, tasks, visits
+from metrics import alert_summary, tasks
 from metrics.errors import StorageUnavailable
 from metrics.storage import connection as connections
-from metrics.storage import merge
 from metrics.storage.connection import close_pools, connect
-from metrics.storage.write import MOST_WAITING, writer
+from metrics.storage.merge import schedule
+from metrics.storage.write.writer import MOST_WAITING, writer
+from rest import request_log, request_stats
 from telemetry_site import activity as counting
 from telemetry_site import components
 from telemetry_site.activity import Sockets
 from telemetry_site.components import BACKLOG_PATIENCE, WORKER_PATIENCE
-from telemetry_site.requests import Requests
+from telemetry_site.middleware.request_id import Requests
 from tests.conftest import Answer, Caller, point
 from tests.prd.conftest import within_once
 from tests.telemetry_site.site import await_that, free_port
@@ -79,7 +80,7 @@ def test_e6_us4_ac3_live_figures_are_measured(admin: Caller) -> None:
         if number == 0:
             merged()
     tasks.heartbeat()
-    activity.write()
+    request_stats.write()
     told = admin.get(DETAILED).json["performance"]
     assert (told["commits"], told["commits_to_merge"], told["points_to_merge"]) == (3, 2, 20)
     assert 0 < told["oldest_commit_seconds"] < 30 and 0 <= told["worker_heard_seconds_ago"] < 30
@@ -109,7 +110,7 @@ def test_nothing_that_is_told_to_everybody_names_anything_or_is_secret(admin: Ca
 
 def merged() -> None:
     with connect() as connection:
-        merge.merge_young(connection, force=True)
+        schedule.merge_young(connection, force=True)
 
 
 WITH_DATABASE = connections.parameters
@@ -256,7 +257,7 @@ def test_a_writer_knows_that_it_has_lost_the_database_until_it_has_found_it(
             raise psycopg.OperationalError("nobody answers")
         return found(**more)
 
-    monkeypatch.setattr("metrics.storage.write.connect", away)
+    monkeypatch.setattr("metrics.storage.write.writer.connect", away)
     own = writer()._connection
     assert own is not None
     with connect() as connection:
@@ -270,7 +271,7 @@ def test_a_writer_knows_that_it_has_lost_the_database_until_it_has_found_it(
     assert not writer().is_lost and unwell(admin.get(DETAILED)) == {}
 
 
-class Stuck(alerting.NoAlerting):
+class Stuck(alert_summary.NoAlerting):
     """Rules that nobody evaluates any more."""
 
     def __init__(self, answer: tuple[str, str] | None) -> None:
@@ -286,12 +287,12 @@ class Stuck(alerting.NoAlerting):
 def test_the_alerts_app_says_how_it_is_within_its_time(
     anonymous: Caller, answer: tuple[str, str] | None, status: str
 ) -> None:
-    before, stuck = alerting.alerting(), Stuck(answer)
-    alerting.provide(stuck)
+    before, stuck = alert_summary.alerting(), Stuck(answer)
+    alert_summary.provide(stuck)
     try:
         told = anonymous.get(DETAILED)
     finally:
-        alerting.provide(before)
+        alert_summary.provide(before)
         stuck.let.set()
     assert (told.status, told.json["status"], unwell(told)) == (200, "degraded", {"alert_engine": status})
 
@@ -327,18 +328,18 @@ async def failing(scope: Any, receive: Any, send: Any) -> None:
 async def test_requests_are_counted_by_kind_with_failures_and_until_their_answer_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tally = activity.Tally()  # of its own: what the site has counted, it writes
-    monkeypatch.setattr(visits, "tally", tally)
+    tally = request_stats.Tally()  # of its own: what the site has counted, it writes
+    monkeypatch.setattr(request_log, "tally", tally)
     await asyncio.gather(
         *(asked(answering(200), path, "POST") for path in ("/api/v1/bulk", "/api/v1/devices/a/b/telemetry/batch/")),
         asked(answering(503), "/api/v1/devices/a/telemetry", "POST"),
         asked(answering(404), "/api/v1/devices/a/telemetry", "GET"),
         asked(answering(200), "/"),
-        *(asked(answering(200), path) for path in visits.UNCOUNTED),
+        *(asked(answering(200), path) for path in request_log.UNCOUNTED),
     )
     await asked(failing, "/")
     taken = tally.take()
-    ingest, other = taken[activity.INGEST], taken[activity.OTHER]
+    ingest, other = taken[request_stats.INGEST], taken[request_stats.OTHER]
     assert (ingest.requests, ingest.failures, other.requests, other.failures) == (3, 1, 3, 1)
     assert sum(ingest.latencies) == 3 and sum(other.latencies) == 3
     assert ingest.seconds + other.seconds < 1.0
@@ -367,46 +368,49 @@ def rows() -> list[tuple[Any, ...]]:
 
 
 def test_what_several_processes_count_in_a_minute_is_one_row(site: None) -> None:
-    activity.tally.forget()
+    request_stats.tally.forget()
     for _ in range(3):
-        activity.tally.answered(activity.INGEST, 200, 0.002)
-        activity.tally.answered(activity.INGEST, 500, 0.2)
-        activity.tally.stored(7)
-        activity.tally.rejected(1)
-        activity.write()
+        request_stats.tally.answered(request_stats.INGEST, 200, 0.002)
+        request_stats.tally.answered(request_stats.INGEST, 500, 0.2)
+        request_stats.tally.stored(7)
+        request_stats.tally.rejected(1)
+        request_stats.write()
     found = rows()
     if len(found) == 1:  # else a minute began in between
         assert found[0][:5] == ("ingest", 6, 3, 21, 3) and sum(found[0][5]) == 6 and sorted(found[0][5])[-2:] == [3, 3]
     assert sum(row[1] for row in found) == 6
     with connect() as connection:
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '4 minutes'")
-        assert activity.recent(connection).kinds[activity.INGEST].requests == 6
+        assert request_stats.recent(connection).kinds[request_stats.INGEST].requests == 6
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '1 minute'")
-        assert activity.recent(connection).kinds[activity.INGEST].requests in (0, 6)  # 6 where a minute ended just now
+        assert request_stats.recent(connection).kinds[request_stats.INGEST].requests in (
+            0,
+            6,
+        )  # 6 where a minute ended just now
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '1 minute'")
-        assert activity.recent(connection).kinds[activity.INGEST].requests == 0
+        assert request_stats.recent(connection).kinds[request_stats.INGEST].requests == 0
 
 
 def test_nothing_is_written_where_nothing_happened(site: None) -> None:
-    activity.tally.forget()
-    activity.write()
+    request_stats.tally.forget()
+    request_stats.write()
     assert rows() == []
 
 
 def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
     no_database: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    activity.tally.forget()
-    activity.tally.stored(5)
+    request_stats.tally.forget()
+    request_stats.tally.stored(5)
     with pytest.raises(StorageUnavailable):
-        activity.write()
+        request_stats.write()
     counting.write()
     assert "could not be written yet" in caplog.text
     connections.parameters = WITH_DATABASE
-    activity.tally.stored(2)
+    request_stats.tally.stored(2)
 
     def written() -> bool:  # the web process may have the first ones in hand right now, and gives them back
-        activity.write()
+        request_stats.write()
         return sum(row[3] for row in rows()) == 7
 
     await_that(written, 10, "everything is written")

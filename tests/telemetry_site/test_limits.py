@@ -12,10 +12,10 @@ from django.test import Client, override_settings
 from django.utils import timezone
 
 from ingest.models import ApiKey
-from metrics import catalogue
-from metrics.addresses import address_of
-from metrics.limits import Limit, buckets
 from metrics.models import Revision
+from metrics.storage import series_registry
+from rest.ip_rate_limit import address_of
+from rest.rate_limit import Limit, buckets
 from telemetry_site import login
 from tests.conftest import Caller, point
 
@@ -87,11 +87,11 @@ def test_a_good_key_stays_good_while_others_are_guessed_until_it_is_revoked(gate
         assert [anonymous.post("bulk", {}).status for _ in range(4)] == [401, 401, 401, 429]
         assert {gateway.post("devices/d/telemetry", point()).status for _ in range(20)} == {200}
         Revision.objects.update(number=F("number") + 1)  # upon which every key is looked up anew
-        catalogue.refresh()
+        series_registry.refresh()
         assert {gateway.post("devices/d/telemetry", point()).status for _ in range(20)} == {200}
         ApiKey.objects.update(revoked_at=timezone.now())
         Revision.objects.update(number=F("number") + 1)
-        catalogue.refresh()
+        series_registry.refresh()
         assert [gateway.post("devices/d/telemetry", point()).status for _ in range(2)] == [401, 429]
 
 

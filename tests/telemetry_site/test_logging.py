@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metrics.visit import Visit, current
+from rest.request_context import Visit, current
 from telemetry_site.log import JSONFormatter, LineFormatter, Secrets
 from tests.telemetry_site.site import ROOT, clean_environment
 

@@ -8,8 +8,8 @@ from django.contrib.auth import authenticate, get_user_model
 from django.utils import timezone
 
 from ingest.models import ApiKey, digest_of
-from metrics.access import Scope
 from metrics.models import Device
+from rest.caller import Scope
 from telemetry_site.embedded.paths import Embedded
 from telemetry_site.provision import provision
 

@@ -9,11 +9,11 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from metrics.models import MetricDefinition
-from telemetry_site.requests import Requests
+from telemetry_site.middleware.request_id import Requests
 from tests.conftest import Caller, person, point
 from tests.telemetry_site.site import await_that
 
-LOGGER = "metrics.visits"
+LOGGER = "rest.request_log"
 
 
 @pytest.fixture(params=["fast lane", "Django"])
@@ -102,7 +102,7 @@ def test_stored_measurements_are_told_by_the_journal_and_refused_ones_here(
 
 
 def test_a_slow_one_is_told_always(admin: Caller, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("metrics.visits.SLOW", 0.0)
+    monkeypatch.setattr("rest.request_log.SLOW", 0.0)
     with caplog.at_level(logging.INFO, LOGGER):
         admin.post("devices/d/telemetry", point())
         found = lines(caplog, 1)
@@ -121,7 +121,7 @@ def test_whatever_is_logged_meanwhile_carries_the_id(administrator: Caller, monk
     def fails(*given: Any, **more: Any) -> None:
         raise RuntimeError("of the test")
 
-    monkeypatch.setattr("metrics.query.device_metrics", fails)
+    monkeypatch.setattr("metrics.query.latest.device_metrics", fails)
     handler = Handler()
     logging.getLogger().addHandler(handler)
     try:

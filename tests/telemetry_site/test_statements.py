@@ -14,15 +14,17 @@ import psycopg
 import pytest
 from django.test import Client
 
-from alerts import life, rules
+from alerts import alert_actions
 from alerts.models import Alert, Channel, Incident, Route, Rule, Silence
+from alerts.rules import lifecycle
 from ingest.models import ApiKey
 from ingest.rejected.points import KeptPoint
 from ingest.rejected.rows import Line, write
-from metrics import catalogue, membership
+from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup, MetricDefinition
-from metrics.storage import witness
+from metrics.storage import series_registry
 from metrics.storage.connection import connect
+from metrics.storage.write import audit_anchor
 from telemetry_site import activity
 from tests.conftest import API, Caller, point
 
@@ -157,20 +159,20 @@ def furnished(admin: Caller, rows: int) -> None:
             [Line("s", f"device_{n:03}", "m", "too_old", now, now, 1, "too old", kept) for n in range(rows)],
         )
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
-    membership.add(group, Device.objects.values_list("pk", flat=True))
+    group_membership.add(group, Device.objects.values_list("pk", flat=True))
     _alerting(rows)
 
 
 def _alerting(rows: int) -> None:
     """So many rules, each with an alert, all of them in one incident."""
     for number, device in enumerate(Device.objects.order_by("pk")[:rows]):
-        made = rules.create(RULE | {"name": f"rule {number}", "notification_channels": [f"c{number}"]}, "user:mei")
+        made = lifecycle.create(RULE | {"name": f"rule {number}", "notification_channels": [f"c{number}"]}, "user:mei")
         Rule.objects.filter(pk=made.pk).update(rule_id=f"rule_{number:03}")
         common = {"metric_name": "temperature", "level": "warning", "message": "hot", "rule_name": made.name}
         found = {"rule": made, "device": device, "device_name": device.device_id, "alert_id": f"alt_{number:03}"}
-        life.raise_alerts([Alert(**common, **found, triggered_at=NOW, last_breach_at=NOW)])
+        alert_actions.raise_alerts([Alert(**common, **found, triggered_at=NOW, last_breach_at=NOW)])
         if number == 0:
-            shadow = rules.create(RULE | {"name": "trial"}, "user:mei", shadow_of=made)
+            shadow = lifecycle.create(RULE | {"name": "trial"}, "user:mei", shadow_of=made)
             Rule.objects.filter(pk=shadow.pk).update(rule_id="rule_shadow")
         Channel.objects.create(name=f"c{number}", kind="action", action="log_alert", channel_id=f"chn_{number:03}")
         Route.objects.create(name=f"r{number}", channels=[f"c{number}", "none"], route_id=f"rte_{number:03}")
@@ -180,10 +182,10 @@ def _alerting(rows: int) -> None:
 
 
 def measured(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    catalogue.refresh()
-    monkeypatch.setattr(catalogue, "REVISION_PERIOD", 3600.0)  # what is looked at twice a second is nobody's
+    series_registry.refresh()
+    monkeypatch.setattr(series_registry, "REVISION_PERIOD", 3600.0)  # what is looked at twice a second is nobody's
     monkeypatch.setattr(activity, "write", lambda: None)  # nor what is written once a second
-    monkeypatch.setattr(witness, "PERIOD", 3600.0)  # and so is this, once a second
+    monkeypatch.setattr(audit_anchor, "PERIOD", 3600.0)  # and so is this, once a second
     client, found = Client(headers=admin.headers), {}
     from django.contrib.auth import get_user_model
 

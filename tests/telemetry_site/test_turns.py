@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks.concurrent import burst, day, questions
-from telemetry_site import turns
-from telemetry_site.turns import IN_MEMORY, PIECE, TURNS, Turns
+from telemetry_site.middleware import concurrency
+from telemetry_site.middleware.concurrency import IN_MEMORY, PIECE, TURNS, Turns
 from tests.telemetry_site.site import Site
 
 MOST_GROWTH = 48 * 2**20  # bytes that two hundred questions at once may leave behind in the web process
@@ -123,7 +123,7 @@ async def test_a_failure_gives_its_turn_back() -> None:
 
 
 async def test_who_waited_too_long_is_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "PATIENCE", 0.01)
+    monkeypatch.setattr(concurrency, "PATIENCE", 0.01)
     inner = Inner()
     line = Turns(inner)
     first = [asyncio.create_task(ask(line)) for _ in range(TURNS)]

@@ -9,9 +9,9 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from alerts.as_code.applying import apply
-from alerts.as_code.diff import lines, summary
-from alerts.as_code.reading import MOST_BYTES, BadFile
+from alerts.rules.as_code.apply import apply
+from alerts.rules.as_code.diff import lines, summary
+from alerts.rules.as_code.yaml_reader import MOST_BYTES, BadFile
 
 DIFFERENT = 1  # exit codes, as diff has them; a dry run alone tells of differences
 REFUSED = 2

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from alerts.as_code.export import export
+from alerts.rules.as_code.export import export
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ start programs, and Matrix, whose servers say themselves where to go next.
 from typing import TYPE_CHECKING, Any, Final
 
 from alerts.models import Channel
-from alerts.notifications.channels import reach
+from alerts.notifications.channels import ssrf_guard
 from alerts.notifications.channels.transport import MOST_KEPT, Message, NotSent, Sent
 
 if TYPE_CHECKING:  # else where it is needed first: a process without such a channel saves 45 MB
@@ -36,18 +36,18 @@ class AppriseChannel:
     def check(self, channel: Channel) -> list[tuple[str, str]]:
         try:
             plugin_of(channel.url)
-        except (ValueError, reach.Unreachable) as refused:
+        except (ValueError, ssrf_guard.Unreachable) as refused:
             return [("url", str(refused))]
-        except reach.Unresolved:
+        except ssrf_guard.Unresolved:
             return []
         return []
 
     def send(self, channel: Channel, message: Message) -> Sent:
         try:
             plugin = plugin_of(channel.url)
-        except (ValueError, reach.Unreachable) as refused:
+        except (ValueError, ssrf_guard.Unreachable) as refused:
             raise NotSent(str(refused), again=False) from None
-        except reach.Unresolved as error:
+        except ssrf_guard.Unresolved as error:
             raise NotSent(str(error)) from None
         from apprise import Apprise
 
@@ -85,7 +85,7 @@ def plugin_of(url: str) -> "NotifyBase":
     made = _made(plugin, scheme, read)
     if scheme not in FREE or read.get("mode") == "cloud":
         return made
-    address = reach.addresses_of(read["host"], read.get("port") or (80 if scheme in PLAIN else 443))[0]
+    address = ssrf_guard.addresses_of(read["host"], read.get("port") or (80 if scheme in PLAIN else 443))[0]
     if scheme not in PLAIN:
         return made
     return _made(plugin, scheme, read | {"host": f"[{address}]" if address.version == 6 else str(address)})

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from alerts.models import Channel
-from alerts.notifications.channels import reach
+from alerts.notifications.channels import ssrf_guard
 from alerts.notifications.channels.transport import MOST_KEPT, Message, NotSent, Sent
 
 CONNECT: Final = 3.0  # seconds
@@ -33,10 +33,10 @@ class Webhook:
     def check(self, channel: Channel) -> list[tuple[str, str]]:
         try:
             parts = parsed(channel.url)
-            reach.addresses_of(parts.hostname or "", _port(parts))
-        except (ValueError, reach.Unreachable) as refused:
+            ssrf_guard.addresses_of(parts.hostname or "", _port(parts))
+        except (ValueError, ssrf_guard.Unreachable) as refused:
             return [("url", str(refused))]
-        except reach.Unresolved:
+        except ssrf_guard.Unresolved:
             return []  # it may come to be; until then deliveries say so
         return []
 
@@ -51,14 +51,14 @@ class Webhook:
             headers["X-Telemetry-Signature"] = signature(channel.secret, body, int(time.time()))
         try:
             return self._answer(parsed(channel.url), body, headers)
-        except (ValueError, reach.Unreachable) as refused:
+        except (ValueError, ssrf_guard.Unreachable) as refused:
             raise NotSent(str(refused), again=False) from None
-        except reach.Unresolved as error:
+        except ssrf_guard.Unresolved as error:
             raise NotSent(str(error)) from None
 
     def _answer(self, parts: SplitResult, body: bytes, headers: dict[str, str]) -> Sent:
         begun = time.monotonic()
-        connection = Pinned(parts, reach.addresses_of(parts.hostname or "", _port(parts)))
+        connection = Pinned(parts, ssrf_guard.addresses_of(parts.hostname or "", _port(parts)))
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         with within(TOTAL - (time.monotonic() - begun), connection) as late:
             try:
@@ -126,7 +126,7 @@ def _seconds(retry_after: str | None) -> float | None:
 class Pinned(http.client.HTTPConnection):
     """Connects to one of the addresses that were checked, in the name of the host: Host, SNI and certificate."""
 
-    def __init__(self, parts: SplitResult, addresses: list[reach.Address]) -> None:
+    def __init__(self, parts: SplitResult, addresses: list[ssrf_guard.Address]) -> None:
         self.secure = parts.scheme == "https"
         self.default_port = 443 if self.secure else 80
         super().__init__(parts.hostname or "", _port(parts), timeout=CONNECT)

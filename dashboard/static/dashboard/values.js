@@ -1,4 +1,4 @@
-// How values and ages are written: the twin of dashboard/readings.py, so that nothing jumps when the script takes over.
+// How values and ages are written: the twin of dashboard/number_format.py, so that nothing jumps when the script takes over.
 const MINUS = "\u2212";
 const SPACE = "\u00a0";
 const WORDS_SHOWN = 80;

@@ -7,9 +7,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from ingest.models import ApiKey
-from ingest.wire.judge import BadPoint, check_name
-from metrics.access import Scope
+from ingest.wire.validate import BadPoint, check_name
 from metrics.models import Device, DeviceGroup
+from rest.caller import Scope
 
 LONGEST_LIFE_DAYS = 36_500
 

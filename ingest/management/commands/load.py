@@ -15,11 +15,11 @@ from django.db import OperationalError, ProgrammingError, connection
 from ingest.recordings.load import Load, Order, Outcome
 from ingest.recordings.localtime import zone_named
 from ingest.recordings.source import Unreadable
-from ingest.wire.judge import BadPoint, check_name
+from ingest.wire.validate import BadPoint, check_name
 from metrics.errors import TelemetryError
 from metrics.models import Device
 from metrics.storage.connection import parameters
-from metrics.storage.write import MOST_TOGETHER
+from metrics.storage.write.writer import MOST_TOGETHER
 
 BAR = 30
 SELDOM = 10.0  # seconds between lines where there is no terminal to draw a bar on

@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from metrics.access import Caller
-from metrics.deletion import delete_device
+from metrics.devices.delete_device import delete_device
 from metrics.errors import Unknown
+from rest.caller import Caller
 
 
 class Command(BaseCommand):

@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from metrics.storage import mend, merge
 from metrics.storage.connection import connect
+from metrics.storage.merge import restore_damaged, schedule
 
 
 class Command(BaseCommand):
@@ -14,7 +14,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         with connect(statement_timeout="10min") as connection:
-            mend.put_back_mended(connection)
-            young = merge.merge_young(connection, force=options["all"])
-            older = merge.merge_units(connection, force=options["all"], budget=float("inf"))
+            restore_damaged.put_back_mended(connection)
+            young = schedule.merge_young(connection, force=options["all"])
+            older = schedule.merge_units(connection, force=options["all"], budget=float("inf"))
         self.stdout.write(f"merged {young:,} young points and {older:,} older ones")

@@ -4,8 +4,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from metrics.storage.connection import connect
-from metrics.storage.regroup import regroup
-from metrics.storage.retention import Expired, drop_expired, expired
+from metrics.storage.merge.apply_retention_policy import regroup
+from metrics.storage.merge.retention import Expired, drop_expired, expired
 
 _WHAT = {"metrics_block": "points", "metrics_rollup": "rollup intervals"}
 

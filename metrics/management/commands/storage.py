@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from metrics.storage import damage
-from metrics.storage.backlog import backlog
 from metrics.storage.connection import reading
+from metrics.storage.merge import damaged_blocks
+from metrics.storage.read.merge_backlog import backlog
 
 TABLES = (
     "metrics_young",
@@ -84,5 +84,5 @@ class Command(BaseCommand):
         if waiting.policies_to_apply:
             self.stdout.write(f"  policies to apply: {', '.join(waiting.policies_to_apply)}")
         for one in damaged:
-            name = damage.named(min(one["level"], 1), (one["shard"], one["number"]))
+            name = damaged_blocks.named(min(one["level"], 1), (one["shard"], one["number"]))
             self.stdout.write(f"  damaged: {name}, {held(one)}")

@@ -5,10 +5,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from metrics.audit import chain as audit
-from metrics.storage import chain as journal
 from metrics.storage import shards
 from metrics.storage.connection import Connection
-from metrics.storage.plan import snapshot
+from metrics.storage.read.plan import snapshot
+from metrics.storage.write import journal_verify as journal
 
 
 class Command(BaseCommand):

@@ -1,0 +1,42 @@
+"""What statistics and health checks have to know of alerts: this app imports nothing of theirs, so they plug in here.
+
+The alerts app calls `provide` once, when it is ready.
+"""
+
+from typing import Protocol
+
+from rest.caller import Caller
+
+
+class Alerting(Protocol):
+    """What the alerts app answers."""
+
+    def last_day(self, caller: Caller, device_id: str | None) -> int:
+        """How many alerts of devices that this caller sees were triggered in the last 24 hours; of one device."""
+
+    def health(self) -> tuple[str, str]:
+        """(healthy, degraded or unhealthy; why) of the evaluation of rules, in a few milliseconds."""
+
+
+class NoAlerting:
+    """No app evaluates rules."""
+
+    def last_day(self, caller: Caller, device_id: str | None) -> int:
+        return 0
+
+    def health(self) -> tuple[str, str]:
+        return "healthy", "there are no alert rules to evaluate"
+
+
+_provided: Alerting = NoAlerting()
+
+
+def provide(alerting: Alerting) -> None:
+    """Be asked about alerts from now on."""
+    global _provided
+    _provided = alerting
+
+
+def alerting() -> Alerting:
+    """Whoever is to be asked about alerts."""
+    return _provided

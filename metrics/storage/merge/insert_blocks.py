@@ -1,0 +1,59 @@
+"""Merged blocks into their table."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.storage.connection import Connection
+from metrics.storage.format.codec import Columns, encode
+from metrics.storage.format.layout import SETTLED, chosen, rows, units
+from metrics.storage.merge.point_counts import Change
+from metrics.storage.merge.retention_policies import DEFAULT, Policy
+
+_INSERT = """
+INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_from, series_to, time_from, time_to,
+    points, keep, made_at, payload) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now(), %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the rows of one merge have in common."""
+
+    shard: int
+    level: int
+    seq_from: int
+    seq_to: int
+
+
+def insert_run(connection: Connection, columns: Columns, run: Run, change: Change, keep: int | None = None) -> None:
+    """Store points in rows of their buckets and days. `keep`: how many days all of them are kept, once known.
+
+    `change` is told of the bytes; of the points by whoever knows whether they are new.
+    """
+    with connection.cursor() as cursor:
+        cursor.executemany(_INSERT, _rows(columns, run, change, keep))
+
+
+def _rows(columns: Columns, run: Run, change: Change, keep: int | None) -> Iterator[tuple[object, ...]]:
+    for bucket, day, unit in units(columns):
+        for row in rows(unit):
+            payload = encode([row], dense=run.level == SETTLED)
+            change.resized(bucket, len(payload))
+            yield (
+                *(run.shard, run.level, bucket, day, run.seq_from, run.seq_to),
+                *(int(row.ids[0]), int(row.ids[-1]), int(row.times.min()), int(row.times.max())),
+                *(len(row), keep, payload),
+            )
+
+
+def insert_settled(
+    connection: Connection, columns: Columns, run: Run, kept: Mapping[int, Policy], change: Change
+) -> None:
+    """Store points of a finished day, those apart that are kept differently long."""
+    days = np.array([kept.get(series, DEFAULT).points for series in columns.ids.tolist()])
+    for keep in np.unique(days).tolist():
+        mask = days == keep
+        part = columns if mask.all() else chosen(columns, np.repeat(mask, np.diff(columns.offsets)))
+        insert_run(connection, part, run, change, keep)

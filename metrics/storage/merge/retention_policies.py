@@ -1,0 +1,68 @@
+"""How long what is kept: points as they were sent, and their rollups, in days, by metric."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from metrics.storage.connection import Connection
+
+DEFAULT_RETENTION_DAYS = 90
+DEFAULT_MINUTES_DAYS = 180
+DEFAULT_HOUR_DAYS = 1825
+_OF_RANGE = """
+SELECT s.id, m.retention_days, m.rollup_5m_days, m.rollup_1h_days
+FROM metrics_series s LEFT JOIN metrics_metricdefinition m ON m.name = s.metric_name WHERE s.id >= %s AND s.id < %s
+"""
+
+
+class Policy(NamedTuple):
+    """Days that points, five-minute and one-hour rollups of a series are kept."""
+
+    points: int = DEFAULT_RETENTION_DAYS
+    minutes: int = DEFAULT_MINUTES_DAYS
+    hours: int = DEFAULT_HOUR_DAYS
+
+
+DEFAULT = Policy()
+DAY_SECONDS = 86_400
+
+_OF_SERIES = """
+SELECT s.id, m.retention_days, m.rollup_5m_days, m.rollup_1h_days
+FROM metrics_series s JOIN metrics_metricdefinition m ON m.name = s.metric_name WHERE s.id = ANY(%s)
+"""
+
+
+# A policy of zeros marks a metric whose rows follow several policies until apply_retention_policy has regrouped them.
+_MIXED = """
+INSERT INTO metrics_groupedby (metric_name, points, minutes, hours)
+SELECT DISTINCT s.metric_name, 0, 0, 0 FROM metrics_series s
+LEFT JOIN metrics_metricdefinition m ON m.name = s.metric_name
+LEFT JOIN metrics_groupedby g ON g.metric_name = s.metric_name
+WHERE s.id = ANY(%(series)s) AND g.points IS DISTINCT FROM 0
+  AND (coalesce(m.retention_days, %(points)s), coalesce(m.rollup_5m_days, %(minutes)s),
+       coalesce(m.rollup_1h_days, %(hours)s))
+   <> (coalesce(g.points, %(points)s), coalesce(g.minutes, %(minutes)s), coalesce(g.hours, %(hours)s))
+ORDER BY s.metric_name
+ON CONFLICT (metric_name) DO UPDATE SET points = 0, minutes = 0, hours = 0
+"""
+
+
+def policies(connection: Connection, series: Iterable[int]) -> dict[int, Policy]:
+    """The policies of those of these series that have one of their own; all others have DEFAULT.
+
+    For whoever writes rows by them: where a metric's rows follow another policy as yet, it is noted that they are
+    mixed. Else a policy that changed and changed back would leave rows behind that nobody knows to be misplaced.
+    """
+    wanted = list(series)
+    connection.execute(_MIXED, DEFAULT._asdict() | {"series": wanted})
+    return {row[0]: Policy(*row[1:]) for row in connection.execute(_OF_SERIES, (wanted,))}
+
+
+def bucket_policies(connection: Connection, first: int, last: int) -> dict[int, Policy]:
+    """The policies of all series that there are from one number to before another."""
+    rows = connection.execute(_OF_RANGE, (first, last))
+    return {row[0]: DEFAULT if row[1] is None else Policy(*row[1:]) for row in rows}
+
+
+def is_over(day: int, kept: int, now: float) -> bool:
+    """Whether all of a day (since 1970) is older than it is kept (in days), at a time (seconds since 1970)."""
+    return (day + 1 + kept) * DAY_SECONDS <= now

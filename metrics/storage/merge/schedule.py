@@ -1,0 +1,129 @@
+"""Young blocks become fewer and larger ones; at the end a day of a few series is one row.
+
+A merge takes an unbroken run of commits, inserts the result with the run's first and last `seq`, and removes the
+sources, in one transaction: a reader sees the old blocks or the new one, never half, and a killed worker leaves
+nothing behind. An advisory lock lets one merger at a time have a unit; a second one leaves it be. A damaged source is
+set aside (metrics.storage.merge.damaged_blocks), and no run spans it from then on.
+
+level 0    young: one commit; merged in order of `seq`, one merger per shard
+level 1…   runs of one bucket and day; TIER runs of a level become one of the next
+level DAY  the day is over: everything of the bucket and day, in rows of one or few series
+"""
+
+import time
+
+from metrics.storage import shards
+from metrics.storage.connection import Connection, clock
+from metrics.storage.format.layout import DAY, SETTLED, by_encoding, newest
+from metrics.storage.locks import lock_young
+from metrics.storage.merge import damaged_blocks
+from metrics.storage.merge.insert_blocks import Run, insert_run
+from metrics.storage.merge.merge_day import merge_unit
+from metrics.storage.merge.point_counts import Change
+from metrics.storage.merge.rollups import Place
+from metrics.storage.read import latest
+
+TIER = 12  # runs of one level that make one of the next
+MOST_AT_ONCE = 1_000_000  # points of one young merge
+YOUNG_ENOUGH = 256  # commits that are worth a merge…
+POINTS_ENOUGH = 500_000  # … or points…
+OLD_ENOUGH = 20.0  # … or seconds that the oldest has waited
+KEEP_YOUNG = 60.0  # seconds that followers have to read a commit after it was merged
+DAY_GRACE = 900.0  # seconds after midnight until a day is made
+LATE_GRACE = 600.0  # seconds that late points of a finished day gather before they are merged into it
+
+_UNITS = """
+SELECT shard, bucket, day, level, count(DISTINCT seq_from), extract(epoch FROM now() - min(made_at))
+FROM metrics_block WHERE shard = ANY(%s) AND level < %s
+GROUP BY shard, bucket, day, level ORDER BY day DESC, bucket, level
+"""
+
+
+def merge_young(connection: Connection, force: bool = False) -> int:
+    """Merge young blocks while there are enough of them; returns how many points were merged.
+
+    A second worker finds the locks of the first one's shards taken and goes on to the others.
+    """
+    total = 0
+    failures = []
+    for shard in shards.every():
+        try:
+            while merged := _merge_young_once(connection, shard, force):
+                total += merged
+        except RuntimeError as error:  # the other shards are well
+            failures.append(error)
+    _drop_merged_young(connection, 0.0 if force else KEEP_YOUNG)
+    if failures:
+        raise failures[0]
+    return total
+
+
+def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
+    with connection.transaction():
+        if not lock_young(connection, shard):
+            return 0
+        waiting = connection.execute(
+            "SELECT y.seq, y.points, extract(epoch FROM now() - y.at)"
+            " FROM metrics_young y JOIN metrics_merged m USING (shard)"
+            " WHERE y.shard = %s AND y.seq > m.seq ORDER BY y.seq LIMIT 5000",
+            (shard,),
+        ).fetchall()
+        points = sum(row[1] for row in waiting)
+        enough = len(waiting) >= YOUNG_ENOUGH or points >= POINTS_ENOUGH or (waiting and waiting[0][2] >= OLD_ENOUGH)
+        if not waiting or not (enough or force):
+            return 0
+        taken, size = [], 0
+        for seq, count, _ in waiting:
+            taken.append(seq)
+            size += count
+            if size >= MOST_AT_ONCE:
+                break
+        if taken[-1] - taken[0] != len(taken) - 1:  # a gap would put old values over new ones
+            raise RuntimeError(f"commits of shard {shard} are missing between {taken[0]} and {taken[-1]}")
+        commits = connection.execute(
+            "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq BETWEEN %s AND %s ORDER BY seq",
+            (shard, taken[0], taken[-1]),
+            binary=True,
+        )
+        change = Change(connection, shard)
+        for first, last, parts in damaged_blocks.young_runs(connection, shard, commits):
+            for columns in by_encoding(parts):
+                insert_run(connection, columns, Run(shard, 1, first, last), change)
+                change.add(columns)
+                latest.move(connection, shard, newest(columns))
+        connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (taken[-1], shard))
+        change.apply()
+        return size
+
+
+def _drop_merged_young(connection: Connection, keep: float) -> None:
+    connection.execute(
+        "DELETE FROM metrics_young y USING metrics_merged m WHERE y.shard = m.shard AND y.shard = ANY(%s)"
+        " AND y.seq <= m.seq AND y.at < now() - make_interval(secs => %s)",
+        (list(shards.every()), keep),
+    )
+
+
+def merge_units(connection: Connection, force: bool = False, budget: float = 25.0, now: float | None = None) -> int:
+    """Merge the runs of buckets and days that have enough of them, for at most `budget` seconds; returns points merged.
+
+    `force` makes day blocks of everything, today included.
+    """
+    started, total = time.monotonic(), 0
+    found = connection.execute(_UNITS, (list(shards.every()), SETTLED)).fetchall()
+    now = clock(connection) if now is None else now
+    today = int(now * 1_000_000) // DAY
+    yesterday_done = (now % 86400) >= DAY_GRACE
+    done: set[tuple[int, int]] = set()
+    for shard, bucket, day, level, runs, age in found:
+        if time.monotonic() - started > budget and not force:
+            break
+        if (bucket, day) in done:
+            continue
+        over = day < today - 1 or (day == today - 1 and yesterday_done)
+        if force or (over and (age >= LATE_GRACE or runs >= TIER)):
+            total += merge_unit(connection, Place(shard, bucket, day), SETTLED, now)
+            done.add((bucket, day))
+        elif runs >= TIER and not over:
+            total += merge_unit(connection, Place(shard, bucket, day), level + 1, now)
+    return total

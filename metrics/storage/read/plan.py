@@ -1,0 +1,202 @@
+"""What a question will read, told before anything is read: which blocks, which commits, which rollups."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import IsolationLevel
+
+from metrics.errors import Unanswerable
+from metrics.storage.connection import Connection, alone, reading
+from metrics.storage.format.codec import Ints
+from metrics.storage.format.layout import DAY, SETTLED, bucket_of, day_of
+from metrics.storage.merge import damaged_blocks, rollups
+from metrics.storage.merge.rollups import RolledRow, Rolling
+from metrics.storage.read.unmerged import WAITING, Stretch, stretches
+from metrics.storage.shards import Number, of_series
+
+MOST_BLOCKS = 200_000  # of one question
+
+_BLOCKS = """
+SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to, b.time_from,
+    b.time_to, b.shard
+FROM metrics_block b
+WHERE b.shard = ANY(%(shards)s) AND b.bucket = ANY(%(buckets)s) AND b.day BETWEEN %(first)s AND %(last)s
+  AND b.series_from <= %(high)s AND b.series_to >= %(low)s AND b.time_to >= %(start)s AND b.time_from < %(end)s
+LIMIT %(most)s
+"""
+
+
+class Block(NamedTuple):
+    """A row of merged blocks without its payload."""
+
+    id: int
+    level: int
+    bucket: int
+    day: int
+    seq_to: int
+    points: int
+    series_from: int
+    series_to: int
+    time_from: int
+    time_to: int
+    shard: int
+
+    @property
+    def number(self) -> Number:
+        return self.shard, self.id
+
+
+_R = TypeVar("_R", Block, RolledRow)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a question would read, and in the end what it did."""
+
+    series: Ints  # ascending
+    start: int
+    end: int
+    young: list[Stretch]
+    young_points: int
+    blocks: list[Block]  # by bucket, day and age
+    points: int  # of all these blocks, and intervals of rollups
+    rolled: list[RolledRow] = field(default_factory=list)  # by bucket and day
+    rolling: Rolling | None = None
+    rolled_from: int = 0  # µs
+    damaged: list[str] = field(default_factory=list)
+    remembers: bool = True  # whether what it decodes is kept for the next question
+    young_within: float = 0.0  # about how many young points are in the range
+
+    @property
+    def young_commits(self) -> int:
+        return sum(one.last - one.first + 1 for one in self.young)
+
+    @property
+    def rolled_intervals(self) -> int:
+        """Intervals in the rollups that are read."""
+        return sum(row.intervals for row in self.rolled)
+
+    def expected(self, young: float) -> int:
+        """About how many points there are of these series in this range, where `young` is their share of young ones."""
+        rest = self.rolled_intervals + self.young_within * young
+        if not self.blocks:
+            return int(rest)
+        columns = ("points", "series_from", "series_to", "time_from", "time_to")
+        points, low, high, first, last = np.array([[getattr(one, name) for one in self.blocks] for name in columns])
+        wanted = self.series.searchsorted(high, "right") - self.series.searchsorted(low)
+        return int((points * wanted / (high - low + 1) * _share(first, last, self.start, self.end)).sum() + rest)
+
+    def levels(self) -> dict[str, int]:
+        """How many blocks of each level."""
+        found: dict[str, int] = {}
+        for block in self.blocks:
+            found[str(block.level)] = found.get(str(block.level), 0) + 1
+        return found
+
+
+@contextmanager
+def snapshot(pooled: bool = True) -> Iterator[Connection]:
+    """A connection on which every statement sees the same blocks; not `pooled`: one that may be kept for long."""
+    with reading() if pooled else alone() as connection, _isolated(connection), connection.transaction():
+        yield connection
+
+
+@contextmanager
+def _isolated(connection: Connection) -> Iterator[None]:
+    """BEGIN itself says how, which is a round trip less than to say it afterwards."""
+    connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.isolation_level = connection.read_only = None
+
+
+def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Rolling | None = None) -> Plan:
+    """Which blocks may hold points of these series (ascending) from `start` to before `end` (µs), and which rollups
+    take their place."""
+    asked_from = start
+    if rolling is not None:
+        start = min(max(start, rolling.gone), end)
+    wanted = {
+        "start": start,
+        "end": end,
+        "buckets": sorted(set(map(bucket_of, series.tolist()))),
+        "shards": np.unique(of_series(series)).tolist(),
+        "first": day_of(start),
+        "last": day_of(end - 1),
+        "low": int(series[0]),
+        "high": int(series[-1]),
+        "most": MOST_BLOCKS + 1,
+    }
+    young = [Stretch(*row) for row in connection.execute(WAITING, wanted) if row[0] in wanted["shards"]]
+    rows = connection.execute(_BLOCKS, wanted).fetchall()
+    if len(rows) > MOST_BLOCKS:
+        raise Unanswerable("start_time", f"the question would read more than {MOST_BLOCKS:,} blocks; ask for less time")
+    blocks = _reaching(series, [Block(*row) for row in rows])
+    blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
+    young_points = sum(one.points for one in young)
+    points = young_points + sum(block.points for block in blocks)
+    planned = Plan(series, start, end, stretches(young), young_points, blocks, points)
+    planned.damaged = damaged_blocks.in_range(connection, wanted)
+    count, first, last = np.array([one[3:] for one in young], np.int64).reshape(-1, 3).T
+    planned.young_within = float((count * _share(first, last, start, end)).sum())
+    if rolling is not None:
+        rows_found = rollups.find(connection, wanted | {"first": day_of(asked_from)}, rolling)
+        stale = {day for one in young for day in range(day_of(one.time_from), day_of(one.time_to) + 1)}
+        _roll(planned, _reaching(series, rows_found), stale, rolling, asked_from)
+    return planned
+
+
+def _roll(planned: Plan, found: list[RolledRow], stale: set[int], rolling: Rolling, asked_from: int) -> None:
+    """Let rollups take the place of blocks, of days that are not out of date."""
+    if rolling.thinned is not None and planned.expected(young=1.0) <= rolling.thinned:
+        rolling = replace(rolling, instead=False)
+    planned.rolling, planned.rolled_from = rolling, asked_from
+    planned.rolled = _instead(rolling, found, planned.blocks, stale, (planned.start, planned.end))
+    taken = {(row.bucket, row.day) for row in planned.rolled}
+    planned.points += planned.rolled_intervals - sum(
+        block.points for block in planned.blocks if (block.bucket, block.day) in taken
+    )
+    planned.blocks = [block for block in planned.blocks if (block.bucket, block.day) not in taken]
+
+
+def _share(first: Ints, last: Ints, start: int, end: int) -> NDArray[np.float64]:
+    """How much of what reaches from `first` to `last` lies in a range."""
+    share: NDArray[np.float64] = (np.minimum(last, end - 1) - np.maximum(first, start) + 1) / (last - first + 1)
+    return share
+
+
+def _reaching(series: Ints, found: list[_R]) -> list[_R]:
+    """Those rows in whose reach one of these series is."""
+    if not found:
+        return []
+    reach = np.array([(one.series_from, one.series_to) for one in found])
+    some = np.searchsorted(series, reach[:, 0]) < np.searchsorted(series, reach[:, 1], side="right")
+    return [found[at] for at in np.flatnonzero(some).tolist()]
+
+
+def _instead(
+    rolling: Rolling, found: list[RolledRow], blocks: list[Block], stale: set[int], points: tuple[int, int]
+) -> list[RolledRow]:
+    """The rollups to read: all of days whose points are gone, and those of whole days that are up to date where that
+    is less to read."""
+    cost: dict[tuple[int, int], int] = {}
+    for block in blocks:
+        place = (block.bucket, block.day)
+        cost[place] = cost.get(place, 0) + block.points
+        if block.level < SETTLED:
+            stale.add(block.day)
+    for row in found:
+        cost[row.bucket, row.day] = cost.get((row.bucket, row.day), 0) - row.intervals
+    first, last = -(-points[0] // DAY), points[1] // DAY
+    return [
+        row
+        for row in found
+        if (row.day + 1) * DAY <= rolling.gone
+        or (rolling.instead and first <= row.day < last and row.day not in stale and cost[row.bucket, row.day] >= 0)
+    ]

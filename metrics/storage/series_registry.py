@@ -1,0 +1,247 @@
+"""What a process remembers of devices, definitions and series, so that a point costs no query.
+
+A series is resolved to a *slot*, a small number whose rows in four arrays hold the series id, its bounds and its
+horizon: a batch is checked column by column. Slots are made on first sight and forgotten when the revision moves
+(a definition or a key changed), which every process notices within a second.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from numpy.typing import NDArray
+from psycopg.errors import ForeignKeyViolation
+
+from metrics.models import DataType
+from metrics.storage import series_ids
+from metrics.storage.connection import reading
+from metrics.storage.format.codec import Kind
+from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
+
+Groups = Sequence[tuple[str, int, int]]  # device, and where its points begin and end
+DAY = 86_400_000_000  # µs
+MOST_LAYOUTS = 256  # of a few kilobytes each
+REVISION_PERIOD = 0.5  # seconds between looks at the revision
+KIND_OF_TYPE = {
+    DataType.NUMERIC: Kind.NUMERIC,
+    DataType.BOOLEAN: Kind.BOOLEAN,
+    DataType.STRING: Kind.STRING,
+    DataType.JSON: Kind.JSON,
+    DataType.GEOLOCATION: Kind.GEOLOCATION,
+    DataType.BINARY: Kind.BINARY,
+}
+
+_DEVICES = """
+WITH given AS (SELECT unnest(%s::text[]) AS device_id), made AS (
+    INSERT INTO metrics_device (device_id, name, created_at) SELECT device_id, '', now() FROM given
+    ON CONFLICT (device_id) DO NOTHING RETURNING id, device_id
+)
+SELECT device_id, id FROM made
+UNION ALL SELECT d.device_id, d.id FROM metrics_device d JOIN given USING (device_id)
+"""
+_KNOWN = """
+SELECT s.device_id, s.metric_name, s.id FROM metrics_series s
+JOIN unnest(%s::bigint[], %s::text[]) AS g (device_id, metric_name) USING (device_id, metric_name) WHERE s.kind = %s
+"""
+_SERIES = """
+INSERT INTO metrics_series (id, device_id, metric_name, kind)
+SELECT id, device_id, metric_name, %s FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) g (id, device_id, metric_name)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What ingestion needs of a metric definition."""
+
+    kind: Kind
+    low: float
+    high: float
+    retention: int  # µs
+    unit: str | None = None
+
+
+_NOTHING: dict[str, int] = {}
+UNDEFINED = Definition(Kind.NUMERIC, -np.inf, np.inf, DEFAULT_RETENTION_DAYS * DAY)
+
+
+class Catalogue:
+    """One revision's memory. Replaced whole when the revision moves, so whoever holds one sees no mixture.
+
+    Thread-safe: readers take no lock, since a slot's rows are written before its name is.
+    """
+
+    def __init__(self, revision: int = -1, definitions: dict[str, Definition] | None = None) -> None:
+        self.revision = revision
+        self.definitions = definitions or {}
+        self.bounded = any(one.low > -np.inf or one.high < np.inf for one in self.definitions.values())
+        self.not_numeric = {name for name, one in self.definitions.items() if one.kind is not Kind.NUMERIC}
+        self.shortest_retention = min([UNDEFINED.retention, *(one.retention for one in self.definitions.values())])
+        self.series = np.zeros(1024, np.int64)
+        self.low = np.full(1024, -np.inf)
+        self.high = np.full(1024, np.inf)
+        self.retention = np.full(1024, UNDEFINED.retention, np.int64)
+        self._used = 0
+        self._slots: dict[Kind, dict[str, dict[str, int]]] = {kind: {} for kind in Kind}
+        self._devices: dict[str, int] = {}
+        self._layouts: dict[tuple[str, str, int], tuple[Groups, list[str], NDArray[np.int64]]] = {}
+        self._lock = threading.Lock()
+
+    def unit(self, metric: str) -> str | None:
+        """The unit in a metric's definition."""
+        return self.definitions.get(metric, UNDEFINED).unit
+
+    def layout(self, groups: Groups, metrics: list[str]) -> NDArray[np.int64] | None:
+        """The slots of a batch that looks as one did before: a gateway sends the same series over and over."""
+        known = self._layouts.get((groups[0][0], metrics[0], len(metrics)))
+        return known[2] if known is not None and known[0] == groups and known[1] == metrics else None
+
+    def learn_layout(self, groups: Groups, metrics: list[str], slots: NDArray[np.int64]) -> None:
+        """Remember the slots of a batch."""
+        if len(self._layouts) >= MOST_LAYOUTS:
+            self._layouts.clear()
+        self._layouts[groups[0][0], metrics[0], len(metrics)] = (groups, metrics, slots)
+
+    def numeric(self, device_id: str) -> dict[str, int]:
+        """The slots of a device's numeric metrics, those of them that have one. Not to be written to."""
+        return self._slots[Kind.NUMERIC].get(device_id, _NOTHING)
+
+    def slots(self, devices: Iterable[tuple[str, Sequence[str]]], kind: Kind = Kind.NUMERIC) -> list[int]:
+        """The slots of (device, its metrics) one after the other, -1 where there is none yet."""
+        tables = self._slots[kind]
+        found: list[int] = []
+        for device_id, metrics in devices:
+            table = tables.get(device_id, _NOTHING)
+            try:
+                found += list(map(table.__getitem__, metrics))  # whole, so that an unknown one adds nothing
+            except KeyError:
+                found += [table.get(metric, -1) for metric in metrics]
+        return found
+
+    def make(self, wanted: Iterable[tuple[str, str, Kind]]) -> None:
+        """See to it that these (device, metric, kind) have slots, making devices and series that are new.
+
+        Where making on first sight is switched off, unknown devices and undefined metrics get none.
+        """
+        by_kind: dict[Kind, set[tuple[str, str]]] = {}
+        for device_id, metric, kind in wanted:
+            if settings.CREATE_ON_FIRST_SIGHT or metric in self.definitions:
+                by_kind.setdefault(kind, set()).add((device_id, metric))
+        with self._lock, reading() as connection:
+            for kind, pairs in by_kind.items():
+                try:
+                    self._make(connection, kind, pairs)
+                except ForeignKeyViolation:  # one of the devices was deleted since it was looked up
+                    self._devices.clear()
+                    self._make(connection, kind, pairs)
+
+    def _make(self, connection: Any, kind: Kind, pairs: set[tuple[str, str]]) -> None:
+        self._know_devices(connection, sorted({device_id for device_id, _ in pairs}))
+        known = [(self._devices[device], device, metric) for device, metric in pairs if device in self._devices]
+        names = {number: device for number, device, _ in known}
+        for (number, metric), series in _series(connection, sorted((row[0], row[2]) for row in known), kind):
+            self._add(kind, names[number], metric, series)
+
+    def _know_devices(self, connection: Any, device_ids: list[str]) -> None:
+        missing = [device_id for device_id in device_ids if device_id not in self._devices]
+        if missing and settings.CREATE_ON_FIRST_SIGHT:
+            self._devices.update(connection.execute(_DEVICES, (missing,)).fetchall())
+        elif missing:
+            self._devices.update(
+                connection.execute(
+                    "SELECT device_id, id FROM metrics_device WHERE device_id = ANY(%s)", (missing,)
+                ).fetchall()
+            )
+
+    def _add(self, kind: Kind, device_id: str, metric: str, series: int) -> None:
+        table = self._slots[kind].setdefault(device_id, {})
+        if metric in table:
+            return
+        slot = self._used
+        if slot == len(self.series):
+            grow = len(self.series)
+            self.series = np.concatenate((self.series, np.zeros(grow, np.int64)))
+            self.low = np.concatenate((self.low, np.full(grow, -np.inf)))
+            self.high = np.concatenate((self.high, np.full(grow, np.inf)))
+            self.retention = np.concatenate((self.retention, np.full(grow, UNDEFINED.retention, np.int64)))
+        definition = self.definitions.get(metric, UNDEFINED)
+        self.series[slot] = series
+        if kind is Kind.NUMERIC:
+            self.low[slot], self.high[slot] = definition.low, definition.high
+        self.retention[slot] = definition.retention
+        self._used += 1
+        table[metric] = slot  # last: a reader without the lock finds a slot whole or not at all
+
+
+def _series(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> Iterable[tuple[tuple[int, str], int]]:
+    """The series of (device, metric), made where they are not there yet."""
+    found = _known(connection, pairs, kind)
+    if len(found) < len(pairs):
+        with connection.transaction():
+            series_ids.lock(connection)
+            found = _known(connection, pairs, kind)
+            missing = [pair for pair in pairs if pair not in found]
+            if not missing:  # somebody else was a moment faster
+                return found.items()
+            numbers = series_ids.numbers(connection, [metric for _, metric in missing])
+            devices, metrics = [device for device, _ in missing], [metric for _, metric in missing]
+            connection.execute(_SERIES, (kind, numbers, devices, metrics))
+            found.update(zip(missing, numbers, strict=True))
+    return found.items()
+
+
+def _known(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> dict[tuple[int, str], int]:
+    wanted = ([device for device, _ in pairs], [metric for _, metric in pairs], kind)
+    return {(device, metric): number for device, metric, number in connection.execute(_KNOWN, wanted)}
+
+
+_current = Catalogue()
+_looked = float("-inf")
+_refreshing = threading.Lock()
+
+
+def current() -> Catalogue:
+    """The catalogue as it is: for the event loop, where a task of its own calls `refresh`."""
+    return _current
+
+
+def catalogue() -> Catalogue:
+    """The catalogue, not older than half a second."""
+    return refresh() if time.monotonic() - _looked >= REVISION_PERIOD else _current
+
+
+def refresh() -> Catalogue:
+    """Look at the revision, and start afresh where it moved."""
+    global _current, _looked
+    with _refreshing, reading() as connection:
+        _looked = time.monotonic()
+        row = connection.execute("SELECT number FROM metrics_revision").fetchone()
+        revision = row[0] if row else 0
+        if revision != _current.revision:
+            _current = Catalogue(revision, _definitions(connection))
+        return _current
+
+
+def forget() -> None:
+    """Start anew: between tests, whose revisions may be alike."""
+    global _current, _looked
+    _current, _looked = Catalogue(), float("-inf")
+
+
+def _definitions(connection: Any) -> dict[str, Definition]:
+    rows = connection.execute(
+        "SELECT name, data_type, min_value, max_value, retention_days, unit FROM metrics_metricdefinition"
+    )
+    return {
+        name: Definition(
+            KIND_OF_TYPE[DataType(data_type)],
+            -np.inf if low is None else low,
+            np.inf if high is None else high,
+            days * DAY,
+            unit or None,
+        )
+        for name, data_type, low, high, days, unit in rows
+    }

@@ -1,0 +1,144 @@
+"""Who sent what, line by line, one line a commit; each is chained to the one before by its checksum.
+
+    digest    SHA-256 of (SHA-256 of the payload, entries)
+    checksum  SHA-256 of (checksum of the line before, digest)
+
+So whoever changes, removes or adds a line breaks the chain from there on, also when the payload has long been merged.
+A line in a row of its own costs more than the points of a small commit; after some minutes a thousand of them become
+one row, a *pack*, in which only the payloads' digests resist compression.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import zstandard
+
+from metrics.storage.connection import Connection
+from metrics.storage.format.codec import seal, unseal
+from metrics.storage.format.compression import DENSE, pack, unpack
+from metrics.storage.locks import lock_journal
+
+PACK = 1000  # lines of a pack
+PACK_AFTER = 300.0  # seconds that a line has a row of its own
+_DIGEST = 32  # bytes
+
+_WAITING = """
+SELECT seq, (extract(epoch FROM at) * 1000000)::bigint, entries, payload_digest, checksum FROM metrics_journal
+WHERE shard = %s AND at < now() - make_interval(secs => %s) AND payload_digest IS NOT NULL ORDER BY seq LIMIT %s
+"""
+_OWN = """
+SELECT seq, (extract(epoch FROM at) * 1000000)::bigint, entries, payload_digest FROM metrics_journal
+WHERE shard = %s AND at < to_timestamp(%s / 1e6) ORDER BY seq DESC LIMIT %s
+"""
+_PACKS = """
+SELECT payload FROM metrics_journalpack WHERE shard = %s AND at_from < to_timestamp(%s / 1e6)
+ORDER BY seq_from DESC LIMIT 2
+"""
+_INSERT = """
+INSERT INTO metrics_journalpack (shard, seq_from, seq_to, at_from, at_to, before, checksum, payload)
+VALUES (%s, %s, %s, to_timestamp(%s / 1e6), to_timestamp(%s / 1e6), %s, %s, %s)
+"""
+
+
+class Line(NamedTuple):
+    """What is known of one commit."""
+
+    seq: int
+    at: int  # µs since 1970, UTC
+    entries: bytes  # JSON: a list of metrics.storage.write.writer.Entry
+    payload_digest: bytes
+
+    @property
+    def digest(self) -> bytes:
+        return digest_of(self.payload_digest, self.entries)
+
+
+def digest_of(payload_digest: bytes, entries: bytes) -> bytes:
+    """The digest of a line."""
+    return hashlib.sha256(payload_digest + entries).digest()
+
+
+def chained(before: bytes, digest: bytes) -> bytes:
+    """The checksum of a line after another."""
+    return hashlib.sha256(before + digest).digest()
+
+
+# --- packing ----------------------------------------------------------------------------------------
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    seqs: bytes
+    times: bytes
+    digests: bytes  # of the payloads, one after the other
+    entries: bytes  # zstd of a msgpack list of bytes
+
+
+def write_pack(lines: list[Line]) -> bytes:
+    """Lines to the payload of a pack."""
+    texts = msgspec.msgpack.encode([line.entries for line in lines])
+    packed = _Packed(
+        pack(np.array([line.seq for line in lines], np.int64), DENSE),
+        pack(np.array([line.at for line in lines], np.int64), DENSE),
+        b"".join(line.payload_digest for line in lines),
+        zstandard.ZstdCompressor(level=9).compress(texts),
+    )
+    return seal(msgspec.msgpack.encode(packed))
+
+
+def read_pack(payload: bytes) -> list[Line]:
+    """The lines of a pack. Raises DamagedPayload where its checksum differs."""
+    packed = msgspec.msgpack.decode(unseal(payload), type=_Packed)
+    texts = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(packed.entries), type=list[bytes])
+    digests = [packed.digests[at : at + _DIGEST] for at in range(0, len(packed.digests), _DIGEST)]
+    seqs, times = unpack(packed.seqs, np.int64).tolist(), unpack(packed.times, np.int64).tolist()
+    return [Line(*row) for row in zip(seqs, times, texts, digests, strict=True)]
+
+
+def lines_before(connection: Connection, shard: int, until: int, most: int) -> list[Line]:
+    """The last lines of a shard before a moment (µs), newest first; as many as asked for, up to what two packs hold."""
+    rows = connection.execute(_OWN, (shard, until, most), binary=True).fetchall()
+    found = [Line(seq, at, entries.encode(), digest or b"") for seq, at, entries, digest in rows]
+    if len(found) < most:
+        for (payload,) in connection.execute(_PACKS, (shard, until), binary=True).fetchall():
+            found += [line for line in reversed(read_pack(payload)) if line.at < until]
+    return found[:most]
+
+
+def pack_journal(connection: Connection, shard: int, after: float = PACK_AFTER) -> int:
+    """Pack the lines of a shard that are old enough, a pack at a time while there are enough; returns how many."""
+    total = 0
+    while packed := _pack_once(connection, shard, after):
+        total += packed
+    return total
+
+
+def _pack_once(connection: Connection, shard: int, after: float) -> int:
+    with connection.transaction():
+        if not lock_journal(connection, shard):
+            return 0
+        rows = connection.execute(_WAITING, (shard, after, PACK), binary=True).fetchall()
+        if len(rows) < PACK:
+            return 0
+        lines = [Line(seq, at, entries.encode(), digest) for seq, at, entries, digest, _ in rows]
+        first, last = lines[0], lines[-1]
+        where = (shard, first.seq, last.seq, first.at, last.at)
+        connection.execute(_INSERT, (*where, _before(connection, shard, first.seq), rows[-1][4], write_pack(lines)))
+        connection.execute(
+            "DELETE FROM metrics_journal WHERE shard = %s AND seq BETWEEN %s AND %s", (shard, first.seq, last.seq)
+        )
+        return len(lines)
+
+
+def _before(connection: Connection, shard: int, seq: int) -> bytes | None:
+    """The checksum of the line before this one; empty before the first of all, None where it is gone."""
+    if seq == 1:
+        return b""
+    row = connection.execute(
+        "SELECT checksum FROM metrics_journal WHERE shard = %(shard)s AND seq = %(seq)s - 1"
+        " UNION ALL SELECT checksum FROM metrics_journalpack WHERE shard = %(shard)s AND seq_to = %(seq)s - 1",
+        {"shard": shard, "seq": seq},
+        binary=True,
+    ).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,356 @@
+"""The only way in: one writer per process gathers what arrives, commits it as one block, and then lets the answers go.
+
+While a commit runs, the next block gathers; so a thousand devices cost PostgreSQL no more than one.
+"""
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from metrics.errors import DeviceDeleted, Overloaded, StorageUnavailable
+from metrics.storage import shards
+from metrics.storage.connection import Connection, connect
+from metrics.storage.format.codec import Columns, Ints, Values, arrange, concatenate
+from metrics.storage.read.block_cache import forget, remember
+from metrics.storage.write.audit_anchor import Witness
+from metrics.storage.write.commit import Outdated, all_there, commit, deleted_at
+from rest.request_stats import tally
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 1_000_000  # points that may wait for the writer in one process
+MOST_TOGETHER = 50_000  # points of one commit
+ALWAYS = 2**62  # the revision of series that nobody deletes
+PATIENCE = 8.0  # seconds to ride out a restart of PostgreSQL before the sender is told to try again
+
+
+class Entry(msgspec.Struct, omit_defaults=True):
+    """The journal's line on one request."""
+
+    sender: str
+    at: float
+    points: int
+    rejected: int = 0
+    device_id: str | None = None
+    batch_id: str | None = None
+
+
+class AnsweredBatch(msgspec.Struct):
+    """A batch id, and the answer that a retry is to get."""
+
+    device_id: str
+    batch_id: str
+    answer: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """Points of one encoding as they came: series int64[n], times int64[n] in µs, values, contexts as in Columns.
+
+    Lists where there is one number: a hundred of them become arrays together faster than one by one.
+    """
+
+    series: Ints | list[int]
+    times: Ints | list[int]
+    values: Values | list[float]
+    contexts: NDArray[np.int32] | None = None
+    dictionary: Sequence[bytes] = ()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    arrivals: list[Arrivals]
+    entry: Entry
+    batch: AnsweredBatch | None
+    known: int  # the revision at which its series were looked up
+    deadline: float
+    points: int
+    done: Callable[[list["_Waiting"]], None]
+    target: Any
+    error: Exception | None = None
+
+
+class Writer(threading.Thread):
+    """The writer of one process. `submit` and `submit_async` return after COMMIT, or raise.
+
+    `known` is the revision at which the series of what is submitted were looked up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="writer", daemon=True)
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._waiting_points = 0
+        self._lost = False
+        self._count_lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._witness = Witness()
+        self._deleted = 0  # the revision of the last deletion that it met
+        self._followers: list[Callable[[], None]] = []
+
+    def submit(
+        self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None, known: int = ALWAYS
+    ) -> None:
+        """Store, and return once it is durable. Raises DeviceDeleted, Overloaded or StorageUnavailable."""
+        finished = threading.Event()
+        waiting = self._enqueue(arrivals, entry, batch, known, lambda _: finished.set(), None)
+        finished.wait()
+        if waiting.error is not None:
+            raise waiting.error
+
+    def submit_async(
+        self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None, known: int = ALWAYS
+    ) -> "asyncio.Future[None]":
+        """The same for a coroutine of the running loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._enqueue(arrivals, entry, batch, known, _Answers(loop), future)
+        return future
+
+    def follow(self, wake: Callable[[], None]) -> None:
+        """Call `wake` after every commit of this process (from the writer's thread)."""
+        if wake not in self._followers:
+            self._followers.append(wake)
+
+    @property
+    def waiting_points(self) -> int:
+        """How many points wait to be committed."""
+        return self._waiting_points
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has lost PostgreSQL, and not found it again yet."""
+        return self._lost
+
+    def stop(self) -> None:
+        """Write what waits, then end."""
+        self._queue.put(None)
+        self.join(PATIENCE + 2)
+
+    def _enqueue(
+        self,
+        arrivals: list[Arrivals],
+        entry: Entry,
+        batch: AnsweredBatch | None,
+        known: int,
+        done: Callable[[list[_Waiting]], None],
+        target: Any,
+    ) -> _Waiting:
+        points = sum(len(one.times) for one in arrivals)
+        with self._count_lock:
+            if self._waiting_points + points > MOST_WAITING:
+                raise Overloaded("more points wait to be written than may wait; try again in a second")
+            self._waiting_points += points
+        waiting = _Waiting(arrivals, entry, batch, known, time.monotonic() + PATIENCE, points, done, target)
+        self._queue.put(waiting)
+        return waiting
+
+    def run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            together, points = [first], first.points
+            while points < MOST_TOGETHER:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    self._queue.put(None)
+                    break
+                together.append(following)
+                points += following.points
+            self._store(together)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _store(self, together: list[_Waiting]) -> None:
+        try:
+            self._commit(together)
+        except psycopg.OperationalError as error:
+            self._lost = True
+            log.warning("the writer lost PostgreSQL: %s", str(error).strip().split("\n")[0])
+            if self._reconnect(min(waiting.deadline for waiting in together)):
+                return self._store(together)
+            self._finish(together, StorageUnavailable("the database cannot be reached; try again"))
+        except shards.ShardsDiffer as error:
+            log.error("nothing is stored: %s", error)
+            self._finish(together, error)
+        except Exception as error:
+            if len(together) > 1:  # only the guilty one is to suffer
+                for waiting in together:
+                    self._store([waiting])
+                return
+            if not isinstance(error, DeviceDeleted):
+                log.exception("a block could not be stored")
+            self._finish(together, error)
+        else:
+            self._finish(together, None)
+
+    def _commit(self, together: list[_Waiting]) -> None:
+        if self._connection is None:
+            self._connection = self._connect()
+            self._lost = False
+        self._check_living(self._connection, together)
+        parts = block_of([one for waiting in together for one in waiting.arrivals])
+        told = self._witness.look(self._connection)
+        entries = msgspec.json.encode([*told, *(waiting.entry for waiting in together)])
+        batches = msgspec.json.encode([waiting.batch for waiting in together if waiting.batch])
+        try:
+            stored = commit(self._connection, parts, entries, batches, min(waiting.known for waiting in together))
+        except Outdated:
+            self._deleted = deleted_at(self._connection)
+            return self._commit(together)
+        for number, some in stored:
+            remember(number, some)
+
+    def _check_living(self, connection: Connection, together: list[_Waiting]) -> None:
+        """Raise DeviceDeleted where series were looked up before the last deletion, and one went with it."""
+        late = [waiting for waiting in together if waiting.known < self._deleted]
+        if not late:
+            return
+        known = self._deleted
+        series = np.unique(np.concatenate([one.series for waiting in late for one in waiting.arrivals]))
+        if not all_there(connection, series):
+            raise DeviceDeleted("a device was deleted while its points were on their way; send them again")
+        for waiting in late:
+            waiting.known = known
+
+    def _connect(self) -> Connection:
+        connection = connect(statement_timeout="10s")
+        try:
+            shards.check(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._witness = Witness()  # what it told last may not have come through
+        return connection
+
+    def _reconnect(self, deadline: float) -> bool:
+        """A fresh connection before the deadline; False where there is none."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        forget()  # a server that was restored may give the same numbers to other commits
+        pause = 0.05
+        while time.monotonic() < deadline:
+            try:
+                self._connection = self._connect()
+                self._lost = False
+                return True
+            except (psycopg.OperationalError, shards.ShardsDiffer):
+                time.sleep(pause)
+                pause = min(pause * 2, 1.0)
+        return False
+
+    def _finish(self, together: list[_Waiting], error: Exception | None) -> None:
+        with self._count_lock:
+            self._waiting_points -= sum(waiting.points for waiting in together)
+        answers: dict[Callable[[list[_Waiting]], None], list[_Waiting]] = {}
+        for waiting in together:
+            waiting.error = error
+            answers.setdefault(waiting.done, []).append(waiting)
+        for done, group in answers.items():
+            done(group)
+        if error is None:
+            tally.stored(sum(waiting.points for waiting in together))
+            for wake in self._followers:
+                wake()
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Resolves the futures of one event loop, all those of a commit with one wake-up."""
+
+    loop: asyncio.AbstractEventLoop = field(hash=True)
+
+    def __call__(self, group: list[_Waiting]) -> None:
+        self.loop.call_soon_threadsafe(self._resolve, group)
+
+    @staticmethod
+    def _resolve(group: list[_Waiting]) -> None:
+        for waiting in group:
+            if waiting.target.done():
+                continue  # the sender has left
+            if waiting.error is None:
+                waiting.target.set_result(None)
+            else:
+                waiting.target.set_exception(waiting.error)
+
+
+def block_of(arrivals: Sequence[Arrivals]) -> list[Columns]:
+    """What arrived, in order of arrival, as the parts of one block: numbers apart from everything else."""
+    parts = []
+    for numbers in (True, False):
+        some = [one for one in arrivals if (isinstance(one.values, list) or one.values.dtype != object) is numbers]
+        if some:
+            parts.append(_together(some))
+    return parts
+
+
+def _together(some: list[Arrivals]) -> Columns:
+    if len(some) == 1 or any(one.contexts is not None for one in some):
+        return concatenate([_arranged(one) for one in some])
+    if all(isinstance(one.values, list) for one in some):
+        return arrange(
+            np.array([number for one in some for number in one.series], np.int64),
+            np.array([time for one in some for time in one.times], np.int64),
+            np.array([value for one in some for value in one.values], np.float64),
+        )
+    return arrange(
+        np.concatenate([one.series for one in some]),
+        np.concatenate([one.times for one in some]),
+        np.concatenate([one.values for one in some]),
+    )
+
+
+def _arranged(one: Arrivals) -> Columns:
+    series, times = np.asarray(one.series, np.int64), np.asarray(one.times, np.int64)
+    return arrange(series, times, np.asarray(one.values), one.contexts, one.dictionary)
+
+
+_writer: Writer | None = None
+_writer_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A child has its parent's memory and none of its threads."""
+    global _writer
+    _writer = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def writer() -> Writer:
+    """The writer of this process, started when first asked for."""
+    global _writer
+    if _writer is not None:
+        return _writer
+    with _writer_lock:
+        if _writer is None:
+            _writer = Writer()
+            _writer.start()
+        return _writer
+
+
+def running_writer() -> Writer | None:
+    """The writer of this process, where it was asked for."""
+    return _writer
+
+
+def stop_writer() -> None:
+    """Write what waits and end the writer: for the end of a process, and between tests."""
+    global _writer
+    with _writer_lock:
+        if _writer is not None:
+            _writer.stop()
+        _writer = None

@@ -1,0 +1,160 @@
+"""The follower of a web process: it reads each commit once and hands the newest values to those who watch.
+
+A subscription keeps the newest value per series and no more: a slow reader loses what is in between, and costs no
+memory. While nobody watches, nothing is read.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from metrics.errors import TelemetryError
+from metrics.query import latest
+from metrics.storage.connection import reading
+from metrics.storage.format.codec import Columns, Kind
+from metrics.storage.read import block_cache
+from metrics.storage.series_registry import current
+from metrics.storage.write.writer import writer
+
+log = logging.getLogger(__name__)
+
+SWEEP = 0.25  # seconds between looks for the commits of other processes
+
+Update = tuple[str, str, float, Any, str | None]  # device, metric, time in ms since 1970, value, unit
+
+
+@dataclass(eq=False)
+class Subscription:
+    """What one watcher wants, and what it has not fetched yet. None: of all."""
+
+    relay: "Relay"
+    devices: frozenset[str] | None
+    metrics: frozenset[str] | None
+    waiting: dict[tuple[str, str], Update] = field(default_factory=dict)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _last: float = 0.0
+
+    async def next(self, min_interval: float) -> list[Update]:
+        """The newest value of every series that has one since the last call, at most once in `min_interval` seconds."""
+        clock = asyncio.get_running_loop().time
+        await self.arrived.wait()
+        await asyncio.sleep(max(0.0, self._last + min_interval - clock()))
+        self._last = clock()
+        self.arrived.clear()
+        found, self.waiting = list(self.waiting.values()), {}
+        return found
+
+    def close(self) -> None:
+        self.relay.subscriptions.discard(self)
+
+    def offer(self, update: Update) -> None:
+        if (self.devices is None or update[0] in self.devices) and (self.metrics is None or update[1] in self.metrics):
+            key = update[:2]
+            held = self.waiting.get(key)
+            if held is None or held[2] <= update[2]:
+                self.waiting[key] = update
+                self.arrived.set()
+
+
+class Relay:
+    """From commits to subscriptions, in the event loop of one process."""
+
+    def __init__(self) -> None:
+        self.subscriptions: set[Subscription] = set()
+        self._names: dict[int, tuple[str, str, Kind]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._committed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _wake(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._committed.set)
+
+    def subscribe(self, devices: Iterable[str] | None, metrics: Iterable[str] | None) -> Subscription:
+        subscription = Subscription(
+            self,
+            None if devices is None else frozenset(devices),
+            None if metrics is None else frozenset(metrics),
+        )
+        self.subscriptions.add(subscription)
+        if self._task is None or self._task.done():
+            self._loop = asyncio.get_running_loop()
+            writer().follow(self._wake)
+            self._task = self._loop.create_task(self._run())
+        return subscription
+
+    async def _run(self) -> None:
+        cursor: block_cache.Cursor | None = None
+        while self.subscriptions:
+            try:
+                cursor, updates = await asyncio.to_thread(self._read, cursor)
+            except TelemetryError as error:
+                log.warning("live values wait for the database: %s", str(error).split("\n")[0])
+                updates = []
+                await asyncio.sleep(1)
+            except Exception:  # those who watch must not be left without a word for ever
+                log.exception("live values could not be read")
+                cursor, updates = None, []
+                await asyncio.sleep(1)
+            for update in updates:
+                for subscription in self.subscriptions:
+                    subscription.offer(update)
+            self._committed.clear()
+            try:
+                await asyncio.wait_for(self._committed.wait(), SWEEP)
+            except TimeoutError:
+                continue
+
+    def _read(self, cursor: block_cache.Cursor | None) -> tuple[block_cache.Cursor, list[Update]]:
+        with reading() as connection:
+            heads = block_cache.heads(connection)
+            if cursor is None:
+                return heads, []
+            # A restored database may have gone back.
+            moved = {shard: min(cursor.get(shard, seq), seq) for shard, seq in heads.items()}
+            found = block_cache.young_after(
+                connection, {shard: seq for shard, seq in moved.items() if seq < heads[shard]}
+            )
+        moved |= {shard: seq for (shard, seq), _ in found}
+        return moved, [update for _, parts in found for part in parts for update in self._updates(part)]
+
+    def _updates(self, part: Columns) -> Iterable[Update]:
+        ids = part.ids.tolist()
+        self._learn([number for number in ids if number not in self._names])
+        for number, at in zip(ids, (part.offsets[1:] - 1).tolist(), strict=True):
+            if number not in self._names:
+                continue
+            device_id, metric, kind = self._names[number]
+            entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
+            unit = latest.read_context(entry)[0] or current().unit(metric)
+            yield device_id, metric, part.times[at] / 1000, latest.shown(part.values[at], kind), unit
+
+    def _learn(self, numbers: list[int]) -> None:
+        if not numbers:
+            return
+        with reading() as connection:
+            rows = connection.execute(
+                "SELECT s.id, d.device_id, s.metric_name, s.kind FROM metrics_series s"
+                " JOIN metrics_device d ON d.id = s.device_id WHERE s.id = ANY(%s)",
+                (numbers,),
+            ).fetchall()
+        self._names |= {number: (device_id, metric, Kind(kind)) for number, device_id, metric, kind in rows}
+
+
+_relay: Relay | None = None
+
+
+def relay() -> Relay:
+    """The relay of this process."""
+    global _relay
+    if _relay is None:
+        _relay = Relay()
+    return _relay
+
+
+def forget() -> None:
+    """Begin anew with the next subscription: between tests, whose series have the same numbers."""
+    global _relay
+    _relay = None
