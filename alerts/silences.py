@@ -10,12 +10,11 @@ from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from alerts import recurring_windows
-from alerts.errors import BadFields
 from alerts.models import Alert, Level, Silence, SilenceKind
 from alerts.models.alerts import AlertQuerySet
-from metrics.errors import Unknown
 from metrics.models import NAME_LENGTH, Device
 from rest.caller import Caller, Scope
+from rest.errors import InvalidFields, NotFound
 
 LISTS: Final = ("device_ids", "device_groups", "metric_names", "rule_ids", "levels")
 FIELDS: Final = ("kind", *LISTS, "alert_id", "starts_at", "ends_at", "weekly", "reason")
@@ -67,7 +66,7 @@ def covering(alerts: Iterable[int], now: datetime) -> dict[int, str]:
 
 
 def check(fields: Mapping[str, Any]) -> None:
-    """Raises BadFields with everything that is wrong with the fields of a silence."""
+    """Raises InvalidFields with everything that is wrong with the fields of a silence."""
     errors = [(name, detail) for name in LISTS if (detail := _wrong_names(fields.get(name, [])))]
     if not any(name == "levels" for name, _ in errors) and not set(fields.get("levels", [])) <= set(Level.values):
         errors.append(("levels", f"{', '.join(Level.values)} are accepted"))
@@ -85,7 +84,7 @@ def check(fields: Mapping[str, Any]) -> None:
     if detail := recurring_windows.check(fields.get("weekly")):
         errors.append(("weekly", detail))
     if errors:
-        raise BadFields(errors)
+        raise InvalidFields(errors)
 
 
 def _wrong_names(names: Any) -> str | None:
@@ -95,20 +94,20 @@ def _wrong_names(names: Any) -> str | None:
 
 
 def open_silence(fields: Mapping[str, Any], caller: Caller, now: datetime | None = None) -> Silence:
-    """Keep quiet what these fields say, from `starts_at` (now) on. Raises BadFields."""
+    """Keep quiet what these fields say, from `starts_at` (now) on. Raises InvalidFields."""
     now = now or timezone.now()
     given = {name: fields[name] for name in FIELDS if name in fields}
     given["starts_at"] = given.get("starts_at") or now
     check(given)
     if given["ends_at"] <= now:
-        raise BadFields([("ends_at", "it is over already: a time to come is accepted")])
+        raise InvalidFields([("ends_at", "it is over already: a time to come is accepted")])
     _within_sight(given, caller)
     return Silence.objects.create(**given, created_by=caller.name)
 
 
 @transaction.atomic
 def change_silence(silence: Silence, fields: Mapping[str, Any], caller: Caller) -> Silence:
-    """Set some fields of a silence. Raises BadFields."""
+    """Set some fields of a silence. Raises InvalidFields."""
     silence = Silence.objects.select_for_update().get(pk=silence.pk)
     whole = {name: fields.get(name, getattr(silence, name)) for name in FIELDS}
     check(whole)
@@ -120,22 +119,22 @@ def change_silence(silence: Silence, fields: Mapping[str, Any], caller: Caller) 
 
 
 def open_own_maintenance(caller: Caller, ends_at: datetime, reason: str, now: datetime | None = None) -> Silence:
-    """A device is quiet on its own request, for some hours at most. Raises BadFields."""
+    """A device is quiet on its own request, for some hours at most. Raises InvalidFields."""
     now = now or timezone.now()
     assert caller.device_id is not None
     if ends_at > now + LONGEST_OWN:
         hours = LONGEST_OWN // timedelta(hours=1)
-        raise BadFields([("ends_at", f"a device opens maintenance for itself of at most {hours} hours")])
+        raise InvalidFields([("ends_at", f"a device opens maintenance for itself of at most {hours} hours")])
     fields = {"kind": SilenceKind.MAINTENANCE, "device_ids": [caller.device_id], "ends_at": ends_at, "reason": reason}
     return open_silence(fields, caller, now)
 
 
 def end_silence(silence: Silence, caller: Caller, now: datetime | None = None) -> Silence:
-    """It is over as of now, or never was where it has not begun. Raises Unknown where it is not the caller's to end."""
+    """End a silence now, or cancel one that has not started. Raises NotFound if the caller may not end it."""
     now = now or timezone.now()
     own = silence.kind == SilenceKind.MAINTENANCE and silence.device_ids == [caller.device_id]
     if not (caller.may(Scope.OPERATE) and visible(caller).filter(pk=silence.pk).exists()) and not own:
-        raise Unknown(f"there is no silence {silence.silence_id}")
+        raise NotFound(f"there is no silence {silence.silence_id}")
     if silence.ends_at > now:
         silence.starts_at, silence.ends_at = min(silence.starts_at, now), now
         silence.save()
@@ -164,7 +163,7 @@ def expiring(within: timedelta, now: datetime) -> QuerySet[Silence]:
 def preview(fields: Mapping[str, Any], caller: Caller, since: datetime, now: datetime | None = None) -> AlertQuerySet:
     """The alerts since then of which a silence of these fields would have told nobody, of those that a caller sees.
 
-    As if it had been in force all that time, at its times of the week. To be counted and paged. Raises BadFields.
+    As if it had been in force all that time, at its times of the week. To be counted and paged. Raises InvalidFields.
     """
     now = now or timezone.now()
     check({"starts_at": now, "ends_at": now + LONGEST_OWN, "reason": "preview"} | dict(fields))
@@ -191,4 +190,4 @@ def _within_sight(fields: Mapping[str, Any], caller: Caller) -> None:
     if fields.get("alert_id") and Alert.objects.visible_to(caller).filter(alert_id=fields["alert_id"]).exists():
         return
     field = "device_ids" if names else "device_groups"
-    raise BadFields([(field, "whoever sees some devices silences those alone: name devices or groups that you see")])
+    raise InvalidFields([(field, "name devices or groups that you can see: your access is limited to some devices")])

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.http import QueryDict
 
-from alerts.errors import BadFields
+from rest.errors import InvalidFields
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 LONGEST_TEXT = 20_000
@@ -18,8 +18,8 @@ class Typed:
     values: dict[str, Any]
     errors: dict[str, list[str]] = field(default_factory=dict)
 
-    def refuse(self, error: BadFields) -> None:
-        for name, detail in error.errors:
+    def refuse(self, error: InvalidFields) -> None:
+        for name, detail in error.fields:
             self.errors.setdefault(name, []).append(detail)
 
 

@@ -98,7 +98,7 @@ def _checked(document: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str,
         check(Rule(**fields))
     except BadRule as error:
         errors: dict[str, list[str]] = {}
-        for name, detail in error.errors:
+        for name, detail in error.fields:
             errors.setdefault(_short(name), []).append(detail)
         return None, errors
     return fields, {}

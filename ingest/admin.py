@@ -11,7 +11,7 @@ from ingest.models import PREFIX_LENGTH, ApiKey, Rejected, digest_of, new_key
 from ingest.rejected.listing import replayable, with_kept
 from ingest.rejected.replay import replay
 from ingest.rejected.retention import discard
-from metrics.errors import TelemetryError
+from metrics.errors import EXPECTED_ERRORS
 from metrics.storage.connection import reading
 from rest.caller import caller_of
 
@@ -84,7 +84,7 @@ class RejectedAdmin(admin.ModelAdmin):
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[Rejected]) -> None:
         try:
             told = replay(replayable(queryset), caller_of(request.user))
-        except TelemetryError as error:
+        except EXPECTED_ERRORS as error:
             self.message_user(request, f"Not replayed: {error}", messages.ERROR)
             return
         more = "" if told.next is None else " There are more: replay once again."

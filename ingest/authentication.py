@@ -19,8 +19,8 @@ from rest_framework.request import Request
 from ingest.identity import issuers, jwts, keys, last_used, service_tokens, tokens
 from ingest.identity.credential_owner import Holder
 from ingest.identity.trusted_issuers import OWN_ISSUER
-from metrics.errors import StorageUnavailable
 from metrics.storage import series_registry
+from metrics.storage.errors import StorageUnavailable
 from rest.caller import WRITERS, Caller
 from rest.permissions import caller
 

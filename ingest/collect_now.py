@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ingest.tasks import collect_host
-from metrics.errors import StorageUnavailable
+from metrics.storage.errors import StorageUnavailable
 from rest.caller import Scope
 from rest.openapi import Answer, Tag, operation
 from rest.permissions import caller

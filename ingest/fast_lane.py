@@ -8,7 +8,7 @@ where the same doors stand as REST views. One table of tests runs against both.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs
@@ -19,12 +19,13 @@ from ingest.authentication import CHALLENGE, NOT_VALID, caller_by_async, credent
 from ingest.json_endpoints import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.pipeline import accept_async
 from ingest.small_batches import store_few
-from ingest.wire.batch import Unacceptable
-from metrics.errors import TelemetryError
+from ingest.wire.batch import RequestRejected
+from metrics.api.latest_response import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
+from metrics.errors import EXPECTED_ERRORS, ErrorResponse, error_response
 from metrics.query import latest
 from rest import ip_rate_limit
 from rest.caller import WRITERS, Caller
-from rest.problem import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found, problem
+from rest.problem import SERVER_ERROR, problem
 from rest.rate_limit import check_caller
 from rest.request_context import Visit
 from rest.request_log import answered, begin, ended
@@ -43,14 +44,6 @@ _PATH = re.compile(
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 _encode = msgspec.json.Encoder().encode
-
-
-class Refused(Exception):
-    """An answer that is no success and concerns the request as a whole."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
 
 
 class SenderLeft(Exception):
@@ -86,16 +79,11 @@ class FastLane:
                 visit.stored = True
         except SenderLeft:
             return
-        except Refused as refusal:
-            await _problem(scope, send, visit, refusal.status, refusal.detail)
-        except Unacceptable as refusal:
-            errors = [error.as_json() for error in refusal.errors]
-            await _problem(scope, send, visit, refusal.status, refusal.detail, errors)
-        except TelemetryError as error:
-            await _problem(scope, send, visit, error.status, str(error), retry_after=error.retry_after)
+        except EXPECTED_ERRORS as error:
+            await _problem(scope, send, visit, error_response(error))
         except Exception:
             log.exception("%s failed", visit.route)
-            await _problem(scope, send, visit, 500, "the server failed; what it saw is in its log")
+            await _problem(scope, send, visit, ErrorResponse(500, SERVER_ERROR))
         else:
             await _answer(scope, send, visit, 200, _encode(answer), [_JSON])
         finally:
@@ -122,7 +110,7 @@ async def _authenticate(credential: str, scope: Scope) -> Caller:
     sender = await caller_by_async(credential)
     if sender is None:
         ip_rate_limit.unknown(scope)
-        raise Refused(401, NOT_VALID)
+        raise RequestRejected(NOT_VALID, 401)
     ip_rate_limit.known(scope)
     return sender
 
@@ -132,7 +120,7 @@ async def _ingest(
 ) -> dict[str, Any]:
     device_id = route["device"] or ""
     if sender.scope not in WRITERS or (device_id and not sender.may_write(device_id)):
-        raise Refused(403, "this key may not write to this device")
+        raise RequestRejected("this key may not write to this device", 403)
     check_media_type(headers.get(b"content-type", b"").decode("latin-1"))
     door = DOORS[_door(route)]
     body = unpack(await _body(headers, receive), headers.get(b"content-encoding", b"").decode("latin-1"))
@@ -152,7 +140,7 @@ async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     """The body, counted while it is read: what Content-Length says is only believed when it is too much."""
     said = headers.get(b"content-length", b"")
     if said.isdigit() and int(said) > BODY_LIMIT:
-        raise Refused(413, f"the body is larger than {BODY_LIMIT} bytes")
+        raise RequestRejected(f"the body is larger than {BODY_LIMIT} bytes", 413)
     pieces, size = [], 0
     while True:
         message = await receive()
@@ -161,7 +149,7 @@ async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
         piece = message.get("body", b"")
         size += len(piece)
         if size > BODY_LIMIT:
-            raise Refused(413, f"the body is larger than {BODY_LIMIT} bytes")
+            raise RequestRejected(f"the body is larger than {BODY_LIMIT} bytes", 413)
         pieces.append(piece)
         if not message.get("more_body"):
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -170,32 +158,25 @@ async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
 async def _latest(sender: Caller, route: re.Match[str], scope: Scope) -> dict[str, Any]:
     device_id, metric = route["device"], route["metric"]
     if not sender.may_read(device_id):
-        raise Refused(403, "this key may not read this device")
+        raise RequestRejected("this key may not read this device", 403)
     given = parse_qs(scope["query_string"].decode("latin-1")).get("lookback", ["86400"])[-1]
     if not given.isascii() or not given.isdigit() or not 0 < int(given) <= LONGEST_LOOKBACK:
-        raise Unacceptable(f"lookback: whole seconds from 1 to {LONGEST_LOOKBACK} are accepted")
+        raise RequestRejected(f"lookback: whole seconds from 1 to {LONGEST_LOOKBACK} are accepted")
     lookback = timedelta(seconds=int(given))
     found = await asyncio.to_thread(latest.newest_points, [device_id], [metric], lookback)
     if not found.points:
-        raise Refused(404, nothing_found(device_id, metric, lookback, found.damaged))
+        raise RequestRejected(nothing_found(device_id, metric, lookback, found.damaged), 404)
     return latest_shape(found.points[0]) | incomplete(found.damaged)
 
 
-async def _problem(
-    scope: Scope,
-    send: Send,
-    visit: Visit,
-    status: int,
-    detail: str,
-    errors: Iterable[dict[str, Any]] = (),
-    retry_after: int | None = None,
-) -> None:
+async def _problem(scope: Scope, send: Send, visit: Visit, response: ErrorResponse) -> None:
     headers = [_PROBLEM]
-    if retry_after is not None:
-        headers.append((b"retry-after", str(retry_after).encode()))
-    if status == 401:
+    if response.retry_after is not None:
+        headers.append((b"retry-after", str(response.retry_after).encode()))
+    if response.status == 401:
         headers.append((b"www-authenticate", CHALLENGE.encode()))
-    await _answer(scope, send, visit, status, _encode(problem(status, detail, list(errors))), headers)
+    body = problem(response.status, response.detail, response.errors)
+    await _answer(scope, send, visit, response.status, _encode(body), headers)
 
 
 async def _answer(

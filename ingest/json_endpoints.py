@@ -8,7 +8,7 @@ from typing import Any
 
 from ingest.pipeline import Receipt
 from ingest.rejected.inbox import inbox
-from ingest.wire.batch import Batch, Unacceptable
+from ingest.wire.batch import Batch, RequestRejected
 from ingest.wire.compression import inflate
 from ingest.wire.event import decode_events
 from ingest.wire.snapshot import decode_snapshot
@@ -39,23 +39,23 @@ class Door:
     plain: Callable[[bytes, str], dict[str, list[Plain]]] | None = None
 
     def read(self, body: bytes, device_id: str, sender: Caller) -> Batch:
-        """What is in a body. Raises Unacceptable, and has it counted that somebody sends what cannot be read."""
+        """What is in a body. Raises RequestRejected, and has it counted that somebody sends what cannot be read."""
         try:
             return self.decode(body, device_id)
-        except Unacceptable as refused:
+        except RequestRejected as refused:
             inbox().note_request(sender.name, device_id, refused.detail)
             raise
 
 
 def check_media_type(content_type: str) -> None:
-    """Only JSON is read here. Raises Unacceptable (415)."""
+    """Only JSON is read here. Raises RequestRejected (415)."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise Unacceptable(f"Content-Type {kind!r:.60} is not read here: application/json is accepted", 415)
+        raise RequestRejected(f"Content-Type {kind!r:.60} is not read here: application/json is accepted", 415)
 
 
 def unpack(body: bytes, content_encoding: str) -> bytes:
-    """The body without its Content-Encoding. Raises Unacceptable."""
+    """The body without its Content-Encoding. Raises RequestRejected."""
     coding = content_encoding.strip().lower()
     return body if coding in ("", "identity") else inflate(body, coding, BODY_LIMIT)
 

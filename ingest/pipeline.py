@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from ingest.rejected.inbox import inbox
 from ingest.value_types import stored
-from ingest.wire.batch import Batch, Group, Reason, Rejection, Unacceptable, Verdict
+from ingest.wire.batch import Batch, Group, Reason, Rejection, RequestRejected, Verdict
 from ingest.wire.validate import BadPoint, check_name
 from metrics.storage.connection import reading
 from metrics.storage.format.codec import Kind
-from metrics.storage.series_registry import DAY, UNDEFINED, Catalogue, catalogue, current, refresh
+from metrics.storage.series_registry import UNDEFINED, Catalogue, catalogue, current, refresh
+from metrics.storage.units import DAY
 from metrics.storage.write.writer import AnsweredBatch, Arrivals, Entry, writer
 from rest.caller import Caller
 from rest.request_stats import tally
@@ -58,7 +59,7 @@ class Receipt:
 def accept(batch: Batch, sender: Caller, note: bool = True) -> Receipt:
     """Validate and store; returns after COMMIT. `note`: what is rejected goes into the rejected inbox.
 
-    Raises Unacceptable where not one point is good, DeviceDeleted, Overloaded and StorageUnavailable.
+    Raises RequestRejected where not one point is good, DeviceDeleted, Overloaded and StorageUnavailable.
     """
     work = _Work(catalogue(), batch, sender, note)
     if batch.batch_id and (answer := _answered(batch)) is not None:
@@ -116,7 +117,7 @@ class _Work:
         if all(allowed):
             return
         if not any(allowed):
-            raise Unacceptable(NOT_ALLOWED[2], 403)
+            raise RequestRejected(NOT_ALLOWED[2], 403)
         for group, may in zip(self.batch.groups, allowed, strict=True):
             if not may:
                 self.verdicts |= dict.fromkeys(range(group.start, group.stop), NOT_ALLOWED)
@@ -199,7 +200,7 @@ class _Work:
                     yield position, group.device_id
 
     def finish(self) -> tuple[Receipt, list[Arrivals]]:
-        """The receipt, and what to store. Raises Unacceptable where no point is good."""
+        """The receipt, and what to store. Raises RequestRejected where no point is good."""
         self._judge()
         batch = self.batch
         if self.note and (self.verdicts or batch.rejected):
@@ -210,7 +211,7 @@ class _Work:
             tally.rejected(len(rejected))
         if accepted == 0:
             first = rejected[0]
-            raise Unacceptable(f"no point can be kept: {first.field}: {first.detail}", 422, rejected)
+            raise RequestRejected(f"no point can be kept: {first.field}: {first.detail}", 422, rejected)
         receipt = Receipt(accepted, rejected, batch.groups, batch.metrics[0], len(batch.rejected))
         return receipt, list(self._arrivals(self.known.series[self.slots]))
 

@@ -11,7 +11,7 @@ from ingest.authentication import MayWrite
 from ingest.json_endpoints import BODY_LIMIT, DOORS, check_media_type, unpack
 from ingest.openapi import describe_batch, describe_bulk, describe_events, describe_single, describe_snapshot
 from ingest.pipeline import accept
-from ingest.wire.batch import Unacceptable
+from ingest.wire.batch import RequestRejected
 from rest.permissions import caller
 
 
@@ -35,10 +35,10 @@ class _IngestView(APIView):
     def take(self, request: Request, device_id: str) -> Response:
         door = DOORS[self.door]
         if device_id and not caller(request).may_write(device_id):
-            raise Unacceptable("this key may not write to this device", 403)
+            raise RequestRejected("this key may not write to this device", 403)
         body: Any = request.data or b""
         if len(body) > BODY_LIMIT:
-            raise Unacceptable(f"the body is larger than {BODY_LIMIT} bytes", 413)
+            raise RequestRejected(f"the body is larger than {BODY_LIMIT} bytes", 413)
         body = unpack(body, request.headers.get("Content-Encoding", ""))
         batch = door.read(body, device_id, caller(request))
         return Response(door.answer(accept(batch, caller(request))))

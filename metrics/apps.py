@@ -16,6 +16,13 @@ class MetricsConfig(AppConfig):
         from metrics.audit import rows, signing_in
         from metrics.devices.group_membership import announce
         from metrics.models import Device
+        from metrics.storage import connection
+        from metrics.storage.write import writer
+        from rest.request_context import CountingCursor
+        from rest.request_stats import tally
+
+        connection.cursor_factory = CountingCursor
+        writer.commit_listeners.append(tally.stored)
 
         post_migrate.connect(first_rows, sender=self)
         m2m_changed.connect(announce, sender=Device.groups.through)

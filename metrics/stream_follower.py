@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from metrics.errors import TelemetryError
 from metrics.query import latest
 from metrics.storage.connection import reading
+from metrics.storage.errors import StorageError
 from metrics.storage.format.codec import Columns, Kind
 from metrics.storage.read import block_cache
 from metrics.storage.series_registry import current
@@ -90,7 +90,7 @@ class Relay:
         while self.subscriptions:
             try:
                 cursor, updates = await asyncio.to_thread(self._read, cursor)
-            except TelemetryError as error:
+            except StorageError as error:
                 log.warning("live values wait for the database: %s", str(error).split("\n")[0])
                 updates = []
                 await asyncio.sleep(1)

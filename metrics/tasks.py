@@ -5,6 +5,7 @@ from celery import shared_task
 from metrics.devices import delete_device
 from metrics.export import jobs
 from metrics.models import IdempotentAnswer
+from metrics.statistics import request_history
 from metrics.storage import shards
 from metrics.storage.connection import reading
 from metrics.storage.merge import restore_damaged, retention, schedule
@@ -50,6 +51,7 @@ def drop_expired() -> int:
     """Delete what is past its retention, by the policies as they are now. Returns the rows deleted."""
     with reading() as connection:
         regroup(connection)
+        request_history.drop_old(connection)
         return retention.drop_expired(connection)
 
 

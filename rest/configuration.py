@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from rest_framework import serializers
 
-from metrics.models import NAME_LENGTH
+from rest.names import NAME_LENGTH
 
 MOST_TAGS = 100
 MOST_METADATA = 16 * 1024  # bytes of JSON

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from django.apps import apps
+from django.conf import settings
 from django.db import connection, transaction
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -21,8 +23,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from metrics.errors import Unanswerable
-from metrics.models import IdempotentAnswer
+from rest.errors import InvalidField
 from rest.permissions import caller
 from rest.renderers import JSONRenderer
 
@@ -46,16 +47,15 @@ def idempotent(post: Callable[..., Response]) -> Callable[..., HttpResponseBase]
         if not _KEY.fullmatch(key):
             raise ValidationError({HEADER: "1 to 255 printable ASCII characters are accepted"})
         name, digest = caller(request).name, _digest(request)
+        answers = apps.get_model(settings.IDEMPOTENT_ANSWER_MODEL)
         with transaction.atomic():
             _lock(name, key)
-            found = IdempotentAnswer.objects.filter(
-                caller=name, key=key, at__gt=timezone.now() - IdempotentAnswer.KEPT
-            ).first()
+            found = answers.objects.filter(caller=name, key=key, at__gt=timezone.now() - answers.KEPT).first()
             if found is not None:
                 return _again(found, digest)
             answer = post(view, request, *args, **kwargs)
             if status.is_success(answer.status_code):
-                _keep(name, key, digest, answer)
+                _keep(answers, name, key, digest, answer)
             else:
                 transaction.set_rollback(True)
             return answer
@@ -90,7 +90,7 @@ def _described(value: Any) -> str:
     return found.hexdigest()
 
 
-def _keep(name: str, key: str, digest: bytes, answer: Response) -> None:
+def _keep(answers: Any, name: str, key: str, digest: bytes, answer: Response) -> None:
     kept = {
         "digest": digest,
         "status": answer.status_code,
@@ -98,11 +98,11 @@ def _keep(name: str, key: str, digest: bytes, answer: Response) -> None:
         "body": JSONRenderer().render(answer.data),
         "at": timezone.now(),
     }
-    IdempotentAnswer.objects.update_or_create(kept, caller=name, key=key)
+    answers.objects.update_or_create(kept, caller=name, key=key)
 
 
-def _again(found: IdempotentAnswer, digest: bytes) -> HttpResponse:
+def _again(found: Any, digest: bytes) -> HttpResponse:
     if bytes(found.digest) != digest:
-        raise Unanswerable(HEADER, "was used for another request; use a new one for what is new")
+        raise InvalidField(HEADER, "was used for another request; use a new one for what is new")
     headers = found.headers | {"Content-Type": "application/json", "Idempotent-Replayed": "true"}
     return HttpResponse(bytes(found.body), status=found.status, headers=headers)

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
-from metrics.errors import TooMany
+from rest.errors import RateLimited
 from rest.rate_limit import Limit, buckets
 
 Scope = dict[str, Any]  # of ASGI
@@ -21,12 +21,12 @@ _proven: set[tuple[str, int]] = set()  # what opened lately; in memory alone
 
 
 def check(scope: Scope) -> None:
-    """Before it is looked at who comes. Raises TooMany, but for who comes with what was good before."""
+    """Before it is looked at who comes. Raises RateLimited, but for who comes with what was good before."""
     if settings.RATE_PER_ADDRESS is None:
         return
     shown = _shown(scope)
     if (wait := buckets.wait(_bucket(shown, scope))) and shown not in _proven:
-        raise TooMany("more requests from this address, none of them authenticated, than it may send", wait)
+        raise RateLimited("more requests from this address, none of them authenticated, than it may send", wait)
 
 
 def known(scope: Scope) -> None:

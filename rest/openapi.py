@@ -14,7 +14,7 @@ from drf_spectacular.plumbing import force_instance
 from drf_spectacular.utils import Direction, OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
 
-from metrics.models import NAME_LENGTH
+from rest.names import NAME_LENGTH
 from rest.problem import problem
 
 F = TypeVar("F", bound=Callable[..., Any])

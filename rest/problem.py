@@ -1,47 +1,21 @@
-"""The shapes of answers, wherever they are given."""
+"""The body of an error response: RFC 9457 problem details."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
-from metrics.query.latest import Point
 from rest import request_context
 
-LONGEST_LOOKBACK = 3650 * 86400  # seconds
+SERVER_ERROR = "the server failed; the error is in its log"
 
 
-def incomplete(damaged: Sequence[str]) -> dict[str, Any]:
-    """What an answer says where something that may belong to it cannot be read; nothing where all is well."""
-    return {"incomplete": [f"{name} is damaged and was left out" for name in damaged]} if damaged else {}
-
-
-def latest_shape(point: Point) -> dict[str, Any]:
-    """PRD E3-US2."""
-    return {
-        "device_id": point.device_id,
-        "metric_name": point.metric_name,
-        "value": point.value,
-        "unit": point.unit,
-        "timestamp": point.timestamp,
-        "tags": point.tags,
-        "metadata": point.metadata,
-    }
-
-
-def nothing_found(device_id: str, metric_name: str, lookback: timedelta, damaged: Sequence[str]) -> str:
-    """Why there is no newest point."""
-    nothing = f"no data of {metric_name} of {device_id} in the last {lookback.total_seconds():.0f} seconds"
-    return "; ".join([nothing, *incomplete(damaged).get("incomplete", [])])
-
-
-def problem(status: int, detail: str, errors: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def problem(status: int, detail: str, errors: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """The body of an error: RFC 9457, whose `detail` is the PRD's. `request_id` finds what the log says about it."""
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "errors": errors or [],
+        "errors": list(errors),
         "request_id": request_context.request_id(),
     }

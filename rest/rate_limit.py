@@ -17,7 +17,7 @@ from typing import Any
 import redis.asyncio
 from django.conf import settings
 
-from metrics.errors import TooMany
+from rest.errors import RateLimited
 
 log = logging.getLogger(__name__)
 
@@ -186,8 +186,8 @@ async def _settle(held: Buckets, script: Any, due: list[tuple[str, Limit, float]
 
 
 def check_caller(name: str) -> None:
-    """One request of a key or a service. Raises TooMany; people, who come by hand, are not counted."""
+    """One request of a key or a service. Raises RateLimited; people, who come by hand, are not counted."""
     if settings.RATE_PER_KEY is None or name.startswith("user:"):
         return
     if wait := buckets.take(f"caller {name}", Limit(*settings.RATE_PER_KEY)):
-        raise TooMany("more requests with this key than it may send", wait)
+        raise RateLimited("more requests with this key than it may send", wait)

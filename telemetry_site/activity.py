@@ -5,8 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from metrics.errors import StorageUnavailable
-from rest import request_stats
+from metrics.statistics import request_history
+from metrics.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ async def keep_writing() -> None:
 def write() -> None:
     """Write once; whatever goes wrong is told and passes."""
     try:
-        request_stats.write()
+        request_history.write()
     except StorageUnavailable as error:
         log.warning("what was counted could not be written yet: %s", str(error).split("\n")[0])
     except Exception:  # statistics must never end what they are about

@@ -11,10 +11,8 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from ingest.wire.batch import Unacceptable
-from metrics.errors import StorageUnavailable, TelemetryError
-from rest.problem import problem
-from telemetry_site.middleware.request_id import FAILED
+from metrics.errors import EXPECTED_ERRORS, error_response
+from rest.problem import SERVER_ERROR, problem
 
 log = logging.getLogger(__name__)
 
@@ -23,31 +21,30 @@ API = "/api/"
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response:
-    """DRF's hook. What nobody expected is 500, with its traceback in the log and not in the answer."""
+    """Return the response to an exception of a view: DRF's exception hook.
+
+    An unexpected error is answered 500; its traceback is in the log and not in the response.
+    """
     if isinstance(error, OperationalError):
         log.warning("the database did not answer: %s", str(error).split("\n")[0])
-        error = StorageUnavailable("the database cannot be reached, or takes too long; try again")
-    if isinstance(error, Unacceptable):
-        body = problem(error.status, error.detail, [rejection.as_json() for rejection in error.errors])
-        return Response(body, error.status, content_type=PROBLEM)
-    if isinstance(error, TelemetryError):
-        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
-        return Response(
-            problem(error.status, str(error), [*error.errors]), error.status, headers=headers, content_type=PROBLEM
-        )
-    response = exception_handler(error, context)
-    if response is None:
+    if isinstance(error, (*EXPECTED_ERRORS, OperationalError)):
+        response = error_response(error)
+        headers = {"Retry-After": str(response.retry_after)} if response.retry_after else {}
+        body = problem(response.status, response.detail, response.errors)
+        return Response(body, response.status, headers=headers, content_type=PROBLEM)
+    answer = exception_handler(error, context)
+    if answer is None:
         log.error("a view failed", exc_info=error)
-        return Response(problem(500, FAILED), 500, content_type=PROBLEM)
+        return Response(problem(500, SERVER_ERROR), 500, content_type=PROBLEM)
     if isinstance(error, ValidationError):
         errors = list(_fields(error.detail))
-        detail = "; ".join(f"{one['field']}: {one['detail']}" for one in errors)
-        response.data = problem(response.status_code, detail, errors)
+        detail = "; ".join(f"{entry['field']}: {entry['detail']}" for entry in errors)
+        answer.data = problem(answer.status_code, detail, errors)
     else:
         detail = str(error.detail) if isinstance(error, APIException) else str(error) or "not found"
-        response.data = problem(response.status_code, detail)
-    response.content_type = PROBLEM
-    return response
+        answer.data = problem(answer.status_code, detail)
+    answer.content_type = PROBLEM
+    return answer
 
 
 def _fields(detail: Any, field: str = "") -> Any:
@@ -75,4 +72,4 @@ def _outside_of_views(status: int, page: Callable[..., HttpResponse], detail: st
 bad_request = _outside_of_views(400, defaults.bad_request, "the request cannot be read")
 forbidden = _outside_of_views(403, defaults.permission_denied, "this is not allowed")
 not_found = _outside_of_views(404, defaults.page_not_found, "there is nothing at this address")
-server_error = _outside_of_views(500, defaults.server_error, FAILED)
+server_error = _outside_of_views(500, defaults.server_error, SERVER_ERROR)

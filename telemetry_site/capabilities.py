@@ -16,8 +16,8 @@ from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, Metric
 from metrics.query.aggregations import ACCEPTED, FOLDS
 from metrics.query.latest import TIME_RANGES
 from metrics.query.query import FILLS, MOST_POINTS
-from metrics.query.time_buckets import SECOND
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
+from metrics.storage.units import SECOND
 from rest.openapi import Answer, Tag, operation
 from rest.pagination import MOST
 

@@ -11,11 +11,11 @@ import redis
 from django.conf import settings
 
 from metrics.alert_summary import alerting
-from metrics.errors import StorageUnavailable
+from metrics.statistics import request_history
 from metrics.storage.connection import watching
+from metrics.storage.errors import StorageUnavailable
 from metrics.storage.read.merge_backlog import Waiting, last_beat, waiting
 from metrics.storage.write.writer import MOST_WAITING, running_writer
-from rest import request_stats
 from telemetry_site.activity import Sockets
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"  # in the order of their weight
@@ -47,7 +47,7 @@ class Database:
     commits: int
     backlog: Waiting
     worker_age: float | None  # seconds; None: never heard of
-    recent: request_stats.Recent
+    recent: request_history.Recent
 
 
 def ask() -> tuple[dict[str, Component], dict[str, Any]]:
@@ -108,7 +108,7 @@ def _database() -> Database:
         [commits] = connection.execute(_HEADS).fetchone() or (0,)
         round_trip = time.perf_counter() - began
         return Database(
-            round_trip, commits, waiting(connection), last_beat(connection), request_stats.recent(connection)
+            round_trip, commits, waiting(connection), last_beat(connection), request_history.recent(connection)
         )
 
 
@@ -154,7 +154,7 @@ def _figures(told: Database | None, reached: bool) -> dict[str, Any]:
         "redis": "up" if reached else "down",
     }
     if told is not None:
-        fared = request_stats.shape(told.recent.all)
+        fared = request_history.shape(told.recent.all)
         found |= {
             "database_round_trip_ms": round(1000 * told.round_trip, 3),
             "commits": told.commits,

@@ -9,9 +9,9 @@ from typing import Any
 
 from ingest.identity import last_used
 from ingest.rejected.inbox import stop_inbox
-from metrics.errors import TelemetryError
 from metrics.storage import series_registry
 from metrics.storage.connection import close_pools
+from metrics.storage.errors import StorageError
 from metrics.storage.write.writer import stop_writer
 from rest import rate_limit
 from telemetry_site import activity
@@ -65,7 +65,7 @@ async def _keep_catalogue_fresh() -> None:
     while True:
         try:
             await asyncio.to_thread(series_registry.refresh)
-        except TelemetryError as error:
+        except StorageError as error:
             log.warning("definitions and keys could not be refreshed: %s", str(error).split("\n")[0])
         except Exception:  # without this task every key and definition would stay as it is for ever
             log.exception("definitions and keys could not be refreshed")

@@ -229,6 +229,8 @@ EMAIL_TIMEOUT = 5  # seconds, of each step
 DEFAULT_FROM_EMAIL = env.text("TELEMETRY_EMAIL_FROM", "telemetry@localhost")
 
 # --- REST -------------------------------------------------------------------------------------------
+IDEMPOTENT_ANSWER_MODEL = "metrics.IdempotentAnswer"  # answers to requests with an Idempotency-Key
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "ingest.authentication.ApiKeyAuthentication",

@@ -8,16 +8,15 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.forms import SimpleArrayField
 from django.db import models
 
-from alerts.conditions.spec import BadRule
-from alerts.errors import BadFields
 from alerts.models import Level
+from rest.errors import InvalidFields
 
 
 class CheckedForm(forms.ModelForm):
     """`check` says what is wrong with the row that the form has made, by field."""
 
     def check(self) -> None:
-        """Raises BadRule or BadFields."""
+        """Raises InvalidFields."""
         raise NotImplementedError
 
     def _post_clean(self) -> None:
@@ -26,8 +25,8 @@ class CheckedForm(forms.ModelForm):
             return
         try:
             self.check()
-        except (BadRule, BadFields) as error:
-            for name, detail in error.errors:
+        except InvalidFields as error:
+            for name, detail in error.fields:
                 field = name.partition(".")[0].partition("[")[0]
                 self.add_error(
                     field if field in self.fields else None, detail if field == name else f"{name}: {detail}"

@@ -9,8 +9,7 @@ from django.db.models import Model, QuerySet
 from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, NotFound
 
-from alerts.conditions.spec import BadRule
-from alerts.errors import BadFields
+from rest.errors import InvalidFields
 
 
 class Unprocessable(serializers.ValidationError):
@@ -34,8 +33,8 @@ def refusing() -> Iterator[None]:
     """Within it, a rule that cannot be evaluated, or anything else that cannot be set up, is told of by field."""
     try:
         yield
-    except (BadRule, BadFields) as error:
-        raise Unprocessable(dict(error.errors)) from None
+    except InvalidFields as error:
+        raise Unprocessable(dict(error.fields)) from None
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from alerts import silences
 from alerts.api import examples
 from alerts.api.checking import Unprocessable, checked
 from alerts.api.silences import SilenceSerializer, silence_answer
-from alerts.errors import BadFields
 from alerts.models import Silence, SilenceKind
 from metrics.api.answers import Done
 from metrics.models import Device
 from rest.configuration import Known
+from rest.errors import InvalidFields
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation, state
 from rest.permissions import caller
@@ -90,8 +90,8 @@ class MaintenanceView(APIView):
                     "reason": reason,
                 }
                 made = silences.open_silence(whole, seen)
-        except BadFields as error:
-            told = {"minutes" if name == "ends_at" else name: detail for name, detail in error.errors}
+        except InvalidFields as error:
+            told = {"minutes" if name == "ends_at" else name: detail for name, detail in error.fields}
             raise Unprocessable(told) from None
         return silence_answer(made, status.HTTP_201_CREATED)
 

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeGuard
 
 from metrics.query.aggregations import ACCEPTED, FOLDS, percent_of
 from metrics.storage.format.codec import Kind
+from rest.errors import InvalidFields
 
 SECOND: Final = 1_000_000  # µs
 OPERATORS: Final = (">", "<", ">=", "<=", "==", "!=")
@@ -25,12 +26,8 @@ GRACE: Final = 2.0  # seconds that a measurement may be late by
 Threshold = float | str | bool
 
 
-class BadRule(ValueError):
-    """A rule that cannot be evaluated: `errors` are (field, what is wrong and what is accepted)."""
-
-    def __init__(self, errors: list[tuple[str, str]]) -> None:
-        self.errors = errors
-        super().__init__("; ".join(f"{field}: {detail}" for field, detail in errors))
+class BadRule(InvalidFields):
+    """A rule that cannot be evaluated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from metrics.query.accumulators import Floats, Ints
 from metrics.query.aggregations import percent_of
-from metrics.query.time_buckets import SECOND
+from metrics.storage.units import SECOND
 
 AT_ONCE: Final = 16_384  # windows: what is made of them stays within a core's cache
 LARGEST: Final = float(np.finfo(np.float64).max)

@@ -15,8 +15,8 @@ from django.db import close_old_connections, connection
 
 from alerts.evaluation.evaluator import Evaluator
 from alerts.notifications.sender import Sender
-from metrics.errors import TelemetryError
 from metrics.storage.connection import Connection, alone
+from metrics.storage.errors import StorageError
 from metrics.storage.locks import end_silent_evaluation, lock_evaluation
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Evaluation(threading.Thread):
                             self._evaluate(Evaluator(own))
                     elif end_silent_evaluation(own, SILENT):
                         log.warning("whoever evaluated was not heard of for %.0f s: another takes over", SILENT)
-            except TelemetryError as error:
+            except StorageError as error:
                 log.warning("evaluation waits for the database: %s", str(error).split("\n")[0])
             except Exception:
                 log.exception("evaluation begins anew")

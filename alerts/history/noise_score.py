@@ -14,14 +14,14 @@ import numpy as np
 from django.db import connection
 from django.db.models import Count, F
 
-from alerts.conditions.spec import BadRule, Comparison, Spec
+from alerts.conditions.spec import Comparison, Spec
 from alerts.conditions.thresholds import Signal
 from alerts.history.backtest import backtest
 from alerts.history.replay import history, replay
 from alerts.models import Alert, Mode, NoiseScore, Rule
 from alerts.rules.lifecycle import spec_of
 from alerts.rules.scope import Scope, Subject
-from metrics.errors import TelemetryError
+from metrics.errors import EXPECTED_ERRORS
 from rest.caller import Caller
 
 DAYS: Final = 30
@@ -141,7 +141,7 @@ def _suggestions(rule: Rule) -> list[dict[str, Any]]:
     try:
         spec = spec_of(rule)
         return list(_suggested(spec, _loudest(rule))) if _has_threshold(spec) else []
-    except (BadRule, TelemetryError):
+    except EXPECTED_ERRORS:
         return []
 
 

@@ -18,7 +18,6 @@ from alerts.evaluation.anomalies import LEARNT_FROM, MOST_LEARNT
 from alerts.evaluation.anomaly_results import judge_together
 from alerts.evaluation.rule_series_state import NOTHING
 from alerts.rules.scope import Scope, Subject, subjects
-from metrics.errors import Unanswerable
 from metrics.query.accumulators import Ints
 from metrics.query.choose_rollups import Share, left_out
 from metrics.query.limits import counted, priced
@@ -27,6 +26,7 @@ from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Values
 from metrics.storage.read.plan import Plan
 from metrics.storage.read.scan import scan
+from rest.errors import InvalidField
 
 MOST_POINTS: Final = 5_000_000
 TOGETHER: Final = 25  # subjects whose points are held at once
@@ -51,7 +51,7 @@ See = Callable[[Subject, Signal, int], None]
 
 
 def history(spec: Spec, scope: Scope, start: datetime, end: datetime) -> History:
-    """What a rule would judge from one time to before another. Raises Unanswerable."""
+    """What a rule would judge from one time to before another. Raises InvalidField."""
     metrics = tuple(sorted(spec.metrics or {spec.metric}))
     Question(metrics, start, end).check()
     learning = LEARNT_FROM if any(one.kind == "anomaly" for one in spec.conditions) else 0
@@ -61,7 +61,7 @@ def history(spec: Spec, scope: Scope, start: datetime, end: datetime) -> History
 
 
 def replay(past: History, see: See) -> None:
-    """Tell of each subject. Raises Unanswerable where that would be too much to read."""
+    """Tell of each subject. Raises InvalidField where that would be too much to read."""
     for one in past.subjects:
         if not one.is_heard:
             see(one, _signal(past, one, {}, {}), 0)
@@ -76,7 +76,7 @@ def replay(past: History, see: See) -> None:
             left -= sum(len(times) for times, _ in learnt.values())
             if left < 0:
                 most = f"anomalies are looked for in {MOST_DETECTED:,} points at most"
-                raise Unanswerable("start_time", f"{most}; ask for less time, or for fewer devices")
+                raise InvalidField("start_time", f"{most}; ask for less time, or for fewer devices")
             found = strange(learnt, past.start)
             for one in some:
                 see(one, _signal(past, one, held, found), _points(past, one, held))

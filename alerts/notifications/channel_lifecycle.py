@@ -8,12 +8,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from alerts import recurring_windows
-from alerts.errors import BadFields
 from alerts.models import Channel, ChannelKind, Delivery, DeliveryStatus, Level, Route
 from alerts.notifications import messages, retry_queue
 from alerts.notifications.channels import TRANSPORTS
 from alerts.notifications.sender import send
 from metrics.models import NAME_LENGTH
+from rest.errors import InvalidFields
 
 CHANNEL_FIELDS: Final = (
     "name", "kind", "url", "addresses", "action", "secret", "enabled", "gather_seconds", "send_resolved",
@@ -35,7 +35,7 @@ MOST_STEPS: Final = 10
 
 
 def create_channel(fields: Mapping[str, Any], by: str) -> Channel:
-    """A new channel. Raises BadFields."""
+    """A new channel. Raises InvalidFields."""
     channel = _with(Channel(created_by=by), CHANNEL_FIELDS, fields)
     check_channel(channel)
     channel.save()
@@ -44,7 +44,7 @@ def create_channel(fields: Mapping[str, Any], by: str) -> Channel:
 
 @transaction.atomic
 def change_channel(channel: Channel, fields: Mapping[str, Any]) -> Channel:
-    """Set some fields of a channel. Raises BadFields."""
+    """Set some fields of a channel. Raises InvalidFields."""
     channel = _with(Channel.objects.select_for_update().get(pk=channel.pk), CHANNEL_FIELDS, fields)
     check_channel(channel)
     channel.save()
@@ -57,7 +57,7 @@ def delete_channel(channel: Channel) -> None:
 
 
 def check_channel(channel: Channel) -> None:
-    """Raises BadFields with everything that is wrong with it."""
+    """Raises InvalidFields with everything that is wrong with it."""
     errors = _named(channel)
     if not 0 <= channel.gather_seconds <= LONGEST_GATHERING:
         errors.append(("gather_seconds", f"0 to {LONGEST_GATHERING} are accepted"))
@@ -74,11 +74,11 @@ def check_channel(channel: Channel) -> None:
         else:
             errors += TRANSPORTS[channel.kind].check(channel)
     if errors:
-        raise BadFields(errors)
+        raise InvalidFields(errors)
 
 
 def create_route(fields: Mapping[str, Any], by: str) -> Route:
-    """A new route. Raises BadFields."""
+    """A new route. Raises InvalidFields."""
     route = _with(Route(created_by=by), ROUTE_FIELDS, fields)
     check_route(route)
     route.save()
@@ -87,7 +87,7 @@ def create_route(fields: Mapping[str, Any], by: str) -> Route:
 
 @transaction.atomic
 def change_route(route: Route, fields: Mapping[str, Any]) -> Route:
-    """Set some fields of a route. Raises BadFields."""
+    """Set some fields of a route. Raises InvalidFields."""
     route = _with(Route.objects.select_for_update().get(pk=route.pk), ROUTE_FIELDS, fields)
     check_route(route)
     route.save()
@@ -95,7 +95,7 @@ def change_route(route: Route, fields: Mapping[str, Any]) -> Route:
 
 
 def check_route(route: Route) -> None:
-    """Raises BadFields with everything that is wrong with it. Channels may be named before there are any."""
+    """Raises InvalidFields with everything that is wrong with it. Channels may be named before there are any."""
     errors = _named(route)
     if not set(route.levels) <= set(Level.values):
         errors.append(("levels", f"{', '.join(Level.values)} are accepted"))
@@ -109,7 +109,7 @@ def check_route(route: Route) -> None:
         accepted = '{"after_minutes": 10, "channels": ["name"]}'
         errors.append(("escalation", f"a list of at most {MOST_STEPS} steps such as {accepted} is accepted"))
     if errors:
-        raise BadFields(errors)
+        raise InvalidFields(errors)
 
 
 def test_send(channel: Channel, by: str, now: datetime | None = None) -> Delivery:

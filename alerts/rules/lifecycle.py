@@ -12,7 +12,7 @@ from alerts import alert_actions
 from alerts.conditions.spec import BadRule, Spec, read_spec
 from alerts.models import Alert, Mode, Resolution, Rule, RuleVersion
 from alerts.rules.message_template import check_template
-from metrics.errors import Unknown
+from rest.errors import NotFound
 
 FIELDS = (
     "name", "description", "runbook_url", "enabled", "metric_name", "kind", "condition", "threshold_value",
@@ -41,7 +41,7 @@ def check(rule: Rule) -> None:
     try:
         spec_of(rule)
     except BadRule as error:
-        errors += error.errors
+        errors += error.fields
     if errors:
         raise BadRule(errors)
 
@@ -83,10 +83,10 @@ def change(rule: Rule, fields: Mapping[str, Any], by: str, note: str = "") -> Ru
 
 
 def put_back(rule: Rule, version: int, by: str) -> Rule:
-    """Make a version of before the newest one. Raises Unknown."""
+    """Make a version of before the newest one. Raises NotFound."""
     found = rule.versions.filter(version=version).first()
     if found is None:
-        raise Unknown(f"{rule.rule_id} has no version {version}")
+        raise NotFound(f"{rule.rule_id} has no version {version}")
     return change(rule, found.document, by, f"as in version {version}")
 
 

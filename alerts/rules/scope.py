@@ -7,12 +7,12 @@ from typing import Final
 from django.db.models import Q
 
 from alerts.conditions.spec import ANY_METRIC, SECOND, Spec
-from metrics.errors import Unanswerable
 from metrics.models import Device, DeviceGroup, Series
 from metrics.models.devices import DeviceQuerySet
 from metrics.query.result import Asked
 from metrics.storage.format.codec import Kind
 from rest.caller import Caller
+from rest.errors import InvalidField
 
 MOST_SUBJECTS: Final = 500
 MOST_SERIES: Final = 2_000
@@ -57,11 +57,11 @@ class Subject:
 
 
 def subjects(spec: Spec, scope: Scope) -> tuple[list[Subject], list[Asked]]:
-    """What a rule has alerts of, by device; and all series of it. Raises Unanswerable where that is too much."""
+    """What a rule has alerts of, by device; and all series of it. Raises InvalidField where that is too much."""
     asked = _series(spec, scope)
     found = _expected(spec, scope, asked) if spec.kind == "absence" else _judged(spec, asked)
     if len(found) > MOST_SUBJECTS:
-        raise Unanswerable("device_ids", f"over {MOST_SUBJECTS} devices; name those that are to be looked back at")
+        raise InvalidField("device_ids", f"over {MOST_SUBJECTS} devices; name those that are to be looked back at")
     return found, asked
 
 
@@ -71,7 +71,7 @@ def _series(spec: Spec, scope: Scope) -> list[Asked]:
         found = found.filter(metric_name__in=spec.metrics or [spec.metric])
     rows = list(found.values_list("id", "kind", "device__device_id", "metric_name")[: MOST_SERIES + 1])
     if len(rows) > MOST_SERIES:
-        raise Unanswerable("device_ids", f"over {MOST_SERIES:,} series; name the devices that are to be looked back at")
+        raise InvalidField("device_ids", f"over {MOST_SERIES:,} series; name the devices that are to be looked back at")
     return [Asked(number, Kind(kind), device_id, metric) for number, kind, device_id, metric in rows]
 
 

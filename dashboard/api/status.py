@@ -19,9 +19,9 @@ from dashboard.views.overview import ROWS, situation
 from ingest.models import Rejected
 from metrics.models import Device, Head, MetricDefinition, Series
 from metrics.query.last_seen import presence
+from metrics.statistics import request_history
 from metrics.storage.connection import reading
 from metrics.storage.write.writer import MOST_WAITING, running_writer
-from rest import request_stats
 from rest.caller import Caller
 from rest.openapi import Answer, Tag, operation
 from rest.permissions import caller
@@ -104,7 +104,7 @@ def figures(seen: Caller) -> dict[str, Any]:
 def points_per_second() -> float:
     """Of the whole site, in the last five minutes."""
     with reading() as connection:
-        return request_stats.recent(connection).points_per_second
+        return request_history.recent(connection).points_per_second
 
 
 _EXAMPLE = {

@@ -17,7 +17,7 @@ from alerts.models.alerts import AlertQuerySet
 from dashboard.alert_rows import AlertRow, drawn_limit, person, rows_of
 from dashboard.number_format import kind_of, reading
 from dashboard.views.devices import RANGES
-from metrics.errors import TelemetryError
+from metrics.errors import EXPECTED_ERRORS
 from rest.caller import OPERATORS, Caller, Scope, caller_of
 
 EVENTS = 200
@@ -74,7 +74,7 @@ def _trace(alert: Alert, caller: Caller) -> Trace | None:
         return None
     try:
         return trace(alert.rule, alert.device, alert.triggered_at, caller)
-    except TelemetryError:
+    except EXPECTED_ERRORS:
         return None
 
 

@@ -13,7 +13,6 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from alerts.errors import BadFields
 from alerts.models import Channel, ChannelKind, Delivery, DeliveryStatus, Route
 from alerts.notifications import channel_lifecycle
 from dashboard.forms import Typed, lines, texts, whole
@@ -21,6 +20,7 @@ from dashboard.number_format import duration_text
 from dashboard.views.access import admin_of, operator_of
 from dashboard.views.routes import route_words
 from rest.caller import Caller, Scope
+from rest.errors import InvalidFields
 
 PAGE = 50
 FARTHEST = 10_000
@@ -108,7 +108,7 @@ def _channel_form(request: HttpRequest, caller: Caller, channel: Channel) -> Htt
                 channel_lifecycle.change_channel(channel, form.values)
             else:
                 channel = channel_lifecycle.create_channel(form.values, caller.name)
-        except BadFields as error:
+        except InvalidFields as error:
             form.refuse(error)
         else:
             messages.success(request, f"{channel.name} is saved. Send a test to see that it arrives.")

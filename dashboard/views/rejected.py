@@ -17,7 +17,7 @@ from ingest.models import Rejected
 from ingest.rejected.listing import replayable, with_kept
 from ingest.rejected.replay import replay
 from ingest.rejected.retention import discard
-from metrics.errors import TelemetryError
+from metrics.errors import EXPECTED_ERRORS
 from metrics.storage.connection import reading
 from rest.caller import Caller, Scope, caller_of
 
@@ -121,7 +121,7 @@ def _row(request: HttpRequest, number: int) -> Rejected:
 def _replayed(request: HttpRequest, numbers: Any, metric_name: str) -> HttpResponse:
     try:
         told = replay(numbers, caller_of(request.user))
-    except TelemetryError as error:
+    except EXPECTED_ERRORS as error:
         messages.error(request, f"Not replayed: {error}. Try again.")
         return redirect("dashboard:rejected")
     of_metric = f" of {metric_name}" if metric_name else ""

@@ -8,13 +8,13 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from alerts.errors import BadFields
 from alerts.models import Channel, Level, Route
 from alerts.notifications import channel_lifecycle
 from dashboard.forms import DAYS, Typed, texts, weekly_of, whole
 from dashboard.views.access import admin_of
 from metrics.models import DeviceGroup
 from rest.caller import Caller
+from rest.errors import InvalidFields
 
 OFFERED = 200
 STEPS = 3  # of escalation, that the form has fields for
@@ -52,7 +52,7 @@ def _route_form(request: HttpRequest, caller: Caller, route: Route) -> HttpRespo
                 channel_lifecycle.change_route(route, form.values)
             else:
                 route = channel_lifecycle.create_route(form.values, caller.name)
-        except BadFields as error:
+        except InvalidFields as error:
             form.refuse(error)
         else:
             messages.success(request, f"{route.name} is saved.")

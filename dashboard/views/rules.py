@@ -23,9 +23,9 @@ from dashboard.device_overview import plural
 from dashboard.form_values import UNITS
 from dashboard.number_format import duration_text
 from dashboard.views.access import admin_of, operator_of
-from metrics.errors import Unknown
 from metrics.models import DeviceGroup, MetricDefinition
 from rest.caller import Caller, Scope, caller_of
+from rest.errors import NotFound
 
 PAGE = 50
 FARTHEST = 10_000
@@ -261,7 +261,7 @@ def put_back(request: HttpRequest, rule_id: str) -> HttpResponse:
     try:
         changed = lifecycle.put_back(rule, min(int(given), MOST_VERSION), caller.name)
         messages.success(request, f"Version {given} is back, as version {changed.version}.")
-    except (Unknown, BadRule, ValueError) as error:
+    except (NotFound, BadRule, ValueError) as error:
         messages.error(request, f"Nothing was changed: {error}.")
     return redirect(rule_address(rule))
 

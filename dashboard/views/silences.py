@@ -15,15 +15,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from alerts import recurring_windows, silences
-from alerts.errors import BadFields
 from alerts.models import Alert, Level, Rule, Silence, SilenceKind
 from dashboard.alert_rows import AlertRow, person, rows_of
 from dashboard.forms import DAYS, Typed, lines, texts, weekly_of
 from dashboard.number_format import duration_text
 from dashboard.views.access import operator_of
-from metrics.errors import Unknown
 from metrics.models import DeviceGroup
 from rest.caller import Caller, Scope, caller_of
+from rest.errors import InvalidFields, NotFound
 
 PAGE = 50
 FARTHEST = 10_000
@@ -145,14 +144,14 @@ def silence_list(request: HttpRequest) -> HttpResponse:
         fields = form.fields(now)
         try:
             if form.errors:
-                raise BadFields([])
+                raise InvalidFields([])
             if request.POST.get("do") == "preview":
                 preview = _preview(silences.preview(fields, caller, now - BACK, now), now)
             else:
                 made = silences.open_silence(fields, caller, now)
                 messages.success(request, f"Quiet until {made.ends_at:%d %b %H:%M} UTC. Alerts go on being raised.")
                 return redirect("dashboard:silences")
-        except BadFields as error:
+        except InvalidFields as error:
             form.refuse(error)
     return _page(request, caller, form, preview, now)
 
@@ -224,7 +223,7 @@ def silence_alert(request: HttpRequest, alert_id: str) -> HttpResponse:
         fields |= {"device_ids": [alert.device_name], "rule_ids": [alert.rule.rule_id] if alert.rule else []}
     try:
         silences.open_silence(fields, caller, now)
-    except BadFields as error:
+    except InvalidFields as error:
         messages.error(request, f"Not silenced: {error}.")
     else:
         messages.success(
@@ -243,7 +242,7 @@ def end_silence(request: HttpRequest, silence_id: str) -> HttpResponse:
         raise Http404
     try:
         silences.end_silence(found, caller)
-    except Unknown as error:
+    except NotFound as error:
         raise Http404 from error
     messages.success(request, "The silence is over. What is still open is told again.")
     return redirect("dashboard:silences")

@@ -8,10 +8,10 @@ from django.utils import timezone
 
 from ingest.identity.credential_owner import Holder
 from ingest.models import ApiKey, digest_of
-from metrics.errors import TelemetryError
 from metrics.models import Device
 from metrics.storage import series_registry
 from rest.caller import Caller
+from rest.errors import TelemetryError
 
 MOST_BINDINGS = 256  # combinations of groups whose devices are remembered at a time
 

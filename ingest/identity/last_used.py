@@ -2,8 +2,8 @@
 
 import logging
 
-from metrics.errors import TelemetryError
 from metrics.storage.connection import reading
+from metrics.storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def write() -> int:
         with reading() as connection:
             for start in range(0, len(used), ROWS_AT_ONCE):
                 written += connection.execute(_WRITE, (used[start : start + ROWS_AT_ONCE], PERIOD / 2)).rowcount
-    except TelemetryError as error:
+    except StorageError as error:
         log.warning("when keys were last used could not be written: %s", str(error).split("\n")[0])
     return written
 

@@ -7,19 +7,19 @@ from django.contrib.auth import authenticate
 from django.core.exceptions import ValidationError
 from rest_framework.request import Request
 
-from metrics.errors import TooMany
 from metrics.models import Revision
+from rest.errors import RateLimited
 
 
 def with_password(request: Request, username: str, password: str) -> Any:
     """The active person with this name and password, or None.
 
-    Raises TooMany where a backend refuses to look, as it does at the login page.
+    Raises RateLimited where a backend refuses to look, as it does at the login page.
     """
     try:
         return authenticate(request._request, username=username, password=password)
     except ValidationError as error:
-        raise TooMany("too many wrong passwords", (error.params or {})["seconds"]) from error
+        raise RateLimited("too many wrong passwords", (error.params or {})["seconds"]) from error
 
 
 def announce_change(update_fields: Collection[str] | None = None, created: bool = False, **kwargs: Any) -> None:

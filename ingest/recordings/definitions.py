@@ -62,7 +62,7 @@ class Definitions:
             self._kinds[name], self._days[name] = kind, wanted
             return
         self._kinds[name], self._days[name] = (
-            series_registry.KIND_OF_TYPE[DataType(found.data_type)],
+            series_registry.KIND_OF_TYPE[found.data_type],
             found.retention_days,
         )
         if needed <= found.retention_days:

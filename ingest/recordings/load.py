@@ -18,7 +18,7 @@ from ingest.recordings.progress import Ledger, Progress
 from ingest.recordings.rows import RowReader, Rows, batch_of, parts
 from ingest.recordings.source import Source, Unreadable, fingerprint
 from ingest.recordings.tally import Tally
-from ingest.wire.batch import Batch, Unacceptable
+from ingest.wire.batch import Batch, RequestRejected
 from rest.caller import Caller
 
 SECOND = 1_000_000
@@ -197,8 +197,8 @@ class Load:
     def _accept(self, batch: Batch) -> Receipt:
         try:
             return accept(batch, self._sender, note=False)  # the file is still there
-        except Unacceptable as refused:  # not one good point among them
-            return Receipt(0, list(refused.errors), batch.groups, batch.metrics[0])
+        except RequestRejected as refused:  # not one good point among them
+            return Receipt(0, list(refused.rejections), batch.groups, batch.metrics[0])
 
     def _settle(self, sent: _Sent, outcome: Outcome, ledger: Ledger, source: Source) -> None:
         tally = outcome.tally

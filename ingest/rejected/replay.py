@@ -16,7 +16,7 @@ from ingest.pipeline import accept
 from ingest.rejected.points import KeptPoint
 from ingest.rejected.retention import hold, replace
 from ingest.rejected.rows import Line, write
-from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
+from ingest.wire.batch import Batch, Group, Rejection, RequestRejected
 from metrics.storage import series_registry
 from metrics.storage.connection import Connection, alone
 from rest.caller import Caller
@@ -93,8 +93,8 @@ def _send(batch: Batch, sender: Caller) -> list[Rejection]:
     """Through the pipeline; what is rejected again."""
     try:
         return accept(batch, sender, note=False).rejected
-    except Unacceptable as refused:
-        return list(refused.errors)
+    except RequestRejected as refused:
+        return list(refused.rejections)
 
 
 def _move(

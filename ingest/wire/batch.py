@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.storage.format.contexts import write_context
+from rest.errors import TelemetryError
 
 
 class Reason(StrEnum):
@@ -53,12 +54,13 @@ class Rejection:
         return found if self.device_id is None else {"device_id": self.device_id} | found
 
 
-class Unacceptable(Exception):
-    """A request as a whole cannot be taken. `status` is the HTTP status that says so."""
+class RequestRejected(TelemetryError):
+    """A request is rejected as a whole, with the status and the rejected points."""
 
-    def __init__(self, detail: str, status: int = 400, errors: Sequence[Rejection] = ()) -> None:
+    def __init__(self, detail: str, status: int = 400, rejections: Sequence[Rejection] = ()) -> None:
         super().__init__(detail)
-        self.detail, self.status, self.errors = detail, status, errors
+        self.detail, self.status, self.rejections = detail, status, rejections
+        self.errors = [rejection.as_json() for rejection in rejections]
 
 
 class Group(NamedTuple):

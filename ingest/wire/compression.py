@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 import lz4.frame
 import zstandard
 
-from ingest.wire.batch import Unacceptable
+from ingest.wire.batch import RequestRejected
 
 _STEP = 256 * 1024
 
 
 def inflate(body: bytes, coding: str, ceiling: int) -> bytes:
-    """The body as it was before `coding`. Raises Unacceptable: 415 unknown, 413 beyond `ceiling` bytes, 400 damaged."""
+    """Decompress a body. Raises RequestRejected: 415 unknown coding, 413 over `ceiling` bytes, 400 damaged."""
     pieces = CODINGS.get(coding.strip().lower())
     if pieces is None:
-        raise Unacceptable(
+        raise RequestRejected(
             f"Content-Encoding {coding!r:.40} is not known: gzip, zstd, lz4 and deflate are accepted", 415
         )
     found = bytearray()
@@ -23,9 +23,9 @@ def inflate(body: bytes, coding: str, ceiling: int) -> bytes:
         for piece in pieces(body):
             found += piece
             if len(found) > ceiling:
-                raise Unacceptable(f"the body is larger than {ceiling} bytes when unpacked", 413)
+                raise RequestRejected(f"the body is larger than {ceiling} bytes when unpacked", 413)
     except (zlib.error, zstandard.ZstdError, RuntimeError, EOFError) as error:
-        raise Unacceptable(f"the body is not valid {coding}: {error}") from None
+        raise RequestRejected(f"the body is not valid {coding}: {error}") from None
     return bytes(found)
 
 

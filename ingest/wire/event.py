@@ -6,7 +6,7 @@ Any further field goes into the point's metadata. Times are seconds since 1970, 
 
 from typing import Any
 
-from ingest.wire.batch import Batch, Rejection, Unacceptable
+from ingest.wire.batch import Batch, Rejection, RequestRejected
 from ingest.wire.rows import Row, batch_of
 from ingest.wire.telemetry_json import BATCH_LIMIT
 from ingest.wire.times import parse_time
@@ -18,11 +18,11 @@ _TIMES = "seconds since 1970 as a number are accepted, or an RFC 3339 time with 
 
 
 def decode_events(body: bytes) -> Batch:
-    """Raises Unacceptable."""
+    """Raises RequestRejected."""
     document = parse_document(body)
     events = document if isinstance(document, list) else [document]
     if not 0 < len(events) <= BATCH_LIMIT:
-        raise Unacceptable(f"{len(events)} events: 1 to {BATCH_LIMIT} are accepted", 422)
+        raise RequestRejected(f"{len(events)} events: 1 to {BATCH_LIMIT} are accepted", 422)
     rows: list[Row] = []
     rejected: list[Rejection] = []
     for index, event in enumerate(events):

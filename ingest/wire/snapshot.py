@@ -9,7 +9,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ingest.wire.batch import Batch, Group, Rejection, Unacceptable
+from ingest.wire.batch import Batch, Group, Rejection, RequestRejected
 from ingest.wire.rows import Row, batch_of
 from ingest.wire.telemetry_json import BATCH_LIMIT
 from ingest.wire.times import ACCEPTED, parse_time
@@ -19,10 +19,10 @@ _NAMES = ("node_id", "timestamp")
 
 
 def decode_snapshot(body: bytes) -> Batch:
-    """Raises Unacceptable."""
+    """Raises RequestRejected."""
     document = parse_document(body)
     if not isinstance(document, dict):
-        raise Unacceptable("the body must be a JSON object with node_id, timestamp and what was measured")
+        raise RequestRejected("the body must be a JSON object with node_id, timestamp and what was measured")
     device_id, time = _device(document), _time(document)
     rows: list[Row] = []
     rejected: list[Rejection] = []
@@ -83,5 +83,5 @@ def _flat(values: dict[str, Any], before: str, level: int = 1) -> Iterator[tuple
             yield before + name, value
 
 
-def _field(field: str, detail: str, status: int = 400) -> Unacceptable:
-    return Unacceptable(f"{field}: {detail}", status, [Rejection(0, field, detail)])
+def _field(field: str, detail: str, status: int = 400) -> RequestRejected:
+    return RequestRejected(f"{field}: {detail}", status, [Rejection(0, field, detail)])

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import numpy as np
 
-from ingest.wire.batch import Batch, Contexts, Group, Rejection, Unacceptable
+from ingest.wire.batch import Batch, Contexts, Group, Rejection, RequestRejected
 from ingest.wire.compression import inflate
 from ingest.wire.times import parse_times
 from ingest.wire.validate import (
@@ -89,7 +89,7 @@ def plain_bulk(body: bytes, _: str) -> dict[str, list[Plain]]:
 
 
 def decode_single(body: bytes, device_id: str) -> Batch:
-    """`{"timestamp", "metric_name", "value", …}`. Raises Unacceptable."""
+    """`{"timestamp", "metric_name", "value", …}`. Raises RequestRejected."""
     for decoder in _SINGLE:
         with contextlib.suppress(*GIVES_UP):
             return _fast([decoder.decode(body)], [Group(device_id, 0, 1)])
@@ -97,7 +97,7 @@ def decode_single(body: bytes, device_id: str) -> Batch:
 
 
 def decode_batch(body: bytes, device_id: str, ceiling: int) -> Batch:
-    """`{"data_points": […], "batch_id", "compression"}`. Raises Unacceptable.
+    """`{"data_points": […], "batch_id", "compression"}`. Raises RequestRejected.
 
     Where `compression` is named, `data_points` may be the base64 of a compressed array, of at most `ceiling` bytes.
     """
@@ -124,7 +124,7 @@ def decode_batch(body: bytes, device_id: str, ceiling: int) -> Batch:
 
 
 def decode_bulk(body: bytes) -> Batch:
-    """`{device_id: [point, …], …}`. Raises Unacceptable."""
+    """`{device_id: [point, …], …}`. Raises RequestRejected."""
     for decoder in _BULK:
         with contextlib.suppress(*GIVES_UP):
             found = decoder.decode(body)
@@ -231,13 +231,13 @@ def _careful(devices: list[tuple[str, Any]], name_devices: bool = False) -> Batc
     )
 
 
-def _field(field: str, detail: str, status: int = 400) -> Unacceptable:
-    return Unacceptable(f"{field}: {detail}", status, [Rejection(0, field, detail)])
+def _field(field: str, detail: str, status: int = 400) -> RequestRejected:
+    return RequestRejected(f"{field}: {detail}", status, [Rejection(0, field, detail)])
 
 
 def _object(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
-        raise Unacceptable("the body must be a JSON object")
+        raise RequestRejected("the body must be a JSON object")
     return document
 
 

@@ -5,7 +5,7 @@ import math
 import re
 from typing import Any
 
-from ingest.wire.batch import Unacceptable
+from ingest.wire.batch import RequestRejected
 from ingest.wire.times import parse_time
 
 LARGEST_INTEGER = 2**53  # beyond it a float no longer holds every integer
@@ -28,17 +28,19 @@ class BadPoint(ValueError):
 
 
 def parse_document(body: bytes) -> Any:
-    """JSON with NaN, Infinity and huge numbers left in, for their points to be judged. Raises Unacceptable."""
+    """JSON with NaN, Infinity and huge numbers left in, for their points to be judged. Raises RequestRejected."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Unacceptable(f"the body is not UTF-8: byte {error.start} cannot be read") from None
+        raise RequestRejected(f"the body is not UTF-8: byte {error.start} cannot be read") from None
     if _depth(body) > DEEPEST_DOCUMENT:
-        raise Unacceptable(f"the body is nested too deep: values of at most {DEEPEST} levels are accepted")
+        raise RequestRejected(f"the body is nested too deep: values of at most {DEEPEST} levels are accepted")
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
     except json.JSONDecodeError as error:
-        raise Unacceptable(f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        raise RequestRejected(
+            f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
 
 
 def _depth(body: bytes) -> int:
@@ -54,7 +56,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Unacceptable(f"the name {twice!r:.80} stands twice in one object: each may stand once")
+        raise RequestRejected(f"the name {twice!r:.80} stands twice in one object: each may stand once")
     return found
 
 

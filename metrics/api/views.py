@@ -13,13 +13,13 @@ from rest_framework.views import APIView
 from metrics.api import examples
 from metrics.api.answers import LatestValue, LatestValues, QueryAnswer, RangeColumns
 from metrics.api.fields import names_field
+from metrics.api.latest_response import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
 from metrics.api.parameters import RangeParameters
 from metrics.api.questions import about, query_shape
 from metrics.query import latest
 from metrics.query.execute import ask
 from rest.openapi import Tag, operation
 from rest.permissions import caller
-from rest.problem import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
 
 DEFAULT_LOOKBACK = 86400
 

@@ -15,9 +15,9 @@ from django.utils import timezone
 from metrics.audit.record import record
 from metrics.devices.csv_cells import HEAD, row
 from metrics.devices.csv_table import Table
-from metrics.errors import TelemetryError
 from metrics.models import Device, DeviceGroup, Revision
 from rest.caller import Caller
+from rest.errors import TelemetryError
 
 AT_ONCE = 2_000  # devices that are looked at together
 MOST_CHANGES = 100  # that are told of

@@ -21,7 +21,6 @@ import numpy as np
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from metrics.errors import Unknown
 from metrics.models import Deletion, DeletionStatus, Device, IngestedBatch, Revision
 from metrics.storage import shards
 from metrics.storage.connection import Connection
@@ -33,6 +32,7 @@ from metrics.storage.merge.rollups import Place
 from metrics.storage.read import latest
 from metrics.storage.shards import shard_of
 from rest.caller import Caller
+from rest.errors import NotFound
 
 TOGETHER = 500  # deletions that go on together
 _UNFINISHED = [DeletionStatus.QUEUED, DeletionStatus.RUNNING, DeletionStatus.ENDING]
@@ -64,13 +64,13 @@ _OLDEST_YOUNG = "SELECT shard, min(seq) FROM metrics_young GROUP BY shard"
 def delete_device(device_id: str, by: Caller) -> Deletion:
     """Delete a device that the caller sees. Where that was begun and is not finished, the deletion that was begun.
 
-    Raises Unknown.
+    Raises NotFound.
     """
     device = Device.objects.visible_to(by).select_for_update(of=("self",)).filter(device_id=device_id).first()
     if device is None:
         begun = deletions(by).filter(device_id=device_id, status__in=_UNFINISHED).first()
         if begun is None:
-            raise Unknown(f"{device_id} is not known")
+            raise NotFound(f"{device_id} is not known")
         return begun
     series = sorted(device.series.values_list("pk", flat=True))
     answered = IngestedBatch.objects.filter(device_id=device_id)

@@ -1,21 +1,28 @@
 """An export as one stream of bytes: what the query would answer, with no end to how much."""
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from itertools import chain
 
-from metrics.errors import Damaged
 from metrics.export.formats import FORMATS, Format
 from metrics.export.pieces import Pieces
 from metrics.query.execute import series_of
 from metrics.query.query import Question
+from rest.errors import TelemetryError
 
 _LONGEST_NAME = 60
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
+class DamagedData(TelemetryError):
+    """A stored block of these series has a wrong checksum."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(f"{', '.join(names)} cannot be read: the checksum differs")
+
+
 def exported(question: Question, kind: str) -> Generator[bytes]:
-    """The file; nothing at all where there are no points. Raises Damaged in the middle rather than leave points out."""
+    """Yield the file; nothing if there are no points. Raises DamagedData midway instead of leaving points out."""
     form, written = FORMATS[kind], _written(question, FORMATS[kind])
     first = next(written, None)
     if first is not None:
@@ -30,7 +37,7 @@ def _written(question: Question, form: Format) -> Generator[bytes]:
     begun, pieces = False, Pieces(question, found)
     for piece in pieces:
         if piece.damaged:
-            raise Damaged(piece.damaged)
+            raise DamagedData(piece.damaged)
         if piece.lines and not begun:
             begun = True
             yield form.head()

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from django.conf import settings
 
-from metrics.errors import Gone
+from rest.errors import Gone
 
 CHUNK = 1024 * 1024  # bytes that are read at once
 

@@ -22,14 +22,16 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from metrics.audit.record import record
-from metrics.errors import StorageUnavailable, TelemetryError, TooMany
+from metrics.errors import EXPECTED_ERRORS
 from metrics.export import files
 from metrics.export.formats import FORMATS
 from metrics.export.pieces import BEGINNING, Pieces, Place
 from metrics.models import ExportJob, ExportStatus
 from metrics.query.execute import series_of
 from metrics.query.query import Question
+from metrics.storage.errors import StorageUnavailable
 from rest.caller import Caller
+from rest.errors import RateLimited
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +56,10 @@ class _Failed(Exception):
 
 
 def order(owner: str, question: Question, kind: str) -> ExportJob:
-    """Have an export made. Raises Unanswerable, or TooMany where the owner waits for many already."""
+    """Have an export made. Raises Unanswerable, or RateLimited where the owner waits for many already."""
     question.check()
     if ExportJob.objects.filter(owner=owner, status__in=_UNFINISHED).count() >= MOST_UNFINISHED:
-        raise TooMany(f"{MOST_UNFINISHED} exports of yours are not finished yet; wait for one, or cancel one", WAIT)
+        raise RateLimited(f"{MOST_UNFINISHED} exports of yours are not finished yet; wait for one, or cancel one", WAIT)
     kept = asdict(question)
     asked = {name: kept[name] for name in _ASKED}
     asked |= {"start": question.start.isoformat(), "end": question.end.isoformat()}
@@ -157,7 +159,7 @@ def _make(job: ExportJob) -> None:
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, TelemetryError | _Failed):
+    if isinstance(error, (*EXPECTED_ERRORS, _Failed)):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"the file cannot be written: {error.strerror}"

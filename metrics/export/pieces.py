@@ -22,13 +22,13 @@ from metrics.query.downsample import joined
 from metrics.query.limits import check_plans, kept_most
 from metrics.query.query import Question
 from metrics.query.result import Asked, Group, filtered
-from metrics.query.time_buckets import SECOND
 from metrics.storage import series_registry
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Kind, concatenate
 from metrics.storage.format.contexts import write_context
 from metrics.storage.read.plan import Plan, plan, snapshot
 from metrics.storage.read.scan import scan
+from metrics.storage.units import SECOND
 
 NUMBERS_AT_ONCE = 250_000  # points of a piece
 LISTED_AT_ONCE = 20_000  # points of a piece whose values are no array: texts, which may be long, and mixtures

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 
-from metrics.errors import Overloaded
+from rest.errors import Overloaded
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ from metrics.models.deletions import Deletion, DeletionStatus, new_deletion_id
 from metrics.models.devices import Device, DeviceGroup, Lane, Series
 from metrics.models.exports import ExportJob, ExportStatus, new_export_id
 from metrics.models.idempotency import IdempotentAnswer
-from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Announced, Revision
 from metrics.models.statistics import Activity, Count, Heartbeat
 from metrics.models.storage import (
@@ -22,6 +21,7 @@ from metrics.models.storage import (
     Rollup,
     Young,
 )
+from rest.names import NAME_LENGTH
 
 __all__ = [
     "LONGEST_RETENTION_DAYS",

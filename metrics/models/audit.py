@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from django.db import models, transaction
 
-from metrics.models.names import NAME_LENGTH
+from rest.names import NAME_LENGTH
 
 
 class AuditEntry(models.Model):

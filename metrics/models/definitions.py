@@ -5,9 +5,9 @@ from django.db import models
 from django.utils.crypto import get_random_string
 
 from metrics.models.audit import Audited
-from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Announced
 from metrics.storage.merge.retention_policies import DEFAULT_HOUR_DAYS, DEFAULT_MINUTES_DAYS, DEFAULT_RETENTION_DAYS
+from rest.names import NAME_LENGTH
 
 LONGEST_RETENTION_DAYS = 3650
 _DAYS = [MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)]

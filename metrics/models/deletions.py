@@ -5,7 +5,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 
-from metrics.models.names import NAME_LENGTH
+from rest.names import NAME_LENGTH
 
 
 class DeletionStatus(models.TextChoices):

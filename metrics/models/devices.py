@@ -11,9 +11,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from metrics.models.audit import Audited
-from metrics.models.names import NAME_LENGTH
 from metrics.models.revision import Announced
 from rest.caller import Caller
+from rest.names import NAME_LENGTH
 
 
 def within(degrees: int) -> list[Any]:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from django.db import models
 from django.utils import timezone
 
-from metrics.models.names import NAME_LENGTH
+from rest.names import NAME_LENGTH
 
 
 class IdempotentAnswer(models.Model):

@@ -4,7 +4,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
-from metrics.models.names import NAME_LENGTH
+from rest.names import NAME_LENGTH
 
 
 class Count(models.Model):

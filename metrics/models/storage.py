@@ -7,7 +7,7 @@ They are Django models so that migrations, checks and the admin know them; they 
 from django.db import models
 from django.db.models.functions import Now
 
-from metrics.models.names import NAME_LENGTH
+from rest.names import NAME_LENGTH
 
 
 class Head(models.Model):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.query.time_buckets import SECOND
 from metrics.storage.format.codec import Columns
+from metrics.storage.units import SECOND
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

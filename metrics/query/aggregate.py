@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from metrics.errors import Unanswerable
 from metrics.query.accumulators import Floats, Fold, Ints
 from metrics.query.aggregations import cut, filled, fold
 from metrics.query.choose_rollups import for_fold, left_out, shares
 from metrics.query.limits import counted, kept_most, priced
 from metrics.query.query import MOST_SLOTS, Label, Question
 from metrics.query.result import Answer, Asked, Group, filtered, from_cursor, tags_in, unit_in
-from metrics.query.time_buckets import SECOND
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
 from metrics.storage.format.layout import chosen
@@ -20,6 +18,8 @@ from metrics.storage.format.rollup_codec import Summary
 from metrics.storage.read.plan import Plan
 from metrics.storage.read.scan import rolled, scan
 from metrics.storage.series_registry import current
+from metrics.storage.units import SECOND
+from rest.errors import InvalidField
 
 MOST_TAGS = 1_000  # values of a tag that one question may group by
 
@@ -110,7 +110,7 @@ class Folding:
         groups, intervals = len(self._labels), len(self.edges) - 1
         if groups * intervals > MOST_SLOTS:
             detail = f"{groups:,} groups of {intervals:,} intervals are over {MOST_SLOTS:,} values"
-            raise Unanswerable("interval", f"{detail}; ask for longer intervals, fewer devices or group_by all")
+            raise InvalidField("interval", f"{detail}; ask for longer intervals, fewer devices or group_by all")
 
     def read(self, connection: Connection, planned: Plan) -> None:
         """Fold everything that a plan, of one of the shares, reads."""
@@ -123,7 +123,7 @@ class Folding:
     def _fold_of(self, value: str | None) -> Fold:
         if value not in self._folds:
             if len(self._folds) > MOST_TAGS:
-                raise Unanswerable("group_by", f"the tag has more than {MOST_TAGS:,} values")
+                raise InvalidField("group_by", f"the tag has more than {MOST_TAGS:,} values")
             slots = len(self._labels) * (len(self.edges) - 1)
             self._folds[value] = fold(self.question.aggregation or "", slots, self._asked)
         return self._folds[value]

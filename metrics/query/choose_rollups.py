@@ -13,12 +13,12 @@ from metrics.query.accumulators import Fold
 from metrics.query.latest import moment
 from metrics.query.query import Question
 from metrics.query.result import Asked
-from metrics.query.time_buckets import SECOND
 from metrics.storage.connection import reading
 from metrics.storage.format.codec import Ints
 from metrics.storage.merge import rollups
 from metrics.storage.merge.rollups import Rolling
-from metrics.storage.series_registry import DAY, UNDEFINED, catalogue
+from metrics.storage.series_registry import UNDEFINED, catalogue
+from metrics.storage.units import DAY, SECOND
 
 
 @dataclass(frozen=True, slots=True)

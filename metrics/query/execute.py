@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 
-from metrics.errors import Unanswerable
 from metrics.query.aggregate import aggregated
 from metrics.query.latest import SERIES
 from metrics.query.query import MOST_SERIES, WITHOUT_VALUES, Question
@@ -11,6 +10,7 @@ from metrics.query.raw_points import points
 from metrics.query.result import Answer, Asked
 from metrics.storage.connection import reading
 from metrics.storage.format.codec import Kind
+from rest.errors import InvalidField
 
 _MEMBERS = """
 SELECT d.device_id, g.name FROM metrics_device_groups m JOIN metrics_device d ON d.id = m.device_id
@@ -20,7 +20,7 @@ WHERE d.device_id = ANY(%(devices)s) AND (%(groups)s::text[] IS NULL OR g.name =
 
 
 def ask(question: Question) -> Answer:
-    """Answer a question. Raises Unanswerable, Overloaded or StorageUnavailable."""
+    """Answer a question. Raises InvalidField, Overloaded or StorageUnavailable."""
     started = time.perf_counter()
     question.check()
     question.begins_after()
@@ -50,7 +50,7 @@ def _series(question: Question) -> list[Asked]:
     with reading() as connection:
         rows = connection.execute(f"{SERIES} LIMIT {MOST_SERIES + 1}", wanted).fetchall()
     if len(rows) > MOST_SERIES:
-        raise Unanswerable("devices", f"over {MOST_SERIES:,} series; name the devices to ask for")
+        raise InvalidField("devices", f"over {MOST_SERIES:,} series; name the devices to ask for")
     found = [Asked(number, Kind(kind), device_id, metric) for number, kind, device_id, metric in rows]
     if question.pairs is not None:
         pairs = set(question.pairs)
@@ -81,7 +81,7 @@ def _by_group(question: Question, found: list[Asked]) -> list[Asked]:
             groups.setdefault(device_id, []).append(name)
     by_group = [replace(one, group=name) for one in found for name in groups.get(one.device_id, [None])]
     if len(by_group) > MOST_SERIES:
-        raise Unanswerable("group_by", f"over {MOST_SERIES:,} series of all groups; name the groups to ask for")
+        raise InvalidField("group_by", f"over {MOST_SERIES:,} series of all groups; name the groups to ask for")
     return sorted(by_group, key=lambda one: (one.group is not None, one.group or ""))
 
 
@@ -91,4 +91,4 @@ def _check_numeric(found: list[Asked], numeric: list[Asked], name: str, detail: 
         metrics.pop(one.metric_name, None)
     if metrics:
         metric, kind = next(iter(metrics.items()))
-        raise Unanswerable(name, f"{metric} is {kind}: {detail}")
+        raise InvalidField(name, f"{metric} is {kind}: {detail}")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.errors import TelemetryError
 from metrics.models import Device
 from metrics.storage.connection import Connection, alone
+from metrics.storage.errors import StorageError
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode
 from metrics.storage.read import block_cache
 from rest.caller import Caller
@@ -68,7 +68,7 @@ def presence() -> Presence:
 def _renew() -> None:
     try:
         _make()
-    except TelemetryError as error:
+    except StorageError as error:
         log.warning("when devices were heard cannot be told anew: %s", str(error).split("\n")[0])
     except Exception:
         log.exception("when devices were heard cannot be told anew")

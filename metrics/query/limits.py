@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from metrics.errors import Overloaded, Unanswerable
 from metrics.query.aggregations import percent_of
 from metrics.query.choose_rollups import Share
 from metrics.query.query import Question
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
 from metrics.storage.read.plan import Plan, plan, snapshot
+from rest.errors import InvalidField, Overloaded
 
 MOST_READ = 200_000_000  # points of the blocks that one question may read
 MOST_KEPT = 20_000_000  # points whose values one question may hold at once: percentiles, charts
@@ -76,7 +76,7 @@ def _check_price(question: Question, points: int, most: int) -> None:
     hours = int((question.high - question.low) / 3_600_000_000 * most / points)
     span = f"{hours // 24} days" if hours >= 48 else f"{hours} hours" if hours > 1 else "less time"
     detail = f"about {points:,} points would be read, and at most {most:,} are; ask for {span}, or for fewer devices"
-    raise Unanswerable("start_time", detail)
+    raise InvalidField("start_time", detail)
 
 
 def _turn() -> AbstractContextManager[None]:

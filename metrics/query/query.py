@@ -15,12 +15,13 @@ from typing import Any
 
 import msgspec
 
-from metrics.errors import Unanswerable
 from metrics.models import LONGEST_RETENTION_DAYS
 from metrics.query.accumulators import Ints
 from metrics.query.aggregations import ACCEPTED, FOLDS, Fill, percent_of
 from metrics.query.latest import microseconds
-from metrics.query.time_buckets import SECOND, edges, fitting
+from metrics.query.time_buckets import edges, fitting
+from metrics.storage.units import SECOND
+from rest.errors import InvalidField
 
 MOST_POINTS = 10_000  # of one answer
 MOST_INTERVALS = 100_000  # of one group
@@ -79,7 +80,7 @@ class Question:
         if self.timezone == "UTC":
             return UTC
         if self.timezone not in _zones():
-            raise Unanswerable("timezone", f"{self.timezone!r:.60} is no IANA time zone such as Europe/Berlin")
+            raise InvalidField("timezone", f"{self.timezone!r:.60} is no IANA time zone such as Europe/Berlin")
         return zoneinfo.ZoneInfo(self.timezone)
 
     def length(self) -> int | None:
@@ -92,15 +93,15 @@ class Question:
         return edges(self.low, self.high, self.length() or self.high - self.low, self.zone())
 
     def check(self) -> None:
-        """Raise Unanswerable where the question makes no sense or asks for too much."""
+        """Raise InvalidField where the question makes no sense or asks for too much."""
         self._check_range()
         self.zone()
         if not 1 <= self.limit <= MOST_POINTS:
-            raise Unanswerable("limit", f"1 to {MOST_POINTS:,} points are given at once, and a cursor for the next")
+            raise InvalidField("limit", f"1 to {MOST_POINTS:,} points are given at once, and a cursor for the next")
         if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
-            raise Unanswerable("filters.min_value", "must not be above max_value")
+            raise InvalidField("filters.min_value", "must not be above max_value")
         if self.tag == "" or (self.tag is None and self.group_by not in ("series", "device", "group", "all")):
-            raise Unanswerable("group_by", f"{GROUPINGS} is accepted")
+            raise InvalidField("group_by", f"{GROUPINGS} is accepted")
         if self.aggregation is None:
             self._check_raw()
         else:
@@ -108,35 +109,35 @@ class Question:
 
     def _check_range(self) -> None:
         if self.start >= self.end:
-            raise Unanswerable("start_time", "must be before end_time")
+            raise InvalidField("start_time", "must be before end_time")
         if self.start < EARLIEST:
-            raise Unanswerable("start_time", f"{EARLIEST:%Y-%m-%d} or later is accepted")
+            raise InvalidField("start_time", f"{EARLIEST:%Y-%m-%d} or later is accepted")
         if self.end > LATEST:
-            raise Unanswerable("end_time", f"{LATEST:%Y-%m-%d} or earlier is accepted")
+            raise InvalidField("end_time", f"{LATEST:%Y-%m-%d} or earlier is accepted")
         if self.end - self.start > LONGEST:
-            raise Unanswerable("start_time", f"a question may span {LONGEST.days:,} days at most")
+            raise InvalidField("start_time", f"a question may span {LONGEST.days:,} days at most")
 
     def _check_raw(self) -> None:
         if self.interval is not None:
-            raise Unanswerable("aggregation", f"is needed with an interval: {ACCEPTED}")
+            raise InvalidField("aggregation", f"is needed with an interval: {ACCEPTED}")
         if self.fill != "none":
-            raise Unanswerable("fill", "gaps are filled between intervals: ask with aggregation and interval")
+            raise InvalidField("fill", "gaps are filled between intervals: ask with aggregation and interval")
         if self.group_by != "series":
-            raise Unanswerable("group_by", "points as they are come by series: ask with an aggregation")
+            raise InvalidField("group_by", "points as they are come by series: ask with an aggregation")
 
     def _check_aggregation(self) -> None:
         if self.aggregation not in FOLDS and percent_of(self.aggregation or "") is None:
-            raise Unanswerable("aggregation", f"{self.aggregation!r:.60} is not known; accepted are {ACCEPTED}")
+            raise InvalidField("aggregation", f"{self.aggregation!r:.60} is not known; accepted are {ACCEPTED}")
         if isinstance(self.fill, str) and self.fill not in FILLS:
-            raise Unanswerable("fill", f"{', '.join(FILLS)} or a number is accepted")
+            raise InvalidField("fill", f"{', '.join(FILLS)} or a number is accepted")
         length = self.length()
         if length is None:
             return
         if length < SECOND:
-            raise Unanswerable("interval", "must be 1 second or more, or auto")
+            raise InvalidField("interval", "must be 1 second or more, or auto")
         if (self.high - self.low) // length > MOST_INTERVALS:
             least = -(-(self.high - self.low) // (MOST_INTERVALS * SECOND))
-            raise Unanswerable(
+            raise InvalidField(
                 "interval", f"over {MOST_INTERVALS:,} intervals; this range needs {least:,} seconds or more, or auto"
             )
 
@@ -157,9 +158,9 @@ class Question:
             body = base64.urlsafe_b64decode(self.cursor + "=" * (-len(self.cursor) % 4))
             fingerprint, label, time = msgspec.json.decode(body, type=tuple[str, Label, int])
         except (ValueError, binascii.Error, msgspec.MsgspecError):
-            raise Unanswerable("cursor", "is not one that an answer gave") from None
+            raise InvalidField("cursor", "is not one that an answer gave") from None
         if fingerprint != self.fingerprint():
-            raise Unanswerable("cursor", "belongs to another question: everything but the limit must be the same")
+            raise InvalidField("cursor", "belongs to another question: everything but the limit must be the same")
         return label, time
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from metrics.errors import Unanswerable
 from metrics.query.query import Label, Question
 from metrics.storage.format.codec import Columns, Kind
 from metrics.storage.format.contexts import read_context
 from metrics.storage.format.layout import chosen
 from metrics.storage.read.plan import Plan
+from rest.errors import InvalidField
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,5 +108,5 @@ def from_cursor(labels: list[Label], after: tuple[Label, int] | None) -> list[La
     if after is None:
         return labels
     if after[0] not in labels:
-        raise Unanswerable("cursor", "what the page before ended with is there no more; begin again")
+        raise InvalidField("cursor", "what the page before ended with is there no more; begin again")
     return labels[labels.index(after[0]) :]

@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from metrics.storage.units import DAY, SECOND
+
 Ints = NDArray[np.int64]
 
-SECOND = 1_000_000  # µs
-DAY = 86_400 * SECOND
 MONDAY = 4 * DAY  # 1970-01-05
 _AROUND = 2 * DAY  # more than any zone's distance from UTC
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)

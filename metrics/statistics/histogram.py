@@ -1,21 +1,13 @@
 """The arithmetic of statistics: rates, shares, percentiles of what was counted in classes. Pure: no database."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+
+from rest.request_stats import LATENCIES
 
 HOURS = 24  # of the clock, the last of them the one that is running
 TOP = 10  # metrics that are named
 OTHER = "other"
-
-# Upper bounds of the classes of latencies, in seconds: each a fifth above the one before, from 0.1 ms to 30 s; the last
-# class has no bound. A percentile that is told from them is within a fifth of what it was.
-LATENCIES: tuple[float, ...] = tuple(0.0001 * 1.2**power for power in range(70))
-
-
-def latency_class(seconds: float) -> int:
-    """The class of a latency: from 0 to len(LATENCIES)."""
-    return bisect_left(LATENCIES, seconds)
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:

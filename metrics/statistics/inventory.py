@@ -10,10 +10,10 @@ from django.db.models import Count
 from metrics.alert_summary import alerting
 from metrics.models import Device, MetricDefinition, MetricType, Series
 from metrics.query import latest
+from metrics.statistics import request_history
 from metrics.statistics.histogram import by_kind, hour_name, hours_until, largest, most, per_minute, ratio
 from metrics.storage.read import point_totals
 from metrics.storage.read.plan import snapshot
-from rest import request_stats
 from rest.caller import Caller
 
 EVER = timedelta(days=3650)
@@ -86,7 +86,7 @@ def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str,
     with snapshot() as connection:
         found = point_totals.of_all(connection, hours, seen)
         by_type = dict(connection.execute(_METRICS, {"devices": seen, "gauge": MetricType.GAUGE.value}).fetchall())
-        recent = request_stats.recent(connection)
+        recent = request_history.recent(connection)
     every = recent.all
     return {
         "total_devices": len(seen) if seen is not None else devices.count(),
@@ -101,7 +101,7 @@ def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str,
         "devices_by_type": _types(devices),
         "metrics_by_type": dict.fromkeys(TYPES, 0) | by_type,
         "data_by_hour": [{"hour": hour_name(hour), "points": points} for hour, points in found.hours.items()],
-        "requests": {kind: request_stats.shape(counts) for kind, counts in recent.kinds.items()},
+        "requests": {kind: request_history.shape(counts) for kind, counts in recent.kinds.items()},
     } | _incomplete(found.missing)
 
 

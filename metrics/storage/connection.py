@@ -14,8 +14,7 @@ import psycopg
 from django.db import connections
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from metrics.errors import StorageUnavailable
-from rest.request_context import CountingCursor
+from metrics.storage.errors import StorageUnavailable
 
 STATEMENT_TIMEOUT = "30s"
 
@@ -34,6 +33,7 @@ class _Use(NamedTuple):
 
 _READING = _Use("storage", 6, 5.0, 5, STATEMENT_TIMEOUT)
 _WATCHING = _Use("watching", 3, 1.0, 1, "1s")
+cursor_factory: type[psycopg.Cursor[Any]] = psycopg.Cursor  # of pooled connections; the app sets one that counts
 _pools: dict[tuple[int, str, str], ConnectionPool[Connection]] = {}
 _lock = threading.Lock()
 
@@ -120,7 +120,7 @@ def _pool(use: _Use) -> ConnectionPool[Connection]:
             _pools[key] = ConnectionPool(
                 kwargs=given
                 | {"connect_timeout": use.connecting, "autocommit": True, "prepare_threshold": 0}
-                | {"application_name": f"telemetry {use.name}", "cursor_factory": CountingCursor},
+                | {"application_name": f"telemetry {use.name}", "cursor_factory": cursor_factory},
                 min_size=0,
                 max_size=use.connections,
                 max_idle=60,

@@ -16,23 +16,22 @@ from django.conf import settings
 from numpy.typing import NDArray
 from psycopg.errors import ForeignKeyViolation
 
-from metrics.models import DataType
 from metrics.storage import series_ids
 from metrics.storage.connection import reading
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
+from metrics.storage.units import DAY
 
 Groups = Sequence[tuple[str, int, int]]  # device, and where its points begin and end
-DAY = 86_400_000_000  # µs
 MOST_LAYOUTS = 256  # of a few kilobytes each
 REVISION_PERIOD = 0.5  # seconds between looks at the revision
-KIND_OF_TYPE = {
-    DataType.NUMERIC: Kind.NUMERIC,
-    DataType.BOOLEAN: Kind.BOOLEAN,
-    DataType.STRING: Kind.STRING,
-    DataType.JSON: Kind.JSON,
-    DataType.GEOLOCATION: Kind.GEOLOCATION,
-    DataType.BINARY: Kind.BINARY,
+KIND_OF_TYPE = {  # by data_type of a metric definition
+    "numeric": Kind.NUMERIC,
+    "boolean": Kind.BOOLEAN,
+    "string": Kind.STRING,
+    "json": Kind.JSON,
+    "geolocation": Kind.GEOLOCATION,
+    "binary": Kind.BINARY,
 }
 
 _DEVICES = """
@@ -237,7 +236,7 @@ def _definitions(connection: Any) -> dict[str, Definition]:
     )
     return {
         name: Definition(
-            KIND_OF_TYPE[DataType(data_type)],
+            KIND_OF_TYPE[data_type],
             -np.inf if low is None else low,
             np.inf if high is None else high,
             days * DAY,

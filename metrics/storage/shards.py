@@ -11,18 +11,12 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 
-from metrics.errors import TelemetryError
 from metrics.storage.connection import Connection
+from metrics.storage.errors import ShardCountMismatch
 from metrics.storage.format.codec import Columns, Ints
 from metrics.storage.format.layout import BUCKET, bucket_of, chosen
 
 Number = tuple[int, int]  # shard, and the commit's or the merged block's number in it
-
-
-class ShardsDiffer(TelemetryError):
-    """TELEMETRY_SHARDS is not what the database was begun with; the message is one line."""
-
-    status = 503
 
 
 def count() -> int:
@@ -68,18 +62,18 @@ def difference(held: int) -> str:
 
 
 def check(connection: Connection) -> None:
-    """Raises ShardsDiffer where the database holds another number of shards than the setting says."""
+    """Raises ShardCountMismatch where the database holds another number of shards than the setting says."""
     row = connection.execute("SELECT count(*) FROM metrics_head").fetchone()
     if row and (reason := difference(row[0])):
-        raise ShardsDiffer(reason)
+        raise ShardCountMismatch(reason)
 
 
 def begin(cursor: Any) -> None:
-    """Make the rows of each shard, as many as the setting says; once there is data, raises ShardsDiffer instead."""
+    """Create the head row of each shard. Raises ShardCountMismatch if data exists with another count."""
     cursor.execute("SELECT count(*), coalesce(max(seq), 0) FROM metrics_head")
     held, seq = cursor.fetchone()
     if seq and (reason := difference(held)):
-        raise ShardsDiffer(reason)
+        raise ShardCountMismatch(reason)
     for table in ("metrics_head", "metrics_merged"):
         cursor.execute(f"DELETE FROM {table} WHERE shard >= %s", (settings.SHARDS,))  # noqa: S608 - names of ours
     cursor.execute(

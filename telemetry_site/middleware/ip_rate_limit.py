@@ -4,8 +4,8 @@ from collections.abc import Awaitable
 
 from django.conf import settings
 
-from metrics.errors import TooMany
 from rest import ip_rate_limit
+from rest.errors import RateLimited
 from rest.request_context import current
 from telemetry_site.middleware.request_id import App, Message, Receive, Scope, Send, answer_problem
 
@@ -24,7 +24,7 @@ class AddressLimit:
             return await self.app(scope, receive, send)
         try:
             ip_rate_limit.check(scope)
-        except TooMany as error:
+        except RateLimited as error:
             return await answer_problem(send, error.status, str(error), error.retry_after)
         visit = current.get()
 

@@ -10,12 +10,10 @@ from typing import Any
 
 import msgspec
 
-from rest.problem import problem
+from rest.problem import SERVER_ERROR, problem
 from rest.request_log import answered, begin, ended
 
 log = logging.getLogger(__name__)
-
-FAILED = "the server failed; what it saw is in its log"
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -47,7 +45,7 @@ class Requests:
             log.exception("%s failed", scope["method"])
             if visit.status:
                 raise  # the answer has begun: all that is left is to break it off
-            await answer_problem(sending, 500, FAILED)
+            await answer_problem(sending, 500, SERVER_ERROR)
         finally:
             ended(scope, visit)
 

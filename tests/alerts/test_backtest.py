@@ -18,12 +18,12 @@ from alerts.models import Alert, Rule
 from alerts.rules import lifecycle
 from alerts.rules import scope as scopes
 from alerts.rules.scope import Scope
-from metrics.errors import Unanswerable
 from metrics.models import Device, DeviceGroup
 from metrics.query.latest import microseconds, moment
 from metrics.storage.format.codec import Kind
 from rest.caller import Caller
 from rest.caller import Scope as Right
+from rest.errors import InvalidField
 from tests.alerts.conftest import run, send
 from tests.alerts.measured import START, at, merged, store
 from tests.conftest import Caller as Sender
@@ -218,7 +218,7 @@ def test_anomalies_are_looked_for_in_so_many_points_at_most(
     waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "MOST_DETECTED", 2000)
-    with pytest.raises(Unanswerable, match="start_time: anomalies are looked for in 2,000 points at most"):
+    with pytest.raises(InvalidField, match="start_time: anomalies are looked for in 2,000 points at most"):
         tried(until=86_400, kind="anomaly")
 
 
@@ -241,14 +241,14 @@ def test_nobody_looks_back_at_devices_that_they_do_not_see(site: None) -> None:
 
 
 def test_what_would_be_too_much_is_refused_with_the_field(furnace: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Unanswerable, match="start_time"):
+    with pytest.raises(InvalidField, match="start_time"):
         tried(until=0)
-    with monkeypatch.context() as patch, pytest.raises(Unanswerable, match="about 60 points"):
+    with monkeypatch.context() as patch, pytest.raises(InvalidField, match="about 60 points"):
         patch.setattr(replay, "MOST_POINTS", 10)
         tried()
     store("other", "temperature", [0], [1])
     monkeypatch.setattr(scopes, "MOST_SUBJECTS", 1)
-    with pytest.raises(Unanswerable, match="device_ids: over 1 devices"):
+    with pytest.raises(InvalidField, match="device_ids: over 1 devices"):
         tried()
 
 

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts import recurring_windows, silences
-from alerts.errors import BadFields
 from alerts.models import Alert, Silence, SilenceKind
-from metrics.errors import Unknown
 from metrics.models import Device, DeviceGroup
 from rest.caller import Caller, Scope
+from rest.errors import InvalidFields, NotFound
 from tests.alerts.made import alert, devices, fire, rule
 
 ADMIN = Caller("user:admin", Scope.ADMIN)
@@ -32,8 +31,8 @@ def of_site_a(scope: Scope = Scope.OPERATE) -> Caller:
     return Caller(f"user:{user.username}", scope, groups=("site a",))
 
 
-def fields_of(refused: pytest.ExceptionInfo[BadFields]) -> list[str]:
-    return [field for field, _ in refused.value.errors]
+def fields_of(refused: pytest.ExceptionInfo[InvalidFields]) -> list[str]:
+    return [field for field, _ in refused.value.fields]
 
 
 def test_every_list_that_is_not_empty_has_to_match(site: None) -> None:
@@ -88,7 +87,7 @@ def test_a_silence_holds_from_its_beginning_until_just_before_its_end(site: None
     ids=lambda given: "-".join(given) if isinstance(given, list) else None,
 )
 def test_what_is_wrong_with_a_silence_is_said_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
-    with pytest.raises(BadFields) as refused:
+    with pytest.raises(InvalidFields) as refused:
         opened(**fields)
     assert fields_of(refused) == wrong
 
@@ -183,7 +182,7 @@ def test_a_preview_shows_what_would_have_been_hidden_at_its_times_of_the_week(si
     found = silences.preview({"metric_names": ["temperature"]}, ADMIN, saturday, now)
     assert found.count() == 5
     assert len(found[1:3]) == 2
-    with pytest.raises(BadFields):
+    with pytest.raises(InvalidFields):
         silences.preview({}, ADMIN, saturday, now)
 
 
@@ -204,7 +203,7 @@ def test_whoever_sees_some_devices_silences_those_alone(site: None) -> None:
         {"device_groups": ["site a", "site b"]},
         {"alert_id": other.alert_id},
     ):
-        with pytest.raises(BadFields, match="whoever sees some devices silences those alone"):
+        with pytest.raises(InvalidFields, match="your access is limited to some devices"):
             opened(caller, **fields)
     for fields in (
         {"device_ids": [inside.device_id]},
@@ -232,7 +231,7 @@ def test_a_silence_is_ended_by_those_who_operate_what_it_silences(site: None) ->
     silence = opened(device_groups=["site a"])
     other = opened(device_groups=["site b"])
     for caller, one in ((of_site_a(Scope.READ), silence), (of_site_a(), other)):
-        with pytest.raises(Unknown):
+        with pytest.raises(NotFound):
             silences.end_silence(one, caller)
     now = timezone.now()
     assert silences.end_silence(silence, ADMIN, now).ends_at == now
@@ -246,11 +245,11 @@ def test_a_device_opens_maintenance_for_itself_alone_and_for_some_hours_at_most(
     now = timezone.now()
     silence = silences.open_own_maintenance(caller, now + timedelta(hours=4), "a reboot", now)
     assert (silence.kind, silence.device_ids) == (SilenceKind.MAINTENANCE, ["device_001"])
-    with pytest.raises(BadFields, match="at most 4 hours"):
+    with pytest.raises(InvalidFields, match="at most 4 hours"):
         silences.open_own_maintenance(caller, now + timedelta(hours=4, seconds=1), "a holiday", now)
-    with pytest.raises(BadFields):
+    with pytest.raises(InvalidFields):
         opened(caller, device_ids=["device_002"])
-    with pytest.raises(Unknown):
+    with pytest.raises(NotFound):
         silences.end_silence(opened(device_ids=["device_001"]), caller)
     assert silences.end_silence(silence, caller, now).ends_at == now
 

@@ -7,12 +7,12 @@ import pytest
 from django.utils import timezone
 
 from alerts import alert_actions, silences
-from alerts.errors import BadFields
 from alerts.models import Alert, AlertEvent, EventKind, Notice, Resolution
 from alerts.notifications import channel_lifecycle, grouping
 from alerts.notifications.escalation import sweep
 from alerts.notifications.sender import Sender
 from rest.caller import Caller, Scope
+from rest.errors import InvalidFields
 from tests.alerts.made import devices, fire, rule, webhook
 from tests.alerts.receivers import Receiver
 
@@ -198,6 +198,6 @@ def test_what_is_over_never_overtakes_what_has_begun(receiver: Receiver) -> None
     ids=str,
 )
 def test_a_route_that_leads_nowhere_is_refused_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
-    with pytest.raises(BadFields) as refused:
+    with pytest.raises(InvalidFields) as refused:
         route(**fields)
-    assert [field for field, _ in refused.value.errors] == wrong
+    assert [field for field, _ in refused.value.fields] == wrong

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.errors import BadFields
 from alerts.models import Channel
 from alerts.notifications import channel_lifecycle
 from alerts.notifications.channels import ssrf_guard, webhook
 from alerts.notifications.channels.transport import Message, NotSent
+from rest.errors import InvalidFields
 from telemetry_site.env import Environment
 from tests.alerts.made import webhook as made
 from tests.alerts.receivers import Receiver, receiving
@@ -231,11 +231,11 @@ def test_a_certificate_has_to_be_of_the_name_and_trusted(
 
 
 def test_a_channel_inside_is_refused_when_it_is_made_and_when_it_is_changed(site: None, settings: Any) -> None:
-    with pytest.raises(BadFields) as refused:
+    with pytest.raises(InvalidFields) as refused:
         made("http://169.254.169.254/latest/meta-data")
-    assert [field for field, _ in refused.value.errors] == ["url"]
+    assert [field for field, _ in refused.value.fields] == ["url"]
     channel = made("http://93.184.216.34/")
-    with pytest.raises(BadFields):
+    with pytest.raises(InvalidFields):
         channel_lifecycle.change_channel(channel, {"url": "http://127.0.0.1/"})
     settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.0/8, fd00::/8"}).networks("X")
     assert channel_lifecycle.change_channel(channel, {"url": "http://127.0.0.1/"}).url == "http://127.0.0.1/"
@@ -259,6 +259,6 @@ def test_a_channel_inside_is_refused_when_it_is_made_and_when_it_is_changed(site
 )
 def test_a_channel_that_leads_nowhere_is_refused_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
     channel_lifecycle.create_channel({"name": "taken", "kind": "action", "action": "log_alert"}, "user:admin")
-    with pytest.raises(BadFields) as refused:
+    with pytest.raises(InvalidFields) as refused:
         channel_lifecycle.create_channel({"name": "hook"} | fields, "user:admin")
-    assert [field for field, _ in refused.value.errors] == wrong
+    assert [field for field, _ in refused.value.fields] == wrong

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from dashboard.device_state import LATE, NEVER, OK, SILENT, Patience, count_states
 from ingest.rejected.inbox import inbox
 from ingest.tasks import collect_host
-from ingest.wire.batch import Unacceptable
+from ingest.wire.batch import RequestRejected
 from ingest.wire.event import decode_events
 from metrics import tasks
 from metrics.models import Activity, Device, DeviceGroup, MetricDefinition
 from metrics.query import last_seen
-from metrics.statistics.histogram import LATENCIES
 from metrics.storage import series_registry
 from metrics.storage.connection import reading
+from rest.request_stats import LATENCIES
 from telemetry_site.celery import app
 from tests.conftest import Caller, point
 
@@ -115,7 +115,7 @@ events = st.dictionaries(st.sampled_from(["timestamp", "source", "type", "value"
 def test_whatever_is_sent_is_judged_event_by_event(document: Any):
     try:
         batch = decode_events(json.dumps(document).encode())
-    except Unacceptable as refused:
+    except RequestRejected as refused:
         assert refused.status in (400, 422)
     else:
         assert batch.total == (len(document) if isinstance(document, list) else 1)

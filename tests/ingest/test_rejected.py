@@ -22,7 +22,7 @@ from ingest.rejected.replay import replay
 from ingest.rejected.retention import tidy
 from ingest.rejected.rows import Line, write
 from ingest.tasks import tidy_rejected
-from ingest.wire.batch import Batch, Group, Reason, Unacceptable, Verdict
+from ingest.wire.batch import Batch, Group, Reason, RequestRejected, Verdict
 from metrics.models import Device, DeviceGroup, MetricDefinition
 from metrics.query import latest
 from metrics.query.execute import ask
@@ -367,7 +367,7 @@ def test_what_is_rejected_kept_and_replayed_is_what_a_dictionary_says(site: None
         ]
         if not sent:
             continue
-        with contextlib.suppress(Unacceptable):
+        with contextlib.suppress(RequestRejected):
             accept(batch_of(sent, start), access.Caller.internal("test"))
         for one in sorted(sent, key=lambda one: one[0]):
             reason = verdict(one[1], one[3], 100, bool)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.models import Rejected
 from ingest.rejected.inbox import inbox
-from ingest.wire.batch import Unacceptable
+from ingest.wire.batch import RequestRejected
 from ingest.wire.snapshot import decode_snapshot
 from metrics.models import MetricDefinition
 from metrics.storage import series_registry
@@ -172,7 +172,7 @@ json_values = st.recursive(
 def test_whatever_is_sent_is_a_batch_or_refused(document: Any):
     try:
         batch = decode_snapshot(json.dumps(document).encode())
-    except Unacceptable as refused:
+    except RequestRejected as refused:
         assert refused.status in (400, 422)
     else:
         assert batch.total > 0

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.wire import telemetry_json
-from ingest.wire.batch import Batch, Unacceptable
+from ingest.wire.batch import Batch, RequestRejected
 from ingest.wire.compression import inflate
 from ingest.wire.times import parse_time, parse_times
 
@@ -72,7 +72,7 @@ def fast(monkeypatch: pytest.MonkeyPatch, off: bool) -> None:
 def outcome(decode, *arguments):
     try:
         return content(decode(*arguments))
-    except Unacceptable as error:
+    except RequestRejected as error:
         return (error.status, error.detail)
 
 
@@ -115,7 +115,7 @@ def test_no_bytes_at_all_break_a_decoder(body):
 
 def test_a_device_named_twice_in_a_bulk_is_refused_instead_of_losing_its_first_points():
     one = '{"timestamp":"2026-01-31T12:00:00Z","metric_name":"t","value":1}'
-    with pytest.raises(Unacceptable, match="twice"):
+    with pytest.raises(RequestRejected, match="twice"):
         telemetry_json.decode_bulk(f'{{"a":[{one}],"a":[{one}]}}'.encode())
 
 
@@ -150,11 +150,11 @@ def test_a_compression_bomb_stops_at_the_ceiling(coding):
     pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[
         coding
     ]
-    with pytest.raises(Unacceptable) as refused:
+    with pytest.raises(RequestRejected) as refused:
         inflate(pack(b"0" * (8 * LIMIT)), coding, LIMIT)
     assert refused.value.status == 413
     whole = pack(b"x" * 1000)
     assert inflate(whole, coding, LIMIT) == b"x" * 1000
-    with pytest.raises(Unacceptable) as refused:
+    with pytest.raises(RequestRejected) as refused:
         inflate(whole[:-6], coding, LIMIT)
     assert refused.value.status == 400

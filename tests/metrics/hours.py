@@ -19,8 +19,8 @@ from metrics.models import Device, Series
 from metrics.query import latest
 from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import Kind
-from metrics.storage.format.layout import DAY
 from metrics.storage.read import block_cache
+from metrics.storage.units import DAY
 from metrics.storage.write.writer import Arrivals, Entry, writer
 from tests.metrics.steps import migrate
 from tests.metrics.stored import readings

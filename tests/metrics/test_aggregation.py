@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.query.aggregations import FOLDS, cut, filled, fold, percent_of
-from metrics.query.time_buckets import SECOND, edges, fitting
+from metrics.query.time_buckets import edges, fitting
 from metrics.storage.format.codec import Columns, arrange, concatenate
+from metrics.storage.units import SECOND
 
 HOUR = 3600
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana", "Asia/Kathmandu"]

@@ -17,11 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from ingest.models import ApiKey
 from metrics import tasks
 from metrics.devices import delete_device
-from metrics.errors import DeviceDeleted, Unknown
 from metrics.models import Deletion, Device, IngestedBatch, Revision, Series
 from metrics.query import latest
 from metrics.storage import series_ids, series_registry
 from metrics.storage.connection import connect
+from metrics.storage.errors import DeviceDeleted
 from metrics.storage.format.codec import decode
 from metrics.storage.format.rollup_codec import decode_summary
 from metrics.storage.locks import lock_unit
@@ -31,6 +31,7 @@ from metrics.storage.read import block_cache
 from metrics.storage.write.writer import Arrivals, Entry, writer
 from rest.caller import Caller as Comer
 from rest.caller import Scope
+from rest.errors import NotFound
 from tests.conftest import Caller, point
 from tests.metrics import steps
 from tests.metrics.counted import check
@@ -215,16 +216,16 @@ def test_deleting_twice_is_deleting_once(fleet: Caller):
     one = delete_device.delete_device("press-1", ADMIN)
     assert delete_device.delete_device("press-1", ADMIN).deletion_id == one.deletion_id
     worked_off()
-    with pytest.raises(Unknown, match="press-1 is not known"):
+    with pytest.raises(NotFound, match="press-1 is not known"):
         delete_device.delete_device("press-1", ADMIN)
 
 
 def test_whoever_does_not_see_a_device_cannot_delete_it(fleet: Caller):
     stranger = Comer("user:stranger", Scope.ADMIN, groups=("site b",))
-    with pytest.raises(Unknown):
+    with pytest.raises(NotFound):
         delete_device.delete_device("press-1", stranger)
     delete_device.delete_device("press-1", ADMIN)
-    with pytest.raises(Unknown):
+    with pytest.raises(NotFound):
         delete_device.delete_device("press-1", stranger)
 
 

@@ -239,7 +239,7 @@ def test_damaged_blocks_are_left_out_and_named(admin):
 
 
 def test_the_database_going_away_is_no_failure(points, monkeypatch):
-    from metrics.errors import StorageUnavailable
+    from metrics.storage.errors import StorageUnavailable
 
     export_id = order(points)
 

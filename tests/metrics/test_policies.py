@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from metrics.models import MetricDefinition
-from metrics.query.time_buckets import SECOND
 from metrics.storage.connection import connect
 from metrics.storage.format.rollup_codec import decode_summary
 from metrics.storage.locks import lock_unit
@@ -23,6 +22,7 @@ from metrics.storage.merge.retention_policies import DEFAULT, Policy, is_over
 from metrics.storage.merge.rollups import HOUR, MINUTES
 from metrics.storage.read import block_cache
 from metrics.storage.read.merge_backlog import backlog
+from metrics.storage.units import SECOND
 from metrics.storage.write.writer import Arrivals, Entry, writer
 from tests.metrics.counted import check
 from tests.metrics.stored import parts

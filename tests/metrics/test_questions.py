@@ -14,13 +14,14 @@ from metrics.query.downsample import Readings, thinned
 from metrics.query.execute import ask
 from metrics.query.latest import microseconds
 from metrics.query.query import Question
-from metrics.query.time_buckets import SECOND, edges
+from metrics.query.time_buckets import edges
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache, plan, scan
 from metrics.storage.read.plan import snapshot
+from metrics.storage.units import SECOND
 from metrics.storage.write.writer import Arrivals, Entry, writer
 from tests.metrics.test_aggregation import NAMES, expected
 

@@ -11,7 +11,6 @@ from metrics.models import MetricDefinition
 from metrics.query.execute import ask
 from metrics.query.latest import microseconds
 from metrics.query.query import Question
-from metrics.query.time_buckets import SECOND
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Columns, DamagedPayload, arrange
@@ -21,6 +20,7 @@ from metrics.storage.merge.apply_retention_policy import regroup
 from metrics.storage.merge.retention import drop_expired
 from metrics.storage.merge.rollups import HOUR, MINUTES
 from metrics.storage.read import block_cache
+from metrics.storage.units import SECOND
 from metrics.storage.write.writer import Arrivals, Entry, writer
 
 DAY = 86_400 * SECOND

@@ -46,7 +46,9 @@ def test_an_empty_installation_may_change_its_mind(settings, site):
 def test_with_data_another_number_is_refused_in_one_line_wherever_it_would_do_harm(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
-    with pytest.raises(sharding.ShardsDiffer, match=r"^this database was begun with TELEMETRY_SHARDS=1, which cannot"):
+    with pytest.raises(
+        sharding.ShardCountMismatch, match=r"^this database was begun with TELEMETRY_SHARDS=1, which cannot"
+    ):
         first_rows("default")
     assert [found.id for found in run_checks(tags=["storage"], databases=["default"])] == ["metrics.E003"]
     assert run_checks(tags=["storage"]) == []  # a database is only asked where a command asks for it
@@ -62,7 +64,7 @@ def test_a_start_with_another_number_ends_in_one_line(settings, site):
 
 def test_a_writer_with_another_number_stores_nothing(settings, site):
     settings.SHARDS = 3
-    with pytest.raises(sharding.ShardsDiffer):
+    with pytest.raises(sharding.ShardCountMismatch):
         writer().submit([Arrivals([1], [TODAY], [1.0])], Entry("test", 0.0, 1))
     with connect() as connection:
         assert connection.execute("SELECT count(*) FROM metrics_young").fetchone() == (0,)

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from metrics import alert_summary
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup, MetricDefinition
+from metrics.statistics import request_history
 from metrics.statistics.histogram import (
-    LATENCIES,
     by_kind,
     hours_until,
     largest,
-    latency_class,
     most,
     per_minute,
     percentile,
@@ -34,6 +33,7 @@ from metrics.storage.merge.retention import drop_expired
 from metrics.storage.read import point_totals
 from rest import request_stats
 from rest.caller import Caller as Access
+from rest.request_stats import LATENCIES, latency_class
 from tests.conftest import Caller, point
 from tests.metrics.counted import as_counted, as_stored, check
 from tests.metrics.test_storage import DAY, TODAY, store
@@ -176,7 +176,7 @@ def test_e6_us2_ac3_points_per_second_latency_and_errors_are_those_that_were_mea
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{number}") for number in range(30)]})
         admin.get(f"devices/device_001/metrics/m{number}/latest")
     request_stats.tally.answered(request_stats.OTHER, 503, 0.5)  # what no request here can be made to cause
-    request_stats.write()
+    request_history.write()
     found = admin.get("stats").json
     assert 300 / 300 <= found["points_per_second"] <= 300 / 239
     assert found["requests"]["ingest"]["requests"] == 10 and found["requests"]["other"]["requests"] == 11
@@ -227,9 +227,9 @@ def test_rejected_points_are_counted_and_no_stored_ones(admin: Caller) -> None:
     request_stats.tally.forget()
     admin.post("devices/device_001/telemetry/batch", {"data_points": [point(), point(seconds_ago=-900)]})
     assert admin.post("devices/device_001/telemetry", point(seconds_ago=-900)).status == 422
-    request_stats.write()
+    request_history.write()
     with connect() as connection:
-        ingest = request_stats.recent(connection).kinds[request_stats.INGEST]
+        ingest = request_history.recent(connection).kinds[request_stats.INGEST]
     assert (ingest.requests, ingest.points, ingest.rejected, ingest.failures) == (2, 1, 2, 0)
 
 
@@ -280,7 +280,7 @@ def test_a_device_is_told_of_itself_and_of_nobody_else(shared: Caller, device: C
 
 
 def test_what_the_service_does_is_the_same_for_everybody(shared: Caller, stranger: Caller) -> None:
-    request_stats.write()
+    request_history.write()
     assert stranger.get("stats").json["points_per_second"] > 0
 
 

@@ -14,9 +14,10 @@ from django.conf import settings
 from django.test import override_settings
 
 from metrics import alert_summary, tasks
-from metrics.errors import StorageUnavailable
+from metrics.statistics import request_history
 from metrics.storage import connection as connections
 from metrics.storage.connection import close_pools, connect
+from metrics.storage.errors import StorageUnavailable
 from metrics.storage.merge import schedule
 from metrics.storage.write.writer import MOST_WAITING, writer
 from rest import request_log, request_stats
@@ -80,7 +81,7 @@ def test_e6_us4_ac3_live_figures_are_measured(admin: Caller) -> None:
         if number == 0:
             merged()
     tasks.heartbeat()
-    request_stats.write()
+    request_history.write()
     told = admin.get(DETAILED).json["performance"]
     assert (told["commits"], told["commits_to_merge"], told["points_to_merge"]) == (3, 2, 20)
     assert 0 < told["oldest_commit_seconds"] < 30 and 0 <= told["worker_heard_seconds_ago"] < 30
@@ -374,26 +375,26 @@ def test_what_several_processes_count_in_a_minute_is_one_row(site: None) -> None
         request_stats.tally.answered(request_stats.INGEST, 500, 0.2)
         request_stats.tally.stored(7)
         request_stats.tally.rejected(1)
-        request_stats.write()
+        request_history.write()
     found = rows()
     if len(found) == 1:  # else a minute began in between
         assert found[0][:5] == ("ingest", 6, 3, 21, 3) and sum(found[0][5]) == 6 and sorted(found[0][5])[-2:] == [3, 3]
     assert sum(row[1] for row in found) == 6
     with connect() as connection:
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '4 minutes'")
-        assert request_stats.recent(connection).kinds[request_stats.INGEST].requests == 6
+        assert request_history.recent(connection).kinds[request_stats.INGEST].requests == 6
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '1 minute'")
-        assert request_stats.recent(connection).kinds[request_stats.INGEST].requests in (
+        assert request_history.recent(connection).kinds[request_stats.INGEST].requests in (
             0,
             6,
         )  # 6 where a minute ended just now
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '1 minute'")
-        assert request_stats.recent(connection).kinds[request_stats.INGEST].requests == 0
+        assert request_history.recent(connection).kinds[request_stats.INGEST].requests == 0
 
 
 def test_nothing_is_written_where_nothing_happened(site: None) -> None:
     request_stats.tally.forget()
-    request_stats.write()
+    request_history.write()
     assert rows() == []
 
 
@@ -403,14 +404,14 @@ def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
     request_stats.tally.forget()
     request_stats.tally.stored(5)
     with pytest.raises(StorageUnavailable):
-        request_stats.write()
+        request_history.write()
     counting.write()
     assert "could not be written yet" in caplog.text
     connections.parameters = WITH_DATABASE
     request_stats.tally.stored(2)
 
     def written() -> bool:  # the web process may have the first ones in hand right now, and gives them back
-        request_stats.write()
+        request_history.write()
         return sum(row[3] for row in rows()) == 7
 
     await_that(written, 10, "everything is written")

@@ -9,11 +9,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from alerts import silences
-from alerts.conditions.spec import BadRule
-from alerts.errors import BadFields
 from alerts.models import Channel, Mode, Route, Rule, Silence
 from alerts.notifications import channel_lifecycle
 from alerts.rules import lifecycle
+from rest.errors import InvalidFields
 
 Key = tuple[Any, ...]
 Values = Mapping[str, Any]
@@ -57,8 +56,8 @@ class Section(ABC):
         """(field, what is wrong) of a row that is to be written."""
         try:
             self.check(row)
-        except (BadRule, BadFields) as error:
-            yield from error.errors
+        except InvalidFields as error:
+            yield from error.fields
         try:
             row.full_clean()
         except ValidationError as error:
@@ -70,7 +69,7 @@ class Section(ABC):
 
     @abstractmethod
     def check(self, row: Any) -> None:
-        """Raises BadRule or BadFields."""
+        """Raises InvalidFields."""
 
     @abstractmethod
     def create(self, row: Any, by: str) -> None:

@@ -16,7 +16,7 @@ from ingest.recordings.load import Load, Order, Outcome
 from ingest.recordings.localtime import zone_named
 from ingest.recordings.source import Unreadable
 from ingest.wire.validate import BadPoint, check_name
-from metrics.errors import TelemetryError
+from metrics.errors import EXPECTED_ERRORS
 from metrics.models import Device
 from metrics.storage.connection import parameters
 from metrics.storage.write.writer import MOST_TOGETHER
@@ -64,7 +64,7 @@ class Command(BaseCommand):
         except Unreadable as error:
             bar.end()
             raise CommandError(str(error)) from None
-        except (TelemetryError, OperationalError) as error:
+        except (*EXPECTED_ERRORS, OperationalError) as error:
             bar.end()
             again = "Nothing that was stored is lost; run the same command again to go on."
             raise CommandError(f"the database went away ({str(error).strip()}). {again}") from None

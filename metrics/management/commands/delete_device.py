@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from metrics.devices.delete_device import delete_device
-from metrics.errors import Unknown
 from rest.caller import Caller
+from rest.errors import NotFound
 
 
 class Command(BaseCommand):
@@ -22,7 +22,7 @@ class Command(BaseCommand):
             raise CommandError("nothing was deleted")
         try:
             deletion = delete_device(device_id, Caller.internal("manage.py delete_device"))
-        except Unknown as error:
+        except NotFound as error:
             raise CommandError(str(error)) from None
         self.stdout.write(
             f"{device_id} is deleted; {deletion.deletion_id} takes its measurements out of what is stored"

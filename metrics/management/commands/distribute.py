@@ -8,6 +8,7 @@ from metrics.checks import SPREAD
 from metrics.models import DamagedBlock, Device, Series
 from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
+from metrics.storage.errors import ShardCountMismatch
 
 REFUSED = 2  # the exit code where something else must be done first
 COPIED = (Device, Series, DamagedBlock)  # whole on every worker; a table after those that its keys point at
@@ -26,7 +27,7 @@ class Command(BaseCommand):
         with connect(statement_timeout="0") as connection:
             try:
                 shards.check(connection)
-            except shards.ShardsDiffer as error:
+            except ShardCountMismatch as error:
                 raise _refused(str(error)) from None
             _refuse_without_citus(connection)
             with connection.transaction():

@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from metrics.statistics import request_history
 from metrics.storage.connection import connect
 from metrics.storage.merge.apply_retention_policy import regroup
 from metrics.storage.merge.retention import Expired, drop_expired, expired
@@ -26,6 +27,7 @@ class Command(BaseCommand):
             if options["dry_run"]:
                 self.stdout.write(f"{sum(one.size for one in found):,} bytes would go")
             else:
+                request_history.drop_old(connection)
                 self.stdout.write(f"{drop_expired(connection):,} rows of points are gone")
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from metrics.storage.format.codec import Columns, Ints, concatenate
+from metrics.storage.units import DAY
 
-DAY = 86_400_000_000  # µs
 BUCKET = 256  # series of one bucket
 ROW = 16_384  # points of one row, at the most
 SETTLED = 100  # the level of a finished day

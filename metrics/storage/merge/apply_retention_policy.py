@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 
-from metrics.query.time_buckets import SECOND
 from metrics.storage import shards
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, decode
@@ -21,6 +20,7 @@ from metrics.storage.merge.insert_blocks import Run, insert_settled
 from metrics.storage.merge.point_counts import Change
 from metrics.storage.merge.retention_policies import DEFAULT, Policy, bucket_policies
 from metrics.storage.merge.rollups import RESOLUTIONS, Place, delete, insert, kept_days
+from metrics.storage.units import SECOND
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ import logging
 
 import numpy as np
 
-from metrics.query.time_buckets import SECOND
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import DamagedPayload, Ints, decode
 from metrics.storage.format.layout import of_series
@@ -18,6 +17,7 @@ from metrics.storage.merge.insert_blocks import Run, insert_run
 from metrics.storage.merge.point_counts import Change
 from metrics.storage.merge.retention_policies import policies
 from metrics.storage.merge.rollups import Place
+from metrics.storage.units import SECOND
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,14 @@ import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode, unseal
-from metrics.storage.format.layout import DAY, SETTLED, by_encoding, of_series
+from metrics.storage.format.layout import SETTLED, by_encoding, of_series
 from metrics.storage.locks import lock_unit
 from metrics.storage.merge import damaged_blocks, rollups
 from metrics.storage.merge.insert_blocks import Run, insert_run, insert_settled
 from metrics.storage.merge.point_counts import Change
 from metrics.storage.merge.retention_policies import policies
 from metrics.storage.merge.rollups import Place
+from metrics.storage.units import DAY
 
 AT_ONCE = 3_000_000  # points that are put together at a time: what a merge needs of memory
 

@@ -14,7 +14,6 @@ from metrics.storage.merge import point_counts
 from metrics.storage.merge.apply_retention_policy import buckets_to_regroup
 from metrics.storage.merge.point_counts import ROW, STRETCH, Change
 from metrics.storage.merge.retention_policies import DAY_SECONDS, DEFAULT
-from rest import request_stats
 
 BATCHES_KEPT_DAYS = 7  # how long a batch id is remembered
 JOURNAL_KEPT_DAYS = 30  # how long it is known who sent what; the chain can be followed from any entry on
@@ -66,7 +65,6 @@ def drop_expired(connection: Connection, now: float | None = None) -> int:
         connection.execute("DELETE FROM metrics_damagedblock WHERE time_to < %(gone)s", given)
         dropped = sum(_drop_points(connection, shard, given) for shard in shards.every())
     point_counts.drop_old(connection)
-    request_stats.drop_old(connection)
     return dropped
 
 

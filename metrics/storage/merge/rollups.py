@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metrics.query.time_buckets import SECOND
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Ints
 from metrics.storage.format.layout import BUCKET, day_of
 from metrics.storage.format.rollup_codec import Summary, decode_summary, encode_summary, summarised, together
 from metrics.storage.merge.retention_policies import DEFAULT, Policy, is_over, policies
 from metrics.storage.shards import Number, of_series
+from metrics.storage.units import SECOND
 
 MINUTES, HOUR = 300, 3600  # seconds of an interval
 RESOLUTIONS = (MINUTES, HOUR)

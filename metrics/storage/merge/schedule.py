@@ -14,7 +14,7 @@ import time
 
 from metrics.storage import shards
 from metrics.storage.connection import Connection, clock
-from metrics.storage.format.layout import DAY, SETTLED, by_encoding, newest
+from metrics.storage.format.layout import SETTLED, by_encoding, newest
 from metrics.storage.locks import lock_young
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.merge.insert_blocks import Run, insert_run
@@ -22,6 +22,7 @@ from metrics.storage.merge.merge_day import merge_unit
 from metrics.storage.merge.point_counts import Change
 from metrics.storage.merge.rollups import Place
 from metrics.storage.read import latest
+from metrics.storage.units import DAY
 
 TIER = 12  # runs of one level that make one of the next
 MOST_AT_ONCE = 1_000_000  # points of one young merge

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import IsolationLevel
 
-from metrics.errors import Unanswerable
 from metrics.storage.connection import Connection, alone, reading
+from metrics.storage.errors import ReadTooLarge
 from metrics.storage.format.codec import Ints
-from metrics.storage.format.layout import DAY, SETTLED, bucket_of, day_of
+from metrics.storage.format.layout import SETTLED, bucket_of, day_of
 from metrics.storage.merge import damaged_blocks, rollups
 from metrics.storage.merge.rollups import RolledRow, Rolling
 from metrics.storage.read.unmerged import WAITING, Stretch, stretches
 from metrics.storage.shards import Number, of_series
+from metrics.storage.units import DAY
 
 MOST_BLOCKS = 200_000  # of one question
 
@@ -136,7 +137,7 @@ def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Ro
     young = [Stretch(*row) for row in connection.execute(WAITING, wanted) if row[0] in wanted["shards"]]
     rows = connection.execute(_BLOCKS, wanted).fetchall()
     if len(rows) > MOST_BLOCKS:
-        raise Unanswerable("start_time", f"the question would read more than {MOST_BLOCKS:,} blocks; ask for less time")
+        raise ReadTooLarge(f"the question would read more than {MOST_BLOCKS:,} blocks; ask for less time")
     blocks = _reaching(series, [Block(*row) for row in rows])
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
     young_points = sum(one.points for one in young)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.query.time_buckets import SECOND
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, concatenate, decode
 from metrics.storage.format.layout import between, chosen, units
@@ -22,6 +21,7 @@ from metrics.storage.read import unmerged
 from metrics.storage.read.block_cache import decoded, payloads
 from metrics.storage.read.plan import Block, Plan
 from metrics.storage.shards import Number
+from metrics.storage.units import SECOND
 
 AT_ONCE = 500_000  # points that are fetched together
 ROLLED_AT_ONCE = 200  # rows of rollups that are

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Ints
-from metrics.storage.format.layout import DAY, by_encoding
+from metrics.storage.format.layout import by_encoding
 from metrics.storage.read.block_cache import Key, blocks, decoded
 from metrics.storage.shards import Number
+from metrics.storage.units import DAY
 
 STRETCH = 16  # commits
 LARGEST = 200_000  # points of a stretch that is put together; of larger commits never many wait

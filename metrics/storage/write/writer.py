@@ -18,19 +18,19 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from metrics.errors import DeviceDeleted, Overloaded, StorageUnavailable
 from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
+from metrics.storage.errors import DeviceDeleted, ShardCountMismatch, StorageUnavailable, WriterOverloaded
 from metrics.storage.format.codec import Columns, Ints, Values, arrange, concatenate
 from metrics.storage.read.block_cache import forget, remember
 from metrics.storage.write.audit_anchor import Witness
 from metrics.storage.write.commit import Outdated, all_there, commit, deleted_at
-from rest.request_stats import tally
 
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 1_000_000  # points that may wait for the writer in one process
 MOST_TOGETHER = 50_000  # points of one commit
+commit_listeners: list[Callable[[int], None]] = []  # called with the number of points after each commit
 ALWAYS = 2**62  # the revision of series that nobody deletes
 PATIENCE = 8.0  # seconds to ride out a restart of PostgreSQL before the sender is told to try again
 
@@ -101,7 +101,7 @@ class Writer(threading.Thread):
     def submit(
         self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None, known: int = ALWAYS
     ) -> None:
-        """Store, and return once it is durable. Raises DeviceDeleted, Overloaded or StorageUnavailable."""
+        """Store, and return once it is durable. Raises DeviceDeleted, WriterOverloaded or StorageUnavailable."""
         finished = threading.Event()
         waiting = self._enqueue(arrivals, entry, batch, known, lambda _: finished.set(), None)
         finished.wait()
@@ -149,7 +149,7 @@ class Writer(threading.Thread):
         points = sum(len(one.times) for one in arrivals)
         with self._count_lock:
             if self._waiting_points + points > MOST_WAITING:
-                raise Overloaded("more points wait to be written than may wait; try again in a second")
+                raise WriterOverloaded("more points wait to be written than may wait; try again in a second")
             self._waiting_points += points
         waiting = _Waiting(arrivals, entry, batch, known, time.monotonic() + PATIENCE, points, done, target)
         self._queue.put(waiting)
@@ -181,7 +181,7 @@ class Writer(threading.Thread):
             if self._reconnect(min(waiting.deadline for waiting in together)):
                 return self._store(together)
             self._finish(together, StorageUnavailable("the database cannot be reached; try again"))
-        except shards.ShardsDiffer as error:
+        except ShardCountMismatch as error:
             log.error("nothing is stored: %s", error)
             self._finish(together, error)
         except Exception as error:
@@ -246,7 +246,7 @@ class Writer(threading.Thread):
                 self._connection = self._connect()
                 self._lost = False
                 return True
-            except (psycopg.OperationalError, shards.ShardsDiffer):
+            except (psycopg.OperationalError, ShardCountMismatch):
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
         return False
@@ -261,7 +261,9 @@ class Writer(threading.Thread):
         for done, group in answers.items():
             done(group)
         if error is None:
-            tally.stored(sum(waiting.points for waiting in together))
+            points = sum(waiting.points for waiting in together)
+            for notify in commit_listeners:
+                notify(points)
             for wake in self._followers:
                 wake()
 

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from metrics.storage.connection import connect
-from metrics.storage.shards import ShardsDiffer
+from metrics.storage.errors import ShardCountMismatch
 from telemetry_site.env import BadSetting, without_password
 from telemetry_site.provision import provision
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         _reach_redis()
         try:
             call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
-        except ShardsDiffer as error:
+        except ShardCountMismatch as error:
             raise BadSetting("TELEMETRY_SHARDS", str(settings.SHARDS), str(error)) from None
         provision()
 

@@ -1,0 +1,33 @@
+"""The response with the newest point of a series, shared by the fast lane and the REST view."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from metrics.query.latest import Point
+
+LONGEST_LOOKBACK = 3650 * 86400  # seconds
+
+
+def incomplete(damaged: Sequence[str]) -> dict[str, Any]:
+    """What an answer says where something that may belong to it cannot be read; nothing where all is well."""
+    return {"incomplete": [f"{name} is damaged and was left out" for name in damaged]} if damaged else {}
+
+
+def latest_shape(point: Point) -> dict[str, Any]:
+    """PRD E3-US2."""
+    return {
+        "device_id": point.device_id,
+        "metric_name": point.metric_name,
+        "value": point.value,
+        "unit": point.unit,
+        "timestamp": point.timestamp,
+        "tags": point.tags,
+        "metadata": point.metadata,
+    }
+
+
+def nothing_found(device_id: str, metric_name: str, lookback: timedelta, damaged: Sequence[str]) -> str:
+    """Why there is no newest point."""
+    nothing = f"no data of {metric_name} of {device_id} in the last {lookback.total_seconds():.0f} seconds"
+    return "; ".join([nothing, *incomplete(damaged).get("incomplete", [])])

@@ -1,3 +1,0 @@
-"""What names may be."""
-
-NAME_LENGTH = 200
