@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from metrics.export.rows import FORMULA, text_cell
+from rest.csv_text import FORMULA, text_cell
 
 LONGEST = 200  # characters of a text
 LONGEST_INTERVAL = 366 * 86_400  # seconds

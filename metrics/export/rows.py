@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from metrics.export.stamps import stamps
 from metrics.storage.format.codec import NO_CONTEXT, Ints
 from metrics.storage.format.contexts import read_context
+from rest.csv_text import text_cell
 
 COLUMNS = ("timestamp", "device_id", "metric_name", "value", "unit", "tags")
 CSV_HEAD = ",".join(COLUMNS).encode() + b"\r\n"
 STEP = 16_384  # rows that are made at once
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _json = msgspec.json.encode
 
 
@@ -141,14 +141,3 @@ def text_of(value: Any) -> str | None:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return None
     return _json(value).decode()
-
-
-def text_cell(text: str | None) -> bytes:
-    """A text as a cell that no spreadsheet takes for a formula."""
-    if not text:
-        return b""
-    if text.startswith(FORMULA):
-        text = f"'{text}"
-    if any(sign in text for sign in ',"\r\n'):
-        text = '"{}"'.format(text.replace('"', '""'))
-    return text.encode()

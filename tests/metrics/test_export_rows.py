@@ -10,9 +10,10 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from metrics.export.rows import Line, csv_rows, json_rows, text_cell
+from metrics.export.rows import Line, csv_rows, json_rows
 from metrics.export.stamps import stamps
 from metrics.storage.format.contexts import write_context
+from rest.csv_text import text_cell
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENTS = st.lists(st.datetimes(EPOCH.replace(tzinfo=None), datetime(2199, 12, 31, 23, 59)), min_size=1, max_size=9)
