@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.db import connections
 from django.db.models.signals import post_migrate
 
-from metrics.apps import first_rows as first_rows_of_storage
+from metrics.apps import create_initial_rows as first_rows_of_storage
 
 
 class AlertsConfig(AppConfig):
@@ -14,9 +14,9 @@ class AlertsConfig(AppConfig):
     def ready(self) -> None:
         from alerts import checks  # noqa: F401 - registers them
         from alerts.summary import RulesAndAlerts
-        from metrics.alert_summary import provide
+        from metrics.alert_summary import register_alert_summary
 
-        provide(RulesAndAlerts())
+        register_alert_summary(RulesAndAlerts())
         post_migrate.connect(first_rows, sender=self)
 
 

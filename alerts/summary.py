@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from alerts.models import Alert
-from metrics.storage.connection import watching
+from metrics.storage.connection import monitoring_connection
 from rest.caller import Caller
 
 DAY = timedelta(days=1)
@@ -32,7 +32,7 @@ class RulesAndAlerts:
 
     def health(self) -> tuple[str, str]:
         """(healthy, degraded or unhealthy; why) of the evaluation of rules. Raises StorageUnavailable."""
-        with watching() as connection:
+        with monitoring_connection() as connection:
             [told] = connection.execute(_HEALTH).fetchall()
         rules, suspended, example, age, behind, commits = told
         if not rules:

@@ -115,7 +115,7 @@ def throughput(site: Site) -> None:
     import numpy as np
 
     from metrics.storage.connection import connect
-    from metrics.storage.write.writer import Arrivals, Entry, stop_writer, writer
+    from metrics.storage.write.writer import IncomingPoints, JournalEntry, stop_writer, writer
 
     ticks = 300
     with connect() as connection:
@@ -130,8 +130,8 @@ def throughput(site: Site) -> None:
         values, at = np.full(len(ids), 50.0), time.time_ns() // 1000
         began = time.perf_counter()
         for tick in range(ticks):
-            arrivals = Arrivals(ids, np.full(len(ids), at + tick * 10_000, np.int64), values)
-            writer().submit([arrivals], Entry("bench", 0.0, len(ids)))
+            arrivals = IncomingPoints(ids, np.full(len(ids), at + tick * 10_000, np.int64), values)
+            writer().submit([arrivals], JournalEntry("bench", 0.0, len(ids)))
         wrote = time.perf_counter() - began
         while connection.execute(cursor).fetchone() < connection.execute(head).fetchone():  # type: ignore[operator]
             time.sleep(0.02)

@@ -57,7 +57,7 @@ def tries(fleet: Fleet, devices: int, runs: int, rules: dict[str, dict[str, Any]
     for what, fields in rules.items():
 
         def tried(threshold: float, fields: dict[str, Any] = fields) -> tuple[Backtest, float, float]:
-            block_cache.forget()
+            block_cache.clear_block_cache()
             began, busy = time.perf_counter(), time.process_time()
             found = backtest(read_spec(rule | fields | {"threshold_value": threshold}), scope, start, end)
             return found, time.perf_counter() - began, time.process_time() - busy

@@ -25,7 +25,7 @@ from benchmarks.workload import KINDS
 from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import Ints, Kind
 from metrics.storage.merge import schedule
-from metrics.storage.write.writer import Arrivals, Entry, stop_writer, writer
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, stop_writer, writer
 from telemetry_site.embedded.servers import Servers
 
 DAY = 86_400  # seconds
@@ -106,10 +106,10 @@ class Hour:
             if paced:
                 time.sleep(max(0.0, began + second + 1 - time.monotonic()))
             else:  # Followers' time to read a commit passes as fast as everything else here.
-                schedule.KEEP_YOUNG = 60.0 * (time.monotonic() - began) / (second + 1)
-            self.young.of(lambda: schedule.merge_young(self.connection))
+                schedule.FOLLOWER_GRACE = 60.0 * (time.monotonic() - began) / (second + 1)
+            self.young.of(lambda: schedule.merge_commits(self.connection))
             if second % UNITS_EVERY == UNITS_EVERY - 1:
-                self.units.of(lambda: schedule.merge_units(self.connection, budget=float("inf")))
+                self.units.of(lambda: schedule.merge_days(self.connection, budget=float("inf")))
                 self.largest = max(self.largest, _folder(self.folder) - files)
         after = _tables(self.connection)
         self._say(seconds, {name.removeprefix("metrics_"): after[name] - before[name] for name in TABLES})
@@ -117,8 +117,8 @@ class Hour:
     def _commit(self, at: int, values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> int:
         for low in range(0, len(self.ids), COMMIT):
             some = self.ids[low : low + COMMIT]
-            arrivals = Arrivals(some, np.full(len(some), at), values[low : low + COMMIT])
-            writer().submit([arrivals], Entry("bench", at / SECOND, len(some)))
+            arrivals = IncomingPoints(some, np.full(len(some), at), values[low : low + COMMIT])
+            writer().submit([arrivals], JournalEntry("bench", at / SECOND, len(some)))
         return len(self.ids)
 
     def _say(self, seconds: int, grown_by: dict[str, int]) -> None:
@@ -131,7 +131,7 @@ class Hour:
         self.commits.say(f"commits of {COMMIT:,}", points)
         self.young.say("merge of young blocks", points)
         self.units.say("merges of units", points)
-        self.day.of(lambda: schedule.merge_units(self.connection, force=True))
+        self.day.of(lambda: schedule.merge_days(self.connection, force=True))
         self.day.say("merge of the day", points)
         log = sum(one.log for one in (self.commits, self.young, self.units, self.day)) / points
         say("state written, all levels together", f"{log + size / points:.1f} bytes a point", f"{log:.1f} of them log")
@@ -147,14 +147,14 @@ def run(folder: Path, days: int, seconds: int, devices: int, paced: bool) -> Non
     with Servers(folder) as servers:
         django.setup()
         call_command("migrate", verbosity=0)
-        from metrics.storage.series_registry import catalogue
+        from metrics.storage.series_registry import current_registry
 
         if days:
             settled(environment, days)
         fleet = Fleet("hour", devices, 60, 1, int(time.time()) // DAY * DAY + 60)
         metrics = [fleet.metric(kind) for kind in KINDS]
         for number in range(devices):
-            catalogue().make((fleet.device(number), metric, Kind.NUMERIC) for metric in metrics)
+            current_registry().make((fleet.device(number), metric, Kind.NUMERIC) for metric in metrics)
         with connect(statement_timeout="10min") as connection:
             names = "SELECT s.id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
             found = connection.execute(f"{names} WHERE d.device_id LIKE 'hour%%' ORDER BY d.device_id, metric_name")

@@ -19,11 +19,11 @@ import psycopg
 from benchmarks.figures import note
 from benchmarks.workload import KINDS, Floats, series_values
 from metrics.storage.format.codec import Columns, Kind
-from metrics.storage.format.layout import SETTLED, bucket_of, day_of, newest
+from metrics.storage.format.layout import DAY_LEVEL, bucket_of, day_of, newest_points
 from metrics.storage.merge import rollups
-from metrics.storage.merge.insert_blocks import Run, insert_settled
-from metrics.storage.merge.point_counts import Change
-from metrics.storage.merge.rollups import Place
+from metrics.storage.merge.insert_blocks import MergeRun, insert_day_blocks
+from metrics.storage.merge.point_counts import CountChange
+from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.read import latest
 from telemetry_site.embedded.paths import Embedded
 
@@ -98,15 +98,15 @@ def _made(environment: dict[str, str], fleet: Fleet) -> list[tuple[int, list[int
     """(bucket, ids, metrics): the new series of every bucket, made as the site makes them on first sight."""
     os.environ.update(environment | {"DJANGO_SETTINGS_MODULE": "telemetry_site.settings"})
     django.setup()
-    from metrics.storage.connection import reading
-    from metrics.storage.series_registry import catalogue
+    from metrics.storage.connection import read_connection
+    from metrics.storage.series_registry import current_registry
 
     metrics = [fleet.metric(kind) for kind in fleet.metrics]
     for first in range(0, fleet.devices, TOGETHER):
         some = range(first, min(first + TOGETHER, fleet.devices))
-        catalogue().make((fleet.device(number), metric, Kind.NUMERIC) for number in some for metric in metrics)
+        current_registry().make((fleet.device(number), metric, Kind.NUMERIC) for number in some for metric in metrics)
     jobs: dict[int, tuple[list[int], list[str]]] = {}
-    with reading() as connection:
+    with read_connection() as connection:
         for number, metric in connection.execute(_SERIES, (metrics,)):
             ids, names = jobs.setdefault(bucket_of(number), ([], []))
             ids.append(number)
@@ -115,15 +115,15 @@ def _made(environment: dict[str, str], fleet: Fleet) -> list[tuple[int, list[int
 
 
 def _fill_bucket(database: dict[str, str], fleet: Fleet, bucket: int, ids: list[int], metrics: list[str]) -> int:
-    values, run = fleet.values(metrics, bucket), Run(SHARD, SETTLED, SEQ, SEQ)
+    values, run = fleet.values(metrics, bucket), MergeRun(SHARD, DAY_LEVEL, SEQ, SEQ)
     with psycopg.connect(**database, autocommit=True) as connection, connection.transaction():
-        change = Change(connection, SHARD)
+        change = CountChange(connection, SHARD)
         for columns in days(ids, fleet.times(), values):
-            insert_settled(connection, columns, run, {}, change)
+            insert_day_blocks(connection, columns, run, {}, change)
             change.add(columns)
-            place = Place(SHARD, bucket, day_of(int(columns.times[0])))
-            rollups.write(connection, place, columns, {}, time.time(), rollups.fitting(columns))
-        latest.move(connection, SHARD, newest(columns))
+            place = BucketDay(SHARD, bucket, day_of(int(columns.times[0])))
+            rollups.write_rollups(connection, place, columns, {}, time.time(), rollups.choose_resolutions(columns))
+        latest.update_latest(connection, SHARD, newest_points(columns))
         change.apply()
     return values.size
 

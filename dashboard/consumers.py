@@ -117,7 +117,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         asked = None if wanted.devices is None else set(wanted.devices)
         devices = await database_sync_to_async(seen_of)(self.caller, asked)
         metrics = None if wanted.metrics is None else set(wanted.metrics)
-        subscription = stream_follower.relay().subscribe(devices, metrics)
+        subscription = stream_follower.follower().subscribe(devices, metrics)
         try:
             await self.tell({"type": "subscribed", "time_ms": time.time() * 1000})
             await self.tell({"type": "snapshot", "points": await database_sync_to_async(newest)(devices, metrics)})

@@ -12,7 +12,7 @@ from ingest.rejected.listing import replayable, with_kept
 from ingest.rejected.replay import replay
 from ingest.rejected.retention import discard
 from metrics.errors import EXPECTED_ERRORS
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from rest.caller import caller_of
 
 OVERLAP = timedelta(days=1)
@@ -98,5 +98,5 @@ class RejectedAdmin(admin.ModelAdmin):
         return False
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Rejected]) -> None:
-        with reading() as connection:
+        with read_connection() as connection:
             discard(connection, list(queryset.values_list("pk", flat=True)))

@@ -44,7 +44,7 @@ _UNKNOWN: Any = object()
 
 def _current() -> Memory:
     global _memory
-    revision = series_registry.current().revision
+    revision = series_registry.cached_registry().revision
     if _memory.revision != revision or len(_memory.holders) > MOST_REMEMBERED:
         _memory = Memory(revision)
     return _memory
@@ -149,7 +149,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         credential = credential_in(request.headers.get("X-Api-Key"), request.headers.get("Authorization"))
         if credential is None:
             return None
-        series_registry.catalogue()
+        series_registry.current_registry()
         found = caller_by(credential)
         if found is None:
             raise AuthenticationFailed(NOT_VALID)

@@ -14,11 +14,17 @@ from ingest.rejected.inbox import inbox
 from ingest.value_types import stored
 from ingest.wire.batch import Batch, Group, Reason, Rejection, RequestRejected, Verdict
 from ingest.wire.validate import BadPoint, check_name
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Kind
-from metrics.storage.series_registry import UNDEFINED, Catalogue, catalogue, current, refresh
+from metrics.storage.series_registry import (
+    DEFAULT_DEFINITION,
+    SeriesRegistry,
+    cached_registry,
+    current_registry,
+    refresh_registry,
+)
 from metrics.storage.units import DAY
-from metrics.storage.write.writer import AnsweredBatch, Arrivals, Entry, writer
+from metrics.storage.write.writer import AnsweredBatch, IncomingPoints, JournalEntry, writer
 from rest.caller import Caller
 from rest.request_stats import tally
 
@@ -61,7 +67,7 @@ def accept(batch: Batch, sender: Caller, note: bool = True) -> Receipt:
 
     Raises RequestRejected where not one point is good, DeviceDeleted, Overloaded and StorageUnavailable.
     """
-    work = _Work(catalogue(), batch, sender, note)
+    work = _Work(current_registry(), batch, sender, note)
     if batch.batch_id and (answer := _answered(batch)) is not None:
         return Receipt(0, [], batch.groups, "", answer=answer)
     if missing := work.missing():
@@ -73,9 +79,9 @@ def accept(batch: Batch, sender: Caller, note: bool = True) -> Receipt:
 
 async def accept_async(batch: Batch, sender: Caller) -> Receipt:
     """The same on the event loop; the queries it needs, rare as they are, run on a thread."""
-    known = current()
+    known = cached_registry()
     if known.revision < 0:  # this process has just begun and knows no definitions yet
-        known = await asyncio.to_thread(refresh)
+        known = await asyncio.to_thread(refresh_registry)
     work = _Work(known, batch, sender)
     if batch.batch_id and (answer := await asyncio.to_thread(_answered, batch)) is not None:
         return Receipt(0, [], batch.groups, "", answer=answer)
@@ -93,7 +99,7 @@ _NO_SLOTS = np.empty(0, np.int64)
 class _Work:
     """The judgement of one batch against one state of the catalogue."""
 
-    known: Catalogue
+    known: SeriesRegistry
     batch: Batch
     sender: Caller
     note: bool = True
@@ -180,7 +186,7 @@ class _Work:
 
     def _first_sight(self, position: int) -> Verdict | None:
         """A series is not made for a point that cannot be kept."""
-        definition = self.known.definitions.get(self.batch.metrics[position], UNDEFINED)
+        definition = self.known.definitions.get(self.batch.metrics[position], DEFAULT_DEFINITION)
         value, time = self.values[position], int(self.batch.times[position])
         if isinstance(value, float) and not definition.low <= value <= definition.high:
             return self._out_of_bounds(position)
@@ -199,7 +205,7 @@ class _Work:
                 if position not in self.verdicts:
                     yield position, group.device_id
 
-    def finish(self) -> tuple[Receipt, list[Arrivals]]:
+    def finish(self) -> tuple[Receipt, list[IncomingPoints]]:
         """The receipt, and what to store. Raises RequestRejected where no point is good."""
         self._judge()
         batch = self.batch
@@ -267,10 +273,10 @@ class _Work:
                     found.append(Rejection(index, field, detail, group.device_id if several else None, reason))
         return found
 
-    def _arrivals(self, series: NDArray[np.int64]) -> Iterator[Arrivals]:
+    def _arrivals(self, series: NDArray[np.int64]) -> Iterator[IncomingPoints]:
         batch = self.batch
         if self.kinds is None and not self.verdicts:
-            yield Arrivals(series, batch.times, self.values, batch.contexts, batch.dictionary)
+            yield IncomingPoints(series, batch.times, self.values, batch.contexts, batch.dictionary)
             return
         good = np.ones(len(batch), bool)
         good[list(self.verdicts)] = False
@@ -281,12 +287,12 @@ class _Work:
                 values = np.empty(len(places), dtype)
                 values[:] = [self.values[place] for place in places.tolist()]
                 contexts = None if batch.contexts is None else batch.contexts[places]
-                yield Arrivals(series[places], batch.times[places], values, contexts, batch.dictionary)
+                yield IncomingPoints(series[places], batch.times[places], values, contexts, batch.dictionary)
 
 
 def _answered(batch: Batch) -> dict[str, Any] | None:
     """What was answered to this batch id of this device, if it was."""
-    with reading() as connection:
+    with read_connection() as connection:
         row = connection.execute(
             "SELECT answer FROM metrics_ingestedbatch WHERE device_id = %s AND batch_id = %s",
             (batch.groups[0].device_id, batch.batch_id),
@@ -294,9 +300,9 @@ def _answered(batch: Batch) -> dict[str, Any] | None:
     return row[0] if row else None
 
 
-def _records(batch: Batch, sender: Caller, receipt: Receipt) -> tuple[Entry, AnsweredBatch | None]:
+def _records(batch: Batch, sender: Caller, receipt: Receipt) -> tuple[JournalEntry, AnsweredBatch | None]:
     device_id = batch.groups[0].device_id if len(batch.groups) == 1 else None
-    entry = Entry(sender.name, time.time(), receipt.accepted, len(receipt.rejected), device_id, batch.batch_id)
+    entry = JournalEntry(sender.name, time.time(), receipt.accepted, len(receipt.rejected), device_id, batch.batch_id)
     remembered = None
     if batch.batch_id and device_id is not None:
         remembered = AnsweredBatch(device_id, batch.batch_id, receipt.as_json())

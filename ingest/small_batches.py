@@ -12,8 +12,8 @@ from ingest.wire.batch import Group
 from ingest.wire.telemetry_json import GIVES_UP, Plain
 from ingest.wire.times import parse_time
 from ingest.wire.validate import LARGEST_INTEGER
-from metrics.storage.series_registry import current
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.series_registry import cached_registry
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from rest.caller import Caller
 
 FEW = 4096  # bytes of a body: about forty points
@@ -25,7 +25,7 @@ async def store_few(
     """The receipt, after COMMIT; None where it gave up."""
     if len(body) > FEW:
         return None
-    known, now = current(), time.time()
+    known, now = cached_registry(), time.time()
     micro = int(now * 1_000_000)
     series: list[int] = []
     times: list[int] = []
@@ -53,6 +53,6 @@ async def store_few(
         return None
     if not groups:
         return None
-    entry = Entry(sender.name, now, len(times), device_id=groups[0].device_id if len(groups) == 1 else None)
-    await writer().submit_async([Arrivals(series, times, values)], entry, known=known.revision)
+    entry = JournalEntry(sender.name, now, len(times), device_id=groups[0].device_id if len(groups) == 1 else None)
+    await writer().submit_async([IncomingPoints(series, times, values)], entry, known=known.revision)
     return Receipt(len(times), [], groups, points[0].metric_name)

@@ -10,14 +10,14 @@ from ingest.json_endpoints import BODY_LIMIT
 from ingest.pipeline import accept
 from ingest.rejected.retention import tidy
 from ingest.wire.telemetry_json import decode_batch
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from rest.caller import Caller
 
 
 @shared_task
 def tidy_rejected() -> int:
     """Keep the rejected inbox within its bounds. Returns the rows that went."""
-    with reading() as connection:
+    with read_connection() as connection:
         return tidy(connection)
 
 

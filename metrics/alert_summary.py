@@ -8,7 +8,7 @@ from typing import Protocol
 from rest.caller import Caller
 
 
-class Alerting(Protocol):
+class AlertSummary(Protocol):
     """What the alerts app answers."""
 
     def last_day(self, caller: Caller, device_id: str | None) -> int:
@@ -28,15 +28,15 @@ class NoAlerting:
         return "healthy", "there are no alert rules to evaluate"
 
 
-_provided: Alerting = NoAlerting()
+_alert_summary: AlertSummary = NoAlerting()
 
 
-def provide(alerting: Alerting) -> None:
+def register_alert_summary(alerting: AlertSummary) -> None:
     """Be asked about alerts from now on."""
-    global _provided
-    _provided = alerting
+    global _alert_summary
+    _alert_summary = alerting
 
 
-def alerting() -> Alerting:
+def registered_summary() -> AlertSummary:
     """Whoever is to be asked about alerts."""
-    return _provided
+    return _alert_summary

@@ -24,7 +24,7 @@ class MetricsConfig(AppConfig):
         connection.cursor_factory = CountingCursor
         writer.commit_listeners.append(tally.stored)
 
-        post_migrate.connect(first_rows, sender=self)
+        post_migrate.connect(create_initial_rows, sender=self)
         m2m_changed.connect(announce, sender=Device.groups.through)
         rows.watch_all()
         for model in (User, Group):
@@ -32,7 +32,7 @@ class MetricsConfig(AppConfig):
         signing_in.listen()
 
 
-def first_rows(using: str, **kwargs: Any) -> None:
+def create_initial_rows(using: str, **kwargs: Any) -> None:
     """The rows that are only ever updated; after `flush` as well as after `migrate`."""
     from metrics.storage import shards
 
@@ -40,4 +40,4 @@ def first_rows(using: str, **kwargs: Any) -> None:
         cursor.execute("SELECT to_regclass('metrics_merged')")
         if cursor.fetchone()[0] is not None:
             cursor.execute("INSERT INTO metrics_revision (id, number) VALUES (1, 0) ON CONFLICT DO NOTHING")
-            shards.begin(cursor)
+            shards.create_shard_rows(cursor)

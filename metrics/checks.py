@@ -14,14 +14,14 @@ from django.db.models import Model, UniqueConstraint
 from metrics.models import Block, Count, Head, Journal, Latest, Merged, Young
 from metrics.storage import shards
 
-SPREAD: tuple[type[Model], ...] = (Head, Merged, Young, Block, Latest, Count, Journal)
+DISTRIBUTED_MODELS: tuple[type[Model], ...] = (Head, Merged, Young, Block, Latest, Count, Journal)
 _HINT = "Put `shard` into it, or take it away: Citus refuses it on a distributed table."
 
 
 @register("storage")
-def spread_tables_can_be_spread(
+def check_distributed_tables(
     app_configs: Sequence[AppConfig] | None = None,
-    spread: Sequence[type[Model]] = SPREAD,
+    spread: Sequence[type[Model]] = DISTRIBUTED_MODELS,
     others: Iterable[type[Model]] | None = None,
     **kwargs: Any,
 ) -> list[CheckMessage]:
@@ -57,7 +57,7 @@ def _keys(model: type[Model]) -> Iterable[tuple[str, Sequence[str]]]:
 
 
 @register("storage", Tags.database)
-def shards_are_those_of_the_database(
+def check_shard_count(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """TELEMETRY_SHARDS against what the database was begun with; only where a command asks about databases."""
@@ -69,6 +69,6 @@ def shards_are_those_of_the_database(
                 continue
             cursor.execute("SELECT count(*), coalesce(max(seq), 0) FROM metrics_head")
             held, seq = cursor.fetchone()
-        if seq and (reason := shards.difference(held)):
+        if seq and (reason := shards.mismatch_reason(held)):
             found.append(Error(reason, id="metrics.E003"))
     return found

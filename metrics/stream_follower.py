@@ -11,32 +11,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metrics.query import latest
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from metrics.storage.errors import StorageError
 from metrics.storage.format.codec import Columns, Kind
 from metrics.storage.read import block_cache
-from metrics.storage.series_registry import current
+from metrics.storage.series_registry import cached_registry
 from metrics.storage.write.writer import writer
 
 log = logging.getLogger(__name__)
 
-SWEEP = 0.25  # seconds between looks for the commits of other processes
+POLL_INTERVAL = 0.25  # seconds between looks for the commits of other processes
 
-Update = tuple[str, str, float, Any, str | None]  # device, metric, time in ms since 1970, value, unit
+LiveValue = tuple[str, str, float, Any, str | None]  # device, metric, time in ms since 1970, value, unit
 
 
 @dataclass(eq=False)
 class Subscription:
     """What one watcher wants, and what it has not fetched yet. None: of all."""
 
-    relay: "Relay"
+    relay: "StreamFollower"
     devices: frozenset[str] | None
     metrics: frozenset[str] | None
-    waiting: dict[tuple[str, str], Update] = field(default_factory=dict)
+    waiting: dict[tuple[str, str], LiveValue] = field(default_factory=dict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _last: float = 0.0
 
-    async def next(self, min_interval: float) -> list[Update]:
+    async def next(self, min_interval: float) -> list[LiveValue]:
         """The newest value of every series that has one since the last call, at most once in `min_interval` seconds."""
         clock = asyncio.get_running_loop().time
         await self.arrived.wait()
@@ -49,7 +49,7 @@ class Subscription:
     def close(self) -> None:
         self.relay.subscriptions.discard(self)
 
-    def offer(self, update: Update) -> None:
+    def offer(self, update: LiveValue) -> None:
         if (self.devices is None or update[0] in self.devices) and (self.metrics is None or update[1] in self.metrics):
             key = update[:2]
             held = self.waiting.get(key)
@@ -58,7 +58,7 @@ class Subscription:
                 self.arrived.set()
 
 
-class Relay:
+class StreamFollower:
     """From commits to subscriptions, in the event loop of one process."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Relay:
         return subscription
 
     async def _run(self) -> None:
-        cursor: block_cache.Cursor | None = None
+        cursor: block_cache.CommitCursor | None = None
         while self.subscriptions:
             try:
                 cursor, updates = await asyncio.to_thread(self._read, cursor)
@@ -103,24 +103,24 @@ class Relay:
                     subscription.offer(update)
             self._committed.clear()
             try:
-                await asyncio.wait_for(self._committed.wait(), SWEEP)
+                await asyncio.wait_for(self._committed.wait(), POLL_INTERVAL)
             except TimeoutError:
                 continue
 
-    def _read(self, cursor: block_cache.Cursor | None) -> tuple[block_cache.Cursor, list[Update]]:
-        with reading() as connection:
-            heads = block_cache.heads(connection)
+    def _read(self, cursor: block_cache.CommitCursor | None) -> tuple[block_cache.CommitCursor, list[LiveValue]]:
+        with read_connection() as connection:
+            heads = block_cache.read_heads(connection)
             if cursor is None:
                 return heads, []
             # A restored database may have gone back.
             moved = {shard: min(cursor.get(shard, seq), seq) for shard, seq in heads.items()}
-            found = block_cache.young_after(
+            found = block_cache.read_commits_after(
                 connection, {shard: seq for shard, seq in moved.items() if seq < heads[shard]}
             )
         moved |= {shard: seq for (shard, seq), _ in found}
         return moved, [update for _, parts in found for part in parts for update in self._updates(part)]
 
-    def _updates(self, part: Columns) -> Iterable[Update]:
+    def _updates(self, part: Columns) -> Iterable[LiveValue]:
         ids = part.ids.tolist()
         self._learn([number for number in ids if number not in self._names])
         for number, at in zip(ids, (part.offsets[1:] - 1).tolist(), strict=True):
@@ -128,13 +128,13 @@ class Relay:
                 continue
             device_id, metric, kind = self._names[number]
             entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
-            unit = latest.read_context(entry)[0] or current().unit(metric)
+            unit = latest.read_context(entry)[0] or cached_registry().unit(metric)
             yield device_id, metric, part.times[at] / 1000, latest.shown(part.values[at], kind), unit
 
     def _learn(self, numbers: list[int]) -> None:
         if not numbers:
             return
-        with reading() as connection:
+        with read_connection() as connection:
             rows = connection.execute(
                 "SELECT s.id, d.device_id, s.metric_name, s.kind FROM metrics_series s"
                 " JOIN metrics_device d ON d.id = s.device_id WHERE s.id = ANY(%s)",
@@ -143,18 +143,18 @@ class Relay:
         self._names |= {number: (device_id, metric, Kind(kind)) for number, device_id, metric, kind in rows}
 
 
-_relay: Relay | None = None
+_follower: StreamFollower | None = None
 
 
-def relay() -> Relay:
+def follower() -> StreamFollower:
     """The relay of this process."""
-    global _relay
-    if _relay is None:
-        _relay = Relay()
-    return _relay
+    global _follower
+    if _follower is None:
+        _follower = StreamFollower()
+    return _follower
 
 
-def forget() -> None:
+def reset_stream_follower() -> None:
     """Begin anew with the next subscription: between tests, whose series have the same numbers."""
-    global _relay
-    _relay = None
+    global _follower
+    _follower = None

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 import redis
 from django.conf import settings
 
-from metrics.alert_summary import alerting
+from metrics.alert_summary import registered_summary
 from metrics.statistics import request_history
-from metrics.storage.connection import watching
+from metrics.storage.connection import monitoring_connection
 from metrics.storage.errors import StorageUnavailable
-from metrics.storage.read.merge_backlog import Waiting, last_beat, waiting
-from metrics.storage.write.writer import MOST_WAITING, running_writer
+from metrics.storage.read.merge_backlog import UnmergedBacklog, read_unmerged_backlog, seconds_since_heartbeat
+from metrics.storage.write.writer import MAX_QUEUED_POINTS, running_writer
 from telemetry_site.activity import Sockets
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"  # in the order of their weight
@@ -45,7 +45,7 @@ class Database:
 
     round_trip: float  # seconds
     commits: int
-    backlog: Waiting
+    backlog: UnmergedBacklog
     worker_age: float | None  # seconds; None: never heard of
     recent: request_history.Recent
 
@@ -53,7 +53,7 @@ class Database:
 def ask() -> tuple[dict[str, Component], dict[str, Any]]:
     """The components and their figures."""
     database, cache = _checks.submit(_database), _checks.submit(redis_answers)
-    alerts = _checks.submit(alerting().health)
+    alerts = _checks.submit(registered_summary().health)
     told, reached = _within(database), _within(cache) or False
     components = {
         "data_ingestion": _ingestion(told),
@@ -73,7 +73,7 @@ def overall(components: dict[str, Component]) -> str:
 
 def database_answers() -> bool:
     try:
-        with watching() as connection:
+        with monitoring_connection() as connection:
             connection.execute("SELECT 1")
     except StorageUnavailable:
         return False
@@ -103,12 +103,16 @@ def _within(check: Future[Found]) -> Found | None:
 
 
 def _database() -> Database:
-    with watching() as connection:
+    with monitoring_connection() as connection:
         began = time.perf_counter()
         [commits] = connection.execute(_HEADS).fetchone() or (0,)
         round_trip = time.perf_counter() - began
         return Database(
-            round_trip, commits, waiting(connection), last_beat(connection), request_history.recent(connection)
+            round_trip,
+            commits,
+            read_unmerged_backlog(connection),
+            seconds_since_heartbeat(connection),
+            request_history.recent(connection),
         )
 
 
@@ -118,7 +122,7 @@ def _ingestion(told: Database | None) -> Component:
         return Component(UNHEALTHY, "measurements cannot be stored: the database does not answer")
     if writer is not None and writer.is_lost:
         return Component(DEGRADED, "the writer of this process has lost the database and is looking for it")
-    if writer is not None and writer.waiting_points > QUEUE * MOST_WAITING:
+    if writer is not None and writer.waiting_points > QUEUE * MAX_QUEUED_POINTS:
         return Component(DEGRADED, "points come in faster than they are stored")
     return Component(HEALTHY, "points are stored as they come")
 

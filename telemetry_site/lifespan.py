@@ -64,7 +64,7 @@ class Lifespan:
 async def _keep_catalogue_fresh() -> None:
     while True:
         try:
-            await asyncio.to_thread(series_registry.refresh)
+            await asyncio.to_thread(series_registry.refresh_registry)
         except StorageError as error:
             log.warning("definitions and keys could not be refreshed: %s", str(error).split("\n")[0])
         except Exception:  # without this task every key and definition would stay as it is for ever

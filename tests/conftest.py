@@ -25,7 +25,7 @@ from ingest import authentication
 from ingest.models import ApiKey
 from ingest.rejected.inbox import stop_inbox
 from metrics import stream_follower
-from metrics.apps import first_rows
+from metrics.apps import create_initial_rows
 from metrics.models import Device, DeviceGroup
 from metrics.query import last_seen
 from metrics.storage import series_registry
@@ -60,17 +60,17 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     with django_db_blocker.unblock():
         request_stats.tally.forget()
         empty_tables()
-        first_rows("default")
+        create_initial_rows("default")
         first_alert_rows("default")
-        series_registry.forget()
+        series_registry.reset_registry()
         authentication.forget()
-        block_cache.forget()
-        stream_follower.forget()
-        point_totals.owners.forget()
+        block_cache.clear_block_cache()
+        stream_follower.reset_stream_follower()
+        point_totals.series_devices.forget()
         forget_limits()
         last_seen.forget()
         status.forget()
-        series_registry.refresh()
+        series_registry.refresh_registry()
         yield
         worker.stop()
         stop_inbox()

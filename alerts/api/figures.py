@@ -8,7 +8,7 @@ from rest_framework.views import APIView
 
 from alerts.models import Alert, Delivery, DeliveryStatus, EvaluatorReport
 from alerts.patterns import refresh
-from metrics.alert_summary import alerting
+from metrics.alert_summary import registered_summary
 from rest.openapi import Answer, Tag, operation
 from rest.permissions import caller
 
@@ -58,7 +58,7 @@ class AlertingFiguresView(APIView):
     def get(self, request: Request) -> Response:
         report = EvaluatorReport.objects.filter(pk=1).first()
         told = report.figures if report is not None else {}
-        status, detail = alerting().health()
+        status, detail = registered_summary().health()
         waiting = Delivery.objects.filter(status__in=[DeliveryStatus.WAITING, DeliveryStatus.SENDING])
         return Response(
             {

@@ -11,7 +11,7 @@ from alerts.evaluation.anomaly_results import Detected
 from alerts.evaluation.rule_series_state import Subject
 from alerts.models import Rule
 from metrics.query.latest import moment
-from metrics.storage.series_registry import catalogue
+from metrics.storage.series_registry import current_registry
 
 MOST_SHOWN = 50  # values of a window that are kept as evidence
 _SIDES = {">": "over", ">=": "at or over", "<": "under", "<=": "at or under", "==": "equal to", "!=": "not equal to"}
@@ -115,7 +115,7 @@ def _limit(comparison: Comparison) -> str:
 
 
 def _with_unit(value: float, comparison: Comparison) -> str:
-    unit = catalogue().unit(comparison.metric) if comparison.kind != "trend" else None
+    unit = current_registry().unit(comparison.metric) if comparison.kind != "trend" else None
     return f"{shown(value)} {unit}" if unit else shown(value)
 
 

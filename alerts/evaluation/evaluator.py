@@ -28,7 +28,7 @@ from metrics.query.accumulators import Floats, Ints
 from metrics.query.latest import microseconds, moment
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
-from metrics.storage.format.layout import by_encoding
+from metrics.storage.format.layout import merge_by_encoding
 from metrics.storage.read import block_cache
 
 log = logging.getLogger(__name__)
@@ -60,13 +60,13 @@ class State(NamedTuple):
     generation: int
     revision: int
     now: int
-    heads: block_cache.Cursor
+    heads: block_cache.CommitCursor
 
 
 class Commits(NamedTuple):
     """The next commits of some shards: up to which number, when the first and the last of them were made (µs)."""
 
-    cursor: block_cache.Cursor
+    cursor: block_cache.CommitCursor
     many: int
     first: int
     last: int
@@ -192,11 +192,11 @@ class Evaluator:
 
     def _judge_commits(self, commits: Commits) -> None:
         before = {shard: self.cursor[shard] for shard in commits.cursor}
-        found = block_cache.young_after(self.connection, before, commits.many)
+        found = block_cache.read_commits_after(self.connection, before, commits.many)
         if not found:
             raise Gap
         parts = [part for (shard, seq), parts in found if seq <= commits.cursor[shard] for part in parts]
-        outcomes = [one for columns in by_encoding(parts) for one in self._judge(columns, commits.first)]
+        outcomes = [one for columns in merge_by_encoding(parts) for one in self._judge(columns, commits.first)]
         self._write(outcomes, self.cursor | commits.cursor, commits.last)
 
     def _judge(self, columns: Columns, arrived: int) -> list[Outcome]:
@@ -237,7 +237,7 @@ class Evaluator:
             for one, _, _ in inputs:
                 one.detected = found.get(one.series)
 
-    def _write(self, outcomes: Sequence[Outcome], cursor: block_cache.Cursor, at: int) -> None:
+    def _write(self, outcomes: Sequence[Outcome], cursor: block_cache.CommitCursor, at: int) -> None:
         """What was found, and how far that is, in one transaction."""
         found = [one for one in outcomes if one.turns]
         late = [one for one in outcomes if one.late]
@@ -286,7 +286,7 @@ class Evaluator:
         self._write([], state.heads, state.now)
 
 
-def _begin() -> tuple[block_cache.Cursor, int]:
+def _begin() -> tuple[block_cache.CommitCursor, int]:
     """Where evaluation goes on: after which commits, the first of which was made at a time (µs)."""
     kept = list(Cursor.objects.all())
     return {one.shard: one.seq for one in kept}, min(microseconds(one.at) for one in kept)

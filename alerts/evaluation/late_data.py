@@ -13,7 +13,7 @@ from alerts.evaluation.watched_series import Watch, watched_rules
 from alerts.evaluation.write_alerts import alert_of, filled
 from alerts.models import Alert, Resolution, Status
 from metrics.query.latest import moment
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 
 QUIET = 3 * 1_000_000  # µs that no more points of a range have to come before it is judged
 BEFORE, AFTER = 3600 * 1_000_000, 3600 * 1_000_000  # µs around a range in which an episode may have begun, or end
@@ -70,7 +70,7 @@ def judge_late(now: int, most: int = MOST) -> int:
 def _subjects(rules: list[Watched], ranges: dict[int, Span]) -> Iterator[tuple[Subject, Span]]:
     """What is about these series, and from when to when it is to be judged anew."""
     watch = Watch(rules)
-    with reading() as reader:
+    with read_connection() as reader:
         watch.slots(reader, np.array(sorted(ranges), np.int64))
         for subject in list(watch.subjects.values()):
             spans = [ranges[one.series] for one in subject.inputs.values() if one.series in ranges]

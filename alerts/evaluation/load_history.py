@@ -7,9 +7,9 @@ import numpy as np
 from alerts.evaluation.rule_series_state import Subject
 from metrics.query.accumulators import Floats, Ints
 from metrics.storage.format.codec import Columns
-from metrics.storage.format.layout import by_encoding
-from metrics.storage.read.plan import plan, snapshot
-from metrics.storage.read.scan import scan
+from metrics.storage.format.layout import merge_by_encoding
+from metrics.storage.read.plan import plan_read, snapshot
+from metrics.storage.read.scan import read_points
 
 AT_ONCE = 2000  # series that are read together
 
@@ -45,8 +45,8 @@ def points(series: Ints, start: int, end: int) -> Iterator[Columns]:
     for at in range(0, len(series), AT_ONCE):
         some = series[at : at + AT_ONCE]
         with snapshot() as connection:
-            pieces = list(scan(connection, plan(connection, some, start, end), whole=True))
-        yield from by_encoding(pieces)
+            pieces = list(read_points(connection, plan_read(connection, some, start, end), whole=True))
+        yield from merge_by_encoding(pieces)
 
 
 def _before(times: Ints, values: Floats, end: int) -> tuple[Ints, Floats]:

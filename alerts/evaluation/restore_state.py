@@ -6,7 +6,7 @@ from typing import NamedTuple
 from alerts.evaluation.rule_series_state import Key, Subject
 from alerts.models import Alert, Rule
 from metrics.query.latest import microseconds
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 
 _LAST = """
 SELECT DISTINCT ON (rule_id, device_id, metric_name) rule_id, device_id, metric_name, triggered_at, resolved_at
@@ -54,7 +54,7 @@ def restore(rules: Sequence[int]) -> Restored:
 
 def last_alerts(rules: Sequence[int]) -> dict[Key, tuple[int, int]]:
     """When the last alert of each series of these rules was triggered, and when it ended, µs."""
-    with reading() as connection:
+    with read_connection() as connection:
         rows = connection.execute(_LAST, (list(rules),)).fetchall()
     return {
         (rule, device, metric): (microseconds(triggered), microseconds(ended or triggered))

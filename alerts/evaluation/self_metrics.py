@@ -8,7 +8,7 @@ from django.db import connection
 from alerts.evaluation.watched_series import Watch
 from alerts.models import Alert, Rule
 from metrics.query.latest import moment
-from metrics.storage.read.block_cache import Cursor
+from metrics.storage.read.block_cache import CommitCursor
 
 PERIOD = 2.0  # seconds between reports
 _WRITE = """
@@ -42,7 +42,7 @@ class Figures:
         """Whether it is some seconds since the last report."""
         return time.monotonic() - self._told >= PERIOD
 
-    def write(self, watch: Watch, now: int, oldest: int, behind: Cursor) -> None:
+    def write(self, watch: Watch, now: int, oldest: int, behind: CommitCursor) -> None:
         """Report, at a time. `oldest`: when the last judged commit was made; `behind`: commits to judge."""
         since = max(time.monotonic() - self._told, 0.001)
         waiting = sum(behind.values())

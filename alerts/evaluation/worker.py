@@ -15,9 +15,9 @@ from django.db import close_old_connections, connection
 
 from alerts.evaluation.evaluator import Evaluator
 from alerts.notifications.sender import Sender
-from metrics.storage.connection import Connection, alone
+from metrics.storage.connection import Connection, dedicated_connection
 from metrics.storage.errors import StorageError
-from metrics.storage.locks import end_silent_evaluation, lock_evaluation
+from metrics.storage.locks import lock_evaluation, terminate_idle_evaluator
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +59,11 @@ class Evaluation(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with alone() as own:
+                with dedicated_connection() as own:
                     if lock_evaluation(own):
                         with heard(own):
                             self._evaluate(Evaluator(own))
-                    elif end_silent_evaluation(own, SILENT):
+                    elif terminate_idle_evaluator(own, SILENT):
                         log.warning("whoever evaluated was not heard of for %.0f s: another takes over", SILENT)
             except StorageError as error:
                 log.warning("evaluation waits for the database: %s", str(error).split("\n")[0])

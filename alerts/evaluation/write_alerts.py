@@ -12,7 +12,7 @@ from alerts.models import OPEN, Alert, Mode, Resolution, Rule
 from alerts.rules.message_template import render
 from metrics.models import Device
 from metrics.query.latest import moment
-from metrics.storage.series_registry import catalogue
+from metrics.storage.series_registry import current_registry
 
 _TEXTS = ("rule_name", "description", "runbook_url")  # of an alert, as its rule has them
 
@@ -130,7 +130,7 @@ def filled(alerts: list[Alert]) -> list[Alert]:
             "metric": alert.metric_name,
             "value": alert.value,
             "threshold": alert.threshold,
-            "unit": catalogue().unit(alert.metric_name),
+            "unit": current_registry().unit(alert.metric_name),
             "level": alert.level,
             "rule": alert.rule_name,
             "time": f"{alert.triggered_at:%Y-%m-%d %H:%M:%S} UTC",

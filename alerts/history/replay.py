@@ -24,8 +24,8 @@ from metrics.query.limits import counted, priced
 from metrics.query.query import Question
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Values
-from metrics.storage.read.plan import Plan
-from metrics.storage.read.scan import scan
+from metrics.storage.read.plan import ReadPlan
+from metrics.storage.read.scan import read_points
 from rest.errors import InvalidField
 
 MOST_POINTS: Final = 5_000_000
@@ -68,7 +68,7 @@ def replay(past: History, see: See) -> None:
     heard = [one for one in past.subjects if one.is_heard]
     parts = [heard[at : at + TOGETHER] for at in range(0, len(heard), TOGETHER)]
 
-    def read(connection: Connection, plans: list[Plan]) -> None:
+    def read(connection: Connection, plans: list[ReadPlan]) -> None:
         left = MOST_DETECTED
         for some, planned in zip(parts, plans, strict=True):
             held = _held(past.question, connection, planned)
@@ -90,10 +90,10 @@ def _ids(subjects: Sequence[Subject]) -> Ints:
     return np.unique([number for one in subjects for number in one.series if number is not None])
 
 
-def _held(question: Question, connection: Connection, planned: Plan) -> dict[int, Points]:
+def _held(question: Question, connection: Connection, planned: ReadPlan) -> dict[int, Points]:
     """The points of a plan by series, in order of time."""
     pieces: dict[int, list[Points]] = {}
-    for piece in counted(question, scan(connection, planned, whole=True), MOST_POINTS):
+    for piece in counted(question, read_points(connection, planned, whole=True), MOST_POINTS):
         for at, number in enumerate(piece.ids.tolist()):
             low, high = int(piece.offsets[at]), int(piece.offsets[at + 1])
             pieces.setdefault(number, []).append((piece.times[low:high], piece.values[low:high]))

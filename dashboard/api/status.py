@@ -20,8 +20,8 @@ from ingest.models import Rejected
 from metrics.models import Device, Head, MetricDefinition, Series
 from metrics.query.last_seen import presence
 from metrics.statistics import request_history
-from metrics.storage.connection import reading
-from metrics.storage.write.writer import MOST_WAITING, running_writer
+from metrics.storage.connection import read_connection
+from metrics.storage.write.writer import MAX_QUEUED_POINTS, running_writer
 from rest.caller import Caller
 from rest.openapi import Answer, Tag, operation
 from rest.permissions import caller
@@ -103,7 +103,7 @@ def figures(seen: Caller) -> dict[str, Any]:
 
 def points_per_second() -> float:
     """Of the whole site, in the last five minutes."""
-    with reading() as connection:
+    with read_connection() as connection:
         return request_history.recent(connection).points_per_second
 
 
@@ -169,7 +169,7 @@ class StatusView(APIView):
             "metrics_defined": MetricDefinition.objects.count(),
             "series": series.count(),
             "commits": Head.objects.aggregate(commits=Sum("seq"))["commits"] or 0,
-            "buffer_utilization": waiting / MOST_WAITING,
+            "buffer_utilization": waiting / MAX_QUEUED_POINTS,
             "rejected": {"rows": rejected["rows"], "points": rejected["points"] or 0},
         }
         return Response(figures(seen) | more)

@@ -18,7 +18,7 @@ from ingest.rejected.listing import replayable, with_kept
 from ingest.rejected.replay import replay
 from ingest.rejected.retention import discard
 from metrics.errors import EXPECTED_ERRORS
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from rest.caller import Caller, Scope, caller_of
 
 PAGE = 50
@@ -98,7 +98,7 @@ def replay_all(request: HttpRequest) -> HttpResponse:
 def dismiss(request: HttpRequest, number: int) -> HttpResponse:
     """Let go of a row and its points."""
     row = _row(request, number)
-    with reading() as connection:
+    with read_connection() as connection:
         discard(connection, [row.pk])
     messages.success(request, f"{plural(row.count, 'rejected point')} dismissed.")
     return redirect("dashboard:rejected")

@@ -40,7 +40,7 @@ def holder_of(key: ApiKey) -> Holder | None:
 
 def members_of(groups: tuple[str, ...] | None) -> frozenset[str] | None:
     """The devices of these groups, so that a point costs no query; None for those who are bound to no group."""
-    return None if groups is None else _members(groups, series_registry.current().revision)
+    return None if groups is None else _members(groups, series_registry.cached_registry().revision)
 
 
 @functools.lru_cache(MOST_BINDINGS)

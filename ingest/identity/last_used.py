@@ -2,7 +2,7 @@
 
 import logging
 
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from metrics.storage.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def write() -> int:
     used = _taken()
     written = 0
     try:
-        with reading() as connection:
+        with read_connection() as connection:
             for start in range(0, len(used), ROWS_AT_ONCE):
                 written += connection.execute(_WRITE, (used[start : start + ROWS_AT_ONCE], PERIOD / 2)).rowcount
     except StorageError as error:

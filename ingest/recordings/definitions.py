@@ -41,7 +41,7 @@ class Definitions:
         for name, places in of_metric.items():
             oldest = int(rows.times[np.array(places)].min())
             self._hold(name, rows, places, self._days_since(oldest))
-        series_registry.refresh()  # the pipeline is to know at once, not within its half second
+        series_registry.refresh_registry()  # the pipeline is to know at once, not within its half second
         return {name: self._kinds[name] for name in names}
 
     @staticmethod

@@ -18,7 +18,7 @@ from ingest.rejected.retention import hold, replace
 from ingest.rejected.rows import Line, write
 from ingest.wire.batch import Batch, Group, Rejection, RequestRejected
 from metrics.storage import series_registry
-from metrics.storage.connection import Connection, alone
+from metrics.storage.connection import Connection, dedicated_connection
 from rest.caller import Caller
 
 MOST_POINTS = 50_000  # of one call
@@ -55,9 +55,9 @@ def replay(numbers: Iterable[int], by: Caller) -> Replayed:
 
     Raises Overloaded and StorageUnavailable; what was replayed by then stays so.
     """
-    series_registry.refresh()  # a definition may have been mended a moment ago
+    series_registry.refresh_registry()  # a definition may have been mended a moment ago
     told, began, last = Replayed(), time.monotonic(), 0
-    with alone() as connection:
+    with dedicated_connection() as connection:
         for number in numbers:
             if told.replayed + told.rejected >= MOST_POINTS or time.monotonic() - began > PATIENCE:
                 told.next = last

@@ -26,7 +26,7 @@ from ingest.rejected.shapes import (
     ReplayParameters,
 )
 from metrics.api.answers import Done
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from rest.caller import Scope
 from rest.openapi import Tag, operation
 from rest.pagination import page
@@ -86,7 +86,7 @@ class RejectedRowView(APIView):
     )
     def delete(self, request: Request, number: int) -> Response:
         row = _row(request, number)
-        with reading() as connection:
+        with read_connection() as connection:
             discard(connection, [row.pk])
         return Response({"success": True, "message": f"{row.count:,} rejected points are dismissed"})
 

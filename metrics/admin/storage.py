@@ -13,9 +13,9 @@ from metrics.admin.bounded import ReadOnlyAdmin
 from metrics.models import DamagedBlock, Device, Series
 from metrics.query.latest import moment
 from metrics.storage import shards
-from metrics.storage.connection import clock, reading
+from metrics.storage.connection import database_time, read_connection
 from metrics.storage.format.codec import Kind
-from metrics.storage.write.journal import Line, lines_before
+from metrics.storage.write.journal import JournalLine, read_lines_before
 
 LINES = 50  # of a page of the journal
 
@@ -76,10 +76,12 @@ def journal(request: HttpRequest) -> HttpResponse:
         before = parse_datetime(asked)
     except ValueError:  # in form a time, and none of any calendar
         before = None
-    with reading() as connection:
-        until = int((before.timestamp() if before else clock(connection) + 1) * 1_000_000)
+    with read_connection() as connection:
+        until = int((before.timestamp() if before else database_time(connection) + 1) * 1_000_000)
         found = [
-            (line.at, shard, line) for shard in shards.every() for line in lines_before(connection, shard, until, LINES)
+            (line.at, shard, line)
+            for shard in shards.all_shards()
+            for line in read_lines_before(connection, shard, until, LINES)
         ]
     found.sort(key=lambda one: (one[0], one[1], one[2].seq), reverse=True)
     shown = [_shown(shard, line) for _, shard, line in found[:LINES]]
@@ -94,5 +96,5 @@ def journal(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "admin/journal.html", context)
 
 
-def _shown(shard: int, line: Line) -> dict[str, Any]:
+def _shown(shard: int, line: JournalLine) -> dict[str, Any]:
     return {"shard": shard, "seq": line.seq, "at": moment(line.at), "entries": json.loads(line.entries)}

@@ -14,7 +14,7 @@ from metrics.query.latest import moment
 from metrics.query.query import Question
 from metrics.query.result import Answer, Group
 from metrics.storage.format.contexts import read_context
-from metrics.storage.series_registry import current
+from metrics.storage.series_registry import cached_registry
 from rest.openapi import Tag, operation
 from rest.permissions import caller
 
@@ -138,7 +138,7 @@ def _points(group: Group, with_device: bool) -> list[dict[str, Any]]:
     for time, value, entry in zip(group.times, group.values, group.contexts or (), strict=True):
         if entry not in known:
             unit, tags, metadata = read_context(entry)
-            unit = unit or current().unit(metric or "")
+            unit = unit or cached_registry().unit(metric or "")
             known[entry] = {"unit": unit, "tags": tags, "metadata": metadata}
         points.append({"timestamp": moment(time), **names, "value": value, **known[entry]})
     return points

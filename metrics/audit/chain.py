@@ -14,8 +14,8 @@ from typing import Any
 
 from metrics.audit.record import digest_of
 from metrics.storage.connection import Connection
-from metrics.storage.write.audit_anchor import testimonies
-from metrics.storage.write.journal_verify import Seen
+from metrics.storage.write.audit_anchor import decode_audit_anchors
+from metrics.storage.write.journal_verify import CommitAnchor
 
 PAGE = 1000  # entries at a time
 
@@ -45,7 +45,7 @@ class Told:
 
     def hear(self, shard: int, seq: int, entries: bytes) -> None:
         """A line of the journal."""
-        for one in testimonies(entries):
+        for one in decode_audit_anchors(entries):
             self._by_number.setdefault(one.number, {})[one.checksum] = f"commit {seq} of shard {shard}"
 
     def contradict(self, number: int, checksum: bytes) -> str:
@@ -95,14 +95,14 @@ def _at_the_end(connection: Connection, held: int, checksum: bytes, told: Told) 
     return BrokenEntry(held + 1, missed) if missed else None
 
 
-def seen_of_journal(connection: Connection, shard: int) -> Iterator[Seen]:
+def seen_of_journal(connection: Connection, shard: int) -> Iterator[CommitAnchor]:
     """What the entries, in their order, say of a shard's commits."""
     for number, heads in _pages(connection, _HEADS):
         for head in heads.split():
             of, _, rest = head.partition(":")
             seq, _, checksum = rest.partition(":")
             if of == str(shard) and seq.isdecimal():  # what is malformed was forged, and breaks the audit's own chain
-                yield Seen(f"audit entry {number}", int(seq), checksum)
+                yield CommitAnchor(f"audit entry {number}", int(seq), checksum)
 
 
 def _pages(connection: Connection, statement: str) -> Iterator[Any]:

@@ -25,10 +25,10 @@ from metrics.models import Deletion, DeletionStatus, Device, IngestedBatch, Revi
 from metrics.storage import shards
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Ints
-from metrics.storage.format.layout import BUCKET
-from metrics.storage.locks import lock_unit
+from metrics.storage.format.layout import SERIES_PER_BUCKET
+from metrics.storage.locks import lock_day
 from metrics.storage.merge import damaged_blocks, delete_series
-from metrics.storage.merge.rollups import Place
+from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.read import latest
 from metrics.storage.shards import shard_of
 from rest.caller import Caller
@@ -94,7 +94,7 @@ def _close(revision: int) -> dict[int, int]:
     """From here on commits take only series that were looked up at this revision or later; returns the last before."""
     heads = {}
     with connection.cursor() as cursor:
-        for shard in shards.every():  # in ascending order, as writers move them
+        for shard in shards.all_shards():  # in ascending order, as writers move them
             cursor.execute(
                 "UPDATE metrics_head SET deleted_at_revision = %s WHERE shard = %s RETURNING seq", (revision, shard)
             )
@@ -137,21 +137,21 @@ def _step(connection: Connection) -> bool:
         claimed = [_Claimed(number, np.array(series, np.int64)) for number, series, _, _ in rows]
         _, _, bucket, day = rows[0]
         series = np.unique(np.concatenate([one.series for one in claimed]))
-        buckets = np.unique(series // BUCKET).tolist()
+        buckets = np.unique(series // SERIES_PER_BUCKET).tolist()
         if bucket is None or day == _LAST_DAY:
             bucket, day = next((one for one in buckets if bucket is None or one > bucket), None), _FIRST_DAY
         if bucket is None:
             connection.execute(_END, ([one.id for one in claimed],))
             return True
-        there = series[series // BUCKET == bucket]
-        place = Place(shard_of(int(there[0])), bucket, day)
+        there = series[series // SERIES_PER_BUCKET == bucket]
+        place = BucketDay(shard_of(int(there[0])), bucket, day)
         gone = delete_series.NO_SERIES
-        if (next_day := delete_series.next_day(connection, place, there)) is None:
-            latest.let_go(connection, place.shard, bucket, there)
-        elif not lock_unit(connection, bucket, next_day):  # somebody merges it: the next time
+        if (next_day := delete_series.find_next_day(connection, place, there)) is None:
+            latest.delete_latest(connection, place.shard, bucket, there)
+        elif not lock_day(connection, bucket, next_day):  # somebody merges it: the next time
             return False
         else:
-            gone = delete_series.remove(connection, place._replace(day=next_day), there)
+            gone = delete_series.delete_from_day(connection, place._replace(day=next_day), there)
         progress = (buckets.index(bucket) + (next_day is None)) / len(buckets)
         _note(connection, claimed, (bucket, _LAST_DAY if next_day is None else next_day, progress), gone)
         return True
@@ -172,5 +172,5 @@ def _finish(connection: Connection) -> None:
     oldest: dict[int, int] = dict(connection.execute(_OLDEST_YOUNG).fetchall())
     for number, heads, series in ending:
         if all(oldest.get(int(shard), seq + 1) > seq for shard, seq in heads.items()):
-            names = damaged_blocks.of_series(connection, series) if series else []
+            names = damaged_blocks.damaged_of_series(connection, series) if series else []
             connection.execute(_FINISH, (msgspec.json.encode(names).decode(), number))

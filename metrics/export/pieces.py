@@ -26,8 +26,8 @@ from metrics.storage import series_registry
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Kind, concatenate
 from metrics.storage.format.contexts import write_context
-from metrics.storage.read.plan import Plan, plan, snapshot
-from metrics.storage.read.scan import scan
+from metrics.storage.read.plan import ReadPlan, plan_read, snapshot
+from metrics.storage.read.scan import read_points
 from metrics.storage.units import SECOND
 
 NUMBERS_AT_ONCE = 250_000  # points of a piece
@@ -71,7 +71,7 @@ class Pieces:
     """
 
     def __init__(self, question: Question, found: list[Asked], begin: Place = BEGINNING) -> None:
-        series_registry.catalogue()  # whose units are shown where points have none
+        series_registry.current_registry()  # whose units are shown where points have none
         self._question, self._begin, self._all = question, begin, len(found)
         self._lots = list(_lots(question, found))
         self._held = ExitStack()
@@ -182,17 +182,17 @@ class _Reading:
             damaged = [name for planned in plans for name in planned.damaged]
             yield Piece(lines, (*after, self.question.low), self._progress(at), damaged)
 
-    def _planned(self, share: Share, low: int, high: int) -> Plan:
-        planned = plan(self.connection, share.ids, low, high, share.rolling)
+    def _planned(self, share: Share, low: int, high: int) -> ReadPlan:
+        planned = plan_read(self.connection, share.ids, low, high, share.rolling)
         planned.remembers = False  # an export reads everything once: others' blocks are worth more
         return planned
 
-    def _expected(self, planned: Plan) -> int:
+    def _expected(self, planned: ReadPlan) -> int:
         return planned.expected(young=len(planned.series) / self.all)
 
-    def _lines(self, planned: Plan, lots: list[_Lot]) -> list[Line]:
+    def _lines(self, planned: ReadPlan, lots: list[_Lot]) -> list[Line]:
         parts: dict[int, list[Columns]] = {}
-        for piece in scan(self.connection, planned, whole=True):
+        for piece in read_points(self.connection, planned, whole=True):
             kept = filtered(piece, self.question)
             if kept is not None:
                 for place, number in enumerate(kept.ids.tolist()):
@@ -214,7 +214,7 @@ def _points(lot: _Lot, parts: dict[int, list[Columns]]) -> Line:
     readings = joined(columns, {one.id: one.kind for one in lot.series if one.id in columns})
     one = lot.series[0]
     line = Line(one.device_id, one.metric_name, readings.times, readings.values)
-    line.unit = series_registry.current().unit(one.metric_name)
+    line.unit = series_registry.cached_registry().unit(one.metric_name)
     line.is_boolean = readings.kinds == [Kind.BOOLEAN]
     if readings.contexts is not None:
         line.contexts, line.dictionary = readings.contexts, readings.dictionary

@@ -6,7 +6,11 @@ from django.utils.crypto import get_random_string
 
 from metrics.models.audit import Audited
 from metrics.models.revision import Announced
-from metrics.storage.merge.retention_policies import DEFAULT_HOUR_DAYS, DEFAULT_MINUTES_DAYS, DEFAULT_RETENTION_DAYS
+from metrics.storage.merge.retention_policies import (
+    DEFAULT_RETENTION_DAYS,
+    DEFAULT_ROLLUP_1H_DAYS,
+    DEFAULT_ROLLUP_5M_DAYS,
+)
 from rest.names import NAME_LENGTH
 
 LONGEST_RETENTION_DAYS = 3650
@@ -53,14 +57,14 @@ class MetricDefinition(Audited, Announced):
     )
     rollup_5m_days = models.PositiveIntegerField(
         "rollup 5 min days",
-        default=DEFAULT_MINUTES_DAYS,
+        default=DEFAULT_ROLLUP_5M_DAYS,
         validators=_DAYS,
         help_text="Days that count, sum, least, greatest, first and last value of every five minutes are kept;"
         " never less long than the points.",
     )
     rollup_1h_days = models.PositiveIntegerField(
         "rollup 1 h days",
-        default=DEFAULT_HOUR_DAYS,
+        default=DEFAULT_ROLLUP_1H_DAYS,
         validators=_DAYS,
         help_text="Days that the same of every hour is kept; never less long than the points.",
     )

@@ -13,11 +13,11 @@ from metrics.query.query import MOST_SLOTS, Label, Question
 from metrics.query.result import Answer, Asked, Group, filtered, from_cursor, tags_in, unit_in
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
-from metrics.storage.format.layout import chosen
-from metrics.storage.format.rollup_codec import Summary
-from metrics.storage.read.plan import Plan
-from metrics.storage.read.scan import rolled, scan
-from metrics.storage.series_registry import current
+from metrics.storage.format.layout import select_points
+from metrics.storage.format.rollup_codec import RollupColumns
+from metrics.storage.read.plan import ReadPlan
+from metrics.storage.read.scan import read_points, read_rollups
+from metrics.storage.series_registry import cached_registry
 from metrics.storage.units import SECOND
 from rest.errors import InvalidField
 
@@ -36,7 +36,7 @@ def aggregated(question: Question, found: list[Asked]) -> Answer:
     length = question.length()
     answer.interval = None if length is None else length // SECOND
 
-    def read(connection: Connection, plans: list[Plan]) -> None:
+    def read(connection: Connection, plans: list[ReadPlan]) -> None:
         for planned in plans:
             folding.read(connection, planned)
             answer.note(planned)
@@ -112,11 +112,11 @@ class Folding:
             detail = f"{groups:,} groups of {intervals:,} intervals are over {MOST_SLOTS:,} values"
             raise InvalidField("interval", f"{detail}; ask for longer intervals, fewer devices or group_by all")
 
-    def read(self, connection: Connection, planned: Plan) -> None:
+    def read(self, connection: Connection, planned: ReadPlan) -> None:
         """Fold everything that a plan, of one of the shares, reads."""
-        for summary in rolled(connection, planned, self._stats):
+        for summary in read_rollups(connection, planned, self._stats):
             self._add_rolled(summary)
-        pieces = scan(connection, planned, self._fold.needs_order)
+        pieces = read_points(connection, planned, self._fold.needs_order)
         for piece in counted(self.question, pieces, kept_most(self.question)):
             self._add(piece)
 
@@ -140,7 +140,7 @@ class Folding:
                     if unit := unit_in(part.dictionary[at]):
                         self._units[value, group] = unit
 
-    def _add_rolled(self, summary: Summary) -> None:
+    def _add_rolled(self, summary: RollupColumns) -> None:
         """Intervals of rollups, none of which an edge cuts."""
         for places, asked in self._rounds:
             at = np.minimum(np.searchsorted(asked, summary.ids), len(asked) - 1)
@@ -148,7 +148,7 @@ class Folding:
             if here.any():
                 self._fold_summary(summary.of(here), places[at[here]])
 
-    def _fold_summary(self, summary: Summary, places: Ints) -> None:
+    def _fold_summary(self, summary: RollupColumns, places: Ints) -> None:
         counts = summary.stats["count"]
         if self._fold.stat:
             part = summary.values(self._fold.stat)
@@ -172,7 +172,7 @@ class Folding:
             at = np.minimum(np.searchsorted(asked, piece.ids), len(asked) - 1)
             here = asked[at] == piece.ids
             if here.any():
-                part = piece if here.all() else chosen(piece, np.repeat(here, np.diff(piece.offsets)))
+                part = piece if here.all() else select_points(piece, np.repeat(here, np.diff(piece.offsets)))
                 yield None, part, places[at[here]]
 
     def _by_tag(self, piece: Columns) -> Iterator[tuple[str | None, Columns]]:
@@ -184,7 +184,7 @@ class Folding:
         for value in dict.fromkeys(values):
             mask = np.array([one == value for one in values], bool)[piece.contexts]
             if mask.any():
-                yield value, piece if mask.all() else chosen(piece, mask)
+                yield value, piece if mask.all() else select_points(piece, mask)
 
     def groups_found(self) -> Iterator[Group]:
         intervals, times = len(self.edges) - 1, self.edges[:-1]
@@ -215,7 +215,7 @@ class Folding:
         )
 
     def _unit(self, value: str | None, place: int, metric: str | None) -> str | None:
-        unit = self._units.get((value, place)) or (current().unit(metric) if metric else None)
+        unit = self._units.get((value, place)) or (cached_registry().unit(metric) if metric else None)
         if self.question.aggregation == "count" or unit is None:
             return None
         return f"{unit}/s" if self.question.aggregation == "rate" else unit

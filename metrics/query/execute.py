@@ -8,7 +8,7 @@ from metrics.query.latest import SERIES
 from metrics.query.query import MOST_SERIES, WITHOUT_VALUES, Question
 from metrics.query.raw_points import points
 from metrics.query.result import Answer, Asked
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Kind
 from rest.errors import InvalidField
 
@@ -47,7 +47,7 @@ def _series(question: Question) -> list[Asked]:
         "metrics": list(question.metrics),
         "groups": None if question.groups is None else list(question.groups),
     }
-    with reading() as connection:
+    with read_connection() as connection:
         rows = connection.execute(f"{SERIES} LIMIT {MOST_SERIES + 1}", wanted).fetchall()
     if len(rows) > MOST_SERIES:
         raise InvalidField("devices", f"over {MOST_SERIES:,} series; name the devices to ask for")
@@ -76,7 +76,7 @@ def _by_group(question: Question, found: list[Asked]) -> list[Asked]:
         "groups": None if question.groups is None else list(question.groups),
     }
     groups: dict[str, list[str | None]] = {}
-    with reading() as connection:
+    with read_connection() as connection:
         for device_id, name in connection.execute(_MEMBERS, wanted):
             groups.setdefault(device_id, []).append(name)
     by_group = [replace(one, group=name) for one in found for name in groups.get(one.device_id, [None])]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.models import Device
-from metrics.storage.connection import Connection, alone
+from metrics.storage.connection import Connection, dedicated_connection
 from metrics.storage.errors import StorageError
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode
 from metrics.storage.read import block_cache
@@ -79,7 +79,7 @@ def _renew() -> None:
 def _make() -> Presence:
     global _held
     began = time.monotonic()
-    with alone() as connection:
+    with dedicated_connection() as connection:
         found = _now(connection)
     took = time.monotonic() - began
     _held = (time.monotonic() + max(PERIOD, SHARE * took), found)
@@ -114,7 +114,9 @@ def _newest(connection: Connection, series: Ints) -> Ints:
     newest = np.zeros(len(series), np.int64)
     # Young blocks first: what is merged between the two reads is in both.
     parts = [
-        part for _, parts in block_cache.young_after(connection, _merged(connection), MOST_COMMITS) for part in parts
+        part
+        for _, parts in block_cache.read_commits_after(connection, _merged(connection), MOST_COMMITS)
+        for part in parts
     ]
     with connection.transaction(), connection.cursor("latest", binary=True) as cursor:
         for part in parts:
@@ -141,7 +143,7 @@ def _pairs(connection: Connection, query: str) -> Ints:
     return np.column_stack((rows["first"], rows["second"])).astype(np.int64)
 
 
-def _merged(connection: Connection) -> block_cache.Cursor:
+def _merged(connection: Connection) -> block_cache.CommitCursor:
     return dict(connection.execute("SELECT shard, seq FROM metrics_merged").fetchall())
 
 

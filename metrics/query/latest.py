@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Columns, Ints, Kind
 from metrics.storage.format.contexts import read_context
 from metrics.storage.read import block_cache
 from metrics.storage.read import latest as newest
-from metrics.storage.series_registry import current
+from metrics.storage.series_registry import cached_registry
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -99,7 +99,7 @@ def newest_points(
 ) -> Newest:
     """The same, for whoever tells what is missing."""
     since = microseconds((now or datetime.now(UTC)) - lookback)
-    held = newest.newest(devices, metrics, since, groups)
+    held = newest.find_latest(devices, metrics, since, groups)
     series, parts = held.series, held.candidates
     place = _newest_of([one.id for one in series], parts, since)
     found: dict[tuple[str, str], Point] = {}
@@ -118,7 +118,7 @@ def last_seen(devices: Sequence[str], lookback: timedelta = EVER) -> dict[str, d
     if not devices:
         return {}
     since = microseconds(datetime.now(UTC) - lookback)
-    held = newest.newest(devices, None, since)
+    held = newest.find_latest(devices, None, since)
     place = _newest_of([one.id for one in held.series], held.candidates, since)
     times: dict[str, int] = {}
     for one in held.series:
@@ -156,11 +156,11 @@ def _last_of(part: Columns, ids: list[int], wanted: Ints) -> Iterable[tuple[int,
     return zip(wanted[here].tolist(), (part.offsets[at[here] + 1] - 1).tolist(), strict=True)
 
 
-def _point(series: newest.Named, part: Columns, at: int) -> Point:
+def _point(series: newest.NamedSeries, part: Columns, at: int) -> Point:
     entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
     unit, tags, metadata = read_context(entry)
     value, metric = shown(part.values[at], series.kind), series.metric_name
-    unit = unit or current().unit(metric)
+    unit = unit or cached_registry().unit(metric)
     return Point(series.device_id, metric, moment(part.times[at]), value, unit, tags, metadata)
 
 
@@ -174,10 +174,10 @@ def heard_lately(most: int, groups: Sequence[str] | None = None, commits: int = 
     """Ids of devices that the newest commits tell of, of these groups (None: of all): what is alive in a fleet, at the
     same price for any size.
     """
-    with reading() as connection:
-        heads = block_cache.heads(connection)
+    with read_connection() as connection:
+        heads = block_cache.read_heads(connection)
         each = -(-commits // len(heads))
-        recent = block_cache.young_after(connection, {shard: seq - each for shard, seq in heads.items()}, each)
+        recent = block_cache.read_commits_after(connection, {shard: seq - each for shard, seq in heads.items()}, each)
         recent.sort(key=lambda commit: heads[commit[0][0]] - commit[0][1])  # the newest of every shard first
         numbers = [number for _, parts in recent for part in parts for number in part.ids.tolist()]
         rows = connection.execute(
@@ -199,7 +199,7 @@ WHERE d.device_id = %(device)s AND (%(groups)s::text[] IS NULL OR {block_cache.I
 
 def device_metrics(device_id: str, groups: Sequence[str] | None = None) -> list[str]:
     """The names of the metrics that a device has sent; none where it has to be in one of these groups and is not."""
-    with reading() as connection:
+    with read_connection() as connection:
         rows = connection.execute(
             _METRICS, {"device": device_id, "groups": None if groups is None else list(groups)}
         ).fetchall()

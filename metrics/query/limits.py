@@ -14,7 +14,7 @@ from metrics.query.choose_rollups import Share
 from metrics.query.query import Question
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
-from metrics.storage.read.plan import Plan, plan, snapshot
+from metrics.storage.read.plan import ReadPlan, plan_read, snapshot
 from rest.errors import InvalidField, Overloaded
 
 MOST_READ = 200_000_000  # points of the blocks that one question may read
@@ -30,12 +30,12 @@ _line = threading.BoundedSemaphore(MOST_WAITING)
 
 
 def priced(
-    question: Question, shares: list[Share], read: Callable[[Connection, list[Plan]], Found], most: int
+    question: Question, shares: list[Share], read: Callable[[Connection, list[ReadPlan]], Found], most: int
 ) -> Found:
     """Plan, refuse what is too much, wait for a turn where it is much, then read."""
 
-    def planned(connection: Connection) -> list[Plan]:
-        return [plan(connection, one.ids, question.low, question.high, one.rolling) for one in shares]
+    def planned(connection: Connection) -> list[ReadPlan]:
+        return [plan_read(connection, one.ids, question.low, question.high, one.rolling) for one in shares]
 
     with snapshot() as connection:
         plans = planned(connection)
@@ -49,7 +49,7 @@ def priced(
         return read(connection, planned(connection))
 
 
-def check_plans(question: Question, plans: Sequence[Plan], most: int) -> None:
+def check_plans(question: Question, plans: Sequence[ReadPlan], most: int) -> None:
     """Refuse what would read too much, or more than `most` points of the series that are asked for."""
     _check_price(question, sum(one.expected(young=1.0) for one in plans), most)
     _check_price(question, sum(one.points for one in plans), MOST_READ)

@@ -13,9 +13,9 @@ from metrics.query.query import Label, Question
 from metrics.query.result import Answer, Asked, Group, filtered, from_cursor, unit_in
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import NO_CONTEXT, Columns, concatenate
-from metrics.storage.read.plan import Plan, plan, snapshot
-from metrics.storage.read.scan import rolled, scan
-from metrics.storage.series_registry import current
+from metrics.storage.read.plan import ReadPlan, plan_read, snapshot
+from metrics.storage.read.scan import read_points, read_rollups
+from metrics.storage.series_registry import cached_registry
 
 TOGETHER = 2_000_000  # points of the blocks of several series that are read together
 
@@ -52,7 +52,7 @@ def points(question: Question, found: list[Asked]) -> Answer:
 
 def _merged_points(question: Question, together: list[Share]) -> int:
     with snapshot() as connection:
-        plans = [plan(connection, one.ids, question.low, question.high, one.rolling) for one in together]
+        plans = [plan_read(connection, one.ids, question.low, question.high, one.rolling) for one in together]
     return sum(planned.points - planned.young_points for planned in plans)
 
 
@@ -66,7 +66,7 @@ def _from(question: Question, label: Label, after: tuple[Label, int] | None) -> 
 def _columns(question: Question, together: list[Share], need: int | None, answer: Answer) -> dict[int, Columns]:
     """The points of some series; of a single one no more days than it takes to have `need`."""
 
-    def read(connection: Connection, plans: list[Plan]) -> dict[int, Columns]:
+    def read(connection: Connection, plans: list[ReadPlan]) -> dict[int, Columns]:
         pieces: dict[int, list[Columns]] = {}
         had = 0
         for planned in plans:
@@ -83,11 +83,11 @@ def _columns(question: Question, together: list[Share], need: int | None, answer
     return priced(question, together, read, most)
 
 
-def _pieces(connection: Connection, planned: Plan, question: Question) -> Iterator[Columns]:
+def _pieces(connection: Connection, planned: ReadPlan, question: Question) -> Iterator[Columns]:
     """What a plan holds of a question; the extremes of rolled intervals stand for their points."""
-    for summary in rolled(connection, planned, ("count", "least", "greatest")):
+    for summary in read_rollups(connection, planned, ("count", "least", "greatest")):
         yield summary.extremes()
-    for piece in counted(question, scan(connection, planned, whole=True), kept_most(question)):
+    for piece in counted(question, read_points(connection, planned, whole=True), kept_most(question)):
         if (kept := filtered(piece, question)) is not None:
             yield kept
 
@@ -107,7 +107,7 @@ def _append(answer: Answer, label: Label, readings: Readings) -> bool:
         entries = [NO_CONTEXT] * len(readings)
         if readings.contexts is not None:
             entries = [readings.dictionary[at] for at in readings.contexts.tolist()]
-        unit = unit_in(entries[-1]) or current().unit(label[1] or "")
+        unit = unit_in(entries[-1]) or cached_registry().unit(label[1] or "")
         group = Group(label, unit, readings.times.tolist(), listed(readings), contexts=entries)
         answer.groups.append(group)
     if not whole:

@@ -9,8 +9,8 @@ import numpy as np
 from metrics.query.query import Label, Question
 from metrics.storage.format.codec import Columns, Kind
 from metrics.storage.format.contexts import read_context
-from metrics.storage.format.layout import chosen
-from metrics.storage.read.plan import Plan
+from metrics.storage.format.layout import select_points
+from metrics.storage.read.plan import ReadPlan
 from rest.errors import InvalidField
 
 
@@ -54,7 +54,7 @@ class Answer:
     def count(self) -> int:
         return sum(len(group.times) for group in self.groups)
 
-    def note(self, planned: Plan) -> None:
+    def note(self, planned: ReadPlan) -> None:
         """Remember what was read."""
         self.missing += [f"{name} is damaged and was left out" for name in planned.damaged]
         known = self.read
@@ -90,7 +90,7 @@ def filtered(piece: Columns, question: Question) -> Columns | None:
         mask &= np.array(fits, bool)[piece.contexts]
     if mask.all():
         return piece
-    return chosen(piece, mask) if mask.any() else None
+    return select_points(piece, mask) if mask.any() else None
 
 
 @lru_cache(10_000)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from django.db.models import Count
 
-from metrics.alert_summary import alerting
+from metrics.alert_summary import registered_summary
 from metrics.models import Device, MetricDefinition, MetricType, Series
 from metrics.query import latest
 from metrics.statistics import request_history
@@ -52,7 +52,7 @@ def device_statistics(caller: Caller, device_id: str, now: datetime | None = Non
     types = dict(MetricDefinition.objects.filter(name__in=names).values_list("name", "metric_type"))
     hours = hours_until(int(now.timestamp()) // 3600)
     with snapshot() as connection:
-        found = point_totals.of_some(connection, np.array([number for number, _ in rows], np.int64), hours)
+        found = point_totals.count_series_points(connection, np.array([number for number, _ in rows], np.int64), hours)
     newest = latest.newest_points([device_id], None, EVER, now) if rows else latest.Newest([], [])
     points: Counter[str] = Counter()
     for (_, name), count in zip(rows, found.ever.tolist(), strict=True):
@@ -67,7 +67,7 @@ def device_statistics(caller: Caller, device_id: str, now: datetime | None = Non
         "storage_size": round(found.size),
         "avg_frequency": round(per_minute(last_day, now), 3),
         "last_24h_points": sum(last_day.values()),
-        "last_24h_alerts": alerting().last_day(caller, device_id),
+        "last_24h_alerts": registered_summary().last_day(caller, device_id),
         "metrics_by_type": by_kind([types.get(name, MetricType.GAUGE) for name in names], TYPES),
         "top_metrics": most(points),
     } | _incomplete(found.missing)
@@ -84,7 +84,7 @@ def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str,
     devices = Device.objects.visible_to(caller)
     seen = None if caller.groups is None and caller.device_id is None else list(devices.values_list("pk", flat=True))
     with snapshot() as connection:
-        found = point_totals.of_all(connection, hours, seen)
+        found = point_totals.count_fleet_points(connection, hours, seen)
         by_type = dict(connection.execute(_METRICS, {"devices": seen, "gauge": MetricType.GAUGE.value}).fetchall())
         recent = request_history.recent(connection)
     every = recent.all
@@ -97,7 +97,7 @@ def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str,
         "avg_latency": round(1000 * ratio(every.seconds, every.requests), 3),
         "error_rate": round(ratio(every.failures, every.requests), 6),
         "last_24h_points": sum(found.hours.values()),
-        "last_24h_alerts": alerting().last_day(caller, None),
+        "last_24h_alerts": registered_summary().last_day(caller, None),
         "devices_by_type": _types(devices),
         "metrics_by_type": dict.fromkeys(TYPES, 0) | by_type,
         "data_by_hour": [{"hour": hour_name(hour), "points": points} for hour, points in found.hours.items()],

@@ -7,7 +7,7 @@ database is unavailable the counters keep adding up in memory.
 from dataclasses import dataclass
 
 from metrics.statistics.histogram import percentile, ratio
-from metrics.storage.connection import Connection, watching
+from metrics.storage.connection import Connection, monitoring_connection
 from rest.request_stats import INGEST, OTHER, Counts, tally
 
 WINDOW = 5  # minutes, including the current one, that rates and latencies cover
@@ -35,7 +35,7 @@ def write() -> None:
     if not taken:
         return
     try:
-        with watching() as connection, connection.transaction():
+        with monitoring_connection() as connection, connection.transaction():
             for kind, counts in taken.items():  # in order: two processes that write at once wait in line, not in a ring
                 connection.execute(_ADD, (kind, *counts.as_row()))
     except BaseException:

@@ -21,7 +21,7 @@ STATEMENT_TIMEOUT = "30s"
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
-class _Use(NamedTuple):
+class _PoolSettings(NamedTuple):
     """What connections are for: how many there may be, and how long anything takes at the most."""
 
     name: str
@@ -31,14 +31,14 @@ class _Use(NamedTuple):
     statement: str
 
 
-_READING = _Use("storage", 6, 5.0, 5, STATEMENT_TIMEOUT)
-_WATCHING = _Use("watching", 3, 1.0, 1, "1s")
+_READ_POOL = _PoolSettings("storage", 6, 5.0, 5, STATEMENT_TIMEOUT)
+_MONITORING_POOL = _PoolSettings("watching", 3, 1.0, 1, "1s")
 cursor_factory: type[psycopg.Cursor[Any]] = psycopg.Cursor  # of pooled connections; the app sets one that counts
 _pools: dict[tuple[int, str, str], ConnectionPool[Connection]] = {}
 _lock = threading.Lock()
 
 
-def parameters() -> dict[str, Any]:
+def connection_parameters() -> dict[str, Any]:
     """libpq's parameters of the database that Django uses now (a test's own, in tests)."""
     given = connections["default"].get_connection_params()
     names = {
@@ -60,36 +60,37 @@ def parameters() -> dict[str, Any]:
 def connect(statement_timeout: str = STATEMENT_TIMEOUT) -> Connection:
     """A connection of one's own, each statement a transaction."""
     return psycopg.connect(
-        **parameters() | {"connect_timeout": 5, "options": f"-c statement_timeout={statement_timeout} -c timezone=UTC"},
+        **connection_parameters()
+        | {"connect_timeout": 5, "options": f"-c statement_timeout={statement_timeout} -c timezone=UTC"},
         autocommit=True,
         prepare_threshold=0,
     )
 
 
 @contextmanager
-def reading() -> Iterator[Connection]:
+def read_connection() -> Iterator[Connection]:
     """A pooled connection. Raises StorageUnavailable where there is none to be had."""
-    with _unavailable(), _pool(_READING).connection(timeout=_READING.wait) as connection:
+    with _translated_errors(), _pool(_READ_POOL).connection(timeout=_READ_POOL.wait) as connection:
         yield connection
 
 
 @contextmanager
-def watching() -> Iterator[Connection]:
+def monitoring_connection() -> Iterator[Connection]:
     """The same for health checks and what the site tells of itself: apart from all questions, and never for long.
 
     It is tried first: connections that a restart of the database has closed are no news once it is back.
     """
-    with _unavailable():
-        pool = _pool(_WATCHING)
-        for _ in range(_WATCHING.connections):
-            connection = pool.getconn(_WATCHING.wait)
+    with _translated_errors():
+        pool = _pool(_MONITORING_POOL)
+        for _ in range(_MONITORING_POOL.connections):
+            connection = pool.getconn(_MONITORING_POOL.wait)
             try:
                 connection.execute("")
                 break
             except psycopg.OperationalError:
                 pool.putconn(connection)  # which brings another
         else:
-            connection = pool.getconn(_WATCHING.wait)
+            connection = pool.getconn(_MONITORING_POOL.wait)
         try:
             yield connection
         finally:
@@ -97,7 +98,7 @@ def watching() -> Iterator[Connection]:
 
 
 @contextmanager
-def _unavailable() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (PoolTimeout, psycopg.OperationalError) as error:
@@ -105,14 +106,14 @@ def _unavailable() -> Iterator[None]:
 
 
 @contextmanager
-def alone() -> Iterator[Connection]:
+def dedicated_connection() -> Iterator[Connection]:
     """A connection for a reader that keeps it for minutes, so that the pool is left to all others."""
-    with _unavailable(), connect() as connection:
+    with _translated_errors(), connect() as connection:
         yield connection
 
 
-def _pool(use: _Use) -> ConnectionPool[Connection]:
-    given = parameters()
+def _pool(use: _PoolSettings) -> ConnectionPool[Connection]:
+    given = connection_parameters()
     key = (os.getpid(), str(given.get("dbname")), use.name)  # a forked child must not share its parent's sockets
     with _lock:
         if key not in _pools:
@@ -132,7 +133,7 @@ def _pool(use: _Use) -> ConnectionPool[Connection]:
         return _pools[key]
 
 
-def clock(connection: Connection) -> float:
+def database_time(connection: Connection) -> float:
     """Seconds since 1970 by PostgreSQL's clock, as all ages are: workers on several machines agree on the day."""
     row = connection.execute("SELECT extract(epoch FROM now())::float8").fetchone()
     assert row is not None

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from psycopg.errors import ForeignKeyViolation
 
 from metrics.storage import series_ids
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
 from metrics.storage.units import DAY
 
-Groups = Sequence[tuple[str, int, int]]  # device, and where its points begin and end
-MOST_LAYOUTS = 256  # of a few kilobytes each
+DeviceSpans = Sequence[tuple[str, int, int]]  # device, and where its points begin and end
+MAX_LAYOUTS = 256  # of a few kilobytes each
 REVISION_PERIOD = 0.5  # seconds between looks at the revision
 KIND_OF_TYPE = {  # by data_type of a metric definition
     "numeric": Kind.NUMERIC,
@@ -34,7 +34,7 @@ KIND_OF_TYPE = {  # by data_type of a metric definition
     "binary": Kind.BINARY,
 }
 
-_DEVICES = """
+_FIND_OR_CREATE_DEVICES = """
 WITH given AS (SELECT unnest(%s::text[]) AS device_id), made AS (
     INSERT INTO metrics_device (device_id, name, created_at) SELECT device_id, '', now() FROM given
     ON CONFLICT (device_id) DO NOTHING RETURNING id, device_id
@@ -42,18 +42,18 @@ WITH given AS (SELECT unnest(%s::text[]) AS device_id), made AS (
 SELECT device_id, id FROM made
 UNION ALL SELECT d.device_id, d.id FROM metrics_device d JOIN given USING (device_id)
 """
-_KNOWN = """
+_FIND_SERIES = """
 SELECT s.device_id, s.metric_name, s.id FROM metrics_series s
 JOIN unnest(%s::bigint[], %s::text[]) AS g (device_id, metric_name) USING (device_id, metric_name) WHERE s.kind = %s
 """
-_SERIES = """
+_INSERT_SERIES = """
 INSERT INTO metrics_series (id, device_id, metric_name, kind)
 SELECT id, device_id, metric_name, %s FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) g (id, device_id, metric_name)
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class IngestDefinition:
     """What ingestion needs of a metric definition."""
 
     kind: Kind
@@ -63,57 +63,59 @@ class Definition:
     unit: str | None = None
 
 
-_NOTHING: dict[str, int] = {}
-UNDEFINED = Definition(Kind.NUMERIC, -np.inf, np.inf, DEFAULT_RETENTION_DAYS * DAY)
+_NO_ROWS: dict[str, int] = {}
+DEFAULT_DEFINITION = IngestDefinition(Kind.NUMERIC, -np.inf, np.inf, DEFAULT_RETENTION_DAYS * DAY)
 
 
-class Catalogue:
+class SeriesRegistry:
     """One revision's memory. Replaced whole when the revision moves, so whoever holds one sees no mixture.
 
     Thread-safe: readers take no lock, since a slot's rows are written before its name is.
     """
 
-    def __init__(self, revision: int = -1, definitions: dict[str, Definition] | None = None) -> None:
+    def __init__(self, revision: int = -1, definitions: dict[str, IngestDefinition] | None = None) -> None:
         self.revision = revision
         self.definitions = definitions or {}
         self.bounded = any(one.low > -np.inf or one.high < np.inf for one in self.definitions.values())
         self.not_numeric = {name for name, one in self.definitions.items() if one.kind is not Kind.NUMERIC}
-        self.shortest_retention = min([UNDEFINED.retention, *(one.retention for one in self.definitions.values())])
+        self.shortest_retention = min(
+            [DEFAULT_DEFINITION.retention, *(one.retention for one in self.definitions.values())]
+        )
         self.series = np.zeros(1024, np.int64)
         self.low = np.full(1024, -np.inf)
         self.high = np.full(1024, np.inf)
-        self.retention = np.full(1024, UNDEFINED.retention, np.int64)
+        self.retention = np.full(1024, DEFAULT_DEFINITION.retention, np.int64)
         self._used = 0
         self._slots: dict[Kind, dict[str, dict[str, int]]] = {kind: {} for kind in Kind}
         self._devices: dict[str, int] = {}
-        self._layouts: dict[tuple[str, str, int], tuple[Groups, list[str], NDArray[np.int64]]] = {}
+        self._layouts: dict[tuple[str, str, int], tuple[DeviceSpans, list[str], NDArray[np.int64]]] = {}
         self._lock = threading.Lock()
 
     def unit(self, metric: str) -> str | None:
         """The unit in a metric's definition."""
-        return self.definitions.get(metric, UNDEFINED).unit
+        return self.definitions.get(metric, DEFAULT_DEFINITION).unit
 
-    def layout(self, groups: Groups, metrics: list[str]) -> NDArray[np.int64] | None:
+    def layout(self, groups: DeviceSpans, metrics: list[str]) -> NDArray[np.int64] | None:
         """The slots of a batch that looks as one did before: a gateway sends the same series over and over."""
         known = self._layouts.get((groups[0][0], metrics[0], len(metrics)))
         return known[2] if known is not None and known[0] == groups and known[1] == metrics else None
 
-    def learn_layout(self, groups: Groups, metrics: list[str], slots: NDArray[np.int64]) -> None:
+    def learn_layout(self, groups: DeviceSpans, metrics: list[str], slots: NDArray[np.int64]) -> None:
         """Remember the slots of a batch."""
-        if len(self._layouts) >= MOST_LAYOUTS:
+        if len(self._layouts) >= MAX_LAYOUTS:
             self._layouts.clear()
         self._layouts[groups[0][0], metrics[0], len(metrics)] = (groups, metrics, slots)
 
     def numeric(self, device_id: str) -> dict[str, int]:
         """The slots of a device's numeric metrics, those of them that have one. Not to be written to."""
-        return self._slots[Kind.NUMERIC].get(device_id, _NOTHING)
+        return self._slots[Kind.NUMERIC].get(device_id, _NO_ROWS)
 
     def slots(self, devices: Iterable[tuple[str, Sequence[str]]], kind: Kind = Kind.NUMERIC) -> list[int]:
         """The slots of (device, its metrics) one after the other, -1 where there is none yet."""
         tables = self._slots[kind]
         found: list[int] = []
         for device_id, metrics in devices:
-            table = tables.get(device_id, _NOTHING)
+            table = tables.get(device_id, _NO_ROWS)
             try:
                 found += list(map(table.__getitem__, metrics))  # whole, so that an unknown one adds nothing
             except KeyError:
@@ -129,7 +131,7 @@ class Catalogue:
         for device_id, metric, kind in wanted:
             if settings.CREATE_ON_FIRST_SIGHT or metric in self.definitions:
                 by_kind.setdefault(kind, set()).add((device_id, metric))
-        with self._lock, reading() as connection:
+        with self._lock, read_connection() as connection:
             for kind, pairs in by_kind.items():
                 try:
                     self._make(connection, kind, pairs)
@@ -141,13 +143,15 @@ class Catalogue:
         self._know_devices(connection, sorted({device_id for device_id, _ in pairs}))
         known = [(self._devices[device], device, metric) for device, metric in pairs if device in self._devices]
         names = {number: device for number, device, _ in known}
-        for (number, metric), series in _series(connection, sorted((row[0], row[2]) for row in known), kind):
+        for (number, metric), series in _find_or_create_series(
+            connection, sorted((row[0], row[2]) for row in known), kind
+        ):
             self._add(kind, names[number], metric, series)
 
     def _know_devices(self, connection: Any, device_ids: list[str]) -> None:
         missing = [device_id for device_id in device_ids if device_id not in self._devices]
         if missing and settings.CREATE_ON_FIRST_SIGHT:
-            self._devices.update(connection.execute(_DEVICES, (missing,)).fetchall())
+            self._devices.update(connection.execute(_FIND_OR_CREATE_DEVICES, (missing,)).fetchall())
         elif missing:
             self._devices.update(
                 connection.execute(
@@ -165,8 +169,8 @@ class Catalogue:
             self.series = np.concatenate((self.series, np.zeros(grow, np.int64)))
             self.low = np.concatenate((self.low, np.full(grow, -np.inf)))
             self.high = np.concatenate((self.high, np.full(grow, np.inf)))
-            self.retention = np.concatenate((self.retention, np.full(grow, UNDEFINED.retention, np.int64)))
-        definition = self.definitions.get(metric, UNDEFINED)
+            self.retention = np.concatenate((self.retention, np.full(grow, DEFAULT_DEFINITION.retention, np.int64)))
+        definition = self.definitions.get(metric, DEFAULT_DEFINITION)
         self.series[slot] = series
         if kind is Kind.NUMERIC:
             self.low[slot], self.high[slot] = definition.low, definition.high
@@ -175,67 +179,69 @@ class Catalogue:
         table[metric] = slot  # last: a reader without the lock finds a slot whole or not at all
 
 
-def _series(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> Iterable[tuple[tuple[int, str], int]]:
+def _find_or_create_series(
+    connection: Any, pairs: list[tuple[int, str]], kind: Kind
+) -> Iterable[tuple[tuple[int, str], int]]:
     """The series of (device, metric), made where they are not there yet."""
-    found = _known(connection, pairs, kind)
+    found = _find_series(connection, pairs, kind)
     if len(found) < len(pairs):
         with connection.transaction():
-            series_ids.lock(connection)
-            found = _known(connection, pairs, kind)
+            series_ids.lock_series_ids(connection)
+            found = _find_series(connection, pairs, kind)
             missing = [pair for pair in pairs if pair not in found]
             if not missing:  # somebody else was a moment faster
                 return found.items()
-            numbers = series_ids.numbers(connection, [metric for _, metric in missing])
+            numbers = series_ids.allocate_series_ids(connection, [metric for _, metric in missing])
             devices, metrics = [device for device, _ in missing], [metric for _, metric in missing]
-            connection.execute(_SERIES, (kind, numbers, devices, metrics))
+            connection.execute(_INSERT_SERIES, (kind, numbers, devices, metrics))
             found.update(zip(missing, numbers, strict=True))
     return found.items()
 
 
-def _known(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> dict[tuple[int, str], int]:
+def _find_series(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> dict[tuple[int, str], int]:
     wanted = ([device for device, _ in pairs], [metric for _, metric in pairs], kind)
-    return {(device, metric): number for device, metric, number in connection.execute(_KNOWN, wanted)}
+    return {(device, metric): number for device, metric, number in connection.execute(_FIND_SERIES, wanted)}
 
 
-_current = Catalogue()
-_looked = float("-inf")
-_refreshing = threading.Lock()
+_registry = SeriesRegistry()
+_refreshed_at = float("-inf")
+_refresh_lock = threading.Lock()
 
 
-def current() -> Catalogue:
+def cached_registry() -> SeriesRegistry:
     """The catalogue as it is: for the event loop, where a task of its own calls `refresh`."""
-    return _current
+    return _registry
 
 
-def catalogue() -> Catalogue:
+def current_registry() -> SeriesRegistry:
     """The catalogue, not older than half a second."""
-    return refresh() if time.monotonic() - _looked >= REVISION_PERIOD else _current
+    return refresh_registry() if time.monotonic() - _refreshed_at >= REVISION_PERIOD else _registry
 
 
-def refresh() -> Catalogue:
+def refresh_registry() -> SeriesRegistry:
     """Look at the revision, and start afresh where it moved."""
-    global _current, _looked
-    with _refreshing, reading() as connection:
-        _looked = time.monotonic()
+    global _registry, _refreshed_at
+    with _refresh_lock, read_connection() as connection:
+        _refreshed_at = time.monotonic()
         row = connection.execute("SELECT number FROM metrics_revision").fetchone()
         revision = row[0] if row else 0
-        if revision != _current.revision:
-            _current = Catalogue(revision, _definitions(connection))
-        return _current
+        if revision != _registry.revision:
+            _registry = SeriesRegistry(revision, _read_definitions(connection))
+        return _registry
 
 
-def forget() -> None:
+def reset_registry() -> None:
     """Start anew: between tests, whose revisions may be alike."""
-    global _current, _looked
-    _current, _looked = Catalogue(), float("-inf")
+    global _registry, _refreshed_at
+    _registry, _refreshed_at = SeriesRegistry(), float("-inf")
 
 
-def _definitions(connection: Any) -> dict[str, Definition]:
+def _read_definitions(connection: Any) -> dict[str, IngestDefinition]:
     rows = connection.execute(
         "SELECT name, data_type, min_value, max_value, retention_days, unit FROM metrics_metricdefinition"
     )
     return {
-        name: Definition(
+        name: IngestDefinition(
             KIND_OF_TYPE[data_type],
             -np.inf if low is None else low,
             np.inf if high is None else high,

@@ -8,7 +8,7 @@ import pytest
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Rule
 from alerts.rules import lifecycle
-from metrics.storage.connection import alone
+from metrics.storage.connection import dedicated_connection
 from telemetry_site.env import Environment
 from tests.alerts.receivers import Receiver, receiving
 from tests.conftest import Caller, point
@@ -19,7 +19,7 @@ NEWEST = {"name": "High CPU", "metric_name": "cpu", "condition": ">", "threshold
 @pytest.fixture
 def evaluator(site: None) -> Iterator[Evaluator]:
     """The only one; `run(evaluator)` lets it judge all that is stored."""
-    with alone() as connection:
+    with dedicated_connection() as connection:
         yield Evaluator(connection)
 
 

@@ -12,8 +12,8 @@ from metrics.query.latest import microseconds
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge import schedule
-from metrics.storage.series_registry import catalogue
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.series_registry import current_registry
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
 
@@ -26,16 +26,16 @@ def store(
     device_id: str, metric: str, seconds: Sequence[float], values: Sequence[Any], kind: Kind = Kind.NUMERIC
 ) -> int:
     """Points of one series, in seconds after START; returns its number."""
-    catalogue().make([(device_id, metric, kind)])
+    current_registry().make([(device_id, metric, kind)])
     number = Series.objects.get(device__device_id=device_id, metric_name=metric, kind=kind).pk
     times = microseconds(START) + (np.array(seconds, np.float64) * 1_000_000).astype(np.int64)
     column = np.array(values, np.float64 if kind.is_number else object)
     ids = np.full(len(times), number)
-    writer().submit([Arrivals(ids, times, column)], Entry("test", time.time(), len(times)))
+    writer().submit([IncomingPoints(ids, times, column)], JournalEntry("test", time.time(), len(times)))
     return number
 
 
 def merged() -> None:
     with connect() as connection:
-        schedule.merge_young(connection, force=True)
-        schedule.merge_units(connection, force=True)
+        schedule.merge_commits(connection, force=True)
+        schedule.merge_days(connection, force=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from django.db import connection
 
 from alerts.evaluation.evaluator import Evaluator, Overtaken
-from metrics.storage.connection import alone
+from metrics.storage.connection import dedicated_connection
 
 TWO_OPEN = """
 SELECT rule_id, device_id, metric_name, count(*) FROM alerts_alert WHERE status IN ('active', 'acknowledged')
@@ -28,7 +28,7 @@ class Pair:
         """Without the lock, and from the database again whenever the other one was faster."""
         while not self.over.is_set():
             try:
-                with alone() as own:
+                with dedicated_connection() as own:
                     evaluator = Evaluator(own)
                     while not self.over.is_set():
                         self.judged[number] += evaluator.step()

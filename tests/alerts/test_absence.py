@@ -10,7 +10,7 @@ from alerts import alert_actions
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, Resolution, Rule
 from metrics.models import Device
-from metrics.storage.connection import alone
+from metrics.storage.connection import dedicated_connection
 from tests.alerts.conftest import run, send
 from tests.conftest import Caller
 
@@ -86,7 +86,7 @@ def test_what_is_absent_is_told_once_also_after_a_restart(gateway: Caller, rule:
     send(gateway, 1.0, device="boiler", ago=20)
     run(evaluator)
     run(evaluator)
-    with alone() as connection:
+    with dedicated_connection() as connection:
         run(Evaluator(connection))
     assert silent() == [("boiler", "active")]
 
@@ -100,7 +100,7 @@ def test_who_closed_an_absence_is_told_of_the_next_one_and_not_of_the_same(
     run(evaluator)
     alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana")
     run(evaluator)
-    with alone() as connection:
+    with dedicated_connection() as connection:
         run(Evaluator(connection))
     assert silent() == [("boiler", "resolved")]
     send(gateway, 1.0, device="boiler", ago=20)

@@ -11,7 +11,7 @@ from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, DetectorState, Rule
 from alerts.rules import lifecycle
 from metrics.models import Series
-from metrics.storage.connection import alone
+from metrics.storage.connection import dedicated_connection
 from tests.alerts.conftest import run, send
 from tests.conftest import Caller, point
 
@@ -60,7 +60,7 @@ def test_what_was_learnt_outlives_the_process(gateway: Caller, rule: Make, evalu
     wait_until_learnt(evaluator)
     evaluator.keep_learnt()
     assert DetectorState.objects.count() == 1
-    with alone() as connection:
+    with dedicated_connection() as connection:
         another = Evaluator(connection)
         send(gateway, 50.5, ago=60)
         run(another)
@@ -83,7 +83,7 @@ def test_what_is_strange_while_nobody_evaluates_is_told_once_somebody_does(
     run(evaluator)  # which dies before it has kept that it knows this one, too
     send(gateway, 50.5, ago=60)
     send(gateway, 400.0, 410.0, 405.0, ago=20)
-    with alone() as connection:
+    with dedicated_connection() as connection:
         run(Evaluator(connection))
     assert Alert.objects.get().value >= 400
 

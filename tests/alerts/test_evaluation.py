@@ -13,7 +13,7 @@ from alerts.models import Alert, Cursor, Notice, Resolution, Rule, Status
 from alerts.rules import lifecycle
 from metrics.devices.group_membership import add
 from metrics.models import Device, DeviceGroup
-from metrics.storage.connection import alone
+from metrics.storage.connection import dedicated_connection
 from metrics.storage.merge import schedule
 from tests.alerts.conftest import run, send
 from tests.conftest import Caller, point
@@ -108,7 +108,7 @@ def test_what_was_counted_before_a_restart_counts_after_it(gateway: Caller, rule
     rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, 95.0, ago=5)
     run(evaluator)
-    with alone() as connection:
+    with dedicated_connection() as connection:
         another = Evaluator(connection)
         send(gateway, 95.0)
         run(another)
@@ -300,8 +300,8 @@ def test_commits_that_are_gone_are_judged_by_time_and_nothing_twice(
     Cursor.objects.update(at=datetime.now(UTC) - timedelta(seconds=30))
     send(gateway, 20.0, ago=10)
     send(gateway, 96.0, metric="cpu", device="pump", ago=5)
-    with alone() as connection:
-        schedule.merge_young(connection, force=True)  # which drops what it merged
+    with dedicated_connection() as connection:
+        schedule.merge_commits(connection, force=True)  # which drops what it merged
         again = Evaluator(connection)
         run(again)
     judge_late(now())

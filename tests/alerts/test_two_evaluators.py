@@ -13,8 +13,8 @@ from alerts.evaluation.evaluator import Evaluator
 from alerts.evaluation.worker import Evaluation
 from alerts.models import Alert, Rule
 from alerts.notifications.sender import Sender
-from metrics.storage.connection import alone, connect
-from metrics.storage.locks import end_silent_evaluation, lock_evaluation
+from metrics.storage.connection import connect, dedicated_connection
+from metrics.storage.locks import lock_evaluation, terminate_idle_evaluator
 from tests.alerts.conftest import run, send
 from tests.alerts.made import webhook
 from tests.alerts.racing import Pair
@@ -79,7 +79,7 @@ def watched(rule: Make, receiver: Receiver) -> Receiver:
 def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(gateway: Caller, rule: Make) -> None:
     rule()
     send(gateway, 95.0)
-    with alone() as own:
+    with dedicated_connection() as own:
         run(Evaluator(own))
     assert Alert.objects.count() == 1
 
@@ -134,11 +134,11 @@ def test_a_lock_is_taken_away_from_who_is_silent_and_not_from_who_is_slow(
         assert lock_evaluation(slow) and not lock_evaluation(other)
         with worker.heard(slow):
             slow.execute("SELECT pg_sleep(0.5)")
-            assert not end_silent_evaluation(other, 0.3)
+            assert not terminate_idle_evaluator(other, 0.3)
             time.sleep(0.5)  # it judges
-            assert not end_silent_evaluation(other, 0.3)
+            assert not terminate_idle_evaluator(other, 0.3)
         time.sleep(0.5)  # it is frozen
-        assert end_silent_evaluation(other, 0.3)
+        assert terminate_idle_evaluator(other, 0.3)
         await_that(lambda: lock_evaluation(other), 5, "the lock is free")
 
 

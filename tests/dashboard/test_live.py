@@ -251,7 +251,7 @@ def test_keys_hear_of_the_devices_that_they_are_bound_to_alone(gateway: Caller, 
     assert gateway.post("bulk", {"device_001": [point()], "press": [point()], "oven": [point()]}).status == 200
     group = DeviceGroup.objects.create(name="site a")
     group_membership.add(group, [Device.objects.get(device_id="press").pk])
-    series_registry.refresh()
+    series_registry.refresh_registry()
     of_group = ApiKey.issue("wall", "read", group=group)[1]
     for key, heard in ((device.headers["X-Api-Key"], "device_001"), (of_group, "press")):
         with live_with(gateway.port, X_Api_Key=key) as socket:

@@ -23,7 +23,7 @@ from tests.dashboard.conftest import Desk, sign_in
 @pytest.fixture
 def battery(admin: Caller) -> MetricDefinition:
     definition = MetricDefinition.objects.create(name="battery", data_type="numeric", max_value=100)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     group = DeviceGroup.objects.get_or_create(name="site a")[0]
     Device.objects.create(device_id="boiler-7").groups.add(group)
     for device_id in ("boiler-7", "elsewhere"):

@@ -40,7 +40,7 @@ def stored(admin: Caller) -> list[Any]:
 def known(admin: Caller) -> Caller:
     """A site that has seen the series before, as nearly always."""
     MetricDefinition.objects.create(name="bounded", data_type="numeric", min_value=0, max_value=1000)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     seen = [point("bounded", 1, 60), point("free", 1, 60)]
     assert admin.post("bulk", {"d": seen, "e": seen}).status == 200
     return admin

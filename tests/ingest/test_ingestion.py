@@ -10,7 +10,7 @@ from django.test import override_settings
 from ingest.models import ApiKey
 from metrics.models import Device, Journal, MetricDefinition
 from metrics.storage import series_registry
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from rest.caller import Scope
 from tests.conftest import Caller, point, stamp
 
@@ -62,7 +62,7 @@ def test_a_metric_may_change_its_kind_where_no_definition_forbids_it(admin: Call
 def test_geolocation_and_binary_come_in_where_they_are_defined(admin: Caller):
     MetricDefinition.objects.create(name="place", data_type="geolocation")
     MetricDefinition.objects.create(name="image", data_type="binary")
-    series_registry.refresh()
+    series_registry.refresh_registry()
     picture = base64.b64encode(b"\x89PNG\0").decode()
     sent = [point("place", {"lat": 54.3, "lon": 10.1}), point("image", picture)]
     assert admin.post("devices/d/telemetry/batch", {"data_points": sent}).json["failed_count"] == 0
@@ -122,7 +122,7 @@ def test_e1_us4_the_later_value_of_a_key_wins_also_within_a_batch(admin: Caller)
 
 def test_points_outside_the_bounds_of_their_definition_are_named(admin: Caller):
     MetricDefinition.objects.create(name="battery", data_type="numeric", min_value=0, max_value=100)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     sent = [point("battery", value, ago) for ago, value in enumerate((50, -1, 101, 100))]
     answer = admin.post("devices/d/telemetry/batch", {"data_points": sent})
     assert answer.json["ingested_count"] == 2
@@ -138,7 +138,7 @@ def test_points_outside_the_bounds_of_their_definition_are_named(admin: Caller):
 )
 def test_a_value_of_another_type_than_defined_is_named(admin: Caller, data_type, good, bad):
     MetricDefinition.objects.create(name="m", data_type=data_type)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     answer = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", good), point("m", bad)]})
     assert (answer.json["ingested_count"], answer.json["errors"][0]["index"]) == (1, 1)
 
@@ -146,7 +146,7 @@ def test_a_value_of_another_type_than_defined_is_named(admin: Caller, data_type,
 def test_a_definition_keeps_its_metric_longer_or_shorter(admin: Caller):
     MetricDefinition.objects.create(name="short", data_type="numeric", retention_days=2)
     MetricDefinition.objects.create(name="long", data_type="numeric", retention_days=3650)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     old = 100 * 86400
     sent = [point("short", 1, 3 * 86400), point("short", 1, 86400), point("long", 1, old), point("other", 1, old)]
     answer = admin.post("devices/d/telemetry/batch", {"data_points": sent})
@@ -158,7 +158,7 @@ def test_a_definition_keeps_its_metric_longer_or_shorter(admin: Caller):
 def test_unknown_devices_and_metrics_are_refused_where_first_sight_is_switched_off(admin: Caller):
     MetricDefinition.objects.create(name="known", data_type="numeric")
     Device.objects.create(device_id="mine")
-    series_registry.refresh()
+    series_registry.refresh_registry()
     sent = {"mine": [point("known", 1), point("unknown", 1)], "stranger": [point("known", 1)]}
     answer = admin.post("bulk", sent)
     assert answer.status == 200 and answer.json["ingested_count"] == 1
@@ -210,11 +210,11 @@ def test_a_revoked_or_expired_key_opens_nothing(gateway: Caller):
     key = ApiKey.objects.get(scope=Scope.INGEST)
     key.revoked_at = datetime.now(UTC)
     key.save()
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert gateway.post("devices/d/telemetry", point()).status == 401
     key.revoked_at, key.expires_at = None, datetime.now(UTC) - timedelta(seconds=1)
     key.save()
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert gateway.post("devices/d/telemetry", point()).status == 401
 
 
@@ -225,7 +225,7 @@ def test_a_bearer_token_is_a_key_too(gateway: Caller, anonymous: Caller):
 
 def test_keys_are_kept_as_hashes_alone(gateway: Caller):
     key = gateway.headers["X-Api-Key"]
-    with reading() as connection:
+    with read_connection() as connection:
         [row] = connection.execute("SELECT row_to_json(k)::text FROM ingest_apikey k").fetchall()
     assert key not in row[0] and key[8:] not in row[0]
 

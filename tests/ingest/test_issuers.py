@@ -187,7 +187,7 @@ def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
     assert admin.post("bulk", {"press": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
     group = DeviceGroup.objects.create(name="site a")
     group_membership.add(group, [Device.objects.get(device_id="press").pk])
-    series_registry.refresh()
+    series_registry.refresh_registry()
 
     def somebody(**claims: Any) -> Caller:
         return bearing(anonymous, signed({"scope": None} | claims))
@@ -317,7 +317,7 @@ def test_an_issuer_that_never_answers_holds_nobody_else_up(
             thread.start()
         worst = 0.0
         while any(thread.is_alive() for thread in asking):
-            series_registry.refresh()
+            series_registry.refresh_registry()
             asked = time.monotonic()
             assert admin.post("devices/d/telemetry", point()).status == 200
             worst = max(worst, time.monotonic() - asked)

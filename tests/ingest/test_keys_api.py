@@ -30,7 +30,7 @@ def group(site: None) -> DeviceGroup:
 
 
 def holding(caller: Caller, text: str) -> Caller:
-    series_registry.refresh()
+    series_registry.refresh_registry()
     return Caller(caller.port, {"X-Api-Key": text})
 
 
@@ -158,7 +158,7 @@ def test_every_key_that_is_not_valid_is_refused_at_every_door(admin: Caller) -> 
     key.expires_at = timezone.now()
     key.save()
     assert admin.call("DELETE", f"keys/{deleted['id']}").status == 200
-    series_registry.refresh()
+    series_registry.refresh_registry()
     for holder in (of_revoked, of_expired, of_deleted):
         assert_refused(holder)
     for text in ("tk_wrong", of_revoked.headers["X-Api-Key"] + "x", "x" * 300, "x" * 20_000, "\u00e9"):
@@ -242,11 +242,11 @@ def test_whatever_happens_to_a_group_happens_to_its_keys(admin: Caller, group: D
     _, reader = make(admin, scope="read", group="site a")
 
     def seen() -> list[str]:
-        series_registry.refresh()
+        series_registry.refresh_registry()
         return [one["device_id"] for one in reader.post("latest", {"metrics": ["temperature"]}).json["series"]]
 
     def allowed() -> list[str]:
-        series_registry.refresh()
+        series_registry.refresh_registry()
         sent = {name: gateway.post(f"devices/{name}/telemetry", point()).status for name in ("press-1", "oven")}
         return [name for name, status in sent.items() if status == 200]
 
@@ -280,7 +280,7 @@ def test_keys_that_go_with_their_device_or_group_or_many_at_once_are_refused(
         "groups": DeviceGroup.objects.all().delete,
         "keys": ApiKey.objects.filter(scope="ingest").delete,
     }[how]()
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert holder.post("devices/press-1/telemetry", point()).status == 401
 
 
@@ -330,7 +330,7 @@ def test_the_number_of_statements_of_the_list_does_not_grow_with_the_keys(
 
     for number in range(30):
         ApiKey.issue(f"key {number}", "ingest", group=group)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     client = Client(headers={"X-Api-Key": admin.headers["X-Api-Key"]})
     client.get(f"{API}/keys?limit=1")
     for limit in (1, 30):

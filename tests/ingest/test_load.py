@@ -27,7 +27,7 @@ from ingest.recordings.load import Load, Order, Outcome
 from metrics.models import Device, MetricDefinition
 from metrics.query.downsample import Readings
 from metrics.query.latest import device_metrics
-from metrics.storage.connection import parameters
+from metrics.storage.connection import connection_parameters
 from metrics.storage.format.contexts import read_context
 from tests.metrics.stored import readings
 
@@ -278,7 +278,7 @@ def test_a_load_that_is_interrupted_goes_on_where_it_was(tmp_path: Path) -> None
 def environment(folder: Path) -> dict[str, str]:
     given = {
         name: str(value)
-        for name, value in parameters().items()
+        for name, value in connection_parameters().items()
         if name in {"dbname", "user", "password", "host", "port"}
     }
     return os.environ | {"DATABASE_URL": "postgresql:///?" + urlencode(given), "TELEMETRY_DATA_DIR": str(folder)}

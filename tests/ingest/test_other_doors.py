@@ -22,7 +22,7 @@ from metrics import tasks
 from metrics.models import Activity, Device, DeviceGroup, MetricDefinition
 from metrics.query import last_seen
 from metrics.storage import series_registry
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from rest.request_stats import LATENCIES
 from telemetry_site.celery import app
 from tests.conftest import Caller, point
@@ -62,7 +62,7 @@ def test_a_list_of_events_of_several_sources_is_stored_whole(sender: Caller):
 
 def test_each_bad_event_of_a_list_is_named_and_the_others_are_stored(sender: Caller):
     MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     sent = [event(), 5, event(timestamp="now"), event(value=None), event(source=""), event(value=101.0)]
     answer = sender.post("/telemetry", sent).json
     assert (answer["ingested_count"], answer["failed_count"]) == (1, 5)
@@ -158,7 +158,7 @@ def test_the_public_view_can_be_switched_off(anonymous: Caller, settings: Any):
 
 def test_the_status_tells_whoever_sees_all_everything(reader: Caller, admin: Caller, fleet: None):
     MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     admin.post("devices/late/telemetry", point("temperature", 101))
     inbox().flush()
     found = reader.get("/telemetry/status").json
@@ -287,7 +287,7 @@ def worker(site: None, settings: Any) -> Iterator[None]:
 
 
 def journalled(batch_id: str) -> list[dict[str, Any]]:
-    with reading() as connection:
+    with read_connection() as connection:
         rows = connection.execute("SELECT entries FROM metrics_journal").fetchall()
     return [entry for (text,) in rows for entry in json.loads(text) if entry.get("batch_id") == batch_id]
 

@@ -28,7 +28,7 @@ from metrics.query import latest
 from metrics.query.execute import ask
 from metrics.query.query import Question
 from metrics.storage import series_registry
-from metrics.storage.connection import connect, reading
+from metrics.storage.connection import connect, read_connection
 from rest import caller as access
 from tests.conftest import Caller, point
 
@@ -37,7 +37,7 @@ BATCH = "devices/d/telemetry/batch"
 
 def define(name: str = "battery", **more: Any) -> MetricDefinition:
     made = MetricDefinition.objects.create(**{"name": name, "data_type": "numeric"} | more)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     return made
 
 
@@ -190,7 +190,7 @@ def test_a_replay_is_journalled_in_both_names(admin: Caller):
     (row,) = rejected(admin)
     redefine(max_value=200)
     admin.post("rejected/replay", {"device_id": "d"})
-    with reading() as connection:
+    with read_connection() as connection:
         (entries,) = connection.execute("SELECT entries FROM metrics_journal ORDER BY seq DESC LIMIT 1").fetchone()
     assert f"{row['sender']} (replayed by key:" in entries
 

@@ -110,7 +110,7 @@ def test_texts_and_booleans_and_unknown_fields_are_metrics_too(sender: Caller):
 
 def test_a_bad_value_is_named_and_the_others_are_stored(sender: Caller):
     MetricDefinition.objects.create(name="cpu_percent", data_type="numeric", max_value=100)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     sent = {"node_id": "n", "timestamp": stamp(), "cpu_percent": 101, "temperature": None, "x" * 201: 1, "load": 1}
     answer = sender.post(ADDRESS, sent).json
     assert (answer["ingested_count"], answer["failed_count"]) == (1, 3)

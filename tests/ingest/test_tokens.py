@@ -206,7 +206,7 @@ def test_a_spent_refresh_token_that_comes_again_ends_the_whole_family(anonymous:
         assert_let_in(bearing(anonymous, one["access_token"]))
     again = renew(anonymous, first["refresh_token"])
     assert (again.status, again.headers["WWW-Authenticate"]) == (401, 'Bearer realm="telemetry"')
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert renew(anonymous, second["refresh_token"]).status == 401
     for one in (first, second):
         assert_refused(bearing(anonymous, one["access_token"]))
@@ -270,7 +270,7 @@ def test_what_happens_to_a_person_happens_to_its_tokens(anonymous: Caller, root:
     holder = bearing(anonymous, given["access_token"])
     assert_let_in(holder)
     changes(root)[change]()
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert_refused(holder)
     renewed = renew(anonymous, given["refresh_token"])
     if change == "role":  # still somebody: the new token says what it may do now
@@ -291,7 +291,7 @@ def test_what_happens_to_a_key_happens_to_its_tokens(admin: Caller, how: str) ->
     else:
         setattr(key, {"revoke": "revoked_at", "expire": "expires_at"}[how], timezone.now())
         key.save()
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert_refused(holder)
     assert renew(admin, given["refresh_token"]).status == 401
 
@@ -308,11 +308,11 @@ def test_a_person_with_a_token_sees_the_groups_that_it_belongs_to_at_every_momen
 ) -> None:
     assert admin.post("devices/press/telemetry", point(value=4.5)).status == 200
     group_membership.add(DeviceGroup.objects.get(name="site a"), [Device.objects.get(device_id="press").pk])
-    series_registry.refresh()
+    series_registry.refresh_registry()
     holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
 
     def seen() -> int:
-        series_registry.refresh()
+        series_registry.refresh_registry()
         return len(holder.post("latest", {"metrics": ["temperature"]}).json["series"])
 
     assert seen() == 1
@@ -327,7 +327,7 @@ def test_becoming_an_operator_asks_for_a_new_token(anonymous: Caller, ana: Any) 
     holder = bearing(anonymous, given["access_token"])
     assert holder.get("metrics").status == 200
     ana.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert holder.get("metrics").status == 401
     renewed = renew(anonymous, given["refresh_token"]).json["access_token"]
     assert jwt.decode(renewed, options={"verify_signature": False})["scope"] == "operate"
@@ -339,7 +339,7 @@ def test_an_operator_without_the_operators_is_none(anonymous: Caller, ana: Any) 
     holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
     assert holder.get("metrics").status == 200
     operators.delete()
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert holder.get("metrics").status == 401
 
 
@@ -357,7 +357,7 @@ def test_a_token_is_checked_once_and_then_remembered(
     really = tokens.holder
     monkeypatch.setattr(tokens, "holder", lambda token: checked.append(token) or really(token))
     holder = bearing(anonymous, sign_in(anonymous).json["access_token"])
-    series_registry.refresh()
+    series_registry.refresh_registry()
     for _ in range(5):
         assert_let_in(holder)
     assert len(checked) == 1

@@ -7,22 +7,22 @@ import numpy as np
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import decode
 from metrics.storage.merge import point_counts
-from metrics.storage.merge.point_counts import EVER, HOUR, STRETCH
+from metrics.storage.merge.point_counts import ALL_TIME, HOUR, SERIES_PER_RANGE
 
 Found = dict[int, dict[int, int]]  # hour: series: points
 
 
 def as_counted(connection: Connection) -> Found:
     """By the rows of counts, whose sums agree with what is in them."""
-    found: Found = {EVER: {}}
+    found: Found = {ALL_TIME: {}}
     for stretch, hour, points, payload in connection.execute(
         "SELECT stretch, hour, points, payload FROM metrics_count", binary=True
     ):
-        array = point_counts.read(payload)
+        array = point_counts.decode_counts(payload)
         assert array.sum() == points and array.min() >= 0
         here = found.setdefault(hour, {})
         for at in np.flatnonzero(array).tolist():
-            here[stretch * STRETCH + at] = here.get(stretch * STRETCH + at, 0) + int(array[at])
+            here[stretch * SERIES_PER_RANGE + at] = here.get(stretch * SERIES_PER_RANGE + at, 0) + int(array[at])
     return {hour: some for hour, some in found.items() if some}
 
 
@@ -32,7 +32,7 @@ def as_stored(connection: Connection) -> Found:
     for (payload,) in connection.execute("SELECT payload FROM metrics_block", binary=True):
         for columns in decode(payload):
             for series, time in zip(columns.series().tolist(), columns.times.tolist(), strict=True):
-                found.setdefault(EVER, Counter())[series] += 1
+                found.setdefault(ALL_TIME, Counter())[series] += 1
                 found.setdefault(time // HOUR, Counter())[series] += 1
     return {hour: dict(some) for hour, some in found.items()}
 
@@ -49,10 +49,10 @@ def sizes_agree(connection: Connection) -> bool:
 def check(connection: Connection, by_hour: bool = False) -> dict[int, int]:
     """The points of every series as they are counted, having seen that this is right; of every hour too."""
     found, stored = as_counted(connection), as_stored(connection)
-    assert found.get(EVER, {}) == stored.get(EVER, {})
+    assert found.get(ALL_TIME, {}) == stored.get(ALL_TIME, {})
     assert not by_hour or found == stored
     assert sizes_agree(connection)
-    return found.get(EVER, {})
+    return found.get(ALL_TIME, {})
 
 
 def young_counts(connection: Connection) -> Counter[int]:

@@ -23,8 +23,8 @@ def send(caller, points, device="device_001"):
 
 def merged():
     with connect() as connection:
-        schedule.merge_young(connection, force=True)
-        schedule.merge_units(connection, force=True)
+        schedule.merge_commits(connection, force=True)
+        schedule.merge_days(connection, force=True)
 
 
 def later(**distance):

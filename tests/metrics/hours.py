@@ -21,7 +21,7 @@ from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import Kind
 from metrics.storage.read import block_cache
 from metrics.storage.units import DAY
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from tests.metrics.steps import migrate
 from tests.metrics.stored import readings
 
@@ -80,7 +80,7 @@ def sample(storage: Connection, now: datetime) -> Sample:
         name: storage.execute("SELECT pg_total_relation_size(%s)", (f"metrics_{name}",)).fetchone()[0]  # type: ignore[index]
         for name in _TABLES
     }
-    return Sample(*row, sizes, block_cache.decoded._size, psutil.Process().memory_info().rss)
+    return Sample(*row, sizes, block_cache.decoded_blocks._size, psutil.Process().memory_info().rss)
 
 
 def fleet() -> list[int]:
@@ -94,7 +94,7 @@ def fleet() -> list[int]:
 def commit(series: list[int], times: list[int]) -> None:
     """One commit: a point of every series at each of these times (µs)."""
     ids, moments = np.repeat(series, len(times)), np.tile(np.array(times, np.int64), len(series))
-    writer().submit([Arrivals(ids, moments, value(ids, moments))], Entry("fleet", time.time(), len(ids)))
+    writer().submit([IncomingPoints(ids, moments, value(ids, moments))], JournalEntry("fleet", time.time(), len(ids)))
 
 
 def value(series: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -131,7 +131,7 @@ def pass_hours(hours: int) -> tuple[list[Sample], int]:
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     clock = Clock(midnight - timedelta(hours=hours / 2))
     first = latest.microseconds(clock.now)
-    block_cache.decoded._limit = CACHE  # so small that it is full after an hour or two
+    block_cache.decoded_blocks._limit = CACHE  # so small that it is full after an hour or two
     series, samples, differences = fleet(), [], 0
     with connect() as storage:
         for passed in range(COMMIT, hours * HOUR + 1, COMMIT):

@@ -10,8 +10,8 @@ from metrics import tasks
 from metrics.query import latest
 from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import encode
-from metrics.storage.merge.schedule import YOUNG_ENOUGH
-from metrics.storage.write.writer import Arrivals, block_of
+from metrics.storage.merge.schedule import MIN_COMMITS
+from metrics.storage.write.writer import IncomingPoints, build_block
 from tests.metrics.hours import HOUR, SERIES, STEP, commit, fleet, value, wrong
 from tests.metrics.steps import migrate
 
@@ -25,7 +25,7 @@ def heap(storage: Connection, series: list[int], commits: int) -> None:
     rows = []
     for number in range(commits):
         times = np.full(SERIES, START + number * STEP * SECOND)
-        payload = encode(block_of([Arrivals(ids, times, value(ids, times))]))
+        payload = encode(build_block([IncomingPoints(ids, times, value(ids, times))]))
         rows.append((number + 1, SERIES, int(times[0]), int(times[0]), payload))
     with storage.cursor() as cursor:
         cursor.executemany(
@@ -94,7 +94,7 @@ def work_off(commits: int) -> Worked:
             thread.start()
         traffic.going.wait(60)
         passes, waiting = 0, commits
-        while waiting > YOUNG_ENOUGH and passes < 20:
+        while waiting > MIN_COMMITS and passes < 20:
             tasks.merge_young_blocks()
             tasks.merge_blocks()
             passes += 1

@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from metrics import tasks
-from metrics.apps import first_rows
+from metrics.apps import create_initial_rows
 from metrics.devices import delete_device
 from metrics.models import Deletion, Device, Series
 from metrics.query import latest
@@ -39,7 +39,7 @@ def empty() -> None:
             "TRUNCATE metrics_young, metrics_block, metrics_latest, metrics_journal, metrics_head, metrics_merged,"
             " metrics_count, metrics_ingestedbatch, metrics_device, metrics_deletion CASCADE"
         )
-    first_rows("default")
+    create_initial_rows("default")
     device = Device.objects.create(device_id="d")
     Series.objects.bulk_create(
         Series(pk=number, device=device, metric_name=f"m{number}", kind=Kind.STRING if number == TEXT else Kind.NUMERIC)
@@ -56,9 +56,9 @@ def fill(rounds: list[tuple[list[list[Row]], str]]) -> None:
                     store(some, texts)
         with connect() as storage:
             if how:
-                schedule.merge_young(storage, force=True)
+                schedule.merge_commits(storage, force=True)
             if how == "everything":
-                schedule.merge_units(storage, force=True)
+                schedule.merge_days(storage, force=True)
     with connect() as storage:
         storage.execute("UPDATE metrics_young SET at = at - interval '1 hour'")
 

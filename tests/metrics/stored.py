@@ -7,18 +7,18 @@ import numpy as np
 
 from metrics.query.downsample import Readings, joined
 from metrics.query.latest import SERIES, microseconds
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Columns, Kind, concatenate
-from metrics.storage.format.layout import of_series
-from metrics.storage.read.plan import plan, snapshot
-from metrics.storage.read.scan import scan
+from metrics.storage.format.layout import select_series
+from metrics.storage.read.plan import plan_read, snapshot
+from metrics.storage.read.scan import read_points
 
 
 def parts(series: Sequence[int], low: int, high: int, damaged: list[str] | None = None) -> list[Columns]:
     """The points of these series from `low` to before `high` (µs); names of what is damaged are added to `damaged`."""
     with snapshot() as connection:
-        planned = plan(connection, np.array(sorted(series), np.int64), low, high)
-        found = list(scan(connection, planned))
+        planned = plan_read(connection, np.array(sorted(series), np.int64), low, high)
+        found = list(read_points(connection, planned))
     if damaged is not None:
         damaged += planned.damaged
     return found
@@ -27,11 +27,11 @@ def parts(series: Sequence[int], low: int, high: int, damaged: list[str] | None 
 def readings(device_id: str, metric_name: str, start: datetime, end: datetime) -> Readings:
     """A metric of a device from `start` to before `end`."""
     wanted = {"devices": [device_id], "metrics": [metric_name], "groups": None}
-    with reading() as connection:
+    with read_connection() as connection:
         kinds = {row[0]: Kind(row[1]) for row in connection.execute(SERIES, wanted)}
     found = parts(list(kinds), microseconds(start), microseconds(end)) if kinds else []
     columns: dict[int, list[Columns]] = {}
     for part in found:
         for number in part.ids.tolist():
-            columns.setdefault(number, []).append(of_series(part, np.array([number])))
+            columns.setdefault(number, []).append(select_series(part, np.array([number])))
     return joined({number: concatenate(some) for number, some in columns.items()}, kinds)

@@ -368,7 +368,7 @@ def test_an_audit_entry_shows_what_was_and_what_is(browser: Client):
 def test_the_journal_is_paged_by_time_whether_its_lines_are_packed_or_not(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("metrics.storage.write.journal.PACK", 20)
+    monkeypatch.setattr("metrics.storage.write.journal.PACK_LINES", 20)
     monkeypatch.setattr("metrics.admin.storage.LINES", 25)
     with connect() as own:
         for number in range(45):

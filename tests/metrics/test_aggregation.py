@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from metrics.query.aggregations import FOLDS, cut, filled, fold, percent_of
 from metrics.query.time_buckets import edges, fitting
-from metrics.storage.format.codec import Columns, arrange, concatenate
+from metrics.storage.format.codec import Columns, arrange_points, concatenate
 from metrics.storage.units import SECOND
 
 HOUR = 3600
@@ -170,7 +170,7 @@ def pieces_of(points: list[Point], cuts: list[int]) -> list[Columns]:
         some = [one for one in points if low <= one[1] < high]
         if some:
             series, times, values = zip(*some, strict=True)
-            found.append(arrange(np.array(series), np.array(times), np.array(values, np.float64)))
+            found.append(arrange_points(np.array(series), np.array(times), np.array(values, np.float64)))
     return found
 
 
@@ -212,7 +212,9 @@ def test_every_aggregation_equals_plain_python(points, cuts, name, interval, zon
 
 
 def test_a_counter_that_began_again_is_no_loss():
-    piece = arrange(np.zeros(5, np.int64), np.arange(5) * 10 * SECOND, np.array([100.0, 150.0, 20.0, 60.0, 60.0]))
+    piece = arrange_points(
+        np.zeros(5, np.int64), np.arange(5) * 10 * SECOND, np.array([100.0, 150.0, 20.0, 60.0, 60.0])
+    )
     found = edges(0, 50 * SECOND, 50 * SECOND)
     answers = {}
     for name in ("increase", "rate", "delta"):
@@ -224,7 +226,7 @@ def test_a_counter_that_began_again_is_no_loss():
 
 def test_the_spread_of_large_values_is_exact():
     values = 1e9 + np.array([4.0, 7.0, 13.0, 16.0] * 100)
-    piece = arrange(np.zeros(400, np.int64), np.arange(400) * SECOND, values)
+    piece = arrange_points(np.zeros(400, np.int64), np.arange(400) * SECOND, values)
     one = fold("stddev", 1, 1)
     for part in (piece.points(0, 150), piece.points(150, 400)):
         one.add(part, cut(part, edges(0, 400 * SECOND, 400 * SECOND), part.ids, part.ids))
@@ -266,7 +268,7 @@ def test_gaps_are_filled_as_plain_python_fills_them(values, how):
 def test_pieces_and_the_whole_agree():
     rng = np.random.default_rng(1)
     series, times = np.repeat(np.arange(3), 500), np.tile(np.arange(500) * SECOND, 3)
-    whole = arrange(series, times, rng.normal(size=1500))
+    whole = arrange_points(series, times, rng.normal(size=1500))
     found = edges(0, 500 * SECOND, 7 * SECOND)
     parts = [concatenate([whole.part(at, at + 1)]) for at in range(3)]
     for name in NAMES:

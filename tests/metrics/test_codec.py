@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from metrics.storage.format.codec import Columns, DamagedPayload, arrange, concatenate, decode, encode
+from metrics.storage.format.codec import Columns, DamagedPayload, arrange_points, concatenate, decode, encode
 
 times = st.integers(-(2**52), 2**52)
 points = st.lists(
@@ -22,7 +22,7 @@ def columns_of(rows: list[tuple[int, int, float, int]], texts: bool = False) -> 
     series = np.array([row[0] for row in rows], np.int64)
     moments = np.array([row[1] for row in rows], np.int64)
     contexts = np.array([row[3] for row in rows], np.int32)
-    return arrange(series, moments, values, contexts, DICTIONARY)
+    return arrange_points(series, moments, values, contexts, DICTIONARY)
 
 
 def as_dictionary(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, bytes]]:
@@ -63,7 +63,7 @@ def test_a_stretch_of_points_keeps_its_series(rows, data):
 @given(arrays(np.float64, st.integers(1, 5000), elements=st.floats(width=64)))
 def test_every_float_survives_to_the_bit(values):
     n = len(values)
-    columns = arrange(np.full(n, 7), np.arange(n, dtype=np.int64), values)
+    columns = arrange_points(np.full(n, 7), np.arange(n, dtype=np.int64), values)
     [found] = decode(encode([columns]))
     assert found.values.tobytes() == values.tobytes()
 
@@ -78,7 +78,7 @@ def test_a_damaged_payload_is_noticed():
 def test_a_day_of_one_series_at_ten_seconds_takes_about_a_byte_a_point():
     rng = np.random.default_rng(1)
     values = np.round(20 + np.cumsum(rng.choice([-0.0625, 0, 0, 0, 0.0625], 8640)), 2)
-    columns = arrange(np.full(8640, 1), np.arange(8640, dtype=np.int64) * 10_000_000, values)
+    columns = arrange_points(np.full(8640, 1), np.arange(8640, dtype=np.int64) * 10_000_000, values)
     assert len(encode([columns], dense=True)) / 8640 < 1.0
 
 
@@ -128,7 +128,7 @@ def test_of_short_series_and_of_texts_all_come_back_with_those_that_are_wanted()
 def test_long_series_that_were_encoded_together_are_read(dense, monkeypatch):
     columns = long_columns(contexts=True)
     monkeypatch.setattr(
-        "metrics.storage.format.codec.LONG", 10**9
+        "metrics.storage.format.codec.PER_SERIES_MIN_POINTS", 10**9
     )  # as every payload was until series were encoded apart
     payload = encode([columns], dense)
     monkeypatch.undo()

@@ -13,7 +13,7 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import DamagedPayload, decode
 from metrics.storage.merge import restore_damaged, schedule
-from metrics.storage.merge.rebuild_point_counts import recount
+from metrics.storage.merge.rebuild_point_counts import rebuild_counts
 from metrics.storage.read import block_cache
 from metrics.tasks import merge_blocks
 from tests.conftest import point
@@ -32,7 +32,7 @@ def flip(connection, table: str, shard: int, number: int) -> None:
         f" WHERE shard = %s AND {KEYS[table]} = %s",
         (shard, number),
     )
-    block_cache.forget()
+    block_cache.clear_block_cache()
 
 
 def payloads(connection, table: str) -> dict[tuple[int, int], bytes]:
@@ -80,14 +80,14 @@ class DamagedStorage(Storage):
     @rule()
     def restore(self):
         restore_all(self.connection)
-        restore_damaged.put_back_mended(self.connection)
+        restore_damaged.restore_readable_blocks(self.connection)
         assert payloads(self.connection, "metrics_damagedblock") == {}
         self.harmed = False
 
     @invariant()
     def what_is_counted_is_what_is_stored(self):
         if not self.harmed:
-            recount(self.connection)
+            rebuild_counts(self.connection)
             super().what_is_counted_is_what_is_stored()
 
     def check(self):
@@ -103,7 +103,7 @@ class DamagedStorage(Storage):
 
 
 def test_any_interleaving_with_damage_and_restoring_ends_in_the_dictionary(shards, site, monkeypatch):
-    monkeypatch.setattr("metrics.storage.merge.point_counts.KEPT_HOURS", EVERY_HOUR)
+    monkeypatch.setattr("metrics.storage.merge.point_counts.HOURLY_RETENTION", EVERY_HOUR)
     run_state_machine_as_test(
         DamagedStorage,
         settings=settings(
@@ -117,7 +117,7 @@ def test_any_interleaving_with_damage_and_restoring_ends_in_the_dictionary(shard
 
 def merged() -> None:
     with connect() as connection:
-        schedule.merge_young(connection, force=True)
+        schedule.merge_commits(connection, force=True)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_damaged_commit_is_named_by_every_plain_read(door, sent, administrator
             assert found.status == 200 and found.json["incomplete"] == told
         assert caller.get(f"{RANGE}?aggregation=avg&interval=3600&columns=true").json["incomplete"] == told
         merged()
-        block_cache.forget()
+        block_cache.clear_block_cache()
 
 
 @pytest.mark.parametrize("door", ["fast lane", "Django"])
@@ -189,7 +189,7 @@ def test_a_merge_makes_the_newest_points_anew_where_they_are_damaged(sent):
 def test_an_empty_payload_is_damaged_too(sent):
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET payload = ''")
-    block_cache.forget()
+    block_cache.clear_block_cache()
     assert "incomplete" in sent.get(RANGE).json
 
 
@@ -213,8 +213,8 @@ def test_damage_in_one_place_stops_no_merge_elsewhere(shards, site):
             with connect() as connection:
                 flip(connection, "metrics_young", 0, 2)
     with connect() as connection:
-        schedule.merge_young(connection, force=True)
-        schedule.merge_units(connection, force=True)
+        schedule.merge_commits(connection, force=True)
+        schedule.merge_days(connection, force=True)
         assert payloads(connection, "metrics_young") == {}
         of_first = connection.execute(
             "SELECT seq_from, seq_to FROM metrics_block WHERE bucket = 0 ORDER BY 1"
@@ -225,7 +225,7 @@ def test_damage_in_one_place_stops_no_merge_elsewhere(shards, site):
 def test_what_is_damaged_is_listed_with_what_it_holds(site, client):
     store([(1, TODAY, 1.0, b""), (3, TODAY, 1.0, b"")])
     with connect() as connection:
-        schedule.merge_young(connection, force=True)
+        schedule.merge_commits(connection, force=True)
     damage_all("metrics_block")
     assert parts([1], TODAY, TODAY + 1) == []
     out = io.StringIO()
@@ -256,5 +256,5 @@ def test_a_follower_goes_on_past_a_damaged_commit(site):
         store([(1, TODAY + number, 1.0, b"")])
     with connect() as connection:
         flip(connection, "metrics_young", 0, 2)
-        found = block_cache.young_after(connection, {0: 0})
+        found = block_cache.read_commits_after(connection, {0: 0})
     assert [(seq, len(parts)) for (_, seq), parts in found] == [(1, 1), (2, 0), (3, 1)]

@@ -129,7 +129,7 @@ def test_e2_us4_deleting_keeps_the_data(battery: Caller):
 def test_a_change_holds_for_the_next_point(battery: Caller):
     changed = battery.call("PATCH", "metrics/battery_level", {"max_value": 40})
     assert changed.status == 200 and changed.json["max_value"] == 40 and changed.json["min_value"] == 0
-    series_registry.refresh()
+    series_registry.refresh_registry()
     answer = battery.post("devices/d/telemetry", point("battery_level", 50))
     assert answer.status == 422 and "above the maximum 40" in answer.json["detail"]
 

@@ -23,12 +23,12 @@ from metrics.storage import series_ids, series_registry
 from metrics.storage.connection import connect
 from metrics.storage.errors import DeviceDeleted
 from metrics.storage.format.codec import decode
-from metrics.storage.format.rollup_codec import decode_summary
-from metrics.storage.locks import lock_unit
+from metrics.storage.format.rollup_codec import decode_rollup
+from metrics.storage.locks import lock_day
 from metrics.storage.merge import restore_damaged
 from metrics.storage.merge import schedule as merge
 from metrics.storage.read import block_cache
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from rest.caller import Caller as Comer
 from rest.caller import Scope
 from rest.errors import NotFound
@@ -49,8 +49,8 @@ GONE, STAYS = [1, 256, 301], [2, 300]  # series of the device that is deleted, a
 def merged(now: float | None = None) -> None:
     """Everything in final rows, and no commit left for followers."""
     with connect() as connection:
-        merge.merge_young(connection, force=True)
-        merge.merge_units(connection, force=True, now=now)
+        merge.merge_commits(connection, force=True)
+        merge.merge_days(connection, force=True, now=now)
 
 
 def worked_off() -> None:
@@ -69,7 +69,7 @@ def held(series: set[int]) -> dict[str, int]:
                 for part in decode(payload):
                     found[table] = found.get(table, 0) + int(np.isin(part.series(), list(series)).sum())
         for resolution, payload in connection.execute("SELECT resolution, payload FROM metrics_rollup", binary=True):
-            ids = decode_summary(payload, resolution * 1_000_000).ids
+            ids = decode_rollup(payload, resolution * 1_000_000).ids
             found["metrics_rollup"] = found.get("metrics_rollup", 0) + int(np.isin(ids, list(series)).sum())
     return {table: count for table, count in found.items() if count}
 
@@ -121,7 +121,7 @@ def test_it_waits_for_the_merge_of_the_last_commits_that_may_hold_its_points(fle
     delete_device.delete_device("press-1", ADMIN)
     assert tasks.remove_deleted() == 0 and Deletion.objects.get().status == "queued"
     with connect() as connection:
-        merge._merge_young_once(connection, 0, force=True)
+        merge._merge_commits_once(connection, 0, force=True)
     tasks.remove_deleted()
     assert Deletion.objects.get().status == "ending"  # followers may still read those commits
     merged()
@@ -133,7 +133,7 @@ def test_a_device_that_sends_again_is_a_new_one_whose_series_have_other_numbers(
     numbers = series_of("press-1")
     fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point()]})
     delete_device.delete_device("press-1", ADMIN)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     answer = fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point(value=7.0)]})
     assert answer.status == 200 and answer.json["ingested_count"] == 1  # the batch id is as new as the device
     assert series_of("press-1").isdisjoint(numbers)
@@ -150,22 +150,22 @@ def test_numbers_of_deleted_series_are_never_given_again_even_before_there_were_
         connection.execute("SELECT setval(pg_get_serial_sequence('metrics_series', 'id'), 500)")
         delete_device.delete_device("d", ADMIN)
         with connection.transaction():
-            series_ids.lock(connection)
-            assert min(series_ids.numbers(connection, ["a", "b"])) > 500
+            series_ids.lock_series_ids(connection)
+            assert min(series_ids.allocate_series_ids(connection, ["a", "b"])) > 500
 
 
 def test_its_keys_open_nothing_any_more(device: Caller):
     assert device.post("devices/device_001/telemetry", point()).status == 200
     delete_device.delete_device("device_001", ADMIN)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert device.post("devices/device_001/telemetry", point()).status == 401
     assert not ApiKey.objects.exists()
 
 
 def late(series: list[int], known: int) -> None:
     now = latest.microseconds(datetime.now(UTC))
-    arrivals = Arrivals(np.array(series, np.int64), np.full(len(series), now), np.ones(len(series)))
-    writer().submit([arrivals], Entry("late", 0.0, len(series)), known=known)
+    arrivals = IncomingPoints(np.array(series, np.int64), np.full(len(series), now), np.ones(len(series)))
+    writer().submit([arrivals], JournalEntry("late", 0.0, len(series)), known=known)
 
 
 def test_points_of_series_that_were_looked_up_before_are_refused_and_never_half_of_a_request(shards, site):
@@ -187,28 +187,28 @@ def test_points_of_series_that_were_looked_up_before_are_refused_and_never_half_
 
 
 def test_a_batch_that_was_refused_is_not_taken_for_an_answered_one(fleet: Caller):
-    known = series_registry.current()
+    known = series_registry.cached_registry()
     delete_device.delete_device("press-1", ADMIN)
-    series_registry._current = known  # a process that has not looked at the revision since
-    series_registry._looked = float("inf")
+    series_registry._registry = known  # a process that has not looked at the revision since
+    series_registry._refreshed_at = float("inf")
     body = {"batch_id": "b7", "data_points": [point(value=3.0) for _ in range(50)]}
     refused = fleet.post("devices/press-1/telemetry/batch", body)
     assert refused.status == 503 and refused.headers["Retry-After"] == "1", refused.raw
-    series_registry._current = known  # the web process may have looked meanwhile
+    series_registry._registry = known  # the web process may have looked meanwhile
     assert fleet.post("devices/press-1/telemetry", point()).status == 503
     assert not IngestedBatch.objects.exists()
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert fleet.post("devices/press-1/telemetry/batch", body).json["ingested_count"] == 50
 
 
 def test_a_new_metric_of_a_device_that_was_deleted_a_moment_ago_makes_a_new_device(fleet: Caller):
-    known = series_registry.current()
+    known = series_registry.cached_registry()
     delete_device.delete_device("press-1", ADMIN)
-    series_registry._current = known
-    series_registry._looked = float("inf")
+    series_registry._registry = known
+    series_registry._refreshed_at = float("inf")
     assert fleet.post("devices/press-1/telemetry", point("humidity", 40.0)).status == 200
     assert Device.objects.filter(device_id="press-1").count() == 1
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert fleet.get("devices/press-1/metrics/humidity/latest").json["value"] == 40.0
 
 
@@ -234,7 +234,7 @@ def test_a_day_that_is_being_merged_is_left_for_the_next_time(fleet: Caller):
     delete_device.delete_device("press-1", ADMIN)
     with connect() as other, other.transaction():
         for bucket, day in other.execute("SELECT DISTINCT bucket, day FROM metrics_block").fetchall():
-            assert lock_unit(other, bucket, day)
+            assert lock_day(other, bucket, day)
         assert tasks.remove_deleted() == 0 and Deletion.objects.get().status == "running"
     worked_off()
     assert Deletion.objects.get().status == "done"
@@ -264,7 +264,7 @@ def test_what_is_set_aside_is_named_and_comes_back_without_the_points_of_the_dev
         assert Deletion.objects.get().incomplete == [f"merged block {block}"]
         [(aside,)] = connection.execute("SELECT id FROM metrics_damagedblock").fetchall()
         connection.execute(flip.format("metrics_damagedblock"), (aside,))
-        assert restore_damaged.put_back_mended(connection) == 1
+        assert restore_damaged.restore_readable_blocks(connection) == 1
     assert held(numbers) == {}
     assert len(asked(fleet, "press-2")[3]) == 60
 
@@ -382,7 +382,7 @@ class Deleting(RuleBasedStateMachine):
             " UPDATE metrics_merged SET seq = 0",
             prepare=False,
         )
-        block_cache.forget()
+        block_cache.clear_block_cache()
         self.generation = dict.fromkeys(DEVICES, 0)
         self.model: dict[Key, float] = {}
         self.dead: dict[int, int] = {}  # series, and the revision at which it was last there
@@ -400,8 +400,8 @@ class Deleting(RuleBasedStateMachine):
 
     def _store(self, rows: list[tuple[int, int, float]], known: int) -> None:
         series, times, values = (np.array(column) for column in zip(*rows, strict=True))
-        arrivals = Arrivals(series.astype(np.int64), times.astype(np.int64), values.astype(np.float64))
-        writer().submit([arrivals], Entry("test", 0.0, len(rows)), known=known)
+        arrivals = IncomingPoints(series.astype(np.int64), times.astype(np.int64), values.astype(np.float64))
+        writer().submit([arrivals], JournalEntry("test", 0.0, len(rows)), known=known)
 
     @rule(
         rows=st.lists(
@@ -437,15 +437,15 @@ class Deleting(RuleBasedStateMachine):
     @rule(how=st.sampled_from(["young", "forced", "everything", "killed"]))
     def merge(self, how):
         if how == "young":
-            merge._merge_young_once(self.connection, 0, force=True)
+            merge._merge_commits_once(self.connection, 0, force=True)
         elif how == "forced":
-            merge.merge_young(self.connection, force=True)
+            merge.merge_commits(self.connection, force=True)
         elif how == "everything":
-            merge.merge_units(self.connection, force=True, now=NOW)
+            merge.merge_days(self.connection, force=True, now=NOW)
         else:
             with connect() as other, other.transaction(force_rollback=True):
-                merge.merge_young(other, force=True)
-                merge.merge_units(other, force=True, now=NOW)
+                merge.merge_commits(other, force=True)
+                merge.merge_days(other, force=True, now=NOW)
 
     @rule(how=st.sampled_from(["once", "step", "killed"]))
     def remove(self, how):
@@ -471,7 +471,7 @@ class Deleting(RuleBasedStateMachine):
         assert {(one.device_id, one.metric_name): one.value for one in told} == newest
 
     def teardown(self) -> None:
-        merge.merge_young(self.connection, force=True)
+        merge.merge_commits(self.connection, force=True)
         while delete_device.work(self.connection):
             pass
         assert set(Deletion.objects.values_list("status", flat=True)) <= {"done"}

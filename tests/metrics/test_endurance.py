@@ -1,14 +1,14 @@
 """Eight hours, and a pile that a stopped worker left: what there is stays within bounds, and every point is there."""
 
-from metrics.storage.merge.schedule import KEEP_YOUNG, OLD_ENOUGH, TIER
-from metrics.storage.write.journal import PACK, PACK_AFTER
+from metrics.storage.merge.schedule import FOLLOWER_GRACE, MAX_COMMIT_AGE, RUNS_PER_MERGE
+from metrics.storage.write.journal import PACK_DELAY, PACK_LINES
 from tests.metrics import hours, pile
 from tests.metrics.hours import CACHE, COMMIT, HOUR, SERIES, STEP
 from tests.processes import Database, run
 
-YOUNG = (KEEP_YOUNG + OLD_ENOUGH) / COMMIT + 2  # commits that wait, or that followers may still want
-BLOCKS = 3 * (TIER - 1) + 12  # runs of three levels on the day that goes on, rows of the day that is over
-LINES = PACK + (PACK_AFTER + 60) / COMMIT  # of the journal, each in a row of its own
+YOUNG = (FOLLOWER_GRACE + MAX_COMMIT_AGE) / COMMIT + 2  # commits that wait, or that followers may still want
+BLOCKS = 3 * (RUNS_PER_MERGE - 1) + 12  # runs of three levels on the day that goes on, rows of the day that is over
+LINES = PACK_LINES + (PACK_DELAY + 60) / COMMIT  # of the journal, each in a row of its own
 BYTES_A_POINT = 4.0  # on disk, indexes and free pages among them
 GROWTH = 128 * 1024  # bytes that a table may grow of which nothing is kept
 MEMORY = 24 * 2**20

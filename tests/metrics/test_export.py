@@ -93,7 +93,7 @@ def every_kind(admin):
     """Every kind of value, and texts that break what is put together carelessly; some merged, some not."""
     for name, kind in (("place", "geolocation"), ("photo", "binary"), ("state", "json"), ("=word", "string")):
         MetricDefinition.objects.create(name=name, data_type=kind, unit="-unit" if kind == "string" else "")
-    series_registry.refresh()
+    series_registry.refresh_registry()
     odd = {"unit": '="°C"', "tags": {"room, 1": '=x"y', "n": 1.5, "deep": {"a": [None, True]}}}
     values = {
         "=word": TEXTS,
@@ -313,7 +313,7 @@ def damage(where):
         connection.execute(
             f"UPDATE metrics_block SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255) WHERE {where}"
         )
-    block_cache.forget()
+    block_cache.clear_block_cache()
 
 
 def two_days(caller):

@@ -23,7 +23,7 @@ from metrics.export.files import folder
 from metrics.models import ExportJob, Series
 from metrics.query.latest import microseconds
 from metrics.storage.connection import connect
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from telemetry_site.celery import app as celery
 from telemetry_site.embedded import programs
 from tests.conftest import API, Caller
@@ -46,7 +46,7 @@ def many(admin: Caller) -> Caller:
     for low in range(0, MANY, 250_000):
         part = slice(low, low + 250_000)
         series = np.full(len(times[part]), number)
-        writer().submit([Arrivals(series, times[part], values[part])], Entry("test", 0.0, len(series)))
+        writer().submit([IncomingPoints(series, times[part], values[part])], JournalEntry("test", 0.0, len(series)))
     merged()
     return admin
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from metrics.query.latest import heard_lately
-from metrics.storage.connection import connect, parameters
+from metrics.storage.connection import connect, connection_parameters
 from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache
 from tests.metrics.stored import parts
@@ -25,11 +25,12 @@ ROUNDS = 40  # commits that a writer is left to make at the least
 WRITER = """
 import sys, django
 django.setup()
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 number, first, today = map(int, sys.argv[1:])
 for count in range(first, first + 10_000):
     series = [number, 256 + number, 512 + number]
-    writer().submit([Arrivals(series, [today + count] * 3, [float(count)] * 3)], Entry(f"w{number}", 0.0, 3))
+    points = IncomingPoints(series, [today + count] * 3, [float(count)] * 3)
+    writer().submit([points], JournalEntry(f"w{number}", 0.0, 3))
     print(count, flush=True)
 """
 
@@ -38,7 +39,7 @@ class Written:
     """A process that writes until it is killed."""
 
     def __init__(self, number: int, first: int, shards: int) -> None:
-        given = parameters()
+        given = connection_parameters()
         address = "postgresql:///?" + urlencode({name: str(value) for name, value in given.items()})
         environment = os.environ | {
             "DATABASE_URL": address,
@@ -82,11 +83,11 @@ class Followed(threading.Thread):
 
     def run(self) -> None:
         with connect() as connection:
-            cursor = dict.fromkeys(block_cache.heads(connection), 0)
+            cursor = dict.fromkeys(block_cache.read_heads(connection), 0)
             ending = False
             while not ending:
                 ending = self.ended.is_set()  # seen before the last look
-                while found := block_cache.young_after(connection, cursor, 7):
+                while found := block_cache.read_commits_after(connection, cursor, 7):
                     for (shard, seq), parts in found:
                         self.told[shard].append(seq)
                         self.points[shard] |= {key: value for key, (value, _) in stored(parts).items()}
@@ -96,15 +97,15 @@ class Followed(threading.Thread):
 def merging(ended: threading.Event) -> None:
     with connect() as connection:
         while not ended.wait(0.02):
-            for shard in block_cache.heads(connection):
-                schedule._merge_young_once(connection, shard, force=True)
+            for shard in block_cache.read_heads(connection):
+                schedule._merge_commits_once(connection, shard, force=True)
 
 
 def settled() -> None:
     """Wait until nothing is committed any more: what a killed writer had sent may still be."""
     with connect() as connection:
         before = None
-        while before != (before := block_cache.heads(connection)):
+        while before != (before := block_cache.read_heads(connection)):
             threading.Event().wait(0.3)
 
 
@@ -127,7 +128,7 @@ def test_followers_see_every_commit_in_order_through_four_writers_and_their_kill
         for thread in (*followers, merger):
             thread.join()
     with connect() as connection:
-        heads = block_cache.heads(connection)
+        heads = block_cache.read_heads(connection)
         journal = connection.execute(
             "SELECT coalesce(sum(jsonb_array_length(entries::jsonb)), 0) FROM metrics_journal"
         ).fetchone()
@@ -150,11 +151,17 @@ def test_followers_see_every_commit_in_order_through_four_writers_and_their_kill
 
 
 def test_a_follower_is_told_of_commits_that_are_larger_together_than_what_a_process_remembers(site, monkeypatch):
-    monkeypatch.setattr(block_cache.decoded, "_limit", 1)
+    monkeypatch.setattr(block_cache.decoded_blocks, "_limit", 1)
     for number in range(5):
         store([(1, TODAY + number, 1.0, b"")])
     with connect() as connection:
-        assert [seq for (_, seq), parts in block_cache.young_after(connection, {0: 0}) if parts] == [1, 2, 3, 4, 5]
+        assert [seq for (_, seq), parts in block_cache.read_commits_after(connection, {0: 0}) if parts] == [
+            1,
+            2,
+            3,
+            4,
+            5,
+        ]
 
 
 @pytest.mark.parametrize("device", ["d0", "d1"])

@@ -36,7 +36,7 @@ def fleet(devices: int) -> dict[str, int]:
         store([(one.pk, LOW + tick * MINUTE, value(one.pk, tick), b"") for one in series for tick in half])
         if half.start == 0:
             with connect() as connection:
-                schedule.merge_young(connection, force=True)
+                schedule.merge_commits(connection, force=True)
     return {one.device.device_id: one.pk for one in series}
 
 
@@ -235,7 +235,7 @@ def test_a_group_costs_as_many_statements_with_five_devices_as_with_two_hundred(
     group("many", [f"d{number}" for number in range(200)])
     costs = []
     for name in ("few", "many"):
-        block_cache.forget()
+        block_cache.clear_block_cache()
         statements.clear()
         end = START + timedelta(hours=1)
         for group_by in ("device", "group"):

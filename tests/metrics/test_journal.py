@@ -9,27 +9,31 @@ from hypothesis import strategies as st
 
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import DamagedPayload
-from metrics.storage.merge.retention import drop_expired
+from metrics.storage.merge.retention import delete_expired
 from metrics.storage.write import journal
-from metrics.storage.write.journal import Line, pack_journal, read_pack, write_pack
-from metrics.storage.write.journal_verify import verify
+from metrics.storage.write.journal import JournalLine, decode_pack, encode_pack, pack_journal
+from metrics.storage.write.journal_verify import verify_journal
 from tests.metrics.test_storage import TODAY, store
 
 line = st.builds(
-    Line, st.integers(0, 2**40), st.integers(0, 2**52), st.binary(max_size=99), st.binary(min_size=32, max_size=32)
+    JournalLine,
+    st.integers(0, 2**40),
+    st.integers(0, 2**52),
+    st.binary(max_size=99),
+    st.binary(min_size=32, max_size=32),
 )
 
 
 @given(st.lists(line, min_size=1, max_size=50))
 def test_a_pack_gives_back_its_lines(lines):
-    payload = write_pack(lines)
-    assert read_pack(payload) == lines
+    payload = encode_pack(lines)
+    assert decode_pack(payload) == lines
     with pytest.raises(DamagedPayload):
-        read_pack(payload[:-1] + bytes([payload[-1] ^ 255]))
+        decode_pack(payload[:-1] + bytes([payload[-1] ^ 255]))
 
 
 def test_a_thousand_lines_take_a_few_dozen_bytes_each(site, monkeypatch):
-    monkeypatch.setattr(journal, "PACK", 200)
+    monkeypatch.setattr(journal, "PACK_LINES", 200)
     for number in range(200):
         store([(1, TODAY + number, 1.0, b"")])
     with connect() as connection:
@@ -41,7 +45,7 @@ def test_a_thousand_lines_take_a_few_dozen_bytes_each(site, monkeypatch):
 @pytest.fixture
 def chain(site, monkeypatch):
     """Two packs of five commits and three lines of their own; gives a connection."""
-    monkeypatch.setattr(journal, "PACK", 5)
+    monkeypatch.setattr(journal, "PACK_LINES", 5)
     with connect() as connection:
         for number in range(13):
             store([(1, TODAY + number, 1.0, b"")])
@@ -53,7 +57,7 @@ def test_packing_takes_whole_packs_of_lines_that_are_old_enough_and_keeps_the_ch
     packs = chain.execute("SELECT seq_from, seq_to FROM metrics_journalpack ORDER BY seq_from").fetchall()
     assert packs == [(1, 5), (6, 10)]
     assert chain.execute("SELECT array_agg(seq ORDER BY seq) FROM metrics_journal").fetchone() == ([11, 12, 13],)
-    assert verify(chain, 0) == (13, None)
+    assert verify_journal(chain, 0) == (13, None)
     assert pack_journal(chain, 0, after=300) == 0
 
 
@@ -63,7 +67,7 @@ def test_two_packers_at_once_do_the_work_once(chain):
     with connect() as other, chain.transaction():
         assert journal._pack_once(chain, 0, 0) == 5
         assert pack_journal(other, 0, after=0) == 0
-    assert verify(chain, 0) == (18, None)
+    assert verify_journal(chain, 0) == (18, None)
 
 
 def test_a_packer_that_is_killed_leaves_nothing_behind(chain):
@@ -71,29 +75,29 @@ def test_a_packer_that_is_killed_leaves_nothing_behind(chain):
         store([(1, TODAY + number, 2.0, b"")])
     with connect() as other, other.transaction(force_rollback=True):
         pack_journal(other, 0, after=0)
-    assert verify(chain, 0) == (18, None)
+    assert verify_journal(chain, 0) == (18, None)
 
 
 def test_what_is_dropped_at_its_end_does_not_break_what_is_left(chain):
     chain.execute("UPDATE metrics_journalpack SET at_to = now() - interval '31 days' WHERE seq_from = 1")
-    drop_expired(chain)
-    assert verify(chain, 0) == (8, None)
+    delete_expired(chain)
+    assert verify_journal(chain, 0) == (8, None)
 
 
 def test_of_a_site_to_which_nothing_is_sent_any_more_the_last_line_stays_and_holds(chain):
     chain.execute("UPDATE metrics_journalpack SET at_to = at_to - interval '31 days'")
     chain.execute("UPDATE metrics_journal SET at = at - interval '31 days'")
-    drop_expired(chain)
+    delete_expired(chain)
     assert chain.execute("SELECT array_agg(seq) FROM metrics_journal").fetchone() == ([13],)
-    assert verify(chain, 0) == (1, None)
+    assert verify_journal(chain, 0) == (1, None)
 
 
 def changed_pack(connection) -> None:
     """Somebody rewrites a pack, its checksum with it."""
     [payload] = connection.execute("SELECT payload FROM metrics_journalpack WHERE seq_from = 6", binary=True).fetchone()
-    lines = read_pack(payload)
+    lines = decode_pack(payload)
     lines[2] = lines[2]._replace(entries=b'[{"sender":"nobody"}]')
-    connection.execute("UPDATE metrics_journalpack SET payload = %s WHERE seq_from = 6", (write_pack(lines),))
+    connection.execute("UPDATE metrics_journalpack SET payload = %s WHERE seq_from = 6", (encode_pack(lines),))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def changed_pack(connection) -> None:
 )  # fmt: skip
 def test_whoever_changes_the_journal_is_found_out(chain, change, seq, why):
     change(chain) if callable(change) else chain.execute(change)
-    _, broken = verify(chain, 0)
+    _, broken = verify_journal(chain, 0)
     assert broken.seq == seq and why in broken.why
     with pytest.raises(CommandError, match=f"commit {seq}"):
         call_command("verify_audit", stdout=StringIO())

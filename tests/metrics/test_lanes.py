@@ -6,14 +6,14 @@ import pytest
 
 from metrics.models import Device, Series
 from metrics.storage.format.codec import Kind
-from metrics.storage.format.layout import BUCKET, bucket_of
-from metrics.storage.series_registry import Catalogue
+from metrics.storage.format.layout import SERIES_PER_BUCKET, bucket_of
+from metrics.storage.series_registry import SeriesRegistry
 
 METRICS = ("cpu", "memory", "door")
 
 
 def seen(devices, metrics=METRICS, kind=Kind.NUMERIC):
-    catalogue = Catalogue()
+    catalogue = SeriesRegistry()
     catalogue.make((f"d{number:04d}", metric, kind) for number in devices for metric in metrics)
     return catalogue
 
@@ -27,7 +27,7 @@ def test_a_fleet_s_metric_has_buckets_of_its_own(site):
         seen(range(first, first + 50))
     for metric in METRICS:
         buckets = [bucket_of(number) for number in numbers(metric)]
-        full = [bucket for bucket in set(buckets) if buckets.count(bucket) == BUCKET]
+        full = [bucket for bucket in set(buckets) if buckets.count(bucket) == SERIES_PER_BUCKET]
         assert len(full) == 2 and len(set(buckets)) <= 6
         others = Series.objects.exclude(metric_name=metric).values_list("id", flat=True)
         assert not set(full) & {bucket_of(number) for number in others}

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from metrics.apps import first_rows
+from metrics.apps import create_initial_rows
 from metrics.storage.connection import connect
 from tests.metrics import counted, steps
 from tests.metrics.steps import Points, Row
@@ -49,7 +49,7 @@ def restore() -> None:
 def migrate() -> None:
     executor = MigrationExecutor(connection)
     executor.migrate(executor.loader.graph.leaf_nodes())
-    first_rows("default")
+    create_initial_rows("default")
 
 
 def journal() -> list[tuple[Any, ...]]:

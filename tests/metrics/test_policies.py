@@ -13,17 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from metrics.models import MetricDefinition
 from metrics.storage.connection import connect
-from metrics.storage.format.rollup_codec import decode_summary
-from metrics.storage.locks import lock_unit
+from metrics.storage.format.rollup_codec import decode_rollup
+from metrics.storage.locks import lock_day
 from metrics.storage.merge import schedule
-from metrics.storage.merge.apply_retention_policy import regroup
-from metrics.storage.merge.retention import drop_expired, expired
-from metrics.storage.merge.retention_policies import DEFAULT, Policy, is_over
-from metrics.storage.merge.rollups import HOUR, MINUTES
+from metrics.storage.merge.apply_retention_policy import regroup_rows
+from metrics.storage.merge.retention import delete_expired, find_expired
+from metrics.storage.merge.retention_policies import DEFAULT_POLICY, RetentionPolicy, is_day_expired
+from metrics.storage.merge.rollups import FIVE_MINUTES, ONE_HOUR
 from metrics.storage.read import block_cache
-from metrics.storage.read.merge_backlog import backlog
+from metrics.storage.read.merge_backlog import read_worker_backlog
 from metrics.storage.units import SECOND
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from tests.metrics.counted import check
 from tests.metrics.stored import parts
 
@@ -49,7 +49,7 @@ def write(points: dict[tuple[int, int], float]) -> None:
     """Values by (series, time)."""
     numbers, times = (np.array(column, np.int64) for column in zip(*points, strict=True))
     values = np.array(list(points.values()), np.float64)
-    writer().submit([Arrivals(numbers, times, values)], Entry("test", 0.0, len(points)))
+    writer().submit([IncomingPoints(numbers, times, values)], JournalEntry("test", 0.0, len(points)))
 
 
 class Policies(RuleBasedStateMachine):
@@ -64,7 +64,7 @@ class Policies(RuleBasedStateMachine):
             " UPDATE metrics_merged SET seq = 0",
             prepare=False,
         )
-        block_cache.forget()
+        block_cache.clear_block_cache()
         self.today = BEGIN
         self.points: dict[tuple[int, int], float] = {}
         self.rolled: dict[tuple[int, int, int], int] = {}  # (resolution, series, day) → how many points
@@ -73,13 +73,17 @@ class Policies(RuleBasedStateMachine):
     def now(self) -> float:
         return self.today * 86_400.0 + 3600
 
-    def policy(self, series: int) -> Policy:
+    def policy(self, series: int) -> RetentionPolicy:
         found = MetricDefinition.objects.filter(name=SERIES[series]).first()
-        return Policy(found.retention_days, found.rollup_5m_days, found.rollup_1h_days) if found else DEFAULT
+        return (
+            RetentionPolicy(found.retention_days, found.rollup_5m_days, found.rollup_1h_days)
+            if found
+            else DEFAULT_POLICY
+        )
 
     def rollups_kept(self, series: int, resolution: int) -> int:
         policy = self.policy(series)
-        return max(policy.points, policy.minutes if resolution == MINUTES else policy.hours)
+        return max(policy.points, policy.minutes if resolution == FIVE_MINUTES else policy.hours)
 
     @rule(ahead=st.integers(1, 4))
     def days_go_by(self, ahead):
@@ -114,35 +118,35 @@ class Policies(RuleBasedStateMachine):
             return
         write(good)
         self.points |= good
-        schedule.merge_young(self.connection, force=True)
-        schedule.merge_units(self.connection, force=True, now=self.now)
+        schedule.merge_commits(self.connection, force=True)
+        schedule.merge_days(self.connection, force=True, now=self.now)
         for series, time in good:
             count = sum(one == series and at // DAY == day for one, at in self.points)
-            for resolution in (MINUTES, HOUR):
+            for resolution in (FIVE_MINUTES, ONE_HOUR):
                 self.rolled[resolution, series, time // DAY] = count
 
     @rule(killed=st.booleans())
     def clean_up(self, killed):
         if killed:
             with connect() as other, other.transaction(force_rollback=True):
-                regroup(other)
-                drop_expired(other, self.now)
-        regroup(self.connection)
-        told = {(one.table, one.kept_days): one.rows for one in expired(self.connection, self.now)}
+                regroup_rows(other)
+                delete_expired(other, self.now)
+        regroup_rows(self.connection)
+        told = {(one.table, one.kept_days): one.rows for one in find_expired(self.connection, self.now)}
         before = self._rows()
-        drop_expired(self.connection, self.now)
-        block_cache.forget()
+        delete_expired(self.connection, self.now)
+        block_cache.clear_block_cache()
         gone = {key: count - self._rows().get(key, 0) for key, count in before.items()}
         assert {key: count for key, count in gone.items() if count} == told
         self.points = {
             key: value
             for key, value in self.points.items()
-            if not is_over(key[1] // DAY, self.policy(key[0]).points, self.now)
+            if not is_day_expired(key[1] // DAY, self.policy(key[0]).points, self.now)
         }
         self.rolled = {
             (resolution, series, day): count
             for (resolution, series, day), count in self.rolled.items()
-            if not is_over(day, self.rollups_kept(series, resolution), self.now)
+            if not is_day_expired(day, self.rollups_kept(series, resolution), self.now)
         }
 
     def _rows(self) -> dict[tuple[str, int], int]:
@@ -171,7 +175,7 @@ class Policies(RuleBasedStateMachine):
         for resolution, day, payload in self.connection.execute(
             "SELECT resolution, day, payload FROM metrics_rollup", binary=True
         ):
-            summary = decode_summary(payload, resolution * SECOND)
+            summary = decode_rollup(payload, resolution * SECOND)
             counts = np.add.reduceat(summary.stats["count"], summary.offsets[:-1])
             for series, count in zip(summary.ids.tolist(), counts.tolist(), strict=True):
                 assert (resolution, series, day) not in found
@@ -183,7 +187,7 @@ class Policies(RuleBasedStateMachine):
 
 
 def test_whatever_changes_every_metric_is_kept_as_its_policy_says(series, monkeypatch):
-    monkeypatch.setattr("metrics.storage.merge.rollups.DENSE_ENOUGH", 0)
+    monkeypatch.setattr("metrics.storage.merge.rollups.MIN_POINTS_PER_5M", 0)
     run_state_machine_as_test(
         Policies,
         settings=settings(
@@ -193,8 +197,8 @@ def test_whatever_changes_every_metric_is_kept_as_its_policy_says(series, monkey
 
 
 def made(connection, now: float) -> None:
-    schedule.merge_young(connection, force=True)
-    schedule.merge_units(connection, force=True, now=now)
+    schedule.merge_commits(connection, force=True)
+    schedule.merge_days(connection, force=True, now=now)
 
 
 def test_days_of_metrics_that_are_kept_differently_long_are_rows_of_their_own(series):
@@ -209,16 +213,16 @@ def test_nothing_goes_while_a_policy_that_has_changed_is_not_applied_yet(series)
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=2)
     write({(number, BEGIN * DAY): 1.0 for number in SERIES})
     made(series, (BEGIN + 1) * 86_400.0)
-    regroup(series)
+    regroup_rows(series)
     MetricDefinition.objects.update(retention_days=100)
     late = (BEGIN + 50) * 86_400.0
     with connect() as other, other.transaction():
-        assert lock_unit(other, 0, BEGIN)  # a merge is at it
-        assert regroup(series) == 0
-        assert drop_expired(series, late) == 0
-    assert regroup(series) == 1
-    assert drop_expired(series, late) == 0
-    assert drop_expired(series, (BEGIN + 101) * 86_400.0) == 2
+        assert lock_day(other, 0, BEGIN)  # a merge is at it
+        assert regroup_rows(series) == 0
+        assert delete_expired(series, late) == 0
+    assert regroup_rows(series) == 1
+    assert delete_expired(series, late) == 0
+    assert delete_expired(series, (BEGIN + 101) * 86_400.0) == 2
 
 
 def test_a_day_that_was_made_by_a_policy_which_was_taken_back_at_once_is_kept_as_long_as_others(series):
@@ -227,10 +231,10 @@ def test_a_day_that_was_made_by_a_policy_which_was_taken_back_at_once_is_kept_as
     made(series, (BEGIN + 1) * 86_400.0)
     MetricDefinition.objects.all().delete()  # before anybody has grouped anything by it
     late = (BEGIN + 50) * 86_400.0
-    assert drop_expired(series, late) == 0
-    regroup(series)
-    assert drop_expired(series, late) == 0
-    assert drop_expired(series, (BEGIN + 91) * 86_400.0) == 2
+    assert delete_expired(series, late) == 0
+    regroup_rows(series)
+    assert delete_expired(series, late) == 0
+    assert delete_expired(series, (BEGIN + 91) * 86_400.0) == 2
 
 
 def test_a_worker_with_little_time_gets_further_with_every_run(series):
@@ -239,32 +243,32 @@ def test_a_worker_with_little_time_gets_further_with_every_run(series):
     made(series, (BEGIN + 5) * 86_400.0)
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
     runs = 0
-    while regroup(series, budget=0.0):
+    while regroup_rows(series, budget=0.0):
         runs += 1
     assert runs == 4
     kept = series.execute(
         "SELECT keep, count(*), sum(points) FROM metrics_block GROUP BY keep ORDER BY keep"
     ).fetchall()
     assert kept == [(7, 4, 8), (90, 4, 8)]
-    assert regroup(series) == 0
+    assert regroup_rows(series) == 0
 
 
 def test_what_the_workers_have_still_to_do_is_told(series):
     write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
-    told = backlog(series)
+    told = read_worker_backlog(series)
     assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (1, 2, 0, [])
-    schedule.merge_young(series, force=True)
+    schedule.merge_commits(series, force=True)
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
-    told = backlog(series)
+    told = read_worker_backlog(series)
     assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (0, 0, 1, ["a"])
     out = StringIO()
     call_command("storage", stdout=out)
     assert "days to make: 1" in out.getvalue() and "policies to apply: a" in out.getvalue()
-    schedule.merge_units(series, force=True)
-    regroup(series)
-    assert backlog(series).rows_to_drop == 2
-    drop_expired(series)
-    told = backlog(series)
+    schedule.merge_days(series, force=True)
+    regroup_rows(series)
+    assert read_worker_backlog(series).rows_to_drop == 2
+    delete_expired(series)
+    told = read_worker_backlog(series)
     assert (told.days_to_make, told.policies_to_apply, told.rows_to_drop) == (0, [], 0)
 
 

@@ -189,7 +189,7 @@ def test_e3_us1_booleans_and_texts_come_as_they_are(admin):
             MetricDefinition.objects.create(name=name, data_type=kind)
     from metrics.storage import series_registry
 
-    series_registry.refresh()
+    series_registry.refresh_registry()
     send(admin, [at(0, "door", True), at(1, "door", False), at(0, "state", "on"), at(5, "state", "off")])
     assert values(ask(admin, metrics=["door"])) == [True, False]
     assert values(ask(admin, metrics=["door"], aggregation="avg")) == [0.5]
@@ -223,7 +223,7 @@ def test_e3_us1_a_damaged_block_is_told_and_not_silently_left_out(day):
     with connect() as connection:
         for table in ("metrics_young", "metrics_block", "metrics_rollup"):
             connection.execute(f"UPDATE {table} SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
-    block_cache.forget()
+    block_cache.clear_block_cache()
     answer = day.post("query", AVERAGE)
     assert answer.status == 200 and "damaged" in answer.json["incomplete"][0]
 
@@ -403,7 +403,7 @@ def test_a_question_that_reads_far_more_than_was_reckoned_ends(admin, monkeypatc
 
 
 def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, monkeypatch):
-    monkeypatch.setattr("metrics.storage.format.codec.LONG", 8)
+    monkeypatch.setattr("metrics.storage.format.codec.PER_SERIES_MIN_POINTS", 8)
     for number, device in enumerate(("device_001", "device_002", "device_003")):
         send(admin, [at(1800 * tick, value=float(tick + 100 * number)) for tick in range(144)], device)
     merged()

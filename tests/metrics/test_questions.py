@@ -22,7 +22,7 @@ from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache, plan, scan
 from metrics.storage.read.plan import snapshot
 from metrics.storage.units import SECOND
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from tests.metrics.test_aggregation import NAMES, expected
 
 START = datetime(2026, 3, 28, tzinfo=UTC)  # Berlin's clocks go forward on the second day
@@ -42,7 +42,7 @@ written = st.lists(
 def storage(site):
     """Three devices with a series each; gives a connection, and empties the storage for every example."""
     MetricDefinition.objects.create(name="m", data_type="numeric", retention_days=3650)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     with connect() as connection:
         for number, device in SERIES.items():
             connection.execute(
@@ -62,14 +62,15 @@ def empty(connection):
         "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
         prepare=False,
     )
-    block_cache.forget()
+    block_cache.clear_block_cache()
 
 
 def write(rows):
     series, ticks, values = zip(*rows, strict=True)
     times = LOW + np.array(ticks, np.int64) * TICK * SECOND
     writer().submit(
-        [Arrivals(np.array(series, np.int64), times, np.array(values, np.float64))], Entry("test", 0.0, len(rows))
+        [IncomingPoints(np.array(series, np.int64), times, np.array(values, np.float64))],
+        JournalEntry("test", 0.0, len(rows)),
     )
     return {
         (number, int(time)): float(value) for number, time, value in zip(series, times.tolist(), values, strict=True)
@@ -94,9 +95,9 @@ def test_any_question_after_any_writes_and_merges_equals_plain_python(
     for rows, how in commits:
         model |= write(rows)
         if how:
-            schedule.merge_young(storage, force=True)
+            schedule.merge_commits(storage, force=True)
         if how == "everything":
-            schedule.merge_units(storage, force=True)
+            schedule.merge_days(storage, force=True)
     start, end = START + timedelta(seconds=window[0]), START + timedelta(seconds=window[0] + window[1])
     question = Question(
         ("m",), start, end, None, name, interval if name else None, group_by=group_by if name else "series",
@@ -139,16 +140,16 @@ def oracle(question, points):
 
 
 def test_a_scan_sees_one_snapshot_while_blocks_are_merged_away(storage, monkeypatch):
-    monkeypatch.setattr(scan, "AT_ONCE", 1)
+    monkeypatch.setattr(scan, "FETCH_POINTS", 1)
     write([(number, tick, tick) for number in SERIES for tick in range(36)])
-    schedule.merge_young(storage, force=True)
+    schedule.merge_commits(storage, force=True)
     write([(number, tick, -1) for number in SERIES for tick in range(10)])
     with snapshot() as connection:
-        planned = plan.plan(connection, np.array(sorted(SERIES)), LOW, LOW + SPAN * SECOND)
-        pieces = scan.scan(connection, planned)
+        planned = plan.plan_read(connection, np.array(sorted(SERIES)), LOW, LOW + SPAN * SECOND)
+        pieces = scan.read_points(connection, planned)
         some = [next(pieces)]
-        schedule.merge_young(storage, force=True)
-        schedule.merge_units(storage, force=True)
+        schedule.merge_commits(storage, force=True)
+        schedule.merge_days(storage, force=True)
         some += pieces
     found = {}
     for piece in some:
@@ -161,18 +162,18 @@ def test_a_scan_sees_one_snapshot_while_blocks_are_merged_away(storage, monkeypa
 
 def test_only_series_that_blocks_share_are_put_together_anew(storage):
     write([(1, tick, tick) for tick in range(10)] + [(2, tick, tick) for tick in range(10)])
-    schedule.merge_young(storage, force=True)
+    schedule.merge_commits(storage, force=True)
     write([(2, 5, -1)])
     with snapshot() as connection:
-        planned = plan.plan(connection, np.array([1, 2]), LOW, LOW + SPAN * SECOND)
-        pieces = list(scan.scan(connection, planned))
+        planned = plan.plan_read(connection, np.array([1, 2]), LOW, LOW + SPAN * SECOND)
+        pieces = list(scan.read_points(connection, planned))
     assert [piece.ids.tolist() for piece in pieces] == [[1], [2]]
     assert pieces[1].values[5] == -1
 
 
 def test_steps_are_counted_in_order_of_time_also_where_early_points_came_late(storage):
     write([(1, tick, 10 * tick) for tick in range(6, 12)])
-    schedule.merge_young(storage, force=True)
+    schedule.merge_commits(storage, force=True)
     write([(1, tick, 10 * tick) for tick in range(6)])
     question = Question(("m",), START, START + timedelta(days=1), aggregation="increase", interval=6 * 3600)
     assert [group.values for group in ask(question).groups] == [[20, 30, 30, 30]]

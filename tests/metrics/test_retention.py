@@ -3,8 +3,8 @@
 from metrics.models import MetricDefinition
 from metrics.storage.connection import connect
 from metrics.storage.merge import schedule
-from metrics.storage.merge.apply_retention_policy import regroup
-from metrics.storage.merge.retention import drop_expired
+from metrics.storage.merge.apply_retention_policy import regroup_rows
+from metrics.storage.merge.retention import delete_expired
 from metrics.storage.read import block_cache
 from tests.metrics.stored import parts
 from tests.metrics.test_storage import DAY, TODAY, store, stored
@@ -13,10 +13,10 @@ NOW = TODAY / 1_000_000 + 3600  # seconds
 
 
 def kept(connection) -> set[int]:
-    schedule.merge_young(connection, force=True)
-    regroup(connection)
-    drop_expired(connection, now=NOW)
-    block_cache.forget()
+    schedule.merge_commits(connection, force=True)
+    regroup_rows(connection)
+    delete_expired(connection, now=NOW)
+    block_cache.clear_block_cache()
     return {(TODAY - time) // DAY for _, time in stored(parts([1], TODAY - 4000 * DAY, TODAY + DAY))}
 
 
@@ -43,6 +43,6 @@ def test_old_batch_ids_and_journal_entries_go_and_young_ones_stay(site):
                 "INSERT INTO metrics_ingestedbatch VALUES ('d', %s, now() - make_interval(days => %s), '{}')",
                 (batch_id, age),
             )
-        drop_expired(connection)
+        delete_expired(connection)
         assert connection.execute("SELECT seq FROM metrics_journal").fetchall() == [(2,)]
         assert connection.execute("SELECT batch_id FROM metrics_ingestedbatch").fetchall() == [("young",)]

@@ -13,18 +13,25 @@ from metrics.query.latest import microseconds
 from metrics.query.query import Question
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
-from metrics.storage.format.codec import Columns, DamagedPayload, arrange
-from metrics.storage.format.rollup_codec import STATS, Summary, decode_summary, encode_summary, summarised, together
+from metrics.storage.format.codec import Columns, DamagedPayload, arrange_points
+from metrics.storage.format.rollup_codec import (
+    STATS,
+    RollupColumns,
+    compute_rollup,
+    decode_rollup,
+    encode_rollup,
+    merge_rollups,
+)
 from metrics.storage.merge import schedule
-from metrics.storage.merge.apply_retention_policy import regroup
-from metrics.storage.merge.retention import drop_expired
-from metrics.storage.merge.rollups import HOUR, MINUTES
+from metrics.storage.merge.apply_retention_policy import regroup_rows
+from metrics.storage.merge.retention import delete_expired
+from metrics.storage.merge.rollups import FIVE_MINUTES, ONE_HOUR
 from metrics.storage.read import block_cache
 from metrics.storage.units import SECOND
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 
 DAY = 86_400 * SECOND
-FIVE = MINUTES * SECOND
+FIVE = FIVE_MINUTES * SECOND
 
 points = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 4 * FIVE), st.integers(-9, 9)), min_size=1, max_size=60)
 
@@ -32,10 +39,10 @@ points = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 4 * FIVE), st.inte
 def columns_of(rows: list[tuple[int, int, int]]) -> Columns:
     series, times, values = (np.array(column, np.int64) for column in zip(*rows, strict=True))
     units = np.arange(len(rows), dtype=np.int32) % 2
-    return arrange(series, times, values.astype(np.float64), units, [b"", b'["V",{"a":1},{}]'])
+    return arrange_points(series, times, values.astype(np.float64), units, [b"", b'["V",{"a":1},{}]'])
 
 
-def dictionary(summary: Summary) -> dict[tuple[int, int], tuple[float, ...]]:
+def dictionary(summary: RollupColumns) -> dict[tuple[int, int], tuple[float, ...]]:
     series = np.repeat(summary.ids, np.diff(summary.offsets)).tolist()
     stats = zip(*(summary.stats[name].tolist() for name in STATS), strict=True)
     return dict(zip(zip(series, summary.times.tolist(), strict=True), stats, strict=True))
@@ -51,25 +58,25 @@ def expected(columns: Columns) -> dict[tuple[int, int], tuple[float, ...]]:
 @given(points)
 def test_a_summary_equals_a_dictionary_and_comes_back_as_it_was(rows):
     columns = columns_of(rows)
-    made = summarised(columns, FIVE)
+    made = compute_rollup(columns, FIVE)
     assert dictionary(made) == expected(columns)
-    back = decode_summary(encode_summary(made), FIVE)
+    back = decode_rollup(encode_rollup(made), FIVE)
     assert dictionary(back) == expected(columns) and back.units == made.units
-    assert dictionary(together(made.rows(2)[::-1])) == expected(columns)
+    assert dictionary(merge_rollups(made.rows(2)[::-1])) == expected(columns)
     inner = made.within(FIVE, 3 * FIVE)
     assert dictionary(inner) == {key: one for key, one in expected(columns).items() if FIVE <= key[1] < 3 * FIVE}
 
 
 def test_a_summary_keeps_the_unit_of_the_last_point_and_not_its_tags():
-    made = summarised(columns_of([(1, 0, 1), (1, 1, 2), (2, 0, 3)]), FIVE)
+    made = compute_rollup(columns_of([(1, 0, 1), (1, 1, 2), (2, 0, 3)]), FIVE)
     assert made.units == [b'["V"]', b""]
 
 
 def test_a_damaged_summary_is_noticed():
-    payload = bytearray(encode_summary(summarised(columns_of([(1, 0, 1)]), FIVE)))
+    payload = bytearray(encode_rollup(compute_rollup(columns_of([(1, 0, 1)]), FIVE)))
     payload[-1] ^= 255
     with pytest.raises(DamagedPayload):
-        decode_summary(bytes(payload), FIVE)
+        decode_rollup(bytes(payload), FIVE)
 
 
 # --- in the database ----------------------------------------------------------------------------------
@@ -82,7 +89,7 @@ TODAY = microseconds(NOW) // DAY * DAY
 def fleet(site):
     """Three devices with a metric that is kept three days as points."""
     MetricDefinition.objects.create(name="m", data_type="numeric", retention_days=3, rollup_5m_days=5, rollup_1h_days=9)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     with connect() as connection:
         for number in (1, 2, 3):
             connection.execute(
@@ -97,18 +104,20 @@ def write(day: int, values: dict[int, float], series: int = 1) -> None:
     """Values by second of a day, so many days ago."""
     times = TODAY - day * DAY + np.array(list(values), np.int64) * SECOND
     numbers = np.array(list(values.values()), np.float64)
-    writer().submit([Arrivals(np.full(len(times), series, np.int64), times, numbers)], Entry("test", 0.0, len(times)))
+    writer().submit(
+        [IncomingPoints(np.full(len(times), series, np.int64), times, numbers)], JournalEntry("test", 0.0, len(times))
+    )
 
 
 def settle(connection, at: datetime = NOW) -> None:
-    schedule.merge_young(connection, force=True)
-    schedule.merge_units(connection, force=True, now=at.timestamp())
+    schedule.merge_commits(connection, force=True)
+    schedule.merge_days(connection, force=True, now=at.timestamp())
 
 
 def expire(connection) -> None:
-    regroup(connection)
-    drop_expired(connection)
-    block_cache.forget()
+    regroup_rows(connection)
+    delete_expired(connection)
+    block_cache.clear_block_cache()
 
 
 def asked(
@@ -166,7 +175,7 @@ def test_late_points_are_in_every_answer_at_once_and_in_the_rollups_afterwards(f
     write(1, SAMPLE)
     settle(fleet)
     write(1, {55: 100.0})
-    for how in (lambda: None, lambda: schedule.merge_young(fleet, force=True), lambda: settle(fleet)):
+    for how in (lambda: None, lambda: schedule.merge_commits(fleet, force=True), lambda: settle(fleet)):
         how()
         assert asked("max", 1, 0, interval=3600)[0] == (0.0, 100.0)
         assert asked("count", 1, 0) == [(0.0, float(len(SAMPLE) + 1))]
@@ -208,7 +217,7 @@ def test_days_made_before_there_were_rollups_get_them_whole(fleet):
 
 def test_when_points_are_gone_rollups_answer(fleet, monkeypatch):
     """Points are kept three days here, five-minute rollups five, hours nine."""
-    monkeypatch.setattr("metrics.storage.merge.rollups.DENSE_ENOUGH", 1)
+    monkeypatch.setattr("metrics.storage.merge.rollups.MIN_POINTS_PER_5M", 1)
     for day in (8, 5, 2):
         write(day, {0: 1.0, 10: 4.0, 3599: 2.0, 7200: 8.0})
         settle(fleet, NOW - timedelta(days=day - 1))
@@ -246,7 +255,7 @@ def test_what_cannot_be_answered_from_rollups_is_said(fleet):
 def test_a_slow_metric_has_hours_alone_and_a_chart_of_it_shows_them(fleet):
     write(4, {second: float(second) for second in range(0, 86_400, 60)})
     settle(fleet, NOW - timedelta(days=3))
-    assert fleet.execute("SELECT DISTINCT resolution FROM metrics_rollup").fetchall() == [(HOUR,)]
+    assert fleet.execute("SELECT DISTINCT resolution FROM metrics_rollup").fetchall() == [(ONE_HOUR,)]
     expire(fleet)
     line = asked(None, 4, 3, max_points=1000)
     assert line[:2] == [(0.0, 0.0), (1800.0, 3540.0)] and len(line) == 48
@@ -254,7 +263,7 @@ def test_a_slow_metric_has_hours_alone_and_a_chart_of_it_shows_them(fleet):
 
 def test_a_chart_shows_the_hours_of_a_series_whose_neighbours_have_kept_their_minutes(fleet):
     MetricDefinition.objects.create(name="n", data_type="numeric", retention_days=3, rollup_5m_days=9, rollup_1h_days=9)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     fleet.execute("INSERT INTO metrics_device (id, device_id, name, created_at) VALUES (4, 'd4', '', now())")
     for series, metric, device in ((10, "n", 1), (15, "m", 4), (20, "n", 2)):
         fleet.execute("INSERT INTO metrics_series VALUES (%s, %s, 0, %s)", (series, metric, device))
@@ -283,7 +292,7 @@ def test_an_interval_finer_than_what_is_kept_is_said(fleet):
 
 def test_a_neighbour_whose_rollups_are_to_be_kept_less_long_than_its_points_loses_none(fleet):
     MetricDefinition.objects.create(name="n", data_type="numeric", rollup_5m_days=1, rollup_1h_days=1)
-    series_registry.refresh()
+    series_registry.refresh_registry()
     fleet.execute("UPDATE metrics_series SET metric_name = 'n' WHERE id = 2")
     for series in (1, 2, 3):
         write(2, SAMPLE, series)
@@ -323,5 +332,5 @@ def test_a_damaged_rollup_is_told(fleet):
     settle(fleet)
     fleet.execute("UPDATE metrics_rollup SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - DAY)
-    answer = ask(Question(("m",), start, start + timedelta(days=1), ("d1",), "avg", HOUR))
+    answer = ask(Question(("m",), start, start + timedelta(days=1), ("d1",), "avg", ONE_HOUR))
     assert "rollup" in answer.missing[0] and "damaged" in answer.missing[0]

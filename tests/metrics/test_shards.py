@@ -14,12 +14,12 @@ from django.db import models
 from django.test.utils import isolate_apps
 
 import metrics
-from metrics.apps import first_rows
-from metrics.checks import SPREAD, spread_tables_can_be_spread
+from metrics.apps import create_initial_rows
+from metrics.checks import DISTRIBUTED_MODELS, check_distributed_tables
 from metrics.storage import shards as sharding
 from metrics.storage.connection import connect
 from metrics.storage.merge import schedule
-from metrics.storage.write.writer import AnsweredBatch, Arrivals, Entry, writer
+from metrics.storage.write.writer import AnsweredBatch, IncomingPoints, JournalEntry, writer
 from telemetry_site.env import BadSetting
 from tests.conftest import point
 from tests.metrics.test_storage import TODAY, shards, store
@@ -39,7 +39,7 @@ def test_every_shard_has_its_rows_from_the_start(shards, site):
 def test_an_empty_installation_may_change_its_mind(settings, site):
     for number in (4, 2):
         settings.SHARDS = number
-        first_rows("default")
+        create_initial_rows("default")
         assert rows("metrics_head") == rows("metrics_merged") == list(range(number))
 
 
@@ -49,7 +49,7 @@ def test_with_data_another_number_is_refused_in_one_line_wherever_it_would_do_ha
     with pytest.raises(
         sharding.ShardCountMismatch, match=r"^this database was begun with TELEMETRY_SHARDS=1, which cannot"
     ):
-        first_rows("default")
+        create_initial_rows("default")
     assert [found.id for found in run_checks(tags=["storage"], databases=["default"])] == ["metrics.E003"]
     assert run_checks(tags=["storage"]) == []  # a database is only asked where a command asks for it
     assert rows("metrics_head") == [0]
@@ -65,7 +65,7 @@ def test_a_start_with_another_number_ends_in_one_line(settings, site):
 def test_a_writer_with_another_number_stores_nothing(settings, site):
     settings.SHARDS = 3
     with pytest.raises(sharding.ShardCountMismatch):
-        writer().submit([Arrivals([1], [TODAY], [1.0])], Entry("test", 0.0, 1))
+        writer().submit([IncomingPoints([1], [TODAY], [1.0])], JournalEntry("test", 0.0, 1))
     with connect() as connection:
         assert connection.execute("SELECT count(*) FROM metrics_young").fetchone() == (0,)
 
@@ -112,7 +112,9 @@ def test_a_batch_id_of_several_shards_is_stored_once_and_answered_alike(shards, 
 def test_a_commit_of_several_shards_that_cannot_be_is_not_there_at_all(shards, site):
     with pytest.raises(Exception, match="cannot be converted to text"):
         writer().submit(
-            [Arrivals([1, 256], [TODAY] * 2, [1.0] * 2)], Entry("test", 0.0, 2), AnsweredBatch("nul\0", "b", {})
+            [IncomingPoints([1, 256], [TODAY] * 2, [1.0] * 2)],
+            JournalEntry("test", 0.0, 2),
+            AnsweredBatch("nul\0", "b", {}),
         )
     assert rows("metrics_young") == []
     store([(1, TODAY, 1.0, b""), (256, TODAY, 1.0, b"")])  # and the writer goes on
@@ -130,7 +132,7 @@ def test_distribute_says_what_to_do_where_there_is_one_shard(site):
 
 def test_distribute_refuses_a_server_without_citus(settings, site):
     settings.SHARDS = 8
-    first_rows("default")
+    create_initial_rows("default")
     with pytest.raises(CommandError, match=r"^this database has no Citus: .* CREATE EXTENSION citus") as refused:
         call_command("distribute")
     assert refused.value.returncode == 2 and "\n" not in str(refused.value)
@@ -144,7 +146,7 @@ def test_distribute_refuses_a_number_that_is_not_the_databases(settings, site):
 
 
 def test_what_is_spread_can_be_spread():
-    assert spread_tables_can_be_spread() == []
+    assert check_distributed_tables() == []
 
 
 @isolate_apps("metrics")
@@ -166,7 +168,7 @@ def test_keys_without_the_shard_and_keys_to_what_is_spread_are_found():
         class Meta:
             app_label = "metrics"
 
-    found = spread_tables_can_be_spread(spread=(Spread,), others=(Spread, Pointing))
+    found = check_distributed_tables(spread=(Spread,), others=(Spread, Pointing))
     assert [(one.id, one.msg) for one in found] == [
         ("metrics.E001", "the primary key of Spread lacks `shard`"),
         ("metrics.E001", "the unique field name of Spread lacks `shard`"),
@@ -190,7 +192,7 @@ def statements():
 
 
 def test_every_statement_of_the_storage_says_which_shard():
-    tables = "|".join(model._meta.db_table for model in SPREAD)
+    tables = "|".join(model._meta.db_table for model in DISTRIBUTED_MODELS)
     looked_at = [
         (name, one) for name, one in statements() if re.search(rf"(FROM|INTO|UPDATE|JOIN|USING) ({tables})\b", one)
     ]
@@ -214,12 +216,12 @@ def test_every_statement_of_the_storage_says_which_shard():
 
 def test_a_second_worker_merges_the_shards_that_the_first_one_is_not_at(settings, site):
     settings.SHARDS = 3
-    first_rows("default")
+    create_initial_rows("default")
     store([(256 * number, TODAY, 1.0, b"") for number in range(3)])
     with connect() as one, connect() as other:
         with one.transaction():
-            assert schedule._merge_young_once(one, 1, force=True) == 1
-            assert schedule.merge_young(other, force=True) == 2
+            assert schedule._merge_commits_once(one, 1, force=True) == 1
+            assert schedule.merge_commits(other, force=True) == 2
         assert other.execute("SELECT shard, seq FROM metrics_merged ORDER BY shard").fetchall() == [
             (0, 1),
             (1, 1),
@@ -229,11 +231,11 @@ def test_a_second_worker_merges_the_shards_that_the_first_one_is_not_at(settings
 
 def test_a_gap_in_one_shard_stops_the_merging_of_no_other(settings, site):
     settings.SHARDS = 3
-    first_rows("default")
+    create_initial_rows("default")
     for _ in range(3):
         store([(256 * number, TODAY, 1.0, b"") for number in range(3)])
     with connect() as connection:
         connection.execute("DELETE FROM metrics_young WHERE shard = 0 AND seq = 2")
         with pytest.raises(RuntimeError, match="commits of shard 0 are missing between 1 and 3"):
-            schedule.merge_young(connection, force=True)
+            schedule.merge_commits(connection, force=True)
         assert rows("metrics_young") == [0, 0]

@@ -26,10 +26,10 @@ from metrics.statistics.histogram import (
 )
 from metrics.statistics.inventory import device_statistics, service_statistics
 from metrics.storage.connection import Connection, connect
-from metrics.storage.format.codec import Columns, counts_in, encode
+from metrics.storage.format.codec import Columns, encode, read_point_counts
 from metrics.storage.merge import point_counts, schedule
-from metrics.storage.merge.rebuild_point_counts import recount
-from metrics.storage.merge.retention import drop_expired
+from metrics.storage.merge.rebuild_point_counts import rebuild_counts
+from metrics.storage.merge.retention import delete_expired
 from metrics.storage.read import point_totals
 from rest import request_stats
 from rest.caller import Caller as Access
@@ -58,7 +58,7 @@ ZERO = {
 
 def merged() -> None:
     with connect() as connection:
-        schedule.merge_young(connection, force=True)
+        schedule.merge_commits(connection, force=True)
 
 
 @pytest.fixture(params=["young", "merged", "day"])
@@ -72,7 +72,7 @@ def told(request: pytest.FixtureRequest, admin: Caller) -> Caller:
         merged()
     if request.param == "day":
         with connect() as connection:
-            schedule.merge_units(connection, force=True)
+            schedule.merge_days(connection, force=True)
     return admin
 
 
@@ -124,7 +124,7 @@ def test_a_metric_in_two_kinds_of_value_is_one_metric(admin: Caller) -> None:
     MetricDefinition.objects.create(name="mode", data_type="string")
     from metrics.storage import series_registry
 
-    series_registry.refresh()
+    series_registry.refresh_registry()
     assert admin.post("devices/device_001/telemetry", point("mode", "off")).status == 200
     found = admin.get(DEVICE).json
     assert (found["total_metrics"], found["data_points_count"], found["active_metrics"]) == (1, 3, 1)
@@ -139,7 +139,7 @@ def test_a_point_that_is_sent_again_counts_once_before_it_is_merged_and_after_it
     admin.post("devices/device_001/telemetry", one)
     merged()
     with connect() as connection:
-        schedule.merge_units(connection, force=True)
+        schedule.merge_days(connection, force=True)
     found = admin.get(DEVICE).json
     assert (found["data_points_count"], found["last_24h_points"]) == (1, 1)
 
@@ -293,10 +293,10 @@ class Some(alert_summary.NoAlerting):
 
 @pytest.fixture
 def alerts() -> Iterator[None]:
-    before = alert_summary.alerting()
-    alert_summary.provide(Some())
+    before = alert_summary.registered_summary()
+    alert_summary.register_alert_summary(Some())
     yield
-    alert_summary.provide(before)
+    alert_summary.register_alert_summary(before)
 
 
 def test_the_alerts_app_is_asked_how_many_there_were(alerts: None, admin: Caller) -> None:
@@ -313,8 +313,8 @@ def stored(site: None) -> Iterator[Connection]:
     for day in range(3):
         store([(series, TODAY + day * DAY + at, 1.0, b"") for series in (1, 2, 300, 9000) for at in range(day + 1)])
     with connect() as connection:
-        schedule.merge_young(connection, force=True)
-        schedule.merge_units(connection, force=True)
+        schedule.merge_commits(connection, force=True)
+        schedule.merge_days(connection, force=True)
         yield connection
 
 
@@ -323,7 +323,7 @@ BOOK = {1: 6, 2: 6, 300: 6, 9000: 6}
 
 def test_retention_takes_what_it_drops_off_the_counts(stored: Connection) -> None:
     assert check(stored) == BOOK
-    drop_expired(stored, now=(TODAY + 92 * DAY) / 1_000_000)  # the first two days
+    delete_expired(stored, now=(TODAY + 92 * DAY) / 1_000_000)  # the first two days
     assert check(stored) == dict.fromkeys(BOOK, 3)
 
 
@@ -332,15 +332,15 @@ def test_retention_counts_rows_of_two_kinds_of_values_too(stored: Connection) ->
     numbers = Columns(ids[:1], np.array([0, 1]), times[:1], np.array([1.0]))
     texts = Columns(ids[1:], np.array([0, 1]), times[1:], np.array([b"x"], object))
     payload = encode([numbers, texts])  # as rows of before had it
-    assert counts_in(payload) is None
+    assert read_point_counts(payload) is None
     stored.execute(
         "UPDATE metrics_block SET payload = %s, points = 2, series_to = 2 WHERE day = %s AND bucket = 0",
         (payload, TODAY // DAY),
     )
     stored.execute("UPDATE metrics_count SET pending = 1 WHERE hour = 0")
-    recount(stored)
+    rebuild_counts(stored)
     before = check(stored)
-    drop_expired(stored, now=(TODAY + 91 * DAY) / 1_000_000)
+    delete_expired(stored, now=(TODAY + 91 * DAY) / 1_000_000)
     after = check(stored)
     assert {number: before[number] - after[number] for number in BOOK} == dict.fromkeys(BOOK, 1)
 
@@ -349,7 +349,7 @@ def test_retention_counts_rows_of_two_kinds_of_values_too(stored: Connection) ->
 def test_of_a_payload_that_is_cut_off_nothing_is_told_that_is_not_so(shortened: int) -> None:
     ids = np.arange(300, dtype=np.int64) * 3
     whole = encode([Columns(ids, np.arange(301), np.arange(300) ** 2, np.ones(300))])
-    found = counts_in(whole[:shortened])
+    found = read_point_counts(whole[:shortened])
     assert found is None or (found[0].tolist() == ids.tolist() and found[1].tolist() == [1] * 300)
 
 
@@ -357,7 +357,7 @@ def test_counts_that_were_never_made_are_made_while_merging_goes_on(stored: Conn
     stored.execute("UPDATE metrics_count SET payload = '', points = 0, bytes = 0, pending = 1")
     store([(1, TODAY, 2.0, b""), (1, TODAY + 9, 2.0, b""), (300, TODAY, 2.0, b"")])  # one of three is new
 
-    class Meanwhile(point_counts.Change):
+    class Meanwhile(point_counts.CountChange):
         """Merges what was written, as soon as the first block was looked at."""
 
         done = False
@@ -366,14 +366,14 @@ def test_counts_that_were_never_made_are_made_while_merging_goes_on(stored: Conn
             if not Meanwhile.done:
                 Meanwhile.done = True
                 with connect() as other:
-                    schedule.merge_young(other, force=True)
-                    schedule.merge_units(other, force=True)
+                    schedule.merge_commits(other, force=True)
+                    schedule.merge_days(other, force=True)
             super().found(series, lengths)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("metrics.storage.merge.rebuild_point_counts.Change", Meanwhile)
-        assert recount(stored) == 2
-    assert Meanwhile.done and recount(stored) == 0
+        patched.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", Meanwhile)
+        assert rebuild_counts(stored) == 2
+    assert Meanwhile.done and rebuild_counts(stored) == 0
     assert check(stored) == BOOK | {1: 7}
 
 
@@ -381,29 +381,29 @@ def test_a_count_that_is_wanted_anew_while_it_is_made_is_made_again(stored: Conn
     stored.execute("UPDATE metrics_count SET pending = 1 WHERE stretch = 0")
     once = threading.Event()
 
-    class Marked(point_counts.Change):
+    class Marked(point_counts.CountChange):
         def found(self, series: Any, lengths: Any) -> None:
             if not once.is_set():
                 once.set()
                 with connect() as other:
-                    point_counts.mark(other, 0, 0)
+                    point_counts.mark_for_rebuild(other, 0, 0)
             super().found(series, lengths)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("metrics.storage.merge.rebuild_point_counts.Change", Marked)
-        recount(stored)
-    assert recount(stored) == 1 and recount(stored) == 0
+        patched.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", Marked)
+        rebuild_counts(stored)
+    assert rebuild_counts(stored) == 1 and rebuild_counts(stored) == 0
     assert check(stored) == BOOK
 
 
 def test_two_workers_do_not_count_a_stretch_at_once(stored: Connection) -> None:
     stored.execute("UPDATE metrics_count SET pending = 1 WHERE stretch = 0")
     with connect() as other:
-        from metrics.storage.locks import lock_recount
+        from metrics.storage.locks import lock_count_rebuild
 
-        assert lock_recount(other, 0, 0)
-        assert recount(stored) == 0
-    assert recount(stored) == 1
+        assert lock_count_rebuild(other, 0, 0)
+        assert rebuild_counts(stored) == 0
+    assert rebuild_counts(stored) == 1
     assert check(stored) == BOOK
 
 
@@ -417,7 +417,7 @@ def test_a_damaged_count_says_so_until_it_is_made_anew(admin: Caller) -> None:
         admin.post("devices/device_001/telemetry", point())
         merged()
         assert admin.get(DEVICE).json["incomplete"] == told
-        assert recount(connection) == 1
+        assert rebuild_counts(connection) == 1
         assert sum(check(connection).values()) == 2
         assert as_counted(connection) == as_stored(connection)
     found = admin.get(DEVICE).json
@@ -430,7 +430,7 @@ def test_a_damaged_commit_is_named_and_not_counted(admin: Caller) -> None:
 
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET payload = ''")
-    block_cache.forget()
+    block_cache.clear_block_cache()
     found = admin.get("stats").json
     assert found["total_data_points"] == 0 and "young block 1" in found["incomplete"][0]
 
@@ -438,7 +438,7 @@ def test_a_damaged_commit_is_named_and_not_counted(admin: Caller) -> None:
 def test_where_too_much_waits_to_be_merged_the_rest_is_named(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         admin.post("devices/device_001/telemetry", point())
-    monkeypatch.setattr(point_totals, "MOST_YOUNG", 2)
+    monkeypatch.setattr(point_totals, "MAX_UNMERGED_POINTS", 2)
     found = admin.get("stats").json
     assert found["total_data_points"] == 2
     assert found["incomplete"] == ["1 points that wait to be merged are not counted yet"]
@@ -450,10 +450,10 @@ def test_hours_that_nobody_asks_for_are_dropped(admin: Caller) -> None:
     merged()
     with connect() as connection:
         now = int(time.time()) // 3600
-        hours = set(as_counted(connection)) - {point_counts.EVER}
+        hours = set(as_counted(connection)) - {point_counts.ALL_TIME}
         assert hours == {now, now - 10, now - 24} or hours == {now - 1, now - 11, now - 25}
         connection.execute("UPDATE metrics_count SET hour = hour - 20 WHERE hour > 0")
-        drop_expired(connection)
+        delete_expired(connection)
         assert len(as_counted(connection)) == 2  # of all times, and of the hour that is 20 hours ago now
 
 

@@ -18,9 +18,9 @@ from metrics.query.latest import _newest_of
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Columns
 from metrics.storage.merge import schedule as merge
-from metrics.storage.merge.rollups import Place
+from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.read import block_cache, latest
-from metrics.storage.write.writer import Arrivals, Entry, writer
+from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from tests.metrics.counted import check, young_counts
 from tests.metrics.stored import parts
 
@@ -53,14 +53,14 @@ def store(rows: list[tuple[int, int, float, bytes]], texts: bool = False) -> Non
     dictionary = sorted({row[3] for row in rows} | {b""})
     values = np.empty(len(rows), object if texts else np.float64)
     values[:] = [repr(row[2]).encode() if texts else row[2] for row in rows]
-    arrivals = Arrivals(
+    arrivals = IncomingPoints(
         np.array([row[0] for row in rows], np.int64),
         np.array([row[1] for row in rows], np.int64),
         values,
         np.array([dictionary.index(row[3]) for row in rows], np.int32),
         dictionary,
     )
-    writer().submit([arrivals], Entry("test", 0.0, len(rows)))
+    writer().submit([arrivals], JournalEntry("test", 0.0, len(rows)))
 
 
 def newest_points(start: int) -> list[Columns]:
@@ -74,7 +74,7 @@ def newest_points(start: int) -> list[Columns]:
                 " ON CONFLICT DO NOTHING",
                 row,
             )
-    held = latest.newest(None, None, start)
+    held = latest.find_latest(None, None, start)
     found = _newest_of([one.id for one in held.series], held.candidates, start)
     return [part.points(at, at + 1) for part, at in found.values()]
 
@@ -101,7 +101,7 @@ class Storage(RuleBasedStateMachine):
             "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
             prepare=False,
         )
-        block_cache.forget()
+        block_cache.clear_block_cache()
 
     def _write(self, rows: list[tuple[int, int, float, bytes]]) -> None:
         store(rows)
@@ -114,7 +114,7 @@ class Storage(RuleBasedStateMachine):
             self.sent.append(placed)
             self._write(placed)
             if merged:
-                merge.merge_young(self.connection, force=True)
+                merge.merge_commits(self.connection, force=True)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
@@ -126,17 +126,17 @@ class Storage(RuleBasedStateMachine):
         units = self.connection.execute("SELECT DISTINCT shard, bucket, day FROM metrics_block").fetchall()
         how = data.draw(st.sampled_from(["young", "unit", "everything", "killed"]))
         if how == "young":
-            merge.merge_young(self.connection, force=True)
+            merge.merge_commits(self.connection, force=True)
         elif how == "everything":
-            merge.merge_units(self.connection, force=True, now=NOW)
+            merge.merge_days(self.connection, force=True, now=NOW)
         elif how == "killed":
             with connect() as other, other.transaction(force_rollback=True):
-                merge.merge_young(other, force=True)
-                merge.merge_units(other, force=True)
+                merge.merge_commits(other, force=True)
+                merge.merge_days(other, force=True)
         elif units:
             shard, bucket, day = data.draw(st.sampled_from(sorted(units)))
-            level = data.draw(st.sampled_from([2, 3, merge.SETTLED]))
-            merge.merge_unit(self.connection, Place(shard, bucket, day), level, NOW)
+            level = data.draw(st.sampled_from([2, 3, merge.DAY_LEVEL]))
+            merge.merge_day(self.connection, BucketDay(shard, bucket, day), level, NOW)
 
     @invariant()
     def every_read_equals_the_dictionary(self):
@@ -167,7 +167,7 @@ class Storage(RuleBasedStateMachine):
 
 
 def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(shards, site, monkeypatch):
-    monkeypatch.setattr("metrics.storage.merge.point_counts.KEPT_HOURS", EVERY_HOUR)
+    monkeypatch.setattr("metrics.storage.merge.point_counts.HOURLY_RETENTION", EVERY_HOUR)
     run_state_machine_as_test(
         Storage,
         settings=settings(
@@ -180,8 +180,8 @@ def test_texts_merge_as_numbers_do(shards, site):
     store([(1, TODAY, 1.0, b""), (2, TODAY, 2.0, b"")])
     store([(3, TODAY, 3.0, b""), (3, TODAY + DAY, 4.0, b"")], texts=True)
     with connect() as connection:
-        merge.merge_young(connection, force=True)
-        merge.merge_units(connection, force=True)
+        merge.merge_commits(connection, force=True)
+        merge.merge_days(connection, force=True)
         assert connection.execute("SELECT count(*) FROM metrics_young").fetchone() == (0,)
     values = [value for value, _ in stored(parts([1, 2, 3], TODAY, TODAY + 2 * DAY)).values()]
     assert sorted(map(str, values)) == ["1.0", "2.0", "b'3.0'", "b'4.0'"]
@@ -213,33 +213,33 @@ def test_a_gap_in_the_commits_stops_the_merge_instead_of_losing_order(site):
     with connect() as connection:
         connection.execute("DELETE FROM metrics_young WHERE seq = 2")
         with pytest.raises(RuntimeError, match="missing"):
-            merge.merge_young(connection, force=True)
+            merge.merge_commits(connection, force=True)
 
 
 def test_two_mergers_at_once_do_the_work_once(site):
     store([(1, TODAY, 1.0, b"")])
     with connect() as one, connect() as other:
         with one.transaction():
-            assert merge._merge_young_once(one, 0, force=True) == 1
-            assert merge._merge_young_once(other, 0, force=True) == 0
-        assert merge._merge_young_once(other, 0, force=True) == 0
+            assert merge._merge_commits_once(one, 0, force=True) == 1
+            assert merge._merge_commits_once(other, 0, force=True) == 0
+        assert merge._merge_commits_once(other, 0, force=True) == 0
 
 
 def test_merged_commits_stay_for_followers_until_their_time_is_over(site):
     store([(1, TODAY, 1.0, b"")])
     with connect() as connection:
-        merge._merge_young_once(connection, 0, force=True)
-        merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
-        assert [seq for (_, seq), _ in block_cache.young_after(connection, {0: 0})] == [1]
+        merge._merge_commits_once(connection, 0, force=True)
+        merge._delete_merged_commits(connection, keep=merge.FOLLOWER_GRACE)
+        assert [seq for (_, seq), _ in block_cache.read_commits_after(connection, {0: 0})] == [1]
         assert len(stored(parts([1], TODAY, TODAY + 1))) == 1
         connection.execute("UPDATE metrics_young SET at = at - interval '2 minutes'")
-        merge._drop_merged_young(connection, keep=merge.KEEP_YOUNG)
-        assert block_cache.young_after(connection, {0: 0}) == []
+        merge._delete_merged_commits(connection, keep=merge.FOLLOWER_GRACE)
+        assert block_cache.read_commits_after(connection, {0: 0}) == []
 
 
 def test_commits_that_are_not_merged_are_never_dropped(site):
     store([(1, TODAY, 1.0, b"")])
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET at = at - interval '1 day'")
-        merge._drop_merged_young(connection, keep=0.0)
-        assert [seq for (_, seq), _ in block_cache.young_after(connection, {0: 0})] == [1]
+        merge._delete_merged_commits(connection, keep=0.0)
+        assert [seq for (_, seq), _ in block_cache.read_commits_after(connection, {0: 0})] == [1]

@@ -22,7 +22,7 @@ def scanned(damaged: list[str] | None = None) -> Points:
 
 def together() -> int:
     """How many stretches are remembered."""
-    return sum(source == 2 for source, _ in block_cache.decoded._blocks)
+    return sum(source == 2 for source, _ in block_cache.decoded_blocks._blocks)
 
 
 def newest_of(points: Points) -> Points:
@@ -41,7 +41,7 @@ def commit(number: int, dice: random.Random) -> Points:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_reads_of_a_pile_equal_a_dictionary_while_merges_take_some_of_it(seed, shards, site, monkeypatch):
-    monkeypatch.setattr(schedule, "MOST_AT_ONCE", 30)  # so that a merge ends within a stretch
+    monkeypatch.setattr(schedule, "MAX_MERGE_POINTS", 30)  # so that a merge ends within a stretch
     dice, model, seen = random.Random(seed), {}, 0
     with connect() as connection:
         for number in range(120):
@@ -52,44 +52,46 @@ def test_reads_of_a_pile_equal_a_dictionary_while_merges_take_some_of_it(seed, s
                 seen = max(seen, together())
             if number % 40 == 39:
                 for shard in range(shards):
-                    schedule._merge_young_once(connection, shard, force=True)
+                    schedule._merge_commits_once(connection, shard, force=True)
     assert seen > 1
 
 
 def test_of_what_is_merged_nothing_is_read_out_of_a_stretch(site):
-    for number in range(unmerged.STRETCH * 2):
+    for number in range(unmerged.GROUP_COMMITS * 2):
         store([(1, TODAY + number * SECOND, 1.0, b"")])
-    assert len(scanned()) == unmerged.STRETCH * 2
+    assert len(scanned()) == unmerged.GROUP_COMMITS * 2
     assert together() == 1  # from the first of them on: commits are numbered from 1
     with connect() as connection:
-        connection.execute("UPDATE metrics_merged SET seq = %s", (unmerged.STRETCH + 2,))  # and deleted since then
+        connection.execute(
+            "UPDATE metrics_merged SET seq = %s", (unmerged.GROUP_COMMITS + 2,)
+        )  # and deleted since then
     times = [(time - TODAY) // SECOND for _, time in scanned()]
-    assert sorted(times) == list(range(unmerged.STRETCH + 2, unmerged.STRETCH * 2))
+    assert sorted(times) == list(range(unmerged.GROUP_COMMITS + 2, unmerged.GROUP_COMMITS * 2))
 
 
 def test_a_damaged_commit_is_left_out_of_its_stretch_and_named_each_time(site):
-    for number in range(unmerged.STRETCH * 2):
+    for number in range(unmerged.GROUP_COMMITS * 2):
         store([(1, TODAY + number * SECOND, 1.0, b"")])
     with connect() as connection:
-        flip(connection, "metrics_young", 0, unmerged.STRETCH + 3)
+        flip(connection, "metrics_young", 0, unmerged.GROUP_COMMITS + 3)
     for _ in range(2):
         damaged: list[str] = []
-        assert len(scanned(damaged)) == unmerged.STRETCH * 2 - 1
-        assert damaged == [f"young block {unmerged.STRETCH + 3}"]
+        assert len(scanned(damaged)) == unmerged.GROUP_COMMITS * 2 - 1
+        assert damaged == [f"young block {unmerged.GROUP_COMMITS + 3}"]
 
 
 def test_large_commits_are_not_kept_twice(site, monkeypatch):
-    monkeypatch.setattr(unmerged, "LARGEST", unmerged.STRETCH * 2 - 1)
-    for number in range(unmerged.STRETCH * 2):
+    monkeypatch.setattr(unmerged, "MAX_GROUP_POINTS", unmerged.GROUP_COMMITS * 2 - 1)
+    for number in range(unmerged.GROUP_COMMITS * 2):
         store([(one, TODAY + number * SECOND, 1.0, b"") for one in (1, 2)])
-    assert len(scanned()) == unmerged.STRETCH * 2
+    assert len(scanned()) == unmerged.GROUP_COMMITS * 2
     assert together() == 0
 
 
 def test_a_late_point_in_a_stretch_touches_no_days_in_between(site):
-    for number in range(unmerged.STRETCH):
+    for number in range(unmerged.GROUP_COMMITS):
         store([(1, TODAY - (300 * DAY if number == 5 else 0) + number, 1.0, b"")])
     with connect() as connection:
         wanted = {"start": TODAY - 400 * DAY, "end": TODAY + DAY}
-        rows = [unmerged.Stretch(*row) for row in connection.execute(unmerged.WAITING, wanted)]
+        rows = [unmerged.CommitGroup(*row) for row in connection.execute(unmerged.UNMERGED_COMMITS, wanted)]
     assert all(row.time_to - row.time_from < DAY for row in rows)

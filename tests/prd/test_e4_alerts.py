@@ -6,7 +6,7 @@ import pytest
 
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, Level
-from metrics.storage.connection import alone
+from metrics.storage.connection import dedicated_connection
 from tests.alerts.conftest import run
 from tests.alerts.raised import alert, device, rule
 from tests.conftest import API, Caller, point
@@ -182,7 +182,7 @@ def test_e4_us4_ac3_success_is_confirmed(sender: Caller) -> None:
 
 def test_e4_us4_ac4_it_takes_effect_with_the_next_measurement(sender: Caller) -> None:
     made = rule()
-    with alone() as connection:
+    with dedicated_connection() as connection:
         evaluator = Evaluator(connection)
         for enabled, devices in ((False, []), (True, ["b"]), (False, ["b"])):
             sender.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": enabled})

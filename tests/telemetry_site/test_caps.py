@@ -160,7 +160,7 @@ def test_who_sends_while_too_much_waits_to_be_written_is_told_when_to_come_back(
 ):
     sender = admin if way == "fast lane" else administrator
     assert sender.post(f"devices/d/{path}", body).status == 200
-    monkeypatch.setattr(writer, "MOST_WAITING", 0)
+    monkeypatch.setattr(writer, "MAX_QUEUED_POINTS", 0)
     for address in (f"devices/d/{path}", "bulk"):
         answer = sender.post(address, {"d": [point()]} if address == "bulk" else body)
         assert answer.status == 503 and answer.headers["Retry-After"] == "1"

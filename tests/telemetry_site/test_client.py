@@ -63,7 +63,7 @@ def test_a_generated_client_defines_a_metric_sends_measurements_and_asks_for_the
     assert isinstance(made, models.MetricDefinition)
     assert (made.data_type, made.unit, made.max_value, made.retention_days) == ("numeric", "percent", 100.0, 90)
 
-    series_registry.refresh()  # else within a second
+    series_registry.refresh_registry()  # else within a second
 
     points = [
         models.PointRequest(timestamp=now - timedelta(minutes=one), metric_name="battery_level", value=value)

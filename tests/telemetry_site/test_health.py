@@ -19,7 +19,7 @@ from metrics.storage import connection as connections
 from metrics.storage.connection import close_pools, connect
 from metrics.storage.errors import StorageUnavailable
 from metrics.storage.merge import schedule
-from metrics.storage.write.writer import MOST_WAITING, writer
+from metrics.storage.write.writer import MAX_QUEUED_POINTS, writer
 from rest import request_log, request_stats
 from telemetry_site import activity as counting
 from telemetry_site import components
@@ -51,7 +51,7 @@ def test_e6_us3_ac3_health_is_200_where_the_database_answers_and_503_where_it_do
 ) -> None:
     answer = anonymous.get("/health")
     assert (answer.status, answer.json["status"]) == (503, "unhealthy")
-    connections.parameters = WITH_DATABASE
+    connections.connection_parameters = WITH_DATABASE
     assert anonymous.get("/health").status == 200
 
 
@@ -111,10 +111,10 @@ def test_nothing_that_is_told_to_everybody_names_anything_or_is_secret(admin: Ca
 
 def merged() -> None:
     with connect() as connection:
-        schedule.merge_young(connection, force=True)
+        schedule.merge_commits(connection, force=True)
 
 
-WITH_DATABASE = connections.parameters
+WITH_DATABASE = connections.connection_parameters
 
 
 @pytest.fixture
@@ -122,9 +122,9 @@ def no_database(site: None) -> Iterator[None]:
     """The address that the site knows is one where nobody listens."""
     close_pools()
     port = free_port()
-    connections.parameters = lambda: {"host": "127.0.0.1", "port": port, "dbname": "nowhere"}
+    connections.connection_parameters = lambda: {"host": "127.0.0.1", "port": port, "dbname": "nowhere"}
     yield
-    connections.parameters = WITH_DATABASE
+    connections.connection_parameters = WITH_DATABASE
     close_pools()
 
 
@@ -134,9 +134,9 @@ def silent_database(site: None) -> Iterator[None]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         close_pools()
         port = server.getsockname()[1]
-        connections.parameters = lambda: {"host": "127.0.0.1", "port": port, "dbname": "silent"}
+        connections.connection_parameters = lambda: {"host": "127.0.0.1", "port": port, "dbname": "silent"}
         yield
-        connections.parameters = WITH_DATABASE
+        connections.connection_parameters = WITH_DATABASE
     close_pools()
 
 
@@ -190,7 +190,7 @@ def test_after_a_restart_of_the_database_nobody_is_told_anything_wrong(anonymous
 
 def test_health_does_not_wait_for_questions(anonymous: Caller) -> None:
     """The connections that questions are read on are all taken."""
-    taken = [connections.reading() for _ in range(connections._READING.connections)]
+    taken = [connections.read_connection() for _ in range(connections._READ_POOL.connections)]
     for one in taken:
         one.__enter__()
     try:
@@ -241,9 +241,9 @@ def test_a_writer_that_is_behind_or_has_lost_the_database_degrades_ingestion(
 ) -> None:
     admin.post("devices/device_001/telemetry", point())
     with monkeypatch.context() as patched:
-        patched.setattr(writer(), "_waiting_points", MOST_WAITING * 3 // 4)
+        patched.setattr(writer(), "_waiting_points", MAX_QUEUED_POINTS * 3 // 4)
         assert unwell(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
-        assert admin.get(DETAILED).json["performance"]["points_waiting_here"] == MOST_WAITING * 3 // 4
+        assert admin.get(DETAILED).json["performance"]["points_waiting_here"] == MAX_QUEUED_POINTS * 3 // 4
     assert unwell(admin.get(DETAILED)) == {}
 
 
@@ -288,12 +288,12 @@ class Stuck(alert_summary.NoAlerting):
 def test_the_alerts_app_says_how_it_is_within_its_time(
     anonymous: Caller, answer: tuple[str, str] | None, status: str
 ) -> None:
-    before, stuck = alert_summary.alerting(), Stuck(answer)
-    alert_summary.provide(stuck)
+    before, stuck = alert_summary.registered_summary(), Stuck(answer)
+    alert_summary.register_alert_summary(stuck)
     try:
         told = anonymous.get(DETAILED)
     finally:
-        alert_summary.provide(before)
+        alert_summary.register_alert_summary(before)
         stuck.let.set()
     assert (told.status, told.json["status"], unwell(told)) == (200, "degraded", {"alert_engine": status})
 
@@ -407,7 +407,7 @@ def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
         request_history.write()
     counting.write()
     assert "could not be written yet" in caplog.text
-    connections.parameters = WITH_DATABASE
+    connections.connection_parameters = WITH_DATABASE
     request_stats.tally.stored(2)
 
     def written() -> bool:  # the web process may have the first ones in hand right now, and gives them back

@@ -87,11 +87,11 @@ def test_a_good_key_stays_good_while_others_are_guessed_until_it_is_revoked(gate
         assert [anonymous.post("bulk", {}).status for _ in range(4)] == [401, 401, 401, 429]
         assert {gateway.post("devices/d/telemetry", point()).status for _ in range(20)} == {200}
         Revision.objects.update(number=F("number") + 1)  # upon which every key is looked up anew
-        series_registry.refresh()
+        series_registry.refresh_registry()
         assert {gateway.post("devices/d/telemetry", point()).status for _ in range(20)} == {200}
         ApiKey.objects.update(revoked_at=timezone.now())
         Revision.objects.update(number=F("number") + 1)
-        series_registry.refresh()
+        series_registry.refresh_registry()
         assert [gateway.post("devices/d/telemetry", point()).status for _ in range(2)] == [401, 429]
 
 

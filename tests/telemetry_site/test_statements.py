@@ -182,10 +182,10 @@ def _alerting(rows: int) -> None:
 
 
 def measured(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    series_registry.refresh()
+    series_registry.refresh_registry()
     monkeypatch.setattr(series_registry, "REVISION_PERIOD", 3600.0)  # what is looked at twice a second is nobody's
     monkeypatch.setattr(activity, "write", lambda: None)  # nor what is written once a second
-    monkeypatch.setattr(audit_anchor, "PERIOD", 3600.0)  # and so is this, once a second
+    monkeypatch.setattr(audit_anchor, "READ_INTERVAL", 3600.0)  # and so is this, once a second
     client, found = Client(headers=admin.headers), {}
     from django.contrib.auth import get_user_model
 

@@ -18,8 +18,8 @@ from ingest.recordings.source import Unreadable
 from ingest.wire.validate import BadPoint, check_name
 from metrics.errors import EXPECTED_ERRORS
 from metrics.models import Device
-from metrics.storage.connection import parameters
-from metrics.storage.write.writer import MOST_TOGETHER
+from metrics.storage.connection import connection_parameters
+from metrics.storage.write.writer import MAX_COMMIT_POINTS
 
 BAR = 30
 SELDOM = 10.0  # seconds between lines where there is no terminal to draw a bar on
@@ -79,15 +79,15 @@ class Command(BaseCommand):
 
 
 def batch_size(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_TOGETHER:
-        raise argparse.ArgumentTypeError(f"a number from 1 to {MOST_TOGETHER} is accepted")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_COMMIT_POINTS:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {MAX_COMMIT_POINTS} is accepted")
     return int(text)
 
 
 def check_database() -> None:
     """One clear line where there is no database, sooner than a connection pool would give up."""
     try:
-        psycopg.connect(**parameters() | {"connect_timeout": 5}).close()
+        psycopg.connect(**connection_parameters() | {"connect_timeout": 5}).close()
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
         line = f"start the site with `make run` first, or set DATABASE_URL (no database: {reason})"

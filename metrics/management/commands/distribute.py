@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from metrics.checks import SPREAD
+from metrics.checks import DISTRIBUTED_MODELS
 from metrics.models import DamagedBlock, Device, Series
 from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
@@ -12,7 +12,7 @@ from metrics.storage.errors import ShardCountMismatch
 
 REFUSED = 2  # the exit code where something else must be done first
 COPIED = (Device, Series, DamagedBlock)  # whole on every worker; a table after those that its keys point at
-_HEAD = SPREAD[0]._meta.db_table  # whose shards all others lie beside
+_HEAD = DISTRIBUTED_MODELS[0]._meta.db_table  # whose shards all others lie beside
 
 
 class Command(BaseCommand):
@@ -26,7 +26,7 @@ class Command(BaseCommand):
             )
         with connect(statement_timeout="0") as connection:
             try:
-                shards.check(connection)
+                shards.verify_shard_count(connection)
             except ShardCountMismatch as error:
                 raise _refused(str(error)) from None
             _refuse_without_citus(connection)
@@ -69,7 +69,7 @@ def _copy(connection: Connection) -> list[str]:
 
 
 def _spread(connection: Connection) -> list[str]:
-    tables = [table for model in SPREAD if not _known(connection, table := model._meta.db_table)]
+    tables = [table for model in DISTRIBUTED_MODELS if not _known(connection, table := model._meta.db_table)]
     for table in tables:
         beside = "none" if table == _HEAD else _HEAD
         connection.execute("SELECT create_distributed_table(%s, 'shard', colocate_with => %s)", (table, beside))

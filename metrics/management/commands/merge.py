@@ -14,7 +14,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         with connect(statement_timeout="10min") as connection:
-            restore_damaged.put_back_mended(connection)
-            young = schedule.merge_young(connection, force=options["all"])
-            older = schedule.merge_units(connection, force=options["all"], budget=float("inf"))
+            restore_damaged.restore_readable_blocks(connection)
+            young = schedule.merge_commits(connection, force=options["all"])
+            older = schedule.merge_days(connection, force=options["all"], budget=float("inf"))
         self.stdout.write(f"merged {young:,} young points and {older:,} older ones")

@@ -5,8 +5,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from metrics.statistics import request_history
 from metrics.storage.connection import connect
-from metrics.storage.merge.apply_retention_policy import regroup
-from metrics.storage.merge.retention import Expired, drop_expired, expired
+from metrics.storage.merge.apply_retention_policy import regroup_rows
+from metrics.storage.merge.retention import ExpiredRows, delete_expired, find_expired
 
 _WHAT = {"metrics_block": "points", "metrics_rollup": "rollup intervals"}
 
@@ -20,18 +20,18 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         with connect(statement_timeout="10min") as connection:
             if not options["dry_run"]:
-                regroup(connection, budget=float("inf"))
-            found = expired(connection)
+                regroup_rows(connection, budget=float("inf"))
+            found = find_expired(connection)
             for one in found:
                 self.stdout.write(_line(one))
             if options["dry_run"]:
                 self.stdout.write(f"{sum(one.size for one in found):,} bytes would go")
             else:
                 request_history.drop_old(connection)
-                self.stdout.write(f"{drop_expired(connection):,} rows of points are gone")
+                self.stdout.write(f"{delete_expired(connection):,} rows of points are gone")
 
 
-def _line(one: Expired) -> str:
+def _line(one: ExpiredRows) -> str:
     what = f"{one.counted:,} {_WHAT[one.table]} of {_date(one.first_day)} to {_date(one.last_day)}"
     return f"{what}, kept {one.kept_days} days: {one.rows:,} rows, {one.size:,} bytes"
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from metrics.storage.connection import reading
+from metrics.storage.connection import read_connection
 from metrics.storage.merge import damaged_blocks
-from metrics.storage.read.merge_backlog import backlog
+from metrics.storage.read.merge_backlog import read_worker_backlog
 
 TABLES = (
     "metrics_young",
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with reading() as connection:
+        with read_connection() as connection:
             row = connection.execute(_POINTS).fetchone()
             points = int(row[0]) if row else 0
             tables = {name: int(size) for name, size in connection.execute(_SIZES, (list(TABLES),))}
@@ -59,7 +59,7 @@ class Command(BaseCommand):
             rows_found = connection.execute(_DAMAGED)
             names = [column.name for column in rows_found.description or ()]
             damaged = [dict(zip(names, row, strict=True)) for row in rows_found]
-            waiting = backlog(connection)
+            waiting = read_worker_backlog(connection)
         total = sum(tables.values())
         found = {
             "points": points,
@@ -84,5 +84,5 @@ class Command(BaseCommand):
         if waiting.policies_to_apply:
             self.stdout.write(f"  policies to apply: {', '.join(waiting.policies_to_apply)}")
         for one in damaged:
-            name = damaged_blocks.named(min(one["level"], 1), (one["shard"], one["number"]))
+            name = damaged_blocks.block_name(min(one["level"], 1), (one["shard"], one["number"]))
             self.stdout.write(f"  damaged: {name}, {held(one)}")

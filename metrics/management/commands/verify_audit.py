@@ -28,9 +28,9 @@ class Command(BaseCommand):
 
 def _journal(connection: Connection, heard: audit.Told) -> Iterator[tuple[bool, str]]:
     total = 0
-    for shard in shards.every():
+    for shard in shards.all_shards():
         seen = audit.seen_of_journal(connection, shard)
-        held, broken = journal.verify(connection, shard, seen, partial(heard.hear, shard))
+        held, broken = journal.verify_journal(connection, shard, seen, partial(heard.hear, shard))
         total += held
         if broken is not None:
             yield False, f"shard {shard}, commit {broken.seq}: {broken.why}; {held:,} commits before it hold"

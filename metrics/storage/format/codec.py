@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from pcodec import ChunkConfig
 
 from metrics.storage.format.compression import (
-    DENSE,
-    FAST,
-    is_apart,
+    DENSE_COMPRESSION,
+    FAST_COMPRESSION,
+    is_packed_per_series,
     pack,
-    pack_apart,
+    pack_per_series,
     pack_texts,
     unpack,
-    unpack_apart,
+    unpack_per_series,
     unpack_texts,
 )
 from metrics.storage.format.compression import Ints as Ints
@@ -35,7 +35,7 @@ from metrics.storage.format.compression import Ints as Ints
 Values = NDArray[Any]  # float64 for numbers, object (bytes) for everything else
 
 NO_CONTEXT = b""
-LONG = 256  # points of a series on average, from which on each is encoded by itself
+PER_SERIES_MIN_POINTS = 256  # points of a series on average, from which on each is encoded by itself
 _CHECKSUM_BYTES = 4
 
 
@@ -122,7 +122,7 @@ class Columns:
         )
 
 
-def arrange(
+def arrange_points(
     series: Ints,
     times: Ints,
     values: Values,
@@ -130,7 +130,7 @@ def arrange(
     dictionary: Sequence[bytes] = (),
 ) -> Columns:
     """Points in order of arrival to Columns: sorted by (series, time), the last value of a key wins."""
-    order = _order(series, times)
+    order = _sort_order(series, times)
     if order is not None:
         series, times, values = series[order], times[order], values[order]
         contexts = None if contexts is None else contexts[order]
@@ -146,7 +146,7 @@ def arrange(
     return Columns(series[starts], offsets, times, values, contexts, dictionary)
 
 
-def _order(series: Ints, times: Ints) -> NDArray[np.intp] | None:
+def _sort_order(series: Ints, times: Ints) -> NDArray[np.intp] | None:
     """The stable order by (series, time); None where the points are in it already."""
     if len(series) < 2:
         return None
@@ -166,8 +166,8 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
     """Columns of one encoding as one, later parts over earlier ones."""
     if len(parts) == 1:
         return parts[0]
-    contexts, dictionary = _joined_contexts(parts)
-    return arrange(
+    contexts, dictionary = _join_contexts(parts)
+    return arrange_points(
         np.concatenate([part.series() for part in parts]),
         np.concatenate([part.times for part in parts]),
         np.concatenate([part.values for part in parts]),
@@ -176,7 +176,7 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
     )
 
 
-def _joined_contexts(parts: Sequence[Columns]) -> tuple[NDArray[np.int32] | None, Sequence[bytes]]:
+def _join_contexts(parts: Sequence[Columns]) -> tuple[NDArray[np.int32] | None, Sequence[bytes]]:
     if all(part.contexts is None for part in parts):
         return None, ()
     place: dict[bytes, int] = {NO_CONTEXT: 0}
@@ -192,7 +192,7 @@ def _joined_contexts(parts: Sequence[Columns]) -> tuple[NDArray[np.int32] | None
 
 def encode(parts: Sequence[Columns], dense: bool = False) -> bytes:
     """Columns to a payload. `dense` spends more time for fewer bytes: for blocks that stay."""
-    config = DENSE if dense else FAST
+    config = DENSE_COMPRESSION if dense else FAST_COMPRESSION
     return seal(msgspec.msgpack.encode([_encode_part(part, config) for part in parts]))
 
 
@@ -201,7 +201,7 @@ def decode(payload: bytes | memoryview, wanted: Ints | None = None) -> list[Colu
 
     With `wanted` (series, ascending) what is of no other series; more than that where it comes at no cost.
     """
-    parts = _PARTS.decode(unseal(payload))
+    parts = _parts_decoder.decode(unseal(payload))
     return [columns for part in parts if len(columns := _decode_part(part, wanted))]
 
 
@@ -219,26 +219,26 @@ def unseal(payload: bytes | memoryview) -> memoryview:
     return body
 
 
-def counts_in(head: bytes) -> tuple[Ints, Ints] | None:
+def read_point_counts(head: bytes) -> tuple[Ints, Ints] | None:
     """(series, how many points of each) from the beginning of a payload; None where there is more than one part.
 
     None too where the beginning is too short or no such thing: the checksum, which is of all of it, is not looked at.
     """
     try:
-        if head[_CHECKSUM_BYTES] != _ONE_PART:
+        if head[_CHECKSUM_BYTES] != _SINGLE_PART_MARKER:
             return None
-        ids, at = _bytes_at(head, _CHECKSUM_BYTES + 3)  # past the list, the part, and whether it is of numbers
-        counts, _ = _bytes_at(head, at)
+        ids, at = _read_bytes(head, _CHECKSUM_BYTES + 3)  # past the list, the part, and whether it is of numbers
+        counts, _ = _read_bytes(head, at)
         return unpack(ids, np.int64), unpack(counts, np.int64)
     except (IndexError, ValueError, RuntimeError, MemoryError):  # of a damaged one anything may be read
         return None
 
 
-_ONE_PART = 0x91  # MessagePack's array of one
+_SINGLE_PART_MARKER = 0x91  # MessagePack's array of one
 _LENGTH_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4}  # of MessagePack's byte strings
 
 
-def _bytes_at(head: bytes, at: int) -> tuple[bytes, int]:
+def _read_bytes(head: bytes, at: int) -> tuple[bytes, int]:
     """The byte string that begins there, and where it ends. Raises IndexError."""
     begin = at + 1 + _LENGTH_BYTES.get(head[at], len(head))
     end = begin + int.from_bytes(head[at + 1 : begin], "big")
@@ -247,7 +247,7 @@ def _bytes_at(head: bytes, at: int) -> tuple[bytes, int]:
     return head[begin:end], end
 
 
-class _Part(msgspec.Struct, array_like=True):
+class _EncodedPart(msgspec.Struct, array_like=True):
     numbers: bool
     ids: bytes
     counts: bytes
@@ -257,16 +257,18 @@ class _Part(msgspec.Struct, array_like=True):
     dictionary: bytes = b""
 
 
-_PARTS = msgspec.msgpack.Decoder(list[_Part])
+_parts_decoder = msgspec.msgpack.Decoder(list[_EncodedPart])
 
 
-def _encode_part(columns: Columns, config: ChunkConfig) -> _Part:
-    numbers, long = columns.is_numbers, len(columns) >= LONG * len(columns.ids) > LONG
-    part = _Part(
+def _encode_part(columns: Columns, config: ChunkConfig) -> _EncodedPart:
+    numbers, long = columns.is_numbers, len(columns) >= PER_SERIES_MIN_POINTS * len(columns.ids) > PER_SERIES_MIN_POINTS
+    part = _EncodedPart(
         numbers=numbers,
         ids=pack(columns.ids, config),
         counts=pack(np.diff(columns.offsets), config),
-        times=pack_apart(columns.times, columns.offsets, config) if numbers and long else pack(columns.times, config),
+        times=pack_per_series(columns.times, columns.offsets, config)
+        if numbers and long
+        else pack(columns.times, config),
         values=_encode_values(columns, long, config),
     )
     if columns.contexts is not None:
@@ -281,14 +283,14 @@ def _encode_part(columns: Columns, config: ChunkConfig) -> _Part:
 def _encode_values(columns: Columns, long: bool, config: ChunkConfig) -> bytes:
     if not columns.is_numbers:
         return pack_texts(columns.values.tolist(), config)
-    return pack_apart(columns.values, columns.offsets, config) if long else pack(columns.values, config)
+    return pack_per_series(columns.values, columns.offsets, config) if long else pack(columns.values, config)
 
 
-def _decode_part(part: _Part, wanted: Ints | None) -> Columns:
+def _decode_part(part: _EncodedPart, wanted: Ints | None) -> Columns:
     ids, counts = unpack(part.ids, np.int64), unpack(part.counts, np.int64)
     contexts = unpack(part.contexts, np.int64).astype(np.int32) if part.contexts else None
     dictionary = unpack_texts(part.dictionary) if part.dictionary else ()
-    apart = part.numbers and is_apart(part.values)
+    apart = part.numbers and is_packed_per_series(part.values)
     places: Sequence[int] = range(len(ids))
     if apart and wanted is not None:
         here = wanted.take(wanted.searchsorted(ids), mode="clip") == ids
@@ -297,8 +299,8 @@ def _decode_part(part: _Part, wanted: Ints | None) -> Columns:
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     if apart:
-        times = unpack_apart(part.times, places, offsets, np.int64)
-        values: Values = unpack_apart(part.values, places, offsets, np.float64)
+        times = unpack_per_series(part.times, places, offsets, np.int64)
+        values: Values = unpack_per_series(part.values, places, offsets, np.float64)
     else:
         times = unpack(part.times, np.int64)
         values = unpack(part.values, np.float64) if part.numbers else np.empty(len(times), object)

@@ -18,18 +18,18 @@ from pcodec import ChunkConfig, standalone
 
 Ints = NDArray[np.int64]
 
-RAW_BELOW = 32  # numbers
-FAST = ChunkConfig(compression_level=2)
-DENSE = ChunkConfig(compression_level=8)
-_RAW, _PCODEC, _STEADY, _APART = range(4)
+MAX_RAW_LENGTH = 32  # numbers
+FAST_COMPRESSION = ChunkConfig(compression_level=2)
+DENSE_COMPRESSION = ChunkConfig(compression_level=8)
+_RAW, _PCODEC, _CONSTANT_STEP, _PER_SERIES = range(4)
 
 
 def pack(array: NDArray[Any], config: ChunkConfig) -> bytes:
     """A column of 8-byte numbers."""
-    if len(array) < RAW_BELOW:
+    if len(array) < MAX_RAW_LENGTH:
         return bytes((_RAW,)) + array.tobytes()
-    if array.dtype == np.int64 and (step := _steady(array)) is not None:
-        return bytes((_STEADY,)) + np.array([array[0], step, len(array)], np.int64).tobytes()
+    if array.dtype == np.int64 and (step := _constant_step(array)) is not None:
+        return bytes((_CONSTANT_STEP,)) + np.array([array[0], step, len(array)], np.int64).tobytes()
     packed: bytes = standalone.simple_compress(np.ascontiguousarray(array), config)
     return bytes((_PCODEC,)) + packed
 
@@ -37,14 +37,14 @@ def pack(array: NDArray[Any], config: ChunkConfig) -> bytes:
 def unpack(data: bytes, dtype: type[np.generic]) -> NDArray[Any]:
     if data[0] == _RAW:
         return np.frombuffer(data, dtype, offset=1)
-    if data[0] == _STEADY:
-        return _steps(*np.frombuffer(data, np.int64, offset=1).tolist())
+    if data[0] == _CONSTANT_STEP:
+        return _expand_steps(*np.frombuffer(data, np.int64, offset=1).tolist())
     found: NDArray[Any] | None = standalone.simple_decompress(data[1:])
     assert found is not None
     return found
 
 
-def pack_apart(array: NDArray[Any], offsets: Ints, config: ChunkConfig) -> bytes:
+def pack_per_series(array: NDArray[Any], offsets: Ints, config: ChunkConfig) -> bytes:
     """A column cut at `offsets`, each series by itself: neighbours of other kinds would spoil each other."""
     bounds, packed = offsets.tolist(), [b""]
     last = array[:0]
@@ -53,15 +53,15 @@ def pack_apart(array: NDArray[Any], offsets: Ints, config: ChunkConfig) -> bytes
         packed.append(b"" if np.array_equal(some, last) else pack(some, config))
         last = some
     ends = np.cumsum(np.fromiter(map(len, packed), np.int32, len(packed)), dtype=np.int32)
-    return b"".join((bytes((_APART,)), np.int32(len(packed)).tobytes(), ends.tobytes(), *packed))
+    return b"".join((bytes((_PER_SERIES,)), np.int32(len(packed)).tobytes(), ends.tobytes(), *packed))
 
 
-def is_apart(data: bytes) -> bool:
+def is_packed_per_series(data: bytes) -> bool:
     """Whether single series can be unpacked."""
-    return data[0] == _APART
+    return data[0] == _PER_SERIES
 
 
-def unpack_apart(data: bytes, places: Sequence[int], offsets: Ints, dtype: type[np.generic]) -> NDArray[Any]:
+def unpack_per_series(data: bytes, places: Sequence[int], offsets: Ints, dtype: type[np.generic]) -> NDArray[Any]:
     """The series at `places`, the points of the nth at offsets[n] to offsets[n + 1] of what is returned."""
     [many] = np.frombuffer(data, np.int32, 1, 1).tolist()
     begin = 5 + 4 * many
@@ -88,7 +88,7 @@ def _unpack_into(data: bytes, found: NDArray[Any]) -> None:
 
 def pack_texts(texts: Sequence[bytes], config: ChunkConfig) -> bytes:
     lengths = pack(np.fromiter(map(len, texts), np.int64, len(texts)), config)
-    frame = zstandard.ZstdCompressor(level=9 if config is DENSE else 1).compress(b"".join(texts))
+    frame = zstandard.ZstdCompressor(level=9 if config is DENSE_COMPRESSION else 1).compress(b"".join(texts))
     return msgspec.msgpack.encode((lengths, frame))
 
 
@@ -99,7 +99,7 @@ def unpack_texts(data: bytes) -> list[bytes]:
     return [joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def _steady(array: NDArray[Any]) -> int | None:
+def _constant_step(array: NDArray[Any]) -> int | None:
     """The step of a column that has the same everywhere, as the times of a steady sender have: they decode at once."""
     step = int(array[1]) - int(array[0])
     steady = int(array[2]) - int(array[1]) == step and bool((np.diff(array) == step).all())
@@ -107,7 +107,7 @@ def _steady(array: NDArray[Any]) -> int | None:
 
 
 @lru_cache(16)
-def _steps(first: int, step: int, many: int) -> Ints:
+def _expand_steps(first: int, step: int, many: int) -> Ints:
     """A fleet that ticks together has the same times over and over. Not to be written to."""
     found = np.arange(many, dtype=np.int64)
     found *= step

@@ -8,24 +8,24 @@ import numpy as np
 from metrics.storage.format.codec import Columns, Ints, concatenate
 from metrics.storage.units import DAY
 
-BUCKET = 256  # series of one bucket
-ROW = 16_384  # points of one row, at the most
-SETTLED = 100  # the level of a finished day
+SERIES_PER_BUCKET = 256  # series of one bucket
+MAX_ROW_POINTS = 16_384  # points of one row, at the most
+DAY_LEVEL = 100  # the level of a finished day
 
 
 def bucket_of(series: int) -> int:
-    return series // BUCKET
+    return series // SERIES_PER_BUCKET
 
 
 def day_of(time: int) -> int:
     return time // DAY
 
 
-def units(columns: Columns) -> Iterator[tuple[int, int, Columns]]:
+def split_by_day(columns: Columns) -> Iterator[tuple[int, int, Columns]]:
     """Columns cut into (bucket, day, Columns of that bucket and day)."""
     if not len(columns):
         return
-    buckets = columns.ids // BUCKET
+    buckets = columns.ids // SERIES_PER_BUCKET
     edges = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
     for first, last in zip(edges[:-1], edges[1:], strict=True):
         part = columns.part(first, last)
@@ -35,10 +35,10 @@ def units(columns: Columns) -> Iterator[tuple[int, int, Columns]]:
             yield int(buckets[first]), low, part
         else:
             for day in np.unique(days).tolist():
-                yield int(buckets[first]), day, chosen(part, days == day)
+                yield int(buckets[first]), day, select_points(part, days == day)
 
 
-def chosen(columns: Columns, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Columns:
+def select_points(columns: Columns, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Columns:
     """The points where the mask holds, in the same order."""
     series = columns.series()[mask]
     starts = np.concatenate(([0], np.flatnonzero(np.diff(series)) + 1)) if len(series) else np.empty(0, np.int64)
@@ -52,19 +52,19 @@ def chosen(columns: Columns, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]")
     )
 
 
-def between(columns: Columns, start: int, end: int) -> Columns:
+def select_time_range(columns: Columns, start: int, end: int) -> Columns:
     """The points from one time to before another (µs)."""
     many, length = len(columns.ids), int(columns.offsets[1])
     if len(columns) == many * length:  # a fleet that ticks together is cut at one place
         times = columns.times.reshape(many, length)
         low, high = times[0].searchsorted((start, end)).tolist()
         if (times == times[0]).all():
-            return _cut(columns, np.s_[:, low:high], (many, length), np.full(many, high - low))
+            return _select_rectangle(columns, np.s_[:, low:high], (many, length), np.full(many, high - low))
     mask = (columns.times >= start) & (columns.times < end)
-    return _cut(columns, mask, (-1,), np.add.reduceat(mask, columns.offsets[:-1], dtype=np.int64))
+    return _select_rectangle(columns, mask, (-1,), np.add.reduceat(mask, columns.offsets[:-1], dtype=np.int64))
 
 
-def _cut(columns: Columns, place: Any, shape: tuple[int, ...], lengths: Ints) -> Columns:
+def _select_rectangle(columns: Columns, place: Any, shape: tuple[int, ...], lengths: Ints) -> Columns:
     """The points at a place of columns of a shape, so many of each series."""
     some = lengths > 0
     return Columns(
@@ -77,32 +77,32 @@ def _cut(columns: Columns, place: Any, shape: tuple[int, ...], lengths: Ints) ->
     )
 
 
-def of_series(columns: Columns, series: Ints) -> Columns:
+def select_series(columns: Columns, series: Ints) -> Columns:
     """The points of some series."""
     mask = np.isin(columns.ids, series)
-    return columns if mask.all() else chosen(columns, np.repeat(mask, np.diff(columns.offsets)))
+    return columns if mask.all() else select_points(columns, np.repeat(mask, np.diff(columns.offsets)))
 
 
-def rows(columns: Columns) -> Iterator[Columns]:
+def split_rows(columns: Columns) -> Iterator[Columns]:
     """Columns cut into rows of at most ROW points, at the end of a series where one is near."""
     low, size = 0, len(columns)
     while low < size:
-        high = min(low + ROW, size)
+        high = min(low + MAX_ROW_POINTS, size)
         if high < size:
             end = int(columns.offsets[np.searchsorted(columns.offsets, high, side="right") - 1])
-            if end - low > ROW // 2:
+            if end - low > MAX_ROW_POINTS // 2:
                 high = end
         yield columns.points(low, high)
         low = high
 
 
-def by_encoding(parts: Sequence[Columns]) -> list[Columns]:
+def merge_by_encoding(parts: Sequence[Columns]) -> list[Columns]:
     """Numbers as one, everything else as one, later parts over earlier ones."""
     split = ([part for part in parts if part.is_numbers], [part for part in parts if not part.is_numbers])
     return [concatenate(some) for some in split if some]
 
 
-def newest(columns: Columns) -> Columns:
+def newest_points(columns: Columns) -> Columns:
     """The newest point of every series."""
     last: Ints = columns.offsets[1:] - 1
     return Columns(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.storage.format.codec import Columns, Ints, seal, unseal
-from metrics.storage.format.compression import DENSE, pack, pack_texts, unpack, unpack_texts
+from metrics.storage.format.compression import DENSE_COMPRESSION, pack, pack_texts, unpack, unpack_texts
 from metrics.storage.format.contexts import read_context, write_context
 
 STATS = ("count", "sum", "least", "greatest", "first", "last")
@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(slots=True)
-class Summary:
+class RollupColumns:
     """Intervals of some series, in order of (series, time).
 
     ids      int64[s]      the series, ascending
@@ -43,15 +43,15 @@ class Summary:
     def __len__(self) -> int:
         return len(self.times)
 
-    def of(self, series: Bools) -> "Summary":
+    def of(self, series: Bools) -> "RollupColumns":
         """Only some of the series: bool[s]."""
         lengths = np.diff(self.offsets)
-        kept = Summary(
-            self.ids[series], _offsets(lengths[series]), self.times, self.stats, self._units_of(series), self.length
+        kept = RollupColumns(
+            self.ids[series], _offsets_of(lengths[series]), self.times, self.stats, self._units_of(series), self.length
         )
         return kept._cut(np.repeat(series, lengths))
 
-    def within(self, low: int, high: int) -> "Summary":
+    def within(self, low: int, high: int) -> "RollupColumns":
         """Only intervals that lie between two times; series without any are left out."""
         mask = (self.times >= low) & (self.times + self.length <= high)
         if mask.all():
@@ -60,9 +60,11 @@ class Summary:
         lengths = np.bincount(owner, minlength=len(self.ids))
         some = lengths > 0
         units = self._units_of(some)
-        return Summary(self.ids[some], _offsets(lengths[some]), self.times, self.stats, units, self.length)._cut(mask)
+        return RollupColumns(
+            self.ids[some], _offsets_of(lengths[some]), self.times, self.stats, units, self.length
+        )._cut(mask)
 
-    def rows(self, most: int) -> "list[Summary]":
+    def rows(self, most: int) -> "list[RollupColumns]":
         """Cut into stretches of series with at most so many intervals, or one series."""
         found, first = [], 0
         while first < len(self.ids):
@@ -95,7 +97,7 @@ class Summary:
         offsets = np.append(0, np.cumsum(twice))[self.offsets]
         return Columns(self.ids, offsets, self.times[place] + np.where(second, apart, 0), values), weights
 
-    def _cut(self, mask: Bools) -> "Summary":
+    def _cut(self, mask: Bools) -> "RollupColumns":
         self.times, self.stats = self.times[mask], {name: column[mask] for name, column in self.stats.items()}
         return self
 
@@ -103,7 +105,7 @@ class Summary:
         return [self.units[at] for at in np.flatnonzero(series).tolist()]
 
 
-def summarised(columns: Columns, length: int) -> Summary:
+def compute_rollup(columns: Columns, length: int) -> RollupColumns:
     """Points (numbers) to intervals of a length (µs) that begin at whole multiples of it."""
     begins = np.zeros(len(columns), bool)
     begins[columns.offsets[:-1]] = True
@@ -124,26 +126,26 @@ def summarised(columns: Columns, length: int) -> Summary:
     if columns.contexts is not None:
         entries = [write_context(read_context(entry)[0], None, None) for entry in columns.dictionary]
         units = [entries[at] for at in columns.contexts[columns.offsets[1:] - 1].tolist()]
-    return Summary(
+    return RollupColumns(
         columns.ids, np.searchsorted(starts, columns.offsets), intervals[starts] * length, stats, units, length
     )
 
 
-def together(parts: Sequence[Summary]) -> Summary:
+def merge_rollups(parts: Sequence[RollupColumns]) -> RollupColumns:
     """Summaries as one; of a series that is in several its intervals in the order of the parts."""
     if len(parts) == 1:
         return parts[0]
     ids = np.concatenate([part.ids for part in parts])
     order = np.argsort(ids, kind="stable")
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-    begins = _offsets(lengths)[:-1][order]
+    begins = _offsets_of(lengths)[:-1][order]
     ids, lengths = ids[order], lengths[order]
-    offsets = _offsets(lengths)
+    offsets = _offsets_of(lengths)
     places = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], lengths)
     units = [unit for part in parts for unit in part.units]
     first = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
     last = np.append(first[1:], len(ids)) - 1
-    return Summary(
+    return RollupColumns(
         ids[first],
         np.append(offsets[first], offsets[-1]),
         np.concatenate([part.times for part in parts])[places],
@@ -153,7 +155,7 @@ def together(parts: Sequence[Summary]) -> Summary:
     )
 
 
-class _Packed(msgspec.Struct, array_like=True):
+class _EncodedRollup(msgspec.Struct, array_like=True):
     ids: bytes
     lengths: bytes
     times: bytes
@@ -162,27 +164,27 @@ class _Packed(msgspec.Struct, array_like=True):
     dictionary: bytes
 
 
-_decoder = msgspec.msgpack.Decoder(_Packed)
+_decoder = msgspec.msgpack.Decoder(_EncodedRollup)
 
 
-def encode_summary(summary: Summary) -> bytes:
+def encode_rollup(summary: RollupColumns) -> bytes:
     """A summary to a payload."""
     dictionary = sorted(set(summary.units))
     places = {entry: at for at, entry in enumerate(dictionary)}
-    packed = _Packed(
-        pack(summary.ids, DENSE),
-        pack(np.diff(summary.offsets), DENSE),
-        pack(summary.times, DENSE),
-        [pack(summary.stats[name], DENSE) for name in STATS],
-        pack(np.array([places[entry] for entry in summary.units], np.int64), DENSE),
-        pack_texts(dictionary, DENSE),
+    packed = _EncodedRollup(
+        pack(summary.ids, DENSE_COMPRESSION),
+        pack(np.diff(summary.offsets), DENSE_COMPRESSION),
+        pack(summary.times, DENSE_COMPRESSION),
+        [pack(summary.stats[name], DENSE_COMPRESSION) for name in STATS],
+        pack(np.array([places[entry] for entry in summary.units], np.int64), DENSE_COMPRESSION),
+        pack_texts(dictionary, DENSE_COMPRESSION),
     )
     return seal(msgspec.msgpack.encode(packed))
 
 
-def decode_summary(
+def decode_rollup(
     payload: bytes | memoryview, length: int, wanted: Collection[str] = STATS, series: Ints | None = None
-) -> Summary:
+) -> RollupColumns:
     """A payload to its summary of intervals of a length (µs), with the statistics and of the series that are wanted
     (ascending; None: of all).
 
@@ -190,11 +192,11 @@ def decode_summary(
     """
     packed = _decoder.decode(unseal(payload))
     ids, lengths = unpack(packed.ids, np.int64), unpack(packed.lengths, np.int64)
-    entries, units = _entries(packed.dictionary), unpack(packed.units, np.int64)
+    entries, units = _decode_dictionary(packed.dictionary), unpack(packed.units, np.int64)
     kept: slice | Ints = slice(None)
     if series is not None:
         here = series.take(series.searchsorted(ids), mode="clip") == ids
-        kept = _places(here, lengths)
+        kept = _interval_positions(here, lengths)
         ids, lengths, units = ids[here], lengths[here], units[here]
     stats = {
         name: unpack(data, np.int64 if name == "count" else np.float64)[kept]
@@ -202,16 +204,16 @@ def decode_summary(
         if name in wanted and len(ids)
     }
     times = unpack(packed.times, np.int64)[kept] if len(ids) else np.empty(0, np.int64)
-    return Summary(ids, _offsets(lengths), times, stats, [entries[at] for at in units.tolist()], length)
+    return RollupColumns(ids, _offsets_of(lengths), times, stats, [entries[at] for at in units.tolist()], length)
 
 
 @lru_cache(256)
-def _entries(dictionary: bytes) -> list[bytes]:
+def _decode_dictionary(dictionary: bytes) -> list[bytes]:
     """Nearly all rows have the same few units, and zstd takes its time to begin. Not to be written to."""
     return unpack_texts(dictionary)
 
 
-def _places(here: Bools, lengths: Ints) -> slice | Ints:
+def _interval_positions(here: Bools, lengths: Ints) -> slice | Ints:
     """Where the intervals of some series stand: a slice where that is one stretch."""
     places = np.flatnonzero(here)
     if not len(places):
@@ -223,7 +225,7 @@ def _places(here: Bools, lengths: Ints) -> slice | Ints:
     return slice(low, low + int(lengths[first : last + 1].sum()))
 
 
-def _offsets(lengths: Ints) -> Ints:
+def _offsets_of(lengths: Ints) -> Ints:
     found = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=found[1:])
     return found

@@ -10,13 +10,13 @@ import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import DamagedPayload, Ints, decode
-from metrics.storage.format.layout import of_series
-from metrics.storage.format.rollup_codec import decode_summary
+from metrics.storage.format.layout import select_series
+from metrics.storage.format.rollup_codec import decode_rollup
 from metrics.storage.merge import damaged_blocks, rollups
-from metrics.storage.merge.insert_blocks import Run, insert_run
-from metrics.storage.merge.point_counts import Change
-from metrics.storage.merge.retention_policies import policies
-from metrics.storage.merge.rollups import Place
+from metrics.storage.merge.insert_blocks import MergeRun, insert_run
+from metrics.storage.merge.point_counts import CountChange
+from metrics.storage.merge.retention_policies import read_policies
+from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.units import SECOND
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ WHERE shard = %s AND bucket = %s AND day = %s AND series_from <= %s AND series_t
 NO_SERIES: Ints = np.empty(0, np.int64)
 
 
-def next_day(connection: Connection, place: Place, series: Ints) -> int | None:
+def find_next_day(connection: Connection, place: BucketDay, series: Ints) -> int | None:
     """The first day after a place, of its bucket, in which there may be something of these series (ascending)."""
     wanted = {"shard": place.shard, "bucket": place.bucket, "after": place.day}
     wanted |= {"low": int(series[0]), "high": int(series[-1])}
@@ -47,28 +47,28 @@ def next_day(connection: Connection, place: Place, series: Ints) -> int | None:
     return min((day for (day,) in found if day is not None), default=None)
 
 
-def remove(connection: Connection, place: Place, series: Ints) -> Ints:
+def delete_from_day(connection: Connection, place: BucketDay, series: Ints) -> Ints:
     """Take series (ascending) out of a day; returns the series of every point that went.
 
     In the caller's transaction, who holds the lock of the unit.
     """
-    gone = _remove_points(connection, place, series)
-    _remove_rollups(connection, place, series)
+    gone = _delete_points(connection, place, series)
+    _delete_rollups(connection, place, series)
     return gone
 
 
-def _remove_points(connection: Connection, place: Place, series: Ints) -> Ints:
-    gone, change = [NO_SERIES], Change(connection, place.shard)
+def _delete_points(connection: Connection, place: BucketDay, series: Ints) -> Ints:
+    gone, change = [NO_SERIES], CountChange(connection, place.shard)
     rows = connection.execute(_BLOCKS, (*place, int(series[-1]), int(series[0])), binary=True).fetchall()
     for number, level, seq_from, seq_to, keep, first, last, payload in rows:
-        if not _reaches(series, first, last):
+        if not _has_series_between(series, first, last):
             continue
         try:
             parts = decode(payload)
         except DamagedPayload:
-            damaged_blocks.set_aside(connection, 1, (place.shard, number))
+            damaged_blocks.quarantine_block(connection, 1, (place.shard, number))
             continue
-        dead = [of_series(part, series) for part in parts]
+        dead = [select_series(part, series) for part in parts]
         if not any(map(len, dead)):
             continue
         deleted = connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (place.shard, number))
@@ -78,31 +78,31 @@ def _remove_points(connection: Connection, place: Place, series: Ints) -> Ints:
         for part, some in zip(parts, dead, strict=True):
             gone.append(some.series())
             change.take(some)
-            if len(left := of_series(part, np.setdiff1d(part.ids, series))):
-                insert_run(connection, left, Run(place.shard, level, seq_from, seq_to), change, keep)
+            if len(left := select_series(part, np.setdiff1d(part.ids, series))):
+                insert_run(connection, left, MergeRun(place.shard, level, seq_from, seq_to), change, keep)
     change.apply()
     return np.concatenate(gone)
 
 
-def _remove_rollups(connection: Connection, place: Place, series: Ints) -> None:
+def _delete_rollups(connection: Connection, place: BucketDay, series: Ints) -> None:
     rows = connection.execute(_ROLLUPS, (*place, int(series[-1]), int(series[0])), binary=True).fetchall()
     for number, resolution, first, last, payload in rows:
-        if not _reaches(series, first, last):
+        if not _has_series_between(series, first, last):
             continue
         try:
-            held = decode_summary(payload, resolution * SECOND)
+            held = decode_rollup(payload, resolution * SECOND)
         except DamagedPayload:
             log.error("rollup %s is damaged: it stays as it is", number)
             continue
         dead = np.isin(held.ids, series)
         if not dead.any():
             continue
-        rollups.delete(connection, place.shard, [number])
+        rollups.delete_rows(connection, place.shard, [number])
         if not dead.all():
             left = held.of(~dead)
-            rollups.insert(connection, place, resolution, left, policies(connection, left.ids.tolist()))
+            rollups.insert_rollup(connection, place, resolution, left, read_policies(connection, left.ids.tolist()))
 
 
-def _reaches(series: Ints, first: int, last: int) -> bool:
+def _has_series_between(series: Ints, first: int, last: int) -> bool:
     """Whether one of these series lies between two."""
     return bool(series.searchsorted(first) < series.searchsorted(last, "right"))

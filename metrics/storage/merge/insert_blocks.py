@@ -7,9 +7,9 @@ import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, encode
-from metrics.storage.format.layout import SETTLED, chosen, rows, units
-from metrics.storage.merge.point_counts import Change
-from metrics.storage.merge.retention_policies import DEFAULT, Policy
+from metrics.storage.format.layout import DAY_LEVEL, select_points, split_by_day, split_rows
+from metrics.storage.merge.point_counts import CountChange
+from metrics.storage.merge.retention_policies import DEFAULT_POLICY, RetentionPolicy
 
 _INSERT = """
 INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_from, series_to, time_from, time_to,
@@ -18,7 +18,7 @@ INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_f
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class MergeRun:
     """What the rows of one merge have in common."""
 
     shard: int
@@ -27,19 +27,21 @@ class Run:
     seq_to: int
 
 
-def insert_run(connection: Connection, columns: Columns, run: Run, change: Change, keep: int | None = None) -> None:
+def insert_run(
+    connection: Connection, columns: Columns, run: MergeRun, change: CountChange, keep: int | None = None
+) -> None:
     """Store points in rows of their buckets and days. `keep`: how many days all of them are kept, once known.
 
     `change` is told of the bytes; of the points by whoever knows whether they are new.
     """
     with connection.cursor() as cursor:
-        cursor.executemany(_INSERT, _rows(columns, run, change, keep))
+        cursor.executemany(_INSERT, _block_rows(columns, run, change, keep))
 
 
-def _rows(columns: Columns, run: Run, change: Change, keep: int | None) -> Iterator[tuple[object, ...]]:
-    for bucket, day, unit in units(columns):
-        for row in rows(unit):
-            payload = encode([row], dense=run.level == SETTLED)
+def _block_rows(columns: Columns, run: MergeRun, change: CountChange, keep: int | None) -> Iterator[tuple[object, ...]]:
+    for bucket, day, unit in split_by_day(columns):
+        for row in split_rows(unit):
+            payload = encode([row], dense=run.level == DAY_LEVEL)
             change.resized(bucket, len(payload))
             yield (
                 *(run.shard, run.level, bucket, day, run.seq_from, run.seq_to),
@@ -48,12 +50,12 @@ def _rows(columns: Columns, run: Run, change: Change, keep: int | None) -> Itera
             )
 
 
-def insert_settled(
-    connection: Connection, columns: Columns, run: Run, kept: Mapping[int, Policy], change: Change
+def insert_day_blocks(
+    connection: Connection, columns: Columns, run: MergeRun, kept: Mapping[int, RetentionPolicy], change: CountChange
 ) -> None:
     """Store points of a finished day, those apart that are kept differently long."""
-    days = np.array([kept.get(series, DEFAULT).points for series in columns.ids.tolist()])
+    days = np.array([kept.get(series, DEFAULT_POLICY).points for series in columns.ids.tolist()])
     for keep in np.unique(days).tolist():
         mask = days == keep
-        part = columns if mask.all() else chosen(columns, np.repeat(mask, np.diff(columns.offsets)))
+        part = columns if mask.all() else select_points(columns, np.repeat(mask, np.diff(columns.offsets)))
         insert_run(connection, part, run, change, keep)

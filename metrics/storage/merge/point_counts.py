@@ -13,51 +13,51 @@ from functools import cached_property
 
 import numpy as np
 
-from metrics.storage.connection import Connection, clock
-from metrics.storage.format.codec import Columns, DamagedPayload, Ints, counts_in, decode, seal, unseal
-from metrics.storage.format.compression import FAST, pack, unpack
-from metrics.storage.format.layout import BUCKET, chosen
+from metrics.storage.connection import Connection, database_time
+from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode, read_point_counts, seal, unseal
+from metrics.storage.format.compression import FAST_COMPRESSION, pack, unpack
+from metrics.storage.format.layout import SERIES_PER_BUCKET, select_points
 
-STRETCH = 4096  # series of a row
+SERIES_PER_RANGE = 4096  # series of a row
 HOUR = 3_600_000_000  # µs
-KEPT_HOURS = 25  # a day, and what is left of the hour that it began in
-EVER = 0  # the hour of the row of all times
+HOURLY_RETENTION = 25  # a day, and what is left of the hour that it began in
+ALL_TIME = 0  # the hour of the row of all times
 
 _LOCK = """
 SELECT stretch, payload FROM metrics_count WHERE shard = %s AND stretch = ANY(%s) AND hour = 0
 ORDER BY stretch FOR UPDATE
 """
 _HOURS = "SELECT stretch, hour, payload FROM metrics_count WHERE shard = %s AND stretch = ANY(%s) AND hour = ANY(%s)"
-_BEGIN = """
+_CREATE = """
 INSERT INTO metrics_count (shard, stretch, hour, points, bytes, payload) VALUES (%s, %s, 0, 0, 0, %s)
 ON CONFLICT DO NOTHING
 """
-_KEEP = """
+_STORE = """
 INSERT INTO metrics_count (shard, stretch, hour, points, bytes, payload) VALUES (%s, %s, %s, %s, 0, %s)
 ON CONFLICT (shard, stretch, hour) DO UPDATE SET points = EXCLUDED.points, payload = EXCLUDED.payload
 """
-_RESIZE = "UPDATE metrics_count SET bytes = bytes + %s WHERE shard = %s AND stretch = %s AND hour = 0"
+_ADD_BYTES = "UPDATE metrics_count SET bytes = bytes + %s WHERE shard = %s AND stretch = %s AND hour = 0"
 _MARK = "UPDATE metrics_count SET pending = txid_current() WHERE shard = %s AND stretch = %s AND hour = 0"
 
 # What tells how many points of which series are in a block: of one series the row, of more the payload's beginning.
-ROW = """series_from, series_to, points, CASE WHEN series_from < series_to THEN
+COUNT_COLUMNS = """series_from, series_to, points, CASE WHEN series_from < series_to THEN
     substring(payload FROM 1 FOR (512 + 16 * (series_to - series_from + 1))::int) END"""
 
-Place = tuple[int, int]  # stretch, hour
+_CountKey = tuple[int, int]  # stretch, hour
 
 
-class Change:
+class CountChange:
     """What a transaction adds to the merged points of a shard, and takes from them."""
 
     def __init__(self, connection: Connection, shard: int) -> None:
         self._connection, self._shard = connection, shard
-        self._points: dict[Place, Ints] = {}
+        self._points: dict[_CountKey, Ints] = {}
         self._bytes: dict[int, int] = {}
 
     @cached_property
     def since(self) -> int:
         """The first hour that is counted by itself."""
-        return int(clock(self._connection) // 3600) - KEPT_HOURS
+        return int(database_time(self._connection) // 3600) - HOURLY_RETENTION
 
     def add(self, columns: Columns) -> None:
         self._move(columns, 1)
@@ -75,11 +75,11 @@ class Change:
 
     def found(self, series: Ints, lengths: Ints) -> None:
         """So many points of these series are there, of hours that are not counted by themselves."""
-        self._put(EVER, series, lengths)
+        self._put(ALL_TIME, series, lengths)
 
     def resized(self, bucket: int, size: int) -> None:
         """The payloads of a bucket grew by so many bytes."""
-        stretch = bucket * BUCKET // STRETCH
+        stretch = bucket * SERIES_PER_BUCKET // SERIES_PER_RANGE
         self._bytes[stretch] = self._bytes.get(stretch, 0) + size
 
     def apply(self) -> None:
@@ -89,13 +89,13 @@ class Change:
         if moved:
             self._keep(moved, sorted({stretch for stretch, _ in moved} | set(sizes)))
         for stretch, size in sorted(sizes.items()):
-            self._connection.execute(_RESIZE, (size, self._shard, stretch))
+            self._connection.execute(_ADD_BYTES, (size, self._shard, stretch))
         self._points, self._bytes = {}, {}
 
-    def _keep(self, moved: dict[Place, Ints], stretches: list[int]) -> None:
+    def _keep(self, moved: dict[_CountKey, Ints], stretches: list[int]) -> None:
         """Add what has moved to what there is; the stretches stay locked until the end of the transaction."""
         held = self._locked(stretches)
-        if hours := sorted({hour for _, hour in moved} - {EVER}):
+        if hours := sorted({hour for _, hour in moved} - {ALL_TIME}):
             rows = self._connection.execute(_HOURS, (self._shard, stretches, hours), binary=True).fetchall()
             held |= {(stretch, hour): payload for stretch, hour, payload in rows}
         rows = []
@@ -104,54 +104,54 @@ class Change:
                 points += self._known(place, held[place])
             elif points.min() < 0:  # an hour that is no longer kept
                 continue
-            rows.append((self._shard, *place, int(points.sum()), write(points)))
+            rows.append((self._shard, *place, int(points.sum()), encode_counts(points)))
         with self._connection.cursor() as cursor:
-            cursor.executemany(_KEEP, rows)
+            cursor.executemany(_STORE, rows)
 
-    def _locked(self, stretches: list[int]) -> dict[Place, bytes]:
+    def _locked(self, stretches: list[int]) -> dict[_CountKey, bytes]:
         """The rows of all times; begun where there are none yet, which only young merges come to."""
         held = self._lock(stretches)
-        if missing := [stretch for stretch in stretches if (stretch, EVER) not in held]:
-            nothing = write(np.zeros(STRETCH, np.int64))
+        if missing := [stretch for stretch in stretches if (stretch, ALL_TIME) not in held]:
+            nothing = encode_counts(np.zeros(SERIES_PER_RANGE, np.int64))
             with self._connection.cursor() as cursor:
-                cursor.executemany(_BEGIN, [(self._shard, stretch, nothing) for stretch in missing])
+                cursor.executemany(_CREATE, [(self._shard, stretch, nothing) for stretch in missing])
             held |= self._lock(missing)
         return held
 
-    def _lock(self, stretches: list[int]) -> dict[Place, bytes]:
+    def _lock(self, stretches: list[int]) -> dict[_CountKey, bytes]:
         rows = self._connection.execute(_LOCK, (self._shard, stretches), binary=True).fetchall()
-        return {(stretch, EVER): payload for stretch, payload in rows}
+        return {(stretch, ALL_TIME): payload for stretch, payload in rows}
 
-    def _known(self, place: Place, payload: bytes) -> Ints:
+    def _known(self, place: _CountKey, payload: bytes) -> Ints:
         try:
-            return read(payload)
+            return decode_counts(payload)
         except DamagedPayload:
-            mark(self._connection, self._shard, place[0])
-            return np.zeros(STRETCH, np.int64)
+            mark_for_rebuild(self._connection, self._shard, place[0])
+            return np.zeros(SERIES_PER_RANGE, np.int64)
 
     def _move(self, columns: Columns, sign: int) -> None:
-        self._put(EVER, columns.ids, np.diff(columns.offsets) * sign)
+        self._put(ALL_TIME, columns.ids, np.diff(columns.offsets) * sign)
         if len(columns) and int(columns.times.max()) >= self.since * HOUR:
-            for hour, series, lengths in by_hour(columns):
+            for hour, series, lengths in count_by_hour(columns):
                 if hour >= self.since:
                     self._put(hour, series, lengths * sign)
 
     def _put(self, hour: int, series: Ints, lengths: Ints) -> None:
-        for stretch, low, high in cut(series):
-            points = self._points.setdefault((stretch, hour), np.zeros(STRETCH, np.int64))
-            points[series[low:high] - stretch * STRETCH] += lengths[low:high]
+        for stretch, low, high in split_by_range(series):
+            points = self._points.setdefault((stretch, hour), np.zeros(SERIES_PER_RANGE, np.int64))
+            points[series[low:high] - stretch * SERIES_PER_RANGE] += lengths[low:high]
 
 
-def cut(series: Ints) -> Iterator[tuple[int, int, int]]:
+def split_by_range(series: Ints) -> Iterator[tuple[int, int, int]]:
     """Ascending series as (stretch, from where, to where)."""
     if len(series):
-        stretches = series // STRETCH
+        stretches = series // SERIES_PER_RANGE
         edges = [0, *(np.flatnonzero(np.diff(stretches)) + 1).tolist(), len(series)]
         for low, high in zip(edges[:-1], edges[1:], strict=True):
             yield int(stretches[low]), low, high
 
 
-def by_hour(columns: Columns) -> Iterator[tuple[int, Ints, Ints]]:
+def count_by_hour(columns: Columns) -> Iterator[tuple[int, Ints, Ints]]:
     """How many points of which series are of which hour. Most merges are of one hour: nobody looks at each point."""
     first, last = columns.times[columns.offsets[:-1]] // HOUR, columns.times[columns.offsets[1:] - 1] // HOUR
     lengths, within = np.diff(columns.offsets), first == last
@@ -159,7 +159,7 @@ def by_hour(columns: Columns) -> Iterator[tuple[int, Ints, Ints]]:
         here = within & (first == hour)
         yield hour, columns.ids[here], lengths[here]
     if not within.all():
-        across = chosen(columns, np.repeat(~within, lengths))
+        across = select_points(columns, np.repeat(~within, lengths))
         hours = across.times // HOUR
         begins = np.ones(len(hours), bool)
         begins[1:] = hours[1:] != hours[:-1]
@@ -171,38 +171,38 @@ def by_hour(columns: Columns) -> Iterator[tuple[int, Ints, Ints]]:
             yield hour, series[here], many[here]
 
 
-def write(points: Ints) -> bytes:
+def encode_counts(points: Ints) -> bytes:
     """An array of a stretch to a payload."""
-    return seal(pack(points, FAST))
+    return seal(pack(points, FAST_COMPRESSION))
 
 
-def read(payload: bytes) -> Ints:
+def decode_counts(payload: bytes) -> Ints:
     """A payload to the array of a stretch. Raises DamagedPayload."""
     found: Ints = unpack(bytes(unseal(payload)), np.int64)
     return found
 
 
-def mark(connection: Connection, shard: int, stretch: int) -> None:
+def mark_for_rebuild(connection: Connection, shard: int, stretch: int) -> None:
     """A stretch has to be counted anew (metrics.storage.merge.rebuild_point_counts)."""
     connection.execute(_MARK, (shard, stretch))
 
 
-def in_block(series_from: int, series_to: int, points: int, head: bytes | None) -> tuple[Ints, Ints] | None:
+def count_block(series_from: int, series_to: int, points: int, head: bytes | None) -> tuple[Ints, Ints] | None:
     """(series, how many points of each) of a block, told from its ROW; None where that does not tell."""
     if head is None:
         return np.array([series_from], np.int64), np.array([points], np.int64)
-    found = counts_in(head)
+    found = read_point_counts(head)
     if found is None or not len(found[0]) or found[1].sum() != points:
         return None
     return found if (found[0][0], found[0][-1]) == (series_from, series_to) else None
 
 
-def in_payload(payload: bytes) -> list[tuple[Ints, Ints]]:
+def count_payload(payload: bytes) -> list[tuple[Ints, Ints]]:
     """The same of a whole payload. Raises DamagedPayload."""
     return [(part.ids, np.diff(part.offsets)) for part in decode(payload)]
 
 
-def drop_old(connection: Connection) -> None:
+def delete_old_hours(connection: Connection) -> None:
     """Let go of hours that nobody asks for any more."""
-    first = int(clock(connection) // 3600) - KEPT_HOURS - 1  # one more: a merge may be at it
+    first = int(database_time(connection) // 3600) - HOURLY_RETENTION - 1  # one more: a merge may be at it
     connection.execute("DELETE FROM metrics_count WHERE hour <> 0 AND hour < %s", (first,))

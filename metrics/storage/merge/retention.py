@@ -7,30 +7,32 @@ of its metric are regrouped first (`metrics.storage.merge.apply_retention_policy
 from dataclasses import dataclass
 
 from metrics.storage import shards
-from metrics.storage.connection import Connection, clock
+from metrics.storage.connection import Connection, database_time
 from metrics.storage.format.codec import DamagedPayload
-from metrics.storage.format.layout import BUCKET
+from metrics.storage.format.layout import SERIES_PER_BUCKET
 from metrics.storage.merge import point_counts
 from metrics.storage.merge.apply_retention_policy import buckets_to_regroup
-from metrics.storage.merge.point_counts import ROW, STRETCH, Change
-from metrics.storage.merge.retention_policies import DAY_SECONDS, DEFAULT
+from metrics.storage.merge.point_counts import COUNT_COLUMNS, SERIES_PER_RANGE, CountChange
+from metrics.storage.merge.retention_policies import DAY_SECONDS, DEFAULT_POLICY
 
-BATCHES_KEPT_DAYS = 7  # how long a batch id is remembered
-JOURNAL_KEPT_DAYS = 30  # how long it is known who sent what; the chain can be followed from any entry on
+BATCH_ID_RETENTION_DAYS = 7  # how long a batch id is remembered
+JOURNAL_RETENTION_DAYS = 30  # how long it is known who sent what; the chain can be followed from any entry on
 
 _EXPIRED = """
 FROM {table} WHERE (day + 1 + {keep})::bigint * %(second)s <= %(now)s AND bucket <> ALL(%(waiting)s)
 """
 # What is not yet made into a finished day may hold any metric, so it is kept as long as the one that is kept longest.
-_KEEP = {"metrics_block": "coalesce(keep, %(longest)s)", "metrics_rollup": "keep"}
-_COUNTED = {"metrics_block": "points", "metrics_rollup": "intervals"}
-_DROPPED = f"""
-SELECT id, bucket, octet_length(payload), {ROW} {_EXPIRED.format(table="metrics_block", keep=_KEEP["metrics_block"])}
-AND shard = %(shard)s LIMIT %(most)s
+_RETENTION = {"metrics_block": "coalesce(keep, %(longest)s)", "metrics_rollup": "keep"}
+_SIZE_COLUMN = {"metrics_block": "points", "metrics_rollup": "intervals"}
+_EXPIRED_BLOCKS = f"""
+SELECT id, bucket, octet_length(payload), {COUNT_COLUMNS}
+{_EXPIRED.format(table="metrics_block", keep=_RETENTION["metrics_block"])} AND shard = %(shard)s LIMIT %(most)s
 """
-_WHOLE = "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)"
+_PAYLOADS = "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)"
 _DELETE = "DELETE FROM metrics_block WHERE shard = %s AND id = ANY(%s) RETURNING id"
-AT_ONCE = 10_000  # rows of points that go in one statement, for the memory that it takes to count what they held
+RETENTION_BATCH = (
+    10_000  # rows of points that go in one statement, for the memory that it takes to count what they held
+)
 _OLD_LINES = (
     "DELETE FROM metrics_journal WHERE shard = %s AND seq < %s AND at < now() - make_interval(days => %s)",
     "DELETE FROM metrics_journalpack WHERE shard = %s AND seq_to < %s AND at_to < now() - make_interval(days => %s)",
@@ -38,7 +40,7 @@ _OLD_LINES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Expired:
+class ExpiredRows:
     """Rows of a table that are past their retention."""
 
     table: str
@@ -50,69 +52,69 @@ class Expired:
     size: int  # bytes
 
 
-def drop_expired(connection: Connection, now: float | None = None) -> int:
+def delete_expired(connection: Connection, now: float | None = None) -> int:
     """Delete what is past its retention, old batch ids and journal entries too; returns the rows of points deleted."""
     connection.execute(
-        "DELETE FROM metrics_ingestedbatch WHERE at < now() - make_interval(days => %s)", (BATCHES_KEPT_DAYS,)
+        "DELETE FROM metrics_ingestedbatch WHERE at < now() - make_interval(days => %s)", (BATCH_ID_RETENTION_DAYS,)
     )
     # The last line stays: of a site to which nothing was sent for long, the chain still ends where its head is.
     for shard, seq in connection.execute("SELECT shard, seq FROM metrics_head").fetchall():
         for statement in _OLD_LINES:
-            connection.execute(statement, (shard, seq, JOURNAL_KEPT_DAYS))
+            connection.execute(statement, (shard, seq, JOURNAL_RETENTION_DAYS))
     with connection.transaction():
-        given = _given(connection, now)
-        connection.execute(f"DELETE {_expired('metrics_rollup')}", given)
+        given = _expiry_parameters(connection, now)
+        connection.execute(f"DELETE {_expired_condition('metrics_rollup')}", given)
         connection.execute("DELETE FROM metrics_damagedblock WHERE time_to < %(gone)s", given)
-        dropped = sum(_drop_points(connection, shard, given) for shard in shards.every())
-    point_counts.drop_old(connection)
+        dropped = sum(_delete_points(connection, shard, given) for shard in shards.all_shards())
+    point_counts.delete_old_hours(connection)
     return dropped
 
 
-def _drop_points(connection: Connection, shard: int, given: dict[str, object]) -> int:
+def _delete_points(connection: Connection, shard: int, given: dict[str, object]) -> int:
     """Delete a shard's rows of points, and take them off the counts; returns how many."""
-    change, total = Change(connection, shard), 0
-    wanted = given | {"shard": shard, "most": AT_ONCE}
-    while found := connection.execute(_DROPPED, wanted, binary=True).fetchall():
-        held = {row[0]: (row[1], row[2], point_counts.in_block(*row[3:])) for row in found}
+    change, total = CountChange(connection, shard), 0
+    wanted = given | {"shard": shard, "most": RETENTION_BATCH}
+    while found := connection.execute(_EXPIRED_BLOCKS, wanted, binary=True).fetchall():
+        held = {row[0]: (row[1], row[2], point_counts.count_block(*row[3:])) for row in found}
         unclear = [number for number, (_, _, told) in held.items() if told is None]
-        whole: dict[int, bytes] = dict(connection.execute(_WHOLE, (shard, unclear), binary=True).fetchall())
+        whole: dict[int, bytes] = dict(connection.execute(_PAYLOADS, (shard, unclear), binary=True).fetchall())
         for (number,) in connection.execute(_DELETE, (shard, list(held))).fetchall():
             bucket, size, told = held[number]
             change.resized(bucket, -size)
             try:
-                for series, lengths in point_counts.in_payload(whole[number]) if told is None else [told]:
+                for series, lengths in point_counts.count_payload(whole[number]) if told is None else [told]:
                     change.found(series, -lengths)
             except DamagedPayload:
-                point_counts.mark(connection, shard, bucket * BUCKET // STRETCH)
+                point_counts.mark_for_rebuild(connection, shard, bucket * SERIES_PER_BUCKET // SERIES_PER_RANGE)
             total += 1
     change.apply()
     return total
 
 
-def expired(connection: Connection, now: float | None = None) -> list[Expired]:
+def find_expired(connection: Connection, now: float | None = None) -> list[ExpiredRows]:
     """What `drop_expired` would delete of points and rollups."""
     with connection.transaction():
-        given = _given(connection, now)
+        given = _expiry_parameters(connection, now)
         return [
-            Expired(table, *row)
-            for table in _KEEP
+            ExpiredRows(table, *row)
+            for table in _RETENTION
             for row in connection.execute(
-                f"SELECT {_KEEP[table]}, min(day), max(day), count(*), sum({_COUNTED[table]}),"
-                f" sum(pg_column_size(payload)) {_expired(table)} GROUP BY 1 ORDER BY 1",
+                f"SELECT {_RETENTION[table]}, min(day), max(day), count(*), sum({_SIZE_COLUMN[table]}),"
+                f" sum(pg_column_size(payload)) {_expired_condition(table)} GROUP BY 1 ORDER BY 1",
                 given,
             )
         ]
 
 
-def _expired(table: str) -> str:
-    return _EXPIRED.format(table=table, keep=_KEEP[table])
+def _expired_condition(table: str) -> str:
+    return _EXPIRED.format(table=table, keep=_RETENTION[table])
 
 
-def _given(connection: Connection, now: float | None) -> dict[str, object]:
+def _expiry_parameters(connection: Connection, now: float | None) -> dict[str, object]:
     # A policy that is made longer just now must not lose what it means to keep.
     connection.execute("LOCK TABLE metrics_metricdefinition IN SHARE MODE")
     row = connection.execute("SELECT max(retention_days) FROM metrics_metricdefinition").fetchone()
-    now, longest = clock(connection) if now is None else now, max(DEFAULT.points, (row and row[0]) or 0)
+    now, longest = database_time(connection) if now is None else now, max(DEFAULT_POLICY.points, (row and row[0]) or 0)
     return {
         "longest": longest,
         "now": now,

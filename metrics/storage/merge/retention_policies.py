@@ -6,23 +6,23 @@ from typing import NamedTuple
 from metrics.storage.connection import Connection
 
 DEFAULT_RETENTION_DAYS = 90
-DEFAULT_MINUTES_DAYS = 180
-DEFAULT_HOUR_DAYS = 1825
+DEFAULT_ROLLUP_5M_DAYS = 180
+DEFAULT_ROLLUP_1H_DAYS = 1825
 _OF_RANGE = """
 SELECT s.id, m.retention_days, m.rollup_5m_days, m.rollup_1h_days
 FROM metrics_series s LEFT JOIN metrics_metricdefinition m ON m.name = s.metric_name WHERE s.id >= %s AND s.id < %s
 """
 
 
-class Policy(NamedTuple):
+class RetentionPolicy(NamedTuple):
     """Days that points, five-minute and one-hour rollups of a series are kept."""
 
     points: int = DEFAULT_RETENTION_DAYS
-    minutes: int = DEFAULT_MINUTES_DAYS
-    hours: int = DEFAULT_HOUR_DAYS
+    minutes: int = DEFAULT_ROLLUP_5M_DAYS
+    hours: int = DEFAULT_ROLLUP_1H_DAYS
 
 
-DEFAULT = Policy()
+DEFAULT_POLICY = RetentionPolicy()
 DAY_SECONDS = 86_400
 
 _OF_SERIES = """
@@ -32,7 +32,7 @@ FROM metrics_series s JOIN metrics_metricdefinition m ON m.name = s.metric_name 
 
 
 # A policy of zeros marks a metric whose rows follow several policies until apply_retention_policy has regrouped them.
-_MIXED = """
+_MARK_MIXED = """
 INSERT INTO metrics_groupedby (metric_name, points, minutes, hours)
 SELECT DISTINCT s.metric_name, 0, 0, 0 FROM metrics_series s
 LEFT JOIN metrics_metricdefinition m ON m.name = s.metric_name
@@ -46,23 +46,23 @@ ON CONFLICT (metric_name) DO UPDATE SET points = 0, minutes = 0, hours = 0
 """
 
 
-def policies(connection: Connection, series: Iterable[int]) -> dict[int, Policy]:
+def read_policies(connection: Connection, series: Iterable[int]) -> dict[int, RetentionPolicy]:
     """The policies of those of these series that have one of their own; all others have DEFAULT.
 
     For whoever writes rows by them: where a metric's rows follow another policy as yet, it is noted that they are
     mixed. Else a policy that changed and changed back would leave rows behind that nobody knows to be misplaced.
     """
     wanted = list(series)
-    connection.execute(_MIXED, DEFAULT._asdict() | {"series": wanted})
-    return {row[0]: Policy(*row[1:]) for row in connection.execute(_OF_SERIES, (wanted,))}
+    connection.execute(_MARK_MIXED, DEFAULT_POLICY._asdict() | {"series": wanted})
+    return {row[0]: RetentionPolicy(*row[1:]) for row in connection.execute(_OF_SERIES, (wanted,))}
 
 
-def bucket_policies(connection: Connection, first: int, last: int) -> dict[int, Policy]:
+def read_policies_between(connection: Connection, first: int, last: int) -> dict[int, RetentionPolicy]:
     """The policies of all series that there are from one number to before another."""
     rows = connection.execute(_OF_RANGE, (first, last))
-    return {row[0]: DEFAULT if row[1] is None else Policy(*row[1:]) for row in rows}
+    return {row[0]: DEFAULT_POLICY if row[1] is None else RetentionPolicy(*row[1:]) for row in rows}
 
 
-def is_over(day: int, kept: int, now: float) -> bool:
+def is_day_expired(day: int, kept: int, now: float) -> bool:
     """Whether all of a day (since 1970) is older than it is kept (in days), at a time (seconds since 1970)."""
     return (day + 1 + kept) * DAY_SECONDS <= now

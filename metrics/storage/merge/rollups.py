@@ -13,20 +13,26 @@ import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Ints
-from metrics.storage.format.layout import BUCKET, day_of
-from metrics.storage.format.rollup_codec import Summary, decode_summary, encode_summary, summarised, together
-from metrics.storage.merge.retention_policies import DEFAULT, Policy, is_over, policies
-from metrics.storage.shards import Number, of_series
+from metrics.storage.format.layout import SERIES_PER_BUCKET, day_of
+from metrics.storage.format.rollup_codec import (
+    RollupColumns,
+    compute_rollup,
+    decode_rollup,
+    encode_rollup,
+    merge_rollups,
+)
+from metrics.storage.merge.retention_policies import DEFAULT_POLICY, RetentionPolicy, is_day_expired, read_policies
+from metrics.storage.shards import BlockId, shards_of_series
 from metrics.storage.units import SECOND
 
-MINUTES, HOUR = 300, 3600  # seconds of an interval
-RESOLUTIONS = (MINUTES, HOUR)
+FIVE_MINUTES, ONE_HOUR = 300, 3600  # seconds of an interval
+RESOLUTIONS = (FIVE_MINUTES, ONE_HOUR)
 # Intervals of one row, at the most. A row is decoded whole, and the chart of a series over months reads one of hours
 # for each day; four times as many intervals would save 4 % of their bytes and take it twice as long.
-ROW = {MINUTES: 4096, HOUR: 1024}
-DENSE_ENOUGH = 15  # points of five minutes, on average: rollups of fewer cost more than the points
+MAX_ROW_INTERVALS = {FIVE_MINUTES: 4096, ONE_HOUR: 1024}
+MIN_POINTS_PER_5M = 15  # points of five minutes, on average: rollups of fewer cost more than the points
 
-_TOUCHED = """
+_OVERLAPPING = """
 SELECT id, payload FROM metrics_rollup WHERE shard = %s AND bucket = %s AND resolution = %s AND day = %s
   AND series_from <= %s AND series_to >= %s
 """
@@ -36,7 +42,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 
-class Place(NamedTuple):
+class BucketDay(NamedTuple):
     """A day of a bucket."""
 
     shard: int
@@ -44,7 +50,7 @@ class Place(NamedTuple):
     day: int
 
 
-def existing(connection: Connection, place: Place) -> set[int]:
+def stored_resolutions(connection: Connection, place: BucketDay) -> set[int]:
     """The resolutions of which a day has rollups."""
     found = connection.execute(
         "SELECT DISTINCT resolution FROM metrics_rollup WHERE shard = %s AND bucket = %s AND day = %s",
@@ -53,13 +59,13 @@ def existing(connection: Connection, place: Place) -> set[int]:
     return {resolution for (resolution,) in found}
 
 
-def fitting(points: Columns) -> set[int]:
+def choose_resolutions(points: Columns) -> set[int]:
     """The resolutions that a day is to have in which there are these points."""
-    intervals = len(summarised(points, MINUTES * SECOND))
-    return {MINUTES, HOUR} if len(points) >= DENSE_ENOUGH * intervals else {HOUR}
+    intervals = len(compute_rollup(points, FIVE_MINUTES * SECOND))
+    return {FIVE_MINUTES, ONE_HOUR} if len(points) >= MIN_POINTS_PER_5M * intervals else {ONE_HOUR}
 
 
-def drop(connection: Connection, place: Place) -> None:
+def delete_day(connection: Connection, place: BucketDay) -> None:
     """Remove the rollups of a day."""
     connection.execute(
         "DELETE FROM metrics_rollup WHERE shard = %s AND bucket = %s AND day = %s",
@@ -67,67 +73,80 @@ def drop(connection: Connection, place: Place) -> None:
     )
 
 
-def write(
-    connection: Connection, place: Place, points: Columns, kept: Mapping[int, Policy], now: float, resolutions: set[int]
+def write_rollups(
+    connection: Connection,
+    place: BucketDay,
+    points: Columns,
+    kept: Mapping[int, RetentionPolicy],
+    now: float,
+    resolutions: set[int],
 ) -> None:
     """Make the rollups of series of whose day these are all points; what there was of them is replaced.
 
     A series whose points of that day may be gone already keeps the rollups that it has.
     """
-    lasting = [not is_over(place.day, kept.get(series, DEFAULT).points, now) for series in points.ids.tolist()]
+    lasting = [
+        not is_day_expired(place.day, kept.get(series, DEFAULT_POLICY).points, now) for series in points.ids.tolist()
+    ]
     for resolution in resolutions:
-        made = summarised(points, resolution * SECOND).of(np.array(lasting, bool))
+        made = compute_rollup(points, resolution * SECOND).of(np.array(lasting, bool))
         if len(made.ids):
-            _replace(connection, place, resolution, made, kept)
+            _replace_rollup(connection, place, resolution, made, kept)
 
 
-def _replace(connection: Connection, place: Place, resolution: int, made: Summary, kept: Mapping[int, Policy]) -> None:
+def _replace_rollup(
+    connection: Connection, place: BucketDay, resolution: int, made: RollupColumns, kept: Mapping[int, RetentionPolicy]
+) -> None:
     where = (place.shard, place.bucket, resolution, place.day, int(made.ids[-1]), int(made.ids[0]))
-    rows = connection.execute(_TOUCHED, where, binary=True).fetchall()
+    rows = connection.execute(_OVERLAPPING, where, binary=True).fetchall()
     if rows:
-        held = together([decode_summary(payload, resolution * SECOND) for _, payload in rows])
+        held = merge_rollups([decode_rollup(payload, resolution * SECOND) for _, payload in rows])
         held = held.of(~np.isin(held.ids, made.ids))
-        kept = {**kept, **policies(connection, held.ids.tolist())}
-        made = together([held, made])
-        delete(connection, place.shard, [number for number, _ in rows])
-    insert(connection, place, resolution, made, kept)
+        kept = {**kept, **read_policies(connection, held.ids.tolist())}
+        made = merge_rollups([held, made])
+        delete_rows(connection, place.shard, [number for number, _ in rows])
+    insert_rollup(connection, place, resolution, made, kept)
 
 
-def insert(connection: Connection, place: Place, resolution: int, made: Summary, kept: Mapping[int, Policy]) -> None:
+def insert_rollup(
+    connection: Connection, place: BucketDay, resolution: int, made: RollupColumns, kept: Mapping[int, RetentionPolicy]
+) -> None:
     """Store a summary, in rows of series that are kept equally long."""
-    days = np.array([kept_days(kept.get(series, DEFAULT), resolution) for series in made.ids.tolist()])
+    days = np.array(
+        [rollup_retention_days(kept.get(series, DEFAULT_POLICY), resolution) for series in made.ids.tolist()]
+    )
     with connection.cursor() as cursor:
         cursor.executemany(
             _INSERT,
             [
                 (
                     *(place.shard, place.bucket, resolution, place.day),
-                    *(int(row.ids[0]), int(row.ids[-1]), len(row), keep, encode_summary(row)),
+                    *(int(row.ids[0]), int(row.ids[-1]), len(row), keep, encode_rollup(row)),
                 )
                 for keep in np.unique(days).tolist()
-                for row in made.of(days == keep).rows(ROW[resolution])
+                for row in made.of(days == keep).rows(MAX_ROW_INTERVALS[resolution])
             ],
         )
 
 
-def delete(connection: Connection, shard: int, numbers: Sequence[int]) -> None:
+def delete_rows(connection: Connection, shard: int, numbers: Sequence[int]) -> None:
     """Remove rows."""
     connection.execute("DELETE FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)", (shard, list(numbers)))
 
 
-def kept_days(policy: Policy, resolution: int) -> int:
+def rollup_retention_days(policy: RetentionPolicy, resolution: int) -> int:
     """How long rollups of a resolution are kept: never less long than the points.
 
     Where a day of a bucket has rollups, questions take them for all series whose points are there.
     """
-    return max(policy.points, policy.minutes if resolution == MINUTES else policy.hours)
+    return max(policy.points, policy.minutes if resolution == FIVE_MINUTES else policy.hours)
 
 
 # --- reading ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Rolling:
+class RollupUse:
     """How a question may be answered from rollups.
 
     resolution  seconds of their intervals
@@ -143,7 +162,7 @@ class Rolling:
     thinned: int | None = None
 
 
-class RolledRow(NamedTuple):
+class RollupRow(NamedTuple):
     """A row of rollups that a question would read."""
 
     shard: int
@@ -163,9 +182,9 @@ WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s) AND resolution = ANY
 """
 
 
-def exist_between(connection: Connection, series: Ints, resolution: int, start: int, end: int) -> bool:
+def has_rollups(connection: Connection, series: Ints, resolution: int, start: int, end: int) -> bool:
     """Whether buckets of these series have rollups of a resolution from one time to another (µs)."""
-    shards, buckets = np.unique(of_series(series)).tolist(), np.unique(series // BUCKET).tolist()
+    shards, buckets = np.unique(shards_of_series(series)).tolist(), np.unique(series // SERIES_PER_BUCKET).tolist()
     found = connection.execute(
         "SELECT 1 FROM metrics_rollup WHERE shard = ANY(%s) AND bucket = ANY(%s) AND resolution = %s"
         " AND day BETWEEN %s AND %s LIMIT 1",
@@ -174,17 +193,17 @@ def exist_between(connection: Connection, series: Ints, resolution: int, start: 
     return found.fetchone() is not None
 
 
-def find(connection: Connection, wanted: Mapping[str, object], rolling: Rolling) -> list[RolledRow]:
+def find_rollup_rows(connection: Connection, wanted: Mapping[str, object], rolling: RollupUse) -> list[RollupRow]:
     """Rows that may hold what is wanted: shards, buckets, first and last day, low and high series; of a day finer ones
     first."""
-    resolutions = {rolling.resolution} if rolling.thinned is None else {rolling.resolution, HOUR}
-    found = [RolledRow(*row) for row in connection.execute(_FIND, {**wanted, "resolutions": list(resolutions)})]
+    resolutions = {rolling.resolution} if rolling.thinned is None else {rolling.resolution, ONE_HOUR}
+    found = [RollupRow(*row) for row in connection.execute(_FIND, {**wanted, "resolutions": list(resolutions)})]
     return sorted(found, key=lambda row: (row.bucket, row.day, row.resolution, row.series_from))
 
 
-def fetch(connection: Connection, rows: Sequence[RolledRow]) -> dict[Number, bytes]:
+def read_payloads(connection: Connection, rows: Sequence[RollupRow]) -> dict[BlockId, bytes]:
     """Payloads by (shard, id)."""
-    found: dict[Number, bytes] = {}
+    found: dict[BlockId, bytes] = {}
     for shard in {row.shard for row in rows}:
         numbers = [row.id for row in rows if row.shard == shard]
         statement = "SELECT id, payload FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)"
@@ -193,7 +212,7 @@ def fetch(connection: Connection, rows: Sequence[RolledRow]) -> dict[Number, byt
     return found
 
 
-def coarsest(edges: Ints) -> int | None:
+def coarsest_resolution(edges: Ints) -> int | None:
     """The coarsest resolution that these edges (µs), the first and the last apart, do not cut; None: both are cut."""
     for resolution in reversed(RESOLUTIONS):
         if not (edges[1:-1] % (resolution * SECOND)).any():

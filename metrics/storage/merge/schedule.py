@@ -13,55 +13,55 @@ level DAY  the day is over: everything of the bucket and day, in rows of one or 
 import time
 
 from metrics.storage import shards
-from metrics.storage.connection import Connection, clock
-from metrics.storage.format.layout import SETTLED, by_encoding, newest
-from metrics.storage.locks import lock_young
+from metrics.storage.connection import Connection, database_time
+from metrics.storage.format.layout import DAY_LEVEL, merge_by_encoding, newest_points
+from metrics.storage.locks import lock_unmerged_blocks
 from metrics.storage.merge import damaged_blocks
-from metrics.storage.merge.insert_blocks import Run, insert_run
-from metrics.storage.merge.merge_day import merge_unit
-from metrics.storage.merge.point_counts import Change
-from metrics.storage.merge.rollups import Place
+from metrics.storage.merge.insert_blocks import MergeRun, insert_run
+from metrics.storage.merge.merge_day import merge_day
+from metrics.storage.merge.point_counts import CountChange
+from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.read import latest
 from metrics.storage.units import DAY
 
-TIER = 12  # runs of one level that make one of the next
-MOST_AT_ONCE = 1_000_000  # points of one young merge
-YOUNG_ENOUGH = 256  # commits that are worth a merge…
-POINTS_ENOUGH = 500_000  # … or points…
-OLD_ENOUGH = 20.0  # … or seconds that the oldest has waited
-KEEP_YOUNG = 60.0  # seconds that followers have to read a commit after it was merged
+RUNS_PER_MERGE = 12  # runs of one level that make one of the next
+MAX_MERGE_POINTS = 1_000_000  # points of one young merge
+MIN_COMMITS = 256  # commits that are worth a merge…
+MIN_POINTS = 500_000  # … or points…
+MAX_COMMIT_AGE = 20.0  # … or seconds that the oldest has waited
+FOLLOWER_GRACE = 60.0  # seconds that followers have to read a commit after it was merged
 DAY_GRACE = 900.0  # seconds after midnight until a day is made
-LATE_GRACE = 600.0  # seconds that late points of a finished day gather before they are merged into it
+LATE_POINTS_GRACE = 600.0  # seconds that late points of a finished day gather before they are merged into it
 
-_UNITS = """
+_UNFINISHED_DAYS = """
 SELECT shard, bucket, day, level, count(DISTINCT seq_from), extract(epoch FROM now() - min(made_at))
 FROM metrics_block WHERE shard = ANY(%s) AND level < %s
 GROUP BY shard, bucket, day, level ORDER BY day DESC, bucket, level
 """
 
 
-def merge_young(connection: Connection, force: bool = False) -> int:
+def merge_commits(connection: Connection, force: bool = False) -> int:
     """Merge young blocks while there are enough of them; returns how many points were merged.
 
     A second worker finds the locks of the first one's shards taken and goes on to the others.
     """
     total = 0
     failures = []
-    for shard in shards.every():
+    for shard in shards.all_shards():
         try:
-            while merged := _merge_young_once(connection, shard, force):
+            while merged := _merge_commits_once(connection, shard, force):
                 total += merged
         except RuntimeError as error:  # the other shards are well
             failures.append(error)
-    _drop_merged_young(connection, 0.0 if force else KEEP_YOUNG)
+    _delete_merged_commits(connection, 0.0 if force else FOLLOWER_GRACE)
     if failures:
         raise failures[0]
     return total
 
 
-def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
+def _merge_commits_once(connection: Connection, shard: int, force: bool) -> int:
     with connection.transaction():
-        if not lock_young(connection, shard):
+        if not lock_unmerged_blocks(connection, shard):
             return 0
         waiting = connection.execute(
             "SELECT y.seq, y.points, extract(epoch FROM now() - y.at)"
@@ -70,14 +70,14 @@ def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
             (shard,),
         ).fetchall()
         points = sum(row[1] for row in waiting)
-        enough = len(waiting) >= YOUNG_ENOUGH or points >= POINTS_ENOUGH or (waiting and waiting[0][2] >= OLD_ENOUGH)
+        enough = len(waiting) >= MIN_COMMITS or points >= MIN_POINTS or (waiting and waiting[0][2] >= MAX_COMMIT_AGE)
         if not waiting or not (enough or force):
             return 0
         taken, size = [], 0
         for seq, count, _ in waiting:
             taken.append(seq)
             size += count
-            if size >= MOST_AT_ONCE:
+            if size >= MAX_MERGE_POINTS:
                 break
         if taken[-1] - taken[0] != len(taken) - 1:  # a gap would put old values over new ones
             raise RuntimeError(f"commits of shard {shard} are missing between {taken[0]} and {taken[-1]}")
@@ -86,33 +86,33 @@ def _merge_young_once(connection: Connection, shard: int, force: bool) -> int:
             (shard, taken[0], taken[-1]),
             binary=True,
         )
-        change = Change(connection, shard)
-        for first, last, parts in damaged_blocks.young_runs(connection, shard, commits):
-            for columns in by_encoding(parts):
-                insert_run(connection, columns, Run(shard, 1, first, last), change)
+        change = CountChange(connection, shard)
+        for first, last, parts in damaged_blocks.decode_commit_runs(connection, shard, commits):
+            for columns in merge_by_encoding(parts):
+                insert_run(connection, columns, MergeRun(shard, 1, first, last), change)
                 change.add(columns)
-                latest.move(connection, shard, newest(columns))
+                latest.update_latest(connection, shard, newest_points(columns))
         connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (taken[-1], shard))
         change.apply()
         return size
 
 
-def _drop_merged_young(connection: Connection, keep: float) -> None:
+def _delete_merged_commits(connection: Connection, keep: float) -> None:
     connection.execute(
         "DELETE FROM metrics_young y USING metrics_merged m WHERE y.shard = m.shard AND y.shard = ANY(%s)"
         " AND y.seq <= m.seq AND y.at < now() - make_interval(secs => %s)",
-        (list(shards.every()), keep),
+        (list(shards.all_shards()), keep),
     )
 
 
-def merge_units(connection: Connection, force: bool = False, budget: float = 25.0, now: float | None = None) -> int:
+def merge_days(connection: Connection, force: bool = False, budget: float = 25.0, now: float | None = None) -> int:
     """Merge the runs of buckets and days that have enough of them, for at most `budget` seconds; returns points merged.
 
     `force` makes day blocks of everything, today included.
     """
     started, total = time.monotonic(), 0
-    found = connection.execute(_UNITS, (list(shards.every()), SETTLED)).fetchall()
-    now = clock(connection) if now is None else now
+    found = connection.execute(_UNFINISHED_DAYS, (list(shards.all_shards()), DAY_LEVEL)).fetchall()
+    now = database_time(connection) if now is None else now
     today = int(now * 1_000_000) // DAY
     yesterday_done = (now % 86400) >= DAY_GRACE
     done: set[tuple[int, int]] = set()
@@ -122,9 +122,9 @@ def merge_units(connection: Connection, force: bool = False, budget: float = 25.
         if (bucket, day) in done:
             continue
         over = day < today - 1 or (day == today - 1 and yesterday_done)
-        if force or (over and (age >= LATE_GRACE or runs >= TIER)):
-            total += merge_unit(connection, Place(shard, bucket, day), SETTLED, now)
+        if force or (over and (age >= LATE_POINTS_GRACE or runs >= RUNS_PER_MERGE)):
+            total += merge_day(connection, BucketDay(shard, bucket, day), DAY_LEVEL, now)
             done.add((bucket, day))
-        elif runs >= TIER and not over:
-            total += merge_unit(connection, Place(shard, bucket, day), level + 1, now)
+        elif runs >= RUNS_PER_MERGE and not over:
+            total += merge_day(connection, BucketDay(shard, bucket, day), level + 1, now)
     return total

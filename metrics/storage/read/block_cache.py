@@ -11,38 +11,38 @@ from collections.abc import Iterable, Iterator
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode
 from metrics.storage.merge import damaged_blocks
-from metrics.storage.shards import Number
+from metrics.storage.shards import BlockId
 
 CACHE_BYTES = 40 * 1024 * 1024
-TRIES = 5  # a merge may delete a block between finding and fetching it
+MAX_ATTEMPTS = 5  # a merge may delete a block between finding and fetching it
 
 # An array is found once and then looked up by index, also where the condition stands beside an OR.
 IN_GROUPS = """d.id = ANY(ARRAY(
     SELECT m.device_id FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
     WHERE g.name = ANY(%(groups)s)))"""
-_FETCH = (
+_READ_PAYLOADS = (
     "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq = ANY(%s)",
     "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
 )
 
-Key = tuple[int, Number]  # 0 young, 1 merged, 2 a stretch of young ones (metrics.storage.read.unmerged)
-Cursor = dict[int, int]  # shard: the last commit that was read
+BlockKey = tuple[int, BlockId]  # 0 young, 1 merged, 2 a stretch of young ones (metrics.storage.read.unmerged)
+CommitCursor = dict[int, int]  # shard: the last commit that was read
 
 
-class Gone(Exception):
+class BlocksChanged(Exception):
     """A block was merged away between finding and fetching it."""
 
 
-class _Decoded:
+class _DecodedBlockCache:
     """Decoded blocks, the least used forgotten first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._blocks: OrderedDict[Key, tuple[list[Columns], int]] = OrderedDict()
+        self._blocks: OrderedDict[BlockKey, tuple[list[Columns], int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Key) -> list[Columns] | None:
+    def get(self, key: BlockKey) -> list[Columns] | None:
         with self._lock:
             found = self._blocks.get(key)
             if found is None:
@@ -50,8 +50,8 @@ class _Decoded:
             self._blocks.move_to_end(key)
             return found[0]
 
-    def put(self, key: Key, parts: list[Columns]) -> None:
-        size = sum(map(_bytes_of, parts))
+    def put(self, key: BlockKey, parts: list[Columns]) -> None:
+        size = sum(map(_memory_size, parts))
         with self._lock:
             if key in self._blocks:
                 return
@@ -66,7 +66,7 @@ class _Decoded:
             self._size = 0
 
 
-def _bytes_of(part: Columns) -> int:
+def _memory_size(part: Columns) -> int:
     """About how much memory a part takes."""
     if not part.is_numbers:
         return 200 * len(part)
@@ -74,83 +74,85 @@ def _bytes_of(part: Columns) -> int:
     return 1000 + sum(column.nbytes for column in columns if column is not None)
 
 
-decoded = _Decoded(CACHE_BYTES)
+decoded_blocks = _DecodedBlockCache(CACHE_BYTES)
 
 
-def forget() -> None:
+def clear_block_cache() -> None:
     """Drop decoded blocks: between tests, whose numbers may be alike."""
-    decoded.clear()
-    damaged_blocks.forget()
+    decoded_blocks.clear()
+    damaged_blocks.reset_logged_damage()
 
 
-def remember(number: Number, parts: list[Columns]) -> None:
+def cache_commit(number: BlockId, parts: list[Columns]) -> None:
     """Keep a commit of this process decoded, since the next read wants it."""
-    decoded.put((0, number), parts)
+    decoded_blocks.put((0, number), parts)
 
 
-def young_after(connection: Connection, cursor: Cursor, most: int = 200) -> list[tuple[Number, list[Columns]]]:
+def read_commits_after(
+    connection: Connection, cursor: CommitCursor, most: int = 200
+) -> list[tuple[BlockId, list[Columns]]]:
     """The commits after a cursor with their parts, in order within each shard: what a follower reads.
 
     Shards that the cursor does not name are left out; from each at most `most` commits. Of a damaged one there are
     no parts.
     """
-    numbers: list[Number] = []
+    numbers: list[BlockId] = []
     for shard, seq in sorted(cursor.items()):
         rows = connection.execute(
             "SELECT shard, seq FROM metrics_young WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s",
             (shard, seq, most),
         )
         numbers += rows.fetchall()
-    held = {number: parts for number in numbers if (parts := decoded.get((0, number))) is not None}
-    held |= _fetch(connection, 0, [number for number in numbers if number not in held], [])
+    held = {number: parts for number in numbers if (parts := decoded_blocks.get((0, number))) is not None}
+    held |= _read_uncached(connection, 0, [number for number in numbers if number not in held], [])
     return [(number, held[number]) for number in numbers if number in held]
 
 
-def heads(connection: Connection) -> Cursor:
+def read_heads(connection: Connection) -> CommitCursor:
     """The last commit's number of every shard."""
     return dict(connection.execute("SELECT shard, seq FROM metrics_head").fetchall())
 
 
-def payloads(connection: Connection, source: int, numbers: Iterable[Number]) -> Iterator[tuple[Number, bytes]]:
+def read_payloads(connection: Connection, source: int, numbers: Iterable[BlockId]) -> Iterator[tuple[BlockId, bytes]]:
     """What is in these blocks, those of them that are still there, a statement for each shard."""
     by_shard: dict[int, list[int]] = {}
     for shard, number in numbers:
         by_shard.setdefault(shard, []).append(number)
     for shard, some in by_shard.items():
-        for number, payload in connection.execute(_FETCH[source], (shard, some), binary=True):
+        for number, payload in connection.execute(_READ_PAYLOADS[source], (shard, some), binary=True):
             yield (shard, number), payload
 
 
-def blocks(
-    connection: Connection, keys: list[Key], damaged: list[str], alone: Ints | None = None
-) -> dict[Key, list[Columns]]:
+def read_blocks(
+    connection: Connection, keys: list[BlockKey], damaged: list[str], alone: Ints | None = None
+) -> dict[BlockKey, list[Columns]]:
     """Decoded blocks by key, in the order of the keys; damaged ones are empty, and named. Raises Gone.
 
     `alone` are the series that are wanted of them, where the others are not worth decoding.
     """
-    held: dict[Key, list[Columns]] = {}
+    held: dict[BlockKey, list[Columns]] = {}
     for key in keys:
-        if (parts := decoded.get(key)) is not None:
+        if (parts := decoded_blocks.get(key)) is not None:
             held[key] = parts
     for source in (0, 1):
         missing = [number for where, number in keys if where == source and (where, number) not in held]
-        found = _fetch(connection, source, missing, damaged, alone)
+        found = _read_uncached(connection, source, missing, damaged, alone)
         held |= {(source, number): parts for number, parts in found.items()}
     if len(held) < len(keys):
-        raise Gone
+        raise BlocksChanged
     return {key: held[key] for key in keys}
 
 
-def _fetch(
-    connection: Connection, source: int, numbers: list[Number], damaged: list[str], alone: Ints | None = None
-) -> dict[Number, list[Columns]]:
-    found: dict[Number, list[Columns]] = {}
-    for number, payload in payloads(connection, source, numbers):
+def _read_uncached(
+    connection: Connection, source: int, numbers: list[BlockId], damaged: list[str], alone: Ints | None = None
+) -> dict[BlockId, list[Columns]]:
+    found: dict[BlockId, list[Columns]] = {}
+    for number, payload in read_payloads(connection, source, numbers):
         try:
             found[number] = decode(payload, alone)
             if alone is None:
-                decoded.put((source, number), found[number])
+                decoded_blocks.put((source, number), found[number])
         except DamagedPayload:
             found[number] = []
-            damaged.append(damaged_blocks.note(source, number))
+            damaged.append(damaged_blocks.report_damaged_block(source, number))
     return found

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import IsolationLevel
 
-from metrics.storage.connection import Connection, alone, reading
+from metrics.storage.connection import Connection, dedicated_connection, read_connection
 from metrics.storage.errors import ReadTooLarge
 from metrics.storage.format.codec import Ints
-from metrics.storage.format.layout import SETTLED, bucket_of, day_of
+from metrics.storage.format.layout import DAY_LEVEL, bucket_of, day_of
 from metrics.storage.merge import damaged_blocks, rollups
-from metrics.storage.merge.rollups import RolledRow, Rolling
-from metrics.storage.read.unmerged import WAITING, Stretch, stretches
-from metrics.storage.shards import Number, of_series
+from metrics.storage.merge.rollups import RollupRow, RollupUse
+from metrics.storage.read.unmerged import UNMERGED_COMMITS, CommitGroup, join_groups
+from metrics.storage.shards import BlockId, shards_of_series
 from metrics.storage.units import DAY
 
-MOST_BLOCKS = 200_000  # of one question
+MAX_BLOCKS = 200_000  # of one question
 
 _BLOCKS = """
 SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to, b.time_from,
@@ -31,7 +31,7 @@ LIMIT %(most)s
 """
 
 
-class Block(NamedTuple):
+class PlannedBlock(NamedTuple):
     """A row of merged blocks without its payload."""
 
     id: int
@@ -47,26 +47,26 @@ class Block(NamedTuple):
     shard: int
 
     @property
-    def number(self) -> Number:
+    def number(self) -> BlockId:
         return self.shard, self.id
 
 
-_R = TypeVar("_R", Block, RolledRow)
+_RowT = TypeVar("_RowT", PlannedBlock, RollupRow)
 
 
 @dataclass(slots=True)
-class Plan:
+class ReadPlan:
     """What a question would read, and in the end what it did."""
 
     series: Ints  # ascending
     start: int
     end: int
-    young: list[Stretch]
+    young: list[CommitGroup]
     young_points: int
-    blocks: list[Block]  # by bucket, day and age
+    blocks: list[PlannedBlock]  # by bucket, day and age
     points: int  # of all these blocks, and intervals of rollups
-    rolled: list[RolledRow] = field(default_factory=list)  # by bucket and day
-    rolling: Rolling | None = None
+    rolled: list[RollupRow] = field(default_factory=list)  # by bucket and day
+    rolling: RollupUse | None = None
     rolled_from: int = 0  # µs
     damaged: list[str] = field(default_factory=list)
     remembers: bool = True  # whether what it decodes is kept for the next question
@@ -89,7 +89,9 @@ class Plan:
         columns = ("points", "series_from", "series_to", "time_from", "time_to")
         points, low, high, first, last = np.array([[getattr(one, name) for one in self.blocks] for name in columns])
         wanted = self.series.searchsorted(high, "right") - self.series.searchsorted(low)
-        return int((points * wanted / (high - low + 1) * _share(first, last, self.start, self.end)).sum() + rest)
+        return int(
+            (points * wanted / (high - low + 1) * _overlap_fraction(first, last, self.start, self.end)).sum() + rest
+        )
 
     def levels(self) -> dict[str, int]:
         """How many blocks of each level."""
@@ -102,12 +104,16 @@ class Plan:
 @contextmanager
 def snapshot(pooled: bool = True) -> Iterator[Connection]:
     """A connection on which every statement sees the same blocks; not `pooled`: one that may be kept for long."""
-    with reading() if pooled else alone() as connection, _isolated(connection), connection.transaction():
+    with (
+        read_connection() if pooled else dedicated_connection() as connection,
+        _repeatable_read(connection),
+        connection.transaction(),
+    ):
         yield connection
 
 
 @contextmanager
-def _isolated(connection: Connection) -> Iterator[None]:
+def _repeatable_read(connection: Connection) -> Iterator[None]:
     """BEGIN itself says how, which is a round trip less than to say it afterwards."""
     connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
     try:
@@ -117,7 +123,7 @@ def _isolated(connection: Connection) -> Iterator[None]:
             connection.isolation_level = connection.read_only = None
 
 
-def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Rolling | None = None) -> Plan:
+def plan_read(connection: Connection, series: Ints, start: int, end: int, rolling: RollupUse | None = None) -> ReadPlan:
     """Which blocks may hold points of these series (ascending) from `start` to before `end` (µs), and which rollups
     take their place."""
     asked_from = start
@@ -127,38 +133,40 @@ def plan(connection: Connection, series: Ints, start: int, end: int, rolling: Ro
         "start": start,
         "end": end,
         "buckets": sorted(set(map(bucket_of, series.tolist()))),
-        "shards": np.unique(of_series(series)).tolist(),
+        "shards": np.unique(shards_of_series(series)).tolist(),
         "first": day_of(start),
         "last": day_of(end - 1),
         "low": int(series[0]),
         "high": int(series[-1]),
-        "most": MOST_BLOCKS + 1,
+        "most": MAX_BLOCKS + 1,
     }
-    young = [Stretch(*row) for row in connection.execute(WAITING, wanted) if row[0] in wanted["shards"]]
+    young = [CommitGroup(*row) for row in connection.execute(UNMERGED_COMMITS, wanted) if row[0] in wanted["shards"]]
     rows = connection.execute(_BLOCKS, wanted).fetchall()
-    if len(rows) > MOST_BLOCKS:
-        raise ReadTooLarge(f"the question would read more than {MOST_BLOCKS:,} blocks; ask for less time")
-    blocks = _reaching(series, [Block(*row) for row in rows])
+    if len(rows) > MAX_BLOCKS:
+        raise ReadTooLarge(f"the question would read more than {MAX_BLOCKS:,} blocks; ask for less time")
+    blocks = _select_rows_with_series(series, [PlannedBlock(*row) for row in rows])
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
     young_points = sum(one.points for one in young)
     points = young_points + sum(block.points for block in blocks)
-    planned = Plan(series, start, end, stretches(young), young_points, blocks, points)
-    planned.damaged = damaged_blocks.in_range(connection, wanted)
+    planned = ReadPlan(series, start, end, join_groups(young), young_points, blocks, points)
+    planned.damaged = damaged_blocks.damaged_in_range(connection, wanted)
     count, first, last = np.array([one[3:] for one in young], np.int64).reshape(-1, 3).T
-    planned.young_within = float((count * _share(first, last, start, end)).sum())
+    planned.young_within = float((count * _overlap_fraction(first, last, start, end)).sum())
     if rolling is not None:
-        rows_found = rollups.find(connection, wanted | {"first": day_of(asked_from)}, rolling)
+        rows_found = rollups.find_rollup_rows(connection, wanted | {"first": day_of(asked_from)}, rolling)
         stale = {day for one in young for day in range(day_of(one.time_from), day_of(one.time_to) + 1)}
-        _roll(planned, _reaching(series, rows_found), stale, rolling, asked_from)
+        _apply_rollups(planned, _select_rows_with_series(series, rows_found), stale, rolling, asked_from)
     return planned
 
 
-def _roll(planned: Plan, found: list[RolledRow], stale: set[int], rolling: Rolling, asked_from: int) -> None:
+def _apply_rollups(
+    planned: ReadPlan, found: list[RollupRow], stale: set[int], rolling: RollupUse, asked_from: int
+) -> None:
     """Let rollups take the place of blocks, of days that are not out of date."""
     if rolling.thinned is not None and planned.expected(young=1.0) <= rolling.thinned:
         rolling = replace(rolling, instead=False)
     planned.rolling, planned.rolled_from = rolling, asked_from
-    planned.rolled = _instead(rolling, found, planned.blocks, stale, (planned.start, planned.end))
+    planned.rolled = _choose_rollup_rows(rolling, found, planned.blocks, stale, (planned.start, planned.end))
     taken = {(row.bucket, row.day) for row in planned.rolled}
     planned.points += planned.rolled_intervals - sum(
         block.points for block in planned.blocks if (block.bucket, block.day) in taken
@@ -166,13 +174,13 @@ def _roll(planned: Plan, found: list[RolledRow], stale: set[int], rolling: Rolli
     planned.blocks = [block for block in planned.blocks if (block.bucket, block.day) not in taken]
 
 
-def _share(first: Ints, last: Ints, start: int, end: int) -> NDArray[np.float64]:
+def _overlap_fraction(first: Ints, last: Ints, start: int, end: int) -> NDArray[np.float64]:
     """How much of what reaches from `first` to `last` lies in a range."""
     share: NDArray[np.float64] = (np.minimum(last, end - 1) - np.maximum(first, start) + 1) / (last - first + 1)
     return share
 
 
-def _reaching(series: Ints, found: list[_R]) -> list[_R]:
+def _select_rows_with_series(series: Ints, found: list[_RowT]) -> list[_RowT]:
     """Those rows in whose reach one of these series is."""
     if not found:
         return []
@@ -181,16 +189,16 @@ def _reaching(series: Ints, found: list[_R]) -> list[_R]:
     return [found[at] for at in np.flatnonzero(some).tolist()]
 
 
-def _instead(
-    rolling: Rolling, found: list[RolledRow], blocks: list[Block], stale: set[int], points: tuple[int, int]
-) -> list[RolledRow]:
+def _choose_rollup_rows(
+    rolling: RollupUse, found: list[RollupRow], blocks: list[PlannedBlock], stale: set[int], points: tuple[int, int]
+) -> list[RollupRow]:
     """The rollups to read: all of days whose points are gone, and those of whole days that are up to date where that
     is less to read."""
     cost: dict[tuple[int, int], int] = {}
     for block in blocks:
         place = (block.bucket, block.day)
         cost[place] = cost.get(place, 0) + block.points
-        if block.level < SETTLED:
+        if block.level < DAY_LEVEL:
             stale.add(block.day)
     for row in found:
         cost[row.bucket, row.day] = cost.get((row.bucket, row.day), 0) - row.intervals

@@ -12,34 +12,34 @@ from numpy.typing import NDArray
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints
-from metrics.storage.format.layout import by_encoding, of_series
+from metrics.storage.format.layout import merge_by_encoding, select_series
 from metrics.storage.merge import point_counts
-from metrics.storage.merge.point_counts import EVER, STRETCH, by_hour, cut
-from metrics.storage.read.block_cache import Key, blocks
+from metrics.storage.merge.point_counts import ALL_TIME, SERIES_PER_RANGE, count_by_hour, split_by_range
+from metrics.storage.read.block_cache import BlockKey, read_blocks
 
-MOST_YOUNG = 2_000_000  # points of commits that are looked at; where more wait the workers are far behind
+MAX_UNMERGED_POINTS = 2_000_000  # points of commits that are looked at; where more wait the workers are far behind
 
-_YOUNG = """
+_UNMERGED = """
 SELECT y.shard, y.seq, y.points, octet_length(y.payload) FROM metrics_young y JOIN metrics_merged m USING (shard)
 WHERE y.seq > m.seq ORDER BY y.shard, y.seq
 """
-_STRETCHES = """
+_RANGES = """
 SELECT stretch, hour, points, bytes, pending IS NOT NULL, payload FROM metrics_count
 WHERE stretch = ANY(%s) AND (hour = 0 OR hour BETWEEN %s AND %s)
 """
-_ALL = "SELECT stretch, hour, points, bytes, pending IS NOT NULL, payload FROM metrics_count WHERE hour = 0"
+_ALL_RANGES = "SELECT stretch, hour, points, bytes, pending IS NOT NULL, payload FROM metrics_count WHERE hour = 0"
 _HOURS = "SELECT stretch, hour, payload FROM metrics_count WHERE stretch = ANY(%s) AND hour BETWEEN %s AND %s"
 _SUMS = "SELECT hour, sum(points) FROM metrics_count WHERE hour BETWEEN %s AND %s GROUP BY hour"
 # As one value, which is an array as it is: a million rows of their own take ten times as long.
-_OWNERS = "SELECT string_agg(int8send(id) || int8send(device_id), ''::bytea) FROM metrics_series"
-_SOME_OWNERS = f"{_OWNERS} WHERE id = ANY(%s)"
-FEW = 10_000  # series that are looked up one by one
+_ALL_SERIES_DEVICES = "SELECT string_agg(int8send(id) || int8send(device_id), ''::bytea) FROM metrics_series"
+_LISTED_SERIES_DEVICES = f"{_ALL_SERIES_DEVICES} WHERE id = ANY(%s)"
+MAX_LISTED_SERIES = 10_000  # series that are looked up one by one
 
 Bools = NDArray[np.bool_]
 
 
 @dataclass(slots=True)
-class Young:
+class UnmergedPoints:
     """Commits that are not merged yet: each series and time once; bytes a point; what is not in it."""
 
     parts: list[Columns]
@@ -50,28 +50,28 @@ class Young:
         return sum(map(len, self.parts))
 
 
-def young(connection: Connection, series: Ints | None = None) -> Young:
+def read_unmerged_points(connection: Connection, series: Ints | None = None) -> UnmergedPoints:
     """What is not merged yet, of these series (ascending; None: of all)."""
-    keys: list[Key] = []
+    keys: list[BlockKey] = []
     points, size, missing = 0, 0, []
-    rows = connection.execute(_YOUNG).fetchall()
+    rows = connection.execute(_UNMERGED).fetchall()
     for shard, seq, many, length in rows:
-        if points + many > MOST_YOUNG:
+        if points + many > MAX_UNMERGED_POINTS:
             left = sum(row[2] for row in rows[len(keys) :])
             missing.append(f"{left} points that wait to be merged are not counted yet")
             break
         keys.append((0, (shard, seq)))
         points, size = points + many, size + length
     damaged: list[str] = []
-    parts = [part for held in blocks(connection, keys, damaged).values() for part in held]
+    parts = [part for held in read_blocks(connection, keys, damaged).values() for part in held]
     if series is not None:
-        parts = [some for part in parts if len(some := of_series(part, series))]
+        parts = [some for part in parts if len(some := select_series(part, series))]
     missing += [f"{name} is damaged and was left out" for name in damaged]
-    return Young(by_encoding(parts), size / points if points else 0.0, missing)
+    return UnmergedPoints(merge_by_encoding(parts), size / points if points else 0.0, missing)
 
 
 @dataclass(slots=True)
-class OfSeries:
+class SeriesTotals:
     """Of some series: points of each in all, and by hour (since 1970); bytes; what is not counted."""
 
     ever: Ints
@@ -80,33 +80,33 @@ class OfSeries:
     missing: list[str]
 
 
-def of_some(connection: Connection, series: Ints, hours: range) -> OfSeries:
+def count_series_points(connection: Connection, series: Ints, hours: range) -> SeriesTotals:
     """The counts of series (ascending), in all and of these hours; `size` is their share of what they are stored in."""
-    found = OfSeries(
+    found = SeriesTotals(
         np.zeros(len(series), np.int64), {hour: np.zeros(len(series), np.int64) for hour in hours}, 0.0, []
     )
-    places = {stretch: slice(low, high) for stretch, low, high in cut(series)}
-    rows = connection.execute(_STRETCHES, (list(places), hours[0], hours[-1]), binary=True)
+    places = {stretch: slice(low, high) for stretch, low, high in split_by_range(series)}
+    rows = connection.execute(_RANGES, (list(places), hours[0], hours[-1]), binary=True)
     for stretch, hour, points, size, pending, payload in rows:
-        here = _array(payload, pending, found.missing)[series[places[stretch]] - stretch * STRETCH]
-        if hour != EVER:
+        here = _decode_range(payload, pending, found.missing)[series[places[stretch]] - stretch * SERIES_PER_RANGE]
+        if hour != ALL_TIME:
             found.hours[hour][places[stretch]] += here
             continue
         found.ever[places[stretch]] += here
         found.size += size * int(here.sum()) / max(points, 1)
-    fresh = young(connection, series)
+    fresh = read_unmerged_points(connection, series)
     found.missing += fresh.missing
     found.size += fresh.bytes_a_point * len(fresh)
     for part in fresh.parts:
         np.add.at(found.ever, series.searchsorted(part.ids), np.diff(part.offsets))
-        for hour, some, lengths in by_hour(part):
+        for hour, some, lengths in count_by_hour(part):
             if hour in found.hours:
                 np.add.at(found.hours[hour], series.searchsorted(some), lengths)
     return found
 
 
 @dataclass(slots=True)
-class OfAll:
+class FleetTotals:
     """Of many devices: points in all and by hour, devices that were heard in these hours; what is not counted."""
 
     points: int
@@ -115,34 +115,34 @@ class OfAll:
     missing: list[str] = field(default_factory=list)
 
 
-def of_all(connection: Connection, hours: range, devices: Sequence[int] | None = None) -> OfAll:
+def count_fleet_points(connection: Connection, hours: range, devices: Sequence[int] | None = None) -> FleetTotals:
     """The same of all devices, or of those with these keys."""
-    fresh = young(connection)
+    fresh = read_unmerged_points(connection)
     missing: list[str] = []
-    ever = _ever(connection, fresh, missing)
+    ever = _read_totals(connection, fresh, missing)
     heard = np.zeros(len(ever), bool)
     for part in fresh.parts:
-        for hour, series, _ in by_hour(part):
+        for hour, series, _ in count_by_hour(part):
             heard[series] |= hour in hours
     series = np.flatnonzero(ever)
-    owner = owners.of(connection, series)
+    owner = series_devices.of(connection, series)
     if devices is None:
-        totals = _hours_of_all(connection, hours, ever > 0, heard, missing)
+        totals = _count_all_by_hour(connection, hours, ever > 0, heard, missing)
         seen = None
     else:
-        mine = _flags(devices, int(owner.max(initial=0)) + 1)[owner]
+        mine = _mask_of(devices, int(owner.max(initial=0)) + 1)[owner]
         series, owner = series[mine], owner[mine]
-        seen = _flags(series, len(ever))
-        totals = _hours_of_some(connection, hours, seen, heard, missing)
+        seen = _mask_of(series, len(ever))
+        totals = _count_series_by_hour(connection, hours, seen, heard, missing)
     for part in fresh.parts:
-        for hour, some, lengths in by_hour(part):
+        for hour, some, lengths in count_by_hour(part):
             if hour in totals:
                 totals[hour] += int(lengths.sum() if seen is None else lengths[seen[some]].sum())
-    active = _flags(owner[heard[series]], int(owner.max(initial=0)) + 1)[1:]  # 0 is nobody's
-    return OfAll(int(ever[series].sum()), totals, int(active.sum()), [*fresh.missing, *missing])
+    active = _mask_of(owner[heard[series]], int(owner.max(initial=0)) + 1)[1:]  # 0 is nobody's
+    return FleetTotals(int(ever[series].sum()), totals, int(active.sum()), [*fresh.missing, *missing])
 
 
-def _flags(places: Iterable[int] | Ints, most: int) -> Bools:
+def _mask_of(places: Iterable[int] | Ints, most: int) -> Bools:
     """Whether each number below `most` is one of these."""
     numbers = places if isinstance(places, np.ndarray) else np.fromiter(places, np.int64)
     found = np.zeros(most, bool)
@@ -150,7 +150,7 @@ def _flags(places: Iterable[int] | Ints, most: int) -> Bools:
     return found
 
 
-def _hours_of_all(
+def _count_all_by_hour(
     connection: Connection, hours: range, stored: Bools, heard: Bools, missing: list[str]
 ) -> dict[int, int]:
     """The points of every hour; whoever has some is noted in `heard`.
@@ -160,51 +160,58 @@ def _hours_of_all(
     found = dict.fromkeys(hours, 0)
     found |= {hour: int(points) for hour, points in connection.execute(_SUMS, (hours[0], hours[-1]))}
     for some in (hours[-1:], hours[-2:-1], hours[:-2]):
-        silent = np.flatnonzero((stored & ~heard).reshape(-1, STRETCH).any(axis=1)).tolist()
+        silent = np.flatnonzero((stored & ~heard).reshape(-1, SERIES_PER_RANGE).any(axis=1)).tolist()
         if silent:
             for stretch, _, payload in connection.execute(_HOURS, (silent, some[0], some[-1]), binary=True):
-                heard[stretch * STRETCH : (stretch + 1) * STRETCH] |= _array(payload, False, missing) > 0
+                heard[stretch * SERIES_PER_RANGE : (stretch + 1) * SERIES_PER_RANGE] |= (
+                    _decode_range(payload, False, missing) > 0
+                )
     return found
 
 
-def _hours_of_some(
+def _count_series_by_hour(
     connection: Connection, hours: range, seen: Bools, heard: Bools, missing: list[str]
 ) -> dict[int, int]:
     """The same of these series alone."""
     found = dict.fromkeys(hours, 0)
-    stretches = np.flatnonzero(seen.reshape(-1, STRETCH).any(axis=1)).tolist()
+    stretches = np.flatnonzero(seen.reshape(-1, SERIES_PER_RANGE).any(axis=1)).tolist()
     for stretch, hour, payload in connection.execute(_HOURS, (stretches, hours[0], hours[-1]), binary=True):
-        here, place = _array(payload, False, missing), slice(stretch * STRETCH, (stretch + 1) * STRETCH)
+        here, place = (
+            _decode_range(payload, False, missing),
+            slice(stretch * SERIES_PER_RANGE, (stretch + 1) * SERIES_PER_RANGE),
+        )
         found[hour] += int(here[seen[place]].sum())
         heard[place] |= here > 0
     return found
 
 
-def _ever(connection: Connection, fresh: Young, missing: list[str]) -> Ints:
+def _read_totals(connection: Connection, fresh: UnmergedPoints, missing: list[str]) -> Ints:
     """The points of every series, by its number."""
-    rows = connection.execute(_ALL, binary=True).fetchall()
-    last = max([*(row[0] for row in rows), *(int(part.ids[-1]) // STRETCH for part in fresh.parts)], default=-1)
-    found = np.zeros((last + 1) * STRETCH, np.int64)
+    rows = connection.execute(_ALL_RANGES, binary=True).fetchall()
+    last = max(
+        [*(row[0] for row in rows), *(int(part.ids[-1]) // SERIES_PER_RANGE for part in fresh.parts)], default=-1
+    )
+    found = np.zeros((last + 1) * SERIES_PER_RANGE, np.int64)
     for stretch, _, _, _, pending, payload in rows:
-        found[stretch * STRETCH : (stretch + 1) * STRETCH] += _array(payload, pending, missing)
+        found[stretch * SERIES_PER_RANGE : (stretch + 1) * SERIES_PER_RANGE] += _decode_range(payload, pending, missing)
     for part in fresh.parts:
         found[part.ids] += np.diff(part.offsets)
     return found
 
 
-def _array(payload: bytes, pending: bool, missing: list[str]) -> Ints:
+def _decode_range(payload: bytes, pending: bool, missing: list[str]) -> Ints:
     """The counts of a stretch, none of them below nothing, as those are that wait to be made anew."""
     reason = "some of what is stored is being counted anew"
     try:
-        found = point_counts.read(payload)
+        found = point_counts.decode_counts(payload)
     except DamagedPayload:
-        found, pending = np.zeros(STRETCH, np.int64), True
+        found, pending = np.zeros(SERIES_PER_RANGE, np.int64), True
     if pending and reason not in missing:
         missing.append(reason)
     return np.maximum(found, 0)
 
 
-class Owners:
+class SeriesDevices:
     """Which device each series is of, which never changes: a process asks once. Thread-safe."""
 
     def __init__(self) -> None:
@@ -215,12 +222,12 @@ class Owners:
         """The keys of the devices of these series; 0 where there is none."""
         with self._lock:
             if len(series) and int(series[-1]) >= len(self._devices):
-                grown = np.zeros(int(series[-1]) * 5 // 4 + STRETCH, np.int64)
+                grown = np.zeros(int(series[-1]) * 5 // 4 + SERIES_PER_RANGE, np.int64)
                 grown[: len(self._devices)] = self._devices
                 self._devices = grown
             unknown = series[self._devices[series] == 0]
             if len(unknown):
-                numbers, devices = _asked(connection, unknown)
+                numbers, devices = _read_series_devices(connection, unknown)
                 known = numbers < len(self._devices)
                 self._devices[numbers[known]] = devices[known]
             return self._devices[series]
@@ -230,13 +237,13 @@ class Owners:
         self._devices = np.zeros(0, np.int64)
 
 
-def _asked(connection: Connection, series: Ints) -> tuple[Ints, Ints]:
+def _read_series_devices(connection: Connection, series: Ints) -> tuple[Ints, Ints]:
     """Series and their devices: of these, or where they are many simply of all."""
-    few = len(series) < FEW
-    statement, given = (_SOME_OWNERS, (series.tolist(),)) if few else (_OWNERS, None)
+    few = len(series) < MAX_LISTED_SERIES
+    statement, given = (_LISTED_SERIES_DEVICES, (series.tolist(),)) if few else (_ALL_SERIES_DEVICES, None)
     row = connection.execute(statement, given, binary=True).fetchone()
     pairs = np.frombuffer(row[0] if row and row[0] else b"", ">i8").astype(np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
 
 
-owners = Owners()
+series_devices = SeriesDevices()

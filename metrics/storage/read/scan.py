@@ -13,148 +13,150 @@ from numpy.typing import NDArray
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, concatenate, decode
-from metrics.storage.format.layout import between, chosen, units
-from metrics.storage.format.rollup_codec import Summary, decode_summary, together
+from metrics.storage.format.layout import select_points, select_time_range, split_by_day
+from metrics.storage.format.rollup_codec import RollupColumns, decode_rollup, merge_rollups
 from metrics.storage.merge import damaged_blocks, rollups
-from metrics.storage.merge.rollups import RolledRow
+from metrics.storage.merge.rollups import RollupRow
 from metrics.storage.read import unmerged
-from metrics.storage.read.block_cache import decoded, payloads
-from metrics.storage.read.plan import Block, Plan
-from metrics.storage.shards import Number
+from metrics.storage.read.block_cache import decoded_blocks, read_payloads
+from metrics.storage.read.plan import PlannedBlock, ReadPlan
+from metrics.storage.shards import BlockId
 from metrics.storage.units import SECOND
 
-AT_ONCE = 500_000  # points that are fetched together
-ROLLED_AT_ONCE = 200  # rows of rollups that are
-REMEMBERED = 500_000  # points of a plan up to which its decoded blocks are kept for the next question…
-REMEMBERED_WANTED = 2_000_000  # … and where most of what is in them is asked for: half of what a process remembers
+FETCH_POINTS = 500_000  # points that are fetched together
+ROLLUP_FETCH_ROWS = 200  # rows of rollups that are
+MAX_CACHED_POINTS = 500_000  # points of a plan up to which its decoded blocks are kept for the next question…
+MAX_CACHED_POINTS_MOSTLY_USED = (
+    2_000_000  # … and where most of what is in them is asked for: half of what a process remembers
+)
 
 _Content = bytes | list[Columns]
 
 
-def rolled(connection: Connection, planned: Plan, wanted: Collection[str]) -> Iterator[Summary]:
+def read_rollups(connection: Connection, planned: ReadPlan, wanted: Collection[str]) -> Iterator[RollupColumns]:
     """The rollups of a plan with the statistics that are wanted; the days of a series come in order."""
     told: dict[tuple[int, int], Ints] = {}  # by bucket and day: the series of finer rollups, where there may be both
-    for at in range(0, len(planned.rolled), ROLLED_AT_ONCE):
-        by_resolution: dict[int, list[Summary]] = {}
-        for row, summary in _summaries(connection, planned, planned.rolled[at : at + ROLLED_AT_ONCE], wanted):
+    for at in range(0, len(planned.rolled), ROLLUP_FETCH_ROWS):
+        by_resolution: dict[int, list[RollupColumns]] = {}
+        for row, summary in _decode_rollups(connection, planned, planned.rolled[at : at + ROLLUP_FETCH_ROWS], wanted):
             if planned.rolling is not None and planned.rolling.thinned is not None:
                 before = told.get((row.bucket, row.day), summary.ids[:0])
                 told[row.bucket, row.day] = np.append(before, summary.ids)
                 summary = summary.of(~np.isin(summary.ids, before)) if len(before) else summary
             by_resolution.setdefault(row.resolution, []).append(summary)
         for some in by_resolution.values():
-            summary = together(some).within(planned.rolled_from, planned.end)
+            summary = merge_rollups(some).within(planned.rolled_from, planned.end)
             if len(summary):
                 yield summary
 
 
-def _summaries(
-    connection: Connection, planned: Plan, rows: list[RolledRow], wanted: Collection[str]
-) -> Iterator[tuple[RolledRow, Summary]]:
+def _decode_rollups(
+    connection: Connection, planned: ReadPlan, rows: list[RollupRow], wanted: Collection[str]
+) -> Iterator[tuple[RollupRow, RollupColumns]]:
     """What rows hold of the series of a plan."""
-    held = rollups.fetch(connection, rows)
+    held = rollups.read_payloads(connection, rows)
     for row in rows:
         try:
-            summary = decode_summary(held[row.shard, row.id], row.resolution * SECOND, wanted, planned.series)
+            summary = decode_rollup(held[row.shard, row.id], row.resolution * SECOND, wanted, planned.series)
         except DamagedPayload:
             name = f"rollup {row.id}"
-            damaged_blocks.tell_once(name)
+            damaged_blocks.log_damage_once(name)
             planned.damaged.append(name)
         else:
             if len(summary):
                 yield row, summary
 
 
-def scan(connection: Connection, planned: Plan, whole: bool = False) -> Iterator[Columns]:
+def read_points(connection: Connection, planned: ReadPlan, whole: bool = False) -> Iterator[Columns]:
     """The points of a plan. `whole`: each series of a day in one piece, so that its points come in order of time."""
-    waiting = _young(connection, planned)
-    planned.remembers = planned.remembers and _is_worth_remembering(planned)
-    for place, blocks, contents in _days(connection, planned):
+    waiting = _read_unmerged_by_day(connection, planned)
+    planned.remembers = planned.remembers and _is_worth_caching(planned)
+    for place, blocks, contents in _read_days(connection, planned):
         for late in [key for key in waiting if key < place]:
-            yield from _apart(waiting.pop(late), whole)
-        parts = (part for block in blocks for part in _parts(planned, block, contents))
-        if place not in waiting and _of_other_series([(block.series_from, block.series_to) for block in blocks]):
+            yield from _separate_overlaps(waiting.pop(late), whole)
+        parts = (part for block in blocks for part in _select_parts(planned, block, contents))
+        if place not in waiting and _are_disjoint([(block.series_from, block.series_to) for block in blocks]):
             yield from parts  # one after the other, so that decoded ones need not wait in memory
         else:
-            yield from _apart([*parts, *waiting.pop(place, [])], whole)
+            yield from _separate_overlaps([*parts, *waiting.pop(place, [])], whole)
     for rest in waiting.values():
-        yield from _apart(rest, whole)
+        yield from _separate_overlaps(rest, whole)
 
 
-def _is_worth_remembering(planned: Plan) -> bool:
+def _is_worth_caching(planned: ReadPlan) -> bool:
     """To be remembered a block is decoded whole, and not only the series that are asked for."""
-    if planned.points <= REMEMBERED:
+    if planned.points <= MAX_CACHED_POINTS:
         return True
-    return planned.points <= REMEMBERED_WANTED and planned.points <= 2 * planned.expected(young=1.0)
+    return planned.points <= MAX_CACHED_POINTS_MOSTLY_USED and planned.points <= 2 * planned.expected(young=1.0)
 
 
-def _young(connection: Connection, planned: Plan) -> dict[tuple[int, int], list[Columns]]:
+def _read_unmerged_by_day(connection: Connection, planned: ReadPlan) -> dict[tuple[int, int], list[Columns]]:
     """What is not merged yet, by bucket and day."""
-    alone = None if planned.remembers and planned.young_points <= REMEMBERED else planned.series
+    alone = None if planned.remembers and planned.young_points <= MAX_CACHED_POINTS else planned.series
     parts = [
         kept
-        for _, _, some in unmerged.parts(connection, planned.young, planned.damaged, alone)
+        for _, _, some in unmerged.read_unmerged(connection, planned.young, planned.damaged, alone)
         for part in some
-        if (kept := _wanted(part, planned)) is not None
+        if (kept := _select_planned(part, planned)) is not None
     ]
     places: dict[tuple[int, int], list[Columns]] = {}
-    for some in _by_encoding(parts):
-        for bucket, day, unit in units(concatenate(some)):
+    for some in _group_by_encoding(parts):
+        for bucket, day, unit in split_by_day(concatenate(some)):
             places.setdefault((bucket, day), []).append(unit)
     return dict(sorted(places.items()))
 
 
-def _days(
-    connection: Connection, planned: Plan
-) -> Iterator[tuple[tuple[int, int], list[Block], dict[Number, _Content]]]:
+def _read_days(
+    connection: Connection, planned: ReadPlan
+) -> Iterator[tuple[tuple[int, int], list[PlannedBlock], dict[BlockId, _Content]]]:
     """The blocks of every bucket and day with their contents, fetched many at once."""
-    places: dict[tuple[int, int], list[Block]] = {}
+    places: dict[tuple[int, int], list[PlannedBlock]] = {}
     for block in planned.blocks:
         places.setdefault((block.bucket, block.day), []).append(block)
-    waiting: list[list[Block]] = []
+    waiting: list[list[PlannedBlock]] = []
     size = 0
     for number, blocks in enumerate(places.values(), 1):
         waiting.append(blocks)
         size += sum(block.points for block in blocks)
-        if size < AT_ONCE and number < len(places):
+        if size < FETCH_POINTS and number < len(places):
             continue
-        contents = _contents(connection, [block.number for some in waiting for block in some])
+        contents = _read_contents(connection, [block.number for some in waiting for block in some])
         for some in waiting:
             yield (some[0].bucket, some[0].day), some, contents
         waiting, size = [], 0
 
 
-def _contents(connection: Connection, numbers: list[Number]) -> dict[Number, _Content]:
+def _read_contents(connection: Connection, numbers: list[BlockId]) -> dict[BlockId, _Content]:
     """What is in these blocks, decoded where that is remembered."""
-    found: dict[Number, _Content] = {
-        number: parts for number in numbers if (parts := decoded.get((1, number))) is not None
+    found: dict[BlockId, _Content] = {
+        number: parts for number in numbers if (parts := decoded_blocks.get((1, number))) is not None
     }
     missing = [number for number in numbers if number not in found]
     if missing:
-        found.update(payloads(connection, 1, missing))
+        found.update(read_payloads(connection, 1, missing))
     return found
 
 
-def _parts(planned: Plan, block: Block, contents: dict[Number, _Content]) -> Iterator[Columns]:
-    for part in _decoded(planned, block.number, contents.pop(block.number)):
-        if (kept := _wanted(part, planned)) is not None:
+def _select_parts(planned: ReadPlan, block: PlannedBlock, contents: dict[BlockId, _Content]) -> Iterator[Columns]:
+    for part in _decode_block(planned, block.number, contents.pop(block.number)):
+        if (kept := _select_planned(part, planned)) is not None:
             yield kept
 
 
-def _decoded(planned: Plan, number: Number, content: _Content) -> list[Columns]:
+def _decode_block(planned: ReadPlan, number: BlockId, content: _Content) -> list[Columns]:
     if isinstance(content, list):
         return content
     try:
         parts = decode(content, None if planned.remembers else planned.series)
     except DamagedPayload:
-        planned.damaged.append(damaged_blocks.note(1, number))
+        planned.damaged.append(damaged_blocks.report_damaged_block(1, number))
         return []
     if planned.remembers:
-        decoded.put((1, number), parts)
+        decoded_blocks.put((1, number), parts)
     return parts
 
 
-def _wanted(part: Columns, planned: Plan) -> Columns | None:
+def _select_planned(part: Columns, planned: ReadPlan) -> Columns | None:
     """What a plan asks for of a part; without copying where that is one stretch."""
     if len(part.ids) == 1:
         place = int(planned.series.searchsorted(part.ids[0]))
@@ -173,18 +175,18 @@ def _wanted(part: Columns, planned: Plan) -> Columns | None:
             return None
         first, last = int(places[0]), int(places[-1]) + 1
         part = (
-            _alone(part.part(first, last), len(part))
+            _copy_if_small(part.part(first, last), len(part))
             if last - first == len(places)
-            else chosen(part, np.repeat(here, np.diff(part.offsets)))
+            else select_points(part, np.repeat(here, np.diff(part.offsets)))
         )
     first_times, last_times = part.times[part.offsets[:-1]], part.times[part.offsets[1:] - 1]
     if first_times.min() >= planned.start and last_times.max() < planned.end:
         return part
-    part = between(part, planned.start, planned.end)
+    part = select_time_range(part, planned.start, planned.end)
     return part if len(part) else None
 
 
-def _alone(part: Columns, of: int) -> Columns:
+def _copy_if_small(part: Columns, of: int) -> Columns:
     """A part of a block of `of` points, copied where it is a small one: a view would keep the whole block in memory."""
     if len(part) * 2 > of:
         return part
@@ -192,15 +194,15 @@ def _alone(part: Columns, of: int) -> Columns:
     return Columns(part.ids, part.offsets, part.times.copy(), part.values.copy(), contexts, part.dictionary)
 
 
-def _by_encoding(parts: Sequence[Columns]) -> list[list[Columns]]:
+def _group_by_encoding(parts: Sequence[Columns]) -> list[list[Columns]]:
     split = ([part for part in parts if part.is_numbers], [part for part in parts if not part.is_numbers])
     return [some for some in split if some]
 
 
-def _apart(parts: list[Columns], whole: bool) -> Iterator[Columns]:
+def _separate_overlaps(parts: list[Columns], whole: bool) -> Iterator[Columns]:
     """The parts of a day, oldest first, so that no two pieces hold the same series and time."""
-    for some in _by_encoding(parts):
-        shared = np.empty(0, np.int64) if _of_other_series(_reach(some)) else _shared(some, whole)
+    for some in _group_by_encoding(parts):
+        shared = np.empty(0, np.int64) if _are_disjoint(_series_ranges(some)) else _overlapping_series(some, whole)
         if not len(shared):
             yield from some
             continue
@@ -211,23 +213,23 @@ def _apart(parts: list[Columns], whole: bool) -> Iterator[Columns]:
                 yield part
                 continue
             points = np.repeat(mask, np.diff(part.offsets))
-            meeting.append(part if mask.all() else chosen(part, points))
+            meeting.append(part if mask.all() else select_points(part, points))
             if not mask.all():
-                yield chosen(part, ~points)
+                yield select_points(part, ~points)
         yield concatenate(meeting)
 
 
-def _reach(parts: list[Columns]) -> list[tuple[int, int]]:
+def _series_ranges(parts: list[Columns]) -> list[tuple[int, int]]:
     return [(int(part.ids[0]), int(part.ids[-1])) for part in parts]
 
 
-def _of_other_series(reach: list[tuple[int, int]]) -> bool:
+def _are_disjoint(reach: list[tuple[int, int]]) -> bool:
     """Whether nothing reaches from series to series that another does, as with the rows of a finished day."""
     reach = sorted(reach)
     return all(last < first for (_, last), (first, _) in zip(reach[:-1], reach[1:], strict=True))
 
 
-def _shared(parts: list[Columns], whole: bool) -> Ints:
+def _overlapping_series(parts: list[Columns], whole: bool) -> Ints:
     """Series of which two parts hold points in the same stretch of time; with `whole`, of which two hold any."""
     ids = np.concatenate([part.ids for part in parts])
     first = np.concatenate([part.times[part.offsets[:-1]] for part in parts])

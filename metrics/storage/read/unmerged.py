@@ -11,25 +11,25 @@ from typing import NamedTuple
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Ints
-from metrics.storage.format.layout import by_encoding
-from metrics.storage.read.block_cache import Key, blocks, decoded
-from metrics.storage.shards import Number
+from metrics.storage.format.layout import merge_by_encoding
+from metrics.storage.read.block_cache import BlockKey, decoded_blocks, read_blocks
+from metrics.storage.shards import BlockId
 from metrics.storage.units import DAY
 
-STRETCH = 16  # commits
-LARGEST = 200_000  # points of a stretch that is put together; of larger commits never many wait
-AT_ONCE = 8  # stretches that are fetched together
+GROUP_COMMITS = 16  # commits
+MAX_GROUP_POINTS = 200_000  # points of a stretch that is put together; of larger commits never many wait
+FETCH_GROUPS = 8  # stretches that are fetched together
 
 # By the days that they reach over too, so that a late point makes no days in between look touched.
-WAITING = f"""
+UNMERGED_COMMITS = f"""
 SELECT y.shard, min(y.seq), max(y.seq), sum(y.points)::bigint, min(y.time_from), max(y.time_to)
 FROM metrics_young y JOIN metrics_merged m USING (shard)
 WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s
-GROUP BY y.shard, y.seq / {STRETCH}, y.time_from / {DAY}, y.time_to / {DAY}
+GROUP BY y.shard, y.seq / {GROUP_COMMITS}, y.time_from / {DAY}, y.time_to / {DAY}
 """  # noqa: S608 - constants
 
 
-class Stretch(NamedTuple):
+class CommitGroup(NamedTuple):
     """Neighbouring commits of a shard, from `first` to `last`; times in µs."""
 
     shard: int
@@ -40,24 +40,24 @@ class Stretch(NamedTuple):
     time_to: int
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[BlockKey]:
         return [(0, (self.shard, seq)) for seq in range(self.first, self.last + 1)]
 
     @property
     def is_whole(self) -> bool:
-        return self.last - self.first == STRETCH - 1 and self.points <= LARGEST
+        return self.last - self.first == GROUP_COMMITS - 1 and self.points <= MAX_GROUP_POINTS
 
 
-def stretches(found: Iterable[Stretch]) -> list[Stretch]:
+def join_groups(found: Iterable[CommitGroup]) -> list[CommitGroup]:
     """Rows of WAITING with those of one stretch as one, oldest first.
 
     What stands between two commits that wait does wait too: a merge takes the oldest.
     """
-    joined: dict[Number, Stretch] = {}
+    joined: dict[BlockId, CommitGroup] = {}
     for one in found:
-        place = one.shard, one.first // STRETCH
+        place = one.shard, one.first // GROUP_COMMITS
         if (held := joined.get(place)) is not None:
-            one = Stretch(
+            one = CommitGroup(
                 one.shard,
                 min(held.first, one.first),
                 max(held.last, one.last),
@@ -69,28 +69,28 @@ def stretches(found: Iterable[Stretch]) -> list[Stretch]:
     return sorted(joined.values())
 
 
-def parts(
-    connection: Connection, wanted: Sequence[Stretch], damaged: list[str], alone: Ints | None = None
-) -> Iterator[tuple[int, Stretch, list[Columns]]]:
+def read_unmerged(
+    connection: Connection, wanted: Sequence[CommitGroup], damaged: list[str], alone: Ints | None = None
+) -> Iterator[tuple[int, CommitGroup, list[Columns]]]:
     """(last commit, its stretch, points) of what is in these stretches, in their order, and so that the later wins.
 
     Damaged commits are left out, and named. With `alone` (series) nothing of others needs to be there, and nothing
     is remembered. Raises Gone.
     """
-    for at in range(0, len(wanted), AT_ONCE):
-        some = wanted[at : at + AT_ONCE]
-        whole = {one: found for one in some if one.is_whole and (found := decoded.get(_key(one))) is not None}
+    for at in range(0, len(wanted), FETCH_GROUPS):
+        some = wanted[at : at + FETCH_GROUPS]
+        whole = {one: found for one in some if one.is_whole and (found := decoded_blocks.get(_key(one))) is not None}
         before = len(damaged)
-        held = blocks(connection, [key for one in some if one not in whole for key in one.keys], damaged, alone)
+        held = read_blocks(connection, [key for one in some if one not in whole for key in one.keys], damaged, alone)
         for one in some:
             if one not in whole and one.is_whole and alone is None and len(damaged) == before:
-                whole[one] = by_encoding([part for key in one.keys for part in held[key]])
-                decoded.put(_key(one), whole[one])
+                whole[one] = merge_by_encoding([part for key in one.keys for part in held[key]])
+                decoded_blocks.put(_key(one), whole[one])
             if one in whole:
                 yield one.last, one, whole[one]
             else:
                 yield from ((key[1][1], one, held[key]) for key in one.keys)
 
 
-def _key(stretch: Stretch) -> Key:
-    return 2, (stretch.shard, stretch.first // STRETCH)
+def _key(stretch: CommitGroup) -> BlockKey:
+    return 2, (stretch.shard, stretch.first // GROUP_COMMITS)

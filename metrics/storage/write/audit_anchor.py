@@ -9,43 +9,45 @@ import msgspec
 
 from metrics.storage.connection import Connection
 
-PERIOD = 1.0  # seconds between looks, so that a commit as a rule costs nothing more
-SENDER = "audit"
-_HINT = b'"sender":"audit"'
+READ_INTERVAL = 1.0  # seconds between looks, so that a commit as a rule costs nothing more
+AUDIT_SENDER = "audit"
+_SENDER_BYTES = b'"sender":"audit"'
 _HEAD = "SELECT number, checksum FROM metrics_audithead WHERE id = 1"
 
 
-class Testimony(msgspec.Struct):
+class AuditAnchor(msgspec.Struct):
     """A line of the journal among those of requests."""
 
     at: float
     number: int  # of the audit's last entry
     checksum: str  # hexadecimal
     points: int = 0
-    sender: str = SENDER
+    sender: str = AUDIT_SENDER
 
 
-class Witness:
+class AuditAnchorReader:
     """Looks at the audit for one writer, whose connection it lasts as long as."""
 
     def __init__(self) -> None:
         self._told = 0
         self._looked = float("-inf")
 
-    def look(self, connection: Connection) -> list[Testimony]:
+    def look(self, connection: Connection) -> list[AuditAnchor]:
         """What is to be told with this commit: nothing, as a rule."""
-        if time.monotonic() - self._looked < PERIOD:
+        if time.monotonic() - self._looked < READ_INTERVAL:
             return []
         self._looked = time.monotonic()
         number, checksum = connection.execute(_HEAD, binary=True).fetchone() or (0, b"")
         if number == self._told:
             return []
         self._told = number
-        return [Testimony(time.time(), number, checksum.hex())]
+        return [AuditAnchor(time.time(), number, checksum.hex())]
 
 
-def testimonies(entries: bytes) -> list[Testimony]:
+def decode_audit_anchors(entries: bytes) -> list[AuditAnchor]:
     """What a commit's entries tell of the audit."""
-    if _HINT not in entries:
+    if _SENDER_BYTES not in entries:
         return []
-    return [msgspec.convert(one, Testimony) for one in msgspec.json.decode(entries) if one.get("sender") == SENDER]
+    return [
+        msgspec.convert(one, AuditAnchor) for one in msgspec.json.decode(entries) if one.get("sender") == AUDIT_SENDER
+    ]

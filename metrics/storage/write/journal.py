@@ -17,32 +17,32 @@ import zstandard
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import seal, unseal
-from metrics.storage.format.compression import DENSE, pack, unpack
+from metrics.storage.format.compression import DENSE_COMPRESSION, pack, unpack
 from metrics.storage.locks import lock_journal
 
-PACK = 1000  # lines of a pack
-PACK_AFTER = 300.0  # seconds that a line has a row of its own
+PACK_LINES = 1000  # lines of a pack
+PACK_DELAY = 300.0  # seconds that a line has a row of its own
 _DIGEST = 32  # bytes
 
-_WAITING = """
+_UNPACKED_LINES = """
 SELECT seq, (extract(epoch FROM at) * 1000000)::bigint, entries, payload_digest, checksum FROM metrics_journal
 WHERE shard = %s AND at < now() - make_interval(secs => %s) AND payload_digest IS NOT NULL ORDER BY seq LIMIT %s
 """
-_OWN = """
+_LINES_BEFORE = """
 SELECT seq, (extract(epoch FROM at) * 1000000)::bigint, entries, payload_digest FROM metrics_journal
 WHERE shard = %s AND at < to_timestamp(%s / 1e6) ORDER BY seq DESC LIMIT %s
 """
-_PACKS = """
+_PACKS_BEFORE = """
 SELECT payload FROM metrics_journalpack WHERE shard = %s AND at_from < to_timestamp(%s / 1e6)
 ORDER BY seq_from DESC LIMIT 2
 """
-_INSERT = """
+_INSERT_PACK = """
 INSERT INTO metrics_journalpack (shard, seq_from, seq_to, at_from, at_to, before, checksum, payload)
 VALUES (%s, %s, %s, to_timestamp(%s / 1e6), to_timestamp(%s / 1e6), %s, %s, %s)
 """
 
 
-class Line(NamedTuple):
+class JournalLine(NamedTuple):
     """What is known of one commit."""
 
     seq: int
@@ -52,15 +52,15 @@ class Line(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        return digest_of(self.payload_digest, self.entries)
+        return line_digest(self.payload_digest, self.entries)
 
 
-def digest_of(payload_digest: bytes, entries: bytes) -> bytes:
+def line_digest(payload_digest: bytes, entries: bytes) -> bytes:
     """The digest of a line."""
     return hashlib.sha256(payload_digest + entries).digest()
 
 
-def chained(before: bytes, digest: bytes) -> bytes:
+def chain_checksum(before: bytes, digest: bytes) -> bytes:
     """The checksum of a line after another."""
     return hashlib.sha256(before + digest).digest()
 
@@ -68,45 +68,45 @@ def chained(before: bytes, digest: bytes) -> bytes:
 # --- packing ----------------------------------------------------------------------------------------
 
 
-class _Packed(msgspec.Struct, array_like=True):
+class _EncodedPack(msgspec.Struct, array_like=True):
     seqs: bytes
     times: bytes
     digests: bytes  # of the payloads, one after the other
     entries: bytes  # zstd of a msgpack list of bytes
 
 
-def write_pack(lines: list[Line]) -> bytes:
+def encode_pack(lines: list[JournalLine]) -> bytes:
     """Lines to the payload of a pack."""
     texts = msgspec.msgpack.encode([line.entries for line in lines])
-    packed = _Packed(
-        pack(np.array([line.seq for line in lines], np.int64), DENSE),
-        pack(np.array([line.at for line in lines], np.int64), DENSE),
+    packed = _EncodedPack(
+        pack(np.array([line.seq for line in lines], np.int64), DENSE_COMPRESSION),
+        pack(np.array([line.at for line in lines], np.int64), DENSE_COMPRESSION),
         b"".join(line.payload_digest for line in lines),
         zstandard.ZstdCompressor(level=9).compress(texts),
     )
     return seal(msgspec.msgpack.encode(packed))
 
 
-def read_pack(payload: bytes) -> list[Line]:
+def decode_pack(payload: bytes) -> list[JournalLine]:
     """The lines of a pack. Raises DamagedPayload where its checksum differs."""
-    packed = msgspec.msgpack.decode(unseal(payload), type=_Packed)
+    packed = msgspec.msgpack.decode(unseal(payload), type=_EncodedPack)
     texts = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(packed.entries), type=list[bytes])
     digests = [packed.digests[at : at + _DIGEST] for at in range(0, len(packed.digests), _DIGEST)]
     seqs, times = unpack(packed.seqs, np.int64).tolist(), unpack(packed.times, np.int64).tolist()
-    return [Line(*row) for row in zip(seqs, times, texts, digests, strict=True)]
+    return [JournalLine(*row) for row in zip(seqs, times, texts, digests, strict=True)]
 
 
-def lines_before(connection: Connection, shard: int, until: int, most: int) -> list[Line]:
+def read_lines_before(connection: Connection, shard: int, until: int, most: int) -> list[JournalLine]:
     """The last lines of a shard before a moment (µs), newest first; as many as asked for, up to what two packs hold."""
-    rows = connection.execute(_OWN, (shard, until, most), binary=True).fetchall()
-    found = [Line(seq, at, entries.encode(), digest or b"") for seq, at, entries, digest in rows]
+    rows = connection.execute(_LINES_BEFORE, (shard, until, most), binary=True).fetchall()
+    found = [JournalLine(seq, at, entries.encode(), digest or b"") for seq, at, entries, digest in rows]
     if len(found) < most:
-        for (payload,) in connection.execute(_PACKS, (shard, until), binary=True).fetchall():
-            found += [line for line in reversed(read_pack(payload)) if line.at < until]
+        for (payload,) in connection.execute(_PACKS_BEFORE, (shard, until), binary=True).fetchall():
+            found += [line for line in reversed(decode_pack(payload)) if line.at < until]
     return found[:most]
 
 
-def pack_journal(connection: Connection, shard: int, after: float = PACK_AFTER) -> int:
+def pack_journal(connection: Connection, shard: int, after: float = PACK_DELAY) -> int:
     """Pack the lines of a shard that are old enough, a pack at a time while there are enough; returns how many."""
     total = 0
     while packed := _pack_once(connection, shard, after):
@@ -118,20 +118,22 @@ def _pack_once(connection: Connection, shard: int, after: float) -> int:
     with connection.transaction():
         if not lock_journal(connection, shard):
             return 0
-        rows = connection.execute(_WAITING, (shard, after, PACK), binary=True).fetchall()
-        if len(rows) < PACK:
+        rows = connection.execute(_UNPACKED_LINES, (shard, after, PACK_LINES), binary=True).fetchall()
+        if len(rows) < PACK_LINES:
             return 0
-        lines = [Line(seq, at, entries.encode(), digest) for seq, at, entries, digest, _ in rows]
+        lines = [JournalLine(seq, at, entries.encode(), digest) for seq, at, entries, digest, _ in rows]
         first, last = lines[0], lines[-1]
         where = (shard, first.seq, last.seq, first.at, last.at)
-        connection.execute(_INSERT, (*where, _before(connection, shard, first.seq), rows[-1][4], write_pack(lines)))
+        connection.execute(
+            _INSERT_PACK, (*where, _checksum_before(connection, shard, first.seq), rows[-1][4], encode_pack(lines))
+        )
         connection.execute(
             "DELETE FROM metrics_journal WHERE shard = %s AND seq BETWEEN %s AND %s", (shard, first.seq, last.seq)
         )
         return len(lines)
 
 
-def _before(connection: Connection, shard: int, seq: int) -> bytes | None:
+def _checksum_before(connection: Connection, shard: int, seq: int) -> bytes | None:
     """The checksum of the line before this one; empty before the first of all, None where it is gone."""
     if seq == 1:
         return b""

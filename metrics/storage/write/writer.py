@@ -21,21 +21,21 @@ from numpy.typing import NDArray
 from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
 from metrics.storage.errors import DeviceDeleted, ShardCountMismatch, StorageUnavailable, WriterOverloaded
-from metrics.storage.format.codec import Columns, Ints, Values, arrange, concatenate
-from metrics.storage.read.block_cache import forget, remember
-from metrics.storage.write.audit_anchor import Witness
-from metrics.storage.write.commit import Outdated, all_there, commit, deleted_at
+from metrics.storage.format.codec import Columns, Ints, Values, arrange_points, concatenate
+from metrics.storage.read.block_cache import cache_commit, clear_block_cache
+from metrics.storage.write.audit_anchor import AuditAnchorReader
+from metrics.storage.write.commit import SeriesOutdated, all_series_exist, commit, last_deletion_revision
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 1_000_000  # points that may wait for the writer in one process
-MOST_TOGETHER = 50_000  # points of one commit
+MAX_QUEUED_POINTS = 1_000_000  # points that may wait for the writer in one process
+MAX_COMMIT_POINTS = 50_000  # points of one commit
 commit_listeners: list[Callable[[int], None]] = []  # called with the number of points after each commit
-ALWAYS = 2**62  # the revision of series that nobody deletes
-PATIENCE = 8.0  # seconds to ride out a restart of PostgreSQL before the sender is told to try again
+NEVER_OUTDATED = 2**62  # the revision of series that nobody deletes
+WRITE_TIMEOUT = 8.0  # seconds to ride out a restart of PostgreSQL before the sender is told to try again
 
 
-class Entry(msgspec.Struct, omit_defaults=True):
+class JournalEntry(msgspec.Struct, omit_defaults=True):
     """The journal's line on one request."""
 
     sender: str
@@ -55,7 +55,7 @@ class AnsweredBatch(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class Arrivals:
+class IncomingPoints:
     """Points of one encoding as they came: series int64[n], times int64[n] in µs, values, contexts as in Columns.
 
     Lists where there is one number: a hundred of them become arrays together faster than one by one.
@@ -69,14 +69,14 @@ class Arrivals:
 
 
 @dataclass(slots=True)
-class _Waiting:
-    arrivals: list[Arrivals]
-    entry: Entry
+class _PendingWrite:
+    arrivals: list[IncomingPoints]
+    entry: JournalEntry
     batch: AnsweredBatch | None
     known: int  # the revision at which its series were looked up
     deadline: float
     points: int
-    done: Callable[[list["_Waiting"]], None]
+    done: Callable[[list["_PendingWrite"]], None]
     target: Any
     error: Exception | None = None
 
@@ -89,17 +89,21 @@ class Writer(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="writer", daemon=True)
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_PendingWrite | None] = queue.SimpleQueue()
         self._waiting_points = 0
         self._lost = False
         self._count_lock = threading.Lock()
         self._connection: Connection | None = None
-        self._witness = Witness()
+        self._witness = AuditAnchorReader()
         self._deleted = 0  # the revision of the last deletion that it met
         self._followers: list[Callable[[], None]] = []
 
     def submit(
-        self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None, known: int = ALWAYS
+        self,
+        arrivals: list[IncomingPoints],
+        entry: JournalEntry,
+        batch: AnsweredBatch | None = None,
+        known: int = NEVER_OUTDATED,
     ) -> None:
         """Store, and return once it is durable. Raises DeviceDeleted, WriterOverloaded or StorageUnavailable."""
         finished = threading.Event()
@@ -109,12 +113,16 @@ class Writer(threading.Thread):
             raise waiting.error
 
     def submit_async(
-        self, arrivals: list[Arrivals], entry: Entry, batch: AnsweredBatch | None = None, known: int = ALWAYS
+        self,
+        arrivals: list[IncomingPoints],
+        entry: JournalEntry,
+        batch: AnsweredBatch | None = None,
+        known: int = NEVER_OUTDATED,
     ) -> "asyncio.Future[None]":
         """The same for a coroutine of the running loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._enqueue(arrivals, entry, batch, known, _Answers(loop), future)
+        self._enqueue(arrivals, entry, batch, known, _FutureResolver(loop), future)
         return future
 
     def follow(self, wake: Callable[[], None]) -> None:
@@ -135,30 +143,30 @@ class Writer(threading.Thread):
     def stop(self) -> None:
         """Write what waits, then end."""
         self._queue.put(None)
-        self.join(PATIENCE + 2)
+        self.join(WRITE_TIMEOUT + 2)
 
     def _enqueue(
         self,
-        arrivals: list[Arrivals],
-        entry: Entry,
+        arrivals: list[IncomingPoints],
+        entry: JournalEntry,
         batch: AnsweredBatch | None,
         known: int,
-        done: Callable[[list[_Waiting]], None],
+        done: Callable[[list[_PendingWrite]], None],
         target: Any,
-    ) -> _Waiting:
+    ) -> _PendingWrite:
         points = sum(len(one.times) for one in arrivals)
         with self._count_lock:
-            if self._waiting_points + points > MOST_WAITING:
+            if self._waiting_points + points > MAX_QUEUED_POINTS:
                 raise WriterOverloaded("more points wait to be written than may wait; try again in a second")
             self._waiting_points += points
-        waiting = _Waiting(arrivals, entry, batch, known, time.monotonic() + PATIENCE, points, done, target)
+        waiting = _PendingWrite(arrivals, entry, batch, known, time.monotonic() + WRITE_TIMEOUT, points, done, target)
         self._queue.put(waiting)
         return waiting
 
     def run(self) -> None:
         while (first := self._queue.get()) is not None:
             together, points = [first], first.points
-            while points < MOST_TOGETHER:
+            while points < MAX_COMMIT_POINTS:
                 try:
                     following = self._queue.get_nowait()
                 except queue.Empty:
@@ -172,7 +180,7 @@ class Writer(threading.Thread):
         if self._connection is not None:
             self._connection.close()
 
-    def _store(self, together: list[_Waiting]) -> None:
+    def _store(self, together: list[_PendingWrite]) -> None:
         try:
             self._commit(together)
         except psycopg.OperationalError as error:
@@ -195,31 +203,31 @@ class Writer(threading.Thread):
         else:
             self._finish(together, None)
 
-    def _commit(self, together: list[_Waiting]) -> None:
+    def _commit(self, together: list[_PendingWrite]) -> None:
         if self._connection is None:
             self._connection = self._connect()
             self._lost = False
         self._check_living(self._connection, together)
-        parts = block_of([one for waiting in together for one in waiting.arrivals])
+        parts = build_block([one for waiting in together for one in waiting.arrivals])
         told = self._witness.look(self._connection)
         entries = msgspec.json.encode([*told, *(waiting.entry for waiting in together)])
         batches = msgspec.json.encode([waiting.batch for waiting in together if waiting.batch])
         try:
             stored = commit(self._connection, parts, entries, batches, min(waiting.known for waiting in together))
-        except Outdated:
-            self._deleted = deleted_at(self._connection)
+        except SeriesOutdated:
+            self._deleted = last_deletion_revision(self._connection)
             return self._commit(together)
         for number, some in stored:
-            remember(number, some)
+            cache_commit(number, some)
 
-    def _check_living(self, connection: Connection, together: list[_Waiting]) -> None:
+    def _check_living(self, connection: Connection, together: list[_PendingWrite]) -> None:
         """Raise DeviceDeleted where series were looked up before the last deletion, and one went with it."""
         late = [waiting for waiting in together if waiting.known < self._deleted]
         if not late:
             return
         known = self._deleted
         series = np.unique(np.concatenate([one.series for waiting in late for one in waiting.arrivals]))
-        if not all_there(connection, series):
+        if not all_series_exist(connection, series):
             raise DeviceDeleted("a device was deleted while its points were on their way; send them again")
         for waiting in late:
             waiting.known = known
@@ -227,11 +235,11 @@ class Writer(threading.Thread):
     def _connect(self) -> Connection:
         connection = connect(statement_timeout="10s")
         try:
-            shards.check(connection)
+            shards.verify_shard_count(connection)
         except BaseException:
             connection.close()
             raise
-        self._witness = Witness()  # what it told last may not have come through
+        self._witness = AuditAnchorReader()  # what it told last may not have come through
         return connection
 
     def _reconnect(self, deadline: float) -> bool:
@@ -239,7 +247,7 @@ class Writer(threading.Thread):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        forget()  # a server that was restored may give the same numbers to other commits
+        clear_block_cache()  # a server that was restored may give the same numbers to other commits
         pause = 0.05
         while time.monotonic() < deadline:
             try:
@@ -251,10 +259,10 @@ class Writer(threading.Thread):
                 pause = min(pause * 2, 1.0)
         return False
 
-    def _finish(self, together: list[_Waiting], error: Exception | None) -> None:
+    def _finish(self, together: list[_PendingWrite], error: Exception | None) -> None:
         with self._count_lock:
             self._waiting_points -= sum(waiting.points for waiting in together)
-        answers: dict[Callable[[list[_Waiting]], None], list[_Waiting]] = {}
+        answers: dict[Callable[[list[_PendingWrite]], None], list[_PendingWrite]] = {}
         for waiting in together:
             waiting.error = error
             answers.setdefault(waiting.done, []).append(waiting)
@@ -269,16 +277,16 @@ class Writer(threading.Thread):
 
 
 @dataclass(frozen=True)
-class _Answers:
+class _FutureResolver:
     """Resolves the futures of one event loop, all those of a commit with one wake-up."""
 
     loop: asyncio.AbstractEventLoop = field(hash=True)
 
-    def __call__(self, group: list[_Waiting]) -> None:
+    def __call__(self, group: list[_PendingWrite]) -> None:
         self.loop.call_soon_threadsafe(self._resolve, group)
 
     @staticmethod
-    def _resolve(group: list[_Waiting]) -> None:
+    def _resolve(group: list[_PendingWrite]) -> None:
         for waiting in group:
             if waiting.target.done():
                 continue  # the sender has left
@@ -288,48 +296,48 @@ class _Answers:
                 waiting.target.set_exception(waiting.error)
 
 
-def block_of(arrivals: Sequence[Arrivals]) -> list[Columns]:
+def build_block(arrivals: Sequence[IncomingPoints]) -> list[Columns]:
     """What arrived, in order of arrival, as the parts of one block: numbers apart from everything else."""
     parts = []
     for numbers in (True, False):
         some = [one for one in arrivals if (isinstance(one.values, list) or one.values.dtype != object) is numbers]
         if some:
-            parts.append(_together(some))
+            parts.append(_merge_incoming(some))
     return parts
 
 
-def _together(some: list[Arrivals]) -> Columns:
+def _merge_incoming(some: list[IncomingPoints]) -> Columns:
     if len(some) == 1 or any(one.contexts is not None for one in some):
-        return concatenate([_arranged(one) for one in some])
+        return concatenate([_arrange_incoming(one) for one in some])
     if all(isinstance(one.values, list) for one in some):
-        return arrange(
+        return arrange_points(
             np.array([number for one in some for number in one.series], np.int64),
             np.array([time for one in some for time in one.times], np.int64),
             np.array([value for one in some for value in one.values], np.float64),
         )
-    return arrange(
+    return arrange_points(
         np.concatenate([one.series for one in some]),
         np.concatenate([one.times for one in some]),
         np.concatenate([one.values for one in some]),
     )
 
 
-def _arranged(one: Arrivals) -> Columns:
+def _arrange_incoming(one: IncomingPoints) -> Columns:
     series, times = np.asarray(one.series, np.int64), np.asarray(one.times, np.int64)
-    return arrange(series, times, np.asarray(one.values), one.contexts, one.dictionary)
+    return arrange_points(series, times, np.asarray(one.values), one.contexts, one.dictionary)
 
 
 _writer: Writer | None = None
 _writer_lock = threading.Lock()
 
 
-def _after_fork() -> None:
+def _reset_after_fork() -> None:
     """A child has its parent's memory and none of its threads."""
     global _writer
     _writer = None
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def writer() -> Writer:
