@@ -44,7 +44,7 @@ schema: $(SITE)
 
 fuzz: $(TOOLS)
 	@FUZZ_EXAMPLES=80 FUZZ_SEEDS="1 2" FUZZ_PHASES=examples,coverage,fuzzing,stateful \
-		$(PYTHON) -m pytest -q -rP tests/telemetry_site/test_fuzz.py $(PYTEST_ARGS)
+		$(PYTHON) -m pytest -q -rP tests/telemetry_site/test_api_fuzzing.py $(PYTEST_ARGS)
 
 bench: $(TOOLS) $(FRONT_END)
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)

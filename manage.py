@@ -7,19 +7,17 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
-    from telemetry_site.env import BadSetting
+    from telemetry_site.env import InvalidSetting
 
     try:
-        if sys.argv[1:] == [
-            "up"
-        ]:  # the supervisor stays for as long as the site: without Django it is a third of the size
+        if sys.argv[1:] == ["up"]:  # the supervisor runs without Django: it needs a third of the memory
             from telemetry_site.up import main as up
 
             sys.exit(up())
         from django.core.management import execute_from_command_line
 
         execute_from_command_line(sys.argv)
-    except BadSetting as error:
+    except InvalidSetting as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 

@@ -21,7 +21,7 @@ from benchmarks.figures import calibration, median, say, table
 from benchmarks.filling import Fleet, fill
 from benchmarks.workload import KINDS
 from metrics.storage.read import block_cache
-from telemetry_site.embedded.servers import Servers
+from telemetry_site.embedded.servers import EmbeddedServers
 
 DAY = 86_400  # seconds
 STEP = 10  # seconds
@@ -75,7 +75,7 @@ def tries(fleet: Fleet, devices: int, runs: int, rules: dict[str, dict[str, Any]
 def run(folder: Path, days: int, runs: int) -> None:
     environment = {"TELEMETRY_DATA_DIR": str(folder)}
     os.environ.update(environment | {"DJANGO_SETTINGS_MODULE": "telemetry_site.settings"})
-    with Servers(folder):
+    with EmbeddedServers(folder):
         django.setup()
         call_command("migrate", verbosity=0)
         end = int(time.time()) // DAY * DAY

@@ -27,7 +27,7 @@ from benchmarks.filling import Fleet, fill
 from benchmarks.loadgen import LoadGenerator, request
 from benchmarks.servers import HEADERS, Site
 from benchmarks.workload import KINDS, Workload
-from telemetry_site.embedded.paths import Embedded
+from telemetry_site.embedded.paths import DataFolder
 
 API = "/api/v1/telemetry"
 STEP = 78  # seconds; 100,000 of them are 90 days
@@ -136,7 +136,7 @@ class Bench:
 
     def peers(self, folder: Path, content: Content) -> dict[str, dict[str, Sequence[float]]]:
         with closing(Site(folder)):
-            database = Embedded(folder).database
+            database = DataFolder(folder).database
             return peers.asked(self.folder / "peers", self.generator, database, content.wide, self.runs)
 
 

@@ -26,7 +26,7 @@ from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import Ints, Kind
 from metrics.storage.merge import schedule
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, stop_writer, writer
-from telemetry_site.embedded.servers import Servers
+from telemetry_site.embedded.servers import EmbeddedServers
 
 DAY = 86_400  # seconds
 AT_ONCE = 5  # days that are filled in together, for the memory that their making takes
@@ -144,7 +144,7 @@ def _folder(folder: Path) -> int:
 def run(folder: Path, days: int, seconds: int, devices: int, paced: bool) -> None:
     environment = {"TELEMETRY_DATA_DIR": str(folder)}
     os.environ.update(environment | {"DJANGO_SETTINGS_MODULE": "telemetry_site.settings"})
-    with Servers(folder) as servers:
+    with EmbeddedServers(folder) as servers:
         django.setup()
         call_command("migrate", verbosity=0)
         from metrics.storage.series_registry import current_registry
@@ -159,7 +159,7 @@ def run(folder: Path, days: int, seconds: int, devices: int, paced: bool) -> Non
             names = "SELECT s.id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
             found = connection.execute(f"{names} WHERE d.device_id LIKE 'hour%%' ORDER BY d.device_id, metric_name")
             ids = np.array([number for (number,) in found], np.int64)
-            Hour(connection, servers.place.postgres_dir, ids, fleet).run(seconds, paced)
+            Hour(connection, servers.data_folder.postgres_dir, ids, fleet).run(seconds, paced)
         stop_writer()
 
 

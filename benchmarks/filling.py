@@ -25,7 +25,7 @@ from metrics.storage.merge.insert_blocks import MergeRun, insert_day_blocks
 from metrics.storage.merge.point_counts import CountChange
 from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.read import latest
-from telemetry_site.embedded.paths import Embedded
+from telemetry_site.embedded.paths import DataFolder
 
 SHARD = 0
 SEQ = 1  # of everything that is filled in: one commit
@@ -78,7 +78,7 @@ class Fleet:
 def fill(environment: dict[str, str], fleet: Fleet, workers: int = 2) -> float:
     """Make the fleet's devices, series and points in a site of this environment; returns the seconds that it took."""
     began, told, done = time.monotonic(), 0.0, 0
-    database = Embedded(Path(environment["TELEMETRY_DATA_DIR"])).database
+    database = DataFolder(Path(environment["TELEMETRY_DATA_DIR"])).database
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         jobs = pool.submit(_made, environment, fleet).result()
         for points in pool.map(_fill_bucket, *zip(*((database, fleet, *job) for job in jobs), strict=True)):

@@ -8,5 +8,5 @@ class TelemetrySiteConfig(AppConfig):
 
 
 class TelemetryAdminConfig(admin.AdminConfig):
-    default_site = "telemetry_site.administration.Administration"
+    default_site = "telemetry_site.admin_site.TelemetryAdminSite"
     default = False

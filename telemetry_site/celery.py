@@ -1,4 +1,4 @@
-"""The Celery application: merging, retention and everything else that may wait a second."""
+"""The Celery application for background tasks such as merging and retention."""
 
 import os
 from typing import Any
@@ -14,7 +14,7 @@ app.autodiscover_tasks()
 
 
 class AlertsStep(bootsteps.StartStopStep):
-    """With every worker, before it looks for its broker: judging what is stored, and telling of it."""
+    """Starts rule evaluation and notification delivery in each worker, before it connects to the broker."""
 
     def start(self, parent: Any) -> None:
         from alerts.evaluation import worker
@@ -31,16 +31,16 @@ app.steps["worker"].add(AlertsStep)
 
 
 @setup_logging.connect
-def log_as_settings_say(**kwargs: Any) -> None:
-    """Somebody who listens here keeps Celery from formatting the log its own way."""
+def keep_django_logging(**kwargs: Any) -> None:
+    """Keep the logging of the settings: Celery configures its own unless this signal has a receiver."""
 
 
 @worker_shutdown.connect
 def close_pools(**kwargs: Any) -> None:
-    """A pool that is left open holds the end of the process up for seconds."""
+    """Close the connection pools: an open pool delays the end of the process for seconds."""
     from django.db import connection
 
     from metrics.storage import connection as storage
 
     storage.close_pools()
-    connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL alone has one
+    connection.close_pool()  # type: ignore[attr-defined]  # only of the PostgreSQL backend

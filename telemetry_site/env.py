@@ -1,8 +1,7 @@
-"""The only place that reads the environment.
+"""Reading and validating environment variables.
 
-Each reader names the variable and what it accepts when the value is wrong, so that one line on the
-terminal is enough to mend it. Nothing here imports Django: `manage.py up` reads settings before
-anything heavy is loaded.
+The error of an invalid value names the variable and the accepted values. This module does not import Django, because
+`manage.py up` reads the settings without it.
 """
 
 import ipaddress
@@ -14,28 +13,29 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-T = TypeVar("T")
+Value = TypeVar("Value")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+MIN_KEY_LENGTH = 22  # characters: 128 bits in base64
 
 
-class BadSetting(Exception):
-    """An environment variable has a value that cannot be used; the message is one line."""
+class InvalidSetting(Exception):
+    """An environment variable has an invalid value; the message is one line."""
 
     def __init__(self, name: str, value: str, accepted: str) -> None:
-        super().__init__(f"{name}={value!r} cannot be used: {accepted}")
+        super().__init__(f"{name}={value!r} is invalid: {accepted}")
 
 
 def without_password(url: str) -> str:
-    """The address as it may be shown."""
+    """Return `url` with its password masked."""
     url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
     return re.sub(r"(?<=password=)[^&\s]*", "***", url)
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Typed readers over a mapping of variables."""
+    """Typed access to environment variables. Methods raise InvalidSetting for invalid values."""
 
     variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -47,7 +47,7 @@ class Environment:
         if not raw:
             return default
         if not raw.isascii() or not raw.isdigit() or not low <= int(raw) <= high:
-            raise BadSetting(name, raw, f"a whole number from {low} to {high} is accepted")
+            raise InvalidSetting(name, raw, f"a whole number from {low} to {high} is accepted")
         return int(raw)
 
     def switch(self, name: str, default: bool) -> bool:
@@ -58,12 +58,12 @@ class Environment:
             return True
         if raw in {"off", "false", "0", "no"}:
             return False
-        raise BadSetting(name, raw, "on or off is accepted")
+        raise InvalidSetting(name, raw, "on or off is accepted")
 
     def choice(self, name: str, default: str, accepted: tuple[str, ...]) -> str:
         raw = self.text(name, default).lower()
         if raw not in accepted:
-            raise BadSetting(name, raw, f"{', '.join(accepted[:-1])} or {accepted[-1]} is accepted")
+            raise InvalidSetting(name, raw, f"{', '.join(accepted[:-1])} or {accepted[-1]} is accepted")
         return raw
 
     def url(self, name: str, schemes: tuple[str, ...]) -> str:
@@ -79,7 +79,7 @@ class Environment:
             usable = False
         if not usable:
             shapes = " or ".join(f"{scheme}://…" for scheme in schemes)
-            raise BadSetting(name, without_password(raw), f"an address like {shapes} is accepted")
+            raise InvalidSetting(name, without_password(raw), f"an address like {shapes} is accepted")
         return raw
 
     def folder(self, name: str, default: Path) -> Path:
@@ -91,56 +91,60 @@ class Environment:
         return [word.strip() for word in self.text(name).split(",") if word.strip()]
 
     def networks(self, name: str) -> list[Network]:
-        found = []
-        for one in self.words(name):
+        networks = []
+        for text in self.words(name):
             try:
-                found.append(ipaddress.ip_network(one))
+                networks.append(ipaddress.ip_network(text))
             except ValueError:
-                raise BadSetting(name, one, "networks such as 10.0.0.0/8 or fd00::/8 are accepted") from None
-        return found
+                raise InvalidSetting(name, text, "networks such as 10.0.0.0/8 or fd00::/8 are accepted") from None
+        return networks
 
     def paths(self, name: str) -> dict[str, str]:
-        """Python functions by a name: `name=package.module.function, …`."""
-        found = {}
-        for one in self.words(name):
-            if not re.fullmatch(r"[A-Za-z]\w*\s*=\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", one, re.ASCII):
-                raise BadSetting(name, one, "entries such as page_on_call=our_package.module.function are accepted")
-            key, _, path = one.partition("=")
-            found[key.strip()] = path.strip()
-        return found
+        """Read `name=package.module.function, …`; return the dotted paths by name."""
+        paths = {}
+        for entry in self.words(name):
+            if not re.fullmatch(r"[A-Za-z]\w*\s*=\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", entry, re.ASCII):
+                raise InvalidSetting(
+                    name, entry, "entries such as page_on_call=our_package.module.function are accepted"
+                )
+            key, _, path = entry.partition("=")
+            paths[key.strip()] = path.strip()
+        return paths
 
     def origins(self, name: str) -> list[str]:
-        """Origins of web pages, or `*` alone."""
-        found = self.words(name)
-        if found == ["*"]:
-            return found
-        for one in found:
-            if not re.fullmatch(r"https?://[a-z0-9.-]+(?::\d{1,5})?|https?://\[[0-9a-f:]+\](?::\d{1,5})?", one):
-                raise BadSetting(name, one, "origins like https://dashboard.example.com, or * alone, are accepted")
-        return found
+        """Read the origins of web pages, or `*` alone."""
+        origins = self.words(name)
+        if origins == ["*"]:
+            return origins
+        for origin in origins:
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(?::\d{1,5})?|https?://\[[0-9a-f:]+\](?::\d{1,5})?", origin):
+                raise InvalidSetting(
+                    name, origin, "origins like https://dashboard.example.com, or * alone, are accepted"
+                )
+        return origins
 
     def rate(self, name: str, default: tuple[float, float] | None) -> tuple[float, float] | None:
-        """(requests a second, requests at once); None where there is no limit."""
+        """Return (requests per second, burst); None if `off`."""
         raw = self.text(name).lower()
         if not raw:
             return default
         if raw == "off":
             return None
-        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(?::(\d{1,9}))?", raw)
-        rate = float(found[1]) if found else 0.0
-        burst = float(found[2]) if found and found[2] else max(1.0, 2 * rate)
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(?::(\d{1,9}))?", raw)
+        rate = float(match[1]) if match else 0.0
+        burst = float(match[2]) if match and match[2] else max(1.0, 2 * rate)
         if rate <= 0 or burst < 1:
-            accepted = "requests a second such as 50, with a burst such as 50:200, or off is accepted"
-            raise BadSetting(name, raw, accepted)
+            accepted = "requests per second such as 50, with a burst such as 50:200, or off is accepted"
+            raise InvalidSetting(name, raw, accepted)
         return rate, burst
 
-    def read(self, name: str, read: Callable[[str], T], default: str) -> T:
-        """What `read` makes of the text; a ValueError of its own says what is accepted. The text may hold secrets."""
+    def parsed(self, name: str, parse: Callable[[str], Value], default: str) -> Value:
+        """Return `parse(text)`; its ValueError says what is accepted. The text can contain secrets."""
         raw = self.text(name)
         try:
-            return read(raw or default)
+            return parse(raw or default)
         except ValueError as error:
-            raise BadSetting(name, raw[:4] + "…", str(error)) from None
+            raise InvalidSetting(name, raw[:4] + "…", str(error)) from None
 
     def host(self, name: str, default: str) -> str:
         raw = self.text(name, default)
@@ -148,12 +152,14 @@ class Environment:
             ipaddress.ip_address(raw)
         except ValueError:
             if raw != "localhost":
-                raise BadSetting(name, raw, "an IP address such as 127.0.0.1 or 0.0.0.0 is accepted") from None
+                raise InvalidSetting(name, raw, "an IP address such as 127.0.0.1 or 0.0.0.0 is accepted") from None
         return raw
 
     def key(self, name: str) -> str:
-        """An API key given from outside: at least 128 bits' worth of plain characters."""
+        """Read an API key of at least MIN_KEY_LENGTH printable characters."""
         raw = self.text(name)
-        if raw and (len(raw) < 22 or not raw.isascii() or not raw.isprintable() or " " in raw):
-            raise BadSetting(name, raw[:4] + "…", "at least 22 printable characters without spaces are accepted")
+        if raw and (len(raw) < MIN_KEY_LENGTH or not raw.isascii() or not raw.isprintable() or " " in raw):
+            raise InvalidSetting(
+                name, raw[:4] + "…", f"at least {MIN_KEY_LENGTH} printable characters without spaces are required"
+            )
         return raw

@@ -1,4 +1,4 @@
-"""What runs beside the requests of a web process: keeping the catalogue fresh, noting keys, and an orderly end."""
+"""Background tasks and shutdown of a web process."""
 
 import asyncio
 import gc
@@ -9,22 +9,23 @@ from typing import Any
 
 from ingest.identity import last_used
 from ingest.rejected.inbox import stop_inbox
+from metrics.statistics import request_history
 from metrics.storage import series_registry
 from metrics.storage.connection import close_pools
-from metrics.storage.errors import StorageError
+from metrics.storage.errors import StorageError, StorageUnavailable
 from metrics.storage.write.writer import stop_writer
 from rest import rate_limit
-from telemetry_site import activity
 
 log = logging.getLogger(__name__)
 
-# Seconds after which a thread that wants the interpreter gets it. Python's 5 ms is what a read or a commit, on its
-# thread, would wait several times over while the event loop is busy.
+# Seconds until a waiting thread gets the interpreter lock. With Python's default of 5 ms, reads and commits in other
+# threads wait that long several times while the event loop is busy.
 SWITCH_INTERVAL = 0.0005
+REQUEST_STATS_INTERVAL = 1.0  # seconds between two writes of request statistics
 
 
 class Lifespan:
-    """The ASGI lifespan protocol."""
+    """The ASGI lifespan protocol: starts the background tasks, and stops everything at shutdown."""
 
     async def __call__(
         self,
@@ -32,28 +33,28 @@ class Lifespan:
         receive: Callable[[], Awaitable[dict[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        beside: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Task[None]] = []
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 sys.setswitchinterval(SWITCH_INTERVAL)
                 gc.collect()
-                gc.freeze()  # what was imported stays; looking through it again and again costs pauses
-                beside = [
+                gc.freeze()  # excludes imported modules from garbage collection, for shorter pauses
+                tasks = [
                     asyncio.create_task(task)
                     for task in (
-                        _keep_catalogue_fresh(),
-                        _note_used_keys(),
-                        activity.keep_writing(),
+                        _refresh_registry(),
+                        _write_last_used(),
+                        _write_request_stats(),
                         rate_limit.keep_settled(),
                     )
                 ]
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                for task in beside:
+                for task in tasks:
                     task.cancel()
                 await asyncio.to_thread(stop_writer)
-                await asyncio.to_thread(activity.write)
+                await asyncio.to_thread(write_request_stats)
                 await asyncio.to_thread(last_used.write)
                 await asyncio.to_thread(stop_inbox)
                 await asyncio.to_thread(close_pools)
@@ -61,21 +62,37 @@ class Lifespan:
                 return
 
 
-async def _keep_catalogue_fresh() -> None:
+async def _refresh_registry() -> None:
     while True:
         try:
             await asyncio.to_thread(series_registry.refresh_registry)
         except StorageError as error:
-            log.warning("definitions and keys could not be refreshed: %s", str(error).split("\n")[0])
-        except Exception:  # without this task every key and definition would stay as it is for ever
-            log.exception("definitions and keys could not be refreshed")
+            log.warning("definitions and keys cannot be refreshed: %s", str(error).split("\n")[0])
+        except Exception:  # this task must not end: without it definitions and keys are never refreshed
+            log.exception("definitions and keys cannot be refreshed")
         await asyncio.sleep(series_registry.REVISION_PERIOD)
 
 
-async def _note_used_keys() -> None:
+async def _write_last_used() -> None:
     while True:
         await asyncio.sleep(last_used.PERIOD)
         try:
             await asyncio.to_thread(last_used.write)
-        except Exception:  # nobody's measurement waits for this
-            log.exception("when keys were last used could not be written")
+        except Exception:
+            log.exception("last-used times of API keys cannot be written")
+
+
+async def _write_request_stats() -> None:
+    while True:
+        await asyncio.sleep(REQUEST_STATS_INTERVAL)
+        await asyncio.to_thread(write_request_stats)
+
+
+def write_request_stats() -> None:
+    """Write the request statistics of this process; failures are logged, and the counts are kept for the next write."""
+    try:
+        request_history.write()
+    except StorageUnavailable as error:
+        log.warning("request statistics cannot be written: %s", str(error).split("\n")[0])
+    except Exception:
+        log.exception("request statistics cannot be written")

@@ -1,4 +1,4 @@
-"""Passwords: how often they may be tried, from an address and for a user name, on every page that asks for one."""
+"""Login with a rate limit per IP address and per username."""
 
 from typing import Any
 
@@ -10,53 +10,57 @@ from django.http import HttpRequest, HttpResponse
 from rest.ip_rate_limit import address_of
 from rest.rate_limit import Limit, buckets
 
-FROM_AN_ADDRESS = Limit(rate=1 / 30, burst=10)
-FOR_A_NAME = Limit(rate=1 / 20, burst=30)  # from everywhere, so that nobody is shut out by one who guesses
-TOO_OFTEN = "too_often"
+ADDRESS_LIMIT = Limit(rate=1 / 30, burst=10)
+# From all addresses together; higher than ADDRESS_LIMIT, so that a single attacker cannot lock a user out.
+USERNAME_LIMIT = Limit(rate=1 / 20, burst=30)
+RATE_LIMITED = "too_often"  # code of the ValidationError
 
 
-class LimitedBackend(ModelBackend):
-    """Django's backend, which is asked only as often as it may be. What was right is not counted."""
+class RateLimitedBackend(ModelBackend):
+    """Django's ModelBackend with a limit on login attempts. Successful logins are not counted."""
 
     def authenticate(
-        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **more: Any
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **credentials: Any
     ) -> Any:
-        """Raises ValidationError (`too_often`), which a login form shows."""
-        tries = {f"logins as {(username or '')[:150].casefold()}": FOR_A_NAME}
+        """Return the user or None. Raises ValidationError (code `too_often`), which a login form shows."""
+        limits = {f"logins as {(username or '')[:150].casefold()}": USERNAME_LIMIT}
         scope = getattr(request, "scope", None)
         if scope is not None:
-            tries[f"logins from {address_of(scope)}"] = FROM_AN_ADDRESS
-        _take(tries)
-        user = super().authenticate(request, username, password, **more)
+            limits[f"logins from {address_of(scope)}"] = ADDRESS_LIMIT
+        _take_tokens(limits)
+        user = super().authenticate(request, username, password, **credentials)
         if user is not None:
-            for name, limit in tries.items():
+            for name, limit in limits.items():
                 buckets.charge(name, limit, -1)
         return user
 
 
-def _take(tries: dict[str, Limit]) -> None:
-    """One of each, before the password is looked at: a hundred at once are no more than one after the other."""
+def _take_tokens(limits: dict[str, Limit]) -> None:
+    """Take a token of each bucket before the password is checked, so that parallel attempts are limited as well.
+
+    Raises ValidationError.
+    """
     taken: list[str] = []
-    for name, limit in tries.items():
+    for name, limit in limits.items():
         if wait := buckets.take(name, limit):
-            for other in taken:
-                buckets.charge(other, tries[other], -1)
+            for name_taken in taken:
+                buckets.charge(name_taken, limits[name_taken], -1)
             seconds = max(1, round(wait))
             raise ValidationError(
-                "Too many attempts. Try again in %(seconds)s seconds.", TOO_OFTEN, {"seconds": seconds}
+                "Too many attempts. Try again in %(seconds)s seconds.", RATE_LIMITED, {"seconds": seconds}
             )
         taken.append(name)
 
 
 class LoginView(views.LoginView):
-    """Django's, which says so with a status too."""
+    """Django's login view; a rate limited attempt is answered with 429."""
 
     redirect_authenticated_user = True
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        errors = [error for error in form.non_field_errors().as_data() if error.code == TOO_OFTEN]
+        errors = [error for error in form.non_field_errors().as_data() if error.code == RATE_LIMITED]
         form.too_often = errors[0].messages[0] if errors else ""
-        answer = super().form_invalid(form)
+        response = super().form_invalid(form)
         if errors:
-            answer.status_code = 429
-        return answer
+            response.status_code = 429
+        return response

@@ -1,7 +1,7 @@
-"""What a new installation needs before anyone can use it: a first admin, an API key, this machine's own key.
+"""Create what a new installation needs: the first admin, an API key, and a key for the host collector.
 
-Everything here may run at each start: what is there stays as it is. What was made up is kept in the data
-folder, readable by its owner alone; a kept text is used again when the database is new.
+Provisioning runs at each start and changes nothing that exists. Generated passwords and keys are stored in the data
+folder, readable only by its owner, and are used again if the database is new.
 """
 
 import secrets
@@ -13,51 +13,52 @@ from django.db import transaction
 from ingest.models import ApiKey, digest_of, new_key
 from metrics.models import Device
 from rest.caller import Scope
-from telemetry_site.embedded.paths import Embedded
+from telemetry_site.embedded.paths import DataFolder
 
 ADMIN_NAME = "admin"
-UNLIMITED = (Scope.ADMIN, None, None, None, None)
-HOST_INTERVAL = 5  # seconds between two measurements of the host collector
+ADMIN_KEY_FIELDS = (Scope.ADMIN, None, None, None, None)  # scope, device, group, revoked_at, expires_at
+HOST_COLLECTOR_INTERVAL = 5  # seconds between two measurements
 
 
 @transaction.atomic
 def provision() -> None:
-    place: Embedded = settings.EMBEDDED
-    make_first_admin(place)
-    make_api_key(place)
+    """Create the admin, the API key and the key of the host collector, unless they exist."""
+    data_folder: DataFolder = settings.EMBEDDED
+    create_first_admin(data_folder)
+    create_api_key(data_folder)
     if settings.HOST_COLLECTOR:
-        make_host_key(place)
+        create_host_collector_key(data_folder)
 
 
-def make_first_admin(place: Embedded) -> None:
-    """The user `admin`, in a site that has no superuser: one that was renamed or replaced is not brought back."""
+def create_first_admin(data_folder: DataFolder) -> None:
+    """Create the user `admin`, unless the site has a superuser."""
     users = get_user_model()._default_manager
     if users.filter(is_superuser=True).exists() or users.filter(username=ADMIN_NAME).exists():
         return
-    password = place.kept_secret(
-        place.admin_password_file.name, lambda: secrets.token_urlsafe(12), settings.ADMIN_PASSWORD
+    password = data_folder.stored_secret(
+        data_folder.admin_password_file.name, lambda: secrets.token_urlsafe(12), settings.ADMIN_PASSWORD
     )
     users.create_superuser(username=ADMIN_NAME, password=password)
 
 
-def make_api_key(place: Embedded) -> None:
-    """The key that TELEMETRY_API_KEY gives, which then has the admin scope for sure; else a kept one."""
-    given: str = settings.PROVISIONED_API_KEY
-    text = place.kept_secret(place.api_key_file.name, new_key, given)
-    known = ApiKey.objects.filter(digest=digest_of(text)).first()
-    if known is None:
-        ApiKey.issue("first key" if not given else "TELEMETRY_API_KEY", Scope.ADMIN, key=text)
-    elif given and (known.scope, known.device, known.group, known.revoked_at, known.expires_at) != UNLIMITED:
-        known.scope, known.device, known.group, known.revoked_at, known.expires_at = UNLIMITED
-        known.save()
+def create_api_key(data_folder: DataFolder) -> None:
+    """Create the admin API key: TELEMETRY_API_KEY, which always gets the admin scope, else the stored key."""
+    configured: str = settings.PROVISIONED_API_KEY
+    key_text = data_folder.stored_secret(data_folder.api_key_file.name, new_key, configured)
+    key = ApiKey.objects.filter(digest=digest_of(key_text)).first()
+    if key is None:
+        ApiKey.issue("first key" if not configured else "TELEMETRY_API_KEY", Scope.ADMIN, key=key_text)
+    elif configured and (key.scope, key.device, key.group, key.revoked_at, key.expires_at) != ADMIN_KEY_FIELDS:
+        key.scope, key.device, key.group, key.revoked_at, key.expires_at = ADMIN_KEY_FIELDS
+        key.save()
 
 
-def make_host_key(place: Embedded) -> None:
-    """The key with which this machine's own measurements come in, bound to this machine as a device."""
-    text = place.kept_secret(place.host_collector_key_file.name, new_key)
-    if ApiKey.objects.filter(digest=digest_of(text)).exists():
+def create_host_collector_key(data_folder: DataFolder) -> None:
+    """Create the ingest key of the host collector, bound to this machine as a device."""
+    key_text = data_folder.stored_secret(data_folder.host_collector_key_file.name, new_key)
+    if ApiKey.objects.filter(digest=digest_of(key_text)).exists():
         return
     device, _ = Device.objects.get_or_create(
-        device_id=place.host_device_id(), defaults={"expected_interval": HOST_INTERVAL}
+        device_id=data_folder.host_device_id(), defaults={"expected_interval": HOST_COLLECTOR_INTERVAL}
     )
-    ApiKey.issue("host collector", Scope.INGEST, device=device, key=text)
+    ApiKey.issue("host collector", Scope.INGEST, device=device, key=key_text)

@@ -1,4 +1,4 @@
-"""Settings of the telemetry site. Every value that an installation may change comes from the environment."""
+"""Settings of the telemetry site. Environment variables set every value that an installation can change."""
 
 import sys
 from datetime import timedelta
@@ -6,34 +6,37 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ingest.identity import trusted_issuers
-from telemetry_site.embedded.paths import Embedded
-from telemetry_site.env import BASE_DIR, BadSetting, Environment, without_password
+from telemetry_site.embedded.paths import DataFolder
+from telemetry_site.env import BASE_DIR, Environment, InvalidSetting, without_password
 
 env = Environment()
 VERSION = "0.1.0"
 
-# --- where things are -------------------------------------------------------------------------------
+# --- addresses and folders -------------------------------------------------------------------------------
 DATA_DIR = env.folder("TELEMETRY_DATA_DIR", BASE_DIR / "var")
-EMBEDDED = Embedded(DATA_DIR)
+EMBEDDED = DataFolder(DATA_DIR)
 HOST = env.host("TELEMETRY_HOST", "127.0.0.1")
 PORT = env.integer("TELEMETRY_PORT", 8218, 1, 65535)
 DATABASE_URL = env.url("DATABASE_URL", ("postgres", "postgresql"))
 OWN_REDIS_URL = env.url("REDIS_URL", ("redis", "rediss", "unix"))
 REDIS_URL = OWN_REDIS_URL or EMBEDDED.redis_url
+# Seconds until the database cancels a statement of Django; 0 means no limit. `manage.py up` sets it for the web process
+# only, since tasks and commands such as migrations can take longer.
+STATEMENT_TIMEOUT = env.integer("TELEMETRY_STATEMENT_TIMEOUT", 0, 0, 86_400)
 ADMIN_PASSWORD = env.text("TELEMETRY_ADMIN_PASSWORD")
 PROVISIONED_API_KEY = env.key("TELEMETRY_API_KEY")
 HOST_COLLECTOR = env.switch("TELEMETRY_HOST_COLLECTOR", True)
-# Off: points of devices or metrics that nobody defined are rejected instead of made on first sight.
+# Off: points of undefined devices or metrics are rejected; on: the device and metric are created.
 CREATE_ON_FIRST_SIGHT = env.switch("TELEMETRY_CREATE_ON_FIRST_SIGHT", True)
-# Off: nobody is told without a key how many devices report, are late or silent (/telemetry/public).
+# Off: /telemetry/public, the counts of devices by state, requires a key.
 PUBLIC_STATUS = env.switch("TELEMETRY_PUBLIC_STATUS", True)
-# Into how many streams points go; fixed once there are any. More than one pays on several workers, or on Citus.
+# Number of shards; fixed after the first point is stored. More than one is useful with several workers or Citus.
 SHARDS = env.integer("TELEMETRY_SHARDS", 1, 1, 64)
 
-# Requests a second, and at once: of a key or service, and of an address that comes without being authenticated.
+# Requests per second and burst: of an API key or service, and of an IP address without authentication.
 RATE_PER_KEY = env.rate("TELEMETRY_RATE_PER_KEY", None)
 RATE_PER_ADDRESS = env.rate("TELEMETRY_RATE_PER_ADDRESS", (100, 2000))
-# How long alerts are kept after they were resolved.
+# Days from the resolution of an alert to its deletion.
 ALERT_RETENTION_DAYS = env.integer("TELEMETRY_ALERT_RETENTION_DAYS", 365, 1, 3650)
 CORS_ORIGINS = env.origins("TELEMETRY_CORS_ORIGINS")
 
@@ -41,7 +44,7 @@ CORS_ORIGINS = env.origins("TELEMETRY_CORS_ORIGINS")
 DEBUG = env.switch("TELEMETRY_DEBUG", False)
 SECRET_KEY = env.text("SECRET_KEY") or EMBEDDED.secret_key()
 ALLOWED_HOSTS = env.words("TELEMETRY_ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", HOST]
-if HOST in {"0.0.0.0", "::"} and not env.words("TELEMETRY_ALLOWED_HOSTS"):  # noqa: S104 - a reader's own choice
+if HOST in {"0.0.0.0", "::"} and not env.words("TELEMETRY_ALLOWED_HOSTS"):  # noqa: S104 - configured by the operator
     ALLOWED_HOSTS = ["*"]
 CSRF_TRUSTED_ORIGINS = env.words("TELEMETRY_TRUSTED_ORIGINS")
 ROOT_URLCONF = "telemetry_site.urls"
@@ -96,16 +99,16 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-AUTHENTICATION_BACKENDS = ["telemetry_site.login.LimitedBackend"]
+AUTHENTICATION_BACKENDS = ["telemetry_site.login.RateLimitedBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"
 
-# --- who is believed --------------------------------------------------------------------------------
+# --- authentication --------------------------------------------------------------------------------
 ACCESS_TOKEN_SECONDS = env.integer("TELEMETRY_ACCESS_TOKEN_SECONDS", 900, 60, 86_400)
 REFRESH_TOKEN_DAYS = env.integer("TELEMETRY_REFRESH_TOKEN_DAYS", 14, 1, 365)
-JWT_ISSUERS = env.read("TELEMETRY_JWT_ISSUERS", trusted_issuers.issuers, "[]")
-SERVICES = env.read("TELEMETRY_SERVICE_SECRETS", trusted_issuers.services, "{}")
+JWT_ISSUERS = env.parsed("TELEMETRY_JWT_ISSUERS", trusted_issuers.issuers, "[]")
+SERVICES = env.parsed("TELEMETRY_SERVICE_SECRETS", trusted_issuers.services, "{}")
 
 # --- security ---------------------------------------------------------------------------------------
 HTTPS = env.switch("TELEMETRY_HTTPS", False)
@@ -119,33 +122,34 @@ BEHIND_PROXY = env.switch("TELEMETRY_BEHIND_PROXY", False)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_NAME = f"telemetry_session_{PORT}"  # cookies know no ports: two installations on one host keep apart
+SESSION_COOKIE_NAME = f"telemetry_session_{PORT}"  # cookies ignore ports: separates two installations on one host
 CSRF_COOKIE_NAME = f"telemetry_csrf_{PORT}"
 X_FRAME_OPTIONS = "DENY"
 
 
 # --- PostgreSQL and Redis ---------------------------------------------------------------------------
 def database(url: str) -> dict[str, Any]:
-    """Django's DATABASES entry for a PostgreSQL address; the embedded server where there is none."""
+    """Return Django's DATABASES entry for a PostgreSQL URL, or for the embedded server if it is empty."""
     if not url:
-        found = EMBEDDED.database
+        parameters = EMBEDDED.database
     else:
-        from psycopg.conninfo import conninfo_to_dict  # here, so that the supervisor need not load libpq
+        from psycopg.conninfo import conninfo_to_dict  # imported here: the supervisor does not load libpq
 
         try:
-            found = {k: str(v) for k, v in conninfo_to_dict(url).items()}
+            parameters = {k: str(v) for k, v in conninfo_to_dict(url).items()}
         except Exception as error:
             accepted = f"postgresql://user:password@host:5432/name is accepted ({' '.join(str(error).split())})"
-            raise BadSetting("DATABASE_URL", without_password(url), accepted) from None
-    known = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
-    entry: dict[str, Any] = {django: found.pop(libpq) for libpq, django in known.items() if libpq in found}
+            raise InvalidSetting("DATABASE_URL", without_password(url), accepted) from None
+    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    entry: dict[str, Any] = {django: parameters.pop(libpq) for libpq, django in names.items() if libpq in parameters}
+    if STATEMENT_TIMEOUT:
+        parameters["options"] = f"{parameters.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT}s".strip()
     return entry | {
         "ENGINE": "django.db.backends.postgresql",
-        # Under ASGI each synchronous request runs on a thread of its own, so connections must come from
-        # a pool and never stay with a thread.
+        # Under ASGI each synchronous request runs in a new thread, so connections come from a pool.
         "CONN_MAX_AGE": 0,
-        "CONN_HEALTH_CHECKS": True,  # no page fails on a connection that a restart of the database has closed
-        "OPTIONS": {"connect_timeout": 5, **found, "pool": {"min_size": 0, "max_size": 8, "timeout": 5}},
+        "CONN_HEALTH_CHECKS": True,  # replaces connections that a restart of the database has closed
+        "OPTIONS": {"connect_timeout": 5, **parameters, "pool": {"min_size": 0, "max_size": 8, "timeout": 5}},
     }
 
 
@@ -153,7 +157,7 @@ DATABASES = {"default": database(DATABASE_URL)}
 
 CHANNEL_LAYERS = {
     "default": {
-        # The publish/subscribe layer: idle consumers of the other one die after 5 s under redis-py 8.
+        # The other backend loses idle consumers after 5 s with redis-py 8.
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {"hosts": [REDIS_URL], "prefix": "telemetry"},
     }
@@ -169,63 +173,67 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_timeout": 5, "socket_connect_timeout": 5}
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    # A tick that nobody took within its period is worth nothing: the next one does the same work.
-    "merge young blocks": {"task": "metrics.tasks.merge_young_blocks", "schedule": 1.0, "options": {"expires": 5}},
+    # A task that no worker started before `expires` is dropped, since the next one does the same work.
+    "merge new blocks": {"task": "metrics.tasks.merge_young_blocks", "schedule": 1.0, "options": {"expires": 5}},
     "heartbeat": {"task": "metrics.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "merge blocks": {"task": "metrics.tasks.merge_blocks", "schedule": 30.0, "options": {"expires": 30}},
-    "pack the journal": {"task": "metrics.tasks.pack_journal", "schedule": 60.0, "options": {"expires": 60}},
-    "drop what retention allows": {
+    "compress the journal": {"task": "metrics.tasks.pack_journal", "schedule": 60.0, "options": {"expires": 60}},
+    "delete expired points": {
         "task": "metrics.tasks.drop_expired",
-        "schedule": 60.0,  # a day goes within a minute of its time
+        "schedule": 60.0,  # an expired day is deleted within a minute
         "options": {"expires": 60},
     },
-    "remove what deleted devices sent": {
+    "delete the points of deleted devices": {
         "task": "metrics.tasks.remove_deleted",
         "schedule": 5.0,
         "options": {"expires": 5},
     },
-    "score the noise of rules": {"task": "alerts.tasks.score_noise", "schedule": 600.0, "options": {"expires": 600}},
-    "drop old alerts": {"task": "alerts.tasks.drop_expired", "schedule": 600.0, "options": {"expires": 600}},
-    "judge what came late": {"task": "alerts.tasks.judge_late", "schedule": 5.0, "options": {"expires": 5}},
-    "tidy the rejected inbox": {
+    "compute the noise scores of rules": {
+        "task": "alerts.tasks.score_noise",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
+    "delete expired alerts": {"task": "alerts.tasks.drop_expired", "schedule": 600.0, "options": {"expires": 600}},
+    "evaluate late data": {"task": "alerts.tasks.judge_late", "schedule": 5.0, "options": {"expires": 5}},
+    "delete expired rejected points": {
         "task": "ingest.tasks.tidy_rejected",
         "schedule": 60.0,
         "options": {"expires": 60},
     },
-    "make exports": {"task": "metrics.tasks.make_exports", "schedule": 2.0, "options": {"expires": 5}},
-    "drop expired exports": {
+    "run export jobs": {"task": "metrics.tasks.make_exports", "schedule": 2.0, "options": {"expires": 5}},
+    "delete expired exports": {
         "task": "metrics.tasks.drop_expired_exports",
         "schedule": 600.0,
         "options": {"expires": 600},
     },
-    "drop idempotent answers": {
+    "delete expired idempotency records": {
         "task": "metrics.tasks.drop_idempotent_answers",
         "schedule": 600.0,
         "options": {"expires": 600},
     },
-    "forget expired tokens": {
+    "delete expired tokens": {
         "task": "ingest.tasks.forget_expired_tokens",
         "schedule": 600.0,
         "options": {"expires": 600},
     },
-    "find patterns": {"task": "alerts.tasks.find_patterns", "schedule": 600.0, "options": {"expires": 600}},
+    "detect patterns": {"task": "alerts.tasks.find_patterns", "schedule": 600.0, "options": {"expires": 600}},
 }
-EXPORTS_DIR = DATA_DIR / "exports"  # on several machines: a folder that they share
+EXPORTS_DIR = DATA_DIR / "exports"  # on several machines: a shared folder
 
 # --- notifications ----------------------------------------------------------------------------------
-SITE_URL = env.url("TELEMETRY_SITE_URL", ("https", "http")).rstrip("/")  # what links in messages begin with
-# Networks that channels may reach although they are private, such as 10.1.2.0/24.
+SITE_URL = env.url("TELEMETRY_SITE_URL", ("https", "http")).rstrip("/")  # prefix of links in notifications
+# Private networks that notification channels may connect to, such as 10.1.2.0/24.
 ALLOW_PRIVATE_WEBHOOKS = env.networks("TELEMETRY_ALLOW_PRIVATE_WEBHOOKS")
 ALERT_ACTIONS = {
     "log_alert": "alerts.notifications.builtin_actions.log_alert",
     "send_notification": "alerts.notifications.builtin_actions.send_notification",
 } | env.paths("TELEMETRY_ALERT_ACTIONS")
-_mail = urlsplit(env.url("EMAIL_URL", ("smtp", "smtp+tls", "smtps")))  # plain, STARTTLS, TLS from the beginning
-EMAIL_HOST = _mail.hostname or ""  # empty: there is none, and channels that need it say so
+_mail = urlsplit(env.url("EMAIL_URL", ("smtp", "smtp+tls", "smtps")))  # plain, STARTTLS, TLS
+EMAIL_HOST = _mail.hostname or ""  # empty: email channels report that no mail server is configured
 EMAIL_PORT = _mail.port or {"smtp+tls": 587, "smtps": 465}.get(_mail.scheme, 25)
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_mail.password or "")
 EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.scheme == "smtp+tls", _mail.scheme == "smtps"
-EMAIL_TIMEOUT = 5  # seconds, of each step
+EMAIL_TIMEOUT = 5  # seconds per SMTP step
 DEFAULT_FROM_EMAIL = env.text("TELEMETRY_EMAIL_FROM", "telemetry@localhost")
 
 # --- REST -------------------------------------------------------------------------------------------
@@ -249,16 +257,16 @@ PUBLIC_SCHEMA = env.switch("TELEMETRY_PUBLIC_SCHEMA", True)
 SPECTACULAR_SETTINGS = {
     "TITLE": "Telemetry",
     "DESCRIPTION": "Devices send measurements; this site stores them durably, shows them live and answers"
-    " questions.\n\nTimes are RFC 3339 in UTC. Every refusal has the same body (RFC 9457), whose `detail` says what is"
-    " wrong and what is accepted. All paths under `/api/v1/telemetry/` answer under `/api/v1/` too.",
+    " queries.\n\nTimes are RFC 3339 in UTC. Every error has the same body (RFC 9457), whose `detail` says what is"
+    " wrong and what is accepted. All paths under `/api/v1/telemetry/` are also available under `/api/v1/`.",
     "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "SERVERS": [{"url": "/", "description": "This site."}],
     "SCHEMA_PATH_PREFIX": "/api/v1/telemetry",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they speak to those who work on the code
-    "PREPROCESSING_HOOKS": ["telemetry_site.documentation.only_canonical"],
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # docstrings are written for developers
+    "PREPROCESSING_HOOKS": ["telemetry_site.api_docs.exclude_short_paths"],
     "POSTPROCESSING_HOOKS": ["rest.openapi.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "/favicon.ico",
@@ -281,17 +289,17 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "json": {"()": "telemetry_site.log.JSONFormatter"},
-        "line": {"()": "telemetry_site.log.LineFormatter"},
+        "json": {"()": "telemetry_site.log_format.JSONFormatter"},
+        "line": {"()": "telemetry_site.log_format.LineFormatter"},
     },
     "filters": {
-        # Django tells every 5xx; those that were answered on purpose have their line already.
+        # Django logs every 5xx response; keep only those with an exception, since the request log has the others.
         "failures": {
             "()": "django.utils.log.CallbackFilter",
             "callback": lambda record: bool(record.exc_info),
         },
         "secrets": {
-            "()": "telemetry_site.log.Secrets",
+            "()": "telemetry_site.log_format.SecretFilter",
             "known": [
                 SECRET_KEY,
                 ADMIN_PASSWORD,
@@ -305,9 +313,9 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "asyncio": {"level": "WARNING"},
-        "celery": {"level": "WARNING"},  # a line for each tick of its clock, else
-        "django.db.backends": {"level": "INFO"},  # never every statement with its parameters
-        # Django's own handler would write mails and lines of its own; a failed request is told once, with its id.
+        "celery": {"level": "WARNING"},  # else one line per scheduled task
+        "django.db.backends": {"level": "INFO"},  # never log statements with their parameters
+        # Without Django's own handlers: a failed request is logged once, with its request ID.
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.request": {"level": "ERROR", "filters": ["failures"]},
         "psycopg.pool": {"level": "ERROR"},

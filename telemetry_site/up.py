@@ -1,6 +1,6 @@
-"""`manage.py up`: the whole site on this machine, from an empty folder or from what is kept there.
+"""`manage.py up`: run the whole site on this machine, with a new or an existing data folder.
 
-Runs without Django (see manage.py), so that the process that only watches the others stays small.
+This process does not load Django (see manage.py), so that the supervisor uses little memory.
 """
 
 import errno
@@ -12,88 +12,98 @@ from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 
 from telemetry_site import settings
-from telemetry_site.embedded import leftovers, programs
-from telemetry_site.embedded.binaries import MissingBinary
-from telemetry_site.embedded.folder import locked
-from telemetry_site.embedded.paths import Embedded
+from telemetry_site.embedded import orphan_processes, site_processes
+from telemetry_site.embedded.child_process import last_lines
+from telemetry_site.embedded.data_folder import lock_data_folder
+from telemetry_site.embedded.paths import DataFolder
 from telemetry_site.embedded.postgres import CannotStart
-from telemetry_site.embedded.processes import last_lines
-from telemetry_site.embedded.screen import Screen
-from telemetry_site.embedded.servers import START_PATIENCE, embedded_servers
-from telemetry_site.embedded.supervisor import Stopped, Supervisor
-from telemetry_site.env import BadSetting
+from telemetry_site.embedded.server_binaries import MissingBinary
+from telemetry_site.embedded.servers import START_TIMEOUT, embedded_servers
+from telemetry_site.embedded.supervisor import StopRequested, Supervisor
+from telemetry_site.embedded.terminal_output import TerminalOutput
+from telemetry_site.env import InvalidSetting
 
-# Seconds of the stop that are left for those who stop later: the web first, the database last.
-WEB, WORKER, VALKEY, POSTGRES = 3.7, 2.2, 1.7, 0.5
-WEB_PATIENCE = 60.0
-BAD_SETTING = 2
+# Seconds of the stop timeout that remain for the processes stopped later: web stops first, the database last.
+WEB_RESERVE, WORKER_RESERVE, VALKEY_RESERVE, POSTGRES_RESERVE = 3.7, 2.2, 1.7, 0.5
+WEB_START_TIMEOUT = 60.0  # seconds
+LISTEN_BACKLOG = 2048  # connections
+INVALID_SETTING_EXIT_CODE = 2
 
 
-class BadServer(Exception):
-    """DATABASE_URL or REDIS_URL names a server that cannot be used; the message is one line."""
+class UnusableServer(Exception):
+    """The server of DATABASE_URL or REDIS_URL cannot be used; the message is one line."""
 
 
 def main() -> int:
-    """Run the site until a signal; the exit code."""
-    screen = Screen()
-    place: Embedded = settings.EMBEDDED
-    with ExitStack() as held:
+    """Run the site until a stop signal arrives; return the exit code."""
+    output = TerminalOutput()
+    data_folder: DataFolder = settings.EMBEDDED
+    with ExitStack() as cleanup:
         try:
-            held.enter_context(locked(place))
-            leftovers.stop_marked(place.data_dir)
-            listening = held.enter_context(listen(settings.HOST, settings.PORT))
-        except BadSetting as error:
+            cleanup.enter_context(lock_data_folder(data_folder))
+            orphan_processes.stop_site_processes(data_folder.path)
+            listening = cleanup.enter_context(listen(settings.HOST, settings.PORT))
+        except InvalidSetting as error:
             print(error, file=sys.stderr)
-            return BAD_SETTING
-        supervisor = Supervisor(screen.event)
-        held.callback(leftovers.stop_marked, place.data_dir, 0)
+            return INVALID_SETTING_EXIT_CODE
+        supervisor = Supervisor(output.event)
+        cleanup.callback(orphan_processes.stop_site_processes, data_folder.path, 0)
         try:
-            start(supervisor, screen, place, listening)
+            start(supervisor, output, data_folder, listening)
             supervisor.run()
             return 0
-        except Stopped:
+        except StopRequested:
             return 0
-        except (BadSetting, BadServer) as error:
+        except (InvalidSetting, UnusableServer) as error:
             print(error, file=sys.stderr)
-            return BAD_SETTING
+            return INVALID_SETTING_EXIT_CODE
         except (CannotStart, MissingBinary, OSError) as error:
             print(error, file=sys.stderr)
             return 1
         finally:
             if supervisor.signals:
-                screen.event("stopping")
+                output.event("stopping the site")
             listening.close()
             supervisor.stop()
 
 
-def start(supervisor: Supervisor, screen: Screen, place: Embedded, listening: socket.socket) -> None:
-    screen.say("Starting the telemetry site\n")
-    fresh_password = not place.admin_password_file.exists()
-    start_servers(supervisor, screen, place)
-    environment = {**os.environ, leftovers.MARK: str(place.data_dir), "TELEMETRY_DATA_DIR": str(place.data_dir)}
-    provision(supervisor, place, environment)
-    screen.done("Database up to date, admin and keys in place")
-    start_programs(supervisor, place, environment, listening)
-    screen.done("Web answers, worker and beat are on their way")
-    screen.ready(address(), password_line(place, fresh_password), key_line(place), place.log("web").parent)
+def start(supervisor: Supervisor, output: TerminalOutput, data_folder: DataFolder, listening: socket.socket) -> None:
+    output.line("Starting the telemetry site\n")
+    password_is_new = not data_folder.admin_password_file.exists()
+    start_servers(supervisor, output, data_folder)
+    environment = {
+        **os.environ,
+        orphan_processes.SUPERVISED_VARIABLE: str(data_folder.path),
+        "TELEMETRY_DATA_DIR": str(data_folder.path),
+    }
+    provision(supervisor, data_folder, environment)
+    output.step("Ready: database migrated, admin and keys created")
+    start_programs(supervisor, data_folder, environment, listening)
+    output.step("Ready: web; worker and beat are starting")
+    output.ready(
+        site_url(), password_line(data_folder, password_is_new), api_key(data_folder), data_folder.log("web").parent
+    )
 
 
-def start_servers(supervisor: Supervisor, screen: Screen, place: Embedded) -> None:
-    servers = embedded_servers(place, postgres=not settings.DATABASE_URL, valkey=not settings.OWN_REDIS_URL)
+def start_servers(supervisor: Supervisor, output: TerminalOutput, data_folder: DataFolder) -> None:
+    servers = embedded_servers(data_folder, postgres=not settings.DATABASE_URL, valkey=not settings.OWN_REDIS_URL)
     for server in servers:
-        supervisor.add(server, POSTGRES if server.name == "PostgreSQL" else VALKEY)
+        supervisor.add(server, POSTGRES_RESERVE if server.name == "PostgreSQL" else VALKEY_RESERVE)
     for server in servers:
-        supervisor.until(server.ready, [server], START_PATIENCE, server.name)
+        supervisor.wait_until_ready(server.ready, server, START_TIMEOUT, server.name)
     if servers:
-        screen.done(f"Ready: {' and '.join(sorted(server.name for server in servers))}")
+        output.step(f"Ready: {' and '.join(sorted(server.name for server in servers))}")
 
 
-def provision(supervisor: Supervisor, place: Embedded, environment: Mapping[str, str]) -> None:
-    """Migrate and provision in a process of its own; it names a server that cannot be reached."""
-    program = programs.provisioning(place, environment)
-    program.log.unlink(missing_ok=True)
-    program.start()
-    process = program.process
+def provision(supervisor: Supervisor, data_folder: DataFolder, environment: Mapping[str, str]) -> None:
+    """Migrate the database and create admin and keys, in a separate process.
+
+    Raises UnusableServer if a configured server cannot be reached; CannotStart for other failures.
+    """
+    provisioning = site_processes.provisioning(data_folder, environment)
+    provisioning.log.unlink(missing_ok=True)
+    provisioning.start()
+    process = provisioning.process
     assert process is not None
     try:
         while process.poll() is None:
@@ -102,57 +112,63 @@ def provision(supervisor: Supervisor, place: Embedded, environment: Mapping[str,
     finally:
         process.kill()
         process.wait()
-    if process.returncode == BAD_SETTING:
-        raise BadServer(last_lines(program.log, 1)[0])
+    if process.returncode == INVALID_SETTING_EXIT_CODE:
+        raise UnusableServer(last_lines(provisioning.log, 1)[0])
     if process.returncode != 0:
-        lines = "".join(f"\n    {line}" for line in last_lines(program.log))
-        raise CannotStart(f"the database cannot be prepared (see {program.log}):{lines}")
+        lines = "".join(f"\n    {line}" for line in last_lines(provisioning.log))
+        raise CannotStart(f"the database cannot be migrated (see {provisioning.log}):{lines}")
 
 
 def start_programs(
-    supervisor: Supervisor, place: Embedded, environment: Mapping[str, str], listening: socket.socket
+    supervisor: Supervisor, data_folder: DataFolder, environment: Mapping[str, str], listening: socket.socket
 ) -> None:
-    web = programs.web(place, environment, listening.fileno(), settings.BEHIND_PROXY)
-    supervisor.add(web, WEB)
-    supervisor.until(healthy, [web], WEB_PATIENCE, "the web process")
-    # Only now, so that on a small machine nothing competes with what somebody waits for.
-    supervisor.add(programs.worker(place, environment), WORKER)
-    supervisor.add(programs.beat(place, environment), WEB)
+    web = site_processes.web(data_folder, environment, listening.fileno(), settings.BEHIND_PROXY)
+    supervisor.add(web, WEB_RESERVE)
+    supervisor.wait_until_ready(healthy, web, WEB_START_TIMEOUT, "the web process")
+    # Started after the web process, so that on a small machine they do not delay it.
+    supervisor.add(site_processes.worker(data_folder, environment), WORKER_RESERVE)
+    supervisor.add(site_processes.beat(data_folder, environment), WEB_RESERVE)
     if settings.HOST_COLLECTOR:
-        supervisor.add(programs.host_collector(place, environment, address(), place.host_device_id()), WEB)
+        supervisor.add(
+            site_processes.host_collector(data_folder, environment, site_url(), data_folder.host_device_id()),
+            WEB_RESERVE,
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    """Return a socket that listens on `host` and `port`. Raises InvalidSetting."""
+    family, kind, protocol, _, socket_address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listening = socket.socket(family, kind, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit it. A server that is handed a descriptor does not know that it is TCP and leaves it out:
-    # then an answer's second piece waits 40 ms for the delayed acknowledgement of its first.
+    # Connections inherit TCP_NODELAY. uvicorn does not set it on a socket that it gets as a descriptor; without it the
+    # second write of a response waits 40 ms for the delayed acknowledgement of the first.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
-        listening.bind(where)
-        listening.listen(2048)
+        listening.bind(socket_address)
+        listening.listen(LISTEN_BACKLOG)
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRNOTAVAIL:
-            raise BadSetting("TELEMETRY_HOST", host, "an IP address of this machine is accepted") from None
-        raise BadSetting(
-            "TELEMETRY_PORT", str(port), f"a free port from 1 to 65535 is accepted ({error.strerror})"
+            raise InvalidSetting("TELEMETRY_HOST", host, "an IP address of this machine is required") from None
+        raise InvalidSetting(
+            "TELEMETRY_PORT", str(port), f"a free port from 1 to 65535 is required ({error.strerror})"
         ) from None
     return listening
 
 
 def reachable_host() -> str:
-    """Where this machine reaches the site that listens on TELEMETRY_HOST."""
+    """Return the address by which this machine can connect to TELEMETRY_HOST."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.HOST, settings.HOST)  # noqa: S104
 
 
-def address() -> str:
+def site_url() -> str:
+    """Return the site's URL on this machine."""
     host = reachable_host()
     return f"http://[{host}]:{settings.PORT}" if ":" in host else f"http://{host}:{settings.PORT}"
 
 
 def healthy() -> bool:
+    """Return whether /health answers 200."""
     connection = HTTPConnection(reachable_host(), settings.PORT, timeout=0.5)
     try:
         connection.request("GET", "/health")
@@ -163,15 +179,17 @@ def healthy() -> bool:
         connection.close()
 
 
-def password_line(place: Embedded, fresh: bool) -> str:
+def password_line(data_folder: DataFolder, is_new: bool) -> str:
+    """Return the admin password, or where it is stored."""
     if settings.ADMIN_PASSWORD:
-        return "as TELEMETRY_ADMIN_PASSWORD said at the first start"
-    if not place.admin_password_file.exists():
-        return "as it was set before"
-    if fresh:
-        return f"{place.admin_password_file.read_text().strip()} (kept in {place.admin_password_file})"
-    return f"kept in {place.admin_password_file}"
+        return "from TELEMETRY_ADMIN_PASSWORD at the first start"
+    if not data_folder.admin_password_file.exists():
+        return "unchanged"
+    if is_new:
+        return f"{data_folder.admin_password_file.read_text().strip()} (stored in {data_folder.admin_password_file})"
+    return f"stored in {data_folder.admin_password_file}"
 
 
-def key_line(place: Embedded) -> str:
-    return settings.PROVISIONED_API_KEY or place.api_key_file.read_text().strip()
+def api_key(data_folder: DataFolder) -> str:
+    """Return the admin API key."""
+    return settings.PROVISIONED_API_KEY or data_folder.api_key_file.read_text().strip()

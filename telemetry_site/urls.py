@@ -1,4 +1,4 @@
-"""Every address of the site."""
+"""URL configuration of the site."""
 
 from django.contrib import admin
 from django.contrib.auth import views as auth
@@ -6,9 +6,9 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from telemetry_site import documentation, health
-from telemetry_site.capabilities import CapabilitiesView
+from telemetry_site import api_docs, health_views
 from telemetry_site.login import LoginView
+from telemetry_site.service_capabilities import CapabilitiesView
 
 handler400 = "telemetry_site.api_errors.bad_request"
 handler403 = "telemetry_site.api_errors.forbidden"
@@ -17,10 +17,10 @@ handler500 = "telemetry_site.api_errors.server_error"
 
 urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("dashboard/mark.svg"))),
-    path("health", health.HealthView.as_view()),
-    path("health/detailed", health.DetailedHealthView.as_view()),
-    path("livez", health.LiveView.as_view()),
-    path("readyz", health.ReadyView.as_view()),
+    path("health", health_views.HealthView.as_view()),
+    path("health/detailed", health_views.DetailedHealthView.as_view()),
+    path("livez", health_views.LiveView.as_view()),
+    path("readyz", health_views.ReadyView.as_view()),
     path("api/v1/telemetry/", include("ingest.urls")),
     path("api/v1/telemetry/", include("alerts.api.urls")),
     path("api/v1/telemetry/", include("metrics.api.urls")),
@@ -31,10 +31,10 @@ urlpatterns = [
     path("api/v1/service/stats", CapabilitiesView.as_view()),
     path("", include("ingest.document_urls")),
     path("", include("dashboard.api.document_urls")),
-    path("api/schema/", documentation.SchemaView.as_view(), name="schema"),
-    path("api/docs/", documentation.SwaggerView.as_view(), name="docs"),
-    path("api/docs/redoc/", documentation.RedocView.as_view(), name="redoc"),
-    path("api/docs/redoc.js", documentation.redoc_script, name="redoc-script"),
+    path("api/schema/", api_docs.SchemaView.as_view(), name="schema"),
+    path("api/docs/", api_docs.SwaggerView.as_view(), name="docs"),
+    path("api/docs/redoc/", api_docs.RedocView.as_view(), name="redoc"),
+    path("api/docs/redoc.js", api_docs.redoc_script, name="redoc-script"),
     path("admin/", admin.site.urls),
     path("login/", LoginView.as_view(), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),

@@ -107,7 +107,7 @@ def forget_limits() -> None:
 
 
 @dataclass
-class Answer:
+class ApiResponse:
     status: int
     headers: http.client.HTTPMessage
     raw: bytes
@@ -118,13 +118,13 @@ class Answer:
 
 
 @dataclass
-class Caller:
+class ApiClient:
     """Somebody who calls the API over a real connection, with the headers that say who it is."""
 
     port: int
     headers: dict[str, str]
 
-    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> ApiResponse:
         """`body` may be bytes, sent as they are, or anything else, sent as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         sent = (
@@ -134,14 +134,14 @@ class Caller:
         try:
             http_connection.request(method, path if path.startswith("/") else f"{API}/{path}", data, sent)
             with http_connection.getresponse() as response:  # which keeps the socket where its body is broken off
-                return Answer(response.status, response.headers, response.read())
+                return ApiResponse(response.status, response.headers, response.read())
         finally:
             http_connection.close()
 
-    def get(self, path: str, **headers: str) -> Answer:
+    def get(self, path: str, **headers: str) -> ApiResponse:
         return self.call("GET", path, **headers)
 
-    def post(self, path: str, body: Any, **headers: str) -> Answer:
+    def post(self, path: str, body: Any, **headers: str) -> ApiResponse:
         return self.call("POST", path, body, **headers)
 
 
@@ -161,47 +161,47 @@ def web_port(django_db_setup: None) -> Iterator[int]:
     thread.join(15)
 
 
-def _caller(port: int, scope: str, device_id: str | None = None) -> Caller:
+def _caller(port: int, scope: str, device_id: str | None = None) -> ApiClient:
     device = Device.objects.get_or_create(device_id=device_id)[0] if device_id else None
     _, key = ApiKey.issue(f"{scope} of {device_id or 'all'}", scope, device)
-    return Caller(port, {"X-Api-Key": key})
+    return ApiClient(port, {"X-Api-Key": key})
 
 
 @pytest.fixture
-def admin(site: None, web_port: int) -> Caller:
+def admin(site: None, web_port: int) -> ApiClient:
     return _caller(web_port, Scope.ADMIN)
 
 
 @pytest.fixture
-def gateway(site: None, web_port: int) -> Caller:
+def gateway(site: None, web_port: int) -> ApiClient:
     """May write for every device, and read nothing."""
     return _caller(web_port, Scope.INGEST)
 
 
 @pytest.fixture
-def reader(site: None, web_port: int) -> Caller:
+def reader(site: None, web_port: int) -> ApiClient:
     return _caller(web_port, Scope.READ)
 
 
 @pytest.fixture
-def device(site: None, web_port: int) -> Caller:
+def device(site: None, web_port: int) -> ApiClient:
     """The device `device_001`, with a key that is bound to it."""
     return _caller(web_port, Scope.INGEST, "device_001")
 
 
 @pytest.fixture
-def anonymous(site: None, web_port: int) -> Caller:
-    return Caller(web_port, {})
+def anonymous(site: None, web_port: int) -> ApiClient:
+    return ApiClient(web_port, {})
 
 
 @pytest.fixture
-def administrator(site: None, web_port: int) -> Caller:
+def administrator(site: None, web_port: int) -> ApiClient:
     """A person who may do everything, logged in: comes to Django's views instead of the fast lane."""
     return person(web_port, get_user_model().objects.create_superuser("administrator"))
 
 
 @pytest.fixture
-def operator(site: None, web_port: int) -> Caller:
+def operator(site: None, web_port: int) -> ApiClient:
     """A person who operates what the group `site a` holds."""
     user = _member("operator")
     user.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
@@ -209,13 +209,13 @@ def operator(site: None, web_port: int) -> Caller:
 
 
 @pytest.fixture
-def viewer(site: None, web_port: int) -> Caller:
+def viewer(site: None, web_port: int) -> ApiClient:
     """A person who sees what the group `site a` holds."""
     return person(web_port, _member("viewer"))
 
 
 @pytest.fixture
-def stranger(site: None, web_port: int) -> Caller:
+def stranger(site: None, web_port: int) -> ApiClient:
     """A person who is in no group, and sees nothing."""
     return person(web_port, get_user_model().objects.create_user("stranger"))
 
@@ -226,7 +226,7 @@ def _member(name: str) -> Any:
     return user
 
 
-def person(port: int, user: Any) -> Caller:
+def person(port: int, user: Any) -> ApiClient:
     """A logged-in person as a caller of the API, with what CSRF protection asks for."""
     from django.test import Client
 
@@ -235,7 +235,7 @@ def person(port: int, user: Any) -> Caller:
     session = client.cookies[settings.SESSION_COOKIE_NAME].value
     token = "a" * 32
     cookies = f"{settings.SESSION_COOKIE_NAME}={session}; {settings.CSRF_COOKIE_NAME}={token}"
-    return Caller(port, {"Cookie": cookies, "X-CSRFToken": token})
+    return ApiClient(port, {"Cookie": cookies, "X-CSRFToken": token})
 
 
 def stamp(seconds_ago: float = 0.0) -> str:

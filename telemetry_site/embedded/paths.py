@@ -1,4 +1,4 @@
-"""Where the embedded servers keep their files and sockets, known without starting anything."""
+"""Paths of the data folder: files, sockets and logs of one installation."""
 
 import hashlib
 import os
@@ -11,39 +11,39 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from telemetry_site.env import BadSetting
+from telemetry_site.env import InvalidSetting
 
 DATA_DIR_VARIABLE = "TELEMETRY_DATA_DIR"
-SOCKET_PATH_LIMIT = 100  # the kernel's sockaddr_un holds 104 (macOS) to 108 bytes, its end included
-POSTGRES_PORT = 5432  # names the socket file only; nothing listens on TCP
+SOCKET_PATH_LIMIT = 100  # bytes; sockaddr_un has 104 (macOS) to 108 bytes including the terminating zero
+POSTGRES_PORT = 5432  # part of the socket file's name; no TCP port is opened
 DATABASE_NAME = "telemetry"
 DATABASE_USER = "telemetry"
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """The embedded PostgreSQL and Valkey of one data folder."""
+class DataFolder:
+    """The data folder of one installation, with the embedded PostgreSQL and Valkey."""
 
-    data_dir: Path
+    path: Path
 
     @property
     def postgres_dir(self) -> Path:
-        return self.data_dir / "postgres"
+        return self.path / "postgres"
 
     @property
     def valkey_dir(self) -> Path:
-        return self.data_dir / "valkey"
+        return self.path / "valkey"
 
     @property
     def run_dir(self) -> Path:
-        """The folder of the sockets: in the data folder, or in a short place where that path is too long.
+        """The folder of the sockets: below the data folder, or below /tmp if that path is too long for a socket.
 
-        Not in $XDG_RUNTIME_DIR: a command that cron or another login runs has to find the same sockets.
+        $XDG_RUNTIME_DIR is not used, so that commands of cron and of other logins find the same sockets.
         """
-        here = self.data_dir / "run"
-        if len(os.fsencode(here)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_LIMIT:
-            return here
-        name = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
+        folder = self.path / "run"
+        if len(os.fsencode(folder)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_LIMIT:
+            return folder
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         return Path("/tmp") / f"telemetry-{name}"  # noqa: S108
 
     @property
@@ -51,12 +51,12 @@ class Embedded:
         return self.run_dir / "valkey.sock"
 
     def log(self, name: str) -> Path:
-        """Where a process of this installation writes what it has to say."""
-        return self.data_dir / "logs" / f"{name}.log"
+        """Return the log file of a process."""
+        return self.path / "logs" / f"{name}.log"
 
     @property
     def database(self) -> dict[str, str]:
-        """libpq's parameters of the embedded database."""
+        """The libpq connection parameters of the embedded database."""
         return {"dbname": DATABASE_NAME, "user": DATABASE_USER, "host": str(self.run_dir), "port": str(POSTGRES_PORT)}
 
     @property
@@ -65,47 +65,50 @@ class Embedded:
 
     @property
     def admin_password_file(self) -> Path:
-        return self.data_dir / "admin_password"
+        return self.path / "admin_password"
 
     @property
     def api_key_file(self) -> Path:
-        return self.data_dir / "api_key"
+        return self.path / "api_key"
 
     @property
     def host_collector_key_file(self) -> Path:
-        return self.data_dir / "host_collector_key"
+        return self.path / "host_collector_key"
 
     def host_device_id(self) -> str:
-        """What this machine calls itself as a device: its name when it was first asked, whatever it is called later."""
+        """Return the device ID of this machine: its hostname at the first call, stored in the data folder."""
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname()).strip("-.")
-        return self.kept_secret("host_device_id", lambda: name or "this-machine")
+        return self.stored_secret("host_device_id", lambda: name or "this-machine")
 
     def secret_key(self) -> str:
-        """Django's secret key: made once and kept in the data folder, readable by its owner alone."""
-        return self.kept_secret("secret_key", lambda: secrets.token_urlsafe(48))
+        """Return Django's secret key, generated once and stored in the data folder."""
+        return self.stored_secret("secret_key", lambda: secrets.token_urlsafe(48))
 
-    def kept_secret(self, name: str, make: Callable[[], str], given: str = "") -> str:
-        """The `given` text, else the one that is kept in the file `name`, else a new one, kept from now on."""
-        if given:
-            return given
-        path = self.data_dir / name
+    def stored_secret(self, name: str, generate: Callable[[], str], configured: str = "") -> str:
+        """Return the `configured` text, else the content of file `name`, else a generated text stored in it.
+
+        Only the owner of the file can read it. Raises InvalidSetting if the data folder is not usable.
+        """
+        if configured:
+            return configured
+        path = self.path / name
         try:
-            return self._read_or_make(path, make)
+            return self._read_or_generate(path, generate)
         except OSError as error:
-            wanted = f"a folder that this user can read and write is needed ({error.strerror}: {error.filename})"
-            raise BadSetting(DATA_DIR_VARIABLE, str(self.data_dir), wanted) from None
+            accepted = f"a folder that this user can read and write is required ({error.strerror}: {error.filename})"
+            raise InvalidSetting(DATA_DIR_VARIABLE, str(self.path), accepted) from None
 
-    def _read_or_make(self, path: Path, make: Callable[[], str]) -> str:
+    def _read_or_generate(self, path: Path, generate: Callable[[], str]) -> str:
         if not path.exists():
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            descriptor, whole = tempfile.mkstemp(dir=self.data_dir)  # 0600; it gets its name once it is whole
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=self.path)  # mode 0600; renamed when complete
             try:
                 with os.fdopen(descriptor, "w") as file:
-                    file.write(make() + "\n")
+                    file.write(generate() + "\n")
                     file.flush()
                     os.fsync(descriptor)
-                with suppress(FileExistsError):  # another process of this installation was a moment faster
-                    path.hardlink_to(whole)
+                with suppress(FileExistsError):  # another process of this installation created it at the same time
+                    path.hardlink_to(temporary)
             finally:
-                Path(whole).unlink()
+                Path(temporary).unlink()
         return path.read_text().strip()

@@ -8,16 +8,16 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from telemetry_site.embedded import leftovers
-from telemetry_site.embedded.account import Account
-from telemetry_site.embedded.binaries import Binaries
-from telemetry_site.embedded.paths import DATABASE_NAME, DATABASE_USER, POSTGRES_PORT, Embedded
-from telemetry_site.embedded.processes import Ending, last_lines, server_environment, spawn
+from telemetry_site.embedded import orphan_processes
+from telemetry_site.embedded.child_process import StopPolicy, last_lines, server_environment, spawn
+from telemetry_site.embedded.paths import DATABASE_NAME, DATABASE_USER, POSTGRES_PORT, DataFolder
+from telemetry_site.embedded.server_account import ServerAccount
+from telemetry_site.embedded.server_binaries import ServerBinaries
 
 MAJOR_VERSION = "18"
-STATUS_LINE = 7  # of postmaster.pid, where the server says whether it takes connections
-CONFIGURATION = """\
-# Written anew at each start. Change settings with ALTER SYSTEM, as role postgres: that is kept.
+STATUS_LINE = 7  # line of postmaster.pid with the server's state
+POSTGRESQL_CONF = """\
+# Rewritten at each start. Change settings with ALTER SYSTEM as role postgres; those are kept.
 listen_addresses = ''
 unix_socket_permissions = 0700
 max_connections = 100
@@ -46,44 +46,44 @@ timezone = 'UTC'
 lc_messages = 'C'
 default_text_search_config = 'pg_catalog.english'
 """
-HBA = """\
-# Written anew at each start: the owner of this installation, by unix socket, and nobody else.
+PG_HBA_CONF = """\
+# Rewritten at each start: only the owner of this installation can connect, by unix socket.
 local all all peer map=owner
 """
 
 
 class CannotStart(Exception):
-    """A server cannot be started; the message is one line."""
+    """A process cannot be started; the message is one line."""
 
 
 @dataclass
 class PostgreSQL:
-    """PostgreSQL 18 under one data folder."""
+    """PostgreSQL 18 in one data folder."""
 
-    place: Embedded
-    binaries: Binaries
-    account: Account
+    data_folder: DataFolder
+    binaries: ServerBinaries
+    account: ServerAccount
     durable: bool = True
     process: subprocess.Popen[bytes] | None = None
 
     name = "PostgreSQL"
-    # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one, after which the next start recovers.
-    ending = Ending(signal.SIGINT, signal.SIGQUIT)
+    # SIGINT is the fast shutdown; SIGQUIT the immediate shutdown, after which the next start runs crash recovery.
+    stop_policy = StopPolicy(signal.SIGINT, signal.SIGQUIT)
 
     @property
     def log(self) -> Path:
-        return self.place.log("postgres")
+        return self.data_folder.log("postgres")
 
     def start(self) -> None:
-        folder = self.place.postgres_dir
+        folder = self.data_folder.postgres_dir
         if folder.exists():
-            leftovers.stop_servers(folder, signal.SIGINT, patience=60)
+            orphan_processes.stop_servers(folder, signal.SIGINT, timeout=60)
         self._check_version()
         if not (folder / "PG_VERSION").exists():
-            self._make()
-        self.account.own(folder)
+            self._create_cluster()
+        self.account.take_ownership(folder)
         self._configure(folder)
-        with self.account.reaching(folder, self.place.run_dir) as ((data, sockets), descriptors):
+        with self.account.open_folders(folder, self.data_folder.run_dir) as ((data, sockets), descriptors):
             self.process = spawn(
                 [self.binaries.postgres, "-D", data, "-k", sockets, "-p", str(POSTGRES_PORT)],
                 self.log,
@@ -95,11 +95,11 @@ class PostgreSQL:
             )
 
     def ready(self) -> bool:
-        """Whether the server says so itself, in the file where pg_ctl looks too."""
+        """Return whether postmaster.pid reports `ready`, as pg_ctl checks it."""
         if self.process is None:
             return False
         try:
-            lines = (self.place.postgres_dir / "postmaster.pid").read_text().splitlines()
+            lines = (self.data_folder.postgres_dir / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
         if len(lines) <= STATUS_LINE or lines[0] != str(self.process.pid):
@@ -108,42 +108,44 @@ class PostgreSQL:
 
     def _check_version(self) -> None:
         try:
-            version = (self.place.postgres_dir / "PG_VERSION").read_text().strip()
+            version = (self.data_folder.postgres_dir / "PG_VERSION").read_text().strip()
         except FileNotFoundError:
             return
         if version != MAJOR_VERSION:
-            raise CannotStart(f"{self.place.postgres_dir} was made by PostgreSQL {version}; this is {MAJOR_VERSION}")
+            raise CannotStart(
+                f"{self.data_folder.postgres_dir} was created by PostgreSQL {version}; this is {MAJOR_VERSION}"
+            )
 
-    def _make(self) -> None:
-        """Make the cluster beside its place and move it there when it is whole, so that a kill leaves no half."""
-        making = self.place.data_dir / "postgres.new"
-        if making.exists():
-            leftovers.stop_servers(making, signal.SIGKILL, patience=1)
-            shutil.rmtree(making)
-        self.account.own(making)
-        with self.account.reaching(making) as ((data,), descriptors):
+    def _create_cluster(self) -> None:
+        """Create the cluster in a temporary folder and rename it when complete: a kill leaves no partial cluster."""
+        temporary = self.data_folder.path / "postgres.new"
+        if temporary.exists():
+            orphan_processes.stop_servers(temporary, signal.SIGKILL, timeout=1)
+            shutil.rmtree(temporary)
+        self.account.take_ownership(temporary)
+        with self.account.open_folders(temporary) as ((data,), descriptors):
             initdb: list[str | Path] = [
                 *(self.binaries.initdb, "-D", data, "-U", "postgres", "--no-instructions"),
                 *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
                 *("--auth-local=peer", "--auth-host=scram-sha-256"),
             ]
-            self._run(initdb, making, descriptors)
-            self._configure(making)
+            self._run(initdb, temporary, descriptors)
+            self._configure(temporary)
             self._run(
                 [self.binaries.postgres, "--single", "-D", data, "template1"],
-                making,
+                temporary,
                 descriptors,
                 f"CREATE ROLE {DATABASE_USER} LOGIN CREATEDB IN ROLE pg_monitor, pg_checkpoint;\n"
                 f"CREATE DATABASE {DATABASE_NAME} OWNER {DATABASE_USER};\n",
             )
-        if self.place.postgres_dir.exists():
-            self.place.postgres_dir.rmdir()
-        making.rename(self.place.postgres_dir)
+        if self.data_folder.postgres_dir.exists():
+            self.data_folder.postgres_dir.rmdir()
+        temporary.rename(self.data_folder.postgres_dir)
 
     def _run(self, command: list[str | Path], folder: Path, descriptors: tuple[int, ...], text: str = "") -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            done = subprocess.run(
+            completed = subprocess.run(
                 [str(part) for part in command],
                 input=text.encode(),
                 stdout=log,
@@ -151,29 +153,29 @@ class PostgreSQL:
                 cwd=folder,
                 env=server_environment(),
                 pass_fds=descriptors,
-                **self.account.popen(),
+                **self.account.popen_arguments(),
             )
-        if done.returncode != 0:
+        if completed.returncode != 0:
             raise CannotStart(
-                f"PostgreSQL's data folder cannot be made: {' '.join(last_lines(self.log, 2))} (see {self.log})"
+                f"the PostgreSQL cluster cannot be created: {' '.join(last_lines(self.log, 2))} (see {self.log})"
             )
 
     def _configure(self, folder: Path) -> None:
-        """Write the configuration, and remove the lock files of a server that is gone.
+        """Write the configuration files and remove stale lock files.
 
-        The caller holds the data folder's lock and has made sure that no server works in it; PostgreSQL itself
-        would believe a lock file whose number has been given to another process since.
+        The caller holds the data folder's lock and has stopped every server in it. PostgreSQL itself would trust a
+        lock file whose process ID has since been reused by another process.
         """
-        here = pwd.getpwuid(os.geteuid()).pw_name
-        mapped = "".join(f'owner "{here}" {role}\n' for role in ("postgres", DATABASE_USER))
+        account_name = pwd.getpwuid(os.geteuid()).pw_name
+        identity_map = "".join(f'owner "{account_name}" {role}\n' for role in ("postgres", DATABASE_USER))
         texts = {
-            "postgresql.conf": CONFIGURATION.format(durable="on" if self.durable else "off"),
-            "pg_hba.conf": HBA,
-            "pg_ident.conf": mapped,
+            "postgresql.conf": POSTGRESQL_CONF.format(durable="on" if self.durable else "off"),
+            "pg_hba.conf": PG_HBA_CONF,
+            "pg_ident.conf": identity_map,
         }
         for name, text in texts.items():
             (folder / name).write_text(text)
             os.chown(folder / name, self.account.uid, self.account.gid)
         (folder / "postmaster.pid").unlink(missing_ok=True)
         for suffix in ("", ".lock"):
-            (self.place.run_dir / f".s.PGSQL.{POSTGRES_PORT}{suffix}").unlink(missing_ok=True)
+            (self.data_folder.run_dir / f".s.PGSQL.{POSTGRES_PORT}{suffix}").unlink(missing_ok=True)

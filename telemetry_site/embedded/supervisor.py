@@ -1,6 +1,6 @@
-"""Keeps processes running: starts again what ends, and stops everything in order.
+"""The supervisor: restarts processes that end, and stops all processes in order.
 
-One thread, no Django: this process is there as long as the site runs and should cost next to nothing.
+It has one thread and does not load Django, so that it uses little memory and CPU while the site runs.
 """
 
 import os
@@ -8,24 +8,34 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from telemetry_site.embedded.child_process import (
+    StopPolicy,
+    exit_description,
+    last_lines,
+    request_stop,
+    rotate_log,
+    wait_until_stopped,
+)
 from telemetry_site.embedded.postgres import CannotStart
-from telemetry_site.embedded.processes import Ending, ask_to_end, await_end, how_it_ended, last_lines, rotate
 
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 30.0
-STEADY = 60.0  # seconds after which a process counts as healthy again
-ROTATION = 60.0
-STOP_BUDGET = 14.0  # everything has stopped this many seconds after the signal
+MIN_RESTART_DELAY = 0.2  # seconds; doubled with each failure
+MAX_RESTART_DELAY = 30.0  # seconds
+STABLE_PERIOD = 60.0  # seconds of running that reset the restart delay
+LOG_ROTATION_INTERVAL = 60.0  # seconds
+STOP_TIMEOUT = 14.0  # seconds from the signal until every process has stopped
+PROGRESS_INTERVAL = 10.0  # seconds between two "still waiting" lines
+START_POLL_INTERVAL = 0.02  # seconds
+CHECK_INTERVAL = 5.0  # seconds; the end of a child wakes the supervisor earlier
 
 
-class Service(Protocol):
-    """What the supervisor needs to know of a process."""
+class ManagedProcess(Protocol):
+    """The attributes of a process that the supervisor uses."""
 
     name: str
     process: subprocess.Popen[bytes] | None
@@ -33,20 +43,20 @@ class Service(Protocol):
     @property
     def log(self) -> Path: ...
     @property
-    def ending(self) -> Ending: ...
+    def stop_policy(self) -> StopPolicy: ...
     def start(self) -> None: ...
 
 
-class Stopped(Exception):
-    """A signal asked to stop while the site was starting."""
+class StopRequested(Exception):
+    """A stop signal arrived while the site was starting."""
 
 
 @dataclass
-class Watched:
-    """A service and the history of its ends."""
+class SupervisedProcess:
+    """A process with its failures and its next start."""
 
-    service: Service
-    reserve: float  # seconds that those stopped after it still need
+    managed: ManagedProcess
+    reserve: float  # seconds of STOP_TIMEOUT that remain for the processes that are stopped later
     failures: int = 0
     started: float = 0.0
     next_start: float | None = None
@@ -54,116 +64,125 @@ class Watched:
     def start(self) -> None:
         self.started = time.monotonic()
         self.next_start = None
-        self.service.start()
+        self.managed.start()
 
     @property
-    def runs(self) -> bool:
-        return self.service.process is not None and self.service.process.poll() is None
+    def is_running(self) -> bool:
+        return self.managed.process is not None and self.managed.process.poll() is None
 
-    def pause(self) -> float:
-        if time.monotonic() - self.started > STEADY:
+    def schedule_restart(self) -> float:
+        """Schedule the next start; return the delay in seconds."""
+        if time.monotonic() - self.started > STABLE_PERIOD:
             self.failures = 0
-        pause = min(FIRST_PAUSE * 2.0**self.failures, LONGEST_PAUSE)
+        delay = min(MIN_RESTART_DELAY * 2.0**self.failures, MAX_RESTART_DELAY)
         self.failures += 1
-        self.next_start = time.monotonic() + pause
-        return pause
+        self.next_start = time.monotonic() + delay
+        return delay
 
 
 class Supervisor:
-    """Watches services in the order in which they were added; stops them in the order of their reserves."""
+    """Restarts processes that end; stops processes by descending `reserve`."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
-        self.watched: list[Watched] = []
+    def __init__(self, print_line: Callable[[str], None]) -> None:
+        self.print_line = print_line
+        self.processes: list[SupervisedProcess] = []
         self.signals = 0
         self._rotated = time.monotonic()
-        self._wakeup, self._written = os.pipe()
-        for end in (self._wakeup, self._written):
+        self._wakeup_read, self._wakeup_write = os.pipe()
+        for end in (self._wakeup_read, self._wakeup_write):
             os.set_blocking(end, False)
-        signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._asked_to_stop)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # it only wakes `wait`
+            signal.signal(number, self._on_stop_signal)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only wakes up `wait`
 
-    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
+    def _on_stop_signal(self, number: int, frame: FrameType | None) -> None:
         self.signals += 1
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but no longer than until the next signal or the end of a child."""
+        """Sleep until a signal arrives, a child ends, or `seconds` have passed."""
         if self.signals == 0:
-            select.select([self._wakeup], [], [], seconds)
+            select.select([self._wakeup_read], [], [], seconds)
         try:
-            os.read(self._wakeup, 4096)
+            os.read(self._wakeup_read, 4096)
         except BlockingIOError:
             return
 
-    def add(self, service: Service, reserve: float) -> None:
-        watched = Watched(service, reserve)
-        self.watched.append(watched)
-        watched.start()
+    def add(self, managed: ManagedProcess, reserve: float) -> None:
+        """Start a process and restart it whenever it ends."""
+        process = SupervisedProcess(managed, reserve)
+        self.processes.append(process)
+        process.start()
 
-    def until(self, ready: Callable[[], bool], waiting_for: Sequence[Service], patience: float, what: str) -> None:
-        """Wait until `ready`, with a line now and then; a process that ends meanwhile cannot be waited for."""
-        begun = time.monotonic()
-        told = begun
+    def wait_until_ready(self, ready: Callable[[], bool], managed: ManagedProcess, timeout: float, name: str) -> None:
+        """Wait until `ready()`, printing progress.
+
+        Raises CannotStart if the process ends or after `timeout` seconds; StopRequested after a stop signal.
+        """
+        started = time.monotonic()
+        last_printed = started
         while not ready():
             now = time.monotonic()
             self.raise_if_stopped()
-            for service in waiting_for:
-                if service.process is not None and service.process.poll() is not None:
-                    raise CannotStart(_failure(service))
-            if now - begun > patience:
-                raise CannotStart(f"{what} is not ready after {patience:.0f} s (see {waiting_for[0].log})")
-            if now - told >= 10:
-                told = now
-                self.say(f"  still waiting for {what} ({now - begun:.0f} s)")
-            self.wait(0.02)
+            if managed.process is not None and managed.process.poll() is not None:
+                raise CannotStart(_failure(managed))
+            if now - started > timeout:
+                raise CannotStart(f"{name} is not ready after {timeout:.0f} s (see {managed.log})")
+            if now - last_printed >= PROGRESS_INTERVAL:
+                last_printed = now
+                self.print_line(f"  still waiting for {name} ({now - started:.0f} s)")
+            self.wait(START_POLL_INTERVAL)
 
     def raise_if_stopped(self) -> None:
         if self.signals:
-            raise Stopped
+            raise StopRequested
 
     def run(self) -> None:
-        """Watch until a signal asks to stop."""
+        """Restart processes that end, until a stop signal arrives."""
         while not self.signals:
-            for watched in self.watched:
-                self._look(watched)
-            due = [w.next_start - time.monotonic() for w in self.watched if w.next_start is not None]
-            self.wait(max(0.01, min([5.0, *due])))
-            self._rotate()
+            for process in self.processes:
+                self._restart_if_ended(process)
+            delays = [p.next_start - time.monotonic() for p in self.processes if p.next_start is not None]
+            self.wait(max(0.01, min([CHECK_INTERVAL, *delays])))
+            self._rotate_logs()
 
-    def _look(self, watched: Watched) -> None:
-        service = watched.service
-        if watched.runs:
+    def _restart_if_ended(self, process: SupervisedProcess) -> None:
+        if process.is_running:
             return
-        if watched.next_start is None:
-            assert service.process is not None
-            self.say(f"{service.name} {how_it_ended(service.process)}; starting it again in {watched.pause():.1f} s")
-        elif time.monotonic() >= watched.next_start:
+        managed = process.managed
+        if process.next_start is None:
+            assert managed.process is not None
+            reason = exit_description(managed.process)
+            self.print_line(f"{managed.name} {reason}; restarting in {process.schedule_restart():.1f} s")
+        elif time.monotonic() >= process.next_start:
             try:
-                watched.start()
+                process.start()
             except (CannotStart, OSError) as error:
-                self.say(f"{service.name} cannot be started ({error}); trying again in {watched.pause():.1f} s")
+                delay = process.schedule_restart()
+                self.print_line(f"{managed.name} cannot be started ({error}); retrying in {delay:.1f} s")
 
-    def _rotate(self) -> None:
-        if time.monotonic() - self._rotated > ROTATION:
+    def _rotate_logs(self) -> None:
+        if time.monotonic() - self._rotated > LOG_ROTATION_INTERVAL:
             self._rotated = time.monotonic()
-            for watched in self.watched:
-                rotate(watched.service.log)
+            for process in self.processes:
+                rotate_log(process.managed.log)
 
     def stop(self) -> None:
-        """Stop the services, those with the largest reserve first and those with the same together."""
-        first, end = max(self.signals, 1), time.monotonic() + STOP_BUDGET
-        for reserve in sorted({watched.reserve for watched in self.watched}, reverse=True):
-            together = [(w.service.process, w.service.ending) for w in self.watched if w.reserve == reserve]
-            running = [(process, ending) for process, ending in together if process is not None]
-            for process, ending in running:
-                ask_to_end(process, ending)
-            for process, ending in running:
-                await_end(process, ending, end - reserve, hurry=lambda: self.signals > first)
+        """Stop the processes by descending `reserve`, those with the same reserve together.
+
+        A second stop signal kills the remaining processes at once.
+        """
+        signals, deadline = max(self.signals, 1), time.monotonic() + STOP_TIMEOUT
+        for reserve in sorted({process.reserve for process in self.processes}, reverse=True):
+            group = [p.managed for p in self.processes if p.reserve == reserve]
+            running = [(managed.process, managed.stop_policy) for managed in group if managed.process is not None]
+            for process, policy in running:
+                request_stop(process, policy)
+            for process, policy in running:
+                wait_until_stopped(process, policy, deadline - reserve, hurry=lambda: self.signals > signals)
 
 
-def _failure(service: Service) -> str:
-    assert service.process is not None
-    lines = "".join(f"\n    {line}" for line in last_lines(service.log))
-    return f"{service.name} {how_it_ended(service.process)} (see {service.log}):{lines}"
+def _failure(managed: ManagedProcess) -> str:
+    assert managed.process is not None
+    lines = "".join(f"\n    {line}" for line in last_lines(managed.log))
+    return f"{managed.name} {exit_description(managed.process)} (see {managed.log}):{lines}"

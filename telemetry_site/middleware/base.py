@@ -1,4 +1,4 @@
-"""Middleware that sees an answer before it leaves, whichever side of Django it comes from."""
+"""Base class of Django middleware that edits responses, synchronous and asynchronous."""
 
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -6,29 +6,29 @@ from typing import cast
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 
-Answer = HttpResponse | Awaitable[HttpResponse]
+ResponseOrAwaitable = HttpResponse | Awaitable[HttpResponse]
 
 
-class BeforeItLeaves:
-    """Base of what adds to answers: `leaving` is called with each of them."""
+class ResponseMiddleware:
+    """Calls `process_response` with each response."""
 
     sync_capable = True
     async_capable = True
 
-    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], ResponseOrAwaitable]) -> None:
         self.get_response = get_response
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> Answer:
+    def __call__(self, request: HttpRequest) -> ResponseOrAwaitable:
         if self.is_async:
-            return self._later(request)
-        return self.leaving(request, cast(HttpResponse, self.get_response(request)))
+            return self._call_async(request)
+        return self.process_response(request, cast(HttpResponse, self.get_response(request)))
 
-    async def _later(self, request: HttpRequest) -> HttpResponse:
-        return self.leaving(request, await cast(Awaitable[HttpResponse], self.get_response(request)))
+    async def _call_async(self, request: HttpRequest) -> HttpResponse:
+        return self.process_response(request, await cast(Awaitable[HttpResponse], self.get_response(request)))
 
-    def leaving(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """The answer as it is to leave."""
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """Return the response to send."""
         raise NotImplementedError

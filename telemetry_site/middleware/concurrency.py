@@ -1,7 +1,7 @@
-"""How many requests of the API a process answers at once: the others wait in line, where they cost next to nothing.
+"""The concurrency limit of API requests in a process; further requests wait in a queue.
 
-Django gives each request a thread. A thousand questions at once were a thousand threads that wanted one interpreter
-and six connections; in line they are answered sooner, and memory and health checks stay as they are.
+Django uses one thread per request. A thousand parallel requests would be a thousand threads that compete for one
+interpreter and six database connections; with the queue they finish sooner and use less memory.
 """
 
 import asyncio
@@ -11,74 +11,75 @@ from typing import IO
 
 from telemetry_site.middleware.request_id import App, Message, Receive, Scope, Send, answer_problem
 
-TURNS = 12  # more of them answer no sooner; large questions (metrics.query.limits) can take eight
-PATIENCE = 30.0  # seconds in line until somebody is told to come back
-IN_MEMORY = 1024 * 1024  # bytes of a body that wait in memory, as in Django; what is longer waits on disk
-PIECE = 64 * 1024
-PREFIX = "/api/"  # pages and health checks go past the line
+MAX_CONCURRENT_REQUESTS = 12  # more are not faster; large queries (metrics.query.limits) can use eight
+QUEUE_TIMEOUT = 30.0  # seconds in the queue until the request is rejected with 503
+RETRY_AFTER = 2  # seconds
+MAX_BODY_IN_MEMORY = 1024 * 1024  # bytes, as in Django; a larger body is stored on disk
+CHUNK_SIZE = 64 * 1024  # bytes
+PREFIX = "/api/"  # pages and health checks are not limited
 
 
-class Turns:
-    """ASGI in front of Django.
+class ConcurrencyLimit:
+    """ASGI middleware in front of Django.
 
-    A turn begins when the body is there and ends where the answer begins: neither who sends slowly nor who is streamed
-    to holds one.
+    A request counts from the end of its body to the begin of its response, so that slow senders and streamed responses
+    do not use up the limit.
     """
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self._turns = asyncio.Semaphore(TURNS)
+        self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             return await self.app(scope, receive, send)
-        with SpooledTemporaryFile(IN_MEMORY) as body:
-            if await _read(receive, body):
-                await self._in_turn(scope, _replayed(body, receive), send)
+        with SpooledTemporaryFile(MAX_BODY_IN_MEMORY) as body:
+            if await _read_body(receive, body):
+                await self._limited(scope, _replay_body(body, receive), send)
 
-    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
-                await self._turns.acquire()
+            async with asyncio.timeout(QUEUE_TIMEOUT):
+                await self._semaphore.acquire()
         except TimeoutError:
-            return await answer_problem(send, 503, "too many questions are being answered; try again", 2)
-        with ExitStack() as turn:
-            turn.callback(self._turns.release)
+            return await answer_problem(send, 503, "too many requests are running; try again", RETRY_AFTER)
+        with ExitStack() as release:
+            release.callback(self._semaphore.release)
 
             async def sending(message: Message) -> None:
-                turn.close()
+                release.close()
                 await send(message)
 
             await self.app(scope, receive, sending)
 
 
-async def _read(receive: Receive, body: IO[bytes]) -> bool:
-    """Read the whole body; False where its sender has left."""
+async def _read_body(receive: Receive, body: IO[bytes]) -> bool:
+    """Read the whole body into `body`; return False if the client has disconnected."""
     more, size = True, 0
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return False
-        piece, more = message.get("body", b""), message.get("more_body", False)
-        size += len(piece)
-        if size > IN_MEMORY:
-            await asyncio.to_thread(body.write, piece)
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        if size > MAX_BODY_IN_MEMORY:
+            await asyncio.to_thread(body.write, chunk)
         else:
-            body.write(piece)
+            body.write(chunk)
     body.seek(0)
     return True
 
 
-def _replayed(body: IO[bytes], receive: Receive) -> Receive:
-    """What was read once more, and then whatever comes after it."""
-    whole = False
+def _replay_body(body: IO[bytes], receive: Receive) -> Receive:
+    """Return a `receive` that yields the stored body, then the further messages."""
+    is_complete = False
 
-    async def receiving() -> Message:
-        nonlocal whole
-        if whole:
+    async def receive_again() -> Message:
+        nonlocal is_complete
+        if is_complete:
             return await receive()
-        piece = body.read(PIECE)
-        whole = len(piece) < PIECE
-        return {"type": "http.request", "body": piece, "more_body": not whole}
+        chunk = body.read(CHUNK_SIZE)
+        is_complete = len(chunk) < CHUNK_SIZE
+        return {"type": "http.request", "body": chunk, "more_body": not is_complete}
 
-    return receiving
+    return receive_again

@@ -1,24 +1,24 @@
-"""Browsers on pages of other sites: the API answers those origins that TELEMETRY_CORS_ORIGINS names, else none."""
+"""CORS headers of the API for the origins in TELEMETRY_CORS_ORIGINS."""
 
 from collections.abc import Awaitable, Sequence
 
 from telemetry_site.middleware.request_id import App, Message, Receive, Scope, Send
 
-PREFIX = "/api/"  # pages are for this site alone
-EVERYBODY = "*"
+PREFIX = "/api/"  # pages get no CORS headers
+ANY_ORIGIN = "*"
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-# What a page may send, and what it may read of an answer.
-SENT = (
+# Request headers that a page may send, and response headers that it may read.
+ALLOWED_HEADERS = (
     b"authorization, content-type, content-encoding, idempotency-key, if-match, if-none-match, x-api-key, x-request-id"
 )
-READ = b"content-disposition, etag, idempotent-replayed, link, location, retry-after, x-request-id"
-MAX_AGE = b"3600"  # seconds that a browser need not ask again
+EXPOSED_HEADERS = b"content-disposition, etag, idempotent-replayed, link, location, retry-after, x-request-id"
+MAX_AGE = b"3600"  # seconds that a browser caches a preflight response
 
 Headers = list[tuple[bytes, bytes]]
 
 
 class CORS:
-    """ASGI in front of both lanes. Cookies go with a request only from origins that are named."""
+    """ASGI middleware in front of the fast lane and Django. Only named origins may send cookies."""
 
     def __init__(self, app: App, origins: Sequence[str]) -> None:
         self.app = app
@@ -28,37 +28,37 @@ class CORS:
         if not scope["path"].startswith(PREFIX):
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])
-        told = self._told(headers.get(b"origin"))
+        cors_headers = self._headers_for(headers.get(b"origin"))
         if scope["method"] == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers:
-            return await self._preflight(told, send)
+            return await self._preflight(cors_headers, send)
 
-        def sending(message: Message) -> Awaitable[None]:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *told]}
+                message = {**message, "headers": [*message.get("headers", ()), *cors_headers]}
             return send(message)
 
-        await self.app(scope, receive, sending)
+        await self.app(scope, receive, send_with_headers)
 
-    def _told(self, origin: bytes | None) -> Headers:
-        if EVERYBODY.encode() in self._origins:
-            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", READ)]
+    def _headers_for(self, origin: bytes | None) -> Headers:
+        if ANY_ORIGIN.encode() in self._origins:
+            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED_HEADERS)]
         if origin not in self._origins:
             return [(b"vary", b"Origin")]
         return [
             (b"vary", b"Origin"),
             (b"access-control-allow-origin", origin),
             (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", READ),
+            (b"access-control-expose-headers", EXPOSED_HEADERS),
         ]
 
-    async def _preflight(self, told: Headers, send: Send) -> None:
-        """Answered for whoever asks: what an origin that is not named is not told, its browser takes for a no."""
-        if len(told) > 1:
-            told = [
-                *told,
+    async def _preflight(self, cors_headers: Headers, send: Send) -> None:
+        """Answer a preflight request; a browser takes missing headers for a refusal."""
+        if len(cors_headers) > 1:
+            cors_headers = [
+                *cors_headers,
                 (b"access-control-allow-methods", METHODS),
-                (b"access-control-allow-headers", SENT),
+                (b"access-control-allow-headers", ALLOWED_HEADERS),
                 (b"access-control-max-age", MAX_AGE),
             ]
-        await send({"type": "http.response.start", "status": 204, "headers": told})
+        await send({"type": "http.response.start", "status": 204, "headers": cors_headers})
         await send({"type": "http.response.body", "body": b""})

@@ -1,8 +1,8 @@
-"""The content security policy: every script, style and connection from this site alone, none of them inline."""
+"""The content security policy: scripts, styles and connections only from this site, none inline."""
 
 from django.http import HttpRequest, HttpResponse
 
-from telemetry_site.middleware.base import BeforeItLeaves
+from telemetry_site.middleware.base import ResponseMiddleware
 
 POLICY = "; ".join(
     (
@@ -20,9 +20,9 @@ POLICY = "; ".join(
 )
 
 
-class ContentSecurityPolicy(BeforeItLeaves):
-    """Django 5.2 has no middleware for this, and the third-party one is synchronous only."""
+class ContentSecurityPolicy(ResponseMiddleware):
+    """Sets the Content-Security-Policy header. Django 5.2 has no such middleware; django-csp is synchronous only."""
 
-    def leaving(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response

@@ -1,6 +1,6 @@
-"""Every HTTP request gets an id, which its answer and all that is logged meanwhile carry, and a line in the log.
+"""Request IDs and the request log for requests to Django.
 
-The fast lane, in front of this, does the same by itself.
+The response and all log records of a request carry its request ID. The fast lane does the same itself.
 """
 
 import logging
@@ -22,8 +22,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
 
 
-class Requests:
-    """ASGI in front of everything that is asked by HTTP."""
+class RequestIdMiddleware:
+    """ASGI middleware that sets the request ID and writes the request log."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -31,7 +31,7 @@ class Requests:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = begin(scope["headers"])
 
-        def sending(message: Message) -> Awaitable[None]:
+        def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 answered(scope, visit, message["status"])
                 message["headers"] = [*message["headers"], (b"x-request-id", visit.given)]
@@ -40,18 +40,18 @@ class Requests:
             return send(message)
 
         try:
-            await self.app(scope, receive, sending)
+            await self.app(scope, receive, send_with_id)
         except Exception:
             log.exception("%s failed", scope["method"])
             if visit.status:
-                raise  # the answer has begun: all that is left is to break it off
-            await answer_problem(sending, 500, SERVER_ERROR)
+                raise  # the response has begun: the server closes the connection
+            await answer_problem(send_with_id, 500, SERVER_ERROR)
         finally:
             ended(scope, visit)
 
 
 async def answer_problem(send: Send, status: int, detail: str, wait: float | None = None) -> None:
-    """Answer with a problem; `wait` is in seconds."""
+    """Send a problem response (RFC 9457); `wait` is Retry-After in seconds."""
     body = msgspec.json.encode(problem(status, detail))
     headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
     if wait is not None:

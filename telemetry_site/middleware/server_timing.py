@@ -1,4 +1,4 @@
-"""What Django knows of a request: its route and caller, for the log line; how long its SQL took, for admins to see."""
+"""Route, caller and SQL time of a request for the request log, and a Server-Timing header for admins."""
 
 import time
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.functional import LazyObject
 
 from rest.request_context import Visit, current
-from telemetry_site.middleware.base import BeforeItLeaves
+from telemetry_site.middleware.base import ResponseMiddleware
 
 
-class ServerTiming(BeforeItLeaves):
-    """Django's middleware. Answers to admins carry `Server-Timing`: the SQL statements and the whole."""
+class ServerTiming(ResponseMiddleware):
+    """Django middleware. Responses to admins carry `Server-Timing` with the time in SQL and the total time."""
 
-    def leaving(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         visit = current.get()
         if visit is None:
             return response
@@ -23,18 +23,18 @@ class ServerTiming(BeforeItLeaves):
             visit.route = request.resolver_match.route
         user = _user(request)
         if user is not None and user.is_authenticated:
-            visit.caller = getattr(user, "name", "") or f"user:{user.get_username()}"  # as in the journal
+            visit.caller = getattr(user, "name", "") or f"user:{user.get_username()}"  # as in the audit log
             if getattr(user, "is_superuser", False):
                 response.headers["Server-Timing"] = _timing(visit)
         return response
 
-    def process_view(self, request: HttpRequest, *view: Any) -> None:
-        """Count the statements of the connection that the view is going to use: here, on its thread."""
-        if _counted not in connection.execute_wrappers:
-            connection.execute_wrappers.append(_counted)
+    def process_view(self, request: HttpRequest, *view_args: Any) -> None:
+        """Count the SQL statements of the view; called on the view's thread, which has its own connection."""
+        if _count_statement not in connection.execute_wrappers:
+            connection.execute_wrappers.append(_count_statement)
 
 
-def _counted(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+def _count_statement(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     visit, began = current.get(), time.perf_counter()
     try:
         return execute(sql, params, many, context)
@@ -44,7 +44,7 @@ def _counted(execute: Callable[..., Any], sql: str, params: Any, many: bool, con
 
 
 def _user(request: HttpRequest) -> Any:
-    """Whoever the view found behind the request, a key's Caller or a person; None where it did not look."""
+    """Return the Caller or user that the view authenticated; None if it did not look."""
     user = request.__dict__.get("user")
     return request.__dict__.get("_cached_user") if isinstance(user, LazyObject) else user
 

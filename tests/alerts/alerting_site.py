@@ -12,9 +12,9 @@ from typing import Any
 
 import psycopg
 
-from telemetry_site.embedded.paths import Embedded
+from telemetry_site.embedded.paths import DataFolder
 from tests.alerts.receivers import Receiver
-from tests.telemetry_site.site import Site, await_that
+from tests.telemetry_site.site_process import Site, wait_until
 
 PROMISE = 60.0  # seconds from a breach to whoever is told of it, through any fault
 GAP = 0.1  # seconds between two breaches
@@ -78,7 +78,7 @@ class Book:
         return found
 
     def await_told(self, patience: float = PROMISE) -> None:
-        await_that(lambda: self.sent.keys() <= self.heard().keys(), patience, f"all of {len(self.sent)} are told of")
+        wait_until(lambda: self.sent.keys() <= self.heard().keys(), patience, f"all of {len(self.sent)} are told of")
 
     def check(self, within: float, what: str) -> None:
         """All of them were stored, and told of in time; what was told again was so under the same key."""
@@ -114,5 +114,5 @@ def made(site: Site, path: str, body: dict[str, Any]) -> Any:
 
 
 def database(site: Site) -> psycopg.Connection[Any]:
-    given: Any = Embedded(site.data_dir).database
+    given: Any = DataFolder(site.data_dir).database
     return psycopg.connect(**given, autocommit=True)

@@ -11,7 +11,7 @@ from alerts.rules import lifecycle
 from metrics.storage.connection import dedicated_connection
 from telemetry_site.env import Environment
 from tests.alerts.receivers import Receiver, receiving
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 
 NEWEST = {"name": "High CPU", "metric_name": "cpu", "condition": ">", "threshold_value": 90}
 
@@ -49,7 +49,7 @@ def run(evaluator: Evaluator) -> None:
 
 
 def send(
-    caller: Caller, *values: float | str | bool, metric: str = "cpu", device: str = "boiler", ago: float = 0.0
+    caller: ApiClient, *values: float | str | bool, metric: str = "cpu", device: str = "boiler", ago: float = 0.0
 ) -> None:
     """Values a second apart, the last of them `ago` seconds old."""
     many = len(values)

@@ -12,7 +12,7 @@ from alerts.models import Alert, Resolution, Rule
 from metrics.models import Device
 from metrics.storage.connection import dedicated_connection
 from tests.alerts.conftest import run, send
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 Make = Callable[..., Rule]
 ABSENCE = {"name": "Silent", "kind": "absence", "metric_name": "*", "threshold_value": None}
@@ -32,7 +32,7 @@ def silent() -> list[tuple[str, str]]:
 
 
 def test_a_device_that_is_not_heard_in_time_is_told_with_since_when(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     expect("boiler"), expect("pump")
     rule(**ABSENCE)
@@ -47,7 +47,7 @@ def test_a_device_that_is_not_heard_in_time_is_told_with_since_when(
     assert (alert.triggered_at - heard).total_seconds() == pytest.approx(12)
 
 
-def test_a_device_that_is_heard_again_is_well(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_a_device_that_is_heard_again_is_well(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     expect("boiler")
     rule(**ABSENCE)
     send(gateway, 1.0, device="boiler", ago=20)
@@ -69,7 +69,7 @@ def test_a_device_that_was_never_heard_is_missed(site: None, rule: Make, evaluat
 
 
 def test_one_metric_of_a_device_may_be_missed_while_others_come(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule(**ABSENCE | {"metric_name": "pressure", "parameters": {"expected_interval": 10}, "device_ids": ["boiler"]})
     send(gateway, 1.0, metric="pressure", device="boiler", ago=30)
@@ -80,7 +80,7 @@ def test_one_metric_of_a_device_may_be_missed_while_others_come(
     assert "no data of pressure since" in Alert.objects.get().message
 
 
-def test_what_is_absent_is_told_once_also_after_a_restart(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_what_is_absent_is_told_once_also_after_a_restart(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     expect("boiler")
     rule(**ABSENCE)
     send(gateway, 1.0, device="boiler", ago=20)
@@ -92,7 +92,7 @@ def test_what_is_absent_is_told_once_also_after_a_restart(gateway: Caller, rule:
 
 
 def test_who_closed_an_absence_is_told_of_the_next_one_and_not_of_the_same(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     expect("boiler")
     rule(**ABSENCE)

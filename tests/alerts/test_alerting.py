@@ -8,12 +8,12 @@ from django.utils import timezone
 
 from alerts.models import Alert, EvaluatorReport, Rule
 from tests.alerts.raised import alert, device, rule
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 FRESH: dict[str, Any] = {"oldest_seconds": 0.2, "seq_behind": 3}
 
 
-def engine(anonymous: Caller) -> tuple[str, str]:
+def engine(anonymous: ApiClient) -> tuple[str, str]:
     told = anonymous.get("/health/detailed").json["components"]["alert_engine"]
     return told["status"], told["detail"]
 
@@ -23,7 +23,7 @@ def reported(seconds_ago: float = 1, **more: Any) -> None:
     EvaluatorReport.objects.update_or_create(pk=1, defaults={"at": then, "figures": FRESH | more})
 
 
-def test_without_rules_there_is_nothing_that_could_be_wrong(anonymous: Caller):
+def test_without_rules_there_is_nothing_that_could_be_wrong(anonymous: ApiClient):
     assert engine(anonymous) == ("healthy", "there are no alert rules to evaluate")
     rule(enabled=False)
     assert engine(anonymous)[0] == "healthy"
@@ -41,7 +41,7 @@ def test_without_rules_there_is_nothing_that_could_be_wrong(anonymous: Caller):
     ids=["never", "long ago", "lately", "behind", "little behind"],
 )
 def test_rules_that_are_not_evaluated_make_the_site_unwell(
-    anonymous: Caller, report: dict[str, Any] | None, status: str, told: str
+    anonymous: ApiClient, report: dict[str, Any] | None, status: str, told: str
 ):
     rule()
     if report is not None:
@@ -50,7 +50,7 @@ def test_rules_that_are_not_evaluated_make_the_site_unwell(
     assert found[0] == status and told in found[1]
 
 
-def test_a_suspended_rule_is_named_unless_it_is_disabled(anonymous: Caller):
+def test_a_suspended_rule_is_named_unless_it_is_disabled(anonymous: ApiClient):
     reported()
     made = rule(name="Too hot")
     Rule.objects.filter(pk=made.pk).update(suspended="division by zero")
@@ -60,7 +60,9 @@ def test_a_suspended_rule_is_named_unless_it_is_disabled(anonymous: Caller):
     assert engine(anonymous)[0] == "healthy"
 
 
-def test_alerts_of_the_last_day_are_counted_for_those_who_see_them(admin: Caller, viewer: Caller, stranger: Caller):
+def test_alerts_of_the_last_day_are_counted_for_those_who_see_them(
+    admin: ApiClient, viewer: ApiClient, stranger: ApiClient
+):
     hot, now = rule(), timezone.now()
     boiler, pump = device("boiler", "site a"), device("pump")
     for at, age, shadow in ((boiler, 1, False), (boiler, 25, False), (boiler, 2, True), (pump, 3, False)):

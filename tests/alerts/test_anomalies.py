@@ -13,12 +13,12 @@ from alerts.rules import lifecycle
 from metrics.models import Series
 from metrics.storage.connection import dedicated_connection
 from tests.alerts.conftest import run, send
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 
 Make = Callable[..., Rule]
 
 
-def learn(gateway: Caller, device: str = "boiler", many: int = 900) -> None:
+def learn(gateway: ApiClient, device: str = "boiler", many: int = 900) -> None:
     """Three days of a quiet series, every five minutes up to now."""
     rng = np.random.default_rng(7)
     values = 50 + 10 * np.sin(np.arange(many) / 288 * 2 * np.pi) + rng.normal(0, 0.5, many)
@@ -34,7 +34,7 @@ def wait_until_learnt(evaluator: Evaluator) -> None:
 
 
 def test_what_a_series_never_did_is_told_with_what_was_expected(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule(kind="anomaly", threshold_value=None)
     learn(gateway)
@@ -52,7 +52,7 @@ def test_what_a_series_never_did_is_told_with_what_was_expected(
     assert "expected" in alert.message
 
 
-def test_what_was_learnt_outlives_the_process(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_what_was_learnt_outlives_the_process(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     rule(kind="anomaly", threshold_value=None)
     learn(gateway)
     send(gateway, 50.0, ago=120)
@@ -72,7 +72,7 @@ def test_what_was_learnt_outlives_the_process(gateway: Caller, rule: Make, evalu
 
 
 def test_what_is_strange_while_nobody_evaluates_is_told_once_somebody_does(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule(kind="anomaly", threshold_value=None)
     learn(gateway)
@@ -89,7 +89,7 @@ def test_what_is_strange_while_nobody_evaluates_is_told_once_somebody_does(
 
 
 def test_what_was_strange_before_the_rule_does_not_hide_what_is_after(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     learn(gateway)
     send(gateway, 400.0, ago=150)
@@ -103,7 +103,7 @@ def test_what_was_strange_before_the_rule_does_not_hide_what_is_after(
 
 
 def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_next_rule(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     first = rule(kind="anomaly", threshold_value=None)
     learn(gateway)
@@ -126,7 +126,7 @@ def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_
     assert Alert.objects.get().value == 400
 
 
-def test_of_a_dense_series_the_newest_points_are_learnt_from(gateway: Caller, rule: Make, site: None) -> None:
+def test_of_a_dense_series_the_newest_points_are_learnt_from(gateway: ApiClient, rule: Make, site: None) -> None:
     for hour in range(3, 0, -1):
         send(gateway, *[float(at % 50) for at in range(1000)], ago=3600.0 * hour)
     send(gateway, 1.0, ago=30)
@@ -145,7 +145,7 @@ def test_of_a_dense_series_the_newest_points_are_learnt_from(gateway: Caller, ru
 
 
 def test_what_was_expected_and_what_is_strange_is_asked_for_charts(
-    gateway: Caller, reader: Caller, stranger: Caller, site: None
+    gateway: ApiClient, reader: ApiClient, stranger: ApiClient, site: None
 ) -> None:
     learn(gateway)
     send(gateway, 400.0, 410.0, ago=20)
@@ -158,7 +158,7 @@ def test_what_was_expected_and_what_is_strange_is_asked_for_charts(
     assert stranger.get("devices/boiler/metrics/cpu/anomalies").json == {"points": 0, "band": [], "marks": []}
 
 
-def test_too_long_a_stretch_is_not_looked_through(gateway: Caller, reader: Caller) -> None:
+def test_too_long_a_stretch_is_not_looked_through(gateway: ApiClient, reader: ApiClient) -> None:
     answer = reader.get(
         "devices/boiler/metrics/cpu/anomalies?start_time=2025-12-18T10:00:00Z&end_time=2025-12-17T10:00:00Z"
     )

@@ -26,7 +26,7 @@ from rest.caller import Scope as Right
 from rest.errors import InvalidField
 from tests.alerts.conftest import run, send
 from tests.alerts.measured import START, at, merged, store
-from tests.conftest import Caller as Sender
+from tests.conftest import ApiClient
 
 EVERYBODY = Scope(Caller.internal("test"))
 
@@ -102,7 +102,7 @@ def test_a_judged_value_is_what_live_evaluation_judges_over_any_number_of_pieces
 
 @pytest.mark.parametrize("kind", ["plain", "counted", "average", "slope", "forecast"])
 def test_what_came_live_is_told_as_it_was_found_live(
-    admin: Sender, evaluator: Evaluator, rule: Callable[..., Rule], kind: str
+    admin: ApiClient, evaluator: Evaluator, rule: Callable[..., Rule], kind: str
 ) -> None:
     fields: dict[str, Any] = {
         "plain": {"clear_threshold": 60},

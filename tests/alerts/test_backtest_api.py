@@ -7,14 +7,14 @@ import pytest
 
 from alerts.models import Rule
 from tests.alerts.raised import HOT, device, rule
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 
 BACKTEST = "alerts/backtest"
 VALUES = [20.0, 85.0, 86.0, 20.0, 95.0, 20.0]  # a minute apart, the last of them a minute ago
 
 
 @pytest.fixture
-def measured(admin: Caller) -> None:
+def measured(admin: ApiClient) -> None:
     for name in ("boiler", "pump"):
         points = [point("temperature", value, 60.0 * (6 - place)) for place, value in enumerate(VALUES)]
         assert admin.post(f"devices/{name}/telemetry/batch", {"data_points": points}).status == 200
@@ -22,7 +22,7 @@ def measured(admin: Caller) -> None:
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_rule_that_is_not_saved_is_held_against_what_was_measured(admin: Caller, viewer: Caller):
+def test_a_rule_that_is_not_saved_is_held_against_what_was_measured(admin: ApiClient, viewer: ApiClient):
     answer = admin.post(BACKTEST, {"rule": HOT})
     assert answer.status == 200
     told = answer.json
@@ -35,7 +35,7 @@ def test_a_rule_that_is_not_saved_is_held_against_what_was_measured(admin: Calle
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_saved_rule_is_tried_as_it_is_and_as_it_might_be(reader: Caller):
+def test_a_saved_rule_is_tried_as_it_is_and_as_it_might_be(reader: ApiClient):
     made = rule(device_ids=["boiler"])
     for more, firings in (({}, 2), ({"threshold_value": 90}, 1), ({"device_ids": ["boiler", "pump"]}, 4)):
         sent: dict[str, Any] = {"rule_id": made.rule_id} | ({"rule": more} if more else {})
@@ -60,10 +60,12 @@ WRONG: list[tuple[dict[str, Any], int, str]] = [
 
 
 @pytest.mark.parametrize(("sent", "status", "field"), WRONG, ids=[f"{i}-{one[2]}" for i, one in enumerate(WRONG)])
-def test_what_is_wrong_with_a_question_is_told_by_field(admin: Caller, sent: dict[str, Any], status: int, field: str):
+def test_what_is_wrong_with_a_question_is_told_by_field(
+    admin: ApiClient, sent: dict[str, Any], status: int, field: str
+):
     answer = admin.post(BACKTEST, sent)
     assert answer.status == status and field in [one["field"] for one in answer.json["errors"]], answer.json
 
 
-def test_a_rule_that_is_not_there_is_not_found(admin: Caller):
+def test_a_rule_that_is_not_there_is_not_found(admin: ApiClient):
     assert admin.post(BACKTEST, {"rule_id": "rule_none"}).status == 404

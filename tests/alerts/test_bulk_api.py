@@ -8,7 +8,7 @@ import pytest
 from alerts import alert_actions
 from alerts.models import Alert, AlertEvent, Resolution, Rule, Status
 from tests.alerts.raised import alert, device, rule
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 BULK = "alerts/bulk"
 
@@ -31,7 +31,7 @@ def ids(storm: list[Alert]) -> list[str]:
     return [one.alert_id for one in storm]
 
 
-def test_named_alerts_are_acknowledged_and_why_others_are_not_is_told(operator: Caller, storm: list[Alert]):
+def test_named_alerts_are_acknowledged_and_why_others_are_not_is_told(operator: ApiClient, storm: list[Alert]):
     answer = operator.post(BULK, {"verb": "acknowledge", "alert_ids": [*ids(storm), "alt_none"], "note": "storm"})
     assert answer.status == 200
     assert (answer.json["found"], answer.json["changed"], answer.json["more"]) == (4, 2, False)
@@ -54,14 +54,14 @@ VERBS: dict[str, tuple[dict[str, Any], int, list[str]]] = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_filter_finds_those_that_the_verb_fits(admin: Caller, storm: list[Alert], verb: str):
+def test_a_filter_finds_those_that_the_verb_fits(admin: ApiClient, storm: list[Alert], verb: str):
     more, changed, after = VERBS[verb]
     answer = admin.post(BULK, {"verb": verb, "filter": {"device_group": "site a"}} | more).json
     assert (answer["changed"], answer["left_alone"], states()) == (changed, [], after)
     assert str(changed) in answer["message"]
 
 
-def test_a_filter_with_a_state_leaves_alone_what_the_verb_does_not_fit(admin: Caller, storm: list[Alert]):
+def test_a_filter_with_a_state_leaves_alone_what_the_verb_does_not_fit(admin: ApiClient, storm: list[Alert]):
     sent = {"verb": "assign", "owner": "", "filter": {"status": ["resolved", "acknowledged"], "level": "critical"}}
     answer = admin.post(BULK, sent).json
     assert answer["changed"] == 1
@@ -70,14 +70,14 @@ def test_a_filter_with_a_state_leaves_alone_what_the_verb_does_not_fit(admin: Ca
     assert storm[2].owner == ""
 
 
-def test_people_move_the_alerts_of_their_devices_alone(operator: Caller, viewer: Caller, storm: list[Alert]):
+def test_people_move_the_alerts_of_their_devices_alone(operator: ApiClient, viewer: ApiClient, storm: list[Alert]):
     assert viewer.post(BULK, {"verb": "resolve", "alert_ids": ids(storm)}).status == 403
     assert operator.post(BULK, {"verb": "resolve", "filter": {"level": ["warning", "critical"]}}).json["changed"] == 3
     assert Alert.objects.get(pk=storm[4].pk).status == Status.ACTIVE
 
 
 def test_what_does_not_fit_in_one_go_is_done_in_the_next(
-    admin: Caller, storm: list[Alert], monkeypatch: pytest.MonkeyPatch
+    admin: ApiClient, storm: list[Alert], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("alerts.api.bulk.MOST_FOUND", 2)
     sent = {"verb": "resolve", "filter": {"level": "critical"}}
@@ -88,7 +88,7 @@ def test_what_does_not_fit_in_one_go_is_done_in_the_next(
     ]
 
 
-def test_many_at_once_move_each_alert_once(admin: Caller, site: None):
+def test_many_at_once_move_each_alert_once(admin: ApiClient, site: None):
     hot = rule()
     for number in range(20):
         alert(hot, device(f"d{number}"))
@@ -119,6 +119,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("sent", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)])
-def test_what_is_wrong_is_told_by_field(admin: Caller, sent: dict[str, Any], field: str):
+def test_what_is_wrong_is_told_by_field(admin: ApiClient, sent: dict[str, Any], field: str):
     answer = admin.post(BULK, sent)
     assert answer.status == 422 and [one["field"] for one in answer.json["errors"]] == [field]

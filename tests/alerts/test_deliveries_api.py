@@ -6,7 +6,7 @@ import pytest
 
 from alerts.models import Alert, Delivery, Notice, Pattern
 from tests.alerts.raised import alert, device, rule
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 
 def told_of(alerts: list[Alert], channel: str = "on call", **more: Any) -> Delivery:
@@ -46,24 +46,26 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("asked", FILTERS)
-def test_messages_are_chosen_by(reader: Caller, messages: dict[str, Delivery], asked: str):
+def test_messages_are_chosen_by(reader: ApiClient, messages: dict[str, Delivery], asked: str):
     answer = reader.get(f"alerts/deliveries?{asked}")
     assert names(messages, answer.json) == FILTERS[asked] and answer.json["total"] == len(FILTERS[asked])
     assert b"of the payload" not in answer.raw
 
 
-def test_a_message_tells_what_came_back(reader: Caller, messages: dict[str, Delivery]):
+def test_a_message_tells_what_came_back(reader: ApiClient, messages: dict[str, Delivery]):
     mine = reader.get("alerts/deliveries").json["deliveries"][-1]
     assert (mine["status"], mine["answer_status"], mine["answer"], mine["attempts"]) == ("sent", 200, "ok", 1)
 
 
-def test_people_see_messages_about_what_they_see_alone(viewer: Caller, stranger: Caller, messages: dict[str, Delivery]):
+def test_people_see_messages_about_what_they_see_alone(
+    viewer: ApiClient, stranger: ApiClient, messages: dict[str, Delivery]
+):
     assert names(messages, viewer.get("alerts/deliveries").json) == ["mine"]
     assert names(messages, stranger.get("alerts/deliveries").json) == []
 
 
 def test_the_notices_of_an_alert_have_the_messages_that_may_be_seen(
-    reader: Caller, viewer: Caller, messages: dict[str, Delivery]
+    reader: ApiClient, viewer: ApiClient, messages: dict[str, Delivery]
 ):
     of = Alert.objects.get(device_name="boiler")
     seen = reader.get(f"alerts/{of.alert_id}/notices").json
@@ -78,7 +80,7 @@ def test_the_notices_of_an_alert_have_the_messages_that_may_be_seen(
     assert viewer.get(f"alerts/{hidden.alert_id}/notices").status == 404
 
 
-def test_wrong_filters_are_named(reader: Caller):
+def test_wrong_filters_are_named(reader: ApiClient):
     answer = reader.get("alerts/deliveries?status=lost")
     assert answer.status == 400 and answer.json["errors"][0]["field"] == "status"
 
@@ -101,7 +103,7 @@ def patterns(site: None) -> None:
 
 
 def test_a_pattern_is_shown_to_those_who_see_every_device_in_it(
-    reader: Caller, viewer: Caller, stranger: Caller, patterns: None
+    reader: ApiClient, viewer: ApiClient, stranger: ApiClient, patterns: None
 ):
     for somebody, expected in ((reader, "bca"), (viewer, "a"), (stranger, "")):
         listed = somebody.get("alerts/patterns").json
@@ -112,7 +114,7 @@ def test_a_pattern_is_shown_to_those_who_see_every_device_in_it(
     assert reader.get("/patterns?limit=1").json[0]["confidence"] == 0.9
 
 
-def test_the_latest_alerts_are_a_plain_list(reader: Caller, viewer: Caller, anonymous: Caller):
+def test_the_latest_alerts_are_a_plain_list(reader: ApiClient, viewer: ApiClient, anonymous: ApiClient):
     hot = rule()
     for minute, name in enumerate(("boiler", "pump", "fan")):
         alert(hot, device(name, "site a" if name == "boiler" else None), minute)

@@ -16,7 +16,7 @@ from metrics.models import Device, DeviceGroup
 from metrics.storage.connection import dedicated_connection
 from metrics.storage.merge import schedule
 from tests.alerts.conftest import run, send
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 
 Make = Callable[..., Rule]
 
@@ -30,7 +30,7 @@ def statuses() -> list[str]:
     return list(Alert.objects.order_by("pk").values_list("status", flat=True))
 
 
-def test_a_breach_raises_an_alert_that_says_what_is_wrong(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_a_breach_raises_an_alert_that_says_what_is_wrong(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     made = rule(level="critical")
     send(gateway, 50.0, 95.5)
     run(evaluator)
@@ -45,7 +45,7 @@ def test_a_breach_raises_an_alert_that_says_what_is_wrong(gateway: Caller, rule:
 
 
 def test_an_alert_resolves_itself_with_the_first_value_that_is_well(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule()
     send(gateway, 95.0)
@@ -59,7 +59,7 @@ def test_an_alert_resolves_itself_with_the_first_value_that_is_well(
 
 @pytest.mark.parametrize(("long", "steps"), [(-1.0, [16, 8, 4, 2, 1, 1]), (60.0, [16, 16])])
 def test_steps_that_take_long_are_followed_by_shorter_ones(
-    gateway: Caller, rule: Make, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, long: float, steps: list[int]
+    gateway: ApiClient, rule: Make, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, long: float, steps: list[int]
 ) -> None:
     monkeypatch.setattr("alerts.evaluation.evaluator.LONG", long)
     rule()
@@ -69,7 +69,7 @@ def test_steps_that_take_long_are_followed_by_shorter_ones(
     assert Alert.objects.count() == 1
 
 
-def test_without_auto_resolve_an_alert_stays(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_without_auto_resolve_an_alert_stays(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     rule(auto_resolve=False)
     send(gateway, 95.0, 10.0)
     run(evaluator)
@@ -77,7 +77,7 @@ def test_without_auto_resolve_an_alert_stays(gateway: Caller, rule: Make, evalua
 
 
 def test_between_threshold_and_clear_threshold_nothing_changes(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule(clear_threshold=70)
     send(gateway, 80.0, ago=10)
@@ -92,7 +92,7 @@ def test_between_threshold_and_clear_threshold_nothing_changes(
 
 
 def test_only_so_many_breaches_within_the_window_raise_an_alert(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, ago=200)
@@ -104,7 +104,9 @@ def test_only_so_many_breaches_within_the_window_raise_an_alert(
     assert statuses() == ["active"]
 
 
-def test_what_was_counted_before_a_restart_counts_after_it(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_what_was_counted_before_a_restart_counts_after_it(
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
+) -> None:
     rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, 95.0, ago=5)
     run(evaluator)
@@ -115,7 +117,7 @@ def test_what_was_counted_before_a_restart_counts_after_it(gateway: Caller, rule
     assert statuses() == ["active"]
 
 
-def test_an_aggregate_of_the_window_is_judged(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_an_aggregate_of_the_window_is_judged(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     rule(aggregation="avg", evaluation_window=10)
     send(gateway, 80.0, 80.0, 95.0, ago=2)
     run(evaluator)
@@ -125,7 +127,7 @@ def test_an_aggregate_of_the_window_is_judged(gateway: Caller, rule: Make, evalu
     assert Alert.objects.get().value == pytest.approx(93.75)
 
 
-def test_in_the_cooldown_after_an_alert_there_is_no_other(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_in_the_cooldown_after_an_alert_there_is_no_other(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     rule(cooldown_minutes=1)
     send(gateway, 95.0, 10.0, ago=100)
     send(gateway, 95.0, 10.0, ago=60)
@@ -136,7 +138,7 @@ def test_in_the_cooldown_after_an_alert_there_is_no_other(gateway: Caller, rule:
     assert statuses() == ["resolved", "active"]
 
 
-def test_a_gap_is_not_recovery_but_a_timeout_closes(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_a_gap_is_not_recovery_but_a_timeout_closes(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     rule()
     rule(name="Forgetful", auto_resolve_timeout=30)
     send(gateway, 95.0, ago=60)
@@ -145,7 +147,7 @@ def test_a_gap_is_not_recovery_but_a_timeout_closes(gateway: Caller, rule: Make,
     assert found == {"High CPU": ("active", ""), "Forgetful": ("resolved", "timeout")}
 
 
-def test_an_acknowledged_alert_stays_so_until_it_is_well(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_an_acknowledged_alert_stays_so_until_it_is_well(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     rule()
     send(gateway, 95.0, ago=5)
     run(evaluator)
@@ -160,7 +162,7 @@ def test_an_acknowledged_alert_stays_so_until_it_is_well(gateway: Caller, rule: 
 
 
 def test_after_somebody_resolved_it_a_new_breach_is_a_new_alert(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule()
     send(gateway, 95.0)
@@ -173,7 +175,7 @@ def test_after_somebody_resolved_it_a_new_breach_is_a_new_alert(
     assert statuses() == ["resolved", "active"]
 
 
-def test_only_devices_and_groups_of_the_rule_are_judged(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_only_devices_and_groups_of_the_rule_are_judged(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     group = DeviceGroup.objects.create(name="site b")
     add(group, [Device.objects.create(device_id="pump").pk])
     rule(device_ids=["boiler"], device_groups=["site b"])
@@ -183,7 +185,7 @@ def test_only_devices_and_groups_of_the_rule_are_judged(gateway: Caller, rule: M
     assert sorted(Alert.objects.values_list("device_name", flat=True)) == ["boiler", "pump"]
 
 
-def test_texts_and_truth_values_are_compared_as_they_are(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_texts_and_truth_values_are_compared_as_they_are(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     rule(name="mode", metric_name="mode", condition="!=", threshold_value="auto")
     rule(name="door", metric_name="door", condition="==", threshold_value=True)
     rule(name="lid", metric_name="lid", condition="==", threshold_value=False)
@@ -200,7 +202,7 @@ def test_texts_and_truth_values_are_compared_as_they_are(gateway: Caller, rule: 
 
 
 def test_a_disabled_rule_judges_nothing_and_closes_its_alerts(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     made = rule()
     send(gateway, 95.0)
@@ -212,7 +214,7 @@ def test_a_disabled_rule_judges_nothing_and_closes_its_alerts(
 
 
 def test_conditions_on_several_metrics_of_a_device_are_judged_together(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule(
         kind="composite", metric_name="overload",
@@ -237,7 +239,7 @@ def test_conditions_on_several_metrics_of_a_device_are_judged_together(
 
 
 def test_a_late_batch_is_an_alert_of_the_past_that_nobody_is_told_of(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule(notification_channels=["pager"])
     send(gateway, 10.0, 95.0, 96.0, 20.0, ago=3600)
@@ -251,7 +253,7 @@ def test_a_late_batch_is_an_alert_of_the_past_that_nobody_is_told_of(
 
 
 def test_points_out_of_order_are_judged_in_the_order_of_their_times(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule(trigger_count=2, evaluation_window=60)
     send(gateway, 95.0, ago=30)
@@ -269,7 +271,7 @@ def test_points_out_of_order_are_judged_in_the_order_of_their_times(
     assert Alert.objects.count() == 1
 
 
-def test_a_late_batch_within_an_alert_adds_no_other(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_a_late_batch_within_an_alert_adds_no_other(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     rule()
     send(gateway, 95.0, ago=60)
     run(evaluator)
@@ -281,7 +283,7 @@ def test_a_late_batch_within_an_alert_adds_no_other(gateway: Caller, rule: Make,
     assert Alert.objects.count() == 1
 
 
-def test_a_long_late_batch_is_judged_day_by_day(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_a_long_late_batch_is_judged_day_by_day(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     rule()
     days = [point("cpu", 95.0 if hour % 30 in (3, 4) else 10.0, 86_400 * 4 - 3600 * hour) for hour in range(90)]
     assert gateway.post("devices/boiler/telemetry/batch", {"data_points": days}).status == 200
@@ -292,7 +294,7 @@ def test_a_long_late_batch_is_judged_day_by_day(gateway: Caller, rule: Make, eva
 
 
 def test_commits_that_are_gone_are_judged_by_time_and_nothing_twice(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule()
     send(gateway, 10.0, 95.0, ago=60)

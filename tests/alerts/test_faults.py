@@ -16,12 +16,12 @@ import pytest
 import redis
 
 from alerts.evaluation.worker import SILENT
-from telemetry_site.embedded import programs
-from telemetry_site.embedded.paths import Embedded
-from telemetry_site.embedded.processes import ask_to_end, await_end
+from telemetry_site.embedded import site_processes
+from telemetry_site.embedded.child_process import request_stop, wait_until_stopped
+from telemetry_site.embedded.paths import DataFolder
 from tests.alerts.alerting_site import PROMISE, book, database, made, rule
 from tests.alerts.receivers import Heard, Receiver, Reply, ok, receiving
-from tests.telemetry_site.site import Site, await_that, free_port
+from tests.telemetry_site.site_process import Site, free_port, wait_until
 from tests.telemetry_site.test_up import leftover
 
 SETTINGS = {"TELEMETRY_ALLOW_PRIVATE_WEBHOOKS": "127.0.0.0/8", "TELEMETRY_HOST_COLLECTOR": "off"}
@@ -35,7 +35,7 @@ STOPS_WITHIN = 5.0  # seconds
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(tmp_path_factory.mktemp("site") / "data", more=SETTINGS)
     site.start()
-    await_that(lambda: site.child("worker"), 30, "worker runs")
+    wait_until(lambda: site.child("worker"), 30, "worker runs")
     yield site
     site.stop()
 
@@ -47,7 +47,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def child(site: Site, name: str) -> psutil.Process:
-    found: psutil.Process = await_that(lambda: site.child(name), 30, f"{name} runs")
+    found: psutil.Process = wait_until(lambda: site.child(name), 30, f"{name} runs")
     return found
 
 
@@ -69,16 +69,16 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(running: Site, re
             assert asked.wait(PROMISE)  # in the middle of telling somebody, if not between two of them
             time.sleep(chance.uniform(0, 0.4))
             victim.kill()
-            await_that(lambda victim=victim: child(running, "worker").pid != victim.pid, 30, "the next one starts")
+            wait_until(lambda victim=victim: child(running, "worker").pid != victim.pid, 30, "the next one starts")
             time.sleep(chance.uniform(0, 0.4))
-    await_that(lambda: any(len(some) > 1 for some in told.heard().values()), PROMISE, "it is told again")
+    wait_until(lambda: any(len(some) > 1 for some in told.heard().values()), PROMISE, "it is told again")
     told.check(PROMISE, f"worker killed {KILLS} times")
 
 
 def killed(site: Site) -> None:
     victim = child(site, "valkey")
     victim.kill()
-    await_that(lambda: child(site, "valkey").pid != victim.pid, 30, "it runs again")
+    wait_until(lambda: child(site, "valkey").pid != victim.pid, 30, "it runs again")
 
 
 def frozen(site: Site) -> None:
@@ -89,7 +89,7 @@ def frozen(site: Site) -> None:
 
 
 def emptied(site: Site) -> None:
-    redis.Redis.from_url(Embedded(site.data_dir).redis_url).flushall()
+    redis.Redis.from_url(DataFolder(site.data_dir).redis_url).flushall()
 
 
 @pytest.mark.parametrize("fault", [killed, frozen, emptied])
@@ -134,18 +134,18 @@ def test_a_frozen_worker_is_no_hindrance_to_who_sends_and_catches_up(running: Si
 @contextmanager
 def second_worker(site: Site, first: psutil.Process) -> Iterator[None]:
     """Beside the first one; and nobody starts that again."""
-    program = programs.worker(Embedded(site.data_dir), first.environ())
+    program = site_processes.worker(DataFolder(site.data_dir), first.environ())
     program.start()
     assert program.process is not None
     second = psutil.Process(program.process.pid)
     try:
-        await_that(lambda: second.net_connections("unix"), 30, "the second one has found the database")
+        wait_until(lambda: second.net_connections("unix"), 30, "the second one has found the database")
         site.supervisor.suspend()
         yield
     finally:
         site.supervisor.resume()
-        ask_to_end(program.process, program.ending)
-        await_end(program.process, program.ending)
+        request_stop(program.process, program.stop_policy)
+        wait_until_stopped(program.process, program.stop_policy)
 
 
 def test_a_second_worker_takes_over_from_one_that_is_frozen(running: Site, receiver: Receiver) -> None:
@@ -183,7 +183,7 @@ def test_a_receiver_that_was_down_is_told_once_it_is_back(running: Site) -> None
     began = time.monotonic()
     with receiving(lambda heard: (503, {}, b""), port) as failing:
         told.breach()
-        await_that(lambda: failing.heard, FEW, "it is tried")
+        wait_until(lambda: failing.heard, FEW, "it is tried")
     time.sleep(DOWN - (time.monotonic() - began))
     with receiving(port=port) as back:
         told.receiver = back

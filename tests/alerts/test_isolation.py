@@ -9,7 +9,7 @@ import pytest
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, Rule, RuleGeneration
 from tests.alerts.conftest import run, send
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 Make = Callable[..., Rule]
 
@@ -26,7 +26,7 @@ Make = Callable[..., Rule]
     ids=["slope", "change", "forecast", "spread", "rate"],
 )
 def test_what_no_number_can_hold_is_a_breach_and_is_told(
-    gateway: Caller, rule: Make, evaluator: Evaluator, fields: dict[str, Any]
+    gateway: ApiClient, rule: Make, evaluator: Evaluator, fields: dict[str, Any]
 ) -> None:
     rule(metric_name="vast", auto_resolve=False, **fields)
     rule()
@@ -48,7 +48,7 @@ def test_what_no_number_can_hold_is_a_breach_and_is_told(
     ids=["forecast", "composite", "threshold"],
 )
 def test_a_rule_that_cannot_be_read_is_suspended_and_the_others_are_judged(
-    gateway: Caller, rule: Make, evaluator: Evaluator, fields: dict[str, Any]
+    gateway: ApiClient, rule: Make, evaluator: Evaluator, fields: dict[str, Any]
 ) -> None:
     made = rule(name="broken")
     rule()

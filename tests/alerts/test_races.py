@@ -39,8 +39,8 @@ from metrics.models import Device
 from rest import caller
 from tests.alerts.conftest import send
 from tests.alerts.racing import Pair
-from tests.conftest import Caller
-from tests.telemetry_site.site import await_that
+from tests.conftest import ApiClient
+from tests.telemetry_site.site_process import wait_until
 
 THREADS = 32
 ROUNDS = int(os.environ.get("ALERT_RACE_ROUNDS", "30"))
@@ -151,7 +151,7 @@ class Race:
 class Judged(Race):
     """The same, but for alerts: values are sent, of which two evaluators at once make them."""
 
-    def __init__(self, gateway: Caller) -> None:
+    def __init__(self, gateway: ApiClient) -> None:
         super().__init__()
         self.gateway = gateway
 
@@ -198,7 +198,7 @@ def raced(race: Race) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        await_that(race.is_judged, 600, "everything is judged")
+        wait_until(race.is_judged, 600, "everything is judged")
     finally:
         race.pair.over.set()
         for thread in beside:
@@ -215,7 +215,7 @@ def test_threads_that_raise_recover_acknowledge_and_silence_at_once_leave_legal_
     raced(Race())
 
 
-def test_so_do_two_evaluators_at_once_that_judge_what_threads_send(crowd: None, gateway: Caller) -> None:
+def test_so_do_two_evaluators_at_once_that_judge_what_threads_send(crowd: None, gateway: ApiClient) -> None:
     race = Judged(gateway)
     raced(race)
     assert sum(race.pair.overtaken.values()) > 0  # or nothing was raced for

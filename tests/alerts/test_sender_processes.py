@@ -14,7 +14,7 @@ from alerts.notifications.sender import Sender
 from telemetry_site.env import Environment
 from tests.alerts.made import devices, fire, rule, webhook
 from tests.alerts.receivers import Heard, Receiver, Reply
-from tests.processes import Running
+from tests.forked_process import ForkedProcess
 
 
 def send_all() -> None:
@@ -41,7 +41,7 @@ def test_what_a_killed_sender_had_in_hand_arrives_all_the_same_and_nothing_twice
     (device,) = devices(1)
     for number in range(2):  # fewer than go together
         fire(rule(f"rule {number}", metric_name=f"metric {number}"), device)
-    running = Running(database(), send_all)
+    running = ForkedProcess(database(), send_all)
     until = time.monotonic() + 30
     while len(receiver.heard) < 2:
         assert time.monotonic() < until

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from alerts.models import Silence
 from tests.alerts.raised import NOON, alert, device, rule
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 SILENCES = "alerts/silences"
 
@@ -22,7 +22,7 @@ def body(**more: Any) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value is not None}
 
 
-def test_a_silence_is_opened_changed_and_ended(operator: Caller):
+def test_a_silence_is_opened_changed_and_ended(operator: ApiClient):
     device("boiler", "site a")
     made = operator.post(SILENCES, body(levels=["warning"]))
     assert made.status == 201
@@ -59,14 +59,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("more", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)])
-def test_what_is_wrong_with_a_silence_is_told_by_field(admin: Caller, more: dict[str, Any], field: str):
+def test_what_is_wrong_with_a_silence_is_told_by_field(admin: ApiClient, more: dict[str, Any], field: str):
     answer = admin.post(SILENCES, body(**more))
     assert answer.status == 422 and field in [one["field"] for one in answer.json["errors"]], answer.json
     assert not Silence.objects.exists()
 
 
 def test_people_silence_what_they_see_and_see_what_concerns_them(
-    operator: Caller, viewer: Caller, admin: Caller, stranger: Caller
+    operator: ApiClient, viewer: ApiClient, admin: ApiClient, stranger: ApiClient
 ):
     device("boiler", "site a")
     device("pump", "site b")
@@ -86,7 +86,7 @@ def test_people_silence_what_they_see_and_see_what_concerns_them(
     assert operator.call("PATCH", f"{SILENCES}/{own}", {"device_ids": ["pump"]}).status == 422
 
 
-def test_silences_are_chosen_by(admin: Caller, operator: Caller):
+def test_silences_are_chosen_by(admin: ApiClient, operator: ApiClient):
     device("boiler", "site a")
     operator.post(SILENCES, body(reason="a"))
     admin.post(SILENCES, body(reason="b", device_ids=["pump"], starts_at=in_hours(1)))
@@ -102,7 +102,7 @@ def test_silences_are_chosen_by(admin: Caller, operator: Caller):
         assert {one["reason"] for one in admin.get(f"{SILENCES}?{asked}").json["silences"]} == expected, asked
 
 
-def test_a_preview_shows_what_would_have_been_kept_quiet_and_keeps_nothing_quiet(admin: Caller, viewer: Caller):
+def test_a_preview_shows_what_would_have_been_kept_quiet_and_keeps_nothing_quiet(admin: ApiClient, viewer: ApiClient):
     hot, wet = rule(), rule(name="Too wet", metric_name="humidity")
     boiler, pump = device("boiler", "site a"), device("pump")
     made = [alert(hot, boiler), alert(wet, boiler, 1), alert(hot, pump, 2)]
@@ -124,7 +124,7 @@ def test_a_preview_shows_what_would_have_been_kept_quiet_and_keeps_nothing_quiet
 MINE = "devices/device_001/maintenance"
 
 
-def test_a_device_is_quiet_around_its_own_reboot(device: Caller, admin: Caller):
+def test_a_device_is_quiet_around_its_own_reboot(device: ApiClient, admin: ApiClient):
     made = device.post(MINE, {"minutes": 30, "reason": "reboot"})
     assert made.status == 201
     assert (made.json["kind"], made.json["device_ids"], made.json["active"]) == ("maintenance", ["device_001"], True)
@@ -135,13 +135,15 @@ def test_a_device_is_quiet_around_its_own_reboot(device: Caller, admin: Caller):
 
 
 @pytest.mark.parametrize("minutes", [0, -5, 241, "soon", None, 10**9])
-def test_a_device_is_not_quiet_for_long(device: Caller, minutes: Any):
+def test_a_device_is_not_quiet_for_long(device: ApiClient, minutes: Any):
     answer = device.post(MINE, {"minutes": minutes})
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "minutes"
     assert not Silence.objects.exists()
 
 
-def test_a_device_speaks_for_itself_alone(device: Caller, gateway: Caller, viewer: Caller, operator: Caller):
+def test_a_device_speaks_for_itself_alone(
+    device: ApiClient, gateway: ApiClient, viewer: ApiClient, operator: ApiClient
+):
     raised_device("device_002", "site a")
     for path in ("devices/device_002/maintenance", "devices/nobody/maintenance"):
         assert device.post(path, {"minutes": 5}).status == device.call("DELETE", path).status == 403

@@ -11,12 +11,12 @@ from alerts.notifications.channel_lifecycle import create_channel
 from alerts.rules import lifecycle
 from alerts.silences import open_silence
 from metrics.models import Device
-from rest.caller import Caller as Who
+from rest.caller import Caller
 from tests.alerts.conftest import run, send
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 Make = Callable[..., Rule]
-ADMIN = Who.internal("tests")
+ADMIN = Caller.internal("tests")
 
 
 def told(rule: Rule, ago: float = 0.0) -> Trace:
@@ -33,7 +33,7 @@ def detail(found: Trace, label: str) -> str:
 
 
 def test_of_an_alert_the_values_count_and_deliveries_are_told(
-    gateway: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     made = rule(trigger_count=2, evaluation_window=60, notification_channels=["pager"])
     send(gateway, 50.0, 95.0, 96.0, ago=2)
@@ -47,7 +47,7 @@ def test_of_an_alert_the_values_count_and_deliveries_are_told(
     assert detail(found, "Notification").startswith("fired to pager: unconfigured")
 
 
-def test_too_few_breaches_are_why_it_did_not_fire(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_too_few_breaches_are_why_it_did_not_fire(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     made = rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, 96.0, ago=2)
     run(evaluator)
@@ -56,7 +56,7 @@ def test_too_few_breaches_are_why_it_did_not_fire(gateway: Caller, rule: Make, e
     assert found.verdict == "It did not fire: count: 2 of 3 within 60 s."
 
 
-def test_the_cooldown_is_why_it_did_not_fire(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_the_cooldown_is_why_it_did_not_fire(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     made = rule(cooldown_minutes=10)
     send(gateway, 95.0, 50.0, ago=20)
     send(gateway, 95.0, ago=5)
@@ -66,14 +66,14 @@ def test_the_cooldown_is_why_it_did_not_fire(gateway: Caller, rule: Make, evalua
     assert found.verdict.startswith("It did not fire: cooldown: until ")
 
 
-def test_a_device_that_the_rule_is_not_about_is_told(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_a_device_that_the_rule_is_not_about_is_told(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     made = rule(device_ids=["pump"])
     send(gateway, 95.0)
     run(evaluator)
     assert told(made).verdict == "It did not fire: device: the rule neither names it nor one of its groups."
 
 
-def test_no_values_and_a_disabled_rule_are_told(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_no_values_and_a_disabled_rule_are_told(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     made = rule()
     send(gateway, 95.0, metric="heat")
     run(evaluator)
@@ -82,7 +82,7 @@ def test_no_values_and_a_disabled_rule_are_told(gateway: Caller, rule: Make, eva
     assert told(made).verdict == "It did not fire: rule: version 2 was disabled."
 
 
-def test_of_the_past_the_version_of_then_is_told(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_of_the_past_the_version_of_then_is_told(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     made = rule()
     made.versions.update(at=datetime.now(UTC) - timedelta(minutes=10))
     send(gateway, 95.0, ago=30)
@@ -97,7 +97,7 @@ def test_of_the_past_the_version_of_then_is_told(gateway: Caller, rule: Make, ev
     assert states(now)["Value"] == "no"
 
 
-def test_a_silence_is_told(gateway: Caller, rule: Make, evaluator: Evaluator) -> None:
+def test_a_silence_is_told(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
     create_channel({"name": "log", "kind": "action", "action": "log_alert"}, "user:ana")
     made = rule(notification_channels=["log"])
     ends = datetime.now(UTC) + timedelta(hours=1)

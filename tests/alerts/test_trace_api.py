@@ -5,13 +5,13 @@ from collections.abc import Callable
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, Rule
 from tests.alerts.conftest import run, send
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 Make = Callable[..., Rule]
 
 
 def test_why_a_rule_did_not_fire_is_asked_of_a_device_and_a_moment(
-    gateway: Caller, reader: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, reader: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     made = rule(trigger_count=3, evaluation_window=60)
     send(gateway, 50.0, 95.0, 96.0, ago=2)
@@ -24,7 +24,7 @@ def test_why_a_rule_did_not_fire_is_asked_of_a_device_and_a_moment(
 
 
 def test_why_an_alert_fired_is_asked_of_the_alert(
-    gateway: Caller, reader: Caller, stranger: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, reader: ApiClient, stranger: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule()
     send(gateway, 95.0)
@@ -36,7 +36,7 @@ def test_why_an_alert_fired_is_asked_of_the_alert(
 
 
 def test_what_is_not_there_or_not_seen_has_no_trace(
-    gateway: Caller, reader: Caller, stranger: Caller, rule: Make
+    gateway: ApiClient, reader: ApiClient, stranger: ApiClient, rule: Make
 ) -> None:
     made = rule()
     send(gateway, 95.0)
@@ -47,7 +47,7 @@ def test_what_is_not_there_or_not_seen_has_no_trace(
 
 
 def test_how_evaluation_fares_is_told_in_the_words_of_the_alerting_document(
-    gateway: Caller, reader: Caller, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, reader: ApiClient, rule: Make, evaluator: Evaluator
 ) -> None:
     rule()
     send(gateway, 50.0, 95.0)

@@ -19,8 +19,8 @@ from tests.alerts.conftest import run, send
 from tests.alerts.made import webhook
 from tests.alerts.racing import Pair
 from tests.alerts.receivers import Receiver
-from tests.conftest import Caller
-from tests.telemetry_site.site import await_that
+from tests.conftest import ApiClient
+from tests.telemetry_site.site_process import wait_until
 
 Make = Callable[..., Rule]
 DEVICES = 4
@@ -39,7 +39,7 @@ def running(*threads: threading.Thread) -> Iterator[None]:
             thread.join(20)
 
 
-def breach_and_recover(gateway: Caller, rounds: int, between: Callable[[int], None] = lambda number: None) -> None:
+def breach_and_recover(gateway: ApiClient, rounds: int, between: Callable[[int], None] = lambda number: None) -> None:
     """Every device is beyond the threshold and well again, time after time."""
     for number in range(rounds):
         for value in (95.0, 20.0):
@@ -76,7 +76,7 @@ def watched(rule: Make, receiver: Receiver) -> Receiver:
     return receiver
 
 
-def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(gateway: Caller, rule: Make) -> None:
+def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(gateway: ApiClient, rule: Make) -> None:
     rule()
     send(gateway, 95.0)
     with dedicated_connection() as own:
@@ -84,12 +84,12 @@ def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(gateway
     assert Alert.objects.count() == 1
 
 
-def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(gateway: Caller, watched: Receiver) -> None:
+def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(gateway: ApiClient, watched: Receiver) -> None:
     pair = Pair()
     with running(*pair.threads()):
         try:
             breach_and_recover(gateway, ROUNDS)
-            await_that(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
+            wait_until(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
         finally:
             pair.over.set()
     assert (pair.failures, pair.twice) == ([], [])
@@ -97,7 +97,7 @@ def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(gateway
     assert sum(pair.overtaken.values()) > 0  # or nothing was raced for
 
 
-def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(gateway: Caller, watched: Receiver) -> None:
+def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(gateway: ApiClient, watched: Receiver) -> None:
     woken = threading.Event()
     evaluations = [Evaluation(woken) for _ in range(2)]
     holders: list[int] = []
@@ -110,14 +110,14 @@ def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(gateway: C
             with connect() as own:
                 own.execute("SELECT pg_terminate_backend(%s)", (holders[-1],))
             began = time.monotonic()
-            await_that(lambda: holder() not in (0, holders[-1]), 10, "somebody else evaluates")
+            wait_until(lambda: holder() not in (0, holders[-1]), 10, "somebody else evaluates")
             waits.append(time.monotonic() - began)
 
     with running(*evaluations):
         try:
-            await_that(holder, 10, "somebody evaluates")
+            wait_until(holder, 10, "somebody evaluates")
             breach_and_recover(gateway, ROUNDS, take_the_lock)
-            await_that(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
+            wait_until(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
         finally:
             for one in evaluations:
                 one.stop()
@@ -139,7 +139,7 @@ def test_a_lock_is_taken_away_from_who_is_silent_and_not_from_who_is_slow(
             assert not terminate_idle_evaluator(other, 0.3)
         time.sleep(0.5)  # it is frozen
         assert terminate_idle_evaluator(other, 0.3)
-        await_that(lambda: lock_evaluation(other), 5, "the lock is free")
+        wait_until(lambda: lock_evaluation(other), 5, "the lock is free")
 
 
 def holder() -> int:

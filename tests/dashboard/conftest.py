@@ -12,8 +12,8 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
-from tests.conftest import Caller
-from tests.telemetry_site.site import await_that
+from tests.conftest import ApiClient
+from tests.telemetry_site.site_process import wait_until
 
 NAME, PASSWORD = "mei", "a password of some length"
 DESK, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
@@ -69,7 +69,7 @@ class Desk:
 
     def until(self, script: str) -> None:
         """Wait until the page answers a script with true. To wait within the page would be `eval`, which it forbids."""
-        await_that(lambda: self.page.evaluate(script), 30, script)
+        wait_until(lambda: self.page.evaluate(script), 30, script)
 
 
 def sit_down(browser: Browser, port: int, viewport: ViewportSize = DESK) -> Desk:
@@ -89,7 +89,7 @@ def sign_in(desk: Desk, path: str = "/") -> None:
 
 
 @pytest.fixture
-def desk(mei: Any, gateway: Caller, browser: Browser) -> Iterator[Desk]:
+def desk(mei: Any, gateway: ApiClient, browser: Browser) -> Iterator[Desk]:
     """Mei at a wide screen, not yet signed in. Whatever she does, the browser has nothing to complain of."""
     desk = sit_down(browser, gateway.port)
     yield desk
@@ -97,7 +97,7 @@ def desk(mei: Any, gateway: Caller, browser: Browser) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def phone(mei: Any, gateway: Caller, browser: Browser) -> Iterator[Desk]:
+def phone(mei: Any, gateway: ApiClient, browser: Browser) -> Iterator[Desk]:
     desk = sit_down(browser, gateway.port, PHONE)
     yield desk
     assert desk.complaints == []

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from alerts import alert_actions
 from alerts.models import Alert, Incident, Resolution, Rule, Status
 from alerts.rules import lifecycle
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import Desk, sign_in
 from tests.dashboard.test_alert_pages import of, raised
 
@@ -128,7 +128,7 @@ LIMIT_DRAWN = """() => {
 }"""
 
 
-def test_the_alert_page_draws_the_limit_and_takes_verbs_by_key(three: list[Alert], admin: Caller, desk: Desk):
+def test_the_alert_page_draws_the_limit_and_takes_verbs_by_key(three: list[Alert], admin: ApiClient, desk: Desk):
     points = [point("temperature", n % 5, seconds_ago=10 * n, unit="°C") for n in range(200)]
     assert admin.post("devices/room-0/telemetry/batch", {"data_points": points}).status == 200
     sign_in(desk, f"/alerts/{three[0].alert_id}/")
@@ -152,7 +152,7 @@ def long_one(rule: Rule) -> Alert:
     return alert
 
 
-def test_a_rule_reads_as_a_sentence_and_says_what_it_would_have_done(rule: Rule, admin: Caller, desk: Desk):
+def test_a_rule_reads_as_a_sentence_and_says_what_it_would_have_done(rule: Rule, admin: ApiClient, desk: Desk):
     points = [point("temperature", 3 if 100 < n < 110 else 1, seconds_ago=10 * n, unit="°C") for n in range(200)]
     assert admin.post("devices/room-0/telemetry/batch", {"data_points": points}).status == 200
     sign_in(desk, f"/rules/{rule.rule_id}/")

@@ -6,7 +6,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import PASSWORD, PHONE, Desk, sign_in
 
 LIVE = re.compile(r"^Live, \d")
@@ -14,14 +14,14 @@ DEVICE = "/devices/cold-room-07/"
 
 
 @pytest.fixture
-def hour(gateway: Caller) -> None:
+def hour(gateway: ApiClient) -> None:
     """An hour of two metrics of a cold room, one value every 10 s."""
     for metric, value in (("temperature", 4.0), ("humidity", 60.0)):
         points = [point(metric, value + n % 7 / 10, seconds_ago=10 * n, unit="°C") for n in range(360)]
         assert gateway.post("devices/cold-room-07/telemetry/batch", {"data_points": points}).status == 200
 
 
-def send(gateway: Caller, value: float, metric: str = "temperature") -> None:
+def send(gateway: ApiClient, value: float, metric: str = "temperature") -> None:
     assert gateway.post("devices/cold-room-07/telemetry", point(metric, value, unit="°C")).status == 200
 
 
@@ -59,7 +59,7 @@ def test_a_wrong_password_is_said_and_the_right_one_leads_to_where_one_wanted_to
     expect(desk.page.locator("h1")).to_have_text("cold-room-07")
 
 
-def test_the_first_measurement_turns_the_empty_page_into_a_chart(desk: Desk, gateway: Caller):
+def test_the_first_measurement_turns_the_empty_page_into_a_chart(desk: Desk, gateway: ApiClient):
     sign_in(desk)
     expect(desk.page.get_by_text("Waiting for the first measurement")).to_be_visible()
     expect(desk.page.locator("#live")).to_contain_text("Live")
@@ -69,7 +69,7 @@ def test_the_first_measurement_turns_the_empty_page_into_a_chart(desk: Desk, gat
     expect(desk.page.locator("#chart canvas")).to_be_visible()
 
 
-def test_a_value_is_on_the_page_within_a_second_of_being_stored(desk: Desk, gateway: Caller, hour: None):
+def test_a_value_is_on_the_page_within_a_second_of_being_stored(desk: Desk, gateway: ApiClient, hour: None):
     sign_in(desk, DEVICE)
     shown = desk.page.locator('tr[data-metric="temperature"] .reading')
     expect(desk.page.locator("#live")).to_contain_text("Live")
@@ -180,7 +180,7 @@ def test_pointing_at_the_chart_holds_it_still(desk: Desk, hour: None):
     expect(desk.page.locator("#following")).to_have_text("Following")
 
 
-def test_a_lost_connection_is_said_and_what_was_missed_is_fetched(desk: Desk, gateway: Caller, hour: None):
+def test_a_lost_connection_is_said_and_what_was_missed_is_fetched(desk: Desk, gateway: ApiClient, hour: None):
     sockets = []
     open_way = [True]
 

@@ -15,7 +15,7 @@ from alerts.models import Kind, Rule
 from alerts.rules import lifecycle
 from dashboard import rule_words
 from dashboard.condition_rows import TYPED
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import Desk, sign_in
 from tests.dashboard.sent import Sent
 from tests.dashboard.test_alerts_browser import elsewhere
@@ -250,7 +250,7 @@ class TestInTheBrowser:
         desk.page.get_by_role("button", name="Save as version 2").click()
         expect(desk.page.get_by_text("Nothing differs: no version was made.")).to_be_visible()
 
-    def test_conditions_are_added_removed_tried_and_saved(self, client: Client, admin: Caller, desk: Desk):
+    def test_conditions_are_added_removed_tried_and_saved(self, client: Client, admin: ApiClient, desk: Desk):
         points = [point("temperature", 31 if 100 < n < 110 else 20, seconds_ago=10 * n) for n in range(200)]
         assert admin.post("devices/room-0/telemetry/batch", {"data_points": points}).status == 200
         rule = elsewhere(made, [WARM, ODD])

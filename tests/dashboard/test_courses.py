@@ -14,7 +14,7 @@ from alerts.models import Alert, Resolution, Rule
 from alerts.rules import lifecycle
 from dashboard.sparklines import LINES, POINTS
 from metrics.models import Device, DeviceGroup
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import Desk, sign_in
 from tests.dashboard.test_alert_pages import of, person, raised
 from tests.dashboard.test_alerts_browser import elsewhere
@@ -29,7 +29,7 @@ def rule(site: None) -> Rule:
     return lifecycle.create({"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0}, "user:mei")
 
 
-def measured(gateway: Caller, device_id: str, values: dict[float, Any], metric: str = "temperature") -> None:
+def measured(gateway: ApiClient, device_id: str, values: dict[float, Any], metric: str = "temperature") -> None:
     """Values by how many minutes ago they were measured."""
     points = [point(metric, value, seconds_ago=ago * MINUTE) for ago, value in values.items()]
     assert gateway.post(f"devices/{device_id}/telemetry/batch", {"data_points": points}).status == 200
@@ -49,20 +49,22 @@ def over(alert: Alert) -> Alert:
 
 
 class TestOneCourse:
-    def test_of_an_open_alert_it_is_the_last_hour_with_the_limit(self, client: Client, rule: Rule, gateway: Caller):
+    def test_of_an_open_alert_it_is_the_last_hour_with_the_limit(self, client: Client, rule: Rule, gateway: ApiClient):
         measured(gateway, "room-7", {70: 9, 50: 1, 5: 3, 0: 4.5})
         found = course(client, raised(rule, "room-7", "Room 7 is too warm", minutes_ago=300))
         assert (found["values"], found["limit"], found["until"]) == ([1, 3, 4.5], 2.0, None)
         assert found["times"] == sorted(found["times"]) and found["kind"] == "number"
 
-    def test_of_one_that_is_over_it_is_the_hour_around_its_beginning(self, client: Client, rule: Rule, gateway: Caller):
+    def test_of_one_that_is_over_it_is_the_hour_around_its_beginning(
+        self, client: Client, rule: Rule, gateway: ApiClient
+    ):
         measured(gateway, "room-7", {160: 9, 140: 1, 119: 3, 100: 1, 85: 7, 0: 8})
         alert = over(raised(rule, "room-7", "Room 7 is too warm", minutes_ago=120))
         found = course(client, alert)
         end = alert.triggered_at + timedelta(minutes=30)
         assert found["values"] == [1, 3, 1] and found["until"] == round(end.timestamp() * 1000)
 
-    def test_those_of_one_hour_have_each_their_own_part_of_it(self, client: Client, rule: Rule, gateway: Caller):
+    def test_those_of_one_hour_have_each_their_own_part_of_it(self, client: Client, rule: Rule, gateway: ApiClient):
         measured(gateway, "a", {n: n for n in range(100, 300, 5)})
         alerts = [over(raised(rule, "a", f"alert {n}", minutes_ago=n)) for n in (150, 155, 240)]
         for alert, ago in zip(alerts, (150, 155, 240), strict=True):
@@ -70,12 +72,12 @@ class TestOneCourse:
             assert values == told(client, *alerts)["alerts"][alert.alert_id]["values"]
             assert set(values) <= set(range(ago - 30, ago + 31)) and len(values) in (12, 13)
 
-    def test_it_is_no_longer_than_can_be_seen_and_keeps_the_peak(self, client: Client, rule: Rule, gateway: Caller):
+    def test_it_is_no_longer_than_can_be_seen_and_keeps_the_peak(self, client: Client, rule: Rule, gateway: ApiClient):
         measured(gateway, "room-7", {n / 20: 100 if n == 421 else n % 3 for n in range(900)})
         values = course(client, raised(rule, "room-7", "Room 7 is too warm"))["values"]
         assert len(values) <= 2 * POINTS + 1 and max(values) == 100
 
-    def test_truth_values_are_steps_and_words_are_nothing(self, client: Client, rule: Rule, gateway: Caller):
+    def test_truth_values_are_steps_and_words_are_nothing(self, client: Client, rule: Rule, gateway: ApiClient):
         measured(gateway, "door", {20: True, 10: False, 1: True}, "open")
         measured(gateway, "door", {20: "shut", 10: "ajar"}, "state")
         door, state = (raised(rule, "door", name, metric_name=name, threshold=True) for name in ("open", "state"))
@@ -87,7 +89,7 @@ class TestOneCourse:
         assert course(client, raised(rule, "room-7", "Room 7 is not heard", value=None))["values"] == []
 
     def test_of_any_metric_and_of_a_device_that_is_gone_there_is_none(
-        self, client: Client, rule: Rule, gateway: Caller
+        self, client: Client, rule: Rule, gateway: ApiClient
     ):
         silent = raised(rule, "pump-2", "Pump 2 is silent", metric_name="*")
         gone = raised(rule, "room-7", "Room 7 is too warm")
@@ -115,7 +117,7 @@ class TestOneCourse:
         page = client.get(f"/alerts/{alert.alert_id}/").content.decode()
         assert ('"text": "Limit 2' in page) is (limit is not None)
 
-    def test_what_cannot_be_read_is_said(self, client: Client, rule: Rule, gateway: Caller):
+    def test_what_cannot_be_read_is_said(self, client: Client, rule: Rule, gateway: ApiClient):
         measured(gateway, "room-7", {5: 1})
         damage_all("metrics_young")
         found = told(client, raised(rule, "room-7", "Room 7 is too warm"))
@@ -123,7 +125,7 @@ class TestOneCourse:
 
 
 class TestWhoSeesWhat:
-    def test_a_reader_sees_those_of_their_devices(self, rule: Rule, gateway: Caller):
+    def test_a_reader_sees_those_of_their_devices(self, rule: Rule, gateway: ApiClient):
         mine, theirs = (raised(rule, name, f"{name} is too warm") for name in ("room-7", "elsewhere"))
         Device.objects.get(device_id="room-7").groups.add(DeviceGroup.objects.create(name="site a"))
         for name in ("room-7", "elsewhere"):
@@ -141,7 +143,7 @@ class TestWhoSeesWhat:
 
 
 class TestCost:
-    def test_many_rows_cost_what_a_few_do(self, rule: Rule, admin: Caller, monkeypatch: pytest.MonkeyPatch):
+    def test_many_rows_cost_what_a_few_do(self, rule: Rule, admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
         """The series are read together, twice as many each time, however many metrics there are."""
         alerts = [raised(rule, f"d{n}", f"alert {n}", metric_name=f"m{n % 20}") for n in range(LINES + 10)]
         points = {f"d{n}": [point(f"m{m}", m, seconds_ago=m) for m in range(20)] for n in range(LINES + 10)}
@@ -171,7 +173,7 @@ COURSE = """(row) => {
 
 class TestInTheBrowser:
     @pytest.fixture
-    def rows(self, rule: Rule, gateway: Caller) -> list[Alert]:
+    def rows(self, rule: Rule, gateway: ApiClient) -> list[Alert]:
         measured(gateway, "room-7", {30: 1, 20: 1, 10: 3, 0.1: 4})
         measured(gateway, "room-8", {5: "shut", 3: "shut"}, "state")
         open_one = raised(rule, "room-7", "Room 7 is too warm", level="critical")
@@ -196,7 +198,7 @@ class TestInTheBrowser:
         assert [one.bounding_box() for one in (first, second, first.locator(".age"))] == before
         assert first.locator(".spark").get_attribute("aria-hidden") == "true"
 
-    def test_they_follow_while_somebody_looks(self, rows: list[Alert], desk: Desk, gateway: Caller):
+    def test_they_follow_while_somebody_looks(self, rows: list[Alert], desk: Desk, gateway: ApiClient):
         sign_in(desk, "/alerts/")
         desk.page.clock.install()
         desk.page.reload()

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from metrics.export import jobs
 from metrics.models import ExportJob
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import PHONE, Desk, sign_in
 
 PAGE = "/exports/"
@@ -40,7 +40,7 @@ def folder(settings: Any, tmp_path: Any) -> None:
 
 
 @pytest.fixture
-def rooms(gateway: Caller) -> None:
+def rooms(gateway: ApiClient) -> None:
     for device in ("cold-room-07", "cold-room-08"):
         points = [
             point(metric, 4.0 + n, seconds_ago=60 * n, unit="°C")

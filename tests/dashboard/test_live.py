@@ -20,18 +20,18 @@ from ingest.models import ApiKey
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
 from metrics.storage import series_registry
-from tests.conftest import Caller, person, point
+from tests.conftest import ApiClient, person, point
 
 PATIENCE = 10
 Open = Callable[..., ClientConnection]
 
 
 @pytest.fixture
-def reader_of_pages(mei: Any, gateway: Caller) -> Caller:
+def reader_of_pages(mei: Any, gateway: ApiClient) -> ApiClient:
     return person(gateway.port, mei)
 
 
-def live(caller: Caller, origin: str | None = None) -> ClientConnection:
+def live(caller: ApiClient, origin: str | None = None) -> ClientConnection:
     headers = {"Cookie": caller.headers["Cookie"]} if "Cookie" in caller.headers else {}
     return connect(
         f"ws://127.0.0.1:{caller.port}/ws/live",
@@ -56,21 +56,21 @@ def subscribe(socket: ClientConnection, **wanted: Any) -> dict[str, Any]:
     return hear(socket, "snapshot")
 
 
-def test_nobody_listens_without_signing_in(anonymous: Caller):
+def test_nobody_listens_without_signing_in(anonymous: ApiClient):
     with live(anonymous) as socket:
         with pytest.raises(ConnectionClosed):
             socket.recv(PATIENCE)
         assert socket.close_code == consumers.NOT_SIGNED_IN
 
 
-def test_a_page_of_another_site_may_not_listen_with_our_cookies(reader_of_pages: Caller):
+def test_a_page_of_another_site_may_not_listen_with_our_cookies(reader_of_pages: ApiClient):
     for origin in ("https://evil.example", "http://127.0.0.1:1", "null", "http://127.0.0.1.evil.example"):
         with pytest.raises(InvalidStatus) as refused:
             live(reader_of_pages, origin)
         assert refused.value.response.status_code == 403
 
 
-def test_a_value_arrives_after_it_was_stored(reader_of_pages: Caller, gateway: Caller):
+def test_a_value_arrives_after_it_was_stored(reader_of_pages: ApiClient, gateway: ApiClient):
     with live(reader_of_pages) as socket:
         subscribe(socket, devices=["cold-room-07"])
         assert gateway.post("devices/cold-room-07/telemetry", point("temperature", 4.5, unit="°C")).status == 200
@@ -79,14 +79,14 @@ def test_a_value_arrives_after_it_was_stored(reader_of_pages: Caller, gateway: C
         assert abs(time.time() * 1000 - ms) < 10_000
 
 
-def test_the_stream_begins_with_what_is_true(reader_of_pages: Caller, gateway: Caller):
+def test_the_stream_begins_with_what_is_true(reader_of_pages: ApiClient, gateway: ApiClient):
     assert gateway.post("devices/cold-room-07/telemetry", point("door_open", True)).status == 200
     with live(reader_of_pages) as socket:
         [told] = subscribe(socket, devices=["cold-room-07", "nobody"])["points"]
         assert told[:2] + told[3:4] == ["cold-room-07", "door_open", True]
 
 
-def test_only_what_was_asked_for_is_told(reader_of_pages: Caller, gateway: Caller):
+def test_only_what_was_asked_for_is_told(reader_of_pages: ApiClient, gateway: ApiClient):
     with live(reader_of_pages) as socket:
         subscribe(socket, devices=["a"], metrics=["temperature"])
         for device, metric in (("b", "temperature"), ("a", "humidity"), ("a", "temperature")):
@@ -108,7 +108,7 @@ NONSENSE = [
 ]
 
 
-def test_what_cannot_be_followed_is_answered_and_the_socket_stays(reader_of_pages: Caller, gateway: Caller):
+def test_what_cannot_be_followed_is_answered_and_the_socket_stays(reader_of_pages: ApiClient, gateway: ApiClient):
     with live(reader_of_pages) as socket:
         for message in NONSENSE:
             socket.send(message)
@@ -118,7 +118,7 @@ def test_what_cannot_be_followed_is_answered_and_the_socket_stays(reader_of_page
         assert hear(socket, "points")
 
 
-def test_a_new_request_takes_the_place_of_the_old(reader_of_pages: Caller, gateway: Caller):
+def test_a_new_request_takes_the_place_of_the_old(reader_of_pages: ApiClient, gateway: ApiClient):
     with live(reader_of_pages) as socket:
         subscribe(socket, devices=["a"])
         subscribe(socket, devices=["b"])
@@ -127,7 +127,7 @@ def test_a_new_request_takes_the_place_of_the_old(reader_of_pages: Caller, gatew
         assert {p[0] for p in hear(socket, "points")["points"]} == {"b"}
 
 
-def test_signing_out_ends_the_stream(reader_of_pages: Caller, monkeypatch: pytest.MonkeyPatch):
+def test_signing_out_ends_the_stream(reader_of_pages: ApiClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.05)
     with live(reader_of_pages) as socket:
         hear(socket, "heartbeat")
@@ -138,7 +138,7 @@ def test_signing_out_ends_the_stream(reader_of_pages: Caller, monkeypatch: pytes
         assert socket.close_code == consumers.NOT_SIGNED_IN
 
 
-def test_an_idle_socket_lives_on(reader_of_pages: Caller, gateway: Caller, monkeypatch: pytest.MonkeyPatch):
+def test_an_idle_socket_lives_on(reader_of_pages: ApiClient, gateway: ApiClient, monkeypatch: pytest.MonkeyPatch):
     """Under redis-py 8 the usual Channels layer ends consumers that were idle for 5 s."""
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 5.5)
     with live(reader_of_pages) as socket:
@@ -179,7 +179,7 @@ def close_code(socket: ClientConnection) -> int | None:
 
 
 @pytest.mark.parametrize("header", ["X_Api_Key", "Authorization"])
-def test_a_program_listens_with_a_key_in_a_header(gateway: Caller, reader: Caller, header: str):
+def test_a_program_listens_with_a_key_in_a_header(gateway: ApiClient, reader: ApiClient, header: str):
     key = reader.headers["X-Api-Key"]
     with live_with(reader.port, **{header: key if header == "X_Api_Key" else f"Bearer {key}"}) as socket:
         subscribe(socket)
@@ -201,7 +201,7 @@ def test_a_program_listens_with_a_token_until_that_ends(
         assert 0.5 < time.monotonic() - begun < 4
 
 
-def test_a_socket_closes_when_its_key_or_token_is_revoked(reader: Caller, monkeypatch: pytest.MonkeyPatch):
+def test_a_socket_closes_when_its_key_or_token_is_revoked(reader: ApiClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
     given = tokens.for_key(ApiKey.objects.get())
     with (
@@ -233,7 +233,7 @@ def test_a_service_token_opens_one_socket_which_stays_open_while_it_lives(
 
 
 def test_a_wrong_key_a_key_that_only_sends_and_a_token_in_the_address_do_not_listen(
-    reader: Caller, gateway: Caller, anonymous: Caller
+    reader: ApiClient, gateway: ApiClient, anonymous: ApiClient
 ):
     with live_with(reader.port, X_Api_Key="tk_wrong") as socket:
         assert close_code(socket) == consumers.NOT_SIGNED_IN
@@ -247,7 +247,7 @@ def test_a_wrong_key_a_key_that_only_sends_and_a_token_in_the_address_do_not_lis
         assert close_code(socket) == consumers.NOT_SIGNED_IN
 
 
-def test_keys_hear_of_the_devices_that_they_are_bound_to_alone(gateway: Caller, device: Caller):
+def test_keys_hear_of_the_devices_that_they_are_bound_to_alone(gateway: ApiClient, device: ApiClient):
     assert gateway.post("bulk", {"device_001": [point()], "press": [point()], "oven": [point()]}).status == 200
     group = DeviceGroup.objects.create(name="site a")
     group_membership.add(group, [Device.objects.get(device_id="press").pk])

@@ -11,14 +11,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from metrics.models import Device
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.metrics.test_damage import damage_all
 
 PAGES = ["/", "/situation/", "/devices/", "/devices/cold-room-07/", "/recent/cold-room-07/"]
 
 
 @pytest.fixture
-def cold_room(gateway: Caller) -> Device:
+def cold_room(gateway: ApiClient) -> Device:
     points = [point("temperature", 4.25, unit="°C"), point("door_open", True), point("firmware", "2.4.1")]
     assert gateway.post("devices/cold-room-07/telemetry/batch", {"data_points": points}).status == 200
     return Device.objects.get(device_id="cold-room-07")
@@ -47,14 +47,14 @@ def test_the_overview_says_how_everything_is(client: Client, cold_room: Device):
     assert re.search(r"temperature <b[^>]*>4.25</b> <small>°C</small>", page)
 
 
-def test_a_silent_device_is_named_first(client: Client, cold_room: Device, gateway: Caller):
+def test_a_silent_device_is_named_first(client: Client, cold_room: Device, gateway: ApiClient):
     assert gateway.post("devices/pump-02/telemetry", point("pressure", 3, seconds_ago=1200)).status == 200
     page = client.get("/").content.decode()
     assert "1 of 2 devices is silent" in page
     assert re.findall(r'<tr data-device="([^"]+)"', page) == ["pump-02", "cold-room-07"]
 
 
-def test_a_recording_of_years_ago_still_shows_its_values(client: Client, gateway: Caller):
+def test_a_recording_of_years_ago_still_shows_its_values(client: Client, gateway: ApiClient):
     assert gateway.post("devices/old/telemetry", point("temperature", 1.5, seconds_ago=80 * 86400)).status == 200
     page = client.get("/devices/").content.decode()
     assert "1.50" in page
@@ -82,7 +82,7 @@ def test_an_unknown_device_is_not_found(client: Client):
     assert "No such page" in answer.content.decode()
 
 
-def test_what_a_device_calls_itself_is_never_markup(client: Client, gateway: Caller):
+def test_what_a_device_calls_itself_is_never_markup(client: Client, gateway: ApiClient):
     name = "<img src=x onerror=alert(1)>"
     Device.objects.create(device_id="evil", name=name)
     assert gateway.post("devices/evil/telemetry", point(name, name)).status == 200
@@ -90,7 +90,7 @@ def test_what_a_device_calls_itself_is_never_markup(client: Client, gateway: Cal
         assert name not in client.get(path).content.decode()
 
 
-def test_recent_gives_the_hour_and_the_range_since_midnight(client: Client, gateway: Caller):
+def test_recent_gives_the_hour_and_the_range_since_midnight(client: Client, gateway: ApiClient):
     points = [point("temperature", value, seconds_ago=ago) for value, ago in ((9, 7200), (2, 1800), (4, 0))]
     assert gateway.post("devices/d/telemetry/batch", {"data_points": points}).status == 200
     midnight = (timezone.now() - timedelta(hours=5)).timestamp()
@@ -99,7 +99,7 @@ def test_recent_gives_the_hour_and_the_range_since_midnight(client: Client, gate
     assert (found["low"], found["high"]) == (2, 9)
 
 
-def test_recent_has_a_line_for_every_metric_that_is_a_number(client: Client, gateway: Caller):
+def test_recent_has_a_line_for_every_metric_that_is_a_number(client: Client, gateway: ApiClient):
     points = [point("on", True), point("words", "so it is"), point("count", 3, seconds_ago=7200)]
     assert gateway.post("devices/d/telemetry/batch", {"data_points": points}).status == 200
     found = client.get("/recent/d/", {"metric": ["on", "words", "count", "unknown", "nul\0"]}).json()["metrics"]
@@ -112,7 +112,7 @@ def test_recent_has_a_line_for_every_metric_that_is_a_number(client: Client, gat
     }
 
 
-def test_a_device_says_what_cannot_be_read_of_it(client: Client, gateway: Caller):
+def test_a_device_says_what_cannot_be_read_of_it(client: Client, gateway: ApiClient):
     assert gateway.post("devices/d/telemetry", point("temperature", 1)).status == 200
     whole = "young block 1 is damaged and was left out"
     assert whole not in client.get("/devices/d/").content.decode()
@@ -144,7 +144,7 @@ class TestManyDevices:
         assert len(asked) <= 5
         assert answer.content.count(b"<tr data-device") <= 50
 
-    def test_the_overview_of_a_large_fleet_shows_what_is_alive_in_it(self, client: Client, gateway: Caller):
+    def test_the_overview_of_a_large_fleet_shows_what_is_alive_in_it(self, client: Client, gateway: ApiClient):
         assert gateway.post("devices/device-00042/telemetry", point("temperature", 3)).status == 200
         page = client.get("/").content.decode()
         assert "2 of the 2 devices heard last are reporting" in page

@@ -16,12 +16,12 @@ from metrics.models import Device, DeviceGroup, MetricDefinition
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
 from rest.caller import OPERATORS
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import Desk, sign_in
 
 
 @pytest.fixture
-def battery(admin: Caller) -> MetricDefinition:
+def battery(admin: ApiClient) -> MetricDefinition:
     definition = MetricDefinition.objects.create(name="battery", data_type="numeric", max_value=100)
     series_registry.refresh_registry()
     group = DeviceGroup.objects.get_or_create(name="site a")[0]

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.conftest import Answer, Caller, point
+from tests.conftest import ApiClient, ApiResponse, point
 
-Door = Callable[[Caller], Answer]
+Door = Callable[[ApiClient], ApiResponse]
 
 # The first is answered in front of Django, the second by a REST view.
 DOORS: dict[str, Door] = {
@@ -14,17 +14,17 @@ DOORS: dict[str, Door] = {
 }
 
 
-def bearing(caller: Caller, credential: str) -> Caller:
+def bearing(caller: ApiClient, credential: str) -> ApiClient:
     """Somebody at the same site with `Authorization: Bearer`."""
-    return Caller(caller.port, {"Authorization": f"Bearer {credential}"})
+    return ApiClient(caller.port, {"Authorization": f"Bearer {credential}"})
 
 
-def said(answer: Answer) -> tuple[int, dict[str, object]]:
+def said(answer: ApiResponse) -> tuple[int, dict[str, object]]:
     """An answer without the name of its request, which is new each time."""
     return answer.status, {name: value for name, value in answer.json.items() if name != "request_id"}
 
 
-def assert_refused(caller: Caller, why: Any = "") -> None:
+def assert_refused(caller: ApiClient, why: Any = "") -> None:
     """401 with a challenge and the same words, at every door."""
     for name, door in DOORS.items():
         answer = door(caller)
@@ -34,7 +34,7 @@ def assert_refused(caller: Caller, why: Any = "") -> None:
         assert answer.headers["Content-Type"] == "application/problem+json", (name, why)
 
 
-def assert_let_in(caller: Caller) -> None:
+def assert_let_in(caller: ApiClient) -> None:
     """With all rights, at every door."""
     for name, door in DOORS.items():
         assert door(caller).status == 200, (name, door(caller).raw)

@@ -13,7 +13,7 @@ import lz4.frame
 import pytest
 import zstandard
 
-from tests.conftest import API, Caller, point, stamp
+from tests.conftest import API, ApiClient, point, stamp
 
 SINGLE = "devices/device_001/telemetry"
 BATCH = "devices/device_001/telemetry/batch"
@@ -22,7 +22,7 @@ GOOD = point("good", 1.0)
 
 
 @pytest.fixture(params=["fast lane", "views"])
-def caller(request: pytest.FixtureRequest, site: None) -> Caller:
+def caller(request: pytest.FixtureRequest, site: None) -> ApiClient:
     return request.getfixturevalue("admin" if request.param == "fast lane" else "administrator")
 
 
@@ -75,7 +75,7 @@ POINTS = {  # a point that is bad by itself: (the point as bytes, the field that
 
 
 @pytest.mark.parametrize("name", POINTS)
-def test_a_bad_point_is_named_and_the_good_points_beside_it_are_stored(caller: Caller, name: str):
+def test_a_bad_point_is_named_and_the_good_points_beside_it_are_stored(caller: ApiClient, name: str):
     body, field = POINTS[name]
     alone = caller.post(SINGLE, body)
     assert alone.status in (400, 422), alone.raw
@@ -145,7 +145,7 @@ BODIES: dict[str, tuple[str, bytes, dict[str, str], set[int]]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_bad_request_is_refused_with_a_reason(caller: Caller, name: str):
+def test_a_bad_request_is_refused_with_a_reason(caller: ApiClient, name: str):
     path, body, headers, accepted = BODIES[name]
     answer = caller.post(path, body, **headers)
     assert answer.status in accepted, answer.raw[:500]
@@ -155,7 +155,7 @@ def test_a_bad_request_is_refused_with_a_reason(caller: Caller, name: str):
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "lz4", "deflate"])
-def test_compressed_bodies_are_read(caller: Caller, coding: str):
+def test_compressed_bodies_are_read(caller: ApiClient, coding: str):
     pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[
         coding
     ]
@@ -174,7 +174,7 @@ def _send_raw(port: int, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("said", [5, 50_000_000, -1])
-def test_a_lying_content_length_stores_nothing_and_breaks_nothing(admin: Caller, said: int):
+def test_a_lying_content_length_stores_nothing_and_breaks_nothing(admin: ApiClient, said: int):
     body = json.dumps(GOOD).encode()
     head = f"POST {API}/{SINGLE} HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {admin.headers['X-Api-Key']}\r\n"
     answer = _send_raw(admin.port, f"{head}Content-Length: {said}\r\n\r\n".encode() + body)
@@ -182,7 +182,7 @@ def test_a_lying_content_length_stores_nothing_and_breaks_nothing(admin: Caller,
     assert admin.get("devices/device_001/metrics").json == []
 
 
-def test_a_body_without_a_length_is_counted_while_it_is_read(admin: Caller):
+def test_a_body_without_a_length_is_counted_while_it_is_read(admin: ApiClient):
     piece = b"%x\r\n%s\r\n" % (1 << 20, b" " * (1 << 20))
     head = (
         f"POST {API}/{BATCH} HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {admin.headers['X-Api-Key']}\r\n"
@@ -198,7 +198,7 @@ def test_a_body_without_a_length_is_counted_while_it_is_read(admin: Caller):
         assert b" 413 " in connection.recv(65536).split(b"\r\n")[0]
 
 
-def test_a_lookback_that_is_none_is_refused(caller: Caller):
+def test_a_lookback_that_is_none_is_refused(caller: ApiClient):
     for given in ("-1", "0", "abc", "1e9", "99999999999", "%00"):
         answer = caller.get(f"devices/device_001/metrics/m/latest?lookback={given}")
         assert answer.status == 400 and "lookback" in answer.json["detail"], given

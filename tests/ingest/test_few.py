@@ -8,7 +8,7 @@ import pytest
 from ingest import fast_lane
 from metrics.models import Journal, MetricDefinition
 from metrics.storage import series_registry
-from tests.conftest import Caller, point, stamp
+from tests.conftest import ApiClient, point, stamp
 
 AT = stamp(30)
 WHOLE = {"timestamp": AT, "metric_name": "bounded", "value": 7}
@@ -30,14 +30,14 @@ BODIES: dict[str, tuple[str, Any]] = {
 BY_THE_SHORTEST_WAY = {"one", "a batch", "the same time twice", "many devices"}
 
 
-def stored(admin: Caller) -> list[Any]:
+def stored(admin: ApiClient) -> list[Any]:
     paths = [f"devices/{device}/metrics/{metric}/range" for device in "de" for metric in ("bounded", "free", "new")]
     found = [admin.get(path).json.get("data_points") for path in paths]
     return [[(one["timestamp"], one["value"], one["unit"]) for one in points or ()] for points in found]
 
 
 @pytest.fixture
-def known(admin: Caller) -> Caller:
+def known(admin: ApiClient) -> ApiClient:
     """A site that has seen the series before, as nearly always."""
     MetricDefinition.objects.create(name="bounded", data_type="numeric", min_value=0, max_value=1000)
     series_registry.refresh_registry()
@@ -47,7 +47,7 @@ def known(admin: Caller) -> Caller:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_the_shortest_way_answers_and_stores_what_the_common_way_does(known: Caller, monkeypatch, name: str):
+def test_the_shortest_way_answers_and_stores_what_the_common_way_does(known: ApiClient, monkeypatch, name: str):
     path, body = BODIES[name]
     took = []
     original = fast_lane.store_few
@@ -76,13 +76,13 @@ def test_the_shortest_way_answers_and_stores_what_the_common_way_does(known: Cal
             assert json.loads(newest.entries)[0].get(field) == json.loads(entry.entries)[0].get(field)
 
 
-def test_a_device_named_twice_loses_nothing_by_the_shortest_way(known: Caller):
+def test_a_device_named_twice_loses_nothing_by_the_shortest_way(known: ApiClient):
     one, two = json.dumps([WHOLE]), json.dumps([WHOLE | {"metric_name": "free"}])
     answer = known.post("bulk", f'{{"d": {one}, "d": {two}}}'.encode())
     assert answer.status == 400 and "twice" in answer.json["detail"]
 
 
-def test_a_bound_key_is_told_what_it_may_not_write_by_the_shortest_way(known: Caller, device: Caller):
+def test_a_bound_key_is_told_what_it_may_not_write_by_the_shortest_way(known: ApiClient, device: ApiClient):
     known.post("bulk", {"device_001": [WHOLE]})
     answer = device.post("bulk", {"device_001": [WHOLE], "d": [WHOLE]})
     assert answer.json["ingested_count"] == 1

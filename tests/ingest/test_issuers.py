@@ -19,8 +19,8 @@ from ingest.identity import issuers, jwks, trusted_issuers
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
 from metrics.storage import series_registry
-from telemetry_site.env import BadSetting, Environment
-from tests.conftest import Caller, point
+from telemetry_site.env import Environment, InvalidSetting
+from tests.conftest import ApiClient, point
 from tests.ingest.doors import assert_let_in, assert_refused, bearing
 
 NAME, AUDIENCE = "https://login.example", "telemetry"
@@ -117,7 +117,7 @@ def signed(
     return jwt.encode({name: value for name, value in whole.items() if value is not None}, key, algorithm, head)
 
 
-def test_a_token_of_a_configured_issuer_opens(anonymous: Caller, issuer: Issuer) -> None:
+def test_a_token_of_a_configured_issuer_opens(anonymous: ApiClient, issuer: Issuer) -> None:
     assert_let_in(bearing(anonymous, signed()))
     assert_let_in(bearing(anonymous, signed(key=RSA, algorithm="RS256", kid="rsa")))
     assert_let_in(bearing(anonymous, signed({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
@@ -156,13 +156,13 @@ def spoilt() -> dict[str, str]:
     }
 
 
-def test_every_token_that_is_not_as_configured_is_refused_at_every_door(anonymous: Caller, issuer: Issuer) -> None:
+def test_every_token_that_is_not_as_configured_is_refused_at_every_door(anonymous: ApiClient, issuer: Issuer) -> None:
     assert_let_in(bearing(anonymous, signed()))
     for why, token in spoilt().items():
         assert_refused(bearing(anonymous, token), why)
 
 
-def test_a_key_that_comes_with_the_token_is_not_looked_at(anonymous: Caller, issuer: Issuer) -> None:
+def test_a_key_that_comes_with_the_token_is_not_looked_at(anonymous: ApiClient, issuer: Issuer) -> None:
     now = int(time.time())
     claims = {"iss": NAME, "aud": AUDIENCE, "sub": "x", "scope": "telemetry.admin", "exp": now + 60}
     heads: list[dict[str, Any]] = [{"jwk": listed("evil", STRANGER)}, {"jku": f"http://127.0.0.1:{issuer.port}/evil"}]
@@ -172,7 +172,7 @@ def test_a_key_that_comes_with_the_token_is_not_looked_at(anonymous: Caller, iss
     assert issuer.asked == 1
 
 
-def test_the_greatest_scope_of_a_token_counts(anonymous: Caller, issuer: Issuer) -> None:
+def test_the_greatest_scope_of_a_token_counts(anonymous: ApiClient, issuer: Issuer) -> None:
     both = bearing(anonymous, signed({"scope": "telemetry.send telemetry.read"}))
     assert both.get("metrics").status == 200
     sends = bearing(anonymous, signed({"scope": "telemetry.send"}))
@@ -181,7 +181,7 @@ def test_the_greatest_scope_of_a_token_counts(anonymous: Caller, issuer: Issuer)
 
 
 def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
-    anonymous: Caller, admin: Caller, issuer: Issuer, settings: Any
+    anonymous: ApiClient, admin: ApiClient, issuer: Issuer, settings: Any
 ) -> None:
     settings.JWT_ISSUERS = (trust(issuer.url, scope_claim="roles", groups_claim="sites"),)
     assert admin.post("bulk", {"press": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
@@ -189,10 +189,10 @@ def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
     group_membership.add(group, [Device.objects.get(device_id="press").pk])
     series_registry.refresh_registry()
 
-    def somebody(**claims: Any) -> Caller:
+    def somebody(**claims: Any) -> ApiClient:
         return bearing(anonymous, signed({"scope": None} | claims))
 
-    def seen(caller: Caller) -> list[str]:
+    def seen(caller: ApiClient) -> list[str]:
         return [one["device_id"] for one in caller.post("latest", {"metrics": ["temperature"]}).json["series"]]
 
     assert seen(somebody(roles=["telemetry.read"], sites=["site a", "nowhere"])) == ["press"]
@@ -207,7 +207,7 @@ def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
 
 
 def test_an_issuer_that_cannot_be_reached_goes_on_being_believed_and_nothing_opens(
-    anonymous: Caller, issuer: Issuer, clock: Clock
+    anonymous: ApiClient, issuer: Issuer, clock: Clock
 ) -> None:
     assert_let_in(bearing(anonymous, signed()))
     issuer.stop()
@@ -219,7 +219,7 @@ def test_an_issuer_that_cannot_be_reached_goes_on_being_believed_and_nothing_ope
 
 
 def test_while_its_issuer_was_never_reached_a_token_is_refused_and_afterwards_it_opens(
-    anonymous: Caller, issuer: Issuer, clock: Clock
+    anonymous: ApiClient, issuer: Issuer, clock: Clock
 ) -> None:
     issuer.stop()
     token = signed()
@@ -231,7 +231,7 @@ def test_while_its_issuer_was_never_reached_a_token_is_refused_and_afterwards_it
 
 
 def test_a_new_key_is_fetched_when_it_is_first_seen_but_not_for_everybody_who_makes_one_up(
-    anonymous: Caller, issuer: Issuer, clock: Clock
+    anonymous: ApiClient, issuer: Issuer, clock: Clock
 ) -> None:
     assert_let_in(bearing(anonymous, signed()))
     issuer.keys = [listed("newer", NEWER)]
@@ -256,7 +256,7 @@ def test_keys_that_are_old_are_fetched_anew_while_they_serve(issuer: Issuer, clo
 
 
 def test_a_withdrawn_key_opens_no_more_although_its_token_is_remembered(
-    anonymous: Caller, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    anonymous: ApiClient, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(issuers, "FRESH_FOR", -1.0)  # what is remembered of a token is past its time at once
     holder = bearing(anonymous, signed())
@@ -301,7 +301,7 @@ def test_redirects_of_a_key_set_are_not_followed(issuer: Issuer, clock: Clock) -
 
 
 def test_an_issuer_that_never_answers_holds_nobody_else_up(
-    anonymous: Caller, admin: Caller, clock: Clock, settings: Any
+    anonymous: ApiClient, admin: ApiClient, clock: Clock, settings: Any
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings.JWT_ISSUERS = (trust(f"http://127.0.0.1:{silent.getsockname()[1]}/keys"),)
@@ -348,8 +348,8 @@ def test_a_wrong_setting_says_what_is_accepted(change: dict[str, Any], said: str
     assert trusted_issuers.issuers(json.dumps([good]))[0].algorithms == ("ES256",)
     assert trusted_issuers.issuers(json.dumps([good | {"jwks_url": "http://localhost:8080/keys"}]))
     environment = Environment({"TELEMETRY_JWT_ISSUERS": json.dumps([good | change])})
-    with pytest.raises(BadSetting) as refused:
-        environment.read("TELEMETRY_JWT_ISSUERS", trusted_issuers.issuers, "[]")
+    with pytest.raises(InvalidSetting) as refused:
+        environment.parsed("TELEMETRY_JWT_ISSUERS", trusted_issuers.issuers, "[]")
     assert said in str(refused.value)
     with pytest.raises(ValueError, match="each issuer is named once"):
         trusted_issuers.issuers(json.dumps([good, good]))

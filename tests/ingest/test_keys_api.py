@@ -11,7 +11,7 @@ from ingest.models import ApiKey, digest_of
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
 from metrics.storage import series_registry
-from tests.conftest import API, Caller, point
+from tests.conftest import API, ApiClient, point
 from tests.ingest.doors import DOORS, assert_let_in, assert_refused, said
 
 SHOWN = {
@@ -29,12 +29,12 @@ def group(site: None) -> DeviceGroup:
     return group
 
 
-def holding(caller: Caller, text: str) -> Caller:
+def holding(caller: ApiClient, text: str) -> ApiClient:
     series_registry.refresh_registry()
-    return Caller(caller.port, {"X-Api-Key": text})
+    return ApiClient(caller.port, {"X-Api-Key": text})
 
 
-def make(admin: Caller, **wanted: Any) -> tuple[dict[str, Any], Caller]:
+def make(admin: ApiClient, **wanted: Any) -> tuple[dict[str, Any], ApiClient]:
     """A new key and whoever has it."""
     answer = admin.post("keys", {"name": "k", "scope": "admin"} | wanted)
     assert answer.status == 201, answer.raw
@@ -42,7 +42,7 @@ def make(admin: Caller, **wanted: Any) -> tuple[dict[str, Any], Caller]:
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1", API])
-def test_a_key_is_made_and_its_text_shown_this_once(admin: Caller, prefix: str) -> None:
+def test_a_key_is_made_and_its_text_shown_this_once(admin: ApiClient, prefix: str) -> None:
     answer = admin.post(f"{prefix}/keys", {"name": "gateway 1", "scope": "admin"})
     assert (answer.status, answer.headers["Cache-Control"]) == (201, "no-store")
     made = answer.json
@@ -77,7 +77,7 @@ def test_a_key_is_made_and_its_text_shown_this_once(admin: Caller, prefix: str) 
     ],
 )
 def test_a_key_that_makes_no_sense_is_not_made_and_the_field_is_named(
-    admin: Caller, group: DeviceGroup, body: dict[str, Any], field: str
+    admin: ApiClient, group: DeviceGroup, body: dict[str, Any], field: str
 ) -> None:
     before = ApiKey.objects.count()
     answer = admin.post("keys", body)
@@ -86,8 +86,8 @@ def test_a_key_that_makes_no_sense_is_not_made_and_the_field_is_named(
 
 
 def test_only_admins_see_or_change_keys(
-    admin: Caller, viewer: Caller, operator: Caller, stranger: Caller, administrator: Caller, reader: Caller,
-    gateway: Caller, device: Caller, anonymous: Caller, group: DeviceGroup,
+    admin: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient, administrator: ApiClient,
+    reader: ApiClient, gateway: ApiClient, device: ApiClient, anonymous: ApiClient, group: DeviceGroup,
 ) -> None:  # fmt: skip
     made, _ = make(admin)
     of_group = make(admin, group="site a")[1]
@@ -110,7 +110,7 @@ def test_only_admins_see_or_change_keys(
         assert administrator.call(method, path, body).status in (200, 201), (method, path)
 
 
-def test_keys_are_listed_by_page_and_filter(admin: Caller, group: DeviceGroup) -> None:
+def test_keys_are_listed_by_page_and_filter(admin: ApiClient, group: DeviceGroup) -> None:
     make(admin, name="press gateway", scope="ingest", group="site a")
     make(admin, name="oven", scope="ingest", device_id="oven")
     gone, _ = make(admin, name="old", scope="read")
@@ -131,7 +131,7 @@ def test_keys_are_listed_by_page_and_filter(admin: Caller, group: DeviceGroup) -
     assert admin.get("keys?scope=root").status == 400
 
 
-def test_a_key_is_renamed_and_given_an_end_but_stays_what_it_is_for(admin: Caller) -> None:
+def test_a_key_is_renamed_and_given_an_end_but_stays_what_it_is_for(admin: ApiClient) -> None:
     made, _ = make(admin)
     path = f"keys/{made['id']}"
     ends = (timezone.now() + timedelta(days=1)).isoformat()
@@ -147,7 +147,7 @@ def test_a_key_is_renamed_and_given_an_end_but_stays_what_it_is_for(admin: Calle
     assert stale.status == 412
 
 
-def test_every_key_that_is_not_valid_is_refused_at_every_door(admin: Caller) -> None:
+def test_every_key_that_is_not_valid_is_refused_at_every_door(admin: ApiClient) -> None:
     revoked, of_revoked = make(admin)
     expired, of_expired = make(admin)
     deleted, of_deleted = make(admin)
@@ -162,18 +162,18 @@ def test_every_key_that_is_not_valid_is_refused_at_every_door(admin: Caller) -> 
     for holder in (of_revoked, of_expired, of_deleted):
         assert_refused(holder)
     for text in ("tk_wrong", of_revoked.headers["X-Api-Key"] + "x", "x" * 300, "x" * 20_000, "\u00e9"):
-        assert_refused(Caller(admin.port, {"X-Api-Key": text}), text)
+        assert_refused(ApiClient(admin.port, {"X-Api-Key": text}), text)
     for path in (f"keys/{deleted['id']}", "keys/999", f"keys/{10**30}"):
         assert admin.get(path).status == 404
 
 
-def test_revoking_twice_keeps_the_first_time(admin: Caller) -> None:
+def test_revoking_twice_keeps_the_first_time(admin: ApiClient) -> None:
     made, _ = make(admin)
     first = admin.post(f"keys/{made['id']}/revoke", {}).json["revoked_at"]
     assert admin.post(f"keys/{made['id']}/revoke", {}).json["revoked_at"] == first
 
 
-def test_rotation_gives_a_new_key_and_the_old_one_an_overlap(admin: Caller, group: DeviceGroup) -> None:
+def test_rotation_gives_a_new_key_and_the_old_one_an_overlap(admin: ApiClient, group: DeviceGroup) -> None:
     made, old = make(admin, name="g", scope="ingest", group="site a")
     answer = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 3600})
     assert answer.status == 201
@@ -187,7 +187,7 @@ def test_rotation_gives_a_new_key_and_the_old_one_an_overlap(admin: Caller, grou
     assert timedelta(seconds=3590) < left <= timedelta(seconds=3600)
 
 
-def test_rotation_without_overlap_ends_the_old_key_at_once(admin: Caller) -> None:
+def test_rotation_without_overlap_ends_the_old_key_at_once(admin: ApiClient) -> None:
     made, old = make(admin)
     assert_let_in(old)
     new = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 0}).json["key"]
@@ -197,7 +197,7 @@ def test_rotation_without_overlap_ends_the_old_key_at_once(admin: Caller) -> Non
     assert (again.status, again.headers["Content-Type"]) == (409, "application/problem+json")
 
 
-def test_an_overlap_never_lengthens_a_life_and_the_new_key_lives_as_long_as_the_old_one_did(admin: Caller) -> None:
+def test_an_overlap_never_lengthens_a_life_and_the_new_key_lives_as_long_as_the_old_one_did(admin: ApiClient) -> None:
     ends = timezone.now() + timedelta(hours=2)
     made, _ = make(admin, expires_at=ends.isoformat())
     new = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 86_400}).json
@@ -208,7 +208,7 @@ def test_an_overlap_never_lengthens_a_life_and_the_new_key_lives_as_long_as_the_
         assert (answer.status, answer.json["errors"][0]["field"]) == (400, "overlap_seconds")
 
 
-def test_a_key_of_a_group_writes_for_the_devices_of_the_group_alone(admin: Caller, group: DeviceGroup) -> None:
+def test_a_key_of_a_group_writes_for_the_devices_of_the_group_alone(admin: ApiClient, group: DeviceGroup) -> None:
     _, gateway = make(admin, scope="ingest", group="site a")
     single = ("devices/{}/telemetry", point())
     batch = ("devices/{}/telemetry/batch", {"data_points": [point()]})
@@ -224,7 +224,7 @@ def test_a_key_of_a_group_writes_for_the_devices_of_the_group_alone(admin: Calle
     assert gateway.get("devices/press-1/metrics").status == 403  # it ingests
 
 
-def test_a_key_of_a_group_reads_the_devices_of_the_group_alone(admin: Caller, group: DeviceGroup) -> None:
+def test_a_key_of_a_group_reads_the_devices_of_the_group_alone(admin: ApiClient, group: DeviceGroup) -> None:
     assert admin.post("bulk", {"press-1": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
     _, reader = make(admin, scope="read", group="site a")
     told = reader.post("latest", {"metrics": ["temperature"]}).json["series"]
@@ -237,7 +237,7 @@ def test_a_key_of_a_group_reads_the_devices_of_the_group_alone(admin: Caller, gr
     assert reader.post("devices/press-1/telemetry", point()).status == 403
 
 
-def test_whatever_happens_to_a_group_happens_to_its_keys(admin: Caller, group: DeviceGroup) -> None:
+def test_whatever_happens_to_a_group_happens_to_its_keys(admin: ApiClient, group: DeviceGroup) -> None:
     _, gateway = make(admin, scope="ingest", group="site a")
     _, reader = make(admin, scope="read", group="site a")
 
@@ -269,7 +269,7 @@ def test_whatever_happens_to_a_group_happens_to_its_keys(admin: Caller, group: D
 
 @pytest.mark.parametrize("how", ["device", "devices", "groups", "keys"])
 def test_keys_that_go_with_their_device_or_group_or_many_at_once_are_refused(
-    admin: Caller, group: DeviceGroup, how: str
+    admin: ApiClient, group: DeviceGroup, how: str
 ) -> None:
     bound = {"group": "site a"} if how == "groups" else {"device_id": "press-1"}
     _, holder = make(admin, scope="ingest", **bound)
@@ -291,7 +291,7 @@ def test_a_key_cannot_be_bound_twice_by_any_way(site: None, group: DeviceGroup) 
         ApiKey.issue("k", "ingest", Device.objects.get(device_id="oven"), group=group)
 
 
-def test_when_a_key_was_last_used_is_written_once_a_minute(admin: Caller) -> None:
+def test_when_a_key_was_last_used_is_written_once_a_minute(admin: ApiClient) -> None:
     made, holder = make(admin)
     unused, _ = make(admin)
 
@@ -313,18 +313,18 @@ def test_when_a_key_was_last_used_is_written_once_a_minute(admin: Caller) -> Non
     assert admin.get(f"keys/{made['id']}").json["last_used_at"] is not None
 
 
-def test_a_key_is_used_also_by_way_of_its_tokens(admin: Caller) -> None:
+def test_a_key_is_used_also_by_way_of_its_tokens(admin: ApiClient) -> None:
     made, _ = make(admin)
     sent = {"grant_type": "api_key", "api_key": made["key"]}
-    token = Caller(admin.port, {}).post("/api/v1/auth/token", sent).json["access_token"]
+    token = ApiClient(admin.port, {}).post("/api/v1/auth/token", sent).json["access_token"]
     usage.write()
-    assert_let_in(Caller(admin.port, {"Authorization": f"Bearer {token}"}))
+    assert_let_in(ApiClient(admin.port, {"Authorization": f"Bearer {token}"}))
     usage.write()
     assert ApiKey.objects.get(pk=made["id"]).last_used_at is not None
 
 
 def test_the_number_of_statements_of_the_list_does_not_grow_with_the_keys(
-    admin: Caller, group: DeviceGroup, django_assert_num_queries: Any
+    admin: ApiClient, group: DeviceGroup, django_assert_num_queries: Any
 ) -> None:
     from django.test import Client
 

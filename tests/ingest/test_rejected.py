@@ -30,7 +30,7 @@ from metrics.query.query import Question
 from metrics.storage import series_registry
 from metrics.storage.connection import connect, read_connection
 from rest import caller as access
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 
 BATCH = "devices/d/telemetry/batch"
 
@@ -48,23 +48,23 @@ def redefine(name: str = "battery", **changes: Any) -> None:
     definition.save()
 
 
-def rejected(caller: Caller, **filters: str) -> list[dict[str, Any]]:
+def rejected(caller: ApiClient, **filters: str) -> list[dict[str, Any]]:
     inbox().flush()
     words = "&".join(f"{name}={value}" for name, value in filters.items())
     return caller.get(f"rejected?{words}").json["rejected"]
 
 
-def values(caller: Caller, device_id: str = "d", metric: str = "battery") -> list[Any]:
+def values(caller: ApiClient, device_id: str = "d", metric: str = "battery") -> list[Any]:
     found = caller.get(f"devices/{device_id}/metrics/{metric}/range?time_range=1h").json
     return [one["value"] for one in found["data_points"]]
 
 
 @pytest.fixture(params=["fast lane", "views"])
-def sender(request: pytest.FixtureRequest, site: None) -> Caller:
+def sender(request: pytest.FixtureRequest, site: None) -> ApiClient:
     return request.getfixturevalue("admin" if request.param == "fast lane" else "administrator")
 
 
-def test_rejected_points_are_kept_with_who_what_why_and_count(sender: Caller, admin: Caller):
+def test_rejected_points_are_kept_with_who_what_why_and_count(sender: ApiClient, admin: ApiClient):
     define(min_value=0, max_value=100)
     sent = [point("battery", value, ago) for ago, value in enumerate((50, -1, 101, 140))]
     assert sender.post(BATCH, {"data_points": sent}).json["failed_count"] == 3
@@ -76,7 +76,7 @@ def test_rejected_points_are_kept_with_who_what_why_and_count(sender: Caller, ad
     assert row["first_at"] <= row["last_at"]
 
 
-def test_every_reason_has_its_word(sender: Caller, admin: Caller):
+def test_every_reason_has_its_word(sender: ApiClient, admin: ApiClient):
     define("battery", min_value=0)
     define("open", data_type="boolean")
     sent = [
@@ -97,13 +97,13 @@ def test_every_reason_has_its_word(sender: Caller, admin: Caller):
     }
 
 
-def test_a_batch_in_which_nothing_is_good_is_kept_too(sender: Caller, admin: Caller):
+def test_a_batch_in_which_nothing_is_good_is_kept_too(sender: ApiClient, admin: ApiClient):
     define(max_value=100)
     assert sender.post("devices/d/telemetry", point("battery", 101)).status == 422
     assert [(row["device_id"], row["count"]) for row in rejected(admin)] == [("d", 1)]
 
 
-def test_what_is_not_made_on_first_sight_waits_to_be_defined(sender: Caller, admin: Caller, settings: Any):
+def test_what_is_not_made_on_first_sight_waits_to_be_defined(sender: ApiClient, admin: ApiClient, settings: Any):
     settings.CREATE_ON_FIRST_SIGHT = False
     Device.objects.create(device_id="d")
     assert sender.post(BATCH, {"data_points": [point("battery", 50)]}).status == 422
@@ -115,7 +115,7 @@ def test_what_is_not_made_on_first_sight_waits_to_be_defined(sender: Caller, adm
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b'{"data_points": 5}', b"\xff", b'{"data_points": []}'])
-def test_a_request_that_cannot_be_read_is_counted_and_not_kept(sender: Caller, admin: Caller, body: bytes):
+def test_a_request_that_cannot_be_read_is_counted_and_not_kept(sender: ApiClient, admin: ApiClient, body: bytes):
     for _ in range(3):
         assert sender.post(BATCH, body).status in (400, 422)
     (row,) = rejected(admin)
@@ -123,7 +123,7 @@ def test_a_request_that_cannot_be_read_is_counted_and_not_kept(sender: Caller, a
     assert not RejectedPacket.objects.exists()
 
 
-def test_names_that_postgresql_does_not_take_are_counted_without_them(sender: Caller, admin: Caller):
+def test_names_that_postgresql_does_not_take_are_counted_without_them(sender: ApiClient, admin: ApiClient):
     answer = sender.post("bulk", {"a\0b": [point("m")], "d": [point("x\0y"), point("m")]})
     assert answer.json["failed_count"] == 2
     assert {(row["device_id"], row["reason"], row["kept"]) for row in rejected(admin)} == {
@@ -132,7 +132,7 @@ def test_names_that_postgresql_does_not_take_are_counted_without_them(sender: Ca
     }
 
 
-def test_what_a_key_may_not_write_is_counted_and_cannot_be_replayed(device: Caller, admin: Caller):
+def test_what_a_key_may_not_write_is_counted_and_cannot_be_replayed(device: ApiClient, admin: ApiClient):
     answer = device.post("bulk", {"device_001": [point("m")], "other": [point("m"), point("m")]})
     assert answer.json["ingested_count"] == 1
     (row,) = rejected(admin)
@@ -141,7 +141,7 @@ def test_what_a_key_may_not_write_is_counted_and_cannot_be_replayed(device: Call
     assert not Device.objects.filter(device_id="other").exists()
 
 
-def test_a_row_shows_its_points_as_they_were_sent(admin: Caller):
+def test_a_row_shows_its_points_as_they_were_sent(admin: ApiClient):
     define(max_value=100)
     sent = point("battery", 101.5, 60, unit="%", tags={"room": "1"}, metadata={"firmware": "2"})
     admin.post("devices/d/telemetry", sent)
@@ -151,7 +151,7 @@ def test_a_row_shows_its_points_as_they_were_sent(admin: Caller):
     assert shown == {"value": 101.5, "unit": "%", "tags": {"room": "1"}, "metadata": {"firmware": "2"}}
 
 
-def test_an_operator_replays_after_mending_the_definition(admin: Caller):
+def test_an_operator_replays_after_mending_the_definition(admin: ApiClient):
     define(max_value=100)
     sent = [point("battery", value, ago, unit="%") for ago, value in ((30, 50), (20, 101), (10, 300))]
     admin.post(BATCH, {"data_points": sent})
@@ -184,7 +184,7 @@ def test_an_operator_replays_after_mending_the_definition(admin: Caller):
     assert newest["unit"] == "%" and newest["timestamp"][:19] == sent[2]["timestamp"][:19]
 
 
-def test_a_replay_is_journalled_in_both_names(admin: Caller):
+def test_a_replay_is_journalled_in_both_names(admin: ApiClient):
     define(max_value=100)
     admin.post("devices/d/telemetry", point("battery", 101))
     (row,) = rejected(admin)
@@ -195,7 +195,7 @@ def test_a_replay_is_journalled_in_both_names(admin: Caller):
     assert f"{row['sender']} (replayed by key:" in entries
 
 
-def test_points_that_are_now_rejected_for_another_reason_stand_under_that_one(admin: Caller):
+def test_points_that_are_now_rejected_for_another_reason_stand_under_that_one(admin: ApiClient):
     define("m", data_type="boolean")
     admin.post(BATCH, {"data_points": [point("m", 5), point("m", 500, 1), point("m", "x", 2)]})
     inbox().flush()
@@ -208,7 +208,7 @@ def test_points_that_are_now_rejected_for_another_reason_stand_under_that_one(ad
     }
 
 
-def test_replaying_all_can_be_narrowed_to_a_device_or_a_metric(admin: Caller):
+def test_replaying_all_can_be_narrowed_to_a_device_or_a_metric(admin: ApiClient):
     define(max_value=100)
     for device_id in ("d", "e"):
         admin.post(f"devices/{device_id}/telemetry", point("battery", 101))
@@ -220,7 +220,7 @@ def test_replaying_all_can_be_narrowed_to_a_device_or_a_metric(admin: Caller):
     assert admin.post("rejected/replay", {}).json["replayed"] == 1
 
 
-def test_a_replay_of_more_than_one_call_says_where_to_go_on(admin: Caller, monkeypatch: pytest.MonkeyPatch):
+def test_a_replay_of_more_than_one_call_says_where_to_go_on(admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ingest.rejected.replay.MOST_POINTS", 2)
     define(max_value=100)
     for number in range(5):
@@ -236,7 +236,7 @@ def test_a_replay_of_more_than_one_call_says_where_to_go_on(admin: Caller, monke
 
 
 def test_a_crash_between_storing_and_leaving_the_inbox_is_mended_by_the_next_replay(
-    admin: Caller, monkeypatch: pytest.MonkeyPatch
+    admin: ApiClient, monkeypatch: pytest.MonkeyPatch
 ):
     define(max_value=100)
     admin.post("devices/d/telemetry", point("battery", 101))
@@ -250,7 +250,7 @@ def test_a_crash_between_storing_and_leaving_the_inbox_is_mended_by_the_next_rep
     assert values(admin) == [101.0] and rejected(admin) == []
 
 
-def test_dismissing_lets_go_of_the_points(admin: Caller):
+def test_dismissing_lets_go_of_the_points(admin: ApiClient):
     define(max_value=100)
     admin.post("devices/d/telemetry", point("battery", 101))
     (row,) = rejected(admin)
@@ -260,7 +260,7 @@ def test_dismissing_lets_go_of_the_points(admin: Caller):
         assert admin.call(method, f"rejected/{row['id']}{path}").status == 404
 
 
-def test_the_list_is_filtered_and_paged(admin: Caller, gateway: Caller):
+def test_the_list_is_filtered_and_paged(admin: ApiClient, gateway: ApiClient):
     define(max_value=100)
     define("open", data_type="boolean")
     admin.post("devices/a/telemetry", point("battery", 101))
@@ -288,14 +288,16 @@ BAD = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), BAD)
-def test_bad_questions_are_answered_and_nothing_breaks(admin: Caller, method: str, path: str, body: Any, status: int):
+def test_bad_questions_are_answered_and_nothing_breaks(
+    admin: ApiClient, method: str, path: str, body: Any, status: int
+):
     answer = admin.call(method, path, body)
     assert answer.status == status, answer.raw
     assert answer.headers["Content-Type"].startswith("application/problem+json")
 
 
 def test_people_see_what_was_rejected_of_their_devices_alone(
-    admin: Caller, viewer: Caller, operator: Caller, stranger: Caller, reader: Caller, gateway: Caller
+    admin: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient, reader: ApiClient, gateway: ApiClient
 ):
     define(max_value=100)
     device = Device.objects.create(device_id="mine")
@@ -514,7 +516,7 @@ def test_the_inbox_is_bounded_in_rows_points_and_bytes(site: None, monkeypatch: 
     assert Rejected.objects.count() == 3  # what was counted stays counted
 
 
-def test_points_that_arrive_during_a_replay_stay_for_the_next(admin: Caller, monkeypatch: pytest.MonkeyPatch):
+def test_points_that_arrive_during_a_replay_stay_for_the_next(admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
     define(max_value=100)
     admin.post("devices/d/telemetry", point("battery", 101, 10))
     inbox().flush()

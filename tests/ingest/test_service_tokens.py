@@ -14,8 +14,8 @@ from django.utils import timezone
 from ingest.identity import service_tokens, trusted_issuers
 from ingest.identity.models import UsedServiceToken
 from ingest.tasks import forget_expired_tokens
-from telemetry_site.env import BadSetting, Environment
-from tests.conftest import Caller, point
+from telemetry_site.env import Environment, InvalidSetting
+from tests.conftest import ApiClient, point
 from tests.ingest.doors import DOORS, assert_refused, bearing, said
 
 SECRET = "s" * 40
@@ -40,21 +40,21 @@ def forged(claims: dict[str, Any], **how: Any) -> str:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_service_token_opens_once(anonymous: Caller, door: str) -> None:
+def test_a_service_token_opens_once(anonymous: ApiClient, door: str) -> None:
     caller = bearing(anonymous, forged({}))
     assert DOORS[door](caller).status == 200
     assert_refused(caller)
 
 
-def test_a_service_token_used_at_once_by_many_opens_once(anonymous: Caller) -> None:
+def test_a_service_token_used_at_once_by_many_opens_once(anonymous: ApiClient) -> None:
     caller = bearing(anonymous, forged({}))
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: DOORS["fast lane"](caller).status, range(8)))
     assert sorted(answers) == [200] + [401] * 7
 
 
-def test_a_service_may_do_what_the_settings_say_of_it_and_no_more(anonymous: Caller) -> None:
-    def token() -> Caller:
+def test_a_service_may_do_what_the_settings_say_of_it_and_no_more(anonymous: ApiClient) -> None:
+    def token() -> ApiClient:
         return bearing(anonymous, service_tokens.make("billing"))
 
     assert token().get("metrics").status == 200
@@ -85,20 +85,20 @@ def spoilt() -> dict[str, str]:
     }
 
 
-def test_every_service_token_that_breaks_a_rule_is_refused_at_every_door(anonymous: Caller) -> None:
+def test_every_service_token_that_breaks_a_rule_is_refused_at_every_door(anonymous: ApiClient) -> None:
     for why in spoilt():
         assert_refused(bearing(anonymous, spoilt()[why]), why)
     assert not UsedServiceToken.objects.exists()
 
 
 @pytest.mark.parametrize("jti", ["a\x00b", "\u00e9", "x" * 5000])
-def test_odd_names_of_tokens_are_names_like_others(anonymous: Caller, jti: str) -> None:
+def test_odd_names_of_tokens_are_names_like_others(anonymous: ApiClient, jti: str) -> None:
     caller = bearing(anonymous, forged({"jti": jti}))
     assert DOORS["REST"](caller).status == 200
     assert_refused(caller)
 
 
-def test_the_same_name_of_a_token_in_two_services_is_two_tokens(anonymous: Caller) -> None:
+def test_the_same_name_of_a_token_in_two_services_is_two_tokens(anonymous: ApiClient) -> None:
     assert bearing(anonymous, forged({"jti": "1"})).get("metrics").status == 200
     theirs = forged({"jti": "1", "iss": "billing", "sub": "billing"}, key=OTHER)
     assert bearing(anonymous, theirs).get("metrics").status == 200
@@ -107,16 +107,16 @@ def test_the_same_name_of_a_token_in_two_services_is_two_tokens(anonymous: Calle
 @pytest.mark.parametrize("name", ["X-Internal-Call", "X_Internal_Call", "X-Internal-Service", "X_Internal_Service"])
 @pytest.mark.parametrize("value", ["true", "1", "device-service"])
 def test_a_header_that_says_that_a_call_is_internal_changes_nothing(
-    anonymous: Caller, reader: Caller, name: str, value: str
+    anonymous: ApiClient, reader: ApiClient, name: str, value: str
 ) -> None:
     for door in DOORS.values():
         for caller in (anonymous, reader, bearing(anonymous, "tk_wrong")):
-            internal = Caller(caller.port, caller.headers | {name: value})
+            internal = ApiClient(caller.port, caller.headers | {name: value})
             assert said(door(internal)) == said(door(caller))
             assert door(internal).status in (401, 403)
 
 
-def test_used_tokens_are_forgotten_some_time_after_they_expired(anonymous: Caller) -> None:
+def test_used_tokens_are_forgotten_some_time_after_they_expired(anonymous: ApiClient) -> None:
     for _ in range(2):
         assert DOORS["REST"](bearing(anonymous, forged({}))).status == 200
     long_ago = timezone.now() - service_tokens.KEPT_FOR - timedelta(seconds=1)
@@ -127,7 +127,7 @@ def test_used_tokens_are_forgotten_some_time_after_they_expired(anonymous: Calle
     assert UsedServiceToken.objects.count() == 1
 
 
-def test_the_command_prints_a_token_that_opens(anonymous: Caller) -> None:
+def test_the_command_prints_a_token_that_opens(anonymous: ApiClient) -> None:
     out = io.StringIO()
     call_command("service_token", "device-service", stdout=out)
     printed = out.getvalue()
@@ -151,8 +151,8 @@ def test_the_command_prints_a_token_that_opens(anonymous: Caller) -> None:
 )
 def test_a_wrong_setting_names_the_variable_and_keeps_the_secret(text: str, told: str) -> None:
     environment = Environment({"TELEMETRY_SERVICE_SECRETS": text})
-    with pytest.raises(BadSetting) as refused:
-        environment.read("TELEMETRY_SERVICE_SECRETS", trusted_issuers.services, "{}")
+    with pytest.raises(InvalidSetting) as refused:
+        environment.parsed("TELEMETRY_SERVICE_SECRETS", trusted_issuers.services, "{}")
     assert told in str(refused.value)
     assert "TELEMETRY_SERVICE_SECRETS" in str(refused.value)
     assert SECRET not in str(refused.value)

@@ -14,7 +14,7 @@ from ingest.wire.batch import RequestRejected
 from ingest.wire.snapshot import decode_snapshot
 from metrics.models import MetricDefinition
 from metrics.storage import series_registry
-from tests.conftest import Caller, stamp
+from tests.conftest import ApiClient, stamp
 
 FLAT = {
     "node_id": "192.168.100.27",
@@ -53,7 +53,7 @@ ADDRESS = ADDRESSES[0]
 
 
 @pytest.fixture(params=["fast lane", "views"])
-def sender(request: pytest.FixtureRequest, site: None) -> Caller:
+def sender(request: pytest.FixtureRequest, site: None) -> ApiClient:
     return request.getfixturevalue("admin" if request.param == "fast lane" else "administrator")
 
 
@@ -86,7 +86,7 @@ def test_the_documents_nested_snapshot_joins_names_by_dots():
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("snapshot", [FLAT, NESTED])
-def test_a_snapshot_is_stored_and_answered_like_a_batch(sender: Caller, address: str, snapshot: dict[str, Any]):
+def test_a_snapshot_is_stored_and_answered_like_a_batch(sender: ApiClient, address: str, snapshot: dict[str, Any]):
     answer = sender.post(address, now(snapshot))
     count = len(decoded(snapshot))
     assert (answer.status, answer.json) == (
@@ -96,7 +96,7 @@ def test_a_snapshot_is_stored_and_answered_like_a_batch(sender: Caller, address:
     assert sender.get("devices/192.168.100.27/metrics").json == sorted(decoded(snapshot))
 
 
-def test_texts_and_booleans_and_unknown_fields_are_metrics_too(sender: Caller):
+def test_texts_and_booleans_and_unknown_fields_are_metrics_too(sender: ApiClient):
     sent = {"node_id": "n", "timestamp": stamp(), "kernel": "6.1", "virtual": True, "gpu": {"load": 3}, "disks": [1]}
     assert sender.post(ADDRESS, sent).json["ingested_count"] == 4
     found = sender.post("latest", {"devices": ["n"]}).json["series"]
@@ -108,7 +108,7 @@ def test_texts_and_booleans_and_unknown_fields_are_metrics_too(sender: Caller):
     }
 
 
-def test_a_bad_value_is_named_and_the_others_are_stored(sender: Caller):
+def test_a_bad_value_is_named_and_the_others_are_stored(sender: ApiClient):
     MetricDefinition.objects.create(name="cpu_percent", data_type="numeric", max_value=100)
     series_registry.refresh_registry()
     sent = {"node_id": "n", "timestamp": stamp(), "cpu_percent": 101, "temperature": None, "x" * 201: 1, "load": 1}
@@ -147,14 +147,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_snapshot_is_refused_by_name(sender: Caller, name: str):
+def test_a_bad_snapshot_is_refused_by_name(sender: ApiClient, name: str):
     body, status, words = BAD[name]
     answer = sender.post(ADDRESS, body)
     assert (answer.status, words in answer.json["detail"]) == (status, True), answer.json
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_device_may_send_its_own_snapshot_alone(device: Caller, reader: Caller, anonymous: Caller):
+def test_a_device_may_send_its_own_snapshot_alone(device: ApiClient, reader: ApiClient, anonymous: ApiClient):
     assert device.post(ADDRESS, now(FLAT)).status == 403
     assert device.post(ADDRESS, now(FLAT) | {"node_id": "device_001"}).status == 200
     assert reader.post(ADDRESS, now(FLAT)).status == 403

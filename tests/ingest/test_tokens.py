@@ -19,7 +19,7 @@ from metrics.devices import group_membership
 from metrics.models import AuditEntry, Device, DeviceGroup, Revision
 from metrics.storage import series_registry
 from rest.caller import OPERATORS
-from tests.conftest import API, Answer, Caller, point
+from tests.conftest import API, ApiClient, ApiResponse, point
 from tests.ingest.doors import DOORS, assert_let_in, assert_refused, bearing, said
 
 PASSWORD = "correct horse battery staple"
@@ -44,11 +44,11 @@ def ana(site: None) -> Any:
     return user
 
 
-def sign_in(caller: Caller, username: str = "root", password: str = PASSWORD) -> Answer:
+def sign_in(caller: ApiClient, username: str = "root", password: str = PASSWORD) -> ApiResponse:
     return caller.post("/api/v1/auth/token", {"grant_type": "password", "username": username, "password": password})
 
 
-def renew(caller: Caller, refresh_token: str) -> Answer:
+def renew(caller: ApiClient, refresh_token: str) -> ApiResponse:
     return caller.post("/api/v1/auth/refresh", {"refresh_token": refresh_token})
 
 
@@ -63,7 +63,9 @@ def forged(claims: dict[str, Any], **how: Any) -> str:
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1", API])
-def test_a_person_gets_tokens_for_a_password_and_comes_in_with_them(anonymous: Caller, root: Any, prefix: str) -> None:
+def test_a_person_gets_tokens_for_a_password_and_comes_in_with_them(
+    anonymous: ApiClient, root: Any, prefix: str
+) -> None:
     sent = {"grant_type": "password", "username": "root", "password": PASSWORD}
     answer = anonymous.post(f"{prefix}/auth/token", sent)
     assert answer.status == 200
@@ -73,12 +75,12 @@ def test_a_person_gets_tokens_for_a_password_and_comes_in_with_them(anonymous: C
     assert (given["token_type"], given["expires_in"]) == ("bearer", 900)
     assert 14 * 86400 - 5 <= given["refresh_expires_in"] <= 14 * 86400
     assert_let_in(bearing(anonymous, given["access_token"]))
-    assert_let_in(Caller(anonymous.port, {"X-Api-Key": given["access_token"]}))
+    assert_let_in(ApiClient(anonymous.port, {"X-Api-Key": given["access_token"]}))
 
 
-def test_a_key_is_exchanged_for_tokens_that_may_do_what_the_key_may(admin: Caller, device: Caller) -> None:
+def test_a_key_is_exchanged_for_tokens_that_may_do_what_the_key_may(admin: ApiClient, device: ApiClient) -> None:
     sent = {"grant_type": "api_key", "api_key": device.headers["X-Api-Key"]}
-    given = Caller(admin.port, {}).post("/api/v1/auth/token", sent)
+    given = ApiClient(admin.port, {}).post("/api/v1/auth/token", sent)
     assert given.status == 200
     holder = bearing(admin, given.json["access_token"])
     assert holder.post("devices/device_001/telemetry", point()).status == 200
@@ -86,7 +88,9 @@ def test_a_key_is_exchanged_for_tokens_that_may_do_what_the_key_may(admin: Calle
     assert holder.get("keys").status == 403
 
 
-def test_wrong_passwords_unknown_and_inactive_people_are_refused_alike(anonymous: Caller, root: Any, ana: Any) -> None:
+def test_wrong_passwords_unknown_and_inactive_people_are_refused_alike(
+    anonymous: ApiClient, root: Any, ana: Any
+) -> None:
     get_user_model().objects.filter(pk=ana.pk).update(is_active=False)
     answers = [sign_in(anonymous, *who) for who in (("root", "wrong"), ("nobody", PASSWORD), ("ana", PASSWORD))]
     assert {answer.status for answer in answers} == {401}
@@ -95,7 +99,7 @@ def test_wrong_passwords_unknown_and_inactive_people_are_refused_alike(anonymous
     assert not TokenFamily.objects.exists()
 
 
-def test_who_tries_passwords_too_often_is_told_when_to_come_back(anonymous: Caller, root: Any) -> None:
+def test_who_tries_passwords_too_often_is_told_when_to_come_back(anonymous: ApiClient, root: Any) -> None:
     answers = [sign_in(anonymous, password="wrong") for _ in range(11)]
     assert [answer.status for answer in answers] == [401] * 10 + [429]
     assert int(answers[-1].headers["Retry-After"]) > 0
@@ -104,14 +108,14 @@ def test_who_tries_passwords_too_often_is_told_when_to_come_back(anonymous: Call
 
 
 @pytest.mark.parametrize("spoil", ["expired", "revoked", "unknown"])
-def test_a_key_that_is_not_valid_is_not_exchanged(admin: Caller, spoil: str) -> None:
+def test_a_key_that_is_not_valid_is_not_exchanged(admin: ApiClient, spoil: str) -> None:
     key, text = ApiKey.issue("k", "read")
     past = timezone.now() - timedelta(seconds=1)
     ApiKey.objects.filter(pk=key.pk).update(
         **{"expired": {"expires_at": past}, "revoked": {"revoked_at": past}}.get(spoil, {})
     )
     sent = {"grant_type": "api_key", "api_key": text if spoil != "unknown" else text + "x"}
-    answer = Caller(admin.port, {}).post("/api/v1/auth/token", sent)
+    answer = ApiClient(admin.port, {}).post("/api/v1/auth/token", sent)
     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="telemetry"')
 
 
@@ -128,7 +132,7 @@ def test_a_key_that_is_not_valid_is_not_exchanged(admin: Caller, spoil: str) -> 
         ([1], "non_field_errors"),
     ],
 )
-def test_a_request_for_tokens_that_makes_no_sense_names_the_field(anonymous: Caller, sent: Any, field: str) -> None:
+def test_a_request_for_tokens_that_makes_no_sense_names_the_field(anonymous: ApiClient, sent: Any, field: str) -> None:
     answer = anonymous.post("/api/v1/auth/token", sent)
     assert (answer.status, answer.json["errors"][0]["field"]) == (400, field)
 
@@ -170,15 +174,15 @@ def spoilt(good: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def test_every_token_that_is_not_ours_as_we_made_it_is_refused_at_every_door(anonymous: Caller, root: Any) -> None:
+def test_every_token_that_is_not_ours_as_we_made_it_is_refused_at_every_door(anonymous: ApiClient, root: Any) -> None:
     good = sign_in(anonymous).json
     assert_let_in(bearing(anonymous, forged({})))  # so that what is refused below is refused for its one flaw
     for why, token in spoilt(good).items():
         assert_refused(bearing(anonymous, token), why)
-        assert_refused(Caller(anonymous.port, {"X-Api-Key": token}), why)
+        assert_refused(ApiClient(anonymous.port, {"X-Api-Key": token}), why)
 
 
-def test_an_access_token_ends_when_it_says(anonymous: Caller, root: Any, settings: Any) -> None:
+def test_an_access_token_ends_when_it_says(anonymous: ApiClient, root: Any, settings: Any) -> None:
     settings.ACCESS_TOKEN_SECONDS = 2
     begun = time.time()
     holder = bearing(anonymous, sign_in(anonymous).json["access_token"])
@@ -187,7 +191,7 @@ def test_an_access_token_ends_when_it_says(anonymous: Caller, root: Any, setting
     assert_refused(holder)
 
 
-def test_a_refresh_token_is_spent_by_its_use(anonymous: Caller, root: Any) -> None:
+def test_a_refresh_token_is_spent_by_its_use(anonymous: ApiClient, root: Any) -> None:
     first = sign_in(anonymous).json
     second = renew(anonymous, first["refresh_token"])
     assert second.status == 200
@@ -198,7 +202,7 @@ def test_a_refresh_token_is_spent_by_its_use(anonymous: Caller, root: Any) -> No
     assert_let_in(bearing(anonymous, first["access_token"]))  # good until it expires
 
 
-def test_a_spent_refresh_token_that_comes_again_ends_the_whole_family(anonymous: Caller, root: Any) -> None:
+def test_a_spent_refresh_token_that_comes_again_ends_the_whole_family(anonymous: ApiClient, root: Any) -> None:
     first = sign_in(anonymous).json
     second = renew(anonymous, first["refresh_token"]).json
     other = sign_in(anonymous).json
@@ -213,7 +217,7 @@ def test_a_spent_refresh_token_that_comes_again_ends_the_whole_family(anonymous:
     assert_let_in(bearing(anonymous, other["access_token"]))
 
 
-def test_of_refreshes_at_once_one_at_most_wins(anonymous: Caller, root: Any) -> None:
+def test_of_refreshes_at_once_one_at_most_wins(anonymous: ApiClient, root: Any) -> None:
     token = sign_in(anonymous).json["refresh_token"]
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: renew(anonymous, token).status, range(6)))
@@ -223,19 +227,19 @@ def test_of_refreshes_at_once_one_at_most_wins(anonymous: Caller, root: Any) -> 
 
 
 @pytest.mark.parametrize("token", ["tr_x.y", "x", ".", "tr_", "\u00e9.\u00e9", "tr_" + "a" * 200])
-def test_an_unknown_refresh_token_is_refused_and_ends_nothing(anonymous: Caller, root: Any, token: str) -> None:
+def test_an_unknown_refresh_token_is_refused_and_ends_nothing(anonymous: ApiClient, root: Any, token: str) -> None:
     good = sign_in(anonymous).json
     assert renew(anonymous, token).status == 401
     assert anonymous.post("/api/v1/auth/revoke", {"refresh_token": token}).status == 200
     assert_let_in(bearing(anonymous, good["access_token"]))
 
 
-def test_the_first_half_of_a_refresh_token_alone_renews_nothing(anonymous: Caller, root: Any) -> None:
+def test_the_first_half_of_a_refresh_token_alone_renews_nothing(anonymous: ApiClient, root: Any) -> None:
     token = sign_in(anonymous).json["refresh_token"]
     assert renew(anonymous, token.partition(".")[0]).status == 401
 
 
-def test_revoking_ends_the_family_within_a_second_in_a_running_site(anonymous: Caller, root: Any) -> None:
+def test_revoking_ends_the_family_within_a_second_in_a_running_site(anonymous: ApiClient, root: Any) -> None:
     given = sign_in(anonymous).json
     holder = bearing(anonymous, given["access_token"])
     assert_let_in(holder)
@@ -265,7 +269,7 @@ def changes(user: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("change", ["inactive", "password", "role", "deleted"])
-def test_what_happens_to_a_person_happens_to_its_tokens(anonymous: Caller, root: Any, change: str) -> None:
+def test_what_happens_to_a_person_happens_to_its_tokens(anonymous: ApiClient, root: Any, change: str) -> None:
     given = sign_in(anonymous).json
     holder = bearing(anonymous, given["access_token"])
     assert_let_in(holder)
@@ -281,9 +285,9 @@ def test_what_happens_to_a_person_happens_to_its_tokens(anonymous: Caller, root:
 
 
 @pytest.mark.parametrize("how", ["revoke", "expire", "delete"])
-def test_what_happens_to_a_key_happens_to_its_tokens(admin: Caller, how: str) -> None:
+def test_what_happens_to_a_key_happens_to_its_tokens(admin: ApiClient, how: str) -> None:
     key, text = ApiKey.issue("program", "admin")
-    given = Caller(admin.port, {}).post("/api/v1/auth/token", {"grant_type": "api_key", "api_key": text}).json
+    given = ApiClient(admin.port, {}).post("/api/v1/auth/token", {"grant_type": "api_key", "api_key": text}).json
     holder = bearing(admin, given["access_token"])
     assert_let_in(holder)
     if how == "delete":
@@ -296,15 +300,15 @@ def test_what_happens_to_a_key_happens_to_its_tokens(admin: Caller, how: str) ->
     assert renew(admin, given["refresh_token"]).status == 401
 
 
-def test_tokens_of_a_key_end_with_the_key(admin: Caller) -> None:
+def test_tokens_of_a_key_end_with_the_key(admin: ApiClient) -> None:
     _, text = ApiKey.issue("short", "read", expires_at=timezone.now() + timedelta(seconds=100))
-    given = Caller(admin.port, {}).post("/api/v1/auth/token", {"grant_type": "api_key", "api_key": text}).json
+    given = ApiClient(admin.port, {}).post("/api/v1/auth/token", {"grant_type": "api_key", "api_key": text}).json
     assert 90 <= given["expires_in"] <= 100
     assert 90 <= given["refresh_expires_in"] <= 100
 
 
 def test_a_person_with_a_token_sees_the_groups_that_it_belongs_to_at_every_moment(
-    admin: Caller, ana: Any, anonymous: Caller
+    admin: ApiClient, ana: Any, anonymous: ApiClient
 ) -> None:
     assert admin.post("devices/press/telemetry", point(value=4.5)).status == 200
     group_membership.add(DeviceGroup.objects.get(name="site a"), [Device.objects.get(device_id="press").pk])
@@ -322,7 +326,7 @@ def test_a_person_with_a_token_sees_the_groups_that_it_belongs_to_at_every_momen
     assert seen() == 1
 
 
-def test_becoming_an_operator_asks_for_a_new_token(anonymous: Caller, ana: Any) -> None:
+def test_becoming_an_operator_asks_for_a_new_token(anonymous: ApiClient, ana: Any) -> None:
     given = sign_in(anonymous, "ana").json
     holder = bearing(anonymous, given["access_token"])
     assert holder.get("metrics").status == 200
@@ -333,7 +337,7 @@ def test_becoming_an_operator_asks_for_a_new_token(anonymous: Caller, ana: Any) 
     assert jwt.decode(renewed, options={"verify_signature": False})["scope"] == "operate"
 
 
-def test_an_operator_without_the_operators_is_none(anonymous: Caller, ana: Any) -> None:
+def test_an_operator_without_the_operators_is_none(anonymous: ApiClient, ana: Any) -> None:
     operators = Group.objects.get_or_create(name=OPERATORS)[0]
     ana.groups.add(operators)
     holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
@@ -343,7 +347,7 @@ def test_an_operator_without_the_operators_is_none(anonymous: Caller, ana: Any) 
     assert holder.get("metrics").status == 401
 
 
-def test_that_somebody_signs_in_makes_no_process_forget(client: Any, anonymous: Caller, root: Any) -> None:
+def test_that_somebody_signs_in_makes_no_process_forget(client: Any, anonymous: ApiClient, root: Any) -> None:
     before = Revision.objects.get().number
     assert client.login(username="root", password=PASSWORD)
     assert sign_in(anonymous).status == 200
@@ -351,7 +355,7 @@ def test_that_somebody_signs_in_makes_no_process_forget(client: Any, anonymous: 
 
 
 def test_a_token_is_checked_once_and_then_remembered(
-    anonymous: Caller, root: Any, monkeypatch: pytest.MonkeyPatch
+    anonymous: ApiClient, root: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = []
     really = tokens.holder
@@ -363,7 +367,7 @@ def test_a_token_is_checked_once_and_then_remembered(
     assert len(checked) == 1
 
 
-def test_of_refresh_tokens_nothing_but_hashes_is_stored(anonymous: Caller, root: Any) -> None:
+def test_of_refresh_tokens_nothing_but_hashes_is_stored(anonymous: ApiClient, root: Any) -> None:
     token = sign_in(anonymous).json["refresh_token"]
     stored = repr(TokenFamily.objects.values().get())
     for part in token.removeprefix("tr_").split("."):
@@ -371,7 +375,7 @@ def test_of_refresh_tokens_nothing_but_hashes_is_stored(anonymous: Caller, root:
         assert part not in stored
 
 
-def test_the_audit_tells_of_signing_in_and_out_and_of_stolen_tokens(anonymous: Caller, root: Any) -> None:
+def test_the_audit_tells_of_signing_in_and_out_and_of_stolen_tokens(anonymous: ApiClient, root: Any) -> None:
     first = sign_in(anonymous).json
     renew(anonymous, first["refresh_token"])
     renew(anonymous, first["refresh_token"])
@@ -386,7 +390,7 @@ def test_the_audit_tells_of_signing_in_and_out_and_of_stolen_tokens(anonymous: C
     assert first["refresh_token"] not in repr(AuditEntry.objects.values())
 
 
-def test_families_whose_time_is_over_are_forgotten(anonymous: Caller, root: Any) -> None:
+def test_families_whose_time_is_over_are_forgotten(anonymous: ApiClient, root: Any) -> None:
     kept, gone = (sign_in(anonymous).json["refresh_token"] for _ in range(2))
     TokenFamily.objects.filter(pk=2).update(expires_at=timezone.now() - timedelta(seconds=1))
     assert renew(anonymous, gone).status == 401

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from tests.forked_process import Database
 from tests.metrics.day import at, merged, send
-from tests.processes import Database
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from metrics.devices import group_membership
 from metrics.models import AuditEntry, Device, DeviceGroup, MetricDefinition
 from metrics.storage.connection import connect
 from metrics.storage.write.writer import stop_writer
-from rest.caller import Caller as Comer
-from tests.conftest import Caller
+from rest.caller import Caller
+from tests.conftest import ApiClient
 from tests.metrics.test_definitions_api import BATTERY
 from tests.metrics.test_storage import TODAY, store
 
@@ -42,7 +42,7 @@ def told(after: int = 0) -> list[tuple[str, str, str]]:
 # --- what is told -----------------------------------------------------------------------------------
 
 
-def test_whoever_defines_changes_and_deletes_a_metric_by_the_api_is_told_with_before_and_after(admin: Caller):
+def test_whoever_defines_changes_and_deletes_a_metric_by_the_api_is_told_with_before_and_after(admin: ApiClient):
     begun = AuditEntry.objects.count()
     answer = admin.post("metrics", BATTERY, X_Request_ID="made-by-me-1")
     made = last()
@@ -123,7 +123,7 @@ def test_a_thousand_devices_that_change_groups_are_one_entry_with_their_number(s
     assert len(told(begun)) == 2
 
 
-def test_devices_that_ingestion_meets_first_are_not_told_of(gateway: Caller):
+def test_devices_that_ingestion_meets_first_are_not_told_of(gateway: ApiClient):
     begun = AuditEntry.objects.count()
     body = {"timestamp": "2026-01-01T00:00:00Z", "metric_name": "m", "value": 1}
     assert gateway.post("devices/new/telemetry", body).status in (200, 422)
@@ -154,7 +154,7 @@ def test_whoever_guesses_passwords_does_not_fill_the_audit(site: None, settings:
 
 def test_a_verb_tells_what_it_did_as_whoever_is_acting(site: None):
     key, _ = ApiKey.issue("boiler", "ingest")
-    with acting(Comer.internal("command:rotate")):
+    with acting(Caller.internal("command:rotate")):
         record("rotated", key, after={"expires_at": "soon"})
         assert (last().actor, last().action, last().object_id) == ("command:rotate", "rotated", "boiler")
     record("replayed", ("rejected points", "everything"), after={"count": 7})
@@ -170,7 +170,7 @@ def test_what_is_too_long_is_told_of_in_short(site: None):
 # --- read over the API ------------------------------------------------------------------------------
 
 
-def test_admins_read_the_audit_newest_first_and_filtered(admin: Caller):
+def test_admins_read_the_audit_newest_first_and_filtered(admin: ApiClient):
     for name in ("a", "b"):
         admin.post("metrics", {"name": name, "data_type": "numeric"})
     answer = admin.get("audit?limit=2").json
@@ -193,7 +193,7 @@ def test_nobody_but_admins_reads_the_audit(request: pytest.FixtureRequest, who: 
     assert request.getfixturevalue(who).get("audit").status == 403
 
 
-def test_an_admin_at_a_browser_reads_it_and_nobody_without_a_name(administrator: Caller, anonymous: Caller):
+def test_an_admin_at_a_browser_reads_it_and_nobody_without_a_name(administrator: ApiClient, anonymous: ApiClient):
     assert administrator.get("audit").status == 200
     assert anonymous.get("audit").status == 401
 
@@ -372,7 +372,7 @@ def test_an_admin_who_takes_time_holds_up_neither_ingestion_nor_other_admins(sit
     assert [entry.number for entry in AuditEntry.objects.order_by("id")] == [2, 1]
 
 
-def test_times_with_strange_offsets_are_taken_as_the_moments_that_they_are(admin: Caller) -> None:
+def test_times_with_strange_offsets_are_taken_as_the_moments_that_they_are(admin: ApiClient) -> None:
     assert admin.get("audit?since=9522-06-10T05:42:44%2B17:46").json["entries"] == []
     assert admin.get("audit?until=9522-06-10T05:42:44-23:59").status == 200
     refused = admin.get("audit?since=0001-01-01T00:00:00%2B17:00")

@@ -29,20 +29,19 @@ from metrics.storage.merge import restore_damaged
 from metrics.storage.merge import schedule as merge
 from metrics.storage.read import block_cache
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
-from rest.caller import Caller as Comer
-from rest.caller import Scope
+from rest.caller import Caller, Scope
 from rest.errors import NotFound
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
+from tests.forked_process import run_forked
 from tests.metrics import steps
 from tests.metrics.counted import check
 from tests.metrics.stored import parts
 from tests.metrics.test_faults import NO_DIFFERENCE, Storage, kill, server
 from tests.metrics.test_storage import DAY, NOW, TODAY, shards, stored
-from tests.own_server import OwnServer
-from tests.processes import run
+from tests.private_postgres import PrivatePostgres
 
 __all__ = ["server", "shards"]
-ADMIN = Comer.internal("test")
+ADMIN = Caller.internal("test")
 GONE, STAYS = [1, 256, 301], [2, 300]  # series of the device that is deleted, and of another in the same buckets
 
 
@@ -79,7 +78,7 @@ def series_of(device_id: str) -> set[int]:
 
 
 @pytest.fixture
-def fleet(admin: Caller) -> Caller:
+def fleet(admin: ApiClient) -> ApiClient:
     """Two devices with points of yesterday and of now, merged into final rows with rollups, and some that are not."""
     for ago in (90_000, 86_400, 600):
         body = {
@@ -92,7 +91,7 @@ def fleet(admin: Caller) -> Caller:
     return admin
 
 
-def asked(caller: Caller, device_id: str) -> list[Any]:
+def asked(caller: ApiClient, device_id: str) -> list[Any]:
     """All that somebody is told of a device's points."""
     now = datetime.now(UTC)
     times = {"start_time": (now - timedelta(days=3)).isoformat(), "end_time": (now + timedelta(hours=1)).isoformat()}
@@ -104,7 +103,7 @@ def asked(caller: Caller, device_id: str) -> list[Any]:
     ]
 
 
-def test_a_deleted_device_is_gone_from_every_answer_at_once_and_from_the_storage_soon(fleet: Caller):
+def test_a_deleted_device_is_gone_from_every_answer_at_once_and_from_the_storage_soon(fleet: ApiClient):
     numbers, others = series_of("press-1"), asked(fleet, "press-2")
     assert held(numbers).keys() == {"metrics_young", "metrics_block", "metrics_latest", "metrics_rollup"}
     delete_device.delete_device("press-1", ADMIN)
@@ -117,7 +116,7 @@ def test_a_deleted_device_is_gone_from_every_answer_at_once_and_from_the_storage
     assert len(held(series_of("press-2"))) == 3  # blocks, rollups and the newest
 
 
-def test_it_waits_for_the_merge_of_the_last_commits_that_may_hold_its_points(fleet: Caller):
+def test_it_waits_for_the_merge_of_the_last_commits_that_may_hold_its_points(fleet: ApiClient):
     delete_device.delete_device("press-1", ADMIN)
     assert tasks.remove_deleted() == 0 and Deletion.objects.get().status == "queued"
     with connect() as connection:
@@ -129,7 +128,7 @@ def test_it_waits_for_the_merge_of_the_last_commits_that_may_hold_its_points(fle
     assert Deletion.objects.get().status == "done"
 
 
-def test_a_device_that_sends_again_is_a_new_one_whose_series_have_other_numbers(fleet: Caller):
+def test_a_device_that_sends_again_is_a_new_one_whose_series_have_other_numbers(fleet: ApiClient):
     numbers = series_of("press-1")
     fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point()]})
     delete_device.delete_device("press-1", ADMIN)
@@ -154,7 +153,7 @@ def test_numbers_of_deleted_series_are_never_given_again_even_before_there_were_
             assert min(series_ids.allocate_series_ids(connection, ["a", "b"])) > 500
 
 
-def test_its_keys_open_nothing_any_more(device: Caller):
+def test_its_keys_open_nothing_any_more(device: ApiClient):
     assert device.post("devices/device_001/telemetry", point()).status == 200
     delete_device.delete_device("device_001", ADMIN)
     series_registry.refresh_registry()
@@ -186,7 +185,7 @@ def test_points_of_series_that_were_looked_up_before_are_refused_and_never_half_
     assert held({1, 300}) == {} and held({2, 301})
 
 
-def test_a_batch_that_was_refused_is_not_taken_for_an_answered_one(fleet: Caller):
+def test_a_batch_that_was_refused_is_not_taken_for_an_answered_one(fleet: ApiClient):
     known = series_registry.cached_registry()
     delete_device.delete_device("press-1", ADMIN)
     series_registry._registry = known  # a process that has not looked at the revision since
@@ -201,7 +200,7 @@ def test_a_batch_that_was_refused_is_not_taken_for_an_answered_one(fleet: Caller
     assert fleet.post("devices/press-1/telemetry/batch", body).json["ingested_count"] == 50
 
 
-def test_a_new_metric_of_a_device_that_was_deleted_a_moment_ago_makes_a_new_device(fleet: Caller):
+def test_a_new_metric_of_a_device_that_was_deleted_a_moment_ago_makes_a_new_device(fleet: ApiClient):
     known = series_registry.cached_registry()
     delete_device.delete_device("press-1", ADMIN)
     series_registry._registry = known
@@ -212,7 +211,7 @@ def test_a_new_metric_of_a_device_that_was_deleted_a_moment_ago_makes_a_new_devi
     assert fleet.get("devices/press-1/metrics/humidity/latest").json["value"] == 40.0
 
 
-def test_deleting_twice_is_deleting_once(fleet: Caller):
+def test_deleting_twice_is_deleting_once(fleet: ApiClient):
     one = delete_device.delete_device("press-1", ADMIN)
     assert delete_device.delete_device("press-1", ADMIN).deletion_id == one.deletion_id
     worked_off()
@@ -220,8 +219,8 @@ def test_deleting_twice_is_deleting_once(fleet: Caller):
         delete_device.delete_device("press-1", ADMIN)
 
 
-def test_whoever_does_not_see_a_device_cannot_delete_it(fleet: Caller):
-    stranger = Comer("user:stranger", Scope.ADMIN, groups=("site b",))
+def test_whoever_does_not_see_a_device_cannot_delete_it(fleet: ApiClient):
+    stranger = Caller("user:stranger", Scope.ADMIN, groups=("site b",))
     with pytest.raises(NotFound):
         delete_device.delete_device("press-1", stranger)
     delete_device.delete_device("press-1", ADMIN)
@@ -229,7 +228,7 @@ def test_whoever_does_not_see_a_device_cannot_delete_it(fleet: Caller):
         delete_device.delete_device("press-1", stranger)
 
 
-def test_a_day_that_is_being_merged_is_left_for_the_next_time(fleet: Caller):
+def test_a_day_that_is_being_merged_is_left_for_the_next_time(fleet: ApiClient):
     merged()
     delete_device.delete_device("press-1", ADMIN)
     with connect() as other, other.transaction():
@@ -240,7 +239,7 @@ def test_a_day_that_is_being_merged_is_left_for_the_next_time(fleet: Caller):
     assert Deletion.objects.get().status == "done"
 
 
-def test_deletions_of_a_fleet_go_through_the_stored_days_together(admin: Caller):
+def test_deletions_of_a_fleet_go_through_the_stored_days_together(admin: ApiClient):
     admin.post("bulk", {f"d{n}": [point("temperature", 1.0), point("load", 1.0)] for n in range(30)})
     merged()
     numbers = set(Series.objects.values_list("pk", flat=True))
@@ -252,7 +251,7 @@ def test_deletions_of_a_fleet_go_through_the_stored_days_together(admin: Caller)
     assert set(Deletion.objects.values_list("status", "points")) == {("done", 2)}
 
 
-def test_what_is_set_aside_is_named_and_comes_back_without_the_points_of_the_device(fleet: Caller):
+def test_what_is_set_aside_is_named_and_comes_back_without_the_points_of_the_device(fleet: ApiClient):
     merged()
     numbers = series_of("press-1")
     with connect() as connection:
@@ -269,7 +268,7 @@ def test_what_is_set_aside_is_named_and_comes_back_without_the_points_of_the_dev
     assert len(asked(fleet, "press-2")[3]) == 60
 
 
-def test_the_command_is_the_same_verb(fleet: Caller):
+def test_the_command_is_the_same_verb(fleet: ApiClient):
     out = io.StringIO()
     call_command("delete_device", "press-1", "--yes", stdout=out)
     assert Deletion.objects.get().deletion_id in out.getvalue()
@@ -278,7 +277,7 @@ def test_the_command_is_the_same_verb(fleet: Caller):
         call_command("delete_device", "nothing", "--yes")
 
 
-def test_an_admin_who_deletes_in_the_admin_uses_the_same_verb(fleet: Caller, admin_browser: Client):
+def test_an_admin_who_deletes_in_the_admin_uses_the_same_verb(fleet: ApiClient, admin_browser: Client):
     chosen = Device.objects.get(device_id="press-1").pk
     body = {"action": "delete_selected", "_selected_action": [chosen]}
     page = admin_browser.post("/admin/metrics/device/", body).content.decode()
@@ -316,14 +315,14 @@ LATER = [
 
 
 @pytest.fixture
-def filled(server: OwnServer) -> Iterator[Storage]:
+def filled(server: PrivatePostgres) -> Iterator[Storage]:
     """Two devices in the same buckets: final rows, runs above them and commits that are not merged."""
     storage = Storage(server)
     rounds = [(storage.commits(20, (3, 50)), "everything")]
     rounds += [(storage.commits(4, (0, 3, 50)), "young") for _ in range(2)]
-    run(server.database, steps.empty)
-    run(server.database, steps.fill, [*rounds, (storage.commits(5, (0, 3)), "")])
-    run(server.database, steps.part, STAYS)
+    run_forked(server.database, steps.empty)
+    run_forked(server.database, steps.fill, [*rounds, (storage.commits(5, (0, 3)), "")])
+    run_forked(server.database, steps.part, STAYS)
     yield storage
 
 
@@ -332,21 +331,21 @@ def living(storage: Storage) -> None:
     storage.book = {key: value for key, value in storage.book.items() if key[0] in STAYS}
 
 
-def test_a_deletion_that_is_killed_before_its_commit_has_not_happened(server: OwnServer, filled: Storage):
+def test_a_deletion_that_is_killed_before_its_commit_has_not_happened(server: PrivatePostgres, filled: Storage):
     for statement, table in AT_ONCE:
         kill(server, "worker", (steps.delete, "d"), statement, table)
         assert filled.differences() == NO_DIFFERENCE, (statement, table)
-        assert run(server.database, steps.deletion_of, "d") == ("none", 0)
-    first = run(server.database, steps.delete, "d")
-    assert run(server.database, steps.delete, "d") == first
+        assert run_forked(server.database, steps.deletion_of, "d") == ("none", 0)
+    first = run_forked(server.database, steps.delete, "d")
+    assert run_forked(server.database, steps.delete, "d") == first
 
 
 @pytest.mark.parametrize("victim", ["worker", "postgres"])
 def test_a_removal_that_is_killed_after_any_of_its_statements_goes_on_and_touches_nothing_else(
-    server: OwnServer, filled: Storage, victim: str
+    server: PrivatePostgres, filled: Storage, victim: str
 ):
-    run(server.database, steps.delete, "d")
-    while run(server.database, steps.work, "merge_young_blocks"):
+    run_forked(server.database, steps.delete, "d")
+    while run_forked(server.database, steps.work, "merge_young_blocks"):
         pass
     living(filled)
     for statement, table in LATER:
@@ -354,13 +353,13 @@ def test_a_removal_that_is_killed_after_any_of_its_statements_goes_on_and_touche
         differences = filled.differences()
         still_there = differences["phantom"]  # of the device that goes, and not in the book any more
         assert differences == NO_DIFFERENCE | {"phantom": still_there, "wrong": still_there}, (statement, table)
-        run(server.database, steps.work, "merge_blocks")
-    while run(server.database, steps.work, "remove_deleted"):
+        run_forked(server.database, steps.work, "merge_blocks")
+    while run_forked(server.database, steps.work, "remove_deleted"):
         pass
     assert filled.differences() == NO_DIFFERENCE
-    status, points = run(server.database, steps.deletion_of, "d")
+    status, points = run_forked(server.database, steps.deletion_of, "d")
     assert status == "done" and points > 0
-    run(server.database, steps.work, "merge_blocks")
+    run_forked(server.database, steps.work, "merge_blocks")
     assert filled.differences() == NO_DIFFERENCE
 
 

@@ -10,9 +10,8 @@ from django.test.utils import CaptureQueriesContext
 
 from metrics.devices import group_membership
 from metrics.models import Deletion, Device, DeviceGroup
-from rest.caller import Caller as Comer
-from rest.caller import Scope
-from tests.conftest import Caller, point
+from rest.caller import Caller, Scope
+from tests.conftest import ApiClient, point
 
 PRESS: dict[str, Any] = {
     "device_id": "press-1",
@@ -30,7 +29,7 @@ PRESS: dict[str, Any] = {
 
 
 @pytest.fixture
-def press(admin: Caller) -> Caller:
+def press(admin: ApiClient) -> ApiClient:
     """The device `press-1` in `site a`."""
     DeviceGroup.objects.get_or_create(name="site a")
     answer = admin.post("devices", PRESS)
@@ -38,20 +37,20 @@ def press(admin: Caller) -> Caller:
     return admin
 
 
-def test_a_device_is_made_with_everything_that_was_given(press: Caller):
+def test_a_device_is_made_with_everything_that_was_given(press: ApiClient):
     answer = press.get("devices/press-1")
     assert {name: answer.json[name] for name in PRESS} == PRESS
     assert answer.json["last_seen"] is None and answer.json["created_at"] <= answer.json["updated_at"]
     assert press.get("/api/v1/devices/press-1").json == answer.json
 
 
-def test_an_id_is_enough(admin: Caller):
+def test_an_id_is_enough(admin: ApiClient):
     answer = admin.post("devices", {"device_id": "bare"})
     assert answer.status == 201
     assert answer.json["tags"] == {} and answer.json["groups"] == [] and answer.json["latitude"] is None
 
 
-def test_a_device_that_was_made_on_first_sight_is_there_with_the_time_of_its_newest_point(admin: Caller):
+def test_a_device_that_was_made_on_first_sight_is_there_with_the_time_of_its_newest_point(admin: ApiClient):
     admin.post("bulk", {"hall/1/press": [point(seconds_ago=60), point("load", seconds_ago=5)]})
     answer = admin.get("devices/hall/1/press")
     assert answer.status == 200 and answer.json["name"] == "" and answer.json["tags"] == {}
@@ -59,7 +58,7 @@ def test_a_device_that_was_made_on_first_sight_is_there_with_the_time_of_its_new
     assert timedelta(seconds=4) < age < timedelta(seconds=40)
 
 
-def test_a_device_is_made_once_however_many_try_at_the_same_time(admin: Caller):
+def test_a_device_is_made_once_however_many_try_at_the_same_time(admin: ApiClient):
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: admin.post("devices", {"device_id": "one"}), range(6)))
     assert sorted(answer.status for answer in answers) == [201] + [400] * 5
@@ -104,7 +103,7 @@ def test_a_device_is_made_once_however_many_try_at_the_same_time(admin: Caller):
         ({"colour": "red"}, "colour", "not known"),
     ],
 )
-def test_bad_devices_are_refused_with_their_field_and_what_is_accepted(admin: Caller, change, field, accepted):
+def test_bad_devices_are_refused_with_their_field_and_what_is_accepted(admin: ApiClient, change, field, accepted):
     DeviceGroup.objects.get_or_create(name="site a")
     answer = admin.post("devices", PRESS | change)
     assert answer.status == 400
@@ -113,12 +112,12 @@ def test_bad_devices_are_refused_with_their_field_and_what_is_accepted(admin: Ca
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b"{", b"null"])
-def test_a_body_that_is_no_object_is_refused(press: Caller, body: bytes):
+def test_a_body_that_is_no_object_is_refused(press: ApiClient, body: bytes):
     assert press.post("devices", body).status == 400
     assert press.call("PATCH", "devices/press-1", body).status == 400
 
 
-def test_devices_are_listed_by_id_with_filters_and_pages(press: Caller):
+def test_devices_are_listed_by_id_with_filters_and_pages(press: ApiClient):
     for number in range(5):
         kind = "oven" if number % 2 else "press"
         press.post(
@@ -150,12 +149,12 @@ def test_devices_are_listed_by_id_with_filters_and_pages(press: Caller):
         ("group=%00", "group"),
     ],
 )
-def test_a_list_that_makes_no_sense_is_refused(admin: Caller, query: str, field: str):
+def test_a_list_that_makes_no_sense_is_refused(admin: ApiClient, query: str, field: str):
     answer = admin.get(f"devices?{query}")
     assert answer.status == 400 and answer.json["errors"][0]["field"] == field
 
 
-def test_what_is_not_sent_stays_as_it_is(press: Caller):
+def test_what_is_not_sent_stays_as_it_is(press: ApiClient):
     answer = press.call("PATCH", "devices/press-1", {"name": "Press One", "latitude": None, "longitude": None})
     assert answer.status == 200, answer.raw
     expected = PRESS | {"name": "Press One", "latitude": None, "longitude": None}
@@ -164,13 +163,13 @@ def test_what_is_not_sent_stays_as_it_is(press: Caller):
     assert lonely.status == 400 and lonely.json["errors"][0]["field"] == "longitude"
 
 
-def test_an_id_is_for_ever(press: Caller):
+def test_an_id_is_for_ever(press: ApiClient):
     answer = press.call("PATCH", "devices/press-1", {"device_id": "other"})
     assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
     assert press.call("PATCH", "devices/press-1", {"device_id": "press-1", "name": "x"}).json["name"] == "x"
 
 
-def test_nobody_overwrites_what_somebody_else_has_changed(press: Caller):
+def test_nobody_overwrites_what_somebody_else_has_changed(press: ApiClient):
     tag = press.get("devices/press-1").headers["ETag"]
     assert press.call("PATCH", "devices/press-1", {"name": "a"}, If_Match=tag).status == 200
     late = press.call("PATCH", "devices/press-1", {"name": "b"}, If_Match=tag)
@@ -185,7 +184,7 @@ def test_nobody_overwrites_what_somebody_else_has_changed(press: Caller):
     assert press.call("PATCH", "devices/press-1", {"groups": []}, If_Match=tag).json["groups"] == []
 
 
-def test_addresses_of_a_devices_measurements_win_over_ids_that_look_like_them(press: Caller):
+def test_addresses_of_a_devices_measurements_win_over_ids_that_look_like_them(press: ApiClient):
     press.post("devices/press-1/telemetry", point())
     assert press.get("devices/press-1/metrics").json == ["temperature"]
     assert press.get("devices/press-1/metrics/temperature/latest").json["value"] == 25.5
@@ -194,7 +193,7 @@ def test_addresses_of_a_devices_measurements_win_over_ids_that_look_like_them(pr
     assert press.get("devices/devices.csv").json["device_id"] == "devices.csv"
 
 
-def test_deleting_answers_a_deletion_that_can_be_followed(press: Caller):
+def test_deleting_answers_a_deletion_that_can_be_followed(press: ApiClient):
     answer = press.call("DELETE", "devices/press-1")
     assert answer.status == 202 and answer.json["status"] == "queued" and answer.json["device_id"] == "press-1"
     number = answer.json["deletion_id"]
@@ -209,14 +208,14 @@ def test_deleting_answers_a_deletion_that_can_be_followed(press: Caller):
 
 
 @pytest.mark.parametrize("path", ["devices/nothing", "devices/a%00b", "devices/press-1%00"])
-def test_what_is_not_there_is_not_found_by_any_method(press: Caller, path: str):
+def test_what_is_not_there_is_not_found_by_any_method(press: ApiClient, path: str):
     assert press.get(path).status == press.call("PATCH", path, {"name": "x"}).status == 404
     assert press.call("DELETE", path).status == 404
     assert Device.objects.count() == 1
 
 
 def test_another_groups_device_looks_like_one_that_does_not_exist(
-    press: Caller, viewer: Caller, operator: Caller, stranger: Caller
+    press: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient
 ):
     press.post("devices", {"device_id": "hidden"})
     assert [one["device_id"] for one in viewer.get("devices").json["devices"]] == ["press-1"]
@@ -229,7 +228,7 @@ def test_another_groups_device_looks_like_one_that_does_not_exist(
     assert viewer.get("devices?group=site%20b").json["devices"] == []
 
 
-def test_groups_that_somebody_does_not_see_are_not_shown_and_stay(press: Caller, operator: Caller):
+def test_groups_that_somebody_does_not_see_are_not_shown_and_stay(press: ApiClient, operator: ApiClient):
     DeviceGroup.objects.get_or_create(name="site b")
     assert press.call("PATCH", "devices/press-1", {"groups": ["site a", "site b"]}).json["groups"] == [
         "site a",
@@ -245,7 +244,12 @@ def test_groups_that_somebody_does_not_see_are_not_shown_and_stay(press: Caller,
 
 
 def test_readers_read_operators_change_and_admins_make_and_delete(
-    press: Caller, reader: Caller, gateway: Caller, anonymous: Caller, operator: Caller, viewer: Caller
+    press: ApiClient,
+    reader: ApiClient,
+    gateway: ApiClient,
+    anonymous: ApiClient,
+    operator: ApiClient,
+    viewer: ApiClient,
 ):
     assert reader.get("devices").status == reader.get("devices/press-1").status == 200
     assert gateway.get("devices").status == gateway.get("devices/press-1").status == 403
@@ -257,7 +261,7 @@ def test_readers_read_operators_change_and_admins_make_and_delete(
         assert caller.call("DELETE", "devices/press-1").status == status
 
 
-def test_a_key_of_a_device_reads_that_device_alone(device: Caller, press: Caller):
+def test_a_key_of_a_device_reads_that_device_alone(device: ApiClient, press: ApiClient):
     answer = device.get("devices/device_001")
     assert answer.status == 200 and answer.json["groups"] == []
     assert device.get("devices/press-1").status == 403
@@ -265,7 +269,7 @@ def test_a_key_of_a_device_reads_that_device_alone(device: Caller, press: Caller
     assert device.call("PATCH", "devices/device_001", {"name": "x"}).status == 403
 
 
-def statements(caller: Comer, path: str, view: Any, **named: str) -> int:
+def statements(caller: Caller, path: str, view: Any, **named: str) -> int:
     from rest_framework.test import APIRequestFactory, force_authenticate
 
     request = APIRequestFactory().get(path)
@@ -279,7 +283,7 @@ def test_a_list_asks_the_database_as_often_for_a_hundred_devices_as_for_one(site
     from metrics.api.devices import DevicesView
     from metrics.api.groups import GroupDevicesView, GroupsView
 
-    caller = Comer("user:viewer", Scope.READ, groups=("g0", "g1"))
+    caller = Caller("user:viewer", Scope.READ, groups=("g0", "g1"))
     groups = [DeviceGroup.objects.create(name=f"g{number}") for number in range(2)]
     counts = []
     for low, high in ((0, 1), (1, 100)):

@@ -10,20 +10,20 @@ from hypothesis import given
 
 from metrics.devices import csv_cells, csv_table
 from metrics.models import Device, DeviceGroup, Revision
-from tests.conftest import Answer, Caller
+from tests.conftest import ApiClient, ApiResponse
 
 HEAD = "device_id,name,device_type,expected_interval,latitude,longitude,location,groups,tags"
 PRESS = 'press-1,Press 1,press,10,52.5,-13.4,Hall 3,site a;site b,"{""line"":""2""}"'
 
 
 @pytest.fixture
-def sites(admin: Caller) -> Caller:
+def sites(admin: ApiClient) -> ApiClient:
     for name in ("site a", "site b"):
         DeviceGroup.objects.get_or_create(name=name)
     return admin
 
 
-def sent(caller: Caller, *lines: str, query: str = "", **headers: str) -> Answer:
+def sent(caller: ApiClient, *lines: str, query: str = "", **headers: str) -> ApiResponse:
     body = "\r\n".join([HEAD, *lines, ""]).encode()
     return caller.post(f"devices.csv{query}", body, **({"Content_Type": "text/csv"} | headers))
 
@@ -36,7 +36,7 @@ def known() -> list[Any]:
     ]
 
 
-def test_a_list_makes_devices_and_the_same_list_once_more_changes_nothing(sites: Caller):
+def test_a_list_makes_devices_and_the_same_list_once_more_changes_nothing(sites: ApiClient):
     answer = sent(sites, PRESS, "oven-1,,,,,,,,")
     assert answer.status == 200, answer.raw
     assert answer.json | {"changes": []} == {
@@ -51,7 +51,7 @@ def test_a_list_makes_devices_and_the_same_list_once_more_changes_nothing(sites:
     assert (again["created"], again["updated"], again["unchanged"], again["changes"]) == (0, 0, 2, [])
 
 
-def test_what_has_no_column_stays_and_an_empty_cell_empties(sites: Caller):
+def test_what_has_no_column_stays_and_an_empty_cell_empties(sites: ApiClient):
     sent(sites, PRESS)
     before = Revision.objects.get().number
     answer = sites.post("devices.csv", b"expected_interval,device_id\n,press-1\n", Content_Type="text/csv")
@@ -64,7 +64,7 @@ def test_what_has_no_column_stays_and_an_empty_cell_empties(sites: Caller):
     assert known()[0][-2:] == ({}, ["site b"])
 
 
-def test_a_dry_run_tells_what_would_change_and_changes_nothing(sites: Caller):
+def test_a_dry_run_tells_what_would_change_and_changes_nothing(sites: ApiClient):
     answer = sent(sites, PRESS, "x,,,never,,,,,", query="?dry_run=true")
     assert answer.status == 200 and answer.json["dry_run"] is True
     assert (answer.json["created"], answer.json["failed"]) == (1, 1)
@@ -100,7 +100,7 @@ def test_a_dry_run_tells_what_would_change_and_changes_nothing(sites: Caller):
         ("a,b", "", "2 cells where the head has 9"),
     ],
 )
-def test_where_a_row_is_bad_nothing_is_done_and_its_line_and_column_are_told(sites: Caller, line, field, accepted):
+def test_where_a_row_is_bad_nothing_is_done_and_its_line_and_column_are_told(sites: ApiClient, line, field, accepted):
     answer = sent(sites, PRESS, line)
     assert answer.status == 422, answer.raw
     assert "1 of 2 rows cannot be taken: nothing is changed" in answer.json["detail"]
@@ -109,14 +109,14 @@ def test_where_a_row_is_bad_nothing_is_done_and_its_line_and_column_are_told(sit
     assert known() == []
 
 
-def test_the_good_rows_are_taken_where_that_is_wanted(sites: Caller):
+def test_the_good_rows_are_taken_where_that_is_wanted(sites: ApiClient):
     answer = sent(sites, "a,,,,,,,,", "b,,,x,,,,,", "a,,,,,,,,", '"c",,,,,,,,', query="?partial=true")
     assert answer.status == 200 and (answer.json["created"], answer.json["failed"]) == (2, 2)
     assert [(error["line"], error["detail"]) for error in answer.json["errors"]][1] == (4, "stands in line 2 already")
     assert [row[0] for row in known()] == ["a", "c"]
 
 
-def test_lines_are_counted_as_an_editor_counts_them(sites: Caller):
+def test_lines_are_counted_as_an_editor_counts_them(sites: ApiClient):
     answer = sent(sites, '"a\r\nb",,,,,,,,', "", "c,,,x,,,,,")
     assert [error["line"] for error in answer.json["errors"]] == [2, 5]
 
@@ -136,14 +136,14 @@ def test_lines_are_counted_as_an_editor_counts_them(sites: Caller):
         (b"device_id\n" + b"".join(b"d%d\n" % n for n in range(100_001)), "in parts"),
     ],
 )
-def test_what_is_no_list_of_devices_is_refused(sites: Caller, body: bytes, detail: str):
+def test_what_is_no_list_of_devices_is_refused(sites: ApiClient, body: bytes, detail: str):
     answer = sites.post("devices.csv", body, Content_Type="text/csv")
     assert answer.status == 400 and detail in answer.json["detail"]
     assert known() == []
 
 
-def test_a_form_with_a_file_does_as_well_as_a_body(sites: Caller):
-    def form(*files: str) -> Answer:
+def test_a_form_with_a_file_does_as_well_as_a_body(sites: ApiClient):
+    def form(*files: str) -> ApiResponse:
         parts = "".join(
             f'--xx\r\nContent-Disposition: form-data; name="f{n}"; filename="d.csv"\r\n\r\n{text}\r\n'
             for n, text in enumerate(files)
@@ -157,7 +157,7 @@ def test_a_form_with_a_file_does_as_well_as_a_body(sites: Caller):
     assert sites.post("devices.csv?dry_run=perhaps", b"device_id\nx", Content_Type="text/csv").status == 400
 
 
-def test_what_goes_out_comes_in_again_as_it_was(sites: Caller):
+def test_what_goes_out_comes_in_again_as_it_was(sites: ApiClient):
     texts = ["=1+1", "+49 30", "-1", "@me", "'=1", "''@x", "'quoted'", 'a "b", c', "  spaces ", "ü;ß", "x"]
     for number, text in enumerate(texts):
         Device.objects.create(
@@ -195,13 +195,13 @@ def test_whatever_comes_is_read_or_refused_in_words(body: bytes):
 
 
 def test_everybody_gets_the_devices_that_he_sees_and_admins_alone_change_them(
-    sites: Caller,
-    viewer: Caller,
-    stranger: Caller,
-    operator: Caller,
-    reader: Caller,
-    gateway: Caller,
-    anonymous: Caller,
+    sites: ApiClient,
+    viewer: ApiClient,
+    stranger: ApiClient,
+    operator: ApiClient,
+    reader: ApiClient,
+    gateway: ApiClient,
+    anonymous: ApiClient,
 ):
     sent(sites, PRESS, "hidden,,,,,,,site b,")
     assert [line.split(",")[0] for line in viewer.get("devices.csv").raw.decode().split()[1:2]] != []

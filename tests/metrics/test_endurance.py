@@ -2,9 +2,9 @@
 
 from metrics.storage.merge.schedule import FOLLOWER_GRACE, MAX_COMMIT_AGE, RUNS_PER_MERGE
 from metrics.storage.write.journal import PACK_DELAY, PACK_LINES
+from tests.forked_process import Database, run_forked
 from tests.metrics import hours, pile
 from tests.metrics.hours import CACHE, COMMIT, HOUR, SERIES, STEP
-from tests.processes import Database, run
 
 YOUNG = (FOLLOWER_GRACE + MAX_COMMIT_AGE) / COMMIT + 2  # commits that wait, or that followers may still want
 BLOCKS = 3 * (RUNS_PER_MERGE - 1) + 12  # runs of three levels on the day that goes on, rows of the day that is over
@@ -15,7 +15,7 @@ MEMORY = 24 * 2**20
 
 
 def test_in_eight_hours_nothing_grows_but_what_is_kept(database: Database) -> None:
-    samples, wrong = run(database, hours.pass_hours, 8)
+    samples, wrong = run_forked(database, hours.pass_hours, 8)
     assert wrong == 0
     first, last = samples[0], samples[-1]
     assert len(samples) == 8
@@ -41,7 +41,7 @@ def test_in_eight_hours_nothing_grows_but_what_is_kept(database: Database) -> No
 
 
 def test_a_pile_of_thousands_of_commits_is_worked_off_while_reads_and_writes_go_on(database: Database) -> None:
-    worked = run(database, pile.work_off, 6_000)
+    worked = run_forked(database, pile.work_off, 6_000)
     assert worked.wrong == 0
     assert worked.passes <= 3
     assert min(worked.reads, worked.writes) > 0

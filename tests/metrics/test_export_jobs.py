@@ -9,7 +9,7 @@ from django.utils import timezone
 from metrics.export import files, jobs
 from metrics.models import ExportJob
 from metrics.storage.connection import connect
-from tests.conftest import Caller, person
+from tests.conftest import ApiClient, person
 from tests.metrics.day import END_TEXT, START_TEXT, at, send
 from tests.metrics.test_export import damage, export, two_days
 
@@ -21,20 +21,20 @@ ASKED = {
 }
 
 
-def order(caller: Caller, **more) -> str:
+def order(caller: ApiClient, **more) -> str:
     answer = caller.post("export/jobs", ASKED | more)
     assert answer.status == 202, answer.raw
     assert (answer.json["status"], answer.json["progress"], answer.json["expires_at"]) == ("queued", 0.0, None)
     return answer.json["id"]
 
 
-def state(caller: Caller, export_id: str):
+def state(caller: ApiClient, export_id: str):
     answer = caller.get(f"export/jobs/{export_id}")
     assert answer.status == 200, answer.raw
     return answer.json
 
 
-def fetched(caller: Caller, export_id: str) -> bytes:
+def fetched(caller: ApiClient, export_id: str) -> bytes:
     answer = caller.get(f"export/jobs/{export_id}/download")
     assert answer.status == 200, answer.raw
     assert int(answer.headers["Content-Length"]) == len(answer.raw)

@@ -25,11 +25,11 @@ from metrics.query.latest import microseconds
 from metrics.storage.connection import connect
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from telemetry_site.celery import app as celery
-from telemetry_site.embedded import programs
-from tests.conftest import API, Caller
+from telemetry_site.embedded import site_processes
+from tests.conftest import API, ApiClient
 from tests.metrics.day import END_TEXT, START, START_TEXT, at, merged, send
 from tests.metrics.test_export_jobs import fetched, order, state
-from tests.telemetry_site.site import ROOT, await_that, free_port
+from tests.telemetry_site.site_process import ROOT, free_port, wait_until
 
 MANY = 4_000_000
 ROOM = 100 * 2**20  # bytes that an export may take over what the process has without
@@ -37,7 +37,7 @@ ASKED = {"device_ids": "device_001", "metric_names": "temperature", "start_time"
 
 
 @pytest.fixture
-def many(admin: Caller) -> Caller:
+def many(admin: ApiClient) -> ApiClient:
     """A day of one series, a point every 21.6 ms."""
     send(admin, [at(0)])
     number = Series.objects.get().pk
@@ -70,17 +70,17 @@ def running(*command: str) -> Iterator[psutil.Process]:
 
 
 def worker() -> AbstractContextManager[psutil.Process]:
-    return running(*programs.worker(settings.EMBEDDED, {}).command[1:])
+    return running(*site_processes.worker(settings.EMBEDDED, {}).command[1:])
 
 
 @contextmanager
-def web(many: Caller) -> Iterator[tuple[psutil.Process, Caller]]:
+def web(many: ApiClient) -> Iterator[tuple[psutil.Process, ApiClient]]:
     port = free_port()
-    program = programs.web(settings.EMBEDDED, {}, listening=0, behind_proxy=False).command
+    program = site_processes.web(settings.EMBEDDED, {}, listening=0, behind_proxy=False).command
     command = [*program[1 : program.index("--fd")], *program[program.index("--fd") + 2 :]]
     with running(*command, "--port", str(port)) as process:
-        caller = Caller(port, many.headers)
-        await_that(lambda: answers(port), 30, "the web process answers")
+        caller = ApiClient(port, many.headers)
+        wait_until(lambda: answers(port), 30, "the web process answers")
         yield process, caller
 
 
@@ -89,9 +89,9 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def begun(caller: Caller, export_id: str) -> None:
+def begun(caller: ApiClient, export_id: str) -> None:
     """Wait until some of it is written, and noted."""
-    await_that(lambda: state(caller, export_id)["rows"], 60, "the worker has written something")
+    wait_until(lambda: state(caller, export_id)["rows"], 60, "the worker has written something")
 
 
 def test_a_killed_worker_is_followed_by_another_and_the_file_is_the_same(many, monkeypatch):
@@ -107,7 +107,7 @@ def test_a_killed_worker_is_followed_by_another_and_the_file_is_the_same(many, m
     ExportJob.objects.filter(export_id=resumed).update(lease_until=timezone.now() - timedelta(seconds=1))
     with worker():
         celery.send_task("metrics.tasks.make_exports")
-        await_that(lambda: state(many, resumed)["status"] == "done", 60, "another worker ends it")
+        wait_until(lambda: state(many, resumed)["status"] == "done", 60, "another worker ends it")
     assert state(many, resumed)["rows"] == MANY
     assert len(ExportJob.objects.get(export_id=resumed).files) == 2
     assert fetched(many, resumed) == fetched(many, whole)
@@ -119,7 +119,7 @@ def test_a_cancelled_export_is_over_within_seconds(many):
         celery.send_task("metrics.tasks.make_exports")
         begun(many, export_id)
         assert many.post(f"export/jobs/{export_id}/cancel", {}).json["status"] == "cancelled"
-        await_that(lambda: not list(folder().glob(f"{export_id}.*")) and snapshots() == 0, 5, "the worker stops")
+        wait_until(lambda: not list(folder().glob(f"{export_id}.*")) and snapshots() == 0, 5, "the worker stops")
     assert state(many, export_id)["status"] == "cancelled"
 
 
@@ -148,7 +148,7 @@ def test_a_reader_that_leaves_early_lets_the_snapshot_go(many):
         client = ask(caller.port, caller.headers)
         assert snapshots() == 1, "it waits for its reader"
         client.close()
-        await_that(lambda: snapshots() == 0, 5, "the snapshot is let go")
+        wait_until(lambda: snapshots() == 0, 5, "the snapshot is let go")
         assert caller.get(f"export/csv?{urlencode(ASKED)}").raw.count(b"\n") == MANY + 1
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.forked_process import ForkedProcess, run_forked
 from tests.metrics import steps
 from tests.metrics.steps import SERIES, TEXT, Points, Row
 from tests.metrics.test_storage import DAY
-from tests.own_server import OwnServer
-from tests.processes import Running, run
-from tests.telemetry_site.site import await_that
+from tests.private_postgres import PrivatePostgres
+from tests.telemetry_site.site_process import wait_until
 
 LOCK = 4711
 WAITS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s"
@@ -43,14 +43,14 @@ STOPS = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    own = OwnServer(tmp_path_factory.mktemp("own"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivatePostgres]:
+    own = PrivatePostgres(tmp_path_factory.mktemp("own"))
     with own.connect() as connection:
         connection.execute(
             "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
             f" 'BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NULL; END'"
         )
-    run(own.database, steps.migrate)
+    run_forked(own.database, steps.migrate)
     yield own
     own.kill()
 
@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
 class Storage:
     """What is stored, and the book that is kept of it."""
 
-    server: OwnServer
+    server: PrivatePostgres
     now: int = field(default_factory=lambda: int(time.time() * 1_000_000))  # µs
     book: Points = field(default_factory=dict)
     dice: random.Random = field(default_factory=lambda: random.Random(20260501))
@@ -87,8 +87,8 @@ class Storage:
             rounds.append((self.commits(70, days), ""))
         else:
             rounds += [(self.commits(4, days), "young") for _ in range(12)]
-        run(self.server.database, steps.empty)
-        run(self.server.database, steps.fill, rounds)
+        run_forked(self.server.database, steps.empty)
+        run_forked(self.server.database, steps.fill, rounds)
 
     def kept(self) -> Points:
         """What no retention lets go."""
@@ -102,7 +102,7 @@ class Storage:
 
     def differences(self) -> dict[str, int]:
         """How what is stored differs from the book; what retention lets go may be there or not."""
-        points, newest = run(self.server.database, steps.everything, self.now)
+        points, newest = run_forked(self.server.database, steps.everything, self.now)
         return {
             "lost": len(self.kept().keys() - points.keys()),
             "phantom": len(points.keys() - self.book.keys()),
@@ -117,27 +117,27 @@ NO_DIFFERENCE = {"lost": 0, "phantom": 0, "wrong": 0, "latest": 0}
 @pytest.mark.parametrize("victim", ["worker", "postgres"])
 @pytest.mark.parametrize("step", list(STOPS))
 def test_a_step_that_is_killed_after_any_of_its_statements_changes_no_point(
-    server: OwnServer, step: str, victim: str
+    server: PrivatePostgres, step: str, victim: str
 ) -> None:
     storage = Storage(server)
     storage.prepare(step)
     for statement, table in STOPS[step]:
         kill(server, victim, (steps.work, TASKS[step]), statement, table)
         assert storage.differences() == NO_DIFFERENCE, (statement, table)
-    run(server.database, steps.work, TASKS[step])
+    run_forked(server.database, steps.work, TASKS[step])
     assert storage.differences() == NO_DIFFERENCE
-    assert run(server.database, steps.work, TASKS[step]) == 0  # nothing was left to do
+    assert run_forked(server.database, steps.work, TASKS[step]) == 0  # nothing was left to do
     if step == "retention":
-        assert run(server.database, steps.everything, storage.now)[0].keys() == storage.kept().keys()
+        assert run_forked(server.database, steps.everything, storage.now)[0].keys() == storage.kept().keys()
 
 
-def kill(server: OwnServer, victim: str, step: tuple[Any, ...], statement: str, table: str) -> None:
+def kill(server: PrivatePostgres, victim: str, step: tuple[Any, ...], statement: str, table: str) -> None:
     """Start the step, a function and what it is given; kill the worker or PostgreSQL when it comes to a statement."""
     with server.connect() as connection:
         connection.execute(f"CREATE TRIGGER pause AFTER {statement} ON {table} EXECUTE FUNCTION pause()")
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        running = Running(server.database, *step)
-        (backend,) = await_that(lambda: connection.execute(WAITS, (LOCK,)).fetchone(), 20, f"{statement} is reached")
+        running = ForkedProcess(server.database, *step)
+        (backend,) = wait_until(lambda: connection.execute(WAITS, (LOCK,)).fetchone(), 20, f"{statement} is reached")
         if victim == "postgres":
             server.kill()
             server.start()
@@ -145,6 +145,6 @@ def kill(server: OwnServer, victim: str, step: tuple[Any, ...], statement: str, 
         else:
             running.kill()
             connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
-            await_that(lambda: not connection.execute(LIVES, (backend,)).fetchone(), 20, "its connection ends")
+            wait_until(lambda: not connection.execute(LIVES, (backend,)).fetchone(), 20, "its connection ends")
     with server.connect() as connection:
         connection.execute(f"DROP TRIGGER pause ON {table}")

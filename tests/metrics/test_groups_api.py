@@ -7,13 +7,13 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from metrics.models import Device, DeviceGroup, Revision
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 SITE: dict[str, Any] = {"name": "plant/7", "description": "By the river", "members": []}
 
 
 @pytest.fixture
-def plant(admin: Caller) -> Caller:
+def plant(admin: ApiClient) -> ApiClient:
     assert admin.post("groups", SITE).status == 201
     return admin
 
@@ -23,7 +23,7 @@ def devices(count: int) -> list[str]:
     return [device.device_id for device in made]
 
 
-def test_a_group_is_made_read_changed_and_deleted(plant: Caller):
+def test_a_group_is_made_read_changed_and_deleted(plant: ApiClient):
     answer = plant.get("groups/plant/7")
     assert {name: answer.json[name] for name in SITE} == SITE and answer.json["devices"] == 0
     changed = plant.call("PATCH", "groups/plant/7", {"description": "By the sea"})
@@ -32,7 +32,7 @@ def test_a_group_is_made_read_changed_and_deleted(plant: Caller):
     assert plant.get("groups/plant/7").status == plant.call("DELETE", "groups/plant/7").status == 404
 
 
-def test_members_see_the_devices_of_their_groups_from_the_next_request_on(plant: Caller, stranger: Caller):
+def test_members_see_the_devices_of_their_groups_from_the_next_request_on(plant: ApiClient, stranger: ApiClient):
     devices(1)
     plant.post("groups/plant/7/devices", {"device_ids": ["d00000"]})
     assert stranger.get("devices/d00000").status == stranger.get("groups/plant/7").status == 404
@@ -58,7 +58,7 @@ def test_members_see_the_devices_of_their_groups_from_the_next_request_on(plant:
         ({"devices": ["d1"], "colour": "red"}, "colour", "not known"),
     ],
 )
-def test_bad_groups_are_refused_with_their_field_and_what_is_accepted(admin: Caller, change, field, accepted):
+def test_bad_groups_are_refused_with_their_field_and_what_is_accepted(admin: ApiClient, change, field, accepted):
     before = DeviceGroup.objects.count()
     answer = admin.post("groups", SITE | change)
     assert answer.status == 400
@@ -66,7 +66,7 @@ def test_bad_groups_are_refused_with_their_field_and_what_is_accepted(admin: Cal
     assert DeviceGroup.objects.count() == before
 
 
-def test_a_name_belongs_to_one_group_and_is_for_ever(admin: Caller):
+def test_a_name_belongs_to_one_group_and_is_for_ever(admin: ApiClient):
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: admin.post("groups", SITE), range(6)))
     assert sorted(answer.status for answer in answers) == [201] + [400] * 5
@@ -74,14 +74,14 @@ def test_a_name_belongs_to_one_group_and_is_for_ever(admin: Caller):
     assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
 
 
-def test_nobody_overwrites_what_somebody_else_has_changed(plant: Caller):
+def test_nobody_overwrites_what_somebody_else_has_changed(plant: ApiClient):
     tag = plant.get("groups/plant/7").headers["ETag"]
     assert plant.call("PATCH", "groups/plant/7", {"description": "a"}, If_Match=tag).status == 200
     assert plant.call("PATCH", "groups/plant/7", {"description": "b"}, If_Match=tag).status == 412
     assert plant.call("DELETE", "groups/plant/7", If_Match=tag).status == 412
 
 
-def test_ten_thousand_devices_move_at_once(plant: Caller):
+def test_ten_thousand_devices_move_at_once(plant: ApiClient):
     ids = devices(10_000)
     before = Revision.objects.get().number
     answer = plant.post("groups/plant/7/devices", {"device_ids": ids})
@@ -95,7 +95,7 @@ def test_ten_thousand_devices_move_at_once(plant: Caller):
     assert gone.json == {"changed": 9_999, "devices": 1}
 
 
-def test_where_one_device_is_not_known_none_is_moved(plant: Caller):
+def test_where_one_device_is_not_known_none_is_moved(plant: ApiClient):
     devices(3)
     for method in ("POST", "DELETE"):
         answer = plant.call(method, "groups/plant/7/devices", {"device_ids": ["d00000", "nothing", "d00001"]})
@@ -107,11 +107,11 @@ def test_where_one_device_is_not_known_none_is_moved(plant: Caller):
 @pytest.mark.parametrize(
     "body", [{}, {"device_ids": []}, {"device_ids": "d"}, {"device_ids": ["d"] * 10_001}, {"device_ids": ["a\0"]}, []]
 )
-def test_a_move_that_makes_no_sense_is_refused(plant: Caller, body: Any):
+def test_a_move_that_makes_no_sense_is_refused(plant: ApiClient, body: Any):
     assert plant.post("groups/plant/7/devices", body).status == 400
 
 
-def test_groups_are_listed_by_name_with_their_numbers(plant: Caller):
+def test_groups_are_listed_by_name_with_their_numbers(plant: ApiClient):
     for name in ("b", "a"):
         plant.post("groups", {"name": name, "description": f"about {name}"})
     devices(3)
@@ -121,7 +121,7 @@ def test_groups_are_listed_by_name_with_their_numbers(plant: Caller):
     assert plant.get("groups?search=%00").status == plant.get("groups?limit=0").status == 400
 
 
-def test_operators_move_devices_that_they_see_between_groups_that_they_see(plant: Caller, operator: Caller):
+def test_operators_move_devices_that_they_see_between_groups_that_they_see(plant: ApiClient, operator: ApiClient):
     devices(2)
     plant.post("groups/site%20a/devices", {"device_ids": ["d00000"]})
     assert operator.post("groups/plant/7/devices", {"device_ids": ["d00000"]}).status == 404
@@ -133,7 +133,13 @@ def test_operators_move_devices_that_they_see_between_groups_that_they_see(plant
 
 
 def test_readers_read_operators_move_and_admins_make_change_and_delete(
-    plant: Caller, reader: Caller, gateway: Caller, device: Caller, anonymous: Caller, operator: Caller, viewer: Caller
+    plant: ApiClient,
+    reader: ApiClient,
+    gateway: ApiClient,
+    device: ApiClient,
+    anonymous: ApiClient,
+    operator: ApiClient,
+    viewer: ApiClient,
 ):
     assert reader.get("groups/plant/7").status == reader.get("groups/plant/7/devices").status == 200
     assert viewer.get("groups/plant/7").status == 404

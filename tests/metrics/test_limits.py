@@ -13,7 +13,7 @@ from django.test import override_settings
 
 from rest import rate_limit
 from rest.rate_limit import MOST_BUCKETS, PREFIX, SETTLE, Buckets, Limit
-from tests.own_valkey import OwnValkey
+from tests.private_valkey import PrivateValkey
 
 TEN = Limit(rate=10, burst=20)
 
@@ -126,7 +126,7 @@ async def test_a_process_that_starts_anew_finds_what_was_spent(site: None):
 
 
 async def test_without_redis_each_process_limits_by_itself_and_nothing_waits(tmp_path: Path):
-    valkey = OwnValkey(tmp_path)
+    valkey = PrivateValkey(tmp_path)
     slow = Limit(rate=0.001, burst=20)
     first, second = Buckets(), Buckets()
     try:

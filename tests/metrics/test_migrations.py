@@ -14,9 +14,9 @@ from django.db.migrations.executor import MigrationExecutor
 
 from metrics.apps import create_initial_rows
 from metrics.storage.connection import connect
+from tests.forked_process import Database, run_forked
 from tests.metrics import counted, steps
 from tests.metrics.steps import Points, Row
-from tests.processes import Database, run
 
 FIRST = [("metrics", "0002_storage")]
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "first_schema.json").read_text())
@@ -87,24 +87,24 @@ def newest(points: Points) -> dict[str, tuple[int, Any]]:
 
 
 def test_what_the_first_schema_held_reads_the_same_in_the_newest(database: Database) -> None:
-    run(database, restore)
-    written = run(database, journal)
-    run(database, migrate)
-    assert run(database, journal) == written and len(written) == 40
-    assert run(database, steps.everything, NOW) == (POINTS, newest(POINTS))
+    run_forked(database, restore)
+    written = run_forked(database, journal)
+    run_forked(database, migrate)
+    assert run_forked(database, journal) == written and len(written) == 40
+    assert run_forked(database, steps.everything, NOW) == (POINTS, newest(POINTS))
 
-    waited, left, _ = run(database, count)  # what was stored before anybody counted
+    waited, left, _ = run_forked(database, count)  # what was stored before anybody counted
     assert waited and not left
 
     for rounds in ([([], "young")], [([], "everything")]):
-        run(database, steps.fill, rounds)
-        assert run(database, steps.everything, NOW) == (POINTS, newest(POINTS))
-    assert run(database, count) == (0, 0, Counter(series for series, _ in POINTS))
+        run_forked(database, steps.fill, rounds)
+        assert run_forked(database, steps.everything, NOW) == (POINTS, newest(POINTS))
+    assert run_forked(database, count) == (0, 0, Counter(series for series, _ in POINTS))
 
-    assert run(database, settled_rows) == [(True,)]  # days of the first schema are made anew, by policy
+    assert run_forked(database, settled_rows) == [(True,)]  # days of the first schema are made anew, by policy
 
     rewritten: list[Row] = [(series, at, -1.0, b"") for series, at in list(POINTS)[::3]]
-    run(database, steps.fill, [([rewritten], "everything")])
+    run_forked(database, steps.fill, [([rewritten], "everything")])
     book = POINTS | {(series, at): (b"-1.0" if series == steps.TEXT else -1.0, b"") for series, at, _, _ in rewritten}
-    assert run(database, steps.everything, NOW) == (book, newest(book))
-    assert run(database, count) == (0, 0, Counter(series for series, _ in book))
+    assert run_forked(database, steps.everything, NOW) == (book, newest(book))
+    assert run_forked(database, count) == (0, 0, Counter(series for series, _ in book))

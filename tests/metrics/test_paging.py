@@ -12,20 +12,20 @@ from rest_framework.test import APIRequestFactory
 
 from metrics.models import Device, ExportJob, MetricDefinition
 from rest.pagination import page
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 MANY = 23
 
 
 @pytest.fixture
-def definitions(admin: Caller) -> Caller:
+def definitions(admin: ApiClient) -> ApiClient:
     """The names are such that a collation and the order of bytes differ."""
     for number in range(MANY):
         MetricDefinition.objects.create(name=f"{'aBcDé'[number % 5]}{number}", data_type="numeric")
     return admin
 
 
-def names(caller: Caller, query: str) -> list[str]:
+def names(caller: ApiClient, query: str) -> list[str]:
     """All pages, one after the other."""
     found, cursor, pages = [], "", 0
     while True:
@@ -40,17 +40,17 @@ def names(caller: Caller, query: str) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [1, 7, MANY - 1, MANY, MANY + 1])
-def test_pages_by_cursor_are_the_whole_list_in_its_order(definitions: Caller, limit: int):
+def test_pages_by_cursor_are_the_whole_list_in_its_order(definitions: ApiClient, limit: int):
     whole = [one["name"] for one in definitions.get("metrics").json["metrics"]]
     assert len(whole) == MANY and names(definitions, f"limit={limit}") == whole
 
 
-def test_a_filter_holds_on_every_page(definitions: Caller):
+def test_a_filter_holds_on_every_page(definitions: ApiClient):
     expected = [one["name"] for one in definitions.get("metrics?search=1").json["metrics"]]
     assert names(definitions, "search=1&limit=3") == expected and len(expected) > 6
 
 
-def test_rows_that_come_and_go_move_no_others(definitions: Caller):
+def test_rows_that_come_and_go_move_no_others(definitions: ApiClient):
     whole = names(definitions, "limit=1000")
     first = definitions.get("metrics?limit=10").json
     MetricDefinition.objects.filter(name__in=[whole[0], whole[5], whole[9]]).delete()  # the last of the page too
@@ -61,7 +61,7 @@ def test_rows_that_come_and_go_move_no_others(definitions: Caller):
     assert [one["name"] for one in moved["metrics"]] != whole[10:15]  # which an offset cannot
 
 
-def test_an_offset_page_leads_on_to_a_cursor(definitions: Caller):
+def test_an_offset_page_leads_on_to_a_cursor(definitions: ApiClient):
     whole = names(definitions, "limit=1000")
     first = definitions.get("metrics?limit=5&offset=5").json
     second = definitions.get(f"metrics?limit=5&cursor={first['next_cursor']}").json
@@ -72,12 +72,12 @@ FOREIGN = pytest.param(Signer().sign_object(["a1"]), id="of another signer")  # 
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "%00", "é", "WyJhMSJd:abc", "x" * 5000, FOREIGN])
-def test_a_cursor_from_elsewhere_is_refused(definitions: Caller, cursor: str):
+def test_a_cursor_from_elsewhere_is_refused(definitions: ApiClient, cursor: str):
     answer = definitions.get(f"metrics?cursor={cursor.replace('é', '%C3%A9')}")
     assert answer.status == 400 and answer.json["errors"][0]["field"] == "cursor"
 
 
-def test_a_cursor_of_another_list_or_one_that_was_changed_is_refused(definitions: Caller):
+def test_a_cursor_of_another_list_or_one_that_was_changed_is_refused(definitions: ApiClient):
     for _ in range(2):
         ExportJob.objects.create(owner="x", question={}, format="csv")
     _, told = page(asked("limit=1"), ExportJob.objects.all())

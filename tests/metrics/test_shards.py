@@ -20,7 +20,7 @@ from metrics.storage import shards as sharding
 from metrics.storage.connection import connect
 from metrics.storage.merge import schedule
 from metrics.storage.write.writer import AnsweredBatch, IncomingPoints, JournalEntry, writer
-from telemetry_site.env import BadSetting
+from telemetry_site.env import InvalidSetting
 from tests.conftest import point
 from tests.metrics.test_storage import TODAY, shards, store
 
@@ -58,7 +58,7 @@ def test_with_data_another_number_is_refused_in_one_line_wherever_it_would_do_ha
 def test_a_start_with_another_number_ends_in_one_line(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
-    with pytest.raises(BadSetting, match=r"^TELEMETRY_SHARDS='3' cannot be used: this database was begun with"):
+    with pytest.raises(InvalidSetting, match=r"^TELEMETRY_SHARDS='3' cannot be used: this database was begun with"):
         call_command("provision")
 
 

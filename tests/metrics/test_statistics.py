@@ -32,15 +32,15 @@ from metrics.storage.merge.rebuild_point_counts import rebuild_counts
 from metrics.storage.merge.retention import delete_expired
 from metrics.storage.read import point_totals
 from rest import request_stats
-from rest.caller import Caller as Access
+from rest.caller import Caller
 from rest.request_stats import LATENCIES, latency_class
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.metrics.counted import as_counted, as_stored, check
 from tests.metrics.test_storage import DAY, TODAY, store
 from tests.prd.conftest import within_once
 
 DEVICE = "devices/device_001/stats"
-ADMIN = Access.internal("test")
+ADMIN = Caller.internal("test")
 TYPES = {"gauge": 0, "counter": 0, "histogram": 0, "summary": 0}
 ZERO = {
     "total_metrics": 0,
@@ -62,7 +62,7 @@ def merged() -> None:
 
 
 @pytest.fixture(params=["young", "merged", "day"])
-def told(request: pytest.FixtureRequest, admin: Caller) -> Caller:
+def told(request: pytest.FixtureRequest, admin: ApiClient) -> ApiClient:
     """`device_001` sent three points of one metric and two of another, some of them days ago, wherever they live."""
     MetricDefinition.objects.create(name="packets", data_type="numeric", metric_type="counter")
     rows = [point(seconds_ago=10), point(seconds_ago=3600), point(seconds_ago=50 * 3600)]
@@ -80,17 +80,17 @@ def told(request: pytest.FixtureRequest, admin: Caller) -> Caller:
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
-def test_e6_us1_ac1_the_statistics_of_a_device_are_found_at_their_address(admin: Caller, prefix: str) -> None:
+def test_e6_us1_ac1_the_statistics_of_a_device_are_found_at_their_address(admin: ApiClient, prefix: str) -> None:
     answer = admin.get(f"{prefix}/{DEVICE}")
     assert (answer.status, answer.json["device_id"]) == (200, "device_001")
 
 
-def test_e6_us1_ac2_metrics_active_metrics_and_points_are_counted(told: Caller) -> None:
+def test_e6_us1_ac2_metrics_active_metrics_and_points_are_counted(told: ApiClient) -> None:
     found = told.get(DEVICE).json
     assert (found["total_metrics"], found["active_metrics"], found["data_points_count"]) == (2, 1, 5)
 
 
-def test_e6_us1_ac3_last_update_size_and_frequency_are_told(told: Caller) -> None:
+def test_e6_us1_ac3_last_update_size_and_frequency_are_told(told: ApiClient) -> None:
     found = told.get(DEVICE).json
     age = datetime.now(UTC) - datetime.fromisoformat(found["last_update"])
     assert timedelta(seconds=9) < age < timedelta(seconds=40)
@@ -99,26 +99,26 @@ def test_e6_us1_ac3_last_update_size_and_frequency_are_told(told: Caller) -> Non
     assert 2 / 181 <= found["avg_frequency"] <= 2 / 59
 
 
-def test_e6_us1_ac4_points_and_alerts_of_the_last_day_are_told(told: Caller) -> None:
+def test_e6_us1_ac4_points_and_alerts_of_the_last_day_are_told(told: ApiClient) -> None:
     found = told.get(DEVICE).json
     assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
 
 
-def test_e6_us1_ac5_metrics_by_type_and_the_largest_are_told(told: Caller) -> None:
+def test_e6_us1_ac5_metrics_by_type_and_the_largest_are_told(told: ApiClient) -> None:
     found = told.get(DEVICE).json
     assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
     assert found["top_metrics"] == [{"name": "temperature", "points": 3}, {"name": "packets", "points": 2}]
 
 
-def test_e6_us1_ac6_a_device_that_is_not_known_has_zeros(admin: Caller) -> None:
+def test_e6_us1_ac6_a_device_that_is_not_known_has_zeros(admin: ApiClient) -> None:
     assert admin.get("devices/nobody/stats").json == {"device_id": "nobody"} | ZERO
 
 
-def test_e6_us1_ac7_the_statistics_of_a_device_come_within_200_ms(told: Caller) -> None:
+def test_e6_us1_ac7_the_statistics_of_a_device_come_within_200_ms(told: ApiClient) -> None:
     within_once(0.2, lambda: told.get(DEVICE))
 
 
-def test_a_metric_in_two_kinds_of_value_is_one_metric(admin: Caller) -> None:
+def test_a_metric_in_two_kinds_of_value_is_one_metric(admin: ApiClient) -> None:
     for value in (1.0, 2.0):
         admin.post("devices/device_001/telemetry", point("mode", value))
     MetricDefinition.objects.create(name="mode", data_type="string")
@@ -130,7 +130,7 @@ def test_a_metric_in_two_kinds_of_value_is_one_metric(admin: Caller) -> None:
     assert (found["total_metrics"], found["data_points_count"], found["active_metrics"]) == (1, 3, 1)
 
 
-def test_a_point_that_is_sent_again_counts_once_before_it_is_merged_and_after_its_day_is(admin: Caller) -> None:
+def test_a_point_that_is_sent_again_counts_once_before_it_is_merged_and_after_its_day_is(admin: ApiClient) -> None:
     one = point()
     for _ in range(3):
         admin.post("devices/device_001/telemetry", one)
@@ -144,7 +144,7 @@ def test_a_point_that_is_sent_again_counts_once_before_it_is_merged_and_after_it
     assert (found["data_points_count"], found["last_24h_points"]) == (1, 1)
 
 
-def test_what_is_stored_beside_a_device_is_no_share_of_its_size(admin: Caller) -> None:
+def test_what_is_stored_beside_a_device_is_no_share_of_its_size(admin: ApiClient) -> None:
     text = [point("log", "x" * 50 + str(number), seconds_ago=number) for number in range(100)]
     admin.post("devices/wordy/telemetry/batch", {"data_points": text})
     admin.post("devices/device_001/telemetry", point())
@@ -159,18 +159,18 @@ def test_what_is_stored_beside_a_device_is_no_share_of_its_size(admin: Caller) -
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
-def test_e6_us2_ac1_the_statistics_of_the_service_are_found_at_their_address(admin: Caller, prefix: str) -> None:
+def test_e6_us2_ac1_the_statistics_of_the_service_are_found_at_their_address(admin: ApiClient, prefix: str) -> None:
     assert admin.get(f"{prefix}/stats").status == 200
 
 
-def test_e6_us2_ac2_devices_metrics_and_points_are_counted(told: Caller) -> None:
+def test_e6_us2_ac2_devices_metrics_and_points_are_counted(told: ApiClient) -> None:
     told.post("devices/old/telemetry", point("humidity", seconds_ago=70 * 3600))
     found = told.get("stats").json
     names = ("total_devices", "active_devices", "total_metrics", "total_data_points")
     assert [found[name] for name in names] == [2, 1, 3, 6]
 
 
-def test_e6_us2_ac3_points_per_second_latency_and_errors_are_those_that_were_measured(admin: Caller) -> None:
+def test_e6_us2_ac3_points_per_second_latency_and_errors_are_those_that_were_measured(admin: ApiClient) -> None:
     request_stats.tally.forget()
     for number in range(10):
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{number}") for number in range(30)]})
@@ -187,12 +187,12 @@ def test_e6_us2_ac3_points_per_second_latency_and_errors_are_those_that_were_mea
     assert found["requests"]["other"]["p95_latency"] == pytest.approx(500, rel=0.25)
 
 
-def test_e6_us2_ac4_points_and_alerts_of_the_last_day_are_told(told: Caller) -> None:
+def test_e6_us2_ac4_points_and_alerts_of_the_last_day_are_told(told: ApiClient) -> None:
     found = told.get("stats").json
     assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
 
 
-def test_e6_us2_ac5_types_and_hours_are_told(told: Caller) -> None:
+def test_e6_us2_ac5_types_and_hours_are_told(told: ApiClient) -> None:
     found = told.get("stats").json
     assert sum(found["devices_by_type"].values()) == 1
     assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
@@ -202,7 +202,7 @@ def test_e6_us2_ac5_types_and_hours_are_told(told: Caller) -> None:
     assert sum(row["points"] for row in found["data_by_hour"]) == 2
 
 
-def test_e6_us2_ac6_an_empty_service_has_zeros(admin: Caller) -> None:
+def test_e6_us2_ac6_an_empty_service_has_zeros(admin: ApiClient) -> None:
     found = admin.get("stats").json
     assert [row["points"] for row in found.pop("data_by_hour")] == [0] * 24
     counted = {name: found[name] for name in found if name.startswith(("total", "active", "last", "points"))}
@@ -210,7 +210,7 @@ def test_e6_us2_ac6_an_empty_service_has_zeros(admin: Caller) -> None:
     assert found["devices_by_type"] == {} and found["metrics_by_type"] == TYPES
 
 
-def test_e6_us2_ac7_the_statistics_of_the_service_come_within_300_ms(told: Caller) -> None:
+def test_e6_us2_ac7_the_statistics_of_the_service_come_within_300_ms(told: ApiClient) -> None:
     within_once(0.3, lambda: told.get("stats"))
 
 
@@ -223,7 +223,7 @@ def test_points_are_told_of_the_hour_that_they_were_measured_in(site: None) -> N
     assert rows == {"2024-10-04T12:00:00Z": 1, "2024-10-04T11:00:00Z": 1, "2024-10-03T13:00:00Z": 1}
 
 
-def test_rejected_points_are_counted_and_no_stored_ones(admin: Caller) -> None:
+def test_rejected_points_are_counted_and_no_stored_ones(admin: ApiClient) -> None:
     request_stats.tally.forget()
     admin.post("devices/device_001/telemetry/batch", {"data_points": [point(), point(seconds_ago=-900)]})
     assert admin.post("devices/device_001/telemetry", point(seconds_ago=-900)).status == 422
@@ -237,7 +237,7 @@ def test_rejected_points_are_counted_and_no_stored_ones(admin: Caller) -> None:
 
 
 @pytest.fixture
-def shared(admin: Caller) -> Caller:
+def shared(admin: ApiClient) -> ApiClient:
     """Device `mine` of `site a` and device `theirs` of `site b`, with points that are merged and some that are not."""
     for number in range(3):
         for device, many in (("mine", 2), ("theirs", 5)):
@@ -251,21 +251,23 @@ def shared(admin: Caller) -> Caller:
     return admin
 
 
-def figures(caller: Caller) -> list[Any]:
+def figures(caller: ApiClient) -> list[Any]:
     found = caller.get("stats").json
     assert sum(row["points"] for row in found["data_by_hour"]) == found["last_24h_points"]
     names = ("total_devices", "active_devices", "total_metrics", "total_data_points", "last_24h_points")
     return [found[name] for name in names] + [sum(found["devices_by_type"].values()), found["metrics_by_type"]["gauge"]]
 
 
-def test_everybody_is_told_of_the_devices_that_they_see(shared: Caller, viewer: Caller, stranger: Caller) -> None:
+def test_everybody_is_told_of_the_devices_that_they_see(
+    shared: ApiClient, viewer: ApiClient, stranger: ApiClient
+) -> None:
     assert figures(shared) == [2, 2, 7, 21, 21, 2, 7]
     assert figures(viewer) == [1, 1, 2, 6, 6, 1, 2]
     assert figures(stranger) == [0] * 7
 
 
 def test_a_device_that_is_not_seen_looks_like_one_that_is_not_there(
-    shared: Caller, viewer: Caller, stranger: Caller
+    shared: ApiClient, viewer: ApiClient, stranger: ApiClient
 ) -> None:
     assert viewer.get("devices/mine/stats").json["data_points_count"] == 6
     for somebody, device in ((viewer, "theirs"), (stranger, "mine")):
@@ -273,13 +275,13 @@ def test_a_device_that_is_not_seen_looks_like_one_that_is_not_there(
         assert (answer.status, answer.json) == (200, {"device_id": device} | ZERO)
 
 
-def test_a_device_is_told_of_itself_and_of_nobody_else(shared: Caller, device: Caller) -> None:
+def test_a_device_is_told_of_itself_and_of_nobody_else(shared: ApiClient, device: ApiClient) -> None:
     device.post("devices/device_001/telemetry", point())
     assert device.get(DEVICE).json["data_points_count"] == 1
     assert device.get("devices/mine/stats").status == 403 and device.get("stats").status == 403
 
 
-def test_what_the_service_does_is_the_same_for_everybody(shared: Caller, stranger: Caller) -> None:
+def test_what_the_service_does_is_the_same_for_everybody(shared: ApiClient, stranger: ApiClient) -> None:
     request_history.write()
     assert stranger.get("stats").json["points_per_second"] > 0
 
@@ -287,7 +289,7 @@ def test_what_the_service_does_is_the_same_for_everybody(shared: Caller, strange
 class Some(alert_summary.NoAlerting):
     """An app of alerts that knows of some."""
 
-    def last_day(self, caller: Access, device_id: str | None) -> int:
+    def last_day(self, caller: Caller, device_id: str | None) -> int:
         return 4 if device_id is None else 2
 
 
@@ -299,7 +301,7 @@ def alerts() -> Iterator[None]:
     alert_summary.register_alert_summary(before)
 
 
-def test_the_alerts_app_is_asked_how_many_there_were(alerts: None, admin: Caller) -> None:
+def test_the_alerts_app_is_asked_how_many_there_were(alerts: None, admin: ApiClient) -> None:
     assert admin.get("stats").json["last_24h_alerts"] == 4
     assert admin.get(DEVICE).json["last_24h_alerts"] == 2
 
@@ -407,7 +409,7 @@ def test_two_workers_do_not_count_a_stretch_at_once(stored: Connection) -> None:
     assert check(stored) == BOOK
 
 
-def test_a_damaged_count_says_so_until_it_is_made_anew(admin: Caller) -> None:
+def test_a_damaged_count_says_so_until_it_is_made_anew(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
     merged()
     with connect() as connection:
@@ -424,7 +426,7 @@ def test_a_damaged_count_says_so_until_it_is_made_anew(admin: Caller) -> None:
     assert (found["data_points_count"], found["last_24h_points"], "incomplete" in found) == (2, 2, False)
 
 
-def test_a_damaged_commit_is_named_and_not_counted(admin: Caller) -> None:
+def test_a_damaged_commit_is_named_and_not_counted(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
     from metrics.storage.read import block_cache
 
@@ -435,7 +437,7 @@ def test_a_damaged_commit_is_named_and_not_counted(admin: Caller) -> None:
     assert found["total_data_points"] == 0 and "young block 1" in found["incomplete"][0]
 
 
-def test_where_too_much_waits_to_be_merged_the_rest_is_named(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_too_much_waits_to_be_merged_the_rest_is_named(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         admin.post("devices/device_001/telemetry", point())
     monkeypatch.setattr(point_totals, "MAX_UNMERGED_POINTS", 2)
@@ -444,7 +446,7 @@ def test_where_too_much_waits_to_be_merged_the_rest_is_named(admin: Caller, monk
     assert found["incomplete"] == ["1 points that wait to be merged are not counted yet"]
 
 
-def test_hours_that_nobody_asks_for_are_dropped(admin: Caller) -> None:
+def test_hours_that_nobody_asks_for_are_dropped(admin: ApiClient) -> None:
     rows = [point(seconds_ago=hours * 3600) for hours in (0, 10, 24, 30)]
     admin.post("devices/device_001/telemetry/batch", {"data_points": rows})
     merged()
@@ -460,7 +462,7 @@ def test_hours_that_nobody_asks_for_are_dropped(admin: Caller) -> None:
 # --- what is asked of the database ------------------------------------------------------------------
 
 
-def test_no_block_is_looked_at(told: Caller) -> None:
+def test_no_block_is_looked_at(told: ApiClient) -> None:
     with connect() as connection, connection.transaction():
         connection.execute("LOCK TABLE metrics_block")  # whoever looked would wait, and fail in the end
         assert device_statistics(ADMIN, "device_001")["data_points_count"] == 5

@@ -8,15 +8,14 @@ from django.contrib.auth import get_user_model
 
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup, Revision
-from rest.caller import Caller as Comer
-from rest.caller import Scope
-from tests.conftest import API, Answer, Caller, point
+from rest.caller import Caller, Scope
+from tests.conftest import API, ApiClient, ApiResponse, point
 
 OURS, THEIRS = "press-1", "furnace-9"
 
 
 @pytest.fixture
-def fleet(admin: Caller) -> Caller:
+def fleet(admin: ApiClient) -> ApiClient:
     """A device in `site a`, one in `site b`, and points of both."""
     body = {OURS: [point(value=1.0)], THEIRS: [point(value=2.0)]}
     assert admin.post("bulk", body).status == 200
@@ -49,7 +48,7 @@ def questions() -> list[tuple[str, str, Any]]:
     ]
 
 
-def told(caller: Caller) -> str:
+def told(caller: ApiClient) -> str:
     """All that somebody is told by all answers together."""
     texts = []
     for method, path, body in questions():
@@ -60,7 +59,9 @@ def told(caller: Caller) -> str:
     return "\n".join(texts)
 
 
-def test_a_viewer_is_told_of_the_devices_of_its_groups_alone(fleet: Caller, viewer: Caller, operator: Caller) -> None:
+def test_a_viewer_is_told_of_the_devices_of_its_groups_alone(
+    fleet: ApiClient, viewer: ApiClient, operator: ApiClient
+) -> None:
     for somebody in (viewer, operator):
         heard = told(somebody)
         assert OURS in heard
@@ -70,39 +71,39 @@ def test_a_viewer_is_told_of_the_devices_of_its_groups_alone(fleet: Caller, view
         assert "2.0" not in [line.split(",")[3:4] for line in heard.splitlines()]
 
 
-def test_a_stranger_is_told_of_nothing(fleet: Caller, stranger: Caller) -> None:
+def test_a_stranger_is_told_of_nothing(fleet: ApiClient, stranger: ApiClient) -> None:
     heard = told(stranger)
     assert '"value":' not in heard
     assert '"temperature"' not in heard.replace('"metric_name":"temperature"', "")
 
 
-def test_an_administrator_is_told_of_everything(fleet: Caller, administrator: Caller) -> None:
+def test_an_administrator_is_told_of_everything(fleet: ApiClient, administrator: ApiClient) -> None:
     heard = told(administrator)
     assert '"value":1.0' in heard
     assert '"value":2.0' in heard
 
 
 @pytest.mark.parametrize("path", ["/", "/devices/", f"/devices/{THEIRS}/", "/exports/names/devices/?q=", "/situation/"])
-def test_pages_show_a_viewer_nothing_of_other_groups(fleet: Caller, viewer: Caller, path: str) -> None:
+def test_pages_show_a_viewer_nothing_of_other_groups(fleet: ApiClient, viewer: ApiClient, path: str) -> None:
     answer = viewer.get(path)
     assert answer.status in (200, 404), path
     assert THEIRS not in answer.raw.decode() or answer.status == 404
 
 
-def test_a_device_of_another_group_looks_like_one_that_does_not_exist(fleet: Caller, viewer: Caller) -> None:
+def test_a_device_of_another_group_looks_like_one_that_does_not_exist(fleet: ApiClient, viewer: ApiClient) -> None:
     for template in ("devices/{}/metrics", "devices/{}/metrics/temperature/latest"):
         theirs, nobody = viewer.get(template.format(THEIRS)), viewer.get(template.format("no-such"))
         assert theirs.status == nobody.status
         assert _without_names(theirs) == _without_names(nobody)
 
 
-def _without_names(answer: Answer) -> str:
+def _without_names(answer: ApiResponse) -> str:
     """An answer, but for the device that was asked for and the number of the request."""
     text = answer.raw.decode().replace(THEIRS, "").replace("no-such", "")
     return text.replace(answer.headers["X-Request-Id"], "")
 
 
-def test_an_export_in_the_background_holds_what_its_owner_sees(fleet: Caller, viewer: Caller) -> None:
+def test_an_export_in_the_background_holds_what_its_owner_sees(fleet: ApiClient, viewer: ApiClient) -> None:
     from metrics.export import jobs
     from metrics.models import ExportJob
 
@@ -118,7 +119,7 @@ def test_an_export_in_the_background_holds_what_its_owner_sees(fleet: Caller, vi
     assert THEIRS not in held
 
 
-def test_whoever_leaves_a_group_sees_its_devices_no_more(fleet: Caller, viewer: Caller) -> None:
+def test_whoever_leaves_a_group_sees_its_devices_no_more(fleet: ApiClient, viewer: ApiClient) -> None:
     assert OURS in viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").raw.decode()
     DeviceGroup.objects.get(name="site a").members.clear()
     assert viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").status == 404
@@ -136,20 +137,20 @@ def test_changing_who_is_in_a_group_moves_the_revision(site: None) -> None:
 
 def test_roles_of_people(site: None) -> None:
     people = get_user_model().objects
-    assert Comer.of_user(people.create_superuser("root")).scope == Scope.ADMIN
-    assert Comer.of_user(people.create_user("clerk", is_staff=True)).scope == Scope.READ
-    assert Comer.of_user(people.create_user("guest")).groups == ()
+    assert Caller.of_user(people.create_superuser("root")).scope == Scope.ADMIN
+    assert Caller.of_user(people.create_user("clerk", is_staff=True)).scope == Scope.READ
+    assert Caller.of_user(people.create_user("guest")).groups == ()
 
 
-def test_only_an_admin_changes_definitions(viewer: Caller, operator: Caller, administrator: Caller) -> None:
+def test_only_an_admin_changes_definitions(viewer: ApiClient, operator: ApiClient, administrator: ApiClient) -> None:
     body = {"name": "m", "data_type": "numeric"}
     assert [one.post("metrics", body).status for one in (viewer, operator, administrator)] == [403, 403, 201]
 
 
 def test_groups_that_are_asked_for_are_narrowed_to_those_that_are_seen() -> None:
-    some = Comer("user:v", Scope.READ, groups=("a", "b"))
+    some = Caller("user:v", Scope.READ, groups=("a", "b"))
     assert some.narrowed(None) == ("a", "b")
     assert some.narrowed(["b", "c"]) == ("b",)
     assert some.narrowed(["c"]) == ()
-    assert Comer("user:r", Scope.ADMIN).narrowed(["c"]) == ("c",)
-    assert Comer("user:r", Scope.ADMIN).narrowed(None) is None
+    assert Caller("user:r", Scope.ADMIN).narrowed(["c"]) == ("c",)
+    assert Caller("user:r", Scope.ADMIN).narrowed(None) is None

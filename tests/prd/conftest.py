@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Answer, Caller
+from tests.conftest import ApiClient, ApiResponse
 
 
 @pytest.fixture(params=["admin", "administrator"])
-def sender(request: pytest.FixtureRequest) -> Caller:
+def sender(request: pytest.FixtureRequest) -> ApiClient:
     """Whoever sends with a key comes by the fast lane, a person by REST: the contract is one."""
-    caller: Caller = request.getfixturevalue(request.param)
+    caller: ApiClient = request.getfixturevalue(request.param)
     return caller
 
 
-def within(seconds: float, ask: Callable[[], Answer], times: int = 20) -> None:
+def within(seconds: float, ask: Callable[[], ApiResponse], times: int = 20) -> None:
     """95 of 100 of these answers come within this time; the first, for which connections are made, does not count."""
     ask()
     taken = []
@@ -28,7 +28,7 @@ def within(seconds: float, ask: Callable[[], Answer], times: int = 20) -> None:
     assert sorted(taken)[int(0.95 * times) - 1] < seconds, taken
 
 
-def within_once(seconds: float, ask: Callable[[], Answer], times: int = 20, rounds: int = 5) -> None:
+def within_once(seconds: float, ask: Callable[[], ApiResponse], times: int = 20, rounds: int = 5) -> None:
     """The same of the best of some rounds: for times so short that whatever else the machine does shows in them."""
     for left in reversed(range(rounds)):
         try:

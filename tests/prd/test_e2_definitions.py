@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import API, Caller, point
+from tests.conftest import API, ApiClient, point
 from tests.prd.conftest import names, within
 
 BATTERY: dict[str, Any] = {
@@ -21,7 +21,7 @@ BATTERY: dict[str, Any] = {
 
 
 @pytest.fixture
-def catalogue(sender: Caller) -> Caller:
+def catalogue(sender: ApiClient) -> ApiClient:
     """Three definitions of different kinds."""
     for more in ({}, {"name": "door", "data_type": "boolean"}, {"name": "requests", "metric_type": "counter"}):
         body = BATTERY | more
@@ -35,18 +35,18 @@ def catalogue(sender: Caller) -> Caller:
 
 
 @pytest.mark.parametrize("prefix", [API, "/api/v1"])
-def test_e2_us1_ac1_the_endpoint_accepts_a_definition(sender: Caller, prefix: str) -> None:
+def test_e2_us1_ac1_the_endpoint_accepts_a_definition(sender: ApiClient, prefix: str) -> None:
     assert sender.post(f"{prefix}/metrics", BATTERY).status == 201
 
 
 @pytest.mark.parametrize("name", ["name", "data_type"])
-def test_e2_us1_ac2_name_and_data_type_are_required(sender: Caller, name: str) -> None:
+def test_e2_us1_ac2_name_and_data_type_are_required(sender: ApiClient, name: str) -> None:
     answer = sender.post("metrics", {key: value for key, value in BATTERY.items() if key != name})
     assert answer.status == 400
     assert names(answer.json["errors"], "field") == [name]
 
 
-def test_e2_us1_ac3_description_type_unit_and_bounds_are_optional(sender: Caller) -> None:
+def test_e2_us1_ac3_description_type_unit_and_bounds_are_optional(sender: ApiClient) -> None:
     bare = sender.post("metrics", {"name": "bare", "data_type": "numeric"}).json
     assert (bare["description"], bare["metric_type"], bare["unit"]) == ("", "gauge", "")
     assert (bare["min_value"], bare["max_value"]) == (None, None)
@@ -54,7 +54,7 @@ def test_e2_us1_ac3_description_type_unit_and_bounds_are_optional(sender: Caller
     assert {name: full[name] for name in BATTERY} == BATTERY
 
 
-def test_e2_us1_ac4_retention_interval_tags_and_metadata_are_optional(sender: Caller) -> None:
+def test_e2_us1_ac4_retention_interval_tags_and_metadata_are_optional(sender: ApiClient) -> None:
     bare = sender.post("metrics", {"name": "bare", "data_type": "numeric"}).json
     assert (bare["retention_days"], bare["tags"], bare["metadata"]) == (90, [], {})
     more = {"retention_days": 30, "aggregation_interval": 300, "tags": ["power"], "metadata": {"owner": "ops"}}
@@ -62,13 +62,13 @@ def test_e2_us1_ac4_retention_interval_tags_and_metadata_are_optional(sender: Ca
     assert {name: full[name] for name in more} == more
 
 
-def test_e2_us1_ac5_a_name_is_unique(catalogue: Caller) -> None:
+def test_e2_us1_ac5_a_name_is_unique(catalogue: ApiClient) -> None:
     answer = catalogue.post("metrics", BATTERY)
     assert answer.status in (400, 409)
     assert "battery_level" in answer.json["detail"] or "name" in answer.json["detail"]
 
 
-def test_e2_us1_ac7_the_answer_is_the_definition_with_its_metric_id(sender: Caller) -> None:
+def test_e2_us1_ac7_the_answer_is_the_definition_with_its_metric_id(sender: ApiClient) -> None:
     made = sender.post("metrics", BATTERY).json
     assert made["metric_id"].startswith("met_")
     assert made["created_at"] and made["updated_at"] and made["created_by"]
@@ -77,65 +77,65 @@ def test_e2_us1_ac7_the_answer_is_the_definition_with_its_metric_id(sender: Call
 # --- E2-US2: list ------------------------------------------------------------------------------------
 
 
-def test_e2_us2_ac1_the_list_holds_every_definition(catalogue: Caller) -> None:
+def test_e2_us2_ac1_the_list_holds_every_definition(catalogue: ApiClient) -> None:
     assert names(catalogue.get("metrics").json["metrics"], "name") == ["battery_level", "door", "requests"]
 
 
-def test_e2_us2_ac2_the_list_is_filtered_by_data_type_and_metric_type(catalogue: Caller) -> None:
+def test_e2_us2_ac2_the_list_is_filtered_by_data_type_and_metric_type(catalogue: ApiClient) -> None:
     assert names(catalogue.get("metrics?data_type=boolean").json["metrics"], "name") == ["door"]
     assert names(catalogue.get("metrics?metric_type=counter").json["metrics"], "name") == ["requests"]
 
 
-def test_e2_us2_ac3_the_list_comes_in_pages(catalogue: Caller) -> None:
+def test_e2_us2_ac3_the_list_comes_in_pages(catalogue: ApiClient) -> None:
     assert names(catalogue.get("metrics?limit=2").json["metrics"], "name") == ["battery_level", "door"]
     assert names(catalogue.get("metrics?limit=2&offset=2").json["metrics"], "name") == ["requests"]
 
 
-def test_e2_us2_ac4_the_list_tells_its_count_and_filters(catalogue: Caller) -> None:
+def test_e2_us2_ac4_the_list_tells_its_count_and_filters(catalogue: ApiClient) -> None:
     told = catalogue.get("metrics?data_type=numeric&limit=1").json
     assert (told["count"], told["total"], told["limit"], told["offset"]) == (1, 2, 1, 0)
     assert told["filters"]["data_type"] == "numeric"
 
 
-def test_e2_us2_ac5_the_list_is_answered_within_100_ms(catalogue: Caller) -> None:
+def test_e2_us2_ac5_the_list_is_answered_within_100_ms(catalogue: ApiClient) -> None:
     within(0.1, lambda: catalogue.get("metrics"))
 
 
 # --- E2-US3: get -------------------------------------------------------------------------------------
 
 
-def test_e2_us3_ac1_a_definition_is_found_by_its_name(catalogue: Caller) -> None:
+def test_e2_us3_ac1_a_definition_is_found_by_its_name(catalogue: ApiClient) -> None:
     found = catalogue.get("metrics/battery_level").json
     assert {name: found[name] for name in BATTERY} == BATTERY
 
 
-def test_e2_us3_ac2_an_unknown_name_is_not_found(catalogue: Caller) -> None:
+def test_e2_us3_ac2_an_unknown_name_is_not_found(catalogue: ApiClient) -> None:
     answer = catalogue.get("metrics/no_such_metric")
     assert answer.status == 404
     assert "no_such_metric" in answer.json["detail"]
 
 
-def test_e2_us3_ac3_a_definition_is_answered_within_50_ms(catalogue: Caller) -> None:
+def test_e2_us3_ac3_a_definition_is_answered_within_50_ms(catalogue: ApiClient) -> None:
     within(0.05, lambda: catalogue.get("metrics/battery_level"))
 
 
 # --- E2-US4: delete ----------------------------------------------------------------------------------
 
 
-def test_e2_us4_ac1_deleting_removes_the_definition(catalogue: Caller) -> None:
+def test_e2_us4_ac1_deleting_removes_the_definition(catalogue: ApiClient) -> None:
     assert catalogue.call("DELETE", "metrics/battery_level").status == 200
     assert catalogue.get("metrics/battery_level").status == 404
 
 
-def test_e2_us4_ac2_deleting_a_definition_keeps_its_data(catalogue: Caller) -> None:
+def test_e2_us4_ac2_deleting_a_definition_keeps_its_data(catalogue: ApiClient) -> None:
     assert catalogue.post("devices/d/telemetry", point("battery_level", 50)).status == 200
     catalogue.call("DELETE", "metrics/battery_level")
     assert catalogue.get("devices/d/metrics/battery_level/latest").json["value"] == 50
 
 
-def test_e2_us4_ac3_an_unknown_name_is_not_found(catalogue: Caller) -> None:
+def test_e2_us4_ac3_an_unknown_name_is_not_found(catalogue: ApiClient) -> None:
     assert catalogue.call("DELETE", "metrics/no_such_metric").status == 404
 
 
-def test_e2_us4_ac4_success_is_confirmed(catalogue: Caller) -> None:
+def test_e2_us4_ac4_success_is_confirmed(catalogue: ApiClient) -> None:
     assert catalogue.call("DELETE", "metrics/battery_level").json["success"] is True

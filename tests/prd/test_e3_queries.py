@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import API, Caller, point
+from tests.conftest import API, ApiClient, point
 from tests.prd.conftest import names, within
 
 END = datetime.now(UTC).replace(microsecond=0)
@@ -14,7 +14,7 @@ RANGE = "devices/device_001/metrics/temperature/range"
 
 
 @pytest.fixture
-def week(sender: Caller) -> Caller:
+def week(sender: ApiClient) -> ApiClient:
     """A week of two metrics of two devices, a point every ten minutes."""
     for device in ("device_001", "device_002"):
         for metric in ("temperature", "humidity"):
@@ -36,12 +36,12 @@ def question(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("prefix", [API, "/api/v1"])
-def test_e3_us1_ac1_the_endpoint_accepts_a_question(week: Caller, prefix: str) -> None:
+def test_e3_us1_ac1_the_endpoint_accepts_a_question(week: ApiClient, prefix: str) -> None:
     assert week.post(f"{prefix}/query", question()).status == 200
 
 
 @pytest.mark.parametrize("name", ["metrics", "start_time", "end_time"])
-def test_e3_us1_ac2_metrics_start_and_end_are_required(week: Caller, name: str) -> None:
+def test_e3_us1_ac2_metrics_start_and_end_are_required(week: ApiClient, name: str) -> None:
     asked = question()
     del asked[name]
     answer = week.post("query", asked)
@@ -49,7 +49,7 @@ def test_e3_us1_ac2_metrics_start_and_end_are_required(week: Caller, name: str) 
     assert names(answer.json["errors"], "field") == [name]
 
 
-def test_e3_us1_ac3_devices_aggregation_interval_filters_and_limit_are_optional(week: Caller) -> None:
+def test_e3_us1_ac3_devices_aggregation_interval_filters_and_limit_are_optional(week: ApiClient) -> None:
     asked = question(
         devices=["device_001"], aggregation="max", interval=3600, filters={"min_value": 1, "max_value": 4}, limit=5
     )
@@ -59,14 +59,14 @@ def test_e3_us1_ac3_devices_aggregation_interval_filters_and_limit_are_optional(
 
 
 @pytest.mark.parametrize("aggregation", ["avg", "min", "max", "sum", "count"])
-def test_e3_us1_ac4_averages_least_greatest_sums_and_counts(week: Caller, aggregation: str) -> None:
+def test_e3_us1_ac4_averages_least_greatest_sums_and_counts(week: ApiClient, aggregation: str) -> None:
     found = week.post("query", question(devices=["device_001"], aggregation=aggregation, interval=86400 * 30)).json
     exact = [n % 7 for n in range(1, 145)]  # from a day ago to before END
     known = {"avg": sum(exact) / 144, "min": min(exact), "max": max(exact), "sum": sum(exact), "count": 144}
     assert [one["value"] for one in found["data_points"]] == [pytest.approx(known[aggregation])]
 
 
-def test_e3_us1_ac5_the_answer_has_the_data_points_and_what_was_asked(week: Caller) -> None:
+def test_e3_us1_ac5_the_answer_has_the_data_points_and_what_was_asked(week: ApiClient) -> None:
     found = week.post("query", question(devices=["device_001"], aggregation="avg", interval=3600)).json
     assert (found["device_id"], found["metric_name"]) == ("device_001", "temperature")
     assert (found["aggregation"], found["interval"], found["count"]) == ("avg", 3600, len(found["data_points"]))
@@ -74,12 +74,12 @@ def test_e3_us1_ac5_the_answer_has_the_data_points_and_what_was_asked(week: Call
     assert datetime.fromisoformat(found["end_time"]) == END
 
 
-def test_e3_us1_ac6_a_week_is_answered_within_500_ms(week: Caller) -> None:
+def test_e3_us1_ac6_a_week_is_answered_within_500_ms(week: ApiClient) -> None:
     asked = question(devices=["device_001"], start_time=(END - timedelta(days=7)).isoformat())
     within(0.5, lambda: week.post("query", asked))
 
 
-def test_e3_us1_ac7_an_answer_holds_ten_thousand_points_at_most(week: Caller) -> None:
+def test_e3_us1_ac7_an_answer_holds_ten_thousand_points_at_most(week: ApiClient) -> None:
     assert week.post("query", question(limit=10_000)).status == 200
     refused = week.post("query", question(limit=10_001))
     assert refused.status == 400
@@ -89,19 +89,19 @@ def test_e3_us1_ac7_an_answer_holds_ten_thousand_points_at_most(week: Caller) ->
 # --- E3-US2: latest ----------------------------------------------------------------------------------
 
 
-def test_e3_us2_ac1_the_endpoint_answers(week: Caller) -> None:
+def test_e3_us2_ac1_the_endpoint_answers(week: ApiClient) -> None:
     found = week.get(LATEST).json
     assert (found["device_id"], found["metric_name"], found["unit"]) == ("device_001", "temperature", "celsius")
 
 
-def test_e3_us2_ac2_the_most_recent_point_is_returned(week: Caller) -> None:
+def test_e3_us2_ac2_the_most_recent_point_is_returned(week: ApiClient) -> None:
     week.post("devices/device_001/telemetry", point(value=99, seconds_ago=3600))
     found = week.get(LATEST).json
     assert (found["value"], found["tags"]) == (0, {"room": "1"})
     assert datetime.fromisoformat(found["timestamp"]) == END
 
 
-def test_e3_us2_ac3_it_looks_back_24_hours(sender: Caller) -> None:
+def test_e3_us2_ac3_it_looks_back_24_hours(sender: ApiClient) -> None:
     sender.post("devices/device_001/telemetry", point(seconds_ago=86_400 + 60))
     assert sender.get(LATEST).status == 404
     assert sender.get(f"{LATEST}?lookback=90000").status == 200
@@ -109,66 +109,66 @@ def test_e3_us2_ac3_it_looks_back_24_hours(sender: Caller) -> None:
     assert sender.get(LATEST).status == 200
 
 
-def test_e3_us2_ac4_no_data_is_not_found(sender: Caller) -> None:
+def test_e3_us2_ac4_no_data_is_not_found(sender: ApiClient) -> None:
     answer = sender.get(LATEST)
     assert answer.status == 404
     assert "temperature" in answer.json["detail"]
 
 
-def test_e3_us2_ac5_the_latest_value_is_answered_within_50_ms(week: Caller) -> None:
+def test_e3_us2_ac5_the_latest_value_is_answered_within_50_ms(week: ApiClient) -> None:
     within(0.05, lambda: week.get(LATEST))
 
 
 # --- E3-US3: metrics of a device ---------------------------------------------------------------------
 
 
-def test_e3_us3_ac1_the_metric_names_of_a_device_are_returned(week: Caller) -> None:
+def test_e3_us3_ac1_the_metric_names_of_a_device_are_returned(week: ApiClient) -> None:
     assert week.get("devices/device_001/metrics").json == ["humidity", "temperature"]
 
 
-def test_e3_us3_ac2_each_name_comes_once(sender: Caller) -> None:
+def test_e3_us3_ac2_each_name_comes_once(sender: ApiClient) -> None:
     for value in (1, "text", True, {"a": 1}):
         sender.post("devices/d/telemetry", point("m", value))
     assert sender.get("devices/d/metrics").json == ["m"]
 
 
-def test_e3_us3_ac3_without_data_the_list_is_empty(sender: Caller) -> None:
+def test_e3_us3_ac3_without_data_the_list_is_empty(sender: ApiClient) -> None:
     answer = sender.get("devices/nobody/metrics")
     assert (answer.status, answer.json) == (200, [])
 
 
-def test_e3_us3_ac4_the_list_is_answered_within_100_ms(week: Caller) -> None:
+def test_e3_us3_ac4_the_list_is_answered_within_100_ms(week: ApiClient) -> None:
     within(0.1, lambda: week.get("devices/device_001/metrics"))
 
 
 # --- E3-US4: named ranges ----------------------------------------------------------------------------
 
 
-def test_e3_us4_ac1_the_endpoint_answers(week: Caller) -> None:
+def test_e3_us4_ac1_the_endpoint_answers(week: ApiClient) -> None:
     assert week.get(RANGE).json["count"] > 0
 
 
 @pytest.mark.parametrize(
     ("name", "days"), [("1h", 1 / 24), ("6h", 0.25), ("24h", 1), ("7d", 7), ("30d", 30), ("90d", 90)]
 )
-def test_e3_us4_ac2_ranges_have_names(week: Caller, name: str, days: float) -> None:
+def test_e3_us4_ac2_ranges_have_names(week: ApiClient, name: str, days: float) -> None:
     found = week.get(f"{RANGE}?time_range={name}").json
     expected = min(1000, int(days * 144) + 1)
     assert abs(found["count"] - expected) <= 1
     assert week.get(f"{RANGE}?time_range=2h").status == 400
 
 
-def test_e3_us4_ac3_aggregation_and_interval_are_optional(week: Caller) -> None:
+def test_e3_us4_ac3_aggregation_and_interval_are_optional(week: ApiClient) -> None:
     found = week.get(f"{RANGE}?time_range=24h&aggregation=max&interval=7200").json
     assert (found["aggregation"], found["interval"]) == ("max", 7200)
     assert max(names(found["data_points"], "value")) == 6
 
 
-def test_e3_us4_ac4_the_answer_is_that_of_a_query(week: Caller) -> None:
+def test_e3_us4_ac4_the_answer_is_that_of_a_query(week: ApiClient) -> None:
     assert set(week.get(RANGE).json) == set(week.post("query", question(devices=["device_001"])).json)
 
 
-def test_e3_us4_ac5_a_day_is_answered_within_200_ms(week: Caller) -> None:
+def test_e3_us4_ac5_a_day_is_answered_within_200_ms(week: ApiClient) -> None:
     within(0.2, lambda: week.get(f"{RANGE}?time_range=24h"))
 
 
@@ -182,29 +182,29 @@ def aggregated(**more: Any) -> str:
     return "aggregated?" + "&".join(f"{name}={value}" for name, value in asked.items() if value is not None)
 
 
-def test_e3_us5_ac1_the_endpoint_answers(week: Caller) -> None:
+def test_e3_us5_ac1_the_endpoint_answers(week: ApiClient) -> None:
     assert week.get(aggregated()).json["count"] in (24, 25)
 
 
 @pytest.mark.parametrize("name", ["metric_name", "aggregation_type", "interval", "start_time", "end_time"])
-def test_e3_us5_ac2_metric_aggregation_interval_start_and_end_are_required(week: Caller, name: str) -> None:
+def test_e3_us5_ac2_metric_aggregation_interval_start_and_end_are_required(week: ApiClient, name: str) -> None:
     answer = week.get(aggregated(**{name: None}))
     assert answer.status == 400
     assert names(answer.json["errors"], "field") == [name]
 
 
-def test_e3_us5_ac3_without_a_device_all_devices_are_pooled(week: Caller) -> None:
+def test_e3_us5_ac3_without_a_device_all_devices_are_pooled(week: ApiClient) -> None:
     pooled = week.get(aggregated(aggregation_type="count", interval=86400 * 30)).json
     alone = week.get(aggregated(aggregation_type="count", interval=86400 * 30, device_id="device_001")).json
     assert (pooled["device_id"], alone["device_id"]) == (None, "device_001")
     assert sum(names(pooled["data_points"], "value")) == 2 * sum(names(alone["data_points"], "value"))
 
 
-def test_e3_us5_ac4_the_answer_has_the_documented_shape(week: Caller) -> None:
+def test_e3_us5_ac4_the_answer_has_the_documented_shape(week: ApiClient) -> None:
     found = week.get(aggregated()).json
     assert (found["metric_name"], found["aggregation_type"], found["interval"]) == ("temperature", "avg", 3600)
     assert {"timestamp", "value", "count"} <= set(found["data_points"][0])
 
 
-def test_e3_us5_ac5_aggregated_data_is_answered_within_300_ms(week: Caller) -> None:
+def test_e3_us5_ac5_aggregated_data_is_answered_within_300_ms(week: ApiClient) -> None:
     within(0.3, lambda: week.get(aggregated()))

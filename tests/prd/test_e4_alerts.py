@@ -9,7 +9,7 @@ from alerts.models import Alert, Level
 from metrics.storage.connection import dedicated_connection
 from tests.alerts.conftest import run
 from tests.alerts.raised import alert, device, rule
-from tests.conftest import API, Caller, point
+from tests.conftest import API, ApiClient, point
 from tests.prd.conftest import names, within_once
 
 RULES = "alerts/rules"
@@ -33,7 +33,7 @@ BARE = {name: CPU[name] for name in REQUIRED}
 
 
 @pytest.fixture
-def catalogue(sender: Caller) -> Caller:
+def catalogue(sender: ApiClient) -> ApiClient:
     """Three rules that differ in level, metric and whether they are enabled."""
     for more in (
         {"name": "a"},
@@ -45,7 +45,7 @@ def catalogue(sender: Caller) -> Caller:
 
 
 @pytest.fixture
-def raised(sender: Caller) -> list[Alert]:
+def raised(sender: ApiClient) -> list[Alert]:
     """Three alerts, a minute apart: active and critical, active, resolved."""
     hot, wet = rule(level="critical"), rule(name="Too wet", metric_name="humidity")
     made = [alert(hot, device("boiler"), 0), alert(wet, device("boiler"), 1), alert(wet, device("pump"), 2)]
@@ -57,33 +57,33 @@ def raised(sender: Caller) -> list[Alert]:
 
 
 @pytest.mark.parametrize("prefix", [API, "/api/v1"])
-def test_e4_us1_ac1_the_endpoint_accepts_a_rule(sender: Caller, prefix: str) -> None:
+def test_e4_us1_ac1_the_endpoint_accepts_a_rule(sender: ApiClient, prefix: str) -> None:
     assert sender.post(f"{prefix}/{RULES}", CPU).status == 201
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_e4_us1_ac2_name_metric_condition_and_threshold_are_required(sender: Caller, name: str) -> None:
+def test_e4_us1_ac2_name_metric_condition_and_threshold_are_required(sender: ApiClient, name: str) -> None:
     assert sender.post(RULES, BARE).status == 201
     answer = sender.post(RULES, {key: value for key, value in BARE.items() if key != name})
     assert answer.status == 422 and names(answer.json["errors"], "field") == [name]
 
 
 @pytest.mark.parametrize("condition", [">", "<", ">=", "<=", "==", "!="])
-def test_e4_us1_ac3_values_are_compared_in_six_ways(sender: Caller, condition: str) -> None:
+def test_e4_us1_ac3_values_are_compared_in_six_ways(sender: ApiClient, condition: str) -> None:
     assert sender.post(RULES, CPU | {"condition": condition}).json["condition"] == condition
 
 
-def test_e4_us1_ac3_there_are_no_other_ways(sender: Caller) -> None:
+def test_e4_us1_ac3_there_are_no_other_ways(sender: ApiClient) -> None:
     assert sender.post(RULES, CPU | {"condition": "=>"}).status == 422
 
 
 @pytest.mark.parametrize("level", ["info", "warning", "error", "critical", "emergency"])
-def test_e4_us1_ac4_there_are_five_levels(sender: Caller, level: str) -> None:
+def test_e4_us1_ac4_there_are_five_levels(sender: ApiClient, level: str) -> None:
     assert sender.post(RULES, CPU | {"level": level}).json["level"] == level
     assert len(Level) == 5 and sender.post(RULES, CPU | {"level": "fatal"}).status == 422
 
 
-def test_e4_us1_ac5_devices_groups_window_and_count_are_optional(sender: Caller) -> None:
+def test_e4_us1_ac5_devices_groups_window_and_count_are_optional(sender: ApiClient) -> None:
     bare = sender.post(RULES, BARE).json
     assert (bare["device_ids"], bare["device_groups"]) == ([], [])
     assert (bare["evaluation_window"], bare["trigger_count"]) == (300, 1)
@@ -92,7 +92,7 @@ def test_e4_us1_ac5_devices_groups_window_and_count_are_optional(sender: Caller)
     assert {name: full[name] for name in more} == more
 
 
-def test_e4_us1_ac6_channels_cooldown_and_auto_resolve_are_optional(sender: Caller) -> None:
+def test_e4_us1_ac6_channels_cooldown_and_auto_resolve_are_optional(sender: ApiClient) -> None:
     bare = sender.post(RULES, BARE).json
     assert (bare["notification_channels"], bare["cooldown_minutes"], bare["auto_resolve"]) == ([], 0, True)
     more = {"notification_channels": ["slack"], "cooldown_minutes": 5, "auto_resolve": False}
@@ -100,7 +100,7 @@ def test_e4_us1_ac6_channels_cooldown_and_auto_resolve_are_optional(sender: Call
     assert {name: full[name] for name in more} == more
 
 
-def test_e4_us1_ac8_the_answer_is_the_rule_with_its_rule_id(sender: Caller) -> None:
+def test_e4_us1_ac8_the_answer_is_the_rule_with_its_rule_id(sender: ApiClient) -> None:
     made = sender.post(RULES, CPU).json
     assert made["rule_id"].startswith("rule_") and {name: made[name] for name in CPU} == CPU
     assert made["unconfigured_channels"] == ["slack", "email"]
@@ -109,39 +109,39 @@ def test_e4_us1_ac8_the_answer_is_the_rule_with_its_rule_id(sender: Caller) -> N
 # --- E4-US2: list rules ------------------------------------------------------------------------------
 
 
-def test_e4_us2_ac1_the_list_holds_every_rule(catalogue: Caller) -> None:
+def test_e4_us2_ac1_the_list_holds_every_rule(catalogue: ApiClient) -> None:
     assert names(catalogue.get(RULES).json["rules"], "name") == ["a", "b", "c"]
 
 
-def test_e4_us2_ac2_the_list_is_filtered_by_enabled_level_and_metric(catalogue: Caller) -> None:
+def test_e4_us2_ac2_the_list_is_filtered_by_enabled_level_and_metric(catalogue: ApiClient) -> None:
     for asked, expected in {"enabled=false": ["c"], "level=critical": ["b"], "metric_name=m": ["c"]}.items():
         assert names(catalogue.get(f"{RULES}?{asked}").json["rules"], "name") == expected
     assert names(catalogue.get(f"{RULES}?enabled=true&level=critical").json["rules"], "name") == ["b"]
 
 
-def test_e4_us2_ac3_the_list_comes_in_pages(catalogue: Caller) -> None:
+def test_e4_us2_ac3_the_list_comes_in_pages(catalogue: ApiClient) -> None:
     assert names(catalogue.get(f"{RULES}?limit=2").json["rules"], "name") == ["a", "b"]
     assert names(catalogue.get(f"{RULES}?limit=2&offset=2").json["rules"], "name") == ["c"]
 
 
-def test_e4_us2_ac4_the_list_tells_how_many_there_are(catalogue: Caller) -> None:
+def test_e4_us2_ac4_the_list_tells_how_many_there_are(catalogue: ApiClient) -> None:
     told = catalogue.get(f"{RULES}?level=warning&limit=1").json
     assert (told["total"], told["count"], told["limit"], told["offset"]) == (2, 1, 1, 0)
 
 
-def test_e4_us2_ac5_the_list_is_answered_within_100_ms(catalogue: Caller) -> None:
+def test_e4_us2_ac5_the_list_is_answered_within_100_ms(catalogue: ApiClient) -> None:
     within_once(0.1, lambda: catalogue.get(RULES))
 
 
 # --- E4-US3: one rule --------------------------------------------------------------------------------
 
 
-def test_e4_us3_ac1_a_rule_is_found_by_its_id(sender: Caller) -> None:
+def test_e4_us3_ac1_a_rule_is_found_by_its_id(sender: ApiClient) -> None:
     made = sender.post(RULES, CPU).json
     assert sender.get(f"{RULES}/{made['rule_id']}").json == made
 
 
-def test_e4_us3_ac2_a_rule_tells_how_often_and_when_it_was_triggered(sender: Caller) -> None:
+def test_e4_us3_ac2_a_rule_tells_how_often_and_when_it_was_triggered(sender: ApiClient) -> None:
     made = rule()
     assert sender.get(f"{RULES}/{made.rule_id}").json["last_triggered"] is None
     alert(made, device("boiler"))
@@ -150,11 +150,11 @@ def test_e4_us3_ac2_a_rule_tells_how_often_and_when_it_was_triggered(sender: Cal
     assert (told["total_triggers"], told["last_triggered"]) == (2, f"{last.triggered_at:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def test_e4_us3_ac3_an_unknown_rule_is_not_found(sender: Caller) -> None:
+def test_e4_us3_ac3_an_unknown_rule_is_not_found(sender: ApiClient) -> None:
     assert sender.get(f"{RULES}/rule_0000000000000000").status == 404
 
 
-def test_e4_us3_ac4_a_rule_is_answered_within_50_ms(sender: Caller) -> None:
+def test_e4_us3_ac4_a_rule_is_answered_within_50_ms(sender: ApiClient) -> None:
     made = rule()
     within_once(0.05, lambda: sender.get(f"{RULES}/{made.rule_id}"))
 
@@ -163,24 +163,24 @@ def test_e4_us3_ac4_a_rule_is_answered_within_50_ms(sender: Caller) -> None:
 
 
 @pytest.mark.parametrize("enabled", [False, True])
-def test_e4_us4_ac1_a_rule_is_enabled_and_disabled(sender: Caller, enabled: bool) -> None:
+def test_e4_us4_ac1_a_rule_is_enabled_and_disabled(sender: ApiClient, enabled: bool) -> None:
     made = rule(enabled=not enabled)
     assert sender.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": enabled}).status == 200
     assert sender.get(f"{RULES}/{made.rule_id}").json["enabled"] is enabled
 
 
-def test_e4_us4_ac2_the_body_says_which(sender: Caller) -> None:
+def test_e4_us4_ac2_the_body_says_which(sender: ApiClient) -> None:
     made = rule()
     assert sender.call("PUT", f"{RULES}/{made.rule_id}/enable", {}).status == 422
     assert sender.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": "off and on"}).status == 422
 
 
-def test_e4_us4_ac3_success_is_confirmed(sender: Caller) -> None:
+def test_e4_us4_ac3_success_is_confirmed(sender: ApiClient) -> None:
     answer = sender.call("PUT", f"{RULES}/{rule().rule_id}/enable", {"enabled": False}).json
     assert answer["success"] is True and "disabled" in answer["message"]
 
 
-def test_e4_us4_ac4_it_takes_effect_with_the_next_measurement(sender: Caller) -> None:
+def test_e4_us4_ac4_it_takes_effect_with_the_next_measurement(sender: ApiClient) -> None:
     made = rule()
     with dedicated_connection() as connection:
         evaluator = Evaluator(connection)
@@ -191,7 +191,7 @@ def test_e4_us4_ac4_it_takes_effect_with_the_next_measurement(sender: Caller) ->
             assert list(Alert.objects.values_list("device_name", flat=True)) == devices
 
 
-def test_e4_us4_ac5_enabling_is_answered_within_50_ms(sender: Caller) -> None:
+def test_e4_us4_ac5_enabling_is_answered_within_50_ms(sender: ApiClient) -> None:
     made, state = rule(), {"enabled": True}
 
     def toggle() -> Any:
@@ -204,11 +204,13 @@ def test_e4_us4_ac5_enabling_is_answered_within_50_ms(sender: Caller) -> None:
 # --- E4-US5: list alerts -----------------------------------------------------------------------------
 
 
-def test_e4_us5_ac1_the_list_holds_every_alert(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us5_ac1_the_list_holds_every_alert(sender: ApiClient, raised: list[Alert]) -> None:
     assert set(names(sender.get("alerts").json["alerts"], "alert_id")) == {one.alert_id for one in raised}
 
 
-def test_e4_us5_ac2_the_list_is_filtered_by_status_level_device_and_time(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us5_ac2_the_list_is_filtered_by_status_level_device_and_time(
+    sender: ApiClient, raised: list[Alert]
+) -> None:
     for asked, expected in {
         "status=active": [1, 0],
         "status=active&level=critical": [0],
@@ -220,86 +222,86 @@ def test_e4_us5_ac2_the_list_is_filtered_by_status_level_device_and_time(sender:
         assert found == [raised[place].alert_id for place in expected], asked
 
 
-def test_e4_us5_ac3_the_list_comes_in_pages(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us5_ac3_the_list_comes_in_pages(sender: ApiClient, raised: list[Alert]) -> None:
     told = sender.get("alerts?limit=1&offset=1").json
     assert names(told["alerts"], "alert_id") == [raised[1].alert_id]
     assert (told["count"], told["limit"], told["offset"]) == (1, 1, 1)
 
 
-def test_e4_us5_ac4_the_list_tells_how_many_are_active_and_critical(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us5_ac4_the_list_tells_how_many_are_active_and_critical(sender: ApiClient, raised: list[Alert]) -> None:
     told = sender.get("alerts?status=active").json
     assert (told["active_count"], told["critical_count"], told["filters"]) == (2, 1, {"status": "active"})
 
 
-def test_e4_us5_ac5_the_latest_comes_first(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us5_ac5_the_latest_comes_first(sender: ApiClient, raised: list[Alert]) -> None:
     times = names(sender.get("alerts").json["alerts"], "triggered_at")
     assert times == sorted(times, reverse=True)
 
 
-def test_e4_us5_ac6_the_list_is_answered_within_100_ms(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us5_ac6_the_list_is_answered_within_100_ms(sender: ApiClient, raised: list[Alert]) -> None:
     within_once(0.1, lambda: sender.get("alerts?status=active"))
 
 
 # --- E4-US6: acknowledge -----------------------------------------------------------------------------
 
 
-def acknowledged(sender: Caller, raised: list[Alert], body: dict[str, Any]) -> Any:
+def acknowledged(sender: ApiClient, raised: list[Alert], body: dict[str, Any]) -> Any:
     answer = sender.call("PUT", f"alerts/{raised[0].alert_id}/acknowledge", body)
     assert answer.status == 200
     return answer.json
 
 
-def test_e4_us6_ac1_an_alert_is_acknowledged(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us6_ac1_an_alert_is_acknowledged(sender: ApiClient, raised: list[Alert]) -> None:
     acknowledged(sender, raised, {})
     assert sender.get(f"alerts/{raised[0].alert_id}").json["status"] == "acknowledged"
 
 
-def test_e4_us6_ac2_with_a_note_if_there_is_one(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us6_ac2_with_a_note_if_there_is_one(sender: ApiClient, raised: list[Alert]) -> None:
     assert acknowledged(sender, raised, {"note": "looking"})["alert"]["acknowledgement_note"] == "looking"
 
 
-def test_e4_us6_ac3_who_did_so_and_when_is_kept(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us6_ac3_who_did_so_and_when_is_kept(sender: ApiClient, raised: list[Alert]) -> None:
     told = acknowledged(sender, raised, {})["alert"]
     assert told["acknowledged_by"].partition(":")[0] in ("user", "key") and told["acknowledged_at"]
 
 
-def test_e4_us6_ac4_active_becomes_acknowledged(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us6_ac4_active_becomes_acknowledged(sender: ApiClient, raised: list[Alert]) -> None:
     assert raised[0].status == "active"
     assert acknowledged(sender, raised, {})["alert"]["status"] == "acknowledged"
     assert sender.call("PUT", f"alerts/{raised[2].alert_id}/acknowledge", {}).status == 409
 
 
-def test_e4_us6_ac5_success_is_confirmed(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us6_ac5_success_is_confirmed(sender: ApiClient, raised: list[Alert]) -> None:
     assert acknowledged(sender, raised, {})["success"] is True
 
 
 # --- E4-US7: resolve ---------------------------------------------------------------------------------
 
 
-def resolved(sender: Caller, raised: list[Alert], body: dict[str, Any]) -> Any:
+def resolved(sender: ApiClient, raised: list[Alert], body: dict[str, Any]) -> Any:
     answer = sender.call("PUT", f"alerts/{raised[0].alert_id}/resolve", body)
     assert answer.status == 200
     return answer.json
 
 
-def test_e4_us7_ac1_an_alert_is_closed(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us7_ac1_an_alert_is_closed(sender: ApiClient, raised: list[Alert]) -> None:
     resolved(sender, raised, {})
     assert raised[0].alert_id not in names(sender.get("alerts?status=active").json["alerts"], "alert_id")
 
 
 @pytest.mark.parametrize("name", ["note", "resolution_note"])
-def test_e4_us7_ac2_with_a_note_if_there_is_one(sender: Caller, raised: list[Alert], name: str) -> None:
+def test_e4_us7_ac2_with_a_note_if_there_is_one(sender: ApiClient, raised: list[Alert], name: str) -> None:
     assert resolved(sender, raised, {name: "fixed"})["alert"]["resolution_note"] == "fixed"
 
 
-def test_e4_us7_ac3_who_did_so_and_when_is_kept(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us7_ac3_who_did_so_and_when_is_kept(sender: ApiClient, raised: list[Alert]) -> None:
     told = resolved(sender, raised, {})["alert"]
     assert told["resolved_by"].partition(":")[0] in ("user", "key") and told["resolved_at"]
 
 
-def test_e4_us7_ac4_its_status_is_resolved(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us7_ac4_its_status_is_resolved(sender: ApiClient, raised: list[Alert]) -> None:
     assert resolved(sender, raised, {})["alert"]["status"] == "resolved"
 
 
-def test_e4_us7_ac6_success_is_confirmed(sender: Caller, raised: list[Alert]) -> None:
+def test_e4_us7_ac6_success_is_confirmed(sender: ApiClient, raised: list[Alert]) -> None:
     assert resolved(sender, raised, {})["success"] is True

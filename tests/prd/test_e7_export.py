@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.prd.conftest import names
 
 
@@ -19,42 +19,42 @@ def path(**more: Any) -> str:
 
 
 @pytest.fixture
-def stored(sender: Caller) -> Caller:
+def stored(sender: ApiClient) -> ApiClient:
     sender.post("devices/device_001/telemetry", point(value=25.5, unit="celsius", tags={"location": "room_1"}))
     return sender
 
 
-def test_e7_us1_ac1_the_endpoint_returns_a_csv_file(stored: Caller) -> None:
+def test_e7_us1_ac1_the_endpoint_returns_a_csv_file(stored: ApiClient) -> None:
     answer = stored.get(path())
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/csv")
 
 
 @pytest.mark.parametrize("name", ["device_ids", "metric_names", "start_time", "end_time"])
-def test_e7_us1_ac2_devices_metrics_start_and_end_are_required(stored: Caller, name: str) -> None:
+def test_e7_us1_ac2_devices_metrics_start_and_end_are_required(stored: ApiClient, name: str) -> None:
     answer = stored.get(path(**{name: None}))
     assert answer.status == 400
     assert names(answer.json["errors"], "field") == [name]
 
 
-def test_e7_us1_ac3_the_answer_is_a_stream_with_a_file_name(stored: Caller) -> None:
+def test_e7_us1_ac3_the_answer_is_a_stream_with_a_file_name(stored: ApiClient) -> None:
     answer = stored.get(path())
     assert answer.headers["Content-Disposition"].startswith('attachment; filename="device_001_temperature_')
     assert answer.headers["Content-Length"] is None
 
 
-def test_e7_us1_ac4_the_columns_are_those_of_the_document(stored: Caller) -> None:
+def test_e7_us1_ac4_the_columns_are_those_of_the_document(stored: ApiClient) -> None:
     [row] = csv.DictReader(io.StringIO(stored.get(path()).raw.decode()))
     assert list(row) == ["timestamp", "device_id", "metric_name", "value", "unit", "tags"]
     assert (row["device_id"], row["metric_name"], float(row["value"])) == ("device_001", "temperature", 25.5)
     assert row["unit"] == "celsius" and "room_1" in row["tags"]
 
 
-def test_e7_us1_ac5_no_data_is_not_found(stored: Caller) -> None:
+def test_e7_us1_ac5_no_data_is_not_found(stored: ApiClient) -> None:
     assert stored.get(path(device_ids="nobody")).status == 404
 
 
-def test_e7_us1_ac6_an_export_begins_at_once(stored: Caller) -> None:
+def test_e7_us1_ac6_an_export_begins_at_once(stored: ApiClient) -> None:
     began = datetime.now(UTC)
     assert stored.get(path()).status == 200
     assert datetime.now(UTC) - began < timedelta(seconds=1)

@@ -20,7 +20,7 @@ from ingest.models import ApiKey
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
 from rest.caller import Scope
-from tests.conftest import Answer, Caller, point
+from tests.conftest import ApiClient, ApiResponse, point
 from tests.telemetry_site.routes import Route, routes
 
 TABLE = Path(__file__).parents[2] / "docs" / "access.md"
@@ -107,37 +107,37 @@ def token(header: dict[str, str], **claims: object) -> str:
     return ".".join([*packed, "" if header["alg"] == "none" else "c2lnbmVk"])
 
 
-class OncePerCall(Caller):
+class OncePerCall(ApiClient):
     """The service `planner`, which signs a token for each call."""
 
-    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> ApiResponse:
         token = service_tokens.make("planner")
         return super().call(method, path, body, Authorization=f"Bearer {token}", **headers)
 
 
 @pytest.fixture
 def callers(
-    admin: Caller,
-    reader: Caller,
-    gateway: Caller,
-    device: Caller,
-    anonymous: Caller,
-    administrator: Caller,
-    operator: Caller,
-    viewer: Caller,
-    stranger: Caller,
+    admin: ApiClient,
+    reader: ApiClient,
+    gateway: ApiClient,
+    device: ApiClient,
+    anonymous: ApiClient,
+    administrator: ApiClient,
+    operator: ApiClient,
+    viewer: ApiClient,
+    stranger: ApiClient,
     settings: Any,
-) -> dict[str, Caller]:
+) -> dict[str, ApiClient]:
     """Everyone who may come. `device` is bound to the device in the addresses, `other device` to another."""
     admin.post("devices/device_001/telemetry", point(value=SECRET))
     group = DeviceGroup.objects.get(name="site a")
     group_membership.add(group, Device.objects.filter(device_id="device_001").values_list("pk", flat=True))
 
-    def bearer(text: str) -> Caller:
-        return Caller(admin.port, {"Authorization": f"Bearer {text}"})
+    def bearer(text: str) -> ApiClient:
+        return ApiClient(admin.port, {"Authorization": f"Bearer {text}"})
 
-    def key(name: str, scope: str, **more: object) -> Caller:
-        return Caller(admin.port, {"X-Api-Key": ApiKey.issue(name, scope, **more)[1]})  # type: ignore[arg-type]
+    def key(name: str, scope: str, **more: object) -> ApiClient:
+        return ApiClient(admin.port, {"X-Api-Key": ApiKey.issue(name, scope, **more)[1]})  # type: ignore[arg-type]
 
     root = get_user_model().objects.get(username="administrator")
     good, revoked = tokens.for_person(root), tokens.for_person(root)
@@ -168,26 +168,26 @@ def callers(
         "other device": key("other", Scope.INGEST, device=other),
         "revoked key": key("revoked", Scope.ADMIN, revoked_at=long_ago),
         "expired key": key("expired", Scope.ADMIN, expires_at=long_ago),
-        "wrong key": Caller(admin.port, {"X-Api-Key": "tk_nobodys"}),
+        "wrong key": ApiClient(admin.port, {"X-Api-Key": "tk_nobodys"}),
         "alg=none": bearer(token({"alg": "none", "typ": "JWT"})),
         "forged signature": bearer(token({"alg": "HS256", "typ": "JWT"})),
         "wrong audience": bearer(signed(aud="elsewhere")),
         "expired token": bearer(signed(exp=int(time.time()) - 1)),
         "revoked token": bearer(revoked.access_token),
         "refresh token": bearer(tokens.for_person(root).refresh_token),
-        "X-Internal-Call": Caller(admin.port, {"X-Internal-Call": "true"}),
-        "X_Internal_Call": Caller(admin.port, {"X_Internal_Call": "true", "x-internal-call": "True"}),
+        "X-Internal-Call": ApiClient(admin.port, {"X-Internal-Call": "true"}),
+        "X_Internal_Call": ApiClient(admin.port, {"X_Internal_Call": "true", "x-internal-call": "True"}),
     }
 
 
-def may(answer: Answer) -> bool:
+def may(answer: ApiResponse) -> bool:
     """Whether the door was open, whatever was behind it."""
     if answer.status in (301, 302):
         return "login" not in answer.headers["Location"]
     return answer.status not in (401, 403)
 
 
-def test_every_address_is_closed_to_whoever_is_not_known(anonymous: Caller) -> None:
+def test_every_address_is_closed_to_whoever_is_not_known(anonymous: ApiClient) -> None:
     for route in routes():
         if rights(route) is PUBLIC:
             continue
@@ -195,7 +195,9 @@ def test_every_address_is_closed_to_whoever_is_not_known(anonymous: Caller) -> N
         assert not may(answer), (route, answer.status)
 
 
-def test_the_admin_is_closed_to_everybody_but_staff(anonymous: Caller, viewer: Caller, operator: Caller) -> None:
+def test_the_admin_is_closed_to_everybody_but_staff(
+    anonymous: ApiClient, viewer: ApiClient, operator: ApiClient
+) -> None:
     for somebody in (anonymous, viewer, operator):
         for path in ("/admin/", "/admin/metrics/device/", "/admin/auth/user/", "/admin/ingest/apikey/add/"):
             answer = somebody.get(path)
@@ -203,7 +205,7 @@ def test_the_admin_is_closed_to_everybody_but_staff(anonymous: Caller, viewer: C
             assert "/admin/login/" in answer.headers["Location"]
 
 
-def test_nobody_does_what_is_not_granted_and_everybody_what_is(callers: dict[str, Caller]) -> None:
+def test_nobody_does_what_is_not_granted_and_everybody_what_is(callers: dict[str, ApiClient]) -> None:
     wrong, rows = [], []
     for route in routes():
         granted = rights(route)

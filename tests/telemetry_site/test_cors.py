@@ -8,9 +8,9 @@ import pytest
 import uvicorn
 
 from telemetry_site import asgi
-from telemetry_site.env import BadSetting, Environment
+from telemetry_site.env import Environment, InvalidSetting
 from telemetry_site.middleware.cors import CORS
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 
 HERE, THERE = "https://dashboard.example.com", "https://evil.example.com"
 ROUTES = [("POST", "devices/d/telemetry"), ("POST", "bulk"), ("GET", "devices/d/metrics/m/latest"), ("GET", "metrics")]
@@ -38,13 +38,15 @@ def everybody(web_port: int) -> Iterator[int]:
     yield from serve("*")
 
 
-def asked(caller: Caller, port: int, method: str, path: str, **headers: str):
+def asked(caller: ApiClient, port: int, method: str, path: str, **headers: str):
     body = point() if method == "POST" else None
-    return Caller(port, caller.headers).call(method, path, body, **headers)
+    return ApiClient(port, caller.headers).call(method, path, body, **headers)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_an_origin_that_is_named_may_read_every_answer(admin: Caller, anonymous: Caller, named: int, method, path):
+def test_an_origin_that_is_named_may_read_every_answer(
+    admin: ApiClient, anonymous: ApiClient, named: int, method, path
+):
     for caller in (admin, anonymous):
         told = asked(caller, named, method, path, Origin=HERE).headers
         assert told["Access-Control-Allow-Origin"] == HERE and told["Access-Control-Allow-Credentials"] == "true"
@@ -53,39 +55,39 @@ def test_an_origin_that_is_named_may_read_every_answer(admin: Caller, anonymous:
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("origin", [THERE, "null", HERE + ".evil.com", "http://dashboard.example.com", HERE.upper()])
-def test_no_other_origin_may(admin: Caller, named: int, method: str, path: str, origin: str):
+def test_no_other_origin_may(admin: ApiClient, named: int, method: str, path: str, origin: str):
     told = asked(admin, named, method, path, Origin=origin).headers
     assert not [name for name in told if name.lower().startswith("access-control")]
     assert "Origin" in ", ".join(told.get_all("Vary"))
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_browser_asks_first_and_is_told_what_it_may_send(anonymous: Caller, named: int, method: str, path: str):
+def test_a_browser_asks_first_and_is_told_what_it_may_send(anonymous: ApiClient, named: int, method: str, path: str):
     ask = {"Access_Control_Request_Method": method, "Access_Control_Request_Headers": "x-api-key"}
-    answer = Caller(named, {}).call("OPTIONS", path, Origin=HERE, **ask)
+    answer = ApiClient(named, {}).call("OPTIONS", path, Origin=HERE, **ask)
     assert answer.status == 204 and answer.raw == b""
     assert answer.headers["Access-Control-Allow-Origin"] == HERE
     assert method in answer.headers["Access-Control-Allow-Methods"]
     for name in ("x-api-key", "authorization", "content-type", "idempotency-key", "if-match"):
         assert name in answer.headers["Access-Control-Allow-Headers"]
-    refused = Caller(named, {}).call("OPTIONS", path, Origin=THERE, **ask)
+    refused = ApiClient(named, {}).call("OPTIONS", path, Origin=THERE, **ask)
     assert "Access-Control-Allow-Origin" not in refused.headers
     assert "Access-Control-Allow-Methods" not in refused.headers
 
 
-def test_everybody_means_everybody_without_cookies(admin: Caller, everybody: int):
+def test_everybody_means_everybody_without_cookies(admin: ApiClient, everybody: int):
     for method, path in ROUTES:
         told = asked(admin, everybody, method, path, Origin=THERE).headers
         assert told["Access-Control-Allow-Origin"] == "*" and "Access-Control-Allow-Credentials" not in told
 
 
-def test_pages_are_for_this_site_alone(admin: Caller, named: int, everybody: int):
+def test_pages_are_for_this_site_alone(admin: ApiClient, named: int, everybody: int):
     for port in (named, everybody):
-        answer = Caller(port, {}).get("/login/", Origin=HERE)
+        answer = ApiClient(port, {}).get("/login/", Origin=HERE)
         assert answer.status == 200 and "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_where_none_is_named_no_answer_says_anything_of_origins(admin: Caller, anonymous: Caller):
+def test_where_none_is_named_no_answer_says_anything_of_origins(admin: ApiClient, anonymous: ApiClient):
     for method, path in ROUTES:
         told = asked(admin, admin.port, method, path, Origin=HERE).headers
         assert not [name for name in told if name.lower().startswith("access-control")]
@@ -95,7 +97,7 @@ def test_where_none_is_named_no_answer_says_anything_of_origins(admin: Caller, a
 
 @pytest.mark.parametrize("given", ["example.com", "https://example.com/", "https://*", "*,https://a.b", "ftp://a.b"])
 def test_an_origin_that_is_none_is_named_at_the_start(given: str):
-    with pytest.raises(BadSetting, match="TELEMETRY_CORS_ORIGINS"):
+    with pytest.raises(InvalidSetting, match="TELEMETRY_CORS_ORIGINS"):
         Environment({"TELEMETRY_CORS_ORIGINS": given}).origins("TELEMETRY_CORS_ORIGINS")
     good = "https://a.example.com, http://localhost:3000,http://[::1]:80"
     assert len(Environment({"X": good}).origins("X")) == 3 and Environment({"X": "*"}).origins("X") == ["*"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_site.env import BASE_DIR, BadSetting, Environment, without_password
+from telemetry_site.env import BASE_DIR, Environment, InvalidSetting, without_password
 
 
 def test_a_variable_that_is_unset_or_empty_has_its_default() -> None:
@@ -26,7 +26,7 @@ def test_a_switch_is_on_in_several_spellings(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0", "10", "-1", "3.5", "0x1f", "²", "one"])
 def test_a_number_out_of_bounds_is_refused_with_its_bounds(text: str) -> None:
-    with pytest.raises(BadSetting, match=r"^NUMBER='.*' cannot be used: a whole number from 1 to 9 is accepted$"):
+    with pytest.raises(InvalidSetting, match=r"^NUMBER='.*' is invalid: a whole number from 1 to 9 is accepted$"):
         Environment({"NUMBER": text}).integer("NUMBER", 5, 1, 9)
 
 
@@ -39,7 +39,7 @@ def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["localhost", "mysql://host/name", "postgresql://", "postgresql://host:port/name"])
 def test_an_address_of_another_kind_is_refused(text: str) -> None:
-    with pytest.raises(BadSetting, match="an address like postgresql://… is accepted"):
+    with pytest.raises(InvalidSetting, match="an address like postgresql://… is accepted"):
         Environment({"URL": text}).url("URL", ("postgresql",))
 
 
@@ -55,7 +55,7 @@ def test_an_address_of_another_kind_is_refused(text: str) -> None:
 )
 def test_a_password_in_an_address_is_never_shown(url: str, shown: str) -> None:
     assert without_password(url) == shown
-    with pytest.raises(BadSetting) as refused:
+    with pytest.raises(InvalidSetting) as refused:
         Environment({"URL": url}).url("URL", ("amqp",))
     assert "ses" not in str(refused.value)
 
@@ -69,7 +69,7 @@ def test_a_folder_may_begin_with_the_home_folder() -> None:
 
 
 def test_the_key_that_is_too_short_is_not_shown_in_full() -> None:
-    with pytest.raises(BadSetting) as refused:
+    with pytest.raises(InvalidSetting) as refused:
         Environment({"KEY": "secret-word"}).key("KEY")
     assert "secret-word" not in str(refused.value)
 
@@ -78,7 +78,7 @@ def test_networks_are_taken_and_what_is_none_is_refused() -> None:
     found = Environment({"NETS": "10.0.0.0/8, fd00::/8,127.0.0.1"}).networks("NETS")
     assert [str(one) for one in found] == ["10.0.0.0/8", "fd00::/8", "127.0.0.1/32"]
     for text in ("10.0.0.1/8", "example.com", "10.0.0.0/33"):
-        with pytest.raises(BadSetting, match=r"networks such as 10.0.0.0/8 or fd00::/8 are accepted"):
+        with pytest.raises(InvalidSetting, match=r"networks such as 10.0.0.0/8 or fd00::/8 are accepted"):
             Environment({"NETS": text}).networks("NETS")
 
 
@@ -86,5 +86,7 @@ def test_functions_are_named_and_what_is_no_path_is_refused() -> None:
     found = Environment({"PATHS": "page=ours.paging.page, log = ours.log"}).paths("PATHS")
     assert found == {"page": "ours.paging.page", "log": "ours.log"}
     for text in ("page", "page=", "page=page", "=ours.page", "page=ours.page()", "pa ge=ours.page"):
-        with pytest.raises(BadSetting, match=r"entries such as page_on_call=our_package.module.function are accepted"):
+        with pytest.raises(
+            InvalidSetting, match=r"entries such as page_on_call=our_package.module.function are accepted"
+        ):
             Environment({"PATHS": text}).paths("PATHS")

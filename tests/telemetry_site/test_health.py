@@ -21,14 +21,13 @@ from metrics.storage.errors import StorageUnavailable
 from metrics.storage.merge import schedule
 from metrics.storage.write.writer import MAX_QUEUED_POINTS, writer
 from rest import request_log, request_stats
-from telemetry_site import activity as counting
-from telemetry_site import components
-from telemetry_site.activity import Sockets
-from telemetry_site.components import BACKLOG_PATIENCE, WORKER_PATIENCE
-from telemetry_site.middleware.request_id import Requests
-from tests.conftest import Answer, Caller, point
+from telemetry_site import health_checks, lifespan
+from telemetry_site.health_checks import MAX_HEARTBEAT_AGE, MAX_MERGE_DELAY
+from telemetry_site.middleware.request_id import RequestIdMiddleware
+from telemetry_site.middleware.websocket_count import WebSocketCount
+from tests.conftest import ApiClient, ApiResponse, point
 from tests.prd.conftest import within_once
-from tests.telemetry_site.site import await_that, free_port
+from tests.telemetry_site.site_process import free_port, wait_until
 
 COMPONENTS = ["data_ingestion", "time_series_db", "alert_engine", "real_time_stream"]
 DETAILED = "/health/detailed"
@@ -37,17 +36,17 @@ DETAILED = "/health/detailed"
 # --- E6-US3 -----------------------------------------------------------------------------------------
 
 
-def test_e6_us3_ac1_health_says_what_it_is_and_how(anonymous: Caller) -> None:
+def test_e6_us3_ac1_health_says_what_it_is_and_how(anonymous: ApiClient) -> None:
     told = {"status": "healthy", "service": "telemetry_service", "port": settings.PORT, "version": settings.VERSION}
     assert anonymous.get("/health").json == told
 
 
-def test_e6_us3_ac2_health_answers_within_20_ms(anonymous: Caller) -> None:
+def test_e6_us3_ac2_health_answers_within_20_ms(anonymous: ApiClient) -> None:
     within_once(0.02, lambda: anonymous.get("/health"), rounds=20)
 
 
 def test_e6_us3_ac3_health_is_200_where_the_database_answers_and_503_where_it_does_not(
-    anonymous: Caller, no_database: None
+    anonymous: ApiClient, no_database: None
 ) -> None:
     answer = anonymous.get("/health")
     assert (answer.status, answer.json["status"]) == (503, "unhealthy")
@@ -55,7 +54,7 @@ def test_e6_us3_ac3_health_is_200_where_the_database_answers_and_503_where_it_do
     assert anonymous.get("/health").status == 200
 
 
-def test_e6_us3_ac4_health_asks_nobody_who_they_are(anonymous: Caller) -> None:
+def test_e6_us3_ac4_health_asks_nobody_who_they_are(anonymous: ApiClient) -> None:
     for path in ("/health", DETAILED):
         assert anonymous.get(path).status == 200
         assert anonymous.get(path, X_Api_Key="tk_nobodys").status == 200  # nor do they have to be right
@@ -64,18 +63,18 @@ def test_e6_us3_ac4_health_asks_nobody_who_they_are(anonymous: Caller) -> None:
 # --- E6-US4 -----------------------------------------------------------------------------------------
 
 
-def test_e6_us4_ac1_every_component_has_a_status_and_says_why(anonymous: Caller) -> None:
+def test_e6_us4_ac1_every_component_has_a_status_and_says_why(anonymous: ApiClient) -> None:
     answer = anonymous.get(DETAILED)
     assert (answer.status, answer.json["status"]) == (200, "healthy")
     assert {one["status"] for one in answer.json["components"].values()} == {"healthy"}
     assert all(one["detail"] for one in answer.json["components"].values())
 
 
-def test_e6_us4_ac2_the_four_components_are_there(anonymous: Caller) -> None:
+def test_e6_us4_ac2_the_four_components_are_there(anonymous: ApiClient) -> None:
     assert list(anonymous.get(DETAILED).json["components"]) == COMPONENTS
 
 
-def test_e6_us4_ac3_live_figures_are_measured(admin: Caller) -> None:
+def test_e6_us4_ac3_live_figures_are_measured(admin: ApiClient) -> None:
     for number in range(3):
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{at}") for at in range(10)]})
         if number == 0:
@@ -91,13 +90,13 @@ def test_e6_us4_ac3_live_figures_are_measured(admin: Caller) -> None:
     assert (told["redis"], told["points_waiting_here"]) == ("up", 0)
 
 
-def test_e6_us4_ac4_detailed_health_answers_within_50_ms(admin: Caller) -> None:
+def test_e6_us4_ac4_detailed_health_answers_within_50_ms(admin: ApiClient) -> None:
     for _ in range(20):
         admin.post("devices/device_001/telemetry", point())
     within_once(0.05, lambda: admin.get(DETAILED), rounds=20)
 
 
-def test_nothing_that_is_told_to_everybody_names_anything_or_is_secret(admin: Caller, anonymous: Caller) -> None:
+def test_nothing_that_is_told_to_everybody_names_anything_or_is_secret(admin: ApiClient, anonymous: ApiClient) -> None:
     admin.post("devices/pump_of_the_palace/telemetry", point("royal_pressure"))
     told = anonymous.get(DETAILED).raw.decode()
     database = settings.DATABASES["default"]
@@ -151,13 +150,13 @@ def closed(name: str) -> None:
     assert many
 
 
-def unwell(answer: Answer) -> dict[str, str]:
+def unwell(answer: ApiResponse) -> dict[str, str]:
     return {name: one["status"] for name, one in answer.json["components"].items() if one["status"] != "healthy"}
 
 
 @pytest.mark.parametrize("how", ["no_database", "silent_database"])
 def test_without_the_database_the_answer_is_503_and_soon_and_names_what_is_missing(
-    how: str, anonymous: Caller, request: pytest.FixtureRequest
+    how: str, anonymous: ApiClient, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(how)
     began = time.monotonic()
@@ -170,7 +169,7 @@ def test_without_the_database_the_answer_is_503_and_soon_and_names_what_is_missi
     assert told["database_round_trip_ms"] is None and told["redis"] == "up"
 
 
-def test_checks_that_hang_pile_nothing_up(silent_database: None, anonymous: Caller) -> None:
+def test_checks_that_hang_pile_nothing_up(silent_database: None, anonymous: ApiClient) -> None:
     began = time.monotonic()
     asked = [threading.Thread(target=lambda: anonymous.get(DETAILED)) for _ in range(12)]
     for one in asked:
@@ -181,14 +180,14 @@ def test_checks_that_hang_pile_nothing_up(silent_database: None, anonymous: Call
     assert sum(one.name.startswith("health") for one in threading.enumerate()) <= 6
 
 
-def test_after_a_restart_of_the_database_nobody_is_told_anything_wrong(anonymous: Caller) -> None:
+def test_after_a_restart_of_the_database_nobody_is_told_anything_wrong(anonymous: ApiClient) -> None:
     for _ in range(3):
         assert anonymous.get("/health").status == 200
         closed("telemetry watching")  # as a restart closes every connection
     assert anonymous.get("/health").status == 200
 
 
-def test_health_does_not_wait_for_questions(anonymous: Caller) -> None:
+def test_health_does_not_wait_for_questions(anonymous: ApiClient) -> None:
     """The connections that questions are read on are all taken."""
     taken = [connections.read_connection() for _ in range(connections._READ_POOL.connections)]
     for one in taken:
@@ -204,40 +203,40 @@ def test_health_does_not_wait_for_questions(anonymous: Caller) -> None:
 
 @pytest.fixture
 def no_redis(site: None) -> Iterator[None]:
-    components._redis = None
+    health_checks._redis = None
     with override_settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"):
         yield
-    components._redis = None
+    health_checks._redis = None
 
 
-def test_without_redis_the_stream_is_degraded_and_measurements_are_taken(admin: Caller, no_redis: None) -> None:
+def test_without_redis_the_stream_is_degraded_and_measurements_are_taken(admin: ApiClient, no_redis: None) -> None:
     answer = admin.get(DETAILED)
     assert (answer.status, answer.json["status"], unwell(answer)) == (200, "degraded", {"real_time_stream": "degraded"})
     assert answer.json["performance"]["redis"] == "down"
     assert admin.post("devices/device_001/telemetry", point()).status == 200
 
 
-def test_a_worker_that_is_not_heard_of_any_more_is_missed(admin: Caller) -> None:
+def test_a_worker_that_is_not_heard_of_any_more_is_missed(admin: ApiClient) -> None:
     tasks.heartbeat()
     assert unwell(admin.get(DETAILED)) == {}
     with connect() as connection:
-        connection.execute("UPDATE metrics_heartbeat SET at = at - make_interval(secs => %s)", (WORKER_PATIENCE + 1,))
+        connection.execute("UPDATE metrics_heartbeat SET at = at - make_interval(secs => %s)", (MAX_HEARTBEAT_AGE + 1,))
     answer = admin.get(DETAILED)
     assert (answer.status, unwell(answer)) == (200, {"time_series_db": "degraded"})
     assert "no worker" in answer.json["components"]["time_series_db"]["detail"]
 
 
-def test_commits_that_nobody_merges_are_told_of(admin: Caller) -> None:
+def test_commits_that_nobody_merges_are_told_of(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
     with connect() as connection:
-        connection.execute("UPDATE metrics_young SET at = at - make_interval(secs => %s)", (BACKLOG_PATIENCE + 1,))
+        connection.execute("UPDATE metrics_young SET at = at - make_interval(secs => %s)", (MAX_MERGE_DELAY + 1,))
     answer = admin.get(DETAILED)
     assert unwell(answer) == {"time_series_db": "degraded"}
-    assert answer.json["performance"]["oldest_commit_seconds"] > BACKLOG_PATIENCE
+    assert answer.json["performance"]["oldest_commit_seconds"] > MAX_MERGE_DELAY
 
 
 def test_a_writer_that_is_behind_or_has_lost_the_database_degrades_ingestion(
-    admin: Caller, monkeypatch: pytest.MonkeyPatch
+    admin: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin.post("devices/device_001/telemetry", point())
     with monkeypatch.context() as patched:
@@ -248,7 +247,7 @@ def test_a_writer_that_is_behind_or_has_lost_the_database_degrades_ingestion(
 
 
 def test_a_writer_knows_that_it_has_lost_the_database_until_it_has_found_it(
-    admin: Caller, monkeypatch: pytest.MonkeyPatch
+    admin: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin.post("devices/device_001/telemetry", point())
     found, let = connect, threading.Event()
@@ -265,7 +264,7 @@ def test_a_writer_knows_that_it_has_lost_the_database_until_it_has_found_it(
         connection.execute("SELECT pg_terminate_backend(%s)", (own.info.backend_pid,))
     sending = threading.Thread(target=lambda: admin.post("devices/device_001/telemetry", point()))
     sending.start()
-    await_that(lambda: writer().is_lost, 5, "the writer has noticed")
+    wait_until(lambda: writer().is_lost, 5, "the writer has noticed")
     assert unwell(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
     let.set()
     sending.join(10)
@@ -286,7 +285,7 @@ class Stuck(alert_summary.NoAlerting):
 
 @pytest.mark.parametrize(("answer", "status"), [(("degraded", "late"), "degraded"), (None, "unhealthy")])
 def test_the_alerts_app_says_how_it_is_within_its_time(
-    anonymous: Caller, answer: tuple[str, str] | None, status: str
+    anonymous: ApiClient, answer: tuple[str, str] | None, status: str
 ) -> None:
     before, stuck = alert_summary.registered_summary(), Stuck(answer)
     alert_summary.register_alert_summary(stuck)
@@ -309,7 +308,7 @@ async def asked(app: Any, path: str, method: str = "GET") -> None:
         return None
 
     scope = {"type": "http", "path": path, "method": method, "headers": [], "query_string": b""}
-    await Requests(app)(scope, receive, send)
+    await RequestIdMiddleware(app)(scope, receive, send)
 
 
 def answering(status: int) -> Any:
@@ -352,13 +351,13 @@ async def test_open_sockets_are_counted() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await let.wait()
 
-    open_ones = [asyncio.create_task(Sockets(app)({}, asyncio.sleep, asyncio.sleep)) for _ in range(3)]
-    before = Sockets.open
+    open_ones = [asyncio.create_task(WebSocketCount(app)({}, asyncio.sleep, asyncio.sleep)) for _ in range(3)]
+    before = WebSocketCount.open
     await asyncio.sleep(0)
-    assert Sockets.open == before + 3
+    assert WebSocketCount.open == before + 3
     let.set()
     await asyncio.gather(*open_ones)
-    assert Sockets.open == before
+    assert WebSocketCount.open == before
 
 
 def rows() -> list[tuple[Any, ...]]:
@@ -405,8 +404,8 @@ def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
     request_stats.tally.stored(5)
     with pytest.raises(StorageUnavailable):
         request_history.write()
-    counting.write()
-    assert "could not be written yet" in caplog.text
+    lifespan.write_request_stats()
+    assert "cannot be written" in caplog.text
     connections.connection_parameters = WITH_DATABASE
     request_stats.tally.stored(2)
 
@@ -414,12 +413,12 @@ def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
         request_history.write()
         return sum(row[3] for row in rows()) == 7
 
-    await_that(written, 10, "everything is written")
+    wait_until(written, 10, "everything is written")
 
 
-def test_the_web_process_writes_what_it_counts_by_itself(admin: Caller) -> None:
+def test_the_web_process_writes_what_it_counts_by_itself(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
-    await_that(lambda: sum(row[3] for row in rows()) == 1, 10, "the point is in the row of the minute")
+    wait_until(lambda: sum(row[3] for row in rows()) == 1, 10, "the point is in the row of the minute")
 
 
 def test_what_was_counted_goes_after_two_days(site: None) -> None:
@@ -434,7 +433,7 @@ def test_what_was_counted_goes_after_two_days(site: None) -> None:
     assert [row[1] for row in rows()] == [47]
 
 
-def test_the_capabilities_are_those_that_are_held_to(reader: Caller, admin: Caller) -> None:
+def test_the_capabilities_are_those_that_are_held_to(reader: ApiClient, admin: ApiClient) -> None:
     for prefix in ("/api/v1", "/api/v1/telemetry"):
         told = reader.get(f"{prefix}/service/stats").json
         assert told["version"] == settings.VERSION

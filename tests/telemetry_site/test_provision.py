@@ -10,87 +10,87 @@ from django.utils import timezone
 from ingest.models import ApiKey, digest_of
 from metrics.models import Device
 from rest.caller import Scope
-from telemetry_site.embedded.paths import Embedded
+from telemetry_site.embedded.paths import DataFolder
 from telemetry_site.provision import provision
 
 pytestmark = pytest.mark.usefixtures("site")  # empty
 
 
 @pytest.fixture
-def place(settings: Any, tmp_path: Path) -> Embedded:
+def data_folder(settings: Any, tmp_path: Path) -> DataFolder:
     """A data folder without anything in it."""
-    settings.EMBEDDED = Embedded(tmp_path)
+    settings.EMBEDDED = DataFolder(tmp_path)
     settings.ADMIN_PASSWORD = settings.PROVISIONED_API_KEY = ""
     settings.HOST_COLLECTOR = True
-    return Embedded(tmp_path)
+    return DataFolder(tmp_path)
 
 
 def key_in(file: Path) -> ApiKey:
     return ApiKey.objects.get(digest=digest_of(file.read_text().strip()))
 
 
-def test_an_admin_an_api_key_and_a_key_of_this_machine_are_made(place: Embedded) -> None:
+def test_an_admin_an_api_key_and_a_key_of_this_machine_are_made(data_folder: DataFolder) -> None:
     provision()
-    admin = authenticate(username="admin", password=place.admin_password_file.read_text().strip())
+    admin = authenticate(username="admin", password=data_folder.admin_password_file.read_text().strip())
     assert admin is not None
     assert admin.is_superuser
-    assert key_in(place.api_key_file).scope == Scope.ADMIN
-    host = key_in(place.host_collector_key_file)
-    assert (host.scope, host.device) == (Scope.INGEST, Device.objects.get(device_id=place.host_device_id()))
+    assert key_in(data_folder.api_key_file).scope == Scope.ADMIN
+    host = key_in(data_folder.host_collector_key_file)
+    assert (host.scope, host.device) == (Scope.INGEST, Device.objects.get(device_id=data_folder.host_device_id()))
 
 
-def test_the_second_time_nothing_changes(place: Embedded) -> None:
+def test_the_second_time_nothing_changes(data_folder: DataFolder) -> None:
     provision()
-    before = {file.name: file.read_text() for file in place.data_dir.iterdir()}
+    before = {file.name: file.read_text() for file in data_folder.path.iterdir()}
     provision()
-    assert {file.name: file.read_text() for file in place.data_dir.iterdir()} == before
+    assert {file.name: file.read_text() for file in data_folder.path.iterdir()} == before
     assert (ApiKey.objects.count(), get_user_model().objects.count()) == (2, 1)
 
 
-def test_a_new_database_gets_the_kept_keys_and_password(place: Embedded) -> None:
+def test_a_new_database_gets_the_kept_keys_and_password(data_folder: DataFolder) -> None:
     provision()
-    password = place.admin_password_file.read_text().strip()
+    password = data_folder.admin_password_file.read_text().strip()
     for model in (ApiKey, Device, get_user_model()):
         model.objects.all().delete()
     provision()
     assert authenticate(username="admin", password=password) is not None
-    assert key_in(place.api_key_file).scope == Scope.ADMIN
-    assert key_in(place.host_collector_key_file).device is not None
+    assert key_in(data_folder.api_key_file).scope == Scope.ADMIN
+    assert key_in(data_folder.host_collector_key_file).device is not None
 
 
-def test_a_given_password_is_the_first_admins_and_kept_nowhere(place: Embedded, settings: Any) -> None:
+def test_a_given_password_is_the_first_admins_and_kept_nowhere(data_folder: DataFolder, settings: Any) -> None:
     settings.ADMIN_PASSWORD = "open sesame"
     provision()
     assert authenticate(username="admin", password="open sesame") is not None
-    assert not place.admin_password_file.exists()
+    assert not data_folder.admin_password_file.exists()
 
 
-def test_an_admin_who_was_replaced_is_not_brought_back(place: Embedded) -> None:
+def test_an_admin_who_was_replaced_is_not_brought_back(data_folder: DataFolder) -> None:
     get_user_model().objects.create_superuser(username="grace", password="x")
     provision()
     assert not get_user_model().objects.filter(username="admin").exists()
-    assert not place.admin_password_file.exists()
+    assert not data_folder.admin_password_file.exists()
 
 
-def test_a_given_api_key_has_the_admin_scope_whatever_it_was_before(place: Embedded, settings: Any) -> None:
+def test_a_given_api_key_has_the_admin_scope_whatever_it_was_before(data_folder: DataFolder, settings: Any) -> None:
     settings.PROVISIONED_API_KEY = "given-key-of-32-characters-0123456"
     device = Device.objects.create(device_id="pump")
     ApiKey.issue("old", Scope.READ, device, key=settings.PROVISIONED_API_KEY, revoked_at=timezone.now())
     provision()
     given = ApiKey.objects.get(digest=digest_of(settings.PROVISIONED_API_KEY))
     assert (given.scope, given.device, given.revoked_at, given.expires_at) == (Scope.ADMIN, None, None, None)
-    assert not place.api_key_file.exists()
+    assert not data_folder.api_key_file.exists()
 
 
-def test_a_kept_key_that_was_revoked_stays_revoked(place: Embedded) -> None:
+def test_a_kept_key_that_was_revoked_stays_revoked(data_folder: DataFolder) -> None:
     provision()
     ApiKey.objects.update(revoked_at=timezone.now())
     provision()
-    assert key_in(place.api_key_file).revoked_at is not None
+    assert key_in(data_folder.api_key_file).revoked_at is not None
 
 
-def test_without_a_host_collector_this_machine_is_no_device(place: Embedded, settings: Any) -> None:
+def test_without_a_host_collector_this_machine_is_no_device(data_folder: DataFolder, settings: Any) -> None:
     settings.HOST_COLLECTOR = False
     provision()
     assert not Device.objects.exists()
-    assert not place.host_collector_key_file.exists()
+    assert not data_folder.host_collector_key_file.exists()

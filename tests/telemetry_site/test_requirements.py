@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.telemetry_site.site import ROOT, clean_environment
+from tests.telemetry_site.site_process import ROOT, clean_environment
 
 LOCK_FILES = ("requirements.txt", "requirements-dev.txt")
 
 
 def test_the_site_loads_with_nothing_but_its_requirements(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "tests/telemetry_site/site_only.py"],
+        [sys.executable, "tests/telemetry_site/load_with_runtime_requirements.py"],
         cwd=ROOT,
         env=clean_environment(TELEMETRY_DATA_DIR=str(tmp_path)),
         capture_output=True,

@@ -11,8 +11,8 @@ from django.conf import settings as site_settings
 from django.core.management import call_command
 from jsonschema import Draft202012Validator
 
-from telemetry_site.documentation import CANONICAL, SHORT
-from tests.conftest import Caller
+from telemetry_site.api_docs import CANONICAL_PREFIX, SHORT_PREFIX
+from tests.conftest import ApiClient
 from tests.telemetry_site.routes import routes
 
 COMMITTED = Path(site_settings.BASE_DIR) / "docs" / "openapi.yaml"
@@ -86,11 +86,13 @@ def test_no_operation_of_the_api_is_left_out_and_what_has_two_addresses_is_descr
     described = {(path, verb.upper()) for path, verbs in SCHEMA["paths"].items() for verb in verbs}
     of_the_api = [route for route in routes() if route.template.startswith(("/api/v1/", "/health"))]
     assert {(route.template, route.method) for route in of_the_api} - described == set()
-    short = [path for path in SCHEMA["paths"] if path.startswith(SHORT) and not path.startswith(CANONICAL)]
-    assert not any(path.replace(SHORT, CANONICAL, 1) in SCHEMA["paths"] for path in short)
+    short = [
+        path for path in SCHEMA["paths"] if path.startswith(SHORT_PREFIX) and not path.startswith(CANONICAL_PREFIX)
+    ]
+    assert not any(path.replace(SHORT_PREFIX, CANONICAL_PREFIX, 1) in SCHEMA["paths"] for path in short)
 
 
-def test_the_schema_is_read_as_json_and_as_yaml_by_anybody(anonymous: Caller):
+def test_the_schema_is_read_as_json_and_as_yaml_by_anybody(anonymous: ApiClient):
     for path, accept, kind in (
         ("/api/schema/", "*/*", "application/json"),
         ("/api/schema/", "application/vnd.oai.openapi+json", "application/vnd.oai.openapi+json"),
@@ -104,12 +106,12 @@ def test_the_schema_is_read_as_json_and_as_yaml_by_anybody(anonymous: Caller):
         assert "json" not in kind or json.loads(answer.raw) == SCHEMA
 
 
-def test_an_installation_may_close_the_schema_and_its_pages(anonymous: Caller, reader: Caller, settings: Any):
+def test_an_installation_may_close_the_schema_and_its_pages(anonymous: ApiClient, reader: ApiClient, settings: Any):
     settings.PUBLIC_SCHEMA = False
     for path in ("/api/schema/", "/api/docs/", "/api/docs/redoc/"):
         assert anonymous.get(path).status == 401
         assert reader.get(path).status == 200
 
 
-def test_a_tool_with_a_key_that_is_worth_nothing_any_more_still_reads_the_schema(anonymous: Caller):
+def test_a_tool_with_a_key_that_is_worth_nothing_any_more_still_reads_the_schema(anonymous: ApiClient):
     assert anonymous.get("/api/schema/", X_Api_Key="tk_nobodys").status == 200

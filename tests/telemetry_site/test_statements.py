@@ -26,7 +26,7 @@ from metrics.storage import series_registry
 from metrics.storage.connection import connect
 from metrics.storage.write import audit_anchor
 from telemetry_site import activity
-from tests.conftest import API, Caller, point
+from tests.conftest import API, ApiClient, point
 
 COMMITTED = Path(__file__).with_name("statements.json")
 FEW, MANY = 3, 60
@@ -141,7 +141,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield sent
 
 
-def furnished(admin: Caller, rows: int) -> None:
+def furnished(admin: ApiClient, rows: int) -> None:
     """So many devices, definitions and whatever else is listed."""
     body = {f"device_{number:03}": [point()] for number in range(rows)}
     assert admin.post("bulk", body).status == 200
@@ -181,7 +181,7 @@ def _alerting(rows: int) -> None:
     Alert.objects.update(incident=Incident.objects.create(cause="test", title="hot"))
 
 
-def measured(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+def measured(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     series_registry.refresh_registry()
     monkeypatch.setattr(series_registry, "REVISION_PERIOD", 3600.0)  # what is looked at twice a second is nobody's
     monkeypatch.setattr(activity, "write", lambda: None)  # nor what is written once a second
@@ -212,7 +212,7 @@ def measured(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def test_an_answer_costs_as_many_statements_as_were_committed(
-    admin: Caller, administrator: Caller, monkeypatch: pytest.MonkeyPatch
+    admin: ApiClient, administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     furnished(admin, FEW)
     found = measured(admin, monkeypatch)
@@ -222,7 +222,7 @@ def test_an_answer_costs_as_many_statements_as_were_committed(
 
 
 def test_no_answer_costs_more_statements_where_there_are_more_rows(
-    admin: Caller, administrator: Caller, monkeypatch: pytest.MonkeyPatch
+    admin: ApiClient, administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     furnished(admin, MANY)
     committed = json.loads(COMMITTED.read_text())

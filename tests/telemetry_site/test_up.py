@@ -16,9 +16,18 @@ import psutil
 import psycopg
 import pytest
 
-from telemetry_site.embedded.paths import Embedded
-from telemetry_site.embedded.servers import Servers
-from tests.telemetry_site.site import NO_DIFFERENCE, ROOT, UP, Ledger, Site, await_that, clean_environment, free_port
+from telemetry_site.embedded.paths import DataFolder
+from telemetry_site.embedded.servers import EmbeddedServers
+from tests.telemetry_site.site_process import (
+    NO_DIFFERENCE,
+    ROOT,
+    UP,
+    PointLedger,
+    Site,
+    clean_environment,
+    free_port,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +73,7 @@ def test_a_fresh_clone_runs_keeps_what_it_acknowledged_and_stops_clean(
     site.start()
     first = site.said()
     assert (clone / "var" / "admin_password").read_text().strip() in first
-    with Ledger(site, "fresh") as ledger:
+    with PointLedger(site, "fresh") as ledger:
         ledger.await_more(500)
         site.supervisor.send_signal(signal.SIGKILL)
     assert site.process is not None
@@ -92,7 +101,7 @@ def test_the_printed_commands_store_a_point_and_read_it_back(running: Site) -> N
 
 def test_this_machine_is_measured_from_the_start(running: Site) -> None:
     device = (running.data_dir / "host_device_id").read_text().strip()
-    await_that(
+    wait_until(
         lambda: "cpu_percent" in str(running.request("GET", f"/devices/{device}/metrics")[1]), 20, "the load arrives"
     )
 
@@ -104,20 +113,20 @@ def test_secrets_are_readable_by_their_owner_alone(running: Site) -> None:
 
 @pytest.mark.parametrize("name", ["web", "postgres", "valkey", "worker", "beat", "host collector"])
 def test_a_killed_process_comes_back_and_no_acknowledged_point_is_lost(running: Site, name: str) -> None:
-    with Ledger(running, f"killed-{name.replace(' ', '-')}") as ledger:
+    with PointLedger(running, f"killed-{name.replace(' ', '-')}") as ledger:
         ledger.await_more()
-        victim = await_that(lambda: running.child(name), 30, f"{name} runs")
+        victim = wait_until(lambda: running.child(name), 30, f"{name} runs")
         victim.kill()
-        await_that(lambda: (child := running.child(name)) and child.pid != victim.pid, 30, f"{name} runs again")
+        wait_until(lambda: (child := running.child(name)) and child.pid != victim.pid, 30, f"{name} runs again")
         ledger.await_more()
     assert ledger.differences() == NO_DIFFERENCE
     assert running.request("POST", "/devices/one/telemetry", point(), key="unknown-" * 4)[0] == 401
-    assert "was ended by SIGKILL; starting it again" in running.said()
+    assert "was killed by SIGKILL; restarting" in running.said()
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_merge_is_followed_by_one_that_does_it(running: Site) -> None:
-    given: Any = Embedded(running.data_dir).database
-    with psycopg.connect(**given, autocommit=True) as database, Ledger(running, "merging") as ledger:
+    given: Any = DataFolder(running.data_dir).database
+    with psycopg.connect(**given, autocommit=True) as database, PointLedger(running, "merging") as ledger:
         database.execute("SELECT pg_advisory_lock(4711)")
         database.execute(
             "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
@@ -125,14 +134,14 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_merge_is_followed_by_one_tha
             "CREATE TRIGGER pause AFTER INSERT ON metrics_block EXECUTE FUNCTION pause()"
         )
         paused = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"
-        await_that(lambda: database.execute(paused).fetchone(), 30, "a merge is in its middle")
-        victim = await_that(lambda: running.child("worker"), 30, "worker runs")
+        wait_until(lambda: database.execute(paused).fetchone(), 30, "a merge is in its middle")
+        victim = wait_until(lambda: running.child("worker"), 30, "worker runs")
         [(before,)] = database.execute("SELECT seq FROM metrics_merged").fetchall()
         victim.kill()
         database.execute("SELECT pg_advisory_unlock(4711)")
         database.execute("DROP FUNCTION pause CASCADE")
         further = f"SELECT 1 FROM metrics_merged WHERE seq > {before}"
-        await_that(lambda: database.execute(further).fetchone(), 30, "the next worker merges")
+        wait_until(lambda: database.execute(further).fetchone(), 30, "the next worker merges")
         ledger.await_more()
     assert ledger.differences() == NO_DIFFERENCE
 
@@ -141,7 +150,7 @@ def test_a_killed_supervisor_blocks_nothing(tmp_path: Path, installed: Callable[
     site = installed(tmp_path / "data")
     site.start()
     before = site.processes()
-    with Ledger(site, "orphaned") as ledger:
+    with PointLedger(site, "orphaned") as ledger:
         ledger.await_more()
         site.supervisor.kill()
     assert site.process is not None
@@ -161,12 +170,12 @@ def test_a_stop_in_the_middle_of_the_start_leaves_nothing(tmp_path: Path, sign: 
     data_dir = tmp_path / "data"
     environment = clean_environment(TELEMETRY_DATA_DIR=str(data_dir), TELEMETRY_PORT=str(free_port()))
     process = subprocess.Popen(UP, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    await_that((data_dir / sign).exists, 30, f"{sign} is made")
+    wait_until((data_dir / sign).exists, 30, f"{sign} is made")
     everything = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     said, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "Ctrl-C stops everything" not in said
+    assert "Ctrl-C to stop the site" not in said
     assert leftover(everything) == []
 
 
@@ -188,13 +197,13 @@ def point() -> dict[str, object]:
 
 
 def test_named_servers_are_used_and_none_is_started(tmp_path: Path, installed: Callable[..., Site]) -> None:
-    with Servers(tmp_path / "servers", durable=False) as servers:
-        sockets = servers.place.run_dir
+    with EmbeddedServers(tmp_path / "servers", durable=False) as servers:
+        sockets = servers.data_folder.run_dir
         site = installed(
             tmp_path / "data",
             more={
                 "DATABASE_URL": f"postgresql:///telemetry?host={sockets}&user=telemetry",
-                "REDIS_URL": servers.place.redis_url,
+                "REDIS_URL": servers.data_folder.redis_url,
             },
         )
         site.start()
@@ -215,9 +224,9 @@ def test_named_servers_are_used_and_none_is_started(tmp_path: Path, installed: C
         ("TELEMETRY_API_KEY", "short", "22 printable characters"),
         ("TELEMETRY_DATA_DIR", "/dev/null/data", "folder"),
         ("DATABASE_URL", "mysql://localhost/site", "postgresql://"),
-        ("DATABASE_URL", "postgresql://user:sesame@127.0.0.1:1/site", "no database answers"),
+        ("DATABASE_URL", "postgresql://user:sesame@127.0.0.1:1/site", "database cannot be reached"),
         ("REDIS_URL", "http://localhost", "redis://"),
-        ("REDIS_URL", "redis://:sesame@127.0.0.1:1/0", "no Redis answers"),
+        ("REDIS_URL", "redis://:sesame@127.0.0.1:1/0", "Redis cannot be reached"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, name: str, value: str, accepted: str) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py up`, for those who ask `manage.py help`; the command line goes past Django (see manage.py)."""
+"""`manage.py up` as listed by `manage.py help`; manage.py runs it without Django."""
 
 import sys
 from typing import Any
@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 
 
 class Command(BaseCommand):
-    help = "Starts the whole site: servers (unless DATABASE_URL and REDIS_URL name others), web, worker and beat."
+    help = "Start the whole site: web, worker, beat, and the servers unless DATABASE_URL and REDIS_URL are set."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:

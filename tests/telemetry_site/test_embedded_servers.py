@@ -13,25 +13,25 @@ import psycopg
 import pytest
 import redis
 
-from telemetry_site.embedded.paths import SOCKET_PATH_LIMIT, Embedded
+from telemetry_site.embedded.paths import SOCKET_PATH_LIMIT, DataFolder
 from telemetry_site.embedded.postgres import CannotStart
-from telemetry_site.embedded.servers import Servers
-from telemetry_site.env import BadSetting
-from tests.telemetry_site.site import ROOT, await_that
+from telemetry_site.embedded.servers import EmbeddedServers
+from telemetry_site.env import InvalidSetting
+from tests.telemetry_site.site_process import ROOT, wait_until
 
-START = "import sys; from pathlib import Path; from telemetry_site.embedded.servers import Servers; "
-START += "Servers(Path(sys.argv[1])).start(); print('ready', flush=True); sys.stdin.read()"
+START = "import sys; from pathlib import Path; from telemetry_site.embedded.servers import EmbeddedServers; "
+START += "EmbeddedServers(Path(sys.argv[1])).start(); print('ready', flush=True); sys.stdin.read()"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers under another account")
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with Servers(tmp_path_factory.mktemp("servers") / "data", durable=False) as running:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
+    with EmbeddedServers(tmp_path_factory.mktemp("servers") / "data", durable=False) as running:
         yield running
 
 
-def ask(servers: Servers, statement: str, **more: str) -> object:
-    with psycopg.connect(**(servers.place.database | more), autocommit=True) as connection:  # type: ignore[arg-type]
+def ask(servers: EmbeddedServers, statement: str, **more: str) -> object:
+    with psycopg.connect(**(servers.data_folder.database | more), autocommit=True) as connection:  # type: ignore[arg-type]
         return connection.execute(statement).fetchone()[0]  # type: ignore[index, arg-type]
 
 
@@ -44,28 +44,28 @@ def foreign() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_the_site_is_no_superuser_of_its_database(servers: Servers) -> None:
+def test_the_site_is_no_superuser_of_its_database(servers: EmbeddedServers) -> None:
     assert ask(servers, "SELECT current_user") == "telemetry"
     assert ask(servers, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
 
 
-def test_nothing_listens_on_the_network(servers: Servers) -> None:
+def test_nothing_listens_on_the_network(servers: EmbeddedServers) -> None:
     assert ask(servers, "SHOW listen_addresses") == ""
-    assert redis.Redis.from_url(servers.place.redis_url).config_get("port") == {"port": "0"}
+    assert redis.Redis.from_url(servers.data_folder.redis_url).config_get("port") == {"port": "0"}
 
 
 def test_a_commit_waits_for_the_disk_unless_tests_say_otherwise(tmp_path: Path) -> None:
-    with Servers(tmp_path / "data") as durable:
+    with EmbeddedServers(tmp_path / "data") as durable:
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             assert ask(durable, f"SHOW {setting}") == "on"
 
 
 @AS_ROOT
-def test_root_starts_them_under_another_account_that_may_not_come_in_as_the_site(servers: Servers) -> None:
+def test_root_starts_them_under_another_account_that_may_not_come_in_as_the_site(servers: EmbeddedServers) -> None:
     nobody = pwd.getpwnam("nobody")
-    assert servers.place.postgres_dir.stat().st_uid != os.geteuid()
+    assert servers.data_folder.postgres_dir.stat().st_uid != os.geteuid()
     # The interpreter is loaded as root, and gives its rights up before it connects.
-    script = f"import os, psycopg; os.chdir({str(servers.place.run_dir)!r}); os.setgroups([]); "
+    script = f"import os, psycopg; os.chdir({str(servers.data_folder.run_dir)!r}); os.setgroups([]); "
     script += f"os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid}); "
     script += "psycopg.connect(host='/proc/self/cwd', user='telemetry', dbname='telemetry')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -76,34 +76,34 @@ def test_root_starts_them_under_another_account_that_may_not_come_in_as_the_site
 def test_they_start_below_a_folder_that_their_account_may_not_enter(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    with Servers(closed / "data", durable=False) as servers:
+    with EmbeddedServers(closed / "data", durable=False) as servers:
         assert ask(servers, "SELECT 1") == 1
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_start_finds_what_the_stop_left(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    with Servers(folder, durable=False) as servers:
-        with psycopg.connect(**servers.place.database) as connection:  # type: ignore[arg-type]
+    with EmbeddedServers(folder, durable=False) as servers:
+        with psycopg.connect(**servers.data_folder.database) as connection:  # type: ignore[arg-type]
             connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
-        redis.Redis.from_url(servers.place.redis_url).set("kept", "seven")
-    with Servers(folder, durable=False) as servers:
+        redis.Redis.from_url(servers.data_folder.redis_url).set("kept", "seven")
+    with EmbeddedServers(folder, durable=False) as servers:
         assert ask(servers, "SELECT number FROM kept") == 7
-        assert redis.Redis.from_url(servers.place.redis_url).get("kept") == b"seven"
+        assert redis.Redis.from_url(servers.data_folder.redis_url).get("kept") == b"seven"
 
 
 def test_files_of_a_server_that_is_gone_block_nothing(tmp_path: Path, foreign: subprocess.Popen[bytes]) -> None:
     """After a restart of the machine the number in a lock file may be that of anything."""
-    place = Embedded(tmp_path / "data")
-    with Servers(place.data_dir, durable=False):
+    data_folder = DataFolder(tmp_path / "data")
+    with EmbeddedServers(data_folder.path, durable=False):
         pass
-    lock = f"{foreign.pid}\n{place.postgres_dir}\n0\n5432\n{place.run_dir}\n\n\nready\n"
-    (place.postgres_dir / "postmaster.pid").write_text(lock)
-    (place.run_dir / ".s.PGSQL.5432.lock").write_text(lock)
-    (place.run_dir / ".s.PGSQL.5432").touch()
-    place.valkey_socket.touch()
-    (place.data_dir / "lock").write_text(str(foreign.pid))
-    with Servers(place.data_dir, durable=False) as servers:
+    lock = f"{foreign.pid}\n{data_folder.postgres_dir}\n0\n5432\n{data_folder.run_dir}\n\n\nready\n"
+    (data_folder.postgres_dir / "postmaster.pid").write_text(lock)
+    (data_folder.run_dir / ".s.PGSQL.5432.lock").write_text(lock)
+    (data_folder.run_dir / ".s.PGSQL.5432").touch()
+    data_folder.valkey_socket.touch()
+    (data_folder.path / "lock").write_text(str(foreign.pid))
+    with EmbeddedServers(data_folder.path, durable=False) as servers:
         assert ask(servers, "SELECT 1") == 1
     assert foreign.poll() is None
 
@@ -112,16 +112,16 @@ def test_half_a_database_of_a_killed_first_start_blocks_nothing(tmp_path: Path) 
     half = tmp_path / "data" / "postgres.new"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
-    with Servers(tmp_path / "data", durable=False) as servers:
+    with EmbeddedServers(tmp_path / "data", durable=False) as servers:
         assert ask(servers, "SELECT 1") == 1
     assert not half.exists()
 
 
 @pytest.mark.parametrize("held_up", [False, True])
 def test_servers_of_a_killed_parent_are_stopped_before_new_ones_start(tmp_path: Path, held_up: bool) -> None:
-    place = Embedded(tmp_path / "data")
+    data_folder = DataFolder(tmp_path / "data")
     parent = subprocess.Popen(
-        [sys.executable, "-c", START, str(place.data_dir)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", START, str(data_folder.path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
@@ -132,41 +132,41 @@ def test_servers_of_a_killed_parent_are_stopped_before_new_ones_start(tmp_path: 
     parent.kill()
     parent.communicate()
     if held_up:
-        await_that(lambda: postmaster.ppid() != parent.pid, 10, "the server is an orphan")
+        wait_until(lambda: postmaster.ppid() != parent.pid, 10, "the server is an orphan")
         postmaster.send_signal(signal.SIGCONT)
-    with Servers(place.data_dir, durable=False) as servers:
+    with EmbeddedServers(data_folder.path, durable=False) as servers:
         assert ask(servers, "SELECT 1") == 1
         assert [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_a_path_too_long_for_sockets_has_them_in_a_short_place(tmp_path: Path) -> None:
-    place = Embedded(tmp_path / ("long" * 30) / "data")
-    with Servers(place.data_dir, durable=False) as servers:
-        assert len(os.fsencode(place.valkey_socket)) < SOCKET_PATH_LIMIT
-        assert place.run_dir.stat().st_mode & 0o777 == 0o700
+    data_folder = DataFolder(tmp_path / ("long" * 30) / "data")
+    with EmbeddedServers(data_folder.path, durable=False) as servers:
+        assert len(os.fsencode(data_folder.valkey_socket)) < SOCKET_PATH_LIMIT
+        assert data_folder.run_dir.stat().st_mode & 0o777 == 0o700
         assert ask(servers, "SELECT 1") == 1
-    place.run_dir.rmdir()
+    data_folder.run_dir.rmdir()
 
 
 def test_a_socket_folder_that_somebody_else_made_is_not_used(tmp_path: Path) -> None:
-    place = Embedded(tmp_path / ("long" * 30) / "data")
+    data_folder = DataFolder(tmp_path / ("long" * 30) / "data")
     (tmp_path / "elsewhere").mkdir()
-    place.run_dir.symlink_to(tmp_path / "elsewhere")
+    data_folder.run_dir.symlink_to(tmp_path / "elsewhere")
     try:
-        with pytest.raises(BadSetting, match="somebody else's"):
-            Servers(place.data_dir).start()
+        with pytest.raises(InvalidSetting, match="somebody else's"):
+            EmbeddedServers(data_folder.path).start()
     finally:
-        place.run_dir.unlink()
+        data_folder.run_dir.unlink()
 
 
-def test_one_folder_serves_one_at_a_time(servers: Servers) -> None:
-    with pytest.raises(BadSetting, match=f"process {os.getpid()} already runs there"):
-        Servers(servers.place.data_dir).start()
+def test_one_folder_serves_one_at_a_time(servers: EmbeddedServers) -> None:
+    with pytest.raises(InvalidSetting, match=f"process {os.getpid()} already uses this folder"):
+        EmbeddedServers(servers.data_folder.path).start()
 
 
 def test_a_database_of_another_version_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "postgres"
     folder.mkdir(parents=True, mode=0o700)
     (folder / "PG_VERSION").write_text("15\n")
-    with pytest.raises(CannotStart, match="was made by PostgreSQL 15; this is 18"):
-        Servers(tmp_path / "data").start()
+    with pytest.raises(CannotStart, match="was created by PostgreSQL 15; this is 18"):
+        EmbeddedServers(tmp_path / "data").start()

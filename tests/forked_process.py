@@ -17,12 +17,12 @@ django.setup()  # where this is loaded before the fork; under pytest it is done 
 
 PATIENCE = 60.0  # seconds for one function
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.processes", "tests.metrics.steps"])
+_context.set_forkserver_preload(["tests.forked_process", "tests.metrics.steps"])
 
 Database = dict[str, str]  # NAME, HOST and so on, as in Django's settings
 
 
-class Running:
+class ForkedProcess:
     """A function that runs in a process of its own."""
 
     def __init__(self, database: Database, function: Callable[..., Any], *given: Any) -> None:
@@ -54,8 +54,8 @@ class Running:
         self.process.join(PATIENCE)
 
 
-def run(database: Database, function: Callable[..., Any], *given: Any) -> Any:
-    return Running(database, function, *given).result()
+def run_forked(database: Database, function: Callable[..., Any], *given: Any) -> Any:
+    return ForkedProcess(database, function, *given).result()
 
 
 def _run(

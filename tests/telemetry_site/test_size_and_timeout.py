@@ -13,30 +13,30 @@ from metrics.models import MetricDefinition
 from metrics.storage.write import writer
 from rest.parsers import BODY_LIMIT as JSON_LIMIT
 from telemetry_site.middleware import size_and_timeout
-from telemetry_site.middleware.size_and_timeout import BODY_LIMIT, Caps
-from tests.conftest import API, Caller, point
+from telemetry_site.middleware.size_and_timeout import MAX_BODY_SIZE, SizeAndTimeoutLimits
+from tests.conftest import API, ApiClient, point
 
 
 @pytest.mark.parametrize("path", [f"{API}/metrics", f"{API}/query", f"{API}/devices/d/telemetry", "/login/", "/none"])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_larger_than_any_may_be_is_refused(administrator: Caller, path: str, chunked: bool):
+def test_a_body_that_is_larger_than_any_may_be_is_refused(administrator: ApiClient, path: str, chunked: bool):
     connection = http.client.HTTPConnection("127.0.0.1", administrator.port, timeout=30)
     headers = administrator.headers | {"Content-Type": "application/json"}
     piece = b" " * 2**20
     if chunked:
         headers |= {"Transfer-Encoding": "chunked"}
-        body: Any = (piece for _ in range(BODY_LIMIT // len(piece) + 1))
+        body: Any = (piece for _ in range(MAX_BODY_SIZE // len(piece) + 1))
     else:
-        headers |= {"Content-Length": str(BODY_LIMIT + 1)}
+        headers |= {"Content-Length": str(MAX_BODY_SIZE + 1)}
         body = b"only the beginning"
     connection.request("POST", path, body, headers, encode_chunked=chunked)
     answer = connection.getresponse()
     told = json.loads(answer.read())
     connection.close()
-    assert answer.status == told["status"] == 413 and str(BODY_LIMIT) in told["detail"]
+    assert answer.status == told["status"] == 413 and str(MAX_BODY_SIZE) in told["detail"]
 
 
-def test_json_that_is_no_measurement_ends_earlier(admin: Caller):
+def test_json_that_is_no_measurement_ends_earlier(admin: ApiClient):
     answer = admin.post("metrics", b'"' + b"x" * JSON_LIMIT + b'"')
     assert answer.status == 413 and str(JSON_LIMIT) in answer.json["detail"]
 
@@ -76,9 +76,9 @@ class Slow:
 
 async def test_an_answer_that_does_not_begin_in_time_is_given_up():
     slow = Slow()
-    start, body = await ask(Caps(slow, longest=0.01))
+    start, body = await ask(SizeAndTimeoutLimits(slow, timeout=0.01))
     assert start["status"] == 503 and dict(start["headers"])[b"retry-after"] == b"5"
-    assert "no answer within" in json.loads(body["body"])["detail"]
+    assert "no response within" in json.loads(body["body"])["detail"]
     slow.let.set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def test_an_answer_that_does_not_begin_in_time_is_given_up():
 async def test_a_stream_that_has_begun_may_take_its_time():
     slow = Slow(begins=True)
     asyncio.get_running_loop().call_later(0.05, slow.let.set)
-    start, body = await ask(Caps(slow, longest=0.01))
+    start, body = await ask(SizeAndTimeoutLimits(slow, timeout=0.01))
     assert start["status"] == 200 and body["body"] == b"late"
 
 
@@ -100,7 +100,7 @@ async def test_a_body_that_comes_slowly_is_not_counted_as_time_to_answer():
         await asyncio.sleep(0.05)
         await slow(scope, receive, send)
 
-    assert (await ask(Caps(dawdling, longest=0.01)))[0]["status"] == 200
+    assert (await ask(SizeAndTimeoutLimits(dawdling, timeout=0.01)))[0]["status"] == 200
 
 
 async def test_a_failure_of_what_is_behind_is_not_hidden():
@@ -108,17 +108,17 @@ async def test_a_failure_of_what_is_behind_is_not_hidden():
         raise RuntimeError("of the test")
 
     with pytest.raises(RuntimeError, match="of the test"):
-        await ask(Caps(broken))
-    assert size_and_timeout.LONGEST == 60
+        await ask(SizeAndTimeoutLimits(broken))
+    assert size_and_timeout.RESPONSE_TIMEOUT == 60
 
 
 def test_a_statement_of_a_page_or_view_that_takes_too_long_is_ended_and_told(
-    administrator: Caller, monkeypatch: pytest.MonkeyPatch
+    administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ):
     MetricDefinition.objects.create(name="m", data_type="numeric")
     connection.close()
     connection.close_pool()  # type: ignore[attr-defined]  # one that was there before the web process
-    with connection.cursor() as cursor:  # as the web process's connections have it (telemetry_site.asgi)
+    with connection.cursor() as cursor:  # as the web process's connections have it (tests.embedded_servers)
         cursor.execute("SHOW statement_timeout")
         assert cursor.fetchone() == ("30s",)
     locked, over = threading.Event(), threading.Event()
@@ -156,7 +156,7 @@ def test_a_statement_of_a_page_or_view_that_takes_too_long_is_ended_and_told(
 @pytest.mark.parametrize("way", ["fast lane", "Django"])
 @pytest.mark.parametrize(("path", "body"), [("telemetry", point()), ("telemetry/batch", {"data_points": [point()]})])
 def test_who_sends_while_too_much_waits_to_be_written_is_told_when_to_come_back(
-    admin: Caller, administrator: Caller, way: str, path: str, body: Any, monkeypatch: pytest.MonkeyPatch
+    admin: ApiClient, administrator: ApiClient, way: str, path: str, body: Any, monkeypatch: pytest.MonkeyPatch
 ):
     sender = admin if way == "fast lane" else administrator
     assert sender.post(f"devices/d/{path}", body).status == 200

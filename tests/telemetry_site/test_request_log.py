@@ -9,15 +9,15 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from metrics.models import MetricDefinition
-from telemetry_site.middleware.request_id import Requests
-from tests.conftest import Caller, person, point
-from tests.telemetry_site.site import await_that
+from telemetry_site.middleware.request_id import RequestIdMiddleware
+from tests.conftest import ApiClient, person, point
+from tests.telemetry_site.site_process import wait_until
 
 LOGGER = "rest.request_log"
 
 
 @pytest.fixture(params=["fast lane", "Django"])
-def sender(request: pytest.FixtureRequest, admin: Caller, administrator: Caller) -> Caller:
+def sender(request: pytest.FixtureRequest, admin: ApiClient, administrator: ApiClient) -> ApiClient:
     """Somebody who may send, by either way in."""
     return admin if request.param == "fast lane" else administrator
 
@@ -28,11 +28,11 @@ def lines(caplog: pytest.LogCaptureFixture, count: int) -> list[dict[str, Any]]:
     def found() -> list[dict[str, Any]]:
         return [record.__dict__["fields"] for record in caplog.records if record.name == LOGGER]
 
-    await_that(lambda: len(found()) >= count, 5, f"{count} lines")
+    wait_until(lambda: len(found()) >= count, 5, f"{count} lines")
     return found()
 
 
-def test_a_request_keeps_the_id_that_it_came_with(sender: Caller, caplog: pytest.LogCaptureFixture):
+def test_a_request_keeps_the_id_that_it_came_with(sender: ApiClient, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.DEBUG, LOGGER):
         answer = sender.post("devices/d/telemetry", point(), X_Request_Id="from-the-gateway.17")
         found = lines(caplog, 1)
@@ -41,7 +41,7 @@ def test_a_request_keeps_the_id_that_it_came_with(sender: Caller, caplog: pytest
 
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 129, "tab\there", "ümlaut"])
-def test_an_id_that_cannot_stand_in_a_log_is_replaced(sender: Caller, given: str):
+def test_an_id_that_cannot_stand_in_a_log_is_replaced(sender: ApiClient, given: str):
     answers = [sender.post("devices/d/telemetry", point(), X_Request_Id=given) for _ in range(2)]
     ids = [answer.headers["X-Request-Id"] for answer in answers]
     assert all(re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]+", one) for one in ids) and ids[0] != ids[1]
@@ -58,14 +58,14 @@ def test_an_id_that_cannot_stand_in_a_log_is_replaced(sender: Caller, given: str
         ("GET", "no/such/address", 404),
     ],
 )
-def test_what_is_refused_names_the_request_in_its_body(sender: Caller, method: str, path: str, status: int):
+def test_what_is_refused_names_the_request_in_its_body(sender: ApiClient, method: str, path: str, status: int):
     answer = sender.call(method, path, {} if method == "POST" else None)
     assert answer.status == status and answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json["request_id"] == answer.headers["X-Request-Id"] and answer.json["status"] == status
 
 
 def test_a_request_has_one_line_with_id_caller_route_status_and_duration(
-    admin: Caller, administrator: Caller, anonymous: Caller, caplog: pytest.LogCaptureFixture
+    admin: ApiClient, administrator: ApiClient, anonymous: ApiClient, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.INFO, LOGGER):
         admin.get("devices/site%2F1/metrics/m/latest")
@@ -90,7 +90,7 @@ def test_a_request_has_one_line_with_id_caller_route_status_and_duration(
 
 
 def test_stored_measurements_are_told_by_the_journal_and_refused_ones_here(
-    admin: Caller, caplog: pytest.LogCaptureFixture
+    admin: ApiClient, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.INFO, LOGGER):
         assert admin.post("devices/d/telemetry", point()).status == 200
@@ -101,7 +101,7 @@ def test_stored_measurements_are_told_by_the_journal_and_refused_ones_here(
     assert [(line["status"], bool(line["caller"])) for line in found] == [(422, True), (401, False)]
 
 
-def test_a_slow_one_is_told_always(admin: Caller, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_a_slow_one_is_told_always(admin: ApiClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("rest.request_log.SLOW", 0.0)
     with caplog.at_level(logging.INFO, LOGGER):
         admin.post("devices/d/telemetry", point())
@@ -109,8 +109,8 @@ def test_a_slow_one_is_told_always(admin: Caller, caplog: pytest.LogCaptureFixtu
     assert [line["status"] for line in found] == [200]
 
 
-def test_whatever_is_logged_meanwhile_carries_the_id(administrator: Caller, monkeypatch: pytest.MonkeyPatch):
-    from telemetry_site.log import told
+def test_whatever_is_logged_meanwhile_carries_the_id(administrator: ApiClient, monkeypatch: pytest.MonkeyPatch):
+    from telemetry_site.log_format import told
 
     seen: list[dict[str, Any]] = []
 
@@ -126,7 +126,7 @@ def test_whatever_is_logged_meanwhile_carries_the_id(administrator: Caller, monk
     logging.getLogger().addHandler(handler)
     try:
         answer = administrator.get("devices/d/metrics", X_Request_Id="abc")
-        await_that(lambda: any(one["logger"] == LOGGER for one in seen), 5, "its line")
+        wait_until(lambda: any(one["logger"] == LOGGER for one in seen), 5, "its line")
     finally:
         logging.getLogger().removeHandler(handler)
     assert answer.status == 500 and answer.json["request_id"] == "abc"
@@ -147,12 +147,14 @@ async def test_a_failure_of_the_site_itself_is_answered_and_its_traceback_logged
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    await asyncio.create_task(Requests(broken)(scope, None, send))  # type: ignore[arg-type]
+    await asyncio.create_task(RequestIdMiddleware(broken)(scope, None, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 500 and b"in front of Django" not in sent[1]["body"]
     assert "in front of Django" in caplog.text
 
 
-def test_admins_are_told_what_an_answer_cost_and_nobody_else(administrator: Caller, viewer: Caller, reader: Caller):
+def test_admins_are_told_what_an_answer_cost_and_nobody_else(
+    administrator: ApiClient, viewer: ApiClient, reader: ApiClient
+):
     for name in ("a", "b"):
         MetricDefinition.objects.create(name=name, data_type="numeric")
     told = administrator.get("metrics").headers["Server-Timing"]
@@ -164,7 +166,7 @@ def test_admins_are_told_what_an_answer_cost_and_nobody_else(administrator: Call
         assert "Server-Timing" not in caller.get("metrics").headers
 
 
-def test_statements_of_the_storage_are_counted_too(web_port: int, administrator: Caller, admin: Caller):
+def test_statements_of_the_storage_are_counted_too(web_port: int, administrator: ApiClient, admin: ApiClient):
     admin.post("devices/d/telemetry", point("m", 1.0))
 
     def statements(path: str) -> int:

@@ -1,4 +1,4 @@
-"""The description of the API, and the pages that show it: all of it from this site, none of it anybody's data."""
+"""The OpenAPI schema and its Swagger UI and ReDoc pages, with all files served by this site."""
 
 from functools import cache
 from pathlib import Path
@@ -30,15 +30,15 @@ from telemetry_site.middleware.csp import POLICY
 
 REDOC_STYLES = (
     "style-src 'self'"
-    " 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"  # empty, filled rule by rule from the script
-    " 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"  # its scroll bars
+    " 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"  # an empty style element that the script fills
+    " 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"  # scroll bars
 )
 REDOC_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
-CANONICAL, SHORT = "/api/v1/telemetry/", "/api/v1/"
+CANONICAL_PREFIX, SHORT_PREFIX = "/api/v1/telemetry/", "/api/v1/"
 
 
-class _Public(APIView):
-    """Tools read the description before they have a key; TELEMETRY_PUBLIC_SCHEMA=off asks who they are."""
+class SchemaEndpoint(APIView):
+    """Base class: public unless TELEMETRY_PUBLIC_SCHEMA is off, since tools read the schema before they have a key."""
 
     def get_authenticators(self) -> list[BaseAuthentication]:
         return [] if settings.PUBLIC_SCHEMA else super().get_authenticators()
@@ -47,66 +47,68 @@ class _Public(APIView):
         return [] if settings.PUBLIC_SCHEMA else [IsAuthenticated()]
 
 
-class SchemaView(_Public):
-    """OpenAPI as JSON or YAML, by Accept or `?format=`."""
+class SchemaView(SchemaEndpoint):
+    """The OpenAPI schema as JSON or YAML, by Accept header or `?format=`."""
 
     content_negotiation_class = DefaultContentNegotiation
     renderer_classes = [OpenApiJsonRenderer2, OpenApiJsonRenderer, OpenApiYamlRenderer2, OpenApiYamlRenderer]
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
-        kind = request.accepted_renderer
-        return HttpResponse(_written(kind.format), content_type=f"{kind.media_type}; charset=utf-8")
+        renderer = request.accepted_renderer
+        return HttpResponse(_rendered_schema(renderer.format), content_type=f"{renderer.media_type}; charset=utf-8")
 
 
 @cache
-def _written(form: str) -> str | bytes:
-    """Once in a process: it takes a while, and changes with the code alone."""
-    renderer: BaseRenderer = OpenApiYamlRenderer() if form == "yaml" else OpenApiJsonRenderer()
+def _rendered_schema(format_name: str) -> str | bytes:
+    """Return the rendered schema; cached, since it depends only on the code."""
+    renderer: BaseRenderer = OpenApiYamlRenderer() if format_name == "yaml" else OpenApiJsonRenderer()
     return renderer.render(SchemaGenerator().get_schema(request=None, public=True), renderer_context={})
 
 
-class SwaggerView(_Public, SpectacularSwaggerSplitView):
+class SwaggerView(SchemaEndpoint, SpectacularSwaggerSplitView):
     template_name = "telemetry_site/swagger.html"
 
 
-class RedocView(_Public, SpectacularRedocView):
-    """ReDoc writes two style sheets of its own into the page, and searches in a worker that it makes."""
+class RedocView(SchemaEndpoint, SpectacularRedocView):
+    """ReDoc, with a content security policy for its two inline style sheets and its search worker."""
 
     template_name = "telemetry_site/redoc.html"
 
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        answer = super().get(request, *args, **kwargs)
+        response = super().get(request, *args, **kwargs)
         policy = POLICY.replace("style-src 'self'", REDOC_STYLES) + "; worker-src blob:"
-        answer.headers["Content-Security-Policy"] = policy
-        return answer
+        response.headers["Content-Security-Policy"] = policy
+        return response
 
 
 def redoc_script(request: HttpRequest) -> HttpResponse:
-    """ReDoc itself. Its one picture lies on another site: ours stands in its place."""
-    answer = HttpResponse(_redoc(), content_type="text/javascript")
-    answer.headers["Cache-Control"] = "public, max-age=3600"
-    return answer
+    """Return ReDoc's script with its logo, a URL of another site, replaced by ours."""
+    response = HttpResponse(_redoc_source(), content_type="text/javascript")
+    response.headers["Cache-Control"] = "public, max-age=3600"
+    return response
 
 
 @cache
-def _redoc() -> bytes:
-    found = finders.find("drf_spectacular_sidecar/redoc/bundles/redoc.standalone.js")
-    return Path(str(found)).read_bytes().replace(REDOC_LOGO, static("dashboard/mark.svg").encode())
+def _redoc_source() -> bytes:
+    path = finders.find("drf_spectacular_sidecar/redoc/bundles/redoc.standalone.js")
+    return Path(str(path)).read_bytes().replace(REDOC_LOGO, static("dashboard/mark.svg").encode())
 
 
-def only_canonical(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
-    """drf-spectacular's hook at the beginning: what answers under the short prefix too is described once."""
+def exclude_short_paths(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
+    """Preprocessing hook of drf-spectacular: describe endpoints with two prefixes only once."""
     paths = {path for path, *_ in endpoints}
 
     def is_short_form(path: str) -> bool:
-        return path.startswith(SHORT) and path.replace(SHORT, CANONICAL, 1) in paths
+        return path.startswith(SHORT_PREFIX) and path.replace(SHORT_PREFIX, CANONICAL_PREFIX, 1) in paths
 
     return [endpoint for endpoint in endpoints if not is_short_form(endpoint[0])]
 
 
-class KeyScheme(OpenApiAuthenticationExtension):
+class ApiKeyScheme(OpenApiAuthenticationExtension):
+    """API keys and access tokens in the schema."""
+
     target_class = "ingest.authentication.ApiKeyAuthentication"
     name = ["apiKey", "bearer"]
 
@@ -120,10 +122,12 @@ class KeyScheme(OpenApiAuthenticationExtension):
         return [{"apiKey": []}, {"bearer": []}]
 
 
-class PersonScheme(SessionScheme):
+class SessionLoginScheme(SessionScheme):
+    """Session cookies in the schema."""
+
     priority = 1
     name = "session"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        told = "Somebody who is logged in; changes need the CSRF token in `X-CSRFToken`."
-        return super().get_security_definition(auto_schema) | {"description": told}
+        description = "A logged-in user; changes need the CSRF token in `X-CSRFToken`."
+        return super().get_security_definition(auto_schema) | {"description": description}

@@ -17,9 +17,9 @@ from metrics.storage import series_registry
 from rest.ip_rate_limit import address_of
 from rest.rate_limit import Limit, buckets
 from telemetry_site import login
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 
-FROM_AN_ADDRESS, FOR_A_NAME = 5, 8
+ADDRESS_LIMIT, USERNAME_LIMIT = 5, 8
 SLOW = 0.001  # a second: nothing comes back while a test runs
 ROUTES = [
     ("POST", "devices/d/telemetry"),
@@ -32,12 +32,14 @@ ROUTES = [
 ]
 
 
-def asked(caller: Caller, method: str, path: str) -> Any:
+def asked(caller: ApiClient, method: str, path: str) -> Any:
     return caller.call(method, path, {} if method == "POST" else None)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_key_that_asks_too_often_is_told_when_to_come_back(admin: Caller, reader: Caller, method: str, path: str):
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(
+    admin: ApiClient, reader: ApiClient, method: str, path: str
+):
     with override_settings(RATE_PER_KEY=(0.5, 3)):
         statuses = [asked(admin, method, path).status for _ in range(3)]
         answer = asked(admin, method, path)
@@ -48,7 +50,7 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(admin: Caller, read
         assert asked(reader, method, path).status != 429  # another key
 
 
-def test_a_key_has_one_bucket_for_both_ways_in_and_people_have_none(admin: Caller, administrator: Caller):
+def test_a_key_has_one_bucket_for_both_ways_in_and_people_have_none(admin: ApiClient, administrator: ApiClient):
     with override_settings(RATE_PER_KEY=(SLOW, 2)):
         assert admin.post("devices/d/telemetry", point()).status == 200
         assert admin.get("metrics").status == 200
@@ -56,7 +58,7 @@ def test_a_key_has_one_bucket_for_both_ways_in_and_people_have_none(admin: Calle
         assert {administrator.get("metrics").status for _ in range(5)} == {200}
 
 
-def test_by_default_a_key_may_send_as_much_as_the_site_can_take(admin: Caller):
+def test_by_default_a_key_may_send_as_much_as_the_site_can_take(admin: ApiClient):
     assert settings.RATE_PER_KEY is None
     with ThreadPoolExecutor(4) as pool:
         answers = pool.map(lambda _: admin.post("devices/d/telemetry", point()).status, range(500))
@@ -66,7 +68,7 @@ def test_by_default_a_key_may_send_as_much_as_the_site_can_take(admin: Caller):
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_an_address_that_guesses_keys_is_stopped_and_good_keys_go_on(
-    admin: Caller, anonymous: Caller, method: str, path: str
+    admin: ApiClient, anonymous: ApiClient, method: str, path: str
 ):
     admin.get("metrics")
     with override_settings(RATE_PER_ADDRESS=(SLOW, 5)):
@@ -80,7 +82,7 @@ def test_an_address_that_guesses_keys_is_stopped_and_good_keys_go_on(
         assert asked(admin, method, path).status not in (401, 429)
 
 
-def test_a_good_key_stays_good_while_others_are_guessed_until_it_is_revoked(gateway: Caller, anonymous: Caller):
+def test_a_good_key_stays_good_while_others_are_guessed_until_it_is_revoked(gateway: ApiClient, anonymous: ApiClient):
     assert gateway.post("devices/d/telemetry", point()).status == 200
     with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
         anonymous.headers = {"Authorization": "Bearer tk_wrong"}
@@ -95,7 +97,7 @@ def test_a_good_key_stays_good_while_others_are_guessed_until_it_is_revoked(gate
         assert [gateway.post("devices/d/telemetry", point()).status for _ in range(2)] == [401, 429]
 
 
-def test_who_is_logged_in_is_not_shut_out_by_a_device_with_a_bad_key(viewer: Caller, anonymous: Caller):
+def test_who_is_logged_in_is_not_shut_out_by_a_device_with_a_bad_key(viewer: ApiClient, anonymous: ApiClient):
     with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
         anonymous.headers = {"X-Api-Key": "tk_wrong"}
         assert [anonymous.get("metrics").status for _ in range(4)][-1] == 429
@@ -104,7 +106,7 @@ def test_who_is_logged_in_is_not_shut_out_by_a_device_with_a_bad_key(viewer: Cal
         assert [anonymous.get("metrics").status for _ in range(4)] == [401, 401, 401, 429]
 
 
-def test_who_shows_nothing_is_counted_but_for_probes_and_static_files(anonymous: Caller):
+def test_who_shows_nothing_is_counted_but_for_probes_and_static_files(anonymous: ApiClient):
     with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
         assert [anonymous.get("/login/").status for _ in range(4)] == [200, 200, 200, 429]
         for path in ("/health", "/livez", "/readyz", "/static/dashboard/mark.svg"):
@@ -132,8 +134,8 @@ def test_the_proxy_s_word_counts_only_where_there_is_one():
 @pytest.fixture
 def person(site: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Somebody with a password, where no attempt is given back while a test runs."""
-    monkeypatch.setattr(login, "FROM_AN_ADDRESS", Limit(SLOW, FROM_AN_ADDRESS))
-    monkeypatch.setattr(login, "FOR_A_NAME", Limit(SLOW, FOR_A_NAME))
+    monkeypatch.setattr(login, "ADDRESS_LIMIT", Limit(SLOW, ADDRESS_LIMIT))
+    monkeypatch.setattr(login, "USERNAME_LIMIT", Limit(SLOW, USERNAME_LIMIT))
     return get_user_model().objects.create_superuser("maria", password="the right one")
 
 
@@ -141,7 +143,7 @@ class Visitor:
     """Somebody at a login page, over a real connection."""
 
     def __init__(self, port: int, page: str = "/login/") -> None:
-        self.caller, self.page = Caller(port, {}), page
+        self.caller, self.page = ApiClient(port, {}), page
         form = self.caller.get(page)
         [self.cookie] = [value.split(";")[0] for value in form.headers.get_all("Set-Cookie") if "csrf" in value]
         found = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', form.raw)
@@ -157,7 +159,7 @@ class Visitor:
 @pytest.mark.parametrize("page", ["/login/", "/admin/login/"])
 def test_passwords_may_be_tried_only_so_often_from_an_address(person: Any, web_port: int, page: str):
     visitor = Visitor(web_port, page)
-    for number in range(FROM_AN_ADDRESS):
+    for number in range(ADDRESS_LIMIT):
         answer = visitor.tries(f"user{number}", "wrong")
         assert answer.status == 200 and b"Too many attempts" not in answer.raw
     answer = visitor.tries("maria", "the+right+one")
@@ -167,7 +169,7 @@ def test_passwords_may_be_tried_only_so_often_from_an_address(person: Any, web_p
 
 def test_a_user_name_may_be_tried_only_so_often_from_everywhere(person: Any):
     client = Client()
-    for _ in range(FOR_A_NAME):
+    for _ in range(USERNAME_LIMIT):
         assert not client.login(username="MARIA", password="wrong")
     answer = client.post("/login/", {"username": "maria", "password": "the right one"})
     assert answer.status_code == 429 and b"Too many attempts" in answer.content
@@ -179,13 +181,13 @@ def test_of_many_guesses_at_once_no_more_are_looked_at_than_may_be(person: Any, 
     visitor = Visitor(web_port)
     with ThreadPoolExecutor(25) as pool:
         answers = list(pool.map(lambda _: visitor.tries("maria", "wrong").status, range(50)))
-    assert answers.count(200) == FROM_AN_ADDRESS and answers.count(429) == 50 - FROM_AN_ADDRESS
+    assert answers.count(200) == ADDRESS_LIMIT and answers.count(429) == 50 - ADDRESS_LIMIT
 
 
 def test_as_the_site_comes_ten_may_be_tried_at_once_from_an_address_and_thirty_for_a_name():
-    assert (Limit(1 / 30, 10), Limit(1 / 20, 30)) == (login.FROM_AN_ADDRESS, login.FOR_A_NAME)
+    assert (Limit(1 / 30, 10), Limit(1 / 20, 30)) == (login.ADDRESS_LIMIT, login.USERNAME_LIMIT)
 
 
 def test_who_knows_the_password_is_not_counted(person: Any, web_port: int):
-    for _ in range(FROM_AN_ADDRESS + 2):
+    for _ in range(ADDRESS_LIMIT + 2):
         assert Visitor(web_port).tries("maria", "the+right+one").status == 302

@@ -16,7 +16,7 @@ from django.db import connection
 
 from ingest.identity import tokens
 from metrics.export import jobs
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 
 SCHEMA = Path(site_settings.BASE_DIR) / "docs" / "openapi.yaml"
 # Cases of an operation and phase. `make fuzz` takes many more, two seeds, and the coverage phase, which tries every
@@ -59,15 +59,15 @@ def worker(site: None) -> Iterator[None]:
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_request_makes_the_site_fail_or_answer_as_it_does_not_say(
-    admin: Caller, tmp_path: Path, seed: str, settings: Any
+    admin: ApiClient, tmp_path: Path, seed: str, settings: Any
 ):
     settings.ACCESS_TOKEN_SECONDS = 86_400
     # A real hasher takes half a second of a processor for each password, by design.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     # A token of a person: a key would be revoked by one of the requests before long.
     token = tokens.for_person(get_user_model().objects.create_superuser("root")).access_token
-    for place, metric in enumerate(("temperature", "humidity", "state")):
-        value = "open" if metric == "state" else 20.0 + place
+    for number, metric in enumerate(("temperature", "humidity", "state")):
+        value = "open" if metric == "state" else 20.0 + number
         points = [point(metric, value, seconds_ago=60.0 * one) for one in range(5)]
         assert admin.post("devices/device_001/telemetry/batch", {"data_points": points}).status == 200
     ran = subprocess.run(
@@ -86,4 +86,4 @@ def test_no_request_makes_the_site_fail_or_answer_as_it_does_not_say(
     )
     print(ran.stdout[-3000:])
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert Caller(admin.port, {"X-Api-Key": token}).get("keys").status == 200  # was let in to the end
+    assert ApiClient(admin.port, {"X-Api-Key": token}).get("keys").status == 200  # was let in to the end

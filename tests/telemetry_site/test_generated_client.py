@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 
 from metrics.storage import series_registry
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 
 SCHEMA = Path(settings.BASE_DIR) / "docs" / "openapi.yaml"
 
@@ -34,7 +34,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Generated:
     """Somebody who uses the generated client, and finds operations and models by their names."""
 
-    def __init__(self, package: str, caller: Caller) -> None:
+    def __init__(self, package: str, caller: ApiClient) -> None:
         self.package = package
         self.models: Any = import_module(f"{package}.models")
         self.client = import_module(package).AuthenticatedClient(
@@ -47,7 +47,7 @@ class Generated:
 
 
 @pytest.fixture
-def use(generated: str, admin: Caller) -> Iterator[Generated]:
+def use(generated: str, admin: ApiClient) -> Iterator[Generated]:
     use = Generated(generated, admin)
     with use.client:
         yield use

@@ -1,4 +1,4 @@
-"""The administration: its front page in order of what it is for, and in the site's words."""
+"""Django's admin with an index page in sections."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.contrib.admin import AdminSite
 from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, path, reverse
 
-# What stands together on the front page, and under which name. What is not named here stands at its app's.
+# Models and their titles by section of the index page. Other models are listed under their app.
 SECTIONS = {
     "Devices and metrics": {
         "metrics.Device": "Devices",
@@ -24,17 +24,19 @@ SECTIONS = {
         "alerts.Delivery": "Deliveries",
     },
     "People and keys": {"auth.User": "People", "ingest.ApiKey": "API keys"},
-    "What happened": {
+    "History": {
         "metrics.AuditEntry": "Audit",
         "ingest.Rejected": "Rejected points",
         "metrics.ExportJob": "Exports",
         "metrics.DamagedBlock": "Damaged blocks",
     },
 }
-JOURNAL = "What happened"  # the section in which the journal stands, which has no rows to be edited
+JOURNAL_SECTION = "History"  # the section with the link to the journal, which is not a model
 
 
-class Administration(AdminSite):
+class TelemetryAdminSite(AdminSite):
+    """The admin with sections and a page for the journal."""
+
     site_header = "Telemetry administration"
     site_title = "Telemetry"
     index_title = "Administration"
@@ -45,37 +47,36 @@ class Administration(AdminSite):
         return [path("journal/", self.admin_view(journal), name="journal"), *super().get_urls()]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        found = super().get_app_list(request, app_label)
-        if app_label is not None or not found:
-            return found
-        left = {model["model"]._meta.label: model for app in found for model in app["models"]}
+        apps = super().get_app_list(request, app_label)
+        if app_label is not None or not apps:
+            return apps
+        models_by_label = {model["model"]._meta.label: model for app in apps for model in app["models"]}
         sections = [
-            self._section(name, [(left.pop(label, None), title) for label, title in models.items()])
+            self._section(name, [(models_by_label.pop(label, None), title) for label, title in models.items()])
             for name, models in SECTIONS.items()
         ]
-        for app in found:
-            app["models"] = [model for model in app["models"] if model["model"]._meta.label in left]
-        return [section for section in (*sections, *found) if section["models"]]
+        for app in apps:
+            app["models"] = [model for model in app["models"] if model["model"]._meta.label in models_by_label]
+        return [section for section in (*sections, *apps) if section["models"]]
 
     def _section(self, name: str, models: list[tuple[Any, str]]) -> dict[str, Any]:
-        shown = [model | {"name": title} for model, title in models if model is not None]
-        if name == JOURNAL:
-            address = reverse("admin:journal")
+        entries = [model | {"name": title} for model, title in models if model is not None]
+        if name == JOURNAL_SECTION:
             entry = {
                 "name": "Journal",
                 "object_name": "Journal",
-                "admin_url": address,
+                "admin_url": reverse("admin:journal"),
                 "add_url": None,
                 "view_only": True,
                 "perms": {"view": True},
                 "model": None,
             }
-            shown.insert(1, entry)
+            entries.insert(1, entry)
         label = name.lower().replace(" ", "-")
         return {
             "name": name,
             "app_label": label,
             "app_url": reverse("admin:index"),
             "has_module_perms": True,
-            "models": shown,
+            "models": entries,
         }

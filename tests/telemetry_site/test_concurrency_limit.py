@@ -1,4 +1,4 @@
-"""Requests of the API wait in line instead of all at once, and every one of them is answered."""
+"""The concurrency limit: requests above it wait in a queue, and each is answered."""
 
 import asyncio
 import json
@@ -10,8 +10,13 @@ import pytest
 
 from benchmarks.concurrent import burst, day, questions
 from telemetry_site.middleware import concurrency
-from telemetry_site.middleware.concurrency import IN_MEMORY, PIECE, TURNS, Turns
-from tests.telemetry_site.site import Site
+from telemetry_site.middleware.concurrency import (
+    CHUNK_SIZE,
+    MAX_BODY_IN_MEMORY,
+    MAX_CONCURRENT_REQUESTS,
+    ConcurrencyLimit,
+)
+from tests.telemetry_site.site_process import Site
 
 MOST_GROWTH = 48 * 2**20  # bytes that two hundred questions at once may leave behind in the web process
 
@@ -42,7 +47,7 @@ class Inner:
         self.inside -= 1
 
 
-async def ask(line: Turns, path: str = "/api/v1/query", *messages: dict[str, Any]) -> list[dict[str, Any]]:
+async def ask(line: ConcurrencyLimit, path: str = "/api/v1/query", *messages: dict[str, Any]) -> list[dict[str, Any]]:
     waiting = list(messages) or [{"type": "http.request", "body": b"?", "more_body": False}]
     sent: list[dict[str, Any]] = []
 
@@ -66,29 +71,29 @@ async def settled() -> None:
 
 async def test_so_many_are_inside_at_once_and_all_are_answered_in_the_end() -> None:
     inner = Inner()
-    line = Turns(inner)
-    asked = [asyncio.create_task(ask(line)) for _ in range(5 * TURNS)]
+    line = ConcurrencyLimit(inner)
+    asked = [asyncio.create_task(ask(line)) for _ in range(5 * MAX_CONCURRENT_REQUESTS)]
     await settled()
-    assert inner.inside == TURNS
+    assert inner.inside == MAX_CONCURRENT_REQUESTS
     health = asyncio.create_task(ask(line, "/health"))
     await settled()
-    assert inner.inside == TURNS + 1  # which waits for nobody
+    assert inner.inside == MAX_CONCURRENT_REQUESTS + 1  # which waits for nobody
     inner.let.set()
     answers = await asyncio.gather(*asked, health)
-    assert Counter(sent[0]["status"] for sent in answers) == {200: 5 * TURNS + 1}
+    assert Counter(sent[0]["status"] for sent in answers) == {200: 5 * MAX_CONCURRENT_REQUESTS + 1}
     assert set(inner.bodies) == {b"?"}
 
 
 async def test_who_sends_slowly_or_reads_a_stream_holds_no_turn() -> None:
     inner = Inner()
-    line = Turns(inner)
+    line = ConcurrencyLimit(inner)
     half = {"type": "http.request", "body": b"{", "more_body": True}
-    others = [asyncio.create_task(ask(line, "/api/v1/query", half)) for _ in range(TURNS)]
-    others += [asyncio.create_task(ask(line, "/api/v1/stream")) for _ in range(TURNS)]
+    others = [asyncio.create_task(ask(line, "/api/v1/query", half)) for _ in range(MAX_CONCURRENT_REQUESTS)]
+    others += [asyncio.create_task(ask(line, "/api/v1/stream")) for _ in range(MAX_CONCURRENT_REQUESTS)]
     await settled()
     quick = asyncio.create_task(ask(line))
     await settled()
-    assert inner.inside == TURNS + 1
+    assert inner.inside == MAX_CONCURRENT_REQUESTS + 1
     for task in [*others, quick]:
         task.cancel()
 
@@ -96,8 +101,17 @@ async def test_who_sends_slowly_or_reads_a_stream_holds_no_turn() -> None:
 async def test_a_body_arrives_as_it_was_sent_however_large_it_is() -> None:
     inner = Inner()
     inner.let.set()
-    line = Turns(inner)
-    sizes = [0, 1, PIECE - 1, PIECE, PIECE + 1, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY]
+    line = ConcurrencyLimit(inner)
+    sizes = [
+        0,
+        1,
+        CHUNK_SIZE - 1,
+        CHUNK_SIZE,
+        CHUNK_SIZE + 1,
+        MAX_BODY_IN_MEMORY,
+        MAX_BODY_IN_MEMORY + 1,
+        3 * MAX_BODY_IN_MEMORY,
+    ]
     for size in sizes:
         pieces = [bytes([at % 251]) * min(100_000, size - at) for at in range(0, size, 100_000)] or [b""]
         messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
@@ -108,14 +122,14 @@ async def test_a_body_arrives_as_it_was_sent_however_large_it_is() -> None:
 async def test_who_leaves_before_the_body_is_whole_gets_no_turn() -> None:
     inner = Inner()
     half = {"type": "http.request", "body": b"{", "more_body": True}
-    assert await ask(Turns(inner), "/api/v1/query", half, {"type": "http.disconnect"}) == []
+    assert await ask(ConcurrencyLimit(inner), "/api/v1/query", half, {"type": "http.disconnect"}) == []
     assert inner.bodies == []
 
 
 async def test_a_failure_gives_its_turn_back() -> None:
     inner = Inner()
-    line = Turns(inner)
-    for _ in range(2 * TURNS):
+    line = ConcurrencyLimit(inner)
+    for _ in range(2 * MAX_CONCURRENT_REQUESTS):
         with pytest.raises(RuntimeError):
             await ask(line, "/api/v1/fail")
     inner.let.set()
@@ -123,10 +137,10 @@ async def test_a_failure_gives_its_turn_back() -> None:
 
 
 async def test_who_waited_too_long_is_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concurrency, "PATIENCE", 0.01)
+    monkeypatch.setattr(concurrency, "QUEUE_TIMEOUT", 0.01)
     inner = Inner()
-    line = Turns(inner)
-    first = [asyncio.create_task(ask(line)) for _ in range(TURNS)]
+    line = ConcurrencyLimit(inner)
+    first = [asyncio.create_task(ask(line)) for _ in range(MAX_CONCURRENT_REQUESTS)]
     await settled()
     start, body = await ask(line)
     assert start["status"] == 503 and dict(start["headers"])[b"retry-after"] == b"2"

@@ -6,32 +6,32 @@ from typing import Any
 import psutil
 import psycopg
 
-from telemetry_site.embedded.paths import Embedded
-from telemetry_site.embedded.servers import START_PATIENCE, embedded_servers
-from tests.processes import Database
-from tests.telemetry_site.site import await_that
+from telemetry_site.embedded.paths import DataFolder
+from telemetry_site.embedded.servers import START_TIMEOUT, embedded_servers
+from tests.forked_process import Database
+from tests.telemetry_site.site_process import wait_until
 
 
-class OwnServer:
+class PrivatePostgres:
     """Durable, since what is acknowledged must outlive a `kill -9`."""
 
     def __init__(self, folder: Path) -> None:
-        self._place = Embedded(folder)
-        [self._server] = embedded_servers(self._place, postgres=True, valkey=False)
+        self._data_folder = DataFolder(folder)
+        [self._server] = embedded_servers(self._data_folder, postgres=True, valkey=False)
         self.start()
 
     @property
     def database(self) -> Database:
-        given = self._place.database
+        given = self._data_folder.database
         return {"NAME": given["dbname"], "USER": given["user"], "HOST": given["host"], "PORT": given["port"]}
 
     def connect(self) -> psycopg.Connection[Any]:
-        given: Any = self._place.database
+        given: Any = self._data_folder.database
         return psycopg.connect(**given, autocommit=True)
 
     def start(self) -> None:
         self._server.start()
-        await_that(self._server.ready, START_PATIENCE, "PostgreSQL is ready")
+        wait_until(self._server.ready, START_TIMEOUT, "PostgreSQL is ready")
 
     def kill(self) -> None:
         """`kill -9` of the server and of all that it has started."""
@@ -41,7 +41,7 @@ class OwnServer:
         for process in everything:
             process.kill()
         self._server.process.wait(10)
-        await_that(lambda: not any(map(_lives, everything)), 10, "every process of the server ends")
+        wait_until(lambda: not any(map(_lives, everything)), 10, "every process of the server ends")
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -21,7 +21,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 UP = (sys.executable, "manage.py", "up")
-START_PATIENCE = 60.0
+START_TIMEOUT = 60.0
 WINDOW = timedelta(minutes=10)
 # What each process of the site has in its command line.
 MARKS = {
@@ -34,7 +34,7 @@ MARKS = {
 }
 
 
-def await_that(condition: Callable[[], Any], patience: float, what: str) -> Any:
+def wait_until(condition: Callable[[], Any], patience: float, what: str) -> Any:
     """The first true result of `condition`; a failure that names `what` when there is none in time."""
     deadline = time.monotonic() + patience
     while not (result := condition()):
@@ -79,12 +79,12 @@ class Site:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        await_that(self._started, START_PATIENCE, f"the site starts: {self.output.read_text()}")
+        wait_until(self._started, START_TIMEOUT, f"the site starts: {self.output.read_text()}")
 
     def _started(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.said()
-        return "Ctrl-C stops everything" in self.said()
+        return "Ctrl-C to stop the site" in self.said()
 
     def said(self) -> str:
         return self.output.read_text()
@@ -127,7 +127,7 @@ class Site:
             connection.close()
 
 
-class Ledger:
+class PointLedger:
     """Sends points without pause and keeps a book of them: what was sent, and what was acknowledged."""
 
     BATCH = 5
@@ -141,7 +141,7 @@ class Ledger:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._send_all, daemon=True)
 
-    def __enter__(self) -> "Ledger":
+    def __enter__(self) -> "PointLedger":
         self._thread.start()
         return self
 
@@ -152,7 +152,7 @@ class Ledger:
     def await_more(self, count: int = 50) -> None:
         """Wait until that many more points are acknowledged."""
         wanted = len(self.acknowledged) + count
-        await_that(lambda: len(self.acknowledged) >= wanted, 30, f"{count} more points are acknowledged")
+        wait_until(lambda: len(self.acknowledged) >= wanted, 30, f"{count} more points are acknowledged")
 
     def _send_all(self) -> None:
         while not self._over.is_set():
@@ -189,7 +189,7 @@ class Ledger:
         while start < last:
             window = f"start_time={_query(start)}&end_time={_query(start + WINDOW)}"
             path = f"/devices/{self.device}/metrics/count/range?{window}"
-            status, answer = await_that(lambda path=path: self._unless_asked_to_wait(path), 30, "points can be read")
+            status, answer = wait_until(lambda path=path: self._unless_asked_to_wait(path), 30, "points can be read")
             assert status == 200, answer
             found += [(datetime.fromisoformat(p["timestamp"]), p["value"]) for p in answer["data_points"]]
             start += WINDOW

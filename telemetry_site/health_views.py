@@ -1,4 +1,4 @@
-"""Is it up, for balancers and people: no authentication, nothing that tells more than it must."""
+"""Health endpoints, without authentication: they show no names and no secrets."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from rest.openapi import Answer, Tag, operation
-from telemetry_site import components
-from telemetry_site.components import DEGRADED, HEALTHY, UNHEALTHY, database_answers, redis_answers
+from telemetry_site import health_checks
+from telemetry_site.health_checks import DEGRADED, HEALTHY, UNHEALTHY, database_answers, redis_answers
 
 
-class _Probe(APIView):
-    """Asked by balancers many times a minute, by anybody."""
+class HealthEndpoint(APIView):
+    """Base class: no authentication and no permission."""
 
     authentication_classes = ()
     permission_classes = ()
 
 
-def _about(status: str) -> dict[str, Any]:
+def _service_status(status: str) -> dict[str, Any]:
     return {
         "status": status,
         "service": "telemetry_service",
@@ -36,26 +36,25 @@ class HealthAnswer(Answer):
     version = serializers.CharField()
 
 
-class HealthView(_Probe):
+class HealthView(HealthEndpoint):
     @operation(
         "get_health",
-        "Whether the service is healthy",
+        "Get the health of the service",
         tag=Tag.STATISTICS,
-        description="200 where the database answers, else 503 with the same body.",
+        description="200 if the database answers, else 503 with the same body.",
         answer=HealthAnswer,
         also={503: HealthAnswer},
         answered={"status": "healthy", "service": "telemetry_service", "port": 8218, "version": "1.0.0"},
         public=True,
     )
     def get(self, request: Request) -> Response:
-        """PRD E6-US3."""
-        well = database_answers()
-        return Response(_about(HEALTHY if well else UNHEALTHY), 200 if well else 503)
+        is_healthy = database_answers()
+        return Response(_service_status(HEALTHY if is_healthy else UNHEALTHY), 200 if is_healthy else 503)
 
 
 class ComponentAnswer(Answer):
     status = serializers.ChoiceField([HEALTHY, DEGRADED, UNHEALTHY])
-    detail = serializers.CharField(help_text="Why.")
+    detail = serializers.CharField(help_text="Reason for the status.")
 
 
 class ComponentsAnswer(Answer):
@@ -67,33 +66,39 @@ class ComponentsAnswer(Answer):
 
 class PerformanceAnswer(Answer):
     database_round_trip_ms = serializers.FloatField(allow_null=True)
-    commits = serializers.IntegerField(allow_null=True, help_text="Since the installation began.")
+    commits = serializers.IntegerField(allow_null=True, help_text="Commits since the installation.")
     commits_to_merge = serializers.IntegerField(allow_null=True)
     points_to_merge = serializers.IntegerField(allow_null=True)
-    oldest_commit_seconds = serializers.FloatField(allow_null=True, help_text="That the oldest of these has waited.")
-    worker_heard_seconds_ago = serializers.FloatField(allow_null=True, help_text="Null: never.")
-    points_per_second = serializers.FloatField(allow_null=True, help_text="Of the last five minutes, as all below.")
+    oldest_commit_seconds = serializers.FloatField(allow_null=True, help_text="Age of the oldest unmerged commit.")
+    worker_heard_seconds_ago = serializers.FloatField(
+        allow_null=True, help_text="Seconds since the last heartbeat of a worker; null if there was none."
+    )
+    points_per_second = serializers.FloatField(
+        allow_null=True, help_text="Points stored per second in the last five minutes."
+    )
     avg_latency_ms = serializers.FloatField(allow_null=True)
     p95_latency_ms = serializers.FloatField(allow_null=True)
     error_rate = serializers.FloatField(allow_null=True)
-    points_waiting_here = serializers.IntegerField(help_text="Points that this process is about to store.")
-    sockets_here = serializers.IntegerField(help_text="WebSockets that are open in this process.")
+    points_waiting_here = serializers.IntegerField(help_text="Points in the write queue of this process.")
+    sockets_here = serializers.IntegerField(help_text="Open WebSockets of this process.")
     redis = serializers.ChoiceField(["up", "down"])
 
 
 class DetailedHealthAnswer(HealthAnswer):
     status = serializers.ChoiceField([HEALTHY, DEGRADED, UNHEALTHY])
     components = ComponentsAnswer()
-    performance = PerformanceAnswer(help_text="Null is what cannot be told without the database.")
+    performance = PerformanceAnswer(help_text="Values that need the database are null if it does not answer.")
 
 
-_WELL = {"status": HEALTHY, "detail": "points are stored as they come"}
-_DETAILED = {
+_HEALTHY_COMPONENT = {"status": HEALTHY, "detail": "points are stored without delay"}
+_EXAMPLE = {
     "status": HEALTHY,
     "service": "telemetry_service",
     "port": 8218,
     "version": "1.0.0",
-    "components": dict.fromkeys(("data_ingestion", "time_series_db", "alert_engine", "real_time_stream"), _WELL),
+    "components": dict.fromkeys(
+        ("data_ingestion", "time_series_db", "alert_engine", "real_time_stream"), _HEALTHY_COMPONENT
+    ),
     "performance": {
         "database_round_trip_ms": 0.3,
         "commits": 70412,
@@ -112,24 +117,23 @@ _DETAILED = {
 }
 
 
-class DetailedHealthView(_Probe):
+class DetailedHealthView(HealthEndpoint):
     @operation(
         "get_detailed_health",
-        "How the parts of the service are",
+        "Get the health of each component",
         tag=Tag.STATISTICS,
-        description="503 with the same body where measurements can neither come in nor be read; degraded is what goes"
-        " on with less.",
+        description="200 if the service is healthy or degraded; 503 with the same body if points cannot be stored"
+        " or read.",
         answer=DetailedHealthAnswer,
         also={503: DetailedHealthAnswer},
-        answered=_DETAILED,
+        answered=_EXAMPLE,
         public=True,
     )
     def get(self, request: Request) -> Response:
-        """PRD E6-US4."""
-        found, figures = components.ask()
-        status = components.overall(found)
-        told = {name: one._asdict() for name, one in found.items()}
-        body = _about(status) | {"components": told, "performance": figures}
+        health, performance = health_checks.run_checks()
+        status = health_checks.overall(health)
+        components = {name: component._asdict() for name, component in health.items()}
+        body = _service_status(status) | {"components": components, "performance": performance}
         return Response(body, 503 if status == UNHEALTHY else 200)
 
 
@@ -137,12 +141,12 @@ class AliveAnswer(Answer):
     status = serializers.ChoiceField(["alive"])
 
 
-class LiveView(_Probe):
+class LiveView(HealthEndpoint):
     @operation(
         "get_liveness",
-        "Whether the process answers",
+        "Check that the process is alive",
         tag=Tag.STATISTICS,
-        description="Nothing else is asked: a process that does not answer this has to be started anew.",
+        description="Checks nothing else; restart a process that does not answer.",
         answer=AliveAnswer,
         answered={"status": "alive"},
         public=True,
@@ -156,12 +160,12 @@ class ReadyAnswer(Answer):
     redis = serializers.ChoiceField(["up", "down"])
 
 
-class ReadyView(_Probe):
+class ReadyView(HealthEndpoint):
     @operation(
         "get_readiness",
-        "Whether the servers behind it answer",
+        "Check that the database and Redis answer",
         tag=Tag.STATISTICS,
-        description="Measurements are taken without Redis: only without the database the answer is 503.",
+        description="503 if the database does not answer. Points are stored without Redis.",
         answer=ReadyAnswer,
         also={503: ReadyAnswer},
         answered={"database": "up", "redis": "up"},

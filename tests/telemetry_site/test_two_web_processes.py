@@ -9,9 +9,9 @@ from django.db import connection
 from django.utils import timezone
 
 from ingest.models import ApiKey
-from tests.conftest import Caller, point
-from tests.processes import Running
-from tests.telemetry_site.site import await_that, free_port
+from tests.conftest import ApiClient, point
+from tests.forked_process import ForkedProcess
+from tests.telemetry_site.site_process import free_port, wait_until
 
 PROMISE = 1.0  # seconds
 
@@ -24,20 +24,20 @@ def serve(port: int) -> None:
 
 
 @pytest.fixture
-def second(admin: Caller) -> Iterator[Caller]:
+def second(admin: ApiClient) -> Iterator[ApiClient]:
     """The same admin at a web process of its own."""
     given = connection.settings_dict
     database = {name: str(given[name]) for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT") if given.get(name)}
-    caller = Caller(free_port(), admin.headers)
-    running = Running(database, serve, caller.port)
+    caller = ApiClient(free_port(), admin.headers)
+    running = ForkedProcess(database, serve, caller.port)
     try:
-        await_that(lambda: _answers(caller), 30, "the second process answers")
+        wait_until(lambda: _answers(caller), 30, "the second process answers")
         yield caller
     finally:
         running.kill()
 
 
-def _answers(caller: Caller) -> bool:
+def _answers(caller: ApiClient) -> bool:
     try:
         return caller.get("/health").status == 200
     except OSError:
@@ -46,11 +46,11 @@ def _answers(caller: Caller) -> bool:
 
 def seconds_until(condition: Callable[[], bool]) -> float:
     began = time.monotonic()
-    await_that(condition, 10, "the other process has heard of it")
+    wait_until(condition, 10, "the other process has heard of it")
     return time.monotonic() - began
 
 
-def test_a_changed_definition_holds_in_a_second_process_within_a_second(admin: Caller, second: Caller):
+def test_a_changed_definition_holds_in_a_second_process_within_a_second(admin: ApiClient, second: ApiClient):
     assert admin.post("metrics", {"name": "m", "data_type": "numeric", "max_value": 10}).status == 201
     waits = []
     for number in range(4):
@@ -66,9 +66,9 @@ def test_a_changed_definition_holds_in_a_second_process_within_a_second(admin: C
 
 
 def test_a_revoked_key_opens_nothing_in_a_second_process_within_a_second(
-    admin: Caller, gateway: Caller, second: Caller
+    admin: ApiClient, gateway: ApiClient, second: ApiClient
 ):
-    other = Caller(second.port, gateway.headers)
+    other = ApiClient(second.port, gateway.headers)
     assert other.post("devices/d/telemetry", point()).status == 200
     key = ApiKey.objects.get(scope="ingest")
     key.revoked_at = timezone.now()

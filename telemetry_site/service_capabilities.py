@@ -1,4 +1,4 @@
-"""What this service can do, for clients that ask before they send: limits, types, formats, protocols."""
+"""The limits, types, formats and protocols of the service, for clients."""
 
 from django.conf import settings
 from rest_framework import serializers
@@ -44,20 +44,19 @@ class Capabilities(Answer):
     service = serializers.CharField()
     version = serializers.CharField()
     limits = Limits()
-    data_types = serializers.ListField(child=serializers.CharField(), help_text="What a value may be.")
+    data_types = serializers.ListField(child=serializers.CharField(), help_text="Types of values.")
     metric_types = serializers.ListField(child=serializers.CharField())
-    aggregations = serializers.ListField(
-        child=serializers.CharField(), help_text="By name; of percentiles the usual ones."
-    )
-    aggregations_accepted = serializers.CharField(help_text="The same in words, with all percentiles.")
-    fills = serializers.ListField(child=serializers.CharField(), help_text="What stands for intervals without points.")
+    aggregations = serializers.ListField(child=serializers.CharField(), help_text="Names, with the usual percentiles.")
+    aggregations_accepted = serializers.CharField(help_text="Accepted aggregations in words, with all percentiles.")
+    fills = serializers.ListField(child=serializers.CharField(), help_text="Values for time buckets without points.")
     time_ranges = serializers.ListField(child=serializers.CharField())
     export_formats = serializers.ListField(child=serializers.CharField())
-    compressions = serializers.ListField(child=serializers.CharField(), help_text="Content-Encoding of what is sent.")
+    compressions = serializers.ListField(child=serializers.CharField(), help_text="Accepted Content-Encoding values.")
     protocols = serializers.ListField(child=serializers.CharField())
 
 
 def capabilities() -> dict[str, object]:
+    """Return the capabilities as the API answers them."""
     return {
         "service": "telemetry_service",
         "version": settings.VERSION,
@@ -77,7 +76,7 @@ def capabilities() -> dict[str, object]:
 class CapabilitiesView(APIView):
     @operation(
         "get_service_capabilities",
-        "What the service can do",
+        "Get limits and capabilities",
         tag=Tag.STATISTICS,
         description="Limits, types, formats and protocols of this version.",
         answer=Capabilities,
