@@ -25,7 +25,7 @@ from metrics.models import Device, DeviceGroup, MetricDefinition
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
 from metrics.storage.write import audit_anchor
-from telemetry_site import activity
+from telemetry_site import lifespan
 from tests.conftest import API, ApiClient, point
 
 COMMITTED = Path(__file__).with_name("statements.json")
@@ -184,7 +184,7 @@ def _alerting(rows: int) -> None:
 def measured(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     series_registry.refresh_registry()
     monkeypatch.setattr(series_registry, "REVISION_PERIOD", 3600.0)  # what is looked at twice a second is nobody's
-    monkeypatch.setattr(activity, "write", lambda: None)  # nor what is written once a second
+    monkeypatch.setattr(lifespan, "write_request_stats", lambda: None)  # nor what is written once a second
     monkeypatch.setattr(audit_anchor, "READ_INTERVAL", 3600.0)  # and so is this, once a second
     client, found = Client(headers=admin.headers), {}
     from django.contrib.auth import get_user_model
