@@ -47,11 +47,11 @@ def tries(fleet: Fleet, devices: int, runs: int, rules: dict[str, dict[str, Any]
     from alerts.conditions.spec import read_spec
     from alerts.history.backtest import Backtest, backtest
     from alerts.rules.scope import Scope
-    from metrics.query.latest import moment
+    from metrics.storage.units import to_datetime
     from rest.caller import Caller
 
     names = [fleet.device(number) for number in range(devices)]
-    scope, end = Scope(Caller.internal("benchmark"), names), moment(fleet.end * 1_000_000)
+    scope, end = Scope(Caller.internal("benchmark"), names), to_datetime(fleet.end * 1_000_000)
     start = end - timedelta(seconds=fleet.ticks * fleet.step)
     rule = {"metric_name": fleet.metric(fleet.metrics[0]), "condition": ">", "trigger_count": 2}
     for what, fields in rules.items():

@@ -152,7 +152,7 @@ def units_of(alerts: Sequence[Alert]) -> UnitOf:
     sent = {}
     if unsaid:
         devices, metrics = ({alert.device_name for alert in unsaid}, {alert.metric_name for alert in unsaid})
-        for point in latest.newest_points(sorted(devices), sorted(metrics), EVER).points:
+        for point in latest.read_latest_points(sorted(devices), sorted(metrics), EVER).points:
             sent[point.device_id, point.metric_name] = point.unit or ""
     return lambda alert: defined.get(alert.metric_name) or sent.get((alert.device_name, alert.metric_name), "")
 

@@ -41,7 +41,7 @@ def newest(devices: set[str] | None, metrics: set[str] | None) -> list[tuple[str
         devices = set(Device.objects.values_list("device_id", flat=True)[: SNAPSHOT_DEVICES + 1])
     if len(devices) > SNAPSHOT_DEVICES:
         return []
-    points = latest.latest(sorted(devices), None if metrics is None else sorted(metrics))
+    points = latest.read_latest_points(sorted(devices), None if metrics is None else sorted(metrics)).points
     return [(p.device_id, p.metric_name, p.timestamp.timestamp() * 1000, p.value, p.unit) for p in points]
 
 

@@ -106,7 +106,7 @@ def see(devices: Iterable[Device], now: datetime) -> list[Seen]:
     found: dict[str, list[Reading]] = defaultdict(list)
     if not known:
         return []
-    newest = latest.newest_points([d.device_id for d in known], None, EVER)
+    newest = latest.read_latest_points([d.device_id for d in known], None, EVER)
     for point in newest.points:
         found[point.device_id].append(Reading(point.metric_name, point.value, point.unit or "", point.timestamp, now))
     return [Seen(device, found[device.device_id], now, newest.damaged) for device in known]

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
-from metrics.query.last_seen import Presence
+from metrics.query.last_seen import LastSeenColumns
 
 # Of expected intervals: after how many a device counts as late, and as silent.
 LATE_INTERVALS = 3
@@ -51,13 +51,13 @@ class Patience:
         return LATE if quiet > self.late_after else OK
 
 
-def count_states(fleet: Presence, now: datetime) -> dict[State, int]:
+def count_states(fleet: LastSeenColumns, now: datetime) -> dict[State, int]:
     """How many devices are in each state; as Patience judges, all at once."""
-    quiet = now.timestamp() - fleet.heard / 1e6
+    quiet = now.timestamp() - fleet.times / 1e6
     said = fleet.intervals > 0
     late = quiet > np.where(said, fleet.intervals * LATE_INTERVALS, SILENT_AFTER)
     silent = quiet > np.where(said, fleet.intervals * SILENT_INTERVALS, SILENT_AFTER)
-    heard = fleet.heard != 0
+    heard = fleet.times != 0
     return {
         SILENT: int(np.count_nonzero(heard & silent)),
         LATE: int(np.count_nonzero(heard & late & ~silent)),

@@ -9,10 +9,10 @@ from typing import Any
 from alerts.models import Alert
 from dashboard.alert_rows import drawn_limit, has_course
 from dashboard.number_format import kind_of
-from metrics.query.execute import ask
-from metrics.query.latest import microseconds
-from metrics.query.query import Question
-from metrics.query.result import Answer, Group
+from metrics.query.execute import execute_query
+from metrics.query.query import Query
+from metrics.query.result import QueryResult, ResultSeries
+from metrics.storage.units import to_microseconds
 
 HOUR = timedelta(hours=1)  # `static/dashboard/spark.js` draws as much
 SOON = timedelta(minutes=5)  # the clock of a device may be ahead
@@ -22,20 +22,20 @@ LINES = 60  # of one answer
 Window = tuple[datetime, datetime]
 
 
-def numbers(answer: Answer) -> dict[tuple[str | None, str | None], Group]:
+def numbers(answer: QueryResult) -> dict[tuple[str | None, str | None], ResultSeries]:
     """The series of numbers and truth values in an answer, by device and metric."""
     return {
         (group.label[0], group.label[1]): group
-        for group in answer.groups
+        for group in answer.series
         if all(isinstance(value, int | float) for value in group.values)
     }
 
 
-def line(group: Group | None, window: Window | None = None) -> dict[str, Any]:
+def line(group: ResultSeries | None, window: Window | None = None) -> dict[str, Any]:
     """What a script draws of a series; with a window, what of it is within."""
     if group is None:
         return {"times": [], "values": []}
-    first, last = (0, None) if window is None else (bisect_left(group.times, microseconds(at)) for at in window)
+    first, last = (0, None) if window is None else (bisect_left(group.times, to_microseconds(at)) for at in window)
     shown = slice(first, last)
     return {
         "times": [round(time / 1000) for time in group.times[shown]],
@@ -52,8 +52,8 @@ def courses_of(alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
             together[window[0].replace(minute=0, second=0, microsecond=0)].append((alert, window))
     found, missing = {}, []
     for some in together.values():
-        answer = ask(_question(some))
-        missing += answer.missing
+        answer = execute_query(_question(some))
+        missing += answer.incomplete
         by_series = numbers(answer)
         for alert, window in some:
             found[alert.alert_id] = _course(alert, by_series.get((alert.device_name, alert.metric_name)), window)
@@ -67,14 +67,14 @@ def _around(alert: Alert, now: datetime) -> Window:
     return alert.triggered_at - HOUR / 2, alert.triggered_at + HOUR / 2
 
 
-def _question(some: Sequence[tuple[Alert, Window]]) -> Question:
+def _question(some: Sequence[tuple[Alert, Window]]) -> Query:
     pairs = tuple(dict.fromkeys((alert.device_name, alert.metric_name) for alert, _ in some))
     devices, metrics = (tuple(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
     start, end = min(window[0] for _, window in some), max(window[1] for _, window in some)
-    return Question(metrics, start, end, devices, pairs=pairs, max_points=2 * POINTS)
+    return Query(metrics, start, end, devices, pairs=pairs, max_points=2 * POINTS)
 
 
-def _course(alert: Alert, group: Group | None, window: Window) -> dict[str, Any]:
+def _course(alert: Alert, group: ResultSeries | None, window: Window) -> dict[str, Any]:
     """`until`: where the line ends; null follows now."""
     until = None if alert.resolved_at is None else round(window[1].timestamp() * 1000)
     kind = kind_of(group.values[0]) if group else ""

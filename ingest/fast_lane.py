@@ -163,7 +163,7 @@ async def _latest(sender: Caller, route: re.Match[str], scope: Scope) -> dict[st
     if not given.isascii() or not given.isdigit() or not 0 < int(given) <= LONGEST_LOOKBACK:
         raise RequestRejected(f"lookback: whole seconds from 1 to {LONGEST_LOOKBACK} are accepted")
     lookback = timedelta(seconds=int(given))
-    found = await asyncio.to_thread(latest.newest_points, [device_id], [metric], lookback)
+    found = await asyncio.to_thread(latest.read_latest_points, [device_id], [metric], lookback)
     if not found.points:
         raise RequestRejected(nothing_found(device_id, metric, lookback, found.damaged), 404)
     return latest_shape(found.points[0]) | incomplete(found.damaged)

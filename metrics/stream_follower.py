@@ -129,7 +129,7 @@ class StreamFollower:
             device_id, metric, kind = self._names[number]
             entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
             unit = latest.read_context(entry)[0] or cached_registry().unit(metric)
-            yield device_id, metric, part.times[at] / 1000, latest.shown(part.values[at], kind), unit
+            yield device_id, metric, part.times[at] / 1000, latest.to_json_value(part.values[at], kind), unit
 
     def _learn(self, numbers: list[int]) -> None:
         if not numbers:

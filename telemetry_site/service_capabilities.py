@@ -13,9 +13,9 @@ from ingest.wire.telemetry_json import BATCH_LIMIT, BULK_LIMIT
 from metrics.api.parameters import MOST_NAMES
 from metrics.export.formats import FORMATS
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricType
-from metrics.query.aggregations import ACCEPTED, FOLDS
+from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, ACCUMULATORS
 from metrics.query.latest import TIME_RANGES
-from metrics.query.query import FILLS, MOST_POINTS
+from metrics.query.query import FILLS, MAX_POINTS
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
 from metrics.storage.units import SECOND
 from rest.openapi import Answer, Tag, operation
@@ -26,7 +26,7 @@ LIMITS = {
     "points_of_a_bulk_request": BULK_LIMIT,
     "bytes_of_a_body": BODY_LIMIT,
     "seconds_ahead_of_the_clock": AHEAD // SECOND,
-    "points_of_an_answer": MOST_POINTS,
+    "points_of_an_answer": MAX_POINTS,
     "names_of_a_question": MOST_NAMES,
     "rows_of_a_page": MOST,
     "characters_of_a_name": NAME_LENGTH,
@@ -63,8 +63,8 @@ def capabilities() -> dict[str, object]:
         "limits": LIMITS,
         "data_types": DataType.values,
         "metric_types": MetricType.values,
-        "aggregations": sorted([*FOLDS, "median", "p95", "p99"]),
-        "aggregations_accepted": ACCEPTED,
+        "aggregations": sorted([*ACCUMULATORS, "median", "p95", "p99"]),
+        "aggregations_accepted": ACCEPTED_AGGREGATIONS,
         "fills": list(FILLS),
         "time_ranges": list(TIME_RANGES),
         "export_formats": list(FORMATS),

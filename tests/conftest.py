@@ -68,7 +68,7 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         stream_follower.reset_stream_follower()
         point_totals.series_devices.forget()
         forget_limits()
-        last_seen.forget()
+        last_seen.clear_cache()
         status.forget()
         series_registry.refresh_registry()
         yield

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
-from metrics.query.aggregations import ACCEPTED, FOLDS, percent_of
+from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, ACCUMULATORS, parse_percentile
 from metrics.storage.format.codec import Kind
 from rest.errors import InvalidFields
 
@@ -169,8 +169,10 @@ class _Reader:
         if not isinstance(metric, str) or not metric:
             self._wrong(f"{place}metric_name", "the name of a metric is accepted")
         aggregation = str(given.get("aggregation") or "")
-        if aggregation and (kind != "threshold" or (aggregation not in FOLDS and percent_of(aggregation) is None)):
-            told = ACCEPTED if kind == "threshold" else "nothing, since it is for thresholds"
+        if aggregation and (
+            kind != "threshold" or (aggregation not in ACCUMULATORS and parse_percentile(aggregation) is None)
+        ):
+            told = ACCEPTED_AGGREGATIONS if kind == "threshold" else "nothing, since it is for thresholds"
             self._wrong(f"{place}aggregation", f"{aggregation!r:.60} is not known here; accepted are {told}")
         threshold = self._threshold(given, kind, op, aggregation, place)
         horizon = 0

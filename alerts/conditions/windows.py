@@ -4,7 +4,7 @@ A value follows from the points of its window alone, to the last bit: live evalu
 backtest over a year tell the same. So nothing runs along (running sums drift and cancel out): a window is put together
 from runs of 1, 2, 4, … points, which takes as many steps as the longest window has binary digits.
 
-Aggregations have the names and the meaning of metrics.query.aggregations. Pure.
+Aggregations have the names and the meaning of metrics.query.accumulators. Pure.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.query.accumulators import Floats, Ints
-from metrics.query.aggregations import percent_of
+from metrics.query.accumulators import Floats, Ints, parse_percentile
 from metrics.storage.units import SECOND
 
 AT_ONCE: Final = 16_384  # windows: what is made of them stays within a core's cache
@@ -68,8 +67,8 @@ def summed_up(points: Summary, join: Join, starts: Ints, stops: Ints) -> Summary
 
 
 def measure_of(aggregation: str) -> Measure:
-    """The measure of an aggregation that metrics.query.aggregations knows."""
-    percent = percent_of(aggregation)
+    """The measure of an aggregation that metrics.query.accumulators knows."""
+    percent = parse_percentile(aggregation)
     return AGGREGATIONS[aggregation] if percent is None else partial(_percentile, percent)
 
 

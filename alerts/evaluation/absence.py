@@ -11,7 +11,7 @@ from alerts.conditions.spec import ANY_METRIC, SECOND
 from alerts.evaluation.restore_state import last_alerts
 from alerts.evaluation.rule_series_state import Key, Watched
 from metrics.query.accumulators import Ints
-from metrics.query.last_seen import newest_times
+from metrics.query.last_seen import read_newest_times
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
 
@@ -140,7 +140,7 @@ class Absence:
     def _renew(self, connection: Connection) -> None:
         began = time.monotonic()
         if not self._known:
-            numbers, newest = newest_times(connection)
+            numbers, newest = read_newest_times(connection)
             if len(numbers):
                 self._reach(int(numbers[-1]))
                 self._newest[numbers] = newest

@@ -10,8 +10,8 @@ from alerts.evaluation.absence import Silent
 from alerts.evaluation.anomaly_results import Detected
 from alerts.evaluation.rule_series_state import Subject
 from alerts.models import Rule
-from metrics.query.latest import moment
 from metrics.storage.series_registry import current_registry
+from metrics.storage.units import to_datetime
 
 MOST_SHOWN = 50  # values of a window that are kept as evidence
 _SIDES = {">": "over", ">=": "at or over", "<": "under", "<=": "at or under", "==": "equal to", "!=": "not equal to"}
@@ -54,7 +54,7 @@ def silence_message(one: Silent) -> str:
     expected = f"expected every {_duration(one.expected)}"
     if not one.heard:
         return f"{one.device_id} has never sent any data{what}, {expected}"
-    return f"{one.device_id}: no data{what} since {moment(one.heard):%Y-%m-%d %H:%M:%S} UTC, {expected}"
+    return f"{one.device_id}: no data{what} since {to_datetime(one.heard):%Y-%m-%d %H:%M:%S} UTC, {expected}"
 
 
 def evidence(subject: Subject, signal: Signal, at: int) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def evidence(subject: Subject, signal: Signal, at: int) -> dict[str, Any]:
     first = max(int(signal.times.searchsorted(signal.times[at] - spec.window)), at + 1 - MOST_SHOWN, 0)
     values = [
         {
-            "timestamp": moment(time).isoformat(),
+            "timestamp": to_datetime(time).isoformat(),
             "value": None if np.isnan(value) else float(value),
             "breach": bool(breach),
         }

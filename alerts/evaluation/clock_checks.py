@@ -14,9 +14,9 @@ from alerts.evaluation.rule_series_state import Key, Outcome, Subject, Watched
 from alerts.evaluation.watched_series import Watch
 from alerts.evaluation.write_alerts import write_silent
 from alerts.models import Alert, Resolution
-from metrics.query.latest import moment
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
+from metrics.storage.units import to_datetime
 
 PERIOD = 1.0  # seconds
 
@@ -81,7 +81,7 @@ class Sweep:
         with transaction.atomic():
             self._check_alone()
             self._note_breaches()
-            self._close(_TIMED_OUT, (moment(now),), Resolution.TIMEOUT)
+            self._close(_TIMED_OUT, (to_datetime(now),), Resolution.TIMEOUT)
             self._close(_WITHOUT_RULE, (), Resolution.RULE)
             gone = Alert.objects.open().filter(device__isnull=True)[:5000]
             self._resolve([alert.pk for alert in gone], Resolution.DEVICE)
@@ -93,7 +93,7 @@ class Sweep:
         self._breached = {}
         if some:
             with database.cursor() as cursor:
-                columns = [(one.alert, moment(one.breached), one.worst) for one in some]
+                columns = [(one.alert, to_datetime(one.breached), one.worst) for one in some]
                 cursor.execute(_BREACHED, list(map(list, zip(*columns, strict=True))))
 
     def _close(self, query: str, parameters: tuple[Any, ...], resolution: Resolution) -> None:
@@ -134,7 +134,7 @@ class Sweep:
                 self._check_alone()
                 write_silent(absent)
                 self.absence.told(absent)
-                times = {is_open[key]: moment(heard) for key, heard in back}
+                times = {is_open[key]: to_datetime(heard) for key, heard in back}
                 if times:
                     alert_actions.resolve(
                         Alert.objects.filter(pk__in=times), Resolution.RECOVERED, alert_actions.EVALUATOR, at=times

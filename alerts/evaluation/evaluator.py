@@ -25,11 +25,11 @@ from alerts.evaluation.watched_series import Source, Watch, to_judge, watched_ru
 from alerts.evaluation.write_alerts import write_turns
 from alerts.models import Cursor, Rule, RuleGeneration
 from metrics.query.accumulators import Floats, Ints
-from metrics.query.latest import microseconds, moment
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
 from metrics.storage.format.layout import merge_by_encoding
 from metrics.storage.read import block_cache
+from metrics.storage.units import to_datetime, to_microseconds
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +249,7 @@ class Evaluator:
 
     def _keep(self, found: Sequence[Outcome] = (), late: Sequence[Outcome] = ()) -> None:
         """Keep what was found, and with it how far everything is judged. Raises Overtaken."""
-        at = moment(self._at)
+        at = to_datetime(self._at)
         rows = [Cursor(shard=shard, seq=seq, at=at) for shard, seq in self.cursor.items()]
         update = ["seq", "at"]
         with transaction.atomic():
@@ -289,7 +289,7 @@ class Evaluator:
 def _begin() -> tuple[block_cache.CommitCursor, int]:
     """Where evaluation goes on: after which commits, the first of which was made at a time (µs)."""
     kept = list(Cursor.objects.all())
-    return {one.shard: one.seq for one in kept}, min(microseconds(one.at) for one in kept)
+    return {one.shard: one.seq for one in kept}, min(to_microseconds(one.at) for one in kept)
 
 
 def _suspend(rule: int, error: str) -> None:

@@ -12,8 +12,8 @@ from alerts.evaluation.rule_series_state import Outcome, Span, Subject, Watched
 from alerts.evaluation.watched_series import Watch, watched_rules
 from alerts.evaluation.write_alerts import alert_of, filled
 from alerts.models import Alert, Resolution, Status
-from metrics.query.latest import moment
 from metrics.storage.connection import read_connection
+from metrics.storage.units import to_datetime
 
 QUIET = 3 * 1_000_000  # µs that no more points of a range have to come before it is judged
 BEFORE, AFTER = 3600 * 1_000_000, 3600 * 1_000_000  # µs around a range in which an episode may have begun, or end
@@ -59,7 +59,7 @@ def judge_late(now: int, most: int = MOST) -> int:
     A range and what is found in it are one transaction: a killed worker leaves the range to the next one.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CLAIM, (moment(now - QUIET), most))
+        cursor.execute(_CLAIM, (to_datetime(now - QUIET), most))
         ranges = {series: (low, high) for series, low, high in cursor.fetchall()}
         if ranges:
             rules = [one for one in watched_rules()[0] if one.spec.kind in REPLAYED]
@@ -105,8 +105,10 @@ def _alerts(subject: Subject, span: Span) -> Iterator[Alert]:
 def _over(subject: Subject, alert: Alert, last: int) -> Iterator[Alert]:
     """An alert that was over at a time (µs), unless there was one at the time."""
     rule, device, metric = subject.key
-    among = Alert.objects.filter(rule_id=rule, device_id=device, metric_name=metric, triggered_at__lte=moment(last))
+    among = Alert.objects.filter(
+        rule_id=rule, device_id=device, metric_name=metric, triggered_at__lte=to_datetime(last)
+    )
     if not among.filter(Q(resolved_at__gte=alert.triggered_at) | Q(resolved_at=None)).exists():
         alert.status, alert.retroactive, alert.resolution = Status.RESOLVED, True, Resolution.RETROACTIVE
-        alert.resolved_at, alert.resolved_by = moment(last), alert_actions.EVALUATOR
+        alert.resolved_at, alert.resolved_by = to_datetime(last), alert_actions.EVALUATOR
         yield alert

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from alerts.evaluation.rule_series_state import Key, Subject
 from alerts.models import Alert, Rule
-from metrics.query.latest import microseconds
 from metrics.storage.connection import read_connection
+from metrics.storage.units import to_microseconds
 
 _LAST = """
 SELECT DISTINCT ON (rule_id, device_id, metric_name) rule_id, device_id, metric_name, triggered_at, resolved_at
@@ -47,7 +47,7 @@ def restore(rules: Sequence[int]) -> Restored:
     for rule, device, metric, pk, triggered, breached, worst in (
         Alert.objects.open().filter(rule__in=rules, device__isnull=False).values_list(*fields).iterator()
     ):
-        found[rule, device, metric] = Open(pk, microseconds(triggered), microseconds(breached), worst)
+        found[rule, device, metric] = Open(pk, to_microseconds(triggered), to_microseconds(breached), worst)
     counting = Rule.objects.filter(pk__in=rules).exclude(cooldown_minutes=0, trigger_count=1)
     return Restored(found, last_alerts(list(counting.values_list("pk", flat=True))))
 
@@ -57,6 +57,6 @@ def last_alerts(rules: Sequence[int]) -> dict[Key, tuple[int, int]]:
     with read_connection() as connection:
         rows = connection.execute(_LAST, (list(rules),)).fetchall()
     return {
-        (rule, device, metric): (microseconds(triggered), microseconds(ended or triggered))
+        (rule, device, metric): (to_microseconds(triggered), to_microseconds(ended or triggered))
         for rule, device, metric, triggered, ended in rows
     }

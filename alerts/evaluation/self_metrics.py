@@ -7,8 +7,8 @@ from django.db import connection
 
 from alerts.evaluation.watched_series import Watch
 from alerts.models import Alert, Rule
-from metrics.query.latest import moment
 from metrics.storage.read.block_cache import CommitCursor
+from metrics.storage.units import to_datetime
 
 PERIOD = 2.0  # seconds between reports
 _WRITE = """
@@ -60,5 +60,5 @@ class Figures:
             "watched_series": sum(len(one.inputs) for one in watch.subjects.values()),
         }
         with connection.cursor() as cursor:
-            cursor.execute(_WRITE, (moment(now), json.dumps(figures)))
+            cursor.execute(_WRITE, (to_datetime(now), json.dumps(figures)))
         self._told, self._before, self._latencies = time.monotonic(), self._events, []

@@ -11,8 +11,8 @@ from alerts.evaluation.rule_series_state import Key, Outcome, Subject, Watched
 from alerts.models import OPEN, Alert, Mode, Resolution, Rule
 from alerts.rules.message_template import render
 from metrics.models import Device
-from metrics.query.latest import moment
 from metrics.storage.series_registry import current_registry
+from metrics.storage.units import to_datetime
 
 _TEXTS = ("rule_name", "description", "runbook_url")  # of an alert, as its rule has them
 
@@ -59,7 +59,7 @@ def write_silent(absent: Sequence[Silent]) -> list[Alert]:
 
 
 def _recover(well: Sequence[tuple[Subject, int]]) -> None:
-    times = {subject.alert: moment(time) for subject, time in well if subject.alert is not None}
+    times = {subject.alert: to_datetime(time) for subject, time in well if subject.alert is not None}
     if times:
         alert_actions.resolve(
             Alert.objects.filter(pk__in=times), Resolution.RECOVERED, alert_actions.EVALUATOR, at=times
@@ -92,7 +92,7 @@ def _silence(one: Silent) -> Alert:
     alert = _blank(one.watched, one.key, one.device_id, one.deadline)
     alert.message = silence_message(one)
     alert.evidence = {
-        "last_heard": moment(one.heard).isoformat() if one.heard else None,
+        "last_heard": to_datetime(one.heard).isoformat() if one.heard else None,
         "expected_seconds": one.expected / 1_000_000,
     }
     return alert
@@ -112,8 +112,8 @@ def _blank(watched: Watched, key: Key, device_id: str, at: int) -> Alert:
         threshold=threshold_of(watched.spec, rule),
         description=rule.description,
         runbook_url=rule.runbook_url,
-        triggered_at=moment(at),
-        last_breach_at=moment(at),
+        triggered_at=to_datetime(at),
+        last_breach_at=to_datetime(at),
     )
 
 

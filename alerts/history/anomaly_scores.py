@@ -11,7 +11,7 @@ from alerts.detector.detector import MARK, NOTIFY
 from alerts.evaluation.anomaly_results import Detected
 from alerts.history.replay import history, replay
 from alerts.rules.scope import Scope
-from metrics.query.latest import moment
+from metrics.storage.units import to_datetime
 from rest.caller import Caller
 
 MOST_BAND = 500  # places of a band: of more points as many are told
@@ -60,10 +60,10 @@ def _told(found: Detected) -> Strangeness:
     judged = found.judgement
     known = np.flatnonzero(~np.isnan(judged.low))
     some = known[:: -(-len(known) // MOST_BAND) or 1].tolist()
-    band = [Expected(moment(found.times[at]), float(judged.low[at]), float(judged.high[at])) for at in some]
+    band = [Expected(to_datetime(found.times[at]), float(judged.low[at]), float(judged.high[at])) for at in some]
     marks = [
         Mark(
-            moment(found.times[at]),
+            to_datetime(found.times[at]),
             float(found.measured[at]),
             float(judged.score[at]),
             found.reason(at),

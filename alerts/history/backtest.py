@@ -14,8 +14,8 @@ from alerts.detector.detector import MARK, NOTIFY
 from alerts.history.replay import history, replay
 from alerts.rules.scope import Scope, Subject
 from metrics.query.accumulators import Ints
-from metrics.query.downsample import Readings, thinned
-from metrics.query.latest import moment
+from metrics.query.downsample import RawPoints, downsample
+from metrics.storage.units import to_datetime
 
 MOST_FIRINGS: Final = 1_000  # that are told one by one, the newest of them
 MOST_DRAWN: Final = 1_000  # points of the chart
@@ -107,7 +107,7 @@ def backtest(spec: Spec, scope: Scope, start: datetime, end: datetime) -> Backte
     def see(subject: Subject, signal: Signal, points: int) -> None:
         nonlocal most
         turns = _turns(spec, signal)
-        found.subjects.append(_outcome(spec, subject, signal, turns, points, past.question.high))
+        found.subjects.append(_outcome(spec, subject, signal, turns, points, past.query.end_us))
         found.firings += _firings(spec, subject, signal, turns)
         found.firings = sorted(found.firings, key=lambda one: one.start, reverse=True)[:MOST_FIRINGS]
         if len(turns) > most and len(signal):
@@ -152,7 +152,7 @@ def _firings(spec: Spec, subject: Subject, signal: Signal, turns: list[Turn]) ->
     places: Ints = np.array([turn.at for turn in turns])
     is_low = bool(spec.conditions) and spec.conditions[0].is_low
     peaks = (np.fmin if is_low else np.fmax).reduceat(signal.values, places)[::2]
-    times, values = [moment(at) for at in signal.times[places].tolist()], signal.values[places[::2]]
+    times, values = [to_datetime(at) for at in signal.times[places].tolist()], signal.values[places[::2]]
     ends = [*times[1::2], None] if len(times) % 2 else times[1::2]
     return [
         Firing(subject.device_id, subject.metric, *one)
@@ -168,9 +168,9 @@ def _chart(spec: Spec, subject: Subject, signal: Signal) -> Chart | None:
     known = ~np.isnan(signal.values)
     if not known.any():
         return None
-    drawn = Readings(signal.times[known], signal.values[known], [], None, ())
+    drawn = RawPoints(signal.times[known], signal.values[known], [], None, ())
     if len(drawn) > MOST_DRAWN:
-        drawn = thinned(drawn, MOST_DRAWN)
+        drawn = downsample(drawn, MOST_DRAWN)
     threshold, clear = _thresholds(spec)
     values = np.asarray(drawn.values).tolist()
     return Chart(subject.device_id, subject.metric, drawn.times.tolist(), values, threshold, clear)

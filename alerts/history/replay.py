@@ -19,9 +19,8 @@ from alerts.evaluation.anomaly_results import judge_together
 from alerts.evaluation.rule_series_state import NOTHING
 from alerts.rules.scope import Scope, Subject, subjects
 from metrics.query.accumulators import Ints
-from metrics.query.choose_rollups import Share, left_out
-from metrics.query.limits import counted, priced
-from metrics.query.query import Question
+from metrics.query.plan import PlanPiece, find_expired_points, limit_points, open_read
+from metrics.query.query import Query
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Values
 from metrics.storage.read.plan import ReadPlan
@@ -37,11 +36,11 @@ Points = tuple[Ints, Values]
 
 @dataclass(slots=True)
 class History:
-    """What is to be replayed from `start` (µs) on; the question that asks for its points begins earlier."""
+    """What is to be replayed from `start` (µs) on; the query for its points begins earlier."""
 
     spec: Spec
     start: int
-    question: Question
+    query: Query
     subjects: list[Subject]
     missing: list[str] = field(default_factory=list)  # what is not in it, and why
 
@@ -53,11 +52,11 @@ See = Callable[[Subject, Signal, int], None]
 def history(spec: Spec, scope: Scope, start: datetime, end: datetime) -> History:
     """What a rule would judge from one time to before another. Raises InvalidField."""
     metrics = tuple(sorted(spec.metrics or {spec.metric}))
-    Question(metrics, start, end).check()
+    Query(metrics, start, end).validate()
     learning = LEARNT_FROM if any(one.kind == "anomaly" for one in spec.conditions) else 0
-    question = Question(metrics, start - timedelta(microseconds=max(spec.lookback, learning)), end)
+    query = Query(metrics, start - timedelta(microseconds=max(spec.lookback, learning)), end)
     about, asked = subjects(spec, scope)
-    return History(spec, Question(metrics, start, end).low, question, about, left_out(question, asked, None))
+    return History(spec, Query(metrics, start, end).start_us, query, about, find_expired_points(query, asked, None))
 
 
 def replay(past: History, see: See) -> None:
@@ -68,10 +67,13 @@ def replay(past: History, see: See) -> None:
     heard = [one for one in past.subjects if one.is_heard]
     parts = [heard[at : at + TOGETHER] for at in range(0, len(heard), TOGETHER)]
 
-    def read(connection: Connection, plans: list[ReadPlan]) -> None:
-        left = MOST_DETECTED
+    if not parts:
+        return
+    left = MOST_DETECTED
+    pieces = [PlanPiece(_ids(some)) for some in parts]
+    with open_read(past.query, pieces, MOST_POINTS) as (connection, plans):
         for some, planned in zip(parts, plans, strict=True):
-            held = _held(past.question, connection, planned)
+            held = _held(past.query, connection, planned)
             learnt = _learnt(past, some, held)
             left -= sum(len(times) for times, _ in learnt.values())
             if left < 0:
@@ -82,18 +84,15 @@ def replay(past: History, see: See) -> None:
                 see(one, _signal(past, one, held, found), _points(past, one, held))
             past.missing += [f"{name} is damaged and was left out" for name in planned.damaged]
 
-    if parts:
-        priced(past.question, [Share(_ids(some), None) for some in parts], read, MOST_POINTS)
-
 
 def _ids(subjects: Sequence[Subject]) -> Ints:
     return np.unique([number for one in subjects for number in one.series if number is not None])
 
 
-def _held(question: Question, connection: Connection, planned: ReadPlan) -> dict[int, Points]:
+def _held(query: Query, connection: Connection, planned: ReadPlan) -> dict[int, Points]:
     """The points of a plan by series, in order of time."""
     pieces: dict[int, list[Points]] = {}
-    for piece in counted(question, read_points(connection, planned, whole=True), MOST_POINTS):
+    for piece in limit_points(query, read_points(connection, planned, whole=True), MOST_POINTS):
         for at, number in enumerate(piece.ids.tolist()):
             low, high = int(piece.offsets[at]), int(piece.offsets[at + 1])
             pieces.setdefault(number, []).append((piece.times[low:high], piece.values[low:high]))
@@ -130,7 +129,7 @@ def strange(points: dict[int, Points], start: int) -> dict[int, Signal]:
 
 def _signal(past: History, one: Subject, held: dict[int, Points], detected: dict[int, Signal]) -> Signal:
     """The signal of a subject, with what the clock adds to it."""
-    spec, until = past.spec, past.question.high
+    spec, until = past.spec, past.query.end_us
     if spec.kind == "absence":
         times = [held[number][0] for number in one.series if number in held]
         heard = np.unique(np.concatenate([np.empty(0, np.int64), *times]))

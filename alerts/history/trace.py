@@ -19,7 +19,7 @@ from alerts.history.replay import History, history, replay
 from alerts.models import Alert, Notice, Rule, RuleVersion
 from alerts.rules.scope import Scope
 from metrics.models import Device
-from metrics.query.latest import microseconds, moment
+from metrics.storage.units import to_datetime, to_microseconds
 from rest.caller import Caller
 
 MOST_SHOWN = 100  # values of a window
@@ -113,11 +113,13 @@ def _signal(spec: Spec, device: Device, at: datetime, caller: Caller) -> Signal 
 def _judged(spec: Spec, signal: Signal | None, at: datetime) -> list[Step]:
     if signal is None or not len(signal):
         return [Step("Values", "no", "nothing that it could judge is stored up to then")]
-    now = microseconds(at)
+    now = to_microseconds(at)
     newest, value = int(signal.times[-1]), float(signal.values[-1])
     judged = "could not be told" if np.isnan(value) else f"{value:.6g}"
     steps = [
-        Step("Value", "yes" if signal.breach[-1] else "no", f"{judged} at {_time(moment(newest))}: {_met(signal)}"),
+        Step(
+            "Value", "yes" if signal.breach[-1] else "no", f"{judged} at {_time(to_datetime(newest))}: {_met(signal)}"
+        ),
     ]
     breaches = signal.times[signal.breach & (signal.times > now - spec.window)]
     enough = len(breaches) >= spec.trigger_count
@@ -177,9 +179,9 @@ def _verdict(steps: list[Step], alert: Alert | None) -> str:
 def _values(spec: Spec, signal: Signal | None, at: datetime) -> list[tuple[datetime, float | None, bool]]:
     if signal is None:
         return []
-    first = max(int(signal.times.searchsorted(microseconds(at) - spec.window, "right")), len(signal) - MOST_SHOWN)
+    first = max(int(signal.times.searchsorted(to_microseconds(at) - spec.window, "right")), len(signal) - MOST_SHOWN)
     return [
-        (moment(time), None if value != value else value, breach)
+        (to_datetime(time), None if value != value else value, breach)
         for time, value, breach in zip(
             signal.times[first:].tolist(), signal.values[first:].tolist(), signal.breach[first:].tolist(), strict=True
         )

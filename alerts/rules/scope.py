@@ -9,7 +9,7 @@ from django.db.models import Q
 from alerts.conditions.spec import ANY_METRIC, SECOND, Spec
 from metrics.models import Device, DeviceGroup, Series
 from metrics.models.devices import DeviceQuerySet
-from metrics.query.result import Asked
+from metrics.query.result import ResolvedSeries
 from metrics.storage.format.codec import Kind
 from rest.caller import Caller
 from rest.errors import InvalidField
@@ -56,7 +56,7 @@ class Subject:
         return any(number is not None for number in self.series)
 
 
-def subjects(spec: Spec, scope: Scope) -> tuple[list[Subject], list[Asked]]:
+def subjects(spec: Spec, scope: Scope) -> tuple[list[Subject], list[ResolvedSeries]]:
     """What a rule has alerts of, by device; and all series of it. Raises InvalidField where that is too much."""
     asked = _series(spec, scope)
     found = _expected(spec, scope, asked) if spec.kind == "absence" else _judged(spec, asked)
@@ -65,18 +65,18 @@ def subjects(spec: Spec, scope: Scope) -> tuple[list[Subject], list[Asked]]:
     return found, asked
 
 
-def _series(spec: Spec, scope: Scope) -> list[Asked]:
+def _series(spec: Spec, scope: Scope) -> list[ResolvedSeries]:
     found = Series.objects.filter(device__in=scope.devices()).order_by("device__device_id", "metric_name", "id")
     if spec.metric != ANY_METRIC:
         found = found.filter(metric_name__in=spec.metrics or [spec.metric])
     rows = list(found.values_list("id", "kind", "device__device_id", "metric_name")[: MOST_SERIES + 1])
     if len(rows) > MOST_SERIES:
         raise InvalidField("device_ids", f"over {MOST_SERIES:,} series; name the devices that are to be looked back at")
-    return [Asked(number, Kind(kind), device_id, metric) for number, kind, device_id, metric in rows]
+    return [ResolvedSeries(number, Kind(kind), device_id, metric) for number, kind, device_id, metric in rows]
 
 
-def _judged(spec: Spec, asked: list[Asked]) -> list[Subject]:
-    by_device: dict[str, list[Asked]] = {}
+def _judged(spec: Spec, asked: list[ResolvedSeries]) -> list[Subject]:
+    by_device: dict[str, list[ResolvedSeries]] = {}
     for one in asked:
         by_device.setdefault(one.device_id, []).append(one)
     found = []
@@ -90,7 +90,7 @@ def _judged(spec: Spec, asked: list[Asked]) -> list[Subject]:
     return found
 
 
-def _expected(spec: Spec, scope: Scope, asked: list[Asked]) -> list[Subject]:
+def _expected(spec: Spec, scope: Scope, asked: list[ResolvedSeries]) -> list[Subject]:
     """The devices that something is expected of: all that the rule names, else those with the metric."""
     heard: dict[str, list[int]] = {}
     for one in asked:

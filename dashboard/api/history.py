@@ -16,8 +16,8 @@ from metrics.api.answers import QueryAnswer
 from metrics.api.parameters import IntervalField
 from metrics.api.questions import about, query_shape
 from metrics.models import NAME_LENGTH
-from metrics.query.execute import ask
-from metrics.query.query import Question
+from metrics.query.execute import execute_query
+from metrics.query.query import Query
 from metrics.statistics.histogram import HOURS
 from metrics.statistics.inventory import service_statistics
 from rest.caller import Caller
@@ -49,10 +49,10 @@ class HistoryParameters(serializers.Serializer[Any]):
                 raise serializers.ValidationError({"hours": f"up to {HOURS} without metric_name"})
         return attributes
 
-    def question(self, seen: Caller) -> Question:
+    def to_query(self, seen: Caller) -> Query:
         given = self.validated_data
         end = datetime.now(UTC) + timedelta(minutes=5)  # as far as a device's clock may be fast
-        return Question(
+        return Query(
             metrics=(given["metric_name"],),
             devices=(given["device_id"],) if "device_id" in given else None,
             groups=seen.narrowed(None),
@@ -101,5 +101,5 @@ class HistoryView(APIView):
         given.is_valid(raise_exception=True)
         if "metric_name" not in given.validated_data:
             return Response(points_by_hour(caller(request), given.validated_data["hours"]))
-        answer = ask(given.question(caller(request)))
+        answer = execute_query(given.to_query(caller(request)))
         return Response(query_shape(answer) | about(answer, False))

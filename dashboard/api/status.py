@@ -18,7 +18,7 @@ from dashboard.device_state import LATE, NEVER, OK, SILENT, count_states
 from dashboard.views.overview import ROWS, situation
 from ingest.models import Rejected
 from metrics.models import Device, Head, MetricDefinition, Series
-from metrics.query.last_seen import presence
+from metrics.query.last_seen import cached_last_seen
 from metrics.statistics import request_history
 from metrics.storage.connection import read_connection
 from metrics.storage.write.writer import MAX_QUEUED_POINTS, running_writer
@@ -83,7 +83,7 @@ class Dashboard(PublicStatus):
 
 
 def states(seen: Caller, now: datetime) -> dict[str, int]:
-    found = count_states(presence().visible_to(seen), now)
+    found = count_states(cached_last_seen().visible_to(seen), now)
     return {"total": sum(found.values())} | {word: found[state] for state, word in WORDS.items()}
 
 

@@ -16,9 +16,9 @@ from dashboard.sparklines import HOUR, LINES, POINTS, SOON, line, numbers
 from dashboard.views.alerts import open_rows
 from metrics.models import Device
 from metrics.query import latest
-from metrics.query.execute import ask
-from metrics.query.query import Question
-from metrics.query.result import Group
+from metrics.query.execute import execute_query
+from metrics.query.query import Query
+from metrics.query.result import ResultSeries
 from rest.caller import caller_of
 
 PAGE = 50
@@ -95,20 +95,20 @@ def recent(request: HttpRequest, device_id: str) -> HttpResponse:
     except (ValueError, OverflowError, OSError):
         midnight = now - timedelta(days=1)
     midnight = min(max(midnight, now - timedelta(days=1, hours=2)), now)
-    names = request.GET.getlist("metric") or latest.device_metrics(device.device_id)
+    names = request.GET.getlist("metric") or latest.list_device_metrics(device.device_id)
     names = [name for name in dict.fromkeys(names) if "\0" not in name][:LINES]
     return JsonResponse(recent_of(device.device_id, names, midnight, now) if names else {"metrics": {}})
 
 
 def recent_of(device_id: str, names: Sequence[str], midnight: datetime, now: datetime) -> dict[str, object]:
     """`max_points` keeps the lowest and the highest of every stretch, so the range of the day is exact."""
-    asked = Question(tuple(names), now - HOUR, now + SOON, (device_id,), max_points=POINTS)
-    hour, today = ask(asked), ask(replace(asked, start=midnight, max_points=2 * POINTS))
+    asked = Query(tuple(names), now - HOUR, now + SOON, (device_id,), max_points=POINTS)
+    hour, today = execute_query(asked), execute_query(replace(asked, start=midnight, max_points=2 * POINTS))
     lines, days = numbers(hour), numbers(today)
-    missing = list(dict.fromkeys(hour.missing + today.missing))
+    missing = list(dict.fromkeys(hour.incomplete + today.incomplete))
     shown = {name: line(lines.get((device_id, name))) | _range(days.get((device_id, name))) for name in names}
     return {"metrics": shown, "incomplete": missing}
 
 
-def _range(day: Group | None) -> dict[str, float | None]:
+def _range(day: ResultSeries | None) -> dict[str, float | None]:
     return {"low": float(min(day.values)) if day else None, "high": float(max(day.values)) if day else None}

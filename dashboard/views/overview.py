@@ -27,7 +27,7 @@ def situation(caller: Caller) -> Situation:
     seen = Device.objects.visible_to(caller)
     total = seen.count()
     devices = seen.order_by("-created_at", "device_id")
-    if total > SMALL_FLEET and (alive := latest.heard_lately(SMALL_FLEET, caller.groups)):
+    if total > SMALL_FLEET and (alive := latest.find_recently_active_devices(SMALL_FLEET, caller.groups)):
         devices = devices.filter(device_id__in=alive)
     rows = see(devices[:SMALL_FLEET], now)
     # Worst first, then the last heard, so that the device that just began to send stands on top of its kind.

@@ -8,8 +8,8 @@ from django.db.models.functions import Coalesce
 
 from ingest.models import Rejected, RejectedPacket
 from ingest.rejected.points import KeptPoint, unpack
-from metrics.query.latest import moment
 from metrics.storage.format.contexts import read_context
+from metrics.storage.units import to_datetime
 
 SHOWN_POINTS = 100
 
@@ -37,6 +37,6 @@ def newest_points(row: Rejected) -> list[dict[str, Any]]:
     shown = []
     for point in points[-SHOWN_POINTS:]:
         unit, tags, metadata = read_context(point.context)
-        timestamp = moment(point.time)
+        timestamp = to_datetime(point.time)
         shown.append({"timestamp": timestamp, "value": point.value, "unit": unit, "tags": tags, "metadata": metadata})
     return shown

@@ -11,10 +11,10 @@ from django.utils.dateparse import parse_datetime
 
 from metrics.admin.bounded import ReadOnlyAdmin
 from metrics.models import DamagedBlock, Device, Series
-from metrics.query.latest import moment
 from metrics.storage import shards
 from metrics.storage.connection import database_time, read_connection
 from metrics.storage.format.codec import Kind
+from metrics.storage.units import to_datetime
 from metrics.storage.write.journal import JournalLine, read_lines_before
 
 LINES = 50  # of a page of the journal
@@ -54,7 +54,7 @@ class DamagedBlockAdmin(ReadOnlyAdmin):
 
     @admin.display(description="day", ordering="time_from")
     def date(self, block: DamagedBlock) -> str:
-        first, last = (moment(time).date().isoformat() for time in (block.time_from, block.time_to))
+        first, last = (to_datetime(time).date().isoformat() for time in (block.time_from, block.time_to))
         return first if first == last else f"{first} to {last}"
 
     @admin.display(description="series", empty_value="not known")
@@ -91,10 +91,10 @@ def journal(request: HttpRequest) -> HttpResponse:
         "lines": shown,
         "asked": asked,
         "unknown": bool(asked) and before is None,
-        "earlier": moment(found[LINES - 1][0]).isoformat() if len(found) >= LINES else None,
+        "earlier": to_datetime(found[LINES - 1][0]).isoformat() if len(found) >= LINES else None,
     }
     return TemplateResponse(request, "admin/journal.html", context)
 
 
 def _shown(shard: int, line: JournalLine) -> dict[str, Any]:
-    return {"shard": shard, "seq": line.seq, "at": moment(line.at), "entries": json.loads(line.entries)}
+    return {"shard": shard, "seq": line.seq, "at": to_datetime(line.at), "entries": json.loads(line.entries)}

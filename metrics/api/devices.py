@@ -117,7 +117,7 @@ class DeviceSerializer(Known, serializers.ModelSerializer[Device]):
 
 def shapes(request: Request, devices: Sequence[Device], with_last_seen: bool = True) -> Any:
     """Devices as the API shows them; their groups come with them."""
-    seen = latest.last_seen([device.device_id for device in devices]) if with_last_seen else {}
+    seen = latest.read_last_seen_times([device.device_id for device in devices]) if with_last_seen else {}
     return DeviceSerializer(devices, many=True, context={"caller": caller(request), "last_seen": seen}).data
 
 

@@ -52,12 +52,12 @@ class ExportView(APIView):
     def get(self, request: Request) -> StreamingHttpResponse:
         given = ExportParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
-        question, kind = given.question(caller(request)), given.validated_data["format"]
-        question.check()
-        stream = Stream(lambda: exported(question, kind))
+        query, kind = given.to_query(caller(request)), given.validated_data["format"]
+        query.validate()
+        stream = Stream(lambda: exported(query, kind))
         if not stream.has_begun():
             raise NotFound("there is no data of these devices and metrics in this range")
-        return download(stream, file_name(question, kind), FORMATS[kind].media_type)
+        return download(stream, file_name(query, kind), FORMATS[kind].media_type)
 
 
 class ExportJobsView(APIView):
@@ -87,8 +87,8 @@ class ExportJobsView(APIView):
     def post(self, request: Request) -> Response:
         given = ExportJobParameters(data=request.data)
         given.is_valid(raise_exception=True)
-        question = given.question(caller(request))
-        job = jobs.order(caller(request).name, question, given.validated_data["format"])
+        query = given.to_query(caller(request))
+        job = jobs.order(caller(request).name, query, given.validated_data["format"])
         return Response(job_shape(job), status.HTTP_202_ACCEPTED)
 
     @operation(

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from metrics.models import NAME_LENGTH
-from metrics.query.aggregations import Fill
+from metrics.query.accumulators import Fill
 from metrics.query.query import FILLS
 
 MOST_NAMES = 10_000

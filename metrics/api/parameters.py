@@ -1,6 +1,6 @@
-"""What may be asked, read from a request into a Question. Types are judged here (400), sense by the Question (422).
+"""What may be asked, read from a request into a Query. Types are judged here (400), sense by the Query (422).
 
-A Question that comes out of here asks only for what its caller sees.
+A Query that comes out of here asks only for what its caller sees.
 """
 
 from collections.abc import Mapping
@@ -23,16 +23,16 @@ from metrics.api.fields import (
 from metrics.export.formats import FORMATS
 from metrics.models import NAME_LENGTH
 from metrics.query import latest
-from metrics.query.aggregations import ACCEPTED
-from metrics.query.query import GROUPINGS, LONGEST, MOST_POINTS, Question
+from metrics.query.accumulators import ACCEPTED_AGGREGATIONS
+from metrics.query.query import ACCEPTED_GROUPINGS, MAX_POINTS, MAX_RANGE, Query
 from rest.caller import Caller
 from rest.pagination import PageParameters
 
 INTERVAL = "Seconds of an interval, or `auto`; without one the whole range is one."
 FILL = "What stands where there is no point: `none` (nothing), `null`, `previous`, `linear`, or a number."
 TIMEZONE = "IANA name of the time zone in which days and hours begin."
-AGGREGATION = f"{ACCEPTED}; without one points come as they were sent."
-GROUP_BY = f"{GROUPINGS}: of what there is one aggregate each."
+AGGREGATION = f"{ACCEPTED_AGGREGATIONS}; without one points come as they were sent."
+GROUP_BY = f"{ACCEPTED_GROUPINGS}: of what there is one aggregate each."
 
 
 class _Range(serializers.Serializer[Any]):
@@ -46,7 +46,7 @@ class _Page(serializers.Serializer[Any]):
     interval = IntervalField(allow_null=True, default=None, help_text=INTERVAL)
     fill = FillField(default="none", help_text=FILL)
     timezone = serializers.CharField(default="UTC", max_length=60, help_text=TIMEZONE)
-    limit = serializers.IntegerField(min_value=1, max_value=MOST_POINTS, default=MOST_POINTS, help_text="Most points.")
+    limit = serializers.IntegerField(min_value=1, max_value=MAX_POINTS, default=MAX_POINTS, help_text="Most points.")
     cursor = serializers.CharField(
         allow_null=True, default=None, max_length=2000, help_text="The `next_cursor` of the answer before."
     )
@@ -62,7 +62,7 @@ class QueryParameters(_Page, _Range):
     aggregation = serializers.CharField(allow_null=True, default=None, help_text=AGGREGATION)
     filters = FiltersField(allow_null=True, default=None)
     group_by = serializers.CharField(default="series", max_length=NAME_LENGTH, help_text=GROUP_BY)
-    max_points = serializers.IntegerField(min_value=2, max_value=MOST_POINTS, allow_null=True, default=None)
+    max_points = serializers.IntegerField(min_value=2, max_value=MAX_POINTS, allow_null=True, default=None)
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         given = self.initial_data if isinstance(self.initial_data, Mapping) else {}
@@ -70,10 +70,10 @@ class QueryParameters(_Page, _Range):
             raise serializers.ValidationError(dict.fromkeys(unknown, "is not known"))
         return attributes
 
-    def question(self, caller: Caller) -> Question:
+    def to_query(self, caller: Caller) -> Query:
         given = self.validated_data
         filters = given["filters"] or {}
-        return Question(
+        return Query(
             metrics=tuple(dict.fromkeys(given["metrics"])),
             devices=_once(given["devices"]),
             groups=_seen(caller, filters.get("groups")),
@@ -101,9 +101,9 @@ class ExportParameters(_Range):
     group_by = serializers.CharField(default="series", max_length=NAME_LENGTH, help_text=GROUP_BY)
     format = serializers.ChoiceField(choices=list(FORMATS), default="csv", help_text="The kind of file.")
 
-    def question(self, caller: Caller) -> Question:
+    def to_query(self, caller: Caller) -> Query:
         given = self.validated_data
-        return Question(
+        return Query(
             metrics=given["metric_names"],
             devices=given["device_ids"],
             groups=caller.narrowed(None),
@@ -132,16 +132,16 @@ class AggregatedParameters(_Page, _Range):
     """PRD E3-US5."""
 
     metric_name = name_field(help_text="The metric.")
-    aggregation_type = serializers.CharField(help_text=f"{ACCEPTED}.")
+    aggregation_type = serializers.CharField(help_text=f"{ACCEPTED_AGGREGATIONS}.")
     interval = IntervalField(help_text=INTERVAL)
     device_id = serializers.CharField(
         max_length=NAME_LENGTH, allow_null=True, default=None, help_text="This device; else all are pooled."
     )
     groups = names_field("device groups", MOST_IN_ADDRESS)
 
-    def question(self, caller: Caller) -> Question:
+    def to_query(self, caller: Caller) -> Query:
         given = self.validated_data
-        return Question(
+        return Query(
             metrics=(given["metric_name"],),
             devices=None if given["device_id"] is None else (given["device_id"],),
             groups=_seen(caller, given["groups"]),
@@ -164,7 +164,7 @@ class RangeParameters(_Page):
     )
     end_time = serializers.DateTimeField(default=None, default_timezone=UTC, help_text="To before here; else to now.")
     max_points = serializers.IntegerField(
-        min_value=2, max_value=MOST_POINTS, default=MOST_POINTS, help_text="More points than these are thinned."
+        min_value=2, max_value=MAX_POINTS, default=MAX_POINTS, help_text="More points than these are thinned."
     )
     columns = serializers.BooleanField(default=False, help_text="Times and values as two arrays.")
     aggregation = serializers.CharField(allow_null=True, default=None, help_text=AGGREGATION)
@@ -174,15 +174,15 @@ class RangeParameters(_Page):
         start = attributes["start_time"] or end - latest.TIME_RANGES[attributes["time_range"]]
         if start >= end:
             raise serializers.ValidationError({"start_time": "must be before end_time"})
-        if end - start > LONGEST:
-            raise serializers.ValidationError({"start_time": f"a range may span {LONGEST.days:,} days at most"})
+        if end - start > MAX_RANGE:
+            raise serializers.ValidationError({"start_time": f"a range may span {MAX_RANGE.days:,} days at most"})
         if attributes["interval"] is not None and attributes["aggregation"] is None:
             raise serializers.ValidationError({"aggregation": "is needed with an interval"})
         return attributes | {"start": start, "end": end}
 
-    def question(self, caller: Caller, device_id: str, metric_name: str) -> Question:
+    def to_query(self, caller: Caller, device_id: str, metric_name: str) -> Query:
         given = self.validated_data
-        return Question(
+        return Query(
             metrics=(metric_name,),
             devices=(device_id,),
             groups=caller.narrowed(None),

@@ -1,4 +1,4 @@
-"""Questions by HTTP: thin views over metrics.questions."""
+"""Questions by HTTP: thin views over metrics.query."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from rest_framework.views import APIView
 from metrics.api import examples
 from metrics.api.answers import AggregatedAnswer, QueryAnswer
 from metrics.api.parameters import AggregatedParameters, QueryParameters
-from metrics.query.execute import ask
-from metrics.query.latest import moment
-from metrics.query.query import Question
-from metrics.query.result import Answer, Group
+from metrics.query.execute import execute_query
+from metrics.query.query import Query
+from metrics.query.result import QueryResult, ResultSeries
 from metrics.storage.format.contexts import read_context
 from metrics.storage.series_registry import cached_registry
+from metrics.storage.units import to_datetime
 from rest.openapi import Tag, operation
 from rest.permissions import caller
 
@@ -45,8 +45,8 @@ class QueryView(APIView):
         data = request.data | {"explain": explain} if explain and isinstance(request.data, dict) else request.data
         given = QueryParameters(data=data)
         given.is_valid(raise_exception=True)
-        answer = ask(given.question(caller(request)))
-        return Response(query_shape(answer) | about(answer, given.validated_data["explain"]))
+        result = execute_query(given.to_query(caller(request)))
+        return Response(query_shape(result) | about(result, given.validated_data["explain"]))
 
 
 class AggregatedView(APIView):
@@ -69,84 +69,84 @@ class AggregatedView(APIView):
     def get(self, request: Request) -> Response:
         given = AggregatedParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
-        question = given.question(caller(request))
-        answer = ask(question)
+        query = given.to_query(caller(request))
+        result = execute_query(query)
         points = [
-            {"timestamp": moment(time), "value": value, "count": count}
-            for group in answer.groups
+            {"timestamp": to_datetime(time), "value": value, "count": count}
+            for group in result.series
             for time, value, count in zip(group.times, group.values, group.counts or (), strict=True)
         ]
         body = {
-            "metric_name": question.metrics[0],
-            "device_id": question.devices[0] if question.devices else None,
-            "aggregation_type": question.aggregation,
-            "interval": answer.interval,
-            "unit": answer.groups[0].unit if answer.groups else None,
-            "start_time": question.start,
-            "end_time": question.end,
+            "metric_name": query.metrics[0],
+            "device_id": query.devices[0] if query.devices else None,
+            "aggregation_type": query.aggregation,
+            "interval": result.interval,
+            "unit": result.series[0].unit if result.series else None,
+            "start_time": query.start,
+            "end_time": query.end,
             "data_points": points,
             "count": len(points),
         }
-        return Response(body | about(answer, given.validated_data["explain"]))
+        return Response(body | about(result, given.validated_data["explain"]))
 
 
-def query_shape(answer: Answer) -> dict[str, Any]:
+def query_shape(result: QueryResult) -> dict[str, Any]:
     """PRD E3-US1. Names on top are those of the first series; where there are several, `series` tells them apart."""
-    question = answer.question
-    several = len({group.label[0] for group in answer.groups}) > 1
-    by_group = [_points(group, several) for group in answer.groups]
-    device, metric, _ = answer.groups[0].label if answer.groups else (None, None, None)
-    if not answer.groups:
-        device = question.devices[0] if question.devices else None
-        metric = question.metrics[0]
+    query = result.query
+    several = len({series.label[0] for series in result.series}) > 1
+    by_group = [_points(series, several) for series in result.series]
+    device, metric, _ = result.series[0].label if result.series else (None, None, None)
+    if not result.series:
+        device = query.devices[0] if query.devices else None
+        metric = query.metrics[0]
     body: dict[str, Any] = {
         "device_id": device,
         "metric_name": metric,
         "data_points": [point for points in by_group for point in points],
-        "count": answer.count,
-        "aggregation": question.aggregation,
-        "interval": answer.interval,
-        "start_time": question.start,
-        "end_time": question.end,
+        "count": result.count,
+        "aggregation": query.aggregation,
+        "interval": result.interval,
+        "start_time": query.start,
+        "end_time": query.end,
     }
-    if len(answer.groups) > 1 or question.tag is not None or question.group_by == "group":
+    if len(result.series) > 1 or query.group_tag is not None or query.group_by == "group":
         body["series"] = [
-            _named(group, question) | {"unit": group.unit, "data_points": points, "count": len(points)}
-            for group, points in zip(answer.groups, by_group, strict=True)
+            _named(series, query) | {"unit": series.unit, "data_points": points, "count": len(points)}
+            for series, points in zip(result.series, by_group, strict=True)
         ]
     return body
 
 
-def _named(group: Group, question: Question) -> dict[str, Any]:
-    device, metric, value = group.label
+def _named(series: ResultSeries, query: Query) -> dict[str, Any]:
+    device, metric, value = series.label
     names: dict[str, Any] = {"device_id": device, "metric_name": metric}
-    if question.group_by == "group":
+    if query.group_by == "group":
         return names | {"group": value}
-    return names if question.tag is None else names | {"tags": {question.tag: value}}
+    return names if query.group_tag is None else names | {"tags": {query.group_tag: value}}
 
 
-def _points(group: Group, with_device: bool) -> list[dict[str, Any]]:
-    device, metric, _ = group.label
+def _points(series: ResultSeries, with_device: bool) -> list[dict[str, Any]]:
+    device, metric, _ = series.label
     names: dict[str, Any] = {"metric_name": metric} | ({"device_id": device} if with_device else {})
-    if group.counts is not None:
+    if series.counts is not None:
         return [
-            {"timestamp": moment(time), **names, "value": value, "unit": group.unit, "count": count}
-            for time, value, count in zip(group.times, group.values, group.counts, strict=True)
+            {"timestamp": to_datetime(time), **names, "value": value, "unit": series.unit, "count": count}
+            for time, value, count in zip(series.times, series.values, series.counts, strict=True)
         ]
     known: dict[bytes, dict[str, Any]] = {}
     points = []
-    for time, value, entry in zip(group.times, group.values, group.contexts or (), strict=True):
+    for time, value, entry in zip(series.times, series.values, series.contexts or (), strict=True):
         if entry not in known:
             unit, tags, metadata = read_context(entry)
             unit = unit or cached_registry().unit(metric or "")
             known[entry] = {"unit": unit, "tags": tags, "metadata": metadata}
-        points.append({"timestamp": moment(time), **names, "value": value, **known[entry]})
+        points.append({"timestamp": to_datetime(time), **names, "value": value, **known[entry]})
     return points
 
 
-def about(answer: Answer, explain: bool) -> dict[str, Any]:
+def about(result: QueryResult, explain: bool) -> dict[str, Any]:
     """What every answer tells of itself: whether there is more, whether something is missing, what was read."""
-    body: dict[str, Any] = {"truncated": answer.next_cursor is not None, "next_cursor": answer.next_cursor}
-    if answer.missing:
-        body["incomplete"] = answer.missing
-    return body | ({"explain": answer.read} if explain else {})
+    body: dict[str, Any] = {"truncated": result.next_cursor is not None, "next_cursor": result.next_cursor}
+    if result.incomplete:
+        body["incomplete"] = result.incomplete
+    return body | ({"explain": result.read} if explain else {})

@@ -17,7 +17,7 @@ from metrics.api.latest_response import LONGEST_LOOKBACK, incomplete, latest_sha
 from metrics.api.parameters import RangeParameters
 from metrics.api.questions import about, query_shape
 from metrics.query import latest
-from metrics.query.execute import ask
+from metrics.query.execute import execute_query
 from rest.openapi import Tag, operation
 from rest.permissions import caller
 
@@ -48,7 +48,7 @@ class LatestView(APIView):
         given = LatestParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
         lookback = timedelta(seconds=given.validated_data["lookback"])
-        found = latest.newest_points([device_id], [metric_name], lookback, groups=caller(request).narrowed(None))
+        found = latest.read_latest_points([device_id], [metric_name], lookback, groups=caller(request).narrowed(None))
         if not found.points:
             raise NotFound(nothing_found(device_id, metric_name, lookback, found.damaged))
         return Response(latest_shape(found.points[0]) | incomplete(found.damaged))
@@ -80,7 +80,7 @@ class LatestManyView(APIView):
         wanted = given.validated_data
         lookback = timedelta(seconds=wanted["lookback"])
         groups = caller(request).narrowed(wanted["groups"])
-        found = latest.newest_points(wanted["devices"], wanted["metrics"], lookback, groups=groups)
+        found = latest.read_latest_points(wanted["devices"], wanted["metrics"], lookback, groups=groups)
         return Response({"series": [latest_shape(point) for point in found.points]} | incomplete(found.damaged))
 
 
@@ -97,7 +97,7 @@ class DeviceMetricsView(APIView):
         answered=["humidity", "temperature"],
     )
     def get(self, request: Request, device_id: str) -> Response:
-        return Response(latest.device_metrics(device_id, caller(request).narrowed(None)))
+        return Response(latest.list_device_metrics(device_id, caller(request).narrowed(None)))
 
 
 class RangeView(APIView):
@@ -118,11 +118,11 @@ class RangeView(APIView):
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
         given = RangeParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
-        answer = ask(given.question(caller(request), device_id, metric_name))
+        answer = execute_query(given.to_query(caller(request), device_id, metric_name))
         told = about(answer, given.validated_data["explain"])
         if not given.validated_data["columns"]:
             return Response(query_shape(answer) | told)
-        times = [time / 1000 for group in answer.groups for time in group.times]
-        values = [value for group in answer.groups for value in group.values]
-        unit = answer.groups[0].unit if answer.groups else None
+        times = [time / 1000 for group in answer.series for time in group.times]
+        values = [value for group in answer.series for value in group.values]
+        unit = answer.series[0].unit if answer.series else None
         return Response({"times": times, "values": values, "unit": unit} | told)

@@ -6,8 +6,8 @@ from itertools import chain
 
 from metrics.export.formats import FORMATS, Format
 from metrics.export.pieces import Pieces
-from metrics.query.execute import series_of
-from metrics.query.query import Question
+from metrics.query.execute import resolve_series
+from metrics.query.query import Query
 from rest.errors import TelemetryError
 
 _LONGEST_NAME = 60
@@ -21,7 +21,7 @@ class DamagedData(TelemetryError):
         super().__init__(f"{', '.join(names)} cannot be read: the checksum differs")
 
 
-def exported(question: Question, kind: str) -> Generator[bytes]:
+def exported(question: Query, kind: str) -> Generator[bytes]:
     """Yield the file; nothing if there are no points. Raises DamagedData midway instead of leaving points out."""
     form, written = FORMATS[kind], _written(question, FORMATS[kind])
     first = next(written, None)
@@ -30,8 +30,8 @@ def exported(question: Question, kind: str) -> Generator[bytes]:
         yield from whole if form.finish is None else form.finish(whole)
 
 
-def _written(question: Question, form: Format) -> Generator[bytes]:
-    found = series_of(question)
+def _written(question: Query, form: Format) -> Generator[bytes]:
+    found = resolve_series(question)
     if not found:
         return
     begun, pieces = False, Pieces(question, found)
@@ -46,7 +46,7 @@ def _written(question: Question, form: Format) -> Generator[bytes]:
             pieces.let_go_when_old()  # the reader may be slow
 
 
-def file_name(question: Question, kind: str) -> str:
+def file_name(question: Query, kind: str) -> str:
     """What the file is called: devices, metrics and the range, in letters that every file system takes."""
     times = "_".join(f"{moment:%Y%m%dT%H%M%SZ}" for moment in (question.start, question.end))
     words = [_named(question.devices or (), "devices"), _named(question.metrics, "metrics")]

@@ -27,8 +27,8 @@ from metrics.export import files
 from metrics.export.formats import FORMATS
 from metrics.export.pieces import BEGINNING, Pieces, Place
 from metrics.models import ExportJob, ExportStatus
-from metrics.query.execute import series_of
-from metrics.query.query import Question
+from metrics.query.execute import resolve_series
+from metrics.query.query import Query
 from metrics.storage.errors import StorageUnavailable
 from rest.caller import Caller
 from rest.errors import RateLimited
@@ -55,9 +55,9 @@ class _Failed(Exception):
     """It cannot be made; the message is for whoever asked."""
 
 
-def order(owner: str, question: Question, kind: str) -> ExportJob:
+def order(owner: str, question: Query, kind: str) -> ExportJob:
     """Have an export made. Raises Unanswerable, or RateLimited where the owner waits for many already."""
-    question.check()
+    question.validate()
     if ExportJob.objects.filter(owner=owner, status__in=_UNFINISHED).count() >= MOST_UNFINISHED:
         raise RateLimited(f"{MOST_UNFINISHED} exports of yours are not finished yet; wait for one, or cancel one", WAIT)
     kept = asdict(question)
@@ -69,13 +69,13 @@ def order(owner: str, question: Question, kind: str) -> ExportJob:
     return job
 
 
-def question_of(job: ExportJob) -> Question:
+def question_of(job: ExportJob) -> Query:
     asked: dict[str, Any] = dict(job.question)
     for name in ("devices", "metrics", "groups"):
         asked[name] = None if asked.get(name) is None else tuple(asked[name])
     for name in ("start", "end"):
         asked[name] = datetime.fromisoformat(asked[name])
-    return Question(**asked)
+    return Query(**asked)
 
 
 def visible_to(caller: Caller, own: bool = False) -> QuerySet[ExportJob]:
@@ -189,7 +189,7 @@ def _note(job: ExportJob, **values: Any) -> None:
 def _written(job: ExportJob) -> list[files.Counted]:
     """Write the rows from where the last note ends; returns what counts."""
     question, form = question_of(job), FORMATS[job.format]
-    found = series_of(question)
+    found = resolve_series(question)
     before: list[files.Counted] = [(name, size) for name, size in job.files]
     began = sum(size for _, size in before)
     noted = time.monotonic()

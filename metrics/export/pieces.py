@@ -15,13 +15,12 @@ from itertools import groupby
 import numpy as np
 
 from metrics.export.rows import Line
-from metrics.query.aggregate import Folding
-from metrics.query.aggregations import percent_of
-from metrics.query.choose_rollups import Share
-from metrics.query.downsample import joined
-from metrics.query.limits import check_plans, kept_most
-from metrics.query.query import Question
-from metrics.query.result import Asked, Group, filtered
+from metrics.query.accumulators import parse_percentile
+from metrics.query.aggregate import plan_aggregation, read_aggregates, shape_groups
+from metrics.query.downsample import combine_series
+from metrics.query.plan import PlanPiece, check_limits, point_limit
+from metrics.query.query import Query
+from metrics.query.result import ResolvedSeries, ResultSeries, apply_filters
 from metrics.storage import series_registry
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Kind, concatenate
@@ -55,7 +54,7 @@ class _Lot:
     """Series that must be read together: those of one line."""
 
     place: tuple[int, int]
-    series: list[Asked]
+    series: list[ResolvedSeries]
 
     @property
     def is_columns(self) -> bool:
@@ -70,7 +69,7 @@ class Pieces:
     long over a piece calls `let_go_when_old` now and then.
     """
 
-    def __init__(self, question: Question, found: list[Asked], begin: Place = BEGINNING) -> None:
+    def __init__(self, question: Query, found: list[ResolvedSeries], begin: Place = BEGINNING) -> None:
         series_registry.current_registry()  # whose units are shown where points have none
         self._question, self._begin, self._all = question, begin, len(found)
         self._lots = list(_lots(question, found))
@@ -101,14 +100,14 @@ class Pieces:
         if self._question.aggregation is not None:
             return reading.amounts()
         low = self._begin[2] if lots[0].place == self._begin[:2] else 0
-        return reading.points(max(low, self._question.low))
+        return reading.points(max(low, self._question.start_us))
 
 
-def _lots(question: Question, found: list[Asked]) -> Iterator[_Lot]:
+def _lots(question: Query, found: list[ResolvedSeries]) -> Iterator[_Lot]:
     devices = {device_id: place for place, device_id in enumerate(question.devices or ())}
     metrics = {metric: place for place, metric in enumerate(question.metrics)}
 
-    def place(one: Asked) -> tuple[int, int]:
+    def place(one: ResolvedSeries) -> tuple[int, int]:
         if question.group_by == "series":
             return devices[one.device_id], metrics[one.metric_name]
         return (devices[one.device_id], 0) if question.group_by == "device" else (0, 0)
@@ -120,9 +119,7 @@ def _lots(question: Question, found: list[Asked]) -> Iterator[_Lot]:
 class _Reading:
     """One pass over the lots, in one snapshot."""
 
-    def __init__(
-        self, connection: Connection, question: Question, lots: list[_Lot], series: int, passed: float
-    ) -> None:
+    def __init__(self, connection: Connection, question: Query, lots: list[_Lot], series: int, passed: float) -> None:
         self.connection, self.question = connection, question
         self.lots, self.all, self.passed = lots, series, passed
 
@@ -131,8 +128,8 @@ class _Reading:
 
     def points(self, low: int) -> Iterator[Piece]:
         """Points as they are. While there is room to spare, the next piece is twice as wide, then twice as long."""
-        at, width, high = 0, 1, self.question.high
-        whole = span = high - self.question.low
+        at, width, high = 0, 1, self.question.end_us
+        whole = span = high - self.question.start_us
         while at < len(self.lots):
             lots = self.lots[at : at + width]
             end = high if len(lots) > 1 else min(low + span, high)
@@ -148,10 +145,10 @@ class _Reading:
             lines = self._lines(planned, lots)
             roomy = expected * 2 <= most
             if end < high:
-                passed, low = (end - self.question.low) / whole, end
+                passed, low = (end - self.question.start_us) / whole, end
                 after = (*lots[0].place, end)
             else:
-                at, low, passed = at + len(lots), self.question.low, 0.0
+                at, low, passed = at + len(lots), self.question.start_us, 0.0
                 after = (*self.lots[at].place, low) if at < len(self.lots) else (*_beyond(lots[-1].place), low)
                 width = width * 2 if roomy and span >= whole else width
             span = min(span * 2, whole) if roomy else span
@@ -160,30 +157,29 @@ class _Reading:
     def amounts(self) -> Iterator[Piece]:
         """What points amount to."""
         intervals = len(self.question.edges()) - 1
-        holds = percent_of(self.question.aggregation or "") is not None
+        holds = parse_percentile(self.question.aggregation or "") is not None
         at, widest = 0, max(1, VALUES_AT_ONCE // intervals)
         width = 1 if holds else widest
         while at < len(self.lots):
             lots = self.lots[at : at + width]
-            folding = Folding(self.question, [one for lot in lots for one in lot.series])
-            plans = [self._planned(one, self.question.low, self.question.high) for one in folding.shares]
+            plan = plan_aggregation(self.question, [one for lot in lots for one in lot.series])
+            plans = [self._planned(one, self.question.start_us, self.question.end_us) for one in plan.pieces]
             expected = sum(map(self._expected, plans)) if holds else 0
             if expected > HELD_AT_ONCE and len(lots) > 1:
                 width = len(lots) // 2
                 continue
-            check_plans(self.question, plans, kept_most(self.question))
-            for planned in plans:
-                folding.read(self.connection, planned)
-            lines = [_amounts(self.question, group) for group in folding.groups_found()]
+            check_limits(self.question, plans, point_limit(self.question))
+            aggregates = read_aggregates(self.connection, plan, plans)
+            lines = [_amounts(self.question, group) for group in shape_groups(plan, aggregates)]
             at += len(lots)
             if expected * 2 <= HELD_AT_ONCE:
                 width = min(width * 2, widest)
             after = self.lots[at].place if at < len(self.lots) else _beyond(lots[-1].place)
             damaged = [name for planned in plans for name in planned.damaged]
-            yield Piece(lines, (*after, self.question.low), self._progress(at), damaged)
+            yield Piece(lines, (*after, self.question.start_us), self._progress(at), damaged)
 
-    def _planned(self, share: Share, low: int, high: int) -> ReadPlan:
-        planned = plan_read(self.connection, share.ids, low, high, share.rolling)
+    def _planned(self, piece: PlanPiece, low: int, high: int) -> ReadPlan:
+        planned = plan_read(self.connection, piece.ids, low, high, piece.rolling)
         planned.remembers = False  # an export reads everything once: others' blocks are worth more
         return planned
 
@@ -193,7 +189,7 @@ class _Reading:
     def _lines(self, planned: ReadPlan, lots: list[_Lot]) -> list[Line]:
         parts: dict[int, list[Columns]] = {}
         for piece in read_points(self.connection, planned, whole=True):
-            kept = filtered(piece, self.question)
+            kept = apply_filters(piece, self.question)
             if kept is not None:
                 for place, number in enumerate(kept.ids.tolist()):
                     parts.setdefault(number, []).append(kept.part(place, place + 1))
@@ -201,8 +197,8 @@ class _Reading:
         return [line for line in lines if len(line)]
 
 
-def _as_they_are(lots: list[_Lot]) -> Share:
-    return Share(np.array(sorted(one.id for lot in lots for one in lot.series), np.int64), None)
+def _as_they_are(lots: list[_Lot]) -> PlanPiece:
+    return PlanPiece(np.array(sorted(one.id for lot in lots for one in lot.series), np.int64), None)
 
 
 def _beyond(place: tuple[int, int]) -> tuple[int, int]:
@@ -211,7 +207,7 @@ def _beyond(place: tuple[int, int]) -> tuple[int, int]:
 
 def _points(lot: _Lot, parts: dict[int, list[Columns]]) -> Line:
     columns = {number: concatenate(some) for number, some in parts.items()}
-    readings = joined(columns, {one.id: one.kind for one in lot.series if one.id in columns})
+    readings = combine_series(columns, {one.id: one.kind for one in lot.series if one.id in columns})
     one = lot.series[0]
     line = Line(one.device_id, one.metric_name, readings.times, readings.values)
     line.unit = series_registry.cached_registry().unit(one.metric_name)
@@ -221,8 +217,8 @@ def _points(lot: _Lot, parts: dict[int, list[Columns]]) -> Line:
     return line
 
 
-def _amounts(question: Question, group: Group) -> Line:
+def _amounts(question: Query, group: ResultSeries) -> Line:
     device_id, metric_name, value = group.label
-    tags = None if question.tag is None else {question.tag: value}
+    tags = None if question.group_tag is None else {question.group_tag: value}
     entry = write_context(group.unit, tags, None)
     return Line(device_id, metric_name, np.array(group.times, np.int64), group.values, dictionary=(entry,))

@@ -1,67 +1,59 @@
-"""Accumulators: the state of each aggregation per bucket. `metrics.query.aggregations` documents their names. Pure.
+"""Aggregations and their accumulators: the state of each aggregation per bucket. Pure: numpy, no database, no Django.
 
-Memory is a matter of slots and not of points, except for percentiles, which need every value.
+avg min max sum count stddev median pN   over all points of a bucket; stddev is the population's, percentiles
+                                         interpolate between neighbours
+first last                               by time; of two series at one time the one with the lower (higher) number
+increase delta rate                      differences between successive points of a series, counted in the bucket of
+                                         the later point, so that the buckets of a range add up. A value that falls is
+                                         a counter that was reset to 0 (not for delta). Series add up; the rate of a
+                                         series is its increase per second between its points.
+
+Memory grows with the number of buckets and not of points, except for percentiles, which hold every value.
 """
 
-from dataclasses import dataclass
+import re
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metrics.query.time_buckets import BucketRuns
 from metrics.storage.format.codec import Columns
 from metrics.storage.units import SECOND
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_LONG = 16  # points of a run on average, from which on slots are gathered run by run
+_LONG_RUN = 16  # points per run on average, from which on values are gathered run by run
 
 
-@dataclass(slots=True)
-class Runs:
-    """The points of one series in one interval, each from starts[i] to before stops[i] of a piece.
-
-    series     int64[r]  the position of the run's series among all that were asked for
-    slots      int64[r]  where the run belongs
-    counts     int64[r]  how many points it stands for; None: as many as it has
-    """
-
-    starts: Ints
-    stops: Ints
-    series: Ints
-    slots: Ints
-    counts: Ints | None = None
-
-
-class Fold:
-    """What is known of every slot. This one counts; the others count too."""
+class Accumulator:
+    """State of every bucket, fed with pieces of points. This one counts; its subclasses count too."""
 
     needs_order = False  # whether the pieces of a series must come in order of time
-    needs_values = False  # whether the fold keeps every value
-    stat: str | None = "count"  # the statistic of shorter intervals from which it follows
-    from_ends = False  # whether it follows from the first and the last value of shorter intervals
+    rollup_stat: str | None = "count"  # the rollup statistic that gives the same result as the points
+    accepts_rollup_ends = False  # whether first and last value of rollups can stand in for points that are deleted
 
-    def __init__(self, slots: int, series: int) -> None:
-        self.count = np.zeros(slots, np.int64)
+    def __init__(self, buckets: int, series: int) -> None:
+        self.count = np.zeros(buckets, np.int64)
 
-    def add(self, piece: Columns, runs: Runs) -> None:
-        np.add.at(self.count, runs.slots, runs.stops - runs.starts if runs.counts is None else runs.counts)
+    def add(self, piece: Columns, runs: BucketRuns) -> None:
+        np.add.at(self.count, runs.buckets, runs.stops - runs.starts if runs.counts is None else runs.counts)
 
     def values(self) -> Floats:
-        """A value for each slot, NaN where it has none."""
+        """Return a value per bucket, NaN for an empty one."""
         return np.where(self.count > 0, self.count.astype(np.float64), np.nan)
 
 
-class Sum(Fold):
-    stat = "sum"
+class Sum(Accumulator):
+    rollup_stat = "sum"
 
-    def __init__(self, slots: int, series: int) -> None:
-        super().__init__(slots, series)
-        self.sum = np.zeros(slots)
+    def __init__(self, buckets: int, series: int) -> None:
+        super().__init__(buckets, series)
+        self.sum = np.zeros(buckets)
 
-    def add(self, piece: Columns, runs: Runs) -> None:
+    def add(self, piece: Columns, runs: BucketRuns) -> None:
         super().add(piece, runs)
-        np.add.at(self.sum, runs.slots, np.add.reduceat(piece.values, runs.starts))
+        np.add.at(self.sum, runs.buckets, np.add.reduceat(piece.values, runs.starts))
 
     def values(self) -> Floats:
         return np.where(self.count > 0, self.sum, np.nan)
@@ -69,80 +61,80 @@ class Sum(Fold):
 
 class Average(Sum):
     def values(self) -> Floats:
-        return _divided(self.sum, self.count)
+        return _divide(self.sum, self.count)
 
 
-class Least(Fold):
-    stat = "least"
-    pick: np.ufunc = np.minimum
-    worst = np.inf
+class Minimum(Accumulator):
+    rollup_stat = "least"
+    choose: np.ufunc = np.minimum
+    initial = np.inf
 
-    def __init__(self, slots: int, series: int) -> None:
-        super().__init__(slots, series)
-        self.best = np.full(slots, self.worst)
+    def __init__(self, buckets: int, series: int) -> None:
+        super().__init__(buckets, series)
+        self.extreme = np.full(buckets, self.initial)
 
-    def add(self, piece: Columns, runs: Runs) -> None:
+    def add(self, piece: Columns, runs: BucketRuns) -> None:
         super().add(piece, runs)
-        self.pick.at(self.best, runs.slots, self.pick.reduceat(piece.values, runs.starts))
+        self.choose.at(self.extreme, runs.buckets, self.choose.reduceat(piece.values, runs.starts))
 
     def values(self) -> Floats:
-        return np.where(self.count > 0, self.best, np.nan)
+        return np.where(self.count > 0, self.extreme, np.nan)
 
 
-class Greatest(Least):
-    stat = "greatest"
-    pick = np.maximum
-    worst = -np.inf
+class Maximum(Minimum):
+    rollup_stat = "greatest"
+    choose = np.maximum
+    initial = -np.inf
 
 
-class Spread(Fold):
-    """Standard deviation from sums of distances to a value near the mean: exact enough in one pass."""
+class StandardDeviation(Accumulator):
+    """Sums of distances to a value near the mean: exact enough in one pass."""
 
-    stat = None
+    rollup_stat = None
 
-    def __init__(self, slots: int, series: int) -> None:
-        super().__init__(slots, series)
-        self.near = np.full(slots, np.nan)
-        self.sum = np.zeros(slots)
-        self.squares = np.zeros(slots)
+    def __init__(self, buckets: int, series: int) -> None:
+        super().__init__(buckets, series)
+        self.near = np.full(buckets, np.nan)
+        self.sum = np.zeros(buckets)
+        self.squares = np.zeros(buckets)
 
-    def add(self, piece: Columns, runs: Runs) -> None:
+    def add(self, piece: Columns, runs: BucketRuns) -> None:
         lengths = runs.stops - runs.starts
-        fresh = np.isnan(self.near[runs.slots])
+        empty = np.isnan(self.near[runs.buckets])
         means = np.add.reduceat(piece.values, runs.starts) / lengths
-        self.near[runs.slots[fresh]] = means[fresh]
-        away = piece.values - np.repeat(self.near[runs.slots], lengths)
-        np.add.at(self.sum, runs.slots, np.add.reduceat(away, runs.starts))
-        np.add.at(self.squares, runs.slots, np.add.reduceat(away * away, runs.starts))
+        self.near[runs.buckets[empty]] = means[empty]
+        distances = piece.values - np.repeat(self.near[runs.buckets], lengths)
+        np.add.at(self.sum, runs.buckets, np.add.reduceat(distances, runs.starts))
+        np.add.at(self.squares, runs.buckets, np.add.reduceat(distances * distances, runs.starts))
         super().add(piece, runs)
 
     def values(self) -> Floats:
-        variance = _divided(self.squares, self.count) - _divided(self.sum, self.count) ** 2
+        variance = _divide(self.squares, self.count) - _divide(self.sum, self.count) ** 2
         return np.sqrt(np.maximum(variance, 0.0))
 
 
-class First(Fold):
-    stat, from_ends = None, True
+class First(Accumulator):
+    rollup_stat, accepts_rollup_ends = None, True
     sign = 1
 
-    def __init__(self, slots: int, series: int) -> None:
-        super().__init__(slots, series)
-        self.time = np.full(slots, np.iinfo(np.int64).max)
-        self.series = np.full(slots, np.iinfo(np.int64).max)
-        self.value = np.full(slots, np.nan)
+    def __init__(self, buckets: int, series: int) -> None:
+        super().__init__(buckets, series)
+        self.time = np.full(buckets, np.iinfo(np.int64).max)
+        self.series = np.full(buckets, np.iinfo(np.int64).max)
+        self.value = np.full(buckets, np.nan)
 
-    def add(self, piece: Columns, runs: Runs) -> None:
+    def add(self, piece: Columns, runs: BucketRuns) -> None:
         super().add(piece, runs)
         ends = runs.starts if self.sign > 0 else runs.stops - 1
         times, series = piece.times[ends] * self.sign, runs.series * self.sign
-        order = np.lexsort((series, times, runs.slots))
-        slots, places = np.unique(runs.slots[order], return_index=True)
-        best = order[places]
-        earlier = times[best] < self.time[slots]
-        earlier |= (times[best] == self.time[slots]) & (series[best] < self.series[slots])
-        slots, best = slots[earlier], best[earlier]
-        self.time[slots], self.series[slots] = times[best], series[best]
-        self.value[slots] = piece.values[ends[best]]
+        order = np.lexsort((series, times, runs.buckets))
+        buckets, firsts = np.unique(runs.buckets[order], return_index=True)
+        best = order[firsts]
+        earlier = times[best] < self.time[buckets]
+        earlier |= (times[best] == self.time[buckets]) & (series[best] < self.series[buckets])
+        buckets, best = buckets[earlier], best[earlier]
+        self.time[buckets], self.series[buckets] = times[best], series[best]
+        self.value[buckets] = piece.values[ends[best]]
 
     def values(self) -> Floats:
         return self.value
@@ -152,50 +144,51 @@ class Last(First):
     sign = -1
 
 
-class Delta(Fold):
-    """Steps from point to point, also over the end of a piece. What lies between two points of a run cancels out."""
+class Delta(Accumulator):
+    """Differences between successive points, across pieces too. Those inside a run add up to its last value less the
+    value before it."""
 
     needs_order = True
-    stat, from_ends = None, True
+    rollup_stat, accepts_rollup_ends = None, True
 
-    def __init__(self, slots: int, series: int) -> None:
-        super().__init__(slots, series)
-        self.total = np.full(slots, np.nan)
+    def __init__(self, buckets: int, series: int) -> None:
+        super().__init__(buckets, series)
+        self.total = np.full(buckets, np.nan)
         self.last_value = np.full(series, np.nan)
         self.last_time = np.zeros(series, np.int64)
 
-    def add(self, piece: Columns, runs: Runs) -> None:
+    def add(self, piece: Columns, runs: BucketRuns) -> None:
         super().add(piece, runs)
         values, times, ends = piece.values, piece.times, runs.stops - 1
-        before, since = values[runs.starts - 1], times[runs.starts - 1]
+        previous_values, previous_times = values[runs.starts - 1], times[runs.starts - 1]
         first = np.flatnonzero(np.append(True, runs.series[1:] != runs.series[:-1]))
         owner, begin = runs.series[first], runs.starts[first]
-        fresh = np.isnan(self.last_value[owner])  # no point before: the first one is where steps begin
-        before[first] = np.where(fresh, values[begin], self.last_value[owner])
-        since[first] = np.where(fresh, times[begin], self.last_time[owner])
+        unseen = np.isnan(self.last_value[owner])  # no point before: differences begin at the first one
+        previous_values[first] = np.where(unseen, values[begin], self.last_value[owner])
+        previous_times[first] = np.where(unseen, times[begin], self.last_time[owner])
         final = ends[np.append(first[1:], len(ends)) - 1]
         self.last_value[owner], self.last_time[owner] = values[final], times[final]
-        steps = values[ends] - before + self.made_good(values, runs.starts, before)
-        took = times[ends] - since
-        self.gather(runs, took > 0, steps, took)
+        gained = values[ends] - previous_values + self.reset_losses(values, runs.starts, previous_values)
+        elapsed = times[ends] - previous_times
+        self.add_differences(runs, elapsed > 0, gained, elapsed)
 
-    def made_good(self, values: Floats, starts: Ints, before: Floats) -> Floats | float:
-        """What to add to a run's last value less the value before it."""
+    def reset_losses(self, values: Floats, starts: Ints, previous_values: Floats) -> Floats | float:
+        """Return what resets of a counter took away within each run."""
         return 0.0
 
-    def gather(self, runs: Runs, some: NDArray[np.bool_], steps: Floats, took: Ints) -> None:
-        slots = runs.slots[some]
-        self.total[slots[np.isnan(self.total[slots])]] = 0.0
-        np.add.at(self.total, slots, steps[some])
+    def add_differences(self, runs: BucketRuns, valid: NDArray[np.bool_], gained: Floats, elapsed: Ints) -> None:
+        buckets = runs.buckets[valid]
+        self.total[buckets[np.isnan(self.total[buckets])]] = 0.0
+        np.add.at(self.total, buckets, gained[valid])
 
     def values(self) -> Floats:
         return self.total
 
 
 class Increase(Delta):
-    def made_good(self, values: Floats, starts: Ints, before: Floats) -> Floats:
-        """A counter that began again went on from 0: what it had reached before counts."""
-        lost = np.where(values[starts] < before, before, 0.0)
+    def reset_losses(self, values: Floats, starts: Ints, previous_values: Floats) -> Floats:
+        """Return the values that the counter had before each reset: it continues from 0."""
+        lost = np.where(values[starts] < previous_values, previous_values, 0.0)
         fell = np.flatnonzero(values[1:] < values[:-1]) + 1
         runs = np.searchsorted(starts, fell, side="right") - 1
         inside = fell > starts[runs]
@@ -204,95 +197,152 @@ class Increase(Delta):
 
 
 class Rate(Increase):
-    """A run goes on in the next piece as often as not, so the last run of a series stays open until it is over."""
+    """The last run of each series stays open, since the next piece often continues its bucket."""
 
-    def __init__(self, slots: int, series: int) -> None:
-        super().__init__(slots, series)
-        self.open_slot = np.full(series, -1, np.int64)
-        self.open_steps = np.zeros(series)
-        self.open_took = np.zeros(series, np.int64)
+    def __init__(self, buckets: int, series: int) -> None:
+        super().__init__(buckets, series)
+        self.open_bucket = np.full(series, -1, np.int64)
+        self.open_gained = np.zeros(series)
+        self.open_elapsed = np.zeros(series, np.int64)
 
-    def gather(self, runs: Runs, some: NDArray[np.bool_], steps: Floats, took: Ints) -> None:
-        owner, slots, steps, took = runs.series[some], runs.slots[some], steps[some], took[some]
+    def add_differences(self, runs: BucketRuns, valid: NDArray[np.bool_], gained: Floats, elapsed: Ints) -> None:
+        owner, buckets, gained, elapsed = runs.series[valid], runs.buckets[valid], gained[valid], elapsed[valid]
         if not len(owner):
             return
         begins = np.append(True, owner[1:] != owner[:-1])
-        first, held = np.flatnonzero(begins), self.open_slot[owner[begins]]
-        goes_on = held == slots[first]
-        steps[first[goes_on]] += self.open_steps[owner[first[goes_on]]]
-        took[first[goes_on]] += self.open_took[owner[first[goes_on]]]
-        over = owner[first[~goes_on & (held >= 0)]]
-        self._close(self.open_slot[over], self.open_steps[over], self.open_took[over])
+        first, open_buckets = np.flatnonzero(begins), self.open_bucket[owner[begins]]
+        continues = open_buckets == buckets[first]
+        gained[first[continues]] += self.open_gained[owner[first[continues]]]
+        elapsed[first[continues]] += self.open_elapsed[owner[first[continues]]]
+        ended = owner[first[~continues & (open_buckets >= 0)]]
+        self._close(self.open_bucket[ended], self.open_gained[ended], self.open_elapsed[ended])
         final = np.append(begins[1:], True)
-        self._close(slots[~final], steps[~final], took[~final])
-        self.open_slot[owner[final]] = slots[final]
-        self.open_steps[owner[final]], self.open_took[owner[final]] = steps[final], took[final]
+        self._close(buckets[~final], gained[~final], elapsed[~final])
+        self.open_bucket[owner[final]] = buckets[final]
+        self.open_gained[owner[final]], self.open_elapsed[owner[final]] = gained[final], elapsed[final]
 
-    def _close(self, slots: Ints, steps: Floats, took: Ints) -> None:
-        self.total[slots[np.isnan(self.total[slots])]] = 0.0
-        np.add.at(self.total, slots, steps / (took / SECOND))
+    def _close(self, buckets: Ints, gained: Floats, elapsed: Ints) -> None:
+        self.total[buckets[np.isnan(self.total[buckets])]] = 0.0
+        np.add.at(self.total, buckets, gained / (elapsed / SECOND))
 
     def values(self) -> Floats:
-        held = np.flatnonzero(self.open_slot >= 0)
-        self._close(self.open_slot[held], self.open_steps[held], self.open_took[held])
-        self.open_slot[held] = -1
+        still_open = np.flatnonzero(self.open_bucket >= 0)
+        self._close(self.open_bucket[still_open], self.open_gained[still_open], self.open_elapsed[still_open])
+        self.open_bucket[still_open] = -1
         return self.total
 
 
-class Percentile(Fold):
-    """The exact one, as numpy's `linear` method gives it."""
+class Percentile(Accumulator):
+    """The exact percentile, as numpy's `linear` method computes it."""
 
-    needs_values = True
-    stat = None
+    rollup_stat = None
 
-    def __init__(self, slots: int, series: int, percent: float) -> None:
-        super().__init__(slots, series)
+    def __init__(self, buckets: int, series: int, percent: float) -> None:
+        super().__init__(buckets, series)
         self.percent = percent
-        self._pieces: list[tuple[Floats, Runs]] = []
+        self._pieces: list[tuple[Floats, BucketRuns]] = []
 
-    def add(self, piece: Columns, runs: Runs) -> None:
+    def add(self, piece: Columns, runs: BucketRuns) -> None:
         super().add(piece, runs)
         self._pieces.append((piece.values, runs))
 
     def values(self) -> Floats:
-        found = np.full(len(self.count), np.nan)
+        result = np.full(len(self.count), np.nan)
         pieces, self._pieces = self._pieces, []
-        runs = sum(len(one.slots) for _, one in pieces)
+        run_count = sum(len(runs.buckets) for _, runs in pieces)
         used = np.flatnonzero(self.count)
         if len(used) == 1:
-            found[used] = self._of(np.concatenate([values for values, _ in pieces]))
-        elif self.count.sum() >= _LONG * runs:
-            by_slot: dict[int, list[Floats]] = {}
-            for values, one in pieces:
-                for slot, low, high in zip(one.slots.tolist(), one.starts.tolist(), one.stops.tolist(), strict=True):
-                    by_slot.setdefault(slot, []).append(values[low:high])
-            for slot, some in by_slot.items():
-                found[slot] = self._of(np.concatenate(some))
+            result[used] = self._of_one_bucket(np.concatenate([values for values, _ in pieces]))
+        elif self.count.sum() >= _LONG_RUN * run_count:
+            by_bucket: dict[int, list[Floats]] = {}
+            for values, runs in pieces:
+                bounds = zip(runs.buckets.tolist(), runs.starts.tolist(), runs.stops.tolist(), strict=True)
+                for bucket, low, high in bounds:
+                    by_bucket.setdefault(bucket, []).append(values[low:high])
+            for bucket, parts in by_bucket.items():
+                result[bucket] = self._of_one_bucket(np.concatenate(parts))
         elif pieces:
-            slots = np.concatenate([np.repeat(one.slots, one.stops - one.starts) for _, one in pieces])
+            buckets = np.concatenate([np.repeat(runs.buckets, runs.stops - runs.starts) for _, runs in pieces])
             values = np.concatenate([values for values, _ in pieces])
-            found[used] = self._between(values[np.lexsort((values, slots))], self.count[used])
-        return found
+            result[used] = self._of_sorted_buckets(values[np.lexsort((values, buckets))], self.count[used])
+        return result
 
-    def _of(self, values: Floats) -> float:
-        """Partly sorts the values in place."""
-        at = (len(values) - 1) * (self.percent / 100)
-        low = int(at)
+    def _of_one_bucket(self, values: Floats) -> float:
+        """Return the percentile of these values, which are partly sorted in place."""
+        position = (len(values) - 1) * (self.percent / 100)
+        low = int(position)
         high = min(low + 1, len(values) - 1)
         values.partition((low, high))
-        return float(values[low] + (values[high] - values[low]) * (at - low))
+        return float(values[low] + (values[high] - values[low]) * (position - low))
 
-    def _between(self, ordered: Floats, counts: Ints) -> Floats:
-        at = (counts - 1) * (self.percent / 100)
-        low = at.astype(np.int64)
+    def _of_sorted_buckets(self, values: Floats, counts: Ints) -> Floats:
+        """Return the percentile of each bucket; the values are sorted by bucket, then by value."""
+        position = (counts - 1) * (self.percent / 100)
+        low = position.astype(np.int64)
         high = np.minimum(low + 1, counts - 1)
         starts = np.cumsum(counts) - counts
-        lower: Floats = ordered[starts + low]
-        lower += (ordered[starts + high] - lower) * (at - low)
+        lower: Floats = values[starts + low]
+        lower += (values[starts + high] - lower) * (position - low)
         return lower
 
 
-def _divided(sums: Floats, counts: Ints) -> Floats:
+def _divide(sums: Floats, counts: Ints) -> Floats:
     with np.errstate(invalid="ignore"):
-        found: Floats = np.divide(sums, counts)
-    return found
+        quotients: Floats = np.divide(sums, counts)
+    return quotients
+
+
+ACCUMULATORS: dict[str, type[Accumulator]] = {
+    "avg": Average,
+    "min": Minimum,
+    "max": Maximum,
+    "sum": Sum,
+    "count": Accumulator,
+    "first": First,
+    "last": Last,
+    "stddev": StandardDeviation,
+    "rate": Rate,
+    "increase": Increase,
+    "delta": Delta,
+}
+ACCEPTED_AGGREGATIONS = (
+    "avg, min, max, sum, count, median, first, last, stddev, rate, increase, delta or p0 to p100, such as p99.9"
+)
+_PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,6})?)", re.ASCII)
+
+
+def parse_percentile(aggregation: str) -> float | None:
+    """Return the percent of `median` or `pN`; None for other aggregations and unknown names."""
+    if aggregation == "median":
+        return 50.0
+    match = _PERCENTILE.fullmatch(aggregation)
+    percent = float(match[1]) if match else -1.0
+    return percent if 0.0 <= percent <= 100.0 else None
+
+
+def accumulator_class(aggregation: str) -> type[Accumulator]:
+    """Return the class of an aggregation. Raises KeyError for an unknown name."""
+    return ACCUMULATORS[aggregation] if parse_percentile(aggregation) is None else Percentile
+
+
+def create_accumulator(aggregation: str, buckets: int, series: int) -> Accumulator:
+    """Return an empty accumulator. Raises KeyError for an unknown name."""
+    percent = parse_percentile(aggregation)
+    return ACCUMULATORS[aggregation](buckets, series) if percent is None else Percentile(buckets, series, percent)
+
+
+Fill = str | float | None  # none, null, previous, linear or a number
+
+
+def fill_gaps(values: Floats, times: Ints, fill: Fill) -> Floats:
+    """Return the values of one group with gaps (NaN) filled; what stays NaN is shown as null."""
+    gaps = np.isnan(values)
+    if isinstance(fill, int | float):
+        return np.where(gaps, float(fill), values)
+    filled = np.flatnonzero(~gaps)
+    if fill not in ("previous", "linear") or not len(filled):
+        return values
+    if fill == "linear":
+        return np.interp(times, times[filled], values[filled], left=np.nan, right=np.nan)
+    previous = np.searchsorted(filled, np.arange(len(values)), side="right") - 1
+    return np.where(previous >= 0, values[filled[previous]], np.nan)

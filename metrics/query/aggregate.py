@@ -1,16 +1,32 @@
-"""What points amount to: one value for every group and interval."""
+"""Aggregate points: one value per group and time bucket, in the stages plan, read and shape."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from metrics.query.accumulators import Floats, Fold, Ints
-from metrics.query.aggregations import cut, filled, fold
-from metrics.query.choose_rollups import for_fold, left_out, shares
-from metrics.query.limits import counted, kept_most, priced
-from metrics.query.query import MOST_SLOTS, Label, Question
-from metrics.query.result import Answer, Asked, Group, filtered, from_cursor, tags_in, unit_in
+from metrics.query.accumulators import Accumulator, Floats, Ints, accumulator_class, create_accumulator, fill_gaps
+from metrics.query.plan import (
+    PlanPiece,
+    choose_rollups,
+    find_expired_points,
+    limit_points,
+    open_read,
+    plan_pieces,
+    point_limit,
+)
+from metrics.query.query import MAX_BUCKETS, Query, SeriesLabel
+from metrics.query.result import (
+    QueryResult,
+    ResolvedSeries,
+    ResultSeries,
+    apply_filters,
+    skip_previous_pages,
+    tags_of,
+    unit_of,
+)
+from metrics.query.time_buckets import split_by_bucket
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
 from metrics.storage.format.layout import select_points
@@ -21,205 +37,250 @@ from metrics.storage.series_registry import cached_registry
 from metrics.storage.units import SECOND
 from rest.errors import InvalidField
 
-MOST_TAGS = 1_000  # values of a tag that one question may group by
+MAX_TAG_VALUES = 1_000  # that one query may group by
 
 
-def aggregated(question: Question, found: list[Asked]) -> Answer:
-    """One value for every group and interval."""
-    after = question.begins_after()
-    if after is not None and question.tag is None:
-        labels = _labels(question, found)
-        kept = set(from_cursor(list(dict.fromkeys(labels)), after))
-        found = [one for one, label in zip(found, labels, strict=True) if label in kept]
-    folding = Folding(question, found)
-    answer = Answer(question, missing=folding.missing)
-    length = question.length()
-    answer.interval = None if length is None else length // SECOND
+@dataclass(frozen=True, slots=True)
+class AggregationPlan:
+    """How the series of a query are aggregated, and what is read for it.
 
-    def read(connection: Connection, plans: list[ReadPlan]) -> None:
-        for planned in plans:
-            folding.read(connection, planned)
-            answer.note(planned)
+    edges   µs: of the time buckets
+    labels  of the groups, in the order of the result
+    groups  int64[n]: position of each series' group among the labels; series are in ascending order of id
+    rounds  (positions of series, their ids): a series of several groups is in one round for each
+    """
 
-    priced(question, folding.shares, read, kept_most(question))
-    skipping = after is not None
-    for group in folding.groups_found():
-        if skipping and after is not None:
-            if group.label != after[0]:
-                continue
-            skipping = False
-            group = _cut_group(group, int(np.searchsorted(group.times, after[1], side="right")), len(group.times))
-        room = question.limit - answer.count
-        if len(group.times) > room:
-            group = _cut_group(group, 0, room)
-            answer.groups += [group] if room else []
-            last = answer.groups[-1]
-            answer.next_cursor = question.cursor_after(last.label, last.times[-1])
-            break
-        answer.groups += [group] if group.times else []
-    return answer
+    query: Query
+    edges: Ints
+    labels: list[SeriesLabel]
+    groups: Ints
+    rounds: list[tuple[Ints, Ints]]
+    pieces: list[PlanPiece]
+    incomplete: list[str]
+
+    @property
+    def accumulator(self) -> type[Accumulator]:
+        return accumulator_class(self.query.aggregation or "")
+
+    @property
+    def buckets_per_group(self) -> int:
+        return len(self.edges) - 1
 
 
-def _cut_group(group: Group, low: int, high: int) -> Group:
-    counts = None if group.counts is None else group.counts[low:high]
-    return Group(group.label, group.unit, group.times[low:high], group.values[low:high], counts)
+@dataclass(slots=True)
+class Aggregates:
+    """What was read: one accumulator per value of the tag to group by, or one for all; units by value and group."""
+
+    accumulators: dict[str | None, Accumulator]
+    units: dict[tuple[str | None, int], str] = field(default_factory=dict)
 
 
-def _labels(question: Question, found: list[Asked]) -> list[Label]:
-    """What each series is grouped under."""
-    if question.group_by == "series":
-        return [one.label for one in found]
-    metric = question.metrics[0] if len(question.metrics) == 1 else None
-    if question.group_by == "device":
-        return [(one.device_id, metric, None) for one in found]
-    if question.group_by == "group":
-        return [(None, metric, one.group) for one in found]
-    device = question.devices[0] if question.devices is not None and len(question.devices) == 1 else None
-    return [(device, metric, None)] * len(found)
+def aggregate(query: Query, series: list[ResolvedSeries]) -> QueryResult:
+    """Return one value per group and time bucket."""
+    cursor = query.decode_cursor()
+    if cursor is not None and query.group_tag is None:
+        labels = _group_labels(query, series)
+        remaining = set(skip_previous_pages(list(dict.fromkeys(labels)), cursor))
+        series = [row for row, label in zip(series, labels, strict=True) if label in remaining]
+    plan = plan_aggregation(query, series)
+    interval = query.interval_us()
+    result = QueryResult(query, interval=None if interval is None else interval // SECOND, incomplete=plan.incomplete)
+    with open_read(query, plan.pieces, point_limit(query)) as (connection, storage_plans):
+        aggregates = read_aggregates(connection, plan, storage_plans)
+        for storage_plan in storage_plans:
+            result.add_read(storage_plan)
+    _fill_page(result, shape_groups(plan, aggregates))
+    return result
 
 
-class Folding:
-    """The folds of one question: one for all groups, or one for every value of the tag to group by."""
-
-    def __init__(self, question: Question, found: list[Asked]) -> None:
-        labels = _labels(question, found)
-        places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
-        ids = np.array([one.id for one in found], np.int64)
-        order = np.argsort(ids)
-        self.question = question
-        self.edges = question.edges()
-        ids = ids[order]
-        self.ids = np.unique(ids)
-        self._asked = len(ids)
-        # A series of several groups passes by once for each: (places, ids) of the first time, of the second, and so on.
-        times = np.arange(len(ids)) - np.searchsorted(ids, ids)
-        rounds = [np.flatnonzero(times == number) for number in range(int(times.max()) + 1)]
-        self._rounds = [(places, ids[places]) for places in rounds]
-        self._groups = np.array([places[label] for label in labels], np.int64)[order]
-        self._labels = list(places)
-        self._folds: dict[str | None, Fold] = {}
-        self._units: dict[tuple[str | None, int], str] = {}
-        self._check_size()
-        self._fold = self._fold_of(None)
-        self._stats = {"count", self._fold.stat} if self._fold.stat else {"count", "first", "last"}
-        resolution, instead = for_fold(question, self.edges, self._fold)
-        self.shares = shares(found, resolution, instead)
-        self.missing = left_out(question, found, resolution)
-
-    def _check_size(self) -> None:
-        groups, intervals = len(self._labels), len(self.edges) - 1
-        if groups * intervals > MOST_SLOTS:
-            detail = f"{groups:,} groups of {intervals:,} intervals are over {MOST_SLOTS:,} values"
-            raise InvalidField("interval", f"{detail}; ask for longer intervals, fewer devices or group_by all")
-
-    def read(self, connection: Connection, planned: ReadPlan) -> None:
-        """Fold everything that a plan, of one of the shares, reads."""
-        for summary in read_rollups(connection, planned, self._stats):
-            self._add_rolled(summary)
-        pieces = read_points(connection, planned, self._fold.needs_order)
-        for piece in counted(self.question, pieces, kept_most(self.question)):
-            self._add(piece)
-
-    def _fold_of(self, value: str | None) -> Fold:
-        if value not in self._folds:
-            if len(self._folds) > MOST_TAGS:
-                raise InvalidField("group_by", f"the tag has more than {MOST_TAGS:,} values")
-            slots = len(self._labels) * (len(self.edges) - 1)
-            self._folds[value] = fold(self.question.aggregation or "", slots, self._asked)
-        return self._folds[value]
-
-    def _add(self, piece: Columns) -> None:
-        kept = filtered(piece, self.question)
-        if kept is None:
-            return
-        for value, part, places in self._placed(kept):
-            groups = self._groups[places]
-            self._fold_of(value).add(part, cut(part, self.edges, places, groups))
-            if part.contexts is not None:
-                for group, at in zip(groups.tolist(), part.contexts[part.offsets[1:] - 1].tolist(), strict=True):
-                    if unit := unit_in(part.dictionary[at]):
-                        self._units[value, group] = unit
-
-    def _add_rolled(self, summary: RollupColumns) -> None:
-        """Intervals of rollups, none of which an edge cuts."""
-        for places, asked in self._rounds:
-            at = np.minimum(np.searchsorted(asked, summary.ids), len(asked) - 1)
-            here = asked[at] == summary.ids
-            if here.any():
-                self._fold_summary(summary.of(here), places[at[here]])
-
-    def _fold_summary(self, summary: RollupColumns, places: Ints) -> None:
-        counts = summary.stats["count"]
-        if self._fold.stat:
-            part = summary.values(self._fold.stat)
-        else:
-            part, counts = summary.ends()
-        groups = self._groups[places]
-        runs = cut(part, self.edges, places, groups)
-        runs.counts = np.add.reduceat(counts, runs.starts)
-        self._fold.add(part, runs)
-        for group, entry in zip(groups.tolist(), summary.units, strict=True):
-            if unit := unit_in(entry):
-                self._units.setdefault((None, group), unit)
-
-    def _placed(self, piece: Columns) -> Iterator[tuple[str | None, Columns, Ints]]:
-        """(value of the tag, points, places of their series among all that are asked for)."""
-        if len(self._rounds) == 1:
-            for value, part in self._by_tag(piece):
-                yield value, part, np.searchsorted(self.ids, part.ids)
-            return
-        for places, asked in self._rounds:
-            at = np.minimum(np.searchsorted(asked, piece.ids), len(asked) - 1)
-            here = asked[at] == piece.ids
-            if here.any():
-                part = piece if here.all() else select_points(piece, np.repeat(here, np.diff(piece.offsets)))
-                yield None, part, places[at[here]]
-
-    def _by_tag(self, piece: Columns) -> Iterator[tuple[str | None, Columns]]:
-        name = self.question.tag
-        if name is None or piece.contexts is None:
-            yield None, piece
-            return
-        values = [_text(tags_in(entry).get(name)) for entry in piece.dictionary]
-        for value in dict.fromkeys(values):
-            mask = np.array([one == value for one in values], bool)[piece.contexts]
-            if mask.any():
-                yield value, piece if mask.all() else select_points(piece, mask)
-
-    def groups_found(self) -> Iterator[Group]:
-        intervals, times = len(self.edges) - 1, self.edges[:-1]
-        for value, one in sorted(self._folds.items(), key=lambda item: (item[0] is not None, item[0] or "")):
-            values = one.values()
-            for place, (device_id, metric, name) in enumerate(self._labels):
-                part = slice(place * intervals, (place + 1) * intervals)
-                counts = one.count[part]
-                if counts.any():
-                    unit = self._unit(value, place, metric)
-                    yield self._group(
-                        (device_id, metric, name if value is None else value), unit, times, values[part], counts
-                    )
-
-    def _group(self, label: Label, unit: str | None, times: Ints, values: Floats, counts: Ints) -> Group:
-        if self.question.fill == "none":
-            known = ~np.isnan(values)
-            times, values, counts = times[known], values[known], counts[known]
-        shown: list[Any] = filled(values, times, self.question.fill).tolist()
-        if self.question.aggregation == "count":
-            shown = [int(value) if value == value and value.is_integer() else value for value in shown]
-        return Group(
-            label,
-            unit,
-            times.tolist(),
-            [value if value == value else None for value in shown],
-            counts.tolist(),
-        )
-
-    def _unit(self, value: str | None, place: int, metric: str | None) -> str | None:
-        unit = self._units.get((value, place)) or (cached_registry().unit(metric) if metric else None)
-        if self.question.aggregation == "count" or unit is None:
-            return None
-        return f"{unit}/s" if self.question.aggregation == "rate" else unit
+# --- plan -------------------------------------------------------------------------------------------
 
 
-def _text(value: Any) -> str | None:
+def plan_aggregation(query: Query, series: list[ResolvedSeries]) -> AggregationPlan:
+    """Assign series to groups and choose what is read. Raises InvalidField for too many buckets."""
+    series_labels = _group_labels(query, series)
+    labels = {label: position for position, label in enumerate(dict.fromkeys(series_labels))}
+    edges = query.edges()
+    if len(labels) * (len(edges) - 1) > MAX_BUCKETS:
+        detail = f"{len(labels):,} groups of {len(edges) - 1:,} intervals are more than {MAX_BUCKETS:,} values"
+        raise InvalidField("interval", f"{detail}; use a longer interval, fewer devices or group_by all")
+    ids = np.array([row.id for row in series], np.int64)
+    order = np.argsort(ids)
+    ids = ids[order]
+    repeat = np.arange(len(ids)) - np.searchsorted(ids, ids)  # 0 for the first group of a series, 1 for the second, …
+    positions = [np.flatnonzero(repeat == number) for number in range(int(repeat.max()) + 1)]
+    choice = choose_rollups(query, edges)
+    return AggregationPlan(
+        query,
+        edges,
+        list(labels),
+        np.array([labels[label] for label in series_labels], np.int64)[order],
+        [(of_round, ids[of_round]) for of_round in positions],
+        plan_pieces(series, choice),
+        find_expired_points(query, series, choice.resolution),
+    )
+
+
+def _group_labels(query: Query, series: list[ResolvedSeries]) -> list[SeriesLabel]:
+    """Return the label of each series' group."""
+    if query.group_by == "series":
+        return [row.label for row in series]
+    metric = query.metrics[0] if len(query.metrics) == 1 else None
+    if query.group_by == "device":
+        return [(row.device_id, metric, None) for row in series]
+    if query.group_by == "group":
+        return [(None, metric, row.group) for row in series]
+    device = query.devices[0] if query.devices is not None and len(query.devices) == 1 else None
+    return [(device, metric, None)] * len(series)
+
+
+# --- read -------------------------------------------------------------------------------------------
+
+
+def read_aggregates(connection: Connection, plan: AggregationPlan, storage_plans: Sequence[ReadPlan]) -> Aggregates:
+    """Read rollups and points into accumulators. Raises InvalidField for too many values of the tag."""
+    aggregates = Aggregates({})
+    _accumulator_of(plan, aggregates, None)
+    stats = {"count", plan.accumulator.rollup_stat} if plan.accumulator.rollup_stat else {"count", "first", "last"}
+    max_points = point_limit(plan.query)
+    for storage_plan in storage_plans:
+        for summary in read_rollups(connection, storage_plan, stats):
+            _add_rollups(plan, aggregates, summary)
+        pieces = read_points(connection, storage_plan, plan.accumulator.needs_order)
+        for piece in limit_points(plan.query, pieces, max_points):
+            _add_points(plan, aggregates, piece)
+    return aggregates
+
+
+def _accumulator_of(plan: AggregationPlan, aggregates: Aggregates, tag_value: str | None) -> Accumulator:
+    accumulators = aggregates.accumulators
+    if tag_value not in accumulators:
+        if len(accumulators) > MAX_TAG_VALUES:
+            raise InvalidField("group_by", f"the tag has more than {MAX_TAG_VALUES:,} values")
+        buckets = len(plan.labels) * plan.buckets_per_group
+        accumulators[tag_value] = create_accumulator(plan.query.aggregation or "", buckets, len(plan.groups))
+    return accumulators[tag_value]
+
+
+def _add_points(plan: AggregationPlan, aggregates: Aggregates, piece: Columns) -> None:
+    matching = apply_filters(piece, plan.query)
+    if matching is None:
+        return
+    for tag_value, part, positions in _parts(plan, matching):
+        groups = plan.groups[positions]
+        runs = split_by_bucket(part, plan.edges, positions, groups)
+        _accumulator_of(plan, aggregates, tag_value).add(part, runs)
+        if part.contexts is not None:
+            last_contexts = part.contexts[part.offsets[1:] - 1]
+            for group, context in zip(groups.tolist(), last_contexts.tolist(), strict=True):
+                if unit := unit_of(part.dictionary[context]):
+                    aggregates.units[tag_value, group] = unit
+
+
+def _add_rollups(plan: AggregationPlan, aggregates: Aggregates, summary: RollupColumns) -> None:
+    """Add rollups, none of which an edge of a time bucket cuts."""
+    for positions, ids in plan.rounds:
+        found = np.minimum(np.searchsorted(ids, summary.ids), len(ids) - 1)
+        mask = ids[found] == summary.ids
+        if mask.any():
+            _add_summary(plan, aggregates, summary.of(mask), positions[found[mask]])
+
+
+def _add_summary(plan: AggregationPlan, aggregates: Aggregates, summary: RollupColumns, positions: Ints) -> None:
+    accumulator = aggregates.accumulators[None]
+    counts = summary.stats["count"]
+    if accumulator.rollup_stat:
+        part = summary.values(accumulator.rollup_stat)
+    else:
+        part, counts = summary.ends()
+    groups = plan.groups[positions]
+    runs = split_by_bucket(part, plan.edges, positions, groups)
+    runs.counts = np.add.reduceat(counts, runs.starts)
+    accumulator.add(part, runs)
+    for group, context in zip(groups.tolist(), summary.units, strict=True):
+        if unit := unit_of(context):
+            aggregates.units.setdefault((None, group), unit)
+
+
+def _parts(plan: AggregationPlan, piece: Columns) -> Iterator[tuple[str | None, Columns, Ints]]:
+    """Yield (value of the tag, points, positions of their series in the plan)."""
+    if len(plan.rounds) == 1:
+        ids = plan.rounds[0][1]
+        for tag_value, part in _split_by_tag(plan.query.group_tag, piece):
+            yield tag_value, part, np.searchsorted(ids, part.ids)
+        return
+    for positions, ids in plan.rounds:
+        found = np.minimum(np.searchsorted(ids, piece.ids), len(ids) - 1)
+        mask = ids[found] == piece.ids
+        if mask.any():
+            part = piece if mask.all() else select_points(piece, np.repeat(mask, np.diff(piece.offsets)))
+            yield None, part, positions[found[mask]]
+
+
+def _split_by_tag(tag: str | None, piece: Columns) -> Iterator[tuple[str | None, Columns]]:
+    if tag is None or piece.contexts is None:
+        yield None, piece
+        return
+    values = [_tag_text(tags_of(context).get(tag)) for context in piece.dictionary]
+    for value in dict.fromkeys(values):
+        mask = np.array([entry == value for entry in values], bool)[piece.contexts]
+        if mask.any():
+            yield value, piece if mask.all() else select_points(piece, mask)
+
+
+def _tag_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else str(value)
+
+
+# --- shape ------------------------------------------------------------------------------------------
+
+
+def shape_groups(plan: AggregationPlan, aggregates: Aggregates) -> Iterator[ResultSeries]:
+    """Yield every group with points, by value of the tag and then in the order of the plan."""
+    buckets, times = plan.buckets_per_group, plan.edges[:-1]
+    by_tag = sorted(aggregates.accumulators.items(), key=lambda item: (item[0] is not None, item[0] or ""))
+    for tag_value, accumulator in by_tag:
+        values = accumulator.values()
+        for group, (device_id, metric, name) in enumerate(plan.labels):
+            part = slice(group * buckets, (group + 1) * buckets)
+            counts = accumulator.count[part]
+            if counts.any():
+                label = (device_id, metric, name if tag_value is None else tag_value)
+                unit = aggregates.units.get((tag_value, group)) or (cached_registry().unit(metric) if metric else None)
+                yield _shape_group(plan.query, label, unit, times, values[part], counts)
+
+
+def _shape_group(
+    query: Query, label: SeriesLabel, unit: str | None, times: Ints, values: Floats, counts: Ints
+) -> ResultSeries:
+    if query.fill == "none":
+        valid = ~np.isnan(values)
+        times, values, counts = times[valid], values[valid], counts[valid]
+    shown: list[Any] = fill_gaps(values, times, query.fill).tolist()
+    if query.aggregation == "count":
+        unit = None
+        shown = [int(value) if value == value and value.is_integer() else value for value in shown]
+    elif query.aggregation == "rate" and unit is not None:
+        unit = f"{unit}/s"
+    without_nan = [value if value == value else None for value in shown]
+    return ResultSeries(label, unit, times.tolist(), without_nan, counts.tolist())
+
+
+def _fill_page(result: QueryResult, groups: Iterator[ResultSeries]) -> None:
+    """Add the groups after the cursor to the result until its limit; set the cursor of the next page."""
+    query, cursor = result.query, result.query.decode_cursor()
+    for group in groups:
+        if cursor is not None:
+            if group.label != cursor[0]:
+                continue
+            first = int(np.searchsorted(group.times, cursor[1], side="right"))
+            group, cursor = group.between(first, len(group.times)), None
+        room = query.limit - result.count
+        if len(group.times) > room:
+            if room:
+                result.series.append(group.between(0, room))
+            last = result.series[-1]
+            result.next_cursor = query.encode_cursor(last.label, last.times[-1])
+            return
+        if group.times:
+            result.series.append(group)

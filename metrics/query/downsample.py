@@ -1,4 +1,4 @@
-"""One metric of one device over a range as an answer shows it, and what a chart keeps of it."""
+"""Raw points of one metric of one device, and their downsampling for a chart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.query.latest import shown
+from metrics.query.latest import to_json_value
 from metrics.storage.format.codec import Columns, Ints, Kind
 
 
 @dataclass(slots=True)
-class Readings:
-    """One metric of one device over a range, oldest first.
+class RawPoints:
+    """Points of one metric of one device, oldest first.
 
-    times   int64[n], µs since 1970, UTC
-    values  float64[n] (booleans as 0 and 1) where all are numbers, else a list of JSON values
+    times       int64[n], µs since 1970, UTC
+    values      float64[n] (booleans as 0 and 1) if all are numbers, else a list of JSON values
+    kinds       of the series that they come from: several if the metric was sent in several kinds of value
+    contexts    int32[n]: position of each point's unit, tags and metadata in the dictionary; None: points have none
     """
 
     times: Ints
@@ -28,56 +30,57 @@ class Readings:
     def __len__(self) -> int:
         return len(self.times)
 
-    def kept(self, places: NDArray[np.intp]) -> "Readings":
-        """Only the points at these places."""
-        listed = isinstance(self.values, list)
-        values: Any = [self.values[at] for at in places.tolist()] if listed else self.values[places]
-        contexts = None if self.contexts is None else self.contexts[places]
-        return Readings(self.times[places], values, self.kinds, contexts, self.dictionary)
+    def at(self, positions: NDArray[np.intp]) -> "RawPoints":
+        """Return only the points at these positions."""
+        is_list = isinstance(self.values, list)
+        values: Any = [self.values[position] for position in positions.tolist()] if is_list else self.values[positions]
+        contexts = None if self.contexts is None else self.contexts[positions]
+        return RawPoints(self.times[positions], values, self.kinds, contexts, self.dictionary)
+
+    def json_values(self) -> list[Any]:
+        """Return the values as JSON shows them."""
+        values = self.values if isinstance(self.values, list) else self.values.tolist()
+        return [bool(value) for value in values] if self.kinds == [Kind.BOOLEAN] else values
 
 
-def joined(columns: dict[int, Columns], kinds: dict[int, Kind]) -> Readings:
+def combine_series(columns: dict[int, Columns], kinds: dict[int, Kind]) -> RawPoints:
+    """Return the points of all series (by id) of one metric of one device."""
     if not columns:
-        return Readings(np.empty(0, np.int64), np.empty(0), [], None, ())
+        return RawPoints(np.empty(0, np.int64), np.empty(0), [], None, ())
     if len(columns) == 1:
-        [(number, one)] = columns.items()
-        kind = kinds[number]
-        values: Any = one.values if one.is_numbers else [shown(value, kind) for value in one.values]
+        [(series_id, points)] = columns.items()
+        kind = kinds[series_id]
+        values: Any = points.values if points.is_numbers else [to_json_value(value, kind) for value in points.values]
         if kind is Kind.BOOLEAN:
-            values = one.values
-        return Readings(one.times, values, [kind], one.contexts, one.dictionary)
-    # A metric that was sent in several kinds of value: rare, so a list will do.
+            values = points.values
+        return RawPoints(points.times, values, [kind], points.contexts, points.dictionary)
+    # A metric that was sent in several kinds of value is rare, so a list is fast enough.
     rows = []
-    for number, one in columns.items():
-        for at in range(len(one)):
-            entry = b"" if one.contexts is None else one.dictionary[one.contexts[at]]
-            rows.append((int(one.times[at]), shown(one.values[at], kinds[number]), entry))
+    for series_id, points in columns.items():
+        for position in range(len(points)):
+            context = b"" if points.contexts is None else points.dictionary[points.contexts[position]]
+            value = to_json_value(points.values[position], kinds[series_id])
+            rows.append((int(points.times[position]), value, context))
     rows.sort(key=lambda row: row[0])
     dictionary = sorted({row[2] for row in rows})
-    return Readings(
+    return RawPoints(
         np.array([row[0] for row in rows], np.int64),
         [row[1] for row in rows],
-        sorted({kinds[number] for number in columns}),
+        sorted({kinds[series_id] for series_id in columns}),
         np.array([dictionary.index(row[2]) for row in rows], np.int32),
         dictionary,
     )
 
 
-def listed(readings: Readings) -> list[Any]:
-    """The values as JSON shows them."""
-    values = readings.values if isinstance(readings.values, list) else readings.values.tolist()
-    return [bool(value) for value in values] if readings.kinds == [Kind.BOOLEAN] else values
-
-
-def thinned(readings: Readings, most: int) -> Readings:
-    """At most about `most` points that draw the same line: the least and the greatest of every stretch of time."""
-    if isinstance(readings.values, list):
-        return readings.kept(np.arange(0, len(readings), -(-len(readings) // most)))
-    edges = np.linspace(readings.times[0], readings.times[-1] + 1, max(most // 2, 1) + 1).astype(np.int64)
-    starts = np.unique(np.searchsorted(readings.times, edges[:-1]))
-    lengths = np.diff([*starts, len(readings)])
-    keep = [np.array([0, len(readings) - 1])]
+def downsample(points: RawPoints, max_points: int) -> RawPoints:
+    """Return at most about `max_points` that draw the same line: the minimum and the maximum of equal spans of time."""
+    if isinstance(points.values, list):
+        return points.at(np.arange(0, len(points), -(-len(points) // max_points)))
+    edges = np.linspace(points.times[0], points.times[-1] + 1, max(max_points // 2, 1) + 1).astype(np.int64)
+    starts = np.unique(np.searchsorted(points.times, edges[:-1]))
+    lengths = np.diff([*starts, len(points)])
+    positions = [np.array([0, len(points) - 1])]
     for extreme in (np.minimum, np.maximum):
-        hits = np.flatnonzero(readings.values == np.repeat(extreme.reduceat(readings.values, starts), lengths))
-        keep.append(hits[np.searchsorted(hits, starts)])
-    return readings.kept(np.unique(np.concatenate(keep)))
+        matches = np.flatnonzero(points.values == np.repeat(extreme.reduceat(points.values, starts), lengths))
+        positions.append(matches[np.searchsorted(matches, starts)])
+    return points.at(np.unique(np.concatenate(positions)))

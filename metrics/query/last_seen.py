@@ -1,8 +1,8 @@
-"""When every device was last heard, of a fleet of any size: columns, reckoned anew every few seconds at most.
+"""Cached last-seen time of every device, as columns, for any number of devices.
 
-The newest merged time of every series is kept beside the points; what is not merged yet is in the young blocks. For
-a hundred thousand devices with a million series that is a matter of seconds, so nobody waits for it but the first who
-asks: all others get what is known, while a thread reckons anew.
+The newest merged time of every series is stored beside the points; newer points are in unmerged blocks. Reading both
+takes seconds for a hundred thousand devices with a million series. So only the first caller waits: the others get the
+cached times while a thread refreshes them.
 """
 
 import logging
@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metrics.models import Device
 from metrics.storage.connection import Connection, dedicated_connection
@@ -22,135 +21,128 @@ from rest.caller import Caller
 
 log = logging.getLogger(__name__)
 
-PERIOD = 5.0  # seconds that an answer serves
-SHARE = 10  # and so many times as long as it took to make: of a large fleet not one after the other
-MOST_COMMITS = 10_000  # that wait to be merged; of more the newest times come late
+MIN_REFRESH_PERIOD = 5.0  # seconds
+REFRESH_COST_FACTOR = 10  # the period is at least this many times as long as a refresh takes
+MAX_UNMERGED_COMMITS = 10_000  # per shard; points of later ones are seen after the next merge
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
+class LastSeenColumns:
     """Devices by ascending primary key.
 
-    heard      µs since 1970, UTC; 0 where nothing was heard yet
-    intervals  expected seconds between measurements; 0 where nobody said
+    devices    int64[n]: primary keys
+    times      int64[n]: µs since 1970, UTC; 0 for a device without points
+    intervals  int64[n]: expected seconds between points; 0 if not set
     """
 
     devices: Ints
-    heard: Ints
+    times: Ints
     intervals: Ints
 
-    def visible_to(self, caller: Caller) -> "Presence":
-        """Of the devices that a caller sees."""
+    def visible_to(self, caller: Caller) -> "LastSeenColumns":
+        """Return only the devices that are visible to a caller."""
         if caller.device_id is None and caller.groups is None:
             return self
-        seen = np.array(sorted(Device.objects.visible_to(caller).values_list("pk", flat=True)), np.int64)
-        return self._kept(np.isin(self.devices, seen))
-
-    def _kept(self, which: NDArray[np.bool_]) -> "Presence":
-        return Presence(self.devices[which], self.heard[which], self.intervals[which])
+        visible = np.array(sorted(Device.objects.visible_to(caller).values_list("pk", flat=True)), np.int64)
+        mask = np.isin(self.devices, visible)
+        return LastSeenColumns(self.devices[mask], self.times[mask], self.intervals[mask])
 
 
-_held: tuple[float, Presence] | None = None  # until when (monotonic), and what
-_making = threading.Lock()
+_cache: tuple[float, LastSeenColumns] | None = None  # expiry (monotonic clock) and content
+_refreshing = threading.Lock()
 
 
-def presence() -> Presence:
-    """Of all devices, some seconds old. Raises StorageUnavailable where nothing is known yet."""
-    held = _held
-    if held is None:
-        with _making:
-            return _held[1] if _held is not None else _make()
-    if time.monotonic() >= held[0] and _making.acquire(blocking=False):
-        threading.Thread(target=_renew, name="presence", daemon=True).start()
-    return held[1]
+def cached_last_seen() -> LastSeenColumns:
+    """Return the last-seen times of all devices, some seconds old. Raises StorageUnavailable if nothing is cached."""
+    cache = _cache
+    if cache is None:
+        with _refreshing:
+            return _cache[1] if _cache is not None else _refresh()
+    if time.monotonic() >= cache[0] and _refreshing.acquire(blocking=False):
+        threading.Thread(target=_refresh_in_background, name="last-seen", daemon=True).start()
+    return cache[1]
 
 
-def _renew() -> None:
+def _refresh_in_background() -> None:
     try:
-        _make()
+        _refresh()
     except StorageError as error:
-        log.warning("when devices were heard cannot be told anew: %s", str(error).split("\n")[0])
+        log.warning("last-seen times cannot be refreshed: %s", str(error).split("\n")[0])
     except Exception:
-        log.exception("when devices were heard cannot be told anew")
+        log.exception("last-seen times cannot be refreshed")
     finally:
-        _making.release()
+        _refreshing.release()
 
 
-def _make() -> Presence:
-    global _held
-    began = time.monotonic()
+def _refresh() -> LastSeenColumns:
+    global _cache
+    started = time.monotonic()
     with dedicated_connection() as connection:
-        found = _now(connection)
-    took = time.monotonic() - began
-    _held = (time.monotonic() + max(PERIOD, SHARE * took), found)
-    return found
+        columns = _read_columns(connection)
+    took = time.monotonic() - started
+    _cache = (time.monotonic() + max(MIN_REFRESH_PERIOD, REFRESH_COST_FACTOR * took), columns)
+    return columns
 
 
-def forget() -> None:
-    """Start anew: between tests."""
-    global _held
-    _held = None
+def clear_cache() -> None:
+    """Make the next call read the times again."""
+    global _cache
+    _cache = None
 
 
-def _now(connection: Connection) -> Presence:
-    devices = _pairs(connection, "SELECT id, coalesce(expected_interval, 0)::int8 FROM metrics_device ORDER BY id")
-    series = _pairs(connection, "SELECT id, device_id FROM metrics_series ORDER BY id")
-    newest = _newest(connection, series[:, 0])
-    heard = np.zeros(len(devices), np.int64)
-    places = np.searchsorted(devices[:, 0], series[:, 1])
-    known = places < len(devices)
-    known[known] = devices[places[known], 0] == series[known, 1]
-    np.maximum.at(heard, places[known], newest[known])
-    return Presence(devices[:, 0], heard, devices[:, 1])
+def _read_columns(connection: Connection) -> LastSeenColumns:
+    devices = _copy_pairs(connection, "SELECT id, coalesce(expected_interval, 0)::int8 FROM metrics_device ORDER BY id")
+    series = _copy_pairs(connection, "SELECT id, device_id FROM metrics_series ORDER BY id")
+    newest = _newest_times_of(connection, series[:, 0])
+    times = np.zeros(len(devices), np.int64)
+    positions = np.searchsorted(devices[:, 0], series[:, 1])
+    matches = positions < len(devices)
+    matches[matches] = devices[positions[matches], 0] == series[matches, 1]
+    np.maximum.at(times, positions[matches], newest[matches])
+    return LastSeenColumns(devices[:, 0], times, devices[:, 1])
 
 
-def newest_times(connection: Connection) -> tuple[Ints, Ints]:
-    """Every series, ascending, and the time of its newest point (µs), 0 where it has none."""
-    series = _pairs(connection, "SELECT id, device_id FROM metrics_series ORDER BY id")[:, 0]
-    return series, _newest(connection, series)
+def read_newest_times(connection: Connection) -> tuple[Ints, Ints]:
+    """Return the ids of all series, ascending, and the time of each one's newest point (µs; 0: none)."""
+    series = _copy_pairs(connection, "SELECT id, device_id FROM metrics_series ORDER BY id")[:, 0]
+    return series, _newest_times_of(connection, series)
 
 
-def _newest(connection: Connection, series: Ints) -> Ints:
+def _newest_times_of(connection: Connection, series: Ints) -> Ints:
     newest = np.zeros(len(series), np.int64)
-    # Young blocks first: what is merged between the two reads is in both.
-    parts = [
-        part
-        for _, parts in block_cache.read_commits_after(connection, _merged(connection), MOST_COMMITS)
-        for part in parts
-    ]
+    # Unmerged blocks first: a block that is merged between the two reads is in both.
+    merged: block_cache.CommitCursor = dict(connection.execute("SELECT shard, seq FROM metrics_merged").fetchall())
+    commits = block_cache.read_commits_after(connection, merged, MAX_UNMERGED_COMMITS)
+    unmerged = [part for _, parts in commits for part in parts]
     with connection.transaction(), connection.cursor("latest", binary=True) as cursor:
-        for part in parts:
-            _raise(newest, series, part)
+        for part in unmerged:
+            _keep_newest(newest, series, part)
         cursor.execute("SELECT payload FROM metrics_latest")
         for (payload,) in cursor:
             try:
                 for part in decode(payload):
-                    _raise(newest, series, part)
+                    _keep_newest(newest, series, part)
             except DamagedPayload:
-                continue  # reads of its points tell of it
+                continue  # reads of its points report it
     return newest
 
 
-_ROW = np.dtype([("columns", ">i2"), ("l1", ">i4"), ("first", ">i8"), ("l2", ">i4"), ("second", ">i8")])
-_HEAD, _TAIL = 19, 2  # bytes before and after the rows of a COPY in binary
+def _keep_newest(newest: Ints, series: Ints, part: Columns) -> None:
+    """Raise each series' time to its last one in a part. A series that was created after `series` is skipped."""
+    positions = np.searchsorted(series, part.ids)
+    last = part.times[part.offsets[1:] - 1]
+    matches = positions < len(series)
+    matches[matches] = series[positions[matches]] == part.ids[matches]
+    np.maximum.at(newest, positions[matches], last[matches])
 
 
-def _pairs(connection: Connection, query: str) -> Ints:
-    """Rows of two bigints, none of them null: int64[n, 2]. By COPY, since a million rows as tuples take seconds."""
+_COPY_ROW = np.dtype([("columns", ">i2"), ("l1", ">i4"), ("first", ">i8"), ("l2", ">i4"), ("second", ">i8")])
+_COPY_HEADER, _COPY_TRAILER = 19, 2  # bytes before and after the rows of a binary COPY
+
+
+def _copy_pairs(connection: Connection, query: str) -> Ints:
+    """Return rows of two bigints, not null, as int64[n, 2]. Uses COPY since a million tuples take seconds."""
     with connection.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT binary)") as copy:
         data = b"".join(copy)
-    rows = np.frombuffer(data[_HEAD:-_TAIL], _ROW)
+    rows = np.frombuffer(data[_COPY_HEADER:-_COPY_TRAILER], _COPY_ROW)
     return np.column_stack((rows["first"], rows["second"])).astype(np.int64)
-
-
-def _merged(connection: Connection) -> block_cache.CommitCursor:
-    return dict(connection.execute("SELECT shard, seq FROM metrics_merged").fetchall())
-
-
-def _raise(newest: Ints, numbers: Ints, part: Columns) -> None:
-    """The last time of every series of a part, where it is later. A series that is newer than `numbers` is left out."""
-    places = np.searchsorted(numbers, part.ids)
-    last = part.times[part.offsets[1:] - 1]
-    known = places < len(numbers)
-    known[known] = numbers[places[known]] == part.ids[known]
-    np.maximum.at(newest, places[known], last[known])

@@ -1,4 +1,4 @@
-"""Questions about measurements, answered in the words of the API: devices, metrics, times."""
+"""Newest points of series, and which metrics and devices sent points, by the names of the API."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,11 @@ from metrics.storage.format.contexts import read_context
 from metrics.storage.read import block_cache
 from metrics.storage.read import latest as newest
 from metrics.storage.series_registry import cached_registry
+from metrics.storage.units import to_datetime, to_microseconds
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DAY = timedelta(days=1)
-EVER = timedelta(days=3650)  # far enough that a recording of years ago still shows its newest value
-FEW = 8  # series up to which looking one by one is fastest
+DEFAULT_LOOKBACK = timedelta(days=1)
+MAX_LOOKBACK = timedelta(days=3650)  # includes recordings of years ago
+MAX_SINGLE_LOOKUPS = 8  # series up to which a look-up for each is fastest
 TIME_RANGES = {
     "1h": timedelta(hours=1),
     "6h": timedelta(hours=6),
@@ -30,7 +30,7 @@ TIME_RANGES = {
     "90d": timedelta(days=90),
 }
 
-SERIES = f"""
+SELECT_SERIES = f"""
 SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
 WHERE (%(devices)s::text[] IS NULL OR d.device_id = ANY(%(devices)s))
   AND (%(metrics)s::text[] IS NULL OR s.metric_name = ANY(%(metrics)s))
@@ -52,16 +52,8 @@ class Point:
     metadata: dict[str, Any]
 
 
-def microseconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(microseconds=1)
-
-
-def moment(micro: int) -> datetime:
-    return EPOCH + timedelta(microseconds=int(micro))
-
-
-def shown(value: Any, kind: Kind) -> Any:
-    """What is stored, as JSON shows it."""
+def to_json_value(value: Any, kind: Kind) -> Any:
+    """Return a stored value as JSON shows it."""
     if kind is Kind.NUMERIC:
         return float(value)
     if kind is Kind.BOOLEAN:
@@ -72,135 +64,122 @@ def shown(value: Any, kind: Kind) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Newest:
+class LatestPoints:
     """The newest points by device and metric, and the names of damaged blocks that may have held newer ones."""
 
     points: list[Point]
     damaged: list[str]
 
 
-def latest(
+def read_latest_points(
     devices: Sequence[str] | None,
     metrics: Sequence[str] | None,
-    lookback: timedelta = DAY,
+    lookback: timedelta = DEFAULT_LOOKBACK,
     now: datetime | None = None,
     groups: Sequence[str] | None = None,
-) -> list[Point]:
-    """The newest point of every matching series (None: of all), by device and metric."""
-    return newest_points(devices, metrics, lookback, now, groups).points
-
-
-def newest_points(
-    devices: Sequence[str] | None,
-    metrics: Sequence[str] | None,
-    lookback: timedelta = DAY,
-    now: datetime | None = None,
-    groups: Sequence[str] | None = None,
-) -> Newest:
-    """The same, for whoever tells what is missing."""
-    since = microseconds((now or datetime.now(UTC)) - lookback)
-    held = newest.find_latest(devices, metrics, since, groups)
-    series, parts = held.series, held.candidates
-    place = _newest_of([one.id for one in series], parts, since)
-    found: dict[tuple[str, str], Point] = {}
-    for one in series:
-        if one.id not in place:
+) -> LatestPoints:
+    """Return the newest point of every series of these devices, metrics and groups (None: all)."""
+    since = to_microseconds((now or datetime.now(UTC)) - lookback)
+    candidates = newest.find_latest(devices, metrics, since, groups)
+    positions = _newest_positions([series.id for series in candidates.series], candidates.candidates, since)
+    points: dict[tuple[str, str], Point] = {}
+    for series in candidates.series:
+        if series.id not in positions:
             continue
-        point = _point(one, *place[one.id])
-        other = found.get((one.device_id, one.metric_name))  # the same metric in another kind of value
+        point = _to_point(series, *positions[series.id])
+        other = points.get((series.device_id, series.metric_name))  # the same metric in another kind of value
         if other is None or other.timestamp <= point.timestamp:
-            found[one.device_id, one.metric_name] = point
-    return Newest([found[key] for key in sorted(found)], held.damaged)
+            points[series.device_id, series.metric_name] = point
+    return LatestPoints([points[key] for key in sorted(points)], candidates.damaged)
 
 
-def last_seen(devices: Sequence[str], lookback: timedelta = EVER) -> dict[str, datetime]:
-    """When each of these devices was last heard of, in one read; those that were not are left out."""
+def read_last_seen_times(devices: Sequence[str], lookback: timedelta = MAX_LOOKBACK) -> dict[str, datetime]:
+    """Return when each of these devices last sent a point, in one read; devices without points are left out."""
     if not devices:
         return {}
-    since = microseconds(datetime.now(UTC) - lookback)
-    held = newest.find_latest(devices, None, since)
-    place = _newest_of([one.id for one in held.series], held.candidates, since)
+    since = to_microseconds(datetime.now(UTC) - lookback)
+    candidates = newest.find_latest(devices, None, since)
+    positions = _newest_positions([series.id for series in candidates.series], candidates.candidates, since)
     times: dict[str, int] = {}
-    for one in held.series:
-        if one.id in place:
-            part, at = place[one.id]
-            times[one.device_id] = max(times.get(one.device_id, 0), int(part.times[at]))
-    return {device_id: moment(time) for device_id, time in times.items()}
+    for series in candidates.series:
+        if series.id in positions:
+            part, position = positions[series.id]
+            times[series.device_id] = max(times.get(series.device_id, 0), int(part.times[position]))
+    return {device_id: to_datetime(time) for device_id, time in times.items()}
 
 
-def _newest_of(ids: list[int], candidates: list[newest.Candidate], since: int) -> dict[int, tuple[Columns, int]]:
-    """Series id to (part, position) of its newest point; of two writes of one time the later wins.
+def _newest_positions(ids: list[int], candidates: list[newest.Candidate], since: int) -> dict[int, tuple[Columns, int]]:
+    """Return (part, position) of the newest point by series id; of two writes of one time the later wins.
 
-    Candidates come youngest first, so the search ends where all that is left is older than what was found.
+    Candidates come newest first, so the search ends when all that are left are older than the points found so far.
     """
     best: dict[int, tuple[int, int, Columns, int]] = {}
-    wanted = np.array(sorted(ids), np.int64)
-    for one in candidates:
-        if len(best) == len(ids) and min(best.values(), key=itemgetter(0))[0] > one.time_to:
+    sorted_ids = np.array(sorted(ids), np.int64)
+    for candidate in candidates:
+        if len(best) == len(ids) and min(best.values(), key=itemgetter(0))[0] > candidate.time_to:
             break
-        for number, position in _last_of(one.part, ids, wanted):
-            time = int(one.part.times[position])
-            if time >= since and (number not in best or best[number][:2] <= (time, one.seq)):
-                best[number] = (time, one.seq, one.part, position)
-    return {number: (part, position) for number, (_, _, part, position) in best.items()}
+        for series_id, position in _last_positions(candidate.part, ids, sorted_ids):
+            time = int(candidate.part.times[position])
+            if time >= since and (series_id not in best or best[series_id][:2] <= (time, candidate.seq)):
+                best[series_id] = (time, candidate.seq, candidate.part, position)
+    return {series_id: (part, position) for series_id, (_, _, part, position) in best.items()}
 
 
-def _last_of(part: Columns, ids: list[int], wanted: Ints) -> Iterable[tuple[int, int]]:
-    """(series, position of its last point) of those that are in a part."""
-    if len(ids) <= FEW:
-        spans = ((number, part.span(number)) for number in ids)
-        return [(number, span.stop - 1) for number, span in spans if span.stop]
-    at = np.searchsorted(part.ids, wanted)
-    at[at == len(part.ids)] = 0
-    here = np.flatnonzero(part.ids[at] == wanted)
-    return zip(wanted[here].tolist(), (part.offsets[at[here] + 1] - 1).tolist(), strict=True)
+def _last_positions(part: Columns, ids: list[int], sorted_ids: Ints) -> Iterable[tuple[int, int]]:
+    """Return (series id, position of its last point) of the series that are in a part."""
+    if len(ids) <= MAX_SINGLE_LOOKUPS:
+        spans = ((series_id, part.span(series_id)) for series_id in ids)
+        return [(series_id, span.stop - 1) for series_id, span in spans if span.stop]
+    found = np.searchsorted(part.ids, sorted_ids)
+    found[found == len(part.ids)] = 0
+    matches = np.flatnonzero(part.ids[found] == sorted_ids)
+    return zip(sorted_ids[matches].tolist(), (part.offsets[found[matches] + 1] - 1).tolist(), strict=True)
 
 
-def _point(series: newest.NamedSeries, part: Columns, at: int) -> Point:
-    entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
-    unit, tags, metadata = read_context(entry)
-    value, metric = shown(part.values[at], series.kind), series.metric_name
+def _to_point(series: newest.NamedSeries, part: Columns, position: int) -> Point:
+    context = b"" if part.contexts is None else part.dictionary[part.contexts[position]]
+    unit, tags, metadata = read_context(context)
+    value, metric = to_json_value(part.values[position], series.kind), series.metric_name
     unit = unit or cached_registry().unit(metric)
-    return Point(series.device_id, metric, moment(part.times[at]), value, unit, tags, metadata)
+    return Point(series.device_id, metric, to_datetime(part.times[position]), value, unit, tags, metadata)
 
 
-_HEARD = f"""
+_DEVICES_OF_SERIES = f"""
 SELECT DISTINCT d.device_id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
-WHERE s.id = ANY(%(series)s) AND (%(groups)s::text[] IS NULL OR {block_cache.IN_GROUPS}) LIMIT %(most)s
+WHERE s.id = ANY(%(series)s) AND (%(groups)s::text[] IS NULL OR {block_cache.IN_GROUPS}) LIMIT %(limit)s
 """  # noqa: S608 - a constant with a constant in it
 
 
-def heard_lately(most: int, groups: Sequence[str] | None = None, commits: int = 20) -> list[str]:
-    """Ids of devices that the newest commits tell of, of these groups (None: of all): what is alive in a fleet, at the
-    same price for any size.
+def find_recently_active_devices(limit: int, groups: Sequence[str] | None = None, commits: int = 20) -> list[str]:
+    """Return ids of devices of these groups (None: all) that the newest commits have points of.
+
+    The cost does not depend on the number of devices.
     """
     with read_connection() as connection:
         heads = block_cache.read_heads(connection)
-        each = -(-commits // len(heads))
-        recent = block_cache.read_commits_after(connection, {shard: seq - each for shard, seq in heads.items()}, each)
+        per_shard = -(-commits // len(heads))
+        cursor = {shard: seq - per_shard for shard, seq in heads.items()}
+        recent = block_cache.read_commits_after(connection, cursor, per_shard)
         recent.sort(key=lambda commit: heads[commit[0][0]] - commit[0][1])  # the newest of every shard first
-        numbers = [number for _, parts in recent for part in parts for number in part.ids.tolist()]
-        rows = connection.execute(
-            _HEARD,
-            {
-                "series": list(dict.fromkeys(numbers))[: 50 * most],
-                "groups": None if groups is None else list(groups),
-                "most": most,
-            },
-        ).fetchall()
+        series_ids = [series_id for _, parts in recent for part in parts for series_id in part.ids.tolist()]
+        names = {
+            "series": list(dict.fromkeys(series_ids))[: 50 * limit],
+            "groups": None if groups is None else list(groups),
+            "limit": limit,
+        }
+        rows = connection.execute(_DEVICES_OF_SERIES, names).fetchall()
     return [device_id for (device_id,) in rows]
 
 
-_METRICS = f"""
+_METRICS_OF_DEVICE = f"""
 SELECT DISTINCT s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
 WHERE d.device_id = %(device)s AND (%(groups)s::text[] IS NULL OR {block_cache.IN_GROUPS}) ORDER BY 1
 """  # noqa: S608 - a constant with a constant in it
 
 
-def device_metrics(device_id: str, groups: Sequence[str] | None = None) -> list[str]:
-    """The names of the metrics that a device has sent; none where it has to be in one of these groups and is not."""
+def list_device_metrics(device_id: str, groups: Sequence[str] | None = None) -> list[str]:
+    """Return the names of the metrics that a device has sent; none if it is in none of these groups (None: any)."""
+    names = {"device": device_id, "groups": None if groups is None else list(groups)}
     with read_connection() as connection:
-        rows = connection.execute(
-            _METRICS, {"device": device_id, "groups": None if groups is None else list(groups)}
-        ).fetchall()
+        rows = connection.execute(_METRICS_OF_DEVICE, names).fetchall()
     return [name for (name,) in rows]

@@ -1,7 +1,7 @@
-"""A question about measurements, checked: what it asks, what it may ask, and where its next page begins.
+"""A validated query for measurements: what to read, and where its next page begins.
 
-The limits are those of a single question in a single process. Whatever is over one is refused before anything is
-read, with the field and, where a smaller question would do, which one.
+The limits are those of one query in one process. A query over a limit is rejected before anything is read; the error
+names the field and, where a smaller query would do, its size.
 """
 
 import base64
@@ -16,33 +16,32 @@ from typing import Any
 import msgspec
 
 from metrics.models import LONGEST_RETENTION_DAYS
-from metrics.query.accumulators import Ints
-from metrics.query.aggregations import ACCEPTED, FOLDS, Fill, percent_of
-from metrics.query.latest import microseconds
-from metrics.query.time_buckets import edges, fitting
-from metrics.storage.units import SECOND
+from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, ACCUMULATORS, Fill, Ints, parse_percentile
+from metrics.query.time_buckets import bucket_edges, round_interval
+from metrics.storage.units import SECOND, to_microseconds
 from rest.errors import InvalidField
 
-MOST_POINTS = 10_000  # of one answer
-MOST_INTERVALS = 100_000  # of one group
-MOST_SLOTS = 1_000_000  # intervals of all groups together
-MOST_SERIES = 200_000
-LONGEST = timedelta(days=LONGEST_RETENTION_DAYS + 10)
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-AUTOMATIC = 300  # intervals that `auto` aims at
+MAX_POINTS = 10_000  # of one response
+MAX_BUCKETS_PER_GROUP = 100_000
+MAX_BUCKETS = 1_000_000  # of all groups together
+MAX_SERIES = 200_000
+MAX_RANGE = timedelta(days=LONGEST_RETENTION_DAYS + 10)
+MIN_TIME, MAX_TIME = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+AUTO_BUCKETS = 300  # that the interval `auto` aims at
 FILLS = ("none", "null", "previous", "linear")
-WITHOUT_VALUES = ("count",)  # what may be asked of texts too
-GROUPINGS = "series, device, group, tag:<name> or all"
+NON_NUMERIC_AGGREGATIONS = ("count",)  # accepted for texts and other values too
+ACCEPTED_GROUPINGS = "series, device, group, tag:<name> or all"
 
-Label = tuple[str | None, str | None, str | None]  # device, metric, value of the tag or name of the group
+SeriesLabel = tuple[str | None, str | None, str | None]  # device, metric, value of the tag or name of the group
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Points of `metrics` of `devices` (None: of all) from `start` to before `end`, or what they amount to.
+class Query:
+    """Points of `metrics` of `devices` (None: all) from `start` to before `end`, raw or aggregated.
 
-    With `groups`, only of those devices that are in one of them. With `pairs`, of each device named there only the
-    metrics beside it, instead of each metric of each device.
+    interval  seconds of a time bucket, `auto`, or None: the whole range is one bucket
+    groups    only devices in at least one of these groups
+    pairs     only these (device, metric) pairs, instead of every metric of every device
     """
 
     metrics: tuple[str, ...]
@@ -50,120 +49,136 @@ class Question:
     end: datetime
     devices: tuple[str, ...] | None = None
     aggregation: str | None = None
-    interval: int | str | None = None  # seconds, `auto`, or None: the whole range
+    interval: int | str | None = None
     fill: Fill = "none"
     group_by: str = "series"
     tags: dict[str, Any] = field(default_factory=dict)
     min_value: float | None = None
     max_value: float | None = None
-    limit: int = MOST_POINTS
+    limit: int = MAX_POINTS
     cursor: str | None = None
     timezone: str = "UTC"
     max_points: int | None = None
     groups: tuple[str, ...] | None = None
-    pairs: tuple[tuple[str, str], ...] | None = None  # of device and metric
+    pairs: tuple[tuple[str, str], ...] | None = None
 
     @property
-    def low(self) -> int:
-        return microseconds(self.start)
+    def start_us(self) -> int:
+        return to_microseconds(self.start)
 
     @property
-    def high(self) -> int:
-        return microseconds(self.end)
+    def end_us(self) -> int:
+        return to_microseconds(self.end)
 
     @property
-    def tag(self) -> str | None:
+    def group_tag(self) -> str | None:
         """The tag to group by."""
         return self.group_by.removeprefix("tag:") if self.group_by.startswith("tag:") else None
 
+    @property
+    def has_filters(self) -> bool:
+        """Whether values or tags of points decide which of them count."""
+        return bool(self.tags) or self.min_value is not None or self.max_value is not None
+
     def zone(self) -> tzinfo:
+        """Return the time zone. Raises InvalidField."""
         if self.timezone == "UTC":
             return UTC
-        if self.timezone not in _zones():
-            raise InvalidField("timezone", f"{self.timezone!r:.60} is no IANA time zone such as Europe/Berlin")
+        if self.timezone not in _zone_names():
+            raise InvalidField("timezone", f"{self.timezone!r:.60} is not an IANA time zone such as Europe/Berlin")
         return zoneinfo.ZoneInfo(self.timezone)
 
-    def length(self) -> int | None:
-        """The interval in µs; None where the whole range is one."""
+    def interval_us(self) -> int | None:
+        """Return the length of a time bucket in µs; None if the whole range is one."""
         if self.interval == "auto":
-            return fitting(self.high - self.low, min(self.max_points or AUTOMATIC, self.limit))
+            max_buckets = min(self.max_points or AUTO_BUCKETS, self.limit)
+            return round_interval(self.end_us - self.start_us, max_buckets)
         return int(self.interval) * SECOND if self.interval is not None else None
 
     def edges(self) -> Ints:
-        return edges(self.low, self.high, self.length() or self.high - self.low, self.zone())
+        """Return the edges (µs) of the time buckets."""
+        start, end = self.start_us, self.end_us
+        return bucket_edges(start, end, self.interval_us() or end - start, self.zone())
 
-    def check(self) -> None:
-        """Raise InvalidField where the question makes no sense or asks for too much."""
-        self._check_range()
+    def validate(self) -> None:
+        """Raise InvalidField if the query is invalid or over a limit."""
+        if error := time_range_error(self.start, self.end):
+            raise InvalidField(*error)
         self.zone()
-        if not 1 <= self.limit <= MOST_POINTS:
-            raise InvalidField("limit", f"1 to {MOST_POINTS:,} points are given at once, and a cursor for the next")
+        if not 1 <= self.limit <= MAX_POINTS:
+            raise InvalidField("limit", f"must be 1 to {MAX_POINTS:,}; next_cursor leads to the next page")
         if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
             raise InvalidField("filters.min_value", "must not be above max_value")
-        if self.tag == "" or (self.tag is None and self.group_by not in ("series", "device", "group", "all")):
-            raise InvalidField("group_by", f"{GROUPINGS} is accepted")
+        if self.group_tag == "" or (
+            self.group_tag is None and self.group_by not in ("series", "device", "group", "all")
+        ):
+            raise InvalidField("group_by", f"must be {ACCEPTED_GROUPINGS}")
         if self.aggregation is None:
-            self._check_raw()
+            self._validate_raw()
         else:
-            self._check_aggregation()
+            self._validate_aggregation(self.aggregation)
+        self.decode_cursor()
 
-    def _check_range(self) -> None:
-        if self.start >= self.end:
-            raise InvalidField("start_time", "must be before end_time")
-        if self.start < EARLIEST:
-            raise InvalidField("start_time", f"{EARLIEST:%Y-%m-%d} or later is accepted")
-        if self.end > LATEST:
-            raise InvalidField("end_time", f"{LATEST:%Y-%m-%d} or earlier is accepted")
-        if self.end - self.start > LONGEST:
-            raise InvalidField("start_time", f"a question may span {LONGEST.days:,} days at most")
-
-    def _check_raw(self) -> None:
+    def _validate_raw(self) -> None:
         if self.interval is not None:
-            raise InvalidField("aggregation", f"is needed with an interval: {ACCEPTED}")
+            raise InvalidField("aggregation", f"is required with an interval: {ACCEPTED_AGGREGATIONS}")
         if self.fill != "none":
-            raise InvalidField("fill", "gaps are filled between intervals: ask with aggregation and interval")
+            raise InvalidField("fill", "needs aggregation and interval: only gaps between time buckets are filled")
         if self.group_by != "series":
-            raise InvalidField("group_by", "points as they are come by series: ask with an aggregation")
+            raise InvalidField("group_by", "needs an aggregation: raw points are grouped by series")
 
-    def _check_aggregation(self) -> None:
-        if self.aggregation not in FOLDS and percent_of(self.aggregation or "") is None:
-            raise InvalidField("aggregation", f"{self.aggregation!r:.60} is not known; accepted are {ACCEPTED}")
+    def _validate_aggregation(self, aggregation: str) -> None:
+        if aggregation not in ACCUMULATORS and parse_percentile(aggregation) is None:
+            raise InvalidField("aggregation", f"{aggregation!r:.60} is unknown; must be {ACCEPTED_AGGREGATIONS}")
         if isinstance(self.fill, str) and self.fill not in FILLS:
-            raise InvalidField("fill", f"{', '.join(FILLS)} or a number is accepted")
-        length = self.length()
-        if length is None:
+            raise InvalidField("fill", f"must be {', '.join(FILLS)} or a number")
+        interval, length = self.interval_us(), self.end_us - self.start_us
+        if interval is None:
             return
-        if length < SECOND:
+        if interval < SECOND:
             raise InvalidField("interval", "must be 1 second or more, or auto")
-        if (self.high - self.low) // length > MOST_INTERVALS:
-            least = -(-(self.high - self.low) // (MOST_INTERVALS * SECOND))
-            raise InvalidField(
-                "interval", f"over {MOST_INTERVALS:,} intervals; this range needs {least:,} seconds or more, or auto"
-            )
+        if length // interval > MAX_BUCKETS_PER_GROUP:
+            shortest = -(-length // (MAX_BUCKETS_PER_GROUP * SECOND))
+            detail = f"must be {shortest:,} seconds or more for this range, or auto"
+            raise InvalidField("interval", f"{detail}: at most {MAX_BUCKETS_PER_GROUP:,} intervals per series")
 
     def fingerprint(self) -> str:
-        """What makes a cursor this question's."""
-        asked = replace(self, cursor=None, limit=1)
-        return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
+        """Return what a cursor is valid for: the query without limit and cursor."""
+        page_independent = replace(self, cursor=None, limit=1)
+        return hashlib.sha256(repr(page_independent).encode()).hexdigest()[:16]
 
-    def cursor_after(self, label: Label, time: int) -> str:
+    def encode_cursor(self, label: SeriesLabel, time: int) -> str:
+        """Return the cursor of the page after this point (time in µs)."""
         body = msgspec.json.encode([self.fingerprint(), label, time])
         return base64.urlsafe_b64encode(body).decode().rstrip("=")
 
-    def begins_after(self) -> tuple[Label, int] | None:
-        """The last point of the page before this one: what it belongs to, and its time."""
+    def decode_cursor(self) -> tuple[SeriesLabel, int] | None:
+        """Return series and time of the last point of the previous page. Raises InvalidField."""
         if self.cursor is None:
             return None
         try:
             body = base64.urlsafe_b64decode(self.cursor + "=" * (-len(self.cursor) % 4))
-            fingerprint, label, time = msgspec.json.decode(body, type=tuple[str, Label, int])
+            fingerprint, label, time = msgspec.json.decode(body, type=tuple[str, SeriesLabel, int])
         except (ValueError, binascii.Error, msgspec.MsgspecError):
-            raise InvalidField("cursor", "is not one that an answer gave") from None
+            raise InvalidField("cursor", "is not a next_cursor of a response") from None
         if fingerprint != self.fingerprint():
-            raise InvalidField("cursor", "belongs to another question: everything but the limit must be the same")
+            raise InvalidField("cursor", "belongs to another query: everything but the limit must be the same")
         return label, time
 
 
+def time_range_error(start: datetime, end: datetime) -> tuple[str, str] | None:
+    """Return the field and what is wrong with it; None for a valid range."""
+    if start >= end:
+        return "start_time", "must be before end_time"
+    if start < MIN_TIME:
+        return "start_time", f"must be {MIN_TIME:%Y-%m-%d} or later"
+    if end > MAX_TIME:
+        return "end_time", f"must be {MAX_TIME:%Y-%m-%d} or earlier"
+    if end - start > MAX_RANGE:
+        return "start_time", f"must be at most {MAX_RANGE.days:,} days before end_time"
+    return None
+
+
 @cache
-def _zones() -> frozenset[str]:
+def _zone_names() -> frozenset[str]:
     return frozenset(zoneinfo.available_timezones())

@@ -1,4 +1,4 @@
-"""What questions are answered with, and what of a piece of points they are about."""
+"""The result of a query, and which points of a piece belong to it."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metrics.query.query import Label, Question
+from metrics.query.query import Query, SeriesLabel
 from metrics.storage.format.codec import Columns, Kind
 from metrics.storage.format.contexts import read_context
 from metrics.storage.format.layout import select_points
@@ -15,98 +15,119 @@ from rest.errors import InvalidField
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A series that a question asks for."""
+class ResolvedSeries:
+    """A series of a query.
+
+    group  the device group that it is read for: a query by groups reads a series once per group of its device
+    """
 
     id: int
     kind: Kind
     device_id: str
     metric_name: str
-    group: str | None = None  # for which group of its device; a question by groups asks for it once for each
+    group: str | None = None
 
     @property
-    def label(self) -> Label:
+    def label(self) -> SeriesLabel:
         return self.device_id, self.metric_name, None
 
 
 @dataclass(slots=True)
-class Group:
-    """One line of an answer: a series, or what was pooled."""
+class ResultSeries:
+    """One series of a result, or one group of aggregated series.
 
-    label: Label
+    times     µs since 1970, UTC; of aggregated series where their time buckets begin
+    counts    aggregated: points of each time bucket
+    contexts  raw: encoded unit, tags and metadata of each point
+    """
+
+    label: SeriesLabel
     unit: str | None
     times: list[int]
     values: list[Any]
-    counts: list[int] | None = None  # aggregated: points of each interval
-    contexts: list[bytes] | None = None  # raw: unit, tags, metadata of each point
+    counts: list[int] | None = None
+    contexts: list[bytes] | None = None
+
+    def between(self, low: int, high: int) -> "ResultSeries":
+        """Return the aggregated values at the positions from `low` to before `high`."""
+        counts = None if self.counts is None else self.counts[low:high]
+        return ResultSeries(self.label, self.unit, self.times[low:high], self.values[low:high], counts)
 
 
 @dataclass(slots=True)
-class Answer:
-    question: Question
-    groups: list[Group] = field(default_factory=list)
-    interval: int | None = None  # seconds
+class QueryResult:
+    """What a query returns.
+
+    interval    seconds of a time bucket; None: the whole range, or raw points
+    incomplete  what is missing, and why
+    read        what was read, for `explain`
+    """
+
+    query: Query
+    series: list[ResultSeries] = field(default_factory=list)
+    interval: int | None = None
     next_cursor: str | None = None
-    missing: list[str] = field(default_factory=list)  # what is not in it, and why
-    read: dict[str, Any] = field(default_factory=dict)  # for ?explain=true
+    incomplete: list[str] = field(default_factory=list)
+    read: dict[str, Any] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
-        return sum(len(group.times) for group in self.groups)
+        return sum(len(series.times) for series in self.series)
 
-    def note(self, planned: ReadPlan) -> None:
-        """Remember what was read."""
-        self.missing += [f"{name} is damaged and was left out" for name in planned.damaged]
-        known = self.read
+    def add_read(self, plan: ReadPlan) -> None:
+        """Add what a plan read, and what of it is damaged."""
+        self.incomplete += [f"{name} is damaged and was left out" for name in plan.damaged]
         for name in ("series", "young_blocks", "points_in_blocks", "intervals_in_rollups"):
-            known.setdefault(name, 0)
+            self.read.setdefault(name, 0)
         for name in ("blocks_by_level", "rollups_by_seconds"):
-            known.setdefault(name, {})
-        known["series"] += len(planned.series)
-        known["young_blocks"] += planned.young_commits
-        known["points_in_blocks"] += planned.points - planned.rolled_intervals
-        known["intervals_in_rollups"] += planned.rolled_intervals
-        if planned.rolling is not None:
-            rows = known["rollups_by_seconds"]
-            rows.setdefault(str(planned.rolling.resolution), 0)
-            for row in planned.rolled:
-                rows[str(row.resolution)] = rows.get(str(row.resolution), 0) + 1
-        for level, blocks in planned.levels().items():
-            known["blocks_by_level"][level] = known["blocks_by_level"].get(level, 0) + blocks
-        self.read = known
+            self.read.setdefault(name, {})
+        self.read["series"] += len(plan.series)
+        self.read["young_blocks"] += plan.young_commits
+        self.read["points_in_blocks"] += plan.points - plan.rolled_intervals
+        self.read["intervals_in_rollups"] += plan.rolled_intervals
+        if plan.rolling is not None:
+            rollups = self.read["rollups_by_seconds"]
+            rollups.setdefault(str(plan.rolling.resolution), 0)
+            for row in plan.rolled:
+                rollups[str(row.resolution)] = rollups.get(str(row.resolution), 0) + 1
+        levels = self.read["blocks_by_level"]
+        for level, blocks in plan.levels().items():
+            levels[level] = levels.get(level, 0) + blocks
 
 
-def filtered(piece: Columns, question: Question) -> Columns | None:
-    """What of a piece the filters let through."""
+def apply_filters(piece: Columns, query: Query) -> Columns | None:
+    """Return the points of a piece that pass the filters of a query; None if there are none."""
+    if not query.has_filters:
+        return piece
     mask = np.ones(len(piece), bool)
-    if question.min_value is not None:
-        mask &= piece.values >= question.min_value
-    if question.max_value is not None:
-        mask &= piece.values <= question.max_value
-    if question.tags:
+    if query.min_value is not None:
+        mask &= piece.values >= query.min_value
+    if query.max_value is not None:
+        mask &= piece.values <= query.max_value
+    if query.tags:
         if piece.contexts is None:
             return None
-        fits = [question.tags.items() <= tags_in(entry).items() for entry in piece.dictionary]
-        mask &= np.array(fits, bool)[piece.contexts]
+        matches = [query.tags.items() <= tags_of(entry).items() for entry in piece.dictionary]
+        mask &= np.array(matches, bool)[piece.contexts]
     if mask.all():
         return piece
     return select_points(piece, mask) if mask.any() else None
 
 
 @lru_cache(10_000)
-def unit_in(entry: bytes) -> str | None:
-    return read_context(entry)[0]
+def unit_of(context: bytes) -> str | None:
+    return read_context(context)[0]
 
 
 @lru_cache(10_000)
-def tags_in(entry: bytes) -> dict[str, Any]:
-    return read_context(entry)[1]
+def tags_of(context: bytes) -> dict[str, Any]:
+    return read_context(context)[1]
 
 
-def from_cursor(labels: list[Label], after: tuple[Label, int] | None) -> list[Label]:
-    """The labels from the one on that the page before ended in."""
-    if after is None:
+def skip_previous_pages(labels: list[SeriesLabel], cursor: tuple[SeriesLabel, int] | None) -> list[SeriesLabel]:
+    """Return the labels from the one on in which the previous page ended. Raises InvalidField if that is gone."""
+    if cursor is None:
         return labels
-    if after[0] not in labels:
-        raise InvalidField("cursor", "what the page before ended with is there no more; begin again")
-    return labels[labels.index(after[0]) :]
+    if cursor[0] not in labels:
+        raise InvalidField("cursor", "the last series of the previous page no longer exists; query again without it")
+    return labels[labels.index(cursor[0]) :]

@@ -53,7 +53,7 @@ def device_statistics(caller: Caller, device_id: str, now: datetime | None = Non
     hours = hours_until(int(now.timestamp()) // 3600)
     with snapshot() as connection:
         found = point_totals.count_series_points(connection, np.array([number for number, _ in rows], np.int64), hours)
-    newest = latest.newest_points([device_id], None, EVER, now) if rows else latest.Newest([], [])
+    newest = latest.read_latest_points([device_id], None, EVER, now) if rows else latest.LatestPoints([], [])
     points: Counter[str] = Counter()
     for (_, name), count in zip(rows, found.ever.tolist(), strict=True):
         points[name] += count

@@ -11,7 +11,7 @@ from typing import IO
 
 from telemetry_site.middleware.request_id import App, Message, Receive, Scope, Send, answer_problem
 
-MAX_CONCURRENT_REQUESTS = 12  # more are not faster; large queries (metrics.query.limits) can use eight
+MAX_CONCURRENT_REQUESTS = 12  # more are not faster; large queries (metrics.query.plan) can use eight
 QUEUE_TIMEOUT = 30.0  # seconds in the queue until the request is rejected with 503
 RETRY_AFTER = 2  # seconds
 MAX_BODY_IN_MEMORY = 1024 * 1024  # bytes, as in Django; a larger body is stored on disk

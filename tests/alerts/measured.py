@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from metrics.models import Series
-from metrics.query.latest import microseconds
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge import schedule
 from metrics.storage.series_registry import current_registry
+from metrics.storage.units import to_microseconds
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
@@ -28,7 +28,7 @@ def store(
     """Points of one series, in seconds after START; returns its number."""
     current_registry().make([(device_id, metric, kind)])
     number = Series.objects.get(device__device_id=device_id, metric_name=metric, kind=kind).pk
-    times = microseconds(START) + (np.array(seconds, np.float64) * 1_000_000).astype(np.int64)
+    times = to_microseconds(START) + (np.array(seconds, np.float64) * 1_000_000).astype(np.int64)
     column = np.array(values, np.float64 if kind.is_number else object)
     ids = np.full(len(times), number)
     writer().submit([IncomingPoints(ids, times, column)], JournalEntry("test", time.time(), len(times)))

@@ -19,8 +19,8 @@ from alerts.rules import lifecycle
 from alerts.rules import scope as scopes
 from alerts.rules.scope import Scope
 from metrics.models import Device, DeviceGroup
-from metrics.query.latest import microseconds, moment
 from metrics.storage.format.codec import Kind
+from metrics.storage.units import to_datetime, to_microseconds
 from rest.caller import Caller
 from rest.caller import Scope as Right
 from rest.errors import InvalidField
@@ -198,9 +198,9 @@ def test_anomalies_are_those_that_the_detector_finds_in_one_series_after_the_oth
     for seconds, values in waves.values():
         first = max(len(seconds) - 144 - 1500, 0)
         detector = Detector()
-        times = microseconds(START) + (seconds[first:] * 1_000_000).astype(np.int64)
+        times = to_microseconds(START) + (seconds[first:] * 1_000_000).astype(np.int64)
         alone = detector.run(detector.add(), times, values[first:])
-        together = strange({7: (times, values[first:]), 8: (times[:500], values[:500])}, microseconds(START))[7]
+        together = strange({7: (times, values[first:]), 8: (times[:500], values[:500])}, to_microseconds(START))[7]
         np.testing.assert_allclose(together.values, alone.score[-144:], rtol=1e-5)
 
 
@@ -208,8 +208,8 @@ def test_what_is_still_outside_of_the_expected_band_is_not_well_again(
     waves: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:
     seconds, values = waves["a"]
-    times = microseconds(START) + (seconds * 1_000_000).astype(np.int64)
-    signal = strange({7: (times, values)}, microseconds(START))[7]
+    times = to_microseconds(START) + (seconds * 1_000_000).astype(np.int64)
+    signal = strange({7: (times, values)}, to_microseconds(START))[7]
     assert signal.clear[:100].mean() > 0.9
     assert not signal.clear[-40:-37].any()
 
@@ -269,7 +269,7 @@ def test_the_chart_is_of_whatever_fired_most_and_keeps_every_extreme(site: None)
     assert chart is not None and chart.device_id == "wild"
     assert (chart.threshold, chart.clear_threshold) == (80.0, 70.0)
     assert len(chart.times) <= backtests.MOST_DRAWN + 2
-    peaks = [moment(time) for time, value in zip(chart.times, chart.values, strict=True) if value == 99.0]
+    peaks = [to_datetime(time) for time, value in zip(chart.times, chart.values, strict=True) if value == 99.0]
     assert peaks == [at(77.7), at(1234.5)]
 
 

@@ -15,8 +15,8 @@ from alerts.conditions.spec import KINDS, SECOND, BadRule, Comparison, read_spec
 from alerts.conditions.thresholds import Signal, as_numbers, scored
 from alerts.conditions.trends import due_in, in_words
 from alerts.conditions.windows import AGGREGATIONS
-from metrics.query.accumulators import Floats, Ints
-from metrics.query.aggregations import FOLDS, cut, fold
+from metrics.query.accumulators import ACCUMULATORS, Floats, Ints, create_accumulator
+from metrics.query.time_buckets import split_by_bucket
 from metrics.storage.format.codec import Columns
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
@@ -76,12 +76,14 @@ def windows_of(times: Ints, values: Floats, window: int) -> list[tuple[list[int]
 def folded(name: str, times: list[int], values: list[float]) -> float:
     """The same aggregation of the metrics app, of these points alone."""
     piece = Columns(np.array([7]), np.array([0, len(times)]), np.array(times), np.array(values))
-    found = fold(name, 1, 1)
-    found.add(piece, cut(piece, np.array([times[0], times[-1] + 1]), np.zeros(1, np.int64), np.zeros(1, np.int64)))
+    found = create_accumulator(name, 1, 1)
+    found.add(
+        piece, split_by_bucket(piece, np.array([times[0], times[-1] + 1]), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    )
     return float(found.values()[0])
 
 
-@pytest.mark.parametrize("name", [*sorted(FOLDS), *PERCENTILES])
+@pytest.mark.parametrize("name", [*sorted(ACCUMULATORS), *PERCENTILES])
 @settings(deadline=None)
 @given(points=POINTS, window=WINDOWS)
 def test_an_aggregate_of_the_window_is_what_the_same_question_answers(
@@ -93,7 +95,7 @@ def test_an_aggregate_of_the_window_is_what_the_same_question_answers(
 
 
 def test_every_aggregation_is_known() -> None:
-    assert AGGREGATIONS.keys() == FOLDS.keys()
+    assert AGGREGATIONS.keys() == ACCUMULATORS.keys()
 
 
 @settings(deadline=None)

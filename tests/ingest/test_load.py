@@ -25,8 +25,8 @@ from django.core.management import CommandError, call_command
 
 from ingest.recordings.load import Load, Order, Outcome
 from metrics.models import Device, MetricDefinition
-from metrics.query.downsample import Readings
-from metrics.query.latest import device_metrics
+from metrics.query.downsample import RawPoints
+from metrics.query.latest import list_device_metrics
 from metrics.storage.connection import connection_parameters
 from metrics.storage.format.contexts import read_context
 from tests.metrics.stored import readings
@@ -49,7 +49,7 @@ def load(*args: Any, **options: Any) -> str:
     return out.getvalue()
 
 
-def points(device: str, metric: str) -> Readings:
+def points(device: str, metric: str) -> RawPoints:
     return readings(device, metric, LONG_AGO, FAR_AHEAD)
 
 
@@ -181,7 +181,7 @@ def test_many_devices_and_metrics_in_one_file_with_units_and_tags_in_any_order(t
     assert "unit: a text of at most 50 characters is accepted (line 42)" in said
     assert "device_id: 0 characters" in said
     for device in ("a", "b"):
-        assert device_metrics(device) == ["humidity", "temperature"]
+        assert list_device_metrics(device) == ["humidity", "temperature"]
         found = points(device, "temperature")
         assert found.values.tolist() == list(range(10))
         assert read_context(found.dictionary[found.contexts[3]]) == ("°C", {"floor": device}, {})

@@ -190,22 +190,22 @@ def test_the_dashboard_shows_the_worst_first_with_telling_values(reader: ApiClie
 
 def test_states_stay_when_points_are_merged(reader: ApiClient, admin: ApiClient, fleet: None):
     tasks.merge_young_blocks()
-    last_seen.forget()
+    last_seen.clear_cache()
     assert reader.get("/telemetry/status").json["devices"] == STATES
     admin.post("devices/silent/telemetry", point("humidity", 1))
-    last_seen.forget()
+    last_seen.clear_cache()
     assert reader.get("/telemetry/status").json["devices"] == STATES | {"silent": 0, "reporting": 2}
 
 
 def test_while_states_are_told_anew_nobody_waits(reader: ApiClient, admin: ApiClient, fleet: None):
     reader.get("/telemetry/status")
     admin.post("devices/silent/telemetry", point("humidity", 1))
-    held = last_seen._held
+    held = last_seen._cache
     assert held is not None
-    last_seen._held = (0.0, held[1])  # its time is over
+    last_seen._cache = (0.0, held[1])  # its time is over
     assert reader.get("/telemetry/status").json["devices"] == STATES
     deadline = time.monotonic() + 10
-    while last_seen._held[0] == 0.0 and time.monotonic() < deadline:
+    while last_seen._cache[0] == 0.0 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert reader.get("/telemetry/status").json["devices"] == STATES | {"silent": 0, "reporting": 2}
 
@@ -216,7 +216,9 @@ def test_counted_states_are_those_of_each_device(devices: list[tuple[float | Non
     heard = [None if ago is None else now - timedelta(seconds=ago) for ago, _ in devices]
     micros = [0 if at is None else round(at.timestamp() * 1e6) for at in heard]
     intervals = [every for _, every in devices]
-    columns = last_seen.Presence(np.arange(len(devices)), np.array(micros, np.int64), np.array(intervals, np.int64))
+    columns = last_seen.LastSeenColumns(
+        np.arange(len(devices)), np.array(micros, np.int64), np.array(intervals, np.int64)
+    )
     judged = [Patience.of(every).state(at, now) for at, every in zip(heard, intervals, strict=True)]
     assert count_states(columns, now) == {state: judged.count(state) for state in (SILENT, LATE, OK, NEVER)}
 

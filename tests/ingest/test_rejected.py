@@ -24,11 +24,11 @@ from ingest.rejected.rows import Line, write
 from ingest.tasks import tidy_rejected
 from ingest.wire.batch import Batch, Group, Reason, RequestRejected, Verdict
 from metrics.models import Device, DeviceGroup, MetricDefinition
-from metrics.query import latest
-from metrics.query.execute import ask
-from metrics.query.query import Question
+from metrics.query.execute import execute_query
+from metrics.query.query import Query
 from metrics.storage import series_registry
 from metrics.storage.connection import connect, read_connection
+from metrics.storage.units import to_datetime
 from rest import caller as access
 from tests.conftest import ApiClient, point
 
@@ -395,8 +395,8 @@ def test_what_is_rejected_kept_and_replayed_is_what_a_dictionary_says(site: None
     read: dict[tuple[str, str, int], Any] = {}
     for device in names.values():
         for metric in ("level", "open"):
-            between = (latest.moment(start), latest.moment(start + 10**9))
-            for group in ask(Question((metric,), *between, devices=(device,))).groups:
+            between = (to_datetime(start), to_datetime(start + 10**9))
+            for group in execute_query(Query((metric,), *between, devices=(device,))).groups:
                 seconds = [(at - start) // 1_000_000 for at in group.times]
                 read |= {(device, metric, second): value for second, value in zip(seconds, group.values, strict=True)}
     assert read == stored

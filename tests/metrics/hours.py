@@ -20,7 +20,7 @@ from metrics.query import latest
 from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import Kind
 from metrics.storage.read import block_cache
-from metrics.storage.units import DAY
+from metrics.storage.units import DAY, to_datetime, to_microseconds
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from tests.metrics.steps import migrate
 from tests.metrics.stored import readings
@@ -73,7 +73,7 @@ def sample(storage: Connection, now: datetime) -> Sample:
         "SELECT (SELECT count(*) FROM metrics_young), (SELECT count(*) FROM metrics_young y, metrics_merged m"
         " WHERE y.seq > m.seq), (SELECT count(*) FROM metrics_block), (SELECT count(DISTINCT day) FROM metrics_block"
         " WHERE level < 100 AND day < %s), (SELECT count(*) FROM metrics_journal)",
-        (latest.microseconds(now) // DAY,),
+        (to_microseconds(now) // DAY,),
     ).fetchone()
     assert row is not None
     sizes = {
@@ -106,7 +106,7 @@ def wrong(series: list[int], first: int, last: int, which: Iterable[int] = range
     expected = np.arange(first, last, STEP * 1_000_000)
     differences = 0
     for number in which:
-        found = readings("d", f"m{number}", latest.moment(first), latest.moment(last))
+        found = readings("d", f"m{number}", to_datetime(first), to_datetime(last))
         if found.times.tolist() != expected.tolist():
             differences += len(set(found.times.tolist()) ^ set(expected.tolist()))
         else:
@@ -130,20 +130,20 @@ def pass_hours(hours: int) -> tuple[list[Sample], int]:
     migrate()
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     clock = Clock(midnight - timedelta(hours=hours / 2))
-    first = latest.microseconds(clock.now)
+    first = to_microseconds(clock.now)
     block_cache.decoded_blocks._limit = CACHE  # so small that it is full after an hour or two
     series, samples, differences = fleet(), [], 0
     with connect() as storage:
         for passed in range(COMMIT, hours * HOUR + 1, COMMIT):
-            now = latest.microseconds(clock.now)
+            now = to_microseconds(clock.now)
             commit(series, [now + second * 1_000_000 for second in range(0, COMMIT, STEP)])
             clock.move(COMMIT)
             for task in due(passed):
                 task()
             if passed % 600 == 0:
-                differences += wrong(series, max(first, now - HOUR * 1_000_000), latest.microseconds(clock.now), [0])
-                assert len(latest.latest(["d"], None, now=clock.now)) == SERIES
+                differences += wrong(series, max(first, now - HOUR * 1_000_000), to_microseconds(clock.now), [0])
+                assert len(latest.read_latest_points(["d"], None, now=clock.now).points) == SERIES
             if passed % HOUR == 0:
                 storage.execute(f"VACUUM {', '.join('metrics_' + name for name in _TABLES)}")
                 samples.append(sample(storage, clock.now))
-    return samples, differences + wrong(series, first, latest.microseconds(clock.now))
+    return samples, differences + wrong(series, first, to_microseconds(clock.now))

@@ -11,6 +11,7 @@ from metrics.query import latest
 from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import encode
 from metrics.storage.merge.schedule import MIN_COMMITS
+from metrics.storage.units import to_datetime, to_microseconds
 from metrics.storage.write.writer import IncomingPoints, build_block
 from tests.metrics.hours import HOUR, SERIES, STEP, commit, fleet, value, wrong
 from tests.metrics.steps import migrate
@@ -67,8 +68,8 @@ class Traffic:
         first = START + dice.randrange(self.written - HOUR // STEP) * STEP * SECOND
         number = dice.randrange(SERIES)
         self.wrong += wrong(self.series, first, min(first + HOUR * SECOND, last), [number])
-        newest = latest.latest(["d"], [f"m{number}"], now=latest.moment(last))
-        self.wrong += not newest or latest.microseconds(newest[0].timestamp) < last - STEP * SECOND
+        newest = latest.read_latest_points(["d"], [f"m{number}"], now=to_datetime(last)).points
+        self.wrong += not newest or to_microseconds(newest[0].timestamp) < last - STEP * SECOND
         self.reads += 1
 
 

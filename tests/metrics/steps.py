@@ -14,6 +14,7 @@ from metrics.query import latest
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge import schedule
+from metrics.storage.units import to_microseconds
 from rest.caller import Caller
 from tests.metrics.stored import parts
 from tests.metrics.test_storage import DAY, store, stored
@@ -89,5 +90,5 @@ def everything(now: int) -> tuple[Points, dict[str, tuple[int, Any]]]:
     """Every point, and what `latest` says of every metric."""
     points = stored(parts(SERIES, now - EVER, now + EVER))
     day = datetime.fromtimestamp(now / 1_000_000, UTC)
-    newest = latest.latest(None, None, timedelta(days=90), now=day)
-    return points, {one.metric_name: (latest.microseconds(one.timestamp), one.value) for one in newest}
+    newest = latest.read_latest_points(None, None, timedelta(days=90), now=day).points
+    return points, {one.metric_name: (to_microseconds(one.timestamp), one.value) for one in newest}

@@ -5,13 +5,14 @@ from datetime import datetime
 
 import numpy as np
 
-from metrics.query.downsample import Readings, joined
-from metrics.query.latest import SERIES, microseconds
+from metrics.query.downsample import RawPoints, combine_series
+from metrics.query.latest import SELECT_SERIES
 from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Columns, Kind, concatenate
 from metrics.storage.format.layout import select_series
 from metrics.storage.read.plan import plan_read, snapshot
 from metrics.storage.read.scan import read_points
+from metrics.storage.units import to_microseconds
 
 
 def parts(series: Sequence[int], low: int, high: int, damaged: list[str] | None = None) -> list[Columns]:
@@ -24,14 +25,14 @@ def parts(series: Sequence[int], low: int, high: int, damaged: list[str] | None 
     return found
 
 
-def readings(device_id: str, metric_name: str, start: datetime, end: datetime) -> Readings:
+def readings(device_id: str, metric_name: str, start: datetime, end: datetime) -> RawPoints:
     """A metric of a device from `start` to before `end`."""
     wanted = {"devices": [device_id], "metrics": [metric_name], "groups": None}
     with read_connection() as connection:
-        kinds = {row[0]: Kind(row[1]) for row in connection.execute(SERIES, wanted)}
-    found = parts(list(kinds), microseconds(start), microseconds(end)) if kinds else []
+        kinds = {row[0]: Kind(row[1]) for row in connection.execute(SELECT_SERIES, wanted)}
+    found = parts(list(kinds), to_microseconds(start), to_microseconds(end)) if kinds else []
     columns: dict[int, list[Columns]] = {}
     for part in found:
         for number in part.ids.tolist():
             columns.setdefault(number, []).append(select_series(part, np.array([number])))
-    return joined({number: concatenate(some) for number, some in columns.items()}, kinds)
+    return combine_series({number: concatenate(some) for number, some in columns.items()}, kinds)

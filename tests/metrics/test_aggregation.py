@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.query.aggregations import FOLDS, cut, filled, fold, percent_of
-from metrics.query.time_buckets import edges, fitting
+from metrics.query.accumulators import ACCUMULATORS, create_accumulator, fill_gaps, parse_percentile
+from metrics.query.time_buckets import bucket_edges, round_interval, split_by_bucket
 from metrics.storage.format.codec import Columns, arrange_points, concatenate
 from metrics.storage.units import SECOND
 
@@ -25,7 +25,7 @@ NIGHTS = [  # around which clocks are moved somewhere
     datetime(2026, 4, 4, tzinfo=UTC),
     datetime(2026, 10, 3, tzinfo=UTC),
 ]
-NAMES = [*FOLDS, "median", "p0", "p95", "p99", "p99.9", "p12.5", "p100"]
+NAMES = [*ACCUMULATORS, "median", "p0", "p95", "p99", "p99.9", "p12.5", "p100"]
 
 Point = tuple[int, int, float]  # series, time, value
 
@@ -78,7 +78,7 @@ def expected(points: list[Point], name: str, low: int, high: int) -> float | Non
         return len(values) or None
     if not values:
         return None
-    if (percent := percent_of(name)) is not None:
+    if (percent := parse_percentile(name)) is not None:
         return percentile(values, percent)
     plain = {
         "avg": statistics.fmean,
@@ -106,7 +106,7 @@ def expected(points: list[Point], name: str, low: int, high: int) -> float | Non
 def test_an_edge_is_where_the_wall_clock_shows_a_multiple(zone, night, interval, before, length):
     start = micro(night) - before * SECOND
     end = start + length * SECOND
-    found = edges(start, end, interval * SECOND, ZoneInfo(zone))
+    found = bucket_edges(start, end, interval * SECOND, ZoneInfo(zone))
     if interval >= length:
         assert found.tolist() == [start, end]
         return
@@ -126,10 +126,10 @@ def test_a_day_has_as_many_hours_as_its_night_lets_it(day, hours):
     berlin = ZoneInfo("Europe/Berlin")
     start = datetime.fromisoformat(day).replace(tzinfo=berlin)
     following = (datetime.fromisoformat(day) + timedelta(days=1)).replace(tzinfo=berlin)
-    assert len(edges(micro(start), micro(following), HOUR * SECOND, berlin)) - 1 == hours
-    days = edges(micro(start), micro(following) + 2 * HOUR * SECOND, 24 * HOUR * SECOND, berlin)
+    assert len(bucket_edges(micro(start), micro(following), HOUR * SECOND, berlin)) - 1 == hours
+    days = bucket_edges(micro(start), micro(following) + 2 * HOUR * SECOND, 24 * HOUR * SECOND, berlin)
     assert days.tolist()[:2] == [micro(start), micro(following)]
-    quarters = edges(micro(start), micro(following), 6 * HOUR * SECOND, berlin)
+    quarters = bucket_edges(micro(start), micro(following), 6 * HOUR * SECOND, berlin)
     shown = [datetime.fromtimestamp(edge / SECOND, berlin).hour for edge in quarters.tolist()]
     assert shown == [0, 6, 12, 18, 0]
 
@@ -138,7 +138,7 @@ def test_midnight_that_does_not_exist_or_comes_twice_begins_one_day():
     havana = ZoneInfo("America/Havana")  # 2026-03-08 begins at 01:00; 2026-11-01 has two midnights
     for month, night in ((3, 8), (11, 1)):
         start = micro(datetime(2026, month, night, tzinfo=havana) - timedelta(days=2))
-        found = edges(start, start + 6 * 24 * HOUR * SECOND, 24 * HOUR * SECOND, havana)
+        found = bucket_edges(start, start + 6 * 24 * HOUR * SECOND, 24 * HOUR * SECOND, havana)
         days = [datetime.fromtimestamp(edge / SECOND, havana).date() for edge in found.tolist()]
         assert days == sorted(set(days))
         assert all((b - a).days == 1 for a, b in zip(days[:-1], days[1:], strict=True))
@@ -146,13 +146,13 @@ def test_midnight_that_does_not_exist_or_comes_twice_begins_one_day():
 
 def test_weeks_begin_on_monday():
     start = micro(datetime(2026, 5, 1, tzinfo=UTC))
-    found = edges(start, start + 30 * 24 * HOUR * SECOND, 7 * 24 * HOUR * SECOND)
+    found = bucket_edges(start, start + 30 * 24 * HOUR * SECOND, 7 * 24 * HOUR * SECOND)
     assert {datetime.fromtimestamp(edge / SECOND, UTC).strftime("%a %H") for edge in found.tolist()} == {"Mon 00"}
 
 
 @given(st.integers(1, 4000 * 86400), st.integers(1, 10_000))
 def test_the_fitting_interval_makes_no_more_pieces_than_asked(length, most):
-    assert -(-length * SECOND // fitting(length * SECOND, most)) <= most
+    assert -(-length * SECOND // round_interval(length * SECOND, most)) <= most
 
 
 # --- folds -----------------------------------------------------------------------------------------
@@ -191,11 +191,11 @@ def test_every_aggregation_equals_plain_python(points, cuts, name, interval, zon
         for (series, time), drawn in points.items()
         for again in range(repeats)
     ]
-    found = edges(START, START + 48 * HOUR * SECOND, interval * SECOND, ZoneInfo(zone))
+    found = bucket_edges(START, START + 48 * HOUR * SECOND, interval * SECOND, ZoneInfo(zone))
     many, groups = len(found) - 1, np.zeros(4, np.int64) if pooled else np.arange(4)
-    one = fold(name, 4 * many, 4)
+    one = create_accumulator(name, 4 * many, 4)
     for piece in pieces_of(rows, sorted(START + cut_at * SECOND for cut_at in cuts)):
-        one.add(piece, cut(piece, found, piece.ids, groups[piece.ids]))
+        one.add(piece, split_by_bucket(piece, found, piece.ids, groups[piece.ids]))
     values = one.values()
     for slot in range(4 * many):
         low, high = int(found[slot % many]), int(found[slot % many + 1])
@@ -215,11 +215,11 @@ def test_a_counter_that_began_again_is_no_loss():
     piece = arrange_points(
         np.zeros(5, np.int64), np.arange(5) * 10 * SECOND, np.array([100.0, 150.0, 20.0, 60.0, 60.0])
     )
-    found = edges(0, 50 * SECOND, 50 * SECOND)
+    found = bucket_edges(0, 50 * SECOND, 50 * SECOND)
     answers = {}
     for name in ("increase", "rate", "delta"):
-        one = fold(name, 1, 1)
-        one.add(piece, cut(piece, found, piece.ids, piece.ids))
+        one = create_accumulator(name, 1, 1)
+        one.add(piece, split_by_bucket(piece, found, piece.ids, piece.ids))
         answers[name] = one.values().tolist()
     assert answers == {"increase": [110.0], "rate": [110.0 / 40], "delta": [-40.0]}
 
@@ -227,15 +227,15 @@ def test_a_counter_that_began_again_is_no_loss():
 def test_the_spread_of_large_values_is_exact():
     values = 1e9 + np.array([4.0, 7.0, 13.0, 16.0] * 100)
     piece = arrange_points(np.zeros(400, np.int64), np.arange(400) * SECOND, values)
-    one = fold("stddev", 1, 1)
+    one = create_accumulator("stddev", 1, 1)
     for part in (piece.points(0, 150), piece.points(150, 400)):
-        one.add(part, cut(part, edges(0, 400 * SECOND, 400 * SECOND), part.ids, part.ids))
+        one.add(part, split_by_bucket(part, bucket_edges(0, 400 * SECOND, 400 * SECOND), part.ids, part.ids))
     assert one.values()[0] == pytest.approx(statistics.pstdev(values), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["", "mean", "p", "p101", "p-1", "pp", "p1e1", "p٩", "P95", "p100.1"])
 def test_an_unknown_aggregation_is_none(name):
-    assert percent_of(name) is None and name not in FOLDS
+    assert parse_percentile(name) is None and name not in ACCUMULATORS
 
 
 # --- gaps ------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_an_unknown_aggregation_is_none(name):
 )
 def test_gaps_are_filled_as_plain_python_fills_them(values, how):
     times = np.arange(len(values)) * 60
-    got = filled(np.array([np.nan if value is None else value for value in values], np.float64), times, how)
+    got = fill_gaps(np.array([np.nan if value is None else value for value in values], np.float64), times, how)
     for at, value in enumerate(values):
         if value is not None:
             want = value
@@ -269,11 +269,14 @@ def test_pieces_and_the_whole_agree():
     rng = np.random.default_rng(1)
     series, times = np.repeat(np.arange(3), 500), np.tile(np.arange(500) * SECOND, 3)
     whole = arrange_points(series, times, rng.normal(size=1500))
-    found = edges(0, 500 * SECOND, 7 * SECOND)
+    found = bucket_edges(0, 500 * SECOND, 7 * SECOND)
     parts = [concatenate([whole.part(at, at + 1)]) for at in range(3)]
     for name in NAMES:
-        one, other = fold(name, 3 * (len(found) - 1), 3), fold(name, 3 * (len(found) - 1), 3)
-        one.add(whole, cut(whole, found, whole.ids, whole.ids))
+        one, other = (
+            create_accumulator(name, 3 * (len(found) - 1), 3),
+            create_accumulator(name, 3 * (len(found) - 1), 3),
+        )
+        one.add(whole, split_by_bucket(whole, found, whole.ids, whole.ids))
         for part in parts:
-            other.add(part, cut(part, found, part.ids, part.ids))
+            other.add(part, split_by_bucket(part, found, part.ids, part.ids))
         np.testing.assert_allclose(one.values(), other.values(), rtol=1e-12)

@@ -28,6 +28,7 @@ from metrics.storage.locks import lock_day
 from metrics.storage.merge import restore_damaged
 from metrics.storage.merge import schedule as merge
 from metrics.storage.read import block_cache
+from metrics.storage.units import to_datetime, to_microseconds
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from rest.caller import Caller, Scope
 from rest.errors import NotFound
@@ -162,7 +163,7 @@ def test_its_keys_open_nothing_any_more(device: ApiClient):
 
 
 def late(series: list[int], known: int) -> None:
-    now = latest.microseconds(datetime.now(UTC))
+    now = to_microseconds(datetime.now(UTC))
     arrivals = IncomingPoints(np.array(series, np.int64), np.full(len(series), now), np.ones(len(series)))
     writer().submit([arrivals], JournalEntry("late", 0.0, len(series)), known=known)
 
@@ -466,7 +467,7 @@ class Deleting(RuleBasedStateMachine):
         newest = {}
         for series, time in sorted(self.model):
             newest[f"d{series % 8}", f"m{series // 256}"] = self.model[series, time]
-        told = latest.latest(None, None, timedelta(days=10), now=latest.moment(TODAY + DAY))
+        told = latest.read_latest_points(None, None, timedelta(days=10), now=to_datetime(TODAY + DAY)).points
         assert {(one.device_id, one.metric_name): one.value for one in told} == newest
 
     def teardown(self) -> None:

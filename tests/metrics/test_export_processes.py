@@ -21,8 +21,8 @@ from django.utils import timezone
 from metrics.export import jobs
 from metrics.export.files import folder
 from metrics.models import ExportJob, Series
-from metrics.query.latest import microseconds
 from metrics.storage.connection import connect
+from metrics.storage.units import to_microseconds
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from telemetry_site.celery import app as celery
 from telemetry_site.embedded import site_processes
@@ -41,7 +41,7 @@ def many(admin: ApiClient) -> ApiClient:
     """A day of one series, a point every 21.6 ms."""
     send(admin, [at(0)])
     number = Series.objects.get().pk
-    times = microseconds(START) + np.arange(MANY) * (86_400_000_000 // MANY)
+    times = to_microseconds(START) + np.arange(MANY) * (86_400_000_000 // MANY)
     values = np.round(np.sin(np.arange(MANY) / 1000) * 20, 2)
     for low in range(0, MANY, 250_000):
         part = slice(low, low + 250_000)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from metrics.query.latest import heard_lately
+from metrics.query.latest import find_recently_active_devices
 from metrics.storage.connection import connect, connection_parameters
 from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache
@@ -171,4 +171,4 @@ def test_what_was_heard_lately_comes_from_every_shard(shards, site, device):
             connection.execute("INSERT INTO metrics_device VALUES (%s, %s, '', NULL, now())", (number, f"d{number}"))
             connection.execute("INSERT INTO metrics_series VALUES (%s, 'm', 0, %s)", (series, number))
             store([(series, TODAY, 1.0, b"")])
-    assert device in heard_lately(10)
+    assert device in find_recently_active_devices(10)

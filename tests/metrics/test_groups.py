@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 
 from metrics.models import Device, DeviceGroup, Series
 from metrics.query import latest
-from metrics.query.execute import ask
-from metrics.query.query import Question
+from metrics.query.execute import execute_query
+from metrics.query.query import Query
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache
+from metrics.storage.units import to_microseconds
 from tests.conftest import point
 from tests.metrics.test_storage import store
 
 START = (datetime.now(UTC) - timedelta(days=3)).replace(hour=0, minute=0, second=0, microsecond=0)
-LOW = latest.microseconds(START)
+LOW = to_microseconds(START)
 DEVICES = [f"d{number}" for number in range(6)]
 GROUPS = ["east", "north", "west"]
 MINUTE = 60_000_000
@@ -79,7 +80,7 @@ def test_any_question_of_groups_and_devices_equals_plain_python(site, members, d
         if (devices is None or device in devices)
         and (groups is None or any(device in members.get(name, ()) for name in groups))
     ]
-    asked = Question(
+    asked = Query(
         metrics=("m",),
         start=START,
         end=START + timedelta(minutes=10),
@@ -89,18 +90,18 @@ def test_any_question_of_groups_and_devices_equals_plain_python(site, members, d
         group_by="all" if aggregation else "series",
     )
     points = {(device, tick): value(series[device], tick) for device in wanted for tick in range(10)}
-    answer = ask(asked)
+    answer = execute_query(asked)
     if aggregation is None:
         found = {
             (one.label[0], (time - LOW) // MINUTE): number
-            for one in answer.groups
+            for one in answer.series
             for time, number in zip(one.times, one.values, strict=True)
         }
         assert found == points
     else:
         expected = [sum(points.values()) if aggregation == "sum" else len(points)] if points else []
-        assert [number for one in answer.groups for number in one.values] == expected
-    newest = latest.latest(devices, ["m"], now=START + timedelta(hours=1), groups=groups)
+        assert [number for one in answer.series for number in one.values] == expected
+    newest = latest.read_latest_points(devices, ["m"], now=START + timedelta(hours=1), groups=groups).points
     assert {one.device_id: one.value for one in newest} == {device: points[device, 9] for device in wanted}
 
 
@@ -120,14 +121,14 @@ def test_a_device_counts_in_each_of_its_groups(site, members, devices, groups, a
         if (devices is None or device in devices) and (mine or groups is None):
             for name in mine or [None]:
                 expected.setdefault(name, []).append(series[device])
-    asked = Question(
+    asked = Query(
         ("m",), START, START + timedelta(minutes=10), None if devices is None else tuple(devices), aggregation,
         group_by="group", limit=limit, groups=None if groups is None else tuple(groups),
     )  # fmt: skip
     found = {}
     while True:
-        answer = ask(asked)
-        found |= {one.label[2]: one.values for one in answer.groups}
+        answer = execute_query(asked)
+        found |= {one.label[2]: one.values for one in answer.series}
         if answer.next_cursor is None:
             break
         asked = replace(asked, cursor=answer.next_cursor)
@@ -239,7 +240,7 @@ def test_a_group_costs_as_many_statements_with_five_devices_as_with_two_hundred(
         statements.clear()
         end = START + timedelta(hours=1)
         for group_by in ("device", "group"):
-            assert ask(Question(("m",), START, end, groups=(name,), aggregation="avg", group_by=group_by)).groups
-        assert latest.latest(None, None, now=end, groups=[name])
+            assert execute_query(Query(("m",), START, end, groups=(name,), aggregation="avg", group_by=group_by)).series
+        assert latest.read_latest_points(None, None, now=end, groups=[name]).points
         costs.append(len(statements))
     assert costs[0] == costs[1] <= 16

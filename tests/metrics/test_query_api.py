@@ -376,19 +376,19 @@ def test_a_cursor_of_another_question_is_refused(day):
 
 
 def test_a_question_over_its_budget_is_refused_and_told_a_smaller_one(day, monkeypatch):
-    monkeypatch.setattr("metrics.query.limits.MOST_READ", 40)
-    monkeypatch.setattr("metrics.query.limits.MOST_KEPT", 50)
+    monkeypatch.setattr("metrics.query.plan.MAX_READ_POINTS", 40)
+    monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 50)
     for name, most in (("avg", "40"), ("p95", "50")):
         answer = day.post("query", AVERAGE | {"aggregation": name})
         assert answer.status == 422 and answer.json["errors"][0]["field"] == "start_time"
-        assert f"at most {most} are" in answer.json["detail"] and "hours" in answer.json["detail"]
+        assert f"at most {most} are allowed" in answer.json["detail"] and "hours" in answer.json["detail"]
 
 
 def test_what_a_question_keeps_is_reckoned_by_the_series_that_it_asks_for(admin, monkeypatch):
     for device in ("device_001", "device_002"):
         send(admin, [at(600 * tick) for tick in range(144)], device)
     merged()
-    monkeypatch.setattr("metrics.query.limits.MOST_KEPT", 200)
+    monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 200)
     assert ask(admin, aggregation="p95").status == 200
     assert ask(admin, aggregation="p95", devices=None).status == 422
 
@@ -397,9 +397,9 @@ def test_a_question_that_reads_far_more_than_was_reckoned_ends(admin, monkeypatc
     for device, ticks in (("device_001", 144), ("device_002", 1), ("device_003", 1)):
         send(admin, [at(600 * tick) for tick in range(ticks)], device)
     merged()
-    monkeypatch.setattr("metrics.query.limits.MOST_KEPT", 50)
+    monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 50)
     answer = ask(admin, aggregation="p95")
-    assert answer.status == 422 and "about 144 points would be read" in answer.json["detail"]
+    assert answer.status == 422 and "would read about 144 points" in answer.json["detail"]
 
 
 def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, monkeypatch):
@@ -413,7 +413,7 @@ def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, mo
 
 
 def test_a_million_values_are_refused(day, monkeypatch):
-    monkeypatch.setattr("metrics.query.aggregate.MOST_SLOTS", 40)
+    monkeypatch.setattr("metrics.query.aggregate.MAX_BUCKETS", 40)
     answer = day.post("query", AVERAGE | {"devices": None})
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "interval"
 
@@ -422,9 +422,9 @@ def test_large_questions_take_turns(day, monkeypatch):
     from threading import BoundedSemaphore
 
     turns = BoundedSemaphore(1)
-    monkeypatch.setattr("metrics.query.limits.HEAVY", 1)
-    monkeypatch.setattr("metrics.query.limits._turns", turns)
-    monkeypatch.setattr("metrics.query.limits.PATIENCE", 0.01)
+    monkeypatch.setattr("metrics.query.plan.HEAVY_POINTS", 1)
+    monkeypatch.setattr("metrics.query.plan._heavy_slots", turns)
+    monkeypatch.setattr("metrics.query.plan.HEAVY_TIMEOUT", 0.01)
     assert day.post("query", AVERAGE).status == 200
     with turns:
         answer = day.post("query", AVERAGE)
@@ -435,9 +435,9 @@ def test_only_so_many_large_questions_wait(day, monkeypatch):
     from threading import BoundedSemaphore
 
     line, turns = BoundedSemaphore(1), BoundedSemaphore(1)
-    monkeypatch.setattr("metrics.query.limits.HEAVY", 1)
-    monkeypatch.setattr("metrics.query.limits._line", line)
-    monkeypatch.setattr("metrics.query.limits._turns", turns)
+    monkeypatch.setattr("metrics.query.plan.HEAVY_POINTS", 1)
+    monkeypatch.setattr("metrics.query.plan._heavy_queue", line)
+    monkeypatch.setattr("metrics.query.plan._heavy_slots", turns)
     with line, turns:
         answer = day.post("query", AVERAGE)
     assert answer.status == 503 and answer.headers["Retry-After"] == "1"

@@ -10,23 +10,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metrics.models import MetricDefinition
-from metrics.query.downsample import Readings, thinned
-from metrics.query.execute import ask
-from metrics.query.latest import microseconds
-from metrics.query.query import Question
-from metrics.query.time_buckets import edges
+from metrics.query.downsample import RawPoints, downsample
+from metrics.query.execute import execute_query
+from metrics.query.query import Query
+from metrics.query.time_buckets import bucket_edges
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache, plan, scan
 from metrics.storage.read.plan import snapshot
-from metrics.storage.units import SECOND
+from metrics.storage.units import SECOND, to_microseconds
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from tests.metrics.test_aggregation import NAMES, expected
 
 START = datetime(2026, 3, 28, tzinfo=UTC)  # Berlin's clocks go forward on the second day
-LOW = microseconds(START)
+LOW = to_microseconds(START)
 SPAN = 3 * 24 * 3600  # seconds
 TICK = 7200  # seconds; few, so that writes meet
 SERIES = {1: "a", 2: "b", 300: "c"}  # of two buckets
@@ -99,41 +98,41 @@ def test_any_question_after_any_writes_and_merges_equals_plain_python(
         if how == "everything":
             schedule.merge_days(storage, force=True)
     start, end = START + timedelta(seconds=window[0]), START + timedelta(seconds=window[0] + window[1])
-    question = Question(
+    query = Query(
         ("m",), start, end, None, name, interval if name else None, group_by=group_by if name else "series",
         limit=limit, timezone=zone,
     )  # fmt: skip
-    low, high = microseconds(start), microseconds(end)
+    low, high = to_microseconds(start), to_microseconds(end)
     points = [(number, time, value) for (number, time), value in sorted(model.items()) if low <= time < high]
-    got = pages(question)
-    want = oracle(question, points)
+    got = pages(query)
+    want = oracle(query, points)
     assert [one[:2] for one in got] == [one[:2] for one in want]
     assert [one[2] for one in got] == [pytest.approx(one[2], rel=1e-9, abs=1e-9) for one in want]
 
 
-def pages(question):
+def pages(query):
     """(device, time, value) of every page."""
     found, cursor = [], None
     while True:
-        answer = ask(Question(**{name: getattr(question, name) for name in question.__slots__} | {"cursor": cursor}))
-        assert answer.count <= question.limit
-        for group in answer.groups:
+        answer = execute_query(Query(**{name: getattr(query, name) for name in query.__slots__} | {"cursor": cursor}))
+        assert answer.count <= query.limit
+        for group in answer.series:
             found += [(group.label[0], *pair) for pair in zip(group.times, group.values, strict=True)]
         cursor = answer.next_cursor
         if cursor is None:
             return found
 
 
-def oracle(question, points):
-    if question.aggregation is None:
+def oracle(query, points):
+    if query.aggregation is None:
         return [(SERIES[number], time, value) for number, time, value in points]
-    length = (question.interval or 10**6) * SECOND
-    bounds = edges(question.low, question.high, length, ZoneInfo(question.timezone)).tolist()
+    length = (query.interval or 10**6) * SECOND
+    bounds = bucket_edges(query.start_us, query.end_us, length, ZoneInfo(query.timezone)).tolist()
     found = []
-    for device in [None] if question.group_by == "all" else list(SERIES.values()):
+    for device in [None] if query.group_by == "all" else list(SERIES.values()):
         mine = [point for point in points if device in (None, SERIES[point[0]])]
         for low, high in zip(bounds[:-1], bounds[1:], strict=True):
-            value = expected(mine, question.aggregation, low, high)
+            value = expected(mine, query.aggregation, low, high)
             if value is not None and any(low <= time < high for _, time, _ in mine):
                 found.append((device, low, value))
     return found
@@ -175,14 +174,14 @@ def test_steps_are_counted_in_order_of_time_also_where_early_points_came_late(st
     write([(1, tick, 10 * tick) for tick in range(6, 12)])
     schedule.merge_commits(storage, force=True)
     write([(1, tick, 10 * tick) for tick in range(6)])
-    question = Question(("m",), START, START + timedelta(days=1), aggregation="increase", interval=6 * 3600)
-    assert [group.values for group in ask(question).groups] == [[20, 30, 30, 30]]
+    query = Query(("m",), START, START + timedelta(days=1), aggregation="increase", interval=6 * 3600)
+    assert [group.values for group in execute_query(query).series] == [[20, 30, 30, 30]]
 
 
 @given(st.lists(st.integers(-20, 20), min_size=3, max_size=200), st.integers(2, 50))
 def test_a_thinned_line_reaches_as_low_and_as_high_as_the_whole(values, most):
-    whole = Readings(np.arange(len(values)) * SECOND, np.array(values, np.float64), [Kind.NUMERIC], None, ())
-    thin = thinned(whole, most)
+    whole = RawPoints(np.arange(len(values)) * SECOND, np.array(values, np.float64), [Kind.NUMERIC], None, ())
+    thin = downsample(whole, most)
     assert len(thin) <= 2 * max(most // 2, 1) + 2
     assert (thin.times[0], thin.times[-1]) == (whole.times[0], whole.times[-1])
     assert (thin.values.min(), thin.values.max()) == (min(values), max(values))
@@ -195,5 +194,7 @@ def test_a_thinned_line_reaches_as_low_and_as_high_as_the_whole(values, most):
 
 def test_no_value_is_made_up_where_nothing_can_be_said(storage):
     write([(1, 0, 5)])
-    answer = ask(Question(("m",), START, START + timedelta(days=1), aggregation="rate", interval=3600, fill="null"))
-    assert answer.count == 24 and all(value is None or math.isnan(value) for value in answer.groups[0].values)
+    answer = execute_query(
+        Query(("m",), START, START + timedelta(days=1), aggregation="rate", interval=3600, fill="null")
+    )
+    assert answer.count == 24 and all(value is None or math.isnan(value) for value in answer.series[0].values)

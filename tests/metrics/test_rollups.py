@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics.models import MetricDefinition
-from metrics.query.execute import ask
-from metrics.query.latest import microseconds
-from metrics.query.query import Question
+from metrics.query.execute import execute_query
+from metrics.query.query import Query
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Columns, DamagedPayload, arrange_points
@@ -27,7 +26,7 @@ from metrics.storage.merge.apply_retention_policy import regroup_rows
 from metrics.storage.merge.retention import delete_expired
 from metrics.storage.merge.rollups import FIVE_MINUTES, ONE_HOUR
 from metrics.storage.read import block_cache
-from metrics.storage.units import SECOND
+from metrics.storage.units import SECOND, to_microseconds
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 
 DAY = 86_400 * SECOND
@@ -82,7 +81,7 @@ def test_a_damaged_summary_is_noticed():
 # --- in the database ----------------------------------------------------------------------------------
 
 NOW = datetime.now(UTC)
-TODAY = microseconds(NOW) // DAY * DAY
+TODAY = to_microseconds(NOW) // DAY * DAY
 
 
 @pytest.fixture
@@ -126,17 +125,17 @@ def asked(
     """(seconds since the beginning, value) from one day ago to another."""
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - first * DAY)
     end = start + timedelta(days=first - last)
-    answer = ask(Question(("m",), start, end, devices, aggregation, **more))
+    answer = execute_query(Query(("m",), start, end, devices, aggregation, **more))
     return [
         ((time - TODAY + first * DAY) / SECOND, value)
-        for group in answer.groups
+        for group in answer.series
         for time, value in zip(group.times, group.values, strict=True)
     ]
 
 
 def used(first: int, last: int, **more) -> dict[str, int]:
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - first * DAY)
-    answer = ask(Question(("m",), start, start + timedelta(days=first - last), ("d1",), **more))
+    answer = execute_query(Query(("m",), start, start + timedelta(days=first - last), ("d1",), **more))
     return answer.read["rollups_by_seconds"]
 
 
@@ -246,10 +245,10 @@ def test_what_cannot_be_answered_from_rollups_is_said(fleet):
     expire(fleet)
     start = NOW - timedelta(days=9)
     for aggregation in ("p95", None):
-        answer = ask(Question(("m",), start, NOW, ("d1",), aggregation))
-        assert answer.count == 0 and "no points are kept" in answer.missing[0]
-    assert ask(Question(("m",), start, NOW, ("d1",), "avg")).missing == []
-    assert ask(Question(("m",), NOW - timedelta(days=1), NOW, ("d1",), "p95")).missing == []
+        answer = execute_query(Query(("m",), start, NOW, ("d1",), aggregation))
+        assert answer.count == 0 and "points from before" in answer.incomplete[0]
+    assert execute_query(Query(("m",), start, NOW, ("d1",), "avg")).incomplete == []
+    assert execute_query(Query(("m",), NOW - timedelta(days=1), NOW, ("d1",), "p95")).incomplete == []
 
 
 def test_a_slow_metric_has_hours_alone_and_a_chart_of_it_shows_them(fleet):
@@ -285,9 +284,9 @@ def test_an_interval_finer_than_what_is_kept_is_said(fleet):
     settle(fleet, NOW - timedelta(days=3))
     expire(fleet)
     start = NOW - timedelta(days=5)
-    answer = ask(Question(("m",), start, NOW, ("d1",), "avg", 900))
-    assert answer.count == 0 and "only values of whole hours" in answer.missing[0]
-    assert ask(Question(("m",), start, NOW, ("d1",), "avg", 3600)).missing == []
+    answer = execute_query(Query(("m",), start, NOW, ("d1",), "avg", 900))
+    assert answer.count == 0 and "only hourly rollups" in answer.incomplete[0]
+    assert execute_query(Query(("m",), start, NOW, ("d1",), "avg", 3600)).incomplete == []
 
 
 def test_a_neighbour_whose_rollups_are_to_be_kept_less_long_than_its_points_loses_none(fleet):
@@ -299,8 +298,8 @@ def test_a_neighbour_whose_rollups_are_to_be_kept_less_long_than_its_points_lose
     settle(fleet, NOW - timedelta(days=1))
     expire(fleet)
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - 2 * DAY)
-    answer = ask(Question(("n",), start, start + timedelta(days=1), ("d2",), "count"))
-    assert answer.groups[0].values == [len(SAMPLE)]
+    answer = execute_query(Query(("n",), start, start + timedelta(days=1), ("d2",), "count"))
+    assert answer.series[0].values == [len(SAMPLE)]
 
 
 def test_a_chart_of_few_points_shows_them_as_they_are(fleet):
@@ -332,5 +331,5 @@ def test_a_damaged_rollup_is_told(fleet):
     settle(fleet)
     fleet.execute("UPDATE metrics_rollup SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - DAY)
-    answer = ask(Question(("m",), start, start + timedelta(days=1), ("d1",), "avg", ONE_HOUR))
-    assert "rollup" in answer.missing[0] and "damaged" in answer.missing[0]
+    answer = execute_query(Query(("m",), start, start + timedelta(days=1), ("d1",), "avg", ONE_HOUR))
+    assert "rollup" in answer.incomplete[0] and "damaged" in answer.incomplete[0]

@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from metrics.query.latest import _newest_of
+from metrics.query.latest import _newest_positions
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Columns
 from metrics.storage.merge import schedule as merge
@@ -75,7 +75,7 @@ def newest_points(start: int) -> list[Columns]:
                 row,
             )
     held = latest.find_latest(None, None, start)
-    found = _newest_of([one.id for one in held.series], held.candidates, start)
+    found = _newest_positions([one.id for one in held.series], held.candidates, start)
     return [part.points(at, at + 1) for part, at in found.values()]
 
 

@@ -121,7 +121,7 @@ def test_whatever_is_logged_meanwhile_carries_the_id(administrator: ApiClient, m
     def fails(*given: Any, **more: Any) -> None:
         raise RuntimeError("of the test")
 
-    monkeypatch.setattr("metrics.query.latest.device_metrics", fails)
+    monkeypatch.setattr("metrics.query.latest.list_device_metrics", fails)
     handler = Handler()
     logging.getLogger().addHandler(handler)
     try:
