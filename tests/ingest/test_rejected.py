@@ -396,7 +396,7 @@ def test_what_is_rejected_kept_and_replayed_is_what_a_dictionary_says(site: None
     for device in names.values():
         for metric in ("level", "open"):
             between = (to_datetime(start), to_datetime(start + 10**9))
-            for group in execute_query(Query((metric,), *between, devices=(device,))).groups:
+            for group in execute_query(Query((metric,), *between, devices=(device,))).series:
                 seconds = [(at - start) // 1_000_000 for at in group.times]
                 read |= {(device, metric, second): value for second, value in zip(seconds, group.values, strict=True)}
     assert read == stored
