@@ -24,8 +24,8 @@ def evaluator(site: None) -> Iterator[Evaluator]:
 
 
 @pytest.fixture
-def rule(site: None) -> Callable[..., Rule]:
-    """Makes a rule: cpu over 90, but for what is given."""
+def create_cpu_rule(site: None) -> Callable[..., Rule]:
+    """Create a rule on cpu over 90; keyword arguments replace its fields."""
 
     def make(**fields: Any) -> Rule:
         return lifecycle.create(NEWEST | fields, "user:tests")

@@ -32,10 +32,10 @@ def silent() -> list[tuple[str, str]]:
 
 
 def test_a_device_that_is_not_heard_in_time_is_told_with_since_when(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     expect("boiler"), expect("pump")
-    rule(**ABSENCE)
+    create_cpu_rule(**ABSENCE)
     send(gateway, 1.0, device="boiler", ago=13)
     send(gateway, 1.0, device="pump", ago=5)
     run(evaluator)
@@ -47,9 +47,9 @@ def test_a_device_that_is_not_heard_in_time_is_told_with_since_when(
     assert (alert.triggered_at - heard).total_seconds() == pytest.approx(12)
 
 
-def test_a_device_that_is_heard_again_is_well(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
+def test_a_device_that_is_heard_again_is_well(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     expect("boiler")
-    rule(**ABSENCE)
+    create_cpu_rule(**ABSENCE)
     send(gateway, 1.0, device="boiler", ago=20)
     run(evaluator)
     send(gateway, 1.0, device="boiler")
@@ -58,20 +58,22 @@ def test_a_device_that_is_heard_again_is_well(gateway: ApiClient, rule: Make, ev
     assert Alert.objects.get().resolution == Resolution.RECOVERED
 
 
-def test_a_device_that_was_never_heard_is_missed(site: None, rule: Make, evaluator: Evaluator) -> None:
+def test_a_device_that_was_never_heard_is_missed(site: None, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     expect("boiler", age=60)
     expect("new", seconds=3600)
     expect("whenever", seconds=None, age=600)
-    made = rule(**ABSENCE)
+    made = create_cpu_rule(**ABSENCE)
     Rule.objects.filter(pk=made.pk).update(updated_at=datetime.now(UTC) - timedelta(seconds=60))
     run(evaluator)
     assert Alert.objects.get().message == "boiler has never sent any data, expected every 10 s"
 
 
 def test_one_metric_of_a_device_may_be_missed_while_others_come(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule(**ABSENCE | {"metric_name": "pressure", "parameters": {"expected_interval": 10}, "device_ids": ["boiler"]})
+    create_cpu_rule(
+        **ABSENCE | {"metric_name": "pressure", "parameters": {"expected_interval": 10}, "device_ids": ["boiler"]}
+    )
     send(gateway, 1.0, metric="pressure", device="boiler", ago=30)
     send(gateway, 1.0, metric="cpu", device="boiler")
     send(gateway, 1.0, metric="pressure", device="pump", ago=30)
@@ -80,9 +82,11 @@ def test_one_metric_of_a_device_may_be_missed_while_others_come(
     assert "no data of pressure since" in Alert.objects.get().message
 
 
-def test_what_is_absent_is_told_once_also_after_a_restart(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
+def test_what_is_absent_is_told_once_also_after_a_restart(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
     expect("boiler")
-    rule(**ABSENCE)
+    create_cpu_rule(**ABSENCE)
     send(gateway, 1.0, device="boiler", ago=20)
     run(evaluator)
     run(evaluator)
@@ -92,10 +96,10 @@ def test_what_is_absent_is_told_once_also_after_a_restart(gateway: ApiClient, ru
 
 
 def test_who_closed_an_absence_is_told_of_the_next_one_and_not_of_the_same(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     expect("boiler")
-    rule(**ABSENCE)
+    create_cpu_rule(**ABSENCE)
     send(gateway, 1.0, device="boiler", ago=60)
     run(evaluator)
     alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana")
@@ -108,12 +112,14 @@ def test_who_closed_an_absence_is_told_of_the_next_one_and_not_of_the_same(
     assert silent() == [("boiler", "resolved"), ("boiler", "active")]
 
 
-def test_five_thousand_silent_devices_are_told_in_one_step(site: None, rule: Make, evaluator: Evaluator) -> None:
+def test_five_thousand_silent_devices_are_told_in_one_step(
+    site: None, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
     created = datetime.now(UTC) - timedelta(seconds=60)
     Device.objects.bulk_create(
         Device(device_id=f"d{number}", expected_interval=10, created_at=created) for number in range(5000)
     )
-    made = rule(**ABSENCE)
+    made = create_cpu_rule(**ABSENCE)
     Rule.objects.filter(pk=made.pk).update(updated_at=created)
     began = time.monotonic()
     run(evaluator)

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from alerts.models import Alert, Channel, Delivery, Route, Rule, RuleVersion, Silence
 from metrics.models import AuditEntry
-from tests.alerts.raised import alert, device, rule
+from tests.alerts.factories import create_alert, create_device, create_rule
 
 RULE: dict[str, Any] = {
     "name": "Too hot",
@@ -86,8 +86,8 @@ def test_a_rule_is_held_to_the_same_checks_as_over_the_api(browser: Client, more
 
 
 def test_rules_are_enabled_disabled_and_deleted(browser: Client):
-    made = [rule(name=name) for name in "ab"]
-    raised = alert(made[0], device("boiler"))
+    made = [create_rule(name=name) for name in "ab"]
+    raised = create_alert(made[0], create_device("boiler"))
     assert "2 rules are disabled" in acted(browser, "rule", "disable", made)
     assert set(Rule.objects.values_list("enabled", "version")) == {(False, 2)}
     assert "2 rules are enabled" in acted(browser, "rule", "enable", made)
@@ -97,8 +97,8 @@ def test_rules_are_enabled_disabled_and_deleted(browser: Client):
 
 
 def test_alerts_are_moved_by_verbs_and_not_otherwise(browser: Client):
-    hot = rule()
-    made = [alert(hot, device(name)) for name in ("boiler", "pump")]
+    hot = create_rule()
+    made = [create_alert(hot, create_device(name)) for name in ("boiler", "pump")]
     assert "2 alerts are acknowledged" in acted(browser, "alert", "acknowledge", made)
     assert "0 alerts are acknowledged; 2 were not in a state for it" in acted(browser, "alert", "acknowledge", made)
     assert "1 alerts are resolved" in acted(browser, "alert", "resolve", made[:1])

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from alerts.models import Alert, EvaluatorReport, Rule
-from tests.alerts.raised import alert, device, rule
+from tests.alerts.factories import create_alert, create_device, create_rule
 from tests.conftest import ApiClient
 
 FRESH: dict[str, Any] = {"oldest_seconds": 0.2, "seq_behind": 3}
@@ -25,7 +25,7 @@ def reported(seconds_ago: float = 1, **more: Any) -> None:
 
 def test_without_rules_there_is_nothing_that_could_be_wrong(anonymous: ApiClient):
     assert engine(anonymous) == ("healthy", "there are no alert rules to evaluate")
-    rule(enabled=False)
+    create_rule(enabled=False)
     assert engine(anonymous)[0] == "healthy"
 
 
@@ -43,7 +43,7 @@ def test_without_rules_there_is_nothing_that_could_be_wrong(anonymous: ApiClient
 def test_rules_that_are_not_evaluated_make_the_site_unwell(
     anonymous: ApiClient, report: dict[str, Any] | None, status: str, told: str
 ):
-    rule()
+    create_rule()
     if report is not None:
         reported(**report)
     found = engine(anonymous)
@@ -52,7 +52,7 @@ def test_rules_that_are_not_evaluated_make_the_site_unwell(
 
 def test_a_suspended_rule_is_named_unless_it_is_disabled(anonymous: ApiClient):
     reported()
-    made = rule(name="Too hot")
+    made = create_rule(name="Too hot")
     Rule.objects.filter(pk=made.pk).update(suspended="division by zero")
     status, told = engine(anonymous)
     assert status == "degraded" and "Too hot" in told
@@ -63,10 +63,10 @@ def test_a_suspended_rule_is_named_unless_it_is_disabled(anonymous: ApiClient):
 def test_alerts_of_the_last_day_are_counted_for_those_who_see_them(
     admin: ApiClient, viewer: ApiClient, stranger: ApiClient
 ):
-    hot, now = rule(), timezone.now()
-    boiler, pump = device("boiler", "site a"), device("pump")
+    hot, now = create_rule(), timezone.now()
+    boiler, pump = create_device("boiler", "site a"), create_device("pump")
     for at, age, shadow in ((boiler, 1, False), (boiler, 25, False), (boiler, 2, True), (pump, 3, False)):
-        alert(hot, at, triggered_at=now - timedelta(hours=age), shadow=shadow)
+        create_alert(hot, at, triggered_at=now - timedelta(hours=age), shadow=shadow)
         Alert.objects.update(status="resolved")
     assert admin.get("stats").json["last_24h_alerts"] == 2
     assert viewer.get("stats").json["last_24h_alerts"] == 1

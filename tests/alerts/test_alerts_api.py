@@ -9,7 +9,7 @@ import pytest
 from alerts import alert_actions
 from alerts.models import Alert, AlertEvent, Incident, Resolution, Status
 from metrics.models import Device
-from tests.alerts.raised import NOON, alert, device, rule
+from tests.alerts.factories import NOON, create_alert, create_device, create_rule
 from tests.conftest import ApiClient
 
 
@@ -17,16 +17,16 @@ from tests.conftest import ApiClient
 def some(site: None) -> dict[str, Alert]:
     """Six alerts, each triggered a minute after the one before: `a` at noon. The last two are of no list that
     does not ask for them, or told nobody."""
-    hot, wet = rule(level="critical"), rule(name="Too wet", metric_name="humidity")
-    trial = rule(name="Trial")
-    boiler, pump = device("boiler", "site a"), device("pump", "site b")
+    hot, wet = create_rule(level="critical"), create_rule(name="Too wet", metric_name="humidity")
+    trial = create_rule(name="Trial")
+    boiler, pump = create_device("boiler", "site a"), create_device("pump", "site b")
     made = {
-        "a": alert(hot, boiler, 0),
-        "b": alert(wet, boiler, 1, level="emergency"),
-        "c": alert(hot, pump, 2, owner="mei"),
-        "d": alert(wet, pump, 3, message="the pump is under water"),
-        "e": alert(trial, boiler, 4, shadow=True),
-        "f": alert(trial, pump, 5, retroactive=True, status=Status.RESOLVED, resolution=Resolution.RETROACTIVE),
+        "a": create_alert(hot, boiler, 0),
+        "b": create_alert(wet, boiler, 1, level="emergency"),
+        "c": create_alert(hot, pump, 2, owner="mei"),
+        "d": create_alert(wet, pump, 3, message="the pump is under water"),
+        "e": create_alert(trial, boiler, 4, shadow=True),
+        "f": create_alert(trial, pump, 5, retroactive=True, status=Status.RESOLVED, resolution=Resolution.RETROACTIVE),
     }
     alert_actions.acknowledge(Alert.objects.filter(pk=made["b"].pk), "user:mei")
     alert_actions.resolve(Alert.objects.filter(pk=made["d"].pk), Resolution.PERSON, "user:mei")
@@ -101,7 +101,7 @@ def test_a_cursor_goes_through_all_alerts_once_while_others_come(reader: ApiClie
         found, cursor = found + letters(some, answer), answer["next_cursor"]
         if cursor is None:
             break
-        alert(rule(name=f"Later {number}"), device("boiler"), minutes=60 + number)
+        create_alert(create_rule(name=f"Later {number}"), create_device("boiler"), minutes=60 + number)
     assert found == "fdcba"
 
 
@@ -118,8 +118,8 @@ def test_people_see_and_count_the_alerts_of_their_devices_alone(
 
 
 def test_the_key_of_a_device_sees_the_alerts_of_its_own(device_key: ApiClient):
-    alert(rule(), device("device_001"))
-    alert(rule(), device("other"))
+    create_alert(create_rule(), create_device("device_001"))
+    create_alert(create_rule(), create_device("other"))
     assert device_key.get("alerts?device_id=device_001").json["count"] == 1
     assert device_key.get("alerts?device_id=other").status == 403
     assert device_key.get("alerts").status == 403
@@ -164,7 +164,7 @@ VERBS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {  # what i
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_fits_the_state_or_is_refused_with_it(admin: ApiClient, verb: str, state: Status):
-    made = alert(rule(), device("boiler"))
+    made = create_alert(create_rule(), create_device("boiler"))
     among = Alert.objects.filter(pk=made.pk)
     if state == Status.ACKNOWLEDGED:
         alert_actions.acknowledge(among, "user:mei", "mine")
@@ -180,7 +180,7 @@ def test_a_verb_fits_the_state_or_is_refused_with_it(admin: ApiClient, verb: str
 
 
 def test_who_acknowledged_first_and_why_it_was_resolved_stay(admin: ApiClient):
-    made = alert(rule(), device("boiler"))
+    made = create_alert(create_rule(), create_device("boiler"))
     alert_actions.acknowledge(Alert.objects.filter(pk=made.pk), "user:mei", "mine")
     again = admin.call("PUT", f"alerts/{made.alert_id}/acknowledge", {"note": "no, mine"}).json
     assert "nothing was changed" in again["message"]
@@ -209,7 +209,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("method", "verb", "body", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)]
 )
 def test_what_is_wrong_with_a_verb_is_told_by_field(admin: ApiClient, method: str, verb: str, body: Any, field: str):
-    made = alert(rule(), device("boiler"))
+    made = create_alert(create_rule(), create_device("boiler"))
     answer = admin.call(method, f"alerts/{made.alert_id}/{verb}", body)
     assert answer.status == 422 and [one["field"] for one in answer.json["errors"]] == [field]
     assert AlertEvent.objects.filter(alert=made).count() == 1
@@ -236,7 +236,7 @@ def test_an_alert_that_is_not_there_is_not_found(admin: ApiClient, unknown: str)
 
 
 def test_an_alert_of_a_device_that_is_gone_is_seen_by_those_who_see_everything(reader: ApiClient, viewer: ApiClient):
-    made = alert(rule(), device("boiler", "site a"))
+    made = create_alert(create_rule(), create_device("boiler", "site a"))
     Device.objects.get(device_id="boiler").delete()
     assert reader.get(f"alerts/{made.alert_id}").json["device_id"] == "boiler"
     assert viewer.get(f"alerts/{made.alert_id}").status == 404

@@ -34,9 +34,9 @@ def wait_until_learnt(evaluator: Evaluator) -> None:
 
 
 def test_what_a_series_never_did_is_told_with_what_was_expected(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule(kind="anomaly", threshold_value=None)
+    create_cpu_rule(kind="anomaly", threshold_value=None)
     learn(gateway)
     send(gateway, 50.0, ago=120)
     run(evaluator)
@@ -52,8 +52,8 @@ def test_what_a_series_never_did_is_told_with_what_was_expected(
     assert "expected" in alert.message
 
 
-def test_what_was_learnt_outlives_the_process(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    rule(kind="anomaly", threshold_value=None)
+def test_what_was_learnt_outlives_the_process(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+    create_cpu_rule(kind="anomaly", threshold_value=None)
     learn(gateway)
     send(gateway, 50.0, ago=120)
     run(evaluator)
@@ -72,9 +72,9 @@ def test_what_was_learnt_outlives_the_process(gateway: ApiClient, rule: Make, ev
 
 
 def test_what_is_strange_while_nobody_evaluates_is_told_once_somebody_does(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule(kind="anomaly", threshold_value=None)
+    create_cpu_rule(kind="anomaly", threshold_value=None)
     learn(gateway)
     send(gateway, 50.0, ago=120)
     run(evaluator)
@@ -89,11 +89,11 @@ def test_what_is_strange_while_nobody_evaluates_is_told_once_somebody_does(
 
 
 def test_what_was_strange_before_the_rule_does_not_hide_what_is_after(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     learn(gateway)
     send(gateway, 400.0, ago=150)
-    rule(kind="anomaly", threshold_value=None)
+    create_cpu_rule(kind="anomaly", threshold_value=None)
     send(gateway, 50.0, ago=120)
     run(evaluator)
     wait_until_learnt(evaluator)
@@ -103,9 +103,9 @@ def test_what_was_strange_before_the_rule_does_not_hide_what_is_after(
 
 
 def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_next_rule(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    first = rule(kind="anomaly", threshold_value=None)
+    first = create_cpu_rule(kind="anomaly", threshold_value=None)
     learn(gateway)
     send(gateway, 50.0, ago=120)
     run(evaluator)
@@ -126,7 +126,9 @@ def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_
     assert Alert.objects.get().value == 400
 
 
-def test_of_a_dense_series_the_newest_points_are_learnt_from(gateway: ApiClient, rule: Make, site: None) -> None:
+def test_of_a_dense_series_the_newest_points_are_learnt_from(
+    gateway: ApiClient, create_cpu_rule: Make, site: None
+) -> None:
     for hour in range(3, 0, -1):
         send(gateway, *[float(at % 50) for at in range(1000)], ago=3600.0 * hour)
     send(gateway, 1.0, ago=30)

@@ -102,7 +102,7 @@ def test_a_judged_value_is_what_live_evaluation_judges_over_any_number_of_pieces
 
 @pytest.mark.parametrize("kind", ["plain", "counted", "average", "slope", "forecast"])
 def test_what_came_live_is_told_as_it_was_found_live(
-    admin: ApiClient, evaluator: Evaluator, rule: Callable[..., Rule], kind: str
+    admin: ApiClient, evaluator: Evaluator, create_cpu_rule: Callable[..., Rule], kind: str
 ) -> None:
     fields: dict[str, Any] = {
         "plain": {"clear_threshold": 60},
@@ -111,7 +111,7 @@ def test_what_came_live_is_told_as_it_was_found_live(
         "slope": {"kind": "trend", "evaluation_window": 5, "threshold_value": 10},
         "forecast": {"kind": "forecast", "evaluation_window": 8, "parameters": {"horizon": 3}},
     }[kind]
-    made = rule(**fields)
+    made = create_cpu_rule(**fields)
     values = np.random.default_rng(5).normal(70, 40, 120).round(2).tolist()
     for first in range(0, 120, 17):
         some = values[first : first + 17]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from alerts.models import Rule
-from tests.alerts.raised import HOT, device, rule
+from tests.alerts.factories import RULE_FIELDS, create_device, create_rule
 from tests.conftest import ApiClient, point
 
 BACKTEST = "alerts/backtest"
@@ -18,25 +18,25 @@ def measured(admin: ApiClient) -> None:
     for name in ("boiler", "pump"):
         points = [point("temperature", value, 60.0 * (6 - place)) for place, value in enumerate(VALUES)]
         assert admin.post(f"devices/{name}/telemetry/batch", {"data_points": points}).status == 200
-    device("boiler", "site a")
+    create_device("boiler", "site a")
 
 
 @pytest.mark.usefixtures("measured")
 def test_a_rule_that_is_not_saved_is_held_against_what_was_measured(admin: ApiClient, viewer: ApiClient):
-    answer = admin.post(BACKTEST, {"rule": HOT})
+    answer = admin.post(BACKTEST, {"rule": RULE_FIELDS})
     assert answer.status == 200
     told = answer.json
     assert (told["firings_count"], told["points"], told["notifications"]) == (4, 12, 8)
     assert [(one["device_id"], one["firings"]) for one in told["subjects"]] == [("boiler", 2), ("pump", 2)]
     assert {(one["value"], one["peak"]) for one in told["firings"]} == {(85.0, 86.0), (95.0, 95.0)}
     assert told["chart"]["threshold"] == 80 and told["chart"]["values"] == VALUES
-    assert [one["device_id"] for one in viewer.post(BACKTEST, {"rule": HOT}).json["subjects"]] == ["boiler"]
+    assert [one["device_id"] for one in viewer.post(BACKTEST, {"rule": RULE_FIELDS}).json["subjects"]] == ["boiler"]
     assert not Rule.objects.exists()
 
 
 @pytest.mark.usefixtures("measured")
 def test_a_saved_rule_is_tried_as_it_is_and_as_it_might_be(reader: ApiClient):
-    made = rule(device_ids=["boiler"])
+    made = create_rule(device_ids=["boiler"])
     for more, firings in (({}, 2), ({"threshold_value": 90}, 1), ({"device_ids": ["boiler", "pump"]}, 4)):
         sent: dict[str, Any] = {"rule_id": made.rule_id} | ({"rule": more} if more else {})
         assert reader.post(BACKTEST, sent).json["firings_count"] == firings
@@ -49,13 +49,17 @@ def test_a_saved_rule_is_tried_as_it_is_and_as_it_might_be(reader: ApiClient):
 
 WRONG: list[tuple[dict[str, Any], int, str]] = [
     ({}, 422, "rule"),
-    ({"rule": HOT | {"threshold_value": [1]}}, 422, "rule.threshold_value"),
+    ({"rule": RULE_FIELDS | {"threshold_value": [1]}}, 422, "rule.threshold_value"),
     ({"rule": {"name": "a"}}, 422, "rule.metric_name"),
-    ({"rule": HOT | {"clear_threshold": 90}}, 422, "clear_threshold"),
+    ({"rule": RULE_FIELDS | {"clear_threshold": 90}}, 422, "clear_threshold"),
     ({"rule": []}, 422, "rule"),
-    ({"rule": HOT, "start_time": "2026-01-02T00:00:00Z", "end_time": "2026-01-01T00:00:00Z"}, 422, "start_time"),
-    ({"rule": HOT, "start_time": "soon"}, 422, "start_time"),
-    ({"rule": HOT, "weeks": 3}, 422, "weeks"),
+    (
+        {"rule": RULE_FIELDS, "start_time": "2026-01-02T00:00:00Z", "end_time": "2026-01-01T00:00:00Z"},
+        422,
+        "start_time",
+    ),
+    ({"rule": RULE_FIELDS, "start_time": "soon"}, 422, "start_time"),
+    ({"rule": RULE_FIELDS, "weeks": 3}, 422, "weeks"),
 ]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from alerts import alert_actions
 from alerts.models import Alert, AlertEvent, Resolution, Rule, Status
-from tests.alerts.raised import alert, device, rule
+from tests.alerts.factories import create_alert, create_device, create_rule
 from tests.conftest import ApiClient
 
 BULK = "alerts/bulk"
@@ -16,11 +16,11 @@ BULK = "alerts/bulk"
 @pytest.fixture
 def storm(site: None) -> list[Alert]:
     """Four alerts of site a: two are active, one is acknowledged, one is resolved. And an active one elsewhere."""
-    hot = rule(level="critical")
-    made = [alert(hot, device(f"d{number}", "site a"), number) for number in range(4)]
+    hot = create_rule(level="critical")
+    made = [create_alert(hot, create_device(f"d{number}", "site a"), number) for number in range(4)]
     alert_actions.acknowledge(Alert.objects.filter(pk=made[2].pk), "user:mei")
     alert_actions.resolve(Alert.objects.filter(pk=made[3].pk), Resolution.RECOVERED, "evaluator")
-    return [*made, alert(rule(name="Other"), device("elsewhere"), 9)]
+    return [*made, create_alert(create_rule(name="Other"), create_device("elsewhere"), 9)]
 
 
 def states() -> list[str]:
@@ -89,9 +89,9 @@ def test_what_does_not_fit_in_one_go_is_done_in_the_next(
 
 
 def test_many_at_once_move_each_alert_once(admin: ApiClient, site: None):
-    hot = rule()
+    hot = create_rule()
     for number in range(20):
-        alert(hot, device(f"d{number}"))
+        create_alert(hot, create_device(f"d{number}"))
     with ThreadPoolExecutor(6) as pool:
         sent = {"verb": "acknowledge", "filter": {"status": "active"}}
         answers = list(pool.map(lambda _: admin.post(BULK, sent).json["changed"], range(6)))

@@ -18,7 +18,7 @@ from alerts.notifications.channels.transport import Message, NotSent
 from alerts.notifications.sender import Sender
 from metrics.models import DeviceGroup
 from rest.caller import OPERATORS
-from tests.alerts.made import devices, fire, rule
+from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule
 from tests.alerts.receivers import Mailbox, Receiver, mail_server
 
 called: list[dict[str, Any]] = []
@@ -44,7 +44,7 @@ def mailbox(site: None, settings: Any) -> Iterator[Mailbox]:
 def told(kind: str, **fields: Any) -> Delivery:
     """The delivery of one alert to a channel of this kind."""
     channel_lifecycle.create_channel({"name": "channel", "kind": kind} | fields, "user:admin")
-    fire(rule(channels=["channel"], level="critical"), *devices(1, "site a"))
+    create_alerts(create_notifying_rule(channels=["channel"], level="critical"), *create_devices(1, "site a"))
     Sender().step(timezone.now())
     return Delivery.objects.get()
 
@@ -114,7 +114,7 @@ def test_an_action_that_raises_is_called_again(site: None, settings: Any) -> Non
 def test_an_action_that_is_registered_no_more_fails_and_says_so(site: None, settings: Any) -> None:
     channel_lifecycle.create_channel({"name": "channel", "kind": "action", "action": "log_alert"}, "user:admin")
     settings.ALERT_ACTIONS = {}
-    fire(rule(channels=["channel"]), *devices(1))
+    create_alerts(create_notifying_rule(channels=["channel"]), *create_devices(1))
     Sender().step(timezone.now())
     assert Delivery.objects.get().error == "no action is registered as 'log_alert'"
 
@@ -195,7 +195,7 @@ def test_a_channel_that_raises_what_nobody_expected_harms_no_other(site: None, m
     monkeypatch.setattr(TRANSPORTS["email"], "send", lambda channel, message: 1 / 0)
     channel_lifecycle.create_channel({"name": "log", "kind": "action", "action": "log_alert"}, "user:admin")
     channel_lifecycle.create_channel({"name": "mail", "kind": "email", "addresses": ["a@example.com"]}, "user:admin")
-    fire(rule(channels=["mail", "log"]), *devices(1))
+    create_alerts(create_notifying_rule(channels=["mail", "log"]), *create_devices(1))
     Sender().step(timezone.now())
     found = dict(Delivery.objects.values_list("channel_name", "status"))
     assert found == {"log": "sent", "mail": "waiting"}

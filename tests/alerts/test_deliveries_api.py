@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from alerts.models import Alert, Delivery, Notice, Pattern
-from tests.alerts.raised import alert, device, rule
+from tests.alerts.factories import create_alert, create_device, create_rule
 from tests.conftest import ApiClient
 
 
@@ -21,8 +21,8 @@ def told_of(alerts: list[Alert], channel: str = "on call", **more: Any) -> Deliv
 @pytest.fixture
 def messages(site: None) -> dict[str, Delivery]:
     """By whom they are about: a device of site a, one elsewhere, both, and nobody (a test)."""
-    hot = rule()
-    mine, theirs = alert(hot, device("boiler", "site a")), alert(hot, device("pump"))
+    hot = create_rule()
+    mine, theirs = create_alert(hot, create_device("boiler", "site a")), create_alert(hot, create_device("pump"))
     return {
         "mine": told_of([mine], status="sent", answer_status=200, answer="ok", attempts=1),
         "theirs": told_of([theirs], status="failed", error="no route to host"),
@@ -90,7 +90,7 @@ def test_wrong_filters_are_named(reader: ApiClient):
 
 @pytest.fixture
 def patterns(site: None) -> None:
-    device("boiler", "site a")
+    create_device("boiler", "site a")
     for name, devices, confidence in (("a", ["boiler"], 0.5), ("b", ["boiler", "pump"], 0.9), ("c", [], 0.7)):
         Pattern.objects.create(
             kind="flapping" if name == "a" else "together",
@@ -115,10 +115,10 @@ def test_a_pattern_is_shown_to_those_who_see_every_device_in_it(
 
 
 def test_the_latest_alerts_are_a_plain_list(reader: ApiClient, viewer: ApiClient, anonymous: ApiClient):
-    hot = rule()
+    hot = create_rule()
     for minute, name in enumerate(("boiler", "pump", "fan")):
-        alert(hot, device(name, "site a" if name == "boiler" else None), minute)
-    alert(rule(name="Trial"), device("boiler"), 9, shadow=True)
+        create_alert(hot, create_device(name, "site a" if name == "boiler" else None), minute)
+    create_alert(create_rule(name="Trial"), create_device("boiler"), 9, shadow=True)
     assert [one["device_id"] for one in reader.get("/alerts?limit=2").json] == ["fan", "pump"]
     assert [one["device_id"] for one in viewer.get("/alerts").json] == ["boiler"]
     assert anonymous.get("/alerts").status == 401

@@ -30,8 +30,10 @@ def statuses() -> list[str]:
     return list(Alert.objects.order_by("pk").values_list("status", flat=True))
 
 
-def test_a_breach_raises_an_alert_that_says_what_is_wrong(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    made = rule(level="critical")
+def test_a_breach_raises_an_alert_that_says_what_is_wrong(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    made = create_cpu_rule(level="critical")
     send(gateway, 50.0, 95.5)
     run(evaluator)
     alert = Alert.objects.get()
@@ -45,9 +47,9 @@ def test_a_breach_raises_an_alert_that_says_what_is_wrong(gateway: ApiClient, ru
 
 
 def test_an_alert_resolves_itself_with_the_first_value_that_is_well(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule()
+    create_cpu_rule()
     send(gateway, 95.0)
     run(evaluator)
     send(gateway, 80.0)
@@ -59,27 +61,32 @@ def test_an_alert_resolves_itself_with_the_first_value_that_is_well(
 
 @pytest.mark.parametrize(("long", "steps"), [(-1.0, [16, 8, 4, 2, 1, 1]), (60.0, [16, 16])])
 def test_steps_that_take_long_are_followed_by_shorter_ones(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, long: float, steps: list[int]
+    gateway: ApiClient,
+    create_cpu_rule: Make,
+    evaluator: Evaluator,
+    monkeypatch: pytest.MonkeyPatch,
+    long: float,
+    steps: list[int],
 ) -> None:
     monkeypatch.setattr("alerts.evaluation.evaluator.LONG", long)
-    rule()
+    create_cpu_rule()
     for at in range(32):
         send(gateway, 95.0, ago=60.0 - at)
     assert [evaluator.step() for _ in steps] == steps
     assert Alert.objects.count() == 1
 
 
-def test_without_auto_resolve_an_alert_stays(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    rule(auto_resolve=False)
+def test_without_auto_resolve_an_alert_stays(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+    create_cpu_rule(auto_resolve=False)
     send(gateway, 95.0, 10.0)
     run(evaluator)
     assert statuses() == ["active"]
 
 
 def test_between_threshold_and_clear_threshold_nothing_changes(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule(clear_threshold=70)
+    create_cpu_rule(clear_threshold=70)
     send(gateway, 80.0, ago=10)
     run(evaluator)
     assert statuses() == []
@@ -92,9 +99,9 @@ def test_between_threshold_and_clear_threshold_nothing_changes(
 
 
 def test_only_so_many_breaches_within_the_window_raise_an_alert(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule(trigger_count=3, evaluation_window=60)
+    create_cpu_rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, ago=200)
     send(gateway, 95.0, 95.0, ago=20)
     run(evaluator)
@@ -105,9 +112,9 @@ def test_only_so_many_breaches_within_the_window_raise_an_alert(
 
 
 def test_what_was_counted_before_a_restart_counts_after_it(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule(trigger_count=3, evaluation_window=60)
+    create_cpu_rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, 95.0, ago=5)
     run(evaluator)
     with dedicated_connection() as connection:
@@ -117,8 +124,8 @@ def test_what_was_counted_before_a_restart_counts_after_it(
     assert statuses() == ["active"]
 
 
-def test_an_aggregate_of_the_window_is_judged(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    rule(aggregation="avg", evaluation_window=10)
+def test_an_aggregate_of_the_window_is_judged(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+    create_cpu_rule(aggregation="avg", evaluation_window=10)
     send(gateway, 80.0, 80.0, 95.0, ago=2)
     run(evaluator)
     assert statuses() == []
@@ -127,8 +134,10 @@ def test_an_aggregate_of_the_window_is_judged(gateway: ApiClient, rule: Make, ev
     assert Alert.objects.get().value == pytest.approx(93.75)
 
 
-def test_in_the_cooldown_after_an_alert_there_is_no_other(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    rule(cooldown_minutes=1)
+def test_in_the_cooldown_after_an_alert_there_is_no_other(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    create_cpu_rule(cooldown_minutes=1)
     send(gateway, 95.0, 10.0, ago=100)
     send(gateway, 95.0, 10.0, ago=60)
     run(evaluator)
@@ -138,17 +147,21 @@ def test_in_the_cooldown_after_an_alert_there_is_no_other(gateway: ApiClient, ru
     assert statuses() == ["resolved", "active"]
 
 
-def test_a_gap_is_not_recovery_but_a_timeout_closes(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    rule()
-    rule(name="Forgetful", auto_resolve_timeout=30)
+def test_a_gap_is_not_recovery_but_a_timeout_closes(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    create_cpu_rule()
+    create_cpu_rule(name="Forgetful", auto_resolve_timeout=30)
     send(gateway, 95.0, ago=60)
     run(evaluator)
     found = {alert.rule_name: (alert.status, alert.resolution) for alert in Alert.objects.all()}
     assert found == {"High CPU": ("active", ""), "Forgetful": ("resolved", "timeout")}
 
 
-def test_an_acknowledged_alert_stays_so_until_it_is_well(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    rule()
+def test_an_acknowledged_alert_stays_so_until_it_is_well(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    create_cpu_rule()
     send(gateway, 95.0, ago=5)
     run(evaluator)
     alert_actions.acknowledge(Alert.objects.all(), "user:ana", "on it")
@@ -162,9 +175,9 @@ def test_an_acknowledged_alert_stays_so_until_it_is_well(gateway: ApiClient, rul
 
 
 def test_after_somebody_resolved_it_a_new_breach_is_a_new_alert(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule()
+    create_cpu_rule()
     send(gateway, 95.0)
     run(evaluator)
     alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana")
@@ -175,20 +188,24 @@ def test_after_somebody_resolved_it_a_new_breach_is_a_new_alert(
     assert statuses() == ["resolved", "active"]
 
 
-def test_only_devices_and_groups_of_the_rule_are_judged(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
+def test_only_devices_and_groups_of_the_rule_are_judged(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
     group = DeviceGroup.objects.create(name="site b")
     add(group, [Device.objects.create(device_id="pump").pk])
-    rule(device_ids=["boiler"], device_groups=["site b"])
+    create_cpu_rule(device_ids=["boiler"], device_groups=["site b"])
     for name in ("boiler", "pump", "fan"):
         send(gateway, 95.0, device=name)
     run(evaluator)
     assert sorted(Alert.objects.values_list("device_name", flat=True)) == ["boiler", "pump"]
 
 
-def test_texts_and_truth_values_are_compared_as_they_are(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    rule(name="mode", metric_name="mode", condition="!=", threshold_value="auto")
-    rule(name="door", metric_name="door", condition="==", threshold_value=True)
-    rule(name="lid", metric_name="lid", condition="==", threshold_value=False)
+def test_texts_and_truth_values_are_compared_as_they_are(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    create_cpu_rule(name="mode", metric_name="mode", condition="!=", threshold_value="auto")
+    create_cpu_rule(name="door", metric_name="door", condition="==", threshold_value=True)
+    create_cpu_rule(name="lid", metric_name="lid", condition="==", threshold_value=False)
     send(gateway, "auto", "manual", metric="mode", ago=2)
     send(gateway, False, True, metric="door")
     send(gateway, True, False, metric="lid")
@@ -202,9 +219,9 @@ def test_texts_and_truth_values_are_compared_as_they_are(gateway: ApiClient, rul
 
 
 def test_a_disabled_rule_judges_nothing_and_closes_its_alerts(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    made = rule()
+    made = create_cpu_rule()
     send(gateway, 95.0)
     run(evaluator)
     lifecycle.change(made, {"enabled": False}, "user:ana")
@@ -214,9 +231,9 @@ def test_a_disabled_rule_judges_nothing_and_closes_its_alerts(
 
 
 def test_conditions_on_several_metrics_of_a_device_are_judged_together(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule(
+    create_cpu_rule(
         kind="composite", metric_name="overload",
         parameters={
             "operator": "and",
@@ -239,9 +256,9 @@ def test_conditions_on_several_metrics_of_a_device_are_judged_together(
 
 
 def test_a_late_batch_is_an_alert_of_the_past_that_nobody_is_told_of(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule(notification_channels=["pager"])
+    create_cpu_rule(notification_channels=["pager"])
     send(gateway, 10.0, 95.0, 96.0, 20.0, ago=3600)
     run(evaluator)
     assert statuses() == []
@@ -253,9 +270,9 @@ def test_a_late_batch_is_an_alert_of_the_past_that_nobody_is_told_of(
 
 
 def test_points_out_of_order_are_judged_in_the_order_of_their_times(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule(trigger_count=2, evaluation_window=60)
+    create_cpu_rule(trigger_count=2, evaluation_window=60)
     send(gateway, 95.0, ago=30)
     send(gateway, 10.0, ago=5)
     run(evaluator)
@@ -271,8 +288,10 @@ def test_points_out_of_order_are_judged_in_the_order_of_their_times(
     assert Alert.objects.count() == 1
 
 
-def test_a_late_batch_within_an_alert_adds_no_other(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    rule()
+def test_a_late_batch_within_an_alert_adds_no_other(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    create_cpu_rule()
     send(gateway, 95.0, ago=60)
     run(evaluator)
     send(gateway, 10.0, ago=5)
@@ -283,8 +302,10 @@ def test_a_late_batch_within_an_alert_adds_no_other(gateway: ApiClient, rule: Ma
     assert Alert.objects.count() == 1
 
 
-def test_a_long_late_batch_is_judged_day_by_day(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    rule()
+def test_a_long_late_batch_is_judged_day_by_day(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    create_cpu_rule()
     days = [point("cpu", 95.0 if hour % 30 in (3, 4) else 10.0, 86_400 * 4 - 3600 * hour) for hour in range(90)]
     assert gateway.post("devices/boiler/telemetry/batch", {"data_points": days}).status == 200
     run(evaluator)
@@ -294,9 +315,9 @@ def test_a_long_late_batch_is_judged_day_by_day(gateway: ApiClient, rule: Make, 
 
 
 def test_commits_that_are_gone_are_judged_by_time_and_nothing_twice(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule()
+    create_cpu_rule()
     send(gateway, 10.0, 95.0, ago=60)
     run(evaluator)
     Cursor.objects.update(at=datetime.now(UTC) - timedelta(seconds=30))

@@ -26,10 +26,10 @@ Make = Callable[..., Rule]
     ids=["slope", "change", "forecast", "spread", "rate"],
 )
 def test_what_no_number_can_hold_is_a_breach_and_is_told(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator, fields: dict[str, Any]
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator, fields: dict[str, Any]
 ) -> None:
-    rule(metric_name="vast", auto_resolve=False, **fields)
-    rule()
+    create_cpu_rule(metric_name="vast", auto_resolve=False, **fields)
+    create_cpu_rule()
     send(gateway, -1.7e308, -1.7e308, 1.7e308, 1.7e308, metric="vast", ago=1)
     send(gateway, 95.0)
     run(evaluator)
@@ -48,10 +48,10 @@ def test_what_no_number_can_hold_is_a_breach_and_is_told(
     ids=["forecast", "composite", "threshold"],
 )
 def test_a_rule_that_cannot_be_read_is_suspended_and_the_others_are_judged(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator, fields: dict[str, Any]
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator, fields: dict[str, Any]
 ) -> None:
-    made = rule(name="broken")
-    rule()
+    made = create_cpu_rule(name="broken")
+    create_cpu_rule()
     Rule.objects.filter(pk=made.pk).update(**fields)
     RuleGeneration.move()
     send(gateway, 95.0)

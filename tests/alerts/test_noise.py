@@ -14,7 +14,7 @@ from alerts.rules import lifecycle
 from alerts.rules.shadow import compare
 from metrics.models import Device, DeviceGroup
 from rest.caller import Caller, Scope
-from tests.alerts import raised
+from tests.alerts.factories import RULE_FIELDS, create_alert, create_device, create_rule
 from tests.alerts.measured import START, store
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -24,7 +24,7 @@ EVERYBODY = Caller.internal("test")
 def alert(of: Rule, name: str, ago: float, lasted: float | None = None, **more: Any) -> Alert:
     """An alert that was triggered so many minutes ago, and over by itself after so many (None: it is open)."""
     at = NOW - timedelta(minutes=ago)
-    made = raised.alert(of, raised.device(name), triggered_at=at, last_breach_at=at, **more)
+    made = create_alert(of, create_device(name), triggered_at=at, last_breach_at=at, **more)
     if lasted is not None:
         over = {made.pk: at + timedelta(minutes=lasted)}
         alert_actions.resolve(Alert.objects.filter(pk=made.pk), Resolution.RECOVERED, alert_actions.EVALUATOR, at=over)
@@ -38,7 +38,7 @@ def aged(rule: Rule, days: float = 60) -> Rule:
 
 
 def test_what_became_of_its_alerts_is_counted(site: None) -> None:
-    rule = aged(raised.rule())
+    rule = aged(create_rule())
     for ago in (500, 480, 440, 100):  # the second began 5 minutes after the first was over, the third 30 minutes later
         alert(rule, "a", ago, 15 if ago == 500 else 10)
     alert(rule, "b", 470, 20)  # another device does not flap with the first
@@ -75,7 +75,7 @@ def test_the_score_is_explained_in_a_sentence() -> None:
 
 
 def test_a_young_rule_is_reckoned_by_the_days_that_it_has_been_there(site: None) -> None:
-    rule = aged(raised.rule(), days=2)
+    rule = aged(create_rule(), days=2)
     for ago in range(6):
         alert(rule, "a", 60 * (ago + 1), 1)
     assert noise_of([rule])[rule.pk].per_day == pytest.approx(3, abs=0.01)
@@ -87,7 +87,7 @@ def noisy(site: None) -> Rule:
     values = np.random.default_rng(1).permutation(np.arange(1000) / 10)
     days_ago = (NOW - timedelta(hours=5) - START).total_seconds()
     store("furnace", "temperature", (days_ago + np.arange(1000) * 10).tolist(), values.tolist())
-    rule = aged(raised.rule())
+    rule = aged(create_rule())
     for ago in range(6):
         alert(rule, "furnace", 60 * (ago + 1), 1)
     return rule
@@ -116,8 +116,8 @@ def test_a_rule_for_low_values_gets_low_thresholds(noisy: Rule) -> None:
 
 
 def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rule) -> None:
-    text = raised.rule(name="State", metric_name="state", condition="==", threshold_value="open")
-    unheard = raised.rule(name="Unheard", metric_name="nothing")
+    text = create_rule(name="State", metric_name="state", condition="==", threshold_value="open")
+    unheard = create_rule(name="Unheard", metric_name="nothing")
     for ago in range(5):
         for one in (text, unheard):
             alert(one, "furnace", 60 * (ago + 1), 1)
@@ -134,8 +134,8 @@ def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rul
 
 def test_scoring_goes_on_where_it_was_broken_off(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise_score, "RULES_AT_ONCE", 2)
-    made = [raised.rule(name=f"rule {number}") for number in range(5)]
-    lifecycle.create(raised.HOT | {"name": "shadow"}, "user:mei", shadow_of=made[0])
+    made = [create_rule(name=f"rule {number}") for number in range(5)]
+    lifecycle.create(RULE_FIELDS | {"name": "shadow"}, "user:mei", shadow_of=made[0])
     assert score_all(budget=-1) == 0
     NoiseScore.objects.create(rule=made[0], at=NOW - timedelta(days=2))
     NoiseScore.objects.create(rule=made[1], at=NOW - timedelta(days=3))
@@ -148,8 +148,8 @@ def test_scoring_goes_on_where_it_was_broken_off(site: None, monkeypatch: pytest
 
 @pytest.fixture
 def tried(site: None) -> tuple[Rule, Rule]:
-    live = raised.rule()
-    shadow = lifecycle.create(raised.HOT | {"name": "tried"}, "user:mei", shadow_of=live)
+    live = create_rule()
+    shadow = lifecycle.create(RULE_FIELDS | {"name": "tried"}, "user:mei", shadow_of=live)
     return aged(live), aged(shadow, days=1)
 
 

@@ -24,7 +24,7 @@ from alerts.models import (
 from alerts.models.alerts import AlertQuerySet
 from alerts.notifications import channel_lifecycle, grouping, incidents, retry_queue
 from alerts.notifications.sender import Sender
-from tests.alerts.made import alert, devices, fire, rule, webhook
+from tests.alerts.factories import build_alert, create_alerts, create_devices, create_notifying_rule, create_webhook
 from tests.alerts.receivers import Heard, Receiver, Reply, receiving
 
 
@@ -41,15 +41,15 @@ def statuses() -> list[str]:
 
 
 def test_an_alert_arrives_whole_and_signed_and_stands_in_its_timeline(receiver: Receiver) -> None:
-    webhook(receiver.url, secret="sesame")
-    (made,) = fire(rule(description="x", runbook_url="y"), *devices(1))
+    create_webhook(receiver.url, secret="sesame")
+    (made,) = create_alerts(create_notifying_rule(description="x", runbook_url="https://y"), *create_devices(1))
     assert step() == 1
     (heard,) = receiver.heard
     told = heard.json
     delivery = Delivery.objects.get()
     assert told["event"] == "alert.triggered"
     assert told["delivery_id"] == heard.headers["Idempotency-Key"] == delivery.delivery_id
-    assert (told["alert_id"], told["device_id"], told["value"]) == (made.alert_id, "device_0000", 91.5)
+    assert (told["alert_id"], told["device_id"], told["value"]) == (made.alert_id, "device_0000", 97.5)
     assert (told["level"], told["severity"], told["count"], told["incident"]) == ("warning", "warning", 1, None)
     assert told["alerts"][0]["threshold_value"] == 80
     assert heard.headers["X-Telemetry-Signature"].startswith("t=")
@@ -60,9 +60,9 @@ def test_an_alert_arrives_whole_and_signed_and_stands_in_its_timeline(receiver: 
 
 
 def test_what_is_over_is_told_to_whoever_was_told_of_it(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    webhook(receiver.url, "quiet", send_resolved=False)
-    fire(rule(channels=["hook", "quiet"]), *devices(1))
+    create_webhook(receiver.url)
+    create_webhook(receiver.url, "quiet", send_resolved=False)
+    create_alerts(create_notifying_rule(channels=["hook", "quiet"]), *create_devices(1))
     step()
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     step()
@@ -72,8 +72,8 @@ def test_what_is_over_is_told_to_whoever_was_told_of_it(receiver: Receiver) -> N
 
 
 def test_an_alert_that_was_over_at_once_is_told_all_the_same_and_first_that_it_began(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    fire(rule(), *devices(1))
+    create_webhook(receiver.url)
+    create_alerts(create_notifying_rule(), *create_devices(1))
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     step()
     step()
@@ -81,25 +81,25 @@ def test_an_alert_that_was_over_at_once_is_told_all_the_same_and_first_that_it_b
 
 
 def test_an_alert_that_was_over_while_it_was_held_back_is_told_to_nobody(receiver: Receiver) -> None:
-    webhook(receiver.url, gather_seconds=60)
-    fire(rule(), *devices(1))
+    create_webhook(receiver.url, gather_seconds=60)
+    create_alerts(create_notifying_rule(), *create_devices(1))
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert step() == 0
     assert statuses() == [NoticeStatus.DROPPED]
 
 
 def test_shadow_and_retroactive_alerts_tell_nobody(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    first, second = devices(2)
-    found = rule()
-    alert_actions.raise_alerts([alert(found, first, shadow=True), alert(found, second, retroactive=True)])
+    create_webhook(receiver.url)
+    first, second = create_devices(2)
+    found = create_notifying_rule()
+    alert_actions.raise_alerts([build_alert(found, first, shadow=True), build_alert(found, second, retroactive=True)])
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert not Notice.objects.exists()
 
 
 def test_a_channel_that_nobody_made_and_one_that_is_off_are_written_down_as_such(receiver: Receiver) -> None:
-    webhook(receiver.url, enabled=False)
-    fire(rule(channels=["slack", "hook", "slack"]), *devices(1))
+    create_webhook(receiver.url, enabled=False)
+    create_alerts(create_notifying_rule(channels=["slack", "hook", "slack"]), *create_devices(1))
     assert step() == 0
     found = Notice.objects.order_by("id").values_list("channel_name", "status", "reason")
     assert list(found) == [
@@ -109,14 +109,14 @@ def test_a_channel_that_nobody_made_and_one_that_is_off_are_written_down_as_such
 
 
 def test_routes_add_channels_once_by_level_and_group(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    webhook(receiver.url, "night")
+    create_webhook(receiver.url)
+    create_webhook(receiver.url, "night")
     channel_lifecycle.create_route({"name": "bad", "levels": ["critical"], "channels": ["hook", "night"]}, "user:admin")
     channel_lifecycle.create_route({"name": "a", "device_groups": ["site a"], "channels": ["night"]}, "user:admin")
-    inside = devices(1, "site a")
-    outside = devices(2, prefix="other")
-    fire(rule(), *inside, outside[0])
-    fire(rule("worse", level="critical"), outside[1])
+    inside = create_devices(1, "site a")
+    outside = create_devices(2, prefix="other")
+    create_alerts(create_notifying_rule(), *inside, outside[0])
+    create_alerts(create_notifying_rule("worse", level="critical"), outside[1])
     told = Notice.objects.order_by("id").values_list("alert__device_name", "channel_name")
     assert list(told) == [
         ("device_0000", "hook"),
@@ -128,9 +128,9 @@ def test_routes_add_channels_once_by_level_and_group(receiver: Receiver) -> None
 
 
 def test_a_storm_of_5000_is_one_delivery_for_less_than_two_seconds_of_work(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    found = rule()
-    fire(found, *devices(5000, "site a"))
+    create_webhook(receiver.url)
+    found = create_notifying_rule()
+    create_alerts(found, *create_devices(5000, "site a"))
     begun = time.process_time()  # what else this machine does is not the sender's
     assert step() == 1
     took = time.process_time() - begun
@@ -144,10 +144,10 @@ def test_a_storm_of_5000_is_one_delivery_for_less_than_two_seconds_of_work(recei
 
 
 def test_alerts_that_come_one_by_one_join_the_incident_that_the_fifth_began(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    found = rule()
-    for device in devices(7, "site a"):
-        fire(found, device)
+    create_webhook(receiver.url)
+    found = create_notifying_rule()
+    for device in create_devices(7, "site a"):
+        create_alerts(found, device)
     (incident,) = Incident.objects.all()
     assert incident.title == "7 devices of site a: too hot"
     assert incident.alerts.count() == 7
@@ -156,61 +156,61 @@ def test_alerts_that_come_one_by_one_join_the_incident_that_the_fifth_began(rece
 
 
 def test_what_flaps_in_an_incident_does_not_call_it_anew(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, [flapping, *others] = rule(), devices(7, "site a")
-    fire(found, flapping, *others[:5])
+    found, [flapping, *others] = create_notifying_rule(), create_devices(7, "site a")
+    create_alerts(found, flapping, *others[:5])
     with monkeypatch.context() as patched:
         patched.setattr(incidents, "_retitled", None)
         for _ in range(3):
             alert_actions.resolve(Alert.objects.filter(device=flapping), Resolution.RECOVERED, alert_actions.EVALUATOR)
-            fire(found, flapping)
+            create_alerts(found, flapping)
     (incident,) = Incident.objects.all()
     assert (incident.alerts.count(), incident.title) == (9, "6 devices of site a: too hot")
-    fire(found, others[5])
+    create_alerts(found, others[5])
     incident.refresh_from_db()
     assert incident.title == "7 devices of site a: too hot"
 
 
 def test_what_fails_whole_is_the_cause_and_not_the_group_of_everything(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    found = rule()
-    site_a, rest = devices(6, "site a"), devices(40, prefix="other")
+    create_webhook(receiver.url)
+    found = create_notifying_rule()
+    site_a, rest = create_devices(6, "site a"), create_devices(40, prefix="other")
     from metrics.models import DeviceGroup
 
     DeviceGroup.objects.create(name="all").devices.add(*site_a, *rest)
-    fire(found, *site_a)
+    create_alerts(found, *site_a)
     assert Incident.objects.get().cause == "group:site a"
 
 
 def test_devices_without_a_group_share_a_gateway_or_else_the_rule(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    tagged = devices(5, prefix="tagged")
+    create_webhook(receiver.url)
+    tagged = create_devices(5, prefix="tagged")
     for device in tagged:
         device.tags = {"gateway": "gw 1"}
         device.save()
-    fire(rule(), *tagged)
-    fire(rule("too cold"), *devices(5))
+    create_alerts(create_notifying_rule(), *tagged)
+    create_alerts(create_notifying_rule("too cold"), *create_devices(5))
     titles = list(Incident.objects.order_by("id").values_list("title", flat=True))
     assert titles == ["5 devices of gw 1: too hot", "5 devices: too cold"]
 
 
 def test_three_of_one_group_go_together_and_strangers_apart(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    first, second = rule(), rule("too wet")
-    fire(first, *devices(3, "site a"))
-    fire(second, *devices(2, prefix="other"))
+    create_webhook(receiver.url)
+    first, second = create_notifying_rule(), create_notifying_rule("too wet")
+    create_alerts(first, *create_devices(3, "site a"))
+    create_alerts(second, *create_devices(2, prefix="other"))
     assert step() == 3
     assert sorted(one.json["count"] for one in receiver.heard) == [1, 1, 3]
     assert not Incident.objects.exists()
 
 
 def test_a_channel_that_gathers_sends_one_message_and_then_all_others_together(receiver: Receiver) -> None:
-    webhook(receiver.url, gather_seconds=60)
-    found = [rule(name) for name in ("one", "two", "three")]
-    (device,) = devices(1)
+    create_webhook(receiver.url, gather_seconds=60)
+    found = [create_notifying_rule(name) for name in ("one", "two", "three")]
+    (device,) = create_devices(1)
     now = timezone.now()
     sender = Sender()
     for each in found:
-        fire(each, device)
+        create_alerts(each, device)
         sender.step(timezone.now())
     assert len(receiver.heard) == 1
     assert sender.step(now + timedelta(seconds=50)) == 0
@@ -219,21 +219,21 @@ def test_a_channel_that_gathers_sends_one_message_and_then_all_others_together(r
 
 
 def test_silent_devices_wait_for_each_other_and_go_together(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    absent = rule("silent", kind="absence")
+    create_webhook(receiver.url)
+    absent = create_notifying_rule("silent", kind="absence", threshold_value=None)
     now = timezone.now()
-    among = devices(6, "site a")
-    fire(absent, *among[:3])
+    among = create_devices(6, "site a")
+    create_alerts(absent, *among[:3])
     assert Sender().step(now + timedelta(seconds=1)) == 0
-    fire(absent, *among[3:])
+    create_alerts(absent, *among[3:])
     assert Sender().step(Notice.objects.earliest("due_at").due_at) == 1
     assert receiver.heard[0].json["title"] == "[WARNING] 6 devices of site a: no data"
 
 
 def test_what_fails_is_tried_again_later_under_the_same_key_until_it_arrives(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     receiver.reply = lambda heard: (503, {}, b"busy" * 1000) if len(receiver.heard) < 3 else (200, {}, b"")
-    fire(rule(), *devices(1))
+    create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     sender = Sender()
     assert [sender.step(now + timedelta(seconds=after)) for after in (0, 4, 6, 10, 22, 60)] == [1, 0, 1, 0, 1, 0]
@@ -243,9 +243,9 @@ def test_what_fails_is_tried_again_later_under_the_same_key_until_it_arrives(rec
 
 
 def test_after_ten_attempts_it_has_failed_and_the_alert_says_so(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     receiver.reply = lambda heard: (500, {}, b"x" * 2000)
-    fire(rule(), *devices(1))
+    create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     sender = Sender()
     assert sum(sender.step(now + timedelta(minutes=16 * n)) for n in range(12)) == 10
@@ -258,9 +258,9 @@ def test_after_ten_attempts_it_has_failed_and_the_alert_says_so(receiver: Receiv
 
 
 def test_nobody_is_told_that_something_is_over_who_could_not_be_told_that_it_began(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     receiver.reply = lambda heard: (400, {}, b"no")
-    fire(rule(), *devices(1))
+    create_alerts(create_notifying_rule(), *create_devices(1))
     grouping.form(timezone.now())
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert [step(), step()] == [1, 0]
@@ -275,9 +275,9 @@ def test_nobody_is_told_that_something_is_over_who_could_not_be_told_that_it_beg
 def test_a_refusal_is_final_but_for_those_that_ask_to_come_again(
     receiver: Receiver, status: int, headers: dict[str, str], again: float | None
 ) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     receiver.reply = lambda heard: (status, headers, b"no")
-    fire(rule(), *devices(1))
+    create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     step()
     delivery = Delivery.objects.get()
@@ -289,8 +289,8 @@ def test_a_refusal_is_final_but_for_those_that_ask_to_come_again(
 
 
 def test_what_a_sender_had_in_hand_when_it_died_is_sent_by_another_under_the_same_key(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    fire(rule(), *devices(1))
+    create_webhook(receiver.url)
+    create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     grouping.form(now)
     (claimed,) = retry_queue.claim(now, [], 8)
@@ -305,8 +305,8 @@ def test_what_a_sender_had_in_hand_when_it_died_is_sent_by_another_under_the_sam
 
 
 def test_a_late_mark_of_what_arrived_counts_and_one_of_a_failure_does_not(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    fire(rule(), *devices(1))
+    create_webhook(receiver.url)
+    create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     grouping.form(now)
     (first,) = retry_queue.claim(now, [], 8)
@@ -320,11 +320,13 @@ def test_a_late_mark_of_what_arrived_counts_and_one_of_a_failure_does_not(receiv
 
 
 def test_senders_that_run_at_once_send_each_delivery_once(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    webhook(receiver.url, "second")
-    (device,) = devices(1)
+    create_webhook(receiver.url)
+    create_webhook(receiver.url, "second")
+    (device,) = create_devices(1)
     for number in range(30):
-        fire(rule(f"rule {number}", channels=["hook", "second"], metric_name=f"metric {number}"), device)
+        create_alerts(
+            create_notifying_rule(f"rule {number}", channels=["hook", "second"], metric_name=f"metric {number}"), device
+        )
         if number % 2 == 0:  # so that they are no incident
             Alert.objects.update(raised_at=timezone.now() - timedelta(minutes=5))
     stopping = threading.Event()
@@ -343,7 +345,7 @@ def test_senders_that_run_at_once_send_each_delivery_once(receiver: Receiver) ->
 
 
 def test_a_slow_channel_holds_up_no_other(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     released = threading.Event()
 
     def slow(heard: Heard) -> Reply:
@@ -351,14 +353,14 @@ def test_a_slow_channel_holds_up_no_other(receiver: Receiver) -> None:
         return 200, {}, b""
 
     with receiving(slow) as stuck:
-        webhook(stuck.url, "stuck")
-        (device,) = devices(1)
+        create_webhook(stuck.url, "stuck")
+        (device,) = create_devices(1)
         stopping, wake = threading.Event(), threading.Event()
         thread = threading.Thread(target=Sender().run, args=(stopping, wake))
         thread.start()
         for number in range(4):
-            found = rule(f"rule {number}", ["stuck", "hook"], metric_name=f"metric {number}")
-            fire(found, device)
+            found = create_notifying_rule(f"rule {number}", ["stuck", "hook"], metric_name=f"metric {number}")
+            create_alerts(found, device)
             wake.set()
             until = time.monotonic() + 5
             while len(receiver.heard) <= number:
@@ -376,8 +378,8 @@ def test_a_slow_channel_holds_up_no_other(receiver: Receiver) -> None:
 
 
 def test_a_sender_goes_on_when_the_database_comes_back(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    (device,) = devices(1)
+    create_webhook(receiver.url)
+    (device,) = create_devices(1)
     stopping, wake = threading.Event(), threading.Event()
     thread = threading.Thread(target=Sender().run, args=(stopping, wake))
     thread.start()
@@ -387,7 +389,7 @@ def test_a_sender_goes_on_when_the_database_comes_back(receiver: Receiver) -> No
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
             " AND datname = current_database()"
         )
-    fire(rule(), device)
+    create_alerts(create_notifying_rule(), device)
     until = time.monotonic() + 10
     while not receiver.heard:
         assert time.monotonic() < until
@@ -398,12 +400,12 @@ def test_a_sender_goes_on_when_the_database_comes_back(receiver: Receiver) -> No
 
 
 def test_a_route_that_was_written_past_all_checks_ends_no_sender(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     Route.objects.create(name="broken", escalation=[{"after": "ten"}])
     stopping, wake = threading.Event(), threading.Event()
     thread = threading.Thread(target=Sender().run, args=(stopping, wake))
     thread.start()
-    fire(rule(), *devices(1))
+    create_alerts(create_notifying_rule(), *create_devices(1))
     until = time.monotonic() + 10
     while not receiver.heard:
         assert time.monotonic() < until
@@ -414,14 +416,14 @@ def test_a_route_that_was_written_past_all_checks_ends_no_sender(receiver: Recei
 
 
 def test_a_deleted_channel_leaves_its_deliveries_and_ends_those_on_their_way(receiver: Receiver) -> None:
-    channel = webhook(receiver.url)
-    found = rule()
-    first, second, third = devices(3)
-    fire(found, first)
+    channel = create_webhook(receiver.url)
+    found = create_notifying_rule()
+    first, second, third = create_devices(3)
+    create_alerts(found, first)
     step()
-    fire(found, second)
+    create_alerts(found, second)
     grouping.form(timezone.now())
-    fire(found, third)
+    create_alerts(found, third)
     channel_lifecycle.delete_channel(channel)
     assert [step(), step()] == [1, 0]
     assert list(Delivery.objects.order_by("id").values_list("status", "channel_name", "channel")) == [
@@ -434,7 +436,7 @@ def test_a_deleted_channel_leaves_its_deliveries_and_ends_those_on_their_way(rec
 
 
 def test_a_test_says_at_once_what_came_of_it(receiver: Receiver) -> None:
-    channel = webhook(receiver.url)
+    channel = create_webhook(receiver.url)
     delivery = channel_lifecycle.test_send(channel, "user:admin")
     assert (delivery.status, delivery.test, delivery.answer_status) == ("sent", True, 200)
     assert receiver.heard[0].json["event"] == "test"

@@ -6,7 +6,7 @@ import pytest
 
 from alerts.models import Alert, Channel, NoiseScore, Rule, Status
 from metrics.models import AuditEntry, Device, DeviceGroup, MetricDefinition
-from tests.alerts.raised import HOT, NOON, alert, device, rule
+from tests.alerts.factories import NOON, RULE_FIELDS, create_alert, create_device, create_rule
 from tests.conftest import ApiClient, point
 
 RULES = "alerts/rules"
@@ -36,7 +36,7 @@ TRIED: list[dict[str, Any]] = [  # a rule of every kind
 
 def body(**more: Any) -> dict[str, Any]:
     """A rule with some fields changed; None leaves one out."""
-    return {name: value for name, value in (HOT | more).items() if value is not None}
+    return {name: value for name, value in (RULE_FIELDS | more).items() if value is not None}
 
 
 @pytest.mark.parametrize("more", TRIED, ids=[f"{one.get('kind', one.get('condition'))}" for one in TRIED])
@@ -142,7 +142,7 @@ def test_any_metric_is_never_unknown(admin: ApiClient):
 
 
 def test_a_rule_that_was_reckoned_shows_its_noise_score_and_a_suspended_one_why(admin: ApiClient):
-    made = rule()
+    made = create_rule()
     NoiseScore.objects.create(rule=made, figures={"score": 0.7})
     Rule.objects.filter(pk=made.pk).update(suspended="division by zero")
     read = admin.get(f"{RULES}/{made.rule_id}").json
@@ -154,11 +154,11 @@ def test_a_rule_that_was_reckoned_shows_its_noise_score_and_a_suspended_one_why(
 
 @pytest.fixture
 def five(site: None) -> None:
-    rule(name="a", level="critical")
-    rule(name="b", level="emergency", enabled=False)
-    rule(name="c", metric_name="humidity", description="Too wet")
-    rule(name="d", kind="anomaly")
-    shadow = rule(name="e")
+    create_rule(name="a", level="critical")
+    create_rule(name="b", level="emergency", enabled=False)
+    create_rule(name="c", metric_name="humidity", description="Too wet")
+    create_rule(name="d", kind="anomaly")
+    shadow = create_rule(name="e")
     Rule.objects.filter(pk=shadow.pk).update(mode="shadow")
 
 
@@ -202,7 +202,7 @@ def test_a_cursor_goes_through_all_rules_once(reader: ApiClient, five: None):
 
 
 def test_a_change_is_the_next_version_and_an_old_one_can_be_put_back(admin: ApiClient):
-    made = rule(threshold_value=80)
+    made = create_rule(threshold_value=80)
     changed = admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": 95, "level": "critical"})
     assert changed.status == 200 and (changed.json["version"], changed.json["threshold_value"]) == (2, 95)
     assert admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": 95}).json["version"] == 2
@@ -217,14 +217,14 @@ def test_a_change_is_the_next_version_and_an_old_one_can_be_put_back(admin: ApiC
 
 
 def test_a_truth_value_is_another_threshold_than_the_number_that_equals_it(admin: ApiClient):
-    made = rule(threshold_value=1, condition="==")
+    made = create_rule(threshold_value=1, condition="==")
     changed = admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": True})
     assert (changed.json["version"], changed.json["threshold_value"]) == (2, True)
 
 
 def test_what_a_replacement_does_not_name_is_as_of_a_new_rule(admin: ApiClient):
-    made = rule(level="critical", cooldown_minutes=15, device_ids=["a"])
-    replaced = admin.call("PUT", f"{RULES}/{made.rule_id}", HOT | {"name": "Hot"}).json
+    made = create_rule(level="critical", cooldown_minutes=15, device_ids=["a"])
+    replaced = admin.call("PUT", f"{RULES}/{made.rule_id}", RULE_FIELDS | {"name": "Hot"}).json
     assert (replaced["name"], replaced["level"], replaced["cooldown_minutes"], replaced["device_ids"]) == (
         *("Hot", "warning", 0),
         [],
@@ -233,7 +233,7 @@ def test_what_a_replacement_does_not_name_is_as_of_a_new_rule(admin: ApiClient):
 
 
 def test_a_change_that_makes_no_sense_with_the_rest_is_refused(admin: ApiClient):
-    made = rule(clear_threshold=70)
+    made = create_rule(clear_threshold=70)
     answer = admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": 60})
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "clear_threshold"
     made.refresh_from_db()
@@ -241,13 +241,13 @@ def test_a_change_that_makes_no_sense_with_the_rest_is_refused(admin: ApiClient)
 
 
 def test_nobody_overwrites_what_somebody_else_has_changed(admin: ApiClient):
-    made = rule()
+    made = create_rule()
     path = f"{RULES}/{made.rule_id}"
     tag = admin.get(path).headers["ETag"]
     assert admin.call("PATCH", path, {"level": "error"}, If_Match=tag).status == 200
     for method, where, sent in (
         ("PATCH", path, {"level": "info"}),
-        ("PUT", path, HOT),
+        ("PUT", path, RULE_FIELDS),
         ("PUT", f"{path}/enable", {"enabled": False}),
         ("POST", f"{path}/versions/1/rollback", {}),
         ("DELETE", path, None),
@@ -257,7 +257,7 @@ def test_nobody_overwrites_what_somebody_else_has_changed(admin: ApiClient):
 
 
 def test_enabling_a_suspended_rule_tries_it_again(operator: ApiClient):
-    made = rule()
+    made = create_rule()
     Rule.objects.filter(pk=made.pk).update(suspended="division by zero")
     answer = operator.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": True})
     assert answer.status == 200 and answer.json["success"] and answer.json["rule"]["suspended"] == ""
@@ -268,8 +268,8 @@ def test_enabling_a_suspended_rule_tries_it_again(operator: ApiClient):
 
 
 def test_a_deleted_rule_leaves_its_alerts_in_the_history_and_none_of_them_open(admin: ApiClient):
-    made = rule()
-    raised = alert(made, device("boiler"))
+    made = create_rule()
+    raised = create_alert(made, create_device("boiler"))
     assert admin.call("DELETE", f"{RULES}/{made.rule_id}").status == 200
     assert admin.get(f"{RULES}/{made.rule_id}").status == 404
     raised.refresh_from_db()
@@ -278,7 +278,7 @@ def test_a_deleted_rule_leaves_its_alerts_in_the_history_and_none_of_them_open(a
 
 
 def test_every_change_of_a_rule_is_in_the_audit(admin: ApiClient):
-    made = admin.post(RULES, HOT).json
+    made = admin.post(RULES, RULE_FIELDS).json
     admin.call("PATCH", f"{RULES}/{made['rule_id']}", {"level": "critical"})
     admin.call("DELETE", f"{RULES}/{made['rule_id']}")
     told = AuditEntry.objects.filter(object_type="alert rule").order_by("pk")
@@ -289,12 +289,12 @@ def test_every_change_of_a_rule_is_in_the_audit(admin: ApiClient):
 
 
 def test_what_was_tried_in_a_shadow_is_taken_over(admin: ApiClient):
-    live = rule(name="Hot", enabled=False)
+    live = create_rule(name="Hot", enabled=False)
     made = admin.post(f"{RULES}/{live.rule_id}/shadow", {"threshold_value": 95, "name": "Hotter"})
     shadow = made.json
     assert made.status == 201
     assert (shadow["mode"], shadow["shadow_of"], shadow["enabled"]) == ("shadow", live.rule_id, True)
-    raised = alert(Rule.objects.get(rule_id=shadow["rule_id"]), device("boiler"), shadow=True)
+    raised = create_alert(Rule.objects.get(rule_id=shadow["rule_id"]), create_device("boiler"), shadow=True)
     assert admin.post(f"{RULES}/{shadow['rule_id']}/shadow", {}).status == 409
     promoted = admin.post(f"{RULES}/{shadow['rule_id']}/promote", {}).json
     assert (promoted["rule_id"], promoted["name"], promoted["enabled"]) == (live.rule_id, "Hot", False)
@@ -305,17 +305,17 @@ def test_what_was_tried_in_a_shadow_is_taken_over(admin: ApiClient):
 
 
 def test_a_shadow_is_compared_with_the_rule_that_it_is_tried_for(admin: ApiClient, viewer: ApiClient):
-    live = rule()
+    live = create_rule()
     shadow = admin.post(f"{RULES}/{live.rule_id}/shadow", {"threshold_value": 95}).json
     tried = Rule.objects.get(rule_id=shadow["rule_id"])
     Rule.objects.filter(pk=tried.pk).update(created_at=NOON)
-    boiler, pump, fan = device("boiler", "site a"), device("pump"), device("fan")
+    boiler, pump, fan = create_device("boiler", "site a"), create_device("pump"), create_device("fan")
     made = {
-        "both": [alert(live, boiler, 1)],
-        "only_live": [alert(live, pump, 2)],
-        "only_shadow": [alert(tried, fan, 3, shadow=True)],
+        "both": [create_alert(live, boiler, 1)],
+        "only_live": [create_alert(live, pump, 2)],
+        "only_shadow": [create_alert(tried, fan, 3, shadow=True)],
     }
-    alert(tried, boiler, 1, shadow=True)
+    create_alert(tried, boiler, 1, shadow=True)
     path = f"{RULES}/{tried.rule_id}/comparison?since=2020-01-01T00:00:00Z"
     told = admin.get(path).json
     assert (told["live"], told["shadow"], told["since"]) == (live.rule_id, tried.rule_id, "2026-01-01T12:00:00Z")
@@ -331,13 +331,13 @@ def test_a_shadow_is_compared_with_the_rule_that_it_is_tried_for(admin: ApiClien
 
 
 def test_whoever_reads_sees_every_rule_and_changes_none(stranger: ApiClient, reader: ApiClient, operator: ApiClient):
-    made = rule(device_ids=["boiler"])
+    made = create_rule(device_ids=["boiler"])
     assert not Device.objects.filter(groups__members__username="stranger").exists()
     for somebody in (stranger, reader, operator):
         assert somebody.get(f"{RULES}/{made.rule_id}").json["device_ids"] == ["boiler"]
-        assert somebody.post(RULES, HOT).status == 403
+        assert somebody.post(RULES, RULE_FIELDS).status == 403
         for method in ("PATCH", "PUT", "DELETE"):
-            assert somebody.call(method, f"{RULES}/{made.rule_id}", HOT).status == 403
+            assert somebody.call(method, f"{RULES}/{made.rule_id}", RULE_FIELDS).status == 403
     assert reader.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": False}).status == 403
     assert operator.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": False}).status == 200
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from alerts.models import Delivery, Notice
 from alerts.notifications.sender import Sender
 from telemetry_site.env import Environment
-from tests.alerts.made import devices, fire, rule, webhook
+from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule, create_webhook
 from tests.alerts.receivers import Heard, Receiver, Reply
 from tests.forked_process import ForkedProcess
 
@@ -37,10 +37,10 @@ def test_what_a_killed_sender_had_in_hand_arrives_all_the_same_and_nothing_twice
         return 200, {}, b""
 
     receiver.reply = hold
-    webhook(receiver.url)
-    (device,) = devices(1)
+    create_webhook(receiver.url)
+    (device,) = create_devices(1)
     for number in range(2):  # fewer than go together
-        fire(rule(f"rule {number}", metric_name=f"metric {number}"), device)
+        create_alerts(create_notifying_rule(f"rule {number}", metric_name=f"metric {number}"), device)
     running = ForkedProcess(database(), send_all)
     until = time.monotonic() + 30
     while len(receiver.heard) < 2:

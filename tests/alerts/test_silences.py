@@ -15,7 +15,7 @@ from alerts.models import Alert, Silence, SilenceKind
 from metrics.models import Device, DeviceGroup
 from rest.caller import Caller, Scope
 from rest.errors import InvalidFields, NotFound
-from tests.alerts.made import alert, devices, fire, rule
+from tests.alerts.factories import build_alert, create_alerts, create_devices, create_notifying_rule
 
 ADMIN = Caller("user:admin", Scope.ADMIN)
 NIGHT = {"days": [5], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}
@@ -36,9 +36,9 @@ def fields_of(refused: pytest.ExceptionInfo[InvalidFields]) -> list[str]:
 
 
 def test_every_list_that_is_not_empty_has_to_match(site: None) -> None:
-    inside, outside = devices(1, "site a")[0], devices(1, prefix="other")[0]
-    hot, wet = rule("hot"), rule("wet", metric_name="humidity", level="critical")
-    made = {(one.rule_name, one.device_name): one for of in (hot, wet) for one in fire(of, inside, outside)}
+    inside, outside = create_devices(1, "site a")[0], create_devices(1, prefix="other")[0]
+    hot, wet = create_notifying_rule("hot"), create_notifying_rule("wet", metric_name="humidity", level="critical")
+    made = {(one.rule_name, one.device_name): one for of in (hot, wet) for one in create_alerts(of, inside, outside)}
     now = timezone.now()
 
     def covered(**fields: Any) -> set[tuple[str, str]]:
@@ -60,7 +60,7 @@ def test_every_list_that_is_not_empty_has_to_match(site: None) -> None:
 
 
 def test_a_silence_holds_from_its_beginning_until_just_before_its_end(site: None) -> None:
-    (made,) = fire(rule(), *devices(1))
+    (made,) = create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     silence = opened(metric_names=["temperature"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2))
     hours = [hour for hour in (0.99, 1, 1.5, 2, 3) if silences.covering([made.pk], now + timedelta(hours=hour))]
@@ -161,15 +161,17 @@ def test_where_clocks_never_change_a_window_is_what_the_wall_clock_says(
 
 
 def test_a_preview_shows_what_would_have_been_hidden_at_its_times_of_the_week(site: None) -> None:
-    (device,) = devices(1, "site a")
-    of = rule()
+    (device,) = create_devices(1, "site a")
+    of = create_notifying_rule()
     saturday = datetime(2026, 6, 6, tzinfo=ZoneInfo("Europe/Berlin"))
     now = saturday + timedelta(days=20)
     for hour in (-50, 12, 23, 28, 31, 24 * 7 + 23):
-        made = alert(of, device, saturday + timedelta(hours=hour), status="resolved")
+        made = build_alert(of, device, saturday + timedelta(hours=hour), status="resolved")
         made.save()
-    alert(of, device, saturday + timedelta(hours=23), status="resolved", shadow=True).save()
-    alert(rule("other", metric_name="x"), device, saturday + timedelta(hours=23), status="resolved").save()
+    build_alert(of, device, saturday + timedelta(hours=23), status="resolved", shadow=True).save()
+    build_alert(
+        create_notifying_rule("other", metric_name="x"), device, saturday + timedelta(hours=23), status="resolved"
+    ).save()
 
     def hours(**fields: Any) -> list[float]:
         found = silences.preview(fields, ADMIN, saturday - timedelta(days=1), now)
@@ -188,15 +190,15 @@ def test_a_preview_shows_what_would_have_been_hidden_at_its_times_of_the_week(si
 
 def test_a_preview_shows_nobody_what_it_may_not_see(site: None) -> None:
     caller = of_site_a()
-    fire(rule(), *devices(1, "site a"), *devices(2, prefix="other"))
+    create_alerts(create_notifying_rule(), *create_devices(1, "site a"), *create_devices(2, prefix="other"))
     found = silences.preview({"levels": ["warning"]}, caller, timezone.now() - timedelta(days=1))
     assert [one.device_name for one in found] == ["device_0000"]
 
 
 def test_whoever_sees_some_devices_silences_those_alone(site: None) -> None:
     caller = of_site_a()
-    (inside,), (outside,) = devices(1, "site a"), devices(1, prefix="other")
-    (mine, other) = fire(rule(), inside, outside)
+    (inside,), (outside,) = create_devices(1, "site a"), create_devices(1, prefix="other")
+    (mine, other) = create_alerts(create_notifying_rule(), inside, outside)
     for fields in (
         {"levels": ["warning"]},
         {"device_ids": [inside.device_id, outside.device_id]},
@@ -214,7 +216,7 @@ def test_whoever_sees_some_devices_silences_those_alone(site: None) -> None:
 
 
 def test_a_silence_is_seen_by_whom_it_concerns(site: None) -> None:
-    (inside,), (outside,) = devices(1, "site a"), devices(1, prefix="other")
+    (inside,), (outside,) = create_devices(1, "site a"), create_devices(1, prefix="other")
     expected = {
         opened(device_ids=[inside.device_id]),
         opened(device_groups=["site a"]),
@@ -227,7 +229,7 @@ def test_a_silence_is_seen_by_whom_it_concerns(site: None) -> None:
 
 
 def test_a_silence_is_ended_by_those_who_operate_what_it_silences(site: None) -> None:
-    devices(1, "site a")
+    create_devices(1, "site a")
     silence = opened(device_groups=["site a"])
     other = opened(device_groups=["site b"])
     for caller, one in ((of_site_a(Scope.READ), silence), (of_site_a(), other)):
@@ -262,7 +264,7 @@ def test_silences_that_are_about_to_end_are_found(site: None) -> None:
 
 
 def test_thousands_of_alerts_are_looked_through_in_two_statements(site: None, django_assert_num_queries: Any) -> None:
-    made = fire(rule(), *devices(2000, "site a"))
+    made = create_alerts(create_notifying_rule(), *create_devices(2000, "site a"))
     for number in range(50):
         opened(device_groups=[f"site {number}"])
     opened(device_groups=["site a"])

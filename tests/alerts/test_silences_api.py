@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from alerts.models import Silence
-from tests.alerts.raised import NOON, alert, device, rule
+from tests.alerts.factories import NOON, create_alert, create_device, create_rule
 from tests.conftest import ApiClient
 
 SILENCES = "alerts/silences"
@@ -23,7 +23,7 @@ def body(**more: Any) -> dict[str, Any]:
 
 
 def test_a_silence_is_opened_changed_and_ended(operator: ApiClient):
-    device("boiler", "site a")
+    create_device("boiler", "site a")
     made = operator.post(SILENCES, body(levels=["warning"]))
     assert made.status == 201
     assert (made.json["active"], made.json["created_by"], made.json["kind"]) == (True, "user:operator", "silence")
@@ -68,8 +68,8 @@ def test_what_is_wrong_with_a_silence_is_told_by_field(admin: ApiClient, more: d
 def test_people_silence_what_they_see_and_see_what_concerns_them(
     operator: ApiClient, viewer: ApiClient, admin: ApiClient, stranger: ApiClient
 ):
-    device("boiler", "site a")
-    device("pump", "site b")
+    create_device("boiler", "site a")
+    create_device("pump", "site b")
     assert operator.post(SILENCES, body()).status == 201
     for hidden in (
         {"device_ids": ["pump"]},
@@ -87,7 +87,7 @@ def test_people_silence_what_they_see_and_see_what_concerns_them(
 
 
 def test_silences_are_chosen_by(admin: ApiClient, operator: ApiClient):
-    device("boiler", "site a")
+    create_device("boiler", "site a")
     operator.post(SILENCES, body(reason="a"))
     admin.post(SILENCES, body(reason="b", device_ids=["pump"], starts_at=in_hours(1)))
     admin.post(SILENCES, body(reason="c", device_ids=[], metric_names=["m"], kind="maintenance"))
@@ -103,9 +103,9 @@ def test_silences_are_chosen_by(admin: ApiClient, operator: ApiClient):
 
 
 def test_a_preview_shows_what_would_have_been_kept_quiet_and_keeps_nothing_quiet(admin: ApiClient, viewer: ApiClient):
-    hot, wet = rule(), rule(name="Too wet", metric_name="humidity")
-    boiler, pump = device("boiler", "site a"), device("pump")
-    made = [alert(hot, boiler), alert(wet, boiler, 1), alert(hot, pump, 2)]
+    hot, wet = create_rule(), create_rule(name="Too wet", metric_name="humidity")
+    boiler, pump = create_device("boiler", "site a"), create_device("pump")
+    made = [create_alert(hot, boiler), create_alert(wet, boiler, 1), create_alert(hot, pump, 2)]
     found = admin.post(f"{SILENCES}/preview", {"metric_names": ["temperature"]}).json
     assert [one["alert_id"] for one in found["alerts"]] == [made[2].alert_id, made[0].alert_id]
     assert found["total"] == 2
@@ -144,7 +144,7 @@ def test_a_device_is_not_quiet_for_long(device: ApiClient, minutes: Any):
 def test_a_device_speaks_for_itself_alone(
     device: ApiClient, gateway: ApiClient, viewer: ApiClient, operator: ApiClient
 ):
-    raised_device("device_002", "site a")
+    create_device("device_002", "site a")
     for path in ("devices/device_002/maintenance", "devices/nobody/maintenance"):
         assert device.post(path, {"minutes": 5}).status == device.call("DELETE", path).status == 403
     assert gateway.post(MINE, {"minutes": 5}).status == viewer.post(MINE, {"minutes": 5}).status == 403
@@ -153,6 +153,3 @@ def test_a_device_speaks_for_itself_alone(
     assert long.status == 201 and long.json["created_by"] == "user:operator"
     assert operator.call("DELETE", "devices/device_002/maintenance").status == 200
     assert operator.get(f"{SILENCES}?active=true").json["total"] == 0
-
-
-raised_device = device  # its name is that of a caller in these tests

@@ -13,7 +13,7 @@ from alerts.notifications.escalation import sweep
 from alerts.notifications.sender import Sender
 from rest.caller import Caller, Scope
 from rest.errors import InvalidFields
-from tests.alerts.made import devices, fire, rule, webhook
+from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule, create_webhook
 from tests.alerts.receivers import Receiver
 
 ADMIN = Caller("user:admin", Scope.ADMIN)
@@ -48,9 +48,9 @@ def acknowledge() -> None:
 
 
 def test_an_alert_is_told_again_until_somebody_acknowledges_it(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     route(repeat_minutes=10)
-    fire(rule(channels=[]), *devices(1))
+    create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
     for at in (0.1, 9, 10.5, 15, 21, 25):
         both(minutes(at))
     assert told(receiver) == ["triggered", "repeated", "repeated"]
@@ -61,9 +61,9 @@ def test_an_alert_is_told_again_until_somebody_acknowledges_it(receiver: Receive
 
 def test_escalation_goes_step_by_step_and_stops_on_acknowledgement(receiver: Receiver) -> None:
     for name in ("hook", "chief", "owner"):
-        webhook(f"{receiver.url}/{name}", name)
+        create_webhook(f"{receiver.url}/{name}", name)
     route(escalation=[{"after_minutes": 5, "channels": ["chief"]}, {"after_minutes": 30, "channels": ["owner"]}])
-    fire(rule(channels=[]), *devices(1))
+    create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
     for at in (0.1, 4, 6, 7, 29):
         both(minutes(at))
     assert [one.path for one in receiver.heard] == ["/hook/hook", "/hook/chief"]
@@ -80,19 +80,19 @@ def test_escalation_goes_step_by_step_and_stops_on_acknowledgement(receiver: Rec
 
 
 def test_a_channel_that_is_named_by_two_steps_is_told_twice(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     steps = [{"after_minutes": after, "channels": ["hook"]} for after in (5, 30)]
     route(channels=[], escalation=steps)
-    fire(rule(channels=[]), *devices(1))
+    create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
     for at in (6, 31):
         both(minutes(at))
     assert told(receiver) == ["escalated", "escalated"]
 
 
 def test_an_escalation_that_waits_is_not_sent_to_anybody_once_it_was_acknowledged(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     route(channels=[], escalation=[{"after_minutes": 5, "channels": ["hook"]}])
-    fire(rule(channels=[]), *devices(1))
+    create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
     assert sweep(minutes(6)) == 1
     acknowledge()
     Sender().step(minutes(6))
@@ -100,23 +100,23 @@ def test_an_escalation_that_waits_is_not_sent_to_anybody_once_it_was_acknowledge
 
 
 def test_a_route_concerns_its_levels_groups_and_times_alone(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    webhook(receiver.url, "chief")
+    create_webhook(receiver.url)
+    create_webhook(receiver.url, "chief")
     steps = [{"after_minutes": 5, "channels": ["chief"]}]
     never = {"days": [(timezone.now() + timedelta(days=3)).weekday()], "from": "10:00", "to": "11:00"}
     route(name="levels", levels=["critical"], escalation=steps)
     route(name="groups", device_groups=["site a"], escalation=steps)
     route(name="times", weekly=never, escalation=steps)
-    fire(rule(), *devices(1, "site b"))
+    create_alerts(create_notifying_rule(), *create_devices(1, "site b"))
     both(minutes(6))
     assert told(receiver) == ["triggered"]
 
 
 def test_a_silenced_alert_tells_nobody_until_its_silence_is_over(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     route(repeat_minutes=10, escalation=[{"after_minutes": 5, "channels": ["hook"]}])
     opened = silence()
-    (made,) = fire(rule(), *devices(1))
+    (made,) = create_alerts(create_notifying_rule(), *create_devices(1))
     both(minutes(20))
     notice = Notice.objects.get()
     assert (notice.status, notice.reason) == ("silenced", f"{opened.silence_id}: works")
@@ -127,12 +127,12 @@ def test_a_silenced_alert_tells_nobody_until_its_silence_is_over(receiver: Recei
 
 
 def test_nobody_is_told_of_the_end_of_a_silence_where_the_alert_is_over_or_in_hand(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     silence()
-    first, second = devices(2)
-    of = rule()
-    fire(of, first)
-    fire(of, second)
+    first, second = create_devices(2)
+    of = create_notifying_rule()
+    create_alerts(of, first)
+    create_alerts(of, second)
     alert_actions.resolve(Alert.objects.filter(device=first), Resolution.RECOVERED, "evaluator")
     alert_actions.acknowledge(Alert.objects.filter(device=second), "user:somebody")
     both(minutes(61))
@@ -140,8 +140,8 @@ def test_nobody_is_told_of_the_end_of_a_silence_where_the_alert_is_over_or_in_ha
 
 
 def test_that_it_is_over_is_told_under_a_silence_too(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    fire(rule(), *devices(1))
+    create_webhook(receiver.url)
+    create_alerts(create_notifying_rule(), *create_devices(1))
     Sender().step(timezone.now())
     silence()
     alert_actions.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")
@@ -150,8 +150,8 @@ def test_that_it_is_over_is_told_under_a_silence_too(receiver: Receiver) -> None
 
 
 def test_what_waits_is_silenced_too_when_a_silence_begins(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    fire(rule(kind="absence"), *devices(1))
+    create_webhook(receiver.url)
+    create_alerts(create_notifying_rule(kind="absence", threshold_value=None), *create_devices(1))
     silence()
     Sender().step(minutes(1))
     assert (receiver.heard, Notice.objects.get().status) == ([], "silenced")
@@ -161,21 +161,21 @@ def test_what_waits_is_silenced_too_when_a_silence_begins(receiver: Receiver) ->
 
 
 def test_a_silence_of_one_alert_covers_no_later_one(receiver: Receiver) -> None:
-    webhook(receiver.url)
-    of, (device,) = rule(), devices(1)
-    (first,) = fire(of, device)
+    create_webhook(receiver.url)
+    of, (device,) = create_notifying_rule(), create_devices(1)
+    (first,) = create_alerts(of, device)
     silences.open_silence({"ends_at": minutes(60), "reason": "known", "alert_id": first.alert_id}, ADMIN)
     Sender().step(timezone.now())
     alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
-    fire(of, device)
+    create_alerts(of, device)
     Sender().step(timezone.now())
     assert told(receiver) == ["triggered"]
 
 
 def test_what_is_over_never_overtakes_what_has_begun(receiver: Receiver) -> None:
-    webhook(receiver.url)
+    create_webhook(receiver.url)
     receiver.reply = lambda heard: (503 if len(receiver.heard) == 1 else 200, {}, b"")
-    fire(rule(), *devices(1))
+    create_alerts(create_notifying_rule(), *create_devices(1))
     Sender().step(timezone.now())
     alert_actions.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")
     assert grouping.form(timezone.now()) == 0

@@ -33,9 +33,9 @@ def detail(found: Trace, label: str) -> str:
 
 
 def test_of_an_alert_the_values_count_and_deliveries_are_told(
-    gateway: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    made = rule(trigger_count=2, evaluation_window=60, notification_channels=["pager"])
+    made = create_cpu_rule(trigger_count=2, evaluation_window=60, notification_channels=["pager"])
     send(gateway, 50.0, 95.0, 96.0, ago=2)
     run(evaluator)
     found = told(made)
@@ -47,8 +47,10 @@ def test_of_an_alert_the_values_count_and_deliveries_are_told(
     assert detail(found, "Notification").startswith("fired to pager: unconfigured")
 
 
-def test_too_few_breaches_are_why_it_did_not_fire(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    made = rule(trigger_count=3, evaluation_window=60)
+def test_too_few_breaches_are_why_it_did_not_fire(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    made = create_cpu_rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, 96.0, ago=2)
     run(evaluator)
     found = told(made)
@@ -56,8 +58,8 @@ def test_too_few_breaches_are_why_it_did_not_fire(gateway: ApiClient, rule: Make
     assert found.verdict == "It did not fire: count: 2 of 3 within 60 s."
 
 
-def test_the_cooldown_is_why_it_did_not_fire(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    made = rule(cooldown_minutes=10)
+def test_the_cooldown_is_why_it_did_not_fire(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+    made = create_cpu_rule(cooldown_minutes=10)
     send(gateway, 95.0, 50.0, ago=20)
     send(gateway, 95.0, ago=5)
     run(evaluator)
@@ -66,15 +68,19 @@ def test_the_cooldown_is_why_it_did_not_fire(gateway: ApiClient, rule: Make, eva
     assert found.verdict.startswith("It did not fire: cooldown: until ")
 
 
-def test_a_device_that_the_rule_is_not_about_is_told(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    made = rule(device_ids=["pump"])
+def test_a_device_that_the_rule_is_not_about_is_told(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    made = create_cpu_rule(device_ids=["pump"])
     send(gateway, 95.0)
     run(evaluator)
     assert told(made).verdict == "It did not fire: device: the rule neither names it nor one of its groups."
 
 
-def test_no_values_and_a_disabled_rule_are_told(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    made = rule()
+def test_no_values_and_a_disabled_rule_are_told(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    made = create_cpu_rule()
     send(gateway, 95.0, metric="heat")
     run(evaluator)
     assert told(made).verdict == "It did not fire: values: nothing that it could judge is stored up to then."
@@ -82,8 +88,10 @@ def test_no_values_and_a_disabled_rule_are_told(gateway: ApiClient, rule: Make, 
     assert told(made).verdict == "It did not fire: rule: version 2 was disabled."
 
 
-def test_of_the_past_the_version_of_then_is_told(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
-    made = rule()
+def test_of_the_past_the_version_of_then_is_told(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
+    made = create_cpu_rule()
     made.versions.update(at=datetime.now(UTC) - timedelta(minutes=10))
     send(gateway, 95.0, ago=30)
     run(evaluator)
@@ -97,9 +105,9 @@ def test_of_the_past_the_version_of_then_is_told(gateway: ApiClient, rule: Make,
     assert states(now)["Value"] == "no"
 
 
-def test_a_silence_is_told(gateway: ApiClient, rule: Make, evaluator: Evaluator) -> None:
+def test_a_silence_is_told(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     create_channel({"name": "log", "kind": "action", "action": "log_alert"}, "user:ana")
-    made = rule(notification_channels=["log"])
+    made = create_cpu_rule(notification_channels=["log"])
     ends = datetime.now(UTC) + timedelta(hours=1)
     open_silence({"device_ids": ["boiler"], "ends_at": ends, "reason": "repairs"}, ADMIN)
     send(gateway, 95.0)

@@ -11,9 +11,9 @@ Make = Callable[..., Rule]
 
 
 def test_why_a_rule_did_not_fire_is_asked_of_a_device_and_a_moment(
-    gateway: ApiClient, reader: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, reader: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    made = rule(trigger_count=3, evaluation_window=60)
+    made = create_cpu_rule(trigger_count=3, evaluation_window=60)
     send(gateway, 50.0, 95.0, 96.0, ago=2)
     run(evaluator)
     answer = reader.get(f"alerts/rules/{made.rule_id}/trace?device_id=boiler")
@@ -24,9 +24,9 @@ def test_why_a_rule_did_not_fire_is_asked_of_a_device_and_a_moment(
 
 
 def test_why_an_alert_fired_is_asked_of_the_alert(
-    gateway: ApiClient, reader: ApiClient, stranger: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, reader: ApiClient, stranger: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule()
+    create_cpu_rule()
     send(gateway, 95.0)
     run(evaluator)
     path = f"alerts/{Alert.objects.get().alert_id}/trace"
@@ -36,9 +36,9 @@ def test_why_an_alert_fired_is_asked_of_the_alert(
 
 
 def test_what_is_not_there_or_not_seen_has_no_trace(
-    gateway: ApiClient, reader: ApiClient, stranger: ApiClient, rule: Make
+    gateway: ApiClient, reader: ApiClient, stranger: ApiClient, create_cpu_rule: Make
 ) -> None:
-    made = rule()
+    made = create_cpu_rule()
     send(gateway, 95.0)
     assert reader.get("alerts/rules/rule_none/trace?device_id=boiler").status == 404
     assert reader.get(f"alerts/rules/{made.rule_id}/trace?device_id=nobody").status == 404
@@ -47,9 +47,9 @@ def test_what_is_not_there_or_not_seen_has_no_trace(
 
 
 def test_how_evaluation_fares_is_told_in_the_words_of_the_alerting_document(
-    gateway: ApiClient, reader: ApiClient, rule: Make, evaluator: Evaluator
+    gateway: ApiClient, reader: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
-    rule()
+    create_cpu_rule()
     send(gateway, 50.0, 95.0)
     run(evaluator)
     evaluator.report()

@@ -16,7 +16,7 @@ from alerts.notifications.sender import Sender
 from metrics.storage.connection import connect, dedicated_connection
 from metrics.storage.locks import lock_evaluation, terminate_idle_evaluator
 from tests.alerts.conftest import run, send
-from tests.alerts.made import webhook
+from tests.alerts.factories import create_webhook
 from tests.alerts.racing import Pair
 from tests.alerts.receivers import Receiver
 from tests.conftest import ApiClient
@@ -70,14 +70,16 @@ def check(receiver: Receiver, rounds: int) -> None:
 
 
 @pytest.fixture
-def watched(rule: Make, receiver: Receiver) -> Receiver:
-    webhook(receiver.url)
-    rule(notification_channels=["hook"])
+def watched(create_cpu_rule: Make, receiver: Receiver) -> Receiver:
+    create_webhook(receiver.url)
+    create_cpu_rule(notification_channels=["hook"])
     return receiver
 
 
-def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(gateway: ApiClient, rule: Make) -> None:
-    rule()
+def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(
+    gateway: ApiClient, create_cpu_rule: Make
+) -> None:
+    create_cpu_rule()
     send(gateway, 95.0)
     with dedicated_connection() as own:
         run(Evaluator(own))

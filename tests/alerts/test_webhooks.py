@@ -21,7 +21,7 @@ from alerts.notifications.channels import ssrf_guard, webhook
 from alerts.notifications.channels.transport import Message, NotSent
 from rest.errors import InvalidFields
 from telemetry_site.env import Environment
-from tests.alerts.made import webhook as made
+from tests.alerts.factories import create_webhook
 from tests.alerts.receivers import Receiver, receiving
 
 MESSAGE = Message("dlv_1", "title", {"a": 1})
@@ -232,9 +232,9 @@ def test_a_certificate_has_to_be_of_the_name_and_trusted(
 
 def test_a_channel_inside_is_refused_when_it_is_made_and_when_it_is_changed(site: None, settings: Any) -> None:
     with pytest.raises(InvalidFields) as refused:
-        made("http://169.254.169.254/latest/meta-data")
+        create_webhook("http://169.254.169.254/latest/meta-data")
     assert [field for field, _ in refused.value.fields] == ["url"]
-    channel = made("http://93.184.216.34/")
+    channel = create_webhook("http://93.184.216.34/")
     with pytest.raises(InvalidFields):
         channel_lifecycle.change_channel(channel, {"url": "http://127.0.0.1/"})
     settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.0/8, fd00::/8"}).networks("X")

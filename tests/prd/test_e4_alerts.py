@@ -8,7 +8,7 @@ from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, Level
 from metrics.storage.connection import dedicated_connection
 from tests.alerts.conftest import run
-from tests.alerts.raised import alert, device, rule
+from tests.alerts.factories import create_alert, create_device, create_rule
 from tests.conftest import API, ApiClient, point
 from tests.prd.conftest import names, within_once
 
@@ -47,8 +47,12 @@ def catalogue(sender: ApiClient) -> ApiClient:
 @pytest.fixture
 def raised(sender: ApiClient) -> list[Alert]:
     """Three alerts, a minute apart: active and critical, active, resolved."""
-    hot, wet = rule(level="critical"), rule(name="Too wet", metric_name="humidity")
-    made = [alert(hot, device("boiler"), 0), alert(wet, device("boiler"), 1), alert(wet, device("pump"), 2)]
+    hot, wet = create_rule(level="critical"), create_rule(name="Too wet", metric_name="humidity")
+    made = [
+        create_alert(hot, create_device("boiler"), 0),
+        create_alert(wet, create_device("boiler"), 1),
+        create_alert(wet, create_device("pump"), 2),
+    ]
     assert sender.call("PUT", f"alerts/{made[2].alert_id}/resolve", {}).status == 200
     return made
 
@@ -142,10 +146,10 @@ def test_e4_us3_ac1_a_rule_is_found_by_its_id(sender: ApiClient) -> None:
 
 
 def test_e4_us3_ac2_a_rule_tells_how_often_and_when_it_was_triggered(sender: ApiClient) -> None:
-    made = rule()
+    made = create_rule()
     assert sender.get(f"{RULES}/{made.rule_id}").json["last_triggered"] is None
-    alert(made, device("boiler"))
-    last = alert(made, device("pump"), minutes=5)
+    create_alert(made, create_device("boiler"))
+    last = create_alert(made, create_device("pump"), minutes=5)
     told = sender.get(f"{RULES}/{made.rule_id}").json
     assert (told["total_triggers"], told["last_triggered"]) == (2, f"{last.triggered_at:%Y-%m-%dT%H:%M:%SZ}")
 
@@ -155,7 +159,7 @@ def test_e4_us3_ac3_an_unknown_rule_is_not_found(sender: ApiClient) -> None:
 
 
 def test_e4_us3_ac4_a_rule_is_answered_within_50_ms(sender: ApiClient) -> None:
-    made = rule()
+    made = create_rule()
     within_once(0.05, lambda: sender.get(f"{RULES}/{made.rule_id}"))
 
 
@@ -164,24 +168,24 @@ def test_e4_us3_ac4_a_rule_is_answered_within_50_ms(sender: ApiClient) -> None:
 
 @pytest.mark.parametrize("enabled", [False, True])
 def test_e4_us4_ac1_a_rule_is_enabled_and_disabled(sender: ApiClient, enabled: bool) -> None:
-    made = rule(enabled=not enabled)
+    made = create_rule(enabled=not enabled)
     assert sender.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": enabled}).status == 200
     assert sender.get(f"{RULES}/{made.rule_id}").json["enabled"] is enabled
 
 
 def test_e4_us4_ac2_the_body_says_which(sender: ApiClient) -> None:
-    made = rule()
+    made = create_rule()
     assert sender.call("PUT", f"{RULES}/{made.rule_id}/enable", {}).status == 422
     assert sender.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": "off and on"}).status == 422
 
 
 def test_e4_us4_ac3_success_is_confirmed(sender: ApiClient) -> None:
-    answer = sender.call("PUT", f"{RULES}/{rule().rule_id}/enable", {"enabled": False}).json
+    answer = sender.call("PUT", f"{RULES}/{create_rule().rule_id}/enable", {"enabled": False}).json
     assert answer["success"] is True and "disabled" in answer["message"]
 
 
 def test_e4_us4_ac4_it_takes_effect_with_the_next_measurement(sender: ApiClient) -> None:
-    made = rule()
+    made = create_rule()
     with dedicated_connection() as connection:
         evaluator = Evaluator(connection)
         for enabled, devices in ((False, []), (True, ["b"]), (False, ["b"])):
@@ -192,7 +196,7 @@ def test_e4_us4_ac4_it_takes_effect_with_the_next_measurement(sender: ApiClient)
 
 
 def test_e4_us4_ac5_enabling_is_answered_within_50_ms(sender: ApiClient) -> None:
-    made, state = rule(), {"enabled": True}
+    made, state = create_rule(), {"enabled": True}
 
     def toggle() -> Any:
         state["enabled"] = not state["enabled"]
