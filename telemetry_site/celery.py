@@ -14,17 +14,19 @@ app.autodiscover_tasks()
 
 
 class AlertsStep(bootsteps.StartStopStep):
-    """Starts rule evaluation and notification delivery in each worker, before it connects to the broker."""
+    """Run the evaluation and delivery loops in every worker, started before it connects to its broker."""
 
     def start(self, parent: Any) -> None:
-        from alerts.evaluation import worker
+        from django.conf import settings
 
-        worker.start()
+        from alerts.loops import start_loops
+
+        self.loops = start_loops() if settings.ALERTS_IN_WORKER else []
 
     def stop(self, parent: Any) -> None:
-        from alerts.evaluation import worker
+        from alerts.loops import stop_loops
 
-        worker.stop()
+        stop_loops(self.loops)
 
 
 app.steps["worker"].add(AlertsStep)

@@ -36,6 +36,8 @@ SHARDS = env.integer("TELEMETRY_SHARDS", 1, 1, 64)
 # Requests per second and burst: of an API key or service, and of an IP address without authentication.
 RATE_PER_KEY = env.rate("TELEMETRY_RATE_PER_KEY", None)
 RATE_PER_ADDRESS = env.rate("TELEMETRY_RATE_PER_ADDRESS", (100, 2000))
+# Off: the worker leaves rule evaluation and notification delivery to `manage.py run_alerts`.
+ALERTS_IN_WORKER = env.switch("TELEMETRY_ALERTS_IN_WORKER", True)
 # Days from the resolution of an alert to its deletion.
 ALERT_RETENTION_DAYS = env.integer("TELEMETRY_ALERT_RETENTION_DAYS", 365, 1, 3650)
 CORS_ORIGINS = env.origins("TELEMETRY_CORS_ORIGINS")

@@ -19,7 +19,6 @@ from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 
 from alerts.apps import first_rows as first_alert_rows
-from alerts.evaluation import worker
 from dashboard.api import status
 from ingest import authentication
 from ingest.models import ApiKey
@@ -72,7 +71,6 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         status.forget()
         series_registry.refresh_registry()
         yield
-        worker.stop()
         stop_inbox()
         stop_writer()
         close_pools()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis
 
-from alerts.evaluation.worker import SILENT
+from alerts.loops import EVALUATOR_TIMEOUT
 from telemetry_site.embedded import site_processes
 from telemetry_site.embedded.child_process import request_stop, wait_until_stopped
 from telemetry_site.embedded.paths import DataFolder
@@ -156,12 +156,12 @@ def test_a_second_worker_takes_over_from_one_that_is_frozen(running: Site, recei
         told.await_told()
         first.suspend()
         with told.breaching():
-            time.sleep(SILENT + 5)
+            time.sleep(EVALUATOR_TIMEOUT + 5)
         told.await_told()
         first.resume()
         with told.breaching():
             time.sleep(1)
-        told.check(SILENT + FEW, "first of two workers frozen")
+        told.check(EVALUATOR_TIMEOUT + FEW, "first of two workers frozen")
 
 
 def test_a_second_worker_takes_over_from_one_that_is_killed(running: Site, receiver: Receiver) -> None:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from alerts.evaluation import worker
+from alerts import loops
 from alerts.evaluation.evaluator import Evaluator
-from alerts.evaluation.worker import Evaluation
+from alerts.loops import EvaluationLoop, stop_loops
 from alerts.models import Alert, Rule
 from alerts.notifications.sender import Sender
 from metrics.storage.connection import connect, dedicated_connection
@@ -101,7 +101,7 @@ def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(gateway
 
 def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(gateway: ApiClient, watched: Receiver) -> None:
     woken = threading.Event()
-    evaluations = [Evaluation(woken) for _ in range(2)]
+    evaluations = [EvaluationLoop(woken) for _ in range(2)]
     holders: list[int] = []
     waits: list[float] = []
 
@@ -121,8 +121,7 @@ def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(gateway: A
             breach_and_recover(gateway, ROUNDS, take_the_lock)
             wait_until(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
         finally:
-            for one in evaluations:
-                one.stop()
+            stop_loops(evaluations)
     print(f"evaluation was taken over in at most {max(waits):.2f} s")
     assert max(waits) < 5
     check(watched, ROUNDS)
@@ -131,10 +130,10 @@ def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(gateway: A
 def test_a_lock_is_taken_away_from_who_is_silent_and_not_from_who_is_slow(
     site: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "BEAT", 0.05)
+    monkeypatch.setattr(loops, "HEARTBEAT_INTERVAL", 0.05)
     with connect() as slow, connect() as other:
         assert lock_evaluation(slow) and not lock_evaluation(other)
-        with worker.heard(slow):
+        with loops.heartbeat(slow):
             slow.execute("SELECT pg_sleep(0.5)")
             assert not terminate_idle_evaluator(other, 0.3)
             time.sleep(0.5)  # it judges

@@ -1,0 +1,117 @@
+"""`manage.py run_alerts` as a process: it opens alerts, delivers them and ends when it is told to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlencode
+
+import pytest
+
+from alerts.models import Alert, Rule
+from metrics.storage.connection import parameters
+from tests.alerts.conftest import send
+from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule, create_webhook
+from tests.alerts.receivers import Receiver
+from tests.conftest import Caller
+from tests.telemetry_site.site_process import ROOT, wait_until
+
+STOP_LIMIT = 2.0  # seconds from SIGTERM to the end of the process
+
+
+def environment() -> dict[str, str]:
+    names = ("dbname", "user", "password", "host", "port")
+    address = {name: str(value) for name, value in parameters().items() if name in names}
+    return os.environ | {
+        "DATABASE_URL": "postgresql:///?" + urlencode(address),
+        "TELEMETRY_ALLOW_PRIVATE_WEBHOOKS": "127.0.0.0/8",
+    }
+
+
+@contextmanager
+def run_alerts(*options: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run the command until the end of the block; yields when its loops have started."""
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "run_alerts", *options],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("running: ")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stop(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGTERM) -> float:
+    """Send a signal and wait for the process to end with exit code 0; returns the seconds that took."""
+    began = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(20) == 0
+    return time.monotonic() - began
+
+
+@pytest.fixture
+def notifying_rule(create_cpu_rule: Callable[..., Rule], receiver: Receiver) -> Rule:
+    create_webhook(receiver.url)
+    return create_cpu_rule(notification_channels=["hook"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_breach_is_delivered_and_the_process_ends_soon_after_a_signal(
+    gateway: Caller, notifying_rule: Rule, receiver: Receiver, number: signal.Signals
+) -> None:
+    with run_alerts() as process:
+        send(gateway, 95.0)
+        wait_until(lambda: receiver.heard, 20, "the webhook is called")
+        alert = Alert.objects.get()
+        assert (alert.rule, alert.value) == (notifying_rule, 95.0)
+        assert receiver.heard[0].json["alert_id"] == alert.alert_id
+        assert stop(process, number) < STOP_LIMIT
+
+
+def test_only_evaluation_opens_alerts_and_delivers_nothing(
+    gateway: Caller, notifying_rule: Rule, receiver: Receiver
+) -> None:
+    with run_alerts("--only", "evaluation") as process:
+        send(gateway, 95.0)
+        wait_until(Alert.objects.exists, 20, "the alert is open")
+        time.sleep(1)
+        stop(process)
+    assert receiver.heard == []
+
+
+def test_only_delivery_delivers_and_evaluates_nothing(
+    gateway: Caller, create_cpu_rule: Callable[..., Rule], receiver: Receiver
+) -> None:
+    create_webhook(receiver.url)
+    create_cpu_rule()
+    with run_alerts("--only", "delivery") as process:
+        send(gateway, 95.0)
+        create_alerts(create_notifying_rule(), *create_devices(1))
+        wait_until(lambda: receiver.heard, 20, "the webhook is called")
+        time.sleep(0.5)
+        stop(process)
+    assert [alert.rule_name for alert in Alert.objects.all()] == ["too hot"]
+
+
+def test_two_processes_open_and_deliver_each_alert_once(
+    gateway: Caller, notifying_rule: Rule, receiver: Receiver
+) -> None:
+    with ExitStack() as stack:
+        processes = [stack.enter_context(run_alerts()) for _ in range(2)]
+        for number in range(10):
+            send(gateway, 95.0, device=f"pump_{number}")
+        wait_until(lambda: sum(len(one.json["alerts"]) for one in receiver.heard) >= 10, 20, "all are delivered")
+        for process in processes:
+            stop(process)
+    delivered = [alert["alert_id"] for request in receiver.heard for alert in request.json["alerts"]]
+    assert sorted(delivered) == sorted(Alert.objects.values_list("alert_id", flat=True))
+    assert len(delivered) == 10
