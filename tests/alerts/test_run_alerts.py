@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from urllib.parse import urlencode
 
 import pytest
+from django.db import connection
 
 from alerts.models import Alert, Rule
-from metrics.storage.connection import parameters
 from tests.alerts.conftest import send
 from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule, create_webhook
 from tests.alerts.receivers import Receiver
@@ -23,8 +23,9 @@ STOP_LIMIT = 2.0  # seconds from SIGTERM to the end of the process
 
 
 def environment() -> dict[str, str]:
-    names = ("dbname", "user", "password", "host", "port")
-    address = {name: str(value) for name, value in parameters().items() if name in names}
+    database = connection.settings_dict
+    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    address = {libpq: database[django] for libpq, django in names.items() if database.get(django)}
     return os.environ | {
         "DATABASE_URL": "postgresql:///?" + urlencode(address),
         "TELEMETRY_ALLOW_PRIVATE_WEBHOOKS": "127.0.0.0/8",
