@@ -16,7 +16,7 @@ from alerts.models import Alert, Rule
 from tests.alerts.conftest import send
 from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule, create_webhook
 from tests.alerts.receivers import Receiver
-from tests.conftest import Caller
+from tests.conftest import ApiClient
 from tests.telemetry_site.site_process import ROOT, wait_until
 
 STOP_LIMIT = 2.0  # seconds from SIGTERM to the end of the process
@@ -67,7 +67,7 @@ def notifying_rule(create_cpu_rule: Callable[..., Rule], receiver: Receiver) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_breach_is_delivered_and_the_process_ends_soon_after_a_signal(
-    gateway: Caller, notifying_rule: Rule, receiver: Receiver, number: signal.Signals
+    gateway: ApiClient, notifying_rule: Rule, receiver: Receiver, number: signal.Signals
 ) -> None:
     with run_alerts() as process:
         send(gateway, 95.0)
@@ -79,7 +79,7 @@ def test_a_breach_is_delivered_and_the_process_ends_soon_after_a_signal(
 
 
 def test_only_evaluation_opens_alerts_and_delivers_nothing(
-    gateway: Caller, notifying_rule: Rule, receiver: Receiver
+    gateway: ApiClient, notifying_rule: Rule, receiver: Receiver
 ) -> None:
     with run_alerts("--only", "evaluation") as process:
         send(gateway, 95.0)
@@ -90,7 +90,7 @@ def test_only_evaluation_opens_alerts_and_delivers_nothing(
 
 
 def test_only_delivery_delivers_and_evaluates_nothing(
-    gateway: Caller, create_cpu_rule: Callable[..., Rule], receiver: Receiver
+    gateway: ApiClient, create_cpu_rule: Callable[..., Rule], receiver: Receiver
 ) -> None:
     create_webhook(receiver.url)
     create_cpu_rule()
@@ -104,7 +104,7 @@ def test_only_delivery_delivers_and_evaluates_nothing(
 
 
 def test_two_processes_open_and_deliver_each_alert_once(
-    gateway: Caller, notifying_rule: Rule, receiver: Receiver
+    gateway: ApiClient, notifying_rule: Rule, receiver: Receiver
 ) -> None:
     with ExitStack() as stack:
         processes = [stack.enter_context(run_alerts()) for _ in range(2)]
