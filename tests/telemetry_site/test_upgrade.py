@@ -29,7 +29,7 @@ def old_database(transactional_db: None) -> Iterator[Database]:
     name = f"upgrade_{parameters['dbname']}"
     with psycopg.connect(**server, dbname="postgres", autocommit=True) as admin:
         admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE template0 ENCODING \'UTF8\'')
+        admin.execute(f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8'")
         with psycopg.connect(**server, dbname=name, autocommit=True) as restored:
             restored.execute(gzip.decompress((FOLDER / "database.sql.gz").read_bytes()))
         yield {"NAME": name}
