@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import Client
 
-from tests.processes import Database, run
+from tests.forked_process import Database, run_forked
 
 FOLDER = Path(__file__).parents[1] / "data" / "upgrade"
 PREFIX = "/api/v1/telemetry/"
@@ -59,7 +59,7 @@ def stable(body: Any) -> Any:
 
 
 def test_database_of_an_earlier_version_reads_the_same_after_migration(old_database: Database) -> None:
-    responses = run(old_database, migrate_and_read)
+    responses = run_forked(old_database, migrate_and_read)
 
     recorded = RECORDED["queries"] + RECORDED["reads"]
     for earlier, (status, body) in zip(recorded, responses, strict=True):
