@@ -526,7 +526,7 @@ def test_a_file_takes_its_secrets_from_the_environment(tmp_path: Path, monkeypat
 
 
 def test_the_example_of_the_manual_is_accepted() -> None:
-    page = Path("docs/rules-as-code.md").read_text()
+    page = Path("docs/integrate/rules-as-code.md").read_text()
     example = page.split("```yaml\n")[1].split("```")[0]
     secrets = {"OPS_URL": "https://hooks.example.com/x", "OPS_SECRET": "s"}
     plan = apply(example.encode(), secrets, dry_run=True)

@@ -23,7 +23,7 @@ from rest.caller import Scope
 from tests.conftest import ApiClient, ApiResponse, point
 from tests.telemetry_site.routes import Route, routes
 
-TABLE = Path(__file__).parents[2] / "docs" / "access.md"
+TABLE = Path(__file__).parents[2] / "docs" / "integrate" / "access.md"
 SECRET = 12345.5  # a value that nobody sees by chance
 
 PUBLIC = "everybody"
@@ -245,7 +245,7 @@ def _check_table(names: list[str], rows: list[tuple[str, list[str]]]) -> None:
     text = "\n".join(lines) + "\n"
     if os.environ.get("WRITE_ACCESS_TABLE"):
         TABLE.write_text(text)
-    assert TABLE.read_text() == text, "the table of rights changed: WRITE_ACCESS_TABLE=1 renews docs/access.md"
+    assert TABLE.read_text() == text, "the table of rights changed: WRITE_ACCESS_TABLE=1 renews docs/integrate/access.md"
 
 
 def _address(row: tuple[str, list[str]]) -> tuple[str, str]:
