@@ -245,7 +245,9 @@ def _check_table(names: list[str], rows: list[tuple[str, list[str]]]) -> None:
     text = "\n".join(lines) + "\n"
     if os.environ.get("WRITE_ACCESS_TABLE"):
         TABLE.write_text(text)
-    assert TABLE.read_text() == text, "the table of rights changed: WRITE_ACCESS_TABLE=1 renews docs/integrate/access.md"
+    assert TABLE.read_text() == text, (
+        "the table of rights changed: WRITE_ACCESS_TABLE=1 renews docs/integrate/access.md"
+    )
 
 
 def _address(row: tuple[str, list[str]]) -> tuple[str, str]:
