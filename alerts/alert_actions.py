@@ -1,7 +1,7 @@
-"""The life of an alert: raised, acknowledged, resolved, and what people add to it.
+"""Actions on alerts: open, acknowledge, resolve, assign and comment.
 
-Every verb is one transaction, in which rows are locked in order and only those change that are still in the state
-that the verb begins with; what happened stands in the timeline, and who is to be told in the outbox, within the same.
+Every action is one transaction. It locks rows in order, changes only alerts in the expected status, and writes the
+events and notices of the change in the same transaction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +15,9 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from alerts import timeline
-from alerts.models import OPEN, Alert, EventKind, NoticeKind, Resolution, Rule, Status
+from alerts.models import OPEN_STATUSES, Alert, EventKind, NoticeKind, Resolution, Rule, Status
 from alerts.models.alerts import AlertQuerySet
-from alerts.notifications.enqueue import announce
+from alerts.notifications.enqueue import enqueue_notifications
 
 EVALUATOR = "evaluator"
 _RESOLVED_AT = """
@@ -32,101 +32,102 @@ ON CONFLICT DO NOTHING RETURNING alert_id, id
 
 
 @transaction.atomic
-def raise_alerts(found: Sequence[Alert]) -> list[Alert]:
-    """Insert alerts that were found, but those of which one is open already; returns those that are new.
+def open_alerts(alerts: Sequence[Alert]) -> list[Alert]:
+    """Insert alerts; those of a rule and series that already have an open alert are skipped. Returns the inserted ones.
 
-    In one order of rules and series, whoever raises them: two who raise the same ones wait for each other's.
+    Alerts are sorted by rule and series, so that two processes that insert the same ones wait for each other instead of
+    deadlocking.
     """
-    made = _insert(sorted(found, key=lambda alert: (alert.rule_id or 0, alert.device_id or 0, alert.metric_name)))
-    _tell(made, EventKind.TRIGGERED, EVALUATOR)
-    for rule, times in _times_of(made).items():
+    opened = _insert(sorted(alerts, key=lambda alert: (alert.rule_id or 0, alert.device_id or 0, alert.metric_name)))
+    _add_events(opened, EventKind.TRIGGERED, EVALUATOR)
+    for rule, times in _group_times_by_rule(opened).items():
         Rule.objects.filter(pk=rule).update(
             total_triggers=F("total_triggers") + len(times), last_triggered=Greatest("last_triggered", max(times))
         )
-    announce([alert for alert in made if alert.status == Status.ACTIVE], NoticeKind.FIRED)
-    return made
+    enqueue_notifications([alert for alert in opened if alert.status == Status.ACTIVE], NoticeKind.FIRED)
+    return opened
 
 
 @transaction.atomic
-def acknowledge(among: AlertQuerySet, by: str, note: str = "") -> list[Alert]:
-    """Somebody has these in hand, until they are well again. Returns those that were active until now."""
+def acknowledge(queryset: AlertQuerySet, by: str, note: str = "") -> list[Alert]:
+    """Acknowledge active alerts and make the caller their owner. Returns the acknowledged ones."""
     changes = {"acknowledged_by": by, "acknowledged_at": timezone.now(), "acknowledgement_note": note, "owner": by}
-    return _move(among, (Status.ACTIVE,), Status.ACKNOWLEDGED, changes, (EventKind.ACKNOWLEDGED, by, note))
+    return _change(queryset, (Status.ACTIVE,), Status.ACKNOWLEDGED, changes, (EventKind.ACKNOWLEDGED, by, note))
 
 
 @transaction.atomic
 def resolve(
-    among: AlertQuerySet, resolution: Resolution, by: str, note: str = "", at: Mapping[int, datetime] | None = None
+    queryset: AlertQuerySet, resolution: Resolution, by: str, note: str = "", at: Mapping[int, datetime] | None = None
 ) -> list[Alert]:
-    """Close alerts, each as of the time that `at` has for its primary key (now). Returns those that were open."""
+    """Resolve open alerts, at the times of `at` by primary key, by default now. Returns the resolved ones."""
     changes = {
         "resolution": resolution,
         "resolved_by": by,
         "resolved_at": timezone.now(),
         "resolution_note": note,
     }
-    resolved = _move(among, OPEN, Status.RESOLVED, changes, (EventKind.RESOLVED, by, note))
+    resolved = _change(queryset, OPEN_STATUSES, Status.RESOLVED, changes, (EventKind.RESOLVED, by, note))
     if at is not None and resolved:
         for alert in resolved:
             alert.resolved_at = at[alert.pk]
         with connection.cursor() as cursor:
             cursor.execute(_RESOLVED_AT, ([alert.pk for alert in resolved], [alert.resolved_at for alert in resolved]))
-    announce(resolved, NoticeKind.RESOLVED)
+    enqueue_notifications(resolved, NoticeKind.RESOLVED)
     return resolved
 
 
 @transaction.atomic
-def assign(among: AlertQuerySet, owner: str, by: str) -> list[Alert]:
-    """Give open alerts to somebody; nobody with an empty name. Returns those."""
-    return _move(among, OPEN, None, {"owner": owner}, (EventKind.ASSIGNED, by, owner))
+def assign(queryset: AlertQuerySet, owner: str, by: str) -> list[Alert]:
+    """Assign open alerts to an owner; an empty name removes the owner. Returns the assigned ones."""
+    return _change(queryset, OPEN_STATUSES, None, {"owner": owner}, (EventKind.ASSIGNED, by, owner))
 
 
 @transaction.atomic
-def comment(among: AlertQuerySet, by: str, note: str) -> list[Alert]:
-    """Add a line to the timelines of alerts, open or not. Returns those."""
-    return _move(among, tuple(Status), None, {}, (EventKind.COMMENTED, by, note))
+def comment(queryset: AlertQuerySet, by: str, note: str) -> list[Alert]:
+    """Add a comment to alerts, open or resolved. Returns them."""
+    return _change(queryset, tuple(Status), None, {}, (EventKind.COMMENTED, by, note))
 
 
-def _move(
-    among: AlertQuerySet,
-    before: Iterable[str],
-    after: Status | None,
+def _change(
+    queryset: AlertQuerySet,
+    statuses: Iterable[str],
+    new_status: Status | None,
     changes: dict[str, Any],
     event: tuple[EventKind, str, str],
 ) -> list[Alert]:
-    """Those of these alerts that were in a state before, changed."""
-    locked = among.filter(status__in=list(before)).order_by("pk").select_for_update(of=("self",), no_key=True)
-    moved = list(locked)
-    if after is not None:
-        changes = changes | {"status": after}
+    """Change the alerts that have one of these statuses and add an event to each. Returns the changed ones."""
+    locked = queryset.filter(status__in=list(statuses)).order_by("pk").select_for_update(of=("self",), no_key=True)
+    changed = list(locked)
+    if new_status is not None:
+        changes = changes | {"status": new_status}
     changes = changes | {"updated_at": timezone.now()}
-    Alert.objects.filter(pk__in=[alert.pk for alert in moved]).update(**changes)
-    for alert in moved:
+    Alert.objects.filter(pk__in=[alert.pk for alert in changed]).update(**changes)
+    for alert in changed:
         for name, value in changes.items():
             setattr(alert, name, value)
-    _tell(moved, *event)
-    return moved
+    _add_events(changed, *event)
+    return changed
 
 
 def _insert(alerts: Sequence[Alert]) -> list[Alert]:
-    """Those of these alerts that are stored now. As one parameter: of a storm, rows as such would take seconds."""
+    """Insert alerts as one JSON parameter: thousands of row parameters take seconds. Returns the inserted ones."""
     rows = [{column: getattr(alert, column) for column in _COLUMNS} for alert in alerts]
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, [msgspec.json.encode(rows).decode()])
-        numbers: dict[str, int] = dict(cursor.fetchall())
-    made = [alert for alert in alerts if alert.alert_id in numbers]
-    for alert in made:
-        alert.pk, alert._state.adding = numbers[alert.alert_id], False
-    return made
+        pks: dict[str, int] = dict(cursor.fetchall())
+    inserted = [alert for alert in alerts if alert.alert_id in pks]
+    for alert in inserted:
+        alert.pk, alert._state.adding = pks[alert.alert_id], False
+    return inserted
 
 
-def _tell(alerts: Sequence[Alert], kind: EventKind, by: str, note: str = "") -> None:
-    timeline.tell({alert.pk: note for alert in alerts}, kind, by, timezone.now())
+def _add_events(alerts: Sequence[Alert], kind: EventKind, by: str, note: str = "") -> None:
+    timeline.add_events({alert.pk: note for alert in alerts}, kind, by, timezone.now())
 
 
-def _times_of(alerts: Sequence[Alert]) -> dict[int, list[datetime]]:
-    found: dict[int, list[datetime]] = {}
+def _group_times_by_rule(alerts: Sequence[Alert]) -> dict[int, list[datetime]]:
+    times: dict[int, list[datetime]] = {}
     for alert in alerts:
         if alert.rule_id is not None:
-            found.setdefault(alert.rule_id, []).append(alert.triggered_at)
-    return found
+            times.setdefault(alert.rule_id, []).append(alert.triggered_at)
+    return times

@@ -12,21 +12,21 @@ class AlertsConfig(AppConfig):
     verbose_name = "Alerts"
 
     def ready(self) -> None:
-        from alerts import checks  # noqa: F401 - registers them
-        from alerts.summary import RulesAndAlerts
+        from alerts import checks  # noqa: F401 - registers the system check
+        from alerts.summary import DatabaseAlertSummary
         from metrics.alert_summary import register_alert_summary
 
-        register_alert_summary(RulesAndAlerts())
+        register_alert_summary(DatabaseAlertSummary())
         post_migrate.connect(first_rows, sender=self)
 
 
 def first_rows(using: str, **kwargs: Any) -> None:
-    """The rows that are only ever updated; after `flush` as well as after `migrate`.
+    """Insert the rows that are only updated later, after `migrate` and after `flush`.
 
-    Evaluation begins with what is stored from now on, not when the first evaluator has started: of what is measured
-    until then somebody may have to be told.
+    Evaluation begins with the points that are stored from now on, not when the first evaluator starts: points stored in
+    between may open alerts.
     """
-    first_rows_of_storage(using)  # the apps below come later, and may have none yet
+    first_rows_of_storage(using)  # the receiver of the metrics app may run later
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT to_regclass('alerts_rulegeneration')")
         if cursor.fetchone()[0] is not None:

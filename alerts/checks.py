@@ -1,4 +1,4 @@
-"""A system check: that the functions which the environment names as actions are there."""
+"""System check: the functions that TELEMETRY_ALERT_ACTIONS names can be imported."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from django.core.checks import CheckMessage, Error, register
 
 
 @register("actions")
-def actions_are_functions(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Whatever importing somebody else's module raises is told in one line."""
-    from alerts.notifications.channels.action import action_at  # models are loaded by now
+def check_actions_importable(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Return an error for each action that cannot be imported, whatever its import raises."""
+    from alerts.notifications.channels.action import import_action  # imports models, which are loaded by now
 
-    found: list[CheckMessage] = []
+    errors: list[CheckMessage] = []
     for name, path in settings.ALERT_ACTIONS.items():
         try:
-            action_at(path)
+            import_action(path)
         except Exception as error:
             hint = "TELEMETRY_ALERT_ACTIONS names functions as name=package.module.function."
-            found.append(Error(f"action {name}: {error}", hint, id="alerts.E001"))
-    return found
+            errors.append(Error(f"action {name}: {error}", hint, id="alerts.E001"))
+    return errors

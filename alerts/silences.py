@@ -1,8 +1,8 @@
-"""Silences: what they cover, opened and ended, and what one of them would have hidden."""
+"""Create, change and end silences, find the alerts they cover, and preview their effect."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
@@ -16,15 +16,15 @@ from metrics.models import NAME_LENGTH, Device
 from rest.caller import Caller, Scope
 from rest.errors import InvalidFields, NotFound
 
-LISTS: Final = ("device_ids", "device_groups", "metric_names", "rule_ids", "levels")
-FIELDS: Final = ("kind", *LISTS, "alert_id", "starts_at", "ends_at", "weekly", "reason")
-LONGEST: Final = timedelta(days=366)
-LONGEST_OWN: Final = timedelta(hours=4)  # maintenance that a device opens for itself
-MOST_NAMES: Final = 1000
-LONGEST_REASON: Final = 1000
+MATCHER_FIELDS = ("device_ids", "device_groups", "metric_names", "rule_ids", "levels")
+SILENCE_FIELDS = ("kind", *MATCHER_FIELDS, "alert_id", "starts_at", "ends_at", "weekly", "reason")
+MAX_DURATION = timedelta(days=366)
+MAX_DEVICE_MAINTENANCE = timedelta(hours=4)  # maintenance window that a device creates for itself
+MAX_NAMES = 1000
+MAX_REASON_LENGTH = 1000
 
-# Whether silence `s` covers alert `a` of rule `r`: it is in every list that is not empty.
-COVERS: Final = """
+# Condition for silence `s` to cover alert `a` of rule `r`: every non-empty list matches.
+COVERS_SQL = """
     (s.alert_id = '' OR a.alert_id = s.alert_id)
     AND (s.levels = '{}' OR a.level = ANY(s.levels))
     AND (s.metric_names = '{}' OR a.metric_name = ANY(s.metric_names))
@@ -34,106 +34,110 @@ COVERS: Final = """
         SELECT FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
         WHERE m.device_id = a.device_id AND g.name = ANY(s.device_groups)))
 """
-_COVERED = f"""
+_COVERED_SQL = f"""
 SELECT DISTINCT ON (a.id) a.id, s.silence_id, s.reason
-FROM alerts_alert a LEFT JOIN alerts_rule r ON r.id = a.rule_id JOIN alerts_silence s ON {COVERS}
+FROM alerts_alert a LEFT JOIN alerts_rule r ON r.id = a.rule_id JOIN alerts_silence s ON {COVERS_SQL}
 WHERE a.id = ANY(%s) AND s.id = ANY(%s) ORDER BY a.id, s.ends_at DESC
 """  # noqa: S608 - a constant
-_WOULD_COVER = f"""
+_WOULD_COVER_SQL = f"""
 SELECT a.id FROM alerts_alert a LEFT JOIN alerts_rule r ON r.id = a.rule_id CROSS JOIN (
     SELECT %s::text[] device_ids, %s::text[] device_groups, %s::text[] metric_names, %s::text[] rule_ids,
         %s::text[] levels, %s::text alert_id) s
-WHERE a.raised_at >= %s AND {COVERS} AND EXISTS (
+WHERE a.raised_at >= %s AND {COVERS_SQL} AND EXISTS (
     SELECT FROM unnest(%s::timestamptz[], %s::timestamptz[]) w (first, last)
     WHERE a.raised_at >= w.first AND a.raised_at < w.last)
 """  # noqa: S608 - a constant
 
 
-def active(now: datetime) -> list[Silence]:
-    """The silences that are in force at this moment."""
-    within = Silence.objects.filter(starts_at__lte=now, ends_at__gt=now)
-    return [silence for silence in within if recurring_windows.holds(silence.weekly, now)]
+def list_active(now: datetime) -> list[Silence]:
+    """Return the silences that are active at this time."""
+    current = Silence.objects.filter(starts_at__lte=now, ends_at__gt=now)
+    return [silence for silence in current if recurring_windows.is_active(silence.weekly, now)]
 
 
-def covering(alerts: Iterable[int], now: datetime) -> dict[int, str]:
-    """Why alerts (by primary key) are kept quiet at this moment, for those that are: which silence, and its reason."""
-    silences = [silence.pk for silence in active(now)]
-    if not silences:
+def find_covering(alerts: Iterable[int], now: datetime) -> dict[int, str]:
+    """Return "silence ID: reason" of each alert (by primary key) that a silence covers at this time."""
+    active = [silence.pk for silence in list_active(now)]
+    if not active:
         return {}
     with connection.cursor() as cursor:
-        cursor.execute(_COVERED, [list(alerts), silences])
-        return {pk: f"{silence_id}: {reason}"[:LONGEST_REASON] for pk, silence_id, reason in cursor.fetchall()}
+        cursor.execute(_COVERED_SQL, [list(alerts), active])
+        return {pk: f"{silence_id}: {reason}"[:MAX_REASON_LENGTH] for pk, silence_id, reason in cursor.fetchall()}
 
 
-def check(fields: Mapping[str, Any]) -> None:
-    """Raises InvalidFields with everything that is wrong with the fields of a silence."""
-    errors = [(name, detail) for name in LISTS if (detail := _wrong_names(fields.get(name, [])))]
+def validate(fields: Mapping[str, Any]) -> None:
+    """Validate the fields of a silence. Raises InvalidFields with all errors."""
+    errors = [(name, detail) for name in MATCHER_FIELDS if (detail := _find_name_error(fields.get(name, [])))]
     if not any(name == "levels" for name, _ in errors) and not set(fields.get("levels", [])) <= set(Level.values):
-        errors.append(("levels", f"{', '.join(Level.values)} are accepted"))
+        errors.append(("levels", f"must be a list of {', '.join(Level.values)}"))
     if fields.get("kind", SilenceKind.SILENCE) not in SilenceKind.values:
-        errors.append(("kind", f"{' or '.join(SilenceKind.values)} is accepted"))
-    if not any(fields.get(name) for name in (*LISTS, "alert_id")):
-        errors.append(("device_ids", f"everything would be silent: name some {', '.join(LISTS)} or an alert_id"))
-    if not str(fields.get("reason") or "").strip() or len(fields["reason"]) > LONGEST_REASON:
-        errors.append(("reason", f"a reason of 1 to {LONGEST_REASON} characters is asked for"))
+        errors.append(("kind", f"must be {' or '.join(SilenceKind.values)}"))
+    if not any(fields.get(name) for name in (*MATCHER_FIELDS, "alert_id")):
+        errors.append(("device_ids", f"at least one of {', '.join(MATCHER_FIELDS)}, alert_id is required"))
+    if not str(fields.get("reason") or "").strip() or len(fields["reason"]) > MAX_REASON_LENGTH:
+        errors.append(("reason", f"must be 1 to {MAX_REASON_LENGTH} characters"))
     starts_at, ends_at = fields.get("starts_at"), fields.get("ends_at")
     if ends_at is None:
-        errors.append(("ends_at", "no silence is for ever: say when it ends"))
-    elif starts_at is not None and not starts_at < ends_at <= starts_at + LONGEST:
-        errors.append(("ends_at", f"a time after starts_at is accepted, at most {LONGEST.days} days after it"))
-    if detail := recurring_windows.check(fields.get("weekly")):
+        errors.append(("ends_at", "is required: a silence must end"))
+    elif starts_at is not None and not starts_at < ends_at <= starts_at + MAX_DURATION:
+        errors.append(("ends_at", f"must be after starts_at, by at most {MAX_DURATION.days} days"))
+    if detail := recurring_windows.validate(fields.get("weekly")):
         errors.append(("weekly", detail))
     if errors:
         raise InvalidFields(errors)
 
 
-def _wrong_names(names: Any) -> str | None:
-    if not isinstance(names, list) or any(not isinstance(one, str) or not 0 < len(one) <= NAME_LENGTH for one in names):
-        return f"a list of names of 1 to {NAME_LENGTH} characters is accepted"
-    return f"at most {MOST_NAMES} names are accepted" if len(names) > MOST_NAMES else None
+def _find_name_error(names: Any) -> str | None:
+    is_list = isinstance(names, list)
+    if not is_list or any(not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH for name in names):
+        return f"must be a list of names of 1 to {NAME_LENGTH} characters"
+    return f"must have at most {MAX_NAMES} names" if len(names) > MAX_NAMES else None
 
 
-def open_silence(fields: Mapping[str, Any], caller: Caller, now: datetime | None = None) -> Silence:
-    """Keep quiet what these fields say, from `starts_at` (now) on. Raises InvalidFields."""
+def create_silence(fields: Mapping[str, Any], caller: Caller, now: datetime | None = None) -> Silence:
+    """Create a silence that starts at `starts_at`, by default now. Raises InvalidFields."""
     now = now or timezone.now()
-    given = {name: fields[name] for name in FIELDS if name in fields}
-    given["starts_at"] = given.get("starts_at") or now
-    check(given)
-    if given["ends_at"] <= now:
-        raise InvalidFields([("ends_at", "it is over already: a time to come is accepted")])
-    _within_sight(given, caller)
-    return Silence.objects.create(**given, created_by=caller.name)
+    values = {name: fields[name] for name in SILENCE_FIELDS if name in fields}
+    values["starts_at"] = values.get("starts_at") or now
+    validate(values)
+    if values["ends_at"] <= now:
+        raise InvalidFields([("ends_at", "must be in the future")])
+    _check_device_scope(values, caller)
+    return Silence.objects.create(**values, created_by=caller.name)
 
 
 @transaction.atomic
 def change_silence(silence: Silence, fields: Mapping[str, Any], caller: Caller) -> Silence:
-    """Set some fields of a silence. Raises InvalidFields."""
+    """Update some fields of a silence. Raises InvalidFields."""
     silence = Silence.objects.select_for_update().get(pk=silence.pk)
-    whole = {name: fields.get(name, getattr(silence, name)) for name in FIELDS}
-    check(whole)
-    _within_sight(whole, caller)
-    for name, value in whole.items():
+    values = {name: fields.get(name, getattr(silence, name)) for name in SILENCE_FIELDS}
+    validate(values)
+    _check_device_scope(values, caller)
+    for name, value in values.items():
         setattr(silence, name, value)
     silence.save()
     return silence
 
 
-def open_own_maintenance(caller: Caller, ends_at: datetime, reason: str, now: datetime | None = None) -> Silence:
-    """A device is quiet on its own request, for some hours at most. Raises InvalidFields."""
+def create_device_maintenance(caller: Caller, ends_at: datetime, reason: str, now: datetime | None = None) -> Silence:
+    """Create a maintenance window of a device on its own request, limited to 4 hours. Raises InvalidFields."""
     now = now or timezone.now()
     assert caller.device_id is not None
-    if ends_at > now + LONGEST_OWN:
-        hours = LONGEST_OWN // timedelta(hours=1)
-        raise InvalidFields([("ends_at", f"a device opens maintenance for itself of at most {hours} hours")])
+    if ends_at > now + MAX_DEVICE_MAINTENANCE:
+        hours = MAX_DEVICE_MAINTENANCE // timedelta(hours=1)
+        raise InvalidFields([("ends_at", f"must be at most {hours} hours from now for a device's own maintenance")])
     fields = {"kind": SilenceKind.MAINTENANCE, "device_ids": [caller.device_id], "ends_at": ends_at, "reason": reason}
-    return open_silence(fields, caller, now)
+    return create_silence(fields, caller, now)
 
 
 def end_silence(silence: Silence, caller: Caller, now: datetime | None = None) -> Silence:
-    """End a silence now, or cancel one that has not started. Raises NotFound if the caller may not end it."""
+    """End a silence now; a silence that has not started ends without having been active.
+
+    Raises NotFound if the caller may not end it.
+    """
     now = now or timezone.now()
-    own = silence.kind == SilenceKind.MAINTENANCE and silence.device_ids == [caller.device_id]
-    if not (caller.may(Scope.OPERATE) and visible(caller).filter(pk=silence.pk).exists()) and not own:
+    is_own = silence.kind == SilenceKind.MAINTENANCE and silence.device_ids == [caller.device_id]
+    if not (caller.may(Scope.OPERATE) and list_visible(caller).filter(pk=silence.pk).exists()) and not is_own:
         raise NotFound(f"there is no silence {silence.silence_id}")
     if silence.ends_at > now:
         silence.starts_at, silence.ends_at = min(silence.starts_at, now), now
@@ -141,45 +145,51 @@ def end_silence(silence: Silence, caller: Caller, now: datetime | None = None) -
     return silence
 
 
-def visible(caller: Caller) -> QuerySet[Silence]:
-    """The silences that concern what a caller sees; those without devices concern everybody."""
+def list_visible(caller: Caller) -> QuerySet[Silence]:
+    """Return the silences that concern devices the caller may see, and those without devices."""
     if caller.device_id is not None:
         return Silence.objects.filter(device_ids__contains=[caller.device_id])
     if caller.groups is None:
         return Silence.objects.all()
-    seen = list(Device.objects.visible_to(caller).values_list("device_id", flat=True))
+    device_ids = list(Device.objects.visible_to(caller).values_list("device_id", flat=True))
     alerts = Alert.objects.visible_to(caller).values("alert_id")
-    nowhere = Q(device_ids=[], device_groups=[], alert_id="")
+    without_devices = Q(device_ids=[], device_groups=[], alert_id="")
     return Silence.objects.filter(
-        Q(device_ids__overlap=seen) | Q(device_groups__overlap=list(caller.groups)) | Q(alert_id__in=alerts) | nowhere
+        Q(device_ids__overlap=device_ids)
+        | Q(device_groups__overlap=list(caller.groups))
+        | Q(alert_id__in=alerts)
+        | without_devices
     )
 
 
-def expiring(within: timedelta, now: datetime) -> QuerySet[Silence]:
-    """The silences that end within this time."""
+def list_expiring(within: timedelta, now: datetime) -> QuerySet[Silence]:
+    """Return the silences that end within this time."""
     return Silence.objects.filter(starts_at__lte=now, ends_at__gt=now, ends_at__lte=now + within)
 
 
-def preview(fields: Mapping[str, Any], caller: Caller, since: datetime, now: datetime | None = None) -> AlertQuerySet:
-    """The alerts since then of which a silence of these fields would have told nobody, of those that a caller sees.
+def preview_alerts(
+    fields: Mapping[str, Any], caller: Caller, since: datetime, now: datetime | None = None
+) -> AlertQuerySet:
+    """Return the past alerts that a silence with these fields would have covered, of those that the caller may see.
 
-    As if it had been in force all that time, at its times of the week. To be counted and paged. Raises InvalidFields.
+    The silence is assumed to be active since then, within its recurring windows. Raises InvalidFields.
     """
     now = now or timezone.now()
-    check({"starts_at": now, "ends_at": now + LONGEST_OWN, "reason": "preview"} | dict(fields))
-    lists = [list(fields.get(name) or []) for name in LISTS]
-    times = (
-        list(recurring_windows.windows(fields["weekly"], since, now))
+    validate({"starts_at": now, "ends_at": now + MAX_DEVICE_MAINTENANCE, "reason": "preview"} | dict(fields))
+    lists = [list(fields.get(name) or []) for name in MATCHER_FIELDS]
+    periods = (
+        list(recurring_windows.list_occurrences(fields["weekly"], since, now))
         if fields.get("weekly")
-        else [(since, now + LONGEST_OWN)]
+        else [(since, now + MAX_DEVICE_MAINTENANCE)]
     )
-    begins, ends = [begin for begin, _ in times], [end for _, end in times]
-    found = RawSQL(_WOULD_COVER, [*lists, fields.get("alert_id") or "", since, begins, ends])  # noqa: S611 - bound
-    return Alert.objects.visible_to(caller).real().filter(retroactive=False, pk__in=found)
+    begins, ends = [begin for begin, _ in periods], [end for _, end in periods]
+    parameters = [*lists, fields.get("alert_id") or "", since, begins, ends]
+    covered = RawSQL(_WOULD_COVER_SQL, parameters)  # noqa: S611 - bound parameters
+    return Alert.objects.visible_to(caller).without_shadows().filter(retroactive=False, pk__in=covered)
 
 
-def _within_sight(fields: Mapping[str, Any], caller: Caller) -> None:
-    """Whoever sees some devices silences those alone."""
+def _check_device_scope(fields: Mapping[str, Any], caller: Caller) -> None:
+    """Check that a caller restricted to some devices silences only these. Raises InvalidFields."""
     if caller.groups is None and caller.device_id is None:
         return
     names = fields.get("device_ids") or []
@@ -190,4 +200,4 @@ def _within_sight(fields: Mapping[str, Any], caller: Caller) -> None:
     if fields.get("alert_id") and Alert.objects.visible_to(caller).filter(alert_id=fields["alert_id"]).exists():
         return
     field = "device_ids" if names else "device_groups"
-    raise InvalidFields([(field, "name devices or groups that you can see: your access is limited to some devices")])
+    raise InvalidFields([(field, "must name devices or device groups that you may see")])

@@ -1,4 +1,4 @@
-"""What statistics and health checks are told of alerts (metrics.alert_summary)."""
+"""Summary of alerts and rules for statistics and health checks (see metrics.alert_summary)."""
 
 from datetime import timedelta
 
@@ -9,8 +9,8 @@ from metrics.storage.connection import monitoring_connection
 from rest.caller import Caller
 
 DAY = timedelta(days=1)
-SILENT = 60.0  # seconds without a report: nobody evaluates
-BEHIND = 5.0  # seconds that a commit may wait to be judged
+REPORT_TIMEOUT = 60.0  # seconds without a report of the evaluator
+MAX_LAG = 5.0  # seconds that a commit may wait for evaluation
 _HEALTH = """
 SELECT rules, suspended, example, extract(epoch FROM now() - at)::float8,
     coalesce((figures ->> 'oldest_seconds')::float8, 0), coalesce((figures ->> 'seq_behind')::bigint, 0)
@@ -22,27 +22,31 @@ FROM (
 """
 
 
-class RulesAndAlerts:
-    """Answers of the database, each of one statement or two."""
+class DatabaseAlertSummary:
+    """Alert summary from the database, in one or two statements each."""
 
     def last_day(self, caller: Caller, device_id: str | None) -> int:
-        """Alerts that were triggered in the last 24 hours, of what somebody sees; of one device."""
-        found = Alert.objects.visible_to(caller).real().filter(triggered_at__gte=timezone.now() - DAY)
-        return (found if device_id is None else found.filter(device__device_id=device_id)).order_by().count()
+        """Return the number of alerts triggered in the last 24 hours that the caller may see, of one device if
+        given.
+        """
+        alerts = Alert.objects.visible_to(caller).without_shadows().filter(triggered_at__gte=timezone.now() - DAY)
+        return (alerts if device_id is None else alerts.filter(device__device_id=device_id)).order_by().count()
 
     def health(self) -> tuple[str, str]:
-        """(healthy, degraded or unhealthy; why) of the evaluation of rules. Raises StorageUnavailable."""
+        """Return the status (healthy, degraded or unhealthy) of rule evaluation and the reason. Raises
+        StorageUnavailable.
+        """
         with monitoring_connection() as connection:
-            [told] = connection.execute(_HEALTH).fetchall()
-        rules, suspended, example, age, behind, commits = told
+            [row] = connection.execute(_HEALTH).fetchall()
+        rules, suspended, example, age, lag, commits = row
         if not rules:
-            return "healthy", "there are no alert rules to evaluate"
+            return "healthy", "no alert rules"
         if age is None:
-            return "unhealthy", f"{rules:,} alert rules have never been evaluated: no worker is running"
-        if age > SILENT:
-            return "unhealthy", f"no alert rules were evaluated for {age:,.0f} seconds"
-        if behind > BEHIND:
-            return "degraded", f"evaluation is {behind:,.1f} seconds behind, {commits:,} commits wait for it"
+            return "unhealthy", f"{rules:,} alert rules were never evaluated: no worker is running"
+        if age > REPORT_TIMEOUT:
+            return "unhealthy", f"no evaluation for {age:,.0f} seconds"
+        if lag > MAX_LAG:
+            return "degraded", f"evaluation is {lag:,.1f} seconds behind, {commits:,} commits are waiting"
         if suspended:
-            return "degraded", f"{suspended:,} alert rules are suspended for an error, {example!r:.80} among them"
+            return "degraded", f"{suspended:,} alert rules are suspended because of errors, such as {example!r:.80}"
         return "healthy", f"{rules:,} alert rules are evaluated"

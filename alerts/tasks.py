@@ -1,4 +1,4 @@
-"""Celery's way into the verbs of this app. Every task may be run twice at once, and killed at any moment."""
+"""Celery tasks of alerting. Each task may be killed at any time or run twice at the same time."""
 
 import time
 
@@ -13,23 +13,23 @@ from alerts.patterns import refresh
 
 @shared_task
 def judge_late() -> int:
-    """Judge what came too late or out of order as history. Returns how many series were looked at."""
+    """Evaluate late and out-of-order points as history. Returns the number of series."""
     return late_data.judge_late(time.time_ns() // 1000)
 
 
 @shared_task
 def find_patterns() -> int:
-    """Find anew what the alerts of the last month do again and again. Returns how many patterns there are."""
-    return refresh.find_all(timezone.now())
+    """Detect the patterns of the last month's alerts. Returns their number."""
+    return refresh.refresh_patterns(timezone.now())
 
 
 @shared_task
 def score_noise() -> int:
-    """Score anew how much of what rules say is noise, those first that wait longest. Returns how many rules."""
+    """Update the noise scores of rules, the oldest scores first. Returns the number of rules."""
     return noise_score.score_all()
 
 
 @shared_task
 def drop_expired() -> int:
-    """Delete alerts, deliveries and silences that are past their time. Returns how many alerts went."""
-    return retention.drop_expired(timezone.now())
+    """Delete alerts, deliveries and silences past their retention. Returns the number of deleted alerts."""
+    return retention.delete_expired(timezone.now())

@@ -9,7 +9,7 @@ from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Val
 from django.db.models.functions import RowNumber
 
 from alerts.conditions.spec import ANY_METRIC
-from alerts.models import WEIGHTS, Alert, Kind, Level, Status
+from alerts.models import LEVEL_RANKS, Alert, Kind, Level, Status
 from alerts.models.alerts import AlertQuerySet
 from dashboard.device_overview import EVER
 from dashboard.number_format import duration_text, reading
@@ -18,7 +18,7 @@ from metrics.query import latest
 
 CHILDREN = 20  # of an incident, that are shown below its worst alert
 WEIGHT = Case(
-    *(When(level=level, then=Value(weight)) for level, weight in WEIGHTS.items()), output_field=IntegerField()
+    *(When(level=level, then=Value(weight)) for level, weight in LEVEL_RANKS.items()), output_field=IntegerField()
 )
 
 ELSEWHERE = ("sum", "count", "stddev", "rate")  # aggregates that are not among the values that they are of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.db import connection
 from django.db.models.expressions import RawSQL
 
-from alerts.models import OPEN, WEIGHTS, Alert, Level, Status
+from alerts.models import LEVEL_RANKS, OPEN_STATUSES, Alert, Level, Status
 from alerts.models.alerts import AlertQuerySet
 from rest.caller import Caller
 
@@ -41,7 +41,7 @@ class Tally:
     @classmethod
     def of(cls, caller: Caller) -> "Tally":
         """Whatever whoever asks sees."""
-        numbers = _numbers(Alert.objects.visible_to(caller).real())
+        numbers = _numbers(Alert.objects.visible_to(caller).without_shadows())
         return cls(numbers.get(Status.ACTIVE, {}), numbers.get(Status.ACKNOWLEDGED, {}))
 
     @property
@@ -56,7 +56,7 @@ class Tally:
     @property
     def worst(self) -> str:
         """The worst level of those that need someone."""
-        return max(self.active, key=lambda level: WEIGHTS[level], default="")
+        return max(self.active, key=lambda level: LEVEL_RANKS[level], default="")
 
     @property
     def by_level(self) -> list[tuple[str, Counted, Counted]]:
@@ -77,7 +77,7 @@ def _numbers(seen: AlertQuerySet) -> dict[str, Numbers]:
     few, given = of_each.order_by("-triggered_at").values("pk")[:BOUND].query.sql_with_params()
     found: dict[str, Numbers] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_COUNTED.format(few=few), [*given, list(OPEN), Level.values])
+        cursor.execute(_COUNTED.format(few=few), [*given, list(OPEN_STATUSES), Level.values])
         for status, level, number in cursor.fetchall():
             if number:
                 found.setdefault(status, {})[level] = number

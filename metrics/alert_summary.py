@@ -25,7 +25,7 @@ class NoAlerting:
         return 0
 
     def health(self) -> tuple[str, str]:
-        return "healthy", "there are no alert rules to evaluate"
+        return "healthy", "no alert rules"
 
 
 _alert_summary: AlertSummary = NoAlerting()

@@ -1,4 +1,4 @@
-"""Rules, silences, channels and routes, set up as over the API; alerts and what became of them, looked at."""
+"""Admin of rules, silences, channels and routes with the validation of the API; alerts and deliveries are read-only."""
 
 from alerts.admin import alerts, channels, routes, rules, silences
 

@@ -1,4 +1,4 @@
-"""Alerts, the incidents that some of them are together, and whoever was told: looked at."""
+"""Read-only admin of alerts, incidents and deliveries, with actions to acknowledge and resolve alerts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,20 +6,22 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import pluralize
 from django.utils.html import format_html_join
 
 from alerts import alert_actions
 from alerts.models import Alert, Delivery, Incident, Resolution
+from alerts.notifications.retry_queue import describe_status
 from metrics.admin.bounded import FirstFewFilter, ReadOnlyAdmin
 from rest.caller import caller_of
 
-MOST_MOVED = 10_000  # alerts of one request
-SHOWN = 100  # lines of a timeline
+MAX_ACTION_ALERTS = 10_000  # alerts that one action changes
+MAX_TIMELINE_EVENTS = 100  # newest events
 
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
-    help = "What rules have found. Nothing is changed here but by the verbs, as everywhere else."
+    help = "Breaches of alert rules. Use the actions to acknowledge or resolve alerts; nothing else is editable."
     list_display = ("message", "level", "status", "device_name", "rule_name", "triggered_at", "owner", "resolution")
     list_filter = ("status", "level", "shadow", "retroactive", ("rule", FirstFewFilter))
     search_fields = ("=alert_id", "^device_name", "message")
@@ -34,37 +36,45 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="timeline")
     def timeline(self, alert: Alert) -> str:
-        latest = alert.events.order_by("-pk")[:SHOWN]
-        lines = ((f"{one.at:%Y-%m-%d %H:%M:%S} UTC", one.get_kind_display(), one.by, one.note) for one in latest)
+        events = alert.events.order_by("-pk")[:MAX_TIMELINE_EVENTS]
+        lines = (
+            (f"{event.at:%Y-%m-%d %H:%M:%S} UTC", event.get_kind_display(), event.by, event.note) for event in events
+        )
         return format_html_join("", "<div>{}: {} by {} {}</div>", lines)
 
-    def has_move_permission(self, request: HttpRequest) -> bool:
+    def has_operate_permission(self, request: HttpRequest) -> bool:
         return caller_of(request.user).may("operate")
 
-    @admin.action(description="Acknowledge", permissions=["move"])
+    @admin.action(description="Acknowledge", permissions=["operate"])
     def acknowledge(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
-        self._move(request, queryset, alert_actions.acknowledge, "acknowledged")
+        self._change(request, queryset, alert_actions.acknowledge, "acknowledged")
 
-    @admin.action(description="Resolve", permissions=["move"])
+    @admin.action(description="Resolve", permissions=["operate"])
     def resolve(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
-        def resolved(among: Any, by: str) -> list[Alert]:
-            return alert_actions.resolve(among, Resolution.PERSON, by)
+        def resolve_manually(alerts: Any, by: str) -> list[Alert]:
+            return alert_actions.resolve(alerts, Resolution.PERSON, by)
 
-        self._move(request, queryset, resolved, "resolved")
+        self._change(request, queryset, resolve_manually, "resolved")
 
-    def _move(
-        self, request: HttpRequest, queryset: QuerySet[Alert], verb: Callable[[Any, str], list[Alert]], done: str
+    def _change(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Alert],
+        action: Callable[[Any, str], list[Alert]],
+        new_status: str,
     ) -> None:
-        chosen = list(queryset.order_by().values_list("pk", flat=True)[:MOST_MOVED])
-        moved = verb(Alert.objects.filter(pk__in=chosen), caller_of(request.user).name)
-        left = len(chosen) - len(moved)
-        more = f"; {left:,} were not in a state for it" if left else ""
-        self.message_user(request, f"{len(moved):,} alerts are {done}{more}.", messages.SUCCESS)
+        pks = list(queryset.order_by().values_list("pk", flat=True)[:MAX_ACTION_ALERTS])
+        changed = action(Alert.objects.filter(pk__in=pks), caller_of(request.user).name)
+        unchanged = len(pks) - len(changed)
+        more = f"; {unchanged:,} not, because of their status" if unchanged else ""
+        self.message_user(
+            request, f"{len(changed):,} alert{pluralize(len(changed))} {new_status}{more}.", messages.SUCCESS
+        )
 
 
 @admin.register(Incident)
 class IncidentAdmin(ReadOnlyAdmin):
-    help = "Alerts that have one cause: of one site, one gateway, or one rule at many devices."
+    help = "Alerts that have a common cause: a site, a gateway, or one rule on many devices."
     list_display = ("title", "cause", "began_at", "last_at")
     search_fields = ("=incident_id", "title", "cause")
     ordering = ("-pk",)
@@ -74,11 +84,24 @@ class IncidentAdmin(ReadOnlyAdmin):
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
     title = "Deliveries"
-    help = "Every message to a channel: how often it was tried, and what came back."
-    list_display = ("title", "channel_name", "status", "attempts", "answer_status", "test", "created_at", "sent_at")
+    help = "Messages to channels, with the number of attempts and the response of the receiver."
+    list_display = (
+        "title",
+        "channel_name",
+        "status_text",
+        "attempts",
+        "answer_status",
+        "test",
+        "created_at",
+        "sent_at",
+    )
     list_filter = ("status", "test")
     search_fields = ("=delivery_id", "^channel_name", "title")
     fields = (
         "delivery_id", "channel_name", "title", "test", "status", "attempts", "due_at", "leased_until",
         "answer_status", "answer", "error", "payload", "created_at", "sent_at",
     )  # fmt: skip
+
+    @admin.display(description="status", ordering="status")
+    def status_text(self, delivery: Delivery) -> str:
+        return describe_status(delivery)

@@ -1,4 +1,4 @@
-"""Forms of what is set up, held to the same checks as requests of the API."""
+"""Base classes of alerting forms, which use the same validation as the API."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from alerts.models import Level
 from rest.errors import InvalidFields
 
 
-class CheckedForm(forms.ModelForm):
-    """`check` says what is wrong with the row that the form has made, by field."""
+class ValidatedModelForm(forms.ModelForm):
+    """Form whose `check` validates the instance and reports errors by field."""
 
     def check(self) -> None:
-        """Raises InvalidFields."""
+        """Validate the instance. Raises InvalidFields."""
         raise NotImplementedError
 
     def _post_clean(self) -> None:
@@ -33,8 +33,8 @@ class CheckedForm(forms.ModelForm):
                 )
 
 
-class ListsAdmin(admin.ModelAdmin):
-    """Lists of names are written one to a line, since a name may hold anything else; levels are ticked."""
+class ArrayFieldAdmin(admin.ModelAdmin):
+    """Admin with array fields as text areas, one name per line, and levels as checkboxes."""
 
     show_full_result_count = False
     list_per_page = 50
@@ -43,18 +43,18 @@ class ListsAdmin(admin.ModelAdmin):
         if not isinstance(db_field, ArrayField):
             return super().formfield_for_dbfield(db_field, request, **more)
         if db_field.base_field.choices:
-            ticks = forms.CheckboxSelectMultiple
-            return forms.MultipleChoiceField(choices=Level.choices, required=False, widget=ticks)
-        one = db_field.base_field.formfield()
-        assert one is not None
-        lines = forms.Textarea(attrs={"rows": 3})
-        told = f"{db_field.help_text} One to a line.".strip()
-        return SimpleArrayField(one, delimiter="\n", required=False, widget=lines, help_text=told)
+            checkboxes = forms.CheckboxSelectMultiple
+            return forms.MultipleChoiceField(choices=Level.choices, required=False, widget=checkboxes)
+        base_field = db_field.base_field.formfield()
+        assert base_field is not None
+        textarea = forms.Textarea(attrs={"rows": 3})
+        help_text = f"{db_field.help_text} One per line.".strip()
+        return SimpleArrayField(base_field, delimiter="\n", required=False, widget=textarea, help_text=help_text)
 
 
-def taken_over(row: models.Model, saved: models.Model) -> None:
-    """Have the row of a form be what was saved in its name, which the admin goes on with."""
+def copy_saved_values(instance: models.Model, saved: models.Model) -> None:
+    """Copy the saved values to the instance of the form, which the admin continues with."""
     for field in saved._meta.concrete_fields:
-        setattr(row, field.attname, getattr(saved, field.attname))
-    row._state.adding = False
-    row._state.db = saved._state.db
+        setattr(instance, field.attname, getattr(saved, field.attname))
+    instance._state.adding = False
+    instance._state.db = saved._state.db

@@ -1,22 +1,23 @@
-"""Alert rules, and every version that they had."""
+"""Admin of alert rules and their versions."""
 
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import pluralize
 from django.utils.html import format_html_join
 
-from alerts.admin.forms import CheckedForm, ListsAdmin, taken_over
+from alerts.admin.forms import ArrayFieldAdmin, ValidatedModelForm, copy_saved_values
 from alerts.models import Rule
 from alerts.rules import lifecycle
 from rest.caller import caller_of
 
-MOST_AT_ONCE = 500  # rules that one request changes or deletes
-SHOWN = 20  # versions
+MAX_ACTION_RULES = 500  # rules that one action changes or deletes
+MAX_SHOWN_VERSIONS = 20  # newest versions
 
 
-class RuleForm(CheckedForm):
+class RuleForm(ValidatedModelForm):
     class Meta:
         model = Rule
         fields = lifecycle.FIELDS
@@ -29,10 +30,10 @@ class RuleForm(CheckedForm):
 
 
 @admin.register(Rule)
-class RuleAdmin(ListsAdmin):
+class RuleAdmin(ArrayFieldAdmin):
     help = (
-        "When somebody has to look at something. A change is the rule's next version and takes effect within a moment;"
-        " versions are put back, and changes tried in a shadow, over the API."
+        "Conditions that open alerts. Every change is stored as a new version and takes effect within seconds. Restore"
+        " versions and try changes as a shadow rule through the API."
     )
     form = RuleForm
     list_display = ("name", "metric_name", "kind", "level", "enabled", "mode", "total_triggers", "last_triggered")
@@ -42,20 +43,23 @@ class RuleAdmin(ListsAdmin):
     fieldsets = (
         (None, {"fields": ("name", "description", "runbook_url", "enabled", "level")}),
         (
-            "What is judged",
+            "Condition",
             {
                 "fields": (
                     "kind", "metric_name", "condition", "threshold_value", "clear_threshold", "aggregation",
                     "parameters", "device_ids", "device_groups",
                 ),
-                "description": "The threshold is a number, true, false, or a text in quotes.",
+                "description": (
+                    'The threshold value is JSON: a number such as 80, true, false, or a text in quotes ("error").'
+                    " null means no threshold, for kinds that do not compare values, such as absence."
+                ),
             },
         ),
-        ("When it is raised", {"fields": ("evaluation_window", "trigger_count", "cooldown_minutes")}),
-        ("When it is over", {"fields": ("auto_resolve", "auto_resolve_timeout")}),
-        ("Who is told", {"fields": ("notification_channels",)}),
+        ("Trigger", {"fields": ("evaluation_window", "trigger_count", "cooldown_minutes")}),
+        ("Resolution", {"fields": ("auto_resolve", "auto_resolve_timeout")}),
+        ("Notifications", {"fields": ("notification_channels",)}),
         (
-            "What became of it",
+            "State and history",
             {
                 "fields": (
                     "rule_id", "mode", "shadow_of", "version", "latest_versions", "total_triggers", "last_triggered",
@@ -73,26 +77,31 @@ class RuleAdmin(ListsAdmin):
     def latest_versions(self, rule: Rule) -> str:
         if rule.pk is None:
             return "-"
-        shown = rule.versions.all()[:SHOWN]
-        lines = ((one.version, f"{one.at:%Y-%m-%d %H:%M} UTC", one.by, one.note) for one in shown)
+        newest = rule.versions.all()[:MAX_SHOWN_VERSIONS]
+        lines = ((version.version, f"{version.at:%Y-%m-%d %H:%M} UTC", version.by, version.note) for version in newest)
         return format_html_join("", "<div>{}: {}, {} {}</div>", lines)
 
     def save_model(self, request: HttpRequest, obj: Rule, form: Any, change: bool) -> None:
         by, fields = caller_of(request.user).name, lifecycle.document_of(obj)
-        taken_over(obj, lifecycle.change(obj, fields, by) if change else lifecycle.create(fields, by))
+        copy_saved_values(obj, lifecycle.change(obj, fields, by) if change else lifecycle.create(fields, by))
 
     def delete_model(self, request: HttpRequest, obj: Rule) -> None:
         lifecycle.delete(obj, caller_of(request.user).name)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Rule]) -> None:
-        for rule in queryset[:MOST_AT_ONCE]:
+        for rule in queryset[:MAX_ACTION_RULES]:
             lifecycle.delete(rule, caller_of(request.user).name)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[list[str], dict[str, int], set[str], list]:
-        """The rules; their versions would be a line each, and their alerts stay."""
-        names = [str(rule) for rule in objs[: MOST_AT_ONCE + 1]]
-        if len(names) > MOST_AT_ONCE:
-            return names[:MOST_AT_ONCE], {}, set(), [f"over {MOST_AT_ONCE:,} rules: choose fewer at a time"]
+        """Return the rules only: listing every version would be long, and alerts are kept."""
+        names = [str(rule) for rule in objs[: MAX_ACTION_RULES + 1]]
+        if len(names) > MAX_ACTION_RULES:
+            return (
+                names[:MAX_ACTION_RULES],
+                {},
+                set(),
+                [f"more than {MAX_ACTION_RULES:,} rules are selected: select fewer"],
+            )
         return names, {"alert rules, with all their versions": len(names)}, set(), []
 
     @admin.action(description="Enable", permissions=["change"])
@@ -105,10 +114,15 @@ class RuleAdmin(ListsAdmin):
 
     def _enable(self, request: HttpRequest, queryset: QuerySet[Rule], enabled: bool) -> None:
         by = caller_of(request.user).name
-        chosen = list(queryset[: MOST_AT_ONCE + 1])
-        for rule in chosen[:MOST_AT_ONCE]:
+        selected = list(queryset[: MAX_ACTION_RULES + 1])
+        changed = selected[:MAX_ACTION_RULES]
+        for rule in changed:
             lifecycle.change(rule, {"enabled": enabled}, by)
-        word = "enabled" if enabled else "disabled"
-        self.message_user(request, f"{len(chosen[:MOST_AT_ONCE]):,} rules are {word}.", messages.SUCCESS)
-        if len(chosen) > MOST_AT_ONCE:
-            self.message_user(request, "There are more: choose again.", messages.WARNING)
+        state = "enabled" if enabled else "disabled"
+        self.message_user(request, f"{len(changed):,} rule{pluralize(len(changed))} {state}.", messages.SUCCESS)
+        if len(selected) > MAX_ACTION_RULES:
+            self.message_user(
+                request,
+                f"Only the first {MAX_ACTION_RULES:,} selected rules were changed: repeat the action for the others.",
+                messages.WARNING,
+            )

@@ -74,7 +74,7 @@ def open_counts(seen: Caller) -> dict[str, int]:
     counted: dict[str, int] = (
         Alert.objects.visible_to(seen)
         .open()
-        .real()
+        .without_shadows()
         .order_by()
         .aggregate(active_count=Count("pk"), critical_count=Count("pk", filter=Q(level__in=URGENT)))
     )

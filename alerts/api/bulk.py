@@ -12,7 +12,7 @@ from alerts import alert_actions
 from alerts.api.alert_shapes import AlertFilters, chosen
 from alerts.api.alerts import note_field, owner_field
 from alerts.api.checking import checked
-from alerts.models import OPEN, Alert, Resolution, Status
+from alerts.models import OPEN_STATUSES, Alert, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
 from metrics.api.answers import Answer
 from metrics.models import NAME_LENGTH
@@ -26,8 +26,8 @@ MOST_NAMED = 1000
 MOST_FOUND = 10_000
 VERBS = {  # each with the states that it begins with
     "acknowledge": (Status.ACTIVE,),
-    "resolve": OPEN,
-    "assign": OPEN,
+    "resolve": OPEN_STATUSES,
+    "assign": OPEN_STATUSES,
     "comment": tuple(Status),
 }
 

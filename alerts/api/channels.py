@@ -61,7 +61,7 @@ class ChannelSerializer(Known, serializers.ModelSerializer[Channel]):
     has_secret = serializers.SerializerMethodField()
     gather_seconds = serializers.IntegerField(
         min_value=0,
-        max_value=channel_lifecycle.LONGEST_GATHERING,
+        max_value=channel_lifecycle.MAX_GATHER_SECONDS,
         required=False,
         help_text="After a message, others wait so long and go together. 0: each goes at once.",
     )
@@ -211,7 +211,7 @@ class ChannelTestView(APIView):
     )
     def post(self, request: Request, channel_id: str) -> Response:
         channel = found_by(Channel.objects.all(), channel_id=channel_id)
-        delivery = channel_lifecycle.test_send(channel, caller(request).name)
+        delivery = channel_lifecycle.send_test(channel, caller(request).name)
         arrived = delivery.status == DeliveryStatus.SENT
         message = f"{channel.name} was told" if arrived else f"{channel.name} could not be told: {delivery.error}"
         return Response({"success": arrived, "message": message, "delivery": DeliverySerializer(delivery).data})

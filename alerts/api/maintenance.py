@@ -25,8 +25,8 @@ from rest.idempotency import idempotent
 from rest.openapi import Tag, operation, state
 from rest.permissions import caller
 
-LONGEST = int(silences.LONGEST / timedelta(minutes=1))
-LONGEST_OWN = int(silences.LONGEST_OWN / timedelta(minutes=1))
+LONGEST = int(silences.MAX_DURATION / timedelta(minutes=1))
+LONGEST_OWN = int(silences.MAX_DEVICE_MAINTENANCE / timedelta(minutes=1))
 
 
 class MayMaintain(BasePermission):
@@ -44,7 +44,7 @@ class Maintenance(Known):
         min_value=1, max_value=LONGEST, help_text=f"From now on; a device asks for {LONGEST_OWN} at most."
     )
     reason = serializers.CharField(
-        max_length=silences.LONGEST_REASON, default="Maintenance", help_text="Why, for those who wonder."
+        max_length=silences.MAX_REASON_LENGTH, default="Maintenance", help_text="Why, for those who wonder."
     )
 
 
@@ -81,7 +81,7 @@ class MaintenanceView(APIView):
         ends_at, reason = timezone.now() + timedelta(minutes=fields["minutes"]), fields["reason"]
         try:
             if seen.device_id is not None:
-                made = silences.open_own_maintenance(seen, ends_at, reason)
+                made = silences.create_device_maintenance(seen, ends_at, reason)
             else:
                 whole = {
                     "kind": SilenceKind.MAINTENANCE,
@@ -89,7 +89,7 @@ class MaintenanceView(APIView):
                     "ends_at": ends_at,
                     "reason": reason,
                 }
-                made = silences.open_silence(whole, seen)
+                made = silences.create_silence(whole, seen)
         except InvalidFields as error:
             told = {"minutes" if name == "ends_at" else name: detail for name, detail in error.fields}
             raise Unprocessable(told) from None

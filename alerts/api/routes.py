@@ -30,7 +30,7 @@ MOST_CHANNELS = 100
 
 class Step(serializers.Serializer[Any]):
     after_minutes = serializers.IntegerField(
-        min_value=1, max_value=channel_lifecycle.LONGEST_STEP, help_text="After it was raised."
+        min_value=1, max_value=channel_lifecycle.MAX_STEP_MINUTES, help_text="After it was raised."
     )
     channels = serializers.ListField(child=name_field(), min_length=1, max_length=MOST_CHANNELS)
 
@@ -46,13 +46,16 @@ class RouteSerializer(Known, serializers.ModelSerializer[Route]):
     channels = names_of("Names of channels, of which some may not exist yet.", MOST_CHANNELS)
     repeat_minutes = serializers.IntegerField(
         min_value=1,
-        max_value=channel_lifecycle.LONGEST_STEP,
+        max_value=channel_lifecycle.MAX_STEP_MINUTES,
         allow_null=True,
         required=False,
         help_text="Told again so often until somebody acknowledges; null: once.",
     )
     escalation = serializers.ListField(
-        child=Step(), max_length=channel_lifecycle.MOST_STEPS, required=False, help_text="Until somebody acknowledges."
+        child=Step(),
+        max_length=channel_lifecycle.MAX_ESCALATION_STEPS,
+        required=False,
+        help_text="Until somebody acknowledges.",
     )
     unconfigured_channels = serializers.SerializerMethodField(help_text="Channels of it that nobody has made yet.")
 

@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from alerts.models import Condition, Kind, Level, Rule
-from alerts.models.rules import LONGEST_COOLDOWN, LONGEST_TIMEOUT, LONGEST_WINDOW, MOST_TRIGGERS
+from alerts.models.rules import MAX_AUTO_RESOLVE_TIMEOUT, MAX_COOLDOWN_MINUTES, MAX_EVALUATION_WINDOW, MAX_TRIGGER_COUNT
 from alerts.rules.lifecycle import FIELDS, document_of
 from alerts.rules.unresolved_names import metrics_of, missing_of
 from metrics.api.definitions import ChoiceField
@@ -102,14 +102,14 @@ class RuleSerializer(Known, serializers.ModelSerializer[Rule]):
     )
     parameters = ParametersField(required=False, help_text="What the kind of rule asks for besides.")
     level = ChoiceField(Level.choices, required=False)
-    evaluation_window = _whole(1, LONGEST_WINDOW, "Seconds.")
-    trigger_count = _whole(1, MOST_TRIGGERS, "So many values of the window have to meet the condition.")
+    evaluation_window = _whole(1, MAX_EVALUATION_WINDOW, "Seconds.")
+    trigger_count = _whole(1, MAX_TRIGGER_COUNT, "So many values of the window have to meet the condition.")
     device_ids = _names("These devices, besides those of the groups; neither: every device.")
     device_groups = _names("The devices of these groups.")
     notification_channels = _names("Names of channels, of which some may not exist yet.", MOST_CHANNELS)
-    cooldown_minutes = _whole(0, LONGEST_COOLDOWN, "Between two alerts of one series.")
+    cooldown_minutes = _whole(0, MAX_COOLDOWN_MINUTES, "Between two alerts of one series.")
     auto_resolve_timeout = _whole(
-        1, LONGEST_TIMEOUT, "Seconds without a further breach after which an alert is closed.", allow_null=True
+        1, MAX_AUTO_RESOLVE_TIMEOUT, "Seconds without a further breach after which an alert is closed.", allow_null=True
     )
     unconfigured_channels = serializers.SerializerMethodField(help_text="Channels of it that nobody has made yet.")
     unknown_metric = serializers.SerializerMethodField(help_text="Nothing has been measured or defined of a metric.")

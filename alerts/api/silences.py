@@ -56,20 +56,20 @@ class _Covered(Known):
 class SilenceSerializer(_Covered, serializers.ModelSerializer[Silence]):
     kind = ChoiceField(SilenceKind.choices, required=False)
     starts_at = moment(required=False, help_text="Now where it is left out.")
-    ends_at = moment(help_text=f"No silence is for ever: {silences.LONGEST.days} days at most.")
-    reason = serializers.CharField(max_length=silences.LONGEST_REASON, help_text="Why, for those who wonder.")
+    ends_at = moment(help_text=f"No silence is for ever: {silences.MAX_DURATION.days} days at most.")
+    reason = serializers.CharField(max_length=silences.MAX_REASON_LENGTH, help_text="Why, for those who wonder.")
     active = serializers.SerializerMethodField(help_text="Whether it is in force now.")
 
     class Meta:
         model = Silence
         fields = (
-            "silence_id", *silences.FIELDS, "active", "created_by", "created_at", "updated_at",
+            "silence_id", *silences.SILENCE_FIELDS, "active", "created_by", "created_at", "updated_at",
         )  # fmt: skip
         read_only_fields = ("silence_id", "created_by", "created_at", "updated_at")
 
     def get_active(self, silence: Silence) -> bool:
         now = timezone.now()
-        return silence.starts_at <= now < silence.ends_at and weekly.holds(silence.weekly, now)
+        return silence.starts_at <= now < silence.ends_at and weekly.is_active(silence.weekly, now)
 
 
 class SilenceParameters(PageParameters):
@@ -102,7 +102,7 @@ class SilencesView(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = asked(SilenceParameters(data=request.query_params))
-        rows, counts = page(request, _chosen(silences.visible(caller(request)), filters), SilenceParameters)
+        rows, counts = page(request, _chosen(silences.list_visible(caller(request)), filters), SilenceParameters)
         shown = SilenceSerializer(rows, many=True).data
         return Response({"silences": shown, **counts, "filters": told(request, filters)})
 
@@ -124,7 +124,7 @@ class SilencesView(APIView):
     def post(self, request: Request) -> Response:
         fields = checked(SilenceSerializer(data=request.data))
         with refusing():
-            made = silences.open_silence(fields, caller(request))
+            made = silences.create_silence(fields, caller(request))
         return silence_answer(made, status.HTTP_201_CREATED)
 
 
@@ -142,7 +142,7 @@ class SilenceView(APIView):
         answered=examples.KNOWN_SILENCE,
     )
     def get(self, request: Request, silence_id: str) -> Response:
-        return silence_answer(found_by(silences.visible(caller(request)), silence_id=silence_id))
+        return silence_answer(found_by(silences.list_visible(caller(request)), silence_id=silence_id))
 
     @operation(
         "update_silence",
@@ -204,7 +204,7 @@ class SilencePreviewView(APIView):
         fields = checked(SilencePreview(data=request.data))
         since = fields.pop("since", timezone.now() - LOOKED_BACK)
         with refusing():
-            found = silences.preview(fields, caller(request), max(since, timezone.now() - silences.LONGEST))
+            found = silences.preview_alerts(fields, caller(request), max(since, timezone.now() - silences.MAX_DURATION))
         rows, counts = page(request, found.select_related("rule", "incident"), counted=COUNTED)
         return Response({"alerts": AlertSerializer(rows, many=True).data, **counts})
 
@@ -215,7 +215,7 @@ def silence_answer(silence: Silence, code: int = status.HTTP_200_OK) -> Response
 
 def _locked(request: Request, silence_id: str) -> Silence:
     """The silence, until the transaction ends nobody else's to change. Raises NotFound, PreconditionFailed."""
-    found: Silence = found_by(silences.visible(caller(request)).select_for_update(), silence_id=silence_id)
+    found: Silence = found_by(silences.list_visible(caller(request)).select_for_update(), silence_id=silence_id)
     check_match(request, found)
     return found
 

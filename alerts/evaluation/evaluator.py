@@ -295,4 +295,4 @@ def _begin() -> tuple[block_cache.CommitCursor, int]:
 def _suspend(rule: int, error: str) -> None:
     """Evaluate a rule no more until somebody has changed it."""
     Rule.objects.filter(pk=rule, suspended="").update(suspended=error[:LONGEST_ERROR])
-    RuleGeneration.move()
+    RuleGeneration.increment()

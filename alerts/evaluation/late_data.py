@@ -63,7 +63,7 @@ def judge_late(now: int, most: int = MOST) -> int:
         ranges = {series: (low, high) for series, low, high in cursor.fetchall()}
         if ranges:
             rules = [one for one in watched_rules()[0] if one.spec.kind in REPLAYED]
-            alert_actions.raise_alerts(filled([alert for one in _subjects(rules, ranges) for alert in _alerts(*one)]))
+            alert_actions.open_alerts(filled([alert for one in _subjects(rules, ranges) for alert in _alerts(*one)]))
         return len(ranges)
 
 

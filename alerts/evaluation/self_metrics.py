@@ -51,7 +51,7 @@ class Figures:
             "watched_events": self._watched,
             "points_per_second": round((self._events - self._before) / since, 1),
             "alerts_raised": self._raised,
-            "alerts_open": Alert.objects.open().real().count(),
+            "alerts_open": Alert.objects.open().without_shadows().count(),
             "latency_ms": round(max(self._latencies, default=0) / 1000, 1),
             "seq_behind": waiting,
             "oldest_seconds": round((now - oldest) / 1_000_000, 1) if waiting else 0.0,

@@ -8,7 +8,7 @@ from alerts.evaluation.absence import Silent
 from alerts.evaluation.alert_text import evidence, message, silence_message, threshold_of
 from alerts.evaluation.anomaly_results import Detected
 from alerts.evaluation.rule_series_state import Key, Outcome, Subject, Watched
-from alerts.models import OPEN, Alert, Mode, Resolution, Rule
+from alerts.models import OPEN_STATUSES, Alert, Mode, Resolution, Rule
 from alerts.rules.message_template import render
 from metrics.models import Device
 from metrics.storage.series_registry import current_registry
@@ -28,7 +28,7 @@ def write_turns(outcomes: Sequence[Outcome]) -> int:
             if one.signal is not None and one.turns[at].raised
         }
         if new:
-            made = {alert.alert_id: alert for alert in alert_actions.raise_alerts(filled(list(new.values())))}
+            made = {alert.alert_id: alert for alert in alert_actions.open_alerts(filled(list(new.values())))}
             raised += len(made)
             for one in some:
                 if id(one) in new:
@@ -55,7 +55,7 @@ def _hold(subjects: Sequence[Subject]) -> None:
 
 def write_silent(absent: Sequence[Silent]) -> list[Alert]:
     """Raise alerts of devices that are not heard of."""
-    return alert_actions.raise_alerts(filled([_silence(one) for one in absent])) if absent else []
+    return alert_actions.open_alerts(filled([_silence(one) for one in absent])) if absent else []
 
 
 def _recover(well: Sequence[tuple[Subject, int]]) -> None:
@@ -71,7 +71,7 @@ def _recover(well: Sequence[tuple[Subject, int]]) -> None:
 def _open_alert(subject: Subject) -> int | None:
     """The alert that was open before this one was to be raised."""
     rule, device, metric = subject.key
-    found = Alert.objects.filter(rule_id=rule, device_id=device, metric_name=metric, status__in=OPEN)
+    found = Alert.objects.filter(rule_id=rule, device_id=device, metric_name=metric, status__in=OPEN_STATUSES)
     return found.values_list("pk", flat=True).first()
 
 

@@ -158,7 +158,7 @@ def _told(alert: Alert | None, at: datetime) -> list[Step]:
     if alert.shadow or alert.retroactive:
         why = "the rule is a shadow" if alert.shadow else "its measurements came late"
         return [Step("Notification", "no", f"nobody is told: {why}")]
-    steps = [Step("Silence", "no", reason) for reason in silences.covering([alert.pk], at).values()]
+    steps = [Step("Silence", "no", reason) for reason in silences.find_covering([alert.pk], at).values()]
     for notice in Notice.objects.filter(alert=alert).select_related("delivery").order_by("pk")[:20]:
         answer = (
             f", answered {notice.delivery.answer_status}" if notice.delivery and notice.delivery.answer_status else ""

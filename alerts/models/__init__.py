@@ -1,6 +1,6 @@
-"""Rules, alerts, silences, notifications, and what evaluation remembers."""
+"""Models of rules, alerts, silences and notifications, and the state of evaluation."""
 
-from alerts.models.alerts import OPEN, Alert, AlertEvent, EventKind, Incident, Resolution, Status
+from alerts.models.alerts import OPEN_STATUSES, Alert, AlertEvent, EventKind, Incident, Resolution, Status
 from alerts.models.evaluation import Cursor, DetectorState, EvaluatorReport, LateRange, NoiseScore, Pattern
 from alerts.models.notifications import (
     Channel,
@@ -12,12 +12,12 @@ from alerts.models.notifications import (
     NoticeStatus,
     Route,
 )
-from alerts.models.rules import WEIGHTS, Condition, Kind, Level, Mode, Rule, RuleGeneration, RuleVersion
+from alerts.models.rules import LEVEL_RANKS, Condition, Kind, Level, Mode, Rule, RuleGeneration, RuleVersion
 from alerts.models.silences import Silence, SilenceKind
 
 __all__ = [
-    "OPEN",
-    "WEIGHTS",
+    "LEVEL_RANKS",
+    "OPEN_STATUSES",
     "Alert",
     "AlertEvent",
     "Channel",

@@ -1,4 +1,4 @@
-"""Alerts, what became of each of them, and the incidents that some of them are together."""
+"""Alerts, their events, and the incidents that group them."""
 
 from django.db import models
 from django.db.models import Q
@@ -12,18 +12,18 @@ from rest.caller import Caller
 
 
 class Status(models.TextChoices):
-    """Of an alert: from active to acknowledged, and from both to resolved. There are no other ways."""
+    """Status of an alert: active, then acknowledged, then resolved; active alerts may be resolved directly."""
 
     ACTIVE = "active"
     ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"
 
 
-OPEN = (Status.ACTIVE, Status.ACKNOWLEDGED)
+OPEN_STATUSES = (Status.ACTIVE, Status.ACKNOWLEDGED)
 
 
 class Resolution(models.TextChoices):
-    """Why an alert is resolved."""
+    """Reason of the resolution of an alert."""
 
     PERSON = "person", "by a person"
     RECOVERED = "recovered", "the values are well again"
@@ -34,7 +34,7 @@ class Resolution(models.TextChoices):
 
 
 class Incident(models.Model):
-    """Alerts that have one cause: of one site, one gateway, or one rule at many devices."""
+    """Alerts that have a common cause: a site, a gateway, or one rule on many devices."""
 
     incident_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_incident_id, editable=False)
     cause = models.CharField(
@@ -53,21 +53,24 @@ class Incident(models.Model):
 
 class AlertQuerySet(models.QuerySet["Alert"]):
     def visible_to(self, caller: Caller) -> "AlertQuerySet":
-        """The alerts of devices that a caller sees."""
+        """Return the alerts of devices that the caller may see."""
         if caller.device_id is None and caller.groups is None:
             return self
         return self.filter(device__in=Device.objects.visible_to(caller))
 
     def open(self) -> "AlertQuerySet":
-        return self.filter(status__in=OPEN)
+        return self.filter(status__in=OPEN_STATUSES)
 
-    def real(self) -> "AlertQuerySet":
-        """Those that are not of a shadow."""
+    def without_shadows(self) -> "AlertQuerySet":
+        """Return the alerts of live rules."""
         return self.filter(shadow=False)
 
 
 class Alert(models.Model):
-    """A rule that held for a series (or a device): moved by alerts.alert_actions alone, by conditional UPDATE."""
+    """Breach of a rule by a series or a device.
+
+    Only alerts.alert_actions changes its status, by conditional UPDATEs.
+    """
 
     alert_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_alert_id, editable=False)
     rule = models.ForeignKey(Rule, models.SET_NULL, null=True, related_name="alerts")
@@ -128,7 +131,7 @@ class Alert(models.Model):
 
 
 class EventKind(models.TextChoices):
-    """What happened to an alert."""
+    """Kind of an event in the timeline of an alert."""
 
     TRIGGERED = "triggered"
     ACKNOWLEDGED = "acknowledged"
@@ -143,7 +146,7 @@ class EventKind(models.TextChoices):
 
 
 class AlertEvent(models.Model):
-    """A line of an alert's timeline. Never changed."""
+    """Event in the timeline of an alert. Never changed."""
 
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="events")
     at = models.DateTimeField(db_default=Now())

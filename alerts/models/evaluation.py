@@ -1,4 +1,4 @@
-"""How far evaluation is, and what it remembers."""
+"""State of evaluation: cursors, late data, detector states, and results per rule."""
 
 from django.db import models
 from django.db.models.functions import Now
@@ -7,7 +7,7 @@ from alerts.models.rules import Rule
 
 
 class Cursor(models.Model):
-    """The last commit of a shard that was judged. Moved in the transaction of what was found in it."""
+    """Last evaluated commit of a shard; moved in the transaction that stores the results of evaluation."""
 
     shard = models.PositiveSmallIntegerField(primary_key=True)
     seq = models.BigIntegerField()
@@ -15,7 +15,7 @@ class Cursor(models.Model):
 
 
 class LateRange(models.Model):
-    """Points of a series that came too late or out of order: to be judged with what was measured around them."""
+    """Time range of late or out-of-order points of a series, which is evaluated again as history."""
 
     series = models.BigIntegerField(primary_key=True)
     time_from = models.BigIntegerField(help_text="µs since 1970, UTC")
@@ -24,7 +24,7 @@ class LateRange(models.Model):
 
 
 class DetectorState(models.Model):
-    """What the anomaly detector has learnt of a series, up to a time."""
+    """State of the anomaly detector of a series."""
 
     series = models.BigIntegerField(primary_key=True)
     time = models.BigIntegerField(help_text="Of the last point that it knows; µs since 1970, UTC.")
@@ -33,14 +33,14 @@ class DetectorState(models.Model):
 
 
 class EvaluatorReport(models.Model):
-    """What the evaluator last told of itself: one row."""
+    """Latest self-metrics of the evaluator, in one row."""
 
     at = models.DateTimeField(db_default=Now())
     figures = models.JSONField(default=dict)
 
 
 class NoiseScore(models.Model):
-    """How much of what a rule said was worth saying, as last reckoned."""
+    """Noise score of a rule: the share of its alerts that nobody acted on."""
 
     rule = models.OneToOneField(Rule, models.CASCADE, related_name="noise")
     at = models.DateTimeField(db_default=Now())
@@ -48,7 +48,7 @@ class NoiseScore(models.Model):
 
 
 class Pattern(models.Model):
-    """Something that alerts do again and again, as last reckoned."""
+    """Pattern in the alerts of the last month."""
 
     kind = models.CharField(max_length=20)
     subject = models.JSONField(help_text="Rules, devices, hours: what it is about.")

@@ -1,37 +1,37 @@
-"""Numbers by which alerts, rules and whatever belongs to them are known outside."""
+"""Public identifiers of alerts, rules, incidents, silences, channels, routes and deliveries."""
 
 import secrets
 
 ID_LENGTH = 24
 
 
-def _made(prefix: str) -> str:
+def _generate(prefix: str) -> str:
     return prefix + secrets.token_hex(8)
 
 
 def new_rule_id() -> str:
-    return _made("rule_")
+    return _generate("rule_")
 
 
 def new_alert_id() -> str:
-    return _made("alt_")
+    return _generate("alt_")
 
 
 def new_incident_id() -> str:
-    return _made("inc_")
+    return _generate("inc_")
 
 
 def new_silence_id() -> str:
-    return _made("sil_")
+    return _generate("sil_")
 
 
 def new_channel_id() -> str:
-    return _made("chn_")
+    return _generate("chn_")
 
 
 def new_route_id() -> str:
-    return _made("rte_")
+    return _generate("rte_")
 
 
 def new_delivery_id() -> str:
-    return _made("dlv_")
+    return _generate("dlv_")

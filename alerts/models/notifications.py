@@ -1,4 +1,4 @@
-"""Channels by which people and programs are told, routes to them, and every delivery."""
+"""Channels, routes, notices and deliveries."""
 
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ from metrics.models import NAME_LENGTH, Audited
 
 
 class ChannelKind(models.TextChoices):
-    """What is at the end of a channel."""
+    """Kind of a channel."""
 
     WEBHOOK = "webhook"
     EMAIL = "email"
@@ -24,7 +24,7 @@ class ChannelKind(models.TextChoices):
 
 
 class Channel(Audited):
-    """Somewhere to tell of alerts, known to rules by its name."""
+    """Target of notifications, which rules and routes refer to by name."""
 
     channel_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_channel_id, editable=False)
     name = models.CharField(max_length=NAME_LENGTH, unique=True)
@@ -52,7 +52,7 @@ class Channel(Audited):
 
     @property
     def target(self) -> str:
-        """Where it leads, as far as that is no secret: what Apprise has instead of a host is often a token."""
+        """Return the target without secrets; of an Apprise URL the scheme only, because its host is often a token."""
         if self.kind == ChannelKind.EMAIL:
             return ", ".join(self.addresses)
         if self.kind == ChannelKind.ACTION:
@@ -62,7 +62,7 @@ class Channel(Audited):
 
 
 class Route(Audited):
-    """Which alerts go to which channels besides those that their rule names, and whom to tell when nobody reacts."""
+    """Sends alerts to channels in addition to those of their rules, repeats them and escalates unacknowledged ones."""
 
     route_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_route_id, editable=False)
     name = models.CharField(max_length=NAME_LENGTH, unique=True)
@@ -89,7 +89,7 @@ class Route(Audited):
 
 
 class NoticeKind(models.TextChoices):
-    """Why somebody is told of an alert."""
+    """Reason of a notice."""
 
     FIRED = "fired"
     RESOLVED = "resolved"
@@ -99,7 +99,7 @@ class NoticeKind(models.TextChoices):
 
 
 class NoticeStatus(models.TextChoices):
-    """What became of a notice."""
+    """Status of a notice."""
 
     WAITING = "waiting"
     SENT = "sent"
@@ -110,7 +110,7 @@ class NoticeStatus(models.TextChoices):
 
 
 class Notice(models.Model):
-    """That one channel is to be told of one alert: the outbox, written in the transaction of what it tells of."""
+    """Notification of one alert to one channel, written in the transaction of the alert change that it reports."""
 
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="notices")
     channel_name = models.CharField(max_length=NAME_LENGTH)
@@ -132,7 +132,7 @@ class Notice(models.Model):
 
 
 class DeliveryStatus(models.TextChoices):
-    """How far a delivery is."""
+    """Status of a delivery."""
 
     WAITING = "waiting"
     SENDING = "sending"
@@ -141,7 +141,7 @@ class DeliveryStatus(models.TextChoices):
 
 
 class Delivery(models.Model):
-    """One message to one channel, of one notice or many. Claimed with a lease, sent at least once, then marked."""
+    """One message to one channel with one or more notices: claimed with a lease and sent at least once."""
 
     delivery_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_delivery_id, editable=False)
     channel = models.ForeignKey(Channel, models.SET_NULL, null=True, related_name="deliveries")

@@ -1,4 +1,4 @@
-"""Alert rules, and every version that they had."""
+"""Alert rules and their versions."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from django.utils import timezone
 from alerts.models.names import ID_LENGTH, new_rule_id
 from metrics.models import NAME_LENGTH, Audited
 
-LONGEST_WINDOW = 7 * 86_400  # seconds
-MOST_TRIGGERS = 1000
-LONGEST_COOLDOWN = 7 * 24 * 60  # minutes
-LONGEST_TIMEOUT = 30 * 86_400  # seconds
+MAX_EVALUATION_WINDOW = 7 * 86_400  # seconds
+MAX_TRIGGER_COUNT = 1000
+MAX_COOLDOWN_MINUTES = 7 * 24 * 60  # minutes
+MAX_AUTO_RESOLVE_TIMEOUT = 30 * 86_400  # seconds
 
 
 class Level(models.TextChoices):
-    """How bad it is, from the least on."""
+    """Severity, in ascending order."""
 
     INFO = "info"
     WARNING = "warning"
@@ -26,11 +26,11 @@ class Level(models.TextChoices):
     EMERGENCY = "emergency"
 
 
-WEIGHTS = {level: weight for weight, level in enumerate(Level.values)}
+LEVEL_RANKS = {level: rank for rank, level in enumerate(Level.values)}
 
 
 class Kind(models.TextChoices):
-    """What a rule judges by."""
+    """Kind of condition of a rule."""
 
     THRESHOLD = "threshold"
     TREND = "trend"
@@ -41,14 +41,14 @@ class Kind(models.TextChoices):
 
 
 class Mode(models.TextChoices):
-    """Whether a rule tells anybody. A shadow evaluates and records, and never notifies."""
+    """Mode of a rule; a shadow rule is evaluated and opens alerts, but never notifies."""
 
     LIVE = "live"
     SHADOW = "shadow"
 
 
 class Condition(models.TextChoices):
-    """How a value is compared with the threshold."""
+    """Comparison of a value with the threshold."""
 
     ABOVE = ">"
     BELOW = "<"
@@ -59,19 +59,19 @@ class Condition(models.TextChoices):
 
 
 class RuleGeneration(models.Model):
-    """One row whose number moves with every change of a rule: evaluators notice within a moment."""
+    """One row whose number is incremented with every change of a rule, so that evaluators reload the rules."""
 
     number = models.BigIntegerField(default=0)
 
     @classmethod
-    def move(cls) -> None:
+    def increment(cls) -> None:
         cls.objects.filter(pk=1).update(number=models.F("number") + 1)
 
 
 class Rule(Audited):
-    """When somebody has to look at something. What may stand where is said by alerts.conditions.spec.
+    """Alert rule. alerts.conditions.spec defines which values are valid.
 
-    Written by alerts.rules.lifecycle alone, which keeps every version.
+    Only alerts.rules.lifecycle writes it; every change is stored as a version.
     """
 
     rule_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_rule_id, editable=False)
@@ -99,24 +99,24 @@ class Rule(Audited):
     parameters = models.JSONField(default=dict, blank=True, help_text="What the kind of rule asks for besides.")
     level = models.CharField(max_length=9, choices=Level.choices, default=Level.WARNING)
     evaluation_window = models.PositiveIntegerField(
-        default=300, validators=[MinValueValidator(1), MaxValueValidator(LONGEST_WINDOW)], help_text="Seconds."
+        default=300, validators=[MinValueValidator(1), MaxValueValidator(MAX_EVALUATION_WINDOW)], help_text="Seconds."
     )
     trigger_count = models.PositiveIntegerField(
         default=1,
-        validators=[MinValueValidator(1), MaxValueValidator(MOST_TRIGGERS)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_TRIGGER_COUNT)],
         help_text="So many values of the window have to meet the condition.",
     )
     device_ids = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
     device_groups = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
     notification_channels = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
     cooldown_minutes = models.PositiveIntegerField(
-        default=0, validators=[MaxValueValidator(LONGEST_COOLDOWN)], help_text="Between two alerts of one series."
+        default=0, validators=[MaxValueValidator(MAX_COOLDOWN_MINUTES)], help_text="Between two alerts of one series."
     )
     auto_resolve = models.BooleanField(default=True, help_text="Resolved once its values are well again.")
     auto_resolve_timeout = models.PositiveIntegerField(
         null=True,
         blank=True,
-        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_TIMEOUT)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_AUTO_RESOLVE_TIMEOUT)],
         help_text="Seconds without a further breach after which an alert is closed, whether or not it is well again.",
     )
     version = models.PositiveIntegerField(default=1, editable=False)
@@ -137,16 +137,16 @@ class Rule(Audited):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         super().save(*args, **kwargs)
-        RuleGeneration.move()
+        RuleGeneration.increment()
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         deleted = super().delete(*args, **kwargs)
-        RuleGeneration.move()
+        RuleGeneration.increment()
         return deleted
 
 
 class RuleVersion(models.Model):
-    """What a rule said, from one change to the next."""
+    """Version of a rule: its fields from one change to the next."""
 
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="versions")
     version = models.PositiveIntegerField()

@@ -1,4 +1,4 @@
-"""Silences: what is kept quiet, until when, by whom and why."""
+"""Silences and maintenance windows."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -11,7 +11,7 @@ from metrics.models import NAME_LENGTH, Audited
 
 
 class SilenceKind(models.TextChoices):
-    """Maintenance is a silence that was planned: devices in it are told apart from those that are silent."""
+    """Kind of a silence: a maintenance window is planned, and its devices are shown as in maintenance."""
 
     SILENCE = "silence"
     MAINTENANCE = "maintenance"
@@ -22,9 +22,9 @@ def _names(length: int = NAME_LENGTH) -> ArrayField:
 
 
 class Silence(Audited):
-    """Alerts that it covers notify nobody: those that are in every list here that is not empty.
+    """Suppresses notifications of the alerts that match every non-empty list below.
 
-    Alerts are raised and shown as ever, and that they are resolved is told to whoever was told of them.
+    Alerts are still opened and shown; channels that were notified of an alert are notified when it is resolved.
     """
 
     silence_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_silence_id, editable=False)

@@ -1,7 +1,7 @@
-"""The actions that every installation has. An action is a function of the payload of a delivery.
+"""Actions that every installation has. An action is a function that receives the payload of a delivery.
 
-The payload has the fields of the worst alert at its top (`description`, `severity`, `device_id`, …), and all of them
-in `alerts`.
+The top level of the payload has the fields of the most severe alert (`description`, `severity`, `device_id`, …);
+`alerts` lists all alerts of the delivery.
 """
 
 import logging
@@ -10,32 +10,32 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import Q
 
-from alerts.notifications.channels.email import mail
-from alerts.notifications.channels.transport import Message
+from alerts.notifications.channels.email import send_email
+from alerts.notifications.channels.transport import ChannelMessage
 from metrics.models import Device
 from rest.caller import OPERATORS, Caller
 
-logger = logging.getLogger(__name__)
-_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+log = logging.getLogger(__name__)
+_LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def log_alert(alert: dict[str, Any]) -> None:
-    """A line in the log for every alert."""
-    for one in alert["alerts"]:
-        level = logging.INFO if one["resolved_at"] else _LEVELS.get(one["level"], logging.CRITICAL)
-        logger.log(level, "%s: %s (%s)", alert["event"], one["message"], one["alert_id"])
+def log_alert(payload: dict[str, Any]) -> None:
+    """Write one log line per alert, at the log level of its severity; resolved alerts at INFO."""
+    for alert in payload["alerts"]:
+        level = logging.INFO if alert["resolved_at"] else _LOG_LEVELS.get(alert["level"], logging.CRITICAL)
+        log.log(level, "%s: %s (%s)", payload["event"], alert["message"], alert["alert_id"])
 
 
-def send_notification(alert: dict[str, Any]) -> str:
-    """An e-mail to every admin and operator who has an address and sees one of the devices."""
-    devices = {one["device_id"] for one in alert["alerts"]}
-    people = get_user_model().objects.filter(Q(is_superuser=True) | Q(groups__name=OPERATORS), is_active=True)
-    asked = people.exclude(email="").distinct().order_by("pk")
-    addresses = [user.email for user in asked if _concerned(Caller.of_user(user), devices)]
-    for address in addresses:  # one each: nobody reads there who else was told
-        mail([address], Message(alert["delivery_id"], alert["title"], alert))
-    return f"{len(addresses)} people were told"
+def send_notification(payload: dict[str, Any]) -> str:
+    """Send an e-mail to every admin and operator who has an address and may see one of the devices."""
+    device_ids = {alert["device_id"] for alert in payload["alerts"]}
+    users = get_user_model().objects.filter(Q(is_superuser=True) | Q(groups__name=OPERATORS), is_active=True)
+    candidates = users.exclude(email="").distinct().order_by("pk")
+    addresses = [user.email for user in candidates if _sees_any(Caller.of_user(user), device_ids)]
+    for address in addresses:  # one e-mail each, so that recipients do not see each other's addresses
+        send_email([address], ChannelMessage(payload["delivery_id"], payload["title"], payload))
+    return f"{len(addresses)} {'e-mail' if len(addresses) == 1 else 'e-mails'} sent"
 
 
-def _concerned(caller: Caller, devices: set[str]) -> bool:
-    return caller.is_admin or Device.objects.visible_to(caller).filter(device_id__in=devices).exists()
+def _sees_any(caller: Caller, device_ids: set[str]) -> bool:
+    return caller.is_admin or Device.objects.visible_to(caller).filter(device_id__in=device_ids).exists()

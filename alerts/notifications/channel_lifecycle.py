@@ -1,8 +1,8 @@
-"""Channels and routes made, changed and deleted: checked whole each time. And channels tried."""
+"""Create, validate, change and delete channels and routes, and send test messages."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from django.db import transaction
 from django.utils import timezone
@@ -15,28 +15,28 @@ from alerts.notifications.sender import send
 from metrics.models import NAME_LENGTH
 from rest.errors import InvalidFields
 
-CHANNEL_FIELDS: Final = (
+CHANNEL_FIELDS = (
     "name", "kind", "url", "addresses", "action", "secret", "enabled", "gather_seconds", "send_resolved",
 )  # fmt: skip
-ROUTE_FIELDS: Final = (
+ROUTE_FIELDS = (
     "name", "enabled", "levels", "device_groups", "weekly", "channels", "repeat_minutes", "escalation",
 )  # fmt: skip
-OF_KIND: Final = {  # the field that says where a channel leads
+TARGET_FIELDS = {  # the field that holds the target, by kind of channel
     ChannelKind.WEBHOOK: "url",
     ChannelKind.APPRISE: "url",
     ChannelKind.EMAIL: "addresses",
     ChannelKind.ACTION: "action",
 }
-Row = TypeVar("Row", Channel, Route)
+ChannelOrRoute = TypeVar("ChannelOrRoute", Channel, Route)
 
-LONGEST_GATHERING: Final = 86_400  # seconds
-LONGEST_STEP: Final = 7 * 24 * 60  # minutes
-MOST_STEPS: Final = 10
+MAX_GATHER_SECONDS = 86_400  # seconds
+MAX_STEP_MINUTES = 7 * 24 * 60  # minutes
+MAX_ESCALATION_STEPS = 10
 
 
 def create_channel(fields: Mapping[str, Any], by: str) -> Channel:
-    """A new channel. Raises InvalidFields."""
-    channel = _with(Channel(created_by=by), CHANNEL_FIELDS, fields)
+    """Create a channel. Raises InvalidFields."""
+    channel = _set_fields(Channel(created_by=by), CHANNEL_FIELDS, fields)
     check_channel(channel)
     channel.save()
     return channel
@@ -44,33 +44,36 @@ def create_channel(fields: Mapping[str, Any], by: str) -> Channel:
 
 @transaction.atomic
 def change_channel(channel: Channel, fields: Mapping[str, Any]) -> Channel:
-    """Set some fields of a channel. Raises InvalidFields."""
-    channel = _with(Channel.objects.select_for_update().get(pk=channel.pk), CHANNEL_FIELDS, fields)
+    """Update some fields of a channel. Raises InvalidFields."""
+    channel = _set_fields(Channel.objects.select_for_update().get(pk=channel.pk), CHANNEL_FIELDS, fields)
     check_channel(channel)
     channel.save()
     return channel
 
 
 def delete_channel(channel: Channel) -> None:
-    """Its deliveries stay; the sender finds those on their way, and fails them. Rules show it as unconfigured."""
+    """Delete a channel.
+
+    Its deliveries are kept and unfinished ones fail; rules and routes list the channel as unconfigured.
+    """
     channel.delete()
 
 
 def check_channel(channel: Channel) -> None:
-    """Raises InvalidFields with everything that is wrong with it."""
-    errors = _named(channel)
-    if not 0 <= channel.gather_seconds <= LONGEST_GATHERING:
-        errors.append(("gather_seconds", f"0 to {LONGEST_GATHERING} are accepted"))
+    """Validate a channel. Raises InvalidFields with all errors."""
+    errors = _find_name_errors(channel)
+    if not 0 <= channel.gather_seconds <= MAX_GATHER_SECONDS:
+        errors.append(("gather_seconds", f"must be 0 to {MAX_GATHER_SECONDS} seconds"))
     if len(channel.secret) > NAME_LENGTH:
-        errors.append(("secret", f"at most {NAME_LENGTH} characters are accepted"))
+        errors.append(("secret", f"must have at most {NAME_LENGTH} characters"))
     if channel.kind not in ChannelKind.values:
-        errors.append(("kind", f"{', '.join(ChannelKind.values)} are accepted"))
+        errors.append(("kind", f"must be one of {', '.join(ChannelKind.values)}"))
     else:
-        asked = OF_KIND[ChannelKind(channel.kind)]
-        foreign = {name for name in OF_KIND.values() if name != asked and getattr(channel, name)}
-        errors += [(name, f"of a channel of kind {channel.kind} {asked} is asked for") for name in sorted(foreign)]
-        if not getattr(channel, asked):
-            errors.append((asked, f"is asked for of a channel of kind {channel.kind}"))
+        target = TARGET_FIELDS[ChannelKind(channel.kind)]
+        unused = {name for name in TARGET_FIELDS.values() if name != target and getattr(channel, name)}
+        errors += [(name, f"must be empty: a channel of kind {channel.kind} uses {target}") for name in sorted(unused)]
+        if not getattr(channel, target):
+            errors.append((target, f"is required for a channel of kind {channel.kind}"))
         else:
             errors += TRANSPORTS[channel.kind].check(channel)
     if errors:
@@ -78,8 +81,8 @@ def check_channel(channel: Channel) -> None:
 
 
 def create_route(fields: Mapping[str, Any], by: str) -> Route:
-    """A new route. Raises InvalidFields."""
-    route = _with(Route(created_by=by), ROUTE_FIELDS, fields)
+    """Create a route. Raises InvalidFields."""
+    route = _set_fields(Route(created_by=by), ROUTE_FIELDS, fields)
     check_route(route)
     route.save()
     return route
@@ -87,70 +90,70 @@ def create_route(fields: Mapping[str, Any], by: str) -> Route:
 
 @transaction.atomic
 def change_route(route: Route, fields: Mapping[str, Any]) -> Route:
-    """Set some fields of a route. Raises InvalidFields."""
-    route = _with(Route.objects.select_for_update().get(pk=route.pk), ROUTE_FIELDS, fields)
+    """Update some fields of a route. Raises InvalidFields."""
+    route = _set_fields(Route.objects.select_for_update().get(pk=route.pk), ROUTE_FIELDS, fields)
     check_route(route)
     route.save()
     return route
 
 
 def check_route(route: Route) -> None:
-    """Raises InvalidFields with everything that is wrong with it. Channels may be named before there are any."""
-    errors = _named(route)
+    """Validate a route. Raises InvalidFields with all errors. Channels need not exist yet."""
+    errors = _find_name_errors(route)
     if not set(route.levels) <= set(Level.values):
-        errors.append(("levels", f"{', '.join(Level.values)} are accepted"))
+        errors.append(("levels", f"must be a list of {', '.join(Level.values)}"))
     if not route.channels and not route.escalation:
-        errors.append(("channels", "it would tell nobody: name a channel, or a step of escalation with one"))
-    if route.repeat_minutes is not None and not 1 <= route.repeat_minutes <= LONGEST_STEP:
-        errors.append(("repeat_minutes", f"1 to {LONGEST_STEP} are accepted, or null"))
-    if detail := recurring_windows.check(route.weekly):
+        errors.append(("channels", "at least one channel or escalation step is required"))
+    if route.repeat_minutes is not None and not 1 <= route.repeat_minutes <= MAX_STEP_MINUTES:
+        errors.append(("repeat_minutes", f"must be 1 to {MAX_STEP_MINUTES} minutes, or null"))
+    if detail := recurring_windows.validate(route.weekly):
         errors.append(("weekly", detail))
-    if not _steps_are_good(route.escalation):
-        accepted = '{"after_minutes": 10, "channels": ["name"]}'
-        errors.append(("escalation", f"a list of at most {MOST_STEPS} steps such as {accepted} is accepted"))
+    if not _are_valid_steps(route.escalation):
+        example = '{"after_minutes": 10, "channels": ["name"]}'
+        errors.append(("escalation", f"must be a list of at most {MAX_ESCALATION_STEPS} steps such as {example}"))
     if errors:
         raise InvalidFields(errors)
 
 
-def test_send(channel: Channel, by: str, now: datetime | None = None) -> Delivery:
-    """Tell a channel at once of an alert that there is not, and return what came of it. Tried once."""
+def send_test(channel: Channel, by: str, now: datetime | None = None) -> Delivery:
+    """Send a test message to a channel now, once, and return the delivery with its result."""
     now = now or timezone.now()
-    title = f"[TEST] {channel.name}, asked for by {by}"[: 2 * NAME_LENGTH]
+    title = f"[TEST] {channel.name}, requested by {by}"[: 2 * NAME_LENGTH]
     delivery = Delivery(channel=channel, channel_name=channel.name, title=title, test=True, created_at=now, due_at=now)
-    delivery.payload = messages.payload_of(
-        delivery.delivery_id, "test", title, [messages.trial_fields(channel, now)], now
+    delivery.payload = messages.build_payload(
+        delivery.delivery_id, "test", title, [messages.build_test_alert_fields(channel, now)], now
     )
     delivery.status, delivery.attempts, delivery.leased_until = DeliveryStatus.SENDING, 1, now + retry_queue.LEASE
     delivery.save()
-    retry_queue.mark([(delivery, send(delivery))], timezone.now())
+    retry_queue.record_attempts([(delivery, send(delivery))], timezone.now())
     delivery.refresh_from_db()
     return delivery
 
 
-def _with(row: Row, names: Iterable[str], fields: Mapping[str, Any]) -> Row:
-    """The row with those of its fields that are given."""
+def _set_fields(row: ChannelOrRoute, names: Iterable[str], fields: Mapping[str, Any]) -> ChannelOrRoute:
+    """Set the fields that are present. Returns the row."""
     for name in names:
         if name in fields:
             setattr(row, name, fields[name])
     return row
 
 
-def _named(row: Channel | Route) -> list[tuple[str, str]]:
+def _find_name_errors(row: Channel | Route) -> list[tuple[str, str]]:
     if not 0 < len(row.name.strip()) <= NAME_LENGTH or not row.name.isprintable():
-        return [("name", f"a name of 1 to {NAME_LENGTH} characters is accepted")]
+        return [("name", f"must be 1 to {NAME_LENGTH} printable characters")]
     if type(row)._default_manager.filter(name=row.name).exclude(pk=row.pk).exists():
-        return [("name", f"{row.name!r} is taken")]
+        return [("name", f"{row.name!r} is already used")]
     return []
 
 
-def _steps_are_good(steps: Any) -> bool:
-    if not isinstance(steps, list) or len(steps) > MOST_STEPS:
+def _are_valid_steps(steps: Any) -> bool:
+    if not isinstance(steps, list) or len(steps) > MAX_ESCALATION_STEPS:
         return False
     return all(
         isinstance(step, dict)
         and set(step) == {"after_minutes", "channels"}
         and type(step["after_minutes"]) is int
-        and 1 <= step["after_minutes"] <= LONGEST_STEP
+        and 1 <= step["after_minutes"] <= MAX_STEP_MINUTES
         and isinstance(step["channels"], list)
         and bool(step["channels"])
         and all(isinstance(name, str) and 0 < len(name) <= NAME_LENGTH for name in step["channels"])

@@ -1,8 +1,8 @@
-"""Who is to be told of alerts: notices, written in the transaction of what they tell of."""
+"""Write notifications (notices) in the transaction of the alert changes that they report."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from django.db import connection
 from django.db.models import Q
@@ -12,16 +12,15 @@ from alerts import silences, timeline
 from alerts.models import Alert, Channel, EventKind, Kind, Notice, NoticeKind, NoticeStatus, Rule
 from alerts.notifications import incidents, routes
 
-ABSENCE_GATHERS: Final = timedelta(seconds=2)  # devices of one site fall silent one after the other
-BY: Final = "notifications"
-DISABLED: Final = "the channel is disabled"
+ABSENCE_DELAY = timedelta(seconds=2)  # devices of one site go offline one after the other: group their alerts
+CHANNEL_DISABLED = "the channel is disabled"
 
-_WRITE: Final = """
+_INSERT_NOTICES = """
 INSERT INTO alerts_notice (kind, created_at, alert_id, channel_name, status, reason, due_at)
 SELECT %s, %s, n.* FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::timestamptz[]) n
 """
-# Whoever was told that an alert fired, or is being told now, is told that it is over.
-_TELL_RESOLVED: Final = """
+# Channels that were notified of the alert, or are about to be, are notified when it is resolved.
+_INSERT_RESOLVED = """
 INSERT INTO alerts_notice (alert_id, channel_name, kind, status, due_at, created_at, reason)
 SELECT DISTINCT n.alert_id, n.channel_name, 'resolved', 'waiting', %(now)s::timestamptz, %(now)s::timestamptz, ''
 FROM alerts_notice n JOIN alerts_channel c ON c.name = n.channel_name AND c.enabled AND c.send_resolved
@@ -30,8 +29,8 @@ WHERE n.alert_id = ANY(%(alerts)s) AND n.kind <> 'resolved'
 """
 
 
-class Planned(NamedTuple):
-    """That a channel is to be told of an alert (by primary key)."""
+class PlannedNotice(NamedTuple):
+    """Notification of one alert (by primary key) to one channel."""
 
     alert: int
     channel_name: str
@@ -39,69 +38,75 @@ class Planned(NamedTuple):
     reason: str = ""
 
 
-def announce(alerts: Sequence[Alert], kind: NoticeKind, now: datetime | None = None) -> None:
-    """Write down that the channels of these alerts are to be told. The caller holds a transaction."""
+def enqueue_notifications(alerts: Sequence[Alert], kind: NoticeKind, now: datetime | None = None) -> None:
+    """Write notifications of opened or resolved alerts; shadow and retroactive alerts have none.
+
+    Must be called in a transaction.
+    """
     now = now or timezone.now()
-    told = [alert for alert in alerts if not alert.shadow and not alert.retroactive]
-    if not told:
+    notified = [alert for alert in alerts if not alert.shadow and not alert.retroactive]
+    if not notified:
         return
     if kind == NoticeKind.RESOLVED:
-        _resolved(told, now)
+        _enqueue_resolved(notified, now)
     else:
-        _fired(told, now)
+        _enqueue_fired(notified, now)
 
 
-def _fired(alerts: Sequence[Alert], now: datetime) -> None:
+def _enqueue_fired(alerts: Sequence[Alert], now: datetime) -> None:
     rules = Rule.objects.in_bulk({alert.rule_id for alert in alerts if alert.rule_id is not None})
     for alert in alerts:
         alert.rule = rules.get(alert.rule_id or 0)
-    incidents.join(alerts, now)
-    names = routes.channels_of(alerts, now)
-    quiet = silences.covering([alert.pk for alert in alerts], now)
-    write(
-        [
-            Planned(alert.pk, name, _due(alert, now))
-            for alert in sorted(alerts, key=lambda alert: alert.pk)
-            for name in names[alert.pk]
-        ],
-        NoticeKind.FIRED,
-        quiet,
-        now,
-    )
+    incidents.assign_incidents(alerts, now)
+    channels = routes.find_channels(alerts, now)
+    silenced = silences.find_covering([alert.pk for alert in alerts], now)
+    notices = [
+        PlannedNotice(alert.pk, name, _due_at(alert, now))
+        for alert in sorted(alerts, key=lambda alert: alert.pk)
+        for name in channels[alert.pk]
+    ]
+    insert_notices(notices, NoticeKind.FIRED, silenced, now)
 
 
-def write(notices: Sequence[Planned], kind: NoticeKind, quiet: dict[int, str], now: datetime) -> None:
-    """Insert notices, in the order of their alerts: waiting, or with the reason for which they do not wait."""
+def insert_notices(notices: Sequence[PlannedNotice], kind: NoticeKind, silenced: dict[int, str], now: datetime) -> None:
+    """Insert notices in the order of their alerts: `waiting`, or with the reason why they are not sent."""
     if not notices:
         return
-    channels = dict(Channel.objects.values_list("name", "enabled"))
-    rows = [(one.alert, one.channel_name, *_state(one, channels, quiet), one.due_at) for one in notices]
+    enabled = dict(Channel.objects.values_list("name", "enabled"))
+    rows = [
+        (notice.alert, notice.channel_name, *_initial_status(notice, enabled, silenced), notice.due_at)
+        for notice in notices
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(_WRITE, [kind, now, *(list(column) for column in zip(*rows, strict=True))])
-    timeline.tell({one.alert: quiet[one.alert] for one in notices if one.alert in quiet}, EventKind.SILENCED, BY, now)
+        cursor.execute(_INSERT_NOTICES, [kind, now, *(list(column) for column in zip(*rows, strict=True))])
+    reasons = {notice.alert: silenced[notice.alert] for notice in notices if notice.alert in silenced}
+    timeline.add_events(reasons, EventKind.SILENCED, timeline.NOTIFICATION_AUTHOR, now)
 
 
-def _state(one: Planned, channels: dict[str, bool], quiet: dict[int, str]) -> tuple[NoticeStatus, str]:
-    if one.channel_name not in channels:
-        return NoticeStatus.UNCONFIGURED, "there is no such channel"
-    if one.alert in quiet:
-        return NoticeStatus.SILENCED, quiet[one.alert]
-    if not channels[one.channel_name]:
-        return NoticeStatus.DROPPED, DISABLED
-    return NoticeStatus.WAITING, one.reason
+def _initial_status(
+    notice: PlannedNotice, enabled: dict[str, bool], silenced: dict[int, str]
+) -> tuple[NoticeStatus, str]:
+    if notice.channel_name not in enabled:
+        return NoticeStatus.UNCONFIGURED, "the channel does not exist"
+    if notice.alert in silenced:
+        return NoticeStatus.SILENCED, silenced[notice.alert]
+    if not enabled[notice.channel_name]:
+        return NoticeStatus.DROPPED, CHANNEL_DISABLED
+    return NoticeStatus.WAITING, notice.reason
 
 
-def _due(alert: Alert, now: datetime) -> datetime:
-    absent = alert.rule is not None and alert.rule.kind == Kind.ABSENCE
-    return now + ABSENCE_GATHERS if absent else now
+def _due_at(alert: Alert, now: datetime) -> datetime:
+    is_absence = alert.rule is not None and alert.rule.kind == Kind.ABSENCE
+    return now + ABSENCE_DELAY if is_absence else now
 
 
-def _resolved(alerts: Sequence[Alert], now: datetime) -> None:
+def _enqueue_resolved(alerts: Sequence[Alert], now: datetime) -> None:
     pks = [alert.pk for alert in alerts]
-    # What is held back on purpose is not told any more once it is over; what merely waits its turn is, and that first.
+    # Notifications that are delayed for grouping are dropped: the alert is resolved already. Those that are due now are
+    # still sent, before the one of the resolution.
     gathering = Channel.objects.filter(gather_seconds__gt=0).values("name")
     Notice.objects.filter(
         Q(due_at__gt=now) | Q(channel_name__in=gathering), alert__in=pks, status=NoticeStatus.WAITING, delivery=None
-    ).update(status=NoticeStatus.DROPPED, reason="it was resolved before this was sent")
+    ).update(status=NoticeStatus.DROPPED, reason="the alert was resolved before the notification was sent")
     with connection.cursor() as cursor:
-        cursor.execute(_TELL_RESOLVED, {"alerts": pks, "now": now})
+        cursor.execute(_INSERT_RESOLVED, {"alerts": pks, "now": now})

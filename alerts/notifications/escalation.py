@@ -1,92 +1,95 @@
-"""What time alone makes due: alerts that nobody acknowledged, and those whose silence is over.
+"""Notifications that become due with time: repeats, escalation steps, and alerts whose silence ended.
 
-A sweep finds what is due now and was not written yet, so it may run as often as one likes, and miss any number.
+`enqueue_due` finds what is due and not written yet; it may run at any interval and miss runs without losing any.
 """
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from django.db import connection, transaction
 
 from alerts import silences, timeline
 from alerts.models import EventKind, NoticeKind, Route
 from alerts.notifications import enqueue
-from alerts.notifications.routes import open_routes
+from alerts.notifications.routes import list_active_routes
 
-MOST: Final = 5000  # notices of one kind at once
-_LOCK: Final = 0x616C6572  # one sweeper at a time
-_TOLD: Final = "('waiting', 'sent', 'failed')"
+ENQUEUE_BATCH = 5000  # notices of one kind per run
+_LOCK_KEY = 0x616C6572  # advisory lock: one process enqueues at a time
+_NOTIFIED = "('waiting', 'sent', 'failed')"
 
-# Alerts that nobody has in hand and no silence covers, of the levels and groups of a route.
-_UNHEARD: Final = f"""
+# Unacknowledged alerts of the levels and device groups of a route that no silence covers.
+_UNACKNOWLEDGED = f"""
 alerts_alert a LEFT JOIN alerts_rule r ON r.id = a.rule_id CROSS JOIN unnest(%(channels)s::text[]) c (name)
 WHERE a.status = 'active' AND NOT a.shadow AND NOT a.retroactive
     AND (%(levels)s::text[] = '{{}}' OR a.level = ANY(%(levels)s))
     AND (%(groups)s::text[] = '{{}}' OR EXISTS (
         SELECT FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
         WHERE m.device_id = a.device_id AND g.name = ANY(%(groups)s)))
-    AND NOT EXISTS (SELECT FROM alerts_silence s WHERE s.id = ANY(%(silences)s) AND {silences.COVERS})
+    AND NOT EXISTS (SELECT FROM alerts_silence s WHERE s.id = ANY(%(silences)s) AND {silences.COVERS_SQL})
 """  # noqa: S608 - constants
-_UNSILENCED: Final = f"""
+_UNSILENCED = f"""
 SELECT DISTINCT ON (a.id, n.channel_name) a.id, n.channel_name, n.reason
 FROM alerts_notice n JOIN alerts_alert a ON a.id = n.alert_id LEFT JOIN alerts_rule r ON r.id = a.rule_id
 WHERE a.status = 'active' AND n.status = 'silenced'
-    AND NOT EXISTS (SELECT FROM alerts_silence s WHERE s.id = ANY(%(silences)s) AND {silences.COVERS})
+    AND NOT EXISTS (SELECT FROM alerts_silence s WHERE s.id = ANY(%(silences)s) AND {silences.COVERS_SQL})
     AND NOT EXISTS (SELECT FROM alerts_notice t WHERE t.alert_id = a.id AND t.channel_name = n.channel_name
-        AND t.status IN {_TOLD})
-ORDER BY a.id, n.channel_name, n.id DESC LIMIT %(most)s
+        AND t.status IN {_NOTIFIED})
+ORDER BY a.id, n.channel_name, n.id DESC LIMIT %(limit)s
 """  # noqa: S608 - constants
-_REPEATED: Final = f"""
-SELECT a.id, c.name FROM {_UNHEARD} AND (
+_REPEATED = f"""
+SELECT a.id, c.name FROM {_UNACKNOWLEDGED} AND (
     SELECT max(t.created_at) <= %(before)s AND bool_and(t.status <> 'waiting') FROM alerts_notice t
-    WHERE t.alert_id = a.id AND t.channel_name = c.name AND t.kind <> 'resolved' AND t.status IN {_TOLD})
-ORDER BY a.id LIMIT %(most)s
+    WHERE t.alert_id = a.id AND t.channel_name = c.name AND t.kind <> 'resolved' AND t.status IN {_NOTIFIED})
+ORDER BY a.id LIMIT %(limit)s
 """  # noqa: S608 - constants
-_ESCALATED: Final = f"""
-SELECT a.id, c.name FROM {_UNHEARD} AND a.raised_at <= %(before)s AND NOT EXISTS (
+_ESCALATED = f"""
+SELECT a.id, c.name FROM {_UNACKNOWLEDGED} AND a.raised_at <= %(before)s AND NOT EXISTS (
     SELECT FROM alerts_notice t WHERE t.alert_id = a.id AND t.channel_name = c.name AND t.kind = 'escalated'
         AND starts_with(t.reason, %(step)s))
-ORDER BY a.id LIMIT %(most)s
+ORDER BY a.id LIMIT %(limit)s
 """  # noqa: S608 - constants
 
 
-def sweep(now: datetime) -> int:
-    """Write the notices that are due by this moment. Returns how many there are."""
-    silent = [silence.pk for silence in silences.active(now)]
-    found = _write(_UNSILENCED, NoticeKind.UNSILENCED, {"silences": silent}, now)
-    for route in open_routes(now):
-        for sql, kind, values in _asked(route, now):
-            found += _write(sql, kind, values | {"silences": silent}, now)
-    return found
+def enqueue_due(now: datetime) -> int:
+    """Write the notifications that are due at this time. Returns their number."""
+    active_silences = [silence.pk for silence in silences.list_active(now)]
+    count = _enqueue(_UNSILENCED, NoticeKind.UNSILENCED, {"silences": active_silences}, now)
+    for route in list_active_routes(now):
+        for sql, kind, values in _list_queries(route, now):
+            count += _enqueue(sql, kind, values | {"silences": active_silences}, now)
+    return count
 
 
-def _asked(route: Route, now: datetime) -> Iterator[tuple[str, NoticeKind, dict[str, Any]]]:
-    """What a route asks for, step by step."""
+def _list_queries(route: Route, now: datetime) -> Iterator[tuple[str, NoticeKind, dict[str, Any]]]:
+    """Yield (SQL, kind, parameters) of the repeats and of each escalation step of a route."""
     scope = {"levels": route.levels, "groups": route.device_groups}
     if route.repeat_minutes:
         before = now - timedelta(minutes=route.repeat_minutes)
-        reason = f"{route.route_id}: again every {route.repeat_minutes} minutes"
+        reason = f"{route.route_id}: repeated every {route.repeat_minutes} minutes until acknowledged"
         yield _REPEATED, NoticeKind.REPEATED, scope | {"channels": route.channels, "before": before, "reason": reason}
     for number, step in enumerate(route.escalation, 1):
         before = now - timedelta(minutes=step["after_minutes"])
-        name = f"{route.route_id} step {number}:"
-        reason = f"{name} nobody acknowledged it within {step['after_minutes']} minutes"
-        values = {"channels": step["channels"], "before": before, "step": name, "reason": reason}
+        prefix = f"{route.route_id} step {number}:"  # stored notices are matched by it: do not change it
+        reason = f"{prefix} not acknowledged within {step['after_minutes']} minutes"
+        values = {"channels": step["channels"], "before": before, "step": prefix, "reason": reason}
         yield _ESCALATED, NoticeKind.ESCALATED, scope | values
 
 
 @transaction.atomic
-def _write(sql: str, kind: NoticeKind, values: dict[str, Any], now: datetime) -> int:
-    """One statement finds, another writes; alerts are locked in order, in a transaction of their own."""
+def _enqueue(sql: str, kind: NoticeKind, values: dict[str, Any], now: datetime) -> int:
+    """Insert the notices that one query finds, in a transaction of its own, so that alerts are locked in order."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK_KEY])
         if not cursor.fetchone()[0]:
             return 0
-        cursor.execute(sql, values | {"most": MOST})
+        cursor.execute(sql, values | {"limit": ENQUEUE_BATCH})
         rows = cursor.fetchall()
-    notices = [enqueue.Planned(row[0], row[1], now, values.get("reason") or f"over: {row[2]}") for row in rows]
-    enqueue.write(notices, kind, {}, now)
+    notices = [
+        enqueue.PlannedNotice(row[0], row[1], now, values.get("reason") or f"silence ended: {row[2]}") for row in rows
+    ]
+    enqueue.insert_notices(notices, kind, {}, now)
     if kind == NoticeKind.ESCALATED:
-        timeline.tell({row[0]: values["reason"] for row in rows}, EventKind.ESCALATED, enqueue.BY, now)
+        reasons = {row[0]: values["reason"] for row in rows}
+        timeline.add_events(reasons, EventKind.ESCALATED, timeline.NOTIFICATION_AUTHOR, now)
     return len(notices)

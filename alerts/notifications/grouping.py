@@ -1,45 +1,46 @@
-"""Notices that are due become deliveries: one for all that tell of one thing, so that a storm is one message."""
+"""Group due notices into deliveries: alerts of one incident or cause are sent as one message."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import OuterRef, Subquery
 
 from alerts import silences, timeline
 from alerts.models import Alert, Channel, Delivery, EventKind, Incident, Notice, NoticeKind, NoticeStatus, Rule, Status
-from alerts.notifications import enqueue, incidents, messages
+from alerts.notifications import incidents, messages
 
-FEWEST: Final = 3  # alerts of one cause that go together though they are no incident
-MOST: Final = 20_000  # notices at once
+MIN_GROUP_SIZE = 3  # alerts of one cause that are grouped without an incident
+NOTICE_BATCH = 20_000  # notices per transaction
 
-# What is due, by channel, kind, and whether it waited for others of its kind.
-_DUE: Final = """
+# (channel, kind, delayed) of the notices that are due; `delayed` notices waited to be grouped.
+_DUE = """
 SELECT DISTINCT channel_name, kind, due_at > created_at FROM alerts_notice
 WHERE status = 'waiting' AND delivery_id IS NULL AND due_at <= %s
 """
-# With one that waited for others go those others; none overtakes an earlier notice of its alert.
-_TAKE: Final = """
+# A due delayed notice takes the other delayed ones of its channel and kind with it. A notice waits while an earlier one
+# of the same alert and channel is waiting, so that notifications of an alert arrive in order.
+_CLAIM_NOTICES = """
 SELECT n.id, n.alert_id, n.channel_name, n.kind
-FROM alerts_notice n JOIN unnest(%s::text[], %s::text[], %s::boolean[]) due (channel_name, kind, held)
-    ON due.channel_name = n.channel_name AND due.kind = n.kind AND due.held = (n.due_at > n.created_at)
+FROM alerts_notice n JOIN unnest(%s::text[], %s::text[], %s::boolean[]) due (channel_name, kind, delayed)
+    ON due.channel_name = n.channel_name AND due.kind = n.kind AND due.delayed = (n.due_at > n.created_at)
 WHERE n.status = 'waiting' AND n.delivery_id IS NULL AND NOT EXISTS (
     SELECT FROM alerts_notice t
     WHERE t.alert_id = n.alert_id AND t.channel_name = n.channel_name AND t.status = 'waiting' AND t.id < n.id)
 ORDER BY n.id LIMIT %s FOR UPDATE OF n SKIP LOCKED
 """
-_ASSIGN: Final = """
+_SET_DELIVERY = """
 UPDATE alerts_notice n SET delivery_id = a.delivery
 FROM unnest(%s::bigint[], %s::bigint[]) a (notice, delivery) WHERE n.id = a.notice
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A notice that this process holds."""
+class ClaimedNotice:
+    """Notice whose row this transaction has locked."""
 
     pk: int
     alert: Alert
@@ -47,154 +48,168 @@ class Taken:
     kind: str
 
 
-def form(now: datetime) -> int:
-    """Make deliveries of the notices that are due. Returns how many there are."""
-    due = _due(now)
+def create_deliveries(now: datetime) -> int:
+    """Create deliveries of the due notices. Returns their number."""
+    due = _list_due(now)
     if not due:
         return 0
     with transaction.atomic():
-        taken = _take(due)
-        quiet = silences.covering({one.alert.pk for one in taken}, now)
-        going, silenced = _sorted_out(taken, quiet)
-        made = _make(going, now)
-    timeline.tell(silenced, EventKind.SILENCED, enqueue.BY, now)  # which locks alerts, so not while notices are held
-    return made
+        claimed = _claim_notices(due)
+        silenced = silences.find_covering({notice.alert.pk for notice in claimed}, now)
+        to_send, silenced_alerts = _filter_notices(claimed, silenced)
+        count = _group_and_insert(to_send, now)
+    # After the transaction: events lock their alerts, and notices must not stay locked meanwhile.
+    timeline.add_events(silenced_alerts, EventKind.SILENCED, timeline.NOTIFICATION_AUTHOR, now)
+    return count
 
 
-def _due(now: datetime) -> list[tuple[str, str, bool]]:
+def _list_due(now: datetime) -> list[tuple[str, str, bool]]:
+    """Return (channel, kind, delayed) of due notices, without channels that are still gathering."""
     with connection.cursor() as cursor:
         cursor.execute(_DUE, [now])
         due = cursor.fetchall()
     if not due:
         return []
     last = Delivery.objects.filter(channel_name=OuterRef("name"), test=False).order_by("-id").values("created_at")[:1]
-    gathering = Channel.objects.filter(gather_seconds__gt=0, name__in={name for name, _, _ in due})
-    sent = gathering.annotate(last=Subquery(last)).values_list("name", "gather_seconds", "last")
-    held = {name for name, gather, at in sent if at is not None and (now - at).total_seconds() < gather}
-    return [one for one in due if one[0] not in held]
+    channels = Channel.objects.filter(gather_seconds__gt=0, name__in={name for name, _, _ in due})
+    last_deliveries = channels.annotate(last=Subquery(last)).values_list("name", "gather_seconds", "last")
+    gathering = {
+        name
+        for name, seconds, last_at in last_deliveries
+        if last_at is not None and (now - last_at).total_seconds() < seconds
+    }
+    return [row for row in due if row[0] not in gathering]
 
 
-def _take(due: Sequence[tuple[str, str, bool]]) -> list[Taken]:
+def _claim_notices(due: Sequence[tuple[str, str, bool]]) -> list[ClaimedNotice]:
     with connection.cursor() as cursor:
-        cursor.execute(_TAKE, [*(list(column) for column in zip(*due, strict=True)), MOST])
+        cursor.execute(_CLAIM_NOTICES, [*(list(column) for column in zip(*due, strict=True)), NOTICE_BATCH])
         rows = cursor.fetchall()
     alerts = Alert.objects.defer("evidence").in_bulk({row[1] for row in rows})
-    # Of thousands of alerts there are few rules and incidents: joined, each of them would be read as often.
+    # Thousands of alerts have few rules and incidents: a join would read each of those once per alert.
     rules = Rule.objects.in_bulk({alert.rule_id for alert in alerts.values() if alert.rule_id is not None})
-    shared = Incident.objects.in_bulk({alert.incident_id for alert in alerts.values() if alert.incident_id is not None})
+    incident_ids = {alert.incident_id for alert in alerts.values() if alert.incident_id is not None}
+    incidents_by_pk = Incident.objects.in_bulk(incident_ids)
     for alert in alerts.values():
-        alert.rule, alert.incident = rules.get(alert.rule_id or 0), shared.get(alert.incident_id or 0)
-    return [Taken(pk, alerts[alert], name, kind) for pk, alert, name, kind in rows]
+        alert.rule, alert.incident = rules.get(alert.rule_id or 0), incidents_by_pk.get(alert.incident_id or 0)
+    return [ClaimedNotice(pk, alerts[alert], name, kind) for pk, alert, name, kind in rows]
 
 
-def _sorted_out(taken: Sequence[Taken], quiet: dict[int, str]) -> tuple[list[Taken], dict[int, str]]:
-    """Those that are to be sent, and why alerts were silenced meanwhile. The others are marked."""
-    going: list[Taken] = []
-    late: list[Taken] = []
-    silenced: defaultdict[str, list[Taken]] = defaultdict(list)
-    told = _told([one for one in taken if one.kind == NoticeKind.RESOLVED])
-    for one in taken:
-        if one.kind == NoticeKind.RESOLVED:
-            (going if (one.alert.pk, one.channel_name) in told else late).append(one)
-        elif one.kind != NoticeKind.FIRED and one.alert.status != Status.ACTIVE:
-            late.append(one)
-        elif one.alert.pk in quiet:
-            silenced[quiet[one.alert.pk]].append(one)
+def _filter_notices(
+    claimed: Sequence[ClaimedNotice], silenced: dict[int, str]
+) -> tuple[list[ClaimedNotice], dict[int, str]]:
+    """Return the notices to send, and the reason per alert that was silenced meanwhile; the others are closed."""
+    to_send: list[ClaimedNotice] = []
+    undelivered: list[ClaimedNotice] = []
+    inactive: list[ClaimedNotice] = []
+    by_silence: defaultdict[str, list[ClaimedNotice]] = defaultdict(list)
+    delivered = _find_delivered([notice for notice in claimed if notice.kind == NoticeKind.RESOLVED])
+    for notice in claimed:
+        if notice.kind == NoticeKind.RESOLVED:
+            (to_send if (notice.alert.pk, notice.channel_name) in delivered else undelivered).append(notice)
+        elif notice.kind != NoticeKind.FIRED and notice.alert.status != Status.ACTIVE:
+            inactive.append(notice)
+        elif notice.alert.pk in silenced:
+            by_silence[silenced[notice.alert.pk]].append(notice)
         else:
-            going.append(one)
-    _mark(late, NoticeStatus.DROPPED, "nobody needs to be told any more")
-    for reason, ones in silenced.items():
-        _mark(ones, NoticeStatus.SILENCED, reason)
-    return going, {one.alert.pk: reason for reason, ones in silenced.items() for one in ones}
+            to_send.append(notice)
+    _close(undelivered, NoticeStatus.DROPPED, "the channel was not notified that the alert opened")
+    _close(inactive, NoticeStatus.DROPPED, "the alert was acknowledged or resolved before the notification was sent")
+    for reason, notices in by_silence.items():
+        _close(notices, NoticeStatus.SILENCED, reason)
+    return to_send, {notice.alert.pk: reason for reason, notices in by_silence.items() for notice in notices}
 
 
-def _told(resolved: Sequence[Taken]) -> set[tuple[int, str]]:
-    """Of which alerts which channels have heard that they fired: where that failed, nothing is over."""
+def _find_delivered(resolved: Sequence[ClaimedNotice]) -> set[tuple[int, str]]:
+    """Return (alert, channel) pairs whose channel was notified that the alert opened."""
     if not resolved:
         return set()
-    sent = Notice.objects.filter(alert__in={one.alert.pk for one in resolved}, status=NoticeStatus.SENT)
+    sent = Notice.objects.filter(alert__in={notice.alert.pk for notice in resolved}, status=NoticeStatus.SENT)
     return set(sent.exclude(kind=NoticeKind.RESOLVED).values_list("alert_id", "channel_name"))
 
 
-def _mark(ones: Sequence[Taken], status: NoticeStatus, reason: str) -> None:
-    if ones:
-        Notice.objects.filter(pk__in=[one.pk for one in ones]).update(status=status, reason=reason)
+def _close(notices: Sequence[ClaimedNotice], status: NoticeStatus, reason: str) -> None:
+    if notices:
+        Notice.objects.filter(pk__in=[notice.pk for notice in notices]).update(status=status, reason=reason)
 
 
-def _make(going: Sequence[Taken], now: datetime) -> int:
-    channels = Channel.objects.in_bulk({one.channel_name for one in going}, field_name="name")
-    by_channel: defaultdict[tuple[str, str], list[Taken]] = defaultdict(list)
-    for one in going:
-        by_channel[one.channel_name, one.kind].append(one)
-    fields: dict[int, dict[str, Any]] = {}  # of each alert, for however many channels
+def _group_and_insert(to_send: Sequence[ClaimedNotice], now: datetime) -> int:
+    channels = Channel.objects.in_bulk({notice.channel_name for notice in to_send}, field_name="name")
+    by_channel: defaultdict[tuple[str, str], list[ClaimedNotice]] = defaultdict(list)
+    for notice in to_send:
+        by_channel[notice.channel_name, notice.kind].append(notice)
+    alert_fields: dict[int, dict[str, Any]] = {}  # by alert: built once for all channels
     deliveries: list[Delivery] = []
-    members: list[list[Taken]] = []
-    for (name, kind), ones in by_channel.items():
+    groups: list[list[ClaimedNotice]] = []
+    for (name, kind), notices in by_channel.items():
         channel = channels.get(name)
         if channel is None:
-            _mark(ones, NoticeStatus.UNCONFIGURED, "there is no such channel any more")
+            _close(notices, NoticeStatus.UNCONFIGURED, "the channel was deleted")
             continue
-        for cause, group in _groups(ones, together=channel.gather_seconds > 0):
-            deliveries.append(_delivery(channel, kind, cause, group, fields, now))
-            members.append(group)
+        for cause, group in _group_by_cause(notices, all_in_one=channel.gather_seconds > 0):
+            deliveries.append(_build_delivery(channel, kind, cause, group, alert_fields, now))
+            groups.append(group)
     _insert(deliveries)
-    pairs = [(one.pk, delivery.pk) for delivery, group in zip(deliveries, members, strict=True) for one in group]
+    pairs = [(notice.pk, delivery.pk) for delivery, group in zip(deliveries, groups, strict=True) for notice in group]
     if pairs:
         with connection.cursor() as cursor:
-            cursor.execute(_ASSIGN, [list(column) for column in zip(*pairs, strict=True)])
+            cursor.execute(_SET_DELIVERY, [list(column) for column in zip(*pairs, strict=True)])
     return len(deliveries)
 
 
 def _insert(deliveries: Sequence[Delivery]) -> None:
-    """Those of one alert all at once; each storm by itself, since rows that go together are quoted sign by sign."""
+    """Insert deliveries of one alert in bulk and larger ones one by one: quoting large rows in bulk is slow."""
     Delivery.objects.bulk_create([delivery for delivery in deliveries if delivery.payload["count"] == 1])
     for delivery in deliveries:
         if delivery.payload["count"] > 1:
             delivery.save(force_insert=True)
 
 
-def _groups(ones: Sequence[Taken], together: bool) -> Iterator[tuple[str | None, list[Taken]]]:
-    """What goes in one message, with its cause: incidents, then what shares a cause, then each by itself."""
-    if together:
-        yield None, list(ones)
+def _group_by_cause(
+    notices: Sequence[ClaimedNotice], all_in_one: bool
+) -> Iterator[tuple[str | None, list[ClaimedNotice]]]:
+    """Yield the notices of each message with their cause: by incident, then by common cause, then one by one."""
+    if all_in_one:
+        yield None, list(notices)
         return
-    by_incident: defaultdict[str, list[Taken]] = defaultdict(list)
-    alone: dict[int, Taken] = {}
-    for one in ones:
-        if one.alert.incident is not None:
-            by_incident[one.alert.incident.cause].append(one)
+    by_incident: defaultdict[str, list[ClaimedNotice]] = defaultdict(list)
+    ungrouped: dict[int, ClaimedNotice] = {}
+    for notice in notices:
+        if notice.alert.incident is not None:
+            by_incident[notice.alert.incident.cause].append(notice)
         else:
-            alone[one.pk] = one
+            ungrouped[notice.pk] = notice
     yield from by_incident.items()
-    causes = incidents.causes_of([one.alert for one in alone.values()]) if len(alone) >= FEWEST else {}
-    by_notice = {pk: causes[one.alert.pk] for pk, one in alone.items() if causes}
-    for cause, members in incidents.common(by_notice, FEWEST):
-        yield cause, [alone.pop(pk) for pk in members]
-    for one in alone.values():
-        yield None, [one]
+    large_enough = len(ungrouped) >= MIN_GROUP_SIZE
+    causes = incidents.find_causes([notice.alert for notice in ungrouped.values()]) if large_enough else {}
+    by_notice = {pk: causes[notice.alert.pk] for pk, notice in ungrouped.items() if causes}
+    for cause, members in incidents.group_by_cause(by_notice, MIN_GROUP_SIZE):
+        yield cause, [ungrouped.pop(pk) for pk in members]
+    for notice in ungrouped.values():
+        yield None, [notice]
 
 
-def _delivery(
+def _build_delivery(
     channel: Channel,
     kind: str,
     cause: str | None,
-    group: Sequence[Taken],
-    fields: dict[int, dict[str, Any]],
+    group: Sequence[ClaimedNotice],
+    alert_fields: dict[int, dict[str, Any]],
     now: datetime,
 ) -> Delivery:
-    alerts = messages.worst_first({one.alert.pk: one.alert for one in group}.values())
+    alerts = messages.sort_by_severity({notice.alert.pk: notice.alert for notice in group}.values())
     for alert in alerts:
-        if alert.pk not in fields:
-            fields[alert.pk] = messages.alert_fields(alert)
-    title = messages.title_for(kind, alerts, cause)
+        if alert.pk not in alert_fields:
+            alert_fields[alert.pk] = messages.build_alert_fields(alert)
+    title = messages.build_title(kind, alerts, cause)
     delivery = Delivery(channel=channel, channel_name=channel.name, title=title, created_at=now, due_at=now)
-    shared: list[Incident | None] = list({alert.incident_id: alert.incident for alert in alerts}.values())
-    delivery.payload = messages.payload_of(
+    incidents_of_group = list({alert.incident_id: alert.incident for alert in alerts}.values())
+    delivery.payload = messages.build_payload(
         delivery.delivery_id,
         messages.EVENTS[NoticeKind(kind)],
         title,
-        [fields[alert.pk] for alert in alerts],
+        [alert_fields[alert.pk] for alert in alerts],
         now,
-        shared[0] if cause is not None or len(shared) == 1 else None,
+        incidents_of_group[0] if cause is not None or len(incidents_of_group) == 1 else None,
     )
     return delivery

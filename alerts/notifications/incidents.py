@@ -1,28 +1,27 @@
-"""Alerts that are raised together and have one cause become an incident: a site or a gateway that fails is one thing.
+"""Incidents: alerts that open within minutes of each other and have a common cause, such as a failing site or gateway.
 
-A cause is something that devices share (a device group, the tags `gateway` and `site`), else the rule.
+A cause is something that devices share (a device group, or the value of the tag `gateway` or `site`), else the rule.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
 
 from django.db.models import Count, Exists, OuterRef, Q
 
 from alerts import timeline
-from alerts.models import WEIGHTS, Alert, EventKind, Incident, Kind
+from alerts.models import LEVEL_RANKS, Alert, EventKind, Incident, Kind
 from metrics.models import NAME_LENGTH, Device, DeviceGroup
 
-FEWEST: Final = 5
-TOGETHER: Final = timedelta(minutes=2)
-LASTS: Final = timedelta(minutes=5)  # after the last alert that joined it
-MOST_RECENT: Final = 5000
-TAGS: Final = ("gateway", "site")
-BY: Final = "notifications"
+MIN_INCIDENT_ALERTS = 5
+START_WINDOW = timedelta(minutes=2)  # within which the alerts of a new incident open
+JOIN_WINDOW = timedelta(minutes=5)  # after the last alert of an incident, within which further ones join it
+MAX_RECENT_ALERTS = 5000
+CAUSE_TAGS = ("gateway", "site")
 
-# One of the same series in the same incident, which calls it the same: what flaps may join thousands of times.
-_ALIKE: Final = Alert.objects.filter(
+# Other alerts of the same series, rule name and level in the incident: the alert does not change the incident's title.
+# A flapping alert may join thousands of times.
+_SAME_IN_INCIDENT = Alert.objects.filter(
     rule=OuterRef("rule"),
     device=OuterRef("device"),
     metric_name=OuterRef("metric_name"),
@@ -31,158 +30,164 @@ _ALIKE: Final = Alert.objects.filter(
     level=OuterRef("level"),
 ).exclude(pk=OuterRef("pk"))
 
-Causes = dict[int, list[str]]  # of alerts, by primary key
+AlertCauses = dict[int, list[str]]  # by primary key of the alert
 
 
-def join(alerts: Sequence[Alert], now: datetime) -> None:
-    """Put new alerts into the incidents that they belong to, with those of the last minutes that were none yet.
+def assign_incidents(alerts: Sequence[Alert], now: datetime) -> None:
+    """Add new alerts to the incidents of their causes, or open incidents together with other recent alerts.
 
-    The caller holds a transaction. Two evaluators at once may begin one incident each for one cause; what they tell
-    goes together all the same, since messages are grouped by cause.
+    Must be called in a transaction. Two evaluators that run at the same time may each open an incident of one cause;
+    their notifications are still sent together, because messages are grouped by cause.
     """
-    causes = causes_of(alerts)
-    fresh = _fresh({cause for shared in causes.values() for cause in shared}, now)
-    alone: list[Alert] = []
+    causes = find_causes(alerts)
+    joinable = _find_joinable({cause for alert_causes in causes.values() for cause in alert_causes}, now)
+    unassigned: list[Alert] = []
     for alert in alerts:
-        cause = next((cause for cause in causes[alert.pk] if cause in fresh), None)
-        alert.incident = fresh[cause] if cause else None
+        cause = next((cause for cause in causes[alert.pk] if cause in joinable), None)
+        alert.incident = joinable[cause] if cause else None
         if cause is None:
-            alone.append(alert)
-    joined = [alert for alert in alerts if alert.incident is not None]
-    if alone:
-        joined += _begin(alone, causes, now)
-    _keep(joined, now)
+            unassigned.append(alert)
+    assigned = [alert for alert in alerts if alert.incident is not None]
+    if unassigned:
+        assigned += _open_incidents(unassigned, causes, now)
+    _save(assigned, now)
 
 
-def causes_of(alerts: Iterable[Alert]) -> Causes:
-    """What alerts may have in common with others: groups and tags of devices, then rules (which were loaded)."""
+def find_causes(alerts: Iterable[Alert]) -> AlertCauses:
+    """Return the possible causes of each alert: groups of its device, its `gateway` and `site` tags, and its rule.
+
+    `alert.rule` must be loaded.
+    """
     alerts = list(alerts)
     devices = {alert.device_id for alert in alerts if alert.device_id is not None}
-    shared: defaultdict[int, list[str]] = defaultdict(list)
+    by_device: defaultdict[int, list[str]] = defaultdict(list)
     membership = Device.groups.through.objects.filter(device_id__in=devices).order_by("devicegroup__name")
     for device, group in membership.values_list("device_id", "devicegroup__name"):
-        shared[device].append(f"group:{group}")
-    tagged = Device.objects.filter(pk__in=devices, tags__has_any_keys=TAGS).values_list("pk", "tags")
+        by_device[device].append(f"group:{group}")
+    tagged = Device.objects.filter(pk__in=devices, tags__has_any_keys=CAUSE_TAGS).values_list("pk", "tags")
     for device, tags in tagged:
-        shared[device] += [f"{tag}:{tags[tag]}"[:NAME_LENGTH] for tag in TAGS if tag in tags]
+        by_device[device] += [f"{tag}:{tags[tag]}"[:NAME_LENGTH] for tag in CAUSE_TAGS if tag in tags]
     return {
         alert.pk: [
-            *shared.get(alert.device_id or 0, ()),
+            *by_device.get(alert.device_id or 0, ()),
             f"rule:{alert.rule.rule_id if alert.rule else alert.rule_name}",
         ]
         for alert in alerts
     }
 
 
-def common(causes: Causes, fewest: int) -> list[tuple[str, list[int]]]:
-    """Causes that enough alerts share, each with those that are its own: what fails whole before what fails in part.
+def group_by_cause(causes: AlertCauses, min_size: int) -> list[tuple[str, list[int]]]:
+    """Group alerts by causes that at least `min_size` of them share; each alert is in one group at most.
 
-    Rules come last: that a device group fails says more than that one rule found it.
+    Device groups of which at least half of the devices alert come before those of which fewer do. Rules come last: a
+    failing device group says more than the rule that detected it.
     """
-    left = dict(causes)
-    found: list[tuple[str, list[int]]] = []
-    sizes = _sizes(cause for cause, count in _counted(left).items() if count >= fewest)
+    remaining = dict(causes)
+    groups: list[tuple[str, list[int]]] = []
+    sizes = _count_devices(cause for cause, count in _count_alerts(remaining).items() if count >= min_size)
     while True:
-        counts = {cause: count for cause, count in _counted(left).items() if count >= fewest}
+        counts = {cause: count for cause, count in _count_alerts(remaining).items() if count >= min_size}
         if not counts:
-            return found
+            return groups
 
-        def first(cause: str) -> tuple[bool, bool, int, str]:
+        def priority(cause: str) -> tuple[bool, bool, int, str]:
             size = sizes.get(cause, 0)
             return cause.startswith("rule:"), 2 * counts[cause] < size, -counts[cause], cause  # noqa: B023
 
-        best = min(counts, key=first)
-        members = [pk for pk, shared in left.items() if best in shared]
-        found.append((best, members))
+        best = min(counts, key=priority)
+        members = [pk for pk, alert_causes in remaining.items() if best in alert_causes]
+        groups.append((best, members))
         for pk in members:
-            del left[pk]
+            del remaining[pk]
 
 
-def title_of(alerts: Sequence[Alert], cause: str, devices: int | None = None) -> str:
-    """Such as "12 devices of site a: no data"; of several rules, the one of the worst alerts is named."""
-    worst = min(alerts, key=lambda alert: -WEIGHTS[alert.level])
-    count = devices if devices is not None else len({alert.device_name for alert in alerts})
+def build_incident_title(alerts: Sequence[Alert], cause: str, device_count: int | None = None) -> str:
+    """Return a title such as "12 devices of site a: no data", with the rule of the most severe alert."""
+    worst = min(alerts, key=lambda alert: -LEVEL_RANKS[alert.level])
+    count = device_count if device_count is not None else len({alert.device_name for alert in alerts})
     kind, _, name = cause.partition(":")
     where = "" if kind == "rule" else f" of {name}"
-    what = "no data" if worst.rule is not None and worst.rule.kind == Kind.ABSENCE else worst.rule_name
+    problem = "no data" if worst.rule is not None and worst.rule.kind == Kind.ABSENCE else worst.rule_name
     more = " and more" if len({alert.rule_name for alert in alerts}) > 1 else ""
-    return f"{count} {'device' if count == 1 else 'devices'}{where}: {what}{more}"[: 2 * NAME_LENGTH]
+    return f"{count} {'device' if count == 1 else 'devices'}{where}: {problem}{more}"[: 2 * NAME_LENGTH]
 
 
-def _counted(causes: Causes) -> Counter[str]:
-    return Counter(cause for shared in causes.values() for cause in shared)
+def _count_alerts(causes: AlertCauses) -> Counter[str]:
+    return Counter(cause for alert_causes in causes.values() for cause in alert_causes)
 
 
-def _sizes(causes: Iterable[str]) -> dict[str, int]:
-    """How many devices are in groups."""
+def _count_devices(causes: Iterable[str]) -> dict[str, int]:
+    """Return the number of devices of each cause that is a device group."""
     names = [cause.removeprefix("group:") for cause in causes if cause.startswith("group:")]
-    sized = DeviceGroup.objects.filter(name__in=names).annotate(size=Count("devices")).values_list("name", "size")
-    return {f"group:{name}": size for name, size in sized}
+    groups = DeviceGroup.objects.filter(name__in=names).annotate(size=Count("devices")).values_list("name", "size")
+    return {f"group:{name}": size for name, size in groups}
 
 
-def _fresh(causes: set[str], now: datetime) -> dict[str, Incident]:
-    """The newest incident of each cause that still gathers alerts."""
-    found = Incident.objects.filter(cause__in=causes, last_at__gte=now - LASTS).order_by("last_at", "pk")
-    return {incident.cause: incident for incident in found}
+def _find_joinable(causes: set[str], now: datetime) -> dict[str, Incident]:
+    """Return the newest incident of each cause that alerts may still join."""
+    incidents = Incident.objects.filter(cause__in=causes, last_at__gte=now - JOIN_WINDOW).order_by("last_at", "pk")
+    return {incident.cause: incident for incident in incidents}
 
 
-def _begin(alone: Sequence[Alert], causes: Causes, now: datetime) -> list[Alert]:
-    """Make incidents where enough alerts of these minutes share a cause; returns those that are in one now."""
+def _open_incidents(unassigned: Sequence[Alert], causes: AlertCauses, now: datetime) -> list[Alert]:
+    """Open incidents of causes that enough recent alerts share. Returns the alerts in them."""
     recent = list(
-        Alert.objects.real()
+        Alert.objects.without_shadows()
         .filter(
-            triggered_at__gte=now - LASTS - TOGETHER,  # which is indexed; what was measured before came late
-            raised_at__gte=now - TOGETHER,
+            triggered_at__gte=now - JOIN_WINDOW - START_WINDOW,  # uses the index; excludes alerts of late data
+            raised_at__gte=now - START_WINDOW,
             incident=None,
             retroactive=False,
         )
-        .filter(_shares(alone, causes))
-        .exclude(pk__in=[alert.pk for alert in alone])
-        .select_related("rule")[:MOST_RECENT]
+        .filter(_has_any_cause(unassigned, causes))
+        .exclude(pk__in=[alert.pk for alert in unassigned])
+        .select_related("rule")[:MAX_RECENT_ALERTS]
     )
-    if len(alone) + len(recent) < FEWEST:
+    if len(unassigned) + len(recent) < MIN_INCIDENT_ALERTS:
         return []
-    among = {alert.pk: alert for alert in [*alone, *recent]}
-    joined: list[Alert] = []
-    for cause, members in common({pk: causes[pk] for pk in causes if pk in among} | causes_of(recent), FEWEST):
-        alerts = [among[pk] for pk in members]
-        incident = Incident.objects.create(cause=cause, title=title_of(alerts, cause), began_at=now, last_at=now)
+    candidates = {alert.pk: alert for alert in [*unassigned, *recent]}
+    candidate_causes = {pk: causes[pk] for pk in causes if pk in candidates} | find_causes(recent)
+    assigned: list[Alert] = []
+    for cause, members in group_by_cause(candidate_causes, MIN_INCIDENT_ALERTS):
+        alerts = [candidates[pk] for pk in members]
+        title = build_incident_title(alerts, cause)
+        incident = Incident.objects.create(cause=cause, title=title, began_at=now, last_at=now)
         for alert in alerts:
             alert.incident = incident
-        joined += alerts
-    return joined
+        assigned += alerts
+    return assigned
 
 
-def _shares(alerts: Sequence[Alert], causes: Causes) -> Q:
-    """Those that have a cause in common with one of these."""
+def _has_any_cause(alerts: Sequence[Alert], causes: AlertCauses) -> Q:
+    """Build the filter for alerts that share a cause with one of these."""
     named = {cause.partition(":")[::2] for alert in alerts for cause in causes[alert.pk]}
     devices = Q(groups__name__in=[name for kind, name in named if kind == "group"])
-    for tag in TAGS:
+    for tag in CAUSE_TAGS:
         devices |= Q(**{f"tags__{tag}__in": [name for kind, name in named if kind == tag]})
     rules = [alert.rule_id for alert in alerts]
     return Q(rule__in=rules) | Q(device__in=Device.objects.filter(devices).values("pk"))
 
 
-def _keep(joined: Sequence[Alert], now: datetime) -> None:
-    """Write down who joined what, and what incidents are called from now on."""
+def _save(assigned: Sequence[Alert], now: datetime) -> None:
+    """Store the incidents of alerts, update the titles of incidents, and add events to the timelines."""
     members: defaultdict[int, list[Alert]] = defaultdict(list)
-    incidents = {alert.incident.pk: alert.incident for alert in joined if alert.incident is not None}
-    for alert in joined:
+    incidents = {alert.incident.pk: alert.incident for alert in assigned if alert.incident is not None}
+    for alert in assigned:
         assert alert.incident is not None
         members[alert.incident.pk].append(alert)
     for pk, incident in sorted(incidents.items()):
-        those = Alert.objects.filter(pk__in=[alert.pk for alert in members[pk]])
-        those.update(incident=incident)
+        rows = Alert.objects.filter(pk__in=[alert.pk for alert in members[pk]])
+        rows.update(incident=incident)
         incident.last_at = now
-        if incident.began_at != now and those.exclude(Exists(_ALIKE)).exists():
-            incident.title = _retitled(incident)
+        if incident.began_at != now and rows.exclude(Exists(_SAME_IN_INCIDENT)).exists():
+            incident.title = _rebuild_title(incident)
         incident.save()
     titles = {alert.pk: incidents[pk].title for pk, alerts in members.items() for alert in alerts}
-    timeline.tell(titles, EventKind.JOINED, BY, now)
+    timeline.add_events(titles, EventKind.JOINED, timeline.NOTIFICATION_AUTHOR, now)
 
 
-def _retitled(incident: Incident) -> str:
-    """By all its alerts, of which one for each rule and level is enough to say what they are."""
-    kinds = incident.alerts.order_by("rule_name", "level").distinct("rule_name", "level").select_related("rule")
-    devices = incident.alerts.aggregate(count=Count("device_name", distinct=True))["count"]
-    return title_of(list(kinds), incident.cause, devices)
+def _rebuild_title(incident: Incident) -> str:
+    """Return the title of an incident; one alert per rule and level is enough for it."""
+    alerts = incident.alerts.order_by("rule_name", "level").distinct("rule_name", "level").select_related("rule")
+    device_count = incident.alerts.aggregate(count=Count("device_name", distinct=True))["count"]
+    return build_incident_title(list(alerts), incident.cause, device_count)

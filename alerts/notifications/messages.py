@@ -1,49 +1,50 @@
-"""What a delivery tells: the payload of its alerts, the worst first, the same for every kind of channel."""
+"""Payloads and titles of deliveries: the same for every channel kind."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 
-from alerts.models import WEIGHTS, Alert, Channel, Incident, Level, NoticeKind, Status
-from alerts.notifications.incidents import title_of
+from alerts.models import LEVEL_RANKS, Alert, Channel, Incident, Level, NoticeKind, Status
+from alerts.notifications.incidents import build_incident_title
 from metrics.models import NAME_LENGTH
 
-MOST_ALERTS: Final = 5000
-EVENTS: Final = {
+MAX_PAYLOAD_ALERTS = 5000
+EVENTS = {
     NoticeKind.FIRED: "alert.triggered",
     NoticeKind.RESOLVED: "alert.resolved",
     NoticeKind.REPEATED: "alert.repeated",
     NoticeKind.ESCALATED: "alert.escalated",
     NoticeKind.UNSILENCED: "alert.unsilenced",
 }
-_MARKS: Final = {
+_TITLE_PREFIXES = {  # of an alert that opened: its level
     NoticeKind.RESOLVED: "RESOLVED",
-    NoticeKind.REPEATED: "STILL",
+    NoticeKind.REPEATED: "REPEATED",
     NoticeKind.ESCALATED: "ESCALATED",
-    NoticeKind.UNSILENCED: "NO LONGER SILENCED",
+    NoticeKind.UNSILENCED: "SILENCE ENDED",
 }
 
 
-def title_for(kind: str, alerts: Sequence[Alert], cause: str | None) -> str:
-    """Such as "[CRITICAL] 12 devices of site a: no data"; alerts are the worst first."""
-    worst = alerts[0]
+def build_title(kind: str, alerts: Sequence[Alert], cause: str | None) -> str:
+    """Return a title such as "[CRITICAL] 12 devices of site a: no data"; `alerts` are sorted by severity."""
+    first = alerts[0]
     if cause is not None:
-        what = title_of(alerts, cause)
+        text = build_incident_title(alerts, cause)
     elif len(alerts) == 1:
-        what = worst.message
+        text = first.message
     else:
-        what = f"{worst.message}, and {len(alerts) - 1} more"
-    mark = _MARKS.get(NoticeKind(kind), worst.level.upper())
-    return f"[{mark}] {what}"[: 2 * NAME_LENGTH]
+        text = f"{first.message}, and {len(alerts) - 1} more"
+    prefix = _TITLE_PREFIXES.get(NoticeKind(kind), first.level.upper())
+    return f"[{prefix}] {text}"[: 2 * NAME_LENGTH]
 
 
-def worst_first(alerts: Iterable[Alert]) -> list[Alert]:
-    return sorted(alerts, key=lambda alert: (-WEIGHTS[alert.level], alert.triggered_at, alert.pk))
+def sort_by_severity(alerts: Iterable[Alert]) -> list[Alert]:
+    """Sort alerts by level, the most severe first, then by time."""
+    return sorted(alerts, key=lambda alert: (-LEVEL_RANKS[alert.level], alert.triggered_at, alert.pk))
 
 
-def payload_of(
+def build_payload(
     delivery_id: str,
     event: str,
     title: str,
@@ -51,31 +52,31 @@ def payload_of(
     now: datetime,
     incident: Incident | None = None,
 ) -> dict[str, Any]:
-    """`alerts` are the worst first; the fields of the worst stand at the top too."""
+    """Return the payload of a delivery; the fields of the first, most severe alert are repeated at the top level."""
     return alerts[0] | {
         "event": event,
         "delivery_id": delivery_id,
-        "sent_at": _stamp(now),
+        "sent_at": _format_time(now),
         "title": title,
         "count": len(alerts),
-        "incident": incident_fields(incident),
-        "alerts": alerts[:MOST_ALERTS],
+        "incident": _build_incident_fields(incident),
+        "alerts": alerts[:MAX_PAYLOAD_ALERTS],
     }
 
 
-def incident_fields(incident: Incident | None) -> dict[str, Any] | None:
+def _build_incident_fields(incident: Incident | None) -> dict[str, Any] | None:
     if incident is None:
         return None
     return {
         "incident_id": incident.incident_id,
         "title": incident.title,
         "cause": incident.cause,
-        "began_at": _stamp(incident.began_at),
+        "began_at": _format_time(incident.began_at),
     }
 
 
-def alert_fields(alert: Alert) -> dict[str, Any]:
-    """An alert as programs are told of it; `alert.rule` was loaded."""
+def build_alert_fields(alert: Alert) -> dict[str, Any]:
+    """Return the fields of an alert in payloads; `alert.rule` must be loaded."""
     return {
         "alert_id": alert.alert_id,
         "rule_id": alert.rule.rule_id if alert.rule is not None else None,
@@ -91,29 +92,27 @@ def alert_fields(alert: Alert) -> dict[str, Any]:
         "message": alert.message,
         "description": alert.description or alert.message,
         "runbook_url": alert.runbook_url,
-        "triggered_at": _stamp(alert.triggered_at),
-        "resolved_at": _stamp(alert.resolved_at) if alert.resolved_at else None,
+        "triggered_at": _format_time(alert.triggered_at),
+        "resolved_at": _format_time(alert.resolved_at) if alert.resolved_at else None,
         "resolution": alert.resolution or None,
         "url": f"{settings.SITE_URL}/alerts/{alert.alert_id}/",
     }
 
 
-def trial_fields(channel: Channel, now: datetime) -> dict[str, Any]:
-    """What a test of a channel tells of: an alert that there is not."""
-    message = f"This is a test of the channel {channel.name}."
-    return alert_fields(
-        Alert(
-            alert_id="test",
-            rule_name="test",
-            device_name="test",
-            metric_name="test",
-            level=Level.INFO,
-            status=Status.ACTIVE,
-            message=message,
-            triggered_at=now,
-        )
-    ) | {"url": f"{settings.SITE_URL}/alerts/"}
+def build_test_alert_fields(channel: Channel, now: datetime) -> dict[str, Any]:
+    """Return the fields of the fictitious alert that a test message of a channel reports."""
+    alert = Alert(
+        alert_id="test",
+        rule_name="test",
+        device_name="test",
+        metric_name="test",
+        level=Level.INFO,
+        status=Status.ACTIVE,
+        message=f"This is a test message of the channel {channel.name}.",
+        triggered_at=now,
+    )
+    return build_alert_fields(alert) | {"url": f"{settings.SITE_URL}/alerts/"}
 
 
-def _stamp(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")

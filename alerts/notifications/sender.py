@@ -1,7 +1,7 @@
-"""The sender: makes deliveries of what is due, sends them, and marks them.
+"""Sender: creates deliveries of due notifications, sends them and records the results.
 
-It lives in a thread of a worker and needs PostgreSQL alone: `wake` makes it quick, and without that it looks twice a
-second. Any number of them may run; what one had in hand when it was killed is sent by another once its lease lapses.
+It runs in a thread of a worker and depends on PostgreSQL only: `wake` starts a pass at once, otherwise it polls. Any
+number of senders may run; what a killed sender had in flight is sent by another one after its lease expires.
 """
 
 import logging
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
-from typing import Final
 
 from django.db import Error, connection
 from django.utils import timezone
@@ -18,119 +17,120 @@ from django.utils import timezone
 from alerts.models import Delivery
 from alerts.notifications import escalation, grouping, retry_queue
 from alerts.notifications.channels import TRANSPORTS
-from alerts.notifications.channels.transport import Message, NotSent, Sent
-from alerts.notifications.enqueue import DISABLED
+from alerts.notifications.channels.transport import ChannelMessage, SendFailed, SendReceipt
+from alerts.notifications.enqueue import CHANNEL_DISABLED
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
-THREADS: Final = 8
-LOOKS: Final = 0.5  # seconds between looks where nothing wakes it
-SWEEPS: Final = timedelta(seconds=5)
-PATIENCE: Final = 5.0  # seconds that it waits at the end for what it has in hand
+SENDER_THREADS = 8
+POLL_INTERVAL = 0.5  # seconds between passes that nothing wakes
+ESCALATION_INTERVAL = timedelta(seconds=5)
+SHUTDOWN_TIMEOUT = 5.0  # seconds that a stopping sender waits for attempts in flight
 
 
 class Sender:
-    """Sends in a few threads; all of the database's work is done in the thread that runs it."""
+    """Send deliveries in a thread pool; all database work is done by the thread that calls `run` or `step`."""
 
     def __init__(self, clock: Callable[[], datetime] = timezone.now) -> None:
         self.clock = clock
-        self._pool = ThreadPoolExecutor(THREADS, "deliver")
-        self._in_hand: dict[int, Delivery] = {}
-        self._done: SimpleQueue[retry_queue.Outcome] = SimpleQueue()
+        self._pool = ThreadPoolExecutor(SENDER_THREADS, "deliver")
+        self._in_flight: dict[int, Delivery] = {}
+        self._finished: SimpleQueue[retry_queue.DeliveryAttempt] = SimpleQueue()
         self._wake = threading.Event()
-        self._swept: datetime | None = None
+        self._escalated_at: datetime | None = None
 
     def run(self, stopping: threading.Event, wake: threading.Event) -> None:
-        """Until `stopping`, which comes with a `wake` where it is to be at once."""
+        """Send until `stopping` is set; set `wake` too to stop without waiting for the poll interval."""
         self._wake = wake
         while not stopping.is_set():
             wake.clear()
             try:
-                if not self._look():
-                    wake.wait(LOOKS)
-            except Exception:  # nobody is told of anything where this thread ends
-                logger.exception("notifications cannot be sent: trying again")
-                connection.close()  # where that is what is wrong, the next one is another
-                stopping.wait(LOOKS)
-        self._end()
+                if not self._run_pass():
+                    wake.wait(POLL_INTERVAL)
+            except Exception:  # the thread must not end: without it no notification is sent
+                log.exception("sending notifications failed, retrying")
+                connection.close()  # a broken connection is replaced by the next query
+                stopping.wait(POLL_INTERVAL)
+        self._shut_down()
 
     def step(self, now: datetime) -> int:
-        """Send whatever is due at this moment, and wait until it is marked. Returns how many attempts there were."""
+        """Send all deliveries that are due at this time and record them. Returns the number of attempts."""
         attempts = 0
         while True:
-            formed = grouping.form(now)  # again and again: some wait for an earlier one of their alert
+            created = grouping.create_deliveries(now)  # repeated: a notice may wait for an earlier one of its alert
             started = self._start(now)
             attempts += started
-            while self._in_hand:
-                self._mark_done(now, timeout=retry_queue.LEASE.total_seconds())
+            while self._in_flight:
+                self._record_finished(now, timeout=retry_queue.LEASE.total_seconds())
                 attempts += self._start(now)
-            if not formed and not started:
+            if not created and not started:
                 return attempts
 
-    def _look(self) -> bool:
-        """Do what there is to do; returns whether there was anything."""
+    def _run_pass(self) -> bool:
+        """Record finished attempts and start due ones. Returns whether there was any work."""
         now = self.clock()
-        marked = self._mark_done(now, timeout=None)
-        if self._swept is None or now - self._swept >= SWEEPS:
-            self._swept = now
-            escalation.sweep(now)
-        formed = grouping.form(now)
-        return bool(self._start(now) + marked + formed)
+        recorded = self._record_finished(now, timeout=None)
+        if self._escalated_at is None or now - self._escalated_at >= ESCALATION_INTERVAL:
+            self._escalated_at = now
+            escalation.enqueue_due(now)
+        created = grouping.create_deliveries(now)
+        return bool(self._start(now) + recorded + created)
 
     def _start(self, now: datetime) -> int:
-        """Claim as many deliveries as there are free threads, and send them."""
-        if len(self._in_hand) >= THREADS:
+        """Claim one delivery per free thread and start sending them."""
+        if len(self._in_flight) >= SENDER_THREADS:
             return 0
-        busy = [delivery.channel_id for delivery in self._in_hand.values() if delivery.channel_id is not None]
-        claimed = retry_queue.claim(now, busy, THREADS - len(self._in_hand))
+        busy = [delivery.channel_id for delivery in self._in_flight.values() if delivery.channel_id is not None]
+        claimed = retry_queue.claim_deliveries(now, busy, SENDER_THREADS - len(self._in_flight))
         for delivery in claimed:
-            self._in_hand[delivery.pk] = delivery
+            self._in_flight[delivery.pk] = delivery
             self._pool.submit(self._send, delivery)
         return len(claimed)
 
     def _send(self, delivery: Delivery) -> None:
-        self._done.put((delivery, send(delivery)))
+        self._finished.put((delivery, send(delivery)))
         self._wake.set()
 
-    def _mark_done(self, now: datetime, timeout: float | None) -> int:
-        """Mark what was sent; with a timeout, wait for the first. Returns how many."""
-        outcomes: list[retry_queue.Outcome] = []
+    def _record_finished(self, now: datetime, timeout: float | None) -> int:
+        """Record finished attempts; with a timeout, wait for the first one. Returns their number."""
+        attempts: list[retry_queue.DeliveryAttempt] = []
         try:
             if timeout is not None:
-                outcomes.append(self._done.get(timeout=timeout))
+                attempts.append(self._finished.get(timeout=timeout))
             while True:
-                outcomes.append(self._done.get_nowait())
+                attempts.append(self._finished.get_nowait())
         except Empty:
             pass
-        for delivery, _ in outcomes:
-            del self._in_hand[delivery.pk]
-        if outcomes:
-            retry_queue.mark(outcomes, now)
-        return len(outcomes)
+        for delivery, _ in attempts:
+            del self._in_flight[delivery.pk]
+        if attempts:
+            retry_queue.record_attempts(attempts, now)
+        return len(attempts)
 
-    def _end(self) -> None:
-        """Mark what still arrives; the rest is left to whoever finds its lease lapsed."""
+    def _shut_down(self) -> None:
+        """Record attempts that finish within the timeout; other senders retry the rest after the lease expires."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        until = self.clock() + timedelta(seconds=PATIENCE)
+        deadline = self.clock() + timedelta(seconds=SHUTDOWN_TIMEOUT)
         try:
-            while self._in_hand and (left := (until - self.clock()).total_seconds()) > 0:
-                self._mark_done(self.clock(), timeout=left)
+            while self._in_flight and (remaining := (deadline - self.clock()).total_seconds()) > 0:
+                self._record_finished(self.clock(), timeout=remaining)
         except Error:
-            logger.exception("what was sent last cannot be marked, and is sent again")
+            log.exception("recording the last deliveries failed, they will be sent again")
         connection.close()
 
 
-def send(delivery: Delivery) -> Sent | NotSent:
-    """Send a delivery, whatever happens."""
+def send(delivery: Delivery) -> SendReceipt | SendFailed:
+    """Send a delivery and return the result; never raises."""
     channel = delivery.channel
     if channel is None:
-        return NotSent("the channel was deleted", again=False)
+        return SendFailed("the channel was deleted", retry=False)
     if not channel.enabled and not delivery.test:
-        return NotSent(DISABLED, again=False)
+        return SendFailed(CHANNEL_DISABLED, retry=False)
     try:
-        return TRANSPORTS[channel.kind].send(channel, Message(delivery.delivery_id, delivery.title, delivery.payload))
-    except NotSent as outcome:
-        return outcome
-    except Exception as error:  # a fault of ours must neither end the thread nor lose what it had in hand
-        logger.exception("delivery %s failed unexpectedly", delivery.delivery_id)
-        return NotSent(f"{type(error).__name__}: {error}")
+        message = ChannelMessage(delivery.delivery_id, delivery.title, delivery.payload)
+        return TRANSPORTS[channel.kind].send(channel, message)
+    except SendFailed as failure:
+        return failure
+    except Exception as error:  # a bug in a transport must not end the thread or lose its delivery
+        log.exception("delivery %s: unexpected error", delivery.delivery_id)
+        return SendFailed(f"{type(error).__name__}: {error}")

@@ -89,7 +89,7 @@ def _related(alert: Alert, visible: AlertQuerySet, now: datetime) -> list[tuple[
     for title, meant in by.items():
         if meant is None:
             continue
-        newest = visible.real().filter(meant).exclude(pk__in=told).order_by("-triggered_at", "-id")
+        newest = visible.without_shadows().filter(meant).exclude(pk__in=told).order_by("-triggered_at", "-id")
         found = list(newest.select_related("incident", "device")[:RELATED])
         told.update(one.pk for one in found)
         if found:
@@ -99,7 +99,7 @@ def _related(alert: Alert, visible: AlertQuerySet, now: datetime) -> list[tuple[
 
 def _before(alert: Alert, visible: AlertQuerySet) -> int:
     """How often the rule held for the series in the two weeks before, counted no further than it must be."""
-    same = visible.real().filter(rule=alert.rule_id, device=alert.device_id, metric_name=alert.metric_name)
+    same = visible.without_shadows().filter(rule=alert.rule_id, device=alert.device_id, metric_name=alert.metric_name)
     window = (alert.triggered_at - BEFORE, alert.triggered_at)
     return same.filter(triggered_at__range=window).exclude(pk=alert.pk)[:COUNTED].count()
 

@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from alerts.models import OPEN, Alert, Level, Rule, Status
+from alerts.models import OPEN_STATUSES, Alert, Level, Rule, Status
 from alerts.models.alerts import AlertQuerySet
 from dashboard.alert_filters import AGES, VIEWS, Filters
 from dashboard.alert_rows import (
@@ -102,7 +102,7 @@ def alert_list(request: HttpRequest) -> HttpResponse:
     """`?view=` is one status, or mine, or all of them for triage; the other words narrow it down."""
     caller, now = caller_of(request.user), timezone.now()
     asked = Filters.of(request.GET)
-    visible = Alert.objects.visible_to(caller).real()
+    visible = Alert.objects.visible_to(caller).without_shadows()
     sections = _sections(asked.narrow(visible, caller.name, now), asked, _start(request), now)
     owners = visible.filter(status=Status.ACKNOWLEDGED).order_by("owner").values_list("owner", flat=True).distinct()
     context = {
@@ -128,10 +128,10 @@ def alert_list(request: HttpRequest) -> HttpResponse:
 def news(request: HttpRequest) -> JsonResponse:
     """What became of the alerts that a page shows (`shown`), and how many it does not show since (`newer`)."""
     caller, now = caller_of(request.user), timezone.now()
-    visible = Alert.objects.visible_to(caller).real()
+    visible = Alert.objects.visible_to(caller).without_shadows()
     given = request.GET.get("since", "")
     since = int(given) if given.isascii() and given.isdigit() and len(given) < 19 else 0
-    newer = Filters.of(request.GET).narrow(visible, caller.name, now).filter(pk__gt=since, status__in=OPEN)
+    newer = Filters.of(request.GET).narrow(visible, caller.name, now).filter(pk__gt=since, status__in=OPEN_STATUSES)
     shown = request.GET.get("shown", "").replace("\0", "").split(",")[:SHOWN_AT_ONCE]
     known = visible.filter(alert_id__in=shown).values_list("alert_id", "status", "owner")
     return JsonResponse(
@@ -147,7 +147,7 @@ def news(request: HttpRequest) -> JsonResponse:
 @require_safe
 def courses(request: HttpRequest) -> JsonResponse:
     """The lines in the rows that a page shows: asked for once it stands, since they cost more than the list."""
-    visible = Alert.objects.visible_to(caller_of(request.user)).real()
+    visible = Alert.objects.visible_to(caller_of(request.user)).without_shadows()
     shown = request.GET.get("shown", "").replace("\0", "").split(",")[:LINES]
     known = visible.filter(alert_id__in=shown).select_related("device", "rule")
     return JsonResponse(courses_of(list(known), timezone.now()))
@@ -155,7 +155,7 @@ def courses(request: HttpRequest) -> JsonResponse:
 
 def open_rows(caller: Caller, number: int, device_id: str | None = None) -> list[AlertRow]:
     """The worst open alerts, of all devices or of one: for the pages that show them beside other things."""
-    found = Alert.objects.visible_to(caller).real().open()
+    found = Alert.objects.visible_to(caller).without_shadows().open()
     if device_id is not None:
         found = found.filter(device_name=device_id)
     return rows_of(worst_first(found, 0, number), timezone.now())

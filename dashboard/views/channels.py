@@ -151,7 +151,7 @@ def test_channel(request: HttpRequest, channel_id: str) -> HttpResponse:
     """Tell it of an alert that there is not, and say what came back."""
     caller = admin_of(request)
     channel = _channel(channel_id)
-    sent = channel_lifecycle.test_send(channel, caller.name)
+    sent = channel_lifecycle.send_test(channel, caller.name)
     answered = f", it answered {sent.answer_status}" if sent.answer_status else ""
     if sent.status == DeliveryStatus.SENT:
         messages.success(request, f"The test reached {channel.name}{answered}.")

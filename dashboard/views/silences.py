@@ -53,11 +53,11 @@ class SilenceForm(Typed):
     def fields(self, now: datetime) -> dict[str, Any]:
         """The fields of a silence; times that are none become errors."""
         given = self.values
-        fields = {name: given.get(name, []) for name in silences.LISTS}
+        fields = {name: given.get(name, []) for name in silences.MATCHER_FIELDS}
         fields |= {"kind": given.get("kind"), "reason": given.get("reason", "")}
         starts_at = self._moment("starts_at") or now
         lasting = given.get("lasting", "")
-        if lasting.isascii() and lasting.isdigit() and 0 < int(lasting[:9]) <= silences.LONGEST.total_seconds():
+        if lasting.isascii() and lasting.isdigit() and 0 < int(lasting[:9]) <= silences.MAX_DURATION.total_seconds():
             ends_at: datetime | None = starts_at + timedelta(seconds=int(lasting))
         else:
             ends_at = self._moment("ends_at")
@@ -101,7 +101,7 @@ class SilenceRow:
     @property
     def is_quiet(self) -> bool:
         """Whether it holds at this moment: one of nights is active by day, and keeps nothing quiet."""
-        return self.state == "active" and recurring_windows.holds(self.silence.weekly, self.now)
+        return self.state == "active" and recurring_windows.is_active(self.silence.weekly, self.now)
 
     @property
     def who(self) -> str:
@@ -146,9 +146,9 @@ def silence_list(request: HttpRequest) -> HttpResponse:
             if form.errors:
                 raise InvalidFields([])
             if request.POST.get("do") == "preview":
-                preview = _preview(silences.preview(fields, caller, now - BACK, now), now)
+                preview = _preview(silences.preview_alerts(fields, caller, now - BACK, now), now)
             else:
-                made = silences.open_silence(fields, caller, now)
+                made = silences.create_silence(fields, caller, now)
                 messages.success(request, f"Quiet until {made.ends_at:%d %b %H:%M} UTC. Alerts go on being raised.")
                 return redirect("dashboard:silences")
         except InvalidFields as error:
@@ -169,7 +169,7 @@ def _page(
 ) -> HttpResponse:
     given = request.GET.get("from", "0")
     start = min(int(given), FARTHEST) if given.isascii() and given.isdigit() and len(given) < 10 else 0
-    visible = silences.visible(caller)
+    visible = silences.list_visible(caller)
     past = list(visible.filter(ends_at__lte=now).order_by("-ends_at", "-id")[start : start + PAGE + 1])
     context = {
         "sections": [
@@ -215,14 +215,14 @@ def silence_alert(request: HttpRequest, alert_id: str) -> HttpResponse:
     if alert is None:
         raise Http404
     until_over = request.POST.get("lasting") == "resolved"
-    reason = f"From {alert.message}"[: silences.LONGEST_REASON]
+    reason = f"From {alert.message}"[: silences.MAX_REASON_LENGTH]
     fields: dict[str, Any] = {"reason": reason, "ends_at": now + timedelta(hours=1)}
     if until_over:
-        fields |= {"alert_id": alert.alert_id, "ends_at": now + silences.LONGEST - timedelta(minutes=1)}
+        fields |= {"alert_id": alert.alert_id, "ends_at": now + silences.MAX_DURATION - timedelta(minutes=1)}
     else:
         fields |= {"device_ids": [alert.device_name], "rule_ids": [alert.rule.rule_id] if alert.rule else []}
     try:
-        silences.open_silence(fields, caller, now)
+        silences.create_silence(fields, caller, now)
     except InvalidFields as error:
         messages.error(request, f"Not silenced: {error}.")
     else:
@@ -237,7 +237,7 @@ def silence_alert(request: HttpRequest, alert_id: str) -> HttpResponse:
 def end_silence(request: HttpRequest, silence_id: str) -> HttpResponse:
     """It is over as of now."""
     caller = operator_of(request)
-    found = silences.visible(caller).filter(silence_id=silence_id.replace("\0", "")).first()
+    found = silences.list_visible(caller).filter(silence_id=silence_id.replace("\0", "")).first()
     if found is None:
         raise Http404
     try:

@@ -74,10 +74,10 @@ def build_alert(rule: Rule, device: Device, at: datetime | None = None, **fields
 
 def create_alerts(rule: Rule, *devices: Device, **fields: Any) -> list[Alert]:
     """Open one alert of the rule for each device in one call, as the evaluator does."""
-    return alert_actions.raise_alerts([build_alert(rule, device, **fields) for device in devices])
+    return alert_actions.open_alerts([build_alert(rule, device, **fields) for device in devices])
 
 
 def create_alert(rule: Rule, device: Device, minutes: int = 0, **fields: Any) -> Alert:
     """Open an alert triggered `minutes` after NOON and raised now."""
     alert = build_alert(rule, device, NOON + timedelta(minutes=minutes), **{"raised_at": timezone.now()} | fields)
-    return alert_actions.raise_alerts([alert])[0]
+    return alert_actions.open_alerts([alert])[0]

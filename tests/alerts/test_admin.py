@@ -88,9 +88,9 @@ def test_a_rule_is_held_to_the_same_checks_as_over_the_api(browser: Client, more
 def test_rules_are_enabled_disabled_and_deleted(browser: Client):
     made = [create_rule(name=name) for name in "ab"]
     raised = create_alert(made[0], create_device("boiler"))
-    assert "2 rules are disabled" in acted(browser, "rule", "disable", made)
+    assert "2 rules disabled" in acted(browser, "rule", "disable", made)
     assert set(Rule.objects.values_list("enabled", "version")) == {(False, 2)}
-    assert "2 rules are enabled" in acted(browser, "rule", "enable", made)
+    assert "2 rules enabled" in acted(browser, "rule", "enable", made)
     browser.post(f"/admin/alerts/rule/{made[0].pk}/delete/", {"post": "yes"})
     raised.refresh_from_db()
     assert (raised.status, raised.resolution, Rule.objects.count()) == ("resolved", "rule", 1)
@@ -99,9 +99,9 @@ def test_rules_are_enabled_disabled_and_deleted(browser: Client):
 def test_alerts_are_moved_by_verbs_and_not_otherwise(browser: Client):
     hot = create_rule()
     made = [create_alert(hot, create_device(name)) for name in ("boiler", "pump")]
-    assert "2 alerts are acknowledged" in acted(browser, "alert", "acknowledge", made)
-    assert "0 alerts are acknowledged; 2 were not in a state for it" in acted(browser, "alert", "acknowledge", made)
-    assert "1 alerts are resolved" in acted(browser, "alert", "resolve", made[:1])
+    assert "2 alerts acknowledged" in acted(browser, "alert", "acknowledge", made)
+    assert "0 alerts acknowledged; 2 not, because of their status" in acted(browser, "alert", "acknowledge", made)
+    assert "1 alert resolved" in acted(browser, "alert", "resolve", made[:1])
     assert list(Alert.objects.order_by("pk").values_list("status", "resolved_by")) == [
         ("resolved", "user:boss"),
         ("acknowledged", ""),
@@ -129,7 +129,7 @@ def test_a_silence_is_made_changed_and_ended(browser: Client):
     assert (made.levels, made.created_by) == (["info", "warning"], "user:boss")
     assert list(sent(browser, f"silence/{made.pk}/change", fields | {"device_ids": "", "levels": []})) == ["device_ids"]
     assert sent(browser, f"silence/{made.pk}/change", fields | {"reason": "longer"}) == {}
-    assert "1 silences are over" in acted(browser, "silence", "end", [made])
+    assert "1 silence ended" in acted(browser, "silence", "end", [made])
     made.refresh_from_db()
     assert made.reason == "longer" and made.ends_at <= timezone.now()
     assert browser.post(f"/admin/alerts/silence/{made.pk}/delete/", {"post": "yes"}).status_code == 403
@@ -153,7 +153,7 @@ def test_the_secrets_of_a_channel_are_shown_to_nobody_and_kept_unless_replaced(b
 
 def test_a_channel_is_tried(browser: Client):
     made = Channel.objects.create(name="log", kind="action", action="log_alert")
-    assert "The test message arrived by log" in acted(browser, "channel", "try_out", [made])
+    assert "Test message sent to log" in acted(browser, "channel", "send_test_message", [made])
     assert Delivery.objects.get().test
 
 

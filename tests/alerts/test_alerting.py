@@ -24,7 +24,7 @@ def reported(seconds_ago: float = 1, **more: Any) -> None:
 
 
 def test_without_rules_there_is_nothing_that_could_be_wrong(anonymous: ApiClient):
-    assert engine(anonymous) == ("healthy", "there are no alert rules to evaluate")
+    assert engine(anonymous) == ("healthy", "no alert rules")
     create_rule(enabled=False)
     assert engine(anonymous)[0] == "healthy"
 
@@ -32,7 +32,7 @@ def test_without_rules_there_is_nothing_that_could_be_wrong(anonymous: ApiClient
 @pytest.mark.parametrize(
     ("report", "status", "told"),
     [
-        (None, "unhealthy", "never been evaluated"),
+        (None, "unhealthy", "never evaluated"),
         ({"seconds_ago": 61}, "unhealthy", "for 61 seconds"),
         ({"seconds_ago": 30}, "healthy", "1 alert rules are evaluated"),
         ({"oldest_seconds": 5.5, "seq_behind": 70}, "degraded", "5.5 seconds behind, 70 commits"),

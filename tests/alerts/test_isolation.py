@@ -53,7 +53,7 @@ def test_a_rule_that_cannot_be_read_is_suspended_and_the_others_are_judged(
     made = create_cpu_rule(name="broken")
     create_cpu_rule()
     Rule.objects.filter(pk=made.pk).update(**fields)
-    RuleGeneration.move()
+    RuleGeneration.increment()
     send(gateway, 95.0)
     run(evaluator)
     assert [alert.rule_name for alert in Alert.objects.all()] == ["High CPU"]

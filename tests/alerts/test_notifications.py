@@ -92,7 +92,7 @@ def test_shadow_and_retroactive_alerts_tell_nobody(receiver: Receiver) -> None:
     create_webhook(receiver.url)
     first, second = create_devices(2)
     found = create_notifying_rule()
-    alert_actions.raise_alerts([build_alert(found, first, shadow=True), build_alert(found, second, retroactive=True)])
+    alert_actions.open_alerts([build_alert(found, first, shadow=True), build_alert(found, second, retroactive=True)])
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert not Notice.objects.exists()
 
@@ -103,7 +103,7 @@ def test_a_channel_that_nobody_made_and_one_that_is_off_are_written_down_as_such
     assert step() == 0
     found = Notice.objects.order_by("id").values_list("channel_name", "status", "reason")
     assert list(found) == [
-        ("slack", "unconfigured", "there is no such channel"),
+        ("slack", "unconfigured", "the channel does not exist"),
         ("hook", "dropped", "the channel is disabled"),
     ]
 
@@ -159,7 +159,7 @@ def test_what_flaps_in_an_incident_does_not_call_it_anew(receiver: Receiver, mon
     found, [flapping, *others] = create_notifying_rule(), create_devices(7, "site a")
     create_alerts(found, flapping, *others[:5])
     with monkeypatch.context() as patched:
-        patched.setattr(incidents, "_retitled", None)
+        patched.setattr(incidents, "_rebuild_title", None)
         for _ in range(3):
             alert_actions.resolve(Alert.objects.filter(device=flapping), Resolution.RECOVERED, alert_actions.EVALUATOR)
             create_alerts(found, flapping)
@@ -252,7 +252,7 @@ def test_after_ten_attempts_it_has_failed_and_the_alert_says_so(receiver: Receiv
     delivery = Delivery.objects.get()
     assert (delivery.status, delivery.answer_status, len(delivery.answer)) == ("failed", 500, 1000)
     assert statuses() == ["failed"]
-    assert AlertEvent.objects.get(kind=EventKind.FAILED).details["error"] == "answered 500"
+    assert AlertEvent.objects.get(kind=EventKind.FAILED).details["error"] == "HTTP 500"
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert sender.step(now + timedelta(days=1)) == 0  # nobody heard that it fired
 
@@ -261,7 +261,7 @@ def test_nobody_is_told_that_something_is_over_who_could_not_be_told_that_it_beg
     create_webhook(receiver.url)
     receiver.reply = lambda heard: (400, {}, b"no")
     create_alerts(create_notifying_rule(), *create_devices(1))
-    grouping.form(timezone.now())
+    grouping.create_deliveries(timezone.now())
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     assert [step(), step()] == [1, 0]
     assert statuses() == ["failed", "dropped"]
@@ -292,8 +292,8 @@ def test_what_a_sender_had_in_hand_when_it_died_is_sent_by_another_under_the_sam
     create_webhook(receiver.url)
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
-    grouping.form(now)
-    (claimed,) = retry_queue.claim(now, [], 8)
+    grouping.create_deliveries(now)
+    (claimed,) = retry_queue.claim_deliveries(now, [], 8)
     from alerts.notifications.sender import send
 
     send(claimed)  # and then it died, before it was marked
@@ -308,13 +308,13 @@ def test_a_late_mark_of_what_arrived_counts_and_one_of_a_failure_does_not(receiv
     create_webhook(receiver.url)
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
-    grouping.form(now)
-    (first,) = retry_queue.claim(now, [], 8)
-    (second,) = retry_queue.claim(now + timedelta(seconds=31), [], 8)
-    retry_queue.mark([(first, retry_queue.NotSent("late", again=False))], now)
+    grouping.create_deliveries(now)
+    (first,) = retry_queue.claim_deliveries(now, [], 8)
+    (second,) = retry_queue.claim_deliveries(now + timedelta(seconds=31), [], 8)
+    retry_queue.record_attempts([(first, retry_queue.SendFailed("late", retry=False))], now)
     assert Delivery.objects.get().status == DeliveryStatus.SENDING
-    retry_queue.mark([(first, retry_queue.Sent(200))], now)
-    retry_queue.mark([(second, retry_queue.Sent(200))], now)
+    retry_queue.record_attempts([(first, retry_queue.SendReceipt(200))], now)
+    retry_queue.record_attempts([(second, retry_queue.SendReceipt(200))], now)
     assert Delivery.objects.get().status == DeliveryStatus.SENT
     assert AlertEvent.objects.filter(kind=EventKind.NOTIFIED).count() == 1
 
@@ -422,7 +422,7 @@ def test_a_deleted_channel_leaves_its_deliveries_and_ends_those_on_their_way(rec
     create_alerts(found, first)
     step()
     create_alerts(found, second)
-    grouping.form(timezone.now())
+    grouping.create_deliveries(timezone.now())
     create_alerts(found, third)
     channel_lifecycle.delete_channel(channel)
     assert [step(), step()] == [1, 0]
@@ -437,10 +437,10 @@ def test_a_deleted_channel_leaves_its_deliveries_and_ends_those_on_their_way(rec
 
 def test_a_test_says_at_once_what_came_of_it(receiver: Receiver) -> None:
     channel = create_webhook(receiver.url)
-    delivery = channel_lifecycle.test_send(channel, "user:admin")
+    delivery = channel_lifecycle.send_test(channel, "user:admin")
     assert (delivery.status, delivery.test, delivery.answer_status) == ("sent", True, 200)
     assert receiver.heard[0].json["event"] == "test"
     receiver.reply = lambda heard: (500, {}, b"broken")
-    delivery = channel_lifecycle.test_send(channel, "user:admin")
-    assert (delivery.status, delivery.error, delivery.answer) == ("failed", "answered 500", "broken")
+    delivery = channel_lifecycle.send_test(channel, "user:admin")
+    assert (delivery.status, delivery.error, delivery.answer) == ("failed", "HTTP 500", "broken")
     assert step() == 0

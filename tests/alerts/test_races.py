@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from alerts import alert_actions, silences
 from alerts.models import (
-    OPEN,
+    OPEN_STATUSES,
     Alert,
     AlertEvent,
     Channel,
@@ -33,7 +33,7 @@ from alerts.models import (
 )
 from alerts.models.alerts import AlertQuerySet
 from alerts.notifications import grouping, retry_queue
-from alerts.notifications.channels.transport import Sent
+from alerts.notifications.channels.transport import SendReceipt
 from alerts.rules import lifecycle
 from metrics.models import Device
 from rest import caller
@@ -97,7 +97,7 @@ class Race:
             )
             for rule, device in chance.sample(pairs, chance.randint(1, len(pairs)))
         ]  # fmt: skip
-        alert_actions.raise_alerts(found)
+        alert_actions.open_alerts(found)
 
     def recover(self, chance: random.Random) -> None:
         alert_actions.resolve(self.some(chance), Resolution.RECOVERED, alert_actions.EVALUATOR)
@@ -119,13 +119,15 @@ class Race:
         elif chance.random() < 0.3:
             ends_at = timezone.now() + timedelta(minutes=5)
             fields = {"device_ids": ["d0"], "ends_at": ends_at, "reason": "quiet"}
-            silences.open_silence(fields, OPERATOR)
+            silences.create_silence(fields, OPERATOR)
 
     def send(self, chance: random.Random) -> None:
         """What a sender does, but for the network: whatever it has in hand arrives."""
         now = timezone.now()
-        grouping.form(now)
-        retry_queue.mark([(one, Sent(200)) for one in retry_queue.claim(now, [], 50)], timezone.now())
+        grouping.create_deliveries(now)
+        retry_queue.record_attempts(
+            [(one, SendReceipt(200)) for one in retry_queue.claim_deliveries(now, [], 50)], timezone.now()
+        )
 
     def run(self, number: int) -> None:
         chance = random.Random(number)
@@ -234,7 +236,7 @@ def check_lives() -> None:
     raised = Counter(Alert.objects.values_list("rule_id", flat=True))
     assert dict(Rule.objects.values_list("pk", "total_triggers")) == raised
     for alert in Alert.objects.all():
-        assert (alert.resolved_at is not None) == (alert.status not in OPEN)
+        assert (alert.resolved_at is not None) == (alert.status not in OPEN_STATUSES)
         assert (alert.acknowledged_at is not None) == ("acknowledged" in moves[alert.pk])
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from alerts import alert_actions, silences
 from alerts.models import Alert, AlertEvent, EventKind, Notice, Resolution
 from alerts.notifications import channel_lifecycle, grouping
-from alerts.notifications.escalation import sweep
+from alerts.notifications.escalation import enqueue_due
 from alerts.notifications.sender import Sender
 from rest.caller import Caller, Scope
 from rest.errors import InvalidFields
@@ -29,7 +29,7 @@ def minutes(count: float) -> datetime:
 
 def silence(**fields: Any) -> Any:
     given = {"ends_at": minutes(60), "reason": "works", "metric_names": ["temperature"]} | fields
-    return silences.open_silence(given, ADMIN)
+    return silences.create_silence(given, ADMIN)
 
 
 def told(receiver: Receiver) -> list[str]:
@@ -38,8 +38,8 @@ def told(receiver: Receiver) -> list[str]:
 
 def both(now: datetime) -> None:
     """As the sender does every few seconds."""
-    sweep(now)
-    sweep(now)  # twice does no harm
+    enqueue_due(now)
+    enqueue_due(now)  # twice does no harm
     Sender().step(now)
 
 
@@ -69,9 +69,9 @@ def test_escalation_goes_step_by_step_and_stops_on_acknowledgement(receiver: Rec
     assert [one.path for one in receiver.heard] == ["/hook/hook", "/hook/chief"]
     assert told(receiver) == ["triggered", "escalated"]
     event = AlertEvent.objects.get(kind=EventKind.ESCALATED)
-    assert event.note.endswith("step 1: nobody acknowledged it within 5 minutes")
+    assert event.note.endswith("step 1: not acknowledged within 5 minutes")
     acknowledge()
-    assert sweep(minutes(31)) == 0
+    assert enqueue_due(minutes(31)) == 0
     both(minutes(31))
     assert len(receiver.heard) == 2
     alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
@@ -93,7 +93,7 @@ def test_an_escalation_that_waits_is_not_sent_to_anybody_once_it_was_acknowledge
     create_webhook(receiver.url)
     route(channels=[], escalation=[{"after_minutes": 5, "channels": ["hook"]}])
     create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
-    assert sweep(minutes(6)) == 1
+    assert enqueue_due(minutes(6)) == 1
     acknowledge()
     Sender().step(minutes(6))
     assert (receiver.heard, Notice.objects.get().status) == ([], "dropped")
@@ -164,7 +164,7 @@ def test_a_silence_of_one_alert_covers_no_later_one(receiver: Receiver) -> None:
     create_webhook(receiver.url)
     of, (device,) = create_notifying_rule(), create_devices(1)
     (first,) = create_alerts(of, device)
-    silences.open_silence({"ends_at": minutes(60), "reason": "known", "alert_id": first.alert_id}, ADMIN)
+    silences.create_silence({"ends_at": minutes(60), "reason": "known", "alert_id": first.alert_id}, ADMIN)
     Sender().step(timezone.now())
     alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
     create_alerts(of, device)
@@ -178,7 +178,7 @@ def test_what_is_over_never_overtakes_what_has_begun(receiver: Receiver) -> None
     create_alerts(create_notifying_rule(), *create_devices(1))
     Sender().step(timezone.now())
     alert_actions.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")
-    assert grouping.form(timezone.now()) == 0
+    assert grouping.create_deliveries(timezone.now()) == 0
     Sender().step(minutes(1))
     Sender().step(minutes(1))
     assert told(receiver) == ["triggered", "triggered", "resolved"]

@@ -9,7 +9,7 @@ from alerts.history.trace import Trace, trace
 from alerts.models import Alert, Resolution, Rule
 from alerts.notifications.channel_lifecycle import create_channel
 from alerts.rules import lifecycle
-from alerts.silences import open_silence
+from alerts.silences import create_silence
 from metrics.models import Device
 from rest.caller import Caller
 from tests.alerts.conftest import run, send
@@ -109,7 +109,7 @@ def test_a_silence_is_told(gateway: ApiClient, create_cpu_rule: Make, evaluator:
     create_channel({"name": "log", "kind": "action", "action": "log_alert"}, "user:ana")
     made = create_cpu_rule(notification_channels=["log"])
     ends = datetime.now(UTC) + timedelta(hours=1)
-    open_silence({"device_ids": ["boiler"], "ends_at": ends, "reason": "repairs"}, ADMIN)
+    create_silence({"device_ids": ["boiler"], "ends_at": ends, "reason": "repairs"}, ADMIN)
     send(gateway, 95.0)
     run(evaluator)
     found = told(made)

@@ -43,7 +43,7 @@ def raised(rule: Rule, device_id: str, message: str, minutes_ago: float = 5, **m
         last_breach_at=at,
         **fields,
     )
-    return alert_actions.raise_alerts([alert])[0]
+    return alert_actions.open_alerts([alert])[0]
 
 
 def of(alert: Alert) -> Any:

@@ -59,11 +59,11 @@ def test_an_address_and_a_secret_are_never_shown_and_kept_where_nothing_is_typed
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"name": ""}, "a name of 1 to"),
-        ({"addresses": ""}, "is asked for of a channel of kind email"),
-        ({"kind": "webhook", "url": ""}, "is asked for of a channel of kind webhook"),
-        ({"kind": "none"}, "are accepted"),
-        ({"gather_seconds": "soon"}, "0 to 86400 are accepted"),
+        ({"name": ""}, "must be 1 to 200 printable characters"),
+        ({"addresses": ""}, "is required for a channel of kind email"),
+        ({"kind": "webhook", "url": ""}, "is required for a channel of kind webhook"),
+        ({"kind": "none"}, "must be one of webhook"),
+        ({"gather_seconds": "soon"}, "must be 0 to 86400 seconds"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field(client: Client, changed: dict[str, Any], told: str):
@@ -138,10 +138,10 @@ class TestRoutes:
     @pytest.mark.parametrize(
         ("changed", "told"),
         [
-            ({"name": ""}, "a name of 1 to"),
-            ({"channels": [], "after_minutes": [""]}, "it would tell nobody"),
+            ({"name": ""}, "must be 1 to 200 printable characters"),
+            ({"channels": [], "after_minutes": [""]}, "at least one channel or escalation step is required"),
             ({"repeat_minutes": "often"}, "or null"),
-            ({"from": ""}, "from: a time"),
+            ({"from": ""}, "from: must be a time"),
             ({"step_0": []}, "a list of at most 10 steps"),
         ],
     )

@@ -170,7 +170,7 @@ def _alerting(rows: int) -> None:
         Rule.objects.filter(pk=made.pk).update(rule_id=f"rule_{number:03}")
         common = {"metric_name": "temperature", "level": "warning", "message": "hot", "rule_name": made.name}
         found = {"rule": made, "device": device, "device_name": device.device_id, "alert_id": f"alt_{number:03}"}
-        alert_actions.raise_alerts([Alert(**common, **found, triggered_at=NOW, last_breach_at=NOW)])
+        alert_actions.open_alerts([Alert(**common, **found, triggered_at=NOW, last_breach_at=NOW)])
         if number == 0:
             shadow = lifecycle.create(RULE | {"name": "trial"}, "user:mei", shadow_of=made)
             Rule.objects.filter(pk=shadow.pk).update(rule_id="rule_shadow")

@@ -1,17 +1,15 @@
-"""Kinds of channels: one class for each, found by the kind."""
-
-from typing import Final
+"""Channel kinds: one transport class per kind."""
 
 from alerts.models import ChannelKind
 from alerts.notifications.channels.action import ActionChannel
 from alerts.notifications.channels.apprise_ import AppriseChannel
-from alerts.notifications.channels.email import Email
+from alerts.notifications.channels.email import EmailChannel
 from alerts.notifications.channels.transport import Transport
-from alerts.notifications.channels.webhook import Webhook
+from alerts.notifications.channels.webhook import WebhookChannel
 
-TRANSPORTS: Final[dict[str, Transport]] = {
-    ChannelKind.WEBHOOK: Webhook(),
-    ChannelKind.EMAIL: Email(),
+TRANSPORTS: dict[str, Transport] = {
+    ChannelKind.WEBHOOK: WebhookChannel(),
+    ChannelKind.EMAIL: EmailChannel(),
     ChannelKind.APPRISE: AppriseChannel(),
     ChannelKind.ACTION: ActionChannel(),
 }

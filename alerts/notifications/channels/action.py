@@ -1,4 +1,4 @@
-"""Actions: Python functions that the installation registers by name, called with the payload."""
+"""Actions: Python functions that the installation registers by name; they are called with the payload."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,39 +9,42 @@ from django.db import close_old_connections, connection
 from django.utils.module_loading import import_string
 
 from alerts.models import Channel
-from alerts.notifications.channels.transport import MOST_KEPT, Message, NotSent, Sent
+from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
 
 Action = Callable[[dict[str, Any]], Any]
 
 
 class ActionChannel:
-    """A call of a function, which says that it failed by raising. It has to end within 20 s, or it is called again."""
+    """Transport that calls a registered function; the function raises if it fails.
+
+    A call that takes longer than the lease of its delivery (30 s) is repeated by another sender.
+    """
 
     def check(self, channel: Channel) -> list[tuple[str, str]]:
         if channel.action in settings.ALERT_ACTIONS:
             return []
-        return [("action", f"{', '.join(sorted(settings.ALERT_ACTIONS))} are accepted")]
+        return [("action", f"must be one of {', '.join(sorted(settings.ALERT_ACTIONS))}")]
 
-    def send(self, channel: Channel, message: Message) -> Sent:
+    def send(self, channel: Channel, message: ChannelMessage) -> SendReceipt:
         path = settings.ALERT_ACTIONS.get(channel.action)
         if path is None:
-            raise NotSent(f"no action is registered as {channel.action!r}", again=False)
+            raise SendFailed(f"no action is registered as {channel.action!r}", retry=False)
         close_old_connections()
         try:
-            answer = action_at(path)(message.payload)
-        except NotSent:
+            result = import_action(path)(message.payload)
+        except SendFailed:
             raise
-        except Exception as error:  # whatever somebody else's function raises is its answer
-            raise NotSent(f"{type(error).__name__}: {error}"[:MOST_KEPT]) from error
+        except Exception as error:  # a registered function may raise anything
+            raise SendFailed(f"{type(error).__name__}: {error}"[:MAX_RESPONSE_LENGTH]) from error
         finally:
             connection.close()
-        return Sent(answer="" if answer is None else str(answer)[:MOST_KEPT])
+        return SendReceipt(response="" if result is None else str(result)[:MAX_RESPONSE_LENGTH])
 
 
 @cache
-def action_at(path: str) -> Action:
-    """The function with this dotted path. Raises ImportError; TypeError where it cannot be called."""
-    found = import_string(path)
-    if not callable(found):
-        raise TypeError(f"{path} cannot be called")
-    return found
+def import_action(path: str) -> Action:
+    """Import the function with this dotted path. Raises ImportError, or TypeError if it is not callable."""
+    function = import_string(path)
+    if not callable(function):
+        raise TypeError(f"{path} is not callable")
+    return function

@@ -1,27 +1,27 @@
-"""Messengers and paging services through Apprise: those of a list, and no other of its hundred.
+"""Messengers and paging services through Apprise, restricted to the services listed here.
 
-Left out are those that go wherever their address says in more ways than one (json, xml, form), that write files or
-start programs, and Matrix, whose servers say themselves where to go next.
+Excluded are services that connect to any address (json, xml, form), that write files or start programs, and Matrix,
+whose servers redirect clients to other servers.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from alerts.models import Channel
 from alerts.notifications.channels import ssrf_guard
-from alerts.notifications.channels.transport import MOST_KEPT, Message, NotSent, Sent
+from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
 
-if TYPE_CHECKING:  # else where it is needed first: a process without such a channel saves 45 MB
+if TYPE_CHECKING:  # imported on first use otherwise: saves 45 MB in processes without such a channel
     from apprise.logger import NotifyLogEntry
     from apprise.plugins.base import NotifyBase
 
-TOTAL: Final = 15.0  # seconds
-FIXED: Final = ("discord", "slack", "tgram", "pover", "pagerduty", "opsgenie", "victorops")
-FREE: Final = (  # at a host that the address names, which is judged as that of a webhook
+SEND_TIMEOUT = 15.0  # seconds
+HOSTED_SCHEMES = ("discord", "slack", "tgram", "pover", "pagerduty", "opsgenie", "victorops")
+SELF_HOSTED_SCHEMES = (  # the URL names the host, which the SSRF guard checks
     "ntfy", "ntfys", "gotify", "gotifys", "rocket", "rockets", "mmost", "mmosts", "workflows",
 )  # fmt: skip
-SCHEMES: Final = (*FIXED, *FREE)
-PLAIN: Final = ("ntfy", "gotify", "rocket", "mmost")
-TYPES: Final = {
+SCHEMES = (*HOSTED_SCHEMES, *SELF_HOSTED_SCHEMES)
+PLAIN_HTTP_SCHEMES = ("ntfy", "gotify", "rocket", "mmost")
+NOTIFY_TYPES = {
     "info": "info",
     "warning": "warning",
     "error": "failure",
@@ -31,76 +31,80 @@ TYPES: Final = {
 
 
 class AppriseChannel:
-    """One message through one of Apprise's plugins."""
+    """Transport that sends a message through an Apprise plugin."""
 
     def check(self, channel: Channel) -> list[tuple[str, str]]:
         try:
-            plugin_of(channel.url)
-        except (ValueError, ssrf_guard.Unreachable) as refused:
+            create_plugin(channel.url)
+        except (ValueError, ssrf_guard.AddressForbidden) as refused:
             return [("url", str(refused))]
-        except ssrf_guard.Unresolved:
+        except ssrf_guard.NameNotResolved:
             return []
         return []
 
-    def send(self, channel: Channel, message: Message) -> Sent:
+    def send(self, channel: Channel, message: ChannelMessage) -> SendReceipt:
         try:
-            plugin = plugin_of(channel.url)
-        except (ValueError, ssrf_guard.Unreachable) as refused:
-            raise NotSent(str(refused), again=False) from None
-        except ssrf_guard.Unresolved as error:
-            raise NotSent(str(error)) from None
+            plugin = create_plugin(channel.url)
+        except (ValueError, ssrf_guard.AddressForbidden) as refused:
+            raise SendFailed(str(refused), retry=False) from None
+        except ssrf_guard.NameNotResolved as error:
+            raise SendFailed(str(error)) from None
         from apprise import Apprise
 
-        said: list[str] = []
+        log_lines: list[str] = []
 
-        def hear(entry: "NotifyLogEntry", service: "NotifyBase | None") -> None:
+        def collect(entry: "NotifyLogEntry", service: "NotifyBase | None") -> None:
             if entry.level in ("WARNING", "ERROR"):
-                said.append(entry.message)
+                log_lines.append(entry.message)
 
-        sender = Apprise(asset=plugin.asset)
-        sender.add(plugin)
-        kind = "success" if message.payload["event"] == "alert.resolved" else TYPES[message.payload["level"]]
-        done = sender.notify(message.text, message.title, kind, timeout=TOTAL, log_callback=hear)
-        if not done:
-            raise NotSent(f"{plugin.service_name} did not take it", answer="\n".join(said)[:MOST_KEPT])
-        return Sent()
+        apprise = Apprise(asset=plugin.asset)
+        apprise.add(plugin)
+        is_resolved = message.payload["event"] == "alert.resolved"
+        notify_type = "success" if is_resolved else NOTIFY_TYPES[message.payload["level"]]
+        sent = apprise.notify(message.text, message.title, notify_type, timeout=SEND_TIMEOUT, log_callback=collect)
+        if not sent:
+            response = "\n".join(log_lines)[:MAX_RESPONSE_LENGTH]
+            raise SendFailed(f"{plugin.service_name} did not accept the message", response=response)
+        return SendReceipt()
 
 
-def plugin_of(url: str) -> "NotifyBase":
-    """The plugin for an address, bound to what was checked. Raises ValueError, reach.Unreachable, reach.Unresolved.
+def create_plugin(url: str) -> "NotifyBase":
+    """Create the plugin of an Apprise URL, bound to a checked address.
 
-    Plain HTTP goes to the checked address itself; TLS tells a host that took its name's place by the certificate.
+    Plain HTTP connects to the checked address; with TLS the certificate proves that the host is the named one. Raises
+    ValueError, AddressForbidden or NameNotResolved.
     """
     from apprise.plugins import N_MGR
 
     scheme = url.partition("://")[0].lower()
     if scheme not in SCHEMES:
-        raise ValueError(f"an address of Apprise is accepted that begins with {', '.join(SCHEMES)}, and ://")
+        raise ValueError(f"must be an Apprise URL with one of the schemes {', '.join(SCHEMES)}")
     plugin: Any = N_MGR[scheme]
-    read = plugin.parse_url(url)
-    if not read:
-        raise ValueError(f"Apprise cannot read it: {_shape(plugin, scheme)}")
-    for name in ("redirect", "cto", "rto", "retry", "wait"):  # what is said here holds, whatever the address asks for
-        read.pop(name, None)
-    made = _made(plugin, scheme, read)
-    if scheme not in FREE or read.get("mode") == "cloud":
-        return made
-    address = ssrf_guard.addresses_of(read["host"], read.get("port") or (80 if scheme in PLAIN else 443))[0]
-    if scheme not in PLAIN:
-        return made
-    return _made(plugin, scheme, read | {"host": f"[{address}]" if address.version == 6 else str(address)})
+    options = plugin.parse_url(url)
+    if not options:
+        raise ValueError(f"not a valid Apprise URL: {_describe_url(plugin, scheme)}")
+    for name in ("redirect", "cto", "rto", "retry", "wait"):  # options that a URL must not set
+        options.pop(name, None)
+    created = _create_plugin(plugin, scheme, options)
+    if scheme not in SELF_HOSTED_SCHEMES or options.get("mode") == "cloud":
+        return created
+    port = options.get("port") or (80 if scheme in PLAIN_HTTP_SCHEMES else 443)
+    address = ssrf_guard.resolve_allowed_addresses(options["host"], port)[0]
+    if scheme not in PLAIN_HTTP_SCHEMES:
+        return created
+    return _create_plugin(plugin, scheme, options | {"host": f"[{address}]" if address.version == 6 else str(address)})
 
 
-def _made(plugin: Any, scheme: str, read: dict[str, Any]) -> "NotifyBase":
+def _create_plugin(plugin: Any, scheme: str, options: dict[str, Any]) -> "NotifyBase":
     from apprise import AppriseAsset
     from apprise.exception import AppriseException
 
     asset = AppriseAsset(http_redirects=False, async_mode=False, app_id="Telemetry", app_desc="Telemetry")
     try:
-        return plugin(**read | {"verify": True, "asset": asset})
+        return plugin(**options | {"verify": True, "asset": asset})
     except (AppriseException, TypeError) as error:
-        raise ValueError(f"{error}; {_shape(plugin, scheme)}") from None
+        raise ValueError(f"{error}; {_describe_url(plugin, scheme)}") from None
 
 
-def _shape(plugin: Any, scheme: str) -> str:
+def _describe_url(plugin: Any, scheme: str) -> str:
     return f"{str(plugin.templates[0]).replace('{schema}', scheme)} is accepted"

@@ -1,17 +1,17 @@
-"""What every kind of channel does, and how it says that it could not."""
+"""Interface of all channel kinds: the message, the receipt and the error of one attempt."""
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from alerts.models import Channel
 
-MOST_KEPT = 1000  # characters of an answer
-MOST_SHOWN = 20  # alerts in a message that people read
+MAX_RESPONSE_LENGTH = 1000  # characters that are stored
+MAX_TEXT_ALERTS = 20  # alerts that the text of a message lists
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """What is told: `payload` for programs, `text` for people, under one key however often it is sent."""
+class ChannelMessage:
+    """Content of a delivery: `payload` for programs, `text` for people; `delivery_id` is the same in every attempt."""
 
     delivery_id: str
     title: str
@@ -19,18 +19,18 @@ class Message:
 
     @property
     def text(self) -> str:
-        """A line or a few for each alert, the worst first."""
+        """Return a paragraph per alert, the most severe first."""
         alerts = self.payload["alerts"]
-        parts = [_told(alert) for alert in alerts[:MOST_SHOWN]]
-        if len(alerts) > MOST_SHOWN:
-            parts.append(f"… and {self.payload['count'] - MOST_SHOWN} more")
-        return "\n\n".join(parts)
+        paragraphs = [_format_alert(alert) for alert in alerts[:MAX_TEXT_ALERTS]]
+        if len(alerts) > MAX_TEXT_ALERTS:
+            paragraphs.append(f"… and {self.payload['count'] - MAX_TEXT_ALERTS} more alerts")
+        return "\n\n".join(paragraphs)
 
 
-def _told(alert: dict[str, Any]) -> str:
+def _format_alert(alert: dict[str, Any]) -> str:
     lines = [
         f"{alert['level']}: {alert['message']}",
-        f"{alert['device_id']} · {alert['metric_name']} · {alert['triggered_at']}",
+        f"device {alert['device_id']} · metric {alert['metric_name']} · opened {alert['triggered_at']}",
         alert["description"],
         f"resolved {alert['resolved_at']} ({alert['resolution']})" if alert["resolved_at"] else "",
         alert["runbook_url"],
@@ -40,32 +40,37 @@ def _told(alert: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """It arrived; what the other side answered."""
+class SendReceipt:
+    """Result of a successful attempt: the response of the receiving server."""
 
     status: int | None = None
-    answer: str = ""
+    response: str = ""
 
 
 @dataclass(slots=True)
-class NotSent(Exception):
-    """It did not arrive. `again`: whether it may, later; `wait`: after so many seconds, where the other side says."""
+class SendFailed(Exception):
+    """A failed attempt.
+
+    retry        whether a later attempt may succeed
+    status       status code of the response
+    retry_after  seconds that the receiving server asks to wait
+    """
 
     error: str
-    again: bool = True
+    retry: bool = True
     status: int | None = None
-    answer: str = ""
-    wait: float | None = field(default=None, kw_only=True)
+    response: str = ""
+    retry_after: float | None = field(default=None, kw_only=True)
 
     def __str__(self) -> str:
         return self.error
 
 
 class Transport(Protocol):
-    """One kind of channel. Called in threads, without a transaction; ends within TIME seconds."""
+    """One channel kind. `send` is called in threads, outside of transactions, and returns within the lease."""
 
     def check(self, channel: Channel) -> list[tuple[str, str]]:
-        """What is wrong with the channel: (field, what is accepted)."""
+        """Return the errors of the channel as (field, what is accepted)."""
 
-    def send(self, channel: Channel, message: Message) -> Sent:
-        """Tell it. Raises NotSent."""
+    def send(self, channel: Channel, message: ChannelMessage) -> SendReceipt:
+        """Send the message. Raises SendFailed."""

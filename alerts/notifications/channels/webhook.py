@@ -1,4 +1,4 @@
-"""Webhooks: a signed POST to an address that was checked, and to no other."""
+"""Webhooks: a signed HTTP POST to an address that the SSRF guard checked."""
 
 import email.utils
 import hashlib
@@ -12,35 +12,34 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from alerts.models import Channel
 from alerts.notifications.channels import ssrf_guard
-from alerts.notifications.channels.transport import MOST_KEPT, Message, NotSent, Sent
+from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
 
-CONNECT: Final = 3.0  # seconds
-TOTAL: Final = 10.0
-MOST_READ: Final = 64 * 1024  # bytes of an answer
-LONGEST_URL: Final = 2000
-AGAIN: Final = (408, 425, 429)  # of the 4xx, what may be well later
-USER_AGENT: Final = "Telemetry-Webhook/1"
+CONNECT_TIMEOUT = 3.0  # seconds
+SEND_TIMEOUT = 10.0
+MAX_RESPONSE_BYTES = 64 * 1024  # read of the response
+MAX_URL_LENGTH = 2000
+RETRY_STATUSES = (408, 425, 429)  # 4xx statuses that may succeed later
+USER_AGENT = "Telemetry-Webhook/1"
 
 
-class Webhook:
-    """POST of the payload as JSON. What comes back is kept; a redirect is not followed."""
+class WebhookChannel:
+    """Transport that posts the payload as JSON. Redirects are not followed."""
 
     def check(self, channel: Channel) -> list[tuple[str, str]]:
         try:
-            parts = parsed(channel.url)
-            ssrf_guard.addresses_of(parts.hostname or "", _port(parts))
-        except (ValueError, ssrf_guard.Unreachable) as refused:
+            parts = parse_url(channel.url)
+            ssrf_guard.resolve_allowed_addresses(parts.hostname or "", _port(parts))
+        except (ValueError, ssrf_guard.AddressForbidden) as refused:
             return [("url", str(refused))]
-        except ssrf_guard.Unresolved:
-            return []  # it may come to be; until then deliveries say so
+        except ssrf_guard.NameNotResolved:
+            return []  # the name may resolve later; until then deliveries report it
         return []
 
-    def send(self, channel: Channel, message: Message) -> Sent:
+    def send(self, channel: Channel, message: ChannelMessage) -> SendReceipt:
         body = json.dumps(message.payload, separators=(",", ":")).encode()
         headers = {
             "Content-Type": "application/json",
@@ -48,53 +47,57 @@ class Webhook:
             "Idempotency-Key": message.delivery_id,
         }
         if channel.secret:
-            headers["X-Telemetry-Signature"] = signature(channel.secret, body, int(time.time()))
+            headers["X-Telemetry-Signature"] = sign(channel.secret, body, int(time.time()))
         try:
-            return self._answer(parsed(channel.url), body, headers)
-        except (ValueError, ssrf_guard.Unreachable) as refused:
-            raise NotSent(str(refused), again=False) from None
-        except ssrf_guard.Unresolved as error:
-            raise NotSent(str(error)) from None
+            return self._post(parse_url(channel.url), body, headers)
+        except (ValueError, ssrf_guard.AddressForbidden) as refused:
+            raise SendFailed(str(refused), retry=False) from None
+        except ssrf_guard.NameNotResolved as error:
+            raise SendFailed(str(error)) from None
 
-    def _answer(self, parts: SplitResult, body: bytes, headers: dict[str, str]) -> Sent:
-        begun = time.monotonic()
-        connection = Pinned(parts, ssrf_guard.addresses_of(parts.hostname or "", _port(parts)))
+    def _post(self, parts: SplitResult, body: bytes, headers: dict[str, str]) -> SendReceipt:
+        started = time.monotonic()
+        connection = PinnedConnection(parts, ssrf_guard.resolve_allowed_addresses(parts.hostname or "", _port(parts)))
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        with within(TOTAL - (time.monotonic() - begun), connection) as late:
+        with limit_duration(SEND_TIMEOUT - (time.monotonic() - started), connection) as expired:
             try:
                 connection.request("POST", path, body, headers)
                 response = connection.getresponse()
-                text = response.read(MOST_READ).decode("utf-8", "replace").replace("\x00", "�")[:MOST_KEPT]
+                received = response.read(MAX_RESPONSE_BYTES).decode("utf-8", "replace").replace("\x00", "�")
             except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-                # Where the time was up the socket was closed beneath, which shows itself in many ways.
-                why = f"no answer within {TOTAL:g} s" if late.is_set() else str(error) or type(error).__name__
-                raise NotSent(why) from None
+                # After the timeout the socket is closed in another thread, which raises various errors here.
+                timed_out = expired.is_set()
+                reason = f"no response within {SEND_TIMEOUT:g} s" if timed_out else str(error) or type(error).__name__
+                raise SendFailed(reason) from None
             finally:
                 connection.close()
-        return judged(response.status, text, response.headers.get("Retry-After"))
+        return classify_response(response.status, received[:MAX_RESPONSE_LENGTH], response.headers.get("Retry-After"))
 
 
-def judged(status: int, answer: str, retry_after: str | None) -> Sent:
-    """What an answer means. Raises NotSent."""
+def classify_response(status: int, response: str, retry_after: str | None) -> SendReceipt:
+    """Return the receipt of a 2xx response. Raises SendFailed for all others."""
     if 200 <= status < 300:
-        return Sent(status, answer)
+        return SendReceipt(status, response)
     if 300 <= status < 400:
-        raise NotSent(f"answered {status}: redirects are not followed", False, status, answer)
-    again = status >= 500 or status in AGAIN
-    raise NotSent(f"answered {status}", again, status, answer, wait=_seconds(retry_after))
+        raise SendFailed(f"HTTP {status}: redirects are not followed", False, status, response)
+    retry = status >= 500 or status in RETRY_STATUSES
+    raise SendFailed(f"HTTP {status}", retry, status, response, retry_after=_parse_retry_after(retry_after))
 
 
-def signature(secret: str, body: bytes, at: int) -> str:
-    """`t=…,v1=…`: HMAC-SHA256 of the time, a dot and the body; the time tells what is played again."""
+def sign(secret: str, body: bytes, at: int) -> str:
+    """Return the signature header `t=…,v1=…`: HMAC-SHA256 of the time, a dot and the body.
+
+    Receivers reject replayed requests by the time.
+    """
     digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={at},v1={digest}"
 
 
-def parsed(url: str) -> SplitResult:
-    """An address that may be asked. Raises ValueError that says what is accepted."""
-    accepted = "an address like https://example.com/path is accepted"
-    if len(url) > LONGEST_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ValueError(f"{accepted}, of at most {LONGEST_URL} ASCII characters without spaces")
+def parse_url(url: str) -> SplitResult:
+    """Parse and validate the URL of a webhook. Raises ValueError with what is accepted."""
+    accepted = "must be a URL such as https://example.com/path"
+    if len(url) > MAX_URL_LENGTH or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise ValueError(f"{accepted}, at most {MAX_URL_LENGTH} ASCII characters without spaces")
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -103,7 +106,7 @@ def parsed(url: str) -> SplitResult:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError(accepted)
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{accepted}, without a user and password: use the secret, with which calls are signed")
+        raise ValueError(f"{accepted}, without user and password: set a secret to sign the requests")
     return parts
 
 
@@ -111,8 +114,8 @@ def _port(parts: SplitResult) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """A Retry-After: seconds, or a date."""
+def _parse_retry_after(retry_after: str | None) -> float | None:
+    """Return the seconds of a Retry-After header, which holds seconds or a date."""
     if retry_after is None:
         return None
     if retry_after.isascii() and retry_after.isdigit():
@@ -123,62 +126,65 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
 
 
-class Pinned(http.client.HTTPConnection):
-    """Connects to one of the addresses that were checked, in the name of the host: Host, SNI and certificate."""
+class PinnedConnection(http.client.HTTPConnection):
+    """Connection to one of the checked addresses, with the host name in Host, SNI and certificate check."""
 
     def __init__(self, parts: SplitResult, addresses: list[ssrf_guard.Address]) -> None:
         self.secure = parts.scheme == "https"
         self.default_port = 443 if self.secure else 80
-        super().__init__(parts.hostname or "", _port(parts), timeout=CONNECT)
+        super().__init__(parts.hostname or "", _port(parts), timeout=CONNECT_TIMEOUT)
         self.addresses = addresses
 
     def connect(self) -> None:
-        plain = self._connected()
-        plain.settimeout(TOTAL)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = plain
+        raw = self._connect_to_first()
+        raw.settimeout(SEND_TIMEOUT)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = raw
         if self.secure:
-            self.sock = _tls().wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
-            self.sock.do_handshake()  # once `abort` can see it
+            self.sock = _create_tls_context().wrap_socket(raw, server_hostname=self.host, do_handshake_on_connect=False)
+            self.sock.do_handshake()  # after self.sock is set, so that `abort` can interrupt it
 
-    def _connected(self) -> socket.socket:
-        """To the first address that takes it, in CONNECT seconds all together."""
-        until = time.monotonic() + CONNECT
+    def _connect_to_first(self) -> socket.socket:
+        """Connect to the first address that accepts, within CONNECT_TIMEOUT for all together."""
+        deadline = time.monotonic() + CONNECT_TIMEOUT
         error: OSError = TimeoutError("timed out")
         for address in self.addresses:
-            if (left := until - time.monotonic()) <= 0:
+            if (remaining := deadline - time.monotonic()) <= 0:
                 break
             try:
-                return socket.create_connection((str(address), self.port), left)
+                return socket.create_connection((str(address), self.port), remaining)
             except OSError as failed:
                 error = failed
         raise error
 
     def abort(self) -> None:
-        """End whatever another thread is waiting for."""
+        """Interrupt the thread that uses the connection."""
         if self.sock is not None:
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # the plain one: TLS would wait for a farewell
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # the raw socket: TLS would wait for a close message
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()  # reading the certificates of this machine takes its time
+def _create_tls_context() -> ssl.SSLContext:
+    return ssl.create_default_context()  # cached: loading the certificate store is slow
 
 
 @contextmanager
-def within(seconds: float, connection: Pinned) -> Iterator[threading.Event]:
-    """Cut a connection off when the time is up, since a timeout of a socket begins anew with every byte."""
-    late = threading.Event()
+def limit_duration(seconds: float, connection: PinnedConnection) -> Iterator[threading.Event]:
+    """Abort a connection after this many seconds.
+
+    A socket timeout would start again with every byte. Yields an event that is set on timeout.
+    """
+    expired = threading.Event()
 
     def cut() -> None:
-        late.set()
-        with suppress(OSError):  # it was over by itself
+        expired.set()
+        with suppress(OSError):  # the connection has ended already
             connection.abort()
 
     timer = threading.Timer(max(0.0, seconds), cut)
     timer.daemon = True
     timer.start()
     try:
-        yield late
+        yield expired
     finally:
         timer.cancel()

@@ -150,7 +150,7 @@ class Silences(Section):
 
     name, word, model = "silences", "silence", Silence
     number = "silence_id"
-    fields = (number, *(name for name in silences.FIELDS if name != "alert_id"))
+    fields = (number, *(name for name in silences.SILENCE_FIELDS if name != "alert_id"))
     required = frozenset({"reason", "starts_at", "ends_at"})
     always = required | {number}
 
@@ -165,7 +165,7 @@ class Silences(Section):
         return bool(values["ends_at"] <= timezone.now())
 
     def check(self, row: Silence) -> None:
-        silences.check(self.values_of(row, silences.FIELDS))
+        silences.validate(self.values_of(row, silences.SILENCE_FIELDS))
 
     def create(self, row: Silence, by: str) -> None:
         row.save(force_insert=True)
