@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from telemetry_site.embedded.paths import DataFolder
-from tests.alerts.receivers import Receiver
+from tests.alerts.receivers import WebhookReceiver
 from tests.telemetry_site.site_process import Site, wait_until
 
 PROMISE = 60.0  # seconds from a breach to whoever is told of it, through any fault
@@ -29,7 +29,7 @@ class Book:
     """
 
     site: Site
-    receiver: Receiver
+    receiver: WebhookReceiver
     metric: str
     sent: dict[str, float] = field(default_factory=dict)
     errors: list[object] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Book:
     def heard(self) -> dict[str, list[tuple[float, str]]]:
         """By device: when it was told of, and under which key."""
         found: dict[str, list[tuple[float, str]]] = {}
-        for one in list(self.receiver.heard):
+        for one in list(self.receiver.requests):
             for alert in one.json["alerts"]:
                 if alert["metric_name"] == self.metric:
                     found.setdefault(alert["device_id"], []).append((one.at, one.headers["Idempotency-Key"]))
@@ -96,7 +96,7 @@ class Book:
         assert delays[-1] < within
 
 
-def book(site: Site, receiver: Receiver, metric: str) -> Book:
+def book(site: Site, receiver: WebhookReceiver, metric: str) -> Book:
     """A rule about this metric, whose only channel is the receiver."""
     made(site, "/alerts/channels", {"name": metric, "kind": "webhook", "url": receiver.url})
     made(site, "/alerts/rules", rule(metric) | {"notification_channels": [metric]})

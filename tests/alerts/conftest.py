@@ -10,7 +10,7 @@ from alerts.models import Rule
 from alerts.rules import lifecycle
 from metrics.storage.connection import dedicated_connection
 from telemetry_site.env import Environment
-from tests.alerts.receivers import Receiver, receiving
+from tests.alerts.receivers import WebhookReceiver, run_receiver
 from tests.conftest import ApiClient, point
 
 NEWEST = {"name": "High CPU", "metric_name": "cpu", "condition": ">", "threshold_value": 90}
@@ -34,10 +34,10 @@ def create_cpu_rule(site: None) -> Callable[..., Rule]:
 
 
 @pytest.fixture
-def receiver(site: None, settings: Any) -> Iterator[Receiver]:
+def receiver(site: None, settings: Any) -> Iterator[WebhookReceiver]:
     """A web server that channels may reach."""
     settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.0/8"}).networks("X")
-    with receiving() as found:
+    with run_receiver() as found:
         yield found
 
 

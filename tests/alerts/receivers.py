@@ -1,4 +1,4 @@
-"""Who is at the other end of channels: a real web server and a real mail server on this machine."""
+"""A real web server and a real mail server on this machine, which receive notifications."""
 
 import json
 import socketserver
@@ -14,8 +14,8 @@ Reply = tuple[int, dict[str, str], bytes]
 
 
 @dataclass
-class Heard:
-    """A request that came, and when (monotonic)."""
+class ReceivedRequest:
+    """Received HTTP request; `at` is its monotonic time."""
 
     path: str
     headers: dict[str, str]
@@ -27,16 +27,16 @@ class Heard:
         return json.loads(self.body)
 
 
-def ok(heard: Heard) -> Reply:
+def ok(request: ReceivedRequest) -> Reply:
     return 200, {}, b"ok"
 
 
 @dataclass
-class Receiver:
-    """A web server that remembers what it heard, and answers as `reply` says."""
+class WebhookReceiver:
+    """Web server that records its requests and responds as `reply` says."""
 
-    reply: Callable[[Heard], Reply] = ok
-    heard: list[Heard] = field(default_factory=list)
+    reply: Callable[[ReceivedRequest], Reply] = ok
+    requests: list[ReceivedRequest] = field(default_factory=list)
     port: int = 0
 
     @property
@@ -45,7 +45,7 @@ class Receiver:
 
     @property
     def keys(self) -> list[str]:
-        return [one.headers["Idempotency-Key"] for one in self.heard]
+        return [request.headers["Idempotency-Key"] for request in self.requests]
 
 
 class _Server(ThreadingHTTPServer):
@@ -54,14 +54,15 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def receiving(reply: Callable[[Heard], Reply] = ok, port: int = 0) -> Iterator[Receiver]:
-    receiver = Receiver(reply)
+def run_receiver(reply: Callable[[ReceivedRequest], Reply] = ok, port: int = 0) -> Iterator[WebhookReceiver]:
+    receiver = WebhookReceiver(reply)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            heard = Heard(self.path, dict(self.headers), self.rfile.read(int(self.headers["Content-Length"])))
-            receiver.heard.append(heard)
-            status, headers, body = receiver.reply(heard)
+            received = self.rfile.read(int(self.headers["Content-Length"]))
+            request = ReceivedRequest(self.path, dict(self.headers), received)
+            receiver.requests.append(request)
+            status, headers, body = receiver.reply(request)
             try:
                 self.send_response(status)
                 for name, value in ({"Content-Length": str(len(body))} | headers).items():
@@ -69,7 +70,7 @@ def receiving(reply: Callable[[Heard], Reply] = ok, port: int = 0) -> Iterator[R
                 self.end_headers()
                 self.wfile.write(body)
             except OSError:
-                return  # nobody waits any more
+                return  # the client has closed the connection
 
         def log_message(self, *args: Any) -> None:
             pass
@@ -83,22 +84,22 @@ def receiving(reply: Callable[[Heard], Reply] = ok, port: int = 0) -> Iterator[R
 
 @dataclass
 class Mailbox:
-    """What a mail server took."""
+    """State of the mail server: how it responds, and what it accepted."""
 
     port: int = 0
-    refuse: tuple[str, str] | None = None  # (verb, answer)
+    reject: tuple[str, str] | None = None  # (SMTP command, response)
     never_ends: bool = False
     mails: list[str] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def mail_server() -> Iterator[Mailbox]:
+def run_mail_server() -> Iterator[Mailbox]:
     mailbox = Mailbox()
 
     class Session(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            with suppress(OSError):  # the other side has hung up
+            with suppress(OSError):  # the client has closed the connection
                 self._serve()
 
         def _serve(self) -> None:
@@ -108,8 +109,8 @@ def mail_server() -> Iterator[Mailbox]:
                 while mailbox.never_ends:
                     self._say("250-and")
                     time.sleep(0.05)
-                if mailbox.refuse and mailbox.refuse[0] == verb:
-                    self._say(mailbox.refuse[1])
+                if mailbox.reject and mailbox.reject[0] == verb:
+                    self._say(mailbox.reject[1])
                 elif verb == "RCPT":
                     mailbox.recipients.append(line.partition(":")[2].strip("<> "))
                     self._say("250 ok")
@@ -119,7 +120,7 @@ def mail_server() -> Iterator[Mailbox]:
                     while (text := self.rfile.readline().decode()) != ".\r\n":
                         lines.append(text)
                     mailbox.mails.append("".join(lines))
-                    self._say("250 taken")
+                    self._say("250 accepted")
                 elif verb == "QUIT":
                     self._say("221 bye")
                     return

@@ -19,7 +19,7 @@ from alerts.notifications.sender import Sender
 from metrics.models import DeviceGroup
 from rest.caller import OPERATORS
 from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule
-from tests.alerts.receivers import Mailbox, Receiver, mail_server
+from tests.alerts.receivers import Mailbox, WebhookReceiver, run_mail_server
 
 called: list[dict[str, Any]] = []
 
@@ -35,7 +35,7 @@ def fail(alert: dict[str, Any]) -> None:
 
 @pytest.fixture
 def mailbox(site: None, settings: Any) -> Iterator[Mailbox]:
-    with mail_server() as found:
+    with run_mail_server() as found:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", found.port
         yield found
@@ -73,7 +73,7 @@ def test_an_email_says_what_is_wrong_and_has_one_id_for_all_attempts(mailbox: Ma
 def test_a_mail_server_that_refuses_for_good_is_believed(
     mailbox: Mailbox, answer: tuple[str, str], status: str
 ) -> None:
-    mailbox.refuse = answer
+    mailbox.reject = answer
     assert told("email", addresses=["ops@example.com"]).status == status
 
 
@@ -142,18 +142,18 @@ def test_send_notification_mails_those_who_operate_what_they_see(mailbox: Mailbo
     assert mailbox.recipients == ["chief@example.com", "here@example.com"]
 
 
-def test_a_messenger_is_told_through_apprise(receiver: Receiver) -> None:
+def test_a_messenger_is_told_through_apprise(receiver: WebhookReceiver) -> None:
     delivery = told("apprise", url=f"ntfy://127.0.0.1:{receiver.port}/alerts")
     assert (delivery.status, delivery.error) == ("sent", "")
-    assert receiver.heard[0].json["title"] == "[CRITICAL] too hot at device_0000"
+    assert receiver.requests[0].json["title"] == "[CRITICAL] too hot at device_0000"
 
 
-def test_a_messenger_that_refuses_or_redirects_is_tried_again(receiver: Receiver) -> None:
-    receiver.reply = lambda heard: (302, {"Location": "http://127.0.0.1:1/"}, b"")
+def test_a_messenger_that_refuses_or_redirects_is_tried_again(receiver: WebhookReceiver) -> None:
+    receiver.reply = lambda request: (302, {"Location": "http://127.0.0.1:1/"}, b"")
     delivery = told("apprise", url=f"ntfy://127.0.0.1:{receiver.port}/alerts?redirect=yes")
     assert (delivery.status, delivery.error) == ("waiting", "ntfy did not accept the message")
     assert "302" in delivery.answer
-    assert [one.path for one in receiver.heard] == ["/"]
+    assert [one.path for one in receiver.requests] == ["/"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from telemetry_site.embedded import site_processes
 from telemetry_site.embedded.child_process import request_stop, wait_until_stopped
 from telemetry_site.embedded.paths import DataFolder
 from tests.alerts.alerting_site import PROMISE, book, database, made, rule
-from tests.alerts.receivers import Heard, Receiver, Reply, ok, receiving
+from tests.alerts.receivers import ReceivedRequest, Reply, WebhookReceiver, ok, run_receiver
 from tests.telemetry_site.site_process import Site, free_port, wait_until
 from tests.telemetry_site.test_up import leftover
 
@@ -41,8 +41,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as found:
+def receiver() -> Iterator[WebhookReceiver]:
+    with run_receiver() as found:
         yield found
 
 
@@ -51,12 +51,12 @@ def child(site: Site, name: str) -> psutil.Process:
     return found
 
 
-def test_a_worker_that_is_killed_again_and_again_loses_nothing(running: Site, receiver: Receiver) -> None:
+def test_a_worker_that_is_killed_again_and_again_loses_nothing(running: Site, receiver: WebhookReceiver) -> None:
     chance = random.Random(20261121)
     told = book(running, receiver, "killed")
     asked = threading.Event()
 
-    def slowly(heard: Heard) -> Reply:
+    def slowly(heard: ReceivedRequest) -> Reply:
         asked.set()
         time.sleep(0.3)
         return ok(heard)
@@ -94,7 +94,7 @@ def emptied(site: Site) -> None:
 
 @pytest.mark.parametrize("fault", [killed, frozen, emptied])
 def test_without_valkey_everybody_is_told_as_soon(
-    running: Site, receiver: Receiver, fault: Callable[[Site], None]
+    running: Site, receiver: WebhookReceiver, fault: Callable[[Site], None]
 ) -> None:
     told = book(running, receiver, f"valkey-{fault.__name__}")
     with told.breaching():
@@ -104,7 +104,9 @@ def test_without_valkey_everybody_is_told_as_soon(
     told.check(FEW, f"Valkey {fault.__name__}")
 
 
-def test_a_rule_that_cannot_be_evaluated_is_suspended_and_harms_no_other(running: Site, receiver: Receiver) -> None:
+def test_a_rule_that_cannot_be_evaluated_is_suspended_and_harms_no_other(
+    running: Site, receiver: WebhookReceiver
+) -> None:
     told = book(running, receiver, "sound")
     broken = made(running, "/alerts/rules", rule("sound") | {"name": "broken"})["rule_id"]
     with database(running) as connection:
@@ -116,7 +118,7 @@ def test_a_rule_that_cannot_be_evaluated_is_suspended_and_harms_no_other(running
     assert "horizon" in shown["suspended"]
 
 
-def test_a_frozen_worker_is_no_hindrance_to_who_sends_and_catches_up(running: Site, receiver: Receiver) -> None:
+def test_a_frozen_worker_is_no_hindrance_to_who_sends_and_catches_up(running: Site, receiver: WebhookReceiver) -> None:
     told = book(running, receiver, "frozen")
     victim = child(running, "worker")
     with told.breaching():
@@ -148,7 +150,7 @@ def second_worker(site: Site, first: psutil.Process) -> Iterator[None]:
         wait_until_stopped(program.process, program.stop_policy)
 
 
-def test_a_second_worker_takes_over_from_one_that_is_frozen(running: Site, receiver: Receiver) -> None:
+def test_a_second_worker_takes_over_from_one_that_is_frozen(running: Site, receiver: WebhookReceiver) -> None:
     told = book(running, receiver, "overtaken")
     first = child(running, "worker")
     with second_worker(running, first):
@@ -164,7 +166,7 @@ def test_a_second_worker_takes_over_from_one_that_is_frozen(running: Site, recei
         told.check(EVALUATOR_TIMEOUT + FEW, "first of two workers frozen")
 
 
-def test_a_second_worker_takes_over_from_one_that_is_killed(running: Site, receiver: Receiver) -> None:
+def test_a_second_worker_takes_over_from_one_that_is_killed(running: Site, receiver: WebhookReceiver) -> None:
     told = book(running, receiver, "followed")
     first = child(running, "worker")
     with second_worker(running, first):
@@ -179,20 +181,20 @@ def test_a_second_worker_takes_over_from_one_that_is_killed(running: Site, recei
 
 def test_a_receiver_that_was_down_is_told_once_it_is_back(running: Site) -> None:
     port = free_port()
-    told = book(running, Receiver(port=port), "down")
+    told = book(running, WebhookReceiver(port=port), "down")
     began = time.monotonic()
-    with receiving(lambda heard: (503, {}, b""), port) as failing:
+    with run_receiver(lambda heard: (503, {}, b""), port) as failing:
         told.breach()
-        wait_until(lambda: failing.heard, FEW, "it is tried")
+        wait_until(lambda: failing.requests, FEW, "it is tried")
     time.sleep(DOWN - (time.monotonic() - began))
-    with receiving(port=port) as back:
+    with run_receiver(port=port) as back:
         told.receiver = back
         told.check(PROMISE, f"receiver down for {DOWN:.0f} s")
         assert set(back.keys) == set(failing.keys)
         assert len(back.keys) == 1
 
 
-def test_after_a_stop_nothing_is_left_within_seconds(tmp_path: Path, receiver: Receiver) -> None:
+def test_after_a_stop_nothing_is_left_within_seconds(tmp_path: Path, receiver: WebhookReceiver) -> None:
     site = Site(tmp_path / "data", more=SETTINGS)
     site.start()
     try:

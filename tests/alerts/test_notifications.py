@@ -25,7 +25,7 @@ from alerts.models.alerts import AlertQuerySet
 from alerts.notifications import channel_lifecycle, grouping, incidents, retry_queue
 from alerts.notifications.sender import Sender
 from tests.alerts.factories import build_alert, create_alerts, create_devices, create_notifying_rule, create_webhook
-from tests.alerts.receivers import Heard, Receiver, Reply, receiving
+from tests.alerts.receivers import ReceivedRequest, Reply, WebhookReceiver, run_receiver
 
 
 def step() -> int:
@@ -40,11 +40,11 @@ def statuses() -> list[str]:
     return list(Notice.objects.order_by("id").values_list("status", flat=True))
 
 
-def test_an_alert_arrives_whole_and_signed_and_stands_in_its_timeline(receiver: Receiver) -> None:
+def test_an_alert_arrives_whole_and_signed_and_stands_in_its_timeline(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url, secret="sesame")
     (made,) = create_alerts(create_notifying_rule(description="x", runbook_url="https://y"), *create_devices(1))
     assert step() == 1
-    (heard,) = receiver.heard
+    (heard,) = receiver.requests
     told = heard.json
     delivery = Delivery.objects.get()
     assert told["event"] == "alert.triggered"
@@ -59,28 +59,28 @@ def test_an_alert_arrives_whole_and_signed_and_stands_in_its_timeline(receiver: 
     assert step() == 0
 
 
-def test_what_is_over_is_told_to_whoever_was_told_of_it(receiver: Receiver) -> None:
+def test_what_is_over_is_told_to_whoever_was_told_of_it(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_webhook(receiver.url, "quiet", send_resolved=False)
     create_alerts(create_notifying_rule(channels=["hook", "quiet"]), *create_devices(1))
     step()
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     step()
-    told = [one.json["event"] for one in receiver.heard]
+    told = [one.json["event"] for one in receiver.requests]
     assert told == ["alert.triggered", "alert.triggered", "alert.resolved"]
-    assert receiver.heard[-1].json["resolution"] == "recovered"
+    assert receiver.requests[-1].json["resolution"] == "recovered"
 
 
-def test_an_alert_that_was_over_at_once_is_told_all_the_same_and_first_that_it_began(receiver: Receiver) -> None:
+def test_an_alert_that_was_over_at_once_is_told_all_the_same_and_first_that_it_began(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_alerts(create_notifying_rule(), *create_devices(1))
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
     step()
     step()
-    assert [one.json["event"] for one in receiver.heard] == ["alert.triggered", "alert.resolved"]
+    assert [one.json["event"] for one in receiver.requests] == ["alert.triggered", "alert.resolved"]
 
 
-def test_an_alert_that_was_over_while_it_was_held_back_is_told_to_nobody(receiver: Receiver) -> None:
+def test_an_alert_that_was_over_while_it_was_held_back_is_told_to_nobody(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url, gather_seconds=60)
     create_alerts(create_notifying_rule(), *create_devices(1))
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
@@ -88,7 +88,7 @@ def test_an_alert_that_was_over_while_it_was_held_back_is_told_to_nobody(receive
     assert statuses() == [NoticeStatus.DROPPED]
 
 
-def test_shadow_and_retroactive_alerts_tell_nobody(receiver: Receiver) -> None:
+def test_shadow_and_retroactive_alerts_tell_nobody(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     first, second = create_devices(2)
     found = create_notifying_rule()
@@ -97,7 +97,7 @@ def test_shadow_and_retroactive_alerts_tell_nobody(receiver: Receiver) -> None:
     assert not Notice.objects.exists()
 
 
-def test_a_channel_that_nobody_made_and_one_that_is_off_are_written_down_as_such(receiver: Receiver) -> None:
+def test_a_channel_that_nobody_made_and_one_that_is_off_are_written_down_as_such(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url, enabled=False)
     create_alerts(create_notifying_rule(channels=["slack", "hook", "slack"]), *create_devices(1))
     assert step() == 0
@@ -108,7 +108,7 @@ def test_a_channel_that_nobody_made_and_one_that_is_off_are_written_down_as_such
     ]
 
 
-def test_routes_add_channels_once_by_level_and_group(receiver: Receiver) -> None:
+def test_routes_add_channels_once_by_level_and_group(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_webhook(receiver.url, "night")
     channel_lifecycle.create_route({"name": "bad", "levels": ["critical"], "channels": ["hook", "night"]}, "user:admin")
@@ -127,14 +127,14 @@ def test_routes_add_channels_once_by_level_and_group(receiver: Receiver) -> None
     ]
 
 
-def test_a_storm_of_5000_is_one_delivery_for_less_than_two_seconds_of_work(receiver: Receiver) -> None:
+def test_a_storm_of_5000_is_one_delivery_for_less_than_two_seconds_of_work(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     found = create_notifying_rule()
     create_alerts(found, *create_devices(5000, "site a"))
     begun = time.process_time()  # what else this machine does is not the sender's
     assert step() == 1
     took = time.process_time() - begun
-    (heard,) = receiver.heard
+    (heard,) = receiver.requests
     assert heard.json["title"] == "[WARNING] 5000 devices of site a: too hot"
     assert heard.json["count"] == len(heard.json["alerts"]) == 5000
     assert heard.json["incident"]["cause"] == "group:site a"
@@ -143,7 +143,7 @@ def test_a_storm_of_5000_is_one_delivery_for_less_than_two_seconds_of_work(recei
     assert took < 2, took
 
 
-def test_alerts_that_come_one_by_one_join_the_incident_that_the_fifth_began(receiver: Receiver) -> None:
+def test_alerts_that_come_one_by_one_join_the_incident_that_the_fifth_began(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     found = create_notifying_rule()
     for device in create_devices(7, "site a"):
@@ -155,7 +155,9 @@ def test_alerts_that_come_one_by_one_join_the_incident_that_the_fifth_began(rece
     assert step() == 1
 
 
-def test_what_flaps_in_an_incident_does_not_call_it_anew(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_flaps_in_an_incident_does_not_call_it_anew(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, [flapping, *others] = create_notifying_rule(), create_devices(7, "site a")
     create_alerts(found, flapping, *others[:5])
     with monkeypatch.context() as patched:
@@ -170,7 +172,7 @@ def test_what_flaps_in_an_incident_does_not_call_it_anew(receiver: Receiver, mon
     assert incident.title == "7 devices of site a: too hot"
 
 
-def test_what_fails_whole_is_the_cause_and_not_the_group_of_everything(receiver: Receiver) -> None:
+def test_what_fails_whole_is_the_cause_and_not_the_group_of_everything(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     found = create_notifying_rule()
     site_a, rest = create_devices(6, "site a"), create_devices(40, prefix="other")
@@ -181,7 +183,7 @@ def test_what_fails_whole_is_the_cause_and_not_the_group_of_everything(receiver:
     assert Incident.objects.get().cause == "group:site a"
 
 
-def test_devices_without_a_group_share_a_gateway_or_else_the_rule(receiver: Receiver) -> None:
+def test_devices_without_a_group_share_a_gateway_or_else_the_rule(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     tagged = create_devices(5, prefix="tagged")
     for device in tagged:
@@ -193,17 +195,17 @@ def test_devices_without_a_group_share_a_gateway_or_else_the_rule(receiver: Rece
     assert titles == ["5 devices of gw 1: too hot", "5 devices: too cold"]
 
 
-def test_three_of_one_group_go_together_and_strangers_apart(receiver: Receiver) -> None:
+def test_three_of_one_group_go_together_and_strangers_apart(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     first, second = create_notifying_rule(), create_notifying_rule("too wet")
     create_alerts(first, *create_devices(3, "site a"))
     create_alerts(second, *create_devices(2, prefix="other"))
     assert step() == 3
-    assert sorted(one.json["count"] for one in receiver.heard) == [1, 1, 3]
+    assert sorted(one.json["count"] for one in receiver.requests) == [1, 1, 3]
     assert not Incident.objects.exists()
 
 
-def test_a_channel_that_gathers_sends_one_message_and_then_all_others_together(receiver: Receiver) -> None:
+def test_a_channel_that_gathers_sends_one_message_and_then_all_others_together(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url, gather_seconds=60)
     found = [create_notifying_rule(name) for name in ("one", "two", "three")]
     (device,) = create_devices(1)
@@ -212,13 +214,13 @@ def test_a_channel_that_gathers_sends_one_message_and_then_all_others_together(r
     for each in found:
         create_alerts(each, device)
         sender.step(timezone.now())
-    assert len(receiver.heard) == 1
+    assert len(receiver.requests) == 1
     assert sender.step(now + timedelta(seconds=50)) == 0
     assert sender.step(now + timedelta(seconds=70)) == 1
-    assert receiver.heard[-1].json["count"] == 2
+    assert receiver.requests[-1].json["count"] == 2
 
 
-def test_silent_devices_wait_for_each_other_and_go_together(receiver: Receiver) -> None:
+def test_silent_devices_wait_for_each_other_and_go_together(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     absent = create_notifying_rule("silent", kind="absence", threshold_value=None)
     now = timezone.now()
@@ -227,24 +229,24 @@ def test_silent_devices_wait_for_each_other_and_go_together(receiver: Receiver) 
     assert Sender().step(now + timedelta(seconds=1)) == 0
     create_alerts(absent, *among[3:])
     assert Sender().step(Notice.objects.earliest("due_at").due_at) == 1
-    assert receiver.heard[0].json["title"] == "[WARNING] 6 devices of site a: no data"
+    assert receiver.requests[0].json["title"] == "[WARNING] 6 devices of site a: no data"
 
 
-def test_what_fails_is_tried_again_later_under_the_same_key_until_it_arrives(receiver: Receiver) -> None:
+def test_what_fails_is_tried_again_later_under_the_same_key_until_it_arrives(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
-    receiver.reply = lambda heard: (503, {}, b"busy" * 1000) if len(receiver.heard) < 3 else (200, {}, b"")
+    receiver.reply = lambda request: (503, {}, b"busy" * 1000) if len(receiver.requests) < 3 else (200, {}, b"")
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     sender = Sender()
     assert [sender.step(now + timedelta(seconds=after)) for after in (0, 4, 6, 10, 22, 60)] == [1, 0, 1, 0, 1, 0]
     assert len(set(receiver.keys)) == 1
-    assert len({one.body for one in receiver.heard}) == 1
+    assert len({one.body for one in receiver.requests}) == 1
     assert Delivery.objects.get().attempts == 3
 
 
-def test_after_ten_attempts_it_has_failed_and_the_alert_says_so(receiver: Receiver) -> None:
+def test_after_ten_attempts_it_has_failed_and_the_alert_says_so(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
-    receiver.reply = lambda heard: (500, {}, b"x" * 2000)
+    receiver.reply = lambda request: (500, {}, b"x" * 2000)
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     sender = Sender()
@@ -257,9 +259,9 @@ def test_after_ten_attempts_it_has_failed_and_the_alert_says_so(receiver: Receiv
     assert sender.step(now + timedelta(days=1)) == 0  # nobody heard that it fired
 
 
-def test_nobody_is_told_that_something_is_over_who_could_not_be_told_that_it_began(receiver: Receiver) -> None:
+def test_nobody_is_told_that_something_is_over_who_could_not_be_told_that_it_began(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
-    receiver.reply = lambda heard: (400, {}, b"no")
+    receiver.reply = lambda request: (400, {}, b"no")
     create_alerts(create_notifying_rule(), *create_devices(1))
     grouping.create_deliveries(timezone.now())
     alert_actions.resolve(everything(), Resolution.RECOVERED, "evaluator")
@@ -273,10 +275,10 @@ def test_nobody_is_told_that_something_is_over_who_could_not_be_told_that_it_beg
     ids=str,
 )
 def test_a_refusal_is_final_but_for_those_that_ask_to_come_again(
-    receiver: Receiver, status: int, headers: dict[str, str], again: float | None
+    receiver: WebhookReceiver, status: int, headers: dict[str, str], again: float | None
 ) -> None:
     create_webhook(receiver.url)
-    receiver.reply = lambda heard: (status, headers, b"no")
+    receiver.reply = lambda request: (status, headers, b"no")
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     step()
@@ -288,7 +290,9 @@ def test_a_refusal_is_final_but_for_those_that_ask_to_come_again(
     assert now + timedelta(seconds=again - 1.5) < delivery.due_at < now + timedelta(seconds=again + 2)
 
 
-def test_what_a_sender_had_in_hand_when_it_died_is_sent_by_another_under_the_same_key(receiver: Receiver) -> None:
+def test_what_a_sender_had_in_hand_when_it_died_is_sent_by_another_under_the_same_key(
+    receiver: WebhookReceiver,
+) -> None:
     create_webhook(receiver.url)
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
@@ -304,7 +308,7 @@ def test_what_a_sender_had_in_hand_when_it_died_is_sent_by_another_under_the_sam
     assert statuses() == ["sent"]
 
 
-def test_a_late_mark_of_what_arrived_counts_and_one_of_a_failure_does_not(receiver: Receiver) -> None:
+def test_a_late_mark_of_what_arrived_counts_and_one_of_a_failure_does_not(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
@@ -319,7 +323,7 @@ def test_a_late_mark_of_what_arrived_counts_and_one_of_a_failure_does_not(receiv
     assert AlertEvent.objects.filter(kind=EventKind.NOTIFIED).count() == 1
 
 
-def test_senders_that_run_at_once_send_each_delivery_once(receiver: Receiver) -> None:
+def test_senders_that_run_at_once_send_each_delivery_once(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_webhook(receiver.url, "second")
     (device,) = create_devices(1)
@@ -341,18 +345,18 @@ def test_senders_that_run_at_once_send_each_delivery_once(receiver: Receiver) ->
     for thread in threads:
         thread.join(10)
     assert len(receiver.keys) == len(set(receiver.keys)) == Delivery.objects.count()
-    assert sum(one.json["count"] for one in receiver.heard) == 60
+    assert sum(one.json["count"] for one in receiver.requests) == 60
 
 
-def test_a_slow_channel_holds_up_no_other(receiver: Receiver) -> None:
+def test_a_slow_channel_holds_up_no_other(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     released = threading.Event()
 
-    def slow(heard: Heard) -> Reply:
+    def slow(request: ReceivedRequest) -> Reply:
         released.wait(10)
         return 200, {}, b""
 
-    with receiving(slow) as stuck:
+    with run_receiver(slow) as stuck:
         create_webhook(stuck.url, "stuck")
         (device,) = create_devices(1)
         stopping, wake = threading.Event(), threading.Event()
@@ -363,10 +367,10 @@ def test_a_slow_channel_holds_up_no_other(receiver: Receiver) -> None:
             create_alerts(found, device)
             wake.set()
             until = time.monotonic() + 5
-            while len(receiver.heard) <= number:
+            while len(receiver.requests) <= number:
                 assert time.monotonic() < until
                 time.sleep(0.01)
-        assert len(stuck.heard) == 2  # as many as go to one channel at once
+        assert len(stuck.requests) == 2  # as many as go to one channel at once
         released.set()
         until = time.monotonic() + 5
         while Delivery.objects.filter(status="sent").count() < 8:
@@ -377,7 +381,7 @@ def test_a_slow_channel_holds_up_no_other(receiver: Receiver) -> None:
         thread.join(10)
 
 
-def test_a_sender_goes_on_when_the_database_comes_back(receiver: Receiver) -> None:
+def test_a_sender_goes_on_when_the_database_comes_back(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     (device,) = create_devices(1)
     stopping, wake = threading.Event(), threading.Event()
@@ -391,7 +395,7 @@ def test_a_sender_goes_on_when_the_database_comes_back(receiver: Receiver) -> No
         )
     create_alerts(create_notifying_rule(), device)
     until = time.monotonic() + 10
-    while not receiver.heard:
+    while not receiver.requests:
         assert time.monotonic() < until
         time.sleep(0.05)
     stopping.set()
@@ -399,7 +403,7 @@ def test_a_sender_goes_on_when_the_database_comes_back(receiver: Receiver) -> No
     assert statuses() == ["sent"]
 
 
-def test_a_route_that_was_written_past_all_checks_ends_no_sender(receiver: Receiver) -> None:
+def test_a_route_that_was_written_past_all_checks_ends_no_sender(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     Route.objects.create(name="broken", escalation=[{"after": "ten"}])
     stopping, wake = threading.Event(), threading.Event()
@@ -407,7 +411,7 @@ def test_a_route_that_was_written_past_all_checks_ends_no_sender(receiver: Recei
     thread.start()
     create_alerts(create_notifying_rule(), *create_devices(1))
     until = time.monotonic() + 10
-    while not receiver.heard:
+    while not receiver.requests:
         assert time.monotonic() < until
         time.sleep(0.05)
     stopping.set()
@@ -415,7 +419,7 @@ def test_a_route_that_was_written_past_all_checks_ends_no_sender(receiver: Recei
     thread.join(10)
 
 
-def test_a_deleted_channel_leaves_its_deliveries_and_ends_those_on_their_way(receiver: Receiver) -> None:
+def test_a_deleted_channel_leaves_its_deliveries_and_ends_those_on_their_way(receiver: WebhookReceiver) -> None:
     channel = create_webhook(receiver.url)
     found = create_notifying_rule()
     first, second, third = create_devices(3)
@@ -432,15 +436,15 @@ def test_a_deleted_channel_leaves_its_deliveries_and_ends_those_on_their_way(rec
     ]
     assert statuses() == ["sent", "failed", "unconfigured"]
     assert Delivery.objects.latest("id").error == "the channel was deleted"
-    assert len(receiver.heard) == 1
+    assert len(receiver.requests) == 1
 
 
-def test_a_test_says_at_once_what_came_of_it(receiver: Receiver) -> None:
+def test_a_test_says_at_once_what_came_of_it(receiver: WebhookReceiver) -> None:
     channel = create_webhook(receiver.url)
     delivery = channel_lifecycle.send_test(channel, "user:admin")
     assert (delivery.status, delivery.test, delivery.answer_status) == ("sent", True, 200)
-    assert receiver.heard[0].json["event"] == "test"
-    receiver.reply = lambda heard: (500, {}, b"broken")
+    assert receiver.requests[0].json["event"] == "test"
+    receiver.reply = lambda request: (500, {}, b"broken")
     delivery = channel_lifecycle.send_test(channel, "user:admin")
     assert (delivery.status, delivery.error, delivery.answer) == ("failed", "HTTP 500", "broken")
     assert step() == 0

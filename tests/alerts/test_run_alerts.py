@@ -15,7 +15,7 @@ from django.db import connection
 from alerts.models import Alert, Rule
 from tests.alerts.conftest import send
 from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule, create_webhook
-from tests.alerts.receivers import Receiver
+from tests.alerts.receivers import WebhookReceiver
 from tests.conftest import ApiClient
 from tests.telemetry_site.site_process import ROOT, wait_until
 
@@ -60,59 +60,59 @@ def stop(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGTE
 
 
 @pytest.fixture
-def notifying_rule(create_cpu_rule: Callable[..., Rule], receiver: Receiver) -> Rule:
+def notifying_rule(create_cpu_rule: Callable[..., Rule], receiver: WebhookReceiver) -> Rule:
     create_webhook(receiver.url)
     return create_cpu_rule(notification_channels=["hook"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_breach_is_delivered_and_the_process_ends_soon_after_a_signal(
-    gateway: ApiClient, notifying_rule: Rule, receiver: Receiver, number: signal.Signals
+    gateway: ApiClient, notifying_rule: Rule, receiver: WebhookReceiver, number: signal.Signals
 ) -> None:
     with run_alerts() as process:
         send(gateway, 95.0)
-        wait_until(lambda: receiver.heard, 20, "the webhook is called")
+        wait_until(lambda: receiver.requests, 20, "the webhook is called")
         alert = Alert.objects.get()
         assert (alert.rule, alert.value) == (notifying_rule, 95.0)
-        assert receiver.heard[0].json["alert_id"] == alert.alert_id
+        assert receiver.requests[0].json["alert_id"] == alert.alert_id
         assert stop(process, number) < STOP_LIMIT
 
 
 def test_only_evaluation_opens_alerts_and_delivers_nothing(
-    gateway: ApiClient, notifying_rule: Rule, receiver: Receiver
+    gateway: ApiClient, notifying_rule: Rule, receiver: WebhookReceiver
 ) -> None:
     with run_alerts("--only", "evaluation") as process:
         send(gateway, 95.0)
         wait_until(Alert.objects.exists, 20, "the alert is open")
         time.sleep(1)
         stop(process)
-    assert receiver.heard == []
+    assert receiver.requests == []
 
 
 def test_only_delivery_delivers_and_evaluates_nothing(
-    gateway: ApiClient, create_cpu_rule: Callable[..., Rule], receiver: Receiver
+    gateway: ApiClient, create_cpu_rule: Callable[..., Rule], receiver: WebhookReceiver
 ) -> None:
     create_webhook(receiver.url)
     create_cpu_rule()
     with run_alerts("--only", "delivery") as process:
         send(gateway, 95.0)
         create_alerts(create_notifying_rule(), *create_devices(1))
-        wait_until(lambda: receiver.heard, 20, "the webhook is called")
+        wait_until(lambda: receiver.requests, 20, "the webhook is called")
         time.sleep(0.5)
         stop(process)
     assert [alert.rule_name for alert in Alert.objects.all()] == ["too hot"]
 
 
 def test_two_processes_open_and_deliver_each_alert_once(
-    gateway: ApiClient, notifying_rule: Rule, receiver: Receiver
+    gateway: ApiClient, notifying_rule: Rule, receiver: WebhookReceiver
 ) -> None:
     with ExitStack() as stack:
         processes = [stack.enter_context(run_alerts()) for _ in range(2)]
         for number in range(10):
             send(gateway, 95.0, device=f"pump_{number}")
-        wait_until(lambda: sum(len(one.json["alerts"]) for one in receiver.heard) >= 10, 20, "all are delivered")
+        wait_until(lambda: sum(len(one.json["alerts"]) for one in receiver.requests) >= 10, 20, "all are delivered")
         for process in processes:
             stop(process)
-    delivered = [alert["alert_id"] for request in receiver.heard for alert in request.json["alerts"]]
+    delivered = [alert["alert_id"] for request in receiver.requests for alert in request.json["alerts"]]
     assert sorted(delivered) == sorted(Alert.objects.values_list("alert_id", flat=True))
     assert len(delivered) == 10

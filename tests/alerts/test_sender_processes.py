@@ -13,7 +13,7 @@ from alerts.models import Delivery, Notice
 from alerts.notifications.sender import Sender
 from telemetry_site.env import Environment
 from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule, create_webhook
-from tests.alerts.receivers import Heard, Receiver, Reply
+from tests.alerts.receivers import ReceivedRequest, Reply, WebhookReceiver
 from tests.forked_process import ForkedProcess
 
 
@@ -28,11 +28,11 @@ def database() -> dict[str, Any]:
 
 
 def test_what_a_killed_sender_had_in_hand_arrives_all_the_same_and_nothing_twice_within_its_lease(
-    receiver: Receiver,
+    receiver: WebhookReceiver,
 ) -> None:
     released = threading.Event()
 
-    def hold(heard: Heard) -> Reply:
+    def hold(request: ReceivedRequest) -> Reply:
         released.wait(30)
         return 200, {}, b""
 
@@ -43,7 +43,7 @@ def test_what_a_killed_sender_had_in_hand_arrives_all_the_same_and_nothing_twice
         create_alerts(create_notifying_rule(f"rule {number}", metric_name=f"metric {number}"), device)
     running = ForkedProcess(database(), send_all)
     until = time.monotonic() + 30
-    while len(receiver.heard) < 2:
+    while len(receiver.requests) < 2:
         assert time.monotonic() < until
         time.sleep(0.02)
     running.kill()

@@ -14,7 +14,7 @@ from alerts.notifications.sender import Sender
 from rest.caller import Caller, Scope
 from rest.errors import InvalidFields
 from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule, create_webhook
-from tests.alerts.receivers import Receiver
+from tests.alerts.receivers import WebhookReceiver
 
 ADMIN = Caller("user:admin", Scope.ADMIN)
 
@@ -32,8 +32,8 @@ def silence(**fields: Any) -> Any:
     return silences.create_silence(given, ADMIN)
 
 
-def told(receiver: Receiver) -> list[str]:
-    return [one.json["event"].removeprefix("alert.") for one in receiver.heard]
+def told(receiver: WebhookReceiver) -> list[str]:
+    return [one.json["event"].removeprefix("alert.") for one in receiver.requests]
 
 
 def both(now: datetime) -> None:
@@ -47,7 +47,7 @@ def acknowledge() -> None:
     alert_actions.acknowledge(Alert.objects.all(), "user:somebody")
 
 
-def test_an_alert_is_told_again_until_somebody_acknowledges_it(receiver: Receiver) -> None:
+def test_an_alert_is_told_again_until_somebody_acknowledges_it(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     route(repeat_minutes=10)
     create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
@@ -56,30 +56,30 @@ def test_an_alert_is_told_again_until_somebody_acknowledges_it(receiver: Receive
     assert told(receiver) == ["triggered", "repeated", "repeated"]
     acknowledge()
     both(minutes(60))
-    assert len(receiver.heard) == 3
+    assert len(receiver.requests) == 3
 
 
-def test_escalation_goes_step_by_step_and_stops_on_acknowledgement(receiver: Receiver) -> None:
+def test_escalation_goes_step_by_step_and_stops_on_acknowledgement(receiver: WebhookReceiver) -> None:
     for name in ("hook", "chief", "owner"):
         create_webhook(f"{receiver.url}/{name}", name)
     route(escalation=[{"after_minutes": 5, "channels": ["chief"]}, {"after_minutes": 30, "channels": ["owner"]}])
     create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
     for at in (0.1, 4, 6, 7, 29):
         both(minutes(at))
-    assert [one.path for one in receiver.heard] == ["/hook/hook", "/hook/chief"]
+    assert [one.path for one in receiver.requests] == ["/hook/hook", "/hook/chief"]
     assert told(receiver) == ["triggered", "escalated"]
     event = AlertEvent.objects.get(kind=EventKind.ESCALATED)
     assert event.note.endswith("step 1: not acknowledged within 5 minutes")
     acknowledge()
     assert enqueue_due(minutes(31)) == 0
     both(minutes(31))
-    assert len(receiver.heard) == 2
+    assert len(receiver.requests) == 2
     alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:somebody")
     both(minutes(32))
     assert told(receiver)[2:] == ["resolved", "resolved"]
 
 
-def test_a_channel_that_is_named_by_two_steps_is_told_twice(receiver: Receiver) -> None:
+def test_a_channel_that_is_named_by_two_steps_is_told_twice(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     steps = [{"after_minutes": after, "channels": ["hook"]} for after in (5, 30)]
     route(channels=[], escalation=steps)
@@ -89,17 +89,17 @@ def test_a_channel_that_is_named_by_two_steps_is_told_twice(receiver: Receiver) 
     assert told(receiver) == ["escalated", "escalated"]
 
 
-def test_an_escalation_that_waits_is_not_sent_to_anybody_once_it_was_acknowledged(receiver: Receiver) -> None:
+def test_an_escalation_that_waits_is_not_sent_to_anybody_once_it_was_acknowledged(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     route(channels=[], escalation=[{"after_minutes": 5, "channels": ["hook"]}])
     create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
     assert enqueue_due(minutes(6)) == 1
     acknowledge()
     Sender().step(minutes(6))
-    assert (receiver.heard, Notice.objects.get().status) == ([], "dropped")
+    assert (receiver.requests, Notice.objects.get().status) == ([], "dropped")
 
 
-def test_a_route_concerns_its_levels_groups_and_times_alone(receiver: Receiver) -> None:
+def test_a_route_concerns_its_levels_groups_and_times_alone(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_webhook(receiver.url, "chief")
     steps = [{"after_minutes": 5, "channels": ["chief"]}]
@@ -112,7 +112,7 @@ def test_a_route_concerns_its_levels_groups_and_times_alone(receiver: Receiver) 
     assert told(receiver) == ["triggered"]
 
 
-def test_a_silenced_alert_tells_nobody_until_its_silence_is_over(receiver: Receiver) -> None:
+def test_a_silenced_alert_tells_nobody_until_its_silence_is_over(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     route(repeat_minutes=10, escalation=[{"after_minutes": 5, "channels": ["hook"]}])
     opened = silence()
@@ -123,10 +123,10 @@ def test_a_silenced_alert_tells_nobody_until_its_silence_is_over(receiver: Recei
     assert AlertEvent.objects.get(kind=EventKind.SILENCED).note == notice.reason
     both(minutes(61))
     assert sorted(told(receiver)) == ["escalated", "unsilenced"]
-    assert receiver.heard[0].json["alert_id"] == made.alert_id
+    assert receiver.requests[0].json["alert_id"] == made.alert_id
 
 
-def test_nobody_is_told_of_the_end_of_a_silence_where_the_alert_is_over_or_in_hand(receiver: Receiver) -> None:
+def test_nobody_is_told_of_the_end_of_a_silence_where_the_alert_is_over_or_in_hand(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     silence()
     first, second = create_devices(2)
@@ -136,10 +136,10 @@ def test_nobody_is_told_of_the_end_of_a_silence_where_the_alert_is_over_or_in_ha
     alert_actions.resolve(Alert.objects.filter(device=first), Resolution.RECOVERED, "evaluator")
     alert_actions.acknowledge(Alert.objects.filter(device=second), "user:somebody")
     both(minutes(61))
-    assert receiver.heard == []
+    assert receiver.requests == []
 
 
-def test_that_it_is_over_is_told_under_a_silence_too(receiver: Receiver) -> None:
+def test_that_it_is_over_is_told_under_a_silence_too(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_alerts(create_notifying_rule(), *create_devices(1))
     Sender().step(timezone.now())
@@ -149,18 +149,18 @@ def test_that_it_is_over_is_told_under_a_silence_too(receiver: Receiver) -> None
     assert told(receiver) == ["triggered", "resolved"]
 
 
-def test_what_waits_is_silenced_too_when_a_silence_begins(receiver: Receiver) -> None:
+def test_what_waits_is_silenced_too_when_a_silence_begins(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_alerts(create_notifying_rule(kind="absence", threshold_value=None), *create_devices(1))
     silence()
     Sender().step(minutes(1))
-    assert (receiver.heard, Notice.objects.get().status) == ([], "silenced")
+    assert (receiver.requests, Notice.objects.get().status) == ([], "silenced")
     assert AlertEvent.objects.filter(kind=EventKind.SILENCED).count() == 1
     both(minutes(61))
     assert told(receiver) == ["unsilenced"]
 
 
-def test_a_silence_of_one_alert_covers_no_later_one(receiver: Receiver) -> None:
+def test_a_silence_of_one_alert_covers_no_later_one(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     of, (device,) = create_notifying_rule(), create_devices(1)
     (first,) = create_alerts(of, device)
@@ -172,9 +172,9 @@ def test_a_silence_of_one_alert_covers_no_later_one(receiver: Receiver) -> None:
     assert told(receiver) == ["triggered"]
 
 
-def test_what_is_over_never_overtakes_what_has_begun(receiver: Receiver) -> None:
+def test_what_is_over_never_overtakes_what_has_begun(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
-    receiver.reply = lambda heard: (503 if len(receiver.heard) == 1 else 200, {}, b"")
+    receiver.reply = lambda heard: (503 if len(receiver.requests) == 1 else 200, {}, b"")
     create_alerts(create_notifying_rule(), *create_devices(1))
     Sender().step(timezone.now())
     alert_actions.resolve(Alert.objects.all(), Resolution.RECOVERED, "evaluator")

@@ -18,7 +18,7 @@ from metrics.storage.locks import lock_evaluation, terminate_idle_evaluator
 from tests.alerts.conftest import run, send
 from tests.alerts.factories import create_webhook
 from tests.alerts.racing import Pair
-from tests.alerts.receivers import Receiver
+from tests.alerts.receivers import WebhookReceiver
 from tests.conftest import ApiClient
 from tests.telemetry_site.site_process import wait_until
 
@@ -52,12 +52,12 @@ def all_over(expected: int) -> bool:
     return Alert.objects.filter(status="resolved").count() >= expected and not Alert.objects.open().exists()
 
 
-def told(receiver: Receiver) -> Counter[tuple[str, str]]:
+def told(receiver: WebhookReceiver) -> Counter[tuple[str, str]]:
     """How often each alert was told of, by event."""
-    return Counter((one.json["event"], alert["alert_id"]) for one in receiver.heard for alert in one.json["alerts"])
+    return Counter((one.json["event"], alert["alert_id"]) for one in receiver.requests for alert in one.json["alerts"])
 
 
-def check(receiver: Receiver, rounds: int) -> None:
+def check(receiver: WebhookReceiver, rounds: int) -> None:
     """Each breach is one alert that is told of once, and once that it is over."""
     sender = Sender()
     while sender.step(sender.clock()):
@@ -70,7 +70,7 @@ def check(receiver: Receiver, rounds: int) -> None:
 
 
 @pytest.fixture
-def watched(create_cpu_rule: Make, receiver: Receiver) -> Receiver:
+def watched(create_cpu_rule: Make, receiver: WebhookReceiver) -> WebhookReceiver:
     create_webhook(receiver.url)
     create_cpu_rule(notification_channels=["hook"])
     return receiver
@@ -86,7 +86,9 @@ def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(
     assert Alert.objects.count() == 1
 
 
-def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(gateway: ApiClient, watched: Receiver) -> None:
+def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(
+    gateway: ApiClient, watched: WebhookReceiver
+) -> None:
     pair = Pair()
     with running(*pair.threads()):
         try:
@@ -99,7 +101,9 @@ def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(gateway
     assert sum(pair.overtaken.values()) > 0  # or nothing was raced for
 
 
-def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(gateway: ApiClient, watched: Receiver) -> None:
+def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(
+    gateway: ApiClient, watched: WebhookReceiver
+) -> None:
     woken = threading.Event()
     evaluations = [EvaluationLoop(woken) for _ in range(2)]
     holders: list[int] = []

@@ -22,7 +22,7 @@ from alerts.notifications.channels.transport import ChannelMessage, SendFailed
 from rest.errors import InvalidFields
 from telemetry_site.env import Environment
 from tests.alerts.factories import create_webhook
-from tests.alerts.receivers import Receiver, receiving
+from tests.alerts.receivers import WebhookReceiver, run_receiver
 
 MESSAGE = ChannelMessage("dlv_1", "title", {"a": 1})
 
@@ -91,7 +91,7 @@ def test_one_address_inside_among_several_is_enough_to_refuse(monkeypatch: pytes
 
 
 def test_a_name_that_changes_its_address_after_the_check_changes_nothing(
-    receiver: Receiver, settings: Any, monkeypatch: pytest.MonkeyPatch
+    receiver: WebhookReceiver, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was resolved once is where it goes: the second answer, which nobody asks for, would lead elsewhere."""
     settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.1/32"}).networks("X")
@@ -106,39 +106,39 @@ def test_a_name_that_changes_its_address_after_the_check_changes_nothing(
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     assert send(f"http://rebind.example:{receiver.port}/x").status == 200
     assert asked == ["rebind.example"]
-    assert receiver.heard[0].headers["Host"] == f"rebind.example:{receiver.port}"
+    assert receiver.requests[0].headers["Host"] == f"rebind.example:{receiver.port}"
     with pytest.raises(SendFailed, match=r"rebind.example \(127.0.0.2\) is not a public address"):
         send(f"http://rebind.example:{receiver.port}/x")
 
 
-def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
-    with receiving() as elsewhere:
-        receiver.reply = lambda heard: (302, {"Location": elsewhere.url}, b"go there")
+def test_a_redirect_is_not_followed(receiver: WebhookReceiver) -> None:
+    with run_receiver() as elsewhere:
+        receiver.reply = lambda request: (302, {"Location": elsewhere.url}, b"go there")
         with pytest.raises(SendFailed, match="HTTP 302: redirects are not followed") as refused:
             send(receiver.url)
         assert not refused.value.retry
-        assert not elsewhere.heard
+        assert not elsewhere.requests
 
 
-def test_the_signature_is_that_of_the_time_and_the_body(receiver: Receiver) -> None:
+def test_the_signature_is_that_of_the_time_and_the_body(receiver: WebhookReceiver) -> None:
     send(receiver.url, "sesame")
-    (heard,) = receiver.heard
+    (heard,) = receiver.requests
     stamped, signed = heard.headers["X-Telemetry-Signature"].split(",")
     at = stamped.removeprefix("t=")
     assert abs(time.time() - int(at)) < 10
     expected = hmac.new(b"sesame", at.encode() + b"." + heard.body, hashlib.sha256).hexdigest()
     assert signed == f"v1={expected}"
     send(receiver.url)
-    assert "X-Telemetry-Signature" not in receiver.heard[1].headers
+    assert "X-Telemetry-Signature" not in receiver.requests[1].headers
 
 
-def test_of_a_long_answer_the_beginning_is_kept(receiver: Receiver) -> None:
-    receiver.reply = lambda heard: (200, {}, b"\x00" + b"x" * 10_000_000)
+def test_of_a_long_answer_the_beginning_is_kept(receiver: WebhookReceiver) -> None:
+    receiver.reply = lambda request: (200, {}, b"\x00" + b"x" * 10_000_000)
     sent = send(receiver.url)
     assert sent.response == "�" + "x" * 999
 
 
-def test_nobody_there_is_an_error_that_may_pass(receiver: Receiver) -> None:
+def test_nobody_there_is_an_error_that_may_pass(receiver: WebhookReceiver) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(SendFailed, match="refused") as failed:
@@ -170,7 +170,7 @@ def dripping() -> Iterator[int]:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_an_answer_that_never_ends_is_cut_off(
-    receiver: Receiver, dripping: int, scheme: str, monkeypatch: pytest.MonkeyPatch
+    receiver: WebhookReceiver, dripping: int, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "SEND_TIMEOUT", 0.5)
     begun = time.monotonic()
@@ -181,7 +181,7 @@ def test_an_answer_that_never_ends_is_cut_off(
 
 
 def test_a_certificate_has_to_be_of_the_name_and_trusted(
-    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    receiver: WebhookReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With TLS the address is pinned too, and the name is what the certificate is asked for."""
     import ssl
