@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from dashboard.subscriptions import BadRequest, LiveRequest, same_site
-from ingest.authentication import caller_by_async, credential_in, still_valid
+from ingest.authentication import find_caller_async, is_still_valid, read_credential
 from metrics import stream_follower
 from metrics.models import Device
 from metrics.query import latest
@@ -86,9 +86,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def who(self) -> Caller | None:
         """Whoever a key or a token in the headers names, else the person of the session."""
         headers = {name: value.decode("latin-1") for name, value in self.scope["headers"]}
-        self.credential = credential_in(headers.get(b"x-api-key"), headers.get(b"authorization"))
+        self.credential = read_credential(headers.get(b"x-api-key"), headers.get(b"authorization"))
         if self.credential is not None:
-            return await caller_by_async(self.credential)
+            return await find_caller_async(self.credential)
         user = self.scope["user"]
         return await database_sync_to_async(Caller.of_user)(user) if user.is_authenticated else None
 
@@ -153,7 +153,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def still_welcome(self, beats: int) -> bool:
         if self.credential is not None:
-            return await still_valid(self.credential, self.caller)
+            return await is_still_valid(self.credential, self.caller)
         return beats % SESSION_CHECK != 0 or await self.still_signed_in()
 
     @database_sync_to_async

@@ -1,4 +1,4 @@
-"""Keys: made here, shown once, rotated and revoked here. And the rejected inbox."""
+"""Admin pages of API keys and of the rejected inbox."""
 
 from datetime import timedelta
 
@@ -8,14 +8,14 @@ from django.http import HttpRequest
 
 from ingest.identity import keys
 from ingest.models import PREFIX_LENGTH, ApiKey, Rejected, digest_of, new_key
-from ingest.rejected.listing import replayable, with_kept
+from ingest.rejected.listing import replayable_ids, with_kept_counts
 from ingest.rejected.replay import replay
-from ingest.rejected.retention import discard
+from ingest.rejected.retention import delete_rows
 from metrics.errors import EXPECTED_ERRORS
 from metrics.storage.connection import read_connection
 from rest.caller import caller_of
 
-OVERLAP = timedelta(days=1)
+ROTATION_OVERLAP = timedelta(days=1)
 
 
 @admin.register(ApiKey)
@@ -32,7 +32,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         always = ("last_used_at", "rotated_from")
-        return always if obj is None else (*always, "scope", "device", "group")  # a key keeps to what it was given for
+        return always if obj is None else (*always, "scope", "device", "group")  # the rights of a key never change
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: object, change: bool) -> None:
         if not change:
@@ -41,16 +41,16 @@ class ApiKeyAdmin(admin.ModelAdmin):
             self.message_user(request, f"The key is {text} and will not be shown again.", messages.WARNING)
         obj.save()
 
-    @admin.action(description="Rotate the selected keys: the old ones are good for another day")
+    @admin.action(description="Rotate the selected keys (old keys stay valid for 1 day)")
     def rotate(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         for key in queryset:
             try:
-                new, text = keys.rotate(key.pk, OVERLAP)
-            except keys.NotValid as error:
+                new, text = keys.rotate(key.pk, ROTATION_OVERLAP)
+            except keys.KeyNotValid as error:
                 self.message_user(request, f"{key}: {error}", messages.ERROR)
             else:
-                said = f"The new key of {new.name} is {text} and will not be shown again."
-                self.message_user(request, said, messages.WARNING)
+                message = f"The new key of {new.name} is {text} and will not be shown again."
+                self.message_user(request, message, messages.WARNING)
 
     @admin.action(description="Revoke the selected keys")
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
@@ -64,7 +64,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
 @admin.register(Rejected)
 class RejectedAdmin(admin.ModelAdmin):
-    """What was rejected, why, how often; sent through once more after its definition is mended."""
+    """The rejected inbox, with replay of selected rows."""
 
     list_display = ("metric_name", "device_id", "reason", "count", "kept", "sender", "detail", "last_at")
     list_display_links = None
@@ -74,7 +74,7 @@ class RejectedAdmin(admin.ModelAdmin):
     actions = ("replay_selected",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rejected]:
-        return with_kept(Rejected.objects.visible_to(caller_of(request.user)))
+        return with_kept_counts(Rejected.objects.visible_to(caller_of(request.user)))
 
     @admin.display(description="kept", ordering="kept")
     def kept(self, row: Rejected) -> int:
@@ -83,13 +83,13 @@ class RejectedAdmin(admin.ModelAdmin):
     @admin.action(description="Replay the selected points", permissions=["delete"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[Rejected]) -> None:
         try:
-            told = replay(replayable(queryset), caller_of(request.user))
+            result = replay(replayable_ids(queryset), caller_of(request.user))
         except EXPECTED_ERRORS as error:
             self.message_user(request, f"Not replayed: {error}", messages.ERROR)
             return
-        more = "" if told.next is None else " There are more: replay once again."
-        sentence = f"{told.replayed:,} points stored, {told.rejected:,} rejected again.{more}"
-        self.message_user(request, sentence, messages.WARNING if told.rejected else messages.SUCCESS)
+        more = "" if result.next is None else " More points are left: replay again."
+        message = f"{result.replayed:,} points stored, {result.rejected:,} rejected again.{more}"
+        self.message_user(request, message, messages.WARNING if result.rejected else messages.SUCCESS)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -99,4 +99,4 @@ class RejectedAdmin(admin.ModelAdmin):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Rejected]) -> None:
         with read_connection() as connection:
-            discard(connection, list(queryset.values_list("pk", flat=True)))
+            delete_rows(connection, list(queryset.values_list("pk", flat=True)))

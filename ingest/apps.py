@@ -9,16 +9,18 @@ class IngestConfig(AppConfig):
     def ready(self) -> None:
         from django.contrib.auth.models import Group
 
-        from ingest.identity.people import announce_change
+        from ingest.identity.users import announce_user_change
         from ingest.models import ApiKey
         from metrics.devices.group_membership import announce
         from metrics.models import DeviceGroup
 
-        # What keys and tokens allow is remembered in every process until the revision moves.
+        # Every process caches the permissions of keys and tokens until the revision changes.
         people = get_user_model()
         for model in (people, Group):
-            post_save.connect(announce_change, sender=model)
-            post_delete.connect(announce_change, sender=model)
-        post_delete.connect(announce_change, sender=ApiKey)  # also with its device, its group, or many at once
+            post_save.connect(announce_user_change, sender=model)
+            post_delete.connect(announce_user_change, sender=model)
+        post_delete.connect(
+            announce_user_change, sender=ApiKey
+        )  # also by cascade from its device or group, and by bulk deletes
         m2m_changed.connect(announce, sender=people.groups.through)
         m2m_changed.connect(announce, sender=DeviceGroup.members.through)

@@ -1,7 +1,7 @@
-"""Who comes with a credential: an API key or a token to a Caller, remembered until the revision moves.
+"""Authentication by API key or token, for REST, the fast lane and WebSockets.
 
-A key costs a query once, and a token its signature once, not with every request. REST, the fast lane and the
-WebSockets come in by the same way.
+Callers are cached until the revision changes, so that a key costs one query and a token one signature check, and not
+one for every request.
 """
 
 import time
@@ -16,8 +16,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from ingest.identity import issuers, jwts, keys, last_used, service_tokens, tokens
-from ingest.identity.credential_owner import Holder
+from ingest.identity import issuer_tokens, jwts, keys, last_used, service_tokens, tokens
+from ingest.identity.credential_owner import CredentialOwner
 from ingest.identity.trusted_issuers import OWN_ISSUER
 from metrics.storage import series_registry
 from metrics.storage.errors import StorageUnavailable
@@ -25,117 +25,122 @@ from rest.caller import WRITERS, Caller
 from rest.permissions import caller
 
 CHALLENGE = 'Bearer realm="telemetry"'
-NOT_VALID = "the API key or the token is not valid"
-MOST_REMEMBERED = 200_000
-LONGEST_KEY = 256  # characters
+INVALID_CREDENTIAL = "the API key or the token is not valid"
+MAX_CACHED_CREDENTIALS = 200_000
+MAX_KEY_LENGTH = 256  # characters
 
 
-class Memory:
-    """What one revision's credentials turned out to be. Replaced whole: no late answer gets into a newer one."""
+class CredentialCache:
+    """The owners of credentials at one revision.
+
+    A new revision gets a new cache, so a slow lookup cannot store an outdated owner in it.
+    """
 
     def __init__(self, revision: int) -> None:
         self.revision = revision
-        self.holders: dict[str, Holder | None] = {}
+        self.owners: dict[str, CredentialOwner | None] = {}
 
 
-_memory = Memory(-1)
-_UNKNOWN: Any = object()
+_cache = CredentialCache(-1)
+_NOT_CACHED: Any = object()
 
 
-def _current() -> Memory:
-    global _memory
+def _current_cache() -> CredentialCache:
+    global _cache
     revision = series_registry.cached_registry().revision
-    if _memory.revision != revision or len(_memory.holders) > MOST_REMEMBERED:
-        _memory = Memory(revision)
-    return _memory
+    if _cache.revision != revision or len(_cache.owners) > MAX_CACHED_CREDENTIALS:
+        _cache = CredentialCache(revision)
+    return _cache
 
 
-def remembered(credential: str) -> tuple[bool, Caller | None]:
-    """(whether the credential was looked up since the revision moved, whose it is)."""
-    found = _current().holders.get(credential, _UNKNOWN)
-    if found is _UNKNOWN:
+def cached_caller(credential: str) -> tuple[bool, Caller | None]:
+    """Return (whether the credential is cached, its caller). A cached credential without a caller is invalid."""
+    owner = _current_cache().owners.get(credential, _NOT_CACHED)
+    if owner is _NOT_CACHED:
         return False, None
-    if found is None:
+    if owner is None:
         return True, None
-    if found.until <= time.time():
+    if owner.until <= time.time():
         return False, None
-    if found.key is not None:
-        last_used.note(found.key)
-    return True, found.caller
+    if owner.key is not None:
+        last_used.mark_used(owner.key)
+    return True, owner.caller
 
 
-def forget() -> None:
-    """Forget every credential: between tests, whose revisions may be alike."""
-    global _memory
-    _memory = Memory(-1)
-    keys.forget()
-    last_used.forget()
+def clear_caches() -> None:
+    """Clear all cached credentials, group members and marks of use."""
+    global _cache
+    _cache = CredentialCache(-1)
+    keys.clear_members()
+    last_used.clear()
 
 
-def look_up(credential: str) -> Caller | None:
-    """Whose credential this is, from the database; None for nobody's, an expired, a revoked or a used one.
+def resolve_credential(credential: str) -> Caller | None:
+    """Return the caller of a credential from the database; None if it is unknown, expired, revoked or used up.
 
-    May wait for another server where it is a token. Raises StorageUnavailable.
+    May wait for an issuer's keys. Raises StorageUnavailable.
     """
-    memory = _current()
+    cache = _current_cache()
     try:
-        holder = _holder(credential)
+        owner = _find_owner(credential)
     except OperationalError as error:
         raise StorageUnavailable("the database cannot be reached, or takes too long; try again") from error
-    # A refused token costs no query, and may be good as soon as its issuer can be reached.
-    if holder is not None or (len(credential) <= LONGEST_KEY and not jwts.looks_like_one(credential)):
-        memory.holders[credential] = holder
-    if holder is None:
+    # Rejected tokens are not cached: they cost no query, and may be valid as soon as their issuer can be reached.
+    if owner is not None or (len(credential) <= MAX_KEY_LENGTH and not jwts.is_jwt(credential)):
+        cache.owners[credential] = owner
+    if owner is None:
         return None
-    if holder.key is not None:
-        last_used.note(holder.key)
-    return holder.caller
+    if owner.key is not None:
+        last_used.mark_used(owner.key)
+    return owner.caller
 
 
-def _holder(credential: str) -> Holder | None:
-    if not jwts.looks_like_one(credential):
-        return keys.holder(credential) if len(credential) <= LONGEST_KEY else None
-    if len(credential) > jwts.LONGEST:
+def _find_owner(credential: str) -> CredentialOwner | None:
+    if not jwts.is_jwt(credential):
+        return keys.find_owner(credential) if len(credential) <= MAX_KEY_LENGTH else None
+    if len(credential) > jwts.MAX_TOKEN_LENGTH:
         return None
-    named = jwts.named_issuer(credential)
-    if named == OWN_ISSUER:
-        return tokens.holder(credential)
-    if named in settings.SERVICES:
-        return service_tokens.holder(credential, named)
-    issuer = next((one for one in settings.JWT_ISSUERS if one.issuer == named), None)
-    return None if issuer is None else issuers.holder(credential, issuer)
+    name = jwts.unverified_issuer(credential)
+    if name == OWN_ISSUER:
+        return tokens.find_owner(credential)
+    if name in settings.SERVICES:
+        return service_tokens.find_owner(credential, name)
+    issuer = next((issuer for issuer in settings.JWT_ISSUERS if issuer.issuer == name), None)
+    return None if issuer is None else issuer_tokens.find_owner(credential, issuer)
 
 
-def caller_by(credential: str) -> Caller | None:
-    """Whose credential this is. Raises StorageUnavailable."""
-    known, found = remembered(credential)
-    return found if known else look_up(credential)
+def find_caller(credential: str) -> Caller | None:
+    """Return the caller of a credential, or None. Raises StorageUnavailable."""
+    is_cached, found = cached_caller(credential)
+    return found if is_cached else resolve_credential(credential)
 
 
-# They let go of a connection that has died. Tokens may have to wait for their issuer: nobody else waits with them.
-_look_up_key = database_sync_to_async(look_up)
-_look_up_token = database_sync_to_async(look_up, thread_sensitive=False, executor=ThreadPoolExecutor(4, "token"))
+# Both close database connections that have failed. Tokens may wait for their issuer, so they have threads of their own.
+_resolve_key = database_sync_to_async(resolve_credential)
+_resolve_token = database_sync_to_async(
+    resolve_credential, thread_sensitive=False, executor=ThreadPoolExecutor(4, "token")
+)
 
 
-async def caller_by_async(credential: str) -> Caller | None:
-    """The same on the event loop, which never waits."""
-    known, found = remembered(credential)
-    if known:
+async def find_caller_async(credential: str) -> Caller | None:
+    """Do the same without blocking the event loop."""
+    is_cached, found = cached_caller(credential)
+    if is_cached:
         return found
-    return await (_look_up_token if jwts.looks_like_one(credential) else _look_up_key)(credential)
+    return await (_resolve_token if jwts.is_jwt(credential) else _resolve_key)(credential)
 
 
-async def still_valid(credential: str, before: Caller) -> bool:
-    """Whether a credential is good for what it was good for `before`, while a connection that it opened lasts."""
+async def is_still_valid(credential: str, before: Caller) -> bool:
+    """Return whether the credential of an open connection still has the caller that it had `before`."""
     if before.expires <= time.time():
         return False
-    if jwts.looks_like_one(credential) and jwts.named_issuer(credential) in settings.SERVICES:
-        return True  # taken once, when the connection was opened
-    return await caller_by_async(credential) == before
+    if jwts.is_jwt(credential) and jwts.unverified_issuer(credential) in settings.SERVICES:
+        return True  # a service token can be used once, when the connection is opened
+    return await find_caller_async(credential) == before
 
 
-def credential_in(api_key: str | None, authorization: str | None) -> str | None:
-    """What `X-Api-Key` or `Authorization: Bearer` holds, a key or a token; None where there is neither."""
+def read_credential(api_key: str | None, authorization: str | None) -> str | None:
+    """Return the key or token of `X-Api-Key` or `Authorization: Bearer`; None without either header."""
     if api_key:
         return api_key.strip()
     scheme, _, rest = (authorization or "").partition(" ")
@@ -143,16 +148,16 @@ def credential_in(api_key: str | None, authorization: str | None) -> str | None:
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """DRF's view of keys and tokens: `request.user` is the Caller."""
+    """DRF authentication by key or token: `request.user` is the Caller."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
-        credential = credential_in(request.headers.get("X-Api-Key"), request.headers.get("Authorization"))
+        credential = read_credential(request.headers.get("X-Api-Key"), request.headers.get("Authorization"))
         if credential is None:
             return None
         series_registry.current_registry()
-        found = caller_by(credential)
+        found = find_caller(credential)
         if found is None:
-            raise AuthenticationFailed(NOT_VALID)
+            raise AuthenticationFailed(INVALID_CREDENTIAL)
         return found, None
 
     def authenticate_header(self, request: Request) -> str:
@@ -160,14 +165,14 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 class MayAdminister(BasePermission):
-    """What is not even to be seen by others."""
+    """Permission of admins, for views that others may not even read."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return bool(request.user and request.user.is_authenticated and caller(request).is_admin)
 
 
 class MayWrite(BasePermission):
-    """Sending measurements. Which devices, the pipeline decides: bulk may be allowed in part."""
+    """Permission to send points. The pipeline checks each device, since a bulk request may be allowed in part."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return bool(request.user and request.user.is_authenticated and caller(request).scope in WRITERS)

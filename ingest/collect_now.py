@@ -1,4 +1,4 @@
-"""`POST /telemetry/collect`: a worker measures its machine now, and the journal knows the snapshot by its id."""
+"""`POST /telemetry/collect`: a worker takes a snapshot of its machine, stored in the journal under its id."""
 
 import secrets
 from typing import Any
@@ -17,21 +17,21 @@ from rest.caller import Scope
 from rest.openapi import Answer, Tag, operation
 from rest.permissions import caller
 
-PATIENCE = 60  # seconds that a worker may take to begin; later nobody waits for "now"
+COLLECT_TIMEOUT = 60  # seconds within which a worker has to start
 
 
-class NothingToCollect(APIException):
+class HostCollectorOff(APIException):
     status_code = status.HTTP_409_CONFLICT
-    default_detail = "this machine's own measurements are left out (TELEMETRY_HOST_COLLECTOR=off)"
+    default_detail = "the host collector is switched off (TELEMETRY_HOST_COLLECTOR=off)"
 
 
-class WorkersAway(StorageUnavailable):
-    """503: nobody takes the task."""
+class WorkersUnavailable(StorageUnavailable):
+    """No Celery broker can be reached: 503."""
 
 
-class Collecting(Answer):
+class CollectingSerializer(Answer):
     success = serializers.BooleanField()
-    snapshot_id = serializers.CharField(help_text="The `batch_id` of what is collected, in the journal.")
+    snapshot_id = serializers.CharField(help_text="The `batch_id` of the snapshot in the journal.")
     message = serializers.CharField()
 
 
@@ -40,27 +40,27 @@ class CollectView(APIView):
 
     @operation(
         "collect_now",
-        "Measure the site's own machine now",
+        "Take a snapshot of the site's own machine",
         tag=Tag.INGESTION,
-        description="A worker collects at once what the host collector collects every few seconds. The points are"
-        " stored and journalled under `snapshot_id`; asking twice collects twice.",
-        answer=Collecting,
+        description="A worker immediately collects the metrics that the host collector collects every few seconds. The"
+        " points are in the journal under `snapshot_id`. Every request takes a new snapshot.",
+        answer=CollectingSerializer,
         status=202,
         errors=(409,),
         answered={
             "success": True,
             "snapshot_id": "snap_0123456789abcdef0123",
-            "message": "a worker collects now",
+            "message": "a worker takes the snapshot",
         },
     )
     def post(self, request: Request) -> Response:
         if not settings.HOST_COLLECTOR:
-            raise NothingToCollect
+            raise HostCollectorOff
         snapshot_id = f"snap_{secrets.token_hex(10)}"
-        given: tuple[Any, ...] = (snapshot_id, caller(request).name)
+        arguments: tuple[Any, ...] = (snapshot_id, caller(request).name)
         try:
-            collect_host.apply_async(given, expires=PATIENCE, retry=False)
+            collect_host.apply_async(arguments, expires=COLLECT_TIMEOUT, retry=False)
         except OperationalError as error:
-            raise WorkersAway("no worker can be reached to collect; try again") from error
-        body = {"success": True, "snapshot_id": snapshot_id, "message": "a worker collects now"}
+            raise WorkersUnavailable("no worker can be reached; try again") from error
+        body = {"success": True, "snapshot_id": snapshot_id, "message": "a worker takes the snapshot"}
         return Response(body, status.HTTP_202_ACCEPTED)

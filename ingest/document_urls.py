@@ -1,4 +1,4 @@
-"""Addresses that other documents give: the same doors under other names."""
+"""Alternative URLs of ingestion endpoints, from other specifications."""
 
 from django.urls import path
 
@@ -6,7 +6,7 @@ from ingest.collect_now import CollectView
 from ingest.views import EventsView, SnapshotView
 
 urlpatterns = [
-    path("api/telemetry/snapshot", SnapshotView.as_view(schema=None)),  # described under its other address
+    path("api/telemetry/snapshot", SnapshotView.as_view(schema=None)),  # documented under its other URL
     path("telemetry", EventsView.as_view()),
     path("telemetry/collect", CollectView.as_view()),
 ]

@@ -1,67 +1,69 @@
-"""The doors of the site's JSON and of other documents': how a request is read and how its answer looks, in the fast
-lane and in REST.
-"""
+"""The ingestion endpoints for JSON: how each decodes a request and words its response, in the fast lane and in REST."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ingest.pipeline import Receipt
-from ingest.rejected.inbox import inbox
+from ingest.rejected.inbox import rejected_inbox
 from ingest.wire.batch import Batch, RequestRejected
-from ingest.wire.compression import inflate
+from ingest.wire.compression import decompress
 from ingest.wire.event import decode_events
 from ingest.wire.snapshot import decode_snapshot
 from ingest.wire.telemetry_json import (
-    Plain,
+    NumericPoint,
     decode_batch,
     decode_bulk,
+    decode_numeric_batch,
+    decode_numeric_bulk,
+    decode_numeric_point,
     decode_single,
-    plain_batch,
-    plain_bulk,
-    plain_single,
 )
 from rest.caller import Caller
 
-BODY_LIMIT = 16 * 1024 * 1024  # bytes, before and after decompression
+MAX_BODY_SIZE = 16 * 1024 * 1024  # bytes, before and after decompression
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """One way in: its decoders (body, device in the URL → what is in it) and its answer (receipt → body).
+class Endpoint:
+    """The decoders of an endpoint (body, device in the URL → points) and its response (receipt → body).
 
-    `plain` reads numbers and nothing else, by device, and gives up on anything out of the ordinary; not every door
-    has such a short way.
+    `decode_numeric` decodes numeric points only and fails for any other body; not every endpoint has it.
     """
 
     decode: Callable[[bytes, str], Batch]
-    answer: Callable[[Receipt], dict[str, Any]]
-    plain: Callable[[bytes, str], dict[str, list[Plain]]] | None = None
+    response: Callable[[Receipt], dict[str, Any]]
+    decode_numeric: Callable[[bytes, str], dict[str, list[NumericPoint]]] | None = None
 
     def read(self, body: bytes, device_id: str, sender: Caller) -> Batch:
-        """What is in a body. Raises RequestRejected, and has it counted that somebody sends what cannot be read."""
+        """Decode a body; a body that cannot be decoded is counted in the rejected inbox. Raises RequestRejected."""
         try:
             return self.decode(body, device_id)
-        except RequestRejected as refused:
-            inbox().note_request(sender.name, device_id, refused.detail)
+        except RequestRejected as error:
+            rejected_inbox().add_request(sender.name, device_id, error.detail)
             raise
 
 
+def body_too_large() -> RequestRejected:
+    """Return the rejection (413) of a body over the size limit."""
+    return RequestRejected(f"the body is too large: at most {MAX_BODY_SIZE} bytes are accepted", 413)
+
+
 def check_media_type(content_type: str) -> None:
-    """Only JSON is read here. Raises RequestRejected (415)."""
+    """Accept JSON only. Raises RequestRejected (415)."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise RequestRejected(f"Content-Type {kind!r:.60} is not read here: application/json is accepted", 415)
+        raise RequestRejected(f"Content-Type {kind!r:.60} is not supported: application/json is accepted", 415)
 
 
-def unpack(body: bytes, content_encoding: str) -> bytes:
-    """The body without its Content-Encoding. Raises RequestRejected."""
+def decompress_body(body: bytes, content_encoding: str) -> bytes:
+    """Return the body without its Content-Encoding. Raises RequestRejected."""
     coding = content_encoding.strip().lower()
-    return body if coding in ("", "identity") else inflate(body, coding, BODY_LIMIT)
+    return body if coding in ("", "identity") else decompress(body, coding, MAX_BODY_SIZE)
 
 
-def _answer_single(receipt: Receipt) -> dict[str, Any]:
-    """PRD E1-US1."""
+def _point_response(receipt: Receipt) -> dict[str, Any]:
+    """Return the response of PRD E1-US1."""
     return {
         "success": True,
         "message": "Data point ingested successfully",
@@ -70,7 +72,7 @@ def _answer_single(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def _answer_bulk(receipt: Receipt) -> dict[str, Any]:
+def _bulk_response(receipt: Receipt) -> dict[str, Any]:
     results: dict[str, dict[str, Any]] = {}
     for group in receipt.groups:
         count = group.stop - group.start
@@ -86,7 +88,7 @@ def _answer_bulk(receipt: Receipt) -> dict[str, Any]:
         empty = {"success": False, "ingested_count": 0, "failed_count": 0, "total_count": 0, "errors": []}
         result = results.setdefault(device_id, empty)
         result["failed_count"] += 1
-        if number < receipt.unreadable:
+        if number < receipt.undecoded:
             result["total_count"] += 1
         else:
             result["ingested_count"] -= 1
@@ -95,10 +97,12 @@ def _answer_bulk(receipt: Receipt) -> dict[str, Any]:
     return receipt.as_json() | {"results": results}
 
 
-DOORS = {
-    "single": Door(decode_single, _answer_single, plain_single),
-    "batch": Door(lambda body, device_id: decode_batch(body, device_id, BODY_LIMIT), Receipt.as_json, plain_batch),
-    "bulk": Door(lambda body, _: decode_bulk(body), _answer_bulk, plain_bulk),
-    "snapshot": Door(lambda body, _: decode_snapshot(body), Receipt.as_json),
-    "events": Door(lambda body, _: decode_events(body), Receipt.as_json),
+ENDPOINTS = {
+    "single": Endpoint(decode_single, _point_response, decode_numeric_point),
+    "batch": Endpoint(
+        lambda body, device_id: decode_batch(body, device_id, MAX_BODY_SIZE), Receipt.as_json, decode_numeric_batch
+    ),
+    "bulk": Endpoint(lambda body, _: decode_bulk(body), _bulk_response, decode_numeric_bulk),
+    "snapshot": Endpoint(lambda body, _: decode_snapshot(body), Receipt.as_json),
+    "events": Endpoint(lambda body, _: decode_events(body), Receipt.as_json),
 }

@@ -1,4 +1,4 @@
-"""How a sender proves who it is, and what was rejected of it."""
+"""API keys, and the rejected inbox."""
 
 import hashlib
 import secrets
@@ -8,28 +8,28 @@ from django.db import models
 from django.utils import timezone
 
 from ingest.identity.models import TokenFamily, UsedServiceToken
-from ingest.wire.batch import Reason
+from ingest.wire.batch import RejectionReason
 from metrics.models import NAME_LENGTH, Announced, Audited, Device, DeviceGroup
 from rest.caller import Caller, Scope
 
 __all__ = ["ApiKey", "Rejected", "RejectedPacket", "TokenFamily", "UsedServiceToken", "digest_of", "new_key"]
 
 PREFIX_LENGTH = 8
-LONGEST_SENDER = 250  # so that all names of a row of the rejected inbox fit an index
+MAX_SENDER_LENGTH = 250  # so that the names of a row of the rejected inbox fit an index
 
 
 def digest_of(key: str) -> bytes:
-    """What is stored of a key. The key holds 128 random bits or more, so a plain hash cannot be turned back."""
+    """Return the stored hash of a key. A key has at least 128 random bits, so an unsalted hash cannot be reversed."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def new_key() -> str:
-    """A key of 192 random bits."""
+    """Return a key of 192 random bits."""
     return "tk_" + secrets.token_urlsafe(24)
 
 
 class ApiKey(Audited, Announced):
-    """A key of a device (bound to it), of a gateway (bound to a group) or of a program (bound to nothing)."""
+    """An API key for one device, for a group of devices (a gateway) or for all devices (a program)."""
 
     name = models.CharField(max_length=NAME_LENGTH)
     prefix = models.CharField(max_length=PREFIX_LENGTH, editable=False)
@@ -43,7 +43,7 @@ class ApiKey(Audited, Announced):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, editable=False)  # give or take a minute
+    last_used_at = models.DateTimeField(null=True, editable=False)  # written once a minute
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -63,51 +63,51 @@ class ApiKey(Audited, Announced):
 
     @property
     def is_valid(self) -> bool:
-        """Whether whoever has it may come with it now."""
+        """Whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
 
     @classmethod
     def issue(
         cls, name: str, scope: str, device: Device | None = None, key: str = "", **more: Any
     ) -> tuple["ApiKey", str]:
-        """A new key and its text, which is nowhere to be found afterwards. `key` gives the text from outside."""
+        """Create a key; return it with its text, which is not stored. `key` is a given text."""
         text = key or new_key()
-        made = cls.objects.create(
+        created = cls.objects.create(
             name=name, scope=scope, device=device, prefix=text[:PREFIX_LENGTH], digest=digest_of(text), **more
         )
-        return made, text
+        return created, text
 
 
 class RejectedQuerySet(models.QuerySet["Rejected"]):
     def visible_to(self, caller: Caller) -> "RejectedQuerySet":
-        """What was rejected of the devices that a caller sees; whoever sees all devices sees those never made, too."""
+        """Filter by the devices that a caller may see. Callers without restriction also see devices never created."""
         if caller.device_id is None and caller.groups is None:
             return self
         return self.filter(device_id__in=Device.objects.visible_to(caller).values("device_id"))
 
-    def containing(self, words: str) -> "RejectedQuerySet":
-        """Those in whose device or metric these words occur; all where there are none."""
-        named = models.Q(device_id__icontains=words) | models.Q(metric_name__icontains=words)
-        return self.filter(named) if words else self
+    def containing(self, text: str) -> "RejectedQuerySet":
+        """Filter by a text in the device or metric; an empty text selects all rows."""
+        matches = models.Q(device_id__icontains=text) | models.Q(metric_name__icontains=text)
+        return self.filter(matches) if text else self
 
 
 class Rejected(models.Model):
-    """Points of one sender, device and metric that were rejected for one reason. Written by `ingest.rejected`."""
+    """Rejected points of one sender, device, metric and reason. Written by `ingest.rejected`."""
 
-    sender = models.CharField(max_length=LONGEST_SENDER, blank=True)
+    sender = models.CharField(max_length=MAX_SENDER_LENGTH, blank=True)
     device_id = models.CharField("device", max_length=NAME_LENGTH, blank=True)
     metric_name = models.CharField("metric", max_length=NAME_LENGTH, blank=True)
-    reason = models.CharField(max_length=16, choices=[(one.value, one.words) for one in Reason])
+    reason = models.CharField(max_length=16, choices=[(reason.value, reason.label) for reason in RejectionReason])
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()
-    count = models.BigIntegerField(help_text="How many were rejected and have not been replayed since.")
-    detail = models.TextField(help_text="Of the last of them.")
+    count = models.BigIntegerField(help_text="Number of rejected points that have not been replayed.")
+    detail = models.TextField(help_text="Error of the latest point.")
 
     objects = RejectedQuerySet.as_manager()
 
     class Meta:
         ordering = ["-last_at", "-id"]
-        verbose_name_plural = "rejected"
+        verbose_name_plural = "rejected points"
         constraints = [
             models.UniqueConstraint(fields=["sender", "device_id", "metric_name", "reason"], name="rejected_once")
         ]
@@ -117,13 +117,13 @@ class Rejected(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.metric_name or 'what cannot be read'} of {self.device_id or 'several devices'}: {self.reason}"
+        return f"{self.metric_name or 'invalid requests'} of {self.device_id or 'several devices'}: {self.reason}"
 
 
 class RejectedPacket(models.Model):
-    """Rejected points that can be replayed, packed (ingest.rejected.points)."""
+    """Rejected points that can be replayed, compressed (`ingest.rejected.point_packets`)."""
 
     rejected = models.ForeignKey(Rejected, on_delete=models.CASCADE, related_name="packets")
     points = models.IntegerField()
-    size = models.IntegerField(help_text="bytes of the payload")
+    size = models.IntegerField(help_text="Size of the payload in bytes.")
     payload = models.BinaryField()

@@ -1,5 +1,6 @@
-"""What goes in and out of the doors of the site's JSON, for the description of the API: requests are read by
-ingest.wire, answers are written by ingest.json_endpoints.
+"""Requests and responses of the ingestion endpoints in the OpenAPI document.
+
+At run time ingest.wire decodes the requests and ingest.json_endpoints builds the responses.
 """
 
 from typing import Any
@@ -8,55 +9,59 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
 
 from ingest.wire.compression import CODINGS
-from ingest.wire.telemetry_json import BATCH_LIMIT
-from ingest.wire.validate import LONGEST_NAME, LONGEST_UNIT
+from ingest.wire.telemetry_json import MAX_BATCH_POINTS
+from ingest.wire.validate import MAX_NAME_LENGTH, MAX_UNIT_LENGTH
 from rest.openapi import JSON, Answer, Tag, operation
 
-VALUE = "A number, text, boolean, object or array; null is no measurement."
-NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
+VALUE = "A number, text, boolean, object or array; null is not accepted."
+NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
 
 
 @extend_schema_field({"type": ["number", "string", "boolean", "object", "array"], "items": {}})
 class ValueField(serializers.JSONField):
-    """Whatever can be measured."""
+    """A value of any JSON type but null."""
 
 
-class Point(Answer):
-    timestamp = serializers.DateTimeField(help_text="When it was measured: RFC 3339 with its offset.")
-    metric_name = serializers.CharField(max_length=LONGEST_NAME)
+class PointSerializer(Answer):
+    timestamp = serializers.DateTimeField(help_text="Time of the measurement: RFC 3339 with an offset.")
+    metric_name = serializers.CharField(max_length=MAX_NAME_LENGTH)
     value = ValueField(help_text=VALUE)
-    unit = serializers.CharField(max_length=LONGEST_UNIT, allow_blank=True, allow_null=True, required=False)
-    tags = serializers.DictField(allow_null=True, required=False, help_text="What it can be filtered and grouped by.")
-    metadata = serializers.DictField(allow_null=True, required=False, help_text="Anything else, kept as it is.")
+    unit = serializers.CharField(max_length=MAX_UNIT_LENGTH, allow_blank=True, allow_null=True, required=False)
+    tags = serializers.DictField(
+        allow_null=True, required=False, help_text="Labels by which points can be filtered and grouped."
+    )
+    metadata = serializers.DictField(allow_null=True, required=False, help_text="Any other data, stored unchanged.")
 
 
 _POINTS = {"type": "array", "items": {"$ref": "#/components/schemas/PointRequest"}, "minItems": 1}
-_PACKED = {"type": "string", "contentEncoding": "base64", "description": "The array, compressed, as base64."}
+_PACKED = {"type": "string", "contentEncoding": "base64", "description": "The compressed array as base64."}
 
 
-@extend_schema_field({"oneOf": [_POINTS | {"maxItems": BATCH_LIMIT}, _PACKED]})
+@extend_schema_field({"oneOf": [_POINTS | {"maxItems": MAX_BATCH_POINTS}, _PACKED]})
 class PointsField(serializers.Field[Any, Any, Any, Any]):
-    """Points, or what they are packed in."""
+    """An array of points, or a compressed array as base64."""
 
 
-class Batch(Answer):
-    data_points = PointsField(help_text="1 to 1,000 points; with `compression` they may come packed.")
+class BatchSerializer(Answer):
+    data_points = PointsField(
+        help_text="1 to 1,000 points; with `compression` optionally as a compressed array in base64."
+    )
     compression = serializers.ChoiceField(
-        ["gzip", "zstd", "lz4"], allow_null=True, required=False, help_text="How `data_points` are packed."
+        ["gzip", "zstd", "lz4"], allow_null=True, required=False, help_text="Compression of `data_points`."
     )
     batch_id = serializers.CharField(
-        max_length=LONGEST_NAME,
+        max_length=MAX_NAME_LENGTH,
         allow_null=True,
         required=False,
-        help_text="A batch of this device with the same id is stored once, and answered as it was the first time.",
+        help_text="A repeated batch with the same id and device is not stored again; the first response is returned.",
     )
 
 
-class Rejected(Answer):
-    device_id = serializers.CharField(required=False, help_text="Where the request has several devices.")
-    index = serializers.IntegerField(help_text="Where the point stood in its array.")
+class RejectedSerializer(Answer):
+    device_id = serializers.CharField(required=False, help_text="The device, if the request has several.")
+    index = serializers.IntegerField(help_text="Index of the point in its array.")
     field = serializers.CharField()
-    detail = serializers.CharField(help_text="What is wrong, and what is accepted instead.")
+    detail = serializers.CharField(help_text="What is wrong and what is accepted.")
 
 
 class PointReceipt(Answer):
@@ -67,20 +72,20 @@ class PointReceipt(Answer):
 
 
 class BatchReceipt(Answer):
-    success = serializers.BooleanField(help_text="Whether any point is stored.")
+    success = serializers.BooleanField(help_text="Whether at least one point was stored.")
     ingested_count = serializers.IntegerField()
     failed_count = serializers.IntegerField()
     total_count = serializers.IntegerField()
-    errors = Rejected(many=True, help_text="One for each point that is not stored.")  # type: ignore[assignment]
+    errors = RejectedSerializer(many=True, help_text="An error for each point that was not stored.")  # type: ignore[assignment]
 
 
 class BulkReceipt(BatchReceipt):
-    results = serializers.DictField(child=BatchReceipt(), help_text="The same by device.")
+    results = serializers.DictField(child=BatchReceipt(), help_text="The result of each device.")
 
 
 _BULK = {"type": "object", "additionalProperties": _POINTS, "propertyNames": NAME, "minProperties": 1}
-_PACKING = OpenApiParameter(
-    "Content-Encoding", location="header", enum=list(CODINGS), description="How the body is compressed, if it is."
+_ENCODING = OpenApiParameter(
+    "Content-Encoding", location="header", enum=list(CODINGS), description="Compression of the body."
 )
 _POINT = {"timestamp": "2025-12-18T10:00:00Z", "metric_name": "temperature", "value": 25.5}
 _RECEIPT: dict[str, Any] = {"success": True, "ingested_count": 2, "failed_count": 0, "total_count": 2, "errors": []}
@@ -88,12 +93,13 @@ _ONE = _RECEIPT | {"ingested_count": 1, "total_count": 1}
 
 describe_single = operation(
     "ingest_point",
-    "Store one measurement of a device",
+    "Store one point of a device",
     tag=Tag.INGESTION,
-    description="Answered when it is on disk. The same time of the same metric once more replaces what was there.",
-    request={JSON: Point},
+    description="The response is sent after the commit. A point with the same metric and timestamp replaces the earlier"
+    " point.",
+    request={JSON: PointSerializer},
     answer=PointReceipt,
-    parameters=[_PACKING],
+    parameters=[_ENCODING],
     errors=(404, 422),
     asked=_POINT | {"unit": "celsius", "tags": {"location": "room_1"}},
     answered={
@@ -105,13 +111,13 @@ describe_single = operation(
 )
 describe_batch = operation(
     "ingest_batch",
-    "Store up to 1,000 measurements of a device",
+    "Store up to 1,000 points of a device",
     tag=Tag.INGESTION,
-    description="Every point that cannot be kept is named in `errors`, and the others are stored. Where none can be"
-    " kept the answer is 422.",
-    request={JSON: Batch},
+    description="Invalid points are listed in `errors`, and all others are stored. If no point is valid, the response"
+    " is 422.",
+    request={JSON: BatchSerializer},
     answer=BatchReceipt,
-    parameters=[_PACKING],
+    parameters=[_ENCODING],
     errors=(404, 422),
     asked={
         "data_points": [_POINT, _POINT | {"metric_name": "humidity", "value": 60}],
@@ -122,13 +128,13 @@ describe_batch = operation(
 )
 describe_bulk = operation(
     "ingest_bulk",
-    "Store measurements of many devices",
+    "Store points of many devices",
     tag=Tag.INGESTION,
-    description="At most 50,000 points. Each device is answered for itself in `results`: some may fail while others"
-    " are stored.",
+    description="At most 50,000 points in all. `results` holds the result of each device: some devices may fail while"
+    " others are stored.",
     request={JSON: _BULK},
     answer=BulkReceipt,
-    parameters=[_PACKING],
+    parameters=[_ENCODING],
     errors=(422,),
     asked={
         "device_001": [_POINT | {"metric_name": "temp", "value": 25}],
@@ -143,7 +149,7 @@ _SNAPSHOT = {
     "properties": {
         "node_id": NAME | {"description": "The device."},
         "timestamp": {"type": "string", "format": "date-time"},
-        "metrics": {"type": "object", "description": "Nested: the names of a path are joined by dots."},
+        "metrics": {"type": "object", "description": "Nested values; the names of a path are joined by dots."},
     },
     "additionalProperties": _MEASURED,
 }
@@ -158,20 +164,20 @@ _EVENT = {
         "source": NAME | {"description": "The device."},
         "type": NAME | {"description": "The metric."},
         "value": _MEASURED,
-        "status": {"description": "Becomes the tag `status` of the point."},
+        "status": {"description": "Stored as the tag `status` of the point."},
     },
-    "additionalProperties": {"description": "Goes into the point's metadata."},
+    "additionalProperties": {"description": "Stored in the metadata of the point."},
 }
-_EVENTS = {"oneOf": [_EVENT, {"type": "array", "items": _EVENT, "minItems": 1, "maxItems": BATCH_LIMIT}]}
+_EVENTS = {"oneOf": [_EVENT, {"type": "array", "items": _EVENT, "minItems": 1, "maxItems": MAX_BATCH_POINTS}]}
 describe_snapshot = operation(
     "ingest_snapshot",
-    "Store what a host measured at one moment",
+    "Store a snapshot of a host",
     tag=Tag.INGESTION,
     description="The edge agent's snapshot, flat or nested (`metrics`): each value is a point of the device `node_id`."
-    " Answers under `/api/telemetry/snapshot` too.",
+    " Also available at `/api/telemetry/snapshot`.",
     request={JSON: _SNAPSHOT},
     answer=BatchReceipt,
-    parameters=[_PACKING],
+    parameters=[_ENCODING],
     errors=(422,),
     asked={
         "node_id": "192.168.100.27",
@@ -183,12 +189,12 @@ describe_snapshot = operation(
 )
 describe_events = operation(
     "ingest_events",
-    "Store events of sources",
+    "Store events",
     tag=Tag.INGESTION,
-    description="One event or a list of up to 1,000: `source` is the device, `type` the metric, `status` a tag.",
+    description="One event or an array of up to 1,000: `source` is the device, `type` the metric, `status` a tag.",
     request={JSON: _EVENTS},
     answer=BatchReceipt,
-    parameters=[_PACKING],
+    parameters=[_ENCODING],
     errors=(422,),
     asked={"timestamp": 1766051000.5, "source": "sensor_001", "type": "temperature", "value": 75.0, "status": "OK"},
     answered=_ONE,

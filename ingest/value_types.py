@@ -1,4 +1,4 @@
-"""A JSON value to what is stored for it, as its metric's definition says or as it looks by itself."""
+"""Encoding of JSON values for storage, by the data type of the metric definition or of the value."""
 
 import base64
 import binascii
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ingest.wire.validate import BadPoint
+from ingest.wire.validate import InvalidPoint
 from metrics.storage.format.codec import Kind
 
 _NAMES = {
@@ -19,26 +19,26 @@ _NAMES = {
 }
 
 
-def stored(value: Any, kind: Kind | None, metric: str) -> tuple[Kind, float | bytes]:
-    """(kind, float for numbers and booleans, bytes for the rest). `kind` None: undefined, by its looks.
+def encode_value(value: Any, kind: Kind | None, metric: str) -> tuple[Kind, float | bytes]:
+    """Return (kind, float for numbers and booleans, bytes for others). Without a `kind`, that of the value is used.
 
-    Raises BadPoint where the definition asks for something else.
+    Raises InvalidPoint if the value does not match the definition.
     """
     if kind is None or kind is Kind.NUMERIC or kind is Kind.BOOLEAN or kind is Kind.STRING:
-        looks = _looks(value)
-        if kind is not None and looks is not kind:
-            raise BadPoint("value", f"{metric} is defined as {kind.name.lower()}: {_NAMES[kind]} is accepted")
-        if looks.is_number:
-            return looks, float(value)
-        return looks, value.encode() if looks is Kind.STRING else msgspec.json.encode(value)
+        kind_of_value = _kind_of(value)
+        if kind is not None and kind_of_value is not kind:
+            raise _wrong_type(kind, metric)
+        if kind_of_value.is_number:
+            return kind_of_value, float(value)
+        return kind_of_value, value.encode() if kind_of_value is Kind.STRING else msgspec.json.encode(value)
     if kind is Kind.BINARY:
-        return kind, _binary(value, metric)
+        return kind, _encode_binary(value, metric)
     if kind is Kind.GEOLOCATION:
-        return kind, _place(value, metric)
+        return kind, _encode_location(value, metric)
     return kind, msgspec.json.encode(value)
 
 
-def _looks(value: Any) -> Kind:
+def _kind_of(value: Any) -> Kind:
     if isinstance(value, bool):
         return Kind.BOOLEAN
     if isinstance(value, float | int):
@@ -46,27 +46,29 @@ def _looks(value: Any) -> Kind:
     return Kind.STRING if isinstance(value, str) else Kind.JSON
 
 
-def _binary(value: Any, metric: str) -> bytes:
+def _encode_binary(value: Any, metric: str) -> bytes:
+    if not isinstance(value, str):
+        raise _wrong_type(Kind.BINARY, metric)
     try:
-        return base64.b64decode(value, validate=True) if isinstance(value, str) else _fail(Kind.BINARY, metric)
+        return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        return _fail(Kind.BINARY, metric)
+        raise _wrong_type(Kind.BINARY, metric) from None
 
 
-def _place(value: Any, metric: str) -> bytes:
-    """Latitude, longitude and whatever else is in the object (altitude, accuracy), under their full names."""
+def _encode_location(value: Any, metric: str) -> bytes:
+    """Return an object with latitude, longitude and all other fields, under their full names."""
     if not isinstance(value, dict):
-        return _fail(Kind.GEOLOCATION, metric)
-    place = dict(value)
-    for name, shorts, limit in (("latitude", ("lat",), 90), ("longitude", ("lon", "lng"), 180)):
-        for short in shorts:
-            if short in place and name not in place:
-                place[name] = place.pop(short)
-        degrees = place.get(name)
+        raise _wrong_type(Kind.GEOLOCATION, metric)
+    location = dict(value)
+    for name, short_names, limit in (("latitude", ("lat",), 90), ("longitude", ("lon", "lng"), 180)):
+        for short_name in short_names:
+            if short_name in location and name not in location:
+                location[name] = location.pop(short_name)
+        degrees = location.get(name)
         if isinstance(degrees, bool) or not isinstance(degrees, int | float) or abs(degrees) > limit:
-            raise BadPoint("value", f"{metric}: {name} must be a number from -{limit} to {limit}")
-    return msgspec.json.encode(place)
+            raise InvalidPoint("value", f"{metric}: {name} must be a number from -{limit} to {limit}")
+    return msgspec.json.encode(location)
 
 
-def _fail(kind: Kind, metric: str) -> bytes:
-    raise BadPoint("value", f"{metric} is defined as {kind.name.lower()}: {_NAMES[kind]} is accepted")
+def _wrong_type(kind: Kind, metric: str) -> InvalidPoint:
+    return InvalidPoint("value", f"{metric} is defined as {kind.name.lower()}: {_NAMES[kind]} is accepted")

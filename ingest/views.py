@@ -1,4 +1,4 @@
-"""The doors for those who come without an API key, and the same answers as the fast lane gives."""
+"""The ingestion endpoints as REST views, for requests that do not take the fast lane. Both give the same responses."""
 
 from typing import Any
 
@@ -8,77 +8,77 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ingest.authentication import MayWrite
-from ingest.json_endpoints import BODY_LIMIT, DOORS, check_media_type, unpack
+from ingest.json_endpoints import ENDPOINTS, MAX_BODY_SIZE, body_too_large, check_media_type, decompress_body
 from ingest.openapi import describe_batch, describe_bulk, describe_events, describe_single, describe_snapshot
-from ingest.pipeline import accept
+from ingest.pipeline import NOT_ALLOWED, accept
 from ingest.wire.batch import RequestRejected
 from rest.permissions import caller
 
 
-class Unparsed(BaseParser):
-    """The body as it is, up to what is too much: the doors read it themselves."""
+class RawBodyParser(BaseParser):
+    """Returns the body as it is, up to just over the size limit; the endpoints decode it themselves."""
 
     media_type = "*/*"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         check_media_type(media_type or "")
-        return stream.read(BODY_LIMIT + 1)
+        return stream.read(MAX_BODY_SIZE + 1)
 
 
 class _IngestView(APIView):
-    """PRD E1. `door` is single, batch or bulk."""
+    """PRD E1. `endpoint` is a name in ENDPOINTS."""
 
     permission_classes = [MayWrite]
-    parser_classes = [Unparsed]
-    door = ""
+    parser_classes = [RawBodyParser]
+    endpoint = ""
 
-    def take(self, request: Request, device_id: str) -> Response:
-        door = DOORS[self.door]
+    def ingest(self, request: Request, device_id: str) -> Response:
+        endpoint = ENDPOINTS[self.endpoint]
         if device_id and not caller(request).may_write(device_id):
-            raise RequestRejected("this key may not write to this device", 403)
+            raise RequestRejected(NOT_ALLOWED[2], 403)
         body: Any = request.data or b""
-        if len(body) > BODY_LIMIT:
-            raise RequestRejected(f"the body is larger than {BODY_LIMIT} bytes", 413)
-        body = unpack(body, request.headers.get("Content-Encoding", ""))
-        batch = door.read(body, device_id, caller(request))
-        return Response(door.answer(accept(batch, caller(request))))
+        if len(body) > MAX_BODY_SIZE:
+            raise body_too_large()
+        body = decompress_body(body, request.headers.get("Content-Encoding", ""))
+        batch = endpoint.read(body, device_id, caller(request))
+        return Response(endpoint.response(accept(batch, caller(request))))
 
 
 class PointView(_IngestView):
-    door = "single"
+    endpoint = "single"
 
     @describe_single
     def post(self, request: Request, device_id: str) -> Response:
-        return self.take(request, device_id)
+        return self.ingest(request, device_id)
 
 
 class BatchView(_IngestView):
-    door = "batch"
+    endpoint = "batch"
 
     @describe_batch
     def post(self, request: Request, device_id: str) -> Response:
-        return self.take(request, device_id)
+        return self.ingest(request, device_id)
 
 
 class BulkView(_IngestView):
-    door = "bulk"
+    endpoint = "bulk"
 
     @describe_bulk
     def post(self, request: Request) -> Response:
-        return self.take(request, "")
+        return self.ingest(request, "")
 
 
 class SnapshotView(_IngestView):
-    door = "snapshot"
+    endpoint = "snapshot"
 
     @describe_snapshot
     def post(self, request: Request) -> Response:
-        return self.take(request, "")
+        return self.ingest(request, "")
 
 
 class EventsView(_IngestView):
-    door = "events"
+    endpoint = "events"
 
     @describe_events
     def post(self, request: Request) -> Response:
-        return self.take(request, "")
+        return self.ingest(request, "")

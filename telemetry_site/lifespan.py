@@ -55,7 +55,7 @@ class Lifespan:
                     task.cancel()
                 await asyncio.to_thread(stop_writer)
                 await asyncio.to_thread(write_request_stats)
-                await asyncio.to_thread(last_used.write)
+                await asyncio.to_thread(last_used.write_last_used)
                 await asyncio.to_thread(stop_inbox)
                 await asyncio.to_thread(close_pools)
                 await send({"type": "lifespan.shutdown.complete"})
@@ -75,9 +75,9 @@ async def _refresh_registry() -> None:
 
 async def _write_last_used() -> None:
     while True:
-        await asyncio.sleep(last_used.PERIOD)
+        await asyncio.sleep(last_used.WRITE_PERIOD)
         try:
-            await asyncio.to_thread(last_used.write)
+            await asyncio.to_thread(last_used.write_last_used)
         except Exception:
             log.exception("last-used times of API keys cannot be written")
 

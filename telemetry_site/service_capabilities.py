@@ -6,10 +6,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ingest.json_endpoints import BODY_LIMIT
-from ingest.pipeline import AHEAD
+from ingest.json_endpoints import MAX_BODY_SIZE
 from ingest.wire.compression import CODINGS
-from ingest.wire.telemetry_json import BATCH_LIMIT, BULK_LIMIT
+from ingest.wire.limits import MAX_CLOCK_AHEAD
+from ingest.wire.telemetry_json import MAX_BATCH_POINTS, MAX_BULK_POINTS
 from metrics.api.parameters import MOST_NAMES
 from metrics.export.formats import FORMATS
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricType
@@ -22,10 +22,10 @@ from rest.openapi import Answer, Tag, operation
 from rest.pagination import MOST
 
 LIMITS = {
-    "points_of_a_batch": BATCH_LIMIT,
-    "points_of_a_bulk_request": BULK_LIMIT,
-    "bytes_of_a_body": BODY_LIMIT,
-    "seconds_ahead_of_the_clock": AHEAD // SECOND,
+    "points_of_a_batch": MAX_BATCH_POINTS,
+    "points_of_a_bulk_request": MAX_BULK_POINTS,
+    "bytes_of_a_body": MAX_BODY_SIZE,
+    "seconds_ahead_of_the_clock": MAX_CLOCK_AHEAD // SECOND,
     "points_of_an_answer": MAX_POINTS,
     "names_of_a_question": MOST_NAMES,
     "rows_of_a_page": MOST,

@@ -109,8 +109,8 @@ LOGOUT_REDIRECT_URL = "login"
 # --- authentication --------------------------------------------------------------------------------
 ACCESS_TOKEN_SECONDS = env.integer("TELEMETRY_ACCESS_TOKEN_SECONDS", 900, 60, 86_400)
 REFRESH_TOKEN_DAYS = env.integer("TELEMETRY_REFRESH_TOKEN_DAYS", 14, 1, 365)
-JWT_ISSUERS = env.parsed("TELEMETRY_JWT_ISSUERS", trusted_issuers.issuers, "[]")
-SERVICES = env.parsed("TELEMETRY_SERVICE_SECRETS", trusted_issuers.services, "{}")
+JWT_ISSUERS = env.parsed("TELEMETRY_JWT_ISSUERS", trusted_issuers.parse_issuers, "[]")
+SERVICES = env.parsed("TELEMETRY_SERVICE_SECRETS", trusted_issuers.parse_services, "{}")
 
 # --- security ---------------------------------------------------------------------------------------
 HTTPS = env.switch("TELEMETRY_HTTPS", False)

@@ -62,7 +62,7 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         create_initial_rows("default")
         first_alert_rows("default")
         series_registry.reset_registry()
-        authentication.forget()
+        authentication.clear_caches()
         block_cache.clear_block_cache()
         stream_follower.reset_stream_follower()
         point_totals.series_devices.forget()

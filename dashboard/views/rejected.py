@@ -14,9 +14,9 @@ from django.views.decorators.http import require_POST, require_safe
 from dashboard.device_overview import plural
 from dashboard.number_format import duration_text
 from ingest.models import Rejected
-from ingest.rejected.listing import replayable, with_kept
+from ingest.rejected.listing import replayable_ids, with_kept_counts
 from ingest.rejected.replay import replay
-from ingest.rejected.retention import discard
+from ingest.rejected.retention import delete_rows
 from metrics.errors import EXPECTED_ERRORS
 from metrics.storage.connection import read_connection
 from rest.caller import Caller, Scope, caller_of
@@ -64,7 +64,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     given = request.GET.get("from", "0")
     start = min(int(given), FARTHEST) if given.isascii() and given.isdigit() and len(given) < 10 else 0
     found = Rejected.objects.visible_to(caller).containing(words)
-    rows = list(with_kept(found)[start : start + PAGE + 1])
+    rows = list(with_kept_counts(found)[start : start + PAGE + 1])
     now = timezone.now()
     context = {
         "rows": [Row(row, duration_text((now - row.last_at).total_seconds())) for row in rows[:PAGE]],
@@ -90,7 +90,7 @@ def replay_row(request: HttpRequest, number: int) -> HttpResponse:
 def replay_all(request: HttpRequest) -> HttpResponse:
     """Of all rows that are shown to whoever asks."""
     caller = _operator(request)
-    return _replayed(request, replayable(Rejected.objects.visible_to(caller)), "")
+    return _replayed(request, replayable_ids(Rejected.objects.visible_to(caller)), "")
 
 
 @login_required
@@ -99,7 +99,7 @@ def dismiss(request: HttpRequest, number: int) -> HttpResponse:
     """Let go of a row and its points."""
     row = _row(request, number)
     with read_connection() as connection:
-        discard(connection, [row.pk])
+        delete_rows(connection, [row.pk])
     messages.success(request, f"{plural(row.count, 'rejected point')} dismissed.")
     return redirect("dashboard:rejected")
 

@@ -1,4 +1,4 @@
-"""Time for collectors: when to measure, and waiting that can be interrupted. Tests give a clock of their own."""
+"""The clock of collectors: times of measurements, and waiting that can be interrupted."""
 
 import threading
 import time
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from typing import Protocol
 
 
-class Clock(Protocol):
-    """What a collector needs to know of time."""
+class CollectorClock(Protocol):
+    """The time functions that a collector uses."""
 
     def time(self) -> float:
-        """Seconds since 1970, UTC."""
+        """Return seconds since 1970, UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that nobody sets back."""
+        """Return seconds of a clock that never goes back."""
 
     def wait(self, seconds: float) -> bool:
-        """Wait; True where it is time to end instead."""
+        """Wait; return True if the collector has to end."""
 
 
 class SystemClock:
@@ -38,11 +38,11 @@ class SystemClock:
         self._ended.set()
 
 
-def ticks(clock: Clock, interval: float, settle: float = 0.0) -> Iterator[float]:
-    """The multiples of `interval` as they come, the first no sooner than in `settle` seconds.
+def ticks(clock: CollectorClock, interval: float, settle: float = 0.0) -> Iterator[float]:
+    """Wait for each multiple of `interval` and yield it, the first after at least `settle` seconds.
 
-    Each wait is reckoned anew from the wall clock, so nothing adds up, and a clock that is set back or a machine
-    that slept costs no more than the ticks in between.
+    Each wait is computed from the wall clock, so delays do not add up. A clock that is set back, or a machine that was
+    suspended, loses only the ticks in between.
     """
     if clock.wait(settle):
         return

@@ -1,8 +1,8 @@
-"""Measures the machine it runs on and sends that to the site: `python -m ingest.collectors.host`.
+"""Host collector: measures its machine and sends the snapshots to the site: `python -m ingest.collectors.host`.
 
-TELEMETRY_URL            address of the site, such as http://127.0.0.1:8218
-TELEMETRY_DEVICE_ID      what this machine is called there
-TELEMETRY_API_KEY_FILE   file that holds the key, read again when the site no longer knows it
+TELEMETRY_URL            URL of the site, such as http://127.0.0.1:8218
+TELEMETRY_DEVICE_ID      device id of this machine
+TELEMETRY_API_KEY_FILE   file with the API key, read again when the site rejects the key
 """
 
 import logging
@@ -15,78 +15,82 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from ingest.collectors.backlog import Backlog
-from ingest.collectors.clock import Clock, SystemClock, ticks
-from ingest.collectors.delivery import Delivery
-from ingest.collectors.receiver import BadAddress, Receiver
+from ingest.collectors.clock import CollectorClock, SystemClock, ticks
 from ingest.collectors.sensors import Sensors, host_sensors
+from ingest.collectors.site_client import InvalidUrl, SiteClient
+from ingest.collectors.snapshot_queue import SnapshotQueue
+from ingest.collectors.snapshot_sender import SnapshotSender
 
-INTERVAL = 5.0
-SETTLE = 1.0  # rates over less than that say little
-MOST_WAITING = 6 * 720  # six hours
-LONGEST_DEVICE_ID = 200
-
-
-class BadVariable(Exception):
-    """An environment variable is missing or cannot be used; the message is one line."""
-
-
-def measure(clock: Clock, sensors: Sensors, backlog: Backlog) -> None:
-    """Into the backlog, every five seconds, until the clock says that it is time to end."""
-    sensors.read()  # what rates are reckoned from
-    for at in ticks(clock, INTERVAL, SETTLE):
-        readings = sensors.read()
-        if readings:
-            backlog.add(at, readings)
+INTERVAL = 5.0  # seconds
+SETTLE_TIME = 1.0  # seconds before the first snapshot; rates over less are not meaningful
+MAX_QUEUED = 6 * 720  # snapshots of six hours
+MAX_DEVICE_ID_LENGTH = 200  # as the site accepts
 
 
-def receiver_of(variables: Mapping[str, str]) -> Receiver:
-    """The site that the environment names."""
+class InvalidVariable(Exception):
+    """An environment variable is missing or invalid; the message is one line."""
 
-    def given(name: str, accepted: str) -> str:
+
+def measure(clock: CollectorClock, sensors: Sensors, queue: SnapshotQueue) -> None:
+    """Add a snapshot to the queue every five seconds until the clock ends."""
+    sensors.read()  # the start values of rates
+    for at in ticks(clock, INTERVAL, SETTLE_TIME):
+        measurements = sensors.read()
+        if measurements:
+            queue.add(at, measurements)
+
+
+def client_from_environment(variables: Mapping[str, str]) -> SiteClient:
+    """Return the client of the configured site. Raises InvalidVariable."""
+
+    def required(name: str, accepted: str) -> str:
         if not (value := variables.get(name, "").strip()):
-            raise BadVariable(f"{name} is not set: {accepted}")
+            raise InvalidVariable(f"{name} is not set: {accepted}")
         return value
 
-    url = given("TELEMETRY_URL", "the site's address is needed, such as http://127.0.0.1:8218")
-    device = given("TELEMETRY_DEVICE_ID", "what this machine is called on the site is needed")
-    file = Path(given("TELEMETRY_API_KEY_FILE", "the file that holds the API key is needed"))
-    if len(device) > LONGEST_DEVICE_ID:
-        raise BadVariable(f"TELEMETRY_DEVICE_ID has {len(device)} characters: up to {LONGEST_DEVICE_ID} are accepted")
+    url = required("TELEMETRY_URL", "the URL of the site is required, such as http://127.0.0.1:8218")
+    device = required("TELEMETRY_DEVICE_ID", "the device id of this machine is required")
+    file = Path(required("TELEMETRY_API_KEY_FILE", "the file with the API key is required"))
+    if len(device) > MAX_DEVICE_ID_LENGTH:
+        raise InvalidVariable(
+            f"TELEMETRY_DEVICE_ID has {len(device)} characters: at most {MAX_DEVICE_ID_LENGTH} are accepted"
+        )
     try:
-        return Receiver(url, device, file)
-    except BadAddress as error:
-        raise BadVariable(f"TELEMETRY_URL={url!r} cannot be used: {error}") from None
+        return SiteClient(url, device, file)
+    except InvalidUrl as error:
+        raise InvalidVariable(f"TELEMETRY_URL={url!r} cannot be used: {error}") from None
     except OSError as error:
-        raise BadVariable(f"TELEMETRY_API_KEY_FILE={str(file)!r} cannot be used: {error.strerror or error}") from None
+        raise InvalidVariable(
+            f"TELEMETRY_API_KEY_FILE={str(file)!r} cannot be used: {error.strerror or error}"
+        ) from None
 
 
-def end(_signal: int, _frame: FrameType | None) -> NoReturn:
-    # Raised rather than noted, so that it ends whatever is under way; the other thread is a daemon and goes along.
+def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+    # An exception interrupts any wait; the other thread is a daemon and ends with the process.
     raise SystemExit(0)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     try:
-        receiver = receiver_of(os.environ)
-    except BadVariable as error:
+        client = client_from_environment(os.environ)
+    except InvalidVariable as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     clock = SystemClock()
-    backlog = Backlog(MOST_WAITING)
-    delivery = Delivery(backlog, receiver, clock)
+    queue = SnapshotQueue(MAX_QUEUED)
+    sender = SnapshotSender(queue, client, clock)
 
-    def deliver() -> None:
+    def send() -> None:
         try:
-            delivery.run()
-        finally:  # measuring for nobody would look like health: whoever started this may start it again
+            sender.run()
+        finally:  # without a sender the process has to end, so that the supervisor restarts it
             clock.end()
 
-    threading.Thread(target=deliver, daemon=True, name="delivery").start()
-    measure(clock, Sensors(host_sensors(clock)), backlog)
+    threading.Thread(target=send, daemon=True, name="sender").start()
+    measure(clock, Sensors(host_sensors(clock)), queue)
     sys.exit(1)
 
 

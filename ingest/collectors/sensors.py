@@ -1,4 +1,4 @@
-"""What can be measured of the machine this runs on. Each sensor gives its readings or raises; nothing else suffers."""
+"""Sensors of this machine. Each yields its measurements or raises, which does not affect the others."""
 
 import logging
 import math
@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
-from ingest.collectors.clock import Clock
+from ingest.collectors.clock import CollectorClock
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MEBI = 2**20
 MEGA = 1_000_000
 GIGA = 1_000_000_000
-MOST_TEMPERATURES = 8  # a large server has a hundred; the first of each chip tell enough
-LOOPBACK = {"lo", "lo0"}  # carries our own requests among others, and no network
+MAX_TEMPERATURES = 8  # a large server has a hundred
+LOOPBACK = {"lo", "lo0"}  # not a network; carries the collector's own requests
 
 
-class Reading(NamedTuple):
+class Measurement(NamedTuple):
     """One measurement."""
 
     metric: str
@@ -29,18 +29,18 @@ class Reading(NamedTuple):
     unit: str
 
 
-Sensor = Callable[[], Iterable[Reading]]
+Sensor = Callable[[], Iterable[Measurement]]
 
 
-class Rate:
-    """How fast a counter grows from one look to the next."""
+class CounterRate:
+    """The rate of a counter between two readings."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: CollectorClock) -> None:
         self._clock = clock
         self._last: tuple[float, float] | None = None
 
-    def of(self, total: float) -> float | None:
-        """Per second since the look before; None at first, and where the counter began anew."""
+    def update(self, total: float) -> float | None:
+        """Return the increase per second since the last reading; None at first and after a reset of the counter."""
         now, last = self._clock.monotonic(), self._last
         self._last = (now, total)
         if last is None or now <= last[0] or total < last[1]:
@@ -48,46 +48,46 @@ class Rate:
         return (total - last[1]) / (now - last[0])
 
 
-def cpu() -> Iterator[Reading]:
-    yield Reading("cpu_percent", psutil.cpu_percent(), "%")
+def cpu() -> Iterator[Measurement]:
+    yield Measurement("cpu_percent", psutil.cpu_percent(), "%")
 
 
-def memory() -> Iterator[Reading]:
-    found = psutil.virtual_memory()
-    yield Reading("memory_percent", found.percent, "%")
-    yield Reading("memory_used_mb", round(found.used / MEBI, 1), "MiB")
-    yield Reading("memory_total_mb", round(found.total / MEBI, 1), "MiB")
+def memory() -> Iterator[Measurement]:
+    usage = psutil.virtual_memory()
+    yield Measurement("memory_percent", usage.percent, "%")
+    yield Measurement("memory_used_mb", round(usage.used / MEBI, 1), "MiB")
+    yield Measurement("memory_total_mb", round(usage.total / MEBI, 1), "MiB")
 
 
-def swap() -> Iterator[Reading]:
-    yield Reading("swap_percent", psutil.swap_memory().percent, "%")
+def swap() -> Iterator[Measurement]:
+    yield Measurement("swap_percent", psutil.swap_memory().percent, "%")
 
 
-def disk() -> Iterator[Reading]:
-    found = psutil.disk_usage("/")
-    yield Reading("disk_percent", found.percent, "%")
-    yield Reading("disk_used_gb", round(found.used / GIGA, 3), "GB")
-    yield Reading("disk_total_gb", round(found.total / GIGA, 3), "GB")
+def disk() -> Iterator[Measurement]:
+    usage = psutil.disk_usage("/")
+    yield Measurement("disk_percent", usage.percent, "%")
+    yield Measurement("disk_used_gb", round(usage.used / GIGA, 3), "GB")
+    yield Measurement("disk_total_gb", round(usage.total / GIGA, 3), "GB")
 
 
-def load() -> Iterator[Reading]:
+def load() -> Iterator[Measurement]:
     for metric, value in zip(("load_avg_1m", "load_avg_5m", "load_avg_15m"), os.getloadavg(), strict=True):
-        yield Reading(metric, round(value, 2), "")
+        yield Measurement(metric, round(value, 2), "")
 
 
-def processes() -> Iterator[Reading]:
-    yield Reading("process_count", len(psutil.pids()), "")
+def processes() -> Iterator[Measurement]:
+    yield Measurement("process_count", len(psutil.pids()), "")
 
 
-def connections(snmp: Path = Path("/proc/net/snmp")) -> Iterator[Reading]:
-    """Established TCP connections as the kernel counts them. Listing them would open every process's files."""
+def connections(snmp: Path = Path("/proc/net/snmp")) -> Iterator[Measurement]:
+    """Established TCP connections by the kernel's count. Listing them would open the files of every process."""
     if not snmp.exists():
         return
     names, values = (line.split() for line in snmp.read_text().splitlines() if line.startswith("Tcp:"))
-    yield Reading("active_connections", int(values[names.index("CurrEstab")]), "")
+    yield Measurement("active_connections", int(values[names.index("CurrEstab")]), "")
 
 
-def temperatures() -> Iterator[Reading]:
+def temperatures() -> Iterator[Measurement]:
     read = getattr(psutil, "sensors_temperatures", None)  # not on every system
     if read is not None:
         yield from named_temperatures(read())
@@ -96,62 +96,62 @@ def temperatures() -> Iterator[Reading]:
 Temperature = tuple[str, float, float | None, float | None]
 
 
-def named_temperatures(chips: Mapping[str, Iterable[Temperature]]) -> Iterator[Reading]:
-    """Readings of (label, °C, high, critical) by chip; of equal names the first keeps it and the next are numbered."""
+def named_temperatures(chips: Mapping[str, Iterable[Temperature]]) -> Iterator[Measurement]:
+    """Measurements of (label, °C, high, critical) by chip; repeated names get a number."""
     seen: dict[str, int] = {}
     for chip, label, celsius in ((chip, entry[0], entry[1]) for chip, entries in chips.items() for entry in entries):
-        if len(seen) == MOST_TEMPERATURES:
+        if len(seen) == MAX_TEMPERATURES:
             return
         name = "temperature_" + re.sub(r"[^a-z0-9]+", "_", f"{chip} {label}".lower()).strip("_")
         seen[name] = seen.get(name, 0) + 1
-        yield Reading(name if seen[name] == 1 else f"{name}_{seen[name]}", celsius, "°C")
+        yield Measurement(name if seen[name] == 1 else f"{name}_{seen[name]}", celsius, "°C")
 
 
 class Uptime:
     """Seconds since the machine started."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: CollectorClock) -> None:
         self._clock = clock
 
-    def __call__(self) -> Iterator[Reading]:
-        yield Reading("uptime_seconds", round(self._clock.time() - psutil.boot_time()), "s")
+    def __call__(self) -> Iterator[Measurement]:
+        yield Measurement("uptime_seconds", round(self._clock.time() - psutil.boot_time()), "s")
 
 
 class DiskRates:
-    """Megabytes a second to and from the disks."""
+    """Megabytes per second read from and written to the disks."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._read, self._written = Rate(clock), Rate(clock)
+    def __init__(self, clock: CollectorClock) -> None:
+        self._read, self._written = CounterRate(clock), CounterRate(clock)
 
-    def __call__(self) -> Iterator[Reading]:
-        found = psutil.disk_io_counters()
-        if found is None:  # a container without disks of its own
+    def __call__(self) -> Iterator[Measurement]:
+        counters = psutil.disk_io_counters()
+        if counters is None:  # a container without disks of its own
             return
-        if (rate := self._read.of(found.read_bytes)) is not None:
-            yield Reading("disk_read_mb_per_sec", round(rate / MEGA, 4), "MB/s")
-        if (rate := self._written.of(found.write_bytes)) is not None:
-            yield Reading("disk_write_mb_per_sec", round(rate / MEGA, 4), "MB/s")
+        if (rate := self._read.update(counters.read_bytes)) is not None:
+            yield Measurement("disk_read_mb_per_sec", round(rate / MEGA, 4), "MB/s")
+        if (rate := self._written.update(counters.write_bytes)) is not None:
+            yield Measurement("disk_write_mb_per_sec", round(rate / MEGA, 4), "MB/s")
 
 
 class Network:
-    """Bytes and megabits a second over all interfaces but the loopback."""
+    """Bytes, and megabits per second, of all interfaces but the loopback."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._received, self._sent = Rate(clock), Rate(clock)
+    def __init__(self, clock: CollectorClock) -> None:
+        self._received, self._sent = CounterRate(clock), CounterRate(clock)
 
-    def __call__(self) -> Iterator[Reading]:
+    def __call__(self) -> Iterator[Measurement]:
         cards = [card for name, card in psutil.net_io_counters(pernic=True).items() if name not in LOOPBACK]
         received, sent = sum(card.bytes_recv for card in cards), sum(card.bytes_sent for card in cards)
-        yield Reading("network_rx_bytes", received, "B")
-        yield Reading("network_tx_bytes", sent, "B")
-        if (rate := self._received.of(received)) is not None:
-            yield Reading("network_rx_rate_mbps", round(rate * 8 / MEGA, 4), "Mbit/s")
-        if (rate := self._sent.of(sent)) is not None:
-            yield Reading("network_tx_rate_mbps", round(rate * 8 / MEGA, 4), "Mbit/s")
+        yield Measurement("network_rx_bytes", received, "B")
+        yield Measurement("network_tx_bytes", sent, "B")
+        if (rate := self._received.update(received)) is not None:
+            yield Measurement("network_rx_rate_mbps", round(rate * 8 / MEGA, 4), "Mbit/s")
+        if (rate := self._sent.update(sent)) is not None:
+            yield Measurement("network_tx_rate_mbps", round(rate * 8 / MEGA, 4), "Mbit/s")
 
 
-def host_sensors(clock: Clock) -> dict[str, Sensor]:
-    """The sensors of this machine by name."""
+def host_sensors(clock: CollectorClock) -> dict[str, Sensor]:
+    """Return the sensors of this machine by name."""
     return {
         "cpu": cpu,
         "memory": memory,
@@ -168,23 +168,23 @@ def host_sensors(clock: Clock) -> dict[str, Sensor]:
 
 
 class Sensors:
-    """All sensors, read together. One that fails is named once in the log, and once more when it works again."""
+    """All sensors, read together. A failing sensor is logged once, and once more when it works again."""
 
     def __init__(self, sensors: Mapping[str, Sensor]) -> None:
         self._sensors = sensors
         self._failing: set[str] = set()
 
-    def read(self) -> list[Reading]:
-        found: list[Reading] = []
+    def read(self) -> list[Measurement]:
+        measurements: list[Measurement] = []
         for name, sensor in self._sensors.items():
             try:
-                found += [reading for reading in sensor() if math.isfinite(reading.value)]
-            except Exception as error:  # psutil and the kernel raise what they like
+                measurements += [value for value in sensor() if math.isfinite(value.value)]
+            except Exception as error:  # psutil and the kernel may raise anything
                 if name not in self._failing:
-                    logger.warning("sensor %s cannot be read: %s", name, error or type(error).__name__)
+                    log.warning("sensor %s cannot be read: %s", name, error or type(error).__name__)
                 self._failing.add(name)
             else:
                 if name in self._failing:
-                    logger.info("sensor %s can be read again", name)
+                    log.info("sensor %s can be read again", name)
                 self._failing.discard(name)
-        return found
+        return measurements

@@ -1,4 +1,4 @@
-"""Whom a credential belongs to, as each kind of credential answers."""
+"""The owner of a credential, as each kind of credential returns it."""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,11 @@ from rest.caller import Caller
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """A caller, and until when (seconds since 1970) that is believed without looking again.
+class CredentialOwner:
+    """The caller of a credential.
 
-    `key` is the row of the API key that this came of, directly or by way of a token.
+    until  seconds since 1970; then the credential has to be resolved again
+    key    id of the API key that was used, directly or through a token
     """
 
     caller: Caller

@@ -1,10 +1,10 @@
-"""The public keys of an outside issuer, kept while it cannot be reached.
+"""The public keys of an external issuer, from its JWKS, cached for as long as it cannot be reached.
 
-A key that is known is at hand at once, also past its age: then new ones are fetched in the meantime. An unknown one is
-waited for, a moment, and fetched at most every so often, whoever asks for what.
+A cached key is returned at once, also an outdated one: then the set is fetched in the background. An unknown key waits
+for a fetch, and fetches are limited in frequency, whatever tokens arrive. PyJWT's PyJWKClient does not have these
+properties: it blocks all callers while it fetches and rejects tokens once an outdated set cannot be renewed.
 """
 
-import json
 import logging
 import threading
 import time
@@ -16,16 +16,16 @@ import jwt
 
 log = logging.getLogger(__name__)
 
-FRESH_FOR = 300.0  # seconds that fetched keys are taken as they are
-RETRY_AFTER = 10.0  # seconds between two fetches, at least
-TIMEOUT = 3.0  # seconds for an answer, and as long as anybody waits for one
-LARGEST = 256 * 1024  # bytes of a key set
+MAX_KEY_AGE = 300.0  # seconds until keys are fetched again
+MIN_FETCH_INTERVAL = 10.0  # seconds between two fetches
+FETCH_TIMEOUT = 3.0  # seconds, of a fetch and of a caller that waits for it
+MAX_KEY_SET_SIZE = 256 * 1024  # bytes
 
 PublicKeys = Mapping[str, Any]  # by `kid`
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """The address was looked at when it was configured; the next one would not be."""
+    """Follows no redirect, since only the configured URL has been checked."""
 
     def redirect_request(self, *args: Any) -> None:
         return None
@@ -34,42 +34,39 @@ class _NoRedirects(HTTPRedirectHandler):
 _opener = build_opener(_NoRedirects)
 
 
-def fetch(url: str) -> PublicKeys:
-    """The keys for signatures at an address. Raises whatever the way there and the answer give rise to."""
-    request = Request(url, headers={"Accept": "application/json"})  # noqa: S310 - the configuration takes https alone
-    with _opener.open(request, timeout=TIMEOUT) as answer:
-        return read(_within(answer, LARGEST))
+def fetch_keys(url: str) -> PublicKeys:
+    """Fetch the signature keys of a JWKS. Raises any error of the network or the response."""
+    request = Request(url, headers={"Accept": "application/json"})  # noqa: S310 - the configuration accepts https only
+    with _opener.open(request, timeout=FETCH_TIMEOUT) as response:
+        return parse_keys(_read_limited(response, MAX_KEY_SET_SIZE))
 
 
-def _within(answer: IO[bytes], most: int) -> bytes:
-    body = answer.read(most + 1)
-    if len(body) > most:
-        raise ValueError(f"the key set is larger than {most} bytes")
+def _read_limited(response: IO[bytes], max_size: int) -> bytes:
+    body = response.read(max_size + 1)
+    if len(body) > max_size:
+        raise ValueError(f"the key set is too large: at most {max_size} bytes are accepted")
     return body
 
 
-def read(body: bytes) -> PublicKeys:
-    """The usable keys of a JWK set; those without a `kid`, symmetric ones and those for encryption are left out."""
-    listed = json.loads(body).get("keys")
-    found = {}
-    for one in listed:
-        if one.get("kid") and one.get("kty") != "oct" and one.get("use", "sig") == "sig":
-            try:
-                found[str(one["kid"])] = jwt.PyJWK(one).key
-            except jwt.PyJWTError as error:  # an issuer may list kinds of keys that are not known here
-                log.info("a key of a key set was left out: %s", error)
-    if not found:
-        raise ValueError("there is no usable key in it")
-    return found
+def parse_keys(body: bytes) -> PublicKeys:
+    """Return the asymmetric signature keys of a JWKS that have a `kid`. Raises ValueError and jwt.PyJWTError."""
+    keys = {
+        str(jwk.key_id): jwk.key
+        for jwk in jwt.PyJWKSet.from_json(body.decode())
+        if jwk.key_id and jwk.key_type != "oct" and jwk.public_key_use in (None, "sig")
+    }
+    if not keys:
+        raise ValueError("the key set has no usable key")
+    return keys
 
 
 class KeySet:
-    """One issuer's keys, in one process. Thread-safe; never to be asked in the event loop, since it may wait."""
+    """One issuer's keys in one process. Thread-safe; it may wait, so it must not be called in the event loop."""
 
     def __init__(
         self,
         url: str,
-        fetch: Callable[[str], PublicKeys] = fetch,
+        fetch: Callable[[str], PublicKeys] = fetch_keys,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = url
@@ -81,21 +78,21 @@ class KeySet:
         self._done.set()
 
     def key(self, kid: str) -> Any:
-        """The public key of this name; None where there is none, or none can be had now."""
+        """Return the public key with this id, or None."""
         if kid in self._keys:
-            if self._clock() - self._fetched > FRESH_FOR:
-                self._begin()
+            if self._clock() - self._fetched > MAX_KEY_AGE:
+                self._start_fetch()
         else:
-            self._begin().wait(TIMEOUT)
+            self._start_fetch().wait(FETCH_TIMEOUT)
         return self._keys.get(kid)
 
-    def _begin(self) -> threading.Event:
-        """Fetch anew on a thread of its own, unless that is being done or was done just now."""
+    def _start_fetch(self) -> threading.Event:
+        """Fetch in a thread of its own, unless a fetch is running or was started within the minimum interval."""
         with self._lock:
-            if self._done.is_set() and self._clock() - self._tried >= RETRY_AFTER:
+            if self._done.is_set() and self._clock() - self._tried >= MIN_FETCH_INTERVAL:
                 self._tried = self._clock()
                 self._done = threading.Event()
-                # A daemon, since neither a name server nor a slow issuer may hold up the end of the process.
+                # A daemon, so that a slow name server or issuer does not delay the end of the process.
                 threading.Thread(target=self._renew, args=(self._done,), name="key set", daemon=True).start()
             return self._done
 
@@ -103,7 +100,7 @@ class KeySet:
         try:
             self._keys = self._fetch(self.url)
             self._fetched = self._clock()
-        except Exception as error:  # whatever an issuer answers, or does not, those from before serve on
-            log.warning("the keys at %s cannot be fetched, those from before serve on: %s", self.url, error)
+        except Exception as error:  # an issuer may return anything; the cached keys stay valid
+            log.warning("the keys at %s cannot be fetched, cached keys stay valid: %s", self.url, error)
         finally:
             done.set()

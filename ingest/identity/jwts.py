@@ -1,4 +1,4 @@
-"""JSON Web Tokens as they are read here: one pinned way, and everything that is not so is nothing."""
+"""Verification of JSON Web Tokens with pinned algorithms. An invalid token gives None, without a reason."""
 
 import binascii
 from base64 import urlsafe_b64decode
@@ -8,21 +8,21 @@ from typing import Any
 import jwt
 import msgspec
 
-LONGEST = 8192  # characters of a token
-_REFUSED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+MAX_TOKEN_LENGTH = 8192  # characters of a token
+_ERRORS = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 class _Claims(msgspec.Struct):
     iss: str = ""
 
 
-def looks_like_one(credential: str) -> bool:
-    """Whether this is a token and not an API key: it begins with what `{"` becomes, and has three parts."""
+def is_jwt(credential: str) -> bool:
+    """Return whether this is a token and not an API key: it begins with `{"` in base64 and has three parts."""
     return credential.startswith("ey") and credential.count(".") == 2
 
 
-def named_issuer(token: str) -> str:
-    """Who it says has signed it: to find the key by, and for nothing else."""
+def unverified_issuer(token: str) -> str:
+    """Return the issuer that a token claims, only to find the key that verifies it."""
     payload = token.split(".")[1]
     try:
         return msgspec.json.decode(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=_Claims).iss
@@ -30,21 +30,20 @@ def named_issuer(token: str) -> str:
         return ""
 
 
-def named_key(token: str) -> str:
-    """The `kid` in the head of a token."""
+def unverified_key_id(token: str) -> str:
+    """Return the `kid` in the header of a token, only to find the key that verifies it."""
     try:
         return str(jwt.get_unverified_header(token).get("kid", ""))
-    except _REFUSED:
+    except _ERRORS:
         return ""
 
 
-def read(
+def verify(
     token: str, key: Any, algorithms: Sequence[str], issuer: str, audience: str, leeway: float = 0.0
 ) -> dict[str, Any] | None:
-    """The claims of a token that this key has signed, in one of these ways, for this audience, and for now.
+    """Return the claims of a token with a valid signature, issuer, audience and lifetime, otherwise None.
 
-    None for any other: whoever sent it learns no more than that. `exp` must be there, and what else the time says
-    (`nbf`, `iat`) must hold, give or take `leeway` seconds.
+    `exp` is required; `exp`, `nbf` and `iat` are checked with `leeway` seconds.
     """
     try:
         return jwt.decode(
@@ -56,5 +55,5 @@ def read(
             leeway=leeway,
             options={"require": ["exp", "iss", "aud", "sub"]},
         )
-    except _REFUSED:
+    except _ERRORS:
         return None

@@ -1,4 +1,4 @@
-"""When keys were last used: noted in memory where they are, and written once a minute for all of them together."""
+"""Last use of API keys: marked in memory, and written once a minute for all keys together."""
 
 import logging
 
@@ -7,41 +7,43 @@ from metrics.storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 
-PERIOD = 60.0  # seconds between two writings
-ROWS_AT_ONCE = 10_000
+WRITE_PERIOD = 60.0  # seconds
+LAST_USED_BATCH = 10_000  # rows of one statement
 
-# Whoever writes for the other processes of a minute has written for this one too.
+# Processes write independently: a key that another process wrote in this period is skipped.
 _WRITE = """
 UPDATE ingest_apikey SET last_used_at = now() WHERE id = ANY(%s)
 AND (last_used_at IS NULL OR last_used_at < now() - make_interval(secs => %s))
 """
 
 _used: set[int] = set()
-note = _used.add  # what a request pays
+mark_used = _used.add  # called in every request
 
 
-def write() -> int:
-    """Write down the keys that were used since the last time; returns how many rows changed."""
-    used = _taken()
+def write_last_used() -> int:
+    """Write the keys used since the last call; return the number of changed rows."""
+    used = _take_used()
     written = 0
     try:
         with read_connection() as connection:
-            for start in range(0, len(used), ROWS_AT_ONCE):
-                written += connection.execute(_WRITE, (used[start : start + ROWS_AT_ONCE], PERIOD / 2)).rowcount
+            for start in range(0, len(used), LAST_USED_BATCH):
+                written += connection.execute(
+                    _WRITE, (used[start : start + LAST_USED_BATCH], WRITE_PERIOD / 2)
+                ).rowcount
     except StorageError as error:
-        log.warning("when keys were last used could not be written: %s", str(error).split("\n")[0])
+        log.warning("the last use of keys could not be written: %s", str(error).split("\n")[0])
     return written
 
 
-def forget() -> None:
-    """Forget what was noted: between tests, whose keys may have the same numbers."""
+def clear() -> None:
+    """Clear the marked keys."""
     _used.clear()
 
 
-def _taken() -> list[int]:
-    taken = []
-    while True:  # one by one, since requests go on noting meanwhile
+def _take_used() -> list[int]:
+    used = []
+    while True:  # one by one, since requests add keys at the same time
         try:
-            taken.append(_used.pop())
+            used.append(_used.pop())
         except KeyError:
-            return sorted(taken)
+            return sorted(used)

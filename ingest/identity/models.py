@@ -1,4 +1,4 @@
-"""What must be remembered of tokens so that they can be taken back, and taken once."""
+"""Records of tokens, so that they can be revoked, and service tokens used only once."""
 
 from django.conf import settings
 from django.db import models
@@ -6,10 +6,10 @@ from django.utils import timezone
 
 
 class TokenFamily(models.Model):
-    """One sign-in of a person, or one exchange of an API key, and all tokens that came of it.
+    """One sign-in of a user, or one exchange of an API key, and all tokens issued from it.
 
-    A refresh token is two random parts: the first finds the family, the second is good for one refresh. Of both the
-    hash alone is stored. Whoever knows the first part and not the newest second holds a spent token.
+    A refresh token has two random parts: the first identifies the family, the second is valid for one refresh. Only
+    their hashes are stored. A token with the first part and an older second part has been used already.
     """
 
     digest = models.BinaryField(max_length=32, unique=True, editable=False)
@@ -33,15 +33,15 @@ class TokenFamily(models.Model):
         ]
 
     @property
-    def whose(self) -> models.Model:
-        """The person or the key that the family speaks for: the one that there is."""
-        found = self.user or self.key
-        assert found is not None
-        return found
+    def owner(self) -> models.Model:
+        """The user or the key of the family; one of them is set."""
+        owner = self.user or self.key
+        assert owner is not None
+        return owner
 
 
 class UsedServiceToken(models.Model):
-    """A service token that was taken, until it has expired: no token is taken twice."""
+    """A service token that has been used, kept until it has expired, since it is accepted only once."""
 
     digest = models.BinaryField(max_length=32, primary_key=True, editable=False)
     expires_at = models.DateTimeField(db_index=True)

@@ -7,9 +7,9 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from ingest.authentication import LONGEST_KEY
+from ingest.authentication import MAX_KEY_LENGTH
 from ingest.models import ApiKey
-from ingest.wire.validate import BadPoint, check_name
+from ingest.wire.validate import InvalidPoint, check_name
 from metrics.api.answers import Page
 from metrics.api.definitions import ChoiceField
 from metrics.models import Device, DeviceGroup
@@ -39,7 +39,7 @@ class SignIn(_Exact):
     password = serializers.CharField(
         max_length=LONGEST_PASSWORD, trim_whitespace=False, required=False, help_text="With `password`."
     )
-    api_key = serializers.CharField(max_length=LONGEST_KEY, required=False, help_text="With `api_key`.")
+    api_key = serializers.CharField(max_length=MAX_KEY_LENGTH, required=False, help_text="With `api_key`.")
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         super().validate(attributes)
@@ -50,7 +50,7 @@ class SignIn(_Exact):
 
 
 class Refresh(_Exact):
-    refresh_token = serializers.CharField(max_length=LONGEST_KEY)
+    refresh_token = serializers.CharField(max_length=MAX_KEY_LENGTH)
 
 
 class TokenAnswer(serializers.Serializer[Any]):
@@ -105,8 +105,8 @@ class KeySerializer(serializers.ModelSerializer[ApiKey]):
     def validate_name(self, name: str) -> str:
         try:
             return check_name(name, "name")
-        except BadPoint as bad:
-            raise serializers.ValidationError(bad.detail) from None
+        except InvalidPoint as error:
+            raise serializers.ValidationError(error.detail) from None
 
     def validate_expires_at(self, moment: datetime | None) -> datetime | None:
         if moment is not None and moment <= timezone.now():

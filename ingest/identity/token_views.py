@@ -1,6 +1,6 @@
-"""Signing in over the API: a password or an API key for tokens, a refresh token for newer ones, and their end.
+"""Token endpoints of the API: sign in, refresh and revoke.
 
-These are for those who have no token yet, so nobody is asked who they are before.
+They need no authentication, since callers sign in here.
 """
 
 from dataclasses import asdict
@@ -13,73 +13,73 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ingest.authentication import CHALLENGE
-from ingest.identity import keys, people, tokens
+from ingest.identity import keys, tokens, users
 from ingest.identity.description import describe_refresh, describe_revoke, describe_token
 from ingest.identity.shapes import Refresh, SignIn, TokenAnswer
 
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-class _OpenView(APIView):
+class _PublicView(APIView):
     authentication_classes = []
     permission_classes = [AllowAny]
 
     def get_authenticate_header(self, request: Request) -> str:
-        return CHALLENGE  # without authentication classes a refusal would be 403
+        return CHALLENGE  # without authentication classes DRF would respond with 403
 
 
-class TokenView(_OpenView):
-    """Tokens for a person's name and password, or in exchange for an API key."""
+class TokenView(_PublicView):
+    """Issue tokens for a username and password, or for an API key."""
 
     @describe_token
     def post(self, request: Request) -> Response:
-        given = SignIn(data=request.data)
-        given.is_valid(raise_exception=True)
-        if given.validated_data["grant_type"] == "password":
-            return _answer(_by_password(request, given.validated_data))
-        return _answer(_by_key(request, given.validated_data["api_key"]))
+        body = SignIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        if body.validated_data["grant_type"] == "password":
+            return _token_response(_sign_in_with_password(request, body.validated_data))
+        return _token_response(_sign_in_with_key(request, body.validated_data["api_key"]))
 
 
-def _by_password(request: Request, given: dict[str, Any]) -> tokens.Tokens:
-    user = people.with_password(request, given["username"], given["password"])
+def _sign_in_with_password(request: Request, body: dict[str, Any]) -> tokens.Tokens:
+    user = users.authenticate_user(request, body["username"], body["password"])
     if user is None:
         raise AuthenticationFailed("the username or the password is wrong")
-    request.user = user  # by whom what follows is done, for the audit
-    return tokens.for_person(user)
+    request.user = user  # for the audit
+    return tokens.issue_for_user(user)
 
 
-def _by_key(request: Request, text: str) -> tokens.Tokens:
-    key = keys.named_by(text)
-    found = None if key is None else keys.holder_of(key)
-    if key is None or found is None:
+def _sign_in_with_key(request: Request, text: str) -> tokens.Tokens:
+    key = keys.find_key(text)
+    owner = None if key is None else keys.owner_of_key(key)
+    if key is None or owner is None:
         raise AuthenticationFailed("the API key is not valid")
-    request.user = found.caller  # type: ignore[assignment]
-    return tokens.for_key(key)
+    request.user = owner.caller  # type: ignore[assignment]
+    return tokens.issue_for_key(key)
 
 
-class RefreshView(_OpenView):
-    """New tokens for a refresh token, which is spent. One that is spent already ends all tokens of its family."""
+class RefreshView(_PublicView):
+    """Issue new tokens for a refresh token. A refresh token that is used twice revokes all tokens of its family."""
 
     @describe_refresh
     def post(self, request: Request) -> Response:
-        given = Refresh(data=request.data)
-        given.is_valid(raise_exception=True)
-        found = tokens.refresh(given.validated_data["refresh_token"])
-        if found is None:
+        body = Refresh(data=request.data)
+        body.is_valid(raise_exception=True)
+        issued = tokens.refresh(body.validated_data["refresh_token"])
+        if issued is None:
             raise AuthenticationFailed("the refresh token is not valid: sign in again")
-        return _answer(found)
+        return _token_response(issued)
 
 
-class RevokeView(_OpenView):
-    """The end of a refresh token and of all tokens of its family; one that is not known is no error (RFC 7009)."""
+class RevokeView(_PublicView):
+    """Revoke a refresh token and all tokens of its family; an unknown token is no error (RFC 7009)."""
 
     @describe_revoke
     def post(self, request: Request) -> Response:
-        given = Refresh(data=request.data)
-        given.is_valid(raise_exception=True)
-        tokens.revoke(given.validated_data["refresh_token"])
-        return Response({"success": True, "message": "the tokens of this family are good no more"}, headers=NO_STORE)
+        body = Refresh(data=request.data)
+        body.is_valid(raise_exception=True)
+        tokens.revoke(body.validated_data["refresh_token"])
+        return Response({"success": True, "message": "the tokens of this family are revoked"}, headers=NO_STORE)
 
 
-def _answer(found: tokens.Tokens) -> Response:
-    return Response(TokenAnswer(asdict(found)).data, headers=NO_STORE)
+def _token_response(issued: tokens.Tokens) -> Response:
+    return Response(TokenAnswer(asdict(issued)).data, headers=NO_STORE)

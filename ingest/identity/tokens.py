@@ -1,8 +1,8 @@
-"""The site's own tokens: a short-lived access token that is signed, and a refresh token that renews it.
+"""The site's own tokens: a short-lived, signed access token and a refresh token that renews it.
 
-Both belong to a family, which began with a password or an API key and ends when it is revoked, when its person or
-key may come no more, or when its time is over. An access token is checked against its family once; then it is
-remembered until the revision moves, which every end of a family does.
+Both belong to a family, which starts with a password or an API key. It ends when it expires or is revoked, and when
+its user or key loses access. An access token is checked against its family once and then cached until the revision
+changes, which every revocation does.
 """
 
 import logging
@@ -20,7 +20,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from ingest.identity import jwts, keys
-from ingest.identity.credential_owner import Holder
+from ingest.identity.credential_owner import CredentialOwner
 from ingest.identity.models import TokenFamily
 from ingest.identity.trusted_issuers import OWN_ISSUER
 from ingest.models import ApiKey, digest_of
@@ -33,116 +33,116 @@ log = logging.getLogger(__name__)
 ALGORITHM = "HS256"
 AUDIENCE = "telemetry-api"
 PREFIX = "tr_"
-PART_BYTES = 24  # random bytes in each half of a refresh token
+PART_BYTES = 24  # random bytes of each part of a refresh token
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What whoever signs in is given. Times are seconds from now."""
+    """The response to a sign-in. Times are seconds from now."""
 
     access_token: str
     expires_in: int
     refresh_token: str
     refresh_expires_in: int
-    token_type: str = "bearer"  # noqa: S105 - its kind
+    token_type: str = "bearer"  # noqa: S105 - not a secret
 
 
-def for_person(user: Any) -> Tokens:
-    """The first tokens of a family, for a person whose password was right."""
-    return _begin(user=user, stamp=user.get_session_auth_hash())
+def issue_for_user(user: Any) -> Tokens:
+    """Start a family for a user who signed in with a password."""
+    return _start_family(user=user, stamp=user.get_session_auth_hash())
 
 
-def for_key(key: ApiKey) -> Tokens:
-    """The first tokens of a family, in exchange for an API key."""
-    return _begin(key=key)
+def issue_for_key(key: ApiKey) -> Tokens:
+    """Start a family in exchange for an API key."""
+    return _start_family(key=key)
 
 
-def _begin(**whose: Any) -> Tokens:
+def _start_family(**owner: Any) -> Tokens:
     first, second = secrets.token_urlsafe(PART_BYTES), secrets.token_urlsafe(PART_BYTES)
     ends = timezone.now() + timedelta(days=settings.REFRESH_TOKEN_DAYS)
-    key = whose.get("key")
+    key = owner.get("key")
     if key is not None and key.expires_at is not None:
         ends = min(ends, key.expires_at)
     with transaction.atomic():
-        family = TokenFamily.objects.create(digest=digest_of(first), newest=digest_of(second), expires_at=ends, **whose)
-        record("signed in", family.whose)
-    return _tokens(family, f"{PREFIX}{first}.{second}")
+        family = TokenFamily.objects.create(digest=digest_of(first), newest=digest_of(second), expires_at=ends, **owner)
+        record("signed in", family.owner)
+    return _issue(family, f"{PREFIX}{first}.{second}")
 
 
 def refresh(refresh_token: str) -> Tokens | None:
-    """New tokens for a refresh token, which is spent by that; None where it is not good.
+    """Return new tokens for a refresh token, which can be used once; None if it is not valid.
 
-    A spent one that comes again was stolen, or its successor was: then nobody of the family is believed any more.
+    A token that is used twice, or its successor, was stolen: the whole family is revoked.
     """
     first, _, second = refresh_token.removeprefix(PREFIX).partition(".")
-    family = _family(digest=digest_of(first))
+    family = _find_family(digest=digest_of(first))
     if family is None or _caller(family) is None:
         return None
     new = secrets.token_urlsafe(PART_BYTES)
-    # Of two who come with the same token at once, one finds it as it was.
-    turned = TokenFamily.objects.filter(pk=family.pk, newest=digest_of(second), revoked_at=None)
-    if not turned.update(newest=digest_of(new)):
-        log.warning("a refresh token of family %s came twice: the family is revoked", family.pk)
-        _revoke(family, "revoked tokens of which one came twice")
+    # Of two simultaneous requests with the same token, only one matches the row.
+    rotated = TokenFamily.objects.filter(pk=family.pk, newest=digest_of(second), revoked_at=None)
+    if not rotated.update(newest=digest_of(new)):
+        log.warning("a refresh token of family %s was used twice: the family is revoked", family.pk)
+        _revoke(family, "revoked tokens after a refresh token was used twice")
         return None
-    return _tokens(family, f"{PREFIX}{first}.{new}")
+    return _issue(family, f"{PREFIX}{first}.{new}")
 
 
 def revoke(refresh_token: str) -> None:
-    """End the family of this refresh token; one that is unknown changes nothing."""
-    family = _family(digest=digest_of(refresh_token.removeprefix(PREFIX).partition(".")[0]))
+    """Revoke the family of a refresh token; an unknown token changes nothing."""
+    family = _find_family(digest=digest_of(refresh_token.removeprefix(PREFIX).partition(".")[0]))
     if family is not None and family.revoked_at is None:
         _revoke(family, "revoked tokens")
 
 
-def holder(token: str) -> Holder | None:
-    """Whose access token this is, as that person or key stands now."""
-    claims = jwts.read(token, _signing_key(), [ALGORITHM], OWN_ISSUER, AUDIENCE) or {}
+def find_owner(token: str) -> CredentialOwner | None:
+    """Return the owner of an access token with the current rights of the user or key, or None."""
+    claims = jwts.verify(token, _signing_key(), [ALGORITHM], OWN_ISSUER, AUDIENCE) or {}
     number = claims.get("family")
-    family = _family(pk=number) if isinstance(number, int) else None
+    family = _find_family(pk=number) if isinstance(number, int) else None
     caller = None if family is None else _caller(family)
-    # What a token says of its scope stays true: whoever has another scope by now asks for a new token.
+    # A token is valid for its scope only: after a change of the scope a new token is needed.
     if family is None or caller is None or caller.scope != claims.get("scope"):
         return None
     expires = float(claims["exp"])
-    return Holder(replace(caller, expires=min(caller.expires, expires)), expires, family.key_id)
+    return CredentialOwner(replace(caller, expires=min(caller.expires, expires)), expires, family.key_id)
 
 
-def forget_expired() -> int:
-    """Delete the families whose time is over. Returns how many were deleted."""
+def delete_expired() -> int:
+    """Delete expired families; return the number of deleted rows."""
     return TokenFamily.objects.filter(expires_at__lt=timezone.now()).delete()[0]
 
 
-def _family(**which: Any) -> TokenFamily | None:
-    return TokenFamily.objects.filter(**which).select_related("user", "key__device", "key__group").first()
+def _find_family(**fields: Any) -> TokenFamily | None:
+    return TokenFamily.objects.filter(**fields).select_related("user", "key__device", "key__group").first()
 
 
 def _caller(family: TokenFamily) -> Caller | None:
-    """Who a family speaks for; None where it is over, or its person or key may come no more."""
+    """Return the caller of a family; None if it is expired or revoked, or if its user or key lost access."""
     if family.revoked_at is not None or family.expires_at <= timezone.now():
         return None
     if family.key is not None:
-        found = keys.holder_of(family.key)
-        return None if found is None else found.caller
+        owner = keys.owner_of_key(family.key)
+        return None if owner is None else owner.caller
     user: Any = family.user
     if not user.is_active or not secrets.compare_digest(family.stamp, user.get_session_auth_hash()):
         return None
     return Caller.of_user(user)
 
 
-def _revoke(family: TokenFamily, why: str) -> None:
+def _revoke(family: TokenFamily, action: str) -> None:
     with transaction.atomic():
         TokenFamily.objects.filter(pk=family.pk).update(revoked_at=timezone.now())
-        record(why, family.whose)
+        record(action, family.owner)
         Revision.move()
 
 
-def _tokens(family: TokenFamily, refresh_token: str) -> Tokens:
+def _issue(family: TokenFamily, refresh_token: str) -> Tokens:
     now = int(time.time())
     caller = _caller(family)
     assert caller is not None
-    left = int(family.expires_at.timestamp()) - now
-    life = min(settings.ACCESS_TOKEN_SECONDS, left)
+    family_lifetime = int(family.expires_at.timestamp()) - now
+    lifetime = min(settings.ACCESS_TOKEN_SECONDS, family_lifetime)
     claims = {
         "iss": OWN_ISSUER,
         "aud": AUDIENCE,
@@ -151,9 +151,9 @@ def _tokens(family: TokenFamily, refresh_token: str) -> Tokens:
         "family": family.pk,
         "jti": uuid.uuid4().hex,
         "iat": now,
-        "exp": now + life,
+        "exp": now + lifetime,
     }
-    return Tokens(jwt.encode(claims, _signing_key(), ALGORITHM), life, refresh_token, left)
+    return Tokens(jwt.encode(claims, _signing_key(), ALGORITHM), lifetime, refresh_token, family_lifetime)
 
 
 def _signing_key() -> bytes:

@@ -1,10 +1,10 @@
-"""Which column of a recording is what: the header decides."""
+"""The columns of a recording, found by the names in its header."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingest.recordings.source import Unreadable
-from ingest.recordings.timestamps import read_moments
+from ingest.recordings.csv_source import UnreadableRecording
+from ingest.recordings.timestamps import parse_time_column
 
 TIME = (
     "timestamp", "time", "datetime", "date_time", "date", "ts", "_time", "timestamp_ms", "time_ms", "epoch", "epoch_ms",
@@ -17,8 +17,8 @@ UNIT = ("unit", "units")
 
 
 @dataclass(frozen=True, slots=True)
-class Roles:
-    """The place of each column among `width`; None where there is no such column."""
+class ColumnRoles:
+    """The index of each column among `width` columns; None where the file has no such column."""
 
     width: int
     time: int
@@ -28,33 +28,33 @@ class Roles:
     unit: int | None = None
     tags: int | None = None
     metadata: int | None = None
-    headless: bool = False  # the first line holds a row already
+    headless: bool = False  # the first line is a row already
 
 
-def roles_of(header: Sequence[str]) -> Roles:
-    """Raises Unreadable where times or values cannot be told."""
+def find_columns(header: Sequence[str]) -> ColumnRoles:
+    """Return the role of each column. Raises UnreadableRecording without a column of times or of values."""
     names = [name.strip().lower().replace(" ", "_") for name in header]
     width = len(names)
-    time, value = _place(names, TIME), _place(names, VALUE)
-    if time is None and width == 2 and not read_moments(header[:1]).bad:
-        return Roles(width, 0, 1, headless=True)
+    time, value = _index_of(names, TIME), _index_of(names, VALUE)
+    if time is None and width == 2 and not parse_time_column(header[:1]).errors:
+        return ColumnRoles(width, 0, 1, headless=True)
     if value is None and time is not None and width == 2:
         value = 1 - time
     if time is None or value is None:
         missing = "times (such as timestamp)" if time is None else "values (value)"
         shown = ", ".join(repr(name) for name in header[:8]) or "nothing"
-        raise Unreadable(f"the header names no column of {missing}: it holds {shown}")
-    return Roles(
+        raise UnreadableRecording(f"the header names no column of {missing}: it holds {shown}")
+    return ColumnRoles(
         width,
         time,
         value,
-        device=_place(names, DEVICE),
-        metric=_place(names, METRIC),
-        unit=_place(names, UNIT),
-        tags=_place(names, ("tags",)),
-        metadata=_place(names, ("metadata",)),
+        device=_index_of(names, DEVICE),
+        metric=_index_of(names, METRIC),
+        unit=_index_of(names, UNIT),
+        tags=_index_of(names, ("tags",)),
+        metadata=_index_of(names, ("metadata",)),
     )
 
 
-def _place(names: Sequence[str], accepted: Sequence[str]) -> int | None:
+def _index_of(names: Sequence[str], accepted: Sequence[str]) -> int | None:
     return next((names.index(name) for name in accepted if name in names), None)

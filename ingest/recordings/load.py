@@ -1,4 +1,4 @@
-"""Loads a recording: reads, defines, hands over to the pipeline, remembers how far it came."""
+"""Loads a recording: reads blocks, defines metrics, sends batches to the pipeline and keeps the progress."""
 
 import shutil
 import sys
@@ -6,210 +6,225 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 
 from ingest.pipeline import Receipt, accept
-from ingest.recordings.definitions import Definitions
-from ingest.recordings.header import Roles, roles_of
-from ingest.recordings.localtime import LocalTime
-from ingest.recordings.progress import Ledger, Progress
-from ingest.recordings.rows import RowReader, Rows, batch_of, parts
-from ingest.recordings.source import Source, Unreadable, fingerprint
-from ingest.recordings.tally import Tally
+from ingest.recordings.csv_source import CsvSource, UnreadableRecording, fingerprint
+from ingest.recordings.header import ColumnRoles, find_columns
+from ingest.recordings.load_counts import LoadCounts
+from ingest.recordings.local_time import LocalTime
+from ingest.recordings.metric_definitions import RecordingDefinitions
+from ingest.recordings.progress import LoadProgress, ProgressFile
+from ingest.recordings.row_reader import RecordingRows, RowReader, batch_from_rows, split_block
 from ingest.wire.batch import Batch, RequestRejected
 from rest.caller import Caller
 
 SECOND = 1_000_000
+DEFAULT_BATCH_SIZE = 20_000  # points of one commit
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be loaded, and how. A device or metric that is given goes before the file's own column."""
+class LoadOptions:
+    """What to load and how. A device or metric given here takes precedence over the file's own column."""
 
     path: str
     device: str | None
     metric: str | None
     zone: tzinfo
     until_now: bool = False
-    batch: int = 20_000
-    place: str = ""  # which database: progress made in another one counts for nothing here
+    batch: int = DEFAULT_BATCH_SIZE
+    database: str = ""  # progress in another database does not count
 
     @property
     def is_stream(self) -> bool:
-        """Whether it can be read only once: standard input, or a pipe by name."""
+        """Whether the input can be read only once: standard input or a named pipe."""
         path = Path(self.path)
         return self.path == "-" or path.is_fifo() or path.is_char_device()
 
-    def ledger(self, folder: Path) -> Ledger:
+    def progress_file(self, folder: Path) -> ProgressFile:
         if self.is_stream:
-            return Ledger(folder)
-        mark = fingerprint(Path(self.path))
-        return Ledger(folder, mark, str(self.device), str(self.metric), str(self.zone), str(self.until_now), self.place)
+            return ProgressFile(folder)
+        file_hash = fingerprint(Path(self.path))
+        options = (self.device, self.metric, self.zone, self.until_now)
+        return ProgressFile(folder, file_hash, *map(str, options), self.database)
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What a load has done so far."""
+class LoadResult:
+    """The state of a load: counts, progress and changed definitions."""
 
-    tally: Tally
-    progress: Progress
-    definitions: Definitions
+    counts: LoadCounts
+    progress: LoadProgress
+    definitions: RecordingDefinitions
     ambiguous: int = 0
-    resumed_behind: int = 0  # rows that an earlier run had loaded
-    is_again: bool = False  # shifted as when it was loaded before
+    resumed_rows: int = 0  # rows that earlier runs had loaded
+    is_repeated: bool = False  # shifted to the same times as an earlier load
     seconds: float = 0.0
 
     @property
     def rate(self) -> float:
-        """Rows a second of this run."""
-        return (self.tally.rows - self.resumed_behind) / max(self.seconds, 1e-9)
+        """Rows per second of this run."""
+        return (self.counts.rows - self.resumed_rows) / max(self.seconds, 1e-9)
 
 
 @dataclass(slots=True)
-class _Sent:
-    """A piece under way; `mark` is set on the last of a block."""
+class _SubmittedPiece:
+    """Rows that the pipeline is storing; `progress` is set on the last piece of a block."""
 
-    rows: Rows
+    rows: RecordingRows
     receipt: "Future[Receipt] | None"
-    mark: Progress | None = field(default=None)
+    progress: LoadProgress | None = None
 
 
-class Load:
-    """One run. `told` is called after every piece with what is done and the part of the file that was read."""
+class RecordingLoad:
+    """One load. `on_progress` is called after every piece with the result so far and the part of the file read."""
 
     def __init__(
-        self, order: Order, folder: Path, told: Callable[[Outcome, float | None], None] = lambda *_: None
+        self,
+        options: LoadOptions,
+        folder: Path,
+        on_progress: Callable[[LoadResult, float | None], None] = lambda *_: None,
     ) -> None:
-        self._order, self._folder, self._told = order, folder, told
+        self._options, self._folder, self._on_progress = options, folder, on_progress
         self._sender = Caller.internal("load")
-        self._began = time.monotonic()
-        self._is_again = False
+        self._started = time.monotonic()
+        self._is_repeated = False
 
-    def run(self) -> Outcome:
-        """Raises Unreadable, StorageUnavailable; what was stored by then stays stored, and the next run goes on."""
-        with tempfile.TemporaryDirectory() as spool:
-            path = self._spooled(Path(spool)) if self._order.is_stream and self._order.until_now else self._order.path
-            source = Source(path)
+    def run(self) -> LoadResult:
+        """Load the recording; the next run resumes after the last stored block.
+
+        Raises UnreadableRecording and StorageUnavailable.
+        """
+        options = self._options
+        with tempfile.TemporaryDirectory() as folder:
+            path = self._copy_stream(Path(folder)) if options.is_stream and options.until_now else options.path
+            source = CsvSource(path)
             try:
                 return self._load(source, path)
             finally:
                 source.close()
 
-    def _spooled(self, folder: Path) -> str:
-        """A stream as a file: where it ends must be known before its beginning can be shifted."""
+    def _copy_stream(self, folder: Path) -> str:
+        """Copy a stream to a file, since its last time is needed before its first row can be shifted."""
         file = folder / "stream"
         with file.open("wb") as out:
-            if self._order.path == "-":
+            if self._options.path == "-":
                 shutil.copyfileobj(sys.stdin.buffer, out)
             else:
-                with Path(self._order.path).open("rb") as stream:
+                with Path(self._options.path).open("rb") as stream:
                     shutil.copyfileobj(stream, out)
         return str(file)
 
-    def _load(self, source: Source, path: str) -> Outcome:
-        ledger = self._order.ledger(self._folder)
-        roles, metric = self._roles(source)
-        progress = ledger.read()
+    def _load(self, source: CsvSource, path: str) -> LoadResult:
+        progress_file = self._options.progress_file(self._folder)
+        roles, metric = self._columns(source)
+        progress = progress_file.read()
         if progress.finished or not progress.end_line:
-            progress = Progress(0, 1 if roles.headless else 2, *self._shift(path, progress))
-            ledger.write(progress)  # before the first point: a run that follows must shift by the same
-        outcome = Outcome(Tally.of_json(progress.tally) if progress.tally else Tally(), progress, Definitions())
-        outcome.resumed_behind, outcome.is_again = outcome.tally.rows, self._is_again
+            progress = LoadProgress(0, 1 if roles.headless else 2, *self._shift(path, progress))
+            progress_file.write(progress)  # before the first point, so that a later run uses the same shift
+        counts = LoadCounts.from_json(progress.counts) if progress.counts else LoadCounts()
+        result = LoadResult(counts, progress, RecordingDefinitions())
+        result.resumed_rows, result.is_repeated = counts.rows, self._is_repeated
         if progress.end:
             source.skip(progress.end)
-        local = LocalTime(self._order.zone)
+        local = LocalTime(self._options.zone)
         local.restore(progress.clock)
-        reader = RowReader(roles, self._order.device, metric, local, progress.shift)
-        self._began = time.monotonic()
+        reader = RowReader(roles, self._options.device, metric, local, progress.shift)
+        self._started = time.monotonic()
         with ThreadPoolExecutor(1, "load") as pool:
-            before: _Sent | None = None
-            for sent in self._pieces(source, reader, local, outcome, pool):
-                if before is not None:
-                    self._settle(before, outcome, ledger, source)
-                before = sent
-            if before is not None:
-                self._settle(before, outcome, ledger, source)
-        outcome.progress.finished = True
-        ledger.write(outcome.progress)
-        return outcome
+            previous: _SubmittedPiece | None = None
+            for piece in self._submit_pieces(source, reader, local, result, pool):
+                if previous is not None:
+                    self._finish_piece(previous, result, progress_file, source)
+                previous = piece
+            if previous is not None:
+                self._finish_piece(previous, result, progress_file, source)
+        result.progress.finished = True
+        progress_file.write(result.progress)
+        return result
 
-    def _roles(self, source: Source) -> tuple[Roles, str | None]:
-        """What the columns are, and the metric where no column says it."""
-        roles = roles_of(source.header())
+    def _columns(self, source: CsvSource) -> tuple[ColumnRoles, str | None]:
+        """Return the roles of the columns, and the metric if it is not in a column."""
+        roles = find_columns(source.header())
         if roles.headless:
             source.put_header_back()
-        metric = self._order.metric
-        if self._order.device is None and roles.device is None:
-            raise Unreadable("--device is needed: the file has no column device_id")
+        metric = self._options.metric
+        if self._options.device is None and roles.device is None:
+            raise UnreadableRecording("--device is needed: the file has no column device_id")
         if metric is None and roles.metric is None:
-            if self._order.is_stream:
-                raise Unreadable("--metric is needed: a stream has no name, and this one has no column metric_name")
-            metric = Path(self._order.path).name.removesuffix(".gz").removesuffix(".csv")
+            if self._options.is_stream:
+                raise UnreadableRecording(
+                    "--metric is needed: a stream has no file name and this one has no column metric_name"
+                )
+            metric = Path(self._options.path).name.removesuffix(".gz").removesuffix(".csv")
         return roles, metric
 
-    def _shift(self, path: str, earlier: Progress) -> tuple[int, int | None]:
-        """(µs that all times move, the newest time then).
+    def _shift(self, path: str, earlier: LoadProgress) -> tuple[int, int | None]:
+        """Return (µs to add to all times, the newest time after that).
 
-        Those of an earlier run where a second copy would lie over the first.
+        The shift of an earlier load is used again if a second copy would overlap the first.
         """
-        if not self._order.until_now:
+        if not self._options.until_now:
             return 0, None
         newest, oldest = self._span(path)
         if newest is None or oldest is None:
             return 0, None
         now = time.time_ns() // 1000 // SECOND * SECOND
-        fresh = now - newest
-        if earlier.newest is not None and oldest + fresh <= earlier.newest:
-            self._is_again = True
+        shift = now - newest
+        if earlier.newest is not None and oldest + shift <= earlier.newest:
+            self._is_repeated = True
             return earlier.shift, earlier.newest
-        return fresh, now
+        return shift, now
 
     def _span(self, path: str) -> tuple[int | None, int | None]:
-        """The newest and the oldest time of the file."""
-        source = Source(path)
+        """Return the newest and the oldest time of the file."""
+        source = CsvSource(path)
         try:
-            roles, metric = self._roles(source)
-            reader = RowReader(roles, self._order.device, metric, LocalTime(self._order.zone))
-            found = [span for block in source.blocks(roles.width, 1) if (span := reader.span(block)) is not None]
+            roles, metric = self._columns(source)
+            reader = RowReader(roles, self._options.device, metric, LocalTime(self._options.zone))
+            spans = [span for block in source.blocks(roles.width, 1) if (span := reader.span(block)) is not None]
         finally:
             source.close()
-        return max((high for _, high in found), default=None), min((low for low, _ in found), default=None)
+        return max((newest for _, newest in spans), default=None), min((oldest for oldest, _ in spans), default=None)
 
-    def _pieces(
-        self, source: Source, reader: RowReader, local: LocalTime, outcome: Outcome, pool: ThreadPoolExecutor
-    ) -> Iterator[_Sent]:
-        """Hands piece after piece to the pipeline, each while the one before is being stored."""
-        progress = outcome.progress
-        for block in source.blocks(reader.width, progress.end_line):
-            pieces = parts(block, self._order.batch)
+    def _submit_pieces(
+        self, source: CsvSource, reader: RowReader, local: LocalTime, result: LoadResult, pool: ThreadPoolExecutor
+    ) -> Iterator[_SubmittedPiece]:
+        """Submit piece after piece to the pipeline, each while the previous piece is being stored."""
+        start = result.progress
+        for block in source.blocks(reader.width, start.end_line):
+            pieces = split_block(block, self._options.batch)
             for number, piece in enumerate(pieces):
                 rows = reader.read(piece)
-                kinds = outcome.definitions.hold(rows)
-                batch = batch_of(rows, kinds)
-                outcome.ambiguous = local.ambiguous
-                mark = None
+                kinds = result.definitions.ensure(rows)
+                batch = batch_from_rows(rows, kinds)
+                result.ambiguous = local.ambiguous
+                progress = None
                 if number == len(pieces) - 1:
-                    mark = Progress(block.end, block.end_line, progress.shift, progress.newest, False, local.state())
-                yield _Sent(rows, pool.submit(self._accept, batch) if len(batch) else None, mark)
+                    progress = LoadProgress(block.end, block.end_line, start.shift, start.newest, False, local.state())
+                yield _SubmittedPiece(rows, pool.submit(self._accept, batch) if len(batch) else None, progress)
 
     def _accept(self, batch: Batch) -> Receipt:
         try:
-            return accept(batch, self._sender, note=False)  # the file is still there
-        except RequestRejected as refused:  # not one good point among them
-            return Receipt(0, list(refused.rejections), batch.groups, batch.metrics[0])
+            return accept(batch, self._sender, keep_rejected=False)  # the rows can be loaded again from the file
+        except RequestRejected as error:  # not one point is valid
+            return Receipt(0, list(error.rejections), batch.groups, batch.metrics[0])
 
-    def _settle(self, sent: _Sent, outcome: Outcome, ledger: Ledger, source: Source) -> None:
-        tally = outcome.tally
-        tally.reject(sent.rows.bad)
-        if sent.receipt is not None:
-            receipt = sent.receipt.result()
-            tally.stored += receipt.accepted
-            tally.reject((sent.rows.lines[one.index], one.field, one.detail) for one in receipt.rejected)
-        outcome.seconds = time.monotonic() - self._began
-        if sent.mark is not None:
-            sent.mark.tally = tally.as_json()
-            outcome.progress = sent.mark
-            ledger.write(sent.mark)
-        self._told(outcome, source.part_read)
+    def _finish_piece(
+        self, piece: _SubmittedPiece, result: LoadResult, progress_file: ProgressFile, source: CsvSource
+    ) -> None:
+        counts = result.counts
+        counts.add_rejected(piece.rows.rejected)
+        if piece.receipt is not None:
+            receipt = piece.receipt.result()
+            counts.stored += receipt.accepted
+            lines = piece.rows.lines
+            counts.add_rejected((lines[error.index], error.field, error.detail) for error in receipt.rejected)
+        result.seconds = time.monotonic() - self._started
+        if piece.progress is not None:
+            piece.progress.counts = counts.as_json()
+            result.progress = piece.progress
+            progress_file.write(piece.progress)
+        self._on_progress(result, source.part_read)

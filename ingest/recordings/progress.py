@@ -1,4 +1,4 @@
-"""How far a load has come, in a small file of the data folder: a load that was killed goes on where it was."""
+"""The progress of a load, kept in a small file of the data folder, so that a load that was stopped can resume."""
 
 import contextlib
 import hashlib
@@ -9,34 +9,38 @@ from typing import Any
 import msgspec
 
 
-class Progress(msgspec.Struct):
-    """Of one recording into one place. `end` and `end_line` say where the next block begins; 0: not begun."""
+class LoadProgress(msgspec.Struct):
+    """How much of a recording is stored.
+
+    `end` and `end_line` are the offset and the line of the next block; 0 before the start.
+    """
 
     end: int = 0
     end_line: int = 0
-    shift: int = 0  # µs by which every time is moved
-    newest: int | None = None  # µs, as shifted; None while that is not known
+    shift: int = 0  # µs added to every time
+    newest: int | None = None  # µs, after the shift; None while it is not known
     finished: bool = False
     clock: list[Any] = []  # LocalTime.state()
-    tally: dict[str, Any] | None = None
+    counts: dict[str, Any] | None = msgspec.field(default=None, name="tally")
 
 
-class Ledger:
-    """Where the Progress of a load is kept. Without a name (standard input) nothing is."""
+class ProgressFile:
+    """The file of a load's progress, named by a hash of `name`. Without a name (standard input) nothing is kept."""
 
     def __init__(self, folder: Path, *name: str) -> None:
         self._path = folder / (hashlib.sha256("\0".join(name).encode()).hexdigest()[:32] + ".json") if name else None
 
-    def read(self) -> Progress:
+    def read(self) -> LoadProgress:
         if self._path is not None:
-            with contextlib.suppress(OSError, msgspec.MsgspecError):  # lost or torn: begin anew, which does no harm
-                return msgspec.json.decode(self._path.read_bytes(), type=Progress)
-        return Progress()
+            # Without a readable file the load starts again; storing the same points twice changes nothing.
+            with contextlib.suppress(OSError, msgspec.MsgspecError):
+                return msgspec.json.decode(self._path.read_bytes(), type=LoadProgress)
+        return LoadProgress()
 
-    def write(self, progress: Progress) -> None:
+    def write(self, progress: LoadProgress) -> None:
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(f".{os.getpid()}.tmp")
-        fresh.write_bytes(msgspec.json.encode(progress))
-        fresh.replace(self._path)
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(msgspec.json.encode(progress))
+        temporary.replace(self._path)

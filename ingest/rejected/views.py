@@ -1,4 +1,4 @@
-"""The rejected inbox over the API: who sent what that was rejected, why, how often; and once more from the top."""
+"""The rejected inbox in the API: list, read, dismiss and replay rejected points."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ingest.models import Rejected
-from ingest.rejected.listing import newest_points, replayable, with_kept
+from ingest.rejected.listing import newest_points, replayable_ids, with_kept_counts
 from ingest.rejected.replay import replay
-from ingest.rejected.retention import discard
-from ingest.rejected.shapes import (
-    LARGEST_ID,
+from ingest.rejected.retention import delete_rows
+from ingest.rejected.serializers import (
+    MAX_ID,
     REPLAYED,
     ROW_WITH_POINTS,
     ROWS,
@@ -34,38 +34,38 @@ from rest.permissions import caller
 
 
 class RejectedView(APIView):
-    """What was rejected, the latest first."""
+    """The rows of the inbox, the latest first."""
 
     @operation(
         "list_rejected",
-        "What was rejected: who, what, why and how often",
+        "List rejected points",
         tag=Tag.INGESTION,
-        description="A row for every sender, device, metric and reason, the latest first, for 30 days. The newest 1,000"
-        " points of a row are kept (256 KiB at most, 64 MiB of all rows); of a flood more are counted than kept, and"
-        " what cannot be read is counted alone.",
+        description="A row for each sender, device, metric and reason, the latest first, for 30 days. The newest 1,000"
+        " points of a row are kept for replay (at most 256 KiB, and 64 MiB of all rows). Points beyond these limits"
+        " and requests that cannot be decoded are only counted.",
         query=RejectedParameters,
         answer=RejectedAnswer,
         asked={"reason": "out_of_bounds", "limit": 100},
         answered=ROWS,
     )
     def get(self, request: Request) -> Response:
-        chosen = RejectedFilter(request.query_params, Rejected.objects.visible_to(caller(request)))
-        if not chosen.is_valid():
-            raise serializers.ValidationError(chosen.errors)
-        rows, told = page(request, with_kept(chosen.qs))
-        return Response({"rejected": RejectedRowSerializer(rows, many=True).data, **told})
+        selection = RejectedFilter(request.query_params, Rejected.objects.visible_to(caller(request)))
+        if not selection.is_valid():
+            raise serializers.ValidationError(selection.errors)
+        rows, page_fields = page(request, with_kept_counts(selection.qs))
+        return Response({"rejected": RejectedRowSerializer(rows, many=True).data, **page_fields})
 
 
 class RejectedRowView(APIView):
-    """One who, what and why, with points as they were sent; deleting it lets go of them."""
+    """One row with its newest points. Deleting it also deletes its points."""
 
     scope_for_changes = Scope.OPERATE
 
     @operation(
         "get_rejected",
-        "A row of the rejected inbox, with points",
+        "Get a row of the rejected inbox with its points",
         tag=Tag.INGESTION,
-        description="The points are shown as they were sent.",
+        description="The points are returned as they were sent.",
         answer=RejectedRowWithPointsSerializer,
         errors=(404,),
         answered=ROW_WITH_POINTS,
@@ -77,32 +77,32 @@ class RejectedRowView(APIView):
 
     @operation(
         "dismiss_rejected",
-        "Let go of a row of the rejected inbox",
+        "Dismiss a row of the rejected inbox",
         tag=Tag.INGESTION,
-        description="Its points are gone for good.",
+        description="The row and its points are deleted permanently.",
         answer=Done,
         errors=(404,),
-        answered={"success": True, "message": "2 rejected points are dismissed"},
+        answered={"success": True, "message": "2 rejected points dismissed"},
     )
     def delete(self, request: Request, number: int) -> Response:
         row = _row(request, number)
         with read_connection() as connection:
-            discard(connection, [row.pk])
-        return Response({"success": True, "message": f"{row.count:,} rejected points are dismissed"})
+            delete_rows(connection, [row.pk])
+        return Response({"success": True, "message": f"{row.count:,} rejected points dismissed"})
 
 
 class ReplayRowView(APIView):
-    """The kept points of a row through the pipeline, under the definitions of now."""
+    """Replay of the points of one row."""
 
     scope_for_changes = Scope.OPERATE
 
     @operation(
         "replay_rejected",
-        "Send the points of a row through once more",
+        "Replay the points of a row",
         tag=Tag.INGESTION,
-        description="They are judged by the definitions of now and stored at the times at which they were measured, in"
-        " the name of who sent them and who replays. What passes leaves the inbox. A value that was stored since for"
-        " the same time is replaced.",
+        description="The points are validated against the current metric definitions and stored with their original"
+        " timestamps. The journal names the original sender and the caller. Stored points leave the inbox. A value"
+        " that has been stored for the same time meanwhile is replaced.",
         answer=ReplayedSerializer,
         errors=(404,),
         answered=REPLAYED,
@@ -113,32 +113,32 @@ class ReplayRowView(APIView):
 
 
 class ReplayView(APIView):
-    """The same of all rows that the caller sees, or of a device's, or of a metric's."""
+    """Replay of all visible rows, or of those of a device or a metric."""
 
     scope_for_changes = Scope.OPERATE
 
     @operation(
         "replay_all_rejected",
-        "Send the points of many rows through once more",
+        "Replay the points of many rows",
         tag=Tag.INGESTION,
-        description="Of all rows that the caller sees, or of a device's or a metric's. One call takes 10 seconds or"
-        " about 50,000 points; where there are more, `next` says where to go on.",
+        description="Replays all rows that the caller sees, or those of a device or a metric. One call stops after 10"
+        " seconds or about 50,000 points; if rows are left, send `next` as `after` in the next call.",
         request=ReplayParameters,
         answer=ReplayedSerializer,
         asked={"device_id": "device_001", "metric_name": "battery_level"},
         answered=REPLAYED,
     )
     def post(self, request: Request) -> Response:
-        given = ReplayParameters(data=request.data)
-        given.is_valid(raise_exception=True)
-        wanted = dict(given.validated_data)
-        rows = Rejected.objects.visible_to(caller(request)).filter(pk__gt=wanted.pop("after"), **wanted)
-        return Response(replay(replayable(rows), caller(request)).as_json())
+        parameters = ReplayParameters(data=request.data)
+        parameters.is_valid(raise_exception=True)
+        filters = dict(parameters.validated_data)
+        rows = Rejected.objects.visible_to(caller(request)).filter(pk__gt=filters.pop("after"), **filters)
+        return Response(replay(replayable_ids(rows), caller(request)).as_json())
 
 
 def _row(request: Request, number: int) -> Rejected:
-    rows = with_kept(Rejected.objects.visible_to(caller(request)))
-    row = rows.filter(pk=number).first() if number <= LARGEST_ID else None
+    rows = with_kept_counts(Rejected.objects.visible_to(caller(request)))
+    row = rows.filter(pk=number).first() if number <= MAX_ID else None
     if row is None:
-        raise NotFound(f"there is no {number} in the rejected inbox")
+        raise NotFound(f"the rejected inbox has no row {number}")
     return row

@@ -1,4 +1,4 @@
-"""What every protocol is turned into: a Batch of columns, and verdicts on the points that cannot be kept."""
+"""The Batch of columns that every protocol is decoded to, and the rejections of points that cannot be stored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from metrics.storage.format.contexts import write_context
 from rest.errors import TelemetryError
 
 
-class Reason(StrEnum):
-    """Why a point was not kept, in a word to sort by. All but the last two may be put right on this side."""
+class RejectionReason(StrEnum):
+    """Why a point was rejected. Points of all reasons but the last two can be replayed."""
 
     OUT_OF_BOUNDS = "out_of_bounds"
     WRONG_TYPE = "wrong_type"
@@ -23,35 +23,45 @@ class Reason(StrEnum):
     NOT_ALLOWED = "not_allowed"
     UNREADABLE = "unreadable"
 
-    __hash__ = str.__hash__  # an Enum's own is a Python function, too slow for every point of a flood
+    __hash__ = str.__hash__  # that of Enum is a Python function, too slow for every point of a flood
 
     @property
-    def can_be_mended(self) -> bool:
-        """Whether another definition, or later another hour, may make a good point of it."""
-        return self not in (Reason.NOT_ALLOWED, Reason.UNREADABLE)
+    def is_replayable(self) -> bool:
+        """Whether another definition or a later time may make the point valid."""
+        return self not in (RejectionReason.NOT_ALLOWED, RejectionReason.UNREADABLE)
 
     @property
-    def words(self) -> str:
-        """The reason as people say it."""
-        return self.replace("_", " ").capitalize()
+    def label(self) -> str:
+        """The reason as pages show it."""
+        return _LABELS[self]
 
 
-Verdict = tuple[Reason, str, str]  # reason, field, detail
+_LABELS = {
+    RejectionReason.OUT_OF_BOUNDS: "Value out of bounds",
+    RejectionReason.WRONG_TYPE: "Wrong data type",
+    RejectionReason.TOO_OLD: "Timestamp too old",
+    RejectionReason.TOO_EARLY: "Timestamp in the future",
+    RejectionReason.UNDEFINED: "Unknown metric or device",
+    RejectionReason.NOT_ALLOWED: "Not permitted",
+    RejectionReason.UNREADABLE: "Invalid request",
+}
+
+RejectionCause = tuple[RejectionReason, str, str]  # reason, field, detail
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why one point was not kept: where it stood in the request, which field, what is accepted instead."""
+    """A point that was not stored: its index in the request, the invalid field, and what is accepted instead."""
 
     index: int
     field: str
     detail: str
     device_id: str | None = None
-    reason: Reason = Reason.UNREADABLE
+    reason: RejectionReason = RejectionReason.UNREADABLE
 
     def as_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"index": self.index, "field": self.field, "detail": self.detail}
-        return found if self.device_id is None else {"device_id": self.device_id} | found
+        body: dict[str, Any] = {"index": self.index, "field": self.field, "detail": self.detail}
+        return body if self.device_id is None else {"device_id": self.device_id} | body
 
 
 class RequestRejected(TelemetryError):
@@ -64,7 +74,7 @@ class RequestRejected(TelemetryError):
 
 
 class Group(NamedTuple):
-    """The run of points that belongs to one device."""
+    """The consecutive points of one device."""
 
     device_id: str
     start: int
@@ -73,15 +83,15 @@ class Group(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Points of one request as columns.
+    """The points of one request, as columns.
 
-    groups    runs of points by device, covering 0 to n
-    metrics   the metric's name of every point
+    groups    consecutive points by device; together they cover 0 to n
+    metrics   the metric name of each point
     times     int64[n], microseconds since 1970, UTC
-    values    float64[n] where every value is a number, else a list of JSON values
-    contexts  int32[n] into `dictionary`, whose entry 0 is empty; None where no point has unit, tags or metadata
-    indices   where each point stood in its request (within its device, for bulk); None where nothing was left out
-    total     points in the request, those rejected while decoding included
+    values    float64[n] if all values are numbers, else a list of JSON values
+    contexts  int32[n], indices into `dictionary`, whose entry 0 is empty; None if no point has unit, tags or metadata
+    indices   position of each point in the request (for bulk: within its device); None if no point was left out
+    total     number of points in the request, including those rejected while decoding
     """
 
     groups: list[Group]
@@ -103,26 +113,28 @@ class Batch:
 
 
 class Contexts:
-    """The distinct (unit, tags, metadata) of a batch. Entry 0 is a point that has none of them."""
+    """The distinct (unit, tags, metadata) of a batch. Entry 0 is that of a point without any of them."""
 
     def __init__(self) -> None:
         self.entries: list[bytes] = [b""]
-        self._place: dict[bytes, int] = {b"": 0}
+        self._indices: dict[bytes, int] = {b"": 0}
         self._units: dict[str | None, int] = {None: 0, "": 0}
 
     def add(self, unit: str | None, tags: dict[str, Any] | None, metadata: dict[str, Any] | None) -> int:
-        if not tags and not metadata:  # by far the most common: one unit, over and over
-            known = self._units.get(unit)
-            if known is None:
-                known = self._units[unit] = self._index(write_context(unit, None, None))
-            return known
+        """Return the index of this context, and store it if it is new."""
+        if not tags and not metadata:  # by far the most common case: the same unit in every point
+            index = self._units.get(unit)
+            if index is None:
+                index = self._units[unit] = self._index(write_context(unit, None, None))
+            return index
         return self._index(write_context(unit, tags, metadata))
 
     def _index(self, entry: bytes) -> int:
-        place = self._place.setdefault(entry, len(self.entries))
-        if place == len(self.entries):
+        index = self._indices.setdefault(entry, len(self.entries))
+        if index == len(self.entries):
             self.entries.append(entry)
-        return place
+        return index
 
-    def column(self, index: list[int]) -> NDArray[np.int32] | None:
-        return None if len(self.entries) == 1 else np.array(index, np.int32)
+    def column(self, indices: list[int]) -> NDArray[np.int32] | None:
+        """Return the column of a Batch; None if no point has a context."""
+        return None if len(self.entries) == 1 else np.array(indices, np.int32)

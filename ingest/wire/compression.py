@@ -1,4 +1,4 @@
-"""Bodies that arrive compressed, taken apart under a ceiling so that a bomb costs nothing."""
+"""Decompression of request bodies with a size limit, which also stops decompression bombs."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -8,60 +8,65 @@ import zstandard
 
 from ingest.wire.batch import RequestRejected
 
-_STEP = 256 * 1024
+_CHUNK_SIZE = 256 * 1024
 
 
-def inflate(body: bytes, coding: str, ceiling: int) -> bytes:
-    """Decompress a body. Raises RequestRejected: 415 unknown coding, 413 over `ceiling` bytes, 400 damaged."""
-    pieces = CODINGS.get(coding.strip().lower())
-    if pieces is None:
+def decompress(body: bytes, coding: str, max_size: int) -> bytes:
+    """Return the decompressed body.
+
+    Raises RequestRejected: 415 for an unknown coding, 413 for more than `max_size` bytes, 400 for damaged data.
+    """
+    decoder = CODINGS.get(coding.strip().lower())
+    if decoder is None:
         raise RequestRejected(
-            f"Content-Encoding {coding!r:.40} is not known: gzip, zstd, lz4 and deflate are accepted", 415
+            f"Content-Encoding {coding!r:.40} is not supported: gzip, zstd, lz4 and deflate are accepted", 415
         )
-    found = bytearray()
+    data = bytearray()
     try:
-        for piece in pieces(body):
-            found += piece
-            if len(found) > ceiling:
-                raise RequestRejected(f"the body is larger than {ceiling} bytes when unpacked", 413)
+        for chunk in decoder(body):
+            data += chunk
+            if len(data) > max_size:
+                raise RequestRejected(
+                    f"the body is too large after decompression: at most {max_size} bytes are accepted", 413
+                )
     except (zlib.error, zstandard.ZstdError, RuntimeError, EOFError) as error:
         raise RequestRejected(f"the body is not valid {coding}: {error}") from None
-    return bytes(found)
+    return bytes(data)
 
 
 def _zlib(body: bytes, window: int) -> Iterator[bytes]:
-    machine = zlib.decompressobj(window)
+    decompressor = zlib.decompressobj(window)
     rest = body
-    while rest and not machine.eof:
-        yield machine.decompress(rest, _STEP)
-        rest = machine.unconsumed_tail
-    if not machine.eof:
-        raise EOFError("it ends too early")
-    if machine.unused_data:
-        raise EOFError("something follows its end")
+    while rest and not decompressor.eof:
+        yield decompressor.decompress(rest, _CHUNK_SIZE)
+        rest = decompressor.unconsumed_tail
+    if not decompressor.eof:
+        raise EOFError("unexpected end of data")
+    if decompressor.unused_data:
+        raise EOFError("data after the end")
 
 
 def _zstd(body: bytes) -> Iterator[bytes]:
-    # The window is capped as well: a frame of 20 bytes may ask for gigabytes before it yields anything.
+    # The window is limited as well: a frame of 20 bytes may request gigabytes before it yields anything.
     reader = zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(body, read_across_frames=False)
     size = 0
-    while piece := reader.read(_STEP):
-        size += len(piece)
-        yield piece
+    while chunk := reader.read(_CHUNK_SIZE):
+        size += len(chunk)
+        yield chunk
     if size == 0 and zstandard.frame_content_size(body) != 0:
-        raise EOFError("it ends too early")
+        raise EOFError("unexpected end of data")
 
 
 def _lz4(body: bytes) -> Iterator[bytes]:
-    machine = lz4.frame.LZ4FrameDecompressor()
-    piece = machine.decompress(body, max_length=_STEP)
-    yield piece
-    while not machine.eof and not machine.needs_input:
-        yield machine.decompress(b"", max_length=_STEP)
-    if not machine.eof:
-        raise EOFError("it ends too early")
-    if machine.unused_data:
-        raise EOFError("something follows its end")
+    decompressor = lz4.frame.LZ4FrameDecompressor()
+    chunk = decompressor.decompress(body, max_length=_CHUNK_SIZE)
+    yield chunk
+    while not decompressor.eof and not decompressor.needs_input:
+        yield decompressor.decompress(b"", max_length=_CHUNK_SIZE)
+    if not decompressor.eof:
+        raise EOFError("unexpected end of data")
+    if decompressor.unused_data:
+        raise EOFError("data after the end")
 
 
 CODINGS: dict[str, Callable[[bytes], Iterator[bytes]]] = {

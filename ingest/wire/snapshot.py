@@ -1,65 +1,55 @@
-"""Host snapshots of the edge agent: what one machine measured at one moment, flat or nested.
+"""Host snapshots of the edge agent: the measurements of one machine at one time, flat or nested.
 
     {"node_id": …, "timestamp": …, "cpu_percent": 45.2, …}                        a metric for each further field
     {"node_id": …, "timestamp": …, "metrics": {"cpu": {"cpu_usage_percent": 45.2}}}   the metric cpu.cpu_usage_percent
 
-`node_id` is the device. Whatever else is in it is a metric too, by the usual rules of values.
+`node_id` is the device. All other fields are metrics.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from ingest.wire.batch import Batch, Group, Rejection, RequestRejected
-from ingest.wire.rows import Row, batch_of
-from ingest.wire.telemetry_json import BATCH_LIMIT
-from ingest.wire.times import ACCEPTED, parse_time
-from ingest.wire.validate import DEEPEST, BadPoint, check_name, check_value, parse_document
+from ingest.wire.decoded_points import DecodedPoint, batch_from_points
+from ingest.wire.telemetry_json import MAX_BATCH_POINTS, invalid_field
+from ingest.wire.validate import MAX_DEPTH, InvalidPoint, check_name, check_timestamp, check_value, parse_document
 
 _NAMES = ("node_id", "timestamp")
 
 
 def decode_snapshot(body: bytes) -> Batch:
-    """Raises RequestRejected."""
+    """Decode a snapshot. Raises RequestRejected."""
     document = parse_document(body)
     if not isinstance(document, dict):
-        raise RequestRejected("the body must be a JSON object with node_id, timestamp and what was measured")
-    device_id, time = _device(document), _time(document)
-    rows: list[Row] = []
+        raise RequestRejected("the body must be a JSON object with node_id, timestamp and measured values")
+    device_id, time = _device_and_time(document)
+    points: list[DecodedPoint] = []
     rejected: list[Rejection] = []
     for index, (name, value) in enumerate(_metrics(document)):
-        if index == BATCH_LIMIT:
-            raise _field("metrics", f"more than {BATCH_LIMIT} values: 1 to {BATCH_LIMIT} are accepted", 422)
+        if index == MAX_BATCH_POINTS:
+            raise invalid_field(
+                "metrics", f"more than {MAX_BATCH_POINTS} values: 1 to {MAX_BATCH_POINTS} are accepted", 422
+            )
         try:
-            rows.append(Row(device_id, check_name(name, "metric_name"), time, check_value(value), index))
-        except BadPoint as bad:
-            field = bad.field if bad.field == "metric_name" else name
-            rejected.append(Rejection(index, field, bad.detail))
-    if not rows and not rejected:
-        raise _field("metrics", "nothing was measured: fields beside node_id and timestamp are, at least one")
-    batch = batch_of(rows, rejected)
+            points.append(DecodedPoint(device_id, check_name(name, "metric_name"), time, check_value(value), index))
+        except InvalidPoint as error:
+            field = error.field if error.field == "metric_name" else name
+            rejected.append(Rejection(index, field, error.detail))
+    if not points and not rejected:
+        raise invalid_field("metrics", "no values: at least one field besides node_id and timestamp is required")
+    batch = batch_from_points(points, rejected)
     batch.groups = batch.groups or [Group(device_id, 0, 0)]
     return batch
 
 
-def _device(document: dict[str, Any]) -> str:
-    if "node_id" not in document:
-        raise _field("node_id", "the field is missing")
+def _device_and_time(document: dict[str, Any]) -> tuple[str, int]:
+    for name in _NAMES:
+        if name not in document:
+            raise invalid_field(name, "the field is missing")
     try:
-        return check_name(document["node_id"], "node_id")
-    except BadPoint as bad:
-        raise _field(bad.field, bad.detail) from None
-
-
-def _time(document: dict[str, Any]) -> int:
-    if "timestamp" not in document:
-        raise _field("timestamp", "the field is missing")
-    given = document["timestamp"]
-    if not isinstance(given, str):
-        raise _field("timestamp", f"not a time: {ACCEPTED}")
-    try:
-        return parse_time(given)
-    except ValueError as error:
-        raise _field("timestamp", str(error)) from None
+        return check_name(document["node_id"], "node_id"), check_timestamp(document["timestamp"])
+    except InvalidPoint as error:
+        raise invalid_field(error.field, error.detail) from None
 
 
 def _metrics(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -68,20 +58,16 @@ def _metrics(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if name in _NAMES:
             continue
         if name == "metrics" and isinstance(nested, dict):
-            yield from _flat(nested, "")
+            yield from _flatten(nested, "")
         elif isinstance(value, dict):
-            yield from _flat(value, f"{name}.")
+            yield from _flatten(value, f"{name}.")
         else:
             yield name, value
 
 
-def _flat(values: dict[str, Any], before: str, level: int = 1) -> Iterator[tuple[str, Any]]:
+def _flatten(values: dict[str, Any], prefix: str, level: int = 1) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        if isinstance(value, dict) and value and level < DEEPEST:
-            yield from _flat(value, f"{before}{name}.", level + 1)
+        if isinstance(value, dict) and value and level < MAX_DEPTH:
+            yield from _flatten(value, f"{prefix}{name}.", level + 1)
         else:
-            yield before + name, value
-
-
-def _field(field: str, detail: str, status: int = 400) -> RequestRejected:
-    return RequestRejected(f"{field}: {detail}", status, [Rejection(0, field, detail)])
+            yield prefix + name, value

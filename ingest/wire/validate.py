@@ -1,4 +1,4 @@
-"""The verdict on one point of the site's JSON, and the strict reading of a document."""
+"""Validation of names, timestamps, units and values, and strict parsing of a JSON document."""
 
 import json
 import math
@@ -6,21 +6,21 @@ import re
 from typing import Any
 
 from ingest.wire.batch import RequestRejected
-from ingest.wire.times import parse_time
+from ingest.wire.times import ACCEPTED, parse_time
 
-LARGEST_INTEGER = 2**53  # beyond it a float no longer holds every integer
-DEEPEST = 32  # levels of a value
-DEEPEST_DOCUMENT = 200  # levels that are read at all, so that a value too deep is judged like any other
-LONGEST_NAME = 200
-LONGEST_UNIT = 50
-LONGEST_TEXT = 64 * 1024  # characters of one value
+MAX_INTEGER = 2**53  # a float does not hold every integer above
+MAX_DEPTH = 32  # levels of a value
+MAX_DOCUMENT_DEPTH = 200  # levels that are parsed, so that a value nested too deeply is rejected by itself
+MAX_NAME_LENGTH = 200
+MAX_UNIT_LENGTH = 50
+MAX_TEXT_LENGTH = 64 * 1024  # characters of one value
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class BadPoint(ValueError):
-    """Why a point cannot be kept."""
+class InvalidPoint(ValueError):
+    """A field of a point is invalid."""
 
     def __init__(self, field: str, detail: str) -> None:
         super().__init__(detail)
@@ -28,13 +28,16 @@ class BadPoint(ValueError):
 
 
 def parse_document(body: bytes) -> Any:
-    """JSON with NaN, Infinity and huge numbers left in, for their points to be judged. Raises RequestRejected."""
+    """Parse JSON, including NaN, Infinity and huge numbers, which are rejected later, point by point.
+
+    Raises RequestRejected.
+    """
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RequestRejected(f"the body is not UTF-8: byte {error.start} cannot be read") from None
-    if _depth(body) > DEEPEST_DOCUMENT:
-        raise RequestRejected(f"the body is nested too deep: values of at most {DEEPEST} levels are accepted")
+        raise RequestRejected(f"the body is not UTF-8: invalid byte at position {error.start}") from None
+    if _depth(body) > MAX_DOCUMENT_DEPTH:
+        raise RequestRejected(f"the body is nested too deeply: values of at most {MAX_DEPTH} levels are accepted")
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
     except json.JSONDecodeError as error:
@@ -52,98 +55,102 @@ def _depth(body: bytes) -> int:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    document = dict(pairs)
+    if len(document) != len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestRejected(f"the name {twice!r:.80} stands twice in one object: each may stand once")
-    return found
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise RequestRejected(f"the name {duplicate!r:.80} occurs twice in one object: names must be unique")
+    return document
 
 
 def _integer(digits: str) -> int | float:
-    # 5,000 digits would raise ValueError from int(); infinity gets the verdict of a number too large.
+    # int() raises ValueError for 5,000 digits; infinity is rejected as a number that is too large.
     return int(digits) if len(digits) < 40 else math.inf
 
 
 def check_name(name: Any, field: str) -> str:
-    """A device id, metric name or batch id. Raises BadPoint."""
+    """Return a device id, metric name or batch id. Raises InvalidPoint."""
     if not isinstance(name, str):
-        raise BadPoint(field, f"a text of 1 to {LONGEST_NAME} characters is accepted")
-    if not 0 < len(name) <= LONGEST_NAME or name.isspace():
-        raise BadPoint(field, f"{len(name)} characters: a text of 1 to {LONGEST_NAME} is accepted")
+        raise InvalidPoint(field, f"a text of 1 to {MAX_NAME_LENGTH} characters is accepted")
+    if not 0 < len(name) <= MAX_NAME_LENGTH or name.isspace():
+        raise InvalidPoint(field, f"{len(name)} characters: a text of 1 to {MAX_NAME_LENGTH} is accepted")
     if not name.isprintable() and _CONTROL.search(name):
-        raise BadPoint(field, "control characters are not accepted")
+        raise InvalidPoint(field, "control characters are not accepted")
     _check_text(name, field)
     return name
 
 
-def judge(raw: Any) -> tuple[str, int, Any, str | None, dict[str, Any] | None, dict[str, Any] | None]:
-    """(metric, time in µs, value, unit, tags, metadata) of a point. Raises BadPoint."""
+def validate_point(raw: Any) -> tuple[str, int, Any, str | None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Return (metric, time in µs, value, unit, tags, metadata) of a point. Raises InvalidPoint."""
     if not isinstance(raw, dict):
-        raise BadPoint("data_points", "an object with timestamp, metric_name and value is accepted")
+        raise InvalidPoint("data_points", "an object with timestamp, metric_name and value is accepted")
     for name in ("timestamp", "metric_name", "value"):
         if name not in raw:
-            raise BadPoint(name, "the field is missing")
-    timestamp = raw["timestamp"]
-    try:
-        time = parse_time(timestamp if isinstance(timestamp, str) else "")
-    except ValueError as error:
-        raise BadPoint("timestamp", str(error)) from None
+            raise InvalidPoint(name, "the field is missing")
+    time = check_timestamp(raw["timestamp"])
     return (
         check_name(raw["metric_name"], "metric_name"),
         time,
         check_value(raw["value"]),
         check_unit(raw.get("unit")),
-        _mapping(raw.get("tags"), "tags"),
-        _mapping(raw.get("metadata"), "metadata"),
+        _check_object(raw.get("tags"), "tags"),
+        _check_object(raw.get("metadata"), "metadata"),
     )
 
 
+def check_timestamp(timestamp: Any, accepted: str = ACCEPTED) -> int:
+    """Return µs since 1970 of an RFC 3339 time. Raises InvalidPoint, which says what is `accepted`."""
+    try:
+        return parse_time(timestamp if isinstance(timestamp, str) else "")
+    except ValueError as error:
+        raise InvalidPoint("timestamp", f"{error}: {accepted}") from None
+
+
 def check_unit(unit: Any) -> str | None:
-    """A unit, or None. Raises BadPoint."""
+    """Return a unit, or None. Raises InvalidPoint."""
     if unit is None:
         return None
-    if not isinstance(unit, str) or len(unit) > LONGEST_UNIT or _CONTROL.search(unit):
-        raise BadPoint("unit", f"a text of at most {LONGEST_UNIT} characters is accepted")
+    if not isinstance(unit, str) or len(unit) > MAX_UNIT_LENGTH or _CONTROL.search(unit):
+        raise InvalidPoint("unit", f"a text of at most {MAX_UNIT_LENGTH} characters is accepted")
     _check_text(unit, "unit")
     return unit
 
 
 def check_value(value: Any) -> Any:
-    """A value that can be kept: float, bool, str, dict or list. Raises BadPoint."""
+    """Return a value that can be stored: float, bool, str, dict or list. Raises InvalidPoint."""
     if value is None:
-        raise BadPoint("value", "null is no measurement: a number, text, boolean, object or array is accepted")
+        raise InvalidPoint("value", "null is not accepted: it must be a number, text, boolean, object or array")
     check_json(value, "value")
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, str) and len(value) > LONGEST_TEXT:
-        raise BadPoint("value", f"{len(value)} characters: at most {LONGEST_TEXT} are accepted")
+    if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH:
+        raise InvalidPoint("value", f"{len(value)} characters: at most {MAX_TEXT_LENGTH} are accepted")
     return value
 
 
-def _mapping(given: Any, field: str) -> dict[str, Any] | None:
-    if given is None:
+def _check_object(value: Any, field: str) -> dict[str, Any] | None:
+    if value is None:
         return None
-    if not isinstance(given, dict):
-        raise BadPoint(field, "an object is accepted")
-    check_json(given, field)
-    return given
+    if not isinstance(value, dict):
+        raise InvalidPoint(field, "an object is accepted")
+    check_json(value, field)
+    return value
 
 
 def check_json(value: Any, field: str, level: int = 0) -> None:
-    """Refuse what JSON can carry and PostgreSQL, a float or a reader cannot. Raises BadPoint."""
+    """Reject JSON that PostgreSQL or a float cannot hold. Raises InvalidPoint."""
     if isinstance(value, bool) or value is None:
         return
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise BadPoint(field, "NaN, Infinity and numbers beyond 1.8e308 are not accepted")
+            raise InvalidPoint(field, "NaN, Infinity and numbers beyond 1.8e308 are not accepted")
     elif isinstance(value, int):
-        if abs(value) > LARGEST_INTEGER:
-            raise BadPoint(field, "integers beyond 2^53 would be rounded: send them as text")
+        if abs(value) > MAX_INTEGER:
+            raise InvalidPoint(field, "integers beyond 2^53 would be rounded: send them as text")
     elif isinstance(value, str):
         _check_text(value, field)
-    elif level >= DEEPEST:
-        raise BadPoint(field, f"nested too deep: at most {DEEPEST} levels are accepted")
+    elif level >= MAX_DEPTH:
+        raise InvalidPoint(field, f"nested too deeply: at most {MAX_DEPTH} levels are accepted")
     elif isinstance(value, dict):
         for name, inner in value.items():
             _check_text(name, field)
@@ -155,6 +162,6 @@ def check_json(value: Any, field: str, level: int = 0) -> None:
 
 def _check_text(text: str, field: str) -> None:
     if "\0" in text:
-        raise BadPoint(field, "the character NUL is not accepted")
+        raise InvalidPoint(field, "the character NUL is not accepted")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise BadPoint(field, "half a surrogate pair is not a character")
+        raise InvalidPoint(field, "an unpaired surrogate is not accepted")

@@ -193,7 +193,7 @@ def test_a_program_listens_with_a_token_until_that_ends(
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
     settings.ACCESS_TOKEN_SECONDS = 2
     person = get_user_model().objects.create_superuser("root")
-    token = tokens.for_person(person).access_token
+    token = tokens.issue_for_user(person).access_token
     with live_with(web_port, Authorization=f"Bearer {token}") as socket:
         subscribe(socket)
         begun = time.monotonic()
@@ -203,7 +203,7 @@ def test_a_program_listens_with_a_token_until_that_ends(
 
 def test_a_socket_closes_when_its_key_or_token_is_revoked(reader: ApiClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
-    given = tokens.for_key(ApiKey.objects.get())
+    given = tokens.issue_for_key(ApiKey.objects.get())
     with (
         live_with(reader.port, X_Api_Key=reader.headers["X-Api-Key"]) as by_key,
         live_with(reader.port, Authorization=f"Bearer {given.access_token}") as by_token,

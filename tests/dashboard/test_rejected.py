@@ -9,9 +9,9 @@ from django.contrib.auth.models import Group
 from django.test import Client
 
 from ingest.models import Rejected
-from ingest.rejected.inbox import inbox
-from ingest.rejected.points import KeptPoint
-from ingest.rejected.rows import Line, write
+from ingest.rejected.inbox import rejected_inbox
+from ingest.rejected.point_packets import RejectedPoint
+from ingest.rejected.write_rows import InboxRow, write_rows
 from metrics.models import Device, DeviceGroup, MetricDefinition
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
@@ -29,7 +29,7 @@ def battery(admin: ApiClient) -> MetricDefinition:
     for device_id in ("boiler-7", "elsewhere"):
         sent = {"data_points": [point("battery", 101, 5), point("battery", 102)]}
         admin.post(f"devices/{device_id}/telemetry/batch", sent)
-    inbox().flush()
+    rejected_inbox().flush()
     return definition
 
 
@@ -93,11 +93,11 @@ def test_dismissing_takes_a_row_away(client: Client, battery: Any):
 def test_many_rows_have_pages_and_a_page_asks_the_database_as_often(client: Client, django_assert_max_num_queries: Any):
     now = time.time()
     lines = [
-        Line("key:1:gw", f"d{n:03}", "m", "too_old", now, now - n, 1, "old", [KeptPoint(0, 1.0, b"")])
+        InboxRow("key:1:gw", f"d{n:03}", "m", "too_old", now, now - n, 1, "old", [RejectedPoint(0, 1.0, b"")])
         for n in range(120)
     ]
     with connect() as connection:
-        write(connection, lines)
+        write_rows(connection, lines)
     with django_assert_max_num_queries(5):
         page = client.get("/rejected/").content.decode()
     assert page.count("too old") + page.count("Too old") == 50 and "?from=50" in page

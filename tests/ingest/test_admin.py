@@ -67,7 +67,7 @@ def test_keys_are_rotated_and_the_new_ones_shown_once(browser: Client):
     assert (new.group, new.rotated_from, new.scope) == (group, good, "ingest")
     good.refresh_from_db()
     assert timedelta(hours=23) < good.expires_at - timezone.now() <= timedelta(days=1)
-    assert "the key is expired or revoked" in page
+    assert "an expired or revoked key cannot be rotated" in page
     assert not ApiKey.objects.filter(rotated_from=gone).exists()
 
 

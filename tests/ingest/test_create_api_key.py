@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from ingest.authentication import look_up
+from ingest.authentication import resolve_credential
 from ingest.models import ApiKey
 from metrics.models import Device, DeviceGroup
 from rest.caller import Scope
@@ -25,7 +25,7 @@ def create(*args: str) -> str:
 def test_the_key_stands_alone_on_standard_output_and_opens_what_its_scope_says(scope: str) -> None:
     said = create("gateway 1", "--scope", scope)
     assert said == said.strip() + "\n"
-    sender = look_up(said.strip())
+    sender = resolve_credential(said.strip())
     assert sender is not None
     assert (sender.scope, sender.device_id) == (scope, None)
     assert ApiKey.objects.get().name == "gateway 1"
@@ -34,7 +34,7 @@ def test_the_key_stands_alone_on_standard_output_and_opens_what_its_scope_says(s
 def test_a_key_of_a_device_is_for_that_device_alone_which_is_made_where_unknown() -> None:
     Device.objects.create(device_id="known")
     for device in ("known", "new"):
-        sender = look_up(create(f"key of {device}", "--scope", "ingest", "--device", device).strip())
+        sender = resolve_credential(create(f"key of {device}", "--scope", "ingest", "--device", device).strip())
         assert sender is not None
         assert sender.device_id == device
         assert [sender.may_write(other) for other in ("known", "new")] == [device == "known", device == "new"]
@@ -48,9 +48,9 @@ def test_a_key_of_a_device_is_for_that_device_alone_which_is_made_where_unknown(
         (["k"], "the following arguments are required: --scope"),
         (["", "--scope", "read"], "NAME: 0 characters"),
         (["k", "--scope", "read", "--device", "x" * 201], "--device: 201 characters"),
-        (["k", "--scope", "read", "--group", "nowhere"], "--group: there is no group 'nowhere'"),
+        (["k", "--scope", "read", "--group", "nowhere"], "--group: group 'nowhere' does not exist"),
         (["k", "--scope", "read", "--group", "g", "--device", "d"], "--group: a key is for a device or for a group"),
-        (["k", "--scope", "read", "--expires-days", "0"], "--expires-days: 1 to 36500 are accepted"),
+        (["k", "--scope", "read", "--expires-days", "0"], "--expires-days must be 1 to 36500"),
         (["k", "--scope", "read", "--expires-days", "soon"], "invalid int value: 'soon'"),
     ],
 )
@@ -63,7 +63,9 @@ def test_a_wrong_argument_makes_no_key(args: list[str], said: str) -> None:
 
 def test_a_key_may_be_of_a_group_and_have_an_end() -> None:
     group = DeviceGroup.objects.create(name="site a")
-    found = look_up(create("gateway", "--scope", "ingest", "--group", "site a", "--expires-days", "2").strip())
+    found = resolve_credential(
+        create("gateway", "--scope", "ingest", "--group", "site a", "--expires-days", "2").strip()
+    )
     assert found is not None
     assert found.groups == ("site a",)
     made = ApiKey.objects.get()

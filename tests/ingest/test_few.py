@@ -50,21 +50,21 @@ def known(admin: ApiClient) -> ApiClient:
 def test_the_shortest_way_answers_and_stores_what_the_common_way_does(known: ApiClient, monkeypatch, name: str):
     path, body = BODIES[name]
     took = []
-    original = fast_lane.store_few
+    original = fast_lane.store_small_batch
 
     async def watched(*arguments: Any) -> Any:
         receipt = await original(*arguments)
         took.append(receipt is not None)
         return receipt
 
-    monkeypatch.setattr(fast_lane, "store_few", watched)
+    monkeypatch.setattr(fast_lane, "store_small_batch", watched)
     short = known.post(path, body)
     after_short, entry = stored(known), Journal.objects.order_by("-seq").first()
 
     async def giving_up(*arguments: Any) -> None:
         return None
 
-    monkeypatch.setattr(fast_lane, "store_few", giving_up)
+    monkeypatch.setattr(fast_lane, "store_small_batch", giving_up)
     common = known.post(path, body)
     assert took == [name in BY_THE_SHORTEST_WAY]
     unlike = {"request_id": None}  # no two requests have one

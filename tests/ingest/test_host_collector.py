@@ -23,12 +23,12 @@ from typing import Any
 import psutil
 import pytest
 
-from ingest.collectors.backlog import Backlog
 from ingest.collectors.clock import SystemClock, ticks
-from ingest.collectors.delivery import LONGEST_PAUSE, MOST_POINTS, Backoff, Delivery
 from ingest.collectors.host import INTERVAL, measure
-from ingest.collectors.receiver import BadAddress, Receiver, read_retry_after
-from ingest.collectors.sensors import Reading, Sensor, Sensors, host_sensors, named_temperatures
+from ingest.collectors.sensors import Measurement, Sensor, Sensors, host_sensors, named_temperatures
+from ingest.collectors.site_client import InvalidUrl, SiteClient, parse_retry_after
+from ingest.collectors.snapshot_queue import SnapshotQueue
+from ingest.collectors.snapshot_sender import MAX_PAUSE, MAX_REQUEST_POINTS, Backoff, SnapshotSender
 
 ROOT = Path(__file__).resolve().parents[2]
 START = 1_800_000_001.25
@@ -119,7 +119,7 @@ def site() -> Iterator[Site]:
     made.close()
 
 
-RECEIVERS: list[Receiver] = []
+RECEIVERS: list[SiteClient] = []
 
 
 @pytest.fixture(autouse=True)
@@ -136,16 +136,16 @@ def key_file(tmp_path: Path) -> Path:
     return file
 
 
-def delivery_to(url: str, key_file: Path, backlog: Backlog, clock: ManualClock | None = None) -> Delivery:
-    receiver = Receiver(url, "host 1/a", key_file, timeout=5)
+def delivery_to(url: str, key_file: Path, backlog: SnapshotQueue, clock: ManualClock | None = None) -> SnapshotSender:
+    receiver = SiteClient(url, "host 1/a", key_file, timeout=5)
     RECEIVERS.append(receiver)
-    return Delivery(backlog, receiver, clock or ManualClock(), random.Random(1))
+    return SnapshotSender(backlog, receiver, clock or ManualClock(), random.Random(1))
 
 
-def snapshots(backlog: Backlog, count: int, width: int = 2, start: float = START // 5 * 5) -> list[float]:
+def snapshots(backlog: SnapshotQueue, count: int, width: int = 2, start: float = START // 5 * 5) -> list[float]:
     times = [start + 5 * step for step in range(count)]
     for number, at in enumerate(times):
-        backlog.add(at, [Reading(f"m{column}", number, "%") for column in range(width)])
+        backlog.add(at, [Measurement(f"m{column}", number, "%") for column in range(width)])
     return times
 
 
@@ -209,18 +209,18 @@ def test_this_machine_gives_its_measurements_with_names_units_and_sane_values() 
 
 
 def test_rates_are_reckoned_from_two_looks_and_left_out_where_a_counter_began_anew() -> None:
-    from ingest.collectors.sensors import Rate
+    from ingest.collectors.sensors import CounterRate
 
     clock = ManualClock()
-    rate = Rate(clock)
-    assert rate.of(1000) is None
+    rate = CounterRate(clock)
+    assert rate.update(1000) is None
     clock.wait(5)
-    assert rate.of(2000) == 200
-    assert rate.of(2500) is None  # no time passed
+    assert rate.update(2000) == 200
+    assert rate.update(2500) is None  # no time passed
     clock.wait(5)
-    assert rate.of(10) is None
+    assert rate.update(10) is None
     clock.wait(5)
-    assert rate.of(60) == 10
+    assert rate.update(60) == 10
 
 
 def test_temperatures_of_one_name_are_numbered_and_many_are_cut_short() -> None:
@@ -236,13 +236,13 @@ def test_temperatures_of_one_name_are_numbered_and_many_are_cut_short() -> None:
 def test_a_sensor_that_raises_or_gives_no_number_costs_only_its_own_readings(caplog: pytest.LogCaptureFixture) -> None:
     broken = [True]
 
-    def fan() -> list[Reading]:
+    def fan() -> list[Measurement]:
         if broken:
             raise OSError("no such fan")
-        return [Reading("fan", 1.0, "rpm")]
+        return [Measurement("fan", 1.0, "rpm")]
 
-    def odd() -> list[Reading]:
-        return [Reading("odd", math.nan, ""), Reading("even", 2.0, "")]
+    def odd() -> list[Measurement]:
+        return [Measurement("odd", math.nan, ""), Measurement("even", 2.0, "")]
 
     sensors: dict[str, Sensor] = {"fan": fan, "odd": odd}
     reader = Sensors(sensors)
@@ -261,9 +261,11 @@ def test_a_sensor_that_raises_or_gives_no_number_costs_only_its_own_readings(cap
 
 def test_a_snapshot_arrives_as_one_batch_with_key_units_and_aligned_time(site: Site, key_file: Path) -> None:
     clock = ManualClock(lasts=7)
-    backlog = Backlog(10)
+    backlog = SnapshotQueue(10)
     measure(
-        clock, Sensors({"one": lambda: [Reading("cpu_percent", 12.5, "%"), Reading("load_avg_1m", 1, "")]}), backlog
+        clock,
+        Sensors({"one": lambda: [Measurement("cpu_percent", 12.5, "%"), Measurement("load_avg_1m", 1, "")]}),
+        backlog,
     )
     assert delivery_to(site.url, key_file, backlog).step() == 0
     assert site.requests[0]["path"] == "/api/v1/telemetry/devices/host%201%2Fa/telemetry/batch"
@@ -275,7 +277,7 @@ def test_a_snapshot_arrives_as_one_batch_with_key_units_and_aligned_time(site: S
 
 
 def test_one_connection_is_kept_and_a_closed_one_is_replaced_unseen(site: Site, key_file: Path) -> None:
-    backlog = Backlog(10)
+    backlog = SnapshotQueue(10)
     delivery = delivery_to(site.url, key_file, backlog)
     for headers in ({}, {"Connection": "close"}, {}):
         site.answers.append((200, headers, b"{}"))
@@ -288,7 +290,7 @@ def test_one_connection_is_kept_and_a_closed_one_is_replaced_unseen(site: Site, 
 def test_an_outage_fills_the_backlog_which_drains_in_order_with_the_original_times(
     site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backlog = Backlog(1000)
+    backlog = SnapshotQueue(1000)
     gone = delivery_to("http://127.0.0.1:1", key_file, backlog)
     times = snapshots(backlog, 700)
     with caplog.at_level(logging.WARNING):
@@ -299,14 +301,14 @@ def test_an_outage_fills_the_backlog_which_drains_in_order_with_the_original_tim
     while len(backlog):
         assert delivery.step() == 0
     assert seconds(site.taken()) == [at for at in times for _ in range(2)]
-    assert [len(request["points"]) for request in site.requests] == [MOST_POINTS, 400]
+    assert [len(request["points"]) for request in site.requests] == [MAX_REQUEST_POINTS, 400]
 
 
 def test_a_server_error_is_retried_with_the_same_points_until_it_is_over(
     site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.answers.extend([(503, {}, b"starting"), (500, {}, b""), (429, {}, b""), (408, {}, b"")])
-    backlog = Backlog(1000)
+    backlog = SnapshotQueue(1000)
     delivery = delivery_to(site.url, key_file, backlog)
     snapshots(backlog, 1)
     with caplog.at_level(logging.INFO):
@@ -315,13 +317,13 @@ def test_a_server_error_is_retried_with_the_same_points_until_it_is_over(
     assert all(request["points"] == site.requests[0]["points"] for request in site.requests)
     assert pauses[-1] == 0
     assert all(2**n / 2 <= pause <= 2**n for n, pause in enumerate(pauses[:-1]))
-    assert "the site answers again" in caplog.text
+    assert "the site is available again" in caplog.text
 
 
 def test_pauses_grow_to_a_limit_and_differ_between_collectors() -> None:
     pauses = [[backoff.pause() for _ in range(40)] for backoff in (Backoff(random.Random(n)) for n in range(20))]
-    assert max(map(max, pauses)) <= LONGEST_PAUSE
-    assert all(pause >= LONGEST_PAUSE / 2 for series in pauses for pause in series[10:])
+    assert max(map(max, pauses)) <= MAX_PAUSE
+    assert all(pause >= MAX_PAUSE / 2 for series in pauses for pause in series[10:])
     assert len({series[3] for series in pauses}) == 20
 
 
@@ -329,13 +331,13 @@ def test_retry_after_is_honoured_as_seconds_and_as_a_date(site: Site, key_file: 
     site.answers.append((429, {"Retry-After": "120"}, b""))
     site.answers.append((503, {"Retry-After": formatdate(time.time() + 300, usegmt=True)}, b""))
     site.answers.append((503, {"Retry-After": "99999999"}, b""))
-    backlog = Backlog(10)
+    backlog = SnapshotQueue(10)
     delivery = delivery_to(site.url, key_file, backlog)
     snapshots(backlog, 1)
     assert delivery.step() == 120
     assert 250 < delivery.step() <= 300
     assert delivery.step() == 3600
-    assert [read_retry_after(header) for header in (None, "", "soon", "-5")] == [0, 0, 0, 0]
+    assert [parse_retry_after(header) for header in (None, "", "soon", "-5")] == [0, 0, 0, 0]
 
 
 def test_what_the_site_refuses_is_not_sent_again_and_the_reason_is_logged(
@@ -344,30 +346,30 @@ def test_what_the_site_refuses_is_not_sent_again_and_the_reason_is_logged(
     site.answers.append(
         (422, {}, b'{"detail": "no point is good", "errors": [{"field": "value", "detail": "no number"}]}')
     )
-    backlog = Backlog(10)
+    backlog = SnapshotQueue(10)
     delivery = delivery_to(site.url, key_file, backlog)
     snapshots(backlog, 1)
     assert delivery.step() == 0
     snapshots(backlog, 1)
     assert delivery.step() == 0
     assert [request["status"] for request in site.requests] == [422, 200]
-    assert delivery.refused == 1
-    assert "refused with 422: no point is good: value: no number" in caplog.text
+    assert delivery.rejected == 1
+    assert "rejected with 422: no point is good: value: no number" in caplog.text
 
 
 def test_points_of_a_partial_success_are_told_and_not_sent_again(
     site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.answers.append((200, {}, b'{"accepted": 1, "errors": [{"index": 1, "field": "value", "detail": "too high"}]}'))
-    backlog = Backlog(10)
+    backlog = SnapshotQueue(10)
     snapshots(backlog, 1)
     assert delivery_to(site.url, key_file, backlog).step() == 0
-    assert "1 points not taken: value: too high" in caplog.text
+    assert "1 points rejected: value: too high" in caplog.text
     assert len(backlog) == 0
 
 
 def test_a_key_that_was_made_anew_is_read_again(site: Site, key_file: Path) -> None:
-    backlog = Backlog(10)
+    backlog = SnapshotQueue(10)
     delivery = delivery_to(site.url, key_file, backlog)
     key_file.write_text("tk_new")
     site.answers.append((401, {}, b""))
@@ -382,7 +384,7 @@ def test_a_key_that_was_made_anew_is_read_again(site: Site, key_file: Path) -> N
 def test_a_full_backlog_drops_the_oldest_counts_and_logs_it(
     site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backlog = Backlog(50)
+    backlog = SnapshotQueue(50)
     site.answers.extend([(503, {}, b"")] * 3)
     delivery = delivery_to(site.url, key_file, backlog)
     times = snapshots(backlog, 50)
@@ -396,8 +398,8 @@ def test_a_full_backlog_drops_the_oldest_counts_and_logs_it(
     assert backlog.dropped == 20
     assert seconds(site.taken()) == [at for at in times[20:] for _ in range(2)]
     assert [record.message for record in caplog.records if "drop" in record.message] == [
-        "the site is away for long: 20 of the oldest measurements dropped",
-        "the site answers again: 0 snapshots wait, 20 were dropped",
+        "the queue is full: 20 of the oldest snapshots dropped",
+        "the site is available again: 0 snapshots queued, 20 dropped",
     ]
 
 
@@ -405,7 +407,7 @@ def test_six_hours_of_backlog_weigh_less_than_three_megabytes() -> None:
     import tracemalloc
 
     tracemalloc.start()
-    backlog = Backlog(6 * 720)
+    backlog = SnapshotQueue(6 * 720)
     snapshots(backlog, 7 * 720, width=25)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -415,8 +417,8 @@ def test_six_hours_of_backlog_weigh_less_than_three_megabytes() -> None:
 
 def test_an_address_that_cannot_be_used_is_refused_at_once(key_file: Path) -> None:
     for url in ("ftp://a", "http://", "127.0.0.1:8218", "http://a:99999", "http://[::1"):
-        with pytest.raises(BadAddress):
-            Receiver(url, "a", key_file)
+        with pytest.raises(InvalidUrl):
+            SiteClient(url, "a", key_file)
 
 
 # --- the process ------------------------------------------------------------------------------------
@@ -475,7 +477,7 @@ def test_sigterm_ends_the_collector_while_the_site_keeps_it_waiting(key_file: Pa
         ({"TELEMETRY_URL": "http://a", "TELEMETRY_DEVICE_ID": "d"}, "TELEMETRY_API_KEY_FILE is not set"),
         (
             {"TELEMETRY_URL": "gopher://a", "TELEMETRY_DEVICE_ID": "d", "TELEMETRY_API_KEY_FILE": "key"},
-            "TELEMETRY_URL='gopher://a' cannot be used: an address like http://127.0.0.1:8218 is accepted",
+            "TELEMETRY_URL='gopher://a' cannot be used: a URL like http://127.0.0.1:8218 is accepted",
         ),
         (
             {"TELEMETRY_URL": "http://a", "TELEMETRY_DEVICE_ID": "d", "TELEMETRY_API_KEY_FILE": "/nowhere/key"},

@@ -151,7 +151,7 @@ def test_a_definition_keeps_its_metric_longer_or_shorter(admin: ApiClient):
     sent = [point("short", 1, 3 * 86400), point("short", 1, 86400), point("long", 1, old), point("other", 1, old)]
     answer = admin.post("devices/d/telemetry/batch", {"data_points": sent})
     assert [error["index"] for error in answer.json["errors"]] == [0, 3]
-    assert "older than the 2 days that short is kept" in answer.json["errors"][0]["detail"]
+    assert "older than the retention of short: at most 2 days are accepted" in answer.json["errors"][0]["detail"]
 
 
 @override_settings(CREATE_ON_FIRST_SIGHT=False)

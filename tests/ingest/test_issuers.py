@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from ingest.identity import issuers, jwks, trusted_issuers
+from ingest.identity import issuer_tokens, jwks, trusted_issuers
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
 from metrics.storage import series_registry
@@ -29,7 +29,7 @@ EC, NEWER, STRANGER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3)
 
 
 def listed(kid: str, key: Any, **more: Any) -> dict[str, Any]:
-    """A key as issuers publish it."""
+    """A key as issuer_tokens publish it."""
     kind = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
     return kind.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"} | more
 
@@ -89,7 +89,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(issuers, "keys_at", cache(lambda url: jwks.KeySet(url, clock=clock)))
+    monkeypatch.setattr(issuer_tokens, "key_set_at", cache(lambda url: jwks.KeySet(url, clock=clock)))
     return clock
 
 
@@ -211,7 +211,7 @@ def test_an_issuer_that_cannot_be_reached_goes_on_being_believed_and_nothing_ope
 ) -> None:
     assert_let_in(bearing(anonymous, signed()))
     issuer.stop()
-    clock.now += jwks.FRESH_FOR + 1
+    clock.now += jwks.MAX_KEY_AGE + 1
     assert_let_in(bearing(anonymous, signed({"jti": "new"})))  # a key from before
     for why, token in spoilt().items():
         assert_refused(bearing(anonymous, token), why)
@@ -226,7 +226,7 @@ def test_while_its_issuer_was_never_reached_a_token_is_refused_and_afterwards_it
     assert_refused(bearing(anonymous, token))
     issuer.start()
     assert_refused(bearing(anonymous, token))  # asked just now
-    clock.now += jwks.RETRY_AFTER
+    clock.now += jwks.MIN_FETCH_INTERVAL
     assert_let_in(bearing(anonymous, token))
 
 
@@ -238,17 +238,17 @@ def test_a_new_key_is_fetched_when_it_is_first_seen_but_not_for_everybody_who_ma
     for kid in ("a", "b", "c"):
         assert_refused(bearing(anonymous, signed(key=STRANGER, kid=kid)))
     assert issuer.asked == 1
-    clock.now += jwks.RETRY_AFTER
+    clock.now += jwks.MIN_FETCH_INTERVAL
     assert_let_in(bearing(anonymous, signed(key=NEWER, kid="newer")))
     assert issuer.asked == 2
     assert_refused(bearing(anonymous, signed({"jti": "2"})))  # its key was withdrawn
 
 
 def test_keys_that_are_old_are_fetched_anew_while_they_serve(issuer: Issuer, clock: Clock) -> None:
-    keys = issuers.keys_at(issuer.url)
+    keys = issuer_tokens.key_set_at(issuer.url)
     assert keys.key("ec") is not None
     issuer.keys = [listed("newer", NEWER)]
-    clock.now += jwks.FRESH_FOR + 1
+    clock.now += jwks.MAX_KEY_AGE + 1
     assert keys.key("ec") is not None
     keys._done.wait(5)
     assert (issuer.asked, keys.key("ec")) == (2, None)
@@ -258,13 +258,13 @@ def test_keys_that_are_old_are_fetched_anew_while_they_serve(issuer: Issuer, clo
 def test_a_withdrawn_key_opens_no_more_although_its_token_is_remembered(
     anonymous: ApiClient, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(issuers, "FRESH_FOR", -1.0)  # what is remembered of a token is past its time at once
+    monkeypatch.setattr(issuer_tokens, "MAX_KEY_AGE", -1.0)  # what is remembered of a token is past its time at once
     holder = bearing(anonymous, signed())
     assert_let_in(holder)
     issuer.keys = [listed("newer", NEWER)]
-    clock.now += jwks.FRESH_FOR + 1
+    clock.now += jwks.MAX_KEY_AGE + 1
     holder.get("metrics")
-    issuers.keys_at(issuer.url)._done.wait(5)
+    issuer_tokens.key_set_at(issuer.url)._done.wait(5)
     assert_refused(holder)
 
 
@@ -280,23 +280,23 @@ def test_a_withdrawn_key_opens_no_more_although_its_token_is_remembered(
         b'{"keys": [7]}',
         b'{"keys": [{"kid": "ec", "kty": "oct", "k": "c2VjcmV0"}]}',
         b'{"keys": [{"kid": "ec", "kty": "EC"}]}',
-        b'{"keys": "' + b"x" * jwks.LARGEST + b'"}',
+        b'{"keys": "' + b"x" * jwks.MAX_KEY_SET_SIZE + b'"}',
         b"[" * 100_000,
     ],
 )
 def test_whatever_an_issuer_answers_keys_from_before_stay(issuer: Issuer, clock: Clock, body: bytes) -> None:
-    keys = issuers.keys_at(issuer.url)
+    keys = issuer_tokens.key_set_at(issuer.url)
     before = keys.key("ec")
     assert before is not None
     issuer.body = body
-    clock.now += jwks.RETRY_AFTER
+    clock.now += jwks.MIN_FETCH_INTERVAL
     assert keys.key("unknown") is None
     assert issuer.asked == 2
     assert keys.key("ec") is before
 
 
 def test_redirects_of_a_key_set_are_not_followed(issuer: Issuer, clock: Clock) -> None:
-    assert issuers.keys_at(issuer.url.replace("/keys", "/moved")).key("ec") is None
+    assert issuer_tokens.key_set_at(issuer.url.replace("/keys", "/moved")).key("ec") is None
     assert issuer.asked == 1
 
 
@@ -323,33 +323,33 @@ def test_an_issuer_that_never_answers_holds_nobody_else_up(
             worst = max(worst, time.monotonic() - asked)
             time.sleep(0.05)
         assert answers == [401] * 8
-        assert jwks.TIMEOUT - 0.1 < time.monotonic() - begun < 2 * jwks.TIMEOUT
-        assert worst < jwks.TIMEOUT / 2
+        assert jwks.FETCH_TIMEOUT - 0.1 < time.monotonic() - begun < 2 * jwks.FETCH_TIMEOUT
+        assert worst < jwks.FETCH_TIMEOUT / 2
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"jwks_url": "http://login.example/keys"}, "jwks_url is an https:// address"),
-        ({"jwks_url": "file:///etc/passwd"}, "jwks_url is an https:// address"),
-        ({"jwks_url": "https://"}, "jwks_url is an https:// address"),
+        ({"jwks_url": "http://login.example/keys"}, "jwks_url must be an https:// URL"),
+        ({"jwks_url": "file:///etc/passwd"}, "jwks_url must be an https:// URL"),
+        ({"jwks_url": "https://"}, "jwks_url must be an https:// URL"),
         ({"algorithms": ["HS256"]}, "Invalid enum value 'HS256'"),
         ({"algorithms": ["none"]}, "Invalid enum value 'none'"),
         ({"algorithms": []}, "must not be empty"),
         ({"audience": ""}, "must not be empty"),
         ({"scopes": {"a": "root"}}, "Invalid enum value 'root'"),
-        ({"issuer": "telemetry-site"}, "none is called telemetry-site"),
+        ({"issuer": "telemetry-site"}, "differ from telemetry-site"),
         ({"jwks": "x"}, "unknown field `jwks`"),
     ],
 )
 def test_a_wrong_setting_says_what_is_accepted(change: dict[str, Any], said: str) -> None:
     good = {"issuer": NAME, "audience": AUDIENCE, "jwks_url": "https://login.example/keys", "algorithms": ["ES256"]}
     good |= {"scopes": {"a": "read"}}
-    assert trusted_issuers.issuers(json.dumps([good]))[0].algorithms == ("ES256",)
-    assert trusted_issuers.issuers(json.dumps([good | {"jwks_url": "http://localhost:8080/keys"}]))
+    assert trusted_issuers.parse_issuers(json.dumps([good]))[0].algorithms == ("ES256",)
+    assert trusted_issuers.parse_issuers(json.dumps([good | {"jwks_url": "http://localhost:8080/keys"}]))
     environment = Environment({"TELEMETRY_JWT_ISSUERS": json.dumps([good | change])})
     with pytest.raises(InvalidSetting) as refused:
-        environment.parsed("TELEMETRY_JWT_ISSUERS", trusted_issuers.issuers, "[]")
+        environment.parsed("TELEMETRY_JWT_ISSUERS", trusted_issuers.parse_issuers, "[]")
     assert said in str(refused.value)
-    with pytest.raises(ValueError, match="each issuer is named once"):
-        trusted_issuers.issuers(json.dumps([good, good]))
+    with pytest.raises(ValueError, match="issuer names must be unique"):
+        trusted_issuers.parse_issuers(json.dumps([good, good]))

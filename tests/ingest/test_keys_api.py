@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from ingest.identity import last_used as usage
+from ingest.identity import last_used
 from ingest.models import ApiKey, digest_of
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
@@ -295,20 +295,20 @@ def test_when_a_key_was_last_used_is_written_once_a_minute(admin: ApiClient) -> 
     made, holder = make(admin)
     unused, _ = make(admin)
 
-    def last_used(door: str | None = None) -> Any:
+    def written_last_used(door: str | None = None) -> Any:
         if door:
             assert DOORS[door](holder).status == 200
-        usage.write()
+        last_used.write_last_used()
         return ApiKey.objects.get(pk=made["id"]).last_used_at
 
-    assert last_used() is None
+    assert written_last_used() is None
     for door in DOORS:
         ApiKey.objects.update(last_used_at=None)
-        assert abs(last_used(door) - timezone.now()) < timedelta(seconds=30)
-    first = last_used()
-    assert last_used("fast lane") == first  # within the same minute
+        assert abs(written_last_used(door) - timezone.now()) < timedelta(seconds=30)
+    first = written_last_used()
+    assert written_last_used("fast lane") == first  # within the same minute
     ApiKey.objects.filter(pk=made["id"]).update(last_used_at=first - timedelta(minutes=2))
-    assert last_used("fast lane") > first
+    assert written_last_used("fast lane") > first
     assert admin.get(f"keys/{unused['id']}").json["last_used_at"] is None
     assert admin.get(f"keys/{made['id']}").json["last_used_at"] is not None
 
@@ -317,9 +317,9 @@ def test_a_key_is_used_also_by_way_of_its_tokens(admin: ApiClient) -> None:
     made, _ = make(admin)
     sent = {"grant_type": "api_key", "api_key": made["key"]}
     token = ApiClient(admin.port, {}).post("/api/v1/auth/token", sent).json["access_token"]
-    usage.write()
+    last_used.write_last_used()
     assert_let_in(ApiClient(admin.port, {"Authorization": f"Bearer {token}"}))
-    usage.write()
+    last_used.write_last_used()
     assert ApiKey.objects.get(pk=made["id"]).last_used_at is not None
 
 

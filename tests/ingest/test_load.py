@@ -23,7 +23,7 @@ import psutil
 import pytest
 from django.core.management import CommandError, call_command
 
-from ingest.recordings.load import Load, Order, Outcome
+from ingest.recordings.load import LoadOptions, LoadResult, RecordingLoad
 from metrics.models import Device, MetricDefinition
 from metrics.query.downsample import RawPoints
 from metrics.query.latest import list_device_metrics
@@ -90,9 +90,10 @@ def test_a_recording_older_than_any_retention_is_refused_with_the_reason_and_the
     out = io.StringIO()
     with pytest.raises(CommandError, match="no row could be stored"):
         call_command("load", str(RECORDING), "--device", "pump", stdout=out)
-    assert "rejected: 1,882 × timestamp: older than the 3650 days" in out.getvalue()
+    assert "rejected: 1,882 × timestamp: older than the retention of rogue_agent_key_hold" in out.getvalue()
+    assert "at most 3650 days are accepted" in out.getvalue()
     assert "(lines 2, 3, 4, …)" in out.getvalue()
-    assert "--now moves a recording" in out.getvalue()
+    assert "--now shifts a recording" in out.getvalue()
 
 
 def test_loading_twice_changes_nothing_also_when_moved_to_now() -> None:
@@ -100,7 +101,7 @@ def test_loading_twice_changes_nothing_also_when_moved_to_now() -> None:
     first = points("pump", "rogue_agent_key_hold")
     said = load(RECORDING, "--device", "pump", "--now")
     second = points("pump", "rogue_agent_key_hold")
-    assert "a second copy would lie over the first" in said
+    assert "a second copy would overlap the first" in said
     assert second.times.tolist() == first.times.tolist()
     assert second.values.tolist() == first.values.tolist()
 
@@ -110,8 +111,8 @@ def test_the_metric_is_defined_with_retention_enough_and_an_existing_one_is_only
     path = written(tmp_path, f"timestamp,value\n{wall(old)},1\n{wall(datetime.now(UTC))},2\n", "old.csv")
     MetricDefinition.objects.create(name="narrow", data_type="numeric", retention_days=30, unit="bar", max_value=5)
     MetricDefinition.objects.create(name="wide", data_type="numeric", retention_days=3000)
-    assert "metric old is defined: numeric, kept for 441 days" in load(path, "--device", "d")
-    assert "metric narrow is now kept for 441 days instead of 30" in load(path, "--device", "d", "--metric", "narrow")
+    assert "metric old is defined: numeric, retention 441 days" in load(path, "--device", "d")
+    assert "metric narrow: retention is now 441 days instead of 30" in load(path, "--device", "d", "--metric", "narrow")
     assert "metric" not in load(path, "--device", "d", "--metric", "wide")
     narrow, wide = MetricDefinition.objects.get(name="narrow"), MetricDefinition.objects.get(name="wide")
     assert (narrow.retention_days, narrow.unit, narrow.max_value) == (441, "bar", 5)
@@ -133,13 +134,13 @@ def test_bad_rows_are_counted_by_reason_with_their_lines_and_good_ones_are_kept(
     assert points("d", "made").values.tolist() == [1, 8.5, 9]
     for reason in (
         "value: the cell is empty (line 3)",
-        "'nan' is no measurement (line 4)",
+        "'nan' is not a measurement (line 4)",
         "2 × value: 'abc' is not a number (lines 5, 6)",
         "'tomorrow' is not a time",
         "timestamp: the cell is empty (line 8)",
         "1 cells: the header has 2 (lines 9, 10)",
-        "more than 5 minutes ahead of this server's clock (line 11)",
-        "older than the 3650 days that made is kept (line 12)",
+        "must be at most 5 minutes in the future (line 11)",
+        "older than the retention of made: at most 3650 days are accepted (line 12)",
         "'1e400' is beyond 1.8e308 (line 13)",
     ):
         assert reason in said
@@ -237,8 +238,8 @@ def test_local_times_are_followed_through_the_night_in_which_clocks_go_back(tmp_
     found = points("d", "made")
     assert found.times.tolist() == [int(moment.timestamp() * 1e6) for moment in true]
     assert found.values.tolist() == list(range(72))
-    assert "24 times in the hour that came twice in Europe/Berlin" in said
-    assert "there was no such time in Europe/Berlin: clocks went forward (line 74)" in said
+    assert "24 times in the hour that occurs twice in Europe/Berlin" in said
+    assert "this time does not exist in Europe/Berlin: clocks were set forward (line 74)" in said
 
 
 # --- stopped and started ----------------------------------------------------------------------------
@@ -257,19 +258,19 @@ def big_file(folder: Path, count: int, seed: int = 1) -> Path:
 
 def test_a_load_that_is_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
     path = big_file(tmp_path, 100_000)
-    order = Order(str(path), "d", "m", ZoneInfo("UTC"), until_now=True, batch=10_000)
+    order = LoadOptions(str(path), "d", "m", ZoneInfo("UTC"), until_now=True, batch=10_000)
     seen: list[int] = []
 
-    def interrupted(outcome: Outcome, _: float | None) -> None:
-        seen.append(outcome.tally.rows)
-        if outcome.progress.end and outcome.tally.rows > 40_000:
+    def interrupted(outcome: LoadResult, _: float | None) -> None:
+        seen.append(outcome.counts.rows)
+        if outcome.progress.end and outcome.counts.rows > 40_000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Load(order, tmp_path / "loads", interrupted).run()
-    outcome = Load(order, tmp_path / "loads").run()
-    assert 0 < outcome.resumed_behind <= seen[-1] < 100_000
-    assert outcome.tally.stored == 100_000
+        RecordingLoad(order, tmp_path / "loads", interrupted).run()
+    outcome = RecordingLoad(order, tmp_path / "loads").run()
+    assert 0 < outcome.resumed_rows <= seen[-1] < 100_000
+    assert outcome.counts.stored == 100_000
     found = points("d", "m")
     assert len(found) == 100_000
     assert set(np.diff(found.times).tolist()) == {2_000_000}  # both runs moved it by the same
@@ -315,7 +316,7 @@ def test_a_million_rows_take_little_memory_and_a_kill_costs_no_row(tmp_path: Pat
     resident = list(while_running(process))
     said, _ = process.communicate()
     assert process.returncode == 0
-    assert "went on behind 2" in said
+    assert "resumed after 2" in said
     assert "1,000,000 points stored, 0 rows rejected" in said
     assert len(points("d", "big")) == 1_000_000
     assert max(resident) < 200 * 2**20

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.device_state import LATE, NEVER, OK, SILENT, Patience, count_states
-from ingest.rejected.inbox import inbox
+from ingest.rejected.inbox import rejected_inbox
 from ingest.tasks import collect_host
 from ingest.wire.batch import RequestRejected
 from ingest.wire.event import decode_events
@@ -162,7 +162,7 @@ def test_the_status_tells_whoever_sees_all_everything(reader: ApiClient, admin: 
     MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
     series_registry.refresh_registry()
     admin.post("devices/late/telemetry", point("temperature", 101))
-    inbox().flush()
+    rejected_inbox().flush()
     found = reader.get("/telemetry/status").json
     assert found["devices"] == STATES and found["status"] == "critical"
     assert (found["service"], found["metrics_defined"], found["series"]) == ("telemetry_service", 1, 3)
@@ -306,7 +306,7 @@ def test_collecting_now_stores_a_snapshot_that_the_journal_knows_by_its_id(admin
     while not (found := journalled(snapshot_id)) and time.monotonic() < deadline:
         time.sleep(0.1)
     (entry,) = found
-    assert entry["sender"].startswith("collect (asked by key:") and entry["points"] >= 5
+    assert entry["sender"].startswith("collect (requested by key:") and entry["points"] >= 5
     assert "cpu_percent" in admin.get(f"devices/{entry['device_id']}/metrics").json
 
 

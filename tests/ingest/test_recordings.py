@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.recordings import source as source_module
-from ingest.recordings.header import roles_of
-from ingest.recordings.localtime import LocalTime, zone_named
-from ingest.recordings.source import Source, Unreadable
-from ingest.recordings.timestamps import read_moments
-from ingest.recordings.values import kind_of, read_values
+from ingest.recordings import csv_source
+from ingest.recordings.cell_values import infer_kind, parse_value_column
+from ingest.recordings.csv_source import CsvSource, UnreadableRecording
+from ingest.recordings.header import find_columns
+from ingest.recordings.local_time import LocalTime, find_zone
+from ingest.recordings.timestamps import parse_time_column
 from metrics.storage.format.codec import Kind
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -48,8 +48,8 @@ def micro(text: str) -> int:
 )
 def test_times_of_any_shape_mean_what_python_reads_in_them(given_times: list[tuple[datetime, str, str, str]]) -> None:
     texts = [moment.isoformat(separator, precision) + zone for moment, zone, precision, separator in given_times]
-    found = read_moments(texts)
-    assert not found.bad
+    found = parse_time_column(texts)
+    assert not found.errors
     assert found.times.tolist() == [micro(text) for text in texts]
     assert found.local.tolist() == [not zone for _, zone, _, _ in given_times]
 
@@ -71,19 +71,22 @@ def test_times_of_any_shape_mean_what_python_reads_in_them(given_times: list[tup
     ],
 )
 def test_seconds_milliseconds_and_shorter_forms_are_read(text: str, expected: str) -> None:
-    assert read_moments([text]).times.tolist() == [micro(expected)]
-    assert read_moments([text, "2014-04-01 00:00:00"]).times.tolist() == [micro(expected), micro("2014-04-01 00:00:00")]
+    assert parse_time_column([text]).times.tolist() == [micro(expected)]
+    assert parse_time_column([text, "2014-04-01 00:00:00"]).times.tolist() == [
+        micro(expected),
+        micro("2014-04-01 00:00:00"),
+    ]
 
 
 def test_what_is_no_time_is_named_and_harms_no_other() -> None:
     bad = ["", "yesterday", "2014-02-30 00:00:00", "2014-04-01 24:61:00", "2014-13-01T00:00:00Z", "nan", "1e400", "12",
            "-5", "2014-04-01 00:00:0x", "２０１４-04-01 00:00:00", "\x00", "2014-04-01 00:00:00+99:00"]  # fmt: skip
     texts = [cell for text in bad for cell in (text, "2014-04-01 00:00:00")]
-    found = read_moments(texts)
-    assert sorted(found.bad) == list(range(0, len(texts), 2))
+    found = parse_time_column(texts)
+    assert sorted(found.errors) == list(range(0, len(texts), 2))
     assert set(found.times[1::2].tolist()) == {micro("2014-04-01 00:00:00")}
-    assert found.bad[0] == "the cell is empty"
-    assert found.bad[2].startswith("'yesterday' is not a time: a time like 2026-01-31 12:00:00")
+    assert found.errors[0] == "the cell is empty"
+    assert found.errors[2].startswith("'yesterday' is not a time: a time like 2026-01-31 12:00:00")
 
 
 # --- nights -----------------------------------------------------------------------------------------
@@ -93,10 +96,10 @@ def test_what_is_no_time_is_named_and_harms_no_other() -> None:
 def test_a_clock_on_the_wall_is_followed_through_a_whole_year(zone: str) -> None:
     true = np.arange(micro("2025-01-01 00:00:00"), micro("2026-01-01 00:00:00"), HOUR // 4)
     wall = [datetime.fromtimestamp(at / 1e6, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S") for at in true.tolist()]
-    local = LocalTime(zone_named(zone))
-    moments = read_moments(wall)
+    local = LocalTime(find_zone(zone))
+    moments = parse_time_column(wall)
     assert local.to_utc(moments).tolist() == true.tolist()
-    assert not moments.bad
+    assert not moments.errors
     expected = {"Europe/Berlin": 8, "America/New_York": 8, "Australia/Lord_Howe": 4}
     assert local.ambiguous == expected.get(zone, 0)
 
@@ -106,35 +109,35 @@ def test_a_load_that_stops_in_the_hour_that_comes_twice_goes_on_in_the_right_one
     wall = [datetime.fromtimestamp(at / 1e6, BERLIN).strftime("%Y-%m-%d %H:%M:%S") for at in true]
     for stop in range(len(wall)):
         first, second = LocalTime(BERLIN), LocalTime(BERLIN)
-        before = first.to_utc(read_moments(wall[:stop])).tolist()
+        before = first.to_utc(parse_time_column(wall[:stop])).tolist()
         second.restore(first.state())
-        assert before + second.to_utc(read_moments(wall[stop:])).tolist() == true
+        assert before + second.to_utc(parse_time_column(wall[stop:])).tolist() == true
 
 
 def test_each_series_has_its_own_night() -> None:
     true = list(range(micro("2025-10-26 00:00:00"), micro("2025-10-26 02:00:00"), HOUR // 4))
     wall = [datetime.fromtimestamp(at / 1e6, BERLIN).strftime("%Y-%m-%d %H:%M:%S") for at in true]
     owners = [("a", "m")] * len(wall) + [("b", "m")] * len(wall)
-    twice = LocalTime(BERLIN).to_utc(read_moments(wall + wall), lambda: owners)
+    twice = LocalTime(BERLIN).to_utc(parse_time_column(wall + wall), lambda: owners)
     assert twice.tolist() == true + true
 
 
 def test_an_hour_that_is_left_out_never_was() -> None:
-    moments = read_moments(["2025-03-30 01:59:00", "2025-03-30 02:30:00", "2025-03-30 03:00:00"])
+    moments = parse_time_column(["2025-03-30 01:59:00", "2025-03-30 02:30:00", "2025-03-30 03:00:00"])
     found = LocalTime(BERLIN).to_utc(moments)
-    assert moments.bad == {1: "there was no such time in Europe/Berlin: clocks went forward"}
+    assert moments.errors == {1: "this time does not exist in Europe/Berlin: clocks were set forward"}
     assert found[[0, 2]].tolist() == [micro("2025-03-30 00:59:00"), micro("2025-03-30 01:00:00")]
 
 
 def test_times_with_an_offset_do_not_care_for_the_zone() -> None:
-    moments = read_moments(["2025-07-01T12:00:00+02:00", "2025-07-01 12:00:00", "1751364000"])
+    moments = parse_time_column(["2025-07-01T12:00:00+02:00", "2025-07-01 12:00:00", "1751364000"])
     assert set(LocalTime(BERLIN).to_utc(moments).tolist()) == {micro("2025-07-01 10:00:00")}
 
 
 def test_a_zone_that_does_not_exist_is_refused() -> None:
     for name in ("Berlin", "../etc/passwd", "", "Europe"):
         with pytest.raises(ValueError, match="is not a time zone"):
-            zone_named(name)
+            find_zone(name)
 
 
 # --- values -----------------------------------------------------------------------------------------
@@ -142,7 +145,7 @@ def test_a_zone_that_does_not_exist_is_refused() -> None:
 
 def test_numbers_are_read_as_numbers_and_what_is_none_is_named() -> None:
     cells = ["1", " -2.5 ", "1e300", "", "nan", "inf", "1_000", "٣", "abc", "1e400", "9007199254740993", "0x10", "NULL"]
-    values, bad = read_values(cells, ["m"] * len(cells), {"m": Kind.NUMERIC})
+    values, bad = parse_value_column(cells, ["m"] * len(cells), {"m": Kind.NUMERIC})
     assert list(values[:3]) == [1.0, -2.5, 1e300]
     assert sorted(bad) == list(range(3, len(cells)))
     assert bad[3] == "the cell is empty"
@@ -152,8 +155,8 @@ def test_numbers_are_read_as_numbers_and_what_is_none_is_named() -> None:
 def test_each_metric_reads_its_cells_as_what_it_holds() -> None:
     metrics = ["n", "b", "s", "j"]
     kinds = {"n": Kind.NUMERIC, "b": Kind.BOOLEAN, "s": Kind.STRING, "j": Kind.JSON}
-    assert read_values(["1", "true", "1", '{"a": [1]}'], metrics, kinds) == ([1.0, True, "1", {"a": [1]}], {})
-    values, bad = read_values(["x", "maybe", "", "{"], metrics, kinds)
+    assert parse_value_column(["1", "true", "1", '{"a": [1]}'], metrics, kinds) == ([1.0, True, "1", {"a": [1]}], {})
+    values, bad = parse_value_column(["x", "maybe", "", "{"], metrics, kinds)
     assert len(values) == len(bad) == 4
 
 
@@ -170,7 +173,7 @@ def test_each_metric_reads_its_cells_as_what_it_holds() -> None:
     ],
 )
 def test_a_column_is_what_most_of_it_is(cells: list[str], kind: Kind) -> None:
-    assert kind_of(cells) is kind
+    assert infer_kind(cells) is kind
 
 
 # --- rows -------------------------------------------------------------------------------------------
@@ -180,11 +183,11 @@ def rows_of(path: Path, width: int = 2) -> tuple[list[tuple[str, ...]], list[int
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
     ragged: list[tuple[int, str]] = []
-    with contextlib.closing(Source(str(path))) as source:
+    with contextlib.closing(CsvSource(str(path))) as source:
         for block in source.blocks(width, 1):
             rows += zip(*block.columns, strict=True)
             lines += block.lines
-            ragged += block.ragged
+            ragged += block.malformed
         assert source.position == len(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
     return rows, lines, ragged
 
@@ -202,11 +205,11 @@ def test_rows_are_those_of_the_csv_module_wherever_a_block_ends(
     csv.writer(out, lineterminator=ending).writerows(rows)
     path = tmp_path_factory.mktemp("rows") / "rows.csv"
     path.write_bytes(out.getvalue().encode())
-    before, source_module.BLOCK = source_module.BLOCK, block
+    before, csv_source.BLOCK_SIZE = csv_source.BLOCK_SIZE, block
     try:
         found, _, ragged = rows_of(path)
     finally:
-        source_module.BLOCK = before
+        csv_source.BLOCK_SIZE = before
     assert (found, ragged) == (rows, [])
 
 
@@ -215,7 +218,7 @@ def test_rows_are_those_of_the_csv_module_wherever_a_block_ends(
 def test_lines_are_counted_through_empty_quoted_and_ragged_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, packed: bool
 ) -> None:
-    monkeypatch.setattr(source_module, "BLOCK", block)
+    monkeypatch.setattr(csv_source, "BLOCK_SIZE", block)
     text = b'a,1\n\nb,2\n"c\nc",3\nd\ne,5,6\nf,7'
     path = tmp_path / ("rows.csv.gz" if packed else "rows.csv")
     path.write_bytes(gzip.compress(text) if packed else text)
@@ -238,9 +241,9 @@ def test_a_file_that_breaks_off_gives_its_rows_and_then_says_so(tmp_path: Path) 
     path = tmp_path / "rows.csv.gz"
     noise = np.random.default_rng(1).random(400_000)
     path.write_bytes(gzip.compress("".join(f"a,{value}\n" for value in noise).encode())[:-2000])
-    source = Source(str(path))
+    source = CsvSource(str(path))
     found = 0
-    with pytest.raises(Unreadable, match=r"rows\.csv\.gz cannot be read any further"):
+    with pytest.raises(UnreadableRecording, match=r"rows\.csv\.gz cannot be read any further"):
         for block in source.blocks(2, 1):
             found += len(block.lines)
     source.close()
@@ -250,15 +253,15 @@ def test_a_file_that_breaks_off_gives_its_rows_and_then_says_so(tmp_path: Path) 
 def test_a_line_without_end_is_refused_in_constant_memory(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"x" * (20 << 20))
-    with pytest.raises(Unreadable, match="longer than 8 MiB"):
+    with pytest.raises(UnreadableRecording, match="longer than 8 MiB"):
         rows_of(path)
 
 
 def test_the_header_decides_in_any_order() -> None:
-    roles = roles_of(["Value", "metric_name", "unit", "timestamp", "device_id", "tags"])
+    roles = find_columns(["Value", "metric_name", "unit", "timestamp", "device_id", "tags"])
     assert (roles.value, roles.metric, roles.unit, roles.time, roles.device, roles.tags) == (0, 1, 2, 3, 4, 5)
-    assert roles_of(["timestamp", "temperature"]).value == 1
-    assert roles_of(["2014-04-01 00:00:00", "1"]).headless
+    assert find_columns(["timestamp", "temperature"]).value == 1
+    assert find_columns(["2014-04-01 00:00:00", "1"]).headless
     for header in (["a", "b"], ["timestamp"], [], ["timestamp", "a", "b"]):
-        with pytest.raises(Unreadable, match="the header names no column of"):
-            roles_of(header)
+        with pytest.raises(UnreadableRecording, match="the header names no column of"):
+            find_columns(header)

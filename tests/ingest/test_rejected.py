@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from ingest.models import Rejected, RejectedPacket
 from ingest.pipeline import accept
 from ingest.rejected import inbox as inbox_module
-from ingest.rejected import retention as tidy_module
-from ingest.rejected.inbox import Inbox, inbox
-from ingest.rejected.points import KeptPoint, unpack
+from ingest.rejected import retention as retention_module
+from ingest.rejected.inbox import RejectedInbox, rejected_inbox
+from ingest.rejected.point_packets import RejectedPoint, unpack
 from ingest.rejected.replay import replay
-from ingest.rejected.retention import tidy
-from ingest.rejected.rows import Line, write
+from ingest.rejected.retention import apply_retention
+from ingest.rejected.write_rows import InboxRow, write_rows
 from ingest.tasks import tidy_rejected
-from ingest.wire.batch import Batch, Group, Reason, RequestRejected, Verdict
+from ingest.wire.batch import Batch, Group, RejectionCause, RejectionReason, RequestRejected
 from metrics.models import Device, DeviceGroup, MetricDefinition
 from metrics.query.execute import execute_query
 from metrics.query.query import Query
@@ -49,7 +49,7 @@ def redefine(name: str = "battery", **changes: Any) -> None:
 
 
 def rejected(caller: ApiClient, **filters: str) -> list[dict[str, Any]]:
-    inbox().flush()
+    rejected_inbox().flush()
     words = "&".join(f"{name}={value}" for name, value in filters.items())
     return caller.get(f"rejected?{words}").json["rejected"]
 
@@ -198,7 +198,7 @@ def test_a_replay_is_journalled_in_both_names(admin: ApiClient):
 def test_points_that_are_now_rejected_for_another_reason_stand_under_that_one(admin: ApiClient):
     define("m", data_type="boolean")
     admin.post(BATCH, {"data_points": [point("m", 5), point("m", 500, 1), point("m", "x", 2)]})
-    inbox().flush()
+    rejected_inbox().flush()
     redefine("m", data_type="numeric", max_value=100)
     told = admin.post("rejected/replay", {"metric_name": "m"}).json
     assert (told["replayed"], told["still_rejected"]) == (1, 2)
@@ -212,7 +212,7 @@ def test_replaying_all_can_be_narrowed_to_a_device_or_a_metric(admin: ApiClient)
     define(max_value=100)
     for device_id in ("d", "e"):
         admin.post(f"devices/{device_id}/telemetry", point("battery", 101))
-    inbox().flush()
+    rejected_inbox().flush()
     redefine(max_value=200)
     assert admin.post("rejected/replay", {"device_id": "d"}).json["replayed"] == 1
     assert [row["device_id"] for row in rejected(admin)] == ["e"]
@@ -221,11 +221,11 @@ def test_replaying_all_can_be_narrowed_to_a_device_or_a_metric(admin: ApiClient)
 
 
 def test_a_replay_of_more_than_one_call_says_where_to_go_on(admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ingest.rejected.replay.MOST_POINTS", 2)
+    monkeypatch.setattr("ingest.rejected.replay.MAX_REPLAY_POINTS", 2)
     define(max_value=100)
     for number in range(5):
         admin.post(f"devices/{number}/telemetry", point("battery", 101))
-    inbox().flush()
+    rejected_inbox().flush()
     redefine(max_value=200)
     replayed, after = [], 0
     while after is not None:
@@ -240,10 +240,12 @@ def test_a_crash_between_storing_and_leaving_the_inbox_is_mended_by_the_next_rep
 ):
     define(max_value=100)
     admin.post("devices/d/telemetry", point("battery", 101))
-    inbox().flush()
+    rejected_inbox().flush()
     redefine(max_value=200)
     with monkeypatch.context() as broken:
-        broken.setattr("ingest.rejected.replay.replace", lambda *_: (_ for _ in ()).throw(psycopg.OperationalError))
+        broken.setattr(
+            "ingest.rejected.replay.replace_points", lambda *_: (_ for _ in ()).throw(psycopg.OperationalError)
+        )
         assert admin.post("rejected/replay", {}).status == 503
     assert values(admin) == [101.0] and [row["kept"] for row in rejected(admin)] == [1]
     assert admin.post("rejected/replay", {}).json["replayed"] == 1
@@ -265,7 +267,7 @@ def test_the_list_is_filtered_and_paged(admin: ApiClient, gateway: ApiClient):
     define("open", data_type="boolean")
     admin.post("devices/a/telemetry", point("battery", 101))
     gateway.post("devices/b/telemetry", point("open", 5))
-    inbox().flush()
+    rejected_inbox().flush()
     assert {row["device_id"] for row in rejected(admin)} == {"a", "b"}
     assert [row["device_id"] for row in rejected(admin, device_id="a")] == ["a"]
     assert [row["device_id"] for row in rejected(admin, metric_name="open")] == ["b"]
@@ -342,12 +344,12 @@ def batch_of(points: list[Sent], start: int) -> Batch:
     return Batch(groups, [one[1] for one in ordered], times, values)
 
 
-def verdict(metric: str, value: Any, highest: float, open_is: type) -> Reason | None:
+def verdict(metric: str, value: Any, highest: float, open_is: type) -> RejectionReason | None:
     if metric == "open":
-        return None if type(value) is open_is else Reason.WRONG_TYPE
+        return None if type(value) is open_is else RejectionReason.WRONG_TYPE
     if type(value) is not float:
-        return Reason.WRONG_TYPE
-    return None if 0 <= value <= highest else Reason.OUT_OF_BOUNDS
+        return RejectionReason.WRONG_TYPE
+    return None if 0 <= value <= highest else RejectionReason.OUT_OF_BOUNDS
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -360,7 +362,7 @@ def test_what_is_rejected_kept_and_replayed_is_what_a_dictionary_says(site: None
     define("level", min_value=0, max_value=100)
     define("open", data_type="boolean")
     stored: dict[tuple[str, str, int], Any] = {}
-    kept: dict[tuple[str, str, Reason], list[Sent]] = defaultdict(list)
+    kept: dict[tuple[str, str, RejectionReason], list[Sent]] = defaultdict(list)
     for number, batch in enumerate(batches):
         # Values of "open" change their kind, so each has a time of its own; those of "level" may be overwritten.
         sent = [
@@ -377,13 +379,13 @@ def test_what_is_rejected_kept_and_replayed_is_what_a_dictionary_says(site: None
                 stored[one[:3]] = one[3]
             else:
                 kept[one[0], one[1], reason].append(one)
-    inbox().flush()
+    rejected_inbox().flush()
     assert in_the_inbox(start) == {key: [one[2:] for one in points] for key, points in kept.items()}
 
     redefine("level", max_value=highest)
     redefine("open", data_type="string")
     replay(list(Rejected.objects.order_by("pk").values_list("pk", flat=True)), access.Caller.internal("test"))
-    left: dict[tuple[str, str, Reason], list[Sent]] = defaultdict(list)
+    left: dict[tuple[str, str, RejectionReason], list[Sent]] = defaultdict(list)
     for (device, metric, _), points in kept.items():
         for one in points:
             reason = verdict(metric, one[3], highest, str)
@@ -402,13 +404,13 @@ def test_what_is_rejected_kept_and_replayed_is_what_a_dictionary_says(site: None
     assert read == stored
 
 
-def in_the_inbox(start: int) -> dict[tuple[str, str, Reason], list[tuple[int, Any]]]:
+def in_the_inbox(start: int) -> dict[tuple[str, str, RejectionReason], list[tuple[int, Any]]]:
     found = {}
     for row in Rejected.objects.all():
         points = [point for packet in row.packets.order_by("pk") for point in unpack(packet.payload)]
         assert row.count == len(points)
         seconds = [((point.time - start) // 1_000_000, point.value) for point in points]
-        found[row.device_id, row.metric_name, Reason(row.reason)] = seconds
+        found[row.device_id, row.metric_name, RejectionReason(row.reason)] = seconds
     return found
 
 
@@ -416,9 +418,9 @@ def in_the_inbox(start: int) -> dict[tuple[str, str, Reason], list[tuple[int, An
 
 
 @pytest.fixture
-def own(site: None) -> Iterator[Inbox]:
+def own(site: None) -> Iterator[RejectedInbox]:
     """An inbox of this thread."""
-    made = Inbox()
+    made = RejectedInbox()
     made.start()
     yield made
     made.stop()
@@ -431,13 +433,13 @@ def numbers(count: int, devices: int = 1, metric: str = "m") -> Batch:
     return Batch(groups, [metric] * count, times, np.arange(count, dtype=np.float64))
 
 
-def all_of(batch: Batch) -> dict[int, Verdict]:
-    return dict.fromkeys(range(len(batch)), (Reason.OUT_OF_BOUNDS, "value", "too high"))
+def all_of(batch: Batch) -> dict[int, RejectionCause]:
+    return dict.fromkeys(range(len(batch)), (RejectionReason.OUT_OF_BOUNDS, "value", "too high"))
 
 
-def test_of_a_flood_everything_is_counted_and_the_newest_of_a_row_are_kept(own: Inbox):
+def test_of_a_flood_everything_is_counted_and_the_newest_of_a_row_are_kept(own: RejectedInbox):
     batch = numbers(3_000)
-    own.note("s", batch, all_of(batch))
+    own.add_batch("s", batch, all_of(batch))
     own.flush()
     row = Rejected.objects.get()
     (packet,) = row.packets.all()
@@ -445,30 +447,32 @@ def test_of_a_flood_everything_is_counted_and_the_newest_of_a_row_are_kept(own: 
     assert [point.value for point in unpack(packet.payload)] == list(range(2_000, 3_000))
 
 
-def test_what_waits_in_memory_is_bounded(own: Inbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inbox_module, "MOST_KEYS", 10)
-    monkeypatch.setattr(inbox_module, "MOST_POINTS", 15)
+def test_what_waits_in_memory_is_bounded(own: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbox_module, "MAX_PENDING_ROWS", 10)
+    monkeypatch.setattr(inbox_module, "MAX_PENDING_POINTS", 15)
     for sender in ("s", "t"):
         batch = numbers(100, devices=50)
-        own.note(sender, batch, all_of(batch))
+        own.add_batch(sender, batch, all_of(batch))
     own.flush()
     rows = Rejected.objects.all()
-    assert len(rows) == 12  # ten that are told apart, and one line each for what is beyond
+    assert len(rows) == 12  # ten that are told apart, and one inbox_row each for what is beyond
     assert sum(row.count for row in rows) == 200
     assert {(row.sender, row.count) for row in rows if not row.device_id} == {("s", 80), ("t", 100)}
     assert sum(packet.points for packet in RejectedPacket.objects.all()) == 15
 
 
-def test_large_values_are_counted_and_not_kept(own: Inbox):
+def test_large_values_are_counted_and_not_kept(own: RejectedInbox):
     batch = Batch([Group("d", 0, 40)], ["m"] * 40, np.arange(40), ["x" * 60_000] * 39 + [["x" * 300_000]])
-    own.note("s", batch, all_of(batch))
+    own.add_batch("s", batch, all_of(batch))
     own.flush()
     row = Rejected.objects.get()
     assert row.count == 40 and row.packets.get().points == 4  # of 256 KiB
 
 
-def test_without_postgresql_what_fits_is_kept_and_everything_counted(own: Inbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inbox_module, "MOST_POINTS", 1_500)
+def test_without_postgresql_what_fits_is_kept_and_everything_counted(
+    own: RejectedInbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(inbox_module, "MAX_PENDING_POINTS", 1_500)
 
     def away(**_: Any) -> Any:
         raise psycopg.OperationalError("connection refused")
@@ -477,41 +481,41 @@ def test_without_postgresql_what_fits_is_kept_and_everything_counted(own: Inbox,
         broken.setattr(inbox_module, "connect", away)
         for device in range(3):
             batch = numbers(700, metric=f"m{device}")
-            own.note("s", batch, all_of(batch))
+            own.add_batch("s", batch, all_of(batch))
             own.flush()
     own.flush()
     assert sorted(Rejected.objects.values_list("metric_name", "count")) == [("m0", 700), ("m1", 700), ("m2", 700)]
     assert sum(RejectedPacket.objects.values_list("points", flat=True)) == 1_500
 
 
-def line(metric: str, points: int, last_at: float, start: int = 0) -> Line:
-    kept = [KeptPoint(start + place, float(place), b"") for place in range(points)]
-    return Line("s", "d", metric, "out_of_bounds", last_at, last_at, points, "too high", kept)
+def inbox_row(metric: str, points: int, last_at: float, start: int = 0) -> InboxRow:
+    kept = [RejectedPoint(start + place, float(place), b"") for place in range(points)]
+    return InboxRow("s", "d", metric, "out_of_bounds", last_at, last_at, points, "too high", kept)
 
 
 def test_rows_older_than_thirty_days_go(site: None):
     now = time.time()
     with connect() as connection:
-        write(connection, [line("new", 1, now - 29 * 86400), line("old", 1, now - 31 * 86400)])
+        write_rows(connection, [inbox_row("new", 1, now - 29 * 86400), inbox_row("old", 1, now - 31 * 86400)])
         assert tidy_rejected() == 1
     assert [row.metric_name for row in Rejected.objects.all()] == ["new"]
     assert RejectedPacket.objects.count() == 1
 
 
 def test_the_inbox_is_bounded_in_rows_points_and_bytes(site: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tidy_module, "MOST_ROWS", 3)
+    monkeypatch.setattr(retention_module, "MAX_ROWS", 3)
     now = time.time()
     with connect() as connection:
         for number in range(5):
-            write(connection, [line(f"m{number}", 10, now - 100 + number)])
+            write_rows(connection, [inbox_row(f"m{number}", 10, now - 100 + number)])
         for place in range(30):
-            write(connection, [line("m4", 100, now, start=place * 100)])
-        assert tidy(connection) == 2
+            write_rows(connection, [inbox_row("m4", 100, now, start=place * 100)])
+        assert apply_retention(connection) == 2
         assert [row.metric_name for row in Rejected.objects.all()] == ["m4", "m3", "m2"]
         packet = RejectedPacket.objects.get(rejected__metric_name="m4")
         assert [point.time for point in unpack(packet.payload)] == list(range(2_000, 3_000))
-        monkeypatch.setattr(tidy_module, "MOST_BYTES", packet.size)
-        tidy(connection)
+        monkeypatch.setattr(retention_module, "MAX_BYTES", packet.size)
+        apply_retention(connection)
     assert [packet.rejected.metric_name for packet in RejectedPacket.objects.all()] == ["m4"]  # the oldest go first
     assert Rejected.objects.count() == 3  # what was counted stays counted
 
@@ -519,11 +523,11 @@ def test_the_inbox_is_bounded_in_rows_points_and_bytes(site: None, monkeypatch: 
 def test_points_that_arrive_during_a_replay_stay_for_the_next(admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
     define(max_value=100)
     admin.post("devices/d/telemetry", point("battery", 101, 10))
-    inbox().flush()
+    rejected_inbox().flush()
 
     def meanwhile(*given: Any, **more: Any) -> Any:
         admin.post("devices/d/telemetry", point("battery", -(10**6), 5))
-        inbox().flush()
+        rejected_inbox().flush()
         return accept(*given, **more)
 
     redefine(min_value=0, max_value=200)

@@ -119,7 +119,7 @@ def test_a_header_that_says_that_a_call_is_internal_changes_nothing(
 def test_used_tokens_are_forgotten_some_time_after_they_expired(anonymous: ApiClient) -> None:
     for _ in range(2):
         assert DOORS["REST"](bearing(anonymous, forged({}))).status == 200
-    long_ago = timezone.now() - service_tokens.KEPT_FOR - timedelta(seconds=1)
+    long_ago = timezone.now() - service_tokens.RETENTION - timedelta(seconds=1)
     first = UsedServiceToken.objects.first()
     assert first is not None
     UsedServiceToken.objects.filter(pk=first.pk).update(expires_at=long_ago)
@@ -135,7 +135,7 @@ def test_the_command_prints_a_token_that_opens(anonymous: ApiClient) -> None:
     assert DOORS["fast lane"](bearing(anonymous, printed.strip())).status == 200
     with pytest.raises(CommandError) as refused:
         call_command("service_token", "nobody", stdout=out)
-    assert "TELEMETRY_SERVICE_SECRETS names billing, device-service" in str(refused.value)
+    assert "NAME must be a service of TELEMETRY_SERVICE_SECRETS: billing, device-service" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,13 @@ def test_the_command_prints_a_token_that_opens(anonymous: ApiClient) -> None:
         ('{"a": {"secret": "short", "scope": "read"}}', "at least 32 characters"),
         (f'{{"a": {{"secret": "{SECRET}", "scope": "root"}}}}', "Invalid enum value 'root'"),
         (f'{{"a": {{"secret": "{SECRET}"}}}}', "missing required field `scope`"),
-        (f'{{"telemetry-site": {{"secret": "{SECRET}", "scope": "read"}}}}', "none is called telemetry-site"),
+        (f'{{"telemetry-site": {{"secret": "{SECRET}", "scope": "read"}}}}', "differ from telemetry-site"),
     ],
 )
 def test_a_wrong_setting_names_the_variable_and_keeps_the_secret(text: str, told: str) -> None:
     environment = Environment({"TELEMETRY_SERVICE_SECRETS": text})
     with pytest.raises(InvalidSetting) as refused:
-        environment.parsed("TELEMETRY_SERVICE_SECRETS", trusted_issuers.services, "{}")
+        environment.parsed("TELEMETRY_SERVICE_SECRETS", trusted_issuers.parse_services, "{}")
     assert told in str(refused.value)
     assert "TELEMETRY_SERVICE_SECRETS" in str(refused.value)
     assert SECRET not in str(refused.value)

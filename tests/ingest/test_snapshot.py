@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.models import Rejected
-from ingest.rejected.inbox import inbox
+from ingest.rejected.inbox import rejected_inbox
 from ingest.wire.batch import RequestRejected
 from ingest.wire.snapshot import decode_snapshot
 from metrics.models import MetricDefinition
@@ -119,7 +119,7 @@ def test_a_bad_value_is_named_and_the_others_are_stored(sender: ApiClient):
         (2, "metric_name"),
         (0, "value"),
     ]
-    inbox().flush()
+    rejected_inbox().flush()
     assert {(row.device_id, row.reason) for row in Rejected.objects.all()} == {
         ("n", "unreadable"),
         ("n", "out_of_bounds"),

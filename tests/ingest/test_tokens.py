@@ -103,7 +103,7 @@ def test_who_tries_passwords_too_often_is_told_when_to_come_back(anonymous: ApiC
     answers = [sign_in(anonymous, password="wrong") for _ in range(11)]
     assert [answer.status for answer in answers] == [401] * 10 + [429]
     assert int(answers[-1].headers["Retry-After"]) > 0
-    assert "too many wrong passwords" in answers[-1].json["detail"]
+    assert "too many failed sign-ins" in answers[-1].json["detail"]
     assert sign_in(anonymous).status == 429  # the right one, too
 
 
@@ -358,8 +358,8 @@ def test_a_token_is_checked_once_and_then_remembered(
     anonymous: ApiClient, root: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = []
-    really = tokens.holder
-    monkeypatch.setattr(tokens, "holder", lambda token: checked.append(token) or really(token))
+    really = tokens.find_owner
+    monkeypatch.setattr(tokens, "find_owner", lambda token: checked.append(token) or really(token))
     holder = bearing(anonymous, sign_in(anonymous).json["access_token"])
     series_registry.refresh_registry()
     for _ in range(5):
@@ -383,7 +383,7 @@ def test_the_audit_tells_of_signing_in_and_out_and_of_stolen_tokens(anonymous: A
     told = AuditEntry.objects.filter(object_id="root").order_by("pk").values_list("action", "actor")
     assert list(told)[1:] == [  # after that it was made
         ("signed in", "user:root"),
-        ("revoked tokens of which one came twice", "anonymous"),
+        ("revoked tokens after a refresh token was used twice", "anonymous"),
         ("signed in", "user:root"),
         ("revoked tokens", "anonymous"),
     ]

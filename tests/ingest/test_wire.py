@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingest.wire import telemetry_json
 from ingest.wire.batch import Batch, RequestRejected
-from ingest.wire.compression import inflate
+from ingest.wire.compression import decompress
 from ingest.wire.times import parse_time, parse_times
 
 LIMIT = 1 << 20
@@ -151,10 +151,10 @@ def test_a_compression_bomb_stops_at_the_ceiling(coding):
         coding
     ]
     with pytest.raises(RequestRejected) as refused:
-        inflate(pack(b"0" * (8 * LIMIT)), coding, LIMIT)
+        decompress(pack(b"0" * (8 * LIMIT)), coding, LIMIT)
     assert refused.value.status == 413
     whole = pack(b"x" * 1000)
-    assert inflate(whole, coding, LIMIT) == b"x" * 1000
+    assert decompress(whole, coding, LIMIT) == b"x" * 1000
     with pytest.raises(RequestRejected) as refused:
-        inflate(whole[:-6], coding, LIMIT)
+        decompress(whole[:-6], coding, LIMIT)
     assert refused.value.status == 400

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from alerts.models import Alert, Channel, Delivery, Incident, Route, Rule, Silence
 from ingest.models import ApiKey, Rejected, digest_of
-from ingest.wire.batch import Reason
+from ingest.wire.batch import RejectionReason
 from metrics.audit.record import record
 from metrics.audit.rows import watched
 from metrics.devices import group_membership
@@ -90,8 +90,8 @@ def entries(numbers: range) -> None:
 def rejected(numbers: range) -> None:
     now = timezone.now()
     Rejected.objects.bulk_create(
-        Rejected(sender="a", device_id=f"a{n}", metric_name="a", reason=Reason.TOO_OLD, first_at=now, last_at=now,
-                 count=1, detail="old") for n in numbers
+        Rejected(sender="a", device_id=f"a{n}", metric_name="a", reason=RejectionReason.TOO_OLD,
+                 first_at=now, last_at=now, count=1, detail="old") for n in numbers
     )  # fmt: skip
 
 

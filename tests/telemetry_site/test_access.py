@@ -140,7 +140,7 @@ def callers(
         return ApiClient(admin.port, {"X-Api-Key": ApiKey.issue(name, scope, **more)[1]})  # type: ignore[arg-type]
 
     root = get_user_model().objects.get(username="administrator")
-    good, revoked = tokens.for_person(root), tokens.for_person(root)
+    good, revoked = tokens.issue_for_user(root), tokens.for_person(root)
     tokens.revoke(revoked.refresh_token)
     settings.SERVICES = {"planner": Service("s" * 32, "admin")}
 
@@ -174,7 +174,7 @@ def callers(
         "wrong audience": bearer(signed(aud="elsewhere")),
         "expired token": bearer(signed(exp=int(time.time()) - 1)),
         "revoked token": bearer(revoked.access_token),
-        "refresh token": bearer(tokens.for_person(root).refresh_token),
+        "refresh token": bearer(tokens.issue_for_user(root).refresh_token),
         "X-Internal-Call": ApiClient(admin.port, {"X-Internal-Call": "true"}),
         "X_Internal_Call": ApiClient(admin.port, {"X_Internal_Call": "true", "x-internal-call": "True"}),
     }

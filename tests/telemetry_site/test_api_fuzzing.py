@@ -65,7 +65,7 @@ def test_no_request_makes_the_site_fail_or_answer_as_it_does_not_say(
     # A real hasher takes half a second of a processor for each password, by design.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     # A token of a person: a key would be revoked by one of the requests before long.
-    token = tokens.for_person(get_user_model().objects.create_superuser("root")).access_token
+    token = tokens.issue_for_user(get_user_model().objects.create_superuser("root")).access_token
     for number, metric in enumerate(("temperature", "humidity", "state")):
         value = "open" if metric == "state" else 20.0 + number
         points = [point(metric, value, seconds_ago=60.0 * one) for one in range(5)]

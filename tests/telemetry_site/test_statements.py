@@ -18,8 +18,8 @@ from alerts import alert_actions
 from alerts.models import Alert, Channel, Incident, Route, Rule, Silence
 from alerts.rules import lifecycle
 from ingest.models import ApiKey
-from ingest.rejected.points import KeptPoint
-from ingest.rejected.rows import Line, write
+from ingest.rejected.point_packets import RejectedPoint
+from ingest.rejected.write_rows import InboxRow, write_rows
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup, MetricDefinition
 from metrics.storage import series_registry
@@ -152,11 +152,11 @@ def furnished(admin: ApiClient, rows: int) -> None:
         ApiKey(name=f"key {number}", digest=bytes([number]), device=device)
         for number, device in enumerate(Device.objects.all())
     )
-    now, kept = time.time(), [KeptPoint(0, 1.0, b"")]
+    now, kept = time.time(), [RejectedPoint(0, 1.0, b"")]
     with connect() as connection:
-        write(
+        write_rows(
             connection,
-            [Line("s", f"device_{n:03}", "m", "too_old", now, now, 1, "too old", kept) for n in range(rows)],
+            [InboxRow("s", f"device_{n:03}", "m", "too_old", now, now, 1, "too old", kept) for n in range(rows)],
         )
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
     group_membership.add(group, Device.objects.values_list("pk", flat=True))

@@ -1,4 +1,4 @@
-"""`manage.py create_api_key NAME --scope ingest`: a key, whose text is shown this once."""
+"""`manage.py create_api_key NAME --scope ingest`: create an API key and print it."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,47 +7,51 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from ingest.models import ApiKey
-from ingest.wire.validate import BadPoint, check_name
+from ingest.wire.validate import InvalidPoint, check_name
 from metrics.models import Device, DeviceGroup
 from rest.caller import Scope
 
-LONGEST_LIFE_DAYS = 36_500
+MAX_LIFETIME_DAYS = 36_500
 
 
 class Command(BaseCommand):
-    help = "Create an API key and print it, alone, on standard output. It cannot be shown again."
+    help = "Create an API key and print only the key. It cannot be shown again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", metavar="NAME", help="what people call the key")
-        parser.add_argument("--scope", required=True, choices=Scope.values, help="what the key may do")
-        parser.add_argument("--device", metavar="ID", help="the only device that it is for; made where it is unknown")
-        parser.add_argument("--group", metavar="NAME", help="the group whose devices alone it is for")
-        parser.add_argument("--expires-days", metavar="DAYS", type=int, help="how long it is good; for ever without")
+        parser.add_argument("name", metavar="NAME", help="name of the key")
+        parser.add_argument("--scope", required=True, choices=Scope.values, help="rights of the key")
+        parser.add_argument(
+            "--device", metavar="ID", help="restrict the key to this device, which is created if needed"
+        )
+        parser.add_argument("--group", metavar="NAME", help="restrict the key to the devices of this group")
+        parser.add_argument(
+            "--expires-days", metavar="DAYS", type=int, help="days until the key expires (default: never)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             name = check_name(options["name"], "NAME")
             device_id = options["device"] if options["device"] is None else check_name(options["device"], "--device")
-        except BadPoint as bad:
-            raise CommandError(f"{bad.field}: {bad.detail}", returncode=2) from None
-        group, ends = self.group(options["group"], device_id), self.ends(options["expires_days"])
+        except InvalidPoint as error:
+            raise CommandError(f"{error.field}: {error.detail}", returncode=2) from None
+        group, expires_at = self.group(options["group"], device_id), self.expiry(options["expires_days"])
         device = None if device_id is None else Device.objects.get_or_create(device_id=device_id)[0]
-        _, key = ApiKey.issue(name, options["scope"], device, group=group, expires_at=ends)
+        _, key = ApiKey.issue(name, options["scope"], device, group=group, expires_at=expires_at)
         self.stdout.write(key)
 
     def group(self, name: str | None, device_id: str | None) -> DeviceGroup | None:
         if name is None:
             return None
         if device_id is not None:
-            raise CommandError("--group: a key is for a device or for a group, not for both", returncode=2)
-        found = DeviceGroup.objects.filter(name=name).first()
-        if found is None:
-            raise CommandError(f"--group: there is no group {name!r:.80}", returncode=2)
-        return found
+            raise CommandError("--group: a key is for a device or for a group, not both", returncode=2)
+        group = DeviceGroup.objects.filter(name=name).first()
+        if group is None:
+            raise CommandError(f"--group: group {name!r:.80} does not exist", returncode=2)
+        return group
 
-    def ends(self, days: int | None) -> datetime | None:
+    def expiry(self, days: int | None) -> datetime | None:
         if days is None:
             return None
-        if not 1 <= days <= LONGEST_LIFE_DAYS:
-            raise CommandError(f"--expires-days: 1 to {LONGEST_LIFE_DAYS} are accepted", returncode=2)
+        if not 1 <= days <= MAX_LIFETIME_DAYS:
+            raise CommandError(f"--expires-days must be 1 to {MAX_LIFETIME_DAYS}", returncode=2)
         return timezone.now() + timedelta(days=days)

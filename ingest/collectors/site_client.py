@@ -1,4 +1,4 @@
-"""The site as a collector sees it: one address that takes batches, over one connection that is kept."""
+"""HTTP client of a collector: posts batches to one endpoint over a persistent connection."""
 
 import http.client
 import json
@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-LONGEST_ANSWER = 64 * 1024
-TRANSIENT = {408, 429}  # of the 4xx answers, those that may differ next time
+MAX_RESPONSE_SIZE = 64 * 1024
+TRANSIENT = {408, 429}  # the 4xx statuses for which a retry may succeed
 
 
-class BadAddress(ValueError):
-    """Not an address that batches can be sent to."""
+class InvalidUrl(ValueError):
+    """The URL cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the site said."""
+class SiteResponse:
+    """A response of the site."""
 
     status: int
     detail: str = ""
@@ -28,7 +28,7 @@ class Answer:
     retry_after: float = 0.0
 
     @property
-    def is_taken(self) -> bool:
+    def is_success(self) -> bool:
         return 200 <= self.status < 300
 
     @property
@@ -36,17 +36,17 @@ class Answer:
         return self.status >= 500 or self.status in TRANSIENT
 
 
-class Receiver:
-    """Posts batches of one device. Network trouble leaves as OSError or http.client.HTTPException."""
+class SiteClient:
+    """Posts batches of one device. Raises OSError and http.client.HTTPException for network errors."""
 
     def __init__(self, url: str, device_id: str, key_file: Path, timeout: float = 10.0) -> None:
         try:
             parts = urlsplit(url)
             self._host, self._port = parts.hostname or "", parts.port
         except ValueError as error:
-            raise BadAddress(str(error)) from None
+            raise InvalidUrl(str(error)) from None
         if parts.scheme not in {"http", "https"} or not self._host:
-            raise BadAddress("an address like http://127.0.0.1:8218 is accepted")
+            raise InvalidUrl("a URL like http://127.0.0.1:8218 is accepted")
         self._path = f"{parts.path.rstrip('/')}/api/v1/telemetry/devices/{quote(device_id, safe='')}/telemetry/batch"
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._timeout = timeout
@@ -57,23 +57,23 @@ class Receiver:
     def _read_key(self) -> str:
         key = self._key_file.read_bytes().decode("ascii", "replace").strip()
         if not key.isascii() or not key.isprintable() or not key:
-            raise OSError(f"{self._key_file} holds no API key")
+            raise OSError(f"{self._key_file} contains no API key")
         return key
 
-    def post(self, body: bytes) -> Answer:
-        """Send a batch. Sending it twice does no harm: the site keeps one value per time and metric."""
-        answer = self._post(body)
-        if answer.status == 401 and (key := self._read_key()) != self._key:  # the key was made anew meanwhile
+    def post(self, body: bytes) -> SiteResponse:
+        """Send a batch. Sending it twice is harmless: the site stores one value per time and metric."""
+        response = self._post(body)
+        if response.status == 401 and (key := self._read_key()) != self._key:  # the key has been replaced
             self._key = key
-            answer = self._post(body)
-        return answer
+            response = self._post(body)
+        return response
 
-    def _post(self, body: bytes) -> Answer:
+    def _post(self, body: bytes) -> SiteResponse:
         if self._connection is not None:
             try:
                 return self._exchange(self._connection, body)
             except (ConnectionError, http.client.BadStatusLine):
-                self.close()  # closed by the other side while idle: a new connection tells more
+                self.close()  # closed by the server while idle; a new connection shows whether it is available
         connection = self._connect()
         try:
             return self._exchange(connection, body)
@@ -90,14 +90,14 @@ class Receiver:
             )
         return self._connection
 
-    def _exchange(self, connection: http.client.HTTPConnection, body: bytes) -> Answer:
+    def _exchange(self, connection: http.client.HTTPConnection, body: bytes) -> SiteResponse:
         connection.request("POST", self._path, body, {"Content-Type": "application/json", "X-Api-Key": self._key})
         response = connection.getresponse()
-        content = response.read(LONGEST_ANSWER)
-        if not response.isclosed() and response.read(1):  # not an answer of ours: don't read on
+        content = response.read(MAX_RESPONSE_SIZE)
+        if not response.isclosed() and response.read(1):  # not a response of the site: do not read the rest
             self.close()
-        detail, errors = read_answer(content)
-        return Answer(response.status, detail, errors, read_retry_after(response.getheader("Retry-After")))
+        detail, errors = parse_response(content)
+        return SiteResponse(response.status, detail, errors, parse_retry_after(response.getheader("Retry-After")))
 
     def close(self) -> None:
         if self._connection is not None:
@@ -105,24 +105,24 @@ class Receiver:
             self._connection = None
 
 
-def read_answer(content: bytes) -> tuple[str, int]:
-    """What was wrong in words, and with how many points."""
+def parse_response(content: bytes) -> tuple[str, int]:
+    """Return the error message and the number of rejected points."""
     try:
-        found: Any = json.loads(content)
+        document: Any = json.loads(content)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        document = None
+    if not isinstance(document, dict):
         return "", 0
-    errors = found.get("errors")
+    errors = document.get("errors")
     if not isinstance(errors, list) or not errors:
-        return str(found.get("detail", ""))[:200], 0
+        return str(document.get("detail", ""))[:200], 0
     first = errors[0] if isinstance(errors[0], dict) else {}
-    words = (found.get("detail"), first.get("field"), first.get("detail"))
-    return ": ".join(str(word) for word in words if word)[:200], len(errors)
+    texts = (document.get("detail"), first.get("field"), first.get("detail"))
+    return ": ".join(str(text) for text in texts if text)[:200], len(errors)
 
 
-def read_retry_after(header: str | None) -> float:
-    """Seconds to wait: the header holds a number or a date."""
+def parse_retry_after(header: str | None) -> float:
+    """Return the seconds to wait; the header is a number or a date."""
     if not header:
         return 0.0
     if header.strip().isascii() and header.strip().isdigit():

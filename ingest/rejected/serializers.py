@@ -1,4 +1,4 @@
-"""The rejected inbox as the API asks for it and answers it, and examples of both."""
+"""Serializers and filters of the rejected inbox in the API, with examples for the OpenAPI document."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ from rest_framework import serializers
 
 from ingest.models import Rejected
 from ingest.rejected.listing import SHOWN_POINTS
-from ingest.wire.batch import Reason
+from ingest.wire.batch import RejectionReason
 from metrics.api.answers import Page
 from metrics.models import NAME_LENGTH
 from rest.openapi import Answer
 from rest.pagination import PageParameters
 
-LARGEST_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
 
 
 class RejectedRowSerializer(serializers.ModelSerializer[Rejected]):
-    kept = serializers.IntegerField(help_text="How many of them can be replayed.")
+    kept = serializers.IntegerField(help_text="Number of points that can be replayed.")
 
     class Meta:
         model = Rejected
@@ -35,7 +35,7 @@ class RejectedPointSerializer(Answer):
 
 
 class RejectedRowWithPointsSerializer(RejectedRowSerializer):
-    points = RejectedPointSerializer(many=True, help_text=f"The newest of them, {SHOWN_POINTS} at most.")
+    points = RejectedPointSerializer(many=True, help_text=f"The newest points, at most {SHOWN_POINTS}.")
 
     class Meta(RejectedRowSerializer.Meta):
         fields = (*RejectedRowSerializer.Meta.fields, "points")  # type: ignore[assignment]
@@ -50,11 +50,11 @@ class ReplayErrorSerializer(Answer):
 
 
 class ReplayedSerializer(Answer):
-    replayed = serializers.IntegerField(help_text="Points that are stored now and have left the inbox.")
+    replayed = serializers.IntegerField(help_text="Number of points that were stored and removed from the inbox.")
     still_rejected = serializers.IntegerField()
     errors = ReplayErrorSerializer(many=True)  # type: ignore[assignment]
     next = serializers.IntegerField(
-        allow_null=True, help_text="Where there is more than one call replays: what to send as `after` in the next."
+        allow_null=True, help_text="If rows are left: the value of `after` for the next call, else null."
     )
 
 
@@ -63,24 +63,30 @@ class RejectedAnswer(Page):
 
 
 class RejectedParameters(PageParameters):
-    """What the inbox is chosen by, for the description of the API; RejectedFilter heeds it."""
+    """The query parameters of the list, for the OpenAPI document; RejectedFilter applies them."""
 
-    device_id = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="Of this device.")
-    metric_name = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="Of this metric.")
-    reason = serializers.ChoiceField([one.value for one in Reason], required=False, help_text="For this reason.")
-    sender = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="As a row of the inbox names it.")
+    device_id = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="Only rows of this device.")
+    metric_name = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="Only rows of this metric.")
+    reason = serializers.ChoiceField(
+        [reason.value for reason in RejectionReason], required=False, help_text="Only rows with this reason."
+    )
+    sender = serializers.CharField(
+        required=False, max_length=NAME_LENGTH, help_text="Only rows of this sender, as a row names it."
+    )
 
 
 class ReplayParameters(serializers.Serializer[Any]):
-    """Which rows: all that the caller sees, or those of a device, of a metric, behind a row."""
+    """The rows to replay: all visible rows, or those of a device, of a metric, or after a row."""
 
     device_id = serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, required=False)
     metric_name = serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, required=False)
-    after = serializers.IntegerField(min_value=0, max_value=LARGEST_ID, default=0)
+    after = serializers.IntegerField(min_value=0, max_value=MAX_ID, default=0)
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         if unknown := sorted(set(map(str, self.initial_data)) - set(self.fields)):
-            raise serializers.ValidationError(dict.fromkeys(unknown, "is not known"))
+            raise serializers.ValidationError(
+                dict.fromkeys(unknown, f"unknown field: {', '.join(self.fields)} are accepted")
+            )
         return attributes
 
 
@@ -89,8 +95,8 @@ class RejectedFilter(django_filters.FilterSet):
     metric_name = django_filters.CharFilter(max_length=NAME_LENGTH, strip=False)
     sender = django_filters.CharFilter(max_length=NAME_LENGTH, strip=False)
     reason = django_filters.ChoiceFilter(
-        choices=[(one.value, one.words) for one in Reason],
-        error_messages={"invalid_choice": f"{', '.join(Reason)} are accepted"},
+        choices=[(reason.value, reason.label) for reason in RejectionReason],
+        error_messages={"invalid_choice": f"must be one of {', '.join(RejectionReason)}"},
     )
 
     class Meta:

@@ -1,0 +1,117 @@
+"""The value column of a recording: cells to values of the data types of their metrics."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.wire.validate import MAX_INTEGER, InvalidPoint, check_value
+from metrics.storage.format.codec import Kind
+
+_BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "yes": True, "no": False, "1": True, "0": False}
+_NO_VALUES = {"nan", "null", "none", "n/a", "na", "-nan", "inf", "-inf", "+inf", "infinity", "-infinity"}
+EMPTY = "the cell is empty"
+
+Values = NDArray[np.float64] | list[Any]
+
+
+def parse_value_column(
+    cells: Sequence[str], metrics: Sequence[str], kinds: Mapping[str, Kind]
+) -> tuple[Values, dict[int, str]]:
+    """Return the values, and the errors by position. `metrics` holds the metric of each cell."""
+    if all(kind is Kind.NUMERIC for kind in kinds.values()) and (numbers := _parse_numeric_column(cells)) is not None:
+        return numbers, {}
+    values: list[Any] = []
+    errors: dict[int, str] = {}
+    for position, (cell, metric) in enumerate(zip(cells, metrics, strict=True)):
+        try:
+            values.append(_parse_cell(cell.strip(), kinds[metric]))
+        except ValueError as error:
+            values.append(0.0)
+            errors[position] = str(error)
+    return values, errors
+
+
+def _parse_numeric_column(cells: Sequence[str]) -> NDArray[np.float64] | None:
+    """Return the column as numbers; None if any cell has to be read by itself."""
+    try:
+        numbers = np.array(list(map(float, cells)), np.float64)
+    except ValueError:
+        return None
+    # float() accepts 1_000 and ١, which are not numbers here; beyond 2^53 integers are rejected and floats are not.
+    joined = "".join(cells)
+    is_plain = joined.isascii() and "_" not in joined and bool((np.abs(numbers) < MAX_INTEGER).all())
+    return numbers if is_plain else None
+
+
+def _parse_cell(cell: str, kind: Kind) -> Any:
+    if not cell:
+        raise ValueError(EMPTY)
+    if cell.lower() in _NO_VALUES:
+        raise ValueError(f"{cell!r} is not a measurement")
+    if kind is Kind.NUMERIC:
+        return _parse_number(cell)
+    if kind is Kind.BOOLEAN:
+        if cell.lower() not in _BOOLEANS:
+            raise ValueError(f"{_shown(cell)} is neither true nor false")
+        return _BOOLEANS[cell.lower()]
+    value: Any = cell
+    if kind in (Kind.JSON, Kind.GEOLOCATION):
+        try:
+            value = json.loads(cell)
+        except (ValueError, RecursionError):
+            raise ValueError(f"{_shown(cell)} is not JSON") from None
+    return check_value(value)
+
+
+def _parse_number(cell: str) -> float:
+    try:
+        if not cell.isascii() or "_" in cell:
+            raise ValueError
+        value = float(cell)
+    except ValueError:
+        raise ValueError(f"{_shown(cell)} is not a number") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{_shown(cell)} is beyond 1.8e308")
+    if abs(value) >= MAX_INTEGER and cell.lstrip("+-").isdigit() and abs(int(cell)) > MAX_INTEGER:
+        raise ValueError("an integer beyond 2^53 would be rounded")
+    return value
+
+
+def _shown(cell: str) -> str:
+    return repr(cell if len(cell) <= 40 else cell[:40] + "…")
+
+
+def infer_kind(cells: Sequence[str]) -> Kind:
+    """Return the kind of a column: numeric if at least half of its values are numbers, else boolean or string."""
+    filled = [cell.strip().lower() for cell in cells]
+    filled = [cell for cell in filled if cell and cell not in _NO_VALUES]
+    numbers = sum(map(_is_number, filled))
+    if 2 * numbers >= len(filled):
+        return Kind.NUMERIC
+    return Kind.BOOLEAN if _BOOLEANS.keys() >= set(filled) else Kind.STRING
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        _parse_number(cell)
+    except ValueError as error:
+        return "rounded" in str(error)
+    return True
+
+
+def parse_object(cell: str, field: str) -> dict[str, Any] | None:
+    """Parse a cell of tags or metadata. Raises InvalidPoint."""
+    if not cell.strip():
+        return None
+    try:
+        document = json.loads(cell)
+    except (ValueError, RecursionError):
+        document = cell
+    if not isinstance(document, dict):
+        raise InvalidPoint(field, "a JSON object or an empty cell is accepted")
+    check_value(document)
+    return document

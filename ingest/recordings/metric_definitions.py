@@ -1,0 +1,76 @@
+"""Metric definitions for a recording: created if they are missing, with a retention that covers the oldest row."""
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from ingest.recordings.cell_values import infer_kind
+from ingest.recordings.row_reader import RecordingRows
+from ingest.recordings.timestamps import DAY
+from ingest.wire.validate import MAX_UNIT_LENGTH
+from metrics.models import LONGEST_RETENTION_DAYS, DataType, MetricDefinition
+from metrics.storage import series_registry
+from metrics.storage.format.codec import Kind
+from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
+
+HEADROOM_DAYS = 30  # without it retention would delete the oldest points the next day
+SAMPLE_SIZE = 5000  # cells from which the kind of a column is inferred
+
+
+class RecordingDefinitions:
+    """The kinds and retentions of the metrics of a recording. `notes` describes the changes, by metric."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, str] = {}
+        self._kinds: dict[str, Kind] = {}
+        self._days: dict[str, int] = {}
+
+    def ensure(self, rows: RecordingRows) -> Mapping[str, Kind]:
+        """Create or extend the definitions that these rows need; return the kinds of their metrics."""
+        if not len(rows):
+            return {}
+        names = {rows.metrics[0]} if rows.metrics[0] == rows.metrics[-1] else set()
+        if not names or rows.metrics.count(rows.metrics[0]) != len(rows):
+            names = set(rows.metrics)
+        needed = self._days_since(int(rows.times.min()))
+        if names <= self._kinds.keys() and needed <= min(self._days[name] for name in names):
+            return {name: self._kinds[name] for name in names}
+        positions_of_metric: dict[str, list[int]] = {}
+        for position, name in enumerate(rows.metrics):
+            positions_of_metric.setdefault(name, []).append(position)
+        for name, positions in positions_of_metric.items():
+            oldest = int(rows.times[np.array(positions)].min())
+            self._ensure_metric(name, rows, positions, self._days_since(oldest))
+        series_registry.refresh_registry()  # the pipeline needs the definitions at once
+        return {name: self._kinds[name] for name in names}
+
+    @staticmethod
+    def _days_since(oldest: int) -> int:
+        age = time.time_ns() // 1000 - oldest
+        return max(1, min(LONGEST_RETENTION_DAYS, -(-age // DAY)))
+
+    def _ensure_metric(self, name: str, rows: RecordingRows, positions: list[int], needed: int) -> None:
+        days = min(LONGEST_RETENTION_DAYS, max(DEFAULT_RETENTION_DAYS, needed + max(HEADROOM_DAYS, needed // 10)))
+        definition = MetricDefinition.objects.filter(name=name).first()
+        if definition is None:
+            kind = infer_kind([rows.cells[position] for position in positions[:SAMPLE_SIZE]])
+            unit = rows.contexts[0][positions[0]].strip() if rows.contexts[0] else ""
+            MetricDefinition.objects.create(
+                name=name,
+                data_type=DataType[kind.name],
+                unit=unit[:MAX_UNIT_LENGTH],
+                retention_days=days,
+                created_by="load",
+            )
+            self.notes[name] = f"metric {name} is defined: {kind.name.lower()}, retention {days} days"
+            self._kinds[name], self._days[name] = kind, days
+            return
+        self._kinds[name] = series_registry.KIND_OF_TYPE[definition.data_type]
+        self._days[name] = definition.retention_days
+        if needed <= definition.retention_days:
+            return
+        before, definition.retention_days = definition.retention_days, days
+        definition.save(update_fields=["retention_days", "updated_at"])
+        self.notes[name] = f"metric {name}: retention is now {days} days instead of {before}"
+        self._days[name] = days
