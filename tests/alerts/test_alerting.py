@@ -1,4 +1,4 @@
-"""What statistics and the health of the site say of alerts."""
+"""Alerts in statistics and in the health of the site."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,27 +10,27 @@ from alerts.models import Alert, EvaluatorReport, Rule
 from tests.alerts.factories import create_alert, create_device, create_rule
 from tests.conftest import ApiClient
 
-FRESH: dict[str, Any] = {"oldest_seconds": 0.2, "seq_behind": 3}
+REPORT: dict[str, Any] = {"oldest_seconds": 0.2, "seq_behind": 3}
 
 
-def engine(anonymous: ApiClient) -> tuple[str, str]:
-    told = anonymous.get("/health/detailed").json["components"]["alert_engine"]
-    return told["status"], told["detail"]
+def alert_engine_health(anonymous: ApiClient) -> tuple[str, str]:
+    component = anonymous.get("/health/detailed").json["components"]["alert_engine"]
+    return component["status"], component["detail"]
 
 
-def reported(seconds_ago: float = 1, **more: Any) -> None:
-    then = timezone.now() - timedelta(seconds=seconds_ago)
-    EvaluatorReport.objects.update_or_create(pk=1, defaults={"at": then, "figures": FRESH | more})
+def store_report(seconds_ago: float = 1, **figures: Any) -> None:
+    at = timezone.now() - timedelta(seconds=seconds_ago)
+    EvaluatorReport.objects.update_or_create(pk=1, defaults={"at": at, "figures": REPORT | figures})
 
 
-def test_without_rules_there_is_nothing_that_could_be_wrong(anonymous: ApiClient):
-    assert engine(anonymous) == ("healthy", "no alert rules")
+def test_health_without_enabled_rules_is_healthy(anonymous: ApiClient):
+    assert alert_engine_health(anonymous) == ("healthy", "no alert rules")
     create_rule(enabled=False)
-    assert engine(anonymous)[0] == "healthy"
+    assert alert_engine_health(anonymous)[0] == "healthy"
 
 
 @pytest.mark.parametrize(
-    ("report", "status", "told"),
+    ("report", "status", "text"),
     [
         (None, "unhealthy", "never evaluated"),
         ({"seconds_ago": 61}, "unhealthy", "for 61 seconds"),
@@ -40,29 +40,27 @@ def test_without_rules_there_is_nothing_that_could_be_wrong(anonymous: ApiClient
     ],
     ids=["never", "long ago", "lately", "behind", "little behind"],
 )
-def test_rules_that_are_not_evaluated_make_the_site_unwell(
-    anonymous: ApiClient, report: dict[str, Any] | None, status: str, told: str
+def test_health_follows_the_report_of_the_evaluator(
+    anonymous: ApiClient, report: dict[str, Any] | None, status: str, text: str
 ):
     create_rule()
     if report is not None:
-        reported(**report)
-    found = engine(anonymous)
-    assert found[0] == status and told in found[1]
+        store_report(**report)
+    health = alert_engine_health(anonymous)
+    assert health[0] == status and text in health[1]
 
 
-def test_a_suspended_rule_is_named_unless_it_is_disabled(anonymous: ApiClient):
-    reported()
-    made = create_rule(name="Too hot")
-    Rule.objects.filter(pk=made.pk).update(suspended="division by zero")
-    status, told = engine(anonymous)
-    assert status == "degraded" and "Too hot" in told
-    Rule.objects.filter(pk=made.pk).update(enabled=False)
-    assert engine(anonymous)[0] == "healthy"
+def test_suspended_rule_degrades_health_unless_disabled(anonymous: ApiClient):
+    store_report()
+    suspended = create_rule(name="Too hot")
+    Rule.objects.filter(pk=suspended.pk).update(suspended="division by zero")
+    status, detail = alert_engine_health(anonymous)
+    assert status == "degraded" and "Too hot" in detail
+    Rule.objects.filter(pk=suspended.pk).update(enabled=False)
+    assert alert_engine_health(anonymous)[0] == "healthy"
 
 
-def test_alerts_of_the_last_day_are_counted_for_those_who_see_them(
-    admin: ApiClient, viewer: ApiClient, stranger: ApiClient
-):
+def test_last_day_alerts_are_counted_per_visible_device(admin: ApiClient, viewer: ApiClient, stranger: ApiClient):
     hot, now = create_rule(), timezone.now()
     boiler, pump = create_device("boiler", "site a"), create_device("pump")
     for at, age, shadow in ((boiler, 1, False), (boiler, 25, False), (boiler, 2, True), (pump, 3, False)):

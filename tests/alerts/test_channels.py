@@ -1,4 +1,4 @@
-"""E-mail, messengers and actions: through real servers where there is one."""
+"""E-mail, Apprise and action channels, through real servers where possible."""
 
 import logging
 import time
@@ -21,36 +21,36 @@ from rest.caller import OPERATORS
 from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule
 from tests.alerts.receivers import Mailbox, WebhookReceiver, run_mail_server
 
-called: list[dict[str, Any]] = []
+received_payloads: list[dict[str, Any]] = []
 
 
-def remember(alert: dict[str, Any]) -> str:
-    called.append(alert)
-    return f"{alert['description']} - {alert['severity']}"
+def store_payload(payload: dict[str, Any]) -> str:
+    received_payloads.append(payload)
+    return f"{payload['description']} - {payload['severity']}"
 
 
-def fail(alert: dict[str, Any]) -> None:
+def raise_error(payload: dict[str, Any]) -> None:
     raise RuntimeError("the printer is on fire")
 
 
 @pytest.fixture
 def mailbox(site: None, settings: Any) -> Iterator[Mailbox]:
-    with run_mail_server() as found:
+    with run_mail_server() as mailbox:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", found.port
-        yield found
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", mailbox.port
+        yield mailbox
 
 
-def told(kind: str, **fields: Any) -> Delivery:
-    """The delivery of one alert to a channel of this kind."""
+def deliver_alert(kind: str, **fields: Any) -> Delivery:
+    """Send one alert to a channel of this kind. Returns its delivery."""
     channel_lifecycle.create_channel({"name": "channel", "kind": kind} | fields, "user:admin")
     create_alerts(create_notifying_rule(channels=["channel"], level="critical"), *create_devices(1, "site a"))
     Sender().step(timezone.now())
     return Delivery.objects.get()
 
 
-def test_an_email_says_what_is_wrong_and_has_one_id_for_all_attempts(mailbox: Mailbox) -> None:
-    delivery = told("email", addresses=["ops@example.com", "chief@example.com"])
+def test_email_has_alert_message_and_delivery_id(mailbox: Mailbox) -> None:
+    delivery = deliver_alert("email", addresses=["ops@example.com", "chief@example.com"])
     assert (delivery.status, delivery.error) == ("sent", "")
     assert mailbox.recipients == ["ops@example.com", "chief@example.com"]
     (mail,) = mailbox.mails
@@ -60,7 +60,7 @@ def test_an_email_says_what_is_wrong_and_has_one_id_for_all_attempts(mailbox: Ma
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"),
+    ("response", "status"),
     [
         (("RCPT", "550 nobody here"), "failed"),
         (("RCPT", "450 later"), "waiting"),
@@ -70,48 +70,46 @@ def test_an_email_says_what_is_wrong_and_has_one_id_for_all_attempts(mailbox: Ma
     ],
     ids=["unknown", "greylisted", "refused", "busy", "full"],
 )
-def test_a_mail_server_that_refuses_for_good_is_believed(
-    mailbox: Mailbox, answer: tuple[str, str], status: str
-) -> None:
-    mailbox.reject = answer
-    assert told("email", addresses=["ops@example.com"]).status == status
+def test_smtp_4xx_is_retried_and_5xx_fails(mailbox: Mailbox, response: tuple[str, str], status: str) -> None:
+    mailbox.reject = response
+    assert deliver_alert("email", addresses=["ops@example.com"]).status == status
 
 
-def test_without_a_mail_server_the_delivery_says_so(site: None) -> None:
-    delivery = told("email", addresses=["ops@example.com"])
+def test_email_without_configured_mail_server_fails_with_reason(site: None) -> None:
+    delivery = deliver_alert("email", addresses=["ops@example.com"])
     assert (delivery.status, delivery.error[:28]) == ("failed", "no mail server is configured")
 
 
-def test_a_mail_server_that_is_not_there_is_tried_again(site: None, settings: Any) -> None:
+def test_unreachable_mail_server_is_retried(site: None, settings: Any) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
-    assert told("email", addresses=["ops@example.com"]).status == "waiting"
+    assert deliver_alert("email", addresses=["ops@example.com"]).status == "waiting"
 
 
-def test_a_mail_server_that_never_ends_its_answer_is_cut_off(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_mail_server_response_times_out(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(email, "SEND_TIMEOUT", 0.3)
     mailbox.never_ends = True
-    begun = time.monotonic()
-    delivery = told("email", addresses=["ops@example.com"])
+    started = time.monotonic()
+    delivery = deliver_alert("email", addresses=["ops@example.com"])
     assert (delivery.status, delivery.error[:18]) == ("waiting", "mail server error:")
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - started < 4
 
 
-def test_an_action_gets_the_alert_and_what_it_returns_is_kept(site: None, settings: Any) -> None:
-    settings.ALERT_ACTIONS = {"remember": "tests.alerts.test_channels.remember"}
-    called.clear()
-    delivery = told("action", action="remember")
+def test_action_receives_payload_and_its_result_is_stored(site: None, settings: Any) -> None:
+    settings.ALERT_ACTIONS = {"remember": "tests.alerts.test_channels.store_payload"}
+    received_payloads.clear()
+    delivery = deliver_alert("action", action="remember")
     assert (delivery.status, delivery.answer) == ("sent", "too hot at device_0000 - critical")
-    assert called == [delivery.payload]
+    assert received_payloads == [delivery.payload]
 
 
-def test_an_action_that_raises_is_called_again(site: None, settings: Any) -> None:
-    settings.ALERT_ACTIONS = {"fail": "tests.alerts.test_channels.fail"}
-    delivery = told("action", action="fail")
+def test_raising_action_is_retried(site: None, settings: Any) -> None:
+    settings.ALERT_ACTIONS = {"fail": "tests.alerts.test_channels.raise_error"}
+    delivery = deliver_alert("action", action="fail")
     assert (delivery.status, delivery.error) == ("waiting", "RuntimeError: the printer is on fire")
 
 
-def test_an_action_that_is_registered_no_more_fails_and_says_so(site: None, settings: Any) -> None:
+def test_unregistered_action_fails_with_reason(site: None, settings: Any) -> None:
     channel_lifecycle.create_channel({"name": "channel", "kind": "action", "action": "log_alert"}, "user:admin")
     settings.ALERT_ACTIONS = {}
     create_alerts(create_notifying_rule(channels=["channel"]), *create_devices(1))
@@ -119,15 +117,15 @@ def test_an_action_that_is_registered_no_more_fails_and_says_so(site: None, sett
     assert Delivery.objects.get().error == "no action is registered as 'log_alert'"
 
 
-def test_log_alert_writes_a_line_for_each_alert(site: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_alert_writes_one_line_per_alert(site: None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "alerts.notifications.builtin_actions"):
-        told("action", action="log_alert")
+        deliver_alert("action", action="log_alert")
     (line,) = [record for record in caplog.records if record.name == "alerts.notifications.builtin_actions"]
     assert line.levelno == logging.CRITICAL
     assert line.getMessage().startswith("alert.triggered: too hot at device_0000 (alt_")
 
 
-def test_send_notification_mails_those_who_operate_what_they_see(mailbox: Mailbox) -> None:
+def test_send_notification_mails_admins_and_operators_of_visible_devices(mailbox: Mailbox) -> None:
     users = get_user_model().objects
     users.create_superuser("chief", "chief@example.com")
     users.create_superuser("mute")
@@ -137,23 +135,23 @@ def test_send_notification_mails_those_who_operate_what_they_see(mailbox: Mailbo
         user.groups.add(operators)
         DeviceGroup.objects.get_or_create(name=group)[0].members.add(user)
     users.create_user("viewer", "viewer@example.com")
-    delivery = told("action", action="send_notification")
+    delivery = deliver_alert("action", action="send_notification")
     assert (delivery.status, delivery.answer) == ("sent", "2 e-mails sent")
     assert mailbox.recipients == ["chief@example.com", "here@example.com"]
 
 
-def test_a_messenger_is_told_through_apprise(receiver: WebhookReceiver) -> None:
-    delivery = told("apprise", url=f"ntfy://127.0.0.1:{receiver.port}/alerts")
+def test_apprise_message_has_the_title(receiver: WebhookReceiver) -> None:
+    delivery = deliver_alert("apprise", url=f"ntfy://127.0.0.1:{receiver.port}/alerts")
     assert (delivery.status, delivery.error) == ("sent", "")
     assert receiver.requests[0].json["title"] == "[CRITICAL] too hot at device_0000"
 
 
-def test_a_messenger_that_refuses_or_redirects_is_tried_again(receiver: WebhookReceiver) -> None:
+def test_apprise_redirect_is_not_followed_and_retried(receiver: WebhookReceiver) -> None:
     receiver.reply = lambda request: (302, {"Location": "http://127.0.0.1:1/"}, b"")
-    delivery = told("apprise", url=f"ntfy://127.0.0.1:{receiver.port}/alerts?redirect=yes")
+    delivery = deliver_alert("apprise", url=f"ntfy://127.0.0.1:{receiver.port}/alerts?redirect=yes")
     assert (delivery.status, delivery.error) == ("waiting", "ntfy did not accept the message")
     assert "302" in delivery.answer
-    assert [one.path for one in receiver.requests] == ["/"]
+    assert [request.path for request in receiver.requests] == ["/"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +161,7 @@ def test_a_messenger_that_refuses_or_redirects_is_tried_again(receiver: WebhookR
         "syslog://", "dbus://", "windows://", "https://discord.com/api/webhooks/1/a", "discord://", "gotify://example.com",
     ],
 )  # fmt: skip
-def test_a_scheme_that_is_not_listed_or_not_whole_is_refused(url: str) -> None:
+def test_unlisted_or_incomplete_apprise_url_is_rejected(url: str) -> None:
     (error,) = apprise_.AppriseChannel().check(Channel(kind="apprise", url=url))
     assert error[0] == "url"
     assert "must be" in error[1] or "accepted" in error[1]
@@ -171,7 +169,7 @@ def test_a_scheme_that_is_not_listed_or_not_whole_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("scheme", apprise_.SELF_HOSTED_SCHEMES)
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "169.254.169.254", "localhost"])
-def test_a_messenger_inside_is_refused(scheme: str, host: str) -> None:
+def test_apprise_url_with_private_host_is_rejected(scheme: str, host: str) -> None:
     channel = Channel(kind="apprise", url=f"{scheme}://user:word@{host}/abcdefghijklmno/abcdefghijklmnopq")
     (error,) = apprise_.AppriseChannel().check(channel)
     assert "is not a public address" in error[1] or "accepted" in error[1]
@@ -182,7 +180,7 @@ def test_a_messenger_inside_is_refused(scheme: str, host: str) -> None:
     assert not refused.value.retry
 
 
-def test_a_plain_messenger_is_asked_at_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_apprise_plugin_uses_the_checked_address(monkeypatch: pytest.MonkeyPatch) -> None:
     import ipaddress
 
     monkeypatch.setattr(
@@ -193,7 +191,7 @@ def test_a_plain_messenger_is_asked_at_the_address_that_was_checked(monkeypatch:
     assert apprise_.create_plugin("ntfys://chat.example/alerts?verify=no").verify_certificate is True
 
 
-def test_a_channel_that_raises_what_nobody_expected_harms_no_other(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_channel_error_does_not_affect_other_channels(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from alerts.notifications.channels import TRANSPORTS
 
     monkeypatch.setattr(TRANSPORTS["email"], "send", lambda channel, message: 1 / 0)
@@ -201,12 +199,12 @@ def test_a_channel_that_raises_what_nobody_expected_harms_no_other(site: None, m
     channel_lifecycle.create_channel({"name": "mail", "kind": "email", "addresses": ["a@example.com"]}, "user:admin")
     create_alerts(create_notifying_rule(channels=["mail", "log"]), *create_devices(1))
     Sender().step(timezone.now())
-    found = dict(Delivery.objects.values_list("channel_name", "status"))
-    assert found == {"log": "sent", "mail": "waiting"}
+    statuses = dict(Delivery.objects.values_list("channel_name", "status"))
+    assert statuses == {"log": "sent", "mail": "waiting"}
     assert AlertEvent.objects.filter(kind="notified", note="log").exists()
 
 
-def test_an_action_that_is_no_function_is_told_at_the_start(settings: Any) -> None:
+def test_system_check_reports_actions_that_cannot_be_imported(settings: Any) -> None:
     assert check_actions_importable() == []
     settings.ALERT_ACTIONS = {
         "a": "nowhere.to.be.found",

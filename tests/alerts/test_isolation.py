@@ -1,4 +1,4 @@
-"""What is wrong with one rule, or with what one device sends, stops the evaluation of no other."""
+"""Isolation: a broken rule or extreme values of one device do not stop the evaluation of others."""
 
 import sys
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Make = Callable[..., Rule]
     ],
     ids=["slope", "change", "forecast", "spread", "rate"],
 )
-def test_what_no_number_can_hold_is_a_breach_and_is_told(
+def test_infinite_result_is_a_breach_with_the_largest_float(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator, fields: dict[str, Any]
 ) -> None:
     create_cpu_rule(metric_name="vast", auto_resolve=False, **fields)
@@ -47,7 +47,7 @@ def test_what_no_number_can_hold_is_a_breach_and_is_told(
     ],
     ids=["forecast", "composite", "threshold"],
 )
-def test_a_rule_that_cannot_be_read_is_suspended_and_the_others_are_judged(
+def test_unreadable_rule_is_suspended_and_others_are_evaluated(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator, fields: dict[str, Any]
 ) -> None:
     made = create_cpu_rule(name="broken")

@@ -1,4 +1,4 @@
-"""Senders in processes of their own, killed while they send."""
+"""Senders in separate processes that are killed while sending."""
 
 import threading
 import time
@@ -22,12 +22,12 @@ def send_all() -> None:
     Sender().step(timezone.now())
 
 
-def database() -> dict[str, Any]:
-    found = connection.settings_dict
-    return {name: found[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")}
+def database_settings() -> dict[str, Any]:
+    database = connection.settings_dict
+    return {name: database[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")}
 
 
-def test_what_a_killed_sender_had_in_hand_arrives_all_the_same_and_nothing_twice_within_its_lease(
+def test_deliveries_of_a_killed_sender_are_sent_again_after_their_lease(
     receiver: WebhookReceiver,
 ) -> None:
     released = threading.Event()
@@ -39,9 +39,9 @@ def test_what_a_killed_sender_had_in_hand_arrives_all_the_same_and_nothing_twice
     receiver.reply = hold
     create_webhook(receiver.url)
     (device,) = create_devices(1)
-    for number in range(2):  # fewer than go together
+    for number in range(2):  # fewer than are grouped
         create_alerts(create_notifying_rule(f"rule {number}", metric_name=f"metric {number}"), device)
-    running = ForkedProcess(database(), send_all)
+    running = ForkedProcess(database_settings(), send_all)
     until = time.monotonic() + 30
     while len(receiver.requests) < 2:
         assert time.monotonic() < until

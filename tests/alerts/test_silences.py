@@ -1,4 +1,4 @@
-"""What silences cover, who may open them, and what one would have hidden."""
+"""Silences: coverage, recurring windows, previews and permissions."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,21 +21,21 @@ ADMIN = Caller("user:admin", Scope.ADMIN)
 NIGHT = {"days": [5], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}
 
 
-def opened(caller: Caller = ADMIN, **fields: Any) -> Silence:
+def create_silence(caller: Caller = ADMIN, **fields: Any) -> Silence:
     return silences.create_silence({"ends_at": timezone.now() + timedelta(hours=1), "reason": "works"} | fields, caller)
 
 
-def of_site_a(scope: Scope = Scope.OPERATE) -> Caller:
+def site_a_caller(scope: Scope = Scope.OPERATE) -> Caller:
     user = get_user_model().objects.create_user(f"somebody who may {scope}")
     DeviceGroup.objects.get_or_create(name="site a")[0].members.add(user)
     return Caller(f"user:{user.username}", scope, groups=("site a",))
 
 
-def fields_of(refused: pytest.ExceptionInfo[InvalidFields]) -> list[str]:
+def list_fields(refused: pytest.ExceptionInfo[InvalidFields]) -> list[str]:
     return [field for field, _ in refused.value.fields]
 
 
-def test_every_list_that_is_not_empty_has_to_match(site: None) -> None:
+def test_silence_covers_alerts_that_match_every_non_empty_list(site: None) -> None:
     inside, outside = create_devices(1, "site a")[0], create_devices(1, prefix="other")[0]
     hot, wet = create_notifying_rule("hot"), create_notifying_rule("wet", metric_name="humidity", level="critical")
     made = {(one.rule_name, one.device_name): one for of in (hot, wet) for one in create_alerts(of, inside, outside)}
@@ -43,7 +43,7 @@ def test_every_list_that_is_not_empty_has_to_match(site: None) -> None:
 
     def covered(**fields: Any) -> set[tuple[str, str]]:
         Silence.objects.all().delete()
-        opened(**fields)
+        create_silence(**fields)
         found = silences.find_covering([one.pk for one in made.values()], now + timedelta(seconds=1))
         return {key for key, one in made.items() if one.pk in found}
 
@@ -59,10 +59,12 @@ def test_every_list_that_is_not_empty_has_to_match(site: None) -> None:
     assert covered(rule_ids=[wet.rule_id], metric_names=["temperature"]) == set()
 
 
-def test_a_silence_holds_from_its_beginning_until_just_before_its_end(site: None) -> None:
+def test_silence_is_active_from_start_until_just_before_end(site: None) -> None:
     (made,) = create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
-    silence = opened(metric_names=["temperature"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2))
+    silence = create_silence(
+        metric_names=["temperature"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2)
+    )
     hours = [hour for hour in (0.99, 1, 1.5, 2, 3) if silences.find_covering([made.pk], now + timedelta(hours=hour))]
     assert hours == [1, 1.5]
     assert silences.find_covering([made.pk], now + timedelta(hours=1)) == {made.pk: f"{silence.silence_id}: works"}
@@ -86,10 +88,10 @@ def test_a_silence_holds_from_its_beginning_until_just_before_its_end(site: None
     ],
     ids=lambda given: "-".join(given) if isinstance(given, list) else None,
 )
-def test_what_is_wrong_with_a_silence_is_said_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
+def test_invalid_silence_is_rejected_with_errors_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
     with pytest.raises(InvalidFields) as refused:
-        opened(**fields)
-    assert fields_of(refused) == wrong
+        create_silence(**fields)
+    assert list_fields(refused) == wrong
 
 
 @pytest.mark.parametrize(
@@ -103,11 +105,11 @@ def test_what_is_wrong_with_a_silence_is_said_by_field(site: None, fields: dict[
     ],
     ids=repr,
 )  # fmt: skip
-def test_times_of_the_week_that_are_none_are_refused(given: Any) -> None:
+def test_invalid_recurring_window_is_rejected(given: Any) -> None:
     assert "must be" in (recurring_windows.validate(given) or "")
 
 
-def test_a_night_belongs_to_the_day_on_which_it_begins() -> None:
+def test_window_over_midnight_belongs_to_its_first_day() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     saturday = datetime(2026, 6, 6, tzinfo=berlin)
     hours = {-3: False, 21.99: False, 22: True, 26: True, 29.99: True, 30: False, 46: False}
@@ -119,20 +121,20 @@ def test_a_night_belongs_to_the_day_on_which_it_begins() -> None:
     [(datetime(2026, 3, 28), 7), (datetime(2026, 6, 6), 8), (datetime(2026, 10, 24), 9)],
     ids=["spring", "summer", "autumn"],
 )
-def test_a_night_is_as_long_as_its_clocks_say(saturday: datetime, hours: int) -> None:
+def test_window_follows_local_time_when_clocks_change(saturday: datetime, hours: int) -> None:
     since = saturday.replace(tzinfo=UTC)
     ((begin, end),) = recurring_windows.list_occurrences(NIGHT, since, since + timedelta(days=2))
     assert end - begin == timedelta(hours=hours)
 
 
-def test_the_hour_that_comes_twice_is_within_a_window_both_times() -> None:
+def test_repeated_hour_is_within_the_window_both_times() -> None:
     late = NIGHT | {"to": "02:30"}
     since = datetime(2026, 10, 24, tzinfo=UTC)
     ((begin, end),) = recurring_windows.list_occurrences(late, since, since + timedelta(days=2))
     assert end - begin == timedelta(hours=5.5)
 
 
-def test_from_a_time_to_the_same_is_a_whole_day() -> None:
+def test_window_from_a_time_to_the_same_time_is_24_hours() -> None:
     day = {"days": [0], "from": "00:00", "to": "00:00"}
     monday = datetime(2026, 6, 1, tzinfo=UTC)
     assert [recurring_windows.is_active(day, monday + timedelta(hours=hour)) for hour in (-0.01, 0, 23.99, 24)] == [
@@ -147,7 +149,7 @@ def test_from_a_time_to_the_same_is_a_whole_day() -> None:
     last=st.times(),
     zone=st.sampled_from(["UTC", "Asia/Kolkata", "Asia/Tokyo"]),
 )
-def test_where_clocks_never_change_a_window_is_what_the_wall_clock_says(
+def test_window_matches_local_time_in_zones_without_dst(
     at: datetime, days: set[int], first: Any, last: Any, zone: str
 ) -> None:
     given = {"days": sorted(days), "from": f"{first:%H:%M}", "to": f"{last:%H:%M}", "timezone": zone}
@@ -160,7 +162,7 @@ def test_where_clocks_never_change_a_window_is_what_the_wall_clock_says(
     assert recurring_windows.is_active(given, at) is expected
 
 
-def test_a_preview_shows_what_would_have_been_hidden_at_its_times_of_the_week(site: None) -> None:
+def test_preview_lists_alerts_covered_within_recurring_windows(site: None) -> None:
     (device,) = create_devices(1, "site a")
     of = create_notifying_rule()
     saturday = datetime(2026, 6, 6, tzinfo=ZoneInfo("Europe/Berlin"))
@@ -188,15 +190,15 @@ def test_a_preview_shows_what_would_have_been_hidden_at_its_times_of_the_week(si
         silences.preview_alerts({}, ADMIN, saturday, now)
 
 
-def test_a_preview_shows_nobody_what_it_may_not_see(site: None) -> None:
-    caller = of_site_a()
+def test_preview_lists_visible_alerts_only(site: None) -> None:
+    caller = site_a_caller()
     create_alerts(create_notifying_rule(), *create_devices(1, "site a"), *create_devices(2, prefix="other"))
     found = silences.preview_alerts({"levels": ["warning"]}, caller, timezone.now() - timedelta(days=1))
     assert [one.device_name for one in found] == ["device_0000"]
 
 
-def test_whoever_sees_some_devices_silences_those_alone(site: None) -> None:
-    caller = of_site_a()
+def test_restricted_caller_silences_visible_devices_only(site: None) -> None:
+    caller = site_a_caller()
     (inside,), (outside,) = create_devices(1, "site a"), create_devices(1, prefix="other")
     (mine, other) = create_alerts(create_notifying_rule(), inside, outside)
     for fields in (
@@ -206,42 +208,42 @@ def test_whoever_sees_some_devices_silences_those_alone(site: None) -> None:
         {"alert_id": other.alert_id},
     ):
         with pytest.raises(InvalidFields, match="must name devices or device groups that you may see"):
-            opened(caller, **fields)
+            create_silence(caller, **fields)
     for fields in (
         {"device_ids": [inside.device_id]},
         {"device_groups": ["site a"], "levels": ["warning"]},
         {"alert_id": mine.alert_id},
     ):
-        assert opened(caller, **fields).created_by == caller.name
+        assert create_silence(caller, **fields).created_by == caller.name
 
 
-def test_a_silence_is_seen_by_whom_it_concerns(site: None) -> None:
+def test_restricted_caller_sees_silences_of_visible_devices_only(site: None) -> None:
     (inside,), (outside,) = create_devices(1, "site a"), create_devices(1, prefix="other")
     expected = {
-        opened(device_ids=[inside.device_id]),
-        opened(device_groups=["site a"]),
-        opened(levels=["critical"]),
+        create_silence(device_ids=[inside.device_id]),
+        create_silence(device_groups=["site a"]),
+        create_silence(levels=["critical"]),
     }
-    opened(device_ids=[outside.device_id])
-    opened(device_groups=["site b"])
-    assert set(silences.list_visible(of_site_a())) == expected
+    create_silence(device_ids=[outside.device_id])
+    create_silence(device_groups=["site b"])
+    assert set(silences.list_visible(site_a_caller())) == expected
     assert silences.list_visible(ADMIN).count() == 5
 
 
-def test_a_silence_is_ended_by_those_who_operate_what_it_silences(site: None) -> None:
+def test_silence_is_ended_by_operators_of_its_devices_only(site: None) -> None:
     create_devices(1, "site a")
-    silence = opened(device_groups=["site a"])
-    other = opened(device_groups=["site b"])
-    for caller, one in ((of_site_a(Scope.READ), silence), (of_site_a(), other)):
+    silence = create_silence(device_groups=["site a"])
+    other = create_silence(device_groups=["site b"])
+    for caller, one in ((site_a_caller(Scope.READ), silence), (site_a_caller(), other)):
         with pytest.raises(NotFound):
             silences.end_silence(one, caller)
     now = timezone.now()
     assert silences.end_silence(silence, ADMIN, now).ends_at == now
-    later = opened(levels=["info"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2))
+    later = create_silence(levels=["info"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2))
     assert (silences.end_silence(later, ADMIN, now).starts_at, later.ends_at) == (now, now)
 
 
-def test_a_device_opens_maintenance_for_itself_alone_and_for_some_hours_at_most(site: None) -> None:
+def test_device_maintenance_is_limited_to_itself_and_four_hours(site: None) -> None:
     Device.objects.create(device_id="device_001")
     caller = Caller("key:1:device", Scope.INGEST, "device_001")
     now = timezone.now()
@@ -250,24 +252,24 @@ def test_a_device_opens_maintenance_for_itself_alone_and_for_some_hours_at_most(
     with pytest.raises(InvalidFields, match="at most 4 hours"):
         silences.create_device_maintenance(caller, now + timedelta(hours=4, seconds=1), "a holiday", now)
     with pytest.raises(InvalidFields):
-        opened(caller, device_ids=["device_002"])
+        create_silence(caller, device_ids=["device_002"])
     with pytest.raises(NotFound):
-        silences.end_silence(opened(device_ids=["device_001"]), caller)
+        silences.end_silence(create_silence(device_ids=["device_001"]), caller)
     assert silences.end_silence(silence, caller, now).ends_at == now
 
 
-def test_silences_that_are_about_to_end_are_found(site: None) -> None:
+def test_expiring_silences_are_listed(site: None) -> None:
     now = timezone.now()
-    soon = opened(levels=["info"], ends_at=now + timedelta(minutes=50))
-    opened(levels=["info"], ends_at=now + timedelta(minutes=90))
+    soon = create_silence(levels=["info"], ends_at=now + timedelta(minutes=50))
+    create_silence(levels=["info"], ends_at=now + timedelta(minutes=90))
     assert list(silences.list_expiring(timedelta(hours=1), timezone.now())) == [soon]
 
 
-def test_thousands_of_alerts_are_looked_through_in_two_statements(site: None, django_assert_num_queries: Any) -> None:
+def test_covering_silences_of_2000_alerts_take_two_queries(site: None, django_assert_num_queries: Any) -> None:
     made = create_alerts(create_notifying_rule(), *create_devices(2000, "site a"))
     for number in range(50):
-        opened(device_groups=[f"site {number}"])
-    opened(device_groups=["site a"])
+        create_silence(device_groups=[f"site {number}"])
+    create_silence(device_groups=["site a"])
     pks = list(Alert.objects.values_list("pk", flat=True))
     with django_assert_num_queries(2):
         assert len(silences.find_covering(pks, timezone.now())) == len(made)

@@ -1,4 +1,4 @@
-"""Where webhooks may go, and how what they are answered is taken: over real sockets."""
+"""Webhooks: SSRF guard, signature, timeouts and responses, over real sockets."""
 
 import hashlib
 import hmac
@@ -31,7 +31,7 @@ def send(url: str, secret: str = "") -> Any:
     return webhook.WebhookChannel().send(Channel(name="hook", kind="webhook", url=url, secret=secret), MESSAGE)
 
 
-def refusal(url: str) -> str:
+def get_check_error(url: str) -> str:
     (error,) = webhook.WebhookChannel().check(Channel(name="hook", kind="webhook", url=url))
     assert error[0] == "url"
     with pytest.raises(SendFailed) as refused:
@@ -51,8 +51,10 @@ def refusal(url: str) -> str:
         "[2002:7f00:1::]", "[2001:0:7f00:1::]", "[2001:db8::1]", "[::ffff:0:127.0.0.1]",
     ],
 )  # fmt: skip
-def test_an_address_inside_is_refused_however_it_is_written(host: str) -> None:
-    assert "is not a public address: add its network to TELEMETRY_ALLOW_PRIVATE_WEBHOOKS" in refusal(f"http://{host}/")
+def test_private_address_in_any_notation_is_rejected(host: str) -> None:
+    assert "is not a public address: add its network to TELEMETRY_ALLOW_PRIVATE_WEBHOOKS" in get_check_error(
+        f"http://{host}/"
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,12 +66,12 @@ def test_an_address_inside_is_refused_however_it_is_written(host: str) -> None:
         "https://" + "a" * 2000,
     ],
 )  # fmt: skip
-def test_what_is_no_address_of_a_webhook_is_refused(url: str) -> None:
-    assert "must be a URL such as https://example.com/path" in refusal(url)
+def test_invalid_webhook_url_is_rejected(url: str) -> None:
+    assert "must be a URL such as https://example.com/path" in get_check_error(url)
 
 
 @given(st.ip_addresses())
-def test_no_address_passes_that_python_calls_private_or_that_belongs_to_no_host(address: Any) -> None:
+def test_private_and_reserved_addresses_are_rejected(address: Any) -> None:
     try:
         ssrf_guard.check_addresses("host", [address])
     except ssrf_guard.AddressForbidden:
@@ -79,21 +81,21 @@ def test_no_address_passes_that_python_calls_private_or_that_belongs_to_no_host(
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946"])
-def test_a_public_address_passes(address: str) -> None:
+def test_public_address_is_accepted(address: str) -> None:
     ssrf_guard.check_addresses("host", [ipaddress.ip_address(address)])
 
 
-def test_one_address_inside_among_several_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_with_one_private_address_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *given: answers)
     with pytest.raises(SendFailed, match="not a public address"):
         send("http://example.com/")
 
 
-def test_a_name_that_changes_its_address_after_the_check_changes_nothing(
+def test_dns_rebinding_does_not_change_the_checked_address(
     receiver: WebhookReceiver, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was resolved once is where it goes: the second answer, which nobody asks for, would lead elsewhere."""
+    """The second DNS response would lead elsewhere, but the name is resolved only once."""
     settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.1/32"}).networks("X")
     real, asked = socket.getaddrinfo, []
 
@@ -111,7 +113,7 @@ def test_a_name_that_changes_its_address_after_the_check_changes_nothing(
         send(f"http://rebind.example:{receiver.port}/x")
 
 
-def test_a_redirect_is_not_followed(receiver: WebhookReceiver) -> None:
+def test_redirect_is_not_followed_and_fails(receiver: WebhookReceiver) -> None:
     with run_receiver() as elsewhere:
         receiver.reply = lambda request: (302, {"Location": elsewhere.url}, b"go there")
         with pytest.raises(SendFailed, match="HTTP 302: redirects are not followed") as refused:
@@ -120,25 +122,25 @@ def test_a_redirect_is_not_followed(receiver: WebhookReceiver) -> None:
         assert not elsewhere.requests
 
 
-def test_the_signature_is_that_of_the_time_and_the_body(receiver: WebhookReceiver) -> None:
+def test_signature_covers_time_and_body(receiver: WebhookReceiver) -> None:
     send(receiver.url, "sesame")
-    (heard,) = receiver.requests
-    stamped, signed = heard.headers["X-Telemetry-Signature"].split(",")
+    (request,) = receiver.requests
+    stamped, signed = request.headers["X-Telemetry-Signature"].split(",")
     at = stamped.removeprefix("t=")
     assert abs(time.time() - int(at)) < 10
-    expected = hmac.new(b"sesame", at.encode() + b"." + heard.body, hashlib.sha256).hexdigest()
+    expected = hmac.new(b"sesame", at.encode() + b"." + request.body, hashlib.sha256).hexdigest()
     assert signed == f"v1={expected}"
     send(receiver.url)
     assert "X-Telemetry-Signature" not in receiver.requests[1].headers
 
 
-def test_of_a_long_answer_the_beginning_is_kept(receiver: WebhookReceiver) -> None:
+def test_long_response_is_truncated(receiver: WebhookReceiver) -> None:
     receiver.reply = lambda request: (200, {}, b"\x00" + b"x" * 10_000_000)
     sent = send(receiver.url)
     assert sent.response == "�" + "x" * 999
 
 
-def test_nobody_there_is_an_error_that_may_pass(receiver: WebhookReceiver) -> None:
+def test_refused_connection_and_unknown_host_are_retried(receiver: WebhookReceiver) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(SendFailed, match="refused") as failed:
@@ -150,8 +152,8 @@ def test_nobody_there_is_an_error_that_may_pass(receiver: WebhookReceiver) -> No
 
 
 @pytest.fixture
-def dripping() -> Iterator[int]:
-    """A server that answers a byte every 50 ms, for ever."""
+def endless_server_port() -> Iterator[int]:
+    """Port of a server that sends a byte every 50 ms without end."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -169,21 +171,21 @@ def dripping() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_an_answer_that_never_ends_is_cut_off(
-    receiver: WebhookReceiver, dripping: int, scheme: str, monkeypatch: pytest.MonkeyPatch
+def test_endless_response_times_out(
+    receiver: WebhookReceiver, endless_server_port: int, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "SEND_TIMEOUT", 0.5)
     begun = time.monotonic()
     with pytest.raises(SendFailed) as failed:
-        send(f"{scheme}://127.0.0.1:{dripping}/")
+        send(f"{scheme}://127.0.0.1:{endless_server_port}/")
     assert failed.value.retry
     assert time.monotonic() - begun < 3
 
 
-def test_a_certificate_has_to_be_of_the_name_and_trusted(
+def test_certificate_must_be_trusted_and_match_the_host(
     receiver: WebhookReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With TLS the address is pinned too, and the name is what the certificate is asked for."""
+    """With TLS the address is pinned too, and the certificate must match the host name."""
     import ssl
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -228,7 +230,7 @@ def test_a_certificate_has_to_be_of_the_name_and_trusted(
     assert names == [f"hook.example:{port}"]
 
 
-def test_a_channel_inside_is_refused_when_it_is_made_and_when_it_is_changed(site: None, settings: Any) -> None:
+def test_private_webhook_url_is_rejected_on_create_and_change(site: None, settings: Any) -> None:
     with pytest.raises(InvalidFields) as refused:
         create_webhook("http://169.254.169.254/latest/meta-data")
     assert [field for field, _ in refused.value.fields] == ["url"]
@@ -255,7 +257,7 @@ def test_a_channel_inside_is_refused_when_it_is_made_and_when_it_is_changed(site
     ],
     ids=lambda given: "-".join(given) if isinstance(given, list) else None,
 )
-def test_a_channel_that_leads_nowhere_is_refused_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
+def test_invalid_channel_is_rejected_with_errors_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
     channel_lifecycle.create_channel({"name": "taken", "kind": "action", "action": "log_alert"}, "user:admin")
     with pytest.raises(InvalidFields) as refused:
         channel_lifecycle.create_channel({"name": "hook"} | fields, "user:admin")
