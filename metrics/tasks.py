@@ -65,13 +65,13 @@ def remove_deleted() -> int:
 @shared_task
 def make_exports() -> int:
     """Make the exports that wait, one after the other. Returns how many were made."""
-    return jobs.work()
+    return jobs.run_pending_jobs()
 
 
 @shared_task
 def drop_expired_exports() -> int:
     """Delete exports whose time is over, files and rows. Returns how many."""
-    return jobs.drop_expired()
+    return jobs.delete_expired_jobs()
 
 
 @shared_task

@@ -36,5 +36,5 @@ class ExportJobAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel the selected exports", permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[ExportJob]) -> None:
-        ended = sum(jobs.cancel(job) for job in queryset.iterator(chunk_size=100))
+        ended = sum(jobs.cancel_job(job) for job in queryset.iterator(chunk_size=100))
         self.message_user(request, f"{ended:,} exports are cancelled.", messages.SUCCESS)

@@ -19,7 +19,7 @@ from metrics.api.answers import Answer
 from metrics.api.export import download
 from metrics.devices import csv_import_export, csv_table
 from metrics.devices.csv_cells import COLUMNS, SEPARATOR
-from metrics.export.stream import Stream
+from metrics.export.byte_stream import ByteStream
 from rest.caller import Caller
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
@@ -92,8 +92,8 @@ class DeviceListView(APIView):
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         seen = caller(request)
-        stream = Stream(lambda: _rows(seen))
-        stream.has_begun()
+        stream = ByteStream(lambda: _rows(seen))
+        stream.wait_for_first_piece()
         return download(stream, "devices.csv", f"{CSV}; charset=utf-8")
 
     @operation(

@@ -14,10 +14,10 @@ from rest_framework.views import APIView
 from metrics.api import examples
 from metrics.api.answers import ExportJobAnswer, ExportJobs
 from metrics.api.parameters import ExportJobParameters, ExportPage, ExportParameters
-from metrics.export import files, jobs
-from metrics.export.asking import exported, file_name
+from metrics.export import job_files, jobs
+from metrics.export.byte_stream import ByteStream
+from metrics.export.file_content import file_name, generate_file
 from metrics.export.formats import FORMATS
-from metrics.export.stream import Stream
 from metrics.models import ExportJob, ExportStatus
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
@@ -52,12 +52,12 @@ class ExportView(APIView):
     def get(self, request: Request) -> StreamingHttpResponse:
         given = ExportParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
-        query, kind = given.to_query(caller(request)), given.validated_data["format"]
+        query, format_name = given.to_query(caller(request)), given.validated_data["format"]
         query.validate()
-        stream = Stream(lambda: exported(query, kind))
-        if not stream.has_begun():
-            raise NotFound("there is no data of these devices and metrics in this range")
-        return download(stream, file_name(query, kind), FORMATS[kind].media_type)
+        stream = ByteStream(lambda: generate_file(query, format_name))
+        if not stream.wait_for_first_piece():
+            raise NotFound("these devices and metrics have no data in this range")
+        return download(stream, file_name(query, format_name), FORMATS[format_name].media_type)
 
 
 class ExportJobsView(APIView):
@@ -88,7 +88,7 @@ class ExportJobsView(APIView):
         given = ExportJobParameters(data=request.data)
         given.is_valid(raise_exception=True)
         query = given.to_query(caller(request))
-        job = jobs.order(caller(request).name, query, given.validated_data["format"])
+        job = jobs.create_job(caller(request).name, query, given.validated_data["format"])
         return Response(job_shape(job), status.HTTP_202_ACCEPTED)
 
     @operation(
@@ -104,7 +104,7 @@ class ExportJobsView(APIView):
     def get(self, request: Request) -> Response:
         given = ExportPage(data=request.query_params)
         given.is_valid(raise_exception=True)
-        found = jobs.visible_to(caller(request), own=given.validated_data["own"])
+        found = jobs.visible_jobs(caller(request), own=given.validated_data["own"])
         rows, told = page(request, found, ExportPage)
         return Response({"jobs": [job_shape(job) for job in rows], **told})
 
@@ -115,7 +115,7 @@ class _OneJobView(APIView):
         return []
 
     def job(self, request: Request, export_id: str) -> ExportJob:
-        return get_object_or_404(jobs.visible_to(caller(request)), export_id=export_id.replace("\0", ""))
+        return get_object_or_404(jobs.visible_jobs(caller(request)), export_id=export_id.replace("\0", ""))
 
 
 class ExportJobView(_OneJobView):
@@ -145,7 +145,7 @@ class ExportCancelView(_OneJobView):
     @idempotent
     def post(self, request: Request, export_id: str) -> Response:
         job = self.job(request, export_id)
-        if not jobs.cancel(job) and job.status != ExportStatus.CANCELLED:
+        if not jobs.cancel_job(job) and job.status != ExportStatus.CANCELLED:
             raise Conflict(f"the export is {job.status}: there is nothing to cancel")
         return Response(job_shape(job))
 
@@ -167,9 +167,9 @@ class ExportDownloadView(_OneJobView):
         job = self.job(request, export_id)
         if job.status != ExportStatus.DONE:
             raise Conflict(f"the export is {job.status}: there is nothing to fetch")
-        stream = Stream(lambda: files.read(job.files))
-        stream.has_begun()
-        answer = download(stream, file_name(jobs.question_of(job), job.format), FORMATS[job.format].media_type)
+        stream = ByteStream(lambda: job_files.read_files(job.files))
+        stream.wait_for_first_piece()
+        answer = download(stream, file_name(jobs.query_of(job), job.format), FORMATS[job.format].media_type)
         answer.headers["Content-Length"] = str(job.bytes)
         return answer
 
@@ -202,7 +202,7 @@ def job_shape(job: ExportJob) -> dict[str, Any]:
     }
 
 
-def download(stream: Stream, name: str, media_type: str) -> StreamingHttpResponse:
+def download(stream: ByteStream, name: str, media_type: str) -> StreamingHttpResponse:
     """A file to be kept, sent while it is made."""
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',

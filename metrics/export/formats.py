@@ -1,52 +1,54 @@
-"""The kinds of file that an export can be.
+"""The file formats of exports.
 
-A file is *written on and on*: its head, then rows, so that one that was left off in the middle can be gone on with.
-Where a kind of file cannot be written so, what was written is *finished* into it.
+A file is appended to: a header, then rows, so that writing can continue after an interruption. A format that cannot
+be appended to is converted from what was written, at the end.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from metrics.export.rows import CSV_HEAD, Line, csv_rows, json_rows
+from metrics.export.rows import CSV_HEADER, ExportSeries, encode_csv_rows, encode_json_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ExportFormat:
+    """How a file is written: its header, its rows and, if it cannot be appended to, the conversion at the end."""
+
     media_type: str
-    head: Callable[[], bytes]
-    rows: Callable[[Line], bytes]
-    finish: Callable[[Iterable[bytes]], Iterator[bytes]] | None = None
+    header: Callable[[], bytes]
+    encode_rows: Callable[[ExportSeries], bytes]
+    convert: Callable[[Iterable[bytes]], Iterator[bytes]] | None = None
 
-    def body(self, lines: Iterable[Line]) -> Iterator[bytes]:
-        """Lines as bytes, a few thousand rows at a time."""
-        for line in lines:
-            for step in line.steps():
-                yield self.rows(step)
-
-
-# Arrow is large, and most processes never write Parquet: it is loaded when it is first asked for.
+    def encode(self, series: Iterable[ExportSeries]) -> Iterator[bytes]:
+        """Yield the rows of series as bytes, a few thousand rows at a time."""
+        for one_series in series:
+            for batch in one_series.batches():
+                yield self.encode_rows(batch)
 
 
-def _arrow_head() -> bytes:
+# Arrow is large and most processes never write Parquet, so it is imported on first use.
+
+
+def _arrow_header() -> bytes:
     from metrics.export import parquet
 
-    return parquet.head()
+    return parquet.arrow_header()
 
 
-def _arrow_rows(line: Line) -> bytes:
+def _arrow_rows(series: ExportSeries) -> bytes:
     from metrics.export import parquet
 
-    return parquet.rows(line)
+    return parquet.encode_arrow_batch(series)
 
 
-def _parquet(written: Iterable[bytes]) -> Iterator[bytes]:
+def _to_parquet(content: Iterable[bytes]) -> Iterator[bytes]:
     from metrics.export import parquet
 
-    yield from parquet.finish(written)
+    yield from parquet.convert_to_parquet(content)
 
 
 FORMATS = {
-    "csv": Format("text/csv; charset=utf-8", lambda: CSV_HEAD, csv_rows),
-    "jsonl": Format("application/x-ndjson", lambda: b"", json_rows),
-    "parquet": Format("application/vnd.apache.parquet", _arrow_head, _arrow_rows, _parquet),
+    "csv": ExportFormat("text/csv; charset=utf-8", lambda: CSV_HEADER, encode_csv_rows),
+    "jsonl": ExportFormat("application/x-ndjson", lambda: b"", encode_json_rows),
+    "parquet": ExportFormat("application/vnd.apache.parquet", _arrow_header, _arrow_rows, _to_parquet),
 }

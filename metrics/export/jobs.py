@@ -1,12 +1,11 @@
-"""Exports in the background: ordered, claimed with a lease, made piece by piece, kept for a while, dropped.
+"""Exports in the background: created, claimed with a lease, written piece by piece, kept for a day, deleted.
 
-The row in PostgreSQL is the truth; Celery only brings a worker to look at it. Whoever makes an export writes a file
-of its own, and notes twice a second, once the disk has them, how many bytes count and where to go on. A worker that
-is killed leaves what it noted: when its lease is over, another goes on from there in a file of its own. What the
-first wrote beyond its note, or still writes, does not count. The download is what counts of all files, in order.
+The row in PostgreSQL is the truth; Celery only makes a worker look at it. A worker writes a file of its own. Twice a
+second, after a sync to disk, it saves how many bytes belong to the export and where to continue. If a worker is
+killed, its lease expires and another worker continues from there, in a file of its own; what the first one wrote after
+its last save is ignored. The download is the saved bytes of all files, in order.
 
-The files lie in settings.EXPORTS_DIR. Where web processes and workers run on several machines, it has to be a folder
-that they share.
+The files are in settings.EXPORTS_DIR. If web processes and workers run on several machines, they must share it.
 """
 
 import logging
@@ -23,9 +22,9 @@ from django.utils import timezone
 
 from metrics.audit.record import record
 from metrics.errors import EXPECTED_ERRORS
-from metrics.export import files
+from metrics.export import job_files
 from metrics.export.formats import FORMATS
-from metrics.export.pieces import BEGINNING, Pieces, Place
+from metrics.export.read_pieces import START, ExportPosition, PieceReader
 from metrics.models import ExportJob, ExportStatus
 from metrics.query.execute import resolve_series
 from metrics.query.query import Query
@@ -35,215 +34,212 @@ from rest.errors import RateLimited
 
 log = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=60)  # without a note for so long, whoever makes it is taken for dead
-NOTED_EVERY = 0.5  # seconds
-KEPT = timedelta(hours=24)  # from its end on
-MOST_UNFINISHED = 20  # of one owner
-WAIT = 5.0  # seconds until one of them may be finished
-MOST_ATTEMPTS = 10  # workers that may die of it
+LEASE_PERIOD = timedelta(seconds=60)  # without a save for so long, a worker counts as dead
+SAVE_INTERVAL = 0.5  # seconds
+FILE_RETENTION = timedelta(hours=24)  # after the end of the job
+MAX_UNFINISHED = 20  # jobs of one owner
+RETRY_AFTER = 5.0  # seconds until one of them may be finished
+MAX_ATTEMPTS = 10  # workers that may be killed by one job
 
-_ASKED = ("devices", "metrics", "groups", "aggregation", "interval", "fill", "timezone", "group_by")
+_QUERY_FIELDS = ("devices", "metrics", "groups", "aggregation", "interval", "fill", "timezone", "group_by")
 _UNFINISHED = (ExportStatus.QUEUED, ExportStatus.RUNNING)
-_working = threading.Lock()
+_worker_lock = threading.Lock()
 
 
-class _Lost(Exception):
-    """It was cancelled, or another worker has taken it over."""
+class _LeaseLost(Exception):
+    """The job was cancelled, or another worker has taken it over."""
 
 
-class _Failed(Exception):
-    """It cannot be made; the message is for whoever asked."""
+class _ExportFailed(Exception):
+    """The file cannot be made; the message is for the owner."""
 
 
-def order(owner: str, question: Query, kind: str) -> ExportJob:
-    """Have an export made. Raises Unanswerable, or RateLimited where the owner waits for many already."""
-    question.validate()
-    if ExportJob.objects.filter(owner=owner, status__in=_UNFINISHED).count() >= MOST_UNFINISHED:
-        raise RateLimited(f"{MOST_UNFINISHED} exports of yours are not finished yet; wait for one, or cancel one", WAIT)
-    kept = asdict(question)
-    asked = {name: kept[name] for name in _ASKED}
-    asked |= {"start": question.start.isoformat(), "end": question.end.isoformat()}
+def create_job(owner: str, query: Query, format_name: str) -> ExportJob:
+    """Queue an export. Raises InvalidField, or RateLimited if the owner has too many unfinished jobs."""
+    query.validate()
+    if ExportJob.objects.filter(owner=owner, status__in=_UNFINISHED).count() >= MAX_UNFINISHED:
+        raise RateLimited(f"{MAX_UNFINISHED} of your exports are unfinished; wait for one or cancel one", RETRY_AFTER)
+    fields = asdict(query)
+    stored = {name: fields[name] for name in _QUERY_FIELDS}
+    stored |= {"start": query.start.isoformat(), "end": query.end.isoformat()}
     with transaction.atomic():
-        job = ExportJob.objects.create(owner=owner, question=asked, format=kind)
-        record("ordered", job, after={"format": kind, **asked})
+        job = ExportJob.objects.create(owner=owner, question=stored, format=format_name)
+        record("ordered", job, after={"format": format_name, **stored})
     return job
 
 
-def question_of(job: ExportJob) -> Query:
-    asked: dict[str, Any] = dict(job.question)
+def query_of(job: ExportJob) -> Query:
+    fields: dict[str, Any] = dict(job.question)
     for name in ("devices", "metrics", "groups"):
-        asked[name] = None if asked.get(name) is None else tuple(asked[name])
+        fields[name] = None if fields.get(name) is None else tuple(fields[name])
     for name in ("start", "end"):
-        asked[name] = datetime.fromisoformat(asked[name])
-    return Query(**asked)
+        fields[name] = datetime.fromisoformat(fields[name])
+    return Query(**fields)
 
 
-def visible_to(caller: Caller, own: bool = False) -> QuerySet[ExportJob]:
-    """Exports that somebody may see: one's own, an admin all; with `own` an admin's own alone."""
-    everything = caller.is_admin and not own
-    return ExportJob.objects.all() if everything else ExportJob.objects.filter(owner=caller.name)
+def visible_jobs(caller: Caller, own: bool = False) -> QuerySet[ExportJob]:
+    """Return the jobs visible to a caller: its own, to an admin all; with `own` an admin's own only."""
+    sees_all = caller.is_admin and not own
+    return ExportJob.objects.all() if sees_all else ExportJob.objects.filter(owner=caller.name)
 
 
-def cancel(job: ExportJob) -> bool:
-    """Make it no more; False where it is finished. Whoever makes it notices with its next note."""
+def cancel_job(job: ExportJob) -> bool:
+    """Cancel a job; return False if it is finished. Its worker notices at its next save."""
     now = timezone.now()
     with transaction.atomic():
-        ended = ExportJob.objects.filter(pk=job.pk, status__in=_UNFINISHED).update(
-            status=ExportStatus.CANCELLED, finished_at=now, expires_at=now + KEPT, bytes=0, files=[]
+        cancelled = ExportJob.objects.filter(pk=job.pk, status__in=_UNFINISHED).update(
+            status=ExportStatus.CANCELLED, finished_at=now, expires_at=now + FILE_RETENTION, bytes=0, files=[]
         )
-        if ended:
+        if cancelled:
             record("cancelled", job)
-    if ended:
-        files.remove(job.export_id)
+    if cancelled:
+        job_files.delete_files(job.export_id)
     job.refresh_from_db()
-    return bool(ended)
+    return bool(cancelled)
 
 
-def work() -> int:
-    """Make the exports that wait; returns how many. One at a time in a process: the others are for merging."""
-    made = 0
-    if not _working.acquire(blocking=False):
-        return made
+def run_pending_jobs() -> int:
+    """Run jobs until none is left and return how many. One per process at a time: its other threads merge blocks."""
+    finished = 0
+    if not _worker_lock.acquire(blocking=False):
+        return finished
     try:
-        while (job := claim()) is not None:
-            _make(job)
-            made += 1
+        while (job := claim_job()) is not None:
+            _run_job(job)
+            finished += 1
     finally:
-        _working.release()
-    return made
+        _worker_lock.release()
+    return finished
 
 
-def claim() -> ExportJob | None:
-    """The oldest export that nobody makes, for as long as the lease is renewed."""
+def claim_job() -> ExportJob | None:
+    """Return the oldest job without a live worker, with a lease; None if there is none."""
     now = timezone.now()
-    free = Q(status=ExportStatus.QUEUED) | Q(status=ExportStatus.RUNNING, lease_until__lt=now)
+    claimable = Q(status=ExportStatus.QUEUED) | Q(status=ExportStatus.RUNNING, lease_until__lt=now)
     with transaction.atomic():
-        job = ExportJob.objects.select_for_update(skip_locked=True).filter(free).order_by("id").first()
+        job = ExportJob.objects.select_for_update(skip_locked=True).filter(claimable).order_by("id").first()
         if job is None:
             return None
-        job.status, job.lease_until = ExportStatus.RUNNING, now + LEASE
+        job.status, job.lease_until = ExportStatus.RUNNING, now + LEASE_PERIOD
         job.started_at = job.started_at or now
         job.attempt += 1
         job.save(update_fields=["status", "lease_until", "started_at", "attempt"])
     return job
 
 
-def drop_expired(now: datetime | None = None) -> int:
-    """Delete the exports whose time is over, and files that belong to none; returns how many rows."""
-    over = ExportJob.objects.filter(expires_at__lt=now or timezone.now())
-    many, _ = over.delete()
-    strays = files.exports_on_disk()
-    strays -= set(ExportJob.objects.filter(export_id__in=strays).values_list("export_id", flat=True))
-    for export_id in strays:
-        files.remove(export_id)
-    return many
+def delete_expired_jobs(now: datetime | None = None) -> int:
+    """Delete expired jobs, and files without a job; return how many jobs."""
+    deleted, _ = ExportJob.objects.filter(expires_at__lt=now or timezone.now()).delete()
+    orphans = job_files.list_export_ids()
+    orphans -= set(ExportJob.objects.filter(export_id__in=orphans).values_list("export_id", flat=True))
+    for export_id in orphans:
+        job_files.delete_files(export_id)
+    return deleted
 
 
-def _make(job: ExportJob) -> None:
+def _run_job(job: ExportJob) -> None:
     try:
-        if job.attempt > MOST_ATTEMPTS:
-            raise _Failed(f"the worker that made it ended before its time, {MOST_ATTEMPTS} times")
-        counted = _finished(job, _written(job))
-        _note(
-            job, status=ExportStatus.DONE, progress=1.0, files=counted, bytes=sum(size for _, size in counted), **_end()
-        )
-        files.remove(job.export_id, but=counted)
-    except _Lost:
-        now = ExportJob.objects.filter(pk=job.pk).first()
-        if now is None or now.status != ExportStatus.RUNNING:
-            files.remove(job.export_id, but=now.files if now else ())
+        if job.attempt > MAX_ATTEMPTS:
+            raise _ExportFailed(f"its worker was killed {MAX_ATTEMPTS} times")
+        files = _convert(job, _write_rows(job))
+        size = sum(file_size for _, file_size in files)
+        _save(job, status=ExportStatus.DONE, progress=1.0, files=files, bytes=size, **_end_times())
+        job_files.delete_files(job.export_id, keep=files)
+    except _LeaseLost:
+        current = ExportJob.objects.filter(pk=job.pk).first()
+        if current is None or current.status != ExportStatus.RUNNING:
+            job_files.delete_files(job.export_id, keep=current.files if current else ())
     except (StorageUnavailable, OperationalError):
-        raise  # it is gone on with when the lease is over
+        raise  # a worker continues when the lease has expired
     except Exception as error:
-        _fail(job, _words(error))
+        _fail(job, _error_text(error))
 
 
-def _words(error: Exception) -> str:
-    if isinstance(error, (*EXPECTED_ERRORS, _Failed)):
+def _error_text(error: Exception) -> str:
+    if isinstance(error, (*EXPECTED_ERRORS, _ExportFailed)):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"the file cannot be written: {error.strerror}"
     log.exception("an export failed")
-    return "the export failed; what happened is in the worker's log"
+    return "the export failed; the error is in the worker's log"
 
 
 def _fail(job: ExportJob, detail: str) -> None:
     ExportJob.objects.filter(pk=job.pk, status=ExportStatus.RUNNING, attempt=job.attempt).update(
-        status=ExportStatus.FAILED, detail=detail, bytes=0, files=[], **_end()
+        status=ExportStatus.FAILED, detail=detail, bytes=0, files=[], **_end_times()
     )
-    files.remove(job.export_id)
+    job_files.delete_files(job.export_id)
 
 
-def _end() -> dict[str, datetime]:
+def _end_times() -> dict[str, datetime]:
     now = timezone.now()
-    return {"finished_at": now, "expires_at": now + KEPT}
+    return {"finished_at": now, "expires_at": now + FILE_RETENTION}
 
 
-def _note(job: ExportJob, **values: Any) -> None:
-    """Write down how far it is, and keep the lease. Raises _Lost where it is not ours any more."""
-    ours = ExportJob.objects.filter(pk=job.pk, status=ExportStatus.RUNNING, attempt=job.attempt)
-    if not ours.update(**{"lease_until": timezone.now() + LEASE} | values):
-        raise _Lost
+def _save(job: ExportJob, **values: Any) -> None:
+    """Save progress and renew the lease. Raises _LeaseLost."""
+    own = ExportJob.objects.filter(pk=job.pk, status=ExportStatus.RUNNING, attempt=job.attempt)
+    if not own.update(**{"lease_until": timezone.now() + LEASE_PERIOD} | values):
+        raise _LeaseLost
 
 
-def _written(job: ExportJob) -> list[files.Counted]:
-    """Write the rows from where the last note ends; returns what counts."""
-    question, form = question_of(job), FORMATS[job.format]
-    found = resolve_series(question)
-    before: list[files.Counted] = [(name, size) for name, size in job.files]
-    began = sum(size for _, size in before)
-    noted = time.monotonic()
-    with files.Part(f"{job.export_id}.{job.attempt}") as part:
-        if not before:
-            part.write(form.head())
-        for piece in Pieces(question, found, _place(job)):
-            for data in form.body(piece.lines):
-                part.write(data)
-            job.rows += sum(map(len, piece.lines))
+def _write_rows(job: ExportJob) -> list[job_files.FileSize]:
+    """Write the rows from the last saved position on; return all files of the job."""
+    query, export_format = query_of(job), FORMATS[job.format]
+    series = resolve_series(query)
+    earlier: list[job_files.FileSize] = [(name, size) for name, size in job.files]
+    saved = time.monotonic()
+    with job_files.JobFile(f"{job.export_id}.{job.attempt}") as file:
+        if not earlier:
+            file.write(export_format.header())
+        for piece in PieceReader(query, series, _position(job)):
+            for data in export_format.encode(piece.series):
+                file.write(data)
+            job.rows += sum(map(len, piece.series))
             job.incomplete += [f"{name} is damaged and was left out" for name in piece.damaged]
-            job.place, job.progress = piece.after, piece.progress
-            if time.monotonic() - noted >= NOTED_EVERY:
-                _note_part(job, before, part, began)
-                noted = time.monotonic()
-        _note_part(job, before, part, began)
+            job.place, job.progress = piece.next_position, piece.progress
+            if time.monotonic() - saved >= SAVE_INTERVAL:
+                _save_progress(job, [*earlier, file.sync()])
+                saved = time.monotonic()
+        files = [*earlier, file.sync()]
+        _save_progress(job, files)
         if not job.rows:
-            raise _Failed("there is no data of these devices and metrics in this range")
-        return [*before, part.kept()]
+            raise _ExportFailed("these devices and metrics have no data in this range")
+        return files
 
 
-def _place(job: ExportJob) -> Place:
-    device, metric, moment = job.place or BEGINNING
-    return device, metric, moment
+def _position(job: ExportJob) -> ExportPosition:
+    device, metric, time_us = job.place or START
+    return device, metric, time_us
 
 
-def _note_part(job: ExportJob, before: list[files.Counted], part: files.Part, began: int) -> None:
-    counted = [*before, part.kept()]
-    _note(
+def _save_progress(job: ExportJob, files: list[job_files.FileSize]) -> None:
+    _save(
         job,
-        files=counted,
-        bytes=began + part.size,
+        files=files,
+        bytes=sum(size for _, size in files),
         rows=job.rows,
         place=job.place,
-        progress=job.progress * 0.99,  # 1 when it can be fetched
+        progress=job.progress * 0.99,  # 1 when the file can be downloaded
         incomplete=sorted(set(job.incomplete)),
     )
 
 
-def _finished(job: ExportJob, written: list[files.Counted]) -> list[files.Counted]:
-    """What was written, made into the file that was asked for."""
-    finish = FORMATS[job.format].finish
-    if finish is None:
-        return written
-    with files.Part(f"{job.export_id}.{job.attempt}.{job.format}") as part:
-        for data in _renewing(job, finish(files.read(written))):
-            part.write(data)
-        return [part.kept()]
+def _convert(job: ExportJob, files: list[job_files.FileSize]) -> list[job_files.FileSize]:
+    """Convert the rows into a format that cannot be appended to; return the files of the job."""
+    convert = FORMATS[job.format].convert
+    if convert is None:
+        return files
+    with job_files.JobFile(f"{job.export_id}.{job.attempt}.{job.format}") as file:
+        for data in _renew_lease(job, convert(job_files.read_files(files))):
+            file.write(data)
+        return [file.sync()]
 
 
-def _renewing(job: ExportJob, made: Iterator[bytes]) -> Iterator[bytes]:
-    noted = time.monotonic()
-    for data in made:
+def _renew_lease(job: ExportJob, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    saved = time.monotonic()
+    for data in pieces:
         yield data
-        if time.monotonic() - noted >= NOTED_EVERY:
-            _note(job)
-            noted = time.monotonic()
+        if time.monotonic() - saved >= SAVE_INTERVAL:
+            _save(job)
+            saved = time.monotonic()

@@ -1,7 +1,7 @@
-"""Parquet, which is not written on and on: first a stream of Arrow batches, which is, and in the end the file.
+"""Parquet files. They cannot be appended to, so a stream of Arrow batches is written and converted at the end.
 
-The columns are those of CSV, with two for the value, since a column has one type: `value` is a number (of booleans 1
-or 0, null for anything else), `text` is what CSV shows of everything that is not a number, null for numbers.
+The columns are those of CSV, with two for the value, since a column has one type: `value` is a number (1 or 0 for
+booleans, null for other values), `text` is what CSV shows of a value that is not a number, null for numbers.
 """
 
 import io
@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metrics.export.rows import Line
+from metrics.export.rows import ExportSeries
 
-GROUP = 131_072  # rows of a row group
+ROW_GROUP = 131_072  # rows
 SCHEMA = pa.schema(
     [
         ("timestamp", pa.timestamp("us", "UTC")),
@@ -29,93 +29,95 @@ SCHEMA = pa.schema(
 )
 
 
-def head() -> bytes:
+def arrow_header() -> bytes:
     return SCHEMA.serialize().to_pybytes()
 
 
-def rows(line: Line) -> bytes:
-    """A line as one Arrow batch."""
-    many = len(line)
-    marks, which = line.marks()
-    at = pa.array(np.zeros(many, np.int32) if which is None else np.array(which, np.int32))
-    units = pa.array([unit for unit, _ in marks], pa.string())
-    tags = pa.array([msgspec.json.encode(tags).decode() for _, tags in marks], pa.string())
-    value, text = _values(line)
+def encode_arrow_batch(series: ExportSeries) -> bytes:
+    count = len(series)
+    distinct, positions = series.units_and_tags()
+    indices = pa.array(np.zeros(count, np.int32) if positions is None else np.array(positions, np.int32))
+    units = pa.array([unit for unit, _ in distinct], pa.string())
+    tags = pa.array([msgspec.json.encode(tags).decode() for _, tags in distinct], pa.string())
+    value, text = _value_columns(series)
     columns = [
-        pa.array(line.times, pa.timestamp("us", "UTC")),
-        pa.repeat(pa.scalar(line.device_id, pa.string()), many),
-        pa.repeat(pa.scalar(line.metric_name, pa.string()), many),
+        pa.array(series.times, pa.timestamp("us", "UTC")),
+        pa.repeat(pa.scalar(series.device_id, pa.string()), count),
+        pa.repeat(pa.scalar(series.metric_name, pa.string()), count),
         value,
         text,
-        units.take(at),
-        tags.take(at),
+        units.take(indices),
+        tags.take(indices),
     ]
     return pa.record_batch(columns, schema=SCHEMA).serialize().to_pybytes()
 
 
-def _values(line: Line) -> tuple[Any, Any]:
-    if not isinstance(line.values, list):
-        texts = line.texts() if line.is_boolean else [None] * len(line)
-        return pa.array(line.values, pa.float64()), pa.array(texts, pa.string())
-    numbers = [float(value) if isinstance(value, bool | int | float) else None for value in line.values]
-    return pa.array(numbers, pa.float64()), pa.array(line.texts(), pa.string())
+def _value_columns(series: ExportSeries) -> tuple[Any, Any]:
+    if not isinstance(series.values, list):
+        texts = series.texts() if series.is_boolean else [None] * len(series)
+        return pa.array(series.values, pa.float64()), pa.array(texts, pa.string())
+    numbers = [float(value) if isinstance(value, bool | int | float) else None for value in series.values]
+    return pa.array(numbers, pa.float64()), pa.array(series.texts(), pa.string())
 
 
-def finish(written: Iterable[bytes]) -> Iterator[bytes]:
-    """Arrow batches as a Parquet file, row group by row group."""
-    sink = _Sink()
-    with pa.ipc.open_stream(pa.PythonFile(_Source(written), "r")) as batches, pq.ParquetWriter(sink, SCHEMA) as writer:
+def convert_to_parquet(content: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a Parquet file from a stream of Arrow batches, row group by row group."""
+    sink = _BufferSink()
+    with (
+        pa.ipc.open_stream(pa.PythonFile(_IterableSource(content), "r")) as batches,
+        pq.ParquetWriter(sink, SCHEMA) as writer,
+    ):
         waiting: list[Any] = []
         for batch in batches:
             waiting.append(batch)
-            if sum(map(len, waiting)) >= GROUP:
+            if sum(map(len, waiting)) >= ROW_GROUP:
                 writer.write_table(pa.Table.from_batches(waiting))
                 waiting.clear()
-                yield sink.taken()
+                yield sink.take()
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting))
-    yield sink.taken()
+    yield sink.take()
 
 
-class _Sink(io.RawIOBase):
-    """Keeps what is written until it is taken."""
+class _BufferSink(io.RawIOBase):
+    """Buffers what is written until `take`."""
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
+        self._buffered: list[bytes] = []
         self._size = 0
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        self._held.append(bytes(data))
+        self._buffered.append(bytes(data))
         self._size += len(data)
         return len(data)
 
     def tell(self) -> int:
         return self._size
 
-    def taken(self) -> bytes:
-        held, self._held = self._held, []
-        return b"".join(held)
+    def take(self) -> bytes:
+        buffered, self._buffered = self._buffered, []
+        return b"".join(buffered)
 
 
-class _Source(io.RawIOBase):
-    """Reads what is yielded, one after the other."""
+class _IterableSource(io.RawIOBase):
+    """Reads from an iterable of bytes."""
 
-    def __init__(self, written: Iterable[bytes]) -> None:
-        self._written = iter(written)
-        self._held = b""
+    def __init__(self, content: Iterable[bytes]) -> None:
+        self._content = iter(content)
+        self._buffered = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._held:
+        while not self._buffered:
             try:
-                self._held = next(self._written)
+                self._buffered = next(self._content)
             except StopIteration:
                 return 0
-        size = min(len(buffer), len(self._held))
-        buffer[:size], self._held = self._held[:size], self._held[size:]
+        size = min(len(buffer), len(self._buffered))
+        buffer[:size], self._buffered = self._buffered[:size], self._buffered[size:]
         return size

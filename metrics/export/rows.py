@@ -1,12 +1,11 @@
-"""Lines of an answer as rows of a file: CSV and JSON lines. Pure: no database, no Django.
+"""Rows of an export as CSV and JSON lines. Pure: no database, no Django.
 
-A row is put together from four texts: time, device and metric (alike in a whole line), value, unit and tags (of
-which a line has few). Numbers become text through the encoder of JSON answers, so both show the same digits, and
-reading them gives the same number back.
+A row is composed of four texts: time, device and metric (the same for a whole series), value, unit and tags (of
+which a series has few combinations). Numbers are encoded by the encoder of JSON responses, so both show the same
+digits, and parsing them returns the same number.
 
-In CSV a text that begins with one of = + - @ tab or carriage return gets a ' in front, or a spreadsheet would take it
-for a formula; numbers never do. What has no value, unit or device is an empty cell, no tags are `{}`. A value that is
-JSON stands there as JSON, binary as base64.
+In CSV, texts that look like formulas get a ' in front (rest.csv_text); numbers never do. A missing value, unit
+or device is an empty cell, no tags are `{}`. A JSON value is written as JSON, a binary one as base64.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,25 +17,25 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.export.stamps import stamps
+from metrics.export.rfc3339 import format_times
 from metrics.storage.format.codec import NO_CONTEXT, Ints
 from metrics.storage.format.contexts import read_context
 from rest.csv_text import text_cell
 
 COLUMNS = ("timestamp", "device_id", "metric_name", "value", "unit", "tags")
-CSV_HEAD = ",".join(COLUMNS).encode() + b"\r\n"
-STEP = 16_384  # rows that are made at once
-_json = msgspec.json.encode
+CSV_HEADER = ",".join(COLUMNS).encode() + b"\r\n"
+ROW_BATCH = 16_384
+_encode_json = msgspec.json.encode
 
 
 @dataclass(slots=True)
-class Line:
-    """Points of one series, or of what was pooled, oldest first.
+class ExportSeries:
+    """Points of one series, or values of one group of series, oldest first.
 
-    values      float64[n] (booleans as 0 and 1), or a list of what JSON shows
-    unit        where a point has none of its own
-    dictionary  entries (metrics.storage.format.contexts) with unit and tags
-    contexts    which entry each point has; None: all of them the first
+    values      float64[n] (booleans as 0 and 1), or a list of JSON values
+    unit        of points without a unit of their own
+    dictionary  encoded unit and tags (metrics.storage.format.contexts)
+    contexts    int32[n]: position of each point's unit and tags in the dictionary; None: 0 for all
     """
 
     device_id: str | None
@@ -51,12 +50,12 @@ class Line:
     def __len__(self) -> int:
         return len(self.times)
 
-    def steps(self) -> Iterator["Line"]:
-        """The line in stretches of at most STEP rows."""
-        for low in range(0, len(self), STEP):
-            part = slice(low, low + STEP)
+    def batches(self) -> Iterator["ExportSeries"]:
+        """Yield the series in parts of at most ROW_BATCH points."""
+        for low in range(0, len(self), ROW_BATCH):
+            part = slice(low, low + ROW_BATCH)
             contexts = None if self.contexts is None else self.contexts[part]
-            yield Line(
+            yield ExportSeries(
                 self.device_id,
                 self.metric_name,
                 self.times[part],
@@ -67,77 +66,77 @@ class Line:
                 self.is_boolean,
             )
 
-    def listed(self) -> list[Any]:
-        """The values as JSON shows them."""
+    def json_values(self) -> list[Any]:
+        """Return the values as JSON shows them."""
         values = self.values if isinstance(self.values, list) else self.values.tolist()
         return [bool(value) for value in values] if self.is_boolean else values
 
     def texts(self) -> list[str | None]:
-        """What is not a number, as CSV shows it but for its quotes; None where it is one."""
-        return [text_of(value) for value in self.listed()]
+        """Return the values that are not numbers as CSV shows them, without quotes; None for numbers."""
+        return [text_of_value(value) for value in self.json_values()]
 
-    def marks(self) -> tuple[list[tuple[str | None, dict[str, Any]]], list[int] | None]:
-        """The (unit, tags) that occur, and which of them each point has; None: all of them the first."""
+    def units_and_tags(self) -> tuple[list[tuple[str | None, dict[str, Any]]], list[int] | None]:
+        """Return the distinct (unit, tags), and the position of each point's among them; None: 0 for all."""
         if self.contexts is None:
-            return [self._mark(0)], None
-        used, which = np.unique(self.contexts, return_inverse=True)
-        marks = [self._mark(at) for at in used.tolist()]
-        return marks, None if len(marks) == 1 else which.tolist()
+            return [self._unit_and_tags(0)], None
+        used, positions = np.unique(self.contexts, return_inverse=True)
+        distinct = [self._unit_and_tags(position) for position in used.tolist()]
+        return distinct, None if len(distinct) == 1 else positions.tolist()
 
-    def _mark(self, at: int) -> tuple[str | None, dict[str, Any]]:
-        unit, tags, _ = read_context(self.dictionary[at])
+    def _unit_and_tags(self, position: int) -> tuple[str | None, dict[str, Any]]:
+        unit, tags, _ = read_context(self.dictionary[position])
         return unit or self.unit, tags
 
 
-def csv_rows(line: Line) -> bytes:
-    middle = b",%b,%b," % (text_cell(line.device_id), text_cell(line.metric_name))
+def encode_csv_rows(series: ExportSeries) -> bytes:
+    names = b",%b,%b," % (text_cell(series.device_id), text_cell(series.metric_name))
 
-    def end(unit: str | None, tags: dict[str, Any]) -> bytes:
-        return b",%b,%b\r\n" % (text_cell(unit), text_cell(_json(tags).decode()))
+    def encode_end(unit: str | None, tags: dict[str, Any]) -> bytes:
+        return b",%b,%b\r\n" % (text_cell(unit), text_cell(_encode_json(tags).decode()))
 
-    return _joined(b"", middle, _values(line, value_cell), _ends(line, end), stamps(line.times))
-
-
-def json_rows(line: Line) -> bytes:
-    middle = b'","device_id":%b,"metric_name":%b,"value":' % (_json(line.device_id), _json(line.metric_name))
-
-    def end(unit: str | None, tags: dict[str, Any]) -> bytes:
-        return b',"unit":%b,"tags":%b}\n' % (_json(unit), _json(tags))
-
-    return _joined(b'{"timestamp":"', middle, _values(line, _json), _ends(line, end), stamps(line.times))
+    return _join_rows(b"", names, series, encode_value_cell, encode_end)
 
 
-def _joined(
-    begin: bytes, middle: bytes, values: Iterable[bytes], ends: Iterable[bytes], times: Iterable[bytes]
+def encode_json_rows(series: ExportSeries) -> bytes:
+    device, metric = _encode_json(series.device_id), _encode_json(series.metric_name)
+    names = b'","device_id":%b,"metric_name":%b,"value":' % (device, metric)
+
+    def encode_end(unit: str | None, tags: dict[str, Any]) -> bytes:
+        return b',"unit":%b,"tags":%b}\n' % (_encode_json(unit), _encode_json(tags))
+
+    return _join_rows(b'{"timestamp":"', names, series, _encode_json, encode_end)
+
+
+def _join_rows(
+    begin: bytes,
+    names: bytes,
+    series: ExportSeries,
+    encode_value: Callable[[Any], bytes],
+    encode_end: Callable[[str | None, dict[str, Any]], bytes],
 ) -> bytes:
-    rows = zip(repeat(begin), times, repeat(middle), values, ends, strict=False)  # endless ones among them
+    values: Iterable[bytes]
+    if isinstance(series.values, list):
+        values = map(encode_value, series.values)
+    else:
+        values = _encode_json(series.json_values())[1:-1].split(b",")
+    distinct, positions = series.units_and_tags()
+    encoded = [encode_end(unit, tags) for unit, tags in distinct]
+    ends = repeat(encoded[0]) if positions is None else map(encoded.__getitem__, positions)
+    rows = zip(repeat(begin), format_times(series.times), repeat(names), values, ends, strict=False)
     return b"".join(chain.from_iterable(rows))
 
 
-def _values(line: Line, write: Callable[[Any], bytes]) -> Iterable[bytes]:
-    if isinstance(line.values, list):
-        return map(write, line.values)
-    return _json(line.listed())[1:-1].split(b",")
-
-
-def _ends(line: Line, write: Callable[[str | None, dict[str, Any]], bytes]) -> Iterable[bytes]:
-    marks, which = line.marks()
-    written = [write(unit, tags) for unit, tags in marks]
-    return repeat(written[0]) if which is None else map(written.__getitem__, which)
-
-
-def value_cell(value: Any) -> bytes:
-    """A value as a cell."""
-    text = text_of(value)
+def encode_value_cell(value: Any) -> bytes:
+    text = text_of_value(value)
     if text is not None:
-        return _json(value) if isinstance(value, bool) else text_cell(text)
-    return b"" if value is None else _json(value)
+        return _encode_json(value) if isinstance(value, bool) else text_cell(text)
+    return b"" if value is None else _encode_json(value)
 
 
-def text_of(value: Any) -> str | None:
-    """What is not a number as a text; None for numbers and for nothing."""
+def text_of_value(value: Any) -> str | None:
+    """Return a value that is not a number as text; None for numbers and null."""
     if isinstance(value, str):
         return value
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return None
-    return _json(value).decode()
+    return _encode_json(value).decode()

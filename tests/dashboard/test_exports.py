@@ -78,7 +78,7 @@ def test_an_export_is_ordered_watched_and_fetched(desk: Desk, rooms: None):
     expect(row).to_have_count(1)
     expect(row).to_contain_text("temperature of cold-room-07 and cold-room-08")
     expect(row).to_contain_text("Waiting")
-    assert elsewhere(jobs.work) == 1
+    assert elsewhere(jobs.run_pending_jobs) == 1
     expect(row).to_contain_text("Ready")
     expect(row.locator("[data-rows]")).to_have_text("60")
     with desk.page.expect_download() as download:
@@ -137,12 +137,12 @@ def test_an_aggregated_export_has_an_interval_and_a_failed_one_says_why(desk: De
     desk.page.get_by_role("button", name="Export", exact=True).click()
     row = desk.page.locator("#list tbody tr").first
     expect(row).to_contain_text("avg a minute, JSON lines")
-    assert elsewhere(lambda: jobs.question_of(ExportJob.objects.get()).timezone) == "Europe/Oslo"
+    assert elsewhere(lambda: jobs.query_of(ExportJob.objects.get()).timezone) == "Europe/Oslo"
     desk.page.locator("#devices button").click()
     choose(desk, ["nobody"], [])
     desk.page.get_by_role("button", name="Export", exact=True).click()
     expect(desk.page.locator("#list tbody tr")).to_have_count(2)
-    assert elsewhere(jobs.work) == 2
+    assert elsewhere(jobs.run_pending_jobs) == 2
     expect(row).to_contain_text("There is no data of these devices and metrics in this range")
     expect(desk.page.locator("#list tbody tr").nth(1)).to_contain_text("Ready")
 

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from metrics.export import jobs, stream
+from metrics.export import byte_stream, jobs
 from metrics.models import MetricDefinition
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
@@ -185,7 +185,7 @@ def test_a_device_whose_name_looks_like_a_formula_is_written_as_a_text(every_kin
     job = {"device_ids": ["@device, 2"], "metric_names": ["number"], "start_time": START_TEXT, "end_time": END_TEXT}
     assert every_kind.post("export/jobs", job).status == 202
 
-    assert jobs.work() == 1
+    assert jobs.run_pending_jobs() == 1
     export_id = every_kind.get("export/jobs").json["jobs"][0]["id"]
     found = rows(every_kind.get(f"export/jobs/{export_id}/download"))
     assert len(found) == len(NUMBERS) and {row[1] for row in found} == {"'@device, 2"}
@@ -207,8 +207,8 @@ def test_a_device_whose_name_looks_like_a_formula_is_written_as_a_text(every_kin
     ],
 )
 def test_an_export_is_what_the_query_answers(day, monkeypatch, more):
-    for piece in ("NUMBERS_AT_ONCE", "VALUES_AT_ONCE", "HELD_AT_ONCE"):
-        monkeypatch.setattr(f"metrics.export.pieces.{piece}", 100)
+    for piece in ("MAX_NUMERIC_POINTS", "MAX_AGGREGATES", "MAX_HELD_POINTS"):
+        monkeypatch.setattr(f"metrics.export.read_pieces.{piece}", 100)
     send(day, [at(5 + tick, value=tick, tags={"room": "=b"}, unit="K") for tick in range(20)])
     asked = {"device_ids": "device_001,device_002"} | more
     wanted = queried(day, **asked)
@@ -218,13 +218,13 @@ def test_an_export_is_what_the_query_answers(day, monkeypatch, more):
 
 
 def test_a_snapshot_that_grows_old_is_let_go_and_nothing_is_lost_or_told_twice(day, monkeypatch):
-    monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 50)
+    monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 50)
     asked = {"device_ids": "device_002,device_001"}
     wanted, averages = export(day, **asked).raw, export(day, **asked, aggregation="avg", interval=60).raw
     opened = []
-    monkeypatch.setattr("metrics.export.pieces.SNAPSHOT_KEPT", -1.0)
-    monkeypatch.setattr("metrics.export.pieces.VALUES_AT_ONCE", 1)
-    monkeypatch.setattr("metrics.export.pieces.snapshot", lambda **more: opened.append(1) or plan.snapshot(**more))
+    monkeypatch.setattr("metrics.export.read_pieces.MAX_SNAPSHOT_AGE", -1.0)
+    monkeypatch.setattr("metrics.export.read_pieces.MAX_AGGREGATES", 1)
+    monkeypatch.setattr("metrics.export.read_pieces.snapshot", lambda **more: opened.append(1) or plan.snapshot(**more))
     assert export(day, **asked).raw == wanted
     assert len(opened) >= 2 * 144 / 50
     assert export(day, **asked, aggregation="avg", interval=60).raw == averages
@@ -335,16 +335,18 @@ def test_a_damaged_block_is_told_before_the_first_byte(admin, kind):
 def test_a_damaged_block_in_the_middle_breaks_the_transfer_off(admin, monkeypatch, kind):
     more = two_days(admin)
     damage("day = (SELECT max(day) FROM metrics_block)")
-    monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 700)  # so that the second day is a piece of its own
-    monkeypatch.setattr(stream, "PIECE", 1)
-    monkeypatch.setattr("metrics.export.parquet.GROUP", 1)
+    monkeypatch.setattr(
+        "metrics.export.read_pieces.MAX_NUMERIC_POINTS", 700
+    )  # so that the second day is a piece of its own
+    monkeypatch.setattr(byte_stream, "PIECE_SIZE", 1)
+    monkeypatch.setattr("metrics.export.parquet.ROW_GROUP", 1)
     with pytest.raises(http.client.IncompleteRead):
         export(admin, **more, format=kind)
 
 
 def test_so_many_streams_at_once_and_no_more(admin):
     send(admin, [at(0)])
-    held = [stream.Stream(lambda: iter_forever()) for _ in range(stream.MOST)]
+    held = [byte_stream.ByteStream(lambda: iter_forever()) for _ in range(byte_stream.MAX_STREAMS)]
     try:
         answer = export(admin)
         assert answer.status == 503 and answer.headers["Retry-After"] == "1"
@@ -358,4 +360,4 @@ def test_so_many_streams_at_once_and_no_more(admin):
 
 def iter_forever():
     while True:
-        yield b"x" * stream.PIECE
+        yield b"x" * byte_stream.PIECE_SIZE

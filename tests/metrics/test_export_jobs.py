@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from metrics.export import files, jobs
+from metrics.export import job_files, jobs
 from metrics.models import ExportJob
 from metrics.storage.connection import connect
 from tests.conftest import ApiClient, person
@@ -42,7 +42,7 @@ def fetched(caller: ApiClient, export_id: str) -> bytes:
 
 
 def on_disk() -> set[str]:
-    return {path.name for path in files.folder().glob("*")}
+    return {path.name for path in job_files.export_folder().glob("*")}
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def dies_after(monkeypatch):
 
     def after(notes: int) -> None:
         left = [notes]
-        note = jobs._note
+        note = jobs._save
 
         def noting(job, **values):
             left[0] -= 1
@@ -75,9 +75,9 @@ def dies_after(monkeypatch):
                 raise Died
             note(job, **values)
 
-        monkeypatch.setattr(jobs, "NOTED_EVERY", 0.0)
-        monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 64)
-        monkeypatch.setattr(jobs, "_note", noting)
+        monkeypatch.setattr(jobs, "SAVE_INTERVAL", 0.0)
+        monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 64)
+        monkeypatch.setattr(jobs, "_save", noting)
 
     return after
 
@@ -90,7 +90,7 @@ def leases_are_over() -> None:
 @pytest.mark.parametrize("more", [{}, {"aggregation": "avg", "interval": 60}])
 def test_an_export_in_the_background_is_the_file_that_the_stream_gives(points, kind, more):
     export_id = order(points, format=kind, **more)
-    assert jobs.work() == 1
+    assert jobs.run_pending_jobs() == 1
     found = state(points, export_id)
     assert (found["status"], found["progress"], found["rows"]) == ("done", 1.0, 9 if more else 500)
     streamed = export(points, format=kind, **more)
@@ -108,12 +108,12 @@ def test_what_a_dead_worker_left_is_gone_on_with(points, dies_after, kind, notes
     whole = export(points, format=kind).raw
     dies_after(notes)
     with pytest.raises(Died):
-        jobs.work()
+        jobs.run_pending_jobs()
     assert state(points, export_id)["status"] == "running"
-    assert jobs.work() == 0, "its lease is not over"
+    assert jobs.run_pending_jobs() == 0, "its lease is not over"
     leases_are_over()
     dies_after(10**9)
-    assert jobs.work() == 1
+    assert jobs.run_pending_jobs() == 1
     assert fetched(points, export_id) == whole
     assert state(points, export_id)["rows"] == 500
 
@@ -121,19 +121,19 @@ def test_what_a_dead_worker_left_is_gone_on_with(points, dies_after, kind, notes
 def test_a_worker_that_was_thought_dead_and_still_writes_does_no_harm(points, monkeypatch):
     """The first worker wakes up after another has taken over: what it writes does not count, and it stops."""
     export_id = order(points)
-    wrote, taken = files.Part.write, []
+    wrote, taken = job_files.JobFile.write, []
 
-    def write(part: files.Part, data: bytes) -> None:
+    def write(part: job_files.JobFile, data: bytes) -> None:
         if not taken:
             taken.append(part.name)
             leases_are_over()
-            job = jobs.claim()
+            job = jobs.claim_job()
             assert job is not None
-            jobs._make(job)
+            jobs._run_job(job)
         wrote(part, data)
 
-    monkeypatch.setattr(files.Part, "write", write)
-    jobs.work()
+    monkeypatch.setattr(job_files.JobFile, "write", write)
+    jobs.run_pending_jobs()
     found = state(points, export_id)
     assert (found["status"], found["rows"]) == ("done", 500)
     assert fetched(points, export_id) == export(points).raw
@@ -141,17 +141,17 @@ def test_a_worker_that_was_thought_dead_and_still_writes_does_no_harm(points, mo
 
 def test_a_worker_that_dies_of_an_export_every_time_ends_it(points):
     export_id = order(points)
-    ExportJob.objects.update(attempt=jobs.MOST_ATTEMPTS)
-    jobs.work()
+    ExportJob.objects.update(attempt=jobs.MAX_ATTEMPTS)
+    jobs.run_pending_jobs()
     found = state(points, export_id)
-    assert found["status"] == "failed" and "ended before its time" in found["detail"]
+    assert found["status"] == "failed" and "was killed" in found["detail"]
 
 
 def test_a_waiting_export_can_be_cancelled_and_a_finished_one_cannot(points):
     waiting, done = order(points), order(points)
     assert points.post(f"export/jobs/{waiting}/cancel", {}).json["status"] == "cancelled"
     assert points.post(f"export/jobs/{waiting}/cancel", {}).status == 200
-    assert jobs.work() == 1
+    assert jobs.run_pending_jobs() == 1
     answer = points.post(f"export/jobs/{done}/cancel", {})
     assert answer.status == 409 and "done" in answer.json["detail"]
     assert points.get(f"export/jobs/{waiting}/download").status == 409
@@ -159,9 +159,9 @@ def test_a_waiting_export_can_be_cancelled_and_a_finished_one_cannot(points):
 
 def test_a_running_export_that_is_cancelled_stops_with_its_next_note_and_leaves_nothing(points, monkeypatch):
     export_id = order(points)
-    monkeypatch.setattr(jobs, "NOTED_EVERY", 0.0)
-    monkeypatch.setattr("metrics.export.pieces.NUMBERS_AT_ONCE", 64)
-    note, noted = jobs._note, []
+    monkeypatch.setattr(jobs, "SAVE_INTERVAL", 0.0)
+    monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 64)
+    note, noted = jobs._save, []
 
     def noting(job, **values):
         if not noted:
@@ -169,8 +169,8 @@ def test_a_running_export_that_is_cancelled_stops_with_its_next_note_and_leaves_
         noted.append(1)
         note(job, **values)
 
-    monkeypatch.setattr(jobs, "_note", noting)
-    jobs.work()
+    monkeypatch.setattr(jobs, "_save", noting)
+    jobs.run_pending_jobs()
     assert len(noted) == 1
     assert state(points, export_id)["status"] == "cancelled"
     assert on_disk() == set()
@@ -178,36 +178,36 @@ def test_a_running_export_that_is_cancelled_stops_with_its_next_note_and_leaves_
 
 def test_an_export_is_kept_for_a_day_and_then_goes_with_its_file(points):
     done = order(points)
-    jobs.work()
+    jobs.run_pending_jobs()
     found = state(points, done)
     ends = timezone.datetime.fromisoformat(found["expires_at"])
-    assert ends - timezone.datetime.fromisoformat(found["finished_at"]) == jobs.KEPT
-    (files.folder() / "exp_nobodys.1").write_bytes(b"x")
-    assert jobs.drop_expired(ends - timedelta(seconds=1)) == 0
+    assert ends - timezone.datetime.fromisoformat(found["finished_at"]) == jobs.FILE_RETENTION
+    (job_files.export_folder() / "exp_nobodys.1").write_bytes(b"x")
+    assert jobs.delete_expired_jobs(ends - timedelta(seconds=1)) == 0
     assert on_disk() == {f"{done}.1"}
-    assert jobs.drop_expired(ends + timedelta(seconds=1)) == 1
+    assert jobs.delete_expired_jobs(ends + timedelta(seconds=1)) == 1
     assert on_disk() == set()
     assert points.get(f"export/jobs/{done}").status == 404
 
 
 def test_a_file_that_is_gone_is_told(points):
     export_id = order(points)
-    jobs.work()
-    (files.folder() / f"{export_id}.1").unlink()
+    jobs.run_pending_jobs()
+    (job_files.export_folder() / f"{export_id}.1").unlink()
     answer = points.get(f"export/jobs/{export_id}/download")
-    assert answer.status == 410 and "ask for it again" in answer.json["detail"]
+    assert answer.status == 410 and "create the export again" in answer.json["detail"]
 
 
 def test_a_failed_export_says_why(points, settings, tmp_path):
     nothing = order(points, device_ids=["nobody"])
-    jobs.work()
+    jobs.run_pending_jobs()
     found = state(points, nothing)
     assert (found["status"], found["rows"], found["bytes"]) == ("failed", 0, 0)
-    assert found["detail"] == "there is no data of these devices and metrics in this range"
+    assert found["detail"] == "these devices and metrics have no data in this range"
     (tmp_path / "file").write_text("")
     settings.EXPORTS_DIR = tmp_path / "file"
     nowhere = order(points)
-    jobs.work()
+    jobs.run_pending_jobs()
     found = state(points, nowhere)
     assert (found["status"], found["detail"]) == ("failed", "the file cannot be written: File exists")
 
@@ -218,12 +218,12 @@ def test_what_nobody_foresaw_is_in_the_log_and_not_in_the_answer(points, monkeyp
     def broken(question):
         raise ZeroDivisionError("of no use to whoever asked")
 
-    monkeypatch.setattr(jobs, "series_of", broken)
-    jobs.work()
+    monkeypatch.setattr(jobs, "resolve_series", broken)
+    jobs.run_pending_jobs()
     found = state(points, export_id)
     assert (found["status"], found["detail"]) == (
         "failed",
-        "the export failed; what happened is in the worker's log",
+        "the export failed; the error is in the worker's log",
     )
 
 
@@ -231,7 +231,7 @@ def test_damaged_blocks_are_left_out_and_named(admin):
     more = two_days(admin)
     damage("day = (SELECT max(day) FROM metrics_block)")
     export_id = order(admin, **more)
-    jobs.work()
+    jobs.run_pending_jobs()
     found = state(admin, export_id)
     assert (found["status"], found["rows"]) == ("done", 1000)
     [told] = found["incomplete"]
@@ -247,11 +247,11 @@ def test_the_database_going_away_is_no_failure(points, monkeypatch):
         raise StorageUnavailable("the database cannot be reached")
 
     with monkeypatch.context() as without:
-        without.setattr(jobs, "series_of", gone)
+        without.setattr(jobs, "resolve_series", gone)
         with pytest.raises(StorageUnavailable):
-            jobs.work()
+            jobs.run_pending_jobs()
     leases_are_over()
-    assert jobs.work() == 1
+    assert jobs.run_pending_jobs() == 1
     assert state(points, export_id)["status"] == "done"
 
 
@@ -260,7 +260,7 @@ def test_only_the_owner_and_admins_see_an_export(points, reader, administrator, 
 
     mine = order(reader)
     theirs = order(administrator)
-    jobs.work()
+    jobs.run_pending_jobs()
     stranger = person(reader.port, get_user_model().objects.create_user("stranger"))
     for caller, seen in ((reader, {mine}), (stranger, set()), (device, set())):
         assert {job["id"] for job in caller.get("export/jobs").json["jobs"]} == seen
@@ -293,10 +293,10 @@ def test_the_list_comes_in_pages_newest_first(points):
 
 
 def test_nobody_has_more_than_so_many_unfinished(points, reader):
-    for _ in range(jobs.MOST_UNFINISHED):
+    for _ in range(jobs.MAX_UNFINISHED):
         order(points)
     answer = points.post("export/jobs", ASKED)
-    assert answer.status == 429 and answer.headers["Retry-After"] == "5" and "not finished yet" in answer.json["detail"]
+    assert answer.status == 429 and answer.headers["Retry-After"] == "5" and "unfinished" in answer.json["detail"]
     assert reader.post("export/jobs", ASKED).status == 202
 
 
@@ -312,13 +312,13 @@ def test_the_row_says_what_was_asked(points):
     assert {name: found[name] for name in more} == more
     assert (found["device_ids"], found["metric_names"]) == (["device_001"], ["temperature"])
     job = ExportJob.objects.get()
-    assert jobs.question_of(job).start.isoformat() == START_TEXT
+    assert jobs.query_of(job).start.isoformat() == START_TEXT
     assert json.loads(json.dumps(job.question))["fill"] == 0.5
 
 
 def test_the_snapshot_of_a_finished_export_is_let_go(points):
     order(points)
-    jobs.work()
+    jobs.run_pending_jobs()
     with connect() as connection:
         held = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
         assert held.fetchone() == (0,)

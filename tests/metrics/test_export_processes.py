@@ -19,7 +19,7 @@ from django.db import connection
 from django.utils import timezone
 
 from metrics.export import jobs
-from metrics.export.files import folder
+from metrics.export.job_files import export_folder
 from metrics.models import ExportJob, Series
 from metrics.storage.connection import connect
 from metrics.storage.units import to_microseconds
@@ -96,7 +96,7 @@ def begun(caller: ApiClient, export_id: str) -> None:
 
 def test_a_killed_worker_is_followed_by_another_and_the_file_is_the_same(many, monkeypatch):
     whole, resumed = order(many), order(many)
-    jobs._make(jobs.claim())  # undisturbed
+    jobs._run_job(jobs.claim_job())  # undisturbed
     with worker() as process:
         celery.send_task("metrics.tasks.make_exports")
         begun(many, resumed)
@@ -119,7 +119,7 @@ def test_a_cancelled_export_is_over_within_seconds(many):
         celery.send_task("metrics.tasks.make_exports")
         begun(many, export_id)
         assert many.post(f"export/jobs/{export_id}/cancel", {}).json["status"] == "cancelled"
-        wait_until(lambda: not list(folder().glob(f"{export_id}.*")) and snapshots() == 0, 5, "the worker stops")
+        wait_until(lambda: not list(export_folder().glob(f"{export_id}.*")) and snapshots() == 0, 5, "the worker stops")
     assert state(many, export_id)["status"] == "cancelled"
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from metrics.export.rows import Line, csv_rows, json_rows
-from metrics.export.stamps import stamps
+from metrics.export.rfc3339 import format_times
+from metrics.export.rows import ExportSeries, encode_csv_rows, encode_json_rows
 from metrics.storage.format.contexts import write_context
 from rest.csv_text import text_cell
 
@@ -30,14 +30,14 @@ VALUES = st.one_of(NUMBERS, st.booleans(), TEXTS, TAGS, st.lists(TEXTS, max_size
 def test_times_are_the_texts_of_json_answers(moments):
     times = [moment.replace(tzinfo=UTC) for moment in moments]
     micro = np.array([(one - EPOCH) // timedelta(microseconds=1) for one in times], np.int64)
-    assert b'["%b"]' % b'","'.join(stamps(micro)) == msgspec.json.encode(times)
+    assert b'["%b"]' % b'","'.join(format_times(micro)) == msgspec.json.encode(times)
 
 
 @given(NAMES, NAMES, st.lists(VALUES, min_size=1, max_size=9), TEXTS, TAGS)
 def test_rows_say_what_the_csv_module_and_json_would(device, metric, values, unit, tags):
     entries = [write_context(unit or None, tags, None), b""]
     contexts = np.arange(len(values), dtype=np.int32) % 2
-    line = Line(device, metric, np.arange(len(values)), values, "own", entries, contexts)
+    line = ExportSeries(device, metric, np.arange(len(values)), values, "own", entries, contexts)
     wanted, lines = [], []
     for at, value in enumerate(values):
         of = (unit or "own", tags) if at % 2 == 0 else ("own", {})
@@ -46,13 +46,13 @@ def test_rows_say_what_the_csv_module_and_json_would(device, metric, values, uni
         lines.append([moment, device, metric, value, *of])
     written = io.StringIO(newline="")
     csv.writer(written, lineterminator="\r\n").writerows(wanted)
-    assert csv_rows(line).decode() == written.getvalue()
-    assert [list(json.loads(one).values()) for one in json_rows(line).split(b"\n")[:-1]] == lines
+    assert encode_csv_rows(line).decode() == written.getvalue()
+    assert [list(json.loads(one).values()) for one in encode_json_rows(line).split(b"\n")[:-1]] == lines
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=50))
 def test_a_number_that_is_read_back_is_the_same_number(numbers):
-    rows = csv_rows(Line("d", "m", np.arange(len(numbers)), np.array(numbers)))
+    rows = encode_csv_rows(ExportSeries("d", "m", np.arange(len(numbers)), np.array(numbers)))
     cells = [row[3] for row in csv.reader(io.StringIO(rows.decode()))]
     assert [float(one).hex() for one in cells] == [number.hex() for number in numbers]
     assert "".join(cells).count("'") == 0

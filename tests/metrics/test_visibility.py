@@ -112,7 +112,7 @@ def test_an_export_in_the_background_holds_what_its_owner_sees(fleet: ApiClient,
     order |= {"start_time": str(now - timedelta(hours=1)), "end_time": str(now + timedelta(hours=1))}
     ordered = viewer.post("export/jobs", order)
     assert ordered.status == 202, ordered.raw
-    jobs.work()
+    jobs.run_pending_jobs()
     assert ExportJob.objects.get().status == "done"
     held = viewer.get(f"export/jobs/{ordered.json['id']}/download").raw.decode()
     assert OURS in held

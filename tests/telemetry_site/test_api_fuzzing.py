@@ -47,7 +47,7 @@ def worker(site: None) -> Iterator[None]:
     def make() -> None:
         with closing(connection):  # which is this thread's
             while not over.wait(0.2):
-                jobs.work()
+                jobs.run_pending_jobs()
 
     thread = threading.Thread(target=make)
     thread.start()
