@@ -13,7 +13,7 @@ class MetricsConfig(AppConfig):
         from django.contrib.auth.models import Group, User
 
         from metrics import checks  # noqa: F401 - registers them
-        from metrics.audit import rows, signing_in
+        from metrics.audit import model_changes, sign_ins
         from metrics.devices.group_membership import announce
         from metrics.models import Device
         from metrics.storage import connection
@@ -26,10 +26,10 @@ class MetricsConfig(AppConfig):
 
         post_migrate.connect(create_initial_rows, sender=self)
         m2m_changed.connect(announce, sender=Device.groups.through)
-        rows.watch_all()
+        model_changes.watch_audited_models()
         for model in (User, Group):
-            rows.watch(model)
-        signing_in.listen()
+            model_changes.watch_model(model)
+        sign_ins.connect_signals()
 
 
 def create_initial_rows(using: str, **kwargs: Any) -> None:

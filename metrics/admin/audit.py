@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
 from metrics.admin.bounded import ReadOnlyAdmin
-from metrics.audit.rows import watched
+from metrics.audit.model_changes import watched_models
 from metrics.models import AuditEntry
 
 _NOT_THERE = object()
@@ -24,7 +24,7 @@ class ObjectTypeFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         names = sorted(
-            (str(model._meta.verbose_name) for model in apps.get_models() if model in watched), key=str.lower
+            (str(model._meta.verbose_name) for model in apps.get_models() if model in watched_models), key=str.lower
         )
         return [(name, name) for name in names]
 

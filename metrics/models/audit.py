@@ -62,7 +62,7 @@ class AuditHead(models.Model):
 
 
 class Audited(models.Model):
-    """A row whose every change is told of in the audit, within the transaction of the change (metrics.audit.rows).
+    """A model whose changes metrics.audit.model_changes records, in the transaction of the change.
 
     audit_name    the field that people know it by
     audit_hidden  fields of which only that they changed is told

@@ -143,7 +143,7 @@ def test_an_aggregated_export_has_an_interval_and_a_failed_one_says_why(desk: De
     desk.page.get_by_role("button", name="Export", exact=True).click()
     expect(desk.page.locator("#list tbody tr")).to_have_count(2)
     assert elsewhere(jobs.run_pending_jobs) == 2
-    expect(row).to_contain_text("There is no data of these devices and metrics in this range")
+    expect(row).to_contain_text("These devices and metrics have no data in this range")
     expect(desk.page.locator("#list tbody tr").nth(1)).to_contain_text("Ready")
 
 

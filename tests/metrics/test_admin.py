@@ -17,8 +17,8 @@ from django.utils import timezone
 from alerts.models import Alert, Channel, Delivery, Incident, Route, Rule, Silence
 from ingest.models import ApiKey, Rejected, digest_of
 from ingest.wire.batch import RejectionReason
+from metrics.audit.model_changes import watched_models
 from metrics.audit.record import record
-from metrics.audit.rows import watched
 from metrics.devices import group_membership
 from metrics.models import (
     AuditEntry,
@@ -199,7 +199,7 @@ def test_whatever_can_be_changed_here_is_audited(browser: Client, label: str):
     registered: Any = admin.site._registry[REGISTERED[label]]
     request = browser.get("/admin/").wsgi_request
     if registered.has_add_permission(request) or registered.has_change_permission(request):
-        assert REGISTERED[label] in watched
+        assert REGISTERED[label] in watched_models
 
 
 def test_the_front_page_is_in_order_and_names_everything(browser: Client):

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.models import ApiKey
-from metrics.audit import chain
-from metrics.audit.acting import acting
-from metrics.audit.record import MOST_BYTES, record
-from metrics.audit.signing_in import FAILED, MOST_FAILED, UNKNOWN
+from metrics.audit.actor import acting_as
+from metrics.audit.record import MAX_VALUE_BYTES, record
+from metrics.audit.sign_ins import FAILED, MAX_FAILED_PER_MINUTE, UNKNOWN_USER
+from metrics.audit.verify_chain import verify_audit
 from metrics.devices import group_membership
 from metrics.models import AuditEntry, Device, DeviceGroup, MetricDefinition
 from metrics.storage.connection import connect
@@ -141,20 +141,20 @@ def test_sign_ins_are_told_and_a_wrong_name_is_not_since_it_may_be_a_password(si
     client.post("/login/", sent | {"password": "wrong"})
     assert (last().actor, last().action, last().object_id) == ("anonymous", FAILED, "mei")
     client.post("/login/", sent | {"username": "my secret"})
-    assert (last().action, last().object_id) == (FAILED, UNKNOWN)
+    assert (last().action, last().object_id) == (FAILED, UNKNOWN_USER)
     assert last().address == "127.0.0.1"
 
 
 def test_whoever_guesses_passwords_does_not_fill_the_audit(site: None, settings: Any):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    for number in range(MOST_FAILED + 5):
+    for number in range(MAX_FAILED_PER_MINUTE + 5):
         Client().post("/login/", {"username": f"name{number}", "password": "guess"})
-    assert AuditEntry.objects.filter(action=FAILED).count() == MOST_FAILED
+    assert AuditEntry.objects.filter(action=FAILED).count() == MAX_FAILED_PER_MINUTE
 
 
 def test_a_verb_tells_what_it_did_as_whoever_is_acting(site: None):
     key, _ = ApiKey.issue("boiler", "ingest")
-    with acting(Caller.internal("command:rotate")):
+    with acting_as(Caller.internal("command:rotate")):
         record("rotated", key, after={"expires_at": "soon"})
         assert (last().actor, last().action, last().object_id) == ("command:rotate", "rotated", "boiler")
     record("replayed", ("rejected points", "everything"), after={"count": 7})
@@ -162,8 +162,8 @@ def test_a_verb_tells_what_it_did_as_whoever_is_acting(site: None):
 
 
 def test_what_is_too_long_is_told_of_in_short(site: None):
-    record("imported" * 20, ("device" * 20, "d" * 999), after={"text": "x" * MOST_BYTES})
-    assert last().became == {"left out": "65,548 bytes", "fields": ["text"]}
+    record("imported" * 20, ("device" * 20, "d" * 999), after={"text": "x" * MAX_VALUE_BYTES})
+    assert last().became == {"omitted": "65,548 bytes", "fields": ["text"]}
     assert (len(last().action), len(last().object_type), len(last().object_id)) == (50, 50, 400)
 
 
@@ -227,7 +227,7 @@ def verified() -> str:
 
 
 def test_an_untouched_audit_is_confirmed(entries: Any):
-    assert verified() == "3 commits hold\n8 audit entries hold\n"
+    assert verified() == "3 commits are valid\n8 audit entries are valid\n"
     [heads] = entries.execute("SELECT heads FROM metrics_auditentry WHERE number = 5").fetchone()
     assert heads.startswith("0:2:")
 
@@ -238,7 +238,7 @@ def test_entries_can_be_neither_changed_nor_deleted(entries: Any, statement: str
         cursor.execute(statement)
     with pytest.raises(DatabaseError, match="never changed or deleted"):
         last().delete()
-    assert chain.verify(entries) == (8, None)
+    assert verify_audit(entries) == (8, None)
 
 
 COLUMNS = [field.column for field in AuditEntry._meta.concrete_fields if field.column != "number"]
@@ -293,9 +293,9 @@ def test_whoever_changes_any_column_deletes_inserts_or_swaps_is_found_at_that_en
                 entries.execute("UPDATE metrics_auditentry SET number = %s WHERE number = %s", (one, other))
                 entries.execute("UPDATE metrics_auditentry SET number = %s WHERE number = -1", (other,))
                 first = min(one, other)
-        held, broken = chain.verify(entries)
+        held, broken = verify_audit(entries)
         assert broken is not None and (broken.number, held) == (first, first - 1)
-    assert chain.verify(entries) == (8, None)
+    assert verify_audit(entries) == (8, None)
 
 
 FORGED = """
@@ -326,11 +326,11 @@ END $$
         ("DELETE FROM metrics_audithead", "", "audit entry 8: the head of the chain"),
         ("UPDATE metrics_audithead SET number = 9", "", "audit entry 9: entries 9 to 9 are missing"),
         ("UPDATE metrics_auditentry SET number = NULL WHERE number = 8", "", "audit entry 8: 1 entries are not in"),
-        ("UPDATE metrics_auditentry SET at = 'infinity' WHERE number = 3", "", "audit entry 3: it is not what was"),
-        ("UPDATE metrics_auditentry SET number = 0 WHERE number = 1", "", "audit entry 0: it was put before"),
+        ("UPDATE metrics_auditentry SET at = 'infinity' WHERE number = 3", "", "audit entry 3: its content was"),
+        ("UPDATE metrics_auditentry SET number = 0 WHERE number = 1", "", "audit entry 0: it was inserted before"),
         # A chain that is written anew is whole in itself; the other one has seen it as it was.
-        ("UPDATE metrics_auditentry SET heads = '' WHERE number = 3", FORGED, "entry 8: .* when commit 3 of shard 0"),
-        ("DELETE FROM metrics_auditentry WHERE number = 8", FORGED, "entry 8: commit 3 of shard 0 has seen entry 8"),
+        ("UPDATE metrics_auditentry SET heads = '' WHERE number = 3", FORGED, "entry 8: .* of commit 3 of shard 0"),
+        ("DELETE FROM metrics_auditentry WHERE number = 8", FORGED, "entry 8: commit 3 of shard 0 refers to entry 8"),
         ("UPDATE metrics_journal SET entries = replace(entries, 'test', 'me') WHERE seq = 2", FORGED_JOURNAL,
          "commit 2: it is not what it was when audit entry 5 was written"),
         ("DELETE FROM metrics_journal WHERE seq > 1", FORGED_JOURNAL, "commit 2: audit entry 5 has seen commit 2"),
@@ -357,7 +357,7 @@ def test_the_first_broken_link_of_each_chain_is_named(entries: Any):
 
 def test_what_the_journal_no_longer_keeps_does_not_break_the_audit(entries: Any):
     entries.execute("DELETE FROM metrics_journal WHERE seq < 3")
-    assert verified() == "1 commits hold\n8 audit entries hold\n"
+    assert verified() == "1 commits are valid\n8 audit entries are valid\n"
 
 
 def test_an_admin_who_takes_time_holds_up_neither_ingestion_nor_other_admins(site: None):

@@ -127,4 +127,4 @@ def test_whoever_changes_the_journal_is_found_out(chain, change, seq, why):
 def test_an_untouched_journal_is_confirmed(chain):
     out = StringIO()
     call_command("verify_audit", stdout=out)
-    assert out.getvalue() == "13 commits hold\n0 audit entries hold\n"
+    assert out.getvalue() == "13 commits are valid\n0 audit entries are valid\n"

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from alerts.rules.as_code.plan import BY, Change, Plan, Verb, make_plan
 from alerts.rules.as_code.sections import SECTIONS
 from alerts.rules.as_code.yaml_reader import read
-from metrics.audit.acting import acting
+from metrics.audit.actor import acting_as
 from rest.caller import Caller
 
 
@@ -16,7 +16,7 @@ def apply(data: bytes, environment: Mapping[str, str], *, prune: bool = False, d
     it does not name are deleted. Raises BadFile with everything that is wrong.
     """
     text = read(data)
-    with acting(Caller.internal(BY)), transaction.atomic():
+    with acting_as(Caller.internal(BY)), transaction.atomic():
         if dry_run:
             return make_plan(text, environment, prune)
         with connection.cursor() as cursor:  # names of rules are not unique: of two files at once, one waits

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from metrics.audit import chain as audit
+from metrics.audit.verify_chain import JournalAnchors, read_commit_anchors, verify_audit
 from metrics.storage import shards
 from metrics.storage.connection import Connection
 from metrics.storage.read.plan import snapshot
@@ -12,33 +12,34 @@ from metrics.storage.write import journal_verify as journal
 
 
 class Command(BaseCommand):
-    help = "Follow the chains of checksums of the journal and of the audit; name the first broken link of each."
+    help = "Verify the checksum chains of the journal and of the audit; name the first broken link of each."
 
     def handle(self, *args: Any, **options: Any) -> None:
         with snapshot(pooled=False) as connection:
-            heard = audit.Told()
-            told = [*_journal(connection, heard), _audit(connection, heard)]
-        for holds, line in told:
-            if holds:
+            anchors = JournalAnchors()
+            results = [*_verify_journal(connection, anchors), _verify_audit(connection, anchors)]
+        for is_valid, line in results:
+            if is_valid:
                 self.stdout.write(line)
-        broken = [line for holds, line in told if not holds]
+        broken = [line for is_valid, line in results if not is_valid]
         if broken:
             raise CommandError("; ".join(broken))
 
 
-def _journal(connection: Connection, heard: audit.Told) -> Iterator[tuple[bool, str]]:
+def _verify_journal(connection: Connection, anchors: JournalAnchors) -> Iterator[tuple[bool, str]]:
+    """Yield (whether it is valid, message)."""
     total = 0
     for shard in shards.all_shards():
-        seen = audit.seen_of_journal(connection, shard)
-        held, broken = journal.verify_journal(connection, shard, seen, partial(heard.hear, shard))
-        total += held
+        commit_anchors = read_commit_anchors(connection, shard)
+        valid, broken = journal.verify_journal(connection, shard, commit_anchors, partial(anchors.add, shard))
+        total += valid
         if broken is not None:
-            yield False, f"shard {shard}, commit {broken.seq}: {broken.why}; {held:,} commits before it hold"
-    yield True, f"{total:,} commits hold"
+            yield False, f"shard {shard}, commit {broken.seq}: {broken.why}; {valid:,} commits before it are valid"
+    yield True, f"{total:,} commits are valid"
 
 
-def _audit(connection: Connection, heard: audit.Told) -> tuple[bool, str]:
-    held, broken = audit.verify(connection, heard)
+def _verify_audit(connection: Connection, anchors: JournalAnchors) -> tuple[bool, str]:
+    valid, broken = verify_audit(connection, anchors)
     if broken is not None:
-        return False, f"audit entry {broken.number}: {broken.why}; {held:,} entries before it hold"
-    return True, f"{held:,} audit entries hold"
+        return False, f"audit entry {broken.number}: {broken.reason}; {valid:,} entries before it are valid"
+    return True, f"{valid:,} audit entries are valid"

@@ -1,6 +1,6 @@
 """What the journal tells of the audit: where its chain's head is, whenever it has moved.
 
-The audit tells the same of the journal (metrics.audit.chain), so neither can be written anew without the other.
+The audit tells the same of the journal (metrics.audit.verify_chain), so neither can be written anew without the other.
 """
 
 import time
