@@ -11,7 +11,7 @@ class IngestConfig(AppConfig):
 
         from ingest.identity.users import announce_user_change
         from ingest.models import ApiKey
-        from metrics.devices.group_membership import announce
+        from metrics.devices.group_membership import invalidate_caches
         from metrics.models import DeviceGroup
 
         # Every process caches the permissions of keys and tokens until the revision changes.
@@ -22,5 +22,5 @@ class IngestConfig(AppConfig):
         post_delete.connect(
             announce_user_change, sender=ApiKey
         )  # also by cascade from its device or group, and by bulk deletes
-        m2m_changed.connect(announce, sender=people.groups.through)
-        m2m_changed.connect(announce, sender=DeviceGroup.members.through)
+        m2m_changed.connect(invalidate_caches, sender=people.groups.through)
+        m2m_changed.connect(invalidate_caches, sender=DeviceGroup.members.through)

@@ -14,7 +14,7 @@ class MetricsConfig(AppConfig):
 
         from metrics import checks  # noqa: F401 - registers them
         from metrics.audit import model_changes, sign_ins
-        from metrics.devices.group_membership import announce
+        from metrics.devices.group_membership import invalidate_caches
         from metrics.models import Device
         from metrics.storage import connection
         from metrics.storage.write import writer
@@ -25,7 +25,7 @@ class MetricsConfig(AppConfig):
         writer.commit_listeners.append(tally.stored)
 
         post_migrate.connect(create_initial_rows, sender=self)
-        m2m_changed.connect(announce, sender=Device.groups.through)
+        m2m_changed.connect(invalidate_caches, sender=Device.groups.through)
         model_changes.watch_audited_models()
         for model in (User, Group):
             model_changes.watch_model(model)

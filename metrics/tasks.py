@@ -51,7 +51,7 @@ def drop_expired() -> int:
     """Delete what is past its retention, by the policies as they are now. Returns the rows deleted."""
     with read_connection() as connection:
         regroup_rows(connection)
-        request_history.drop_old(connection)
+        request_history.delete_old_minutes(connection)
         return retention.delete_expired(connection)
 
 
@@ -59,7 +59,7 @@ def drop_expired() -> int:
 def remove_deleted() -> int:
     """Take the points of deleted devices out of what is stored. Returns the places that were seen to."""
     with read_connection() as connection:
-        return delete_device.work(connection)
+        return delete_device.run_deletions(connection)
 
 
 @shared_task

@@ -50,7 +50,7 @@ class DatabaseFigures:
     commits: int
     backlog: UnmergedBacklog
     heartbeat_age: float | None  # seconds since the last heartbeat of a worker; None if there was none
-    recent: request_history.Recent
+    recent: request_history.RecentRequests
 
 
 def run_checks() -> tuple[dict[str, ComponentHealth], dict[str, Any]]:
@@ -119,7 +119,7 @@ def _database_figures() -> DatabaseFigures:
             commits,
             read_unmerged_backlog(connection),
             seconds_since_heartbeat(connection),
-            request_history.recent(connection),
+            request_history.read_recent(connection),
         )
 
 
@@ -173,7 +173,7 @@ def _performance(figures: DatabaseFigures | None, redis_is_up: bool) -> dict[str
         "redis": "up" if redis_is_up else "down",
     }
     if figures is not None:
-        requests = request_history.shape(figures.recent.all)
+        requests = request_history.format_counts(figures.recent.all)
         performance |= {
             "database_round_trip_ms": round(1000 * figures.round_trip, 3),
             "commits": figures.commits,

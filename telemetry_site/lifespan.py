@@ -91,7 +91,7 @@ async def _write_request_stats() -> None:
 def write_request_stats() -> None:
     """Write the request statistics of this process; failures are logged, and the counts are kept for the next write."""
     try:
-        request_history.write()
+        request_history.store_counters()
     except StorageUnavailable as error:
         log.warning("request statistics cannot be written: %s", str(error).split("\n")[0])
     except Exception:

@@ -12,7 +12,7 @@ from django.utils.html import format_html_join
 from alerts import alert_actions
 from alerts.models import Alert, Delivery, Incident, Resolution
 from alerts.notifications.retry_queue import describe_status
-from metrics.admin.bounded import FirstFewFilter, ReadOnlyAdmin
+from metrics.admin.base import FirstFewFilter, ReadOnlyAdmin
 from rest.caller import caller_of
 
 MAX_ACTION_ALERTS = 10_000  # alerts that one action changes

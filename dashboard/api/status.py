@@ -104,7 +104,7 @@ def figures(seen: Caller) -> dict[str, Any]:
 def points_per_second() -> float:
     """Of the whole site, in the last five minutes."""
     with read_connection() as connection:
-        return request_history.recent(connection).points_per_second
+        return request_history.read_recent(connection).points_per_second
 
 
 _EXAMPLE = {

@@ -1,5 +1,5 @@
-"""What an admin configures of people, devices and metrics, and what is only looked at."""
+"""Admin pages: users, devices, metric definitions; read-only: audit, exports, storage."""
 
-from metrics.admin import audit, definitions, devices, exports, people, storage
+from metrics.admin import audit, definitions, devices, exports, storage, users
 
-__all__ = ["audit", "definitions", "devices", "exports", "people", "storage"]
+__all__ = ["audit", "definitions", "devices", "exports", "storage", "users"]

@@ -1,4 +1,4 @@
-"""The audit, looked at."""
+"""Read-only admin page of the audit."""
 
 import json
 from typing import Any
@@ -9,17 +9,17 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
-from metrics.admin.bounded import ReadOnlyAdmin
+from metrics.admin.base import ReadOnlyAdmin
 from metrics.audit.model_changes import watched_models
 from metrics.models import AuditEntry
 
-_NOT_THERE = object()
+_MISSING = object()
 
 
 class ObjectTypeFilter(admin.SimpleListFilter):
-    """By kind of object; a list from the code, since finding it in the table would mean to read all of it."""
+    """Filter by object type. The choices come from the models, since a query for them would scan the table."""
 
-    title = "kind of object"
+    title = "object type"
     parameter_name = "object_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -36,26 +36,26 @@ class ObjectTypeFilter(admin.SimpleListFilter):
 class AuditEntryAdmin(ReadOnlyAdmin):
     title = "Audit"
     help = (
-        "Who did what to which object. Entries are never changed or deleted; manage.py verify_audit names the first"
-        " one that is not what it was."
+        "Who changed which object, and how. Entries are never changed or deleted; manage.py verify_audit verifies"
+        " their checksums."
     )
     list_display = ("number", "at", "actor", "action", "object_type", "object_id")
     list_filter = ("at", ObjectTypeFilter)
     search_fields = ("actor", "^object_id", "=request_id", "=action")
     sortable_by = ("number",)
-    search_help_text = "Part of who did it, the beginning of the object's name, an action or a request's id."
+    search_help_text = "Part of the actor, beginning of the object ID, an action or a request ID."
     fields = (
         "number", "at", "actor", "action", "object_type", "object_id", "difference", "request_id", "address", "heads",
         "hash",
     )  # fmt: skip
 
-    @admin.display(description="difference")
+    @admin.display(description="changes")
     def difference(self, entry: AuditEntry) -> str:
-        was, became = entry.was, entry.became
-        names = list(dict.fromkeys([*was, *became]))
+        before, after = entry.was, entry.became
+        names = list(dict.fromkeys([*before, *after]))
         if not names:
             return "-"
-        rows = [(name, _text(was.get(name, _NOT_THERE)), _text(became.get(name, _NOT_THERE))) for name in names]
+        rows = [(name, _text(before.get(name, _MISSING)), _text(after.get(name, _MISSING))) for name in names]
         lines = format_html_join("", "<tr><th>{}</th><td>{}</td><td>{}</td></tr>", rows)
         head = "<thead><tr><th>Field</th><th>Before</th><th>After</th></tr></thead>"
         return format_html(f"<table>{head}<tbody>{{}}</tbody></table>", lines)
@@ -66,6 +66,6 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
 
 def _text(value: Any) -> str:
-    if value is _NOT_THERE:
+    if value is _MISSING:
         return ""
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)

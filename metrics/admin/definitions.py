@@ -1,4 +1,4 @@
-"""Metric definitions, one by one or many at once."""
+"""Admin pages of metric definitions."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from metrics.models import LONGEST_RETENTION_DAYS, MetricDefinition
 
 
 class RetentionActionForm(ActionForm):
-    """How long the points of the chosen metrics are to be kept."""
+    """Retention of the selected metrics in days."""
 
     days = forms.IntegerField(
         required=False,
@@ -27,8 +27,8 @@ class RetentionActionForm(ActionForm):
 @admin.register(MetricDefinition)
 class MetricDefinitionAdmin(admin.ModelAdmin):
     help = (
-        "What is known of a metric beforehand. Points of the wrong type or outside of the bounds are rejected; metrics"
-        " without a definition are numbers without bounds. A change holds in every process within a second."
+        "Type, unit, bounds and retention of metrics. Points of the wrong type or outside the bounds are rejected;"
+        " metrics without a definition are numeric and have no bounds. A change takes effect within a second."
     )
     list_display = ("name", "data_type", "metric_type", "unit", "min_value", "max_value", "retention_days")
     list_filter = ("data_type", "metric_type")
@@ -41,17 +41,17 @@ class MetricDefinitionAdmin(admin.ModelAdmin):
         (None, {"fields": ("name", "description", "data_type", "metric_type", "unit")}),
         (
             "Bounds",
-            {"fields": ("min_value", "max_value"), "description": "Of numeric metrics; both may be left empty."},
+            {"fields": ("min_value", "max_value"), "description": "Optional, for numeric metrics."},
         ),
         (
-            "How long it is kept",
+            "Retention",
             {
                 "fields": ("retention_days", "rollup_5m_days", "rollup_1h_days"),
-                "description": "Whole days (UTC). What is older than a shortened retention is deleted within a minute.",
+                "description": "Days (UTC). When the retention is shortened, older points are deleted within a minute.",
             },
         ),
-        ("More", {"fields": ("aggregation_interval", "tags", "metadata")}),
-        ("Where it comes from", {"fields": ("metric_id", "created_at", "updated_at", "created_by")}),
+        ("Metadata", {"fields": ("aggregation_interval", "tags", "metadata")}),
+        ("History", {"fields": ("metric_id", "created_at", "updated_at", "created_by")}),
     )
     readonly_fields = ("metric_id", "created_at", "updated_at", "created_by")
 
@@ -65,25 +65,25 @@ class MetricDefinitionAdmin(admin.ModelAdmin):
         obj.save()
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        for definition in queryset:  # one by one, so that every process is told
+        for definition in queryset:  # one by one, so that the caches of all processes are invalidated
             definition.delete()
 
     @admin.action(description="Change retention to … days", permissions=["change"])
     def change_retention(self, request: HttpRequest, queryset: QuerySet[MetricDefinition]) -> None:
-        days = request.POST.get("days")  # the action form has checked that it is a number of days
+        days = request.POST.get("days")  # validated by the action form
         if not days:
-            self.message_user(request, "Say for how many days points are to be kept.", messages.WARNING)
+            self.message_user(request, "Enter the number of days.", messages.WARNING)
             return
         try:
             with transaction.atomic():
-                changed = [_kept_for(definition, int(days)) for definition in queryset.select_for_update()]
+                changed = [_set_retention(definition, int(days)) for definition in queryset.select_for_update()]
         except ValidationError as error:
-            self.message_user(request, f"Nothing was changed: {'; '.join(error.messages)}", messages.ERROR)
+            self.message_user(request, f"No metric was changed: {'; '.join(error.messages)}", messages.ERROR)
             return
-        self.message_user(request, f"Points of {len(changed):,} metrics are kept for {days} days.", messages.SUCCESS)
+        self.message_user(request, f"Retention of {len(changed):,} metrics is now {days} days.", messages.SUCCESS)
 
 
-def _kept_for(definition: MetricDefinition, days: int) -> MetricDefinition:
+def _set_retention(definition: MetricDefinition, days: int) -> MetricDefinition:
     definition.retention_days = days
     try:
         definition.full_clean()

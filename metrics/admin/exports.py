@@ -1,11 +1,11 @@
-"""Exports in the background: who asked for which, how far they are; stopped here where they are in the way."""
+"""Admin page of exports in the background: read-only, with cancel."""
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 
-from metrics.admin.bounded import ReadOnlyAdmin
+from metrics.admin.base import ReadOnlyAdmin
 from metrics.export import jobs
 from metrics.models import ExportJob
 
@@ -13,7 +13,7 @@ from metrics.models import ExportJob
 @admin.register(ExportJob)
 class ExportJobAdmin(ReadOnlyAdmin):
     title = "Exports"
-    help = "Files that people and programs have ordered, kept for a day once they are made."
+    help = "Files that users and programs created; each is kept for a day after it is done."
     list_display = ("export_id", "owner", "status", "percent", "rows", "size", "format", "created_at", "finished_at")
     list_filter = ("status", "format", "created_at")
     search_fields = ("=export_id", "^owner")
@@ -36,5 +36,5 @@ class ExportJobAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel the selected exports", permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[ExportJob]) -> None:
-        ended = sum(jobs.cancel_job(job) for job in queryset.iterator(chunk_size=100))
-        self.message_user(request, f"{ended:,} exports are cancelled.", messages.SUCCESS)
+        cancelled = sum(jobs.cancel_job(job) for job in queryset.iterator(chunk_size=100))
+        self.message_user(request, f"{cancelled:,} exports were cancelled.", messages.SUCCESS)

@@ -1,4 +1,4 @@
-"""What is stored: series, the journal of who sent what, and blocks that were set aside."""
+"""Read-only admin pages of storage: series, the journal of commits, damaged blocks."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.dateparse import parse_datetime
 
-from metrics.admin.bounded import ReadOnlyAdmin
+from metrics.admin.base import ReadOnlyAdmin
 from metrics.models import DamagedBlock, Device, Series
 from metrics.storage import shards
 from metrics.storage.connection import database_time, read_connection
@@ -17,21 +17,21 @@ from metrics.storage.format.codec import Kind
 from metrics.storage.units import to_datetime
 from metrics.storage.write.journal import JournalLine, read_lines_before
 
-LINES = 50  # of a page of the journal
+PAGE_LINES = 50  # of the journal
 
 
 @admin.register(Series)
 class SeriesAdmin(ReadOnlyAdmin):
-    help = "One metric of one device in one kind of value; made when it is first sent."
+    help = "One metric of one device with one kind of value; created with its first point."
     list_display = ("id", "device", "metric_name", "kind_of_value")
     list_select_related = ("device",)
     search_fields = ("metric_name",)
     sortable_by = ("id",)
-    search_help_text = "The whole id of a device, or the whole name of a metric."
+    search_help_text = "Full device ID or full metric name."
     fields = ("id", "device", "metric_name", "kind_of_value")
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Series], search_term: str) -> Any:
-        """By index: the device is found first, since a condition on either of two tables would read both."""
+        """Look up the device first, so that an index is used: a condition on two tables would scan both."""
         if not search_term.strip():
             return queryset, False
         devices = list(Device.objects.filter(device_id=search_term.strip()).values_list("pk", flat=True))
@@ -45,8 +45,8 @@ class SeriesAdmin(ReadOnlyAdmin):
 @admin.register(DamagedBlock)
 class DamagedBlockAdmin(ReadOnlyAdmin):
     help = (
-        "Blocks whose checksum differed, set aside. Restore the payload of one from a backup, and the next merge puts"
-        " it back; delete one whose points are lost for good."
+        "Blocks with a wrong checksum. Restore the payload of one from a backup, and the next merge restores the block;"
+        " delete one whose points are lost."
     )
     list_display = ("__str__", "shard", "bucket", "date", "series", "points", "found_at")
     fields = (*list_display, "seq_from", "seq_to", "time_from", "time_to")
@@ -57,7 +57,7 @@ class DamagedBlockAdmin(ReadOnlyAdmin):
         first, last = (to_datetime(time).date().isoformat() for time in (block.time_from, block.time_to))
         return first if first == last else f"{first} to {last}"
 
-    @admin.display(description="series", empty_value="not known")
+    @admin.display(description="series", empty_value="unknown")
     def series(self, block: DamagedBlock) -> str | None:
         return None if block.series_from is None else f"{block.series_from} to {block.series_to}"
 
@@ -70,31 +70,30 @@ class DamagedBlockAdmin(ReadOnlyAdmin):
 
 
 def journal(request: HttpRequest) -> HttpResponse:
-    """Who sent what, newest first: a page of commits before a moment (`?before=`, RFC 3339), of all shards."""
-    asked = request.GET.get("before", "")
+    """Show a page of commits of all shards before a time (`?before=`, RFC 3339), newest first."""
+    text = request.GET.get("before", "")
     try:
-        before = parse_datetime(asked)
-    except ValueError:  # in form a time, and none of any calendar
+        before = parse_datetime(text)
+    except ValueError:  # well formed but not a date of the calendar
         before = None
     with read_connection() as connection:
         until = int((before.timestamp() if before else database_time(connection) + 1) * 1_000_000)
-        found = [
+        lines = [
             (line.at, shard, line)
             for shard in shards.all_shards()
-            for line in read_lines_before(connection, shard, until, LINES)
+            for line in read_lines_before(connection, shard, until, PAGE_LINES)
         ]
-    found.sort(key=lambda one: (one[0], one[1], one[2].seq), reverse=True)
-    shown = [_shown(shard, line) for _, shard, line in found[:LINES]]
+    lines.sort(key=lambda row: (row[0], row[1], row[2].seq), reverse=True)
     context = {
         **admin.site.each_context(request),
         "title": "Journal",
-        "lines": shown,
-        "asked": asked,
-        "unknown": bool(asked) and before is None,
-        "earlier": to_datetime(found[LINES - 1][0]).isoformat() if len(found) >= LINES else None,
+        "lines": [_to_context(shard, line) for _, shard, line in lines[:PAGE_LINES]],
+        "asked": text,
+        "unknown": bool(text) and before is None,
+        "earlier": to_datetime(lines[PAGE_LINES - 1][0]).isoformat() if len(lines) >= PAGE_LINES else None,
     }
     return TemplateResponse(request, "admin/journal.html", context)
 
 
-def _shown(shard: int, line: JournalLine) -> dict[str, Any]:
+def _to_context(shard: int, line: JournalLine) -> dict[str, Any]:
     return {"shard": shard, "seq": line.seq, "at": to_datetime(line.at), "entries": json.loads(line.entries)}

@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from metrics.api import examples
 from metrics.api.answers import Page
-from metrics.devices.delete_device import deletions
+from metrics.devices.delete_device import visible_deletions
 from metrics.models import Deletion
 from rest.openapi import Tag, operation
 from rest.pagination import PageParameters, page
@@ -53,7 +53,7 @@ class DeletionsView(APIView):
         },
     )
     def get(self, request: Request) -> Response:
-        rows, told = page(request, deletions(caller(request)))
+        rows, told = page(request, visible_deletions(caller(request)))
         return Response({"deletions": DeletionSerializer(rows, many=True).data, **told})
 
 
@@ -69,7 +69,7 @@ class DeletionView(APIView):
         answered=examples.DELETION,
     )
     def get(self, request: Request, deletion_id: str) -> Response:
-        found = deletions(caller(request)).filter(deletion_id=deletion_id.replace("\0", "")).first()
+        found = visible_deletions(caller(request)).filter(deletion_id=deletion_id.replace("\0", "")).first()
         if found is None:
             raise NotFound(f"{deletion_id} is not known")
         return Response(DeletionSerializer(found).data)

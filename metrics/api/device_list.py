@@ -18,7 +18,7 @@ from metrics.api import examples
 from metrics.api.answers import Answer
 from metrics.api.export import download
 from metrics.devices import csv_import_export, csv_table
-from metrics.devices.csv_cells import COLUMNS, SEPARATOR
+from metrics.devices.csv_cells import COLUMNS, GROUP_SEPARATOR
 from metrics.export.byte_stream import ByteStream
 from rest.caller import Caller
 from rest.idempotency import idempotent
@@ -69,8 +69,8 @@ class Imported(Answer):
     unchanged = serializers.IntegerField()
     failed = serializers.IntegerField(help_text="Rows that cannot be taken.")
     dry_run = serializers.BooleanField()
-    changes = ImportChange(many=True, help_text=f"The first {csv_import_export.MOST_CHANGES}.")
-    errors = ImportFault(many=True, help_text=f"The first {csv_table.MOST_FAULTS:,}.")  # type: ignore[assignment]
+    changes = ImportChange(many=True, help_text=f"The first {csv_import_export.MAX_REPORTED_CHANGES}.")
+    errors = ImportFault(many=True, help_text=f"The first {csv_table.MAX_REPORTED_ERRORS:,}.")  # type: ignore[assignment]
 
 
 class DeviceListView(APIView):
@@ -84,8 +84,8 @@ class DeviceListView(APIView):
         "The devices as CSV",
         tag=Tag.DEVICES,
         description=f"Those that the caller sees, by id, with the columns {', '.join(COLUMNS)}; groups with"
-        f" {SEPARATOR} in between, tags as a JSON object. A text that a spreadsheet would take for a formula has a ' in"
-        " front, which the import takes away again.",
+        f" {GROUP_SEPARATOR} in between, tags as a JSON object. A text that a spreadsheet would take for a formula has"
+        " a ' in front, which the import takes away again.",
         answer=OpenApiTypes.STR,
         media_types=[CSV],
         answered=examples.DEVICES_CSV,
@@ -123,10 +123,10 @@ class DeviceListView(APIView):
         if caller(request).groups is not None:
             raise PermissionDenied("a list of devices is taken from those who see all of them")
         try:
-            read = csv_table.read(_body(request))
-        except csv_table.Unreadable as error:
+            read = csv_table.read_table(_body(request))
+        except csv_table.UnreadableTable as error:
             raise ParseError(str(error)) from None
-        done = csv_import_export.take(
+        done = csv_import_export.import_devices(
             read, caller(request), given.validated_data["partial"], given.validated_data["dry_run"]
         )
         return Response(asdict(done))
@@ -147,6 +147,6 @@ def _body(request: Request) -> bytes:
 
 def _rows(seen: Caller) -> Generator[bytes]:
     try:
-        yield from csv_import_export.exported(seen)
+        yield from csv_import_export.export_devices(seen)
     finally:
         connection.close()  # of the thread that makes the file, which ends with it

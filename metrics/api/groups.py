@@ -255,7 +255,7 @@ class GroupDevicesView(APIView):
     )
     @idempotent
     def post(self, request: Request, name: str) -> Response:
-        return self._move(request, name, group_membership.add)
+        return self._move(request, name, group_membership.add_devices)
 
     @operation(
         "remove_group_devices",
@@ -269,7 +269,7 @@ class GroupDevicesView(APIView):
         answered={"changed": 1, "devices": 0},
     )
     def delete(self, request: Request, name: str) -> Response:
-        return self._move(request, name, group_membership.remove)
+        return self._move(request, name, group_membership.remove_devices)
 
     def _move(self, request: Request, name: str, move: Any) -> Response:
         group = _known(_visible(request), name)

@@ -1,14 +1,13 @@
-"""Deleting a device with all that it ever sent.
+"""Delete a device with all its points.
 
-At once, in one transaction: its rows and those of its series go, keys that are bound to it go with them, and from then
-on no commit accepts a point of its series (metrics.storage.write.commit). Its points are then
-taken out of the stored days by whichever worker is free, a bucket's day in each transaction, noted in the row of the
-deletion within the same: a killed worker has done a day or has not, and any number of them may work. A device that
-sends again is a new one, whose series have other numbers.
+One transaction deletes its rows, those of its series and the keys bound to it; from then on no commit accepts a point
+of its series (metrics.storage.write.commit). Workers then delete its points from the stored days, one day of a bucket
+per transaction, which also saves the progress in the row of the deletion. So a killed worker has done a day or not,
+and any number of workers can run. A device that sends again is a new one, whose series have other ids.
 
 queued   until the last commits that may hold its points are merged
-running  bucket by bucket, day by day; deletions at the same place, such as those of a fleet, go on together
-ending   until those commits, which followers may read for a while after they were merged, are dropped
+running  bucket by bucket, day by day; deletions at the same bucket and day, such as those of many devices, run together
+ending   until those commits, which followers can read for a while after the merge, are deleted
 done
 """
 
@@ -34,7 +33,7 @@ from metrics.storage.shards import shard_of
 from rest.caller import Caller
 from rest.errors import NotFound
 
-TOGETHER = 500  # deletions that go on together
+MAX_CONCURRENT_DELETIONS = 500  # that one transaction continues
 _UNFINISHED = [DeletionStatus.QUEUED, DeletionStatus.RUNNING, DeletionStatus.ENDING]
 _FIRST_DAY, _LAST_DAY = -(2**31), 2**31 - 1
 
@@ -46,7 +45,7 @@ SELECT d.id, d.series, d.bucket, d.day FROM metrics_deletion d
 JOIN oldest o ON (d.bucket, d.day) IS NOT DISTINCT FROM (o.bucket, o.day)
 WHERE d.status = 'running' ORDER BY d.id LIMIT %s FOR UPDATE OF d SKIP LOCKED
 """
-_NOTE = """
+_SAVE_PROGRESS = """
 UPDATE metrics_deletion SET bucket = %s, day = %s, progress = %s, points = points + %s WHERE id = %s
 """
 _BEGIN = "UPDATE metrics_deletion SET status = 'running', started_at = now() WHERE id = ANY(%s) AND status = 'queued'"
@@ -62,39 +61,41 @@ _OLDEST_YOUNG = "SELECT shard, min(seq) FROM metrics_young GROUP BY shard"
 
 @transaction.atomic
 def delete_device(device_id: str, by: Caller) -> Deletion:
-    """Delete a device that the caller sees. Where that was begun and is not finished, the deletion that was begun.
+    """Delete a device that is visible to the caller; return a deletion in progress if there is one.
 
     Raises NotFound.
     """
     device = Device.objects.visible_to(by).select_for_update(of=("self",)).filter(device_id=device_id).first()
     if device is None:
-        begun = deletions(by).filter(device_id=device_id, status__in=_UNFINISHED).first()
-        if begun is None:
-            raise NotFound(f"{device_id} is not known")
-        return begun
+        unfinished = visible_deletions(by).filter(device_id=device_id, status__in=_UNFINISHED).first()
+        if unfinished is None:
+            raise NotFound(f"device {device_id} does not exist")
+        return unfinished
     series = sorted(device.series.values_list("pk", flat=True))
-    answered = IngestedBatch.objects.filter(device_id=device_id)
-    answered.delete()
+    batches = IngestedBatch.objects.filter(device_id=device_id)
+    batches.delete()
     device.delete()
     with connection.cursor() as cursor:
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # their checks take time, which commits would have to wait for
-    heads = _close(Revision.moved())
-    answered.delete()  # of commits in between: all others have waited for this one, or find their series gone
+        cursor.execute(
+            "SET CONSTRAINTS ALL IMMEDIATE"
+        )  # before the shards are locked: commits would wait for the checks
+    heads = _reject_commits_before(Revision.moved())
+    batches.delete()  # those of commits in between; later commits find their series deleted
     return Deletion.objects.create(device_id=device_id, requested_by=by.name, series=series, heads=heads)
 
 
-def deletions(by: Caller) -> QuerySet[Deletion]:
-    """The deletions that a caller may hear of: all, or where it sees some devices alone, those that it asked for."""
+def visible_deletions(by: Caller) -> QuerySet[Deletion]:
+    """Return all deletions; to a caller that sees only some devices, those that it requested."""
     if by.groups is None and by.device_id is None:
         return Deletion.objects.all()
     return Deletion.objects.filter(requested_by=by.name)
 
 
-def _close(revision: int) -> dict[int, int]:
-    """From here on commits take only series that were looked up at this revision or later; returns the last before."""
+def _reject_commits_before(revision: int) -> dict[int, int]:
+    """Make commits reject series that were looked up before a revision; return the last commit of each shard."""
     heads = {}
     with connection.cursor() as cursor:
-        for shard in shards.all_shards():  # in ascending order, as writers move them
+        for shard in shards.all_shards():  # in ascending order, as writers lock them
             cursor.execute(
                 "UPDATE metrics_head SET deleted_at_revision = %s WHERE shard = %s RETURNING seq", (revision, shard)
             )
@@ -102,8 +103,8 @@ def _close(revision: int) -> dict[int, int]:
     return heads
 
 
-def work(connection: Connection, budget: float = 25.0) -> int:
-    """Go on with the deletions that there are, for about `budget` seconds; returns how many places were seen to."""
+def run_deletions(connection: Connection, budget: float = 25.0) -> int:
+    """Continue all deletions for about `budget` seconds; return the number of steps."""
     started, steps = time.monotonic(), 0
     _begin(connection)
     while time.monotonic() - started < budget and _step(connection):
@@ -113,7 +114,7 @@ def work(connection: Connection, budget: float = 25.0) -> int:
 
 
 def _begin(connection: Connection) -> None:
-    """Those whose last commits are merged by now."""
+    """Start the deletions whose last commits are merged."""
     waiting = connection.execute(_WAITING, (DeletionStatus.QUEUED,)).fetchall()
     if waiting:
         merged: dict[int, int] = dict(connection.execute(_MERGED).fetchall())
@@ -121,51 +122,54 @@ def _begin(connection: Connection) -> None:
         connection.execute(_BEGIN, (ready,))
 
 
-class _Claimed(NamedTuple):
-    """A deletion that nobody else moves until the transaction ends."""
+class _ClaimedDeletion(NamedTuple):
+    """A deletion that is locked until the transaction ends."""
 
     id: int
     series: Ints
 
 
 def _step(connection: Connection) -> bool:
-    """The next place of the oldest deletion and of those beside it; False where there is nothing to do now."""
+    """Delete the next day of the oldest deletion and of those at the same day; return False if nothing can be done."""
     with connection.transaction():
-        rows = connection.execute(_CLAIM, (TOGETHER,)).fetchall()
+        rows = connection.execute(_CLAIM, (MAX_CONCURRENT_DELETIONS,)).fetchall()
         if not rows:
             return False
-        claimed = [_Claimed(number, np.array(series, np.int64)) for number, series, _, _ in rows]
+        claimed = [_ClaimedDeletion(number, np.array(series, np.int64)) for number, series, _, _ in rows]
         _, _, bucket, day = rows[0]
-        series = np.unique(np.concatenate([one.series for one in claimed]))
+        series = np.unique(np.concatenate([deletion.series for deletion in claimed]))
         buckets = np.unique(series // SERIES_PER_BUCKET).tolist()
         if bucket is None or day == _LAST_DAY:
-            bucket, day = next((one for one in buckets if bucket is None or one > bucket), None), _FIRST_DAY
+            bucket, day = next((number for number in buckets if bucket is None or number > bucket), None), _FIRST_DAY
         if bucket is None:
-            connection.execute(_END, ([one.id for one in claimed],))
+            connection.execute(_END, ([deletion.id for deletion in claimed],))
             return True
-        there = series[series // SERIES_PER_BUCKET == bucket]
-        place = BucketDay(shard_of(int(there[0])), bucket, day)
-        gone = delete_series.NO_SERIES
-        if (next_day := delete_series.find_next_day(connection, place, there)) is None:
-            latest.delete_latest(connection, place.shard, bucket, there)
-        elif not lock_day(connection, bucket, next_day):  # somebody merges it: the next time
+        in_bucket = series[series // SERIES_PER_BUCKET == bucket]
+        place = BucketDay(shard_of(int(in_bucket[0])), bucket, day)
+        deleted = delete_series.NO_SERIES
+        if (next_day := delete_series.find_next_day(connection, place, in_bucket)) is None:
+            latest.delete_latest(connection, place.shard, bucket, in_bucket)
+        elif not lock_day(connection, bucket, next_day):  # a merge has the lock: retry later
             return False
         else:
-            gone = delete_series.delete_from_day(connection, place._replace(day=next_day), there)
+            deleted = delete_series.delete_from_day(connection, place._replace(day=next_day), in_bucket)
         progress = (buckets.index(bucket) + (next_day is None)) / len(buckets)
-        _note(connection, claimed, (bucket, _LAST_DAY if next_day is None else next_day, progress), gone)
+        _save_progress(connection, claimed, (bucket, _LAST_DAY if next_day is None else next_day, progress), deleted)
         return True
 
 
-def _note(connection: Connection, claimed: Sequence[_Claimed], place: tuple[int, int, float], gone: Ints) -> None:
-    """How far they are, and how many points of each went."""
-    ids, counts = np.unique(gone, return_counts=True)
+def _save_progress(
+    connection: Connection, claimed: Sequence[_ClaimedDeletion], position: tuple[int, int, float], deleted: Ints
+) -> None:
+    """Save the position, and how many points of each deletion were deleted."""
+    ids, counts = np.unique(deleted, return_counts=True)
     with connection.cursor() as cursor:
-        cursor.executemany(_NOTE, [(*place, int(counts[np.isin(ids, one.series)].sum()), one.id) for one in claimed])
+        rows = [(*position, int(counts[np.isin(ids, row.series)].sum()), row.id) for row in claimed]
+        cursor.executemany(_SAVE_PROGRESS, rows)
 
 
 def _finish(connection: Connection) -> None:
-    """Those whose last commits nobody reads any more."""
+    """Finish the deletions whose last commits are no longer read."""
     ending = connection.execute(_WAITING, (DeletionStatus.ENDING,)).fetchall()
     if not ending:
         return

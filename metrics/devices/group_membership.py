@@ -1,4 +1,4 @@
-"""Which devices are in which group: moved by the thousand, and known to every process within a second."""
+"""Add devices to groups and remove them, thousands at once; every process sees a change within a second."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,34 +8,34 @@ from django.db import transaction
 from metrics.audit.record import record
 from metrics.models import Device, DeviceGroup, Revision
 
-ROWS_AT_ONCE = 10_000  # of one INSERT
+INSERT_BATCH = 10_000  # rows
 
 
-def add(group: DeviceGroup, devices: Iterable[int]) -> int:
-    """Put devices, by primary key, into a group; returns how many were not in it before."""
+def add_devices(group: DeviceGroup, devices: Iterable[int]) -> int:
+    """Add devices, by primary key, to a group; return how many were not in it before."""
     membership = Device.groups.through
     rows = (membership(device_id=device, devicegroup_id=group.pk) for device in devices)
     with transaction.atomic():
         before = membership.objects.filter(devicegroup_id=group.pk).count()
-        membership.objects.bulk_create(rows, batch_size=ROWS_AT_ONCE, ignore_conflicts=True)
-        made = membership.objects.filter(devicegroup_id=group.pk).count() - before
-        if made:
-            record("changed", group, after={"devices": {"count": made}})
+        membership.objects.bulk_create(rows, batch_size=INSERT_BATCH, ignore_conflicts=True)
+        added = membership.objects.filter(devicegroup_id=group.pk).count() - before
+        if added:
+            record("changed", group, after={"devices": {"count": added}})
         Revision.move()
-    return made
+    return added
 
 
-def remove(group: DeviceGroup, devices: Iterable[int]) -> int:
-    """Take devices, by primary key, out of a group; returns how many were in it."""
+def remove_devices(group: DeviceGroup, devices: Iterable[int]) -> int:
+    """Remove devices, by primary key, from a group; return how many were in it."""
     with transaction.atomic():
-        gone, _ = Device.groups.through.objects.filter(devicegroup_id=group.pk, device_id__in=list(devices)).delete()
-        if gone:
-            record("changed", group, before={"devices": {"count": gone}})
+        removed, _ = Device.groups.through.objects.filter(devicegroup_id=group.pk, device_id__in=list(devices)).delete()
+        if removed:
+            record("changed", group, before={"devices": {"count": removed}})
         Revision.move()
-    return gone
+    return removed
 
 
-def announce(action: str, **kwargs: Any) -> None:
-    """Receiver of `m2m_changed`: for changes by a form or by `device.groups.set`."""
+def invalidate_caches(action: str, **kwargs: Any) -> None:
+    """Receive `m2m_changed` of changes by a form or `device.groups.set`, and move the revision."""
     if action.startswith("post_"):
         Revision.move()

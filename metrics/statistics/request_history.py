@@ -10,8 +10,8 @@ from metrics.statistics.histogram import percentile, ratio
 from metrics.storage.connection import Connection, monitoring_connection
 from rest.request_stats import INGEST, OTHER, Counts, tally
 
-WINDOW = 5  # minutes, including the current one, that rates and latencies cover
-KEPT_HOURS = 48
+WINDOW_MINUTES = 5  # including the current one: of rates and latencies
+RETENTION_HOURS = 48
 
 _ADD = """
 INSERT INTO metrics_activity AS held (minute, kind, requests, failures, seconds, points, rejected, latencies)
@@ -29,14 +29,14 @@ WHERE minute > date_trunc('minute', now()) - make_interval(mins => %s)
 _ELAPSED = "SELECT extract(epoch FROM now() - date_trunc('minute', now()) + make_interval(mins => %s))::float8"
 
 
-def write() -> None:
-    """Add what this process has counted to the row of the minute. Raises StorageUnavailable, and has lost nothing."""
+def store_counters() -> None:
+    """Add this process's counters to the rows of the current minute. Raises StorageUnavailable and keeps them then."""
     taken = {kind: counts for kind, counts in sorted(tally.take().items()) if counts.any}
     if not taken:
         return
     try:
         with monitoring_connection() as connection, connection.transaction():
-            for kind, counts in taken.items():  # in order: two processes that write at once wait in line, not in a ring
+            for kind, counts in taken.items():  # in the same order in every process, or they could deadlock
                 connection.execute(_ADD, (kind, *counts.as_row()))
     except BaseException:
         tally.give_back(taken)
@@ -44,44 +44,46 @@ def write() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
-    """What was counted by all processes in the last minutes."""
+class RecentRequests:
+    """Counters of all processes for the last minutes, by kind of request."""
 
-    seconds: float  # that these minutes are long
+    seconds: float  # that they cover
     kinds: dict[str, Counts]
 
     @property
     def all(self) -> Counts:
-        found = Counts()
-        for one in self.kinds.values():
-            found.add(one)
-        return found
+        total = Counts()
+        for counts in self.kinds.values():
+            total.add(counts)
+        return total
 
     @property
     def points_per_second(self) -> float:
         return ratio(self.kinds[INGEST].points, self.seconds)
 
 
-def recent(connection: Connection) -> Recent:
-    """The last WINDOW minutes by the clock, of which one is running."""
-    found = {INGEST: Counts(), OTHER: Counts()}
-    for kind, *counts in connection.execute(_RECENT, (WINDOW,)):
-        found[kind].add(Counts(*counts))
-    [seconds] = connection.execute(_ELAPSED, (WINDOW - 1,)).fetchone() or (0.0,)
-    return Recent(seconds, found)
+def read_recent(connection: Connection) -> RecentRequests:
+    """Return the counters of the last WINDOW_MINUTES, including the current minute."""
+    by_kind = {INGEST: Counts(), OTHER: Counts()}
+    for kind, *counts in connection.execute(_RECENT, (WINDOW_MINUTES,)):
+        by_kind[kind].add(Counts(*counts))
+    [seconds] = connection.execute(_ELAPSED, (WINDOW_MINUTES - 1,)).fetchone() or (0.0,)
+    return RecentRequests(seconds, by_kind)
 
 
-def shape(counts: Counts) -> dict[str, float | int | None]:
-    """How a kind of requests fared, as people read it."""
-    late = percentile(counts.latencies, 0.95)
+def format_counts(counts: Counts) -> dict[str, float | int | None]:
+    """Return requests, latencies (ms) and error rate of one kind of request, as the API shows them."""
+    p95 = percentile(counts.latencies, 0.95)
     return {
         "requests": counts.requests,
         "avg_latency": round(1000 * ratio(counts.seconds, counts.requests), 3),
-        "p95_latency": None if late is None else round(1000 * late, 3),
+        "p95_latency": None if p95 is None else round(1000 * p95, 3),
         "error_rate": round(ratio(counts.failures, counts.requests), 6),
     }
 
 
-def drop_old(connection: Connection) -> None:
-    """Let go of what is older than two days."""
-    connection.execute("DELETE FROM metrics_activity WHERE minute < now() - make_interval(hours => %s)", (KEPT_HOURS,))
+def delete_old_minutes(connection: Connection) -> None:
+    """Delete rows older than RETENTION_HOURS."""
+    connection.execute(
+        "DELETE FROM metrics_activity WHERE minute < now() - make_interval(hours => %s)", (RETENTION_HOURS,)
+    )

@@ -39,7 +39,7 @@ def create_device(device_id: str, group: str | None = None) -> Device:
     """Return the device, created if it does not exist, as a member of the group."""
     device = Device.objects.get_or_create(device_id=device_id)[0]
     if group is not None:
-        group_membership.add(DeviceGroup.objects.get_or_create(name=group)[0], [device.pk])
+        group_membership.add_devices(DeviceGroup.objects.get_or_create(name=group)[0], [device.pk])
     return device
 
 

@@ -11,7 +11,7 @@ from alerts.evaluation.evaluator import Evaluator
 from alerts.evaluation.late_data import judge_late
 from alerts.models import Alert, Cursor, Notice, Resolution, Rule, Status
 from alerts.rules import lifecycle
-from metrics.devices.group_membership import add
+from metrics.devices.group_membership import add_devices
 from metrics.models import Device, DeviceGroup
 from metrics.storage.connection import dedicated_connection
 from metrics.storage.merge import schedule
@@ -192,7 +192,7 @@ def test_only_devices_and_groups_of_the_rule_are_judged(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     group = DeviceGroup.objects.create(name="site b")
-    add(group, [Device.objects.create(device_id="pump").pk])
+    add_devices(group, [Device.objects.create(device_id="pump").pk])
     create_cpu_rule(device_ids=["boiler"], device_groups=["site b"])
     for name in ("boiler", "pump", "fan"):
         send(gateway, 95.0, device=name)

@@ -46,4 +46,4 @@ def test_devices_are_put_into_a_group_that_is_found_by_typing(request: pytest.Fi
     here.page.locator(".select2-search__field").fill("group 29")
     here.page.get_by_role("option", name="group 297").click()
     here.page.get_by_role("button", name="Go").click()
-    expect(here.page.locator(".messagelist")).to_contain_text("2 devices are in group 297 now.")
+    expect(here.page.locator(".messagelist")).to_contain_text("2 devices were added to group 297.")

@@ -250,7 +250,7 @@ def test_a_wrong_key_a_key_that_only_sends_and_a_token_in_the_address_do_not_lis
 def test_keys_hear_of_the_devices_that_they_are_bound_to_alone(gateway: ApiClient, device: ApiClient):
     assert gateway.post("bulk", {"device_001": [point()], "press": [point()], "oven": [point()]}).status == 200
     group = DeviceGroup.objects.create(name="site a")
-    group_membership.add(group, [Device.objects.get(device_id="press").pk])
+    group_membership.add_devices(group, [Device.objects.get(device_id="press").pk])
     series_registry.refresh_registry()
     of_group = ApiKey.issue("wall", "read", group=group)[1]
     for key, heard in ((device.headers["X-Api-Key"], "device_001"), (of_group, "press")):

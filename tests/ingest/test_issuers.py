@@ -186,7 +186,7 @@ def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
     settings.JWT_ISSUERS = (trust(issuer.url, scope_claim="roles", groups_claim="sites"),)
     assert admin.post("bulk", {"press": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
     group = DeviceGroup.objects.create(name="site a")
-    group_membership.add(group, [Device.objects.get(device_id="press").pk])
+    group_membership.add_devices(group, [Device.objects.get(device_id="press").pk])
     series_registry.refresh_registry()
 
     def somebody(**claims: Any) -> ApiClient:

@@ -25,7 +25,7 @@ def group(site: None) -> DeviceGroup:
     """`site a` with press-1 and press-2 in it, and an oven that is not."""
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
     made = [Device.objects.create(device_id=name) for name in ("press-1", "press-2", "oven")]
-    group_membership.add(group, [device.pk for device in made[:2]])
+    group_membership.add_devices(group, [device.pk for device in made[:2]])
     return group
 
 
@@ -252,14 +252,16 @@ def test_whatever_happens_to_a_group_happens_to_its_keys(admin: ApiClient, group
 
     assert (allowed(), seen()) == (["press-1"], ["press-1"])
     oven, press = (Device.objects.get(device_id=name) for name in ("oven", "press-1"))
-    group_membership.add(group, [oven.pk])
+    group_membership.add_devices(group, [oven.pk])
     assert allowed() == ["press-1", "oven"]
     press.groups.clear()
     assert (allowed(), seen()) == (["oven"], ["oven"])
     group.name = "renamed"
     group.save()
     assert (seen(), allowed()) == (["oven"], ["oven"])
-    group_membership.add(DeviceGroup.objects.create(name="site a"), [press.pk])  # another one, with the old name
+    group_membership.add_devices(
+        DeviceGroup.objects.create(name="site a"), [press.pk]
+    )  # another one, with the old name
     assert allowed() == ["oven"]
     group.delete()
     assert allowed() == []

@@ -311,7 +311,7 @@ def test_a_person_with_a_token_sees_the_groups_that_it_belongs_to_at_every_momen
     admin: ApiClient, ana: Any, anonymous: ApiClient
 ) -> None:
     assert admin.post("devices/press/telemetry", point(value=4.5)).status == 200
-    group_membership.add(DeviceGroup.objects.get(name="site a"), [Device.objects.get(device_id="press").pk])
+    group_membership.add_devices(DeviceGroup.objects.get(name="site a"), [Device.objects.get(device_id="press").pk])
     series_registry.refresh_registry()
     holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
 

@@ -223,7 +223,7 @@ def test_only_admins_come_in(site: None):
 
 
 def test_a_list_of_many_is_not_counted_to_its_end(browser: Client, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("metrics.admin.bounded.MOST_COUNTED", 100)
+    monkeypatch.setattr("metrics.admin.base.MAX_COUNTED_ROWS", 100)
     series(range(150))
     assert browser.get("/admin/metrics/series/").context["cl"].result_count == 100
 
@@ -241,10 +241,10 @@ def test_of_thousands_of_groups_the_first_few_and_the_chosen_one_stand_beside_th
 def test_chosen_devices_leave_a_group(browser: Client):
     made = devices(range(10))
     east = DeviceGroup.objects.create(name="east")
-    group_membership.add(east, [device.pk for device in made])
+    group_membership.add_devices(east, [device.pk for device in made])
     sent = {"action": "remove_from_group", "group": east.pk, "_selected_action": [made[0].pk, made[1].pk]}
     page = browser.post("/admin/metrics/device/", sent, follow=True).content.decode()
-    assert "2 devices are no longer in east" in page and east.devices.count() == 8
+    assert "2 devices were removed from east" in page and east.devices.count() == 8
     entry = AuditEntry.objects.latest("pk")
     assert (entry.actor, entry.object_id, entry.was) == ("user:boss", "east", {"devices": {"count": 2}})
 
@@ -253,7 +253,7 @@ def test_the_retention_of_many_metrics_is_changed_at_once_and_told_of_one_by_one
     definitions(range(20))
     everything = {"action": "change_retention", "days": 7, "select_across": "1", "_selected_action": ["1"]}
     page = browser.post("/admin/metrics/metricdefinition/?q=a00001", everything, follow=True).content.decode()
-    assert "Points of 10 metrics are kept for 7 days" in page
+    assert "Retention of 10 metrics is now 7 days" in page
     assert MetricDefinition.objects.filter(retention_days=7).count() == 10
     told = AuditEntry.objects.filter(action="changed", object_type="metric definition", actor="user:boss")
     assert told.count() == 10 and told[0].became == {"retention_days": 7}
@@ -349,7 +349,7 @@ def test_exports_that_are_in_the_way_are_cancelled(browser: Client):
     chosen = list(ExportJob.objects.values_list("pk", flat=True))
     ExportJob.objects.filter(pk=chosen[0]).update(status="done")
     sent = {"action": "cancel", "_selected_action": chosen}
-    assert "2 exports are cancelled" in browser.post("/admin/metrics/exportjob/", sent, follow=True).content.decode()
+    assert "2 exports were cancelled" in browser.post("/admin/metrics/exportjob/", sent, follow=True).content.decode()
     assert sorted(ExportJob.objects.values_list("status", flat=True)) == ["cancelled", "cancelled", "done"]
     assert AuditEntry.objects.filter(action="cancelled", object_type="export job", actor="user:boss").count() == 2
 
@@ -369,7 +369,7 @@ def test_the_journal_is_paged_by_time_whether_its_lines_are_packed_or_not(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("metrics.storage.write.journal.PACK_LINES", 20)
-    monkeypatch.setattr("metrics.admin.storage.LINES", 25)
+    monkeypatch.setattr("metrics.admin.storage.PAGE_LINES", 25)
     with connect() as own:
         for number in range(45):
             store([(1, TODAY + number, 1.0, b"")])

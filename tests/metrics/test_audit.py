@@ -116,9 +116,9 @@ def test_a_thousand_devices_that_change_groups_are_one_entry_with_their_number(s
     east = DeviceGroup.objects.create(name="east")
     everything = list(Device.objects.values_list("pk", flat=True))
     begun = AuditEntry.objects.count()
-    group_membership.add(east, everything)
+    group_membership.add_devices(east, everything)
     assert (last().object_id, last().became) == ("east", {"devices": {"count": 1000}})
-    group_membership.remove(east, everything[:400])
+    group_membership.remove_devices(east, everything[:400])
     assert (last().object_id, last().was) == ("east", {"devices": {"count": 400}})
     assert len(told(begun)) == 2
 

@@ -450,13 +450,13 @@ class Deleting(RuleBasedStateMachine):
     @rule(how=st.sampled_from(["once", "step", "killed"]))
     def remove(self, how):
         if how == "once":
-            delete_device.work(self.connection)
+            delete_device.run_deletions(self.connection)
         elif how == "step":
             delete_device._begin(self.connection)
             delete_device._step(self.connection)
         else:
             with connect() as other, other.transaction(force_rollback=True):
-                delete_device.work(other)
+                delete_device.run_deletions(other)
 
     @invariant()
     def what_lives_is_as_it_was_written(self):
@@ -472,7 +472,7 @@ class Deleting(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         merge.merge_commits(self.connection, force=True)
-        while delete_device.work(self.connection):
+        while delete_device.run_deletions(self.connection):
             pass
         assert set(Deletion.objects.values_list("status", flat=True)) <= {"done"}
         assert held(set(self.dead)) == {}

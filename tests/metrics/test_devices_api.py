@@ -177,7 +177,7 @@ def test_nobody_overwrites_what_somebody_else_has_changed(press: ApiClient):
     assert press.call("DELETE", "devices/press-1", If_Match=tag).status == 412
     tag = press.get("devices/press-1").headers["ETag"]
     other, _ = DeviceGroup.objects.get_or_create(name="site b")
-    group_membership.add(other, Device.objects.values_list("pk", flat=True))  # by the form of the group
+    group_membership.add_devices(other, Device.objects.values_list("pk", flat=True))  # by the form of the group
     assert press.call("PATCH", "devices/press-1", {"groups": []}, If_Match=tag).status == 412
     tag = press.get("devices/press-1").headers["ETag"]
     press.post("devices/press-1/telemetry", point())  # what it sends is nothing that was set up
@@ -289,7 +289,7 @@ def test_a_list_asks_the_database_as_often_for_a_hundred_devices_as_for_one(site
     for low, high in ((0, 1), (1, 100)):
         made = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(low, high))
         for group in groups:
-            group_membership.add(group, [device.pk for device in made])
+            group_membership.add_devices(group, [device.pk for device in made])
         counts.append(
             (
                 statements(caller, "/devices", DevicesView),

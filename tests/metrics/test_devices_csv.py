@@ -75,8 +75,8 @@ def test_a_dry_run_tells_what_would_change_and_changes_nothing(sites: ApiClient)
 @pytest.mark.parametrize(
     ("line", "field", "accepted"),
     [
-        (",,,,,,,,", "device_id", "needed"),
-        ("  ,,,,,,,,", "device_id", "needed"),
+        (",,,,,,,,", "device_id", "required"),
+        ("  ,,,,,,,,", "device_id", "required"),
         ("x" * 201 + ",,,,,,,,", "device_id", "200"),
         ("a\tb,,,,,,,,", "device_id", "one line"),
         ('"a\nb",,,,,,,,', "device_id", "one line"),
@@ -88,22 +88,22 @@ def test_a_dry_run_tells_what_would_change_and_changes_nothing(sites: ApiClient)
         ("a,,,99999999999999999999,,,,,", "expected_interval", "whole seconds"),
         ("a,,,٣,,,,,", "expected_interval", "whole seconds"),
         ("a,,,,90.1,0,,,", "latitude", "-90 to 90"),
-        ('a,,,,"52,5",0,,,', "latitude", "point for decimals"),
+        ('a,,,,"52,5",0,,,', "latitude", "decimal point"),
         ("a,,,,nan,0,,,", "latitude", "-90 to 90"),
         ("a,,,,0,inf,,,", "longitude", "-180 to 180"),
         ("a,,,,0,,,,", "longitude", "together"),
-        ("a,,,,,,,site c,", "groups", "'site c' is not known"),
+        ("a,,,,,,,site c,", "groups", "'site c' does not exist"),
         ("a,,,,,,,,line 2", "tags", "JSON object"),
         ('a,,,,,,,,"{""a"":1}"', "tags", "JSON object"),
         ('a,,,,,,,,"{""a:b"":""c""}"', "tags", "colon"),
         ('a,,,,,,,,"{""a"":""\\u0000""}"', "tags", "one line"),
-        ("a,b", "", "2 cells where the head has 9"),
+        ("a,b", "", "has 2 cells, must have 9"),
     ],
 )
 def test_where_a_row_is_bad_nothing_is_done_and_its_line_and_column_are_told(sites: ApiClient, line, field, accepted):
     answer = sent(sites, PRESS, line)
     assert answer.status == 422, answer.raw
-    assert "1 of 2 rows cannot be taken: nothing is changed" in answer.json["detail"]
+    assert "1 of 2 rows are invalid: nothing was changed" in answer.json["detail"]
     [error] = answer.json["errors"]
     assert (error["line"], error["field"]) == (3, field) and accepted in error["detail"]
     assert known() == []
@@ -112,7 +112,7 @@ def test_where_a_row_is_bad_nothing_is_done_and_its_line_and_column_are_told(sit
 def test_the_good_rows_are_taken_where_that_is_wanted(sites: ApiClient):
     answer = sent(sites, "a,,,,,,,,", "b,,,x,,,,,", "a,,,,,,,,", '"c",,,,,,,,', query="?partial=true")
     assert answer.status == 200 and (answer.json["created"], answer.json["failed"]) == (2, 2)
-    assert [(error["line"], error["detail"]) for error in answer.json["errors"]][1] == (4, "stands in line 2 already")
+    assert [(error["line"], error["detail"]) for error in answer.json["errors"]][1] == (4, "is a duplicate of line 2")
     assert [row[0] for row in known()] == ["a", "c"]
 
 
@@ -126,13 +126,13 @@ def test_lines_are_counted_as_an_editor_counts_them(sites: ApiClient):
     [
         (b"", "device_id is missing"),
         (b"name\nx\n", "device_id is missing"),
-        (b"device_id,colour\nx,red\n", "'colour' is no column"),
+        (b"device_id,colour\nx,red\n", "column 'colour' is unknown"),
         (b"device_id,device_id\nx,x\n", "twice"),
         (b"device_id,latitude\nx,1\n", "together"),
         (b"device_id\n\xff\n", "UTF-8"),
-        (b'device_id\n"x\n', "line 2 is no CSV"),
-        (b'device_id\na\n"x"y\n', "line 3 is no CSV"),
-        (b'device_id\n"' + b"x" * 200_000 + b'"\n', "line 2 is no CSV"),
+        (b'device_id\n"x\n', "line 2 is not CSV"),
+        (b'device_id\na\n"x"y\n', "line 3 is not CSV"),
+        (b'device_id\n"' + b"x" * 200_000 + b'"\n', "line 2 is not CSV"),
         (b"device_id\n" + b"".join(b"d%d\n" % n for n in range(100_001)), "in parts"),
     ],
 )
@@ -180,15 +180,15 @@ def test_what_goes_out_comes_in_again_as_it_was(sites: ApiClient):
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40))
 def test_every_text_comes_back_from_its_cell(text: str):
-    [[cell]] = list(csv.reader(io.StringIO(csv_cells.protected(text).decode(), newline=""), strict=True)) or [[""]]
-    assert csv_cells.bare(cell) == text and not cell.startswith(("=", "+", "-", "@"))
+    [[cell]] = list(csv.reader(io.StringIO(csv_cells.encode_text(text).decode(), newline=""), strict=True)) or [[""]]
+    assert csv_cells.decode_text(cell) == text and not cell.startswith(("=", "+", "-", "@"))
 
 
 @given(st.binary(max_size=200))
 def test_whatever_comes_is_read_or_refused_in_words(body: bytes):
     try:
-        found = csv_table.read(b"device_id,tags,latitude,longitude\n" + body)
-    except csv_table.Unreadable as error:
+        found = csv_table.read_table(b"device_id,tags,latitude,longitude\n" + body)
+    except csv_table.UnreadableTable as error:
         assert str(error)
     else:
         assert found.failed >= len({fault.line for fault in found.faults})

@@ -16,13 +16,13 @@ from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup, MetricDefinition
 from metrics.statistics import request_history
 from metrics.statistics.histogram import (
-    by_kind,
-    hours_until,
-    largest,
-    most,
-    per_minute,
+    count_by_type,
+    largest_counts,
+    last_day_hours,
     percentile,
+    points_per_minute,
     ratio,
+    top_metrics,
 )
 from metrics.statistics.inventory import device_statistics, service_statistics
 from metrics.storage.connection import Connection, connect
@@ -176,7 +176,7 @@ def test_e6_us2_ac3_points_per_second_latency_and_errors_are_those_that_were_mea
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{number}") for number in range(30)]})
         admin.get(f"devices/device_001/metrics/m{number}/latest")
     request_stats.tally.answered(request_stats.OTHER, 503, 0.5)  # what no request here can be made to cause
-    request_history.write()
+    request_history.store_counters()
     found = admin.get("stats").json
     assert 300 / 300 <= found["points_per_second"] <= 300 / 239
     assert found["requests"]["ingest"]["requests"] == 10 and found["requests"]["other"]["requests"] == 11
@@ -227,9 +227,9 @@ def test_rejected_points_are_counted_and_no_stored_ones(admin: ApiClient) -> Non
     request_stats.tally.forget()
     admin.post("devices/device_001/telemetry/batch", {"data_points": [point(), point(seconds_ago=-900)]})
     assert admin.post("devices/device_001/telemetry", point(seconds_ago=-900)).status == 422
-    request_history.write()
+    request_history.store_counters()
     with connect() as connection:
-        ingest = request_history.recent(connection).kinds[request_stats.INGEST]
+        ingest = request_history.read_recent(connection).kinds[request_stats.INGEST]
     assert (ingest.requests, ingest.points, ingest.rejected, ingest.failures) == (2, 1, 2, 0)
 
 
@@ -247,7 +247,7 @@ def shared(admin: ApiClient) -> ApiClient:
             merged()
     for group, device in (("site a", "mine"), ("site b", "theirs")):
         made, _ = DeviceGroup.objects.get_or_create(name=group)
-        group_membership.add(made, Device.objects.filter(device_id=device).values_list("pk", flat=True))
+        group_membership.add_devices(made, Device.objects.filter(device_id=device).values_list("pk", flat=True))
     return admin
 
 
@@ -282,7 +282,7 @@ def test_a_device_is_told_of_itself_and_of_nobody_else(shared: ApiClient, device
 
 
 def test_what_the_service_does_is_the_same_for_everybody(shared: ApiClient, stranger: ApiClient) -> None:
-    request_history.write()
+    request_history.store_counters()
     assert stranger.get("stats").json["points_per_second"] > 0
 
 
@@ -484,17 +484,17 @@ def test_a_percentile_is_within_a_fifth_of_what_it_was(latencies: list[float], s
 
 def test_of_nothing_there_is_no_percentile_and_no_rate() -> None:
     assert percentile([0] * (len(LATENCIES) + 1), 0.95) is None
-    assert (ratio(1, 0), per_minute({5: 0}, datetime.now(UTC)), most({"a": 0})) == (0.0, 0.0, [])
+    assert (ratio(1, 0), points_per_minute({5: 0}, datetime.now(UTC)), top_metrics({"a": 0})) == (0.0, 0.0, [])
 
 
 def test_points_a_minute_are_told_from_the_first_hour_that_has_any() -> None:
     now = datetime.fromtimestamp(100 * 3600 + 1800, UTC)
-    assert per_minute({98: 0, 99: 60, 100: 30}, now) == 1.0
-    assert per_minute({100: 30}, now) == 1.0
+    assert points_per_minute({98: 0, 99: 60, 100: 30}, now) == 1.0
+    assert points_per_minute({100: 30}, now) == 1.0
 
 
 def test_the_largest_are_named_and_the_rest_is_other() -> None:
-    assert largest({"a": 1, "b": 5, "c": 3, "d": 1}, 2) == {"b": 5, "c": 3, "other": 2}
-    assert most({"a": 1, "b": 5, "c": 5}, 2) == [{"name": "b", "points": 5}, {"name": "c", "points": 5}]
-    assert by_kind(["x", "x", "z"], ["x", "y"]) == {"x": 2, "y": 0, "z": 1}
-    assert list(hours_until(30)) == list(range(7, 31))
+    assert largest_counts({"a": 1, "b": 5, "c": 3, "d": 1}, 2) == {"b": 5, "c": 3, "other": 2}
+    assert top_metrics({"a": 1, "b": 5, "c": 5}, 2) == [{"name": "b", "points": 5}, {"name": "c", "points": 5}]
+    assert count_by_type(["x", "x", "z"], ["x", "y"]) == {"x": 2, "y": 0, "z": 1}
+    assert list(last_day_hours(30)) == list(range(7, 31))

@@ -21,7 +21,7 @@ def fleet(admin: ApiClient) -> ApiClient:
     assert admin.post("bulk", body).status == 200
     for name, device in (("site a", OURS), ("site b", THEIRS)):
         group, _ = DeviceGroup.objects.get_or_create(name=name)
-        group_membership.add(group, Device.objects.filter(device_id=device).values_list("pk", flat=True))
+        group_membership.add_devices(group, Device.objects.filter(device_id=device).values_list("pk", flat=True))
     return admin
 
 
@@ -128,9 +128,9 @@ def test_whoever_leaves_a_group_sees_its_devices_no_more(fleet: ApiClient, viewe
 def test_changing_who_is_in_a_group_moves_the_revision(site: None) -> None:
     group, device = DeviceGroup.objects.create(name="g"), Device.objects.create(device_id="d")
     number = Revision.objects.get().number
-    assert group_membership.add(group, [device.pk]) == 1
-    assert group_membership.add(group, [device.pk]) == 0
-    assert group_membership.remove(group, [device.pk]) == 1
+    assert group_membership.add_devices(group, [device.pk]) == 1
+    assert group_membership.add_devices(group, [device.pk]) == 0
+    assert group_membership.remove_devices(group, [device.pk]) == 1
     device.groups.add(group)
     assert Revision.objects.get().number == number + 4
 

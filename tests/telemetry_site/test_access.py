@@ -131,7 +131,7 @@ def callers(
     """Everyone who may come. `device` is bound to the device in the addresses, `other device` to another."""
     admin.post("devices/device_001/telemetry", point(value=SECRET))
     group = DeviceGroup.objects.get(name="site a")
-    group_membership.add(group, Device.objects.filter(device_id="device_001").values_list("pk", flat=True))
+    group_membership.add_devices(group, Device.objects.filter(device_id="device_001").values_list("pk", flat=True))
 
     def bearer(text: str) -> ApiClient:
         return ApiClient(admin.port, {"Authorization": f"Bearer {text}"})

@@ -80,7 +80,7 @@ def test_e6_us4_ac3_live_figures_are_measured(admin: ApiClient) -> None:
         if number == 0:
             merged()
     tasks.heartbeat()
-    request_history.write()
+    request_history.store_counters()
     told = admin.get(DETAILED).json["performance"]
     assert (told["commits"], told["commits_to_merge"], told["points_to_merge"]) == (3, 2, 20)
     assert 0 < told["oldest_commit_seconds"] < 30 and 0 <= told["worker_heard_seconds_ago"] < 30
@@ -374,26 +374,26 @@ def test_what_several_processes_count_in_a_minute_is_one_row(site: None) -> None
         request_stats.tally.answered(request_stats.INGEST, 500, 0.2)
         request_stats.tally.stored(7)
         request_stats.tally.rejected(1)
-        request_history.write()
+        request_history.store_counters()
     found = rows()
     if len(found) == 1:  # else a minute began in between
         assert found[0][:5] == ("ingest", 6, 3, 21, 3) and sum(found[0][5]) == 6 and sorted(found[0][5])[-2:] == [3, 3]
     assert sum(row[1] for row in found) == 6
     with connect() as connection:
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '4 minutes'")
-        assert request_history.recent(connection).kinds[request_stats.INGEST].requests == 6
+        assert request_history.read_recent(connection).kinds[request_stats.INGEST].requests == 6
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '1 minute'")
-        assert request_history.recent(connection).kinds[request_stats.INGEST].requests in (
+        assert request_history.read_recent(connection).kinds[request_stats.INGEST].requests in (
             0,
             6,
         )  # 6 where a minute ended just now
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '1 minute'")
-        assert request_history.recent(connection).kinds[request_stats.INGEST].requests == 0
+        assert request_history.read_recent(connection).kinds[request_stats.INGEST].requests == 0
 
 
 def test_nothing_is_written_where_nothing_happened(site: None) -> None:
     request_stats.tally.forget()
-    request_history.write()
+    request_history.store_counters()
     assert rows() == []
 
 
@@ -403,14 +403,14 @@ def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
     request_stats.tally.forget()
     request_stats.tally.stored(5)
     with pytest.raises(StorageUnavailable):
-        request_history.write()
+        request_history.store_counters()
     lifespan.write_request_stats()
     assert "cannot be written" in caplog.text
     connections.connection_parameters = WITH_DATABASE
     request_stats.tally.stored(2)
 
     def written() -> bool:  # the web process may have the first ones in hand right now, and gives them back
-        request_history.write()
+        request_history.store_counters()
         return sum(row[3] for row in rows()) == 7
 
     wait_until(written, 10, "everything is written")

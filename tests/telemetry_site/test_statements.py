@@ -159,7 +159,7 @@ def furnished(admin: ApiClient, rows: int) -> None:
             [InboxRow("s", f"device_{n:03}", "m", "too_old", now, now, 1, "too old", kept) for n in range(rows)],
         )
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
-    group_membership.add(group, Device.objects.values_list("pk", flat=True))
+    group_membership.add_devices(group, Device.objects.values_list("pk", flat=True))
     _alerting(rows)
 
 

@@ -1,4 +1,4 @@
-"""Lists whose cost does not grow with what they list."""
+"""Base classes of admin lists whose cost does not grow with the number of rows."""
 
 from typing import Any
 
@@ -8,20 +8,20 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-MOST_COUNTED = 10_000  # rows: whoever wants to see what comes after them filters
+MAX_COUNTED_ROWS = 10_000  # of a list; rows after these are found by filters
 
 
 class BoundedPaginator(Paginator):
-    """Counts no further than somebody would turn pages."""
+    """Paginator that counts at most MAX_COUNTED_ROWS."""
 
     @cached_property
     def count(self) -> int:
-        rows: QuerySet[Any] = self.object_list[:MOST_COUNTED]  # type: ignore[assignment]
+        rows: QuerySet[Any] = self.object_list[:MAX_COUNTED_ROWS]  # type: ignore[assignment]
         return rows.count()
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
-    """What is true elsewhere: looked at here, neither made nor changed nor deleted."""
+    """Admin list without add, change and delete."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -38,12 +38,12 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
 
 class FirstFewFilter(admin.RelatedFieldListFilter):
-    """A filter by something that there may be thousands of: the first by name, and the one that is chosen."""
+    """Filter by a relation with thousands of rows: offers the first ones by name, and the selected one."""
 
-    most = 30
+    max_choices = 30
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, Any]]:
-        others = field.remote_field.model._default_manager
-        chosen = [value for value in self.lookup_val or [] if str(value).isdecimal()]
-        rows = [*others.order_by("name")[: self.most], *others.filter(pk__in=chosen)]
+        related = field.remote_field.model._default_manager
+        selected = [value for value in self.lookup_val or [] if str(value).isdecimal()]
+        rows = [*related.order_by("name")[: self.max_choices], *related.filter(pk__in=selected)]
         return [(pk, name) for pk, name in {row.pk: str(row) for row in rows}.items()]

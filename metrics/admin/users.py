@@ -1,4 +1,4 @@
-"""People: what they may do is their role, what they see the device groups that they are members of."""
+"""Admin pages of users: their role decides what they may do, their device groups what they see."""
 
 from typing import Any
 
@@ -18,20 +18,20 @@ from metrics.models import Device, DeviceGroup
 from rest.caller import OPERATORS
 
 ROLES = (
-    "Viewers look at the devices of their groups. Operators also change alerts and what they are about."
-    " Admins see everything and configure everything, here too."
+    "Viewers see the devices of their groups. Operators also manage alerts and alert rules."
+    " Admins see and configure everything, including these pages."
 )
 
 
 class Role(TextChoices):
-    """What a person may do (rest.caller)."""
+    """Role of a user, which decides its scope (rest.caller)."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
 
 
-def _operates() -> Exists:
+def _is_operator() -> Exists:
     return Exists(Group.objects.filter(name=OPERATORS, user=OuterRef("pk")))
 
 
@@ -47,49 +47,49 @@ class RoleFilter(admin.SimpleListFilter):
             case Role.ADMIN:
                 return queryset.filter(is_superuser=True)
             case Role.OPERATOR:
-                return queryset.filter(_operates(), is_superuser=False)
+                return queryset.filter(_is_operator(), is_superuser=False)
             case Role.VIEWER:
-                return queryset.filter(~_operates(), is_superuser=False)
+                return queryset.filter(~_is_operator(), is_superuser=False)
         return queryset
 
 
-class PersonForm(UserChangeForm):
+class RoleUserForm(UserChangeForm):
     role = forms.ChoiceField(choices=Role.choices, help_text=ROLES)
     device_groups = forms.ModelMultipleChoiceField(
         DeviceGroup.objects.all(),
         required=False,
         widget=AutocompleteSelectMultiple(Device._meta.get_field("groups"), admin.site),
-        help_text="Whose devices this person sees; admins see all devices.",
+        help_text="The user sees the devices of these groups; admins see all devices.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial["role"] = _role(self.instance)
+        self.initial["role"] = _role_of(self.instance)
         self.initial["device_groups"] = self.instance.device_groups.all()
 
     def clean(self) -> dict[str, Any]:
-        given = super().clean() or self.cleaned_data
-        stays = given.get("role") == Role.ADMIN and given.get("is_active")
-        if _is_last_admin(self.instance) and not stays:
-            raise ValidationError("This is the last active admin: make another one first.")
-        return given
+        values = super().clean() or self.cleaned_data
+        stays_admin = values.get("role") == Role.ADMIN and values.get("is_active")
+        if _is_last_admin(self.instance) and not stays_admin:
+            raise ValidationError("This is the last active admin: create another one first.")
+        return values
 
 
-def _role(person: User) -> Role:
-    if person.is_superuser:
+def _role_of(user: User) -> Role:
+    if user.is_superuser:
         return Role.ADMIN
-    return Role.OPERATOR if person.groups.filter(name=OPERATORS).exists() else Role.VIEWER
+    return Role.OPERATOR if user.groups.filter(name=OPERATORS).exists() else Role.VIEWER
 
 
-def _is_last_admin(person: User) -> bool:
+def _is_last_admin(user: User) -> bool:
     admins = User.objects.filter(is_superuser=True, is_active=True)
-    return admins.filter(pk=person.pk).exists() and not admins.exclude(pk=person.pk).exists()
+    return admins.filter(pk=user.pk).exists() and not admins.exclude(pk=user.pk).exists()
 
 
-class PersonAdmin(UserAdmin):
-    title = "People"
+class RoleUserAdmin(UserAdmin):
+    title = "Users"
     help = ROLES
-    form = PersonForm
+    form = RoleUserForm
     list_display = ("username", "full_name", "email", "role", "is_active", "last_login")
     list_filter = (RoleFilter, "is_active")
     search_fields = ("^username", "first_name", "last_name", "^email")
@@ -99,24 +99,24 @@ class PersonAdmin(UserAdmin):
     filter_horizontal = ()
     fieldsets = (
         (None, {"fields": ("username", "password")}),
-        ("Person", {"fields": ("first_name", "last_name", "email")}),
-        ("What they may do and see", {"fields": ("is_active", "role", "device_groups")}),
+        ("Personal data", {"fields": ("first_name", "last_name", "email")}),
+        ("Permissions", {"fields": ("is_active", "role", "device_groups")}),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     actions = ("deactivate",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        return super().get_queryset(request).annotate(operates=_operates())
+        return super().get_queryset(request).annotate(is_operator=_is_operator())
 
     @admin.display(description="name")
-    def full_name(self, person: User) -> str:
-        return person.get_full_name()
+    def full_name(self, user: User) -> str:
+        return user.get_full_name()
 
     @admin.display(description="role")
-    def role(self, person: User) -> str:
-        operates = getattr(person, "operates", False)
-        found = Role.ADMIN if person.is_superuser else Role.OPERATOR if operates else Role.VIEWER
-        return str(found.label)
+    def role(self, user: User) -> str:
+        is_operator = getattr(user, "is_operator", False)
+        role = Role.ADMIN if user.is_superuser else Role.OPERATOR if is_operator else Role.VIEWER
+        return str(role.label)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         if role := form.cleaned_data.get("role"):
@@ -131,7 +131,7 @@ class PersonAdmin(UserAdmin):
                 (form.instance.groups.add if role == Role.OPERATOR else form.instance.groups.remove)(operators)
             form.instance.device_groups.set(form.cleaned_data["device_groups"])
 
-    @method_decorator(transaction.atomic)  # so that the audit tells of it within the transaction of the change
+    @method_decorator(transaction.atomic)  # so that the audit entry is in the same transaction
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         return super().user_change_password(request, id, form_url)
 
@@ -139,22 +139,24 @@ class PersonAdmin(UserAdmin):
         return super().has_delete_permission(request, obj) and not (obj is not None and _is_last_admin(obj))
 
     def get_actions(self, request: HttpRequest) -> Any:
-        """Deleting many people at once is not offered: whoever has left is deactivated, and keeps the name."""
-        found = super().get_actions(request)
-        found.pop("delete_selected", None)
-        return found
+        """Remove bulk deletion: users who leave are deactivated and keep their name."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
 
-    @admin.action(description="Deactivate the selected people: they can no longer sign in", permissions=["change"])
+    @admin.action(description="Deactivate the selected users: they can no longer sign in", permissions=["change"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         with transaction.atomic():
-            for person in queryset.filter(is_active=True):
-                if _is_last_admin(person):
-                    self.message_user(request, f"{person} stays: it is the last active admin.", messages.WARNING)
+            for user in queryset.filter(is_active=True):
+                if _is_last_admin(user):
+                    self.message_user(
+                        request, f"{user} was not deactivated: it is the last active admin.", messages.WARNING
+                    )
                     continue
-                person.is_active = False
-                person.save(update_fields=["is_active"])
+                user.is_active = False
+                user.save(update_fields=["is_active"])
 
 
 admin.site.unregister(User)
-admin.site.unregister(Group)  # roles say what people may do, groups of devices what they see
-admin.site.register(User, PersonAdmin)
+admin.site.unregister(Group)  # replaced by roles and device groups
+admin.site.register(User, RoleUserAdmin)
