@@ -49,7 +49,7 @@ class JournalAnchors:
             self._by_number.setdefault(anchor.number, {})[anchor.checksum] = f"commit {seq} of shard {shard}"
 
     def find_contradiction(self, number: int, checksum: bytes) -> str:
-        """Return how an entry differs from what the journal contains; empty if it does not."""
+        """Return how an entry differs from its checksum in the journal; empty if it does not."""
         for expected, commit in self._by_number.pop(number, {}).items():
             if expected != checksum.hex():
                 return f"it differs from the entry at the time of {commit}"

@@ -39,7 +39,7 @@ class ImportRejected(TelemetryError):
 
 @dataclass(slots=True)
 class ImportResult:
-    """What an import changed, or with `dry_run` would change."""
+    """Counts, changes and errors of an import; with `dry_run` of the changes that it would make."""
 
     created: int = 0
     updated: int = 0

@@ -29,9 +29,9 @@ _LONG_RUN = 16  # points per run on average, from which on values are gathered r
 class Accumulator:
     """State of every bucket, fed with pieces of points. This one counts; its subclasses count too."""
 
-    needs_order = False  # whether the pieces of a series must come in order of time
+    needs_order = False  # of the pieces of a series, by time
     rollup_stat: str | None = "count"  # the rollup statistic that gives the same result as the points
-    accepts_rollup_ends = False  # whether first and last value of rollups can stand in for points that are deleted
+    accepts_rollup_ends = False  # first and last values of rollups replace expired points
 
     def __init__(self, buckets: int, series: int) -> None:
         self.count = np.zeros(buckets, np.int64)
@@ -335,7 +335,7 @@ Fill = str | float | None  # none, null, previous, linear or a number
 
 
 def fill_gaps(values: Floats, times: Ints, fill: Fill) -> Floats:
-    """Return the values of one group with gaps (NaN) filled; what stays NaN is shown as null."""
+    """Return the values of one group with gaps (NaN) filled; the remaining NaN are shown as null."""
     gaps = np.isnan(values)
     if isinstance(fill, int | float):
         return np.where(gaps, float(fill), values)

@@ -42,7 +42,7 @@ MAX_TAG_VALUES = 1_000  # that one query may group by
 
 @dataclass(frozen=True, slots=True)
 class AggregationPlan:
-    """How the series of a query are aggregated, and what is read for it.
+    """Groups, time buckets and reads of an aggregation.
 
     edges   µs: of the time buckets
     labels  of the groups, in the order of the result
@@ -69,7 +69,8 @@ class AggregationPlan:
 
 @dataclass(slots=True)
 class Aggregates:
-    """What was read: one accumulator per value of the tag to group by, or one for all; units by value and group."""
+    """Result of the read stage: one accumulator per value of the tag to group by, or one for all; units by value and
+    group."""
 
     accumulators: dict[str | None, Accumulator]
     units: dict[tuple[str | None, int], str] = field(default_factory=dict)
@@ -178,7 +179,7 @@ def _add_points(plan: AggregationPlan, aggregates: Aggregates, piece: Columns) -
 
 
 def _add_rollups(plan: AggregationPlan, aggregates: Aggregates, summary: RollupColumns) -> None:
-    """Add rollups, none of which an edge of a time bucket cuts."""
+    """Add rollups, each of which lies in one time bucket."""
     for positions, ids in plan.rounds:
         found = np.minimum(np.searchsorted(ids, summary.ids), len(ids) - 1)
         mask = ids[found] == summary.ids

@@ -1,4 +1,4 @@
-"""ReadPlan a query: which series are read from points and which from rollups; check the limits before anything is read.
+"""Plan a query: which series are read from points and which from rollups; check the limits before anything is read.
 
 Blocks are fetched whole, but most are decoded only for the series of the query. So a query has two costs: the points
 in its blocks, and about how many of them are of its series. Heavy queries share a few slots per process.
@@ -84,7 +84,7 @@ def plan_pieces(
 ) -> list[PlanPiece]:
     """Split series by the retention of their points: it decides from which day on only rollups exist.
 
-    With `max_points`, each series is downsampled to as many.
+    With `max_points`, each series is downsampled to that many points.
     """
     definitions = current_registry().definitions
     by_retention: dict[int | None, list[int]] = {}
@@ -141,7 +141,7 @@ def point_limit(query: Query) -> int:
 def open_read(
     query: Query, pieces: Sequence[PlanPiece], max_points: int
 ) -> Iterator[tuple[Connection, list[ReadPlan]]]:
-    """ReadPlan the pieces in one snapshot, check the limits, and wait for a slot if the query is heavy.
+    """Plan the pieces in one snapshot, check the limits, and wait for a slot if the query is heavy.
 
     Raises InvalidField over a limit, Overloaded if no slot becomes free.
     """

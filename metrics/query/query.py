@@ -1,4 +1,4 @@
-"""A validated query for measurements: what to read, and where its next page begins.
+"""A query for points: its fields, their validation, and the cursor of the next page.
 
 The limits are those of one query in one process. A query over a limit is rejected before anything is read; the error
 names the field and, where a smaller query would do, its size.
@@ -167,7 +167,7 @@ class Query:
 
 
 def time_range_error(start: datetime, end: datetime) -> tuple[str, str] | None:
-    """Return the field and what is wrong with it; None for a valid range."""
+    """Return (field, detail) of the error of a time range; None if it is valid."""
     if start >= end:
         return "start_time", "must be before end_time"
     if start < MIN_TIME:

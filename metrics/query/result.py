@@ -56,11 +56,11 @@ class ResultSeries:
 
 @dataclass(slots=True)
 class QueryResult:
-    """What a query returns.
+    """Result of a query.
 
     interval    seconds of a time bucket; None: the whole range, or raw points
-    incomplete  what is missing, and why
-    read        what was read, for `explain`
+    incomplete  messages about missing points
+    read        counts of blocks, points and rollups, for `explain`
     """
 
     query: Query
@@ -75,7 +75,7 @@ class QueryResult:
         return sum(len(series.times) for series in self.series)
 
     def add_read(self, plan: ReadPlan) -> None:
-        """Add what a plan read, and what of it is damaged."""
+        """Add the counts of a plan to `read`, and its damaged blocks to `incomplete`."""
         self.incomplete += [f"{name} is damaged and was left out" for name in plan.damaged]
         for name in ("series", "young_blocks", "points_in_blocks", "intervals_in_rollups"):
             self.read.setdefault(name, 0)

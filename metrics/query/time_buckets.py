@@ -66,7 +66,7 @@ def _edges_within(period: _OffsetPeriod, interval: int) -> Ints:
     count = max(-(-(period.high + period.offset - _FIRST_MONDAY - first) // interval), 0)
     edges = np.arange(count, dtype=np.int64) * interval + (first + _FIRST_MONDAY - period.offset)
     if shift > 0 and first > begin and begin // interval > (begin - shift - 1) // interval:
-        return np.concatenate((np.array([period.low], np.int64), edges))  # an edge lies in the missing hour
+        return np.concatenate((np.array([period.low], np.int64), edges))  # the missing hour contains an edge
     return edges
 
 

@@ -184,7 +184,7 @@ def pages_of(model: Any, browser: Client) -> list[str]:
 
 
 @pytest.mark.parametrize("label", sorted(REGISTERED))
-def test_every_page_of_a_list_takes_as_many_statements_for_a_thousand_rows_as_for_ten(browser: Client, label: str):
+def test_admin_list_statements_do_not_grow_with_rows(browser: Client, label: str):
     model, make = REGISTERED[label], MAKERS[label]
     make(range(10))
     statements(browser, pages_of(model, browser))  # what a process asks once and remembers
@@ -195,14 +195,14 @@ def test_every_page_of_a_list_takes_as_many_statements_for_a_thousand_rows_as_fo
 
 
 @pytest.mark.parametrize("label", sorted(REGISTERED))
-def test_whatever_can_be_changed_here_is_audited(browser: Client, label: str):
+def test_every_editable_model_is_audited(browser: Client, label: str):
     registered: Any = admin.site._registry[REGISTERED[label]]
     request = browser.get("/admin/").wsgi_request
     if registered.has_add_permission(request) or registered.has_change_permission(request):
         assert REGISTERED[label] in watched_models
 
 
-def test_the_front_page_is_in_order_and_names_everything(browser: Client):
+def test_admin_index_lists_all_models_in_order(browser: Client):
     page = browser.get("/admin/").content.decode()
     content = page[page.index('id="content-main"') :]
     names = re.findall(r'<th scope="row"[^>]*>\s*<a href="[^"]*">([^<]+)', content)
@@ -215,20 +215,20 @@ def test_the_front_page_is_in_order_and_names_everything(browser: Client):
         assert browser.get(address).status_code == 200
 
 
-def test_only_admins_come_in(site: None):
+def test_admin_pages_are_for_admins_only(site: None):
     client = Client()
     client.force_login(get_user_model().objects.create_user("viewer"))
     assert client.get("/admin/").status_code == 302
     assert client.get("/admin/journal/").status_code == 302
 
 
-def test_a_list_of_many_is_not_counted_to_its_end(browser: Client, monkeypatch: pytest.MonkeyPatch):
+def test_long_list_is_counted_up_to_the_limit(browser: Client, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("metrics.admin.base.MAX_COUNTED_ROWS", 100)
     series(range(150))
     assert browser.get("/admin/metrics/series/").context["cl"].result_count == 100
 
 
-def test_of_thousands_of_groups_the_first_few_and_the_chosen_one_stand_beside_the_devices(browser: Client):
+def test_group_filter_offers_first_groups_and_the_selected_one(browser: Client):
     groups(range(1000))
     last = DeviceGroup.objects.get(name="a000999")
     page = browser.get(f"/admin/metrics/device/?groups__id__exact={last.pk}").content.decode()
@@ -238,7 +238,7 @@ def test_of_thousands_of_groups_the_first_few_and_the_chosen_one_stand_beside_th
 # --- devices and definitions ------------------------------------------------------------------------
 
 
-def test_chosen_devices_leave_a_group(browser: Client):
+def test_selected_devices_are_removed_from_group(browser: Client):
     made = devices(range(10))
     east = DeviceGroup.objects.create(name="east")
     group_membership.add_devices(east, [device.pk for device in made])
@@ -249,7 +249,7 @@ def test_chosen_devices_leave_a_group(browser: Client):
     assert (entry.actor, entry.object_id, entry.was) == ("user:boss", "east", {"devices": {"count": 2}})
 
 
-def test_the_retention_of_many_metrics_is_changed_at_once_and_told_of_one_by_one(browser: Client):
+def test_bulk_retention_change_is_audited_per_metric(browser: Client):
     definitions(range(20))
     everything = {"action": "change_retention", "days": 7, "select_across": "1", "_selected_action": ["1"]}
     page = browser.post("/admin/metrics/metricdefinition/?q=a00001", everything, follow=True).content.decode()
@@ -260,7 +260,7 @@ def test_the_retention_of_many_metrics_is_changed_at_once_and_told_of_one_by_one
 
 
 @pytest.mark.parametrize("days", ["", "0", "soon", "99999"])
-def test_a_retention_that_is_none_changes_nothing(browser: Client, days: str):
+def test_invalid_retention_changes_nothing(browser: Client, days: str):
     definitions(range(3))
     chosen = list(MetricDefinition.objects.values_list("pk", flat=True))
     browser.post(
@@ -281,7 +281,7 @@ def saved(browser: Client, person: Any, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("role", "scope"), [("viewer", Scope.READ), ("operator", Scope.OPERATE), ("admin", Scope.ADMIN)]
 )
-def test_a_role_is_given_and_taken(browser: Client, role: str, scope: str):
+def test_role_can_be_assigned_and_removed(browser: Client, role: str, scope: str):
     mei = get_user_model().objects.create_user("mei")
     east = DeviceGroup.objects.create(name="east")
     for given, expected in ((role, scope), ("viewer", Scope.READ)):
@@ -293,7 +293,7 @@ def test_a_role_is_given_and_taken(browser: Client, role: str, scope: str):
     assert AuditEntry.objects.filter(object_id="mei", actor="user:boss", after__contains="east").exists()
 
 
-def test_people_are_found_by_role(browser: Client):
+def test_users_are_filtered_by_role(browser: Client):
     people(range(3))
     get_user_model().objects.get(username="a000001").groups.add(Group.objects.create(name=OPERATORS))
     found = {
@@ -303,7 +303,7 @@ def test_people_are_found_by_role(browser: Client):
     assert found == {"admin": ["boss"], "operator": ["a000001"], "viewer": ["a000000", "a000002"]}
 
 
-def test_the_last_admin_stays(browser: Client):
+def test_last_admin_cannot_be_removed(browser: Client):
     boss = get_user_model().objects.get()
     answer = saved(browser, boss, role="viewer")
     assert answer.status_code == 200 and "last active admin" in answer.content.decode()
@@ -313,7 +313,7 @@ def test_the_last_admin_stays(browser: Client):
     assert boss.is_active and boss.is_superuser
 
 
-def test_people_who_left_are_deactivated_and_told_of(browser: Client):
+def test_deactivated_users_are_audited(browser: Client):
     people(range(3))
     chosen = list(get_user_model().objects.filter(username__startswith="a").values_list("pk", flat=True))
     browser.post("/admin/auth/user/", {"action": "deactivate", "_selected_action": chosen})
@@ -321,7 +321,7 @@ def test_people_who_left_are_deactivated_and_told_of(browser: Client):
     assert AuditEntry.objects.filter(object_type="user", after__contains='"is_active": false').count() == 3
 
 
-def test_a_password_that_an_admin_gives_is_told_of_without_it(browser: Client):
+def test_password_change_by_admin_is_audited_without_the_password(browser: Client):
     mei = get_user_model().objects.create_user("mei")
     secret = "something of some length"
     sent = {"password1": secret, "password2": secret, "usable_password": "true"}
@@ -334,7 +334,7 @@ def test_a_password_that_an_admin_gives_is_told_of_without_it(browser: Client):
 
 
 @pytest.mark.parametrize("name", ["series", "exportjob", "auditentry", "damagedblock"])
-def test_what_is_true_elsewhere_is_only_looked_at(browser: Client, name: str):
+def test_read_only_models_cannot_be_changed(browser: Client, name: str):
     model = next(model for label, model in REGISTERED.items() if label.lower() == f"metrics.{name}")
     MAKERS[model._meta.label](range(1))
     row: Any = model._base_manager.order_by("pk").first()
@@ -344,7 +344,7 @@ def test_what_is_true_elsewhere_is_only_looked_at(browser: Client, name: str):
     assert model._base_manager.filter(pk=row.pk).values().get() == before
 
 
-def test_exports_that_are_in_the_way_are_cancelled(browser: Client):
+def test_selected_exports_are_cancelled(browser: Client):
     exports(range(3))
     chosen = list(ExportJob.objects.values_list("pk", flat=True))
     ExportJob.objects.filter(pk=chosen[0]).update(status="done")
@@ -354,7 +354,7 @@ def test_exports_that_are_in_the_way_are_cancelled(browser: Client):
     assert AuditEntry.objects.filter(action="cancelled", object_type="export job", actor="user:boss").count() == 2
 
 
-def test_an_audit_entry_shows_what_was_and_what_is(browser: Client):
+def test_audit_entry_shows_before_and_after(browser: Client):
     record("changed", ("device", "boiler"), {"name": "<b>old"}, {"name": "new", "expected_interval": None})
     entry = AuditEntry.objects.latest("pk")
     page = browser.get(f"/admin/metrics/auditentry/{entry.pk}/change/").content.decode()
@@ -365,9 +365,7 @@ def test_an_audit_entry_shows_what_was_and_what_is(browser: Client):
     assert {one.object_id for one in found} == {"boiler"}
 
 
-def test_the_journal_is_paged_by_time_whether_its_lines_are_packed_or_not(
-    browser: Client, monkeypatch: pytest.MonkeyPatch
-):
+def test_journal_is_paged_by_time_for_compressed_and_plain_lines(browser: Client, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("metrics.storage.write.journal.PACK_LINES", 20)
     monkeypatch.setattr("metrics.admin.storage.PAGE_LINES", 25)
     with connect() as own:

@@ -103,7 +103,7 @@ def expected(points: list[Point], name: str, low: int, high: int) -> float | Non
     before=st.integers(0, 40 * HOUR),
     length=st.integers(1, 20 * 24 * HOUR),
 )
-def test_an_edge_is_where_the_wall_clock_shows_a_multiple(zone, night, interval, before, length):
+def test_bucket_edges_are_multiples_of_the_interval_on_the_wall_clock(zone, night, interval, before, length):
     start = micro(night) - before * SECOND
     end = start + length * SECOND
     found = bucket_edges(start, end, interval * SECOND, ZoneInfo(zone))
@@ -122,7 +122,7 @@ def test_an_edge_is_where_the_wall_clock_shows_a_multiple(zone, night, interval,
 
 
 @pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24)])
-def test_a_day_has_as_many_hours_as_its_night_lets_it(day, hours):
+def test_dst_days_have_23_or_25_hourly_buckets(day, hours):
     berlin = ZoneInfo("Europe/Berlin")
     start = datetime.fromisoformat(day).replace(tzinfo=berlin)
     following = (datetime.fromisoformat(day) + timedelta(days=1)).replace(tzinfo=berlin)
@@ -134,7 +134,7 @@ def test_a_day_has_as_many_hours_as_its_night_lets_it(day, hours):
     assert shown == [0, 6, 12, 18, 0]
 
 
-def test_midnight_that_does_not_exist_or_comes_twice_begins_one_day():
+def test_missing_or_repeated_midnight_starts_one_daily_bucket():
     havana = ZoneInfo("America/Havana")  # 2026-03-08 begins at 01:00; 2026-11-01 has two midnights
     for month, night in ((3, 8), (11, 1)):
         start = micro(datetime(2026, month, night, tzinfo=havana) - timedelta(days=2))
@@ -144,14 +144,14 @@ def test_midnight_that_does_not_exist_or_comes_twice_begins_one_day():
         assert all((b - a).days == 1 for a, b in zip(days[:-1], days[1:], strict=True))
 
 
-def test_weeks_begin_on_monday():
+def test_weekly_buckets_start_on_monday():
     start = micro(datetime(2026, 5, 1, tzinfo=UTC))
     found = bucket_edges(start, start + 30 * 24 * HOUR * SECOND, 7 * 24 * HOUR * SECOND)
     assert {datetime.fromtimestamp(edge / SECOND, UTC).strftime("%a %H") for edge in found.tolist()} == {"Mon 00"}
 
 
 @given(st.integers(1, 4000 * 86400), st.integers(1, 10_000))
-def test_the_fitting_interval_makes_no_more_pieces_than_asked(length, most):
+def test_round_interval_yields_at_most_max_buckets(length, most):
     assert -(-length * SECOND // round_interval(length * SECOND, most)) <= most
 
 
@@ -184,7 +184,7 @@ def pieces_of(points: list[Point], cuts: list[int]) -> list[Columns]:
     pooled=st.booleans(),
     repeats=st.sampled_from([1, 40]),
 )
-def test_every_aggregation_equals_plain_python(points, cuts, name, interval, zone, pooled, repeats):
+def test_accumulators_match_plain_python(points, cuts, name, interval, zone, pooled, repeats):
     # `repeats` makes series long, so that they are cut series by series and not point by point
     rows = [
         (series, START + time * SECOND + again * 1000, drawn[2] + again % 7)
@@ -211,7 +211,7 @@ def test_every_aggregation_equals_plain_python(points, cuts, name, interval, zon
             assert values[slot] == pytest.approx(want, rel=1e-9, abs=1e-7)
 
 
-def test_a_counter_that_began_again_is_no_loss():
+def test_counter_reset_does_not_reduce_increase_or_rate():
     piece = arrange_points(
         np.zeros(5, np.int64), np.arange(5) * 10 * SECOND, np.array([100.0, 150.0, 20.0, 60.0, 60.0])
     )
@@ -224,7 +224,7 @@ def test_a_counter_that_began_again_is_no_loss():
     assert answers == {"increase": [110.0], "rate": [110.0 / 40], "delta": [-40.0]}
 
 
-def test_the_spread_of_large_values_is_exact():
+def test_stddev_of_large_values_is_exact():
     values = 1e9 + np.array([4.0, 7.0, 13.0, 16.0] * 100)
     piece = arrange_points(np.zeros(400, np.int64), np.arange(400) * SECOND, values)
     one = create_accumulator("stddev", 1, 1)
@@ -234,7 +234,7 @@ def test_the_spread_of_large_values_is_exact():
 
 
 @pytest.mark.parametrize("name", ["", "mean", "p", "p101", "p-1", "pp", "p1e1", "p٩", "P95", "p100.1"])
-def test_an_unknown_aggregation_is_none(name):
+def test_unknown_aggregation_has_no_percentile_and_no_accumulator(name):
     assert parse_percentile(name) is None and name not in ACCUMULATORS
 
 
@@ -245,7 +245,7 @@ def test_an_unknown_aggregation_is_none(name):
     st.lists(st.one_of(st.none(), st.integers(-100, 100)), min_size=1, max_size=20),
     st.sampled_from(["none", "null", "previous", "linear", 0, -2.5]),
 )
-def test_gaps_are_filled_as_plain_python_fills_them(values, how):
+def test_fill_gaps_matches_plain_python(values, how):
     times = np.arange(len(values)) * 60
     got = fill_gaps(np.array([np.nan if value is None else value for value in values], np.float64), times, how)
     for at, value in enumerate(values):
@@ -265,7 +265,7 @@ def test_gaps_are_filled_as_plain_python_fills_them(values, how):
         assert math.isnan(got[at]) if want is None else got[at] == pytest.approx(want)
 
 
-def test_pieces_and_the_whole_agree():
+def test_accumulating_pieces_equals_accumulating_all_points():
     rng = np.random.default_rng(1)
     series, times = np.repeat(np.arange(3), 500), np.tile(np.arange(500) * SECOND, 3)
     whole = arrange_points(series, times, rng.normal(size=1500))

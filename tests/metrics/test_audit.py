@@ -42,7 +42,7 @@ def told(after: int = 0) -> list[tuple[str, str, str]]:
 # --- what is told -----------------------------------------------------------------------------------
 
 
-def test_whoever_defines_changes_and_deletes_a_metric_by_the_api_is_told_with_before_and_after(admin: ApiClient):
+def test_metric_changes_by_api_are_recorded_with_before_and_after(admin: ApiClient):
     begun = AuditEntry.objects.count()
     answer = admin.post("metrics", BATTERY, X_Request_ID="made-by-me-1")
     made = last()
@@ -57,14 +57,14 @@ def test_whoever_defines_changes_and_deletes_a_metric_by_the_api_is_told_with_be
     assert told(begun) == [("created", *kind), ("changed", *kind), ("deleted", *kind)]
 
 
-def test_what_changes_nothing_is_not_told(site: None):
+def test_update_without_change_is_not_recorded(site: None):
     made = MetricDefinition.objects.create(name="level", data_type="numeric")
     begun = AuditEntry.objects.count()
     made.save()
     assert told(begun) == []
 
 
-def test_what_is_rolled_back_is_not_told_and_numbers_have_no_gaps(site: None):
+def test_rolled_back_change_is_not_recorded_and_leaves_no_gap(site: None):
     Device.objects.create(device_id="a")
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         Device.objects.create(device_id="b")
@@ -74,7 +74,7 @@ def test_what_is_rolled_back_is_not_told_and_numbers_have_no_gaps(site: None):
     assert list(AuditEntry.objects.order_by("number").values_list("number", flat=True)) == [1, 2]
 
 
-def test_what_is_stored_before_is_told_and_not_what_somebody_read_some_time_ago(site: None):
+def test_before_values_are_the_stored_ones(site: None):
     old = Device.objects.create(device_id="a", name="first")
     Device.objects.filter(pk=old.pk).update(name="second")
     old.name = "third"
@@ -82,7 +82,7 @@ def test_what_is_stored_before_is_told_and_not_what_somebody_read_some_time_ago(
     assert (last().was, last().became) == ({"name": "second"}, {"name": "third"})
 
 
-def test_keys_are_told_of_without_what_proves_them(site: None):
+def test_key_changes_are_recorded_without_secrets(site: None):
     key, text = ApiKey.issue("boiler", "ingest", Device.objects.create(device_id="boiler"))
     assert last().became["device"] == "boiler" and "digest" not in last().became
     ApiKey.objects.filter(pk=key.pk).delete()
@@ -90,7 +90,7 @@ def test_keys_are_told_of_without_what_proves_them(site: None):
     assert not AuditEntry.objects.filter(after__contains=text).exists()
 
 
-def test_a_key_that_goes_with_its_device_is_told_of(site: None):
+def test_key_deleted_with_its_device_is_recorded(site: None):
     device = Device.objects.create(device_id="boiler")
     ApiKey.issue("boiler", "ingest", device)
     begun = AuditEntry.objects.count()
@@ -98,7 +98,7 @@ def test_a_key_that_goes_with_its_device_is_told_of(site: None):
     assert sorted(told(begun)) == [("deleted", "API key", "boiler"), ("deleted", "device", "boiler")]
 
 
-def test_who_may_see_what_is_told_person_by_person(site: None):
+def test_group_membership_changes_are_recorded_per_user(site: None):
     mei = get_user_model().objects.create_user("mei", password="of some length")
     assert last().became["password"] == "(hidden)"
     east = DeviceGroup.objects.create(name="east")
@@ -111,7 +111,7 @@ def test_who_may_see_what_is_told_person_by_person(site: None):
     assert (last().was, last().became) == ({"password": "(hidden)"}, {"password": "(hidden)"})
 
 
-def test_a_thousand_devices_that_change_groups_are_one_entry_with_their_number(site: None):
+def test_bulk_group_change_is_one_entry_with_the_count(site: None):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(1000))
     east = DeviceGroup.objects.create(name="east")
     everything = list(Device.objects.values_list("pk", flat=True))
@@ -123,14 +123,14 @@ def test_a_thousand_devices_that_change_groups_are_one_entry_with_their_number(s
     assert len(told(begun)) == 2
 
 
-def test_devices_that_ingestion_meets_first_are_not_told_of(gateway: ApiClient):
+def test_devices_created_by_ingestion_are_not_recorded(gateway: ApiClient):
     begun = AuditEntry.objects.count()
     body = {"timestamp": "2026-01-01T00:00:00Z", "metric_name": "m", "value": 1}
     assert gateway.post("devices/new/telemetry", body).status in (200, 422)
     assert told(begun) == []
 
 
-def test_sign_ins_are_told_and_a_wrong_name_is_not_since_it_may_be_a_password(site: None):
+def test_sign_ins_are_recorded_without_unknown_names(site: None):
     get_user_model().objects.create_user("mei", password="of some length")
     client = Client()
     sent = {"username": "mei", "password": "of some length"}
@@ -145,14 +145,14 @@ def test_sign_ins_are_told_and_a_wrong_name_is_not_since_it_may_be_a_password(si
     assert last().address == "127.0.0.1"
 
 
-def test_whoever_guesses_passwords_does_not_fill_the_audit(site: None, settings: Any):
+def test_failed_sign_ins_over_the_limit_are_not_recorded(site: None, settings: Any):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     for number in range(MAX_FAILED_PER_MINUTE + 5):
         Client().post("/login/", {"username": f"name{number}", "password": "guess"})
     assert AuditEntry.objects.filter(action=FAILED).count() == MAX_FAILED_PER_MINUTE
 
 
-def test_a_verb_tells_what_it_did_as_whoever_is_acting(site: None):
+def test_recorded_action_has_the_current_actor(site: None):
     key, _ = ApiKey.issue("boiler", "ingest")
     with acting_as(Caller.internal("command:rotate")):
         record("rotated", key, after={"expires_at": "soon"})
@@ -161,7 +161,7 @@ def test_a_verb_tells_what_it_did_as_whoever_is_acting(site: None):
     assert (last().actor, last().object_type, last().became) == ("system", "rejected points", {"count": 7})
 
 
-def test_what_is_too_long_is_told_of_in_short(site: None):
+def test_long_values_are_omitted(site: None):
     record("imported" * 20, ("device" * 20, "d" * 999), after={"text": "x" * MAX_VALUE_BYTES})
     assert last().became == {"omitted": "65,548 bytes", "fields": ["text"]}
     assert (len(last().action), len(last().object_type), len(last().object_id)) == (50, 50, 400)
@@ -170,7 +170,7 @@ def test_what_is_too_long_is_told_of_in_short(site: None):
 # --- read over the API ------------------------------------------------------------------------------
 
 
-def test_admins_read_the_audit_newest_first_and_filtered(admin: ApiClient):
+def test_admin_lists_audit_newest_first_and_filtered(admin: ApiClient):
     for name in ("a", "b"):
         admin.post("metrics", {"name": name, "data_type": "numeric"})
     answer = admin.get("audit?limit=2").json
@@ -189,11 +189,11 @@ def test_admins_read_the_audit_newest_first_and_filtered(admin: ApiClient):
 
 
 @pytest.mark.parametrize("who", ["gateway", "reader", "device", "operator", "viewer", "stranger"])
-def test_nobody_but_admins_reads_the_audit(request: pytest.FixtureRequest, who: str):
+def test_audit_is_forbidden_to_other_callers(request: pytest.FixtureRequest, who: str):
     assert request.getfixturevalue(who).get("audit").status == 403
 
 
-def test_an_admin_at_a_browser_reads_it_and_nobody_without_a_name(administrator: ApiClient, anonymous: ApiClient):
+def test_audit_accepts_admin_session_and_rejects_anonymous(administrator: ApiClient, anonymous: ApiClient):
     assert administrator.get("audit").status == 200
     assert anonymous.get("audit").status == 401
 
@@ -226,14 +226,14 @@ def verified() -> str:
     return out.getvalue()
 
 
-def test_an_untouched_audit_is_confirmed(entries: Any):
+def test_unchanged_audit_is_valid(entries: Any):
     assert verified() == "3 commits are valid\n8 audit entries are valid\n"
     [heads] = entries.execute("SELECT heads FROM metrics_auditentry WHERE number = 5").fetchone()
     assert heads.startswith("0:2:")
 
 
 @pytest.mark.parametrize("statement", ["UPDATE metrics_auditentry SET actor = 'me'", "DELETE FROM metrics_auditentry"])
-def test_entries_can_be_neither_changed_nor_deleted(entries: Any, statement: str):
+def test_audit_entries_cannot_be_changed_or_deleted(entries: Any, statement: str):
     with pytest.raises(DatabaseError, match="never changed or deleted"), connection.cursor() as cursor:
         cursor.execute(statement)
     with pytest.raises(DatabaseError, match="never changed or deleted"):
@@ -269,7 +269,7 @@ changes = st.one_of(
 
 @given(change=changes)
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whoever_changes_any_column_deletes_inserts_or_swaps_is_found_at_that_entry(entries: Any, change: Any):
+def test_any_manipulation_is_detected_at_its_first_entry(entries: Any, change: Any):
     with entries.transaction(force_rollback=True):
         match change:
             case ("change", number, column, place):
@@ -336,7 +336,7 @@ END $$
         ("DELETE FROM metrics_journal WHERE seq > 1", FORGED_JOURNAL, "commit 2: audit entry 5 has seen commit 2"),
     ],
 )  # fmt: skip
-def test_neither_chain_can_be_cut_or_written_anew_alone(entries: Any, change: str, whole: str, why: str):
+def test_truncating_or_rewriting_one_chain_is_detected(entries: Any, change: str, whole: str, why: str):
     rewritten(entries, change)
     if whole:
         entries.execute(whole)
@@ -347,7 +347,7 @@ def test_neither_chain_can_be_cut_or_written_anew_alone(entries: Any, change: st
         entries.execute("ALTER TABLE metrics_auditentry ENABLE TRIGGER USER")
 
 
-def test_the_first_broken_link_of_each_chain_is_named(entries: Any):
+def test_first_broken_link_of_each_chain_is_reported(entries: Any):
     rewritten(entries, "UPDATE metrics_auditentry SET actor = 'me' WHERE number = 2")
     entries.execute("UPDATE metrics_journal SET entries = replace(entries, 'test', 'me') WHERE seq = 1")
     entries.execute("ALTER TABLE metrics_auditentry ENABLE TRIGGER USER")
@@ -355,12 +355,12 @@ def test_the_first_broken_link_of_each_chain_is_named(entries: Any):
         verified()
 
 
-def test_what_the_journal_no_longer_keeps_does_not_break_the_audit(entries: Any):
+def test_audit_is_valid_after_journal_retention(entries: Any):
     entries.execute("DELETE FROM metrics_journal WHERE seq < 3")
     assert verified() == "1 commits are valid\n8 audit entries are valid\n"
 
 
-def test_an_admin_who_takes_time_holds_up_neither_ingestion_nor_other_admins(site: None):
+def test_long_admin_transaction_blocks_neither_ingestion_nor_other_admins(site: None):
     with transaction.atomic():
         Device.objects.create(device_id="slow")
         store([(1, TODAY, 1.0, b"")])
@@ -372,7 +372,7 @@ def test_an_admin_who_takes_time_holds_up_neither_ingestion_nor_other_admins(sit
     assert [entry.number for entry in AuditEntry.objects.order_by("id")] == [2, 1]
 
 
-def test_times_with_strange_offsets_are_taken_as_the_moments_that_they_are(admin: ApiClient) -> None:
+def test_times_with_unusual_offsets_are_parsed_correctly(admin: ApiClient) -> None:
     assert admin.get("audit?since=9522-06-10T05:42:44%2B17:46").json["entries"] == []
     assert admin.get("audit?until=9522-06-10T05:42:44-23:59").status == 200
     refused = admin.get("audit?since=0001-01-01T00:00:00%2B17:00")

@@ -216,7 +216,7 @@ def test_deleting_twice_is_deleting_once(fleet: ApiClient):
     one = delete_device.delete_device("press-1", ADMIN)
     assert delete_device.delete_device("press-1", ADMIN).deletion_id == one.deletion_id
     worked_off()
-    with pytest.raises(NotFound, match="press-1 is not known"):
+    with pytest.raises(NotFound, match="press-1 does not exist"):
         delete_device.delete_device("press-1", ADMIN)
 
 
@@ -274,7 +274,7 @@ def test_the_command_is_the_same_verb(fleet: ApiClient):
     call_command("delete_device", "press-1", "--yes", stdout=out)
     assert Deletion.objects.get().deletion_id in out.getvalue()
     assert not Device.objects.filter(device_id="press-1").exists()
-    with pytest.raises(CommandError, match="nothing is not known"):
+    with pytest.raises(CommandError, match="nothing does not exist"):
         call_command("delete_device", "nothing", "--yes")
 
 

@@ -36,7 +36,7 @@ def known() -> list[Any]:
     ]
 
 
-def test_a_list_makes_devices_and_the_same_list_once_more_changes_nothing(sites: ApiClient):
+def test_import_creates_devices_and_is_idempotent(sites: ApiClient):
     answer = sent(sites, PRESS, "oven-1,,,,,,,,")
     assert answer.status == 200, answer.raw
     assert answer.json | {"changes": []} == {
@@ -51,7 +51,7 @@ def test_a_list_makes_devices_and_the_same_list_once_more_changes_nothing(sites:
     assert (again["created"], again["updated"], again["unchanged"], again["changes"]) == (0, 0, 2, [])
 
 
-def test_what_has_no_column_stays_and_an_empty_cell_empties(sites: ApiClient):
+def test_missing_column_keeps_values_and_empty_cell_clears_them(sites: ApiClient):
     sent(sites, PRESS)
     before = Revision.objects.get().number
     answer = sites.post("devices.csv", b"expected_interval,device_id\n,press-1\n", Content_Type="text/csv")
@@ -64,7 +64,7 @@ def test_what_has_no_column_stays_and_an_empty_cell_empties(sites: ApiClient):
     assert known()[0][-2:] == ({}, ["site b"])
 
 
-def test_a_dry_run_tells_what_would_change_and_changes_nothing(sites: ApiClient):
+def test_dry_run_reports_changes_without_making_them(sites: ApiClient):
     answer = sent(sites, PRESS, "x,,,never,,,,,", query="?dry_run=true")
     assert answer.status == 200 and answer.json["dry_run"] is True
     assert (answer.json["created"], answer.json["failed"]) == (1, 1)
@@ -100,7 +100,7 @@ def test_a_dry_run_tells_what_would_change_and_changes_nothing(sites: ApiClient)
         ("a,b", "", "has 2 cells, must have 9"),
     ],
 )
-def test_where_a_row_is_bad_nothing_is_done_and_its_line_and_column_are_told(sites: ApiClient, line, field, accepted):
+def test_invalid_row_rejects_the_import_with_line_and_column(sites: ApiClient, line, field, accepted):
     answer = sent(sites, PRESS, line)
     assert answer.status == 422, answer.raw
     assert "1 of 2 rows are invalid: nothing was changed" in answer.json["detail"]
@@ -109,14 +109,14 @@ def test_where_a_row_is_bad_nothing_is_done_and_its_line_and_column_are_told(sit
     assert known() == []
 
 
-def test_the_good_rows_are_taken_where_that_is_wanted(sites: ApiClient):
+def test_partial_import_takes_valid_rows(sites: ApiClient):
     answer = sent(sites, "a,,,,,,,,", "b,,,x,,,,,", "a,,,,,,,,", '"c",,,,,,,,', query="?partial=true")
     assert answer.status == 200 and (answer.json["created"], answer.json["failed"]) == (2, 2)
     assert [(error["line"], error["detail"]) for error in answer.json["errors"]][1] == (4, "is a duplicate of line 2")
     assert [row[0] for row in known()] == ["a", "c"]
 
 
-def test_lines_are_counted_as_an_editor_counts_them(sites: ApiClient):
+def test_error_lines_are_numbered_as_in_an_editor(sites: ApiClient):
     answer = sent(sites, '"a\r\nb",,,,,,,,', "", "c,,,x,,,,,")
     assert [error["line"] for error in answer.json["errors"]] == [2, 5]
 
@@ -133,16 +133,16 @@ def test_lines_are_counted_as_an_editor_counts_them(sites: ApiClient):
         (b'device_id\n"x\n', "line 2 is not CSV"),
         (b'device_id\na\n"x"y\n', "line 3 is not CSV"),
         (b'device_id\n"' + b"x" * 200_000 + b'"\n', "line 2 is not CSV"),
-        (b"device_id\n" + b"".join(b"d%d\n" % n for n in range(100_001)), "in parts"),
+        (b"device_id\n" + b"".join(b"d%d\n" % n for n in range(100_001)), "split it"),
     ],
 )
-def test_what_is_no_list_of_devices_is_refused(sites: ApiClient, body: bytes, detail: str):
+def test_file_that_is_not_a_device_list_is_rejected(sites: ApiClient, body: bytes, detail: str):
     answer = sites.post("devices.csv", body, Content_Type="text/csv")
     assert answer.status == 400 and detail in answer.json["detail"]
     assert known() == []
 
 
-def test_a_form_with_a_file_does_as_well_as_a_body(sites: ApiClient):
+def test_import_accepts_a_multipart_file(sites: ApiClient):
     def form(*files: str) -> ApiResponse:
         parts = "".join(
             f'--xx\r\nContent-Disposition: form-data; name="f{n}"; filename="d.csv"\r\n\r\n{text}\r\n'
@@ -157,7 +157,7 @@ def test_a_form_with_a_file_does_as_well_as_a_body(sites: ApiClient):
     assert sites.post("devices.csv?dry_run=perhaps", b"device_id\nx", Content_Type="text/csv").status == 400
 
 
-def test_what_goes_out_comes_in_again_as_it_was(sites: ApiClient):
+def test_export_followed_by_import_changes_nothing(sites: ApiClient):
     texts = ["=1+1", "+49 30", "-1", "@me", "'=1", "''@x", "'quoted'", 'a "b", c', "  spaces ", "ü;ß", "x"]
     for number, text in enumerate(texts):
         Device.objects.create(
@@ -179,22 +179,22 @@ def test_what_goes_out_comes_in_again_as_it_was(sites: ApiClient):
 
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40))
-def test_every_text_comes_back_from_its_cell(text: str):
+def test_text_survives_encoding_as_a_cell(text: str):
     [[cell]] = list(csv.reader(io.StringIO(csv_cells.encode_text(text).decode(), newline=""), strict=True)) or [[""]]
     assert csv_cells.decode_text(cell) == text and not cell.startswith(("=", "+", "-", "@"))
 
 
 @given(st.binary(max_size=200))
-def test_whatever_comes_is_read_or_refused_in_words(body: bytes):
+def test_any_file_is_parsed_or_rejected_with_a_message(body: bytes):
     try:
         found = csv_table.read_table(b"device_id,tags,latitude,longitude\n" + body)
     except csv_table.UnreadableTable as error:
         assert str(error)
     else:
-        assert found.failed >= len({fault.line for fault in found.faults})
+        assert found.failed >= len({error.line for error in found.errors})
 
 
-def test_everybody_gets_the_devices_that_he_sees_and_admins_alone_change_them(
+def test_export_has_visible_devices_and_only_admins_may_import(
     sites: ApiClient,
     viewer: ApiClient,
     stranger: ApiClient,

@@ -117,7 +117,7 @@ def every_kind(admin):
     return admin
 
 
-def test_e7_us1_points_come_as_csv_with_a_file_name(admin):
+def test_e7_us1_csv_export_has_rows_and_file_name(admin):
     send(admin, [at(0, value=25.0, unit="celsius", tags={"room": "a"}), at(1, value=25.5)])
     answer = export(admin)
     assert rows(answer) == [
@@ -130,13 +130,13 @@ def test_e7_us1_points_come_as_csv_with_a_file_name(admin):
     assert answer.headers["Transfer-Encoding"] == "chunked"
 
 
-def test_the_other_prefix_answers_alike_and_accept_is_about_the_file(admin):
+def test_export_is_the_same_under_both_prefixes_and_for_any_accept_header(admin):
     send(admin, [at(0)])
     other = admin.get(f"/api/v1/export/csv?{urlencode(ASKED)}", Accept="text/csv")
     assert other.status == 200 and other.raw == export(admin).raw
 
 
-def test_every_kind_and_every_awkward_text_comes_back_from_csv(every_kind):
+def test_csv_export_preserves_all_kinds_and_special_texts(every_kind):
     asked = {"device_ids": "device_001", "metric_names": every_kind.metrics}
     wanted = [row for row, _ in queried(every_kind, **asked)]
     found = rows(export(every_kind, **asked))
@@ -149,14 +149,14 @@ def test_every_kind_and_every_awkward_text_comes_back_from_csv(every_kind):
     assert "-273.15" in {row[3] for row in found}  # a number is never taken for a formula
 
 
-def test_names_may_be_repeated_or_stand_with_commas_between(every_kind):
+def test_export_accepts_repeated_and_comma_separated_names(every_kind):
     send(every_kind, [at(0, "number", 1.0)], "device_002")
     together = export(every_kind, device_ids="device_001,device_002", metric_names="switch,number")
     apart = export(every_kind, device_ids=["device_001", "device_002"], metric_names=["switch", "number"])
     assert rows(together) == rows(apart) and {row[1] for row in rows(apart)} == {"device_001", "device_002"}
 
 
-def test_json_lines_hold_what_the_query_answers(every_kind):
+def test_json_lines_export_matches_query(every_kind):
     asked = {"device_ids": "device_001", "metric_names": every_kind.metrics}
     answer = export(every_kind, **asked, format="jsonl")
     assert answer.headers["Content-Type"] == "application/x-ndjson"
@@ -165,7 +165,7 @@ def test_json_lines_hold_what_the_query_answers(every_kind):
     ]
 
 
-def test_parquet_holds_numbers_as_numbers_and_the_rest_as_texts(every_kind):
+def test_parquet_export_has_numbers_in_value_and_others_in_text(every_kind):
     asked = {"device_ids": "device_001", "metric_names": every_kind.metrics}
     answer = export(every_kind, **asked, format="parquet")
     assert answer.headers["Content-Disposition"].endswith('.parquet"')
@@ -181,7 +181,7 @@ def test_parquet_holds_numbers_as_numbers_and_the_rest_as_texts(every_kind):
         assert row["timestamp"].isoformat().replace("+00:00", "Z") == point["timestamp"]
 
 
-def test_a_device_whose_name_looks_like_a_formula_is_written_as_a_text(every_kind):
+def test_device_name_like_a_formula_is_escaped(every_kind):
     job = {"device_ids": ["@device, 2"], "metric_names": ["number"], "start_time": START_TEXT, "end_time": END_TEXT}
     assert every_kind.post("export/jobs", job).status == 202
 
@@ -206,7 +206,7 @@ def test_a_device_whose_name_looks_like_a_formula_is_written_as_a_text(every_kin
         {"aggregation": "last", "interval": 3600, "group_by": "tag:room"},
     ],
 )
-def test_an_export_is_what_the_query_answers(day, monkeypatch, more):
+def test_export_matches_query(day, monkeypatch, more):
     for piece in ("MAX_NUMERIC_POINTS", "MAX_AGGREGATES", "MAX_HELD_POINTS"):
         monkeypatch.setattr(f"metrics.export.read_pieces.{piece}", 100)
     send(day, [at(5 + tick, value=tick, tags={"room": "=b"}, unit="K") for tick in range(20)])
@@ -217,7 +217,7 @@ def test_an_export_is_what_the_query_answers(day, monkeypatch, more):
     assert [json.loads(line) for line in lines] == [point for _, point in wanted]
 
 
-def test_a_snapshot_that_grows_old_is_let_go_and_nothing_is_lost_or_told_twice(day, monkeypatch):
+def test_export_across_snapshots_has_every_point_once(day, monkeypatch):
     monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 50)
     asked = {"device_ids": "device_002,device_001"}
     wanted, averages = export(day, **asked).raw, export(day, **asked, aggregation="avg", interval=60).raw
@@ -230,14 +230,14 @@ def test_a_snapshot_that_grows_old_is_let_go_and_nothing_is_lost_or_told_twice(d
     assert export(day, **asked, aggregation="avg", interval=60).raw == averages
 
 
-def test_more_points_than_one_answer_may_have_come_in_one_file(admin):
+def test_export_is_not_limited_to_the_points_of_one_response(admin):
     for low in range(0, 12_000, 1000):
         send(admin, [at(tick, value=float(tick)) for tick in range(low, low + 1000)])
     found = rows(export(admin))
     assert [row[3] for row in found] == [f"{tick}.0" for tick in range(12_000)]
 
 
-def test_e7_us1_no_data_is_not_found(admin):
+def test_e7_us1_export_without_data_returns_404(admin):
     send(admin, [at(0)])
     for more in ({"device_ids": "nobody"}, {"metric_names": "nothing"}, {"start_time": at(5)["timestamp"]}):
         for kind in ("csv", "jsonl", "parquet"):
@@ -248,7 +248,7 @@ def test_e7_us1_no_data_is_not_found(admin):
 # --- who may ask, and what is refused --------------------------------------------------------------
 
 
-def test_who_may_read_may_export(day, device, gateway, anonymous, reader, administrator):
+def test_readers_may_export(day, device, gateway, anonymous, reader, administrator):
     for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (administrator, 200), (device, 200)):
         assert export(caller).status == status
     for devices in ("device_002", "device_001,device_002", ["device_001", "device_002"], ",device_002", None):
@@ -283,7 +283,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("more", "field"), BAD)
-def test_bad_input_is_refused_with_the_field(reader, more, field):
+def test_invalid_export_parameter_is_rejected_with_its_field(reader, more, field):
     answer = export(reader, **more)
     assert answer.status in (400, 422), answer.raw
     assert field in {error["field"] for error in answer.json["errors"]}, answer.raw
@@ -293,7 +293,7 @@ def test_bad_input_is_refused_with_the_field(reader, more, field):
     ("more", "field"),
     [*BAD, ({"device_ids": [5]}, "device_ids"), ({"device_ids": {}}, "device_ids"), ({"formt": "csv"}, "formt")],
 )
-def test_bad_input_for_the_background_is_refused_with_the_field(reader, more, field):
+def test_invalid_background_export_field_is_rejected_with_its_name(reader, more, field):
     given = {name: value for name, value in (ASKED | more).items() if value is not None}
     answer = reader.post("export/jobs", given)
     assert answer.status in (400, 422), answer.raw
@@ -301,7 +301,7 @@ def test_bad_input_for_the_background_is_refused_with_the_field(reader, more, fi
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'"x"'])
-def test_a_body_that_is_no_object_is_refused(reader, body):
+def test_background_export_body_other_than_object_is_rejected(reader, body):
     assert reader.post("export/jobs", body).status in (400, 422)
 
 
@@ -324,7 +324,7 @@ def two_days(caller):
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_damaged_block_is_told_before_the_first_byte(admin, kind):
+def test_damaged_block_before_first_byte_returns_500(admin, kind):
     more = two_days(admin)
     damage("true")
     answer = export(admin, **more, format=kind)
@@ -332,7 +332,7 @@ def test_a_damaged_block_is_told_before_the_first_byte(admin, kind):
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_damaged_block_in_the_middle_breaks_the_transfer_off(admin, monkeypatch, kind):
+def test_damaged_block_in_the_middle_aborts_the_transfer(admin, monkeypatch, kind):
     more = two_days(admin)
     damage("day = (SELECT max(day) FROM metrics_block)")
     monkeypatch.setattr(
@@ -344,7 +344,7 @@ def test_a_damaged_block_in_the_middle_breaks_the_transfer_off(admin, monkeypatc
         export(admin, **more, format=kind)
 
 
-def test_so_many_streams_at_once_and_no_more(admin):
+def test_exports_over_the_concurrency_limit_return_503(admin):
     send(admin, [at(0)])
     held = [byte_stream.ByteStream(lambda: iter_forever()) for _ in range(byte_stream.MAX_STREAMS)]
     try:

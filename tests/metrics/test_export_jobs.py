@@ -88,7 +88,7 @@ def leases_are_over() -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("more", [{}, {"aggregation": "avg", "interval": 60}])
-def test_an_export_in_the_background_is_the_file_that_the_stream_gives(points, kind, more):
+def test_background_export_equals_streamed_export(points, kind, more):
     export_id = order(points, format=kind, **more)
     assert jobs.run_pending_jobs() == 1
     found = state(points, export_id)
@@ -103,7 +103,7 @@ def test_an_export_in_the_background_is_the_file_that_the_stream_gives(points, k
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("notes", [1, 2, 5, 9, 10])
-def test_what_a_dead_worker_left_is_gone_on_with(points, dies_after, kind, notes):
+def test_export_of_a_dead_worker_is_continued(points, dies_after, kind, notes):
     export_id = order(points, format=kind)
     whole = export(points, format=kind).raw
     dies_after(notes)
@@ -118,7 +118,7 @@ def test_what_a_dead_worker_left_is_gone_on_with(points, dies_after, kind, notes
     assert state(points, export_id)["rows"] == 500
 
 
-def test_a_worker_that_was_thought_dead_and_still_writes_does_no_harm(points, monkeypatch):
+def test_writes_after_a_lost_lease_are_ignored(points, monkeypatch):
     """The first worker wakes up after another has taken over: what it writes does not count, and it stops."""
     export_id = order(points)
     wrote, taken = job_files.JobFile.write, []
@@ -139,7 +139,7 @@ def test_a_worker_that_was_thought_dead_and_still_writes_does_no_harm(points, mo
     assert fetched(points, export_id) == export(points).raw
 
 
-def test_a_worker_that_dies_of_an_export_every_time_ends_it(points):
+def test_export_fails_after_max_attempts(points):
     export_id = order(points)
     ExportJob.objects.update(attempt=jobs.MAX_ATTEMPTS)
     jobs.run_pending_jobs()
@@ -147,7 +147,7 @@ def test_a_worker_that_dies_of_an_export_every_time_ends_it(points):
     assert found["status"] == "failed" and "was killed" in found["detail"]
 
 
-def test_a_waiting_export_can_be_cancelled_and_a_finished_one_cannot(points):
+def test_queued_export_can_be_cancelled_and_a_finished_one_not(points):
     waiting, done = order(points), order(points)
     assert points.post(f"export/jobs/{waiting}/cancel", {}).json["status"] == "cancelled"
     assert points.post(f"export/jobs/{waiting}/cancel", {}).status == 200
@@ -157,7 +157,7 @@ def test_a_waiting_export_can_be_cancelled_and_a_finished_one_cannot(points):
     assert points.get(f"export/jobs/{waiting}/download").status == 409
 
 
-def test_a_running_export_that_is_cancelled_stops_with_its_next_note_and_leaves_nothing(points, monkeypatch):
+def test_cancelled_running_export_stops_at_next_save_without_files(points, monkeypatch):
     export_id = order(points)
     monkeypatch.setattr(jobs, "SAVE_INTERVAL", 0.0)
     monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 64)
@@ -176,7 +176,7 @@ def test_a_running_export_that_is_cancelled_stops_with_its_next_note_and_leaves_
     assert on_disk() == set()
 
 
-def test_an_export_is_kept_for_a_day_and_then_goes_with_its_file(points):
+def test_export_expires_after_a_day_with_its_file(points):
     done = order(points)
     jobs.run_pending_jobs()
     found = state(points, done)
@@ -190,7 +190,7 @@ def test_an_export_is_kept_for_a_day_and_then_goes_with_its_file(points):
     assert points.get(f"export/jobs/{done}").status == 404
 
 
-def test_a_file_that_is_gone_is_told(points):
+def test_download_of_a_missing_file_returns_410(points):
     export_id = order(points)
     jobs.run_pending_jobs()
     (job_files.export_folder() / f"{export_id}.1").unlink()
@@ -198,7 +198,7 @@ def test_a_file_that_is_gone_is_told(points):
     assert answer.status == 410 and "create the export again" in answer.json["detail"]
 
 
-def test_a_failed_export_says_why(points, settings, tmp_path):
+def test_failed_export_has_a_reason(points, settings, tmp_path):
     nothing = order(points, device_ids=["nobody"])
     jobs.run_pending_jobs()
     found = state(points, nothing)
@@ -212,7 +212,7 @@ def test_a_failed_export_says_why(points, settings, tmp_path):
     assert (found["status"], found["detail"]) == ("failed", "the file cannot be written: File exists")
 
 
-def test_what_nobody_foresaw_is_in_the_log_and_not_in_the_answer(points, monkeypatch):
+def test_unexpected_export_error_is_logged_and_not_returned(points, monkeypatch):
     export_id = order(points)
 
     def broken(question):
@@ -227,7 +227,7 @@ def test_what_nobody_foresaw_is_in_the_log_and_not_in_the_answer(points, monkeyp
     )
 
 
-def test_damaged_blocks_are_left_out_and_named(admin):
+def test_background_export_reports_damaged_blocks_as_incomplete(admin):
     more = two_days(admin)
     damage("day = (SELECT max(day) FROM metrics_block)")
     export_id = order(admin, **more)
@@ -238,7 +238,7 @@ def test_damaged_blocks_are_left_out_and_named(admin):
     assert told.startswith("merged block") and told.endswith("is damaged and was left out")
 
 
-def test_the_database_going_away_is_no_failure(points, monkeypatch):
+def test_export_continues_after_the_database_was_unavailable(points, monkeypatch):
     from metrics.storage.errors import StorageUnavailable
 
     export_id = order(points)
@@ -255,7 +255,7 @@ def test_the_database_going_away_is_no_failure(points, monkeypatch):
     assert state(points, export_id)["status"] == "done"
 
 
-def test_only_the_owner_and_admins_see_an_export(points, reader, administrator, device, anonymous):
+def test_export_is_visible_to_owner_and_admins_only(points, reader, administrator, device, anonymous):
     from django.contrib.auth import get_user_model
 
     mine = order(reader)
@@ -275,14 +275,14 @@ def test_only_the_owner_and_admins_see_an_export(points, reader, administrator, 
     assert anonymous.post("export/jobs", ASKED).status == 401
 
 
-def test_a_device_may_have_its_own_points_exported_and_no_others(points, device, gateway):
+def test_device_key_may_export_only_its_own_points(points, device, gateway):
     assert device.post("export/jobs", ASKED).status == 202
     for devices in (["device_002"], ["device_001", "device_002"], "device_001,device_002", [], None, 5):
         assert device.post("export/jobs", ASKED | {"device_ids": devices}).status == 403
     assert gateway.post("export/jobs", ASKED).status == 403
 
 
-def test_the_list_comes_in_pages_newest_first(points):
+def test_exports_are_listed_in_pages_newest_first(points):
     ordered = [order(points) for _ in range(5)]
     first = points.get("export/jobs?limit=3").json
     second = points.get(f"export/jobs?limit=3&cursor={first['next_cursor']}").json
@@ -292,7 +292,7 @@ def test_the_list_comes_in_pages_newest_first(points):
         assert points.get(f"export/jobs?{query}").status == 400
 
 
-def test_nobody_has_more_than_so_many_unfinished(points, reader):
+def test_too_many_unfinished_exports_are_rejected_with_429(points, reader):
     for _ in range(jobs.MAX_UNFINISHED):
         order(points)
     answer = points.post("export/jobs", ASKED)
@@ -301,12 +301,12 @@ def test_nobody_has_more_than_so_many_unfinished(points, reader):
 
 
 @pytest.mark.parametrize("name", ["exp_nothing", "%00", "..%2F..%2Fetc", "é"])
-def test_an_unknown_export_is_not_found(points, name):
+def test_unknown_export_returns_404(points, name):
     for path in (f"export/jobs/{name}", f"export/jobs/{name}/download"):
         assert points.get(path.replace("é", "%C3%A9")).status == 404
 
 
-def test_the_row_says_what_was_asked(points):
+def test_export_job_returns_its_query_parameters(points):
     more = {"aggregation": "avg", "interval": 60, "fill": 0.5, "timezone": "Europe/Berlin", "group_by": "device"}
     found = state(points, order(points, **more))
     assert {name: found[name] for name in more} == more
@@ -316,7 +316,7 @@ def test_the_row_says_what_was_asked(points):
     assert json.loads(json.dumps(job.question))["fill"] == 0.5
 
 
-def test_the_snapshot_of_a_finished_export_is_let_go(points):
+def test_snapshot_of_a_finished_export_is_closed(points):
     order(points)
     jobs.run_pending_jobs()
     with connect() as connection:

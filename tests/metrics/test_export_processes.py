@@ -94,7 +94,7 @@ def begun(caller: ApiClient, export_id: str) -> None:
     wait_until(lambda: state(caller, export_id)["rows"], 60, "the worker has written something")
 
 
-def test_a_killed_worker_is_followed_by_another_and_the_file_is_the_same(many, monkeypatch):
+def test_export_of_a_killed_worker_is_completed_identically(many, monkeypatch):
     whole, resumed = order(many), order(many)
     jobs._run_job(jobs.claim_job())  # undisturbed
     with worker() as process:
@@ -113,7 +113,7 @@ def test_a_killed_worker_is_followed_by_another_and_the_file_is_the_same(many, m
     assert fetched(many, resumed) == fetched(many, whole)
 
 
-def test_a_cancelled_export_is_over_within_seconds(many):
+def test_cancelled_export_ends_within_seconds(many):
     export_id = order(many)
     with worker():
         celery.send_task("metrics.tasks.make_exports")
@@ -143,7 +143,7 @@ def ask(port: int, headers: dict[str, str]) -> socket.socket:
     return client
 
 
-def test_a_reader_that_leaves_early_lets_the_snapshot_go(many):
+def test_snapshot_is_closed_when_the_client_disconnects(many):
     with web(many) as (_, caller):
         client = ask(caller.port, caller.headers)
         assert snapshots() == 1, "it waits for its reader"
@@ -152,7 +152,7 @@ def test_a_reader_that_leaves_early_lets_the_snapshot_go(many):
         assert caller.get(f"export/csv?{urlencode(ASKED)}").raw.count(b"\n") == MANY + 1
 
 
-def test_a_stream_takes_no_more_memory_however_slow_its_reader_and_however_much_there_is(many):
+def test_stream_memory_is_bounded_for_a_slow_client_and_many_points(many):
     with web(many) as (process, caller):
         first = ASKED | {"end_time": (START + timedelta(minutes=1)).isoformat()}
         assert caller.get(f"export/csv?{urlencode(first)}").status == 200

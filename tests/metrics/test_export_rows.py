@@ -27,14 +27,14 @@ VALUES = st.one_of(NUMBERS, st.booleans(), TEXTS, TAGS, st.lists(TEXTS, max_size
 @given(MOMENTS)
 @example([datetime(1970, 1, 1)])
 @example([datetime(2024, 2, 29, 23, 59, 59, 999_999), datetime(2024, 3, 1), datetime(2038, 1, 19, 3, 14, 8, 1)])
-def test_times_are_the_texts_of_json_answers(moments):
+def test_formatted_times_equal_json_responses(moments):
     times = [moment.replace(tzinfo=UTC) for moment in moments]
     micro = np.array([(one - EPOCH) // timedelta(microseconds=1) for one in times], np.int64)
     assert b'["%b"]' % b'","'.join(format_times(micro)) == msgspec.json.encode(times)
 
 
 @given(NAMES, NAMES, st.lists(VALUES, min_size=1, max_size=9), TEXTS, TAGS)
-def test_rows_say_what_the_csv_module_and_json_would(device, metric, values, unit, tags):
+def test_rows_equal_csv_module_and_json(device, metric, values, unit, tags):
     entries = [write_context(unit or None, tags, None), b""]
     contexts = np.arange(len(values), dtype=np.int32) % 2
     line = ExportSeries(device, metric, np.arange(len(values)), values, "own", entries, contexts)
@@ -51,14 +51,14 @@ def test_rows_say_what_the_csv_module_and_json_would(device, metric, values, uni
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=50))
-def test_a_number_that_is_read_back_is_the_same_number(numbers):
+def test_numbers_survive_a_csv_round_trip(numbers):
     rows = encode_csv_rows(ExportSeries("d", "m", np.arange(len(numbers)), np.array(numbers)))
     cells = [row[3] for row in csv.reader(io.StringIO(rows.decode()))]
     assert [float(one).hex() for one in cells] == [number.hex() for number in numbers]
     assert "".join(cells).count("'") == 0
 
 
-def test_a_text_that_a_spreadsheet_would_take_for_a_formula_is_quoted():
+def test_text_like_a_formula_is_escaped():
     for text in ("=1", "+1", "-1", "@A1", "\t=1", "\r=1", "-", "="):
         assert text_cell(text).decode().lstrip('"').startswith(f"'{text[0]}")
     for text in ("1", "a=1", " =1", "'=1", "a\t", ""):

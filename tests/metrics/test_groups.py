@@ -72,7 +72,7 @@ def with_members(members: dict[str, set[str]]) -> dict[str, int]:
     groups=named([*GROUPS, "nowhere"]),
     aggregation=st.sampled_from([None, "sum", "count"]),
 )
-def test_any_question_of_groups_and_devices_equals_plain_python(site, members, devices, groups, aggregation):
+def test_query_by_groups_and_devices_matches_plain_python(site, members, devices, groups, aggregation):
     series = with_members(members)
     wanted = [
         device
@@ -113,7 +113,7 @@ def test_any_question_of_groups_and_devices_equals_plain_python(site, members, d
     aggregation=st.sampled_from(["sum", "count", "max", "increase", "p50"]),
     limit=st.sampled_from([1, 10_000]),
 )
-def test_a_device_counts_in_each_of_its_groups(site, members, devices, groups, aggregation, limit):
+def test_device_counts_in_each_of_its_groups(site, members, devices, groups, aggregation, limit):
     series = with_members(members)
     expected: dict[str | None, list[int]] = {}
     for device in DEVICES:
@@ -164,7 +164,7 @@ def counted(answer) -> int:
 
 
 @pytest.mark.parametrize("word", ["groups", "device_groups"])
-def test_a_query_is_filtered_by_group_under_either_name(grouped, word):
+def test_query_filter_accepts_groups_and_device_groups(grouped, word):
     assert counted(grouped.post("query", ASKED)) == 60
     assert counted(grouped.post("query", ASKED | {"filters": {word: ["east"]}})) == 20
     assert counted(grouped.post("query", ASKED | {"filters": {word: ["east", "west", "nowhere"]}})) == 30
@@ -172,7 +172,7 @@ def test_a_query_is_filtered_by_group_under_either_name(grouped, word):
     assert counted(grouped.post("query", ASKED | {"filters": {word: None}})) == 60
 
 
-def test_groups_come_with_their_names(grouped):
+def test_result_grouped_by_group_has_group_names(grouped):
     body = grouped.post("query", ASKED | {"group_by": "group"}).json
     assert [(one["group"], one["data_points"][0]["value"]) for one in body["series"]] == [
         (None, 30), ("east", 20), ("west", 20),
@@ -181,12 +181,12 @@ def test_groups_come_with_their_names(grouped):
     assert [(one["group"], one["device_id"], one["count"]) for one in body["series"]] == [("west", None, 1)]
 
 
-def test_an_unknown_group_gives_an_empty_answer(grouped):
+def test_unknown_group_returns_empty_result(grouped):
     assert counted(grouped.post("query", ASKED | {"filters": {"groups": ["nowhere"]}})) == 0
     assert grouped.post("latest", {"groups": ["nowhere"], "lookback": 10**8}).json == {"series": []}
 
 
-def test_aggregated_and_latest_take_groups_too(grouped):
+def test_aggregated_and_latest_accept_groups(grouped):
     times = "&".join(f"{name}={text}".replace("+", "%2B") for name, text in RANGE.items())
     asked = f"aggregated?metric_name=m&aggregation_type=count&interval=3600&{times}"
     assert counted(grouped.get(f"{asked}&groups=east&groups=west")) == 30
@@ -208,20 +208,20 @@ def test_aggregated_and_latest_take_groups_too(grouped):
         ({"groups": ["east"], "device_groups": ["west"]}, "filters.device_groups"),
     ],
 )
-def test_groups_that_are_no_names_are_refused_with_the_field(grouped, filters, field):
+def test_invalid_groups_are_rejected_with_their_field(grouped, filters, field):
     answer = grouped.post("query", ASKED | {"filters": filters})
     assert answer.status == 400, answer.raw
     assert [one["field"] for one in answer.json["errors"]] == [field]
 
 
-def test_a_cursor_belongs_to_its_groups(grouped):
+def test_cursor_with_other_groups_is_rejected(grouped):
     asked = {"metrics": ["m"], "limit": 5, **RANGE}
     cursor = grouped.post("query", asked | {"filters": {"groups": ["east"]}}).json["next_cursor"]
     other = grouped.post("query", asked | {"filters": {"groups": ["west"]}, "cursor": cursor})
     assert (other.status, other.json["errors"][0]["field"]) == (422, "cursor")
 
 
-def test_a_group_costs_as_many_statements_with_five_devices_as_with_two_hundred(site, monkeypatch):
+def test_group_query_statements_do_not_grow_with_devices(site, monkeypatch):
     statements = []
     execute = psycopg.Cursor.execute
 

@@ -35,7 +35,7 @@ def taken(buckets: Buckets, many: int, name: str = "a", limit: Limit = TEN) -> i
     return sum(not buckets.take(name, limit) for _ in range(many))
 
 
-def test_a_burst_then_the_rate(clock: Clock):
+def test_burst_is_allowed_then_the_rate_applies(clock: Clock):
     buckets = Buckets(clock)
     assert taken(buckets, 100) == 20
     assert buckets.take("a", TEN) == pytest.approx(0.1) and buckets.wait("a") == pytest.approx(0.1)
@@ -46,7 +46,7 @@ def test_a_burst_then_the_rate(clock: Clock):
     assert taken(buckets, 100, "b") == 20  # each name has its own
 
 
-def test_over_a_long_time_it_is_the_rate_whatever_the_pauses(clock: Clock):
+def test_long_term_rate_is_independent_of_pauses(clock: Clock):
     buckets, chance = Buckets(clock), random.Random(1)
     found = 0
     for _ in range(2000):
@@ -55,7 +55,7 @@ def test_over_a_long_time_it_is_the_rate_whatever_the_pauses(clock: Clock):
     assert found <= 20 + 10 * (clock.now - 1000) and found > 0.95 * min(10 * (clock.now - 1000), 2000 * 2.5)
 
 
-def test_what_is_charged_is_owed_up_to_a_whole_bucket_and_can_be_given_back(clock: Clock):
+def test_debt_is_limited_to_one_bucket_and_refundable(clock: Clock):
     buckets = Buckets(clock)
     for _ in range(1000):
         buckets.charge("a", TEN)
@@ -65,7 +65,7 @@ def test_what_is_charged_is_owed_up_to_a_whole_bucket_and_can_be_given_back(cloc
     assert buckets.wait("never seen") == 0.0
 
 
-def test_there_are_never_more_buckets_than_may_be(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+def test_number_of_rate_limit_buckets_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rate_limit, "MOST_BUCKETS", 100)
     buckets = Buckets(clock)
     assert taken(buckets, 50, "the guilty one") == 20
@@ -99,7 +99,7 @@ async def until_settled(*processes: Buckets) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_processes_share_a_bucket_through_redis(site: None):
+async def test_processes_share_a_rate_limit_through_redis(site: None):
     slow = Limit(rate=0.001, burst=20)
     first, second = Buckets(), Buckets()
     async with settling(first, second):
@@ -114,7 +114,7 @@ async def test_processes_share_a_bucket_through_redis(site: None):
         assert taken(first, 100, "shared", slow) == 0  # one more than there was, which is owed
 
 
-async def test_a_process_that_starts_anew_finds_what_was_spent(site: None):
+async def test_restarted_process_continues_with_the_spent_tokens(site: None):
     slow = Limit(rate=0.001, burst=20)
     before, after = Buckets(), Buckets()
     async with settling(before, after):
@@ -125,7 +125,7 @@ async def test_a_process_that_starts_anew_finds_what_was_spent(site: None):
         assert taken(after, 100, "restarted", slow) == 0
 
 
-async def test_without_redis_each_process_limits_by_itself_and_nothing_waits(tmp_path: Path):
+async def test_without_redis_each_process_limits_alone_without_delay(tmp_path: Path):
     valkey = PrivateValkey(tmp_path)
     slow = Limit(rate=0.001, burst=20)
     first, second = Buckets(), Buckets()
@@ -151,7 +151,7 @@ async def test_without_redis_each_process_limits_by_itself_and_nothing_waits(tmp
         valkey.stop()
 
 
-def test_the_script_refills_by_redis_own_clock_and_forgets_what_is_full():
+def test_redis_script_refills_by_redis_clock_and_expires_full_buckets():
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         client.delete("{t}a", "{t}b")
         script = client.register_script(SETTLE)

@@ -31,7 +31,7 @@ def aggregated(caller, **more):
 # --- answers ---------------------------------------------------------------------------------------
 
 
-def test_e3_us1_a_query_answers_in_the_documented_shape(day):
+def test_e3_us1_query_response_has_the_documented_shape(day):
     answer = day.post("query", AVERAGE | {"limit": 1000})
     assert answer.status == 200, answer.raw
     body = answer.json
@@ -46,7 +46,7 @@ def test_e3_us1_a_query_answers_in_the_documented_shape(day):
     assert "series" not in body and "explain" not in body
 
 
-def test_e3_us1_points_as_they_are_come_with_unit_and_tags(admin):
+def test_e3_us1_raw_points_have_unit_and_tags(admin):
     send(admin, [at(0, tags={"room": "a"}, unit="celsius"), at(1)])
     points = ask(admin).json["data_points"]
     assert [(one["unit"], one["tags"], one["metadata"]) for one in points] == [
@@ -67,19 +67,19 @@ def test_e3_us1_every_aggregation_over_the_whole_range(day, name, value):
     assert values(ask(day, aggregation=name)) == [pytest.approx(value)]
 
 
-def test_e3_us1_several_series_are_told_apart(day):
+def test_e3_us1_several_series_are_returned_separately(day):
     body = day.post("query", AVERAGE | {"devices": None, "interval": 43200}).json
     assert [(one["device_id"], one["count"]) for one in body["series"]] == [("device_001", 2), ("device_002", 2)]
     assert [one["device_id"] for one in body["data_points"]] == ["device_001"] * 2 + ["device_002"] * 2
     assert body["count"] == 4 and body["device_id"] == "device_001"
 
 
-def test_e3_us1_series_come_in_the_order_they_were_asked_for(day):
+def test_e3_us1_series_keep_the_order_of_the_query(day):
     body = day.post("query", AVERAGE | {"devices": ["device_002", "device_001"], "interval": 86400}).json
     assert [one["device_id"] for one in body["series"]] == ["device_002", "device_001"]
 
 
-def test_e3_us1_everything_can_be_pooled(day):
+def test_e3_us1_group_by_all_aggregates_all_devices(day):
     body = day.post(
         "query", AVERAGE | {"devices": None, "group_by": "all", "aggregation": "max", "interval": 43200}
     ).json
@@ -87,7 +87,7 @@ def test_e3_us1_everything_can_be_pooled(day):
     assert (body["device_id"], body["metric_name"]) == (None, "temperature")
 
 
-def test_e3_us1_metrics_of_a_device_can_be_pooled(admin):
+def test_e3_us1_group_by_device_aggregates_its_metrics(admin):
     send(admin, [at(0, "cpu_0", 10.0), at(0, "cpu_1", 30.0)])
     send(admin, [at(0, "cpu_0", 50.0)], "device_002")
     body = admin.post("query", RANGE | {"metrics": ["cpu_0", "cpu_1"], "aggregation": "avg", "group_by": "device"}).json
@@ -98,7 +98,7 @@ def test_e3_us1_metrics_of_a_device_can_be_pooled(admin):
     assert [one["value"] for one in body["data_points"]] == [20, 50]
 
 
-def test_e3_us1_points_are_grouped_by_a_tag(admin):
+def test_e3_us1_points_are_grouped_by_tag(admin):
     rooms = [{"room": "a"}, {"room": "b"}, {"room": "a"}, {}]
     send(admin, [at(tick, value=float(tick), tags=tags) for tick, tags in enumerate(rooms)])
     body = ask(admin, aggregation="sum", group_by="tag:room").json
@@ -107,7 +107,7 @@ def test_e3_us1_points_are_grouped_by_a_tag(admin):
     ]  # fmt: skip
 
 
-def test_e3_us1_filters_let_through_what_they_name(admin):
+def test_e3_us1_filters_select_points_by_tag_and_value(admin):
     send(admin, [at(tick, value=float(tick), tags={"room": "ab"[tick % 2]}) for tick in range(10)])
     assert values(ask(admin, filters={"tags": {"room": "a"}})) == [0, 2, 4, 6, 8]
     assert values(ask(admin, filters={"min_value": 3, "max_value": 5})) == [3, 4, 5]
@@ -116,7 +116,7 @@ def test_e3_us1_filters_let_through_what_they_name(admin):
     assert values(ask(admin, filters={"tags": {"room": ["a", {}]}})) == []
 
 
-def test_e3_us1_a_week_of_pages_gives_every_point_once(day):
+def test_e3_us1_pages_of_raw_points_have_every_point_once(day):
     body, pages, cursor = ONE | {"devices": None, "limit": 50}, [], None
     while True:
         answer = day.post("query", body | {"cursor": cursor}).json
@@ -133,7 +133,7 @@ def test_e3_us1_a_week_of_pages_gives_every_point_once(day):
 
 
 @pytest.mark.parametrize("group_by", ["series", "device", "all", "tag:room"])
-def test_e3_us1_pages_of_intervals_give_every_interval_once(day, group_by):
+def test_e3_us1_pages_of_aggregates_have_every_interval_once(day, group_by):
     body = AVERAGE | {"devices": None, "group_by": group_by}
     whole = values(day.post("query", body))
     found, cursor = [], None
@@ -144,7 +144,7 @@ def test_e3_us1_pages_of_intervals_give_every_interval_once(day, group_by):
     assert found == whole and len(whole) in (24, 48)
 
 
-def test_e3_us1_a_chart_gets_the_least_and_the_greatest(day):
+def test_e3_us1_downsampled_series_keeps_minimum_and_maximum(day):
     found = values(ask(day, max_points=10))
     assert 5 <= len(found) <= 12 and found[0] == 0 and found[-1] == 143
 
@@ -162,7 +162,7 @@ def test_e3_us1_gaps_are_filled(admin):
         assert values(ask(admin, **body, fill=fill)) == want, fill
 
 
-def test_e3_us1_days_begin_at_midnight_of_the_zone(admin):
+def test_e3_us1_daily_buckets_start_at_local_midnight(admin):
     send(admin, [at(0, value=1.0), at(12 * 3600, value=3.0)])
     asked = {
         "aggregation": "sum",
@@ -175,12 +175,12 @@ def test_e3_us1_days_begin_at_midnight_of_the_zone(admin):
     assert {datetime.fromisoformat(one["timestamp"]).hour for one in points} <= {11, 12}
 
 
-def test_e3_us1_the_automatic_interval_is_told(day):
+def test_e3_us1_auto_interval_is_returned_in_seconds(day):
     body = ask(day, aggregation="avg", interval="auto").json
     assert body["interval"] == 300 and body["count"] == 144
 
 
-def test_e3_us1_booleans_and_texts_come_as_they_are(admin):
+def test_e3_us1_booleans_and_texts_are_returned_unchanged(admin):
     for name, kind in (("door", "boolean"), ("state", "string")):
         made = admin.post("metrics", {"name": name, "data_type": kind})
         if made.status in (404, 405):
@@ -200,7 +200,7 @@ def test_e3_us1_booleans_and_texts_come_as_they_are(admin):
         assert answer.status == 422 and "state is string" in answer.json["detail"]
 
 
-def test_e3_us1_explain_tells_what_was_read(day):
+def test_e3_us1_explain_returns_what_was_read(day):
     answer = day.post("query?explain=true", AVERAGE)
     told = answer.json["explain"]
     assert (
@@ -211,7 +211,7 @@ def test_e3_us1_explain_tells_what_was_read(day):
     assert told["young_blocks"] + sum(told["blocks_by_level"].values()) + told["rollups_by_seconds"]["3600"] >= 1
 
 
-def test_e3_us1_unknown_devices_and_metrics_give_an_empty_answer(day):
+def test_e3_us1_unknown_devices_and_metrics_return_an_empty_result(day):
     for more in ({"devices": ["nobody"]}, {"metrics": ["nothing"]}, {"devices": []}):
         for asked in (ONE | more, AVERAGE | more):
             answer = day.post("query", asked)
@@ -219,7 +219,7 @@ def test_e3_us1_unknown_devices_and_metrics_give_an_empty_answer(day):
             assert (answer.json["data_points"], answer.json["count"], answer.json["truncated"]) == ([], 0, False)
 
 
-def test_e3_us1_a_damaged_block_is_told_and_not_silently_left_out(day):
+def test_e3_us1_damaged_block_is_reported_as_incomplete(day):
     with connect() as connection:
         for table in ("metrics_young", "metrics_block", "metrics_rollup"):
             connection.execute(f"UPDATE {table} SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
@@ -228,7 +228,7 @@ def test_e3_us1_a_damaged_block_is_told_and_not_silently_left_out(day):
     assert answer.status == 200 and "damaged" in answer.json["incomplete"][0]
 
 
-def test_e3_us4_a_range_may_be_aggregated(day):
+def test_e3_us4_range_can_be_aggregated(day):
     times = f"start_time={START:%Y-%m-%dT%H:%M:%SZ}&end_time={START:%Y-%m-%dT23:59:59Z}"
     path = f"devices/device_001/metrics/temperature/range?{times}"
     body = day.get(f"{path}&aggregation=max&interval=43200").json
@@ -241,7 +241,7 @@ def test_e3_us4_a_range_may_be_aggregated(day):
     assert day.get(f"{path}&aggregation=mode&interval=60").status == 422
 
 
-def test_e3_us5_aggregated_pools_all_devices(day):
+def test_e3_us5_aggregated_combines_all_devices(day):
     body = aggregated(day).json
     assert (body["metric_name"], body["device_id"], body["aggregation_type"]) == ("temperature", None, "avg")
     assert (body["interval"], body["count"]) == (3600, 24)
@@ -250,7 +250,7 @@ def test_e3_us5_aggregated_pools_all_devices(day):
     assert first == {"value": 52.5, "count": 12}
 
 
-def test_e3_us5_aggregated_takes_one_device(day):
+def test_e3_us5_aggregated_accepts_one_device(day):
     body = aggregated(day, device_id="device_002", interval=86400, aggregation_type="median").json
     assert body["device_id"] == "device_002" and [one["value"] for one in body["data_points"]] == [171.5]
 
@@ -258,7 +258,7 @@ def test_e3_us5_aggregated_takes_one_device(day):
 # --- who may ask -----------------------------------------------------------------------------------
 
 
-def test_a_device_key_may_ask_for_its_own_device_only(day, device):
+def test_device_key_may_query_only_its_own_device(day, device):
     assert device.post("query", AVERAGE).status == 200
     assert aggregated(device, device_id="device_001").status == 200
     for devices in (["device_002"], ["device_001", "device_002"], None, []):
@@ -267,7 +267,7 @@ def test_a_device_key_may_ask_for_its_own_device_only(day, device):
     assert aggregated(device).status == 403
 
 
-def test_who_may_not_read_may_not_ask(gateway, anonymous, reader, administrator):
+def test_caller_without_read_scope_may_not_query(gateway, anonymous, reader, administrator):
     for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (administrator, 200)):
         assert caller.post("query", AVERAGE).status == status
         assert aggregated(caller).status == status
@@ -335,7 +335,7 @@ def test_who_may_not_read_may_not_ask(gateway, anonymous, reader, administrator)
         ({"agregation": "avg"}, "agregation"),
     ],
 )
-def test_bad_input_is_refused_with_the_field(reader, more, field):
+def test_invalid_query_field_is_rejected_with_its_name(reader, more, field):
     answer = reader.post("query", AVERAGE | more)
     assert answer.status in (400, 422), answer.raw
     assert field in {error["field"].split(".0")[0] for error in answer.json["errors"]}, answer.raw
@@ -345,7 +345,7 @@ def test_bad_input_is_refused_with_the_field(reader, more, field):
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b'"x"', b"null", b'{"metrics": NaN}', b"\xff", b"[" * 100_000, b" " * 5_000_000]
 )
-def test_a_body_that_is_no_object_is_refused(reader, body):
+def test_query_body_other_than_object_is_rejected(reader, body):
     assert reader.post("query", body).status in (400, 413, 422)
 
 
@@ -362,20 +362,20 @@ def test_a_body_that_is_no_object_is_refused(reader, body):
         ({"limit": 10_001}, "limit"),
     ],
 )
-def test_bad_input_to_aggregated_is_refused_with_the_field(reader, more, field):
+def test_invalid_aggregated_parameter_is_rejected_with_its_field(reader, more, field):
     answer = aggregated(reader, **more)
     assert answer.status in (400, 422), answer.raw
     assert field in {error["field"] for error in answer.json["errors"]}
 
 
-def test_a_cursor_of_another_question_is_refused(day):
+def test_cursor_of_another_query_is_rejected(day):
     cursor = ask(day, limit=10).json["next_cursor"]
     assert ask(day, limit=20, cursor=cursor).status == 200
     answer = ask(day, limit=10, cursor=cursor, metrics=["humidity"])
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "cursor"
 
 
-def test_a_question_over_its_budget_is_refused_and_told_a_smaller_one(day, monkeypatch):
+def test_query_over_the_point_limit_is_rejected_with_a_smaller_range(day, monkeypatch):
     monkeypatch.setattr("metrics.query.plan.MAX_READ_POINTS", 40)
     monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 50)
     for name, most in (("avg", "40"), ("p95", "50")):
@@ -384,7 +384,7 @@ def test_a_question_over_its_budget_is_refused_and_told_a_smaller_one(day, monke
         assert f"at most {most} are allowed" in answer.json["detail"] and "hours" in answer.json["detail"]
 
 
-def test_what_a_question_keeps_is_reckoned_by_the_series_that_it_asks_for(admin, monkeypatch):
+def test_point_limit_counts_only_series_of_the_query(admin, monkeypatch):
     for device in ("device_001", "device_002"):
         send(admin, [at(600 * tick) for tick in range(144)], device)
     merged()
@@ -393,7 +393,7 @@ def test_what_a_question_keeps_is_reckoned_by_the_series_that_it_asks_for(admin,
     assert ask(admin, aggregation="p95", devices=None).status == 422
 
 
-def test_a_question_that_reads_far_more_than_was_reckoned_ends(admin, monkeypatch):
+def test_query_that_reads_far_more_than_planned_is_aborted(admin, monkeypatch):
     for device, ticks in (("device_001", 144), ("device_002", 1), ("device_003", 1)):
         send(admin, [at(600 * tick) for tick in range(ticks)], device)
     merged()
@@ -402,7 +402,7 @@ def test_a_question_that_reads_far_more_than_was_reckoned_ends(admin, monkeypatc
     assert answer.status == 422 and "would read about 144 points" in answer.json["detail"]
 
 
-def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, monkeypatch):
+def test_range_over_shared_blocks_returns_only_its_series(admin, monkeypatch):
     monkeypatch.setattr("metrics.storage.format.codec.PER_SERIES_MIN_POINTS", 8)
     for number, device in enumerate(("device_001", "device_002", "device_003")):
         send(admin, [at(1800 * tick, value=float(tick + 100 * number)) for tick in range(144)], device)
@@ -412,13 +412,13 @@ def test_a_range_over_many_blocks_of_several_series_is_that_of_its_own(admin, mo
         assert values(admin.get(path)) == [low + tick for tick in range(144)]
 
 
-def test_a_million_values_are_refused(day, monkeypatch):
+def test_more_than_max_buckets_is_rejected(day, monkeypatch):
     monkeypatch.setattr("metrics.query.aggregate.MAX_BUCKETS", 40)
     answer = day.post("query", AVERAGE | {"devices": None})
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "interval"
 
 
-def test_large_questions_take_turns(day, monkeypatch):
+def test_heavy_query_without_free_slot_returns_503(day, monkeypatch):
     from threading import BoundedSemaphore
 
     turns = BoundedSemaphore(1)
@@ -431,7 +431,7 @@ def test_large_questions_take_turns(day, monkeypatch):
     assert answer.status == 503 and answer.headers["Retry-After"] == "1"
 
 
-def test_only_so_many_large_questions_wait(day, monkeypatch):
+def test_heavy_queries_over_the_queue_limit_return_503(day, monkeypatch):
     from threading import BoundedSemaphore
 
     line, turns = BoundedSemaphore(1), BoundedSemaphore(1)

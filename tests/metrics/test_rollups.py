@@ -163,7 +163,7 @@ def test_what_does_not_follow_from_rollups_is_answered_from_points(fleet, name):
     assert len(asked(name, 1, 0, interval=3600)) == 24
 
 
-def test_questions_with_filters_read_points(fleet):
+def test_query_properties_with_filters_read_points(fleet):
     write(1, SAMPLE)
     settle(fleet)
     assert used(1, 0, aggregation="count", interval=3600, min_value=3.0) == {}

@@ -80,17 +80,17 @@ def told(request: pytest.FixtureRequest, admin: ApiClient) -> ApiClient:
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
-def test_e6_us1_ac1_the_statistics_of_a_device_are_found_at_their_address(admin: ApiClient, prefix: str) -> None:
+def test_e6_us1_ac1_device_statistics_have_an_endpoint(admin: ApiClient, prefix: str) -> None:
     answer = admin.get(f"{prefix}/{DEVICE}")
     assert (answer.status, answer.json["device_id"]) == (200, "device_001")
 
 
-def test_e6_us1_ac2_metrics_active_metrics_and_points_are_counted(told: ApiClient) -> None:
+def test_e6_us1_ac2_device_statistics_count_metrics_active_metrics_and_points(told: ApiClient) -> None:
     found = told.get(DEVICE).json
     assert (found["total_metrics"], found["active_metrics"], found["data_points_count"]) == (2, 1, 5)
 
 
-def test_e6_us1_ac3_last_update_size_and_frequency_are_told(told: ApiClient) -> None:
+def test_e6_us1_ac3_device_statistics_have_last_update_size_and_frequency(told: ApiClient) -> None:
     found = told.get(DEVICE).json
     age = datetime.now(UTC) - datetime.fromisoformat(found["last_update"])
     assert timedelta(seconds=9) < age < timedelta(seconds=40)
@@ -99,26 +99,26 @@ def test_e6_us1_ac3_last_update_size_and_frequency_are_told(told: ApiClient) -> 
     assert 2 / 181 <= found["avg_frequency"] <= 2 / 59
 
 
-def test_e6_us1_ac4_points_and_alerts_of_the_last_day_are_told(told: ApiClient) -> None:
+def test_e6_us1_ac4_device_statistics_have_points_and_alerts_of_last_day(told: ApiClient) -> None:
     found = told.get(DEVICE).json
     assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
 
 
-def test_e6_us1_ac5_metrics_by_type_and_the_largest_are_told(told: ApiClient) -> None:
+def test_e6_us1_ac5_device_statistics_have_metrics_by_type_and_top_metrics(told: ApiClient) -> None:
     found = told.get(DEVICE).json
     assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
     assert found["top_metrics"] == [{"name": "temperature", "points": 3}, {"name": "packets", "points": 2}]
 
 
-def test_e6_us1_ac6_a_device_that_is_not_known_has_zeros(admin: ApiClient) -> None:
+def test_e6_us1_ac6_unknown_device_has_zero_statistics(admin: ApiClient) -> None:
     assert admin.get("devices/nobody/stats").json == {"device_id": "nobody"} | ZERO
 
 
-def test_e6_us1_ac7_the_statistics_of_a_device_come_within_200_ms(told: ApiClient) -> None:
+def test_e6_us1_ac7_device_statistics_respond_within_200_ms(told: ApiClient) -> None:
     within_once(0.2, lambda: told.get(DEVICE))
 
 
-def test_a_metric_in_two_kinds_of_value_is_one_metric(admin: ApiClient) -> None:
+def test_metric_with_two_kinds_of_values_counts_once(admin: ApiClient) -> None:
     for value in (1.0, 2.0):
         admin.post("devices/device_001/telemetry", point("mode", value))
     MetricDefinition.objects.create(name="mode", data_type="string")
@@ -130,7 +130,7 @@ def test_a_metric_in_two_kinds_of_value_is_one_metric(admin: ApiClient) -> None:
     assert (found["total_metrics"], found["data_points_count"], found["active_metrics"]) == (1, 3, 1)
 
 
-def test_a_point_that_is_sent_again_counts_once_before_it_is_merged_and_after_its_day_is(admin: ApiClient) -> None:
+def test_duplicate_point_counts_once_before_and_after_merge(admin: ApiClient) -> None:
     one = point()
     for _ in range(3):
         admin.post("devices/device_001/telemetry", one)
@@ -144,7 +144,7 @@ def test_a_point_that_is_sent_again_counts_once_before_it_is_merged_and_after_it
     assert (found["data_points_count"], found["last_24h_points"]) == (1, 1)
 
 
-def test_what_is_stored_beside_a_device_is_no_share_of_its_size(admin: ApiClient) -> None:
+def test_storage_size_excludes_other_devices_in_the_same_block(admin: ApiClient) -> None:
     text = [point("log", "x" * 50 + str(number), seconds_ago=number) for number in range(100)]
     admin.post("devices/wordy/telemetry/batch", {"data_points": text})
     admin.post("devices/device_001/telemetry", point())
@@ -159,18 +159,18 @@ def test_what_is_stored_beside_a_device_is_no_share_of_its_size(admin: ApiClient
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
-def test_e6_us2_ac1_the_statistics_of_the_service_are_found_at_their_address(admin: ApiClient, prefix: str) -> None:
+def test_e6_us2_ac1_service_statistics_have_an_endpoint(admin: ApiClient, prefix: str) -> None:
     assert admin.get(f"{prefix}/stats").status == 200
 
 
-def test_e6_us2_ac2_devices_metrics_and_points_are_counted(told: ApiClient) -> None:
+def test_e6_us2_ac2_service_statistics_count_devices_metrics_and_points(told: ApiClient) -> None:
     told.post("devices/old/telemetry", point("humidity", seconds_ago=70 * 3600))
     found = told.get("stats").json
     names = ("total_devices", "active_devices", "total_metrics", "total_data_points")
     assert [found[name] for name in names] == [2, 1, 3, 6]
 
 
-def test_e6_us2_ac3_points_per_second_latency_and_errors_are_those_that_were_measured(admin: ApiClient) -> None:
+def test_e6_us2_ac3_service_statistics_have_measured_rate_latency_and_errors(admin: ApiClient) -> None:
     request_stats.tally.forget()
     for number in range(10):
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{number}") for number in range(30)]})
@@ -187,12 +187,12 @@ def test_e6_us2_ac3_points_per_second_latency_and_errors_are_those_that_were_mea
     assert found["requests"]["other"]["p95_latency"] == pytest.approx(500, rel=0.25)
 
 
-def test_e6_us2_ac4_points_and_alerts_of_the_last_day_are_told(told: ApiClient) -> None:
+def test_e6_us2_ac4_service_statistics_have_points_and_alerts_of_last_day(told: ApiClient) -> None:
     found = told.get("stats").json
     assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
 
 
-def test_e6_us2_ac5_types_and_hours_are_told(told: ApiClient) -> None:
+def test_e6_us2_ac5_service_statistics_have_types_and_hours(told: ApiClient) -> None:
     found = told.get("stats").json
     assert sum(found["devices_by_type"].values()) == 1
     assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
@@ -202,7 +202,7 @@ def test_e6_us2_ac5_types_and_hours_are_told(told: ApiClient) -> None:
     assert sum(row["points"] for row in found["data_by_hour"]) == 2
 
 
-def test_e6_us2_ac6_an_empty_service_has_zeros(admin: ApiClient) -> None:
+def test_e6_us2_ac6_empty_service_has_zero_statistics(admin: ApiClient) -> None:
     found = admin.get("stats").json
     assert [row["points"] for row in found.pop("data_by_hour")] == [0] * 24
     counted = {name: found[name] for name in found if name.startswith(("total", "active", "last", "points"))}
@@ -210,11 +210,11 @@ def test_e6_us2_ac6_an_empty_service_has_zeros(admin: ApiClient) -> None:
     assert found["devices_by_type"] == {} and found["metrics_by_type"] == TYPES
 
 
-def test_e6_us2_ac7_the_statistics_of_the_service_come_within_300_ms(told: ApiClient) -> None:
+def test_e6_us2_ac7_service_statistics_respond_within_300_ms(told: ApiClient) -> None:
     within_once(0.3, lambda: told.get("stats"))
 
 
-def test_points_are_told_of_the_hour_that_they_were_measured_in(site: None) -> None:
+def test_points_count_in_the_hour_of_their_timestamp(site: None) -> None:
     now = datetime(2024, 10, 4, 12, 30, tzinfo=UTC)  # the day TODAY
     noon = TODAY + 12 * point_counts.HOUR
     store([(1, noon - hours * point_counts.HOUR, 1.0, b"") for hours in (0, 0, 1, 23, 24)])
@@ -223,7 +223,7 @@ def test_points_are_told_of_the_hour_that_they_were_measured_in(site: None) -> N
     assert rows == {"2024-10-04T12:00:00Z": 1, "2024-10-04T11:00:00Z": 1, "2024-10-03T13:00:00Z": 1}
 
 
-def test_rejected_points_are_counted_and_no_stored_ones(admin: ApiClient) -> None:
+def test_rejected_points_count_as_rejected_and_not_as_stored(admin: ApiClient) -> None:
     request_stats.tally.forget()
     admin.post("devices/device_001/telemetry/batch", {"data_points": [point(), point(seconds_ago=-900)]})
     assert admin.post("devices/device_001/telemetry", point(seconds_ago=-900)).status == 422
@@ -258,7 +258,7 @@ def figures(caller: ApiClient) -> list[Any]:
     return [found[name] for name in names] + [sum(found["devices_by_type"].values()), found["metrics_by_type"]["gauge"]]
 
 
-def test_everybody_is_told_of_the_devices_that_they_see(
+def test_service_statistics_cover_only_visible_devices(
     shared: ApiClient, viewer: ApiClient, stranger: ApiClient
 ) -> None:
     assert figures(shared) == [2, 2, 7, 21, 21, 2, 7]
@@ -266,7 +266,7 @@ def test_everybody_is_told_of_the_devices_that_they_see(
     assert figures(stranger) == [0] * 7
 
 
-def test_a_device_that_is_not_seen_looks_like_one_that_is_not_there(
+def test_invisible_device_has_the_statistics_of_a_missing_device(
     shared: ApiClient, viewer: ApiClient, stranger: ApiClient
 ) -> None:
     assert viewer.get("devices/mine/stats").json["data_points_count"] == 6
@@ -275,13 +275,13 @@ def test_a_device_that_is_not_seen_looks_like_one_that_is_not_there(
         assert (answer.status, answer.json) == (200, {"device_id": device} | ZERO)
 
 
-def test_a_device_is_told_of_itself_and_of_nobody_else(shared: ApiClient, device: ApiClient) -> None:
+def test_device_key_sees_only_its_own_statistics(shared: ApiClient, device: ApiClient) -> None:
     device.post("devices/device_001/telemetry", point())
     assert device.get(DEVICE).json["data_points_count"] == 1
     assert device.get("devices/mine/stats").status == 403 and device.get("stats").status == 403
 
 
-def test_what_the_service_does_is_the_same_for_everybody(shared: ApiClient, stranger: ApiClient) -> None:
+def test_request_statistics_are_the_same_for_all_callers(shared: ApiClient, stranger: ApiClient) -> None:
     request_history.store_counters()
     assert stranger.get("stats").json["points_per_second"] > 0
 
@@ -301,7 +301,7 @@ def alerts() -> Iterator[None]:
     alert_summary.register_alert_summary(before)
 
 
-def test_the_alerts_app_is_asked_how_many_there_were(alerts: None, admin: ApiClient) -> None:
+def test_alert_counts_come_from_the_registered_alert_summary(alerts: None, admin: ApiClient) -> None:
     assert admin.get("stats").json["last_24h_alerts"] == 4
     assert admin.get(DEVICE).json["last_24h_alerts"] == 2
 
@@ -323,13 +323,13 @@ def stored(site: None) -> Iterator[Connection]:
 BOOK = {1: 6, 2: 6, 300: 6, 9000: 6}
 
 
-def test_retention_takes_what_it_drops_off_the_counts(stored: Connection) -> None:
+def test_retention_subtracts_deleted_points_from_counts(stored: Connection) -> None:
     assert check(stored) == BOOK
     delete_expired(stored, now=(TODAY + 92 * DAY) / 1_000_000)  # the first two days
     assert check(stored) == dict.fromkeys(BOOK, 3)
 
 
-def test_retention_counts_rows_of_two_kinds_of_values_too(stored: Connection) -> None:
+def test_retention_subtracts_points_of_mixed_kinds_from_counts(stored: Connection) -> None:
     ids, times = np.array([1, 2], np.int64), np.array([TODAY, TODAY], np.int64)
     numbers = Columns(ids[:1], np.array([0, 1]), times[:1], np.array([1.0]))
     texts = Columns(ids[1:], np.array([0, 1]), times[1:], np.array([b"x"], object))
@@ -348,14 +348,14 @@ def test_retention_counts_rows_of_two_kinds_of_values_too(stored: Connection) ->
 
 
 @pytest.mark.parametrize("shortened", range(4, 400, 7))
-def test_of_a_payload_that_is_cut_off_nothing_is_told_that_is_not_so(shortened: int) -> None:
+def test_truncated_counts_payload_yields_no_wrong_counts(shortened: int) -> None:
     ids = np.arange(300, dtype=np.int64) * 3
     whole = encode([Columns(ids, np.arange(301), np.arange(300) ** 2, np.ones(300))])
     found = read_point_counts(whole[:shortened])
     assert found is None or (found[0].tolist() == ids.tolist() and found[1].tolist() == [1] * 300)
 
 
-def test_counts_that_were_never_made_are_made_while_merging_goes_on(stored: Connection) -> None:
+def test_missing_counts_are_rebuilt_during_merges(stored: Connection) -> None:
     stored.execute("UPDATE metrics_count SET payload = '', points = 0, bytes = 0, pending = 1")
     store([(1, TODAY, 2.0, b""), (1, TODAY + 9, 2.0, b""), (300, TODAY, 2.0, b"")])  # one of three is new
 
@@ -379,7 +379,7 @@ def test_counts_that_were_never_made_are_made_while_merging_goes_on(stored: Conn
     assert check(stored) == BOOK | {1: 7}
 
 
-def test_a_count_that_is_wanted_anew_while_it_is_made_is_made_again(stored: Connection) -> None:
+def test_count_marked_during_rebuild_is_rebuilt_again(stored: Connection) -> None:
     stored.execute("UPDATE metrics_count SET pending = 1 WHERE stretch = 0")
     once = threading.Event()
 
@@ -398,7 +398,7 @@ def test_a_count_that_is_wanted_anew_while_it_is_made_is_made_again(stored: Conn
     assert check(stored) == BOOK
 
 
-def test_two_workers_do_not_count_a_stretch_at_once(stored: Connection) -> None:
+def test_two_workers_do_not_rebuild_the_same_counts_concurrently(stored: Connection) -> None:
     stored.execute("UPDATE metrics_count SET pending = 1 WHERE stretch = 0")
     with connect() as other:
         from metrics.storage.locks import lock_count_rebuild
@@ -409,7 +409,7 @@ def test_two_workers_do_not_count_a_stretch_at_once(stored: Connection) -> None:
     assert check(stored) == BOOK
 
 
-def test_a_damaged_count_says_so_until_it_is_made_anew(admin: ApiClient) -> None:
+def test_damaged_count_is_reported_until_rebuilt(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
     merged()
     with connect() as connection:
@@ -426,7 +426,7 @@ def test_a_damaged_count_says_so_until_it_is_made_anew(admin: ApiClient) -> None
     assert (found["data_points_count"], found["last_24h_points"], "incomplete" in found) == (2, 2, False)
 
 
-def test_a_damaged_commit_is_named_and_not_counted(admin: ApiClient) -> None:
+def test_damaged_commit_is_reported_and_not_counted(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
     from metrics.storage.read import block_cache
 
@@ -437,7 +437,7 @@ def test_a_damaged_commit_is_named_and_not_counted(admin: ApiClient) -> None:
     assert found["total_data_points"] == 0 and "young block 1" in found["incomplete"][0]
 
 
-def test_where_too_much_waits_to_be_merged_the_rest_is_named(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_excess_unmerged_commits_are_reported_as_incomplete(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         admin.post("devices/device_001/telemetry", point())
     monkeypatch.setattr(point_totals, "MAX_UNMERGED_POINTS", 2)
@@ -446,7 +446,7 @@ def test_where_too_much_waits_to_be_merged_the_rest_is_named(admin: ApiClient, m
     assert found["incomplete"] == ["1 points that wait to be merged are not counted yet"]
 
 
-def test_hours_that_nobody_asks_for_are_dropped(admin: ApiClient) -> None:
+def test_expired_hourly_counts_are_deleted(admin: ApiClient) -> None:
     rows = [point(seconds_ago=hours * 3600) for hours in (0, 10, 24, 30)]
     admin.post("devices/device_001/telemetry/batch", {"data_points": rows})
     merged()
@@ -462,7 +462,7 @@ def test_hours_that_nobody_asks_for_are_dropped(admin: ApiClient) -> None:
 # --- what is asked of the database ------------------------------------------------------------------
 
 
-def test_no_block_is_looked_at(told: ApiClient) -> None:
+def test_statistics_read_no_blocks(told: ApiClient) -> None:
     with connect() as connection, connection.transaction():
         connection.execute("LOCK TABLE metrics_block")  # whoever looked would wait, and fail in the end
         assert device_statistics(ADMIN, "device_001")["data_points_count"] == 5
@@ -473,7 +473,7 @@ def test_no_block_is_looked_at(told: ApiClient) -> None:
 
 
 @given(st.lists(st.floats(0.00011, 25.0), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
-def test_a_percentile_is_within_a_fifth_of_what_it_was(latencies: list[float], share: float) -> None:
+def test_histogram_percentile_is_within_20_percent(latencies: list[float], share: float) -> None:
     classes = [0] * (len(LATENCIES) + 1)
     for one in latencies:
         classes[latency_class(one)] += 1
@@ -482,18 +482,18 @@ def test_a_percentile_is_within_a_fifth_of_what_it_was(latencies: list[float], s
     assert told is not None and true / 1.21 <= told <= true * 1.21
 
 
-def test_of_nothing_there_is_no_percentile_and_no_rate() -> None:
+def test_empty_histogram_has_no_percentile_and_zero_rate() -> None:
     assert percentile([0] * (len(LATENCIES) + 1), 0.95) is None
     assert (ratio(1, 0), points_per_minute({5: 0}, datetime.now(UTC)), top_metrics({"a": 0})) == (0.0, 0.0, [])
 
 
-def test_points_a_minute_are_told_from_the_first_hour_that_has_any() -> None:
+def test_points_per_minute_start_at_the_first_hour_with_points() -> None:
     now = datetime.fromtimestamp(100 * 3600 + 1800, UTC)
     assert points_per_minute({98: 0, 99: 60, 100: 30}, now) == 1.0
     assert points_per_minute({100: 30}, now) == 1.0
 
 
-def test_the_largest_are_named_and_the_rest_is_other() -> None:
+def test_largest_counts_are_named_and_the_rest_summed_as_other() -> None:
     assert largest_counts({"a": 1, "b": 5, "c": 3, "d": 1}, 2) == {"b": 5, "c": 3, "other": 2}
     assert top_metrics({"a": 1, "b": 5, "c": 5}, 2) == [{"name": "b", "points": 5}, {"name": "c", "points": 5}]
     assert count_by_type(["x", "x", "z"], ["x", "y"]) == {"x": 2, "y": 0, "z": 1}

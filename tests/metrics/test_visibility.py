@@ -59,9 +59,7 @@ def told(caller: ApiClient) -> str:
     return "\n".join(texts)
 
 
-def test_a_viewer_is_told_of_the_devices_of_its_groups_alone(
-    fleet: ApiClient, viewer: ApiClient, operator: ApiClient
-) -> None:
+def test_viewer_sees_only_devices_of_its_groups(fleet: ApiClient, viewer: ApiClient, operator: ApiClient) -> None:
     for somebody in (viewer, operator):
         heard = told(somebody)
         assert OURS in heard
@@ -71,26 +69,26 @@ def test_a_viewer_is_told_of_the_devices_of_its_groups_alone(
         assert "2.0" not in [line.split(",")[3:4] for line in heard.splitlines()]
 
 
-def test_a_stranger_is_told_of_nothing(fleet: ApiClient, stranger: ApiClient) -> None:
+def test_user_without_groups_sees_no_devices(fleet: ApiClient, stranger: ApiClient) -> None:
     heard = told(stranger)
     assert '"value":' not in heard
     assert '"temperature"' not in heard.replace('"metric_name":"temperature"', "")
 
 
-def test_an_administrator_is_told_of_everything(fleet: ApiClient, administrator: ApiClient) -> None:
+def test_admin_sees_all_devices(fleet: ApiClient, administrator: ApiClient) -> None:
     heard = told(administrator)
     assert '"value":1.0' in heard
     assert '"value":2.0' in heard
 
 
 @pytest.mark.parametrize("path", ["/", "/devices/", f"/devices/{THEIRS}/", "/exports/names/devices/?q=", "/situation/"])
-def test_pages_show_a_viewer_nothing_of_other_groups(fleet: ApiClient, viewer: ApiClient, path: str) -> None:
+def test_pages_hide_devices_of_other_groups_from_viewer(fleet: ApiClient, viewer: ApiClient, path: str) -> None:
     answer = viewer.get(path)
     assert answer.status in (200, 404), path
     assert THEIRS not in answer.raw.decode() or answer.status == 404
 
 
-def test_a_device_of_another_group_looks_like_one_that_does_not_exist(fleet: ApiClient, viewer: ApiClient) -> None:
+def test_invisible_device_looks_like_a_missing_device(fleet: ApiClient, viewer: ApiClient) -> None:
     for template in ("devices/{}/metrics", "devices/{}/metrics/temperature/latest"):
         theirs, nobody = viewer.get(template.format(THEIRS)), viewer.get(template.format("no-such"))
         assert theirs.status == nobody.status
@@ -103,7 +101,7 @@ def _without_names(answer: ApiResponse) -> str:
     return text.replace(answer.headers["X-Request-Id"], "")
 
 
-def test_an_export_in_the_background_holds_what_its_owner_sees(fleet: ApiClient, viewer: ApiClient) -> None:
+def test_background_export_has_only_devices_visible_to_its_owner(fleet: ApiClient, viewer: ApiClient) -> None:
     from metrics.export import jobs
     from metrics.models import ExportJob
 
@@ -119,13 +117,13 @@ def test_an_export_in_the_background_holds_what_its_owner_sees(fleet: ApiClient,
     assert THEIRS not in held
 
 
-def test_whoever_leaves_a_group_sees_its_devices_no_more(fleet: ApiClient, viewer: ApiClient) -> None:
+def test_user_removed_from_group_no_longer_sees_its_devices(fleet: ApiClient, viewer: ApiClient) -> None:
     assert OURS in viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").raw.decode()
     DeviceGroup.objects.get(name="site a").members.clear()
     assert viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").status == 404
 
 
-def test_changing_who_is_in_a_group_moves_the_revision(site: None) -> None:
+def test_membership_change_moves_the_revision(site: None) -> None:
     group, device = DeviceGroup.objects.create(name="g"), Device.objects.create(device_id="d")
     number = Revision.objects.get().number
     assert group_membership.add_devices(group, [device.pk]) == 1
@@ -135,19 +133,19 @@ def test_changing_who_is_in_a_group_moves_the_revision(site: None) -> None:
     assert Revision.objects.get().number == number + 4
 
 
-def test_roles_of_people(site: None) -> None:
+def test_users_have_the_scope_of_their_role(site: None) -> None:
     people = get_user_model().objects
     assert Caller.of_user(people.create_superuser("root")).scope == Scope.ADMIN
     assert Caller.of_user(people.create_user("clerk", is_staff=True)).scope == Scope.READ
     assert Caller.of_user(people.create_user("guest")).groups == ()
 
 
-def test_only_an_admin_changes_definitions(viewer: ApiClient, operator: ApiClient, administrator: ApiClient) -> None:
+def test_only_admins_change_definitions(viewer: ApiClient, operator: ApiClient, administrator: ApiClient) -> None:
     body = {"name": "m", "data_type": "numeric"}
     assert [one.post("metrics", body).status for one in (viewer, operator, administrator)] == [403, 403, 201]
 
 
-def test_groups_that_are_asked_for_are_narrowed_to_those_that_are_seen() -> None:
+def test_requested_groups_are_limited_to_visible_ones() -> None:
     some = Caller("user:v", Scope.READ, groups=("a", "b"))
     assert some.narrowed(None) == ("a", "b")
     assert some.narrowed(["b", "c"]) == ("b",)

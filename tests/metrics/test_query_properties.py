@@ -86,7 +86,7 @@ def write(rows):
     window=st.one_of(st.just((0, SPAN)), st.tuples(st.integers(0, SPAN - 1), st.integers(1, SPAN))),
     limit=st.sampled_from([3, 10_000]),
 )
-def test_any_question_after_any_writes_and_merges_equals_plain_python(
+def test_query_after_any_writes_and_merges_matches_plain_python(
     storage, commits, name, interval, zone, group_by, window, limit
 ):
     empty(storage)
@@ -138,7 +138,7 @@ def oracle(query, points):
     return found
 
 
-def test_a_scan_sees_one_snapshot_while_blocks_are_merged_away(storage, monkeypatch):
+def test_read_sees_one_snapshot_while_blocks_are_merged(storage, monkeypatch):
     monkeypatch.setattr(scan, "FETCH_POINTS", 1)
     write([(number, tick, tick) for number in SERIES for tick in range(36)])
     schedule.merge_commits(storage, force=True)
@@ -159,7 +159,7 @@ def test_a_scan_sees_one_snapshot_while_blocks_are_merged_away(storage, monkeypa
     assert sum(value == -1 for value in found.values()) == 30
 
 
-def test_only_series_that_blocks_share_are_put_together_anew(storage):
+def test_only_series_in_overlapping_blocks_are_merged(storage):
     write([(1, tick, tick) for tick in range(10)] + [(2, tick, tick) for tick in range(10)])
     schedule.merge_commits(storage, force=True)
     write([(2, 5, -1)])
@@ -170,7 +170,7 @@ def test_only_series_that_blocks_share_are_put_together_anew(storage):
     assert pieces[1].values[5] == -1
 
 
-def test_steps_are_counted_in_order_of_time_also_where_early_points_came_late(storage):
+def test_increase_with_late_points_is_computed_in_time_order(storage):
     write([(1, tick, 10 * tick) for tick in range(6, 12)])
     schedule.merge_commits(storage, force=True)
     write([(1, tick, 10 * tick) for tick in range(6)])
@@ -179,7 +179,7 @@ def test_steps_are_counted_in_order_of_time_also_where_early_points_came_late(st
 
 
 @given(st.lists(st.integers(-20, 20), min_size=3, max_size=200), st.integers(2, 50))
-def test_a_thinned_line_reaches_as_low_and_as_high_as_the_whole(values, most):
+def test_downsampled_series_keeps_minimum_and_maximum(values, most):
     whole = RawPoints(np.arange(len(values)) * SECOND, np.array(values, np.float64), [Kind.NUMERIC], None, ())
     thin = downsample(whole, most)
     assert len(thin) <= 2 * max(most // 2, 1) + 2
@@ -192,7 +192,7 @@ def test_a_thinned_line_reaches_as_low_and_as_high_as_the_whole(values, most):
         assert near.min() <= value <= near.max()
 
 
-def test_no_value_is_made_up_where_nothing_can_be_said(storage):
+def test_rate_of_a_single_point_is_null(storage):
     write([(1, 0, 5)])
     answer = execute_query(
         Query(("m",), START, START + timedelta(days=1), aggregation="rate", interval=3600, fill="null")
