@@ -44,8 +44,8 @@ def unknown(scope: Scope) -> None:
         buckets.charge(_bucket(shown, scope), Limit(*settings.RATE_PER_ADDRESS))
 
 
-def forget() -> None:
-    """Forget what was good: between tests."""
+def clear_proven_credentials() -> None:
+    """Forget which credentials were valid."""
     _proven.clear()
 
 

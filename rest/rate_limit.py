@@ -100,10 +100,9 @@ class Buckets:
         with self._lock:
             return max(0.0, (1.0 - bucket.refill(self.clock())) / bucket.limit.rate)
 
-    def forget(self) -> None:
-        """Fill every bucket: between tests."""
-        with self._lock:
-            self._buckets.clear()
+    def reset(self) -> None:
+        """Drop every bucket, so that each starts full."""
+        self._buckets, self._spent, self._lock = {}, set(), threading.Lock()
 
     def _spend(self, name: str, bucket: _Bucket, tokens: float) -> None:
         bucket.left -= tokens

@@ -3,7 +3,6 @@
 Counting is a few additions under a lock.
 """
 
-import os
 import threading
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -55,10 +54,10 @@ class Tally:
     """What a process has counted and not written yet. Thread-safe."""
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin anew: in a child, which must not write what its parent counted, and between tests."""
+    def reset(self) -> None:
+        """Set every counter to zero."""
         self._lock = threading.Lock()
         self._counts = {INGEST: Counts(), OTHER: Counts()}
 
@@ -96,4 +95,3 @@ class Tally:
 
 
 tally = Tally()
-os.register_at_fork(after_in_child=tally.forget)

@@ -20,7 +20,9 @@ class AlertsStep(bootsteps.StartStopStep):
         from django.conf import settings
 
         from alerts.loops import start_loops
+        from telemetry_site import process_caches
 
+        process_caches.reset_after_fork()
         self.loops = start_loops() if settings.ALERTS_IN_WORKER else []
 
     def stop(self, parent: Any) -> None:

@@ -98,6 +98,12 @@ def redis_answers() -> bool:
         return False
 
 
+def reset_redis_client() -> None:
+    """Drop the Redis client; the next check connects with the current settings."""
+    global _redis
+    _redis = None
+
+
 def _result(check: Future[Result]) -> Result | None:
     """Return the result of a check; None if it timed out or failed."""
     try:

@@ -15,6 +15,7 @@ from metrics.storage.connection import close_pools
 from metrics.storage.errors import StorageError, StorageUnavailable
 from metrics.storage.write.writer import stop_writer
 from rest import rate_limit
+from telemetry_site import process_caches
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Lifespan:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                process_caches.reset_after_fork()
                 sys.setswitchinterval(SWITCH_INTERVAL)
                 gc.collect()
                 gc.freeze()  # excludes imported modules from garbage collection, for shorter pauses

@@ -19,20 +19,16 @@ from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 
 from alerts.apps import first_rows as first_alert_rows
-from dashboard.api import status
-from ingest import authentication
 from ingest.models import ApiKey
 from ingest.rejected.inbox import stop_inbox
-from metrics import stream_follower
 from metrics.apps import create_initial_rows
 from metrics.models import Device, DeviceGroup
-from metrics.query import last_seen
 from metrics.storage import series_registry
 from metrics.storage.connection import close_pools
-from metrics.storage.read import block_cache, point_totals
 from metrics.storage.write.writer import stop_writer
-from rest import ip_rate_limit, rate_limit, request_stats
+from rest import rate_limit
 from rest.caller import OPERATORS, Scope
+from telemetry_site import process_caches
 
 API = "/api/v1/telemetry"
 END_OTHERS = """
@@ -57,18 +53,12 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
 def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """An empty installation. Not inside a transaction, since storage works on connections of its own."""
     with django_db_blocker.unblock():
-        request_stats.tally.forget()
+        process_caches.reset()
         empty_tables()
         create_initial_rows("default")
         first_alert_rows("default")
-        series_registry.reset_registry()
-        authentication.clear_caches()
-        block_cache.clear_block_cache()
-        stream_follower.reset_stream_follower()
-        point_totals.series_devices.forget()
-        forget_limits()
-        last_seen.clear_cache()
-        status.forget()
+        process_caches.reset()  # the web server's thread can have read the old rows meanwhile
+        delete_rate_limits()
         series_registry.refresh_registry()
         yield
         stop_inbox()
@@ -96,9 +86,8 @@ def empty_tables() -> None:
             cursor.execute(f"TRUNCATE {', '.join(sorted(touched))} RESTART IDENTITY CASCADE")
 
 
-def forget_limits() -> None:
-    rate_limit.buckets.forget()
-    ip_rate_limit.forget()
+def delete_rate_limits() -> None:
+    """Delete the rate limit buckets in Redis."""
     with redis.Redis.from_url(REDIS_URL) as client:
         for name in client.scan_iter(f"{rate_limit.PREFIX}*", count=1000):
             client.delete(name)

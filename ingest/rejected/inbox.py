@@ -5,7 +5,6 @@ No request waits for it. Its size is limited: in memory by the constants below, 
 """
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -206,13 +205,10 @@ _inbox: RejectedInbox | None = None
 _inbox_lock = threading.Lock()
 
 
-def _after_fork() -> None:
-    """Drop the inbox in a child process, which has the memory of its parent but not the threads."""
-    global _inbox
-    _inbox = None
-
-
-os.register_at_fork(after_in_child=_after_fork)
+def reset_inbox() -> None:
+    """Drop the inbox without stopping its thread, which does not exist in a forked child."""
+    global _inbox, _inbox_lock
+    _inbox, _inbox_lock = None, threading.Lock()
 
 
 def rejected_inbox() -> RejectedInbox:

@@ -171,7 +171,7 @@ def test_e6_us2_ac2_service_statistics_count_devices_metrics_and_points(told: Ap
 
 
 def test_e6_us2_ac3_service_statistics_have_measured_rate_latency_and_errors(admin: ApiClient) -> None:
-    request_stats.tally.forget()
+    request_stats.tally.reset()
     for number in range(10):
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{number}") for number in range(30)]})
         admin.get(f"devices/device_001/metrics/m{number}/latest")
@@ -224,7 +224,7 @@ def test_points_count_in_the_hour_of_their_timestamp(site: None) -> None:
 
 
 def test_rejected_points_count_as_rejected_and_not_as_stored(admin: ApiClient) -> None:
-    request_stats.tally.forget()
+    request_stats.tally.reset()
     admin.post("devices/device_001/telemetry/batch", {"data_points": [point(), point(seconds_ago=-900)]})
     assert admin.post("devices/device_001/telemetry", point(seconds_ago=-900)).status == 422
     request_history.store_counters()

@@ -18,7 +18,7 @@ ROUTES = [("POST", "devices/d/telemetry"), ("POST", "bulk"), ("GET", "devices/d/
 
 def serve(*origins: str) -> Iterator[int]:
     """The site as it is with these origins, on a port of its own."""
-    server = uvicorn.Server(uvicorn.Config(CORS(asgi.lanes, origins), port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(CORS(asgi.http_application, origins), port=0, log_level="warning"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     while not server.started and thread.is_alive():

@@ -368,7 +368,7 @@ def rows() -> list[tuple[Any, ...]]:
 
 
 def test_what_several_processes_count_in_a_minute_is_one_row(site: None) -> None:
-    request_stats.tally.forget()
+    request_stats.tally.reset()
     for _ in range(3):
         request_stats.tally.answered(request_stats.INGEST, 200, 0.002)
         request_stats.tally.answered(request_stats.INGEST, 500, 0.2)
@@ -392,7 +392,7 @@ def test_what_several_processes_count_in_a_minute_is_one_row(site: None) -> None
 
 
 def test_nothing_is_written_where_nothing_happened(site: None) -> None:
-    request_stats.tally.forget()
+    request_stats.tally.reset()
     request_history.store_counters()
     assert rows() == []
 
@@ -400,7 +400,7 @@ def test_nothing_is_written_where_nothing_happened(site: None) -> None:
 def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
     no_database: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    request_stats.tally.forget()
+    request_stats.tally.reset()
     request_stats.tally.stored(5)
     with pytest.raises(StorageUnavailable):
         request_history.store_counters()

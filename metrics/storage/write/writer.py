@@ -5,7 +5,6 @@ While a commit runs, the next block gathers; so a thousand devices cost PostgreS
 
 import asyncio
 import logging
-import os
 import queue
 import threading
 import time
@@ -331,13 +330,10 @@ _writer: Writer | None = None
 _writer_lock = threading.Lock()
 
 
-def _reset_after_fork() -> None:
-    """A child has its parent's memory and none of its threads."""
-    global _writer
-    _writer = None
-
-
-os.register_at_fork(after_in_child=_reset_after_fork)
+def reset_writer() -> None:
+    """Drop the writer without stopping its thread, which does not exist in a forked child."""
+    global _writer, _writer_lock
+    _writer, _writer_lock = None, threading.Lock()
 
 
 def writer() -> Writer:

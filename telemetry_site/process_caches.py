@@ -1,0 +1,63 @@
+"""The caches and counters that a process keeps in memory, each with the function that empties it.
+
+A forked child has the memory of its parent but none of its threads, so it starts with empty caches. Functions decorated
+with `functools.cache` are listed only if their results depend on the database or the settings.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dashboard.api import status
+from ingest import authentication
+from ingest.identity import issuer_tokens, keys, last_used
+from ingest.rejected import inbox
+from metrics import stream_follower
+from metrics.query import last_seen
+from metrics.storage import series_registry
+from metrics.storage.merge import damaged_blocks
+from metrics.storage.read import block_cache, point_totals
+from metrics.storage.write import writer
+from rest import ip_rate_limit, rate_limit, request_stats
+from telemetry_site import health_checks
+
+
+class ProcessCache(NamedTuple):
+    """A module variable and the function that empties it."""
+
+    variable: str
+    reset: Callable[[], None]
+
+
+CACHES = (
+    ProcessCache("rest.request_stats.tally", request_stats.tally.reset),
+    ProcessCache("rest.rate_limit.buckets", rate_limit.buckets.reset),
+    ProcessCache("rest.ip_rate_limit._proven", ip_rate_limit.clear_proven_credentials),
+    ProcessCache("metrics.storage.series_registry._registry", series_registry.reset_registry),
+    ProcessCache("metrics.storage.write.writer._writer", writer.reset_writer),
+    ProcessCache("metrics.storage.read.block_cache.decoded_blocks", block_cache.clear_block_cache),
+    ProcessCache("metrics.storage.merge.damaged_blocks._logged", damaged_blocks.reset_logged_damage),
+    ProcessCache("metrics.storage.read.point_totals.series_devices", point_totals.series_devices.forget),
+    ProcessCache("metrics.stream_follower._follower", stream_follower.reset_stream_follower),
+    ProcessCache("metrics.query.last_seen._cache", last_seen.clear_cache),
+    ProcessCache("ingest.authentication._cache", authentication.clear_caches),
+    ProcessCache("ingest.identity.keys._members", keys.clear_members),
+    ProcessCache("ingest.identity.issuer_tokens.key_set_at", issuer_tokens.key_set_at.cache_clear),
+    ProcessCache("ingest.identity.last_used._used", last_used.clear),
+    ProcessCache("ingest.rejected.inbox._inbox", inbox.reset_inbox),
+    ProcessCache("dashboard.api.status._public", status.forget),
+    ProcessCache("telemetry_site.health_checks._redis", health_checks.reset_redis_client),
+)
+
+
+def reset() -> None:
+    """Empty every cache of this process."""
+    for cache in CACHES:
+        cache.reset()
+
+
+@functools.cache
+def reset_after_fork() -> None:
+    """Empty the caches in each child process that is forked from now on. Further calls do nothing."""
+    os.register_at_fork(after_in_child=reset)
