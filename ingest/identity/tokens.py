@@ -83,7 +83,7 @@ def refresh(refresh_token: str) -> Tokens | None:
     rotated = TokenFamily.objects.filter(pk=family.pk, newest=digest_of(second), revoked_at=None)
     if not rotated.update(newest=digest_of(new)):
         log.warning("a refresh token of family %s was used twice: the family is revoked", family.pk)
-        _revoke(family, "revoked tokens after a refresh token was used twice")
+        _revoke(family, "revoked tokens: refresh token used twice")
         return None
     return _issue(family, f"{PREFIX}{first}.{new}")
 

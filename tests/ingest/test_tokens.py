@@ -383,7 +383,7 @@ def test_the_audit_tells_of_signing_in_and_out_and_of_stolen_tokens(anonymous: A
     told = AuditEntry.objects.filter(object_id="root").order_by("pk").values_list("action", "actor")
     assert list(told)[1:] == [  # after that it was made
         ("signed in", "user:root"),
-        ("revoked tokens after a refresh token was used twice", "anonymous"),
+        ("revoked tokens: refresh token used twice", "anonymous"),
         ("signed in", "user:root"),
         ("revoked tokens", "anonymous"),
     ]
