@@ -49,7 +49,13 @@ def test_the_empty_inbox_says_so(client: Client):
 
 def test_it_shows_who_what_why_and_how_many(client: Client, battery: Any):
     page = client.get("/rejected/").content.decode()
-    for words in ("battery", "boiler-7", "Value out of bounds", "102 is above the maximum 100 of battery", "admin of all"):
+    for words in (
+        "battery",
+        "boiler-7",
+        "Value out of bounds",
+        "102 is above the maximum 100 of battery",
+        "admin of all",
+    ):
         assert words in page
     assert "elsewhere" not in client.get("/rejected/?q=BOILER").content.decode()
     assert "Nothing rejected with" in client.get("/rejected/?q=none").content.decode()
