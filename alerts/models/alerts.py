@@ -26,23 +26,23 @@ class Resolution(models.TextChoices):
     """Reason of the resolution of an alert."""
 
     PERSON = "person", "by a person"
-    RECOVERED = "recovered", "the values are well again"
-    TIMEOUT = "timeout", "no further breach for as long as the rule waits"
-    RETROACTIVE = "retroactive", "it was over when its measurements came"
-    RULE = "rule", "the rule changed or is gone"
-    DEVICE = "device", "the device is gone"
+    RECOVERED = "recovered", "values recovered"
+    TIMEOUT = "timeout", "no breach within the auto-resolve timeout"
+    RETROACTIVE = "retroactive", "already recovered when late data arrived"
+    RULE = "rule", "rule changed or deleted"
+    DEVICE = "device", "device deleted"
 
 
 class Incident(models.Model):
     """Alerts that have a common cause: a site, a gateway, or one rule on many devices."""
 
     incident_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_incident_id, editable=False)
-    cause = models.CharField(
-        max_length=2 * NAME_LENGTH, help_text="What its alerts have in common, such as group:site a."
-    )
+    cause = models.CharField(max_length=2 * NAME_LENGTH, help_text="Common cause of the alerts, such as group:site a.")
     title = models.CharField(max_length=2 * NAME_LENGTH)
     began_at = models.DateTimeField(default=timezone.now)
-    last_at = models.DateTimeField(default=timezone.now, help_text="When the last alert joined it.")
+    last_at = models.DateTimeField(
+        default=timezone.now, help_text="Time at which the latest alert joined the incident."
+    )
 
     class Meta:
         indexes = [models.Index(fields=["cause", "-last_at"], name="incident_by_cause")]
@@ -77,25 +77,27 @@ class Alert(models.Model):
     rule_name = models.CharField(max_length=NAME_LENGTH)
     rule_version = models.PositiveIntegerField(default=1)
     device = models.ForeignKey(Device, models.SET_NULL, null=True, related_name="alerts")
-    device_name = models.CharField(max_length=NAME_LENGTH, help_text="The device_id, also once the device is gone.")
+    device_name = models.CharField(max_length=NAME_LENGTH, help_text="device_id, kept after the device is deleted.")
     metric_name = models.CharField(max_length=NAME_LENGTH)
-    series = models.BigIntegerField(null=True, help_text="Of the points that were judged; null where there are none.")
+    series = models.BigIntegerField(
+        null=True, help_text="ID of the evaluated series; null for rules that evaluate no points."
+    )
     level = models.CharField(max_length=9, choices=Level.choices)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.ACTIVE)
     shadow = models.BooleanField(default=False)
-    retroactive = models.BooleanField(default=False, help_text="Its measurements came late; nobody was told.")
-    value = models.JSONField(null=True, help_text="What was judged when it was triggered.")
-    worst_value = models.JSONField(null=True, help_text="The value furthest beyond the threshold since.")
+    retroactive = models.BooleanField(default=False, help_text="Opened from late data; no notifications are sent.")
+    value = models.JSONField(null=True, help_text="Evaluated value that triggered the alert.")
+    worst_value = models.JSONField(null=True, help_text="Value furthest beyond the threshold while the alert is open.")
     threshold = models.JSONField(null=True)
-    message = models.TextField(help_text="What is wrong, in one line.")
+    message = models.TextField(help_text="Summary in one line.")
     description = models.TextField(blank=True)
     runbook_url = models.CharField(max_length=2000, blank=True)
     evidence = models.JSONField(
-        default=dict, help_text="What it was triggered by: values of the window, count, band, …"
+        default=dict, help_text="Details of the evaluation: values of the window, count, expected range, …"
     )
-    triggered_at = models.DateTimeField(help_text="When it was measured.")
-    raised_at = models.DateTimeField(default=timezone.now, help_text="When it was judged.")
-    last_breach_at = models.DateTimeField(help_text="When the condition was last met, as it was measured.")
+    triggered_at = models.DateTimeField(help_text="Time of the measurement that triggered the alert.")
+    raised_at = models.DateTimeField(default=timezone.now, help_text="Time at which the alert was opened.")
+    last_breach_at = models.DateTimeField(help_text="Time of the latest measurement that breached the condition.")
     acknowledged_by = models.CharField(max_length=2 * NAME_LENGTH, blank=True)
     acknowledged_at = models.DateTimeField(null=True)
     acknowledgement_note = models.TextField(blank=True)
@@ -103,7 +105,7 @@ class Alert(models.Model):
     resolved_at = models.DateTimeField(null=True)
     resolution = models.CharField(max_length=12, choices=Resolution.choices, blank=True)
     resolution_note = models.TextField(blank=True)
-    owner = models.CharField(max_length=2 * NAME_LENGTH, blank=True, help_text="Whoever has it in hand.")
+    owner = models.CharField(max_length=2 * NAME_LENGTH, blank=True, help_text="Person who handles the alert.")
     incident = models.ForeignKey(Incident, models.SET_NULL, null=True, related_name="alerts")
     updated_at = models.DateTimeField(default=timezone.now)
 
@@ -140,7 +142,7 @@ class EventKind(models.TextChoices):
     COMMENTED = "commented"
     SILENCED = "silenced"
     NOTIFIED = "notified"
-    FAILED = "failed", "could not be told"
+    FAILED = "failed", "notification failed"
     ESCALATED = "escalated"
     JOINED = "joined", "joined an incident"
 
@@ -151,7 +153,9 @@ class AlertEvent(models.Model):
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="events")
     at = models.DateTimeField(db_default=Now())
     kind = models.CharField(max_length=12, choices=EventKind.choices)
-    by = models.CharField(max_length=2 * NAME_LENGTH, help_text="user:…, key:…, or which part of the site.")
+    by = models.CharField(
+        max_length=2 * NAME_LENGTH, help_text="user:NAME, key:NUMBER:NAME, or a component of the site."
+    )
     note = models.TextField(blank=True)
     details = models.JSONField(default=dict)
 

@@ -11,14 +11,14 @@ class Cursor(models.Model):
 
     shard = models.PositiveSmallIntegerField(primary_key=True)
     seq = models.BigIntegerField()
-    at = models.DateTimeField(help_text="When that commit was made.")
+    at = models.DateTimeField(help_text="Time of that commit.")
 
 
 class LateRange(models.Model):
     """Time range of late or out-of-order points of a series, which is evaluated again as history."""
 
     series = models.BigIntegerField(primary_key=True)
-    time_from = models.BigIntegerField(help_text="µs since 1970, UTC")
+    time_from = models.BigIntegerField(help_text="Start of the range in µs since 1970, UTC.")
     time_to = models.BigIntegerField()
     since = models.DateTimeField(db_default=Now())
 
@@ -27,7 +27,7 @@ class DetectorState(models.Model):
     """State of the anomaly detector of a series."""
 
     series = models.BigIntegerField(primary_key=True)
-    time = models.BigIntegerField(help_text="Of the last point that it knows; µs since 1970, UTC.")
+    time = models.BigIntegerField(help_text="Time of the latest point in the state, in µs since 1970, UTC.")
     state = models.BinaryField()
     updated_at = models.DateTimeField(db_default=Now())
 
@@ -51,11 +51,13 @@ class Pattern(models.Model):
     """Pattern in the alerts of the last month."""
 
     kind = models.CharField(max_length=20)
-    subject = models.JSONField(help_text="Rules, devices, hours: what it is about.")
-    support = models.PositiveIntegerField(help_text="How often it was seen.")
-    confidence = models.FloatField(help_text="In which share of the cases where it might have been.")
+    subject = models.JSONField(help_text="Rules, devices, groups and hours of the pattern.")
+    support = models.PositiveIntegerField(help_text="Number of occurrences.")
+    confidence = models.FloatField(help_text="Share of the possible cases in which the pattern occurred.")
     description = models.TextField()
-    devices = models.JSONField(default=list, help_text="device_ids that it is about; whoever sees them all sees it.")
+    devices = models.JSONField(
+        default=list, help_text="device_ids of the pattern; visible to callers who may see all of them."
+    )
     found_at = models.DateTimeField(db_default=Now())
 
     class Meta:

@@ -29,13 +29,20 @@ class Channel(Audited):
     channel_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_channel_id, editable=False)
     name = models.CharField(max_length=NAME_LENGTH, unique=True)
     kind = models.CharField(max_length=7, choices=ChannelKind.choices)
-    url = models.TextField(blank=True, help_text="Of a webhook, or Apprise's; often a secret, and never shown whole.")
+    url = models.TextField(
+        blank=True, help_text="URL of a webhook, or Apprise URL. Often a secret: never shown completely."
+    )
     addresses = ArrayField(models.EmailField(), default=list, blank=True)
-    action = models.CharField(max_length=NAME_LENGTH, blank=True, help_text="The name of a registered action.")
-    secret = models.CharField(max_length=NAME_LENGTH, blank=True, help_text="Webhooks are signed with it.")
+    action = models.CharField(
+        max_length=NAME_LENGTH, blank=True, help_text="Name of a registered action (TELEMETRY_ALERT_ACTIONS)."
+    )
+    secret = models.CharField(
+        max_length=NAME_LENGTH, blank=True, help_text="Key that signs webhook requests (HMAC-SHA256)."
+    )
     enabled = models.BooleanField(default=True)
     gather_seconds = models.PositiveIntegerField(
-        default=0, help_text="After a message, others wait so long and go together. 0: each goes at once."
+        default=0,
+        help_text="Seconds after a message during which further alerts are collected into one message. 0: no grouping.",
     )
     send_resolved = models.BooleanField(default=True)
     created_by = models.CharField(max_length=2 * NAME_LENGTH, blank=True, editable=False)
@@ -69,13 +76,17 @@ class Route(Audited):
     enabled = models.BooleanField(default=True)
     levels = ArrayField(models.CharField(max_length=9, choices=Level.choices), default=list, blank=True)
     device_groups = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
-    weekly = models.JSONField(null=True, blank=True, help_text="Only then, in the words of a silence; null: always.")
+    weekly = models.JSONField(
+        null=True, blank=True, help_text="Recurring window in which the route is active, as in silences. null: always."
+    )
     channels = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
     repeat_minutes = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Told again so often until somebody acknowledges; null: once."
+        null=True, blank=True, help_text="Minutes between repeats until the alert is acknowledged. null: no repeats."
     )
     escalation = models.JSONField(
-        default=list, blank=True, help_text='[{"after_minutes": 10, "channels": […]}, …] until somebody acknowledges.'
+        default=list,
+        blank=True,
+        help_text='Steps for unacknowledged alerts: [{"after_minutes": 10, "channels": ["name"]}, …].',
     )
     created_by = models.CharField(max_length=2 * NAME_LENGTH, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -95,7 +106,7 @@ class NoticeKind(models.TextChoices):
     RESOLVED = "resolved"
     REPEATED = "repeated"
     ESCALATED = "escalated"
-    UNSILENCED = "unsilenced", "the silence is over, the alert is not"
+    UNSILENCED = "unsilenced", "silence ended while the alert is active"
 
 
 class NoticeStatus(models.TextChoices):
@@ -106,7 +117,7 @@ class NoticeStatus(models.TextChoices):
     FAILED = "failed"
     SILENCED = "silenced"
     UNCONFIGURED = "unconfigured"
-    DROPPED = "dropped", "not needed any more"
+    DROPPED = "dropped", "no longer needed"
 
 
 class Notice(models.Model):
@@ -119,7 +130,9 @@ class Notice(models.Model):
     due_at = models.DateTimeField(db_default=Now())
     created_at = models.DateTimeField(db_default=Now())
     delivery = models.ForeignKey("Delivery", models.SET_NULL, null=True, related_name="notices")
-    reason = models.CharField(max_length=1000, blank=True, help_text="Which silence, why not, which step.")
+    reason = models.CharField(
+        max_length=1000, blank=True, help_text="Silence, reason for not sending, or escalation step."
+    )
 
     class Meta:
         indexes = [
@@ -148,13 +161,13 @@ class Delivery(models.Model):
     channel_name = models.CharField(max_length=NAME_LENGTH)
     title = models.CharField(max_length=2 * NAME_LENGTH)
     test = models.BooleanField(default=False)
-    payload = models.JSONField(help_text="What is told, the same with every attempt.")
+    payload = models.JSONField(help_text="Content of the message, the same in every attempt.")
     status = models.CharField(max_length=7, choices=DeliveryStatus.choices, default=DeliveryStatus.WAITING)
     attempts = models.PositiveSmallIntegerField(default=0)
     due_at = models.DateTimeField(db_default=Now())
     leased_until = models.DateTimeField(null=True)
     answer_status = models.IntegerField(null=True)
-    answer = models.TextField(blank=True, help_text="The beginning of what came back.")
+    answer = models.TextField(blank=True, help_text="First 1000 characters of the response.")
     error = models.TextField(blank=True)
     created_at = models.DateTimeField(db_default=Now())
     sent_at = models.DateTimeField(null=True)

@@ -76,8 +76,12 @@ class Rule(Audited):
 
     rule_id = models.CharField(max_length=ID_LENGTH, unique=True, default=new_rule_id, editable=False)
     name = models.CharField(max_length=NAME_LENGTH)
-    description = models.TextField(blank=True, help_text="{device}, {metric}, {value}, … are filled in.")
-    runbook_url = models.CharField(max_length=2000, blank=True, help_text="Where it says what to do; filled in too.")
+    description = models.TextField(
+        blank=True, help_text="Text of the alert. Placeholders such as {device}, {metric} and {value} are replaced."
+    )
+    runbook_url = models.CharField(
+        max_length=2000, blank=True, help_text="URL of the runbook. Placeholders are replaced as in the description."
+    )
     enabled = models.BooleanField(default=True)
     mode = models.CharField(max_length=6, choices=Mode.choices, default=Mode.LIVE)
     shadow_of = models.ForeignKey(
@@ -86,43 +90,62 @@ class Rule(Audited):
         null=True,
         blank=True,
         related_name="shadows",
-        help_text="The rule that it is tried for.",
+        help_text="Live rule that this shadow rule is compared with.",
     )
-    metric_name = models.CharField(max_length=NAME_LENGTH, help_text="* with absence: any metric of the device.")
+    metric_name = models.CharField(
+        max_length=NAME_LENGTH,
+        help_text="Metric that the rule evaluates. * (absence rules only): any metric of the device.",
+    )
     kind = models.CharField(max_length=9, choices=Kind.choices, default=Kind.THRESHOLD)
     condition = models.CharField(max_length=2, choices=Condition.choices, default=Condition.ABOVE)
-    threshold_value = models.JSONField(null=True, blank=True, help_text="A number, a text, true or false.")
-    clear_threshold = models.FloatField(null=True, blank=True, help_text="A value is well again only beyond this one.")
-    aggregation = models.CharField(
-        max_length=20, blank=True, help_text="Of the values in the window, such as avg or p95; empty: each value."
+    threshold_value = models.JSONField(
+        null=True, blank=True, help_text="JSON: a number, true, false, or a text in quotes. null: no threshold."
     )
-    parameters = models.JSONField(default=dict, blank=True, help_text="What the kind of rule asks for besides.")
+    clear_threshold = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="Recovery threshold: the value must cross it for the alert to recover. Empty: the threshold value.",
+    )
+    aggregation = models.CharField(
+        max_length=20,
+        blank=True,
+        help_text="Aggregation of the values in the evaluation window, such as avg or p95. Empty: none.",
+    )
+    parameters = models.JSONField(
+        default=dict, blank=True, help_text="JSON object with the parameters of the kind of rule."
+    )
     level = models.CharField(max_length=9, choices=Level.choices, default=Level.WARNING)
     evaluation_window = models.PositiveIntegerField(
-        default=300, validators=[MinValueValidator(1), MaxValueValidator(MAX_EVALUATION_WINDOW)], help_text="Seconds."
+        default=300,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_EVALUATION_WINDOW)],
+        help_text="Evaluation window in seconds.",
     )
     trigger_count = models.PositiveIntegerField(
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_TRIGGER_COUNT)],
-        help_text="So many values of the window have to meet the condition.",
+        help_text="Number of values in the window that must breach the condition.",
     )
     device_ids = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
     device_groups = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
     notification_channels = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, blank=True)
     cooldown_minutes = models.PositiveIntegerField(
-        default=0, validators=[MaxValueValidator(MAX_COOLDOWN_MINUTES)], help_text="Between two alerts of one series."
+        default=0,
+        validators=[MaxValueValidator(MAX_COOLDOWN_MINUTES)],
+        help_text="Minimum minutes between two alerts of one series.",
     )
-    auto_resolve = models.BooleanField(default=True, help_text="Resolved once its values are well again.")
+    auto_resolve = models.BooleanField(default=True, help_text="Resolve alerts when their values recover.")
     auto_resolve_timeout = models.PositiveIntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_AUTO_RESOLVE_TIMEOUT)],
-        help_text="Seconds without a further breach after which an alert is closed, whether or not it is well again.",
+        help_text="Seconds without a breach after which an alert is resolved, even if it has not recovered.",
     )
     version = models.PositiveIntegerField(default=1, editable=False)
     total_triggers = models.BigIntegerField(default=0, editable=False)
     last_triggered = models.DateTimeField(null=True, editable=False)
-    suspended = models.TextField(blank=True, editable=False, help_text="The error for which it is not evaluated.")
+    suspended = models.TextField(
+        blank=True, editable=False, help_text="Error because of which the rule is not evaluated."
+    )
     created_by = models.CharField(max_length=2 * NAME_LENGTH, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -150,7 +173,7 @@ class RuleVersion(models.Model):
 
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="versions")
     version = models.PositiveIntegerField()
-    document = models.JSONField(help_text="What was set, by field.")
+    document = models.JSONField(help_text="Values by field.")
     by = models.CharField(max_length=2 * NAME_LENGTH)
     at = models.DateTimeField(default=timezone.now)
     note = models.CharField(max_length=NAME_LENGTH, blank=True)

@@ -34,13 +34,16 @@ class Silence(Audited):
     metric_names = _names()
     rule_ids = _names(ID_LENGTH)
     levels = ArrayField(models.CharField(max_length=9, choices=Level.choices), default=list, blank=True)
-    alert_id = models.CharField(max_length=ID_LENGTH, blank=True, help_text="This alert alone, until it is resolved.")
+    alert_id = models.CharField(
+        max_length=ID_LENGTH, blank=True, help_text="Silence this alert only, until it is resolved."
+    )
     starts_at = models.DateTimeField(default=timezone.now)
-    ends_at = models.DateTimeField(help_text="No silence is for ever.")
+    ends_at = models.DateTimeField(help_text="End of the silence, at most 366 days after its start.")
     weekly = models.JSONField(
         null=True,
         blank=True,
-        help_text='Only so within that time: {"days": [0 (Monday), …], "from": "22:00", "to": "06:00", "timezone": …}.',
+        help_text='{"days": [0 (Monday), …], "from": "22:00", "to": "06:00", "timezone": …}: active within this window'
+        " only. null: always.",
     )
     reason = models.CharField(max_length=1000)
     created_by = models.CharField(max_length=2 * NAME_LENGTH, editable=False)

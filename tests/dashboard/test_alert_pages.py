@@ -298,7 +298,7 @@ class TestOneAlert:
         assert window and datetime.fromtimestamp(int(window[2]) / 1000, at.tzinfo) - at == timedelta(
             hours=1
         ) - timedelta(microseconds=at.microsecond % 1000)
-        assert "resolved: the values are well again" in page
+        assert "resolved: values recovered" in page
 
 
 class TestNews:

@@ -141,7 +141,7 @@ def test_the_alert_page_draws_the_limit_and_takes_verbs_by_key(three: list[Alert
     elsewhere(alert_actions.resolve, of(three[0]), Resolution.RECOVERED, "evaluator")
     expect(desk.page.locator("#moved")).to_contain_text("Something changed", timeout=10_000)
     desk.page.locator("#moved a").click()
-    expect(desk.page.locator(".alert-state")).to_contain_text("the values are well again")
+    expect(desk.page.locator(".alert-state")).to_contain_text("values recovered")
 
 
 @pytest.fixture
