@@ -1,4 +1,4 @@
-"""Read the result of a query piece by piece: each as large as fits in memory, without a limit on their number.
+"""Read the result of a query in pieces that fit in memory, without a limit on their number.
 
 Pieces come in the order of the result: by device and metric as in the query, then by time. Each has the position where
 the next one begins, so another process can continue there. Raw points are read for several series together if those

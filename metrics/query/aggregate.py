@@ -179,7 +179,7 @@ def _add_points(plan: AggregationPlan, aggregates: Aggregates, piece: Columns) -
 
 
 def _add_rollups(plan: AggregationPlan, aggregates: Aggregates, summary: RollupColumns) -> None:
-    """Add rollups, each of which lies in one time bucket."""
+    """Add rollups; none spans two time buckets."""
     for positions, ids in plan.rounds:
         found = np.minimum(np.searchsorted(ids, summary.ids), len(ids) - 1)
         mask = ids[found] == summary.ids

@@ -1,4 +1,4 @@
-"""Plan a query: which series are read from points and which from rollups; check the limits before anything is read.
+"""Plan a query: choose points or rollups for each series, and check the limits before the read.
 
 Blocks are fetched whole, but most are decoded only for the series of the query. So a query has two costs: the points
 in its blocks, and about how many of them are of its series. Heavy queries share a few slots per process.

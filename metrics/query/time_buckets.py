@@ -107,9 +107,9 @@ def _utc_offset(zone: tzinfo, time: int) -> int:
 
 @dataclass(slots=True)
 class BucketRuns:
-    """The points of a piece split into runs: the points of one series in one time bucket, which are neighbours.
+    """Runs of a piece of points; a run is the consecutive points of one series in one time bucket.
 
-    starts, stops  int64[r]  run i has the points from starts[i] to before stops[i] of the piece
+    starts, stops  int64[r]  positions of the first point of each run and after its last
     series         int64[r]  position of the run's series among those of the query
     buckets        int64[r]  group * buckets per group + time bucket: where the run is accumulated
     counts         int64[r]  points that a run of rollups stands for; None: as many as the run has

@@ -1,4 +1,4 @@
-"""The administration: every list opens, searches and stays as quick with many rows as with few."""
+"""Admin pages: every list opens, searches, and needs no more statements for many rows."""
 
 import re
 from collections.abc import Callable
@@ -270,7 +270,7 @@ def test_invalid_retention_changes_nothing(browser: Client, days: str):
     assert set(MetricDefinition.objects.values_list("retention_days", flat=True)) == {90}
 
 
-# --- people -----------------------------------------------------------------------------------------
+# --- users ------------------------------------------------------------------------------------------
 
 
 def saved(browser: Client, person: Any, **more: Any) -> Any:
@@ -330,7 +330,7 @@ def test_password_change_by_admin_is_audited_without_the_password(browser: Clien
     assert told.actor == "user:boss" and told.became == {"password": "(hidden)"}
 
 
-# --- what is only looked at -------------------------------------------------------------------------
+# --- read-only pages --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["series", "exportjob", "auditentry", "damagedblock"])

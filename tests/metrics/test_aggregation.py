@@ -1,4 +1,4 @@
-"""Every aggregation, interval, fill and zone against plain Python, DST nights among them."""
+"""Aggregations, intervals, fills and time zones (with DST changes) against plain Python."""
 
 import math
 import statistics
@@ -30,15 +30,15 @@ NAMES = [*ACCUMULATORS, "median", "p0", "p95", "p99", "p99.9", "p12.5", "p100"]
 Point = tuple[int, int, float]  # series, time, value
 
 
-def micro(moment: datetime) -> int:
+def to_micro(moment: datetime) -> int:
     return int(moment.timestamp()) * SECOND
 
 
-# --- the oracles -----------------------------------------------------------------------------------
+# --- expected values --------------------------------------------------------------------------------
 
 
-def interval_of(time: int, interval: int, zone: ZoneInfo) -> tuple[int, int]:
-    """What tells the intervals of a zone apart: which multiple the wall clock shows, and for which time."""
+def wall_clock_bucket(time: int, interval: int, zone: ZoneInfo) -> tuple[int, int]:
+    """Return what identifies a bucket: the multiple that the wall clock shows, and its repetition."""
     moment = datetime.fromtimestamp(time / SECOND, zone)
     wall = moment.replace(tzinfo=UTC, fold=0) - datetime(1970, 1, 5, tzinfo=UTC)
     repeated = moment.replace(fold=0).utcoffset() - moment.replace(fold=1).utcoffset()
@@ -53,8 +53,8 @@ def percentile(values: list[float], percent: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 
-def steps(points: list[Point], name: str, low: int, high: int) -> float | None:
-    """What the steps that end in an interval amount to."""
+def expected_difference(points: list[Point], name: str, low: int, high: int) -> float | None:
+    """Return the sum of the differences that end in a bucket."""
     total, known = 0.0, False
     for series in {point[0] for point in points}:
         mine = sorted((time, value) for number, time, value in points if number == series)
@@ -73,7 +73,7 @@ def expected(points: list[Point], name: str, low: int, high: int) -> float | Non
     inside = sorted((point for point in points if low <= point[1] < high), key=lambda point: (point[1], point[0]))
     values = [value for _, _, value in inside]
     if name in ("rate", "increase", "delta"):
-        return steps(points, name, low, high)
+        return expected_difference(points, name, low, high)
     if name == "count":
         return len(values) or None
     if not values:
@@ -92,7 +92,7 @@ def expected(points: list[Point], name: str, low: int, high: int) -> float | Non
     return plain[name](values)
 
 
-# --- intervals -------------------------------------------------------------------------------------
+# --- intervals --------------------------------------------------------------------------------------
 
 
 @settings(max_examples=300, deadline=None)
@@ -104,7 +104,7 @@ def expected(points: list[Point], name: str, low: int, high: int) -> float | Non
     length=st.integers(1, 20 * 24 * HOUR),
 )
 def test_bucket_edges_are_multiples_of_the_interval_on_the_wall_clock(zone, night, interval, before, length):
-    start = micro(night) - before * SECOND
+    start = to_micro(night) - before * SECOND
     end = start + length * SECOND
     found = bucket_edges(start, end, interval * SECOND, ZoneInfo(zone))
     if interval >= length:
@@ -114,7 +114,7 @@ def test_bucket_edges_are_multiples_of_the_interval_on_the_wall_clock(zone, nigh
     assert (np.diff(found) > 0).all()
     times = range(start, min(end, start + 4 * 24 * HOUR * SECOND), 900 * SECOND)
     place = np.searchsorted(found, list(times), side="right").tolist()
-    names = [interval_of(time, interval * SECOND, ZoneInfo(zone)) for time in times]
+    names = [wall_clock_bucket(time, interval * SECOND, ZoneInfo(zone)) for time in times]
     if interval != 2700:  # does not divide the hour, so a repeated hour cuts it in two
         assert [a == b for a, b in zip(place[:-1], place[1:], strict=True)] == [
             a == b for a, b in zip(names[:-1], names[1:], strict=True)
@@ -126,10 +126,10 @@ def test_dst_days_have_23_or_25_hourly_buckets(day, hours):
     berlin = ZoneInfo("Europe/Berlin")
     start = datetime.fromisoformat(day).replace(tzinfo=berlin)
     following = (datetime.fromisoformat(day) + timedelta(days=1)).replace(tzinfo=berlin)
-    assert len(bucket_edges(micro(start), micro(following), HOUR * SECOND, berlin)) - 1 == hours
-    days = bucket_edges(micro(start), micro(following) + 2 * HOUR * SECOND, 24 * HOUR * SECOND, berlin)
-    assert days.tolist()[:2] == [micro(start), micro(following)]
-    quarters = bucket_edges(micro(start), micro(following), 6 * HOUR * SECOND, berlin)
+    assert len(bucket_edges(to_micro(start), to_micro(following), HOUR * SECOND, berlin)) - 1 == hours
+    days = bucket_edges(to_micro(start), to_micro(following) + 2 * HOUR * SECOND, 24 * HOUR * SECOND, berlin)
+    assert days.tolist()[:2] == [to_micro(start), to_micro(following)]
+    quarters = bucket_edges(to_micro(start), to_micro(following), 6 * HOUR * SECOND, berlin)
     shown = [datetime.fromtimestamp(edge / SECOND, berlin).hour for edge in quarters.tolist()]
     assert shown == [0, 6, 12, 18, 0]
 
@@ -137,7 +137,7 @@ def test_dst_days_have_23_or_25_hourly_buckets(day, hours):
 def test_missing_or_repeated_midnight_starts_one_daily_bucket():
     havana = ZoneInfo("America/Havana")  # 2026-03-08 begins at 01:00; 2026-11-01 has two midnights
     for month, night in ((3, 8), (11, 1)):
-        start = micro(datetime(2026, month, night, tzinfo=havana) - timedelta(days=2))
+        start = to_micro(datetime(2026, month, night, tzinfo=havana) - timedelta(days=2))
         found = bucket_edges(start, start + 6 * 24 * HOUR * SECOND, 24 * HOUR * SECOND, havana)
         days = [datetime.fromtimestamp(edge / SECOND, havana).date() for edge in found.tolist()]
         assert days == sorted(set(days))
@@ -145,7 +145,7 @@ def test_missing_or_repeated_midnight_starts_one_daily_bucket():
 
 
 def test_weekly_buckets_start_on_monday():
-    start = micro(datetime(2026, 5, 1, tzinfo=UTC))
+    start = to_micro(datetime(2026, 5, 1, tzinfo=UTC))
     found = bucket_edges(start, start + 30 * 24 * HOUR * SECOND, 7 * 24 * HOUR * SECOND)
     assert {datetime.fromtimestamp(edge / SECOND, UTC).strftime("%a %H") for edge in found.tolist()} == {"Mon 00"}
 
@@ -155,15 +155,15 @@ def test_round_interval_yields_at_most_max_buckets(length, most):
     assert -(-length * SECOND // round_interval(length * SECOND, most)) <= most
 
 
-# --- folds -----------------------------------------------------------------------------------------
+# --- accumulators -----------------------------------------------------------------------------------
 
-START = micro(datetime(2026, 10, 24, 12, tzinfo=UTC))
+START = to_micro(datetime(2026, 10, 24, 12, tzinfo=UTC))
 point = st.tuples(
     st.integers(0, 3), st.integers(0, 48 * HOUR - 1), st.integers(-1000, 1000).map(lambda number: number / 10)
 )
 
 
-def pieces_of(points: list[Point], cuts: list[int]) -> list[Columns]:
+def split_into_pieces(points: list[Point], cuts: list[int]) -> list[Columns]:
     """Points in pieces by time, each in order of series and time."""
     found = []
     for low, high in zip([0, *cuts], [*cuts, 2**62], strict=True):
@@ -194,7 +194,7 @@ def test_accumulators_match_plain_python(points, cuts, name, interval, zone, poo
     found = bucket_edges(START, START + 48 * HOUR * SECOND, interval * SECOND, ZoneInfo(zone))
     many, groups = len(found) - 1, np.zeros(4, np.int64) if pooled else np.arange(4)
     one = create_accumulator(name, 4 * many, 4)
-    for piece in pieces_of(rows, sorted(START + cut_at * SECOND for cut_at in cuts)):
+    for piece in split_into_pieces(rows, sorted(START + cut_at * SECOND for cut_at in cuts)):
         one.add(piece, split_by_bucket(piece, found, piece.ids, groups[piece.ids]))
     values = one.values()
     for slot in range(4 * many):
@@ -238,7 +238,7 @@ def test_unknown_aggregation_has_no_percentile_and_no_accumulator(name):
     assert parse_percentile(name) is None and name not in ACCUMULATORS
 
 
-# --- gaps ------------------------------------------------------------------------------------------
+# --- gaps -------------------------------------------------------------------------------------------
 
 
 @given(

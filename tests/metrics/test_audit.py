@@ -1,4 +1,4 @@
-"""Who did what to which object: told of every change, in order, and whoever rewrites it is found out."""
+"""Audit entries of every change, in order, and the detection of manipulation."""
 
 import re
 from io import StringIO
@@ -29,39 +29,39 @@ from tests.metrics.test_storage import TODAY, store
 HOUR = 3600_000_000
 
 
-def last() -> AuditEntry:
+def last_entry() -> AuditEntry:
     return AuditEntry.objects.get(number=AuditEntry.objects.count())
 
 
-def told(after: int = 0) -> list[tuple[str, str, str]]:
+def recorded_actions(after: int = 0) -> list[tuple[str, str, str]]:
     return list(
         AuditEntry.objects.filter(number__gt=after).order_by("number").values_list("action", "object_type", "object_id")
     )
 
 
-# --- what is told -----------------------------------------------------------------------------------
+# --- recorded changes -------------------------------------------------------------------------------
 
 
 def test_metric_changes_by_api_are_recorded_with_before_and_after(admin: ApiClient):
     begun = AuditEntry.objects.count()
     answer = admin.post("metrics", BATTERY, X_Request_ID="made-by-me-1")
-    made = last()
+    made = last_entry()
     assert made.request_id == answer.headers["X-Request-ID"] == "made-by-me-1"
     assert made.actor == f"key:{ApiKey.objects.get().pk}:admin of all" and made.address == "127.0.0.1"
     assert made.was == {} and {name: made.became[name] for name in BATTERY} == BATTERY
     assert admin.call("PATCH", "metrics/battery_level", {"retention_days": 30, "unit": "percent"}).status == 200
-    assert (last().was, last().became) == ({"retention_days": 90}, {"retention_days": 30})
+    assert (last_entry().was, last_entry().became) == ({"retention_days": 90}, {"retention_days": 30})
     assert admin.call("DELETE", "metrics/battery_level").status == 200
-    assert last().was["retention_days"] == 30 and last().became == {}
+    assert last_entry().was["retention_days"] == 30 and last_entry().became == {}
     kind = ("metric definition", "battery_level")
-    assert told(begun) == [("created", *kind), ("changed", *kind), ("deleted", *kind)]
+    assert recorded_actions(begun) == [("created", *kind), ("changed", *kind), ("deleted", *kind)]
 
 
 def test_update_without_change_is_not_recorded(site: None):
     made = MetricDefinition.objects.create(name="level", data_type="numeric")
     begun = AuditEntry.objects.count()
     made.save()
-    assert told(begun) == []
+    assert recorded_actions(begun) == []
 
 
 def test_rolled_back_change_is_not_recorded_and_leaves_no_gap(site: None):
@@ -79,14 +79,14 @@ def test_before_values_are_the_stored_ones(site: None):
     Device.objects.filter(pk=old.pk).update(name="second")
     old.name = "third"
     old.save()
-    assert (last().was, last().became) == ({"name": "second"}, {"name": "third"})
+    assert (last_entry().was, last_entry().became) == ({"name": "second"}, {"name": "third"})
 
 
 def test_key_changes_are_recorded_without_secrets(site: None):
     key, text = ApiKey.issue("boiler", "ingest", Device.objects.create(device_id="boiler"))
-    assert last().became["device"] == "boiler" and "digest" not in last().became
+    assert last_entry().became["device"] == "boiler" and "digest" not in last_entry().became
     ApiKey.objects.filter(pk=key.pk).delete()
-    assert last().action == "deleted" and last().was["scope"] == "ingest"
+    assert last_entry().action == "deleted" and last_entry().was["scope"] == "ingest"
     assert not AuditEntry.objects.filter(after__contains=text).exists()
 
 
@@ -95,20 +95,28 @@ def test_key_deleted_with_its_device_is_recorded(site: None):
     ApiKey.issue("boiler", "ingest", device)
     begun = AuditEntry.objects.count()
     device.delete()
-    assert sorted(told(begun)) == [("deleted", "API key", "boiler"), ("deleted", "device", "boiler")]
+    assert sorted(recorded_actions(begun)) == [("deleted", "API key", "boiler"), ("deleted", "device", "boiler")]
 
 
 def test_group_membership_changes_are_recorded_per_user(site: None):
     mei = get_user_model().objects.create_user("mei", password="of some length")
-    assert last().became["password"] == "(hidden)"
+    assert last_entry().became["password"] == "(hidden)"
     east = DeviceGroup.objects.create(name="east")
     east.members.add(mei)
-    assert (last().object_type, last().object_id, last().became) == ("device group", "east", {"members": ["mei"]})
+    assert (last_entry().object_type, last_entry().object_id, last_entry().became) == (
+        "device group",
+        "east",
+        {"members": ["mei"]},
+    )
     mei.device_groups.clear()
-    assert (last().object_type, last().object_id, last().was) == ("user", "mei", {"device_groups": ["east"]})
+    assert (last_entry().object_type, last_entry().object_id, last_entry().was) == (
+        "user",
+        "mei",
+        {"device_groups": ["east"]},
+    )
     mei.set_password("another of some length")
     mei.save()
-    assert (last().was, last().became) == ({"password": "(hidden)"}, {"password": "(hidden)"})
+    assert (last_entry().was, last_entry().became) == ({"password": "(hidden)"}, {"password": "(hidden)"})
 
 
 def test_bulk_group_change_is_one_entry_with_the_count(site: None):
@@ -117,17 +125,17 @@ def test_bulk_group_change_is_one_entry_with_the_count(site: None):
     everything = list(Device.objects.values_list("pk", flat=True))
     begun = AuditEntry.objects.count()
     group_membership.add_devices(east, everything)
-    assert (last().object_id, last().became) == ("east", {"devices": {"count": 1000}})
+    assert (last_entry().object_id, last_entry().became) == ("east", {"devices": {"count": 1000}})
     group_membership.remove_devices(east, everything[:400])
-    assert (last().object_id, last().was) == ("east", {"devices": {"count": 400}})
-    assert len(told(begun)) == 2
+    assert (last_entry().object_id, last_entry().was) == ("east", {"devices": {"count": 400}})
+    assert len(recorded_actions(begun)) == 2
 
 
 def test_devices_created_by_ingestion_are_not_recorded(gateway: ApiClient):
     begun = AuditEntry.objects.count()
     body = {"timestamp": "2026-01-01T00:00:00Z", "metric_name": "m", "value": 1}
     assert gateway.post("devices/new/telemetry", body).status in (200, 422)
-    assert told(begun) == []
+    assert recorded_actions(begun) == []
 
 
 def test_sign_ins_are_recorded_without_unknown_names(site: None):
@@ -135,14 +143,14 @@ def test_sign_ins_are_recorded_without_unknown_names(site: None):
     client = Client()
     sent = {"username": "mei", "password": "of some length"}
     assert client.post("/login/", sent).status_code == 302
-    assert (last().actor, last().action, last().object_id) == ("user:mei", "signed in", "mei")
+    assert (last_entry().actor, last_entry().action, last_entry().object_id) == ("user:mei", "signed in", "mei")
     client.post("/logout/")
-    assert (last().actor, last().action) == ("user:mei", "signed out")
+    assert (last_entry().actor, last_entry().action) == ("user:mei", "signed out")
     client.post("/login/", sent | {"password": "wrong"})
-    assert (last().actor, last().action, last().object_id) == ("anonymous", FAILED, "mei")
+    assert (last_entry().actor, last_entry().action, last_entry().object_id) == ("anonymous", FAILED, "mei")
     client.post("/login/", sent | {"username": "my secret"})
-    assert (last().action, last().object_id) == (FAILED, UNKNOWN_USER)
-    assert last().address == "127.0.0.1"
+    assert (last_entry().action, last_entry().object_id) == (FAILED, UNKNOWN_USER)
+    assert last_entry().address == "127.0.0.1"
 
 
 def test_failed_sign_ins_over_the_limit_are_not_recorded(site: None, settings: Any):
@@ -156,18 +164,26 @@ def test_recorded_action_has_the_current_actor(site: None):
     key, _ = ApiKey.issue("boiler", "ingest")
     with acting_as(Caller.internal("command:rotate")):
         record("rotated", key, after={"expires_at": "soon"})
-        assert (last().actor, last().action, last().object_id) == ("command:rotate", "rotated", "boiler")
+        assert (last_entry().actor, last_entry().action, last_entry().object_id) == (
+            "command:rotate",
+            "rotated",
+            "boiler",
+        )
     record("replayed", ("rejected points", "everything"), after={"count": 7})
-    assert (last().actor, last().object_type, last().became) == ("system", "rejected points", {"count": 7})
+    assert (last_entry().actor, last_entry().object_type, last_entry().became) == (
+        "system",
+        "rejected points",
+        {"count": 7},
+    )
 
 
 def test_long_values_are_omitted(site: None):
     record("imported" * 20, ("device" * 20, "d" * 999), after={"text": "x" * MAX_VALUE_BYTES})
-    assert last().became == {"omitted": "65,548 bytes", "fields": ["text"]}
-    assert (len(last().action), len(last().object_type), len(last().object_id)) == (50, 50, 400)
+    assert last_entry().became == {"omitted": "65,548 bytes", "fields": ["text"]}
+    assert (len(last_entry().action), len(last_entry().object_type), len(last_entry().object_id)) == (50, 50, 400)
 
 
-# --- read over the API ------------------------------------------------------------------------------
+# --- API --------------------------------------------------------------------------------------------
 
 
 def test_admin_lists_audit_newest_first_and_filtered(admin: ApiClient):
@@ -198,7 +214,7 @@ def test_audit_accepts_admin_session_and_rejects_anonymous(administrator: ApiCli
     assert anonymous.get("audit").status == 401
 
 
-# --- the chain --------------------------------------------------------------------------------------
+# --- checksum chain ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -214,20 +230,20 @@ def entries(site: None) -> Any:
         yield made
 
 
-def rewritten(connection: Any, statement: str, *values: Any) -> None:
+def tamper(connection: Any, statement: str, *values: Any) -> None:
     """What somebody who owns the table can do, and nobody else."""
     connection.execute("ALTER TABLE metrics_auditentry DISABLE TRIGGER USER")
     connection.execute(statement, values)
 
 
-def verified() -> str:
+def run_verify_audit() -> str:
     out = StringIO()
     call_command("verify_audit", stdout=out)
     return out.getvalue()
 
 
 def test_unchanged_audit_is_valid(entries: Any):
-    assert verified() == "3 commits are valid\n8 audit entries are valid\n"
+    assert run_verify_audit() == "3 commits are valid\n8 audit entries are valid\n"
     [heads] = entries.execute("SELECT heads FROM metrics_auditentry WHERE number = 5").fetchone()
     assert heads.startswith("0:2:")
 
@@ -237,7 +253,7 @@ def test_audit_entries_cannot_be_changed_or_deleted(entries: Any, statement: str
     with pytest.raises(DatabaseError, match="never changed or deleted"), connection.cursor() as cursor:
         cursor.execute(statement)
     with pytest.raises(DatabaseError, match="never changed or deleted"):
-        last().delete()
+        last_entry().delete()
     assert verify_audit(entries) == (8, None)
 
 
@@ -250,7 +266,7 @@ OTHERS = {
 }
 
 
-def another(connection: Any, column: str, place: int) -> str:
+def other_value_sql(connection: Any, column: str, place: int) -> str:
     """SQL of another value than the one that is there."""
     [[kind]] = connection.execute(
         "SELECT data_type FROM information_schema.columns WHERE table_name = 'metrics_auditentry' AND column_name = %s",
@@ -273,15 +289,15 @@ def test_any_manipulation_is_detected_at_its_first_entry(entries: Any, change: A
     with entries.transaction(force_rollback=True):
         match change:
             case ("change", number, column, place):
-                value = another(entries, column, place)
-                rewritten(entries, f"UPDATE metrics_auditentry SET {column} = {value} WHERE number = %s", number)
+                value = other_value_sql(entries, column, place)
+                tamper(entries, f"UPDATE metrics_auditentry SET {column} = {value} WHERE number = %s", number)
                 first = number
             case ("delete", number):
-                rewritten(entries, "DELETE FROM metrics_auditentry WHERE number = %s", number)
+                tamper(entries, "DELETE FROM metrics_auditentry WHERE number = %s", number)
                 first = number
             case ("insert", number):
                 rest = ", ".join(column for column in COLUMNS if column != "id")
-                rewritten(
+                tamper(
                     entries,
                     f"INSERT INTO metrics_auditentry (number, {rest}) SELECT 9, {rest} FROM metrics_auditentry"
                     " WHERE number = %s",
@@ -289,7 +305,7 @@ def test_any_manipulation_is_detected_at_its_first_entry(entries: Any, change: A
                 )
                 first = 9
             case ("swap", one, other):
-                rewritten(entries, "UPDATE metrics_auditentry SET number = -1 WHERE number = %s", one)
+                tamper(entries, "UPDATE metrics_auditentry SET number = -1 WHERE number = %s", one)
                 entries.execute("UPDATE metrics_auditentry SET number = %s WHERE number = %s", (one, other))
                 entries.execute("UPDATE metrics_auditentry SET number = %s WHERE number = -1", (other,))
                 first = min(one, other)
@@ -337,27 +353,27 @@ END $$
     ],
 )  # fmt: skip
 def test_truncating_or_rewriting_one_chain_is_detected(entries: Any, change: str, whole: str, why: str):
-    rewritten(entries, change)
+    tamper(entries, change)
     if whole:
         entries.execute(whole)
     try:
         with pytest.raises(CommandError, match=why):
-            verified()
+            run_verify_audit()
     finally:
         entries.execute("ALTER TABLE metrics_auditentry ENABLE TRIGGER USER")
 
 
 def test_first_broken_link_of_each_chain_is_reported(entries: Any):
-    rewritten(entries, "UPDATE metrics_auditentry SET actor = 'me' WHERE number = 2")
+    tamper(entries, "UPDATE metrics_auditentry SET actor = 'me' WHERE number = 2")
     entries.execute("UPDATE metrics_journal SET entries = replace(entries, 'test', 'me') WHERE seq = 1")
     entries.execute("ALTER TABLE metrics_auditentry ENABLE TRIGGER USER")
     with pytest.raises(CommandError, match=r"shard 0, commit 1: .*; audit entry 2: "):
-        verified()
+        run_verify_audit()
 
 
 def test_audit_is_valid_after_journal_retention(entries: Any):
     entries.execute("DELETE FROM metrics_journal WHERE seq < 3")
-    assert verified() == "1 commits are valid\n8 audit entries are valid\n"
+    assert run_verify_audit() == "1 commits are valid\n8 audit entries are valid\n"
 
 
 def test_long_admin_transaction_blocks_neither_ingestion_nor_other_admins(site: None):

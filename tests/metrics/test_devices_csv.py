@@ -1,4 +1,4 @@
-"""The list of devices as CSV: out, in again, and nothing half done."""
+"""CSV export and import of devices."""
 
 import csv
 import io
@@ -23,12 +23,12 @@ def sites(admin: ApiClient) -> ApiClient:
     return admin
 
 
-def sent(caller: ApiClient, *lines: str, query: str = "", **headers: str) -> ApiResponse:
+def import_csv(caller: ApiClient, *lines: str, query: str = "", **headers: str) -> ApiResponse:
     body = "\r\n".join([HEAD, *lines, ""]).encode()
     return caller.post(f"devices.csv{query}", body, **({"Content_Type": "text/csv"} | headers))
 
 
-def known() -> list[Any]:
+def stored_devices() -> list[Any]:
     fields = ("device_id", "name", "device_type", "expected_interval", "latitude", "longitude", "location", "tags")
     return [
         (*(getattr(device, name) for name in fields), sorted(group.name for group in device.groups.all()))
@@ -37,39 +37,39 @@ def known() -> list[Any]:
 
 
 def test_import_creates_devices_and_is_idempotent(sites: ApiClient):
-    answer = sent(sites, PRESS, "oven-1,,,,,,,,")
+    answer = import_csv(sites, PRESS, "oven-1,,,,,,,,")
     assert answer.status == 200, answer.raw
     assert answer.json | {"changes": []} == {
         "created": 2, "updated": 0, "unchanged": 0, "failed": 0, "dry_run": False, "changes": [], "errors": [],
     }  # fmt: skip
     assert answer.json["changes"][1] == {"line": 3, "device_id": "oven-1", "action": "create", "fields": []}
-    assert known() == [
+    assert stored_devices() == [
         ("oven-1", "", "", None, None, None, "", {}, []),
         ("press-1", "Press 1", "press", 10, 52.5, -13.4, "Hall 3", {"line": "2"}, ["site a", "site b"]),
     ]
-    again = sent(sites, PRESS, "oven-1,,,,,,,,").json
+    again = import_csv(sites, PRESS, "oven-1,,,,,,,,").json
     assert (again["created"], again["updated"], again["unchanged"], again["changes"]) == (0, 0, 2, [])
 
 
 def test_missing_column_keeps_values_and_empty_cell_clears_them(sites: ApiClient):
-    sent(sites, PRESS)
+    import_csv(sites, PRESS)
     before = Revision.objects.get().number
     answer = sites.post("devices.csv", b"expected_interval,device_id\n,press-1\n", Content_Type="text/csv")
     assert answer.json["changes"] == [
         {"line": 2, "device_id": "press-1", "action": "update", "fields": ["expected_interval"]}
     ]
-    assert known()[0][1:4] == ("Press 1", "press", None) and known()[0][-1] == ["site a", "site b"]
+    assert stored_devices()[0][1:4] == ("Press 1", "press", None) and stored_devices()[0][-1] == ["site a", "site b"]
     assert Revision.objects.get().number == before  # no process has to forget anything
     sites.post("devices.csv", b"device_id,groups,tags\npress-1,site b,\n", Content_Type="text/csv")
-    assert known()[0][-2:] == ({}, ["site b"])
+    assert stored_devices()[0][-2:] == ({}, ["site b"])
 
 
 def test_dry_run_reports_changes_without_making_them(sites: ApiClient):
-    answer = sent(sites, PRESS, "x,,,never,,,,,", query="?dry_run=true")
+    answer = import_csv(sites, PRESS, "x,,,never,,,,,", query="?dry_run=true")
     assert answer.status == 200 and answer.json["dry_run"] is True
     assert (answer.json["created"], answer.json["failed"]) == (1, 1)
     assert answer.json["errors"][0]["line"] == 3 and answer.json["errors"][0]["field"] == "expected_interval"
-    assert known() == []
+    assert stored_devices() == []
 
 
 @pytest.mark.parametrize(
@@ -101,23 +101,23 @@ def test_dry_run_reports_changes_without_making_them(sites: ApiClient):
     ],
 )
 def test_invalid_row_rejects_the_import_with_line_and_column(sites: ApiClient, line, field, accepted):
-    answer = sent(sites, PRESS, line)
+    answer = import_csv(sites, PRESS, line)
     assert answer.status == 422, answer.raw
     assert "1 of 2 rows are invalid: nothing was changed" in answer.json["detail"]
     [error] = answer.json["errors"]
     assert (error["line"], error["field"]) == (3, field) and accepted in error["detail"]
-    assert known() == []
+    assert stored_devices() == []
 
 
 def test_partial_import_takes_valid_rows(sites: ApiClient):
-    answer = sent(sites, "a,,,,,,,,", "b,,,x,,,,,", "a,,,,,,,,", '"c",,,,,,,,', query="?partial=true")
+    answer = import_csv(sites, "a,,,,,,,,", "b,,,x,,,,,", "a,,,,,,,,", '"c",,,,,,,,', query="?partial=true")
     assert answer.status == 200 and (answer.json["created"], answer.json["failed"]) == (2, 2)
     assert [(error["line"], error["detail"]) for error in answer.json["errors"]][1] == (4, "is a duplicate of line 2")
-    assert [row[0] for row in known()] == ["a", "c"]
+    assert [row[0] for row in stored_devices()] == ["a", "c"]
 
 
 def test_error_lines_are_numbered_as_in_an_editor(sites: ApiClient):
-    answer = sent(sites, '"a\r\nb",,,,,,,,', "", "c,,,x,,,,,")
+    answer = import_csv(sites, '"a\r\nb",,,,,,,,', "", "c,,,x,,,,,")
     assert [error["line"] for error in answer.json["errors"]] == [2, 5]
 
 
@@ -139,7 +139,7 @@ def test_error_lines_are_numbered_as_in_an_editor(sites: ApiClient):
 def test_file_that_is_not_a_device_list_is_rejected(sites: ApiClient, body: bytes, detail: str):
     answer = sites.post("devices.csv", body, Content_Type="text/csv")
     assert answer.status == 400 and detail in answer.json["detail"]
-    assert known() == []
+    assert stored_devices() == []
 
 
 def test_import_accepts_a_multipart_file(sites: ApiClient):
@@ -164,7 +164,7 @@ def test_export_followed_by_import_changes_nothing(sites: ApiClient):
             device_id=f"{text}{number}", name=text, device_type=text, location=text, latitude=-5.25, longitude=-1e-7,
             tags={text.replace(":", ""): text}, expected_interval=number or None,
         )  # fmt: skip
-    before = known()
+    before = stored_devices()
     answer = sites.get("devices.csv")
     assert answer.status == 200 and answer.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert answer.headers["Content-Disposition"] == 'attachment; filename="devices.csv"'
@@ -175,7 +175,7 @@ def test_export_followed_by_import_changes_nothing(sites: ApiClient):
     assert (same["unchanged"], same["updated"], same["created"]) == (len(texts), 0, 0)
     Device.objects.all().delete()
     assert sites.post("devices.csv", answer.raw, Content_Type="text/csv").json["created"] == len(texts)
-    assert known() == before
+    assert stored_devices() == before
 
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40))
@@ -203,7 +203,7 @@ def test_export_has_visible_devices_and_only_admins_may_import(
     gateway: ApiClient,
     anonymous: ApiClient,
 ):
-    sent(sites, PRESS, "hidden,,,,,,,site b,")
+    import_csv(sites, PRESS, "hidden,,,,,,,site b,")
     assert [line.split(",")[0] for line in viewer.get("devices.csv").raw.decode().split()[1:2]] != []
     rows = list(csv.DictReader(io.StringIO(viewer.get("devices.csv").raw.decode())))
     assert [(row["device_id"], row["groups"]) for row in rows] == [("press-1", "site a")]
@@ -211,4 +211,4 @@ def test_export_has_visible_devices_and_only_admins_may_import(
     assert reader.get("devices.csv").raw.count(b"\r\n") == 3
     assert gateway.get("devices.csv").status == 403 and anonymous.get("devices.csv").status == 401
     for caller, status in ((viewer, 403), (operator, 403), (reader, 403), (gateway, 403), (anonymous, 401)):
-        assert sent(caller, "x,,,,,,,,").status == status
+        assert import_csv(caller, "x,,,,,,,,").status == status

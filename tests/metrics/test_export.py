@@ -1,4 +1,4 @@
-"""PRD epic 7: a query's whole answer as a file."""
+"""PRD epic 7: the result of a query as a file."""
 
 import csv
 import http.client
@@ -19,7 +19,7 @@ from metrics.storage.connection import connect
 from metrics.storage.read import block_cache, plan
 from tests.metrics.day import END_TEXT, START, START_TEXT, at, later, merged, send
 
-ASKED = {
+EXPORT_PARAMETERS = {
     "device_ids": "device_001",
     "metric_names": "temperature",
     "start_time": START_TEXT,
@@ -35,46 +35,46 @@ NUMBERS = [0.1, -0.0, 25.0, 1e22, 1e16, 123456789012345.0, 5e-324, 1.79769313486
 
 
 def export(caller, **more):
-    given = {name: value for name, value in (ASKED | more).items() if value is not None}
+    given = {name: value for name, value in (EXPORT_PARAMETERS | more).items() if value is not None}
     return caller.get(f"export/csv?{urlencode(given, doseq=True)}")
 
 
-def rows(answer):
+def parse_csv(answer):
     assert answer.status == 200, answer.raw
     head, *found = csv.reader(io.StringIO(answer.raw.decode(), newline=""))
     assert head == HEAD
     return found
 
 
-class Written(str):
+class JsonNumber(str):
     """A number as its JSON text."""
 
 
-def asked_of_query(**more):
+def query_body(**more):
     names = {"device_ids": "devices", "metric_names": "metrics"}
-    lists = {new: given.split(",") for old, new in names.items() if (given := (ASKED | more)[old])}
-    return {name: value for name, value in (ASKED | more).items() if name not in names} | lists
+    lists = {new: given.split(",") for old, new in names.items() if (given := (EXPORT_PARAMETERS | more)[old])}
+    return {name: value for name, value in (EXPORT_PARAMETERS | more).items() if name not in names} | lists
 
 
-def queried(caller, **more):
+def query_all(caller, **more):
     """(row as CSV shows it, point as JSON shows it) of everything that the query answers."""
-    answer = caller.post("query", asked_of_query(**more))
+    answer = caller.post("query", query_body(**more))
     assert answer.status == 200 and not answer.json["truncated"], answer.raw
-    texts = json.loads(answer.raw, parse_float=Written, parse_int=Written)
+    texts = json.loads(answer.raw, parse_float=JsonNumber, parse_int=JsonNumber)
     found = []
-    for plain, text in zip(_groups(answer.json), _groups(texts), strict=True):
+    for plain, text in zip(_series_of(answer.json), _series_of(texts), strict=True):
         for point, written in zip(plain["data_points"], text["data_points"], strict=True):
             named = {"device_id": plain["device_id"], "metric_name": plain["metric_name"]}
             tags = point.get("tags", plain.get("tags", {}))
             whole = {"timestamp": point["timestamp"], **named, "value": point["value"], "unit": point["unit"]}
             whole["tags"] = tags
-            value = written["value"] if isinstance(written["value"], Written) else _cell(point["value"])
+            value = written["value"] if isinstance(written["value"], JsonNumber) else _cell(point["value"])
             row = [point["timestamp"], *map(_text, named.values()), value, _text(point["unit"])]
             found.append(([*row, msgspec.json.encode(tags).decode()], whole))
     return found
 
 
-def _groups(body):
+def _series_of(body):
     return body.get("series") or [body]
 
 
@@ -89,7 +89,7 @@ def _text(text):
 
 
 @pytest.fixture
-def every_kind(admin):
+def all_kinds(admin):
     """Every kind of value, and texts that break what is put together carelessly; some merged, some not."""
     for name, kind in (("place", "geolocation"), ("photo", "binary"), ("state", "json"), ("=word", "string")):
         MetricDefinition.objects.create(name=name, data_type=kind, unit="-unit" if kind == "string" else "")
@@ -120,7 +120,7 @@ def every_kind(admin):
 def test_e7_us1_csv_export_has_rows_and_file_name(admin):
     send(admin, [at(0, value=25.0, unit="celsius", tags={"room": "a"}), at(1, value=25.5)])
     answer = export(admin)
-    assert rows(answer) == [
+    assert parse_csv(answer) == [
         [f"{START:%Y-%m-%dT%H:%M:%SZ}", "device_001", "temperature", "25.0", "celsius", '{"room":"a"}'],
         [f"{START + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}", "device_001", "temperature", "25.5", "", "{}"],
     ]
@@ -132,14 +132,14 @@ def test_e7_us1_csv_export_has_rows_and_file_name(admin):
 
 def test_export_is_the_same_under_both_prefixes_and_for_any_accept_header(admin):
     send(admin, [at(0)])
-    other = admin.get(f"/api/v1/export/csv?{urlencode(ASKED)}", Accept="text/csv")
+    other = admin.get(f"/api/v1/export/csv?{urlencode(EXPORT_PARAMETERS)}", Accept="text/csv")
     assert other.status == 200 and other.raw == export(admin).raw
 
 
-def test_csv_export_preserves_all_kinds_and_special_texts(every_kind):
-    asked = {"device_ids": "device_001", "metric_names": every_kind.metrics}
-    wanted = [row for row, _ in queried(every_kind, **asked)]
-    found = rows(export(every_kind, **asked))
+def test_csv_export_preserves_all_kinds_and_special_texts(all_kinds):
+    asked = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
+    wanted = [row for row, _ in query_all(all_kinds, **asked)]
+    found = parse_csv(export(all_kinds, **asked))
     assert found == wanted and len(found) == len(TEXTS) + len(NUMBERS) + 16
     formulas = [cell for row in found for at, cell in enumerate(row) if at != 3 and cell.startswith(FORMULAS)]
     assert formulas == []
@@ -149,28 +149,31 @@ def test_csv_export_preserves_all_kinds_and_special_texts(every_kind):
     assert "-273.15" in {row[3] for row in found}  # a number is never taken for a formula
 
 
-def test_export_accepts_repeated_and_comma_separated_names(every_kind):
-    send(every_kind, [at(0, "number", 1.0)], "device_002")
-    together = export(every_kind, device_ids="device_001,device_002", metric_names="switch,number")
-    apart = export(every_kind, device_ids=["device_001", "device_002"], metric_names=["switch", "number"])
-    assert rows(together) == rows(apart) and {row[1] for row in rows(apart)} == {"device_001", "device_002"}
+def test_export_accepts_repeated_and_comma_separated_names(all_kinds):
+    send(all_kinds, [at(0, "number", 1.0)], "device_002")
+    together = export(all_kinds, device_ids="device_001,device_002", metric_names="switch,number")
+    apart = export(all_kinds, device_ids=["device_001", "device_002"], metric_names=["switch", "number"])
+    assert parse_csv(together) == parse_csv(apart) and {row[1] for row in parse_csv(apart)} == {
+        "device_001",
+        "device_002",
+    }
 
 
-def test_json_lines_export_matches_query(every_kind):
-    asked = {"device_ids": "device_001", "metric_names": every_kind.metrics}
-    answer = export(every_kind, **asked, format="jsonl")
+def test_json_lines_export_matches_query(all_kinds):
+    asked = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
+    answer = export(all_kinds, **asked, format="jsonl")
     assert answer.headers["Content-Type"] == "application/x-ndjson"
     assert [json.loads(line) for line in answer.raw.splitlines()] == [
-        point for _, point in queried(every_kind, **asked)
+        point for _, point in query_all(all_kinds, **asked)
     ]
 
 
-def test_parquet_export_has_numbers_in_value_and_others_in_text(every_kind):
-    asked = {"device_ids": "device_001", "metric_names": every_kind.metrics}
-    answer = export(every_kind, **asked, format="parquet")
+def test_parquet_export_has_numbers_in_value_and_others_in_text(all_kinds):
+    asked = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
+    answer = export(all_kinds, **asked, format="parquet")
     assert answer.headers["Content-Disposition"].endswith('.parquet"')
     found = pq.read_table(io.BytesIO(answer.raw)).to_pylist()
-    for row, (_, point) in zip(found, queried(every_kind, **asked), strict=True):
+    for row, (_, point) in zip(found, query_all(all_kinds, **asked), strict=True):
         value = point["value"]
         number = float(value) if isinstance(value, bool | int | float) else None
         plain = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
@@ -181,13 +184,13 @@ def test_parquet_export_has_numbers_in_value_and_others_in_text(every_kind):
         assert row["timestamp"].isoformat().replace("+00:00", "Z") == point["timestamp"]
 
 
-def test_device_name_like_a_formula_is_escaped(every_kind):
+def test_device_name_like_a_formula_is_escaped(all_kinds):
     job = {"device_ids": ["@device, 2"], "metric_names": ["number"], "start_time": START_TEXT, "end_time": END_TEXT}
-    assert every_kind.post("export/jobs", job).status == 202
+    assert all_kinds.post("export/jobs", job).status == 202
 
     assert jobs.run_pending_jobs() == 1
-    export_id = every_kind.get("export/jobs").json["jobs"][0]["id"]
-    found = rows(every_kind.get(f"export/jobs/{export_id}/download"))
+    export_id = all_kinds.get("export/jobs").json["jobs"][0]["id"]
+    found = parse_csv(all_kinds.get(f"export/jobs/{export_id}/download"))
     assert len(found) == len(NUMBERS) and {row[1] for row in found} == {"'@device, 2"}
 
 
@@ -211,8 +214,8 @@ def test_export_matches_query(day, monkeypatch, more):
         monkeypatch.setattr(f"metrics.export.read_pieces.{piece}", 100)
     send(day, [at(5 + tick, value=tick, tags={"room": "=b"}, unit="K") for tick in range(20)])
     asked = {"device_ids": "device_001,device_002"} | more
-    wanted = queried(day, **asked)
-    assert rows(export(day, **asked)) == [row for row, _ in wanted] != []
+    wanted = query_all(day, **asked)
+    assert parse_csv(export(day, **asked)) == [row for row, _ in wanted] != []
     lines = export(day, **asked, format="jsonl").raw.splitlines()
     assert [json.loads(line) for line in lines] == [point for _, point in wanted]
 
@@ -233,7 +236,7 @@ def test_export_across_snapshots_has_every_point_once(day, monkeypatch):
 def test_export_is_not_limited_to_the_points_of_one_response(admin):
     for low in range(0, 12_000, 1000):
         send(admin, [at(tick, value=float(tick)) for tick in range(low, low + 1000)])
-    found = rows(export(admin))
+    found = parse_csv(export(admin))
     assert [row[3] for row in found] == [f"{tick}.0" for tick in range(12_000)]
 
 
@@ -245,7 +248,7 @@ def test_e7_us1_export_without_data_returns_404(admin):
             assert answer.status == 404 and "no data" in answer.json["detail"]
 
 
-# --- who may ask, and what is refused --------------------------------------------------------------
+# --- permissions and invalid requests ---------------------------------------------------------------
 
 
 def test_readers_may_export(day, device, gateway, anonymous, reader, administrator):
@@ -294,7 +297,7 @@ def test_invalid_export_parameter_is_rejected_with_its_field(reader, more, field
     [*BAD, ({"device_ids": [5]}, "device_ids"), ({"device_ids": {}}, "device_ids"), ({"formt": "csv"}, "formt")],
 )
 def test_invalid_background_export_field_is_rejected_with_its_name(reader, more, field):
-    given = {name: value for name, value in (ASKED | more).items() if value is not None}
+    given = {name: value for name, value in (EXPORT_PARAMETERS | more).items() if value is not None}
     answer = reader.post("export/jobs", given)
     assert answer.status in (400, 422), answer.raw
     assert field in {error["field"] for error in answer.json["errors"]}, answer.raw
@@ -305,7 +308,7 @@ def test_background_export_body_other_than_object_is_rejected(reader, body):
     assert reader.post("export/jobs", body).status in (400, 422)
 
 
-# --- what goes wrong -------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------
 
 
 def damage(where):
@@ -346,7 +349,7 @@ def test_damaged_block_in_the_middle_aborts_the_transfer(admin, monkeypatch, kin
 
 def test_exports_over_the_concurrency_limit_return_503(admin):
     send(admin, [at(0)])
-    held = [byte_stream.ByteStream(lambda: iter_forever()) for _ in range(byte_stream.MAX_STREAMS)]
+    held = [byte_stream.ByteStream(lambda: yield_forever()) for _ in range(byte_stream.MAX_STREAMS)]
     try:
         answer = export(admin)
         assert answer.status == 503 and answer.headers["Retry-After"] == "1"
@@ -358,6 +361,6 @@ def test_exports_over_the_concurrency_limit_return_503(admin):
     assert export(admin).status == 200
 
 
-def iter_forever():
+def yield_forever():
     while True:
         yield b"x" * byte_stream.PIECE_SIZE

@@ -1,4 +1,4 @@
-"""Exports in the background: what their rows and files go through, in this process."""
+"""Export jobs in this process: their rows and files."""
 
 import json
 from datetime import timedelta
@@ -13,7 +13,7 @@ from tests.conftest import ApiClient, person
 from tests.metrics.day import END_TEXT, START_TEXT, at, send
 from tests.metrics.test_export import damage, export, two_days
 
-ASKED = {
+EXPORT_PARAMETERS = {
     "device_ids": ["device_001"],
     "metric_names": ["temperature"],
     "start_time": START_TEXT,
@@ -21,33 +21,33 @@ ASKED = {
 }
 
 
-def order(caller: ApiClient, **more) -> str:
-    answer = caller.post("export/jobs", ASKED | more)
+def create_export(caller: ApiClient, **more) -> str:
+    answer = caller.post("export/jobs", EXPORT_PARAMETERS | more)
     assert answer.status == 202, answer.raw
     assert (answer.json["status"], answer.json["progress"], answer.json["expires_at"]) == ("queued", 0.0, None)
     return answer.json["id"]
 
 
-def state(caller: ApiClient, export_id: str):
+def get_export(caller: ApiClient, export_id: str):
     answer = caller.get(f"export/jobs/{export_id}")
     assert answer.status == 200, answer.raw
     return answer.json
 
 
-def fetched(caller: ApiClient, export_id: str) -> bytes:
+def download(caller: ApiClient, export_id: str) -> bytes:
     answer = caller.get(f"export/jobs/{export_id}/download")
     assert answer.status == 200, answer.raw
     assert int(answer.headers["Content-Length"]) == len(answer.raw)
     return answer.raw
 
 
-def on_disk() -> set[str]:
+def list_files() -> set[str]:
     return {path.name for path in job_files.export_folder().glob("*")}
 
 
 @pytest.fixture(autouse=True)
 def folder(settings, tmp_path):
-    """A folder of this test's own."""
+    """Use a temporary export folder."""
     settings.EXPORTS_DIR = tmp_path / "exports"
 
 
@@ -57,13 +57,13 @@ def points(admin):
     return admin
 
 
-class Died(BaseException):
-    """The end of a worker, which nothing catches."""
+class WorkerKilled(BaseException):
+    """Raised to kill a worker; nothing catches it."""
 
 
 @pytest.fixture
-def dies_after(monkeypatch):
-    """Makes a worker die in the middle: right before it writes down its n-th note."""
+def kill_worker_at_save(monkeypatch):
+    """Kill a worker right before its n-th save."""
 
     def after(notes: int) -> None:
         left = [notes]
@@ -72,7 +72,7 @@ def dies_after(monkeypatch):
         def noting(job, **values):
             left[0] -= 1
             if left[0] == 0:
-                raise Died
+                raise WorkerKilled
             note(job, **values)
 
         monkeypatch.setattr(jobs, "SAVE_INTERVAL", 0.0)
@@ -82,51 +82,51 @@ def dies_after(monkeypatch):
     return after
 
 
-def leases_are_over() -> None:
+def expire_leases() -> None:
     ExportJob.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("more", [{}, {"aggregation": "avg", "interval": 60}])
 def test_background_export_equals_streamed_export(points, kind, more):
-    export_id = order(points, format=kind, **more)
+    export_id = create_export(points, format=kind, **more)
     assert jobs.run_pending_jobs() == 1
-    found = state(points, export_id)
+    found = get_export(points, export_id)
     assert (found["status"], found["progress"], found["rows"]) == ("done", 1.0, 9 if more else 500)
     streamed = export(points, format=kind, **more)
     answer = points.get(f"export/jobs/{export_id}/download")
-    assert fetched(points, export_id) == streamed.raw
+    assert download(points, export_id) == streamed.raw
     assert answer.headers["Content-Disposition"] == streamed.headers["Content-Disposition"]
     assert found["bytes"] == len(streamed.raw)
-    assert len(on_disk()) == 1
+    assert len(list_files()) == 1
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("notes", [1, 2, 5, 9, 10])
-def test_export_of_a_dead_worker_is_continued(points, dies_after, kind, notes):
-    export_id = order(points, format=kind)
+def test_export_of_a_dead_worker_is_continued(points, kill_worker_at_save, kind, notes):
+    export_id = create_export(points, format=kind)
     whole = export(points, format=kind).raw
-    dies_after(notes)
-    with pytest.raises(Died):
+    kill_worker_at_save(notes)
+    with pytest.raises(WorkerKilled):
         jobs.run_pending_jobs()
-    assert state(points, export_id)["status"] == "running"
+    assert get_export(points, export_id)["status"] == "running"
     assert jobs.run_pending_jobs() == 0, "its lease is not over"
-    leases_are_over()
-    dies_after(10**9)
+    expire_leases()
+    kill_worker_at_save(10**9)
     assert jobs.run_pending_jobs() == 1
-    assert fetched(points, export_id) == whole
-    assert state(points, export_id)["rows"] == 500
+    assert download(points, export_id) == whole
+    assert get_export(points, export_id)["rows"] == 500
 
 
 def test_writes_after_a_lost_lease_are_ignored(points, monkeypatch):
     """The first worker wakes up after another has taken over: what it writes does not count, and it stops."""
-    export_id = order(points)
+    export_id = create_export(points)
     wrote, taken = job_files.JobFile.write, []
 
     def write(part: job_files.JobFile, data: bytes) -> None:
         if not taken:
             taken.append(part.name)
-            leases_are_over()
+            expire_leases()
             job = jobs.claim_job()
             assert job is not None
             jobs._run_job(job)
@@ -134,21 +134,21 @@ def test_writes_after_a_lost_lease_are_ignored(points, monkeypatch):
 
     monkeypatch.setattr(job_files.JobFile, "write", write)
     jobs.run_pending_jobs()
-    found = state(points, export_id)
+    found = get_export(points, export_id)
     assert (found["status"], found["rows"]) == ("done", 500)
-    assert fetched(points, export_id) == export(points).raw
+    assert download(points, export_id) == export(points).raw
 
 
 def test_export_fails_after_max_attempts(points):
-    export_id = order(points)
+    export_id = create_export(points)
     ExportJob.objects.update(attempt=jobs.MAX_ATTEMPTS)
     jobs.run_pending_jobs()
-    found = state(points, export_id)
+    found = get_export(points, export_id)
     assert found["status"] == "failed" and "was killed" in found["detail"]
 
 
 def test_queued_export_can_be_cancelled_and_a_finished_one_not(points):
-    waiting, done = order(points), order(points)
+    waiting, done = create_export(points), create_export(points)
     assert points.post(f"export/jobs/{waiting}/cancel", {}).json["status"] == "cancelled"
     assert points.post(f"export/jobs/{waiting}/cancel", {}).status == 200
     assert jobs.run_pending_jobs() == 1
@@ -158,7 +158,7 @@ def test_queued_export_can_be_cancelled_and_a_finished_one_not(points):
 
 
 def test_cancelled_running_export_stops_at_next_save_without_files(points, monkeypatch):
-    export_id = order(points)
+    export_id = create_export(points)
     monkeypatch.setattr(jobs, "SAVE_INTERVAL", 0.0)
     monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 64)
     note, noted = jobs._save, []
@@ -172,26 +172,26 @@ def test_cancelled_running_export_stops_at_next_save_without_files(points, monke
     monkeypatch.setattr(jobs, "_save", noting)
     jobs.run_pending_jobs()
     assert len(noted) == 1
-    assert state(points, export_id)["status"] == "cancelled"
-    assert on_disk() == set()
+    assert get_export(points, export_id)["status"] == "cancelled"
+    assert list_files() == set()
 
 
 def test_export_expires_after_a_day_with_its_file(points):
-    done = order(points)
+    done = create_export(points)
     jobs.run_pending_jobs()
-    found = state(points, done)
+    found = get_export(points, done)
     ends = timezone.datetime.fromisoformat(found["expires_at"])
     assert ends - timezone.datetime.fromisoformat(found["finished_at"]) == jobs.FILE_RETENTION
     (job_files.export_folder() / "exp_nobodys.1").write_bytes(b"x")
     assert jobs.delete_expired_jobs(ends - timedelta(seconds=1)) == 0
-    assert on_disk() == {f"{done}.1"}
+    assert list_files() == {f"{done}.1"}
     assert jobs.delete_expired_jobs(ends + timedelta(seconds=1)) == 1
-    assert on_disk() == set()
+    assert list_files() == set()
     assert points.get(f"export/jobs/{done}").status == 404
 
 
 def test_download_of_a_missing_file_returns_410(points):
-    export_id = order(points)
+    export_id = create_export(points)
     jobs.run_pending_jobs()
     (job_files.export_folder() / f"{export_id}.1").unlink()
     answer = points.get(f"export/jobs/{export_id}/download")
@@ -199,28 +199,28 @@ def test_download_of_a_missing_file_returns_410(points):
 
 
 def test_failed_export_has_a_reason(points, settings, tmp_path):
-    nothing = order(points, device_ids=["nobody"])
+    nothing = create_export(points, device_ids=["nobody"])
     jobs.run_pending_jobs()
-    found = state(points, nothing)
+    found = get_export(points, nothing)
     assert (found["status"], found["rows"], found["bytes"]) == ("failed", 0, 0)
     assert found["detail"] == "these devices and metrics have no data in this range"
     (tmp_path / "file").write_text("")
     settings.EXPORTS_DIR = tmp_path / "file"
-    nowhere = order(points)
+    nowhere = create_export(points)
     jobs.run_pending_jobs()
-    found = state(points, nowhere)
+    found = get_export(points, nowhere)
     assert (found["status"], found["detail"]) == ("failed", "the file cannot be written: File exists")
 
 
 def test_unexpected_export_error_is_logged_and_not_returned(points, monkeypatch):
-    export_id = order(points)
+    export_id = create_export(points)
 
     def broken(question):
         raise ZeroDivisionError("of no use to whoever asked")
 
     monkeypatch.setattr(jobs, "resolve_series", broken)
     jobs.run_pending_jobs()
-    found = state(points, export_id)
+    found = get_export(points, export_id)
     assert (found["status"], found["detail"]) == (
         "failed",
         "the export failed; the error is in the worker's log",
@@ -230,9 +230,9 @@ def test_unexpected_export_error_is_logged_and_not_returned(points, monkeypatch)
 def test_background_export_reports_damaged_blocks_as_incomplete(admin):
     more = two_days(admin)
     damage("day = (SELECT max(day) FROM metrics_block)")
-    export_id = order(admin, **more)
+    export_id = create_export(admin, **more)
     jobs.run_pending_jobs()
-    found = state(admin, export_id)
+    found = get_export(admin, export_id)
     assert (found["status"], found["rows"]) == ("done", 1000)
     [told] = found["incomplete"]
     assert told.startswith("merged block") and told.endswith("is damaged and was left out")
@@ -241,7 +241,7 @@ def test_background_export_reports_damaged_blocks_as_incomplete(admin):
 def test_export_continues_after_the_database_was_unavailable(points, monkeypatch):
     from metrics.storage.errors import StorageUnavailable
 
-    export_id = order(points)
+    export_id = create_export(points)
 
     def gone(question):
         raise StorageUnavailable("the database cannot be reached")
@@ -250,16 +250,16 @@ def test_export_continues_after_the_database_was_unavailable(points, monkeypatch
         without.setattr(jobs, "resolve_series", gone)
         with pytest.raises(StorageUnavailable):
             jobs.run_pending_jobs()
-    leases_are_over()
+    expire_leases()
     assert jobs.run_pending_jobs() == 1
-    assert state(points, export_id)["status"] == "done"
+    assert get_export(points, export_id)["status"] == "done"
 
 
 def test_export_is_visible_to_owner_and_admins_only(points, reader, administrator, device, anonymous):
     from django.contrib.auth import get_user_model
 
-    mine = order(reader)
-    theirs = order(administrator)
+    mine = create_export(reader)
+    theirs = create_export(administrator)
     jobs.run_pending_jobs()
     stranger = person(reader.port, get_user_model().objects.create_user("stranger"))
     for caller, seen in ((reader, {mine}), (stranger, set()), (device, set())):
@@ -272,18 +272,18 @@ def test_export_is_visible_to_owner_and_admins_only(points, reader, administrato
             assert caller.get(path).status == status
         assert caller.post(f"export/jobs/{mine}/cancel", {}).status == status
     assert anonymous.get("export/jobs").status == 401
-    assert anonymous.post("export/jobs", ASKED).status == 401
+    assert anonymous.post("export/jobs", EXPORT_PARAMETERS).status == 401
 
 
 def test_device_key_may_export_only_its_own_points(points, device, gateway):
-    assert device.post("export/jobs", ASKED).status == 202
+    assert device.post("export/jobs", EXPORT_PARAMETERS).status == 202
     for devices in (["device_002"], ["device_001", "device_002"], "device_001,device_002", [], None, 5):
-        assert device.post("export/jobs", ASKED | {"device_ids": devices}).status == 403
-    assert gateway.post("export/jobs", ASKED).status == 403
+        assert device.post("export/jobs", EXPORT_PARAMETERS | {"device_ids": devices}).status == 403
+    assert gateway.post("export/jobs", EXPORT_PARAMETERS).status == 403
 
 
 def test_exports_are_listed_in_pages_newest_first(points):
-    ordered = [order(points) for _ in range(5)]
+    ordered = [create_export(points) for _ in range(5)]
     first = points.get("export/jobs?limit=3").json
     second = points.get(f"export/jobs?limit=3&cursor={first['next_cursor']}").json
     assert [job["id"] for job in first["jobs"] + second["jobs"]] == ordered[::-1]
@@ -294,10 +294,10 @@ def test_exports_are_listed_in_pages_newest_first(points):
 
 def test_too_many_unfinished_exports_are_rejected_with_429(points, reader):
     for _ in range(jobs.MAX_UNFINISHED):
-        order(points)
-    answer = points.post("export/jobs", ASKED)
+        create_export(points)
+    answer = points.post("export/jobs", EXPORT_PARAMETERS)
     assert answer.status == 429 and answer.headers["Retry-After"] == "5" and "unfinished" in answer.json["detail"]
-    assert reader.post("export/jobs", ASKED).status == 202
+    assert reader.post("export/jobs", EXPORT_PARAMETERS).status == 202
 
 
 @pytest.mark.parametrize("name", ["exp_nothing", "%00", "..%2F..%2Fetc", "é"])
@@ -308,7 +308,7 @@ def test_unknown_export_returns_404(points, name):
 
 def test_export_job_returns_its_query_parameters(points):
     more = {"aggregation": "avg", "interval": 60, "fill": 0.5, "timezone": "Europe/Berlin", "group_by": "device"}
-    found = state(points, order(points, **more))
+    found = get_export(points, create_export(points, **more))
     assert {name: found[name] for name in more} == more
     assert (found["device_ids"], found["metric_names"]) == (["device_001"], ["temperature"])
     job = ExportJob.objects.get()
@@ -317,7 +317,7 @@ def test_export_job_returns_its_query_parameters(points):
 
 
 def test_snapshot_of_a_finished_export_is_closed(points):
-    order(points)
+    create_export(points)
     jobs.run_pending_jobs()
     with connect() as connection:
         held = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")

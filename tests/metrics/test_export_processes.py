@@ -1,4 +1,4 @@
-"""Exports in processes of their own: killed, cancelled, left, and measured."""
+"""Exports in separate processes: killed, cancelled, disconnected, and their memory."""
 
 import os
 import signal
@@ -28,22 +28,27 @@ from telemetry_site.celery import app as celery
 from telemetry_site.embedded import site_processes
 from tests.conftest import API, ApiClient
 from tests.metrics.day import END_TEXT, START, START_TEXT, at, merged, send
-from tests.metrics.test_export_jobs import fetched, order, state
+from tests.metrics.test_export_jobs import create_export, download, get_export
 from tests.telemetry_site.site_process import ROOT, free_port, wait_until
 
-MANY = 4_000_000
-ROOM = 100 * 2**20  # bytes that an export may take over what the process has without
-ASKED = {"device_ids": "device_001", "metric_names": "temperature", "start_time": START_TEXT, "end_time": END_TEXT}
+POINT_COUNT = 4_000_000
+MEMORY_LIMIT = 100 * 2**20  # bytes that an export may take over what the process has without
+EXPORT_PARAMETERS = {
+    "device_ids": "device_001",
+    "metric_names": "temperature",
+    "start_time": START_TEXT,
+    "end_time": END_TEXT,
+}
 
 
 @pytest.fixture
-def many(admin: ApiClient) -> ApiClient:
+def large_series(admin: ApiClient) -> ApiClient:
     """A day of one series, a point every 21.6 ms."""
     send(admin, [at(0)])
     number = Series.objects.get().pk
-    times = to_microseconds(START) + np.arange(MANY) * (86_400_000_000 // MANY)
-    values = np.round(np.sin(np.arange(MANY) / 1000) * 20, 2)
-    for low in range(0, MANY, 250_000):
+    times = to_microseconds(START) + np.arange(POINT_COUNT) * (86_400_000_000 // POINT_COUNT)
+    values = np.round(np.sin(np.arange(POINT_COUNT) / 1000) * 20, 2)
+    for low in range(0, POINT_COUNT, 250_000):
         part = slice(low, low + 250_000)
         series = np.full(len(times[part]), number)
         writer().submit([IncomingPoints(series, times[part], values[part])], JournalEntry("test", 0.0, len(series)))
@@ -60,7 +65,7 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def running(*command: str) -> Iterator[psutil.Process]:
+def run_process(*command: str) -> Iterator[psutil.Process]:
     process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment())
     try:
         yield psutil.Process(process.pid)
@@ -69,61 +74,63 @@ def running(*command: str) -> Iterator[psutil.Process]:
         process.wait()
 
 
-def worker() -> AbstractContextManager[psutil.Process]:
-    return running(*site_processes.worker(settings.EMBEDDED, {}).command[1:])
+def run_worker() -> AbstractContextManager[psutil.Process]:
+    return run_process(*site_processes.worker(settings.EMBEDDED, {}).command[1:])
 
 
 @contextmanager
-def web(many: ApiClient) -> Iterator[tuple[psutil.Process, ApiClient]]:
+def run_web(large_series: ApiClient) -> Iterator[tuple[psutil.Process, ApiClient]]:
     port = free_port()
     program = site_processes.web(settings.EMBEDDED, {}, listening=0, behind_proxy=False).command
     command = [*program[1 : program.index("--fd")], *program[program.index("--fd") + 2 :]]
-    with running(*command, "--port", str(port)) as process:
-        caller = ApiClient(port, many.headers)
-        wait_until(lambda: answers(port), 30, "the web process answers")
+    with run_process(*command, "--port", str(port)) as process:
+        caller = ApiClient(port, large_series.headers)
+        wait_until(lambda: accepts_connections(port), 30, "the web process answers")
         yield process, caller
 
 
-def answers(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def begun(caller: ApiClient, export_id: str) -> None:
-    """Wait until some of it is written, and noted."""
-    wait_until(lambda: state(caller, export_id)["rows"], 60, "the worker has written something")
+def wait_for_first_rows(caller: ApiClient, export_id: str) -> None:
+    """Wait until some rows are written and saved."""
+    wait_until(lambda: get_export(caller, export_id)["rows"], 60, "the worker has written something")
 
 
-def test_export_of_a_killed_worker_is_completed_identically(many, monkeypatch):
-    whole, resumed = order(many), order(many)
+def test_export_of_a_killed_worker_is_completed_identically(large_series, monkeypatch):
+    whole, resumed = create_export(large_series), create_export(large_series)
     jobs._run_job(jobs.claim_job())  # undisturbed
-    with worker() as process:
+    with run_worker() as process:
         celery.send_task("metrics.tasks.make_exports")
-        begun(many, resumed)
+        wait_for_first_rows(large_series, resumed)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-    left = state(many, resumed)
-    assert left["status"] == "running" and 0 < left["rows"] < MANY, left
+    left = get_export(large_series, resumed)
+    assert left["status"] == "running" and 0 < left["rows"] < POINT_COUNT, left
     ExportJob.objects.filter(export_id=resumed).update(lease_until=timezone.now() - timedelta(seconds=1))
-    with worker():
+    with run_worker():
         celery.send_task("metrics.tasks.make_exports")
-        wait_until(lambda: state(many, resumed)["status"] == "done", 60, "another worker ends it")
-    assert state(many, resumed)["rows"] == MANY
+        wait_until(lambda: get_export(large_series, resumed)["status"] == "done", 60, "another worker ends it")
+    assert get_export(large_series, resumed)["rows"] == POINT_COUNT
     assert len(ExportJob.objects.get(export_id=resumed).files) == 2
-    assert fetched(many, resumed) == fetched(many, whole)
+    assert download(large_series, resumed) == download(large_series, whole)
 
 
-def test_cancelled_export_ends_within_seconds(many):
-    export_id = order(many)
-    with worker():
+def test_cancelled_export_ends_within_seconds(large_series):
+    export_id = create_export(large_series)
+    with run_worker():
         celery.send_task("metrics.tasks.make_exports")
-        begun(many, export_id)
-        assert many.post(f"export/jobs/{export_id}/cancel", {}).json["status"] == "cancelled"
-        wait_until(lambda: not list(export_folder().glob(f"{export_id}.*")) and snapshots() == 0, 5, "the worker stops")
-    assert state(many, export_id)["status"] == "cancelled"
+        wait_for_first_rows(large_series, export_id)
+        assert large_series.post(f"export/jobs/{export_id}/cancel", {}).json["status"] == "cancelled"
+        wait_until(
+            lambda: not list(export_folder().glob(f"{export_id}.*")) and count_snapshots() == 0, 5, "the worker stops"
+        )
+    assert get_export(large_series, export_id)["status"] == "cancelled"
 
 
-def snapshots() -> int:
+def count_snapshots() -> int:
     with connect() as one:
         row = one.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()"
@@ -133,9 +140,9 @@ def snapshots() -> int:
     return row[0]
 
 
-def ask(port: int, headers: dict[str, str]) -> socket.socket:
-    """A stream that has begun, of which nothing more is read."""
-    lines = [f"GET {API}/export/csv?{urlencode(ASKED)} HTTP/1.1", "Host: localhost"]
+def open_stream(port: int, headers: dict[str, str]) -> socket.socket:
+    """Open an export and read only its first bytes."""
+    lines = [f"GET {API}/export/csv?{urlencode(EXPORT_PARAMETERS)} HTTP/1.1", "Host: localhost"]
     client = socket.create_connection(("127.0.0.1", port), timeout=30)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     client.sendall("\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode())
@@ -143,18 +150,18 @@ def ask(port: int, headers: dict[str, str]) -> socket.socket:
     return client
 
 
-def test_snapshot_is_closed_when_the_client_disconnects(many):
-    with web(many) as (_, caller):
-        client = ask(caller.port, caller.headers)
-        assert snapshots() == 1, "it waits for its reader"
+def test_snapshot_is_closed_when_the_client_disconnects(large_series):
+    with run_web(large_series) as (_, caller):
+        client = open_stream(caller.port, caller.headers)
+        assert count_snapshots() == 1, "it waits for its reader"
         client.close()
-        wait_until(lambda: snapshots() == 0, 5, "the snapshot is let go")
-        assert caller.get(f"export/csv?{urlencode(ASKED)}").raw.count(b"\n") == MANY + 1
+        wait_until(lambda: count_snapshots() == 0, 5, "the snapshot is let go")
+        assert caller.get(f"export/csv?{urlencode(EXPORT_PARAMETERS)}").raw.count(b"\n") == POINT_COUNT + 1
 
 
-def test_stream_memory_is_bounded_for_a_slow_client_and_many_points(many):
-    with web(many) as (process, caller):
-        first = ASKED | {"end_time": (START + timedelta(minutes=1)).isoformat()}
+def test_stream_memory_is_bounded_for_a_slow_client_and_many_points(large_series):
+    with run_web(large_series) as (process, caller):
+        first = EXPORT_PARAMETERS | {"end_time": (START + timedelta(minutes=1)).isoformat()}
         assert caller.get(f"export/csv?{urlencode(first)}").status == 200
         idle, most, over = process.memory_info().rss, [0], threading.Event()
 
@@ -164,11 +171,11 @@ def test_stream_memory_is_bounded_for_a_slow_client_and_many_points(many):
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        slow = [ask(caller.port, caller.headers) for _ in range(2)]
-        size = len(caller.get(f"export/csv?{urlencode(ASKED)}").raw)
+        slow = [open_stream(caller.port, caller.headers) for _ in range(2)]
+        size = len(caller.get(f"export/csv?{urlencode(EXPORT_PARAMETERS)}").raw)
         for client in slow:
             client.close()
         over.set()
         watcher.join()
-    assert size > ROOM
-    assert most[0] - idle < ROOM, f"{(most[0] - idle) / 2**20:.0f} MB"
+    assert size > MEMORY_LIMIT
+    assert most[0] - idle < MEMORY_LIMIT, f"{(most[0] - idle) / 2**20:.0f} MB"

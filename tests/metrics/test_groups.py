@@ -1,4 +1,4 @@
-"""Device groups: what is asked of a group is what is asked of the devices in it."""
+"""Queries by device group return the points of its devices."""
 
 import threading
 from dataclasses import replace
@@ -29,51 +29,51 @@ GROUPS = ["east", "north", "west"]
 MINUTE = 60_000_000
 
 
-def fleet(devices: int) -> dict[str, int]:
+def create_devices(devices: int) -> dict[str, int]:
     """That many devices with a series and ten points each, half of them merged; device to series."""
     made = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(devices))
     series = Series.objects.bulk_create(Series(device=one, metric_name="m", kind=Kind.NUMERIC) for one in made)
     for half in (range(5), range(5, 10)):
-        store([(one.pk, LOW + tick * MINUTE, value(one.pk, tick), b"") for one in series for tick in half])
+        store([(one.pk, LOW + tick * MINUTE, value_at(one.pk, tick), b"") for one in series for tick in half])
         if half.start == 0:
             with connect() as connection:
                 schedule.merge_commits(connection, force=True)
     return {one.device.device_id: one.pk for one in series}
 
 
-def value(series: int, tick: int) -> float:
+def value_at(series: int, tick: int) -> float:
     return float(series * 100 + tick)
 
 
-def group(name: str, devices: list[str]) -> DeviceGroup:
+def create_group(name: str, devices: list[str]) -> DeviceGroup:
     made = DeviceGroup.objects.create(name=name)
     made.devices.set(Device.objects.filter(device_id__in=devices))
     return made
 
 
-def named(names: list[str]):
+def optional_names(names: list[str]):
     return st.one_of(st.none(), st.lists(st.sampled_from(names), unique=True))
 
 
-def with_members(members: dict[str, set[str]]) -> dict[str, int]:
+def set_members(members: dict[str, set[str]]) -> dict[str, int]:
     """Series by device, when the groups have these members and no others."""
     if not Device.objects.exists():
-        fleet(len(DEVICES))
+        create_devices(len(DEVICES))
     DeviceGroup.objects.all().delete()
     for name, some in members.items():
-        group(name, sorted(some))
+        create_group(name, sorted(some))
     return dict(Series.objects.values_list("device__device_id", "pk"))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     members=st.fixed_dictionaries({name: st.sets(st.sampled_from(DEVICES)) for name in GROUPS}),
-    devices=named([*DEVICES, "nobody"]),
-    groups=named([*GROUPS, "nowhere"]),
+    devices=optional_names([*DEVICES, "nobody"]),
+    groups=optional_names([*GROUPS, "nowhere"]),
     aggregation=st.sampled_from([None, "sum", "count"]),
 )
 def test_query_by_groups_and_devices_matches_plain_python(site, members, devices, groups, aggregation):
-    series = with_members(members)
+    series = set_members(members)
     wanted = [
         device
         for device in DEVICES
@@ -89,7 +89,7 @@ def test_query_by_groups_and_devices_matches_plain_python(site, members, devices
         aggregation=aggregation,
         group_by="all" if aggregation else "series",
     )
-    points = {(device, tick): value(series[device], tick) for device in wanted for tick in range(10)}
+    points = {(device, tick): value_at(series[device], tick) for device in wanted for tick in range(10)}
     answer = execute_query(asked)
     if aggregation is None:
         found = {
@@ -108,13 +108,13 @@ def test_query_by_groups_and_devices_matches_plain_python(site, members, devices
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     members=st.fixed_dictionaries({name: st.sets(st.sampled_from(DEVICES)) for name in GROUPS}),
-    devices=named([*DEVICES, "nobody"]),
-    groups=named([*GROUPS, "nowhere"]),
+    devices=optional_names([*DEVICES, "nobody"]),
+    groups=optional_names([*GROUPS, "nowhere"]),
     aggregation=st.sampled_from(["sum", "count", "max", "increase", "p50"]),
     limit=st.sampled_from([1, 10_000]),
 )
 def test_device_counts_in_each_of_its_groups(site, members, devices, groups, aggregation, limit):
-    series = with_members(members)
+    series = set_members(members)
     expected: dict[str | None, list[int]] = {}
     for device in DEVICES:
         mine = [name for name in GROUPS if device in members[name] and (groups is None or name in groups)]
@@ -132,12 +132,12 @@ def test_device_counts_in_each_of_its_groups(site, members, devices, groups, agg
         if answer.next_cursor is None:
             break
         asked = replace(asked, cursor=answer.next_cursor)
-    assert found == {name: [pytest.approx(folded(aggregation, some))] for name, some in expected.items()}
+    assert found == {name: [pytest.approx(expected_value(aggregation, some))] for name, some in expected.items()}
     assert list(found) == sorted(found, key=lambda name: (name is not None, name or ""))
 
 
-def folded(aggregation: str, series: list[int]) -> float:
-    values = [value(number, tick) for number in series for tick in range(10)]
+def expected_value(aggregation: str, series: list[int]) -> float:
+    values = [value_at(number, tick) for number in series for tick in range(10)]
     if aggregation == "p50":
         return float(np.percentile(values, 50))
     return {"sum": sum(values), "count": len(values), "max": max(values), "increase": 9 * len(series)}[aggregation]
@@ -146,54 +146,62 @@ def folded(aggregation: str, series: list[int]) -> float:
 # --- over HTTP ---------------------------------------------------------------------------------------
 
 RANGE = {"start_time": START.isoformat(), "end_time": (START + timedelta(hours=1)).isoformat()}
-ASKED = {"metrics": ["m"], "aggregation": "count", "group_by": "all", **RANGE}
+COUNT_QUERY = {"metrics": ["m"], "aggregation": "count", "group_by": "all", **RANGE}
 
 
 @pytest.fixture
-def grouped(admin):
+def groups_east_and_west(admin):
     """Six devices, the first two of them east, the second and third west."""
-    fleet(6)
-    group("east", ["d0", "d1"])
-    group("west", ["d1", "d2"])
+    create_devices(6)
+    create_group("east", ["d0", "d1"])
+    create_group("west", ["d1", "d2"])
     return admin
 
 
-def counted(answer) -> int:
+def total_value(answer) -> int:
     assert answer.status == 200, answer.raw
     return sum(one["value"] for one in answer.json["data_points"])
 
 
 @pytest.mark.parametrize("word", ["groups", "device_groups"])
-def test_query_filter_accepts_groups_and_device_groups(grouped, word):
-    assert counted(grouped.post("query", ASKED)) == 60
-    assert counted(grouped.post("query", ASKED | {"filters": {word: ["east"]}})) == 20
-    assert counted(grouped.post("query", ASKED | {"filters": {word: ["east", "west", "nowhere"]}})) == 30
-    assert counted(grouped.post("query", ASKED | {"filters": {word: ["east"]}, "devices": ["d1", "d2"]})) == 10
-    assert counted(grouped.post("query", ASKED | {"filters": {word: None}})) == 60
+def test_query_filter_accepts_groups_and_device_groups(groups_east_and_west, word):
+    assert total_value(groups_east_and_west.post("query", COUNT_QUERY)) == 60
+    assert total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {word: ["east"]}})) == 20
+    assert (
+        total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {word: ["east", "west", "nowhere"]}}))
+        == 30
+    )
+    assert (
+        total_value(
+            groups_east_and_west.post("query", COUNT_QUERY | {"filters": {word: ["east"]}, "devices": ["d1", "d2"]})
+        )
+        == 10
+    )
+    assert total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {word: None}})) == 60
 
 
-def test_result_grouped_by_group_has_group_names(grouped):
-    body = grouped.post("query", ASKED | {"group_by": "group"}).json
+def test_result_grouped_by_group_has_group_names(groups_east_and_west):
+    body = groups_east_and_west.post("query", COUNT_QUERY | {"group_by": "group"}).json
     assert [(one["group"], one["data_points"][0]["value"]) for one in body["series"]] == [
         (None, 30), ("east", 20), ("west", 20),
     ]  # fmt: skip
-    body = grouped.post("query", ASKED | {"group_by": "group", "filters": {"groups": ["west"]}}).json
+    body = groups_east_and_west.post("query", COUNT_QUERY | {"group_by": "group", "filters": {"groups": ["west"]}}).json
     assert [(one["group"], one["device_id"], one["count"]) for one in body["series"]] == [("west", None, 1)]
 
 
-def test_unknown_group_returns_empty_result(grouped):
-    assert counted(grouped.post("query", ASKED | {"filters": {"groups": ["nowhere"]}})) == 0
-    assert grouped.post("latest", {"groups": ["nowhere"], "lookback": 10**8}).json == {"series": []}
+def test_unknown_group_returns_empty_result(groups_east_and_west):
+    assert total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {"groups": ["nowhere"]}})) == 0
+    assert groups_east_and_west.post("latest", {"groups": ["nowhere"], "lookback": 10**8}).json == {"series": []}
 
 
-def test_aggregated_and_latest_accept_groups(grouped):
+def test_aggregated_and_latest_accept_groups(groups_east_and_west):
     times = "&".join(f"{name}={text}".replace("+", "%2B") for name, text in RANGE.items())
     asked = f"aggregated?metric_name=m&aggregation_type=count&interval=3600&{times}"
-    assert counted(grouped.get(f"{asked}&groups=east&groups=west")) == 30
-    assert counted(grouped.get(f"{asked}&groups=east&device_id=d1")) == 10
-    grouped.post("devices/d0/telemetry", point("level", 7.0))
-    grouped.post("devices/d5/telemetry", point("level", 8.0))
-    newest = grouped.post("latest", {"groups": ["east"], "metrics": ["level"]}).json["series"]
+    assert total_value(groups_east_and_west.get(f"{asked}&groups=east&groups=west")) == 30
+    assert total_value(groups_east_and_west.get(f"{asked}&groups=east&device_id=d1")) == 10
+    groups_east_and_west.post("devices/d0/telemetry", point("level", 7.0))
+    groups_east_and_west.post("devices/d5/telemetry", point("level", 8.0))
+    newest = groups_east_and_west.post("latest", {"groups": ["east"], "metrics": ["level"]}).json["series"]
     assert [(one["device_id"], one["value"]) for one in newest] == [("d0", 7)]
 
 
@@ -208,16 +216,16 @@ def test_aggregated_and_latest_accept_groups(grouped):
         ({"groups": ["east"], "device_groups": ["west"]}, "filters.device_groups"),
     ],
 )
-def test_invalid_groups_are_rejected_with_their_field(grouped, filters, field):
-    answer = grouped.post("query", ASKED | {"filters": filters})
+def test_invalid_groups_are_rejected_with_their_field(groups_east_and_west, filters, field):
+    answer = groups_east_and_west.post("query", COUNT_QUERY | {"filters": filters})
     assert answer.status == 400, answer.raw
     assert [one["field"] for one in answer.json["errors"]] == [field]
 
 
-def test_cursor_with_other_groups_is_rejected(grouped):
+def test_cursor_with_other_groups_is_rejected(groups_east_and_west):
     asked = {"metrics": ["m"], "limit": 5, **RANGE}
-    cursor = grouped.post("query", asked | {"filters": {"groups": ["east"]}}).json["next_cursor"]
-    other = grouped.post("query", asked | {"filters": {"groups": ["west"]}, "cursor": cursor})
+    cursor = groups_east_and_west.post("query", asked | {"filters": {"groups": ["east"]}}).json["next_cursor"]
+    other = groups_east_and_west.post("query", asked | {"filters": {"groups": ["west"]}, "cursor": cursor})
     assert (other.status, other.json["errors"][0]["field"]) == (422, "cursor")
 
 
@@ -231,9 +239,9 @@ def test_group_query_statements_do_not_grow_with_devices(site, monkeypatch):
         return execute(cursor, statement, *given, **how)
 
     monkeypatch.setattr(psycopg.Cursor, "execute", counting)
-    fleet(200)
-    group("few", [f"d{number}" for number in range(5)])
-    group("many", [f"d{number}" for number in range(200)])
+    create_devices(200)
+    create_group("few", [f"d{number}" for number in range(5)])
+    create_group("many", [f"d{number}" for number in range(200)])
     costs = []
     for name in ("few", "many"):
         block_cache.clear_block_cache()

@@ -1,11 +1,11 @@
-"""Device groups in the Django admin, with as many devices as a fleet has."""
+"""Device groups in the admin, with many devices."""
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
 from metrics.models import Device, DeviceGroup
-from tests.metrics.test_groups import group
+from tests.metrics.test_groups import create_group
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def browser(site) -> Client:
 
 def test_selected_devices_are_added_to_group_and_filterable_by_it(browser):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(150))
-    made = group("east", ["d3"])
+    made = create_group("east", ["d3"])
     everything = {"action": "add_to_group", "select_across": "1", "group": made.pk, "_selected_action": ["1"]}
     page = browser.post("/admin/metrics/device/?q=d1", everything, follow=True).content.decode()
     assert "61 devices were added to east" in page
@@ -37,7 +37,7 @@ def test_add_action_without_group_changes_nothing(browser):
 def test_group_list_statements_do_not_grow_with_groups(browser, django_assert_max_num_queries):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(30))
     for number in range(20):
-        group(f"g{number:02}", [f"d{one}" for one in range(number)])
+        create_group(f"g{number:02}", [f"d{one}" for one in range(number)])
     with django_assert_max_num_queries(6):
         listed = browser.get("/admin/metrics/devicegroup/?q=g").context["cl"]
     assert [one.counted for one in listed.result_list] == list(range(20))
@@ -45,7 +45,7 @@ def test_group_list_statements_do_not_grow_with_groups(browser, django_assert_ma
 
 def test_deleting_a_group_keeps_its_devices(browser, django_assert_max_num_queries):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(300))
-    made = group("east", [f"d{number}" for number in range(300)])
+    made = create_group("east", [f"d{number}" for number in range(300)])
     with django_assert_max_num_queries(6):
         page = browser.get(f"/admin/metrics/devicegroup/{made.pk}/delete/").content
     assert b"d299" not in page and len(page) < 15_000
@@ -55,7 +55,7 @@ def test_deleting_a_group_keeps_its_devices(browser, django_assert_max_num_queri
 
 def test_device_form_changes_groups(browser):
     made = Device.objects.create(device_id="d")
-    east = group("east", [])
+    east = create_group("east", [])
     browser.post(f"/admin/metrics/device/{made.pk}/change/", {"name": "", "groups": [east.pk]})
     assert list(made.groups.all()) == [east]
     assert browser.get("/admin/metrics/devicegroup/add/").status_code == 200

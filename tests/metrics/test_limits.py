@@ -1,4 +1,4 @@
-"""Token buckets: refilled by the clock, spent from memory, shared through Redis while there is one."""
+"""Rate limits as token buckets, in memory and shared through Redis."""
 
 import asyncio
 import contextlib

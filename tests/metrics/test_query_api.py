@@ -1,4 +1,4 @@
-"""PRD epic 3 over HTTP: questions, what they are answered with, and what is refused."""
+"""PRD epic 3 over HTTP: queries, their responses and errors."""
 
 import base64
 from datetime import datetime, timedelta
@@ -9,8 +9,8 @@ from metrics.storage.connection import connect
 from metrics.storage.read import block_cache
 from tests.metrics.day import END_TEXT, RANGE, START, START_TEXT, at, later, merged, send
 
-ONE = {"devices": ["device_001"], "metrics": ["temperature"], **RANGE}
-AVERAGE = ONE | {"aggregation": "avg", "interval": 3600}
+RAW_QUERY = {"devices": ["device_001"], "metrics": ["temperature"], **RANGE}
+AVERAGE_QUERY = RAW_QUERY | {"aggregation": "avg", "interval": 3600}
 
 
 def values(answer):
@@ -18,21 +18,21 @@ def values(answer):
     return [one["value"] for one in answer.json["data_points"]]
 
 
-def ask(caller, **more):
-    return caller.post("query", ONE | more)
+def post_query(caller, **more):
+    return caller.post("query", RAW_QUERY | more)
 
 
-def aggregated(caller, **more):
+def get_aggregated(caller, **more):
     given = {"metric_name": "temperature", "aggregation_type": "avg", "interval": 3600, **RANGE} | more
     query = "&".join(f"{name}={value}".replace("+", "%2B") for name, value in given.items() if value is not None)
     return caller.get(f"aggregated?{query}")
 
 
-# --- answers ---------------------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------------------
 
 
 def test_e3_us1_query_response_has_the_documented_shape(day):
-    answer = day.post("query", AVERAGE | {"limit": 1000})
+    answer = day.post("query", AVERAGE_QUERY | {"limit": 1000})
     assert answer.status == 200, answer.raw
     body = answer.json
     assert (body["device_id"], body["metric_name"], body["count"]) == ("device_001", "temperature", 24)
@@ -48,7 +48,7 @@ def test_e3_us1_query_response_has_the_documented_shape(day):
 
 def test_e3_us1_raw_points_have_unit_and_tags(admin):
     send(admin, [at(0, tags={"room": "a"}, unit="celsius"), at(1)])
-    points = ask(admin).json["data_points"]
+    points = post_query(admin).json["data_points"]
     assert [(one["unit"], one["tags"], one["metadata"]) for one in points] == [
         ("celsius", {"room": "a"}, {}),
         (None, {}, {}),
@@ -64,24 +64,24 @@ def test_e3_us1_raw_points_have_unit_and_tags(admin):
     ],
 )  # fmt: skip
 def test_e3_us1_every_aggregation_over_the_whole_range(day, name, value):
-    assert values(ask(day, aggregation=name)) == [pytest.approx(value)]
+    assert values(post_query(day, aggregation=name)) == [pytest.approx(value)]
 
 
 def test_e3_us1_several_series_are_returned_separately(day):
-    body = day.post("query", AVERAGE | {"devices": None, "interval": 43200}).json
+    body = day.post("query", AVERAGE_QUERY | {"devices": None, "interval": 43200}).json
     assert [(one["device_id"], one["count"]) for one in body["series"]] == [("device_001", 2), ("device_002", 2)]
     assert [one["device_id"] for one in body["data_points"]] == ["device_001"] * 2 + ["device_002"] * 2
     assert body["count"] == 4 and body["device_id"] == "device_001"
 
 
 def test_e3_us1_series_keep_the_order_of_the_query(day):
-    body = day.post("query", AVERAGE | {"devices": ["device_002", "device_001"], "interval": 86400}).json
+    body = day.post("query", AVERAGE_QUERY | {"devices": ["device_002", "device_001"], "interval": 86400}).json
     assert [one["device_id"] for one in body["series"]] == ["device_002", "device_001"]
 
 
 def test_e3_us1_group_by_all_aggregates_all_devices(day):
     body = day.post(
-        "query", AVERAGE | {"devices": None, "group_by": "all", "aggregation": "max", "interval": 43200}
+        "query", AVERAGE_QUERY | {"devices": None, "group_by": "all", "aggregation": "max", "interval": 43200}
     ).json
     assert [one["value"] for one in body["data_points"]] == [171, 243]
     assert (body["device_id"], body["metric_name"]) == (None, "temperature")
@@ -101,7 +101,7 @@ def test_e3_us1_group_by_device_aggregates_its_metrics(admin):
 def test_e3_us1_points_are_grouped_by_tag(admin):
     rooms = [{"room": "a"}, {"room": "b"}, {"room": "a"}, {}]
     send(admin, [at(tick, value=float(tick), tags=tags) for tick, tags in enumerate(rooms)])
-    body = ask(admin, aggregation="sum", group_by="tag:room").json
+    body = post_query(admin, aggregation="sum", group_by="tag:room").json
     assert [(one["tags"], one["data_points"][0]["value"]) for one in body["series"]] == [
         ({"room": None}, 3), ({"room": "a"}, 2), ({"room": "b"}, 1),
     ]  # fmt: skip
@@ -109,15 +109,15 @@ def test_e3_us1_points_are_grouped_by_tag(admin):
 
 def test_e3_us1_filters_select_points_by_tag_and_value(admin):
     send(admin, [at(tick, value=float(tick), tags={"room": "ab"[tick % 2]}) for tick in range(10)])
-    assert values(ask(admin, filters={"tags": {"room": "a"}})) == [0, 2, 4, 6, 8]
-    assert values(ask(admin, filters={"min_value": 3, "max_value": 5})) == [3, 4, 5]
-    assert values(ask(admin, filters={"tags": {"room": "b"}, "min_value": 4}, aggregation="count")) == [3]
-    assert values(ask(admin, filters={"tags": {"floor": "1"}})) == []
-    assert values(ask(admin, filters={"tags": {"room": ["a", {}]}})) == []
+    assert values(post_query(admin, filters={"tags": {"room": "a"}})) == [0, 2, 4, 6, 8]
+    assert values(post_query(admin, filters={"min_value": 3, "max_value": 5})) == [3, 4, 5]
+    assert values(post_query(admin, filters={"tags": {"room": "b"}, "min_value": 4}, aggregation="count")) == [3]
+    assert values(post_query(admin, filters={"tags": {"floor": "1"}})) == []
+    assert values(post_query(admin, filters={"tags": {"room": ["a", {}]}})) == []
 
 
 def test_e3_us1_pages_of_raw_points_have_every_point_once(day):
-    body, pages, cursor = ONE | {"devices": None, "limit": 50}, [], None
+    body, pages, cursor = RAW_QUERY | {"devices": None, "limit": 50}, [], None
     while True:
         answer = day.post("query", body | {"cursor": cursor}).json
         pages.append(
@@ -134,7 +134,7 @@ def test_e3_us1_pages_of_raw_points_have_every_point_once(day):
 
 @pytest.mark.parametrize("group_by", ["series", "device", "all", "tag:room"])
 def test_e3_us1_pages_of_aggregates_have_every_interval_once(day, group_by):
-    body = AVERAGE | {"devices": None, "group_by": group_by}
+    body = AVERAGE_QUERY | {"devices": None, "group_by": group_by}
     whole = values(day.post("query", body))
     found, cursor = [], None
     while not found or cursor:
@@ -145,7 +145,7 @@ def test_e3_us1_pages_of_aggregates_have_every_interval_once(day, group_by):
 
 
 def test_e3_us1_downsampled_series_keeps_minimum_and_maximum(day):
-    found = values(ask(day, max_points=10))
+    found = values(post_query(day, max_points=10))
     assert 5 <= len(found) <= 12 and found[0] == 0 and found[-1] == 143
 
 
@@ -159,7 +159,7 @@ def test_e3_us1_gaps_are_filled(admin):
         ("linear", [1, 2, 3, None]),
         (0, [1, 0, 3, 0]),
     ):
-        assert values(ask(admin, **body, fill=fill)) == want, fill
+        assert values(post_query(admin, **body, fill=fill)) == want, fill
 
 
 def test_e3_us1_daily_buckets_start_at_local_midnight(admin):
@@ -170,13 +170,13 @@ def test_e3_us1_daily_buckets_start_at_local_midnight(admin):
         "timezone": "Pacific/Auckland",
         "end_time": (START + timedelta(days=2)).isoformat(),
     }
-    points = ask(admin, **asked).json["data_points"]
+    points = post_query(admin, **asked).json["data_points"]
     assert [one["value"] for one in points] == [1, 3]  # noon in UTC is past midnight there
     assert {datetime.fromisoformat(one["timestamp"]).hour for one in points} <= {11, 12}
 
 
 def test_e3_us1_auto_interval_is_returned_in_seconds(day):
-    body = ask(day, aggregation="avg", interval="auto").json
+    body = post_query(day, aggregation="avg", interval="auto").json
     assert body["interval"] == 300 and body["count"] == 144
 
 
@@ -191,17 +191,17 @@ def test_e3_us1_booleans_and_texts_are_returned_unchanged(admin):
 
     series_registry.refresh_registry()
     send(admin, [at(0, "door", True), at(1, "door", False), at(0, "state", "on"), at(5, "state", "off")])
-    assert values(ask(admin, metrics=["door"])) == [True, False]
-    assert values(ask(admin, metrics=["door"], aggregation="avg")) == [0.5]
-    assert values(ask(admin, metrics=["state"])) == ["on", "off"]
-    assert values(ask(admin, metrics=["state"], aggregation="count")) == [2]
+    assert values(post_query(admin, metrics=["door"])) == [True, False]
+    assert values(post_query(admin, metrics=["door"], aggregation="avg")) == [0.5]
+    assert values(post_query(admin, metrics=["state"])) == ["on", "off"]
+    assert values(post_query(admin, metrics=["state"], aggregation="count")) == [2]
     for refused in ({"aggregation": "avg"}, {"filters": {"min_value": 1}}):
-        answer = ask(admin, metrics=["state"], **refused)
+        answer = post_query(admin, metrics=["state"], **refused)
         assert answer.status == 422 and "state is string" in answer.json["detail"]
 
 
 def test_e3_us1_explain_returns_what_was_read(day):
-    answer = day.post("query?explain=true", AVERAGE)
+    answer = day.post("query?explain=true", AVERAGE_QUERY)
     told = answer.json["explain"]
     assert (
         told["series"] == 1
@@ -213,7 +213,7 @@ def test_e3_us1_explain_returns_what_was_read(day):
 
 def test_e3_us1_unknown_devices_and_metrics_return_an_empty_result(day):
     for more in ({"devices": ["nobody"]}, {"metrics": ["nothing"]}, {"devices": []}):
-        for asked in (ONE | more, AVERAGE | more):
+        for asked in (RAW_QUERY | more, AVERAGE_QUERY | more):
             answer = day.post("query", asked)
             assert answer.status == 200
             assert (answer.json["data_points"], answer.json["count"], answer.json["truncated"]) == ([], 0, False)
@@ -224,7 +224,7 @@ def test_e3_us1_damaged_block_is_reported_as_incomplete(day):
         for table in ("metrics_young", "metrics_block", "metrics_rollup"):
             connection.execute(f"UPDATE {table} SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
     block_cache.clear_block_cache()
-    answer = day.post("query", AVERAGE)
+    answer = day.post("query", AVERAGE_QUERY)
     assert answer.status == 200 and "damaged" in answer.json["incomplete"][0]
 
 
@@ -242,7 +242,7 @@ def test_e3_us4_range_can_be_aggregated(day):
 
 
 def test_e3_us5_aggregated_combines_all_devices(day):
-    body = aggregated(day).json
+    body = get_aggregated(day).json
     assert (body["metric_name"], body["device_id"], body["aggregation_type"]) == ("temperature", None, "avg")
     assert (body["interval"], body["count"]) == (3600, 24)
     first = body["data_points"][0]
@@ -251,29 +251,29 @@ def test_e3_us5_aggregated_combines_all_devices(day):
 
 
 def test_e3_us5_aggregated_accepts_one_device(day):
-    body = aggregated(day, device_id="device_002", interval=86400, aggregation_type="median").json
+    body = get_aggregated(day, device_id="device_002", interval=86400, aggregation_type="median").json
     assert body["device_id"] == "device_002" and [one["value"] for one in body["data_points"]] == [171.5]
 
 
-# --- who may ask -----------------------------------------------------------------------------------
+# --- permissions ------------------------------------------------------------------------------------
 
 
 def test_device_key_may_query_only_its_own_device(day, device):
-    assert device.post("query", AVERAGE).status == 200
-    assert aggregated(device, device_id="device_001").status == 200
+    assert device.post("query", AVERAGE_QUERY).status == 200
+    assert get_aggregated(device, device_id="device_001").status == 200
     for devices in (["device_002"], ["device_001", "device_002"], None, []):
-        assert device.post("query", AVERAGE | {"devices": devices}).status == 403
-    assert aggregated(device, device_id="device_002").status == 403
-    assert aggregated(device).status == 403
+        assert device.post("query", AVERAGE_QUERY | {"devices": devices}).status == 403
+    assert get_aggregated(device, device_id="device_002").status == 403
+    assert get_aggregated(device).status == 403
 
 
 def test_caller_without_read_scope_may_not_query(gateway, anonymous, reader, administrator):
     for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (administrator, 200)):
-        assert caller.post("query", AVERAGE).status == status
-        assert aggregated(caller).status == status
+        assert caller.post("query", AVERAGE_QUERY).status == status
+        assert get_aggregated(caller).status == status
 
 
-# --- bad input -------------------------------------------------------------------------------------
+# --- invalid requests -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_caller_without_read_scope_may_not_query(gateway, anonymous, reader, adm
     ],
 )
 def test_invalid_query_field_is_rejected_with_its_name(reader, more, field):
-    answer = reader.post("query", AVERAGE | more)
+    answer = reader.post("query", AVERAGE_QUERY | more)
     assert answer.status in (400, 422), answer.raw
     assert field in {error["field"].split(".0")[0] for error in answer.json["errors"]}, answer.raw
     assert answer.json["detail"]
@@ -363,15 +363,15 @@ def test_query_body_other_than_object_is_rejected(reader, body):
     ],
 )
 def test_invalid_aggregated_parameter_is_rejected_with_its_field(reader, more, field):
-    answer = aggregated(reader, **more)
+    answer = get_aggregated(reader, **more)
     assert answer.status in (400, 422), answer.raw
     assert field in {error["field"] for error in answer.json["errors"]}
 
 
 def test_cursor_of_another_query_is_rejected(day):
-    cursor = ask(day, limit=10).json["next_cursor"]
-    assert ask(day, limit=20, cursor=cursor).status == 200
-    answer = ask(day, limit=10, cursor=cursor, metrics=["humidity"])
+    cursor = post_query(day, limit=10).json["next_cursor"]
+    assert post_query(day, limit=20, cursor=cursor).status == 200
+    answer = post_query(day, limit=10, cursor=cursor, metrics=["humidity"])
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "cursor"
 
 
@@ -379,7 +379,7 @@ def test_query_over_the_point_limit_is_rejected_with_a_smaller_range(day, monkey
     monkeypatch.setattr("metrics.query.plan.MAX_READ_POINTS", 40)
     monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 50)
     for name, most in (("avg", "40"), ("p95", "50")):
-        answer = day.post("query", AVERAGE | {"aggregation": name})
+        answer = day.post("query", AVERAGE_QUERY | {"aggregation": name})
         assert answer.status == 422 and answer.json["errors"][0]["field"] == "start_time"
         assert f"at most {most} are allowed" in answer.json["detail"] and "hours" in answer.json["detail"]
 
@@ -389,8 +389,8 @@ def test_point_limit_counts_only_series_of_the_query(admin, monkeypatch):
         send(admin, [at(600 * tick) for tick in range(144)], device)
     merged()
     monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 200)
-    assert ask(admin, aggregation="p95").status == 200
-    assert ask(admin, aggregation="p95", devices=None).status == 422
+    assert post_query(admin, aggregation="p95").status == 200
+    assert post_query(admin, aggregation="p95", devices=None).status == 422
 
 
 def test_query_that_reads_far_more_than_planned_is_aborted(admin, monkeypatch):
@@ -398,7 +398,7 @@ def test_query_that_reads_far_more_than_planned_is_aborted(admin, monkeypatch):
         send(admin, [at(600 * tick) for tick in range(ticks)], device)
     merged()
     monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 50)
-    answer = ask(admin, aggregation="p95")
+    answer = post_query(admin, aggregation="p95")
     assert answer.status == 422 and "would read about 144 points" in answer.json["detail"]
 
 
@@ -414,7 +414,7 @@ def test_range_over_shared_blocks_returns_only_its_series(admin, monkeypatch):
 
 def test_more_than_max_buckets_is_rejected(day, monkeypatch):
     monkeypatch.setattr("metrics.query.aggregate.MAX_BUCKETS", 40)
-    answer = day.post("query", AVERAGE | {"devices": None})
+    answer = day.post("query", AVERAGE_QUERY | {"devices": None})
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "interval"
 
 
@@ -425,9 +425,9 @@ def test_heavy_query_without_free_slot_returns_503(day, monkeypatch):
     monkeypatch.setattr("metrics.query.plan.HEAVY_POINTS", 1)
     monkeypatch.setattr("metrics.query.plan._heavy_slots", turns)
     monkeypatch.setattr("metrics.query.plan.HEAVY_TIMEOUT", 0.01)
-    assert day.post("query", AVERAGE).status == 200
+    assert day.post("query", AVERAGE_QUERY).status == 200
     with turns:
-        answer = day.post("query", AVERAGE)
+        answer = day.post("query", AVERAGE_QUERY)
     assert answer.status == 503 and answer.headers["Retry-After"] == "1"
 
 
@@ -439,6 +439,6 @@ def test_heavy_queries_over_the_queue_limit_return_503(day, monkeypatch):
     monkeypatch.setattr("metrics.query.plan._heavy_queue", line)
     monkeypatch.setattr("metrics.query.plan._heavy_slots", turns)
     with line, turns:
-        answer = day.post("query", AVERAGE)
+        answer = day.post("query", AVERAGE_QUERY)
     assert answer.status == 503 and answer.headers["Retry-After"] == "1"
-    assert day.post("query", AVERAGE).status == 200
+    assert day.post("query", AVERAGE_QUERY).status == 200

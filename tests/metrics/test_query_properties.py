@@ -1,4 +1,4 @@
-"""Whatever was written, rewritten, written late and merged: a question is answered as a dictionary would answer it."""
+"""Queries after any order of writes, rewrites, late points and merges, against a dictionary."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -55,7 +55,7 @@ def storage(site):
         yield connection
 
 
-def empty(connection):
+def empty_storage(connection):
     connection.execute(
         "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_count;"
         "UPDATE metrics_head SET seq = 0, checksum = ''; UPDATE metrics_merged SET seq = 0",
@@ -89,7 +89,7 @@ def write(rows):
 def test_query_after_any_writes_and_merges_matches_plain_python(
     storage, commits, name, interval, zone, group_by, window, limit
 ):
-    empty(storage)
+    empty_storage(storage)
     model: dict[tuple[int, int], float] = {}
     for rows, how in commits:
         model |= write(rows)
@@ -104,13 +104,13 @@ def test_query_after_any_writes_and_merges_matches_plain_python(
     )  # fmt: skip
     low, high = to_microseconds(start), to_microseconds(end)
     points = [(number, time, value) for (number, time), value in sorted(model.items()) if low <= time < high]
-    got = pages(query)
-    want = oracle(query, points)
+    got = read_all_pages(query)
+    want = expected_result(query, points)
     assert [one[:2] for one in got] == [one[:2] for one in want]
     assert [one[2] for one in got] == [pytest.approx(one[2], rel=1e-9, abs=1e-9) for one in want]
 
 
-def pages(query):
+def read_all_pages(query):
     """(device, time, value) of every page."""
     found, cursor = [], None
     while True:
@@ -123,7 +123,7 @@ def pages(query):
             return found
 
 
-def oracle(query, points):
+def expected_result(query, points):
     if query.aggregation is None:
         return [(SERIES[number], time, value) for number, time, value in points]
     length = (query.interval or 10**6) * SECOND

@@ -9,7 +9,7 @@ from types import CodeType, FrameType
 import pytest
 
 from metrics.api.questions import QueryView
-from tests.metrics.test_query_api import AVERAGE, ONE
+from tests.metrics.test_query_api import AVERAGE_QUERY, RAW_QUERY
 
 ROOT = Path(__file__).parents[2]
 APPLICATIONS = ("metrics", "alerts", "ingest", "dashboard")
@@ -39,7 +39,9 @@ def entered_files(codes: list[CodeType]) -> list[str]:
     return [path for path in paths if path.startswith(APPLICATIONS)]
 
 
-@pytest.mark.parametrize("body", [AVERAGE, AVERAGE | {"aggregation": "p95", "group_by": "tag:room"}, ONE])
+@pytest.mark.parametrize(
+    "body", [AVERAGE_QUERY, AVERAGE_QUERY | {"aggregation": "p95", "group_by": "tag:room"}, RAW_QUERY]
+)
 def test_query_enters_at_most_10_files_above_storage(day, monkeypatch, body):
     codes: list[CodeType] = []
     post = QueryView.post

@@ -1,4 +1,4 @@
-"""PRD E6-US1 and E6-US2: how much there is, told from counts that are kept, and what the service does."""
+"""PRD E6-US1 and E6-US2: statistics of devices and of the service, from stored counts."""
 
 import threading
 import time
@@ -56,27 +56,27 @@ ZERO = {
 }
 
 
-def merged() -> None:
+def merge_all() -> None:
     with connect() as connection:
         schedule.merge_commits(connection, force=True)
 
 
 @pytest.fixture(params=["young", "merged", "day"])
-def told(request: pytest.FixtureRequest, admin: ApiClient) -> ApiClient:
+def sent_points(request: pytest.FixtureRequest, admin: ApiClient) -> ApiClient:
     """`device_001` sent three points of one metric and two of another, some of them days ago, wherever they live."""
     MetricDefinition.objects.create(name="packets", data_type="numeric", metric_type="counter")
     rows = [point(seconds_ago=10), point(seconds_ago=3600), point(seconds_ago=50 * 3600)]
     old = [point("packets", 7, 80 * 3600), point("packets", 8, 81 * 3600)]
     assert admin.post("devices/device_001/telemetry/batch", {"data_points": [*rows, *old]}).status == 200
     if request.param != "young":
-        merged()
+        merge_all()
     if request.param == "day":
         with connect() as connection:
             schedule.merge_days(connection, force=True)
     return admin
 
 
-# --- E6-US1: of a device ----------------------------------------------------------------------------
+# --- E6-US1: device statistics ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
@@ -85,13 +85,13 @@ def test_e6_us1_ac1_device_statistics_have_an_endpoint(admin: ApiClient, prefix:
     assert (answer.status, answer.json["device_id"]) == (200, "device_001")
 
 
-def test_e6_us1_ac2_device_statistics_count_metrics_active_metrics_and_points(told: ApiClient) -> None:
-    found = told.get(DEVICE).json
+def test_e6_us1_ac2_device_statistics_count_metrics_active_metrics_and_points(sent_points: ApiClient) -> None:
+    found = sent_points.get(DEVICE).json
     assert (found["total_metrics"], found["active_metrics"], found["data_points_count"]) == (2, 1, 5)
 
 
-def test_e6_us1_ac3_device_statistics_have_last_update_size_and_frequency(told: ApiClient) -> None:
-    found = told.get(DEVICE).json
+def test_e6_us1_ac3_device_statistics_have_last_update_size_and_frequency(sent_points: ApiClient) -> None:
+    found = sent_points.get(DEVICE).json
     age = datetime.now(UTC) - datetime.fromisoformat(found["last_update"])
     assert timedelta(seconds=9) < age < timedelta(seconds=40)
     assert found["storage_size"] > 0
@@ -99,13 +99,13 @@ def test_e6_us1_ac3_device_statistics_have_last_update_size_and_frequency(told: 
     assert 2 / 181 <= found["avg_frequency"] <= 2 / 59
 
 
-def test_e6_us1_ac4_device_statistics_have_points_and_alerts_of_last_day(told: ApiClient) -> None:
-    found = told.get(DEVICE).json
+def test_e6_us1_ac4_device_statistics_have_points_and_alerts_of_last_day(sent_points: ApiClient) -> None:
+    found = sent_points.get(DEVICE).json
     assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
 
 
-def test_e6_us1_ac5_device_statistics_have_metrics_by_type_and_top_metrics(told: ApiClient) -> None:
-    found = told.get(DEVICE).json
+def test_e6_us1_ac5_device_statistics_have_metrics_by_type_and_top_metrics(sent_points: ApiClient) -> None:
+    found = sent_points.get(DEVICE).json
     assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
     assert found["top_metrics"] == [{"name": "temperature", "points": 3}, {"name": "packets", "points": 2}]
 
@@ -114,8 +114,8 @@ def test_e6_us1_ac6_unknown_device_has_zero_statistics(admin: ApiClient) -> None
     assert admin.get("devices/nobody/stats").json == {"device_id": "nobody"} | ZERO
 
 
-def test_e6_us1_ac7_device_statistics_respond_within_200_ms(told: ApiClient) -> None:
-    within_once(0.2, lambda: told.get(DEVICE))
+def test_e6_us1_ac7_device_statistics_respond_within_200_ms(sent_points: ApiClient) -> None:
+    within_once(0.2, lambda: sent_points.get(DEVICE))
 
 
 def test_metric_with_two_kinds_of_values_counts_once(admin: ApiClient) -> None:
@@ -135,9 +135,9 @@ def test_duplicate_point_counts_once_before_and_after_merge(admin: ApiClient) ->
     for _ in range(3):
         admin.post("devices/device_001/telemetry", one)
     assert admin.get(DEVICE).json["data_points_count"] == 1
-    merged()
+    merge_all()
     admin.post("devices/device_001/telemetry", one)
-    merged()
+    merge_all()
     with connect() as connection:
         schedule.merge_days(connection, force=True)
     found = admin.get(DEVICE).json
@@ -148,14 +148,14 @@ def test_storage_size_excludes_other_devices_in_the_same_block(admin: ApiClient)
     text = [point("log", "x" * 50 + str(number), seconds_ago=number) for number in range(100)]
     admin.post("devices/wordy/telemetry/batch", {"data_points": text})
     admin.post("devices/device_001/telemetry", point())
-    merged()
+    merge_all()
     whole = admin.get("devices/wordy/stats").json["storage_size"] + admin.get(DEVICE).json["storage_size"]
     with connect() as connection:
         [(stored,)] = connection.execute("SELECT sum(octet_length(payload)) FROM metrics_block").fetchall()
     assert abs(whole - stored) <= 1
 
 
-# --- E6-US2: of the service -------------------------------------------------------------------------
+# --- E6-US2: service statistics ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
@@ -163,9 +163,9 @@ def test_e6_us2_ac1_service_statistics_have_an_endpoint(admin: ApiClient, prefix
     assert admin.get(f"{prefix}/stats").status == 200
 
 
-def test_e6_us2_ac2_service_statistics_count_devices_metrics_and_points(told: ApiClient) -> None:
-    told.post("devices/old/telemetry", point("humidity", seconds_ago=70 * 3600))
-    found = told.get("stats").json
+def test_e6_us2_ac2_service_statistics_count_devices_metrics_and_points(sent_points: ApiClient) -> None:
+    sent_points.post("devices/old/telemetry", point("humidity", seconds_ago=70 * 3600))
+    found = sent_points.get("stats").json
     names = ("total_devices", "active_devices", "total_metrics", "total_data_points")
     assert [found[name] for name in names] == [2, 1, 3, 6]
 
@@ -187,13 +187,13 @@ def test_e6_us2_ac3_service_statistics_have_measured_rate_latency_and_errors(adm
     assert found["requests"]["other"]["p95_latency"] == pytest.approx(500, rel=0.25)
 
 
-def test_e6_us2_ac4_service_statistics_have_points_and_alerts_of_last_day(told: ApiClient) -> None:
-    found = told.get("stats").json
+def test_e6_us2_ac4_service_statistics_have_points_and_alerts_of_last_day(sent_points: ApiClient) -> None:
+    found = sent_points.get("stats").json
     assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
 
 
-def test_e6_us2_ac5_service_statistics_have_types_and_hours(told: ApiClient) -> None:
-    found = told.get("stats").json
+def test_e6_us2_ac5_service_statistics_have_types_and_hours(sent_points: ApiClient) -> None:
+    found = sent_points.get("stats").json
     assert sum(found["devices_by_type"].values()) == 1
     assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
     hours = [datetime.fromisoformat(row["hour"]) for row in found["data_by_hour"]]
@@ -210,8 +210,8 @@ def test_e6_us2_ac6_empty_service_has_zero_statistics(admin: ApiClient) -> None:
     assert found["devices_by_type"] == {} and found["metrics_by_type"] == TYPES
 
 
-def test_e6_us2_ac7_service_statistics_respond_within_300_ms(told: ApiClient) -> None:
-    within_once(0.3, lambda: told.get("stats"))
+def test_e6_us2_ac7_service_statistics_respond_within_300_ms(sent_points: ApiClient) -> None:
+    within_once(0.3, lambda: sent_points.get("stats"))
 
 
 def test_points_count_in_the_hour_of_their_timestamp(site: None) -> None:
@@ -233,25 +233,25 @@ def test_rejected_points_count_as_rejected_and_not_as_stored(admin: ApiClient) -
     assert (ingest.requests, ingest.points, ingest.rejected, ingest.failures) == (2, 1, 2, 0)
 
 
-# --- who sees what ----------------------------------------------------------------------------------
+# --- visibility -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def shared(admin: ApiClient) -> ApiClient:
+def two_groups(admin: ApiClient) -> ApiClient:
     """Device `mine` of `site a` and device `theirs` of `site b`, with points that are merged and some that are not."""
     for number in range(3):
         for device, many in (("mine", 2), ("theirs", 5)):
             rows = [point(f"{device}_{metric}", seconds_ago=number) for metric in range(many)]
             admin.post(f"devices/{device}/telemetry/batch", {"data_points": rows})
         if number == 1:
-            merged()
+            merge_all()
     for group, device in (("site a", "mine"), ("site b", "theirs")):
         made, _ = DeviceGroup.objects.get_or_create(name=group)
         group_membership.add_devices(made, Device.objects.filter(device_id=device).values_list("pk", flat=True))
     return admin
 
 
-def figures(caller: ApiClient) -> list[Any]:
+def service_counts(caller: ApiClient) -> list[Any]:
     found = caller.get("stats").json
     assert sum(row["points"] for row in found["data_by_hour"]) == found["last_24h_points"]
     names = ("total_devices", "active_devices", "total_metrics", "total_data_points", "last_24h_points")
@@ -259,15 +259,15 @@ def figures(caller: ApiClient) -> list[Any]:
 
 
 def test_service_statistics_cover_only_visible_devices(
-    shared: ApiClient, viewer: ApiClient, stranger: ApiClient
+    two_groups: ApiClient, viewer: ApiClient, stranger: ApiClient
 ) -> None:
-    assert figures(shared) == [2, 2, 7, 21, 21, 2, 7]
-    assert figures(viewer) == [1, 1, 2, 6, 6, 1, 2]
-    assert figures(stranger) == [0] * 7
+    assert service_counts(two_groups) == [2, 2, 7, 21, 21, 2, 7]
+    assert service_counts(viewer) == [1, 1, 2, 6, 6, 1, 2]
+    assert service_counts(stranger) == [0] * 7
 
 
 def test_invisible_device_has_the_statistics_of_a_missing_device(
-    shared: ApiClient, viewer: ApiClient, stranger: ApiClient
+    two_groups: ApiClient, viewer: ApiClient, stranger: ApiClient
 ) -> None:
     assert viewer.get("devices/mine/stats").json["data_points_count"] == 6
     for somebody, device in ((viewer, "theirs"), (stranger, "mine")):
@@ -275,19 +275,19 @@ def test_invisible_device_has_the_statistics_of_a_missing_device(
         assert (answer.status, answer.json) == (200, {"device_id": device} | ZERO)
 
 
-def test_device_key_sees_only_its_own_statistics(shared: ApiClient, device: ApiClient) -> None:
+def test_device_key_sees_only_its_own_statistics(two_groups: ApiClient, device: ApiClient) -> None:
     device.post("devices/device_001/telemetry", point())
     assert device.get(DEVICE).json["data_points_count"] == 1
     assert device.get("devices/mine/stats").status == 403 and device.get("stats").status == 403
 
 
-def test_request_statistics_are_the_same_for_all_callers(shared: ApiClient, stranger: ApiClient) -> None:
+def test_request_statistics_are_the_same_for_all_callers(two_groups: ApiClient, stranger: ApiClient) -> None:
     request_history.store_counters()
     assert stranger.get("stats").json["points_per_second"] > 0
 
 
-class Some(alert_summary.NoAlerting):
-    """An app of alerts that knows of some."""
+class FixedAlertSummary(alert_summary.NoAlerting):
+    """Reports a fixed number of alerts."""
 
     def last_day(self, caller: Caller, device_id: str | None) -> int:
         return 4 if device_id is None else 2
@@ -296,7 +296,7 @@ class Some(alert_summary.NoAlerting):
 @pytest.fixture
 def alerts() -> Iterator[None]:
     before = alert_summary.registered_summary()
-    alert_summary.register_alert_summary(Some())
+    alert_summary.register_alert_summary(FixedAlertSummary())
     yield
     alert_summary.register_alert_summary(before)
 
@@ -306,7 +306,7 @@ def test_alert_counts_come_from_the_registered_alert_summary(alerts: None, admin
     assert admin.get(DEVICE).json["last_24h_alerts"] == 2
 
 
-# --- counting ---------------------------------------------------------------------------------------
+# --- point counts -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -411,14 +411,14 @@ def test_two_workers_do_not_rebuild_the_same_counts_concurrently(stored: Connect
 
 def test_damaged_count_is_reported_until_rebuilt(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
-    merged()
+    merge_all()
     with connect() as connection:
         connection.execute("UPDATE metrics_count SET payload = set_byte(payload, 5, get_byte(payload, 5) # 255)")
-        told = ["some of what is stored is being counted anew"]
-        assert admin.get(DEVICE).json["incomplete"] == admin.get("stats").json["incomplete"] == told
+        sent_points = ["some of what is stored is being counted anew"]
+        assert admin.get(DEVICE).json["incomplete"] == admin.get("stats").json["incomplete"] == sent_points
         admin.post("devices/device_001/telemetry", point())
-        merged()
-        assert admin.get(DEVICE).json["incomplete"] == told
+        merge_all()
+        assert admin.get(DEVICE).json["incomplete"] == sent_points
         assert rebuild_counts(connection) == 1
         assert sum(check(connection).values()) == 2
         assert as_counted(connection) == as_stored(connection)
@@ -449,7 +449,7 @@ def test_excess_unmerged_commits_are_reported_as_incomplete(admin: ApiClient, mo
 def test_expired_hourly_counts_are_deleted(admin: ApiClient) -> None:
     rows = [point(seconds_ago=hours * 3600) for hours in (0, 10, 24, 30)]
     admin.post("devices/device_001/telemetry/batch", {"data_points": rows})
-    merged()
+    merge_all()
     with connect() as connection:
         now = int(time.time()) // 3600
         hours = set(as_counted(connection)) - {point_counts.ALL_TIME}
@@ -459,10 +459,10 @@ def test_expired_hourly_counts_are_deleted(admin: ApiClient) -> None:
         assert len(as_counted(connection)) == 2  # of all times, and of the hour that is 20 hours ago now
 
 
-# --- what is asked of the database ------------------------------------------------------------------
+# --- database statements ----------------------------------------------------------------------------
 
 
-def test_statistics_read_no_blocks(told: ApiClient) -> None:
+def test_statistics_read_no_blocks(sent_points: ApiClient) -> None:
     with connect() as connection, connection.transaction():
         connection.execute("LOCK TABLE metrics_block")  # whoever looked would wait, and fail in the end
         assert device_statistics(ADMIN, "device_001")["data_points_count"] == 5
@@ -478,8 +478,8 @@ def test_histogram_percentile_is_within_20_percent(latencies: list[float], share
     for one in latencies:
         classes[latency_class(one)] += 1
     true = sorted(latencies)[max(0, int(np.ceil(share * len(latencies))) - 1)]
-    told = percentile(classes, share)
-    assert told is not None and true / 1.21 <= told <= true * 1.21
+    sent_points = percentile(classes, share)
+    assert sent_points is not None and true / 1.21 <= sent_points <= true * 1.21
 
 
 def test_empty_histogram_has_no_percentile_and_zero_rate() -> None:

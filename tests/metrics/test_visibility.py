@@ -1,4 +1,4 @@
-"""People see the device groups that they belong to, in lists, queries, streams and exports alike."""
+"""Users see only devices of their groups, in lists, queries, streams and exports."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ OURS, THEIRS = "press-1", "furnace-9"
 
 
 @pytest.fixture
-def fleet(admin: ApiClient) -> ApiClient:
+def two_groups(admin: ApiClient) -> ApiClient:
     """A device in `site a`, one in `site b`, and points of both."""
     body = {OURS: [point(value=1.0)], THEIRS: [point(value=2.0)]}
     assert admin.post("bulk", body).status == 200
@@ -25,8 +25,8 @@ def fleet(admin: ApiClient) -> ApiClient:
     return admin
 
 
-def questions() -> list[tuple[str, str, Any]]:
-    """Everything that reads points, asked about both devices or about all."""
+def read_requests() -> list[tuple[str, str, Any]]:
+    """Return requests of all endpoints that read points, for both devices or for all."""
     now = datetime.now(UTC)
     times = {"start_time": (now - timedelta(hours=1)).isoformat(), "end_time": (now + timedelta(hours=1)).isoformat()}
     span = "&".join(f"{name}={value.replace('+', '%2B')}" for name, value in times.items())
@@ -48,10 +48,10 @@ def questions() -> list[tuple[str, str, Any]]:
     ]
 
 
-def told(caller: ApiClient) -> str:
-    """All that somebody is told by all answers together."""
+def read_everything(caller: ApiClient) -> str:
+    """Return the bodies of all responses together."""
     texts = []
-    for method, path, body in questions():
+    for method, path, body in read_requests():
         answer = caller.call(method, path, body)
         assert answer.status in (200, 404), (path, answer.raw)
         if answer.status == 200:
@@ -59,9 +59,9 @@ def told(caller: ApiClient) -> str:
     return "\n".join(texts)
 
 
-def test_viewer_sees_only_devices_of_its_groups(fleet: ApiClient, viewer: ApiClient, operator: ApiClient) -> None:
+def test_viewer_sees_only_devices_of_its_groups(two_groups: ApiClient, viewer: ApiClient, operator: ApiClient) -> None:
     for somebody in (viewer, operator):
-        heard = told(somebody)
+        heard = read_everything(somebody)
         assert OURS in heard
         assert '"value":1.0' in heard
         assert '"value":2.0' not in heard
@@ -69,26 +69,26 @@ def test_viewer_sees_only_devices_of_its_groups(fleet: ApiClient, viewer: ApiCli
         assert "2.0" not in [line.split(",")[3:4] for line in heard.splitlines()]
 
 
-def test_user_without_groups_sees_no_devices(fleet: ApiClient, stranger: ApiClient) -> None:
-    heard = told(stranger)
+def test_user_without_groups_sees_no_devices(two_groups: ApiClient, stranger: ApiClient) -> None:
+    heard = read_everything(stranger)
     assert '"value":' not in heard
     assert '"temperature"' not in heard.replace('"metric_name":"temperature"', "")
 
 
-def test_admin_sees_all_devices(fleet: ApiClient, administrator: ApiClient) -> None:
-    heard = told(administrator)
+def test_admin_sees_all_devices(two_groups: ApiClient, administrator: ApiClient) -> None:
+    heard = read_everything(administrator)
     assert '"value":1.0' in heard
     assert '"value":2.0' in heard
 
 
 @pytest.mark.parametrize("path", ["/", "/devices/", f"/devices/{THEIRS}/", "/exports/names/devices/?q=", "/situation/"])
-def test_pages_hide_devices_of_other_groups_from_viewer(fleet: ApiClient, viewer: ApiClient, path: str) -> None:
+def test_pages_hide_devices_of_other_groups_from_viewer(two_groups: ApiClient, viewer: ApiClient, path: str) -> None:
     answer = viewer.get(path)
     assert answer.status in (200, 404), path
     assert THEIRS not in answer.raw.decode() or answer.status == 404
 
 
-def test_invisible_device_looks_like_a_missing_device(fleet: ApiClient, viewer: ApiClient) -> None:
+def test_invisible_device_looks_like_a_missing_device(two_groups: ApiClient, viewer: ApiClient) -> None:
     for template in ("devices/{}/metrics", "devices/{}/metrics/temperature/latest"):
         theirs, nobody = viewer.get(template.format(THEIRS)), viewer.get(template.format("no-such"))
         assert theirs.status == nobody.status
@@ -101,7 +101,7 @@ def _without_names(answer: ApiResponse) -> str:
     return text.replace(answer.headers["X-Request-Id"], "")
 
 
-def test_background_export_has_only_devices_visible_to_its_owner(fleet: ApiClient, viewer: ApiClient) -> None:
+def test_background_export_has_only_devices_visible_to_its_owner(two_groups: ApiClient, viewer: ApiClient) -> None:
     from metrics.export import jobs
     from metrics.models import ExportJob
 
@@ -117,7 +117,7 @@ def test_background_export_has_only_devices_visible_to_its_owner(fleet: ApiClien
     assert THEIRS not in held
 
 
-def test_user_removed_from_group_no_longer_sees_its_devices(fleet: ApiClient, viewer: ApiClient) -> None:
+def test_user_removed_from_group_no_longer_sees_its_devices(two_groups: ApiClient, viewer: ApiClient) -> None:
     assert OURS in viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").raw.decode()
     DeviceGroup.objects.get(name="site a").members.clear()
     assert viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").status == 404
