@@ -1,10 +1,10 @@
 """Verify the checksum chain of the audit from its first entry to its head.
 
-    digest    SHA-256 of the columns of an entry: time, actor, …, before, after
+    digest    SHA-256 of the columns of an entry
     checksum  SHA-256 of (checksum of the previous entry, digest, number, heads of the journal's shards at that time)
 
-Entries contain the journal's checksums, so a rewritten journal, even with its head, contradicts the first entry that
-was written after it. The journal contains checksums of the audit likewise (metrics.storage.write.audit_anchor).
+Entries contain checksums of the journal, so a rewritten journal contradicts the first entry after it. The journal
+contains checksums of the audit likewise (metrics.storage.write.audit_anchor).
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The file formats of exports.
 
-A file is appended to: a header, then rows, so that writing can continue after an interruption. A format that cannot
-be appended to is converted from what was written, at the end.
+A file is appended to: a header, then rows, so that writing can continue after an interruption. If a format cannot be
+appended to, the rows are converted at the end.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,9 +1,9 @@
 """Exports in the background: created, claimed with a lease, written piece by piece, kept for a day, deleted.
 
-The row in PostgreSQL is the truth; Celery only makes a worker look at it. A worker writes a file of its own. Twice a
+The row in PostgreSQL is the truth; Celery only wakes a worker. Each worker writes to its own file. Twice a
 second, after a sync to disk, it saves how many bytes belong to the export and where to continue. If a worker is
-killed, its lease expires and another worker continues from there, in a file of its own; what the first one wrote after
-its last save is ignored. The download is the saved bytes of all files, in order.
+killed, its lease expires and another worker continues from there, in a new file; bytes after the last save of the first
+worker are ignored. The download is the saved bytes of all files, in order.
 
 The files are in settings.EXPORTS_DIR. If web processes and workers run on several machines, they must share it.
 """

@@ -1,6 +1,6 @@
-"""Parquet files. They cannot be appended to, so a stream of Arrow batches is written and converted at the end.
+"""Parquet files. Exports append to a stream of Arrow batches, which is converted at the end.
 
-The columns are those of CSV, with two for the value, since a column has one type: `value` is a number (1 or 0 for
+The columns are the same as in CSV, but two hold the value, since a column has one type: `value` is a number (1 or 0 for
 booleans, null for other values), `text` is what CSV shows of a value that is not a number, null for numbers.
 """
 

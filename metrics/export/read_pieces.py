@@ -1,9 +1,8 @@
 """Read the result of a query in pieces that fit in memory, without a limit on their number.
 
-Pieces come in the order of the result: by device and metric as in the query, then by time. Each has the position where
-the next one begins, so another process can continue there. Raw points are read for several series together if those
-are short, and for one span of time after the other if a series is long; aggregations are read for several groups
-together. The plan tells how much a piece will hold before it is read.
+Pieces follow the order of the result: devices and metrics as in the query, then time. Each has the position of the
+next one, so another process can continue there. Short series of raw points are read together, a long series in spans
+of time; aggregations are read for several groups together. The plan gives the size of a piece before the read.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Plan a query: choose points or rollups for each series, and check the limits before the read.
 
 Blocks are fetched whole, but most are decoded only for the series of the query. So a query has two costs: the points
-in its blocks, and about how many of them are of its series. Heavy queries share a few slots per process.
+in its blocks, and an estimate of the points of its series. Heavy queries share a few slots per process.
 """
 
 import threading

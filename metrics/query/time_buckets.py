@@ -112,7 +112,7 @@ class BucketRuns:
     starts, stops  int64[r]  positions of the first point of each run and after its last
     series         int64[r]  position of the run's series among those of the query
     buckets        int64[r]  group * buckets per group + time bucket: where the run is accumulated
-    counts         int64[r]  points that a run of rollups stands for; None: as many as the run has
+    counts         int64[r]  points that each run of rollups represents; None: the points of the runs
     """
 
     starts: Ints
