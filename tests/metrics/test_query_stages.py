@@ -55,7 +55,7 @@ def test_query_enters_at_most_10_files_above_storage(day, monkeypatch, body):
     assert response.status == 200, response.raw
     files = entered_files(codes)
     above_storage = [path for path in files if not path.startswith(STORAGE)]
-    assert above_storage[0] == "metrics/api/questions.py"
+    assert above_storage[0] == QueryView.__module__.replace(".", "/") + ".py"
     assert len(above_storage) <= MAX_FILES, above_storage
     resolve, plan = above_storage.index("metrics/query/execute.py"), above_storage.index("metrics/query/plan.py")
     assert 0 < resolve < plan
