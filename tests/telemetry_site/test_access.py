@@ -140,7 +140,7 @@ def callers(
         return ApiClient(admin.port, {"X-Api-Key": ApiKey.issue(name, scope, **more)[1]})  # type: ignore[arg-type]
 
     root = get_user_model().objects.get(username="administrator")
-    good, revoked = tokens.issue_for_user(root), tokens.for_person(root)
+    good, revoked = tokens.issue_for_user(root), tokens.issue_for_user(root)
     tokens.revoke(revoked.refresh_token)
     settings.SERVICES = {"planner": Service("s" * 32, "admin")}
 
