@@ -154,7 +154,7 @@ def run(folder: Path, days: int, seconds: int, devices: int, paced: bool) -> Non
         fleet = Fleet("hour", devices, 60, 1, int(time.time()) // DAY * DAY + 60)
         metrics = [fleet.metric(kind) for kind in KINDS]
         for number in range(devices):
-            current_registry().make((fleet.device(number), metric, Kind.NUMERIC) for metric in metrics)
+            current_registry().create_missing((fleet.device(number), metric, Kind.NUMERIC) for metric in metrics)
         with connect(statement_timeout="10min") as connection:
             names = "SELECT s.id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
             found = connection.execute(f"{names} WHERE d.device_id LIKE 'hour%%' ORDER BY d.device_id, metric_name")

@@ -104,7 +104,9 @@ def _made(environment: dict[str, str], fleet: Fleet) -> list[tuple[int, list[int
     metrics = [fleet.metric(kind) for kind in fleet.metrics]
     for first in range(0, fleet.devices, TOGETHER):
         some = range(first, min(first + TOGETHER, fleet.devices))
-        current_registry().make((fleet.device(number), metric, Kind.NUMERIC) for number in some for metric in metrics)
+        current_registry().create_missing(
+            (fleet.device(number), metric, Kind.NUMERIC) for number in some for metric in metrics
+        )
     jobs: dict[int, tuple[list[int], list[str]]] = {}
     with read_connection() as connection:
         for number, metric in connection.execute(_SERIES, (metrics,)):

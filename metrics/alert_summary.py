@@ -11,7 +11,7 @@ from rest.caller import Caller
 class AlertSummary(Protocol):
     """What the alerts app answers."""
 
-    def last_day(self, caller: Caller, device_id: str | None) -> int:
+    def count_last_day(self, caller: Caller, device_id: str | None) -> int:
         """How many alerts of devices that this caller sees were triggered in the last 24 hours; of one device."""
 
     def health(self) -> tuple[str, str]:
@@ -21,7 +21,7 @@ class AlertSummary(Protocol):
 class NoAlerting:
     """No app evaluates rules."""
 
-    def last_day(self, caller: Caller, device_id: str | None) -> int:
+    def count_last_day(self, caller: Caller, device_id: str | None) -> int:
         return 0
 
     def health(self) -> tuple[str, str]:

@@ -81,7 +81,7 @@ class StreamFollower:
         self.subscriptions.add(subscription)
         if self._task is None or self._task.done():
             self._loop = asyncio.get_running_loop()
-            writer().follow(self._wake)
+            writer().call_after_commit(self._wake)
             self._task = self._loop.create_task(self._run())
         return subscription
 

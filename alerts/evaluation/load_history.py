@@ -34,7 +34,7 @@ def columns_of(series: Iterable[int], start: int, end: int) -> dict[int, Columns
     """The stored points of each of these series that has some, from one time to before another (µs)."""
     wanted = np.unique(np.fromiter(series, np.int64))
     return {
-        int(number): columns.part(at, at + 1)
+        int(number): columns.slice_series(at, at + 1)
         for columns in points(wanted, start, end)
         for at, number in enumerate(columns.ids)
     }

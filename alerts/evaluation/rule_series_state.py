@@ -70,7 +70,7 @@ class Input:
 
     def points(self, columns: Columns) -> tuple[Ints, Floats]:
         """The times and values of columns of this series alone, as the condition compares them."""
-        if columns.is_numbers:
+        if columns.is_numeric:
             return columns.times, columns.values
         return columns.times, as_numbers(self.comparison, columns.values)
 

@@ -251,7 +251,7 @@ def to_judge(
     here = np.flatnonzero(slots >= 0)
     if not len(here):
         return [], 0
-    found = list(_plain(watch, columns, here, slots[here], oldest)) if columns.is_numbers else []
+    found = list(_plain(watch, columns, here, slots[here], oldest)) if columns.is_numeric else []
     found += [
         (source, *_points(columns, at, source))
         for at, slot in zip(here.tolist(), slots[here].tolist(), strict=True)
@@ -278,4 +278,4 @@ def _plain(
 
 
 def _points(columns: Columns, at: int, source: Source) -> tuple[Ints, Floats]:
-    return source.subject.inputs[source.place].points(columns.part(at, at + 1))
+    return source.subject.inputs[source.place].points(columns.slice_series(at, at + 1))

@@ -162,7 +162,7 @@ class StatusView(APIView):
         series = Series.objects.all() if seen.groups is None else Series.objects.filter(device__in=devices.values("pk"))
         rejected = Rejected.objects.visible_to(seen).order_by().aggregate(rows=Count("pk"), points=Sum("count"))
         writer = running_writer()
-        waiting = writer.waiting_points if writer is not None else 0
+        waiting = writer.queued_points if writer is not None else 0
         more = {
             "service": "telemetry_service",
             "version": settings.VERSION,

@@ -64,7 +64,7 @@ def device_statistics(caller: Caller, device_id: str, now: datetime | None = Non
         latest.read_latest_points([device_id], None, latest.MAX_LOOKBACK, now) if rows else latest.LatestPoints([], [])
     )
     points: Counter[str] = Counter()
-    for (_, name), count in zip(rows, found.ever.tolist(), strict=True):
+    for (_, name), count in zip(rows, found.total.tolist(), strict=True):
         points[name] += count
     last_day = {hour: int(some.sum()) for hour, some in found.hours.items()}
     return {

@@ -1,6 +1,6 @@
 """What a process remembers of devices, definitions and series, so that a point costs no query.
 
-A series is resolved to a *slot*, a small number whose rows in four arrays hold the series id, its bounds and its
+A series is resolved to a *row*, a small number whose rows in four arrays hold the series id, its bounds and its
 horizon: a batch is checked column by column. Slots are made on first sight and forgotten when the revision moves
 (a definition or a key changed), which every process notices within a second.
 """
@@ -70,14 +70,14 @@ DEFAULT_DEFINITION = IngestDefinition(Kind.NUMERIC, -np.inf, np.inf, DEFAULT_RET
 class SeriesRegistry:
     """One revision's memory. Replaced whole when the revision moves, so whoever holds one sees no mixture.
 
-    Thread-safe: readers take no lock, since a slot's rows are written before its name is.
+    Thread-safe: readers take no lock, since a row's rows are written before its name is.
     """
 
     def __init__(self, revision: int = -1, definitions: dict[str, IngestDefinition] | None = None) -> None:
         self.revision = revision
         self.definitions = definitions or {}
-        self.bounded = any(one.low > -np.inf or one.high < np.inf for one in self.definitions.values())
-        self.not_numeric = {name for name, one in self.definitions.items() if one.kind is not Kind.NUMERIC}
+        self.has_bounds = any(one.low > -np.inf or one.high < np.inf for one in self.definitions.values())
+        self.non_numeric_metrics = {name for name, one in self.definitions.items() if one.kind is not Kind.NUMERIC}
         self.shortest_retention = min(
             [DEFAULT_DEFINITION.retention, *(one.retention for one in self.definitions.values())]
         )
@@ -85,8 +85,8 @@ class SeriesRegistry:
         self.low = np.full(1024, -np.inf)
         self.high = np.full(1024, np.inf)
         self.retention = np.full(1024, DEFAULT_DEFINITION.retention, np.int64)
-        self._used = 0
-        self._slots: dict[Kind, dict[str, dict[str, int]]] = {kind: {} for kind in Kind}
+        self._row_count = 0
+        self._rows: dict[Kind, dict[str, dict[str, int]]] = {kind: {} for kind in Kind}
         self._devices: dict[str, int] = {}
         self._layouts: dict[tuple[str, str, int], tuple[DeviceSpans, list[str], NDArray[np.int64]]] = {}
         self._lock = threading.Lock()
@@ -95,24 +95,24 @@ class SeriesRegistry:
         """The unit in a metric's definition."""
         return self.definitions.get(metric, DEFAULT_DEFINITION).unit
 
-    def layout(self, groups: DeviceSpans, metrics: list[str]) -> NDArray[np.int64] | None:
+    def cached_layout(self, groups: DeviceSpans, metrics: list[str]) -> NDArray[np.int64] | None:
         """The slots of a batch that looks as one did before: a gateway sends the same series over and over."""
         known = self._layouts.get((groups[0][0], metrics[0], len(metrics)))
         return known[2] if known is not None and known[0] == groups and known[1] == metrics else None
 
-    def learn_layout(self, groups: DeviceSpans, metrics: list[str], slots: NDArray[np.int64]) -> None:
+    def cache_layout(self, groups: DeviceSpans, metrics: list[str], rows: NDArray[np.int64]) -> None:
         """Remember the slots of a batch."""
         if len(self._layouts) >= MAX_LAYOUTS:
             self._layouts.clear()
-        self._layouts[groups[0][0], metrics[0], len(metrics)] = (groups, metrics, slots)
+        self._layouts[groups[0][0], metrics[0], len(metrics)] = (groups, metrics, rows)
 
-    def numeric(self, device_id: str) -> dict[str, int]:
+    def numeric_rows(self, device_id: str) -> dict[str, int]:
         """The slots of a device's numeric metrics, those of them that have one. Not to be written to."""
-        return self._slots[Kind.NUMERIC].get(device_id, _NO_ROWS)
+        return self._rows[Kind.NUMERIC].get(device_id, _NO_ROWS)
 
-    def slots(self, devices: Iterable[tuple[str, Sequence[str]]], kind: Kind = Kind.NUMERIC) -> list[int]:
+    def find_rows(self, devices: Iterable[tuple[str, Sequence[str]]], kind: Kind = Kind.NUMERIC) -> list[int]:
         """The slots of (device, its metrics) one after the other, -1 where there is none yet."""
-        tables = self._slots[kind]
+        tables = self._rows[kind]
         found: list[int] = []
         for device_id, metrics in devices:
             table = tables.get(device_id, _NO_ROWS)
@@ -122,7 +122,7 @@ class SeriesRegistry:
                 found += [table.get(metric, -1) for metric in metrics]
         return found
 
-    def make(self, wanted: Iterable[tuple[str, str, Kind]]) -> None:
+    def create_missing(self, wanted: Iterable[tuple[str, str, Kind]]) -> None:
         """See to it that these (device, metric, kind) have slots, making devices and series that are new.
 
         Where making on first sight is switched off, unknown devices and undefined metrics get none.
@@ -134,13 +134,13 @@ class SeriesRegistry:
         with self._lock, read_connection() as connection:
             for kind, pairs in by_kind.items():
                 try:
-                    self._make(connection, kind, pairs)
+                    self._create_missing(connection, kind, pairs)
                 except ForeignKeyViolation:  # one of the devices was deleted since it was looked up
                     self._devices.clear()
-                    self._make(connection, kind, pairs)
+                    self._create_missing(connection, kind, pairs)
 
-    def _make(self, connection: Any, kind: Kind, pairs: set[tuple[str, str]]) -> None:
-        self._know_devices(connection, sorted({device_id for device_id, _ in pairs}))
+    def _create_missing(self, connection: Any, kind: Kind, pairs: set[tuple[str, str]]) -> None:
+        self._load_devices(connection, sorted({device_id for device_id, _ in pairs}))
         known = [(self._devices[device], device, metric) for device, metric in pairs if device in self._devices]
         names = {number: device for number, device, _ in known}
         for (number, metric), series in _find_or_create_series(
@@ -148,7 +148,7 @@ class SeriesRegistry:
         ):
             self._add(kind, names[number], metric, series)
 
-    def _know_devices(self, connection: Any, device_ids: list[str]) -> None:
+    def _load_devices(self, connection: Any, device_ids: list[str]) -> None:
         missing = [device_id for device_id in device_ids if device_id not in self._devices]
         if missing and settings.CREATE_ON_FIRST_SIGHT:
             self._devices.update(connection.execute(_FIND_OR_CREATE_DEVICES, (missing,)).fetchall())
@@ -160,23 +160,23 @@ class SeriesRegistry:
             )
 
     def _add(self, kind: Kind, device_id: str, metric: str, series: int) -> None:
-        table = self._slots[kind].setdefault(device_id, {})
+        table = self._rows[kind].setdefault(device_id, {})
         if metric in table:
             return
-        slot = self._used
-        if slot == len(self.series):
+        row = self._row_count
+        if row == len(self.series):
             grow = len(self.series)
             self.series = np.concatenate((self.series, np.zeros(grow, np.int64)))
             self.low = np.concatenate((self.low, np.full(grow, -np.inf)))
             self.high = np.concatenate((self.high, np.full(grow, np.inf)))
             self.retention = np.concatenate((self.retention, np.full(grow, DEFAULT_DEFINITION.retention, np.int64)))
         definition = self.definitions.get(metric, DEFAULT_DEFINITION)
-        self.series[slot] = series
+        self.series[row] = series
         if kind is Kind.NUMERIC:
-            self.low[slot], self.high[slot] = definition.low, definition.high
-        self.retention[slot] = definition.retention
-        self._used += 1
-        table[metric] = slot  # last: a reader without the lock finds a slot whole or not at all
+            self.low[row], self.high[row] = definition.low, definition.high
+        self.retention[row] = definition.retention
+        self._row_count += 1
+        table[metric] = row  # last: a reader without the lock finds a row whole or not at all
 
 
 def _find_or_create_series(

@@ -119,7 +119,7 @@ def changed_pack(connection) -> None:
 def test_whoever_changes_the_journal_is_found_out(chain, change, seq, why):
     change(chain) if callable(change) else chain.execute(change)
     _, broken = verify_journal(chain, 0)
-    assert broken.seq == seq and why in broken.why
+    assert broken.seq == seq and why in broken.reason
     with pytest.raises(CommandError, match=f"commit {seq}"):
         call_command("verify_audit", stdout=StringIO())
 

@@ -67,7 +67,7 @@ class Policies(RuleBasedStateMachine):
         block_cache.clear_block_cache()
         self.today = BEGIN
         self.points: dict[tuple[int, int], float] = {}
-        self.rolled: dict[tuple[int, int, int], int] = {}  # (resolution, series, day) → how many points
+        self.rollup_rows: dict[tuple[int, int, int], int] = {}  # (resolution, series, day) → how many points
 
     @property
     def now(self) -> float:
@@ -123,7 +123,7 @@ class Policies(RuleBasedStateMachine):
         for series, time in good:
             count = sum(one == series and at // DAY == day for one, at in self.points)
             for resolution in (FIVE_MINUTES, ONE_HOUR):
-                self.rolled[resolution, series, time // DAY] = count
+                self.rollup_rows[resolution, series, time // DAY] = count
 
     @rule(killed=st.booleans())
     def clean_up(self, killed):
@@ -143,9 +143,9 @@ class Policies(RuleBasedStateMachine):
             for key, value in self.points.items()
             if not is_day_expired(key[1] // DAY, self.policy(key[0]).points, self.now)
         }
-        self.rolled = {
+        self.rollup_rows = {
             (resolution, series, day): count
-            for (resolution, series, day), count in self.rolled.items()
+            for (resolution, series, day), count in self.rollup_rows.items()
             if not is_day_expired(day, self.rollups_kept(series, resolution), self.now)
         }
 
@@ -180,7 +180,7 @@ class Policies(RuleBasedStateMachine):
             for series, count in zip(summary.ids.tolist(), counts.tolist(), strict=True):
                 assert (resolution, series, day) not in found
                 found[resolution, series, day] = count
-        assert found == self.rolled
+        assert found == self.rollup_rows
 
     def teardown(self) -> None:
         self.connection.close()
@@ -256,11 +256,11 @@ def test_a_worker_with_little_time_gets_further_with_every_run(series):
 def test_what_the_workers_have_still_to_do_is_told(series):
     write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
     told = read_worker_backlog(series)
-    assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (1, 2, 0, [])
+    assert (told.commits, told.points, told.unfinished_days, told.policies_to_apply) == (1, 2, 0, [])
     schedule.merge_commits(series, force=True)
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
     told = read_worker_backlog(series)
-    assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (0, 0, 1, ["a"])
+    assert (told.commits, told.points, told.unfinished_days, told.policies_to_apply) == (0, 0, 1, ["a"])
     out = StringIO()
     call_command("storage", stdout=out)
     assert "days to make: 1" in out.getvalue() and "policies to apply: a" in out.getvalue()
@@ -269,7 +269,7 @@ def test_what_the_workers_have_still_to_do_is_told(series):
     assert read_worker_backlog(series).rows_to_drop == 2
     delete_expired(series)
     told = read_worker_backlog(series)
-    assert (told.days_to_make, told.policies_to_apply, told.rows_to_drop) == (0, [], 0)
+    assert (told.unfinished_days, told.policies_to_apply, told.rows_to_drop) == (0, [], 0)
 
 
 def test_a_dry_run_says_what_would_go_and_lets_nothing_go(series):

@@ -61,8 +61,8 @@ def test_a_summary_equals_a_dictionary_and_comes_back_as_it_was(rows):
     assert dictionary(made) == expected(columns)
     back = decode_rollup(encode_rollup(made), FIVE)
     assert dictionary(back) == expected(columns) and back.units == made.units
-    assert dictionary(merge_rollups(made.rows(2)[::-1])) == expected(columns)
-    inner = made.within(FIVE, 3 * FIVE)
+    assert dictionary(merge_rollups(made.split_rows(2)[::-1])) == expected(columns)
+    inner = made.select_time_range(FIVE, 3 * FIVE)
     assert dictionary(inner) == {key: one for key, one in expected(columns).items() if FIVE <= key[1] < 3 * FIVE}
 
 

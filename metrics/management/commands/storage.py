@@ -80,7 +80,7 @@ class Command(BaseCommand):
             self.stdout.write(f"  level {block['level']:<18}{block['rows']:>8,} rows {block['points']:>16,} points")
         oldest = f"{waiting.commits:,} commits, {waiting.points:,} points, the oldest {waiting.oldest_seconds:.0f} s"
         self.stdout.write(f"  to merge: {oldest}")
-        self.stdout.write(f"  days to make: {waiting.days_to_make:,}; rows to drop: {waiting.rows_to_drop:,}")
+        self.stdout.write(f"  days to make: {waiting.unfinished_days:,}; rows to drop: {waiting.rows_to_drop:,}")
         if waiting.policies_to_apply:
             self.stdout.write(f"  policies to apply: {', '.join(waiting.policies_to_apply)}")
         for one in damaged:

@@ -81,7 +81,7 @@ class Columns:
         return len(self.times)
 
     @property
-    def is_numbers(self) -> bool:
+    def is_numeric(self) -> bool:
         return self.values.dtype != object
 
     def series(self) -> Ints:
@@ -95,7 +95,7 @@ class Columns:
             return slice(0, 0)
         return slice(int(self.offsets[at]), int(self.offsets[at + 1]))
 
-    def part(self, first: int, last: int) -> "Columns":
+    def slice_series(self, first: int, last: int) -> "Columns":
         """The columns of ids[first:last]."""
         low, high = int(self.offsets[first]), int(self.offsets[last])
         return Columns(
@@ -261,7 +261,7 @@ _parts_decoder = msgspec.msgpack.Decoder(list[_EncodedPart])
 
 
 def _encode_part(columns: Columns, config: ChunkConfig) -> _EncodedPart:
-    numbers, long = columns.is_numbers, len(columns) >= PER_SERIES_MIN_POINTS * len(columns.ids) > PER_SERIES_MIN_POINTS
+    numbers, long = columns.is_numeric, len(columns) >= PER_SERIES_MIN_POINTS * len(columns.ids) > PER_SERIES_MIN_POINTS
     part = _EncodedPart(
         numbers=numbers,
         ids=pack(columns.ids, config),
@@ -281,7 +281,7 @@ def _encode_part(columns: Columns, config: ChunkConfig) -> _EncodedPart:
 
 
 def _encode_values(columns: Columns, long: bool, config: ChunkConfig) -> bytes:
-    if not columns.is_numbers:
+    if not columns.is_numeric:
         return pack_texts(columns.values.tolist(), config)
     return pack_per_series(columns.values, columns.offsets, config) if long else pack(columns.values, config)
 

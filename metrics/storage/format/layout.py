@@ -28,7 +28,7 @@ def split_by_day(columns: Columns) -> Iterator[tuple[int, int, Columns]]:
     buckets = columns.ids // SERIES_PER_BUCKET
     edges = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
     for first, last in zip(edges[:-1], edges[1:], strict=True):
-        part = columns.part(first, last)
+        part = columns.slice_series(first, last)
         days = part.times // DAY
         low, high = int(days.min()), int(days.max())
         if low == high:
@@ -98,7 +98,7 @@ def split_rows(columns: Columns) -> Iterator[Columns]:
 
 def merge_by_encoding(parts: Sequence[Columns]) -> list[Columns]:
     """Numbers as one, everything else as one, later parts over earlier ones."""
-    split = ([part for part in parts if part.is_numbers], [part for part in parts if not part.is_numbers])
+    split = ([part for part in parts if part.is_numeric], [part for part in parts if not part.is_numeric])
     return [concatenate(some) for some in split if some]
 
 

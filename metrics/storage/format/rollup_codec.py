@@ -43,7 +43,7 @@ class RollupColumns:
     def __len__(self) -> int:
         return len(self.times)
 
-    def of(self, series: Bools) -> "RollupColumns":
+    def select_series(self, series: Bools) -> "RollupColumns":
         """Only some of the series: bool[s]."""
         lengths = np.diff(self.offsets)
         kept = RollupColumns(
@@ -51,7 +51,7 @@ class RollupColumns:
         )
         return kept._cut(np.repeat(series, lengths))
 
-    def within(self, low: int, high: int) -> "RollupColumns":
+    def select_time_range(self, low: int, high: int) -> "RollupColumns":
         """Only intervals that lie between two times; series without any are left out."""
         mask = (self.times >= low) & (self.times + self.length <= high)
         if mask.all():
@@ -64,26 +64,28 @@ class RollupColumns:
             self.ids[some], _offsets_of(lengths[some]), self.times, self.stats, units, self.length
         )._cut(mask)
 
-    def rows(self, most: int) -> "list[RollupColumns]":
+    def split_rows(self, max_intervals: int) -> "list[RollupColumns]":
         """Cut into stretches of series with at most so many intervals, or one series."""
         found, first = [], 0
         while first < len(self.ids):
-            last = max(int(np.searchsorted(self.offsets, self.offsets[first] + most, side="right")) - 1, first + 1)
+            last = max(
+                int(np.searchsorted(self.offsets, self.offsets[first] + max_intervals, side="right")) - 1, first + 1
+            )
             chosen = np.zeros(len(self.ids), bool)
             chosen[first:last] = True
-            found.append(self.of(chosen))
+            found.append(self.select_series(chosen))
             first = last
         return found
 
-    def values(self, name: str) -> Columns:
+    def statistic_points(self, name: str) -> Columns:
         """A statistic as if it were points: at the beginnings of the intervals."""
         return Columns(self.ids, self.offsets, self.times, self.stats[name].astype(np.float64, copy=False))
 
-    def ends(self) -> tuple[Columns, Ints]:
+    def first_last_points(self) -> tuple[Columns, Ints]:
         """The first and the last value of every interval as points, and how many points each stands for."""
         return self._pairs(self.length - 1, "first", "last")
 
-    def extremes(self) -> Columns:
+    def min_max_points(self) -> Columns:
         """The least and the greatest value of every interval as points: they draw the line that was there."""
         return self._pairs(self.length // 2, "least", "greatest")[0]
 

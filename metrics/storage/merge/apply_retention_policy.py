@@ -130,7 +130,7 @@ def _regroup_points(connection: Connection, place: BucketDay, known: dict[int, R
         if all(known.get(series, DEFAULT_POLICY).points == keep for part in parts for series in part.ids.tolist()):
             continue
         connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (place.shard, number))
-        change.resized(place.bucket, -len(payload))
+        change.add_bytes(place.bucket, -len(payload))
         for part in parts:
             insert_day_blocks(connection, part, MergeRun(place.shard, DAY_LEVEL, seq_from, seq_to), known, change)
         written += 1

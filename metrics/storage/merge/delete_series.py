@@ -74,10 +74,10 @@ def _delete_points(connection: Connection, place: BucketDay, series: Ints) -> In
         deleted = connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (place.shard, number))
         if not deleted.rowcount:  # retention was faster
             continue
-        change.resized(place.bucket, -len(payload))
+        change.add_bytes(place.bucket, -len(payload))
         for part, some in zip(parts, dead, strict=True):
             gone.append(some.series())
-            change.take(some)
+            change.subtract(some)
             if len(left := select_series(part, np.setdiff1d(part.ids, series))):
                 insert_run(connection, left, MergeRun(place.shard, level, seq_from, seq_to), change, keep)
     change.apply()
@@ -99,7 +99,7 @@ def _delete_rollups(connection: Connection, place: BucketDay, series: Ints) -> N
             continue
         rollups.delete_rows(connection, place.shard, [number])
         if not dead.all():
-            left = held.of(~dead)
+            left = held.select_series(~dead)
             rollups.insert_rollup(connection, place, resolution, left, read_policies(connection, left.ids.tolist()))
 
 

@@ -42,7 +42,7 @@ def _block_rows(columns: Columns, run: MergeRun, change: CountChange, keep: int 
     for bucket, day, unit in split_by_day(columns):
         for row in split_rows(unit):
             payload = encode([row], dense=run.level == DAY_LEVEL)
-            change.resized(bucket, len(payload))
+            change.add_bytes(bucket, len(payload))
             yield (
                 *(run.shard, run.level, bucket, day, run.seq_from, run.seq_to),
                 *(int(row.ids[0]), int(row.ids[-1]), int(row.times.min()), int(row.times.max())),

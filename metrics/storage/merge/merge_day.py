@@ -101,11 +101,11 @@ def _merge_rows(
     _delete_rows(connection, place.shard, taken)
     run = MergeRun(place.shard, aim.level, min(row.seq_from for row in taken), max(row.seq_to for row in taken))
     total, change = 0, CountChange(connection, place.shard)
-    change.resized(place.bucket, -sum(map(len, payloads.values())))
+    change.add_bytes(place.bucket, -sum(map(len, payloads.values())))
     for parts in _decode_slices(taken, payloads):
         columns = merge_by_encoding([part for _, part in parts])
         total += sum(map(len, columns))
-        change.replaced([part for _, part in parts], columns)
+        change.replace([part for _, part in parts], columns)
         if aim.level < DAY_LEVEL:
             for some in columns:
                 insert_run(connection, some, run, change)
@@ -115,7 +115,7 @@ def _merge_rows(
             np.concatenate([part.ids for row, part in parts if anew or row.level < DAY_LEVEL] or [_NO_SERIES])
         )
         for some in columns:
-            due = select_series(some, complete) if whole and some.is_numbers else _NO_POINTS
+            due = select_series(some, complete) if whole and some.is_numeric else _NO_POINTS
             if len(due) and not resolutions:
                 resolutions = rollups.choose_resolutions(due)
             _write_day_blocks(connection, place, some, run, due, resolutions, aim.now, change)
@@ -184,4 +184,4 @@ def _decode_slices(taken: list[MergeSource], payloads: dict[int, bytes]) -> Iter
 
 def _select_series_range(part: Columns, first: int, last: int) -> Columns:
     low, high = np.searchsorted(part.ids, (first, last)).tolist()
-    return part if high - low == len(part.ids) else part.part(low, high)
+    return part if high - low == len(part.ids) else part.slice_series(low, high)

@@ -55,29 +55,29 @@ class CountChange:
         self._bytes: dict[int, int] = {}
 
     @cached_property
-    def since(self) -> int:
+    def first_hour(self) -> int:
         """The first hour that is counted by itself."""
         return int(database_time(self._connection) // 3600) - HOURLY_RETENTION
 
     def add(self, columns: Columns) -> None:
         self._move(columns, 1)
 
-    def take(self, columns: Columns) -> None:
+    def subtract(self, columns: Columns) -> None:
         self._move(columns, -1)
 
-    def replaced(self, before: Sequence[Columns], after: Sequence[Columns]) -> None:
+    def replace(self, before: Sequence[Columns], after: Sequence[Columns]) -> None:
         """Points were put together anew: where none was dropped, nothing has changed."""
         if sum(map(len, before)) != sum(map(len, after)):
             for columns in before:
-                self.take(columns)
+                self.subtract(columns)
             for columns in after:
                 self.add(columns)
 
-    def found(self, series: Ints, lengths: Ints) -> None:
+    def add_counts(self, series: Ints, lengths: Ints) -> None:
         """So many points of these series are there, of hours that are not counted by themselves."""
         self._put(ALL_TIME, series, lengths)
 
-    def resized(self, bucket: int, size: int) -> None:
+    def add_bytes(self, bucket: int, size: int) -> None:
         """The payloads of a bucket grew by so many bytes."""
         stretch = bucket * SERIES_PER_BUCKET // SERIES_PER_RANGE
         self._bytes[stretch] = self._bytes.get(stretch, 0) + size
@@ -131,9 +131,9 @@ class CountChange:
 
     def _move(self, columns: Columns, sign: int) -> None:
         self._put(ALL_TIME, columns.ids, np.diff(columns.offsets) * sign)
-        if len(columns) and int(columns.times.max()) >= self.since * HOUR:
+        if len(columns) and int(columns.times.max()) >= self.first_hour * HOUR:
             for hour, series, lengths in count_by_hour(columns):
-                if hour >= self.since:
+                if hour >= self.first_hour:
                     self._put(hour, series, lengths * sign)
 
     def _put(self, hour: int, series: Ints, lengths: Ints) -> None:

@@ -69,12 +69,12 @@ def _count_rows(reader: Connection, shard: int, rows: list[tuple[Any, ...]], cha
     """Add what is in these blocks; of those of the last hours every point is looked at."""
     whole = []
     for number, bucket, size, time_to, *block in rows:
-        change.resized(bucket, size)
-        told = point_counts.count_block(*block) if time_to < change.since * HOUR else None
+        change.add_bytes(bucket, size)
+        told = point_counts.count_block(*block) if time_to < change.first_hour * HOUR else None
         if told is None:
             whole.append(number)
         else:
-            change.found(*told)
+            change.add_counts(*told)
     if whole:
         for number, payload in reader.execute(_PAYLOADS, (shard, whole), binary=True):
             try:

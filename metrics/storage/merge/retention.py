@@ -80,10 +80,10 @@ def _delete_points(connection: Connection, shard: int, given: dict[str, object])
         whole: dict[int, bytes] = dict(connection.execute(_PAYLOADS, (shard, unclear), binary=True).fetchall())
         for (number,) in connection.execute(_DELETE, (shard, list(held))).fetchall():
             bucket, size, told = held[number]
-            change.resized(bucket, -size)
+            change.add_bytes(bucket, -size)
             try:
                 for series, lengths in point_counts.count_payload(whole[number]) if told is None else [told]:
-                    change.found(series, -lengths)
+                    change.add_counts(series, -lengths)
             except DamagedPayload:
                 point_counts.mark_for_rebuild(connection, shard, bucket * SERIES_PER_BUCKET // SERIES_PER_RANGE)
             total += 1

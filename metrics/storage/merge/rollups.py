@@ -89,7 +89,7 @@ def write_rollups(
         not is_day_expired(place.day, kept.get(series, DEFAULT_POLICY).points, now) for series in points.ids.tolist()
     ]
     for resolution in resolutions:
-        made = compute_rollup(points, resolution * SECOND).of(np.array(lasting, bool))
+        made = compute_rollup(points, resolution * SECOND).select_series(np.array(lasting, bool))
         if len(made.ids):
             _replace_rollup(connection, place, resolution, made, kept)
 
@@ -101,7 +101,7 @@ def _replace_rollup(
     rows = connection.execute(_OVERLAPPING, where, binary=True).fetchall()
     if rows:
         held = merge_rollups([decode_rollup(payload, resolution * SECOND) for _, payload in rows])
-        held = held.of(~np.isin(held.ids, made.ids))
+        held = held.select_series(~np.isin(held.ids, made.ids))
         kept = {**kept, **read_policies(connection, held.ids.tolist())}
         made = merge_rollups([held, made])
         delete_rows(connection, place.shard, [number for number, _ in rows])
@@ -124,7 +124,7 @@ def insert_rollup(
                     *(int(row.ids[0]), int(row.ids[-1]), len(row), keep, encode_rollup(row)),
                 )
                 for keep in np.unique(days).tolist()
-                for row in made.of(days == keep).rows(MAX_ROW_INTERVALS[resolution])
+                for row in made.select_series(days == keep).split_rows(MAX_ROW_INTERVALS[resolution])
             ],
         )
 
@@ -157,9 +157,9 @@ class RollupUse:
     """
 
     resolution: int
-    gone: int
-    instead: bool
-    thinned: int | None = None
+    points_from: int
+    replaces_points: bool
+    max_points: int | None = None
 
 
 class RollupRow(NamedTuple):
@@ -196,7 +196,7 @@ def has_rollups(connection: Connection, series: Ints, resolution: int, start: in
 def find_rollup_rows(connection: Connection, wanted: Mapping[str, object], rolling: RollupUse) -> list[RollupRow]:
     """Rows that may hold what is wanted: shards, buckets, first and last day, low and high series; of a day finer ones
     first."""
-    resolutions = {rolling.resolution} if rolling.thinned is None else {rolling.resolution, ONE_HOUR}
+    resolutions = {rolling.resolution} if rolling.max_points is None else {rolling.resolution, ONE_HOUR}
     found = [RollupRow(*row) for row in connection.execute(_FIND, {**wanted, "resolutions": list(resolutions)})]
     return sorted(found, key=lambda row: (row.bucket, row.day, row.resolution, row.series_from))
 

@@ -68,7 +68,7 @@ class _DecodedBlockCache:
 
 def _memory_size(part: Columns) -> int:
     """About how much memory a part takes."""
-    if not part.is_numbers:
+    if not part.is_numeric:
         return 200 * len(part)
     columns = (part.ids, part.offsets, part.times, part.values, part.contexts)
     return 1000 + sum(column.nbytes for column in columns if column is not None)

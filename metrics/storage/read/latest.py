@@ -142,7 +142,7 @@ def update_latest(connection: Connection, shard: int, points: Columns) -> None:
     """Bring the newest merged point of every series up to date; an older point moves nothing."""
     buckets = points.ids // SERIES_PER_BUCKET
     edges = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
-    parts = {int(buckets[low]): points.part(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)}
+    parts = {int(buckets[low]): points.slice_series(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)}
     held = _read_latest_for_update(connection, shard, list(parts))
     _store_latest(connection, shard, {bucket: [*held.get(bucket, []), part] for bucket, part in parts.items()})
 

@@ -32,7 +32,7 @@ class WorkerBacklog(UnmergedBacklog):
     """And days of buckets that are over and not made yet, metrics whose new policy is not applied, rows that are past
     their retention."""
 
-    days_to_make: int
+    unfinished_days: int
     policies_to_apply: list[str]
     rows_to_drop: int
 

@@ -61,29 +61,29 @@ class ReadPlan:
     series: Ints  # ascending
     start: int
     end: int
-    young: list[CommitGroup]
-    young_points: int
+    unmerged: list[CommitGroup]
+    unmerged_points: int
     blocks: list[PlannedBlock]  # by bucket, day and age
     points: int  # of all these blocks, and intervals of rollups
-    rolled: list[RollupRow] = field(default_factory=list)  # by bucket and day
-    rolling: RollupUse | None = None
-    rolled_from: int = 0  # µs
+    rollup_rows: list[RollupRow] = field(default_factory=list)  # by bucket and day
+    rollup_use: RollupUse | None = None
+    rollups_from: int = 0  # µs
     damaged: list[str] = field(default_factory=list)
-    remembers: bool = True  # whether what it decodes is kept for the next question
-    young_within: float = 0.0  # about how many young points are in the range
+    caches_blocks: bool = True  # whether what it decodes is kept for the next question
+    unmerged_points_in_range: float = 0.0  # about how many young points are in the range
 
     @property
-    def young_commits(self) -> int:
-        return sum(one.last - one.first + 1 for one in self.young)
+    def unmerged_commits(self) -> int:
+        return sum(one.last - one.first + 1 for one in self.unmerged)
 
     @property
-    def rolled_intervals(self) -> int:
+    def rollup_intervals(self) -> int:
         """Intervals in the rollups that are read."""
-        return sum(row.intervals for row in self.rolled)
+        return sum(row.intervals for row in self.rollup_rows)
 
-    def expected(self, young: float) -> int:
+    def estimated_points(self, unmerged_fraction: float) -> int:
         """About how many points there are of these series in this range, where `young` is their share of young ones."""
-        rest = self.rolled_intervals + self.young_within * young
+        rest = self.rollup_intervals + self.unmerged_points_in_range * unmerged_fraction
         if not self.blocks:
             return int(rest)
         columns = ("points", "series_from", "series_to", "time_from", "time_to")
@@ -128,7 +128,7 @@ def plan_read(connection: Connection, series: Ints, start: int, end: int, rollin
     take their place."""
     asked_from = start
     if rolling is not None:
-        start = min(max(start, rolling.gone), end)
+        start = min(max(start, rolling.points_from), end)
     wanted = {
         "start": start,
         "end": end,
@@ -146,12 +146,12 @@ def plan_read(connection: Connection, series: Ints, start: int, end: int, rollin
         raise ReadTooLarge(f"the question would read more than {MAX_BLOCKS:,} blocks; ask for less time")
     blocks = _select_rows_with_series(series, [PlannedBlock(*row) for row in rows])
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
-    young_points = sum(one.points for one in young)
-    points = young_points + sum(block.points for block in blocks)
-    planned = ReadPlan(series, start, end, join_groups(young), young_points, blocks, points)
+    unmerged_points = sum(one.points for one in young)
+    points = unmerged_points + sum(block.points for block in blocks)
+    planned = ReadPlan(series, start, end, join_groups(young), unmerged_points, blocks, points)
     planned.damaged = damaged_blocks.damaged_in_range(connection, wanted)
     count, first, last = np.array([one[3:] for one in young], np.int64).reshape(-1, 3).T
-    planned.young_within = float((count * _overlap_fraction(first, last, start, end)).sum())
+    planned.unmerged_points_in_range = float((count * _overlap_fraction(first, last, start, end)).sum())
     if rolling is not None:
         rows_found = rollups.find_rollup_rows(connection, wanted | {"first": day_of(asked_from)}, rolling)
         stale = {day for one in young for day in range(day_of(one.time_from), day_of(one.time_to) + 1)}
@@ -163,12 +163,12 @@ def _apply_rollups(
     planned: ReadPlan, found: list[RollupRow], stale: set[int], rolling: RollupUse, asked_from: int
 ) -> None:
     """Let rollups take the place of blocks, of days that are not out of date."""
-    if rolling.thinned is not None and planned.expected(young=1.0) <= rolling.thinned:
-        rolling = replace(rolling, instead=False)
-    planned.rolling, planned.rolled_from = rolling, asked_from
-    planned.rolled = _choose_rollup_rows(rolling, found, planned.blocks, stale, (planned.start, planned.end))
-    taken = {(row.bucket, row.day) for row in planned.rolled}
-    planned.points += planned.rolled_intervals - sum(
+    if rolling.max_points is not None and planned.estimated_points(unmerged_fraction=1.0) <= rolling.max_points:
+        rolling = replace(rolling, replaces_points=False)
+    planned.rollup_use, planned.rollups_from = rolling, asked_from
+    planned.rollup_rows = _choose_rollup_rows(rolling, found, planned.blocks, stale, (planned.start, planned.end))
+    taken = {(row.bucket, row.day) for row in planned.rollup_rows}
+    planned.points += planned.rollup_intervals - sum(
         block.points for block in planned.blocks if (block.bucket, block.day) in taken
     )
     planned.blocks = [block for block in planned.blocks if (block.bucket, block.day) not in taken]
@@ -206,6 +206,11 @@ def _choose_rollup_rows(
     return [
         row
         for row in found
-        if (row.day + 1) * DAY <= rolling.gone
-        or (rolling.instead and first <= row.day < last and row.day not in stale and cost[row.bucket, row.day] >= 0)
+        if (row.day + 1) * DAY <= rolling.points_from
+        or (
+            rolling.replaces_points
+            and first <= row.day < last
+            and row.day not in stale
+            and cost[row.bucket, row.day] >= 0
+        )
     ]

@@ -43,7 +43,7 @@ class UnmergedPoints:
     """Commits that are not merged yet: each series and time once; bytes a point; what is not in it."""
 
     parts: list[Columns]
-    bytes_a_point: float
+    bytes_per_point: float
     missing: list[str]
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ def read_unmerged_points(connection: Connection, series: Ints | None = None) -> 
 class SeriesTotals:
     """Of some series: points of each in all, and by hour (since 1970); bytes; what is not counted."""
 
-    ever: Ints
+    total: Ints
     hours: dict[int, Ints]
     size: float
     missing: list[str]
@@ -92,13 +92,13 @@ def count_series_points(connection: Connection, series: Ints, hours: range) -> S
         if hour != ALL_TIME:
             found.hours[hour][places[stretch]] += here
             continue
-        found.ever[places[stretch]] += here
+        found.total[places[stretch]] += here
         found.size += size * int(here.sum()) / max(points, 1)
     fresh = read_unmerged_points(connection, series)
     found.missing += fresh.missing
-    found.size += fresh.bytes_a_point * len(fresh)
+    found.size += fresh.bytes_per_point * len(fresh)
     for part in fresh.parts:
-        np.add.at(found.ever, series.searchsorted(part.ids), np.diff(part.offsets))
+        np.add.at(found.total, series.searchsorted(part.ids), np.diff(part.offsets))
         for hour, some, lengths in count_by_hour(part):
             if hour in found.hours:
                 np.add.at(found.hours[hour], series.searchsorted(some), lengths)
@@ -125,7 +125,7 @@ def count_fleet_points(connection: Connection, hours: range, devices: Sequence[i
         for hour, series, _ in count_by_hour(part):
             heard[series] |= hour in hours
     series = np.flatnonzero(ever)
-    owner = series_devices.of(connection, series)
+    owner = series_devices.find_devices(connection, series)
     if devices is None:
         totals = _count_all_by_hour(connection, hours, ever > 0, heard, missing)
         seen = None
@@ -218,7 +218,7 @@ class SeriesDevices:
         self._devices: Ints = np.zeros(0, np.int64)
         self._lock = threading.Lock()
 
-    def of(self, connection: Connection, series: Ints) -> Ints:
+    def find_devices(self, connection: Connection, series: Ints) -> Ints:
         """The keys of the devices of these series; 0 where there is none."""
         with self._lock:
             if len(series) and int(series[-1]) >= len(self._devices):

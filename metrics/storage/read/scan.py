@@ -36,16 +36,18 @@ _Content = bytes | list[Columns]
 def read_rollups(connection: Connection, planned: ReadPlan, wanted: Collection[str]) -> Iterator[RollupColumns]:
     """The rollups of a plan with the statistics that are wanted; the days of a series come in order."""
     told: dict[tuple[int, int], Ints] = {}  # by bucket and day: the series of finer rollups, where there may be both
-    for at in range(0, len(planned.rolled), ROLLUP_FETCH_ROWS):
+    for at in range(0, len(planned.rollup_rows), ROLLUP_FETCH_ROWS):
         by_resolution: dict[int, list[RollupColumns]] = {}
-        for row, summary in _decode_rollups(connection, planned, planned.rolled[at : at + ROLLUP_FETCH_ROWS], wanted):
-            if planned.rolling is not None and planned.rolling.thinned is not None:
+        for row, summary in _decode_rollups(
+            connection, planned, planned.rollup_rows[at : at + ROLLUP_FETCH_ROWS], wanted
+        ):
+            if planned.rollup_use is not None and planned.rollup_use.max_points is not None:
                 before = told.get((row.bucket, row.day), summary.ids[:0])
                 told[row.bucket, row.day] = np.append(before, summary.ids)
-                summary = summary.of(~np.isin(summary.ids, before)) if len(before) else summary
+                summary = summary.select_series(~np.isin(summary.ids, before)) if len(before) else summary
             by_resolution.setdefault(row.resolution, []).append(summary)
         for some in by_resolution.values():
-            summary = merge_rollups(some).within(planned.rolled_from, planned.end)
+            summary = merge_rollups(some).select_time_range(planned.rollups_from, planned.end)
             if len(summary):
                 yield summary
 
@@ -70,7 +72,7 @@ def _decode_rollups(
 def read_points(connection: Connection, planned: ReadPlan, whole: bool = False) -> Iterator[Columns]:
     """The points of a plan. `whole`: each series of a day in one piece, so that its points come in order of time."""
     waiting = _read_unmerged_by_day(connection, planned)
-    planned.remembers = planned.remembers and _is_worth_caching(planned)
+    planned.caches_blocks = planned.caches_blocks and _is_worth_caching(planned)
     for place, blocks, contents in _read_days(connection, planned):
         for late in [key for key in waiting if key < place]:
             yield from _separate_overlaps(waiting.pop(late), whole)
@@ -87,15 +89,17 @@ def _is_worth_caching(planned: ReadPlan) -> bool:
     """To be remembered a block is decoded whole, and not only the series that are asked for."""
     if planned.points <= MAX_CACHED_POINTS:
         return True
-    return planned.points <= MAX_CACHED_POINTS_MOSTLY_USED and planned.points <= 2 * planned.expected(young=1.0)
+    return planned.points <= MAX_CACHED_POINTS_MOSTLY_USED and planned.points <= 2 * planned.estimated_points(
+        unmerged_fraction=1.0
+    )
 
 
 def _read_unmerged_by_day(connection: Connection, planned: ReadPlan) -> dict[tuple[int, int], list[Columns]]:
     """What is not merged yet, by bucket and day."""
-    alone = None if planned.remembers and planned.young_points <= MAX_CACHED_POINTS else planned.series
+    alone = None if planned.caches_blocks and planned.unmerged_points <= MAX_CACHED_POINTS else planned.series
     parts = [
         kept
-        for _, _, some in unmerged.read_unmerged(connection, planned.young, planned.damaged, alone)
+        for _, _, some in unmerged.read_unmerged(connection, planned.unmerged, planned.damaged, alone)
         for part in some
         if (kept := _select_planned(part, planned)) is not None
     ]
@@ -147,11 +151,11 @@ def _decode_block(planned: ReadPlan, number: BlockId, content: _Content) -> list
     if isinstance(content, list):
         return content
     try:
-        parts = decode(content, None if planned.remembers else planned.series)
+        parts = decode(content, None if planned.caches_blocks else planned.series)
     except DamagedPayload:
         planned.damaged.append(damaged_blocks.report_damaged_block(1, number))
         return []
-    if planned.remembers:
+    if planned.caches_blocks:
         decoded_blocks.put((1, number), parts)
     return parts
 
@@ -175,7 +179,7 @@ def _select_planned(part: Columns, planned: ReadPlan) -> Columns | None:
             return None
         first, last = int(places[0]), int(places[-1]) + 1
         part = (
-            _copy_if_small(part.part(first, last), len(part))
+            _copy_if_small(part.slice_series(first, last), len(part))
             if last - first == len(places)
             else select_points(part, np.repeat(here, np.diff(part.offsets)))
         )
@@ -195,7 +199,7 @@ def _copy_if_small(part: Columns, of: int) -> Columns:
 
 
 def _group_by_encoding(parts: Sequence[Columns]) -> list[list[Columns]]:
-    split = ([part for part in parts if part.is_numbers], [part for part in parts if not part.is_numbers])
+    split = ([part for part in parts if part.is_numeric], [part for part in parts if not part.is_numeric])
     return [some for some in split if some]
 
 

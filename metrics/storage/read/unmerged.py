@@ -44,7 +44,7 @@ class CommitGroup(NamedTuple):
         return [(0, (self.shard, seq)) for seq in range(self.first, self.last + 1)]
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self.last - self.first == GROUP_COMMITS - 1 and self.points <= MAX_GROUP_POINTS
 
 
@@ -79,11 +79,11 @@ def read_unmerged(
     """
     for at in range(0, len(wanted), FETCH_GROUPS):
         some = wanted[at : at + FETCH_GROUPS]
-        whole = {one: found for one in some if one.is_whole and (found := decoded_blocks.get(_key(one))) is not None}
+        whole = {one: found for one in some if one.is_complete and (found := decoded_blocks.get(_key(one))) is not None}
         before = len(damaged)
         held = read_blocks(connection, [key for one in some if one not in whole for key in one.keys], damaged, alone)
         for one in some:
-            if one not in whole and one.is_whole and alone is None and len(damaged) == before:
+            if one not in whole and one.is_complete and alone is None and len(damaged) == before:
                 whole[one] = merge_by_encoding([part for key in one.keys for part in held[key]])
                 decoded_blocks.put(_key(one), whole[one])
             if one in whole:

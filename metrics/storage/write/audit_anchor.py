@@ -29,18 +29,18 @@ class AuditAnchorReader:
     """Looks at the audit for one writer, whose connection it lasts as long as."""
 
     def __init__(self) -> None:
-        self._told = 0
-        self._looked = float("-inf")
+        self._last_number = 0
+        self._read_at = float("-inf")
 
-    def look(self, connection: Connection) -> list[AuditAnchor]:
+    def read_new(self, connection: Connection) -> list[AuditAnchor]:
         """What is to be told with this commit: nothing, as a rule."""
-        if time.monotonic() - self._looked < READ_INTERVAL:
+        if time.monotonic() - self._read_at < READ_INTERVAL:
             return []
-        self._looked = time.monotonic()
+        self._read_at = time.monotonic()
         number, checksum = connection.execute(_HEAD, binary=True).fetchone() or (0, b"")
-        if number == self._told:
+        if number == self._last_number:
             return []
-        self._told = number
+        self._last_number = number
         return [AuditAnchor(time.time(), number, checksum.hex())]
 
 

@@ -24,7 +24,7 @@ class BrokenChain:
 
     shard: int
     seq: int  # of the commit
-    why: str
+    reason: str
 
 
 class CommitAnchor(NamedTuple):

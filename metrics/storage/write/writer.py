@@ -72,7 +72,7 @@ class _PendingWrite:
     arrivals: list[IncomingPoints]
     entry: JournalEntry
     batch: AnsweredBatch | None
-    known: int  # the revision at which its series were looked up
+    series_revision: int  # the revision at which its series were looked up
     deadline: float
     points: int
     done: Callable[[list["_PendingWrite"]], None]
@@ -89,24 +89,24 @@ class Writer(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="writer", daemon=True)
         self._queue: queue.SimpleQueue[_PendingWrite | None] = queue.SimpleQueue()
-        self._waiting_points = 0
-        self._lost = False
+        self._queued_points = 0
+        self._disconnected = False
         self._count_lock = threading.Lock()
         self._connection: Connection | None = None
-        self._witness = AuditAnchorReader()
+        self._anchor_reader = AuditAnchorReader()
         self._deleted = 0  # the revision of the last deletion that it met
-        self._followers: list[Callable[[], None]] = []
+        self._after_commit: list[Callable[[], None]] = []
 
     def submit(
         self,
         arrivals: list[IncomingPoints],
         entry: JournalEntry,
         batch: AnsweredBatch | None = None,
-        known: int = NEVER_OUTDATED,
+        series_revision: int = NEVER_OUTDATED,
     ) -> None:
         """Store, and return once it is durable. Raises DeviceDeleted, WriterOverloaded or StorageUnavailable."""
         finished = threading.Event()
-        waiting = self._enqueue(arrivals, entry, batch, known, lambda _: finished.set(), None)
+        waiting = self._enqueue(arrivals, entry, batch, series_revision, lambda _: finished.set(), None)
         finished.wait()
         if waiting.error is not None:
             raise waiting.error
@@ -116,28 +116,28 @@ class Writer(threading.Thread):
         arrivals: list[IncomingPoints],
         entry: JournalEntry,
         batch: AnsweredBatch | None = None,
-        known: int = NEVER_OUTDATED,
+        series_revision: int = NEVER_OUTDATED,
     ) -> "asyncio.Future[None]":
         """The same for a coroutine of the running loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._enqueue(arrivals, entry, batch, known, _FutureResolver(loop), future)
+        self._enqueue(arrivals, entry, batch, series_revision, _FutureResolver(loop), future)
         return future
 
-    def follow(self, wake: Callable[[], None]) -> None:
+    def call_after_commit(self, callback: Callable[[], None]) -> None:
         """Call `wake` after every commit of this process (from the writer's thread)."""
-        if wake not in self._followers:
-            self._followers.append(wake)
+        if callback not in self._after_commit:
+            self._after_commit.append(callback)
 
     @property
-    def waiting_points(self) -> int:
+    def queued_points(self) -> int:
         """How many points wait to be committed."""
-        return self._waiting_points
+        return self._queued_points
 
     @property
-    def is_lost(self) -> bool:
+    def is_disconnected(self) -> bool:
         """Whether it has lost PostgreSQL, and not found it again yet."""
-        return self._lost
+        return self._disconnected
 
     def stop(self) -> None:
         """Write what waits, then end."""
@@ -149,16 +149,18 @@ class Writer(threading.Thread):
         arrivals: list[IncomingPoints],
         entry: JournalEntry,
         batch: AnsweredBatch | None,
-        known: int,
+        series_revision: int,
         done: Callable[[list[_PendingWrite]], None],
         target: Any,
     ) -> _PendingWrite:
         points = sum(len(one.times) for one in arrivals)
         with self._count_lock:
-            if self._waiting_points + points > MAX_QUEUED_POINTS:
+            if self._queued_points + points > MAX_QUEUED_POINTS:
                 raise WriterOverloaded("more points wait to be written than may wait; try again in a second")
-            self._waiting_points += points
-        waiting = _PendingWrite(arrivals, entry, batch, known, time.monotonic() + WRITE_TIMEOUT, points, done, target)
+            self._queued_points += points
+        waiting = _PendingWrite(
+            arrivals, entry, batch, series_revision, time.monotonic() + WRITE_TIMEOUT, points, done, target
+        )
         self._queue.put(waiting)
         return waiting
 
@@ -183,7 +185,7 @@ class Writer(threading.Thread):
         try:
             self._commit(together)
         except psycopg.OperationalError as error:
-            self._lost = True
+            self._disconnected = True
             log.warning("the writer lost PostgreSQL: %s", str(error).strip().split("\n")[0])
             if self._reconnect(min(waiting.deadline for waiting in together)):
                 return self._store(together)
@@ -205,14 +207,16 @@ class Writer(threading.Thread):
     def _commit(self, together: list[_PendingWrite]) -> None:
         if self._connection is None:
             self._connection = self._connect()
-            self._lost = False
+            self._disconnected = False
         self._check_living(self._connection, together)
         parts = build_block([one for waiting in together for one in waiting.arrivals])
-        told = self._witness.look(self._connection)
+        told = self._anchor_reader.read_new(self._connection)
         entries = msgspec.json.encode([*told, *(waiting.entry for waiting in together)])
         batches = msgspec.json.encode([waiting.batch for waiting in together if waiting.batch])
         try:
-            stored = commit(self._connection, parts, entries, batches, min(waiting.known for waiting in together))
+            stored = commit(
+                self._connection, parts, entries, batches, min(waiting.series_revision for waiting in together)
+            )
         except SeriesOutdated:
             self._deleted = last_deletion_revision(self._connection)
             return self._commit(together)
@@ -221,7 +225,7 @@ class Writer(threading.Thread):
 
     def _check_living(self, connection: Connection, together: list[_PendingWrite]) -> None:
         """Raise DeviceDeleted where series were looked up before the last deletion, and one went with it."""
-        late = [waiting for waiting in together if waiting.known < self._deleted]
+        late = [waiting for waiting in together if waiting.series_revision < self._deleted]
         if not late:
             return
         known = self._deleted
@@ -229,7 +233,7 @@ class Writer(threading.Thread):
         if not all_series_exist(connection, series):
             raise DeviceDeleted("a device was deleted while its points were on their way; send them again")
         for waiting in late:
-            waiting.known = known
+            waiting.series_revision = known
 
     def _connect(self) -> Connection:
         connection = connect(statement_timeout="10s")
@@ -238,7 +242,7 @@ class Writer(threading.Thread):
         except BaseException:
             connection.close()
             raise
-        self._witness = AuditAnchorReader()  # what it told last may not have come through
+        self._anchor_reader = AuditAnchorReader()  # what it told last may not have come through
         return connection
 
     def _reconnect(self, deadline: float) -> bool:
@@ -251,7 +255,7 @@ class Writer(threading.Thread):
         while time.monotonic() < deadline:
             try:
                 self._connection = self._connect()
-                self._lost = False
+                self._disconnected = False
                 return True
             except (psycopg.OperationalError, ShardCountMismatch):
                 time.sleep(pause)
@@ -260,7 +264,7 @@ class Writer(threading.Thread):
 
     def _finish(self, together: list[_PendingWrite], error: Exception | None) -> None:
         with self._count_lock:
-            self._waiting_points -= sum(waiting.points for waiting in together)
+            self._queued_points -= sum(waiting.points for waiting in together)
         answers: dict[Callable[[list[_PendingWrite]], None], list[_PendingWrite]] = {}
         for waiting in together:
             waiting.error = error
@@ -269,10 +273,10 @@ class Writer(threading.Thread):
             done(group)
         if error is None:
             points = sum(waiting.points for waiting in together)
-            for notify in commit_listeners:
-                notify(points)
-            for wake in self._followers:
-                wake()
+            for listener in commit_listeners:
+                listener(points)
+            for callback in self._after_commit:
+                callback()
 
 
 @dataclass(frozen=True)
