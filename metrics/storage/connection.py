@@ -1,7 +1,7 @@
-"""Connections for the storage engine: PostgreSQL without the ORM in between.
+"""PostgreSQL connections of the storage engine, without the ORM.
 
-They are apart from Django's: a commit or a read of points must not wait for a page's transaction, and prepared
-statements and binary rows are worth having here.
+They are separate from Django's connections: a commit or a read of points must not wait for the transaction of a
+page, and the engine uses prepared statements and binary rows.
 """
 
 import os
@@ -22,25 +22,25 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class _PoolSettings(NamedTuple):
-    """What connections are for: how many there may be, and how long anything takes at the most."""
+    """Size and timeouts of a connection pool."""
 
     name: str
-    connections: int
-    wait: float  # seconds for a free one
-    connecting: int  # seconds
-    statement: str
+    max_connections: int
+    acquire_timeout: float  # seconds
+    connect_timeout: int  # seconds
+    statement_timeout: str
 
 
 _READ_POOL = _PoolSettings("storage", 6, 5.0, 5, STATEMENT_TIMEOUT)
-_MONITORING_POOL = _PoolSettings("watching", 3, 1.0, 1, "1s")
-cursor_factory: type[psycopg.Cursor[Any]] = psycopg.Cursor  # of pooled connections; the app sets one that counts
+_MONITORING_POOL = _PoolSettings("monitoring", 3, 1.0, 1, "1s")
+cursor_factory: type[psycopg.Cursor[Any]] = psycopg.Cursor  # of pooled connections; MetricsConfig sets a counting one
 _pools: dict[tuple[int, str, str], ConnectionPool[Connection]] = {}
 _lock = threading.Lock()
 
 
 def connection_parameters() -> dict[str, Any]:
-    """libpq's parameters of the database that Django uses now (a test's own, in tests)."""
-    given = connections["default"].get_connection_params()
+    """Return the libpq parameters of the database that Django uses at the moment."""
+    parameters = connections["default"].get_connection_params()
     names = {
         "dbname",
         "user",
@@ -54,11 +54,11 @@ def connection_parameters() -> dict[str, Any]:
         "service",
         "passfile",
     }
-    return {name: value for name, value in given.items() if name in names}
+    return {name: value for name, value in parameters.items() if name in names}
 
 
 def connect(statement_timeout: str = STATEMENT_TIMEOUT) -> Connection:
-    """A connection of one's own, each statement a transaction."""
+    """Open a connection outside of the pools; each statement is a transaction."""
     return psycopg.connect(
         **connection_parameters()
         | {"connect_timeout": 5, "options": f"-c statement_timeout={statement_timeout} -c timezone=UTC"},
@@ -69,28 +69,28 @@ def connect(statement_timeout: str = STATEMENT_TIMEOUT) -> Connection:
 
 @contextmanager
 def read_connection() -> Iterator[Connection]:
-    """A pooled connection. Raises StorageUnavailable where there is none to be had."""
-    with _translated_errors(), _pool(_READ_POOL).connection(timeout=_READ_POOL.wait) as connection:
+    """Borrow a pooled connection for reading. Raises StorageUnavailable."""
+    with _translated_errors(), _pool(_READ_POOL).connection(timeout=_READ_POOL.acquire_timeout) as connection:
         yield connection
 
 
 @contextmanager
 def monitoring_connection() -> Iterator[Connection]:
-    """The same for health checks and what the site tells of itself: apart from all questions, and never for long.
+    """Borrow a connection for health checks and status pages, from a pool with short timeouts.
 
-    It is tried first: connections that a restart of the database has closed are no news once it is back.
+    The connection is tested first, so that connections closed by a database restart are not reported as an error.
     """
     with _translated_errors():
         pool = _pool(_MONITORING_POOL)
-        for _ in range(_MONITORING_POOL.connections):
-            connection = pool.getconn(_MONITORING_POOL.wait)
+        for _ in range(_MONITORING_POOL.max_connections):
+            connection = pool.getconn(_MONITORING_POOL.acquire_timeout)
             try:
                 connection.execute("")
                 break
             except psycopg.OperationalError:
-                pool.putconn(connection)  # which brings another
+                pool.putconn(connection)  # the pool replaces a broken connection
         else:
-            connection = pool.getconn(_MONITORING_POOL.wait)
+            connection = pool.getconn(_MONITORING_POOL.acquire_timeout)
         try:
             yield connection
         finally:
@@ -107,34 +107,38 @@ def _translated_errors() -> Iterator[None]:
 
 @contextmanager
 def dedicated_connection() -> Iterator[Connection]:
-    """A connection for a reader that keeps it for minutes, so that the pool is left to all others."""
+    """Open a connection for a reader that keeps it for minutes, which leaves the pool to other readers."""
     with _translated_errors(), connect() as connection:
         yield connection
 
 
-def _pool(use: _PoolSettings) -> ConnectionPool[Connection]:
-    given = connection_parameters()
-    key = (os.getpid(), str(given.get("dbname")), use.name)  # a forked child must not share its parent's sockets
+def _pool(settings: _PoolSettings) -> ConnectionPool[Connection]:
+    parameters = connection_parameters()
+    # With the process id: a forked child must not share its parent's sockets.
+    key = (os.getpid(), str(parameters.get("dbname")), settings.name)
     with _lock:
         if key not in _pools:
-            given["options"] = f"-c statement_timeout={use.statement} -c timezone=UTC"
+            parameters["options"] = f"-c statement_timeout={settings.statement_timeout} -c timezone=UTC"
             _pools[key] = ConnectionPool(
-                kwargs=given
-                | {"connect_timeout": use.connecting, "autocommit": True, "prepare_threshold": 0}
-                | {"application_name": f"telemetry {use.name}", "cursor_factory": cursor_factory},
+                kwargs=parameters
+                | {"connect_timeout": settings.connect_timeout, "autocommit": True, "prepare_threshold": 0}
+                | {"application_name": f"telemetry {settings.name}", "cursor_factory": cursor_factory},
                 min_size=0,
-                max_size=use.connections,
+                max_size=settings.max_connections,
                 max_idle=60,
-                timeout=use.wait,
+                timeout=settings.acquire_timeout,
                 check=None,
                 open=True,
-                name=use.name,
+                name=settings.name,
             )
         return _pools[key]
 
 
 def database_time(connection: Connection) -> float:
-    """Seconds since 1970 by PostgreSQL's clock, as all ages are: workers on several machines agree on the day."""
+    """Return seconds since 1970 by PostgreSQL's clock.
+
+    All ages are measured by this clock, so that workers on several machines agree on the day.
+    """
     row = connection.execute("SELECT extract(epoch FROM now())::float8").fetchone()
     assert row is not None
     now: float = row[0]
@@ -142,7 +146,7 @@ def database_time(connection: Connection) -> float:
 
 
 def close_pools() -> None:
-    """Give back every connection: for the end of a process, and between tests."""
+    """Close all pooled connections at the end of a process."""
     with _lock:
         for pool in _pools.values():
             pool.close()

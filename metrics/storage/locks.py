@@ -1,8 +1,8 @@
-"""Who may do what at a time: advisory locks that end with their transaction, so that a killed worker holds none."""
+"""PostgreSQL advisory locks. They end with their transaction, so that a killed worker leaves none behind."""
 
 from metrics.storage.connection import Connection
 
-_YOUNG, _UNIT, _JOURNAL, _RECOUNT, _EVALUATION = 7201, 7202, 7203, 7204, 7205  # classes
+_UNMERGED, _DAY, _JOURNAL, _COUNT_REBUILD, _EVALUATION = 7201, 7202, 7203, 7204, 7205  # lock classes
 
 _TERMINATE_IDLE = """
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -12,42 +12,41 @@ WHERE locktype = 'advisory' AND classid = %s AND granted AND pg_locks.database =
 
 
 def lock_unmerged_blocks(connection: Connection, shard: int) -> bool:
-    """The merging of a shard's young blocks; False where somebody else is at it."""
-    return _try_lock(connection, _YOUNG, shard)
+    """Lock the merging of a shard's unmerged blocks; False if another session holds the lock."""
+    return _try_lock(connection, _UNMERGED, shard)
 
 
 def lock_day(connection: Connection, bucket: int, day: int) -> bool:
-    """The merged blocks and rollups of a bucket's day; False where somebody else is at them."""
-    return _try_lock(connection, _UNIT, bucket * 100_003 + day)
+    """Lock the merged blocks and rollups of a bucket's day; False if another session holds the lock."""
+    return _try_lock(connection, _DAY, bucket * 100_003 + day)
 
 
 def lock_journal(connection: Connection, shard: int) -> bool:
-    """The packing of a shard's journal; False where somebody else is at it."""
+    """Lock the packing of a shard's journal; False if another session holds the lock."""
     return _try_lock(connection, _JOURNAL, shard)
 
 
-def lock_count_rebuild(connection: Connection, shard: int, stretch: int) -> bool:
-    """The counting anew of a stretch, until this connection is closed; False where somebody else is at it."""
-    number = (stretch * 64 + shard) % 2**31
-    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_RECOUNT, number)).fetchone()
+def lock_count_rebuild(connection: Connection, shard: int, count_range: int) -> bool:
+    """Lock the rebuild of a count range until this connection closes; False if another session holds the lock."""
+    number = (count_range * 64 + shard) % 2**31
+    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_COUNT_REBUILD, number)).fetchone()
     return bool(row and row[0])
 
 
 def lock_evaluation(connection: Connection) -> bool:
-    """The judging of what is stored, until this connection is closed; False where somebody else is at it."""
+    """Lock the evaluation of alert rules until this connection closes; False if another session holds the lock."""
     row = connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (_EVALUATION,)).fetchone()
     return bool(row and row[0])
 
 
 def terminate_idle_evaluator(connection: Connection, seconds: float) -> bool:
-    """End the session that holds the lock of evaluation, if nothing was asked on it for so long; True where one was.
+    """End the session that holds the evaluation lock if it ran no statement for `seconds`; True if one was ended.
 
-    A process that is frozen, or on a machine that is gone without a word, would otherwise keep it.
+    Otherwise a frozen process, or one on a machine that has vanished, would keep the lock.
     """
-    found = connection.execute(_TERMINATE_IDLE, (_EVALUATION, seconds)).fetchone()
-    return found is not None
+    return connection.execute(_TERMINATE_IDLE, (_EVALUATION, seconds)).fetchone() is not None
 
 
-def _try_lock(connection: Connection, kind: int, number: int) -> bool:
-    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (kind, number % 2**31)).fetchone()
+def _try_lock(connection: Connection, lock_class: int, number: int) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (lock_class, number % 2**31)).fetchone()
     return bool(row and row[0])

@@ -1,8 +1,8 @@
-"""What a process remembers of devices, definitions and series, so that a point costs no query.
+"""Process-wide cache of devices, metric definitions and series, so that a point costs no database query.
 
-A series is resolved to a *row*, a small number whose rows in four arrays hold the series id, its bounds and its
-horizon: a batch is checked column by column. Slots are made on first sight and forgotten when the revision moves
-(a definition or a key changed), which every process notices within a second.
+A series is resolved to a *row*: an index into four arrays that hold the series id, its bounds and its retention, so
+that a batch is validated column by column. Rows are added at first sight. The registry is replaced when the revision
+changes (a definition or an API key changed), which every process notices within a second.
 """
 
 import threading
@@ -22,9 +22,9 @@ from metrics.storage.format.codec import Kind
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
 from metrics.storage.units import DAY
 
-DeviceSpans = Sequence[tuple[str, int, int]]  # device, and where its points begin and end
-MAX_LAYOUTS = 256  # of a few kilobytes each
-REVISION_PERIOD = 0.5  # seconds between looks at the revision
+DeviceSpans = Sequence[tuple[str, int, int]]  # device_id, index of its first point, index after its last
+MAX_LAYOUTS = 256  # a layout takes a few kilobytes
+REVISION_PERIOD = 0.5  # seconds
 KIND_OF_TYPE = {  # by data_type of a metric definition
     "numeric": Kind.NUMERIC,
     "boolean": Kind.BOOLEAN,
@@ -35,12 +35,12 @@ KIND_OF_TYPE = {  # by data_type of a metric definition
 }
 
 _FIND_OR_CREATE_DEVICES = """
-WITH given AS (SELECT unnest(%s::text[]) AS device_id), made AS (
-    INSERT INTO metrics_device (device_id, name, created_at) SELECT device_id, '', now() FROM given
+WITH requested AS (SELECT unnest(%s::text[]) AS device_id), created AS (
+    INSERT INTO metrics_device (device_id, name, created_at) SELECT device_id, '', now() FROM requested
     ON CONFLICT (device_id) DO NOTHING RETURNING id, device_id
 )
-SELECT device_id, id FROM made
-UNION ALL SELECT d.device_id, d.id FROM metrics_device d JOIN given USING (device_id)
+SELECT device_id, id FROM created
+UNION ALL SELECT d.device_id, d.id FROM metrics_device d JOIN requested USING (device_id)
 """
 _FIND_SERIES = """
 SELECT s.device_id, s.metric_name, s.id FROM metrics_series s
@@ -54,7 +54,7 @@ SELECT id, device_id, metric_name, %s FROM unnest(%s::bigint[], %s::bigint[], %s
 
 @dataclass(frozen=True, slots=True)
 class IngestDefinition:
-    """What ingestion needs of a metric definition."""
+    """The part of a metric definition that ingestion needs."""
 
     kind: Kind
     low: float
@@ -68,18 +68,22 @@ DEFAULT_DEFINITION = IngestDefinition(Kind.NUMERIC, -np.inf, np.inf, DEFAULT_RET
 
 
 class SeriesRegistry:
-    """One revision's memory. Replaced whole when the revision moves, so whoever holds one sees no mixture.
+    """Definitions and series of one revision. It is replaced as a whole when the revision changes.
 
-    Thread-safe: readers take no lock, since a row's rows are written before its name is.
+    Thread-safe: readers take no lock, because the arrays are filled before the name of the series is added.
     """
 
     def __init__(self, revision: int = -1, definitions: dict[str, IngestDefinition] | None = None) -> None:
         self.revision = revision
         self.definitions = definitions or {}
-        self.has_bounds = any(one.low > -np.inf or one.high < np.inf for one in self.definitions.values())
-        self.non_numeric_metrics = {name for name, one in self.definitions.items() if one.kind is not Kind.NUMERIC}
+        self.has_bounds = any(
+            definition.low > -np.inf or definition.high < np.inf for definition in self.definitions.values()
+        )
+        self.non_numeric_metrics = {
+            name for name, definition in self.definitions.items() if definition.kind is not Kind.NUMERIC
+        }
         self.shortest_retention = min(
-            [DEFAULT_DEFINITION.retention, *(one.retention for one in self.definitions.values())]
+            [DEFAULT_DEFINITION.retention, *(definition.retention for definition in self.definitions.values())]
         )
         self.series = np.zeros(1024, np.int64)
         self.low = np.full(1024, -np.inf)
@@ -92,43 +96,43 @@ class SeriesRegistry:
         self._lock = threading.Lock()
 
     def unit(self, metric: str) -> str | None:
-        """The unit in a metric's definition."""
+        """Return the unit in a metric's definition."""
         return self.definitions.get(metric, DEFAULT_DEFINITION).unit
 
     def cached_layout(self, groups: DeviceSpans, metrics: list[str]) -> NDArray[np.int64] | None:
-        """The slots of a batch that looks as one did before: a gateway sends the same series over and over."""
-        known = self._layouts.get((groups[0][0], metrics[0], len(metrics)))
-        return known[2] if known is not None and known[0] == groups and known[1] == metrics else None
+        """Return the rows of an earlier batch with these devices and metrics: gateways repeat their series."""
+        layout = self._layouts.get((groups[0][0], metrics[0], len(metrics)))
+        return layout[2] if layout is not None and layout[0] == groups and layout[1] == metrics else None
 
     def cache_layout(self, groups: DeviceSpans, metrics: list[str], rows: NDArray[np.int64]) -> None:
-        """Remember the slots of a batch."""
+        """Cache the rows of a batch."""
         if len(self._layouts) >= MAX_LAYOUTS:
             self._layouts.clear()
         self._layouts[groups[0][0], metrics[0], len(metrics)] = (groups, metrics, rows)
 
     def numeric_rows(self, device_id: str) -> dict[str, int]:
-        """The slots of a device's numeric metrics, those of them that have one. Not to be written to."""
+        """Return the known rows of a device's numeric metrics, by metric. Read-only."""
         return self._rows[Kind.NUMERIC].get(device_id, _NO_ROWS)
 
     def find_rows(self, devices: Iterable[tuple[str, Sequence[str]]], kind: Kind = Kind.NUMERIC) -> list[int]:
-        """The slots of (device, its metrics) one after the other, -1 where there is none yet."""
-        tables = self._rows[kind]
-        found: list[int] = []
+        """Return the rows of each device's metrics one after the other; -1 for an unknown series."""
+        rows_by_device = self._rows[kind]
+        rows: list[int] = []
         for device_id, metrics in devices:
-            table = tables.get(device_id, _NO_ROWS)
+            rows_by_metric = rows_by_device.get(device_id, _NO_ROWS)
             try:
-                found += list(map(table.__getitem__, metrics))  # whole, so that an unknown one adds nothing
+                rows += list(map(rows_by_metric.__getitem__, metrics))  # raises before anything is added
             except KeyError:
-                found += [table.get(metric, -1) for metric in metrics]
-        return found
+                rows += [rows_by_metric.get(metric, -1) for metric in metrics]
+        return rows
 
-    def create_missing(self, wanted: Iterable[tuple[str, str, Kind]]) -> None:
-        """See to it that these (device, metric, kind) have slots, making devices and series that are new.
+    def create_missing(self, series: Iterable[tuple[str, str, Kind]]) -> None:
+        """Add rows for these (device, metric, kind), creating new devices and series.
 
-        Where making on first sight is switched off, unknown devices and undefined metrics get none.
+        With CREATE_ON_FIRST_SIGHT off, unknown devices and undefined metrics get no row.
         """
         by_kind: dict[Kind, set[tuple[str, str]]] = {}
-        for device_id, metric, kind in wanted:
+        for device_id, metric, kind in series:
             if settings.CREATE_ON_FIRST_SIGHT or metric in self.definitions:
                 by_kind.setdefault(kind, set()).add((device_id, metric))
         with self._lock, read_connection() as connection:
@@ -141,12 +145,12 @@ class SeriesRegistry:
 
     def _create_missing(self, connection: Any, kind: Kind, pairs: set[tuple[str, str]]) -> None:
         self._load_devices(connection, sorted({device_id for device_id, _ in pairs}))
-        known = [(self._devices[device], device, metric) for device, metric in pairs if device in self._devices]
-        names = {number: device for number, device, _ in known}
+        device_keys = [(self._devices[device], device, metric) for device, metric in pairs if device in self._devices]
+        device_ids = {number: device for number, device, _ in device_keys}
         for (number, metric), series in _find_or_create_series(
-            connection, sorted((row[0], row[2]) for row in known), kind
+            connection, sorted((row[0], row[2]) for row in device_keys), kind
         ):
-            self._add(kind, names[number], metric, series)
+            self._add(kind, device_ids[number], metric, series)
 
     def _load_devices(self, connection: Any, device_ids: list[str]) -> None:
         missing = [device_id for device_id in device_ids if device_id not in self._devices]
@@ -160,8 +164,8 @@ class SeriesRegistry:
             )
 
     def _add(self, kind: Kind, device_id: str, metric: str, series: int) -> None:
-        table = self._rows[kind].setdefault(device_id, {})
-        if metric in table:
+        rows_by_metric = self._rows[kind].setdefault(device_id, {})
+        if metric in rows_by_metric:
             return
         row = self._row_count
         if row == len(self.series):
@@ -176,26 +180,26 @@ class SeriesRegistry:
             self.low[row], self.high[row] = definition.low, definition.high
         self.retention[row] = definition.retention
         self._row_count += 1
-        table[metric] = row  # last: a reader without the lock finds a row whole or not at all
+        rows_by_metric[metric] = row  # last: a reader without the lock finds a complete row or none
 
 
 def _find_or_create_series(
     connection: Any, pairs: list[tuple[int, str]], kind: Kind
 ) -> Iterable[tuple[tuple[int, str], int]]:
-    """The series of (device, metric), made where they are not there yet."""
-    found = _find_series(connection, pairs, kind)
-    if len(found) < len(pairs):
+    """Return the series of each (device, metric), creating the missing ones."""
+    series = _find_series(connection, pairs, kind)
+    if len(series) < len(pairs):
         with connection.transaction():
             series_ids.lock_series_ids(connection)
-            found = _find_series(connection, pairs, kind)
-            missing = [pair for pair in pairs if pair not in found]
-            if not missing:  # somebody else was a moment faster
-                return found.items()
-            numbers = series_ids.allocate_series_ids(connection, [metric for _, metric in missing])
+            series = _find_series(connection, pairs, kind)
+            missing = [pair for pair in pairs if pair not in series]
+            if not missing:  # another process created them first
+                return series.items()
+            new_ids = series_ids.allocate_series_ids(connection, [metric for _, metric in missing])
             devices, metrics = [device for device, _ in missing], [metric for _, metric in missing]
-            connection.execute(_INSERT_SERIES, (kind, numbers, devices, metrics))
-            found.update(zip(missing, numbers, strict=True))
-    return found.items()
+            connection.execute(_INSERT_SERIES, (kind, new_ids, devices, metrics))
+            series.update(zip(missing, new_ids, strict=True))
+    return series.items()
 
 
 def _find_series(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> dict[tuple[int, str], int]:
@@ -209,17 +213,17 @@ _refresh_lock = threading.Lock()
 
 
 def cached_registry() -> SeriesRegistry:
-    """The catalogue as it is: for the event loop, where a task of its own calls `refresh`."""
+    """Return the registry without refreshing it: for the event loop, where a task calls `refresh_registry`."""
     return _registry
 
 
 def current_registry() -> SeriesRegistry:
-    """The catalogue, not older than half a second."""
+    """Return the registry, refreshed if it is older than half a second."""
     return refresh_registry() if time.monotonic() - _refreshed_at >= REVISION_PERIOD else _registry
 
 
 def refresh_registry() -> SeriesRegistry:
-    """Look at the revision, and start afresh where it moved."""
+    """Read the revision, and replace the registry if the revision has changed."""
     global _registry, _refreshed_at
     with _refresh_lock, read_connection() as connection:
         _refreshed_at = time.monotonic()
@@ -231,7 +235,7 @@ def refresh_registry() -> SeriesRegistry:
 
 
 def reset_registry() -> None:
-    """Start anew: between tests, whose revisions may be alike."""
+    """Discard the registry of this process."""
     global _registry, _refreshed_at
     _registry, _refreshed_at = SeriesRegistry(), float("-inf")
 

@@ -1,8 +1,7 @@
-"""Into how many streams an installation's points go: 1, unless TELEMETRY_SHARDS said otherwise at its first start.
+"""Shards: the number of commit streams, 1 unless TELEMETRY_SHARDS was set at the first start.
 
-A bucket lives in one shard, so whatever is about one series (its order of writes, its merges) is about one shard.
-The rows of metrics_head are what the database holds; the setting must agree with them, or points would be looked for
-where they are not.
+A bucket belongs to one shard, so the commit order and the merges of a series are within one shard. The database has
+one row of metrics_head per shard; the setting must agree with it, or points would be searched in the wrong shard.
 """
 
 from collections.abc import Iterator
@@ -16,11 +15,11 @@ from metrics.storage.errors import ShardCountMismatch
 from metrics.storage.format.codec import Columns, Ints
 from metrics.storage.format.layout import SERIES_PER_BUCKET, bucket_of, select_points
 
-BlockId = tuple[int, int]  # shard, and the commit's or the merged block's number in it
+BlockId = tuple[int, int]  # shard; sequence number of a commit or id of a merged block
 
 
 def count() -> int:
-    """The number of shards of this installation."""
+    """Return the number of shards."""
     return settings.SHARDS
 
 
@@ -33,12 +32,12 @@ def shard_of(series: int) -> int:
 
 
 def shards_of_series(series: Ints) -> Ints:
-    """The shard of each series."""
+    """Return the shard of each series."""
     return series // SERIES_PER_BUCKET % settings.SHARDS
 
 
 def split_by_shard(parts: list[Columns]) -> Iterator[tuple[int, list[Columns]]]:
-    """The parts of a commit by shard, in ascending order of shard."""
+    """Split the parts of a commit by shard, in ascending order of shard."""
     touched = sorted({shard for part in parts for shard in np.unique(shards_of_series(part.ids)).tolist()})
     if len(touched) == 1:
         yield touched[0], parts
@@ -48,21 +47,23 @@ def split_by_shard(parts: list[Columns]) -> Iterator[tuple[int, list[Columns]]]:
 
 
 def _select_shard(part: Columns, shard: int) -> Columns | None:
-    here = shards_of_series(part.ids) == shard
-    if not here.any():
+    mask = shards_of_series(part.ids) == shard
+    if not mask.any():
         return None
-    return part if here.all() else select_points(part, np.repeat(here, np.diff(part.offsets)))
+    return part if mask.all() else select_points(part, np.repeat(mask, np.diff(part.offsets)))
 
 
-def mismatch_reason(held: int) -> str:
-    """What is wrong where the database holds another number of shards; empty where nothing is."""
-    if held == settings.SHARDS:
+def mismatch_reason(stored_count: int) -> str:
+    """Describe a difference between TELEMETRY_SHARDS and the database; empty if they agree."""
+    if stored_count == settings.SHARDS:
         return ""
-    return f"this database was begun with TELEMETRY_SHARDS={held}, which cannot become {settings.SHARDS}"
+    return (
+        f"this database was created with TELEMETRY_SHARDS={stored_count}, which cannot be changed to {settings.SHARDS}"
+    )
 
 
 def verify_shard_count(connection: Connection) -> None:
-    """Raises ShardCountMismatch where the database holds another number of shards than the setting says."""
+    """Raise ShardCountMismatch if the database has another number of shards than the setting."""
     row = connection.execute("SELECT count(*) FROM metrics_head").fetchone()
     if row and (reason := mismatch_reason(row[0])):
         raise ShardCountMismatch(reason)
@@ -71,11 +72,11 @@ def verify_shard_count(connection: Connection) -> None:
 def create_shard_rows(cursor: Any) -> None:
     """Create the head row of each shard. Raises ShardCountMismatch if data exists with another count."""
     cursor.execute("SELECT count(*), coalesce(max(seq), 0) FROM metrics_head")
-    held, seq = cursor.fetchone()
-    if seq and (reason := mismatch_reason(held)):
+    stored_count, seq = cursor.fetchone()
+    if seq and (reason := mismatch_reason(stored_count)):
         raise ShardCountMismatch(reason)
     for table in ("metrics_head", "metrics_merged"):
-        cursor.execute(f"DELETE FROM {table} WHERE shard >= %s", (settings.SHARDS,))  # noqa: S608 - names of ours
+        cursor.execute(f"DELETE FROM {table} WHERE shard >= %s", (settings.SHARDS,))  # noqa: S608 - constant table names
     cursor.execute(
         "INSERT INTO metrics_head (shard, seq, checksum) SELECT shard, 0, '' FROM generate_series(0, %s) shard"
         " ON CONFLICT DO NOTHING",

@@ -1,11 +1,11 @@
-"""Columns of points to bytes and back. Pure: no database, no Django.
+"""Codec between columns of points and bytes. Pure: no database, no Django.
 
-A payload is a checksum and a list of parts, one part for each encoding that occurs. In a part the points stand in
-order of (series, time), each series once: ids, how many points each has, then the columns. Numbers (booleans among
-them, as 0 and 1) go through pcodec, which finds steps, decimals and repetition by itself; everything else is one
-zstd frame. Where series are long each is encoded by itself, so that a counter does not spoil the temperature beside it
-and a reader decodes the series that it wants. Unit, tags and metadata are a dictionary of the part and an index per
-point, so a unit that never changes costs nothing.
+A payload is a checksum and a list of parts, one part per encoding that occurs. In a part the points are in order of
+(series, time), each series once: ids, the number of points of each series, then the columns. Numbers (including
+booleans as 0 and 1) are compressed by pcodec, which detects steps, decimals and repetition; everything else is one
+zstd frame. Long series are encoded one by one, so that a counter does not worsen the compression of the temperature
+beside it and a reader decodes only the series that it needs. Unit, tags and metadata are a dictionary of the part
+and an index per point, so a constant unit costs nothing.
 """
 
 import enum
@@ -35,12 +35,12 @@ from metrics.storage.format.compression import Ints as Ints
 Values = NDArray[Any]  # float64 for numbers, object (bytes) for everything else
 
 NO_CONTEXT = b""
-PER_SERIES_MIN_POINTS = 256  # points of a series on average, from which on each is encoded by itself
+PER_SERIES_MIN_POINTS = 256  # average points per series from which each series is encoded separately
 _CHECKSUM_BYTES = 4
 
 
 class Kind(enum.IntEnum):
-    """What the values of a series are."""
+    """The type of a series' values."""
 
     NUMERIC = 0
     BOOLEAN = 1
@@ -56,18 +56,18 @@ class Kind(enum.IntEnum):
 
 
 class DamagedPayload(Exception):
-    """The bytes are not what was written."""
+    """The checksum of a payload differs."""
 
 
 @dataclass(slots=True)
 class Columns:
-    """Points of some series, in order of (series, time), no two with the same series and time.
+    """Points of some series, in order of (series, time), with unique (series, time).
 
     ids      int64[s]      the series, ascending
     offsets  int64[s + 1]  the points of ids[i] are offsets[i] to offsets[i + 1]
     times    int64[n]      microseconds since 1970, UTC
-    values   float64[n], or object[n] holding bytes
-    contexts int32[n] indices into `dictionary`, or None where no point has a unit, tags or metadata
+    values   float64[n], or object[n] of bytes
+    contexts int32[n] indices into `dictionary`, or None if no point has a unit, tags or metadata
     """
 
     ids: Ints
@@ -85,18 +85,18 @@ class Columns:
         return self.values.dtype != object
 
     def series(self) -> Ints:
-        """The series of every point: int64[n]."""
+        """Return the series of every point: int64[n]."""
         return np.repeat(self.ids, np.diff(self.offsets))
 
     def span(self, series: int) -> slice:
-        """Where the points of one series stand; empty where it has none."""
-        at = int(self.ids.searchsorted(series))
-        if at == len(self.ids) or self.ids[at] != series:
+        """Return the slice of the points of one series; empty if it has none."""
+        index = int(self.ids.searchsorted(series))
+        if index == len(self.ids) or self.ids[index] != series:
             return slice(0, 0)
-        return slice(int(self.offsets[at]), int(self.offsets[at + 1]))
+        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
 
     def slice_series(self, first: int, last: int) -> "Columns":
-        """The columns of ids[first:last]."""
+        """Return the columns of ids[first:last]."""
         low, high = int(self.offsets[first]), int(self.offsets[last])
         return Columns(
             self.ids[first:last],
@@ -108,7 +108,7 @@ class Columns:
         )
 
     def points(self, low: int, high: int) -> "Columns":
-        """The columns of the points low to high, which may begin and end within a series."""
+        """Return the columns of the points low to high, which may begin and end within a series."""
         first = int(np.searchsorted(self.offsets, low, side="right")) - 1
         last = int(np.searchsorted(self.offsets, high, side="left"))
         offsets = np.clip(self.offsets[first : last + 1], low, high) - low
@@ -129,17 +129,17 @@ def arrange_points(
     contexts: NDArray[np.int32] | None = None,
     dictionary: Sequence[bytes] = (),
 ) -> Columns:
-    """Points in order of arrival to Columns: sorted by (series, time), the last value of a key wins."""
+    """Build Columns from points in order of arrival: sorted by (series, time), the last value of a key wins."""
     order = _sort_order(series, times)
     if order is not None:
         series, times, values = series[order], times[order], values[order]
         contexts = None if contexts is None else contexts[order]
     change = np.flatnonzero(series[1:] != series[:-1]) + 1
-    same = (times[1:] == times[:-1]) & (series[1:] == series[:-1])
-    if same.any():
-        keep = np.append(~same, True)
-        series, times, values = series[keep], times[keep], values[keep]
-        contexts = None if contexts is None else contexts[keep]
+    duplicate = (times[1:] == times[:-1]) & (series[1:] == series[:-1])
+    if duplicate.any():
+        kept = np.append(~duplicate, True)
+        series, times, values = series[kept], times[kept], values[kept]
+        contexts = None if contexts is None else contexts[kept]
         change = np.flatnonzero(series[1:] != series[:-1]) + 1
     starts = np.concatenate(([0], change)) if len(series) else np.empty(0, np.int64)
     offsets = np.append(starts, len(series)).astype(np.int64)
@@ -147,7 +147,7 @@ def arrange_points(
 
 
 def _sort_order(series: Ints, times: Ints) -> NDArray[np.intp] | None:
-    """The stable order by (series, time); None where the points are in it already."""
+    """Return the stable order by (series, time); None if the points are sorted already."""
     if len(series) < 2:
         return None
     step = series[1:] - series[:-1]
@@ -163,7 +163,7 @@ def _sort_order(series: Ints, times: Ints) -> NDArray[np.intp] | None:
 
 
 def concatenate(parts: Sequence[Columns]) -> Columns:
-    """Columns of one encoding as one, later parts over earlier ones."""
+    """Concatenate columns of one encoding; later parts replace earlier ones."""
     if len(parts) == 1:
         return parts[0]
     contexts, dictionary = _join_contexts(parts)
@@ -179,71 +179,73 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
 def _join_contexts(parts: Sequence[Columns]) -> tuple[NDArray[np.int32] | None, Sequence[bytes]]:
     if all(part.contexts is None for part in parts):
         return None, ()
-    place: dict[bytes, int] = {NO_CONTEXT: 0}
+    positions: dict[bytes, int] = {NO_CONTEXT: 0}
     columns = []
     for part in parts:
         if part.contexts is None:
             columns.append(np.zeros(len(part), np.int32))
         else:
-            known = np.array([place.setdefault(entry, len(place)) for entry in part.dictionary], np.int32)
-            columns.append(known[part.contexts])
-    return np.concatenate(columns), list(place)
+            new_positions = np.array(
+                [positions.setdefault(entry, len(positions)) for entry in part.dictionary], np.int32
+            )
+            columns.append(new_positions[part.contexts])
+    return np.concatenate(columns), list(positions)
 
 
 def encode(parts: Sequence[Columns], dense: bool = False) -> bytes:
-    """Columns to a payload. `dense` spends more time for fewer bytes: for blocks that stay."""
+    """Encode columns into a payload; `dense` spends more time for fewer bytes, for blocks that stay."""
     config = DENSE_COMPRESSION if dense else FAST_COMPRESSION
     return seal(msgspec.msgpack.encode([_encode_part(part, config) for part in parts]))
 
 
 def decode(payload: bytes | memoryview, wanted: Ints | None = None) -> list[Columns]:
-    """A payload to its Columns. Raises DamagedPayload where the checksum differs.
+    """Decode a payload into its columns. Raises DamagedPayload.
 
-    With `wanted` (series, ascending) what is of no other series; more than that where it comes at no cost.
+    With `wanted` (series ids, ascending) series outside of it are skipped where that saves time, and may be returned.
     """
     parts = _parts_decoder.decode(unseal(payload))
     return [columns for part in parts if len(columns := _decode_part(part, wanted))]
 
 
 def seal(body: bytes) -> bytes:
-    """A body with its checksum in front."""
+    """Prepend the checksum to a body."""
     return zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "little") + body
 
 
 def unseal(payload: bytes | memoryview) -> memoryview:
-    """The body of a payload. Raises DamagedPayload where the checksum differs."""
+    """Return the body of a payload. Raises DamagedPayload if the checksum differs."""
     view = memoryview(payload)
     body = view[_CHECKSUM_BYTES:]
     if not body or zlib.crc32(body) != int.from_bytes(view[:_CHECKSUM_BYTES], "little"):
-        raise DamagedPayload("the checksum of a block differs")
+        raise DamagedPayload("the checksum differs")
     return body
 
 
 def read_point_counts(head: bytes) -> tuple[Ints, Ints] | None:
-    """(series, how many points of each) from the beginning of a payload; None where there is more than one part.
+    """Read (series, points of each) from the beginning of a payload; None if it has more than one part.
 
-    None too where the beginning is too short or no such thing: the checksum, which is of all of it, is not looked at.
+    Also None if `head` is too short or malformed: the checksum, which covers the whole payload, is not verified.
     """
     try:
         if head[_CHECKSUM_BYTES] != _SINGLE_PART_MARKER:
             return None
-        ids, at = _read_bytes(head, _CHECKSUM_BYTES + 3)  # past the list, the part, and whether it is of numbers
-        counts, _ = _read_bytes(head, at)
+        ids, position = _read_bytes(head, _CHECKSUM_BYTES + 3)  # skips the list, the part and its `numbers` flag
+        counts, _ = _read_bytes(head, position)
         return unpack(ids, np.int64), unpack(counts, np.int64)
-    except (IndexError, ValueError, RuntimeError, MemoryError):  # of a damaged one anything may be read
+    except (IndexError, ValueError, RuntimeError, MemoryError):  # a damaged payload may raise any of these
         return None
 
 
-_SINGLE_PART_MARKER = 0x91  # MessagePack's array of one
-_LENGTH_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4}  # of MessagePack's byte strings
+_SINGLE_PART_MARKER = 0x91  # MessagePack array of length 1
+_LENGTH_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4}  # by the type byte of a MessagePack byte string
 
 
 def _read_bytes(head: bytes, at: int) -> tuple[bytes, int]:
-    """The byte string that begins there, and where it ends. Raises IndexError."""
+    """Return the byte string at a position and the position after it. Raises IndexError."""
     begin = at + 1 + _LENGTH_BYTES.get(head[at], len(head))
     end = begin + int.from_bytes(head[at + 1 : begin], "big")
     if end > len(head):
-        raise IndexError("the beginning is too short")
+        raise IndexError("the payload head is too short")
     return head[begin:end], end
 
 
@@ -261,15 +263,16 @@ _parts_decoder = msgspec.msgpack.Decoder(list[_EncodedPart])
 
 
 def _encode_part(columns: Columns, config: ChunkConfig) -> _EncodedPart:
-    numbers, long = columns.is_numeric, len(columns) >= PER_SERIES_MIN_POINTS * len(columns.ids) > PER_SERIES_MIN_POINTS
+    numbers = columns.is_numeric
+    per_series = len(columns) >= PER_SERIES_MIN_POINTS * len(columns.ids) > PER_SERIES_MIN_POINTS
     part = _EncodedPart(
         numbers=numbers,
         ids=pack(columns.ids, config),
         counts=pack(np.diff(columns.offsets), config),
         times=pack_per_series(columns.times, columns.offsets, config)
-        if numbers and long
+        if numbers and per_series
         else pack(columns.times, config),
-        values=_encode_values(columns, long, config),
+        values=_encode_values(columns, per_series, config),
     )
     if columns.contexts is not None:
         used, index = np.unique(columns.contexts, return_inverse=True)
@@ -280,27 +283,27 @@ def _encode_part(columns: Columns, config: ChunkConfig) -> _EncodedPart:
     return part
 
 
-def _encode_values(columns: Columns, long: bool, config: ChunkConfig) -> bytes:
+def _encode_values(columns: Columns, per_series: bool, config: ChunkConfig) -> bytes:
     if not columns.is_numeric:
         return pack_texts(columns.values.tolist(), config)
-    return pack_per_series(columns.values, columns.offsets, config) if long else pack(columns.values, config)
+    return pack_per_series(columns.values, columns.offsets, config) if per_series else pack(columns.values, config)
 
 
 def _decode_part(part: _EncodedPart, wanted: Ints | None) -> Columns:
     ids, counts = unpack(part.ids, np.int64), unpack(part.counts, np.int64)
     contexts = unpack(part.contexts, np.int64).astype(np.int32) if part.contexts else None
     dictionary = unpack_texts(part.dictionary) if part.dictionary else ()
-    apart = part.numbers and is_packed_per_series(part.values)
-    places: Sequence[int] = range(len(ids))
-    if apart and wanted is not None:
-        here = wanted.take(wanted.searchsorted(ids), mode="clip") == ids
-        contexts = None if contexts is None else contexts[np.repeat(here, counts)]
-        ids, counts, places = ids[here], counts[here], np.flatnonzero(here).tolist()
+    per_series = part.numbers and is_packed_per_series(part.values)
+    indices: Sequence[int] = range(len(ids))
+    if per_series and wanted is not None:
+        mask = wanted.take(wanted.searchsorted(ids), mode="clip") == ids
+        contexts = None if contexts is None else contexts[np.repeat(mask, counts)]
+        ids, counts, indices = ids[mask], counts[mask], np.flatnonzero(mask).tolist()
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
-    if apart:
-        times = unpack_per_series(part.times, places, offsets, np.int64)
-        values: Values = unpack_per_series(part.values, places, offsets, np.float64)
+    if per_series:
+        times = unpack_per_series(part.times, indices, offsets, np.int64)
+        values: Values = unpack_per_series(part.values, indices, offsets, np.float64)
     else:
         times = unpack(part.times, np.int64)
         values = unpack(part.values, np.float64) if part.numbers else np.empty(len(times), object)

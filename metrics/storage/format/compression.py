@@ -1,9 +1,9 @@
-"""Single columns to bytes and back: the first byte says how. Pure.
+"""Compression of single columns; the first byte names the method. Pure.
 
-0  as they are                  few numbers, for which pcodec's own header is larger than what it saves
-1  pcodec                       which finds steps, decimals and repetition by itself
-2  the first, the step, how many  whole numbers with the same step everywhere, as the times of a steady sender
-3  series by series             each packed by itself; what is the same as of the series before is not told again
+0  raw            for few numbers, where the header of pcodec would be larger than what it saves
+1  pcodec         detects steps, decimals and repetition by itself
+2  constant step  first value, step and length of integers with equal distances, such as regular timestamps
+3  per series     each series packed separately; a series equal to the one before takes no bytes
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from pcodec import ChunkConfig, standalone
 
 Ints = NDArray[np.int64]
 
-MAX_RAW_LENGTH = 32  # numbers
+MAX_RAW_LENGTH = 32  # shorter columns stay raw
 FAST_COMPRESSION = ChunkConfig(compression_level=2)
 DENSE_COMPRESSION = ChunkConfig(compression_level=8)
 _RAW, _PCODEC, _CONSTANT_STEP, _PER_SERIES = range(4)
 
 
 def pack(array: NDArray[Any], config: ChunkConfig) -> bytes:
-    """A column of 8-byte numbers."""
+    """Pack a column of 8-byte numbers."""
     if len(array) < MAX_RAW_LENGTH:
         return bytes((_RAW,)) + array.tobytes()
     if array.dtype == np.int64 and (step := _constant_step(array)) is not None:
@@ -35,23 +35,24 @@ def pack(array: NDArray[Any], config: ChunkConfig) -> bytes:
 
 
 def unpack(data: bytes, dtype: type[np.generic]) -> NDArray[Any]:
+    """Unpack a column of this dtype."""
     if data[0] == _RAW:
         return np.frombuffer(data, dtype, offset=1)
     if data[0] == _CONSTANT_STEP:
         return _expand_steps(*np.frombuffer(data, np.int64, offset=1).tolist())
-    found: NDArray[Any] | None = standalone.simple_decompress(data[1:])
-    assert found is not None
-    return found
+    array: NDArray[Any] | None = standalone.simple_decompress(data[1:])
+    assert array is not None
+    return array
 
 
 def pack_per_series(array: NDArray[Any], offsets: Ints, config: ChunkConfig) -> bytes:
-    """A column cut at `offsets`, each series by itself: neighbours of other kinds would spoil each other."""
+    """Pack a column that is cut at `offsets`, each series separately because unlike neighbours compress badly."""
     bounds, packed = offsets.tolist(), [b""]
-    last = array[:0]
+    previous = array[:0]
     for low, high in zip(bounds[:-1], bounds[1:], strict=True):
-        some = array[low:high]
-        packed.append(b"" if np.array_equal(some, last) else pack(some, config))
-        last = some
+        series = array[low:high]
+        packed.append(b"" if np.array_equal(series, previous) else pack(series, config))
+        previous = series
     ends = np.cumsum(np.fromiter(map(len, packed), np.int32, len(packed)), dtype=np.int32)
     return b"".join((bytes((_PER_SERIES,)), np.int32(len(packed)).tobytes(), ends.tobytes(), *packed))
 
@@ -61,29 +62,29 @@ def is_packed_per_series(data: bytes) -> bool:
     return data[0] == _PER_SERIES
 
 
-def unpack_per_series(data: bytes, places: Sequence[int], offsets: Ints, dtype: type[np.generic]) -> NDArray[Any]:
-    """The series at `places`, the points of the nth at offsets[n] to offsets[n + 1] of what is returned."""
-    [many] = np.frombuffer(data, np.int32, 1, 1).tolist()
-    begin = 5 + 4 * many
-    ends = np.frombuffer(data, np.int32, many, 5)
-    told = np.maximum.accumulate(np.where(ends[1:] > ends[:-1], np.arange(many - 1), 0)).tolist()
+def unpack_per_series(data: bytes, indices: Sequence[int], offsets: Ints, dtype: type[np.generic]) -> NDArray[Any]:
+    """Unpack the series at these indices; the nth has offsets[n] to offsets[n + 1] of the result."""
+    [entries] = np.frombuffer(data, np.int32, 1, 1).tolist()
+    begin = 5 + 4 * entries
+    ends = np.frombuffer(data, np.int32, entries, 5)
+    sources = np.maximum.accumulate(np.where(ends[1:] > ends[:-1], np.arange(entries - 1), 0)).tolist()
     limits, bounds = (ends + begin).tolist(), offsets.tolist()
-    found = np.empty(bounds[-1], dtype)
-    last, low = -1, 0
-    for place, start, stop in zip(places, bounds[:-1], bounds[1:], strict=True):
-        if told[place] == last:
-            found[start:stop] = found[low : low + stop - start]
+    values = np.empty(bounds[-1], dtype)
+    unpacked, unpacked_from = -1, 0
+    for index, start, stop in zip(indices, bounds[:-1], bounds[1:], strict=True):
+        if sources[index] == unpacked:
+            values[start:stop] = values[unpacked_from : unpacked_from + stop - start]
         else:
-            last, low = told[place], start
-            _unpack_into(data[limits[last] : limits[last + 1]], found[start:stop])
-    return found
+            unpacked, unpacked_from = sources[index], start
+            _unpack_into(data[limits[unpacked] : limits[unpacked + 1]], values[start:stop])
+    return values
 
 
-def _unpack_into(data: bytes, found: NDArray[Any]) -> None:
+def _unpack_into(data: bytes, target: NDArray[Any]) -> None:
     if data[0] == _PCODEC:
-        standalone.simple_decompress_into(data[1:], found)
+        standalone.simple_decompress_into(data[1:], target)
     else:
-        found[:] = unpack(data, found.dtype.type)
+        target[:] = unpack(data, target.dtype.type)
 
 
 def pack_texts(texts: Sequence[bytes], config: ChunkConfig) -> bytes:
@@ -100,17 +101,17 @@ def unpack_texts(data: bytes) -> list[bytes]:
 
 
 def _constant_step(array: NDArray[Any]) -> int | None:
-    """The step of a column that has the same everywhere, as the times of a steady sender have: they decode at once."""
+    """Return the step of a column with equal distances, as regular timestamps have; else None."""
     step = int(array[1]) - int(array[0])
     steady = int(array[2]) - int(array[1]) == step and bool((np.diff(array) == step).all())
     return step if steady else None
 
 
 @lru_cache(16)
-def _expand_steps(first: int, step: int, many: int) -> Ints:
-    """A fleet that ticks together has the same times over and over. Not to be written to."""
-    found = np.arange(many, dtype=np.int64)
-    found *= step
-    found += first
-    found.flags.writeable = False
-    return found
+def _expand_steps(first: int, step: int, length: int) -> Ints:
+    """Expand a column with a constant step. Cached, since devices with one interval share timestamps; read-only."""
+    values = np.arange(length, dtype=np.int64)
+    values *= step
+    values += first
+    values.flags.writeable = False
+    return values

@@ -1,4 +1,4 @@
-"""How merged blocks are laid out: by bucket of series and by day, so that a read finds them by equality."""
+"""Layout of merged blocks: by bucket of series and by day, so that a read finds them by equality."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,9 +8,9 @@ import numpy as np
 from metrics.storage.format.codec import Columns, Ints, concatenate
 from metrics.storage.units import DAY
 
-SERIES_PER_BUCKET = 256  # series of one bucket
-MAX_ROW_POINTS = 16_384  # points of one row, at the most
-DAY_LEVEL = 100  # the level of a finished day
+SERIES_PER_BUCKET = 256
+MAX_ROW_POINTS = 16_384  # points of one row of merged blocks
+DAY_LEVEL = 100  # level of day blocks, the final rows of a day
 
 
 def bucket_of(series: int) -> int:
@@ -22,7 +22,7 @@ def day_of(time: int) -> int:
 
 
 def split_by_day(columns: Columns) -> Iterator[tuple[int, int, Columns]]:
-    """Columns cut into (bucket, day, Columns of that bucket and day)."""
+    """Split columns into (bucket, day, columns of that bucket and day)."""
     if not len(columns):
         return
     buckets = columns.ids // SERIES_PER_BUCKET
@@ -39,7 +39,7 @@ def split_by_day(columns: Columns) -> Iterator[tuple[int, int, Columns]]:
 
 
 def select_points(columns: Columns, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Columns:
-    """The points where the mask holds, in the same order."""
+    """Return the points for which the mask is true, in the same order."""
     series = columns.series()[mask]
     starts = np.concatenate(([0], np.flatnonzero(np.diff(series)) + 1)) if len(series) else np.empty(0, np.int64)
     return Columns(
@@ -53,38 +53,40 @@ def select_points(columns: Columns, mask: "np.ndarray[tuple[int], np.dtype[np.bo
 
 
 def select_time_range(columns: Columns, start: int, end: int) -> Columns:
-    """The points from one time to before another (µs)."""
-    many, length = len(columns.ids), int(columns.offsets[1])
-    if len(columns) == many * length:  # a fleet that ticks together is cut at one place
-        times = columns.times.reshape(many, length)
+    """Return the points from `start` to before `end` (µs)."""
+    series_count, length = len(columns.ids), int(columns.offsets[1])
+    if len(columns) == series_count * length:  # series with the same timestamps are cut at the same index
+        times = columns.times.reshape(series_count, length)
         low, high = times[0].searchsorted((start, end)).tolist()
         if (times == times[0]).all():
-            return _select_rectangle(columns, np.s_[:, low:high], (many, length), np.full(many, high - low))
+            return _select_rectangle(
+                columns, np.s_[:, low:high], (series_count, length), np.full(series_count, high - low)
+            )
     mask = (columns.times >= start) & (columns.times < end)
     return _select_rectangle(columns, mask, (-1,), np.add.reduceat(mask, columns.offsets[:-1], dtype=np.int64))
 
 
-def _select_rectangle(columns: Columns, place: Any, shape: tuple[int, ...], lengths: Ints) -> Columns:
-    """The points at a place of columns of a shape, so many of each series."""
-    some = lengths > 0
+def _select_rectangle(columns: Columns, index: Any, shape: tuple[int, ...], lengths: Ints) -> Columns:
+    """Select an index or mask of the columns reshaped to `shape`; `lengths` are the points left of each series."""
+    kept = lengths > 0
     return Columns(
-        columns.ids[some],
-        np.append(0, np.cumsum(lengths[some])),
-        columns.times.reshape(shape)[place].ravel(),
-        columns.values.reshape(shape)[place].ravel(),
-        None if columns.contexts is None else columns.contexts.reshape(shape)[place].ravel(),
+        columns.ids[kept],
+        np.append(0, np.cumsum(lengths[kept])),
+        columns.times.reshape(shape)[index].ravel(),
+        columns.values.reshape(shape)[index].ravel(),
+        None if columns.contexts is None else columns.contexts.reshape(shape)[index].ravel(),
         columns.dictionary,
     )
 
 
 def select_series(columns: Columns, series: Ints) -> Columns:
-    """The points of some series."""
+    """Return the points of these series."""
     mask = np.isin(columns.ids, series)
     return columns if mask.all() else select_points(columns, np.repeat(mask, np.diff(columns.offsets)))
 
 
 def split_rows(columns: Columns) -> Iterator[Columns]:
-    """Columns cut into rows of at most ROW points, at the end of a series where one is near."""
+    """Split columns into rows of at most MAX_ROW_POINTS points, at the end of a series where one is near."""
     low, size = 0, len(columns)
     while low < size:
         high = min(low + MAX_ROW_POINTS, size)
@@ -97,13 +99,13 @@ def split_rows(columns: Columns) -> Iterator[Columns]:
 
 
 def merge_by_encoding(parts: Sequence[Columns]) -> list[Columns]:
-    """Numbers as one, everything else as one, later parts over earlier ones."""
-    split = ([part for part in parts if part.is_numeric], [part for part in parts if not part.is_numeric])
-    return [concatenate(some) for some in split if some]
+    """Merge the numeric parts into one and all other parts into another; later parts replace earlier ones."""
+    groups = ([part for part in parts if part.is_numeric], [part for part in parts if not part.is_numeric])
+    return [concatenate(group) for group in groups if group]
 
 
 def newest_points(columns: Columns) -> Columns:
-    """The newest point of every series."""
+    """Return the newest point of every series."""
     last: Ints = columns.offsets[1:] - 1
     return Columns(
         columns.ids,

@@ -1,7 +1,7 @@
-"""What points of an interval amount to, for many series: the columns of a rollup. Pure: no database, no Django.
+"""Rollups of many series: the columns of statistics per interval. Pure: no database, no Django.
 
-count, sum, least, greatest, first, last of every interval that has points. Counts, sums and extremes of longer
-intervals follow from these exactly; what happened in between (percentiles, deviation) does not.
+Each interval that has points has count, sum, minimum, maximum, first and last value. Counts, sums and extremes of
+longer intervals follow from these exactly; percentiles and standard deviations do not.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,9 +27,9 @@ class RollupColumns:
 
     ids      int64[s]      the series, ascending
     offsets  int64[s + 1]  the intervals of ids[i] are offsets[i] to offsets[i + 1]
-    times    int64[n]      where each begins, microseconds since 1970, UTC
-    stats    those of STATS that are wanted, by name: count int64[n], the others float64[n]
-    units    the unit's context entry of every series' last point
+    times    int64[n]      start of each interval, microseconds since 1970, UTC
+    stats    the requested ones of STATS, by name: count int64[n], the others float64[n]
+    units    context entry with the unit of every series' last point
     length   of the intervals, in microseconds
     """
 
@@ -44,60 +44,60 @@ class RollupColumns:
         return len(self.times)
 
     def select_series(self, series: Bools) -> "RollupColumns":
-        """Only some of the series: bool[s]."""
+        """Return the series for which the mask bool[s] is true."""
         lengths = np.diff(self.offsets)
-        kept = RollupColumns(
+        selected = RollupColumns(
             self.ids[series], _offsets_of(lengths[series]), self.times, self.stats, self._units_of(series), self.length
         )
-        return kept._cut(np.repeat(series, lengths))
+        return selected._cut(np.repeat(series, lengths))
 
     def select_time_range(self, low: int, high: int) -> "RollupColumns":
-        """Only intervals that lie between two times; series without any are left out."""
+        """Return the intervals that are completely between two times; series without any are left out."""
         mask = (self.times >= low) & (self.times + self.length <= high)
         if mask.all():
             return self
         owner = np.repeat(np.arange(len(self.ids)), np.diff(self.offsets))[mask]
         lengths = np.bincount(owner, minlength=len(self.ids))
-        some = lengths > 0
-        units = self._units_of(some)
+        kept = lengths > 0
+        units = self._units_of(kept)
         return RollupColumns(
-            self.ids[some], _offsets_of(lengths[some]), self.times, self.stats, units, self.length
+            self.ids[kept], _offsets_of(lengths[kept]), self.times, self.stats, units, self.length
         )._cut(mask)
 
     def split_rows(self, max_intervals: int) -> "list[RollupColumns]":
-        """Cut into stretches of series with at most so many intervals, or one series."""
-        found, first = [], 0
+        """Split into consecutive series with at most `max_intervals` intervals, or a single series."""
+        rows, first = [], 0
         while first < len(self.ids):
             last = max(
                 int(np.searchsorted(self.offsets, self.offsets[first] + max_intervals, side="right")) - 1, first + 1
             )
-            chosen = np.zeros(len(self.ids), bool)
-            chosen[first:last] = True
-            found.append(self.select_series(chosen))
+            mask = np.zeros(len(self.ids), bool)
+            mask[first:last] = True
+            rows.append(self.select_series(mask))
             first = last
-        return found
+        return rows
 
     def statistic_points(self, name: str) -> Columns:
-        """A statistic as if it were points: at the beginnings of the intervals."""
+        """Return a statistic as points at the starts of the intervals."""
         return Columns(self.ids, self.offsets, self.times, self.stats[name].astype(np.float64, copy=False))
 
     def first_last_points(self) -> tuple[Columns, Ints]:
-        """The first and the last value of every interval as points, and how many points each stands for."""
+        """Return the first and last value of every interval as points, and how many points each represents."""
         return self._pairs(self.length - 1, "first", "last")
 
     def min_max_points(self) -> Columns:
-        """The least and the greatest value of every interval as points: they draw the line that was there."""
+        """Return the minimum and maximum of every interval as points; they draw the line of the raw points."""
         return self._pairs(self.length // 2, "least", "greatest")[0]
 
-    def _pairs(self, apart: int, one: str, other: str) -> tuple[Columns, Ints]:
+    def _pairs(self, distance: int, first_stat: str, second_stat: str) -> tuple[Columns, Ints]:
         counts = self.stats["count"]
-        twice = np.where(counts > 1, 2, 1)
-        place = np.repeat(np.arange(len(self)), twice)
-        second = np.append(False, place[1:] == place[:-1])
-        values = np.where(second, self.stats[other][place], self.stats[one][place])
-        weights = np.where(second, 1, counts[place] - twice[place] + 1)
-        offsets = np.append(0, np.cumsum(twice))[self.offsets]
-        return Columns(self.ids, offsets, self.times[place] + np.where(second, apart, 0), values), weights
+        points_per_interval = np.where(counts > 1, 2, 1)
+        interval = np.repeat(np.arange(len(self)), points_per_interval)
+        is_second = np.append(False, interval[1:] == interval[:-1])
+        values = np.where(is_second, self.stats[second_stat][interval], self.stats[first_stat][interval])
+        weights = np.where(is_second, 1, counts[interval] - points_per_interval[interval] + 1)
+        offsets = np.append(0, np.cumsum(points_per_interval))[self.offsets]
+        return Columns(self.ids, offsets, self.times[interval] + np.where(is_second, distance, 0), values), weights
 
     def _cut(self, mask: Bools) -> "RollupColumns":
         self.times, self.stats = self.times[mask], {name: column[mask] for name, column in self.stats.items()}
@@ -108,7 +108,7 @@ class RollupColumns:
 
 
 def compute_rollup(columns: Columns, length: int) -> RollupColumns:
-    """Points (numbers) to intervals of a length (µs) that begin at whole multiples of it."""
+    """Compute the rollup of numeric points for intervals of a length (µs) that start at multiples of it."""
     begins = np.zeros(len(columns), bool)
     begins[columns.offsets[:-1]] = True
     intervals = columns.times // length
@@ -134,24 +134,24 @@ def compute_rollup(columns: Columns, length: int) -> RollupColumns:
 
 
 def merge_rollups(parts: Sequence[RollupColumns]) -> RollupColumns:
-    """Summaries as one; of a series that is in several its intervals in the order of the parts."""
+    """Merge rollups; of a series in several of them the intervals are in the order of the parts."""
     if len(parts) == 1:
         return parts[0]
     ids = np.concatenate([part.ids for part in parts])
     order = np.argsort(ids, kind="stable")
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-    begins = _offsets_of(lengths)[:-1][order]
+    starts = _offsets_of(lengths)[:-1][order]
     ids, lengths = ids[order], lengths[order]
     offsets = _offsets_of(lengths)
-    places = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], lengths)
+    positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
     units = [unit for part in parts for unit in part.units]
     first = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
     last = np.append(first[1:], len(ids)) - 1
     return RollupColumns(
         ids[first],
         np.append(offsets[first], offsets[-1]),
-        np.concatenate([part.times for part in parts])[places],
-        {name: np.concatenate([part.stats[name] for part in parts])[places] for name in parts[0].stats},
+        np.concatenate([part.times for part in parts])[positions],
+        {name: np.concatenate([part.stats[name] for part in parts])[positions] for name in parts[0].stats},
         [units[at] for at in order[last].tolist()],
         parts[0].length,
     )
@@ -169,65 +169,64 @@ class _EncodedRollup(msgspec.Struct, array_like=True):
 _decoder = msgspec.msgpack.Decoder(_EncodedRollup)
 
 
-def encode_rollup(summary: RollupColumns) -> bytes:
-    """A summary to a payload."""
-    dictionary = sorted(set(summary.units))
-    places = {entry: at for at, entry in enumerate(dictionary)}
+def encode_rollup(rollup: RollupColumns) -> bytes:
+    """Encode a rollup into a payload."""
+    dictionary = sorted(set(rollup.units))
+    positions = {entry: at for at, entry in enumerate(dictionary)}
     packed = _EncodedRollup(
-        pack(summary.ids, DENSE_COMPRESSION),
-        pack(np.diff(summary.offsets), DENSE_COMPRESSION),
-        pack(summary.times, DENSE_COMPRESSION),
-        [pack(summary.stats[name], DENSE_COMPRESSION) for name in STATS],
-        pack(np.array([places[entry] for entry in summary.units], np.int64), DENSE_COMPRESSION),
+        pack(rollup.ids, DENSE_COMPRESSION),
+        pack(np.diff(rollup.offsets), DENSE_COMPRESSION),
+        pack(rollup.times, DENSE_COMPRESSION),
+        [pack(rollup.stats[name], DENSE_COMPRESSION) for name in STATS],
+        pack(np.array([positions[entry] for entry in rollup.units], np.int64), DENSE_COMPRESSION),
         pack_texts(dictionary, DENSE_COMPRESSION),
     )
     return seal(msgspec.msgpack.encode(packed))
 
 
 def decode_rollup(
-    payload: bytes | memoryview, length: int, wanted: Collection[str] = STATS, series: Ints | None = None
+    payload: bytes | memoryview, length: int, stat_names: Collection[str] = STATS, series: Ints | None = None
 ) -> RollupColumns:
-    """A payload to its summary of intervals of a length (µs), with the statistics and of the series that are wanted
-    (ascending; None: of all).
+    """Decode a payload of intervals of a length (µs). Raises DamagedPayload.
 
-    Raises DamagedPayload.
+    Only the statistics in `stat_names` and the series in `series` (ascending; None for all) are returned.
     """
     packed = _decoder.decode(unseal(payload))
     ids, lengths = unpack(packed.ids, np.int64), unpack(packed.lengths, np.int64)
     entries, units = _decode_dictionary(packed.dictionary), unpack(packed.units, np.int64)
-    kept: slice | Ints = slice(None)
+    positions: slice | Ints = slice(None)
     if series is not None:
-        here = series.take(series.searchsorted(ids), mode="clip") == ids
-        kept = _interval_positions(here, lengths)
-        ids, lengths, units = ids[here], lengths[here], units[here]
+        mask = series.take(series.searchsorted(ids), mode="clip") == ids
+        positions = _interval_positions(mask, lengths)
+        ids, lengths, units = ids[mask], lengths[mask], units[mask]
     stats = {
-        name: unpack(data, np.int64 if name == "count" else np.float64)[kept]
+        name: unpack(data, np.int64 if name == "count" else np.float64)[positions]
         for name, data in zip(STATS, packed.stats, strict=True)
-        if name in wanted and len(ids)
+        if name in stat_names and len(ids)
     }
-    times = unpack(packed.times, np.int64)[kept] if len(ids) else np.empty(0, np.int64)
+    times = unpack(packed.times, np.int64)[positions] if len(ids) else np.empty(0, np.int64)
     return RollupColumns(ids, _offsets_of(lengths), times, stats, [entries[at] for at in units.tolist()], length)
 
 
 @lru_cache(256)
 def _decode_dictionary(dictionary: bytes) -> list[bytes]:
-    """Nearly all rows have the same few units, and zstd takes its time to begin. Not to be written to."""
+    """Decode a dictionary of units. Cached, since nearly all rows have the same few units. Read-only."""
     return unpack_texts(dictionary)
 
 
-def _interval_positions(here: Bools, lengths: Ints) -> slice | Ints:
-    """Where the intervals of some series stand: a slice where that is one stretch."""
-    places = np.flatnonzero(here)
-    if not len(places):
+def _interval_positions(mask: Bools, lengths: Ints) -> slice | Ints:
+    """Return the positions of the intervals of selected series: a slice if they are contiguous."""
+    selected = np.flatnonzero(mask)
+    if not len(selected):
         return slice(0)
-    first, last = int(places[0]), int(places[-1])
-    if last - first + 1 > len(places):
-        return np.flatnonzero(np.repeat(here, lengths))
+    first, last = int(selected[0]), int(selected[-1])
+    if last - first + 1 > len(selected):
+        return np.flatnonzero(np.repeat(mask, lengths))
     low = int(lengths[:first].sum())
     return slice(low, low + int(lengths[first : last + 1].sum()))
 
 
 def _offsets_of(lengths: Ints) -> Ints:
-    found = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=found[1:])
-    return found
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
