@@ -47,7 +47,8 @@ def test_with_data_another_number_is_refused_in_one_line_wherever_it_would_do_ha
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
     with pytest.raises(
-        sharding.ShardCountMismatch, match=r"^this database was created with TELEMETRY_SHARDS=1, which cannot be changed
+        sharding.ShardCountMismatch,
+        match=r"^this database was created with TELEMETRY_SHARDS=1, which cannot be changed",
     ):
         create_initial_rows("default")
     assert [found.id for found in run_checks(tags=["storage"], databases=["default"])] == ["metrics.E003"]

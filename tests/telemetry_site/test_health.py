@@ -183,7 +183,7 @@ def test_checks_that_hang_pile_nothing_up(silent_database: None, anonymous: ApiC
 def test_after_a_restart_of_the_database_nobody_is_told_anything_wrong(anonymous: ApiClient) -> None:
     for _ in range(3):
         assert anonymous.get("/health").status == 200
-        closed("telemetry watching")  # as a restart closes every connection
+        closed("telemetry monitoring")  # as a restart closes every connection
     assert anonymous.get("/health").status == 200
 
 

@@ -1,7 +1,7 @@
-"""Fetching blocks, young and merged, and remembering what is in them.
+"""Reading of blocks, unmerged and merged, with a cache of decoded blocks.
 
-A block never changes, so each process keeps decoded ones by their number. Where two blocks hold the same series and
-time the later one (by `seq`) wins, wherever it lives; nothing else needs to be known about merging.
+A block never changes, so each process keeps decoded blocks by their id. If two blocks have the same series and time,
+the later one (by sequence number) wins, wherever it is stored; readers need to know nothing else about merging.
 """
 
 import threading
@@ -14,9 +14,9 @@ from metrics.storage.merge import damaged_blocks
 from metrics.storage.shards import BlockId
 
 CACHE_BYTES = 40 * 1024 * 1024
-MAX_ATTEMPTS = 5  # a merge may delete a block between finding and fetching it
+MAX_ATTEMPTS = 5  # a merge may delete a block between planning and reading
 
-# An array is found once and then looked up by index, also where the condition stands beside an OR.
+# As an array the ids are computed once and then looked up by index, even beside an OR.
 IN_GROUPS = """d.id = ANY(ARRAY(
     SELECT m.device_id FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
     WHERE g.name = ANY(%(groups)s)))"""
@@ -25,16 +25,16 @@ _READ_PAYLOADS = (
     "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
 )
 
-BlockKey = tuple[int, BlockId]  # 0 young, 1 merged, 2 a stretch of young ones (metrics.storage.read.unmerged)
-CommitCursor = dict[int, int]  # shard: the last commit that was read
+BlockKey = tuple[int, BlockId]  # 0 unmerged, 1 merged, 2 a commit group (metrics.storage.read.unmerged)
+CommitCursor = dict[int, int]  # by shard: the last commit that was read
 
 
 class BlocksChanged(Exception):
-    """A block was merged away between finding and fetching it."""
+    """A merge deleted a block between planning and reading."""
 
 
 class _DecodedBlockCache:
-    """Decoded blocks, the least used forgotten first."""
+    """Decoded blocks up to a size in bytes; the least recently used are evicted first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -44,11 +44,11 @@ class _DecodedBlockCache:
 
     def get(self, key: BlockKey) -> list[Columns] | None:
         with self._lock:
-            found = self._blocks.get(key)
-            if found is None:
+            entry = self._blocks.get(key)
+            if entry is None:
                 return None
             self._blocks.move_to_end(key)
-            return found[0]
+            return entry[0]
 
     def put(self, key: BlockKey, parts: list[Columns]) -> None:
         size = sum(map(_memory_size, parts))
@@ -67,7 +67,7 @@ class _DecodedBlockCache:
 
 
 def _memory_size(part: Columns) -> int:
-    """About how much memory a part takes."""
+    """Estimate the memory that a part takes."""
     if not part.is_numeric:
         return 200 * len(part)
     columns = (part.ids, part.offsets, part.times, part.values, part.contexts)
@@ -78,79 +78,79 @@ decoded_blocks = _DecodedBlockCache(CACHE_BYTES)
 
 
 def clear_block_cache() -> None:
-    """Drop decoded blocks: between tests, whose numbers may be alike."""
+    """Discard all decoded blocks."""
     decoded_blocks.clear()
     damaged_blocks.reset_logged_damage()
 
 
 def cache_commit(number: BlockId, parts: list[Columns]) -> None:
-    """Keep a commit of this process decoded, since the next read wants it."""
+    """Cache a commit of this process decoded, since the next read needs it."""
     decoded_blocks.put((0, number), parts)
 
 
 def read_commits_after(
-    connection: Connection, cursor: CommitCursor, most: int = 200
+    connection: Connection, cursor: CommitCursor, limit: int = 200
 ) -> list[tuple[BlockId, list[Columns]]]:
-    """The commits after a cursor with their parts, in order within each shard: what a follower reads.
+    """Return the commits after a cursor with their parts, in order within each shard.
 
-    Shards that the cursor does not name are left out; from each at most `most` commits. Of a damaged one there are
-    no parts.
+    Reads at most `limit` commits per shard of the cursor. A damaged commit has no parts.
     """
-    numbers: list[BlockId] = []
+    ids: list[BlockId] = []
     for shard, seq in sorted(cursor.items()):
         rows = connection.execute(
             "SELECT shard, seq FROM metrics_young WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s",
-            (shard, seq, most),
+            (shard, seq, limit),
         )
-        numbers += rows.fetchall()
-    held = {number: parts for number in numbers if (parts := decoded_blocks.get((0, number))) is not None}
-    held |= _read_uncached(connection, 0, [number for number in numbers if number not in held], [])
-    return [(number, held[number]) for number in numbers if number in held]
+        ids += rows.fetchall()
+    decoded = {number: parts for number in ids if (parts := decoded_blocks.get((0, number))) is not None}
+    decoded |= _read_uncached(connection, 0, [number for number in ids if number not in decoded], [])
+    return [(number, decoded[number]) for number in ids if number in decoded]
 
 
 def read_heads(connection: Connection) -> CommitCursor:
-    """The last commit's number of every shard."""
+    """Return the last sequence number of every shard."""
     return dict(connection.execute("SELECT shard, seq FROM metrics_head").fetchall())
 
 
 def read_payloads(connection: Connection, source: int, numbers: Iterable[BlockId]) -> Iterator[tuple[BlockId, bytes]]:
-    """What is in these blocks, those of them that are still there, a statement for each shard."""
+    """Yield the payloads of these blocks that still exist, with one statement per shard."""
     by_shard: dict[int, list[int]] = {}
     for shard, number in numbers:
         by_shard.setdefault(shard, []).append(number)
-    for shard, some in by_shard.items():
-        for number, payload in connection.execute(_READ_PAYLOADS[source], (shard, some), binary=True):
+    for shard, shard_numbers in by_shard.items():
+        for number, payload in connection.execute(_READ_PAYLOADS[source], (shard, shard_numbers), binary=True):
             yield (shard, number), payload
 
 
 def read_blocks(
-    connection: Connection, keys: list[BlockKey], damaged: list[str], alone: Ints | None = None
+    connection: Connection, keys: list[BlockKey], damaged: list[str], only_series: Ints | None = None
 ) -> dict[BlockKey, list[Columns]]:
-    """Decoded blocks by key, in the order of the keys; damaged ones are empty, and named. Raises Gone.
+    """Return decoded blocks by key, in the order of the keys. Raises BlocksChanged.
 
-    `alone` are the series that are wanted of them, where the others are not worth decoding.
+    Damaged blocks are empty, and their names are added to `damaged`. With `only_series` other series are not decoded
+    where that saves time, and the cache is not filled.
     """
-    held: dict[BlockKey, list[Columns]] = {}
+    decoded: dict[BlockKey, list[Columns]] = {}
     for key in keys:
         if (parts := decoded_blocks.get(key)) is not None:
-            held[key] = parts
+            decoded[key] = parts
     for source in (0, 1):
-        missing = [number for where, number in keys if where == source and (where, number) not in held]
-        found = _read_uncached(connection, source, missing, damaged, alone)
-        held |= {(source, number): parts for number, parts in found.items()}
-    if len(held) < len(keys):
+        missing = [number for origin, number in keys if origin == source and (origin, number) not in decoded]
+        found = _read_uncached(connection, source, missing, damaged, only_series)
+        decoded |= {(source, number): parts for number, parts in found.items()}
+    if len(decoded) < len(keys):
         raise BlocksChanged
-    return {key: held[key] for key in keys}
+    return {key: decoded[key] for key in keys}
 
 
 def _read_uncached(
-    connection: Connection, source: int, numbers: list[BlockId], damaged: list[str], alone: Ints | None = None
+    connection: Connection, source: int, numbers: list[BlockId], damaged: list[str], only_series: Ints | None = None
 ) -> dict[BlockId, list[Columns]]:
     found: dict[BlockId, list[Columns]] = {}
     for number, payload in read_payloads(connection, source, numbers):
         try:
-            found[number] = decode(payload, alone)
-            if alone is None:
+            found[number] = decode(payload, only_series)
+            if only_series is None:
                 decoded_blocks.put((source, number), found[number])
         except DamagedPayload:
             found[number] = []

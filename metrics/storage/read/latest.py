@@ -1,7 +1,7 @@
-"""Finding the newest point of every series: among commits that are not merged yet, and the newest merged ones.
+"""The newest point of every series: among unmerged commits, and the newest merged points.
 
-The newest merged points of a bucket are one payload, which merges keep. Where that is damaged the bucket's blocks
-tell the same, day by day from the youngest on, until every series is found.
+The newest merged points of a bucket are one payload, which merges keep up to date. If that payload is damaged, the
+blocks of the bucket are read instead, day by day from the newest on, until every series is found.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,18 +21,17 @@ from metrics.storage.merge import damaged_blocks
 from metrics.storage.read import unmerged
 from metrics.storage.read.block_cache import IN_GROUPS, MAX_ATTEMPTS, BlockKey, BlocksChanged, read_blocks
 
-# One round trip: the commits that are not merged yet, which series there are, their buckets' newest points, and the
-# commits that are set aside.
+# One round trip: unmerged commits, the series, the newest points of their buckets, and quarantined commits.
 _FIND_LATEST = f"""
-WITH wanted AS MATERIALIZED (
+WITH requested AS MATERIALIZED (
     SELECT s.id, s.kind, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
     {{where}}
 )
 SELECT 0, y.*, NULL::bytea, NULL::text, NULL::text FROM ({unmerged.UNMERGED_COMMITS}) y
-UNION ALL SELECT 1, kind, id, NULL, NULL, NULL, NULL, NULL, device_id, metric_name FROM wanted
+UNION ALL SELECT 1, kind, id, NULL, NULL, NULL, NULL, NULL, device_id, metric_name FROM requested
 UNION ALL SELECT 2, l.shard, l.bucket, NULL, NULL, NULL, NULL, l.payload, NULL, NULL
-FROM (SELECT DISTINCT id / %(size)s AS bucket FROM wanted) w
-JOIN metrics_latest l ON l.bucket = w.bucket WHERE l.shard = ANY(%(shards)s)
+FROM (SELECT DISTINCT id / %(size)s AS bucket FROM requested) b
+JOIN metrics_latest l ON l.bucket = b.bucket WHERE l.shard = ANY(%(shards)s)
 UNION ALL SELECT 3, shard, number, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM metrics_damagedblock
 WHERE level = 0 AND time_to >= %(start)s
 """  # noqa: S608 - constants, and conditions that bind
@@ -46,13 +45,13 @@ WHERE shard = %(shard)s AND bucket = %(bucket)s AND series_from <= %(high)s AND 
   AND time_to >= %(start)s
 ORDER BY 5 DESC, 4
 """
-_MAX_TIME = 2**62  # later than every time: merged points have no bound of their own
+_MAX_TIME = 2**62  # later than every point, for merged points, whose times are not known beforehand
 _MIN_TIME = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A part in which the newest point of a series may be: none of its points is younger than `time_to` (µs)."""
+    """A part in which the newest point of a series may be; none of its points is later than `time_to` (µs)."""
 
     time_to: int
     seq: int
@@ -61,7 +60,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class NamedSeries:
-    """A series and what it is called."""
+    """A series with its device and metric."""
 
     id: int
     kind: Kind
@@ -71,7 +70,7 @@ class NamedSeries:
 
 @dataclass(frozen=True, slots=True)
 class LatestCandidates:
-    """The series asked for, the parts among which their newest points are, youngest first, and what was left out."""
+    """The requested series, the parts with their newest points (newest first), and the damaged blocks left out."""
 
     series: list[NamedSeries]
     candidates: list[Candidate]
@@ -81,9 +80,12 @@ class LatestCandidates:
 def find_latest(
     devices: Sequence[str] | None, metrics: Sequence[str] | None, start: int, groups: Sequence[str] | None = None
 ) -> LatestCandidates:
-    """For the series of these devices, metrics, groups (None: of all); points before `start` (µs) may not be there."""
+    """Find the newest points of the series of these devices, metrics and groups (None: all).
+
+    Points before `start` (µs) may be missing.
+    """
     where: list[str] = []
-    wanted: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "start": start,
         "end": _MAX_TIME,
         "size": SERIES_PER_BUCKET,
@@ -91,19 +93,19 @@ def find_latest(
     }
     for column, name, names in (("d.device_id", "devices", devices), ("s.metric_name", "metrics", metrics)):
         if names is not None:
-            # Of one PostgreSQL knows what it costs and keeps its plan; that of a list it makes anew each time.
-            one = len(names) == 1
-            where.append(f"{column} = %({name})s" if one else f"{column} = ANY(%({name})s)")
-            wanted[name] = names[0] if one else list(names)
+            # PostgreSQL keeps the plan of an equality; that of a list it makes again each time.
+            single = len(names) == 1
+            where.append(f"{column} = %({name})s" if single else f"{column} = ANY(%({name})s)")
+            parameters[name] = names[0] if single else list(names)
     if groups is not None:
         where.append(IN_GROUPS)
-        wanted["groups"] = list(groups)
+        parameters["groups"] = list(groups)
     statement = _FIND_LATEST.format(where=f"WHERE {' AND '.join(where)}" if where else "")
     for _ in range(MAX_ATTEMPTS):
         try:
             with read_connection() as connection:
                 return _collect_candidates(
-                    connection, connection.execute(statement, wanted, binary=True).fetchall(), start
+                    connection, connection.execute(statement, parameters, binary=True).fetchall(), start
                 )
         except BlocksChanged:
             continue
@@ -111,7 +113,7 @@ def find_latest(
 
 
 def _collect_candidates(connection: Connection, rows: list[tuple[Any, ...]], start: int) -> LatestCandidates:
-    """What the rows of _NEWEST amount to. Raises Gone."""
+    """Build the candidates from the rows of _FIND_LATEST. Raises BlocksChanged."""
     by_source: list[list[tuple[Any, ...]]] = [[], [], [], []]
     for source, *row in rows:
         by_source[source].append(tuple(row))
@@ -120,70 +122,78 @@ def _collect_candidates(connection: Connection, rows: list[tuple[Any, ...]], sta
     ]
     if not series:
         return LatestCandidates([], [], [])
-    mine = {shards.shard_of(one.id) for one in series}
-    damaged = [damaged_blocks.block_name(0, (row[0], row[1])) for row in by_source[_DAMAGED] if row[0] in mine]
-    waiting = unmerged.join_groups(unmerged.CommitGroup(*row[:6]) for row in by_source[_UNMERGED] if row[0] in mine)
-    found = [
-        Candidate(stretch.time_to, seq, part)
-        for seq, stretch, parts in unmerged.read_unmerged(connection, waiting, damaged)
+    requested_shards = {shards.shard_of(one.id) for one in series}
+    damaged = [
+        damaged_blocks.block_name(0, (row[0], row[1])) for row in by_source[_DAMAGED] if row[0] in requested_shards
+    ]
+    groups = unmerged.join_groups(
+        unmerged.CommitGroup(*row[:6]) for row in by_source[_UNMERGED] if row[0] in requested_shards
+    )
+    candidates = [
+        Candidate(group.time_to, seq, part)
+        for seq, group, parts in unmerged.read_unmerged(connection, groups, damaged)
         for part in parts
     ]
     for shard, bucket, *_, payload, _, _ in by_source[_LATEST]:
         try:
-            found += [Candidate(_MAX_TIME, 0, part) for part in decode(payload)]
+            candidates += [Candidate(_MAX_TIME, 0, part) for part in decode(payload)]
         except DamagedPayload:
             damaged_blocks.log_damage_once(_bucket_label(bucket))
             ids = {one.id for one in series if bucket_of(one.id) == bucket}
-            found += _read_newest_days(connection, (shard, bucket), ids, start, damaged)
-    return LatestCandidates(series, sorted(found, key=lambda one: (one.time_to, one.seq), reverse=True), damaged)
+            candidates += _read_newest_days(connection, (shard, bucket), ids, start, damaged)
+    return LatestCandidates(
+        series, sorted(candidates, key=lambda candidate: (candidate.time_to, candidate.seq), reverse=True), damaged
+    )
 
 
 def update_latest(connection: Connection, shard: int, points: Columns) -> None:
-    """Bring the newest merged point of every series up to date; an older point moves nothing."""
+    """Update the newest merged point of every series; an older point changes nothing."""
     buckets = points.ids // SERIES_PER_BUCKET
     edges = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
     parts = {int(buckets[low]): points.slice_series(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)}
-    held = _read_latest_for_update(connection, shard, list(parts))
-    _store_latest(connection, shard, {bucket: [*held.get(bucket, []), part] for bucket, part in parts.items()})
+    stored = _read_latest_for_update(connection, shard, list(parts))
+    _store_latest(connection, shard, {bucket: [*stored.get(bucket, []), part] for bucket, part in parts.items()})
 
 
 def restore_latest(connection: Connection, shard: int, bucket: int) -> None:
-    """Give the points of a block that came back their place among the newest: only blocks know which came later."""
-    held = _read_latest_for_update(connection, shard, [bucket]).get(bucket, [])
-    _store_latest(connection, shard, {bucket: [*held, *_latest_from_blocks(connection, shard, bucket)]})
+    """Update the newest points of a bucket from its blocks after a quarantined block was restored."""
+    stored = _read_latest_for_update(connection, shard, [bucket]).get(bucket, [])
+    _store_latest(connection, shard, {bucket: [*stored, *_latest_from_blocks(connection, shard, bucket)]})
 
 
 def delete_latest(connection: Connection, shard: int, bucket: int, series: Ints) -> None:
-    """Forget the newest points of series."""
-    held = _read_latest_for_update(connection, shard, [bucket])
-    if bucket not in held:
+    """Delete the newest points of these series."""
+    stored = _read_latest_for_update(connection, shard, [bucket])
+    if bucket not in stored:
         return
-    left = [part for one in held[bucket] if len(part := select_series(one, np.setdiff1d(one.ids, series)))]
-    if left:
-        _store_latest(connection, shard, {bucket: left})
+    kept = [
+        part for columns in stored[bucket] if len(part := select_series(columns, np.setdiff1d(columns.ids, series)))
+    ]
+    if kept:
+        _store_latest(connection, shard, {bucket: kept})
     else:
         connection.execute("DELETE FROM metrics_latest WHERE shard = %s AND bucket = %s", (shard, bucket))
 
 
 def _read_latest_for_update(connection: Connection, shard: int, buckets: list[int]) -> dict[int, list[Columns]]:
-    """What is known as newest; out of the blocks where a payload is damaged."""
+    """Lock and read the stored newest points; from the blocks if a payload is damaged."""
     rows = connection.execute(
         "SELECT bucket, payload FROM metrics_latest WHERE shard = %s AND bucket = ANY(%s) ORDER BY bucket FOR UPDATE",
         (shard, buckets),
         binary=True,
     ).fetchall()
-    held = {}
+    stored = {}
     for bucket, payload in rows:
         try:
-            held[bucket] = decode(payload)
+            stored[bucket] = decode(payload)
         except DamagedPayload:
             damaged_blocks.log_damage_once(_bucket_label(bucket))
-            held[bucket] = _latest_from_blocks(connection, shard, bucket)
-    return held
+            stored[bucket] = _latest_from_blocks(connection, shard, bucket)
+    return stored
 
 
 def _store_latest(connection: Connection, shard: int, parts: dict[int, list[Columns]]) -> None:
-    """Store the newest of these points as those of their buckets; of two at one time that of the later part."""
+    """Store the newest of these points as those of their buckets; the later part wins at equal times."""
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO metrics_latest (shard, bucket, payload) VALUES (%s, %s, %s)"
@@ -196,36 +206,43 @@ def _store_latest(connection: Connection, shard: int, parts: dict[int, list[Colu
 
 
 def _latest_from_blocks(connection: Connection, shard: int, bucket: int) -> list[Columns]:
-    """Parts in which the newest merged points of all series of a bucket are, oldest write first."""
-    known = connection.execute(
+    """Return parts with the newest merged points of all series of a bucket, in order of their commits."""
+    series = connection.execute(
         "SELECT id FROM metrics_series WHERE id >= %s AND id < %s",
         (bucket * SERIES_PER_BUCKET, (bucket + 1) * SERIES_PER_BUCKET),
     )
-    found = _read_newest_days(connection, (shard, bucket), {number for (number,) in known}, _MIN_TIME, [])
-    return [one.part for one in sorted(found, key=lambda one: one.seq)]
+    candidates = _read_newest_days(connection, (shard, bucket), {number for (number,) in series}, _MIN_TIME, [])
+    return [candidate.part for candidate in sorted(candidates, key=lambda candidate: candidate.seq)]
 
 
 def _bucket_label(bucket: int) -> str:
-    return f"what is newest in bucket {bucket}"
+    return f"latest points of bucket {bucket}"
 
 
 def _read_newest_days(
-    connection: Connection, place: tuple[int, int], ids: set[int], start: int, damaged: list[str]
+    connection: Connection, shard_bucket: tuple[int, int], ids: set[int], start: int, damaged: list[str]
 ) -> Iterator[Candidate]:
-    """The merged points of these series of a (shard, bucket), from the youngest day to the one that has the last."""
-    wanted = {"low": min(ids, default=0), "high": max(ids, default=_MAX_TIME), "start": start, "first": day_of(start)}
-    found = connection.execute(_BLOCKS_NEWEST_FIRST, wanted | {"shard": place[0], "bucket": place[1]}).fetchall()
+    """Yield the merged points of these series of a (shard, bucket), from the newest day until each series is found."""
+    parameters = {
+        "low": min(ids, default=0),
+        "high": max(ids, default=_MAX_TIME),
+        "start": start,
+        "first": day_of(start),
+    }
+    rows = connection.execute(
+        _BLOCKS_NEWEST_FIRST, parameters | {"shard": shard_bucket[0], "bucket": shard_bucket[1]}
+    ).fetchall()
     missing = set(ids)
-    for _, some in groupby(found, itemgetter(4)):
-        ages: dict[BlockKey, int] = {}
-        for source, shard, number, seq_to, _ in some:
+    for _, day_rows in groupby(rows, itemgetter(4)):
+        seqs: dict[BlockKey, int] = {}
+        for source, shard, number, seq_to, _ in day_rows:
             if source == 1:
-                ages[1, (shard, number)] = seq_to
+                seqs[1, (shard, number)] = seq_to
             else:
                 damaged.append(damaged_blocks.block_name(1, (shard, number)))
-        for key, parts in read_blocks(connection, list(ages), damaged).items():
+        for key, parts in read_blocks(connection, list(seqs), damaged).items():
             for part in parts:
-                yield Candidate(_MAX_TIME, ages[key], part)
+                yield Candidate(_MAX_TIME, seqs[key], part)
                 missing -= set(part.ids.tolist())
         if not missing:
             return

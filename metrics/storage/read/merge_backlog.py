@@ -1,4 +1,4 @@
-"""What the workers have still to do: how far merging, rollups and retention are."""
+"""The backlog of the workers: merging, rollups and retention."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ _WORKER = "worker"
 
 @dataclass(frozen=True, slots=True)
 class UnmergedBacklog:
-    """Commits and their points that are not merged, and how long the oldest has waited (seconds)."""
+    """Unmerged commits, their points, and the age of the oldest in seconds."""
 
     commits: int
     points: int
@@ -29,8 +29,7 @@ class UnmergedBacklog:
 
 @dataclass(frozen=True, slots=True)
 class WorkerBacklog(UnmergedBacklog):
-    """And days of buckets that are over and not made yet, metrics whose new policy is not applied, rows that are past
-    their retention."""
+    """The unmerged backlog, past days without day blocks, metrics with a policy to apply, and expired rows."""
 
     unfinished_days: int
     policies_to_apply: list[str]
@@ -38,7 +37,7 @@ class WorkerBacklog(UnmergedBacklog):
 
 
 def read_unmerged_backlog(connection: Connection) -> UnmergedBacklog:
-    """What waits to be merged, of all shards: as fast as a health check asks for it."""
+    """Return the unmerged backlog of all shards; fast enough for health checks."""
     row = connection.execute(_UNMERGED).fetchone()
     assert row is not None
     commits, points, oldest = row
@@ -46,18 +45,18 @@ def read_unmerged_backlog(connection: Connection) -> UnmergedBacklog:
 
 
 def read_worker_backlog(connection: Connection) -> WorkerBacklog:
-    """The backlog of all shards."""
-    to_merge = read_unmerged_backlog(connection)
+    """Return the backlog of all shards."""
+    unmerged = read_unmerged_backlog(connection)
     row = connection.execute(_UNFINISHED_DAYS, (DAY_LEVEL,)).fetchone()
     assert row is not None
-    to_drop = sum(one.rows for one in find_expired(connection))
+    expired_rows = sum(rows.rows for rows in find_expired(connection))
     return WorkerBacklog(
-        to_merge.commits, to_merge.points, to_merge.oldest_seconds, row[0], changed_policies(connection), to_drop
+        unmerged.commits, unmerged.points, unmerged.oldest_seconds, row[0], changed_policies(connection), expired_rows
     )
 
 
 def record_heartbeat(connection: Connection) -> None:
-    """A worker is alive."""
+    """Record that a worker is alive."""
     connection.execute(
         "INSERT INTO metrics_heartbeat (name, at) VALUES (%s, now()) ON CONFLICT (name) DO UPDATE SET at = now()",
         (_WORKER,),
@@ -65,7 +64,7 @@ def record_heartbeat(connection: Connection) -> None:
 
 
 def seconds_since_heartbeat(connection: Connection) -> float | None:
-    """Seconds since a worker was heard of; None: never."""
+    """Return the seconds since the last heartbeat of a worker; None if there was none."""
     row = connection.execute(
         "SELECT extract(epoch FROM now() - at)::float8 FROM metrics_heartbeat WHERE name = %s", (_WORKER,)
     ).fetchone()

@@ -1,4 +1,4 @@
-"""What a question will read, told before anything is read: which blocks, which commits, which rollups."""
+"""Plan of a read, made before anything is read: the blocks, unmerged commits and rollups that it will read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from metrics.storage.read.unmerged import UNMERGED_COMMITS, CommitGroup, join_gr
 from metrics.storage.shards import BlockId, shards_of_series
 from metrics.storage.units import DAY
 
-MAX_BLOCKS = 200_000  # of one question
+MAX_BLOCKS = 200_000  # of one read
 
 _BLOCKS = """
 SELECT b.id, b.level, b.bucket, b.day, b.seq_to, b.points, b.series_from, b.series_to, b.time_from,
@@ -56,54 +56,58 @@ _RowT = TypeVar("_RowT", PlannedBlock, RollupRow)
 
 @dataclass(slots=True)
 class ReadPlan:
-    """What a question would read, and in the end what it did."""
+    """The blocks, unmerged commits and rollups of a read; after the read, the damaged blocks that were left out."""
 
     series: Ints  # ascending
     start: int
     end: int
     unmerged: list[CommitGroup]
     unmerged_points: int
-    blocks: list[PlannedBlock]  # by bucket, day and age
-    points: int  # of all these blocks, and intervals of rollups
+    blocks: list[PlannedBlock]  # by bucket, day and sequence number
+    points: int  # of all blocks and commits, and intervals of rollups
     rollup_rows: list[RollupRow] = field(default_factory=list)  # by bucket and day
     rollup_use: RollupUse | None = None
     rollups_from: int = 0  # µs
     damaged: list[str] = field(default_factory=list)
-    caches_blocks: bool = True  # whether what it decodes is kept for the next question
-    unmerged_points_in_range: float = 0.0  # about how many young points are in the range
+    caches_blocks: bool = True  # whether decoded blocks are cached
+    unmerged_points_in_range: float = 0.0  # estimated unmerged points in the time range
 
     @property
     def unmerged_commits(self) -> int:
-        return sum(one.last - one.first + 1 for one in self.unmerged)
+        return sum(group.last - group.first + 1 for group in self.unmerged)
 
     @property
     def rollup_intervals(self) -> int:
-        """Intervals in the rollups that are read."""
+        """The number of rollup intervals that are read."""
         return sum(row.intervals for row in self.rollup_rows)
 
     def estimated_points(self, unmerged_fraction: float) -> int:
-        """About how many points there are of these series in this range, where `young` is their share of young ones."""
+        """Estimate the points of these series in this range; a fraction of the unmerged points is theirs."""
         rest = self.rollup_intervals + self.unmerged_points_in_range * unmerged_fraction
         if not self.blocks:
             return int(rest)
         columns = ("points", "series_from", "series_to", "time_from", "time_to")
-        points, low, high, first, last = np.array([[getattr(one, name) for one in self.blocks] for name in columns])
-        wanted = self.series.searchsorted(high, "right") - self.series.searchsorted(low)
+        points, low, high, first, last = np.array([[getattr(block, name) for block in self.blocks] for name in columns])
+        series_in_range = self.series.searchsorted(high, "right") - self.series.searchsorted(low)
         return int(
-            (points * wanted / (high - low + 1) * _overlap_fraction(first, last, self.start, self.end)).sum() + rest
+            (points * series_in_range / (high - low + 1) * _overlap_fraction(first, last, self.start, self.end)).sum()
+            + rest
         )
 
     def levels(self) -> dict[str, int]:
-        """How many blocks of each level."""
-        found: dict[str, int] = {}
+        """Return the number of blocks of each level."""
+        counts: dict[str, int] = {}
         for block in self.blocks:
-            found[str(block.level)] = found.get(str(block.level), 0) + 1
-        return found
+            counts[str(block.level)] = counts.get(str(block.level), 0) + 1
+        return counts
 
 
 @contextmanager
 def snapshot(pooled: bool = True) -> Iterator[Connection]:
-    """A connection on which every statement sees the same blocks; not `pooled`: one that may be kept for long."""
+    """Borrow a connection on which every statement sees the same blocks.
+
+    With `pooled` false the connection is opened for this read alone and may be kept for minutes.
+    """
     with (
         read_connection() if pooled else dedicated_connection() as connection,
         _repeatable_read(connection),
@@ -114,7 +118,7 @@ def snapshot(pooled: bool = True) -> Iterator[Connection]:
 
 @contextmanager
 def _repeatable_read(connection: Connection) -> Iterator[None]:
-    """BEGIN itself says how, which is a round trip less than to say it afterwards."""
+    """Set the isolation level for BEGIN, which saves a round trip over SET TRANSACTION."""
     connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
     try:
         yield
@@ -123,13 +127,17 @@ def _repeatable_read(connection: Connection) -> Iterator[None]:
             connection.isolation_level = connection.read_only = None
 
 
-def plan_read(connection: Connection, series: Ints, start: int, end: int, rolling: RollupUse | None = None) -> ReadPlan:
-    """Which blocks may hold points of these series (ascending) from `start` to before `end` (µs), and which rollups
-    take their place."""
-    asked_from = start
-    if rolling is not None:
-        start = min(max(start, rolling.points_from), end)
-    wanted = {
+def plan_read(
+    connection: Connection, series: Ints, start: int, end: int, rollup_use: RollupUse | None = None
+) -> ReadPlan:
+    """Plan the read of these series (ascending) from `start` to before `end` (µs).
+
+    With `rollup_use`, rollups replace blocks where they may. Raises ReadTooLarge.
+    """
+    requested_start = start
+    if rollup_use is not None:
+        start = min(max(start, rollup_use.points_from), end)
+    parameters = {
         "start": start,
         "end": end,
         "buckets": sorted(set(map(bucket_of, series.tolist()))),
@@ -140,75 +148,80 @@ def plan_read(connection: Connection, series: Ints, start: int, end: int, rollin
         "high": int(series[-1]),
         "most": MAX_BLOCKS + 1,
     }
-    young = [CommitGroup(*row) for row in connection.execute(UNMERGED_COMMITS, wanted) if row[0] in wanted["shards"]]
-    rows = connection.execute(_BLOCKS, wanted).fetchall()
+    groups = [
+        CommitGroup(*row) for row in connection.execute(UNMERGED_COMMITS, parameters) if row[0] in parameters["shards"]
+    ]
+    rows = connection.execute(_BLOCKS, parameters).fetchall()
     if len(rows) > MAX_BLOCKS:
         raise ReadTooLarge(f"the question would read more than {MAX_BLOCKS:,} blocks; ask for less time")
     blocks = _select_rows_with_series(series, [PlannedBlock(*row) for row in rows])
     blocks.sort(key=lambda block: (block.bucket, block.day, block.seq_to, block.id))
-    unmerged_points = sum(one.points for one in young)
+    unmerged_points = sum(group.points for group in groups)
     points = unmerged_points + sum(block.points for block in blocks)
-    planned = ReadPlan(series, start, end, join_groups(young), unmerged_points, blocks, points)
-    planned.damaged = damaged_blocks.damaged_in_range(connection, wanted)
-    count, first, last = np.array([one[3:] for one in young], np.int64).reshape(-1, 3).T
+    planned = ReadPlan(series, start, end, join_groups(groups), unmerged_points, blocks, points)
+    planned.damaged = damaged_blocks.damaged_in_range(connection, parameters)
+    count, first, last = np.array([group[3:] for group in groups], np.int64).reshape(-1, 3).T
     planned.unmerged_points_in_range = float((count * _overlap_fraction(first, last, start, end)).sum())
-    if rolling is not None:
-        rows_found = rollups.find_rollup_rows(connection, wanted | {"first": day_of(asked_from)}, rolling)
-        stale = {day for one in young for day in range(day_of(one.time_from), day_of(one.time_to) + 1)}
-        _apply_rollups(planned, _select_rows_with_series(series, rows_found), stale, rolling, asked_from)
+    if rollup_use is not None:
+        rows_found = rollups.find_rollup_rows(connection, parameters | {"first": day_of(requested_start)}, rollup_use)
+        stale = {day for group in groups for day in range(day_of(group.time_from), day_of(group.time_to) + 1)}
+        _apply_rollups(planned, _select_rows_with_series(series, rows_found), stale, rollup_use, requested_start)
     return planned
 
 
 def _apply_rollups(
-    planned: ReadPlan, found: list[RollupRow], stale: set[int], rolling: RollupUse, asked_from: int
+    planned: ReadPlan, rows: list[RollupRow], stale: set[int], rollup_use: RollupUse, requested_start: int
 ) -> None:
-    """Let rollups take the place of blocks, of days that are not out of date."""
-    if rolling.max_points is not None and planned.estimated_points(unmerged_fraction=1.0) <= rolling.max_points:
-        rolling = replace(rolling, replaces_points=False)
-    planned.rollup_use, planned.rollups_from = rolling, asked_from
-    planned.rollup_rows = _choose_rollup_rows(rolling, found, planned.blocks, stale, (planned.start, planned.end))
-    taken = {(row.bucket, row.day) for row in planned.rollup_rows}
+    """Replace blocks by rollups on days whose rollups are up to date."""
+    if rollup_use.max_points is not None and planned.estimated_points(unmerged_fraction=1.0) <= rollup_use.max_points:
+        rollup_use = replace(rollup_use, replaces_points=False)
+    planned.rollup_use, planned.rollups_from = rollup_use, requested_start
+    planned.rollup_rows = _choose_rollup_rows(rollup_use, rows, planned.blocks, stale, (planned.start, planned.end))
+    replaced = {(row.bucket, row.day) for row in planned.rollup_rows}
     planned.points += planned.rollup_intervals - sum(
-        block.points for block in planned.blocks if (block.bucket, block.day) in taken
+        block.points for block in planned.blocks if (block.bucket, block.day) in replaced
     )
-    planned.blocks = [block for block in planned.blocks if (block.bucket, block.day) not in taken]
+    planned.blocks = [block for block in planned.blocks if (block.bucket, block.day) not in replaced]
 
 
 def _overlap_fraction(first: Ints, last: Ints, start: int, end: int) -> NDArray[np.float64]:
-    """How much of what reaches from `first` to `last` lies in a range."""
-    share: NDArray[np.float64] = (np.minimum(last, end - 1) - np.maximum(first, start) + 1) / (last - first + 1)
-    return share
+    """Return which fraction of each range `first` to `last` lies between `start` and `end`."""
+    fraction: NDArray[np.float64] = (np.minimum(last, end - 1) - np.maximum(first, start) + 1) / (last - first + 1)
+    return fraction
 
 
-def _select_rows_with_series(series: Ints, found: list[_RowT]) -> list[_RowT]:
-    """Those rows in whose reach one of these series is."""
-    if not found:
+def _select_rows_with_series(series: Ints, rows: list[_RowT]) -> list[_RowT]:
+    """Return the rows whose series range includes one of these series."""
+    if not rows:
         return []
-    reach = np.array([(one.series_from, one.series_to) for one in found])
-    some = np.searchsorted(series, reach[:, 0]) < np.searchsorted(series, reach[:, 1], side="right")
-    return [found[at] for at in np.flatnonzero(some).tolist()]
+    ranges = np.array([(row.series_from, row.series_to) for row in rows])
+    included = np.searchsorted(series, ranges[:, 0]) < np.searchsorted(series, ranges[:, 1], side="right")
+    return [rows[at] for at in np.flatnonzero(included).tolist()]
 
 
 def _choose_rollup_rows(
-    rolling: RollupUse, found: list[RollupRow], blocks: list[PlannedBlock], stale: set[int], points: tuple[int, int]
+    rollup_use: RollupUse, rows: list[RollupRow], blocks: list[PlannedBlock], stale: set[int], points: tuple[int, int]
 ) -> list[RollupRow]:
-    """The rollups to read: all of days whose points are gone, and those of whole days that are up to date where that
-    is less to read."""
+    """Return the rollup rows to read instead of points.
+
+    These are all rows of days whose points have expired, and the rows of complete, up-to-date days that have no more
+    intervals than points.
+    """
     cost: dict[tuple[int, int], int] = {}
     for block in blocks:
-        place = (block.bucket, block.day)
-        cost[place] = cost.get(place, 0) + block.points
+        bucket_day = (block.bucket, block.day)
+        cost[bucket_day] = cost.get(bucket_day, 0) + block.points
         if block.level < DAY_LEVEL:
             stale.add(block.day)
-    for row in found:
+    for row in rows:
         cost[row.bucket, row.day] = cost.get((row.bucket, row.day), 0) - row.intervals
     first, last = -(-points[0] // DAY), points[1] // DAY
     return [
         row
-        for row in found
-        if (row.day + 1) * DAY <= rolling.points_from
+        for row in rows
+        if (row.day + 1) * DAY <= rollup_use.points_from
         or (
-            rolling.replaces_points
+            rollup_use.replaces_points
             and first <= row.day < last
             and row.day not in stale
             and cost[row.bucket, row.day] >= 0

@@ -1,9 +1,9 @@
-"""Commits that are not merged yet: found, and remembered, by the stretch.
+"""Unmerged commits: found and cached in groups.
 
-Under load hundreds of commits wait for a merge, and nearly every read has to look through them. So the first read of
-STRETCH neighbours puts them together in memory, as a merge would, and those after it look into a few dozen parts
-instead of hundreds. Like commits, stretches never change; once one of its commits is merged, a stretch is no longer
-read, and what is left of it is read commit by commit: of what is merged some may have been deleted.
+Under load hundreds of commits wait for a merge, and nearly every read searches them. So the first read of
+GROUP_COMMITS neighbouring commits merges them in memory, and later reads search a few dozen parts instead of
+hundreds. Like commits, groups never change; once one of its commits is merged, a group is no longer used and its
+remaining commits are read one by one, because some of the merged commits may have been deleted.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,10 +17,10 @@ from metrics.storage.shards import BlockId
 from metrics.storage.units import DAY
 
 GROUP_COMMITS = 16  # commits
-MAX_GROUP_POINTS = 200_000  # points of a stretch that is put together; of larger commits never many wait
-FETCH_GROUPS = 8  # stretches that are fetched together
+MAX_GROUP_POINTS = 200_000  # larger commits are never numerous
+FETCH_GROUPS = 8  # groups that are read with one statement
 
-# By the days that they reach over too, so that a late point makes no days in between look touched.
+# Grouped by first and last day too, so that a late point does not mark the days in between as changed.
 UNMERGED_COMMITS = f"""
 SELECT y.shard, min(y.seq), max(y.seq), sum(y.points)::bigint, min(y.time_from), max(y.time_to)
 FROM metrics_young y JOIN metrics_merged m USING (shard)
@@ -48,48 +48,54 @@ class CommitGroup(NamedTuple):
         return self.last - self.first == GROUP_COMMITS - 1 and self.points <= MAX_GROUP_POINTS
 
 
-def join_groups(found: Iterable[CommitGroup]) -> list[CommitGroup]:
-    """Rows of WAITING with those of one stretch as one, oldest first.
+def join_groups(rows: Iterable[CommitGroup]) -> list[CommitGroup]:
+    """Join the rows of UNMERGED_COMMITS that belong to group group, oldest first.
 
-    What stands between two commits that wait does wait too: a merge takes the oldest.
+    Commits between two unmerged commits are unmerged too: a merge takes the oldest.
     """
     joined: dict[BlockId, CommitGroup] = {}
-    for one in found:
-        place = one.shard, one.first // GROUP_COMMITS
-        if (held := joined.get(place)) is not None:
-            one = CommitGroup(
-                one.shard,
-                min(held.first, one.first),
-                max(held.last, one.last),
-                held.points + one.points,
-                min(held.time_from, one.time_from),
-                max(held.time_to, one.time_to),
+    for group in rows:
+        key = group.shard, group.first // GROUP_COMMITS
+        if (existing := joined.get(key)) is not None:
+            group = CommitGroup(
+                group.shard,
+                min(existing.first, group.first),
+                max(existing.last, group.last),
+                existing.points + group.points,
+                min(existing.time_from, group.time_from),
+                max(existing.time_to, group.time_to),
             )
-        joined[place] = one
+        joined[key] = group
     return sorted(joined.values())
 
 
 def read_unmerged(
-    connection: Connection, wanted: Sequence[CommitGroup], damaged: list[str], alone: Ints | None = None
+    connection: Connection, groups: Sequence[CommitGroup], damaged: list[str], only_series: Ints | None = None
 ) -> Iterator[tuple[int, CommitGroup, list[Columns]]]:
-    """(last commit, its stretch, points) of what is in these stretches, in their order, and so that the later wins.
+    """Yield (last commit, its group, parts) of these groups in their order, so that later ones win.
 
-    Damaged commits are left out, and named. With `alone` (series) nothing of others needs to be there, and nothing
-    is remembered. Raises Gone.
+    Damaged commits are left out and their names added to `damaged`. With `only_series` points of other series may be
+    left out, and nothing is cached. Raises BlocksChanged.
     """
-    for at in range(0, len(wanted), FETCH_GROUPS):
-        some = wanted[at : at + FETCH_GROUPS]
-        whole = {one: found for one in some if one.is_complete and (found := decoded_blocks.get(_key(one))) is not None}
-        before = len(damaged)
-        held = read_blocks(connection, [key for one in some if one not in whole for key in one.keys], damaged, alone)
-        for one in some:
-            if one not in whole and one.is_complete and alone is None and len(damaged) == before:
-                whole[one] = merge_by_encoding([part for key in one.keys for part in held[key]])
-                decoded_blocks.put(_key(one), whole[one])
-            if one in whole:
-                yield one.last, one, whole[one]
+    for offset in range(0, len(groups), FETCH_GROUPS):
+        batch = groups[offset : offset + FETCH_GROUPS]
+        decoded = {
+            group: parts
+            for group in batch
+            if group.is_complete and (parts := decoded_blocks.get(_key(group))) is not None
+        }
+        damaged_before = len(damaged)
+        by_key = read_blocks(
+            connection, [key for group in batch if group not in decoded for key in group.keys], damaged, only_series
+        )
+        for group in batch:
+            if group not in decoded and group.is_complete and only_series is None and len(damaged) == damaged_before:
+                decoded[group] = merge_by_encoding([part for key in group.keys for part in by_key[key]])
+                decoded_blocks.put(_key(group), decoded[group])
+            if group in decoded:
+                yield group.last, group, decoded[group]
             else:
-                yield from ((key[1][1], one, held[key]) for key in one.keys)
+                yield from ((key[1][1], group, by_key[key]) for key in group.keys)
 
 
 def _key(stretch: CommitGroup) -> BlockKey:

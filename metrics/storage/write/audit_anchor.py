@@ -1,6 +1,6 @@
-"""What the journal tells of the audit: where its chain's head is, whenever it has moved.
+"""Anchors of the audit chain in the journal: the head of the audit chain, whenever it has changed.
 
-The audit tells the same of the journal (metrics.audit.verify_chain), so neither can be written anew without the other.
+The audit records the heads of the journal in the same way (metrics.audit.chain), so neither can be rewritten alone.
 """
 
 import time
@@ -9,31 +9,31 @@ import msgspec
 
 from metrics.storage.connection import Connection
 
-READ_INTERVAL = 1.0  # seconds between looks, so that a commit as a rule costs nothing more
+READ_INTERVAL = 1.0  # seconds; most commits need no extra query
 AUDIT_SENDER = "audit"
 _SENDER_BYTES = b'"sender":"audit"'
 _HEAD = "SELECT number, checksum FROM metrics_audithead WHERE id = 1"
 
 
 class AuditAnchor(msgspec.Struct):
-    """A line of the journal among those of requests."""
+    """A line of the journal that records the head of the audit chain."""
 
     at: float
-    number: int  # of the audit's last entry
+    number: int  # of the last audit entry
     checksum: str  # hexadecimal
     points: int = 0
     sender: str = AUDIT_SENDER
 
 
 class AuditAnchorReader:
-    """Looks at the audit for one writer, whose connection it lasts as long as."""
+    """Reads the head of the audit chain for one writer connection."""
 
     def __init__(self) -> None:
         self._last_number = 0
         self._read_at = float("-inf")
 
     def read_new(self, connection: Connection) -> list[AuditAnchor]:
-        """What is to be told with this commit: nothing, as a rule."""
+        """Return the anchors to store with the next commit: usually none."""
         if time.monotonic() - self._read_at < READ_INTERVAL:
             return []
         self._read_at = time.monotonic()
@@ -45,9 +45,11 @@ class AuditAnchorReader:
 
 
 def decode_audit_anchors(entries: bytes) -> list[AuditAnchor]:
-    """What a commit's entries tell of the audit."""
+    """Return the audit anchors among a commit's entries."""
     if _SENDER_BYTES not in entries:
         return []
     return [
-        msgspec.convert(one, AuditAnchor) for one in msgspec.json.decode(entries) if one.get("sender") == AUDIT_SENDER
+        msgspec.convert(entry, AuditAnchor)
+        for entry in msgspec.json.decode(entries)
+        if entry.get("sender") == AUDIT_SENDER
     ]

@@ -1,12 +1,12 @@
-"""A block becomes part of the stream: the one statement that all measurements go through.
+"""The commit of a block: the one statement that stores measurements.
 
-It moves the head of the stream and inserts the block and its journal at once: commit order, `seq` order and checksum
-chain are one and the same with any number of writers. A block of several shards moves their heads in one transaction,
-always in ascending order, so that no two writers wait for each other; its requests are told of in the journal of the
-first shard that they touch, and once.
+It advances the head of the stream and inserts the block and its journal line together: commit order, order of the
+sequence numbers and checksum chain are the same with any number of writers. A block of several shards advances their
+heads in one transaction, always in ascending order, so that no two writers deadlock; its requests are recorded once,
+in the journal of the first of its shards.
 
-The head knows the revision of the last deletion of a device. Points whose series were looked up before it may be of
-what is gone since: they move nothing, so that no point of a series is committed after the series was deleted.
+The head stores the revision of the last deletion of a device. Points whose series were resolved at an older revision
+may belong to a deleted device: they are not committed, so no point of a series is committed after its deletion.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ NO_ENTRIES = b"[]"
 _ADVANCE_HEAD = """
 WITH head AS (
     UPDATE metrics_head SET seq = seq + 1, checksum = sha256(checksum || %(digest)s::bytea)
-    WHERE shard = %(shard)s AND deleted_at_revision <= %(known)s RETURNING seq, checksum
-), young AS (
+    WHERE shard = %(shard)s AND deleted_at_revision <= %(series_revision)s RETURNING seq, checksum
+), block AS (
     INSERT INTO metrics_young (shard, seq, points, time_from, time_to, payload)
     SELECT %(shard)s, seq, %(points)s, %(time_from)s, %(time_to)s, %(payload)s FROM head
 )"""
@@ -35,58 +35,61 @@ ON CONFLICT DO NOTHING"""
 _JOURNAL = """
 INSERT INTO metrics_journal (shard, seq, entries, payload_digest, digest, checksum)
 SELECT %(shard)s, seq, %(entries)s, %(payload_digest)s, %(digest)s, checksum FROM head RETURNING seq"""
-_COMMIT = (
-    f"{_ADVANCE_HEAD}, batches AS ({_BATCHES.format(head='head, ')}){_JOURNAL}"  # all there is to one of one shard
-)
+_COMMIT = f"{_ADVANCE_HEAD}, batches AS ({_BATCHES.format(head='head, ')}){_JOURNAL}"  # complete commit of one shard
 _COMMIT_PART = _ADVANCE_HEAD + _JOURNAL
 _BATCHES_ONLY = _BATCHES.format(head="")
 _LAST_DELETION = "SELECT max(deleted_at_revision) FROM metrics_head"
 _MISSING_SERIES = """
-SELECT 1 FROM unnest(%s::bigint[]) AS wanted (id)
-WHERE NOT EXISTS (SELECT FROM metrics_series s WHERE s.id = wanted.id) LIMIT 1
+SELECT 1 FROM unnest(%s::bigint[]) AS requested (id)
+WHERE NOT EXISTS (SELECT FROM metrics_series s WHERE s.id = requested.id) LIMIT 1
 """
 
 
 class SeriesOutdated(Exception):
-    """A device was deleted since the series were looked up."""
+    """A device was deleted since the series were resolved."""
 
 
 def commit(
-    connection: Connection, parts: list[Columns], entries: bytes, batches: bytes, known: int
+    connection: Connection, parts: list[Columns], entries: bytes, batches: bytes, series_revision: int
 ) -> list[tuple[BlockId, list[Columns]]]:
-    """Store a block with the JSON of its requests and answered batches; returns its number and parts in each shard.
+    """Store a block with the JSON of its requests and answered batches; return its id and parts in each shard.
 
-    `known` is the revision at which its series were looked up. Raises Outdated, and then nothing is stored.
+    `series_revision` is the revision at which its series were resolved. Raises SeriesOutdated if nothing was stored.
     """
-    given = {"batches": batches.decode(), "known": known}
+    shared = {"batches": batches.decode(), "series_revision": series_revision}
     if shards.count() == 1:
-        row = connection.execute(_COMMIT, _commit_parameters(0, parts, entries) | given, binary=True).fetchone()
+        row = connection.execute(_COMMIT, _commit_parameters(0, parts, entries) | shared, binary=True).fetchone()
         if row is None:
             raise SeriesOutdated
         return [((0, row[0]), parts)]
-    found = list(shards.split_by_shard(parts))
+    parts_by_shard = list(shards.split_by_shard(parts))
     values = [
-        _commit_parameters(shard, some, NO_ENTRIES if place else entries) for place, (shard, some) in enumerate(found)
+        _commit_parameters(shard, shard_parts, NO_ENTRIES if index else entries)
+        for index, (shard, shard_parts) in enumerate(parts_by_shard)
     ]
-    with connection.pipeline(), connection.transaction():  # with everything encoded: heads are held for a short time
-        moved = [connection.execute(_COMMIT_PART, one | given, binary=True) for one in values]
-        connection.execute(_BATCHES_ONLY, given)
+    with connection.pipeline(), connection.transaction():  # everything is encoded: heads are locked briefly
+        moved = [connection.execute(_COMMIT_PART, parameters | shared, binary=True) for parameters in values]
+        connection.execute(_BATCHES_ONLY, shared)
         rows = [cursor.fetchone() for cursor in moved]
         if None in rows:
             raise SeriesOutdated
-    return [((shard, row[0]), some) for (shard, some), row in zip(found, rows, strict=True) if row is not None]
+    return [
+        ((shard, row[0]), shard_parts)
+        for (shard, shard_parts), row in zip(parts_by_shard, rows, strict=True)
+        if row is not None
+    ]
 
 
 def last_deletion_revision(connection: Connection) -> int:
-    """The revision of the last deletion of a device."""
+    """Return the revision of the last deletion of a device."""
     row = connection.execute(_LAST_DELETION).fetchone()
-    assert row is not None  # the head of each shard is there since the first migration
+    assert row is not None  # every shard has a head
     revision: int = row[0]
     return revision
 
 
 def all_series_exist(connection: Connection, series: Ints) -> bool:
-    """Whether none of these series was deleted."""
+    """Return whether none of these series was deleted."""
     return connection.execute(_MISSING_SERIES, (series.tolist(),)).fetchone() is None
 
 

@@ -1,11 +1,11 @@
-"""Who sent what, line by line, one line a commit; each is chained to the one before by its checksum.
+"""The journal: one line per commit with its requests, chained to the line before by a checksum.
 
     digest    SHA-256 of (SHA-256 of the payload, entries)
     checksum  SHA-256 of (checksum of the line before, digest)
 
-So whoever changes, removes or adds a line breaks the chain from there on, also when the payload has long been merged.
-A line in a row of its own costs more than the points of a small commit; after some minutes a thousand of them become
-one row, a *pack*, in which only the payloads' digests resist compression.
+Changing, removing or adding a line breaks the chain from there on, even after the payload was merged. A line in a
+database row of its own takes more bytes than the points of a small commit; after some minutes a thousand lines are
+packed into one row, in which only the digests of the payloads resist compression.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from metrics.storage.format.codec import seal, unseal
 from metrics.storage.format.compression import DENSE_COMPRESSION, pack, unpack
 from metrics.storage.locks import lock_journal
 
-PACK_LINES = 1000  # lines of a pack
-PACK_DELAY = 300.0  # seconds that a line has a row of its own
+PACK_LINES = 1000
+PACK_DELAY = 300.0  # seconds until a line may be packed
 _DIGEST = 32  # bytes
 
 _UNPACKED_LINES = """
@@ -43,7 +43,7 @@ VALUES (%s, %s, %s, to_timestamp(%s / 1e6), to_timestamp(%s / 1e6), %s, %s, %s)
 
 
 class JournalLine(NamedTuple):
-    """What is known of one commit."""
+    """The journal's record of one commit."""
 
     seq: int
     at: int  # µs since 1970, UTC
@@ -56,27 +56,24 @@ class JournalLine(NamedTuple):
 
 
 def line_digest(payload_digest: bytes, entries: bytes) -> bytes:
-    """The digest of a line."""
+    """Return the digest of a line."""
     return hashlib.sha256(payload_digest + entries).digest()
 
 
 def chain_checksum(before: bytes, digest: bytes) -> bytes:
-    """The checksum of a line after another."""
+    """Return the checksum of a line after another."""
     return hashlib.sha256(before + digest).digest()
-
-
-# --- packing ----------------------------------------------------------------------------------------
 
 
 class _EncodedPack(msgspec.Struct, array_like=True):
     seqs: bytes
     times: bytes
-    digests: bytes  # of the payloads, one after the other
+    digests: bytes  # of the payloads, concatenated
     entries: bytes  # zstd of a msgpack list of bytes
 
 
 def encode_pack(lines: list[JournalLine]) -> bytes:
-    """Lines to the payload of a pack."""
+    """Encode lines into the payload of a pack."""
     texts = msgspec.msgpack.encode([line.entries for line in lines])
     packed = _EncodedPack(
         pack(np.array([line.seq for line in lines], np.int64), DENSE_COMPRESSION),
@@ -88,7 +85,7 @@ def encode_pack(lines: list[JournalLine]) -> bytes:
 
 
 def decode_pack(payload: bytes) -> list[JournalLine]:
-    """The lines of a pack. Raises DamagedPayload where its checksum differs."""
+    """Decode the lines of a pack. Raises DamagedPayload."""
     packed = msgspec.msgpack.decode(unseal(payload), type=_EncodedPack)
     texts = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(packed.entries), type=list[bytes])
     digests = [packed.digests[at : at + _DIGEST] for at in range(0, len(packed.digests), _DIGEST)]
@@ -96,18 +93,18 @@ def decode_pack(payload: bytes) -> list[JournalLine]:
     return [JournalLine(*row) for row in zip(seqs, times, texts, digests, strict=True)]
 
 
-def read_lines_before(connection: Connection, shard: int, until: int, most: int) -> list[JournalLine]:
-    """The last lines of a shard before a moment (µs), newest first; as many as asked for, up to what two packs hold."""
-    rows = connection.execute(_LINES_BEFORE, (shard, until, most), binary=True).fetchall()
-    found = [JournalLine(seq, at, entries.encode(), digest or b"") for seq, at, entries, digest in rows]
-    if len(found) < most:
+def read_lines_before(connection: Connection, shard: int, until: int, limit: int) -> list[JournalLine]:
+    """Return the last lines of a shard before a time (µs), newest first: at most `limit`, and at most two packs."""
+    rows = connection.execute(_LINES_BEFORE, (shard, until, limit), binary=True).fetchall()
+    lines = [JournalLine(seq, at, entries.encode(), digest or b"") for seq, at, entries, digest in rows]
+    if len(lines) < limit:
         for (payload,) in connection.execute(_PACKS_BEFORE, (shard, until), binary=True).fetchall():
-            found += [line for line in reversed(decode_pack(payload)) if line.at < until]
-    return found[:most]
+            lines += [line for line in reversed(decode_pack(payload)) if line.at < until]
+    return lines[:limit]
 
 
 def pack_journal(connection: Connection, shard: int, after: float = PACK_DELAY) -> int:
-    """Pack the lines of a shard that are old enough, a pack at a time while there are enough; returns how many."""
+    """Pack the lines of a shard older than `after` seconds while there are enough; return how many were packed."""
     total = 0
     while packed := _pack_once(connection, shard, after):
         total += packed
@@ -134,7 +131,7 @@ def _pack_once(connection: Connection, shard: int, after: float) -> int:
 
 
 def _checksum_before(connection: Connection, shard: int, seq: int) -> bytes | None:
-    """The checksum of the line before this one; empty before the first of all, None where it is gone."""
+    """Return the checksum of the line before `seq`; empty for the first line, None if that line was deleted."""
     if seq == 1:
         return b""
     row = connection.execute(

@@ -1,4 +1,4 @@
-"""Following the journal's chain of checksums from its oldest line to the head."""
+"""Verification of the journal's checksum chain from its oldest line to the head."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s
 
 @dataclass(frozen=True, slots=True)
 class BrokenChain:
-    """The first link of a shard's chain that is not what it was."""
+    """The first link of a shard's checksum chain that does not match."""
 
     shard: int
     seq: int  # of the commit
@@ -28,101 +28,99 @@ class BrokenChain:
 
 
 class CommitAnchor(NamedTuple):
-    """What somebody outside of the journal says of it: once this was the last commit of the shard."""
+    """A record outside of the journal of what was once the last commit of the shard."""
 
-    by: str
+    source: str
     seq: int
     checksum: str  # hexadecimal
 
 
 class _AnchorCheck:
-    """What is said of a shard's commits, in ascending order of these, beside what they are found to be."""
+    """Compares anchors of a shard's commits, in ascending order, with the journal."""
 
-    def __init__(self, seen: Iterable[CommitAnchor]) -> None:
-        self._seen = iter(seen)
-        self._next = next(self._seen, None)
+    def __init__(self, anchors: Iterable[CommitAnchor]) -> None:
+        self._anchors = iter(anchors)
+        self._next = next(self._anchors, None)
 
     def contradict(self, seq: int, checksum: bytes | None) -> str:
-        """What they say against this line; empty where nothing."""
-        while (told := self._next) is not None and told.seq <= seq:
-            self._next = next(self._seen, None)
-            if told.seq == seq and checksum is not None and told.checksum != checksum.hex():
-                return f"it is not what it was when {told.by} was written"
+        """Return how an anchor contradicts this line; empty if none does."""
+        while (anchor := self._next) is not None and anchor.seq <= seq:
+            self._next = next(self._anchors, None)
+            if anchor.seq == seq and checksum is not None and anchor.checksum != checksum.hex():
+                return f"it differs from what {anchor.source} recorded"
         return ""
 
     def miss(self) -> str:
-        """Who has seen a commit after those that there are; empty where nobody has."""
-        return f"{self._next.by} has seen commit {self._next.seq}, which is not there" if self._next else ""
+        """Return which anchor names a commit after the last one; empty if none does."""
+        return f"{self._next.source} recorded commit {self._next.seq}, which is missing" if self._next else ""
 
 
 @dataclass(slots=True)
 class _ChainPosition:
-    """How far the chain holds: the last line's number and checksum; None: unknown, since what was before is gone."""
+    """The last verified line: its sequence number and checksum; None if unknown because older lines were deleted."""
 
     seq: int = 0
     checksum: bytes | None = b""
 
     def follow(self, seq: int, digest: bytes, checksum: bytes | None) -> str:
-        """Go on by a line whose checksum is stored, or by one within a pack; returns what is wrong with it."""
+        """Verify the next line, with its stored checksum or (within a pack) without; return what is wrong."""
         if self.seq and seq != self.seq + 1:
             return f"commits {self.seq + 1} to {seq - 1} are missing"
-        known = self.checksum if seq == self.seq + 1 else None
-        self.seq, self.checksum = seq, checksum if known is None else chain_checksum(known, digest)
-        return (
-            "" if checksum is None or self.checksum == checksum else "its checksum does not follow from the one before"
-        )
+        previous = self.checksum if seq == self.seq + 1 else None
+        self.seq, self.checksum = seq, checksum if previous is None else chain_checksum(previous, digest)
+        return "" if checksum is None or self.checksum == checksum else "its checksum does not match the line before"
 
 
 def verify_journal(
     connection: Connection,
     shard: int,
-    seen: Iterable[CommitAnchor] = (),
-    hear: Callable[[int, bytes], None] | None = None,
+    anchors: Iterable[CommitAnchor] = (),
+    on_line: Callable[[int, bytes], None] | None = None,
 ) -> tuple[int, BrokenChain | None]:
-    """(how many lines hold, the first that does not), within a snapshot: nothing may be committed meanwhile.
+    """Verify the journal of a shard within a snapshot; return (valid lines, the first broken link).
 
-    `seen` is what others say of the lines, in order; `hear` is given the number and the entries of each that holds.
+    `anchors` are outside records of commits, in order; `on_line` receives the number and entries of each valid line.
     """
-    follower, witnesses, held = _ChainPosition(), _AnchorCheck(seen), 0
-    for seq, entries, found in _check_lines(connection, shard, follower):
-        if why := found or witnesses.contradict(seq, follower.checksum):
-            return held, BrokenChain(shard, seq, why)
-        held += 1
-        if hear is not None:
-            hear(seq, entries)
+    position, anchor_check, valid = _ChainPosition(), _AnchorCheck(anchors), 0
+    for seq, entries, problem in _check_lines(connection, shard, position):
+        if reason := problem or anchor_check.contradict(seq, position.checksum):
+            return valid, BrokenChain(shard, seq, reason)
+        valid += 1
+        if on_line is not None:
+            on_line(seq, entries)
     row = connection.execute(
         "SELECT seq, checksum FROM metrics_head WHERE shard = %s", (shard,), binary=True
     ).fetchone()
-    if row and row[0] > follower.seq:
-        return held, BrokenChain(shard, follower.seq + 1, f"commits {follower.seq + 1} to {row[0]} are missing")
-    if row and held and row[1] != follower.checksum:
-        return held, BrokenChain(shard, follower.seq, "the head of the stream has another checksum")
-    if missed := witnesses.miss():
-        return held, BrokenChain(shard, follower.seq + 1, missed)
-    return held, None
+    if row and row[0] > position.seq:
+        return valid, BrokenChain(shard, position.seq + 1, f"commits {position.seq + 1} to {row[0]} are missing")
+    if row and valid and row[1] != position.checksum:
+        return valid, BrokenChain(shard, position.seq, "the checksum of the head differs")
+    if reason := anchor_check.miss():
+        return valid, BrokenChain(shard, position.seq + 1, reason)
+    return valid, None
 
 
-def _check_lines(connection: Connection, shard: int, follower: _ChainPosition) -> Iterator[tuple[int, bytes, str]]:
-    yield from _check_packs(connection, shard, follower)
-    while rows := connection.execute(_LINES, (shard, follower.seq, PACK_LINES), binary=True).fetchall():
+def _check_lines(connection: Connection, shard: int, position: _ChainPosition) -> Iterator[tuple[int, bytes, str]]:
+    yield from _check_packs(connection, shard, position)
+    while rows := connection.execute(_LINES, (shard, position.seq, PACK_LINES), binary=True).fetchall():
         for seq, entries, payload_digest, digest, checksum in rows:
             if payload_digest is not None and line_digest(payload_digest, entries.encode()) != digest:
-                yield seq, b"", "its entries are not those that were written"
+                yield seq, b"", "its entries were changed"
                 return
-            yield seq, entries.encode(), follower.follow(seq, digest, checksum)
+            yield seq, entries.encode(), position.follow(seq, digest, checksum)
 
 
-def _check_packs(connection: Connection, shard: int, follower: _ChainPosition) -> Iterator[tuple[int, bytes, str]]:
-    while packs := connection.execute(_PACKS, (shard, follower.seq), binary=True).fetchall():
+def _check_packs(connection: Connection, shard: int, position: _ChainPosition) -> Iterator[tuple[int, bytes, str]]:
+    while packs := connection.execute(_PACKS, (shard, position.seq), binary=True).fetchall():
         for first, last, before, checksum, payload in packs:
             try:
                 lines: list[JournalLine] = decode_pack(payload)
             except DamagedPayload:
                 yield first, b"", f"the pack of commits {first} to {last} is damaged"
                 return
-            if follower.seq == 0 and before is not None:
-                follower.seq, follower.checksum = first - 1, before
+            if position.seq == 0 and before is not None:
+                position.seq, position.checksum = first - 1, before
             for line in lines[:-1]:
-                yield line.seq, line.entries, follower.follow(line.seq, line.digest, None)
+                yield line.seq, line.entries, position.follow(line.seq, line.digest, None)
             line = lines[-1]
-            yield line.seq, line.entries, follower.follow(line.seq, line.digest, checksum)
+            yield line.seq, line.entries, position.follow(line.seq, line.digest, checksum)

@@ -1,6 +1,6 @@
-"""The only way in: one writer per process gathers what arrives, commits it as one block, and then lets the answers go.
+"""The writer: one thread per process that collects incoming points and commits them as one block.
 
-While a commit runs, the next block gathers; so a thousand devices cost PostgreSQL no more than one.
+While a commit runs, the next block collects; so a thousand devices cost PostgreSQL no more than one device.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from metrics.storage.write.commit import SeriesOutdated, all_series_exist, commi
 
 log = logging.getLogger(__name__)
 
-MAX_QUEUED_POINTS = 1_000_000  # points that may wait for the writer in one process
-MAX_COMMIT_POINTS = 50_000  # points of one commit
+MAX_QUEUED_POINTS = 1_000_000  # of one process
+MAX_COMMIT_POINTS = 50_000  # one commit takes requests until it has this many points
 commit_listeners: list[Callable[[int], None]] = []  # called with the number of points after each commit
-NEVER_OUTDATED = 2**62  # the revision of series that nobody deletes
-WRITE_TIMEOUT = 8.0  # seconds to ride out a restart of PostgreSQL before the sender is told to try again
+NEVER_OUTDATED = 2**62  # series revision for points whose series cannot be deleted
+WRITE_TIMEOUT = 8.0  # seconds; long enough for a restart of PostgreSQL
 
 
 class JournalEntry(msgspec.Struct, omit_defaults=True):
-    """The journal's line on one request."""
+    """The journal's record of one request."""
 
     sender: str
     at: float
@@ -46,7 +46,7 @@ class JournalEntry(msgspec.Struct, omit_defaults=True):
 
 
 class AnsweredBatch(msgspec.Struct):
-    """A batch id, and the answer that a retry is to get."""
+    """A batch id and the answer that a retry gets."""
 
     device_id: str
     batch_id: str
@@ -55,9 +55,10 @@ class AnsweredBatch(msgspec.Struct):
 
 @dataclass(slots=True)
 class IncomingPoints:
-    """Points of one encoding as they came: series int64[n], times int64[n] in µs, values, contexts as in Columns.
+    """Points of one encoding in order of arrival.
 
-    Lists where there is one number: a hundred of them become arrays together faster than one by one.
+    series int64[n], times int64[n] in µs, values and contexts as in Columns. Lists are for single points: a hundred
+    of them become arrays faster together than one by one.
     """
 
     series: Ints | list[int]
@@ -72,7 +73,7 @@ class _PendingWrite:
     arrivals: list[IncomingPoints]
     entry: JournalEntry
     batch: AnsweredBatch | None
-    series_revision: int  # the revision at which its series were looked up
+    series_revision: int  # the revision at which its series were resolved
     deadline: float
     points: int
     done: Callable[[list["_PendingWrite"]], None]
@@ -81,9 +82,9 @@ class _PendingWrite:
 
 
 class Writer(threading.Thread):
-    """The writer of one process. `submit` and `submit_async` return after COMMIT, or raise.
+    """The writer thread of a process. `submit` and `submit_async` return after COMMIT, or raise.
 
-    `known` is the revision at which the series of what is submitted were looked up.
+    `series_revision` is the revision at which the series of the submitted points were resolved.
     """
 
     def __init__(self) -> None:
@@ -94,7 +95,7 @@ class Writer(threading.Thread):
         self._count_lock = threading.Lock()
         self._connection: Connection | None = None
         self._anchor_reader = AuditAnchorReader()
-        self._deleted = 0  # the revision of the last deletion that it met
+        self._last_deletion = 0  # revision of the last known deletion
         self._after_commit: list[Callable[[], None]] = []
 
     def submit(
@@ -104,7 +105,7 @@ class Writer(threading.Thread):
         batch: AnsweredBatch | None = None,
         series_revision: int = NEVER_OUTDATED,
     ) -> None:
-        """Store, and return once it is durable. Raises DeviceDeleted, WriterOverloaded or StorageUnavailable."""
+        """Store points; return after COMMIT. Raises DeviceDeleted, WriterOverloaded or StorageUnavailable."""
         finished = threading.Event()
         waiting = self._enqueue(arrivals, entry, batch, series_revision, lambda _: finished.set(), None)
         finished.wait()
@@ -118,29 +119,29 @@ class Writer(threading.Thread):
         batch: AnsweredBatch | None = None,
         series_revision: int = NEVER_OUTDATED,
     ) -> "asyncio.Future[None]":
-        """The same for a coroutine of the running loop."""
+        """Store points like `submit`, for a coroutine of the running loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._enqueue(arrivals, entry, batch, series_revision, _FutureResolver(loop), future)
         return future
 
     def call_after_commit(self, callback: Callable[[], None]) -> None:
-        """Call `wake` after every commit of this process (from the writer's thread)."""
+        """Call `callback` after every commit of this process, in the writer's thread."""
         if callback not in self._after_commit:
             self._after_commit.append(callback)
 
     @property
     def queued_points(self) -> int:
-        """How many points wait to be committed."""
+        """The number of points that wait to be committed."""
         return self._queued_points
 
     @property
     def is_disconnected(self) -> bool:
-        """Whether it has lost PostgreSQL, and not found it again yet."""
+        """Whether the connection to PostgreSQL was lost and is not restored yet."""
         return self._disconnected
 
     def stop(self) -> None:
-        """Write what waits, then end."""
+        """Commit everything in the queue, then end."""
         self._queue.put(None)
         self.join(WRITE_TIMEOUT + 2)
 
@@ -165,19 +166,19 @@ class Writer(threading.Thread):
         return waiting
 
     def run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            together, points = [first], first.points
+        while (pending := self._queue.get()) is not None:
+            batch, points = [pending], pending.points
             while points < MAX_COMMIT_POINTS:
                 try:
-                    following = self._queue.get_nowait()
+                    pending = self._queue.get_nowait()
                 except queue.Empty:
                     break
-                if following is None:
+                if pending is None:
                     self._queue.put(None)
                     break
-                together.append(following)
-                points += following.points
-            self._store(together)
+                batch.append(pending)
+                points += pending.points
+            self._store(batch)
         if self._connection is not None:
             self._connection.close()
 
@@ -194,7 +195,7 @@ class Writer(threading.Thread):
             log.error("nothing is stored: %s", error)
             self._finish(together, error)
         except Exception as error:
-            if len(together) > 1:  # only the guilty one is to suffer
+            if len(together) > 1:  # only the request that causes the error fails
                 for waiting in together:
                     self._store([waiting])
                 return
@@ -208,7 +209,7 @@ class Writer(threading.Thread):
         if self._connection is None:
             self._connection = self._connect()
             self._disconnected = False
-        self._check_living(self._connection, together)
+        self._check_series_exist(self._connection, together)
         parts = build_block([one for waiting in together for one in waiting.arrivals])
         told = self._anchor_reader.read_new(self._connection)
         entries = msgspec.json.encode([*told, *(waiting.entry for waiting in together)])
@@ -218,22 +219,22 @@ class Writer(threading.Thread):
                 self._connection, parts, entries, batches, min(waiting.series_revision for waiting in together)
             )
         except SeriesOutdated:
-            self._deleted = last_deletion_revision(self._connection)
+            self._last_deletion = last_deletion_revision(self._connection)
             return self._commit(together)
         for number, some in stored:
             cache_commit(number, some)
 
-    def _check_living(self, connection: Connection, together: list[_PendingWrite]) -> None:
-        """Raise DeviceDeleted where series were looked up before the last deletion, and one went with it."""
-        late = [waiting for waiting in together if waiting.series_revision < self._deleted]
-        if not late:
+    def _check_series_exist(self, connection: Connection, together: list[_PendingWrite]) -> None:
+        """Raise DeviceDeleted if a series was resolved before the last deletion and no longer exists."""
+        outdated = [waiting for waiting in together if waiting.series_revision < self._last_deletion]
+        if not outdated:
             return
-        known = self._deleted
-        series = np.unique(np.concatenate([one.series for waiting in late for one in waiting.arrivals]))
+        checked_revision = self._last_deletion
+        series = np.unique(np.concatenate([one.series for waiting in outdated for one in waiting.arrivals]))
         if not all_series_exist(connection, series):
             raise DeviceDeleted("a device was deleted while its points were on their way; send them again")
-        for waiting in late:
-            waiting.series_revision = known
+        for waiting in outdated:
+            waiting.series_revision = checked_revision
 
     def _connect(self) -> Connection:
         connection = connect(statement_timeout="10s")
@@ -242,15 +243,15 @@ class Writer(threading.Thread):
         except BaseException:
             connection.close()
             raise
-        self._anchor_reader = AuditAnchorReader()  # what it told last may not have come through
+        self._anchor_reader = AuditAnchorReader()  # its last anchor may not be committed
         return connection
 
     def _reconnect(self, deadline: float) -> bool:
-        """A fresh connection before the deadline; False where there is none."""
+        """Reconnect before the deadline; return False if that fails."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        clear_block_cache()  # a server that was restored may give the same numbers to other commits
+        clear_block_cache()  # a restored server may reuse sequence numbers
         pause = 0.05
         while time.monotonic() < deadline:
             try:
@@ -281,7 +282,7 @@ class Writer(threading.Thread):
 
 @dataclass(frozen=True)
 class _FutureResolver:
-    """Resolves the futures of one event loop, all those of a commit with one wake-up."""
+    """Resolves the futures of one event loop, all futures of a commit with one wake-up."""
 
     loop: asyncio.AbstractEventLoop = field(hash=True)
 
@@ -292,7 +293,7 @@ class _FutureResolver:
     def _resolve(group: list[_PendingWrite]) -> None:
         for waiting in group:
             if waiting.target.done():
-                continue  # the sender has left
+                continue  # the request was cancelled
             if waiting.error is None:
                 waiting.target.set_result(None)
             else:
@@ -300,7 +301,7 @@ class _FutureResolver:
 
 
 def build_block(arrivals: Sequence[IncomingPoints]) -> list[Columns]:
-    """What arrived, in order of arrival, as the parts of one block: numbers apart from everything else."""
+    """Arrange incoming points, in order of arrival, as the parts of a block: numbers separate from other values."""
     parts = []
     for numbers in (True, False):
         some = [one for one in arrivals if (isinstance(one.values, list) or one.values.dtype != object) is numbers]
@@ -334,14 +335,17 @@ _writer: Writer | None = None
 _writer_lock = threading.Lock()
 
 
-def reset_writer() -> None:
-    """Drop the writer without stopping its thread, which does not exist in a forked child."""
-    global _writer, _writer_lock
-    _writer, _writer_lock = None, threading.Lock()
+def _reset_after_fork() -> None:
+    """Forget the writer in a forked child, which has none of its parent's threads."""
+    global _writer
+    _writer = None
+
+
+os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def writer() -> Writer:
-    """The writer of this process, started when first asked for."""
+    """Return the writer of this process, started at the first call."""
     global _writer
     if _writer is not None:
         return _writer
@@ -353,12 +357,12 @@ def writer() -> Writer:
 
 
 def running_writer() -> Writer | None:
-    """The writer of this process, where it was asked for."""
+    """Return the writer of this process if it was started."""
     return _writer
 
 
 def stop_writer() -> None:
-    """Write what waits and end the writer: for the end of a process, and between tests."""
+    """Commit everything in the queue and end the writer, at the end of a process."""
     global _writer
     with _writer_lock:
         if _writer is not None:
