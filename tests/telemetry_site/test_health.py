@@ -189,7 +189,7 @@ def test_after_a_restart_of_the_database_nobody_is_told_anything_wrong(anonymous
 
 def test_health_does_not_wait_for_questions(anonymous: ApiClient) -> None:
     """The connections that questions are read on are all taken."""
-    taken = [connections.read_connection() for _ in range(connections._READ_POOL.connections)]
+    taken = [connections.read_connection() for _ in range(connections._READ_POOL.max_connections)]
     for one in taken:
         one.__enter__()
     try:
@@ -240,7 +240,7 @@ def test_a_writer_that_is_behind_or_has_lost_the_database_degrades_ingestion(
 ) -> None:
     admin.post("devices/device_001/telemetry", point())
     with monkeypatch.context() as patched:
-        patched.setattr(writer(), "_waiting_points", MAX_QUEUED_POINTS * 3 // 4)
+        patched.setattr(writer(), "_queued_points", MAX_QUEUED_POINTS * 3 // 4)
         assert unwell(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
         assert admin.get(DETAILED).json["performance"]["points_waiting_here"] == MAX_QUEUED_POINTS * 3 // 4
     assert unwell(admin.get(DETAILED)) == {}

@@ -1,8 +1,8 @@
-"""When a policy changes, the stored days of its metric move into rows of series that are kept equally long.
+"""Regrouping of stored days after a retention policy changed: into rows of series with equal retention.
 
-Which policy the rows follow is kept by metric (`GroupedBy`), apart from the definition: where the two differ there is
-work to do, bucket by bucket and day by day, each in a transaction under the unit's lock. Only when every day is done
-is the new policy noted, so a killed worker leaves nothing but work that is done again.
+The policy that the rows of a metric follow is stored (`GroupedBy`) apart from the definition; where the two differ
+the rows are regrouped, one bucket and day at a time, each in a transaction under the lock of the day. The new policy
+is recorded only when every day is done, so a killed worker leaves nothing but work to repeat.
 """
 
 import logging
@@ -40,49 +40,51 @@ UNION SELECT shard, bucket, day FROM metrics_rollup WHERE shard = ANY(%(shards)s
 
 
 def buckets_to_regroup(connection: Connection) -> list[int]:
-    """The buckets in which a policy has changed and rows still follow the old one."""
+    """Return the buckets with rows that do not follow the current policy."""
     return _buckets_of(connection, list(_read_changed_policies(connection)))
 
 
 def changed_policies(connection: Connection) -> list[str]:
-    """Metrics whose rows follow another policy than theirs."""
+    """Return the metrics whose rows do not follow their policy."""
     return sorted(_read_changed_policies(connection))
 
 
 def regroup_rows(connection: Connection, budget: float = 25.0) -> int:
-    """Bring rows in line with the policies, for about `budget` seconds; returns the rows written anew."""
+    """Regroup rows by the current policies for about `budget` seconds; return how many rows were rewritten."""
     started, written, done = time.monotonic(), 0, True
     changed = _read_changed_policies(connection)
-    wanted = {"shards": list(shards.all_shards()), "buckets": _buckets_of(connection, list(changed))}
-    for place in sorted(BucketDay(*row) for row in connection.execute(_DAYS_OF, wanted).fetchall()):
-        if written and time.monotonic() - started > budget:  # every run gets further than the one before
+    parameters = {"shards": list(shards.all_shards()), "buckets": _buckets_of(connection, list(changed))}
+    for bucket_day in sorted(BucketDay(*row) for row in connection.execute(_DAYS_OF, parameters).fetchall()):
+        if written and time.monotonic() - started > budget:  # at least one day per run
             return written
         with connection.transaction():
-            if not lock_day(connection, place.bucket, place.day):  # a merge that may have read the old policy
+            if not lock_day(connection, bucket_day.bucket, bucket_day.day):  # a merge that may use the old policy
                 done = False
                 continue
-            known = read_policies_between(
-                connection, place.bucket * SERIES_PER_BUCKET, (place.bucket + 1) * SERIES_PER_BUCKET
+            policies = read_policies_between(
+                connection, bucket_day.bucket * SERIES_PER_BUCKET, (bucket_day.bucket + 1) * SERIES_PER_BUCKET
             )
-            written += _regroup_points(connection, place, known) + _regroup_rollups(connection, place, known)
+            written += _regroup_points(connection, bucket_day, policies) + _regroup_rollups(
+                connection, bucket_day, policies
+            )
     if done:
         _store_applied_policies(connection, changed)
     return written
 
 
 def _read_changed_policies(connection: Connection) -> dict[str, RetentionPolicy | None]:
-    """Metrics whose rows follow another policy than theirs; None: the definition is gone."""
+    """Return the new policy of metrics whose rows follow another; None if the definition was deleted."""
     rows = connection.execute(_CHANGED, DEFAULT_POLICY._asdict())
-    return {name: None if gone else RetentionPolicy(*days) for name, *days, gone in rows}
+    return {name: None if is_deleted else RetentionPolicy(*days) for name, *days, is_deleted in rows}
 
 
 def _buckets_of(connection: Connection, metrics: list[str]) -> list[int]:
     if not metrics:
         return []
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT DISTINCT id / %s FROM metrics_series WHERE metric_name = ANY(%s)", (SERIES_PER_BUCKET, metrics)
     )
-    return [bucket for (bucket,) in found]
+    return [bucket for (bucket,) in rows]
 
 
 def _store_applied_policies(connection: Connection, changed: dict[str, RetentionPolicy | None]) -> None:
@@ -93,71 +95,73 @@ def _store_applied_policies(connection: Connection, changed: dict[str, Retention
                 connection.execute("INSERT INTO metrics_groupedby VALUES (%s, %s, %s, %s)", (name, *policy))
 
 
-def _find_misplaced_rows(rows: list[tuple[int, int, int, int]], days: dict[int, int]) -> list[int]:
-    """Rows (id, keep, series from, series to) in whose reach is a series that is kept differently long.
+def _find_misplaced_rows(rows: list[tuple[int, int, int, int]], days_by_series: dict[int, int]) -> list[int]:
+    """Return the rows (id, keep, series from, series to) that may contain a series with another retention.
 
-    Told without looking into them, so that what is right already costs next to nothing.
+    The payloads are not read, so that correct rows cost almost nothing.
     """
-    series = np.array(sorted(days), np.int64)
-    kept = np.array([days[number] for number in sorted(days)], np.int64)
-    found = []
+    series = np.array(sorted(days_by_series), np.int64)
+    days = np.array([days_by_series[number] for number in sorted(days_by_series)], np.int64)
+    misplaced = []
     for number, keep, first, last in rows:
         low, high = series.searchsorted(first), series.searchsorted(last, "right")
-        if low == high or (kept[low:high] != keep).any():
-            found.append(number)
-    return found
+        if low == high or (days[low:high] != keep).any():
+            misplaced.append(number)
+    return misplaced
 
 
-def _regroup_points(connection: Connection, place: BucketDay, known: dict[int, RetentionPolicy]) -> int:
-    where = (place.shard, place.bucket, place.day, DAY_LEVEL)
+def _regroup_points(connection: Connection, bucket_day: BucketDay, policies: dict[int, RetentionPolicy]) -> int:
+    parameters = (bucket_day.shard, bucket_day.bucket, bucket_day.day, DAY_LEVEL)
     rows = connection.execute(
         "SELECT id, keep, series_from, series_to FROM metrics_block"
         " WHERE shard = %s AND bucket = %s AND day = %s AND level = %s",
-        where,
+        parameters,
     ).fetchall()
-    looked_at = _find_misplaced_rows(rows, {series: policy.points for series, policy in known.items()})
-    written, change = 0, CountChange(connection, place.shard)
+    candidates = _find_misplaced_rows(rows, {series: policy.points for series, policy in policies.items()})
+    written, change = 0, CountChange(connection, bucket_day.shard)
     for number, keep, seq_from, seq_to, payload in connection.execute(
         "SELECT id, keep, seq_from, seq_to, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
-        (place.shard, looked_at),
+        (bucket_day.shard, candidates),
         binary=True,
     ).fetchall():
         try:
             parts: list[Columns] = decode(payload)
         except DamagedPayload:
-            log.error("merged block %s is damaged: it stays as it is", number)
+            log.error("merged block %s is damaged and was not regrouped", number)
             continue
-        if all(known.get(series, DEFAULT_POLICY).points == keep for part in parts for series in part.ids.tolist()):
+        if all(policies.get(series, DEFAULT_POLICY).points == keep for part in parts for series in part.ids.tolist()):
             continue
-        connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (place.shard, number))
-        change.add_bytes(place.bucket, -len(payload))
+        connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (bucket_day.shard, number))
+        change.add_bytes(bucket_day.bucket, -len(payload))
         for part in parts:
-            insert_day_blocks(connection, part, MergeRun(place.shard, DAY_LEVEL, seq_from, seq_to), known, change)
+            insert_day_blocks(
+                connection, part, MergeRun(bucket_day.shard, DAY_LEVEL, seq_from, seq_to), policies, change
+            )
         written += 1
     change.apply()
     return written
 
 
-def _regroup_rollups(connection: Connection, place: BucketDay, known: dict[int, RetentionPolicy]) -> int:
+def _regroup_rollups(connection: Connection, bucket_day: BucketDay, policies: dict[int, RetentionPolicy]) -> int:
     written = 0
     for resolution in RESOLUTIONS:
         rows = connection.execute(
             "SELECT id, keep, series_from, series_to FROM metrics_rollup"
             " WHERE shard = %s AND bucket = %s AND day = %s AND resolution = %s",
-            (place.shard, place.bucket, place.day, resolution),
+            (bucket_day.shard, bucket_day.bucket, bucket_day.day, resolution),
         ).fetchall()
-        days = {series: rollup_retention_days(policy, resolution) for series, policy in known.items()}
+        days = {series: rollup_retention_days(policy, resolution) for series, policy in policies.items()}
         for number, keep, payload in connection.execute(
             "SELECT id, keep, payload FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)",
-            (place.shard, _find_misplaced_rows(rows, days)),
+            (bucket_day.shard, _find_misplaced_rows(rows, days)),
             binary=True,
         ).fetchall():
-            held = decode_rollup(payload, resolution * SECOND)
+            rollup = decode_rollup(payload, resolution * SECOND)
             if any(
-                rollup_retention_days(known.get(series, DEFAULT_POLICY), resolution) != keep
-                for series in held.ids.tolist()
+                rollup_retention_days(policies.get(series, DEFAULT_POLICY), resolution) != keep
+                for series in rollup.ids.tolist()
             ):
-                delete_rows(connection, place.shard, [number])
-                insert_rollup(connection, place, resolution, held, known)
+                delete_rows(connection, bucket_day.shard, [number])
+                insert_rollup(connection, bucket_day, resolution, rollup, policies)
                 written += 1
     return written

@@ -1,9 +1,9 @@
-"""Blocks whose checksum differs: reported, set aside with all that is known of them, and never silently skipped.
+"""Damaged blocks: their checksum differs. They are logged, quarantined with their metadata, and named in responses.
 
-Whoever meets one leaves it out and names it, so that the answer says that it is incomplete. Merged blocks are set
-aside by whoever meets them first, young ones by the merge that would have taken them. What is set aside keeps its
-place in the order of writes: merges do not join what is older than it with what is newer, so that it can be put back
-(metrics.storage.merge.restore_damaged) as if it had never been away.
+A reader leaves a damaged block out and names it, so that the response says that it is incomplete. Merged blocks are
+quarantined by the first reader or merge that finds them, unmerged blocks by the merge that reads them. A quarantined
+block keeps its place in the commit order: merges do not join older blocks with newer ones across it, so that it can
+be restored (metrics.storage.merge.restore_damaged) as if it had never been away.
 """
 
 import logging
@@ -21,6 +21,7 @@ from metrics.storage.format.layout import SERIES_PER_BUCKET
 from metrics.storage.locks import lock_day
 from metrics.storage.merge import point_counts
 from metrics.storage.shards import BlockId
+from metrics.storage.units import DAY
 
 log = logging.getLogger(__name__)
 
@@ -61,61 +62,63 @@ _logged: set[str] = set()
 
 
 def block_name(source: int, number: BlockId) -> str:
-    """A block (0 young, 1 merged) as people are told of it."""
+    """Return the name of a block (source 0 unmerged, 1 merged) in logs and responses."""
     shard = f" of shard {number[0]}" if shards.count() > 1 else ""
     return f"{('young', 'merged')[source]} block {number[1]}{shard}"
 
 
-def log_damage_once(what: str) -> None:
-    """Log that something is damaged, once in each process."""
-    if what not in _logged:
-        _logged.add(what)
-        log.error("%s is damaged: its checksum differs", what)
+def log_damage_once(name: str) -> None:
+    """Log once per process that a block is damaged."""
+    if name not in _logged:
+        _logged.add(name)
+        log.error("%s is damaged: its checksum differs", name)
 
 
 def reset_logged_damage() -> None:
-    """Tell again: between tests, whose numbers may be alike."""
+    """Forget which blocks were logged, when sequence numbers may be reused."""
     _logged.clear()
 
 
 def report_damaged_block(source: int, number: BlockId) -> str:
-    """What a reader does who met a damaged block: tell, set it aside where that can be done now; returns its name."""
+    """Log a damaged block found by a reader, quarantine it if possible, and return its name."""
     name = block_name(source, number)
     log_damage_once(name)
     if source == 1:
         try:
             with connect() as connection, connection.transaction():
-                place = connection.execute(_BLOCK_DAY, number).fetchone()
-                if place is not None and lock_day(connection, *place):  # else a merge meets it
+                bucket_day = connection.execute(_BLOCK_DAY, number).fetchone()
+                if bucket_day is not None and lock_day(connection, *bucket_day):  # otherwise a merge quarantines it
                     quarantine_block(connection, source, number)
         except psycopg.OperationalError as error:
-            log.warning("%s is not set aside yet: %s", name, str(error).split("\n")[0])
+            log.warning("%s is not quarantined yet: %s", name, str(error).split("\n")[0])
     return name
 
 
 def quarantine_block(connection: Connection, source: int, number: BlockId) -> None:
-    """Move a block out of the way, in the caller's transaction; whoever calls holds the lock of its unit or shard."""
+    """Move a block to the quarantine in the caller's transaction; the caller holds the lock of its day or shard."""
     log_damage_once(block_name(source, number))
     if source == 0:
         connection.execute(_QUARANTINE_COMMIT, number)
         connection.execute("DELETE FROM metrics_young WHERE shard = %s AND seq = %s", number)
     else:
         row = connection.execute(_QUARANTINE_MERGED, number).fetchone()
-        if row is not None:  # how many points of which series are gone with it cannot be told
+        if row is not None:  # its points per series are unknown
             point_counts.mark_for_rebuild(
                 connection, number[0], row[0] * SERIES_PER_BUCKET // point_counts.SERIES_PER_RANGE
             )
         connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", number)
 
 
-def damaged_in_range(connection: Connection, wanted: dict[str, Any]) -> list[str]:
-    """Names of what is set aside and may belong to an answer."""
-    rows = connection.execute(_IN_RANGE, wanted)
-    return [block_name(min(level, 1), (shard, number)) for level, shard, number in rows if shard in wanted["shards"]]
+def damaged_in_range(connection: Connection, parameters: dict[str, Any]) -> list[str]:
+    """Return the names of quarantined blocks that may belong to a response."""
+    rows = connection.execute(_IN_RANGE, parameters)
+    return [
+        block_name(min(level, 1), (shard, number)) for level, shard, number in rows if shard in parameters["shards"]
+    ]
 
 
 def damaged_of_series(connection: Connection, series: Sequence[int]) -> list[str]:
-    """Names of what is set aside and may hold points of these series (ascending)."""
+    """Return the names of quarantined blocks that may have points of these series (ascending)."""
     rows = connection.execute(_OF_SERIES, {"series": series, "low": series[0], "high": series[-1]})
     return [block_name(min(level, 1), (shard, number)) for level, shard, number in rows]
 
@@ -123,32 +126,35 @@ def damaged_of_series(connection: Connection, series: Sequence[int]) -> list[str
 def decode_commit_runs(
     connection: Connection, shard: int, commits: Iterable[tuple[int, bytes]]
 ) -> list[tuple[int, int, list[Columns]]]:
-    """Commits in order as unbroken runs (first, last, parts); a damaged one is set aside and ends its run."""
+    """Decode commits in order into unbroken runs (first, last, parts).
+
+    A damaged commit is quarantined and ends its run.
+    """
     runs: list[tuple[int, int, list[Columns]]] = []
-    broken = True
+    starts_run = True
     for seq, payload in commits:
         try:
             parts = decode(payload)
         except DamagedPayload:
             quarantine_block(connection, 0, (shard, seq))
-            broken = True
+            starts_run = True
             continue
-        if broken:
+        if starts_run:
             runs.append((seq, seq, parts))
         else:
-            first, _, before = runs[-1]
-            runs[-1] = (first, seq, before + parts)
-        broken = False
+            first, _, run_parts = runs[-1]
+            runs[-1] = (first, seq, run_parts + parts)
+        starts_run = False
     return runs
 
 
-def quarantined_seqs(connection: Connection, shard: int, bucket: int, day: int, length: int) -> list[int]:
-    """The last `seq` of everything of a unit that is set aside; `length` is a day's, in µs."""
-    given = (shard, bucket, day, (day + 1) * length, day * length)
-    return [seq for (seq,) in connection.execute(_QUARANTINED_SEQS, given)]
+def quarantined_seqs(connection: Connection, shard: int, bucket: int, day: int) -> list[int]:
+    """Return the last sequence number of each quarantined block of a bucket and day."""
+    parameters = (shard, bucket, day, (day + 1) * DAY, day * DAY)
+    return [seq for (seq,) in connection.execute(_QUARANTINED_SEQS, parameters)]
 
 
-def split_at_quarantined(rows: Iterable[_RowT], seq_to: int, fences: Sequence[int]) -> Iterator[list[_RowT]]:
-    """Rows in order of `seq_to` (their column of that number), parted where something between them is set aside."""
-    for _, some in groupby(rows, lambda row: bisect_left(fences, row[seq_to])):
-        yield list(some)
+def split_at_quarantined(rows: Iterable[_RowT], seq_to: int, seqs: Sequence[int]) -> Iterator[list[_RowT]]:
+    """Split rows in order of `seq_to` (the index of that column) where a quarantined block is between them."""
+    for _, group in groupby(rows, lambda row: bisect_left(seqs, row[seq_to])):
+        yield list(group)

@@ -1,7 +1,7 @@
-"""Taking the points and rollups of deleted series out of the stored days, a bucket's day at a time.
+"""Deletion of the points and rollups of deleted series from the stored days, one bucket and day at a time.
 
-No more of them arrive (metrics.storage.write.commit), so a processed day stays done. The rest of a row keeps
-the row's place in the order of writes; merges, which hold the same lock, see the row as it was or without them.
+No more points of them arrive (metrics.storage.write.commit), so a processed day stays done. The remaining points of
+a row keep its place in the commit order; merges hold the same lock, so they see a row before or after the deletion.
 """
 
 import logging
@@ -37,72 +37,76 @@ WHERE shard = %s AND bucket = %s AND day = %s AND series_from <= %s AND series_t
 NO_SERIES: Ints = np.empty(0, np.int64)
 
 
-def find_next_day(connection: Connection, place: BucketDay, series: Ints) -> int | None:
-    """The first day after a place, of its bucket, in which there may be something of these series (ascending)."""
-    wanted = {"shard": place.shard, "bucket": place.bucket, "after": place.day}
-    wanted |= {"low": int(series[0]), "high": int(series[-1])}
-    found = connection.execute(_NEXT_DAY_OF_BLOCKS, wanted).fetchall()
-    for resolution in rollups.RESOLUTIONS:  # one by one, so that the index gives the first without counting the others
-        found += connection.execute(_NEXT_DAY_OF_ROLLUPS, wanted | {"resolution": resolution}).fetchall()
-    return min((day for (day,) in found if day is not None), default=None)
+def find_next_day(connection: Connection, bucket_day: BucketDay, series: Ints) -> int | None:
+    """Return the next day of the bucket, after this one, that may have data of these series (ascending)."""
+    parameters = {"shard": bucket_day.shard, "bucket": bucket_day.bucket, "after": bucket_day.day}
+    parameters |= {"low": int(series[0]), "high": int(series[-1])}
+    days = connection.execute(_NEXT_DAY_OF_BLOCKS, parameters).fetchall()
+    for resolution in rollups.RESOLUTIONS:  # one by one, so that the index finds the first day
+        days += connection.execute(_NEXT_DAY_OF_ROLLUPS, parameters | {"resolution": resolution}).fetchall()
+    return min((day for (day,) in days if day is not None), default=None)
 
 
-def delete_from_day(connection: Connection, place: BucketDay, series: Ints) -> Ints:
-    """Take series (ascending) out of a day; returns the series of every point that went.
+def delete_from_day(connection: Connection, bucket_day: BucketDay, series: Ints) -> Ints:
+    """Delete series (ascending) from a day; return the series of every deleted point.
 
-    In the caller's transaction, who holds the lock of the unit.
+    Runs in the transaction of the caller, who holds the lock of the day.
     """
-    gone = _delete_points(connection, place, series)
-    _delete_rollups(connection, place, series)
-    return gone
+    deleted = _delete_points(connection, bucket_day, series)
+    _delete_rollups(connection, bucket_day, series)
+    return deleted
 
 
-def _delete_points(connection: Connection, place: BucketDay, series: Ints) -> Ints:
-    gone, change = [NO_SERIES], CountChange(connection, place.shard)
-    rows = connection.execute(_BLOCKS, (*place, int(series[-1]), int(series[0])), binary=True).fetchall()
+def _delete_points(connection: Connection, bucket_day: BucketDay, series: Ints) -> Ints:
+    deleted_series, change = [NO_SERIES], CountChange(connection, bucket_day.shard)
+    rows = connection.execute(_BLOCKS, (*bucket_day, int(series[-1]), int(series[0])), binary=True).fetchall()
     for number, level, seq_from, seq_to, keep, first, last, payload in rows:
         if not _has_series_between(series, first, last):
             continue
         try:
             parts = decode(payload)
         except DamagedPayload:
-            damaged_blocks.quarantine_block(connection, 1, (place.shard, number))
+            damaged_blocks.quarantine_block(connection, 1, (bucket_day.shard, number))
             continue
-        dead = [select_series(part, series) for part in parts]
-        if not any(map(len, dead)):
+        deleted_parts = [select_series(part, series) for part in parts]
+        if not any(map(len, deleted_parts)):
             continue
-        deleted = connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", (place.shard, number))
-        if not deleted.rowcount:  # retention was faster
+        result = connection.execute(
+            "DELETE FROM metrics_block WHERE shard = %s AND id = %s", (bucket_day.shard, number)
+        )
+        if not result.rowcount:  # retention has deleted it meanwhile
             continue
-        change.add_bytes(place.bucket, -len(payload))
-        for part, some in zip(parts, dead, strict=True):
-            gone.append(some.series())
-            change.subtract(some)
-            if len(left := select_series(part, np.setdiff1d(part.ids, series))):
-                insert_run(connection, left, MergeRun(place.shard, level, seq_from, seq_to), change, keep)
+        change.add_bytes(bucket_day.bucket, -len(payload))
+        for part, deleted_part in zip(parts, deleted_parts, strict=True):
+            deleted_series.append(deleted_part.series())
+            change.subtract(deleted_part)
+            if len(remaining := select_series(part, np.setdiff1d(part.ids, series))):
+                insert_run(connection, remaining, MergeRun(bucket_day.shard, level, seq_from, seq_to), change, keep)
     change.apply()
-    return np.concatenate(gone)
+    return np.concatenate(deleted_series)
 
 
-def _delete_rollups(connection: Connection, place: BucketDay, series: Ints) -> None:
-    rows = connection.execute(_ROLLUPS, (*place, int(series[-1]), int(series[0])), binary=True).fetchall()
+def _delete_rollups(connection: Connection, bucket_day: BucketDay, series: Ints) -> None:
+    rows = connection.execute(_ROLLUPS, (*bucket_day, int(series[-1]), int(series[0])), binary=True).fetchall()
     for number, resolution, first, last, payload in rows:
         if not _has_series_between(series, first, last):
             continue
         try:
-            held = decode_rollup(payload, resolution * SECOND)
+            rollup = decode_rollup(payload, resolution * SECOND)
         except DamagedPayload:
-            log.error("rollup %s is damaged: it stays as it is", number)
+            log.error("rollup %s is damaged and was not changed", number)
             continue
-        dead = np.isin(held.ids, series)
-        if not dead.any():
+        is_deleted = np.isin(rollup.ids, series)
+        if not is_deleted.any():
             continue
-        rollups.delete_rows(connection, place.shard, [number])
-        if not dead.all():
-            left = held.select_series(~dead)
-            rollups.insert_rollup(connection, place, resolution, left, read_policies(connection, left.ids.tolist()))
+        rollups.delete_rows(connection, bucket_day.shard, [number])
+        if not is_deleted.all():
+            remaining = rollup.select_series(~is_deleted)
+            rollups.insert_rollup(
+                connection, bucket_day, resolution, remaining, read_policies(connection, remaining.ids.tolist())
+            )
 
 
 def _has_series_between(series: Ints, first: int, last: int) -> bool:
-    """Whether one of these series lies between two."""
+    """Return whether one of these series is in a range."""
     return bool(series.searchsorted(first) < series.searchsorted(last, "right"))

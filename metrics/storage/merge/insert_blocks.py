@@ -1,4 +1,4 @@
-"""Merged blocks into their table."""
+"""Insertion of merged blocks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ INSERT INTO metrics_block (shard, level, bucket, day, seq_from, seq_to, series_f
 
 @dataclass(frozen=True, slots=True)
 class MergeRun:
-    """What the rows of one merge have in common."""
+    """The metadata that all rows of one merge share."""
 
     shard: int
     level: int
@@ -30,17 +30,17 @@ class MergeRun:
 def insert_run(
     connection: Connection, columns: Columns, run: MergeRun, change: CountChange, keep: int | None = None
 ) -> None:
-    """Store points in rows of their buckets and days. `keep`: how many days all of them are kept, once known.
+    """Insert points as rows of their buckets and days. `keep`: their retention in days, if it is the same for all.
 
-    `change` is told of the bytes; of the points by whoever knows whether they are new.
+    Adds the bytes to `change`; the caller adds the points, since only it knows whether they are new.
     """
     with connection.cursor() as cursor:
         cursor.executemany(_INSERT, _block_rows(columns, run, change, keep))
 
 
 def _block_rows(columns: Columns, run: MergeRun, change: CountChange, keep: int | None) -> Iterator[tuple[object, ...]]:
-    for bucket, day, unit in split_by_day(columns):
-        for row in split_rows(unit):
+    for bucket, day, day_columns in split_by_day(columns):
+        for row in split_rows(day_columns):
             payload = encode([row], dense=run.level == DAY_LEVEL)
             change.add_bytes(bucket, len(payload))
             yield (
@@ -51,10 +51,14 @@ def _block_rows(columns: Columns, run: MergeRun, change: CountChange, keep: int 
 
 
 def insert_day_blocks(
-    connection: Connection, columns: Columns, run: MergeRun, kept: Mapping[int, RetentionPolicy], change: CountChange
+    connection: Connection,
+    columns: Columns,
+    run: MergeRun,
+    policies: Mapping[int, RetentionPolicy],
+    change: CountChange,
 ) -> None:
-    """Store points of a finished day, those apart that are kept differently long."""
-    days = np.array([kept.get(series, DEFAULT_POLICY).points for series in columns.ids.tolist()])
+    """Insert the points of a finished day, one set of rows per retention."""
+    days = np.array([policies.get(series, DEFAULT_POLICY).points for series in columns.ids.tolist()])
     for keep in np.unique(days).tolist():
         mask = days == keep
         part = columns if mask.all() else select_points(columns, np.repeat(mask, np.diff(columns.offsets)))

@@ -1,11 +1,11 @@
-"""How many points of every series are stored, in all and by hour: kept while they come and go, never found by reading.
+"""Counts of stored points per series, in total and by hour, which every write keeps up to date.
 
-A row counts a *stretch* of series, an array by series number: one row for all times, and one for each of the last
-hours that points were of. Whatever puts points into merged blocks or takes them out says so in the same transaction,
-as the last thing that it does. The row of all times is the lock of its stretch; stretches are locked in ascending
-order, so that no two transactions wait for each other.
+A row counts a *range* of series (column `stretch`) as an array indexed by series id: one row for all time, and one
+for each of the last hours that have points. Whatever adds points to merged blocks or removes them updates the counts
+in the same transaction, as its last step. The all-time row is the lock of its range; ranges are locked in ascending
+order, so that no two transactions deadlock.
 
-What is counted is what is stored: a point that was sent again counts twice until its two blocks are merged.
+Counted is what is stored: a point that was sent again counts twice until its two blocks are merged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,10 @@ from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode, 
 from metrics.storage.format.compression import FAST_COMPRESSION, pack, unpack
 from metrics.storage.format.layout import SERIES_PER_BUCKET, select_points
 
-SERIES_PER_RANGE = 4096  # series of a row
+SERIES_PER_RANGE = 4096
 HOUR = 3_600_000_000  # µs
-HOURLY_RETENTION = 25  # a day, and what is left of the hour that it began in
-ALL_TIME = 0  # the hour of the row of all times
+HOURLY_RETENTION = 25  # hours: a day, and the rest of its first hour
+ALL_TIME = 0  # value of `hour` in the all-time row
 
 _LOCK = """
 SELECT stretch, payload FROM metrics_count WHERE shard = %s AND stretch = ANY(%s) AND hour = 0
@@ -39,15 +39,15 @@ ON CONFLICT (shard, stretch, hour) DO UPDATE SET points = EXCLUDED.points, paylo
 _ADD_BYTES = "UPDATE metrics_count SET bytes = bytes + %s WHERE shard = %s AND stretch = %s AND hour = 0"
 _MARK = "UPDATE metrics_count SET pending = txid_current() WHERE shard = %s AND stretch = %s AND hour = 0"
 
-# What tells how many points of which series are in a block: of one series the row, of more the payload's beginning.
+# The columns from which the points per series of a block are read: a block of several series needs its payload's head.
 COUNT_COLUMNS = """series_from, series_to, points, CASE WHEN series_from < series_to THEN
     substring(payload FROM 1 FOR (512 + 16 * (series_to - series_from + 1))::int) END"""
 
-_CountKey = tuple[int, int]  # stretch, hour
+_CountKey = tuple[int, int]  # range, hour
 
 
 class CountChange:
-    """What a transaction adds to the merged points of a shard, and takes from them."""
+    """The points that a transaction adds to the merged points of a shard, and removes from them."""
 
     def __init__(self, connection: Connection, shard: int) -> None:
         self._connection, self._shard = connection, shard
@@ -56,7 +56,7 @@ class CountChange:
 
     @cached_property
     def first_hour(self) -> int:
-        """The first hour that is counted by itself."""
+        """The first hour with a row of its own."""
         return int(database_time(self._connection) // 3600) - HOURLY_RETENTION
 
     def add(self, columns: Columns) -> None:
@@ -66,7 +66,7 @@ class CountChange:
         self._move(columns, -1)
 
     def replace(self, before: Sequence[Columns], after: Sequence[Columns]) -> None:
-        """Points were put together anew: where none was dropped, nothing has changed."""
+        """Replace points after a merge; if no duplicate was dropped, the counts stay as they are."""
         if sum(map(len, before)) != sum(map(len, after)):
             for columns in before:
                 self.subtract(columns)
@@ -74,59 +74,59 @@ class CountChange:
                 self.add(columns)
 
     def add_counts(self, series: Ints, lengths: Ints) -> None:
-        """So many points of these series are there, of hours that are not counted by themselves."""
+        """Add points per series that are older than the hours with rows of their own."""
         self._put(ALL_TIME, series, lengths)
 
     def add_bytes(self, bucket: int, size: int) -> None:
-        """The payloads of a bucket grew by so many bytes."""
-        stretch = bucket * SERIES_PER_BUCKET // SERIES_PER_RANGE
-        self._bytes[stretch] = self._bytes.get(stretch, 0) + size
+        """Add bytes to the payloads of a bucket."""
+        count_range = bucket * SERIES_PER_BUCKET // SERIES_PER_RANGE
+        self._bytes[count_range] = self._bytes.get(count_range, 0) + size
 
     def apply(self) -> None:
-        """Store it, at the end of the transaction."""
-        moved = {place: points for place, points in self._points.items() if points.any()}
-        sizes = {stretch: size for stretch, size in self._bytes.items() if size}
-        if moved:
-            self._keep(moved, sorted({stretch for stretch, _ in moved} | set(sizes)))
-        for stretch, size in sorted(sizes.items()):
-            self._connection.execute(_ADD_BYTES, (size, self._shard, stretch))
+        """Store the change at the end of the transaction."""
+        changed = {key: points for key, points in self._points.items() if points.any()}
+        sizes = {count_range: size for count_range, size in self._bytes.items() if size}
+        if changed:
+            self._store(changed, sorted({count_range for count_range, _ in changed} | set(sizes)))
+        for count_range, size in sorted(sizes.items()):
+            self._connection.execute(_ADD_BYTES, (size, self._shard, count_range))
         self._points, self._bytes = {}, {}
 
-    def _keep(self, moved: dict[_CountKey, Ints], stretches: list[int]) -> None:
-        """Add what has moved to what there is; the stretches stay locked until the end of the transaction."""
-        held = self._locked(stretches)
-        if hours := sorted({hour for _, hour in moved} - {ALL_TIME}):
-            rows = self._connection.execute(_HOURS, (self._shard, stretches, hours), binary=True).fetchall()
-            held |= {(stretch, hour): payload for stretch, hour, payload in rows}
+    def _store(self, changed: dict[_CountKey, Ints], ranges: list[int]) -> None:
+        """Add the changed counts to the stored ones; their ranges stay locked until the end of the transaction."""
+        stored = self._locked(ranges)
+        if hours := sorted({hour for _, hour in changed} - {ALL_TIME}):
+            rows = self._connection.execute(_HOURS, (self._shard, ranges, hours), binary=True).fetchall()
+            stored |= {(count_range, hour): payload for count_range, hour, payload in rows}
         rows = []
-        for place, points in sorted(moved.items()):
-            if place in held:
-                points += self._known(place, held[place])
-            elif points.min() < 0:  # an hour that is no longer kept
+        for key, points in sorted(changed.items()):
+            if key in stored:
+                points += self._decode(key, stored[key])
+            elif points.min() < 0:  # an hour past its retention
                 continue
-            rows.append((self._shard, *place, int(points.sum()), encode_counts(points)))
+            rows.append((self._shard, *key, int(points.sum()), encode_counts(points)))
         with self._connection.cursor() as cursor:
             cursor.executemany(_STORE, rows)
 
-    def _locked(self, stretches: list[int]) -> dict[_CountKey, bytes]:
-        """The rows of all times; begun where there are none yet, which only young merges come to."""
-        held = self._lock(stretches)
-        if missing := [stretch for stretch in stretches if (stretch, ALL_TIME) not in held]:
-            nothing = encode_counts(np.zeros(SERIES_PER_RANGE, np.int64))
+    def _locked(self, ranges: list[int]) -> dict[_CountKey, bytes]:
+        """Lock and return the all-time rows, creating missing ones, which only merges of commits need."""
+        stored = self._lock(ranges)
+        if missing := [count_range for count_range in ranges if (count_range, ALL_TIME) not in stored]:
+            zeros = encode_counts(np.zeros(SERIES_PER_RANGE, np.int64))
             with self._connection.cursor() as cursor:
-                cursor.executemany(_CREATE, [(self._shard, stretch, nothing) for stretch in missing])
-            held |= self._lock(missing)
-        return held
+                cursor.executemany(_CREATE, [(self._shard, count_range, zeros) for count_range in missing])
+            stored |= self._lock(missing)
+        return stored
 
-    def _lock(self, stretches: list[int]) -> dict[_CountKey, bytes]:
-        rows = self._connection.execute(_LOCK, (self._shard, stretches), binary=True).fetchall()
-        return {(stretch, ALL_TIME): payload for stretch, payload in rows}
+    def _lock(self, ranges: list[int]) -> dict[_CountKey, bytes]:
+        rows = self._connection.execute(_LOCK, (self._shard, ranges), binary=True).fetchall()
+        return {(count_range, ALL_TIME): payload for count_range, payload in rows}
 
-    def _known(self, place: _CountKey, payload: bytes) -> Ints:
+    def _decode(self, key: _CountKey, payload: bytes) -> Ints:
         try:
             return decode_counts(payload)
         except DamagedPayload:
-            mark_for_rebuild(self._connection, self._shard, place[0])
+            mark_for_rebuild(self._connection, self._shard, key[0])
             return np.zeros(SERIES_PER_RANGE, np.int64)
 
     def _move(self, columns: Columns, sign: int) -> None:
@@ -137,27 +137,27 @@ class CountChange:
                     self._put(hour, series, lengths * sign)
 
     def _put(self, hour: int, series: Ints, lengths: Ints) -> None:
-        for stretch, low, high in split_by_range(series):
-            points = self._points.setdefault((stretch, hour), np.zeros(SERIES_PER_RANGE, np.int64))
-            points[series[low:high] - stretch * SERIES_PER_RANGE] += lengths[low:high]
+        for count_range, low, high in split_by_range(series):
+            points = self._points.setdefault((count_range, hour), np.zeros(SERIES_PER_RANGE, np.int64))
+            points[series[low:high] - count_range * SERIES_PER_RANGE] += lengths[low:high]
 
 
 def split_by_range(series: Ints) -> Iterator[tuple[int, int, int]]:
-    """Ascending series as (stretch, from where, to where)."""
+    """Split ascending series into (range, index of its first series, index after its last)."""
     if len(series):
-        stretches = series // SERIES_PER_RANGE
-        edges = [0, *(np.flatnonzero(np.diff(stretches)) + 1).tolist(), len(series)]
+        ranges = series // SERIES_PER_RANGE
+        edges = [0, *(np.flatnonzero(np.diff(ranges)) + 1).tolist(), len(series)]
         for low, high in zip(edges[:-1], edges[1:], strict=True):
-            yield int(stretches[low]), low, high
+            yield int(ranges[low]), low, high
 
 
 def count_by_hour(columns: Columns) -> Iterator[tuple[int, Ints, Ints]]:
-    """How many points of which series are of which hour. Most merges are of one hour: nobody looks at each point."""
+    """Yield (hour, series, points of each). Most merges are within one hour, where single points are not read."""
     first, last = columns.times[columns.offsets[:-1]] // HOUR, columns.times[columns.offsets[1:] - 1] // HOUR
     lengths, within = np.diff(columns.offsets), first == last
     for hour in np.unique(first[within]).tolist():
-        here = within & (first == hour)
-        yield hour, columns.ids[here], lengths[here]
+        mask = within & (first == hour)
+        yield hour, columns.ids[mask], lengths[mask]
     if not within.all():
         across = select_points(columns, np.repeat(~within, lengths))
         hours = across.times // HOUR
@@ -165,44 +165,45 @@ def count_by_hour(columns: Columns) -> Iterator[tuple[int, Ints, Ints]]:
         begins[1:] = hours[1:] != hours[:-1]
         begins[across.offsets[:-1]] = True
         starts = np.flatnonzero(begins)
-        series, many = across.series()[starts], np.diff(np.append(starts, len(hours)))
+        series, lengths_across = across.series()[starts], np.diff(np.append(starts, len(hours)))
         for hour in np.unique(hours[starts]).tolist():
-            here = hours[starts] == hour
-            yield hour, series[here], many[here]
+            mask = hours[starts] == hour
+            yield hour, series[mask], lengths_across[mask]
 
 
 def encode_counts(points: Ints) -> bytes:
-    """An array of a stretch to a payload."""
+    """Encode the counts of a range."""
     return seal(pack(points, FAST_COMPRESSION))
 
 
 def decode_counts(payload: bytes) -> Ints:
-    """A payload to the array of a stretch. Raises DamagedPayload."""
-    found: Ints = unpack(bytes(unseal(payload)), np.int64)
-    return found
+    """Decode the counts of a range. Raises DamagedPayload."""
+    counts: Ints = unpack(bytes(unseal(payload)), np.int64)
+    return counts
 
 
-def mark_for_rebuild(connection: Connection, shard: int, stretch: int) -> None:
-    """A stretch has to be counted anew (metrics.storage.merge.rebuild_point_counts)."""
-    connection.execute(_MARK, (shard, stretch))
+def mark_for_rebuild(connection: Connection, shard: int, count_range: int) -> None:
+    """Mark a range whose counts are to be rebuilt (metrics.storage.merge.rebuild_point_counts)."""
+    connection.execute(_MARK, (shard, count_range))
 
 
 def count_block(series_from: int, series_to: int, points: int, head: bytes | None) -> tuple[Ints, Ints] | None:
-    """(series, how many points of each) of a block, told from its ROW; None where that does not tell."""
+    """Return (series, points of each) of a block from its COUNT_COLUMNS; None if they do not suffice."""
     if head is None:
         return np.array([series_from], np.int64), np.array([points], np.int64)
-    found = read_point_counts(head)
-    if found is None or not len(found[0]) or found[1].sum() != points:
+    counts = read_point_counts(head)
+    if counts is None or not len(counts[0]) or counts[1].sum() != points:
         return None
-    return found if (found[0][0], found[0][-1]) == (series_from, series_to) else None
+    return counts if (counts[0][0], counts[0][-1]) == (series_from, series_to) else None
 
 
 def count_payload(payload: bytes) -> list[tuple[Ints, Ints]]:
-    """The same of a whole payload. Raises DamagedPayload."""
+    """Return (series, points of each) of a payload. Raises DamagedPayload."""
     return [(part.ids, np.diff(part.offsets)) for part in decode(payload)]
 
 
 def delete_old_hours(connection: Connection) -> None:
-    """Let go of hours that nobody asks for any more."""
-    first = int(database_time(connection) // 3600) - HOURLY_RETENTION - 1  # one more: a merge may be at it
+    """Delete the rows of hours past their retention."""
+    # One more hour is kept, because a merge may be writing to it.
+    first = int(database_time(connection) // 3600) - HOURLY_RETENTION - 1
     connection.execute("DELETE FROM metrics_count WHERE hour <> 0 AND hour < %s", (first,))

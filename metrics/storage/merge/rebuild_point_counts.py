@@ -1,8 +1,8 @@
-"""Counting a stretch of series anew: where it was never counted, or where a block went bad with what it held.
+"""Rebuild of the point counts of a range: if it was never counted, or lost a damaged block.
 
-Merging goes on meanwhile. The counts begin at nothing in the very moment of a snapshot, and whatever moves from then
-on is added to them as ever; what the snapshot holds is found by reading it, at leisure, and added at the end. A worker
-that is killed leaves a stretch that is begun again.
+Merging continues meanwhile. The counts are set to zero at the moment of a snapshot, and later changes are added as
+always; the points in the snapshot are counted by reading it, and added at the end. If a worker is killed, the rebuild
+of its range starts again.
 """
 
 import time
@@ -17,8 +17,8 @@ from metrics.storage.locks import lock_count_rebuild
 from metrics.storage.merge import damaged_blocks, point_counts
 from metrics.storage.merge.point_counts import COUNT_COLUMNS, HOUR, SERIES_PER_RANGE, CountChange
 
-FETCH_ROWS = 1000  # rows that are fetched together
-BUCKETS_PER_RANGE = SERIES_PER_RANGE // SERIES_PER_BUCKET  # of a stretch
+FETCH_ROWS = 1000
+BUCKETS_PER_RANGE = SERIES_PER_RANGE // SERIES_PER_BUCKET
 
 _PENDING = "SELECT shard, stretch FROM metrics_count WHERE hour = 0 AND pending IS NOT NULL ORDER BY shard, stretch"
 _RESET = """
@@ -35,50 +35,52 @@ _PAYLOADS = "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY
 
 
 def rebuild_counts(connection: Connection, budget: float = 25.0) -> int:
-    """Count what has to be counted anew, for about `budget` seconds; returns how many stretches were."""
-    started, done = time.monotonic(), 0
-    for shard, stretch in connection.execute(_PENDING).fetchall():
-        if done and time.monotonic() - started > budget:  # every run gets further than the one before
+    """Rebuild marked ranges for about `budget` seconds; return how many were rebuilt."""
+    started, rebuilt = time.monotonic(), 0
+    for shard, count_range in connection.execute(_PENDING).fetchall():
+        if rebuilt and time.monotonic() - started > budget:  # at least one range per run
             break
         with connect() as reader:
-            done += lock_count_rebuild(reader, shard, stretch) and _rebuild_range(connection, reader, shard, stretch)
-    return done
+            rebuilt += lock_count_rebuild(reader, shard, count_range) and _rebuild_range(
+                connection, reader, shard, count_range
+            )
+    return rebuilt
 
 
-def _rebuild_range(connection: Connection, reader: Connection, shard: int, stretch: int) -> bool:
+def _rebuild_range(connection: Connection, reader: Connection, shard: int, count_range: int) -> bool:
     with reader.transaction():
         with connection.transaction():
-            nothing = point_counts.encode_counts(np.zeros(SERIES_PER_RANGE, np.int64))
-            begun = connection.execute(_RESET, (nothing, shard, stretch)).fetchone()
-            connection.execute(_DELETE_HOURS, (shard, stretch))
-            # Now nobody else can move these counts: what is stored already will be read, all else be added.
+            zeros = point_counts.encode_counts(np.zeros(SERIES_PER_RANGE, np.int64))
+            started = connection.execute(_RESET, (zeros, shard, count_range)).fetchone()
+            connection.execute(_DELETE_HOURS, (shard, count_range))
+            # The row is locked, so the snapshot has exactly the points that are not added to the counts from now on.
             reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             reader.execute("SELECT 1")
         change = CountChange(connection, shard)
         with reader.cursor("blocks", binary=True) as cursor:
-            cursor.execute(_ROWS, (shard, stretch * BUCKETS_PER_RANGE, (stretch + 1) * BUCKETS_PER_RANGE))
+            cursor.execute(_ROWS, (shard, count_range * BUCKETS_PER_RANGE, (count_range + 1) * BUCKETS_PER_RANGE))
             while rows := cursor.fetchmany(FETCH_ROWS):
                 _count_rows(reader, shard, rows, change)
     with connection.transaction():
         change.apply()
-        connection.execute(_DONE, (shard, stretch, begun and begun[0]))
+        connection.execute(_DONE, (shard, count_range, started and started[0]))
     return True
 
 
 def _count_rows(reader: Connection, shard: int, rows: list[tuple[Any, ...]], change: CountChange) -> None:
-    """Add what is in these blocks; of those of the last hours every point is looked at."""
-    whole = []
+    """Add the points of these blocks; of blocks of the last hours every point is read."""
+    unclear = []
     for number, bucket, size, time_to, *block in rows:
         change.add_bytes(bucket, size)
-        told = point_counts.count_block(*block) if time_to < change.first_hour * HOUR else None
-        if told is None:
-            whole.append(number)
+        counts = point_counts.count_block(*block) if time_to < change.first_hour * HOUR else None
+        if counts is None:
+            unclear.append(number)
         else:
-            change.add_counts(*told)
-    if whole:
-        for number, payload in reader.execute(_PAYLOADS, (shard, whole), binary=True):
+            change.add_counts(*counts)
+    if unclear:
+        for number, payload in reader.execute(_PAYLOADS, (shard, unclear), binary=True):
             try:
                 for columns in decode(payload):
                     change.add(columns)
-            except DamagedPayload:  # whoever meets it next sets it aside, and it is counted anew
+            except DamagedPayload:  # quarantined by the next reader, which marks the range again
                 damaged_blocks.log_damage_once(damaged_blocks.block_name(1, (shard, number)))

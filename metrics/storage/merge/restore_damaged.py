@@ -1,4 +1,4 @@
-"""Blocks that were set aside and whose payload is good again, restored from a backup, come back to their place."""
+"""Restoring of quarantined blocks whose payload is intact again, for example from a backup."""
 
 import numpy as np
 
@@ -12,15 +12,15 @@ from metrics.storage.merge.point_counts import CountChange
 from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.read import latest
 
-RESTORE_BATCH = 100  # blocks that are looked at in one go
+RESTORE_BATCH = 100  # blocks
 _QUARANTINED = """
 SELECT id, shard, seq_from, seq_to, payload FROM metrics_damagedblock ORDER BY id LIMIT %s
 """
 
 
 def restore_readable_blocks(connection: Connection) -> int:
-    """Put back what can be read again; returns how many blocks."""
-    count = 0
+    """Restore quarantined blocks that can be decoded again; return how many."""
+    restored = 0
     for number, shard, seq_from, seq_to, payload in connection.execute(
         _QUARANTINED, (RESTORE_BATCH,), binary=True
     ).fetchall():
@@ -28,33 +28,35 @@ def restore_readable_blocks(connection: Connection) -> int:
             parts = decode(payload)
         except DamagedPayload:
             continue
-        count += _restore_block(connection, number, MergeRun(shard, DAY_LEVEL - 1, seq_from, seq_to), parts)
-    return count
+        restored += _restore_block(connection, number, MergeRun(shard, DAY_LEVEL - 1, seq_from, seq_to), parts)
+    return restored
 
 
 def _select_existing_series(connection: Connection, part: Columns) -> Columns:
-    """Without series that were deleted while the block was away."""
+    """Return the points of series that were not deleted while the block was in quarantine."""
     rows = connection.execute("SELECT id FROM metrics_series WHERE id = ANY(%s)", (part.ids.tolist(),))
     return select_series(part, np.array([number for (number,) in rows], np.int64))
 
 
 def _restore_block(connection: Connection, number: int, run: MergeRun, parts: list[Columns]) -> bool:
-    """Its days are made at once: among finished rows, order of `seq` alone says whose value is the later one."""
+    """Restore a block, and make its days at once: among day blocks the sequence numbers decide which value is later."""
     with connection.transaction():
-        places = sorted({(bucket, day) for part in parts for bucket, day, _ in split_by_day(part)})
-        if not lock_unmerged_blocks(connection, run.shard) or not all(lock_day(connection, *place) for place in places):
-            return False  # the next time
-        gone = connection.execute("DELETE FROM metrics_damagedblock WHERE id = %s", (number,))
-        if not gone.rowcount:
+        days = sorted({(bucket, day) for part in parts for bucket, day, _ in split_by_day(part)})
+        if not lock_unmerged_blocks(connection, run.shard) or not all(
+            lock_day(connection, *bucket_day) for bucket_day in days
+        ):
+            return False  # another worker holds a lock; the next run tries again
+        deleted = connection.execute("DELETE FROM metrics_damagedblock WHERE id = %s", (number,))
+        if not deleted.rowcount:
             return False
-        parts = [living for part in parts if len(living := _select_existing_series(connection, part))]
+        parts = [existing for part in parts if len(existing := _select_existing_series(connection, part))]
         change = CountChange(connection, run.shard)
         for columns in parts:
             insert_run(connection, columns, run, change)
             change.add(columns)
-        change.apply()  # before the merges, which lock some of the same counts
-        for bucket, day in places:
+        change.apply()  # before the merges, which lock some of the same ranges
+        for bucket, day in days:
             merge_day(connection, BucketDay(run.shard, bucket, day), DAY_LEVEL, database_time(connection))
-        for bucket in dict(places):
+        for bucket in dict(days):
             latest.restore_latest(connection, run.shard, bucket)
         return True

@@ -1,4 +1,4 @@
-"""How long what is kept: points as they were sent, and their rollups, in days, by metric."""
+"""Retention policies: days that points and rollups of a metric are kept."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,7 +15,7 @@ FROM metrics_series s LEFT JOIN metrics_metricdefinition m ON m.name = s.metric_
 
 
 class RetentionPolicy(NamedTuple):
-    """Days that points, five-minute and one-hour rollups of a series are kept."""
+    """Retention in days of the points, five-minute and hourly rollups of a series."""
 
     points: int = DEFAULT_RETENTION_DAYS
     minutes: int = DEFAULT_ROLLUP_5M_DAYS
@@ -31,7 +31,7 @@ FROM metrics_series s JOIN metrics_metricdefinition m ON m.name = s.metric_name 
 """
 
 
-# A policy of zeros marks a metric whose rows follow several policies until apply_retention_policy has regrouped them.
+# A policy of zeros marks a metric whose rows follow several policies, until they are regrouped.
 _MARK_MIXED = """
 INSERT INTO metrics_groupedby (metric_name, points, minutes, hours)
 SELECT DISTINCT s.metric_name, 0, 0, 0 FROM metrics_series s
@@ -47,22 +47,22 @@ ON CONFLICT (metric_name) DO UPDATE SET points = 0, minutes = 0, hours = 0
 
 
 def read_policies(connection: Connection, series: Iterable[int]) -> dict[int, RetentionPolicy]:
-    """The policies of those of these series that have one of their own; all others have DEFAULT.
+    """Return the policies of those of these series that have a definition; all others have DEFAULT_POLICY.
 
-    For whoever writes rows by them: where a metric's rows follow another policy as yet, it is noted that they are
-    mixed. Else a policy that changed and changed back would leave rows behind that nobody knows to be misplaced.
+    For writers of rows: a metric whose rows follow another policy is marked as mixed. Otherwise a policy that changed
+    and changed back would leave misplaced rows that are never regrouped.
     """
-    wanted = list(series)
-    connection.execute(_MARK_MIXED, DEFAULT_POLICY._asdict() | {"series": wanted})
-    return {row[0]: RetentionPolicy(*row[1:]) for row in connection.execute(_OF_SERIES, (wanted,))}
+    ids = list(series)
+    connection.execute(_MARK_MIXED, DEFAULT_POLICY._asdict() | {"series": ids})
+    return {row[0]: RetentionPolicy(*row[1:]) for row in connection.execute(_OF_SERIES, (ids,))}
 
 
 def read_policies_between(connection: Connection, first: int, last: int) -> dict[int, RetentionPolicy]:
-    """The policies of all series that there are from one number to before another."""
+    """Return the policies of all existing series from `first` to before `last`."""
     rows = connection.execute(_OF_RANGE, (first, last))
     return {row[0]: DEFAULT_POLICY if row[1] is None else RetentionPolicy(*row[1:]) for row in rows}
 
 
-def is_day_expired(day: int, kept: int, now: float) -> bool:
-    """Whether all of a day (since 1970) is older than it is kept (in days), at a time (seconds since 1970)."""
-    return (day + 1 + kept) * DAY_SECONDS <= now
+def is_day_expired(day: int, retention: int, now: float) -> bool:
+    """Return whether a day (since 1970) is past its retention (days) at a time (seconds since 1970)."""
+    return (day + 1 + retention) * DAY_SECONDS <= now

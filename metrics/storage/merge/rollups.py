@@ -1,8 +1,8 @@
-"""The table of rollups: what five minutes and hours of a day amounted to, kept longer than its points.
+"""Rollups of five minutes and hours, which are kept longer than the points of their day.
 
-They are written with the day's final blocks, in the same transaction, for every series that the merge touched. So a
-day of a bucket that has rollups has those of all its numeric series; while points wait to be merged into a day, its
-rollups are out of date and questions read the points.
+They are written with the day blocks, in the same transaction, for every series that the merge changed. So a bucket's
+day with rollups has those of all its numeric series; while unmerged points of a day exist, its rollups are stale and
+queries read the points.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ from metrics.storage.merge.retention_policies import DEFAULT_POLICY, RetentionPo
 from metrics.storage.shards import BlockId, shards_of_series
 from metrics.storage.units import SECOND
 
-FIVE_MINUTES, ONE_HOUR = 300, 3600  # seconds of an interval
+FIVE_MINUTES, ONE_HOUR = 300, 3600  # seconds
 RESOLUTIONS = (FIVE_MINUTES, ONE_HOUR)
-# Intervals of one row, at the most. A row is decoded whole, and the chart of a series over months reads one of hours
-# for each day; four times as many intervals would save 4 % of their bytes and take it twice as long.
+# A row is decoded as a whole, and the chart of one series over months reads an hourly row for each day; four times as
+# many intervals would save 4 % of the bytes and take twice as long.
 MAX_ROW_INTERVALS = {FIVE_MINUTES: 4096, ONE_HOUR: 1024}
-MIN_POINTS_PER_5M = 15  # points of five minutes, on average: rollups of fewer cost more than the points
+MIN_POINTS_PER_5M = 15  # average points per interval; with fewer, rollups take more bytes than the points
 
 _OVERLAPPING = """
 SELECT id, payload FROM metrics_rollup WHERE shard = %s AND bucket = %s AND resolution = %s AND day = %s
@@ -50,110 +50,123 @@ class BucketDay(NamedTuple):
     day: int
 
 
-def stored_resolutions(connection: Connection, place: BucketDay) -> set[int]:
-    """The resolutions of which a day has rollups."""
-    found = connection.execute(
+def stored_resolutions(connection: Connection, bucket_day: BucketDay) -> set[int]:
+    """Return the resolutions of a day's stored rollups."""
+    rows = connection.execute(
         "SELECT DISTINCT resolution FROM metrics_rollup WHERE shard = %s AND bucket = %s AND day = %s",
-        (place.shard, place.bucket, place.day),
+        (bucket_day.shard, bucket_day.bucket, bucket_day.day),
     )
-    return {resolution for (resolution,) in found}
+    return {resolution for (resolution,) in rows}
 
 
 def choose_resolutions(points: Columns) -> set[int]:
-    """The resolutions that a day is to have in which there are these points."""
+    """Return the resolutions of the rollups to make of a day with these points."""
     intervals = len(compute_rollup(points, FIVE_MINUTES * SECOND))
     return {FIVE_MINUTES, ONE_HOUR} if len(points) >= MIN_POINTS_PER_5M * intervals else {ONE_HOUR}
 
 
-def delete_day(connection: Connection, place: BucketDay) -> None:
-    """Remove the rollups of a day."""
+def delete_day(connection: Connection, bucket_day: BucketDay) -> None:
+    """Delete the rollups of a day."""
     connection.execute(
         "DELETE FROM metrics_rollup WHERE shard = %s AND bucket = %s AND day = %s",
-        (place.shard, place.bucket, place.day),
+        (bucket_day.shard, bucket_day.bucket, bucket_day.day),
     )
 
 
 def write_rollups(
     connection: Connection,
-    place: BucketDay,
+    bucket_day: BucketDay,
     points: Columns,
-    kept: Mapping[int, RetentionPolicy],
+    policies: Mapping[int, RetentionPolicy],
     now: float,
     resolutions: set[int],
 ) -> None:
-    """Make the rollups of series of whose day these are all points; what there was of them is replaced.
+    """Replace the rollups of series with these points, which are all their points of the day.
 
-    A series whose points of that day may be gone already keeps the rollups that it has.
+    A series whose points of that day may have expired keeps its stored rollups.
     """
-    lasting = [
-        not is_day_expired(place.day, kept.get(series, DEFAULT_POLICY).points, now) for series in points.ids.tolist()
+    is_kept = [
+        not is_day_expired(bucket_day.day, policies.get(series, DEFAULT_POLICY).points, now)
+        for series in points.ids.tolist()
     ]
     for resolution in resolutions:
-        made = compute_rollup(points, resolution * SECOND).select_series(np.array(lasting, bool))
-        if len(made.ids):
-            _replace_rollup(connection, place, resolution, made, kept)
+        rollup = compute_rollup(points, resolution * SECOND).select_series(np.array(is_kept, bool))
+        if len(rollup.ids):
+            _replace_rollup(connection, bucket_day, resolution, rollup, policies)
 
 
 def _replace_rollup(
-    connection: Connection, place: BucketDay, resolution: int, made: RollupColumns, kept: Mapping[int, RetentionPolicy]
+    connection: Connection,
+    bucket_day: BucketDay,
+    resolution: int,
+    rollup: RollupColumns,
+    policies: Mapping[int, RetentionPolicy],
 ) -> None:
-    where = (place.shard, place.bucket, resolution, place.day, int(made.ids[-1]), int(made.ids[0]))
-    rows = connection.execute(_OVERLAPPING, where, binary=True).fetchall()
+    parameters = (
+        bucket_day.shard,
+        bucket_day.bucket,
+        resolution,
+        bucket_day.day,
+        int(rollup.ids[-1]),
+        int(rollup.ids[0]),
+    )
+    rows = connection.execute(_OVERLAPPING, parameters, binary=True).fetchall()
     if rows:
-        held = merge_rollups([decode_rollup(payload, resolution * SECOND) for _, payload in rows])
-        held = held.select_series(~np.isin(held.ids, made.ids))
-        kept = {**kept, **read_policies(connection, held.ids.tolist())}
-        made = merge_rollups([held, made])
-        delete_rows(connection, place.shard, [number for number, _ in rows])
-    insert_rollup(connection, place, resolution, made, kept)
+        stored = merge_rollups([decode_rollup(payload, resolution * SECOND) for _, payload in rows])
+        stored = stored.select_series(~np.isin(stored.ids, rollup.ids))
+        policies = {**policies, **read_policies(connection, stored.ids.tolist())}
+        rollup = merge_rollups([stored, rollup])
+        delete_rows(connection, bucket_day.shard, [number for number, _ in rows])
+    insert_rollup(connection, bucket_day, resolution, rollup, policies)
 
 
 def insert_rollup(
-    connection: Connection, place: BucketDay, resolution: int, made: RollupColumns, kept: Mapping[int, RetentionPolicy]
+    connection: Connection,
+    bucket_day: BucketDay,
+    resolution: int,
+    rollup: RollupColumns,
+    policies: Mapping[int, RetentionPolicy],
 ) -> None:
-    """Store a summary, in rows of series that are kept equally long."""
+    """Insert a rollup in rows of series with equal retention."""
     days = np.array(
-        [rollup_retention_days(kept.get(series, DEFAULT_POLICY), resolution) for series in made.ids.tolist()]
+        [rollup_retention_days(policies.get(series, DEFAULT_POLICY), resolution) for series in rollup.ids.tolist()]
     )
     with connection.cursor() as cursor:
         cursor.executemany(
             _INSERT,
             [
                 (
-                    *(place.shard, place.bucket, resolution, place.day),
+                    *(bucket_day.shard, bucket_day.bucket, resolution, bucket_day.day),
                     *(int(row.ids[0]), int(row.ids[-1]), len(row), keep, encode_rollup(row)),
                 )
                 for keep in np.unique(days).tolist()
-                for row in made.select_series(days == keep).split_rows(MAX_ROW_INTERVALS[resolution])
+                for row in rollup.select_series(days == keep).split_rows(MAX_ROW_INTERVALS[resolution])
             ],
         )
 
 
-def delete_rows(connection: Connection, shard: int, numbers: Sequence[int]) -> None:
-    """Remove rows."""
-    connection.execute("DELETE FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)", (shard, list(numbers)))
+def delete_rows(connection: Connection, shard: int, ids: Sequence[int]) -> None:
+    """Delete rollup rows."""
+    connection.execute("DELETE FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)", (shard, list(ids)))
 
 
 def rollup_retention_days(policy: RetentionPolicy, resolution: int) -> int:
-    """How long rollups of a resolution are kept: never less long than the points.
+    """Return the retention in days of rollups of a resolution: at least that of the points.
 
-    Where a day of a bucket has rollups, questions take them for all series whose points are there.
+    Queries of a day with rollups use them for all series whose points exist.
     """
     return max(policy.points, policy.minutes if resolution == FIVE_MINUTES else policy.hours)
 
 
-# --- reading ----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class RollupUse:
-    """How a question may be answered from rollups.
+    """How a query may use rollups.
 
-    resolution  seconds of their intervals
-    gone        µs: points of before are gone, and rollups are all there is
-    instead     whether they may stand in for points that are still there
-    thinned     to how many points the answer is thinned: hours will do for days that have no finer ones, and nothing
-                stands in where there are no more points than that
+    resolution       seconds of their intervals
+    points_from      µs; older points have expired, so only rollups are left
+    replaces_points  whether rollups may replace points that still exist
+    max_points       number of points that the result is downsampled to: hourly rollups suffice for days without finer
+                     ones, and rollups replace nothing if there are no more points than that
     """
 
     resolution: int
@@ -163,7 +176,7 @@ class RollupUse:
 
 
 class RollupRow(NamedTuple):
-    """A row of rollups that a question would read."""
+    """A row of rollups without its payload."""
 
     shard: int
     id: int
@@ -183,37 +196,38 @@ WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s) AND resolution = ANY
 
 
 def has_rollups(connection: Connection, series: Ints, resolution: int, start: int, end: int) -> bool:
-    """Whether buckets of these series have rollups of a resolution from one time to another (µs)."""
+    """Return whether buckets of these series have rollups of a resolution from `start` to before `end` (µs)."""
     shards, buckets = np.unique(shards_of_series(series)).tolist(), np.unique(series // SERIES_PER_BUCKET).tolist()
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT 1 FROM metrics_rollup WHERE shard = ANY(%s) AND bucket = ANY(%s) AND resolution = %s"
         " AND day BETWEEN %s AND %s LIMIT 1",
         (shards, buckets, resolution, day_of(start), day_of(end - 1)),
     )
-    return found.fetchone() is not None
+    return rows.fetchone() is not None
 
 
-def find_rollup_rows(connection: Connection, wanted: Mapping[str, object], rolling: RollupUse) -> list[RollupRow]:
-    """Rows that may hold what is wanted: shards, buckets, first and last day, low and high series; of a day finer ones
-    first."""
-    resolutions = {rolling.resolution} if rolling.max_points is None else {rolling.resolution, ONE_HOUR}
-    found = [RollupRow(*row) for row in connection.execute(_FIND, {**wanted, "resolutions": list(resolutions)})]
-    return sorted(found, key=lambda row: (row.bucket, row.day, row.resolution, row.series_from))
+def find_rollup_rows(
+    connection: Connection, parameters: Mapping[str, object], rollup_use: RollupUse
+) -> list[RollupRow]:
+    """Return the rows of the requested shards, buckets, days and series, the finer resolution of a day first."""
+    resolutions = {rollup_use.resolution} if rollup_use.max_points is None else {rollup_use.resolution, ONE_HOUR}
+    rows = [RollupRow(*row) for row in connection.execute(_FIND, {**parameters, "resolutions": list(resolutions)})]
+    return sorted(rows, key=lambda row: (row.bucket, row.day, row.resolution, row.series_from))
 
 
 def read_payloads(connection: Connection, rows: Sequence[RollupRow]) -> dict[BlockId, bytes]:
-    """Payloads by (shard, id)."""
-    found: dict[BlockId, bytes] = {}
+    """Return the payloads of these rows by (shard, id)."""
+    payloads: dict[BlockId, bytes] = {}
     for shard in {row.shard for row in rows}:
-        numbers = [row.id for row in rows if row.shard == shard]
+        ids = [row.id for row in rows if row.shard == shard]
         statement = "SELECT id, payload FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)"
-        for number, payload in connection.execute(statement, (shard, numbers), binary=True):
-            found[shard, number] = payload
-    return found
+        for number, payload in connection.execute(statement, (shard, ids), binary=True):
+            payloads[shard, number] = payload
+    return payloads
 
 
 def coarsest_resolution(edges: Ints) -> int | None:
-    """The coarsest resolution that these edges (µs), the first and the last apart, do not cut; None: both are cut."""
+    """Return the coarsest resolution that divides all edges (µs) but the first and last; None if none does."""
     for resolution in reversed(RESOLUTIONS):
         if not (edges[1:-1] % (resolution * SECOND)).any():
             return resolution

@@ -1,13 +1,13 @@
-"""Young blocks become fewer and larger ones; at the end a day of a few series is one row.
+"""Scheduling of merges: unmerged blocks become fewer, larger blocks, and in the end the day blocks of each bucket.
 
-A merge takes an unbroken run of commits, inserts the result with the run's first and last `seq`, and removes the
-sources, in one transaction: a reader sees the old blocks or the new one, never half, and a killed worker leaves
-nothing behind. An advisory lock lets one merger at a time have a unit; a second one leaves it be. A damaged source is
-set aside (metrics.storage.merge.damaged_blocks), and no run spans it from then on.
+A merge takes an unbroken run of commits, inserts the result with the first and last `seq` of the run, and deletes the
+sources, in one transaction: a reader sees the old blocks or the new one, and a killed worker leaves nothing behind.
+An advisory lock admits one merge per day of a bucket; a second worker skips that day. A damaged source is quarantined
+(metrics.storage.merge.damaged_blocks), and no run spans it from then on.
 
-level 0    young: one commit; merged in order of `seq`, one merger per shard
-level 1…   runs of one bucket and day; TIER runs of a level become one of the next
-level DAY  the day is over: everything of the bucket and day, in rows of one or few series
+level 0          unmerged: one commit; merged in order of `seq`, one merge per shard at a time
+level 1…         runs of one bucket and day; RUNS_PER_MERGE runs of a level become one of the next
+level DAY_LEVEL  day blocks: everything of the bucket and day, in rows of one or few series
 """
 
 import time
@@ -24,14 +24,14 @@ from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.read import latest
 from metrics.storage.units import DAY
 
-RUNS_PER_MERGE = 12  # runs of one level that make one of the next
-MAX_MERGE_POINTS = 1_000_000  # points of one young merge
-MIN_COMMITS = 256  # commits that are worth a merge…
+RUNS_PER_MERGE = 12
+MAX_MERGE_POINTS = 1_000_000  # of one merge of commits
+MIN_COMMITS = 256  # commits are merged from this many commits…
 MIN_POINTS = 500_000  # … or points…
-MAX_COMMIT_AGE = 20.0  # … or seconds that the oldest has waited
-FOLLOWER_GRACE = 60.0  # seconds that followers have to read a commit after it was merged
-DAY_GRACE = 900.0  # seconds after midnight until a day is made
-LATE_POINTS_GRACE = 600.0  # seconds that late points of a finished day gather before they are merged into it
+MAX_COMMIT_AGE = 20.0  # … or seconds since the oldest commit
+FOLLOWER_GRACE = 60.0  # seconds that followers can read a merged commit
+DAY_GRACE = 900.0  # seconds after midnight until day blocks are made
+LATE_POINTS_GRACE = 600.0  # seconds until late points are merged into a finished day
 
 _UNFINISHED_DAYS = """
 SELECT shard, bucket, day, level, count(DISTINCT seq_from), extract(epoch FROM now() - min(made_at))
@@ -41,9 +41,9 @@ GROUP BY shard, bucket, day, level ORDER BY day DESC, bucket, level
 
 
 def merge_commits(connection: Connection, force: bool = False) -> int:
-    """Merge young blocks while there are enough of them; returns how many points were merged.
+    """Merge unmerged commits while there are enough of them; return how many points were merged.
 
-    A second worker finds the locks of the first one's shards taken and goes on to the others.
+    A second worker skips the shards that the first one has locked.
     """
     total = 0
     failures = []
@@ -51,7 +51,7 @@ def merge_commits(connection: Connection, force: bool = False) -> int:
         try:
             while merged := _merge_commits_once(connection, shard, force):
                 total += merged
-        except RuntimeError as error:  # the other shards are well
+        except RuntimeError as error:  # the other shards are still merged
             failures.append(error)
     _delete_merged_commits(connection, 0.0 if force else FOLLOWER_GRACE)
     if failures:
@@ -63,23 +63,27 @@ def _merge_commits_once(connection: Connection, shard: int, force: bool) -> int:
     with connection.transaction():
         if not lock_unmerged_blocks(connection, shard):
             return 0
-        waiting = connection.execute(
+        commits_waiting = connection.execute(
             "SELECT y.seq, y.points, extract(epoch FROM now() - y.at)"
             " FROM metrics_young y JOIN metrics_merged m USING (shard)"
             " WHERE y.shard = %s AND y.seq > m.seq ORDER BY y.seq LIMIT 5000",
             (shard,),
         ).fetchall()
-        points = sum(row[1] for row in waiting)
-        enough = len(waiting) >= MIN_COMMITS or points >= MIN_POINTS or (waiting and waiting[0][2] >= MAX_COMMIT_AGE)
-        if not waiting or not (enough or force):
+        points = sum(row[1] for row in commits_waiting)
+        enough = (
+            len(commits_waiting) >= MIN_COMMITS
+            or points >= MIN_POINTS
+            or (commits_waiting and commits_waiting[0][2] >= MAX_COMMIT_AGE)
+        )
+        if not commits_waiting or not (enough or force):
             return 0
         taken, size = [], 0
-        for seq, count, _ in waiting:
+        for seq, count, _ in commits_waiting:
             taken.append(seq)
             size += count
             if size >= MAX_MERGE_POINTS:
                 break
-        if taken[-1] - taken[0] != len(taken) - 1:  # a gap would put old values over new ones
+        if taken[-1] - taken[0] != len(taken) - 1:  # a gap would let old values replace newer ones
             raise RuntimeError(f"commits of shard {shard} are missing between {taken[0]} and {taken[-1]}")
         commits = connection.execute(
             "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq BETWEEN %s AND %s ORDER BY seq",
@@ -106,25 +110,25 @@ def _delete_merged_commits(connection: Connection, keep: float) -> None:
 
 
 def merge_days(connection: Connection, force: bool = False, budget: float = 25.0, now: float | None = None) -> int:
-    """Merge the runs of buckets and days that have enough of them, for at most `budget` seconds; returns points merged.
+    """Merge the days that have enough runs, for at most `budget` seconds; return the points merged.
 
-    `force` makes day blocks of everything, today included.
+    With `force` every day is merged into day blocks, today included.
     """
     started, total = time.monotonic(), 0
-    found = connection.execute(_UNFINISHED_DAYS, (list(shards.all_shards()), DAY_LEVEL)).fetchall()
+    runs_by_day = connection.execute(_UNFINISHED_DAYS, (list(shards.all_shards()), DAY_LEVEL)).fetchall()
     now = database_time(connection) if now is None else now
     today = int(now * 1_000_000) // DAY
     yesterday_done = (now % 86400) >= DAY_GRACE
-    done: set[tuple[int, int]] = set()
-    for shard, bucket, day, level, runs, age in found:
+    merged_days: set[tuple[int, int]] = set()
+    for shard, bucket, day, level, runs, age in runs_by_day:
         if time.monotonic() - started > budget and not force:
             break
-        if (bucket, day) in done:
+        if (bucket, day) in merged_days:
             continue
-        over = day < today - 1 or (day == today - 1 and yesterday_done)
-        if force or (over and (age >= LATE_POINTS_GRACE or runs >= RUNS_PER_MERGE)):
+        is_over = day < today - 1 or (day == today - 1 and yesterday_done)
+        if force or (is_over and (age >= LATE_POINTS_GRACE or runs >= RUNS_PER_MERGE)):
             total += merge_day(connection, BucketDay(shard, bucket, day), DAY_LEVEL, now)
-            done.add((bucket, day))
-        elif runs >= RUNS_PER_MERGE and not over:
+            merged_days.add((bucket, day))
+        elif runs >= RUNS_PER_MERGE and not is_over:
             total += merge_day(connection, BucketDay(shard, bucket, day), level + 1, now)
     return total

@@ -1,9 +1,9 @@
-"""Reading many points for a question: planned and priced first, then streamed bucket by bucket and day by day.
+"""Reading of a plan: points bucket by bucket and day by day, and rollups.
 
-Everything happens in one snapshot, so a merge that runs meanwhile is not seen at all. A piece holds each series
-once; two pieces never hold the same series and time, and the days of a series come in order. Blocks that overlap
-are rare (late and replayed points, and the youngest seconds), so only the series that they share are put together
-anew, and all others are passed on as they were decoded.
+All reads are within one snapshot, so a concurrent merge is not visible. A piece has each series once; no two pieces
+have the same series and time, and the days of a series come in order. Blocks rarely overlap (late and repeated
+points, and the most recent seconds), so only the series in several blocks are merged; all others are passed on as
+they were decoded.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -23,9 +23,11 @@ from metrics.storage.read.plan import PlannedBlock, ReadPlan
 from metrics.storage.shards import BlockId
 from metrics.storage.units import SECOND
 
-FETCH_POINTS = 500_000  # points that are fetched together
-ROLLUP_FETCH_ROWS = 200  # rows of rollups that are
-MAX_CACHED_POINTS = 500_000  # points of a plan up to which its decoded blocks are kept for the next question…
+FETCH_POINTS = 500_000  # blocks are read together up to this many points
+ROLLUP_FETCH_ROWS = 200  # rollup rows read together
+# The decoded blocks of a plan are cached up to MAX_CACHED_POINTS; or, if at least about half of their points are used,
+# up to MAX_CACHED_POINTS_MOSTLY_USED, which is half of the cache.
+MAX_CACHED_POINTS = 500_000
 MAX_CACHED_POINTS_MOSTLY_USED = (
     2_000_000  # … and where most of what is in them is asked for: half of what a process remembers
 )
@@ -33,60 +35,65 @@ MAX_CACHED_POINTS_MOSTLY_USED = (
 _Content = bytes | list[Columns]
 
 
-def read_rollups(connection: Connection, planned: ReadPlan, wanted: Collection[str]) -> Iterator[RollupColumns]:
-    """The rollups of a plan with the statistics that are wanted; the days of a series come in order."""
-    told: dict[tuple[int, int], Ints] = {}  # by bucket and day: the series of finer rollups, where there may be both
-    for at in range(0, len(planned.rollup_rows), ROLLUP_FETCH_ROWS):
+def read_rollups(connection: Connection, planned: ReadPlan, stat_names: Collection[str]) -> Iterator[RollupColumns]:
+    """Yield the rollups of a plan with these statistics; the days of a series come in order."""
+    finer_series: dict[tuple[int, int], Ints] = {}  # by bucket and day, if a day may have two resolutions
+    for offset in range(0, len(planned.rollup_rows), ROLLUP_FETCH_ROWS):
         by_resolution: dict[int, list[RollupColumns]] = {}
-        for row, summary in _decode_rollups(
-            connection, planned, planned.rollup_rows[at : at + ROLLUP_FETCH_ROWS], wanted
+        for row, rollup in _decode_rollups(
+            connection, planned, planned.rollup_rows[offset : offset + ROLLUP_FETCH_ROWS], stat_names
         ):
             if planned.rollup_use is not None and planned.rollup_use.max_points is not None:
-                before = told.get((row.bucket, row.day), summary.ids[:0])
-                told[row.bucket, row.day] = np.append(before, summary.ids)
-                summary = summary.select_series(~np.isin(summary.ids, before)) if len(before) else summary
-            by_resolution.setdefault(row.resolution, []).append(summary)
-        for some in by_resolution.values():
-            summary = merge_rollups(some).select_time_range(planned.rollups_from, planned.end)
-            if len(summary):
-                yield summary
+                known_series = finer_series.get((row.bucket, row.day), rollup.ids[:0])
+                finer_series[row.bucket, row.day] = np.append(known_series, rollup.ids)
+                rollup = rollup.select_series(~np.isin(rollup.ids, known_series)) if len(known_series) else rollup
+            by_resolution.setdefault(row.resolution, []).append(rollup)
+        for group in by_resolution.values():
+            rollup = merge_rollups(group).select_time_range(planned.rollups_from, planned.end)
+            if len(rollup):
+                yield rollup
 
 
 def _decode_rollups(
-    connection: Connection, planned: ReadPlan, rows: list[RollupRow], wanted: Collection[str]
+    connection: Connection, planned: ReadPlan, rows: list[RollupRow], stat_names: Collection[str]
 ) -> Iterator[tuple[RollupRow, RollupColumns]]:
-    """What rows hold of the series of a plan."""
-    held = rollups.read_payloads(connection, rows)
+    """Decode rollup rows of the series of a plan."""
+    payloads = rollups.read_payloads(connection, rows)
     for row in rows:
         try:
-            summary = decode_rollup(held[row.shard, row.id], row.resolution * SECOND, wanted, planned.series)
+            rollup = decode_rollup(payloads[row.shard, row.id], row.resolution * SECOND, stat_names, planned.series)
         except DamagedPayload:
             name = f"rollup {row.id}"
             damaged_blocks.log_damage_once(name)
             planned.damaged.append(name)
         else:
-            if len(summary):
-                yield row, summary
+            if len(rollup):
+                yield row, rollup
 
 
 def read_points(connection: Connection, planned: ReadPlan, whole: bool = False) -> Iterator[Columns]:
-    """The points of a plan. `whole`: each series of a day in one piece, so that its points come in order of time."""
-    waiting = _read_unmerged_by_day(connection, planned)
+    """Yield the points of a plan.
+
+    With `whole` each series of a day is one piece, so that its points are in order of time.
+    """
+    unmerged_parts = _read_unmerged_by_day(connection, planned)
     planned.caches_blocks = planned.caches_blocks and _is_worth_caching(planned)
-    for place, blocks, contents in _read_days(connection, planned):
-        for late in [key for key in waiting if key < place]:
-            yield from _separate_overlaps(waiting.pop(late), whole)
+    for bucket_day, blocks, contents in _read_days(connection, planned):
+        for earlier in [key for key in unmerged_parts if key < bucket_day]:
+            yield from _separate_overlaps(unmerged_parts.pop(earlier), whole)
         parts = (part for block in blocks for part in _select_parts(planned, block, contents))
-        if place not in waiting and _are_disjoint([(block.series_from, block.series_to) for block in blocks]):
-            yield from parts  # one after the other, so that decoded ones need not wait in memory
+        if bucket_day not in unmerged_parts and _are_disjoint(
+            [(block.series_from, block.series_to) for block in blocks]
+        ):
+            yield from parts  # one by one, so that decoded parts are not kept in memory
         else:
-            yield from _separate_overlaps([*parts, *waiting.pop(place, [])], whole)
-    for rest in waiting.values():
-        yield from _separate_overlaps(rest, whole)
+            yield from _separate_overlaps([*parts, *unmerged_parts.pop(bucket_day, [])], whole)
+    for day_parts in unmerged_parts.values():
+        yield from _separate_overlaps(day_parts, whole)
 
 
 def _is_worth_caching(planned: ReadPlan) -> bool:
-    """To be remembered a block is decoded whole, and not only the series that are asked for."""
+    """Return whether to decode blocks as a whole, which caching requires, and not only the series of the plan."""
     if planned.points <= MAX_CACHED_POINTS:
         return True
     return planned.points <= MAX_CACHED_POINTS_MOSTLY_USED and planned.points <= 2 * planned.estimated_points(
@@ -95,50 +102,50 @@ def _is_worth_caching(planned: ReadPlan) -> bool:
 
 
 def _read_unmerged_by_day(connection: Connection, planned: ReadPlan) -> dict[tuple[int, int], list[Columns]]:
-    """What is not merged yet, by bucket and day."""
-    alone = None if planned.caches_blocks and planned.unmerged_points <= MAX_CACHED_POINTS else planned.series
+    """Return the unmerged parts of a plan by bucket and day."""
+    only_series = None if planned.caches_blocks and planned.unmerged_points <= MAX_CACHED_POINTS else planned.series
     parts = [
         kept
-        for _, _, some in unmerged.read_unmerged(connection, planned.unmerged, planned.damaged, alone)
-        for part in some
+        for _, _, group in unmerged.read_unmerged(connection, planned.unmerged, planned.damaged, only_series)
+        for part in group
         if (kept := _select_planned(part, planned)) is not None
     ]
-    places: dict[tuple[int, int], list[Columns]] = {}
-    for some in _group_by_encoding(parts):
-        for bucket, day, unit in split_by_day(concatenate(some)):
-            places.setdefault((bucket, day), []).append(unit)
-    return dict(sorted(places.items()))
+    by_day: dict[tuple[int, int], list[Columns]] = {}
+    for group in _group_by_encoding(parts):
+        for bucket, day, day_part in split_by_day(concatenate(group)):
+            by_day.setdefault((bucket, day), []).append(day_part)
+    return dict(sorted(by_day.items()))
 
 
 def _read_days(
     connection: Connection, planned: ReadPlan
 ) -> Iterator[tuple[tuple[int, int], list[PlannedBlock], dict[BlockId, _Content]]]:
-    """The blocks of every bucket and day with their contents, fetched many at once."""
-    places: dict[tuple[int, int], list[PlannedBlock]] = {}
+    """Yield the blocks of every bucket and day with their contents, read in batches."""
+    by_day: dict[tuple[int, int], list[PlannedBlock]] = {}
     for block in planned.blocks:
-        places.setdefault((block.bucket, block.day), []).append(block)
-    waiting: list[list[PlannedBlock]] = []
+        by_day.setdefault((block.bucket, block.day), []).append(block)
+    batch: list[list[PlannedBlock]] = []
     size = 0
-    for number, blocks in enumerate(places.values(), 1):
-        waiting.append(blocks)
+    for number, blocks in enumerate(by_day.values(), 1):
+        batch.append(blocks)
         size += sum(block.points for block in blocks)
-        if size < FETCH_POINTS and number < len(places):
+        if size < FETCH_POINTS and number < len(by_day):
             continue
-        contents = _read_contents(connection, [block.number for some in waiting for block in some])
-        for some in waiting:
-            yield (some[0].bucket, some[0].day), some, contents
-        waiting, size = [], 0
+        contents = _read_contents(connection, [block.number for day_blocks in batch for block in day_blocks])
+        for day_blocks in batch:
+            yield (day_blocks[0].bucket, day_blocks[0].day), day_blocks, contents
+        batch, size = [], 0
 
 
 def _read_contents(connection: Connection, numbers: list[BlockId]) -> dict[BlockId, _Content]:
-    """What is in these blocks, decoded where that is remembered."""
-    found: dict[BlockId, _Content] = {
+    """Return the contents of these blocks: decoded if cached, else the payload."""
+    contents: dict[BlockId, _Content] = {
         number: parts for number in numbers if (parts := decoded_blocks.get((1, number))) is not None
     }
-    missing = [number for number in numbers if number not in found]
+    missing = [number for number in numbers if number not in contents]
     if missing:
-        found.update(read_payloads(connection, 1, missing))
-    return found
+        contents.update(read_payloads(connection, 1, missing))
+    return contents
 
 
 def _select_parts(planned: ReadPlan, block: PlannedBlock, contents: dict[BlockId, _Content]) -> Iterator[Columns]:
@@ -161,7 +168,7 @@ def _decode_block(planned: ReadPlan, number: BlockId, content: _Content) -> list
 
 
 def _select_planned(part: Columns, planned: ReadPlan) -> Columns | None:
-    """What a plan asks for of a part; without copying where that is one stretch."""
+    """Return what a plan needs of a part, without a copy if that is contiguous; None if nothing."""
     if len(part.ids) == 1:
         place = int(planned.series.searchsorted(part.ids[0]))
         if place == len(planned.series) or planned.series[place] != part.ids[0]:
@@ -172,16 +179,16 @@ def _select_planned(part: Columns, planned: ReadPlan) -> Columns | None:
         return part.points(low, high) if low < high else None
     at = np.searchsorted(planned.series, part.ids)
     at[at == len(planned.series)] = 0
-    here = planned.series[at] == part.ids
-    if not here.all():
-        places = np.flatnonzero(here)
-        if not len(places):
+    mask = planned.series[at] == part.ids
+    if not mask.all():
+        indices = np.flatnonzero(mask)
+        if not len(indices):
             return None
-        first, last = int(places[0]), int(places[-1]) + 1
+        first, last = int(indices[0]), int(indices[-1]) + 1
         part = (
             _copy_if_small(part.slice_series(first, last), len(part))
-            if last - first == len(places)
-            else select_points(part, np.repeat(here, np.diff(part.offsets)))
+            if last - first == len(indices)
+            else select_points(part, np.repeat(mask, np.diff(part.offsets)))
         )
     first_times, last_times = part.times[part.offsets[:-1]], part.times[part.offsets[1:] - 1]
     if first_times.min() >= planned.start and last_times.max() < planned.end:
@@ -190,57 +197,59 @@ def _select_planned(part: Columns, planned: ReadPlan) -> Columns | None:
     return part if len(part) else None
 
 
-def _copy_if_small(part: Columns, of: int) -> Columns:
-    """A part of a block of `of` points, copied where it is a small one: a view would keep the whole block in memory."""
-    if len(part) * 2 > of:
+def _copy_if_small(part: Columns, size: int) -> Columns:
+    """Copy a small part of a block of `size` points: a view would keep the whole block in memory."""
+    if len(part) * 2 > size:
         return part
     contexts = None if part.contexts is None else part.contexts.copy()
     return Columns(part.ids, part.offsets, part.times.copy(), part.values.copy(), contexts, part.dictionary)
 
 
 def _group_by_encoding(parts: Sequence[Columns]) -> list[list[Columns]]:
-    split = ([part for part in parts if part.is_numeric], [part for part in parts if not part.is_numeric])
-    return [some for some in split if some]
+    groups = ([part for part in parts if part.is_numeric], [part for part in parts if not part.is_numeric])
+    return [group for group in groups if group]
 
 
 def _separate_overlaps(parts: list[Columns], whole: bool) -> Iterator[Columns]:
-    """The parts of a day, oldest first, so that no two pieces hold the same series and time."""
-    for some in _group_by_encoding(parts):
-        shared = np.empty(0, np.int64) if _are_disjoint(_series_ranges(some)) else _overlapping_series(some, whole)
-        if not len(shared):
-            yield from some
+    """Yield the parts of a day, oldest first, so that no two pieces have the same series and time."""
+    for group in _group_by_encoding(parts):
+        overlapping = (
+            np.empty(0, np.int64) if _are_disjoint(_series_ranges(group)) else _overlapping_series(group, whole)
+        )
+        if not len(overlapping):
+            yield from group
             continue
-        meeting = []
-        for part in some:
-            mask = np.isin(part.ids, shared)
+        to_merge = []
+        for part in group:
+            mask = np.isin(part.ids, overlapping)
             if not mask.any():
                 yield part
                 continue
             points = np.repeat(mask, np.diff(part.offsets))
-            meeting.append(part if mask.all() else select_points(part, points))
+            to_merge.append(part if mask.all() else select_points(part, points))
             if not mask.all():
                 yield select_points(part, ~points)
-        yield concatenate(meeting)
+        yield concatenate(to_merge)
 
 
 def _series_ranges(parts: list[Columns]) -> list[tuple[int, int]]:
     return [(int(part.ids[0]), int(part.ids[-1])) for part in parts]
 
 
-def _are_disjoint(reach: list[tuple[int, int]]) -> bool:
-    """Whether nothing reaches from series to series that another does, as with the rows of a finished day."""
-    reach = sorted(reach)
-    return all(last < first for (_, last), (first, _) in zip(reach[:-1], reach[1:], strict=True))
+def _are_disjoint(ranges: list[tuple[int, int]]) -> bool:
+    """Return whether no two series ranges overlap, as in the rows of a finished day."""
+    ranges = sorted(ranges)
+    return all(last < first for (_, last), (first, _) in zip(ranges[:-1], ranges[1:], strict=True))
 
 
 def _overlapping_series(parts: list[Columns], whole: bool) -> Ints:
-    """Series of which two parts hold points in the same stretch of time; with `whole`, of which two hold any."""
+    """Return the series whose time ranges overlap in two parts; with `whole`, the series in two parts."""
     ids = np.concatenate([part.ids for part in parts])
     first = np.concatenate([part.times[part.offsets[:-1]] for part in parts])
     last = np.concatenate([part.times[part.offsets[1:] - 1] for part in parts])
     order = np.lexsort((first, ids))
     ids, first, last = ids[order], first[order], last[order]
-    meet: NDArray[np.bool_] = ids[1:] == ids[:-1]
+    overlaps: NDArray[np.bool_] = ids[1:] == ids[:-1]
     if not whole:
-        meet &= first[1:] <= last[:-1]
-    return np.unique(ids[1:][meet])
+        overlaps &= first[1:] <= last[:-1]
+    return np.unique(ids[1:][overlaps])
