@@ -1,6 +1,6 @@
-"""What statistics and health checks have to know of alerts: this app imports nothing of theirs, so they plug in here.
+"""Registry of the alert summary that statistics and health checks show.
 
-The alerts app calls `provide` once, when it is ready.
+The alerts app registers it, since this app must not import the alerts app.
 """
 
 from typing import Protocol
@@ -9,34 +9,26 @@ from rest.caller import Caller
 
 
 class AlertSummary(Protocol):
-    """What the alerts app answers."""
+    """What the alerts app provides."""
 
     def count_last_day(self, caller: Caller, device_id: str | None) -> int:
-        """How many alerts of devices that this caller sees were triggered in the last 24 hours; of one device."""
+        """Return how many alerts of the caller's devices, or of one device, were triggered in the last 24 hours."""
 
     def health(self) -> tuple[str, str]:
-        """(healthy, degraded or unhealthy; why) of the evaluation of rules, in a few milliseconds."""
+        """Return the health of rule evaluation (healthy, degraded or unhealthy) and its reason, within milliseconds."""
 
 
-class NoAlerting:
-    """No app evaluates rules."""
-
-    def count_last_day(self, caller: Caller, device_id: str | None) -> int:
-        return 0
-
-    def health(self) -> tuple[str, str]:
-        return "healthy", "no alert rules"
+_alert_summary: AlertSummary | None = None
 
 
-_alert_summary: AlertSummary = NoAlerting()
-
-
-def register_alert_summary(alerting: AlertSummary) -> None:
-    """Be asked about alerts from now on."""
+def register_alert_summary(summary: AlertSummary) -> None:
+    """Register the alert summary; the alerts app calls this once when it is ready."""
     global _alert_summary
-    _alert_summary = alerting
+    _alert_summary = summary
 
 
 def registered_summary() -> AlertSummary:
-    """Whoever is to be asked about alerts."""
+    """Return the registered alert summary. Raises RuntimeError if there is none."""
+    if _alert_summary is None:
+        raise RuntimeError("no alert summary is registered: the alerts app is not ready")
     return _alert_summary

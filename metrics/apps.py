@@ -33,7 +33,7 @@ class MetricsConfig(AppConfig):
 
 
 def create_initial_rows(using: str, **kwargs: Any) -> None:
-    """The rows that are only ever updated; after `flush` as well as after `migrate`."""
+    """Create the rows that are only updated later, after `flush` as well as after `migrate`."""
     from metrics.storage import shards
 
     with connections[using].cursor() as cursor:

@@ -1,6 +1,7 @@
-"""System checks of the storage: what would keep its tables from being spread, and a setting that does not fit the data.
+"""System checks of the storage: keys that Citus refuses, and a TELEMETRY_SHARDS that differs from the database.
 
-Tables are spread by `shard` (manage.py distribute), so every key of theirs must hold it, and none may be pointed at.
+Tables are distributed by `shard` (manage.py distribute), so each of their keys must contain it, and no foreign key
+may reference them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,31 +16,29 @@ from metrics.models import Block, Count, Head, Journal, Latest, Merged, Young
 from metrics.storage import shards
 
 DISTRIBUTED_MODELS: tuple[type[Model], ...] = (Head, Merged, Young, Block, Latest, Count, Journal)
-_HINT = "Put `shard` into it, or take it away: Citus refuses it on a distributed table."
+_HINT = "Add `shard` to it or remove it: Citus refuses it on a distributed table."
 
 
 @register("storage")
 def check_distributed_tables(
     app_configs: Sequence[AppConfig] | None = None,
-    spread: Sequence[type[Model]] = DISTRIBUTED_MODELS,
+    models: Sequence[type[Model]] = DISTRIBUTED_MODELS,
     others: Iterable[type[Model]] | None = None,
     **kwargs: Any,
 ) -> list[CheckMessage]:
-    """Keys without the shard, and foreign keys to tables that are spread."""
-    found: list[CheckMessage] = []
-    for model in spread:
+    """Report keys without the shard, and foreign keys to distributed tables."""
+    messages: list[CheckMessage] = []
+    for model in models:
         for name, fields in _keys(model):
             if "shard" not in fields:
-                found.append(Error(f"{name} of {model.__name__} lacks `shard`", _HINT, model, "metrics.E001"))
+                messages.append(Error(f"{name} of {model.__name__} lacks `shard`", _HINT, model, "metrics.E001"))
     for other in others or apps.get_models():
         for field in other._meta.get_fields():
-            if field.is_relation and field.concrete and field.related_model in spread and field.model is other:
-                found.append(
-                    Error(
-                        f"{other.__name__}.{field.name} points at a table that is spread", _HINT, other, "metrics.E002"
-                    )
+            if field.is_relation and field.concrete and field.related_model in models and field.model is other:
+                messages.append(
+                    Error(f"{other.__name__}.{field.name} references a distributed table", _HINT, other, "metrics.E002")
                 )
-    return found
+    return messages
 
 
 def _keys(model: type[Model]) -> Iterable[tuple[str, Sequence[str]]]:
@@ -60,15 +59,15 @@ def _keys(model: type[Model]) -> Iterable[tuple[str, Sequence[str]]]:
 def check_shard_count(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """TELEMETRY_SHARDS against what the database was begun with; only where a command asks about databases."""
-    found: list[CheckMessage] = []
+    """Compare TELEMETRY_SHARDS with the database, for commands that check databases."""
+    messages: list[CheckMessage] = []
     for using in databases or ():
         with connections[using].cursor() as cursor:
             cursor.execute("SELECT to_regclass('metrics_head')")
             if cursor.fetchone()[0] is None:
                 continue
             cursor.execute("SELECT count(*), coalesce(max(seq), 0) FROM metrics_head")
-            held, seq = cursor.fetchone()
-        if seq and (reason := shards.mismatch_reason(held)):
-            found.append(Error(reason, id="metrics.E003"))
-    return found
+            stored_count, seq = cursor.fetchone()
+        if seq and (reason := shards.mismatch_reason(stored_count)):
+            messages.append(Error(reason, id="metrics.E003"))
+    return messages

@@ -1,7 +1,7 @@
-"""The follower of a web process: it reads each commit once and hands the newest values to those who watch.
+"""The stream follower of a web process: reads each commit once and passes the newest values to live subscriptions.
 
-A subscription keeps the newest value per series and no more: a slow reader loses what is in between, and costs no
-memory. While nobody watches, nothing is read.
+A subscription keeps only the newest value per series: a slow client misses values in between, and costs no memory.
+Without subscriptions nothing is read.
 """
 
 import asyncio
@@ -20,46 +20,47 @@ from metrics.storage.write.writer import writer
 
 log = logging.getLogger(__name__)
 
-POLL_INTERVAL = 0.25  # seconds between looks for the commits of other processes
+POLL_INTERVAL = 0.25  # seconds between polls for commits of other processes
 
 LiveValue = tuple[str, str, float, Any, str | None]  # device, metric, time in ms since 1970, value, unit
 
 
 @dataclass(eq=False)
 class Subscription:
-    """What one watcher wants, and what it has not fetched yet. None: of all."""
+    """The devices and metrics of one client (None: all) and the values that it has not received yet."""
 
-    relay: "StreamFollower"
+    follower: "StreamFollower"
     devices: frozenset[str] | None
     metrics: frozenset[str] | None
-    waiting: dict[tuple[str, str], LiveValue] = field(default_factory=dict)
+    pending: dict[tuple[str, str], LiveValue] = field(default_factory=dict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _last: float = 0.0
 
     async def next(self, min_interval: float) -> list[LiveValue]:
-        """The newest value of every series that has one since the last call, at most once in `min_interval` seconds."""
+        """Return the newest value of each series with new values, at most once in `min_interval` seconds."""
         clock = asyncio.get_running_loop().time
         await self.arrived.wait()
         await asyncio.sleep(max(0.0, self._last + min_interval - clock()))
         self._last = clock()
         self.arrived.clear()
-        found, self.waiting = list(self.waiting.values()), {}
-        return found
+        values, self.pending = list(self.pending.values()), {}
+        return values
 
     def close(self) -> None:
-        self.relay.subscriptions.discard(self)
+        self.follower.subscriptions.discard(self)
 
     def offer(self, update: LiveValue) -> None:
+        """Keep a value if it matches the subscription and is not older than the pending one."""
         if (self.devices is None or update[0] in self.devices) and (self.metrics is None or update[1] in self.metrics):
             key = update[:2]
-            held = self.waiting.get(key)
-            if held is None or held[2] <= update[2]:
-                self.waiting[key] = update
+            pending = self.pending.get(key)
+            if pending is None or pending[2] <= update[2]:
+                self.pending[key] = update
                 self.arrived.set()
 
 
 class StreamFollower:
-    """From commits to subscriptions, in the event loop of one process."""
+    """Passes committed values to the subscriptions in the event loop of one process."""
 
     def __init__(self) -> None:
         self.subscriptions: set[Subscription] = set()
@@ -91,11 +92,11 @@ class StreamFollower:
             try:
                 cursor, updates = await asyncio.to_thread(self._read, cursor)
             except StorageError as error:
-                log.warning("live values wait for the database: %s", str(error).split("\n")[0])
+                log.warning("live values are delayed, the database is unavailable: %s", str(error).split("\n")[0])
                 updates = []
                 await asyncio.sleep(1)
-            except Exception:  # those who watch must not be left without a word for ever
-                log.exception("live values could not be read")
+            except Exception:  # the follower must go on for its subscriptions
+                log.exception("reading live values failed")
                 cursor, updates = None, []
                 await asyncio.sleep(1)
             for update in updates:
@@ -112,17 +113,17 @@ class StreamFollower:
             heads = block_cache.read_heads(connection)
             if cursor is None:
                 return heads, []
-            # A restored database may have gone back.
-            moved = {shard: min(cursor.get(shard, seq), seq) for shard, seq in heads.items()}
-            found = block_cache.read_commits_after(
-                connection, {shard: seq for shard, seq in moved.items() if seq < heads[shard]}
+            # The sequence number of a restored database may be lower.
+            positions = {shard: min(cursor.get(shard, seq), seq) for shard, seq in heads.items()}
+            commits = block_cache.read_commits_after(
+                connection, {shard: seq for shard, seq in positions.items() if seq < heads[shard]}
             )
-        moved |= {shard: seq for (shard, seq), _ in found}
-        return moved, [update for _, parts in found for part in parts for update in self._updates(part)]
+        positions |= {shard: seq for (shard, seq), _ in commits}
+        return positions, [update for _, parts in commits for part in parts for update in self._updates(part)]
 
     def _updates(self, part: Columns) -> Iterable[LiveValue]:
         ids = part.ids.tolist()
-        self._learn([number for number in ids if number not in self._names])
+        self._load_names([number for number in ids if number not in self._names])
         for number, at in zip(ids, (part.offsets[1:] - 1).tolist(), strict=True):
             if number not in self._names:
                 continue
@@ -131,7 +132,7 @@ class StreamFollower:
             unit = latest.read_context(entry)[0] or cached_registry().unit(metric)
             yield device_id, metric, part.times[at] / 1000, latest.to_json_value(part.values[at], kind), unit
 
-    def _learn(self, numbers: list[int]) -> None:
+    def _load_names(self, numbers: list[int]) -> None:
         if not numbers:
             return
         with read_connection() as connection:
@@ -147,7 +148,7 @@ _follower: StreamFollower | None = None
 
 
 def follower() -> StreamFollower:
-    """The relay of this process."""
+    """Return the stream follower of this process."""
     global _follower
     if _follower is None:
         _follower = StreamFollower()
@@ -155,6 +156,6 @@ def follower() -> StreamFollower:
 
 
 def reset_stream_follower() -> None:
-    """Begin anew with the next subscription: between tests, whose series have the same numbers."""
+    """Discard the stream follower; the next subscription starts a new one."""
     global _follower
     _follower = None

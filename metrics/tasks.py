@@ -1,4 +1,4 @@
-"""Celery's way into the verbs of this app. Every task may be run twice at once, and killed at any moment."""
+"""Celery tasks of this app. Every task may run twice at the same time, and be killed at any moment."""
 
 from celery import shared_task
 
@@ -17,14 +17,14 @@ from metrics.storage.write import journal
 
 @shared_task
 def merge_young_blocks() -> int:
-    """Keep the pile of young blocks small. Returns the points merged."""
+    """Merge unmerged commits. Returns the number of points merged."""
     with read_connection() as connection:
         return schedule.merge_commits(connection)
 
 
 @shared_task
 def merge_blocks() -> int:
-    """Merge runs into larger ones, and finished days into their final shape. Returns the points merged."""
+    """Restore readable blocks, merge the runs of each day and rebuild marked counts. Returns the points merged."""
     with read_connection() as connection:
         restore_damaged.restore_readable_blocks(connection)
         merged = schedule.merge_days(connection)
@@ -34,21 +34,21 @@ def merge_blocks() -> int:
 
 @shared_task
 def pack_journal() -> int:
-    """Make packs of the journal's lines that are some minutes old. Returns the lines packed."""
+    """Pack journal lines that are some minutes old. Returns the number of lines."""
     with read_connection() as connection:
         return sum(journal.pack_journal(connection, shard) for shard in shards.all_shards())
 
 
 @shared_task
 def heartbeat() -> None:
-    """Note that the workers are alive: somebody took this off the queue."""
+    """Record that the workers take tasks from the queue."""
     with read_connection() as connection:
         merge_backlog.record_heartbeat(connection)
 
 
 @shared_task
 def drop_expired() -> int:
-    """Delete what is past its retention, by the policies as they are now. Returns the rows deleted."""
+    """Delete expired rows by the current retention policies. Returns the number of rows."""
     with read_connection() as connection:
         regroup_rows(connection)
         request_history.delete_old_minutes(connection)
@@ -57,24 +57,24 @@ def drop_expired() -> int:
 
 @shared_task
 def remove_deleted() -> int:
-    """Take the points of deleted devices out of what is stored. Returns the places that were seen to."""
+    """Delete the stored points of deleted devices. Returns the number of days processed."""
     with read_connection() as connection:
         return delete_device.run_deletions(connection)
 
 
 @shared_task
 def make_exports() -> int:
-    """Make the exports that wait, one after the other. Returns how many were made."""
-    return jobs.run_pending_jobs()
+    """Run the queued exports one after the other. Returns the number of exports."""
+    return jobs.work()
 
 
 @shared_task
 def drop_expired_exports() -> int:
-    """Delete exports whose time is over, files and rows. Returns how many."""
-    return jobs.delete_expired_jobs()
+    """Delete expired exports, files and rows. Returns the number of exports."""
+    return jobs.drop_expired()
 
 
 @shared_task
 def drop_idempotent_answers() -> int:
-    """Forget the answers that no retry gets any more. Returns how many."""
+    """Delete stored responses past the retry period. Returns the number of responses."""
     return IdempotentAnswer.drop_expired()

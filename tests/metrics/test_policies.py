@@ -256,20 +256,20 @@ def test_a_worker_with_little_time_gets_further_with_every_run(series):
 def test_what_the_workers_have_still_to_do_is_told(series):
     write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
     told = read_worker_backlog(series)
-    assert (told.commits, told.points, told.unfinished_days, told.policies_to_apply) == (1, 2, 0, [])
+    assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (1, 2, 0, [])
     schedule.merge_commits(series, force=True)
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
     told = read_worker_backlog(series)
-    assert (told.commits, told.points, told.unfinished_days, told.policies_to_apply) == (0, 0, 1, ["a"])
+    assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (0, 0, 1, ["a"])
     out = StringIO()
     call_command("storage", stdout=out)
-    assert "days to make: 1" in out.getvalue() and "policies to apply: a" in out.getvalue()
+    assert "days to merge: 1" in out.getvalue() and "policies to apply: a" in out.getvalue()
     schedule.merge_days(series, force=True)
     regroup_rows(series)
     assert read_worker_backlog(series).rows_to_drop == 2
     delete_expired(series)
     told = read_worker_backlog(series)
-    assert (told.unfinished_days, told.policies_to_apply, told.rows_to_drop) == (0, [], 0)
+    assert (told.days_to_make, told.policies_to_apply, told.rows_to_drop) == (0, [], 0)
 
 
 def test_a_dry_run_says_what_would_go_and_lets_nothing_go(series):

@@ -174,7 +174,7 @@ def test_keys_without_the_shard_and_keys_to_what_is_spread_are_found():
         ("metrics.E001", "the primary key of Spread lacks `shard`"),
         ("metrics.E001", "the unique field name of Spread lacks `shard`"),
         ("metrics.E001", "the constraint without of Spread lacks `shard`"),
-        ("metrics.E002", "Pointing.spread points at a table that is spread"),
+        ("metrics.E002", "Pointing.spread references a distributed table"),
     ]
 
 

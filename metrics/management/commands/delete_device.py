@@ -1,4 +1,4 @@
-"""`manage.py delete_device ID`: the device with all that it ever sent."""
+"""`manage.py delete_device ID`: delete a device with all its measurements."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from rest.errors import NotFound
 
 
 class Command(BaseCommand):
-    help = "Delete a device with all its measurements. Workers take them out of what is stored, in the background."
+    help = "Delete a device with all its measurements. Workers delete the stored points in the background."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("device_id")
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
     def handle(self, *args: Any, **options: Any) -> None:
         device_id = options["device_id"]
@@ -24,6 +24,4 @@ class Command(BaseCommand):
             deletion = delete_device(device_id, Caller.internal("manage.py delete_device"))
         except NotFound as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(
-            f"{device_id} is deleted; {deletion.deletion_id} takes its measurements out of what is stored"
-        )
+        self.stdout.write(f"{device_id} is deleted; {deletion.deletion_id} deletes its stored points in the background")

@@ -1,4 +1,4 @@
-"""`manage.py distribute`: spreads the storage over the workers of a PostgreSQL with Citus. May be run again."""
+"""`manage.py distribute`: distribute the storage tables over the workers of a PostgreSQL with Citus. Repeatable."""
 
 from typing import Any
 
@@ -10,19 +10,20 @@ from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
 from metrics.storage.errors import ShardCountMismatch
 
-REFUSED = 2  # the exit code where something else must be done first
-COPIED = (Device, Series, DamagedBlock)  # whole on every worker; a table after those that its keys point at
-_HEAD = DISTRIBUTED_MODELS[0]._meta.db_table  # whose shards all others lie beside
+REFUSED = 2  # exit code if a precondition is missing
+# Copied to every worker; a table after those that its keys reference.
+REFERENCE_MODELS = (Device, Series, DamagedBlock)
+_HEAD = DISTRIBUTED_MODELS[0]._meta.db_table  # all other tables are colocated with it
 
 
 class Command(BaseCommand):
-    help = "Spread the storage over the workers of a PostgreSQL with Citus. May be run again."
+    help = "Distribute the storage tables over the workers of a PostgreSQL with Citus. May be run again."
 
     def handle(self, *args: Any, **options: Any) -> None:
         if shards.count() == 1:
             raise _refused(
-                "there is nothing to spread: TELEMETRY_SHARDS is 1. Begin an installation with several times as many"
-                " shards as there will be workers, up to 64, and load what the old one holds into it"
+                "nothing can be distributed: TELEMETRY_SHARDS is 1. Start a new installation with several times as many"
+                " shards as planned workers, up to 64, and load the data of this one into it"
             )
         with connect(statement_timeout="0") as connection:
             try:
@@ -31,14 +32,14 @@ class Command(BaseCommand):
                 raise _refused(str(error)) from None
             _refuse_without_citus(connection)
             with connection.transaction():
-                # What is copied to all workers takes the same connections as what lies on one.
+                # Reference tables use the same connections as distributed tables.
                 connection.execute("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
-                done = [*_copy(connection), *_spread(connection)]
-        self.stdout.write(f"spread or copied {', '.join(done)}" if done else "everything is spread already")
+                done = [*_copy(connection), *_distribute(connection)]
+        self.stdout.write(f"distributed or copied {', '.join(done)}" if done else "all tables are distributed already")
 
 
-def _refused(why: str) -> CommandError:
-    return CommandError(why, returncode=REFUSED)
+def _refused(reason: str) -> CommandError:
+    return CommandError(reason, returncode=REFUSED)
 
 
 def _refuse_without_citus(connection: Connection) -> None:
@@ -46,15 +47,17 @@ def _refuse_without_citus(connection: Connection) -> None:
         raise _refused(
             "this database has no Citus: install it on the server, then run CREATE EXTENSION citus in this database"
         )
-    # Other tables keep foreign keys to what is copied, which Citus allows where the coordinator is a node itself.
+    # Citus allows foreign keys from local tables to reference tables if the coordinator is a node of the cluster.
     if connection.execute("SELECT 1 FROM pg_dist_node WHERE groupid = 0").fetchone() is None:
-        raise _refused("the coordinator is no node of the cluster: run SELECT citus_set_coordinator_host('its name')")
+        raise _refused(
+            "the coordinator is not a node of the cluster: run SELECT citus_set_coordinator_host('its name')"
+        )
     if connection.execute("SELECT 1 FROM pg_dist_node WHERE groupid > 0 AND isactive").fetchone() is None:
         raise _refused("the cluster has no worker yet: run SELECT citus_add_node('its name', 5432)")
 
 
-def _known(connection: Connection, table: str) -> bool:
-    """Whether Citus has the table already, distributed or copied; a local one that keys point from is not that."""
+def _is_distributed(connection: Connection, table: str) -> bool:
+    """Return whether a table is distributed or a reference table; a local table with foreign keys is neither."""
     row = connection.execute(
         "SELECT partmethod = 'h' OR repmodel = 't' FROM pg_dist_partition WHERE logicalrelid = %s::regclass", (table,)
     ).fetchone()
@@ -62,14 +65,14 @@ def _known(connection: Connection, table: str) -> bool:
 
 
 def _copy(connection: Connection) -> list[str]:
-    tables = [table for model in COPIED if not _known(connection, table := model._meta.db_table)]
+    tables = [table for model in REFERENCE_MODELS if not _is_distributed(connection, table := model._meta.db_table)]
     for table in tables:
         connection.execute("SELECT create_reference_table(%s)", (table,))
     return tables
 
 
-def _spread(connection: Connection) -> list[str]:
-    tables = [table for model in DISTRIBUTED_MODELS if not _known(connection, table := model._meta.db_table)]
+def _distribute(connection: Connection) -> list[str]:
+    tables = [table for model in DISTRIBUTED_MODELS if not _is_distributed(connection, table := model._meta.db_table)]
     for table in tables:
         beside = "none" if table == _HEAD else _HEAD
         connection.execute("SELECT create_distributed_table(%s, 'shard', colocate_with => %s)", (table, beside))

@@ -7,14 +7,14 @@ from metrics.storage.merge import restore_damaged, schedule
 
 
 class Command(BaseCommand):
-    help = "Merge blocks that may be merged now."
+    help = "Merge the blocks that are due."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--all", action="store_true", help="merge everything, and make day blocks of today too")
+        parser.add_argument("--all", action="store_true", help="merge everything, including day blocks of today")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with connect(statement_timeout="10min") as connection:
             restore_damaged.restore_readable_blocks(connection)
-            young = schedule.merge_commits(connection, force=options["all"])
-            older = schedule.merge_days(connection, force=options["all"], budget=float("inf"))
-        self.stdout.write(f"merged {young:,} young points and {older:,} older ones")
+            unmerged = schedule.merge_commits(connection, force=options["all"])
+            merged = schedule.merge_days(connection, force=options["all"], budget=float("inf"))
+        self.stdout.write(f"merged {unmerged:,} points of unmerged commits and {merged:,} points of merged blocks")

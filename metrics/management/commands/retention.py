@@ -8,32 +8,32 @@ from metrics.storage.connection import connect
 from metrics.storage.merge.apply_retention_policy import regroup_rows
 from metrics.storage.merge.retention import ExpiredRows, delete_expired, find_expired
 
-_WHAT = {"metrics_block": "points", "metrics_rollup": "rollup intervals"}
+_UNITS = {"metrics_block": "points", "metrics_rollup": "rollup intervals"}
 
 
 class Command(BaseCommand):
-    help = "Let go of what is past its retention, as a worker does every few minutes."
+    help = "Delete expired rows, as a worker does every few minutes."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+        parser.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with connect(statement_timeout="10min") as connection:
             if not options["dry_run"]:
                 regroup_rows(connection, budget=float("inf"))
-            found = find_expired(connection)
-            for one in found:
-                self.stdout.write(_line(one))
+            expired = find_expired(connection)
+            for rows in expired:
+                self.stdout.write(_line(rows))
             if options["dry_run"]:
-                self.stdout.write(f"{sum(one.size for one in found):,} bytes would go")
+                self.stdout.write(f"{sum(rows.size for rows in expired):,} bytes would be deleted")
             else:
-                request_history.delete_old_minutes(connection)
-                self.stdout.write(f"{delete_expired(connection):,} rows of points are gone")
+                request_history.drop_old(connection)
+                self.stdout.write(f"{delete_expired(connection):,} rows of points deleted")
 
 
-def _line(one: ExpiredRows) -> str:
-    what = f"{one.counted:,} {_WHAT[one.table]} of {_date(one.first_day)} to {_date(one.last_day)}"
-    return f"{what}, kept {one.kept_days} days: {one.rows:,} rows, {one.size:,} bytes"
+def _line(rows: ExpiredRows) -> str:
+    content = f"{rows.counted:,} {_UNITS[rows.table]} of {_date(rows.first_day)} to {_date(rows.last_day)}"
+    return f"{content}, kept {rows.kept_days} days: {rows.rows:,} rows, {rows.size:,} bytes"
 
 
 def _date(day: int) -> str:

@@ -33,8 +33,8 @@ SELECT (SELECT coalesce(sum(points), 0) FROM metrics_block)
 """
 
 
-def held(damaged: dict[str, Any]) -> str:
-    """What is lost with a block, as far as that is known."""
+def describe_damage(damaged: dict[str, Any]) -> str:
+    """Describe the points of a damaged block."""
     if damaged["bucket"] is None:
         return f"{damaged['points']:,} points"
     place = f"bucket {damaged['bucket']}, day {date.fromordinal(EPOCH + damaged['day'])}"
@@ -42,10 +42,10 @@ def held(damaged: dict[str, Any]) -> str:
 
 
 class Command(BaseCommand):
-    help = "Say how many points are stored, in how many bytes, by table, and what the workers have still to do."
+    help = "Print how many points are stored, their bytes by table, and the backlog of the workers."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="for programs")
+        parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with read_connection() as connection:
@@ -59,30 +59,32 @@ class Command(BaseCommand):
             rows_found = connection.execute(_DAMAGED)
             names = [column.name for column in rows_found.description or ()]
             damaged = [dict(zip(names, row, strict=True)) for row in rows_found]
-            waiting = read_worker_backlog(connection)
-        total = sum(tables.values())
-        found = {
+            backlog = read_worker_backlog(connection)
+        total_bytes = sum(tables.values())
+        report = {
             "points": points,
-            "bytes": total,
-            "bytes_per_point": round(total / points, 3) if points else None,
+            "bytes": total_bytes,
+            "bytes_per_point": round(total_bytes / points, 3) if points else None,
             "tables": tables,
             "blocks": blocks,
             "damaged": damaged,
-            "backlog": asdict(waiting),
+            "backlog": asdict(backlog),
         }
         if options["json"]:
-            self.stdout.write(json.dumps(found))
+            self.stdout.write(json.dumps(report))
             return
-        self.stdout.write(f"{points:,} points in {total:,} bytes, {found['bytes_per_point'] or '-'} bytes a point")
+        self.stdout.write(
+            f"{points:,} points in {total_bytes:,} bytes, {report['bytes_per_point'] or '-'} bytes per point"
+        )
         for name, size in tables.items():
             self.stdout.write(f"  {name:24}{size:>16,}")
         for block in blocks:
             self.stdout.write(f"  level {block['level']:<18}{block['rows']:>8,} rows {block['points']:>16,} points")
-        oldest = f"{waiting.commits:,} commits, {waiting.points:,} points, the oldest {waiting.oldest_seconds:.0f} s"
+        oldest = f"{backlog.commits:,} commits, {backlog.points:,} points, the oldest {backlog.oldest_seconds:.0f} s"
         self.stdout.write(f"  to merge: {oldest}")
-        self.stdout.write(f"  days to make: {waiting.unfinished_days:,}; rows to drop: {waiting.rows_to_drop:,}")
-        if waiting.policies_to_apply:
-            self.stdout.write(f"  policies to apply: {', '.join(waiting.policies_to_apply)}")
-        for one in damaged:
-            name = damaged_blocks.block_name(min(one["level"], 1), (one["shard"], one["number"]))
-            self.stdout.write(f"  damaged: {name}, {held(one)}")
+        self.stdout.write(f"  days to merge: {backlog.days_to_make:,}; rows to delete: {backlog.rows_to_drop:,}")
+        if backlog.policies_to_apply:
+            self.stdout.write(f"  policies to apply: {', '.join(backlog.policies_to_apply)}")
+        for block in damaged:
+            name = damaged_blocks.block_name(min(block["level"], 1), (block["shard"], block["number"]))
+            self.stdout.write(f"  damaged: {name}, {describe_damage(block)}")

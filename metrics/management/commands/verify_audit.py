@@ -12,7 +12,7 @@ from metrics.storage.write import journal_verify as journal
 
 
 class Command(BaseCommand):
-    help = "Verify the checksum chains of the journal and of the audit; name the first broken link of each."
+    help = "Verify the checksum chains of the journal and the audit; print the first broken link of each."
 
     def handle(self, *args: Any, **options: Any) -> None:
         with snapshot(pooled=False) as connection:

@@ -31,7 +31,7 @@ class UnmergedBacklog:
 class WorkerBacklog(UnmergedBacklog):
     """The unmerged backlog, past days without day blocks, metrics with a policy to apply, and expired rows."""
 
-    unfinished_days: int
+    days_to_make: int
     policies_to_apply: list[str]
     rows_to_drop: int
 
