@@ -164,4 +164,4 @@ class DamagedBlock(models.Model):
         constraints = [models.UniqueConstraint(fields=["shard", "level", "number"], name="damaged_once")]
 
     def __str__(self) -> str:
-        return f"{'merged' if self.level else 'young'} block {self.number}"
+        return f"{'merged' if self.level else 'unmerged'} block {self.number}"

@@ -121,7 +121,7 @@ class TestOneCourse:
         measured(gateway, "room-7", {5: 1})
         damage_all("metrics_young")
         found = told(client, raised(rule, "room-7", "Room 7 is too warm"))
-        assert found["incomplete"] == ["young block 1 is damaged and was left out"]
+        assert found["incomplete"] == ["unmerged block 1 is damaged and was left out"]
 
 
 class TestWhoSeesWhat:

@@ -114,7 +114,7 @@ def test_recent_has_a_line_for_every_metric_that_is_a_number(client: Client, gat
 
 def test_a_device_says_what_cannot_be_read_of_it(client: Client, gateway: ApiClient):
     assert gateway.post("devices/d/telemetry", point("temperature", 1)).status == 200
-    whole = "young block 1 is damaged and was left out"
+    whole = "unmerged block 1 is damaged and was left out"
     assert whole not in client.get("/devices/d/").content.decode()
     damage_all("metrics_young")
     assert gateway.post("devices/d/telemetry", point("temperature", 2)).status == 200

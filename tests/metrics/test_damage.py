@@ -136,7 +136,7 @@ def test_a_damaged_commit_is_named_by_every_plain_read(door, sent, administrator
     damage_all("metrics_young")
     sent.post("devices/device_001/telemetry", point("m", 2.0, 30))
     caller = sent if door == "fast lane" else administrator
-    told = ["young block 1 is damaged and was left out"]
+    told = ["unmerged block 1 is damaged and was left out"]
     for _ in range(2):  # as it is met, and when a merge has set it aside
         newest = caller.get(LATEST)
         assert (newest.status, newest.json["value"], newest.json["incomplete"]) == (200, 2.0, told)
@@ -154,7 +154,7 @@ def test_a_damaged_commit_is_named_by_every_plain_read(door, sent, administrator
 def test_nothing_found_names_what_may_have_held_it(door, sent, administrator):
     damage_all("metrics_young")
     answer = (sent if door == "fast lane" else administrator).get(LATEST)
-    assert answer.status == 404 and answer.json["detail"].endswith("; young block 1 is damaged and was left out")
+    assert answer.status == 404 and answer.json["detail"].endswith("; unmerged block 1 is damaged and was left out")
 
 
 def test_an_answer_without_damage_says_nothing_of_it(sent):

@@ -437,7 +437,7 @@ def test_damaged_commit_is_reported_and_not_counted(admin: ApiClient) -> None:
         connection.execute("UPDATE metrics_young SET payload = ''")
     block_cache.clear_block_cache()
     found = admin.get("stats").json
-    assert found["total_data_points"] == 0 and "young block 1" in found["incomplete"][0]
+    assert found["total_data_points"] == 0 and "unmerged block 1" in found["incomplete"][0]
 
 
 def test_excess_unmerged_commits_are_reported_as_incomplete(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:

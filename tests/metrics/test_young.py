@@ -77,7 +77,7 @@ def test_a_damaged_commit_is_left_out_of_its_stretch_and_named_each_time(site):
     for _ in range(2):
         damaged: list[str] = []
         assert len(scanned(damaged)) == unmerged.GROUP_COMMITS * 2 - 1
-        assert damaged == [f"young block {unmerged.GROUP_COMMITS + 3}"]
+        assert damaged == [f"unmerged block {unmerged.GROUP_COMMITS + 3}"]
 
 
 def test_large_commits_are_not_kept_twice(site, monkeypatch):

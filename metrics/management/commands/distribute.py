@@ -49,9 +49,7 @@ def _refuse_without_citus(connection: Connection) -> None:
         )
     # Citus allows foreign keys from local tables to reference tables if the coordinator is a node of the cluster.
     if connection.execute("SELECT 1 FROM pg_dist_node WHERE groupid = 0").fetchone() is None:
-        raise _refused(
-            "the coordinator is not a node of the cluster: run SELECT citus_set_coordinator_host('its name')"
-        )
+        raise _refused("the coordinator is not a cluster node: run SELECT citus_set_coordinator_host('its name')")
     if connection.execute("SELECT 1 FROM pg_dist_node WHERE groupid > 0 AND isactive").fetchone() is None:
         raise _refused("the cluster has no worker yet: run SELECT citus_add_node('its name', 5432)")
 

@@ -64,7 +64,7 @@ _logged: set[str] = set()
 def block_name(source: int, number: BlockId) -> str:
     """Return the name of a block (source 0 unmerged, 1 merged) in logs and responses."""
     shard = f" of shard {number[0]}" if shards.count() > 1 else ""
-    return f"{('young', 'merged')[source]} block {number[1]}{shard}"
+    return f"{('unmerged', 'merged')[source]} block {number[1]}{shard}"
 
 
 def log_damage_once(name: str) -> None:
