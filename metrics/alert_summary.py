@@ -9,7 +9,7 @@ from rest.caller import Caller
 
 
 class AlertSummary(Protocol):
-    """What the alerts app provides."""
+    """Numbers of recent alerts and the health of rule evaluation, provided by the alerts app."""
 
     def count_last_day(self, caller: Caller, device_id: str | None) -> int:
         """Return how many alerts of the caller's devices, or of one device, were triggered in the last 24 hours."""

@@ -50,7 +50,7 @@ def idempotent(post: Callable[..., Response]) -> Callable[..., HttpResponseBase]
         answers = apps.get_model(settings.IDEMPOTENT_ANSWER_MODEL)
         with transaction.atomic():
             _lock(name, key)
-            found = answers.objects.filter(caller=name, key=key, at__gt=timezone.now() - answers.KEPT).first()
+            found = answers.objects.filter(caller=name, key=key, at__gt=timezone.now() - answers.RETENTION).first()
             if found is not None:
                 return _again(found, digest)
             answer = post(view, request, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""What is measured (devices, metric definitions, series) and the tables in which measurements live."""
+"""Models of devices, metric definitions and series, and of the storage tables."""
 
 from metrics.models.audit import Audited, AuditEntry, AuditHead
 from metrics.models.definitions import LONGEST_RETENTION_DAYS, DataType, MetricDefinition, MetricType, new_metric_id

@@ -1,4 +1,4 @@
-"""The audit: who did what to which object. Written by metrics.audit, numbered and chained by PostgreSQL."""
+"""Models of the audit log: the actions of users, API keys and commands. PostgreSQL numbers and chains the entries."""
 
 import json
 from typing import Any, ClassVar
@@ -9,27 +9,29 @@ from rest.names import NAME_LENGTH
 
 
 class AuditEntry(models.Model):
-    """One thing that was done. Never changed, never deleted: triggers refuse it, and `verify_audit` finds it out.
+    """One audited action. Entries are never changed or deleted: triggers refuse it, and `verify_audit` detects it.
 
-    What a transaction has done is numbered when it commits, so that numbers are without gaps and in order of commit,
-    and nobody waits for a transaction that takes its time.
+    Entries are numbered when their transaction commits, so that numbers have no gaps and follow the order of commits,
+    and no transaction waits for a longer one.
     """
 
-    number = models.BigIntegerField(unique=True, null=True, help_text="Place in the chain, from 1 on without gaps.")
-    at = models.DateTimeField(help_text="When it was done (UTC).")
+    number = models.BigIntegerField(
+        unique=True, null=True, help_text="Position in the checksum chain, from 1 on without gaps."
+    )
+    at = models.DateTimeField(help_text="Time of the action (UTC).")
     actor = models.CharField(
         max_length=2 * NAME_LENGTH, help_text="user:NAME, key:NUMBER:NAME, or command:NAME on the server."
     )
-    request_id = models.CharField(max_length=NAME_LENGTH, blank=True, help_text="The request that did it.")
-    address = models.CharField(max_length=45, blank=True, help_text="Where the request came from.")
-    action = models.CharField(max_length=50, help_text="created, changed, deleted, signed in, or what else was done.")
-    object_type = models.CharField(max_length=50, help_text="What kind of object.")
-    object_id = models.CharField(max_length=2 * NAME_LENGTH, help_text="Which one, by the name that it is known by.")
-    before = models.TextField(blank=True, help_text="JSON, as it was written: what was there before.")
-    after = models.TextField(blank=True, help_text="JSON, as it was written: what is there since.")
+    request_id = models.CharField(max_length=NAME_LENGTH, blank=True, help_text="Request ID of the action.")
+    address = models.CharField(max_length=45, blank=True, help_text="IP address of the client.")
+    action = models.CharField(max_length=50, help_text="created, changed, deleted, signed in, or another action.")
+    object_type = models.CharField(max_length=50, help_text="Type of the object.")
+    object_id = models.CharField(max_length=2 * NAME_LENGTH, help_text="Name of the object.")
+    before = models.TextField(blank=True, help_text="JSON as it was written: the fields before the action.")
+    after = models.TextField(blank=True, help_text="JSON as it was written: the fields after the action.")
     heads = models.TextField(blank=True, help_text="shard:seq:checksum of the journal's last commits at that time.")
-    digest = models.BinaryField(help_text="SHA-256 of what was done")
-    checksum = models.BinaryField(null=True, help_text="SHA-256 of the checksum before, the digest, number and heads")
+    digest = models.BinaryField(help_text="SHA-256 of the action")
+    checksum = models.BinaryField(null=True, help_text="SHA-256 of the previous checksum, the digest, number and heads")
 
     class Meta:
         verbose_name = "audit entry"
@@ -55,17 +57,17 @@ class AuditEntry(models.Model):
 
 
 class AuditHead(models.Model):
-    """The end of the audit's chain, one row: the last entry's number and checksum."""
+    """The head of the audit chain, one row: number and checksum of the last entry."""
 
     number = models.BigIntegerField()
     checksum = models.BinaryField()
 
 
 class Audited(models.Model):
-    """A model whose changes metrics.audit.model_changes records, in the transaction of the change.
+    """A model whose changes are written to the audit log in the same transaction (metrics.audit.rows).
 
-    audit_name    the field that people know it by
-    audit_hidden  fields of which only that they changed is told
+    audit_name    the field with the name of an object
+    audit_hidden  fields of which only the fact of a change is recorded
     """
 
     audit_name: ClassVar[str] = "name"

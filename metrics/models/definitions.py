@@ -1,4 +1,4 @@
-"""Metric definitions: what is known of a metric beforehand."""
+"""Metric definitions."""
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -18,7 +18,7 @@ _DAYS = [MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)]
 
 
 class DataType(models.TextChoices):
-    """What a value of a metric may be."""
+    """The type of a metric's values."""
 
     NUMERIC = "numeric"
     STRING = "string"
@@ -29,7 +29,7 @@ class DataType(models.TextChoices):
 
 
 class MetricType(models.TextChoices):
-    """How the values of a metric are to be read."""
+    """The kind of a metric, as in Prometheus."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -42,7 +42,7 @@ def new_metric_id() -> str:
 
 
 class MetricDefinition(Audited, Announced):
-    """What is known of a metric beforehand: its type, its bounds, how long it is kept. Optional for every metric."""
+    """Type, bounds, unit and retention of a metric. Optional for every metric."""
 
     metric_id = models.CharField(max_length=20, unique=True, default=new_metric_id, editable=False)
     name = models.CharField(max_length=NAME_LENGTH, unique=True)
@@ -53,20 +53,20 @@ class MetricDefinition(Audited, Announced):
     min_value = models.FloatField(null=True, blank=True)
     max_value = models.FloatField(null=True, blank=True)
     retention_days = models.PositiveIntegerField(
-        default=DEFAULT_RETENTION_DAYS, validators=_DAYS, help_text="Days that its points are kept as they were sent."
+        default=DEFAULT_RETENTION_DAYS, validators=_DAYS, help_text="Retention of raw points in days."
     )
     rollup_5m_days = models.PositiveIntegerField(
         "rollup 5 min days",
         default=DEFAULT_ROLLUP_5M_DAYS,
         validators=_DAYS,
-        help_text="Days that count, sum, least, greatest, first and last value of every five minutes are kept;"
-        " never less long than the points.",
+        help_text="Retention in days of five-minute rollups (count, sum, minimum, maximum, first and last value);"
+        " at least that of the raw points.",
     )
     rollup_1h_days = models.PositiveIntegerField(
         "rollup 1 h days",
         default=DEFAULT_ROLLUP_1H_DAYS,
         validators=_DAYS,
-        help_text="Days that the same of every hour is kept; never less long than the points.",
+        help_text="Retention of hourly rollups in days; at least that of the raw points.",
     )
     aggregation_interval = models.PositiveIntegerField(default=60, validators=[MinValueValidator(1)])
     tags = models.JSONField(default=list, blank=True)
@@ -81,7 +81,7 @@ class MetricDefinition(Audited, Announced):
             models.CheckConstraint(
                 condition=models.Q(rollup_1h_days__gte=models.F("rollup_5m_days")),
                 name="hours_outlive_minutes",
-                violation_error_message="Hourly rollups are kept at least as long as those of five minutes.",
+                violation_error_message="The retention of hourly rollups must be at least that of five-minute rollups.",
             )
         ]
 

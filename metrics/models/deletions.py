@@ -1,4 +1,4 @@
-"""Deletions of devices: what is still to be taken out of what is stored."""
+"""Deletions of devices whose stored points are still to be deleted."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -9,11 +9,11 @@ from rest.names import NAME_LENGTH
 
 
 class DeletionStatus(models.TextChoices):
-    """How far a deletion is."""
+    """Status of a deletion."""
 
     QUEUED = "queued"  # until the last commits with points of the device are merged
     RUNNING = "running"
-    ENDING = "ending"  # until those commits, which followers may read for a while, are gone
+    ENDING = "ending"  # until those commits, which followers can read for a while, are deleted
     DONE = "done"
 
 
@@ -22,18 +22,20 @@ def new_deletion_id() -> str:
 
 
 class Deletion(models.Model):
-    """A device that is gone, and how far its points are. Moved by metrics.devices.delete_device."""
+    """A deleted device and the progress of deleting its points. Updated by metrics.devices.delete_device."""
 
     deletion_id = models.CharField(max_length=24, unique=True, default=new_deletion_id, editable=False)
     device_id = models.CharField(max_length=NAME_LENGTH)
     requested_by = models.CharField(max_length=2 * NAME_LENGTH)
-    series = ArrayField(models.BigIntegerField(), help_text="What it had, in ascending order.")
-    heads = models.JSONField(help_text="The last commit of each shard that may hold points of it.")
+    series = ArrayField(models.BigIntegerField(), help_text="Series of the device, ascending.")
+    heads = models.JSONField(help_text="The last commit of each shard that may have points of the device.")
     status = models.CharField(max_length=10, choices=DeletionStatus.choices, default=DeletionStatus.QUEUED)
     progress = models.FloatField(default=0.0)
-    points = models.BigIntegerField(default=0, help_text="That were taken out.")
-    incomplete = models.JSONField(default=list, help_text="What could not be read and may still hold points of it.")
-    bucket = models.IntegerField(null=True, help_text="Up to which place all is done.")
+    points = models.BigIntegerField(default=0, help_text="Deleted points.")
+    incomplete = models.JSONField(
+        default=list, help_text="Names of damaged blocks that may still have points of the device."
+    )
+    bucket = models.IntegerField(null=True, help_text="Last processed bucket.")
     day = models.IntegerField(null=True)
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)

@@ -1,4 +1,4 @@
-"""Devices, the groups that they are in, and their series."""
+"""Devices, device groups and series."""
 
 import zlib
 from typing import Any
@@ -16,23 +16,24 @@ from rest.caller import Caller
 from rest.names import NAME_LENGTH
 
 
-def within(degrees: int) -> list[Any]:
-    """Validators of a coordinate."""
+def coordinate_validators(degrees: int) -> list[Any]:
+    """Return the validators of a coordinate."""
     return [MinValueValidator(-degrees), MaxValueValidator(degrees)]
 
 
 class DeviceGroupQuerySet(models.QuerySet["DeviceGroup"]):
     def visible_to(self, caller: Caller) -> "DeviceGroupQuerySet":
-        """The groups that a caller sees."""
+        """Return the groups that a caller may see."""
         if caller.device_id is not None:
             return self.none()
         return self if caller.groups is None else self.filter(name__in=caller.groups)
 
 
 class DeviceGroup(Audited, Announced):
-    """Devices that are asked about together: a site, a customer, a kind of machine. A device may be in several.
+    """A group of devices that are queried together: a site, a customer, a type of machine.
 
-    People see the devices of the groups that they are members of. Keys may be bound to a group.
+    A device may be in several groups. Users see the devices of the groups that they are members of. API keys may be
+    restricted to groups.
     """
 
     name = models.CharField(max_length=NAME_LENGTH, unique=True)
@@ -41,7 +42,7 @@ class DeviceGroup(Audited, Announced):
         settings.AUTH_USER_MODEL,
         blank=True,
         related_name="device_groups",
-        help_text="People who see the devices of this group; admins see all devices.",
+        help_text="Users who see the devices of this group; admins see all devices.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True, db_default=Now())
@@ -57,7 +58,7 @@ class DeviceGroup(Audited, Announced):
 
 class DeviceQuerySet(models.QuerySet["Device"]):
     def visible_to(self, caller: Caller) -> "DeviceQuerySet":
-        """The devices that a caller sees: whatever is listed, shown, counted or asked about goes through here."""
+        """Return the devices that a caller may see. Lists, pages, counts and queries all use this filter."""
         if caller.device_id is not None:
             return self.filter(device_id=caller.device_id)
         if caller.groups is None:
@@ -65,36 +66,44 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return self.in_groups(DeviceGroup.objects.visible_to(caller))
 
     def in_groups(self, groups: DeviceGroupQuerySet) -> "DeviceQuerySet":
-        """Those that are in one of these groups, asked for by number: of a group that is known by its name alone
-        PostgreSQL cannot tell whether it is a large one."""
+        """Return the devices in one of these groups.
+
+        The groups are resolved to keys first: by name, PostgreSQL could not estimate how many devices a group has.
+        """
         membership = Device.groups.through.objects.filter(devicegroup_id__in=list(groups.values_list("pk", flat=True)))
         return self.filter(pk__in=membership.values("device_id"))
 
 
 class Device(Audited):
-    """Something that sends measurements, known by the `device_id` that it calls itself.
+    """A source of measurements, identified by its `device_id`.
 
-    Ingestion makes devices on first sight, in SQL and with no more than their id, so every other field has a default
-    in the database.
+    Ingestion creates devices at first sight in SQL with nothing but their id, so every other field has a database
+    default.
     """
 
     device_id = models.CharField(max_length=NAME_LENGTH, unique=True)
-    name = models.CharField(max_length=NAME_LENGTH, blank=True, help_text="What people call it; its id where empty.")
+    name = models.CharField(
+        max_length=NAME_LENGTH, blank=True, help_text="Display name; if empty, the device ID is shown."
+    )
     expected_interval = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text="Seconds between measurements; a device that is later than three of them is late.",
+        help_text="Seconds between measurements; a device is late after three intervals without data.",
     )
     device_type = models.CharField(
-        max_length=NAME_LENGTH, blank=True, default="", db_default="", help_text="What kind it is."
+        max_length=NAME_LENGTH, blank=True, default="", db_default="", help_text="Type of device."
     )
     description = models.TextField(blank=True, default="", db_default="")
     location = models.CharField(
-        max_length=NAME_LENGTH, blank=True, default="", db_default="", help_text="Where it is, in words."
+        max_length=NAME_LENGTH, blank=True, default="", db_default="", help_text="Description of the place."
     )
-    latitude = models.FloatField(null=True, blank=True, validators=within(90), help_text="Degrees north (WGS 84).")
-    longitude = models.FloatField(null=True, blank=True, validators=within(180), help_text="Degrees east (WGS 84).")
-    # Names and values, as a point has them, so that both are asked for in the same words.
+    latitude = models.FloatField(
+        null=True, blank=True, validators=coordinate_validators(90), help_text="Degrees north (WGS 84)."
+    )
+    longitude = models.FloatField(
+        null=True, blank=True, validators=coordinate_validators(180), help_text="Degrees east (WGS 84)."
+    )
+    # An object of names and values like the tags of a point, so that both are filtered in the same way.
     tags = models.JSONField(default=dict, blank=True, db_default=models.Value({}, models.JSONField()))
     metadata = models.JSONField(default=dict, blank=True, db_default=models.Value({}, models.JSONField()))
     groups = models.ManyToManyField(DeviceGroup, blank=True, related_name="devices")
@@ -120,7 +129,7 @@ class Device(Audited):
                     longitude__range=(-180, 180),
                 ),
                 name="whole_position",
-                violation_error_message="Latitude (-90 to 90) and longitude (-180 to 180) are given together.",
+                violation_error_message="Latitude (-90 to 90) and longitude (-180 to 180) must be set together.",
             )
         ]
 
@@ -129,13 +138,13 @@ class Device(Audited):
 
     @property
     def version(self) -> str:
-        """What changes with everything that is set up of a device, be it by its own form or by that of a group."""
+        """Return a version that changes with every edit of the device and of its groups."""
         groups = sorted(group.pk for group in self.groups.all())
         return f"{self.updated_at.timestamp():.6f}-{zlib.crc32(repr(groups).encode()):08x}"
 
 
 class Series(models.Model):
-    """One metric of one device in one kind of value: the thing whose points are stored in order of time."""
+    """One metric of one device with one kind of value; its points are stored in order of time."""
 
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="series")
     metric_name = models.CharField(max_length=NAME_LENGTH)
@@ -150,7 +159,7 @@ class Series(models.Model):
 
 
 class Lane(models.Model):
-    """Where the next series of a metric is numbered: from `next` to before `end`, then in a lane of its own anew."""
+    """The range of ids for the next series of a metric: from `next` to before `end`; then a new range is allocated."""
 
     metric_name = models.CharField(primary_key=True, max_length=NAME_LENGTH)
     next = models.BigIntegerField()

@@ -1,4 +1,4 @@
-"""Exports that are made in the background."""
+"""Background exports."""
 
 from django.db import models
 from django.utils import timezone
@@ -8,7 +8,7 @@ from rest.names import NAME_LENGTH
 
 
 class ExportStatus(models.TextChoices):
-    """How far an export is."""
+    """Status of an export."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -22,20 +22,20 @@ def new_export_id() -> str:
 
 
 class ExportJob(models.Model):
-    """An export that is made in the background: what was asked, and how far it is. Moved by metrics.export.jobs."""
+    """A background export: its query and its progress. Updated by metrics.export.jobs."""
 
     export_id = models.CharField(max_length=24, unique=True, default=new_export_id, editable=False)
-    owner = models.CharField(max_length=2 * NAME_LENGTH, help_text="Who asked: key:NUMBER:NAME or user:NAME")
+    owner = models.CharField(max_length=2 * NAME_LENGTH, help_text="Owner: key:NUMBER:NAME or user:NAME")
     question = models.JSONField()
     format = models.CharField(max_length=10)
     status = models.CharField(max_length=10, choices=ExportStatus.choices, default=ExportStatus.QUEUED)
     progress = models.FloatField(default=0.0)
     rows = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField(default=0)
-    detail = models.TextField(blank=True, help_text="Why it failed.")
-    incomplete = models.JSONField(default=list, help_text="What could not be read and is left out.")
-    place = models.JSONField(null=True, help_text="Where to go on.")
-    files = models.JSONField(default=list, help_text="[name, bytes that count] of each file, in order.")
+    detail = models.TextField(blank=True, help_text="Reason of a failure.")
+    incomplete = models.JSONField(default=list, help_text="Names of damaged blocks that are left out.")
+    place = models.JSONField(null=True, help_text="Position from which to continue.")
+    files = models.JSONField(default=list, help_text="[name, valid bytes] of each file, in order.")
     attempt = models.PositiveIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)
     created_at = models.DateTimeField(default=timezone.now)

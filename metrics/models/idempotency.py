@@ -1,4 +1,4 @@
-"""What was answered to requests that may come again."""
+"""Stored responses for idempotency keys."""
 
 from datetime import datetime, timedelta
 
@@ -9,13 +9,13 @@ from rest.names import NAME_LENGTH
 
 
 class IdempotentAnswer(models.Model):
-    """The answer to a POST with an Idempotency-Key, committed together with what it did (rest.idempotency)."""
+    """The response to a POST with an Idempotency-Key, stored in the transaction of its effects (rest.idempotency)."""
 
-    KEPT = timedelta(hours=24)
+    RETENTION = timedelta(hours=24)
 
     caller = models.CharField(max_length=2 * NAME_LENGTH)
     key = models.CharField(max_length=255)
-    digest = models.BinaryField(help_text="Of method, address and body.")
+    digest = models.BinaryField(help_text="SHA-256 of method, URL and body.")
     status = models.PositiveSmallIntegerField()
     headers = models.JSONField()
     body = models.BinaryField()
@@ -29,6 +29,6 @@ class IdempotentAnswer(models.Model):
 
     @classmethod
     def drop_expired(cls, now: datetime | None = None) -> int:
-        """Delete the answers that no retry gets any more; returns how many."""
-        many, _ = cls.objects.filter(at__lte=(now or timezone.now()) - cls.KEPT).delete()
-        return many
+        """Delete responses past their retention; return how many."""
+        deleted, _ = cls.objects.filter(at__lte=(now or timezone.now()) - cls.RETENTION).delete()
+        return deleted

@@ -1,4 +1,4 @@
-"""The revision: how every process learns within a second that keys, definitions or memberships changed."""
+"""The revision: the number by which processes notice within a second that keys, definitions or memberships changed."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Revision(models.Model):
-    """One row whose number moves whenever keys, definitions or devices do: every process notices within a second."""
+    """One row whose number increases with every change of keys, definitions or devices."""
 
     number = models.BigIntegerField(default=0)
 
@@ -16,13 +16,13 @@ class Revision(models.Model):
 
     @classmethod
     def moved(cls) -> int:
-        """Move it, and return its number, which is that of all that the caller's transaction changes."""
+        """Increase the revision and return it; it applies to all changes of the caller's transaction."""
         cls.move()
         return cls.objects.values_list("number", flat=True).get(pk=1)
 
 
 class Announced(models.Model):
-    """A row that every process remembers: saving or deleting it moves the revision."""
+    """A model that processes cache: saving or deleting an object increases the revision."""
 
     class Meta:
         abstract = True

@@ -1,4 +1,4 @@
-"""What statistics are told from: counts that are kept while points come and go, and what the processes did."""
+"""Models of statistics: counts of stored points, request statistics and heartbeats."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -12,32 +12,32 @@ class Count(models.Model):
 
     pk = models.CompositePrimaryKey("shard", "stretch", "hour")
     shard = models.PositiveSmallIntegerField()
-    stretch = models.IntegerField(help_text="series id // metrics.storage.merge.point_counts.STRETCH")
-    hour = models.IntegerField(help_text="hours since 1970, UTC; 0: all there is")
+    stretch = models.IntegerField(help_text="series id // metrics.storage.merge.point_counts.SERIES_PER_RANGE")
+    hour = models.IntegerField(help_text="hours since 1970, UTC; 0: all time")
     points = models.BigIntegerField(default=0)
-    bytes = models.BigIntegerField(default=0, help_text="payloads of merged blocks; in the row of all there is")
+    bytes = models.BigIntegerField(default=0, help_text="payloads of merged blocks, in the all-time row")
     pending = models.BigIntegerField(
-        null=True, help_text="Set where it has to be counted anew: since which transaction"
+        null=True, help_text="Set while a rebuild is due: the transaction that requested it"
     )
     payload = models.BinaryField()
 
 
 class Activity(models.Model):
-    """What requests of one kind amounted to in a minute, over all web processes."""
+    """Request statistics of one kind of request per minute, over all web processes."""
 
     pk = models.CompositePrimaryKey("minute", "kind")
     minute = models.DateTimeField()
-    kind = models.CharField(max_length=10, help_text="ingest, or other for everything else")
+    kind = models.CharField(max_length=10, help_text="ingest or other")
     requests = models.BigIntegerField(default=0)
-    failures = models.BigIntegerField(default=0, help_text="answers of 500 and above")
-    seconds = models.FloatField(default=0.0, help_text="from the request to the beginning of the answer, all together")
+    failures = models.BigIntegerField(default=0, help_text="responses with status 500 or above")
+    seconds = models.FloatField(default=0.0, help_text="from the request to the start of the response, in total")
     points = models.BigIntegerField(default=0)
     rejected = models.BigIntegerField(default=0, help_text="points")
     latencies = ArrayField(models.BigIntegerField(), help_text="requests by metrics.statistics.histogram.LATENCIES")
 
 
 class Heartbeat(models.Model):
-    """When a kind of process was last heard of."""
+    """The last heartbeat of a kind of process."""
 
     name = models.CharField(max_length=NAME_LENGTH, primary_key=True)
     at = models.DateTimeField(db_default=Now())

@@ -1,7 +1,6 @@
-"""The tables in which measurements live.
+"""Models of the storage tables.
 
-They are Django models so that migrations, checks and the admin know them; they are written and read by
-`metrics.storage` alone, in SQL.
+They are Django models for migrations, checks and the admin; only `metrics.storage` reads and writes them, in SQL.
 """
 
 from django.db import models
@@ -11,7 +10,7 @@ from rest.names import NAME_LENGTH
 
 
 class Head(models.Model):
-    """The end of the stream of one shard: the last commit's number and the checksum of everything up to it."""
+    """The head of a shard's commit stream: the last sequence number and the checksum of everything up to it."""
 
     shard = models.PositiveSmallIntegerField(primary_key=True)
     seq = models.BigIntegerField(default=0)
@@ -22,14 +21,14 @@ class Head(models.Model):
 
 
 class Merged(models.Model):
-    """Up to which commit young blocks are merged. Apart from Head, so that a merge never holds up a commit."""
+    """The last merged commit of a shard. Separate from Head, so that a merge never delays a commit."""
 
     shard = models.PositiveSmallIntegerField(primary_key=True)
     seq = models.BigIntegerField(default=0)
 
 
 class Young(models.Model):
-    """One commit: everything that arrived while the one before it ran. Followers read these in order of `seq`."""
+    """One unmerged commit: everything that arrived during the commit before. Followers read them in order of `seq`."""
 
     pk = models.CompositePrimaryKey("shard", "seq")
     shard = models.PositiveSmallIntegerField()
@@ -48,7 +47,7 @@ class Block(models.Model):
     shard = models.PositiveSmallIntegerField()
     id = models.BigIntegerField()
     level = models.PositiveSmallIntegerField()
-    bucket = models.IntegerField(help_text="series id // metrics.storage.format.layout.BUCKET")
+    bucket = models.IntegerField(help_text="series id // metrics.storage.format.layout.SERIES_PER_BUCKET")
     day = models.IntegerField(help_text="days since 1970, UTC")
     seq_from = models.BigIntegerField()
     seq_to = models.BigIntegerField()
@@ -57,7 +56,9 @@ class Block(models.Model):
     time_from = models.BigIntegerField()
     time_to = models.BigIntegerField()
     points = models.IntegerField()
-    keep = models.PositiveSmallIntegerField(null=True, help_text="Days that all of it is kept, once known.")
+    keep = models.PositiveSmallIntegerField(
+        null=True, help_text="Retention of all its points in days, if they share one."
+    )
     made_at = models.DateTimeField(db_default=Now())
     payload = models.BinaryField()
 
@@ -66,7 +67,7 @@ class Block(models.Model):
 
 
 class Rollup(models.Model):
-    """What the intervals of a day of some series of a bucket amounted to."""
+    """Rollups of some series of a bucket on one day."""
 
     pk = models.CompositePrimaryKey("shard", "id")
     shard = models.PositiveSmallIntegerField()
@@ -77,7 +78,7 @@ class Rollup(models.Model):
     series_from = models.BigIntegerField()
     series_to = models.BigIntegerField()
     intervals = models.IntegerField()
-    keep = models.PositiveSmallIntegerField(help_text="Days that all of it is kept.")
+    keep = models.PositiveSmallIntegerField(help_text="Retention in days.")
     payload = models.BinaryField()
 
     class Meta:
@@ -85,7 +86,7 @@ class Rollup(models.Model):
 
 
 class GroupedBy(models.Model):
-    """The policy by which the stored days of a metric are grouped into rows; a metric without one has the default."""
+    """The policy by which the stored days of a metric are grouped into rows; without a row it is the default."""
 
     metric_name = models.CharField(max_length=NAME_LENGTH, primary_key=True)
     points = models.PositiveSmallIntegerField()
@@ -103,7 +104,7 @@ class Latest(models.Model):
 
 
 class Journal(models.Model):
-    """Who sent what: one row per commit, one entry per request, chained by checksum. Outlives the young block."""
+    """The journal: one line per commit, one entry per request, chained by checksum. Kept longer than the commit."""
 
     pk = models.CompositePrimaryKey("shard", "seq")
     shard = models.PositiveSmallIntegerField()
@@ -112,11 +113,11 @@ class Journal(models.Model):
     entries = models.TextField(help_text="JSON as it was written, byte for byte")
     payload_digest = models.BinaryField(null=True, help_text="SHA-256 of the payload")
     digest = models.BinaryField(help_text="SHA-256 of the payload's digest and the entries")
-    checksum = models.BinaryField(help_text="SHA-256 of the checksum before and the digest")
+    checksum = models.BinaryField(help_text="SHA-256 of the previous checksum and the digest")
 
 
 class JournalPack(models.Model):
-    """Lines of the journal that are some minutes old, a thousand in a row."""
+    """A thousand journal lines that are some minutes old, in one row."""
 
     pk = models.CompositePrimaryKey("shard", "seq_from")
     shard = models.PositiveSmallIntegerField()
@@ -124,13 +125,13 @@ class JournalPack(models.Model):
     seq_to = models.BigIntegerField()
     at_from = models.DateTimeField()
     at_to = models.DateTimeField()
-    before = models.BinaryField(null=True, help_text="The checksum before the first line, where it was known")
+    before = models.BinaryField(null=True, help_text="The checksum before the first line, if known")
     checksum = models.BinaryField(help_text="The checksum of the last line")
     payload = models.BinaryField()
 
 
 class IngestedBatch(models.Model):
-    """A `batch_id` that was answered, and what was answered, so that a retry gets the same answer."""
+    """An answered `batch_id` with its answer, so that a retry gets the same answer."""
 
     pk = models.CompositePrimaryKey("device_id", "batch_id")
     device_id = models.CharField(max_length=NAME_LENGTH)
@@ -143,7 +144,7 @@ class IngestedBatch(models.Model):
 
 
 class DamagedBlock(models.Model):
-    """A block that was set aside since its checksum differs. Restore its payload, and the next merge puts it back."""
+    """A quarantined block whose checksum differs. Restore its payload, and the next merge restores the block."""
 
     shard = models.PositiveSmallIntegerField()
     level = models.PositiveSmallIntegerField(help_text="0: a commit that was not merged yet")

@@ -28,9 +28,7 @@ ROLLUP_FETCH_ROWS = 200  # rollup rows read together
 # The decoded blocks of a plan are cached up to MAX_CACHED_POINTS; or, if at least about half of their points are used,
 # up to MAX_CACHED_POINTS_MOSTLY_USED, which is half of the cache.
 MAX_CACHED_POINTS = 500_000
-MAX_CACHED_POINTS_MOSTLY_USED = (
-    2_000_000  # … and where most of what is in them is asked for: half of what a process remembers
-)
+MAX_CACHED_POINTS_MOSTLY_USED = 2_000_000
 
 _Content = bytes | list[Columns]
 
