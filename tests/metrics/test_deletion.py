@@ -165,7 +165,7 @@ def test_its_keys_open_nothing_any_more(device: ApiClient):
 def late(series: list[int], known: int) -> None:
     now = to_microseconds(datetime.now(UTC))
     arrivals = IncomingPoints(np.array(series, np.int64), np.full(len(series), now), np.ones(len(series)))
-    writer().submit([arrivals], JournalEntry("late", 0.0, len(series)), known=known)
+    writer().submit([arrivals], JournalEntry("late", 0.0, len(series)), series_revision=known)
 
 
 def test_points_of_series_that_were_looked_up_before_are_refused_and_never_half_of_a_request(shards, site):
@@ -401,7 +401,7 @@ class Deleting(RuleBasedStateMachine):
     def _store(self, rows: list[tuple[int, int, float]], known: int) -> None:
         series, times, values = (np.array(column) for column in zip(*rows, strict=True))
         arrivals = IncomingPoints(series.astype(np.int64), times.astype(np.int64), values.astype(np.float64))
-        writer().submit([arrivals], JournalEntry("test", 0.0, len(rows)), known=known)
+        writer().submit([arrivals], JournalEntry("test", 0.0, len(rows)), series_revision=known)
 
     @rule(
         rows=st.lists(

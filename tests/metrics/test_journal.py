@@ -105,15 +105,15 @@ def changed_pack(connection) -> None:
     [
         ("UPDATE metrics_journal SET entries = replace(entries, '1', '2') WHERE seq = 12", 12, "entries"),
         ("UPDATE metrics_journal SET payload_digest = sha256('') WHERE seq = 12", 12, "entries"),
-        ("UPDATE metrics_journal SET digest = sha256(''), payload_digest = NULL WHERE seq = 12", 12, "does not follow"),
-        ("UPDATE metrics_journal SET checksum = sha256('') WHERE seq = 12", 12, "does not follow"),
+        ("UPDATE metrics_journal SET digest = sha256(''), payload_digest = NULL WHERE seq = 12", 12, "does not match"),
+        ("UPDATE metrics_journal SET checksum = sha256('') WHERE seq = 12", 12, "does not match"),
         ("DELETE FROM metrics_journal WHERE seq = 12", 13, "12 to 12 are missing"),
         ("DELETE FROM metrics_journal WHERE seq = 13", 13, "missing"),
         ("DELETE FROM metrics_journalpack WHERE seq_from = 6", 11, "6 to 10 are missing"),
         ("UPDATE metrics_journalpack SET payload = set_byte(payload, 9, get_byte(payload, 9) # 255) WHERE seq_from = 6",
          6, "damaged"),
         ("UPDATE metrics_head SET checksum = sha256('')", 13, "head"),
-        (changed_pack, 10, "does not follow"),
+        (changed_pack, 10, "does not match"),
     ],
 )  # fmt: skip
 def test_whoever_changes_the_journal_is_found_out(chain, change, seq, why):

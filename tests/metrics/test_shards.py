@@ -74,7 +74,7 @@ def test_a_writer_with_another_number_stores_nothing(settings, site):
 def test_senders_are_told_to_try_again_where_the_number_does_not_fit(settings, admin):
     settings.SHARDS = 3
     answer = admin.post("devices/d/telemetry", point())
-    assert answer.status == 503 and "begun with TELEMETRY_SHARDS=1," in answer.json["detail"]
+    assert answer.status == 503 and "created with TELEMETRY_SHARDS=1," in answer.json["detail"]
 
 
 @pytest.mark.parametrize("value", ["0", "65", "two"])
@@ -126,7 +126,7 @@ def test_a_commit_of_several_shards_that_cannot_be_is_not_there_at_all(shards, s
 
 
 def test_distribute_says_what_to_do_where_there_is_one_shard(site):
-    with pytest.raises(CommandError, match=r"TELEMETRY_SHARDS is 1\. Begin an installation with several") as refused:
+    with pytest.raises(CommandError, match=r"TELEMETRY_SHARDS is 1\. Start a new installation with several") as refused:
         call_command("distribute")
     assert refused.value.returncode == 2
 
@@ -142,7 +142,7 @@ def test_distribute_refuses_a_server_without_citus(settings, site):
 def test_distribute_refuses_a_number_that_is_not_the_databases(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 8
-    with pytest.raises(CommandError, match="begun with TELEMETRY_SHARDS=1"):
+    with pytest.raises(CommandError, match="created with TELEMETRY_SHARDS=1"):
         call_command("distribute")
 
 
