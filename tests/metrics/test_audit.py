@@ -348,8 +348,8 @@ END $$
         ("UPDATE metrics_auditentry SET heads = '' WHERE number = 3", FORGED, "entry 8: .* of commit 3 of shard 0"),
         ("DELETE FROM metrics_auditentry WHERE number = 8", FORGED, "entry 8: commit 3 of shard 0 refers to entry 8"),
         ("UPDATE metrics_journal SET entries = replace(entries, 'test', 'me') WHERE seq = 2", FORGED_JOURNAL,
-         "commit 2: it is not what it was when audit entry 5 was written"),
-        ("DELETE FROM metrics_journal WHERE seq > 1", FORGED_JOURNAL, "commit 2: audit entry 5 has seen commit 2"),
+         "commit 2: it differs from what audit entry 5 recorded"),
+        ("DELETE FROM metrics_journal WHERE seq > 1", FORGED_JOURNAL, "commit 2: audit entry 5 recorded commit 2"),
     ],
 )  # fmt: skip
 def test_truncating_or_rewriting_one_chain_is_detected(entries: Any, change: str, whole: str, why: str):

@@ -36,7 +36,7 @@ def as_dictionary(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, b
 
 
 @given(points, st.booleans(), st.booleans())
-def test_what_is_encoded_comes_back_and_the_last_value_of_a_key_wins(rows, texts, dense):
+def test_encoded_points_are_decoded_with_the_last_value_of_each_key(rows, texts, dense):
     expected = {
         (series, time): (repr(value).encode() if texts else value, DICTIONARY[context])
         for series, time, value, context in rows
@@ -45,13 +45,13 @@ def test_what_is_encoded_comes_back_and_the_last_value_of_a_key_wins(rows, texts
 
 
 @given(points, points)
-def test_later_columns_win_when_columns_are_concatenated(first, second):
+def test_concatenation_keeps_the_values_of_later_columns(first, second):
     expected = {(s, t): (v, DICTIONARY[c]) for s, t, v, c in [*first, *second]}
     assert as_dictionary([concatenate([columns_of(first), columns_of(second)])]) == expected
 
 
 @given(points, st.data())
-def test_a_stretch_of_points_keeps_its_series(rows, data):
+def test_slice_of_points_keeps_their_series(rows, data):
     whole = columns_of(rows)
     low = data.draw(st.integers(0, len(whole) - 1))
     high = data.draw(st.integers(low + 1, len(whole)))
@@ -61,21 +61,21 @@ def test_a_stretch_of_points_keeps_its_series(rows, data):
 
 
 @given(arrays(np.float64, st.integers(1, 5000), elements=st.floats(width=64)))
-def test_every_float_survives_to_the_bit(values):
+def test_floats_are_restored_bit_for_bit(values):
     n = len(values)
     columns = arrange_points(np.full(n, 7), np.arange(n, dtype=np.int64), values)
     [found] = decode(encode([columns]))
     assert found.values.tobytes() == values.tobytes()
 
 
-def test_a_damaged_payload_is_noticed():
+def test_damaged_payload_raises():
     payload = bytearray(encode([columns_of([(1, 1, 1.0, 0)])]))
     payload[len(payload) // 2] ^= 1
     with pytest.raises(DamagedPayload):
         decode(bytes(payload))
 
 
-def test_a_day_of_one_series_at_ten_seconds_takes_about_a_byte_a_point():
+def test_day_of_one_series_at_ten_second_interval_takes_under_one_byte_per_point():
     rng = np.random.default_rng(1)
     values = np.round(20 + np.cumsum(rng.choice([-0.0625, 0, 0, 0, 0.0625], 8640)), 2)
     columns = arrange_points(np.full(8640, 1), np.arange(8640, dtype=np.int64) * 10_000_000, values)
@@ -107,7 +107,7 @@ def long_columns(contexts: bool = False) -> Columns:
 
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("contexts", [True, False])
-def test_of_long_series_those_that_are_wanted_come_back_alone(contexts, dense):
+def test_decoding_selected_long_series_returns_only_them(contexts, dense):
     columns = long_columns(contexts)
     payload, expected = encode([columns], dense), as_dictionary([columns])
     assert as_dictionary(decode(payload)) == expected
@@ -117,7 +117,7 @@ def test_of_long_series_those_that_are_wanted_come_back_alone(contexts, dense):
     assert decode(payload, np.array([1, 5, 91])) == []
 
 
-def test_of_short_series_and_of_texts_all_come_back_with_those_that_are_wanted():
+def test_decoding_selected_short_series_or_texts_returns_the_whole_part():
     rows = [(series, time, 1.5, 0) for series in range(5) for time in range(10)]
     for texts in (True, False):
         columns = columns_of(rows, texts)
@@ -125,7 +125,7 @@ def test_of_short_series_and_of_texts_all_come_back_with_those_that_are_wanted()
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_long_series_that_were_encoded_together_are_read(dense, monkeypatch):
+def test_long_series_encoded_in_the_old_format_are_decoded(dense, monkeypatch):
     columns = long_columns(contexts=True)
     monkeypatch.setattr(
         "metrics.storage.format.codec.PER_SERIES_MIN_POINTS", 10**9

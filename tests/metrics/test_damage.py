@@ -102,7 +102,7 @@ class DamagedStorage(Storage):
             assert (series, time) in self.written
 
 
-def test_any_interleaving_with_damage_and_restoring_ends_in_the_dictionary(shards, site, monkeypatch):
+def test_reads_match_the_model_after_any_order_of_damage_and_restoring(shards, site, monkeypatch):
     monkeypatch.setattr("metrics.storage.merge.point_counts.HOURLY_RETENTION", EVERY_HOUR)
     run_state_machine_as_test(
         DamagedStorage,
@@ -132,7 +132,7 @@ RANGE = "devices/device_001/metrics/m/range"
 
 
 @pytest.mark.parametrize("door", ["fast lane", "Django"])
-def test_a_damaged_commit_is_named_by_every_plain_read(door, sent, administrator):
+def test_damaged_commit_is_listed_as_incomplete_by_every_read(door, sent, administrator):
     damage_all("metrics_young")
     sent.post("devices/device_001/telemetry", point("m", 2.0, 30))
     caller = sent if door == "fast lane" else administrator
@@ -151,19 +151,19 @@ def test_a_damaged_commit_is_named_by_every_plain_read(door, sent, administrator
 
 
 @pytest.mark.parametrize("door", ["fast lane", "Django"])
-def test_nothing_found_names_what_may_have_held_it(door, sent, administrator):
+def test_404_of_latest_names_the_damaged_block(door, sent, administrator):
     damage_all("metrics_young")
     answer = (sent if door == "fast lane" else administrator).get(LATEST)
     assert answer.status == 404 and answer.json["detail"].endswith("; unmerged block 1 is damaged and was left out")
 
 
-def test_an_answer_without_damage_says_nothing_of_it(sent):
+def test_response_without_damaged_blocks_has_no_incomplete_field(sent):
     for answer in (sent.get(LATEST), sent.get(RANGE), sent.post("latest", {})):
         assert answer.status == 200 and "incomplete" not in answer.json
 
 
 @pytest.mark.parametrize("door", ["fast lane", "Django"])
-def test_where_the_newest_points_of_a_bucket_are_damaged_its_blocks_are_read(door, sent, administrator):
+def test_damaged_latest_points_of_a_bucket_are_read_from_its_blocks(door, sent, administrator):
     sent.post("devices/device_001/telemetry", point("other", 7.0, 3 * 86400))
     merged()
     sent.post("devices/device_001/telemetry", point("m", 2.0, 30))
@@ -175,7 +175,7 @@ def test_where_the_newest_points_of_a_bucket_are_damaged_its_blocks_are_read(doo
     assert {one["metric_name"]: one["value"] for one in many["series"]} == {"m": 2.0, "other": 7.0}
 
 
-def test_a_merge_makes_the_newest_points_anew_where_they_are_damaged(sent):
+def test_merge_rebuilds_damaged_latest_points(sent):
     sent.post("devices/device_001/telemetry", point("other", 7.0, 3 * 86400))
     merged()
     damage_all("metrics_latest")
@@ -186,14 +186,14 @@ def test_a_merge_makes_the_newest_points_anew_where_they_are_damaged(sent):
     assert sorted(part.values.tolist() for part in decode(payload)) == [[2.0, 7.0]]
 
 
-def test_an_empty_payload_is_damaged_too(sent):
+def test_empty_payload_counts_as_damaged(sent):
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET payload = ''")
     block_cache.clear_block_cache()
     assert "incomplete" in sent.get(RANGE).json
 
 
-def test_a_read_sets_a_damaged_merged_block_aside_and_says_so_from_then_on(sent, caplog):
+def test_read_quarantines_a_damaged_merged_block_and_every_response_names_it(sent, caplog):
     merged()
     damage_all("metrics_block")
     told = [sent.get(RANGE).json["incomplete"] for _ in range(3)]
@@ -206,7 +206,7 @@ def test_a_read_sets_a_damaged_merged_block_aside_and_says_so_from_then_on(sent,
     ]
 
 
-def test_damage_in_one_place_stops_no_merge_elsewhere(shards, site):
+def test_damaged_commit_does_not_stop_other_merges(shards, site):
     for number in range(3):
         store([(1, TODAY + number, 1.0, b""), (256, TODAY + number, 1.0, b"")])
         if number == 1:
@@ -222,7 +222,7 @@ def test_damage_in_one_place_stops_no_merge_elsewhere(shards, site):
     assert of_first == [(1, 1), (3, 3)]  # and nothing is merged across what is set aside
 
 
-def test_what_is_damaged_is_listed_with_what_it_holds(site, client):
+def test_damaged_blocks_are_listed_with_their_points_and_place(site, client):
     store([(1, TODAY, 1.0, b""), (3, TODAY, 1.0, b"")])
     with connect() as connection:
         schedule.merge_commits(connection, force=True)
@@ -241,7 +241,7 @@ def test_what_is_damaged_is_listed_with_what_it_holds(site, client):
     assert client.get("/admin/metrics/damagedblock/1/change/").status_code == 200
 
 
-def test_a_block_whose_payload_is_restored_is_put_back_by_the_next_merge(sent):
+def test_next_merge_restores_a_block_whose_payload_is_readable_again(sent):
     merged()
     damage_all("metrics_block")
     assert sent.get(RANGE).json["count"] == 0
@@ -251,7 +251,7 @@ def test_a_block_whose_payload_is_restored_is_put_back_by_the_next_merge(sent):
     assert found["count"] == 1 and "incomplete" not in found
 
 
-def test_a_follower_goes_on_past_a_damaged_commit(site):
+def test_follower_continues_after_a_damaged_commit(site):
     for number in range(3):
         store([(1, TODAY + number, 1.0, b"")])
     with connect() as connection:

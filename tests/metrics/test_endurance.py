@@ -14,8 +14,8 @@ GROWTH = 128 * 1024  # bytes that a table may grow of which nothing is kept
 MEMORY = 24 * 2**20
 
 
-def test_in_eight_hours_nothing_grows_but_what_is_kept(database: Database) -> None:
-    samples, wrong = run_forked(database, hours.pass_hours, 8)
+def test_eight_hours_of_ingest_keep_tables_cache_and_memory_within_bounds(database: Database) -> None:
+    samples, wrong = run(database, hours.pass_hours, 8)
     assert wrong == 0
     first, last = samples[0], samples[-1]
     assert len(samples) == 8
@@ -40,8 +40,8 @@ def test_in_eight_hours_nothing_grows_but_what_is_kept(database: Database) -> No
     assert last.memory - samples[1].memory <= MEMORY
 
 
-def test_a_pile_of_thousands_of_commits_is_worked_off_while_reads_and_writes_go_on(database: Database) -> None:
-    worked = run_forked(database, pile.work_off, 6_000)
+def test_backlog_of_thousands_of_commits_is_merged_during_reads_and_writes(database: Database) -> None:
+    worked = run(database, pile.work_off, 6_000)
     assert worked.wrong == 0
     assert worked.passes <= 3
     assert min(worked.reads, worked.writes) > 0

@@ -109,7 +109,7 @@ def settled() -> None:
             threading.Event().wait(0.3)
 
 
-def test_followers_see_every_commit_in_order_through_four_writers_and_their_kills(shards, site):
+def test_followers_see_every_commit_in_order_while_four_writers_are_killed(shards, site):
     followers = [Followed(), Followed()]
     merger = threading.Thread(target=merging, args=(followers[0].ended,))
     for thread in (*followers, merger):
@@ -150,7 +150,7 @@ def test_followers_see_every_commit_in_order_through_four_writers_and_their_kill
     assert {key: value for key, (value, _) in stored(parts(every, low, high)).items()} == points
 
 
-def test_a_follower_is_told_of_commits_that_are_larger_together_than_what_a_process_remembers(site, monkeypatch):
+def test_follower_reads_commits_larger_than_the_block_cache(site, monkeypatch):
     monkeypatch.setattr(block_cache.decoded_blocks, "_limit", 1)
     for number in range(5):
         store([(1, TODAY + number, 1.0, b"")])
@@ -165,7 +165,7 @@ def test_a_follower_is_told_of_commits_that_are_larger_together_than_what_a_proc
 
 
 @pytest.mark.parametrize("device", ["d0", "d1"])
-def test_what_was_heard_lately_comes_from_every_shard(shards, site, device):
+def test_last_seen_devices_include_every_shard(shards, site, device):
     with connect() as connection:
         for number, series in enumerate((1, 256)):
             connection.execute("INSERT INTO metrics_device VALUES (%s, %s, '', NULL, now())", (number, f"d{number}"))

@@ -25,14 +25,14 @@ line = st.builds(
 
 
 @given(st.lists(line, min_size=1, max_size=50))
-def test_a_pack_gives_back_its_lines(lines):
+def test_pack_decodes_to_its_lines(lines):
     payload = encode_pack(lines)
     assert decode_pack(payload) == lines
     with pytest.raises(DamagedPayload):
         decode_pack(payload[:-1] + bytes([payload[-1] ^ 255]))
 
 
-def test_a_thousand_lines_take_a_few_dozen_bytes_each(site, monkeypatch):
+def test_packed_line_takes_under_60_bytes(site, monkeypatch):
     monkeypatch.setattr(journal, "PACK_LINES", 200)
     for number in range(200):
         store([(1, TODAY + number, 1.0, b"")])
@@ -53,7 +53,7 @@ def chain(site, monkeypatch):
         yield connection
 
 
-def test_packing_takes_whole_packs_of_lines_that_are_old_enough_and_keeps_the_chain(chain):
+def test_packing_takes_full_packs_of_old_lines_and_keeps_the_chain_valid(chain):
     packs = chain.execute("SELECT seq_from, seq_to FROM metrics_journalpack ORDER BY seq_from").fetchall()
     assert packs == [(1, 5), (6, 10)]
     assert chain.execute("SELECT array_agg(seq ORDER BY seq) FROM metrics_journal").fetchone() == ([11, 12, 13],)
@@ -61,7 +61,7 @@ def test_packing_takes_whole_packs_of_lines_that_are_old_enough_and_keeps_the_ch
     assert pack_journal(chain, 0, after=300) == 0
 
 
-def test_two_packers_at_once_do_the_work_once(chain):
+def test_concurrent_packing_packs_each_line_once(chain):
     for number in range(5):
         store([(1, TODAY + number, 2.0, b"")])
     with connect() as other, chain.transaction():
@@ -70,7 +70,7 @@ def test_two_packers_at_once_do_the_work_once(chain):
     assert verify_journal(chain, 0) == (18, None)
 
 
-def test_a_packer_that_is_killed_leaves_nothing_behind(chain):
+def test_killed_packing_leaves_no_changes(chain):
     for number in range(5):
         store([(1, TODAY + number, 2.0, b"")])
     with connect() as other, other.transaction(force_rollback=True):
@@ -78,13 +78,13 @@ def test_a_packer_that_is_killed_leaves_nothing_behind(chain):
     assert verify_journal(chain, 0) == (18, None)
 
 
-def test_what_is_dropped_at_its_end_does_not_break_what_is_left(chain):
+def test_deleting_expired_lines_keeps_the_rest_of_the_chain_valid(chain):
     chain.execute("UPDATE metrics_journalpack SET at_to = now() - interval '31 days' WHERE seq_from = 1")
     delete_expired(chain)
     assert verify_journal(chain, 0) == (8, None)
 
 
-def test_of_a_site_to_which_nothing_is_sent_any_more_the_last_line_stays_and_holds(chain):
+def test_last_line_of_an_idle_site_is_kept_and_valid(chain):
     chain.execute("UPDATE metrics_journalpack SET at_to = at_to - interval '31 days'")
     chain.execute("UPDATE metrics_journal SET at = at - interval '31 days'")
     delete_expired(chain)
@@ -116,7 +116,7 @@ def changed_pack(connection) -> None:
         (changed_pack, 10, "does not match"),
     ],
 )  # fmt: skip
-def test_whoever_changes_the_journal_is_found_out(chain, change, seq, why):
+def test_change_of_the_journal_is_detected(chain, change, seq, why):
     change(chain) if callable(change) else chain.execute(change)
     _, broken = verify_journal(chain, 0)
     assert broken.seq == seq and why in broken.reason
@@ -124,7 +124,7 @@ def test_whoever_changes_the_journal_is_found_out(chain, change, seq, why):
         call_command("verify_audit", stdout=StringIO())
 
 
-def test_an_untouched_journal_is_confirmed(chain):
+def test_unchanged_journal_is_valid(chain):
     out = StringIO()
     call_command("verify_audit", stdout=out)
     assert out.getvalue() == "13 commits are valid\n0 audit entries are valid\n"

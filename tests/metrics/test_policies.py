@@ -186,7 +186,7 @@ class Policies(RuleBasedStateMachine):
         self.connection.close()
 
 
-def test_whatever_changes_every_metric_is_kept_as_its_policy_says(series, monkeypatch):
+def test_metrics_are_kept_by_their_policy_through_any_changes(series, monkeypatch):
     monkeypatch.setattr("metrics.storage.merge.rollups.MIN_POINTS_PER_5M", 0)
     run_state_machine_as_test(
         Policies,
@@ -201,7 +201,7 @@ def made(connection, now: float) -> None:
     schedule.merge_days(connection, force=True, now=now)
 
 
-def test_days_of_metrics_that_are_kept_differently_long_are_rows_of_their_own(series):
+def test_metrics_with_different_retention_are_stored_in_separate_rows(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
     write({(number, BEGIN * DAY): 1.0 for number in SERIES})
     made(series, (BEGIN + 1) * 86_400.0)
@@ -209,7 +209,7 @@ def test_days_of_metrics_that_are_kept_differently_long_are_rows_of_their_own(se
     assert rows == [(7, 2), (90, 2)]
 
 
-def test_nothing_goes_while_a_policy_that_has_changed_is_not_applied_yet(series):
+def test_no_rows_expire_until_a_changed_policy_is_applied(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=2)
     write({(number, BEGIN * DAY): 1.0 for number in SERIES})
     made(series, (BEGIN + 1) * 86_400.0)
@@ -225,7 +225,7 @@ def test_nothing_goes_while_a_policy_that_has_changed_is_not_applied_yet(series)
     assert delete_expired(series, (BEGIN + 101) * 86_400.0) == 2
 
 
-def test_a_day_that_was_made_by_a_policy_which_was_taken_back_at_once_is_kept_as_long_as_others(series):
+def test_day_written_under_a_reverted_policy_is_kept_by_the_current_policy(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=2)
     write({(number, BEGIN * DAY): 1.0 for number in SERIES})
     made(series, (BEGIN + 1) * 86_400.0)
@@ -237,7 +237,7 @@ def test_a_day_that_was_made_by_a_policy_which_was_taken_back_at_once_is_kept_as
     assert delete_expired(series, (BEGIN + 91) * 86_400.0) == 2
 
 
-def test_a_worker_with_little_time_gets_further_with_every_run(series):
+def test_worker_with_zero_budget_regroups_one_day_per_run(series):
     for day in range(4):
         write({(number, (BEGIN + day) * DAY): 1.0 for number in SERIES})
     made(series, (BEGIN + 5) * 86_400.0)
@@ -253,7 +253,7 @@ def test_a_worker_with_little_time_gets_further_with_every_run(series):
     assert regroup_rows(series) == 0
 
 
-def test_what_the_workers_have_still_to_do_is_told(series):
+def test_backlog_lists_unmerged_days_policies_and_expired_rows(series):
     write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
     told = read_worker_backlog(series)
     assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (1, 2, 0, [])
@@ -272,7 +272,7 @@ def test_what_the_workers_have_still_to_do_is_told(series):
     assert (told.days_to_make, told.policies_to_apply, told.rows_to_drop) == (0, [], 0)
 
 
-def test_a_dry_run_says_what_would_go_and_lets_nothing_go(series):
+def test_retention_dry_run_lists_expired_rows_and_deletes_none(series):
     write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY + 1): 2.0})
     made(series, (BEGIN + 1) * 86_400.0)
     out = StringIO()

@@ -20,20 +20,20 @@ def kept(connection) -> set[int]:
     return {(TODAY - time) // DAY for _, time in stored(parts([1], TODAY - 4000 * DAY, TODAY + DAY))}
 
 
-def test_nothing_goes_before_ninety_days_and_nothing_stays_past_them_and_a_day(site):
+def test_points_are_deleted_after_ninety_days_and_the_rest_of_their_day(site):
     store([(1, TODAY - age * DAY, 1.0, b"") for age in (0, 89, 90, 91, 92, 93, 400)])
     with connect() as connection:
         assert kept(connection) == {0, 89, 90}
 
 
-def test_a_metric_that_is_kept_longer_keeps_its_days(site):
+def test_metric_with_longer_retention_keeps_older_days(site):
     MetricDefinition.objects.create(name="slow", data_type="numeric", retention_days=365)
     store([(1, TODAY - age * DAY, 1.0, b"") for age in (0, 91, 200, 366, 400)])
     with connect() as connection:
         assert kept(connection) == {0, 91, 200}
 
 
-def test_old_batch_ids_and_journal_entries_go_and_young_ones_stay(site):
+def test_only_expired_batch_ids_and_journal_lines_are_deleted(site):
     store([(1, TODAY, 1.0, b"")])
     store([(1, TODAY, 2.0, b"")])
     with connect() as connection:

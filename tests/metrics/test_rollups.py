@@ -55,7 +55,7 @@ def expected(columns: Columns) -> dict[tuple[int, int], tuple[float, ...]]:
 
 
 @given(points)
-def test_a_summary_equals_a_dictionary_and_comes_back_as_it_was(rows):
+def test_rollup_matches_the_model_and_is_restored_by_decoding(rows):
     columns = columns_of(rows)
     made = compute_rollup(columns, FIVE)
     assert dictionary(made) == expected(columns)
@@ -66,12 +66,12 @@ def test_a_summary_equals_a_dictionary_and_comes_back_as_it_was(rows):
     assert dictionary(inner) == {key: one for key, one in expected(columns).items() if FIVE <= key[1] < 3 * FIVE}
 
 
-def test_a_summary_keeps_the_unit_of_the_last_point_and_not_its_tags():
+def test_rollup_keeps_the_unit_of_the_last_point_without_its_tags():
     made = compute_rollup(columns_of([(1, 0, 1), (1, 1, 2), (2, 0, 3)]), FIVE)
     assert made.units == [b'["V"]', b""]
 
 
-def test_a_damaged_summary_is_noticed():
+def test_damaged_rollup_payload_raises():
     payload = bytearray(encode_rollup(compute_rollup(columns_of([(1, 0, 1)]), FIVE)))
     payload[-1] ^= 255
     with pytest.raises(DamagedPayload):
@@ -142,7 +142,7 @@ def used(first: int, last: int, **more) -> dict[str, int]:
 SAMPLE = {second: float(second % 7) for second in range(0, 86_400, 10)}
 
 
-def test_a_day_that_is_over_is_answered_from_its_rollups(fleet):
+def test_finished_day_is_read_from_rollups(fleet):
     write(1, SAMPLE)
     settle(fleet)
     assert used(1, 0, aggregation="avg", interval=3600) == {"3600": 1}
@@ -156,21 +156,21 @@ def test_a_day_that_is_over_is_answered_from_its_rollups(fleet):
 
 
 @pytest.mark.parametrize("name", ["p95", "stddev", "rate", "first"])
-def test_what_does_not_follow_from_rollups_is_answered_from_points(fleet, name):
+def test_aggregations_without_rollup_support_read_points(fleet, name):
     write(1, SAMPLE)
     settle(fleet)
     assert used(1, 0, aggregation=name, interval=3600).get("3600", 0) == 0
     assert len(asked(name, 1, 0, interval=3600)) == 24
 
 
-def test_query_properties_with_filters_read_points(fleet):
+def test_queries_with_value_filters_read_points(fleet):
     write(1, SAMPLE)
     settle(fleet)
     assert used(1, 0, aggregation="count", interval=3600, min_value=3.0) == {}
     assert asked("count", 1, 0, min_value=3.0)[0][1] == sum(value >= 3 for value in SAMPLE.values())
 
 
-def test_late_points_are_in_every_answer_at_once_and_in_the_rollups_afterwards(fleet):
+def test_late_points_appear_at_once_and_in_rollups_after_the_merge(fleet):
     write(1, SAMPLE)
     settle(fleet)
     write(1, {55: 100.0})
@@ -181,7 +181,7 @@ def test_late_points_are_in_every_answer_at_once_and_in_the_rollups_afterwards(f
     assert used(1, 0, aggregation="max", interval=3600) == {"3600": 1}
 
 
-def test_late_points_of_one_series_leave_the_rollups_of_another_alone(fleet):
+def test_late_points_of_one_series_keep_the_rollups_of_another(fleet):
     write(1, SAMPLE)
     write(1, {0: 5.0}, series=2)
     settle(fleet)
@@ -191,7 +191,7 @@ def test_late_points_of_one_series_leave_the_rollups_of_another_alone(fleet):
     assert asked("sum", 1, 0) == [(0.0, sum(SAMPLE.values()))]
 
 
-def test_a_series_of_more_points_than_a_row_keeps_its_rollups_when_a_neighbour_is_late(fleet):
+def test_series_of_several_rows_keeps_its_rollups_when_another_series_is_late(fleet):
     """Its points are in two rows, of which the neighbour's late point touches one."""
     many = dict.fromkeys(range(0, 80000, 4), 1.0)
     write(1, many)
@@ -204,7 +204,7 @@ def test_a_series_of_more_points_than_a_row_keeps_its_rollups_when_a_neighbour_i
     assert asked("count", 1, 0, interval=86_400) == [(0.0, float(len(many)))]
 
 
-def test_days_made_before_there_were_rollups_get_them_whole(fleet):
+def test_day_without_rollups_gets_rollups_of_all_its_series(fleet):
     write(1, {0: 5.0}, series=2)
     settle(fleet)
     fleet.execute("DELETE FROM metrics_rollup")
@@ -214,7 +214,7 @@ def test_days_made_before_there_were_rollups_get_them_whole(fleet):
     assert asked("count", 1, 0, ("d2",), interval=86_400) == [(0.0, 1.0)]
 
 
-def test_when_points_are_gone_rollups_answer(fleet, monkeypatch):
+def test_queries_read_rollups_after_points_expired(fleet, monkeypatch):
     """Points are kept three days here, five-minute rollups five, hours nine."""
     monkeypatch.setattr("metrics.storage.merge.rollups.MIN_POINTS_PER_5M", 1)
     for day in (8, 5, 2):
@@ -239,7 +239,7 @@ def test_when_points_are_gone_rollups_answer(fleet, monkeypatch):
     assert [value for _, value in asked("max", 6, 4, interval=300)] == [4.0, 2.0, 8.0]
 
 
-def test_what_cannot_be_answered_from_rollups_is_said(fleet):
+def test_expired_points_are_reported_if_rollups_do_not_suffice(fleet):
     write(8, SAMPLE)
     settle(fleet, NOW - timedelta(days=7))
     expire(fleet)
@@ -251,7 +251,7 @@ def test_what_cannot_be_answered_from_rollups_is_said(fleet):
     assert execute_query(Query(("m",), NOW - timedelta(days=1), NOW, ("d1",), "p95")).incomplete == []
 
 
-def test_a_slow_metric_has_hours_alone_and_a_chart_of_it_shows_them(fleet):
+def test_slow_metric_has_only_hourly_rollups_and_its_chart_shows_them(fleet):
     write(4, {second: float(second) for second in range(0, 86_400, 60)})
     settle(fleet, NOW - timedelta(days=3))
     assert fleet.execute("SELECT DISTINCT resolution FROM metrics_rollup").fetchall() == [(ONE_HOUR,)]
@@ -260,7 +260,7 @@ def test_a_slow_metric_has_hours_alone_and_a_chart_of_it_shows_them(fleet):
     assert line[:2] == [(0.0, 0.0), (1800.0, 3540.0)] and len(line) == 48
 
 
-def test_a_chart_shows_the_hours_of_a_series_whose_neighbours_have_kept_their_minutes(fleet):
+def test_chart_uses_hourly_rollups_where_only_other_series_have_finer_ones(fleet):
     MetricDefinition.objects.create(name="n", data_type="numeric", retention_days=3, rollup_5m_days=9, rollup_1h_days=9)
     series_registry.refresh_registry()
     fleet.execute("INSERT INTO metrics_device (id, device_id, name, created_at) VALUES (4, 'd4', '', now())")
@@ -279,7 +279,7 @@ def test_a_chart_shows_the_hours_of_a_series_whose_neighbours_have_kept_their_mi
     assert {time % 3600 for time, _ in line} == {0, 1800} and len(line) == 48
 
 
-def test_an_interval_finer_than_what_is_kept_is_said(fleet):
+def test_interval_finer_than_the_kept_rollups_is_reported(fleet):
     write(4, {second: float(second) for second in range(0, 86_400, 60)})
     settle(fleet, NOW - timedelta(days=3))
     expire(fleet)
@@ -289,7 +289,7 @@ def test_an_interval_finer_than_what_is_kept_is_said(fleet):
     assert execute_query(Query(("m",), start, NOW, ("d1",), "avg", 3600)).incomplete == []
 
 
-def test_a_neighbour_whose_rollups_are_to_be_kept_less_long_than_its_points_loses_none(fleet):
+def test_rollups_are_kept_at_least_as_long_as_points(fleet):
     MetricDefinition.objects.create(name="n", data_type="numeric", rollup_5m_days=1, rollup_1h_days=1)
     series_registry.refresh_registry()
     fleet.execute("UPDATE metrics_series SET metric_name = 'n' WHERE id = 2")
@@ -302,13 +302,13 @@ def test_a_neighbour_whose_rollups_are_to_be_kept_less_long_than_its_points_lose
     assert answer.series[0].values == [len(SAMPLE)]
 
 
-def test_a_chart_of_few_points_shows_them_as_they_are(fleet):
+def test_chart_of_few_points_shows_raw_points(fleet):
     write(1, {second: float(second) for second in range(7, 86_400, 300)})
     settle(fleet)
     assert asked(None, 1, 0, max_points=300) == [(float(second), float(second)) for second in range(7, 86_400, 300)]
 
 
-def test_a_chart_over_more_than_is_kept_shows_the_extremes_of_every_hour(fleet):
+def test_chart_of_expired_points_shows_hourly_minimum_and_maximum(fleet):
     write(8, {0: 1.0, 10: 9.0, 20: -3.0, 4000: 2.0})
     settle(fleet, NOW - timedelta(days=7))
     expire(fleet)
@@ -316,7 +316,7 @@ def test_a_chart_over_more_than_is_kept_shows_the_extremes_of_every_hour(fleet):
     assert [value for _, value in line] == [-3.0, 9.0, 2.0]
 
 
-def test_points_whose_time_is_over_do_not_overwrite_the_rollups_of_their_day(fleet):
+def test_expired_late_points_do_not_overwrite_rollups(fleet):
     write(8, SAMPLE)
     settle(fleet, NOW - timedelta(days=7))
     expire(fleet)
@@ -326,7 +326,7 @@ def test_points_whose_time_is_over_do_not_overwrite_the_rollups_of_their_day(fle
     assert asked("count", 9, 0) == [(0.0, float(len(SAMPLE)))]
 
 
-def test_a_damaged_rollup_is_told(fleet):
+def test_damaged_rollup_is_reported_as_missing(fleet):
     write(1, SAMPLE)
     settle(fleet)
     fleet.execute("UPDATE metrics_rollup SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")

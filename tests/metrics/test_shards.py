@@ -32,18 +32,18 @@ def rows(table: str) -> list[int]:
         return [shard for (shard,) in connection.execute(f"SELECT shard FROM {table} ORDER BY shard").fetchall()]
 
 
-def test_every_shard_has_its_rows_from_the_start(shards, site):
+def test_initial_rows_exist_for_every_shard(shards, site):
     assert rows("metrics_head") == rows("metrics_merged") == list(range(shards))
 
 
-def test_an_empty_installation_may_change_its_mind(settings, site):
+def test_shard_count_of_an_empty_installation_can_be_changed(settings, site):
     for number in (4, 2):
         settings.SHARDS = number
         create_initial_rows("default")
         assert rows("metrics_head") == rows("metrics_merged") == list(range(number))
 
 
-def test_with_data_another_number_is_refused_in_one_line_wherever_it_would_do_harm(settings, site):
+def test_shard_count_cannot_be_changed_once_data_exists(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
     with pytest.raises(
@@ -56,14 +56,14 @@ def test_with_data_another_number_is_refused_in_one_line_wherever_it_would_do_ha
     assert rows("metrics_head") == [0]
 
 
-def test_a_start_with_another_number_ends_in_one_line(settings, site):
+def test_start_with_another_shard_count_fails_with_one_line(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
     with pytest.raises(BadSetting, match=r"^TELEMETRY_SHARDS='3' cannot be used: this database was created with"):
         call_command("provision")
 
 
-def test_a_writer_with_another_number_stores_nothing(settings, site):
+def test_writer_with_another_shard_count_stores_nothing(settings, site):
     settings.SHARDS = 3
     with pytest.raises(sharding.ShardCountMismatch):
         writer().submit([IncomingPoints([1], [TODAY], [1.0])], JournalEntry("test", 0.0, 1))
@@ -71,14 +71,14 @@ def test_a_writer_with_another_number_stores_nothing(settings, site):
         assert connection.execute("SELECT count(*) FROM metrics_young").fetchone() == (0,)
 
 
-def test_senders_are_told_to_try_again_where_the_number_does_not_fit(settings, admin):
+def test_ingest_with_another_shard_count_returns_503(settings, admin):
     settings.SHARDS = 3
     answer = admin.post("devices/d/telemetry", point())
     assert answer.status == 503 and "created with TELEMETRY_SHARDS=1," in answer.json["detail"]
 
 
 @pytest.mark.parametrize("value", ["0", "65", "two"])
-def test_a_number_that_cannot_be_is_refused_with_what_is_accepted(value, tmp_path):
+def test_invalid_shard_count_is_rejected_with_the_accepted_range(value, tmp_path):
     done = subprocess.run(
         [sys.executable, "manage.py", "check"],
         env={"PATH": "", "TELEMETRY_SHARDS": value, "TELEMETRY_DATA_DIR": str(tmp_path)},
@@ -90,7 +90,7 @@ def test_a_number_that_cannot_be_is_refused_with_what_is_accepted(value, tmp_pat
     assert (done.returncode, done.stderr) == (2, line)
 
 
-def test_a_batch_id_of_several_shards_is_stored_once_and_answered_alike(shards, admin):
+def test_repeated_batch_over_several_shards_is_stored_once(shards, admin):
     with connect() as connection:  # so that the batch's series are of three buckets
         for number in range(3):
             connection.execute(
@@ -110,7 +110,7 @@ def test_a_batch_id_of_several_shards_is_stored_once_and_answered_alike(shards, 
     assert [one["value"] for one in found] == [1.0] * 3
 
 
-def test_a_commit_of_several_shards_that_cannot_be_is_not_there_at_all(shards, site):
+def test_failed_commit_over_several_shards_stores_nothing(shards, site):
     with pytest.raises(Exception, match="cannot be converted to text"):
         writer().submit(
             [IncomingPoints([1, 256], [TODAY] * 2, [1.0] * 2)],
@@ -125,13 +125,13 @@ def test_a_commit_of_several_shards_that_cannot_be_is_not_there_at_all(shards, s
 # --- spreading over workers -------------------------------------------------------------------------
 
 
-def test_distribute_says_what_to_do_where_there_is_one_shard(site):
+def test_distribute_with_one_shard_fails_and_says_what_to_do(site):
     with pytest.raises(CommandError, match=r"TELEMETRY_SHARDS is 1\. Start a new installation with several") as refused:
         call_command("distribute")
     assert refused.value.returncode == 2
 
 
-def test_distribute_refuses_a_server_without_citus(settings, site):
+def test_distribute_without_citus_fails_with_one_line(settings, site):
     settings.SHARDS = 8
     create_initial_rows("default")
     with pytest.raises(CommandError, match=r"^this database has no Citus: .* CREATE EXTENSION citus") as refused:
@@ -139,19 +139,19 @@ def test_distribute_refuses_a_server_without_citus(settings, site):
     assert refused.value.returncode == 2 and "\n" not in str(refused.value)
 
 
-def test_distribute_refuses_a_number_that_is_not_the_databases(settings, site):
+def test_distribute_with_another_shard_count_fails(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 8
     with pytest.raises(CommandError, match="created with TELEMETRY_SHARDS=1"):
         call_command("distribute")
 
 
-def test_what_is_spread_can_be_spread():
+def test_distributed_tables_pass_the_check():
     assert check_distributed_tables() == []
 
 
 @isolate_apps("metrics")
-def test_keys_without_the_shard_and_keys_to_what_is_spread_are_found():
+def test_check_reports_keys_without_shard_and_references_to_distributed_tables():
     class Spread(models.Model):
         shard = models.IntegerField()
         name = models.TextField(unique=True)
@@ -192,7 +192,7 @@ def statements():
                         yield file.name, one
 
 
-def test_every_statement_of_the_storage_says_which_shard():
+def test_storage_statements_filter_by_shard():
     tables = "|".join(model._meta.db_table for model in DISTRIBUTED_MODELS)
     looked_at = [
         (name, one) for name, one in statements() if re.search(rf"(FROM|INTO|UPDATE|JOIN|USING) ({tables})\b", one)
@@ -215,7 +215,7 @@ def test_every_statement_of_the_storage_says_which_shard():
 # --- merging side by side ---------------------------------------------------------------------------
 
 
-def test_a_second_worker_merges_the_shards_that_the_first_one_is_not_at(settings, site):
+def test_second_worker_merges_the_shards_that_are_not_locked(settings, site):
     settings.SHARDS = 3
     create_initial_rows("default")
     store([(256 * number, TODAY, 1.0, b"") for number in range(3)])
@@ -230,7 +230,7 @@ def test_a_second_worker_merges_the_shards_that_the_first_one_is_not_at(settings
         ]
 
 
-def test_a_gap_in_one_shard_stops_the_merging_of_no_other(settings, site):
+def test_gap_in_one_shard_does_not_stop_merging_others(settings, site):
     settings.SHARDS = 3
     create_initial_rows("default")
     for _ in range(3):

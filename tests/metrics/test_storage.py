@@ -166,7 +166,7 @@ class Storage(RuleBasedStateMachine):
         self.connection.close()
 
 
-def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(shards, site, monkeypatch):
+def test_reads_match_the_model_after_any_order_of_writes_and_merges(shards, site, monkeypatch):
     monkeypatch.setattr("metrics.storage.merge.point_counts.HOURLY_RETENTION", EVERY_HOUR)
     run_state_machine_as_test(
         Storage,
@@ -176,7 +176,7 @@ def test_any_interleaving_of_writes_merges_and_reads_equals_a_dictionary(shards,
     )
 
 
-def test_texts_merge_as_numbers_do(shards, site):
+def test_texts_are_merged_like_numbers(shards, site):
     store([(1, TODAY, 1.0, b""), (2, TODAY, 2.0, b"")])
     store([(3, TODAY, 3.0, b""), (3, TODAY + DAY, 4.0, b"")], texts=True)
     with connect() as connection:
@@ -187,7 +187,7 @@ def test_texts_merge_as_numbers_do(shards, site):
     assert sorted(map(str, values)) == ["1.0", "2.0", "b'3.0'", "b'4.0'"]
 
 
-def test_commits_are_numbered_without_a_gap_and_chained_in_every_shard(shards, site):
+def test_commits_have_gapless_numbers_and_a_checksum_chain_per_shard(shards, site):
     for number in range(5):
         store([(1, TODAY + number, 1.0, b""), (256, TODAY + number, 1.0, b"")])
     with connect() as connection:
@@ -207,7 +207,7 @@ def test_commits_are_numbered_without_a_gap_and_chained_in_every_shard(shards, s
     assert chained == (True,)
 
 
-def test_a_gap_in_the_commits_stops_the_merge_instead_of_losing_order(site):
+def test_gap_in_the_commits_stops_the_merge(site):
     for number in range(3):
         store([(1, TODAY + number, 1.0, b"")])
     with connect() as connection:
@@ -216,7 +216,7 @@ def test_a_gap_in_the_commits_stops_the_merge_instead_of_losing_order(site):
             merge.merge_commits(connection, force=True)
 
 
-def test_two_mergers_at_once_do_the_work_once(site):
+def test_concurrent_merges_merge_each_commit_once(site):
     store([(1, TODAY, 1.0, b"")])
     with connect() as one, connect() as other:
         with one.transaction():
@@ -225,7 +225,7 @@ def test_two_mergers_at_once_do_the_work_once(site):
         assert merge._merge_commits_once(other, 0, force=True) == 0
 
 
-def test_merged_commits_stay_for_followers_until_their_time_is_over(site):
+def test_merged_commits_are_kept_for_followers_during_the_grace_period(site):
     store([(1, TODAY, 1.0, b"")])
     with connect() as connection:
         merge._merge_commits_once(connection, 0, force=True)
@@ -237,7 +237,7 @@ def test_merged_commits_stay_for_followers_until_their_time_is_over(site):
         assert block_cache.read_commits_after(connection, {0: 0}) == []
 
 
-def test_commits_that_are_not_merged_are_never_dropped(site):
+def test_unmerged_commits_are_never_deleted(site):
     store([(1, TODAY, 1.0, b"")])
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET at = at - interval '1 day'")

@@ -40,7 +40,7 @@ def commit(number: int, dice: random.Random) -> Points:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_reads_of_a_pile_equal_a_dictionary_while_merges_take_some_of_it(seed, shards, site, monkeypatch):
+def test_reads_of_many_unmerged_commits_match_the_model_during_merges(seed, shards, site, monkeypatch):
     monkeypatch.setattr(schedule, "MAX_MERGE_POINTS", 30)  # so that a merge ends within a stretch
     dice, model, seen = random.Random(seed), {}, 0
     with connect() as connection:
@@ -56,7 +56,7 @@ def test_reads_of_a_pile_equal_a_dictionary_while_merges_take_some_of_it(seed, s
     assert seen > 1
 
 
-def test_of_what_is_merged_nothing_is_read_out_of_a_stretch(site):
+def test_merged_commits_are_not_read_from_a_cached_group(site):
     for number in range(unmerged.GROUP_COMMITS * 2):
         store([(1, TODAY + number * SECOND, 1.0, b"")])
     assert len(scanned()) == unmerged.GROUP_COMMITS * 2
@@ -69,7 +69,7 @@ def test_of_what_is_merged_nothing_is_read_out_of_a_stretch(site):
     assert sorted(times) == list(range(unmerged.GROUP_COMMITS + 2, unmerged.GROUP_COMMITS * 2))
 
 
-def test_a_damaged_commit_is_left_out_of_its_stretch_and_named_each_time(site):
+def test_damaged_commit_is_left_out_of_its_group_and_named_by_every_read(site):
     for number in range(unmerged.GROUP_COMMITS * 2):
         store([(1, TODAY + number * SECOND, 1.0, b"")])
     with connect() as connection:
@@ -80,7 +80,7 @@ def test_a_damaged_commit_is_left_out_of_its_stretch_and_named_each_time(site):
         assert damaged == [f"unmerged block {unmerged.GROUP_COMMITS + 3}"]
 
 
-def test_large_commits_are_not_kept_twice(site, monkeypatch):
+def test_groups_of_large_commits_are_not_cached(site, monkeypatch):
     monkeypatch.setattr(unmerged, "MAX_GROUP_POINTS", unmerged.GROUP_COMMITS * 2 - 1)
     for number in range(unmerged.GROUP_COMMITS * 2):
         store([(one, TODAY + number * SECOND, 1.0, b"") for one in (1, 2)])
@@ -88,7 +88,7 @@ def test_large_commits_are_not_kept_twice(site, monkeypatch):
     assert together() == 0
 
 
-def test_a_late_point_in_a_stretch_touches_no_days_in_between(site):
+def test_late_point_in_a_group_does_not_mark_the_days_in_between(site):
     for number in range(unmerged.GROUP_COMMITS):
         store([(1, TODAY - (300 * DAY if number == 5 else 0) + number, 1.0, b"")])
     with connect() as connection:
