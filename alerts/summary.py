@@ -25,7 +25,7 @@ FROM (
 class DatabaseAlertSummary:
     """Alert summary from the database, in one or two statements each."""
 
-    def last_day(self, caller: Caller, device_id: str | None) -> int:
+    def count_last_day(self, caller: Caller, device_id: str | None) -> int:
         """Return the number of alerts triggered in the last 24 hours that the caller may see, of one device if
         given.
         """

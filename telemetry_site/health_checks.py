@@ -133,11 +133,11 @@ def _ingestion(figures: DatabaseFigures | None) -> ComponentHealth:
     writer = running_writer()
     if figures is None:
         return ComponentHealth(UNHEALTHY, "points cannot be stored: the database does not answer")
-    if writer is not None and writer.is_lost:
+    if writer is not None and writer.is_disconnected:
         return ComponentHealth(
             DEGRADED, "the writer of this process has lost its database connection and is reconnecting"
         )
-    if writer is not None and writer.waiting_points > MAX_QUEUE_FRACTION * MAX_QUEUED_POINTS:
+    if writer is not None and writer.queued_points > MAX_QUEUE_FRACTION * MAX_QUEUED_POINTS:
         return ComponentHealth(DEGRADED, "points arrive faster than they are stored")
     return ComponentHealth(HEALTHY, "points are stored without delay")
 
@@ -174,7 +174,7 @@ def _performance(figures: DatabaseFigures | None, redis_is_up: bool) -> dict[str
         )
     )  # fmt: skip
     performance |= {
-        "points_waiting_here": writer.waiting_points if writer else 0,
+        "points_waiting_here": writer.queued_points if writer else 0,
         "sockets_here": WebSocketCount.open,
         "redis": "up" if redis_is_up else "down",
     }

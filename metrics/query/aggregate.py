@@ -184,16 +184,16 @@ def _add_rollups(plan: AggregationPlan, aggregates: Aggregates, summary: RollupC
         found = np.minimum(np.searchsorted(ids, summary.ids), len(ids) - 1)
         mask = ids[found] == summary.ids
         if mask.any():
-            _add_summary(plan, aggregates, summary.of(mask), positions[found[mask]])
+            _add_summary(plan, aggregates, summary.select_series(mask), positions[found[mask]])
 
 
 def _add_summary(plan: AggregationPlan, aggregates: Aggregates, summary: RollupColumns, positions: Ints) -> None:
     accumulator = aggregates.accumulators[None]
     counts = summary.stats["count"]
     if accumulator.rollup_stat:
-        part = summary.values(accumulator.rollup_stat)
+        part = summary.statistic_points(accumulator.rollup_stat)
     else:
-        part, counts = summary.ends()
+        part, counts = summary.first_last_points()
     groups = plan.groups[positions]
     runs = split_by_bucket(part, plan.edges, positions, groups)
     runs.counts = np.add.reduceat(counts, runs.starts)

@@ -50,7 +50,7 @@ def combine_series(columns: dict[int, Columns], kinds: dict[int, Kind]) -> RawPo
     if len(columns) == 1:
         [(series_id, points)] = columns.items()
         kind = kinds[series_id]
-        values: Any = points.values if points.is_numbers else [to_json_value(value, kind) for value in points.values]
+        values: Any = points.values if points.is_numeric else [to_json_value(value, kind) for value in points.values]
         if kind is Kind.BOOLEAN:
             values = points.values
         return RawPoints(points.times, values, [kind], points.contexts, points.dictionary)

@@ -110,7 +110,7 @@ def find_expired_points(query: Query, series: Iterable[ResolvedSeries], resoluti
         return []
     messages = []
     for piece in plan_pieces(series, RollupChoice(rollups.ONE_HOUR, False)):
-        if piece.rolling is None or query.start_us >= (expired := piece.rolling.gone):
+        if piece.rolling is None or query.start_us >= (expired := piece.rolling.points_from):
             continue
         start, end = query.start_us, min(query.end_us, expired)
         with read_connection() as connection:
@@ -170,7 +170,9 @@ def _storage_plans(connection: Connection, query: Query, pieces: Sequence[PlanPi
 
 def check_limits(query: Query, plans: Sequence[ReadPlan], max_points: int) -> None:
     """Raise InvalidField if plans would read too much, or more than `max_points` of the series of the query."""
-    _check_points(query, sum(storage_plan.expected(young=1.0) for storage_plan in plans), max_points)
+    _check_points(
+        query, sum(storage_plan.estimated_points(unmerged_fraction=1.0) for storage_plan in plans), max_points
+    )
     _check_points(query, sum(storage_plan.points for storage_plan in plans), MAX_READ_POINTS)
 
 

@@ -61,7 +61,7 @@ def read_raw_points(query: Query, series: list[ResolvedSeries]) -> QueryResult:
 def _merged_points(query: Query, pieces: Sequence[PlanPiece]) -> int:
     with snapshot() as connection:
         plans = [plan_read(connection, piece.ids, query.start_us, query.end_us, piece.rolling) for piece in pieces]
-    return sum(storage_plan.points - storage_plan.young_points for storage_plan in plans)
+    return sum(storage_plan.points - storage_plan.unmerged_points for storage_plan in plans)
 
 
 def _after_cursor(query: Query, label: SeriesLabel, cursor: tuple[SeriesLabel, int] | None) -> Query:
@@ -82,7 +82,7 @@ def _read_columns(
         for storage_plan in storage_plans:
             for part in _read_parts(connection, storage_plan, query):
                 for position, series_id in enumerate(part.ids.tolist()):
-                    columns.setdefault(series_id, []).append(part.part(position, position + 1))
+                    columns.setdefault(series_id, []).append(part.slice_series(position, position + 1))
                 count += len(part)
                 if needed is not None and count >= needed:
                     break
@@ -93,7 +93,7 @@ def _read_columns(
 def _read_parts(connection: Connection, storage_plan: ReadPlan, query: Query) -> Iterator[Columns]:
     """Yield the points of a plan; rollups are represented by their minimum and maximum."""
     for summary in read_rollups(connection, storage_plan, ("count", "least", "greatest")):
-        yield summary.extremes()
+        yield summary.min_max_points()
     for piece in limit_points(query, read_points(connection, storage_plan, whole=True), point_limit(query)):
         if (matching := apply_filters(piece, query)) is not None:
             yield matching

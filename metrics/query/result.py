@@ -82,13 +82,13 @@ class QueryResult:
         for name in ("blocks_by_level", "rollups_by_seconds"):
             self.read.setdefault(name, {})
         self.read["series"] += len(plan.series)
-        self.read["young_blocks"] += plan.young_commits
-        self.read["points_in_blocks"] += plan.points - plan.rolled_intervals
-        self.read["intervals_in_rollups"] += plan.rolled_intervals
-        if plan.rolling is not None:
+        self.read["young_blocks"] += plan.unmerged_commits
+        self.read["points_in_blocks"] += plan.points - plan.rollup_intervals
+        self.read["intervals_in_rollups"] += plan.rollup_intervals
+        if plan.rollup_use is not None:
             rollups = self.read["rollups_by_seconds"]
-            rollups.setdefault(str(plan.rolling.resolution), 0)
-            for row in plan.rolled:
+            rollups.setdefault(str(plan.rollup_use.resolution), 0)
+            for row in plan.rollup_rows:
                 rollups[str(row.resolution)] = rollups.get(str(row.resolution), 0) + 1
         levels = self.read["blocks_by_level"]
         for level, blocks in plan.levels().items():

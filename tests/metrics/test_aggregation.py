@@ -270,7 +270,7 @@ def test_accumulating_pieces_equals_accumulating_all_points():
     series, times = np.repeat(np.arange(3), 500), np.tile(np.arange(500) * SECOND, 3)
     whole = arrange_points(series, times, rng.normal(size=1500))
     found = bucket_edges(0, 500 * SECOND, 7 * SECOND)
-    parts = [concatenate([whole.part(at, at + 1)]) for at in range(3)]
+    parts = [concatenate([whole.slice_series(at, at + 1)]) for at in range(3)]
     for name in NAMES:
         one, other = (
             create_accumulator(name, 3 * (len(found) - 1), 3),

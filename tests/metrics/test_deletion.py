@@ -104,7 +104,7 @@ def asked(caller: ApiClient, device_id: str) -> list[Any]:
     ]
 
 
-def test_deleted_device_disappears_from_responses_at_once_and_from_storage_later(fleet: Caller):
+def test_deleted_device_disappears_from_responses_at_once_and_from_storage_later(fleet: ApiClient):
     numbers, others = series_of("press-1"), asked(fleet, "press-2")
     assert held(numbers).keys() == {"metrics_young", "metrics_block", "metrics_latest", "metrics_rollup"}
     delete_device.delete_device("press-1", ADMIN)
@@ -117,7 +117,7 @@ def test_deleted_device_disappears_from_responses_at_once_and_from_storage_later
     assert len(held(series_of("press-2"))) == 3  # blocks, rollups and the newest
 
 
-def test_deletion_waits_until_the_last_commits_of_the_device_are_merged(fleet: Caller):
+def test_deletion_waits_until_the_last_commits_of_the_device_are_merged(fleet: ApiClient):
     delete_device.delete_device("press-1", ADMIN)
     assert tasks.remove_deleted() == 0 and Deletion.objects.get().status == "queued"
     with connect() as connection:
@@ -129,7 +129,7 @@ def test_deletion_waits_until_the_last_commits_of_the_device_are_merged(fleet: C
     assert Deletion.objects.get().status == "done"
 
 
-def test_device_that_sends_after_deletion_gets_new_series_ids(fleet: Caller):
+def test_device_that_sends_after_deletion_gets_new_series_ids(fleet: ApiClient):
     numbers = series_of("press-1")
     fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point()]})
     delete_device.delete_device("press-1", ADMIN)
@@ -154,7 +154,7 @@ def test_ids_of_deleted_series_are_never_reused(site):
             assert min(series_ids.allocate_series_ids(connection, ["a", "b"])) > 500
 
 
-def test_api_keys_of_a_deleted_device_are_rejected(device: Caller):
+def test_api_keys_of_a_deleted_device_are_rejected(device: ApiClient):
     assert device.post("devices/device_001/telemetry", point()).status == 200
     delete_device.delete_device("device_001", ADMIN)
     series_registry.refresh_registry()
@@ -186,7 +186,7 @@ def test_requests_with_series_resolved_before_the_deletion_are_rejected_complete
     assert held({1, 300}) == {} and held({2, 301})
 
 
-def test_rejected_batch_can_be_sent_again_with_its_batch_id(fleet: Caller):
+def test_rejected_batch_can_be_sent_again_with_its_batch_id(fleet: ApiClient):
     known = series_registry.cached_registry()
     delete_device.delete_device("press-1", ADMIN)
     series_registry._registry = known  # a process that has not looked at the revision since
@@ -201,7 +201,7 @@ def test_rejected_batch_can_be_sent_again_with_its_batch_id(fleet: Caller):
     assert fleet.post("devices/press-1/telemetry/batch", body).json["ingested_count"] == 50
 
 
-def test_new_metric_of_a_just_deleted_device_creates_a_new_device(fleet: Caller):
+def test_new_metric_of_a_just_deleted_device_creates_a_new_device(fleet: ApiClient):
     known = series_registry.cached_registry()
     delete_device.delete_device("press-1", ADMIN)
     series_registry._registry = known
@@ -212,7 +212,7 @@ def test_new_metric_of_a_just_deleted_device_creates_a_new_device(fleet: Caller)
     assert fleet.get("devices/press-1/metrics/humidity/latest").json["value"] == 40.0
 
 
-def test_deleting_a_device_twice_returns_the_same_deletion(fleet: Caller):
+def test_deleting_a_device_twice_returns_the_same_deletion(fleet: ApiClient):
     one = delete_device.delete_device("press-1", ADMIN)
     assert delete_device.delete_device("press-1", ADMIN).deletion_id == one.deletion_id
     worked_off()
@@ -220,8 +220,8 @@ def test_deleting_a_device_twice_returns_the_same_deletion(fleet: Caller):
         delete_device.delete_device("press-1", ADMIN)
 
 
-def test_caller_without_access_to_a_device_cannot_delete_it(fleet: Caller):
-    stranger = Comer("user:stranger", Scope.ADMIN, groups=("site b",))
+def test_caller_without_access_to_a_device_cannot_delete_it(fleet: ApiClient):
+    stranger = Caller("user:stranger", Scope.ADMIN, groups=("site b",))
     with pytest.raises(NotFound):
         delete_device.delete_device("press-1", stranger)
     delete_device.delete_device("press-1", ADMIN)
@@ -229,7 +229,7 @@ def test_caller_without_access_to_a_device_cannot_delete_it(fleet: Caller):
         delete_device.delete_device("press-1", stranger)
 
 
-def test_day_locked_by_a_merge_is_processed_by_the_next_run(fleet: Caller):
+def test_day_locked_by_a_merge_is_processed_by_the_next_run(fleet: ApiClient):
     merged()
     delete_device.delete_device("press-1", ADMIN)
     with connect() as other, other.transaction():
@@ -240,7 +240,7 @@ def test_day_locked_by_a_merge_is_processed_by_the_next_run(fleet: Caller):
     assert Deletion.objects.get().status == "done"
 
 
-def test_deletions_of_many_devices_share_one_pass_over_the_stored_days(admin: Caller):
+def test_deletions_of_many_devices_share_one_pass_over_the_stored_days(admin: ApiClient):
     admin.post("bulk", {f"d{n}": [point("temperature", 1.0), point("load", 1.0)] for n in range(30)})
     merged()
     numbers = set(Series.objects.values_list("pk", flat=True))
@@ -252,7 +252,7 @@ def test_deletions_of_many_devices_share_one_pass_over_the_stored_days(admin: Ca
     assert set(Deletion.objects.values_list("status", "points")) == {("done", 2)}
 
 
-def test_restored_block_has_no_points_of_a_deleted_device(fleet: Caller):
+def test_restored_block_has_no_points_of_a_deleted_device(fleet: ApiClient):
     merged()
     numbers = series_of("press-1")
     with connect() as connection:
@@ -269,7 +269,7 @@ def test_restored_block_has_no_points_of_a_deleted_device(fleet: Caller):
     assert len(asked(fleet, "press-2")[3]) == 60
 
 
-def test_delete_device_command_creates_a_deletion(fleet: Caller):
+def test_delete_device_command_creates_a_deletion(fleet: ApiClient):
     out = io.StringIO()
     call_command("delete_device", "press-1", "--yes", stdout=out)
     assert Deletion.objects.get().deletion_id in out.getvalue()
@@ -278,7 +278,7 @@ def test_delete_device_command_creates_a_deletion(fleet: Caller):
         call_command("delete_device", "nothing", "--yes")
 
 
-def test_deleting_in_the_admin_creates_deletions(fleet: Caller, admin_browser: Client):
+def test_deleting_in_the_admin_creates_deletions(fleet: ApiClient, admin_browser: Client):
     chosen = Device.objects.get(device_id="press-1").pk
     body = {"action": "delete_selected", "_selected_action": [chosen]}
     page = admin_browser.post("/admin/metrics/device/", body).content.decode()
@@ -332,7 +332,7 @@ def living(storage: Storage) -> None:
     storage.book = {key: value for key, value in storage.book.items() if key[0] in STAYS}
 
 
-def test_deletion_killed_before_its_commit_has_no_effect(server: OwnServer, filled: Storage):
+def test_deletion_killed_before_its_commit_has_no_effect(server: PrivatePostgres, filled: Storage):
     for statement, table in AT_ONCE:
         kill(server, "worker", (steps.delete, "d"), statement, table)
         assert filled.differences() == NO_DIFFERENCE, (statement, table)
@@ -343,7 +343,7 @@ def test_deletion_killed_before_its_commit_has_no_effect(server: OwnServer, fill
 
 @pytest.mark.parametrize("victim", ["worker", "postgres"])
 def test_point_deletion_killed_after_any_statement_continues_and_affects_no_other_device(
-    server: OwnServer, filled: Storage, victim: str
+    server: PrivatePostgres, filled: Storage, victim: str
 ):
     run_forked(server.database, steps.delete, "d")
     while run_forked(server.database, steps.work, "merge_young_blocks"):

@@ -15,7 +15,7 @@ MEMORY = 24 * 2**20
 
 
 def test_eight_hours_of_ingest_keep_tables_cache_and_memory_within_bounds(database: Database) -> None:
-    samples, wrong = run(database, hours.pass_hours, 8)
+    samples, wrong = run_forked(database, hours.pass_hours, 8)
     assert wrong == 0
     first, last = samples[0], samples[-1]
     assert len(samples) == 8
@@ -41,7 +41,7 @@ def test_eight_hours_of_ingest_keep_tables_cache_and_memory_within_bounds(databa
 
 
 def test_backlog_of_thousands_of_commits_is_merged_during_reads_and_writes(database: Database) -> None:
-    worked = run(database, pile.work_off, 6_000)
+    worked = run_forked(database, pile.work_off, 6_000)
     assert worked.wrong == 0
     assert worked.passes <= 3
     assert min(worked.reads, worked.writes) > 0

@@ -116,7 +116,7 @@ NO_DIFFERENCE = {"lost": 0, "phantom": 0, "wrong": 0, "latest": 0}
 
 @pytest.mark.parametrize("victim", ["worker", "postgres"])
 @pytest.mark.parametrize("step", list(STOPS))
-def test_step_killed_after_any_statement_changes_no_point(server: OwnServer, step: str, victim: str) -> None:
+def test_step_killed_after_any_statement_changes_no_point(server: PrivatePostgres, step: str, victim: str) -> None:
     storage = Storage(server)
     storage.prepare(step)
     for statement, table in STOPS[step]:

@@ -87,11 +87,11 @@ def newest(points: Points) -> dict[str, tuple[int, Any]]:
 
 
 def test_points_of_the_first_schema_read_the_same_after_all_migrations(database: Database) -> None:
-    run(database, restore)
-    written = run(database, journal)
-    run(database, migrate)
-    assert run(database, journal) == written and len(written) == 40
-    assert run(database, steps.everything, NOW) == (POINTS, newest(POINTS))
+    run_forked(database, restore)
+    written = run_forked(database, journal)
+    run_forked(database, migrate)
+    assert run_forked(database, journal) == written and len(written) == 40
+    assert run_forked(database, steps.everything, NOW) == (POINTS, newest(POINTS))
 
     waited, left, _ = run_forked(database, count)  # what was stored before anybody counted
     assert waited and not left

@@ -59,7 +59,7 @@ def test_shard_count_cannot_be_changed_once_data_exists(settings, site):
 def test_start_with_another_shard_count_fails_with_one_line(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
-    with pytest.raises(BadSetting, match=r"^TELEMETRY_SHARDS='3' cannot be used: this database was created with"):
+    with pytest.raises(InvalidSetting, match=r"^TELEMETRY_SHARDS='3' cannot be used: this database was created with"):
         call_command("provision")
 
 

@@ -292,7 +292,7 @@ class FixedAlertSummary:
     def health(self) -> tuple[str, str]:
         return "healthy", ""
 
-    def last_day(self, caller: Caller, device_id: str | None) -> int:
+    def count_last_day(self, caller: Caller, device_id: str | None) -> int:
         return 4 if device_id is None else 2
 
 
@@ -367,13 +367,13 @@ def test_missing_counts_are_rebuilt_during_merges(stored: Connection) -> None:
 
         done = False
 
-        def found(self, series: Any, lengths: Any) -> None:
+        def add_counts(self, series: Any, lengths: Any) -> None:
             if not Meanwhile.done:
                 Meanwhile.done = True
                 with connect() as other:
                     schedule.merge_commits(other, force=True)
                     schedule.merge_days(other, force=True)
-            super().found(series, lengths)
+            super().add_counts(series, lengths)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", Meanwhile)
@@ -387,12 +387,12 @@ def test_count_marked_during_rebuild_is_rebuilt_again(stored: Connection) -> Non
     once = threading.Event()
 
     class Marked(point_counts.CountChange):
-        def found(self, series: Any, lengths: Any) -> None:
+        def add_counts(self, series: Any, lengths: Any) -> None:
             if not once.is_set():
                 once.set()
                 with connect() as other:
                     point_counts.mark_for_rebuild(other, 0, 0)
-            super().found(series, lengths)
+            super().add_counts(series, lengths)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", Marked)

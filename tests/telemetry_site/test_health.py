@@ -264,11 +264,11 @@ def test_a_writer_knows_that_it_has_lost_the_database_until_it_has_found_it(
         connection.execute("SELECT pg_terminate_backend(%s)", (own.info.backend_pid,))
     sending = threading.Thread(target=lambda: admin.post("devices/device_001/telemetry", point()))
     sending.start()
-    wait_until(lambda: writer().is_lost, 5, "the writer has noticed")
+    wait_until(lambda: writer().is_disconnected, 5, "the writer has noticed")
     assert unwell(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
     let.set()
     sending.join(10)
-    assert not writer().is_lost and unwell(admin.get(DETAILED)) == {}
+    assert not writer().is_disconnected and unwell(admin.get(DETAILED)) == {}
 
 
 class StuckAlertSummary:
