@@ -115,7 +115,9 @@ class _BatchValidation:
     def __post_init__(self) -> None:
         self._check_permissions()
         is_numeric = isinstance(self.batch.values, np.ndarray)
-        if is_numeric and (not self.known.not_numeric or self.known.not_numeric.isdisjoint(self.batch.metrics)):
+        if is_numeric and (
+            not self.known.non_numeric_metrics or self.known.non_numeric_metrics.isdisjoint(self.batch.metrics)
+        ):
             self.values = self.batch.values
         else:
             self._encode_values()
@@ -146,20 +148,20 @@ class _BatchValidation:
     def _resolve_slots(self) -> None:
         batch = self.batch
         if self.kinds is None:
-            cached = self.known.layout(batch.groups, batch.metrics) if len(batch) >= MIN_LAYOUT_POINTS else None
+            cached = self.known.cached_layout(batch.groups, batch.metrics) if len(batch) >= MIN_LAYOUT_POINTS else None
             if cached is not None:
                 self.slots = cached
                 return
             groups = ((group.device_id, batch.metrics[group.start : group.stop]) for group in batch.groups)
-            self._set_slots(self.known.slots(groups))
+            self._set_slots(self.known.find_rows(groups))
             if self.is_resolved and len(batch) >= MIN_LAYOUT_POINTS:
-                self.known.learn_layout(batch.groups, batch.metrics, self.slots)
+                self.known.cache_layout(batch.groups, batch.metrics, self.slots)
             return
         slots = []
         for group in batch.groups:
             for position in range(group.start, group.stop):
                 series = [(group.device_id, batch.metrics[position : position + 1])]
-                slots += self.known.slots(series, self.kinds[position])
+                slots += self.known.find_rows(series, self.kinds[position])
         self._set_slots(slots)
 
     def _set_slots(self, slots: list[int]) -> None:
@@ -190,7 +192,7 @@ class _BatchValidation:
 
     def create_series(self, missing: set[tuple[str, str, Kind]]) -> None:
         """Create the missing series and resolve all series again."""
-        self.known.make(missing)
+        self.known.create_missing(missing)
         self._resolve_slots()
 
     def _unresolved(self) -> Iterator[tuple[int, str]]:
@@ -223,7 +225,7 @@ class _BatchValidation:
                 detail = self._why_unresolved(position)
                 self.causes[position] = (RejectionReason.UNDEFINED, "metric_name", detail)
         values = self.values
-        if self.kinds and known.bounded:
+        if self.kinds and known.has_bounds:
             values = np.array([value if isinstance(value, float) else np.nan for value in values])
         for position in find_outside_limits(values, self.batch.times, slots, self.now, known):
             if position not in self.causes:

@@ -36,7 +36,7 @@ async def store_small_batch(
         for device, points in devices.items():
             if not points or not sender.may_write(device):
                 return None
-            slots_of_device = known.numeric(device)
+            slots_of_device = known.numeric_rows(device)
             for point in points:
                 if not -MAX_INTEGER < point.value < MAX_INTEGER:
                     return None
@@ -50,5 +50,5 @@ async def store_small_batch(
         return None
     entry = JournalEntry(sender.name, now, len(times), device_id=groups[0].device_id if len(groups) == 1 else None)
     series = [known.series.item(slot) for slot in slots]
-    await writer().submit_async([IncomingPoints(series, times, values)], entry, known=known.revision)
+    await writer().submit_async([IncomingPoints(series, times, values)], entry, series_revision=known.revision)
     return Receipt(len(times), [], groups, points[0].metric_name)

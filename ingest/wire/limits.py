@@ -28,7 +28,7 @@ class SeriesLimits(Protocol):
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     retention: NDArray[np.int64]
-    bounded: bool
+    has_bounds: bool
     shortest_retention: int
 
 
@@ -52,7 +52,7 @@ def find_outside_limits(
 ) -> list[int]:
     """Return the positions of the points outside their limits. `series` indexes `limits`; NaN has no bounds."""
     positions: set[int] = set()
-    if limits.bounded:
+    if limits.has_bounds:
         positions.update(np.flatnonzero((values < limits.low[series]) | (values > limits.high[series])).tolist())
     if len(times) and (
         np.maximum.reduce(times) > now + MAX_CLOCK_AHEAD or np.minimum.reduce(times) < now - limits.shortest_retention
