@@ -59,7 +59,7 @@ def test_shard_count_cannot_be_changed_once_data_exists(settings, site):
 def test_start_with_another_shard_count_fails_with_one_line(settings, site):
     store([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
-    with pytest.raises(InvalidSetting, match=r"^TELEMETRY_SHARDS='3' cannot be used: this database was created with"):
+    with pytest.raises(InvalidSetting, match=r"^TELEMETRY_SHARDS='3' is invalid: this database was created with"):
         call_command("provision")
 
 
@@ -86,7 +86,7 @@ def test_invalid_shard_count_is_rejected_with_the_accepted_range(value, tmp_path
         capture_output=True,
         text=True,
     )
-    line = f"TELEMETRY_SHARDS='{value}' cannot be used: a whole number from 1 to 64 is accepted\n"
+    line = f"TELEMETRY_SHARDS='{value}' is invalid: a whole number from 1 to 64 is accepted\n"
     assert (done.returncode, done.stderr) == (2, line)
 
 
@@ -169,7 +169,7 @@ def test_check_reports_keys_without_shard_and_references_to_distributed_tables()
         class Meta:
             app_label = "metrics"
 
-    found = check_distributed_tables(spread=(Spread,), others=(Spread, Pointing))
+    found = check_distributed_tables(models=(Spread,), others=(Spread, Pointing))
     assert [(one.id, one.msg) for one in found] == [
         ("metrics.E001", "the primary key of Spread lacks `shard`"),
         ("metrics.E001", "the unique field name of Spread lacks `shard`"),
