@@ -65,13 +65,13 @@ def remove_deleted() -> int:
 @shared_task
 def make_exports() -> int:
     """Run the queued exports one after the other. Returns the number of exports."""
-    return jobs.work()
+    return jobs.run_pending_jobs()
 
 
 @shared_task
 def drop_expired_exports() -> int:
     """Delete expired exports, files and rows. Returns the number of exports."""
-    return jobs.drop_expired()
+    return jobs.delete_expired_jobs()
 
 
 @shared_task

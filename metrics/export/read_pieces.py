@@ -192,11 +192,11 @@ class _SnapshotReader:
 
     def _plan(self, piece: PlanPiece, start: int, end: int) -> ReadPlan:
         storage_plan = plan_read(self.connection, piece.ids, start, end, piece.rolling)
-        storage_plan.remembers = False  # an export reads each block once: cached blocks of others are worth more
+        storage_plan.caches_blocks = False  # an export reads each block once: cached blocks of others are worth more
         return storage_plan
 
     def _expected_points(self, storage_plan: ReadPlan) -> int:
-        return storage_plan.expected(young=len(storage_plan.series) / self.series_count)
+        return storage_plan.estimated_points(unmerged_fraction=len(storage_plan.series) / self.series_count)
 
     def _read_series(self, storage_plan: ReadPlan, sets: list[_SeriesSet]) -> list[ExportSeries]:
         parts: dict[int, list[Columns]] = {}
@@ -204,7 +204,7 @@ class _SnapshotReader:
             matching = apply_filters(piece, self.query)
             if matching is not None:
                 for position, series_id in enumerate(matching.ids.tolist()):
-                    parts.setdefault(series_id, []).append(matching.part(position, position + 1))
+                    parts.setdefault(series_id, []).append(matching.slice_series(position, position + 1))
         all_series = (
             _from_points(one_set, {row.id: parts.pop(row.id) for row in one_set.series if row.id in parts})
             for one_set in sets

@@ -73,13 +73,13 @@ def device_statistics(caller: Caller, device_id: str, now: datetime | None = Non
         "active_metrics": sum(point.timestamp >= now - ACTIVE_PERIOD for point in newest.points),
         "data_points_count": sum(points.values()),
         "last_update": max((point.timestamp for point in newest.points), default=None),
-        "storage_size": round(found.size),
+        "storage_size": round(found.stored_bytes),
         "avg_frequency": round(points_per_minute(last_day, now), 3),
         "last_24h_points": sum(last_day.values()),
-        "last_24h_alerts": registered_summary().last_day(caller, device_id),
+        "last_24h_alerts": registered_summary().count_last_day(caller, device_id),
         "metrics_by_type": count_by_type([types.get(name, MetricType.GAUGE) for name in names], METRIC_TYPES),
         "top_metrics": top_metrics(points),
-    } | _incomplete(found.missing)
+    } | _incomplete(found.incomplete)
 
 
 def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str, Any]:
@@ -108,12 +108,12 @@ def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str,
         "avg_latency": round(1000 * ratio(requests.seconds, requests.requests), 3),
         "error_rate": round(ratio(requests.failures, requests.requests), 6),
         "last_24h_points": sum(found.hours.values()),
-        "last_24h_alerts": registered_summary().last_day(caller, None),
+        "last_24h_alerts": registered_summary().count_last_day(caller, None),
         "devices_by_type": _devices_by_type(devices),
         "metrics_by_type": dict.fromkeys(METRIC_TYPES, 0) | by_type,
         "data_by_hour": [{"hour": format_hour(hour), "points": points} for hour, points in found.hours.items()],
         "requests": {kind: request_history.format_counts(counts) for kind, counts in recent.kinds.items()},
-    } | _incomplete(found.missing)
+    } | _incomplete(found.incomplete)
 
 
 def _devices_by_type(devices: Any) -> dict[str, int]:

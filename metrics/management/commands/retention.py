@@ -27,7 +27,7 @@ class Command(BaseCommand):
             if options["dry_run"]:
                 self.stdout.write(f"{sum(rows.size for rows in expired):,} bytes would be deleted")
             else:
-                request_history.drop_old(connection)
+                request_history.delete_old_minutes(connection)
                 self.stdout.write(f"{delete_expired(connection):,} rows of points deleted")
 
 

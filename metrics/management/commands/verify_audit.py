@@ -34,8 +34,8 @@ def _verify_journal(connection: Connection, anchors: JournalAnchors) -> Iterator
         valid, broken = journal.verify_journal(connection, shard, commit_anchors, partial(anchors.add, shard))
         total += valid
         if broken is not None:
-            yield False, f"shard {shard}, commit {broken.seq}: {broken.reason}; {held:,} commits before it hold"
-    yield True, f"{total:,} commits hold"
+            yield False, f"shard {shard}, commit {broken.seq}: {broken.reason}; {valid:,} commits before it are valid"
+    yield True, f"{total:,} commits are valid"
 
 
 def _verify_audit(connection: Connection, anchors: JournalAnchors) -> tuple[bool, str]:

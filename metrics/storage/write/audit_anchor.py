@@ -1,6 +1,7 @@
 """Anchors of the audit chain in the journal: the head of the audit chain, whenever it has changed.
 
-The audit records the heads of the journal in the same way (metrics.audit.chain), so neither can be rewritten alone.
+The audit records the heads of the journal in the same way (metrics.audit.verify_chain), so that
+neither chain can be rewritten alone.
 """
 
 import time

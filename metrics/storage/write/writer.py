@@ -335,13 +335,10 @@ _writer: Writer | None = None
 _writer_lock = threading.Lock()
 
 
-def _reset_after_fork() -> None:
-    """Forget the writer in a forked child, which has none of its parent's threads."""
-    global _writer
-    _writer = None
-
-
-os.register_at_fork(after_in_child=_reset_after_fork)
+def reset_writer() -> None:
+    """Drop the writer without stopping its thread, which does not exist in a forked child."""
+    global _writer, _writer_lock
+    _writer, _writer_lock = None, threading.Lock()
 
 
 def writer() -> Writer:
