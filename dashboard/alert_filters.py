@@ -1,7 +1,9 @@
-"""Which alerts a page of them was asked for."""
+"""The filters of the inbox, read from the address."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from urllib.parse import urlencode
 
 from django.db.models import Q
@@ -9,24 +11,24 @@ from django.http import QueryDict
 
 from alerts.models import Level, Status
 from alerts.models.alerts import AlertQuerySet
+from dashboard.pagination import MAX_SEARCH_LENGTH
 
-LONGEST_WORDS = 200
 VIEWS = (
     ("", "Triage"),
-    ("active", "Need someone"),
-    ("mine", "Mine"),
-    ("acknowledged", "Somebody has them"),
+    ("active", "Unacknowledged"),
+    ("mine", "Assigned to me"),
+    ("acknowledged", "Acknowledged"),
     ("resolved", "Resolved"),
 )
 AGES = (("", "Any age"), ("u1", "Under 1 h"), ("o1", "Over 1 h"), ("o24", "Over 24 h"))
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """The words of the address, as they were given; whatever is unknown asks for nothing that there is."""
+class AlertFilters:
+    """The filters as they were given. A value that does not exist matches no alert."""
 
     view: str = ""
-    words: str = ""
+    search: str = ""
     level: str = ""
     group: str = ""
     device: str = ""
@@ -35,37 +37,37 @@ class Filters:
     age: str = ""
 
     @classmethod
-    def of(cls, given: QueryDict) -> "Filters":
-        def word(name: str) -> str:
-            return given.get(name, "").replace("\0", "").strip()[:LONGEST_WORDS]
+    def parse(cls, query: QueryDict) -> "AlertFilters":
+        """Read the parameters of an address."""
 
-        views = {key for key, _ in VIEWS}
-        view = word("view")
+        def text(name: str) -> str:
+            return query.get(name, "").replace("\0", "").strip()[:MAX_SEARCH_LENGTH]
+
+        view = text("view") if text("view") in dict(VIEWS) else ""
         return cls(
-            view if view in views else "", word("q"), word("level"), word("group"), word("device"),
-            word("owner"), word("rule"), word("age"),
-        )  # fmt: skip
+            view, text("q"), text("level"), text("group"), text("device"), text("owner"), text("rule"), text("age")
+        )
 
     @property
     def narrows(self) -> bool:
-        """Whether anything but the view was chosen."""
-        return any((self.words, self.level, self.group, self.device, self.owner, self.rule, self.age))
+        """Whether any filter besides the view is set."""
+        return any((self.search, self.level, self.group, self.device, self.owner, self.rule, self.age))
 
     @property
-    def address(self) -> str:
-        """The same once more, as the query of an address."""
-        return self.but(self.view)
+    def query(self) -> str:
+        """The filters as the query of an address."""
+        return self.query_with_view(self.view)
 
-    def but(self, view: str) -> str:
-        """The same with another view."""
-        named = {
-            "view": view, "q": self.words, "level": self.level, "group": self.group, "device": self.device,
+    def query_with_view(self, view: str) -> str:
+        """Return the query with another view."""
+        parameters = {
+            "view": view, "q": self.search, "level": self.level, "group": self.group, "device": self.device,
             "owner": self.owner, "rule": self.rule, "age": self.age,
         }  # fmt: skip
-        return urlencode({name: value for name, value in named.items() if value})
+        return urlencode({name: value for name, value in parameters.items() if value})
 
-    def narrow(self, alerts: AlertQuerySet, caller_name: str, now: datetime) -> AlertQuerySet:
-        """Those that are meant; the view chooses among them by status."""
+    def apply(self, alerts: AlertQuerySet, caller_name: str, now: datetime) -> AlertQuerySet:
+        """Return the alerts that match; the status of a view is applied by the inbox."""
         if self.level:
             alerts = alerts.filter(level=self.level) if self.level in Level.values else alerts.none()
         if self.group:
@@ -80,22 +82,22 @@ class Filters:
         if self.view == "mine":
             alerts = alerts.open().filter(owner=caller_name)
         if self.age:
-            alerts = _of_age(alerts, self.age, now)
-        if self.words:
-            named = Q(device_name__icontains=self.words) | Q(metric_name__icontains=self.words)
-            told = Q(message__icontains=self.words) | Q(rule_name__icontains=self.words)
-            alerts = alerts.filter(named | told | Q(device__name__icontains=self.words))
+            alerts = _filter_age(alerts, self.age, now)
+        if self.search:
+            fields = ("device_name", "metric_name", "message", "rule_name", "device__name")
+            matches = (Q((f"{field}__icontains", self.search)) for field in fields)
+            alerts = alerts.filter(reduce(or_, matches))
         return alerts
 
     @property
     def statuses(self) -> tuple[Status, ...]:
-        """Of which a page has a section each."""
+        """The statuses that the page has a section for."""
         if self.view in Status.values:
             return (Status(self.view),)
         return (Status.ACTIVE, Status.ACKNOWLEDGED) if self.view == "mine" else tuple(Status)
 
 
-def _of_age(alerts: AlertQuerySet, age: str, now: datetime) -> AlertQuerySet:
+def _filter_age(alerts: AlertQuerySet, age: str, now: datetime) -> AlertQuerySet:
     hours = int(age[1:]) if age[1:].isascii() and age[1:].isdigit() and len(age) < 5 else 0
     since = now - timedelta(hours=hours)
     return alerts.filter(triggered_at__gt=since) if age[0] == "u" else alerts.filter(triggered_at__lte=since)

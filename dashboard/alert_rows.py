@@ -1,4 +1,4 @@
-"""Alerts as the pages show them: words for values, limits, ages and people; the worst first, incidents as one row."""
+"""Alerts as the pages show them: in words, the worst first, incidents as one row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,65 +9,86 @@ from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Val
 from django.db.models.functions import RowNumber
 
 from alerts.conditions.spec import ANY_METRIC
-from alerts.models import LEVEL_RANKS, Alert, Kind, Level, Status
+from alerts.models import LEVEL_RANKS, Alert, Kind, Level, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
-from dashboard.device_overview import EVER
+from dashboard.device_overview import NEWEST_WITHIN
 from dashboard.number_format import duration_text, reading
 from metrics.models import MetricDefinition
 from metrics.query import latest
 
-CHILDREN = 20  # of an incident, that are shown below its worst alert
+MAX_CHILDREN = 20  # alerts of an incident shown below its worst one
 WEIGHT = Case(
     *(When(level=level, then=Value(weight)) for level, weight in LEVEL_RANKS.items()), output_field=IntegerField()
 )
-
-ELSEWHERE = ("sum", "count", "stddev", "rate")  # aggregates that are not among the values that they are of
+# Aggregations whose results cannot be drawn on the axis of the values.
+OFF_AXIS_AGGREGATIONS = ("sum", "count", "stddev", "rate")
+RESOLUTIONS = {
+    Resolution.RECOVERED: "values recovered",
+    Resolution.TIMEOUT: "no breach for the auto-resolve time",
+    Resolution.RETROACTIVE: "over when its data arrived",
+    Resolution.RULE: "rule changed or deleted",
+    Resolution.DEVICE: "device deleted",
+}
 
 UnitOf = Callable[[Alert], str]
 
 
-def person(name: str) -> str:
-    """Whoever did something, without what it is: `user:mei` is mei."""
+def display_name(name: str) -> str:
+    """Return the name of a person or program without its kind: "mei" of "user:mei"."""
     return name.split(":")[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class AlertRow:
-    """An alert as a row; of an incident the worst, with the others below it."""
+    """An alert as a row; of an incident its worst alert, with the others as children."""
 
     alert: Alert
     unit: str
     now: datetime
-    together: int = 1
+    incident_size: int = 1
     children: list["AlertRow"] = field(default_factory=list)
 
     @property
     def title(self) -> str:
-        """What is wrong; what a whole incident is called, where it is one."""
+        """The message of the alert, or the title of the incident."""
         incident = self.alert.incident
-        return incident.title if self.together > 1 and incident is not None else self.alert.message
+        return incident.title if self.incident_size > 1 and incident is not None else self.alert.message
 
     @property
-    def chosen_as(self) -> str:
-        """What the row's verbs act on: the alert, or all of the incident."""
+    def subject(self) -> str:
+        """The device, and how many alerts the incident has or which metric it is."""
+        alert = self.alert
+        device = str(alert.device or alert.device_name)
+        if self.incident_size > 1:
+            return f"{device}, {self.incident_size} alerts"
+        return device if alert.metric_name == ANY_METRIC else f"{device}, {alert.metric_name}"
+
+    @property
+    def selection_id(self) -> str:
+        """The ID that the row's actions apply to: of the alert, or of the whole incident."""
         incident = self.alert.incident
-        return incident.incident_id if self.together > 1 and incident is not None else self.alert.alert_id
+        return incident.incident_id if self.incident_size > 1 and incident is not None else self.alert.alert_id
 
     @property
     def sign(self) -> str:
-        return "resolved" if self.is_over else self.alert.level
+        return "resolved" if self.is_resolved else self.alert.level
 
     @property
-    def is_over(self) -> bool:
+    def is_resolved(self) -> bool:
         return self.alert.status == Status.RESOLVED
 
     @property
-    def needs_someone(self) -> bool:
+    def is_unacknowledged(self) -> bool:
         return self.alert.status == Status.ACTIVE
 
     @property
-    def look(self) -> str:
-        """Of the level's sign: solid while it needs somebody, an outline while somebody has it, grey once over."""
+    def style(self) -> str:
+        """CSS class of the row."""
+        return {Status.ACTIVE: "alone", Status.RESOLVED: "done"}.get(Status(self.alert.status), "")
+
+    @property
+    def sign_style(self) -> str:
+        """CSS class of the sign: solid while unacknowledged, an outline once acknowledged, grey once resolved."""
         return {Status.ACKNOWLEDGED: "owned", Status.RESOLVED: "gone"}.get(Status(self.alert.status), "")
 
     @property
@@ -75,123 +96,135 @@ class AlertRow:
         return duration_text((self.now - self.alert.triggered_at).total_seconds())
 
     @property
-    def lasted(self) -> str:
-        until = self.alert.resolved_at or self.now
-        return duration_text((until - self.alert.triggered_at).total_seconds())
+    def duration(self) -> str:
+        end = self.alert.resolved_at or self.now
+        return duration_text((end - self.alert.triggered_at).total_seconds())
 
     @property
     def value(self) -> str:
         return with_unit(self.alert.value, self.unit)
 
     @property
-    def worst(self) -> str:
+    def worst_value(self) -> str:
         return with_unit(self.alert.worst_value, self.unit)
 
     @property
-    def band(self) -> tuple[float, float] | None:
-        """Where an anomaly detector expected the value."""
-        given = self.alert.evidence.get("band")
-        return (given[0], given[1]) if isinstance(given, list) and len(given) == 2 else None
+    def expected_range(self) -> tuple[float, float] | None:
+        """The range in which an anomaly detector expected the value."""
+        band = self.alert.evidence.get("band")
+        return (band[0], band[1]) if isinstance(band, list) and len(band) == 2 else None
 
     @property
-    def limit(self) -> str:
-        if self.band is not None:
-            low, high = (reading(edge, self.unit)[0] for edge in self.band)
-            return f"usual {low} to {high}"
-        return "" if self.alert.threshold is None else f"limit {reading(self.alert.threshold, self.unit)[0]}"
+    def threshold(self) -> str:
+        """The threshold, or the expected range, in words."""
+        if self.expected_range is not None:
+            low, high = (reading(edge, self.unit)[0] for edge in self.expected_range)
+            return f"expected {low} to {high}"
+        return "" if self.alert.threshold is None else f"threshold {reading(self.alert.threshold, self.unit)[0]}"
 
     @property
-    def has_course(self) -> bool:
-        return has_course(self.alert)
+    def has_sparkline(self) -> bool:
+        return has_sparkline(self.alert)
 
     @property
     def owner(self) -> str:
-        return person(self.alert.owner)
+        return display_name(self.alert.owner)
 
     @property
-    def resolver(self) -> str:
-        return person(self.alert.resolved_by)
+    def resolution(self) -> str:
+        """How the alert was resolved, as the end of a phrase: " by mei" or ": values recovered"."""
+        if self.alert.resolution == Resolution.PERSON:
+            return f" by {display_name(self.alert.resolved_by)}"
+        return f": {RESOLUTIONS.get(Resolution(self.alert.resolution), self.alert.resolution)}"
 
     @property
     def runbook(self) -> str:
-        """Only what a browser opens as a page: an address may also be a script."""
+        """The runbook's address where it is a web page; other schemes, such as javascript, are no links."""
         address = self.alert.runbook_url
         return address if address.startswith(("https://", "http://")) else ""
 
 
-def has_course(alert: Alert) -> bool:
-    """Whether there may be a line of what was measured: of one metric, of a device that is there."""
+def has_sparkline(alert: Alert) -> bool:
+    """Return whether the alert can have a sparkline: it is of one metric, and its device exists."""
     return alert.device is not None and alert.metric_name != ANY_METRIC
 
 
-def drawn_limit(alert: Alert) -> float | None:
-    """The limit, where it has a place among the values: a slope has none, nor has a number of values."""
-    rule, limit = alert.rule, alert.threshold
-    if not isinstance(limit, (int, float)) or isinstance(limit, bool):
+def drawn_threshold(alert: Alert) -> float | None:
+    """Return the threshold where it can be drawn among the values, which a slope or a count cannot."""
+    rule, threshold = alert.rule, alert.threshold
+    if not isinstance(threshold, int | float) or isinstance(threshold, bool):
         return None
-    return None if rule is not None and (rule.kind == Kind.TREND or rule.aggregation in ELSEWHERE) else limit
+    is_off_axis = rule is not None and (rule.kind == Kind.TREND or rule.aggregation in OFF_AXIS_AGGREGATIONS)
+    return None if is_off_axis else threshold
 
 
 def with_unit(value: Any, unit: str) -> str:
-    """`4.20 °C`; nothing was heard where there is no value."""
+    """Return a value with its unit: "4.20 °C"."""
     if value is None:
         return "no data"
     return "\N{NO-BREAK SPACE}".join(part for part in reading(value, unit) if part)
 
 
 def rows_of(alerts: Sequence[Alert], now: datetime) -> list[AlertRow]:
+    """Return a row for each alert."""
     unit_of = units_of(alerts)
     return [AlertRow(alert, unit_of(alert), now) for alert in alerts]
 
 
 def units_of(alerts: Sequence[Alert]) -> UnitOf:
-    """The unit of each of these alerts: what its metric's definition says, else what its device sent last."""
+    """Return a function that tells the unit of an alert: of the metric's definition, else of its newest point."""
     names = {alert.metric_name for alert in alerts}
     defined = dict(MetricDefinition.objects.filter(name__in=names).exclude(unit="").values_list("name", "unit"))
-    unsaid = [alert for alert in alerts if alert.device_id is not None and alert.metric_name not in defined]
+    undefined = [alert for alert in alerts if alert.device_id is not None and alert.metric_name not in defined]
     sent = {}
-    if unsaid:
-        devices, metrics = ({alert.device_name for alert in unsaid}, {alert.metric_name for alert in unsaid})
-        for point in latest.read_latest_points(sorted(devices), sorted(metrics), EVER).points:
+    if undefined:
+        devices, metrics = ({alert.device_name for alert in undefined}, {alert.metric_name for alert in undefined})
+        for point in latest.read_latest_points(sorted(devices), sorted(metrics), NEWEST_WITHIN).points:
             sent[point.device_id, point.metric_name] = point.unit or ""
     return lambda alert: defined.get(alert.metric_name) or sent.get((alert.device_name, alert.metric_name), "")
 
 
-def heads(found: AlertQuerySet) -> AlertQuerySet:
-    """Of each incident the worst of these alerts, of several the first; and all that are in none."""
-    among = found.filter(incident=OuterRef("incident")).annotate(weight=WEIGHT)
-    worse = among.filter(Q(weight__gt=OuterRef("weight")) | Q(weight=OuterRef("weight"), pk__lt=OuterRef("pk")))
-    return found.annotate(weight=WEIGHT).filter(Q(incident=None) | ~Exists(worse))
+def incident_heads(alerts: AlertQuerySet) -> AlertQuerySet:
+    """Return the worst alert of each incident (the first of equal ones), and the alerts that are in no incident."""
+    same_incident = alerts.filter(incident=OuterRef("incident")).annotate(weight=WEIGHT)
+    worse = Q(weight__gt=OuterRef("weight")) | Q(weight=OuterRef("weight"), pk__lt=OuterRef("pk"))
+    return alerts.annotate(weight=WEIGHT).filter(Q(incident=None) | ~Exists(same_incident.filter(worse)))
 
 
-def worst_first(found: AlertQuerySet, start: int, number: int) -> list[Alert]:
-    """The worst, of a level the newest first: a few of each level by the index, instead of all of them sorted."""
-    few = [
-        found.filter(level=level).order_by("-triggered_at", "-id").values("pk")[: start + number]
+def worst_first(alerts: AlertQuerySet, start: int, count: int) -> list[Alert]:
+    """Return a page of alerts by level and then newest first.
+
+    The index finds the newest of each level, so that not all alerts are sorted.
+    """
+    newest = [
+        alerts.filter(level=level).order_by("-triggered_at", "-id").values("pk")[: start + count]
         for level in Level.values
     ]
-    chosen = Alert.objects.filter(pk__in=few[0].union(*few[1:], all=True)).select_related("incident", "device", "rule")
-    return list(chosen.annotate(weight=WEIGHT).order_by("-weight", "-triggered_at", "-id")[start : start + number])
+    candidates = Alert.objects.filter(pk__in=newest[0].union(*newest[1:], all=True))
+    ordered = candidates.annotate(weight=WEIGHT).order_by("-weight", "-triggered_at", "-id")
+    return list(ordered.select_related("incident", "device", "rule")[start : start + count])
 
 
-def children(heads: Sequence[Alert], found: AlertQuerySet) -> list[Any]:
-    """The first of those of `found` that are in the incidents of these; each knows how many they are (`together`)."""
+def incident_alerts(heads: Sequence[Alert], alerts: AlertQuerySet) -> list[Any]:
+    """Return the worst alerts of the incidents of `heads`, annotated with `incident_size`."""
     incidents = {alert.incident_id for alert in heads if alert.incident_id is not None}
     if not incidents:
         return []
-    numbered = found.filter(incident__in=incidents).annotate(
+    ranked = alerts.filter(incident__in=incidents).annotate(
         weight=WEIGHT,
-        together=Window(Count("pk"), partition_by="incident"),
-        place=Window(RowNumber(), partition_by="incident", order_by=["-weight", "pk"]),
+        incident_size=Window(Count("pk"), partition_by="incident"),
+        rank=Window(RowNumber(), partition_by="incident", order_by=["-weight", "pk"]),
     )
-    return list(numbered.filter(place__lte=CHILDREN + 1).select_related("device").order_by("incident", "place"))
+    return list(ranked.filter(rank__lte=MAX_CHILDREN + 1).select_related("device").order_by("incident", "rank"))
 
 
-def with_children(heads: Sequence[Alert], below: Sequence[Any], unit_of: UnitOf, now: datetime) -> list[AlertRow]:
-    """Rows of the heads of incidents, each with those that are below it; and of alerts that are in none."""
+def with_children(
+    heads: Sequence[Alert], in_incidents: Sequence[Any], unit_of: UnitOf, now: datetime
+) -> list[AlertRow]:
+    """Return a row for each head, with the other alerts of its incident as children."""
     rows = []
     for head in heads:
-        others = [one for one in below if one.incident_id == head.incident_id]
-        shown = [AlertRow(one, unit_of(one), now) for one in others if one.pk != head.pk]
-        rows.append(AlertRow(head, unit_of(head), now, others[0].together if others else 1, shown))
+        together = [alert for alert in in_incidents if alert.incident_id == head.incident_id]
+        children = [AlertRow(alert, unit_of(alert), now) for alert in together if alert.pk != head.pk]
+        rows.append(AlertRow(head, unit_of(head), now, together[0].incident_size if together else 1, children))
     return rows

@@ -1,4 +1,4 @@
-"""The live stream to one page."""
+"""The live stream of newest values over a WebSocket."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.contrib.auth import get_user_model
 
-from dashboard.subscriptions import BadRequest, LiveRequest, same_site
+from dashboard.live_subscription import InvalidSubscription, Subscription, is_same_site
 from ingest.authentication import find_caller_async, is_still_valid, read_credential
 from metrics import stream_follower
 from metrics.models import Device
@@ -25,55 +25,55 @@ NOT_SIGNED_IN = 4401
 WRONG_ORIGIN = MAY_NOT_READ = 4403
 FAILED = 1011
 HEARTBEAT_S = 5.0
-# A socket outlives the page view that opened it: every so many heartbeats the session is looked up again.
-SESSION_CHECK = 12
-LONGEST_MESSAGE = 256 * 1024
+# A socket outlives the request that opened it: after this many heartbeats the session is checked again.
+SESSION_CHECK_HEARTBEATS = 12
+MAX_MESSAGE_LENGTH = 256 * 1024
 POINTS_PER_MESSAGE = 2000
-SNAPSHOT_DEVICES = 200
+MAX_SNAPSHOT_DEVICES = 200
 
 
-def newest(devices: set[str] | None, metrics: set[str] | None) -> list[tuple[str, str, float, Any, str | None]]:
-    """What is true as the stream begins: a metric that is sent on change may not come again today.
+def read_snapshot(devices: set[str] | None, metrics: set[str] | None) -> list[tuple[str, str, float, Any, str | None]]:
+    """Return the newest point of each series; nothing for a fleet that is too large, which no page shows whole.
 
-    Of fleets too large to be told at once nothing is told; no page shows one whole.
+    A metric that is sent on change may not be sent again for hours, so the stream starts with its newest value.
     """
     if devices is None:
-        devices = set(Device.objects.values_list("device_id", flat=True)[: SNAPSHOT_DEVICES + 1])
-    if len(devices) > SNAPSHOT_DEVICES:
+        devices = set(Device.objects.values_list("device_id", flat=True)[: MAX_SNAPSHOT_DEVICES + 1])
+    if len(devices) > MAX_SNAPSHOT_DEVICES:
         return []
     points = latest.read_latest_points(sorted(devices), None if metrics is None else sorted(metrics)).points
     return [(p.device_id, p.metric_name, p.timestamp.timestamp() * 1000, p.value, p.unit) for p in points]
 
 
-def seen_of(caller: Caller, devices: set[str] | None) -> set[str] | None:
-    """Those of these devices (None: of all) that somebody sees; None where that is every one."""
+def visible_devices(caller: Caller, devices: set[str] | None) -> set[str] | None:
+    """Return those of these devices (None: all) that a caller sees; None where the caller sees every one."""
     if caller.groups is None and caller.device_id is None:
         return devices
-    seen = Device.objects.visible_to(caller)
-    found = seen if devices is None else seen.filter(device_id__in=devices)
-    return set(found.values_list("device_id", flat=True))
+    visible = Device.objects.visible_to(caller)
+    selected = visible if devices is None else visible.filter(device_id__in=devices)
+    return set(selected.values_list("device_id", flat=True))
 
 
 class LiveConsumer(AsyncWebsocketConsumer):
-    """Newest values to one socket, as often as it asked for and can take.
+    """Sends newest values to one socket, at most as often as its subscription says.
 
-    The relay keeps one value per series for a subscription, and `send` waits while the socket is full: a slow reader
-    sees fewer values, and nothing piles up here.
+    The relay keeps one value per series for a subscription, and `send` waits while the socket's buffer is full: a slow
+    reader receives fewer values, and nothing accumulates here.
     """
 
-    channel_layer_alias = ""  # nothing comes by way of Redis here: values flow while it is down
-    telling: asyncio.Task[None] | None = None
+    channel_layer_alias = ""  # no Redis: the stream works while it is down
+    sending: asyncio.Task[None] | None = None
     caller: Caller
     credential: str | None = None
-    beating: asyncio.Task[None] | None = None
+    heartbeat: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        if not same_site(dict(self.scope["headers"]), settings.CSRF_TRUSTED_ORIGINS):
+        if not is_same_site(dict(self.scope["headers"]), settings.CSRF_TRUSTED_ORIGINS):
             await self.close(WRONG_ORIGIN)
             return
-        # Only an accepted socket can tell a browser why it closes; the page then leads to the sign-in.
+        # Only an accepted socket can pass a close code to the browser, which then shows the sign-in page.
         await self.accept()
-        caller = await self.who()
+        caller = await self.authenticate()
         if caller is None:
             await self.close(NOT_SIGNED_IN)
             return
@@ -81,10 +81,10 @@ class LiveConsumer(AsyncWebsocketConsumer):
             await self.close(MAY_NOT_READ)
             return
         self.caller = caller
-        self.beating = asyncio.create_task(self.beat())
+        self.heartbeat = asyncio.create_task(self.send_heartbeats())
 
-    async def who(self) -> Caller | None:
-        """Whoever a key or a token in the headers names, else the person of the session."""
+    async def authenticate(self) -> Caller | None:
+        """Return the caller of the key or token in the headers, else of the session."""
         headers = {name: value.decode("latin-1") for name, value in self.scope["headers"]}
         self.credential = read_credential(headers.get(b"x-api-key"), headers.get(b"authorization"))
         if self.credential is not None:
@@ -93,76 +93,78 @@ class LiveConsumer(AsyncWebsocketConsumer):
         return await database_sync_to_async(Caller.of_user)(user) if user.is_authenticated else None
 
     async def disconnect(self, code: int) -> None:
-        for task in (self.telling, self.beating):
+        for task in (self.sending, self.heartbeat):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        if self.beating is None:
+        if self.heartbeat is None:
             return
         try:
-            if text_data is None or len(text_data) > LONGEST_MESSAGE:
-                raise BadRequest("messages are JSON texts")
-            wanted = LiveRequest.parse(json.loads(text_data))
-        except (BadRequest, ValueError, RecursionError) as error:
-            await self.tell({"type": "error", "detail": str(error)})
+            if text_data is None or len(text_data) > MAX_MESSAGE_LENGTH:
+                raise InvalidSubscription("message must be JSON text of at most 256 KiB")
+            subscription = Subscription.parse(json.loads(text_data))
+        except (InvalidSubscription, ValueError, RecursionError) as error:
+            await self.send_message({"type": "error", "detail": str(error)})
             return
-        if self.telling is not None:
-            self.telling.cancel()
-        self.telling = asyncio.create_task(self.follow(wanted))
+        if self.sending is not None:
+            self.sending.cancel()
+        self.sending = asyncio.create_task(self.send_points(subscription))
 
-    async def follow(self, wanted: LiveRequest) -> None:
-        asked = None if wanted.devices is None else set(wanted.devices)
-        devices = await database_sync_to_async(seen_of)(self.caller, asked)
-        metrics = None if wanted.metrics is None else set(wanted.metrics)
-        subscription = stream_follower.follower().subscribe(devices, metrics)
+    async def send_points(self, subscription: Subscription) -> None:
+        """Send a snapshot and then every new point, until the socket closes or sends another subscription."""
+        requested = None if subscription.devices is None else set(subscription.devices)
+        devices = await database_sync_to_async(visible_devices)(self.caller, requested)
+        metrics = None if subscription.metrics is None else set(subscription.metrics)
+        relayed = stream_follower.follower().subscribe(devices, metrics)
         try:
-            await self.tell({"type": "subscribed", "time_ms": time.time() * 1000})
-            await self.tell({"type": "snapshot", "points": await database_sync_to_async(newest)(devices, metrics)})
+            await self.send_message({"type": "subscribed", "time_ms": time.time() * 1000})
+            points = await database_sync_to_async(read_snapshot)(devices, metrics)
+            await self.send_message({"type": "snapshot", "points": points})
             while True:
-                points = await subscription.next(wanted.interval_s)
+                points = await relayed.next(subscription.interval_s)
                 for start in range(0, len(points), POINTS_PER_MESSAGE):
-                    await self.tell({"type": "points", "points": points[start : start + POINTS_PER_MESSAGE]})
+                    await self.send_message({"type": "points", "points": points[start : start + POINTS_PER_MESSAGE]})
         except asyncio.CancelledError:
             raise
         except Exception:
-            # The page connects again and asks by HTTP for what it missed.
-            log.exception("The live stream of one page ended")
+            # The page connects again and loads the missing points over HTTP.
+            log.exception("A live stream failed")
             await self.close(FAILED)
         finally:
-            subscription.close()
+            relayed.close()
 
-    async def beat(self) -> None:
-        """Tells the page that the way is open and what time it is here, and notices when the reader was signed out."""
-        beats = 0
+    async def send_heartbeats(self) -> None:
+        """Send the server's time regularly, and close the socket once its caller is signed out."""
+        sent = 0
         while True:
-            await self.tell({"type": "heartbeat", "time_ms": time.time() * 1000})
+            await self.send_message({"type": "heartbeat", "time_ms": time.time() * 1000})
             await asyncio.sleep(HEARTBEAT_S)
-            beats += 1
+            sent += 1
             try:
-                welcome = await self.still_welcome(beats)
+                is_valid = await self.is_still_valid(sent)
             except Exception:
-                log.exception("It cannot be seen whether a reader of the live stream is still welcome")
+                log.exception("The credentials of a live stream cannot be checked")
                 await self.close(FAILED)
                 return
-            if not welcome:
+            if not is_valid:
                 await self.close(NOT_SIGNED_IN)
                 return
 
-    async def still_welcome(self, beats: int) -> bool:
+    async def is_still_valid(self, heartbeats: int) -> bool:
         if self.credential is not None:
             return await is_still_valid(self.credential, self.caller)
-        return beats % SESSION_CHECK != 0 or await self.still_signed_in()
+        return heartbeats % SESSION_CHECK_HEARTBEATS != 0 or await self.is_signed_in()
 
     @database_sync_to_async
-    def still_signed_in(self) -> bool:
+    def is_signed_in(self) -> bool:
         session = self.scope["session"]
         user = get_user_model().objects.filter(pk=self.scope["user"].pk, is_active=True).first()
         if user is None or not session.session_key or not session.exists(session.session_key):
             return False
-        return Caller.of_user(user) == self.caller  # else the page comes again, and sees what it may see now
+        return Caller.of_user(user) == self.caller  # changed permissions: the page connects again
 
-    async def tell(self, message: dict[str, Any]) -> None:
+    async def send_message(self, message: dict[str, Any]) -> None:
         await self.send(text_data=json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str))

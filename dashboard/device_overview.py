@@ -1,4 +1,4 @@
-"""Devices as the pages show them: state, age, newest values. Bounded: nothing here reads a whole large fleet."""
+"""Devices as the pages show them: state, age and newest values. Nothing here reads a whole large fleet."""
 
 import re
 from collections import defaultdict
@@ -7,29 +7,34 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from dashboard.device_state import LATE, NEVER, OK, SILENT, Patience, State
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, DeviceState, StateLimits
 from dashboard.number_format import duration_text, kind_of, reading
 from metrics.models import Device
 from metrics.query import latest
 
-# Far enough that a recording of years ago still shows its newest value.
-EVER = timedelta(days=3650)
-# What a person wants to see of a device first, where it has such a metric.
-TELLING = [
-    re.compile(p)
-    for p in (r"cpu.*(percent|usage)", r"^cpu$", r"temp", r"mem.*(percent|usage)", r"load", r"humid", r"power|volt")
-]
-SHOWN = 3
+# How old the newest value of a series may be: imported recordings are years old.
+NEWEST_WITHIN = timedelta(days=3650)
+# Metrics that describe a device best, the most important first.
+KEY_METRICS = [
+    re.compile(pattern)
+    for pattern in (
+        r"cpu.*(percent|usage)", r"^cpu$", r"temp", r"mem.*(percent|usage)", r"load", r"humid", r"power|volt"
+    )
+]  # fmt: skip
+KEY_VALUES = 3
 
 
-def interest(metric_name: str) -> tuple[int, str]:
-    """Sorts the telling metrics first, the rest by name."""
+def importance(metric_name: str) -> tuple[int, str]:
+    """Return a sort key: key metrics first, the others by name."""
     name = metric_name.lower()
-    return next((i for i, pattern in enumerate(TELLING) if pattern.search(name)), len(TELLING)), metric_name
+    return next((i for i, pattern in enumerate(KEY_METRICS) if pattern.search(name)), len(KEY_METRICS)), metric_name
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class NewestValue:
     """The newest value of one metric of one device."""
 
     metric_name: str
@@ -39,9 +44,9 @@ class Reading:
     now: datetime
 
     @property
-    def name_parts(self) -> list[str]:
-        """Where a long name may be broken."""
-        return re.split(r"(?<=[_./-])", self.metric_name)
+    def breakable_name(self) -> SafeString:
+        """The metric's name with the places where a line may break."""
+        return format_html_join("", "{}<wbr>", ((part,) for part in re.split(r"(?<=[_./-])", self.metric_name)))
 
     @property
     def kind(self) -> str:
@@ -61,100 +66,110 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A device with what was last heard of it."""
+class DeviceRow:
+    """A device with its newest values."""
 
     device: Device
-    readings: list[Reading]
+    values: list[NewestValue]
     now: datetime
-    damaged: Sequence[str] = ()  # what cannot be read and may have held newer values, of this device or of others
+    damaged: Sequence[str] = ()  # unreadable blocks that may hold newer values, of this device or of others
 
     @property
     def last_seen(self) -> datetime | None:
-        return max((r.timestamp for r in self.readings), default=None)
+        return max((value.timestamp for value in self.values), default=None)
 
     @property
-    def quiet_since(self) -> float:
-        """For sorting: a device that was never heard has been quiet for ever."""
+    def last_seen_seconds(self) -> float:
+        """The last-seen time as a sort key; 0 for a device without data."""
         return self.last_seen.timestamp() if self.last_seen else 0.0
 
     @property
-    def patience(self) -> Patience:
-        return Patience.of(self.device.expected_interval)
+    def state_limits(self) -> StateLimits:
+        return StateLimits.of(self.device.expected_interval)
 
     @property
-    def state(self) -> State:
-        return self.patience.state(self.last_seen, self.now)
+    def state(self) -> DeviceState:
+        return self.state_limits.state(self.last_seen, self.now)
 
     @property
     def age(self) -> str:
         return duration_text((self.now - self.last_seen).total_seconds()) if self.last_seen else "never"
 
     @property
-    def telling(self) -> list[Reading]:
-        return sorted(self.readings, key=lambda r: interest(r.metric_name))[:SHOWN]
+    def key_values(self) -> list[NewestValue]:
+        """The values that describe the device best."""
+        return sorted(self.values, key=lambda value: importance(value.metric_name))[:KEY_VALUES]
 
     @property
-    def drawable(self) -> list[Reading]:
-        """What a chart can show, the telling ones first."""
-        return sorted((r for r in self.readings if r.kind != "words"), key=lambda r: interest(r.metric_name))
+    def drawable(self) -> list[NewestValue]:
+        """The values that a chart can show, the most important first."""
+        numeric = (value for value in self.values if value.kind != "words")
+        return sorted(numeric, key=lambda value: importance(value.metric_name))
+
+    @property
+    def incomplete(self) -> str:
+        """What is missing from the newest values, in words."""
+        missing = "; ".join(f"{name} is damaged and was left out" for name in self.damaged)
+        return f"Incomplete: {missing}" if missing else ""
 
 
-def see(devices: Iterable[Device], now: datetime) -> list[Seen]:
-    """The devices with their newest values: one read of the storage for all of them."""
-    known = list(devices)
-    found: dict[str, list[Reading]] = defaultdict(list)
-    if not known:
+def device_rows(devices: Iterable[Device], now: datetime) -> list[DeviceRow]:
+    """Return the devices with their newest values: one read of the storage for all of them."""
+    listed = list(devices)
+    if not listed:
         return []
-    newest = latest.read_latest_points([d.device_id for d in known], None, EVER)
+    values: dict[str, list[NewestValue]] = defaultdict(list)
+    newest = latest.read_latest_points([device.device_id for device in listed], None, NEWEST_WITHIN)
     for point in newest.points:
-        found[point.device_id].append(Reading(point.metric_name, point.value, point.unit or "", point.timestamp, now))
-    return [Seen(device, found[device.device_id], now, newest.damaged) for device in known]
+        value = NewestValue(point.metric_name, point.value, point.unit or "", point.timestamp, now)
+        values[point.device_id].append(value)
+    return [DeviceRow(device, values[device.device_id], now, newest.damaged) for device in listed]
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
-    """One sentence on the state of what is shown, the worst first."""
+class DeviceSummary:
+    """The state of the listed devices in one sentence, the worst state first."""
 
-    rows: Sequence[Seen]
+    rows: Sequence[DeviceRow]
     total: int
     now: datetime
 
     @property
     def complete(self) -> bool:
+        """Whether the rows are all devices."""
         return len(self.rows) == self.total
 
-    def count(self, state: State) -> int:
+    def count(self, state: DeviceState) -> int:
         return sum(row.state is state for row in self.rows)
 
     @property
-    def worst(self) -> State:
-        """Of late and silent devices only some need to be; a fleet without any reporting one is worse than that."""
-        return next((s for s in (SILENT, LATE, OK) if self.count(s)), NEVER)
+    def worst(self) -> DeviceState:
+        """The worst state of any device; devices without data count only where no device has any."""
+        return next((state for state in (OFFLINE, LATE, ONLINE) if self.count(state)), NEVER_SEEN)
 
     @property
     def sentence(self) -> str:
-        if self.worst is NEVER:
-            return "No device was heard yet"
-        number = self.count(self.worst)
-        if self.worst is OK and self.complete:
-            return f"{plural(number, 'device')} reporting"
+        if self.worst is NEVER_SEEN:
+            return "No device has sent data yet"
+        count, state = self.count(self.worst), self.worst.label.lower()
+        if self.worst is ONLINE and self.complete:
+            return f"{plural(count, 'device')} online"
+        verb = "is" if count == 1 else "are"
         if not self.complete:
-            verb = "is" if number == 1 else "are"
-            return f"{number} of the {len(self.rows)} devices heard last {verb} {self.worst.word.lower()}"
+            return f"{count} of the {len(self.rows)} most recently seen devices {verb} {state}"
         if self.total == 1:
-            return f"The device is {self.worst.word.lower()}"
-        return f"{number} of {self.total:,} devices {'is' if number == 1 else 'are'} {self.worst.word.lower()}"
+            return f"The device is {state}"
+        return f"{count} of {self.total:,} devices {verb} {state}"
 
     @property
     def detail(self) -> str:
-        """Who it is, while that is short; else how the others fare."""
-        named = (
-            [str(row.device) for row in self.rows if row.state is self.worst] if self.worst in (LATE, SILENT) else []
-        )
-        if named and len(named) <= SHOWN:
-            return ", ".join(named) + ". "
-        return f"{plural(self.count(OK), 'device')} reporting. " if named and self.count(OK) else ""
+        """The names of the late or offline devices, or the number of online ones where there are too many."""
+        if self.worst not in (LATE, OFFLINE):
+            return ""
+        names = [str(row.device) for row in self.rows if row.state is self.worst]
+        if len(names) <= KEY_VALUES:
+            return ", ".join(names) + ". "
+        return f"{plural(self.count(ONLINE), 'device')} online. " if self.count(ONLINE) else ""
 
     @property
     def newest(self) -> datetime | None:
@@ -166,4 +181,5 @@ class Situation:
 
 
 def plural(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 device", "2 devices"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

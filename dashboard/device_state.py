@@ -1,4 +1,4 @@
-"""In which state a device is, judged by when it was last heard."""
+"""The state of a device, from the time at which it was last seen."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,60 +7,61 @@ import numpy as np
 
 from metrics.query.last_seen import LastSeenColumns
 
-# Of expected intervals: after how many a device counts as late, and as silent.
+# After how many expected intervals a device is late, and offline.
 LATE_INTERVALS = 3
-SILENT_INTERVALS = 10
-# A device of which nobody said how often it sends is never late; it is silent after this many seconds.
-SILENT_AFTER = 300
+OFFLINE_INTERVALS = 10
+# A device without an expected interval is never late; it is offline after this many seconds.
+DEFAULT_OFFLINE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """A word, never a colour alone: `name` chooses both sign and colour in the style sheets."""
+class DeviceState:
+    """A state. `name` chooses the sign and the colour in the style sheets."""
 
     name: str
-    word: str
-    rank: int  # the worst comes first
+    label: str
+    rank: int  # the worst first
 
 
-SILENT = State("silent", "Silent", 0)
-LATE = State("late", "Late", 1)
-OK = State("ok", "Reporting", 2)
-NEVER = State("never", "Never heard", 3)
+OFFLINE = DeviceState("offline", "Offline", 0)
+LATE = DeviceState("late", "Late", 1)
+ONLINE = DeviceState("ok", "Online", 2)
+NEVER_SEEN = DeviceState("never", "No data yet", 3)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How many seconds a device may be quiet. The page gets these numbers, so that script and server judge alike."""
+class StateLimits:
+    """After how many seconds without data a device is late and offline; the pages' scripts use the same numbers."""
 
     late_after: int
-    silent_after: int
+    offline_after: int
 
     @classmethod
-    def of(cls, expected_interval: int | None) -> "Patience":
+    def of(cls, expected_interval: int | None) -> "StateLimits":
+        """Return the limits of a device that sends every `expected_interval` seconds."""
         if not expected_interval:
-            return cls(SILENT_AFTER, SILENT_AFTER)
-        return cls(expected_interval * LATE_INTERVALS, expected_interval * SILENT_INTERVALS)
+            return cls(DEFAULT_OFFLINE_SECONDS, DEFAULT_OFFLINE_SECONDS)
+        return cls(expected_interval * LATE_INTERVALS, expected_interval * OFFLINE_INTERVALS)
 
-    def state(self, last_seen: datetime | None, now: datetime) -> State:
+    def state(self, last_seen: datetime | None, now: datetime) -> DeviceState:
         if last_seen is None:
-            return NEVER
-        quiet = (now - last_seen).total_seconds()
-        if quiet > self.silent_after:
-            return SILENT
-        return LATE if quiet > self.late_after else OK
+            return NEVER_SEEN
+        age = (now - last_seen).total_seconds()
+        if age > self.offline_after:
+            return OFFLINE
+        return LATE if age > self.late_after else ONLINE
 
 
-def count_states(fleet: LastSeenColumns, now: datetime) -> dict[State, int]:
-    """How many devices are in each state; as Patience judges, all at once."""
-    quiet = now.timestamp() - fleet.times / 1e6
-    said = fleet.intervals > 0
-    late = quiet > np.where(said, fleet.intervals * LATE_INTERVALS, SILENT_AFTER)
-    silent = quiet > np.where(said, fleet.intervals * SILENT_INTERVALS, SILENT_AFTER)
-    heard = fleet.times != 0
+def count_states(fleet: LastSeenColumns, now: datetime) -> dict[DeviceState, int]:
+    """Return the number of devices in each state; the same rules as StateLimits, for all devices at once."""
+    age = now.timestamp() - fleet.times / 1e6
+    has_interval = fleet.intervals > 0
+    late = age > np.where(has_interval, fleet.intervals * LATE_INTERVALS, DEFAULT_OFFLINE_SECONDS)
+    offline = age > np.where(has_interval, fleet.intervals * OFFLINE_INTERVALS, DEFAULT_OFFLINE_SECONDS)
+    seen = fleet.times != 0
     return {
-        SILENT: int(np.count_nonzero(heard & silent)),
-        LATE: int(np.count_nonzero(heard & late & ~silent)),
-        OK: int(np.count_nonzero(heard & ~late)),
-        NEVER: int(np.count_nonzero(~heard)),
+        OFFLINE: int(np.count_nonzero(seen & offline)),
+        LATE: int(np.count_nonzero(seen & late & ~offline)),
+        ONLINE: int(np.count_nonzero(seen & ~late)),
+        NEVER_SEEN: int(np.count_nonzero(~seen)),
     }

@@ -1,13 +1,13 @@
-"""How values and ages are written. `static/dashboard/values.js` writes them the same way; a test compares both."""
+"""Numbers, values and durations as text; static/dashboard/number_format.js formats them the same way."""
 
 import json
 import math
 from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
-NARROW = "\N{NO-BREAK SPACE}"
-WORDS_SHOWN = 80
-# Units whose numbers grow too long to read: written with a decimal prefix.
+NBSP = "\N{NO-BREAK SPACE}"
+MAX_TEXT_LENGTH = 80
+# Units that are written with a decimal prefix: "8.29 GB".
 PREFIXED = {
     "B": "B", "bytes": "B", "byte": "B",
     "B/s": "B/s", "bytes/s": "B/s",
@@ -17,40 +17,43 @@ PREFIXES = ("", "k", "M", "G", "T", "P")
 SYMBOLS = {"percent": "%", "celsius": "°C", "fahrenheit": "°F", "seconds": "s", "second": "s", "count": "", "1": ""}
 
 
-def plain(number: float, digits: int) -> str:
-    """Grouped by thousands, with a true minus sign. Zeros at the end stay: a number that loses them seems to jump."""
+def grouped(number: float, digits: int) -> str:
+    """Return a number with thousands separators and a true minus sign.
+
+    Trailing zeros stay, so that a changing number keeps its width.
+    """
     text = f"{number:,.{digits if number % 1 else 0}f}"
     return text.replace("-", MINUS) if float(text.replace(",", "")) else text.removeprefix("-")
 
 
 def number_text(number: float) -> str:
-    """As many digits as tell values apart on a page, not as many as there are."""
+    """Return a number with three significant digits or more."""
     size = abs(number)
     if not math.isfinite(number):
         return "no data"
     if size and (size < 1e-4 or size >= 1e15):
         return f"{number:.2e}".replace("e+", "e").replace("e0", "e").replace("e-0", "e-").replace("-", MINUS)
     if size >= 1000:
-        return plain(number, 0)
+        return grouped(number, 0)
     if size >= 100:
-        return plain(number, 1)
+        return grouped(number, 1)
     if size >= 1 or not size:
-        return plain(number, 2)
-    return plain(number, min(6, 2 - math.floor(math.log10(size))))  # three digits that count
+        return grouped(number, 2)
+    return grouped(number, min(6, 2 - math.floor(math.log10(size))))
 
 
 def duration_text(seconds: float) -> str:
-    """Two units at most: `4 d 2 h`, `12 min`, `3 s`."""
+    """Return a duration with two units at most: "4 d 2 h", "12 min", "3 s"."""
     whole = max(0, math.floor(seconds))
     if whole < 60:
-        return f"{whole}{NARROW}s"
+        return f"{whole}{NBSP}s"
     if whole < 3600:
-        return f"{whole // 60}{NARROW}min"
+        return f"{whole // 60}{NBSP}min"
     if whole < 86400:
         hours, minutes = whole // 3600, whole % 3600 // 60
-        return f"{hours}{NARROW}h {minutes}{NARROW}min" if hours < 10 and minutes else f"{hours}{NARROW}h"
+        return f"{hours}{NBSP}h {minutes}{NBSP}min" if hours < 10 and minutes else f"{hours}{NBSP}h"
     days, hours = whole // 86400, whole % 86400 // 3600
-    return f"{days}{NARROW}d {hours}{NARROW}h" if days < 10 and hours else f"{days:,}{NARROW}d"
+    return f"{days}{NBSP}d {hours}{NBSP}h" if days < 10 and hours else f"{days:,}{NBSP}d"
 
 
 def kind_of(value: Any) -> str:
@@ -62,7 +65,7 @@ def kind_of(value: Any) -> str:
 
 
 def reading(value: Any, unit: str | None) -> tuple[str, str]:
-    """A value and its unit as people read them."""
+    """Return a value and its unit as text."""
     symbol = SYMBOLS.get(unit or "", unit or "")
     if isinstance(value, bool):
         return ("on" if value else "off"), ""
@@ -78,4 +81,4 @@ def reading(value: Any, unit: str | None) -> tuple[str, str]:
     text = (
         value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
     )
-    return (text if len(text) <= WORDS_SHOWN else text[: WORDS_SHOWN - 1] + "…"), symbol
+    return (text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + "…"), symbol

@@ -1,4 +1,4 @@
-"""How many alerts are open: counted up to a bound, since every page asks, and a storm may open a hundred thousand."""
+"""The number of open alerts, on every page. Counting stops at a bound: an alert storm may open a hundred thousand."""
 
 from dataclasses import dataclass
 
@@ -9,76 +9,105 @@ from alerts.models import LEVEL_RANKS, OPEN_STATUSES, Alert, Level, Status
 from alerts.models.alerts import AlertQuerySet
 from rest.caller import Caller
 
-BOUND = 1000  # counting stops here, of each status and level
-_COUNTED = """
-SELECT status.asked, level.asked, (SELECT count(*) FROM ({few}) AS few)
-FROM unnest(%s::text[]) AS status (asked), unnest(%s::text[]) AS level (asked)
+MAX_COUNT = 1000  # of each status and level
+_COUNT_SQL = """
+SELECT status.value, level.value, (SELECT count(*) FROM ({newest}) AS newest)
+FROM unnest(%s::text[]) AS status (value), unnest(%s::text[]) AS level (value)
 """
 
-Numbers = dict[str, int]
+LevelCounts = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """A number that was counted no further than to the bound; then its words say that there are more."""
+class BoundedCount:
+    """A number that was counted up to a bound; from there on it is written as "999+"."""
 
     number: int
+    bound: int = MAX_COUNT
 
     def __bool__(self) -> bool:
         return self.number > 0
 
     def __str__(self) -> str:
-        return str(self.number) if self.number < BOUND else f"{BOUND - 1}+"
+        return f"{self.number:,}" if self.number < self.bound else f"{self.bound - 1:,}+"
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """How many alerts are open: by level, those that need someone and those that somebody has."""
+class OpenLevelCount:
+    """The open alerts of one level."""
 
-    active: Numbers
-    acknowledged: Numbers
+    level: str
+    open: BoundedCount
+    unacknowledged: BoundedCount
+
+    @property
+    def emphasis(self) -> str:
+        """CSS class: how prominent the level is."""
+        if not self.open:
+            return "none"
+        if not self.unacknowledged:
+            return ""
+        return {Level.EMERGENCY: "hot", Level.CRITICAL: "warm", Level.ERROR: "warm"}.get(Level(self.level), "")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAlertCounts:
+    """The number of unacknowledged and of acknowledged alerts by level."""
+
+    active: LevelCounts
+    acknowledged: LevelCounts
 
     @classmethod
-    def of(cls, caller: Caller) -> "Tally":
-        """Whatever whoever asks sees."""
-        numbers = _numbers(Alert.objects.visible_to(caller).without_shadows())
-        return cls(numbers.get(Status.ACTIVE, {}), numbers.get(Status.ACKNOWLEDGED, {}))
+    def visible_to(cls, caller: Caller) -> "OpenAlertCounts":
+        """Count the open alerts that a caller sees."""
+        counts = _count(Alert.objects.visible_to(caller).without_shadows())
+        return cls(counts.get(Status.ACTIVE, {}), counts.get(Status.ACKNOWLEDGED, {}))
 
     @property
-    def waiting(self) -> Counted:
-        """How many need someone."""
-        return Counted(sum(self.active.values()))
+    def unacknowledged(self) -> BoundedCount:
+        return BoundedCount(sum(self.active.values()))
 
     @property
-    def open(self) -> Counted:
-        return Counted(sum(self.active.values()) + sum(self.acknowledged.values()))
+    def open(self) -> BoundedCount:
+        return BoundedCount(sum(self.active.values()) + sum(self.acknowledged.values()))
 
     @property
     def worst(self) -> str:
-        """The worst level of those that need someone."""
+        """The highest level of the unacknowledged alerts."""
         return max(self.active, key=lambda level: LEVEL_RANKS[level], default="")
 
     @property
-    def by_level(self) -> list[tuple[str, Counted, Counted]]:
-        """Each level from the worst on: how many are open, and how many of them need someone."""
+    def title_prefix(self) -> str:
+        """The unacknowledged alerts in the title of a page: "(3) "."""
+        return f"({self.unacknowledged}) " if self.unacknowledged else ""
+
+    @property
+    def summary(self) -> str:
+        count = self.unacknowledged or self.open
+        state = "unacknowledged" if self.unacknowledged else "acknowledged"
+        return f"{count} {state} alert{'' if count.number == 1 else 's'}"
+
+    @property
+    def by_level(self) -> list[OpenLevelCount]:
+        """The counts of each level, the highest level first."""
         return [
-            (level, self._of(level, self.active, self.acknowledged), self._of(level, self.active))
+            OpenLevelCount(
+                level,
+                BoundedCount(self.active.get(level, 0) + self.acknowledged.get(level, 0)),
+                BoundedCount(self.active.get(level, 0)),
+            )
             for level in reversed(Level.values)
         ]
 
-    @staticmethod
-    def _of(level: str, *numbers: Numbers) -> Counted:
-        return Counted(sum(one.get(level, 0) for one in numbers))
 
-
-def _numbers(seen: AlertQuerySet) -> dict[str, Numbers]:
-    """By status and level, those that there are: the newest of each by the index, counted by the database."""
-    of_each = seen.filter(status=RawSQL("status.asked", ()), level=RawSQL("level.asked", ()))
-    few, given = of_each.order_by("-triggered_at").values("pk")[:BOUND].query.sql_with_params()
-    found: dict[str, Numbers] = {}
+def _count(alerts: AlertQuerySet) -> dict[str, LevelCounts]:
+    """Return the counts that are not 0 by status and level: the newest of each are found by index."""
+    of_each = alerts.filter(status=RawSQL("status.value", ()), level=RawSQL("level.value", ()))
+    newest, parameters = of_each.order_by("-triggered_at").values("pk")[:MAX_COUNT].query.sql_with_params()
+    counts: dict[str, LevelCounts] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_COUNTED.format(few=few), [*given, list(OPEN_STATUSES), Level.values])
+        cursor.execute(_COUNT_SQL.format(newest=newest), [*parameters, list(OPEN_STATUSES), Level.values])
         for status, level, number in cursor.fetchall():
             if number:
-                found.setdefault(status, {})[level] = number
-    return found
+                counts.setdefault(status, {})[level] = number
+    return counts

@@ -1,5 +1,8 @@
+"""WebSocket routes."""
+
 from django.urls import path
 
 from dashboard.consumers import LiveConsumer
+from dashboard.live_subscription import LIVE_PATH
 
-websocket_urlpatterns = [path("ws/live", LiveConsumer.as_asgi())]
+websocket_urlpatterns = [path(LIVE_PATH, LiveConsumer.as_asgi())]

@@ -1,36 +1,36 @@
-"""What there is to choose from in the form of a rule, in the words of the API and in those of people."""
-
-from collections.abc import Iterable
+"""The choices of a rule's form: values of the API with their labels."""
 
 from alerts.conditions import spec
 from alerts.models import Condition, Kind, Level
 
 KINDS = (
-    (Kind.THRESHOLD, "Limit"),
+    (Kind.THRESHOLD, "Threshold"),
     (Kind.TREND, "Trend"),
-    (Kind.ANOMALY, "Unusual"),
-    (Kind.ABSENCE, "Missing"),
+    (Kind.ANOMALY, "Anomaly"),
+    (Kind.ABSENCE, "No data"),
     (Kind.FORECAST, "Forecast"),
-    (Kind.COMPOSITE, "Several"),
+    (Kind.COMPOSITE, "Composite"),
 )
-PARTS = tuple((kind, words) for kind, words in KINDS if kind in spec.PARTS)  # what each of several may be
-CONDITIONS = (
+CONDITION_KINDS = tuple((kind, label) for kind, label in KINDS if kind in spec.PARTS)  # of a composite rule
+COMPARISONS = (
     (Condition.ABOVE, "above"),
     (Condition.AT_LEAST, "at or above"),
     (Condition.BELOW, "below"),
     (Condition.AT_MOST, "at or below"),
-    (Condition.EQUAL, "exactly"),
-    (Condition.UNEQUAL, "anything but"),
+    (Condition.EQUAL, "equal to"),
+    (Condition.UNEQUAL, "not equal to"),
 )
 AGGREGATIONS = (
-    ("", "each value"), ("avg", "the average"), ("min", "the lowest"), ("max", "the highest"), ("sum", "the sum"),
-    ("count", "the number"), ("median", "the median"), ("p95", "the 95th percentile"), ("p99", "the 99th percentile"),
-    ("stddev", "the deviation"), ("first", "the first"), ("last", "the last"), ("rate", "the increase per second"),
+    ("", "each value"), ("avg", "the average"), ("min", "the minimum"), ("max", "the maximum"), ("sum", "the sum"),
+    ("count", "the count"), ("median", "the median"), ("p95", "the 95th percentile"), ("p99", "the 99th percentile"),
+    ("stddev", "the standard deviation"), ("first", "the first value"), ("last", "the last value"),
+    ("rate", "the increase per second"),
 )  # fmt: skip
 MEASURES = (("slope", "the slope per second"), ("rate", "the change per second"), ("relative", "the relative change"))
 LEVELS = [(level, Level(level).label) for level in Level.values]
 
 
-def aggregations(chosen: str | None) -> Iterable[tuple[str, str]]:
-    """What is offered, and what was chosen elsewhere."""
-    return AGGREGATIONS if not chosen or chosen in dict(AGGREGATIONS) else (*AGGREGATIONS, (chosen, chosen))
+def aggregation_choices(current: str | None) -> list[tuple[str, str]]:
+    """Return the aggregations of the form, and the current one of a rule that was made by another client."""
+    is_listed = not current or current in dict(AGGREGATIONS)
+    return [*AGGREGATIONS, *([] if is_listed else [(str(current), str(current))])]

@@ -1,12 +1,14 @@
+"""Addresses of the pages."""
+
 from django.urls import path
 
 from dashboard.views import (
     alert,
-    alert_verbs,
-    alerts,
+    alert_actions,
     channels,
     devices,
     exports,
+    inbox,
     overview,
     patterns,
     rejected,
@@ -18,16 +20,16 @@ from dashboard.views import (
 app_name = "dashboard"
 urlpatterns = [
     path("", overview.overview, name="overview"),
-    path("situation/", overview.situation_part, name="situation"),
+    path("overview/alerts/", overview.open_alerts, name="open_alerts"),
+    path("overview/devices/", overview.device_summary, name="device_summary"),
     path("devices/", devices.device_list, name="devices"),
     path("exports/", exports.exports, name="exports"),
     path("exports/names/devices/", exports.device_names, name="export_devices"),
     path("exports/names/metrics/", exports.metric_names, name="export_metrics"),
-    path("alerts/", alerts.alert_list, name="alerts"),
-    path("alerts/news/", alerts.news, name="alert_news"),
-    path("alerts/courses/", alerts.courses, name="alert_courses"),
-    path("alerts/situation/", overview.alert_situation, name="alert_situation"),
-    path("alerts/act/", alert_verbs.act, name="act"),
+    path("alerts/", inbox.inbox, name="alerts"),
+    path("alerts/updates/", inbox.alert_updates, name="alert_updates"),
+    path("alerts/sparklines/", inbox.sparklines, name="alert_sparklines"),
+    path("alerts/act/", alert_actions.act, name="alert_action"),
     path("alerts/<str:alert_id>/", alert.alert_page, name="alert"),
     path("alerts/<str:alert_id>/silence/", silences.silence_alert, name="silence_alert"),
     path("rules/", rules.rule_list, name="rules"),
@@ -35,7 +37,7 @@ urlpatterns = [
     path("rules/check/", rules.check_rule, name="check_rule"),
     path("rules/<str:rule_id>/", rules.rule_page, name="rule"),
     path("rules/<str:rule_id>/switch/", rules.switch_rule, name="switch_rule"),
-    path("rules/<str:rule_id>/put-back/", rules.put_back, name="put_back_rule"),
+    path("rules/<str:rule_id>/restore/", rules.restore_version, name="restore_rule_version"),
     path("rules/<str:rule_id>/promote/", rules.promote, name="promote_rule"),
     path("rules/<str:rule_id>/delete/", rules.delete, name="delete_rule"),
     path("silences/", silences.silence_list, name="silences"),
@@ -53,7 +55,7 @@ urlpatterns = [
     path("rejected/replay/", rejected.replay_all, name="replay_all"),
     path("rejected/<int:number>/replay/", rejected.replay_row, name="replay_row"),
     path("rejected/<int:number>/dismiss/", rejected.dismiss, name="dismiss_row"),
-    # `path`, because the id of a device may hold slashes; `recent` therefore stands in front.
+    # `path`: the ID of a device may contain slashes, so `recent` comes first.
     path("recent/<path:device_id>/", devices.recent, name="recent"),
     path("devices/<path:device_id>/", devices.device_page, name="device"),
 ]

@@ -1,4 +1,4 @@
-"""`GET /alerts` and `GET /patterns` as the alerting document has them: plain lists."""
+"""`GET /alerts` and `GET /patterns` at the root of the site: plain lists without pages."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ from rest.pagination import DEFAULT, MOST
 from rest.permissions import caller
 
 
-class Limit(serializers.Serializer[Any]):
-    limit = serializers.IntegerField(min_value=1, max_value=MOST, default=DEFAULT, help_text="Most rows.")
+class LimitParameters(serializers.Serializer[Any]):
+    limit = serializers.IntegerField(min_value=1, max_value=MOST, default=DEFAULT, help_text="Maximum number of rows.")
 
 
 def _limit(request: Request) -> int:
-    given = Limit(data=request.query_params)
-    given.is_valid(raise_exception=True)
-    limit: int = given.validated_data["limit"]
+    parameters = LimitParameters(data=request.query_params)
+    parameters.is_valid(raise_exception=True)
+    limit: int = parameters.validated_data["limit"]
     return limit
 
 
@@ -31,8 +31,8 @@ class RecentAlertsView(APIView):
         "list_recent_alerts",
         "The latest alerts",
         tag=Tag.ALERTS,
-        description="Of the devices that the caller sees, by when they were triggered: the list alone.",
-        query=Limit,
+        description="Alerts of the devices that the caller sees, newest first, as a plain list.",
+        query=LimitParameters,
         answer=AlertSerializer(many=True),
         asked={"limit": 10},
         answered=examples.ALERT,
@@ -45,14 +45,14 @@ class RecentAlertsView(APIView):
 class RecentPatternsView(APIView):
     @operation(
         "list_recent_patterns",
-        "What alerts do again and again, the most certain first",
+        "Patterns of alerts, the highest confidence first",
         tag=Tag.ALERTS,
-        description="Patterns about devices all of which the caller sees: the list alone.",
-        query=Limit,
+        description="Patterns of which the caller sees every device, as a plain list.",
+        query=LimitParameters,
         answer=PatternSerializer(many=True),
         asked={"limit": 10},
         answered=examples.PATTERN,
     )
     def get(self, request: Request) -> Response:
-        found = visible_patterns(caller(request))[: _limit(request)]
-        return Response(PatternSerializer(found, many=True).data)
+        patterns = visible_patterns(caller(request))[: _limit(request)]
+        return Response(PatternSerializer(patterns, many=True).data)

@@ -1,4 +1,4 @@
-"""Addresses that other documents give to the state of the site and its history."""
+"""Addresses at the root of the site: status, history, alerts and patterns."""
 
 from django.urls import path
 

@@ -1,6 +1,4 @@
-"""`GET /telemetry/history`: a metric over the last hours, or how many points there are by hour; by the same verbs as
-everywhere else.
-"""
+"""`GET /telemetry/history`: a metric over the last hours, or the number of points by hour."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +22,7 @@ from rest.caller import Caller
 from rest.openapi import Answer, Tag, operation
 from rest.permissions import caller
 
-MOST_HOURS = 24 * 3650
+MAX_HOURS = 24 * 3650
 
 
 class HistoryParameters(serializers.Serializer[Any]):
@@ -32,30 +30,36 @@ class HistoryParameters(serializers.Serializer[Any]):
         max_length=NAME_LENGTH,
         trim_whitespace=False,
         required=False,
-        help_text="Left out: how many points of all metrics there are, by hour.",
+        help_text="Without it, the number of points of all metrics by hour.",
     )
     device_id = serializers.CharField(
-        max_length=NAME_LENGTH, trim_whitespace=False, required=False, help_text="Left out: of all devices, by device."
+        max_length=NAME_LENGTH,
+        trim_whitespace=False,
+        required=False,
+        help_text="Without it, all devices, grouped by device.",
     )
-    hours = serializers.IntegerField(min_value=1, max_value=MOST_HOURS, default=24, help_text="Until now.")
+    hours = serializers.IntegerField(
+        min_value=1, max_value=MAX_HOURS, default=24, help_text="Length of the time range, which ends now."
+    )
     aggregation = serializers.CharField(max_length=NAME_LENGTH, default="avg", help_text="As in a query.")
-    interval = IntervalField(default="auto", help_text="Seconds of one value, or `auto`: about 300 values.")
+    interval = IntervalField(default="auto", help_text="Seconds of one time bucket, or `auto`: about 300 buckets.")
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         if "metric_name" not in attributes:
             if "device_id" in attributes:
-                raise serializers.ValidationError({"metric_name": "is needed with device_id"})
+                raise serializers.ValidationError({"metric_name": "required with device_id"})
             if attributes["hours"] > HOURS:
-                raise serializers.ValidationError({"hours": f"up to {HOURS} without metric_name"})
+                raise serializers.ValidationError({"hours": f"must be at most {HOURS} without metric_name"})
         return attributes
 
-    def to_query(self, seen: Caller) -> Query:
+    def query(self, reader: Caller) -> Query:
+        """Return the query for the devices that a caller sees."""
         given = self.validated_data
-        end = datetime.now(UTC) + timedelta(minutes=5)  # as far as a device's clock may be fast
+        end = datetime.now(UTC) + timedelta(minutes=5)  # a device's clock may be ahead
         return Query(
             metrics=(given["metric_name"],),
             devices=(given["device_id"],) if "device_id" in given else None,
-            groups=seen.narrowed(None),
+            groups=reader.narrowed(None),
             start=end - timedelta(hours=given["hours"], minutes=5),
             end=end,
             aggregation=given["aggregation"],
@@ -64,7 +68,7 @@ class HistoryParameters(serializers.Serializer[Any]):
 
 
 class PointsOfHour(Answer):
-    hour = serializers.DateTimeField(help_text="When it begins.")
+    hour = serializers.DateTimeField(help_text="Start of the hour.")
     points = serializers.IntegerField()
 
 
@@ -73,23 +77,23 @@ class HistoryOfPoints(Answer):
     total = serializers.IntegerField()
 
 
-def points_by_hour(seen: Caller, hours: int) -> dict[str, Any]:
-    """Points of the devices that a caller sees, of each of the last hours by the clock."""
-    found = service_statistics(seen)["data_by_hour"][-hours:]
-    return {"data_by_hour": found, "total": sum(one["points"] for one in found)}
+def points_by_hour(reader: Caller, hours: int) -> dict[str, Any]:
+    """Return the number of points of each of the last hours, of the devices that a caller sees."""
+    by_hour = service_statistics(reader)["data_by_hour"][-hours:]
+    return {"data_by_hour": by_hour, "total": sum(hour["points"] for hour in by_hour)}
 
 
 class HistoryView(APIView):
     def devices_asked(self, request: Request) -> list[str | None]:
-        """What whoever asks must be allowed to read (rest.permissions.MayRead)."""
+        """Return the devices that the caller must be allowed to read (rest.permissions.MayRead)."""
         return [request.query_params.get("device_id")]
 
     @operation(
         "get_history",
-        "A metric over the last hours, or all points by hour",
+        "A metric over the last hours, or the number of points by hour",
         tag=Tag.QUERIES,
-        description="Of a metric: aggregated in about 300 intervals, or in those that are asked for. Without one: how"
-        " many points of the devices that the caller sees are of each of the last 24 hours.",
+        description="With a metric: its values, aggregated in about 300 time buckets or in those of `interval`."
+        " Without: the number of points of each of the last 24 hours, of the devices that the caller sees.",
         query=HistoryParameters,
         answer=PolymorphicProxySerializer("HistoryAnswer", [QueryAnswer, HistoryOfPoints], None, many=False),
         errors=(422,),
@@ -97,9 +101,9 @@ class HistoryView(APIView):
         answered=examples.ANSWER,
     )
     def get(self, request: Request) -> Response:
-        given = HistoryParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        if "metric_name" not in given.validated_data:
-            return Response(points_by_hour(caller(request), given.validated_data["hours"]))
-        answer = execute_query(given.to_query(caller(request)))
+        parameters = HistoryParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
+        if "metric_name" not in parameters.validated_data:
+            return Response(points_by_hour(caller(request), parameters.validated_data["hours"]))
+        answer = execute_query(parameters.query(caller(request)))
         return Response(query_shape(answer) | about(answer, False))

@@ -1,4 +1,4 @@
-"""How the site and its devices are, in numbers: all that a caller may see, or a view for everybody without names."""
+"""Status of the site and its devices: of what a caller sees, or a public one without names."""
 
 import time
 from datetime import datetime
@@ -13,9 +13,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dashboard.device_overview import Seen
-from dashboard.device_state import LATE, NEVER, OK, SILENT, count_states
-from dashboard.views.overview import ROWS, situation
+from dashboard.device_overview import DeviceRow
+from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, count_states
+from dashboard.views.overview import MAX_ROWS, summarize_devices
 from ingest.models import Rejected
 from metrics.models import Device, Head, MetricDefinition, Series
 from metrics.query.last_seen import cached_last_seen
@@ -26,25 +26,27 @@ from rest.caller import Caller
 from rest.openapi import Answer, Tag, operation
 from rest.permissions import caller
 
-BEGAN = time.monotonic()
-PUBLIC_FOR = 5  # seconds that everybody's view may be kept by whoever passes it on
-WORDS = {OK: "reporting", LATE: "late", SILENT: "silent", NEVER: "never_heard"}
+STARTED_AT = time.monotonic()
+PUBLIC_CACHE_SECONDS = 5
+STATE_NAMES = {ONLINE: "reporting", LATE: "late", OFFLINE: "silent", NEVER_SEEN: "never_heard"}
 
 
 class DeviceStates(Answer):
     total = serializers.IntegerField()
-    reporting = serializers.IntegerField()
-    late = serializers.IntegerField(help_text="Later than three of their expected intervals.")
-    silent = serializers.IntegerField(help_text="Later than ten of them, or than 5 minutes where nobody said.")
-    never_heard = serializers.IntegerField()
+    reporting = serializers.IntegerField(help_text="Online devices.")
+    late = serializers.IntegerField(help_text="No data for more than three expected intervals.")
+    silent = serializers.IntegerField(
+        help_text="Offline: no data for more than ten expected intervals, or 5 minutes for devices without one."
+    )
+    never_heard = serializers.IntegerField(help_text="Devices that never sent data.")
 
 
 class PublicStatus(Answer):
     status = serializers.ChoiceField(["healthy", "warning", "critical"])
     timestamp = serializers.DateTimeField()
     devices = DeviceStates()
-    points_per_second = serializers.FloatField(help_text="Of the last five minutes.")
-    uptime_seconds = serializers.IntegerField(help_text="Of the process that answers.")
+    points_per_second = serializers.FloatField(help_text="Average of the last five minutes.")
+    uptime_seconds = serializers.IntegerField(help_text="Of the process that responds.")
 
 
 class RejectedCounts(Answer):
@@ -57,9 +59,11 @@ class Status(PublicStatus):
     version = serializers.CharField()
     metrics_defined = serializers.IntegerField()
     series = serializers.IntegerField(help_text="Of the devices that the caller sees.")
-    commits = serializers.IntegerField(help_text="Since the installation began.")
-    buffer_utilization = serializers.FloatField(help_text="Of the writer's queue in the process that answers: 0 to 1.")
-    rejected = RejectedCounts(help_text="What the rejected inbox holds of these devices.")
+    commits = serializers.IntegerField(help_text="Since the installation.")
+    buffer_utilization = serializers.FloatField(
+        help_text="Fill level of the writer's queue in the process that responds, 0 to 1."
+    )
+    rejected = RejectedCounts(help_text="Rejected points of these devices.")
 
 
 class DashboardValue(Answer):
@@ -72,37 +76,38 @@ class DashboardValue(Answer):
 class DashboardDevice(Answer):
     device_id = serializers.CharField()
     name = serializers.CharField()
-    status = serializers.ChoiceField(list(WORDS.values()))
+    status = serializers.ChoiceField(list(STATE_NAMES.values()))
     last_seen = serializers.DateTimeField(allow_null=True)
-    values = DashboardValue(many=True, help_text="The most telling of its newest values.")
+    values = DashboardValue(many=True, help_text="The most important of its newest values.")
 
 
 class Dashboard(PublicStatus):
     summary = serializers.CharField()
-    recent = DashboardDevice(many=True, help_text=f"The worst first, {ROWS} at most.")
+    recent = DashboardDevice(many=True, help_text=f"At most {MAX_ROWS}, the worst state first.")
 
 
-def states(seen: Caller, now: datetime) -> dict[str, int]:
-    found = count_states(cached_last_seen().visible_to(seen), now)
-    return {"total": sum(found.values())} | {word: found[state] for state, word in WORDS.items()}
+def device_states(reader: Caller, now: datetime) -> dict[str, int]:
+    """Return the number of devices in each state, of those that a caller sees."""
+    counts = count_states(cached_last_seen().visible_to(reader), now)
+    return {"total": sum(counts.values())} | {name: counts[state] for state, name in STATE_NAMES.items()}
 
 
-def figures(seen: Caller) -> dict[str, Any]:
-    """What every view tells; of people, of their devices alone."""
+def status_of(reader: Caller) -> dict[str, Any]:
+    """Return the fields of the public status, of the devices that a caller sees."""
     now = timezone.now()
-    devices = states(seen, now)
+    devices = device_states(reader, now)
     status = "critical" if devices["silent"] else "warning" if devices["late"] else "healthy"
     return {
         "status": status,
         "timestamp": now,
         "devices": devices,
         "points_per_second": round(points_per_second(), 3),
-        "uptime_seconds": int(time.monotonic() - BEGAN),
+        "uptime_seconds": int(time.monotonic() - STARTED_AT),
     }
 
 
 def points_per_second() -> float:
-    """Of the whole site, in the last five minutes."""
+    """Return the stored points per second of the whole site in the last five minutes."""
     with read_connection() as connection:
         return request_history.read_recent(connection).points_per_second
 
@@ -117,16 +122,16 @@ _EXAMPLE = {
 
 
 class PublicView(APIView):
-    """For everybody: counts, no names and no ids. TELEMETRY_PUBLIC_STATUS=off takes it away."""
+    """Public status: counts without names or IDs. TELEMETRY_PUBLIC_STATUS=off disables it."""
 
     authentication_classes = ()
     permission_classes = ()
 
     @operation(
         "get_public_status",
-        "How the site is, for everybody",
+        "Public status of the site",
         tag=Tag.STATISTICS,
-        description="Aggregates alone, without names or ids. 404 where the installation keeps it to itself.",
+        description="Counts without names or IDs. 404 where TELEMETRY_PUBLIC_STATUS is off.",
         answer=PublicStatus,
         errors=(404, 503),
         answered=_EXAMPLE,
@@ -134,16 +139,16 @@ class PublicView(APIView):
     )
     def get(self, request: Request) -> Response:
         if not settings.PUBLIC_STATUS:
-            raise NotFound("there is no public view of this site")
-        return Response(everybody(), headers={"Cache-Control": f"public, max-age={PUBLIC_FOR}"})
+            raise NotFound("this site has no public status")
+        return Response(public_status(), headers={"Cache-Control": f"public, max-age={PUBLIC_CACHE_SECONDS}"})
 
 
 class StatusView(APIView):
     @operation(
         "get_status",
-        "How the site is, with all internal figures",
+        "Status of the site with internal figures",
         tag=Tag.STATISTICS,
-        description="Of people the devices of their groups are counted.",
+        description="Counts the devices that the caller sees.",
         answer=Status,
         answered=_EXAMPLE
         | {
@@ -157,10 +162,12 @@ class StatusView(APIView):
         },
     )
     def get(self, request: Request) -> Response:
-        seen = caller(request)
-        devices = Device.objects.visible_to(seen)
-        series = Series.objects.all() if seen.groups is None else Series.objects.filter(device__in=devices.values("pk"))
-        rejected = Rejected.objects.visible_to(seen).order_by().aggregate(rows=Count("pk"), points=Sum("count"))
+        reader = caller(request)
+        devices = Device.objects.visible_to(reader)
+        series = (
+            Series.objects.all() if reader.groups is None else Series.objects.filter(device__in=devices.values("pk"))
+        )
+        rejected = Rejected.objects.visible_to(reader).order_by().aggregate(rows=Count("pk"), points=Sum("count"))
         writer = running_writer()
         waiting = writer.queued_points if writer is not None else 0
         more = {
@@ -172,19 +179,19 @@ class StatusView(APIView):
             "buffer_utilization": waiting / MAX_QUEUED_POINTS,
             "rejected": {"rows": rejected["rows"], "points": rejected["points"] or 0},
         }
-        return Response(figures(seen) | more)
+        return Response(status_of(reader) | more)
 
 
 class DashboardView(APIView):
     @operation(
         "get_dashboard",
-        "What a dashboard shows first",
+        "Summary for a dashboard",
         tag=Tag.STATISTICS,
-        description="The state of the devices, and the newest values of those that need a look.",
+        description="The states of the devices, and the newest values of the devices in the worst state.",
         answer=Dashboard,
         answered=_EXAMPLE
         | {
-            "summary": "1 device reporting",
+            "summary": "1 device online",
             "recent": [
                 {
                     "device_id": "sensor_001",
@@ -204,21 +211,26 @@ class DashboardView(APIView):
         },
     )
     def get(self, request: Request) -> Response:
-        seen = caller(request)
-        shown = situation(seen)
-        more = {"summary": shown.sentence, "recent": [_device(row) for row in shown.rows[:ROWS]]}
-        return Response(figures(seen) | more)
+        reader = caller(request)
+        summary = summarize_devices(reader)
+        more = {"summary": summary.sentence, "recent": [_device(row) for row in summary.rows[:MAX_ROWS]]}
+        return Response(status_of(reader) | more)
 
 
-def _device(row: Seen) -> dict[str, Any]:
+def _device(row: DeviceRow) -> dict[str, Any]:
     return {
         "device_id": row.device.device_id,
         "name": str(row.device),
-        "status": WORDS[row.state],
+        "status": STATE_NAMES[row.state],
         "last_seen": row.last_seen,
         "values": [
-            {"metric_name": one.metric_name, "value": one.value, "unit": one.raw_unit, "timestamp": one.timestamp}
-            for one in row.telling
+            {
+                "metric_name": value.metric_name,
+                "value": value.value,
+                "unit": value.raw_unit,
+                "timestamp": value.timestamp,
+            }
+            for value in row.key_values
         ],
     }
 
@@ -226,15 +238,15 @@ def _device(row: Seen) -> dict[str, Any]:
 _public: tuple[float, dict[str, Any]] | None = None
 
 
-def everybody() -> dict[str, Any]:
-    """The figures of all devices, reckoned anew every few seconds however often anybody asks."""
+def public_status() -> dict[str, Any]:
+    """Return the status of all devices, computed at most once in PUBLIC_CACHE_SECONDS."""
     global _public
     if _public is None or time.monotonic() >= _public[0]:
-        _public = (time.monotonic() + PUBLIC_FOR, figures(Caller.internal("public")))
+        _public = (time.monotonic() + PUBLIC_CACHE_SECONDS, status_of(Caller.internal("public")))
     return _public[1]
 
 
-def forget() -> None:
-    """Start anew: between tests."""
+def clear_cache() -> None:
+    """Forget the cached public status."""
     global _public
     _public = None

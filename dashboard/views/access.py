@@ -1,4 +1,4 @@
-"""Who may do what a page offers."""
+"""Permissions of the pages."""
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
@@ -7,16 +7,16 @@ from rest.caller import Caller, Scope, caller_of
 
 
 def operator_of(request: HttpRequest) -> Caller:
-    """Whoever asks, where that is somebody who operates. Raises PermissionDenied."""
-    return _may(request, Scope.OPERATE)
+    """Return the caller if they may operate. Raises PermissionDenied."""
+    return _require(request, Scope.OPERATE)
 
 
 def admin_of(request: HttpRequest) -> Caller:
-    """Whoever asks, where that is an admin. Raises PermissionDenied."""
-    return _may(request, Scope.ADMIN)
+    """Return the caller if they may administer. Raises PermissionDenied."""
+    return _require(request, Scope.ADMIN)
 
 
-def _may(request: HttpRequest, scope: Scope) -> Caller:
+def _require(request: HttpRequest, scope: Scope) -> Caller:
     caller = caller_of(request.user)
     if not caller.may(scope):
         raise PermissionDenied

@@ -1,5 +1,6 @@
-"""The page of one alert: what is wrong, since when, beside what was measured; what was done and who was told."""
+"""The page of one alert: its values, cause, timeline, notifications and related alerts."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,62 +15,107 @@ from django.views.decorators.http import require_safe
 from alerts.history.trace import Trace, trace
 from alerts.models import Alert, AlertEvent, EventKind, Kind, Notice
 from alerts.models.alerts import AlertQuerySet
-from dashboard.alert_rows import AlertRow, drawn_limit, person, rows_of
+from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
+from dashboard.delivery_rows import NotificationRow
 from dashboard.number_format import kind_of, reading
 from dashboard.views.devices import RANGES
 from metrics.errors import EXPECTED_ERRORS
 from rest.caller import OPERATORS, Caller, Scope, caller_of
 
-EVENTS = 200
-NOTICES = 50
-RELATED = 5
-PEOPLE = 100
-BEFORE = timedelta(days=14)
-COUNTED = 1000
-AROUND = timedelta(hours=1)  # of the chart of what is over, on both sides
-SHORT = timedelta(hours=1)
+MAX_EVENTS = 200
+MAX_NOTIFICATIONS = 50
+MAX_RELATED = 5
+MAX_OWNERS = 100
+PREVIOUS_PERIOD = timedelta(days=14)
+MAX_PREVIOUS = 1000
+CHART_MARGIN = timedelta(hours=1)  # around a resolved alert
+SHORT_AGE = timedelta(hours=1)  # younger alerts get the shorter time range
 ICONS = {
     EventKind.TRIGGERED: "bell", EventKind.ACKNOWLEDGED: "check", EventKind.RESOLVED: "check",
     EventKind.ASSIGNED: "branch", EventKind.COMMENTED: "talk", EventKind.SILENCED: "bell-off",
     EventKind.NOTIFIED: "send", EventKind.FAILED: "x", EventKind.ESCALATED: "send", EventKind.JOINED: "branch",
 }  # fmt: skip
+STYLES = {EventKind.FAILED: "no", EventKind.ACKNOWLEDGED: "yes", EventKind.RESOLVED: "yes"}
+# Events whose note is a name, not a text of a person.
+NAMED = (EventKind.ASSIGNED, EventKind.NOTIFIED, EventKind.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """An event of an alert."""
+
+    event: AlertEvent
+
+    @property
+    def kind(self) -> str:
+        return self.event.kind
+
+    @property
+    def icon(self) -> str:
+        return ICONS[EventKind(self.event.kind)]
+
+    @property
+    def style(self) -> str:
+        """CSS class of the icon."""
+        return STYLES.get(EventKind(self.event.kind), "")
+
+    @property
+    def by(self) -> str:
+        return display_name(self.event.by)
+
+    @property
+    def at(self) -> datetime:
+        return self.event.at
+
+    @property
+    def assignee(self) -> str:
+        return display_name(self.event.note)
+
+    @property
+    def channel(self) -> str:
+        return self.event.note
+
+    @property
+    def note(self) -> str:
+        """The note of a person or of the evaluator."""
+        return "" if self.event.kind in NAMED else self.event.note
 
 
 @login_required
 @require_safe
 def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
-    """Shadows have pages too: only lists leave them out."""
+    """Show an alert. Alerts of shadow rules have pages too, although no list contains them."""
     caller, now = caller_of(request.user), timezone.now()
     visible = Alert.objects.visible_to(caller)
-    known = visible.select_related("rule", "device", "incident")
-    alert = get_object_or_404(known, alert_id=alert_id.replace("\0", ""))
+    related = visible.select_related("rule", "device", "incident")
+    alert = get_object_or_404(related, alert_id=alert_id.replace("\0", ""))
     row = rows_of([alert], now)[0]
     notices = Notice.objects.filter(alert=alert).select_related("delivery").order_by("-pk")
     context = {
         "row": row,
         "trace": _trace(alert, caller),
-        "events": [(one, ICONS[EventKind(one.kind)], person(one.by)) for one in _events(alert)],
-        "notices": notices[:NOTICES],
+        "timeline": _timeline(alert),
+        "notifications": [NotificationRow(notice) for notice in notices[:MAX_NOTIFICATIONS]],
         "related": _related(alert, visible, now),
-        "before": _before(alert, visible),
-        "people": _people(caller, alert) if caller.may(Scope.OPERATE) and not row.is_over else [],
-        "operates": caller.may(Scope.OPERATE),
-        "me": caller.name,
-        "judged_after": max(0.0, (alert.raised_at - alert.triggered_at).total_seconds()),
+        "previous_count": _count_previous(alert, visible),
+        "owners": _owners(caller, alert) if caller.may(Scope.OPERATE) and not row.is_resolved else [],
+        "detection_seconds": max(0.0, (alert.raised_at - alert.triggered_at).total_seconds()),
         "chart": _chart(row) if alert.device and kind_of(alert.value) != "words" else None,
         "ranges": RANGES,
-        "range": "1h" if now - alert.triggered_at < SHORT else "6h",
+        "range": "1h" if now - alert.triggered_at < SHORT_AGE else "6h",
     }
     return render(request, "dashboard/alerts/alert.html", context)
 
 
-def _events(alert: Alert) -> list[AlertEvent]:
-    """The newest of them, the newest first."""
-    return list(alert.events.order_by("-pk")[:EVENTS])
+def _timeline(alert: Alert) -> list[TimelineEntry]:
+    """Return the events, newest first; an alert without events was at least opened."""
+    events = list(alert.events.order_by("-pk")[:MAX_EVENTS])
+    opened = AlertEvent(alert=alert, kind=EventKind.TRIGGERED, at=alert.triggered_at)
+    return [TimelineEntry(event) for event in events or [opened]]
 
 
 def _trace(alert: Alert, caller: Caller) -> Trace | None:
-    """What evaluation had before it when it raised the alert; None where that is no more to be told."""
+    """Return the evaluation trace at the time at which the alert opened; None where it cannot be computed any more."""
     if alert.rule is None or alert.device is None:
         return None
     try:
@@ -79,59 +125,60 @@ def _trace(alert: Alert, caller: Caller) -> Trace | None:
 
 
 def _related(alert: Alert, visible: AlertQuerySet, now: datetime) -> list[tuple[str, list[AlertRow]]]:
-    """Alerts of the same incident, device and rule: the newest of each, none of them twice."""
-    by = {
+    """Return the newest alerts of the same incident, device and rule; each alert is listed once."""
+    relations = {
         "Same incident": Q(incident=alert.incident_id) if alert.incident_id else None,
         "Same device": Q(device=alert.device_id) if alert.device_id else None,
         "Same rule": Q(rule=alert.rule_id) if alert.rule_id else None,
     }
-    told, groups = {alert.pk}, []
-    for title, meant in by.items():
-        if meant is None:
+    listed, groups = {alert.pk}, []
+    for title, relation in relations.items():
+        if relation is None:
             continue
-        newest = visible.without_shadows().filter(meant).exclude(pk__in=told).order_by("-triggered_at", "-id")
-        found = list(newest.select_related("incident", "device")[:RELATED])
-        told.update(one.pk for one in found)
-        if found:
-            groups.append((title, [AlertRow(one, "", now) for one in found]))  # which show no values
+        newest = visible.without_shadows().filter(relation).exclude(pk__in=listed).order_by("-triggered_at", "-id")
+        related = list(newest.select_related("incident", "device")[:MAX_RELATED])
+        listed.update(other.pk for other in related)
+        if related:
+            groups.append((title, [AlertRow(other, "", now) for other in related]))  # no values, so no units
     return groups
 
 
-def _before(alert: Alert, visible: AlertQuerySet) -> int:
-    """How often the rule held for the series in the two weeks before, counted no further than it must be."""
+def _count_previous(alert: Alert, visible: AlertQuerySet) -> int:
+    """Return how many alerts the rule opened for the series in the two weeks before, up to a bound."""
     same = visible.without_shadows().filter(rule=alert.rule_id, device=alert.device_id, metric_name=alert.metric_name)
-    window = (alert.triggered_at - BEFORE, alert.triggered_at)
-    return same.filter(triggered_at__range=window).exclude(pk=alert.pk)[:COUNTED].count()
+    window = (alert.triggered_at - PREVIOUS_PERIOD, alert.triggered_at)
+    return same.filter(triggered_at__range=window).exclude(pk=alert.pk)[:MAX_PREVIOUS].count()
 
 
-def _people(caller: Caller, alert: Alert) -> list[tuple[str, str]]:
-    """Whom the alert may be given to: whoever operates."""
+def _owners(caller: Caller, alert: Alert) -> list[tuple[str, str]]:
+    """Return the people to whom the alert can be assigned: everybody who may operate."""
     users = get_user_model().objects.filter(is_active=True)
-    operating = users.filter(Q(is_superuser=True) | Q(groups__name=OPERATORS)).order_by("username").distinct()
-    names = [f"user:{name}" for name in operating.values_list("username", flat=True)[:PEOPLE]]
+    operators = users.filter(Q(is_superuser=True) | Q(groups__name=OPERATORS)).order_by("username").distinct()
+    names = [f"user:{name}" for name in operators.values_list("username", flat=True)[:MAX_OWNERS]]
     if alert.owner and alert.owner not in names:
         names.insert(0, alert.owner)
-    return [(name, "me" if name == caller.name else person(name)) for name in names]
+    return [(name, "me" if name == caller.name else display_name(name)) for name in names]
 
 
 def _chart(row: AlertRow) -> dict[str, Any]:
-    """What the chart draws besides the values, and the window that it shows first: null follows now."""
+    """Return what the chart draws besides the values; `window` is shown first, None follows the newest values."""
     alert = row.alert
-    limits = []
-    limit = drawn_limit(alert)
-    if limit is not None:
-        limits.append({"value": limit, "text": f"Limit {reading(limit, row.unit)[0]}"})
-        clear = alert.rule.clear_threshold if alert.rule else None
-        if clear is not None:
-            limits.append({"value": clear, "text": f"Well again at {reading(clear, row.unit)[0]}", "clear": True})
+    lines = []
+    threshold = drawn_threshold(alert)
+    if threshold is not None:
+        lines.append({"value": threshold, "text": f"Threshold {reading(threshold, row.unit)[0]}"})
+        recovery = alert.rule.clear_threshold if alert.rule else None
+        if recovery is not None:
+            text = f"Recovery threshold {reading(recovery, row.unit)[0]}"
+            lines.append({"value": recovery, "text": text, "recovery": True})
     end = alert.resolved_at
     return {
         "metric": {"name": alert.metric_name, "kind": kind_of(alert.value), "unit": row.unit},
-        "limits": limits,
-        "band": row.band,
+        "thresholds": lines,
+        "band": row.expected_range,
         "detects": alert.rule is not None and alert.rule.kind == Kind.ANOMALY,
         "spans": [{"start": _ms(alert.triggered_at), "end": _ms(end), "level": alert.level, "text": "Opened"}],
-        "window": [_ms(alert.triggered_at - AROUND), _ms(end + AROUND)] if end else None,
+        "window": [_ms(alert.triggered_at - CHART_MARGIN), _ms(end + CHART_MARGIN)] if end else None,
     }
 
 

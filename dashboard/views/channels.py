@@ -1,47 +1,46 @@
-"""Channels, what came of their deliveries, and the routes to them. Operators look; admins change, and try them."""
+"""Notification channels: the list, the form and the delivery log. Operators read; admins change and test."""
 
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import OuterRef, Subquery
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from alerts.models import Channel, ChannelKind, Delivery, DeliveryStatus, Route
 from alerts.notifications import channel_lifecycle
-from dashboard.forms import Typed, lines, texts, whole
+from dashboard.delivery_rows import DeliveryRow
+from dashboard.forms.channels import ChannelEditForm
 from dashboard.number_format import duration_text
+from dashboard.pagination import paginate
 from dashboard.views.access import admin_of, operator_of
-from dashboard.views.routes import route_words
-from rest.caller import Caller, Scope
+from dashboard.views.routes import describe_route
+from rest.caller import Caller
 from rest.errors import InvalidFields
 
-PAGE = 50
-FARTHEST = 10_000
-OFFERED = 200
+MAX_CHANNELS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelRow:
-    """A channel with what came of its last delivery."""
+    """A channel with its last delivery."""
 
     channel: Channel
-    last: Delivery | None
+    last: DeliveryRow | None
     age: str
 
     @property
-    def target(self) -> str:
-        return target_of(self.channel)
+    def destination(self) -> str:
+        return destination_of(self.channel)
 
 
-def target_of(channel: Channel) -> str:
-    """Where it leads, as far as that is no secret: of a webhook its host, of Apprise which service."""
+def destination_of(channel: Channel) -> str:
+    """Return the public part of a channel's destination: the host of a webhook, the service of an Apprise URL."""
     if channel.kind == ChannelKind.EMAIL:
         return ", ".join(channel.addresses)
     if channel.kind == ChannelKind.ACTION:
@@ -56,121 +55,95 @@ def target_of(channel: Channel) -> str:
 @login_required
 @require_safe
 def channel_list(request: HttpRequest) -> HttpResponse:
-    """All channels, the routes to them, and a page of the newest deliveries."""
-    caller = operator_of(request)
-    now = timezone.now()
-    newest = Delivery.objects.filter(channel_name=OuterRef("name")).order_by("-id").values("pk")[:1]
-    channels = list(Channel.objects.annotate(newest=Subquery(newest))[:OFFERED])
-    last = Delivery.objects.in_bulk([one.newest for one in channels if one.newest])
-    rows = []
-    for one in channels:
-        delivery = last.get(one.newest)
-        age = duration_text((now - delivery.created_at).total_seconds()) if delivery else ""
-        rows.append(ChannelRow(one, delivery, age))
+    """Show all channels, the routes and a page of the delivery log."""
+    operator_of(request)
     context = {
-        "rows": rows,
-        "routes": [(one, route_words(one)) for one in Route.objects.all()[:OFFERED]],
-        "administers": caller.may(Scope.ADMIN),
+        "rows": _channel_rows(),
+        "routes": [(route, describe_route(route)) for route in Route.objects.all()[:MAX_CHANNELS]],
     }
     return render(request, "dashboard/alerts/channels.html", context | _log(request, Delivery.objects.all()))
 
 
-def _log(request: HttpRequest, found: Any) -> dict[str, Any]:
-    """A page of deliveries, the newest first."""
-    given = request.GET.get("from", "0")
-    start = min(int(given), FARTHEST) if given.isascii() and given.isdigit() and len(given) < 10 else 0
-    page = list(found.order_by("-id")[start : start + PAGE + 1])
-    return {"deliveries": page[:PAGE], "start": start, "next": start + PAGE if len(page) > PAGE else None}
+def _channel_rows() -> list[ChannelRow]:
+    """Return the channels with their last deliveries."""
+    newest = Delivery.objects.filter(channel_name=OuterRef("name")).order_by("-id").values("pk")[:1]
+    channels = list(Channel.objects.annotate(newest=Subquery(newest))[:MAX_CHANNELS])
+    deliveries = Delivery.objects.in_bulk([channel.newest for channel in channels if channel.newest])
+    rows, now = [], timezone.now()
+    for channel in channels:
+        delivery = deliveries.get(channel.newest)
+        age = duration_text((now - delivery.created_at).total_seconds()) if delivery else ""
+        rows.append(ChannelRow(channel, DeliveryRow(delivery) if delivery else None, age))
+    return rows
+
+
+def _log(request: HttpRequest, deliveries: Any) -> dict[str, Any]:
+    """Return a page of deliveries, newest first."""
+    page = paginate(request, deliveries.order_by("-id"))
+    return {"deliveries": [DeliveryRow(delivery) for delivery in page.rows], "page": page}
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_channel(request: HttpRequest) -> HttpResponse:
+    """Show the form of a new channel, and create it."""
     return _channel_form(request, admin_of(request), Channel(kind=ChannelKind.WEBHOOK))
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def channel_page(request: HttpRequest, channel_id: str) -> HttpResponse:
-    """A channel as a form, and what came of its deliveries. Its address and secret stay where they are left empty."""
+    """Show a channel as a form with its deliveries, and save it."""
     caller = operator_of(request) if request.method != "POST" else admin_of(request)
     return _channel_form(request, caller, _channel(channel_id))
 
 
 def _channel_form(request: HttpRequest, caller: Caller, channel: Channel) -> HttpResponse:
-    form = Typed(
-        {name: getattr(channel, name) for name in channel_lifecycle.CHANNEL_FIELDS if name not in ("url", "secret")}
-    )
-    if request.method == "POST":
-        form = Typed(_typed_channel(request.POST, channel))
+    destination = destination_of(channel) if channel.pk else ""
+    form = ChannelEditForm(request.POST if request.method == "POST" else None, channel, destination)
+    if form.is_valid():
         try:
             if channel.pk:
-                channel_lifecycle.change_channel(channel, form.values)
+                channel_lifecycle.change_channel(channel, form.cleaned_data)
             else:
-                channel = channel_lifecycle.create_channel(form.values, caller.name)
+                channel = channel_lifecycle.create_channel(form.cleaned_data, caller.name)
         except InvalidFields as error:
-            form.refuse(error)
+            form.add_errors(error.fields)
         else:
-            messages.success(request, f"{channel.name} is saved. Send a test to see that it arrives.")
+            messages.success(request, f"{form.cleaned_data['name']} saved. Send a test to check the channel.")
             return redirect("dashboard:channel", channel.channel_id)
-    context = {
-        "channel": channel,
-        "form": form,
-        "target": target_of(channel) if channel.pk else "",
-        "kinds": ChannelKind.choices,
-        "actions": sorted(settings.ALERT_ACTIONS),
-        "administers": caller.may(Scope.ADMIN),
-    }
     log = _log(request, Delivery.objects.filter(channel_name=channel.name) if channel.pk else Delivery.objects.none())
-    return render(request, "dashboard/alerts/channel.html", context | log, status=422 if form.errors else 200)
-
-
-def _typed_channel(given: QueryDict, channel: Channel) -> dict[str, Any]:
-    """The fields of a channel, of those of its kind alone. What is secret is kept where nothing was typed."""
-    text = texts(given)
-    kind = text.get("kind", "")
-    has_url = kind in (ChannelKind.WEBHOOK, ChannelKind.APPRISE)
-    kept = channel.url if has_url and kind == channel.kind else ""
-    secret = text.get("secret", "") or (channel.secret if "no_secret" not in given else "")
-    return {
-        "name": text.get("name", ""),
-        "kind": kind,
-        "url": (text.get("url", "") or kept) if has_url else "",
-        "addresses": lines(text.get("addresses", "")) if kind == ChannelKind.EMAIL else [],
-        "action": text.get("action", "") if kind == ChannelKind.ACTION else "",
-        "secret": secret if kind == ChannelKind.WEBHOOK else "",
-        "enabled": "enabled" in given,
-        "gather_seconds": whole(text.get("gather_seconds", ""), -1) if text.get("gather_seconds") else 0,
-        "send_resolved": "send_resolved" in given,
-    }
+    context = {"channel": channel, "form": form, "destination": destination} | log
+    return render(request, "dashboard/alerts/channel.html", context, status=422 if form.errors else 200)
 
 
 @login_required
 @require_POST
 def test_channel(request: HttpRequest, channel_id: str) -> HttpResponse:
-    """Tell it of an alert that there is not, and say what came back."""
+    """Send a test notification and show the response of the destination."""
     caller = admin_of(request)
     channel = _channel(channel_id)
     sent = channel_lifecycle.send_test(channel, caller.name)
-    answered = f", it answered {sent.answer_status}" if sent.answer_status else ""
+    status = f"HTTP {sent.answer_status}" if sent.answer_status else ""
     if sent.status == DeliveryStatus.SENT:
-        messages.success(request, f"The test reached {channel.name}{answered}.")
+        messages.success(request, f"Test notification sent to {channel.name}{f' ({status})' if status else ''}.")
     else:
-        messages.error(request, f"The test did not reach {channel.name}: {sent.error or 'no answer'}{answered}.")
+        reason = ", ".join(filter(None, (sent.error, status))) or "no response"
+        messages.error(request, f"Test notification to {channel.name} failed: {reason}.")
     return redirect("dashboard:channel", channel.channel_id)
 
 
 @login_required
 @require_POST
 def delete_channel(request: HttpRequest, channel_id: str) -> HttpResponse:
-    """Rules and routes that name it show it as unconfigured."""
+    """Delete a channel. Rules and routes keep its name and show it as not configured."""
     admin_of(request)
     channel = _channel(channel_id)
     channel_lifecycle.delete_channel(channel)
-    messages.success(request, f"{channel.name} is deleted. Rules that name it tell nobody there.")
+    messages.success(request, f"{channel.name} deleted. Rules that use this channel no longer notify it.")
     return redirect("dashboard:channels")
 
 
 def _channel(channel_id: str) -> Channel:
-    found: Channel = get_object_or_404(Channel, channel_id=channel_id.replace("\0", ""))
-    return found
+    channel: Channel = get_object_or_404(Channel, channel_id=channel_id.replace("\0", ""))
+    return channel

@@ -1,4 +1,4 @@
-"""The list of devices, and one device."""
+"""The list of devices, and the page of one device."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +11,11 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard.device_overview import see
-from dashboard.sparklines import HOUR, LINES, POINTS, SOON, line, numbers
-from dashboard.views.alerts import open_rows
+from dashboard.device_overview import device_rows
+from dashboard.open_alert_counts import BoundedCount
+from dashboard.pagination import PAGE_SIZE, ListPage, address_of, search_of
+from dashboard.sparklines import CLOCK_TOLERANCE, MAX_POINTS, MAX_SPARKLINES, SPAN, numeric_series, points_of
+from dashboard.views.inbox import open_rows
 from metrics.models import Device
 from metrics.query import latest
 from metrics.query.execute import execute_query
@@ -21,11 +23,9 @@ from metrics.query.query import Query
 from metrics.query.result import ResultSeries
 from rest.caller import caller_of
 
-PAGE = 50
-# Counting stops here: "10,000 and more" is as good to a reader, and costs the same with a million devices.
-COUNTED = 10_000
-METRICS_SHOWN = 200
-ALERTS = 10
+MAX_COUNT = 10_000
+MAX_METRICS = 200
+MAX_ALERTS = 10
 RANGES = (
     ("15m", "15 min"),
     ("1h", "1 h"),
@@ -37,30 +37,39 @@ RANGES = (
 )
 
 
-def matching(request: HttpRequest, words: str) -> QuerySet[Device]:
-    """The devices with these letters in id or name that whoever asks sees."""
+def matching_devices(request: HttpRequest, search: str) -> QuerySet[Device]:
+    """Return the devices that the caller sees and that have the search words in their ID or name, by ID."""
     devices = Device.objects.visible_to(caller_of(request.user)).order_by("device_id")
-    return devices.filter(Q(device_id__icontains=words) | Q(name__icontains=words)) if words else devices
+    return devices.filter(Q(device_id__icontains=search) | Q(name__icontains=search)) if search else devices
 
 
 @login_required
 @require_safe
 def device_list(request: HttpRequest) -> HttpResponse:
-    """A page of devices by id. The next begins after the last id of this one, so each costs what the first does."""
-    words = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    """Show a page of devices by ID. `?after=` is the last ID of the page before, so every page costs the same."""
+    search = search_of(request)
     after = request.GET.get("after", "").replace("\0", "")
-    devices = matching(request, words)
-    found = devices[:COUNTED].count()
-    page = list(devices.filter(device_id__gt=after)[: PAGE + 1] if after else devices[: PAGE + 1])
+    devices = matching_devices(request, search)
+    rows = list(devices.filter(device_id__gt=after)[: PAGE_SIZE + 1] if after else devices[: PAGE_SIZE + 1])
+    has_next = len(rows) > PAGE_SIZE
+    page = ListPage(
+        rows[:PAGE_SIZE],
+        first_url=address_of(request, {"after": None}) if after else "",
+        next_url=address_of(request, {"after": rows[PAGE_SIZE - 1].device_id}) if has_next else "",
+    )
     context = {
-        "rows": see(page[:PAGE], timezone.now()),
-        "words": words,
-        "after": after,
-        "found": found,
-        "counted": found == COUNTED,
-        "next": page[PAGE - 1].device_id if len(page) > PAGE else "",
+        "rows": device_rows(page.rows, timezone.now()),
+        "page": page,
+        "search": search,
+        "count": BoundedCount(devices[:MAX_COUNT].count(), MAX_COUNT),
+        "site_url": site_url(request),
     }
     return render(request, "dashboard/devices.html", context)
+
+
+def site_url(request: HttpRequest) -> str:
+    """Return the address of the site without a slash at its end."""
+    return request.build_absolute_uri("/").rstrip("/")
 
 
 def _device(request: HttpRequest, device_id: str) -> Device:
@@ -70,16 +79,19 @@ def _device(request: HttpRequest, device_id: str) -> Device:
 @login_required
 @require_safe
 def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
-    seen = see([_device(request, device_id)], timezone.now())[0]
-    drawable = seen.drawable
+    """Show a device: its newest values, a chart and its open alerts."""
+    row = device_rows([_device(request, device_id)], timezone.now())[0]
+    drawable = [
+        {"name": value.metric_name, "kind": value.kind, "unit": value.raw_unit} for value in row.drawable[:MAX_METRICS]
+    ]
     context = {
-        "seen": seen,
-        "alert_rows": open_rows(caller_of(request.user), ALERTS, device_id=seen.device.device_id),
-        "readings": sorted(seen.readings, key=lambda r: r.metric_name)[:METRICS_SHOWN],
-        "hidden": max(0, len(seen.readings) - METRICS_SHOWN),
-        "drawable": [{"name": r.metric_name, "kind": r.kind, "unit": r.raw_unit} for r in drawable[:METRICS_SHOWN]],
+        "row": row,
+        "alert_rows": open_rows(caller_of(request.user), MAX_ALERTS, device_id=row.device.device_id),
+        "values": sorted(row.values, key=lambda value: value.metric_name)[:MAX_METRICS],
+        "hidden_count": max(0, len(row.values) - MAX_METRICS),
+        "drawable": drawable,
         "ranges": RANGES,
-        "address": request.build_absolute_uri("/").rstrip("/"),
+        "site_url": site_url(request),
     }
     return render(request, "dashboard/device.html", context)
 
@@ -87,7 +99,7 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
 @login_required
 @require_safe
 def recent(request: HttpRequest, device_id: str) -> HttpResponse:
-    """For each metric the line of the last hour and the range since the reader's midnight, in one answer."""
+    """Return the sparkline of the last hour and the range since the reader's midnight (`today`) of each metric."""
     device = _device(request, device_id)
     now = timezone.now()
     try:
@@ -96,18 +108,20 @@ def recent(request: HttpRequest, device_id: str) -> HttpResponse:
         midnight = now - timedelta(days=1)
     midnight = min(max(midnight, now - timedelta(days=1, hours=2)), now)
     names = request.GET.getlist("metric") or latest.list_device_metrics(device.device_id)
-    names = [name for name in dict.fromkeys(names) if "\0" not in name][:LINES]
-    return JsonResponse(recent_of(device.device_id, names, midnight, now) if names else {"metrics": {}})
+    names = [name for name in dict.fromkeys(names) if "\0" not in name][:MAX_SPARKLINES]
+    return JsonResponse(recent_values(device.device_id, names, midnight, now) if names else {"metrics": {}})
 
 
-def recent_of(device_id: str, names: Sequence[str], midnight: datetime, now: datetime) -> dict[str, object]:
-    """`max_points` keeps the lowest and the highest of every stretch, so the range of the day is exact."""
-    asked = Query(tuple(names), now - HOUR, now + SOON, (device_id,), max_points=POINTS)
-    hour, today = execute_query(asked), execute_query(replace(asked, start=midnight, max_points=2 * POINTS))
-    lines, days = numbers(hour), numbers(today)
+def recent_values(device_id: str, names: Sequence[str], midnight: datetime, now: datetime) -> dict[str, object]:
+    """Return the sparkline and the range of each metric. `max_points` keeps extremes, so the range is exact."""
+    last_hour = Query(tuple(names), now - SPAN, now + CLOCK_TOLERANCE, (device_id,), max_points=MAX_POINTS)
+    hour, today = execute_query(last_hour), execute_query(replace(last_hour, start=midnight, max_points=2 * MAX_POINTS))
+    by_hour, by_day = numeric_series(hour), numeric_series(today)
     missing = list(dict.fromkeys(hour.incomplete + today.incomplete))
-    shown = {name: line(lines.get((device_id, name))) | _range(days.get((device_id, name))) for name in names}
-    return {"metrics": shown, "incomplete": missing}
+    metrics = {
+        name: points_of(by_hour.get((device_id, name))) | _range(by_day.get((device_id, name))) for name in names
+    }
+    return {"metrics": metrics, "incomplete": missing}
 
 
 def _range(day: ResultSeries | None) -> dict[str, float | None]:

@@ -1,23 +1,24 @@
-"""The page that has measurements exported, and fetches them."""
+"""The page of exports, and the names that its form suggests."""
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from dashboard.views.devices import matching
+from dashboard.pagination import search_of
+from dashboard.views.devices import matching_devices
 from metrics.models import Device, Series
 from rest.caller import caller_of
 
-OFFERED = 50
-RANGES = (("3600", "Last hour"), ("86400", "24 h"), ("604800", "7 d"), ("2592000", "30 d"), ("own", "From … to"))
+MAX_SUGGESTIONS = 50
+RANGES = (("3600", "Last hour"), ("86400", "24 h"), ("604800", "7 d"), ("2592000", "30 d"), ("own", "Custom"))
 AGGREGATIONS = (
-    ("", "Every point as it is"),
+    ("", "Raw points"),
     ("avg", "Average"),
-    ("min", "Lowest"),
-    ("max", "Highest"),
+    ("min", "Minimum"),
+    ("max", "Maximum"),
     ("sum", "Sum"),
-    ("count", "How many points"),
+    ("count", "Count"),
     ("median", "Median"),
     ("p95", "95th percentile"),
     ("p99", "99th percentile"),
@@ -41,7 +42,7 @@ FORMATS = (("csv", "CSV"), ("jsonl", "JSON lines"), ("parquet", "Parquet"))
 @login_required
 @require_safe
 def exports(request: HttpRequest) -> HttpResponse:
-    """`?device=…&metric=…` fills them in, for links from elsewhere."""
+    """Show the form and the list of exports; `?device=…&metric=…` of a link fill the form in."""
     context = {
         "devices": request.GET.getlist("device"),
         "metrics": request.GET.getlist("metric"),
@@ -56,18 +57,17 @@ def exports(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_safe
 def device_names(request: HttpRequest) -> JsonResponse:
-    """Ids of devices with these letters in id or name."""
-    words = request.GET.get("q", "").replace("\0", "").strip()[:200]
-    return JsonResponse({"names": list(matching(request, words).values_list("device_id", flat=True)[:OFFERED])})
+    """Return the IDs of devices that match the search."""
+    ids = matching_devices(request, search_of(request)).values_list("device_id", flat=True)[:MAX_SUGGESTIONS]
+    return JsonResponse({"names": list(ids)})
 
 
 @login_required
 @require_safe
 def metric_names(request: HttpRequest) -> JsonResponse:
-    """Metrics that these devices have sent."""
-    words = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    """Return the metrics of these devices that match the search."""
     devices = [name.replace("\0", "") for name in request.GET.getlist("device")]
-    seen = Device.objects.visible_to(caller_of(request.user)).filter(device_id__in=devices)
-    series = Series.objects.filter(device__in=seen, metric_name__icontains=words)
-    names = series.order_by("metric_name").values_list("metric_name", flat=True).distinct()[:OFFERED]
+    visible = Device.objects.visible_to(caller_of(request.user)).filter(device_id__in=devices)
+    series = Series.objects.filter(device__in=visible, metric_name__icontains=search_of(request))
+    names = series.order_by("metric_name").values_list("metric_name", flat=True).distinct()[:MAX_SUGGESTIONS]
     return JsonResponse({"names": list(names)})

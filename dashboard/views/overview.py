@@ -1,4 +1,4 @@
-"""The first page: how everything is, and one chart that moves."""
+"""The overview: open alerts, the states of the devices and a live chart."""
 
 from collections.abc import Sequence
 
@@ -8,81 +8,88 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard.device_overview import Seen, Situation, interest, see
-from dashboard.device_state import OK
-from dashboard.open_alert_counts import Tally
-from dashboard.views.alerts import open_rows
+from dashboard.device_overview import DeviceRow, DeviceSummary, device_rows, importance
+from dashboard.device_state import ONLINE
+from dashboard.open_alert_counts import OpenAlertCounts
+from dashboard.views.devices import site_url
+from dashboard.views.inbox import open_rows
 from metrics.models import Device
 from metrics.query import latest
 from rest.caller import Caller, caller_of
 
-# Up to this many devices the page reads and judges all of them; of more, those heard last.
-SMALL_FLEET = 200
-ROWS = 20
+# A fleet of up to this many devices is read whole; of a larger one, the most recently seen devices.
+MAX_DEVICES = 200
+MAX_ROWS = 20
 CHART_RANGES = (("5m", "5 min"), ("15m", "15 min"), ("1h", "1 h"), ("6h", "6 h"), ("24h", "24 h"))
 
 
-def situation(caller: Caller) -> Situation:
+def summarize_devices(caller: Caller) -> DeviceSummary:
+    """Return the devices that a caller sees, the worst state first and then the most recently seen."""
     now = timezone.now()
-    seen = Device.objects.visible_to(caller)
-    total = seen.count()
-    devices = seen.order_by("-created_at", "device_id")
-    if total > SMALL_FLEET and (alive := latest.find_recently_active_devices(SMALL_FLEET, caller.groups)):
-        devices = devices.filter(device_id__in=alive)
-    rows = see(devices[:SMALL_FLEET], now)
-    # Worst first, then the last heard, so that the device that just began to send stands on top of its kind.
-    rows.sort(key=lambda row: (row.state.rank, -row.quiet_since, row.device.device_id))
-    return Situation(rows, total, now)
+    visible = Device.objects.visible_to(caller)
+    total = visible.count()
+    devices = visible.order_by("-created_at", "device_id")
+    if total > MAX_DEVICES and (recent := latest.find_recently_active_devices(MAX_DEVICES, caller.groups)):
+        devices = devices.filter(device_id__in=recent)
+    rows = device_rows(devices[:MAX_DEVICES], now)
+    rows.sort(key=lambda row: (row.state.rank, -row.last_seen_seconds, row.device.device_id))
+    return DeviceSummary(rows, total, now)
 
 
-def most_telling(rows: Sequence[Seen]) -> Seen | None:
-    """The device to chart: of those reporting the one with the most telling metric, else the one heard last.
+def device_to_chart(rows: Sequence[DeviceRow]) -> DeviceRow | None:
+    """Return the online device with the most important metric, else the device that was seen last.
 
-    Not simply the one heard last: where many report every few seconds, each reload would show another.
+    Among online devices the last-seen time would choose another device with every reload.
     """
-    able = [row for row in rows if row.drawable]
-    reporting = [row for row in able if row.state is OK]
-    if reporting:
-        return min(reporting, key=lambda row: (interest(row.drawable[0].metric_name)[0], row.device.device_id))
-    return max(able, key=lambda row: row.quiet_since, default=None)
+    drawable = [row for row in rows if row.drawable]
+    online = [row for row in drawable if row.state is ONLINE]
+    if online:
+        return min(online, key=lambda row: (importance(row.drawable[0].metric_name)[0], row.device.device_id))
+    return max(drawable, key=lambda row: row.last_seen_seconds, default=None)
 
 
 @login_required
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
+    """Show the overview, or the first steps where no device has sent data."""
     caller = caller_of(request.user)
-    now, tally = situation(caller), Tally.of(caller)
-    charted = most_telling(now.rows)
+    summary = summarize_devices(caller)
+    charted = device_to_chart(summary.rows)
     context = {
-        "situation": now,
-        "alerts": tally,
-        "alert_rows": open_rows(caller, 1) if tally.open else [],
-        "rows": now.rows[:ROWS],
-        "more": now.total > ROWS,
+        "summary": summary,
+        "rows": summary.rows[:MAX_ROWS],
+        "more": summary.total > MAX_ROWS,
         "charted": charted,
-        "reading": charted.drawable[0] if charted else None,
-        "empty": now.complete and now.newest is None,
+        "value": charted.drawable[0] if charted else None,
+        "empty": summary.complete and summary.newest is None,
         "ranges": CHART_RANGES,
-        "address": request.build_absolute_uri("/").rstrip("/"),
+        "site_url": site_url(request),
     }
-    return render(request, "dashboard/overview.html", context)
+    return render(request, "dashboard/overview.html", context | _open_alerts(caller))
+
+
+def _open_alerts(caller: Caller) -> dict[str, object]:
+    """Return the counts of open alerts and the worst one."""
+    counts = OpenAlertCounts.visible_to(caller)
+    worst = open_rows(caller, 1) if counts.open else []
+    return {"open_alerts": counts, "worst": worst[0] if worst else None}
 
 
 @login_required
 @require_safe
-def situation_part(request: HttpRequest) -> HttpResponse:
-    """The sentence alone: the page asks for it when a device changes its state, so that words are made in one place."""
-    return render(request, "dashboard/_situation.html", {"situation": situation(caller_of(request.user))})
+def device_summary(request: HttpRequest) -> HttpResponse:
+    """Render the summary of the devices, for the overview's script."""
+    summary = summarize_devices(caller_of(request.user))
+    return render(request, "dashboard/_device_summary.html", {"summary": summary})
 
 
 @login_required
 @require_safe
-def alert_situation(request: HttpRequest) -> HttpResponse:
-    """The sentence on what is open, alone, and how many alerts need someone; nothing where nothing is open."""
-    caller = caller_of(request.user)
-    tally = Tally.of(caller)
-    rows = open_rows(caller, 1) if tally.open else []
-    context = {"alert_rows": rows, "alerts": tally}
-    answer = render(request, "dashboard/alerts/_situation.html", context) if rows else HttpResponse("")
-    answer["X-Waiting"] = str(tally.waiting)
-    return answer
+def open_alerts(request: HttpRequest) -> HttpResponse:
+    """Render the summary of the open alerts, for the overview's script; empty where no alert is open."""
+    context = _open_alerts(caller_of(request.user))
+    html = render(request, "dashboard/alerts/_open_alerts.html", context) if context["worst"] else HttpResponse("")
+    counts = context["open_alerts"]
+    assert isinstance(counts, OpenAlertCounts)
+    html["X-Unacknowledged"] = str(counts.unacknowledged)
+    return html

@@ -1,102 +1,95 @@
-"""The rejected inbox: who sent what that was not kept, why, how often; operators send it through once more."""
+"""The inbox of rejected points, from which operators replay and dismiss."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
+from dashboard.alert_rows import display_name
 from dashboard.device_overview import plural
 from dashboard.number_format import duration_text
+from dashboard.pagination import paginate, search_of
+from dashboard.views.access import operator_of
 from ingest.models import Rejected
 from ingest.rejected.listing import replayable_ids, with_kept_counts
 from ingest.rejected.replay import replay
 from ingest.rejected.retention import delete_rows
 from metrics.errors import EXPECTED_ERRORS
 from metrics.storage.connection import read_connection
-from rest.caller import Caller, Scope, caller_of
+from rest.caller import caller_of
 
-PAGE = 50
-FARTHEST = 100_000
-KINDS = {"key": "API key", "user": "Person", "service": "Service"}
+SENDER_KINDS = {"key": "API key", "user": "User", "service": "Service"}
+REASONS = {"too_early": "Timestamp in the future", "unreadable": "Invalid request"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the inbox as the page shows it."""
+class RejectedRow:
+    """A row of the inbox with its values in words."""
 
     rejected: Any  # with `kept`
     age: str
 
     @property
-    def who(self) -> str:
-        return self.rejected.sender.split(":")[-1] or "Several senders"
+    def reason(self) -> str:
+        return REASONS.get(self.rejected.reason, self.rejected.get_reason_display())
 
     @property
-    def kind(self) -> str:
-        return KINDS.get(self.rejected.sender.split(":")[0], "")
+    def sender(self) -> str:
+        return display_name(self.rejected.sender) or "Several senders"
+
+    @property
+    def sender_kind(self) -> str:
+        return SENDER_KINDS.get(self.rejected.sender.split(":")[0], "")
 
     @property
     def count(self) -> str:
         return f"{self.rejected.count:,}"
 
     @property
-    def kept(self) -> str:
+    def kept_count(self) -> str:
         return f"{self.rejected.kept:,}"
 
     @property
-    def lost(self) -> int:
-        """Counted, and not there to be replayed."""
+    def lost_count(self) -> int:
+        """The points that were counted but cannot be replayed."""
         return max(0, self.rejected.count - self.rejected.kept)
 
 
 @login_required
 @require_safe
 def inbox(request: HttpRequest) -> HttpResponse:
-    """A page of rows, the latest first; `?q=` is part of the name of a device or a metric."""
-    caller = caller_of(request.user)
-    words = request.GET.get("q", "").replace("\0", "").strip()[:200]
-    given = request.GET.get("from", "0")
-    start = min(int(given), FARTHEST) if given.isascii() and given.isdigit() and len(given) < 10 else 0
-    found = Rejected.objects.visible_to(caller).containing(words)
-    rows = list(with_kept_counts(found)[start : start + PAGE + 1])
-    now = timezone.now()
-    context = {
-        "rows": [Row(row, duration_text((now - row.last_at).total_seconds())) for row in rows[:PAGE]],
-        "total": found.count(),
-        "words": words,
-        "start": start,
-        "next": start + PAGE if len(rows) > PAGE else None,
-        "operates": caller.may(Scope.OPERATE),
-    }
-    return render(request, "dashboard/rejected.html", context)
+    """Show a page of rejected points, newest first; `?q=` searches devices and metrics."""
+    search = search_of(request)
+    rejected = Rejected.objects.visible_to(caller_of(request.user)).containing(search)
+    page, now = paginate(request, with_kept_counts(rejected)), timezone.now()
+    rows = [RejectedRow(row, duration_text((now - row.last_at).total_seconds())) for row in page.rows]
+    return render(request, "dashboard/rejected.html", {"rows": rows, "page": page, "search": search})
 
 
 @login_required
 @require_POST
 def replay_row(request: HttpRequest, number: int) -> HttpResponse:
-    """The points of one row once more."""
+    """Replay the points of one row."""
     row = _row(request, number)
-    return _replayed(request, [row.pk], str(row.metric_name))
+    return _replay(request, [row.pk], str(row.metric_name))
 
 
 @login_required
 @require_POST
 def replay_all(request: HttpRequest) -> HttpResponse:
-    """Of all rows that are shown to whoever asks."""
-    caller = _operator(request)
-    return _replayed(request, replayable_ids(Rejected.objects.visible_to(caller)), "")
+    """Replay the points of all rows that the caller sees."""
+    return _replay(request, replayable_ids(Rejected.objects.visible_to(operator_of(request))), "")
 
 
 @login_required
 @require_POST
 def dismiss(request: HttpRequest, number: int) -> HttpResponse:
-    """Let go of a row and its points."""
+    """Delete a row and its points."""
     row = _row(request, number)
     with read_connection() as connection:
         delete_rows(connection, [row.pk])
@@ -104,32 +97,26 @@ def dismiss(request: HttpRequest, number: int) -> HttpResponse:
     return redirect("dashboard:rejected")
 
 
-def _operator(request: HttpRequest) -> Caller:
-    caller = caller_of(request.user)
-    if not caller.may(Scope.OPERATE):
-        raise PermissionDenied
-    return caller
-
-
 def _row(request: HttpRequest, number: int) -> Rejected:
-    row = Rejected.objects.visible_to(_operator(request)).filter(pk=number).first()
+    row = Rejected.objects.visible_to(operator_of(request)).filter(pk=number).first()
     if row is None:
         raise Http404
     return row
 
 
-def _replayed(request: HttpRequest, numbers: Any, metric_name: str) -> HttpResponse:
+def _replay(request: HttpRequest, numbers: Any, metric_name: str) -> HttpResponse:
+    """Replay rows and tell how many points were stored and rejected again."""
     try:
-        told = replay(numbers, caller_of(request.user))
+        result = replay(numbers, caller_of(request.user))
     except EXPECTED_ERRORS as error:
         messages.error(request, f"Not replayed: {error}. Try again.")
         return redirect("dashboard:rejected")
     of_metric = f" of {metric_name}" if metric_name else ""
-    sentence = f"{plural(told.replayed, 'point')}{of_metric} stored."
-    if told.rejected:
-        (_, _, _, detail), _ = told.errors.most_common(1)[0]
-        sentence += f" {plural(told.rejected, 'point')} rejected again: {detail}."
-    if told.next is not None:
-        sentence += " There are more: replay once again."
-    (messages.warning if told.rejected else messages.success)(request, sentence)
+    message = f"{plural(result.replayed, 'point')}{of_metric} stored."
+    if result.rejected:
+        (_, _, _, detail), _ = result.errors.most_common(1)[0]
+        message += f" {plural(result.rejected, 'point')} rejected again: {detail}."
+    if result.next is not None:
+        message += " More points remain: replay again."
+    (messages.warning if result.rejected else messages.success)(request, message)
     return redirect("dashboard:rejected")

@@ -1,106 +1,81 @@
-"""Routes: which alerts go to which channels besides what their rules say, and who is told when nobody reacts."""
-
-from typing import Any
+"""Routes: the form of a route, and its description in words."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from alerts.models import Channel, Level, Route
+from alerts.models import Channel, Route
 from alerts.notifications import channel_lifecycle
-from dashboard.forms import DAYS, Typed, texts, weekly_of, whole
+from dashboard.forms.channels import RouteEditForm
+from dashboard.forms.fields import WEEKDAYS
 from dashboard.views.access import admin_of
 from metrics.models import DeviceGroup
 from rest.caller import Caller
 from rest.errors import InvalidFields
 
-OFFERED = 200
-STEPS = 3  # of escalation, that the form has fields for
+MAX_CHOICES = 200
 
 
-def route_words(route: Route) -> str:
-    """Which alerts it takes, when, and to whom."""
-    alerts = f"{', '.join(route.levels)} alerts" if route.levels else "every alert"
-    of = f" of {', '.join(route.device_groups)}" if route.device_groups else ""
-    given = route.weekly
-    when = f", {', '.join(DAYS[day] for day in given['days'])} {given['from']} to {given['to']}" if given else ""
-    again = f", again every {route.repeat_minutes} min" if route.repeat_minutes else ""
-    steps = "".join(f"; after {one['after_minutes']} min {', '.join(one['channels'])}" for one in route.escalation)
-    return f"{alerts}{of}{when} to {', '.join(route.channels) or 'nobody at first'}{again}{steps}"
+def describe_route(route: Route) -> str:
+    """Return which alerts a route takes, when, and to which channels."""
+    alerts = f"{', '.join(route.levels)} alerts" if route.levels else "All alerts"
+    groups = f" of {', '.join(route.device_groups)}" if route.device_groups else ""
+    weekly = route.weekly
+    days = ", ".join(WEEKDAYS[day] for day in weekly["days"]) if weekly else ""
+    window = f", {days} {weekly['from']} to {weekly['to']}" if weekly else ""
+    channels = ", ".join(route.channels) or "no channel at first"
+    repeat = f", repeated every {route.repeat_minutes} min" if route.repeat_minutes else ""
+    steps = [(step["after_minutes"], ", ".join(step["channels"])) for step in route.escalation]
+    escalation = "".join(f"; after {minutes} min to {names}" for minutes, names in steps)
+    return f"{alerts}{groups}{window} to {channels}{repeat}{escalation}"
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_route(request: HttpRequest) -> HttpResponse:
+    """Show the form of a new route, and create it."""
     return _route_form(request, admin_of(request), Route())
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def route_page(request: HttpRequest, route_id: str) -> HttpResponse:
+    """Show a route as a form, and save it."""
     return _route_form(request, admin_of(request), _route(route_id))
 
 
 def _route_form(request: HttpRequest, caller: Caller, route: Route) -> HttpResponse:
-    form = Typed({name: getattr(route, name) for name in channel_lifecycle.ROUTE_FIELDS})
-    if request.method == "POST":
-        form = Typed(_typed_route(request.POST))
+    groups = list(DeviceGroup.objects.order_by("name").values_list("name", flat=True)[:MAX_CHOICES])
+    channels = list(Channel.objects.order_by("name").values_list("name", flat=True)[:MAX_CHOICES])
+    form = RouteEditForm(request.POST if request.method == "POST" else None, route, groups, channels)
+    if form.is_valid():
         try:
             if route.pk:
-                channel_lifecycle.change_route(route, form.values)
+                channel_lifecycle.change_route(route, form.cleaned_data)
             else:
-                route = channel_lifecycle.create_route(form.values, caller.name)
+                route = channel_lifecycle.create_route(form.cleaned_data, caller.name)
         except InvalidFields as error:
-            form.refuse(error)
+            form.add_errors(error.fields)
         else:
-            messages.success(request, f"{route.name} is saved.")
+            messages.success(request, f"{form.cleaned_data['name']} saved.")
             return redirect("dashboard:channels")
-    names = list(Channel.objects.order_by("name").values_list("name", flat=True)[:OFFERED])
-    steps = list(form.values["escalation"])
-    named = [*form.values["channels"], *(name for one in steps for name in one.get("channels", []))]
-    context = {
-        "route": route,
-        "form": form,
-        "steps": steps + [{"after_minutes": "", "channels": []}] * max(1, STEPS - len(steps)),
-        "channels": list(dict.fromkeys([*names, *named])),
-        "groups": DeviceGroup.objects.order_by("name").values_list("name", flat=True)[:OFFERED],
-        "levels": [(level, Level(level).label) for level in Level.values],
-        "days": [(str(number), words) for number, words in enumerate(DAYS)],
-        "chosen_days": [str(day) for day in (form.values["weekly"] or {}).get("days", [])],
-    }
+    context = {"route": route, "form": form}
     return render(request, "dashboard/alerts/route.html", context, status=422 if form.errors else 200)
-
-
-def _typed_route(given: QueryDict) -> dict[str, Any]:
-    text = texts(given)
-    steps = []
-    for number, minutes in enumerate(given.getlist("after_minutes")):
-        if minutes.strip():
-            steps.append({"after_minutes": whole(minutes, 0), "channels": given.getlist(f"step_{number}")})
-    return {
-        "name": text.get("name", ""),
-        "enabled": "enabled" in given,
-        "levels": given.getlist("levels"),
-        "device_groups": given.getlist("device_groups"),
-        "weekly": weekly_of(text, given.getlist("days")),
-        "channels": given.getlist("channels"),
-        "repeat_minutes": whole(text["repeat_minutes"], 0) if text.get("repeat_minutes") else None,
-        "escalation": steps,
-    }
 
 
 @login_required
 @require_POST
 def delete_route(request: HttpRequest, route_id: str) -> HttpResponse:
+    """Delete a route."""
     admin_of(request)
     route = _route(route_id)
     route.delete()
-    messages.success(request, f"{route.name} is deleted.")
+    messages.success(request, f"{route.name} deleted.")
     return redirect("dashboard:channels")
 
 
 def _route(route_id: str) -> Route:
-    found: Route = get_object_or_404(Route, route_id=route_id.replace("\0", ""))
-    return found
+    route: Route = get_object_or_404(Route, route_id=route_id.replace("\0", ""))
+    return route

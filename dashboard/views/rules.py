@@ -1,7 +1,8 @@
-"""Rules: which there are and how they fare; one rule as a form, with its versions and shadows."""
+"""Rules: the list, and one rule as a form with its versions and shadow rules."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -14,233 +15,242 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from alerts.conditions.spec import MOST_CONDITIONS, BadRule
-from alerts.models import Alert, Channel, Mode, Rule
+from alerts.models import Alert, Channel, Mode, Rule, RuleVersion
 from alerts.rules import lifecycle
 from alerts.rules.unresolved_names import Missing, metrics_of, missing_of
-from dashboard import rule_choices, rule_form, rule_words
-from dashboard.alert_rows import person
+from dashboard import rule_words
+from dashboard.alert_rows import display_name
 from dashboard.device_overview import plural
-from dashboard.form_values import UNITS
+from dashboard.forms.rules import RuleEditForm
 from dashboard.number_format import duration_text
+from dashboard.pagination import MAX_SEARCH_LENGTH, PAGE_SIZE, paginate, search_of
 from dashboard.views.access import admin_of, operator_of
 from metrics.models import DeviceGroup, MetricDefinition
-from rest.caller import Caller, Scope, caller_of
+from rest.caller import Caller, caller_of
 from rest.errors import NotFound
 
-PAGE = 50
-FARTHEST = 10_000
-NAMED = 3  # of what is missing
-VERSIONS = 20
-OFFERED = 200
-COMPARED = timedelta(days=14)
-MOST_VERSION = 2**31 - 1
-WORDS_LENGTH = 200
-BACKS = (("86400", "24 h"), ("604800", "7 d"), ("2592000", "30 d"))
+MAX_NAMED = 3  # missing names in one warning
+MAX_VERSIONS = 20
+MAX_CHOICES = 200
+COMPARISON_PERIOD = timedelta(days=14)
+MAX_VERSION_NUMBER = 2**31 - 1
+BACKTEST_RANGES = (("86400", "24 h"), ("604800", "7 d"), ("2592000", "30 d"))
+# Inputs of the form's sentence: their errors are listed below it.
+SENTENCE_FIELDS = (
+    "kind", "metric_name", "aggregation", "condition", "threshold_value", "conditions", "measure", "horizon",
+    "expected_interval", "grace", "trigger_count", "evaluation_window", "level",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """A rule of the list."""
+
+    rule: Any  # with `shadow_count`
+    missing: Missing
+    now: datetime
+
+    @property
+    def sentence(self) -> str:
+        return rule_words.sentence(self.rule)
+
+    @property
+    def shadow_count(self) -> int:
+        count: int = self.rule.shadow_count
+        return count
+
+    @property
+    def age(self) -> str:
+        last = self.rule.last_triggered
+        return duration_text((self.now - last).total_seconds()) if last else ""
+
+    @property
+    def noise_score(self) -> str:
+        """From 0 to 100: the higher, the more alerts nobody acted on."""
+        score = getattr(self.rule, "noise", None)
+        value = None if score is None else score.figures.get("score")
+        return f"{value:.0f}/100" if isinstance(value, int | float) else ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Names in the rule that do not exist, so that it opens no alerts or notifies no channel."""
+        rule, missing = self.rule, self.missing
+        checks: tuple[tuple[str, Iterable[str], set[str]], ...] = (
+            ("Channel not configured: {}", rule.notification_channels, missing.channels),
+            ("No data yet: {}", sorted(metrics_of(rule)), missing.metrics),
+            ("Unknown device: {}", rule.device_ids, missing.devices),
+            ("Unknown group: {}", rule.device_groups, missing.groups),
+        )
+        unknown = ((text, [name for name in names if name in absent]) for text, names, absent in checks)
+        return [text.format(_first_of(names)) for text, names in unknown if names]
+
+
+def _first_of(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version of a rule, and the version before it."""
+
+    version: RuleVersion
+    before: RuleVersion | None
+
+    @property
+    def changed_by(self) -> str:
+        return display_name(self.version.by)
+
+    @property
+    def changes(self) -> list[tuple[str, str, str]]:
+        return rule_words.changes(self.version, self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRow:
+    """A shadow rule beside the live rule: the alerts of both since the shadow was created, two weeks at most."""
+
+    shadow: Rule
+    since: datetime
+    live_count: int
+    shadow_count: int
+
+    @property
+    def sentence(self) -> str:
+        return rule_words.sentence(self.shadow)
 
 
 @login_required
 @require_safe
 def rule_list(request: HttpRequest) -> HttpResponse:
-    """A page of rules by name; `?q=` is part of a name, a description or a metric."""
-    caller, now = caller_of(request.user), timezone.now()
-    words = request.GET.get("q", "").replace("\0", "").strip()[:WORDS_LENGTH]
-    given = request.GET.get("from", "0")
-    start = min(int(given), FARTHEST) if given.isascii() and given.isdigit() and len(given) < 10 else 0
-    found = Rule.objects.filter(mode=Mode.LIVE)
-    if words:
-        named = Q(name__icontains=words) | Q(description__icontains=words) | Q(metric_name__icontains=words)
-        found = found.filter(named)
-    page = list(
-        found.select_related("noise").annotate(tried=Count("shadows")).order_by("name", "pk")[start : start + PAGE + 1]
-    )
-    missing = missing_of(page)
+    """Show a page of rules by name; `?q=` searches names, descriptions and metrics."""
+    search = search_of(request)
+    rules = Rule.objects.filter(mode=Mode.LIVE)
+    if search:
+        fields = Q(name__icontains=search) | Q(description__icontains=search) | Q(metric_name__icontains=search)
+        rules = rules.filter(fields)
+    listed = rules.select_related("noise").annotate(shadow_count=Count("shadows")).order_by("name", "pk")
+    page, now = paginate(request, listed), timezone.now()
+    missing = missing_of(page.rows)
     context = {
-        "rows": [_row(rule, missing, now) for rule in page[:PAGE]],
-        "total": found.count(),
-        "words": words,
-        "start": start,
-        "next": start + PAGE if len(page) > PAGE else None,
-        "operates": caller.may(Scope.OPERATE),
-        "administers": caller.may(Scope.ADMIN),
+        "rows": [RuleRow(rule, missing, now) for rule in page.rows],
+        "page": page,
+        "total": rules.count(),
+        "search": search,
     }
     return render(request, "dashboard/alerts/rules.html", context)
-
-
-def _row(rule: Rule, missing: Missing, now: Any) -> dict[str, Any]:
-    score = getattr(rule, "noise", None)
-    return {
-        "rule": rule,
-        "sentence": rule_words.sentence(rule),
-        "age": duration_text((now - rule.last_triggered).total_seconds()) if rule.last_triggered else "",
-        "cautions": _cautions(rule, missing),
-        "noise": _noise(score.figures.get("score")) if score is not None else "",
-        "tried": rule.tried,  # type: ignore[attr-defined]
-    }
-
-
-def _cautions(rule: Rule, missing: Missing) -> list[str]:
-    """What keeps a rule from finding or telling anything, for now."""
-    named: tuple[tuple[str, Iterable[str], set[str]], ...] = (
-        ("Nobody has made {} yet", rule.notification_channels, missing.channels),
-        ("Nothing was measured of {} yet", sorted(metrics_of(rule)), missing.metrics),
-        ("There is no device {}", rule.device_ids, missing.devices),
-        ("There is no group {}", rule.device_groups, missing.groups),
-    )
-    found = ((said, [name for name in names if name in absent]) for said, names, absent in named)
-    return [said.format(_few(names)) for said, names in found if names]
-
-
-def _few(names: list[str]) -> str:
-    """The first of some names, and how many more there are."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _noise(score: Any) -> str:
-    """From 0 to 100, where 100 is noise and nothing else."""
-    return f"{score:.0f} of 100" if isinstance(score, (int, float)) else ""
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_rule(request: HttpRequest) -> HttpResponse:
-    """A rule that there is not yet; `?device=…&metric=…` fill it in, for links from elsewhere."""
+    """Show the form of a new rule, and create it; `?device=…&metric=…` of a link fill the form in."""
     caller = admin_of(request)
-    form = rule_form.form_of(Rule())
-    if request.method == "POST":
-        fields, form = rule_form.read(request.POST)
-        if fields is not None:
-            made = lifecycle.create(fields | {"enabled": True}, caller.name)
-            messages.success(request, f"{made.name} is evaluated from now on.")
-            return redirect("dashboard:rule", made.rule_id)
-    else:
-        form.values["metric_name"] = request.GET.get("metric", "").replace("\0", "")
-        form.values["device_ids"] = [one.replace("\0", "") for one in request.GET.getlist("device")]
+    linked = {
+        "metric_name": request.GET.get("metric", "").replace("\0", ""),
+        "device_ids": [name.replace("\0", "") for name in request.GET.getlist("device")],
+    }
+    form = _form(request, caller, Rule(), linked)
+    if form.is_valid():
+        assert form.rule_fields is not None
+        created = lifecycle.create(form.rule_fields | {"enabled": True}, caller.name)
+        messages.success(request, f"{created.name} created and enabled.")
+        return redirect(_rule_url(created))
     return _page(request, caller, Rule(), form)
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def rule_page(request: HttpRequest, rule_id: str) -> HttpResponse:
-    """A rule as a form: read by everybody, saved as its next version by admins; or tried beside it, as a shadow."""
+    """Show a rule as a form; admins save it as its next version, or as a shadow rule."""
     caller = caller_of(request.user)
     rule = _rule(rule_id)
-    form = rule_form.form_of(rule)
     if request.method == "POST":
         admin_of(request)
-        fields, form = rule_form.read(request.POST, rule)
-        if fields is not None:
-            return _saved(request, rule, fields | {"enabled": rule.enabled}, caller)
+    form = _form(request, caller, rule)
+    if form.is_valid():
+        return _save(request, caller, rule, form)
     return _page(request, caller, rule, form)
 
 
-def _saved(request: HttpRequest, rule: Rule, fields: dict[str, Any], caller: Caller) -> HttpResponse:
-    """The form's fields as the rule's next version, or of a shadow of it."""
+def _form(request: HttpRequest, caller: Caller, rule: Rule, initial: dict[str, Any] | None = None) -> RuleEditForm:
+    groups = DeviceGroup.objects.visible_to(caller).order_by("name").values_list("name", flat=True)[:MAX_CHOICES]
+    channels = Channel.objects.order_by("name").values_list("name", flat=True)[:MAX_CHOICES]
+    data = request.POST if request.method == "POST" else None
+    return RuleEditForm(data, rule, initial, list(groups), list(channels))
+
+
+def _save(request: HttpRequest, caller: Caller, rule: Rule, form: RuleEditForm) -> HttpResponse:
+    """Save a valid form as the rule's next version, or as a shadow rule."""
+    assert form.rule_fields is not None
     if request.POST.get("as") == "shadow" and rule.mode == Mode.LIVE:
-        made = lifecycle.create(fields | {"enabled": True}, caller.name, shadow_of=rule)
-        messages.success(request, "It runs beside the rule from now on, and tells nobody.")
-        return redirect("dashboard:rule", made.rule_id)
-    # Somebody else may have saved since the form was opened; what was typed stands for a moment longer.
+        created = lifecycle.create(form.rule_fields | {"enabled": True}, caller.name, shadow_of=rule)
+        messages.success(request, "Shadow rule created. It is evaluated on live data and never notifies.")
+        return redirect(_rule_url(created))
     if request.POST.get("version") != str(rule.version):
-        form = rule_form.read(request.POST, rule)[1]
         last = rule.versions.first()
-        who = person(last.by) if last else "somebody"
-        form.errors = {"version": [f"Not saved: {who} changed this rule. Your draft is kept; saving replaces it."]}
+        changed_by = display_name(last.by) if last else "Another user"
+        text = f"Not saved: {changed_by} changed this rule. Your draft is kept; saving it again replaces the change."
+        form.add_error("version", text)
         return _page(request, caller, rule, form)
-    note = request.POST.get("note", "").replace("\0", "").strip()[:WORDS_LENGTH]
-    changed = lifecycle.change(rule, fields, caller.name, note)
-    same = changed.version == rule.version
-    messages.success(
-        request, "Nothing differs: no version was made." if same else f"Version {changed.version} holds from now on."
-    )
-    return redirect("dashboard:rule", changed.rule_id)
+    note = request.POST.get("note", "").replace("\0", "").strip()[:MAX_SEARCH_LENGTH]
+    changed = lifecycle.change(rule, form.rule_fields | {"enabled": rule.enabled}, caller.name, note)
+    is_same = changed.version == rule.version
+    messages.success(request, "No changes to save." if is_same else f"Version {changed.version} saved.")
+    return redirect(_rule_url(changed))
 
 
-def _page(request: HttpRequest, caller: Caller, rule: Rule, form: rule_form.RuleForm) -> HttpResponse:
-    chosen = form.values.get("notification_channels") or []
-    channels = list(Channel.objects.order_by("name").values_list("name", flat=True)[:OFFERED])
-    groups = list(DeviceGroup.objects.visible_to(caller).order_by("name").values_list("name", flat=True)[:OFFERED])
+def _page(request: HttpRequest, caller: Caller, rule: Rule, form: RuleEditForm) -> HttpResponse:
+    metrics = MetricDefinition.objects.order_by("name").values_list("name", flat=True)
     context = {
         "rule": rule,
         "form": form,
-        "kinds": rule_choices.KINDS,
-        "conditions": rule_choices.CONDITIONS,
-        "parts": rule_choices.PARTS,
-        "most_conditions": MOST_CONDITIONS,
-        "measures": rule_choices.MEASURES,
-        "levels": rule_choices.LEVELS,
-        "units": UNITS,
-        "backs": BACKS,
-        "channels": channels,
-        "unconfigured": [name for name in chosen if name not in channels],
-        "groups": list(dict.fromkeys([*groups, *(form.values.get("device_groups") or [])])),
-        "metrics": _metric_names(),
-        "sentence": rule_words.sentence(rule) if rule.pk else "",
+        "sentence_fields": SENTENCE_FIELDS,
+        "max_conditions": MOST_CONDITIONS,
+        "backtest_ranges": BACKTEST_RANGES,
+        "metrics": list(metrics[:MAX_CHOICES]),
         "versions": _versions(rule) if rule.pk else [],
-        "compared": _compared(rule, caller) if rule.pk else [],
-        "operates": caller.may(Scope.OPERATE),
-        "administers": caller.may(Scope.ADMIN),
-        "by": person(rule.created_by),
+        "shadows": _shadows(rule, caller) if rule.pk else [],
     }
-    status = 422 if form.errors else 200
+    status = 422 if form.is_bound and form.error_lists() else 200
     return render(request, "dashboard/alerts/rule.html", context, status=status)
 
 
-def _metric_names() -> list[str]:
-    """Names to choose from while one types: those that are defined."""
-    return list(MetricDefinition.objects.order_by("name").values_list("name", flat=True)[:OFFERED])
+def _versions(rule: Rule) -> list[VersionRow]:
+    """Return the newest versions, each with the one before it."""
+    versions = list(rule.versions.all()[: MAX_VERSIONS + 1])
+    pairs = zip(versions[:MAX_VERSIONS], [*versions[1:], None], strict=False)
+    return [VersionRow(version, before) for version, before in pairs]
 
 
-def _versions(rule: Rule) -> list[dict[str, Any]]:
-    """The newest of them, each with what it changed."""
-    found = list(rule.versions.all()[: VERSIONS + 1])
-    befores = [*found[1:], None]
-    return [
-        {"version": one, "by": person(one.by), "changes": rule_words.changes(one, before)}
-        for one, before in zip(found[:VERSIONS], befores, strict=False)
-    ]
-
-
-def _compared(rule: Rule, caller: Caller) -> list[dict[str, Any]]:
-    """A rule and its shadows: how many alerts each raised since the shadow began, two weeks at most."""
+def _shadows(rule: Rule, caller: Caller) -> list[ShadowRow]:
+    """Return the shadow rules of a rule, or a shadow rule itself, with the numbers of alerts."""
     live = rule.shadow_of or rule
-    shadows = [rule] if rule.shadow_of else list(live.shadows.order_by("-created_at")[:PAGE])
+    shadows = [rule] if rule.shadow_of else list(live.shadows.order_by("-created_at")[:PAGE_SIZE])
     visible = Alert.objects.visible_to(caller)
     rows = []
     for shadow in shadows:
-        since = max(shadow.created_at, timezone.now() - COMPARED)
-        numbers = dict(
-            visible.filter(rule__in=[live, shadow], triggered_at__gte=since)
-            .order_by()
-            .values_list("rule")
-            .annotate(number=Count("pk"))
-        )
-        rows.append(
-            {
-                "shadow": shadow,
-                "live": live,
-                "since": since,
-                "sentence": rule_words.sentence(shadow),
-                "live_count": numbers.get(live.pk, 0),
-                "shadow_count": numbers.get(shadow.pk, 0),
-            }
-        )
+        since = max(shadow.created_at, timezone.now() - COMPARISON_PERIOD)
+        alerts = visible.filter(rule__in=[live, shadow], triggered_at__gte=since).order_by()
+        counts = dict(alerts.values_list("rule").annotate(count=Count("pk")))
+        rows.append(ShadowRow(shadow, since, counts.get(live.pk, 0), counts.get(shadow.pk, 0)))
     return rows
 
 
 @login_required
 @require_POST
 def check_rule(request: HttpRequest) -> JsonResponse:
-    """What was typed, as the fields of the API, for a backtest of what is not saved; or what is wrong with it."""
+    """Return the form as fields of the API, for a backtest of an unsaved rule, or its errors."""
     admin_of(request)
-    fields, form = rule_form.read(request.POST)
-    return JsonResponse({"document": fields, "errors": form.errors})
+    form = RuleEditForm(request.POST, Rule())
+    return JsonResponse({"document": form.rule_fields if form.is_valid() else None, "errors": form.error_lists()})
 
 
 @login_required
 @require_POST
 def switch_rule(request: HttpRequest, rule_id: str) -> HttpResponse:
-    """Enabled or not, which operators may say."""
+    """Enable or disable a rule."""
     caller = operator_of(request)
     rule, enabled = _rule(rule_id), request.POST.get("enabled") == "yes"
     try:
@@ -248,52 +258,53 @@ def switch_rule(request: HttpRequest, rule_id: str) -> HttpResponse:
     except BadRule as error:
         messages.error(request, f"Not changed: {error}.")
     else:
-        messages.success(request, f"{rule.name} is {'evaluated again' if enabled else 'not evaluated any more'}.")
-    return redirect("dashboard:rules" if request.POST.get("back") == "list" else rule_address(rule))
+        messages.success(request, f"{rule.name} {'enabled' if enabled else 'disabled'}.")
+    return redirect("dashboard:rules" if request.POST.get("back") == "list" else _rule_url(rule))
 
 
 @login_required
 @require_POST
-def put_back(request: HttpRequest, rule_id: str) -> HttpResponse:
-    """A version of before, as the next one."""
+def restore_version(request: HttpRequest, rule_id: str) -> HttpResponse:
+    """Save an earlier version again, as the next version."""
     caller, rule = admin_of(request), _rule(rule_id)
-    given = request.POST.get("version", "")
+    number = request.POST.get("version", "")
     try:
-        changed = lifecycle.put_back(rule, min(int(given), MOST_VERSION), caller.name)
-        messages.success(request, f"Version {given} is back, as version {changed.version}.")
+        changed = lifecycle.put_back(rule, min(int(number), MAX_VERSION_NUMBER), caller.name)
+        messages.success(request, f"Version {number} restored as version {changed.version}.")
     except (NotFound, BadRule, ValueError) as error:
-        messages.error(request, f"Nothing was changed: {error}.")
-    return redirect(rule_address(rule))
+        messages.error(request, f"Not restored: {error}.")
+    return redirect(_rule_url(rule))
 
 
 @login_required
 @require_POST
 def promote(request: HttpRequest, rule_id: str) -> HttpResponse:
-    """What a shadow says becomes the next version of its rule."""
+    """Save a shadow rule as the next version of its live rule."""
     caller, shadow = admin_of(request), _rule(rule_id)
     if shadow.shadow_of is None:
         raise Http404
     live = lifecycle.promote(shadow, caller.name)
-    messages.success(request, f"What was tried is version {live.version} of {live.name}.")
-    return redirect(rule_address(live))
+    messages.success(request, f"Shadow promoted: version {live.version} of {live.name} saved.")
+    return redirect(_rule_url(live))
 
 
 @login_required
 @require_POST
 def delete(request: HttpRequest, rule_id: str) -> HttpResponse:
-    """Its alerts stay; those that are open are resolved."""
+    """Delete a rule and resolve its open alerts; all its alerts are kept."""
     caller, rule = admin_of(request), _rule(rule_id)
-    live, open_now = rule.shadow_of, rule.alerts.open().count()
+    live, open_count = rule.shadow_of, rule.alerts.open().count()
     lifecycle.delete(rule, caller.name)
-    closed = f" {plural(open_now, 'open alert')} resolved." if open_now and live is None else ""
-    messages.success(request, f"{rule.name} is deleted.{closed}")
-    return redirect(rule_address(live) if live is not None else "dashboard:rules")
+    resolved = f" {plural(open_count, 'open alert')} resolved." if open_count and live is None else ""
+    messages.success(request, f"{rule.name} deleted.{resolved}")
+    return redirect(_rule_url(live) if live is not None else "dashboard:rules")
 
 
-def rule_address(rule: Rule) -> str:
+def _rule_url(rule: Rule) -> str:
     return reverse("dashboard:rule", args=[rule.rule_id])
 
 
 def _rule(rule_id: str) -> Rule:
-    found: Rule = get_object_or_404(Rule.objects.select_related("shadow_of"), rule_id=rule_id.replace("\0", ""))
-    return found
+    rules = Rule.objects.select_related("shadow_of")
+    rule: Rule = get_object_or_404(rules, rule_id=rule_id.replace("\0", ""))
+    return rule

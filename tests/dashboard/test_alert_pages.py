@@ -79,12 +79,12 @@ def titles(page: str) -> list[str]:
 
 class TestInbox:
     def test_an_empty_inbox_says_that_nothing_needs_anyone(self, client: Client):
-        assert "Nothing needs anyone" in client.get("/alerts/").content.decode()
+        assert "No open alerts" in client.get("/alerts/").content.decode()
 
     def test_it_shows_what_is_wrong_with_value_limit_and_unit(self, client: Client, mine: Alert):
         MetricDefinition.objects.create(name="temperature", data_type="numeric", unit="celsius")
         page = client.get("/alerts/").content.decode()
-        for words in ("Room 7 is too warm", "4.25\xa0°C", "limit 2", "Critical", "<title>(1) Alerts"):
+        for words in ("Room 7 is too warm", "4.25\xa0°C", "threshold 2", "Critical", "<title>(1) Alerts"):
             assert words in page
 
     def test_the_worst_comes_first_and_of_a_level_the_newest(self, client: Client, rule: Rule):
@@ -191,7 +191,7 @@ class TestWhoSeesWhat:
         assert titles(page) == [mine.message] and "Acknowledge<" not in page and "<title>(1)" in page
         assert "Acknowledge" not in viewer.get(f"/alerts/{mine.alert_id}/").content.decode()
         assert viewer.get(f"/alerts/{theirs.alert_id}/").status_code == 404
-        told = viewer.get("/alerts/news/", {"shown": f"{mine.alert_id},{theirs.alert_id}"}).json()
+        told = viewer.get("/alerts/updates/", {"shown": f"{mine.alert_id},{theirs.alert_id}"}).json()
         assert set(told["alerts"]) == {mine.alert_id} and told["newer"] == 1
         assert viewer.post("/alerts/act/", {"verb": "resolve", "alert": mine.alert_id}).status_code == 403
 
@@ -204,7 +204,7 @@ class TestWhoSeesWhat:
         assert of(mine).get().resolution_note == "Door was open."
 
     def test_nobody_sees_anything_without_signing_in(self, mine: Alert):
-        for path in ("/alerts/", "/alerts/news/", f"/alerts/{mine.alert_id}/"):
+        for path in ("/alerts/", "/alerts/updates/", f"/alerts/{mine.alert_id}/"):
             assert Client().get(path)["Location"].startswith("/login/")
 
     def test_verbs_ask_for_a_form_of_this_site(self, mine: Alert):
@@ -217,10 +217,10 @@ class TestWhoSeesWhat:
 class TestVerbs:
     def test_acknowledging_makes_it_somebodys(self, client: Client, mine: Alert):
         page = client.post("/alerts/act/", {"acknowledge": mine.alert_id}, follow=True).content.decode()
-        assert "1 alert acknowledged." in page and "Somebody has them" in page
+        assert "1 alert acknowledged." in page and "Acknowledged <span>1</span>" in page
         assert of(mine).get().owner == "user:mei"
         again = client.post("/alerts/act/", {"acknowledge": mine.alert_id}, follow=True).content.decode()
-        assert "somebody has it already" in again
+        assert "already acknowledged" in again
 
     def test_many_are_given_to_oneself_or_to_somebody(self, client: Client, mine: Alert, theirs: Alert):
         both = [mine.alert_id, theirs.alert_id]
@@ -234,14 +234,14 @@ class TestVerbs:
 
     def test_a_note_is_asked_for(self, client: Client, mine: Alert):
         sent = {"verb": "comment", "alert": mine.alert_id, "note": " "}
-        assert "write a note first" in client.post("/alerts/act/", sent, follow=True).content.decode()
+        assert "Enter a note first" in client.post("/alerts/act/", sent, follow=True).content.decode()
         told = client.post("/alerts/act/", sent | {"note": "Seen."}, headers={"Accept": "application/json"}).json()
-        assert told["moved"] == [{"alert_id": mine.alert_id, "status": "active", "owner": ""}]
+        assert told["changed"] == [{"alert_id": mine.alert_id, "status": "active", "owner": ""}]
         assert mine.events.last().note == "Seen."
 
     def test_nothing_chosen_and_unknown_verbs_are_said(self, client: Client, mine: Alert):
         page = client.post("/alerts/act/", {"verb": "resolve"}, follow=True).content.decode()
-        assert "choose at least one alert" in page
+        assert "Select at least one alert" in page
         assert client.post("/alerts/act/", {"verb": "delete", "alert": mine.alert_id}).status_code == 400
 
     @pytest.mark.parametrize(
@@ -258,11 +258,11 @@ class TestOneAlert:
         page = client.get(f"/alerts/{mine.alert_id}/").content.decode()
         for words in (
             "Room 7 is too warm",
-            "nobody has it",
+            "Unassigned",
             "4.25",
             "Driver is on site.",
             "duty",
-            "Unconfigured",
+            "Channel not configured",
             "Too warm",
         ):
             assert words in page
@@ -305,18 +305,18 @@ class TestNews:
     def test_newer_alerts_are_counted_and_shown_ones_told(self, client: Client, rule: Rule, mine: Alert):
         raised(rule, "b", "newer")
         alert_actions.acknowledge(of(mine), "user:ana")
-        told = client.get("/alerts/news/", {"since": mine.pk, "shown": mine.alert_id}).json()
-        assert told["newer"] == 1 and told["waiting"] == "1"
+        told = client.get("/alerts/updates/", {"since": mine.pk, "shown": mine.alert_id}).json()
+        assert told["newer"] == 1 and told["unacknowledged"] == "1"
         assert told["alerts"] == {mine.alert_id: {"status": "acknowledged", "owner": "ana"}}
 
     @pytest.mark.parametrize("since", ["", "x", "-1", "9" * 30])
     def test_any_words_are_answered(self, client: Client, since: str):
-        assert client.get("/alerts/news/", {"since": since, "shown": "\0"}).status_code == 200
+        assert client.get("/alerts/updates/", {"since": since, "shown": "\0"}).status_code == 200
 
     def test_it_is_cheap(self, client: Client, rule: Rule, mine: Alert):
-        client.get("/alerts/news/")
+        client.get("/alerts/updates/")
         with CaptureQueriesContext(connection) as asked:
-            client.get("/alerts/news/", {"since": "1", "shown": mine.alert_id})
+            client.get("/alerts/updates/", {"since": "1", "shown": mine.alert_id})
         assert len(asked) <= 5
 
 
@@ -333,7 +333,7 @@ class TestPatterns:
         assert "Room 7 flaps" in page and "Elsewhere flaps" not in page
 
     def test_nothing_repeats_itself_at_first(self, client: Client):
-        assert "Nothing repeats itself" in client.get("/patterns/?from=x").content.decode()
+        assert "No patterns found" in client.get("/patterns/?from=x").content.decode()
 
 
 @pytest.mark.parametrize("page", ["403.html", "403_csrf.html", "404.html"])

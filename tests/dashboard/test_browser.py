@@ -61,11 +61,11 @@ def test_a_wrong_password_is_said_and_the_right_one_leads_to_where_one_wanted_to
 
 def test_the_first_measurement_turns_the_empty_page_into_a_chart(desk: Desk, gateway: ApiClient):
     sign_in(desk)
-    expect(desk.page.get_by_text("Waiting for the first measurement")).to_be_visible()
+    expect(desk.page.get_by_text("Waiting for the first point")).to_be_visible()
     expect(desk.page.locator("#live")).to_contain_text("Live")
     send(gateway, 4.2)
     expect(desk.page.locator("#big")).to_contain_text("4.20 °C")
-    expect(desk.page.locator("#now")).to_have_text("1 device reporting")
+    expect(desk.page.locator("#device-states")).to_have_text("1 device online")
     expect(desk.page.locator("#chart canvas")).to_be_visible()
 
 
@@ -96,7 +96,7 @@ def test_dragging_over_the_chart_zooms_and_follow_leads_back(desk: Desk, hour: N
     desk.page.mouse.move(box["x"] + box["width"] * 0.5, middle, steps=4)
     desk.page.mouse.up()
     expect(desk.page).to_have_url(re.compile("from="))
-    follow = desk.page.get_by_role("button", name="Follow")
+    follow = desk.page.get_by_role("button", name="Go live")
     expect(follow).to_be_visible()
     start, end = window(desk)
     # Seconds later the window still stands where it was, and its address opens the same.
@@ -105,7 +105,7 @@ def test_dragging_over_the_chart_zooms_and_follow_leads_back(desk: Desk, hour: N
     assert window(desk) == (start, end)
     follow.click()
     expect(follow).to_be_hidden()
-    expect(desk.page.locator("#following")).to_have_text("Following")
+    expect(desk.page.locator("#following")).to_have_text("Live")
     assert "from=" not in desk.page.url
 
 
@@ -175,9 +175,9 @@ def test_several_metrics_are_numbered_lines_and_can_be_shared(desk: Desk, hour: 
 def test_pointing_at_the_chart_holds_it_still(desk: Desk, hour: None):
     sign_in(desk, DEVICE)
     desk.page.locator("#chart .u-over").hover()
-    expect(desk.page.locator("#following")).to_have_text("Paused while you point")
+    expect(desk.page.locator("#following")).to_have_text("Paused while hovering")
     desk.page.locator("h1").hover()
-    expect(desk.page.locator("#following")).to_have_text("Following")
+    expect(desk.page.locator("#following")).to_have_text("Live")
 
 
 def test_a_lost_connection_is_said_and_what_was_missed_is_fetched(desk: Desk, gateway: ApiClient, hour: None):
@@ -198,7 +198,7 @@ def test_a_lost_connection_is_said_and_what_was_missed_is_fetched(desk: Desk, ga
     open_way[0] = False
     sockets[-1].close(code=1012)
     strap = desk.page.locator("#strap")
-    expect(strap).to_contain_text("Live paused. You see data up to", timeout=10_000)
+    expect(strap).to_contain_text("Live paused. Data is complete up to", timeout=10_000)
     expect(desk.page.locator("body")).to_have_class(re.compile("stale"))
     send(gateway, 55.5)
     open_way[0] = True

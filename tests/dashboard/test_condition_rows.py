@@ -14,7 +14,7 @@ from alerts.conditions.spec import PARTS
 from alerts.models import Kind, Rule
 from alerts.rules import lifecycle
 from dashboard import rule_words
-from dashboard.condition_rows import TYPED
+from dashboard.forms.conditions import TYPED
 from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import Desk, sign_in
 from tests.dashboard.sent import Sent
@@ -78,7 +78,7 @@ class TestUnedited:
     def test_a_rule_of_any_condition_is_saved_as_it_was(self, client: Client, one: dict[str, Any], operator: str):
         rule = made([one, ODD], operator)
         before = lifecycle.document_of(rule)
-        assert "Nothing differs: no version was made." in saved(client, rule, form(client, rule))
+        assert "No changes to save." in saved(client, rule, form(client, rule))
         rule.refresh_from_db()
         assert rule.version == 1 and lifecycle.document_of(rule) == before
 
@@ -86,20 +86,20 @@ class TestUnedited:
         alike = [WARM, WARM | {"kind": "threshold"}, WARM | {"aggregation": ""}]
         rule = made([*alike, RISES, ODD, FILLS, *reversed(alike[:2])])
         page = client.get(f"/rules/{rule.rule_id}/").content.decode()
-        assert "Nothing differs" in saved(client, rule, Sent(page).fields)
+        assert "No changes to save" in saved(client, rule, Sent(page).fields)
         assert "data-blank" not in page.split("<template")[0]
 
     def test_what_a_composite_has_no_use_for_stays_too(self, client: Client):
         more = {"metric_name": "of the room", "threshold_value": 7.5, "clear_threshold": 3, "aggregation": "avg"}
         timeout, description = 2_591_999, "Look\nat {device}.\n\nNow."
         rule = made([WARM, RISES], **more, auto_resolve_timeout=timeout, description=description)
-        assert "Nothing differs" in saved(client, rule, form(client, rule))
+        assert "No changes to save" in saved(client, rule, form(client, rule))
 
     def test_the_others_stay_word_by_word_where_one_is_edited(self, client: Client):
         rule = made(WRITTEN[1:5])
         before, fields = conditions_of(rule), form(client, rule)
         fields["c_threshold_value"][2] = "31,5"
-        assert "Version 2 holds from now on." in saved(client, rule, fields)
+        assert "Version 2 saved." in saved(client, rule, fields)
         edited = WARM | {
             "kind": "threshold",
             "aggregation": "p99.9",
@@ -143,9 +143,9 @@ class TestEdited:
         fields = form(client, rule)
         for name, text in ({"metric_name": "temperature", "threshold_value": "30"} | typed).items():
             fields[f"c_{name}"][2] = text
-        assert "Version 2 holds" in saved(client, rule, fields)
+        assert "Version 2 saved." in saved(client, rule, fields)
         assert conditions_of(rule) == [ODD, FILLS, {"metric_name": "temperature"} | said]
-        assert "Nothing differs" in saved(client, rule, form(client, rule))
+        assert "No changes to save" in saved(client, rule, form(client, rule))
 
     def test_a_row_in_which_nothing_is_typed_is_left_out(self, client: Client):
         rule = made([WARM, RISES, ODD])
@@ -164,7 +164,7 @@ class TestEdited:
         rule = Rule.objects.get()
         assert rule.parameters == {"operator": "or", "conditions": [WARM | {"kind": "threshold"}, ODD]}
         assert rule.metric_name == "temperature"
-        assert rule_words.sentence(rule) == "temperature is above 30 or vibration is unlike what it was before"
+        assert rule_words.sentence(rule) == "temperature is above 30 or vibration is anomalous"
 
     @pytest.mark.parametrize(
         ("typed", "field", "told"),
@@ -173,9 +173,9 @@ class TestEdited:
             ({"threshold_value": "warm"}, "c_threshold_value", "a text or truth value is compared as it is"),
             ({"threshold_value": ""}, "c_threshold_value", "a number is accepted"),
             ({"clear_threshold": "99"}, "c_clear_threshold", "must not be above threshold_value"),
-            ({"clear_threshold": "well"}, "c_clear_threshold", "a number is accepted"),
+            ({"clear_threshold": "well"}, "c_clear_threshold", "Enter a number"),
             ({"evaluation_window": "8e9"}, "c_evaluation_window", "seconds are accepted"),
-            ({"evaluation_window": "long"}, "c_evaluation_window", "seconds are accepted"),
+            ({"evaluation_window": "long"}, "c_evaluation_window", "Enter a number"),
             ({"kind": "forecast", "horizon": ""}, "c_horizon", "seconds are accepted"),
             ({"kind": "absence"}, "c_kind", "forecast are accepted"),
             ({"kind": "trend", "measure": "none"}, "c_measure", "relative are accepted"),
@@ -192,13 +192,13 @@ class TestEdited:
             fields[f"c_{name}"][1] = text
         answer = client.post(f"/rules/{rule.rule_id}/", fields)
         page = html.unescape(answer.content.decode())
-        list_of_rows = page[page.index('<ul id="several"') : page.index("<template")]
+        list_of_rows = page[page.index('<ul id="conditions"') : page.index("<template")]
         first, second, *_ = list_of_rows.split("<li")[1:]
         assert answer.status_code == 422 and told in second and told not in page.replace(second, "")
         assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == [field] and "aria-invalid" not in first
         if set(typed) <= set(TYPED):
             assert Sent(answer.content.decode()).fields[field][1] == fields[field][1]  # what was typed is kept
-        assert "said below." in page
+        assert "marked below." in page
 
     def test_any_metric_is_none_of_several(self, client: Client):
         rule = made([WARM, RISES])
@@ -230,46 +230,50 @@ def test_the_words_of_a_rule_tell_of_each_kind(site: None):
     words = rule_words.sentence(made([WARM | {"aggregation": "avg", "evaluation_window": 600}, RISES, ODD, FILLS]))
     assert words.replace("\xa0", " ") == (
         "the average of temperature over 10 min is above 30 and the change per second of humidity is above 0.500"
-        " and vibration is unlike what it was before and disk is above 95 in 2 h"
+        " and vibration is anomalous and disk is above 95 in 2 h"
     )
 
 
 class TestInTheBrowser:
     def test_each_row_shows_the_fields_of_its_kind(self, client: Client, desk: Desk):
         sign_in(desk, f"/rules/{elsewhere(made, [WARM, ODD, FILLS]).rule_id}/")
-        rows = desk.page.locator("#several > li")
+        rows = desk.page.locator("#conditions > li")
         expect(rows).to_have_count(3)
-        for n, fields in enumerate((("Aggregation", "Limit", "Well again at"), (), ("How far ahead", "Limit"))):
-            for name in ("Aggregation", "What of the trend", "Limit", "How far ahead"):
+        for n, fields in enumerate(
+            (("Aggregation", "Threshold", "Recovery threshold"), (), ("Forecast horizon", "Threshold"))
+        ):
+            for name in ("Aggregation", "Trend measure", "Threshold", "Forecast horizon"):
                 expect(rows.nth(n).get_by_label(name, exact=True)).to_be_visible(visible=name in fields)
         rows.nth(1).get_by_label("Kind of condition").select_option("trend")
-        expect(rows.nth(1).get_by_label("What of the trend")).to_be_visible()
-        expect(rows.nth(1).get_by_label("Limit", exact=True)).to_be_visible()
-        expect(rows.nth(0).get_by_label("What of the trend")).to_be_hidden()
+        expect(rows.nth(1).get_by_label("Trend measure")).to_be_visible()
+        expect(rows.nth(1).get_by_label("Threshold", exact=True)).to_be_visible()
+        expect(rows.nth(0).get_by_label("Trend measure")).to_be_hidden()
         desk.page.reload()
         desk.page.get_by_role("button", name="Save as version 2").click()
-        expect(desk.page.get_by_text("Nothing differs: no version was made.")).to_be_visible()
+        expect(desk.page.get_by_text("No changes to save.")).to_be_visible()
 
     def test_conditions_are_added_removed_tried_and_saved(self, client: Client, admin: ApiClient, desk: Desk):
         points = [point("temperature", 31 if 100 < n < 110 else 20, seconds_ago=10 * n) for n in range(200)]
         assert admin.post("devices/room-0/telemetry/batch", {"data_points": points}).status == 200
         rule = elsewhere(made, [WARM, ODD])
         sign_in(desk, f"/rules/{rule.rule_id}/")
-        rows = desk.page.locator("#several > li")
+        rows = desk.page.locator("#conditions > li")
         expect(rows.nth(0).get_by_role("button", name="Remove this condition")).to_be_hidden()
-        desk.page.get_by_role("button", name="Add").click()
+        desk.page.get_by_role("button", name="Add condition").click()
         expect(rows.nth(2).get_by_label("Metric")).to_be_focused()
         rows.nth(2).get_by_label("Kind of condition").select_option("trend")
         desk.page.keyboard.type("temperature")
         rows.nth(2).get_by_label("Metric").fill("temperature")
-        desk.page.get_by_role("button", name="Try it").click()
-        expect(desk.page.locator("#tried-say")).to_contain_text("Not replayed: condition 3, threshold value: a number")
-        rows.nth(2).get_by_label("Limit", exact=True).fill("0")
+        desk.page.get_by_role("button", name="Run backtest").click()
+        expect(desk.page.locator("#backtest-status")).to_contain_text(
+            "Not replayed: condition 3, threshold value: a number"
+        )
+        rows.nth(2).get_by_label("Threshold", exact=True).fill("0")
         rows.nth(1).get_by_role("button", name="Remove this condition").click()
         expect(rows).to_have_count(2)
-        desk.page.get_by_role("button", name="Try it").click()
-        expect(desk.page.locator("#tried-say")).to_contain_text("Replayed in")
+        desk.page.get_by_role("button", name="Run backtest").click()
+        expect(desk.page.locator("#backtest-status")).to_contain_text("Replayed in")
         desk.page.get_by_role("button", name="Save as version 2").click()
-        expect(desk.page.get_by_text("Version 2 holds from now on.")).to_be_visible()
+        expect(desk.page.get_by_text("Version 2 saved.")).to_be_visible()
         trend = {"kind": "trend", "metric_name": "temperature", "parameters": {"measure": "slope"}}
         assert elsewhere(conditions_of, rule) == [WARM, trend | {"condition": ">", "threshold_value": 0}]

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from alerts import alert_actions
 from alerts.models import Alert, Resolution, Rule
 from alerts.rules import lifecycle
-from dashboard.sparklines import LINES, POINTS
+from dashboard.sparklines import MAX_POINTS
 from metrics.models import Device, DeviceGroup
 from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import Desk, sign_in
@@ -36,7 +36,7 @@ def measured(gateway: ApiClient, device_id: str, values: dict[float, Any], metri
 
 
 def told(client: Client, *alerts: Alert) -> Any:
-    return client.get("/alerts/courses/", {"shown": ",".join(alert.alert_id for alert in alerts)}).json()
+    return client.get("/alerts/sparklines/", {"shown": ",".join(alert.alert_id for alert in alerts)}).json()
 
 
 def course(client: Client, alert: Alert) -> Any:
@@ -52,7 +52,7 @@ class TestOneCourse:
     def test_of_an_open_alert_it_is_the_last_hour_with_the_limit(self, client: Client, rule: Rule, gateway: ApiClient):
         measured(gateway, "room-7", {70: 9, 50: 1, 5: 3, 0: 4.5})
         found = course(client, raised(rule, "room-7", "Room 7 is too warm", minutes_ago=300))
-        assert (found["values"], found["limit"], found["until"]) == ([1, 3, 4.5], 2.0, None)
+        assert (found["values"], found["threshold"], found["until"]) == ([1, 3, 4.5], 2.0, None)
         assert found["times"] == sorted(found["times"]) and found["kind"] == "number"
 
     def test_of_one_that_is_over_it_is_the_hour_around_its_beginning(
@@ -75,14 +75,14 @@ class TestOneCourse:
     def test_it_is_no_longer_than_can_be_seen_and_keeps_the_peak(self, client: Client, rule: Rule, gateway: ApiClient):
         measured(gateway, "room-7", {n / 20: 100 if n == 421 else n % 3 for n in range(900)})
         values = course(client, raised(rule, "room-7", "Room 7 is too warm"))["values"]
-        assert len(values) <= 2 * POINTS + 1 and max(values) == 100
+        assert len(values) <= 2 * MAX_POINTS + 1 and max(values) == 100
 
     def test_truth_values_are_steps_and_words_are_nothing(self, client: Client, rule: Rule, gateway: ApiClient):
         measured(gateway, "door", {20: True, 10: False, 1: True}, "open")
         measured(gateway, "door", {20: "shut", 10: "ajar"}, "state")
         door, state = (raised(rule, "door", name, metric_name=name, threshold=True) for name in ("open", "state"))
         found = course(client, door)
-        assert (found["kind"], found["values"], found["limit"]) == ("boolean", [1, 0, 1], None)
+        assert (found["kind"], found["values"], found["threshold"]) == ("boolean", [1, 0, 1], None)
         assert course(client, state)["values"] == []
 
     def test_where_nothing_was_measured_there_is_nothing(self, client: Client, rule: Rule):
@@ -113,9 +113,9 @@ class TestOneCourse:
     ):
         given = {"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0} | fields
         alert = raised(lifecycle.create(given, "user:mei"), "room-7", "Room 7 warms up")
-        assert course(client, alert)["limit"] == limit
+        assert course(client, alert)["threshold"] == limit
         page = client.get(f"/alerts/{alert.alert_id}/").content.decode()
-        assert ('"text": "Limit 2' in page) is (limit is not None)
+        assert ('"text": "Threshold 2' in page) is (limit is not None)
 
     def test_what_cannot_be_read_is_said(self, client: Client, rule: Rule, gateway: ApiClient):
         measured(gateway, "room-7", {5: 1})
@@ -134,24 +134,24 @@ class TestWhoSeesWhat:
         assert told(person("w", group="site b"), mine, theirs)["alerts"] == {}
 
     def test_nobody_sees_any_without_signing_in_and_a_page_only_shows(self, client: Client):
-        assert Client().get("/alerts/courses/")["Location"].startswith("/login/")
-        assert client.post("/alerts/courses/").status_code == 405
+        assert Client().get("/alerts/sparklines/")["Location"].startswith("/login/")
+        assert client.post("/alerts/sparklines/").status_code == 405
 
     @pytest.mark.parametrize("shown", ["", "x", "\0", ",,,", "alt_none," * 500])
     def test_any_words_are_answered(self, client: Client, shown: str):
-        assert client.get("/alerts/courses/", {"shown": shown}).json() == {"alerts": {}, "incomplete": []}
+        assert client.get("/alerts/sparklines/", {"shown": shown}).json() == {"alerts": {}, "incomplete": []}
 
 
 class TestCost:
     def test_many_rows_cost_what_a_few_do(self, rule: Rule, admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
         """The series are read together, twice as many each time, however many metrics there are."""
-        alerts = [raised(rule, f"d{n}", f"alert {n}", metric_name=f"m{n % 20}") for n in range(LINES + 10)]
-        points = {f"d{n}": [point(f"m{m}", m, seconds_ago=m) for m in range(20)] for n in range(LINES + 10)}
+        alerts = [raised(rule, f"d{n}", f"alert {n}", metric_name=f"m{n % 20}") for n in range(MAX_SPARKLINES + 10)]
+        points = {f"d{n}": [point(f"m{m}", m, seconds_ago=m) for m in range(20)] for n in range(MAX_SPARKLINES + 10)}
         assert admin.post("bulk", points).status == 200
         client = Client()
         client.force_login(get_user_model().objects.create_superuser("boss"))
         found = told(client, *alerts)["alerts"]
-        assert len(found) == LINES and all(len(one["values"]) == 1 for one in found.values())
+        assert len(found) == MAX_SPARKLINES and all(len(one["values"]) == 1 for one in found.values())
         costs = []
         for some in (alerts[:2], alerts):
             with counted(monkeypatch) as sent:
@@ -180,7 +180,7 @@ class TestInTheBrowser:
         return [open_one, raised(rule, "room-8", "Room 8 is open", metric_name="state", threshold="open")]
 
     def test_each_row_has_its_line_and_limit_and_nothing_moves(self, rows: list[Alert], desk: Desk):
-        desk.page.route("**/alerts/courses/**", lambda route: held.append(route))
+        desk.page.route("**/alerts/sparklines/**", lambda route: held.append(route))
         held: list[Any] = []
         sign_in(desk, "/alerts/")
         first, second = (desk.page.locator(f"[data-alert={alert.alert_id}]") for alert in rows)
@@ -214,4 +214,4 @@ class TestInTheBrowser:
         sign_in(phone, "/alerts/")
         expect(phone.page.locator(".arow .course").first).to_be_hidden()
         phone.page.wait_for_load_state("networkidle")
-        assert any("/inbox.js" in url for url in asked) and not any("/alerts/courses/" in url for url in asked)
+        assert any("/inbox.js" in url for url in asked) and not any("/alerts/sparklines/" in url for url in asked)

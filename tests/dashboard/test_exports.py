@@ -77,7 +77,7 @@ def test_an_export_is_ordered_watched_and_fetched(desk: Desk, rooms: None):
     row = desk.page.locator("#list tbody tr")
     expect(row).to_have_count(1)
     expect(row).to_contain_text("temperature of cold-room-07 and cold-room-08")
-    expect(row).to_contain_text("Waiting")
+    expect(row).to_contain_text("Queued")
     assert elsewhere(jobs.run_pending_jobs) == 1
     expect(row).to_contain_text("Ready")
     expect(row.locator("[data-rows]")).to_have_text("60")
@@ -93,9 +93,9 @@ def test_progress_is_live_and_a_waiting_export_can_be_cancelled(desk: Desk, room
     choose(desk, ["cold-room-07"], ["temperature", "humidity"])
     desk.page.get_by_role("button", name="Export", exact=True).click()
     row = desk.page.locator("#list tbody tr")
-    expect(row).to_contain_text("Waiting")
+    expect(row).to_contain_text("Queued")
     elsewhere(lambda: ExportJob.objects.update(status="running", progress=0.42))
-    expect(row).to_contain_text("Being made, 42 %")
+    expect(row).to_contain_text("Running, 42 %")
     expect(row.locator("progress")).to_have_js_property("value", 0.42)
     row.get_by_role("button", name="Cancel").press("Enter")
     expect(row).to_contain_text("Cancelled")
@@ -113,11 +113,11 @@ def test_what_is_missing_or_wrong_is_said_beside_its_field(desk: Desk, rooms: No
     expect(desk.page.locator("#device")).to_be_focused()
     choose(desk, ["cold-room-07"], ["temperature"])
     expect(desk.page.locator("#device-fault")).to_be_hidden()
-    desk.page.get_by_text("From … to").click()
+    desk.page.get_by_text("Custom").click()
     desk.page.fill("#from", "2026-03-02T10:00")
     desk.page.fill("#to", "2026-03-02T09:00")
     desk.page.get_by_role("button", name="Export", exact=True).click()
-    expect(desk.page.get_by_text("The beginning must be before the end")).to_be_visible()
+    expect(desk.page.get_by_text("The start must be before the end")).to_be_visible()
     expect(desk.page.locator("#from")).to_be_focused()
     desk.page.fill("#from", "1969-03-02T09:00")
     desk.page.get_by_role("button", name="Export", exact=True).click()
@@ -136,7 +136,7 @@ def test_an_aggregated_export_has_an_interval_and_a_failed_one_says_why(desk: De
     desk.page.get_by_text("JSON lines", exact=True).click()
     desk.page.get_by_role("button", name="Export", exact=True).click()
     row = desk.page.locator("#list tbody tr").first
-    expect(row).to_contain_text("avg a minute, JSON lines")
+    expect(row).to_contain_text("avg per minute, JSON lines")
     assert elsewhere(lambda: jobs.query_of(ExportJob.objects.get()).timezone) == "Europe/Oslo"
     desk.page.locator("#devices button").click()
     choose(desk, ["nobody"], [])
@@ -186,7 +186,7 @@ def test_a_list_that_cannot_be_refreshed_says_so_and_goes_on(desk: Desk, rooms: 
 def test_nothing_scrolls_sideways_on_a_phone(phone: Desk, rooms: None):
     sign_in(phone, PAGE)
     choose(phone, ["cold-room-07", "cold-room-08" * 9], ["temperature", "humidity"])
-    phone.page.get_by_text("From … to").click()
+    phone.page.get_by_text("Custom").click()
     phone.page.get_by_role("button", name="Export", exact=True).click()
     expect(phone.page.locator("#list tbody tr")).to_have_count(1)
     assert phone.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]

@@ -48,7 +48,7 @@ def test_the_script_writes_as_the_server_does(desk: Desk):
     desk.open("/login/")
     said = desk.page.evaluate(
         """async ([cases, ages]) => {
-            const { reading, durationText } = await import("/static/dashboard/values.js");
+            const { reading, durationText } = await import("/static/dashboard/number_format.js");
             return [cases.map(([value, unit]) => reading(value, unit ?? "")), ages.map(durationText)];
         }""",
         [[case[:2] for case in CASES], [age[0] for age in AGES]],

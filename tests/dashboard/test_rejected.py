@@ -44,7 +44,7 @@ def somebody(name: str, *, operates: bool) -> Client:
 
 
 def test_the_empty_inbox_says_so(client: Client):
-    assert "Nothing was rejected" in client.get("/rejected/").content.decode()
+    assert "No rejected points" in client.get("/rejected/").content.decode()
 
 
 def test_it_shows_who_what_why_and_how_many(client: Client, battery: Any):
@@ -58,7 +58,7 @@ def test_it_shows_who_what_why_and_how_many(client: Client, battery: Any):
     ):
         assert words in page
     assert "elsewhere" not in client.get("/rejected/?q=BOILER").content.decode()
-    assert "Nothing rejected with" in client.get("/rejected/?q=none").content.decode()
+    assert "No rejected points with" in client.get("/rejected/?q=none").content.decode()
 
 
 def test_operators_replay_and_dismiss_and_viewers_only_look(battery: Any):
@@ -78,7 +78,7 @@ def test_operators_replay_and_dismiss_and_viewers_only_look(battery: Any):
     battery.max_value = 200
     battery.save()
     page = operating.post("/rejected/replay/", follow=True).content.decode()
-    assert "2 points stored." in page and "Nothing was rejected" in page
+    assert "2 points stored." in page and "No rejected points" in page
     assert [row.pk for row in Rejected.objects.all()] == [theirs]
 
 

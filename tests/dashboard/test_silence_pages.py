@@ -48,14 +48,16 @@ def test_what_is_quiet_now_to_come_and_over(client: Client):
     quiet(reason="tomorrow", starts_at=now + timedelta(days=1), ends_at=now + timedelta(days=2))
     silences.end_silence(quiet(reason="long ago", kind="maintenance"), MEI)
     page = client.get("/silences/").content.decode()
-    order = [page.index(words) for words in ("Quiet now", "at this time", "To come", "tomorrow", ">Over<", "long ago")]
+    order = [
+        page.index(words) for words in (">Active<", "at this time", ">Scheduled<", "tomorrow", ">Expired<", "long ago")
+    ]
     assert order == sorted(order) and ">maintenance<" in page
 
 
 def test_one_is_opened_for_so_long(client: Client):
     page = client.post("/silences/", SENT, follow=True).content.decode()
     made = Silence.objects.get()
-    assert "Quiet until" in page and "Defrosting" in page
+    assert "Silenced until" in page and "Defrosting" in page
     assert (made.device_ids, made.reason, made.created_by) == (["room-7"], "Defrosting", "user:mei")
     assert made.ends_at - made.starts_at == timedelta(hours=1)
 
@@ -74,10 +76,10 @@ def test_times_are_of_the_readers_clock(client: Client):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"reason": ""}, "must be 1 to 1000 characters"),
-        ({"device_ids": ""}, "alert_id is required"),
-        ({"lasting": "0"}, "a silence must end"),
-        ({"lasting": "0", "ends_at": "tomorrow"}, "a date and a time are accepted"),
+        ({"reason": ""}, "Enter a reason."),
+        ({"device_ids": ""}, "Choose at least one device, group, metric, rule or level."),
+        ({"lasting": "0"}, "Choose a duration or an end time."),
+        ({"lasting": "0", "ends_at": "tomorrow"}, "Enter a valid date/time."),
         ({"lasting": "0", "ends_at": "2020-01-01T10:00"}, "must be after starts_at"),
         ({"days": ["0"], "from": "25:00", "to": "06:00"}, "from: must be a time from 00:00"),
         ({"levels": ["none"]}, "must be a list of info"),
@@ -94,13 +96,13 @@ def test_what_is_wrong_is_said_and_what_was_typed_kept(client: Client, changed: 
 def test_a_preview_counts_what_would_have_been_hidden_and_opens_nothing(client: Client, rule: Rule, mine: Alert):
     raised(rule, "elsewhere", "Elsewhere is too warm")
     page = client.post("/silences/", SENT | {"do": "preview"}).content.decode()
-    assert "It would have kept 1 alert of the last 7 days quiet" in page and mine.message in page
+    assert "Would have silenced 1 alert of the last 7 days" in page and mine.message in page
     assert "Elsewhere" not in page and not Silence.objects.exists()
 
 
 def test_one_is_ended(client: Client):
     one = quiet()
-    assert "The silence is over" in client.post(f"/silences/{one.silence_id}/end/", follow=True).content.decode()
+    assert "Silence ended." in client.post(f"/silences/{one.silence_id}/end/", follow=True).content.decode()
     assert not silences.list_active(timezone.now())
 
 
@@ -108,14 +110,17 @@ class TestFromAnAlert:
     def test_its_rule_is_quiet_on_its_device_for_an_hour(self, client: Client, rule: Rule, mine: Alert):
         page = client.post(f"/alerts/{mine.alert_id}/silence/", {"lasting": "hour"}, follow=True).content.decode()
         made = Silence.objects.get()
-        assert "Quiet for 1 h." in page and (made.device_ids, made.rule_ids) == (["room-7"], [rule.rule_id])
+        assert "Silenced for 1 h. You will still be notified when it resolves." in page and (
+            made.device_ids,
+            made.rule_ids,
+        ) == (["room-7"], [rule.rule_id])
 
     def test_or_itself_until_it_is_resolved(self, client: Client, mine: Alert):
         client.post(f"/alerts/{mine.alert_id}/silence/", {"lasting": "resolved"})
         made = Silence.objects.get()
         assert (made.alert_id, made.device_ids) == (mine.alert_id, [])
         page = client.get("/silences/").content.decode()
-        assert "until it is resolved" in page and "Alert Room 7 is too warm" in page
+        assert "until the alert is resolved" in page and "Alert Room 7 is too warm" in page
 
 
 class TestWhoMayWhat:

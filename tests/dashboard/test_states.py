@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dashboard.device_state import LATE, NEVER, OK, SILENT, Patience
+from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, StateLimits
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -10,19 +10,19 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("expected_interval", "quiet", "state"),
     [
-        (10, 0, OK),
-        (10, 30, OK),
+        (10, 0, ONLINE),
+        (10, 30, ONLINE),
         (10, 31, LATE),
         (10, 100, LATE),
-        (10, 101, SILENT),
-        (None, 300, OK),
-        (None, 301, SILENT),  # never late: nobody said how often it sends
-        (10, -200, OK),  # its clock is ahead
+        (10, 101, OFFLINE),
+        (None, 300, ONLINE),
+        (None, 301, OFFLINE),  # never late without an expected interval
+        (10, -200, ONLINE),  # its clock is ahead
     ],
 )
 def test_a_device_is_judged_by_how_many_intervals_it_missed(expected_interval, quiet, state):
-    assert Patience.of(expected_interval).state(NOW - timedelta(seconds=quiet), NOW) is state
+    assert StateLimits.of(expected_interval).state(NOW - timedelta(seconds=quiet), NOW) is state
 
 
 def test_a_device_that_never_sent_is_never_heard():
-    assert Patience.of(10).state(None, NOW) is NEVER
+    assert StateLimits.of(10).state(None, NOW) is NEVER_SEEN

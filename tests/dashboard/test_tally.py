@@ -12,8 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from alerts.models import Alert, Level, Status
-from dashboard.navigation import open_alerts
-from dashboard.open_alert_counts import BOUND, Counted, Tally
+from dashboard.navigation import page_context
+from dashboard.open_alert_counts import MAX_COUNT, BoundedCount, OpenAlertCounts
 from metrics.models import Device, DeviceGroup
 from rest.caller import caller_of
 from tests.dashboard.test_alert_pages import person
@@ -31,37 +31,38 @@ def many(number: int, device: Device | None = None, **fields: Any) -> None:
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0"), (1, "1"), (999, "999"), (1000, "999+"), (54_321, "999+")])
 def test_a_number_beyond_the_bound_says_that_there_are_more(number: int, words: str):
-    assert str(Counted(number)) == words and bool(Counted(number)) == (number > 0)
+    assert str(BoundedCount(number)) == words and bool(BoundedCount(number)) == (number > 0)
 
 
 def test_counting_stops_at_the_bound_of_each_status_and_level(mei: Any):
-    many(BOUND + 100)
+    many(MAX_COUNT + 100)
     many(3, level=Level.EMERGENCY)
     many(2, level=Level.CRITICAL, status=Status.ACKNOWLEDGED)
     many(4, level=Level.CRITICAL, status=Status.RESOLVED)
     many(5, shadow=True, level=Level.ERROR)
-    tally = Tally.of(caller_of(mei))
-    assert tally.active == {"warning": BOUND, "emergency": 3} and tally.acknowledged == {"critical": 2}
-    assert (str(tally.waiting), str(tally.open), tally.worst) == ("999+", "999+", "emergency")
-    told = {level: (str(open_now), str(waiting)) for level, open_now, waiting in tally.by_level}
-    assert told["warning"] == ("999+", "999+") and told["critical"] == ("2", "0") and told["info"] == ("0", "0")
+    counts = OpenAlertCounts.visible_to(caller_of(mei))
+    assert counts.active == {"warning": MAX_COUNT, "emergency": 3} and counts.acknowledged == {"critical": 2}
+    assert (str(counts.unacknowledged), str(counts.open), counts.worst) == ("999+", "999+", "emergency")
+    levels = {one.level: (str(one.open), str(one.unacknowledged)) for one in counts.by_level}
+    assert levels["warning"] == ("999+", "999+") and levels["critical"] == ("2", "0") and levels["info"] == ("0", "0")
 
 
 def test_of_very_many_the_frame_and_the_title_say_so(client: Client):
-    many(BOUND + 1)
+    many(MAX_COUNT + 1)
     page = client.get("/devices/").content.decode()
-    assert "<title>(999+) Devices" in page and page.count('<b>999+</b><span class="vh"> need someone</span>') == 2
-    assert "999+ open, 999+ need someone" in client.get("/alerts/").content.decode()
-    assert client.get("/alerts/news/").json()["waiting"] == client.get("/alerts/situation/")["X-Waiting"] == "999+"
-    assert "999+ alerts need someone" in client.get("/").content.decode()
+    assert "<title>(999+) Devices" in page and page.count('<b>999+</b><span class="vh"> unacknowledged</span>') == 2
+    assert "999+ open, 999+ unacknowledged" in client.get("/alerts/").content.decode()
+    assert client.get("/alerts/updates/").json()["unacknowledged"] == "999+"
+    assert client.get("/overview/alerts/")["X-Unacknowledged"] == "999+"
+    assert "999+ unacknowledged alerts" in client.get("/").content.decode()
 
 
 def test_of_one_and_of_none_they_say_so_too(client: Client):
     page = client.get("/devices/").content.decode()
-    assert "<title>Devices" in page and "data-waiting hidden" in page
+    assert "<title>Devices" in page and "data-unacknowledged hidden" in page
     many(1)
     page = client.get("/devices/").content.decode()
-    assert "<title>(1) Devices" in page and '<b>1</b><span class="vh"> needs someone' in page
+    assert "<title>(1) Devices" in page and '<b>1</b><span class="vh"> unacknowledged' in page
 
 
 def test_a_reader_counts_what_they_see(site: None):
@@ -77,9 +78,9 @@ def test_it_is_one_question_and_of_nobody_none(mei: Any):
     request.user = get_user_model().objects.get(pk=mei.pk)
     caller_of(request.user)
     with CaptureQueriesContext(connection) as asked:
-        assert not open_alerts(request)["alerts"].waiting
+        assert not page_context(request)["open_alerts"].unacknowledged
     assert len(asked) == 1
     request.user = AnonymousUser()
     with CaptureQueriesContext(connection) as asked:
-        assert not open_alerts(request)["alerts"].waiting
+        assert not page_context(request)["open_alerts"].unacknowledged
     assert len(asked) == 0

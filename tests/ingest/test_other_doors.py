@@ -13,7 +13,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.device_state import LATE, NEVER, OK, SILENT, Patience, count_states
+from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, StateLimits, count_states
 from ingest.rejected.inbox import rejected_inbox
 from ingest.tasks import collect_host
 from ingest.wire.batch import RequestRejected
@@ -219,8 +219,8 @@ def test_counted_states_are_those_of_each_device(devices: list[tuple[float | Non
     columns = last_seen.LastSeenColumns(
         np.arange(len(devices)), np.array(micros, np.int64), np.array(intervals, np.int64)
     )
-    judged = [Patience.of(every).state(at, now) for at, every in zip(heard, intervals, strict=True)]
-    assert count_states(columns, now) == {state: judged.count(state) for state in (SILENT, LATE, OK, NEVER)}
+    judged = [StateLimits.of(every).state(at, now) for at, every in zip(heard, intervals, strict=True)]
+    assert count_states(columns, now) == {state: judged.count(state) for state in (OFFLINE, LATE, ONLINE, NEVER_SEEN)}
 
 
 @pytest.mark.parametrize("path", ["/telemetry/status", "/telemetry/history?metric_name=m", "/dashboard"])

@@ -81,7 +81,9 @@ def test_admin_sees_all_devices(two_groups: ApiClient, administrator: ApiClient)
     assert '"value":2.0' in heard
 
 
-@pytest.mark.parametrize("path", ["/", "/devices/", f"/devices/{THEIRS}/", "/exports/names/devices/?q=", "/situation/"])
+@pytest.mark.parametrize(
+    "path", ["/", "/devices/", f"/devices/{THEIRS}/", "/exports/names/devices/?q=", "/overview/devices/"]
+)
 def test_pages_hide_devices_of_other_groups_from_viewer(two_groups: ApiClient, viewer: ApiClient, path: str) -> None:
     answer = viewer.get(path)
     assert answer.status in (200, 404), path

@@ -82,14 +82,14 @@ RIGHTS: list[tuple[str, str, set[str] | str]] = [
     (r"/api/v1/telemetry/alerts/{alert_id}/(acknowledge|resolve|assign)", "PUT", OPERATE),
     (r"/api/v1/telemetry/alerts/{alert_id}/comments", "POST", OPERATE),
     (r"/rejected/({number}/)?(replay|dismiss)/", "GET", PEOPLE),
-    (r"/alerts/(|news/|courses/|situation/|act/|{alert_id}/)", "GET", PEOPLE),
-    (r"/rules/(|check/|{rule_id}/((switch|put-back|promote|delete)/)?)", "GET", PEOPLE),
+    (r"/alerts/(|updates/|sparklines/|act/|{alert_id}/)", "GET", PEOPLE),
+    (r"/rules/(|check/|{rule_id}/((switch|restore|promote|delete)/)?)", "GET", PEOPLE),
     (r"/(rules|channels|channels/routes)/new/", "GET", {"administrator"}),
     (r"/channels/routes/{route_id}/", "GET", {"administrator"}),
     (r"/channels/({channel_id}/)?", "GET", {"operator", "administrator"}),
     (r"/channels/({channel_id}/(test|delete)|routes/{route_id}/delete)/", "GET", PEOPLE),
     (r"/silences/({silence_id}/end/)?|/alerts/{alert_id}/silence/", "GET", PEOPLE),
-    (r"/(|patterns/|rejected/|situation/|devices/.*|recent/.*|exports/.*)", "GET", PEOPLE),
+    (r"/(|overview/(alerts|devices)/|patterns/|rejected/|devices/.*|recent/.*|exports/.*)", "GET", PEOPLE),
 ]
 
 

@@ -1,15 +1,15 @@
-// Ages tick, and states follow from them. Thresholds come from the server with each state, so both judge alike.
-import { durationText, momentText } from "./values.js";
+// Counts ages up and derives device states from them; the server sends the limits with each state.
+import { durationText, momentText } from "./number_format.js";
 
-let offset = 0; // server's clock minus ours, ms
-let known = false;
+let offset = 0; // the server's clock minus the browser's, in ms
+let hasOffset = false;
 
-/** Each heartbeat was under way for some time; the largest difference seen is the one that was least delayed. */
+/** Learn the offset from a server time. Messages are delayed, so the largest difference is the most exact. */
 export function learnServerTime(ms) {
-  const seen = ms - Date.now();
-  // A laptop that slept, or a clock that was set: start over.
-  offset = known && Math.abs(seen - offset) < 5000 ? Math.max(offset, seen) : seen;
-  known = true;
+  const difference = ms - Date.now();
+  // After a sleep or a clock change, start again.
+  offset = hasOffset && Math.abs(difference - offset) < 5000 ? Math.max(offset, difference) : difference;
+  hasOffset = true;
 }
 export const serverNow = () => Date.now() + offset;
 
@@ -32,11 +32,11 @@ function write(element) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-const STATES = { ok: "Reporting", late: "Late", silent: "Silent", never: "Never heard" };
+const STATES = { ok: "Online", late: "Late", offline: "Offline", never: "No data yet" };
 
-function judge(element, age) {
-  const quiet = (serverNow() - Date.parse(age.dateTime)) / 1000;
-  const state = quiet > +element.dataset.silentAfter ? "silent" : quiet > +element.dataset.lateAfter ? "late" : "ok";
+function updateState(element, age) {
+  const seconds = (serverNow() - Date.parse(age.dateTime)) / 1000;
+  const state = seconds > +element.dataset.offlineAfter ? "offline" : seconds > +element.dataset.lateAfter ? "late" : "ok";
   if (element.classList.contains(state)) return false;
   element.className = `st ${state}`;
   element.querySelector("use").setAttribute("href", `#d-${state}`);
@@ -52,7 +52,7 @@ export function tick() {
   }
   for (const state of document.querySelectorAll("[data-state]")) {
     const age = (state.closest("tr") ?? state.parentElement).querySelector("time[data-age]");
-    if (age && judge(state, age)) changed = true;
+    if (age && updateState(state, age)) changed = true;
   }
   if (changed) document.dispatchEvent(new CustomEvent("states-changed"));
 }

@@ -1,14 +1,14 @@
-// The drawing: uPlot with the site's colours, axes and line numbers. What is shown is decided by chart_view.js.
-import { drawBand, drawLimits, reach } from "./chart_overlay.js";
-import { clockText, dayText, momentText, numberText, reading, tickText } from "./values.js";
+// Draws with uPlot: colours, axes and line numbers. chart_view.js decides what is shown.
+import { drawBand, drawThresholds, rangeOf } from "./chart_overlay.js";
+import { clockText, dayText, momentText, numberText, reading, tickText } from "./number_format.js";
 
 const uPlot = globalThis.uPlot;
 const DAY = 86_400_000;
 const MINUTE = 60_000;
 const LABEL_GAP = 12;
-const NUMBERS = 20; // room for the numbers at the right ends of the lines
+const NUMBER_WIDTH = 20; // for the line numbers at the right
 
-/** Colours by probe elements: `color` is computed, custom properties are not. */
+/** Return the colours of the theme, read from the probe elements. */
 function colours() {
   const of = (name) => getComputedStyle(document.querySelector(`#probes .${name}`)).color;
   return {
@@ -21,7 +21,7 @@ function colours() {
 
 function timeLabels(_plot, splits, _axis, _space, step) {
   return splits.map((split) => {
-    const ms = Math.round(split / 1000) * 1000; // splits come a hair before the minute
+    const ms = Math.round(split / 1000) * 1000; // uPlot's splits can be just below the minute
     const at = new Date(ms);
     if (step >= DAY || (at.getHours() === 0 && at.getMinutes() === 0 && at.getSeconds() === 0)) return dayText(ms);
     return clockText(ms, step < MINUTE);
@@ -34,19 +34,19 @@ function valueLabels(unit) {
   if (unit === "on/off") return (_plot, splits) => splits.map((v) => (v === 0 ? "off" : v === 1 ? "on" : ""));
   if (isPrefixed(unit)) return (_plot, splits) => splits.map((v) => (v === null ? "" : tickText(reading(v, unit)[0]) + "\u00a0" + reading(v, unit)[1]));
   const symbol = reading(1, unit)[1];
-  // The unit stands once, at the top.
+  // The unit is written once, at the top.
   return (_plot, splits) => splits.map((v, i) => (v === null ? "" : tickText(numberText(v)) + (i === splits.length - 1 && symbol ? `\u00a0${symbol}` : "")));
 }
 
 export class Chart {
-  /** callbacks: hover(ms | null), zoom(fromMs, toMs), reset(); overlay as in chart_overlay.js, of the first line's scale, or null */
+  /** callbacks: hover(ms | null), zoom(fromMs, toMs), reset(); overlay: as in chart_overlay.js, on the first line's scale, or null */
   constructor(element, callbacks, overlay = null) {
     this.element = element;
     this.callbacks = callbacks;
     this.overlay = overlay;
     this.series = [];
     this.window = { start: 0, end: 1 };
-    this.grown = {}; // per scale: axes grow while following, and shrink only on request
+    this.grown = {}; // per scale: axes grow while live, and shrink only on request
     this.stamp = document.createElement("span");
     this.stamp.className = "chart-at";
     this.stamp.hidden = true;
@@ -78,18 +78,18 @@ export class Chart {
   options(scales) {
     const { axis, line, font } = this.colours;
     const common = { stroke: axis, font, ticks: { show: false }, border: { show: false } };
-    const wide = (_plot, labels, i) => (i === 2 ? NUMBERS : 0) + 14 + 7 * Math.max(3, ...(labels ?? [""]).map((text) => String(text ?? "").length));
+    const wide = (_plot, labels, i) => (i === 2 ? NUMBER_WIDTH : 0) + 14 + 7 * Math.max(3, ...(labels ?? [""]).map((text) => String(text ?? "").length));
     return {
       ...this.size(),
       ms: 1,
       legend: { show: false },
-      padding: [14, scales.length > 1 ? 4 : NUMBERS + 4, 0, 4],
+      padding: [14, scales.length > 1 ? 4 : NUMBER_WIDTH + 4, 0, 4],
       cursor: {
         y: false,
         drag: { x: true, y: false, setScale: false },
         points: { size: 8, width: 2, stroke: (_plot, i) => this.colours.series[this.series[i - 1].number - 1], fill: this.colours.surface },
         bind: {
-          // With Shift the gestures move the window instead.
+          // Shift and drag moves the window (gestures.js).
           mousedown: (_plot, _target, handle) => (event) => (event.shiftKey ? null : handle(event)),
           dblclick: () => () => this.callbacks.reset(),
         },
@@ -100,9 +100,9 @@ export class Chart {
       },
       axes: [
         { ...common, grid: { show: false }, values: timeLabels, size: 30, space: 80 },
-        // Two units have an axis; of more, the legend tells the values.
+        // Two units have an axis; values of further units are in the legend.
         ...scales.slice(0, 2).map((scale, i) => ({
-          ...common, scale, side: i ? 1 : 3, size: wide, gap: i ? NUMBERS + 4 : 6, values: valueLabels(scale === UNITLESS ? "" : scale), space: 40,
+          ...common, scale, side: i ? 1 : 3, size: wide, gap: i ? NUMBER_WIDTH + 4 : 6, values: valueLabels(scale === UNITLESS ? "" : scale), space: 40,
           grid: { show: i === 0, stroke: line, width: 1 },
           ...(scale === "on/off" ? { splits: () => [0, 1] } : {}),
         })),
@@ -110,7 +110,7 @@ export class Chart {
       series: [{}, ...this.series.map((series) => this.style(series))],
       hooks: {
         drawAxes: [(plot) => { if (this.overlay) drawBand(plot, this.overlay, scaleOf(this.series[0]), this.colours); }],
-        draw: [(plot) => { if (this.overlay) drawLimits(plot, this.overlay, scaleOf(this.series[0]), this.colours); }, () => this.numberLines()],
+        draw: [(plot) => { if (this.overlay) drawThresholds(plot, this.overlay, scaleOf(this.series[0]), this.colours); }, () => this.numberLines()],
         setSelect: [() => this.selected()],
         setCursor: [() => this.pointed()],
       },
@@ -130,8 +130,8 @@ export class Chart {
 
   range(scale, low, high) {
     if (scale === "on/off") return [-0.15, 1.15];
-    const wanted = this.overlay && scale === scaleOf(this.series[0]) ? reach(this.overlay) : null;
-    if (wanted) [low, high] = [Math.min(low ?? wanted[0], wanted[0]), Math.max(high ?? wanted[1], wanted[1])];
+    const required = this.overlay && scale === scaleOf(this.series[0]) ? rangeOf(this.overlay) : null;
+    if (required) [low, high] = [Math.min(low ?? required[0], required[0]), Math.max(high ?? required[1], required[1])];
     if (low === null || high === null) return this.grown[scale] ?? [0, 1];
     let [from, to] = uPlot.rangeNum(low, high, 0.1, true);
     const before = this.grown[scale];
@@ -161,7 +161,7 @@ export class Chart {
     if (this.plot && (this.plot.width !== width || this.plot.height !== height)) this.plot.setSize({ width, height });
   }
 
-  /** Each line bears its number at its right end: nobody needs the colours to tell lines apart. */
+  /** Write the number of each line at its right end, so that lines differ without colours. */
   numberLines() {
     if (this.series.length < 2) return;
     const { ctx, bbox } = this.plot;
@@ -212,7 +212,7 @@ export class Chart {
   }
 }
 
-// One scale per unit; a scale needs a name, also where there is no unit.
+// One scale per unit; a scale needs a name even without a unit.
 const UNITLESS = "number";
 export const scaleOf = (series) => (series.kind === "boolean" ? "on/off" : series.unit || UNITLESS);
 

@@ -1,17 +1,17 @@
-// What a chart shows besides its lines: limits, the band that was expected, and when an alert was open.
+// Draws thresholds, the expected range, the time an alert was open, and anomalies over a chart.
 //
-// {limits: [{value, text, clear?}], band: [low, high] | null, spans: [{start, end | null, level}]}; times in ms. Once it is
-// known, expected: [[from, low, high]] takes the place of the band, and marks: [[at, value]] are what was strange.
-const LANE = 6;
+// {thresholds: [{value, text, recovery?}], band: [low, high] | null, spans: [{start, end | null, level}]}; times in ms.
+// Once loaded, expected: [[from, low, high]] replaces the band, and marks: [[at, value]] are the anomalies.
+const SPAN_HEIGHT = 6;
 
-/** The lowest and the highest value that have to be on the chart. */
-export function reach(overlay) {
+/** Return the lowest and the highest value that must be on the chart. */
+export function rangeOf(overlay) {
   const expected = (overlay.expected ?? []).flatMap(([, low, high]) => [low, high]);
-  const values = [...overlay.limits.map((limit) => limit.value), ...(overlay.band ?? []), ...expected];
+  const values = [...overlay.thresholds.map((threshold) => threshold.value), ...(overlay.band ?? []), ...expected];
   return values.length ? [Math.min(...values), Math.max(...values)] : null;
 }
 
-/** Below the lines. */
+/** Draw below the lines. */
 export function drawBand(plot, overlay, scale, colours) {
   const { ctx, bbox } = plot;
   const y = (value) => within(bbox, plot.valToPos(value, scale, true));
@@ -27,8 +27,8 @@ export function drawBand(plot, overlay, scale, colours) {
   ctx.restore();
 }
 
-/** Above the lines. */
-export function drawLimits(plot, overlay, scale, colours) {
+/** Draw above the lines. */
+export function drawThresholds(plot, overlay, scale, colours) {
   const { ctx, bbox } = plot;
   const ratio = devicePixelRatio;
   ctx.save();
@@ -36,14 +36,14 @@ export function drawLimits(plot, overlay, scale, colours) {
   ctx.lineJoin = "round";
   ctx.textAlign = "left";
   ctx.textBaseline = "alphabetic";
-  for (const limit of overlay.limits) {
-    const y = Math.round(plot.valToPos(limit.value, scale, true));
+  for (const threshold of overlay.thresholds) {
+    const y = Math.round(plot.valToPos(threshold.value, scale, true));
     if (y < bbox.top || y > bbox.top + bbox.height) continue;
     ctx.strokeStyle = colours.limit;
     ctx.lineWidth = 1.5 * ratio;
-    ctx.setLineDash(limit.clear ? [4 * ratio, 4 * ratio] : []);
+    ctx.setLineDash(threshold.recovery ? [4 * ratio, 4 * ratio] : []);
     line(ctx, bbox.left, y, bbox.left + bbox.width, y);
-    write(ctx, limit.text, bbox.left + 6 * ratio, y + (limit.clear ? 14 : -5) * ratio, limit.clear ? colours.axis : colours.limit, colours, ratio);
+    write(ctx, threshold.text, bbox.left + 6 * ratio, y + (threshold.recovery ? 14 : -5) * ratio, threshold.recovery ? colours.axis : colours.limit, colours, ratio);
   }
   for (const span of overlay.spans) drawSpan(plot, span, colours, ratio);
   for (const mark of overlay.marks ?? []) drawMark(plot, mark, scale, colours, ratio);
@@ -69,7 +69,7 @@ function drawSpan(plot, span, colours, ratio) {
   if (to < bbox.left || from > bbox.left + bbox.width) return;
   const left = Math.max(bbox.left, from);
   ctx.fillStyle = colours.levels[span.level];
-  ctx.fillRect(left, bbox.top + bbox.height - LANE * ratio, Math.max(2 * ratio, Math.min(to, bbox.left + bbox.width) - left), LANE * ratio);
+  ctx.fillRect(left, bbox.top + bbox.height - SPAN_HEIGHT * ratio, Math.max(2 * ratio, Math.min(to, bbox.left + bbox.width) - left), SPAN_HEIGHT * ratio);
   ctx.strokeStyle = colours.axis;
   ctx.lineWidth = ratio;
   ctx.setLineDash([2 * ratio, 3 * ratio]);

@@ -1,19 +1,19 @@
-// What a chart shows: which lines, which window of time, whether it follows. Loads, zooms, moves; chart.js draws.
+// The state of a chart: its lines, its time window, and whether it is live. Loads, zooms and moves; chart.js draws.
 import { serverNow } from "./ages.js";
 import { Chart } from "./chart.js";
 import { listen } from "./gestures.js";
-import { tellIncomplete } from "./incomplete.js";
+import { showIncomplete } from "./incomplete.js";
 import { fill } from "./points_table.js";
 import { Series } from "./series.js";
 import { readRange } from "./telemetry_api.js";
-import { clockText, dayText, pointText } from "./values.js";
+import { clockText, dayText, pointText } from "./number_format.js";
 
 const UNITS = { m: 60_000, h: 3_600_000, d: 86_400_000 };
 const spanOf = (key) => parseInt(key, 10) * UNITS[key.slice(-1)];
-const SHORTEST = 2000;
-const LONGEST = 400 * UNITS.d;
-const AHEAD = 5 * UNITS.m; // a device's clock may be ahead by so much
-const STEP = 0.5; // what "earlier" and "later" move, in windows
+const MIN_SPAN = 2000;
+const MAX_SPAN = 400 * UNITS.d;
+const CLOCK_TOLERANCE = 5 * UNITS.m; // a device's clock may be ahead
+const STEP = 0.5; // how far "earlier" and "later" move, as a share of the window
 const TABLE_MS = 10_000;
 
 function windowText({ start, end }) {
@@ -23,12 +23,17 @@ function windowText({ start, end }) {
 }
 
 export class ChartView extends EventTarget {
-  /** Event "settled": lines are loaded and drawn. `young`: a window that reaches back before the first point starts there. `overlay`: as in chart_overlay.js; with a `window` that is shown first, else now is followed. */
-  constructor(card, { young = false, overlay = null } = {}) {
+  /**
+   * Event "settled": the lines are loaded and drawn.
+   * startAtFirst: start the window at the first point rather than before it.
+   * overlay: as in chart_overlay.js; its `window` is shown first, else the chart is live.
+   */
+  constructor(card, { startAtFirst = false, overlay = null } = {}) {
     super();
     this.card = card;
     this.device = card.dataset.device;
-    this.young = young;
+    this.metricsUrl = card.dataset.metricsUrl;
+    this.startAtFirst = startAtFirst;
     this.parts = Object.fromEntries(["following", "follow", "legend", "points", "chart", "incomplete"].map((id) => [id, card.querySelector(`#${id}`)]));
     this.say = document.createElement("div");
     this.say.className = "chart-say";
@@ -65,7 +70,7 @@ export class ChartView extends EventTarget {
     this.range = keys.includes(address.get("range")) ? address.get("range") : this.card.dataset.range;
     this.card.querySelector(`#ranges input[value="${this.range}"]`).checked = true;
     const [from, to] = [Date.parse(address.get("from")), Date.parse(address.get("to"))];
-    if (to - from >= SHORTEST && to - from <= LONGEST) this.fixed = { start: from, end: to };
+    if (to - from >= MIN_SPAN && to - from <= MAX_SPAN) this.fixed = { start: from, end: to };
   }
 
   toAddress() {
@@ -82,9 +87,9 @@ export class ChartView extends EventTarget {
     if (this.frozen) return this.frozen;
     const end = serverNow();
     let start = end - spanOf(this.range);
-    if (this.young) {
+    if (this.startAtFirst) {
       const first = Math.min(...this.series.map((series) => series.times[0] ?? end));
-      // One minute at least, so that the first points stand apart.
+      // At least one minute, so that the first points are not drawn over each other.
       start = Math.max(start, Math.min(first - 2000, end - UNITS.m));
     }
     return { start, end };
@@ -105,30 +110,30 @@ export class ChartView extends EventTarget {
     this.loading?.abort();
     const loading = new AbortController();
     this.loading = loading;
-    const { start, end } = this.fixed ?? { start: serverNow() - spanOf(this.range), end: serverNow() + AHEAD };
+    const { start, end } = this.fixed ?? { start: serverNow() - spanOf(this.range), end: serverNow() + CLOCK_TOLERANCE };
     const points = Math.min(2000, Math.max(300, Math.round(this.parts.chart.clientWidth)));
-    // Of a window that is zoomed some is loaded on both sides, so that a small move shows something at once.
+    // A zoomed window is loaded with margins, so that a small move shows data at once.
     const margin = this.fixed ? (end - start) / 2 : 0;
-    const slow = setTimeout(() => { if (!this.series.some((series) => series.times.length)) this.tell("Loading"); }, 300);
+    const slow = setTimeout(() => { if (!this.series.some((series) => series.times.length)) this.showMessage("Loading"); }, 300);
     const missing = new Set();
     try {
       await Promise.all(this.series.map(async (series) => {
         const arrived = series.newest;
-        const columns = await readRange(this.device, series.name, start - margin, end + margin, points, loading.signal);
+        const columns = await readRange(this.metricsUrl, series.name, start - margin, end + margin, points, loading.signal);
         const since = this.fixed ? [] : series.times.map((ms, i) => [ms, series.values[i]]).filter(([ms]) => ms > (columns.times.at(-1) ?? 0));
         series.replace(columns.times, columns.values);
         for (const one of columns.incomplete ?? []) missing.add(one);
-        // What the socket brought while the answer was on its way.
+        // Keep points that arrived during the request.
         if (arrived !== null) for (const [ms, value] of since) series.append(ms, value);
       }));
     } catch (error) {
       if (error.name === "AbortError") return;
-      this.tell(`The values could not be loaded: ${error.message}. What you see is kept.`, () => this.load());
+      this.showMessage(`The values could not be loaded: ${error.message}. The chart keeps its values.`, () => this.load());
       return;
     } finally {
       clearTimeout(slow);
     }
-    tellIncomplete(this.parts.incomplete, [...missing]);
+    showIncomplete(this.parts.incomplete, [...missing]);
     this.chart.shrink();
     this.draw();
     this.fillTable();
@@ -140,16 +145,16 @@ export class ChartView extends EventTarget {
     this.soon = setTimeout(() => this.load(), 150);
   }
 
-  /** A live value. A window that stands still has no use for it; following again loads what was missed. */
+  /** Add a live value. A fixed window ignores it; going live loads missing values. */
   append(metric, ms, value) {
     const series = this.series.find((one) => one.name === metric);
     if (!series || this.fixed || typeof value === "string") return;
     series.append(ms, value);
-    series.forget(serverNow() - 2 * spanOf(this.range));
+    series.dropBefore(serverNow() - 2 * spanOf(this.range));
     this.drawSoon();
   }
 
-  /** Once with the next frame, however often something changes until then. */
+  /** Draw once with the next frame. */
   drawSoon() {
     this.redraw ??= requestAnimationFrame(() => { this.redraw = null; this.draw(); });
   }
@@ -159,7 +164,7 @@ export class ChartView extends EventTarget {
     this.chart.draw(window);
     const some = this.series.some((series) => series.times.some((ms) => ms >= window.start && ms <= window.end));
     if (some) this.say.hidden = true;
-    else this.tell(this.series.length ? "No data in this window" : "Choose a metric to draw");
+    else this.showMessage(this.series.length ? "No data in this time range" : "Select a metric");
     this.state();
     if (!this.hovering) this.writeLegend(window.end);
     this.label(window);
@@ -170,18 +175,18 @@ export class ChartView extends EventTarget {
     const { following, follow } = this.parts;
     follow.hidden = !this.fixed;
     const lost = document.body.classList.contains("stale");
-    const text = this.fixed ? windowText(this.fixed) : lost ? "Waiting for the connection" : this.frozen ? "Paused while you point" : "Following";
+    const text = this.fixed ? windowText(this.fixed) : lost ? "Waiting for the connection" : this.frozen ? "Paused while hovering" : "Live";
     if (following.textContent !== text) following.textContent = text;
     following.classList.toggle("paused", lost || Boolean(this.fixed ?? this.frozen));
   }
 
   label({ start, end }) {
     const names = this.series.map((series) => series.name).join(", ");
-    const text = `Chart of ${names || "nothing"}, ${windowText({ start, end })}`;
+    const text = `Chart of ${names || "no metric"}, ${windowText({ start, end })}`;
     if (this.parts.chart.getAttribute("aria-label") !== text) this.parts.chart.setAttribute("aria-label", text);
   }
 
-  tell(text, retry) {
+  showMessage(text, retry) {
     this.say.hidden = false;
     this.say.replaceChildren(Object.assign(document.createElement("p"), { textContent: text }));
     if (!retry) return;
@@ -198,7 +203,7 @@ export class ChartView extends EventTarget {
   }
 
   fix(start, end) {
-    const span = Math.min(LONGEST, Math.max(SHORTEST, end - start));
+    const span = Math.min(MAX_SPAN, Math.max(MIN_SPAN, end - start));
     const middle = (start + end) / 2;
     this.fixed = { start: middle - span / 2, end: middle + span / 2 };
     this.frozen = null;
@@ -210,7 +215,7 @@ export class ChartView extends EventTarget {
 
   move(share) {
     const { start, end } = this.window;
-    const by = Math.min(share * (end - start), serverNow() + AHEAD - end); // nothing is beyond now
+    const by = Math.min(share * (end - start), serverNow() + CLOCK_TOLERANCE - end); // not beyond now
     if (by) this.fix(start + by, end + by);
   }
 
@@ -237,7 +242,7 @@ export class ChartView extends EventTarget {
     points.focus();
   }
 
-  /** A table that changed every second could not be read. */
+  /** Fill the table, at most once in `pauseMs` so that it can be read. */
   fillTable(pauseMs = 0) {
     const { points } = this.parts;
     if (points.hidden || Date.now() - (this.filledAt ?? 0) < pauseMs) return;

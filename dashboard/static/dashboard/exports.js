@@ -1,13 +1,14 @@
-// The page of exports: the form that orders one, and the list that shows how far each is.
+// The page of exports: the form, and the list with the progress of each export.
 import { isUnfinished, show } from "./export_rows.js";
 import { NamePicker } from "./name_picker.js";
 import { getJson, postJson } from "./telemetry_api.js";
 
-const JOBS = "/api/v1/telemetry/export/jobs";
-const BUSY_MS = 1000; // between looks while something is being made
-const QUIET_MS = 30_000;
+const BUSY_MS = 1000; // polling interval while an export is unfinished
+const IDLE_MS = 30_000;
+const PAGE_SIZE = 20;
 
 const form = document.getElementById("export");
+const { jobsUrl } = form.dataset;
 const list = document.getElementById("list");
 const announce = document.getElementById("announce");
 const field = (id) => document.getElementById(id);
@@ -15,8 +16,8 @@ const field = (id) => document.getElementById(id);
 // --- the form ---------------------------------------------------------------------------------------
 
 const devices = new NamePicker(field("devices"));
-const metrics = new NamePicker(field("metrics"), (question) => {
-  for (const name of devices.names) question.append("device", name);
+const metrics = new NamePicker(field("metrics"), (query) => {
+  for (const name of devices.names) query.append("device", name);
 });
 for (const picker of [devices, metrics]) picker.addEventListener("changed", () => clearFault(picker.box.closest(".field")));
 
@@ -41,7 +42,7 @@ function times() {
   return [field("from"), field("to")].map((input) => (input.value ? new Date(input.value).toISOString() : null));
 }
 
-function asked() {
+function jobOf() {
   const [start, end] = times();
   const body = { device_ids: devices.names, metric_names: metrics.names, start_time: start, end_time: end, format: chosen("format") };
   const aggregation = field("aggregation").value;
@@ -60,77 +61,77 @@ form.addEventListener("submit", async (event) => {
   if (!devices.names.length) missing.push({ field: "device_ids", detail: "Choose at least one device" });
   if (!metrics.names.length) missing.push({ field: "metric_names", detail: "Choose at least one metric" });
   const [start, end] = times();
-  if (!start || !end) missing.push({ field: "start_time", detail: "Give both a beginning and an end" });
-  else if (start >= end) missing.push({ field: "start_time", detail: "The beginning must be before the end" });
-  if (missing.length) return tell(missing, "");
+  if (!start || !end) missing.push({ field: "start_time", detail: "Enter a start and an end" });
+  else if (start >= end) missing.push({ field: "start_time", detail: "The start must be before the end" });
+  if (missing.length) return showErrors(missing, "");
   const button = form.querySelector("[type=submit]");
   button.disabled = true;
   try {
-    await postJson(JOBS, asked());
-    announce.textContent = "The export is ordered";
-    await look();
+    await postJson(jobsUrl, jobOf());
+    announce.textContent = "Export queued";
+    await refresh();
   } catch (error) {
-    tell(error.errors ?? [], error.status ? error.message : "The server cannot be reached. Nothing was ordered; try again.");
+    showErrors(error.errors ?? [], error.status ? error.message : "The server cannot be reached. No export was created; try again.");
   } finally {
     button.disabled = false;
   }
 });
 
-function tell(errors, rest) {
-  const homeless = [];
+function showErrors(errors, message) {
+  const unplaced = [];
   let first = null;
   for (const error of errors) {
-    const place = [...form.querySelectorAll("[data-field]")].find((one) => one.dataset.field.split(" ").includes(error.field));
-    if (!place) homeless.push(`${error.field}: ${error.detail}`);
+    const element = [...form.querySelectorAll("[data-field]")].find((one) => one.dataset.field.split(" ").includes(error.field));
+    if (!element) unplaced.push(`${error.field}: ${error.detail}`);
     else {
-      place.classList.add("bad");
-      const fault = place.querySelector(".fault");
+      element.classList.add("bad");
+      const fault = element.querySelector(".fault");
       fault.textContent = error.detail;
       fault.hidden = false;
-      first ??= place.querySelector(".own:not([hidden]) input, .names input, select");
+      first ??= element.querySelector(".own:not([hidden]) input, .names input, select");
     }
   }
-  if (homeless.length || !errors.length) {
-    field("export-fault").textContent = homeless.join("; ") || rest;
+  if (unplaced.length || !errors.length) {
+    field("export-fault").textContent = unplaced.join("; ") || message;
     field("export-fault").hidden = false;
   }
   first?.focus();
 }
 
-function clearFault(place) {
-  place.classList.remove("bad");
-  place.querySelector(".fault").hidden = true;
+function clearFault(element) {
+  element.classList.remove("bad");
+  element.querySelector(".fault").hidden = true;
 }
 
 // --- the list ---------------------------------------------------------------------------------------
 
 const rows = new Map(); // id to <tr>
-const known = new Map(); // id to what was last said of it
-let waiting = null;
-let next = null;
+const jobsById = new Map();
+let timer = null;
+let nextCursor = null;
 
-/** Newest first; older ones are added below and stay. */
-async function look(cursor = null) {
-  clearTimeout(waiting);
+/** Load the newest exports, or with a cursor the older ones, which are added below. */
+async function refresh(cursor = null) {
+  clearTimeout(timer);
   try {
-    const page = await getJson(`${JOBS}?own=true&limit=20${cursor ? `&cursor=${cursor}` : ""}`);
-    if (cursor || !rows.size) next = page.next_cursor;
-    if (!cursor) forgetExpired(page.jobs);
-    place(page.jobs, cursor !== null);
+    const page = await getJson(`${jobsUrl}?own=true&limit=${PAGE_SIZE}${cursor ? `&cursor=${cursor}` : ""}`);
+    if (cursor || !rows.size) nextCursor = page.next_cursor;
+    if (!cursor) removeExpired(page.jobs);
+    showJobs(page.jobs, cursor !== null);
     field("list-fault").hidden = true;
   } catch (error) {
-    const text = `The list cannot be refreshed: ${error.status ? error.message : "the server cannot be reached"}. Exports go on being made.`;
+    const text = `The list cannot be refreshed: ${error.status ? error.message : "the server cannot be reached"}. Exports continue on the server.`;
     field("list-fault").querySelector("span").textContent = text;
     field("list-fault").hidden = false;
   }
   list.hidden = !rows.size;
   field("none").hidden = rows.size > 0 || !field("list-fault").hidden;
-  field("older").hidden = !next;
-  const busy = [...known.values()].some(isUnfinished) || !field("list-fault").hidden;
-  waiting = setTimeout(look, busy ? BUSY_MS : QUIET_MS);
+  field("older").hidden = !nextCursor;
+  const busy = [...jobsById.values()].some(isUnfinished) || !field("list-fault").hidden;
+  timer = setTimeout(refresh, busy ? BUSY_MS : IDLE_MS);
 }
 
-function place(jobs, below) {
+function showJobs(jobs, below) {
   let before = below ? null : list.tBodies[0].firstElementChild;
   for (const job of jobs) {
     let row = rows.get(job.id);
@@ -140,38 +141,38 @@ function place(jobs, below) {
       rows.set(job.id, row);
       list.tBodies[0].insertBefore(row, before);
     } else if (row === before) before = row.nextElementSibling;
-    const was = known.get(job.id);
-    known.set(job.id, job);
-    show(row, job);
-    if (was && isUnfinished(was) && !isUnfinished(job)) announce.textContent = `${row.querySelector(".what").textContent}: ${row.querySelector(".st").textContent}`;
+    const previous = jobsById.get(job.id);
+    jobsById.set(job.id, job);
+    show(row, job, jobsUrl);
+    if (previous && isUnfinished(previous) && !isUnfinished(job)) announce.textContent = `${row.querySelector(".what").textContent}: ${row.querySelector(".st").textContent}`;
   }
 }
 
-/** What is gone on the server goes here too; not what only stands on an older page. */
-function forgetExpired(jobs) {
-  const here = new Set(jobs.map((job) => job.id));
-  const last = jobs.length < 20 ? "" : jobs[jobs.length - 1].created_at;
-  for (const [id, job] of known) {
-    if (here.has(id) || job.created_at < last) continue;
+/** Remove the rows of exports that the server deleted, but not those of older pages. */
+function removeExpired(jobs) {
+  const listed = new Set(jobs.map((job) => job.id));
+  const last = jobs.length < PAGE_SIZE ? "" : jobs[jobs.length - 1].created_at;
+  for (const [id, job] of jobsById) {
+    if (listed.has(id) || job.created_at < last) continue;
     rows.get(id).remove();
     rows.delete(id);
-    known.delete(id);
+    jobsById.delete(id);
   }
 }
 
 async function cancel(id) {
   try {
-    await postJson(`${JOBS}/${id}/cancel`, {});
+    await postJson(`${jobsUrl}/${id}/cancel`, {});
   } catch (error) {
-    if (error.status !== 409) { // 409: it was finished a moment before
+    if (error.status !== 409) { // 409: it has just finished
       field("list-fault").querySelector("span").textContent = `Not cancelled: ${error.message}`;
       field("list-fault").hidden = false;
       return;
     }
   }
-  await look();
+  await refresh();
 }
 
-field("older").querySelector("button").addEventListener("click", () => look(next));
-document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-look();
+field("older").querySelector("button").addEventListener("click", () => refresh(nextCursor));
+document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+refresh();

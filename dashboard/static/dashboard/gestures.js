@@ -1,4 +1,4 @@
-// Hands on the chart: Shift and drag, Ctrl and wheel, two fingers, keys. Plain wheel and one finger up or down scroll the page.
+// Gestures of the chart: Shift and drag, Ctrl and wheel, two fingers, keys. Plain scrolling scrolls the page.
 const KEYS = {
   "[": "earlier", "]": "later", "+": "closer", "=": "closer", "-": "wider", "−": "wider", t: "table", f: "follow", "0": "follow",
 };
@@ -14,7 +14,7 @@ export function listen(element, verbs, { move, zoom, touch }) {
   element.addEventListener("wheel", (event) => {
     const at = inside(event);
     if (!event.ctrlKey || !at) return;
-    event.preventDefault(); // else the whole page zooms; a pinch on a touchpad arrives as this too
+    event.preventDefault(); // else the whole page zooms; a touchpad pinch is the same event
     zoom(Math.exp(Math.sign(event.deltaY) * Math.min(0.5, Math.abs(event.deltaY) / 200)), Math.min(1, Math.max(0, at.x)));
   }, { passive: false });
 

@@ -1,5 +1,5 @@
-// What an answer leaves out since it cannot be read.
-export function tellIncomplete(element, missing) {
+// The note on data that could not be read.
+export function showIncomplete(element, missing) {
   element.textContent = missing.length ? `Incomplete: ${missing.join("; ")}` : "";
   element.hidden = !missing.length;
 }

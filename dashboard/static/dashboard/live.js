@@ -1,24 +1,25 @@
-// The live stream of this page: one socket, opened again when it breaks, with its state shown in the frame.
+// The live stream of a page: one socket, reconnected when it breaks; its state is shown in the page's frame.
 import { learnServerTime, serverNow } from "./ages.js";
-import { clockText, durationText } from "./values.js";
+import { signIn } from "./telemetry_api.js";
+import { clockText, durationText } from "./number_format.js";
 
-const QUIET_MS = 12_000; // heartbeats come every 5 s: after this the way is broken, whatever the socket says
-const LONGEST_WAIT_MS = 30_000;
+const TIMEOUT_MS = 12_000; // without a message; heartbeats are sent every 5 s
+const MAX_WAIT_MS = 30_000;
 const SIGNED_OUT = 4401;
 
 export class Live extends EventTarget {
-  /** Events: "points" (detail: [[device, metric, ms, value, unit], …]) and "back" after an interruption (detail: ms of the last news). */
+  /** Events: "points" (detail: [[device, metric, ms, value, unit], …]), and "back" after an interruption (detail: ms of the last message). */
   constructor({ devices = null, metrics = null, everyMs = 500 }) {
     super();
-    this.wanted = { type: "subscribe", devices, metrics, max_frequency: everyMs };
+    this.subscription = { type: "subscribe", devices, metrics, max_frequency: everyMs };
     this.failures = 0;
-    this.heardAt = serverNow();
+    this.receivedAt = serverNow();
     this.lost = false;
     this.foot = document.getElementById("live");
     this.strap = document.getElementById("strap");
     this.connect();
     setInterval(() => this.watch(), 1000);
-    // A page that was asleep need not wait for its turn.
+    // After a sleep, reconnect at once.
     for (const wake of ["online", "visibilitychange"]) {
       (wake === "online" ? window : document).addEventListener(wake, () => { if (this.lost && !document.hidden) this.retryAt = 0; });
     }
@@ -28,27 +29,27 @@ export class Live extends EventTarget {
 
   connect() {
     this.retryAt = null;
-    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/live`);
+    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${document.body.dataset.liveUrl}`);
     this.socket = socket;
     this.openedAt = Date.now();
     this.messageAt = Date.now();
-    socket.addEventListener("open", () => socket.send(JSON.stringify(this.wanted)));
-    socket.addEventListener("message", (event) => { if (socket === this.socket) this.hear(JSON.parse(event.data)); });
+    socket.addEventListener("open", () => socket.send(JSON.stringify(this.subscription)));
+    socket.addEventListener("message", (event) => { if (socket === this.socket) this.receive(JSON.parse(event.data)); });
     socket.addEventListener("close", (event) => { if (socket === this.socket) this.close(event.code); });
   }
 
-  hear(message) {
+  receive(message) {
     this.messageAt = Date.now();
     if (message.time_ms) learnServerTime(message.time_ms);
     if (message.type === "error") console.error("Live stream:", message.detail);
     if (message.type === "subscribed") this.opened();
-    this.heardAt = serverNow();
-    // What was true as the stream began: news to a page that was rendered a moment before, but no measure of delay.
+    this.receivedAt = serverNow();
+    // The snapshot may be newer than the page, but its age is no measure of delay.
     if (message.type === "snapshot") this.dispatchEvent(new CustomEvent("points", { detail: message.points }));
     if (message.type !== "points") return;
     const newest = message.points.reduce((ms, point) => Math.max(ms, point[2]), 0);
     this.behind = Math.max(0, serverNow() - newest);
-    this.newsAt = Date.now();
+    this.pointsAt = Date.now();
     this.dispatchEvent(new CustomEvent("points", { detail: message.points }));
     this.show();
   }
@@ -60,29 +61,29 @@ export class Live extends EventTarget {
     document.body.classList.remove("stale");
     this.strap.hidden = true;
     this.show();
-    this.dispatchEvent(new CustomEvent("back", { detail: this.trueUpTo }));
+    this.dispatchEvent(new CustomEvent("back", { detail: this.completeUntil }));
   }
 
   close(code) {
     if (code === SIGNED_OUT) {
-      location.href = `/login/?next=${encodeURIComponent(location.pathname + location.search)}`;
+      signIn();
       return;
     }
-    if (!this.lost) this.trueUpTo = this.heardAt;
+    if (!this.lost) this.completeUntil = this.receivedAt;
     this.lost = true;
     this.socket = null;
-    // Half of the wait is chance, so that a thousand pages do not come back in the same second.
-    const wait = Math.min(LONGEST_WAIT_MS, 1000 * 2 ** this.failures++);
+    // Half of the wait is random, so that a thousand pages do not reconnect in the same second.
+    const wait = Math.min(MAX_WAIT_MS, 1000 * 2 ** this.failures++);
     this.retryAt = Date.now() + wait * (0.5 + Math.random() / 2);
     this.show();
   }
 
   watch() {
     if (this.retryAt !== null && Date.now() >= this.retryAt) this.connect();
-    else if (this.socket && Date.now() - this.messageAt > QUIET_MS) {
-      const silent = this.socket;
+    else if (this.socket && Date.now() - this.messageAt > TIMEOUT_MS) {
+      const broken = this.socket;
       this.socket = null;
-      silent.close();
+      broken.close();
       this.close(0);
     }
     this.show();
@@ -95,31 +96,31 @@ export class Live extends EventTarget {
     if (this.lost) {
       const wait = this.retryAt === null ? 0 : Math.max(0, Math.ceil((this.retryAt - Date.now()) / 1000));
       text.textContent = "Live paused";
-      // One failure is often over before it can be read.
+      // A short interruption is not worth a message.
       if (this.failures < 2 && wait < 2) return;
       document.body.classList.add("stale");
       this.strap.hidden = false;
-      const again = wait ? ` Trying again in ${wait} s.` : " Trying again.";
+      const retry = wait ? ` Reconnecting in ${wait} s.` : " Reconnecting.";
       this.strap.querySelector("span").replaceChildren(
         Object.assign(document.createElement("b"), { textContent: "Live paused." }),
-        ` You see data up to ${clockText(this.trueUpTo)}.${again}`,
+        ` Data is complete up to ${clockText(this.completeUntil)}.${retry}`,
       );
       return;
     }
-    const quiet = (Date.now() - (this.newsAt ?? this.openedAt)) / 1000;
-    if (quiet > 15) text.textContent = `Live, no news for ${durationText(quiet)}`;
+    const idle = (Date.now() - (this.pointsAt ?? this.openedAt)) / 1000;
+    if (idle > 15) text.textContent = `Live, no data for ${durationText(idle)}`;
     else if (this.behind === undefined) text.textContent = "Live";
     else text.textContent = this.behind < 10_000 ? `Live, ${(this.behind / 1000).toFixed(1)}\u00a0s behind` : `Live, ${durationText(this.behind / 1000)} behind`;
   }
 }
 
-let saidAt = 0;
+let announcedAt = 0;
 let pending;
-/** Tells screen readers, at most every 10 s, and always the newest. */
+/** Announce a text to screen readers, at most every 10 s; the newest replaces older ones. */
 export function announce(text) {
   clearTimeout(pending);
-  const say = () => { saidAt = Date.now(); document.getElementById("announce").textContent = text; };
-  const wait = saidAt + 10_000 - Date.now();
+  const say = () => { announcedAt = Date.now(); document.getElementById("announce").textContent = text; };
+  const wait = announcedAt + 10_000 - Date.now();
   if (wait <= 0) say();
   else pending = setTimeout(say, wait);
 }

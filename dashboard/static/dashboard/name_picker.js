@@ -1,43 +1,43 @@
-// A field for several names: each becomes a chip. What is offered comes from the server while one types.
+// An input for several names, shown as chips; the server suggests names.
 import { getJson } from "./telemetry_api.js";
 
-const PAUSE_MS = 150;
+const DELAY_MS = 150;
 
 export class NamePicker extends EventTarget {
-  /** @param more adds to the question what is offered: (URLSearchParams) => void */
-  constructor(box, more = () => {}) {
+  /** @param addParameters adds parameters to the request for suggestions: (URLSearchParams) => void */
+  constructor(box, addParameters = () => {}) {
     super();
     this.box = box;
-    this.more = more;
+    this.addParameters = addParameters;
     this.chips = box.querySelector("ul");
     this.input = box.querySelector("input");
-    this.offered = box.querySelector("datalist");
+    this.suggestions = box.querySelector("datalist");
     this.names = [];
     for (const name of box.dataset.chosen.split(",")) this.add(name);
     this.input.addEventListener("input", (event) => this.typed(event));
-    this.input.addEventListener("focus", () => this.offer());
+    this.input.addEventListener("focus", () => this.suggest());
     this.input.addEventListener("change", () => this.take());
     this.input.addEventListener("keydown", (event) => this.key(event));
   }
 
   typed(event) {
     const text = this.input.value;
-    // A choice from the list says so, or (in older browsers) says nothing of how it came about.
+    // A choice from the list has this input type, or none in older browsers.
     const isChoice = !event.inputType || event.inputType === "insertReplacementText";
-    if (text.includes(",") || (isChoice && [...this.offered.options].some((option) => option.value === text))) this.take();
-    else this.offer();
+    if (text.includes(",") || (isChoice && [...this.suggestions.options].some((option) => option.value === text))) this.take();
+    else this.suggest();
   }
 
   key(event) {
     if (event.key === "Enter") {
-      event.preventDefault(); // a name too many is sooner mended than an export too many
+      event.preventDefault(); // Enter adds a name and does not submit
       this.take();
     } else if (event.key === "Backspace" && !this.input.value && this.names.length) {
       this.remove(this.names[this.names.length - 1]);
     }
   }
 
-  /** What was typed becomes names. */
+  /** Add the typed names. */
   take() {
     const text = this.input.value;
     this.input.value = "";
@@ -67,13 +67,13 @@ export class NamePicker extends EventTarget {
     this.dispatchEvent(new Event("changed"));
   }
 
-  offer() {
+  suggest() {
     clearTimeout(this.waiting);
     this.waiting = setTimeout(async () => {
-      const question = new URLSearchParams({ q: this.input.value.trim() });
-      this.more(question);
-      const { names } = await getJson(`${this.box.dataset.source}?${question}`).catch(() => ({ names: [] }));
-      this.offered.replaceChildren(...names.filter((name) => !this.names.includes(name)).map((name) => Object.assign(document.createElement("option"), { value: name })));
-    }, PAUSE_MS);
+      const query = new URLSearchParams({ q: this.input.value.trim() });
+      this.addParameters(query);
+      const { names } = await getJson(`${this.box.dataset.source}?${query}`).catch(() => ({ names: [] }));
+      this.suggestions.replaceChildren(...names.filter((name) => !this.names.includes(name)).map((name) => Object.assign(document.createElement("option"), { value: name })));
+    }, DELAY_MS);
   }
 }

@@ -1,31 +1,30 @@
-// The overview: the sentence, one chart, the devices.
+// The overview: the device summary, one chart and the list of devices.
 import { setAge, tick } from "./ages.js";
 import { ChartView } from "./chart_view.js";
 import { rowsByDevice, update } from "./device_rows.js";
 import { write } from "./flash.js";
 import { announce, Live } from "./live.js";
-import { reading } from "./values.js";
+import { reading } from "./number_format.js";
 
 const settings = document.getElementById("overview");
 
 if (settings) start();
 else awaitFirst();
 
-/** Nothing to show yet: the first measurement turns the page. */
+/** Reload the page with the first point that a chart can show. */
 function awaitFirst() {
   const live = new Live({ everyMs: 500 });
-  // Only what a chart can show turns the page; else it would turn for ever.
   live.addEventListener("points", ({ detail }) => { if (detail.some(([, , , value]) => typeof value === "number" || typeof value === "boolean")) location.reload(); });
 }
 
 function start() {
-  const { metric, kind, unit, all, deviceName } = settings.dataset;
+  const { metric, kind, unit, all, deviceName, summaryUrl } = settings.dataset;
   const card = document.getElementById("chart-card");
-  const view = card && new ChartView(card, { young: true });
+  const view = card && new ChartView(card, { startAtFirst: true });
   const rows = rowsByDevice();
-  const known = new Set(rows.keys());
+  const listed = new Set(rows.keys());
   const newer = new Set();
-  // A fleet that the page shows whole is heard whole, so that a new device is noticed.
+  // If the page lists all devices, subscribe to all, so that a new device is noticed.
   const live = new Live({ devices: all === "yes" ? null : [...rows.keys()], everyMs: 500 });
   const big = document.getElementById("big");
   view?.setMetrics([{ name: metric, kind, unit }]);
@@ -35,25 +34,25 @@ function start() {
     let newest = 0;
     for (const [device, name, ms, value] of detail) {
       newest = Math.max(newest, ms);
-      if (device === view?.device && name === metric) hear(ms, value);
-      if (!known.has(device) && all === "yes") newer.add(device);
+      if (device === view?.device && name === metric) showValue(ms, value);
+      if (!listed.has(device) && all === "yes") newer.add(device);
     }
     const age = document.querySelector("[data-newest]");
     if (age && newest) setAge(age, newest);
-    if (newer.size) offer();
+    if (newer.size) offerReload();
   });
   live.addEventListener("back", () => view?.load());
-  document.addEventListener("states-changed", refreshSentence);
+  document.addEventListener("states-changed", () => refreshSummary(summaryUrl));
 
-  function hear(ms, value) {
+  function showValue(ms, value) {
     view.append(metric, ms, value);
     const [text, symbol] = reading(value, unit);
     if (write(big.firstElementChild, text)) big.lastElementChild.textContent = symbol;
     announce(`${deviceName}, ${metric}: ${text} ${symbol}`);
   }
 
-  /** New rows wait until they are wanted. */
-  function offer() {
+  /** Offer to show new devices; rows are not added by themselves. */
+  function offerReload() {
     const button = document.getElementById("newer");
     button.hidden = false;
     button.textContent = newer.size === 1 ? "1 newer device" : `${newer.size} newer devices`;
@@ -61,10 +60,10 @@ function start() {
   }
 }
 
-async function refreshSentence() {
-  const answer = await fetch("/situation/", { credentials: "same-origin" });
-  if (!answer.ok || answer.redirected) return;
-  const made = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("situation");
-  if (made) document.getElementById("situation").replaceWith(made);
+async function refreshSummary(url) {
+  const response = await fetch(url, { credentials: "same-origin" });
+  if (!response.ok || response.redirected) return;
+  const summary = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("device-summary");
+  if (summary) document.getElementById("device-summary").replaceWith(summary);
   tick();
 }

@@ -1,7 +1,7 @@
-// The chart as a table, for those who cannot see a canvas and for those who want the numbers.
-import { momentText, pointText } from "./values.js";
+// The chart as a table, for screen readers and for exact values.
+import { momentText, pointText } from "./number_format.js";
 
-const MOST = 200;
+const MAX_ROWS = 200;
 
 function cell(tag, text, className = "") {
   const made = document.createElement(tag);
@@ -24,12 +24,12 @@ export function fill(element, series, { start, end }) {
   const newest = [...moments.keys()].sort((a, b) => b - a);
   const table = document.createElement("table");
   table.className = "tbl tight";
-  const caption = cell("caption", newest.length > MOST ? `The newest ${MOST} of ${newest.length.toLocaleString("en")} moments in view` : `${newest.length} moments in view`, "vh");
+  const caption = cell("caption", newest.length > MAX_ROWS ? `The newest ${MAX_ROWS} of ${newest.length.toLocaleString("en")} points in time in view` : `${newest.length} points in time in view`, "vh");
   const head = document.createElement("tr");
   head.append(cell("th", "Time"), ...series.map((line) => cell("th", line.name, "num")));
   table.append(caption, document.createElement("thead"), document.createElement("tbody"));
   table.tHead.append(head);
-  for (const ms of newest.slice(0, MOST)) {
+  for (const ms of newest.slice(0, MAX_ROWS)) {
     const row = document.createElement("tr");
     row.append(cell("td", momentText(ms), "nw"));
     const values = moments.get(ms);

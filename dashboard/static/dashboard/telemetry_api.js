@@ -1,5 +1,5 @@
-// Reading measurements over HTTP, with the session of the page.
-const BASE = "/api/v1/telemetry";
+// Requests to the API, with the session of the page. Addresses come from data attributes of the page.
+const { loginUrl } = document.body.dataset;
 
 export class ApiError extends Error {
   constructor(text, status, errors = []) {
@@ -11,55 +11,59 @@ export class ApiError extends Error {
 
 export const getJson = (url, signal) => callJson(url, { headers: { Accept: "application/json" }, signal });
 
-/** With the page's own token against forgery, which a form of the page holds. */
+/** POST with the CSRF token of a form of the page. */
 export function postJson(url, body) {
   const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
   const headers = { Accept: "application/json", "Content-Type": "application/json", "X-CSRFToken": token };
   return callJson(url, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
-async function callJson(url, options) {
-  const answer = await fetch(url, { ...options, credentials: "same-origin" });
-  if (answer.status === 401 || (answer.redirected && answer.url.includes("/login/"))) {
-    location.href = `/login/?next=${encodeURIComponent(location.pathname + location.search)}`;
-    throw new ApiError("Signed out", 401);
-  }
-  if (!answer.ok) {
-    const problem = await answer.json().catch(() => ({}));
-    const text = typeof problem.detail === "string" ? problem.detail : `The server answered ${answer.status}`;
-    throw new ApiError(text, answer.status, problem.errors);
-  }
-  return answer.json();
+/** Open the sign-in page, which leads back to this page. */
+export function signIn() {
+  location.href = `${loginUrl}?next=${encodeURIComponent(location.pathname + location.search)}`;
 }
 
-/** Columns of one series: {times: ms[], values: [], unit}. The server keeps the lowest and highest of every stretch. */
-export async function readRange(device, metric, startMs, endMs, maxPoints, signal) {
+async function callJson(url, options) {
+  const response = await fetch(url, { ...options, credentials: "same-origin" });
+  if (response.status === 401 || (response.redirected && new URL(response.url).pathname === loginUrl)) {
+    signIn();
+    throw new ApiError("Signed out", 401);
+  }
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    const text = typeof problem.detail === "string" ? problem.detail : `HTTP ${response.status}`;
+    throw new ApiError(text, response.status, problem.errors);
+  }
+  return response.json();
+}
+
+/** Return one series as {times: ms[], values: [], unit}. With `maxPoints` the server keeps the extremes. */
+export async function readRange(metricsUrl, metric, startMs, endMs, maxPoints, signal) {
   const query = new URLSearchParams({
     start_time: new Date(startMs).toISOString(),
     end_time: new Date(endMs).toISOString(),
     max_points: String(maxPoints),
     columns: "true",
   });
-  const path = `/devices/${encodeURIComponent(device)}/metrics/${encodeURIComponent(metric)}/range`;
   try {
-    return await getJson(`${BASE}${path}?${query}`, signal);
+    return await getJson(`${metricsUrl}/${encodeURIComponent(metric)}/range?${query}`, signal);
   } catch (error) {
     if (error.status === 404) return { times: [], values: [], unit: null };
     throw error;
   }
 }
 
-/** What was expected of a series, and what was strange: {band: [{timestamp, low, high}], marks: [{timestamp, value}]}. */
-export function readAnomalies(device, metric, startMs, endMs) {
+/** Return what the detector expected and marked: {band: [{timestamp, low, high}], marks: [{timestamp, value}]}. */
+export function readAnomalies(metricsUrl, metric, startMs, endMs) {
   const query = new URLSearchParams({ start_time: new Date(startMs).toISOString(), end_time: new Date(endMs).toISOString() });
-  return getJson(`${BASE}/devices/${encodeURIComponent(device)}/metrics/${encodeURIComponent(metric)}/anomalies?${query}`);
+  return getJson(`${metricsUrl}/${encodeURIComponent(metric)}/anomalies?${query}`);
 }
 
-/** The last hour and today's range of the metrics of a device, for the table of newest values. */
-export function readRecent(device, metrics) {
+/** Return the last hour and today's range of metrics of a device, for the table of newest values. */
+export function readRecent(recentUrl, metrics) {
   const midnight = new Date();
   midnight.setHours(0, 0, 0, 0);
   const query = new URLSearchParams({ today: String(midnight / 1000) });
   for (const metric of metrics) query.append("metric", metric);
-  return getJson(`/recent/${encodeURIComponent(device)}/?${query}`);
+  return getJson(`${recentUrl}?${query}`);
 }

@@ -1,21 +1,21 @@
-// One alert: the chart with its limit and firing, verbs by key, and whether something changed elsewhere.
+// One alert: the chart with its threshold, keyboard shortcuts, and a notice when the alert changes.
 import { ChartView } from "../chart_view.js";
 import { announce, Live } from "../live.js";
 import { getJson, readAnomalies } from "../telemetry_api.js";
-import "./times.js";
-import { showWaiting } from "./waiting.js";
+import "./local_times.js";
+import { showUnacknowledged } from "./unacknowledged.js";
 
-const NEWS_MS = 5000;
-const DAY_MS = 86_400_000; // of which the detector tells what it expected
+const UPDATE_INTERVAL_MS = 5000;
+const DAY_MS = 86_400_000; // of the expected range
 const head = document.getElementById("alert");
-const given = document.getElementById("overlay");
+const overlayData = document.getElementById("overlay");
 
-if (given) {
-  const overlay = JSON.parse(given.textContent);
+if (overlayData) {
+  const overlay = JSON.parse(overlayData.textContent);
   const card = document.getElementById("chart-card");
   const view = new ChartView(card, { overlay });
   view.setMetrics([overlay.metric]);
-  if (overlay.detects) expect(overlay, card.dataset.device, view);
+  if (overlay.detects) loadExpected(overlay, card.dataset.metricsUrl, view);
   if (!overlay.window) {
     const live = new Live({ devices: [card.dataset.device], metrics: [overlay.metric.name], everyMs: 500 });
     live.addEventListener("points", ({ detail }) => { for (const [, metric, ms, value] of detail) view.append(metric, ms, value); });
@@ -23,32 +23,32 @@ if (given) {
   }
 }
 
-/** Draw what the detector expected and marked; until it has told, or where it cannot, the band of the moment stays. */
-async function expect(overlay, device, view) {
+/** Draw the expected range and the anomalies; until they are loaded, the alert's own expected range stays. */
+async function loadExpected(overlay, metricsUrl, view) {
   const end = overlay.window?.[1] ?? Date.now();
-  const found = await readAnomalies(device, overlay.metric.name, end - DAY_MS, end).catch(() => null);
-  if (!found) return;
-  overlay.expected = found.band.map((one) => [Date.parse(one.timestamp), one.low, one.high]);
-  overlay.marks = found.marks.map((one) => [Date.parse(one.timestamp), one.value]);
+  const anomalies = await readAnomalies(metricsUrl, overlay.metric.name, end - DAY_MS, end).catch(() => null);
+  if (!anomalies) return;
+  overlay.expected = anomalies.band.map(({ timestamp, low, high }) => [Date.parse(timestamp), low, high]);
+  overlay.marks = anomalies.marks.map(({ timestamp, value }) => [Date.parse(timestamp), value]);
   view.drawSoon();
 }
 
-async function look() {
-  const { news, alert, status } = head.dataset;
-  const told = document.hidden ? null : await getJson(`${news}?shown=${alert}`).catch(() => null);
-  if (told) {
-    showWaiting(told.waiting);
-    const known = told.alerts[alert];
-    const changed = known !== undefined && known.status !== status;
-    const moved = document.getElementById("moved");
-    if (changed && moved.hidden) announce("Something changed since this page was opened");
-    moved.hidden = !changed;
+async function checkForUpdates() {
+  const { updatesUrl, alert, status } = head.dataset;
+  const updates = document.hidden ? null : await getJson(`${updatesUrl}?shown=${alert}`).catch(() => null);
+  if (updates) {
+    showUnacknowledged(updates.unacknowledged);
+    const current = updates.alerts[alert];
+    const hasChanged = current !== undefined && current.status !== status;
+    const notice = document.getElementById("changed");
+    if (hasChanged && notice.hidden) announce("This alert changed since the page was opened");
+    notice.hidden = !hasChanged;
   }
-  setTimeout(look, NEWS_MS);
+  setTimeout(checkForUpdates, UPDATE_INTERVAL_MS);
 }
-if (head.dataset.status !== "resolved") setTimeout(look, NEWS_MS);
+if (head.dataset.status !== "resolved") setTimeout(checkForUpdates, UPDATE_INTERVAL_MS);
 
-for (const at of document.querySelectorAll("#moved a")) at.addEventListener("click", (event) => { event.preventDefault(); location.reload(); });
+for (const link of document.querySelectorAll("#changed a")) link.addEventListener("click", (event) => { event.preventDefault(); location.reload(); });
 
 const form = document.getElementById("verbs");
 const press = (selector) => document.querySelector(selector)?.click();

@@ -1,48 +1,48 @@
-// What a backtest found: how many alerts, the values with the limit and every alert, and each of them in a table.
+// Shows the result of a backtest: the counts, a chart with the threshold and the alerts, and a table of the alerts.
 import { Chart } from "../chart.js";
 import { Series } from "../series.js";
-import { durationText, momentText, numberText } from "../values.js";
+import { durationText, momentText, numberText } from "../number_format.js";
 
-const ROWS = 50;
+const MAX_ROWS = 50;
 
 export class Backtest {
   constructor(card) {
     this.card = card;
-    this.chart = new Chart(card.querySelector("#tried-chart"), { hover() {}, zoom() {}, reset() {} });
+    this.chart = new Chart(card.querySelector("#backtest-chart"), { hover() {}, zoom() {}, reset() {} });
   }
 
-  say(text) {
-    this.card.querySelector("#tried-say").textContent = text;
+  showStatus(text) {
+    this.card.querySelector("#backtest-status").textContent = text;
   }
 
-  show(answer, start, end, level) {
-    const { firings } = answer;
+  show(result, start, end, level) {
+    const { firings } = result;
     const write = (name, number) => { this.card.querySelector(`[data-${name}]`).textContent = number.toLocaleString("en"); };
-    write("firings", answer.firings_count);
-    write("notifications", answer.notifications);
-    write("devices", new Set(answer.subjects.filter((one) => one.firings).map((one) => one.device_id)).size);
-    write("points", answer.points);
-    const lack = answer.incomplete.length ? ` Incomplete: ${answer.incomplete.join("; ")}.` : "";
-    this.say((firings.length ? `Replayed in ${durationOf(answer.milliseconds)}.` : `It would not have fired. Replayed in ${durationOf(answer.milliseconds)}.`) + lack);
-    this.card.querySelector("#tried").hidden = false;
-    this.draw(answer, start, end, level);
+    write("firings", result.firings_count);
+    write("notifications", result.notifications);
+    write("devices", new Set(result.subjects.filter(({ firings: count }) => count).map((subject) => subject.device_id)).size);
+    write("points", result.points);
+    const incomplete = result.incomplete.length ? ` Incomplete: ${result.incomplete.join("; ")}.` : "";
+    this.showStatus((firings.length ? `Replayed in ${durationOf(result.milliseconds)}.` : `No alert would have opened. Replayed in ${durationOf(result.milliseconds)}.`) + incomplete);
+    this.card.querySelector("#backtest-result").hidden = false;
+    this.draw(result, start, end, level);
     this.list(firings, end);
   }
 
-  draw(answer, start, end, level) {
-    const element = this.card.querySelector("#tried-chart");
-    const line = answer.chart;
+  draw(result, start, end, level) {
+    const element = this.card.querySelector("#backtest-chart");
+    const line = result.chart;
     element.hidden = !line;
-    this.card.querySelector("#tried-of").textContent = line ? `${line.metric_name} of ${line.device_id}` : "";
+    this.card.querySelector("#backtest-series").textContent = line ? `${line.metric_name} of ${line.device_id}` : "";
     if (!line) return;
     const series = new Series({ name: line.metric_name, kind: "number", unit: "" }, 1);
     series.replace(line.times, line.values);
-    const own = answer.firings.filter((one) => one.device_id === line.device_id && one.metric_name === line.metric_name);
-    const limit = (value, text, clear = false) => (typeof value === "number" ? [{ value, text: `${text} ${numberText(value)}`, clear }] : []);
+    const drawn = firingsOf(result, line);
+    const thresholdLine = (value, text, recovery = false) => (typeof value === "number" ? [{ value, text: `${text} ${numberText(value)}`, recovery }] : []);
     this.chart.overlay = {
-      limits: [...limit(line.threshold, "Limit"), ...limit(line.clear_threshold, "Well again at", true)],
+      thresholds: [...thresholdLine(line.threshold, "Threshold"), ...thresholdLine(line.clear_threshold, "Recovery threshold", true)],
       band: null,
-      spans: own.map((one) => ({ start: Date.parse(one.start_time), end: one.end_time ? Date.parse(one.end_time) : null, level })),
+      spans: drawn.map((firing) => ({ start: Date.parse(firing.start_time), end: firing.end_time ? Date.parse(firing.end_time) : null, level })),
     };
     this.chart.window = { start, end };
     this.chart.setSeries([series]);
@@ -51,20 +51,23 @@ export class Backtest {
   list(firings, end) {
     const table = this.card.querySelector("#firings");
     table.hidden = !firings.length;
-    table.tBodies[0].replaceChildren(...firings.slice(0, ROWS).map((one) => {
-      const from = Date.parse(one.start_time);
-      const lasted = durationText(((one.end_time ? Date.parse(one.end_time) : end) - from) / 1000);
+    table.tBodies[0].replaceChildren(...firings.slice(0, MAX_ROWS).map((firing) => {
+      const from = Date.parse(firing.start_time);
+      const duration = durationText(((firing.end_time ? Date.parse(firing.end_time) : end) - from) / 1000);
       const row = document.createElement("tr");
-      row.append(cell("th", momentText(from)), cell("td", one.device_id), cell("td", one.end_time ? lasted : `${lasted} so far`, "num"), cell("td", typeof one.peak === "number" ? numberText(one.peak) : "no data", "num p2"));
+      row.append(cell("th", momentText(from)), cell("td", firing.device_id), cell("td", firing.end_time ? duration : `${duration} (open)`, "num"), cell("td", typeof firing.peak === "number" ? numberText(firing.peak) : "no data", "num p2"));
       return row;
     }));
   }
 }
 
+const firingsOf = (result, line) =>
+  result.firings.filter((firing) => firing.device_id === line.device_id && firing.metric_name === line.metric_name);
+
 function cell(tag, text, className = "") {
-  const made = Object.assign(document.createElement(tag), { textContent: text, className });
-  if (tag === "th") made.scope = "row";
-  return made;
+  const element = Object.assign(document.createElement(tag), { textContent: text, className });
+  if (tag === "th") element.scope = "row";
+  return element;
 }
 
 const durationOf = (ms) => (ms < 1000 ? `${Math.round(ms)}\u00a0ms` : `${(ms / 1000).toFixed(1)}\u00a0s`);

@@ -1,5 +1,5 @@
-// The forms of a channel and of a route: fields of the kind that is chosen, and the reader's own time zone.
-import "./times.js";
+// The forms of a channel and of a route: the inputs of the selected kind, and the reader's time zone.
+import "./local_times.js";
 
 const channel = document.getElementById("channel");
 if (channel) {

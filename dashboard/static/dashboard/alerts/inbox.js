@@ -1,12 +1,12 @@
-// The inbox: choosing rows, verbs by key, and news. Rows stay where they are until the page is asked for anew.
+// The inbox: selecting rows, actions, keyboard shortcuts and updates. Rows stay in place until the page is reloaded.
 import { announce } from "../live.js";
 import { getJson } from "../telemetry_api.js";
-import { drawCourses } from "./courses.js";
-import "./times.js";
-import { showWaiting } from "./waiting.js";
+import { drawSparklines } from "./sparklines.js";
+import "./local_times.js";
+import { showUnacknowledged } from "./unacknowledged.js";
 
-const NEWS_MS = 5000;
-const SAID_MS = 8000;
+const UPDATE_INTERVAL_MS = 5000;
+const RESULT_MS = 8000; // how long the result of an action is shown
 
 const inbox = document.getElementById("inbox");
 const bulk = document.getElementById("bulk");
@@ -16,34 +16,35 @@ const rowOf = (element) => element?.closest?.(".arow[data-alert]");
 
 for (const select of document.querySelectorAll("#filters select")) select.addEventListener("change", () => select.form.requestSubmit());
 
-// --- choosing ---------------------------------------------------------------------------------------
+// --- selecting ---------------------------------------------------------------------------------------
 
-function showChosen() {
-  const chosen = boxes().filter((box) => box.checked);
+function showSelection() {
+  const selected = boxes().filter((box) => box.checked);
   for (const box of boxes()) rowOf(box).classList.toggle("sel", box.checked);
-  document.getElementById("chosen").textContent = `${chosen.length} selected`;
-  bulk.toggleAttribute("data-empty", !chosen.length);
+  document.getElementById("selected-count").textContent = `${selected.length} selected`;
+  bulk.toggleAttribute("data-empty", !selected.length);
 }
 
-function choose(row) {
+function toggle(row) {
   const box = row?.querySelector(".box");
   if (!box) return;
   box.checked = !box.checked;
-  showChosen();
+  showSelection();
 }
 
-// --- verbs ------------------------------------------------------------------------------------------
+// --- actions ------------------------------------------------------------------------------------------
 
 async function send(body) {
-  const answer = await fetch(bulk.action, { method: "POST", body, headers: { Accept: "application/json" }, credentials: "same-origin" }).catch(() => null);
-  if (!answer?.ok || answer.redirected) return say(`Nothing was changed: ${answer ? `the server answered ${answer.status}` : "the server cannot be reached"}. Try again.`);
-  const { moved, said } = await answer.json();
-  for (const one of moved) show(one.alert_id, one);
-  if (moved.length) {
-    bulk.reset(); // which also takes the choice away
+  const headers = { Accept: "application/json" };
+  const response = await fetch(bulk.action, { method: "POST", body, headers, credentials: "same-origin" }).catch(() => null);
+  if (!response?.ok || response.redirected) {
+    return showResult(`Nothing changed: ${response ? `HTTP ${response.status}` : "the server cannot be reached"}. Try again.`);
   }
-  say(said);
-  look();
+  const { changed, message } = await response.json();
+  for (const alert of changed) show(alert.alert_id, alert);
+  if (changed.length) bulk.reset(); // which also clears the selection
+  showResult(message);
+  checkForUpdates();
 }
 
 function act(verb, row) {
@@ -58,88 +59,88 @@ function act(verb, row) {
   send(body);
 }
 
-let silence;
-function say(text) {
-  const said = document.getElementById("said");
-  said.textContent = text;
-  said.hidden = false;
-  clearTimeout(silence);
-  silence = setTimeout(() => { said.hidden = true; }, SAID_MS);
+let resultTimer;
+function showResult(text) {
+  const result = document.getElementById("result");
+  result.textContent = text;
+  result.hidden = false;
+  clearTimeout(resultTimer);
+  resultTimer = setTimeout(() => { result.hidden = true; }, RESULT_MS);
 }
 
 // --- rows -------------------------------------------------------------------------------------------
 
-/** What became of an alert, in its row: who has it, or that it is over. */
+/** Show the status and the owner of an alert in its row. */
 function show(alertId, { status, owner }) {
   const row = inbox.querySelector(`[data-alert="${CSS.escape(alertId)}"]`);
   if (!row || (row.dataset.status === status && (row.dataset.owner ?? owner) === owner)) return;
-  const over = status === "resolved";
+  const resolved = status === "resolved";
   row.dataset.status = status;
   row.dataset.owner = owner;
   row.classList.toggle("alone", status === "active");
-  row.classList.toggle("done", over);
+  row.classList.toggle("done", resolved);
   const sign = row.querySelector(".lv");
   sign.classList.toggle("owned", status === "acknowledged");
-  sign.classList.toggle("gone", over);
-  if (over) {
+  sign.classList.toggle("gone", resolved);
+  if (resolved) {
     sign.querySelector("use").setAttribute("href", "#l-resolved");
     row.querySelector(".word").textContent = "Resolved";
   }
-  const text = Object.assign(document.createElement("span"), { textContent: over ? "just now" : owner || "nobody" });
-  row.querySelector(".whose").replaceChildren(...(owner && !over ? [face(owner)] : []), text);
+  const text = Object.assign(document.createElement("span"), { textContent: resolved ? "just now" : owner || "Unassigned" });
+  row.querySelector(".whose").replaceChildren(...(owner && !resolved ? [face(owner)] : []), text);
 }
 
 function face(owner) {
-  const made = Object.assign(document.createElement("span"), { className: "face s", textContent: owner.slice(0, 2).toUpperCase() });
-  made.setAttribute("aria-hidden", "true");
-  return made;
+  const element = Object.assign(document.createElement("span"), { className: "face s", textContent: owner.slice(0, 2).toUpperCase() });
+  element.setAttribute("aria-hidden", "true");
+  return element;
 }
 
-// --- news -------------------------------------------------------------------------------------------
+// --- updates -------------------------------------------------------------------------------------------
 
-let waiting;
-async function look() {
-  clearTimeout(waiting);
+let updateTimer;
+async function checkForUpdates() {
+  clearTimeout(updateTimer);
   if (!document.hidden) {
     const shown = [...inbox.querySelectorAll(".arow[data-alert]")].map((row) => row.dataset.alert);
     const query = new URLSearchParams(inbox.dataset.query);
     query.set("since", inbox.dataset.newest);
     query.set("shown", shown.join(","));
-    const told = await getJson(`${inbox.dataset.news}?${query}`).catch(() => null);
-    if (told) tell(told, shown);
+    const updates = await getJson(`${inbox.dataset.updatesUrl}?${query}`).catch(() => null);
+    if (updates) showUpdates(updates, shown);
   }
-  clearTimeout(waiting);
-  waiting = setTimeout(look, NEWS_MS);
+  clearTimeout(updateTimer);
+  updateTimer = setTimeout(checkForUpdates, UPDATE_INTERVAL_MS);
 }
 
-function tell(told, shown) {
-  showWaiting(told.waiting);
-  for (const [alertId, known] of Object.entries(told.alerts)) show(alertId, known);
-  // An alert that is gone (its device was deleted) is over too.
-  for (const alertId of shown) if (!(alertId in told.alerts)) show(alertId, { status: "resolved", owner: "" });
-  const words = told.newer === 1 ? "1 newer alert" : `${told.newer} newer alerts`;
-  if (told.newer && newer.hidden) announce(words);
-  newer.hidden = !told.newer;
-  newer.querySelector("span").textContent = `${words}. Show ${told.newer === 1 ? "it" : "them"}`;
+function showUpdates(updates, shown) {
+  showUnacknowledged(updates.unacknowledged);
+  for (const [alertId, alert] of Object.entries(updates.alerts)) show(alertId, alert);
+  // An alert that does not exist any more (its device was deleted) is shown as resolved.
+  for (const alertId of shown) if (!(alertId in updates.alerts)) show(alertId, { status: "resolved", owner: "" });
+  const count = updates.newer === 1 ? "1 newer alert" : `${updates.newer} newer alerts`;
+  if (updates.newer && newer.hidden) announce(count);
+  newer.hidden = !updates.newer;
+  newer.querySelector("span").textContent = `${count}. Reload`;
 }
 
 newer.addEventListener("click", () => location.reload());
-document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-waiting = setTimeout(look, NEWS_MS);
-drawCourses(inbox);
+document.addEventListener("visibilitychange", () => { if (!document.hidden) checkForUpdates(); });
+updateTimer = setTimeout(checkForUpdates, UPDATE_INTERVAL_MS);
+drawSparklines(inbox);
 
 // --- keys -------------------------------------------------------------------------------------------
 
 const note = document.getElementById("note");
 const KEYS = {
-  x: choose,
+  x: toggle,
   a: (row) => act("acknowledge", row),
   r: (row) => act("resolve", row),
   m: (row) => act("assign", row),
   n: (row) => {
     if (boxes().some((box) => box.checked)) return note.focus();
     if (!row?.querySelector(".box")) return;
-    choose(row);
+    toggle(row);
     note.focus();
   },
 };
@@ -153,11 +154,11 @@ document.addEventListener("page-key", ({ detail: event }) => {
 });
 
 if (bulk) {
-  inbox.addEventListener("change", showChosen);
-  bulk.addEventListener("reset", () => setTimeout(showChosen));
+  inbox.addEventListener("change", showSelection);
+  bulk.addEventListener("reset", () => setTimeout(showSelection));
   bulk.addEventListener("submit", (event) => {
     event.preventDefault();
     send(new FormData(bulk, event.submitter));
   });
-  showChosen();
+  showSelection();
 }

@@ -1,7 +1,7 @@
-// A rule: the sentence shows what its kind asks for, and a backtest shows what it would have done.
+// The form of a rule: shows the inputs of the selected kind, and runs the backtest.
 import { postJson } from "../telemetry_api.js";
 import { Backtest } from "./backtest.js";
-import "./times.js";
+import "./local_times.js";
 
 const form = document.getElementById("rule");
 
@@ -19,82 +19,82 @@ function showLevel() {
   sign.querySelector("use").setAttribute("href", `#l-${level}`);
 }
 
-function showPart(row) {
+function showRowKind(row) {
   const kind = row.querySelector("[name=c_kind]").value;
   for (const part of row.querySelectorAll("[data-of]")) part.hidden = !part.dataset.of.split(" ").includes(kind);
 }
 
 form.addEventListener("change", ({ target }) => {
   if (target.name === "kind") showKind();
-  if (target.name === "c_kind") showPart(target.closest("li"));
+  if (target.name === "c_kind") showRowKind(target.closest("li"));
   if (target.name === "level") showLevel();
 });
 showKind();
 
-// --- several conditions -----------------------------------------------------------------------------
+// --- conditions of a composite rule -----------------------------------------------------------------------------
 
-const LEAST = 2;
-const several = document.getElementById("several");
+const MIN_CONDITIONS = 2;
+const conditions = document.getElementById("conditions");
 const add = document.getElementById("add-condition");
 
-function showSeveral() {
-  for (const row of several.children) {
-    showPart(row);
-    row.querySelector("[data-remove]").hidden = several.children.length <= LEAST;
+function showConditions() {
+  for (const row of conditions.children) {
+    showRowKind(row);
+    row.querySelector("[data-remove]").hidden = conditions.children.length <= MIN_CONDITIONS;
   }
-  add.hidden = several.children.length >= several.dataset.most;
+  add.hidden = conditions.children.length >= conditions.dataset.most;
 }
 
 add.addEventListener("click", () => {
-  several.append(document.getElementById("another").content.cloneNode(true));
-  showSeveral();
-  several.lastElementChild.querySelector("[name=c_metric_name]").focus();
+  conditions.append(document.getElementById("blank-condition").content.cloneNode(true));
+  showConditions();
+  conditions.lastElementChild.querySelector("[name=c_metric_name]").focus();
 });
-several.addEventListener("click", ({ target }) => {
+conditions.addEventListener("click", ({ target }) => {
   const row = target.closest("[data-remove]")?.closest("li");
   if (!row) return;
   (row.previousElementSibling ?? row.nextElementSibling).querySelector("[name=c_metric_name]").focus();
   row.remove();
-  showSeveral();
+  showConditions();
 });
-// Blank ones are for whoever cannot add any.
-for (const row of several.querySelectorAll("[data-blank]")) if (several.children.length > LEAST) row.remove();
-showSeveral();
+// Blank rows are for browsers without scripts.
+for (const row of conditions.querySelectorAll("[data-blank]")) if (conditions.children.length > MIN_CONDITIONS) row.remove();
+showConditions();
 
 // --- the backtest -----------------------------------------------------------------------------------
 
 const card = document.getElementById("backtest");
 if (card) {
   card.hidden = false;
-  const shown = new Backtest(card);
-  const button = document.getElementById("try");
+  const backtest = new Backtest(card);
+  const button = document.getElementById("run-backtest");
   button.addEventListener("click", async () => {
     button.disabled = true;
-    const slow = setTimeout(() => shown.say("Replaying"), 300);
+    const slow = setTimeout(() => backtest.showStatus("Replaying"), 300);
     try {
       const end = new Date();
       const start = new Date(end - card.querySelector("[name=back]:checked").value * 1000);
-      const answer = await postJson("/api/v1/telemetry/alerts/backtest", { rule: await draft(), start_time: start.toISOString(), end_time: end.toISOString() });
+      const result = await postJson(card.dataset.url, { rule: await draft(), start_time: start.toISOString(), end_time: end.toISOString() });
       clearTimeout(slow);
-      shown.show(answer, start.getTime(), end.getTime(), form.elements.level.value);
+      backtest.show(result, start.getTime(), end.getTime(), form.elements.level.value);
     } catch (error) {
       clearTimeout(slow);
-      shown.say(`Not replayed: ${error.message}`);
+      backtest.showStatus(`Not replayed: ${error.message}`);
     } finally {
       button.disabled = false;
     }
   });
 }
 
-/** The form as the fields of the API. */
+/** Return the form as fields of the API. */
 async function draft() {
-  const answer = await fetch(form.dataset.check, { method: "POST", body: new FormData(form), credentials: "same-origin" });
-  const { document: fields, errors } = await answer.json().catch(() => ({ errors: { form: [`the server answered ${answer.status}`] } }));
-  if (!fields) throw new Error(Object.entries(errors).map(([name, told]) => `${fieldText(name)}: ${told.join(", ")}`).join("; "));
+  const response = await fetch(form.dataset.checkUrl, { method: "POST", body: new FormData(form), credentials: "same-origin" });
+  const { document: fields, errors } = await response.json().catch(() => ({ errors: { form: [`HTTP ${response.status}`] } }));
+  if (!fields) throw new Error(Object.entries(errors).map(([name, details]) => `${fieldText(name)}: ${details.join(", ")}`).join("; "));
   return fields;
 }
 
-/** `conditions[1].threshold_value` is "condition 2, threshold value". */
+/** Return the label of an API field: "condition 2, threshold value" of `conditions[1].threshold_value`. */
 function fieldText(name) {
-  return name.replace(/^conditions\[(\d+)\]\./, (_all, at) => `condition ${Number(at) + 1}, `).replaceAll("_", " ");
+  return name.replace("__all__", "rule").replace(/^conditions\[(\d+)\]\./, (_all, at) => `condition ${Number(at) + 1}, `).replaceAll("_", " ");
 }

@@ -1,5 +1,5 @@
-// The form of a silence knows where its reader is, and asks for an end only where none is chosen.
-import "./times.js";
+// The form of a silence: the reader's time zone, and the end time where no duration is selected.
+import "./local_times.js";
 
 const form = document.getElementById("silence");
 if (form) {

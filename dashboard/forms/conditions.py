@@ -1,0 +1,154 @@
+"""The conditions of a composite rule: a row of inputs for each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django import forms
+
+from alerts.conditions.spec import MOST_CONDITIONS
+from alerts.models import Condition, Kind
+from dashboard import rule_choices
+from dashboard.forms.fields import (
+    MAX_TEXT_LENGTH,
+    VERBATIM,
+    DurationFormField,
+    DurationWidget,
+    NumberFormField,
+    PageForm,
+    TextField,
+    ThresholdFormField,
+    select,
+    text_input,
+)
+
+Texts = dict[str, str]  # what a row's inputs hold, by name without prefix
+
+MIN_CONDITIONS = 2
+TYPED = ("metric_name", "threshold_value", "clear_threshold", "horizon", "evaluation_window")  # the others are selects
+
+
+class ConditionForm(PageForm):
+    """One condition. Its inputs are posted as lists: `c_kind`, `c_metric_name`, …."""
+
+    kind = TextField(label="Kind", widget=select("Kind of condition", rule_choices.CONDITION_KINDS))
+    aggregation = TextField(label="Aggregation", widget=select("Aggregation"))
+    measure = TextField(label="Trend measure", widget=select("Trend measure", rule_choices.MEASURES))
+    metric_name = TextField(
+        label="Metric",
+        widget=text_input(
+            "input name", list="metric-names", placeholder="metric", **{"aria-label": "Metric"}, **VERBATIM
+        ),
+    )
+    condition = TextField(label="Comparison", widget=select("Comparison", rule_choices.COMPARISONS))
+    threshold_value = ThresholdFormField(
+        label="Threshold", widget=text_input("input limit", placeholder="threshold", **{"aria-label": "Threshold"})
+    )
+    horizon = DurationFormField("Forecast horizon")
+    evaluation_window = DurationFormField("Evaluation window", placeholder="same")
+    clear_threshold = NumberFormField(
+        label="Recovery threshold",
+        widget=text_input(
+            "input tiny", inputmode="decimal", placeholder="same", **{"aria-label": "Recovery threshold"}
+        ),
+    )
+
+    def __init__(self, texts: Texts) -> None:
+        super().__init__({self.add_prefix(name): text for name, text in texts.items()}, auto_id=False)
+        self.texts = texts
+        widget = self.fields["aggregation"].widget
+        assert isinstance(widget, forms.Select)
+        widget.choices = rule_choices.aggregation_choices(texts["aggregation"])
+
+    def add_prefix(self, field_name: str) -> str:
+        return f"c_{field_name}"
+
+    @property
+    def is_blank(self) -> bool:
+        return not any(self.texts[name].strip() for name in TYPED)
+
+    def document(self) -> dict[str, Any]:
+        """Return the condition as the API takes it: the fields of its kind."""
+        self.is_valid()  # values that cannot be read are left out
+        values = self.cleaned_data
+        kind = values["kind"]
+        document: dict[str, Any] = {"kind": kind, "metric_name": values["metric_name"]}
+        if kind == Kind.THRESHOLD and values["aggregation"]:
+            document["aggregation"] = values["aggregation"]
+        if kind == Kind.TREND:
+            document["parameters"] = {"measure": values["measure"]}
+        if kind == Kind.FORECAST:
+            document["parameters"] = {"horizon": values.get("horizon")}
+        if kind != Kind.ANOMALY:
+            document |= {"condition": values["condition"], "threshold_value": values.get("threshold_value")}
+            if values.get("clear_threshold") is not None:
+                document["clear_threshold"] = values["clear_threshold"]
+        if values.get("evaluation_window") is not None:
+            document["evaluation_window"] = values["evaluation_window"]
+        return document
+
+
+class ConditionsWidget(forms.Widget):
+    """The rows of conditions; their value is the texts of each row that is not blank."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[Texts]:
+        columns = {column: data.getlist(f"c_{column}") for column in BLANK}
+        row_count = min(max(map(len, columns.values())), 2 * MOST_CONDITIONS)
+        rows = [
+            {
+                column: (texts[row] if row < len(texts) else BLANK[column]).replace("\0", "")[:MAX_TEXT_LENGTH]
+                for column, texts in columns.items()
+            }
+            for row in range(row_count)
+        ]
+        return [texts for texts in rows if not ConditionForm(texts).is_blank]
+
+
+class ConditionsField(forms.Field):
+    """The texts of the conditions; ConditionForm reads them."""
+
+    widget = ConditionsWidget
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, **options)
+
+
+def condition_texts(condition: Mapping[str, Any]) -> Texts:
+    """Return what the inputs of a condition hold; what the condition leaves out is shown as its default."""
+    parameters = condition.get("parameters") or {}
+    texts = {
+        "kind": condition.get("kind", Kind.THRESHOLD.value),
+        "metric_name": condition.get("metric_name"),
+        "aggregation": condition.get("aggregation"),
+        "measure": parameters.get("measure", "slope"),
+        "condition": condition.get("condition", Condition.ABOVE.value),
+        "threshold_value": condition.get("threshold_value"),
+        "clear_threshold": condition.get("clear_threshold"),
+    }
+    durations = {"horizon": parameters.get("horizon"), "evaluation_window": condition.get("evaluation_window")}
+    for name, seconds in durations.items():
+        texts[name], texts[f"{name}_unit"] = DurationWidget("").decompress(seconds)
+    return {name: _text(value) for name, value in texts.items()}
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def with_blank_rows(forms_of_rule: list[ConditionForm]) -> list[ConditionForm]:
+    """Return the forms of a rule's conditions and blank ones: two rows at least, and one more while it is allowed."""
+    count = len(forms_of_rule)
+    blank = max(MIN_CONDITIONS - count, 1 if count < MOST_CONDITIONS else 0)
+    return [*forms_of_rule, *(ConditionForm(BLANK) for _ in range(blank))]
+
+
+def documents_of(rows: Sequence[ConditionForm], saved: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the conditions of the rows. A row that was not edited keeps its saved condition word by word."""
+    documents = []
+    for number, row in enumerate(rows):
+        candidates = (*saved[number : number + 1], *saved)
+        unedited = next((condition for condition in candidates if condition_texts(condition) == row.texts), None)
+        documents.append(row.document() if unedited is None else unedited)
+    return documents
+
+
+BLANK = condition_texts({})

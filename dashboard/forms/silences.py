@@ -1,0 +1,77 @@
+"""The form that creates a silence."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from django import forms
+from django.http import QueryDict
+
+from alerts import silences
+from alerts.models import SilenceKind
+from dashboard.forms.channels import LEVELS
+from dashboard.forms.fields import NamesField, PageForm, TextField, TextLinesField, WeeklyField, text_input
+
+UNTIL = 0  # the duration that stands for an end time
+DURATIONS = (
+    (3600, "1 h"), (4 * 3600, "4 h"), (86_400, "1 day"), (7 * 86_400, "7 days"), (UNTIL, "until …")
+)  # fmt: skip
+TARGETS = {"device_ids": "device", "device_groups": "group", "rule_ids": "rule", "metric_names": "metric"}
+
+
+def _local_time(label: str) -> forms.DateTimeField:
+    widget = forms.DateTimeInput({"class": "input", "type": "datetime-local"}, "%Y-%m-%dT%H:%M")
+    return forms.DateTimeField(required=False, label=label, widget=widget)
+
+
+class SilenceCreateForm(PageForm):
+    """A silence or a maintenance window. Times are of the reader's time zone, which a script fills in."""
+
+    kind = TextField(widget=forms.RadioSelect(choices=SilenceKind.choices), initial=SilenceKind.SILENCE)
+    device_ids = TextLinesField(label="Devices", attributes={"placeholder": "One device ID per line"})
+    device_groups = NamesField(label="Groups")
+    rule_ids = NamesField(label="Rules")
+    levels = NamesField(label="Levels", choices=LEVELS)
+    metric_names = TextLinesField(label="Metrics", attributes={"placeholder": "One metric per line"})
+    lasting = forms.TypedChoiceField(
+        required=False, choices=DURATIONS, coerce=int, empty_value=None, widget=forms.RadioSelect, initial=3600
+    )
+    starts_at = _local_time("From")
+    ends_at = _local_time("until")
+    weekly = WeeklyField()
+    reason = TextField(label="Reason", widget=text_input(placeholder="Shown to everybody who sees the silence"))
+    timezone = TextField(widget=forms.HiddenInput, initial="UTC")
+
+    def __init__(self, data: QueryDict | None, query: QueryDict, now: datetime) -> None:
+        """`?device=…`, `?group=…`, `?rule=…` and `?metric=…` of a link fill the form in."""
+        targets = {name: [value.replace("\0", "") for value in query.getlist(key)] for name, key in TARGETS.items()}
+        super().__init__(data, initial=targets)
+        self.now = now
+
+    def clean(self) -> dict[str, Any]:
+        """Return the fields of the silence, with times in UTC."""
+        values = self.cleaned_data
+        if not any(values.get(name) or name in self.errors for name in silences.MATCHER_FIELDS):
+            self.add_error("device_ids", "Choose at least one device, group, metric, rule or level.")
+        if not values.get("reason") and "reason" not in self.errors:
+            self.add_error("reason", "Enter a reason.")
+        starts_at = self._in_utc("starts_at") or self.now
+        lasting = values.get("lasting")
+        ends_at = starts_at + timedelta(seconds=lasting) if lasting else self._in_utc("ends_at")
+        if ends_at is None and "ends_at" not in self.errors:
+            self.add_error("ends_at", "Choose a duration or an end time.")
+        fields = {name: values.get(name, []) for name in silences.MATCHER_FIELDS}
+        fields |= {name: values.get(name) for name in ("kind", "reason", "weekly")}
+        return fields | {"starts_at": starts_at, "ends_at": ends_at}
+
+    def _in_utc(self, name: str) -> datetime | None:
+        """Return a time of the form, which is of the reader's wall clock."""
+        at = self.cleaned_data.get(name)
+        if at is None:
+            return None
+        zone = self.cleaned_data.get("timezone") or "UTC"
+        try:
+            return at.replace(tzinfo=ZoneInfo(zone if zone in available_timezones() else "UTC")).astimezone(UTC)
+        except OverflowError:
+            self.add_error(name, "Enter a valid date and time.")
+            return None

@@ -1,0 +1,69 @@
+"""Subscriptions to the live stream, and the check of the page that opens one."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+LIVE_PATH = "ws/live"
+MAX_NAMES = 500
+MAX_NAME_LENGTH = 200
+MIN_INTERVAL_MS, MAX_INTERVAL_MS = 250, 10_000
+
+
+class InvalidSubscription(Exception):
+    """A message that is no valid subscription; the text tells the author of the client why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The series to send, and how often at most. None means all devices or metrics."""
+
+    devices: frozenset[str] | None
+    metrics: frozenset[str] | None
+    interval_s: float
+
+    @classmethod
+    def parse(cls, message: Any) -> "Subscription":
+        """Read a message of a client. Raises InvalidSubscription."""
+        if not isinstance(message, dict) or message.get("type") != "subscribe":
+            raise InvalidSubscription(
+                'message must be {"type": "subscribe", "devices": […] or null, "metrics": […] or null}'
+            )
+        frequency = message.get("max_frequency", 1000)
+        if (
+            isinstance(frequency, bool)
+            or not isinstance(frequency, int | float)
+            or not MIN_INTERVAL_MS <= frequency <= MAX_INTERVAL_MS
+        ):
+            raise InvalidSubscription(f"max_frequency must be {MIN_INTERVAL_MS} to {MAX_INTERVAL_MS} milliseconds")
+        return cls(_names(message, "devices"), _names(message, "metrics"), frequency / 1000)
+
+
+def _names(message: dict[str, Any], field: str) -> frozenset[str] | None:
+    names = message.get(field)
+    if names is None:
+        return None
+    if not isinstance(names, list) or len(names) > MAX_NAMES:
+        raise InvalidSubscription(f"{field} must be a list of at most {MAX_NAMES} names, or null for all")
+    if not all(isinstance(name, str) and len(name) <= MAX_NAME_LENGTH for name in names):
+        raise InvalidSubscription(f"names in {field} must be texts of at most {MAX_NAME_LENGTH} characters")
+    return frozenset(names)
+
+
+def is_same_site(headers: dict[bytes, bytes], trusted: list[str]) -> bool:
+    """Return whether a page of this site, or a program without an Origin header, opened the socket.
+
+    Browsers send the cookies with WebSockets of any page and leave the check to the server. ALLOWED_HOSTS may be `*`,
+    so the Origin has to name the host of the request.
+    """
+    origin = headers.get(b"origin")
+    if origin is None:
+        return True
+    text = origin.decode("latin-1").lower()
+    if text in (entry.lower() for entry in trusted):
+        return True
+    try:
+        page = urlsplit(text)
+        return page.scheme in ("http", "https") and page.netloc == headers.get(b"host", b"").decode("latin-1").lower()
+    except ValueError:
+        return False

@@ -1,0 +1,156 @@
+"""The inbox of alerts, and the updates that its page asks for."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from alerts.models import OPEN_STATUSES, Alert, Level, Rule, Status
+from alerts.models.alerts import AlertQuerySet
+from dashboard.alert_filters import AGES, VIEWS, AlertFilters
+from dashboard.alert_rows import (
+    AlertRow,
+    display_name,
+    incident_alerts,
+    incident_heads,
+    rows_of,
+    units_of,
+    with_children,
+    worst_first,
+)
+from dashboard.open_alert_counts import BoundedCount, OpenAlertCounts
+from dashboard.pagination import PAGE_SIZE, ListPage, offset_of, page_of, to_int
+from dashboard.sparklines import MAX_SPARKLINES, alert_sparklines
+from metrics.models import DeviceGroup
+from rest.caller import Caller, caller_of
+
+MAX_RECENT_RESOLVED = 10  # below the open alerts
+RECENT_PERIOD = timedelta(days=1)
+MAX_INBOX_OFFSET = 10_000
+MAX_COUNT = 1000
+MAX_CHOICES = 200  # groups and owners of the filters
+MAX_UPDATED = 200  # alerts of one request for updates
+SECTION_TITLES = {
+    Status.ACTIVE: "Unacknowledged",
+    Status.ACKNOWLEDGED: "Acknowledged",
+    Status.RESOLVED: "Recently resolved",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InboxSection:
+    """A page of the alerts of one status."""
+
+    status: Status
+    rows: list[AlertRow]
+    count: BoundedCount
+    page: ListPage[Alert]
+    view_query: str  # of the view of this status alone
+
+    @property
+    def title(self) -> str:
+        return SECTION_TITLES[self.status]
+
+
+def _sections(request: HttpRequest, alerts: AlertQuerySet, filters: AlertFilters, now: datetime) -> list[InboxSection]:
+    """Return a page of one status, or for triage the first alerts of each status and the last day's resolved ones."""
+    is_single = len(filters.statuses) == 1
+    start = offset_of(request, MAX_INBOX_OFFSET) if is_single else 0
+    recent = alerts.filter(resolved_at__gt=now - RECENT_PERIOD, triggered_at__gt=now - 7 * RECENT_PERIOD)
+    parts: list[tuple[Status, AlertQuerySet, ListPage[Alert], list[Alert]]] = []
+    for status in filters.statuses:
+        of_status = (recent if status == Status.RESOLVED and not is_single else alerts).filter(status=status)
+        size = PAGE_SIZE if is_single or status != Status.RESOLVED else MAX_RECENT_RESOLVED
+        page = page_of(request, _heads(of_status, status, start, size + 1), start, size)
+        parts.append((status, of_status, page, incident_alerts(page.rows, of_status)))
+    unit_of = units_of([alert for _, _, page, others in parts for alert in (*page.rows, *others)])
+    return [
+        InboxSection(
+            status,
+            with_children(page.rows, others, unit_of, now),
+            BoundedCount(of_status[:MAX_COUNT].count(), MAX_COUNT),
+            page,
+            filters.query_with_view(status),
+        )
+        for status, of_status, page, others in parts
+    ]
+
+
+def _heads(alerts: AlertQuerySet, status: Status, start: int, count: int) -> list[Alert]:
+    """Return one alert per incident: open ones the worst first, resolved ones newest first."""
+    heads = incident_heads(alerts)
+    if status != Status.RESOLVED:
+        return worst_first(heads, start, count)
+    newest = heads.select_related("incident", "device", "rule").order_by("-triggered_at", "-id")
+    return list(newest[start : start + count])
+
+
+@login_required
+@require_safe
+def inbox(request: HttpRequest) -> HttpResponse:
+    """Show the alerts: `?view=` is one status, "mine", or empty for triage; the other parameters filter."""
+    caller, now = caller_of(request.user), timezone.now()
+    filters = AlertFilters.parse(request.GET)
+    visible = Alert.objects.visible_to(caller).without_shadows()
+    sections = _sections(request, filters.apply(visible, caller.name, now), filters, now)
+    owners = visible.filter(status=Status.ACKNOWLEDGED).order_by("owner").values_list("owner", flat=True).distinct()
+    others = [(name, display_name(name)) for name in owners[:MAX_CHOICES] if name and name != caller.name]
+    groups = DeviceGroup.objects.visible_to(caller).order_by("name").values_list("name", flat=True)
+    context = {
+        "sections": sections,
+        "empty": not any(section.rows for section in sections),
+        "filters": filters,
+        "views": [(key, label, filters.query_with_view(key)) for key, label in VIEWS],
+        "levels": [(level, Level(level).label) for level in reversed(Level.values)],
+        "groups": [(name, name) for name in groups[:MAX_CHOICES]],
+        "owners": [("me", "Me"), ("nobody", "Unassigned"), *others],
+        "ages": AGES,
+        "rule": Rule.objects.filter(rule_id=filters.rule).first() if filters.rule else None,
+        "newest": visible.order_by("-pk").values_list("pk", flat=True).first() or 0,
+    }
+    return render(request, "dashboard/alerts/alerts.html", context)
+
+
+@login_required
+@require_safe
+def alert_updates(request: HttpRequest) -> JsonResponse:
+    """Return the status of the alerts that a page shows (`shown`), and how many alerts are newer than `since`."""
+    caller, now = caller_of(request.user), timezone.now()
+    visible = Alert.objects.visible_to(caller).without_shadows()
+    since = to_int(request.GET.get("since", ""))
+    newer = (
+        AlertFilters.parse(request.GET).apply(visible, caller.name, now).filter(pk__gt=since, status__in=OPEN_STATUSES)
+    )
+    shown = visible.filter(alert_id__in=_shown_ids(request, MAX_UPDATED)).values_list("alert_id", "status", "owner")
+    return JsonResponse(
+        {
+            "newer": newer[:MAX_COUNT].count(),
+            "unacknowledged": str(OpenAlertCounts.visible_to(caller).unacknowledged),
+            "alerts": {alert_id: {"status": status, "owner": display_name(owner)} for alert_id, status, owner in shown},
+        }
+    )
+
+
+@login_required
+@require_safe
+def sparklines(request: HttpRequest) -> JsonResponse:
+    """Return the sparklines of the alerts that a page shows; the page asks for them after it is rendered."""
+    visible = Alert.objects.visible_to(caller_of(request.user)).without_shadows()
+    shown = visible.filter(alert_id__in=_shown_ids(request, MAX_SPARKLINES)).select_related("device", "rule")
+    return JsonResponse(alert_sparklines(list(shown), timezone.now()))
+
+
+def _shown_ids(request: HttpRequest, maximum: int) -> list[str]:
+    return request.GET.get("shown", "").replace("\0", "").split(",")[:maximum]
+
+
+def open_rows(caller: Caller, count: int, device_id: str | None = None) -> list[AlertRow]:
+    """Return the worst open alerts, of all devices or of one."""
+    alerts = Alert.objects.visible_to(caller).without_shadows().open()
+    if device_id is not None:
+        alerts = alerts.filter(device_name=device_id)
+    return rows_of(worst_first(alerts, 0, count), timezone.now())
