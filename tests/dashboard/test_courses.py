@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from alerts import alert_actions
 from alerts.models import Alert, Resolution, Rule
 from alerts.rules import lifecycle
-from dashboard.sparklines import MAX_POINTS
+from dashboard.sparklines import MAX_POINTS, MAX_SPARKLINES
 from metrics.models import Device, DeviceGroup
 from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import Desk, sign_in
@@ -161,7 +161,7 @@ class TestCost:
 
     def test_the_list_itself_reads_no_course(self, client: Client, rule: Rule, monkeypatch: pytest.MonkeyPatch):
         raised(rule, "room-7", "Room 7 is too warm")
-        monkeypatch.setattr("dashboard.sparklines.ask", None)
+        monkeypatch.setattr("dashboard.sparklines.execute_query", None)
         assert client.get("/alerts/").status_code == 200
 
 
