@@ -17,7 +17,7 @@ from dashboard import rule_words
 from dashboard.forms.conditions import TYPED
 from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import Desk, sign_in
-from tests.dashboard.sent import Sent
+from tests.dashboard.submitted_form import SubmittedForm
 from tests.dashboard.test_alerts_browser import elsewhere
 
 WARM = {"metric_name": "temperature", "condition": ">", "threshold_value": 30}
@@ -60,7 +60,7 @@ def made(conditions: list[dict[str, Any]], operator: str | None = "and", **more:
 
 
 def form(client: Client, rule: Rule) -> dict[str, list[str]]:
-    return Sent(client.get(f"/rules/{rule.rule_id}/").content.decode()).fields
+    return SubmittedForm(client.get(f"/rules/{rule.rule_id}/").content.decode()).fields
 
 
 def saved(client: Client, rule: Rule, fields: dict[str, list[str]]) -> str:
@@ -86,7 +86,7 @@ class TestUnedited:
         alike = [WARM, WARM | {"kind": "threshold"}, WARM | {"aggregation": ""}]
         rule = made([*alike, RISES, ODD, FILLS, *reversed(alike[:2])])
         page = client.get(f"/rules/{rule.rule_id}/").content.decode()
-        assert "No changes to save" in saved(client, rule, Sent(page).fields)
+        assert "No changes to save" in saved(client, rule, SubmittedForm(page).fields)
         assert "data-blank" not in page.split("<template")[0]
 
     def test_what_a_composite_has_no_use_for_stays_too(self, client: Client):
@@ -156,7 +156,7 @@ class TestEdited:
         assert rule.metric_name == "humidity"  # it is listed under what is the first now
 
     def test_a_new_rule_is_of_what_was_typed(self, client: Client):
-        fields = Sent(client.get("/rules/new/").content.decode()).fields
+        fields = SubmittedForm(client.get("/rules/new/").content.decode()).fields
         fields |= {"name": ["Hot and odd"], "kind": ["composite"], "operator": ["or"], "trigger_count": ["1"]}
         fields |= {"c_kind": ["threshold", "anomaly"], "c_metric_name": ["temperature", "vibration"]}
         fields["c_threshold_value"] = ["30", ""]
@@ -197,7 +197,7 @@ class TestEdited:
         assert answer.status_code == 422 and told in second and told not in page.replace(second, "")
         assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == [field] and "aria-invalid" not in first
         if set(typed) <= set(TYPED):
-            assert Sent(answer.content.decode()).fields[field][1] == fields[field][1]  # what was typed is kept
+            assert SubmittedForm(answer.content.decode()).fields[field][1] == fields[field][1]  # what was typed is kept
         assert "marked below." in page
 
     def test_any_metric_is_none_of_several(self, client: Client):
