@@ -17,7 +17,7 @@ django.setup()  # where this is loaded before the fork; under pytest it is done 
 
 PATIENCE = 60.0  # seconds for one function
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.forked_process", "tests.metrics.steps"])
+_context.set_forkserver_preload(["tests.forked_process", "tests.metrics.process_steps"])
 
 Database = dict[str, str]  # NAME, HOST and so on, as in Django's settings
 

@@ -29,7 +29,7 @@ from metrics.query.downsample import RawPoints
 from metrics.query.latest import list_device_metrics
 from metrics.storage.connection import connection_parameters
 from metrics.storage.format.contexts import read_context
-from tests.metrics.stored import readings
+from tests.metrics.stored_points import read_stored_values
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDING = ROOT / "tests" / "data" / "nab" / "rogue_agent_key_hold.csv"
@@ -50,7 +50,7 @@ def load(*args: Any, **options: Any) -> str:
 
 
 def points(device: str, metric: str) -> RawPoints:
-    return readings(device, metric, LONG_AGO, FAR_AHEAD)
+    return read_stored_values(device, metric, LONG_AGO, FAR_AHEAD)
 
 
 def written(folder: Path, text: str, name: str = "made.csv") -> Path:

@@ -1,4 +1,4 @@
-"""A day of measurements; a database of a test's own, on the server that all tests share."""
+"""Fixtures of a day of measurements and of an empty database."""
 
 import uuid
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ import pytest
 from django.db import connection
 
 from tests.forked_process import Database
-from tests.metrics.day import at, merged, send
+from tests.metrics.sample_day import merge_all, point_at, send_points
 
 
 @pytest.fixture
 def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[Database]:
-    """Empty; for functions that run in processes of their own."""
+    """Create an empty database, for functions that run in processes of their own."""
     name = f"own_{uuid.uuid4().hex[:8]}"
     with django_db_blocker.unblock():
         with connection.cursor() as cursor:
@@ -23,18 +23,18 @@ def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[Database
             cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-@pytest.fixture(params=["young", "merged", "both"])
+@pytest.fixture(params=["unmerged", "merged", "both"])
 def day(request, admin):
-    """Two devices that sent every ten minutes of a day: wherever it lives, every answer is the same."""
+    """Two devices that sent every ten minutes of a day; stored unmerged, merged or both, with equal responses."""
     for number, device in enumerate(("device_001", "device_002")):
-        rows = [at(600 * tick, value=float(tick + 100 * number), unit="celsius") for tick in range(144)]
-        if request.param == "both":  # old values that later ones replace
-            send(admin, [row | {"value": -1.0} for row in rows[:100]], device)
-            send(admin, rows[100:], device)
-            merged()
-            send(admin, rows[:100], device)
+        rows = [point_at(600 * tick, value=float(tick + 100 * number), unit="celsius") for tick in range(144)]
+        if request.param == "both":  # values that later ones replace
+            send_points(admin, [row | {"value": -1.0} for row in rows[:100]], device)
+            send_points(admin, rows[100:], device)
+            merge_all()
+            send_points(admin, rows[:100], device)
         else:
-            send(admin, rows, device)
+            send_points(admin, rows, device)
     if request.param == "merged":
-        merged()
+        merge_all()
     return admin

@@ -32,7 +32,7 @@ from metrics.models import (
 from metrics.storage.connection import connect
 from metrics.storage.write.journal import pack_journal
 from rest.caller import OPERATORS, Caller, Scope
-from tests.metrics.test_storage import TODAY, store
+from tests.metrics.test_storage import TODAY, store_points
 
 REGISTERED = {model._meta.label: model for model in admin.site._registry}
 DAY = 86_400_000_000
@@ -370,7 +370,7 @@ def test_journal_is_paged_by_time_for_compressed_and_plain_lines(browser: Client
     monkeypatch.setattr("metrics.admin.storage.PAGE_LINES", 25)
     with connect() as own:
         for number in range(45):
-            store([(1, TODAY + number, 1.0, b"")])
+            store_points([(1, TODAY + number, 1.0, b"")])
         pack_journal(own, 0, after=0)
     first = browser.get("/admin/journal/").context
     assert [line["seq"] for line in first["lines"]] == list(range(45, 20, -1))

@@ -24,7 +24,7 @@ from metrics.storage.write.writer import stop_writer
 from rest.caller import Caller
 from tests.conftest import ApiClient
 from tests.metrics.test_definitions_api import BATTERY
-from tests.metrics.test_storage import TODAY, store
+from tests.metrics.test_storage import TODAY, store_points
 
 HOUR = 3600_000_000
 
@@ -222,10 +222,10 @@ def entries(site: None) -> Any:
     """Eight entries beside three commits, of which the last comes after them; gives a connection."""
     for number in range(8):
         if number in (0, 4):
-            store([(1, TODAY + number, 1.0, b"")])
+            store_points([(1, TODAY + number, 1.0, b"")])
         record("changed", ("device", f"d{number}"), {"name": "é"}, {"name": str(number)})
     stop_writer()
-    store([(1, TODAY + 8, 1.0, b"")])  # which tells of the eighth entry
+    store_points([(1, TODAY + 8, 1.0, b"")])  # which tells of the eighth entry
     with connect() as made:
         yield made
 
@@ -379,7 +379,7 @@ def test_audit_is_valid_after_journal_retention(entries: Any):
 def test_long_admin_transaction_blocks_neither_ingestion_nor_other_admins(site: None):
     with transaction.atomic():
         Device.objects.create(device_id="slow")
-        store([(1, TODAY, 1.0, b"")])
+        store_points([(1, TODAY, 1.0, b"")])
         with connect(statement_timeout="2s") as other:
             other.execute(
                 "INSERT INTO metrics_auditentry (at, actor, request_id, address, action, object_type, object_id,"

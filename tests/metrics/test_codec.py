@@ -1,4 +1,4 @@
-"""Columns to bytes and back."""
+"""Encoding and decoding of columns."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_day_of_one_series_at_ten_second_interval_takes_under_one_byte_per_point
 
 
 def long_columns(contexts: bool = False) -> Columns:
-    """Five series: a counter, the very same again, a walk at times of its own, stillness, and a short one."""
+    """Five series: a counter, a copy of it, a random walk at irregular times, a constant, and a short series."""
     rng = np.random.default_rng(3)
     ticks = np.arange(600, dtype=np.int64) * 10_000_000
     counter, walk = np.cumsum(rng.integers(0, 9999, 600)).astype(float), np.round(np.cumsum(rng.normal(0, 1, 600)), 2)

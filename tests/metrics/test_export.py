@@ -17,7 +17,7 @@ from metrics.models import MetricDefinition
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
 from metrics.storage.read import block_cache, plan
-from tests.metrics.day import END_TEXT, START, START_TEXT, at, later, merged, send
+from tests.metrics.sample_day import END_TEXT, START, START_TEXT, merge_all, point_at, send_points, time_after
 
 EXPORT_PARAMETERS = {
     "device_ids": "device_001",
@@ -105,20 +105,20 @@ def all_kinds(admin):
         "state": [{"=a": [1, 2.5, None]}, ["x"], "=text", -5, True],
     }
     points = [
-        at(n + (n % 3) / 8, metric, value, **(odd if n % 2 else {}))
+        point_at(n + (n % 3) / 8, metric, value, **(odd if n % 2 else {}))
         for metric, some in values.items()
         for n, value in enumerate(some)
     ]
     for device in ("device_001", "@device, 2"):
-        send(admin, points, device.replace(" ", "%20"))
-        merged()
-        send(admin, points[::3], device.replace(" ", "%20"))
+        send_points(admin, points, device.replace(" ", "%20"))
+        merge_all()
+        send_points(admin, points[::3], device.replace(" ", "%20"))
     admin.metrics = ",".join(values)
     return admin
 
 
 def test_e7_us1_csv_export_has_rows_and_file_name(admin):
-    send(admin, [at(0, value=25.0, unit="celsius", tags={"room": "a"}), at(1, value=25.5)])
+    send_points(admin, [point_at(0, value=25.0, unit="celsius", tags={"room": "a"}), point_at(1, value=25.5)])
     answer = export(admin)
     assert parse_csv(answer) == [
         [f"{START:%Y-%m-%dT%H:%M:%SZ}", "device_001", "temperature", "25.0", "celsius", '{"room":"a"}'],
@@ -131,7 +131,7 @@ def test_e7_us1_csv_export_has_rows_and_file_name(admin):
 
 
 def test_export_is_the_same_under_both_prefixes_and_for_any_accept_header(admin):
-    send(admin, [at(0)])
+    send_points(admin, [point_at(0)])
     other = admin.get(f"/api/v1/export/csv?{urlencode(EXPORT_PARAMETERS)}", Accept="text/csv")
     assert other.status == 200 and other.raw == export(admin).raw
 
@@ -150,7 +150,7 @@ def test_csv_export_preserves_all_kinds_and_special_texts(all_kinds):
 
 
 def test_export_accepts_repeated_and_comma_separated_names(all_kinds):
-    send(all_kinds, [at(0, "number", 1.0)], "device_002")
+    send_points(all_kinds, [point_at(0, "number", 1.0)], "device_002")
     together = export(all_kinds, device_ids="device_001,device_002", metric_names="switch,number")
     apart = export(all_kinds, device_ids=["device_001", "device_002"], metric_names=["switch", "number"])
     assert parse_csv(together) == parse_csv(apart) and {row[1] for row in parse_csv(apart)} == {
@@ -212,7 +212,7 @@ def test_device_name_like_a_formula_is_escaped(all_kinds):
 def test_export_matches_query(day, monkeypatch, more):
     for piece in ("MAX_NUMERIC_POINTS", "MAX_AGGREGATES", "MAX_HELD_POINTS"):
         monkeypatch.setattr(f"metrics.export.read_pieces.{piece}", 100)
-    send(day, [at(5 + tick, value=tick, tags={"room": "=b"}, unit="K") for tick in range(20)])
+    send_points(day, [point_at(5 + tick, value=tick, tags={"room": "=b"}, unit="K") for tick in range(20)])
     asked = {"device_ids": "device_001,device_002"} | more
     wanted = query_all(day, **asked)
     assert parse_csv(export(day, **asked)) == [row for row, _ in wanted] != []
@@ -235,14 +235,14 @@ def test_export_across_snapshots_has_every_point_once(day, monkeypatch):
 
 def test_export_is_not_limited_to_the_points_of_one_response(admin):
     for low in range(0, 12_000, 1000):
-        send(admin, [at(tick, value=float(tick)) for tick in range(low, low + 1000)])
+        send_points(admin, [point_at(tick, value=float(tick)) for tick in range(low, low + 1000)])
     found = parse_csv(export(admin))
     assert [row[3] for row in found] == [f"{tick}.0" for tick in range(12_000)]
 
 
 def test_e7_us1_export_without_data_returns_404(admin):
-    send(admin, [at(0)])
-    for more in ({"device_ids": "nobody"}, {"metric_names": "nothing"}, {"start_time": at(5)["timestamp"]}):
+    send_points(admin, [point_at(0)])
+    for more in ({"device_ids": "nobody"}, {"metric_names": "nothing"}, {"start_time": point_at(5)["timestamp"]}):
         for kind in ("csv", "jsonl", "parquet"):
             answer = export(admin, **more, format=kind)
             assert answer.status == 404 and "no data" in answer.json["detail"]
@@ -276,7 +276,7 @@ BAD = [
     ({"interval": 60}, "aggregation"),
     ({"aggregation": "mode"}, "aggregation"),
     ({"aggregation": "avg", "interval": "hourly"}, "interval"),
-    ({"aggregation": "avg", "interval": 1, "end_time": later(days=12)}, "interval"),
+    ({"aggregation": "avg", "interval": 1, "end_time": time_after(days=12)}, "interval"),
     ({"aggregation": "avg", "fill": "zero"}, "fill"),
     ({"fill": "null"}, "fill"),
     ({"aggregation": "avg", "timezone": "Mars/Olympus"}, "timezone"),
@@ -321,8 +321,8 @@ def damage(where):
 
 def two_days(caller):
     for ago in (0, 1):
-        send(caller, [at(tick - 86_400 * ago) for tick in range(1000)])
-    merged()
+        send_points(caller, [point_at(tick - 86_400 * ago) for tick in range(1000)])
+    merge_all()
     return {"start_time": (START - timedelta(days=1)).isoformat()}
 
 
@@ -348,7 +348,7 @@ def test_damaged_block_in_the_middle_aborts_the_transfer(admin, monkeypatch, kin
 
 
 def test_exports_over_the_concurrency_limit_return_503(admin):
-    send(admin, [at(0)])
+    send_points(admin, [point_at(0)])
     held = [byte_stream.ByteStream(lambda: yield_forever()) for _ in range(byte_stream.MAX_STREAMS)]
     try:
         answer = export(admin)

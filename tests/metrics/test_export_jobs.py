@@ -10,7 +10,7 @@ from metrics.export import job_files, jobs
 from metrics.models import ExportJob
 from metrics.storage.connection import connect
 from tests.conftest import ApiClient, person
-from tests.metrics.day import END_TEXT, START_TEXT, at, send
+from tests.metrics.sample_day import END_TEXT, START_TEXT, point_at, send_points
 from tests.metrics.test_export import damage, export, two_days
 
 EXPORT_PARAMETERS = {
@@ -53,7 +53,7 @@ def folder(settings, tmp_path):
 
 @pytest.fixture
 def points(admin):
-    send(admin, [at(tick, value=tick / 8, unit="celsius") for tick in range(500)])
+    send_points(admin, [point_at(tick, value=tick / 8, unit="celsius") for tick in range(500)])
     return admin
 
 

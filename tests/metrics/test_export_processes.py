@@ -27,7 +27,7 @@ from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 from telemetry_site.celery import app as celery
 from telemetry_site.embedded import site_processes
 from tests.conftest import API, ApiClient
-from tests.metrics.day import END_TEXT, START, START_TEXT, at, merged, send
+from tests.metrics.sample_day import END_TEXT, START, START_TEXT, merge_all, point_at, send_points
 from tests.metrics.test_export_jobs import create_export, download, get_export
 from tests.telemetry_site.site_process import ROOT, free_port, wait_until
 
@@ -44,7 +44,7 @@ EXPORT_PARAMETERS = {
 @pytest.fixture
 def large_series(admin: ApiClient) -> ApiClient:
     """A day of one series, a point every 21.6 ms."""
-    send(admin, [at(0)])
+    send_points(admin, [point_at(0)])
     number = Series.objects.get().pk
     times = to_microseconds(START) + np.arange(POINT_COUNT) * (86_400_000_000 // POINT_COUNT)
     values = np.round(np.sin(np.arange(POINT_COUNT) / 1000) * 20, 2)
@@ -52,7 +52,7 @@ def large_series(admin: ApiClient) -> ApiClient:
         part = slice(low, low + 250_000)
         series = np.full(len(times[part]), number)
         writer().submit([IncomingPoints(series, times[part], values[part])], JournalEntry("test", 0.0, len(series)))
-    merged()
+    merge_all()
     return admin
 
 

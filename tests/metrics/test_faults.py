@@ -1,7 +1,7 @@
-"""A worker or PostgreSQL killed in the middle of any step of merging and retention: every point is there as before.
+"""A worker or PostgreSQL is killed at any step of merging and retention; every point stays as it was.
 
-The step runs in a process of its own. A trigger makes PostgreSQL wait, right after the statement that the test names,
-for a lock that the test holds; then comes `kill -9`, and after it the same step once more.
+The step runs in a separate process. A trigger makes PostgreSQL wait, right after the statement that the test names,
+for a lock that the test holds; then the process is killed with `kill -9`, and the step runs again.
 """
 
 import random
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.forked_process import ForkedProcess, run_forked
-from tests.metrics import steps
-from tests.metrics.steps import SERIES, TEXT, Points, Row
+from tests.metrics import process_steps
+from tests.metrics.process_steps import SERIES, TEXT_SERIES, Points, Row
 from tests.metrics.test_storage import DAY
 from tests.private_postgres import PrivatePostgres
 from tests.telemetry_site.site_process import wait_until
@@ -22,21 +22,21 @@ from tests.telemetry_site.site_process import wait_until
 LOCK = 4711
 WAITS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s"
 LIVES = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
-BEFORE = {"young": 0, "unit": 0, "day": 3, "retention": 100}  # days ago of what a step is about
+DAYS_AGO = {"commits": 0, "runs": 0, "day": 3, "retention": 100}  # days ago of the points that a step processes
 TASKS = {
-    "young": "merge_young_blocks",
-    "unit": "merge_blocks",
+    "commits": "merge_young_blocks",
+    "runs": "merge_blocks",
     "day": "merge_blocks",
     "retention": "drop_expired",
 }
-STOPS = {
-    "young": [
+STATEMENTS = {
+    "commits": [
         ("INSERT", "metrics_block"),
         ("INSERT", "metrics_latest"),
         ("UPDATE", "metrics_merged"),
         ("DELETE", "metrics_young"),
     ],
-    "unit": [("DELETE", "metrics_block"), ("INSERT", "metrics_block")],
+    "runs": [("DELETE", "metrics_block"), ("INSERT", "metrics_block")],
     "day": [("DELETE", "metrics_block"), ("INSERT", "metrics_block")],
     "retention": [("DELETE", "metrics_ingestedbatch"), ("DELETE", "metrics_journal"), ("DELETE", "metrics_block")],
 }
@@ -50,14 +50,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivatePostgres
             "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
             f" 'BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NULL; END'"
         )
-    run_forked(own.database, steps.migrate)
+    run_forked(own.database, process_steps.migrate)
     yield own
     own.kill()
 
 
 @dataclass
-class Storage:
-    """What is stored, and the book that is kept of it."""
+class FaultStorage:
+    """A storage on a private server, and a model of what it must return."""
 
     server: PrivatePostgres
     now: int = field(default_factory=lambda: int(time.time() * 1_000_000))  # µs
@@ -65,7 +65,7 @@ class Storage:
     dice: random.Random = field(default_factory=lambda: random.Random(20260501))
 
     def commits(self, count: int, days_ago: tuple[int, ...]) -> list[list[Row]]:
-        """Commits of few points on few times, so that writes meet."""
+        """Return commits of few points at few times, so that writes overlap, and add them to the model."""
         made = []
         for _ in range(count):
             rows = {}
@@ -75,23 +75,24 @@ class Storage:
                 rows[key] = (float(self.dice.randrange(1000)), self.dice.choice([b"", b'["celsius"]']))
             made.append([(*key, *row) for key, row in rows.items()])
             self.book |= {
-                key: (repr(value).encode() if key[0] == TEXT else value, entry) for key, (value, entry) in rows.items()
+                key: (repr(value).encode() if key[0] == TEXT_SERIES else value, entry)
+                for key, (value, entry) in rows.items()
             }
         return made
 
     def prepare(self, step: str) -> None:
-        """A storage in which the step has something to do, above what has been merged already."""
-        days = tuple({BEFORE[step], 3, 50})
+        """Prepare a storage in which the step has work to do."""
+        days = tuple({DAYS_AGO[step], 3, 50})
         rounds = [(self.commits(20, days), "everything")]
-        if step == "young":
+        if step == "commits":
             rounds.append((self.commits(70, days), ""))
         else:
-            rounds += [(self.commits(4, days), "young") for _ in range(12)]
-        run_forked(self.server.database, steps.empty)
-        run_forked(self.server.database, steps.fill, rounds)
+            rounds += [(self.commits(4, days), "commits") for _ in range(12)]
+        run_forked(self.server.database, process_steps.reset_storage)
+        run_forked(self.server.database, process_steps.store_and_merge, rounds)
 
     def kept(self) -> Points:
-        """What no retention lets go."""
+        """Return the points within their retention."""
         return {key: value for key, value in self.book.items() if key[1] > self.now - 90 * DAY}
 
     def newest(self) -> dict[str, tuple[int, Any]]:
@@ -101,8 +102,8 @@ class Storage:
         return found
 
     def differences(self) -> dict[str, int]:
-        """How what is stored differs from the book; what retention lets go may be there or not."""
-        points, newest = run_forked(self.server.database, steps.everything, self.now)
+        """Count the differences from the model; expired points may exist or not."""
+        points, newest = run_forked(self.server.database, process_steps.read_everything, self.now)
         return {
             "lost": len(self.kept().keys() - points.keys()),
             "phantom": len(points.keys() - self.book.keys()),
@@ -115,22 +116,24 @@ NO_DIFFERENCE = {"lost": 0, "phantom": 0, "wrong": 0, "latest": 0}
 
 
 @pytest.mark.parametrize("victim", ["worker", "postgres"])
-@pytest.mark.parametrize("step", list(STOPS))
+@pytest.mark.parametrize("step", list(STATEMENTS))
 def test_step_killed_after_any_statement_changes_no_point(server: PrivatePostgres, step: str, victim: str) -> None:
-    storage = Storage(server)
+    storage = FaultStorage(server)
     storage.prepare(step)
-    for statement, table in STOPS[step]:
-        kill(server, victim, (steps.work, TASKS[step]), statement, table)
+    for statement, table in STATEMENTS[step]:
+        kill_during(server, victim, (process_steps.run_task, TASKS[step]), statement, table)
         assert storage.differences() == NO_DIFFERENCE, (statement, table)
-    run_forked(server.database, steps.work, TASKS[step])
+    run_forked(server.database, process_steps.run_task, TASKS[step])
     assert storage.differences() == NO_DIFFERENCE
-    assert run_forked(server.database, steps.work, TASKS[step]) == 0  # nothing was left to do
+    assert run_forked(server.database, process_steps.run_task, TASKS[step]) == 0  # no work is left
     if step == "retention":
-        assert run_forked(server.database, steps.everything, storage.now)[0].keys() == storage.kept().keys()
+        assert (
+            run_forked(server.database, process_steps.read_everything, storage.now)[0].keys() == storage.kept().keys()
+        )
 
 
-def kill(server: PrivatePostgres, victim: str, step: tuple[Any, ...], statement: str, table: str) -> None:
-    """Start the step, a function and what it is given; kill the worker or PostgreSQL when it comes to a statement."""
+def kill_during(server: PrivatePostgres, victim: str, step: tuple[Any, ...], statement: str, table: str) -> None:
+    """Start a step (a function and its arguments), and kill the worker or PostgreSQL when it reaches a statement."""
     with server.connect() as connection:
         connection.execute(f"CREATE TRIGGER pause AFTER {statement} ON {table} EXECUTE FUNCTION pause()")
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))

@@ -1,4 +1,4 @@
-"""Followers see every commit once and in order, whoever writes and whoever is killed meanwhile."""
+"""Followers see every commit once and in order, while several writers commit and are killed."""
 
 import os
 import subprocess
@@ -14,14 +14,14 @@ from metrics.query.latest import find_recently_active_devices
 from metrics.storage.connection import connect, connection_parameters
 from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache
-from tests.metrics.stored import parts
-from tests.metrics.test_storage import TODAY, shards, store, stored
+from tests.metrics.stored_points import read_stored_parts
+from tests.metrics.test_storage import TODAY, points_by_key, shards, store_points
 
 __all__ = ["shards"]
 ROOT = Path(__file__).resolve().parents[2]
 WRITERS = 4
-ROUNDS = 40  # commits that a writer is left to make at the least
-# Each commit says its number in three buckets, so that what is left of half a commit would be seen.
+MIN_COMMITS = 40  # of each writer before it is killed
+# Each commit stores its number in three buckets, so that a partial commit would be visible.
 WRITER = """
 import sys, django
 django.setup()
@@ -35,7 +35,7 @@ for count in range(first, first + 10_000):
 """
 
 
-class Written:
+class WriterProcess:
     """A process that writes until it is killed."""
 
     def __init__(self, number: int, first: int, shards: int) -> None:
@@ -58,12 +58,12 @@ class Written:
     def _listen(self) -> None:
         for line in self._process.stdout:
             self.last = int(line)
-            if self.last - self.first >= ROUNDS:
+            if self.last - self.first >= MIN_COMMITS:
                 self.enough.set()
         self.enough.set()
 
     def kill(self) -> None:
-        """kill -9, while it writes."""
+        """Kill the process with SIGKILL while it writes."""
         assert self.enough.wait(60)
         assert self._process.poll() is None
         self._process.kill()
@@ -72,12 +72,12 @@ class Written:
         self._process.stdout.close()
 
 
-class Followed(threading.Thread):
-    """A follower that keeps what it was told, in order."""
+class RecordingFollower(threading.Thread):
+    """A follower that records the commits that it reads, in order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: dict[int, list[int]] = defaultdict(list)
+        self.seqs: dict[int, list[int]] = defaultdict(list)
         self.points: dict[int, dict] = defaultdict(dict)
         self.ended = threading.Event()
 
@@ -86,23 +86,23 @@ class Followed(threading.Thread):
             cursor = dict.fromkeys(block_cache.read_heads(connection), 0)
             ending = False
             while not ending:
-                ending = self.ended.is_set()  # seen before the last look
+                ending = self.ended.is_set()  # read before the last poll
                 while found := block_cache.read_commits_after(connection, cursor, 7):
                     for (shard, seq), parts in found:
-                        self.told[shard].append(seq)
-                        self.points[shard] |= {key: value for key, (value, _) in stored(parts).items()}
+                        self.seqs[shard].append(seq)
+                        self.points[shard] |= {key: value for key, (value, _) in points_by_key(parts).items()}
                         cursor[shard] = seq
 
 
-def merging(ended: threading.Event) -> None:
+def merge_until(ended: threading.Event) -> None:
     with connect() as connection:
         while not ended.wait(0.02):
             for shard in block_cache.read_heads(connection):
                 schedule._merge_commits_once(connection, shard, force=True)
 
 
-def settled() -> None:
-    """Wait until nothing is committed any more: what a killed writer had sent may still be."""
+def wait_until_idle() -> None:
+    """Wait until nothing is committed any more: points of a killed writer may still be on their way."""
     with connect() as connection:
         before = None
         while before != (before := block_cache.read_heads(connection)):
@@ -110,18 +110,18 @@ def settled() -> None:
 
 
 def test_followers_see_every_commit_in_order_while_four_writers_are_killed(shards, site):
-    followers = [Followed(), Followed()]
-    merger = threading.Thread(target=merging, args=(followers[0].ended,))
+    followers = [RecordingFollower(), RecordingFollower()]
+    merger = threading.Thread(target=merge_until, args=(followers[0].ended,))
     for thread in (*followers, merger):
         thread.start()
     try:
-        writers = [Written(number, 0, shards) for number in range(1, WRITERS + 1)]
+        writers = [WriterProcess(number, 0, shards) for number in range(1, WRITERS + 1)]
         for one in writers[:2]:
             one.kill()
-        again = [Written(one.number, one.last + 2, shards) for one in writers[:2]]
+        again = [WriterProcess(one.number, one.last + 2, shards) for one in writers[:2]]
         for one in (*writers[2:], *again):
             one.kill()
-        settled()
+        wait_until_idle()
     finally:
         for follower in followers:
             follower.ended.set()
@@ -136,24 +136,24 @@ def test_followers_see_every_commit_in_order_while_four_writers_are_killed(shard
         (one.number, TODAY + count) for one in (*writers, *again) for count in range(one.first, one.last + 1)
     }
     for follower in followers:
-        assert {shard: list(range(1, seq + 1)) for shard, seq in heads.items()} == follower.told
+        assert {shard: list(range(1, seq + 1)) for shard, seq in heads.items()} == follower.seqs
         points = {key: value for some in follower.points.values() for key, value in some.items()}
         by_bucket = [
             {(series % 256, time) for series, time in points if series // 256 == bucket} for bucket in range(3)
         ]
         assert acknowledged <= by_bucket[0]
-        assert by_bucket[0] == by_bucket[1] == by_bucket[2]  # a commit is there whole or not at all
+        assert by_bucket[0] == by_bucket[1] == by_bucket[2]  # a commit is stored completely or not at all
         assert all(value == time - TODAY for (_, time), value in points.items())
-        assert journal == (len(by_bucket[0]),)  # and each request is told of once
+        assert journal == (len(by_bucket[0]),)  # each request is in the journal once
     low, high = TODAY, TODAY + 100_000
     every = [bucket * 256 + number for bucket in range(3) for number in range(1, WRITERS + 1)]
-    assert {key: value for key, (value, _) in stored(parts(every, low, high)).items()} == points
+    assert {key: value for key, (value, _) in points_by_key(read_stored_parts(every, low, high)).items()} == points
 
 
 def test_follower_reads_commits_larger_than_the_block_cache(site, monkeypatch):
     monkeypatch.setattr(block_cache.decoded_blocks, "_limit", 1)
     for number in range(5):
-        store([(1, TODAY + number, 1.0, b"")])
+        store_points([(1, TODAY + number, 1.0, b"")])
     with connect() as connection:
         assert [seq for (_, seq), parts in block_cache.read_commits_after(connection, {0: 0}) if parts] == [
             1,
@@ -170,5 +170,5 @@ def test_last_seen_devices_include_every_shard(shards, site, device):
         for number, series in enumerate((1, 256)):
             connection.execute("INSERT INTO metrics_device VALUES (%s, %s, '', NULL, now())", (number, f"d{number}"))
             connection.execute("INSERT INTO metrics_series VALUES (%s, 'm', 0, %s)", (series, number))
-            store([(series, TODAY, 1.0, b"")])
+            store_points([(series, TODAY, 1.0, b"")])
     assert device in find_recently_active_devices(10)

@@ -20,7 +20,7 @@ from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache
 from metrics.storage.units import to_microseconds
 from tests.conftest import point
-from tests.metrics.test_storage import store
+from tests.metrics.test_storage import store_points
 
 START = (datetime.now(UTC) - timedelta(days=3)).replace(hour=0, minute=0, second=0, microsecond=0)
 LOW = to_microseconds(START)
@@ -34,7 +34,7 @@ def create_devices(devices: int) -> dict[str, int]:
     made = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(devices))
     series = Series.objects.bulk_create(Series(device=one, metric_name="m", kind=Kind.NUMERIC) for one in made)
     for half in (range(5), range(5, 10)):
-        store([(one.pk, LOW + tick * MINUTE, value_at(one.pk, tick), b"") for one in series for tick in half])
+        store_points([(one.pk, LOW + tick * MINUTE, value_at(one.pk, tick), b"") for one in series for tick in half])
         if half.start == 0:
             with connect() as connection:
                 schedule.merge_commits(connection, force=True)

@@ -1,4 +1,4 @@
-"""Who sent what: kept in little space, and whoever changes it is found out."""
+"""The journal takes little space, and every change of it is detected."""
 
 from io import StringIO
 
@@ -13,7 +13,7 @@ from metrics.storage.merge.retention import delete_expired
 from metrics.storage.write import journal
 from metrics.storage.write.journal import JournalLine, decode_pack, encode_pack, pack_journal
 from metrics.storage.write.journal_verify import verify_journal
-from tests.metrics.test_storage import TODAY, store
+from tests.metrics.test_storage import TODAY, store_points
 
 line = st.builds(
     JournalLine,
@@ -35,7 +35,7 @@ def test_pack_decodes_to_its_lines(lines):
 def test_packed_line_takes_under_60_bytes(site, monkeypatch):
     monkeypatch.setattr(journal, "PACK_LINES", 200)
     for number in range(200):
-        store([(1, TODAY + number, 1.0, b"")])
+        store_points([(1, TODAY + number, 1.0, b"")])
     with connect() as connection:
         assert pack_journal(connection, 0, after=0) == 200
         [size] = connection.execute("SELECT pg_column_size(payload) FROM metrics_journalpack").fetchone()
@@ -44,11 +44,11 @@ def test_packed_line_takes_under_60_bytes(site, monkeypatch):
 
 @pytest.fixture
 def chain(site, monkeypatch):
-    """Two packs of five commits and three lines of their own; gives a connection."""
+    """A connection to a journal of two packs of five lines and three unpacked lines."""
     monkeypatch.setattr(journal, "PACK_LINES", 5)
     with connect() as connection:
         for number in range(13):
-            store([(1, TODAY + number, 1.0, b"")])
+            store_points([(1, TODAY + number, 1.0, b"")])
         assert pack_journal(connection, 0, after=0) == 10
         yield connection
 
@@ -63,7 +63,7 @@ def test_packing_takes_full_packs_of_old_lines_and_keeps_the_chain_valid(chain):
 
 def test_concurrent_packing_packs_each_line_once(chain):
     for number in range(5):
-        store([(1, TODAY + number, 2.0, b"")])
+        store_points([(1, TODAY + number, 2.0, b"")])
     with connect() as other, chain.transaction():
         assert journal._pack_once(chain, 0, 0) == 5
         assert pack_journal(other, 0, after=0) == 0
@@ -72,7 +72,7 @@ def test_concurrent_packing_packs_each_line_once(chain):
 
 def test_killed_packing_leaves_no_changes(chain):
     for number in range(5):
-        store([(1, TODAY + number, 2.0, b"")])
+        store_points([(1, TODAY + number, 2.0, b"")])
     with connect() as other, other.transaction(force_rollback=True):
         pack_journal(other, 0, after=0)
     assert verify_journal(chain, 0) == (18, None)
@@ -92,8 +92,8 @@ def test_last_line_of_an_idle_site_is_kept_and_valid(chain):
     assert verify_journal(chain, 0) == (1, None)
 
 
-def changed_pack(connection) -> None:
-    """Somebody rewrites a pack, its checksum with it."""
+def rewrite_pack(connection) -> None:
+    """Rewrite a pack with a valid checksum."""
     [payload] = connection.execute("SELECT payload FROM metrics_journalpack WHERE seq_from = 6", binary=True).fetchone()
     lines = decode_pack(payload)
     lines[2] = lines[2]._replace(entries=b'[{"sender":"nobody"}]')
@@ -113,7 +113,7 @@ def changed_pack(connection) -> None:
         ("UPDATE metrics_journalpack SET payload = set_byte(payload, 9, get_byte(payload, 9) # 255) WHERE seq_from = 6",
          6, "damaged"),
         ("UPDATE metrics_head SET checksum = sha256('')", 13, "head"),
-        (changed_pack, 10, "does not match"),
+        (rewrite_pack, 10, "does not match"),
     ],
 )  # fmt: skip
 def test_change_of_the_journal_is_detected(chain, change, seq, why):

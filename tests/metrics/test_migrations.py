@@ -1,7 +1,7 @@
-"""What the first release stored reads the same after every migration there has been since.
+"""The points of the first release read the same after every migration since.
 
-`recorded/first_schema.json` holds the rows of a database of that schema, as PostgreSQL gave them, and the points that
-were written to it: young, merged and settled ones, rewritten ones, texts among them. It is never made anew.
+`recorded/first_schema.json` has the rows of a database of that schema and the points that were written to it:
+unmerged, merged and day blocks, replaced values and texts. It is never recorded again.
 """
 
 import json
@@ -15,8 +15,8 @@ from django.db.migrations.executor import MigrationExecutor
 from metrics.apps import create_initial_rows
 from metrics.storage.connection import connect
 from tests.forked_process import Database, run_forked
-from tests.metrics import counted, steps
-from tests.metrics.steps import Points, Row
+from tests.metrics import point_count_checks, process_steps
+from tests.metrics.process_steps import Points, Row
 
 FIRST = [("metrics", "0002_storage")]
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "first_schema.json").read_text())
@@ -27,8 +27,8 @@ POINTS: Points = {
 }
 
 
-def restore() -> None:
-    """The first schema, with the recorded rows in it."""
+def restore_first_schema() -> None:
+    """Create the first schema with the recorded rows."""
     MigrationExecutor(connection).migrate(FIRST)
     with connection.cursor() as cursor:
         for table, rows in RECORDED["tables"].items():
@@ -52,34 +52,34 @@ def migrate() -> None:
     create_initial_rows("default")
 
 
-def journal() -> list[tuple[Any, ...]]:
+def read_journal() -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT seq, at, entries, digest::text, checksum::text FROM metrics_journal ORDER BY seq")
         return list(cursor.fetchall())
 
 
-def settled_rows() -> list[tuple[Any, ...]]:
-    """Whether rows of finished days say how long they are kept: (True,), (False,) or both."""
+def rows_with_retention() -> list[tuple[Any, ...]]:
+    """Return whether day blocks store their retention: (True,), (False,) or both."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT DISTINCT keep IS NOT NULL FROM metrics_block WHERE level = 100")
         return list(cursor.fetchall())
 
 
-def count() -> tuple[Any, ...]:
-    """What is counted by series, what is stored, and what waits to be counted, before and after the task of workers."""
-    waited = pending()
-    steps.work("merge_blocks")
+def check_counts() -> tuple[Any, ...]:
+    """Return the pending ranges before and after the worker task, and the counts of every series."""
+    waited = count_pending()
+    process_steps.run_task("merge_blocks")
     with connect() as storage:
-        return waited, pending(), counted.check(storage)
+        return waited, count_pending(), point_count_checks.check_point_counts(storage)
 
 
-def pending() -> int:
+def count_pending() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM metrics_count WHERE pending IS NOT NULL")
         return int(cursor.fetchone()[0])
 
 
-def newest(points: Points) -> dict[str, tuple[int, Any]]:
+def latest_values(points: Points) -> dict[str, tuple[int, Any]]:
     return {
         f"m{series}": (at, value.decode() if isinstance(value, bytes) else value)
         for (series, at), (value, _) in sorted(points.items())
@@ -87,24 +87,26 @@ def newest(points: Points) -> dict[str, tuple[int, Any]]:
 
 
 def test_points_of_the_first_schema_read_the_same_after_all_migrations(database: Database) -> None:
-    run_forked(database, restore)
-    written = run_forked(database, journal)
+    run_forked(database, restore_first_schema)
+    written = run_forked(database, read_journal)
     run_forked(database, migrate)
-    assert run_forked(database, journal) == written and len(written) == 40
-    assert run_forked(database, steps.everything, NOW) == (POINTS, newest(POINTS))
+    assert run_forked(database, read_journal) == written and len(written) == 40
+    assert run_forked(database, process_steps.read_everything, NOW) == (POINTS, latest_values(POINTS))
 
-    waited, left, _ = run_forked(database, count)  # what was stored before anybody counted
+    waited, left, _ = run_forked(database, check_counts)  # points stored before counts existed
     assert waited and not left
 
-    for rounds in ([([], "young")], [([], "everything")]):
-        run_forked(database, steps.fill, rounds)
-        assert run_forked(database, steps.everything, NOW) == (POINTS, newest(POINTS))
-    assert run_forked(database, count) == (0, 0, Counter(series for series, _ in POINTS))
+    for rounds in ([([], "commits")], [([], "everything")]):
+        run_forked(database, process_steps.store_and_merge, rounds)
+        assert run_forked(database, process_steps.read_everything, NOW) == (POINTS, latest_values(POINTS))
+    assert run_forked(database, check_counts) == (0, 0, Counter(series for series, _ in POINTS))
 
-    assert run_forked(database, settled_rows) == [(True,)]  # days of the first schema are made anew, by policy
+    assert run_forked(database, rows_with_retention) == [(True,)]  # days of the first schema are rewritten by policy
 
     rewritten: list[Row] = [(series, at, -1.0, b"") for series, at in list(POINTS)[::3]]
-    run_forked(database, steps.fill, [([rewritten], "everything")])
-    book = POINTS | {(series, at): (b"-1.0" if series == steps.TEXT else -1.0, b"") for series, at, _, _ in rewritten}
-    assert run_forked(database, steps.everything, NOW) == (book, newest(book))
-    assert run_forked(database, count) == (0, 0, Counter(series for series, _ in book))
+    run_forked(database, process_steps.store_and_merge, [([rewritten], "everything")])
+    book = POINTS | {
+        (series, at): (b"-1.0" if series == process_steps.TEXT_SERIES else -1.0, b"") for series, at, _, _ in rewritten
+    }
+    assert run_forked(database, process_steps.read_everything, NOW) == (book, latest_values(book))
+    assert run_forked(database, check_counts) == (0, 0, Counter(series for series, _ in book))

@@ -7,7 +7,7 @@ import pytest
 
 from metrics.storage.connection import connect
 from metrics.storage.read import block_cache
-from tests.metrics.day import END_TEXT, RANGE, START, START_TEXT, at, later, merged, send
+from tests.metrics.sample_day import END_TEXT, RANGE, START, START_TEXT, merge_all, point_at, send_points, time_after
 
 RAW_QUERY = {"devices": ["device_001"], "metrics": ["temperature"], **RANGE}
 AVERAGE_QUERY = RAW_QUERY | {"aggregation": "avg", "interval": 3600}
@@ -47,7 +47,7 @@ def test_e3_us1_query_response_has_the_documented_shape(day):
 
 
 def test_e3_us1_raw_points_have_unit_and_tags(admin):
-    send(admin, [at(0, tags={"room": "a"}, unit="celsius"), at(1)])
+    send_points(admin, [point_at(0, tags={"room": "a"}, unit="celsius"), point_at(1)])
     points = post_query(admin).json["data_points"]
     assert [(one["unit"], one["tags"], one["metadata"]) for one in points] == [
         ("celsius", {"room": "a"}, {}),
@@ -88,8 +88,8 @@ def test_e3_us1_group_by_all_aggregates_all_devices(day):
 
 
 def test_e3_us1_group_by_device_aggregates_its_metrics(admin):
-    send(admin, [at(0, "cpu_0", 10.0), at(0, "cpu_1", 30.0)])
-    send(admin, [at(0, "cpu_0", 50.0)], "device_002")
+    send_points(admin, [point_at(0, "cpu_0", 10.0), point_at(0, "cpu_1", 30.0)])
+    send_points(admin, [point_at(0, "cpu_0", 50.0)], "device_002")
     body = admin.post("query", RANGE | {"metrics": ["cpu_0", "cpu_1"], "aggregation": "avg", "group_by": "device"}).json
     assert [(one["device_id"], one["metric_name"]) for one in body["series"]] == [
         ("device_001", None),
@@ -100,7 +100,7 @@ def test_e3_us1_group_by_device_aggregates_its_metrics(admin):
 
 def test_e3_us1_points_are_grouped_by_tag(admin):
     rooms = [{"room": "a"}, {"room": "b"}, {"room": "a"}, {}]
-    send(admin, [at(tick, value=float(tick), tags=tags) for tick, tags in enumerate(rooms)])
+    send_points(admin, [point_at(tick, value=float(tick), tags=tags) for tick, tags in enumerate(rooms)])
     body = post_query(admin, aggregation="sum", group_by="tag:room").json
     assert [(one["tags"], one["data_points"][0]["value"]) for one in body["series"]] == [
         ({"room": None}, 3), ({"room": "a"}, 2), ({"room": "b"}, 1),
@@ -108,7 +108,7 @@ def test_e3_us1_points_are_grouped_by_tag(admin):
 
 
 def test_e3_us1_filters_select_points_by_tag_and_value(admin):
-    send(admin, [at(tick, value=float(tick), tags={"room": "ab"[tick % 2]}) for tick in range(10)])
+    send_points(admin, [point_at(tick, value=float(tick), tags={"room": "ab"[tick % 2]}) for tick in range(10)])
     assert values(post_query(admin, filters={"tags": {"room": "a"}})) == [0, 2, 4, 6, 8]
     assert values(post_query(admin, filters={"min_value": 3, "max_value": 5})) == [3, 4, 5]
     assert values(post_query(admin, filters={"tags": {"room": "b"}, "min_value": 4}, aggregation="count")) == [3]
@@ -150,7 +150,7 @@ def test_e3_us1_downsampled_series_keeps_minimum_and_maximum(day):
 
 
 def test_e3_us1_gaps_are_filled(admin):
-    send(admin, [at(0, value=1.0), at(7200, value=3.0)])
+    send_points(admin, [point_at(0, value=1.0), point_at(7200, value=3.0)])
     body = {"aggregation": "avg", "interval": 3600, "end_time": (START + timedelta(hours=4)).isoformat()}
     for fill, want in (
         ("none", [1, 3]),
@@ -163,7 +163,7 @@ def test_e3_us1_gaps_are_filled(admin):
 
 
 def test_e3_us1_daily_buckets_start_at_local_midnight(admin):
-    send(admin, [at(0, value=1.0), at(12 * 3600, value=3.0)])
+    send_points(admin, [point_at(0, value=1.0), point_at(12 * 3600, value=3.0)])
     asked = {
         "aggregation": "sum",
         "interval": 86400,
@@ -190,7 +190,15 @@ def test_e3_us1_booleans_and_texts_are_returned_unchanged(admin):
     from metrics.storage import series_registry
 
     series_registry.refresh_registry()
-    send(admin, [at(0, "door", True), at(1, "door", False), at(0, "state", "on"), at(5, "state", "off")])
+    send_points(
+        admin,
+        [
+            point_at(0, "door", True),
+            point_at(1, "door", False),
+            point_at(0, "state", "on"),
+            point_at(5, "state", "off"),
+        ],
+    )
     assert values(post_query(admin, metrics=["door"])) == [True, False]
     assert values(post_query(admin, metrics=["door"], aggregation="avg")) == [0.5]
     assert values(post_query(admin, metrics=["state"])) == ["on", "off"]
@@ -280,7 +288,7 @@ def test_caller_without_read_scope_may_not_query(gateway, anonymous, reader, adm
     ("more", "field"),
     [
         ({"end_time": START_TEXT}, "start_time"),
-        ({"end_time": later(days=-1)}, "start_time"),
+        ({"end_time": time_after(days=-1)}, "start_time"),
         ({"start_time": "yesterday"}, "start_time"),
         ({"start_time": None}, "start_time"),
         ({"end_time": 5}, "end_time"),
@@ -305,7 +313,7 @@ def test_caller_without_read_scope_may_not_query(gateway, anonymous, reader, adm
         ({"interval": "hourly"}, "interval"),
         ({"interval": True}, "interval"),
         ({"interval": [60]}, "interval"),
-        ({"interval": 1, "end_time": later(days=12)}, "interval"),
+        ({"interval": 1, "end_time": time_after(days=12)}, "interval"),
         ({"interval": 60, "aggregation": None}, "aggregation"),
         ({"aggregation": "mode"}, "aggregation"),
         ({"aggregation": "p101"}, "aggregation"),
@@ -386,8 +394,8 @@ def test_query_over_the_point_limit_is_rejected_with_a_smaller_range(day, monkey
 
 def test_point_limit_counts_only_series_of_the_query(admin, monkeypatch):
     for device in ("device_001", "device_002"):
-        send(admin, [at(600 * tick) for tick in range(144)], device)
-    merged()
+        send_points(admin, [point_at(600 * tick) for tick in range(144)], device)
+    merge_all()
     monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 200)
     assert post_query(admin, aggregation="p95").status == 200
     assert post_query(admin, aggregation="p95", devices=None).status == 422
@@ -395,8 +403,8 @@ def test_point_limit_counts_only_series_of_the_query(admin, monkeypatch):
 
 def test_query_that_reads_far_more_than_planned_is_aborted(admin, monkeypatch):
     for device, ticks in (("device_001", 144), ("device_002", 1), ("device_003", 1)):
-        send(admin, [at(600 * tick) for tick in range(ticks)], device)
-    merged()
+        send_points(admin, [point_at(600 * tick) for tick in range(ticks)], device)
+    merge_all()
     monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 50)
     answer = post_query(admin, aggregation="p95")
     assert answer.status == 422 and "would read about 144 points" in answer.json["detail"]
@@ -405,8 +413,8 @@ def test_query_that_reads_far_more_than_planned_is_aborted(admin, monkeypatch):
 def test_range_over_shared_blocks_returns_only_its_series(admin, monkeypatch):
     monkeypatch.setattr("metrics.storage.format.codec.PER_SERIES_MIN_POINTS", 8)
     for number, device in enumerate(("device_001", "device_002", "device_003")):
-        send(admin, [at(1800 * tick, value=float(tick + 100 * number)) for tick in range(144)], device)
-    merged()
+        send_points(admin, [point_at(1800 * tick, value=float(tick + 100 * number)) for tick in range(144)], device)
+    merge_all()
     for device, low in (("device_002", 100.0), ("device_001", 0.0), ("device_002", 100.0)):
         path = f"devices/{device}/metrics/temperature/range?time_range=7d"
         assert values(admin.get(path)) == [low + tick for tick in range(144)]

@@ -1,4 +1,4 @@
-"""Rollups say what the points said, are never out of date, and stay when the points are gone."""
+"""Rollups match the points, are never stale, and outlive the points."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -41,13 +41,13 @@ def columns_of(rows: list[tuple[int, int, int]]) -> Columns:
     return arrange_points(series, times, values.astype(np.float64), units, [b"", b'["V",{"a":1},{}]'])
 
 
-def dictionary(summary: RollupColumns) -> dict[tuple[int, int], tuple[float, ...]]:
+def rollup_as_dict(summary: RollupColumns) -> dict[tuple[int, int], tuple[float, ...]]:
     series = np.repeat(summary.ids, np.diff(summary.offsets)).tolist()
     stats = zip(*(summary.stats[name].tolist() for name in STATS), strict=True)
     return dict(zip(zip(series, summary.times.tolist(), strict=True), stats, strict=True))
 
 
-def expected(columns: Columns) -> dict[tuple[int, int], tuple[float, ...]]:
+def expected_rollup(columns: Columns) -> dict[tuple[int, int], tuple[float, ...]]:
     found: dict[tuple[int, int], list[float]] = {}
     for series, time, value in zip(columns.series(), columns.times, columns.values, strict=True):
         found.setdefault((int(series), int(time // FIVE * FIVE)), []).append(float(value))
@@ -58,12 +58,14 @@ def expected(columns: Columns) -> dict[tuple[int, int], tuple[float, ...]]:
 def test_rollup_matches_the_model_and_is_restored_by_decoding(rows):
     columns = columns_of(rows)
     made = compute_rollup(columns, FIVE)
-    assert dictionary(made) == expected(columns)
+    assert rollup_as_dict(made) == expected_rollup(columns)
     back = decode_rollup(encode_rollup(made), FIVE)
-    assert dictionary(back) == expected(columns) and back.units == made.units
-    assert dictionary(merge_rollups(made.split_rows(2)[::-1])) == expected(columns)
+    assert rollup_as_dict(back) == expected_rollup(columns) and back.units == made.units
+    assert rollup_as_dict(merge_rollups(made.split_rows(2)[::-1])) == expected_rollup(columns)
     inner = made.select_time_range(FIVE, 3 * FIVE)
-    assert dictionary(inner) == {key: one for key, one in expected(columns).items() if FIVE <= key[1] < 3 * FIVE}
+    assert rollup_as_dict(inner) == {
+        key: one for key, one in expected_rollup(columns).items() if FIVE <= key[1] < 3 * FIVE
+    }
 
 
 def test_rollup_keeps_the_unit_of_the_last_point_without_its_tags():
@@ -86,7 +88,7 @@ TODAY = to_microseconds(NOW) // DAY * DAY
 
 @pytest.fixture
 def fleet(site):
-    """Three devices with a metric that is kept three days as points."""
+    """A connection, and three devices with a metric whose points are kept for three days."""
     MetricDefinition.objects.create(name="m", data_type="numeric", retention_days=3, rollup_5m_days=5, rollup_1h_days=9)
     series_registry.refresh_registry()
     with connect() as connection:
@@ -99,8 +101,8 @@ def fleet(site):
         yield connection
 
 
-def write(day: int, values: dict[int, float], series: int = 1) -> None:
-    """Values by second of a day, so many days ago."""
+def write_day(day: int, values: dict[int, float], series: int = 1) -> None:
+    """Store values by second of the day that is so many days ago."""
     times = TODAY - day * DAY + np.array(list(values), np.int64) * SECOND
     numbers = np.array(list(values.values()), np.float64)
     writer().submit(
@@ -108,7 +110,7 @@ def write(day: int, values: dict[int, float], series: int = 1) -> None:
     )
 
 
-def settle(connection, at: datetime = NOW) -> None:
+def merge_all(connection, at: datetime = NOW) -> None:
     schedule.merge_commits(connection, force=True)
     schedule.merge_days(connection, force=True, now=at.timestamp())
 
@@ -119,10 +121,10 @@ def expire(connection) -> None:
     block_cache.clear_block_cache()
 
 
-def asked(
+def query_values(
     aggregation: str | None, first: int, last: int, devices: tuple[str, ...] = ("d1",), **more
 ) -> list[tuple[float, float]]:
-    """(seconds since the beginning, value) from one day ago to another."""
+    """Query from one day ago to another; return (seconds since the start, value)."""
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - first * DAY)
     end = start + timedelta(days=first - last)
     answer = execute_query(Query(("m",), start, end, devices, aggregation, **more))
@@ -133,7 +135,7 @@ def asked(
     ]
 
 
-def used(first: int, last: int, **more) -> dict[str, int]:
+def read_rollup_counts(first: int, last: int, **more) -> dict[str, int]:
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - first * DAY)
     answer = execute_query(Query(("m",), start, start + timedelta(days=first - last), ("d1",), **more))
     return answer.read["rollups_by_seconds"]
@@ -143,12 +145,12 @@ SAMPLE = {second: float(second % 7) for second in range(0, 86_400, 10)}
 
 
 def test_finished_day_is_read_from_rollups(fleet):
-    write(1, SAMPLE)
-    settle(fleet)
-    assert used(1, 0, aggregation="avg", interval=3600) == {"3600": 1}
-    assert used(1, 0, aggregation="avg", interval=900) == {"300": 1}
-    assert used(1, 0, aggregation="avg", interval=250) == {}
-    hours = asked("sum", 1, 0, interval=3600)
+    write_day(1, SAMPLE)
+    merge_all(fleet)
+    assert read_rollup_counts(1, 0, aggregation="avg", interval=3600) == {"3600": 1}
+    assert read_rollup_counts(1, 0, aggregation="avg", interval=900) == {"300": 1}
+    assert read_rollup_counts(1, 0, aggregation="avg", interval=250) == {}
+    hours = query_values("sum", 1, 0, interval=3600)
     assert hours == [
         (hour, sum(value for second, value in SAMPLE.items() if hour <= second < hour + 3600))
         for hour in range(0, 86_400, 3600)
@@ -157,73 +159,73 @@ def test_finished_day_is_read_from_rollups(fleet):
 
 @pytest.mark.parametrize("name", ["p95", "stddev", "rate", "first"])
 def test_aggregations_without_rollup_support_read_points(fleet, name):
-    write(1, SAMPLE)
-    settle(fleet)
-    assert used(1, 0, aggregation=name, interval=3600).get("3600", 0) == 0
-    assert len(asked(name, 1, 0, interval=3600)) == 24
+    write_day(1, SAMPLE)
+    merge_all(fleet)
+    assert read_rollup_counts(1, 0, aggregation=name, interval=3600).get("3600", 0) == 0
+    assert len(query_values(name, 1, 0, interval=3600)) == 24
 
 
 def test_queries_with_value_filters_read_points(fleet):
-    write(1, SAMPLE)
-    settle(fleet)
-    assert used(1, 0, aggregation="count", interval=3600, min_value=3.0) == {}
-    assert asked("count", 1, 0, min_value=3.0)[0][1] == sum(value >= 3 for value in SAMPLE.values())
+    write_day(1, SAMPLE)
+    merge_all(fleet)
+    assert read_rollup_counts(1, 0, aggregation="count", interval=3600, min_value=3.0) == {}
+    assert query_values("count", 1, 0, min_value=3.0)[0][1] == sum(value >= 3 for value in SAMPLE.values())
 
 
 def test_late_points_appear_at_once_and_in_rollups_after_the_merge(fleet):
-    write(1, SAMPLE)
-    settle(fleet)
-    write(1, {55: 100.0})
-    for how in (lambda: None, lambda: schedule.merge_commits(fleet, force=True), lambda: settle(fleet)):
+    write_day(1, SAMPLE)
+    merge_all(fleet)
+    write_day(1, {55: 100.0})
+    for how in (lambda: None, lambda: schedule.merge_commits(fleet, force=True), lambda: merge_all(fleet)):
         how()
-        assert asked("max", 1, 0, interval=3600)[0] == (0.0, 100.0)
-        assert asked("count", 1, 0) == [(0.0, float(len(SAMPLE) + 1))]
-    assert used(1, 0, aggregation="max", interval=3600) == {"3600": 1}
+        assert query_values("max", 1, 0, interval=3600)[0] == (0.0, 100.0)
+        assert query_values("count", 1, 0) == [(0.0, float(len(SAMPLE) + 1))]
+    assert read_rollup_counts(1, 0, aggregation="max", interval=3600) == {"3600": 1}
 
 
 def test_late_points_of_one_series_keep_the_rollups_of_another(fleet):
-    write(1, SAMPLE)
-    write(1, {0: 5.0}, series=2)
-    settle(fleet)
-    write(1, {10: 7.0}, series=2)
-    settle(fleet)
-    assert asked("count", 1, 0) == [(0.0, float(len(SAMPLE)))]
-    assert asked("sum", 1, 0) == [(0.0, sum(SAMPLE.values()))]
+    write_day(1, SAMPLE)
+    write_day(1, {0: 5.0}, series=2)
+    merge_all(fleet)
+    write_day(1, {10: 7.0}, series=2)
+    merge_all(fleet)
+    assert query_values("count", 1, 0) == [(0.0, float(len(SAMPLE)))]
+    assert query_values("sum", 1, 0) == [(0.0, sum(SAMPLE.values()))]
 
 
 def test_series_of_several_rows_keeps_its_rollups_when_another_series_is_late(fleet):
-    """Its points are in two rows, of which the neighbour's late point touches one."""
+    """The points of the series are in two rows, of which the late point of the other series changes one."""
     many = dict.fromkeys(range(0, 80000, 4), 1.0)
-    write(1, many)
-    write(1, {0: 5.0}, series=2)
-    settle(fleet)
+    write_day(1, many)
+    write_day(1, {0: 5.0}, series=2)
+    merge_all(fleet)
     assert fleet.execute("SELECT count(*) FROM metrics_block").fetchone() == (2,)
-    write(1, {10: 7.0}, series=2)
-    settle(fleet)
-    assert used(1, 0, aggregation="count", interval=86_400) == {"3600": 1}
-    assert asked("count", 1, 0, interval=86_400) == [(0.0, float(len(many)))]
+    write_day(1, {10: 7.0}, series=2)
+    merge_all(fleet)
+    assert read_rollup_counts(1, 0, aggregation="count", interval=86_400) == {"3600": 1}
+    assert query_values("count", 1, 0, interval=86_400) == [(0.0, float(len(many)))]
 
 
 def test_day_without_rollups_gets_rollups_of_all_its_series(fleet):
-    write(1, {0: 5.0}, series=2)
-    settle(fleet)
+    write_day(1, {0: 5.0}, series=2)
+    merge_all(fleet)
     fleet.execute("DELETE FROM metrics_rollup")
     for series in (1, 3):
-        write(1, SAMPLE, series)
-    settle(fleet)
-    assert asked("count", 1, 0, ("d2",), interval=86_400) == [(0.0, 1.0)]
+        write_day(1, SAMPLE, series)
+    merge_all(fleet)
+    assert query_values("count", 1, 0, ("d2",), interval=86_400) == [(0.0, 1.0)]
 
 
 def test_queries_read_rollups_after_points_expired(fleet, monkeypatch):
-    """Points are kept three days here, five-minute rollups five, hours nine."""
+    """Retention is three days for points, five for five-minute rollups, nine for hourly rollups."""
     monkeypatch.setattr("metrics.storage.merge.rollups.MIN_POINTS_PER_5M", 1)
     for day in (8, 5, 2):
-        write(day, {0: 1.0, 10: 4.0, 3599: 2.0, 7200: 8.0})
-        settle(fleet, NOW - timedelta(days=day - 1))
+        write_day(day, {0: 1.0, 10: 4.0, 3599: 2.0, 7200: 8.0})
+        merge_all(fleet, NOW - timedelta(days=day - 1))
     expire(fleet)
     assert fleet.execute("SELECT count(DISTINCT day) FROM metrics_block").fetchone() == (1,)
     found = {
-        name: asked(name, 9, 0, interval=86_400)
+        name: query_values(name, 9, 0, interval=86_400)
         for name in ("count", "sum", "avg", "min", "max", "first", "last", "delta", "increase")
     }
     days = (86_400.0, 4 * 86_400.0, 7 * 86_400.0)
@@ -236,12 +238,12 @@ def test_queries_read_rollups_after_points_expired(fleet, monkeypatch):
     assert found["last"] == [(day, 8.0) for day in days]
     assert [value for _, value in found["delta"]] == [7.0, 0.0, 0.0]
     assert found["increase"][0][1] == 7.0
-    assert [value for _, value in asked("max", 6, 4, interval=300)] == [4.0, 2.0, 8.0]
+    assert [value for _, value in query_values("max", 6, 4, interval=300)] == [4.0, 2.0, 8.0]
 
 
 def test_expired_points_are_reported_if_rollups_do_not_suffice(fleet):
-    write(8, SAMPLE)
-    settle(fleet, NOW - timedelta(days=7))
+    write_day(8, SAMPLE)
+    merge_all(fleet, NOW - timedelta(days=7))
     expire(fleet)
     start = NOW - timedelta(days=9)
     for aggregation in ("p95", None):
@@ -252,11 +254,11 @@ def test_expired_points_are_reported_if_rollups_do_not_suffice(fleet):
 
 
 def test_slow_metric_has_only_hourly_rollups_and_its_chart_shows_them(fleet):
-    write(4, {second: float(second) for second in range(0, 86_400, 60)})
-    settle(fleet, NOW - timedelta(days=3))
+    write_day(4, {second: float(second) for second in range(0, 86_400, 60)})
+    merge_all(fleet, NOW - timedelta(days=3))
     assert fleet.execute("SELECT DISTINCT resolution FROM metrics_rollup").fetchall() == [(ONE_HOUR,)]
     expire(fleet)
-    line = asked(None, 4, 3, max_points=1000)
+    line = query_values(None, 4, 3, max_points=1000)
     assert line[:2] == [(0.0, 0.0), (1800.0, 3540.0)] and len(line) == 48
 
 
@@ -266,22 +268,22 @@ def test_chart_uses_hourly_rollups_where_only_other_series_have_finer_ones(fleet
     fleet.execute("INSERT INTO metrics_device (id, device_id, name, created_at) VALUES (4, 'd4', '', now())")
     for series, metric, device in ((10, "n", 1), (15, "m", 4), (20, "n", 2)):
         fleet.execute("INSERT INTO metrics_series VALUES (%s, %s, 0, %s)", (series, metric, device))
-        write(4, SAMPLE, series)
-    settle(fleet, NOW - timedelta(days=3))
-    assert {time % 300 for time, _ in asked(None, 4, 3, ("d4",), max_points=1000)} == {0, 150}
+        write_day(4, SAMPLE, series)
+    merge_all(fleet, NOW - timedelta(days=3))
+    assert {time % 300 for time, _ in query_values(None, 4, 3, ("d4",), max_points=1000)} == {0, 150}
     fleet.execute("UPDATE metrics_rollup SET day = day - 3")
     fleet.execute("UPDATE metrics_block SET day = day - 3")
     expire(fleet)
     kept = fleet.execute("SELECT resolution, series_from, series_to FROM metrics_rollup ORDER BY 1, 2").fetchall()
-    assert kept == [(300, 10, 20), (3600, 10, 20)]  # of the metric in between hours alone
+    assert kept == [(300, 10, 20), (3600, 10, 20)]  # the metric in between has only hourly rollups
     fleet.execute("UPDATE metrics_rollup SET day = day + 3")
-    line = asked(None, 4, 3, ("d4",), max_points=1000)
+    line = query_values(None, 4, 3, ("d4",), max_points=1000)
     assert {time % 3600 for time, _ in line} == {0, 1800} and len(line) == 48
 
 
 def test_interval_finer_than_the_kept_rollups_is_reported(fleet):
-    write(4, {second: float(second) for second in range(0, 86_400, 60)})
-    settle(fleet, NOW - timedelta(days=3))
+    write_day(4, {second: float(second) for second in range(0, 86_400, 60)})
+    merge_all(fleet, NOW - timedelta(days=3))
     expire(fleet)
     start = NOW - timedelta(days=5)
     answer = execute_query(Query(("m",), start, NOW, ("d1",), "avg", 900))
@@ -294,8 +296,8 @@ def test_rollups_are_kept_at_least_as_long_as_points(fleet):
     series_registry.refresh_registry()
     fleet.execute("UPDATE metrics_series SET metric_name = 'n' WHERE id = 2")
     for series in (1, 2, 3):
-        write(2, SAMPLE, series)
-    settle(fleet, NOW - timedelta(days=1))
+        write_day(2, SAMPLE, series)
+    merge_all(fleet, NOW - timedelta(days=1))
     expire(fleet)
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - 2 * DAY)
     answer = execute_query(Query(("n",), start, start + timedelta(days=1), ("d2",), "count"))
@@ -303,32 +305,34 @@ def test_rollups_are_kept_at_least_as_long_as_points(fleet):
 
 
 def test_chart_of_few_points_shows_raw_points(fleet):
-    write(1, {second: float(second) for second in range(7, 86_400, 300)})
-    settle(fleet)
-    assert asked(None, 1, 0, max_points=300) == [(float(second), float(second)) for second in range(7, 86_400, 300)]
+    write_day(1, {second: float(second) for second in range(7, 86_400, 300)})
+    merge_all(fleet)
+    assert query_values(None, 1, 0, max_points=300) == [
+        (float(second), float(second)) for second in range(7, 86_400, 300)
+    ]
 
 
 def test_chart_of_expired_points_shows_hourly_minimum_and_maximum(fleet):
-    write(8, {0: 1.0, 10: 9.0, 20: -3.0, 4000: 2.0})
-    settle(fleet, NOW - timedelta(days=7))
+    write_day(8, {0: 1.0, 10: 9.0, 20: -3.0, 4000: 2.0})
+    merge_all(fleet, NOW - timedelta(days=7))
     expire(fleet)
-    line = asked(None, 9, 0, max_points=100)
+    line = query_values(None, 9, 0, max_points=100)
     assert [value for _, value in line] == [-3.0, 9.0, 2.0]
 
 
 def test_expired_late_points_do_not_overwrite_rollups(fleet):
-    write(8, SAMPLE)
-    settle(fleet, NOW - timedelta(days=7))
+    write_day(8, SAMPLE)
+    merge_all(fleet, NOW - timedelta(days=7))
     expire(fleet)
-    write(8, {50: 100.0})
-    settle(fleet)
+    write_day(8, {50: 100.0})
+    merge_all(fleet)
     expire(fleet)
-    assert asked("count", 9, 0) == [(0.0, float(len(SAMPLE)))]
+    assert query_values("count", 9, 0) == [(0.0, float(len(SAMPLE)))]
 
 
 def test_damaged_rollup_is_reported_as_missing(fleet):
-    write(1, SAMPLE)
-    settle(fleet)
+    write_day(1, SAMPLE)
+    merge_all(fleet)
     fleet.execute("UPDATE metrics_rollup SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - DAY)
     answer = execute_query(Query(("m",), start, start + timedelta(days=1), ("d1",), "avg", ONE_HOUR))

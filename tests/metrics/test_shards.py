@@ -1,4 +1,4 @@
-"""The number of shards is a property of the installation, and tables that are spread can be spread."""
+"""The shard count is fixed at the first start, and distributed tables meet the conditions of Citus."""
 
 import ast
 import json
@@ -22,29 +22,29 @@ from metrics.storage.merge import schedule
 from metrics.storage.write.writer import AnsweredBatch, IncomingPoints, JournalEntry, writer
 from telemetry_site.env import InvalidSetting
 from tests.conftest import point
-from tests.metrics.test_storage import TODAY, shards, store
+from tests.metrics.test_storage import TODAY, shards, store_points
 
 __all__ = ["shards"]
 
 
-def rows(table: str) -> list[int]:
+def shards_in_table(table: str) -> list[int]:
     with connect() as connection:
         return [shard for (shard,) in connection.execute(f"SELECT shard FROM {table} ORDER BY shard").fetchall()]
 
 
 def test_initial_rows_exist_for_every_shard(shards, site):
-    assert rows("metrics_head") == rows("metrics_merged") == list(range(shards))
+    assert shards_in_table("metrics_head") == shards_in_table("metrics_merged") == list(range(shards))
 
 
 def test_shard_count_of_an_empty_installation_can_be_changed(settings, site):
     for number in (4, 2):
         settings.SHARDS = number
         create_initial_rows("default")
-        assert rows("metrics_head") == rows("metrics_merged") == list(range(number))
+        assert shards_in_table("metrics_head") == shards_in_table("metrics_merged") == list(range(number))
 
 
 def test_shard_count_cannot_be_changed_once_data_exists(settings, site):
-    store([(1, TODAY, 1.0, b"")])
+    store_points([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
     with pytest.raises(
         sharding.ShardCountMismatch,
@@ -52,12 +52,12 @@ def test_shard_count_cannot_be_changed_once_data_exists(settings, site):
     ):
         create_initial_rows("default")
     assert [found.id for found in run_checks(tags=["storage"], databases=["default"])] == ["metrics.E003"]
-    assert run_checks(tags=["storage"]) == []  # a database is only asked where a command asks for it
-    assert rows("metrics_head") == [0]
+    assert run_checks(tags=["storage"]) == []  # only commands that check databases read it
+    assert shards_in_table("metrics_head") == [0]
 
 
 def test_start_with_another_shard_count_fails_with_one_line(settings, site):
-    store([(1, TODAY, 1.0, b"")])
+    store_points([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
     with pytest.raises(InvalidSetting, match=r"^TELEMETRY_SHARDS='3' is invalid: this database was created with"):
         call_command("provision")
@@ -91,7 +91,7 @@ def test_invalid_shard_count_is_rejected_with_the_accepted_range(value, tmp_path
 
 
 def test_repeated_batch_over_several_shards_is_stored_once(shards, admin):
-    with connect() as connection:  # so that the batch's series are of three buckets
+    with connect() as connection:  # the series of the batch are in three buckets
         for number in range(3):
             connection.execute(
                 "INSERT INTO metrics_device VALUES (%s, %s, '', NULL, now()) ON CONFLICT DO NOTHING", (1, "d")
@@ -100,7 +100,7 @@ def test_repeated_batch_over_several_shards_is_stored_once(shards, admin):
     sent = {"data_points": [point(f"m{number}", 1.0) for number in range(3)], "batch_id": "b"}
     answers = [admin.post("devices/d/telemetry/batch", sent) for _ in range(3)]
     assert [answer.json for answer in answers] == [answers[0].json] * 3 and answers[0].json["ingested_count"] == 3
-    assert rows("metrics_young") == list(range(shards))
+    assert shards_in_table("metrics_young") == list(range(shards))
     with connect() as connection:
         entries = connection.execute("SELECT shard, entries FROM metrics_journal ORDER BY shard").fetchall()
         assert connection.execute("SELECT count(*) FROM metrics_ingestedbatch").fetchone() == (1,)
@@ -117,12 +117,12 @@ def test_failed_commit_over_several_shards_stores_nothing(shards, site):
             JournalEntry("test", 0.0, 2),
             AnsweredBatch("nul\0", "b", {}),
         )
-    assert rows("metrics_young") == []
-    store([(1, TODAY, 1.0, b""), (256, TODAY, 1.0, b"")])  # and the writer goes on
-    assert rows("metrics_young") == list(range(min(shards, 2)))
+    assert shards_in_table("metrics_young") == []
+    store_points([(1, TODAY, 1.0, b""), (256, TODAY, 1.0, b"")])  # the writer continues
+    assert shards_in_table("metrics_young") == list(range(min(shards, 2)))
 
 
-# --- spreading over workers -------------------------------------------------------------------------
+# --- distribution over workers ----------------------------------------------------------------------
 
 
 def test_distribute_with_one_shard_fails_and_says_what_to_do(site):
@@ -140,7 +140,7 @@ def test_distribute_without_citus_fails_with_one_line(settings, site):
 
 
 def test_distribute_with_another_shard_count_fails(settings, site):
-    store([(1, TODAY, 1.0, b"")])
+    store_points([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 8
     with pytest.raises(CommandError, match="created with TELEMETRY_SHARDS=1"):
         call_command("distribute")
@@ -178,11 +178,11 @@ def test_check_reports_keys_without_shard_and_references_to_distributed_tables()
     ]
 
 
-ALL_SHARDS_ON_PURPOSE = {"retention.py"}  # what is past its time goes everywhere
+ALL_SHARDS_ON_PURPOSE = {"retention.py"}  # rows expire in all shards
 
 
 def statements():
-    """(file, text) of all SQL of the storage, each branch of a UNION and each part of a WITH for itself."""
+    """Yield (file, text) of each SQL statement of the storage, and of each branch of a UNION and part of a WITH."""
     for file in sorted(Path(sharding.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
@@ -201,7 +201,7 @@ def test_storage_statements_filter_by_shard():
     says = r"(WHERE|AND)\b.*\bshard (=|IN)|USING \(shard\)|INTO \w+\s*\(shard,"
     without = {one for _, one in looked_at if not re.search(says, one, re.DOTALL)}
     counts = {one for one in without if "FROM metrics_count" in one}
-    assert len(counts) == 6  # what statistics tell, and what is old or to be counted anew, is of all shards
+    assert len(counts) == 6  # statistics, retention and rebuilds cover all shards
     assert without - counts == {  # of all shards
         "SELECT count(*) FROM metrics_head",
         "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
@@ -212,13 +212,13 @@ def test_storage_statements_filter_by_shard():
     }
 
 
-# --- merging side by side ---------------------------------------------------------------------------
+# --- concurrent merges ------------------------------------------------------------------------------
 
 
 def test_second_worker_merges_the_shards_that_are_not_locked(settings, site):
     settings.SHARDS = 3
     create_initial_rows("default")
-    store([(256 * number, TODAY, 1.0, b"") for number in range(3)])
+    store_points([(256 * number, TODAY, 1.0, b"") for number in range(3)])
     with connect() as one, connect() as other:
         with one.transaction():
             assert schedule._merge_commits_once(one, 1, force=True) == 1
@@ -234,9 +234,9 @@ def test_gap_in_one_shard_does_not_stop_merging_others(settings, site):
     settings.SHARDS = 3
     create_initial_rows("default")
     for _ in range(3):
-        store([(256 * number, TODAY, 1.0, b"") for number in range(3)])
+        store_points([(256 * number, TODAY, 1.0, b"") for number in range(3)])
     with connect() as connection:
         connection.execute("DELETE FROM metrics_young WHERE shard = 0 AND seq = 2")
         with pytest.raises(RuntimeError, match="commits of shard 0 are missing between 1 and 3"):
             schedule.merge_commits(connection, force=True)
-        assert rows("metrics_young") == [0, 0]
+        assert shards_in_table("metrics_young") == [0, 0]

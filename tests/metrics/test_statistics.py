@@ -35,8 +35,8 @@ from rest import request_stats
 from rest.caller import Caller
 from rest.request_stats import LATENCIES, latency_class
 from tests.conftest import ApiClient, point
-from tests.metrics.counted import as_counted, as_stored, check
-from tests.metrics.test_storage import DAY, TODAY, store
+from tests.metrics.point_count_checks import check_point_counts, count_stored_points, read_stored_counts
+from tests.metrics.test_storage import DAY, TODAY, store_points
 from tests.prd.conftest import within_once
 
 DEVICE = "devices/device_001/stats"
@@ -217,7 +217,7 @@ def test_e6_us2_ac7_service_statistics_respond_within_300_ms(sent_points: ApiCli
 def test_points_count_in_the_hour_of_their_timestamp(site: None) -> None:
     now = datetime(2024, 10, 4, 12, 30, tzinfo=UTC)  # the day TODAY
     noon = TODAY + 12 * point_counts.HOUR
-    store([(1, noon - hours * point_counts.HOUR, 1.0, b"") for hours in (0, 0, 1, 23, 24)])
+    store_points([(1, noon - hours * point_counts.HOUR, 1.0, b"") for hours in (0, 0, 1, 23, 24)])
     rows = {row["hour"]: row["points"] for row in service_statistics(ADMIN, now)["data_by_hour"] if row["points"]}
     # The two of noon have one time, and are one.
     assert rows == {"2024-10-04T12:00:00Z": 1, "2024-10-04T11:00:00Z": 1, "2024-10-03T13:00:00Z": 1}
@@ -316,7 +316,9 @@ def test_alert_counts_come_from_the_registered_alert_summary(alerts: None, admin
 def stored(site: None) -> Iterator[Connection]:
     """Points of two stretches and three days, merged."""
     for day in range(3):
-        store([(series, TODAY + day * DAY + at, 1.0, b"") for series in (1, 2, 300, 9000) for at in range(day + 1)])
+        store_points(
+            [(series, TODAY + day * DAY + at, 1.0, b"") for series in (1, 2, 300, 9000) for at in range(day + 1)]
+        )
     with connect() as connection:
         schedule.merge_commits(connection, force=True)
         schedule.merge_days(connection, force=True)
@@ -327,9 +329,9 @@ BOOK = {1: 6, 2: 6, 300: 6, 9000: 6}
 
 
 def test_retention_subtracts_deleted_points_from_counts(stored: Connection) -> None:
-    assert check(stored) == BOOK
+    assert check_point_counts(stored) == BOOK
     delete_expired(stored, now=(TODAY + 92 * DAY) / 1_000_000)  # the first two days
-    assert check(stored) == dict.fromkeys(BOOK, 3)
+    assert check_point_counts(stored) == dict.fromkeys(BOOK, 3)
 
 
 def test_retention_subtracts_points_of_mixed_kinds_from_counts(stored: Connection) -> None:
@@ -344,9 +346,9 @@ def test_retention_subtracts_points_of_mixed_kinds_from_counts(stored: Connectio
     )
     stored.execute("UPDATE metrics_count SET pending = 1 WHERE hour = 0")
     rebuild_counts(stored)
-    before = check(stored)
+    before = check_point_counts(stored)
     delete_expired(stored, now=(TODAY + 91 * DAY) / 1_000_000)
-    after = check(stored)
+    after = check_point_counts(stored)
     assert {number: before[number] - after[number] for number in BOOK} == dict.fromkeys(BOOK, 1)
 
 
@@ -360,7 +362,7 @@ def test_truncated_counts_payload_yields_no_wrong_counts(shortened: int) -> None
 
 def test_missing_counts_are_rebuilt_during_merges(stored: Connection) -> None:
     stored.execute("UPDATE metrics_count SET payload = '', points = 0, bytes = 0, pending = 1")
-    store([(1, TODAY, 2.0, b""), (1, TODAY + 9, 2.0, b""), (300, TODAY, 2.0, b"")])  # one of three is new
+    store_points([(1, TODAY, 2.0, b""), (1, TODAY + 9, 2.0, b""), (300, TODAY, 2.0, b"")])  # one of three is new
 
     class Meanwhile(point_counts.CountChange):
         """Merges what was written, as soon as the first block was looked at."""
@@ -379,7 +381,7 @@ def test_missing_counts_are_rebuilt_during_merges(stored: Connection) -> None:
         patched.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", Meanwhile)
         assert rebuild_counts(stored) == 2
     assert Meanwhile.done and rebuild_counts(stored) == 0
-    assert check(stored) == BOOK | {1: 7}
+    assert check_point_counts(stored) == BOOK | {1: 7}
 
 
 def test_count_marked_during_rebuild_is_rebuilt_again(stored: Connection) -> None:
@@ -398,7 +400,7 @@ def test_count_marked_during_rebuild_is_rebuilt_again(stored: Connection) -> Non
         patched.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", Marked)
         rebuild_counts(stored)
     assert rebuild_counts(stored) == 1 and rebuild_counts(stored) == 0
-    assert check(stored) == BOOK
+    assert check_point_counts(stored) == BOOK
 
 
 def test_two_workers_do_not_rebuild_the_same_counts_concurrently(stored: Connection) -> None:
@@ -409,7 +411,7 @@ def test_two_workers_do_not_rebuild_the_same_counts_concurrently(stored: Connect
         assert lock_count_rebuild(other, 0, 0)
         assert rebuild_counts(stored) == 0
     assert rebuild_counts(stored) == 1
-    assert check(stored) == BOOK
+    assert check_point_counts(stored) == BOOK
 
 
 def test_damaged_count_is_reported_until_rebuilt(admin: ApiClient) -> None:
@@ -423,8 +425,8 @@ def test_damaged_count_is_reported_until_rebuilt(admin: ApiClient) -> None:
         merge_all()
         assert admin.get(DEVICE).json["incomplete"] == sent_points
         assert rebuild_counts(connection) == 1
-        assert sum(check(connection).values()) == 2
-        assert as_counted(connection) == as_stored(connection)
+        assert sum(check_point_counts(connection).values()) == 2
+        assert read_stored_counts(connection) == count_stored_points(connection)
     found = admin.get(DEVICE).json
     assert (found["data_points_count"], found["last_24h_points"], "incomplete" in found) == (2, 2, False)
 
@@ -455,11 +457,11 @@ def test_expired_hourly_counts_are_deleted(admin: ApiClient) -> None:
     merge_all()
     with connect() as connection:
         now = int(time.time()) // 3600
-        hours = set(as_counted(connection)) - {point_counts.ALL_TIME}
+        hours = set(read_stored_counts(connection)) - {point_counts.ALL_TIME}
         assert hours == {now, now - 10, now - 24} or hours == {now - 1, now - 11, now - 25}
         connection.execute("UPDATE metrics_count SET hour = hour - 20 WHERE hour > 0")
         delete_expired(connection)
-        assert len(as_counted(connection)) == 2  # of all times, and of the hour that is 20 hours ago now
+        assert len(read_stored_counts(connection)) == 2  # of all times, and of the hour that is 20 hours ago now
 
 
 # --- database statements ----------------------------------------------------------------------------

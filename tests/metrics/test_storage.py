@@ -1,4 +1,4 @@
-"""Wherever points live, young or merged, reading them equals a dictionary."""
+"""Reads of unmerged and merged points equal a model kept in a dictionary."""
 
 from collections import Counter
 
@@ -21,15 +21,15 @@ from metrics.storage.merge import schedule as merge
 from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.read import block_cache, latest
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
-from tests.metrics.counted import check, young_counts
-from tests.metrics.stored import parts
+from tests.metrics.point_count_checks import check_point_counts, count_unmerged_points
+from tests.metrics.stored_points import read_stored_parts
 
 DAY = 86_400_000_000
-TODAY = 20_000 * DAY  # long ago: every day in these tests is over
+TODAY = 20_000 * DAY  # in the past: every day in these tests is over
 NOW = TODAY / 1_000_000  # seconds
-SERIES = [1, 255, 256, 600]  # of three buckets; few, so that writes meet
+SERIES = [1, 255, 256, 600]  # of three buckets; few, so that writes overlap
 
-EVERY_HOUR = 1_000_000  # hours that are counted by themselves, where all are to be looked at
+EVERY_HOUR = 1_000_000  # hours; keeps the hourly counts of all points
 _UNMERGED = """
 SELECT (SELECT count(*) FROM metrics_young y JOIN metrics_merged m USING (shard) WHERE y.seq > m.seq)
     + (SELECT count(*) FROM (SELECT 1 FROM metrics_block GROUP BY shard, bucket, day
@@ -49,7 +49,7 @@ def shards(request, settings):
     return request.param
 
 
-def store(rows: list[tuple[int, int, float, bytes]], texts: bool = False) -> None:
+def store_points(rows: list[tuple[int, int, float, bytes]], texts: bool = False) -> None:
     dictionary = sorted({row[3] for row in rows} | {b""})
     values = np.empty(len(rows), object if texts else np.float64)
     values[:] = [repr(row[2]).encode() if texts else row[2] for row in rows]
@@ -63,7 +63,7 @@ def store(rows: list[tuple[int, int, float, bytes]], texts: bool = False) -> Non
     writer().submit([arrivals], JournalEntry("test", 0.0, len(rows)))
 
 
-def newest_points(start: int) -> list[Columns]:
+def read_latest_points(start: int) -> list[Columns]:
     """What `latest` finds; these tests have no devices, so the series are named here."""
     with connect() as connection:
         connection.execute("INSERT INTO metrics_device VALUES (1, 'd', '', NULL, now()) ON CONFLICT DO NOTHING")
@@ -79,7 +79,7 @@ def newest_points(start: int) -> list[Columns]:
     return [part.points(at, at + 1) for part, at in found.values()]
 
 
-def stored(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, bytes]]:
+def points_by_key(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, bytes]]:
     found = {}
     for part in parts:
         for at, series in enumerate(part.series().tolist()):
@@ -88,7 +88,7 @@ def stored(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, bytes]]:
     return found
 
 
-class Storage(RuleBasedStateMachine):
+class StorageMachine(RuleBasedStateMachine):
     """Writes, replays, late writes, merges of every kind and reads, in any order."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Storage(RuleBasedStateMachine):
         block_cache.clear_block_cache()
 
     def _write(self, rows: list[tuple[int, int, float, bytes]]) -> None:
-        store(rows)
+        store_points(rows)
         self.model |= {(series, time): (value, entry) for series, time, value, entry in rows}
 
     @rule(several=st.lists(st.tuples(batch, st.integers(-1, 0), st.booleans()), min_size=1, max_size=3))
@@ -124,8 +124,8 @@ class Storage(RuleBasedStateMachine):
     @rule(data=st.data())
     def merge(self, data):
         units = self.connection.execute("SELECT DISTINCT shard, bucket, day FROM metrics_block").fetchall()
-        how = data.draw(st.sampled_from(["young", "unit", "everything", "killed"]))
-        if how == "young":
+        how = data.draw(st.sampled_from(["commits", "runs", "everything", "killed"]))
+        if how == "commits":
             merge.merge_commits(self.connection, force=True)
         elif how == "everything":
             merge.merge_days(self.connection, force=True, now=NOW)
@@ -145,22 +145,24 @@ class Storage(RuleBasedStateMachine):
     @invariant()
     def what_is_counted_is_what_is_stored(self):
         """And once nothing waits to be merged, what is in the dictionary."""
-        found = check(self.connection, by_hour=True)
+        found = check_point_counts(self.connection, by_hour=True)
         book = Counter(series for series, _ in self.model)
         if self.connection.execute(_UNMERGED).fetchone() == (0,):
             assert found == book
         else:
-            young = young_counts(self.connection)
+            young = count_unmerged_points(self.connection)
             assert all(found.get(series, 0) + young.get(series, 0) >= count for series, count in book.items())
 
     def check(self):
         low, high = TODAY - 4 * DAY, TODAY + 3 * DAY
-        assert stored(parts(SERIES, low, high)) == self.model
+        assert points_by_key(read_stored_parts(SERIES, low, high)) == self.model
         newest = {}
         for (series, time), value in self.model.items():
             if series not in newest or newest[series][0] < time:
                 newest[series] = (time, value)
-        assert {series: (time, value) for (series, time), value in stored(newest_points(low)).items()} == newest
+        assert {
+            series: (time, value) for (series, time), value in points_by_key(read_latest_points(low)).items()
+        } == newest
 
     def teardown(self) -> None:
         self.connection.close()
@@ -169,7 +171,7 @@ class Storage(RuleBasedStateMachine):
 def test_reads_match_the_model_after_any_order_of_writes_and_merges(shards, site, monkeypatch):
     monkeypatch.setattr("metrics.storage.merge.point_counts.HOURLY_RETENTION", EVERY_HOUR)
     run_state_machine_as_test(
-        Storage,
+        StorageMachine,
         settings=settings(
             max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
@@ -177,19 +179,19 @@ def test_reads_match_the_model_after_any_order_of_writes_and_merges(shards, site
 
 
 def test_texts_are_merged_like_numbers(shards, site):
-    store([(1, TODAY, 1.0, b""), (2, TODAY, 2.0, b"")])
-    store([(3, TODAY, 3.0, b""), (3, TODAY + DAY, 4.0, b"")], texts=True)
+    store_points([(1, TODAY, 1.0, b""), (2, TODAY, 2.0, b"")])
+    store_points([(3, TODAY, 3.0, b""), (3, TODAY + DAY, 4.0, b"")], texts=True)
     with connect() as connection:
         merge.merge_commits(connection, force=True)
         merge.merge_days(connection, force=True)
         assert connection.execute("SELECT count(*) FROM metrics_young").fetchone() == (0,)
-    values = [value for value, _ in stored(parts([1, 2, 3], TODAY, TODAY + 2 * DAY)).values()]
+    values = [value for value, _ in points_by_key(read_stored_parts([1, 2, 3], TODAY, TODAY + 2 * DAY)).values()]
     assert sorted(map(str, values)) == ["1.0", "2.0", "b'3.0'", "b'4.0'"]
 
 
 def test_commits_have_gapless_numbers_and_a_checksum_chain_per_shard(shards, site):
     for number in range(5):
-        store([(1, TODAY + number, 1.0, b""), (256, TODAY + number, 1.0, b"")])
+        store_points([(1, TODAY + number, 1.0, b""), (256, TODAY + number, 1.0, b"")])
     with connect() as connection:
         rows = connection.execute("SELECT shard, seq FROM metrics_journal ORDER BY shard, seq").fetchall()
         entries = connection.execute(
@@ -203,13 +205,13 @@ def test_commits_have_gapless_numbers_and_a_checksum_chain_per_shard(shards, sit
         ).fetchone()
     touched = range(min(shards, 2))
     assert rows == [(shard, seq) for shard in touched for seq in (1, 2, 3, 4, 5)]
-    assert counted == {0: 5}  # each request once, however many shards it touched
+    assert counted == {0: 5}  # each request once, even over several shards
     assert chained == (True,)
 
 
 def test_gap_in_the_commits_stops_the_merge(site):
     for number in range(3):
-        store([(1, TODAY + number, 1.0, b"")])
+        store_points([(1, TODAY + number, 1.0, b"")])
     with connect() as connection:
         connection.execute("DELETE FROM metrics_young WHERE seq = 2")
         with pytest.raises(RuntimeError, match="missing"):
@@ -217,7 +219,7 @@ def test_gap_in_the_commits_stops_the_merge(site):
 
 
 def test_concurrent_merges_merge_each_commit_once(site):
-    store([(1, TODAY, 1.0, b"")])
+    store_points([(1, TODAY, 1.0, b"")])
     with connect() as one, connect() as other:
         with one.transaction():
             assert merge._merge_commits_once(one, 0, force=True) == 1
@@ -226,19 +228,19 @@ def test_concurrent_merges_merge_each_commit_once(site):
 
 
 def test_merged_commits_are_kept_for_followers_during_the_grace_period(site):
-    store([(1, TODAY, 1.0, b"")])
+    store_points([(1, TODAY, 1.0, b"")])
     with connect() as connection:
         merge._merge_commits_once(connection, 0, force=True)
         merge._delete_merged_commits(connection, keep=merge.FOLLOWER_GRACE)
         assert [seq for (_, seq), _ in block_cache.read_commits_after(connection, {0: 0})] == [1]
-        assert len(stored(parts([1], TODAY, TODAY + 1))) == 1
+        assert len(points_by_key(read_stored_parts([1], TODAY, TODAY + 1))) == 1
         connection.execute("UPDATE metrics_young SET at = at - interval '2 minutes'")
         merge._delete_merged_commits(connection, keep=merge.FOLLOWER_GRACE)
         assert block_cache.read_commits_after(connection, {0: 0}) == []
 
 
 def test_unmerged_commits_are_never_deleted(site):
-    store([(1, TODAY, 1.0, b"")])
+    store_points([(1, TODAY, 1.0, b"")])
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET at = at - interval '1 day'")
         merge._delete_merged_commits(connection, keep=0.0)

@@ -1,4 +1,4 @@
-"""What is stored, read past all limits of questions: of every age, in one piece."""
+"""Reading of stored points without the limits of queries."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,22 +15,22 @@ from metrics.storage.read.scan import read_points
 from metrics.storage.units import to_microseconds
 
 
-def parts(series: Sequence[int], low: int, high: int, damaged: list[str] | None = None) -> list[Columns]:
-    """The points of these series from `low` to before `high` (µs); names of what is damaged are added to `damaged`."""
+def read_stored_parts(series: Sequence[int], low: int, high: int, damaged: list[str] | None = None) -> list[Columns]:
+    """Read the points of these series from `low` to before `high` (µs); damaged blocks are named in `damaged`."""
     with snapshot() as connection:
         planned = plan_read(connection, np.array(sorted(series), np.int64), low, high)
-        found = list(read_points(connection, planned))
+        read = list(read_points(connection, planned))
     if damaged is not None:
         damaged += planned.damaged
-    return found
+    return read
 
 
-def readings(device_id: str, metric_name: str, start: datetime, end: datetime) -> RawPoints:
-    """A metric of a device from `start` to before `end`."""
+def read_stored_values(device_id: str, metric_name: str, start: datetime, end: datetime) -> RawPoints:
+    """Read a metric of a device from `start` to before `end`."""
     wanted = {"devices": [device_id], "metrics": [metric_name], "groups": None}
     with read_connection() as connection:
         kinds = {row[0]: Kind(row[1]) for row in connection.execute(SELECT_SERIES, wanted)}
-    found = parts(list(kinds), to_microseconds(start), to_microseconds(end)) if kinds else []
+    found = read_stored_parts(list(kinds), to_microseconds(start), to_microseconds(end)) if kinds else []
     columns: dict[int, list[Columns]] = {}
     for part in found:
         for number in part.ids.tolist():

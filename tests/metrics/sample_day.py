@@ -1,4 +1,4 @@
-"""A day of measurements three days ago, for tests that ask for it."""
+"""Points of a day three days ago."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,21 +11,21 @@ START_TEXT, END_TEXT = START.isoformat(), (START + timedelta(days=1)).isoformat(
 RANGE = {"start_time": START_TEXT, "end_time": END_TEXT}
 
 
-def at(seconds, metric="temperature", value=20.0, **more):
+def point_at(seconds, metric="temperature", value=20.0, **more):
     return point(metric, value) | {"timestamp": (START + timedelta(seconds=seconds)).isoformat()} | more
 
 
-def send(caller, points, device="device_001"):
+def send_points(caller, points, device="device_001"):
     answer = caller.post(f"devices/{device}/telemetry/batch", {"data_points": points})
     assert answer.status == 200, answer.raw
     assert answer.json["ingested_count"] == len(points), answer.raw
 
 
-def merged():
+def merge_all():
     with connect() as connection:
         schedule.merge_commits(connection, force=True)
         schedule.merge_days(connection, force=True)
 
 
-def later(**distance):
+def time_after(**distance):
     return (START + timedelta(**distance)).isoformat()

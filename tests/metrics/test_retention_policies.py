@@ -1,4 +1,4 @@
-"""Each metric is kept as long as its policy says, as points and as rollups, whatever changes on the way."""
+"""Retention policies: points and rollups of each metric are kept as its policy says, whatever changes."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -24,12 +24,12 @@ from metrics.storage.read import block_cache
 from metrics.storage.read.merge_backlog import read_worker_backlog
 from metrics.storage.units import SECOND
 from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
-from tests.metrics.counted import check
-from tests.metrics.stored import parts
+from tests.metrics.point_count_checks import check_point_counts
+from tests.metrics.stored_points import read_stored_parts
 
 DAY = 86_400_000_000
-BEGIN = 20_000  # the first day of these tests, long ago
-SERIES = {1: "a", 2: "b", 3: "a", 4: "b"}  # of one bucket, policies taking turns
+BEGIN = 20_000  # the first day of these tests, in the past
+SERIES = {1: "a", 2: "b", 3: "a", 4: "b"}  # of one bucket, with alternating policies
 DAYS = st.integers(1, 6)
 
 
@@ -45,15 +45,15 @@ def series(site):
         yield connection
 
 
-def write(points: dict[tuple[int, int], float]) -> None:
-    """Values by (series, time)."""
+def write_points(points: dict[tuple[int, int], float]) -> None:
+    """Store values by (series, time)."""
     numbers, times = (np.array(column, np.int64) for column in zip(*points, strict=True))
     values = np.array(list(points.values()), np.float64)
     writer().submit([IncomingPoints(numbers, times, values)], JournalEntry("test", 0.0, len(points)))
 
 
-class Policies(RuleBasedStateMachine):
-    """Days go by; points come in, days are made, policies change and workers clean up."""
+class RetentionMachine(RuleBasedStateMachine):
+    """Days pass; points arrive, day blocks are made, policies change, and workers delete expired rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Policies(RuleBasedStateMachine):
         block_cache.clear_block_cache()
         self.today = BEGIN
         self.points: dict[tuple[int, int], float] = {}
-        self.rollup_rows: dict[tuple[int, int, int], int] = {}  # (resolution, series, day) → how many points
+        self.rollup_rows: dict[tuple[int, int, int], int] = {}  # points by (resolution, series, day)
 
     @property
     def now(self) -> float:
@@ -107,7 +107,7 @@ class Policies(RuleBasedStateMachine):
 
     @rule(age=st.integers(0, 7), rows=st.dictionaries(st.sampled_from(sorted(SERIES)), st.integers(0, 23), min_size=1))
     def send(self, age, rows):
-        """As the pipeline would: nothing that is older than its metric is kept."""
+        """Store points like the pipeline, which rejects points older than the retention of their metric."""
         day = self.today - age
         good = {
             (series, day * DAY + hour * 3_600_000_000): float(hour)
@@ -116,7 +116,7 @@ class Policies(RuleBasedStateMachine):
         }
         if not good:
             return
-        write(good)
+        write_points(good)
         self.points |= good
         schedule.merge_commits(self.connection, force=True)
         schedule.merge_days(self.connection, force=True, now=self.now)
@@ -160,14 +160,14 @@ class Policies(RuleBasedStateMachine):
     def points_are_those_that_are_kept(self):
         found = {
             (int(series), int(time)): float(value)
-            for part in parts(list(SERIES), 0, (self.today + 2) * DAY)
+            for part in read_stored_parts(list(SERIES), 0, (self.today + 2) * DAY)
             for series, time, value in zip(part.series(), part.times, part.values, strict=True)
         }
         assert found == self.points
 
     @invariant()
     def what_is_counted_is_what_is_stored(self):
-        assert check(self.connection) == Counter(series for series, _ in self.points)
+        assert check_point_counts(self.connection) == Counter(series for series, _ in self.points)
 
     @invariant()
     def rollups_are_those_that_are_kept(self):
@@ -189,35 +189,35 @@ class Policies(RuleBasedStateMachine):
 def test_metrics_are_kept_by_their_policy_through_any_changes(series, monkeypatch):
     monkeypatch.setattr("metrics.storage.merge.rollups.MIN_POINTS_PER_5M", 0)
     run_state_machine_as_test(
-        Policies,
+        RetentionMachine,
         settings=settings(
             max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
 
-def made(connection, now: float) -> None:
+def merge_all(connection, now: float) -> None:
     schedule.merge_commits(connection, force=True)
     schedule.merge_days(connection, force=True, now=now)
 
 
 def test_metrics_with_different_retention_are_stored_in_separate_rows(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
-    write({(number, BEGIN * DAY): 1.0 for number in SERIES})
-    made(series, (BEGIN + 1) * 86_400.0)
+    write_points({(number, BEGIN * DAY): 1.0 for number in SERIES})
+    merge_all(series, (BEGIN + 1) * 86_400.0)
     rows = series.execute("SELECT keep, points FROM metrics_block ORDER BY keep").fetchall()
     assert rows == [(7, 2), (90, 2)]
 
 
 def test_no_rows_expire_until_a_changed_policy_is_applied(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=2)
-    write({(number, BEGIN * DAY): 1.0 for number in SERIES})
-    made(series, (BEGIN + 1) * 86_400.0)
+    write_points({(number, BEGIN * DAY): 1.0 for number in SERIES})
+    merge_all(series, (BEGIN + 1) * 86_400.0)
     regroup_rows(series)
     MetricDefinition.objects.update(retention_days=100)
     late = (BEGIN + 50) * 86_400.0
     with connect() as other, other.transaction():
-        assert lock_day(other, 0, BEGIN)  # a merge is at it
+        assert lock_day(other, 0, BEGIN)  # as a running merge does
         assert regroup_rows(series) == 0
         assert delete_expired(series, late) == 0
     assert regroup_rows(series) == 1
@@ -227,9 +227,9 @@ def test_no_rows_expire_until_a_changed_policy_is_applied(series):
 
 def test_day_written_under_a_reverted_policy_is_kept_by_the_current_policy(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=2)
-    write({(number, BEGIN * DAY): 1.0 for number in SERIES})
-    made(series, (BEGIN + 1) * 86_400.0)
-    MetricDefinition.objects.all().delete()  # before anybody has grouped anything by it
+    write_points({(number, BEGIN * DAY): 1.0 for number in SERIES})
+    merge_all(series, (BEGIN + 1) * 86_400.0)
+    MetricDefinition.objects.all().delete()  # before the rows were regrouped
     late = (BEGIN + 50) * 86_400.0
     assert delete_expired(series, late) == 0
     regroup_rows(series)
@@ -239,8 +239,8 @@ def test_day_written_under_a_reverted_policy_is_kept_by_the_current_policy(serie
 
 def test_worker_with_zero_budget_regroups_one_day_per_run(series):
     for day in range(4):
-        write({(number, (BEGIN + day) * DAY): 1.0 for number in SERIES})
-    made(series, (BEGIN + 5) * 86_400.0)
+        write_points({(number, (BEGIN + day) * DAY): 1.0 for number in SERIES})
+    merge_all(series, (BEGIN + 5) * 86_400.0)
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
     runs = 0
     while regroup_rows(series, budget=0.0):
@@ -254,7 +254,7 @@ def test_worker_with_zero_budget_regroups_one_day_per_run(series):
 
 
 def test_backlog_lists_unmerged_days_policies_and_expired_rows(series):
-    write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
+    write_points({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
     told = read_worker_backlog(series)
     assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (1, 2, 0, [])
     schedule.merge_commits(series, force=True)
@@ -273,8 +273,8 @@ def test_backlog_lists_unmerged_days_policies_and_expired_rows(series):
 
 
 def test_retention_dry_run_lists_expired_rows_and_deletes_none(series):
-    write({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY + 1): 2.0})
-    made(series, (BEGIN + 1) * 86_400.0)
+    write_points({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY + 1): 2.0})
+    merge_all(series, (BEGIN + 1) * 86_400.0)
     out = StringIO()
     call_command("retention", "--dry-run", stdout=out)
     day = datetime.fromtimestamp(BEGIN * 86_400, UTC)

@@ -1,4 +1,4 @@
-"""A worker that was away for hours comes back to thousands of commits; devices go on writing, and people asking."""
+"""A backlog of thousands of commits that workers merge while devices write and users read."""
 
 import random
 import threading
@@ -13,21 +13,29 @@ from metrics.storage.format.codec import encode
 from metrics.storage.merge.schedule import MIN_COMMITS
 from metrics.storage.units import to_datetime, to_microseconds
 from metrics.storage.write.writer import IncomingPoints, build_block
-from tests.metrics.hours import HOUR, SERIES, STEP, commit, fleet, value, wrong
-from tests.metrics.steps import migrate
+from tests.metrics.process_steps import migrate
+from tests.metrics.simulated_hours import (
+    HOUR,
+    POINT_INTERVAL,
+    SERIES_COUNT,
+    commit_points,
+    count_wrong_points,
+    create_fleet,
+    expected_values,
+)
 
 SECOND = 1_000_000
 START = 20_500 * 86_400 * SECOND
 
 
-def heap(storage: Connection, series: list[int], commits: int) -> None:
-    """Commits as the writer makes them, without the wait for each; an hour old, so that none is kept for followers."""
+def insert_commits(storage: Connection, series: list[int], commits: int) -> None:
+    """Insert commits like the writer's without waiting for each; an hour old, so that none is kept for followers."""
     ids = np.array(series)
     rows = []
     for number in range(commits):
-        times = np.full(SERIES, START + number * STEP * SECOND)
-        payload = encode(build_block([IncomingPoints(ids, times, value(ids, times))]))
-        rows.append((number + 1, SERIES, int(times[0]), int(times[0]), payload))
+        times = np.full(SERIES_COUNT, START + number * POINT_INTERVAL * SECOND)
+        payload = encode(build_block([IncomingPoints(ids, times, expected_values(ids, times))]))
+        rows.append((number + 1, SERIES_COUNT, int(times[0]), int(times[0]), payload))
     with storage.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO metrics_young (shard, seq, at, points, time_from, time_to, payload)"
@@ -38,11 +46,11 @@ def heap(storage: Connection, series: list[int], commits: int) -> None:
 
 
 @dataclass
-class Traffic:
-    """Writes one after the other and reads of what was acknowledged, until it is told to end."""
+class ConcurrentTraffic:
+    """Continuous writes, and reads of acknowledged points, until it is stopped."""
 
     series: list[int]
-    written: int  # commits that are acknowledged
+    written: int  # acknowledged commits
     reads: int = 0
     writes: int = 0
     wrong: int = 0
@@ -52,44 +60,44 @@ class Traffic:
     def write(self) -> None:
         self.going.wait(60)
         while not self.over.is_set():
-            commit(self.series, [START + self.written * STEP * SECOND])
+            commit_points(self.series, [START + self.written * POINT_INTERVAL * SECOND])
             self.written += 1
             self.writes += 1
 
     def read(self) -> None:
         dice = random.Random(20260501)
-        self._read(dice)  # of the whole pile, before anything of it is merged
+        self._read(dice)  # of the whole backlog, before the first merge
         self.going.wait(60)
         while not self.over.is_set():
             self._read(dice)
 
     def _read(self, dice: random.Random) -> None:
-        last = START + self.written * STEP * SECOND
-        first = START + dice.randrange(self.written - HOUR // STEP) * STEP * SECOND
-        number = dice.randrange(SERIES)
-        self.wrong += wrong(self.series, first, min(first + HOUR * SECOND, last), [number])
+        last = START + self.written * POINT_INTERVAL * SECOND
+        first = START + dice.randrange(self.written - HOUR // POINT_INTERVAL) * POINT_INTERVAL * SECOND
+        number = dice.randrange(SERIES_COUNT)
+        self.wrong += count_wrong_points(self.series, first, min(first + HOUR * SECOND, last), [number])
         newest = latest.read_latest_points(["d"], [f"m{number}"], now=to_datetime(last)).points
-        self.wrong += not newest or to_microseconds(newest[0].timestamp) < last - STEP * SECOND
+        self.wrong += not newest or to_microseconds(newest[0].timestamp) < last - POINT_INTERVAL * SECOND
         self.reads += 1
 
 
 @dataclass(frozen=True)
-class Worked:
-    """What became of a pile."""
+class BacklogResult:
+    """The result of merging a backlog."""
 
-    passes: int  # of the task
-    waiting: int  # commits that are not merged in the end
-    reads: int  # while it was worked off
+    passes: int  # runs of the merge tasks
+    unmerged_commits: int
+    reads: int  # during the merges
     writes: int
-    wrong: int  # points, of all that was read meanwhile and in the end
+    wrong: int  # points read with wrong values
 
 
-def work_off(commits: int) -> Worked:
+def merge_backlog(commits: int) -> BacklogResult:
     migrate()
-    series = fleet()
+    series = create_fleet()
     with connect() as storage:
-        heap(storage, series, commits)
-        traffic = Traffic(series, commits)
+        insert_commits(storage, series, commits)
+        traffic = ConcurrentTraffic(series, commits)
         threads = [threading.Thread(target=one) for one in (traffic.write, traffic.read)]
         for thread in threads:
             thread.start()
@@ -106,5 +114,5 @@ def work_off(commits: int) -> Worked:
         traffic.over.set()
         for thread in threads:
             thread.join()
-    differences = wrong(series, START, START + traffic.written * STEP * SECOND)
-    return Worked(passes, waiting, reads, writes, traffic.wrong + differences)
+    differences = count_wrong_points(series, START, START + traffic.written * POINT_INTERVAL * SECOND)
+    return BacklogResult(passes, waiting, reads, writes, traffic.wrong + differences)

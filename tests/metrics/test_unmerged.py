@@ -1,4 +1,4 @@
-"""Commits that wait for a merge are remembered by the stretch, and every read is as if they were not."""
+"""Unmerged commits are cached in groups, and reads return the same as without the cache."""
 
 import random
 
@@ -7,35 +7,35 @@ import pytest
 from metrics.storage.connection import connect
 from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache, unmerged
-from tests.metrics.stored import parts
-from tests.metrics.test_damage import flip
-from tests.metrics.test_storage import DAY, SERIES, TODAY, newest_points, shards, store, stored
+from tests.metrics.stored_points import read_stored_parts
+from tests.metrics.test_damage import flip_payload_byte
+from tests.metrics.test_storage import DAY, SERIES, TODAY, points_by_key, read_latest_points, shards, store_points
 
 __all__ = ["shards"]
 SECOND = 1_000_000
 Points = dict[tuple[int, int], tuple[object, bytes]]
 
 
-def scanned(damaged: list[str] | None = None) -> Points:
-    return stored(parts(SERIES, TODAY - 4 * DAY, TODAY + 3 * DAY, damaged))
+def read_all_points(damaged: list[str] | None = None) -> Points:
+    return points_by_key(read_stored_parts(SERIES, TODAY - 4 * DAY, TODAY + 3 * DAY, damaged))
 
 
-def together() -> int:
+def count_cached_groups() -> int:
     """How many stretches are remembered."""
     return sum(source == 2 for source, _ in block_cache.decoded_blocks._blocks)
 
 
-def newest_of(points: Points) -> Points:
+def latest_of(points: Points) -> Points:
     last = dict(sorted(points))
     return {(series, time): points[series, time] for series, time in last.items()}
 
 
-def commit(number: int, dice: random.Random) -> Points:
+def commit_points(number: int, dice: random.Random) -> Points:
     """A commit of some series, now and then late by days; later ones write some of the same times again."""
     some = dice.sample(SERIES, dice.randint(1, len(SERIES)))
     day = dice.choice([0, 0, 0, -1, -3])
     rows = [(one, TODAY + day * DAY + dice.randint(0, 40) * SECOND, float(number), b"") for one in some]
-    store(rows)
+    store_points(rows)
     return {(series, time): (value, entry) for series, time, value, entry in rows}
 
 
@@ -45,11 +45,11 @@ def test_reads_of_many_unmerged_commits_match_the_model_during_merges(seed, shar
     dice, model, seen = random.Random(seed), {}, 0
     with connect() as connection:
         for number in range(120):
-            model |= commit(number, dice)
+            model |= commit_points(number, dice)
             if number % 7 == 0:
-                assert scanned() == model
-                assert stored(newest_points(TODAY - 4 * DAY)) == newest_of(model)
-                seen = max(seen, together())
+                assert read_all_points() == model
+                assert points_by_key(read_latest_points(TODAY - 4 * DAY)) == latest_of(model)
+                seen = max(seen, count_cached_groups())
             if number % 40 == 39:
                 for shard in range(shards):
                     schedule._merge_commits_once(connection, shard, force=True)
@@ -58,39 +58,39 @@ def test_reads_of_many_unmerged_commits_match_the_model_during_merges(seed, shar
 
 def test_merged_commits_are_not_read_from_a_cached_group(site):
     for number in range(unmerged.GROUP_COMMITS * 2):
-        store([(1, TODAY + number * SECOND, 1.0, b"")])
-    assert len(scanned()) == unmerged.GROUP_COMMITS * 2
-    assert together() == 1  # from the first of them on: commits are numbered from 1
+        store_points([(1, TODAY + number * SECOND, 1.0, b"")])
+    assert len(read_all_points()) == unmerged.GROUP_COMMITS * 2
+    assert count_cached_groups() == 1  # the first commit has number 1
     with connect() as connection:
         connection.execute(
             "UPDATE metrics_merged SET seq = %s", (unmerged.GROUP_COMMITS + 2,)
         )  # and deleted since then
-    times = [(time - TODAY) // SECOND for _, time in scanned()]
+    times = [(time - TODAY) // SECOND for _, time in read_all_points()]
     assert sorted(times) == list(range(unmerged.GROUP_COMMITS + 2, unmerged.GROUP_COMMITS * 2))
 
 
 def test_damaged_commit_is_left_out_of_its_group_and_named_by_every_read(site):
     for number in range(unmerged.GROUP_COMMITS * 2):
-        store([(1, TODAY + number * SECOND, 1.0, b"")])
+        store_points([(1, TODAY + number * SECOND, 1.0, b"")])
     with connect() as connection:
-        flip(connection, "metrics_young", 0, unmerged.GROUP_COMMITS + 3)
+        flip_payload_byte(connection, "metrics_young", 0, unmerged.GROUP_COMMITS + 3)
     for _ in range(2):
         damaged: list[str] = []
-        assert len(scanned(damaged)) == unmerged.GROUP_COMMITS * 2 - 1
+        assert len(read_all_points(damaged)) == unmerged.GROUP_COMMITS * 2 - 1
         assert damaged == [f"unmerged block {unmerged.GROUP_COMMITS + 3}"]
 
 
 def test_groups_of_large_commits_are_not_cached(site, monkeypatch):
     monkeypatch.setattr(unmerged, "MAX_GROUP_POINTS", unmerged.GROUP_COMMITS * 2 - 1)
     for number in range(unmerged.GROUP_COMMITS * 2):
-        store([(one, TODAY + number * SECOND, 1.0, b"") for one in (1, 2)])
-    assert len(scanned()) == unmerged.GROUP_COMMITS * 2
-    assert together() == 0
+        store_points([(one, TODAY + number * SECOND, 1.0, b"") for one in (1, 2)])
+    assert len(read_all_points()) == unmerged.GROUP_COMMITS * 2
+    assert count_cached_groups() == 0
 
 
 def test_late_point_in_a_group_does_not_mark_the_days_in_between(site):
     for number in range(unmerged.GROUP_COMMITS):
-        store([(1, TODAY - (300 * DAY if number == 5 else 0) + number, 1.0, b"")])
+        store_points([(1, TODAY - (300 * DAY if number == 5 else 0) + number, 1.0, b"")])
     with connect() as connection:
         wanted = {"start": TODAY - 400 * DAY, "end": TODAY + DAY}
         rows = [unmerged.CommitGroup(*row) for row in connection.execute(unmerged.UNMERGED_COMMITS, wanted)]
