@@ -16,7 +16,7 @@ def read_stored_counts(connection: Connection) -> PointsByHour:
     """Read the stored counts, and check that their sums match their payloads."""
     counts: PointsByHour = {ALL_TIME: {}}
     for count_range, hour, points, payload in connection.execute(
-        "SELECT count_range, hour, points, payload FROM metrics_count", binary=True
+        "SELECT stretch, hour, points, payload FROM metrics_count", binary=True
     ):
         array = point_counts.decode_counts(payload)
         assert array.sum() == points and array.min() >= 0
