@@ -80,7 +80,7 @@ class EvaluationLoop(threading.Thread):
     def _evaluate(self, evaluator: Evaluator) -> None:
         while not self._stopping.is_set():
             commits = evaluator.step()
-            if evaluator.has_told():
+            if evaluator.take_changes():
                 self._notify.set()
             if not commits:
                 self._stopping.wait(POLL_INTERVAL)

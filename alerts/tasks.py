@@ -14,7 +14,7 @@ from alerts.patterns import refresh
 @shared_task
 def judge_late() -> int:
     """Evaluate late and out-of-order points as history. Returns the number of series."""
-    return late_data.judge_late(time.time_ns() // 1000)
+    return late_data.evaluate_late_ranges(time.time_ns() // 1000)
 
 
 @shared_task
@@ -26,7 +26,7 @@ def find_patterns() -> int:
 @shared_task
 def score_noise() -> int:
     """Update the noise scores of rules, the oldest scores first. Returns the number of rules."""
-    return noise_score.score_all()
+    return noise_score.score_rules()
 
 
 @shared_task

@@ -46,12 +46,12 @@ def tries(fleet: Fleet, devices: int, runs: int, rules: dict[str, dict[str, Any]
     """Each rule on these devices, with a threshold that its values go beyond now and then."""
     from alerts.conditions.spec import read_spec
     from alerts.history.backtest import Backtest, backtest
-    from alerts.rules.scope import Scope
+    from alerts.rules.scope import RuleScope
     from metrics.storage.units import to_datetime
     from rest.caller import Caller
 
     names = [fleet.device(number) for number in range(devices)]
-    scope, end = Scope(Caller.internal("benchmark"), names), to_datetime(fleet.end * 1_000_000)
+    scope, end = RuleScope(Caller.internal("benchmark"), names), to_datetime(fleet.end * 1_000_000)
     start = end - timedelta(seconds=fleet.ticks * fleet.step)
     rule = {"metric_name": fleet.metric(fleet.metrics[0]), "condition": ">", "trigger_count": 2}
     for what, fields in rules.items():

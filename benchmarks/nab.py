@@ -22,7 +22,7 @@ import numpy as np
 if __package__ in (None, ""):  # run as a file: its folder is where modules would be looked for
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from alerts.detector.detector import MARK, NOTIFY, Detector
+from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detector
 from alerts.detector.state import RECORD, Floats, Ints
 from benchmarks.figures import note, say, table
 from benchmarks.nab_score import PROFILES, Tally, tally
@@ -110,7 +110,7 @@ def tallies(found: list[Recording], scores: list[Floats], spans: Spans, threshol
 
 def tell(found: list[Recording], scores: list[Floats], spans: Spans) -> None:
     """The table of groups, and of all."""
-    marked, notified = (tallies(found, scores, spans, threshold) for threshold in (MARK, NOTIFY))
+    marked, notified = (tallies(found, scores, spans, threshold) for threshold in (MARK_SCORE, NOTIFY_SCORE))
     groups = [*((name, marked[name], notified[name]) for name in marked)]
     groups.append(("all", sum(marked.values(), Tally()), sum(notified.values(), Tally())))
     for name, mark, notify in groups:
@@ -124,7 +124,7 @@ def tell(found: list[Recording], scores: list[Floats], spans: Spans) -> None:
             str(len(notify.false_alarms)),
         )
     names = [profile.name for profile in PROFILES]
-    table("group", "caught at MARK", "false", *names, "caught at NOTIFY", "false")
+    table("group", "caught at MARK_SCORE", "false", *names, "caught at NOTIFY_SCORE", "false")
 
 
 def noise(months: float, series: int) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from alerts.detector.detector import MARK, NOTIFY, Detector
+from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detector
 from alerts.detector.state import Floats, Ints
 
 DAY: Final = 86_400
@@ -81,6 +81,6 @@ def alarms(interval: int, days: float, series: int, seed: int) -> tuple[Ints, In
         stretch = np.concatenate([values(times, series) for values in sources], axis=1)
         for time, values in zip(times, stretch, strict=True):
             score = detector.step(slots, np.full(len(slots), time * 1_000_000), values).score
-            marks += score >= MARK
-            notifications += score >= NOTIFY
+            marks += score >= MARK_SCORE
+            notifications += score >= NOTIFY_SCORE
     return marks.reshape(len(SHAPES), series), notifications.reshape(len(SHAPES), series)

@@ -11,7 +11,7 @@ KINDS = (
     (Kind.FORECAST, "Forecast"),
     (Kind.COMPOSITE, "Composite"),
 )
-CONDITION_KINDS = tuple((kind, label) for kind, label in KINDS if kind in spec.PARTS)  # of a composite rule
+CONDITION_KINDS = tuple((kind, label) for kind, label in KINDS if kind in spec.CONDITION_KINDS)  # of a composite rule
 COMPARISONS = (
     (Condition.ABOVE, "above"),
     (Condition.AT_LEAST, "at or above"),

@@ -26,7 +26,7 @@ class RuleForm(ValidatedModelForm):
         return self.cleaned_data["parameters"] or {}
 
     def check(self) -> None:
-        lifecycle.check(self.instance)
+        lifecycle.validate(self.instance)
 
 
 @admin.register(Rule)

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts.history.anomaly_scores import strangeness
+from alerts.history.anomaly_scores import read_anomaly_scores
 from rest.openapi import Answer, Tag, operation
 from rest.permissions import caller
 
@@ -71,11 +71,11 @@ class AnomaliesView(APIView):
         given.is_valid(raise_exception=True)
         end = given.validated_data.get("end_time", timezone.now())
         start = given.validated_data.get("start_time", end - LOOKED_BACK)
-        found = strangeness(device_id, metric_name, start, end, caller(request))
+        found = read_anomaly_scores(device_id, metric_name, start, end, caller(request))
         return Response(
             {
                 "points": found.points,
-                "band": [{"timestamp": one.at, "low": one.low, "high": one.high} for one in found.band],
+                "band": [{"timestamp": one.at, "low": one.low, "high": one.high} for one in found.ranges],
                 "marks": [
                     {
                         "timestamp": one.at,
@@ -84,7 +84,7 @@ class AnomaliesView(APIView):
                         "reason": one.reason,
                         "notifies": one.notifies,
                     }
-                    for one in found.marks
+                    for one in found.anomalies
                 ],
             }
         )

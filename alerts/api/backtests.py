@@ -15,9 +15,9 @@ from alerts.api.checking import Unprocessable, checked, found_by, refusing
 from alerts.api.rule_shapes import RuleSerializer, whole
 from alerts.api.rules import known_rules
 from alerts.conditions.spec import read_spec
-from alerts.history.backtest import MOST_FIRINGS, Backtest, Firing, backtest
+from alerts.history.backtest import MAX_FIRINGS, Backtest, Firing, backtest
 from alerts.rules.lifecycle import document_of
-from alerts.rules.scope import Scope
+from alerts.rules.scope import RuleScope
 from metrics.api.answers import Answer
 from metrics.models import NAME_LENGTH
 from rest.configuration import Known
@@ -132,7 +132,7 @@ class BacktestAnswer(Answer):
     points = serializers.IntegerField(help_text="That were judged.")
     milliseconds = serializers.FloatField(help_text="It took so long.")
     subjects = BacktestSubject(many=True)
-    firings = BacktestFiring(many=True, help_text=f"The latest {MOST_FIRINGS:,}, the latest first.")
+    firings = BacktestFiring(many=True, help_text=f"The latest {MAX_FIRINGS:,}, the latest first.")
     chart = BacktestChart(allow_null=True, help_text="What was judged of the one with the most firings, thinned.")
     incomplete = serializers.ListField(child=serializers.CharField(), help_text="What could not be judged.")
 
@@ -156,7 +156,7 @@ class BacktestView(APIView):
         document = question.document()
         with refusing():
             spec = read_spec(document)
-        scope = Scope(caller(request), document["device_ids"], document["device_groups"])
+        scope = RuleScope(caller(request), document["device_ids"], document["device_groups"])
         return Response(_shape(backtest(spec, scope, given["start_time"], given["end_time"])))
 
 

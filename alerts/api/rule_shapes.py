@@ -9,7 +9,7 @@ from rest_framework import serializers
 from alerts.models import Condition, Kind, Level, Rule
 from alerts.models.rules import MAX_AUTO_RESOLVE_TIMEOUT, MAX_COOLDOWN_MINUTES, MAX_EVALUATION_WINDOW, MAX_TRIGGER_COUNT
 from alerts.rules.lifecycle import FIELDS, document_of
-from alerts.rules.unresolved_names import metrics_of, missing_of
+from alerts.rules.unresolved_names import find_unresolved_names, metrics_of
 from metrics.api.definitions import ChoiceField
 from metrics.models import NAME_LENGTH
 from rest.configuration import Known, MetadataField, name_field, printable
@@ -69,7 +69,7 @@ def _whole(least: int, most: int, told: str, **more: Any) -> Any:
 
 @extend_schema_serializer(component_name="AlertRule")
 class RuleSerializer(Known, serializers.ModelSerializer[Rule]):
-    """What there is of what a rule names comes from the context: `missing_of` its rules."""
+    """What there is of what a rule names comes from the context: `find_unresolved_names` its rules."""
 
     name = name_field(help_text="What people call it.")
     description = serializers.CharField(
@@ -174,4 +174,4 @@ def whole(fields: dict[str, Any]) -> dict[str, Any]:
 
 def shapes(rules: Sequence[Rule]) -> Any:
     """Rules as the API shows them; what they lack is looked up for all at once."""
-    return RuleSerializer(rules, many=True, context={"missing": missing_of(rules)}).data
+    return RuleSerializer(rules, many=True, context={"missing": find_unresolved_names(rules)}).data

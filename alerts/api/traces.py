@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from alerts.api.alerts import visible_alert
 from alerts.api.checking import Conflict, found_by
 from alerts.api.rules import known_rules
-from alerts.history.trace import Trace, trace
+from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Rule
 from metrics.models import Device
 from rest.openapi import Answer, Tag, operation
@@ -20,11 +20,11 @@ from rest.permissions import caller
 
 _ANSWERED = {
     "fired": False,
-    "verdict": "It did not fire: count: 2 of 3 within 300 s.",
+    "verdict": "It did not fire: trigger count: 2 of 3 breaches within 300 s.",
     "alert_id": None,
     "steps": [
         {"name": "Rule", "state": "yes", "detail": "version 1, in force since 2025-12-11 10:00:00 UTC"},
-        {"name": "Count", "state": "no", "detail": "2 of 3 within 300 s"},
+        {"name": "Trigger count", "state": "no", "detail": "2 of 3 breaches within 300 s"},
     ],
     "values": [{"timestamp": "2025-12-18T10:00:00Z", "value": 93.5, "breach": True}],
 }
@@ -74,7 +74,9 @@ class RuleTraceView(APIView):
         rule: Rule = found_by(known_rules(), rule_id=rule_id)
         seen = Device.objects.visible_to(caller(request))
         device: Device = found_by(seen, device_id=given.validated_data["device_id"])
-        return Response(_shape(trace(rule, device, given.validated_data.get("at", timezone.now()), caller(request))))
+        return Response(
+            _shape(trace_evaluation(rule, device, given.validated_data.get("at", timezone.now()), caller(request)))
+        )
 
 
 class AlertTraceView(APIView):
@@ -91,10 +93,10 @@ class AlertTraceView(APIView):
         alert = visible_alert(request, alert_id)
         if alert.rule is None or alert.device is None:
             raise Conflict(f"{alert_id}: its rule or its device is gone, and with it what could be told")
-        return Response(_shape(trace(alert.rule, alert.device, alert.triggered_at, caller(request))))
+        return Response(_shape(trace_evaluation(alert.rule, alert.device, alert.triggered_at, caller(request))))
 
 
-def _shape(found: Trace) -> dict[str, Any]:
+def _shape(found: EvaluationTrace) -> dict[str, Any]:
     return {
         "fired": found.fired,
         "verdict": found.verdict,

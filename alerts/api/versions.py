@@ -90,7 +90,7 @@ class RollbackView(APIView):
         if version > LARGEST_VERSION:
             raise NotFound(f"{rule_id} has no version {version}")
         with transaction.atomic(), refusing():
-            changed = lifecycle.put_back(locked_rule(request, rule_id), version, caller(request).name)
+            changed = lifecycle.roll_back(locked_rule(request, rule_id), version, caller(request).name)
         return rule_answer(changed)
 
 

@@ -1,7 +1,4 @@
-"""When something was not heard that should have been, as history tells it. Pure.
-
-A series, or a device, is absent from its deadline until it is heard again. Live, the clock tells (alerts.evaluation).
-"""
+"""No-data conditions on stored points. Pure. Live, the clock decides (alerts.evaluation.absence)."""
 
 import numpy as np
 
@@ -10,14 +7,15 @@ from alerts.conditions.thresholds import Signal
 from metrics.query.accumulators import Ints
 
 
-def heard_again(times: Ints, since: int, until: int, expected: int, grace: int) -> Signal:
-    """The signal of what was heard at these times (µs, ascending), from `since` to `until`: a breach at each deadline
-    that was missed, well wherever it is heard. The values are the seconds without a measurement."""
-    heard = np.concatenate(([since], times))
-    deadlines = heard + (expected + grace)
-    missed = deadlines < np.append(times, until)
-    late = deadlines[missed]
-    order = np.argsort(np.concatenate((late, times)), kind="stable")
-    breach = np.concatenate((np.ones(len(late), bool), np.zeros(len(times), bool)))[order]
-    quiet = np.concatenate((np.full(len(late), expected + grace), times - heard[:-1]))[order]
-    return Signal(np.concatenate((late, times))[order], quiet / SECOND, breach, ~breach)
+def evaluate_absence(times: Ints, since: int, until: int, expected: int, grace: int) -> Signal:
+    """Return a signal with a breach at every missed deadline and a recovered value at every point.
+
+    times int64[n] in µs, ascending, from `since` until `until`. The values are the seconds since the point before.
+    """
+    previous = np.concatenate(([since], times))
+    deadlines = previous + (expected + grace)
+    missed = deadlines[deadlines < np.append(times, until)]
+    order = np.argsort(np.concatenate((missed, times)), kind="stable")
+    breach = np.concatenate((np.ones(len(missed), bool), np.zeros(len(times), bool)))[order]
+    elapsed = np.concatenate((np.full(len(missed), expected + grace), times - previous[:-1]))[order]
+    return Signal(np.concatenate((missed, times))[order], elapsed / SECOND, breach, ~breach)

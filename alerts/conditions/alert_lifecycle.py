@@ -1,8 +1,8 @@
-"""From signals to episodes: when an alert is raised, and when it is well again.
+"""From signals to alerts: when an alert is opened and when it has recovered.
 
-An alert is raised by the first breach that is the `trigger_count`-th within the window, all of them after the episode
-before ended, and not within the cooldown after that one was triggered. It ends with the first value that is well.
-What comes in pieces ends in the same episodes as what comes at once: a Standing is all that is remembered in between.
+An alert is opened by the breach that is the `trigger_count`-th within the evaluation window, all of them after the end
+of the alert before, and not within the cooldown after that one was triggered. It ends with the first recovered value.
+A signal in parts gives the same alerts as the whole: LifecycleState is all that is kept between parts.
 """
 
 from bisect import bisect_left, bisect_right
@@ -11,93 +11,99 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alerts.conditions.spec import Spec
+from alerts.conditions.spec import RuleSpec
 from alerts.conditions.thresholds import Signal
 from metrics.query.accumulators import Ints
 
 NEVER = -(2**61)
 
 
-def _none() -> Ints:
+def _no_times() -> Ints:
     return np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
-class Standing:
-    """How a rule stands with a series; times in µs.
+class LifecycleState:
+    """Breaches and alert of a rule and series so far; times in µs.
 
     breaches   int64[< trigger_count] times of the last breaches
-    is_open    whether there is an alert
+    is_open    whether there is an open alert
     triggered  when the last alert was triggered, open or not
-    ended      when it ended: breaches up to then count no more
+    ended      when it ended: earlier breaches no longer count
     """
 
-    breaches: Ints = field(default_factory=_none)
+    breaches: Ints = field(default_factory=_no_times)
     is_open: bool = False
     triggered: int = NEVER
     ended: int = NEVER
 
 
-class Turn(NamedTuple):
-    """An alert is raised, or well again, with the point at a place of the signal."""
+class Transition(NamedTuple):
+    """An alert is opened, or has recovered, at this position of the signal."""
 
-    raised: bool
-    at: int
+    opened: bool
+    position: int
 
 
-def advance(spec: Spec, standing: Standing, signal: Signal) -> list[Turn]:
-    """What a signal changes, in order; `standing` is moved on."""
-    enough, begun = _enough(spec, standing, signal)
-    well = np.flatnonzero(signal.clear) if spec.auto_resolve else _none()
-    # Lists: where values come and go there are many turns, and bisecting a list is far faster than a search by numpy.
-    places, times, firsts = enough.tolist(), signal.times[enough].tolist(), begun.tolist()
-    ends, end_times = well.tolist(), signal.times[well].tolist()
-    turns: list[Turn] = []
-    at = 0
+def advance(spec: RuleSpec, state: LifecycleState, signal: Signal) -> list[Transition]:
+    """Return the transitions of a signal in order, and update the state."""
+    triggers, first_breaches = _find_triggers(spec, state, signal)
+    recovered = np.flatnonzero(signal.recovered) if spec.auto_resolve else _no_times()
+    # Lists: there can be many transitions, and bisecting a list is much faster than searching a numpy array.
+    trigger_positions, trigger_times = triggers.tolist(), signal.times[triggers].tolist()
+    window_starts = first_breaches.tolist()
+    recovery_positions, recovery_times = recovered.tolist(), signal.times[recovered].tolist()
+    transitions: list[Transition] = []
+    position = 0
     while True:
-        if standing.is_open:
-            found = bisect_left(ends, at)
-            if found == len(ends):
-                return turns
-            at, standing.ended = ends[found], end_times[found]
+        if state.is_open:
+            index = bisect_left(recovery_positions, position)
+            if index == len(recovery_positions):
+                return transitions
+            position, state.ended = recovery_positions[index], recovery_times[index]
         else:
-            cooled = bisect_left(times, standing.triggered + spec.cooldown)
-            found = max(bisect_left(places, at), cooled, bisect_right(firsts, standing.ended))
-            if found >= len(places):
-                return turns
-            at, standing.triggered = places[found], times[found]
-        standing.is_open = not standing.is_open
-        turns.append(Turn(standing.is_open, at))
-        at += 1
+            index = max(
+                bisect_left(trigger_positions, position),
+                bisect_left(trigger_times, state.triggered + spec.cooldown),
+                bisect_right(window_starts, state.ended),
+            )
+            if index >= len(trigger_positions):
+                return transitions
+            position, state.triggered = trigger_positions[index], trigger_times[index]
+        state.is_open = not state.is_open
+        transitions.append(Transition(state.is_open, position))
+        position += 1
 
 
-def closed_by_time(spec: Spec, signal: Signal, until: int) -> Signal:
-    """A signal with what the clock adds to it: well again wherever there was no further breach for as long as the
-    rule waits, up to a time. For history; live, the clock itself tells."""
+def add_timeouts(spec: RuleSpec, signal: Signal, until: int) -> Signal:
+    """Insert a recovered value wherever no breach followed within the rule's timeout, up to `until` (µs).
+
+    For replays; live, the clock resolves these alerts.
+    """
     if spec.timeout is None or not spec.auto_resolve:
         return signal
     breaches = signal.times[signal.breach]
-    given_up = breaches + spec.timeout
-    given_up = given_up[given_up < np.append(breaches[1:], until)]
-    at = signal.times.searchsorted(given_up)
+    timeouts = breaches + spec.timeout
+    timeouts = timeouts[timeouts < np.append(breaches[1:], until)]
+    positions = signal.times.searchsorted(timeouts)
     return Signal(
-        np.insert(signal.times, at, given_up),
-        np.insert(signal.values, at, np.nan),
-        np.insert(signal.breach, at, False),
-        np.insert(signal.clear, at, True),
+        np.insert(signal.times, positions, timeouts),
+        np.insert(signal.values, positions, np.nan),
+        np.insert(signal.breach, positions, False),
+        np.insert(signal.recovered, positions, True),
     )
 
 
-def _enough(spec: Spec, standing: Standing, signal: Signal) -> tuple[Ints, Ints]:
-    """Places of the breaches that are one too many, and the time of the first that each of them counts with.
+def _find_triggers(spec: RuleSpec, state: LifecycleState, signal: Signal) -> tuple[Ints, Ints]:
+    """Return the positions of the breaches that complete a trigger count, and the time of the first of each count.
 
-    Remembers the last breaches for the next signal.
+    Keeps the last breaches in the state for the next signal.
     """
-    places = np.flatnonzero(signal.breach)
-    known, before = len(standing.breaches), spec.trigger_count - 1
-    times = np.concatenate((standing.breaches, signal.times[places]))
-    standing.breaches = times[len(times) - min(before, len(times)) :]
-    new = np.arange(max(before, known), len(times))
-    firsts = times[new - before]
-    together = times[new] - firsts <= spec.window
-    return places[new[together] - known], firsts[together]
+    positions = np.flatnonzero(signal.breach)
+    known, earlier = len(state.breaches), spec.trigger_count - 1
+    times = np.concatenate((state.breaches, signal.times[positions]))
+    state.breaches = times[len(times) - min(earlier, len(times)) :]
+    last = np.arange(max(earlier, known), len(times))
+    first_times = times[last - earlier]
+    within_window = times[last] - first_times <= spec.window
+    return positions[last[within_window] - known], first_times[within_window]

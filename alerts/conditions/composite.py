@@ -1,8 +1,8 @@
-"""Conditions on several metrics of one device, joined at event time.
+"""Composite conditions: conditions on several metrics of one device, joined by event time.
 
-A condition is as its last point says until the next one, but no longer than its window: then it is unknown. With `and`,
-all have to hold, and one that is well again is enough to be well; with `or` the other way round. What is unknown is
-neither. Pure.
+The result of a condition's last point is valid until its next point, at most for its window; after that it is unknown.
+With `and`, all conditions have to be met, and one recovered condition is enough to recover; with `or` the reverse. An
+unknown condition is neither met nor recovered. Pure.
 """
 
 from collections.abc import Sequence
@@ -11,79 +11,79 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alerts.conditions.spec import Spec
+from alerts.conditions.alert_lifecycle import NEVER
+from alerts.conditions.spec import RuleSpec
 from alerts.conditions.thresholds import Bools, Signal
 from metrics.query.accumulators import Floats, Ints
 
-NEVER = -(2**61)
 
-
-class Last(NamedTuple):
-    """What the last point of a condition said."""
+class LastResult(NamedTuple):
+    """The result of a condition's last point."""
 
     time: int = NEVER
     value: float = np.nan
     breach: bool = False
-    clear: bool = False
+    recovered: bool = False
 
 
 @dataclass(slots=True)
-class Joined:
-    """What is remembered of a device between two pieces: the last of each condition, and up to when it was judged."""
+class CompositeState:
+    """Kept between two parts of the signals: the last result of each condition, and the last joined time (µs)."""
 
-    last: list[Last] = field(default_factory=list)
-    judged: int = NEVER
+    last: list[LastResult] = field(default_factory=list)
+    joined_until: int = NEVER
 
 
-class _Held(NamedTuple):
-    """A condition at some times: false and false where it is unknown."""
+class _AlignedResults(NamedTuple):
+    """The results of one condition at the joined times; NaN, False and False where it is unknown."""
 
     values: Floats
     breach: Bools
-    clear: Bools
+    recovered: Bools
 
 
-def join(spec: Spec, joined: Joined, signals: Sequence[Signal]) -> Signal:
-    """The signal of a composite from those of its conditions, in their order; `joined` is moved on.
+def join(spec: RuleSpec, state: CompositeState, signals: Sequence[Signal]) -> Signal:
+    """Return the signal of a composite from those of its conditions, in their order, and update the state.
 
-    It has a point wherever one of them has. The value is that of the first condition that holds, or else is known. A
-    point that comes after later ones of another metric tells of the time that was reached by then.
+    It has a point at the time of every point. The value is that of the first condition that is met, else of the first
+    that is known. A point that comes after later ones of another metric counts from the time joined so far.
     """
-    times = np.unique(np.maximum(np.concatenate([signal.times for signal in signals]), joined.judged))
-    before = joined.last or [Last()] * len(signals)
-    held = [
-        _held(last, signal, times, condition.window)
-        for last, signal, condition in zip(before, signals, spec.conditions, strict=True)
+    times = np.unique(np.maximum(np.concatenate([signal.times for signal in signals]), state.joined_until))
+    last_results = state.last or [LastResult()] * len(signals)
+    aligned = [
+        _align(last, signal, times, condition.window)
+        for last, signal, condition in zip(last_results, signals, spec.conditions, strict=True)
     ]
-    joined.last = [_last(last, signal) for last, signal in zip(before, signals, strict=True)]
-    breached, well = (np.logical_and, np.logical_or) if spec.every else (np.logical_or, np.logical_and)
-    breach: Bools = breached.reduce([one.breach for one in held])
-    clear: Bools = well.reduce([one.clear for one in held])
-    joined.judged = int(times[-1]) if len(times) else joined.judged
-    return Signal(times, _told(held), breach, clear)
+    state.last = [_last_result(last, signal) for last, signal in zip(last_results, signals, strict=True)]
+    join_breaches, join_recovered = (np.logical_and, np.logical_or) if spec.every else (np.logical_or, np.logical_and)
+    breach: Bools = join_breaches.reduce([results.breach for results in aligned])
+    recovered: Bools = join_recovered.reduce([results.recovered for results in aligned])
+    state.joined_until = int(times[-1]) if len(times) else state.joined_until
+    return Signal(times, _first_values(aligned), breach, recovered)
 
 
-def _held(last: Last, signal: Signal, times: Ints, window: int) -> _Held:
+def _align(last: LastResult, signal: Signal, times: Ints, window: int) -> _AlignedResults:
     since = np.concatenate(([last.time], signal.times))
-    at = since.searchsorted(times, "right") - 1
-    known = (at >= 0) & (times - since[at] < window)
-    return _Held(
-        np.where(known, np.concatenate(([last.value], signal.values))[at], np.nan),
-        known & np.concatenate(([last.breach], signal.breach))[at],
-        known & np.concatenate(([last.clear], signal.clear))[at],
+    positions = since.searchsorted(times, "right") - 1
+    known = (positions >= 0) & (times - since[positions] < window)
+    return _AlignedResults(
+        np.where(known, np.concatenate(([last.value], signal.values))[positions], np.nan),
+        known & np.concatenate(([last.breach], signal.breach))[positions],
+        known & np.concatenate(([last.recovered], signal.recovered))[positions],
     )
 
 
-def _last(last: Last, signal: Signal) -> Last:
+def _last_result(last: LastResult, signal: Signal) -> LastResult:
     if not len(signal):
         return last
-    return Last(int(signal.times[-1]), float(signal.values[-1]), bool(signal.breach[-1]), bool(signal.clear[-1]))
+    time, value = int(signal.times[-1]), float(signal.values[-1])
+    return LastResult(time, value, bool(signal.breach[-1]), bool(signal.recovered[-1]))
 
 
-def _told(held: Sequence[_Held]) -> Floats:
-    found = np.full(len(held[0].values), np.nan)
-    for one in reversed(held):
-        found = np.where(np.isnan(one.values), found, one.values)
-    for one in reversed(held):
-        found = np.where(one.breach, one.values, found)
-    return found
+def _first_values(aligned: Sequence[_AlignedResults]) -> Floats:
+    values = np.full(len(aligned[0].values), np.nan)
+    for results in reversed(aligned):
+        values = np.where(np.isnan(results.values), values, results.values)
+    for results in reversed(aligned):
+        values = np.where(results.breach, results.values, values)
+    return values

@@ -1,21 +1,25 @@
-"""What a condition makes of points, whatever its kind."""
+"""Evaluate a condition of any kind on points."""
 
-from alerts.conditions.spec import Comparison
-from alerts.conditions.thresholds import Signal, compared
-from alerts.conditions.trends import MEASURED, forecast
-from alerts.conditions.windows import measure_of, over_windows
+from alerts.conditions.spec import ConditionSpec
+from alerts.conditions.thresholds import Signal, compare_values
+from alerts.conditions.trends import TREND_MEASURES, evaluate_forecast
+from alerts.conditions.windows import aggregation_measure, measure_windows
 from metrics.query.accumulators import Floats, Ints
 
 
-def judge(comparison: Comparison, times: Ints, values: Floats, first: int) -> Signal:
-    """The signal of the points from place `first` on; those before are what was measured before, as far as it counts.
+def evaluate_condition(condition: ConditionSpec, times: Ints, values: Floats, first: int) -> Signal:
+    """Return the signal of the points from position `first` on; the points before only fill windows.
 
-    times int64[n] in µs, ascending; values float64[n], texts by `as_numbers`. Anomalies are told by the detector:
-    `signals.scored`; absence by the clock: `absence`.
+    times int64[n] in µs, ascending; values float64[n], texts converted by `as_numbers`. Anomaly conditions are
+    evaluated by `thresholds.compare_scores`, absence by the clock.
     """
-    if comparison.kind == "forecast":
-        return forecast(comparison, times, values, first)
-    if not comparison.needs_window:
-        return compared(comparison, times[first:], values[first:])
-    measure = MEASURED[comparison.measure] if comparison.kind == "trend" else measure_of(comparison.aggregation)
-    return compared(comparison, times[first:], over_windows(measure, times, values, comparison.window, first))
+    if condition.kind == "forecast":
+        return evaluate_forecast(condition, times, values, first)
+    if not condition.needs_window:
+        return compare_values(condition, times[first:], values[first:])
+    if condition.kind == "trend":
+        measure = TREND_MEASURES[condition.measure]
+    else:
+        measure = aggregation_measure(condition.aggregation)
+    measured = measure_windows(measure, times, values, condition.window, first)
+    return compare_values(condition, times[first:], measured)

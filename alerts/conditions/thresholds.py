@@ -1,7 +1,7 @@
-"""From points to what a condition makes of each of them: the value that is judged, whether it is a breach, whether it
-is well. Live evaluation and backtests call the same functions, with a few points or with a year of them.
+"""From points to signals: for each point the compared value, whether it breaches, and whether it is recovered.
 
-Pure: no Django, no database. Columns in, columns out; all times are µs since 1970, UTC.
+Live evaluation and backtests call the same functions, with a few points or with a year of them. Pure: no Django, no
+database. Columns in, columns out; all times are µs since 1970, UTC.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alerts.conditions.spec import Comparison
+from alerts.conditions.spec import ConditionSpec
 from metrics.query.accumulators import Floats, Ints
 
 Bools = NDArray[np.bool_]
@@ -17,51 +17,51 @@ Bools = NDArray[np.bool_]
 
 @dataclass(slots=True)
 class Signal:
-    """What a condition makes of points, one after the other.
+    """The result of a condition for consecutive points.
 
-    times   int64[n]
-    values  float64[n]  what is compared with the threshold; NaN where that cannot be told
-    breach  bool[n]     the condition is met
-    clear   bool[n]     the value is well: not the opposite of a breach where there is a clear threshold
+    times      int64[n]
+    values     float64[n]  the value compared with the threshold; NaN if it is undefined
+    breach     bool[n]     the condition is met
+    recovered  bool[n]     with a recovery threshold, a value can be neither a breach nor recovered
     """
 
     times: Ints
     values: Floats
     breach: Bools
-    clear: Bools
+    recovered: Bools
 
     def __len__(self) -> int:
         return len(self.times)
 
 
-def compared(comparison: Comparison, times: Ints, measured: Floats) -> Signal:
-    """The signal of values that are compared with a threshold as they are."""
-    assert comparison.threshold is not None
-    threshold = 1.0 if isinstance(comparison.threshold, str) else float(comparison.threshold)
-    breach = holds(comparison.op, measured, threshold)
-    if comparison.clear is None:
-        clear = ~breach & ~np.isnan(measured)
+def compare_values(condition: ConditionSpec, times: Ints, values: Floats) -> Signal:
+    """Compare values with the condition's threshold and recovery threshold."""
+    assert condition.threshold is not None
+    threshold = 1.0 if isinstance(condition.threshold, str) else float(condition.threshold)
+    breach = compare(condition.op, values, threshold)
+    if condition.recovery_threshold is None:
+        recovered = ~breach & ~np.isnan(values)
     else:
-        clear = ~holds(comparison.op, measured, comparison.clear) & ~np.isnan(measured)
-    return Signal(times, measured, breach, clear)
+        recovered = ~compare(condition.op, values, condition.recovery_threshold) & ~np.isnan(values)
+    return Signal(times, values, breach, recovered)
 
 
-def scored(times: Ints, scores: Floats, mark: float, notify: float) -> Signal:
-    """The signal of anomaly scores: a breach from the stricter threshold on, well below the one that marks charts."""
+def compare_scores(times: Ints, scores: Floats, mark: float, notify: float) -> Signal:
+    """Compare anomaly scores: a breach from `notify` on, recovered below `mark`."""
     return Signal(times, scores, scores >= notify, scores < mark)
 
 
-def holds(op: str, values: Floats, threshold: float) -> Bools:
-    """Where a comparison holds; nowhere where the value is NaN."""
+def compare(op: str, values: Floats, threshold: float) -> Bools:
+    """Return where a comparison is true; it is false for NaN."""
     if op == "!=":
         unequal: Bools = (values != threshold) & ~np.isnan(values)
         return unequal
-    compare = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less_equal, "==": np.equal}[op]
-    found: Bools = compare(values, threshold)
-    return found
+    compare_all = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less_equal, "==": np.equal}[op]
+    result: Bools = compare_all(values, threshold)
+    return result
 
 
-def as_numbers(comparison: Comparison, values: NDArray[np.object_]) -> Floats:
-    """Texts as numbers: 1 where they are the text of the threshold, else 0."""
-    wanted = str(comparison.threshold).encode()
-    return np.fromiter((value == wanted for value in values), np.float64, len(values))
+def as_numbers(condition: ConditionSpec, values: NDArray[np.object_]) -> Floats:
+    """Return 1 for each text that equals the threshold, else 0."""
+    threshold = str(condition.threshold).encode()
+    return np.fromiter((value == threshold for value in values), np.float64, len(values))

@@ -1,7 +1,10 @@
-"""Anomalies of many series side by side: each learns from its own past, point by point, and needs no tuning."""
+"""The anomaly detector: scores the points of many series side by side.
+
+Each series learns from its own points, one by one, and needs no tuning.
+"""
 
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 
@@ -9,63 +12,70 @@ from alerts.detector.features import EARLIER, LARGEST, MEAN, MEAN_OUTSIDE, VIEWS
 from alerts.detector.novelty import NARROW, surprise
 from alerts.detector.reasons import reasons
 from alerts.detector.seasons import DAY
-from alerts.detector.state import EARLY, RECORD, Bools, Floats, Ints, Shorts, Singles, Table, packed, unpacked
+from alerts.detector.state import EARLY, RECORD, Bools, Floats, Ints, Shorts, Singles, Table, pack_state, unpack_state
 
-MARK: Final = 0.5  # score from which a point is marked on the chart
-NOTIFY: Final = 0.9  # score from which somebody is told
+MARK_SCORE = 0.5  # score of an anomaly that is marked in charts
+NOTIFY_SCORE = 0.9  # score of an anomaly that opens an alert
 
-STRANGE: Final = 4.5  # mean squared surprise of the views that is marked
-TIRING: Final = 0.4  # a mark raises what the next one needs by this share
-RECOVERY: Final = np.float32(np.exp(-1 / 4000))  # of that, a point
-REST: Final = 80  # points from a mark to the next, and from a notification to the next
-AGREEING: Final = 3  # views that are all to find a point new before anybody is told
-GRAVE: Final = 0.15  # how new: share of the range of all that was
-YOUNG: Final = 300  # points of a series that has to be twice as grave: noise breaks young records by more
-ASTRAY: Final = 0.3  # the same, of a level that is not what it was at this hour of the week, as one view may tell alone
-SURELY: Final = 120  # how weekly a series is, before it may
-LEVEL: Final = VIEWS.index((MEAN, EARLIER))
-STUCK: Final = 12  # points without a change that are marked, if that is also so many times
-LONGER: Final = 3  # as long as ever before; anybody is told after so many times more
-SETTLED: Final = 400  # points before anybody is told
-SETTLED_DAYS: Final = 3  # and days
-TOGETHER: Final = 128  # series that are judged at once: what they need fits the processor's cache
+MARK_SURPRISE = 4.5  # mean squared surprise of the views
+FATIGUE_WEIGHT = 0.4  # a mark raises the surprise that the next one needs by this fraction
+FATIGUE_DECAY = np.float32(np.exp(-1 / 4000))  # per point
+COOLDOWN_POINTS = 80  # from a mark to the next, and from a notification to the next
+MIN_NOVEL_VIEWS = 3  # views in which a point has to be novel for a notification
+NOTIFY_NOVELTY = 0.15  # in fractions of the range of all earlier points
+SHORT_SERIES = 300  # points of a series that needs twice the novelty, since its range still grows by noise
+NOTIFY_LEVEL_SHIFT = 0.3  # the same, for a level outside the range of this hour of the week: one view is enough
+MIN_WEEKLY_EVIDENCE = 120  # of a weekly profile, for notifications of level shifts
+LEVEL_VIEW = VIEWS.index((MEAN, EARLIER))
+MIN_STUCK_POINTS = 12  # without a change for a mark …
+STUCK_FACTOR = 3  # … and this many times the longest run before; again as many for a notification
+MIN_NOTIFY_POINTS = 400  # of a series before its first notification …
+MIN_NOTIFY_DAYS = 3  # … and days
+SERIES_PER_STEP = 128  # whose state fits the processor's cache
 
 
 @dataclass(slots=True)
-class Judgement:
-    """Columns of one length, a place for each point that was judged."""
+class Detection:
+    """The result for some points, as columns of equal length.
 
-    score: Floats  # 0 to 1
-    low: Floats  # of the expected band, NaN where it is not known yet
+    score   0 to 1
+    low     of the expected range; NaN while it is unknown
+    high    of the expected range
+    reason  code for reasons.reason_text; 0 if the point is not marked
+    warm    False while the series has too few points for a score
+    """
+
+    score: Floats
+    low: Floats
     high: Floats
-    reason: Ints  # for reasons.reason_text; 0 where nothing is marked
-    warm: Bools  # False while the series is too young to be judged
+    reason: Ints
+    warm: Bools
 
     @classmethod
     def blank(cls, points: int) -> Self:
-        """Of points that are not judged."""
+        """Return the result of points without a score."""
         unknown = np.full(points, np.nan)
         return cls(np.zeros(points), unknown, unknown.copy(), np.zeros(points, np.int64), np.zeros(points, np.bool_))
 
-    def put(self, where: Bools | slice, other: "Judgement") -> None:
-        """Fill places by another judgement."""
+    def assign(self, where: Bools | slice, other: "Detection") -> None:
+        """Copy another result into some positions."""
         for column in fields(self):
             getattr(self, column.name)[where] = getattr(other, column.name)
 
 
 class Detector:
-    """Many series side by side, each with a clock of its own. State is arrays [series, …]."""
+    """The state of many series, as arrays [series, …]. Each series has its own clock."""
 
     def __init__(self, capacity: int = 0) -> None:
         self._table: Table = np.zeros(capacity, RECORD)
         self._free = list(range(capacity))[::-1]
 
     def add(self, state: bytes | None = None) -> int:
-        """A slot for one more series, fresh or from `state`; raises BadState."""
-        record = np.zeros(1, RECORD)[0] if state is None else unpacked(state)
+        """Return the slot of a new series, empty or with a stored state. Raises InvalidState."""
+        record = np.zeros(1, RECORD)[0] if state is None else unpack_state(state)
         if not self._free:
             before, after = len(self._table), max(16, 2 * len(self._table))
-            table = np.zeros(after, RECORD)  # to concatenate would take apart what overlaps
+            table = np.zeros(after, RECORD)  # np.concatenate would separate the overlapping fields
             table[:before] = self._table
             self._table, self._free = table, list(range(before, after))[::-1]
         slot = self._free.pop()
@@ -73,47 +83,47 @@ class Detector:
         return slot
 
     def remove(self, slot: int) -> None:
-        """Forget a series; its slot may be given to another."""
+        """Remove a series; its slot may be used for another."""
         self._free.append(slot)
 
     def dump(self, slot: int) -> bytes:
-        """All that is known of a series, for `add` of a later process: less than 20 KB."""
-        return packed(self._table[slot])
+        """Return the state of a series for `add`: less than 20 KB."""
+        return pack_state(self._table[slot])
 
-    def rouse(self, slot: int) -> None:
-        """Let the next strange point be marked and told of, whatever was found before it."""
+    def reset_cooldown(self, slot: int) -> None:
+        """Let the next anomaly be marked and notified, whenever the last one was."""
         self._table["rest"][slot] = self._table["quiet"][slot] = 0
 
-    def run(self, slot: int, times: Ints, values: Floats) -> Judgement:
-        """Many points of one series, in the order of their times."""
-        found, one = Judgement.blank(len(times)), np.array([slot])
-        for place in range(len(times)):
-            here = slice(place, place + 1)
-            found.put(here, self._step(one, times[here], values[here]))
-        return found
+    def run(self, slot: int, times: Ints, values: Floats) -> Detection:
+        """Score the points of one series, times ascending."""
+        result, slots = Detection.blank(len(times)), np.array([slot])
+        for position in range(len(times)):
+            point = slice(position, position + 1)
+            result.assign(point, self._step(slots, times[point], values[point]))
+        return result
 
-    def step(self, slots: Ints, times: Ints, values: Floats) -> Judgement:
-        """One point of each series: slots [k] without repetition, times [k] in µs since 1970 UTC, finite values [k]."""
-        found = Judgement.blank(len(slots))
-        for place in range(0, len(slots), TOGETHER):
-            here = slice(place, place + TOGETHER)
-            found.put(here, self._step(slots[here], times[here], values[here]))
-        return found
+    def step(self, slots: Ints, times: Ints, values: Floats) -> Detection:
+        """Score one point of each series: distinct slots [k], times [k] in µs since 1970 UTC, finite values [k]."""
+        result = Detection.blank(len(slots))
+        for first in range(0, len(slots), SERIES_PER_STEP):
+            batch = slice(first, first + SERIES_PER_STEP)
+            result.assign(batch, self._step(slots[batch], times[batch], values[batch]))
+        return result
 
-    def _step(self, slots: Ints, times: Ints, values: Floats) -> Judgement:
+    def _step(self, slots: Ints, times: Ints, values: Floats) -> Detection:
         values = np.clip(values, -LARGEST, LARGEST)
         early = self._table["points"][slots] < EARLY
         if not early.any():
-            return self._judge(slots, times, values)
-        found = Judgement.blank(len(slots))
+            return self._score_points(slots, times, values)
+        result = Detection.blank(len(slots))
         self._gather(slots[early], times[early], values[early])
         if not early.all():
             late = ~early
-            found.put(late, self._judge(slots[late], times[late], values[late]))
-        return found
+            result.assign(late, self._score_points(slots[late], times[late], values[late]))
+        return result
 
     def _gather(self, slots: Ints, times: Ints, values: Floats) -> None:
-        """The first points are kept until they fix the series' scale, and are then learned from in their order."""
+        """Keep the first points until there are enough to fix the series' scale, then learn them in order."""
         table, points = self._table, self._table["points"][slots]
         table["times"][slots, points] = times
         table["values"][slots, points] = values
@@ -123,59 +133,65 @@ class Detector:
             settle(table, ready)
             past, learned = table["times"][ready], table["values"][ready]
             table["points"][ready] = 0
-            for place in range(EARLY):
-                self._judge(ready, past[:, place], learned[:, place])
+            for position in range(EARLY):
+                self._score_points(ready, past[:, position], learned[:, position])
 
-    def _judge(self, slots: Ints, times: Ints, values: Floats) -> Judgement:
+    def _score_points(self, slots: Ints, times: Ints, values: Floats) -> Detection:
         table = self._table
         table["began"][slots] = np.where(table["points"][slots] == 0, times, table["began"][slots])
         least, most = table["least"][slots, 0, 0], table["most"][slots, 0, 0]
-        found, band, weekly = features(table, slots, times, values)
-        surprised, novelty, above = surprise(table, slots, found)
+        point_features, band, weekly = features(table, slots, times, values)
+        surprised, novelty, above = surprise(table, slots, point_features)
         table["points"][slots] += 1
-        astray = self._astray(slots, found, weekly)
-        score = self._score(slots, times, surprised, novelty, astray)
-        stuck = self._stuck(slots, 1) | self._stuck(slots, LONGER)
-        return Judgement(
+        level_shift = self._level_shift(slots, point_features, weekly)
+        score = self._score(slots, times, surprised, novelty, level_shift)
+        stuck = self._stuck(slots, 1) | self._stuck(slots, STUCK_FACTOR)
+        return Detection(
             score,
-            of_value(table, slots, np.where(band.known, band.low[:, 0], least)),  # of all times, before there is a band
+            of_value(
+                table, slots, np.where(band.known, band.low[:, 0], least)
+            ),  # of all points while the expected range is unknown
             of_value(table, slots, np.where(band.known, band.high[:, 0], most)),
-            np.where(score >= MARK, reasons(surprised, above, stuck, weekly > 0, astray >= 1), 0),
+            np.where(score >= MARK_SCORE, reasons(surprised, above, stuck, weekly > 0, level_shift >= 1), 0),
             np.ones(len(slots), np.bool_),
         )
 
-    def _astray(self, slots: Ints, found: Shorts, weekly: Singles) -> Singles:
-        """How far [k] the level is from what it was at this hour of the week, from 1 where that is grave."""
+    def _level_shift(self, slots: Ints, point_features: Shorts, weekly: Singles) -> Singles:
+        """Return the distance [k] of the level from the range of this hour of the week; 1: notify."""
         table = self._table
-        reach = table["most"][slots, LEVEL, 0].astype(np.float32) - table["least"][slots, LEVEL, 0]
-        away = np.abs(found[:, MEAN_OUTSIDE]) / np.maximum(reach, np.float32(NARROW))
-        return np.where(weekly >= SURELY, away / np.float32(ASTRAY), np.float32(0))
+        reach = table["most"][slots, LEVEL_VIEW, 0].astype(np.float32) - table["least"][slots, LEVEL_VIEW, 0]
+        away = np.abs(point_features[:, MEAN_OUTSIDE]) / np.maximum(reach, np.float32(NARROW))
+        return np.where(weekly >= MIN_WEEKLY_EVIDENCE, away / np.float32(NOTIFY_LEVEL_SHIFT), np.float32(0))
 
-    def _score(self, slots: Ints, times: Ints, surprised: Singles, novelty: Singles, astray: Singles) -> Floats:
-        """From MARK on by how surprised all views are; from NOTIFY on by how far from all they know some views are."""
+    def _score(self, slots: Ints, times: Ints, surprised: Singles, novelty: Singles, level_shift: Singles) -> Floats:
+        """Return the score [k]: from MARK_SCORE by the mean surprise of the views, from NOTIFY_SCORE by novelty."""
         table = self._table
-        fatigue = table["fatigue"][slots] * RECOVERY
-        strength = surprised.mean(axis=1, dtype=np.float64) / (STRANGE * (1 + TIRING * fatigue))
+        fatigue = table["fatigue"][slots] * FATIGUE_DECAY
+        strength = surprised.mean(axis=1, dtype=np.float64) / (MARK_SURPRISE * (1 + FATIGUE_WEIGHT * fatigue))
         rest = np.maximum(table["rest"][slots] - 1, 0)
         marked = ((strength >= 1) & (rest == 0) | self._stuck(slots, 1)) & (table["points"][slots] > EARLY)
 
-        gravity = np.partition(novelty, -AGREEING, axis=1)[:, -AGREEING].astype(np.float64) / GRAVE
-        gravity /= 1 + YOUNG / np.maximum(table["points"][slots], 1)
-        gravity = np.maximum(gravity, astray)
+        gravity = (
+            np.partition(novelty, -MIN_NOVEL_VIEWS, axis=1)[:, -MIN_NOVEL_VIEWS].astype(np.float64) / NOTIFY_NOVELTY
+        )
+        gravity /= 1 + SHORT_SERIES / np.maximum(table["points"][slots], 1)
+        gravity = np.maximum(gravity, level_shift)
         quiet = np.maximum(table["quiet"][slots] - 1, 0)
-        settled = (table["points"][slots] > SETTLED) & (times - table["began"][slots] >= SETTLED_DAYS * DAY)
-        grave = ((gravity >= 1) & (quiet == 0) | self._stuck(slots, LONGER)) & settled
+        settled = (table["points"][slots] > MIN_NOTIFY_POINTS) & (
+            times - table["began"][slots] >= MIN_NOTIFY_DAYS * DAY
+        )
+        grave = ((gravity >= 1) & (quiet == 0) | self._stuck(slots, STUCK_FACTOR)) & settled
 
         table["fatigue"][slots] = fatigue + marked
-        table["rest"][slots] = np.where(marked, REST, rest)
-        table["quiet"][slots] = np.where(grave, REST, quiet)
-        calm = 0.99 * MARK * np.minimum(strength, 1)
-        mark = NOTIFY - (NOTIFY - MARK) / np.maximum(strength, 1)
-        return np.where(grave, 1 - (1 - NOTIFY) / np.maximum(gravity, 1), np.where(marked, mark, calm))
+        table["rest"][slots] = np.where(marked, COOLDOWN_POINTS, rest)
+        table["quiet"][slots] = np.where(grave, COOLDOWN_POINTS, quiet)
+        calm = 0.99 * MARK_SCORE * np.minimum(strength, 1)
+        mark = NOTIFY_SCORE - (NOTIFY_SCORE - MARK_SCORE) / np.maximum(strength, 1)
+        return np.where(grave, 1 - (1 - NOTIFY_SCORE) / np.maximum(gravity, 1), np.where(marked, mark, calm))
 
     def _stuck(self, slots: Ints, times: int) -> Bools:
-        """Where the value has just now stood still for so many times what is marked: once in each such run."""
+        """Return where a run without change has just reached `times` the length of a mark."""
         run, longest = self._table["unchanged"][slots], self._table["longest"][slots]
-        enough = times * np.maximum(STUCK, LONGER * (longest + 1))
+        enough = times * np.maximum(MIN_STUCK_POINTS, STUCK_FACTOR * (longest + 1))
         just_now: Bools = (run >= enough) & (run < enough + 1)
         return just_now

@@ -1,25 +1,23 @@
-"""What is looked at of a series: its newest value and what is around it, on a scale that the series gave itself."""
-
-from typing import Final
+"""Features of a series' newest point and the points before it, on the scale of the series."""
 
 import numpy as np
 
-from alerts.detector.seasons import DAY, Band, expected
+from alerts.detector.seasons import DAY, SeasonalRange, expected
 from alerts.detector.state import RECENT, Bools, Floats, Ints, Shorts, Singles, Table
 
-UNIT: Final = 1024  # of features as whole numbers: a thousandth of what asinh makes of a series' spread
-LIMIT: Final = 15.9  # of features: differences of two fit 16 bits; as a value, 4 million times the spread
-KNEE: Final = 2  # spreads from the centre up to which the scale is nearly linear; beyond, it is logarithmic
-SHORT: Final = 6  # points of the means
-LONG: Final = 24  # points of variance and maximum
+UNIT = 1024  # features are integers in units of 1/1024
+LIMIT = 15.9  # of features, so that differences fit 16 bits; as a value 4 million times the spread
+KNEE = 2  # spreads from the centre: nearly linear up to here, logarithmic beyond
+SHORT = 6  # points of means
+LONG = 24  # points of variance and maximum
 
-LARGEST: Final = 1e150  # of values: their squares are numbers, too
+LARGEST = 1e150  # of values, so that their squares are finite
 
 (VALUE, OUTSIDE, MEAN, MEAN_OUTSIDE, EARLIER, JUMP, DEVIATION, HIGHEST, UNCHANGED, TIME_OF_DAY) = range(10)
-FEATURES: Final = 10
+FEATURES = 10
 
-# Pairs whose states are remembered: alone, a feature is its own partner. novelty.py says what is made of them.
-VIEWS: Final = (
+# Pairs of features whose states are kept (see novelty.py); a single feature is paired with itself.
+VIEWS = (
     (VALUE, VALUE),
     (OUTSIDE, OUTSIDE),
     (MEAN_OUTSIDE, MEAN_OUTSIDE),
@@ -30,11 +28,11 @@ VIEWS: Final = (
     (MEAN, EARLIER),
     (UNCHANGED, VALUE),
 )
-BESIDE: Final = [VIEWS.index((OUTSIDE, OUTSIDE)), VIEWS.index((MEAN_OUTSIDE, MEAN_OUTSIDE))]  # those of a band
+BESIDE = [VIEWS.index((OUTSIDE, OUTSIDE)), VIEWS.index((MEAN_OUTSIDE, MEAN_OUTSIDE))]  # views of the expected range
 
 
 def settle(table: Table, slots: Ints) -> None:
-    """Fix centre and spread of series by their first points: median, and median distance from it."""
+    """Set centre and spread of series from their first points: median and median absolute deviation."""
     values = table["values"][slots]
     centre = np.median(values, axis=1)
     spread = np.median(np.abs(values - centre[:, None]), axis=1)
@@ -44,20 +42,20 @@ def settle(table: Table, slots: Ints) -> None:
 
 
 def own_scale(table: Table, slots: Ints, values: Floats) -> Singles:
-    """Values as distances from the centre, logarithmic where they are far."""
+    """Return values on the series' own scale: distances from the centre, logarithmic far from it."""
     distance = (values - table["centre"][slots]) / table["spread"][slots] / KNEE
     own: Singles = np.clip(np.arcsinh(distance), -LIMIT, LIMIT).astype(np.float32)
     return own
 
 
 def of_value(table: Table, slots: Ints, own: Shorts) -> Floats:
-    """The values that stand at these places of the series' own scale."""
+    """Return values from the series' own scale."""
     far: Floats = np.sinh(own / UNIT) * KNEE * table["spread"][slots] + table["centre"][slots]
     return far
 
 
-def features(table: Table, slots: Ints, times: Ints, values: Floats) -> tuple[Shorts, Band, Singles]:
-    """Features [k, FEATURES] of one more point of each series; what was expected of it, and how weekly it is."""
+def features(table: Table, slots: Ints, times: Ints, values: Floats) -> tuple[Shorts, SeasonalRange, Singles]:
+    """Return the features [k, FEATURES] of one point per series, the expected range, and the weekly evidence."""
     own = own_scale(table, slots, values)
     recent = table["recent"][slots]
     recent = np.where(table["points"][slots, None] == 0, own[:, None], recent)
@@ -85,7 +83,7 @@ def features(table: Table, slots: Ints, times: Ints, values: Floats) -> tuple[Sh
 
 
 def _unchanged(table: Table, slots: Ints, same: Bools) -> Singles:
-    """Points since the value changed; of those runs that end here, the longest is known."""
+    """Return the points since the value changed, and update the longest such run."""
     before = table["unchanged"][slots]
     table["longest"][slots] = np.maximum(table["longest"][slots], np.where(same, 0, before))
     table["unchanged"][slots] = unchanged = np.where(same, before + 1, np.float32(0))

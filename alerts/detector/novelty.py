@@ -1,28 +1,26 @@
-"""How new a point is: far from every state that its series was in, and how rarely that happens to this series."""
-
-from typing import Final
+"""Novelty of a point: its distance from all states of its series; surprise: how rare that distance is."""
 
 import numpy as np
 
 from alerts.detector.features import BESIDE, HIGHEST, TIME_OF_DAY, UNIT, VALUE, VIEWS
 from alerts.detector.state import LEVELS, Bools, Ints, Shorts, Singles, Table
 
-PAIRS: Final = np.array(VIEWS)
-COUNT: Final = len(VIEWS)
-# Views by time of day, side by side (a slice is no copy); midnight is near midnight.
-ROUND: Final = slice(VIEWS.index((VALUE, TIME_OF_DAY)), VIEWS.index((HIGHEST, TIME_OF_DAY)) + 1)
-# A state is remembered that is farther than this from all others, in shares of the range that the view has had.
-APART: Final = np.array([0.02 if first == second else 0.04 for first, second in VIEWS], np.float32)
-NARROW: Final = 8  # of a range that is smaller, novelty is measured as if it were this wide
-NOVELTY: Final = (0.02 * 1.3 ** np.arange(LEVELS)).astype(np.float32)  # levels
-BLANK: Final = 100  # points without surprise: the first are all new
-FORGET: Final = np.float32(np.exp(-1 / 2000))  # a point, of how often which novelty was reached
-HOLD: Final = np.float32(0.8)  # a point, of a squared surprise: views that differ a little in time are heard together
-WRAP: Final = 2**15  # the clock of visits turns back by this
+PAIRS = np.array(VIEWS)
+COUNT = len(VIEWS)
+# The views with time of day, adjacent so that a slice selects them without a copy. Time of day is circular.
+ROUND = slice(VIEWS.index((VALUE, TIME_OF_DAY)), VIEWS.index((HIGHEST, TIME_OF_DAY)) + 1)
+# A state is added if it is farther than this from all others, in fractions of the range of the view.
+APART = np.array([0.02 if first == second else 0.04 for first, second in VIEWS], np.float32)
+NARROW = 8  # minimum range for novelty
+NOVELTY = (0.02 * 1.3 ** np.arange(LEVELS)).astype(np.float32)  # levels
+BLANK = 100  # points without surprise, since the first are all novel
+FORGET = np.float32(np.exp(-1 / 2000))  # per point, of the counts of novelty levels
+HOLD = np.float32(0.8)  # decay of the squared surprise per point, so that views that react at different points add up
+WRAP = 2**15  # the clock of visits is set back by this
 
 
 def surprise(table: Table, slots: Ints, features: Shorts) -> tuple[Singles, Singles, Bools]:
-    """Squared surprise of each view [k, views], held for some points; its novelty; whether above the nearest state."""
+    """Return per view [k, views]: squared surprise, decaying; novelty; whether the point is above the nearest state."""
     seen = features[:, PAIRS]
     fresh = slots[table["points"][slots] == 0]
     if len(fresh):
@@ -43,7 +41,7 @@ def surprise(table: Table, slots: Ints, features: Shorts) -> tuple[Singles, Sing
 
 
 def _begin(table: Table, slots: Ints, seen: Shorts) -> None:
-    """Every place for a state holds the first: so distances are always to states that were."""
+    """Fill all states with the first one, so that every distance is to a real state."""
     table["states"][slots] = seen[..., None]
     table["least"][slots] = table["most"][slots] = seen
     table["clock"][slots] = 0
@@ -51,8 +49,8 @@ def _begin(table: Table, slots: Ints, seen: Shorts) -> None:
 
 
 def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
-    """Distance to the nearest state, the larger of the two coordinates' in shares of their ranges; whether above it,
-    or above the band."""
+    """Return the distance to the nearest state (maximum of both coordinates, in fractions of their ranges), and whether
+    the point is above it or above the expected range."""
     least, most = table["least"][slots], table["most"][slots]
     scale = 1 / np.maximum(most.astype(np.float32) - least, np.float32(NARROW))
     scale[:, ROUND, 1] = np.float32(1 / UNIT)
@@ -83,7 +81,7 @@ def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
 
 
 def _tick(table: Table, slots: Ints) -> Shorts:
-    """One point more on the clocks of visits; where they are at their end, visits long ago become the same."""
+    """Advance the clocks of visits. Before an overflow the clock is set back, and the oldest visits become equal."""
     late = slots[table["clock"][slots] == 2 * WRAP - 1]
     if len(late):
         visited = table["visited"][late]

@@ -1,8 +1,8 @@
-"""What is kept of a series: one record of a fixed size, so that many series are columns and a state is its bytes."""
+"""The state of a series: one record of fixed size, so that the states of many series are an array."""
 
 import struct
 import zlib
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,52 +14,52 @@ Singles = npt.NDArray[np.float32]
 Shorts = npt.NDArray[np.int16]
 Table = npt.NDArray[np.void]
 
-VERSION: Final = 2
-HEADER: Final = struct.Struct("<HxxI")  # version, CRC-32 of the record
+VERSION = 2
+HEADER = struct.Struct("<HxxI")  # version, CRC-32 of the record
 
-EARLY: Final = 200  # points that fix a series' centre and spread; they are kept until then, and never marked
-RECENT: Final = 49  # points that the short views look back on, the newest with them
-DAYS: Final = 7  # that the band of a time of day looks back on
-HALF_HOURS: Final = 48  # of a day
-WEEKS: Final = 3  # that the band of an hour of the week looks back on
-HOURS: Final = 168  # of a week
-VIEWS: Final = 9  # see features.VIEWS
-STATES: Final = 200  # remembered in each view
-LEVELS: Final = 18  # classes of novelty, see novelty.NOVELTY
+EARLY = 200  # points that set a series' centre and spread; they have no score
+RECENT = 49  # points of the short views, including the newest
+DAYS = 7  # in the profile of the time of day
+HALF_HOURS = 48  # of a day
+WEEKS = 3  # in the profile of the hour of the week
+HOURS = 168  # of a week
+VIEWS = 9  # see features.VIEWS
+STATES = 200  # per view
+LEVELS = 18  # classes of novelty, see novelty.NOVELTY
 
 
-class BadState(ValueError):
+class InvalidState(ValueError):
     """Bytes that are no state of a series, or one of another version."""
 
 
 def _layout() -> np.dtype[np.void]:
-    """The first points are kept where the states will be: no series needs room for both at once."""
+    """Return the record type. The first points share the memory of the states, which are filled after them."""
     fields: list[tuple[str, Any, tuple[int, ...]]] = [
         ("points", np.int64, ()),
         ("began", np.int64, ()),  # time of the first point
         ("centre", np.float64, ()),
         ("spread", np.float64, ()),
         ("states", np.int16, (VIEWS, 2, STATES)),  # coordinates, in units of 1 / features.UNIT
-        ("reached", np.float32, (VIEWS, LEVELS)),  # points at least as novel as a level, slowly forgotten
+        ("reached", np.float32, (VIEWS, LEVELS)),  # points at least as novel as a level, decaying
         ("held", np.float32, (VIEWS,)),  # squared surprise, which decays
         ("recent", np.float32, (RECENT,)),  # values on the series' own scale, oldest first
-        ("total", np.float32, ()),  # points, forgotten as `reached` is
+        ("total", np.float32, ()),  # points, decaying as `reached` does
         ("unchanged", np.float32, ()),  # points since the value changed
-        ("longest", np.float32, ()),  # of such runs, those that are over
-        ("fatigue", np.float32, ()),  # marks, slowly forgotten
-        ("rest", np.int32, ()),  # points until another mark may be made
-        ("quiet", np.int32, ()),  # points until another notification
-        ("visited", np.uint16, (VIEWS, STATES)),  # `clock` when a state was seen last; 0: never
+        ("longest", np.float32, ()),  # of such runs that have ended
+        ("fatigue", np.float32, ()),  # marks, decaying
+        ("rest", np.int32, ()),  # points until the next mark
+        ("quiet", np.int32, ()),  # points until the next notification
+        ("visited", np.uint16, (VIEWS, STATES)),  # `clock` of the last visit of a state; 0: never
         ("clock", np.uint16, ()),
-        ("least", np.int16, (VIEWS, 2)),  # of each coordinate, since the beginning
+        ("least", np.int16, (VIEWS, 2)),  # of each coordinate, over all points
         ("most", np.int16, (VIEWS, 2)),
         ("day_lows", np.int16, (HALF_HOURS, DAYS, 2)),  # of the value and of its mean over six points
         ("day_highs", np.int16, (HALF_HOURS, DAYS, 2)),
-        ("days", np.uint16, (HALF_HOURS, DAYS)),  # since 1970, from 1, of what stands in lows and highs; 0: nothing
+        ("days", np.uint16, (HALF_HOURS, DAYS)),  # since 1970, from 1, of the range in this place; 0: none
         ("week_lows", np.int16, (HOURS, WEEKS, 2)),
         ("week_highs", np.int16, (HOURS, WEEKS, 2)),
-        ("weeks", np.uint8, (HOURS, WEEKS)),  # since 1970, modulo 255, from 1; 0: nothing
-        ("weekly", np.float32, ()),  # how much speaks for the band of the week, see seasons.py
+        ("weeks", np.uint8, (HOURS, WEEKS)),  # since 1970, modulo 255, from 1; 0: none
+        ("weekly", np.float32, ()),  # evidence for the weekly profile, see seasons.py
     ]
     plain = np.dtype([(name, kind, shape) for name, kind, shape in fields])
     offsets = {name: place[1] for name, place in (plain.fields or {}).items()}
@@ -73,25 +73,25 @@ def _layout() -> np.dtype[np.void]:
     )
 
 
-RECORD: Final = _layout()
+RECORD = _layout()
 
 
-def packed(record: np.void) -> bytes:
-    """A record as bytes that `unpacked` takes, in this version or not at all."""
+def pack_state(record: np.void) -> bytes:
+    """Return a record as bytes for `unpack_state` of the same VERSION."""
     raw = record.tobytes()
     return HEADER.pack(VERSION, zlib.crc32(raw)) + zlib.compress(raw, 1)
 
 
-def unpacked(state: bytes) -> np.void:
-    """Raises BadState for anything that `packed` of this version did not make."""
+def unpack_state(state: bytes) -> np.void:
+    """Return the record of `pack_state`. Raises InvalidState for other bytes and other versions."""
     try:
         version, checksum = HEADER.unpack_from(state)
         if version != VERSION:
-            raise BadState(f"state of version {version}; this one reads {VERSION}")
+            raise InvalidState(f"state of version {version}; only version {VERSION} is supported")
         raw = zlib.decompressobj().decompress(state[HEADER.size :], RECORD.itemsize + 1)
     except (struct.error, zlib.error) as failure:
-        raise BadState(f"no state of a series: {failure}") from failure
+        raise InvalidState(f"invalid state of a series: {failure}") from failure
     if len(raw) != RECORD.itemsize or zlib.crc32(raw) != checksum:
-        raise BadState("no state of a series: damaged")
+        raise InvalidState("invalid state of a series: wrong checksum or size")
     record: np.void = np.frombuffer(raw, RECORD)[0]
     return record

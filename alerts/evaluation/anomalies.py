@@ -1,5 +1,7 @@
-"""The detector of anomalies among live points: series learn from what is stored before they are judged, beside all
-other work, and what they have learnt outlives the process: another goes on from there at the next point.
+"""The anomaly detector on live points.
+
+A series first learns from its stored points, in the pauses of evaluation, and is evaluated after that. The learnt state
+is stored, so that another process continues from it at the next point.
 """
 
 import time
@@ -9,23 +11,23 @@ import numpy as np
 from django.db import connection
 
 from alerts.detector.detector import Detector
-from alerts.detector.state import BadState
-from alerts.evaluation import load_history
-from alerts.evaluation.anomaly_results import Detected, Points, judge_together, rounds
-from alerts.evaluation.point_order import LATE, in_order
+from alerts.detector.state import InvalidState
+from alerts.evaluation.anomaly_results import AnomalySignal, Points, detect_by_rank, detect_together
+from alerts.evaluation.load_history import read_columns
+from alerts.evaluation.point_order import LATE, first_on_time
 from alerts.models import DetectorState
 from metrics.query.accumulators import Ints
 
-LEARNT_FROM = 21 * 86_400 * 1_000_000  # µs before now
-MOST_LEARNT = 10_000  # points of a series, the newest
-TOGETHER = 64  # series that learn side by side
-FIRST_READ = 3_600 * 1_000_000  # µs before now that are read first
-RESUMED = 86_400 * 1_000_000  # µs since the last point that was learnt, up to which a series goes on from there at once
-MOST_RESUMED = 1_000  # points meanwhile
-BUDGET = 0.1  # seconds of learning between two looks for commits
-KEPT_EVERY = 300.0  # seconds in which what every series has learnt is kept once
+TRAINING_PERIOD = 21 * 86_400 * 1_000_000  # µs before now
+MAX_TRAINING_POINTS = 10_000  # per series, the newest
+SERIES_BATCH = 64  # series that learn side by side
+FIRST_READ_PERIOD = 3_600 * 1_000_000  # µs before now; each further read goes back twice as far
+MAX_RESUME_AGE = 86_400 * 1_000_000  # µs since the last learnt point for a series to continue at once …
+MAX_RESUME_POINTS = 1_000  # … and points since then
+LEARNING_TIME = 0.1  # seconds between two looks for commits
+STORE_PERIOD = 300.0  # seconds in which the state of every series is stored once
 
-_KEEP = """
+_STORE_STATES = """
 INSERT INTO alerts_detectorstate (series, time, state, updated_at)
 SELECT series, time, state, now() FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[]) n(series, time, state)
 ORDER BY series
@@ -33,154 +35,157 @@ ON CONFLICT (series) DO UPDATE SET time = EXCLUDED.time, state = EXCLUDED.state,
 """
 
 
-class Anomalies:
-    """The series that rules of anomaly are about; of each is known up to which time (µs) it has learnt."""
+class LiveDetector:
+    """The detector and the series that it has learnt, each with the time (µs) of its last learnt point."""
 
     def __init__(self) -> None:
         self._detector = Detector()
         self._slots: dict[int, int] = {}
         self._learnt: dict[int, int] = {}
-        self._asked: dict[int, None] = {}
+        self._to_learn: dict[int, None] = {}  # in order of their first points
         self._learning: Iterator[None] | None = None
-        self._to_keep: list[int] = []
-        self._began_keeping = time.monotonic()
+        self._to_store: list[int] = []
+        self._storing_since = time.monotonic()
 
     @property
     def series(self) -> Ints:
-        """Those of which something is held, ascending."""
+        """The learnt series, ascending."""
         return np.array(sorted(self._learnt), np.int64)
 
     def watch(self, series: set[int]) -> None:
-        """Of those that no rule is about any more nothing is held; what they have learnt is kept."""
-        gone = [number for number in self._learnt if number not in series]
-        self._write(gone)
-        for number in gone:
+        """Store and drop the state of all series that are not in the set."""
+        unwatched = [number for number in self._learnt if number not in series]
+        self._store(unwatched)
+        for number in unwatched:
             self._detector.remove(self._slots.pop(number))
             del self._learnt[number]
 
-    def judge(self, points: Mapping[int, Points], arrived: int) -> dict[int, Detected]:
-        """New points of series, those that have learnt; points that are late or out of order are left out."""
-        fresh: dict[int, Points] = {}
+    def detect(self, points: Mapping[int, Points], arrived: int) -> dict[int, AnomalySignal]:
+        """Return the signals of the new points of learnt series. Late and out-of-order points are left out."""
+        on_time: dict[int, Points] = {}
         unknown = {number: int(times[0]) for number, (times, _) in points.items() if number not in self._learnt}
-        self._resume({number: first for number, first in unknown.items() if number not in self._asked})
+        self._resume({number: first for number, first in unknown.items() if number not in self._to_learn})
         for number, (times, values) in points.items():
             if number not in self._learnt:
-                self._asked[number] = None
+                self._to_learn[number] = None
                 continue
-            first = in_order(times, arrived, self._learnt[number])
+            first = first_on_time(times, arrived, self._learnt[number])
             if first < len(times):
-                fresh[number] = times[first:], values[first:]
-        found = judge_together(self._detector, self._slots, fresh)
-        self._learnt |= {number: int(times[-1]) for number, (times, _) in fresh.items()}
-        return found
+                on_time[number] = times[first:], values[first:]
+        signals = detect_together(self._detector, self._slots, on_time)
+        self._learnt |= {number: int(times[-1]) for number, (times, _) in on_time.items()}
+        return signals
 
     def learn(self, now: int) -> bool:
-        """Go on learning for a moment; returns whether there is more to learn."""
-        deadline = time.monotonic() + BUDGET
+        """Learn for LEARNING_TIME. Returns whether more is left to learn."""
+        deadline = time.monotonic() + LEARNING_TIME
         while time.monotonic() < deadline:
             if self._learning is None:
-                some = list(self._asked)[:TOGETHER]
-                if not some:
+                batch = list(self._to_learn)[:SERIES_BATCH]
+                if not batch:
                     return False
-                self._learning = self._learn(some, now)
+                self._learning = self._learn(batch, now)
             try:
                 next(self._learning)
             except StopIteration:
                 self._learning = None
         return True
 
-    @property
-    def is_learning(self) -> bool:
-        return bool(self._asked) or self._learning is not None
+    def store(self) -> None:
+        """Store some states, so that each is stored once per STORE_PERIOD."""
+        if not self._to_store:
+            self._to_store, self._storing_since = list(self._learnt), time.monotonic()
+        elapsed = (time.monotonic() - self._storing_since) / STORE_PERIOD
+        left = int(max(0.0, 1 - elapsed) * len(self._learnt))
+        due = [number for number in self._to_store[left:] if number in self._learnt]
+        self._to_store = self._to_store[:left]
+        self._store(due)
 
-    def keep(self, everything: bool = False) -> None:
-        """Keep what some series have learnt: each of them once in a while, a few at a time; or everything now."""
-        if everything or not self._to_keep:
-            self._to_keep, self._began_keeping = list(self._learnt), time.monotonic()
-        share = 1.0 if everything else (time.monotonic() - self._began_keeping) / KEPT_EVERY
-        left = int(max(0.0, 1 - share) * len(self._learnt))
-        some = [number for number in self._to_keep[left:] if number in self._learnt]
-        self._to_keep = self._to_keep[:left]
-        self._write(some)
-
-    def _write(self, series: list[int]) -> None:
-        """Keep what these have learnt."""
+    def _store(self, series: list[int]) -> None:
         if series:
             states = [self._detector.dump(self._slots[number]) for number in series]
             with connection.cursor() as cursor:
-                cursor.execute(_KEEP, (series, [self._learnt[number] for number in series], states))
+                cursor.execute(_STORE_STATES, (series, [self._learnt[number] for number in series], states))
 
     def _resume(self, firsts: Mapping[int, int]) -> None:
-        """Let series that have learnt before see what is stored until their first new points; of which the times (µs).
+        """Continue stored states: learn the points from there until the first new one (time in µs by series).
 
-        At once, so that no point is left out when another evaluator takes over. Where that would be much (nobody
-        evaluated their rules for long), they learn beside all other work.
+        This is done at once, so that no point is missed when another evaluator takes over. Series with too much to
+        learn (their rules were not evaluated for long) learn in pauses instead.
         """
-        numbers = list(firsts)
-        for at in range(0, len(numbers), TOGETHER):
-            self._resume_some({number: firsts[number] for number in numbers[at : at + TOGETHER]})
+        series = list(firsts)
+        for position in range(0, len(series), SERIES_BATCH):
+            self._resume_batch({number: firsts[number] for number in series[position : position + SERIES_BATCH]})
 
-    def _resume_some(self, firsts: Mapping[int, int]) -> None:
-        held = DetectorState.objects.filter(series__in=list(firsts))
-        kept = {one.series: one for one in held if firsts[one.series] - one.time <= RESUMED}
-        points = newest({number: one.time for number, one in kept.items()}, firsts)
-        few = {number: some for number, some in points.items() if len(some[0]) <= MOST_RESUMED}
-        for number in list(few):
+    def _resume_batch(self, firsts: Mapping[int, int]) -> None:
+        stored = {
+            state.series: state
+            for state in DetectorState.objects.filter(series__in=list(firsts))
+            if firsts[state.series] - state.time <= MAX_RESUME_AGE
+        }
+        points = read_newest({number: state.time for number, state in stored.items()}, firsts)
+        points = {number: columns for number, columns in points.items() if len(columns[0]) <= MAX_RESUME_POINTS}
+        for number in list(points):
             try:
-                self._slots[number] = self._detector.add(bytes(kept[number].state))
-            except BadState:
-                del few[number]
-        for _ in rounds(self._detector, self._slots, few):
+                self._slots[number] = self._detector.add(bytes(stored[number].state))
+            except InvalidState:
+                del points[number]
+        for _ in detect_by_rank(self._detector, self._slots, points):
             pass
-        self._learnt |= {number: _last(some, kept[number].time) for number, some in few.items()}
+        self._learnt |= {number: _last_time(columns, stored[number].time) for number, columns in points.items()}
 
     def _learn(self, series: list[int], now: int) -> Iterator[None]:
-        """Let some series see what is stored of them, from where they were."""
-        kept = {one.series: one for one in DetectorState.objects.filter(series__in=series)}
+        """Learn the stored points of some series, from their stored states; yields often."""
+        stored = {state.series: state for state in DetectorState.objects.filter(series__in=series)}
         since = {}
         for number in series:
-            held = kept.get(number)
-            self._slots[number], since[number] = self._begin(held, now)
+            self._slots[number], since[number] = self._add(stored.get(number), now)
         yield
-        points = newest(since, dict.fromkeys(series, now + LATE))
-        for _ in rounds(self._detector, self._slots, points):
+        points = read_newest(since, dict.fromkeys(series, now + LATE))
+        for _ in detect_by_rank(self._detector, self._slots, points):
             yield
         for number in series:
-            self._detector.rouse(self._slots[number])  # nobody was told of what is stored
-            self._asked.pop(number, None)
-            self._learnt[number] = _last(points[number], since[number])
-        self._write(series)  # so that whoever takes over need not learn all of it
+            self._detector.reset_cooldown(self._slots[number])  # no notification was sent for stored points
+            self._to_learn.pop(number, None)
+            self._learnt[number] = _last_time(points[number], since[number])
+        self._store(series)  # another evaluator need not learn them again
 
-    def _begin(self, held: DetectorState | None, now: int) -> tuple[int, int]:
-        """A slot, and up to when (µs) what is in it has learnt."""
-        if held is not None:
+    def _add(self, stored: DetectorState | None, now: int) -> tuple[int, int]:
+        """Add a series to the detector. Returns its slot, and the time (µs) up to which it has learnt."""
+        if stored is not None:
             try:
-                return self._detector.add(bytes(held.state)), held.time
-            except BadState:
-                pass  # of another version of the detector: it learns anew
-        return self._detector.add(), now - LEARNT_FROM
+                return self._detector.add(bytes(stored.state)), stored.time
+            except InvalidState:
+                pass  # of another version of the detector: learn from the beginning
+        return self._detector.add(), now - TRAINING_PERIOD
 
 
-def newest(since: Mapping[int, int], until: Mapping[int, int]) -> dict[int, Points]:
-    """What is stored of series after a time of each and before another (µs): the newest points of it.
+def read_newest(since: Mapping[int, int], until: Mapping[int, int]) -> dict[int, Points]:
+    """Return the newest points, at most MAX_TRAINING_POINTS, of each series after `since` and before `until`.
 
-    Read from the newest on, twice as far back each time, so that of dense series no more is read than is wanted.
+    Reads backwards from the end, each time twice as far, so that little more than needed is read of dense series.
     """
-    found = dict.fromkeys(since, (np.empty(0, np.int64), np.empty(0)))
-    wanted, reach = dict(since), FIRST_READ
-    end = max((until[number] for number in wanted), default=0)
-    while wanted:
-        start = max(end - reach, min(wanted.values()) + 1)
-        for number, columns in load_history.columns_of(wanted, start, end).items():
-            times, values = found[number]
-            first, last = columns.times.searchsorted((wanted[number] + 1, until[number]))
-            some = slice(max(int(first), int(last) - MOST_LEARNT + len(times)), int(last))
-            found[number] = np.concatenate([columns.times[some], times]), np.concatenate([columns.values[some], values])
-        wanted = {n: at for n, at in wanted.items() if at + 1 < start and len(found[n][0]) < MOST_LEARNT}
-        end, reach = start, 2 * reach
-    return found
+    points: dict[int, Points] = dict.fromkeys(since, (np.empty(0, np.int64), np.empty(0)))
+    incomplete, period = dict(since), FIRST_READ_PERIOD
+    end = max((until[number] for number in incomplete), default=0)
+    while incomplete:
+        start = max(end - period, min(incomplete.values()) + 1)
+        for number, columns in read_columns(incomplete, start, end).items():
+            times, values = points[number]
+            first, last = columns.times.searchsorted((incomplete[number] + 1, until[number]))
+            part = slice(max(int(first), int(last) - MAX_TRAINING_POINTS + len(times)), int(last))
+            points[number] = (
+                np.concatenate([columns.times[part], times]),
+                np.concatenate([columns.values[part], values]),
+            )
+        incomplete = {
+            number: after
+            for number, after in incomplete.items()
+            if after + 1 < start and len(points[number][0]) < MAX_TRAINING_POINTS
+        }
+        end, period = start, 2 * period
+    return points
 
 
-def _last(points: Points, before: int) -> int:
-    """The time of the last of some points, where there is one."""
-    return int(points[0][-1]) if len(points[0]) else before
+def _last_time(points: Points, default: int) -> int:
+    return int(points[0][-1]) if len(points[0]) else default

@@ -1,4 +1,4 @@
-"""What is told by the clock, once a second: who is not heard of, which alerts are closed by time, what people did."""
+"""Checks by the clock, once a second: no data, auto-resolve timeouts, and alerts whose rule or device is gone."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,133 +9,130 @@ from django.db import transaction
 
 from alerts import alert_actions
 from alerts.conditions.alert_lifecycle import NEVER
-from alerts.evaluation.absence import Absence
-from alerts.evaluation.rule_series_state import Key, Outcome, Subject, Watched
-from alerts.evaluation.watched_series import Watch
-from alerts.evaluation.write_alerts import write_silent
+from alerts.evaluation.absence import AbsenceChecks
+from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesKey, RuleSeriesState, WatchedRule
+from alerts.evaluation.watched_series import WatchedSeries
+from alerts.evaluation.write_alerts import write_absence_alerts
 from alerts.models import Alert, Resolution
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
 from metrics.storage.units import to_datetime
 
-PERIOD = 1.0  # seconds
+CHECK_INTERVAL = 1.0  # seconds
+RESOLVE_BATCH = 5000  # alerts per check
 
-_TIMED_OUT = """
+_TIMED_OUT = f"""
 SELECT a.id FROM alerts_alert a JOIN alerts_rule r ON r.id = a.rule_id
 WHERE a.status IN ('active', 'acknowledged') AND r.auto_resolve AND r.kind <> 'absence'
   AND r.auto_resolve_timeout IS NOT NULL
-  AND greatest(a.last_breach_at, a.triggered_at) < %s - make_interval(secs => r.auto_resolve_timeout) LIMIT 5000
-"""
-_WITHOUT_RULE = """
+  AND greatest(a.last_breach_at, a.triggered_at) < %s - make_interval(secs => r.auto_resolve_timeout)
+LIMIT {RESOLVE_BATCH}
+"""  # noqa: S608 - a constant
+_WITHOUT_RULE = f"""
 SELECT a.id FROM alerts_alert a LEFT JOIN alerts_rule r ON r.id = a.rule_id
 WHERE a.status IN ('active', 'acknowledged')
-  AND (r.id IS NULL OR NOT r.enabled OR r.metric_name <> a.metric_name) LIMIT 5000
-"""
-_BREACHED = """
+  AND (r.id IS NULL OR NOT r.enabled OR r.metric_name <> a.metric_name) LIMIT {RESOLVE_BATCH}
+"""  # noqa: S608 - a constant
+_UPDATE_BREACHES = """
 UPDATE alerts_alert a SET last_breach_at = n.at, worst_value = coalesce(to_jsonb(n.worst), a.worst_value)
 FROM unnest(%s::bigint[], %s::timestamptz[], %s::float8[]) n(id, at, worst)
 WHERE a.id = n.id AND a.status IN ('active', 'acknowledged') AND a.last_breach_at < n.at
 """
 
 
-class Sweep:
-    """Of one evaluator. `check_alone` raises where that is not the only one any more."""
+class ClockChecks:
+    """The clock checks of one evaluator. `check_replaced` raises if another evaluator has taken over."""
 
-    def __init__(self, check_alone: Callable[[], None]) -> None:
-        self._check_alone = check_alone
-        self.absence = Absence()
-        self._next = 0.0
-        self._breached: dict[Subject, None] = {}
-        self._told = False
+    def __init__(self, check_replaced: Callable[[], None]) -> None:
+        self._check_replaced = check_replaced
+        self.absence = AbsenceChecks()
+        self.next_check = 0.0  # monotonic clock
+        self._breached: dict[RuleSeriesState, None] = {}
+        self._has_changes = False
 
-    def has_told(self) -> bool:
-        """Whether it found anything since this was last asked."""
-        told, self._told = self._told, False
-        return told
+    def take_changes(self) -> bool:
+        """Whether an alert was opened or resolved since the last call."""
+        changes, self._has_changes = self._has_changes, False
+        return changes
 
-    def due(self) -> None:
-        """The next step is not to wait."""
-        self._next = 0.0
-
-    def watch(self, rules: Sequence[Watched]) -> None:
+    def watch(self, rules: Sequence[WatchedRule]) -> None:
         self.absence.watch(rules)
 
-    def hear(self, columns: Columns) -> None:
-        self.absence.hear(columns)
+    def add_points(self, columns: Columns) -> None:
+        self.absence.add_points(columns)
 
-    def met(self, outcomes: Sequence[Outcome]) -> None:
-        """Remember when the conditions of open alerts were last met, and how badly."""
-        for subject, signal, _, _ in outcomes:
-            if subject.alert is None or signal is None or not signal.breach.any():
+    def record_breaches(self, results: Sequence[EvaluationResult]) -> None:
+        """Remember last breach and worst value of open alerts until the next step stores them."""
+        for state, signal, _, _ in results:
+            if state.alert is None or signal is None or not signal.breach.any():
                 continue
             breach = signal.breach
-            subject.breached = max(subject.breached, int(signal.times[breach][-1]))
-            subject.worst = subject.worse(signal.values[breach])
-            self._breached[subject] = None
+            state.last_breach = max(state.last_breach, int(signal.times[breach][-1]))
+            state.worst = state.worst_of(signal.values[breach])
+            self._breached[state] = None
 
-    def step(self, connection: Connection, watch: Watch, now: int) -> None:
-        """At a time (µs), with everything judged that was stored until then."""
-        if time.monotonic() < self._next:
+    def step(self, connection: Connection, watched: WatchedSeries, now: int) -> None:
+        """Run the checks if they are due. All points that were stored before `now` (µs) have to be evaluated."""
+        if time.monotonic() < self.next_check:
             return
-        self._next = time.monotonic() + PERIOD
+        self.next_check = time.monotonic() + CHECK_INTERVAL
         with transaction.atomic():
-            self._check_alone()
-            self._note_breaches()
-            self._close(_TIMED_OUT, (to_datetime(now),), Resolution.TIMEOUT)
-            self._close(_WITHOUT_RULE, (), Resolution.RULE)
-            gone = Alert.objects.open().filter(device__isnull=True)[:5000]
-            self._resolve([alert.pk for alert in gone], Resolution.DEVICE)
-        self._forget_closed(watch)
-        self._absent(connection, now)
+            self._check_replaced()
+            self._store_breaches()
+            self._resolve_selected(_TIMED_OUT, (to_datetime(now),), Resolution.TIMEOUT)
+            self._resolve_selected(_WITHOUT_RULE, (), Resolution.RULE)
+            without_device = Alert.objects.open().filter(device__isnull=True)[:RESOLVE_BATCH]
+            self._resolve([alert.pk for alert in without_device], Resolution.DEVICE)
+        self._close_resolved(watched)
+        self._check_absence(connection, now)
 
-    def _note_breaches(self) -> None:
-        some = [one for one in self._breached if one.alert is not None and one.breached != NEVER]
+    def _store_breaches(self) -> None:
+        states = [state for state in self._breached if state.alert is not None and state.last_breach != NEVER]
         self._breached = {}
-        if some:
+        if states:
+            rows = [(state.alert, to_datetime(state.last_breach), state.worst) for state in states]
             with database.cursor() as cursor:
-                columns = [(one.alert, to_datetime(one.breached), one.worst) for one in some]
-                cursor.execute(_BREACHED, list(map(list, zip(*columns, strict=True))))
+                cursor.execute(_UPDATE_BREACHES, list(map(list, zip(*rows, strict=True))))
 
-    def _close(self, query: str, parameters: tuple[Any, ...], resolution: Resolution) -> None:
+    def _resolve_selected(self, query: str, parameters: tuple[Any, ...], resolution: Resolution) -> None:
         with database.cursor() as cursor:
             cursor.execute(query, parameters)
-            self._resolve([number for (number,) in cursor.fetchall()], resolution)
+            self._resolve([pk for (pk,) in cursor.fetchall()], resolution)
 
     def _resolve(self, alerts: list[int], resolution: Resolution) -> None:
         if alerts:
             alert_actions.resolve(Alert.objects.filter(pk__in=alerts), resolution, alert_actions.EVALUATOR)
-            self._told = True
+            self._has_changes = True
 
-    def _forget_closed(self, watch: Watch) -> None:
-        """Alerts that somebody has resolved are open no more; what was measured until then counts no more."""
-        held = {one.alert: one for one in watch.subjects.values() if one.alert is not None}
-        if not held:
+    def _close_resolved(self, watched: WatchedSeries) -> None:
+        """Update the states whose alert was resolved by somebody else."""
+        states = {state.alert: state for state in watched.states.values() if state.alert is not None}
+        if not states:
             return
-        closed = set(held) - set(Alert.objects.open().filter(pk__in=list(held)).values_list("pk", flat=True))
-        for number in closed:
-            watch.close(held[number])
+        resolved = set(states) - set(Alert.objects.open().filter(pk__in=list(states)).values_list("pk", flat=True))
+        for alert in resolved:
+            watched.close_alert(states[alert])
 
-    def _absent(self, connection: Connection, now: int) -> None:
+    def _check_absence(self, connection: Connection, now: int) -> None:
         if not self.absence.rules:
             return
-        rules = [one.rule.pk for one in self.absence.rules]
-        fields = ("rule_id", "device_id", "metric_name", "pk")
-        is_open: dict[Key, int] = {
-            (rule, device, metric): pk
-            for rule, device, metric, pk in Alert.objects.open()
-            .filter(rule__in=rules, device__isnull=False)
-            .values_list(*fields)
-            .iterator()
-        }
-        absent, back = self.absence.look(connection, now, is_open)
-        if absent or back:
-            self._told = True
-            with transaction.atomic():
-                self._check_alone()
-                write_silent(absent)
-                self.absence.told(absent)
-                times = {is_open[key]: to_datetime(heard) for key, heard in back}
-                if times:
-                    alert_actions.resolve(
-                        Alert.objects.filter(pk__in=times), Resolution.RECOVERED, alert_actions.EVALUATOR, at=times
-                    )
+        open_alerts = self._read_open_absence_alerts()
+        absent, recovered = self.absence.check(connection, now, open_alerts)
+        if not absent and not recovered:
+            return
+        self._has_changes = True
+        with transaction.atomic():
+            self._check_replaced()
+            write_absence_alerts(absent)
+            self.absence.record_alerts(absent)
+            times = {open_alerts[key]: to_datetime(last_seen) for key, last_seen in recovered}
+            if times:
+                alert_actions.resolve(
+                    Alert.objects.filter(pk__in=times), Resolution.RECOVERED, alert_actions.EVALUATOR, at=times
+                )
+
+    def _read_open_absence_alerts(self) -> dict[RuleSeriesKey, int]:
+        rules = [watched.rule.pk for watched in self.absence.rules]
+        alerts = Alert.objects.open().filter(rule__in=rules, device__isnull=False)
+        rows = alerts.values_list("rule_id", "device_id", "metric_name", "pk").iterator()
+        return {(rule, device, metric): pk for rule, device, metric, pk in rows}

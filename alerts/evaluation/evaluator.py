@@ -1,9 +1,8 @@
-"""The follower that judges: it reads each commit once and in order, and what it finds stands in the database before it
-goes on.
+"""The evaluator: reads each commit once and in order, evaluates the rules on its points and writes the alerts.
 
-One evaluator works at a time (by advisory lock), in any of the workers. What it remembers from commit to commit can be
-had again from the database: alerts and the cursor from their tables, windows from the stored points. So a killed one
-delays and loses nothing, and whatever fails in between is begun anew from there.
+One evaluator works at a time, in any worker; it holds an advisory lock. Everything it keeps in memory can be restored:
+alerts and the cursor from their tables, evaluation windows from the stored points. So when it is killed, or fails,
+another one continues from the cursor; alerts are delayed, and none is lost.
 """
 
 import logging
@@ -13,286 +12,277 @@ from typing import NamedTuple
 
 from django.db import connection, transaction
 
-from alerts.evaluation import load_history
-from alerts.evaluation.anomalies import Anomalies, Points
-from alerts.evaluation.clock_checks import Sweep
-from alerts.evaluation.late_data import note_late, note_spans
+from alerts.evaluation.anomalies import LiveDetector
+from alerts.evaluation.anomaly_results import Points
+from alerts.evaluation.clock_checks import ClockChecks
+from alerts.evaluation.late_data import store_late_points, store_late_ranges
+from alerts.evaluation.load_history import iterate_columns, load_windows
 from alerts.evaluation.point_order import LATE
-from alerts.evaluation.restore_state import restore
-from alerts.evaluation.rule_series_state import Outcome, Subject
-from alerts.evaluation.self_metrics import Figures
-from alerts.evaluation.watched_series import Source, Watch, to_judge, watched_rules
-from alerts.evaluation.write_alerts import write_turns
+from alerts.evaluation.restore_state import restore_alerts
+from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesState
+from alerts.evaluation.self_metrics import SelfMetrics
+from alerts.evaluation.watched_series import InputPoints, WatchedSeries, read_watched_rules, select_inputs
+from alerts.evaluation.write_alerts import write_transitions
 from alerts.models import Cursor, Rule, RuleGeneration
 from metrics.query.accumulators import Floats, Ints
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
 from metrics.storage.format.layout import merge_by_encoding
-from metrics.storage.read import block_cache
+from metrics.storage.read.block_cache import CommitCursor, read_commits_after
+from metrics.storage.read.commit_stream import StreamState, read_commit_headers, read_stream_state
 from metrics.storage.units import to_datetime, to_microseconds
 
 log = logging.getLogger(__name__)
 
-MOST_COMMITS, MOST_POINTS = 500, 500_000  # of one step
-FIRST_COMMITS = 16  # of the first one
-LONG = (
-    1.0  # seconds of a step, after which the next one is shorter: nobody is told, nor acknowledges, before it is over
-)
-KEEP_CURSOR = 1.0  # seconds after which the cursor is kept though nothing was found
-FROZEN = "10s"  # without a statement within a transaction, after which the database ends it
-REGROUPED = 1.0  # seconds between looks for who is in which group
-CATCH_UP = 300 * 1_000_000  # µs that are read together where commits are gone
-LONGEST_ERROR = 500  # characters that are kept of one
-
-_STATE = """
-SELECT (SELECT number FROM alerts_rulegeneration), (SELECT number FROM metrics_revision),
-    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, shard, seq FROM metrics_head
-"""
-_NEXT = """
-SELECT seq, points, (extract(epoch FROM at) * 1000000)::bigint FROM metrics_young
-WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s
-"""
+MAX_STEP_COMMITS, MAX_STEP_POINTS = 500, 500_000
+FIRST_STEP_COMMITS = 16
+MAX_STEP_TIME = 1.0  # seconds; after a longer step the next one takes half as many commits, since its alerts wait
+STORE_CURSOR_INTERVAL = 1.0  # seconds between writes of the cursor while there are no alerts to write
+IDLE_TRANSACTION_TIMEOUT = "10s"  # after which PostgreSQL ends the transaction of a frozen evaluator
+GROUPS_REFRESH_PERIOD = 1.0  # seconds between reads of group members while groups change
+CATCH_UP_PERIOD = 300 * 1_000_000  # µs per read while catching up by time
+MAX_ERROR_LENGTH = 500  # characters of a rule's stored error
 
 
-class State(NamedTuple):
-    """The database at a moment: generation of the rules, revision of groups, time in µs, last commit of each shard."""
+class CommitBatch(NamedTuple):
+    """The next commits to evaluate: last number per shard, number of commits, commit times of first and last (µs)."""
 
-    generation: int
-    revision: int
-    now: int
-    heads: block_cache.CommitCursor
-
-
-class Commits(NamedTuple):
-    """The next commits of some shards: up to which number, when the first and the last of them were made (µs)."""
-
-    cursor: block_cache.CommitCursor
-    many: int
+    cursor: CommitCursor
+    commits: int
     first: int
     last: int
 
 
-class Gap(Exception):
-    """Commits were merged and dropped before they were judged."""
+class CommitsMissing(Exception):
+    """Commits were merged and deleted before they were evaluated."""
 
 
-class Overtaken(Exception):
-    """Another evaluator has judged meanwhile: the lock went with its connection, and this one did not notice."""
+class EvaluatorReplaced(Exception):
+    """Another evaluator has moved the cursor: the lock was lost with its connection, unnoticed."""
 
 
 class Evaluator:
-    """On a connection of its own, which holds the lock.
+    """Evaluates on the connection that holds the lock, and writes on Django's.
 
-    It writes on another one, so whatever it writes is fenced by the cursor: where that is not as this evaluator has
-    left it, somebody else has taken over, and nothing is written.
+    Each write checks that the cursor is as this evaluator left it. If it is not, another evaluator has taken over, and
+    EvaluatorReplaced is raised.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.figures = Figures()
-        self._watch = Watch([])
-        self._sweep = Sweep(self._check_alone)
-        self._anomalies = Anomalies()
-        self._known = (-1, -1)  # generation of the rules, revision of groups
-        self._renewed_at = 0.0
-        self._told = False
-        self._most = FIRST_COMMITS
-        self.cursor, self._at = _begin()
-        self._kept, self._kept_at = dict(self.cursor), 0.0
+        self.clock_checks = ClockChecks(self._check_replaced)
+        self.detector = LiveDetector()
+        self._metrics = SelfMetrics()
+        self._watched = WatchedSeries([])
+        self._rules_version = (-1, -1)  # generation of the rules, revision of device groups
+        self._rules_read_at = 0.0
+        self._has_changes = False
+        self._commit_limit = FIRST_STEP_COMMITS
+        self._cursor, self._position = _read_cursor()
+        self._stored_cursor, self._stored_at = dict(self._cursor), 0.0
 
     def step(self) -> int:
-        """Judge what came since the last step; returns how many commits that were."""
+        """Evaluate the commits since the last step. Returns their number."""
         began = time.monotonic()
-        state = self._state()
-        if self._is_outdated(state):
-            self._renew(state)
-        self.cursor |= {shard: seq for shard, seq in state.heads.items() if seq < self.cursor.get(shard, seq + 1)}
-        commits = None
+        stream = read_stream_state(self.connection)
+        self._refresh_rules(stream)
+        self._correct_cursor(stream)
+        batch = None
         try:
-            commits = self._next(state)
-            if commits is not None:
-                self._judge_commits(commits)
-                took = time.monotonic() - began
-                self._most = max(1, self._most // 2) if took > LONG else min(MOST_COMMITS, 2 * self._most)
-                self.figures.took(state.now - commits.first + int(1_000_000 * took))
-        except Gap:
-            self._catch_up(state)
-        if self.cursor != self._kept and time.monotonic() - self._kept_at >= KEEP_CURSOR:
-            self._keep()
-        self._anomalies.learn(state.now)
-        if self.cursor == state.heads:
-            self._anomalies.keep()
-            self._sweep.step(self.connection, self._watch, state.now)
-        if self.figures.is_due():
-            self.report(state)
-        return 0 if commits is None else commits.many
+            batch = self._next_batch(stream)
+            if batch is not None:
+                self._evaluate_batch(batch)
+                elapsed = time.monotonic() - began
+                self._adjust_limit(elapsed)
+                self._metrics.record_latency(stream.now - batch.first + int(1_000_000 * elapsed))
+        except CommitsMissing:
+            self._catch_up(stream)
+        if self._cursor != self._stored_cursor and time.monotonic() - self._stored_at >= STORE_CURSOR_INTERVAL:
+            self._store()
+        self.detector.learn(stream.now)
+        if self._cursor == stream.heads:
+            self.detector.store()
+            self.clock_checks.step(self.connection, self._watched, stream.now)
+        if self._metrics.is_due():
+            self.report(stream)
+        return 0 if batch is None else batch.commits
 
-    def sweep_at_once(self) -> None:
-        """With the next step look at the clock, however short a time it is since the last one."""
-        self._sweep.due()
+    def report(self, stream: StreamState) -> None:
+        """Store the evaluator's own metrics."""
+        backlog = {shard: seq - self._cursor[shard] for shard, seq in stream.heads.items()}
+        self._metrics.write(self._watched, stream.now, self._position, backlog)
 
-    def report(self, state: State | None = None) -> None:
-        """Tell how evaluation fares."""
-        state = state or self._state()
-        behind = {shard: seq - self.cursor[shard] for shard, seq in state.heads.items()}
-        self.figures.write(self._watch, state.now, self._at, behind)
+    def take_changes(self) -> bool:
+        """Whether an alert was opened or resolved since the last call, so that there may be notifications to send."""
+        changes = self.clock_checks.take_changes() or self._has_changes
+        self._has_changes = False
+        return changes
 
-    def is_learning(self) -> bool:
-        """Whether there are series of which the detector of anomalies has not seen what is stored."""
-        return self._anomalies.is_learning
+    def _refresh_rules(self, stream: StreamState) -> None:
+        """Read the rules again if rules or groups have changed. States of unchanged rules are kept.
 
-    def keep_learnt(self) -> None:
-        """Keep what the detector of anomalies has learnt now, instead of little by little."""
-        self._anomalies.keep(everything=True)
-
-    def has_told(self) -> bool:
-        """Whether anything was found since this was last asked, of which somebody may have to be told."""
-        told, self._told = self._told or self._sweep.has_told(), False
-        return told
-
-    def _state(self) -> State:
-        rows = self.connection.execute(_STATE).fetchall()
-        generation, revision, now = rows[0][:3]
-        return State(generation, revision, now, {shard: seq for *_, shard, seq in rows})
-
-    def _is_outdated(self, state: State) -> bool:
-        """Whether rules changed; or groups, which may change many times a second."""
-        generation, revision = self._known
-        if generation != state.generation:
-            return True
-        return revision != state.revision and time.monotonic() - self._renewed_at >= REGROUPED
-
-    def _renew(self, state: State) -> None:
-        """The rules as they are now; what is known of those that did not change is kept."""
-        rules, broken = watched_rules()
-        for rule, error in broken.items():
-            _suspend(rule, error)
-        self._known, self._renewed_at = (state.generation, state.revision), time.monotonic()
-        if [one.same for one in rules] == [one.same for one in self._watch.rules]:
+        The generation is read after the stream's heads, so a rule applies to every commit after its own.
+        """
+        [(generation,)] = self.connection.execute("SELECT number FROM alerts_rulegeneration").fetchall()
+        version = generation, stream.revision
+        if version == self._rules_version:
             return
-        self._watch = Watch(rules, restore([one.rule.pk for one in rules]), self._watch)
-        self._sweep.watch(rules)
-        self._anomalies.watch(self._watch.detected(self.connection, self._anomalies.series))
+        # Groups may change many times per second.
+        is_recent = time.monotonic() - self._rules_read_at < GROUPS_REFRESH_PERIOD
+        if version[0] == self._rules_version[0] and is_recent:
+            return
+        rules, invalid = read_watched_rules()
+        for rule, error in invalid.items():
+            _suspend_rule(rule, error)
+        self._rules_version, self._rules_read_at = version, time.monotonic()
+        if [watched.identity for watched in rules] == [watched.identity for watched in self._watched.rules]:
+            return
+        self._watched = WatchedSeries(rules, restore_alerts([watched.rule.pk for watched in rules]), self._watched)
+        self.clock_checks.watch(rules)
+        self.detector.watch(self._watched.with_anomaly_rules(self.connection, self.detector.series))
 
-    def _next(self, state: State) -> Commits | None:
-        """The commits to judge next. Raises Gap."""
-        cursor, many, points, times = {}, 0, 0, []
-        for shard, seq in self.cursor.items():
-            if seq >= state.heads[shard]:
+    def _correct_cursor(self, stream: StreamState) -> None:
+        """Set the cursor to the head of each shard that it does not have, or whose numbers restarted."""
+        for shard, seq in stream.heads.items():
+            if seq < self._cursor.get(shard, seq + 1):
+                self._cursor[shard] = seq
+
+    def _adjust_limit(self, elapsed: float) -> None:
+        if elapsed > MAX_STEP_TIME:
+            self._commit_limit = max(1, self._commit_limit // 2)
+        else:
+            self._commit_limit = min(MAX_STEP_COMMITS, 2 * self._commit_limit)
+
+    def _next_batch(self, stream: StreamState) -> CommitBatch | None:
+        """Return the next commits within the limits of a step. Raises CommitsMissing."""
+        cursor, count, points, times = {}, 0, 0, []
+        for shard, seq in self._cursor.items():
+            if seq >= stream.heads[shard]:
                 continue
-            rows = self.connection.execute(_NEXT, (shard, seq, self._most)).fetchall()
-            if not rows or rows[0][0] != seq + 1:
-                raise Gap
-            for number, count, at in rows:
-                if many and points + count > MOST_POINTS:
+            commits = read_commit_headers(self.connection, shard, seq, self._commit_limit)
+            if not commits or commits[0].seq != seq + 1:
+                raise CommitsMissing
+            for commit in commits:
+                if count and points + commit.points > MAX_STEP_POINTS:
                     break
-                cursor[shard], many, points = number, many + 1, points + count
-                times.append(at)
-        return Commits(cursor, many, min(times), max(times)) if times else None
+                cursor[shard], count, points = commit.seq, count + 1, points + commit.points
+                times.append(commit.committed_at)
+        return CommitBatch(cursor, count, min(times), max(times)) if times else None
 
-    def _judge_commits(self, commits: Commits) -> None:
-        before = {shard: self.cursor[shard] for shard in commits.cursor}
-        found = block_cache.read_commits_after(self.connection, before, commits.many)
-        if not found:
-            raise Gap
-        parts = [part for (shard, seq), parts in found if seq <= commits.cursor[shard] for part in parts]
-        outcomes = [one for columns in merge_by_encoding(parts) for one in self._judge(columns, commits.first)]
-        self._write(outcomes, self.cursor | commits.cursor, commits.last)
+    def _evaluate_batch(self, batch: CommitBatch) -> None:
+        before = {shard: self._cursor[shard] for shard in batch.cursor}
+        commits = read_commits_after(self.connection, before, batch.commits)
+        if not commits:
+            raise CommitsMissing
+        parts = [part for (shard, seq), parts in commits if seq <= batch.cursor[shard] for part in parts]
+        results = []
+        for columns in merge_by_encoding(parts):
+            results += self._evaluate(columns, batch.first)
+        self._write(results, self._cursor | batch.cursor, batch.last)
 
-    def _judge(self, columns: Columns, arrived: int) -> list[Outcome]:
-        """What some points change. A rule that fails is suspended, and harms no other."""
-        self._sweep.hear(columns)
-        sources, watched = to_judge(self._watch, self.connection, columns, arrived - LATE)
-        self.figures.judged(len(columns), watched)
-        self._detect(sources, arrived)
-        points: dict[Subject, list[tuple[int, Ints, Floats]]] = {}
-        for (subject, place), times, values in sources:
-            points.setdefault(subject, []).append((place, times, values))
-        cold = [
-            (subject, min(int(times[0]) for _, times, _ in some)) for subject, some in points.items() if subject.is_cold
-        ]
-        for subject, _ in cold:
-            if subject.joined is not None:
-                self._watch.complete(self.connection, subject)
-        if cold:
-            load_history.warm(cold)
-        outcomes = []
-        for subject, some in points.items():
+    def _evaluate(self, columns: Columns, arrived: int) -> list[EvaluationResult]:
+        """Evaluate points that arrived at a time (µs). A rule that raises an error is suspended, the others go on."""
+        self.clock_checks.add_points(columns)
+        inputs, watched = select_inputs(self._watched, self.connection, columns, arrived - LATE)
+        self._metrics.count_points(len(columns), watched)
+        self._detect_anomalies(inputs, arrived)
+        points: dict[RuleSeriesState, list[tuple[int, Ints, Floats]]] = {}
+        for (state, position), times, values in inputs:
+            points.setdefault(state, []).append((position, times, values))
+        self._load_missing_windows(points)
+        results = []
+        for state, state_points in points.items():
             try:
-                outcomes.append(subject.judge(some, arrived))
+                results.append(state.evaluate(state_points, arrived))
             except Exception as error:
-                log.exception("rule %s cannot be evaluated", subject.watched.rule.rule_id)
-                _suspend(subject.watched.rule.pk, repr(error))
-            if subject.place >= 0:
-                self._watch.plain.settle(subject)
-        return outcomes
+                log.exception("rule %s failed and is suspended", state.watched.rule.rule_id)
+                _suspend_rule(state.watched.rule.pk, repr(error))
+            if state.column >= 0:
+                self._watched.simple.update(state)
+        return results
 
-    def _detect(self, sources: Sequence[tuple[Source, Ints, Floats]], arrived: int) -> None:
-        """Let the detector of anomalies see the points that are about to be judged, once for each series."""
-        inputs = [(source.subject.inputs[source.place], times, values) for source, times, values in sources]
-        inputs = [one for one in inputs if one[0].comparison.kind == "anomaly"]
-        if inputs:
-            points: dict[int, Points] = {one.series: (times, values) for one, times, values in inputs}
-            found = self._anomalies.judge(points, arrived)
-            for one, _, _ in inputs:
-                one.detected = found.get(one.series)
+    def _load_missing_windows(self, points: dict[RuleSeriesState, list[tuple[int, Ints, Floats]]]) -> None:
+        """Load the points before the new ones for states that need them and have none."""
+        states = []
+        for state, state_points in points.items():
+            if state.needs_history:
+                states.append((state, min(int(times[0]) for _, times, _ in state_points)))
+        for state, _ in states:
+            if state.composite is not None:
+                self._watched.add_all_inputs(self.connection, state)
+        if states:
+            load_windows(states)
 
-    def _write(self, outcomes: Sequence[Outcome], cursor: block_cache.CommitCursor, at: int) -> None:
-        """What was found, and how far that is, in one transaction."""
-        found = [one for one in outcomes if one.turns]
-        late = [one for one in outcomes if one.late]
-        self.cursor, self._at = cursor, at
-        if found or late:
-            self._keep(found, late)
-        self._told = self._told or bool(found)
-        self._sweep.met(outcomes)
+    def _detect_anomalies(self, inputs: Sequence[InputPoints], arrived: int) -> None:
+        """Run the anomaly detector on the new points, once for each series, before the rules are evaluated."""
+        anomaly_inputs = []
+        points: dict[int, Points] = {}
+        for (state, position), times, values in inputs:
+            source = state.inputs[position]
+            if source.condition.kind == "anomaly":
+                anomaly_inputs.append(source)
+                points[source.series] = times, values
+        if points:
+            signals = self.detector.detect(points, arrived)
+            for source in anomaly_inputs:
+                source.anomaly_signal = signals.get(source.series)
 
-    def _keep(self, found: Sequence[Outcome] = (), late: Sequence[Outcome] = ()) -> None:
-        """Keep what was found, and with it how far everything is judged. Raises Overtaken."""
-        at = to_datetime(self._at)
-        rows = [Cursor(shard=shard, seq=seq, at=at) for shard, seq in self.cursor.items()]
-        update = ["seq", "at"]
+    def _write(self, results: Sequence[EvaluationResult], cursor: CommitCursor, position: int) -> None:
+        """Move the cursor and write alerts and late ranges, if any, in one transaction."""
+        changed = [result for result in results if result.transitions]
+        late = [result for result in results if result.late]
+        self._cursor, self._position = cursor, position
+        if changed or late:
+            self._store(changed, late)
+        self._has_changes = self._has_changes or bool(changed)
+        self.clock_checks.record_breaches(results)
+
+    def _store(self, changed: Sequence[EvaluationResult] = (), late: Sequence[EvaluationResult] = ()) -> None:
+        """Store alerts, late ranges and the cursor. Raises EvaluatorReplaced."""
+        at = to_datetime(self._position)
+        rows = [Cursor(shard=shard, seq=seq, at=at) for shard, seq in self._cursor.items()]
         with transaction.atomic():
-            self._check_alone()
-            self.figures.raised(write_turns(found))
-            note_late(late)
-            Cursor.objects.bulk_create(rows, update_conflicts=True, unique_fields=["shard"], update_fields=update)
-        self._kept, self._kept_at = dict(self.cursor), time.monotonic()
+            self._check_replaced()
+            self._metrics.count_alerts(write_transitions(changed))
+            store_late_points(late)
+            Cursor.objects.bulk_create(
+                rows, update_conflicts=True, unique_fields=["shard"], update_fields=["seq", "at"]
+            )
+        self._stored_cursor, self._stored_at = dict(self._cursor), time.monotonic()
 
-    def _check_alone(self) -> None:
-        """Until the transaction ends, which the caller holds, nobody else judges. Raises Overtaken.
+    def _check_replaced(self) -> None:
+        """Lock the stored cursor until the caller's transaction ends. Raises EvaluatorReplaced.
 
-        The transaction ends, too, when this process is frozen in it.
+        PostgreSQL ends the transaction when this process is frozen in it.
         """
         with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = %s", (FROZEN,))
-        held = Cursor.objects.select_for_update().order_by("shard").values_list("shard", "seq")
-        if dict(held) != self._kept:
-            raise Overtaken
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = %s", (IDLE_TRANSACTION_TIMEOUT,))
+        stored = Cursor.objects.select_for_update().order_by("shard").values_list("shard", "seq")
+        if dict(stored) != self._stored_cursor:
+            raise EvaluatorReplaced
 
-    def _catch_up(self, state: State) -> None:
-        """Judge by time what came after the last commit that was judged: the commits themselves are gone."""
-        log.warning("evaluation was away for %d s and catches up", (state.now - self._at) // 1_000_000)
-        start = since = self._at
-        series = self._watch.series(self.connection)
-        # What was measured before that may have been judged or may have come since: history tells.
-        note_spans(dict.fromkeys(series.tolist(), (since - LATE, since - 1)))
-        while len(series) and start < state.now:
-            end = min(start + CATCH_UP, state.now)
-            for columns in load_history.points(series, start, end):
-                outcomes = self._judge(columns, since)
-                self._write(outcomes, self.cursor, since)
+    def _catch_up(self, stream: StreamState) -> None:
+        """Evaluate by time the points after the cursor, since its commits are merged and deleted."""
+        log.warning("evaluation is %d s behind and catches up", (stream.now - self._position) // 1_000_000)
+        start = since = self._position
+        series = self._watched.all_series(self.connection)
+        # Earlier points may be evaluated already or may have come since: they are evaluated as late data.
+        store_late_ranges(dict.fromkeys(series.tolist(), (since - LATE, since - 1)))
+        while len(series) and start < stream.now:
+            end = min(start + CATCH_UP_PERIOD, stream.now)
+            for columns in iterate_columns(series, start, end):
+                self._write(self._evaluate(columns, since), self._cursor, since)
             start = end
-        self._write([], state.heads, state.now)
+        self._write([], stream.heads, stream.now)
 
 
-def _begin() -> tuple[block_cache.CommitCursor, int]:
-    """Where evaluation goes on: after which commits, the first of which was made at a time (µs)."""
-    kept = list(Cursor.objects.all())
-    return {one.shard: one.seq for one in kept}, min(to_microseconds(one.at) for one in kept)
+def _read_cursor() -> tuple[CommitCursor, int]:
+    """Return the last evaluated commit per shard, and the earliest commit time of them (µs)."""
+    rows = list(Cursor.objects.all())
+    return {row.shard: row.seq for row in rows}, min(to_microseconds(row.at) for row in rows)
 
 
-def _suspend(rule: int, error: str) -> None:
-    """Evaluate a rule no more until somebody has changed it."""
-    Rule.objects.filter(pk=rule, suspended="").update(suspended=error[:LONGEST_ERROR])
+def _suspend_rule(rule: int, error: str) -> None:
+    """Stop evaluating a rule until somebody changes it."""
+    Rule.objects.filter(pk=rule, suspended="").update(suspended=error[:MAX_ERROR_LENGTH])
     RuleGeneration.increment()

@@ -1,4 +1,4 @@
-"""Points that came too late, or after later ones: noted, and judged as history with what was measured around them."""
+"""Late data: points that arrive late or out of order are noted, and evaluated as history some seconds later."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,26 +7,26 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from alerts import alert_actions
-from alerts.evaluation import load_history
-from alerts.evaluation.rule_series_state import Outcome, Span, Subject, Watched
-from alerts.evaluation.watched_series import Watch, watched_rules
-from alerts.evaluation.write_alerts import alert_of, filled
+from alerts.evaluation.load_history import read_columns
+from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesState, TimeRange, WatchedRule
+from alerts.evaluation.watched_series import WatchedSeries, read_watched_rules
+from alerts.evaluation.write_alerts import build_alert, render_templates
 from alerts.models import Alert, Resolution, Status
 from metrics.storage.connection import read_connection
 from metrics.storage.units import to_datetime
 
-QUIET = 3 * 1_000_000  # µs that no more points of a range have to come before it is judged
-BEFORE, AFTER = 3600 * 1_000_000, 3600 * 1_000_000  # µs around a range in which an episode may have begun, or end
-PIECE = 86_400 * 1_000_000  # µs that are read together
-MOST = 200  # series that are judged together
-REPLAYED = ("threshold", "trend", "forecast", "composite")  # what is judged the same at any time
+QUIET_PERIOD = 3 * 1_000_000  # µs without further points of a range before it is evaluated
+MARGIN = 3600 * 1_000_000  # µs before and after a range in which an alert may have begun or ended
+READ_PERIOD = 86_400 * 1_000_000  # µs per read
+LATE_SERIES_BATCH = 200  # series per transaction
+REPLAYED_KINDS = ("threshold", "trend", "forecast", "composite")  # whose result does not depend on the time of arrival
 
-_CLAIM = """
+_CLAIM_RANGES = """
 DELETE FROM alerts_laterange WHERE series IN (
     SELECT series FROM alerts_laterange WHERE since <= %s ORDER BY since LIMIT %s FOR UPDATE SKIP LOCKED
 ) RETURNING series, time_from, time_to
 """
-_NOTE = """
+_STORE_RANGES = """
 INSERT INTO alerts_laterange (series, time_from, time_to, since)
 SELECT series, time_from, time_to, now()
 FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) n(series, time_from, time_to) ORDER BY series
@@ -35,80 +35,86 @@ ON CONFLICT (series) DO UPDATE SET time_from = least(alerts_laterange.time_from,
 """
 
 
-def note_late(outcomes: Sequence[Outcome]) -> None:
-    """Remember what is to be judged as history. The caller holds a transaction."""
-    spans: dict[int, Span] = {}
-    for one in outcomes:
-        for series, (low, high) in one.late.items():
-            before = spans.get(series, (low, high))
-            spans[series] = min(before[0], low), max(before[1], high)
-    note_spans(spans)
+def store_late_points(results: Sequence[EvaluationResult]) -> None:
+    """Store the time ranges of late points by series. The caller holds a transaction."""
+    ranges: dict[int, TimeRange] = {}
+    for result in results:
+        for series, (first, last) in result.late.items():
+            known = ranges.get(series, (first, last))
+            ranges[series] = min(known[0], first), max(known[1], last)
+    store_late_ranges(ranges)
 
 
-def note_spans(spans: dict[int, Span]) -> None:
-    """Remember, by series, from when to when there is something to be judged as history."""
-    if spans:
+def store_late_ranges(ranges: dict[int, TimeRange]) -> None:
+    """Store time ranges, by series, that have to be evaluated as history."""
+    if ranges:
         with connection.cursor() as cursor:
-            cursor.execute(_NOTE, (list(spans), *map(list, zip(*spans.values(), strict=True))))
+            cursor.execute(_STORE_RANGES, (list(ranges), *map(list, zip(*ranges.values(), strict=True))))
 
 
-def judge_late(now: int, most: int = MOST) -> int:
-    """Judge ranges that have been quiet for some seconds, at a time (µs): alerts that were over when their points came
-    stand in the history, and notify nobody. Returns how many series were looked at.
+def evaluate_late_ranges(now: int, limit: int = LATE_SERIES_BATCH) -> int:
+    """Evaluate ranges without new points for QUIET_PERIOD before now (µs). Returns the number of series.
 
-    A range and what is found in it are one transaction: a killed worker leaves the range to the next one.
+    Their alerts are retroactive: resolved from the start, without notification. A range is deleted in the transaction
+    that stores its alerts, so a killed worker leaves it to the next run.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CLAIM, (to_datetime(now - QUIET), most))
-        ranges = {series: (low, high) for series, low, high in cursor.fetchall()}
+        cursor.execute(_CLAIM_RANGES, (to_datetime(now - QUIET_PERIOD), limit))
+        ranges = {series: (first, last) for series, first, last in cursor.fetchall()}
         if ranges:
-            rules = [one for one in watched_rules()[0] if one.spec.kind in REPLAYED]
-            alert_actions.open_alerts(filled([alert for one in _subjects(rules, ranges) for alert in _alerts(*one)]))
+            rules = [watched for watched in read_watched_rules()[0] if watched.spec.kind in REPLAYED_KINDS]
+            alerts = [alert for state, late in _find_states(rules, ranges) for alert in _find_alerts(state, late)]
+            alert_actions.open_alerts(render_templates(alerts))
         return len(ranges)
 
 
-def _subjects(rules: list[Watched], ranges: dict[int, Span]) -> Iterator[tuple[Subject, Span]]:
-    """What is about these series, and from when to when it is to be judged anew."""
-    watch = Watch(rules)
+def _find_states(rules: list[WatchedRule], ranges: dict[int, TimeRange]) -> Iterator[tuple[RuleSeriesState, TimeRange]]:
+    """Yield a new state for each rule on these series, with the time range to evaluate."""
+    watched = WatchedSeries(rules)
     with read_connection() as reader:
-        watch.slots(reader, np.array(sorted(ranges), np.int64))
-        for subject in list(watch.subjects.values()):
-            spans = [ranges[one.series] for one in subject.inputs.values() if one.series in ranges]
-            if subject.joined is not None:
-                watch.complete(reader, subject)
-            yield subject, (min(low for low, _ in spans), max(high for _, high in spans))
+        watched.rows(reader, np.array(sorted(ranges), np.int64))
+        for state in list(watched.states.values()):
+            late = [ranges[source.series] for source in state.inputs.values() if source.series in ranges]
+            if state.composite is not None:
+                watched.add_all_inputs(reader, state)
+            yield state, (min(first for first, _ in late), max(last for _, last in late))
 
 
-def _alerts(subject: Subject, span: Span) -> Iterator[Alert]:
-    """The episodes that began in a span, but those of which there is an alert. Day by day, however long it is."""
-    start, end = span[0] - subject.watched.spec.lookback - BEFORE, span[1] + AFTER
+def _find_alerts(state: RuleSeriesState, late: TimeRange) -> Iterator[Alert]:
+    """Yield the alerts triggered within a time range that are not stored. Reads one day at a time."""
+    start, end = late[0] - state.watched.spec.lookback - MARGIN, late[1] + MARGIN
     alert: Alert | None = None
     last = start
-    for first in range(start, end, PIECE):
-        held = load_history.columns_of([one.series for one in subject.inputs.values()], first, min(first + PIECE, end))
-        points = [(place, *one.points(held[one.series])) for place, one in subject.inputs.items() if one.series in held]
-        signal, turns = subject.judge(points, arrived=start)[1:3]
+    for first in range(start, end, READ_PERIOD):
+        series = [source.series for source in state.inputs.values()]
+        columns = read_columns(series, first, min(first + READ_PERIOD, end))
+        points = [
+            (position, *source.read_points(columns[source.series]))
+            for position, source in state.inputs.items()
+            if source.series in columns
+        ]
+        _, signal, transitions, _ = state.evaluate(points, arrived=start)
         if signal is None:
             continue
-        for raised, at in turns:
-            last = int(signal.times[at])
-            if raised:
-                alert = alert_of(subject, signal, at) if span[0] <= last <= span[1] else None
+        for opened, position in transitions:
+            last = int(signal.times[position])
+            if opened:
+                alert = build_alert(state, signal, position) if late[0] <= last <= late[1] else None
             elif alert is not None:
-                yield from _over(subject, alert, last)
+                yield from _retroactive_alert(state, alert, last)
                 alert = None
         last = int(signal.times[-1])
     if alert is not None:
-        yield from _over(subject, alert, last)
+        yield from _retroactive_alert(state, alert, last)
 
 
-def _over(subject: Subject, alert: Alert, last: int) -> Iterator[Alert]:
-    """An alert that was over at a time (µs), unless there was one at the time."""
-    rule, device, metric = subject.key
-    among = Alert.objects.filter(
-        rule_id=rule, device_id=device, metric_name=metric, triggered_at__lte=to_datetime(last)
+def _retroactive_alert(state: RuleSeriesState, alert: Alert, ended: int) -> Iterator[Alert]:
+    """Yield the alert, resolved at a time (µs), unless an alert of that time is stored already."""
+    rule, device, metric = state.key
+    stored = Alert.objects.filter(
+        rule_id=rule, device_id=device, metric_name=metric, triggered_at__lte=to_datetime(ended)
     )
-    if not among.filter(Q(resolved_at__gte=alert.triggered_at) | Q(resolved_at=None)).exists():
+    if not stored.filter(Q(resolved_at__gte=alert.triggered_at) | Q(resolved_at=None)).exists():
         alert.status, alert.retroactive, alert.resolution = Status.RESOLVED, True, Resolution.RETROACTIVE
-        alert.resolved_at, alert.resolved_by = to_datetime(last), alert_actions.EVALUATOR
+        alert.resolved_at, alert.resolved_by = to_datetime(ended), alert_actions.EVALUATOR
         yield alert

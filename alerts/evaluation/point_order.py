@@ -1,10 +1,10 @@
-"""Which new points are judged as they come: those that are in order, and not too old."""
+"""Which new points are evaluated on arrival: those that are in order and not late."""
 
 from metrics.query.accumulators import Ints
 
-LATE = 300 * 1_000_000  # µs: what is older when it arrives is history, and pages nobody
+LATE = 300 * 1_000_000  # µs; points that are older on arrival are late data: evaluated as history, without notification
 
 
-def in_order(times: Ints, arrived: int, watermark: int) -> int:
-    """The place of the first point that is judged, of points that arrived at a time and come after others (µs)."""
+def first_on_time(times: Ints, arrived: int, watermark: int) -> int:
+    """Return the position of the first point (times ascending) that is not late and is after the watermark."""
     return int(times.searchsorted(max(arrived - LATE, watermark + 1)))

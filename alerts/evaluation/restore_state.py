@@ -1,61 +1,61 @@
-"""How rules stood with their series, out of the table of alerts: after a restart, and for whatever is watched anew."""
+"""Restore open alerts and last alerts from the database: after a restart, and when a series is watched again."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from alerts.evaluation.rule_series_state import Key, Subject
+from alerts.evaluation.rule_series_state import RuleSeriesKey, RuleSeriesState
 from alerts.models import Alert, Rule
 from metrics.storage.connection import read_connection
 from metrics.storage.units import to_microseconds
 
-_LAST = """
+_LAST_ALERTS = """
 SELECT DISTINCT ON (rule_id, device_id, metric_name) rule_id, device_id, metric_name, triggered_at, resolved_at
 FROM alerts_alert WHERE rule_id = ANY(%s) AND device_id IS NOT NULL AND NOT retroactive
 ORDER BY rule_id, device_id, metric_name, triggered_at DESC
 """
 
 
-class Open(NamedTuple):
-    """An open alert: its primary key, when it was triggered and when the condition was last met (µs), and how badly."""
+class OpenAlert(NamedTuple):
+    """Primary key of an open alert, times of its trigger and of its last breach (µs), and its worst value."""
 
     alert: int
     triggered: int
-    breached: int
+    last_breach: int
     worst: float | None
 
 
-class Restored(NamedTuple):
-    """What was open; and when the last alert was triggered and ended (µs), where that counts."""
+class RestoredAlerts(NamedTuple):
+    """Open alerts; and trigger and end times (µs) of the last alert, of rules with a cooldown or a trigger count."""
 
-    open: dict[Key, Open]
-    last: dict[Key, tuple[int, int]]
+    open: dict[RuleSeriesKey, OpenAlert]
+    last: dict[RuleSeriesKey, tuple[int, int]]
 
-    def apply(self, subject: Subject) -> None:
-        """Let a subject stand as it did."""
-        standing = subject.standing
-        if (last := self.last.get(subject.key)) is not None:
-            standing.triggered, standing.ended = last
-        if (held := self.open.get(subject.key)) is not None:
-            standing.is_open, standing.triggered = True, held.triggered
-            subject.alert, subject.breached, subject.worst = held.alert, held.breached, held.worst
+    def apply(self, state: RuleSeriesState) -> None:
+        """Set the alert and the lifecycle of a new state."""
+        lifecycle = state.lifecycle
+        if (last := self.last.get(state.key)) is not None:
+            lifecycle.triggered, lifecycle.ended = last
+        if (restored := self.open.get(state.key)) is not None:
+            lifecycle.is_open, lifecycle.triggered = True, restored.triggered
+            state.alert, state.last_breach, state.worst = restored.alert, restored.last_breach, restored.worst
 
 
-def restore(rules: Sequence[int]) -> Restored:
-    """How these rules (primary keys) stand."""
-    found: dict[Key, Open] = {}
+def restore_alerts(rules: Sequence[int]) -> RestoredAlerts:
+    """Read the alerts of these rules (primary keys)."""
+    open_alerts: dict[RuleSeriesKey, OpenAlert] = {}
     fields = ("rule_id", "device_id", "metric_name", "pk", "triggered_at", "last_breach_at", "worst_value")
-    for rule, device, metric, pk, triggered, breached, worst in (
+    for rule, device, metric, pk, triggered, breach, worst in (
         Alert.objects.open().filter(rule__in=rules, device__isnull=False).values_list(*fields).iterator()
     ):
-        found[rule, device, metric] = Open(pk, to_microseconds(triggered), to_microseconds(breached), worst)
+        open_alerts[rule, device, metric] = OpenAlert(pk, to_microseconds(triggered), to_microseconds(breach), worst)
     counting = Rule.objects.filter(pk__in=rules).exclude(cooldown_minutes=0, trigger_count=1)
-    return Restored(found, last_alerts(list(counting.values_list("pk", flat=True))))
+    return RestoredAlerts(open_alerts, read_last_alerts(list(counting.values_list("pk", flat=True))))
 
 
-def last_alerts(rules: Sequence[int]) -> dict[Key, tuple[int, int]]:
-    """When the last alert of each series of these rules was triggered, and when it ended, µs."""
+def read_last_alerts(rules: Sequence[int]) -> dict[RuleSeriesKey, tuple[int, int]]:
+    """Return when the last alert of each series of these rules was triggered and when it ended, µs."""
     with read_connection() as connection:
-        rows = connection.execute(_LAST, (list(rules),)).fetchall()
+        rows = connection.execute(_LAST_ALERTS, (list(rules),)).fetchall()
     return {
         (rule, device, metric): (to_microseconds(triggered), to_microseconds(ended or triggered))
         for rule, device, metric, triggered, ended in rows

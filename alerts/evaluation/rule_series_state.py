@@ -1,4 +1,4 @@
-"""What is judged: a rule with a device's metric, and how the one stands with the other."""
+"""What the evaluator remembers of each rule and series: inputs, evaluation window, breaches and the open alert."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,38 +6,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alerts.conditions.alert_lifecycle import NEVER, Standing, Turn, advance
-from alerts.conditions.composite import Joined, join
-from alerts.conditions.dispatch import judge
-from alerts.conditions.spec import Comparison, Spec
+from alerts.conditions.alert_lifecycle import NEVER, LifecycleState, Transition, advance
+from alerts.conditions.composite import CompositeState, join
+from alerts.conditions.dispatch import evaluate_condition
+from alerts.conditions.spec import ConditionSpec, RuleSpec
 from alerts.conditions.thresholds import Signal, as_numbers
-from alerts.evaluation.anomaly_results import Detected
-from alerts.evaluation.point_order import in_order
+from alerts.evaluation.anomaly_results import AnomalySignal
+from alerts.evaluation.point_order import first_on_time
 from alerts.models import Rule
 from metrics.query.accumulators import Floats, Ints
 from metrics.storage.format.codec import Columns
 
-MOST_KEPT = 20_000  # points of a window; of a longer one the newest count
+MAX_WINDOW_POINTS = 20_000  # the newest points of a window that has more
 
+EMPTY_SIGNAL = Signal(np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_), np.empty(0, np.bool_))
 
-NOTHING = Signal(np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_), np.empty(0, np.bool_))
-
-Key = tuple[int, int, str]  # rule, device, metric
-Span = tuple[int, int]  # µs, from the first to the last
+RuleSeriesKey = tuple[int, int, str]  # primary keys of rule and device, metric
+TimeRange = tuple[int, int]  # first and last time, µs
 
 
 @dataclass(slots=True, eq=False)
-class Watched:
-    """A rule that is evaluated. `devices` are ids, `members` primary keys; both None: every device."""
+class WatchedRule:
+    """An enabled rule. `devices` are device_ids, `members` primary keys of devices; both None: every device."""
 
     rule: Rule
-    spec: Spec
+    spec: RuleSpec
     devices: frozenset[str] | None
     members: frozenset[int] | None
 
     @property
-    def same(self) -> tuple[object, ...]:
-        """What is evaluated, and of which devices: alike where nothing has to be looked at anew."""
+    def identity(self) -> tuple[object, ...]:
+        """Rule version and devices. Two watched rules with the same identity are evaluated alike."""
         return self.rule.pk, self.rule.version, self.devices, self.members
 
     def covers(self, device: int, device_id: str) -> bool:
@@ -47,162 +46,166 @@ class Watched:
 
 
 @dataclass(slots=True, eq=False)
-class Input:
-    """The points of one series as a condition sees them.
+class ConditionInput:
+    """The series that one condition is evaluated on, with the points that the next evaluation needs.
 
-    watermark      time of the last point that was judged, µs
-    times, values  of the window up to there, where the condition needs them
-    detected       what the detector of anomalies made of the points that are about to be judged
+    watermark       time of the last evaluated point, µs
+    times, values   points of the evaluation window up to the watermark; empty if the condition has no window
+    anomaly_signal  the detector's result for the points that are about to be evaluated
     """
 
-    comparison: Comparison
+    condition: ConditionSpec
     series: int
     watermark: int = NEVER
     times: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     values: Floats = field(default_factory=lambda: np.empty(0))
-    detected: Detected | None = None
+    anomaly_signal: AnomalySignal | None = None
 
     @property
-    def is_plain(self) -> bool:
-        """Whether a number says by itself whether it is a breach."""
-        one = self.comparison
-        return one.kind == "threshold" and not one.aggregation and not isinstance(one.threshold, str)
+    def is_simple(self) -> bool:
+        """Whether each number alone is compared with a threshold, without a window."""
+        condition = self.condition
+        return condition.kind == "threshold" and not condition.aggregation and not isinstance(condition.threshold, str)
 
-    def points(self, columns: Columns) -> tuple[Ints, Floats]:
-        """The times and values of columns of this series alone, as the condition compares them."""
+    def read_points(self, columns: Columns) -> tuple[Ints, Floats]:
+        """Return the times and values of columns that hold this series alone, as numbers to compare."""
         if columns.is_numeric:
             return columns.times, columns.values
-        return columns.times, as_numbers(self.comparison, columns.values)
+        return columns.times, as_numbers(self.condition, columns.values)
 
-    def warm(self, times: Ints, values: Floats) -> Signal:
-        """Remember what was measured before; returns what it amounted to."""
-        if self.comparison.kind == "anomaly":
-            return NOTHING
-        signal = judge(self.comparison, times, values, 0)
-        self._keep(times, values)
+    def load_history(self, times: Ints, values: Floats) -> Signal:
+        """Fill the window with earlier points. Returns their signal."""
+        if self.condition.kind == "anomaly":
+            return EMPTY_SIGNAL
+        signal = evaluate_condition(self.condition, times, values, 0)
+        self._keep_window(times, values)
         return signal
 
-    def judge(self, times: Ints, values: Floats, arrived: int) -> tuple[Signal | None, Span | None]:
-        """The signal of those new points that are in order, and from when to when there were others."""
-        if self.comparison.kind == "anomaly":
-            return self._taken(), None
-        late, first = None, in_order(times, arrived, self.watermark)
+    def evaluate(self, times: Ints, values: Floats, arrived: int) -> tuple[Signal | None, TimeRange | None]:
+        """Return the signal of the new points that are on time and in order, and the time range of the others."""
+        if self.condition.kind == "anomaly":
+            return self._take_anomaly_signal(), None
+        late, first = None, first_on_time(times, arrived, self.watermark)
         if first:
             late = int(times[0]), int(times[first - 1])
             times, values = times[first:], values[first:]
         if not len(times):
             return None, late
         self.watermark = int(times[-1])
-        known = len(self.times)
-        if known:
+        earlier = len(self.times)
+        if earlier:
             times, values = np.concatenate((self.times, times)), np.concatenate((self.values, values))
-        signal = judge(self.comparison, times, values, known)
-        self._keep(times, values)
+        signal = evaluate_condition(self.condition, times, values, earlier)
+        self._keep_window(times, values)
         return signal, late
 
-    def _taken(self) -> Signal | None:
-        """What the detector found, once."""
-        found, self.detected = self.detected, None
-        if found is None or not len(found := found.after(self.watermark)):
+    def _take_anomaly_signal(self) -> AnomalySignal | None:
+        signal, self.anomaly_signal = self.anomaly_signal, None
+        if signal is None or not len(signal := signal.after(self.watermark)):
             return None
-        self.watermark = int(found.times[-1])
-        return found
+        self.watermark = int(signal.times[-1])
+        return signal
 
-    def _keep(self, times: Ints, values: Floats) -> None:
-        if self.comparison.needs_window and len(times):
-            first = int(times.searchsorted(times[-1] - self.comparison.window, "right"))
-            first = max(first, len(times) - MOST_KEPT)
+    def _keep_window(self, times: Ints, values: Floats) -> None:
+        if self.condition.needs_window and len(times):
+            first = int(times.searchsorted(times[-1] - self.condition.window, "right"))
+            first = max(first, len(times) - MAX_WINDOW_POINTS)
             self.times, self.values = times[first:].copy(), values[first:].copy()
 
 
-class Outcome(NamedTuple):
-    """What became of a subject's new points: the signal that was judged, and what it changed.
+class EvaluationResult(NamedTuple):
+    """The result of new points for one rule and series.
 
-    late    by series: from when to when there were points that came too late or out of order
+    transitions  alerts to open and to resolve, in order
+    late         time range of points that came late or out of order, by series
     """
 
-    subject: "Subject"
+    state: "RuleSeriesState"
     signal: Signal | None
-    turns: list[Turn]
-    late: dict[int, Span]
+    transitions: list[Transition]
+    late: dict[int, TimeRange]
 
 
 @dataclass(slots=True, eq=False)
-class Subject:
-    """A rule and a metric of a device, or with a composite a rule and a device.
+class RuleSeriesState:
+    """State of a rule and a metric of a device; of a composite rule: of a rule and a device.
 
-    inputs    by the place of the condition; several with a composite alone
-    standing  what is remembered from point to point
-    alert     primary key of the open alert
-    place     among the plain subjects of the watch; -1: it is none
-    is_warm   whether what was measured before is known
-    breached  when the condition was last met while an alert is open, µs
-    worst     the value furthest beyond the threshold meanwhile
+    inputs       by position of the condition; more than one only for a composite
+    lifecycle    breaches and alert so far
+    composite    last result of each condition; None if the rule is no composite
+    alert        primary key of the open alert
+    column       position in SimpleStates; -1: not in there
+    has_history  whether the points before the first new ones were loaded
+    last_breach  time of the last breach while an alert is open, µs
+    worst        value furthest beyond the threshold while an alert is open
     """
 
-    watched: Watched
+    watched: WatchedRule
     device: int
     device_id: str
     metric: str
-    inputs: dict[int, Input] = field(default_factory=dict)
-    standing: Standing = field(default_factory=Standing)
-    joined: Joined | None = None
+    inputs: dict[int, ConditionInput] = field(default_factory=dict)
+    lifecycle: LifecycleState = field(default_factory=LifecycleState)
+    composite: CompositeState | None = None
     alert: int | None = None
-    place: int = -1
-    is_warm: bool = False
-    breached: int = NEVER
+    column: int = -1
+    has_history: bool = False
+    last_breach: int = NEVER
     worst: float | None = None
 
     @property
-    def key(self) -> Key:
+    def key(self) -> RuleSeriesKey:
         return self.watched.rule.pk, self.device, self.metric
 
     @property
-    def is_plain(self) -> bool:
-        return self.joined is None and all(one.is_plain for one in self.inputs.values())
+    def is_simple(self) -> bool:
+        return self.composite is None and all(source.is_simple for source in self.inputs.values())
 
     @property
-    def is_cold(self) -> bool:
-        """Whether it has to see what was measured before, and has not."""
-        return not self.is_warm and self.watched.spec.lookback > 0
+    def needs_history(self) -> bool:
+        """Whether earlier points are needed and were not loaded yet."""
+        return not self.has_history and self.watched.spec.lookback > 0
 
-    def warm(self, before: dict[int, tuple[Ints, Floats]]) -> None:
-        """Remember what was measured before the first points that are judged, by place of the input."""
-        self.is_warm = True
+    def load_history(self, points: dict[int, tuple[Ints, Floats]]) -> None:
+        """Load the points before the first new ones, by position of the condition."""
+        self.has_history = True
         spec = self.watched.spec
-        signals = {place: self.inputs[place].warm(*points) for place, points in before.items()}
+        signals = {position: self.inputs[position].load_history(*columns) for position, columns in points.items()}
         if not signals:
             return
-        signal = signals[0] if self.joined is None else self._joined(signals)
+        signal = signals[0] if self.composite is None else self._join(signals)
         if spec.trigger_count > 1:
-            counted = signal.times[signal.breach & (signal.times > self.standing.ended)]
-            self.standing.breaches = counted[len(counted) - min(spec.trigger_count - 1, len(counted)) :]
+            breaches = signal.times[signal.breach & (signal.times > self.lifecycle.ended)]
+            self.lifecycle.breaches = breaches[len(breaches) - min(spec.trigger_count - 1, len(breaches)) :]
 
-    def judge(self, points: Sequence[tuple[int, Ints, Floats]], arrived: int) -> Outcome:
-        """Judge new points of some inputs, in order of time, that arrived at a time (µs)."""
+    def evaluate(self, points: Sequence[tuple[int, Ints, Floats]], arrived: int) -> EvaluationResult:
+        """Evaluate new points (position of the condition, times, values) that arrived at a time (µs)."""
         signals: dict[int, Signal] = {}
-        late: dict[int, Span] = {}
-        for place, times, values in points:
-            signal, span = self.inputs[place].judge(times, values, arrived)
-            if span is not None:
-                late[self.inputs[place].series] = span
+        late: dict[int, TimeRange] = {}
+        for position, times, values in points:
+            source = self.inputs[position]
+            signal, late_range = source.evaluate(times, values, arrived)
+            if late_range is not None:
+                late[source.series] = late_range
             if signal is not None:
-                signals[place] = signal
+                signals[position] = signal
         if not signals:
-            return Outcome(self, None, [], late)
-        judged = signals[0] if self.joined is None else self._joined(signals)
-        return Outcome(self, judged, advance(self.watched.spec, self.standing, judged), late)
+            return EvaluationResult(self, None, [], late)
+        evaluated = signals[0] if self.composite is None else self._join(signals)
+        return EvaluationResult(self, evaluated, advance(self.watched.spec, self.lifecycle, evaluated), late)
 
-    def worse(self, values: Floats) -> float | None:
-        """The worst of these values and the worst so far: the least where low ones are bad, else the greatest."""
-        known = values[~np.isnan(values)]
-        if not len(known):
+    def worst_of(self, values: Floats) -> float | None:
+        """Return the worst of these values and `worst`: the minimum if low values are bad, else the maximum."""
+        numbers = values[~np.isnan(values)]
+        if not len(numbers):
             return self.worst
         low = self.watched.spec.conditions[0].op in ("<", "<=")
-        worst = float(known.min() if low else known.max())
+        worst = float(numbers.min() if low else numbers.max())
         return worst if self.worst is None else min(worst, self.worst) if low else max(worst, self.worst)
 
-    def _joined(self, signals: dict[int, Signal]) -> Signal:
-        assert self.joined is not None
+    def _join(self, signals: dict[int, Signal]) -> Signal:
+        assert self.composite is not None
         spec = self.watched.spec
-        return join(spec, self.joined, [signals.get(place, NOTHING) for place in range(len(spec.conditions))])
+        return join(
+            spec, self.composite, [signals.get(position, EMPTY_SIGNAL) for position in range(len(spec.conditions))]
+        )

@@ -1,29 +1,30 @@
-"""Which series are watched by which rules, laid out so that a commit of thousands of points is looked through at once.
+"""The series that rules watch, laid out so that a commit of thousands of points is filtered in one pass.
 
-Series are learnt as their points come: of a million that no rule is about, a number each is all that is held.
+A series is looked up when its first points come. An unwatched one costs one integer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alerts.conditions.alert_lifecycle import NEVER
-from alerts.conditions.composite import Joined
-from alerts.conditions.spec import BadRule
-from alerts.evaluation.restore_state import Restored
-from alerts.evaluation.rule_series_state import Input, Key, Subject, Watched
+from alerts.conditions.composite import CompositeState
+from alerts.evaluation.restore_state import RestoredAlerts
+from alerts.evaluation.rule_series_state import ConditionInput, RuleSeriesKey, RuleSeriesState, WatchedRule
 from alerts.models import Rule
 from alerts.rules.lifecycle import spec_of
 from metrics.models import Device
 from metrics.query.accumulators import Floats, Ints
+from metrics.query.series_lookup import SeriesIdentity, find_series_of_metrics, read_series_identities
 from metrics.storage.connection import Connection
-from metrics.storage.format.codec import Columns, Kind
+from metrics.storage.format.codec import Columns
+from rest.errors import InvalidFields
 
-UNKNOWN, UNWATCHED = -2, -1
+UNKNOWN, UNWATCHED = -2, -1  # in place of a row of WatchedSeries
 _BELOW, _EQUAL, _ABOVE = 1, 2, 4
-_BREACHES = {
+_BREACHING_SIDES = {
     ">": _ABOVE,
     "<": _BELOW,
     ">=": _ABOVE | _EQUAL,
@@ -31,251 +32,255 @@ _BREACHES = {
     "==": _EQUAL,
     "!=": _BELOW | _ABOVE,
 }
-_NAMES = """
-SELECT s.id, s.kind, s.metric_name, d.id, d.device_id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
-WHERE s.id = ANY(%s)
-"""
 
 
-def watched_rules() -> tuple[list[Watched], dict[int, str]]:
-    """The rules that are to be evaluated; and by primary key why some of them cannot be."""
+def read_watched_rules() -> tuple[list[WatchedRule], dict[int, str]]:
+    """Return the rules to evaluate, and the error of each invalid rule by primary key."""
     rules = list(Rule.objects.filter(enabled=True, suspended=""))
-    members = _members({name for rule in rules for name in rule.device_groups})
-    found, broken = [], {}
+    members = _read_members({name for rule in rules for name in rule.device_groups})
+    watched, invalid = [], {}
     for rule in rules:
         try:
             spec = spec_of(rule)
-        except BadRule as error:
-            broken[rule.pk] = str(error)
+        except InvalidFields as error:
+            invalid[rule.pk] = str(error)
             continue
         if rule.device_ids or rule.device_groups:
-            within = frozenset[int]().union(*(members.get(name, ()) for name in rule.device_groups))
-            found.append(Watched(rule, spec, frozenset(rule.device_ids), within))
+            devices = frozenset[int]().union(*(members.get(name, ()) for name in rule.device_groups))
+            watched.append(WatchedRule(rule, spec, frozenset(rule.device_ids), devices))
         else:
-            found.append(Watched(rule, spec, None, None))
-    return found, broken
+            watched.append(WatchedRule(rule, spec, None, None))
+    return watched, invalid
 
 
-def _members(groups: set[str]) -> dict[str, set[int]]:
-    """The devices, by primary key, of each of these groups."""
-    found: dict[str, set[int]] = {}
+def _read_members(groups: set[str]) -> dict[str, set[int]]:
+    """Return the devices (primary keys) of each group."""
+    members: dict[str, set[int]] = {}
     membership = Device.groups.through.objects.filter(devicegroup__name__in=groups)
     for name, device in membership.values_list("devicegroup__name", "device_id").iterator():
-        found.setdefault(name, set()).add(device)
-    return found
+        members.setdefault(name, set()).add(device)
+    return members
 
 
-class Source(NamedTuple):
-    """A series is what a subject's condition at a place is about."""
+class StateInput(NamedTuple):
+    """One input of a state: a series is evaluated by the condition at this position."""
 
-    subject: Subject
-    place: int
+    state: RuleSeriesState
+    position: int
 
 
-class Plain:
-    """Subjects whose numbers say by themselves whether they are a breach, as columns.
+InputPoints = tuple[StateInput, Ints, Floats]  # with times and values
 
-    Most of what comes is well and finds nothing open: that is told for all of them at once.
+
+class SimpleStates:
+    """The states whose numbers are compared with a threshold one by one, as columns.
+
+    Most points breach nothing while no alert is open. That is found out for all of them at once.
     """
 
     def __init__(self) -> None:
-        self.subjects: list[Subject] = []
-        self.breaches: NDArray[np.uint8] = np.empty(0, np.uint8)  # which of below, equal and above are
+        self.states: list[RuleSeriesState] = []
+        self.breaching_sides: NDArray[np.uint8] = np.empty(0, np.uint8)
         self.thresholds: Floats = np.empty(0)
         self.watermarks: Ints = np.empty(0, np.int64)
         self.open: NDArray[np.bool_] = np.empty(0, np.bool_)
 
-    def add(self, subjects: Sequence[Subject]) -> None:
-        for place, subject in enumerate(subjects, len(self.subjects)):
-            subject.place = place
-        comparisons = [subject.inputs[0].comparison for subject in subjects]
-        self.subjects += subjects
-        self.breaches = np.append(self.breaches, np.array([_BREACHES[one.op] for one in comparisons], np.uint8))
-        self.thresholds = np.append(self.thresholds, [float(one.threshold or 0) for one in comparisons])
-        self.watermarks = np.append(self.watermarks, [subject.inputs[0].watermark for subject in subjects])
-        self.open = np.append(self.open, [subject.standing.is_open for subject in subjects])
+    def add(self, states: Sequence[RuleSeriesState]) -> None:
+        for column, state in enumerate(states, len(self.states)):
+            state.column = column
+        conditions = [state.inputs[0].condition for state in states]
+        sides = np.array([_BREACHING_SIDES[condition.op] for condition in conditions], np.uint8)
+        self.states += states
+        self.breaching_sides = np.append(self.breaching_sides, sides)
+        self.thresholds = np.append(self.thresholds, [float(condition.threshold or 0) for condition in conditions])
+        self.watermarks = np.append(self.watermarks, [state.inputs[0].watermark for state in states])
+        self.open = np.append(self.open, [state.lifecycle.is_open for state in states])
 
-    def settle(self, subject: Subject) -> None:
-        """Take over what was judged of a subject by itself."""
-        self.watermarks[subject.place] = subject.inputs[0].watermark
-        self.open[subject.place] = subject.standing.is_open
+    def update(self, state: RuleSeriesState) -> None:
+        """Copy watermark and alert of a state, after it was evaluated by itself, to the columns."""
+        self.watermarks[state.column] = state.inputs[0].watermark
+        self.open[state.column] = state.lifecycle.is_open
 
-    def look(self, places: Ints, first: Ints, last: Ints, low: Floats, high: Floats, oldest: int) -> NDArray[np.bool_]:
-        """Which of these subjects have to be judged one by one: those with a breach among their new points, with an
-        open alert, or with points that are out of order or from before `oldest` (µs). The watermarks of all others
-        are moved on.
+    def needs_evaluation(
+        self, columns: Ints, first: Ints, last: Ints, low: Floats, high: Floats, oldest: int
+    ) -> NDArray[np.bool_]:
+        """Return which states have to be evaluated by themselves; the watermarks of all others are advanced.
 
-        For each: the first and last time, the least and greatest value of its new points.
+        These are states with a breach among the new points, with an open alert, or with points that are out of order
+        or older than `oldest` (µs). Per state: first and last time, minimum and maximum of its new points.
         """
-        threshold, breaches = self.thresholds[places], self.breaches[places]
-        found = (high > threshold) * np.uint8(_ABOVE) | (low < threshold) * np.uint8(_BELOW)
-        found |= ((low <= threshold) & (high >= threshold)) * np.uint8(_EQUAL)
-        needed: NDArray[np.bool_] = (found & breaches) != 0
-        needed |= self.open[places] | (first <= self.watermarks[places]) | (first < oldest)
-        self.watermarks[places[~needed]] = last[~needed]
+        threshold = self.thresholds[columns]
+        sides = (high > threshold) * np.uint8(_ABOVE) | (low < threshold) * np.uint8(_BELOW)
+        sides |= ((low <= threshold) & (high >= threshold)) * np.uint8(_EQUAL)
+        needed: NDArray[np.bool_] = (sides & self.breaching_sides[columns]) != 0
+        needed |= self.open[columns] | (first <= self.watermarks[columns]) | (first < oldest)
+        self.watermarks[columns[~needed]] = last[~needed]
         return needed
 
 
-class Watch:
-    """The rules of a moment, and the series that they are about. What was known `before` of the same is kept."""
+class WatchedSeries:
+    """The series of a set of rules. States of unchanged rules are taken over from `previous`."""
 
     def __init__(
-        self, rules: Sequence[Watched], restored: Restored | None = None, before: "Watch | None" = None
+        self,
+        rules: Sequence[WatchedRule],
+        restored: RestoredAlerts | None = None,
+        previous: "WatchedSeries | None" = None,
     ) -> None:
         self.rules = rules
-        self._restored = restored or Restored({}, {})
-        self.subjects: dict[Key, Subject] = {}
-        self.plain = Plain()
-        self.others: list[list[Source]] = []  # by slot
-        self._before = before.kept() if before is not None else {}
-        self._by_metric: dict[str, list[Watched]] = {}
-        for one in rules:
-            for metric in one.spec.metrics:
-                self._by_metric.setdefault(metric, []).append(one)
-        self._slots: NDArray[np.int32] = np.full(4096, UNKNOWN, np.int32)
-        self._first: Ints = np.empty(0, np.int64)  # by slot: where its plain subjects begin…
-        self._count: Ints = np.empty(0, np.int64)  # … and how many there are
+        self._restored = restored or RestoredAlerts({}, {})
+        self.states: dict[RuleSeriesKey, RuleSeriesState] = {}
+        self.simple = SimpleStates()
+        self.other_inputs: list[list[StateInput]] = []  # by row
+        self._previous = previous.release_states() if previous is not None else {}
+        self._rules_by_metric: dict[str, list[WatchedRule]] = {}
+        for watched in rules:
+            for metric in watched.spec.metrics:
+                self._rules_by_metric.setdefault(metric, []).append(watched)
+        self._rows: NDArray[np.int32] = np.full(4096, UNKNOWN, np.int32)  # by series id
+        self._first: Ints = np.empty(0, np.int64)  # first column of the row's simple states
+        self._count: Ints = np.empty(0, np.int64)  # number of the row's simple states
 
-    def kept(self) -> dict[Key, Subject]:
-        """Every subject, up to date."""
-        for subject, watermark in zip(self.plain.subjects, self.plain.watermarks.tolist(), strict=True):
-            subject.inputs[0].watermark, subject.place = watermark, -1
-        return self.subjects
+    def release_states(self) -> dict[RuleSeriesKey, RuleSeriesState]:
+        """Return all states, with their watermarks updated from the columns, for a successor of this object."""
+        for state, watermark in zip(self.simple.states, self.simple.watermarks.tolist(), strict=True):
+            state.inputs[0].watermark, state.column = watermark, -1
+        return self.states
 
-    def close(self, subject: Subject) -> None:
-        """Somebody has resolved the alert of a subject: breaches up to now count no more."""
-        if subject.place >= 0:
-            subject.inputs[0].watermark = int(self.plain.watermarks[subject.place])
-        judged = max((one.watermark for one in subject.inputs.values()), default=NEVER)
-        subject.alert, subject.standing.is_open = None, False
-        subject.standing.ended = max(subject.standing.ended, judged)
-        if subject.place >= 0:
-            self.plain.settle(subject)
+    def close_alert(self, state: RuleSeriesState) -> None:
+        """Record that somebody resolved the alert of a state. Breaches up to now no longer count."""
+        if state.column >= 0:
+            state.inputs[0].watermark = int(self.simple.watermarks[state.column])
+        evaluated = max((source.watermark for source in state.inputs.values()), default=NEVER)
+        state.alert, state.lifecycle.is_open = None, False
+        state.lifecycle.ended = max(state.lifecycle.ended, evaluated)
+        if state.column >= 0:
+            self.simple.update(state)
 
-    def complete(self, connection: Connection, subject: Subject) -> None:
-        """See to it that a composite has all inputs that its device has, whatever came of them lately."""
-        metrics = list(subject.watched.spec.metrics)
-        rows = connection.execute(
-            "SELECT id FROM metrics_series WHERE device_id = %s AND metric_name = ANY(%s) ORDER BY id",
-            (subject.device, metrics),
-        ).fetchall()
-        self.slots(connection, np.array([number for (number,) in rows], np.int64))
+    def add_all_inputs(self, connection: Connection, state: RuleSeriesState) -> None:
+        """Look up all series of a composite's device, also those without new points."""
+        self.rows(connection, find_series_of_metrics(connection, state.watched.spec.metrics, state.device))
 
-    def series(self, connection: Connection) -> Ints:
-        """Every series that a rule is about, ascending."""
-        rows = connection.execute("SELECT id FROM metrics_series WHERE metric_name = ANY(%s)", (list(self._by_metric),))
-        found = np.array([number for (number,) in rows], np.int64)
-        found.sort()
-        return found[self.slots(connection, found) >= 0] if len(found) else found
+    def all_series(self, connection: Connection) -> Ints:
+        """Return every watched series, ascending."""
+        series = find_series_of_metrics(connection, list(self._rules_by_metric))
+        return series[self.rows(connection, series) >= 0] if len(series) else series
 
-    def detected(self, connection: Connection, series: Ints) -> set[int]:
-        """Those of some series (ascending) whose anomalies a rule is about."""
-        found = set()
-        slots = self.slots(connection, series).tolist() if len(series) else []
-        for number, slot in zip(series.tolist(), slots, strict=True):
-            sources = self.others[slot] if slot >= 0 else ()
-            if any(source.subject.inputs[source.place].comparison.kind == "anomaly" for source in sources):
-                found.add(number)
-        return found
+    def with_anomaly_rules(self, connection: Connection, series: Ints) -> set[int]:
+        """Return those of some series (ascending) that an anomaly rule watches."""
+        watched = set()
+        rows = self.rows(connection, series).tolist() if len(series) else []
+        for number, row in zip(series.tolist(), rows, strict=True):
+            inputs = self.other_inputs[row] if row >= 0 else ()
+            if any(state.inputs[position].condition.kind == "anomaly" for state, position in inputs):
+                watched.add(number)
+        return watched
 
-    def plain_of(self, slots: NDArray[np.int32]) -> tuple[Ints, Ints]:
-        """Of slots: (which of them, a plain subject's place) for every plain subject that they have."""
-        counts = self._count[slots]
-        which = np.repeat(np.arange(len(slots)), counts)
-        within = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return which, self._first[slots][which] + within
+    def simple_columns(self, rows: NDArray[np.int32]) -> tuple[Ints, Ints]:
+        """Return (index into `rows`, column of SimpleStates) of every simple state of these rows."""
+        counts = self._count[rows]
+        indexes = np.repeat(np.arange(len(rows)), counts)
+        offsets = np.arange(len(indexes)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return indexes, self._first[rows][indexes] + offsets
 
-    def slots(self, connection: Connection, ids: Ints) -> NDArray[np.int32]:
-        """The slot of each of these series (ascending), UNWATCHED where no rule is about it."""
-        if int(ids[-1]) >= len(self._slots):
-            grown = np.full(max(2 * len(self._slots), int(ids[-1]) + 1), UNKNOWN, np.int32)
-            grown[: len(self._slots)] = self._slots
-            self._slots = grown
-        found = self._slots[ids]
-        unknown = ids[found == UNKNOWN]
+    def rows(self, connection: Connection, ids: Ints) -> NDArray[np.int32]:
+        """Return the row of each series (ids ascending); UNWATCHED if no rule watches it."""
+        if not len(ids):
+            return np.empty(0, np.int32)
+        if int(ids[-1]) >= len(self._rows):
+            larger = np.full(max(2 * len(self._rows), int(ids[-1]) + 1), UNKNOWN, np.int32)
+            larger[: len(self._rows)] = self._rows
+            self._rows = larger
+        rows = self._rows[ids]
+        unknown = ids[rows == UNKNOWN]
         if len(unknown):
-            self._learn(connection, unknown)
-            found = self._slots[ids]
-        return found
+            self._add_series(connection, unknown)
+            rows = self._rows[ids]
+        return rows
 
-    def _learn(self, connection: Connection, ids: Ints) -> None:
-        self._slots[ids] = UNWATCHED
-        plain: list[Subject] = []
+    def _add_series(self, connection: Connection, ids: Ints) -> None:
+        self._rows[ids] = UNWATCHED
+        simple: list[RuleSeriesState] = []
         first, count = [], []
-        for series, kind, metric, device, device_id in connection.execute(_NAMES, (ids.tolist(),)):
-            sources = list(self._sources(series, Kind(kind), metric, device, device_id))
-            if not sources:
+        for series in read_series_identities(connection, ids):
+            inputs = self._inputs_of(series)
+            if not inputs:
                 continue
-            self._slots[series] = len(self.others)
-            mine = [source.subject for source in sources if source.subject.is_plain]
-            self.others.append([source for source in sources if not source.subject.is_plain])
-            first.append(len(self.plain.subjects) + len(plain))
-            count.append(len(mine))
-            plain += mine
-        self.plain.add(plain)
+            self._rows[series.id] = len(self.other_inputs)
+            own_simple = [state for state, _ in inputs if state.is_simple]
+            self.other_inputs.append([each for each in inputs if not each.state.is_simple])
+            first.append(len(self.simple.states) + len(simple))
+            count.append(len(own_simple))
+            simple += own_simple
+        self.simple.add(simple)
         self._first, self._count = np.append(self._first, first).astype(int), np.append(self._count, count).astype(int)
 
-    def _sources(self, series: int, kind: Kind, metric: str, device: int, device_id: str) -> Iterator[Source]:
-        for watched in self._by_metric.get(metric, ()):
-            if not watched.covers(device, device_id):
+    def _inputs_of(self, series: SeriesIdentity) -> list[StateInput]:
+        inputs = []
+        for watched in self._rules_by_metric.get(series.metric_name, ()):
+            if not watched.covers(series.device, series.device_id):
                 continue
-            for place, comparison in enumerate(watched.spec.conditions):
-                if comparison.metric == metric and comparison.takes(kind):
-                    subject = self._subject(watched, device, device_id)
-                    held = subject.inputs.get(place)
-                    if held is None or held.series != series:
-                        subject.inputs[place] = Input(comparison, series)
-                        subject.is_warm = False
-                    yield Source(subject, place)
+            for position, condition in enumerate(watched.spec.conditions):
+                if condition.metric == series.metric_name and condition.accepts(series.kind):
+                    state = self._state_of(watched, series.device, series.device_id)
+                    source = state.inputs.get(position)
+                    if source is None or source.series != series.id:
+                        state.inputs[position] = ConditionInput(condition, series.id)
+                        state.has_history = False
+                    inputs.append(StateInput(state, position))
+        return inputs
 
-    def _subject(self, watched: Watched, device: int, device_id: str) -> Subject:
-        rule, composite = watched.rule, watched.spec.kind == "composite"
+    def _state_of(self, watched: WatchedRule, device: int, device_id: str) -> RuleSeriesState:
+        rule = watched.rule
         key = rule.pk, device, rule.metric_name
-        if key in self.subjects:
-            return self.subjects[key]
-        subject = self._before.get(key)
-        if subject is None or subject.watched.rule.version != rule.version:
-            subject = Subject(watched, device, device_id, rule.metric_name)
-            subject.joined = Joined() if composite else None
-            self._restored.apply(subject)
-        subject.watched = watched
-        self.subjects[key] = subject
-        return subject
+        if key in self.states:
+            return self.states[key]
+        state = self._previous.get(key)
+        if state is None or state.watched.rule.version != rule.version:
+            state = RuleSeriesState(watched, device, device_id, rule.metric_name)
+            state.composite = CompositeState() if watched.spec.kind == "composite" else None
+            self._restored.apply(state)
+        state.watched = watched
+        self.states[key] = state
+        return state
 
 
-def to_judge(
-    watch: Watch, connection: Connection, columns: Columns, oldest: int
-) -> tuple[list[tuple[Source, Ints, Floats]], int]:
-    """What has to be judged one by one of some points, with the times and values of each; and how many are watched."""
-    slots = watch.slots(connection, columns.ids)
-    here = np.flatnonzero(slots >= 0)
-    if not len(here):
+def select_inputs(
+    watched: WatchedSeries, connection: Connection, columns: Columns, oldest: int
+) -> tuple[list[InputPoints], int]:
+    """Return the inputs that have to be evaluated by themselves, and how many of the points are watched."""
+    rows = watched.rows(connection, columns.ids)
+    positions = np.flatnonzero(rows >= 0)
+    if not len(positions):
         return [], 0
-    found = list(_plain(watch, columns, here, slots[here], oldest)) if columns.is_numeric else []
-    found += [
-        (source, *_points(columns, at, source))
-        for at, slot in zip(here.tolist(), slots[here].tolist(), strict=True)
-        for source in watch.others[slot]
-    ]
-    return found, int(np.diff(columns.offsets)[here].sum())
+    selected = _select_simple(watched, columns, positions, rows[positions], oldest) if columns.is_numeric else []
+    for position, row in zip(positions.tolist(), rows[positions].tolist(), strict=True):
+        for source in watched.other_inputs[row]:
+            selected.append((source, *_read_points(columns, position, source)))
+    return selected, int(np.diff(columns.offsets)[positions].sum())
 
 
-def _plain(
-    watch: Watch, columns: Columns, here: Ints, slots: NDArray[np.int32], oldest: int
-) -> Iterator[tuple[Source, Ints, Floats]]:
-    which, places = watch.plain_of(slots)
-    if not len(which):
-        return
+def _select_simple(
+    watched: WatchedSeries, columns: Columns, positions: Ints, rows: NDArray[np.int32], oldest: int
+) -> list[InputPoints]:
+    simple = watched.simple
+    indexes, state_columns = watched.simple_columns(rows)
+    if not len(indexes):
+        return []
     starts = columns.offsets[:-1]
-    low, high = (fold.reduceat(columns.values, starts)[here][which] for fold in (np.minimum, np.maximum))
-    first, last = columns.times[starts[here]][which], columns.times[columns.offsets[1:][here] - 1][which]
-    needed = watch.plain.look(places, first, last, low, high, oldest)
-    for at, place in zip(here[which[needed]].tolist(), places[needed].tolist(), strict=True):
-        subject = watch.plain.subjects[place]
-        subject.inputs[0].watermark = int(watch.plain.watermarks[place])
-        source = Source(subject, 0)
-        yield source, *_points(columns, at, source)
+    low = np.minimum.reduceat(columns.values, starts)[positions][indexes]
+    high = np.maximum.reduceat(columns.values, starts)[positions][indexes]
+    first = columns.times[starts[positions]][indexes]
+    last = columns.times[columns.offsets[1:][positions] - 1][indexes]
+    needed = simple.needs_evaluation(state_columns, first, last, low, high, oldest)
+    selected = []
+    for position, column in zip(positions[indexes[needed]].tolist(), state_columns[needed].tolist(), strict=True):
+        state = simple.states[column]
+        state.inputs[0].watermark = int(simple.watermarks[column])
+        source = StateInput(state, 0)
+        selected.append((source, *_read_points(columns, position, source)))
+    return selected
 
 
-def _points(columns: Columns, at: int, source: Source) -> tuple[Ints, Floats]:
-    return source.subject.inputs[source.place].points(columns.slice_series(at, at + 1))
+def _read_points(columns: Columns, position: int, source: StateInput) -> tuple[Ints, Floats]:
+    return source.state.inputs[source.position].read_points(columns.slice_series(position, position + 1))

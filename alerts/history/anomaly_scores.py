@@ -1,4 +1,4 @@
-"""What the detector of anomalies makes of a stretch of one series: what it expected, what it marks, and why."""
+"""Anomaly scores of a series over a time range: expected range, anomalies and their reasons."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,20 +6,19 @@ from datetime import datetime
 import numpy as np
 
 from alerts.conditions.spec import read_spec
-from alerts.conditions.thresholds import Signal
-from alerts.detector.detector import MARK, NOTIFY
-from alerts.evaluation.anomaly_results import Detected
-from alerts.history.replay import history, replay
-from alerts.rules.scope import Scope
+from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE
+from alerts.evaluation.anomaly_results import AnomalySignal
+from alerts.history.replay import plan_replay, replay
+from alerts.rules.scope import RuleScope
 from metrics.storage.units import to_datetime
 from rest.caller import Caller
 
-MOST_BAND = 500  # places of a band: of more points as many are told
+MAX_RANGES = 500  # expected ranges in an answer
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """From a time on until the next, a value was expected to be within this."""
+class ExpectedRange:
+    """The expected range of values from a time until the next one."""
 
     at: datetime
     low: float
@@ -27,8 +26,8 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A point that is unlike what its series did before; `notifies` where a rule of anomaly would tell of it."""
+class Anomaly:
+    """A point with a score of at least MARK_SCORE. `notifies`: an anomaly rule would open an alert."""
 
     at: datetime
     value: float
@@ -38,37 +37,44 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Strangeness:
+class AnomalyScores:
+    """The number of scored points, the expected ranges, and the anomalies."""
+
     points: int
-    band: list[Expected]
-    marks: list[Mark]
+    ranges: list[ExpectedRange]
+    anomalies: list[Anomaly]
 
 
-def strangeness(device_id: str, metric: str, start: datetime, end: datetime, caller: Caller) -> Strangeness:
-    """Of a metric of a device that a caller sees, from one time to before another, learnt from what was before.
+def read_anomaly_scores(device_id: str, metric: str, start: datetime, end: datetime, caller: Caller) -> AnomalyScores:
+    """Score a metric of a device visible to the caller, from start until before end, learning from the points before.
 
-    Raises Unanswerable where that would be too much to look through.
+    Raises InvalidField if there are too many points.
     """
     spec = read_spec({"kind": "anomaly", "metric_name": metric})
-    found: list[Signal] = []
-    replay(history(spec, Scope(caller, [device_id]), start, end), lambda subject, signal, points: found.append(signal))
-    one = found[0] if found else None
-    return _told(one) if isinstance(one, Detected) else Strangeness(0, [], [])
+    for _, signal, _ in replay(plan_replay(spec, RuleScope(caller, [device_id]), start, end)):
+        if isinstance(signal, AnomalySignal):
+            return _to_scores(signal)
+    return AnomalyScores(0, [], [])
 
 
-def _told(found: Detected) -> Strangeness:
-    judged = found.judgement
-    known = np.flatnonzero(~np.isnan(judged.low))
-    some = known[:: -(-len(known) // MOST_BAND) or 1].tolist()
-    band = [Expected(to_datetime(found.times[at]), float(judged.low[at]), float(judged.high[at])) for at in some]
-    marks = [
-        Mark(
-            to_datetime(found.times[at]),
-            float(found.measured[at]),
-            float(judged.score[at]),
-            found.reason(at),
-            bool(judged.score[at] >= NOTIFY),
+def _to_scores(signal: AnomalySignal) -> AnomalyScores:
+    detection = signal.detection
+    known = np.flatnonzero(~np.isnan(detection.low))
+    thinned = known[:: -(-len(known) // MAX_RANGES) or 1].tolist()
+    ranges = [
+        ExpectedRange(
+            to_datetime(signal.times[position]), float(detection.low[position]), float(detection.high[position])
         )
-        for at in np.flatnonzero(judged.score >= MARK).tolist()
+        for position in thinned
     ]
-    return Strangeness(len(found), band, marks)
+    anomalies = [
+        Anomaly(
+            to_datetime(signal.times[position]),
+            float(signal.measured[position]),
+            float(detection.score[position]),
+            signal.reason(position),
+            bool(detection.score[position] >= NOTIFY_SCORE),
+        )
+        for position in np.flatnonzero(detection.score >= MARK_SCORE).tolist()
+    ]
+    return AnomalyScores(len(signal), ranges, anomalies)

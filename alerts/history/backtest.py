@@ -1,33 +1,33 @@
-"""What a rule would have done: stored history through the very conditions and episodes of live evaluation."""
+"""Backtest: the alerts that a rule would have opened, from stored points and the conditions of live evaluation."""
 
 import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from alerts.conditions.alert_lifecycle import Standing, Turn, advance
-from alerts.conditions.spec import SECOND, Spec
+from alerts.conditions.alert_lifecycle import LifecycleState, Transition, advance
+from alerts.conditions.spec import SECOND, RuleSpec
 from alerts.conditions.thresholds import Signal
-from alerts.detector.detector import MARK, NOTIFY
-from alerts.history.replay import history, replay
-from alerts.rules.scope import Scope, Subject
+from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE
+from alerts.history.replay import ReplayedSeries, plan_replay, replay
+from alerts.rules.scope import RuleScope, RuleSeries
 from metrics.query.accumulators import Ints
 from metrics.query.downsample import RawPoints, downsample
 from metrics.storage.units import to_datetime
 
-MOST_FIRINGS: Final = 1_000  # that are told one by one, the newest of them
-MOST_DRAWN: Final = 1_000  # points of the chart
-AT_ONCE: Final = 250_000  # points that episodes are looked for in at once
+MAX_FIRINGS = 1_000  # listed, the newest
+MAX_CHART_POINTS = 1_000
+SIGNAL_BATCH = 250_000  # points whose transitions are found together
 
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """An alert that there would have been; `end` is None where it would still be open.
+    """An alert that the rule would have opened; `end` is None if it would still be open.
 
-    value  what was judged when it was triggered; None where that cannot be told
-    peak   the worst until it ended
+    value  the value that triggers it; None if undefined
+    peak   the worst value until its end
     """
 
     device_id: str
@@ -39,26 +39,29 @@ class Firing:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What there would have been of one subject."""
+class BacktestSeries:
+    """The result for one device and metric.
+
+    held_back  further alerts that the cooldown would have suppressed
+    """
 
     device_id: str
     metric_name: str
     points: int
     firings: int
     is_open: bool
-    held_back: int  # further alerts that the cooldown would have kept back
+    held_back: int
     open_seconds: float
 
     @property
     def notifications(self) -> int:
-        """Each alert is told when it is raised, and when it is over."""
+        """Each alert is notified when it is opened and when it is resolved."""
         return 2 * self.firings - self.is_open
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """What was judged of one subject, thinned: times in µs."""
+class BacktestChart:
+    """The evaluated values of one device and metric, downsampled; times in µs."""
 
     device_id: str
     metric_name: str
@@ -70,117 +73,128 @@ class Chart:
 
 @dataclass(slots=True)
 class Backtest:
-    """subjects  by device; firings: newest first, at most MOST_FIRINGS; chart: of the subject with the most of them."""
+    """The result of a backtest.
+
+    subjects  by device
+    firings   newest first, at most MAX_FIRINGS
+    chart     of the series with the most alerts
+    missing   what could not be read, and why
+    """
 
     start: datetime
     end: datetime
-    subjects: list[Outcome] = field(default_factory=list)
+    subjects: list[BacktestSeries] = field(default_factory=list)
     firings: list[Firing] = field(default_factory=list)
-    chart: Chart | None = None
+    chart: BacktestChart | None = None
     missing: list[str] = field(default_factory=list)
     milliseconds: float = 0.0
 
     @property
     def count(self) -> int:
-        return sum(one.firings for one in self.subjects)
+        return sum(series.firings for series in self.subjects)
 
     @property
     def notifications(self) -> int:
-        return sum(one.notifications for one in self.subjects)
+        return sum(series.notifications for series in self.subjects)
 
     @property
     def held_back(self) -> int:
-        return sum(one.held_back for one in self.subjects)
+        return sum(series.held_back for series in self.subjects)
 
     @property
     def points(self) -> int:
-        return sum(one.points for one in self.subjects)
+        return sum(series.points for series in self.subjects)
 
 
-def backtest(spec: Spec, scope: Scope, start: datetime, end: datetime) -> Backtest:
-    """Replay a rule, as if it had been made at `start`, until `end`. Raises Unanswerable or Overloaded."""
+def backtest(spec: RuleSpec, scope: RuleScope, start: datetime, end: datetime) -> Backtest:
+    """Evaluate a rule from start until end as if it had been created at start. Raises InvalidField or Overloaded."""
     began = time.perf_counter()
-    past = history(spec, scope, start, end)
-    found = Backtest(start, end)
-    most = -1
-
-    def see(subject: Subject, signal: Signal, points: int) -> None:
-        nonlocal most
-        turns = _turns(spec, signal)
-        found.subjects.append(_outcome(spec, subject, signal, turns, points, past.query.end_us))
-        found.firings += _firings(spec, subject, signal, turns)
-        found.firings = sorted(found.firings, key=lambda one: one.start, reverse=True)[:MOST_FIRINGS]
-        if len(turns) > most and len(signal):
-            most, found.chart = len(turns), _chart(spec, subject, signal)
-
-    replay(past, see)
-    found.subjects.sort(key=lambda one: one.device_id)
-    found.missing = past.missing
-    found.milliseconds = round((time.perf_counter() - began) * 1000, 3)
-    return found
+    plan = plan_replay(spec, scope, start, end)
+    result = Backtest(start, end)
+    most_transitions = -1
+    for replayed in replay(plan):
+        series, signal, _ = replayed
+        transitions = _find_transitions(spec, signal)
+        result.subjects.append(_summarize(spec, replayed, transitions, plan.query.end_us))
+        result.firings += _list_firings(spec, series, signal, transitions)
+        result.firings = sorted(result.firings, key=lambda firing: firing.start, reverse=True)[:MAX_FIRINGS]
+        if len(transitions) > most_transitions and len(signal):
+            most_transitions, result.chart = len(transitions), _draw_chart(spec, series, signal)
+    result.subjects.sort(key=lambda series: series.device_id)
+    result.missing = plan.missing
+    result.milliseconds = round((time.perf_counter() - began) * 1000, 3)
+    return result
 
 
-def _turns(spec: Spec, signal: Signal) -> list[Turn]:
-    standing, turns = Standing(), []
-    for low in range(0, len(signal), AT_ONCE):
-        some = slice(low, low + AT_ONCE)
-        piece = Signal(signal.times[some], signal.values[some], signal.breach[some], signal.clear[some])
-        turns += [Turn(turn.raised, turn.at + low) for turn in advance(spec, standing, piece)]
-    return turns
+def _find_transitions(spec: RuleSpec, signal: Signal) -> list[Transition]:
+    state, transitions = LifecycleState(), []
+    for first in range(0, len(signal), SIGNAL_BATCH):
+        batch = slice(first, first + SIGNAL_BATCH)
+        part = Signal(signal.times[batch], signal.values[batch], signal.breach[batch], signal.recovered[batch])
+        transitions += [Transition(opened, position + first) for opened, position in advance(spec, state, part)]
+    return transitions
 
 
-def _outcome(spec: Spec, subject: Subject, signal: Signal, turns: list[Turn], points: int, until: int) -> Outcome:
-    firings = -(-len(turns) // 2)
-    at = np.append(signal.times[[turn.at for turn in turns]], [until] * (len(turns) % 2)) if turns else np.empty(0)
-    uncooled = len(_turns(replace(spec, cooldown=0), signal)) if spec.cooldown and turns else len(turns)
-    return Outcome(
-        device_id=subject.device_id,
-        metric_name=subject.metric,
+def _summarize(spec: RuleSpec, replayed: ReplayedSeries, transitions: list[Transition], until: int) -> BacktestSeries:
+    series, signal, points = replayed
+    firings = -(-len(transitions) // 2)
+    is_open = len(transitions) % 2 == 1
+    times = np.empty(0, np.int64)
+    if transitions:
+        times = np.append(signal.times[[position for _, position in transitions]], [until] * is_open)
+    without_cooldown = firings
+    if spec.cooldown and transitions:
+        without_cooldown = -(-len(_find_transitions(replace(spec, cooldown=0), signal)) // 2)
+    return BacktestSeries(
+        device_id=series.device_id,
+        metric_name=series.metric,
         points=points,
         firings=firings,
-        is_open=len(turns) % 2 == 1,
-        held_back=-(-uncooled // 2) - firings,
-        open_seconds=float((at[1::2] - at[::2]).sum()) / SECOND,
+        is_open=is_open,
+        held_back=without_cooldown - firings,
+        open_seconds=float((times[1::2] - times[::2]).sum()) / SECOND,
     )
 
 
-def _firings(spec: Spec, subject: Subject, signal: Signal, turns: list[Turn]) -> list[Firing]:
-    """The last MOST_FIRINGS of a subject."""
-    turns = turns[max(0, -(-len(turns) // 2) - MOST_FIRINGS) * 2 :]
-    if not turns:
+def _list_firings(spec: RuleSpec, series: RuleSeries, signal: Signal, transitions: list[Transition]) -> list[Firing]:
+    """Return the last MAX_FIRINGS firings of a series."""
+    transitions = transitions[max(0, -(-len(transitions) // 2) - MAX_FIRINGS) * 2 :]
+    if not transitions:
         return []
-    places: Ints = np.array([turn.at for turn in turns])
+    positions: Ints = np.array([position for _, position in transitions])
     is_low = bool(spec.conditions) and spec.conditions[0].is_low
-    peaks = (np.fmin if is_low else np.fmax).reduceat(signal.values, places)[::2]
-    times, values = [to_datetime(at) for at in signal.times[places].tolist()], signal.values[places[::2]]
+    peaks = (np.fmin if is_low else np.fmax).reduceat(signal.values, positions)[::2]
+    times = [to_datetime(microseconds) for microseconds in signal.times[positions].tolist()]
     ends = [*times[1::2], None] if len(times) % 2 else times[1::2]
+    values = _nan_to_none(signal.values[positions[::2]])
     return [
-        Firing(subject.device_id, subject.metric, *one)
-        for one in zip(times[::2], ends, _told(values), _told(peaks), strict=True)
+        Firing(series.device_id, series.metric, *firing)
+        for firing in zip(times[::2], ends, values, _nan_to_none(peaks), strict=True)
     ]
 
 
-def _told(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> list[float | None]:
+def _nan_to_none(values: NDArray[np.float64]) -> list[float | None]:
     return [None if value != value else value for value in values.tolist()]
 
 
-def _chart(spec: Spec, subject: Subject, signal: Signal) -> Chart | None:
-    known = ~np.isnan(signal.values)
-    if not known.any():
+def _draw_chart(spec: RuleSpec, series: RuleSeries, signal: Signal) -> BacktestChart | None:
+    defined = ~np.isnan(signal.values)
+    if not defined.any():
         return None
-    drawn = RawPoints(signal.times[known], signal.values[known], [], None, ())
-    if len(drawn) > MOST_DRAWN:
-        drawn = downsample(drawn, MOST_DRAWN)
-    threshold, clear = _thresholds(spec)
-    values = np.asarray(drawn.values).tolist()
-    return Chart(subject.device_id, subject.metric, drawn.times.tolist(), values, threshold, clear)
+    points = RawPoints(signal.times[defined], signal.values[defined], [], None, ())
+    if len(points) > MAX_CHART_POINTS:
+        points = downsample(points, MAX_CHART_POINTS)
+    threshold, recovery_threshold = _thresholds(spec)
+    values = np.asarray(points.values).tolist()
+    return BacktestChart(series.device_id, series.metric, points.times.tolist(), values, threshold, recovery_threshold)
 
 
-def _thresholds(spec: Spec) -> tuple[float | None, float | None]:
-    """What the judged values are held against, and what they are to be beyond to be well again."""
+def _thresholds(spec: RuleSpec) -> tuple[float | None, float | None]:
+    """Return the threshold and the recovery threshold of the evaluated values."""
     if len(spec.conditions) != 1:
         return None, None
-    [one] = spec.conditions
-    if one.kind == "anomaly":
-        return NOTIFY, MARK
-    return 1.0 if isinstance(one.threshold, str) else one.threshold, one.clear
+    [condition] = spec.conditions
+    if condition.kind == "anomaly":
+        return NOTIFY_SCORE, MARK_SCORE
+    threshold = condition.threshold
+    return 1.0 if isinstance(threshold, str) else threshold, condition.recovery_threshold

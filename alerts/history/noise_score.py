@@ -1,40 +1,38 @@
-"""How much of what a rule says is noise: alerts on which nobody acts, which are over by themselves, which come back.
+"""Noise score of a rule, 0 to 100: the share of alerts nobody acted on, that resolved by themselves, or that flapped.
 
-A score from 0 to 100, where 100 is noise and nothing else, with what it was made of; and for a noisy rule the
-thresholds that the values it judges suggest, each with how many alerts there would have been.
+For a noisy rule also suggested thresholds, from percentiles of its values, each with the number of its alerts.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from django.db import connection
 from django.db.models import Count, F
 
-from alerts.conditions.spec import Comparison, Spec
-from alerts.conditions.thresholds import Signal
+from alerts.conditions.spec import ConditionSpec, RuleSpec
 from alerts.history.backtest import backtest
-from alerts.history.replay import history, replay
+from alerts.history.replay import plan_replay, replay
 from alerts.models import Alert, Mode, NoiseScore, Rule
 from alerts.rules.lifecycle import spec_of
-from alerts.rules.scope import Scope, Subject
+from alerts.rules.scope import RuleScope
 from metrics.errors import EXPECTED_ERRORS
 from rest.caller import Caller
 
-DAYS: Final = 30
-FEWEST: Final = 5  # alerts from which on there is a score: of fewer nothing can be told
-NOISY: Final = 40  # score from which on another threshold is suggested
-BACK_WITHIN: Final = 600  # seconds: an alert that soon after the one before was never over
-LOOKED_AT: Final = timedelta(days=7)  # that a suggestion is made from
-DEVICES: Final = 20  # with the most alerts, that it is made from
-RULES_AT_ONCE: Final = 100
-BUDGET: Final = 60.0  # seconds of one run; the next one goes on with those that were scored longest ago
-WEIGHTS: Final = {"ignored": 60, "self_resolved": 25, "flapping": 15}
+SCORE_DAYS = 30
+MIN_ALERTS = 5  # for a score
+NOISY_SCORE = 40  # from which on thresholds are suggested
+FLAPPING_SECONDS = 600  # from the end of an alert to the next of the same series
+SUGGESTION_PERIOD = timedelta(days=7)  # of values that a suggestion is computed from
+SUGGESTION_DEVICES = 20  # the devices with the most alerts
+RULE_BATCH = 100
+RUN_TIME = 60.0  # seconds; the next run continues with the rules that were scored longest ago
+WEIGHTS = {"ignored": 60, "self_resolved": 25, "flapping": 15}
 
-_FIGURES = """
+_COUNT_ALERTS = """
 WITH found AS (
     SELECT a.rule_id, a.triggered_at, coalesce(a.resolved_at, now()) AS until,
         a.resolution IN ('recovered', 'timeout') AS by_itself,
@@ -52,12 +50,12 @@ FROM found GROUP BY rule_id
 
 
 @dataclass(frozen=True, slots=True)
-class Noise:
-    """What became of the alerts of a rule in so many days.
+class NoiseCounts:
+    """Alerts of a rule in some days.
 
     acted_on       acknowledged, resolved by a person, assigned or commented
-    self_resolved  of the others, those that were over by themselves
-    flapping       those that came soon after the one before, of the same device and metric
+    self_resolved  of the others, those that recovered or timed out
+    flapping       triggered within FLAPPING_SECONDS after the alert before, of the same device and metric
     """
 
     alerts: int = 0
@@ -65,7 +63,7 @@ class Noise:
     self_resolved: int = 0
     flapping: int = 0
     median_seconds: float = 0.0
-    days: float = DAYS
+    days: float = SCORE_DAYS
 
     @property
     def per_day(self) -> float:
@@ -73,134 +71,140 @@ class Noise:
 
     @property
     def score(self) -> int | None:
-        """None where there were too few to tell."""
-        if self.alerts < FEWEST:
+        """The noise score; None for fewer than MIN_ALERTS alerts."""
+        if self.alerts < MIN_ALERTS:
             return None
         parts = {"ignored": self.alerts - self.acted_on, "self_resolved": self.self_resolved, "flapping": self.flapping}
         return round(sum(WEIGHTS[name] * count / self.alerts for name, count in parts.items()))
 
     @property
     def explanation(self) -> str:
-        told = f"{self.alerts} alert{'s' * (self.alerts != 1)} in {self.days:.0f} days"
+        count = f"{self.alerts} alert{'s' * (self.alerts != 1)} in {self.days:.0f} days"
         if self.score is None:
-            return f"{told}: too few to tell."
+            return f"{count}: at least {MIN_ALERTS} are needed for a score."
         return (
-            f"{told}, {self.per_day:g} a day. Somebody acted on {_share(self.acted_on, self.alerts)}; "
-            f"{_share(self.self_resolved, self.alerts)} were over before anybody did; "
-            f"{_share(self.flapping, self.alerts)} came back within {BACK_WITHIN // 60} minutes; "
-            f"half of them lasted {_duration(self.median_seconds)} or less."
+            f"{count}, {self.per_day:g} per day. Acted on: {_with_percent(self.acted_on, self.alerts)}; "
+            f"resolved by themselves: {_with_percent(self.self_resolved, self.alerts)}; "
+            f"repeated within {FLAPPING_SECONDS // 60} minutes: {_with_percent(self.flapping, self.alerts)}; "
+            f"median duration: {_format_duration(self.median_seconds)}."
         )
 
 
-def score_all(budget: float = BUDGET, clock: Callable[[], float] = time.monotonic) -> int:
-    """Score live rules, those first that were scored longest ago, until all are or the time is over; how many were."""
-    deadline, done = clock() + budget, 0
-    for some in _waiting(datetime.now(UTC)):
-        figures = noise_of(some)
-        for rule in some:
+def score_rules(run_time: float = RUN_TIME, clock: Callable[[], float] = time.monotonic) -> int:
+    """Score live rules, the longest ago scored first, until the run time is over. Returns their number."""
+    deadline, done = clock() + run_time, 0
+    for batch in _unscored_batches(datetime.now(UTC)):
+        counts = count_alerts(batch)
+        for rule in batch:
             if clock() > deadline:
                 return done
             NoiseScore.objects.update_or_create(
-                rule=rule, defaults={"at": datetime.now(UTC), "figures": _document(rule, figures[rule.pk])}
+                rule=rule, defaults={"at": datetime.now(UTC), "figures": _to_document(rule, counts[rule.pk])}
             )
             done += 1
     return done
 
 
-def _waiting(before: datetime) -> Iterator[list[Rule]]:
-    """The live rules that were not scored since then, some at a time."""
-    rules = Rule.objects.filter(mode=Mode.LIVE).exclude(noise__at__gte=before)
-    while some := list(rules.order_by(F("noise__at").asc(nulls_first=True), "pk")[:RULES_AT_ONCE]):
-        yield some
+def _unscored_batches(since: datetime) -> Iterator[list[Rule]]:
+    """Yield the live rules that were not scored since a time, in batches."""
+    rules = Rule.objects.filter(mode=Mode.LIVE).exclude(noise__at__gte=since)
+    while batch := list(rules.order_by(F("noise__at").asc(nulls_first=True), "pk")[:RULE_BATCH]):
+        yield batch
 
 
-def noise_of(rules: Sequence[Rule]) -> dict[int, Noise]:
-    """By primary key; counted in the database."""
+def count_alerts(rules: Sequence[Rule]) -> dict[int, NoiseCounts]:
+    """Return the counts of each rule by primary key."""
     now = datetime.now(UTC)
-    wanted: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "rules": [rule.pk for rule in rules],
-        "since": now - timedelta(days=DAYS),
-        "within": BACK_WITHIN,
+        "since": now - timedelta(days=SCORE_DAYS),
+        "within": FLAPPING_SECONDS,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_FIGURES, wanted)
-        found = {row[0]: Noise(*row[1:]) for row in cursor.fetchall()}
+        cursor.execute(_COUNT_ALERTS, parameters)
+        counts = {row[0]: NoiseCounts(*row[1:]) for row in cursor.fetchall()}
     ages = {rule.pk: (now - rule.created_at) / timedelta(days=1) for rule in rules}
-    return {number: replace(found.get(number, Noise()), days=min(max(age, 1.0), DAYS)) for number, age in ages.items()}
+    return {pk: replace(counts.get(pk, NoiseCounts()), days=min(max(age, 1.0), SCORE_DAYS)) for pk, age in ages.items()}
 
 
-def _document(rule: Rule, noise: Noise) -> dict[str, Any]:
-    """What is kept of a score, and shown."""
-    suggestions = _suggestions(rule) if noise.score is not None and noise.score >= NOISY else []
-    told = {"score": noise.score, "per_day": noise.per_day, "explanation": noise.explanation}
-    return asdict(noise) | told | {"suggestions": suggestions}
+def _to_document(rule: Rule, counts: NoiseCounts) -> dict[str, Any]:
+    """Return what is stored of a score."""
+    is_noisy = counts.score is not None and counts.score >= NOISY_SCORE
+    return asdict(counts) | {
+        "score": counts.score,
+        "per_day": counts.per_day,
+        "explanation": counts.explanation,
+        "suggestions": _suggestions(rule) if is_noisy else [],
+    }
 
 
 def _suggestions(rule: Rule) -> list[dict[str, Any]]:
-    """Thresholds at the edge of what the rule has judged lately where it alerted most; none where that is unknown."""
+    """Return thresholds near the extremes of the rule's recent values; none if they cannot be computed."""
     try:
         spec = spec_of(rule)
-        return list(_suggested(spec, _loudest(rule))) if _has_threshold(spec) else []
+        return _suggest_thresholds(spec, _devices_with_most_alerts(rule)) if _has_threshold(spec) else []
     except EXPECTED_ERRORS:
         return []
 
 
-def _has_threshold(spec: Spec) -> bool:
+def _has_threshold(spec: RuleSpec) -> bool:
     if len(spec.conditions) != 1:
         return False
     threshold = spec.conditions[0].threshold
     return isinstance(threshold, float) and spec.conditions[0].op not in ("==", "!=")
 
 
-def _loudest(rule: Rule) -> list[str]:
-    """The devices with the most alerts of a rule."""
-    since = datetime.now(UTC) - timedelta(days=DAYS)
+def _devices_with_most_alerts(rule: Rule) -> list[str]:
+    since = datetime.now(UTC) - timedelta(days=SCORE_DAYS)
     alerts = Alert.objects.filter(rule=rule, triggered_at__gte=since, device__isnull=False)
-    counted = alerts.values("device_name").annotate(many=Count("pk")).order_by("-many", "device_name")
-    return [one["device_name"] for one in counted[:DEVICES]]
+    counts = alerts.values("device_name").annotate(count=Count("pk")).order_by("-count", "device_name")
+    return [row["device_name"] for row in counts[:SUGGESTION_DEVICES]]
 
 
-def _suggested(spec: Spec, device_ids: list[str]) -> Iterator[dict[str, Any]]:
-    [comparison] = spec.conditions
-    scope, end = Scope(Caller.internal("noise"), device_ids), datetime.now(UTC)
-    judged: list[np.ndarray[Any, np.dtype[np.float64]]] = []
-
-    def see(subject: Subject, signal: Signal, points: int) -> None:
-        judged.append(signal.values[~np.isnan(signal.values)])
-
-    start = end - LOOKED_AT
-    if device_ids:
-        replay(history(spec, scope, start, end), see)
-    if not sum(map(len, judged)):
-        return
-    now = backtest(spec, scope, start, end).count
-    values = np.concatenate(judged)
-    for percent in (95, 99):
-        edge = float(np.percentile(values, 100 - percent if comparison.is_low else percent))
-        threshold = float(f"{edge:.4g}")
-        tried = backtest(replace(spec, conditions=(_moved(comparison, threshold),)), scope, start, end)
-        yield {
-            "percentile": f"p{100 - percent if comparison.is_low else percent}",
-            "threshold_value": threshold,
-            "alerts": tried.count,
-            "alerts_now": now,
-            "days": LOOKED_AT.days,
-            "devices": len(device_ids),
-        }
-
-
-def _moved(comparison: Comparison, threshold: float) -> Comparison:
-    """With another threshold, and the one to be well again as far from it as before."""
-    assert isinstance(comparison.threshold, float)
-    clear = None if comparison.clear is None else comparison.clear + threshold - comparison.threshold
-    return replace(comparison, threshold=threshold, clear=clear)
+def _suggest_thresholds(spec: RuleSpec, device_ids: list[str]) -> list[dict[str, Any]]:
+    """Return the thresholds at the 95th and 99th percentile (5th and 1st if low values are bad), with a backtest."""
+    if not device_ids:
+        return []
+    [condition] = spec.conditions
+    scope, end = RuleScope(Caller.internal("noise"), device_ids), datetime.now(UTC)
+    start = end - SUGGESTION_PERIOD
+    parts = [replayed.signal.values for replayed in replay(plan_replay(spec, scope, start, end))]
+    values = np.concatenate(parts) if parts else np.empty(0)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return []
+    alerts_now = backtest(spec, scope, start, end).count
+    suggestions = []
+    for percent in (5, 1) if condition.is_low else (95, 99):
+        threshold = float(f"{np.percentile(values, percent):.4g}")
+        changed = replace(spec, conditions=(_with_threshold(condition, threshold),))
+        suggestions.append(
+            {
+                "percentile": f"p{percent}",
+                "threshold_value": threshold,
+                "alerts": backtest(changed, scope, start, end).count,
+                "alerts_now": alerts_now,
+                "days": SUGGESTION_PERIOD.days,
+                "devices": len(device_ids),
+            }
+        )
+    return suggestions
 
 
-def _share(part: int, whole: int) -> str:
+def _with_threshold(condition: ConditionSpec, threshold: float) -> ConditionSpec:
+    """Return the condition with another threshold, and the recovery threshold at the same distance from it."""
+    assert isinstance(condition.threshold, float)
+    recovery_threshold = condition.recovery_threshold
+    if recovery_threshold is not None:
+        recovery_threshold += threshold - condition.threshold
+    return replace(condition, threshold=threshold, recovery_threshold=recovery_threshold)
+
+
+def _with_percent(part: int, whole: int) -> str:
     return f"{part} ({100 * part / whole:.0f} %)"
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -1,23 +1,23 @@
-"""Stored history through the conditions that live evaluation goes through: subject after subject, in bounded memory."""
+"""Replay stored points through the conditions of live evaluation, a batch of series at a time, in bounded memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import NamedTuple
 
 import numpy as np
 
-from alerts.conditions.absence import heard_again
-from alerts.conditions.alert_lifecycle import closed_by_time
-from alerts.conditions.composite import Joined, join
-from alerts.conditions.dispatch import judge
-from alerts.conditions.spec import Comparison, Spec
+from alerts.conditions.absence import evaluate_absence
+from alerts.conditions.alert_lifecycle import add_timeouts
+from alerts.conditions.composite import CompositeState, join
+from alerts.conditions.dispatch import evaluate_condition
+from alerts.conditions.spec import ConditionSpec, RuleSpec
 from alerts.conditions.thresholds import Signal, as_numbers
 from alerts.detector.detector import Detector
-from alerts.evaluation.anomalies import LEARNT_FROM, MOST_LEARNT
-from alerts.evaluation.anomaly_results import judge_together
-from alerts.evaluation.rule_series_state import NOTHING
-from alerts.rules.scope import Scope, Subject, subjects
+from alerts.evaluation.anomalies import MAX_TRAINING_POINTS, TRAINING_PERIOD
+from alerts.evaluation.anomaly_results import AnomalySignal, detect_together
+from alerts.evaluation.rule_series_state import EMPTY_SIGNAL
+from alerts.rules.scope import RuleScope, RuleSeries, find_rule_series
 from metrics.query.accumulators import Ints
 from metrics.query.plan import PlanPiece, find_expired_points, limit_points, open_read
 from metrics.query.query import Query
@@ -27,124 +27,145 @@ from metrics.storage.read.plan import ReadPlan
 from metrics.storage.read.scan import read_points
 from rest.errors import InvalidField
 
-MOST_POINTS: Final = 5_000_000
-TOGETHER: Final = 25  # subjects whose points are held at once
-MOST_DETECTED: Final = 60_000  # points that the detector of anomalies learns from and judges: it takes its time
+MAX_REPLAY_POINTS = 5_000_000
+REPLAY_BATCH = 25  # rule series whose points are in memory together
+MAX_ANOMALY_POINTS = 60_000  # the detector is slow: points to learn from included
 
 Points = tuple[Ints, Values]
 
 
 @dataclass(slots=True)
-class History:
-    """What is to be replayed from `start` (µs) on; the query for its points begins earlier."""
+class ReplayPlan:
+    """What is replayed, from `start` (µs) on; the query also reads the points that windows and detector need before.
 
-    spec: Spec
+    missing  what cannot be read, and why
+    """
+
+    spec: RuleSpec
     start: int
     query: Query
-    subjects: list[Subject]
-    missing: list[str] = field(default_factory=list)  # what is not in it, and why
+    series: list[RuleSeries]
+    missing: list[str] = field(default_factory=list)
 
 
-See = Callable[[Subject, Signal, int], None]
-"""What is told of a subject: its signal, and how many points were judged."""
+class ReplayedSeries(NamedTuple):
+    """The signal of one rule series, and the number of points that it was evaluated on."""
+
+    series: RuleSeries
+    signal: Signal
+    points: int
 
 
-def history(spec: Spec, scope: Scope, start: datetime, end: datetime) -> History:
-    """What a rule would judge from one time to before another. Raises InvalidField."""
+def plan_replay(spec: RuleSpec, scope: RuleScope, start: datetime, end: datetime) -> ReplayPlan:
+    """Return what a rule would evaluate from start until before end. Raises InvalidField."""
     metrics = tuple(sorted(spec.metrics or {spec.metric}))
-    Query(metrics, start, end).validate()
-    learning = LEARNT_FROM if any(one.kind == "anomaly" for one in spec.conditions) else 0
-    query = Query(metrics, start - timedelta(microseconds=max(spec.lookback, learning)), end)
-    about, asked = subjects(spec, scope)
-    return History(spec, Query(metrics, start, end).start_us, query, about, find_expired_points(query, asked, None))
+    query = Query(metrics, start, end)
+    query.validate()
+    has_anomaly = any(condition.kind == "anomaly" for condition in spec.conditions)
+    lookback = timedelta(microseconds=max(spec.lookback, TRAINING_PERIOD if has_anomaly else 0))
+    with_lookback = Query(metrics, start - lookback, end)
+    series, targets = find_rule_series(spec, scope)
+    return ReplayPlan(spec, query.start_us, with_lookback, series, find_expired_points(with_lookback, targets, None))
 
 
-def replay(past: History, see: See) -> None:
-    """Tell of each subject. Raises InvalidField where that would be too much to read."""
-    for one in past.subjects:
-        if not one.is_heard:
-            see(one, _signal(past, one, {}, {}), 0)
-    heard = [one for one in past.subjects if one.is_heard]
-    parts = [heard[at : at + TOGETHER] for at in range(0, len(heard), TOGETHER)]
-
-    if not parts:
+def replay(plan: ReplayPlan) -> Iterator[ReplayedSeries]:
+    """Yield the signal of each rule series. Raises InvalidField if there are too many points."""
+    for series in plan.series:
+        if not series.has_points:
+            yield ReplayedSeries(series, _evaluate(plan, series, {}, {}), 0)
+    stored = [series for series in plan.series if series.has_points]
+    batches = [stored[first : first + REPLAY_BATCH] for first in range(0, len(stored), REPLAY_BATCH)]
+    if not batches:
         return
-    left = MOST_DETECTED
-    pieces = [PlanPiece(_ids(some)) for some in parts]
-    with open_read(past.query, pieces, MOST_POINTS) as (connection, plans):
-        for some, planned in zip(parts, plans, strict=True):
-            held = _held(past.query, connection, planned)
-            learnt = _learnt(past, some, held)
-            left -= sum(len(times) for times, _ in learnt.values())
-            if left < 0:
-                most = f"anomalies are looked for in {MOST_DETECTED:,} points at most"
-                raise InvalidField("start_time", f"{most}; ask for less time, or for fewer devices")
-            found = strange(learnt, past.start)
-            for one in some:
-                see(one, _signal(past, one, held, found), _points(past, one, held))
-            past.missing += [f"{name} is damaged and was left out" for name in planned.damaged]
+    anomaly_points = 0
+    pieces = [PlanPiece(_series_ids(batch)) for batch in batches]
+    with open_read(plan.query, pieces, MAX_REPLAY_POINTS) as (connection, read_plans):
+        for batch, read_plan in zip(batches, read_plans, strict=True):
+            points = _read(plan.query, connection, read_plan)
+            training = _select_anomaly_points(plan, batch, points)
+            anomaly_points += sum(len(times) for times, _ in training.values())
+            if anomaly_points > MAX_ANOMALY_POINTS:
+                raise InvalidField(
+                    "start_time",
+                    f"more than {MAX_ANOMALY_POINTS:,} points for the anomaly detector; choose a shorter time range"
+                    " or fewer devices",
+                )
+            anomalies = detect_anomalies(training, plan.start)
+            for series in batch:
+                yield ReplayedSeries(
+                    series, _evaluate(plan, series, points, anomalies), _count_points(plan, series, points)
+                )
+            plan.missing += [f"{name} is damaged and was left out" for name in read_plan.damaged]
 
 
-def _ids(subjects: Sequence[Subject]) -> Ints:
-    return np.unique([number for one in subjects for number in one.series if number is not None])
+def _series_ids(batch: Sequence[RuleSeries]) -> Ints:
+    return np.unique([number for series in batch for number in series.ids if number is not None])
 
 
-def _held(query: Query, connection: Connection, planned: ReadPlan) -> dict[int, Points]:
-    """The points of a plan by series, in order of time."""
-    pieces: dict[int, list[Points]] = {}
-    for piece in limit_points(query, read_points(connection, planned, whole=True), MOST_POINTS):
-        for at, number in enumerate(piece.ids.tolist()):
-            low, high = int(piece.offsets[at]), int(piece.offsets[at + 1])
-            pieces.setdefault(number, []).append((piece.times[low:high], piece.values[low:high]))
+def _read(query: Query, connection: Connection, read_plan: ReadPlan) -> dict[int, Points]:
+    """Return the points of each series, times ascending."""
+    parts: dict[int, list[Points]] = {}
+    for columns in limit_points(query, read_points(connection, read_plan, whole=True), MAX_REPLAY_POINTS):
+        for position, number in enumerate(columns.ids.tolist()):
+            low, high = int(columns.offsets[position]), int(columns.offsets[position + 1])
+            parts.setdefault(number, []).append((columns.times[low:high], columns.values[low:high]))
     return {
-        number: (np.concatenate([times for times, _ in some]), np.concatenate([values for _, values in some]))
-        for number, some in pieces.items()
+        number: (
+            np.concatenate([times for times, _ in series_parts]),
+            np.concatenate([values for _, values in series_parts]),
+        )
+        for number, series_parts in parts.items()
     }
 
 
-def _points(past: History, one: Subject, held: dict[int, Points]) -> int:
-    numbers = {number for number in one.series if number in held}
-    return sum(len(held[number][0]) - int(held[number][0].searchsorted(past.start)) for number in numbers)
+def _count_points(plan: ReplayPlan, series: RuleSeries, points: dict[int, Points]) -> int:
+    """Return the number of points from the start on."""
+    numbers = {number for number in series.ids if number in points}
+    return sum(len(points[number][0]) - int(points[number][0].searchsorted(plan.start)) for number in numbers)
 
 
-def _learnt(past: History, some: Sequence[Subject], held: dict[int, Points]) -> dict[int, Points]:
-    """The points of those series that the detector of anomalies judges, with what it learns them from."""
-    places = [place for place, one in enumerate(past.spec.conditions) if one.kind == "anomaly"]
-    numbers = {number for one in some for place in places if (number := one.series[place]) in held}
-    found = {}
-    for number in numbers:
-        assert number is not None
-        times, values = held[number]
-        first = max(int(times.searchsorted(past.start)) - MOST_LEARNT, 0)
-        found[number] = times[first:], values[first:]
-    return found
+def _select_anomaly_points(
+    plan: ReplayPlan, batch: Sequence[RuleSeries], points: dict[int, Points]
+) -> dict[int, Points]:
+    """Return the points of the series with an anomaly condition, and the points before that the detector learns."""
+    positions = [position for position, one in enumerate(plan.spec.conditions) if one.kind == "anomaly"]
+    selected = {}
+    for number in {series.ids[position] for series in batch for position in positions}:
+        if number is not None and number in points:
+            times, values = points[number]
+            first = max(int(times.searchsorted(plan.start)) - MAX_TRAINING_POINTS, 0)
+            selected[number] = times[first:], values[first:]
+    return selected
 
 
-def strange(points: dict[int, Points], start: int) -> dict[int, Signal]:
-    """The anomalies of series from a time on (µs)."""
+def detect_anomalies(points: dict[int, Points], start: int) -> dict[int, AnomalySignal]:
+    """Return the anomaly signal of each series from a time on (µs)."""
     detector = Detector()
-    found = judge_together(detector, {number: detector.add() for number in points}, points)
-    return {number: one.after(start - 1) for number, one in found.items()}
+    signals = detect_together(detector, {number: detector.add() for number in points}, points)
+    return {number: signal.after(start - 1) for number, signal in signals.items()}
 
 
-def _signal(past: History, one: Subject, held: dict[int, Points], detected: dict[int, Signal]) -> Signal:
-    """The signal of a subject, with what the clock adds to it."""
-    spec, until = past.spec, past.query.end_us
+def _evaluate(
+    plan: ReplayPlan, series: RuleSeries, points: dict[int, Points], anomalies: dict[int, AnomalySignal]
+) -> Signal:
+    """Return the signal of a rule series, with the timeouts that the clock adds."""
+    spec, until = plan.spec, plan.query.end_us
     if spec.kind == "absence":
-        times = [held[number][0] for number in one.series if number in held]
-        heard = np.unique(np.concatenate([np.empty(0, np.int64), *times]))
-        return heard_again(heard[heard >= past.start], past.start, until, one.expected, spec.grace)
-    signals = []
-    for comparison, number in zip(spec.conditions, one.series, strict=True):
-        if number not in held:
-            signals.append(NOTHING)
-        elif comparison.kind == "anomaly":
-            signals.append(detected[number])
+        stored_times = [points[number][0] for number in series.ids if number in points]
+        times = np.unique(np.concatenate([np.empty(0, np.int64), *stored_times]))
+        return evaluate_absence(times[times >= plan.start], plan.start, until, series.expected, spec.grace)
+    signals: list[Signal] = []
+    for condition, number in zip(spec.conditions, series.ids, strict=True):
+        if number not in points:
+            signals.append(EMPTY_SIGNAL)
+        elif condition.kind == "anomaly":
+            signals.append(anomalies[number])
         else:
-            signals.append(_condition(comparison, *held[number], past.start))
-    return closed_by_time(spec, join(spec, Joined(), signals) if spec.kind == "composite" else signals[0], until)
+            signals.append(_evaluate_condition(condition, *points[number], plan.start))
+    signal = join(spec, CompositeState(), signals) if spec.kind == "composite" else signals[0]
+    return add_timeouts(spec, signal, until)
 
 
-def _condition(comparison: Comparison, times: Ints, values: Values, start: int) -> Signal:
-    numbers = as_numbers(comparison, values) if values.dtype == object else values
-    return judge(comparison, times, numbers, int(times.searchsorted(start)))
+def _evaluate_condition(condition: ConditionSpec, times: Ints, values: Values, start: int) -> Signal:
+    numbers = as_numbers(condition, values) if values.dtype == object else values
+    return evaluate_condition(condition, times, numbers, int(times.searchsorted(start)))

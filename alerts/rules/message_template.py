@@ -1,39 +1,39 @@
-"""Names in braces in the texts of a rule, such as `{device}`, filled in with what an alert is about.
+"""Placeholders in the texts of a rule, such as `{device}`, replaced by values of the alert.
 
-Not str.format, whose fields reach into whatever they are given.
+Not str.format, whose placeholders can read any attribute of their values.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-NAMES: Final = (
+PLACEHOLDERS = (
     "device", "device_name", "group", "metric", "value", "threshold", "unit", "level", "rule", "time",
 )  # fmt: skip
-_FIELD = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
-def render(text: str, fields: Mapping[str, Any]) -> str:
-    """The text with its names filled in; a name without a value is left out, one that is none stands as it is."""
+def render(text: str, values: Mapping[str, Any]) -> str:
+    """Replace the placeholders: by an empty text if the value is None or missing. Unknown ones are left as they are."""
 
-    def filled(found: re.Match[str]) -> str:
-        name = found[1].strip()
-        return _shown(fields.get(name)) if name in NAMES else found[0]
+    def replace(match: re.Match[str]) -> str:
+        name = match[1].strip()
+        return _format_value(values.get(name)) if name in PLACEHOLDERS else match[0]
 
-    return _FIELD.sub(filled, text)
+    return _PLACEHOLDER.sub(replace, text)
 
 
 def check_template(text: str) -> str | None:
-    """What is wrong with it, and what is accepted; None where it can be filled in."""
-    unknown = [name for name in (found.strip() for found in _FIELD.findall(text)) if name not in NAMES]
-    rest = _FIELD.sub("", text)
+    """Return what is wrong with a template, and what is accepted; None if it is valid."""
+    unknown = [name for name in map(str.strip, _PLACEHOLDER.findall(text)) if name not in PLACEHOLDERS]
+    rest = _PLACEHOLDER.sub("", text)
     if not unknown and "{" not in rest and "}" not in rest:
         return None
-    wrong = f"{{{unknown[0]}}} is unknown" if unknown else "a brace has no partner"
-    return f"{wrong}: {', '.join(f'{{{name}}}' for name in NAMES)} are accepted"
+    error = f"{{{unknown[0]}}} is unknown" if unknown else "unbalanced brace"
+    return f"{error}; accepted placeholders are {', '.join(f'{{{name}}}' for name in PLACEHOLDERS)}"
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):

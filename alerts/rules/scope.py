@@ -1,12 +1,11 @@
-"""What a rule is about, as far as somebody sees it: devices, and the series of theirs that it judges."""
+"""The devices and series that a rule is evaluated on, as far as they are visible to a caller."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
 
 from django.db.models import Q
 
-from alerts.conditions.spec import ANY_METRIC, SECOND, Spec
+from alerts.conditions.spec import ANY_METRIC, SECOND, RuleSpec
 from metrics.models import Device, DeviceGroup, Series
 from metrics.models.devices import DeviceQuerySet
 from metrics.query.result import ResolvedSeries
@@ -14,93 +13,96 @@ from metrics.storage.format.codec import Kind
 from rest.caller import Caller
 from rest.errors import InvalidField
 
-MOST_SUBJECTS: Final = 500
-MOST_SERIES: Final = 2_000
+MAX_DEVICES = 500
+MAX_SERIES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """The devices that a rule is about, of those that a caller sees; all of them where it names none."""
+class RuleScope:
+    """The devices of a rule that are visible to a caller; all visible ones if it names none."""
 
     caller: Caller
     device_ids: Collection[str] = ()
     device_groups: Collection[str] = ()
 
     @property
-    def is_named(self) -> bool:
+    def names_devices(self) -> bool:
         return bool(self.device_ids or self.device_groups)
 
     def devices(self) -> DeviceQuerySet:
-        seen = Device.objects.visible_to(self.caller)
-        if not self.is_named:
-            return seen
+        visible = Device.objects.visible_to(self.caller)
+        if not self.names_devices:
+            return visible
         groups = Device.objects.in_groups(DeviceGroup.objects.filter(name__in=self.device_groups))
-        return seen.filter(Q(device_id__in=self.device_ids) | Q(pk__in=groups.values("pk")))
+        return visible.filter(Q(device_id__in=self.device_ids) | Q(pk__in=groups.values("pk")))
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What a rule has alerts of: a metric of a device.
+class RuleSeries:
+    """A device and metric that a rule has alerts of.
 
-    series    those that are judged: one for each condition (None: there is none); with absence all that are heard
-    expected  with absence: µs between measurements
+    ids       evaluated series: one per condition (None: not stored); of an absence rule all with points
+    expected  of an absence rule: µs between points
     """
 
     device_id: str
     metric: str
-    series: tuple[int | None, ...]
+    ids: tuple[int | None, ...]
     expected: int = 0
 
     @property
-    def is_heard(self) -> bool:
-        return any(number is not None for number in self.series)
+    def has_points(self) -> bool:
+        return any(number is not None for number in self.ids)
 
 
-def subjects(spec: Spec, scope: Scope) -> tuple[list[Subject], list[ResolvedSeries]]:
-    """What a rule has alerts of, by device; and all series of it. Raises InvalidField where that is too much."""
-    asked = _series(spec, scope)
-    found = _expected(spec, scope, asked) if spec.kind == "absence" else _judged(spec, asked)
-    if len(found) > MOST_SUBJECTS:
-        raise InvalidField("device_ids", f"over {MOST_SUBJECTS} devices; name those that are to be looked back at")
-    return found, asked
+def find_rule_series(spec: RuleSpec, scope: RuleScope) -> tuple[list[RuleSeries], list[ResolvedSeries]]:
+    """Return what the rule has alerts of, by device, and all stored series of these. Raises InvalidField."""
+    stored = _find_stored_series(spec, scope)
+    rule_series = _absence_series(spec, scope, stored) if spec.kind == "absence" else _condition_series(spec, stored)
+    if len(rule_series) > MAX_DEVICES:
+        raise InvalidField("device_ids", f"more than {MAX_DEVICES} devices; name up to {MAX_DEVICES} of them")
+    return rule_series, stored
 
 
-def _series(spec: Spec, scope: Scope) -> list[ResolvedSeries]:
-    found = Series.objects.filter(device__in=scope.devices()).order_by("device__device_id", "metric_name", "id")
+def _find_stored_series(spec: RuleSpec, scope: RuleScope) -> list[ResolvedSeries]:
+    series = Series.objects.filter(device__in=scope.devices()).order_by("device__device_id", "metric_name", "id")
     if spec.metric != ANY_METRIC:
-        found = found.filter(metric_name__in=spec.metrics or [spec.metric])
-    rows = list(found.values_list("id", "kind", "device__device_id", "metric_name")[: MOST_SERIES + 1])
-    if len(rows) > MOST_SERIES:
-        raise InvalidField("device_ids", f"over {MOST_SERIES:,} series; name the devices that are to be looked back at")
+        series = series.filter(metric_name__in=spec.metrics or [spec.metric])
+    rows = list(series.values_list("id", "kind", "device__device_id", "metric_name")[: MAX_SERIES + 1])
+    if len(rows) > MAX_SERIES:
+        raise InvalidField("device_ids", f"more than {MAX_SERIES:,} series; name fewer devices")
     return [ResolvedSeries(number, Kind(kind), device_id, metric) for number, kind, device_id, metric in rows]
 
 
-def _judged(spec: Spec, asked: list[ResolvedSeries]) -> list[Subject]:
+def _condition_series(spec: RuleSpec, stored: list[ResolvedSeries]) -> list[RuleSeries]:
     by_device: dict[str, list[ResolvedSeries]] = {}
-    for one in asked:
-        by_device.setdefault(one.device_id, []).append(one)
-    found = []
-    for device_id, some in by_device.items():
-        series = tuple(
-            next((one.id for one in some if one.metric_name == each.metric and each.takes(one.kind)), None)
+    for series in stored:
+        by_device.setdefault(series.device_id, []).append(series)
+    rule_series = []
+    for device_id, candidates in by_device.items():
+        ids = tuple(
+            next((one.id for one in candidates if one.metric_name == each.metric and each.accepts(one.kind)), None)
             for each in spec.conditions
         )
-        if any(number is not None for number in series):
-            found.append(Subject(device_id, spec.metric, series))
-    return found
+        if any(number is not None for number in ids):
+            rule_series.append(RuleSeries(device_id, spec.metric, ids))
+    return rule_series
 
 
-def _expected(spec: Spec, scope: Scope, asked: list[ResolvedSeries]) -> list[Subject]:
-    """The devices that something is expected of: all that the rule names, else those with the metric."""
-    heard: dict[str, list[int]] = {}
-    for one in asked:
-        heard.setdefault(one.device_id, []).append(one.id)
+def _absence_series(spec: RuleSpec, scope: RuleScope, stored: list[ResolvedSeries]) -> list[RuleSeries]:
+    """Return the devices that data is expected from: all that the rule names, else those with the metric."""
+    by_device: dict[str, list[int]] = {}
+    for series in stored:
+        by_device.setdefault(series.device_id, []).append(series.id)
     devices = scope.devices().order_by("device_id")
-    if not scope.is_named and spec.metric != ANY_METRIC:
-        devices = devices.filter(device_id__in=list(heard))
+    if not scope.names_devices and spec.metric != ANY_METRIC:
+        devices = devices.filter(device_id__in=list(by_device))
     if spec.expected is None:
         devices = devices.filter(expected_interval__gt=0)
+    rows = devices.values_list("device_id", "expected_interval")[: MAX_DEVICES + 1]
     return [
-        Subject(device_id, spec.metric, tuple(heard.get(device_id, ())), spec.expected or (interval or 0) * SECOND)
-        for device_id, interval in devices.values_list("device_id", "expected_interval")[: MOST_SUBJECTS + 1]
+        RuleSeries(
+            device_id, spec.metric, tuple(by_device.get(device_id, ())), spec.expected or (interval or 0) * SECOND
+        )
+        for device_id, interval in rows
     ]

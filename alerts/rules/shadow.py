@@ -1,4 +1,4 @@
-"""What a shadow rule has found beside the rule that it is tried for."""
+"""Compare the alerts of a shadow rule with those of its live rule."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +12,10 @@ from rest.caller import Caller
 
 
 @dataclass(frozen=True, slots=True)
-class SideBySide:
-    """Alerts of both rules, newest first: to be counted, and listed page by page.
+class ShadowComparison:
+    """Alerts of both rules, newest first.
 
-    both  those of the live rule that overlap one of the shadow, at the same device and metric
+    both  alerts of the live rule that overlap one of the shadow rule, of the same device and metric
     """
 
     since: datetime
@@ -27,12 +27,12 @@ class SideBySide:
         return {name: getattr(self, name).count() for name in ("only_live", "only_shadow", "both")}
 
 
-def compare(live: Rule, shadow: Rule, since: datetime, caller: Caller) -> SideBySide:
-    """What each of them found at devices that a caller sees, since both were there."""
+def compare(live: Rule, shadow: Rule, since: datetime, caller: Caller) -> ShadowComparison:
+    """Compare the alerts of devices visible to a caller, since both rules existed."""
     since = max(since, shadow.created_at)
-    seen = Alert.objects.visible_to(caller).filter(Q(resolved_at__isnull=True) | Q(resolved_at__gte=since))
-    of_live, of_shadow = seen.filter(rule=live), seen.filter(rule=shadow)
-    return SideBySide(
+    visible = Alert.objects.visible_to(caller).filter(Q(resolved_at__isnull=True) | Q(resolved_at__gte=since))
+    of_live, of_shadow = visible.filter(rule=live), visible.filter(rule=shadow)
+    return ShadowComparison(
         since=since,
         only_live=of_live.filter(~_overlapping(shadow)),
         only_shadow=of_shadow.filter(~_overlapping(live)),
@@ -41,7 +41,7 @@ def compare(live: Rule, shadow: Rule, since: datetime, caller: Caller) -> SideBy
 
 
 def _overlapping(rule: Rule) -> Exists:
-    """Whether a rule has an alert of the same series at the same time."""
+    """Whether the rule has an alert of the same device and metric at the same time."""
     return Exists(
         Alert.objects.filter(
             Q(resolved_at__isnull=True) | Q(resolved_at__gte=OuterRef("triggered_at")),

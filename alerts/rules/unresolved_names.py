@@ -1,32 +1,16 @@
-"""What rules name and nobody has made or heard of yet: that is allowed, and said."""
+"""Names in rules without an object of that name: allowed, since it may be created later, and shown as a warning."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db import connection
-
 from alerts.conditions.spec import ANY_METRIC
-from alerts.models import Rule
-
-_MISSING = """
-SELECT 'channels', name FROM unnest(%s::text[]) AS n(name)
-WHERE NOT EXISTS (SELECT FROM alerts_channel c WHERE c.name = n.name)
-UNION ALL
-SELECT 'metrics', name FROM unnest(%s::text[]) AS n(name)
-WHERE NOT EXISTS (SELECT FROM metrics_series s WHERE s.metric_name = n.name)
-    AND NOT EXISTS (SELECT FROM metrics_metricdefinition d WHERE d.name = n.name)
-UNION ALL
-SELECT 'devices', name FROM unnest(%s::text[]) AS n(name)
-WHERE NOT EXISTS (SELECT FROM metrics_device d WHERE d.device_id = n.name)
-UNION ALL
-SELECT 'groups', name FROM unnest(%s::text[]) AS n(name)
-WHERE NOT EXISTS (SELECT FROM metrics_devicegroup g WHERE g.name = n.name)
-"""
+from alerts.models import Channel, Rule
+from metrics.query.series_lookup import find_unknown_devices, find_unknown_groups, find_unknown_metrics
 
 
-@dataclass(slots=True)
-class Missing:
-    """Of the names in rules, those of nothing that there is."""
+@dataclass(frozen=True, slots=True)
+class UnresolvedNames:
+    """Names without a channel, a metric (definition or series), a device or a group."""
 
     channels: set[str]
     metrics: set[str]
@@ -34,24 +18,19 @@ class Missing:
     groups: set[str]
 
 
-def missing_of(rules: Iterable[Rule]) -> Missing:
-    """For all of some rules at once."""
-    found = Missing(set(), set(), set(), set())
+def find_unresolved_names(rules: Iterable[Rule]) -> UnresolvedNames:
+    """Return the unresolved names of some rules together."""
     rules = list(rules)
-    named = (
-        {name for rule in rules for name in rule.notification_channels},
-        {name for rule in rules for name in metrics_of(rule)},
-        {name for rule in rules for name in rule.device_ids},
-        {name for rule in rules for name in rule.device_groups},
+    channels = {name for rule in rules for name in rule.notification_channels}
+    return UnresolvedNames(
+        channels=channels - set(Channel.objects.filter(name__in=channels).values_list("name", flat=True)),
+        metrics=find_unknown_metrics(sorted({name for rule in rules for name in metrics_of(rule)})),
+        devices=find_unknown_devices(sorted({name for rule in rules for name in rule.device_ids})),
+        groups=find_unknown_groups(sorted({name for rule in rules for name in rule.device_groups})),
     )
-    with connection.cursor() as cursor:
-        cursor.execute(_MISSING, [sorted(names) for names in named])
-        for kind, name in cursor.fetchall():
-            getattr(found, kind).add(name)
-    return found
 
 
 def metrics_of(rule: Rule) -> set[str]:
-    """The metrics that a rule names."""
-    named = {rule.metric_name} | {one["metric_name"] for one in rule.parameters.get("conditions", ())}
-    return named - {ANY_METRIC}
+    """Return the metrics that a rule names."""
+    conditions = rule.parameters.get("conditions", ())
+    return ({rule.metric_name} | {condition["metric_name"] for condition in conditions}) - {ANY_METRIC}

@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 
-from alerts.conditions.spec import MOST_CONDITIONS
+from alerts.conditions.spec import MAX_CONDITIONS
 from alerts.models import Condition, Kind
 from dashboard import rule_choices
 from dashboard.forms.fields import (
@@ -92,7 +92,7 @@ class ConditionsWidget(forms.Widget):
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[Texts]:
         columns = {column: data.getlist(f"c_{column}") for column in BLANK}
-        row_count = min(max(map(len, columns.values())), 2 * MOST_CONDITIONS)
+        row_count = min(max(map(len, columns.values())), 2 * MAX_CONDITIONS)
         rows = [
             {
                 column: (texts[row] if row < len(texts) else BLANK[column]).replace("\0", "")[:MAX_TEXT_LENGTH]
@@ -137,7 +137,7 @@ def _text(value: Any) -> str:
 def with_blank_rows(forms_of_rule: list[ConditionForm]) -> list[ConditionForm]:
     """Return the forms of a rule's conditions and blank ones: two rows at least, and one more while it is allowed."""
     count = len(forms_of_rule)
-    blank = max(MIN_CONDITIONS - count, 1 if count < MOST_CONDITIONS else 0)
+    blank = max(MIN_CONDITIONS - count, 1 if count < MAX_CONDITIONS else 0)
     return [*forms_of_rule, *(ConditionForm(BLANK) for _ in range(blank))]
 
 

@@ -8,9 +8,9 @@ from django import forms
 from django.http import QueryDict
 
 from alerts.api.rule_shapes import RuleSerializer, first_metric, whole
-from alerts.conditions.spec import BadRule
+from rest.errors import InvalidFields
 from alerts.models import Kind, Rule
-from alerts.rules.lifecycle import FIELDS, check, document_of
+from alerts.rules.lifecycle import FIELDS, document_of, validate
 from dashboard import rule_choices
 from dashboard.forms.conditions import (
     BLANK,
@@ -219,7 +219,7 @@ def _validate(document: dict[str, Any]) -> tuple[dict[str, Any], Errors]:
     errors: Errors = {}
     try:
         check(Rule(**fields))
-    except BadRule as error:
+    except InvalidFields as error:
         for name, detail in error.fields:
             errors.setdefault(_form_name(name), []).append(detail)
     return fields, errors

@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from alerts.history.trace import Trace, trace
+from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, AlertEvent, EventKind, Kind, Notice
 from alerts.models.alerts import AlertQuerySet
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
@@ -114,12 +114,12 @@ def _timeline(alert: Alert) -> list[TimelineEntry]:
     return [TimelineEntry(event) for event in events or [opened]]
 
 
-def _trace(alert: Alert, caller: Caller) -> Trace | None:
+def _trace(alert: Alert, caller: Caller) -> EvaluationTrace | None:
     """Return the evaluation trace at the time at which the alert opened; None where it cannot be computed any more."""
     if alert.rule is None or alert.device is None:
         return None
     try:
-        return trace(alert.rule, alert.device, alert.triggered_at, caller)
+        return trace_evaluation(alert.rule, alert.device, alert.triggered_at, caller)
     except EXPECTED_ERRORS:
         return None
 

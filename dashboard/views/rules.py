@@ -14,10 +14,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from alerts.conditions.spec import MOST_CONDITIONS, BadRule
+from alerts.conditions.spec import MAX_CONDITIONS
 from alerts.models import Alert, Channel, Mode, Rule, RuleVersion
 from alerts.rules import lifecycle
-from alerts.rules.unresolved_names import Missing, metrics_of, missing_of
+from alerts.rules.unresolved_names import UnresolvedNames, metrics_of, find_unresolved_names
 from dashboard import rule_words
 from dashboard.alert_rows import display_name
 from dashboard.device_overview import plural
@@ -47,7 +47,7 @@ class RuleRow:
     """A rule of the list."""
 
     rule: Any  # with `shadow_count`
-    missing: Missing
+    missing: UnresolvedNames
     now: datetime
 
     @property
@@ -132,7 +132,7 @@ def rule_list(request: HttpRequest) -> HttpResponse:
         rules = rules.filter(fields)
     listed = rules.select_related("noise").annotate(shadow_count=Count("shadows")).order_by("name", "pk")
     page, now = paginate(request, listed), timezone.now()
-    missing = missing_of(page.rows)
+    missing = find_unresolved_names(page.rows)
     context = {
         "rows": [RuleRow(rule, missing, now) for rule in page.rows],
         "page": page,
@@ -207,7 +207,7 @@ def _page(request: HttpRequest, caller: Caller, rule: Rule, form: RuleEditForm) 
         "rule": rule,
         "form": form,
         "sentence_fields": SENTENCE_FIELDS,
-        "max_conditions": MOST_CONDITIONS,
+        "max_conditions": MAX_CONDITIONS,
         "backtest_ranges": BACKTEST_RANGES,
         "metrics": list(metrics[:MAX_CHOICES]),
         "versions": _versions(rule) if rule.pk else [],
@@ -269,9 +269,9 @@ def restore_version(request: HttpRequest, rule_id: str) -> HttpResponse:
     caller, rule = admin_of(request), _rule(rule_id)
     number = request.POST.get("version", "")
     try:
-        changed = lifecycle.put_back(rule, min(int(number), MAX_VERSION_NUMBER), caller.name)
+        changed = lifecycle.roll_back(rule, min(int(number), MAX_VERSION_NUMBER), caller.name)
         messages.success(request, f"Version {number} restored as version {changed.version}.")
-    except (NotFound, BadRule, ValueError) as error:
+    except (NotFound, InvalidFields, ValueError) as error:
         messages.error(request, f"Not restored: {error}.")
     return redirect(_rule_url(rule))
 

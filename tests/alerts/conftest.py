@@ -43,9 +43,9 @@ def receiver(site: None, settings: Any) -> Iterator[WebhookReceiver]:
 
 def run(evaluator: Evaluator) -> None:
     """Let an evaluator judge all that is stored, and look at the clock."""
-    evaluator.sweep_at_once()
+    evaluator.clock_checks.next_check = 0.0
     while evaluator.step():
-        evaluator.sweep_at_once()
+        evaluator.clock_checks.next_check = 0.0
 
 
 def send(

@@ -5,7 +5,7 @@ from collections import Counter
 
 from django.db import connection
 
-from alerts.evaluation.evaluator import Evaluator, Overtaken
+from alerts.evaluation.evaluator import Evaluator, EvaluatorReplaced
 from metrics.storage.connection import dedicated_connection
 
 TWO_OPEN = """
@@ -32,7 +32,7 @@ class Pair:
                     evaluator = Evaluator(own)
                     while not self.over.is_set():
                         self.judged[number] += evaluator.step()
-            except Overtaken:
+            except EvaluatorReplaced:
                 self.overtaken[number] += 1
             except BaseException as failure:
                 self.failures.append(failure)

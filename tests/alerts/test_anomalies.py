@@ -28,9 +28,16 @@ def learn(gateway: ApiClient, device: str = "boiler", many: int = 900) -> None:
 
 def wait_until_learnt(evaluator: Evaluator) -> None:
     until = time.monotonic() + 30
-    while evaluator.is_learning() and time.monotonic() < until:
-        evaluator.step()
-    assert not evaluator.is_learning()
+    while evaluator.detector.learn(time.time_ns() // 1000):
+        assert time.monotonic() < until
+
+
+def store_states(evaluator: Evaluator) -> None:
+    """Store the states of all series now, as the evaluator does within STORE_PERIOD."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anomalies, "STORE_PERIOD", 1e-9)
+        evaluator.detector.store()
+        evaluator.detector.store()
 
 
 def test_what_a_series_never_did_is_told_with_what_was_expected(
@@ -58,7 +65,7 @@ def test_what_was_learnt_outlives_the_process(gateway: ApiClient, create_cpu_rul
     send(gateway, 50.0, ago=120)
     run(evaluator)
     wait_until_learnt(evaluator)
-    evaluator.keep_learnt()
+    store_states(evaluator)
     assert DetectorState.objects.count() == 1
     with dedicated_connection() as connection:
         another = Evaluator(connection)
@@ -117,7 +124,7 @@ def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_
     [kept] = DetectorState.objects.all()
     assert time.time() - kept.time / 1e6 < 110  # with the last point that was judged
     DetectorState.objects.update(time=0)
-    evaluator.keep_learnt()
+    store_states(evaluator)
     assert DetectorState.objects.get().time == 0
     DetectorState.objects.update(time=kept.time)
     lifecycle.change(first, {"enabled": True}, "user:tests")
@@ -137,12 +144,12 @@ def test_of_a_dense_series_the_newest_points_are_learnt_from(
     [series] = Series.objects.values_list("pk", flat=True)
     with pytest.MonkeyPatch.context() as patched:
         for most in (1, 500, 1001, 2500, 9000):
-            patched.setattr(anomalies, "MOST_LEARNT", most)
-            times, values = anomalies.newest({series: since}, {series: until})[series]
+            patched.setattr(anomalies, "MAX_TRAINING_POINTS", most)
+            times, values = anomalies.read_newest({series: since}, {series: until})[series]
             assert len(times) == len(values) == min(most, 3001)
             assert values[-1] == 1.0 and bool((np.diff(times) > 0).all())
         start, end = int(times[10]), int(times[20])
-        times, _ = anomalies.newest({series: start}, {series: end})[series]
+        times, _ = anomalies.read_newest({series: start}, {series: end})[series]
         assert (len(times), int(times[0]) > start, int(times[-1]) < end) == (9, True, True)
 
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from alerts.models import Alert, Channel, Route, Rule, RuleGeneration, RuleVersion, Silence
 from alerts.rules import lifecycle
 from alerts.rules.as_code.apply import apply
-from alerts.rules.as_code.diff import lines, summary
+from alerts.rules.as_code.diff import format_plan, format_summary
 from alerts.rules.as_code.export import export
-from alerts.rules.as_code.plan import Plan, Verb
-from alerts.rules.as_code.yaml_reader import MOST_BYTES, BadFile, read
+from alerts.rules.as_code.plan import ApplyPlan, ChangeKind
+from alerts.rules.as_code.yaml_reader import MAX_FILE_BYTES, InvalidFile, read_file
 from metrics.models import AuditEntry
 from tests.conftest import empty_tables
 
@@ -84,19 +84,24 @@ WHOLE = WHOLE.replace("TODAY", TODAY.astimezone(BERLIN).isoformat())
 WHOLE = WHOLE.replace("TOMORROW", f"{TODAY + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}")
 
 
-def applied(text: str, **options: bool) -> Plan:
+def applied(text: str, **options: bool) -> ApplyPlan:
     return apply(text.encode(), SECRETS, **options)
 
 
 def refused(text: str | bytes, environment: dict[str, str] | None = None) -> list[str]:
-    with pytest.raises(BadFile) as caught:
+    with pytest.raises(InvalidFile) as caught:
         apply(text if isinstance(text, bytes) else text.encode(), SECRETS if environment is None else environment)
-    return [str(fault) for fault in caught.value.faults]
+    return [str(fault) for fault in caught.value.errors]
 
 
-def counted(plan: Plan) -> tuple[int, int, int, int]:
-    verbs = [change.verb for change in plan.changes]
-    return verbs.count(Verb.CREATE), verbs.count(Verb.CHANGE), verbs.count(Verb.DELETE), plan.unchanged
+def counted(plan: ApplyPlan) -> tuple[int, int, int, int]:
+    verbs = [change.kind for change in plan.changes]
+    return (
+        verbs.count(ChangeKind.CREATE),
+        verbs.count(ChangeKind.CHANGE),
+        verbs.count(ChangeKind.DELETE),
+        plan.unchanged,
+    )
 
 
 def rule(name: str = "r", **fields: Any) -> Rule:
@@ -212,7 +217,11 @@ def test_what_is_exported_reads_the_same_to_whoever_keeps_to_yaml_1_1() -> None:
     rule("no", metric_name="1e5", threshold_value="22:00", condition="==", device_ids=["on", "2026-11-21", "0x1f"])
     told = yaml.safe_load(export())["rules"][0]
     assert (told["name"], told["metric_name"], told["threshold_value"]) == ("no", "1e5", "22:00")
-    assert told["device_ids"] == ["on", "2026-11-21", "0x1f"] == read(export().encode()).value["rules"][0]["device_ids"]
+    assert (
+        told["device_ids"]
+        == ["on", "2026-11-21", "0x1f"]
+        == read_file(export().encode()).value["rules"][0]["device_ids"]
+    )
 
 
 # --- what changes -----------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ def test_a_dry_run_tells_every_change_and_makes_none() -> None:
     other = WHOLE.replace("threshold_value: 90", "threshold_value: 95").replace("name: Silent", "name: Quiet")
     plan = apply(other.encode(), SECRETS | {"OPS_URL": "https://new.example.com/"}, prune=True, dry_run=True)
     assert rows() == before
-    assert list(lines(plan)) == [
+    assert list(format_plan(plan)) == [
         "~ channel “ops”",
         "    url: (hidden)",
         "~ rule “High CPU”",
@@ -236,7 +245,7 @@ def test_a_dry_run_tells_every_change_and_makes_none() -> None:
         '    parameters: {"grace": 5}',
         "- rule “Silent”",
     ]
-    assert summary(plan, done=False) == "1 to be created, 2 to be changed, 1 to be deleted, 5 unchanged"
+    assert format_summary(plan, done=False) == "1 to be created, 2 to be changed, 1 to be deleted, 5 unchanged"
 
 
 def test_a_changed_rule_is_its_next_version_and_a_field_that_is_left_out_is_as_by_itself() -> None:
@@ -417,7 +426,7 @@ silences:
         (b"version: 1\nx: \xff", "file: byte 14 is not UTF-8; line 2"),
         ("version: 1\nx: " + 40 * "[" + 40 * "]", f"x{31 * '[0]'}: more than 32 levels; line 2"),
         (100_000 * "[", "file: more than 32 levels; line 1"),
-        ((MOST_BYTES + 1) * b" ", "file: 1,000,001 bytes or more; up to 1,000,000 are accepted; line 1"),
+        ((MAX_FILE_BYTES + 1) * b" ", "file: 1,000,001 bytes or more; up to 1,000,000 are accepted; line 1"),
         ("a: &a [*a]", f"a{31 * '[0]'}: more than 32 levels; line 1"),
     ],
     ids=lambda value: str(value)[:30] if len(value) < 200 else "long",
@@ -530,4 +539,4 @@ def test_the_example_of_the_manual_is_accepted() -> None:
     example = page.split("```yaml\n")[1].split("```")[0]
     secrets = {"OPS_URL": "https://hooks.example.com/x", "OPS_SECRET": "s"}
     plan = apply(example.encode(), secrets, dry_run=True)
-    assert len(plan.changes) >= 7 and all(change.verb == Verb.CREATE for change in plan.changes)
+    assert len(plan.changes) >= 7 and all(change.kind == ChangeKind.CREATE for change in plan.changes)

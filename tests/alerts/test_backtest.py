@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from alerts.conditions.spec import read_spec
-from alerts.detector.detector import NOTIFY, Detector
+from alerts.detector.detector import NOTIFY_SCORE, Detector
 from alerts.evaluation.evaluator import Evaluator
 from alerts.history import backtest as backtests
 from alerts.history import replay
 from alerts.history.backtest import Backtest, Firing, backtest
-from alerts.history.replay import strange
+from alerts.history.replay import detect_anomalies
 from alerts.models import Alert, Rule
 from alerts.rules import lifecycle
 from alerts.rules import scope as scopes
-from alerts.rules.scope import Scope
+from alerts.rules.scope import RuleScope
 from metrics.models import Device, DeviceGroup
 from metrics.storage.format.codec import Kind
 from metrics.storage.units import to_datetime, to_microseconds
@@ -28,10 +28,10 @@ from tests.alerts.conftest import run, send
 from tests.alerts.measured import START, at, merged, store
 from tests.conftest import ApiClient
 
-EVERYBODY = Scope(Caller.internal("test"))
+EVERYBODY = RuleScope(Caller.internal("test"))
 
 
-def tried(scope: Scope = EVERYBODY, until: float = 3600, since: float = 0, **fields: Any) -> Backtest:
+def tried(scope: RuleScope = EVERYBODY, until: float = 3600, since: float = 0, **fields: Any) -> Backtest:
     document = {"metric_name": "temperature", "condition": ">", "threshold_value": 80}
     return backtest(read_spec(document | fields), scope, at(since), at(until))
 
@@ -96,7 +96,7 @@ def test_a_judged_value_is_what_live_evaluation_judges_over_any_number_of_pieces
     furnace: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tried(trigger_count=2, cooldown_minutes=1)
-    monkeypatch.setattr(backtests, "AT_ONCE", 7)
+    monkeypatch.setattr(backtests, "SIGNAL_BATCH", 7)
     assert seconds(tried(trigger_count=2, cooldown_minutes=1)) == seconds(whole) == [(240, 360), (3060, None)]
 
 
@@ -158,12 +158,12 @@ def test_absence_is_looked_back_at_also_of_devices_that_were_never_heard(site: N
     Device.objects.create(device_id="silent", expected_interval=300)
     absent = {"kind": "absence", "metric_name": "power", "parameters": {"expected_interval": 60, "grace": 5}}
     assert seconds(tried(until=640, **absent)) == [(185, 600)]
-    named = Scope(Caller.internal("test"), device_ids=["silent"])
+    named = RuleScope(Caller.internal("test"), device_ids=["silent"])
     assert seconds(tried(named, until=640, **absent)) == [(65, None)]
     twice = absent | {"trigger_count": 2, "evaluation_window": 900}
     assert tried(since=580, until=1500, **twice).firings == []  # what was missing before the start is not counted
     any_metric = absent | {"metric_name": "*"}
-    meter = Scope(Caller.internal("test"), device_ids=["meter"])
+    meter = RuleScope(Caller.internal("test"), device_ids=["meter"])
     assert seconds(tried(meter, until=640, **any_metric)) == [(245, 600)]
     own = {"kind": "absence", "metric_name": "*"}
     assert [(one.device_id, one.start) for one in tried(**own).firings] == [("silent", at(302))]
@@ -188,19 +188,21 @@ def waves(site: None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def test_anomalies_are_those_that_the_detector_finds_in_one_series_after_the_other(
     waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "MOST_LEARNT", 1500)  # of "a" the oldest are left out
+    monkeypatch.setattr(replay, "MAX_TRAINING_POINTS", 1500)  # of "a" the oldest are left out
     found = tried(since=0, until=86_400, kind="anomaly")
     assert {one.device_id: one.points for one in found.subjects} == {"a": 144, "b": 144}
     [firing] = found.firings
     seconds, values = waves["a"]
     assert firing.device_id == "a" and firing.start == at(seconds[-40])
-    assert found.chart is not None and found.chart.threshold == NOTIFY
+    assert found.chart is not None and found.chart.threshold == NOTIFY_SCORE
     for seconds, values in waves.values():
         first = max(len(seconds) - 144 - 1500, 0)
         detector = Detector()
         times = to_microseconds(START) + (seconds[first:] * 1_000_000).astype(np.int64)
         alone = detector.run(detector.add(), times, values[first:])
-        together = strange({7: (times, values[first:]), 8: (times[:500], values[:500])}, to_microseconds(START))[7]
+        together = detect_anomalies(
+            {7: (times, values[first:]), 8: (times[:500], values[:500])}, to_microseconds(START)
+        )[7]
         np.testing.assert_allclose(together.values, alone.score[-144:], rtol=1e-5)
 
 
@@ -209,15 +211,15 @@ def test_what_is_still_outside_of_the_expected_band_is_not_well_again(
 ) -> None:
     seconds, values = waves["a"]
     times = to_microseconds(START) + (seconds * 1_000_000).astype(np.int64)
-    signal = strange({7: (times, values)}, to_microseconds(START))[7]
-    assert signal.clear[:100].mean() > 0.9
-    assert not signal.clear[-40:-37].any()
+    signal = detect_anomalies({7: (times, values)}, to_microseconds(START))[7]
+    assert signal.recovered[:100].mean() > 0.9
+    assert not signal.recovered[-40:-37].any()
 
 
 def test_anomalies_are_looked_for_in_so_many_points_at_most(
     waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "MOST_DETECTED", 2000)
+    monkeypatch.setattr(replay, "MAX_ANOMALY_POINTS", 2000)
     with pytest.raises(InvalidField, match="start_time: anomalies are looked for in 2,000 points at most"):
         tried(until=86_400, kind="anomaly")
 
@@ -226,7 +228,7 @@ def test_a_rule_is_tried_on_its_devices_and_those_of_its_groups(site: None) -> N
     for name in ("a", "b", "c"):
         store(name, "temperature", [0], [99])
     DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
-    found = tried(Scope(Caller.internal("test"), device_ids=["a"], device_groups=["hall"]))
+    found = tried(RuleScope(Caller.internal("test"), device_ids=["a"], device_groups=["hall"]))
     assert [one.device_id for one in found.subjects] == ["a", "b"]
     assert len(tried().subjects) == 3
 
@@ -236,8 +238,8 @@ def test_nobody_looks_back_at_devices_that_they_do_not_see(site: None) -> None:
         store(name, "temperature", [0], [99])
     DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
     seen = Caller("user:somebody", Right.READ, groups=("hall",))
-    assert [one.device_id for one in tried(Scope(seen)).subjects] == ["b"]
-    assert tried(Scope(seen, device_ids=["a"])).subjects == []
+    assert [one.device_id for one in tried(RuleScope(seen)).subjects] == ["b"]
+    assert tried(RuleScope(seen, device_ids=["a"])).subjects == []
 
 
 def test_what_would_be_too_much_is_refused_with_the_field(furnace: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,13 +249,13 @@ def test_what_would_be_too_much_is_refused_with_the_field(furnace: None, monkeyp
         patch.setattr(replay, "MOST_POINTS", 10)
         tried()
     store("other", "temperature", [0], [1])
-    monkeypatch.setattr(scopes, "MOST_SUBJECTS", 1)
+    monkeypatch.setattr(scopes, "MAX_DEVICES", 1)
     with pytest.raises(InvalidField, match="device_ids: over 1 devices"):
         tried()
 
 
 def test_many_subjects_are_read_some_at_a_time(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "TOGETHER", 2)
+    monkeypatch.setattr(replay, "REPLAY_BATCH", 2)
     for number in range(5):
         store(f"device {number}", "temperature", [0, 60 * number], [99 if number == 0 else 20, 99])
     assert [(one.device_id, one.firings) for one in tried().subjects] == [(f"device {n}", 1) for n in range(5)]
@@ -268,7 +270,7 @@ def test_the_chart_is_of_whatever_fired_most_and_keeps_every_extreme(site: None)
     chart = tried(clear_threshold=70).chart
     assert chart is not None and chart.device_id == "wild"
     assert (chart.threshold, chart.clear_threshold) == (80.0, 70.0)
-    assert len(chart.times) <= backtests.MOST_DRAWN + 2
+    assert len(chart.times) <= backtests.MAX_CHART_POINTS + 2
     peaks = [to_datetime(time) for time, value in zip(chart.times, chart.values, strict=True) if value == 99.0]
     assert peaks == [at(77.7), at(1234.5)]
 
@@ -276,7 +278,7 @@ def test_the_chart_is_of_whatever_fired_most_and_keeps_every_extreme(site: None)
 def test_of_very_many_firings_the_newest_are_told_and_all_are_counted(
     site: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backtests, "MOST_FIRINGS", 3)
+    monkeypatch.setattr(backtests, "MAX_FIRINGS", 3)
     for name in ("a", "b"):
         store(name, "temperature", range(20), [99.0, 20.0] * 10)
     found = tried()

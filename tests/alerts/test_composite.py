@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.conditions.absence import heard_again
-from alerts.conditions.composite import Joined, join
-from alerts.conditions.spec import SECOND, Spec, read_spec
+from alerts.conditions.absence import evaluate_absence
+from alerts.conditions.composite import CompositeState, join
+from alerts.conditions.spec import SECOND, RuleSpec, read_spec
 from alerts.conditions.thresholds import Signal
 
 WINDOWS = (10, 5, 20)  # seconds, of the conditions
@@ -18,7 +18,7 @@ WORDS = {"breach": True, "clear": False, "neither": None}
 SAID = st.lists(st.tuples(st.integers(0, 60), st.sampled_from(list(WORDS))), max_size=25, unique_by=lambda one: one[0])
 
 
-def composite(operator: str, windows: tuple[int, ...] = WINDOWS) -> Spec:
+def composite(operator: str, windows: tuple[int, ...] = WINDOWS) -> RuleSpec:
     conditions = [
         {"metric_name": f"m{at}", "condition": ">", "threshold_value": 1, "evaluation_window": window}
         for at, window in enumerate(windows)
@@ -53,7 +53,7 @@ def expected(operator: str, said: list[list[tuple[int, str]]]) -> list[tuple[int
 
 
 def listed(joined: Signal) -> list[tuple[int, bool, bool]]:
-    return list(zip(joined.times.tolist(), joined.breach.tolist(), joined.clear.tolist(), strict=True))
+    return list(zip(joined.times.tolist(), joined.breach.tolist(), joined.recovered.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("operator", ["and", "or"])
@@ -63,9 +63,9 @@ def test_conditions_are_joined_at_event_time_in_pieces_as_in_one(
     operator: str, said: list[list[tuple[int, str]]], cuts: list[int]
 ) -> None:
     spec, wanted = composite(operator), expected(operator, said)
-    whole = join(spec, Joined(), [signal(one) for one in said])
+    whole = join(spec, CompositeState(), [signal(one) for one in said])
     assert listed(whole) == wanted
-    joined, found, values = Joined(), [], []
+    joined, found, values = CompositeState(), [], []
     edges = sorted({0, 61, *cuts})
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         piece = join(spec, joined, [signal([part for part in one if low <= part[0] < high]) for one in said])
@@ -77,12 +77,14 @@ def test_conditions_are_joined_at_event_time_in_pieces_as_in_one(
 
 def test_the_value_is_of_the_condition_that_holds() -> None:
     spec = composite("or", (60, 60))
-    joined = join(spec, Joined(), [signal([(1, "clear"), (3, "breach")], 100), signal([(0, "clear"), (2, "breach")])])
+    joined = join(
+        spec, CompositeState(), [signal([(1, "clear"), (3, "breach")], 100), signal([(0, "clear"), (2, "breach")])]
+    )
     assert joined.values.tolist() == [0.0, 101.0, 2.0, 103.0]
 
 
 def test_a_point_that_comes_after_later_ones_of_another_metric_tells_of_the_time_that_was_reached() -> None:
-    spec, joined = composite("and", (60, 60)), Joined()
+    spec, joined = composite("and", (60, 60)), CompositeState()
     assert listed(join(spec, joined, [signal([(10, "breach")]), signal([])])) == [(10 * SECOND, False, False)]
     assert listed(join(spec, joined, [signal([]), signal([(9, "breach")])])) == [(10 * SECOND, True, False)]
 
@@ -100,7 +102,7 @@ def test_history_is_absent_wherever_a_deadline_was_missed(times: list[int], expe
         if time <= 100:
             said.append((time, False, float(time - heard)))
         heard = time
-    found = heard_again(np.array(times, np.int64) * SECOND, 0, 101 * SECOND, expected * SECOND, grace * SECOND)
+    found = evaluate_absence(np.array(times, np.int64) * SECOND, 0, 101 * SECOND, expected * SECOND, grace * SECOND)
     told = zip((found.times // SECOND).tolist(), found.breach.tolist(), found.values.tolist(), strict=True)
     assert list(told) == said
-    assert (found.clear == ~found.breach).all()
+    assert (found.recovered == ~found.breach).all()

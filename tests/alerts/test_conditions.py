@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.conditions import windows
-from alerts.conditions.dispatch import judge
-from alerts.conditions.spec import KINDS, SECOND, BadRule, Comparison, read_spec
-from alerts.conditions.thresholds import Signal, as_numbers, scored
-from alerts.conditions.trends import due_in, in_words
+from alerts.conditions.dispatch import evaluate_condition
+from alerts.conditions.spec import KINDS, SECOND, ConditionSpec, read_spec
+from alerts.conditions.thresholds import Signal, as_numbers, compare_scores
 from alerts.conditions.windows import AGGREGATIONS
 from metrics.query.accumulators import ACCUMULATORS, Floats, Ints, create_accumulator
 from metrics.query.time_buckets import split_by_bucket
 from metrics.storage.format.codec import Columns
+from rest.errors import InvalidFields
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
 POINTS = st.lists(st.tuples(st.integers(1, 30_000_000), NUMBERS), min_size=1, max_size=50)
@@ -28,7 +28,7 @@ PARAMETERS = st.sampled_from(
 PERCENTILES = ("median", "p0", "p95", "p99.9", "p100")
 
 
-def comparison(**fields: Any) -> Comparison:
+def comparison(**fields: Any) -> ConditionSpec:
     given_fields = {"metric_name": "x", "condition": ">", "threshold_value": 10}
     return read_spec(given_fields | fields).conditions[0]
 
@@ -51,7 +51,7 @@ JSON = st.recursive(
 def test_a_document_of_whatever_shape_is_read_or_refused(kind: str, fields: dict[str, Any]) -> None:
     try:
         read_spec({"kind": kind} | fields)
-    except BadRule as refused:
+    except InvalidFields as refused:
         assert refused.errors
 
 
@@ -61,7 +61,7 @@ def columns(points: list[tuple[int, float]]) -> tuple[Ints, Floats]:
 
 
 def judged(fields: dict[str, Any], points: list[tuple[int, float]]) -> list[float]:
-    return judge(comparison(**fields), *columns(points), 0).values.tolist()
+    return evaluate_condition(comparison(**fields), *columns(points), 0).values.tolist()
 
 
 def windows_of(times: Ints, values: Floats, window: int) -> list[tuple[list[int], list[float]]]:
@@ -186,14 +186,14 @@ def test_pieces_with_a_window_before_them_say_to_the_bit_what_the_whole_says(
 ) -> None:
     rule = comparison(evaluation_window=window, **KINDS[kind])
     times, values = columns(points)
-    whole = judge(rule, times, values, 0)
+    whole = evaluate_condition(rule, times, values, 0)
     edges = sorted({0, len(points), *(cut for cut in cuts if cut < len(points))})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "AT_ONCE", at_once)
         pieces = []
         for low, high in zip(edges[:-1], edges[1:], strict=True):
             known = int(times.searchsorted(times[low] - rule.window, "right"))
-            pieces.append(judge(rule, times[known:high], values[known:high], low - known))
+            pieces.append(evaluate_condition(rule, times[known:high], values[known:high], low - known))
     for name in ("times", "values", "breach", "clear"):
         joined = np.concatenate([getattr(piece, name) for piece in pieces])
         np.testing.assert_array_equal(joined, getattr(whole, name))
@@ -203,44 +203,44 @@ def test_pieces_with_a_window_before_them_say_to_the_bit_what_the_whole_says(
 @settings(deadline=None)
 @given(values=st.lists(st.one_of(st.just(math.nan), st.integers(5, 15).map(float)), min_size=1))
 def test_each_operator_compares_and_what_cannot_be_told_is_neither(op: str, values: list[float]) -> None:
-    signal = judge(comparison(condition=op), np.arange(len(values)), np.array(values), 0)
+    signal = evaluate_condition(comparison(condition=op), np.arange(len(values)), np.array(values), 0)
     wanted = {
         ">": lambda value: value > 10, "<": lambda value: value < 10, ">=": lambda value: value >= 10,
         "<=": lambda value: value <= 10, "==": lambda value: value == 10, "!=": lambda value: value != 10,
     }[op]  # fmt: skip
     assert signal.breach.tolist() == [not math.isnan(value) and wanted(value) for value in values]
-    assert signal.clear.tolist() == [not math.isnan(value) and not wanted(value) for value in values]
+    assert signal.recovered.tolist() == [not math.isnan(value) and not wanted(value) for value in values]
 
 
 @pytest.mark.parametrize("kind", ["average", "slope", "relative", "forecast", "rate", "p95", "spread"])
 def test_no_kind_breaches_where_it_cannot_tell(kind: str) -> None:
     rule = comparison(**KINDS[kind] | {"condition": "!=", "threshold_value": 1e9})
-    signal = judge(rule, np.array([10, 20]) * SECOND, np.array([math.nan, math.nan]), 0)
+    signal = evaluate_condition(rule, np.array([10, 20]) * SECOND, np.array([math.nan, math.nan]), 0)
     assert not signal.breach.any()
-    assert not signal.clear.any()
+    assert not signal.recovered.any()
 
 
 def test_values_between_both_thresholds_are_neither() -> None:
-    signal = judge(comparison(clear_threshold=8), np.arange(4), np.array([11.0, 9.0, 8.5, 8.0]), 0)
+    signal = evaluate_condition(comparison(clear_threshold=8), np.arange(4), np.array([11.0, 9.0, 8.5, 8.0]), 0)
     assert signal.breach.tolist() == [True, False, False, False]
-    assert signal.clear.tolist() == [False, False, False, True]
+    assert signal.recovered.tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize(("op", "breach"), [("==", [True, False]), ("!=", [False, True])], ids=["equal", "unequal"])
 def test_texts_and_truth_values_are_compared_by_equality(op: str, breach: list[bool]) -> None:
     text = comparison(condition=op, threshold_value="fault")
     numbers = as_numbers(text, np.array([b"fault", b"faulty"], object))
-    assert judge(text, np.arange(2), numbers, 0).breach.tolist() == breach
+    assert evaluate_condition(text, np.arange(2), numbers, 0).breach.tolist() == breach
     for truth in (True, False):
         values = np.array([truth, not truth], np.float64)
-        signal = judge(comparison(condition=op, threshold_value=truth), np.arange(2), values, 0)
+        signal = evaluate_condition(comparison(condition=op, threshold_value=truth), np.arange(2), values, 0)
         assert signal.breach.tolist() == breach
 
 
 def rising(step: float, **fields: Any) -> Signal:
     """What a forecast an hour ahead says of values that rise from 0 by a step every minute."""
     rule = comparison(kind="forecast", parameters={"horizon": 3600}, evaluation_window=600, **fields)
-    return judge(rule, np.arange(5) * 60 * SECOND, np.arange(5) * step, 0)
+    return evaluate_condition(rule, np.arange(5) * 60 * SECOND, np.arange(5) * step, 0)
 
 
 def test_a_forecast_holds_before_the_value_is_beyond_the_threshold() -> None:
@@ -256,21 +256,11 @@ def test_a_value_beyond_the_threshold_is_a_breach_wherever_it_is_going() -> None
 
 
 def test_a_forecast_is_well_where_both_the_value_and_where_it_leads_are() -> None:
-    assert rising(0.1, threshold_value=7, clear_threshold=6.25).clear.tolist() == [False, False, True, False, False]
-    assert rising(-1.0, threshold_value=-3.5).clear.tolist() == [False, False, False, False, True]
-
-
-def test_it_is_told_in_how_long_a_value_crosses() -> None:
-    rule = comparison(kind="forecast", parameters={"horizon": 3600}, threshold_value=90)
-    assert due_in(rule, 80.0, 100.0) == 1800
-    assert due_in(rule, 91.0, 95.0) == 0
-    assert due_in(rule, 80.0, 85.0) is None
-    assert [in_words(seconds) for seconds in (20, 1800, 7200, 172_800)] == [
-        "within a minute or so", "in about 30 min", "in about 2 h", "in about 2 days",
-    ]  # fmt: skip
+    assert rising(0.1, threshold_value=7, clear_threshold=6.25).recovered.tolist() == [False, False, True, False, False]
+    assert rising(-1.0, threshold_value=-3.5).recovered.tolist() == [False, False, False, False, True]
 
 
 def test_anomalies_have_a_stricter_threshold_for_breaches_than_for_being_well() -> None:
-    signal = scored(np.arange(4), np.array([0.2, 0.6, 0.9, math.nan]), mark=0.5, notify=0.9)
+    signal = compare_scores(np.arange(4), np.array([0.2, 0.6, 0.9, math.nan]), mark=0.5, notify=0.9)
     assert signal.breach.tolist() == [False, False, True, False]
-    assert signal.clear.tolist() == [True, False, False, False]
+    assert signal.recovered.tolist() == [True, False, False, False]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.detector.detector import MARK, NOTIFY, Detector, Judgement
+from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detection, Detector
 from alerts.detector.reasons import TEXTS, reason_text
-from alerts.detector.state import EARLY, BadState, Floats, Ints
+from alerts.detector.state import EARLY, Floats, Ints, InvalidState
 from benchmarks.noise import SHAPES, alarms
 
 COLUMNS = ("score", "low", "high", "reason", "warm")
@@ -28,12 +28,12 @@ def days(number: float, seed: int = 1) -> tuple[Ints, Floats]:
     return times, 50 + 30 * np.clip(np.minimum(hour - 8, 18 - hour) * 2, 0, 1) + noise
 
 
-def judged(times: Ints, values: Floats) -> Judgement:
+def judged(times: Ints, values: Floats) -> Detection:
     detector = Detector()
     return detector.run(detector.add(), times, values)
 
 
-def assert_same(one: Judgement, other: Judgement) -> None:
+def assert_same(one: Detection, other: Detection) -> None:
     for column in COLUMNS:
         np.testing.assert_array_equal(getattr(one, column), getattr(other, column), err_msg=column)
 
@@ -77,7 +77,7 @@ def test_what_happens_to_a_daily_series_is_marked_and_says_why(change: Any, fitt
     change(values, at)
     found = judged(times, values)
     begin = at - 48 if change is missing_peak else at
-    marked = begin + np.flatnonzero(found.score[begin : begin + 120] >= MARK)
+    marked = begin + np.flatnonzero(found.score[begin : begin + 120] >= MARK_SCORE)
     texts = [reason_text(int(found.reason[row])) for row in marked]
     assert any(re.search(fitting, text) for text in texts), texts
 
@@ -86,8 +86,8 @@ def test_a_level_never_seen_notifies_whoever_is_on_duty() -> None:
     times, values = days(10)
     shift(values, 8 * A_DAY)
     found = judged(times, values)
-    assert found.score[: 8 * A_DAY].max() < NOTIFY
-    assert found.score[8 * A_DAY : 8 * A_DAY + 12].max() >= NOTIFY
+    assert found.score[: 8 * A_DAY].max() < NOTIFY_SCORE
+    assert found.score[8 * A_DAY : 8 * A_DAY + 12].max() >= NOTIFY_SCORE
 
 
 def test_the_band_of_a_daily_series_follows_the_day() -> None:
@@ -119,7 +119,7 @@ def test_a_series_goes_on_after_a_restart_as_if_there_had_been_none() -> None:
         second = after.run(after.add(state), times[cut:], values[cut:])
         whole = judged(times, values)
         joined = [np.concatenate([getattr(first, name), getattr(second, name)]) for name in COLUMNS]
-        assert_same(Judgement(*joined), whole)
+        assert_same(Detection(*joined), whole)
 
 
 @pytest.mark.parametrize("damage", [b"", b"nothing", None, "version", "byte"])
@@ -136,7 +136,7 @@ def test_what_is_no_state_is_refused(damage: Any) -> None:
         state = state[: len(state) // 2]
     else:
         state = bytearray(damage)
-    with pytest.raises(BadState):
+    with pytest.raises(InvalidState):
         detector.add(bytes(state))
     assert len(state) <= 20_000
 
@@ -176,7 +176,7 @@ def test_series_side_by_side_are_judged_as_each_alone(data: st.DataObject) -> No
             place[number] += 1
     for number, judgement in enumerate(alone):
         columns = (np.array(column) for column in zip(*found[number], strict=True))
-        assert_same(Judgement(*columns), judgement)
+        assert_same(Detection(*columns), judgement)
 
 
 @settings(max_examples=10, deadline=None)
@@ -218,16 +218,16 @@ def test_whatever_comes_is_judged_in_numbers(kind: str, clock: str) -> None:
     assert (found.score[~found.warm] == 0).all()
     assert np.isfinite(found.low[found.warm]).all()
     assert (found.low[found.warm] <= found.high[found.warm]).all()
-    assert (found.reason[found.score >= MARK] > 0).all()
-    assert (found.reason[found.score < MARK] == 0).all()
+    assert (found.reason[found.score >= MARK_SCORE] > 0).all()
+    assert (found.reason[found.score < MARK_SCORE] == 0).all()
 
 
 def test_a_constant_series_is_marked_only_where_it_changes() -> None:
     values = np.full(900, 45.0)
     times = BEGIN + 5 * MINUTE * np.arange(900)
-    assert (judged(times, values).score < MARK).all()
+    assert (judged(times, values).score < MARK_SCORE).all()
     values[700] = 46
-    assert judged(times, values).score[700] >= MARK
+    assert judged(times, values).score[700] >= MARK_SCORE
 
 
 def test_each_reason_is_said() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.conditions.alert_lifecycle import Standing, advance
-from alerts.conditions.spec import SECOND, Spec, read_spec
+from alerts.conditions.alert_lifecycle import LifecycleState, advance
+from alerts.conditions.spec import SECOND, RuleSpec, read_spec
 from alerts.conditions.thresholds import Signal
 
 POINTS = st.lists(
@@ -15,7 +15,7 @@ POINTS = st.lists(
 )  # seconds since the point before, and what it is
 
 
-def spec(**fields: object) -> Spec:
+def spec(**fields: object) -> RuleSpec:
     return read_spec({"metric_name": "x", "condition": ">", "threshold_value": 1} | fields)
 
 
@@ -27,12 +27,12 @@ def signal(said: list[tuple[int, str]]) -> Signal:
 
 
 def part(whole: Signal, low: int, high: int) -> Signal:
-    return Signal(whole.times[low:high], whole.values[low:high], whole.breach[low:high], whole.clear[low:high])
+    return Signal(whole.times[low:high], whole.values[low:high], whole.breach[low:high], whole.recovered[low:high])
 
 
 @dataclass
 class Oracle:
-    spec: Spec
+    spec: RuleSpec
     breaches: list[int] = field(default_factory=list)
     is_open: bool = False
     triggered: int | None = None
@@ -73,17 +73,17 @@ def test_pieces_end_in_the_episodes_of_a_plain_loop(
     rule = spec(
         trigger_count=trigger_count, evaluation_window=window, cooldown_minutes=cooldown, auto_resolve=auto_resolve
     )
-    whole, oracle, standing = signal(said), Oracle(rule), Standing()
+    whole, oracle, standing = signal(said), Oracle(rule), LifecycleState()
     expected = [
         (raised, at)
         for at, (time, breach, clear) in enumerate(
-            zip(whole.times.tolist(), whole.breach.tolist(), whole.clear.tolist(), strict=True)
+            zip(whole.times.tolist(), whole.breach.tolist(), whole.recovered.tolist(), strict=True)
         )
         if (raised := oracle.see(time, breach, clear)) is not None
     ]
     edges = sorted({0, len(said), *(cut for cut in cuts if cut < len(said))})
     found = [
-        (turn.raised, low + turn.at)
+        (turn.opened, low + turn.position)
         for low, high in zip(edges[:-1], edges[1:], strict=True)
         for turn in advance(rule, standing, part(whole, low, high))
     ]
@@ -91,8 +91,8 @@ def test_pieces_end_in_the_episodes_of_a_plain_loop(
     assert standing.is_open == oracle.is_open
 
 
-def turns(rule: Spec, *said: tuple[int, str]) -> list[tuple[bool, int]]:
-    return [(turn.raised, turn.at) for turn in advance(rule, Standing(), signal(list(said)))]
+def turns(rule: RuleSpec, *said: tuple[int, str]) -> list[tuple[bool, int]]:
+    return [(turn.opened, turn.position) for turn in advance(rule, LifecycleState(), signal(list(said)))]
 
 
 def test_the_window_of_the_trigger_count_is_closed_at_both_ends() -> None:

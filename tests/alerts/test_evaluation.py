@@ -8,7 +8,7 @@ import pytest
 
 from alerts import alert_actions
 from alerts.evaluation.evaluator import Evaluator
-from alerts.evaluation.late_data import judge_late
+from alerts.evaluation.late_data import evaluate_late_ranges
 from alerts.models import Alert, Cursor, Notice, Resolution, Rule, Status
 from alerts.rules import lifecycle
 from metrics.devices.group_membership import add_devices
@@ -68,7 +68,7 @@ def test_steps_that_take_long_are_followed_by_shorter_ones(
     long: float,
     steps: list[int],
 ) -> None:
-    monkeypatch.setattr("alerts.evaluation.evaluator.LONG", long)
+    monkeypatch.setattr("alerts.evaluation.evaluator.MAX_STEP_TIME", long)
     create_cpu_rule()
     for at in range(32):
         send(gateway, 95.0, ago=60.0 - at)
@@ -262,7 +262,7 @@ def test_a_late_batch_is_an_alert_of_the_past_that_nobody_is_told_of(
     send(gateway, 10.0, 95.0, 96.0, 20.0, ago=3600)
     run(evaluator)
     assert statuses() == []
-    assert judge_late(now()) == 1
+    assert evaluate_late_ranges(now()) == 1
     alert = Alert.objects.get()
     assert (alert.status, alert.retroactive, alert.resolution, alert.value) == ("resolved", True, "retroactive", 95.0)
     assert (alert.resolved_at - alert.triggered_at).total_seconds() == pytest.approx(2, abs=0.1)
@@ -279,12 +279,12 @@ def test_points_out_of_order_are_judged_in_the_order_of_their_times(
     send(gateway, 95.0, ago=20)
     run(evaluator)
     assert statuses() == []
-    assert judge_late(now()) == 1
+    assert evaluate_late_ranges(now()) == 1
     alert = Alert.objects.get()
     assert (alert.retroactive, alert.status) == (True, "resolved")
     send(gateway, 20.0)
     run(evaluator)
-    assert judge_late(now()) == 0
+    assert evaluate_late_ranges(now()) == 0
     assert Alert.objects.count() == 1
 
 
@@ -298,7 +298,7 @@ def test_a_late_batch_within_an_alert_adds_no_other(
     run(evaluator)
     send(gateway, 96.0, ago=30)
     run(evaluator)
-    judge_late(now())
+    evaluate_late_ranges(now())
     assert Alert.objects.count() == 1
 
 
@@ -309,7 +309,7 @@ def test_a_long_late_batch_is_judged_day_by_day(
     days = [point("cpu", 95.0 if hour % 30 in (3, 4) else 10.0, 86_400 * 4 - 3600 * hour) for hour in range(90)]
     assert gateway.post("devices/boiler/telemetry/batch", {"data_points": days}).status == 200
     run(evaluator)
-    judge_late(now())
+    evaluate_late_ranges(now())
     lengths = [(one.resolved_at - one.triggered_at).total_seconds() for one in Alert.objects.all()]
     assert lengths == pytest.approx([7200] * 3, abs=1)
 
@@ -327,6 +327,6 @@ def test_commits_that_are_gone_are_judged_by_time_and_nothing_twice(
         schedule.merge_commits(connection, force=True)  # which drops what it merged
         again = Evaluator(connection)
         run(again)
-    judge_late(now())
+    evaluate_late_ranges(now())
     found = [(one.device_name, one.value, one.status) for one in Alert.objects.order_by("triggered_at")]
     assert found == [("boiler", 95.0, "resolved"), ("pump", 96.0, "active")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alerts.detector.detector import MARK, NOTIFY
+from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE
 from benchmarks import nab
 from benchmarks.nab_score import PROFILES, Tally, tally, worth
 
@@ -70,8 +70,8 @@ def test_the_recordings_score_above_the_floor() -> None:
     assert spans is not None
     assert set(spans) == {recording.name for recording in found}
     scores = nab.judged(found)
-    marked = sum(nab.tallies(found, scores, spans, MARK).values(), Tally())
-    notified = sum(nab.tallies(found, scores, spans, NOTIFY).values(), Tally())
+    marked = sum(nab.tallies(found, scores, spans, MARK_SCORE).values(), Tally())
+    notified = sum(nab.tallies(found, scores, spans, NOTIFY_SCORE).values(), Tally())
     assert (marked.score(STANDARD) or 0) >= FLOOR
     assert len(notified.false_alarms) < len(marked.false_alarms)
     assert 0.3 * notified.windows <= len(notified.caught) < len(marked.caught)
@@ -92,7 +92,7 @@ def test_the_command_writes_a_score_for_each_row_with_its_own_time_and_value(tmp
     assert [row[:2] for row in written] == rows
     scores = np.array([float(row[2]) for row in written[1:]])
     assert ((scores >= 0) & (scores <= 1)).all()
-    assert (scores >= MARK).any()
+    assert (scores >= MARK_SCORE).any()
 
 
 def test_without_windows_it_only_writes(

@@ -8,7 +8,7 @@ import pytest
 
 from alerts import alert_actions
 from alerts.history import noise_score
-from alerts.history.noise_score import Noise, noise_of, score_all
+from alerts.history.noise_score import NoiseCounts, count_alerts, score_rules
 from alerts.models import Alert, NoiseScore, Resolution, Rule, Status
 from alerts.rules import lifecycle
 from alerts.rules.shadow import compare
@@ -52,33 +52,33 @@ def test_what_became_of_its_alerts_is_counted(site: None) -> None:
     alert(rule, "f", 20, 1, shadow=True)
     alert(rule, "f", 15, 1, retroactive=True)
     alert(rule, "f", 60 * 24 * 31, 5)  # longer ago than anybody asks
-    found = noise_of([rule])[rule.pk]
+    found = count_alerts([rule])[rule.pk]
     assert (found.alerts, found.acted_on, found.self_resolved, found.flapping) == (8, 3, 5, 1)
     assert found.median_seconds == pytest.approx(17.5 * 60, abs=1)
     assert found.per_day == round(8 / 30, 2)
 
 
 def test_a_rule_on_whose_alerts_everybody_acts_is_no_noise_and_one_that_flaps_unseen_is_nothing_else() -> None:
-    assert Noise(alerts=10, acted_on=10).score == 0
-    assert Noise(alerts=10, self_resolved=10, flapping=10).score == 100
-    assert Noise(alerts=10, acted_on=5, self_resolved=5, flapping=0).score == 42
-    assert Noise(alerts=4).score is None
+    assert NoiseCounts(alerts=10, acted_on=10).score == 0
+    assert NoiseCounts(alerts=10, self_resolved=10, flapping=10).score == 100
+    assert NoiseCounts(alerts=10, acted_on=5, self_resolved=5, flapping=0).score == 42
+    assert NoiseCounts(alerts=4).score is None
 
 
 def test_the_score_is_explained_in_a_sentence() -> None:
-    told = Noise(alerts=40, acted_on=4, self_resolved=30, flapping=10, median_seconds=90.0).explanation
+    told = NoiseCounts(alerts=40, acted_on=4, self_resolved=30, flapping=10, median_seconds=90.0).explanation
     assert told == (
         "40 alerts in 30 days, 1.33 a day. Somebody acted on 4 (10 %); 30 (75 %) were over before anybody did; "
         "10 (25 %) came back within 10 minutes; half of them lasted 90 s or less."
     )
-    assert Noise(alerts=1, days=3).explanation == "1 alert in 3 days: too few to tell."
+    assert NoiseCounts(alerts=1, days=3).explanation == "1 alert in 3 days: too few to tell."
 
 
 def test_a_young_rule_is_reckoned_by_the_days_that_it_has_been_there(site: None) -> None:
     rule = aged(create_rule(), days=2)
     for ago in range(6):
         alert(rule, "a", 60 * (ago + 1), 1)
-    assert noise_of([rule])[rule.pk].per_day == pytest.approx(3, abs=0.01)
+    assert count_alerts([rule])[rule.pk].per_day == pytest.approx(3, abs=0.01)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def noisy(site: None) -> Rule:
 
 
 def test_a_noisy_rule_gets_thresholds_from_the_values_that_it_judges(noisy: Rule) -> None:
-    assert score_all() == 1
+    assert score_rules() == 1
     figures = NoiseScore.objects.get(rule=noisy).figures
     assert figures["score"] == 85 and figures["alerts"] == 6
     p95, p99 = figures["suggestions"]
@@ -106,13 +106,13 @@ def test_a_noisy_rule_gets_thresholds_from_the_values_that_it_judges(noisy: Rule
 
 def test_a_rule_for_low_values_gets_low_thresholds(noisy: Rule) -> None:
     lifecycle.change(noisy, {"condition": "<", "threshold_value": 20, "clear_threshold": 30}, "user:mei")
-    score_all()
+    score_rules()
     p5, p1 = NoiseScore.objects.get(rule=noisy).figures["suggestions"]
     assert (p5["percentile"], p1["percentile"]) == ("p5", "p1")
     assert p1["threshold_value"] < p5["threshold_value"] == pytest.approx(5, abs=0.1)
     noisy.refresh_from_db()
     [condition] = lifecycle.spec_of(noisy).conditions
-    assert noise_score._moved(condition, 5.0).clear == 15.0  # as far from the threshold as before
+    assert noise_score._with_threshold(condition, 5.0).recovery_threshold == 15.0  # as far from the threshold as before
 
 
 def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rule) -> None:
@@ -124,7 +124,7 @@ def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rul
     alert_actions.acknowledge(Alert.objects.filter(pk=alert(noisy, "furnace", 0).pk), "user:mei")
     for one in Alert.objects.filter(rule=noisy):
         alert_actions.comment(Alert.objects.filter(pk=one.pk), "user:mei", "seen")
-    assert score_all() == 3
+    assert score_rules() == 3
     assert {one.rule.name: one.figures["suggestions"] for one in NoiseScore.objects.select_related("rule")} == {
         "Too hot": [],
         "State": [],
@@ -133,17 +133,17 @@ def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rul
 
 
 def test_scoring_goes_on_where_it_was_broken_off(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noise_score, "RULES_AT_ONCE", 2)
+    monkeypatch.setattr(noise_score, "RULE_BATCH", 2)
     made = [create_rule(name=f"rule {number}") for number in range(5)]
     lifecycle.create(RULE_FIELDS | {"name": "shadow"}, "user:mei", shadow_of=made[0])
-    assert score_all(budget=-1) == 0
+    assert score_rules(run_time=-1) == 0
     NoiseScore.objects.create(rule=made[0], at=NOW - timedelta(days=2))
     NoiseScore.objects.create(rule=made[1], at=NOW - timedelta(days=3))
     ticks = iter([0.0, 1.0, 2.0, 3.0, 4.0, 11.0])
-    assert score_all(10, clock=lambda: next(ticks)) == 4  # those that never were come first
+    assert score_rules(10, clock=lambda: next(ticks)) == 4  # those that never were come first
     scored = set(NoiseScore.objects.filter(at__gt=NOW - timedelta(days=1)).values_list("rule__name", flat=True))
     assert scored == {"rule 1", "rule 2", "rule 3", "rule 4"}
-    assert score_all() == 5
+    assert score_rules() == 5
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.rules.message_template import NAMES, check_template, render
+from alerts.rules.message_template import PLACEHOLDERS, check_template, render
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_template_that_cannot_be_filled_in_is_refused_with_what_is_accepted(te
 @given(
     st.lists(
         st.one_of(
-            st.sampled_from([f"{{{name}}}" for name in NAMES]),
+            st.sampled_from([f"{{{name}}}" for name in PLACEHOLDERS]),
             st.text().map(lambda t: t.replace("{", "").replace("}", "")),
         )
     )
@@ -44,7 +44,7 @@ def test_a_template_that_cannot_be_filled_in_is_refused_with_what_is_accepted(te
 def test_what_passes_the_check_has_no_brace_left(parts: list[str]) -> None:
     text = "".join(parts)
     assert check_template(text) is None
-    assert "{" not in render(text, dict.fromkeys(NAMES, 1))
+    assert "{" not in render(text, dict.fromkeys(PLACEHOLDERS, 1))
 
 
 @given(st.text())

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from alerts import alert_actions
 from alerts.evaluation.evaluator import Evaluator
-from alerts.history.trace import Trace, trace
+from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, Resolution, Rule
 from alerts.notifications.channel_lifecycle import create_channel
 from alerts.rules import lifecycle
@@ -19,16 +19,18 @@ Make = Callable[..., Rule]
 ADMIN = Caller.internal("tests")
 
 
-def told(rule: Rule, ago: float = 0.0) -> Trace:
+def told(rule: Rule, ago: float = 0.0) -> EvaluationTrace:
     rule.refresh_from_db()
-    return trace(rule, Device.objects.get(device_id="boiler"), datetime.now(UTC) - timedelta(seconds=ago), ADMIN)
+    return trace_evaluation(
+        rule, Device.objects.get(device_id="boiler"), datetime.now(UTC) - timedelta(seconds=ago), ADMIN
+    )
 
 
-def states(found: Trace) -> dict[str, str]:
+def states(found: EvaluationTrace) -> dict[str, str]:
     return {step.label: step.state for step in found.steps}
 
 
-def detail(found: Trace, label: str) -> str:
+def detail(found: EvaluationTrace, label: str) -> str:
     return next(step.detail for step in found.steps if step.label == label)
 
 
@@ -42,8 +44,8 @@ def test_of_an_alert_the_values_count_and_deliveries_are_told(
     assert found.fired
     assert found.verdict.startswith("It fired: cpu of boiler is 96, over 90")
     assert [(value, breach) for _, value, breach in found.values] == [(50.0, False), (95.0, True), (96.0, True)]
-    assert detail(found, "Count") == "2 of 2 within 60 s"
-    assert states(found)["Rule"] == states(found)["Value"] == states(found)["Count"] == "yes"
+    assert detail(found, "Trigger count") == "2 of 2 breaches within 60 s"
+    assert states(found)["Rule"] == states(found)["Value"] == states(found)["Trigger count"] == "yes"
     assert detail(found, "Notification").startswith("fired to pager: unconfigured")
 
 
@@ -55,7 +57,7 @@ def test_too_few_breaches_are_why_it_did_not_fire(
     run(evaluator)
     found = told(made)
     assert not found.fired
-    assert found.verdict == "It did not fire: count: 2 of 3 within 60 s."
+    assert found.verdict == "It did not fire: trigger count: 2 of 3 breaches within 60 s."
 
 
 def test_the_cooldown_is_why_it_did_not_fire(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
@@ -74,7 +76,7 @@ def test_a_device_that_the_rule_is_not_about_is_told(
     made = create_cpu_rule(device_ids=["pump"])
     send(gateway, 95.0)
     run(evaluator)
-    assert told(made).verdict == "It did not fire: device: the rule neither names it nor one of its groups."
+    assert told(made).verdict == "It did not fire: device: the rule names neither the device nor one of its groups."
 
 
 def test_no_values_and_a_disabled_rule_are_told(
@@ -83,7 +85,7 @@ def test_no_values_and_a_disabled_rule_are_told(
     made = create_cpu_rule()
     send(gateway, 95.0, metric="heat")
     run(evaluator)
-    assert told(made).verdict == "It did not fire: values: nothing that it could judge is stored up to then."
+    assert told(made).verdict == "It did not fire: values: no values to evaluate are stored up to that time."
     lifecycle.change(made, {"enabled": False}, "user:ana")
     assert told(made).verdict == "It did not fire: rule: version 2 was disabled."
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, Rule
+from metrics.storage.read.commit_stream import read_stream_state
 from tests.alerts.conftest import run, send
 from tests.conftest import ApiClient
 
@@ -19,7 +20,7 @@ def test_why_a_rule_did_not_fire_is_asked_of_a_device_and_a_moment(
     answer = reader.get(f"alerts/rules/{made.rule_id}/trace?device_id=boiler")
     assert answer.status == 200
     assert (answer.json["fired"], answer.json["alert_id"]) == (False, None)
-    assert answer.json["verdict"] == "It did not fire: count: 2 of 3 within 60 s."
+    assert answer.json["verdict"] == "It did not fire: trigger count: 2 of 3 breaches within 60 s."
     assert [one["value"] for one in answer.json["values"]] == [50.0, 95.0, 96.0]
 
 
@@ -52,7 +53,7 @@ def test_how_evaluation_fares_is_told_in_the_words_of_the_alerting_document(
     create_cpu_rule()
     send(gateway, 50.0, 95.0)
     run(evaluator)
-    evaluator.report()
+    evaluator.report(read_stream_state(evaluator.connection))
     found = reader.get("alerts/metrics").json
     assert (found["events_processed"], found["active_alerts"], found["queue_depth"]) == (2, 1, 0)
     assert (found["system_status"], found["rules"], found["pattern_rate"]) == ("healthy", 1, 0)

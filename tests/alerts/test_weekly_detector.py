@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from alerts.detector.detector import MARK, NOTIFY, Detector, Judgement
+from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detection, Detector
 from alerts.detector.reasons import reason_text
 from alerts.detector.state import Bools, Floats, Ints
 
@@ -28,24 +28,24 @@ def weeks(changed: dict[int, int], seed: int, weekend: float = 0.5) -> tuple[Int
     return times, np.where(like >= 5, weekend, 1) * level + noise
 
 
-def together(series: list[tuple[Ints, Floats]]) -> list[Judgement]:
+def together(series: list[tuple[Ints, Floats]]) -> list[Detection]:
     """Series with the same times, side by side."""
     detector = Detector()
     slots = np.array([detector.add() for _ in series])
-    found = [Judgement.blank(len(times)) for times, _ in series]
+    found = [Detection.blank(len(times)) for times, _ in series]
     for place, time in enumerate(series[0][0]):
         judged = detector.step(slots, np.full(len(slots), time), np.array([values[place] for _, values in series]))
         for at, one in enumerate(found):
-            one.put(slice(place, place + 1), Judgement(*(column[at : at + 1] for column in columns(judged))))
+            one.assign(slice(place, place + 1), Detection(*(column[at : at + 1] for column in columns(judged))))
     return found
 
 
-def columns(judged: Judgement) -> tuple[Floats, Floats, Floats, Ints, Bools]:
+def columns(judged: Detection) -> tuple[Floats, Floats, Floats, Ints, Bools]:
     return judged.score, judged.low, judged.high, judged.reason, judged.warm
 
 
 @cache
-def judged(change: str) -> list[Judgement]:
+def judged(change: str) -> list[Detection]:
     return together([weeks(CHANGES[change], seed) for seed in range(SEEDS)])
 
 
@@ -60,16 +60,16 @@ def of_day(number: int) -> slice:
 def test_a_day_that_looks_like_another_is_told_within_three_hours(change: str, day: int, side: str) -> None:
     for found in judged(change):
         begins = slice(day * 96, day * 96 + 12)
-        assert found.score[begins].max() >= NOTIFY
-        texts = [reason_text(int(code)) for code in found.reason[begins][found.score[begins] >= MARK]]
-        assert any(f"{side} what this hour of the week has shown in 3 weeks" in text for text in texts), texts
+        assert found.score[begins].max() >= NOTIFY_SCORE
+        texts = [reason_text(int(code)) for code in found.reason[begins][found.score[begins] >= MARK_SCORE]]
+        assert any(f"{side} the range of this hour of the week in 3 weeks" in text for text in texts), texts
 
 
 def test_nothing_is_told_of_weeks_like_all_others() -> None:
     for found in judged("nothing"):
-        assert found.score[21 * 96 :].max() < NOTIFY
-        assert (found.score[of_day(SUNDAY)] < MARK).all()
-        assert (found.score[of_day(WEDNESDAY)] < MARK).all()
+        assert found.score[21 * 96 :].max() < NOTIFY_SCORE
+        assert (found.score[of_day(SUNDAY)] < MARK_SCORE).all()
+        assert (found.score[of_day(WEDNESDAY)] < MARK_SCORE).all()
 
 
 def test_the_band_follows_the_hour_of_the_week() -> None:

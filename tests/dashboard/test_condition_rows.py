@@ -10,7 +10,7 @@ from django.test import Client
 from playwright.sync_api import expect
 
 from alerts.api.rule_shapes import RuleSerializer
-from alerts.conditions.spec import PARTS
+from alerts.conditions.spec import CONDITION_KINDS
 from alerts.models import Kind, Rule
 from alerts.rules import lifecycle
 from dashboard import rule_words
@@ -113,7 +113,7 @@ class TestEdited:
     def test_there_is_a_kind_of_row_for_every_part(self, client: Client):
         page = client.get("/rules/new/").content.decode()
         row = page[page.index('name="c_kind"') :].split("</select>")[0]
-        assert sorted(re.findall(r'value="(\w+)"', row)) == sorted(PARTS)
+        assert sorted(re.findall(r'value="(\w+)"', row)) == sorted(CONDITION_KINDS)
 
     @pytest.mark.parametrize(
         ("typed", "said"),

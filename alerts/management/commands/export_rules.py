@@ -1,4 +1,4 @@
-"""`manage.py export_rules`: rules, channels, routes and silences as a file that `manage.py apply` takes."""
+"""`manage.py export_rules`: write rules, channels, routes and silences as a file for `manage.py apply`."""
 
 from typing import Any
 
@@ -8,11 +8,13 @@ from alerts.rules.as_code.export import export
 
 
 class Command(BaseCommand):
-    help = "Write rules, channels, routes and silences as YAML, to be kept under version control and applied."
+    help = "Write rules, channels, routes and silences as YAML, for version control and `manage.py apply`."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--with-secrets", action="store_true", help="channels with their addresses and secrets in clear"
+            "--with-secrets",
+            action="store_true",
+            help="write the addresses and secrets of channels instead of placeholders",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,67 +1,68 @@
-"""The site as a file, which applied to it changes nothing, and which applied to an empty one makes the same again."""
+"""Export rules, channels, routes and silences as a file. Applied to this site it changes nothing."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-from alerts.rules.as_code.fields import as_written
+from alerts.rules.as_code.fields import to_yaml_value
 from alerts.rules.as_code.plan import VERSION
-from alerts.rules.as_code.secrets import in_clear, placeholders
-from alerts.rules.as_code.sections import SECTIONS, Section
-from alerts.rules.as_code.yaml_reader import SCALARS
+from alerts.rules.as_code.secrets import escape, variable_prefixes
+from alerts.rules.as_code.sections import SECTIONS, FileSection
+from alerts.rules.as_code.yaml_reader import SCALAR_TYPES
 
-WIDTH = 120
+LINE_WIDTH = 120
 
 
 def export(with_secrets: bool = False) -> str:
-    """YAML of all sections. Secrets are names of the environment unless asked for in clear."""
+    """Return YAML of all sections. Secrets are placeholders for environment variables unless `with_secrets` is set."""
     document = {section.name: list(_entries(section, with_secrets)) for section in SECTIONS}
-    return yaml.dump({"version": VERSION} | document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
+    return yaml.dump(
+        {"version": VERSION} | document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=LINE_WIDTH
+    )
 
 
-def _entries(section: Section, with_secrets: bool) -> Iterator[dict[str, Any]]:
+def _entries(section: FileSection, with_secrets: bool) -> Iterator[dict[str, Any]]:
     rows = sorted(section.stored(), key=lambda row: section.keys(row.__dict__)[::-1])
-    prefixes = placeholders(str(row) for row in rows) if section.secrets else {}
-    by_itself = section.model()
+    prefixes = variable_prefixes(str(row) for row in rows) if section.secrets else {}
+    defaults = section.model()
     for row in rows:
         entry = {}
         for name in section.fields:
             value = getattr(row, name)
-            if name not in section.always and value == getattr(by_itself, name):
+            if name not in section.always and value == getattr(defaults, name):
                 continue
             if name in section.secrets:
-                value = in_clear(value) if with_secrets else f"${{{prefixes[str(row)]}_{name.upper()}}}"
-            entry[name] = as_written(value)
+                value = escape(value) if with_secrets else f"${{{prefixes[str(row)]}_{name.upper()}}}"
+            entry[name] = to_yaml_value(value)
         yield entry
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever YAML 1.1 or 1.2 might take for something else; a list of names in one line, a text of many in
-    its lines."""
+    """Quotes texts that YAML 1.1 or 1.2 could read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)  # items of a list stand under its name, not beside it
+        super().increase_indent(flow, False)  # list items are indented below their key
 
 
-for _tag, _pattern, _first in SCALARS:
+for _tag, _pattern, _first in SCALAR_TYPES:
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
 
 
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
     style = "|" if "\n" in value else None
     if not value.replace("\n", "").isprintable():
-        style = '"'  # the emitter takes U+0085 for the end of a line, elsewhere
+        style = '"'  # the emitter breaks lines at U+0085
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
-def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
-    short = not any(isinstance(one, (list, dict)) for one in value)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=short)
+def _represent_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+    is_flat = not any(isinstance(item, (list, dict)) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=is_flat)
 
 
-_Dumper.add_representer(str, _text)
-_Dumper.add_representer(list, _list)
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(list, _represent_list)

@@ -1,44 +1,50 @@
-"""Secrets of a file: names of the environment in their place, such as `${SLACK_URL}`."""
+"""Secrets in a file: placeholders for environment variables, such as `${SLACK_URL}`."""
 
 import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-_NAMED = re.compile(r"\$(?:\$|\{([^}]*)\})")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_PLACEHOLDER = re.compile(r"\$(?:\$|\{([^}]*)\})")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-class NotThere(ValueError):
-    """A secret cannot be filled in; says which name is at fault, and never what another one holds."""
+class MissingSecret(ValueError):
+    """A placeholder without a value. The message names the variable, never a value."""
 
 
-def fill_in(written: str, environment: Mapping[str, str]) -> str:
-    """The text with what the environment holds; `$$` is a dollar sign. Raises NotThere."""
+def substitute(text: str, environment: Mapping[str, str]) -> str:
+    """Replace the placeholders by environment variables, and `$$` by a dollar sign. Raises MissingSecret."""
 
-    def found(match: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         name = match[1]
         if name is None:
             return "$"
-        if not _NAME.match(name):
-            raise NotThere(f"{match[0]:.60} names no variable; ${{NAME}} is accepted, and $$ for a dollar sign")
+        if not _VARIABLE.match(name):
+            raise MissingSecret(
+                f"{match[0]:.60} is no valid placeholder; ${{NAME}} is accepted, and $$ for a dollar sign"
+            )
         if not environment.get(name):
-            raise NotThere(f"{name} is not set in the environment")
+            raise MissingSecret(f"environment variable {name} is not set")
         return environment[name]
 
-    return _NAMED.sub(found, written)
+    return _PLACEHOLDER.sub(replace, text)
 
 
-def in_clear(secret: str) -> str:
-    """As a file says it itself."""
+def escape(secret: str) -> str:
+    """Return the text that `substitute` turns into the secret."""
     return secret.replace("$", "$$")
 
 
-def placeholders(names: Iterable[str]) -> dict[str, str]:
-    """A prefix of variables for each of these different names: those that would share one get a checksum besides."""
-    plain = {name: re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_") or "CHANNEL" for name in names}
-    plain = {name: f"CHANNEL_{made}" if made[0].isdigit() else made for name, made in plain.items()}
-    shared = Counter(plain.values())
+def variable_prefixes(names: Iterable[str]) -> dict[str, str]:
+    """Return a distinct prefix of environment variables for each channel name.
+
+    Names that would have the same prefix get a checksum appended.
+    """
+    prefixes = {name: re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_") or "CHANNEL" for name in names}
+    prefixes = {name: f"CHANNEL_{prefix}" if prefix[0].isdigit() else prefix for name, prefix in prefixes.items()}
+    counts = Counter(prefixes.values())
     return {
-        name: made if shared[made] == 1 else f"{made}_{zlib.crc32(name.encode()):08X}" for name, made in plain.items()
+        name: prefix if counts[prefix] == 1 else f"{prefix}_{zlib.crc32(name.encode()):08X}"
+        for name, prefix in prefixes.items()
     }

@@ -1,4 +1,4 @@
-"""The sections of a file: which rows each is about, by what these are known, and by which verbs they are written."""
+"""The sections of a file: the table of each, how its rows are identified, validated and written."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,18 +14,19 @@ from alerts.notifications import channel_lifecycle
 from alerts.rules import lifecycle
 from rest.errors import InvalidFields
 
-Key = tuple[Any, ...]
-Values = Mapping[str, Any]
+RowKey = tuple[Any, ...]
+FieldValues = Mapping[str, Any]
 
 
-class Section(ABC):
-    """Rows of one table. What a file says of one is the whole of it: a field that is not named is as by itself.
+class FileSection(ABC):
+    """The rows of one table. A row in a file is complete: a field that is left out has its default.
 
-    fields    that a file may set, in the order in which they are written
-    required  those that a file has to name, by which its rows are known
-    always    those that are written though they are as by themselves
-    number    the field with the id by which a row may be told from others of its name; empty: there is none
-    secrets   fields that come from the environment; where a file does not name them they stay as they are
+    word      what one row is called
+    fields    accepted fields, in the order of an export
+    required  fields that identify a row and have to be in the file
+    always    fields that are exported even with their default
+    id_field  field with the ID that distinguishes rows of the same name; empty: none
+    secrets   fields with placeholders for environment variables; unchanged if they are left out
     """
 
     name: ClassVar[str]
@@ -34,71 +35,71 @@ class Section(ABC):
     fields: ClassVar[tuple[str, ...]]
     required: ClassVar[frozenset[str]] = frozenset({"name"})
     always: ClassVar[frozenset[str]]
-    number: ClassVar[str] = ""
+    id_field: ClassVar[str] = ""
     secrets: ClassVar[frozenset[str]] = frozenset()
 
     def stored(self) -> "QuerySet[Any]":
-        """The rows that a file is about: those that are exported, and that pruning may delete."""
+        """Return the rows that are exported, and that pruning may delete."""
         return self.model.objects.order_by("pk")
 
-    def keys(self, values: Values) -> list[Key]:
-        """By what it is known, the surest first."""
+    def keys(self, values: FieldValues) -> list[RowKey]:
+        """Return the keys that identify a row, the most specific first."""
         return [("name", values["name"])]
 
     def title(self, row: Any) -> str:
         return f"{self.word} “{row}”"
 
-    def is_over(self, values: Values) -> bool:
-        """Whether there is nothing to do about it any more."""
+    def is_expired(self, values: FieldValues) -> bool:
+        """Whether the row is ignored since its time is over."""
         return False
 
-    def faults(self, row: Any) -> Iterator[tuple[str, str]]:
-        """(field, what is wrong) of a row that is to be written."""
+    def find_errors(self, row: Any) -> Iterator[tuple[str, str]]:
+        """Yield (field, error) for a row to write."""
         try:
-            self.check(row)
+            self.validate(row)
         except InvalidFields as error:
             yield from error.fields
         try:
             row.full_clean()
         except ValidationError as error:
-            for field, told in error.message_dict.items():
-                yield field, " ".join(told)
+            for field, messages in error.message_dict.items():
+                yield field, " ".join(messages)
 
     def values_of(self, row: Any, fields: Iterable[str]) -> dict[str, Any]:
         return {name: getattr(row, name) for name in fields}
 
     @abstractmethod
-    def check(self, row: Any) -> None:
-        """Raises InvalidFields."""
+    def validate(self, row: Any) -> None:
+        """Raise InvalidFields if the row is invalid."""
 
     @abstractmethod
     def create(self, row: Any, by: str) -> None:
-        """Store what `row` says."""
+        """Store a new row."""
 
     @abstractmethod
     def change(self, row: Any, fields: Iterable[str], by: str) -> None:
-        """Store these fields of `row`."""
+        """Store these fields of a row."""
 
     def delete(self, row: Any, by: str) -> None:
         row.delete()
 
 
-class Rules(Section):
-    """Shadows are tries, and belong to the site where they are tried."""
+class RuleSection(FileSection):
+    """Live rules. Shadow rules are local experiments and not part of a file."""
 
     name, word, model = "rules", "rule", Rule
-    number = "rule_id"
-    fields = (number, *lifecycle.FIELDS)
-    always = frozenset({number, "name", "metric_name", "condition", "threshold_value", "level"})
+    id_field = "rule_id"
+    fields = (id_field, *lifecycle.FIELDS)
+    always = frozenset({id_field, "name", "metric_name", "condition", "threshold_value", "level"})
 
     def stored(self) -> "QuerySet[Rule]":
         return Rule.objects.filter(mode=Mode.LIVE).order_by("pk")
 
-    def keys(self, values: Values) -> list[Key]:
-        number = values.get("rule_id")
-        return [*([("rule_id", number)] if number else []), ("name", values["name"])]
+    def keys(self, values: FieldValues) -> list[RowKey]:
+        rule_id = values.get("rule_id")
+        return [*([("rule_id", rule_id)] if rule_id else []), ("name", values["name"])]
 
-    def check(self, row: Rule) -> None:
+    def validate(self, row: Rule) -> None:
         lifecycle.spec_of(row)
 
     def create(self, row: Rule, by: str) -> None:
@@ -111,13 +112,13 @@ class Rules(Section):
         lifecycle.delete(row, by)
 
 
-class Channels(Section):
+class ChannelSection(FileSection):
     name, word, model = "channels", "channel", Channel
     fields = channel_lifecycle.CHANNEL_FIELDS
     always = frozenset({"name", "kind"})
     secrets = Channel.audit_hidden
 
-    def check(self, row: Channel) -> None:
+    def validate(self, row: Channel) -> None:
         channel_lifecycle.check_channel(row)
 
     def create(self, row: Channel, by: str) -> None:
@@ -130,12 +131,12 @@ class Channels(Section):
         channel_lifecycle.delete_channel(row)
 
 
-class Routes(Section):
+class RouteSection(FileSection):
     name, word, model = "routes", "route", Route
     fields = channel_lifecycle.ROUTE_FIELDS
     always = frozenset({"name", "channels"})
 
-    def check(self, row: Route) -> None:
+    def validate(self, row: Route) -> None:
         channel_lifecycle.check_route(row)
 
     def create(self, row: Route, by: str) -> None:
@@ -145,26 +146,29 @@ class Routes(Section):
         channel_lifecycle.change_route(row, self.values_of(row, fields))
 
 
-class Silences(Section):
-    """Those that are planned or on: neither what is over, nor what keeps one alert quiet."""
+class SilenceSection(FileSection):
+    """Planned and active silences, except those of a single alert."""
 
     name, word, model = "silences", "silence", Silence
-    number = "silence_id"
-    fields = (number, *(name for name in silences.SILENCE_FIELDS if name != "alert_id"))
+    id_field = "silence_id"
+    fields = (id_field, *(name for name in silences.SILENCE_FIELDS if name != "alert_id"))
     required = frozenset({"reason", "starts_at", "ends_at"})
-    always = required | {number}
+    always = required | {id_field}
 
     def stored(self) -> "QuerySet[Silence]":
         return Silence.objects.filter(ends_at__gt=timezone.now(), alert_id="").order_by("pk")
 
-    def keys(self, values: Values) -> list[Key]:
-        number = values.get("silence_id")
-        return [*([("silence_id", number)] if number else []), ("reason", values["reason"], values["starts_at"])]
+    def keys(self, values: FieldValues) -> list[RowKey]:
+        silence_id = values.get("silence_id")
+        return [
+            *([("silence_id", silence_id)] if silence_id else []),
+            ("reason", values["reason"], values["starts_at"]),
+        ]
 
-    def is_over(self, values: Values) -> bool:
+    def is_expired(self, values: FieldValues) -> bool:
         return bool(values["ends_at"] <= timezone.now())
 
-    def check(self, row: Silence) -> None:
+    def validate(self, row: Silence) -> None:
         silences.validate(self.values_of(row, silences.SILENCE_FIELDS))
 
     def create(self, row: Silence, by: str) -> None:
@@ -174,5 +178,5 @@ class Silences(Section):
         row.save(update_fields=[*fields, "updated_at"])
 
 
-# In the order in which they are written: what others name comes first.
-SECTIONS: tuple[Section, ...] = (Channels(), Rules(), Routes(), Silences())
+# In the order of writes: rules and routes name channels.
+SECTIONS: tuple[FileSection, ...] = (ChannelSection(), RuleSection(), RouteSection(), SilenceSection())

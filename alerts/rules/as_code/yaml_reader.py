@@ -1,181 +1,188 @@
-"""YAML read with the line of everything in it: of bounded size, and strict where YAML guesses.
+"""Read YAML of limited size, with the line number of every value.
 
-A scalar is what YAML 1.2 says: `no`, `22:00` and `2026-11-21` are texts. Keys are texts that stand once, values those
-that JSON has. Nothing is ever constructed by a tag, and aliases may not multiply it.
+Scalars have the types of YAML 1.2: `no`, `22:00` and `2026-11-21` are texts. Keys are unique texts, values are those of
+JSON. Tags construct no objects, and repeated aliases count towards the limits.
 """
 
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
-MOST_BYTES: Final = 1_000_000
-MOST_VALUES: Final = 250_000  # what aliases repeat counted each time, here
-MOST_CHARACTERS: Final = 2 * MOST_BYTES  # and there
-DEEPEST: Final = 32
-LONGEST_KEY: Final = 200
-LONGEST_NUMBER: Final = 400  # characters
+MAX_FILE_BYTES = 1_000_000
+MAX_VALUES = 250_000  # aliases count each time
+MAX_CHARACTERS = 2 * MAX_FILE_BYTES  # aliases count each time
+MAX_DEPTH = 32
+MAX_KEY_LENGTH = 200
+MAX_NUMBER_LENGTH = 400  # characters
 
-TAG: Final = "tag:yaml.org,2002:"
-SCALARS: Final = (
+TAG = "tag:yaml.org,2002:"
+SCALAR_TYPES = (
     (TAG + "null", re.compile(r"(~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
     (TAG + "bool", re.compile(r"(true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")),
     (TAG + "int", re.compile(r"[-+]?[0-9]+\Z"), list("-+0123456789")),
     (TAG + "float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z"), list("-+.0123456789")),
     (TAG + "float", re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"), list("-+.")),
 )
-_FORBIDDEN: Final = re.compile("[\x00\ud800-\udfff]")  # what PostgreSQL keeps in no text
+_FORBIDDEN = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL cannot store them in a text
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong at a place of a file, and what is accepted there."""
+class FileError:
+    """An error at a path of the file: what is wrong and what is accepted."""
 
-    place: str
+    path: str
     detail: str
     line: int
 
     def __str__(self) -> str:
-        return f"{self.place or 'file'}: {self.detail}; line {self.line}"
+        return f"{self.path or 'file'}: {self.detail}; line {self.line}"
 
 
-class BadFile(ValueError):
-    """A file that cannot be applied: everything that is wrong with it."""
+class InvalidFile(ValueError):
+    """A file that cannot be applied, with all its errors."""
 
-    def __init__(self, faults: list[Fault]) -> None:
-        self.faults = faults
-        super().__init__("\n".join(map(str, faults)))
+    def __init__(self, errors: list[FileError]) -> None:
+        self.errors = errors
+        super().__init__("\n".join(map(str, errors)))
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A file's value, the line of every place in it (`rules[3].threshold_value`), and its faults so far."""
+class YamlFile:
+    """The value of a file, the line number of every path in it (`rules[3].threshold_value`), and errors so far."""
 
     value: Any
     lines: Mapping[str, int]
-    faults: list[Fault] = field(default_factory=list)
+    errors: list[FileError] = field(default_factory=list)
 
-    def wrong(self, place: str, detail: str) -> None:
-        """Remember a fault; at a place that does not stand in the file, with the line of what it would stand in."""
-        known = place
-        while known and known not in self.lines:
-            known = known[: max(known.rfind("."), known.rfind("["), 0)]
-        self.faults.append(Fault(place, detail, self.lines.get(known, 1)))
+    def add_error(self, path: str, detail: str) -> None:
+        """Add an error; for a path that is not in the file with the line of its parent."""
+        parent = path
+        while parent and parent not in self.lines:
+            parent = parent[: max(parent.rfind("."), parent.rfind("["), 0)]
+        self.errors.append(FileError(path, detail, self.lines.get(parent, 1)))
 
 
-def read(data: bytes) -> Text:
-    """The file. Raises BadFile where it is not YAML or holds what no document may."""
-    if len(data) > MOST_BYTES:
-        raise BadFile([Fault("", f"{len(data):,} bytes or more; up to {MOST_BYTES:,} are accepted", 1)])
+def read_file(data: bytes) -> YamlFile:
+    """Parse a file. Raises InvalidFile if it is not valid YAML or exceeds a limit."""
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidFile([FileError("", f"{len(data):,} bytes or more; up to {MAX_FILE_BYTES:,} are accepted", 1)])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise BadFile([Fault("", f"byte {error.start} is not UTF-8", line)]) from None
-    walk = _Walk()
+        raise InvalidFile([FileError("", f"byte {error.start} is not UTF-8", line)]) from None
+    converter = _NodeConverter()
     try:
         root = yaml.compose(text, _Loader)
-        value = None if root is None else walk.value(root, "", 1)
+        value = None if root is None else converter.convert(root, "", 1)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise BadFile([Fault("", str(error.problem or error.context), mark.line + 1 if mark else 1)]) from None
+        raise InvalidFile([FileError("", str(error.problem or error.context), mark.line + 1 if mark else 1)]) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise BadFile([Fault("", f"character {error.character!r:.20} is not accepted", line)]) from None
+        raise InvalidFile([FileError("", f"character {error.character!r:.20} is not accepted", line)]) from None
     except RecursionError:
-        raise BadFile([Fault("", f"more than {DEEPEST} levels", 1)]) from None
-    if walk.faults:
-        raise BadFile(walk.faults)
-    return Text(value, walk.lines)
+        raise InvalidFile([FileError("", f"more than {MAX_DEPTH} levels", 1)]) from None
+    if converter.errors:
+        raise InvalidFile(converter.errors)
+    return YamlFile(value, converter.lines)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML guesses as YAML 1.1 did; this one knows what SCALARS says, and nothing else."""
+    """Resolves scalars by SCALAR_TYPES only, not by the rules of YAML 1.1 that PyYAML has by default."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
 
-for _tag, _pattern, _first in SCALARS:
+for _tag, _pattern, _first in SCALAR_TYPES:
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
 
 
-class _Walk:
-    """Turns nodes into values, and remembers lines and faults."""
+class _NodeConverter:
+    """Converts nodes to values, and collects line numbers and errors."""
 
     def __init__(self) -> None:
         self.lines: dict[str, int] = {}
-        self.faults: list[Fault] = []
+        self.errors: list[FileError] = []
         self.values = self.characters = 0
 
-    def value(self, node: yaml.Node, place: str, depth: int) -> Any:
-        line = self.lines.setdefault(place, node.start_mark.line + 1)
+    def convert(self, node: yaml.Node, path: str, depth: int) -> Any:
+        line = self.lines.setdefault(path, node.start_mark.line + 1)
         self.values += 1
         self.characters += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
-        if self.values > MOST_VALUES or self.characters > MOST_CHARACTERS:
-            told = f"more than {MOST_VALUES:,} values or {MOST_CHARACTERS:,} characters, with what aliases repeat"
-            raise BadFile([Fault(place, told, line)])
-        if depth > DEEPEST:
-            raise BadFile([Fault(place, f"more than {DEEPEST} levels", line)])
+        if self.values > MAX_VALUES or self.characters > MAX_CHARACTERS:
+            detail = f"more than {MAX_VALUES:,} values or {MAX_CHARACTERS:,} characters, with repeated aliases"
+            raise InvalidFile([FileError(path, detail, line)])
+        if depth > MAX_DEPTH:
+            raise InvalidFile([FileError(path, f"more than {MAX_DEPTH} levels", line)])
         if isinstance(node, yaml.MappingNode) and node.tag == TAG + "map":
-            return dict(self._items(node, place, depth))
+            return dict(self._convert_items(node, path, depth))
         if isinstance(node, yaml.SequenceNode) and node.tag == TAG + "seq":
-            return [self.value(one, f"{place}[{number}]", depth + 1) for number, one in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode) and _is_what_its_tag_says(node):
+            return [self.convert(item, f"{path}[{number}]", depth + 1) for number, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and _matches_tag(node):
             try:
-                return _READERS[node.tag](node.value)
+                return _PARSERS[node.tag](node.value)
             except ValueError as error:
-                self.faults.append(Fault(place, str(error), line))
+                self.errors.append(FileError(path, str(error), line))
                 return None
-        self.faults.append(Fault(place, f"{node.tag.replace(TAG, '!!')!r:.60} is no type that is accepted", line))
+        self.errors.append(FileError(path, f"type {node.tag.replace(TAG, '!!')!r:.60} is not accepted", line))
 
-    def _items(self, node: yaml.MappingNode, place: str, depth: int) -> Iterator[tuple[str, Any]]:
+    def _convert_items(self, node: yaml.MappingNode, path: str, depth: int) -> Iterator[tuple[str, Any]]:
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
-            if key.tag != TAG + "str" or not key.value or len(key.value) > LONGEST_KEY or _FORBIDDEN.search(key.value):
-                self.faults.append(Fault(place, f"a key is a text of 1 to {LONGEST_KEY} characters", line))
+            if (
+                key.tag != TAG + "str"
+                or not key.value
+                or len(key.value) > MAX_KEY_LENGTH
+                or _FORBIDDEN.search(key.value)
+            ):
+                self.errors.append(FileError(path, f"keys have to be texts of 1 to {MAX_KEY_LENGTH} characters", line))
                 continue
-            inner = f"{place}.{key.value}" if place else key.value
+            inner_path = f"{path}.{key.value}" if path else key.value
             if key.value in seen:
-                self.faults.append(Fault(inner, f"is there already, in line {seen[key.value]}", line))
+                self.errors.append(FileError(inner_path, f"is a duplicate of line {seen[key.value]}", line))
                 continue
-            seen[key.value] = self.lines[inner] = line
-            yield key.value, self.value(value, inner, depth + 1)
+            seen[key.value] = self.lines[inner_path] = line
+            yield key.value, self.convert(value, inner_path, depth + 1)
 
 
-def _is_what_its_tag_says(node: yaml.ScalarNode) -> bool:
-    """By itself it is; `!!int abc` is not, and `!!binary` is nothing here."""
-    return node.tag == TAG + "str" or any(node.tag == tag and known.match(node.value) for tag, known, _ in SCALARS)
+def _matches_tag(node: yaml.ScalarNode) -> bool:
+    """Whether a scalar has the form of its tag; explicit tags can be wrong (`!!int abc`) or unknown (`!!binary`)."""
+    return node.tag == TAG + "str" or any(
+        node.tag == tag and pattern.match(node.value) for tag, pattern, _ in SCALAR_TYPES
+    )
 
 
-def _text(written: str) -> str:
-    if _FORBIDDEN.search(written):
-        raise ValueError("a text without NUL and halves of character pairs is accepted")
-    return written
+def _parse_text(text: str) -> str:
+    if _FORBIDDEN.search(text):
+        raise ValueError("a text without NUL and surrogate characters is accepted")
+    return text
 
 
-def _number(written: str) -> int | float:
-    if len(written) > LONGEST_NUMBER:
-        raise ValueError(f"a number of up to {LONGEST_NUMBER} digits is accepted")
+def _parse_number(text: str) -> int | float:
+    if len(text) > MAX_NUMBER_LENGTH:
+        raise ValueError(f"a number of up to {MAX_NUMBER_LENGTH} digits is accepted")
     try:
-        number: int | float = int(written)
+        number: int | float = int(text)
     except ValueError:
-        number = float(written.replace(".inf", "inf").replace(".nan", "nan"))
+        number = float(text.replace(".inf", "inf").replace(".nan", "nan"))
     try:
         if math.isfinite(number):
             return number
-    except OverflowError:  # a whole number that no float comes near
+    except OverflowError:  # an integer beyond the range of float64
         pass
     raise ValueError("a finite number is accepted")
 
 
-_READERS: Final = {
-    TAG + "null": lambda written: None,
-    TAG + "bool": lambda written: written.lower() == "true",
-    TAG + "int": _number,
-    TAG + "float": _number,
-    TAG + "str": _text,
+_PARSERS = {
+    TAG + "null": lambda text: None,
+    TAG + "bool": lambda text: text.lower() == "true",
+    TAG + "int": _parse_number,
+    TAG + "float": _parse_number,
+    TAG + "str": _parse_text,
 }
