@@ -262,7 +262,7 @@ def test_a_rule_without_its_id_is_known_by_its_name() -> None:
     assert Rule.objects.get().rule_id == made.rule_id
     rule("known")
     (told,) = refused("version: 1\nrules: [{name: known, metric_name: m, threshold_value: 2}]")
-    assert told == "rules[0]: 2 rules are called so; rule_id says which is meant; line 2"
+    assert told == "rules[0]: 2 rules have this name; set rule_id to choose one; line 2"
 
 
 def test_what_a_file_does_not_name_stays_unless_it_is_pruned() -> None:
@@ -359,17 +359,17 @@ dashboards: []
 """
     )
     assert told == [
-        "channels[1].url: NOWHERE is not set in the environment; line 6",
+        "channels[1].url: environment variable NOWHERE is not set; line 6",
         "rules[1].enabled: true or false is accepted; line 14",
         "rules[2].name: is missing; line 16",
-        "rules[3].parameters.conditions[1].threshold_value: a text or truth value is compared as it is, with == or !=;"
-        " else a number is accepted; line 24",
-        "rules[4].metric_name: a text is accepted; in quotes where it looks like something else; line 26",
-        "rules[4].device_ids[1]: a text is accepted; in quotes where it looks like something else; line 27",
+        "rules[3].parameters.conditions[1].threshold_value: a text or boolean is accepted for kind threshold with == or !="
+        " and no aggregation; else a number; line 24",
+        "rules[4].metric_name: a text is accepted; quote it if YAML reads it as another type; line 26",
+        "rules[4].device_ids[1]: a text is accepted; quote it if YAML reads it as another type; line 27",
         "rules[4].trigger_count: a whole number is accepted; line 28",
-        f"rules[4].colour: is not known; rule_id, {', '.join(lifecycle.FIELDS)} are accepted; line 29",
-        "silences[0].starts_at: a time with its offset is accepted, such as 2026-11-21T08:00:00Z; line 31",
-        "dashboards: is not known; version, channels, rules, routes, silences are accepted; line 32",
+        f"rules[4].colour: is unknown; accepted are rule_id, {', '.join(lifecycle.FIELDS)}; line 29",
+        "silences[0].starts_at: a time with UTC offset is accepted, such as 2026-11-21T08:00:00Z; line 31",
+        "dashboards: is unknown; accepted are version, channels, rules, routes, silences; line 32",
     ]
     assert rows() == before
 
@@ -408,20 +408,20 @@ silences:
         ("", "file: version: 1 and any of channels, rules, routes, silences are accepted; line 1"),
         ("rules: []", "version: 1 is accepted; line 1"),
         ("version: true", "version: 1 is accepted; line 1"),
-        ("version: 1\nrules:", "rules: a list is accepted; [] where there are none; line 2"),
+        ("version: 1\nrules:", "rules: a list is accepted; [] if there are none; line 2"),
         ("version: 1\nrules: [1]", "rules[0]: the fields of a rule are accepted; line 2"),
-        ("version: 1\nrules: []\nrules: []", "rules: is there already, in line 2; line 3"),
-        ("version: 1\n5: x", "file: a key is a text of 1 to 200 characters; line 2"),
+        ("version: 1\nrules: []\nrules: []", "rules: is a duplicate of line 2; line 3"),
+        ("version: 1\n5: x", "file: keys have to be texts of 1 to 200 characters; line 2"),
         ("version: 1\nrules: [", "file: expected the node content, but found '<stream end>'; line 2"),
         ("version: 1\n---\nversion: 1", "file: but found another document; line 2"),
-        ("version: !!python/name:os 1", "version: '!!python/name:os' is no type that is accepted; line 1"),
-        ("version: !!int one", "version: '!!int' is no type that is accepted; line 1"),
+        ("version: !!python/name:os 1", "version: type '!!python/name:os' is not accepted; line 1"),
+        ("version: !!int one", "version: type '!!int' is not accepted; line 1"),
         ("version: 1\nrules: *nowhere", "file: found undefined alias 'nowhere'; line 2"),
         ("version: 1\nx: .inf", "x: a finite number is accepted; line 2"),
         ("version: 1\nx: 1e999", "x: a finite number is accepted; line 2"),
         ("version: 1\nx: " + 500 * "9", "x: a number of up to 400 digits is accepted; line 2"),
-        ('version: 1\nx: "\\0"', "x: a text without NUL and halves of character pairs is accepted; line 2"),
-        ('version: 1\nx: "\\ud800"', "x: a text without NUL and halves of character pairs is accepted; line 2"),
+        ('version: 1\nx: "\\0"', "x: a text without NUL and surrogate characters is accepted; line 2"),
+        ('version: 1\nx: "\\ud800"', "x: a text without NUL and surrogate characters is accepted; line 2"),
         ("version: 1\nx: \x01", "file: character 1 is not accepted; line 2"),
         (b"version: 1\nx: \xff", "file: byte 14 is not UTF-8; line 2"),
         ("version: 1\nx: " + 40 * "[" + 40 * "]", f"x{31 * '[0]'}: more than 32 levels; line 2"),
@@ -442,7 +442,7 @@ def test_aliases_may_be_used_and_not_multiplied() -> None:
     laughs = "\n".join(f"l{n}: &l{n} [{', '.join(9 * [f'*l{n - 1}'])}]" for n in range(1, 12))
     begun = time.monotonic()
     (told,) = refused(f"version: 1\nl0: &l0 [lol]\n{laughs}")
-    assert "more than 250,000 values or 2,000,000 characters, with what aliases repeat" in told
+    assert "more than 250,000 values or 2,000,000 characters, with repeated aliases" in told
     (told,) = refused(f"version: 1\na: &a {'x' * 900_000}\nb: [*a, *a]")
     assert told.startswith("b[1]: more than")
     assert time.monotonic() - begun < 20
@@ -514,7 +514,7 @@ def test_exit_codes_tell_applied_different_and_refused(tmp_path: Path, monkeypat
     code, said, complained = run("-")
     assert (code, said) == (2, "")
     assert complained == "version: 1 is accepted; line 1\nrules[0]: the fields of a rule are accepted; line 2\n" \
-        "2 faults; nothing was changed"  # fmt: skip
+        "2 errors; nothing was changed"  # fmt: skip
     assert run(str(tmp_path / "nowhere"))[::2] == (2, f"{tmp_path}/nowhere cannot be read: No such file or directory")
 
 

@@ -220,7 +220,7 @@ def test_anomalies_are_looked_for_in_so_many_points_at_most(
     waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "MAX_ANOMALY_POINTS", 2000)
-    with pytest.raises(InvalidField, match="start_time: anomalies are looked for in 2,000 points at most"):
+    with pytest.raises(InvalidField, match="start_time: more than 2,000 points for the anomaly detector"):
         tried(until=86_400, kind="anomaly")
 
 
@@ -246,11 +246,11 @@ def test_what_would_be_too_much_is_refused_with_the_field(furnace: None, monkeyp
     with pytest.raises(InvalidField, match="start_time"):
         tried(until=0)
     with monkeypatch.context() as patch, pytest.raises(InvalidField, match="about 60 points"):
-        patch.setattr(replay, "MOST_POINTS", 10)
+        patch.setattr(replay, "MAX_REPLAY_POINTS", 10)
         tried()
     store("other", "temperature", [0], [1])
     monkeypatch.setattr(scopes, "MAX_DEVICES", 1)
-    with pytest.raises(InvalidField, match="device_ids: over 1 devices"):
+    with pytest.raises(InvalidField, match="device_ids: more than 1 devices"):
         tried()
 
 

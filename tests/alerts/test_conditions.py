@@ -189,12 +189,12 @@ def test_pieces_with_a_window_before_them_say_to_the_bit_what_the_whole_says(
     whole = evaluate_condition(rule, times, values, 0)
     edges = sorted({0, len(points), *(cut for cut in cuts if cut < len(points))})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "AT_ONCE", at_once)
+        patch.setattr(windows, "WINDOW_BATCH", at_once)
         pieces = []
         for low, high in zip(edges[:-1], edges[1:], strict=True):
             known = int(times.searchsorted(times[low] - rule.window, "right"))
             pieces.append(evaluate_condition(rule, times[known:high], values[known:high], low - known))
-    for name in ("times", "values", "breach", "clear"):
+    for name in ("times", "values", "breach", "recovered"):
         joined = np.concatenate([getattr(piece, name) for piece in pieces])
         np.testing.assert_array_equal(joined, getattr(whole, name))
 

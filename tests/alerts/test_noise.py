@@ -68,10 +68,10 @@ def test_a_rule_on_whose_alerts_everybody_acts_is_no_noise_and_one_that_flaps_un
 def test_the_score_is_explained_in_a_sentence() -> None:
     told = NoiseCounts(alerts=40, acted_on=4, self_resolved=30, flapping=10, median_seconds=90.0).explanation
     assert told == (
-        "40 alerts in 30 days, 1.33 a day. Somebody acted on 4 (10 %); 30 (75 %) were over before anybody did; "
-        "10 (25 %) came back within 10 minutes; half of them lasted 90 s or less."
+        "40 alerts in 30 days, 1.33 per day. Acted on: 4 (10 %); resolved by themselves: 30 (75 %); "
+        "repeated within 10 minutes: 10 (25 %); median duration: 90 s."
     )
-    assert NoiseCounts(alerts=1, days=3).explanation == "1 alert in 3 days: too few to tell."
+    assert NoiseCounts(alerts=1, days=3).explanation == "1 alert in 3 days: at least 5 are needed for a score."
 
 
 def test_a_young_rule_is_reckoned_by_the_days_that_it_has_been_there(site: None) -> None:

@@ -80,11 +80,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("clear_threshold", 10**400, "a number"),
     ("aggregation", "middle", "accepted are"),
     ("parameters", [], "dictionary"),
-    ("parameters.horizon", {"horizon": 60}, "is not known with threshold"),
+    ("parameters.horizon", {"horizon": 60}, "is unknown for kind threshold"),
     ("parameters", {"horizon": 10**400}, "out of the range"),
     ("runbook_url", "javascript:alert(1)", "https://"),
     ("name", "Too hot at {place}", "{device}"),
-    ("description", "It is {value", "no partner"),
+    ("description", "It is {value", "unbalanced brace"),
     ("runbook_url", "https://wiki.example.com/{metrics}", "{metric}"),
     ("severity", "critical", "is not known"),
 ]

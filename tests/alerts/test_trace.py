@@ -67,7 +67,7 @@ def test_the_cooldown_is_why_it_did_not_fire(gateway: ApiClient, create_cpu_rule
     run(evaluator)
     found = told(made)
     assert states(found)["Cooldown"] == "no"
-    assert found.verdict.startswith("It did not fire: cooldown: until ")
+    assert found.verdict.startswith("It did not fire: cooldown: no further alert until ")
 
 
 def test_a_device_that_the_rule_is_not_about_is_told(

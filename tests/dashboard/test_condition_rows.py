@@ -170,17 +170,17 @@ class TestEdited:
         ("typed", "field", "told"),
         [
             ({"metric_name": ""}, "c_metric_name", "the name of a metric is accepted"),
-            ({"threshold_value": "warm"}, "c_threshold_value", "a text or truth value is compared as it is"),
+            ({"threshold_value": "warm"}, "c_threshold_value", "a text or boolean is accepted"),
             ({"threshold_value": ""}, "c_threshold_value", "a number is accepted"),
             ({"clear_threshold": "99"}, "c_clear_threshold", "must not be above threshold_value"),
             ({"clear_threshold": "well"}, "c_clear_threshold", "Enter a number"),
             ({"evaluation_window": "8e9"}, "c_evaluation_window", "seconds are accepted"),
             ({"evaluation_window": "long"}, "c_evaluation_window", "Enter a number"),
             ({"kind": "forecast", "horizon": ""}, "c_horizon", "seconds are accepted"),
-            ({"kind": "absence"}, "c_kind", "forecast are accepted"),
-            ({"kind": "trend", "measure": "none"}, "c_measure", "relative are accepted"),
-            ({"aggregation": "sort of"}, "c_aggregation", "is not known here"),
-            ({"condition": "~"}, "c_condition", "are accepted"),
+            ({"kind": "absence"}, "c_kind", "accepted are threshold, trend, anomaly, forecast"),
+            ({"kind": "trend", "measure": "none"}, "c_measure", "accepted are slope, rate, relative"),
+            ({"aggregation": "sort of"}, "c_aggregation", "is unknown"),
+            ({"condition": "~"}, "c_condition", "accepted are"),
         ],
     )  # fmt: skip
     def test_what_is_wrong_is_said_in_its_row_at_its_field_and_nowhere_else(
@@ -205,7 +205,7 @@ class TestEdited:
         fields = form(client, rule)
         fields["c_metric_name"][0] = "*"
         page = client.post(f"/rules/{rule.rule_id}/", fields).content.decode()
-        assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == ["c_metric_name"] and "is for absence" in page
+        assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == ["c_metric_name"] and "accepted for absence rules only" in page
 
     def test_too_few_and_a_first_without_a_metric_are_said(self, client: Client):
         rule = made([WARM, RISES])

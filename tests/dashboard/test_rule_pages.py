@@ -84,7 +84,7 @@ class TestForm:
         [
             ({"name": ""}, "may not be blank"),
             ({"threshold_value": ""}, "is needed for a rule of kind threshold"),
-            ({"threshold_value": "warm"}, "a text or truth value is compared as it is"),
+            ({"threshold_value": "warm"}, "a text or boolean is accepted"),
             ({"clear_threshold": "3"}, "must not be above threshold_value"),
             ({"clear_threshold": "x"}, "Enter a number"),
             ({"trigger_count": "0"}, "greater than or equal to 1"),
