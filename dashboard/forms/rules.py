@@ -8,7 +8,6 @@ from django import forms
 from django.http import QueryDict
 
 from alerts.api.rule_shapes import RuleSerializer, first_metric, whole
-from rest.errors import InvalidFields
 from alerts.models import Kind, Rule
 from alerts.rules.lifecycle import FIELDS, document_of, validate
 from dashboard import rule_choices
@@ -33,6 +32,7 @@ from dashboard.forms.fields import (
     select,
     text_input,
 )
+from rest.errors import InvalidFields
 
 # Parameters that the form has an input for, by kind of rule.
 PARAMETERS = {
@@ -218,7 +218,7 @@ def _validate(document: dict[str, Any]) -> tuple[dict[str, Any], Errors]:
     fields = whole(dict(serializer.validated_data))
     errors: Errors = {}
     try:
-        check(Rule(**fields))
+        validate(Rule(**fields))
     except InvalidFields as error:
         for name, detail in error.fields:
             errors.setdefault(_form_name(name), []).append(detail)

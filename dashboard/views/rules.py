@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from alerts.conditions.spec import MAX_CONDITIONS
 from alerts.models import Alert, Channel, Mode, Rule, RuleVersion
 from alerts.rules import lifecycle
-from alerts.rules.unresolved_names import UnresolvedNames, metrics_of, find_unresolved_names
+from alerts.rules.unresolved_names import UnresolvedNames, find_unresolved_names, metrics_of
 from dashboard import rule_words
 from dashboard.alert_rows import display_name
 from dashboard.device_overview import plural
@@ -27,7 +27,7 @@ from dashboard.pagination import MAX_SEARCH_LENGTH, PAGE_SIZE, paginate, search_
 from dashboard.views.access import admin_of, operator_of
 from metrics.models import DeviceGroup, MetricDefinition
 from rest.caller import Caller, caller_of
-from rest.errors import NotFound
+from rest.errors import InvalidFields, NotFound
 
 MAX_NAMED = 3  # missing names in one warning
 MAX_VERSIONS = 20
@@ -255,7 +255,7 @@ def switch_rule(request: HttpRequest, rule_id: str) -> HttpResponse:
     rule, enabled = _rule(rule_id), request.POST.get("enabled") == "yes"
     try:
         lifecycle.change(rule, {"enabled": enabled}, caller.name)
-    except BadRule as error:
+    except InvalidFields as error:
         messages.error(request, f"Not changed: {error}.")
     else:
         messages.success(request, f"{rule.name} {'enabled' if enabled else 'disabled'}.")

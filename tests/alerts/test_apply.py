@@ -362,8 +362,8 @@ dashboards: []
         "channels[1].url: environment variable NOWHERE is not set; line 6",
         "rules[1].enabled: true or false is accepted; line 14",
         "rules[2].name: is missing; line 16",
-        "rules[3].parameters.conditions[1].threshold_value: a text or boolean is accepted for kind threshold with == or !="
-        " and no aggregation; else a number; line 24",
+        "rules[3].parameters.conditions[1].threshold_value: a text or boolean is accepted for kind threshold"
+        " with == or != and no aggregation; else a number; line 24",
         "rules[4].metric_name: a text is accepted; quote it if YAML reads it as another type; line 26",
         "rules[4].device_ids[1]: a text is accepted; quote it if YAML reads it as another type; line 27",
         "rules[4].trigger_count: a whole number is accepted; line 28",

@@ -205,7 +205,10 @@ class TestEdited:
         fields = form(client, rule)
         fields["c_metric_name"][0] = "*"
         page = client.post(f"/rules/{rule.rule_id}/", fields).content.decode()
-        assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == ["c_metric_name"] and "accepted for absence rules only" in page
+        assert (
+            re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == ["c_metric_name"]
+            and "accepted for absence rules only" in page
+        )
 
     def test_too_few_and_a_first_without_a_metric_are_said(self, client: Client):
         rule = made([WARM, RISES])
