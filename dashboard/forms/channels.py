@@ -44,7 +44,7 @@ class ChannelEditForm(PageForm):
     no_secret = forms.BooleanField(required=False, label="Remove the signing secret")
     gather_seconds = forms.IntegerField(
         required=False,
-        label="ResultSeries notifications for (s)",
+        label="Group notifications for (s)",
         help_text="After a notification, further ones wait this long and are sent together. 0 sends each at once.",
         widget=text_input(inputmode="numeric"),
     )

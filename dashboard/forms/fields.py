@@ -82,6 +82,9 @@ class NumberFormField(forms.Field):
         text = str(value or "").strip()
         return parse_number(text) if text else None
 
+    def prepare_value(self, value: Any) -> Any:
+        return parse_number(str(value)) if isinstance(value, float) else value
+
 
 class ThresholdFormField(TextField):
     """A number, a truth value or a text: what the text can be read as, in this order. None where it is empty."""
