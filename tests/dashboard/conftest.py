@@ -1,14 +1,16 @@
-"""Somebody at a browser, and what the browser complained of."""
+"""Browser pages of a signed-in user, and the errors in their consoles."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
 from django.test import Client
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
@@ -16,88 +18,102 @@ from tests.conftest import ApiClient
 from tests.telemetry_site.site_process import wait_until
 
 NAME, PASSWORD = "mei", "a password of some length"
-DESK, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
 
 
 @pytest.fixture
-def mei(site: None, settings: Any) -> Any:
-    """May do everything. Her password is hashed cheaply: it protects nothing here."""
+def admin_user(site: None, settings: Any) -> Any:
+    """A superuser; the password is hashed cheaply to save time."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     return get_user_model().objects.create_superuser(NAME, password=PASSWORD)
 
 
 @pytest.fixture
-def client(mei: Any) -> Client:
-    """Mei's requests, without a browser."""
+def client(admin_user: Any) -> Client:
+    """A test client that is signed in as the superuser."""
     client = Client()
-    client.force_login(mei)
+    client.force_login(admin_user)
     return client
 
 
 @pytest.fixture
 def browser(site: None) -> Iterator[Browser]:
-    """One per test: while Playwright runs, Django sees an event loop in this thread and refuses its ORM."""
+    """A browser per test: while Playwright runs, Django refuses to use its ORM in this thread."""
     with sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
-        found = str(own) if own.exists() else shutil.which("chromium") or shutil.which("google-chrome")
-        if not found:
+        bundled = Path(playwright.chromium.executable_path)
+        executable = str(bundled) if bundled.exists() else shutil.which("chromium") or shutil.which("google-chrome")
+        if not executable:
             assert not os.environ.get("CI"), "no Chromium: the pages cannot be tested"
             pytest.skip("no Chromium on this machine")
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=found, args=flags)
+        browser = playwright.chromium.launch(executable_path=executable, args=flags)
         yield browser
         browser.close()
 
 
-OF_TESTS = "Canvas2D: Multiple readback operations"  # which they do, to see what is drawn
+EXPECTED_WARNING = "Canvas2D: Multiple readback operations"  # the tests read the canvas
 
 
 @dataclass
-class Desk:
-    """A signed-in page, the site's address, and every complaint of the browser."""
+class BrowserPage:
+    """A page, the address of the site, and the errors and warnings in the console."""
 
     page: Page
     address: str
-    complaints: list[str] = field(default_factory=list)
+    console_errors: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> None:
         self.page.goto(self.address + path)
 
-    def hear(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not message.text.startswith(OF_TESTS):
-            self.complaints.append(message.text)
+    def record_message(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not message.text.startswith(EXPECTED_WARNING):
+            self.console_errors.append(message.text)
 
-    def until(self, script: str) -> None:
-        """Wait until the page answers a script with true. To wait within the page would be `eval`, which it forbids."""
+    def wait_until(self, script: str) -> None:
+        """Wait until a script returns true. Waiting inside the page would need `eval`, which its policy forbids."""
         wait_until(lambda: self.page.evaluate(script), 30, script)
 
 
-def sit_down(browser: Browser, port: int, viewport: ViewportSize = DESK) -> Desk:
+def open_page(browser: Browser, port: int, viewport: ViewportSize = DESKTOP) -> BrowserPage:
     context = browser.new_context(viewport=viewport, has_touch=viewport == PHONE, timezone_id="Europe/Oslo")
-    desk = Desk(context.new_page(), f"http://127.0.0.1:{port}")
-    desk.page.on("console", desk.hear)
-    desk.page.on("pageerror", lambda error: desk.complaints.append(str(error)))
-    return desk
+    browser_page = BrowserPage(context.new_page(), f"http://127.0.0.1:{port}")
+    browser_page.page.on("console", browser_page.record_message)
+    browser_page.page.on("pageerror", lambda error: browser_page.console_errors.append(str(error)))
+    return browser_page
 
 
-def sign_in(desk: Desk, path: str = "/") -> None:
-    desk.open(path)
-    desk.page.fill("[name=username]", NAME)
-    desk.page.fill("[name=password]", PASSWORD)
-    desk.page.click("button[type=submit]")
-    desk.page.wait_for_url(desk.address + path)
-
-
-@pytest.fixture
-def desk(mei: Any, gateway: ApiClient, browser: Browser) -> Iterator[Desk]:
-    """Mei at a wide screen, not yet signed in. Whatever she does, the browser has nothing to complain of."""
-    desk = sit_down(browser, gateway.port)
-    yield desk
-    assert desk.complaints == []
+def sign_in(browser_page: BrowserPage, path: str = "/") -> None:
+    browser_page.open(path)
+    browser_page.page.fill("[name=username]", NAME)
+    browser_page.page.fill("[name=password]", PASSWORD)
+    browser_page.page.click("button[type=submit]")
+    browser_page.page.wait_for_url(browser_page.address + path)
 
 
 @pytest.fixture
-def phone(mei: Any, gateway: ApiClient, browser: Browser) -> Iterator[Desk]:
-    desk = sit_down(browser, gateway.port, PHONE)
-    yield desk
-    assert desk.complaints == []
+def desktop(admin_user: Any, gateway: ApiClient, browser: Browser) -> Iterator[BrowserPage]:
+    """A wide page that is not signed in yet; the test fails if its console shows errors."""
+    page = open_page(browser, gateway.port)
+    yield page
+    assert page.console_errors == []
+
+
+@pytest.fixture
+def phone(admin_user: Any, gateway: ApiClient, browser: Browser) -> Iterator[BrowserPage]:
+    """A narrow page that is not signed in yet."""
+    page = open_page(browser, gateway.port, PHONE)
+    yield page
+    assert page.console_errors == []
+
+
+def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in another thread: Playwright runs an event loop in this one, where Django refuses its ORM."""
+
+    def call() -> Any:
+        try:
+            return function(*arguments)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result(60)

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from metrics.models import Device, DeviceGroup, MetricDefinition
-from tests.dashboard.conftest import PHONE, Desk, sign_in
+from tests.dashboard.conftest import PHONE, BrowserPage, sign_in
 
 PAGES = (
     "/admin/", "/admin/metrics/device/", "/admin/metrics/device/add/", "/admin/metrics/devicegroup/",
@@ -26,7 +26,7 @@ def fleet(site: None) -> None:
     MetricDefinition.objects.create(name="level", data_type="numeric")
 
 
-def test_every_page_of_the_administration_fits_a_phone_and_breaks_no_policy(fleet: None, phone: Desk):
+def test_admin_pages_fit_a_phone_and_follow_the_csp(fleet: None, phone: BrowserPage):
     sign_in(phone)
     for path in PAGES:
         phone.open(path)
@@ -34,9 +34,9 @@ def test_every_page_of_the_administration_fits_a_phone_and_breaks_no_policy(flee
         assert phone.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], path
 
 
-@pytest.mark.parametrize("at", ["desk", "phone"])
-def test_devices_are_put_into_a_group_that_is_found_by_typing(request: pytest.FixtureRequest, fleet: None, at: str):
-    here: Desk = request.getfixturevalue(at)
+@pytest.mark.parametrize("at", ["desktop", "phone"])
+def test_devices_are_added_to_a_group_found_by_search(request: pytest.FixtureRequest, fleet: None, at: str):
+    here: BrowserPage = request.getfixturevalue(at)
     sign_in(here)
     here.open("/admin/metrics/device/")
     for name in ("d00", "d07"):

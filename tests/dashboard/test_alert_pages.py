@@ -2,11 +2,9 @@
 
 import re
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group
 from django.db import connection
 from django.template import loader
 from django.test import Client, RequestFactory
@@ -18,7 +16,7 @@ from alerts import alert_actions
 from alerts.models import Alert, Incident, Level, Pattern, Resolution, Rule, Status
 from alerts.rules import lifecycle
 from metrics.models import Device, DeviceGroup, MetricDefinition
-from rest.caller import OPERATORS
+from tests.dashboard.factories import client_of, open_alert, queryset_of
 
 
 @pytest.fixture
@@ -27,78 +25,45 @@ def rule(site: None) -> Rule:
     return lifecycle.create(fields | {"notification_channels": ["duty"]}, "user:mei")
 
 
-def raised(rule: Rule, device_id: str, message: str, minutes_ago: float = 5, **more: Any) -> Alert:
-    """An alert as the evaluator raises it."""
-    device = Device.objects.get_or_create(device_id=device_id)[0]
-    at = timezone.now() - timedelta(minutes=minutes_ago)
-    fields = {"level": rule.level, "metric_name": rule.metric_name, "value": 4.25, "threshold": 2.0} | more
-    alert = Alert(
-        rule=rule,
-        rule_name=rule.name,
-        device=device,
-        device_name=device_id,
-        message=message,
-        triggered_at=at,
-        raised_at=at,
-        last_breach_at=at,
-        **fields,
-    )
-    return alert_actions.open_alerts([alert])[0]
-
-
-def of(alert: Alert) -> Any:
-    return Alert.objects.filter(pk=alert.pk)
-
-
-def person(name: str, *, operates: bool = False, group: str = "site a") -> Client:
-    user = get_user_model().objects.create_user(name)
-    DeviceGroup.objects.get_or_create(name=group)[0].members.add(user)
-    if operates:
-        user.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 @pytest.fixture
-def mine(rule: Rule) -> Alert:
+def visible_alert(rule: Rule) -> Alert:
     """Of a device of `site a`."""
-    alert = raised(rule, "room-7", "Room 7 is too warm")
+    alert = open_alert(rule, "room-7", "Room 7 is too warm")
     alert.device.groups.add(DeviceGroup.objects.get_or_create(name="site a")[0])  # type: ignore[union-attr]
     return alert
 
 
 @pytest.fixture
-def theirs(rule: Rule) -> Alert:
-    return raised(rule, "elsewhere", "Elsewhere is too warm")
+def hidden_alert(rule: Rule) -> Alert:
+    return open_alert(rule, "elsewhere", "Elsewhere is too warm")
 
 
-def titles(page: str) -> list[str]:
+def row_titles(page: str) -> list[str]:
     return re.findall(r"<a href=\"/alerts/alt_\w+/\" data-row>([^<]+)</a>", page)
 
 
 class TestInbox:
-    def test_an_empty_inbox_says_that_nothing_needs_anyone(self, client: Client):
+    def test_empty_inbox_shows_no_open_alerts(self, client: Client):
         assert "No open alerts" in client.get("/alerts/").content.decode()
 
-    def test_it_shows_what_is_wrong_with_value_limit_and_unit(self, client: Client, mine: Alert):
+    def test_inbox_shows_message_value_threshold_and_unit(self, client: Client, visible_alert: Alert):
         MetricDefinition.objects.create(name="temperature", data_type="numeric", unit="celsius")
         page = client.get("/alerts/").content.decode()
         for words in ("Room 7 is too warm", "4.25\xa0°C", "threshold 2", "Critical", "<title>(1) Alerts"):
             assert words in page
 
-    def test_the_worst_comes_first_and_of_a_level_the_newest(self, client: Client, rule: Rule):
+    def test_alerts_are_ordered_by_level_and_then_newest_first(self, client: Client, rule: Rule):
         for n, level in enumerate(["warning", "emergency", "info", "critical", "error", "critical"]):
-            raised(rule, f"d{n}", f"{level} {n}", minutes_ago=60 - n, level=level)
+            open_alert(rule, f"d{n}", f"{level} {n}", minutes_ago=60 - n, level=level)
         expected = ["emergency 1", "critical 5", "critical 3", "error 4", "warning 0", "info 2"]
-        assert titles(client.get("/alerts/").content.decode()) == expected
+        assert row_titles(client.get("/alerts/").content.decode()) == expected
 
-    def test_sections_tell_what_needs_someone_what_somebody_has_and_what_is_over(self, client: Client, rule: Rule):
-        alerts = {name: raised(rule, name, name) for name in ("free", "taken", "over")}
-        alert_actions.acknowledge(of(alerts["taken"]), "user:ana")
-        alert_actions.resolve(of(alerts["over"]), Resolution.RECOVERED, "evaluator")
+    def test_inbox_has_a_section_for_each_status(self, client: Client, rule: Rule):
+        alerts = {name: open_alert(rule, name, name) for name in ("free", "taken", "over")}
+        alert_actions.acknowledge(queryset_of(alerts["taken"]), "user:ana")
+        alert_actions.resolve(queryset_of(alerts["over"]), Resolution.RECOVERED, "evaluator")
         page = client.get("/alerts/").content.decode()
-        assert titles(page) == ["free", "taken", "over"]
+        assert row_titles(page) == ["free", "taken", "over"]
         assert (
             page.index('id="active"')
             < page.index(">free<")
@@ -106,7 +71,7 @@ class TestInbox:
             < page.index("<span>ana</span>")
         )
         for view, expected in (("active", ["free"]), ("acknowledged", ["taken"]), ("resolved", ["over"]), ("mine", [])):
-            assert titles(client.get(f"/alerts/?view={view}").content.decode()) == expected
+            assert row_titles(client.get(f"/alerts/?view={view}").content.decode()) == expected
 
     @pytest.mark.parametrize(
         ("query", "found"),
@@ -127,57 +92,59 @@ class TestInbox:
             ("rule=rule_none", []),
         ],
     )
-    def test_filters_leave_what_is_asked_for(self, client: Client, rule: Rule, query: str, found: list[str]):
-        raised(rule, "d-error", "error", level="error")
-        grouped = raised(rule, "d-grouped", "grouped")
+    def test_filters_select_matching_alerts(self, client: Client, rule: Rule, query: str, found: list[str]):
+        open_alert(rule, "d-error", "error", level="error")
+        grouped = open_alert(rule, "d-grouped", "grouped")
         grouped.device.groups.add(DeviceGroup.objects.create(name="site b"))  # type: ignore[union-attr]
-        raised(rule, "d-old", "old", minutes_ago=90)
-        alert_actions.assign(of(raised(rule, "d-owned", "owned")), "user:ana", "user:mei")
-        assert sorted(titles(client.get(f"/alerts/?{query}").content.decode())) == found
+        open_alert(rule, "d-old", "old", minutes_ago=90)
+        alert_actions.assign(queryset_of(open_alert(rule, "d-owned", "owned")), "user:ana", "user:mei")
+        assert sorted(row_titles(client.get(f"/alerts/?{query}").content.decode())) == found
 
-    def test_an_incident_is_one_row_with_the_worst_of_it_on_top(self, client: Client, rule: Rule):
+    def test_incident_is_one_row_with_its_worst_alert_first(self, client: Client, rule: Rule):
         incident = Incident.objects.create(cause="group:mill", title="Mill is silent")
         for n in range(25):
-            raised(rule, f"pump-{n:02}", f"pump {n}", incident=incident, level="error" if n == 7 else "warning")
-        raised(rule, "alone", "alone", level="info")
+            open_alert(rule, f"pump-{n:02}", f"pump {n}", incident=incident, level="error" if n == 7 else "warning")
+        open_alert(rule, "alone", "alone", level="info")
         page = client.get("/alerts/").content.decode()
-        assert titles(page) == ["Mill is silent", "alone"]
+        assert row_titles(page) == ["Mill is silent", "alone"]
         assert "25 alerts in this incident" in page and page.count(">pump ") == 20 and ">pump 7<" not in page
         client.post("/alerts/act/", {"acknowledge": incident.incident_id})
         assert Alert.objects.filter(status=Status.ACKNOWLEDGED).count() == 25
 
-    def test_shadows_are_in_no_list_and_late_alerts_say_so(self, client: Client, rule: Rule):
-        raised(rule, "a", "of a shadow", shadow=True)
+    def test_shadow_alerts_are_hidden_and_late_alerts_are_tagged(self, client: Client, rule: Rule):
+        open_alert(rule, "a", "of a shadow", shadow=True)
         over = {"status": Status.RESOLVED, "resolution": Resolution.RETROACTIVE, "resolved_at": timezone.now()}
-        raised(rule, "b", "came late", retroactive=True, **over)
+        open_alert(rule, "b", "came late", retroactive=True, **over)
         page = client.get("/alerts/").content.decode()
-        assert titles(page) == ["came late"] and "late data" in page and "<title>Alerts" in page
+        assert row_titles(page) == ["came late"] and "late data" in page and "<title>Alerts" in page
 
-    def test_pages_lead_through_every_alert(self, client: Client, rule: Rule):
+    def test_inbox_pages_contain_every_alert(self, client: Client, rule: Rule):
         levels = Level.values
-        expected = [raised(rule, f"d{n}", f"alert {n}", minutes_ago=n, level=levels[n % 5]).message for n in range(120)]
+        expected = [
+            open_alert(rule, f"d{n}", f"alert {n}", minutes_ago=n, level=levels[n % 5]).message for n in range(120)
+        ]
         seen, path = [], "/alerts/?view=active"
         while path:
             page = client.get(path).content.decode()
-            seen += titles(page)
+            seen += row_titles(page)
             following = re.search(r'rel="next" href="([^"]+)"', page)
             path = "/alerts/" + following[1].replace("&amp;", "&") if following else ""
         assert sorted(seen) == sorted(expected) and len(seen) == 120
         assert [int(words.split()[1]) % 5 for words in seen] == sorted([n % 5 for n in range(120)], reverse=True)
 
-    def test_what_the_page_costs_does_not_grow(self, client: Client, rule: Rule):
+    def test_number_of_queries_does_not_grow_with_alerts(self, client: Client, rule: Rule):
         incident = Incident.objects.create(cause="rule", title="Many")
         for n in range(60):
-            raised(rule, f"d{n}", f"alert {n}", incident=incident if n % 2 else None)
+            open_alert(rule, f"d{n}", f"alert {n}", incident=incident if n % 2 else None)
         client.get("/alerts/")
-        with CaptureQueriesContext(connection) as asked:
+        with CaptureQueriesContext(connection) as queries:
             page = client.get("/alerts/").content.decode()
-        assert len(asked) <= 22, [one["sql"][:120] for one in asked]
+        assert len(queries) <= 22, [one["sql"][:120] for one in queries]
         assert page.count('class="arow ') == 31
 
-    def test_messages_are_never_markup(self, client: Client, rule: Rule):
+    def test_messages_are_escaped(self, client: Client, rule: Rule):
         name = "<img src=x onerror=alert(1)>"
-        alert = raised(rule, name, name)
+        alert = open_alert(rule, name, name)
         for path in ("/alerts/", f"/alerts/{alert.alert_id}/"):
             page = client.get(path).content.decode()
             assert name not in page
@@ -185,77 +152,84 @@ class TestInbox:
 
 
 class TestWhoSeesWhat:
-    def test_a_viewer_sees_the_alerts_of_their_groups_and_no_verbs(self, mine: Alert, theirs: Alert):
-        viewer = person("v")
+    def test_viewer_sees_alerts_of_own_groups_and_no_actions(self, visible_alert: Alert, hidden_alert: Alert):
+        viewer = client_of("v")
         page = viewer.get("/alerts/").content.decode()
-        assert titles(page) == [mine.message] and "Acknowledge<" not in page and "<title>(1)" in page
-        assert "Acknowledge" not in viewer.get(f"/alerts/{mine.alert_id}/").content.decode()
-        assert viewer.get(f"/alerts/{theirs.alert_id}/").status_code == 404
-        told = viewer.get("/alerts/updates/", {"shown": f"{mine.alert_id},{theirs.alert_id}"}).json()
-        assert set(told["alerts"]) == {mine.alert_id} and told["newer"] == 1
-        assert viewer.post("/alerts/act/", {"verb": "resolve", "alert": mine.alert_id}).status_code == 403
+        assert row_titles(page) == [visible_alert.message] and "Acknowledge<" not in page and "<title>(1)" in page
+        assert "Acknowledge" not in viewer.get(f"/alerts/{visible_alert.alert_id}/").content.decode()
+        assert viewer.get(f"/alerts/{hidden_alert.alert_id}/").status_code == 404
+        response = viewer.get("/alerts/updates/", {"shown": f"{visible_alert.alert_id},{hidden_alert.alert_id}"}).json()
+        assert set(response["alerts"]) == {visible_alert.alert_id} and response["newer"] == 1
+        assert viewer.post("/alerts/act/", {"verb": "resolve", "alert": visible_alert.alert_id}).status_code == 403
 
-    def test_an_operator_acts_on_what_they_see(self, mine: Alert, theirs: Alert):
-        operator = person("o", operates=True)
-        sent = {"verb": "resolve", "alert": [mine.alert_id, theirs.alert_id], "note": "Door was open."}
+    def test_operator_changes_only_visible_alerts(self, visible_alert: Alert, hidden_alert: Alert):
+        operator = client_of("o", operates=True)
+        sent = {"verb": "resolve", "alert": [visible_alert.alert_id, hidden_alert.alert_id], "note": "Door was open."}
         page = operator.post("/alerts/act/", sent, follow=True).content.decode()
         assert "1 alert resolved." in page
-        assert (of(mine).get().status, of(theirs).get().status) == (Status.RESOLVED, Status.ACTIVE)
-        assert of(mine).get().resolution_note == "Door was open."
+        assert (queryset_of(visible_alert).get().status, queryset_of(hidden_alert).get().status) == (
+            Status.RESOLVED,
+            Status.ACTIVE,
+        )
+        assert queryset_of(visible_alert).get().resolution_note == "Door was open."
 
-    def test_nobody_sees_anything_without_signing_in(self, mine: Alert):
-        for path in ("/alerts/", "/alerts/updates/", f"/alerts/{mine.alert_id}/"):
+    def test_anonymous_visitor_is_redirected_to_login(self, visible_alert: Alert):
+        for path in ("/alerts/", "/alerts/updates/", f"/alerts/{visible_alert.alert_id}/"):
             assert Client().get(path)["Location"].startswith("/login/")
 
-    def test_verbs_ask_for_a_form_of_this_site(self, mine: Alert):
+    def test_actions_require_a_csrf_token(self, visible_alert: Alert):
         strict = Client(enforce_csrf_checks=True)
         strict.force_login(get_user_model().objects.create_superuser("boss"))
-        assert strict.post("/alerts/act/", {"acknowledge": mine.alert_id}).status_code == 403
+        assert strict.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}).status_code == 403
         assert strict.get("/alerts/act/").status_code == 405
 
 
 class TestVerbs:
-    def test_acknowledging_makes_it_somebodys(self, client: Client, mine: Alert):
-        page = client.post("/alerts/act/", {"acknowledge": mine.alert_id}, follow=True).content.decode()
+    def test_acknowledge_sets_the_owner(self, client: Client, visible_alert: Alert):
+        page = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}, follow=True).content.decode()
         assert "1 alert acknowledged." in page and "Acknowledged <span>1</span>" in page
-        assert of(mine).get().owner == "user:mei"
-        again = client.post("/alerts/act/", {"acknowledge": mine.alert_id}, follow=True).content.decode()
+        assert queryset_of(visible_alert).get().owner == "user:mei"
+        again = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}, follow=True).content.decode()
         assert "already acknowledged" in again
 
-    def test_many_are_given_to_oneself_or_to_somebody(self, client: Client, mine: Alert, theirs: Alert):
-        both = [mine.alert_id, theirs.alert_id]
+    def test_selected_alerts_are_assigned_to_the_caller_or_to_nobody(
+        self, client: Client, visible_alert: Alert, hidden_alert: Alert
+    ):
+        both = [visible_alert.alert_id, hidden_alert.alert_id]
         assert (
             "2 alerts assigned."
             in client.post("/alerts/act/", {"verb": "assign", "alert": both}, follow=True).content.decode()
         )
         assert {one.owner for one in Alert.objects.all()} == {"user:mei"}
-        client.post("/alerts/act/", {"verb": "assign", "alert": mine.alert_id, "owner": ""})
-        assert of(mine).get().owner == ""
+        client.post("/alerts/act/", {"verb": "assign", "alert": visible_alert.alert_id, "owner": ""})
+        assert queryset_of(visible_alert).get().owner == ""
 
-    def test_a_note_is_asked_for(self, client: Client, mine: Alert):
-        sent = {"verb": "comment", "alert": mine.alert_id, "note": " "}
+    def test_comment_without_note_is_rejected(self, client: Client, visible_alert: Alert):
+        sent = {"verb": "comment", "alert": visible_alert.alert_id, "note": " "}
         assert "Enter a note first" in client.post("/alerts/act/", sent, follow=True).content.decode()
-        told = client.post("/alerts/act/", sent | {"note": "Seen."}, headers={"Accept": "application/json"}).json()
-        assert told["changed"] == [{"alert_id": mine.alert_id, "status": "active", "owner": ""}]
-        assert mine.events.last().note == "Seen."
+        response = client.post("/alerts/act/", sent | {"note": "Seen."}, headers={"Accept": "application/json"}).json()
+        assert response["changed"] == [{"alert_id": visible_alert.alert_id, "status": "active", "owner": ""}]
+        assert visible_alert.events.last().note == "Seen."
 
-    def test_nothing_chosen_and_unknown_verbs_are_said(self, client: Client, mine: Alert):
+    def test_empty_selection_and_unknown_action_are_rejected(self, client: Client, visible_alert: Alert):
         page = client.post("/alerts/act/", {"verb": "resolve"}, follow=True).content.decode()
         assert "Select at least one alert" in page
-        assert client.post("/alerts/act/", {"verb": "delete", "alert": mine.alert_id}).status_code == 400
+        assert client.post("/alerts/act/", {"verb": "delete", "alert": visible_alert.alert_id}).status_code == 400
 
     @pytest.mark.parametrize(
         ("back", "goes"), [("/alerts/?level=error", "/alerts/?level=error"), ("//evil", "/alerts/")]
     )
-    def test_a_form_leads_back_to_its_page_and_nowhere_else(self, client: Client, mine: Alert, back: str, goes: str):
-        answer = client.post("/alerts/act/", {"acknowledge": mine.alert_id, "back": back})
+    def test_action_redirects_to_pages_of_this_site_only(
+        self, client: Client, visible_alert: Alert, back: str, goes: str
+    ):
+        answer = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id, "back": back})
         assert (answer.status_code, answer["Location"]) == (302, goes)
 
 
 class TestOneAlert:
-    def test_it_says_what_is_wrong_since_when_and_who_was_told(self, client: Client, mine: Alert):
-        alert_actions.comment(of(mine), "user:ravi", "Driver is on site.")
-        page = client.get(f"/alerts/{mine.alert_id}/").content.decode()
+    def test_alert_page_shows_values_notes_and_notifications(self, client: Client, visible_alert: Alert):
+        alert_actions.comment(queryset_of(visible_alert), "user:ravi", "Driver is on site.")
+        page = client.get(f"/alerts/{visible_alert.alert_id}/").content.decode()
         for words in (
             "Room 7 is too warm",
             "Unassigned",
@@ -267,33 +241,35 @@ class TestOneAlert:
         ):
             assert words in page
 
-    def test_it_leads_to_others_of_its_device_rule_and_incident(self, client: Client, rule: Rule, mine: Alert):
+    def test_related_alerts_of_device_and_rule_are_listed_once(self, client: Client, rule: Rule, visible_alert: Alert):
         other = lifecycle.create({"name": "Damp", "metric_name": "humidity", "threshold_value": 70}, "user:mei")
-        raised(other, "room-7", "Room 7 is damp")
-        raised(rule, "room-8", "Room 8 is too warm")
-        page = client.get(f"/alerts/{mine.alert_id}/").content.decode()
+        open_alert(other, "room-7", "Room 7 is damp")
+        open_alert(rule, "room-8", "Room 8 is too warm")
+        page = client.get(f"/alerts/{visible_alert.alert_id}/").content.decode()
         assert page.index("Same device") < page.index("Room 7 is damp") < page.index("Same rule")
         assert page.count("Room 8 is too warm") == 1
 
-    def test_a_runbook_is_a_link_only_where_it_is_a_page(self, client: Client, rule: Rule):
-        safe = raised(rule, "a", "a", runbook_url="https://example.com/book")
-        unsafe = raised(rule, "b", "b", runbook_url="javascript:alert(1)")
+    def test_runbook_is_a_link_only_for_web_addresses(self, client: Client, rule: Rule):
+        safe = open_alert(rule, "a", "a", runbook_url="https://example.com/book")
+        unsafe = open_alert(rule, "b", "b", runbook_url="javascript:alert(1)")
         assert 'href="https://example.com/book"' in client.get(f"/alerts/{safe.alert_id}/").content.decode()
         assert 'href="javascript' not in client.get(f"/alerts/{unsafe.alert_id}/").content.decode()
 
-    def test_it_lives_on_without_its_rule_and_device(self, client: Client, rule: Rule, mine: Alert):
+    def test_alert_is_shown_after_its_rule_and_device_are_deleted(
+        self, client: Client, rule: Rule, visible_alert: Alert
+    ):
         rule.delete()
         Device.objects.all().delete()
-        page = client.get(f"/alerts/{mine.alert_id}/").content.decode()
+        page = client.get(f"/alerts/{visible_alert.alert_id}/").content.decode()
         assert "Room 7 is too warm" in page and "room-7" in page
 
-    def test_an_unknown_one_is_not_found(self, client: Client):
+    def test_unknown_alert_is_404(self, client: Client):
         assert client.get("/alerts/alt_none/").status_code == 404
 
-    def test_an_old_one_shows_the_time_around_it(self, client: Client, mine: Alert):
+    def test_chart_of_resolved_alert_ends_an_hour_after_it(self, client: Client, visible_alert: Alert):
         at = timezone.now() - timedelta(minutes=1)
-        alert_actions.resolve(of(mine), Resolution.RECOVERED, "evaluator", at={mine.pk: at})
-        page = client.get(f"/alerts/{mine.alert_id}/").content.decode()
+        alert_actions.resolve(queryset_of(visible_alert), Resolution.RECOVERED, "evaluator", at={visible_alert.pk: at})
+        page = client.get(f"/alerts/{visible_alert.alert_id}/").content.decode()
         window = re.search(r'"window": \[(\d+), (\d+)\]', page)
         assert window and datetime.fromtimestamp(int(window[2]) / 1000, at.tzinfo) - at == timedelta(
             hours=1
@@ -302,26 +278,26 @@ class TestOneAlert:
 
 
 class TestNews:
-    def test_newer_alerts_are_counted_and_shown_ones_told(self, client: Client, rule: Rule, mine: Alert):
-        raised(rule, "b", "newer")
-        alert_actions.acknowledge(of(mine), "user:ana")
-        told = client.get("/alerts/updates/", {"since": mine.pk, "shown": mine.alert_id}).json()
-        assert told["newer"] == 1 and told["unacknowledged"] == "1"
-        assert told["alerts"] == {mine.alert_id: {"status": "acknowledged", "owner": "ana"}}
+    def test_updates_count_newer_alerts_and_return_shown_ones(self, client: Client, rule: Rule, visible_alert: Alert):
+        open_alert(rule, "b", "newer")
+        alert_actions.acknowledge(queryset_of(visible_alert), "user:ana")
+        response = client.get("/alerts/updates/", {"since": visible_alert.pk, "shown": visible_alert.alert_id}).json()
+        assert response["newer"] == 1 and response["unacknowledged"] == "1"
+        assert response["alerts"] == {visible_alert.alert_id: {"status": "acknowledged", "owner": "ana"}}
 
     @pytest.mark.parametrize("since", ["", "x", "-1", "9" * 30])
-    def test_any_words_are_answered(self, client: Client, since: str):
+    def test_invalid_parameters_are_ignored(self, client: Client, since: str):
         assert client.get("/alerts/updates/", {"since": since, "shown": "\0"}).status_code == 200
 
-    def test_it_is_cheap(self, client: Client, rule: Rule, mine: Alert):
+    def test_updates_take_few_queries(self, client: Client, rule: Rule, visible_alert: Alert):
         client.get("/alerts/updates/")
-        with CaptureQueriesContext(connection) as asked:
-            client.get("/alerts/updates/", {"since": "1", "shown": mine.alert_id})
-        assert len(asked) <= 5
+        with CaptureQueriesContext(connection) as queries:
+            client.get("/alerts/updates/", {"since": "1", "shown": visible_alert.alert_id})
+        assert len(queries) <= 5
 
 
 class TestPatterns:
-    def test_what_repeats_itself_is_told_of_devices_that_one_sees(self, client: Client, mine: Alert, theirs: Alert):
+    def test_viewer_sees_patterns_of_visible_devices(self, client: Client, visible_alert: Alert, hidden_alert: Alert):
         assert "Room 7 flaps" not in client.get("/patterns/").content.decode()
         for device_id, words in (("room-7", "Room 7 flaps"), ("elsewhere", "Elsewhere flaps")):
             Pattern.objects.create(
@@ -329,18 +305,18 @@ class TestPatterns:
             )
         page = client.get("/patterns/").content.decode()
         assert "Room 7 flaps" in page and "Elsewhere flaps" in page and "80%" in page and "4 times" in page
-        page = person("v").get("/patterns/").content.decode()
+        page = client_of("v").get("/patterns/").content.decode()
         assert "Room 7 flaps" in page and "Elsewhere flaps" not in page
 
-    def test_nothing_repeats_itself_at_first(self, client: Client):
+    def test_list_without_patterns_says_so(self, client: Client):
         assert "No patterns found" in client.get("/patterns/?from=x").content.decode()
 
 
 @pytest.mark.parametrize("page", ["403.html", "403_csrf.html", "404.html"])
-def test_error_pages_ask_the_database_nothing(page: str, site: None) -> None:
+def test_error_pages_run_no_queries(page: str, site: None) -> None:
     # They are made on a thread from which no connection is given back: a few of them would use up the pool.
     request = RequestFactory().get("/nowhere/")
     request.user = get_user_model().objects.create_user("somebody")
-    with CaptureQueriesContext(connection) as asked:
+    with CaptureQueriesContext(connection) as queries:
         loader.get_template(page).render({}, request)
-    assert [one["sql"] for one in asked] == []
+    assert [one["sql"] for one in queries] == []

@@ -5,35 +5,37 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.dashboard.conftest import Desk, sit_down
+from tests.dashboard.conftest import BrowserPage, open_page
 
 QUERY = "/api/v1/telemetry/query"
-PATIENCE = 30_000  # ms: the description is made when it is first asked for, and these are a megabyte of script each
+TIMEOUT_MS = 30_000  # ms: the description is made when it is first asked for, and these are a megabyte of script each
 
 
 @pytest.fixture
-def passer_by(browser: Browser, web_port: int) -> Iterator[Desk]:
+def anonymous_page(browser: Browser, web_port: int) -> Iterator[BrowserPage]:
     """Somebody who is not logged in, and everything that the browser asks for."""
-    desk = sit_down(browser, web_port)
+    desktop = open_page(browser, web_port)
     asked: list[str] = []
-    desk.page.on("request", lambda request: asked.append(request.url))
-    yield desk
-    assert desk.complaints == []
-    assert [url for url in asked if not url.startswith((desk.address, "data:", f"blob:{desk.address}"))] == []
+    desktop.page.on("request", lambda request: asked.append(request.url))
+    yield desktop
+    assert desktop.console_errors == []
+    assert [url for url in asked if not url.startswith((desktop.address, "data:", f"blob:{desktop.address}"))] == []
 
 
-def test_swagger_ui_shows_an_operation_with_its_examples(passer_by: Desk):
-    passer_by.open("/api/docs/")
-    page = passer_by.page
-    expect(page.get_by_role("heading", name="Telemetry")).to_be_visible(timeout=PATIENCE)
+def test_swagger_ui_shows_an_operation_with_its_examples(anonymous_page: BrowserPage):
+    anonymous_page.open("/api/docs/")
+    page = anonymous_page.page
+    expect(page.get_by_role("heading", name="Telemetry")).to_be_visible(timeout=TIMEOUT_MS)
     page.get_by_text(QUERY).click()
     expect(page.locator(".opblock-post.is-open")).to_contain_text('"aggregation"')
 
 
-def test_redoc_shows_the_operations_and_searches_among_them(passer_by: Desk):
-    passer_by.open("/api/docs/redoc/")
-    page = passer_by.page
-    expect(page.get_by_text(QUERY).first).to_be_attached(timeout=PATIENCE)
+def test_redoc_shows_and_searches_operations(anonymous_page: BrowserPage):
+    anonymous_page.open("/api/docs/redoc/")
+    page = anonymous_page.page
+    expect(page.get_by_text(QUERY).first).to_be_attached(timeout=TIMEOUT_MS)
     expect(page.get_by_alt_text("redocly logo")).to_be_visible()
     page.get_by_role("textbox").fill("aggregated")
-    expect(page.get_by_role("search").get_by_text("A metric aggregated over intervals")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("search").get_by_text("A metric aggregated over intervals")).to_be_visible(
+        timeout=TIMEOUT_MS
+    )

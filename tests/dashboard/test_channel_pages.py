@@ -11,13 +11,13 @@ from django.test import Client
 
 from alerts.models import Channel, Delivery, DeliveryStatus, Route
 from alerts.notifications import channel_lifecycle
-from tests.dashboard.test_alert_pages import person
+from tests.dashboard.factories import client_of
 
-SENT: dict[str, Any] = {
+CHANNEL: dict[str, Any] = {
     "name": "duty", "kind": "email", "addresses": "a@example.com\nb@example.com", "gather_seconds": "60",
     "send_resolved": "on", "enabled": "on",
 }  # fmt: skip
-HOOK = {"name": "hook", "kind": "webhook", "url": "https://hooks.example.com/secret/path", "enabled": "on"}
+WEBHOOK = {"name": "hook", "kind": "webhook", "url": "https://hooks.example.com/secret/path", "enabled": "on"}
 ROUTE: dict[str, Any] = {
     "name": "Nights", "levels": ["critical"], "days": ["5", "6"], "from": "18:00", "to": "07:00",
     "timezone": "Europe/Oslo", "channels": ["duty"], "repeat_minutes": "15", "after_minutes": ["10", "", ""],
@@ -28,36 +28,36 @@ ROUTE: dict[str, Any] = {
 @pytest.fixture
 def hook(site: None) -> Channel:
     return channel_lifecycle.create_channel(
-        {"name": "hook", "kind": "webhook", "url": HOOK["url"], "secret": "s3cret"}, "user:mei"
+        {"name": "hook", "kind": "webhook", "url": WEBHOOK["url"], "secret": "s3cret"}, "user:mei"
     )
 
 
-def test_no_channels_teach_one_step(client: Client):
+def test_empty_list_explains_channels(client: Client):
     assert "Without a channel, alerts appear in the inbox only" in client.get("/channels/").content.decode()
 
 
-def test_what_was_typed_becomes_a_channel(client: Client):
-    page = client.post("/channels/new/", SENT, follow=True).content.decode()
+def test_submitted_form_creates_a_channel(client: Client):
+    page = client.post("/channels/new/", CHANNEL, follow=True).content.decode()
     made = Channel.objects.get()
     assert "duty saved." in page and "Destination: a@example.com, b@example.com" in page
     assert (made.addresses, made.gather_seconds) == (["a@example.com", "b@example.com"], 60)
     assert made.send_resolved and made.enabled and made.created_by == "user:mei"
 
 
-def test_an_address_and_a_secret_are_never_shown_and_kept_where_nothing_is_typed(client: Client, hook: Channel):
+def test_url_and_secret_are_hidden_and_kept_by_empty_inputs(client: Client, hook: Channel):
     for path in ("/channels/", f"/channels/{hook.channel_id}/"):
         page = client.get(path).content.decode()
         assert "hooks.example.com" in page and "secret/path" not in page and "s3cret" not in page
-    client.post(f"/channels/{hook.channel_id}/", HOOK | {"url": "", "name": "other"})
+    client.post(f"/channels/{hook.channel_id}/", WEBHOOK | {"url": "", "name": "other"})
     hook.refresh_from_db()
-    assert (hook.name, hook.url, hook.secret) == ("other", HOOK["url"], "s3cret")
-    client.post(f"/channels/{hook.channel_id}/", HOOK | {"url": "https://new.example.com", "no_secret": "on"})
+    assert (hook.name, hook.url, hook.secret) == ("other", WEBHOOK["url"], "s3cret")
+    client.post(f"/channels/{hook.channel_id}/", WEBHOOK | {"url": "https://new.example.com", "no_secret": "on"})
     hook.refresh_from_db()
     assert (hook.url, hook.secret) == ("https://new.example.com", "")
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "error"),
     [
         ({"name": ""}, "must be 1 to 200 printable characters"),
         ({"addresses": ""}, "is required for a channel of kind email"),
@@ -66,9 +66,9 @@ def test_an_address_and_a_secret_are_never_shown_and_kept_where_nothing_is_typed
         ({"gather_seconds": "soon"}, "Enter a whole number."),
     ],
 )
-def test_what_is_wrong_is_said_at_its_field(client: Client, changed: dict[str, Any], told: str):
-    answer = client.post("/channels/new/", SENT | changed)
-    assert answer.status_code == 422 and told in answer.content.decode() and not Channel.objects.exists()
+def test_invalid_form_shows_errors(client: Client, changed: dict[str, Any], error: str):
+    answer = client.post("/channels/new/", CHANNEL | changed)
+    assert answer.status_code == 422 and error in answer.content.decode() and not Channel.objects.exists()
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def receiver() -> Iterator[int]:
     server.server_close()
 
 
-def test_a_test_says_what_came_back(client: Client, receiver: int, settings: Any):
+def test_test_notification_shows_the_response(client: Client, receiver: int, settings: Any):
     settings.ALLOW_PRIVATE_WEBHOOKS = [ip_network("127.0.0.0/8")]
     hook = Channel.objects.create(name="hook", kind="webhook", url=f"http://127.0.0.1:{receiver}/")
     page = client.post(f"/channels/{hook.channel_id}/test/", follow=True).content.decode()
@@ -102,7 +102,7 @@ def test_a_test_says_what_came_back(client: Client, receiver: int, settings: Any
     assert Delivery.objects.filter(test=True, status=DeliveryStatus.FAILED).count() == 1
 
 
-def test_the_list_shows_the_last_delivery_of_each_and_the_log_has_pages(client: Client, hook: Channel):
+def test_list_shows_last_deliveries_and_pages_of_the_log(client: Client, hook: Channel):
     Delivery.objects.bulk_create(
         Delivery(channel=hook, channel_name="hook", title=f"message {n:03}", payload={}, status="sent")
         for n in range(60)
@@ -121,7 +121,7 @@ def test_a_channel_is_deleted(client: Client, hook: Channel):
 
 
 class TestRoutes:
-    def test_what_was_typed_becomes_a_route(self, client: Client):
+    def test_submitted_form_creates_a_route(self, client: Client):
         page = client.post("/channels/routes/new/", ROUTE, follow=True).content.decode()
         made = Route.objects.get()
         assert made.weekly == {"days": [5, 6], "from": "18:00", "to": "07:00", "timezone": "Europe/Oslo"}
@@ -136,7 +136,7 @@ class TestRoutes:
         assert not Route.objects.exists()
 
     @pytest.mark.parametrize(
-        ("changed", "told"),
+        ("changed", "error"),
         [
             ({"name": ""}, "must be 1 to 200 printable characters"),
             ({"channels": [], "after_minutes": [""]}, "at least one channel or escalation step is required"),
@@ -145,21 +145,21 @@ class TestRoutes:
             ({"step_0": []}, "a list of at most 10 steps"),
         ],
     )
-    def test_what_is_wrong_is_said_at_its_field(self, client: Client, changed: dict[str, Any], told: str):
+    def test_invalid_form_shows_errors(self, client: Client, changed: dict[str, Any], error: str):
         answer = client.post("/channels/routes/new/", ROUTE | changed)
-        assert answer.status_code == 422 and told in answer.content.decode() and not Route.objects.exists()
+        assert answer.status_code == 422 and error in answer.content.decode() and not Route.objects.exists()
 
 
 class TestWhoMayWhat:
-    def test_operators_look_admins_change_and_viewers_see_nothing(self, hook: Channel):
-        viewer, operator = person("v"), person("o", operates=True)
+    def test_operators_read_admins_change_and_viewers_get_403(self, hook: Channel):
+        viewer, operator = client_of("v"), client_of("o", operates=True)
         for path in ("/channels/", f"/channels/{hook.channel_id}/"):
             assert viewer.get(path).status_code == 403
             page = operator.get(path).content.decode()
             assert "hooks.example.com" in page and "<form method" not in page.split("<main")[1].split("</main>")[0]
         for path in ("new/", f"{hook.channel_id}/", f"{hook.channel_id}/test/", f"{hook.channel_id}/delete/"):
-            assert operator.post(f"/channels/{path}", SENT).status_code == 403
+            assert operator.post(f"/channels/{path}", CHANNEL).status_code == 403
         assert operator.post("/channels/routes/new/", ROUTE).status_code == 403
 
-    def test_nobody_sees_anything_without_signing_in(self, site: None):
+    def test_anonymous_visitor_is_redirected_to_login(self, site: None):
         assert Client().get("/channels/")["Location"].startswith("/login/")

@@ -3,35 +3,18 @@
 import csv
 import io
 import re
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.test import Client
 from playwright.sync_api import expect
 
 from metrics.export import jobs
 from metrics.models import ExportJob
 from tests.conftest import ApiClient, point
-from tests.dashboard.conftest import PHONE, Desk, sign_in
+from tests.dashboard.conftest import PHONE, BrowserPage, in_thread, sign_in
 
 PAGE = "/exports/"
-
-
-def elsewhere(do: Callable[[], Any]) -> Any:
-    """On another thread, since Playwright's has an event loop in which the ORM refuses to work."""
-    found: list[Any] = []
-
-    def run() -> None:
-        found.append(do())
-        connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(60)
-    return found[0]
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +33,14 @@ def rooms(gateway: ApiClient) -> None:
         assert gateway.post(f"devices/{device}/telemetry/batch", {"data_points": points}).status == 200
 
 
-def choose(desk: Desk, devices: list[str], metrics: list[str]) -> None:
+def choose(desktop: BrowserPage, devices: list[str], metrics: list[str]) -> None:
     for field, names in (("#device", devices), ("#metric", metrics)):
         for name in names:
-            desk.page.fill(field, name)
-            desk.page.press(field, "Enter")
+            desktop.page.fill(field, name)
+            desktop.page.press(field, "Enter")
 
 
-def test_the_page_and_its_names_are_for_those_who_are_signed_in(client: Client, rooms: None):
+def test_page_and_suggestions_require_login(client: Client, rooms: None):
     for path in (PAGE, "/exports/names/devices/", "/exports/names/metrics/"):
         assert Client().get(path)["Location"] == f"/login/?next={path}"
         assert client.post(path).status_code == 405
@@ -68,122 +51,122 @@ def test_the_page_and_its_names_are_for_those_who_are_signed_in(client: Client, 
     assert 'data-chosen="cold-room-07"' in page and 'data-chosen="&quot;&gt;x"' in page
 
 
-def test_an_export_is_ordered_watched_and_fetched(desk: Desk, rooms: None):
-    sign_in(desk, PAGE)
-    expect(desk.page.get_by_text("No exports yet")).to_be_visible()
-    choose(desk, ["cold-room-07", "cold-room-08"], ["temperature"])
-    expect(desk.page.locator("#devices .chip")).to_have_text(["cold-room-07", "cold-room-08"])
-    desk.page.get_by_role("button", name="Export", exact=True).click()
-    row = desk.page.locator("#list tbody tr")
+def test_export_is_created_followed_and_downloaded(desktop: BrowserPage, rooms: None):
+    sign_in(desktop, PAGE)
+    expect(desktop.page.get_by_text("No exports yet")).to_be_visible()
+    choose(desktop, ["cold-room-07", "cold-room-08"], ["temperature"])
+    expect(desktop.page.locator("#devices .chip")).to_have_text(["cold-room-07", "cold-room-08"])
+    desktop.page.get_by_role("button", name="Export", exact=True).click()
+    row = desktop.page.locator("#list tbody tr")
     expect(row).to_have_count(1)
     expect(row).to_contain_text("temperature of cold-room-07 and cold-room-08")
     expect(row).to_contain_text("Queued")
-    assert elsewhere(jobs.run_pending_jobs) == 1
+    assert in_thread(jobs.run_pending_jobs) == 1
     expect(row).to_contain_text("Ready")
     expect(row.locator("[data-rows]")).to_have_text("60")
-    with desk.page.expect_download() as download:
+    with desktop.page.expect_download() as download:
         row.get_by_role("link", name="Download").click()
     assert re.fullmatch(r"2-devices_temperature_\w+\.csv", download.value.suggested_filename)
     found = list(csv.DictReader(io.StringIO(download.value.path().read_text())))
     assert len(found) == 60 and {one["unit"] for one in found} == {"°C"}
 
 
-def test_progress_is_live_and_a_waiting_export_can_be_cancelled(desk: Desk, rooms: None):
-    sign_in(desk, PAGE)
-    choose(desk, ["cold-room-07"], ["temperature", "humidity"])
-    desk.page.get_by_role("button", name="Export", exact=True).click()
-    row = desk.page.locator("#list tbody tr")
+def test_progress_is_updated_and_an_export_is_cancelled(desktop: BrowserPage, rooms: None):
+    sign_in(desktop, PAGE)
+    choose(desktop, ["cold-room-07"], ["temperature", "humidity"])
+    desktop.page.get_by_role("button", name="Export", exact=True).click()
+    row = desktop.page.locator("#list tbody tr")
     expect(row).to_contain_text("Queued")
-    elsewhere(lambda: ExportJob.objects.update(status="running", progress=0.42))
+    in_thread(lambda: ExportJob.objects.update(status="running", progress=0.42))
     expect(row).to_contain_text("Running, 42 %")
     expect(row.locator("progress")).to_have_js_property("value", 0.42)
     row.get_by_role("button", name="Cancel").press("Enter")
     expect(row).to_contain_text("Cancelled")
     expect(row.get_by_role("button")).to_be_hidden()
-    elsewhere(lambda: ExportJob.objects.all().delete()[0])
-    desk.page.reload()
-    expect(desk.page.get_by_text("No exports yet")).to_be_visible()
+    in_thread(lambda: ExportJob.objects.all().delete()[0])
+    desktop.page.reload()
+    expect(desktop.page.get_by_text("No exports yet")).to_be_visible()
 
 
-def test_what_is_missing_or_wrong_is_said_beside_its_field(desk: Desk, rooms: None):
-    sign_in(desk, PAGE)
-    desk.page.get_by_role("button", name="Export", exact=True).click()
-    expect(desk.page.locator("#device-fault")).to_have_text("Choose at least one device")
-    expect(desk.page.locator("#metric-fault")).to_have_text("Choose at least one metric")
-    expect(desk.page.locator("#device")).to_be_focused()
-    choose(desk, ["cold-room-07"], ["temperature"])
-    expect(desk.page.locator("#device-fault")).to_be_hidden()
-    desk.page.get_by_text("Custom").click()
-    desk.page.fill("#from", "2026-03-02T10:00")
-    desk.page.fill("#to", "2026-03-02T09:00")
-    desk.page.get_by_role("button", name="Export", exact=True).click()
-    expect(desk.page.get_by_text("The start must be before the end")).to_be_visible()
-    expect(desk.page.locator("#from")).to_be_focused()
-    desk.page.fill("#from", "1969-03-02T09:00")
-    desk.page.get_by_role("button", name="Export", exact=True).click()
-    expect(desk.page.get_by_text("must be 1970-01-01 or later")).to_be_visible()
+def test_errors_are_shown_at_their_inputs(desktop: BrowserPage, rooms: None):
+    sign_in(desktop, PAGE)
+    desktop.page.get_by_role("button", name="Export", exact=True).click()
+    expect(desktop.page.locator("#device-fault")).to_have_text("Choose at least one device")
+    expect(desktop.page.locator("#metric-fault")).to_have_text("Choose at least one metric")
+    expect(desktop.page.locator("#device")).to_be_focused()
+    choose(desktop, ["cold-room-07"], ["temperature"])
+    expect(desktop.page.locator("#device-fault")).to_be_hidden()
+    desktop.page.get_by_text("Custom").click()
+    desktop.page.fill("#from", "2026-03-02T10:00")
+    desktop.page.fill("#to", "2026-03-02T09:00")
+    desktop.page.get_by_role("button", name="Export", exact=True).click()
+    expect(desktop.page.get_by_text("The start must be before the end")).to_be_visible()
+    expect(desktop.page.locator("#from")).to_be_focused()
+    desktop.page.fill("#from", "1969-03-02T09:00")
+    desktop.page.get_by_role("button", name="Export", exact=True).click()
+    expect(desktop.page.get_by_text("must be 1970-01-01 or later")).to_be_visible()
     # The browser notes every refused request; the page has said it in words.
-    assert all("422" in one for one in desk.complaints)
-    desk.complaints.clear()
+    assert all("422" in one for one in desktop.console_errors)
+    desktop.console_errors.clear()
 
 
-def test_an_aggregated_export_has_an_interval_and_a_failed_one_says_why(desk: Desk, rooms: None):
-    sign_in(desk, PAGE)
-    expect(desk.page.locator("#interval")).to_be_disabled()
-    choose(desk, ["cold-room-07"], ["temperature"])
-    desk.page.select_option("#aggregation", "avg")
-    desk.page.select_option("#interval", "60")
-    desk.page.get_by_text("JSON lines", exact=True).click()
-    desk.page.get_by_role("button", name="Export", exact=True).click()
-    row = desk.page.locator("#list tbody tr").first
+def test_aggregated_export_has_an_interval_and_failed_export_a_reason(desktop: BrowserPage, rooms: None):
+    sign_in(desktop, PAGE)
+    expect(desktop.page.locator("#interval")).to_be_disabled()
+    choose(desktop, ["cold-room-07"], ["temperature"])
+    desktop.page.select_option("#aggregation", "avg")
+    desktop.page.select_option("#interval", "60")
+    desktop.page.get_by_text("JSON lines", exact=True).click()
+    desktop.page.get_by_role("button", name="Export", exact=True).click()
+    row = desktop.page.locator("#list tbody tr").first
     expect(row).to_contain_text("avg per minute, JSON lines")
-    assert elsewhere(lambda: jobs.query_of(ExportJob.objects.get()).timezone) == "Europe/Oslo"
-    desk.page.locator("#devices button").click()
-    choose(desk, ["nobody"], [])
-    desk.page.get_by_role("button", name="Export", exact=True).click()
-    expect(desk.page.locator("#list tbody tr")).to_have_count(2)
-    assert elsewhere(jobs.run_pending_jobs) == 2
+    assert in_thread(lambda: jobs.query_of(ExportJob.objects.get()).timezone) == "Europe/Oslo"
+    desktop.page.locator("#devices button").click()
+    choose(desktop, ["nobody"], [])
+    desktop.page.get_by_role("button", name="Export", exact=True).click()
+    expect(desktop.page.locator("#list tbody tr")).to_have_count(2)
+    assert in_thread(jobs.run_pending_jobs) == 2
     expect(row).to_contain_text("These devices and metrics have no data in this range")
-    expect(desk.page.locator("#list tbody tr").nth(1)).to_contain_text("Ready")
+    expect(desktop.page.locator("#list tbody tr").nth(1)).to_contain_text("Ready")
 
 
-def test_names_are_offered_while_one_types(desk: Desk, rooms: None):
-    sign_in(desk, PAGE)
-    desk.page.locator("#device").press_sequentially("room-0")
-    expect(desk.page.locator("#device-names option")).to_have_count(2)
-    choose(desk, ["cold-room-07"], [])
-    desk.page.locator("#metric").press_sequentially("hum")
-    expect(desk.page.locator("#metric-names option")).to_have_count(1)
-    desk.page.evaluate(
+def test_names_are_suggested_while_typing(desktop: BrowserPage, rooms: None):
+    sign_in(desktop, PAGE)
+    desktop.page.locator("#device").press_sequentially("room-0")
+    expect(desktop.page.locator("#device-names option")).to_have_count(2)
+    choose(desktop, ["cold-room-07"], [])
+    desktop.page.locator("#metric").press_sequentially("hum")
+    expect(desktop.page.locator("#metric-names option")).to_have_count(1)
+    desktop.page.evaluate(
         """() => {
             const input = document.querySelector("#metric");
             input.value = "humidity";
             input.dispatchEvent(new InputEvent("input", { inputType: "insertReplacementText" }));
         }"""
     )
-    expect(desk.page.locator("#metrics .chip")).to_have_text("humidity")
-    desk.page.press("#metric", "Backspace")
-    expect(desk.page.locator("#metrics .chip")).to_have_count(0)
-    desk.page.fill("#metric", "a, b,a")
-    expect(desk.page.locator("#metrics .chip")).to_have_text(["a", "b"])
-    desk.page.press("#metric", "Enter")
-    expect(desk.page.get_by_text("No exports yet")).to_be_visible()
+    expect(desktop.page.locator("#metrics .chip")).to_have_text("humidity")
+    desktop.page.press("#metric", "Backspace")
+    expect(desktop.page.locator("#metrics .chip")).to_have_count(0)
+    desktop.page.fill("#metric", "a, b,a")
+    expect(desktop.page.locator("#metrics .chip")).to_have_text(["a", "b"])
+    desktop.page.press("#metric", "Enter")
+    expect(desktop.page.get_by_text("No exports yet")).to_be_visible()
 
 
-def test_a_list_that_cannot_be_refreshed_says_so_and_goes_on(desk: Desk, rooms: None):
-    sign_in(desk, PAGE)
-    choose(desk, ["cold-room-07"], ["temperature"])
-    desk.page.get_by_role("button", name="Export", exact=True).click()
-    expect(desk.page.locator("#list tbody tr")).to_have_count(1)
-    desk.page.route("**/export/jobs?*", lambda route: route.abort())
-    expect(desk.page.locator("#list-fault")).to_contain_text("cannot be refreshed")
-    expect(desk.page.locator("#list tbody tr")).to_be_visible()
-    desk.page.unroute("**/export/jobs?*")
-    expect(desk.page.locator("#list-fault")).to_be_hidden()
-    desk.complaints.clear()  # of the requests that were broken off
+def test_failed_refresh_is_shown_and_retried(desktop: BrowserPage, rooms: None):
+    sign_in(desktop, PAGE)
+    choose(desktop, ["cold-room-07"], ["temperature"])
+    desktop.page.get_by_role("button", name="Export", exact=True).click()
+    expect(desktop.page.locator("#list tbody tr")).to_have_count(1)
+    desktop.page.route("**/export/jobs?*", lambda route: route.abort())
+    expect(desktop.page.locator("#list-fault")).to_contain_text("cannot be refreshed")
+    expect(desktop.page.locator("#list tbody tr")).to_be_visible()
+    desktop.page.unroute("**/export/jobs?*")
+    expect(desktop.page.locator("#list-fault")).to_be_hidden()
+    desktop.console_errors.clear()  # of the requests that were broken off
 
 
-def test_nothing_scrolls_sideways_on_a_phone(phone: Desk, rooms: None):
+def test_pages_fit_the_width_of_a_phone(phone: BrowserPage, rooms: None):
     sign_in(phone, PAGE)
     choose(phone, ["cold-room-07", "cold-room-08" * 9], ["temperature", "humidity"])
     phone.page.get_by_text("Custom").click()

@@ -25,43 +25,43 @@ def cold_room(gateway: ApiClient) -> Device:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_nobody_sees_anything_without_signing_in(site: None, path: str):
+def test_anonymous_visitor_is_redirected_to_login(site: None, path: str):
     answer = Client().get(path)
     assert (answer.status_code, answer["Location"]) == (302, f"/login/?next={path}")
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_only_show(client: Client, path: str):
+def test_pages_reject_post(client: Client, path: str):
     assert client.post(path).status_code == 405
 
 
-def test_an_empty_site_teaches_one_step(client: Client):
+def test_empty_site_shows_first_command(client: Client):
     page = client.get("/").content.decode()
     assert "curl http://testserver/api/v1/telemetry/devices/my-device/telemetry" in page
     assert "Waiting for the first point" in page
 
 
-def test_the_overview_says_how_everything_is(client: Client, cold_room: Device):
+def test_overview_shows_device_states_and_values(client: Client, cold_room: Device):
     page = client.get("/").content.decode()
     assert "1 device online" in page
     assert re.search(r"temperature <b[^>]*>4.25</b> <small>°C</small>", page)
 
 
-def test_a_silent_device_is_named_first(client: Client, cold_room: Device, gateway: ApiClient):
+def test_offline_device_is_listed_first(client: Client, cold_room: Device, gateway: ApiClient):
     assert gateway.post("devices/pump-02/telemetry", point("pressure", 3, seconds_ago=1200)).status == 200
     page = client.get("/").content.decode()
     assert "1 of 2 devices is offline" in page
     assert re.findall(r'<tr data-device="([^"]+)"', page) == ["pump-02", "cold-room-07"]
 
 
-def test_a_recording_of_years_ago_still_shows_its_values(client: Client, gateway: ApiClient):
+def test_newest_value_of_months_ago_is_shown(client: Client, gateway: ApiClient):
     assert gateway.post("devices/old/telemetry", point("temperature", 1.5, seconds_ago=80 * 86400)).status == 200
     page = client.get("/devices/").content.decode()
     assert "1.50" in page
     assert "80\xa0d" in page
 
 
-def test_a_device_shows_every_kind_of_value(client: Client, cold_room: Device):
+def test_device_page_shows_every_kind_of_value(client: Client, cold_room: Device):
     page = client.get("/devices/cold-room-07/").content.decode()
     for text in ("4.25", ">on<", "2.4.1"):
         assert text in page
@@ -69,20 +69,20 @@ def test_a_device_shows_every_kind_of_value(client: Client, cold_room: Device):
     assert {metric["name"]: metric["kind"] for metric in drawable} == {"temperature": "number", "door_open": "boolean"}
 
 
-def test_a_device_that_never_sent_shows_its_first_step(client: Client):
+def test_device_without_data_shows_first_command(client: Client):
     Device.objects.create(device_id="cold room/85")
     page = client.get("/devices/cold%20room/85/").content.decode()
     assert "No data yet" in page
     assert "/devices/cold%20room%2F85/telemetry" in page
 
 
-def test_an_unknown_device_is_not_found(client: Client):
+def test_unknown_device_is_404(client: Client):
     answer = client.get("/devices/nobody/")
     assert answer.status_code == 404
     assert "Page not found" in answer.content.decode()
 
 
-def test_what_a_device_calls_itself_is_never_markup(client: Client, gateway: ApiClient):
+def test_device_names_are_escaped(client: Client, gateway: ApiClient):
     name = "<img src=x onerror=alert(1)>"
     Device.objects.create(device_id="evil", name=name)
     assert gateway.post("devices/evil/telemetry", point(name, name)).status == 200
@@ -90,7 +90,7 @@ def test_what_a_device_calls_itself_is_never_markup(client: Client, gateway: Api
         assert name not in client.get(path).content.decode()
 
 
-def test_recent_gives_the_hour_and_the_range_since_midnight(client: Client, gateway: ApiClient):
+def test_recent_returns_last_hour_and_range_since_midnight(client: Client, gateway: ApiClient):
     points = [point("temperature", value, seconds_ago=ago) for value, ago in ((9, 7200), (2, 1800), (4, 0))]
     assert gateway.post("devices/d/telemetry/batch", {"data_points": points}).status == 200
     midnight = (timezone.now() - timedelta(hours=5)).timestamp()
@@ -99,7 +99,7 @@ def test_recent_gives_the_hour_and_the_range_since_midnight(client: Client, gate
     assert (found["low"], found["high"]) == (2, 9)
 
 
-def test_recent_has_a_line_for_every_metric_that_is_a_number(client: Client, gateway: ApiClient):
+def test_recent_returns_a_sparkline_for_every_metric(client: Client, gateway: ApiClient):
     points = [point("on", True), point("words", "so it is"), point("count", 3, seconds_ago=7200)]
     assert gateway.post("devices/d/telemetry/batch", {"data_points": points}).status == 200
     found = client.get("/recent/d/", {"metric": ["on", "words", "count", "unknown", "nul\0"]}).json()["metrics"]
@@ -112,7 +112,7 @@ def test_recent_has_a_line_for_every_metric_that_is_a_number(client: Client, gat
     }
 
 
-def test_a_device_says_what_cannot_be_read_of_it(client: Client, gateway: ApiClient):
+def test_damaged_blocks_are_shown_as_incomplete(client: Client, gateway: ApiClient):
     assert gateway.post("devices/d/telemetry", point("temperature", 1)).status == 200
     whole = "unmerged block 1 is damaged and was left out"
     assert whole not in client.get("/devices/d/").content.decode()
@@ -123,7 +123,7 @@ def test_a_device_says_what_cannot_be_read_of_it(client: Client, gateway: ApiCli
 
 
 @pytest.mark.parametrize("today", ["", "x", "nan", "inf", "1e300", "-1e300"])
-def test_recent_takes_any_midnight(client: Client, cold_room: Device, today: str):
+def test_recent_accepts_any_midnight(client: Client, cold_room: Device, today: str):
     assert client.get("/recent/cold-room-07/", {"today": today}).status_code == 200
 
 
@@ -135,25 +135,25 @@ class TestManyDevices:
         Device.objects.bulk_create(Device(device_id=f"device-{n:05}", name=f"Sensor {n}") for n in range(12_000))
 
     @pytest.mark.parametrize("path", ["/", "/devices/", "/devices/?q=sensor+99", "/devices/?after=device-05000"])
-    def test_a_page_asks_few_questions_and_shows_few_rows(self, client: Client, path: str):
+    def test_page_takes_few_queries_and_shows_few_rows(self, client: Client, path: str):
         client.get(path)
         with CaptureQueriesContext(
             connection,
-        ) as asked:
+        ) as queries:
             answer = client.get(path)
-        assert len(asked) <= 5
+        assert len(queries) <= 5
         assert answer.content.count(b"<tr data-device") <= 50
 
-    def test_the_overview_of_a_large_fleet_shows_what_is_alive_in_it(self, client: Client, gateway: ApiClient):
+    def test_overview_of_large_fleet_shows_recently_seen_devices(self, client: Client, gateway: ApiClient):
         assert gateway.post("devices/device-00042/telemetry", point("temperature", 3)).status == 200
         page = client.get("/").content.decode()
         assert "2 of the 2 most recently seen devices are online" in page
         assert re.findall(r'<tr data-device="([^"]+)"', page) == ["device-00042", "cold-room-07"]
 
-    def test_the_list_counts_no_further_than_it_must(self, client: Client):
+    def test_list_counts_up_to_the_bound(self, client: Client):
         assert "9,999+ devices" in client.get("/devices/").content.decode()
 
-    def test_pages_of_the_list_lead_through_every_device(self, client: Client):
+    def test_list_pages_contain_every_device(self, client: Client):
         seen, path = [], "/devices/?q=sensor+77"
         while path:
             page = client.get(path).content.decode()
@@ -165,17 +165,17 @@ class TestManyDevices:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_theme_is_in_the_page_before_any_script(client: Client, theme: str):
+def test_theme_is_in_the_html_without_scripts(client: Client, theme: str):
     client.cookies["telemetry_theme"] = theme
     assert f'<html lang="en" data-theme="{theme}">' in client.get("/").content.decode()
 
 
-def test_a_strange_theme_is_no_theme(client: Client):
+def test_unknown_theme_is_ignored(client: Client):
     client.cookies["telemetry_theme"] = '"><script>'
     assert '<html lang="en">' in client.get("/").content.decode()
 
 
-def test_nothing_in_a_page_is_inline(client: Client, cold_room: Device):
+def test_pages_contain_no_inline_scripts_or_styles(client: Client, cold_room: Device):
     for path in ("/", "/devices/", "/devices/cold-room-07/", "/nothing/"):
         answer = client.get(path)
         page = answer.content.decode()
@@ -183,7 +183,7 @@ def test_nothing_in_a_page_is_inline(client: Client, cold_room: Device):
         assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script>", page)
 
 
-def test_signing_out_needs_a_form_of_this_site(client: Client):
+def test_logout_requires_post(client: Client):
     assert client.get("/logout/").status_code == 405
     assert client.post("/logout/").status_code == 302
     assert client.get("/").status_code == 302

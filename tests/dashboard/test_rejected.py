@@ -17,7 +17,7 @@ from metrics.storage import series_registry
 from metrics.storage.connection import connect
 from rest.caller import OPERATORS
 from tests.conftest import ApiClient, point
-from tests.dashboard.conftest import Desk, sign_in
+from tests.dashboard.conftest import BrowserPage, sign_in
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def battery(admin: ApiClient) -> MetricDefinition:
     return definition
 
 
-def somebody(name: str, *, operates: bool) -> Client:
+def client_of(name: str, *, operates: bool) -> Client:
     user = get_user_model().objects.create_user(name)
     DeviceGroup.objects.get(name="site a").members.add(user)
     if operates:
@@ -43,11 +43,11 @@ def somebody(name: str, *, operates: bool) -> Client:
     return client
 
 
-def test_the_empty_inbox_says_so(client: Client):
+def test_empty_inbox_shows_no_rejected_points(client: Client):
     assert "No rejected points" in client.get("/rejected/").content.decode()
 
 
-def test_it_shows_who_what_why_and_how_many(client: Client, battery: Any):
+def test_inbox_shows_metric_reason_and_sender(client: Client, battery: Any):
     page = client.get("/rejected/").content.decode()
     for words in (
         "battery",
@@ -61,10 +61,10 @@ def test_it_shows_who_what_why_and_how_many(client: Client, battery: Any):
     assert "No rejected points with" in client.get("/rejected/?q=none").content.decode()
 
 
-def test_operators_replay_and_dismiss_and_viewers_only_look(battery: Any):
+def test_operators_replay_and_dismiss_and_viewers_read(battery: Any):
     mine = Rejected.objects.get(device_id="boiler-7").pk
     theirs = Rejected.objects.get(device_id="elsewhere").pk
-    watching, operating = somebody("v", operates=False), somebody("o", operates=True)
+    watching, operating = client_of("v", operates=False), client_of("o", operates=True)
     for one in (watching, operating):
         page = one.get("/rejected/").content.decode()
         assert "boiler-7" in page and "elsewhere" not in page
@@ -82,7 +82,7 @@ def test_operators_replay_and_dismiss_and_viewers_only_look(battery: Any):
     assert [row.pk for row in Rejected.objects.all()] == [theirs]
 
 
-def test_the_page_asks_for_csrf_and_a_login(battery: Any):
+def test_page_requires_login_and_csrf_token(battery: Any):
     row = Rejected.objects.first().pk
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(get_user_model().objects.create_superuser("boss"))
@@ -90,13 +90,13 @@ def test_the_page_asks_for_csrf_and_a_login(battery: Any):
     assert Client().get("/rejected/").headers["Location"].startswith("/login/")
 
 
-def test_dismissing_takes_a_row_away(client: Client, battery: Any):
+def test_dismissed_row_is_deleted(client: Client, battery: Any):
     row = Rejected.objects.get(device_id="elsewhere").pk
     page = client.post(f"/rejected/{row}/dismiss/", follow=True).content.decode()
     assert "2 rejected points dismissed." in page and "elsewhere" not in page
 
 
-def test_many_rows_have_pages_and_a_page_asks_the_database_as_often(client: Client, django_assert_max_num_queries: Any):
+def test_list_has_pages_and_takes_few_queries(client: Client, django_assert_max_num_queries: Any):
     now = time.time()
     lines = [
         InboxRow("key:1:gw", f"d{n:03}", "m", "too_old", now, now - n, 1, "old", [RejectedPoint(0, 1.0, b"")])
@@ -111,7 +111,7 @@ def test_many_rows_have_pages_and_a_page_asks_the_database_as_often(client: Clie
     assert client.get("/rejected/?from=x").status_code == 200
 
 
-def test_the_admin_replays_what_is_selected(client: Client, battery: Any):
+def test_admin_action_replays_selected_rows(client: Client, battery: Any):
     battery.max_value = 200
     battery.save()
     assert "boiler-7" in client.get("/admin/ingest/rejected/").content.decode()
@@ -121,20 +121,20 @@ def test_the_admin_replays_what_is_selected(client: Client, battery: Any):
     assert "4 points stored, 0 rejected again." in page and not Rejected.objects.exists()
 
 
-def test_the_admin_dismisses_what_is_selected(client: Client, battery: Any):
+def test_admin_action_deletes_selected_rows(client: Client, battery: Any):
     chosen = list(Rejected.objects.values_list("pk", flat=True))
     client.post("/admin/ingest/rejected/", {"action": "delete_selected", "_selected_action": chosen, "post": "yes"})
     assert not Rejected.objects.exists()
 
 
 @pytest.fixture
-def mended(battery: Any) -> None:
+def fixed_definition(battery: Any) -> None:
     battery.max_value = 200
     battery.save()
 
 
-def test_replaying_in_a_browser(mended: None, desk: Desk, phone: Desk):
-    for one in (desk, phone):
+def test_points_are_replayed_in_a_browser(fixed_definition: None, desktop: BrowserPage, phone: BrowserPage):
+    for one in (desktop, phone):
         sign_in(one, "/rejected/")
         assert one.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         one.page.get_by_role("button", name="Replay battery of").first.click()

@@ -13,10 +13,10 @@ from alerts.models import Alert, Channel, Mode, Rule, Status
 from alerts.rules import lifecycle
 from dashboard.forms.rules import RuleEditForm
 from metrics.models import DeviceGroup
+from tests.dashboard.factories import client_of, open_alert
 from tests.dashboard.submitted_form import SubmittedForm
-from tests.dashboard.test_alert_pages import person, raised
 
-SENT: dict[str, Any] = {
+FORM: dict[str, Any] = {
     "name": "Too warm", "metric_name": "temperature", "kind": "threshold", "condition": ">", "threshold_value": "2,5",
     "clear_threshold": "1.5", "aggregation": "avg", "level": "critical", "evaluation_window": "5",
     "evaluation_window_unit": "60", "trigger_count": "3",
@@ -26,7 +26,7 @@ SENT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def the_rule() -> Rule:
+def live_rule() -> Rule:
     return Rule.objects.get(mode=Mode.LIVE)
 
 
@@ -36,15 +36,15 @@ def rule(site: None) -> Rule:
     return lifecycle.create(fields | {"notification_channels": ["duty"]}, "user:ana")
 
 
-def draft(rule: Rule, **changed: Any) -> dict[str, Any]:
+def form_of(rule: Rule, **changed: Any) -> dict[str, Any]:
     """What the page's form sends of a rule."""
-    return SENT | {"version": str(rule.version)} | changed
+    return FORM | {"version": str(rule.version)} | changed
 
 
 class TestForm:
-    def test_what_was_typed_becomes_a_rule(self, client: Client):
-        answer = client.post("/rules/new/", SENT)
-        made = the_rule()
+    def test_submitted_form_creates_a_rule(self, client: Client):
+        answer = client.post("/rules/new/", FORM)
+        made = live_rule()
         assert answer["Location"] == f"/rules/{made.rule_id}/"
         document = lifecycle.document_of(made)
         assert document == {
@@ -68,19 +68,19 @@ class TestForm:
             ("absence", {"expected_interval": "60", "expected_interval_unit": "1"}, {"expected_interval": 60}),
         ],
     )
-    def test_each_kind_keeps_what_it_asks_for(
+    def test_each_kind_saves_its_own_parameters(
         self, client: Client, kind: str, more: dict[str, Any], parameters: dict[str, Any]
     ):
-        sent = SENT | {"kind": kind} | more
+        sent = FORM | {"kind": kind} | more
         if kind != "trend":
             sent |= {"clear_threshold": ""}
         client.post("/rules/new/", sent)
-        made = the_rule()
+        made = live_rule()
         assert (made.kind, made.parameters, made.aggregation) == (kind, parameters, "")
         assert (made.threshold_value is None) is (kind in ("anomaly", "absence"))
 
     @pytest.mark.parametrize(
-        ("changed", "told"),
+        ("changed", "error"),
         [
             ({"name": ""}, "may not be blank"),
             ({"threshold_value": ""}, "is needed for a rule of kind threshold"),
@@ -96,19 +96,17 @@ class TestForm:
             ({"kind": "forecast", "clear_threshold": "", "horizon": ""}, "seconds are accepted"),
         ],
     )
-    def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_is_kept(
-        self, client: Client, changed: dict[str, Any], told: str
-    ):
-        answer = client.post("/rules/new/", SENT | changed)
+    def test_invalid_form_shows_errors_and_keeps_its_texts(self, client: Client, changed: dict[str, Any], error: str):
+        answer = client.post("/rules/new/", FORM | changed)
         page = answer.content.decode()
-        assert answer.status_code == 422 and told in page and "room-7\r\nroom 8" in page
+        assert answer.status_code == 422 and error in page and "room-7\r\nroom 8" in page
         assert not Rule.objects.exists()
-        checked = client.post("/rules/check/", SENT | changed).json()
-        assert checked["document"] is None and told in str(checked["errors"])
+        checked = client.post("/rules/check/", FORM | changed).json()
+        assert checked["document"] is None and error in str(checked["errors"])
 
-    def test_a_rule_and_its_form_are_the_same(self, client: Client):
-        client.post("/rules/new/", SENT)
-        made = the_rule()
+    def test_unedited_form_submits_the_same_rule(self, client: Client):
+        client.post("/rules/new/", FORM)
+        made = live_rule()
         page = client.get(f"/rules/{made.rule_id}/").content.decode()
         submitted = QueryDict(mutable=True)
         for name, values in SubmittedForm(page).fields.items():
@@ -118,51 +116,53 @@ class TestForm:
 
 
 class TestVersions:
-    def test_saving_makes_a_version_and_the_same_again_none(self, client: Client, rule: Rule):
-        page = client.post(f"/rules/{rule.rule_id}/", draft(rule, note="Nights are warm"), follow=True).content.decode()
+    def test_saving_creates_a_version_only_for_changes(self, client: Client, rule: Rule):
+        page = client.post(
+            f"/rules/{rule.rule_id}/", form_of(rule, note="Nights are warm"), follow=True
+        ).content.decode()
         assert "Version 2 saved." in page and "Nights are warm" in page
         assert re.search(r"<b>threshold</b> <s>2</s> 2.50", page)
-        again = client.post(f"/rules/{rule.rule_id}/", draft(the_rule()), follow=True).content.decode()
-        assert "No changes to save" in again and the_rule().version == 2
+        again = client.post(f"/rules/{rule.rule_id}/", form_of(live_rule()), follow=True).content.decode()
+        assert "No changes to save" in again and live_rule().version == 2
 
-    def test_a_draft_of_an_older_version_is_kept_and_not_saved(self, client: Client, rule: Rule):
+    def test_form_of_an_older_version_is_rejected_and_kept(self, client: Client, rule: Rule):
         lifecycle.change(rule, {"threshold_value": 9}, "user:ana")
-        answer = client.post(f"/rules/{rule.rule_id}/", draft(rule, threshold_value="7"))
+        answer = client.post(f"/rules/{rule.rule_id}/", form_of(rule, threshold_value="7"))
         page = answer.content.decode()
         assert answer.status_code == 422 and "Not saved: ana changed this rule" in page and 'value="7"' in page
-        assert the_rule().threshold_value == 9
-        client.post(f"/rules/{rule.rule_id}/", draft(the_rule(), threshold_value="7"))
-        assert the_rule().threshold_value == 7
+        assert live_rule().threshold_value == 9
+        client.post(f"/rules/{rule.rule_id}/", form_of(live_rule(), threshold_value="7"))
+        assert live_rule().threshold_value == 7
 
-    def test_a_version_of_before_is_put_back(self, client: Client, rule: Rule):
+    def test_earlier_version_is_restored(self, client: Client, rule: Rule):
         lifecycle.change(rule, {"threshold_value": 9}, "user:ana")
         sent = client.post(f"/rules/{rule.rule_id}/restore/", {"version": "1"}, follow=True)
-        assert "Version 1 restored as version 3." in sent.content.decode() and the_rule().threshold_value == 2
+        assert "Version 1 restored as version 3." in sent.content.decode() and live_rule().threshold_value == 2
         for wrong in ("77", "x", "9" * 30, ""):
             page = client.post(f"/rules/{rule.rule_id}/restore/", {"version": wrong}, follow=True).content.decode()
             assert "Not restored" in page
 
-    def test_a_shadow_is_tried_compared_and_taken_over(self, client: Client, rule: Rule):
-        client.post(f"/rules/{rule.rule_id}/", draft(rule, **{"as": "shadow"}))
+    def test_shadow_is_created_compared_and_promoted(self, client: Client, rule: Rule):
+        client.post(f"/rules/{rule.rule_id}/", form_of(rule, **{"as": "shadow"}))
         shadow = Rule.objects.get(mode=Mode.SHADOW)
-        assert shadow.shadow_of == rule and the_rule().version == 1
-        raised(shadow, "a", "a", minutes_ago=-1, shadow=True)
+        assert shadow.shadow_of == rule and live_rule().version == 1
+        open_alert(shadow, "a", "a", minutes_ago=-1, shadow=True)
         page = client.get(f"/rules/{rule.rule_id}/").content.decode()
         assert re.search(r"0 alerts</td>\s*<td class=\"num\">1 alert<", page)
         assert "1 shadow" in client.get("/rules/").content.decode()
         page = client.post(f"/rules/{shadow.rule_id}/promote/", follow=True).content.decode()
-        assert "Shadow promoted: version 2 of Too warm saved." in page and the_rule().threshold_value == 2.5
+        assert "Shadow promoted: version 2 of Too warm saved." in page and live_rule().threshold_value == 2.5
         assert client.post(f"/rules/{rule.rule_id}/promote/").status_code == 404
 
-    def test_deleting_resolves_what_is_open(self, client: Client, rule: Rule):
-        raised(rule, "a", "a")
+    def test_deleting_a_rule_resolves_its_open_alerts(self, client: Client, rule: Rule):
+        open_alert(rule, "a", "a")
         page = client.post(f"/rules/{rule.rule_id}/delete/", follow=True).content.decode()
         assert "Too warm deleted. 1 open alert resolved." in page and "No rules yet" in page
         assert Alert.objects.get().status == Status.RESOLVED
 
 
 class TestList:
-    def test_it_says_what_a_rule_says_and_how_it_fares(self, client: Client, rule: Rule):
+    def test_list_shows_conditions_and_warnings(self, client: Client, rule: Rule):
         Channel.objects.create(name="known", kind="webhook", url="https://example.com")
         pumps = [f"pump {n}" for n in range(5)]
         fields = {"notification_channels": ["duty", "known"], "suspended": "division by zero", "device_ids": pumps}
@@ -179,33 +179,33 @@ class TestList:
             assert words in page
         assert "No rule with" in client.get("/rules/?q=none").content.decode()
 
-    def test_it_has_pages_and_asks_few_questions(self, client: Client, rule: Rule):
+    def test_list_has_pages_and_takes_few_queries(self, client: Client, rule: Rule):
         for n in range(120):
             lifecycle.create({"name": f"rule {n:03}", "metric_name": "m", "threshold_value": n}, "user:ana")
         client.get("/rules/")
-        with CaptureQueriesContext(connection) as asked:
+        with CaptureQueriesContext(connection) as queries:
             page = client.get("/rules/").content.decode()
-        assert len(asked) <= 7 and page.count('<th scope="row">') == 50
+        assert len(queries) <= 7 and page.count('<th scope="row">') == 50
         assert "rule 119" in client.get("/rules/?from=100").content.decode()
 
 
 class TestWhoMayWhat:
-    def test_viewers_read_operators_switch_and_admins_change(self, rule: Rule):
+    def test_viewers_read_operators_switch_and_admins_change_rules(self, rule: Rule):
         DeviceGroup.objects.create(name="site a")
-        viewer, operator = person("v"), person("o", operates=True)
+        viewer, operator = client_of("v"), client_of("o", operates=True)
         for one in (viewer, operator):
             page = one.get(f"/rules/{rule.rule_id}/").content.decode()
             assert "disabled" in page and "Save as" not in page and "Delete" not in page
             for path in ("new", "check", f"{rule.rule_id}", f"{rule.rule_id}/restore", f"{rule.rule_id}/delete"):
-                assert one.post(f"/rules/{path}/", SENT).status_code == 403, path
+                assert one.post(f"/rules/{path}/", FORM).status_code == 403, path
             assert one.get("/rules/new/").status_code == 403
         assert viewer.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no"}).status_code == 403
         page = operator.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no", "back": "list"}, follow=True)
-        assert "Too warm disabled." in page.content.decode() and not the_rule().enabled
+        assert "Too warm disabled." in page.content.decode() and not live_rule().enabled
 
-    def test_nobody_sees_anything_without_signing_in(self, rule: Rule):
+    def test_anonymous_visitor_is_redirected_to_login(self, rule: Rule):
         for path in ("/rules/", "/rules/new/", f"/rules/{rule.rule_id}/"):
             assert Client().get(path)["Location"].startswith("/login/")
 
-    def test_an_unknown_rule_is_not_found(self, client: Client):
+    def test_unknown_rule_is_404(self, client: Client):
         assert client.get("/rules/rule_none/").status_code == 404

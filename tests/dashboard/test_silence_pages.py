@@ -12,10 +12,10 @@ from alerts.models import Alert, Rule, Silence
 from alerts.rules import lifecycle
 from metrics.models import Device, DeviceGroup
 from rest.caller import Caller
-from tests.dashboard.test_alert_pages import person, raised
+from tests.dashboard.factories import client_of, open_alert
 
 MEI = Caller("user:mei", "admin")
-SENT: dict[str, Any] = {
+FORM: dict[str, Any] = {
     "kind": "silence", "device_ids": "room-7\r\n", "lasting": "3600", "reason": "Defrosting", "timezone": "Europe/Oslo",
 }  # fmt: skip
 
@@ -26,27 +26,27 @@ def rule(site: None) -> Rule:
 
 
 @pytest.fixture
-def mine(rule: Rule) -> Alert:
+def visible_alert(rule: Rule) -> Alert:
     """Of a device of `site a`."""
-    alert = raised(rule, "room-7", "Room 7 is too warm")
+    alert = open_alert(rule, "room-7", "Room 7 is too warm")
     alert.device.groups.add(DeviceGroup.objects.get_or_create(name="site a")[0])  # type: ignore[union-attr]
     return alert
 
 
-def quiet(**fields: Any) -> Silence:
+def create_silence(**fields: Any) -> Silence:
     given = {"device_ids": ["room-7"], "reason": "Because", "ends_at": timezone.now() + timedelta(hours=2)}
     return silences.create_silence(given | fields, MEI)
 
 
-def test_nothing_quiet_teaches_one_step(client: Client):
+def test_empty_list_explains_silences(client: Client):
     assert "Before work on a device" in client.get("/silences/").content.decode()
 
 
-def test_what_is_quiet_now_to_come_and_over(client: Client):
+def test_silences_are_listed_by_state(client: Client):
     now = timezone.now()
-    quiet(reason="at this time")
-    quiet(reason="tomorrow", starts_at=now + timedelta(days=1), ends_at=now + timedelta(days=2))
-    silences.end_silence(quiet(reason="long ago", kind="maintenance"), MEI)
+    create_silence(reason="at this time")
+    create_silence(reason="tomorrow", starts_at=now + timedelta(days=1), ends_at=now + timedelta(days=2))
+    silences.end_silence(create_silence(reason="long ago", kind="maintenance"), MEI)
     page = client.get("/silences/").content.decode()
     order = [
         page.index(words) for words in (">Active<", "at this time", ">Scheduled<", "tomorrow", ">Expired<", "long ago")
@@ -54,18 +54,18 @@ def test_what_is_quiet_now_to_come_and_over(client: Client):
     assert order == sorted(order) and ">maintenance<" in page
 
 
-def test_one_is_opened_for_so_long(client: Client):
-    page = client.post("/silences/", SENT, follow=True).content.decode()
+def test_silence_is_created_for_a_duration(client: Client):
+    page = client.post("/silences/", FORM, follow=True).content.decode()
     made = Silence.objects.get()
     assert "Silenced until" in page and "Defrosting" in page
     assert (made.device_ids, made.reason, made.created_by) == (["room-7"], "Defrosting", "user:mei")
     assert made.ends_at - made.starts_at == timedelta(hours=1)
 
 
-def test_times_are_of_the_readers_clock(client: Client):
+def test_times_are_in_the_readers_time_zone(client: Client):
     now = timezone.now()
     begin, end = (now + timedelta(days=day) for day in (2, 3))
-    sent = SENT | {"lasting": "0", "starts_at": f"{begin:%Y-%m-%d}T10:00", "ends_at": f"{end:%Y-%m-%d}T12:00"}
+    sent = FORM | {"lasting": "0", "starts_at": f"{begin:%Y-%m-%d}T10:00", "ends_at": f"{end:%Y-%m-%d}T12:00"}
     weekly = {"days": ["0", "4"], "from": "22:00", "to": "06:00"}
     client.post("/silences/", sent | weekly)
     made = Silence.objects.get()
@@ -74,7 +74,7 @@ def test_times_are_of_the_readers_clock(client: Client):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "error"),
     [
         ({"reason": ""}, "Enter a reason."),
         ({"device_ids": ""}, "Choose at least one device, group, metric, rule or level."),
@@ -86,59 +86,61 @@ def test_times_are_of_the_readers_clock(client: Client):
         ({"kind": "none"}, "must be silence or maintenance"),
     ],
 )
-def test_what_is_wrong_is_said_and_what_was_typed_kept(client: Client, changed: dict[str, Any], told: str):
-    answer = client.post("/silences/", SENT | changed)
+def test_invalid_form_shows_errors_and_keeps_its_texts(client: Client, changed: dict[str, Any], error: str):
+    answer = client.post("/silences/", FORM | changed)
     page = answer.content.decode()
-    assert answer.status_code == 422 and told in page and not Silence.objects.exists()
+    assert answer.status_code == 422 and error in page and not Silence.objects.exists()
     assert changed.get("reason") == "" or 'value="Defrosting"' in page
 
 
-def test_a_preview_counts_what_would_have_been_hidden_and_opens_nothing(client: Client, rule: Rule, mine: Alert):
-    raised(rule, "elsewhere", "Elsewhere is too warm")
-    page = client.post("/silences/", SENT | {"do": "preview"}).content.decode()
-    assert "Would have silenced 1 alert of the last 7 days" in page and mine.message in page
+def test_preview_counts_alerts_and_creates_no_silence(client: Client, rule: Rule, visible_alert: Alert):
+    open_alert(rule, "elsewhere", "Elsewhere is too warm")
+    page = client.post("/silences/", FORM | {"do": "preview"}).content.decode()
+    assert "Would have silenced 1 alert of the last 7 days" in page and visible_alert.message in page
     assert "Elsewhere" not in page and not Silence.objects.exists()
 
 
-def test_one_is_ended(client: Client):
-    one = quiet()
+def test_silence_is_ended(client: Client):
+    one = create_silence()
     assert "Silence ended." in client.post(f"/silences/{one.silence_id}/end/", follow=True).content.decode()
     assert not silences.list_active(timezone.now())
 
 
 class TestFromAnAlert:
-    def test_its_rule_is_quiet_on_its_device_for_an_hour(self, client: Client, rule: Rule, mine: Alert):
-        page = client.post(f"/alerts/{mine.alert_id}/silence/", {"lasting": "hour"}, follow=True).content.decode()
+    def test_rule_is_silenced_on_the_device_for_an_hour(self, client: Client, rule: Rule, visible_alert: Alert):
+        page = client.post(
+            f"/alerts/{visible_alert.alert_id}/silence/", {"lasting": "hour"}, follow=True
+        ).content.decode()
         made = Silence.objects.get()
         assert "Silenced for 1 h. You will still be notified when it resolves." in page and (
             made.device_ids,
             made.rule_ids,
         ) == (["room-7"], [rule.rule_id])
 
-    def test_or_itself_until_it_is_resolved(self, client: Client, mine: Alert):
-        client.post(f"/alerts/{mine.alert_id}/silence/", {"lasting": "resolved"})
+    def test_alert_is_silenced_until_resolved(self, client: Client, visible_alert: Alert):
+        client.post(f"/alerts/{visible_alert.alert_id}/silence/", {"lasting": "resolved"})
         made = Silence.objects.get()
-        assert (made.alert_id, made.device_ids) == (mine.alert_id, [])
+        assert (made.alert_id, made.device_ids) == (visible_alert.alert_id, [])
         page = client.get("/silences/").content.decode()
         assert "until the alert is resolved" in page and "Alert Room 7 is too warm" in page
 
 
 class TestWhoMayWhat:
-    def test_viewers_look_and_operators_silence_what_they_see(self, mine: Alert):
-        viewer, operator = person("v"), person("o", operates=True)
+    def test_viewers_read_and_operators_silence_visible_devices(self, visible_alert: Alert):
+        viewer, operator = client_of("v"), client_of("o", operates=True)
         Device.objects.create(device_id="elsewhere")
-        theirs, ours = quiet(device_ids=["elsewhere"], reason="theirs"), quiet(reason="ours")
+        theirs, ours = create_silence(device_ids=["elsewhere"], reason="theirs"), create_silence(reason="ours")
         for one in (viewer, operator):
             page = one.get("/silences/").content.decode()
             assert "ours" in page and "theirs" not in page
         assert "New silence" not in viewer.get("/silences/").content.decode()
-        for path in ("/silences/", f"/silences/{ours.silence_id}/end/", f"/alerts/{mine.alert_id}/silence/"):
-            assert viewer.post(path, SENT).status_code == 403
+        for path in ("/silences/", f"/silences/{ours.silence_id}/end/", f"/alerts/{visible_alert.alert_id}/silence/"):
+            assert viewer.post(path, FORM).status_code == 403
         assert operator.post(f"/silences/{theirs.silence_id}/end/").status_code == 404
-        told = operator.post("/silences/", SENT | {"device_ids": "elsewhere"}).content.decode()
-        assert "must name devices or device groups that you may see" in told
-        assert operator.post("/silences/", SENT).status_code == 302
+        error = operator.post("/silences/", FORM | {"device_ids": "elsewhere"}).content.decode()
+        assert "must name devices or device groups that you may see" in error
+        assert operator.post("/silences/", FORM).status_code == 302
         assert operator.post(f"/silences/{ours.silence_id}/end/").status_code == 302
 
-    def test_nobody_sees_anything_without_signing_in(self, site: None):
+    def test_anonymous_visitor_is_redirected_to_login(self, site: None):
         assert Client().get("/silences/")["Location"].startswith("/login/")

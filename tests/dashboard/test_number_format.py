@@ -1,7 +1,7 @@
 import pytest
 
 from dashboard.number_format import duration_text, reading
-from tests.dashboard.conftest import Desk
+from tests.dashboard.conftest import BrowserPage
 
 CASES = [
     (0, "", "0", ""),
@@ -34,23 +34,23 @@ AGES = [(-5, "0 s"), (59.9, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 
 
 
 @pytest.mark.parametrize(("value", "unit", "text", "symbol"), CASES)
-def test_values_are_written_as_people_read_them(value, unit, text, symbol):
-    said, said_symbol = reading(value, unit)
-    assert (said.replace("\xa0", " "), said_symbol) == (text, symbol)
+def test_values_are_formatted_with_units(value, unit, text, symbol):
+    formatted, formatted_symbol = reading(value, unit)
+    assert (formatted.replace("\xa0", " "), formatted_symbol) == (text, symbol)
 
 
 @pytest.mark.parametrize(("seconds", "text"), AGES)
-def test_ages_have_two_units_at_most(seconds, text):
+def test_durations_have_two_units_at_most(seconds, text):
     assert duration_text(seconds).replace("\xa0", " ") == text
 
 
-def test_the_script_writes_as_the_server_does(desk: Desk):
-    desk.open("/login/")
-    said = desk.page.evaluate(
+def test_script_formats_values_as_the_server_does(desktop: BrowserPage):
+    desktop.open("/login/")
+    formatted = desktop.page.evaluate(
         """async ([cases, ages]) => {
             const { reading, durationText } = await import("/static/dashboard/number_format.js");
             return [cases.map(([value, unit]) => reading(value, unit ?? "")), ages.map(durationText)];
         }""",
         [[case[:2] for case in CASES], [age[0] for age in AGES]],
     )
-    assert said == [[list(reading(*case[:2])) for case in CASES], [duration_text(age[0]) for age in AGES]]
+    assert formatted == [[list(reading(*case[:2])) for case in CASES], [duration_text(age[0]) for age in AGES]]

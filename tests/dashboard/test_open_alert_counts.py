@@ -16,10 +16,10 @@ from dashboard.navigation import page_context
 from dashboard.open_alert_counts import MAX_COUNT, BoundedCount, OpenAlertCounts
 from metrics.models import Device, DeviceGroup
 from rest.caller import caller_of
-from tests.dashboard.test_alert_pages import person
+from tests.dashboard.factories import client_of
 
 
-def many(number: int, device: Device | None = None, **fields: Any) -> None:
+def create_open_alerts(number: int, device: Device | None = None, **fields: Any) -> None:
     """Open alerts of no rule, which may be as many as one likes."""
     at = timezone.now() - timedelta(minutes=5)
     given = {"level": Level.WARNING, "message": "Too warm", "triggered_at": at, "last_breach_at": at} | fields
@@ -30,25 +30,25 @@ def many(number: int, device: Device | None = None, **fields: Any) -> None:
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0"), (1, "1"), (999, "999"), (1000, "999+"), (54_321, "999+")])
-def test_a_number_beyond_the_bound_says_that_there_are_more(number: int, words: str):
+def test_count_over_the_bound_is_written_with_plus(number: int, words: str):
     assert str(BoundedCount(number)) == words and bool(BoundedCount(number)) == (number > 0)
 
 
-def test_counting_stops_at_the_bound_of_each_status_and_level(mei: Any):
-    many(MAX_COUNT + 100)
-    many(3, level=Level.EMERGENCY)
-    many(2, level=Level.CRITICAL, status=Status.ACKNOWLEDGED)
-    many(4, level=Level.CRITICAL, status=Status.RESOLVED)
-    many(5, shadow=True, level=Level.ERROR)
-    counts = OpenAlertCounts.visible_to(caller_of(mei))
+def test_counting_stops_at_the_bound_of_each_status_and_level(admin_user: Any):
+    create_open_alerts(MAX_COUNT + 100)
+    create_open_alerts(3, level=Level.EMERGENCY)
+    create_open_alerts(2, level=Level.CRITICAL, status=Status.ACKNOWLEDGED)
+    create_open_alerts(4, level=Level.CRITICAL, status=Status.RESOLVED)
+    create_open_alerts(5, shadow=True, level=Level.ERROR)
+    counts = OpenAlertCounts.visible_to(caller_of(admin_user))
     assert counts.active == {"warning": MAX_COUNT, "emergency": 3} and counts.acknowledged == {"critical": 2}
     assert (str(counts.unacknowledged), str(counts.open), counts.worst) == ("999+", "999+", "emergency")
     levels = {one.level: (str(one.open), str(one.unacknowledged)) for one in counts.by_level}
     assert levels["warning"] == ("999+", "999+") and levels["critical"] == ("2", "0") and levels["info"] == ("0", "0")
 
 
-def test_of_very_many_the_frame_and_the_title_say_so(client: Client):
-    many(MAX_COUNT + 1)
+def test_frame_and_title_show_999_plus_alerts(client: Client):
+    create_open_alerts(MAX_COUNT + 1)
     page = client.get("/devices/").content.decode()
     assert "<title>(999+) Devices" in page and page.count('<b>999+</b><span class="vh"> unacknowledged</span>') == 2
     assert "999+ open, 999+ unacknowledged" in client.get("/alerts/").content.decode()
@@ -57,25 +57,25 @@ def test_of_very_many_the_frame_and_the_title_say_so(client: Client):
     assert "999+ unacknowledged alerts" in client.get("/").content.decode()
 
 
-def test_of_one_and_of_none_they_say_so_too(client: Client):
+def test_frame_and_title_show_one_and_no_alert(client: Client):
     page = client.get("/devices/").content.decode()
     assert "<title>Devices" in page and "data-unacknowledged hidden" in page
-    many(1)
+    create_open_alerts(1)
     page = client.get("/devices/").content.decode()
     assert "<title>(1) Devices" in page and '<b>1</b><span class="vh"> unacknowledged' in page
 
 
-def test_a_reader_counts_what_they_see(site: None):
+def test_viewer_counts_only_visible_alerts(site: None):
     room = Device.objects.create(device_id="room-7")
     room.groups.add(DeviceGroup.objects.create(name="site a"))
-    many(2, room)
-    many(3)
-    assert "<title>(2) Devices" in person("v").get("/devices/").content.decode()
+    create_open_alerts(2, room)
+    create_open_alerts(3)
+    assert "<title>(2) Devices" in client_of("v").get("/devices/").content.decode()
 
 
-def test_it_is_one_question_and_of_nobody_none(mei: Any):
+def test_counts_take_one_query_and_none_for_anonymous_users(admin_user: Any):
     request = RequestFactory().get("/")
-    request.user = get_user_model().objects.get(pk=mei.pk)
+    request.user = get_user_model().objects.get(pk=admin_user.pk)
     caller_of(request.user)
     with CaptureQueriesContext(connection) as asked:
         assert not page_context(request)["open_alerts"].unacknowledged

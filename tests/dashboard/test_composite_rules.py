@@ -16,17 +16,16 @@ from alerts.rules import lifecycle
 from dashboard import rule_words
 from dashboard.forms.conditions import TYPED
 from tests.conftest import ApiClient, point
-from tests.dashboard.conftest import Desk, sign_in
+from tests.dashboard.conftest import BrowserPage, in_thread, sign_in
 from tests.dashboard.submitted_form import SubmittedForm
-from tests.dashboard.test_alerts_browser import elsewhere
 
 WARM = {"metric_name": "temperature", "condition": ">", "threshold_value": 30}
-RISES = {"kind": "trend", "metric_name": "humidity", "threshold_value": 0.5, "parameters": {"measure": "rate"}}
-ODD = {"kind": "anomaly", "metric_name": "vibration"}
-FILLS = {"kind": "forecast", "metric_name": "disk", "threshold_value": 95, "parameters": {"horizon": 7200}}
+RISING = {"kind": "trend", "metric_name": "humidity", "threshold_value": 0.5, "parameters": {"measure": "rate"}}
+ANOMALOUS = {"kind": "anomaly", "metric_name": "vibration"}
+FORECAST = {"kind": "forecast", "metric_name": "disk", "threshold_value": 95, "parameters": {"horizon": 7200}}
 
 # As programs write them: with and without what goes without saying, and with what means nothing.
-WRITTEN: list[dict[str, Any]] = [
+CONDITIONS: list[dict[str, Any]] = [
     WARM,
     WARM | {"kind": "threshold", "aggregation": "", "clear_threshold": None, "evaluation_window": 300},
     WARM | {"aggregation": "avg", "evaluation_window": 90.5, "clear_threshold": 28.25},
@@ -38,17 +37,17 @@ WRITTEN: list[dict[str, Any]] = [
     {"metric_name": "door", "condition": "==", "threshold_value": " <ajar> & \"5\" "},
     {"metric_name": "code", "condition": "==", "threshold_value": "5"},
     {"metric_name": " temperature & more ", "threshold_value": 1, "note": {"by": ["mei"]}},
-    RISES,
-    RISES | {"parameters": {}, "condition": "<="},
-    RISES | {"parameters": {"measure": "relative"}, "clear_threshold": 0.25, "evaluation_window": 86_400},
-    ODD,
-    ODD | {"condition": "<", "threshold_value": "of no use", "parameters": {"measure": "slope"}},
-    FILLS,
-    FILLS | {"condition": "<", "threshold_value": 5, "parameters": {"horizon": 2_591_999}, "evaluation_window": 61},
+    RISING,
+    RISING | {"parameters": {}, "condition": "<="},
+    RISING | {"parameters": {"measure": "relative"}, "clear_threshold": 0.25, "evaluation_window": 86_400},
+    ANOMALOUS,
+    ANOMALOUS | {"condition": "<", "threshold_value": "of no use", "parameters": {"measure": "slope"}},
+    FORECAST,
+    FORECAST | {"condition": "<", "threshold_value": 5, "parameters": {"horizon": 2_591_999}, "evaluation_window": 61},
 ]  # fmt: skip
 
 
-def made(conditions: list[dict[str, Any]], operator: str | None = "and", **more: Any) -> Rule:
+def create_rule(conditions: list[dict[str, Any]], operator: str | None = "and", **more: Any) -> Rule:
     """A rule as the API makes it."""
     parameters = {"conditions": conditions} | ({} if operator is None else {"operator": operator})
     sent = {"name": "Several", "kind": "composite", "parameters": parameters} | more
@@ -59,11 +58,11 @@ def made(conditions: list[dict[str, Any]], operator: str | None = "and", **more:
     return rule
 
 
-def form(client: Client, rule: Rule) -> dict[str, list[str]]:
+def form_of(client: Client, rule: Rule) -> dict[str, list[str]]:
     return SubmittedForm(client.get(f"/rules/{rule.rule_id}/").content.decode()).fields
 
 
-def saved(client: Client, rule: Rule, fields: dict[str, list[str]]) -> str:
+def save(client: Client, rule: Rule, fields: dict[str, list[str]]) -> str:
     return client.post(f"/rules/{rule.rule_id}/", fields, follow=True).content.decode()
 
 
@@ -73,33 +72,33 @@ def conditions_of(rule: Rule) -> Any:
 
 
 class TestUnedited:
-    @pytest.mark.parametrize("one", WRITTEN, ids=json.dumps)
+    @pytest.mark.parametrize("one", CONDITIONS, ids=json.dumps)
     @pytest.mark.parametrize("operator", ["and", "or", None])
-    def test_a_rule_of_any_condition_is_saved_as_it_was(self, client: Client, one: dict[str, Any], operator: str):
-        rule = made([one, ODD], operator)
+    def test_unedited_condition_is_saved_unchanged(self, client: Client, one: dict[str, Any], operator: str):
+        rule = create_rule([one, ANOMALOUS], operator)
         before = lifecycle.document_of(rule)
-        assert "No changes to save." in saved(client, rule, form(client, rule))
+        assert "No changes to save." in save(client, rule, form_of(client, rule))
         rule.refresh_from_db()
         assert rule.version == 1 and lifecycle.document_of(rule) == before
 
-    def test_so_is_one_of_as_many_as_there_may_be_and_of_the_same_twice(self, client: Client):
+    def test_maximum_number_of_conditions_and_duplicates_stay_unchanged(self, client: Client):
         alike = [WARM, WARM | {"kind": "threshold"}, WARM | {"aggregation": ""}]
-        rule = made([*alike, RISES, ODD, FILLS, *reversed(alike[:2])])
+        rule = create_rule([*alike, RISING, ANOMALOUS, FORECAST, *reversed(alike[:2])])
         page = client.get(f"/rules/{rule.rule_id}/").content.decode()
-        assert "No changes to save" in saved(client, rule, SubmittedForm(page).fields)
+        assert "No changes to save" in save(client, rule, SubmittedForm(page).fields)
         assert "data-blank" not in page.split("<template")[0]
 
-    def test_what_a_composite_has_no_use_for_stays_too(self, client: Client):
+    def test_fields_without_input_stay_unchanged(self, client: Client):
         more = {"metric_name": "of the room", "threshold_value": 7.5, "clear_threshold": 3, "aggregation": "avg"}
         timeout, description = 2_591_999, "Look\nat {device}.\n\nNow."
-        rule = made([WARM, RISES], **more, auto_resolve_timeout=timeout, description=description)
-        assert "No changes to save" in saved(client, rule, form(client, rule))
+        rule = create_rule([WARM, RISING], **more, auto_resolve_timeout=timeout, description=description)
+        assert "No changes to save" in save(client, rule, form_of(client, rule))
 
-    def test_the_others_stay_word_by_word_where_one_is_edited(self, client: Client):
-        rule = made(WRITTEN[1:5])
-        before, fields = conditions_of(rule), form(client, rule)
+    def test_editing_one_condition_leaves_the_others_unchanged(self, client: Client):
+        rule = create_rule(CONDITIONS[1:5])
+        before, fields = conditions_of(rule), form_of(client, rule)
         fields["c_threshold_value"][2] = "31,5"
-        assert "Version 2 saved." in saved(client, rule, fields)
+        assert "Version 2 saved." in save(client, rule, fields)
         edited = WARM | {
             "kind": "threshold",
             "aggregation": "p99.9",
@@ -110,13 +109,13 @@ class TestUnedited:
 
 
 class TestEdited:
-    def test_there_is_a_kind_of_row_for_every_part(self, client: Client):
+    def test_every_kind_of_condition_can_be_selected(self, client: Client):
         page = client.get("/rules/new/").content.decode()
         row = page[page.index('name="c_kind"') :].split("</select>")[0]
         assert sorted(re.findall(r'value="(\w+)"', row)) == sorted(CONDITION_KINDS)
 
     @pytest.mark.parametrize(
-        ("typed", "said"),
+        ("typed", "expected"),
         [
             ({}, {"kind": "threshold", "condition": ">", "threshold_value": 30}),
             (
@@ -136,38 +135,38 @@ class TestEdited:
             ),
         ],
     )  # fmt: skip
-    def test_a_row_says_what_its_kind_asks_for_and_nothing_else(
-        self, client: Client, typed: dict[str, str], said: dict[str, Any]
+    def test_row_saves_only_the_fields_of_its_kind(
+        self, client: Client, typed: dict[str, str], expected: dict[str, Any]
     ):
-        rule = made([ODD, FILLS])
-        fields = form(client, rule)
+        rule = create_rule([ANOMALOUS, FORECAST])
+        fields = form_of(client, rule)
         for name, text in ({"metric_name": "temperature", "threshold_value": "30"} | typed).items():
             fields[f"c_{name}"][2] = text
-        assert "Version 2 saved." in saved(client, rule, fields)
-        assert conditions_of(rule) == [ODD, FILLS, {"metric_name": "temperature"} | said]
-        assert "No changes to save" in saved(client, rule, form(client, rule))
+        assert "Version 2 saved." in save(client, rule, fields)
+        assert conditions_of(rule) == [ANOMALOUS, FORECAST, {"metric_name": "temperature"} | expected]
+        assert "No changes to save" in save(client, rule, form_of(client, rule))
 
-    def test_a_row_in_which_nothing_is_typed_is_left_out(self, client: Client):
-        rule = made([WARM, RISES, ODD])
-        fields = form(client, rule)
+    def test_blank_row_is_ignored(self, client: Client):
+        rule = create_rule([WARM, RISING, ANOMALOUS])
+        fields = form_of(client, rule)
         fields["c_metric_name"][0] = fields["c_threshold_value"][0] = " "
-        saved(client, rule, fields)
-        assert conditions_of(rule) == [RISES, ODD]
+        save(client, rule, fields)
+        assert conditions_of(rule) == [RISING, ANOMALOUS]
         assert rule.metric_name == "humidity"  # it is listed under what is the first now
 
-    def test_a_new_rule_is_of_what_was_typed(self, client: Client):
+    def test_submitted_rows_create_a_composite_rule(self, client: Client):
         fields = SubmittedForm(client.get("/rules/new/").content.decode()).fields
         fields |= {"name": ["Hot and odd"], "kind": ["composite"], "operator": ["or"], "trigger_count": ["1"]}
         fields |= {"c_kind": ["threshold", "anomaly"], "c_metric_name": ["temperature", "vibration"]}
         fields["c_threshold_value"] = ["30", ""]
         client.post("/rules/new/", fields)
         rule = Rule.objects.get()
-        assert rule.parameters == {"operator": "or", "conditions": [WARM | {"kind": "threshold"}, ODD]}
+        assert rule.parameters == {"operator": "or", "conditions": [WARM | {"kind": "threshold"}, ANOMALOUS]}
         assert rule.metric_name == "temperature"
         assert rule_words.sentence(rule) == "temperature is above 30 or vibration is anomalous"
 
     @pytest.mark.parametrize(
-        ("typed", "field", "told"),
+        ("typed", "field", "error"),
         [
             ({"metric_name": ""}, "c_metric_name", "the name of a metric is accepted"),
             ({"threshold_value": "warm"}, "c_threshold_value", "a text or boolean is accepted"),
@@ -183,26 +182,26 @@ class TestEdited:
             ({"condition": "~"}, "c_condition", "accepted are"),
         ],
     )  # fmt: skip
-    def test_what_is_wrong_is_said_in_its_row_at_its_field_and_nowhere_else(
-        self, client: Client, typed: dict[str, str], field: str, told: str
+    def test_error_is_shown_only_at_its_input_and_row(
+        self, client: Client, typed: dict[str, str], field: str, error: str
     ):
-        rule = made([ODD, WARM])
-        fields = form(client, rule)
+        rule = create_rule([ANOMALOUS, WARM])
+        fields = form_of(client, rule)
         for name, text in typed.items():
             fields[f"c_{name}"][1] = text
         answer = client.post(f"/rules/{rule.rule_id}/", fields)
         page = html.unescape(answer.content.decode())
         list_of_rows = page[page.index('<ul id="conditions"') : page.index("<template")]
         first, second, *_ = list_of_rows.split("<li")[1:]
-        assert answer.status_code == 422 and told in second and told not in page.replace(second, "")
+        assert answer.status_code == 422 and error in second and error not in page.replace(second, "")
         assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == [field] and "aria-invalid" not in first
         if set(typed) <= set(TYPED):
             assert SubmittedForm(answer.content.decode()).fields[field][1] == fields[field][1]  # what was typed is kept
         assert "marked below." in page
 
-    def test_any_metric_is_none_of_several(self, client: Client):
-        rule = made([WARM, RISES])
-        fields = form(client, rule)
+    def test_any_metric_is_rejected_in_a_condition(self, client: Client):
+        rule = create_rule([WARM, RISING])
+        fields = form_of(client, rule)
         fields["c_metric_name"][0] = "*"
         page = client.post(f"/rules/{rule.rule_id}/", fields).content.decode()
         assert (
@@ -210,27 +209,29 @@ class TestEdited:
             and "accepted for absence rules only" in page
         )
 
-    def test_too_few_and_a_first_without_a_metric_are_said(self, client: Client):
-        rule = made([WARM, RISES])
-        fields = form(client, rule)
+    def test_too_few_conditions_and_a_missing_metric_are_rejected(self, client: Client):
+        rule = create_rule([WARM, RISING])
+        fields = form_of(client, rule)
         fields["c_metric_name"][0] = ""
         answer = client.post("/rules/new/", fields | {"metric_name": [""]})
         assert answer.status_code == 422 and "<b>Metric:</b> is needed" in answer.content.decode()
         fields["c_threshold_value"][0] = ""
-        assert "<b>Conditions:</b> a list of 2 to 8" in saved(client, rule, fields)
+        assert "<b>Conditions:</b> a list of 2 to 8" in save(client, rule, fields)
 
     @pytest.mark.parametrize("kind", [kind for kind in Kind.values if kind != "composite"])
-    def test_another_kind_of_rule_leaves_the_rows_alone(self, client: Client, kind: str):
-        rule = made([WARM, RISES], threshold_value=3)
+    def test_another_kind_of_rule_ignores_the_rows(self, client: Client, kind: str):
+        rule = create_rule([WARM, RISING], threshold_value=3)
         more = {"threshold_value": ["9"], "horizon": ["5"]}
-        saved(client, rule, form(client, rule) | {"kind": [kind], "metric_name": ["temperature"]} | more)
+        save(client, rule, form_of(client, rule) | {"kind": [kind], "metric_name": ["temperature"]} | more)
         rule.refresh_from_db()
         assert rule.kind == kind and "conditions" not in rule.parameters
         assert rule.threshold_value == (None if kind in ("anomaly", "absence") else 9)
 
 
-def test_the_words_of_a_rule_tell_of_each_kind(site: None):
-    words = rule_words.sentence(made([WARM | {"aggregation": "avg", "evaluation_window": 600}, RISES, ODD, FILLS]))
+def test_sentence_describes_every_kind_of_condition(site: None):
+    words = rule_words.sentence(
+        create_rule([WARM | {"aggregation": "avg", "evaluation_window": 600}, RISING, ANOMALOUS, FORECAST])
+    )
     assert words.replace("\xa0", " ") == (
         "the average of temperature over 10 min is above 30 and the change per second of humidity is above 0.500"
         " and vibration is anomalous and disk is above 95 in 2 h"
@@ -238,9 +239,9 @@ def test_the_words_of_a_rule_tell_of_each_kind(site: None):
 
 
 class TestInTheBrowser:
-    def test_each_row_shows_the_fields_of_its_kind(self, client: Client, desk: Desk):
-        sign_in(desk, f"/rules/{elsewhere(made, [WARM, ODD, FILLS]).rule_id}/")
-        rows = desk.page.locator("#conditions > li")
+    def test_row_shows_the_inputs_of_its_kind(self, client: Client, desktop: BrowserPage):
+        sign_in(desktop, f"/rules/{in_thread(create_rule, [WARM, ANOMALOUS, FORECAST]).rule_id}/")
+        rows = desktop.page.locator("#conditions > li")
         expect(rows).to_have_count(3)
         for n, fields in enumerate(
             (("Aggregation", "Threshold", "Recovery threshold"), (), ("Forecast horizon", "Threshold"))
@@ -251,32 +252,34 @@ class TestInTheBrowser:
         expect(rows.nth(1).get_by_label("Trend measure")).to_be_visible()
         expect(rows.nth(1).get_by_label("Threshold", exact=True)).to_be_visible()
         expect(rows.nth(0).get_by_label("Trend measure")).to_be_hidden()
-        desk.page.reload()
-        desk.page.get_by_role("button", name="Save as version 2").click()
-        expect(desk.page.get_by_text("No changes to save.")).to_be_visible()
+        desktop.page.reload()
+        desktop.page.get_by_role("button", name="Save as version 2").click()
+        expect(desktop.page.get_by_text("No changes to save.")).to_be_visible()
 
-    def test_conditions_are_added_removed_tried_and_saved(self, client: Client, admin: ApiClient, desk: Desk):
+    def test_conditions_are_added_removed_backtested_and_saved(
+        self, client: Client, admin: ApiClient, desktop: BrowserPage
+    ):
         points = [point("temperature", 31 if 100 < n < 110 else 20, seconds_ago=10 * n) for n in range(200)]
         assert admin.post("devices/room-0/telemetry/batch", {"data_points": points}).status == 200
-        rule = elsewhere(made, [WARM, ODD])
-        sign_in(desk, f"/rules/{rule.rule_id}/")
-        rows = desk.page.locator("#conditions > li")
+        rule = in_thread(create_rule, [WARM, ANOMALOUS])
+        sign_in(desktop, f"/rules/{rule.rule_id}/")
+        rows = desktop.page.locator("#conditions > li")
         expect(rows.nth(0).get_by_role("button", name="Remove this condition")).to_be_hidden()
-        desk.page.get_by_role("button", name="Add condition").click()
+        desktop.page.get_by_role("button", name="Add condition").click()
         expect(rows.nth(2).get_by_label("Metric")).to_be_focused()
         rows.nth(2).get_by_label("Kind of condition").select_option("trend")
-        desk.page.keyboard.type("temperature")
+        desktop.page.keyboard.type("temperature")
         rows.nth(2).get_by_label("Metric").fill("temperature")
-        desk.page.get_by_role("button", name="Run backtest").click()
-        expect(desk.page.locator("#backtest-status")).to_contain_text(
+        desktop.page.get_by_role("button", name="Run backtest").click()
+        expect(desktop.page.locator("#backtest-status")).to_contain_text(
             "Not replayed: condition 3, threshold value: a number"
         )
         rows.nth(2).get_by_label("Threshold", exact=True).fill("0")
         rows.nth(1).get_by_role("button", name="Remove this condition").click()
         expect(rows).to_have_count(2)
-        desk.page.get_by_role("button", name="Run backtest").click()
-        expect(desk.page.locator("#backtest-status")).to_contain_text("Replayed in")
-        desk.page.get_by_role("button", name="Save as version 2").click()
-        expect(desk.page.get_by_text("Version 2 saved.")).to_be_visible()
+        desktop.page.get_by_role("button", name="Run backtest").click()
+        expect(desktop.page.locator("#backtest-status")).to_contain_text("Replayed in")
+        desktop.page.get_by_role("button", name="Save as version 2").click()
+        expect(desktop.page.get_by_text("Version 2 saved.")).to_be_visible()
         trend = {"kind": "trend", "metric_name": "temperature", "parameters": {"measure": "slope"}}
-        assert elsewhere(conditions_of, rule) == [WARM, trend | {"condition": ">", "threshold_value": 0}]
+        assert in_thread(conditions_of, rule) == [WARM, trend | {"condition": ">", "threshold_value": 0}]

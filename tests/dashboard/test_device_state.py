@@ -20,9 +20,9 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
         (10, -200, ONLINE),  # its clock is ahead
     ],
 )
-def test_a_device_is_judged_by_how_many_intervals_it_missed(expected_interval, quiet, state):
+def test_state_depends_on_missed_intervals(expected_interval, quiet, state):
     assert StateLimits.of(expected_interval).state(NOW - timedelta(seconds=quiet), NOW) is state
 
 
-def test_a_device_that_never_sent_is_never_heard():
+def test_device_without_data_is_never_seen():
     assert StateLimits.of(10).state(None, NOW) is NEVER_SEEN
