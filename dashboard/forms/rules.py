@@ -76,7 +76,7 @@ class RuleEditForm(PageForm):
     )
     horizon = DurationFormField("Forecast horizon")
     expected_interval = DurationFormField("Expected interval", placeholder="auto")
-    grace = DurationFormField("Grace period", placeholder="2")
+    grace = DurationFormField("Grace period", placeholder="2 s")
     operator = TextField(widget=select("Operator"))
     conditions = ConditionsField(label="Conditions")
     trigger_count = forms.IntegerField(

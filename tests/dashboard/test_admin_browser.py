@@ -1,4 +1,4 @@
-"""The administration in a real browser: nothing of it is refused by the content security policy."""
+"""The administration pages in a browser: they follow the content security policy."""
 
 import re
 
@@ -20,7 +20,7 @@ PAGES = (
 
 @pytest.fixture
 def fleet(site: None) -> None:
-    """Sixty devices, three hundred groups, one metric."""
+    """Create 60 devices, 300 groups and a metric definition."""
     Device.objects.bulk_create(Device(device_id=f"d{number:02}") for number in range(60))
     DeviceGroup.objects.bulk_create(DeviceGroup(name=f"group {number:03}") for number in range(300))
     MetricDefinition.objects.create(name="level", data_type="numeric")

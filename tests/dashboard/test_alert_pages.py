@@ -1,4 +1,4 @@
-"""The pages of alerts as the server renders them: what they show to whom, and what their forms do."""
+"""The rendered pages of alerts and patterns, and the actions on alerts."""
 
 import re
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ def rule(site: None) -> Rule:
 
 @pytest.fixture
 def visible_alert(rule: Rule) -> Alert:
-    """Of a device of `site a`."""
+    """Open an alert of a device in the group `site a`."""
     alert = open_alert(rule, "room-7", "Room 7 is too warm")
     alert.device.groups.add(DeviceGroup.objects.get_or_create(name="site a")[0])  # type: ignore[union-attr]
     return alert
@@ -314,7 +314,7 @@ class TestPatterns:
 
 @pytest.mark.parametrize("page", ["403.html", "403_csrf.html", "404.html"])
 def test_error_pages_run_no_queries(page: str, site: None) -> None:
-    # They are made on a thread from which no connection is given back: a few of them would use up the pool.
+    # They are rendered in a thread that never returns its connection to the pool.
     request = RequestFactory().get("/nowhere/")
     request.user = get_user_model().objects.create_user("somebody")
     with CaptureQueriesContext(connection) as queries:

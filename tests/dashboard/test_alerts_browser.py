@@ -1,4 +1,4 @@
-"""The pages of alerts in a real browser: keys, choosing many, news, and a phone."""
+"""The pages of alerts in a browser: keys, selection, updates and small screens."""
 
 from typing import Any
 

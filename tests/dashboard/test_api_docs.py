@@ -1,4 +1,4 @@
-"""The pages that show the API's description: from this site alone, with nothing for the browser to complain of."""
+"""The pages of the API documentation: they load from this site only, without console errors."""
 
 from collections.abc import Iterator
 
@@ -8,12 +8,12 @@ from playwright.sync_api import Browser, expect
 from tests.dashboard.conftest import BrowserPage, open_page
 
 QUERY = "/api/v1/telemetry/query"
-TIMEOUT_MS = 30_000  # ms: the description is made when it is first asked for, and these are a megabyte of script each
+TIMEOUT_MS = 30_000  # the schema is generated at the first request
 
 
 @pytest.fixture
 def anonymous_page(browser: Browser, web_port: int) -> Iterator[BrowserPage]:
-    """Somebody who is not logged in, and everything that the browser asks for."""
+    """A page that is not signed in; the test fails if it requests another site."""
     desktop = open_page(browser, web_port)
     asked: list[str] = []
     desktop.page.on("request", lambda request: asked.append(request.url))

@@ -1,4 +1,4 @@
-"""The pages of channels and routes: what they show of them, and what their forms do."""
+"""The rendered pages of channels and routes, and their forms."""
 
 import http.server
 import threading
@@ -73,7 +73,7 @@ def test_invalid_form_shows_errors(client: Client, changed: dict[str, Any], erro
 
 @pytest.fixture
 def receiver() -> Iterator[int]:
-    """A program at the end of a webhook."""
+    """Run an HTTP server that receives webhooks; return its port."""
 
     class Answering(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -1,4 +1,4 @@
-"""The form of a rule of several conditions: each kind of them is edited there, and what nobody edits stays as it is."""
+"""The form of a composite rule: conditions are edited, and unedited ones stay unchanged."""
 
 import html
 import json
@@ -24,7 +24,7 @@ RISING = {"kind": "trend", "metric_name": "humidity", "threshold_value": 0.5, "p
 ANOMALOUS = {"kind": "anomaly", "metric_name": "vibration"}
 FORECAST = {"kind": "forecast", "metric_name": "disk", "threshold_value": 95, "parameters": {"horizon": 7200}}
 
-# As programs write them: with and without what goes without saying, and with what means nothing.
+# As API clients write them: with and without defaults, and with fields that have no effect.
 CONDITIONS: list[dict[str, Any]] = [
     WARM,
     WARM | {"kind": "threshold", "aggregation": "", "clear_threshold": None, "evaluation_window": 300},
@@ -48,7 +48,7 @@ CONDITIONS: list[dict[str, Any]] = [
 
 
 def create_rule(conditions: list[dict[str, Any]], operator: str | None = "and", **more: Any) -> Rule:
-    """A rule as the API makes it."""
+    """Create a composite rule as the API does."""
     parameters = {"conditions": conditions} | ({} if operator is None else {"operator": operator})
     sent = {"name": "Several", "kind": "composite", "parameters": parameters} | more
     serializer = RuleSerializer(data=sent)
@@ -152,7 +152,7 @@ class TestEdited:
         fields["c_metric_name"][0] = fields["c_threshold_value"][0] = " "
         save(client, rule, fields)
         assert conditions_of(rule) == [RISING, ANOMALOUS]
-        assert rule.metric_name == "humidity"  # it is listed under what is the first now
+        assert rule.metric_name == "humidity"  # of the first remaining condition
 
     def test_submitted_rows_create_a_composite_rule(self, client: Client):
         fields = SubmittedForm(client.get("/rules/new/").content.decode()).fields
@@ -196,7 +196,7 @@ class TestEdited:
         assert answer.status_code == 422 and error in second and error not in page.replace(second, "")
         assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == [field] and "aria-invalid" not in first
         if set(typed) <= set(TYPED):
-            assert SubmittedForm(answer.content.decode()).fields[field][1] == fields[field][1]  # what was typed is kept
+            assert SubmittedForm(answer.content.decode()).fields[field][1] == fields[field][1]  # the text is kept
         assert "marked below." in page
 
     def test_any_metric_is_rejected_in_a_condition(self, client: Client):

@@ -1,3 +1,5 @@
+"""The state of a device."""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest

@@ -1,4 +1,4 @@
-"""The page of exports, as the server renders it and in a real browser."""
+"""The page of exports, rendered and in a browser."""
 
 import csv
 import io
@@ -105,7 +105,7 @@ def test_errors_are_shown_at_their_inputs(desktop: BrowserPage, rooms: None):
     desktop.page.fill("#from", "1969-03-02T09:00")
     desktop.page.get_by_role("button", name="Export", exact=True).click()
     expect(desktop.page.get_by_text("must be 1970-01-01 or later")).to_be_visible()
-    # The browser notes every refused request; the page has said it in words.
+    # The browser logs every rejected request; the page shows the errors.
     assert all("422" in one for one in desktop.console_errors)
     desktop.console_errors.clear()
 
@@ -163,7 +163,7 @@ def test_failed_refresh_is_shown_and_retried(desktop: BrowserPage, rooms: None):
     expect(desktop.page.locator("#list tbody tr")).to_be_visible()
     desktop.page.unroute("**/export/jobs?*")
     expect(desktop.page.locator("#list-fault")).to_be_hidden()
-    desktop.console_errors.clear()  # of the requests that were broken off
+    desktop.console_errors.clear()  # of the aborted requests
 
 
 def test_pages_fit_the_width_of_a_phone(phone: BrowserPage, rooms: None):

@@ -42,7 +42,7 @@ def open_socket(caller: ApiClient, origin: str | None = None) -> ClientConnectio
 
 
 def receive(socket: ClientConnection, kind: str) -> dict[str, Any]:
-    """The next message of a kind. Heartbeats come for ever, so what counts is the time until it."""
+    """Return the next message of a type. Heartbeats never stop, so the whole wait has a timeout."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         message = json.loads(socket.recv(deadline - time.monotonic()))
@@ -51,7 +51,7 @@ def receive(socket: ClientConnection, kind: str) -> dict[str, Any]:
 
 
 def subscribe(socket: ClientConnection, **wanted: Any) -> dict[str, Any]:
-    """Ask, and be told what is true now."""
+    """Subscribe and return the snapshot."""
     socket.send(json.dumps({"type": "subscribe", "max_frequency": 250, **wanted}))
     return receive(socket, "snapshot")
 
@@ -139,12 +139,12 @@ def test_deleted_session_closes_the_socket(admin_session: ApiClient, monkeypatch
 
 
 def test_idle_socket_stays_open(admin_session: ApiClient, gateway: ApiClient, monkeypatch: pytest.MonkeyPatch):
-    """Under redis-py 8 the usual Channels layer ends consumers that were idle for 5 s."""
+    """The default Channels layer closes consumers that are idle for 5 s under redis-py 8."""
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 5.5)
     with open_socket(admin_session) as socket:
         receive(socket, "heartbeat")
         subscribe(socket, devices=["a"])
-        receive(socket, "heartbeat")  # nothing at all passed in between
+        receive(socket, "heartbeat")  # no other message in between
         assert gateway.post("devices/a/telemetry", point("temperature", 1)).status == 200
         assert receive(socket, "points")
 
@@ -164,13 +164,13 @@ def test_channel_layer_waits_longer_than_five_seconds():
 
 
 def open_socket_with(port: int, **headers: str) -> ClientConnection:
-    """A program's socket: no browser, no cookie, no Origin."""
+    """Open a socket as a program does: without cookie and Origin."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return connect(f"ws://127.0.0.1:{port}/ws/live", additional_headers=named, compression=None)
 
 
 def close_code(socket: ClientConnection) -> int | None:
-    """With what the site closes the socket, whatever it says before."""
+    """Return the code with which the site closes the socket, after any other messages."""
     deadline = time.monotonic() + TIMEOUT
     with pytest.raises(ConnectionClosed):
         while True:

@@ -1,3 +1,5 @@
+"""Values and durations as text, on the server and in scripts."""
+
 import pytest
 
 from dashboard.number_format import duration_text, reading

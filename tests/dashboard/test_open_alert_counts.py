@@ -1,4 +1,4 @@
-"""How many alerts are open, in the frame of every page: counted no further than anybody reads."""
+"""The number of open alerts in the frame of every page, counted up to a bound."""
 
 from datetime import timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from tests.dashboard.factories import client_of
 
 
 def create_open_alerts(number: int, device: Device | None = None, **fields: Any) -> None:
-    """Open alerts of no rule, which may be as many as one likes."""
+    """Create open alerts without a rule."""
     at = timezone.now() - timedelta(minutes=5)
     given = {"level": Level.WARNING, "message": "Too warm", "triggered_at": at, "last_breach_at": at} | fields
     name = device.device_id if device else "gone"

@@ -1,4 +1,4 @@
-"""The pages as the server renders them."""
+"""The rendered pages of the overview and of devices."""
 
 import json
 import re
@@ -128,7 +128,7 @@ def test_recent_accepts_any_midnight(client: Client, cold_room: Device, today: s
 
 
 class TestManyDevices:
-    """What a page costs does not grow with the fleet."""
+    """Pages of a fleet of 12,000 devices."""
 
     @pytest.fixture(autouse=True)
     def fleet(self, client: Client, cold_room: Device) -> None:

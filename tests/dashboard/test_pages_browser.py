@@ -1,4 +1,4 @@
-"""The pages in a real browser."""
+"""The pages of the overview and of devices in a browser."""
 
 import re
 import time
@@ -15,7 +15,7 @@ DEVICE = "/devices/cold-room-07/"
 
 @pytest.fixture
 def hour(gateway: ApiClient) -> None:
-    """An hour of two metrics of a cold room, one value every 10 s."""
+    """Store an hour of two metrics, one point every 10 s."""
     for metric, value in (("temperature", 4.0), ("humidity", 60.0)):
         points = [point(metric, value + n % 7 / 10, seconds_ago=10 * n, unit="°C") for n in range(360)]
         assert gateway.post("devices/cold-room-07/telemetry/batch", {"data_points": points}).status == 200
@@ -37,7 +37,7 @@ COLOURS = """() => {
 
 
 def drawn(desktop: BrowserPage) -> list[str]:
-    """The colours in the middle of the chart's canvas: more than one when there is a line."""
+    """Return the colours in the middle of the chart: more than one if there is a line."""
     return desktop.page.evaluate(COLOURS)
 
 
@@ -73,7 +73,7 @@ def test_stored_value_is_shown_within_a_second(desktop: BrowserPage, gateway: Ap
     sign_in(desktop, DEVICE)
     shown = desktop.page.locator('tr[data-metric="temperature"] .reading')
     expect(desktop.page.locator("#live")).to_contain_text("Live")
-    send(gateway, 77.25)  # the way is open from here on
+    send(gateway, 77.25)  # the stream is connected from here on
     expect(shown).to_have_text("77.25")
     for value in (81.5, 82.5, 83.5):
         send(gateway, value)
@@ -99,7 +99,7 @@ def test_dragging_zooms_and_go_live_resets(desktop: BrowserPage, hour: None):
     follow = desktop.page.get_by_role("button", name="Go live")
     expect(follow).to_be_visible()
     start, end = window(desktop)
-    # Seconds later the window still stands where it was, and its address opens the same.
+    # The window stays fixed, and a reload restores it from the address.
     desktop.page.reload()
     expect(follow).to_be_visible()
     assert window(desktop) == (start, end)
@@ -142,7 +142,7 @@ def test_time_range_is_kept_in_the_address(desktop: BrowserPage, hour: None):
     expect(desktop.page.get_by_label("6 h")).to_be_checked()
     expect(desktop.page.locator("#chart canvas")).to_be_visible()
     desktop.wait_until("document.querySelector('.chart-say').hidden")
-    desktop.wait_until(f"({COLOURS})().length > 1")  # a slow browser draws a moment later
+    desktop.wait_until(f"({COLOURS})().length > 1")  # drawing may take a moment
 
 
 def test_only_an_unusual_pause_is_drawn_as_a_gap(desktop: BrowserPage):

@@ -1,4 +1,4 @@
-"""The page of the rejected inbox: what it shows, and that operators replay from it."""
+"""The page of rejected points: what it shows, and replay."""
 
 import time
 from typing import Any

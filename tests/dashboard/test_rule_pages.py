@@ -1,4 +1,4 @@
-"""The pages of rules: the list, the form and its checks, versions and shadows, and who may do what."""
+"""The rendered pages of rules: the list, the form, versions, shadow rules and permissions."""
 
 import re
 from typing import Any
@@ -37,7 +37,7 @@ def rule(site: None) -> Rule:
 
 
 def form_of(rule: Rule, **changed: Any) -> dict[str, Any]:
-    """What the page's form sends of a rule."""
+    """Return the submitted form of a rule."""
     return FORM | {"version": str(rule.version)} | changed
 
 

@@ -1,4 +1,4 @@
-"""The page of silences: what is quiet, opened and ended, with a look at what it would have hidden."""
+"""The rendered page of silences: the list, the form and the preview."""
 
 from datetime import timedelta
 from typing import Any
@@ -27,7 +27,7 @@ def rule(site: None) -> Rule:
 
 @pytest.fixture
 def visible_alert(rule: Rule) -> Alert:
-    """Of a device of `site a`."""
+    """Open an alert of a device in the group `site a`."""
     alert = open_alert(rule, "room-7", "Room 7 is too warm")
     alert.device.groups.add(DeviceGroup.objects.get_or_create(name="site a")[0])  # type: ignore[union-attr]
     return alert
@@ -69,7 +69,7 @@ def test_times_are_in_the_readers_time_zone(client: Client):
     weekly = {"days": ["0", "4"], "from": "22:00", "to": "06:00"}
     client.post("/silences/", sent | weekly)
     made = Silence.objects.get()
-    assert f"{made.starts_at:%H:%M}" in ("09:00", "08:00")  # Oslo is ahead by an hour, or two in summer
+    assert f"{made.starts_at:%H:%M}" in ("09:00", "08:00")  # Oslo is UTC+1, in summer UTC+2
     assert made.weekly == {"days": [0, 4], "from": "22:00", "to": "06:00", "timezone": "Europe/Oslo"}
 
 

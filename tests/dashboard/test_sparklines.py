@@ -1,4 +1,4 @@
-"""The lines in the rows of the inbox: what each metric did around its breach, asked for once the page stands."""
+"""The sparklines of the inbox."""
 
 import re
 from datetime import timedelta
@@ -29,7 +29,7 @@ def rule(site: None) -> Rule:
 
 
 def send_values(gateway: ApiClient, device_id: str, values: dict[float, Any], metric: str = "temperature") -> None:
-    """Values by how many minutes ago they were measured."""
+    """Store values by their age in minutes."""
     points = [point(metric, value, seconds_ago=ago * MINUTE) for ago, value in values.items()]
     assert gateway.post(f"devices/{device_id}/telemetry/batch", {"data_points": points}).status == 200
 
@@ -145,7 +145,7 @@ class TestCost:
     def test_number_of_statements_does_not_grow_with_rows(
         self, rule: Rule, admin: ApiClient, monkeypatch: pytest.MonkeyPatch
     ):
-        """The series are read together, twice as many each time, however many metrics there are."""
+        """All series are read by one query."""
         alerts = [open_alert(rule, f"d{n}", f"alert {n}", metric_name=f"m{n % 20}") for n in range(MAX_SPARKLINES + 10)]
         points = {f"d{n}": [point(f"m{m}", m, seconds_ago=m) for m in range(20)] for n in range(MAX_SPARKLINES + 10)}
         assert admin.post("bulk", points).status == 200
