@@ -1,10 +1,12 @@
-"""`python -m benchmarks.alerting [PART …]`: how fast rules judge and tell. Parts: throughput, latency, absence.
+"""`python -m benchmarks.alerting [PART …]`: throughput and latency of rule evaluation and notifications.
 
-throughput  points of 10,000 series that 1,000 threshold rules watch, stored faster than they are judged: how long the
-            worker takes until it has judged all of them
-latency     1,000 breaches, while 20,000 points a second of those series arrive: from the answer to the measurement to
-            the webhook's receiver
-absence     5,000 devices that fall silent together: when, and in how many messages, that is told
+Parts:
+
+throughput  1,000 threshold rules on 10,000 series; points are stored faster than they are evaluated: time until all
+            of them are evaluated
+latency     1,000 breaches during 20,000 points/s of those series: time from the response to the measurement to the
+            webhook
+absence     5,000 devices stop sending at the same time: time until they are notified, and number of messages
 """
 
 import asyncio
@@ -21,25 +23,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import note, say, table
 from benchmarks.loadgen import request
+from benchmarks.report import add_row, log_progress, print_table
 from benchmarks.servers import HEADERS, Site
 
 API = "/api/v1/telemetry"
-GROUPS, PER_GROUP, METRICS = 100, 10, 10  # 1,000 devices of 10 metrics; a rule for each metric of a group
+# 1,000 devices with 10 metrics; one rule per metric and group
+GROUP_COUNT, DEVICES_PER_GROUP, METRICS_PER_DEVICE = 100, 10, 10
 THRESHOLD = 90.0
-BREACHES, BREACHES_A_SECOND = 1000, 20
-LOAD, REQUESTS_A_SECOND = 20_000, 20  # points a second
-SILENT, EXPECTED = 5000, 10  # devices, seconds
-PATIENCE = 60.0  # seconds for whatever is told late
-SETTLED = 10.0  # seconds that a site is left alone before it is measured
+BREACHES, BREACHES_PER_SECOND = 1000, 20
+LOAD_POINTS_PER_SECOND, LOAD_REQUESTS_PER_SECOND = 20_000, 20  # background load
+OFFLINE_DEVICES, EXPECTED_INTERVAL = 5000, 10  # devices, seconds
+NOTIFICATION_TIMEOUT = 60.0  # seconds after the last breach
+SETTLE_TIME = 10.0  # seconds before each measurement
 
 
-class Receiver:
-    """A webhook's other end: when each alert was told of, and how many messages there were."""
+class NotificationReceiver:
+    """Webhook receiver that records when each alert and each message arrived."""
 
     def __init__(self) -> None:
-        self.told: dict[tuple[str, str], float] = {}
+        self.received_at: dict[tuple[str, str], float] = {}
         self.messages: list[tuple[float, int]] = []
         outer = self
 
@@ -52,7 +55,7 @@ class Receiver:
                 if body["event"] == "alert.triggered":
                     outer.messages.append((now, len(body["alerts"])))
                     for alert in body["alerts"]:
-                        outer.told.setdefault((alert["device_id"], alert["metric_name"]), now)
+                        outer.received_at.setdefault((alert["device_id"], alert["metric_name"]), now)
                 self.send_response(204)
                 self.end_headers()
 
@@ -68,37 +71,37 @@ def device(group: int, number: int) -> str:
     return f"g{group:03d}-{number}"
 
 
-def names() -> Iterator[tuple[str, str]]:
-    """Every watched (device, metric)."""
-    for group in range(GROUPS):
-        for number in range(PER_GROUP):
-            for metric in range(METRICS):
+def list_series() -> Iterator[tuple[str, str]]:
+    """Yield the (device, metric) of every series with a rule."""
+    for group in range(GROUP_COUNT):
+        for number in range(DEVICES_PER_GROUP):
+            for metric in range(METRICS_PER_DEVICE):
                 yield device(group, number), f"m{metric}"
 
 
-def stamp() -> str:
-    """To the microsecond: a breach in the millisecond of a healthy value of its series would be the same point."""
+def current_time() -> str:
+    """Return the time in microseconds: in the same millisecond, a breach would be the same point as a normal value."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def bulk(some: Sequence[tuple[str, str]], value: float) -> dict[str, Any]:
-    at = stamp()
-    found: dict[str, list[dict[str, Any]]] = {}
-    for device_id, metric in some:
-        found.setdefault(device_id, []).append({"timestamp": at, "metric_name": metric, "value": value})
-    return found
+def bulk(series: Sequence[tuple[str, str]], value: float) -> dict[str, Any]:
+    at = current_time()
+    body: dict[str, list[dict[str, Any]]] = {}
+    for device_id, metric in series:
+        body.setdefault(device_id, []).append({"timestamp": at, "metric_name": metric, "value": value})
+    return body
 
 
-def prepare(site: Site, receiver: Receiver) -> None:
-    """Devices, groups, series and rules."""
-    everything = list(names())
-    for at in range(0, len(everything), 1000):
-        site.call("POST", f"{API}/bulk", bulk(everything[at : at + 1000], 50.0))
-    for group in range(GROUPS):
-        members = [device(group, number) for number in range(PER_GROUP)]
+def prepare(site: Site, receiver: NotificationReceiver) -> None:
+    """Create devices, groups, series and rules."""
+    all_series = list(list_series())
+    for at in range(0, len(all_series), 1000):
+        site.call("POST", f"{API}/bulk", bulk(all_series[at : at + 1000], 50.0))
+    for group in range(GROUP_COUNT):
+        members = [device(group, number) for number in range(DEVICES_PER_GROUP)]
         site.call("POST", f"{API}/groups", {"name": f"group {group}"})
         site.call("POST", f"{API}/groups/group%20{group}/devices", {"device_ids": members})
-        for metric in range(METRICS):
+        for metric in range(METRICS_PER_DEVICE):
             rule = {
                 "name": f"m{metric} of group {group}",
                 "metric_name": f"m{metric}",
@@ -111,7 +114,7 @@ def prepare(site: Site, receiver: Receiver) -> None:
 
 
 def throughput(site: Site) -> None:
-    """Write ticks of all series without HTTP, and wait until they are judged."""
+    """Write points of all series without HTTP and wait until they are evaluated."""
     import numpy as np
 
     from metrics.storage.connection import connect
@@ -128,32 +131,32 @@ def throughput(site: Site) -> None:
         ids = np.array(series, np.int64)
         head, cursor = "SELECT sum(seq) FROM metrics_head", "SELECT sum(seq) FROM alerts_cursor"
         values, at = np.full(len(ids), 50.0), time.time_ns() // 1000
-        began = time.perf_counter()
+        started = time.perf_counter()
         for tick in range(ticks):
             arrivals = IncomingPoints(ids, np.full(len(ids), at + tick * 10_000, np.int64), values)
             writer().submit([arrivals], JournalEntry("bench", 0.0, len(ids)))
-        wrote = time.perf_counter() - began
+        write_seconds = time.perf_counter() - started
         while connection.execute(cursor).fetchone() < connection.execute(head).fetchone():  # type: ignore[operator]
             time.sleep(0.02)
-        took = time.perf_counter() - began
+        total_seconds = time.perf_counter() - started
     stop_writer()
     points = ticks * len(ids)
-    say(f"{points:,} watched points, 1,000 rules: stored, points/s", f"{points / wrote:,.0f}", "")
-    say("… and judged, from the first commit to the last verdict, points/s", f"{points / took:,.0f}", "≥ 100,000")
+    add_row(f"{points:,} points with 1,000 rules: stored, points/s", f"{points / write_seconds:,.0f}", "")
+    add_row("stored and evaluated, points/s", f"{points / total_seconds:,.0f}", "≥ 100,000")
 
 
 async def _load(port: int, stopping: asyncio.Event) -> int:
-    """Healthy values of all series, over and over."""
-    everything, at, sent = list(names()), 0, 0
-    each = LOAD // REQUESTS_A_SECOND
+    """Send normal values of all series until `stopping` is set. Returns the number of points."""
+    all_series, position, sent = list(list_series()), 0, 0
+    batch_size = LOAD_POINTS_PER_SECOND // LOAD_REQUESTS_PER_SECOND
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     due = time.perf_counter()
     while not stopping.is_set():
-        some = [everything[(at + k) % len(everything)] for k in range(each)]
-        at += each
-        await _post(reader, writer, f"{API}/bulk", bulk(some, 50.0))
-        sent += each
-        due += 1 / REQUESTS_A_SECOND
+        batch = [all_series[(position + k) % len(all_series)] for k in range(batch_size)]
+        position += batch_size
+        await _post(reader, writer, f"{API}/bulk", bulk(batch, 50.0))
+        sent += batch_size
+        due += 1 / LOAD_REQUESTS_PER_SECOND
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
     writer.close()
     return sent
@@ -168,81 +171,91 @@ async def _post(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path
         raise RuntimeError(f"{path}: {head[:20]!r} {data[:200]!r}")
 
 
-async def _breaches(port: int, answered: dict[tuple[str, str], float]) -> None:
+async def _send_breaches(port: int, response_times: dict[tuple[str, str], float]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    everything = list(names())
+    all_series = list(list_series())
     due = time.perf_counter()
     for number in range(BREACHES):
-        device_id, metric = everything[number * 10 + number // 100 % 10]
-        body = {"timestamp": stamp(), "metric_name": metric, "value": 99.0}
+        device_id, metric = all_series[number * 10 + number // 100 % 10]
+        body = {"timestamp": current_time(), "metric_name": metric, "value": 99.0}
         await _post(reader, writer, f"{API}/devices/{device_id}/telemetry", body)
-        answered[device_id, metric] = time.perf_counter()
-        due += 1 / BREACHES_A_SECOND
+        response_times[device_id, metric] = time.perf_counter()
+        due += 1 / BREACHES_PER_SECOND
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
     writer.close()
 
 
-async def _under_load(port: int, answered: dict[tuple[str, str], float]) -> float:
+async def _send_under_load(port: int, response_times: dict[tuple[str, str], float]) -> float:
     stopping = asyncio.Event()
     load = asyncio.create_task(_load(port, stopping))
     began = time.perf_counter()
     await asyncio.sleep(3)
-    await _breaches(port, answered)
+    await _send_breaches(port, response_times)
     await asyncio.sleep(6)
     stopping.set()
     return await load / (time.perf_counter() - began)
 
 
-def latency(site: Site, receiver: Receiver) -> None:
-    """Breaches one after the other, each of a series of its own."""
-    receiver.told.clear()
-    answered: dict[tuple[str, str], float] = {}
-    rate = asyncio.run(_under_load(site.port, answered))
-    until = time.perf_counter() + PATIENCE
-    while not answered.keys() <= receiver.told.keys() and time.perf_counter() < until:
+def latency(site: Site, receiver: NotificationReceiver) -> None:
+    """Measure the latency of breaches, each of another series."""
+    receiver.received_at.clear()
+    response_times: dict[tuple[str, str], float] = {}
+    rate = asyncio.run(_send_under_load(site.port, response_times))
+    deadline = time.perf_counter() + NOTIFICATION_TIMEOUT
+    while not response_times.keys() <= receiver.received_at.keys() and time.perf_counter() < deadline:
         time.sleep(0.05)
-    found = sorted(receiver.told[key] - when for key, when in answered.items() if key in receiver.told)
-    say("load meanwhile, points/s", f"{rate:,.0f}", f"{LOAD:,}")
-    say("breaches that were told of", f"{len(found)} of {len(answered)}", "all")
-    for name, part, goal in (("p50", 0.5, "< 400 ms"), ("p99", 0.99, "< 1 s"), ("max", 1.0, "< 5 s")):
-        place = min(int(part * len(found)), len(found) - 1)
-        say(f"from answer to receiver, {name}", f"{found[place] * 1000:,.0f} ms", goal)
+    latencies = sorted(
+        receiver.received_at[key] - responded_at
+        for key, responded_at in response_times.items()
+        if key in receiver.received_at
+    )
+    add_row("background load, points/s", f"{rate:,.0f}", f"{LOAD_POINTS_PER_SECOND:,}")
+    add_row("breaches notified", f"{len(latencies)} of {len(response_times)}", "all")
+    for name, quantile, goal in (("p50", 0.5, "< 400 ms"), ("p99", 0.99, "< 1 s"), ("max", 1.0, "< 5 s")):
+        index = min(int(quantile * len(latencies)), len(latencies) - 1)
+        add_row(f"from response to webhook, {name}", f"{latencies[index] * 1000:,.0f} ms", goal)
 
 
-def absence(site: Site, receiver: Receiver) -> None:
-    """Devices that are heard once, at the same time, and never again."""
-    fleet = [(f"silent{number:04d}", "alive") for number in range(SILENT)]
-    for at in range(0, SILENT, 1000):
+def absence(site: Site, receiver: NotificationReceiver) -> None:
+    """Measure absence notifications of devices that send once at the same time and then stop."""
+    fleet = [(f"silent{number:04d}", "alive") for number in range(OFFLINE_DEVICES)]
+    for at in range(0, OFFLINE_DEVICES, 1000):
         site.call("POST", f"{API}/bulk", bulk(fleet[at : at + 1000], 1.0))
     from metrics.models import Device
 
-    Device.objects.filter(device_id__startswith="silent").update(expected_interval=EXPECTED)
+    Device.objects.filter(device_id__startswith="silent").update(expected_interval=EXPECTED_INTERVAL)
     rule = {"name": "silent", "kind": "absence", "metric_name": "alive", "notification_channels": ["hook"]}
     site.call("POST", f"{API}/alerts/rules", rule)
-    for at in range(0, SILENT, 1000):
+    for at in range(0, OFFLINE_DEVICES, 1000):
         site.call("POST", f"{API}/bulk", bulk(fleet[at : at + 1000], 1.0))
-    last, then = time.perf_counter(), time.time()
+    last_sent, last_sent_time = time.perf_counter(), time.time()
     receiver.messages.clear()
-    while sum(many for _, many in receiver.messages) < SILENT and time.perf_counter() - last < 60:
+    while sum(count for _, count in receiver.messages) < OFFLINE_DEVICES and time.perf_counter() - last_sent < 60:
         time.sleep(0.05)
-    times = [when - last for when, _ in receiver.messages]
+    delays = [received_at - last_sent for received_at, _ in receiver.messages]
     from alerts.models import AlertEvent, Delivery
 
-    found = AlertEvent.objects.filter(alert__metric_name="alive", kind="triggered").order_by("-at").first()
-    sent = Delivery.objects.order_by("-id").first()
-    assert found is not None and sent is not None
-    say("… were found, after the last was heard", f"{found.at.timestamp() - then:.1f} s", f"≤ {EXPECTED + 5} s")
-    note(f"the message was made after {sent.created_at.timestamp() - then:.1f} s")
-    say(f"of {SILENT:,} silent devices were told of", f"{sum(many for _, many in receiver.messages):,}", "all")
-    say("… in so many messages", str(len(times)), "1")
-    say("… after the last was heard, at the latest", f"{max(times, default=0):.1f} s", "")
+    last_event = AlertEvent.objects.filter(alert__metric_name="alive", kind="triggered").order_by("-at").first()
+    last_delivery = Delivery.objects.order_by("-id").first()
+    assert last_event is not None and last_delivery is not None
+    add_row(
+        "alerts opened after the last point",
+        f"{last_event.at.timestamp() - last_sent_time:.1f} s",
+        f"≤ {EXPECTED_INTERVAL + 5} s",
+    )
+    log_progress(f"delivery created after {last_delivery.created_at.timestamp() - last_sent_time:.1f} s")
+    add_row(
+        f"notified of {OFFLINE_DEVICES:,} offline devices", f"{sum(count for _, count in receiver.messages):,}", "all"
+    )
+    add_row("messages", str(len(delays)), "1")
+    add_row("last message after the last point", f"{max(delays, default=0):.1f} s", "")
 
 
 def main() -> None:
     parts = sys.argv[1:] or ["throughput", "latency", "absence"]
     folder = Path(tempfile.mkdtemp(prefix="telemetry-bench-"))
     folder.chmod(0o755)
-    receiver = Receiver()
+    receiver = NotificationReceiver()
     site = Site(folder / "site", {"TELEMETRY_ALLOW_PRIVATE_WEBHOOKS": "127.0.0.0/8"})
     try:
         os.environ.update(site.environment)
@@ -251,8 +264,8 @@ def main() -> None:
 
         django.setup()
         prepare(site, receiver)
-        note("rules are made")
-        time.sleep(SETTLED)
+        log_progress("rules created")
+        time.sleep(SETTLE_TIME)
         if "throughput" in parts:
             throughput(site)
         if parts != ["throughput"]:
@@ -260,15 +273,15 @@ def main() -> None:
 
             create_channel({"name": "hook", "kind": "webhook", "url": receiver.url}, "bench")
         if "latency" in parts:
-            time.sleep(SETTLED)
+            time.sleep(SETTLE_TIME)
             latency(site, receiver)
         if "absence" in parts:
-            time.sleep(SETTLED)
+            time.sleep(SETTLE_TIME)
             absence(site, receiver)
     finally:
         site.stop()
         shutil.rmtree(folder, ignore_errors=True)
-    table("alerting", "measured", "goal")
+    print_table("measurement", "result", "goal")
 
 
 if __name__ == "__main__":

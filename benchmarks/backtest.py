@@ -1,7 +1,6 @@
-"""`python -m benchmarks.backtest`: how long it takes to try a rule on 90 days of a series at 10 seconds.
+"""`python -m benchmarks.backtest`: duration of backtests over 90 days of a series with a point every 10 seconds.
 
-On servers of its own. Cold: nothing that was decoded before is remembered. Then the same rule on many series, up to
-the most that one backtest may read.
+Runs on its own servers with an empty block cache, on one series and then on as many as one backtest may read.
 """
 
 import argparse
@@ -17,8 +16,8 @@ from typing import Any
 import django
 from django.core.management import call_command
 
-from benchmarks.figures import calibration, median, say, table
-from benchmarks.filling import Fleet, fill
+from benchmarks.fill_storage import Fleet, fill
+from benchmarks.report import add_row, measure_calibration, median, print_table
 from benchmarks.workload import KINDS
 from metrics.storage.read import block_cache
 from telemetry_site.embedded.servers import EmbeddedServers
@@ -42,8 +41,8 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-def tries(fleet: Fleet, devices: int, runs: int, rules: dict[str, dict[str, Any]]) -> None:
-    """Each rule on these devices, with a threshold that its values go beyond now and then."""
+def measure_rules(fleet: Fleet, devices: int, runs: int, rules: dict[str, dict[str, Any]]) -> None:
+    """Backtest each rule on these devices, with the p90 of its values as threshold."""
     from alerts.conditions.spec import read_spec
     from alerts.history.backtest import Backtest, backtest
     from alerts.rules.scope import RuleScope
@@ -54,22 +53,22 @@ def tries(fleet: Fleet, devices: int, runs: int, rules: dict[str, dict[str, Any]
     scope, end = RuleScope(Caller.internal("benchmark"), names), to_datetime(fleet.end * 1_000_000)
     start = end - timedelta(seconds=fleet.ticks * fleet.step)
     rule = {"metric_name": fleet.metric(fleet.metrics[0]), "condition": ">", "trigger_count": 2}
-    for what, fields in rules.items():
+    for name, fields in rules.items():
 
-        def tried(threshold: float, fields: dict[str, Any] = fields) -> tuple[Backtest, float, float]:
+        def run_backtest(threshold: float, fields: dict[str, Any] = fields) -> tuple[Backtest, float, float]:
             block_cache.clear_block_cache()
-            began, busy = time.perf_counter(), time.process_time()
-            found = backtest(read_spec(rule | fields | {"threshold_value": threshold}), scope, start, end)
-            return found, time.perf_counter() - began, time.process_time() - busy
+            started, cpu_started = time.perf_counter(), time.process_time()
+            result = backtest(read_spec(rule | fields | {"threshold_value": threshold}), scope, start, end)
+            return result, time.perf_counter() - started, time.process_time() - cpu_started
 
-        first, _, _ = tried(1e12)
+        first, _, _ = run_backtest(1e12)
         assert first.chart is not None
         values = sorted(first.chart.values)
-        taken = [tried(values[int(0.9 * len(values))]) for _ in range(runs)]
-        found = taken[0][0]
-        seconds, busy = median(one[1] for one in taken), median(one[2] for one in taken)
-        label = f"{what}, {len(names)} series" if devices > 1 else what
-        say(label, f"{found.points:,}", f"{found.count:,}", f"{seconds:.2f} s", f"{busy:.2f} s")
+        results = [run_backtest(values[int(0.9 * len(values))]) for _ in range(runs)]
+        result = results[0][0]
+        seconds, cpu_seconds = (median(measured[index] for measured in results) for index in (1, 2))
+        label = f"{name}, {len(names)} series" if devices > 1 else name
+        add_row(label, f"{result.points:,}", f"{result.count:,}", f"{seconds:.2f} s", f"{cpu_seconds:.2f} s")
 
 
 def run(folder: Path, days: int, runs: int) -> None:
@@ -81,26 +80,26 @@ def run(folder: Path, days: int, runs: int) -> None:
         end = int(time.time()) // DAY * DAY
         fleet = Fleet("back", 6, days * DAY // STEP, STEP, end, metrics=KINDS[:1])
         fill(environment, fleet)
-        tries(fleet, 1, runs, RULES)
+        measure_rules(fleet, 1, runs, RULES)
         slow = Fleet("slow", 1, days * 288, 300, end, metrics=KINDS[:1])
         fill(environment, slow)
-        tries(slow, 1, 1, {"anomalies, a point every 5 minutes": {"kind": "anomaly"}})
-        tries(fleet, 6, runs, {name: RULES[name] for name in ("raw threshold", "average of 5 minutes")})
+        measure_rules(slow, 1, 1, {"anomalies, a point every 5 minutes": {"kind": "anomaly"}})
+        measure_rules(fleet, 6, runs, {name: RULES[name] for name in ("raw threshold", "average of 5 minutes")})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.backtest", description=__doc__)
     parser.add_argument("--days", type=int, default=90)
     parser.add_argument("--runs", type=int, default=5)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="telemetry-backtest-"))
     folder.chmod(0o755)
-    print(f"calibration {calibration():.1f} ms (a quiet fast core: about 20)", file=sys.stderr)
+    print(f"calibration {measure_calibration():.1f} ms (about 20 on an idle fast core)", file=sys.stderr)
     try:
-        run(folder, given.days, given.runs)
+        run(folder, arguments.days, arguments.runs)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    table("rule", "points", "alerts", "from cold", "of it CPU of this process")
+    print_table("rule", "points", "alerts", "duration, empty cache", "CPU time of the process")
 
 
 if __name__ == "__main__":

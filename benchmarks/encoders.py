@@ -1,4 +1,4 @@
-"""A workload as HTTP requests, for the site and for InfluxDB; and a writer at a steady pace."""
+"""Encode a workload as HTTP requests for the site and for InfluxDB; write at a constant rate."""
 
 import http.client
 import itertools
@@ -14,7 +14,7 @@ from benchmarks.servers import HEADERS
 from benchmarks.workload import KINDS, Workload
 
 API = "/api/v1/telemetry"
-Request = tuple[int, int, bytes]  # connection, points, bytes
+Request = tuple[int, int, bytes]  # (connection, points, HTTP request)
 
 
 def _point(load: Workload, device: int, metric: int, tick: int) -> str:
@@ -22,9 +22,9 @@ def _point(load: Workload, device: int, metric: int, tick: int) -> str:
     return f'{{"timestamp":"{load.stamps[tick]}","metric_name":"{KINDS[metric]}","value":{value}}}'
 
 
-def bulk(load: Workload, size: int, connections: int, most: int | None = None) -> Iterator[Request]:
-    """Points of many devices to `/bulk`."""
-    for connection, batch in itertools.islice(load.batches(size, connections), most):
+def bulk(load: Workload, size: int, connections: int, limit: int | None = None) -> Iterator[Request]:
+    """Yield `/bulk` requests with points of many devices."""
+    for connection, batch in itertools.islice(load.batches(size, connections), limit):
         devices: dict[int, list[str]] = {}
         for device, metric, tick in batch:
             devices.setdefault(device, []).append(_point(load, device, metric, tick))
@@ -32,49 +32,49 @@ def bulk(load: Workload, size: int, connections: int, most: int | None = None) -
         yield connection, len(batch), request("POST", f"{API}/bulk", f"{{{body}}}".encode(), HEADERS)
 
 
-def batch(load: Workload, size: int, most: int | None = None) -> Iterator[Request]:
-    """Points of one device after the other to its `/telemetry/batch`."""
-    return itertools.islice(_batches(load, size), most)
+def batch(load: Workload, size: int, limit: int | None = None) -> Iterator[Request]:
+    """Yield batch requests of one device after the other."""
+    return itertools.islice(_batches(load, size), limit)
 
 
 def _batches(load: Workload, size: int) -> Iterator[Request]:
     for device, name in enumerate(load.names):
-        places = [(metric, tick) for tick in range(load.ticks) for metric in range(len(KINDS))]
-        for first in range(0, len(places), size):
-            some = places[first : first + size]
-            body = ",".join(_point(load, device, metric, tick) for metric, tick in some)
+        coordinates = [(metric, tick) for tick in range(load.ticks) for metric in range(len(KINDS))]
+        for first in range(0, len(coordinates), size):
+            points = coordinates[first : first + size]
+            body = ",".join(_point(load, device, metric, tick) for metric, tick in points)
             path = f"{API}/devices/{name}/telemetry/batch"
-            yield 0, len(some), request("POST", path, f'{{"data_points":[{body}]}}'.encode(), HEADERS)
+            yield 0, len(points), request("POST", path, f'{{"data_points":[{body}]}}'.encode(), HEADERS)
 
 
-def single(load: Workload, most: int) -> Iterator[Request]:
-    """One point a request."""
-    places = itertools.product(range(load.ticks), range(load.devices), range(len(KINDS)))
-    for tick, device, metric in itertools.islice(places, most):
+def single(load: Workload, limit: int) -> Iterator[Request]:
+    """Yield requests with one point each."""
+    coordinates = itertools.product(range(load.ticks), range(load.devices), range(len(KINDS)))
+    for tick, device, metric in itertools.islice(coordinates, limit):
         path = f"{API}/devices/{load.names[device]}/telemetry"
         yield 0, 1, request("POST", path, _point(load, device, metric, tick).encode(), HEADERS)
 
 
 def line_protocol(load: Workload, size: int, connections: int) -> Iterator[Request]:
-    """The same batches for InfluxDB: one measurement a metric, the device a tag."""
-    for connection, some in load.batches(size, connections):
+    """Yield the same batches in line protocol: one measurement per metric, the device as a tag."""
+    for connection, points in load.batches(size, connections):
         body = "".join(
             f"{KINDS[metric]},device={load.names[device]} value={load.texts[metric][device][tick]} {load.times[tick]}\n"
-            for device, metric, tick in some
+            for device, metric, tick in points
         )
-        yield connection, len(some), request("POST", "/write?db=bench&precision=s", body.encode())
+        yield connection, len(points), request("POST", "/write?db=bench&precision=s", body.encode())
 
 
-class Paced:
-    """Requests of a file, over and over, at so many points a second, while the context lasts."""
+class PacedWriter:
+    """Send the requests of a file repeatedly at a constant number of points per second, within a `with` block."""
 
     def __init__(self, port: int, file: Path, points_per_second: int) -> None:
         self.port, self.pace, self.rate = port, points_per_second, 0.0
-        self._requests = list(_records(file.read_bytes()))
+        self._requests = list(_parse_requests(file.read_bytes()))
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> "Paced":
+    def __enter__(self) -> "PacedWriter":
         self._thread.start()
         return self
 
@@ -86,22 +86,22 @@ class Paced:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.connect()
         assert connection.sock is not None
-        began, sent = time.monotonic(), 0
+        started, sent = time.monotonic(), 0
         for points, data in itertools.cycle(self._requests):
-            if self._ended.wait(max(0.0, began + sent / self.pace - time.monotonic())):
+            if self._ended.wait(max(0.0, started + sent / self.pace - time.monotonic())):
                 break
             connection.sock.sendall(data)
-            answer = http.client.HTTPResponse(connection.sock, method="POST")
-            answer.begin()
-            answer.read()
+            response = http.client.HTTPResponse(connection.sock, method="POST")
+            response.begin()
+            response.read()
             sent += points
-        self.rate = sent / (time.monotonic() - began)
+        self.rate = sent / (time.monotonic() - started)
         connection.close()
 
 
-def _records(data: bytes) -> Iterable[tuple[int, bytes]]:
-    place = 4
-    while place < len(data):
-        _, points, length = struct.unpack_from("<III", data, place)
-        yield points, data[place + 12 : place + 12 + length]
-        place += 12 + length
+def _parse_requests(data: bytes) -> Iterable[tuple[int, bytes]]:
+    position = 4
+    while position < len(data):
+        _, points, length = struct.unpack_from("<III", data, position)
+        yield points, data[position + 12 : position + 12 + length]
+        position += 12 + length

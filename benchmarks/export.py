@@ -1,7 +1,7 @@
-"""`python -m benchmarks.export`: ten million numeric points as CSV, from the stream and from a background export.
+"""`python -m benchmarks.export`: ten million numeric points as CSV, streamed and as a background export.
 
-One table: rows per second, and by how much the process that makes them grows. Generator, servers and the reader share
-this machine.
+Reports rows per second and the memory growth of the exporting process. Load generator, servers and reader share the
+machine.
 """
 
 import argparse
@@ -27,60 +27,62 @@ from benchmarks.servers import HEADERS, Site
 from benchmarks.workload import KINDS, Workload
 
 API = "/api/v1/telemetry"
-READ_AT_ONCE = 1 << 20
+READ_SIZE = 1 << 20
 
 
 @dataclass
-class Grown:
-    """How much larger a process was than at the beginning, at most."""
+class MemoryGrowth:
+    """Memory of a process in bytes: at the start, and the maximum since."""
 
     idle: int
-    most: int
+    peak: int
 
     @property
     def megabytes(self) -> float:
-        return (self.most - self.idle) / 2**20
+        return (self.peak - self.idle) / 2**20
 
 
 @contextmanager
-def growth(process: psutil.Process) -> Iterator[Grown]:
+def measure_growth(process: psutil.Process) -> Iterator[MemoryGrowth]:
     idle = process.memory_info().rss
-    grown, over = Grown(idle, idle), threading.Event()
+    growth, stopped = MemoryGrowth(idle, idle), threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.02):
-            grown.most = max(grown.most, process.memory_info().rss)
+        while not stopped.wait(0.02):
+            growth.peak = max(growth.peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield grown
+        yield growth
     finally:
-        over.set()
+        stopped.set()
         watcher.join()
 
 
-def process(site: Site, mark: str) -> psutil.Process:
-    return max((one for one in site.tree() if mark in " ".join(one.cmdline())), key=lambda one: one.memory_info().rss)
+def find_process(site: Site, mark: str) -> psutil.Process:
+    return max(
+        (child for child in site.tree() if mark in " ".join(child.cmdline())), key=lambda child: child.memory_info().rss
+    )
 
 
-def streamed(site: Site, asked: dict[str, Any]) -> tuple[int, int]:
-    """(rows, bytes) of the stream, read as fast as it comes."""
+def read_stream(site: Site, parameters: dict[str, Any]) -> tuple[int, int]:
+    """Read the stream to its end. Returns (rows, bytes)."""
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
-    connection.request("GET", f"{API}/export/csv?{urlencode(asked, doseq=True)}", headers=dict(HEADERS))
-    answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
+    connection.request("GET", f"{API}/export/csv?{urlencode(parameters, doseq=True)}", headers=dict(HEADERS))
+    response = connection.getresponse()
+    assert response.status == 200, response.read()
     rows = size = 0
-    while data := answer.read(READ_AT_ONCE):
+    while data := response.read(READ_SIZE):
         rows += data.count(b"\n")
         size += len(data)
     connection.close()
     return rows - 1, size
 
 
-def made(site: Site, asked: dict[str, Any]) -> dict[str, Any]:
-    """A background export, once it is done."""
-    job = site.call("POST", f"{API}/export/jobs", asked)
+def run_export_job(site: Site, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run a background export and wait until it is done."""
+    job = site.call("POST", f"{API}/export/jobs", parameters)
     while job["status"] in ("queued", "running"):
         time.sleep(0.2)
         job = site.call("GET", f"{API}/export/jobs/{job['id']}")
@@ -90,19 +92,19 @@ def made(site: Site, asked: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.export", description=__doc__)
-    parser.add_argument("--ticks", type=int, default=10_000, help="of 1,000 points each")
-    parser.add_argument("--unmerged", action="store_true", help="as the points lie a minute after they came")
-    given = parser.parse_args()
+    parser.add_argument("--ticks", type=int, default=10_000, help="ticks of 1,000 points each")
+    parser.add_argument("--unmerged", action="store_true", help="export before the points are merged")
+    arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="telemetry-bench-"))
     folder.chmod(0o755)
-    start = int(time.time()) // 10 * 10 - 10 * given.ticks
-    load = Workload(devices=100, ticks=given.ticks, start=start)
+    start = int(time.time()) // 10 * 10 - 10 * arguments.ticks
+    load = Workload(devices=100, ticks=arguments.ticks, start=start)
     begin = datetime.fromtimestamp(start, UTC)
-    asked = {
+    parameters = {
         "device_ids": load.names,
         "metric_names": list(KINDS),
         "start_time": begin.isoformat(),
-        "end_time": (begin + timedelta(seconds=10 * given.ticks)).isoformat(),
+        "end_time": (begin + timedelta(seconds=10 * arguments.ticks)).isoformat(),
     }
     rows: list[tuple[str, str]] = []
     try:
@@ -110,38 +112,41 @@ def main() -> None:
         try:
             generator = LoadGenerator(folder)
             generator.run(site.port, generator.prepare("bulk", encoders.bulk(load, 1000, 4)), 4)
-            if not given.unmerged:
+            if not arguments.unmerged:
                 site.manage("merge", "--all")
             site.settle()
-            for what, mark, run in (("stream", "uvicorn", stream), ("background", "worker", background)):
-                with growth(process(site, mark)) as grown:
-                    figure = run(site, asked, load.points)
-                rows.append((f"{load.points:,} points, {what}", f"{figure}; memory +{grown.megabytes:.0f} MB"))
+            for name, mark, run in (
+                ("stream", "uvicorn", measure_stream),
+                ("background", "worker", measure_background),
+            ):
+                with measure_growth(find_process(site, mark)) as growth:
+                    result = run(site, parameters, load.points)
+                rows.append((f"{load.points:,} points, {name}", f"{result}; memory +{growth.megabytes:.0f} MB"))
                 print(*rows[-1], file=sys.stderr, flush=True)
         finally:
             site.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print("| what | figure |\n|---|---|")
-    for one in rows:
-        print(f"| {one[0]} | {one[1]} |")
+    print("| measurement | result |\n|---|---|")
+    for name, result in rows:
+        print(f"| {name} | {result} |")
 
 
-def stream(site: Site, asked: dict[str, Any], points: int) -> str:
+def measure_stream(site: Site, parameters: dict[str, Any], points: int) -> str:
     began = time.perf_counter()
-    many, size = streamed(site, asked)
-    assert many == points, many
-    return _rate(many, size, time.perf_counter() - began)
+    rows, size = read_stream(site, parameters)
+    assert rows == points, rows
+    return _format_rate(rows, size, time.perf_counter() - began)
 
 
-def background(site: Site, asked: dict[str, Any], points: int) -> str:
-    job = made(site, asked)
+def measure_background(site: Site, parameters: dict[str, Any], points: int) -> str:
+    job = run_export_job(site, parameters)
     assert job["rows"] == points, job
     took = datetime.fromisoformat(job["finished_at"]) - datetime.fromisoformat(job["started_at"])
-    return _rate(job["rows"], job["bytes"], took.total_seconds())
+    return _format_rate(job["rows"], job["bytes"], took.total_seconds())
 
 
-def _rate(rows: int, size: int, seconds: float) -> str:
+def _format_rate(rows: int, size: int, seconds: float) -> str:
     return f"{rows / seconds:,.0f} rows/s, {size / seconds / 2**20:,.0f} MB/s"
 
 

@@ -1,4 +1,4 @@
-"""The load generator: a small C program, so that on a machine that client and server share the client takes little."""
+"""HTTP load generator: a C program that takes little CPU time on the machine it shares with the server."""
 
 import json
 import struct
@@ -11,7 +11,7 @@ SOURCE = Path(__file__).with_name("loadgen.c")
 
 
 class LoadGenerator:
-    """Built into a folder of the run; request files live there too."""
+    """Compiled load generator in a folder that also holds the request files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -19,7 +19,7 @@ class LoadGenerator:
         subprocess.run(["cc", "-O2", "-o", self.program, SOURCE], check=True)
 
     def prepare(self, name: str, requests: Iterable[tuple[int, int, bytes]]) -> Path:
-        """A request file of (connection, points, the whole HTTP request)."""
+        """Write a request file of (connection, points, HTTP request). Returns its path."""
         path = self.folder / f"{name}.requests"
         with path.open("wb") as file:
             file.write(b"RQ01")
@@ -28,17 +28,20 @@ class LoadGenerator:
         return path
 
     def run(self, port: int, file: Path, connections: int, mode: str = "part") -> dict[str, Any]:
-        """`part`: each connection sends its own records; `shared`: any takes the next. Raises unless all are 2xx."""
+        """Send the requests of a file and return the statistics. Raises RuntimeError unless all responses are 2xx.
+
+        mode  `part`: each connection sends its own requests; `shared`: any connection sends the next request
+        """
         words = ["--port", str(port), "--file", str(file), "--conns", str(connections), "--mode", mode]
         done = subprocess.run([str(self.program), *words], capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"the load generator: {done.stdout[-600:]} {done.stderr[-600:]}")
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
+            raise RuntimeError(f"load generator failed: {done.stdout[-600:]} {done.stderr[-600:]}")
+        statistics: dict[str, Any] = json.loads(done.stdout)
+        return statistics
 
 
 def request(method: str, path: str, body: bytes = b"", headers: Iterable[tuple[str, str]] = ()) -> bytes:
-    """One HTTP/1.1 request as bytes."""
+    """Build an HTTP/1.1 request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers)]
     if method == "POST":
         lines.append(f"Content-Length: {len(body)}")

@@ -1,19 +1,18 @@
-"""The scoring rules of the Numenta Anomaly Benchmark (https://github.com/numenta/NAB), as published.
+"""Scoring rules of the Numenta Anomaly Benchmark (https://github.com/numenta/NAB), as published.
 
-A window is caught by the first alarm within it, and counts more the earlier that is; an alarm outside costs more the
-farther it is past a window; a window without an alarm costs. Rows of the probationary period count for nothing. 0 is
-what a detector gets that never alarms, 100 one that alarms at the first row of each window only.
+The first alarm in a window catches it and scores higher the earlier it is. An alarm outside of windows costs more the
+farther it is behind the last window, and a missed window costs too. Rows of the probationary period are ignored. A
+detector without alarms scores 0; one with an alarm at the first row of each window and no others scores 100.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 
 from alerts.detector.state import Bools, Ints
 
-PROBATION: Final = (0.15, 750)  # share of the rows; rows at the most
+PROBATION = (0.15, 750)  # share of the rows, at most this many rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +23,21 @@ class Profile:
     caught: float = 1.0
 
 
-PROFILES: Final = (Profile("standard", 0.11, 1.0), Profile("low FP", 0.22, 1.0), Profile("low FN", 0.11, 2.0))
+PROFILES = (Profile("standard", 0.11, 1.0), Profile("low FP", 0.22, 1.0), Profile("low FN", 0.11, 2.0))
 
 
 @dataclass(slots=True)
-class Tally:
-    """What came of the alarms over some recordings; tallies add up."""
+class AlarmScore:
+    """Sum of the caught windows and false alarms of recordings."""
 
-    caught: list[float] = field(default_factory=list)  # worth of each window that was caught, up to 1
-    false_alarms: list[float] = field(default_factory=list)  # cost of each, from -1 to 0
+    caught: list[float] = field(default_factory=list)  # weight of each caught window, up to 1
+    false_alarms: list[float] = field(default_factory=list)  # weight of each, -1 to 0
     windows: int = 0
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(self.caught + other.caught, self.false_alarms + other.false_alarms, self.windows + other.windows)
+    def __add__(self, other: "AlarmScore") -> "AlarmScore":
+        return AlarmScore(
+            self.caught + other.caught, self.false_alarms + other.false_alarms, self.windows + other.windows
+        )
 
     def raw(self, profile: Profile) -> float:
         missed = self.windows - len(self.caught)
@@ -44,31 +45,33 @@ class Tally:
         return gained - profile.missed * missed
 
     def score(self, profile: Profile) -> float | None:
-        """0 of no alarms to 100 of perfect ones; None of recordings without windows."""
+        """Return the score, 0 (no alarms) to 100 (perfect), or None without windows."""
         null, perfect = -profile.missed * self.windows, profile.caught * self.windows
         return 100 * (self.raw(profile) - null) / (perfect - null) if self.windows else None
 
 
-def worth(place: float) -> float:
-    """Of an alarm: -1 is a window's first row, 0 its end, beyond that are rows past it."""
-    return -1.0 if place > 3 else 2 / (1 + float(np.exp(5 * place))) - 1
+def weigh_position(position: float) -> float:
+    """Return the weight of an alarm by its position: -1 is the first row of a window, 0 its end, above 0 is behind
+    it.
+    """
+    return -1.0 if position > 3 else 2 / (1 + float(np.exp(5 * position))) - 1
 
 
-def tally(times: Ints, alarms: Bools, windows: Iterable[tuple[int, int]]) -> Tally:
-    """What came of the alarms of one recording; windows are first and last times."""
+def score_alarms(times: Ints, alarms: Bools, windows: Iterable[tuple[int, int]]) -> AlarmScore:
+    """Score the alarms of one recording; `windows` are (first, last) times."""
     spans = [np.flatnonzero((times >= first) & (times <= last)) for first, last in windows]
     spans = [(int(rows[0]), int(rows[-1])) for rows in spans if len(rows)]
-    share, most = PROBATION
+    share, max_rows = PROBATION
     rows = np.flatnonzero(alarms)
     best: dict[tuple[int, int], float] = {}
     false_alarms = []
-    for row in rows[rows >= min(int(share * len(times)), most)].tolist():
-        around = next((span for span in spans if span[0] <= row <= span[1]), None)
-        if around:
-            first, last = around
-            here = worth(-(last - row + 1) / (last - first + 1)) / worth(-1.0)
-            best[around] = max(here, best.get(around, here))
+    for row in rows[rows >= min(int(share * len(times)), max_rows)].tolist():
+        window = next((span for span in spans if span[0] <= row <= span[1]), None)
+        if window:
+            first, last = window
+            weight = weigh_position(-(last - row + 1) / (last - first + 1)) / weigh_position(-1.0)
+            best[window] = max(weight, best.get(window, weight))
         else:
             before = max((span for span in spans if span[1] < row), default=None)
-            false_alarms.append(worth((row - before[1]) / max(before[1] - before[0], 1)) if before else -1.0)
-    return Tally(list(best.values()), false_alarms, len(spans))
+            false_alarms.append(weigh_position((row - before[1]) / max(before[1] - before[0], 1)) if before else -1.0)
+    return AlarmScore(list(best.values()), false_alarms, len(spans))

@@ -1,4 +1,4 @@
-"""What is measured: the site as `manage.py up` starts it; InfluxDB 1.x and VictoriaMetrics where they are installed."""
+"""Servers to measure: the site as `manage.py up` starts it, and InfluxDB 1.x and VictoriaMetrics if installed."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "bench-key-0123456789abcdef0123456789abcdef"
 HEADERS = (("X-Api-Key", KEY), ("Content-Type", "application/json"))
-PATIENCE = 120.0
+START_TIMEOUT = 120.0
 
 _INFLUX = """
 reporting-disabled = true
@@ -40,14 +40,14 @@ bind-address = "127.0.0.1:{rpc}"
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port
 
 
 class Server:
-    """A server with its own folder, stopped by its own pid."""
+    """Server process with its own folder, stopped by its process ID."""
 
     port: int
     process: "subprocess.Popen[bytes]"
@@ -56,16 +56,16 @@ class Server:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), dict(HEADERS))
-            answer = connection.getresponse()
-            data = answer.read()
-            if answer.status >= 300:
-                raise RuntimeError(f"{method} {path}: {answer.status} {data[:300]!r}")
+            response = connection.getresponse()
+            data = response.read()
+            if response.status >= 300:
+                raise RuntimeError(f"{method} {path}: {response.status} {data[:300]!r}")
             return json.loads(data) if data[:1] in (b"{", b"[") else None
         finally:
             connection.close()
 
-    def await_answer(self, path: str) -> None:
-        deadline = time.monotonic() + PATIENCE
+    def wait_until_ready(self, path: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
         while True:
             try:
                 self.call("GET", path)
@@ -82,34 +82,34 @@ class Server:
     close = stop
 
     def cpu_seconds(self) -> float:
-        """Of the whole tree, since it began."""
-        return sum(sum(one.cpu_times()[:4]) for one in self.tree())
+        """Return the CPU seconds of the process tree since its start."""
+        return sum(sum(child.cpu_times()[:4]) for child in self.tree())
 
     def tree(self) -> list[psutil.Process]:
         root = psutil.Process(self.process.pid)
         return [root, *root.children(recursive=True)]
 
     def pss(self) -> int:
-        """Bytes of memory of the tree, shared pages counted once."""
-        return sum(one.memory_full_info().pss for one in self.tree())
+        """Return the memory of the process tree in bytes; shared pages count once."""
+        return sum(child.memory_full_info().pss for child in self.tree())
 
 
 class Site(Server):
-    """The site on embedded servers, with default settings but for what is given."""
+    """The site on embedded servers, with default settings except `overrides`."""
 
-    def __init__(self, folder: Path, more: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, overrides: Mapping[str, str] | None = None) -> None:
         self.port, self.folder = free_port(), folder
-        kept = {
+        inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("TELEMETRY_", "DATABASE_", "REDIS_"))
         }
-        self.environment = kept | {
+        self.environment = inherited | {
             "TELEMETRY_PORT": str(self.port),
             "TELEMETRY_DATA_DIR": str(folder),
             "TELEMETRY_API_KEY": KEY,
             "TELEMETRY_HOST_COLLECTOR": "off",
-            **(more or {}),
+            **(overrides or {}),
         }
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "up"],
@@ -118,13 +118,13 @@ class Site(Server):
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.await_answer("/health")
+        self.wait_until_ready("/health")
 
     def settle(self) -> None:
-        """Wait until worker and beat have begun and nothing is busy."""
-        deadline, before = time.monotonic() + PATIENCE, -1.0
+        """Wait until worker and beat run and the site is idle."""
+        deadline, before = time.monotonic() + START_TIMEOUT, -1.0
         while time.monotonic() < deadline:
-            running = " ".join(" ".join(one.cmdline()) for one in self.tree())
+            running = " ".join(" ".join(child.cmdline()) for child in self.tree())
             used = self.cpu_seconds()
             if "celery" in running and used - before < 0.2:
                 return
@@ -143,12 +143,12 @@ class Site(Server):
         return done.stdout
 
     def web_rss(self) -> int:
-        """Resident bytes of the web process."""
-        return max(one.memory_info().rss for one in self.tree() if "uvicorn" in " ".join(one.cmdline()))
+        """Return the resident memory of the web process in bytes."""
+        return max(child.memory_info().rss for child in self.tree() if "uvicorn" in " ".join(child.cmdline()))
 
 
 class InfluxDB(Server):
-    """Package defaults: every write is fsynced into its log before the answer."""
+    """InfluxDB with package defaults: every write is fsynced to its log before the response."""
 
     @staticmethod
     def installed() -> bool:
@@ -165,12 +165,14 @@ class InfluxDB(Server):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.await_answer("/ping")
+        self.wait_until_ready("/ping")
         self.call("POST", "/query?q=CREATE%20DATABASE%20bench")
 
 
 class VictoriaMetrics(Server):
-    """Package defaults but for the retention: a write is answered from memory, on disk some seconds later."""
+    """VictoriaMetrics with package defaults except the retention: writes are acknowledged from memory and reach the
+    disk seconds later.
+    """
 
     @staticmethod
     def installed() -> bool:
@@ -186,4 +188,4 @@ class VictoriaMetrics(Server):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.await_answer("/-/healthy")
+        self.wait_until_ready("/-/healthy")

@@ -1,4 +1,4 @@
-"""What hosts and small IoT devices send, made from a seed: walks with two decimals, counters, switches, stillness."""
+"""Seeded workload of hosts and IoT devices: random walks, counters, switches and constant values."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ Floats = NDArray[np.float64]
 
 
 def _reflect(x: Floats, lo: float, hi: float) -> Floats:
-    """Fold a free random walk into [lo, hi]."""
+    """Reflect a random walk at the bounds [lo, hi]."""
     span = hi - lo
     y = np.mod(x - lo, 2 * span)
     return lo + np.where(y > span, 2 * span - y, y)
 
 
 def series_values(kind: str, rng: np.random.Generator, d: int, t: int) -> Floats:
-    """Values of one kind: float64[d devices, t ticks]."""
+    """Return the values of one kind as float64[d devices, t ticks]."""
     if kind == "cpu_pct":
         v = rng.uniform(5, 60, (d, 1)) + np.cumsum(rng.normal(0, 1.5, (d, t)), 1)
         return np.round(_reflect(v, 0, 100), 2)
@@ -59,7 +59,9 @@ def series_values(kind: str, rng: np.random.Generator, d: int, t: int) -> Floats
 
 
 class Workload:
-    """`devices` × ten metrics, a point of each every `step` seconds, `ticks` times from `start` (since 1970)."""
+    """`devices` with ten metrics each, a point of each every `step` seconds, `ticks` points from `start` (seconds since
+    1970).
+    """
 
     def __init__(self, devices: int, ticks: int, start: int, step: int = 10, seed: int = 1) -> None:
         self.devices, self.ticks, self.step = devices, ticks, step
@@ -80,19 +82,19 @@ class Workload:
         return self.devices * len(KINDS) * self.ticks
 
     def batches(self, size: int, connections: int) -> Iterator[tuple[int, list[tuple[int, int, int]]]]:
-        """(connection, [(device, metric, tick)]): each connection has its own devices, and takes turns with the others.
+        """Yield (connection, [(device, metric, tick)]); connections have separate devices and alternate.
 
-        Within a connection the order is that of a collector: time, then device, then metric.
+        Within a connection the order is that of a collector: by time, device, metric.
         """
-        lines = [self._line(range(number, self.devices, connections), size) for number in range(connections)]
-        while lines:
-            for number, line in enumerate(lines):
-                batch = next(line, None)
+        streams = [self._stream(range(number, self.devices, connections), size) for number in range(connections)]
+        while streams:
+            for number, stream in enumerate(streams):
+                batch = next(stream, None)
                 if batch is None:
-                    return  # the others end within one turn
+                    return  # the other connections end in the same round
                 yield number, batch
 
-    def _line(self, devices: range, size: int) -> Iterator[list[tuple[int, int, int]]]:
-        places = itertools.product(range(self.ticks), devices, range(len(KINDS)))
-        while batch := [(device, metric, tick) for tick, device, metric in itertools.islice(places, size)]:
+    def _stream(self, devices: range, size: int) -> Iterator[list[tuple[int, int, int]]]:
+        coordinates = itertools.product(range(self.ticks), devices, range(len(KINDS)))
+        while batch := [(device, metric, tick) for tick, device, metric in itertools.islice(coordinates, size)]:
             yield batch

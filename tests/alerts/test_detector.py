@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detection, Detector
 from alerts.detector.reasons import TEXTS, reason_text
 from alerts.detector.state import EARLY, Floats, Ints, InvalidState
-from benchmarks.noise import SHAPES, alarms
+from benchmarks.noise import SHAPES, count_alarms
 
 COLUMNS = ("score", "low", "high", "reason", "warm")
 MINUTE = 60_000_000
@@ -101,7 +101,7 @@ def test_the_band_of_a_daily_series_follows_the_day() -> None:
 
 
 def test_stationary_noise_hardly_ever_notifies() -> None:
-    _, notifications = alarms(interval=300, days=14, series=2, seed=3)
+    _, notifications = count_alarms(interval=300, days=14, series=2, seed=3)
     assert notifications.shape == (len(SHAPES), 2)
     assert notifications.mean(axis=1).max() <= 14 / 30 + 0.5
     assert notifications.sum() <= 3

@@ -11,7 +11,7 @@ import pytest
 
 from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE
 from benchmarks import nab
-from benchmarks.nab_score import PROFILES, Tally, tally, worth
+from benchmarks.nab_score import PROFILES, AlarmScore, score_alarms, weigh_position
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS = ROOT / "tests" / "data" / "nab" / "recordings"
@@ -41,37 +41,37 @@ def alarms(*rows: int) -> np.ndarray:
 def test_alarms_are_worth_what_the_published_rules_say(
     rows: tuple[int, ...], standard: float, low_fp: float, low_fn: float
 ) -> None:
-    found = tally(TIMES, alarms(*rows), [WINDOW])
+    found = score_alarms(TIMES, alarms(*rows), [WINDOW])
     assert found.score(STANDARD) == pytest.approx(standard)
     assert found.score(LOW_FP) == pytest.approx(low_fp)
     assert found.score(LOW_FN) == pytest.approx(low_fn)
 
 
 def test_an_early_alarm_is_worth_more_and_one_just_past_a_window_costs_little() -> None:
-    assert worth(-1) == pytest.approx(0.98661, abs=1e-5)
-    assert worth(0) == 0
-    assert worth(3.1) == -1
-    early, late = (tally(TIMES, alarms(row), [WINDOW]).score(STANDARD) or 0 for row in (420, 490))
+    assert weigh_position(-1) == pytest.approx(0.98661, abs=1e-5)
+    assert weigh_position(0) == 0
+    assert weigh_position(3.1) == -1
+    early, late = (score_alarms(TIMES, alarms(row), [WINDOW]).score(STANDARD) or 0 for row in (420, 490))
     assert 100 > early > late > 50
-    near, far = (tally(TIMES, alarms(row), [WINDOW]).false_alarms[0] for row in (501, 600))
+    near, far = (score_alarms(TIMES, alarms(row), [WINDOW]).false_alarms[0] for row in (501, 600))
     assert -0.1 < near < 0
     assert far < -0.98
 
 
 def test_tallies_add_up_and_nothing_is_scored_without_windows() -> None:
-    one, two = tally(TIMES, alarms(400), [WINDOW]), tally(TIMES, alarms(), [WINDOW])
+    one, two = score_alarms(TIMES, alarms(400), [WINDOW]), score_alarms(TIMES, alarms(), [WINDOW])
     assert (one + two).score(STANDARD) == pytest.approx(50)
-    assert tally(TIMES, alarms(300), []).score(STANDARD) is None
-    assert Tally().score(STANDARD) is None
+    assert score_alarms(TIMES, alarms(300), []).score(STANDARD) is None
+    assert AlarmScore().score(STANDARD) is None
 
 
 def test_the_recordings_score_above_the_floor() -> None:
-    found, spans = nab.recordings(RECORDINGS), nab.windows(RECORDINGS)
+    found, spans = nab.read_recordings(RECORDINGS), nab.read_windows(RECORDINGS)
     assert spans is not None
     assert set(spans) == {recording.name for recording in found}
-    scores = nab.judged(found)
-    marked = sum(nab.tallies(found, scores, spans, MARK_SCORE).values(), Tally())
-    notified = sum(nab.tallies(found, scores, spans, NOTIFY_SCORE).values(), Tally())
+    scores = nab.compute_scores(found)
+    marked = sum(nab.score_groups(found, scores, spans, MARK_SCORE).values(), AlarmScore())
+    notified = sum(nab.score_groups(found, scores, spans, NOTIFY_SCORE).values(), AlarmScore())
     assert (marked.score(STANDARD) or 0) >= FLOOR
     assert len(notified.false_alarms) < len(marked.false_alarms)
     assert 0.3 * notified.windows <= len(notified.caught) < len(marked.caught)

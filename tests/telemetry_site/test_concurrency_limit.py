@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.concurrent import burst, day, questions
+from benchmarks.concurrent import build_batches, build_queries, send_burst
 from telemetry_site.middleware import concurrency
 from telemetry_site.middleware.concurrency import (
     CHUNK_SIZE,
@@ -159,13 +159,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def test_two_hundred_questions_at_once_are_all_answered_and_cost_little_memory(site: Site) -> None:
-    for path, body in day():
+    for path, body in build_batches():
         assert site.request("POST", path, body)[0] == 200
-    burst(site.port, questions(20, site.key))
+    send_burst(site.port, build_queries(20, site.key))
     web = site.child("web")
     assert web is not None
     before = web.memory_info().rss
-    found = burst(site.port, questions(200, site.key))
+    found = send_burst(site.port, build_queries(200, site.key))
     assert found.statuses == {200: 200}
     assert web.memory_info().rss - before < MOST_GROWTH
     print(f"p95 {found.percentile(0.95):.2f} s, {(web.memory_info().rss - before) / 2**20:+.0f} MB")

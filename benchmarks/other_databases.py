@@ -1,6 +1,6 @@
-"""The same points and the same questions about a fleet in InfluxDB 1.x and VictoriaMetrics, where they are installed.
+"""The same points and queries in InfluxDB 1.x and VictoriaMetrics, if they are installed.
 
-They get the last day of the fleet alone, in line protocol, read back out of the site's blocks.
+They receive the last day of the fleet in line protocol, read from the blocks of the site.
 """
 
 import time
@@ -11,27 +11,30 @@ from urllib.parse import quote
 
 import psycopg
 
-from benchmarks.figures import median, note
-from benchmarks.filling import SECOND, Fleet
+from benchmarks.fill_storage import SECOND, Fleet
 from benchmarks.loadgen import LoadGenerator, request
+from benchmarks.report import log_progress, median
 from benchmarks.servers import InfluxDB, Server, VictoriaMetrics
 from metrics.storage.format.codec import decode
 from metrics.storage.format.layout import day_of
 
 DAY = 86_400  # seconds
-LINES = 20_000  # of one request
+LINES_PER_REQUEST = 20_000
 HOURLY = "hourly averages of 1,000 series over a day"
 POOLED = "p95 over 1,000 series over a day"
-PEERS: dict[str, type[InfluxDB] | type[VictoriaMetrics]] = {"InfluxDB": InfluxDB, "VictoriaMetrics": VictoriaMetrics}
-WRITE = {"InfluxDB": "/write?db=bench&precision=s", "VictoriaMetrics": "/write?precision=s"}
+DATABASES: dict[str, type[InfluxDB] | type[VictoriaMetrics]] = {
+    "InfluxDB": InfluxDB,
+    "VictoriaMetrics": VictoriaMetrics,
+}
+WRITE_PATHS = {"InfluxDB": "/write?db=bench&precision=s", "VictoriaMetrics": "/write?precision=s"}
 
 _BLOCKS = "SELECT payload FROM metrics_block WHERE day >= %s AND time_to >= %s ORDER BY bucket, day"
 _NAMES = "SELECT s.id, d.device_id, s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id"
 
 
-def lines(database: dict[str, str], fleet: Fleet) -> Iterator[bytes]:
-    """The fleet's last day as bodies of line protocol, series by series."""
-    start, waiting = (fleet.end - DAY) * SECOND, []
+def build_line_bodies(database: dict[str, str], fleet: Fleet) -> Iterator[bytes]:
+    """Yield the last day of the fleet as request bodies in line protocol."""
+    start, pending = (fleet.end - DAY) * SECOND, []
     with psycopg.connect(**database, autocommit=True) as connection:
         names = {
             number: f"{metric},device={device}"
@@ -40,34 +43,40 @@ def lines(database: dict[str, str], fleet: Fleet) -> Iterator[bytes]:
         }
         for (payload,) in connection.execute(_BLOCKS, (day_of(start), start), binary=True):
             for columns in decode(payload):
-                kept = columns.times >= start
+                selected = columns.times >= start
                 rows = zip(
-                    columns.series()[kept].tolist(),
-                    (columns.times[kept] // SECOND).tolist(),
-                    columns.values[kept].tolist(),
+                    columns.series()[selected].tolist(),
+                    (columns.times[selected] // SECOND).tolist(),
+                    columns.values[selected].tolist(),
                     strict=True,
                 )
-                waiting += [f"{names[number]} value={value} {at}" for number, at, value in rows if number in names]
-            while len(waiting) >= LINES:
-                yield "\n".join(waiting[:LINES]).encode()
-                del waiting[:LINES]
-    yield "\n".join(waiting).encode()
+                pending += [f"{names[number]} value={value} {at}" for number, at, value in rows if number in names]
+            while len(pending) >= LINES_PER_REQUEST:
+                yield "\n".join(pending[:LINES_PER_REQUEST]).encode()
+                del pending[:LINES_PER_REQUEST]
+    yield "\n".join(pending).encode()
 
 
 def load(name: str, server: Server, generator: LoadGenerator, database: dict[str, str], fleet: Fleet) -> None:
-    """Write the day, and wait until it is merged as far as the peer does by itself."""
-    file = generator.prepare("lines", ((0, LINES, request("POST", WRITE[name], one)) for one in lines(database, fleet)))
-    found = generator.run(server.port, file, 1)
+    """Write the day and wait until the database has merged it."""
+    file = generator.prepare(
+        "lines",
+        (
+            (0, LINES_PER_REQUEST, request("POST", WRITE_PATHS[name], body))
+            for body in build_line_bodies(database, fleet)
+        ),
+    )
+    result = generator.run(server.port, file, 1)
     file.unlink()
-    note(f"{name}: {found['points_per_s']:,.0f} points/s")
+    log_progress(f"{name}: {result['points_per_s']:,.0f} points/s")
     if name == "VictoriaMetrics":
         server.call("GET", "/internal/force_flush")
         server.call("GET", "/internal/force_merge")
-    quiet(server)
+    wait_until_idle(server)
 
 
-def quiet(server: Server, patience: float = 120.0) -> None:
-    """Until the server does next to nothing for some seconds."""
+def wait_until_idle(server: Server, patience: float = 120.0) -> None:
+    """Wait until the server uses almost no CPU time for some seconds."""
     deadline, before, still = time.monotonic() + patience, server.cpu_seconds(), 0
     while still < 4 and time.monotonic() < deadline:
         time.sleep(1)
@@ -75,8 +84,8 @@ def quiet(server: Server, patience: float = 120.0) -> None:
         still, before = still + 1 if used - before < 0.1 else 0, used
 
 
-def questions(name: str, fleet: Fleet) -> dict[str, bytes]:
-    """Hourly averages of all devices together, and the 95th percentile of all their points, of one metric."""
+def build_queries(name: str, fleet: Fleet) -> dict[str, bytes]:
+    """Return the requests for hourly averages of all devices and for the p95 of all points of one metric."""
     metric, start, end = fleet.metric("cpu_pct"), fleet.end - DAY, fleet.end
     if name == "InfluxDB":
         span = f"FROM {metric} WHERE time >= {start}s AND time < {end}s"
@@ -96,25 +105,25 @@ def _get(path: str) -> bytes:
     return request("GET", path)
 
 
-def asked(
+def measure(
     folder: Path, generator: LoadGenerator, database: dict[str, str], fleet: Fleet, runs: int
 ) -> dict[str, dict[str, Sequence[float]]]:
-    """By peer and question: the first answer after a start, and the median (ms)."""
-    found: dict[str, dict[str, Sequence[float]]] = {}
-    for name, kind in PEERS.items():
+    """Return by database and query: the first response after a start, and the median (ms)."""
+    results: dict[str, dict[str, Sequence[float]]] = {}
+    for name, kind in DATABASES.items():
         if not kind.installed():
-            note(f"{name} is not installed")
+            log_progress(f"{name} is not installed")
             continue
         with closing(kind(folder / name)) as server:
             load(name, server, generator, database, fleet)
         with closing(kind(folder / name)) as server:
-            quiet(server)
-            found[name] = {}
-            for what, one in questions(name, fleet).items():
-                first = generator.run(server.port, generator.prepare("first", [(0, 0, one)]), 1)["lat_ms"]["p50"]
-                file = generator.prepare("asked", [(0, 0, one)] * 10)
-                found[name][what] = (
+            wait_until_idle(server)
+            results[name] = {}
+            for query, data in build_queries(name, fleet).items():
+                first = generator.run(server.port, generator.prepare("first", [(0, 0, data)]), 1)["lat_ms"]["p50"]
+                file = generator.prepare("queries", [(0, 0, data)] * 10)
+                results[name][query] = (
                     first,
                     median(generator.run(server.port, file, 1)["lat_ms"]["p50"] for _ in range(runs)),
                 )
-    return found
+    return results
