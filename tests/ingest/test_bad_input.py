@@ -1,6 +1,6 @@
-"""Every bad input gets an answer that names the field and what is accepted; no good point is lost; nothing is a 500.
+"""Invalid input is rejected with the field and what is accepted, and no valid point is lost.
 
-One table, run against both doors: the fast lane (an API key) and Django's views (a person).
+One table, run against the fast lane (with an API key) and Django's views (with a session).
 """
 
 import gzip
@@ -75,7 +75,7 @@ POINTS = {  # a point that is bad by itself: (the point as bytes, the field that
 
 
 @pytest.mark.parametrize("name", POINTS)
-def test_a_bad_point_is_named_and_the_good_points_beside_it_are_stored(caller: ApiClient, name: str):
+def test_invalid_point_is_reported_and_valid_points_are_stored(caller: ApiClient, name: str):
     body, field = POINTS[name]
     alone = caller.post(SINGLE, body)
     assert alone.status in (400, 422), alone.raw
@@ -145,7 +145,7 @@ BODIES: dict[str, tuple[str, bytes, dict[str, str], set[int]]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_bad_request_is_refused_with_a_reason(caller: ApiClient, name: str):
+def test_invalid_request_is_rejected_with_a_reason(caller: ApiClient, name: str):
     path, body, headers, accepted = BODIES[name]
     answer = caller.post(path, body, **headers)
     assert answer.status in accepted, answer.raw[:500]
@@ -155,7 +155,7 @@ def test_a_bad_request_is_refused_with_a_reason(caller: ApiClient, name: str):
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "lz4", "deflate"])
-def test_compressed_bodies_are_read(caller: ApiClient, coding: str):
+def test_compressed_body_is_accepted(caller: ApiClient, coding: str):
     pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[
         coding
     ]
@@ -174,7 +174,7 @@ def _send_raw(port: int, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("said", [5, 50_000_000, -1])
-def test_a_lying_content_length_stores_nothing_and_breaks_nothing(admin: ApiClient, said: int):
+def test_wrong_content_length_stores_nothing(admin: ApiClient, said: int):
     body = json.dumps(GOOD).encode()
     head = f"POST {API}/{SINGLE} HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {admin.headers['X-Api-Key']}\r\n"
     answer = _send_raw(admin.port, f"{head}Content-Length: {said}\r\n\r\n".encode() + body)
@@ -182,7 +182,7 @@ def test_a_lying_content_length_stores_nothing_and_breaks_nothing(admin: ApiClie
     assert admin.get("devices/device_001/metrics").json == []
 
 
-def test_a_body_without_a_length_is_counted_while_it_is_read(admin: ApiClient):
+def test_chunked_body_over_the_size_limit_is_rejected_with_413(admin: ApiClient):
     piece = b"%x\r\n%s\r\n" % (1 << 20, b" " * (1 << 20))
     head = (
         f"POST {API}/{BATCH} HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {admin.headers['X-Api-Key']}\r\n"
@@ -198,7 +198,7 @@ def test_a_body_without_a_length_is_counted_while_it_is_read(admin: ApiClient):
         assert b" 413 " in connection.recv(65536).split(b"\r\n")[0]
 
 
-def test_a_lookback_that_is_none_is_refused(caller: ApiClient):
+def test_invalid_lookback_is_rejected(caller: ApiClient):
     for given in ("-1", "0", "abc", "1e9", "99999999999", "%00"):
         answer = caller.get(f"devices/device_001/metrics/m/latest?lookback={given}")
         assert answer.status == 400 and "lookback" in answer.json["detail"], given

@@ -22,7 +22,7 @@ def create(*args: str) -> str:
 
 
 @pytest.mark.parametrize("scope", Scope.values)
-def test_the_key_stands_alone_on_standard_output_and_opens_what_its_scope_says(scope: str) -> None:
+def test_command_prints_only_the_key_which_has_its_scope(scope: str) -> None:
     said = create("gateway 1", "--scope", scope)
     assert said == said.strip() + "\n"
     sender = resolve_credential(said.strip())
@@ -31,7 +31,7 @@ def test_the_key_stands_alone_on_standard_output_and_opens_what_its_scope_says(s
     assert ApiKey.objects.get().name == "gateway 1"
 
 
-def test_a_key_of_a_device_is_for_that_device_alone_which_is_made_where_unknown() -> None:
+def test_device_key_is_restricted_to_its_device_which_is_created() -> None:
     Device.objects.create(device_id="known")
     for device in ("known", "new"):
         sender = resolve_credential(create(f"key of {device}", "--scope", "ingest", "--device", device).strip())
@@ -54,14 +54,14 @@ def test_a_key_of_a_device_is_for_that_device_alone_which_is_made_where_unknown(
         (["k", "--scope", "read", "--expires-days", "soon"], "invalid int value: 'soon'"),
     ],
 )
-def test_a_wrong_argument_makes_no_key(args: list[str], said: str) -> None:
+def test_invalid_argument_creates_no_key(args: list[str], said: str) -> None:
     with pytest.raises(CommandError) as caught:
         create(*args)
     assert said in str(caught.value)
     assert not ApiKey.objects.exists()
 
 
-def test_a_key_may_be_of_a_group_and_have_an_end() -> None:
+def test_key_can_have_a_group_and_an_expiry() -> None:
     group = DeviceGroup.objects.create(name="site a")
     found = resolve_credential(
         create("gateway", "--scope", "ingest", "--group", "site a", "--expires-days", "2").strip()

@@ -1,4 +1,4 @@
-"""The host collector against real sensors and a real HTTP server; only time is the test's own."""
+"""The host collector with real sensors, a real HTTP server and a manual clock."""
 
 import http.server
 import json
@@ -156,7 +156,7 @@ def seconds(points: list[dict[str, Any]]) -> list[float]:
 # --- when -------------------------------------------------------------------------------------------
 
 
-def test_ticks_are_multiples_of_the_interval_and_do_not_drift() -> None:
+def test_ticks_are_multiples_of_the_interval_without_drift() -> None:
     clock = ManualClock()
     found = []
     for at in islice(ticks(clock, 5.0), 1000):
@@ -166,7 +166,7 @@ def test_ticks_are_multiples_of_the_interval_and_do_not_drift() -> None:
     assert {later - earlier for earlier, later in pairwise(found)} == {5.0}
 
 
-def test_a_clock_that_is_set_back_delays_no_tick_and_a_sleep_is_not_made_up_for() -> None:
+def test_clock_set_back_delays_no_tick_and_suspend_skips_ticks() -> None:
     clock = ManualClock()
     found = ticks(clock, 5.0)
     next(found)
@@ -177,7 +177,7 @@ def test_a_clock_that_is_set_back_delays_no_tick_and_a_sleep_is_not_made_up_for(
     assert max(clock.waits) <= 5
 
 
-def test_a_clock_that_wakes_early_gives_each_tick_once() -> None:
+def test_early_wakeup_yields_each_tick_once() -> None:
     class EarlyClock(ManualClock):
         def wait(self, seconds: float) -> bool:
             return super().wait(seconds * 0.99 if seconds > 0.01 else seconds)
@@ -189,7 +189,7 @@ def test_a_clock_that_wakes_early_gives_each_tick_once() -> None:
 # --- what -------------------------------------------------------------------------------------------
 
 
-def test_this_machine_gives_its_measurements_with_names_units_and_sane_values() -> None:
+def test_host_sensors_return_names_units_and_plausible_values() -> None:
     clock = ManualClock(time.time())
     sensors = Sensors(host_sensors(clock))
     sensors.read()
@@ -208,7 +208,7 @@ def test_this_machine_gives_its_measurements_with_names_units_and_sane_values() 
     assert found["process_count"].value >= 2
 
 
-def test_rates_are_reckoned_from_two_looks_and_left_out_where_a_counter_began_anew() -> None:
+def test_rate_needs_two_readings_and_is_skipped_after_a_counter_reset() -> None:
     from ingest.collectors.sensors import CounterRate
 
     clock = ManualClock()
@@ -223,7 +223,7 @@ def test_rates_are_reckoned_from_two_looks_and_left_out_where_a_counter_began_an
     assert rate.update(60) == 10
 
 
-def test_temperatures_of_one_name_are_numbered_and_many_are_cut_short() -> None:
+def test_temperatures_of_the_same_name_are_numbered_and_limited() -> None:
     chips = {"coretemp": [("Package id 0", 50.0, None, None), ("", 40.0, None, None), ("", 41.0, None, None)]}
     assert [tuple(reading) for reading in named_temperatures(chips)] == [
         ("temperature_coretemp_package_id_0", 50.0, "°C"),
@@ -233,7 +233,7 @@ def test_temperatures_of_one_name_are_numbered_and_many_are_cut_short() -> None:
     assert len(list(named_temperatures({"disks": [(f"d{n}", 30.0, None, None) for n in range(100)]}))) == 8
 
 
-def test_a_sensor_that_raises_or_gives_no_number_costs_only_its_own_readings(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_sensor_loses_only_its_own_measurements(caplog: pytest.LogCaptureFixture) -> None:
     broken = [True]
 
     def fan() -> list[Measurement]:
@@ -259,7 +259,7 @@ def test_a_sensor_that_raises_or_gives_no_number_costs_only_its_own_readings(cap
 # --- delivery ---------------------------------------------------------------------------------------
 
 
-def test_a_snapshot_arrives_as_one_batch_with_key_units_and_aligned_time(site: Site, key_file: Path) -> None:
+def test_snapshot_is_sent_as_one_batch_with_key_units_and_aligned_time(site: Site, key_file: Path) -> None:
     clock = ManualClock(lasts=7)
     backlog = SnapshotQueue(10)
     measure(
@@ -276,7 +276,7 @@ def test_a_snapshot_arrives_as_one_batch_with_key_units_and_aligned_time(site: S
     ]
 
 
-def test_one_connection_is_kept_and_a_closed_one_is_replaced_unseen(site: Site, key_file: Path) -> None:
+def test_connection_is_reused_and_replaced_when_closed(site: Site, key_file: Path) -> None:
     backlog = SnapshotQueue(10)
     delivery = delivery_to(site.url, key_file, backlog)
     for headers in ({}, {"Connection": "close"}, {}):
@@ -287,7 +287,7 @@ def test_one_connection_is_kept_and_a_closed_one_is_replaced_unseen(site: Site, 
     assert ports[0] == ports[1] != ports[2]
 
 
-def test_an_outage_fills_the_backlog_which_drains_in_order_with_the_original_times(
+def test_snapshots_of_an_outage_are_sent_in_order_with_original_times(
     site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     backlog = SnapshotQueue(1000)
@@ -304,7 +304,7 @@ def test_an_outage_fills_the_backlog_which_drains_in_order_with_the_original_tim
     assert [len(request["points"]) for request in site.requests] == [MAX_REQUEST_POINTS, 400]
 
 
-def test_a_server_error_is_retried_with_the_same_points_until_it_is_over(
+def test_server_error_is_retried_with_the_same_points(
     site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.answers.extend([(503, {}, b"starting"), (500, {}, b""), (429, {}, b""), (408, {}, b"")])
@@ -320,14 +320,14 @@ def test_a_server_error_is_retried_with_the_same_points_until_it_is_over(
     assert "the site is available again" in caplog.text
 
 
-def test_pauses_grow_to_a_limit_and_differ_between_collectors() -> None:
+def test_backoff_grows_to_a_maximum_with_jitter() -> None:
     pauses = [[backoff.pause() for _ in range(40)] for backoff in (Backoff(random.Random(n)) for n in range(20))]
     assert max(map(max, pauses)) <= MAX_PAUSE
     assert all(pause >= MAX_PAUSE / 2 for series in pauses for pause in series[10:])
     assert len({series[3] for series in pauses}) == 20
 
 
-def test_retry_after_is_honoured_as_seconds_and_as_a_date(site: Site, key_file: Path) -> None:
+def test_retry_after_is_accepted_as_seconds_and_as_a_date(site: Site, key_file: Path) -> None:
     site.answers.append((429, {"Retry-After": "120"}, b""))
     site.answers.append((503, {"Retry-After": formatdate(time.time() + 300, usegmt=True)}, b""))
     site.answers.append((503, {"Retry-After": "99999999"}, b""))
@@ -340,7 +340,7 @@ def test_retry_after_is_honoured_as_seconds_and_as_a_date(site: Site, key_file: 
     assert [parse_retry_after(header) for header in (None, "", "soon", "-5")] == [0, 0, 0, 0]
 
 
-def test_what_the_site_refuses_is_not_sent_again_and_the_reason_is_logged(
+def test_rejected_snapshot_is_not_retried_and_the_reason_is_logged(
     site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.answers.append(
@@ -357,7 +357,7 @@ def test_what_the_site_refuses_is_not_sent_again_and_the_reason_is_logged(
     assert "rejected with 422: no point is good: value: no number" in caplog.text
 
 
-def test_points_of_a_partial_success_are_told_and_not_sent_again(
+def test_rejected_points_of_a_partial_success_are_logged_and_not_retried(
     site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.answers.append((200, {}, b'{"accepted": 1, "errors": [{"index": 1, "field": "value", "detail": "too high"}]}'))
@@ -368,7 +368,7 @@ def test_points_of_a_partial_success_are_told_and_not_sent_again(
     assert len(backlog) == 0
 
 
-def test_a_key_that_was_made_anew_is_read_again(site: Site, key_file: Path) -> None:
+def test_replaced_key_file_is_read_again(site: Site, key_file: Path) -> None:
     backlog = SnapshotQueue(10)
     delivery = delivery_to(site.url, key_file, backlog)
     key_file.write_text("tk_new")
@@ -381,7 +381,7 @@ def test_a_key_that_was_made_anew_is_read_again(site: Site, key_file: Path) -> N
     ]
 
 
-def test_a_full_backlog_drops_the_oldest_counts_and_logs_it(
+def test_full_queue_drops_the_oldest_snapshots_and_logs_it(
     site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     backlog = SnapshotQueue(50)
@@ -403,7 +403,7 @@ def test_a_full_backlog_drops_the_oldest_counts_and_logs_it(
     ]
 
 
-def test_six_hours_of_backlog_weigh_less_than_three_megabytes() -> None:
+def test_queue_of_six_hours_takes_less_than_three_megabytes() -> None:
     import tracemalloc
 
     tracemalloc.start()
@@ -415,7 +415,7 @@ def test_six_hours_of_backlog_weigh_less_than_three_megabytes() -> None:
     assert held < 3 * 2**20
 
 
-def test_an_address_that_cannot_be_used_is_refused_at_once(key_file: Path) -> None:
+def test_invalid_url_is_rejected_at_once(key_file: Path) -> None:
     for url in ("ftp://a", "http://", "127.0.0.1:8218", "http://a:99999", "http://[::1"):
         with pytest.raises(InvalidUrl):
             SiteClient(url, "a", key_file)
@@ -432,7 +432,7 @@ def start_collector(**variables: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def test_the_collector_measures_on_the_tick_stays_small_and_ends_at_once(site: Site, key_file: Path) -> None:
+def test_collector_measures_on_each_tick_in_little_memory_and_stops_at_once(site: Site, key_file: Path) -> None:
     process = start_collector(
         TELEMETRY_URL=site.url, TELEMETRY_DEVICE_ID="this-machine", TELEMETRY_API_KEY_FILE=str(key_file)
     )
@@ -453,7 +453,7 @@ def test_the_collector_measures_on_the_tick_stays_small_and_ends_at_once(site: S
     assert resident < 30 * 2**20
 
 
-def test_sigterm_ends_the_collector_while_the_site_keeps_it_waiting(key_file: Path) -> None:
+def test_sigterm_stops_the_collector_during_a_pending_request(key_file: Path) -> None:
     silent = socketserver.TCPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)  # never accepts
     address = f"http://127.0.0.1:{silent.server_address[1]}"
     process = start_collector(TELEMETRY_URL=address, TELEMETRY_DEVICE_ID="m", TELEMETRY_API_KEY_FILE=str(key_file))
@@ -485,9 +485,7 @@ def test_sigterm_ends_the_collector_while_the_site_keeps_it_waiting(key_file: Pa
         ),
     ],
 )
-def test_a_missing_or_wrong_variable_is_answered_in_one_line_with_exit_code_2(
-    variables: dict[str, str], line: str
-) -> None:
+def test_invalid_variable_prints_one_line_and_exits_with_code_2(variables: dict[str, str], line: str) -> None:
     process = start_collector(**variables)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 2
@@ -495,7 +493,7 @@ def test_a_missing_or_wrong_variable_is_answered_in_one_line_with_exit_code_2(
     assert errors.count("\n") == 1
 
 
-def test_the_system_clock_ends_a_wait_at_once() -> None:
+def test_ended_system_clock_interrupts_a_wait() -> None:
     clock = SystemClock()
     threading.Timer(0.01, clock.end).start()
     assert clock.wait(60)

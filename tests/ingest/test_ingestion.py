@@ -1,4 +1,4 @@
-"""PRD epic 1: measurements come in, and the latest ones, the metric list and ranges come back (epic 3)."""
+"""Ingestion (PRD epic 1), and reading of latest points, metrics and ranges (epic 3)."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ def latest(caller: ApiClient, device_id: str, metric: str):
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
-def test_e1_us1_a_single_point_is_stored_and_confirmed(admin: ApiClient, prefix: str):
+def test_e1_us1_single_point_is_stored_and_confirmed(admin: ApiClient, prefix: str):
     sent = point(unit="celsius", tags={"location": "room_1"}, metadata={"firmware": "1.2"})
     answer = admin.post(f"{prefix}/devices/device_001/telemetry", sent)
     assert (answer.status, answer.json) == (
@@ -45,13 +45,13 @@ def test_e1_us1_a_single_point_is_stored_and_confirmed(admin: ApiClient, prefix:
 
 
 @pytest.mark.parametrize("value", [25.5, -3, 0, True, False, "open", "", {"a": [1, {"b": None}]}, [1, "x"], 1e300])
-def test_e1_us1_ac3_a_value_comes_back_as_it_was_sent(admin: ApiClient, value):
+def test_e1_us1_ac3_value_is_returned_as_sent(admin: ApiClient, value):
     assert admin.post("devices/d/telemetry", point(value=value)).status == 200
     found = latest(admin, "d", "temperature")["value"]
     assert found == value and isinstance(found, bool) is isinstance(value, bool)
 
 
-def test_a_metric_may_change_its_kind_where_no_definition_forbids_it(admin: ApiClient):
+def test_undefined_metric_may_change_its_data_type(admin: ApiClient):
     for ago, value in ((3, 1.5), (2, "broken"), (1, True)):
         admin.post("devices/d/telemetry", point("m", value, ago))
     assert latest(admin, "d", "m")["value"] is True
@@ -59,7 +59,7 @@ def test_a_metric_may_change_its_kind_where_no_definition_forbids_it(admin: ApiC
     assert [one["value"] for one in found["data_points"]] == [1.5, "broken", True]
 
 
-def test_geolocation_and_binary_come_in_where_they_are_defined(admin: ApiClient):
+def test_defined_geolocation_and_binary_values_are_accepted(admin: ApiClient):
     MetricDefinition.objects.create(name="place", data_type="geolocation")
     MetricDefinition.objects.create(name="image", data_type="binary")
     series_registry.refresh_registry()
@@ -73,7 +73,7 @@ def test_geolocation_and_binary_come_in_where_they_are_defined(admin: ApiClient)
     assert answer.status == 422 and [error["field"] for error in answer.json["errors"]] == ["value"] * 4
 
 
-def test_e1_us2_a_batch_is_answered_with_its_counts(admin: ApiClient):
+def test_e1_us2_batch_response_has_counts(admin: ApiClient):
     sent = [point("temperature", 25.5), point("humidity", 60)]
     answer = admin.post("devices/d/telemetry/batch", {"data_points": sent, "compression": None, "batch_id": "b1"})
     assert answer.json == {
@@ -86,7 +86,7 @@ def test_e1_us2_a_batch_is_answered_with_its_counts(admin: ApiClient):
     assert admin.get("devices/d/metrics").json == ["humidity", "temperature"]
 
 
-def test_e1_us2_ac4_a_batch_id_is_stored_once_and_answered_alike(admin: ApiClient):
+def test_e1_us2_ac4_repeated_batch_id_is_stored_once_with_the_same_response(admin: ApiClient):
     first = admin.post(
         "devices/d/telemetry/batch", {"data_points": [point("m", 1.0), point("m", None)], "batch_id": "b"}
     )
@@ -97,12 +97,12 @@ def test_e1_us2_ac4_a_batch_id_is_stored_once_and_answered_alike(admin: ApiClien
     assert latest(admin, "other", "m")["value"] == 3.0
 
 
-def test_a_batch_in_which_nothing_was_good_may_be_sent_again_under_its_id(admin: ApiClient):
+def test_fully_rejected_batch_can_be_sent_again_with_its_id(admin: ApiClient):
     assert admin.post("devices/d/telemetry/batch", {"data_points": [point("m", None)], "batch_id": "b"}).status == 422
     assert admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1.0)], "batch_id": "b"}).status == 200
 
 
-def test_e1_us3_bulk_is_answered_per_device(admin: ApiClient):
+def test_e1_us3_bulk_response_has_a_result_per_device(admin: ApiClient):
     answer = admin.post("bulk", {"d1": [point("temp", 25)], "d2": [point("temp", 26), point("temp", "x" * 70_000)]})
     assert answer.status == 200
     results = answer.json["results"]
@@ -111,7 +111,7 @@ def test_e1_us3_bulk_is_answered_per_device(admin: ApiClient):
     assert (latest(admin, "d1", "temp")["value"], latest(admin, "d2", "temp")["value"]) == (25.0, 26.0)
 
 
-def test_e1_us4_the_later_value_of_a_key_wins_also_within_a_batch(admin: ApiClient):
+def test_e1_us4_later_value_of_the_same_time_replaces_the_earlier(admin: ApiClient):
     at = stamp(10)
     rows = [{"timestamp": at, "metric_name": "m", "value": value} for value in (1.0, 2.0, 3.0)]
     assert admin.post("devices/d/telemetry/batch", {"data_points": rows}).json["ingested_count"] == 3
@@ -120,7 +120,7 @@ def test_e1_us4_the_later_value_of_a_key_wins_also_within_a_batch(admin: ApiClie
     assert [one["value"] for one in admin.get("devices/d/metrics/m/range").json["data_points"]] == [4.0]
 
 
-def test_points_outside_the_bounds_of_their_definition_are_named(admin: ApiClient):
+def test_points_out_of_bounds_are_reported(admin: ApiClient):
     MetricDefinition.objects.create(name="battery", data_type="numeric", min_value=0, max_value=100)
     series_registry.refresh_registry()
     sent = [point("battery", value, ago) for ago, value in enumerate((50, -1, 101, 100))]
@@ -136,14 +136,14 @@ def test_points_outside_the_bounds_of_their_definition_are_named(admin: ApiClien
     ("data_type", "good", "bad"),
     [("numeric", 1, "x"), ("numeric", 1.5, True), ("boolean", True, 1), ("string", "x", 1), ("json", [1], None)],
 )
-def test_a_value_of_another_type_than_defined_is_named(admin: ApiClient, data_type, good, bad):
+def test_value_of_the_wrong_data_type_is_reported(admin: ApiClient, data_type, good, bad):
     MetricDefinition.objects.create(name="m", data_type=data_type)
     series_registry.refresh_registry()
     answer = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", good), point("m", bad)]})
     assert (answer.json["ingested_count"], answer.json["errors"][0]["index"]) == (1, 1)
 
 
-def test_a_definition_keeps_its_metric_longer_or_shorter(admin: ApiClient):
+def test_retention_of_a_definition_decides_which_points_are_too_old(admin: ApiClient):
     MetricDefinition.objects.create(name="short", data_type="numeric", retention_days=2)
     MetricDefinition.objects.create(name="long", data_type="numeric", retention_days=3650)
     series_registry.refresh_registry()
@@ -155,7 +155,7 @@ def test_a_definition_keeps_its_metric_longer_or_shorter(admin: ApiClient):
 
 
 @override_settings(CREATE_ON_FIRST_SIGHT=False)
-def test_unknown_devices_and_metrics_are_refused_where_first_sight_is_switched_off(admin: ApiClient):
+def test_unknown_devices_and_metrics_are_rejected_without_automatic_creation(admin: ApiClient):
     MetricDefinition.objects.create(name="known", data_type="numeric")
     Device.objects.create(device_id="mine")
     series_registry.refresh_registry()
@@ -166,7 +166,7 @@ def test_unknown_devices_and_metrics_are_refused_where_first_sight_is_switched_o
     assert {error["device_id"] for error in answer.json["errors"]} == {"mine", "stranger"}
 
 
-def test_a_device_key_writes_and_reads_its_own_device_only(device: ApiClient, admin: ApiClient):
+def test_device_key_writes_and_reads_only_its_device(device: ApiClient, admin: ApiClient):
     assert device.post("devices/device_001/telemetry", point()).status == 200
     assert device.get("devices/device_001/metrics/temperature/latest").status == 200
     assert device.post("devices/device_002/telemetry", point()).status == 403
@@ -181,7 +181,7 @@ def test_a_device_key_writes_and_reads_its_own_device_only(device: ApiClient, ad
     assert not Device.objects.filter(device_id="device_002").exists()
 
 
-def test_scopes_keep_writers_from_reading_and_readers_from_writing(gateway: ApiClient, reader: ApiClient):
+def test_ingest_scope_cannot_read_and_read_scope_cannot_write(gateway: ApiClient, reader: ApiClient):
     assert gateway.post("devices/any/telemetry", point()).status == 200
     assert gateway.get("devices/any/metrics/temperature/latest").status == 403
     assert reader.get("devices/any/metrics/temperature/latest").status == 200
@@ -189,7 +189,7 @@ def test_scopes_keep_writers_from_reading_and_readers_from_writing(gateway: ApiC
     assert reader.post("bulk", {"any": [point()]}).status == 403
 
 
-def test_nobody_comes_in_without_a_key(anonymous: ApiClient):
+def test_request_without_a_key_is_rejected_with_401(anonymous: ApiClient):
     for header in ({}, {"X-Api-Key": "tk_wrong"}, {"Authorization": "Bearer tk_wrong"}, {"X-Internal-Call": "true"}):
         for method, path in (
             ("POST", "devices/d/telemetry"),
@@ -205,7 +205,7 @@ def test_nobody_comes_in_without_a_key(anonymous: ApiClient):
             assert answer.status == 401 or not header
 
 
-def test_a_revoked_or_expired_key_opens_nothing(gateway: ApiClient):
+def test_revoked_or_expired_key_is_rejected(gateway: ApiClient):
     assert gateway.post("devices/d/telemetry", point()).status == 200
     key = ApiKey.objects.get(scope=Scope.INGEST)
     key.revoked_at = datetime.now(UTC)
@@ -218,26 +218,26 @@ def test_a_revoked_or_expired_key_opens_nothing(gateway: ApiClient):
     assert gateway.post("devices/d/telemetry", point()).status == 401
 
 
-def test_a_bearer_token_is_a_key_too(gateway: ApiClient, anonymous: ApiClient):
+def test_key_is_accepted_as_bearer_token(gateway: ApiClient, anonymous: ApiClient):
     headers = {"Authorization": f"Bearer {gateway.headers['X-Api-Key']}"}
     assert anonymous.call("POST", "devices/d/telemetry", point(), **headers).status == 200
 
 
-def test_keys_are_kept_as_hashes_alone(gateway: ApiClient):
+def test_keys_are_stored_as_hashes_only(gateway: ApiClient):
     key = gateway.headers["X-Api-Key"]
     with read_connection() as connection:
         [row] = connection.execute("SELECT row_to_json(k)::text FROM ingest_apikey k").fetchall()
     assert key not in row[0] and key[8:] not in row[0]
 
 
-def test_every_request_has_its_entry_in_the_journal(admin: ApiClient):
+def test_each_request_has_an_entry_in_the_journal(admin: ApiClient):
     admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1.0), point("m", None)], "batch_id": "b7"})
     [entry] = [one for one in json.loads(Journal.objects.get().entries) if one["sender"] != "audit"]
     assert entry["points"] == 1 and entry["rejected"] == 1 and entry["batch_id"] == "b7" and entry["device_id"] == "d"
     assert entry["sender"].startswith("key:")
 
 
-def test_e3_us2_latest_follows_measured_time_and_looks_back_as_far_as_asked(admin: ApiClient):
+def test_e3_us2_latest_uses_the_measured_time_within_the_lookback(admin: ApiClient):
     admin.post("devices/d/telemetry", point("m", 2.0, seconds_ago=60))
     admin.post("devices/d/telemetry", point("m", 1.0, seconds_ago=3600))
     assert latest(admin, "d", "m")["value"] == 2.0
@@ -247,7 +247,7 @@ def test_e3_us2_latest_follows_measured_time_and_looks_back_as_far_as_asked(admi
     assert admin.get("devices/d/metrics/never/latest").status == 404
 
 
-def test_latest_of_many_series_comes_in_one_call(admin: ApiClient):
+def test_latest_of_many_series_takes_one_request(admin: ApiClient):
     admin.post("bulk", {d: [point(m, 1.0) for m in ("a", "b")] for d in ("d1", "d2", "d3")})
     found = admin.post("latest", {"metrics": ["a"], "devices": ["d1", "d3", "d9"]}).json["series"]
     assert [(one["device_id"], one["metric_name"]) for one in found] == [("d1", "a"), ("d3", "a")]
@@ -255,13 +255,13 @@ def test_latest_of_many_series_comes_in_one_call(admin: ApiClient):
     assert admin.post("latest", {"metrics": 5}).status == 400
 
 
-def test_e3_us3_a_device_without_data_has_no_metrics(admin: ApiClient):
+def test_e3_us3_device_without_data_has_no_metrics(admin: ApiClient):
     answer = admin.get("devices/nobody/metrics")
     assert (answer.status, answer.json) == (200, [])
 
 
 @pytest.mark.parametrize("time_range", ["1h", "6h", "24h", "7d", "30d", "90d"])
-def test_e3_us4_a_range_holds_what_was_measured_in_it(admin: ApiClient, time_range: str):
+def test_e3_us4_range_returns_the_points_within_it(admin: ApiClient, time_range: str):
     ages = [60, 2 * 3600, 12 * 3600, 3 * 86400, 20 * 86400, 80 * 86400]
     admin.post("devices/d/telemetry/batch", {"data_points": [point("m", float(age), age) for age in ages]})
     found = admin.get(f"devices/d/metrics/m/range?time_range={time_range}").json
@@ -270,7 +270,7 @@ def test_e3_us4_a_range_holds_what_was_measured_in_it(admin: ApiClient, time_ran
     assert found["count"] == len(expected) and found["device_id"] == "d" and found["metric_name"] == "m"
 
 
-def test_a_range_for_a_chart_keeps_the_extremes(admin: ApiClient):
+def test_downsampled_range_keeps_the_extremes(admin: ApiClient):
     rows = [point("m", 1000.0 if n == 777 else float(n % 7), n) for n in range(1000)]
     admin.post("devices/d/telemetry/batch", {"data_points": rows})
     found = admin.get("devices/d/metrics/m/range?time_range=1h&max_points=50&columns=true").json
@@ -278,25 +278,25 @@ def test_a_range_for_a_chart_keeps_the_extremes(admin: ApiClient):
     assert max(found["values"]) == 1000.0 and found["times"] == sorted(found["times"])
 
 
-def test_a_range_that_makes_no_sense_is_refused(admin: ApiClient):
+def test_invalid_range_is_rejected(admin: ApiClient):
     for query in ("time_range=2h", "start_time=x", "max_points=0", f"start_time={stamp(-100)}&end_time={stamp()}"):
         answer = admin.get(f"devices/d/metrics/m/range?{query.replace('+', '%2B')}")
         assert answer.status == 400 and answer.json["errors"], query
 
 
-def test_device_ids_and_metrics_may_hold_slashes_and_spaces(admin: ApiClient):
+def test_device_ids_and_metrics_may_contain_slashes_and_spaces(admin: ApiClient):
     assert admin.post("devices/site%2Fgw%201/telemetry", point("disk/free space", 1.0)).status == 200
     found = admin.get("devices/site%2Fgw%201/metrics/disk%2Ffree%20space/latest").json
     assert (found["device_id"], found["metric_name"]) == ("site/gw 1", "disk/free space")
 
 
-def test_a_person_of_the_staff_may_send_too_but_not_from_another_site(administrator: ApiClient):
+def test_staff_user_may_send_points_but_not_from_another_site(administrator: ApiClient):
     assert administrator.post("devices/d/telemetry", point()).status == 200
     del administrator.headers["X-CSRFToken"]
     assert administrator.post("devices/d/telemetry", point()).status == 403
 
 
-def test_the_answer_of_a_thousand_points_is_whole(admin: ApiClient):
+def test_response_of_a_thousand_points_is_complete(admin: ApiClient):
     rows = [point(f"m{n % 10}", float(n), n // 10) for n in range(1000)]
     assert admin.post("devices/d/telemetry/batch", {"data_points": rows}).json["ingested_count"] == 1000
     found = admin.get("devices/d/metrics/m3/range?time_range=1h").json
@@ -305,6 +305,6 @@ def test_the_answer_of_a_thousand_points_is_whole(admin: ApiClient):
     )
 
 
-def test_a_clock_may_be_five_minutes_fast_and_no_more(admin: ApiClient):
+def test_timestamp_over_five_minutes_in_the_future_is_rejected(admin: ApiClient):
     answer = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1, -290), point("m", 1, -310)]})
     assert [error["index"] for error in answer.json["errors"]] == [1]

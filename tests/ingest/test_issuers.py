@@ -1,4 +1,4 @@
-"""Tokens of an outside issuer, whose keys come from a real HTTP server that is really stopped."""
+"""Tokens of an external issuer, whose keys come from a real HTTP server."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ from metrics.models import Device, DeviceGroup
 from metrics.storage import series_registry
 from telemetry_site.env import Environment, InvalidSetting
 from tests.conftest import ApiClient, point
-from tests.ingest.doors import assert_let_in, assert_refused, bearing
+from tests.ingest.credential_checks import assert_authorized, assert_unauthorized, with_token
 
 NAME, AUDIENCE = "https://login.example", "telemetry"
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -117,10 +117,10 @@ def signed(
     return jwt.encode({name: value for name, value in whole.items() if value is not None}, key, algorithm, head)
 
 
-def test_a_token_of_a_configured_issuer_opens(anonymous: ApiClient, issuer: Issuer) -> None:
-    assert_let_in(bearing(anonymous, signed()))
-    assert_let_in(bearing(anonymous, signed(key=RSA, algorithm="RS256", kid="rsa")))
-    assert_let_in(bearing(anonymous, signed({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
+def test_token_of_a_configured_issuer_is_accepted(anonymous: ApiClient, issuer: Issuer) -> None:
+    assert_authorized(with_token(anonymous, signed()))
+    assert_authorized(with_token(anonymous, signed(key=RSA, algorithm="RS256", kid="rsa")))
+    assert_authorized(with_token(anonymous, signed({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
     assert issuer.asked == 1  # for keys, once
 
 
@@ -156,31 +156,33 @@ def spoilt() -> dict[str, str]:
     }
 
 
-def test_every_token_that_is_not_as_configured_is_refused_at_every_door(anonymous: ApiClient, issuer: Issuer) -> None:
-    assert_let_in(bearing(anonymous, signed()))
+def test_token_that_differs_from_the_configuration_is_rejected_at_all_endpoints(
+    anonymous: ApiClient, issuer: Issuer
+) -> None:
+    assert_authorized(with_token(anonymous, signed()))
     for why, token in spoilt().items():
-        assert_refused(bearing(anonymous, token), why)
+        assert_unauthorized(with_token(anonymous, token), why)
 
 
-def test_a_key_that_comes_with_the_token_is_not_looked_at(anonymous: ApiClient, issuer: Issuer) -> None:
+def test_key_inside_a_token_is_ignored(anonymous: ApiClient, issuer: Issuer) -> None:
     now = int(time.time())
     claims = {"iss": NAME, "aud": AUDIENCE, "sub": "x", "scope": "telemetry.admin", "exp": now + 60}
     heads: list[dict[str, Any]] = [{"jwk": listed("evil", STRANGER)}, {"jku": f"http://127.0.0.1:{issuer.port}/evil"}]
     for head in heads:
         for kid in ("evil", "ec"):
-            assert_refused(bearing(anonymous, jwt.encode(claims, STRANGER, "ES256", head | {"kid": kid})))
+            assert_unauthorized(with_token(anonymous, jwt.encode(claims, STRANGER, "ES256", head | {"kid": kid})))
     assert issuer.asked == 1
 
 
-def test_the_greatest_scope_of_a_token_counts(anonymous: ApiClient, issuer: Issuer) -> None:
-    both = bearing(anonymous, signed({"scope": "telemetry.send telemetry.read"}))
+def test_highest_scope_of_a_token_counts(anonymous: ApiClient, issuer: Issuer) -> None:
+    both = with_token(anonymous, signed({"scope": "telemetry.send telemetry.read"}))
     assert both.get("metrics").status == 200
-    sends = bearing(anonymous, signed({"scope": "telemetry.send"}))
+    sends = with_token(anonymous, signed({"scope": "telemetry.send"}))
     assert sends.post("devices/d/telemetry", point()).status == 200
     assert sends.get("metrics").status == 403
 
 
-def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
+def test_roles_and_groups_are_read_from_the_configured_claims(
     anonymous: ApiClient, admin: ApiClient, issuer: Issuer, settings: Any
 ) -> None:
     settings.JWT_ISSUERS = (trust(issuer.url, scope_claim="roles", groups_claim="sites"),)
@@ -190,7 +192,7 @@ def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
     series_registry.refresh_registry()
 
     def somebody(**claims: Any) -> ApiClient:
-        return bearing(anonymous, signed({"scope": None} | claims))
+        return with_token(anonymous, signed({"scope": None} | claims))
 
     def seen(caller: ApiClient) -> list[str]:
         return [one["device_id"] for one in caller.post("latest", {"metrics": ["temperature"]}).json["series"]]
@@ -206,45 +208,43 @@ def test_roles_and_groups_come_from_the_claims_that_the_settings_name(
     assert everything.get("keys").status == 403  # whoever is bound to groups administers nothing
 
 
-def test_an_issuer_that_cannot_be_reached_goes_on_being_believed_and_nothing_opens(
+def test_cached_keys_stay_valid_while_the_issuer_is_unreachable(
     anonymous: ApiClient, issuer: Issuer, clock: Clock
 ) -> None:
-    assert_let_in(bearing(anonymous, signed()))
+    assert_authorized(with_token(anonymous, signed()))
     issuer.stop()
     clock.now += jwks.MAX_KEY_AGE + 1
-    assert_let_in(bearing(anonymous, signed({"jti": "new"})))  # a key from before
+    assert_authorized(with_token(anonymous, signed({"jti": "new"})))  # a key from before
     for why, token in spoilt().items():
-        assert_refused(bearing(anonymous, token), why)
+        assert_unauthorized(with_token(anonymous, token), why)
     issuer.start()
 
 
-def test_while_its_issuer_was_never_reached_a_token_is_refused_and_afterwards_it_opens(
-    anonymous: ApiClient, issuer: Issuer, clock: Clock
-) -> None:
+def test_token_is_rejected_until_its_issuer_is_reached(anonymous: ApiClient, issuer: Issuer, clock: Clock) -> None:
     issuer.stop()
     token = signed()
-    assert_refused(bearing(anonymous, token))
+    assert_unauthorized(with_token(anonymous, token))
     issuer.start()
-    assert_refused(bearing(anonymous, token))  # asked just now
+    assert_unauthorized(with_token(anonymous, token))  # asked just now
     clock.now += jwks.MIN_FETCH_INTERVAL
-    assert_let_in(bearing(anonymous, token))
+    assert_authorized(with_token(anonymous, token))
 
 
-def test_a_new_key_is_fetched_when_it_is_first_seen_but_not_for_everybody_who_makes_one_up(
+def test_unknown_key_id_triggers_a_fetch_with_limited_frequency(
     anonymous: ApiClient, issuer: Issuer, clock: Clock
 ) -> None:
-    assert_let_in(bearing(anonymous, signed()))
+    assert_authorized(with_token(anonymous, signed()))
     issuer.keys = [listed("newer", NEWER)]
     for kid in ("a", "b", "c"):
-        assert_refused(bearing(anonymous, signed(key=STRANGER, kid=kid)))
+        assert_unauthorized(with_token(anonymous, signed(key=STRANGER, kid=kid)))
     assert issuer.asked == 1
     clock.now += jwks.MIN_FETCH_INTERVAL
-    assert_let_in(bearing(anonymous, signed(key=NEWER, kid="newer")))
+    assert_authorized(with_token(anonymous, signed(key=NEWER, kid="newer")))
     assert issuer.asked == 2
-    assert_refused(bearing(anonymous, signed({"jti": "2"})))  # its key was withdrawn
+    assert_unauthorized(with_token(anonymous, signed({"jti": "2"})))  # its key was withdrawn
 
 
-def test_keys_that_are_old_are_fetched_anew_while_they_serve(issuer: Issuer, clock: Clock) -> None:
+def test_outdated_keys_are_renewed_in_the_background(issuer: Issuer, clock: Clock) -> None:
     keys = issuer_tokens.key_set_at(issuer.url)
     assert keys.key("ec") is not None
     issuer.keys = [listed("newer", NEWER)]
@@ -255,17 +255,17 @@ def test_keys_that_are_old_are_fetched_anew_while_they_serve(issuer: Issuer, clo
     assert keys.key("newer") is not None
 
 
-def test_a_withdrawn_key_opens_no_more_although_its_token_is_remembered(
+def test_cached_token_of_a_withdrawn_key_is_rejected(
     anonymous: ApiClient, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(issuer_tokens, "MAX_KEY_AGE", -1.0)  # what is remembered of a token is past its time at once
-    holder = bearing(anonymous, signed())
-    assert_let_in(holder)
+    holder = with_token(anonymous, signed())
+    assert_authorized(holder)
     issuer.keys = [listed("newer", NEWER)]
     clock.now += jwks.MAX_KEY_AGE + 1
     holder.get("metrics")
     issuer_tokens.key_set_at(issuer.url)._done.wait(5)
-    assert_refused(holder)
+    assert_unauthorized(holder)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_withdrawn_key_opens_no_more_although_its_token_is_remembered(
         b"[" * 100_000,
     ],
 )
-def test_whatever_an_issuer_answers_keys_from_before_stay(issuer: Issuer, clock: Clock, body: bytes) -> None:
+def test_invalid_response_of_an_issuer_keeps_the_cached_keys(issuer: Issuer, clock: Clock, body: bytes) -> None:
     keys = issuer_tokens.key_set_at(issuer.url)
     before = keys.key("ec")
     assert before is not None
@@ -300,12 +300,12 @@ def test_redirects_of_a_key_set_are_not_followed(issuer: Issuer, clock: Clock) -
     assert issuer.asked == 1
 
 
-def test_an_issuer_that_never_answers_holds_nobody_else_up(
+def test_unresponsive_issuer_delays_no_other_request(
     anonymous: ApiClient, admin: ApiClient, clock: Clock, settings: Any
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings.JWT_ISSUERS = (trust(f"http://127.0.0.1:{silent.getsockname()[1]}/keys"),)
-        holder = bearing(anonymous, signed())
+        holder = with_token(anonymous, signed())
         answers: list[int] = []
 
         def ask() -> None:
@@ -342,7 +342,7 @@ def test_an_issuer_that_never_answers_holds_nobody_else_up(
         ({"jwks": "x"}, "unknown field `jwks`"),
     ],
 )
-def test_a_wrong_setting_says_what_is_accepted(change: dict[str, Any], said: str) -> None:
+def test_invalid_setting_is_reported_with_what_is_accepted(change: dict[str, Any], said: str) -> None:
     good = {"issuer": NAME, "audience": AUDIENCE, "jwks_url": "https://login.example/keys", "algorithms": ["ES256"]}
     good |= {"scopes": {"a": "read"}}
     assert trusted_issuers.parse_issuers(json.dumps([good]))[0].algorithms == ("ES256",)

@@ -1,4 +1,4 @@
-"""API keys over the API: made, bound, listed, rotated with an overlap, revoked; and when they were last used."""
+"""The API of API keys: create, bind, list, rotate with an overlap, revoke; and their last use."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
 from metrics.storage import series_registry
 from tests.conftest import API, ApiClient, point
-from tests.ingest.doors import DOORS, assert_let_in, assert_refused, said
+from tests.ingest.credential_checks import ENDPOINTS, assert_authorized, assert_unauthorized, without_request_id
 
 SHOWN = {
     "id", "name", "prefix", "scope", "device_id", "group", "valid", "created_at", "updated_at", "expires_at",
@@ -42,7 +42,7 @@ def make(admin: ApiClient, **wanted: Any) -> tuple[dict[str, Any], ApiClient]:
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1", API])
-def test_a_key_is_made_and_its_text_shown_this_once(admin: ApiClient, prefix: str) -> None:
+def test_created_key_returns_its_text_once(admin: ApiClient, prefix: str) -> None:
     answer = admin.post(f"{prefix}/keys", {"name": "gateway 1", "scope": "admin"})
     assert (answer.status, answer.headers["Cache-Control"]) == (201, "no-store")
     made = answer.json
@@ -52,7 +52,7 @@ def test_a_key_is_made_and_its_text_shown_this_once(admin: ApiClient, prefix: st
     stored = ApiKey.objects.get(pk=made["id"])
     assert bytes(stored.digest) == digest_of(made["key"])
     assert made["key"] not in repr(ApiKey.objects.filter(pk=stored.pk).values().get())
-    assert_let_in(holding(admin, made["key"]))
+    assert_authorized(holding(admin, made["key"]))
     shown = admin.get(f"{prefix}/keys/{made['id']}")
     assert set(shown.json) == SHOWN
     assert made["key"] not in shown.raw.decode() + admin.get(f"{prefix}/keys").raw.decode()
@@ -76,7 +76,7 @@ def test_a_key_is_made_and_its_text_shown_this_once(admin: ApiClient, prefix: st
         ({"name": "k", "scope": "read", "key": "my own"}, "key"),
     ],
 )
-def test_a_key_that_makes_no_sense_is_not_made_and_the_field_is_named(
+def test_invalid_key_is_rejected_with_the_field(
     admin: ApiClient, group: DeviceGroup, body: dict[str, Any], field: str
 ) -> None:
     before = ApiKey.objects.count()
@@ -85,13 +85,13 @@ def test_a_key_that_makes_no_sense_is_not_made_and_the_field_is_named(
     assert ApiKey.objects.count() == before
 
 
-def test_only_admins_see_or_change_keys(
+def test_only_admins_may_read_or_change_keys(
     admin: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient, administrator: ApiClient,
     reader: ApiClient, gateway: ApiClient, device: ApiClient, anonymous: ApiClient, group: DeviceGroup,
 ) -> None:  # fmt: skip
     made, _ = make(admin)
     of_group = make(admin, group="site a")[1]
-    doors: list[tuple[str, str, Any]] = [
+    requests: list[tuple[str, str, Any]] = [
         ("GET", "keys", None),
         ("GET", f"keys/{made['id']}", None),
         ("POST", "keys", {"name": "k", "scope": "read"}),
@@ -101,16 +101,16 @@ def test_only_admins_see_or_change_keys(
         ("DELETE", f"keys/{made['id']}", None),
     ]
     before = list(ApiKey.objects.values("pk", "name", "revoked_at", "expires_at"))
-    for method, path, body in doors:
+    for method, path, body in requests:
         for somebody in (viewer, operator, stranger, reader, gateway, device, of_group):
             assert somebody.call(method, path, body).status == 403, (method, path)
         assert anonymous.call(method, path, body).status == 401, (method, path)
     assert list(ApiKey.objects.values("pk", "name", "revoked_at", "expires_at")) == before
-    for method, path, body in doors:
+    for method, path, body in requests:
         assert administrator.call(method, path, body).status in (200, 201), (method, path)
 
 
-def test_keys_are_listed_by_page_and_filter(admin: ApiClient, group: DeviceGroup) -> None:
+def test_keys_are_paged_and_filtered(admin: ApiClient, group: DeviceGroup) -> None:
     make(admin, name="press gateway", scope="ingest", group="site a")
     make(admin, name="oven", scope="ingest", device_id="oven")
     gone, _ = make(admin, name="old", scope="read")
@@ -131,7 +131,7 @@ def test_keys_are_listed_by_page_and_filter(admin: ApiClient, group: DeviceGroup
     assert admin.get("keys?scope=root").status == 400
 
 
-def test_a_key_is_renamed_and_given_an_end_but_stays_what_it_is_for(admin: ApiClient) -> None:
+def test_key_can_change_its_name_and_expiry_but_not_its_rights(admin: ApiClient) -> None:
     made, _ = make(admin)
     path = f"keys/{made['id']}"
     ends = (timezone.now() + timedelta(days=1)).isoformat()
@@ -147,12 +147,12 @@ def test_a_key_is_renamed_and_given_an_end_but_stays_what_it_is_for(admin: ApiCl
     assert stale.status == 412
 
 
-def test_every_key_that_is_not_valid_is_refused_at_every_door(admin: ApiClient) -> None:
+def test_invalid_key_is_rejected_at_all_endpoints(admin: ApiClient) -> None:
     revoked, of_revoked = make(admin)
     expired, of_expired = make(admin)
     deleted, of_deleted = make(admin)
     for holder in (of_revoked, of_expired, of_deleted):
-        assert_let_in(holder)
+        assert_authorized(holder)
     assert admin.post(f"keys/{revoked['id']}/revoke", {}).json["valid"] is False
     key = ApiKey.objects.get(pk=expired["id"])
     key.expires_at = timezone.now()
@@ -160,20 +160,20 @@ def test_every_key_that_is_not_valid_is_refused_at_every_door(admin: ApiClient) 
     assert admin.call("DELETE", f"keys/{deleted['id']}").status == 200
     series_registry.refresh_registry()
     for holder in (of_revoked, of_expired, of_deleted):
-        assert_refused(holder)
+        assert_unauthorized(holder)
     for text in ("tk_wrong", of_revoked.headers["X-Api-Key"] + "x", "x" * 300, "x" * 20_000, "\u00e9"):
-        assert_refused(ApiClient(admin.port, {"X-Api-Key": text}), text)
+        assert_unauthorized(ApiClient(admin.port, {"X-Api-Key": text}), text)
     for path in (f"keys/{deleted['id']}", "keys/999", f"keys/{10**30}"):
         assert admin.get(path).status == 404
 
 
-def test_revoking_twice_keeps_the_first_time(admin: ApiClient) -> None:
+def test_second_revocation_keeps_the_first_time(admin: ApiClient) -> None:
     made, _ = make(admin)
     first = admin.post(f"keys/{made['id']}/revoke", {}).json["revoked_at"]
     assert admin.post(f"keys/{made['id']}/revoke", {}).json["revoked_at"] == first
 
 
-def test_rotation_gives_a_new_key_and_the_old_one_an_overlap(admin: ApiClient, group: DeviceGroup) -> None:
+def test_rotation_creates_a_key_and_limits_the_old_key_to_the_overlap(admin: ApiClient, group: DeviceGroup) -> None:
     made, old = make(admin, name="g", scope="ingest", group="site a")
     answer = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 3600})
     assert answer.status == 201
@@ -187,17 +187,17 @@ def test_rotation_gives_a_new_key_and_the_old_one_an_overlap(admin: ApiClient, g
     assert timedelta(seconds=3590) < left <= timedelta(seconds=3600)
 
 
-def test_rotation_without_overlap_ends_the_old_key_at_once(admin: ApiClient) -> None:
+def test_rotation_without_overlap_expires_the_old_key_at_once(admin: ApiClient) -> None:
     made, old = make(admin)
-    assert_let_in(old)
+    assert_authorized(old)
     new = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 0}).json["key"]
-    assert_let_in(holding(admin, new))
-    assert_refused(old)
+    assert_authorized(holding(admin, new))
+    assert_unauthorized(old)
     again = admin.post(f"keys/{made['id']}/rotate", {})
     assert (again.status, again.headers["Content-Type"]) == (409, "application/problem+json")
 
 
-def test_an_overlap_never_lengthens_a_life_and_the_new_key_lives_as_long_as_the_old_one_did(admin: ApiClient) -> None:
+def test_overlap_never_extends_an_expiry_and_the_new_key_has_the_same_lifetime(admin: ApiClient) -> None:
     ends = timezone.now() + timedelta(hours=2)
     made, _ = make(admin, expires_at=ends.isoformat())
     new = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 86_400}).json
@@ -208,7 +208,7 @@ def test_an_overlap_never_lengthens_a_life_and_the_new_key_lives_as_long_as_the_
         assert (answer.status, answer.json["errors"][0]["field"]) == (400, "overlap_seconds")
 
 
-def test_a_key_of_a_group_writes_for_the_devices_of_the_group_alone(admin: ApiClient, group: DeviceGroup) -> None:
+def test_group_key_writes_only_devices_of_the_group(admin: ApiClient, group: DeviceGroup) -> None:
     _, gateway = make(admin, scope="ingest", group="site a")
     single = ("devices/{}/telemetry", point())
     batch = ("devices/{}/telemetry/batch", {"data_points": [point()]})
@@ -216,7 +216,7 @@ def test_a_key_of_a_group_writes_for_the_devices_of_the_group_alone(admin: ApiCl
         assert gateway.post(path.format("press-1"), body).status == 200
         refused = [gateway.post(path.format(device), body) for device in ("oven", "never-seen")]
         assert [answer.status for answer in refused] == [403, 403]
-        assert said(refused[0]) == said(refused[1])  # nothing tells which of them exists
+        assert without_request_id(refused[0]) == without_request_id(refused[1])  # nothing tells which of them exists
     bulk = gateway.post("bulk", {"press-1": [point()], "oven": [point()], "press-2": [point()]})
     assert bulk.status == 200
     assert (bulk.json["ingested_count"], [error["device_id"] for error in bulk.json["errors"]]) == (2, ["oven"])
@@ -224,7 +224,7 @@ def test_a_key_of_a_group_writes_for_the_devices_of_the_group_alone(admin: ApiCl
     assert gateway.get("devices/press-1/metrics").status == 403  # it ingests
 
 
-def test_a_key_of_a_group_reads_the_devices_of_the_group_alone(admin: ApiClient, group: DeviceGroup) -> None:
+def test_group_key_reads_only_devices_of_the_group(admin: ApiClient, group: DeviceGroup) -> None:
     assert admin.post("bulk", {"press-1": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
     _, reader = make(admin, scope="read", group="site a")
     told = reader.post("latest", {"metrics": ["temperature"]}).json["series"]
@@ -233,11 +233,11 @@ def test_a_key_of_a_group_reads_the_devices_of_the_group_alone(admin: ApiClient,
         assert reader.get(path.format("press-1")).status == 200
         refused = [reader.get(path.format(device)) for device in ("oven", "never-seen")]
         assert [answer.status for answer in refused] == [403, 403]
-        assert said(refused[0]) == said(refused[1])
+        assert without_request_id(refused[0]) == without_request_id(refused[1])
     assert reader.post("devices/press-1/telemetry", point()).status == 403
 
 
-def test_whatever_happens_to_a_group_happens_to_its_keys(admin: ApiClient, group: DeviceGroup) -> None:
+def test_changes_of_a_group_apply_to_its_keys(admin: ApiClient, group: DeviceGroup) -> None:
     _, gateway = make(admin, scope="ingest", group="site a")
     _, reader = make(admin, scope="read", group="site a")
 
@@ -266,13 +266,11 @@ def test_whatever_happens_to_a_group_happens_to_its_keys(admin: ApiClient, group
     group.delete()
     assert allowed() == []
     assert not ApiKey.objects.filter(group__isnull=False).exists()
-    assert_refused(gateway)
+    assert_unauthorized(gateway)
 
 
 @pytest.mark.parametrize("how", ["device", "devices", "groups", "keys"])
-def test_keys_that_go_with_their_device_or_group_or_many_at_once_are_refused(
-    admin: ApiClient, group: DeviceGroup, how: str
-) -> None:
+def test_keys_deleted_by_cascade_or_in_bulk_are_rejected(admin: ApiClient, group: DeviceGroup, how: str) -> None:
     bound = {"group": "site a"} if how == "groups" else {"device_id": "press-1"}
     _, holder = make(admin, scope="ingest", **bound)
     assert holder.post("devices/press-1/telemetry", point()).status == 200
@@ -286,27 +284,27 @@ def test_keys_that_go_with_their_device_or_group_or_many_at_once_are_refused(
     assert holder.post("devices/press-1/telemetry", point()).status == 401
 
 
-def test_a_key_cannot_be_bound_twice_by_any_way(site: None, group: DeviceGroup) -> None:
+def test_database_rejects_a_key_of_a_device_and_a_group(site: None, group: DeviceGroup) -> None:
     from django.db import IntegrityError, transaction
 
     with pytest.raises(IntegrityError, match="key_bound_once"), transaction.atomic():
         ApiKey.issue("k", "ingest", Device.objects.get(device_id="oven"), group=group)
 
 
-def test_when_a_key_was_last_used_is_written_once_a_minute(admin: ApiClient) -> None:
+def test_last_use_of_a_key_is_written_once_a_minute(admin: ApiClient) -> None:
     made, holder = make(admin)
     unused, _ = make(admin)
 
-    def written_last_used(door: str | None = None) -> Any:
-        if door:
-            assert DOORS[door](holder).status == 200
+    def written_last_used(endpoint: str | None = None) -> Any:
+        if endpoint:
+            assert ENDPOINTS[endpoint](holder).status == 200
         last_used.write_last_used()
         return ApiKey.objects.get(pk=made["id"]).last_used_at
 
     assert written_last_used() is None
-    for door in DOORS:
+    for endpoint in ENDPOINTS:
         ApiKey.objects.update(last_used_at=None)
-        assert abs(written_last_used(door) - timezone.now()) < timedelta(seconds=30)
+        assert abs(written_last_used(endpoint) - timezone.now()) < timedelta(seconds=30)
     first = written_last_used()
     assert written_last_used("fast lane") == first  # within the same minute
     ApiKey.objects.filter(pk=made["id"]).update(last_used_at=first - timedelta(minutes=2))
@@ -315,17 +313,17 @@ def test_when_a_key_was_last_used_is_written_once_a_minute(admin: ApiClient) -> 
     assert admin.get(f"keys/{made['id']}").json["last_used_at"] is not None
 
 
-def test_a_key_is_used_also_by_way_of_its_tokens(admin: ApiClient) -> None:
+def test_use_of_a_token_counts_as_use_of_its_key(admin: ApiClient) -> None:
     made, _ = make(admin)
     sent = {"grant_type": "api_key", "api_key": made["key"]}
     token = ApiClient(admin.port, {}).post("/api/v1/auth/token", sent).json["access_token"]
     last_used.write_last_used()
-    assert_let_in(ApiClient(admin.port, {"Authorization": f"Bearer {token}"}))
+    assert_authorized(ApiClient(admin.port, {"Authorization": f"Bearer {token}"}))
     last_used.write_last_used()
     assert ApiKey.objects.get(pk=made["id"]).last_used_at is not None
 
 
-def test_the_number_of_statements_of_the_list_does_not_grow_with_the_keys(
+def test_list_takes_the_same_number_of_statements_for_more_keys(
     admin: ApiClient, group: DeviceGroup, django_assert_num_queries: Any
 ) -> None:
     from django.test import Client

@@ -71,7 +71,7 @@ def wall(moment: datetime) -> str:
 # --- real recordings --------------------------------------------------------------------------------
 
 
-def test_a_recording_moved_to_now_is_stored_whole_ends_now_and_keeps_its_steps() -> None:
+def test_shifted_recording_is_stored_completely_and_ends_now() -> None:
     before = time.time()
     said = load(RECORDING, "--device", "pump", "--now")
     found = points("pump", "rogue_agent_key_hold")
@@ -86,7 +86,7 @@ def test_a_recording_moved_to_now_is_stored_whole_ends_now_and_keeps_its_steps()
     ]
 
 
-def test_a_recording_older_than_any_retention_is_refused_with_the_reason_and_the_way_out() -> None:
+def test_recording_older_than_the_retention_is_rejected_with_a_hint() -> None:
     out = io.StringIO()
     with pytest.raises(CommandError, match="no row could be stored"):
         call_command("load", str(RECORDING), "--device", "pump", stdout=out)
@@ -96,7 +96,7 @@ def test_a_recording_older_than_any_retention_is_refused_with_the_reason_and_the
     assert "--now shifts a recording" in out.getvalue()
 
 
-def test_loading_twice_changes_nothing_also_when_moved_to_now() -> None:
+def test_loading_a_shifted_recording_twice_changes_nothing() -> None:
     load(RECORDING, "--device", "pump", "--now")
     first = points("pump", "rogue_agent_key_hold")
     said = load(RECORDING, "--device", "pump", "--now")
@@ -106,7 +106,7 @@ def test_loading_twice_changes_nothing_also_when_moved_to_now() -> None:
     assert second.values.tolist() == first.values.tolist()
 
 
-def test_the_metric_is_defined_with_retention_enough_and_an_existing_one_is_only_widened(tmp_path: Path) -> None:
+def test_metric_is_defined_with_enough_retention_which_is_never_reduced(tmp_path: Path) -> None:
     old = datetime.now(UTC) - timedelta(days=400)
     path = written(tmp_path, f"timestamp,value\n{wall(old)},1\n{wall(datetime.now(UTC))},2\n", "old.csv")
     MetricDefinition.objects.create(name="narrow", data_type="numeric", retention_days=30, unit="bar", max_value=5)
@@ -123,7 +123,7 @@ def test_the_metric_is_defined_with_retention_enough_and_an_existing_one_is_only
 # --- rows that cannot be kept -----------------------------------------------------------------------
 
 
-def test_bad_rows_are_counted_by_reason_with_their_lines_and_good_ones_are_kept(tmp_path: Path) -> None:
+def test_invalid_rows_are_counted_by_reason_and_valid_rows_are_stored(tmp_path: Path) -> None:
     at = [wall(moment) for moment in lately()]
     lines = [
         "timestamp,value", f"{at[0]},1", f"{at[1]},", f"{at[2]},nan", f"{at[3]},abc", f"{at[4]},xyz", "tomorrow,1",
@@ -147,7 +147,7 @@ def test_bad_rows_are_counted_by_reason_with_their_lines_and_good_ones_are_kept(
     assert LINE.match(said).groups() == ("made.csv", "3", "11")  # type: ignore[union-attr]
 
 
-def test_the_bounds_of_a_definition_hold_for_recordings_too(tmp_path: Path) -> None:
+def test_bounds_of_a_definition_apply_to_recordings(tmp_path: Path) -> None:
     MetricDefinition.objects.create(name="made", data_type="numeric", max_value=5)
     at = [wall(moment) for moment in lately()]
     said = load(written(tmp_path, f"timestamp,value\n{at[0]},4\n{at[1]},6\n"), "--device", "d")
@@ -155,7 +155,7 @@ def test_the_bounds_of_a_definition_hold_for_recordings_too(tmp_path: Path) -> N
     assert points("d", "made").values.tolist() == [4]
 
 
-def test_columns_of_text_and_of_truth_become_what_they_look_like(tmp_path: Path) -> None:
+def test_text_and_boolean_columns_define_their_data_type(tmp_path: Path) -> None:
     at = [wall(moment) for moment in lately()]
     texts = written(tmp_path, f'timestamp,value\n{at[0]},idle\n{at[1]},"on, fire"\n{at[2]},\n{at[3]},5\n', "state.csv")
     truth = written(tmp_path, f"timestamp,value\n{at[0]},true\n{at[1]},False\n", "door.csv")
@@ -168,7 +168,7 @@ def test_columns_of_text_and_of_truth_become_what_they_look_like(tmp_path: Path)
 # --- shapes -----------------------------------------------------------------------------------------
 
 
-def test_many_devices_and_metrics_in_one_file_with_units_and_tags_in_any_order(tmp_path: Path) -> None:
+def test_file_with_many_devices_metrics_units_and_tags_is_stored(tmp_path: Path) -> None:
     rows = ["value,unit,timestamp,device_id,tags,metric_name"]
     at = lately()
     for number, moment in enumerate(at):
@@ -190,14 +190,14 @@ def test_many_devices_and_metrics_in_one_file_with_units_and_tags_in_any_order(t
     assert MetricDefinition.objects.get(name="temperature").unit == "°C"
 
 
-def test_the_device_and_metric_of_the_command_line_go_before_the_columns(tmp_path: Path) -> None:
+def test_device_and_metric_options_override_the_columns(tmp_path: Path) -> None:
     path = written(tmp_path, f"timestamp,device_id,metric_name,value\n{wall(lately()[0])},a,m,1\n")
     load(path, "--device", "other", "--metric", "thing")
     assert points("other", "thing").values.tolist() == [1]
     assert not Device.objects.filter(device_id="a").exists()
 
 
-def test_a_packed_file_and_standard_input_are_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gzip_file_and_standard_input_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = tmp_path / "pressure.csv.gz"
     packed.write_bytes(gzip.compress(RECORDING.read_bytes()))
     load(packed, "--device", "d", "--now")
@@ -209,7 +209,7 @@ def test_a_packed_file_and_standard_input_are_read_alike(tmp_path: Path, monkeyp
         assert len(points("d", f"piped{number}")) == ROWS
 
 
-def test_a_pipe_by_name_is_read_like_standard_input(tmp_path: Path) -> None:
+def test_named_pipe_is_accepted(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for number, more in enumerate([(), ("--now",)]):
@@ -221,13 +221,13 @@ def test_a_pipe_by_name_is_read_like_standard_input(tmp_path: Path) -> None:
         assert points("d", f"piped{number}").values.tolist() == [number]
 
 
-def test_of_rows_with_the_same_time_the_last_one_stands(tmp_path: Path) -> None:
+def test_last_row_of_the_same_time_is_stored(tmp_path: Path) -> None:
     at = wall(lately()[0])
     load(written(tmp_path, f"timestamp,value\n{at},1\n{at},2\n{at},3\n"), "--device", "d", "--batch", 2)
     assert points("d", "made").values.tolist() == [3]
 
 
-def test_local_times_are_followed_through_the_night_in_which_clocks_go_back(tmp_path: Path) -> None:
+def test_local_times_are_converted_when_clocks_are_set_back(tmp_path: Path) -> None:
     year = datetime.now(UTC).year - 1
     night = max(day for day in range(25, 32) if datetime(year, 10, day, tzinfo=UTC).weekday() == 6)
     start = datetime(year, 10, night, 0, 0, tzinfo=UTC) - timedelta(hours=2)
@@ -256,7 +256,7 @@ def big_file(folder: Path, count: int, seed: int = 1) -> Path:
     return path
 
 
-def test_a_load_that_is_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_interrupted_load_resumes(tmp_path: Path) -> None:
     path = big_file(tmp_path, 100_000)
     order = LoadOptions(str(path), "d", "m", ZoneInfo("UTC"), until_now=True, batch=10_000)
     seen: list[int] = []
@@ -302,7 +302,7 @@ def while_running(process: "subprocess.Popen[str]") -> Iterator[int]:
             process.wait(0.02)
 
 
-def test_a_million_rows_take_little_memory_and_a_kill_costs_no_row(tmp_path: Path) -> None:
+def test_killed_load_of_a_million_rows_resumes_in_little_memory(tmp_path: Path) -> None:
     path = big_file(tmp_path, 1_000_000)
     ledger = tmp_path / "var" / "loads"
     process = start_load(tmp_path / "var", str(path), "--device", "d")
@@ -322,7 +322,7 @@ def test_a_million_rows_take_little_memory_and_a_kill_costs_no_row(tmp_path: Pat
     assert max(resident) < 200 * 2**20
 
 
-def test_without_a_database_one_line_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_database_prints_one_line_with_a_hint(tmp_path: Path) -> None:
     variables = environment(tmp_path) | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
     done = subprocess.run(
         [sys.executable, "manage.py", "load", str(RECORDING), "--device", "d"],
@@ -344,6 +344,6 @@ def test_without_a_database_one_line_says_what_to_do(tmp_path: Path) -> None:
         ([RECORDING, "--device", "d", "--metric", "a\nb"], "--metric: control characters are not accepted"),
     ],
 )
-def test_a_wrong_argument_is_answered_in_one_line(args: list[Any], said: str) -> None:
+def test_invalid_argument_prints_one_line(args: list[Any], said: str) -> None:
     with pytest.raises(CommandError, match=re.escape(said)):
         load(*args)

@@ -1,4 +1,4 @@
-"""What a recording's text means: times, nights in which clocks change, values, rows. No database."""
+"""Parsing of recordings: times, clock changes, values and rows. Needs no database."""
 
 import contextlib
 import csv
@@ -46,7 +46,7 @@ def micro(text: str) -> int:
         max_size=20,
     )
 )
-def test_times_of_any_shape_mean_what_python_reads_in_them(given_times: list[tuple[datetime, str, str, str]]) -> None:
+def test_times_of_all_formats_match_python(given_times: list[tuple[datetime, str, str, str]]) -> None:
     texts = [moment.isoformat(separator, precision) + zone for moment, zone, precision, separator in given_times]
     found = parse_time_column(texts)
     assert not found.errors
@@ -70,7 +70,7 @@ def test_times_of_any_shape_mean_what_python_reads_in_them(given_times: list[tup
         ("20140401T000500Z", "2014-04-01 00:05:00"),
     ],
 )
-def test_seconds_milliseconds_and_shorter_forms_are_read(text: str, expected: str) -> None:
+def test_epoch_numbers_and_short_forms_are_parsed(text: str, expected: str) -> None:
     assert parse_time_column([text]).times.tolist() == [micro(expected)]
     assert parse_time_column([text, "2014-04-01 00:00:00"]).times.tolist() == [
         micro(expected),
@@ -78,7 +78,7 @@ def test_seconds_milliseconds_and_shorter_forms_are_read(text: str, expected: st
     ]
 
 
-def test_what_is_no_time_is_named_and_harms_no_other() -> None:
+def test_invalid_times_become_errors_of_their_rows_only() -> None:
     bad = ["", "yesterday", "2014-02-30 00:00:00", "2014-04-01 24:61:00", "2014-13-01T00:00:00Z", "nan", "1e400", "12",
            "-5", "2014-04-01 00:00:0x", "２０１４-04-01 00:00:00", "\x00", "2014-04-01 00:00:00+99:00"]  # fmt: skip
     texts = [cell for text in bad for cell in (text, "2014-04-01 00:00:00")]
@@ -93,7 +93,7 @@ def test_what_is_no_time_is_named_and_harms_no_other() -> None:
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"])
-def test_a_clock_on_the_wall_is_followed_through_a_whole_year(zone: str) -> None:
+def test_local_times_of_a_whole_year_are_converted_to_utc(zone: str) -> None:
     true = np.arange(micro("2025-01-01 00:00:00"), micro("2026-01-01 00:00:00"), HOUR // 4)
     wall = [datetime.fromtimestamp(at / 1e6, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S") for at in true.tolist()]
     local = LocalTime(find_zone(zone))
@@ -104,7 +104,7 @@ def test_a_clock_on_the_wall_is_followed_through_a_whole_year(zone: str) -> None
     assert local.ambiguous == expected.get(zone, 0)
 
 
-def test_a_load_that_stops_in_the_hour_that_comes_twice_goes_on_in_the_right_one() -> None:
+def test_load_interrupted_in_a_repeated_hour_resumes_in_the_right_one() -> None:
     true = list(range(micro("2025-10-25 23:00:00"), micro("2025-10-26 03:00:00"), HOUR // 12))
     wall = [datetime.fromtimestamp(at / 1e6, BERLIN).strftime("%Y-%m-%d %H:%M:%S") for at in true]
     for stop in range(len(wall)):
@@ -114,7 +114,7 @@ def test_a_load_that_stops_in_the_hour_that_comes_twice_goes_on_in_the_right_one
         assert before + second.to_utc(parse_time_column(wall[stop:])).tolist() == true
 
 
-def test_each_series_has_its_own_night() -> None:
+def test_repeated_hour_is_tracked_per_series() -> None:
     true = list(range(micro("2025-10-26 00:00:00"), micro("2025-10-26 02:00:00"), HOUR // 4))
     wall = [datetime.fromtimestamp(at / 1e6, BERLIN).strftime("%Y-%m-%d %H:%M:%S") for at in true]
     owners = [("a", "m")] * len(wall) + [("b", "m")] * len(wall)
@@ -122,19 +122,19 @@ def test_each_series_has_its_own_night() -> None:
     assert twice.tolist() == true + true
 
 
-def test_an_hour_that_is_left_out_never_was() -> None:
+def test_time_in_a_skipped_hour_is_an_error() -> None:
     moments = parse_time_column(["2025-03-30 01:59:00", "2025-03-30 02:30:00", "2025-03-30 03:00:00"])
     found = LocalTime(BERLIN).to_utc(moments)
     assert moments.errors == {1: "this time does not exist in Europe/Berlin: clocks were set forward"}
     assert found[[0, 2]].tolist() == [micro("2025-03-30 00:59:00"), micro("2025-03-30 01:00:00")]
 
 
-def test_times_with_an_offset_do_not_care_for_the_zone() -> None:
+def test_times_with_an_offset_ignore_the_zone() -> None:
     moments = parse_time_column(["2025-07-01T12:00:00+02:00", "2025-07-01 12:00:00", "1751364000"])
     assert set(LocalTime(BERLIN).to_utc(moments).tolist()) == {micro("2025-07-01 10:00:00")}
 
 
-def test_a_zone_that_does_not_exist_is_refused() -> None:
+def test_unknown_time_zone_is_rejected() -> None:
     for name in ("Berlin", "../etc/passwd", "", "Europe"):
         with pytest.raises(ValueError, match="is not a time zone"):
             find_zone(name)
@@ -143,7 +143,7 @@ def test_a_zone_that_does_not_exist_is_refused() -> None:
 # --- values -----------------------------------------------------------------------------------------
 
 
-def test_numbers_are_read_as_numbers_and_what_is_none_is_named() -> None:
+def test_invalid_numbers_are_reported() -> None:
     cells = ["1", " -2.5 ", "1e300", "", "nan", "inf", "1_000", "٣", "abc", "1e400", "9007199254740993", "0x10", "NULL"]
     values, bad = parse_value_column(cells, ["m"] * len(cells), {"m": Kind.NUMERIC})
     assert list(values[:3]) == [1.0, -2.5, 1e300]
@@ -152,7 +152,7 @@ def test_numbers_are_read_as_numbers_and_what_is_none_is_named() -> None:
     assert bad[8] == "'abc' is not a number"
 
 
-def test_each_metric_reads_its_cells_as_what_it_holds() -> None:
+def test_cells_are_parsed_by_the_data_type_of_their_metric() -> None:
     metrics = ["n", "b", "s", "j"]
     kinds = {"n": Kind.NUMERIC, "b": Kind.BOOLEAN, "s": Kind.STRING, "j": Kind.JSON}
     assert parse_value_column(["1", "true", "1", '{"a": [1]}'], metrics, kinds) == ([1.0, True, "1", {"a": [1]}], {})
@@ -172,7 +172,7 @@ def test_each_metric_reads_its_cells_as_what_it_holds() -> None:
         ([], Kind.NUMERIC),
     ],
 )
-def test_a_column_is_what_most_of_it_is(cells: list[str], kind: Kind) -> None:
+def test_data_type_of_a_column_is_that_of_most_cells(cells: list[str], kind: Kind) -> None:
     assert infer_kind(cells) is kind
 
 
@@ -198,7 +198,7 @@ CELL = st.text(st.sampled_from('ab1 ,"\n\u00e4;'), max_size=6)
 @given(
     rows=st.lists(st.tuples(CELL, CELL), max_size=30), block=st.integers(1, 64), ending=st.sampled_from(["\n", "\r\n"])
 )
-def test_rows_are_those_of_the_csv_module_wherever_a_block_ends(
+def test_rows_match_the_csv_module_for_any_block_size(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], block: int, ending: str
 ) -> None:
     out = io.StringIO()
@@ -215,7 +215,7 @@ def test_rows_are_those_of_the_csv_module_wherever_a_block_ends(
 
 @pytest.mark.parametrize("block", [7, 1 << 20])
 @pytest.mark.parametrize("packed", [False, True])
-def test_lines_are_counted_through_empty_quoted_and_ragged_rows(
+def test_line_numbers_are_right_after_empty_quoted_and_malformed_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, packed: bool
 ) -> None:
     monkeypatch.setattr(csv_source, "BLOCK_SIZE", block)
@@ -228,7 +228,7 @@ def test_lines_are_counted_through_empty_quoted_and_ragged_rows(
     assert ragged == [(6, "1 cells: the header has 2"), (7, "3 cells: the header has 2")]
 
 
-def test_a_quote_that_nothing_closes_costs_rows_but_neither_memory_nor_the_rest(tmp_path: Path) -> None:
+def test_unclosed_quote_loses_rows_but_not_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b'a,1\nb,"2\n' + b"c,3\n" * 1_000_000)
     rows, _, ragged = rows_of(path)
@@ -237,7 +237,7 @@ def test_a_quote_that_nothing_closes_costs_rows_but_neither_memory_nor_the_rest(
     assert len(rows) > 500_000
 
 
-def test_a_file_that_breaks_off_gives_its_rows_and_then_says_so(tmp_path: Path) -> None:
+def test_truncated_gzip_yields_its_rows_and_then_an_error(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv.gz"
     noise = np.random.default_rng(1).random(400_000)
     path.write_bytes(gzip.compress("".join(f"a,{value}\n" for value in noise).encode())[:-2000])
@@ -250,14 +250,14 @@ def test_a_file_that_breaks_off_gives_its_rows_and_then_says_so(tmp_path: Path) 
     assert found > 300_000
 
 
-def test_a_line_without_end_is_refused_in_constant_memory(tmp_path: Path) -> None:
+def test_line_over_the_size_limit_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"x" * (20 << 20))
     with pytest.raises(UnreadableRecording, match="longer than 8 MiB"):
         rows_of(path)
 
 
-def test_the_header_decides_in_any_order() -> None:
+def test_columns_are_found_by_name_in_any_order() -> None:
     roles = find_columns(["Value", "metric_name", "unit", "timestamp", "device_id", "tags"])
     assert (roles.value, roles.metric, roles.unit, roles.time, roles.device, roles.tags) == (0, 1, 2, 3, 4, 5)
     assert find_columns(["timestamp", "temperature"]).value == 1

@@ -1,4 +1,4 @@
-"""The rejected inbox (issue 4): who, what, why, count; kept for replay after the definition is mended."""
+"""The rejected inbox: counts by sender, series and reason, and replay of rejected points."""
 
 import contextlib
 import time
@@ -64,7 +64,7 @@ def sender(request: pytest.FixtureRequest, site: None) -> ApiClient:
     return request.getfixturevalue("admin" if request.param == "fast lane" else "administrator")
 
 
-def test_rejected_points_are_kept_with_who_what_why_and_count(sender: ApiClient, admin: ApiClient):
+def test_rejected_points_are_kept_by_sender_series_and_reason(sender: ApiClient, admin: ApiClient):
     define(min_value=0, max_value=100)
     sent = [point("battery", value, ago) for ago, value in enumerate((50, -1, 101, 140))]
     assert sender.post(BATCH, {"data_points": sent}).json["failed_count"] == 3
@@ -76,7 +76,7 @@ def test_rejected_points_are_kept_with_who_what_why_and_count(sender: ApiClient,
     assert row["first_at"] <= row["last_at"]
 
 
-def test_every_reason_has_its_word(sender: ApiClient, admin: ApiClient):
+def test_each_reason_has_its_code(sender: ApiClient, admin: ApiClient):
     define("battery", min_value=0)
     define("open", data_type="boolean")
     sent = [
@@ -97,13 +97,13 @@ def test_every_reason_has_its_word(sender: ApiClient, admin: ApiClient):
     }
 
 
-def test_a_batch_in_which_nothing_is_good_is_kept_too(sender: ApiClient, admin: ApiClient):
+def test_points_of_a_fully_rejected_batch_are_kept(sender: ApiClient, admin: ApiClient):
     define(max_value=100)
     assert sender.post("devices/d/telemetry", point("battery", 101)).status == 422
     assert [(row["device_id"], row["count"]) for row in rejected(admin)] == [("d", 1)]
 
 
-def test_what_is_not_made_on_first_sight_waits_to_be_defined(sender: ApiClient, admin: ApiClient, settings: Any):
+def test_points_of_unknown_series_can_be_replayed_after_definition(sender: ApiClient, admin: ApiClient, settings: Any):
     settings.CREATE_ON_FIRST_SIGHT = False
     Device.objects.create(device_id="d")
     assert sender.post(BATCH, {"data_points": [point("battery", 50)]}).status == 422
@@ -115,7 +115,7 @@ def test_what_is_not_made_on_first_sight_waits_to_be_defined(sender: ApiClient, 
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b'{"data_points": 5}', b"\xff", b'{"data_points": []}'])
-def test_a_request_that_cannot_be_read_is_counted_and_not_kept(sender: ApiClient, admin: ApiClient, body: bytes):
+def test_invalid_request_is_counted_but_not_kept(sender: ApiClient, admin: ApiClient, body: bytes):
     for _ in range(3):
         assert sender.post(BATCH, body).status in (400, 422)
     (row,) = rejected(admin)
@@ -123,7 +123,7 @@ def test_a_request_that_cannot_be_read_is_counted_and_not_kept(sender: ApiClient
     assert not RejectedPacket.objects.exists()
 
 
-def test_names_that_postgresql_does_not_take_are_counted_without_them(sender: ApiClient, admin: ApiClient):
+def test_invalid_names_are_counted_under_an_empty_name(sender: ApiClient, admin: ApiClient):
     answer = sender.post("bulk", {"a\0b": [point("m")], "d": [point("x\0y"), point("m")]})
     assert answer.json["failed_count"] == 2
     assert {(row["device_id"], row["reason"], row["kept"]) for row in rejected(admin)} == {
@@ -132,7 +132,7 @@ def test_names_that_postgresql_does_not_take_are_counted_without_them(sender: Ap
     }
 
 
-def test_what_a_key_may_not_write_is_counted_and_cannot_be_replayed(device: ApiClient, admin: ApiClient):
+def test_points_without_write_permission_are_counted_but_not_replayed(device: ApiClient, admin: ApiClient):
     answer = device.post("bulk", {"device_001": [point("m")], "other": [point("m"), point("m")]})
     assert answer.json["ingested_count"] == 1
     (row,) = rejected(admin)
@@ -141,7 +141,7 @@ def test_what_a_key_may_not_write_is_counted_and_cannot_be_replayed(device: ApiC
     assert not Device.objects.filter(device_id="other").exists()
 
 
-def test_a_row_shows_its_points_as_they_were_sent(admin: ApiClient):
+def test_row_returns_its_points_as_sent(admin: ApiClient):
     define(max_value=100)
     sent = point("battery", 101.5, 60, unit="%", tags={"room": "1"}, metadata={"firmware": "2"})
     admin.post("devices/d/telemetry", sent)
@@ -151,7 +151,7 @@ def test_a_row_shows_its_points_as_they_were_sent(admin: ApiClient):
     assert shown == {"value": 101.5, "unit": "%", "tags": {"room": "1"}, "metadata": {"firmware": "2"}}
 
 
-def test_an_operator_replays_after_mending_the_definition(admin: ApiClient):
+def test_operator_replays_points_after_correcting_the_definition(admin: ApiClient):
     define(max_value=100)
     sent = [point("battery", value, ago, unit="%") for ago, value in ((30, 50), (20, 101), (10, 300))]
     admin.post(BATCH, {"data_points": sent})
@@ -184,7 +184,7 @@ def test_an_operator_replays_after_mending_the_definition(admin: ApiClient):
     assert newest["unit"] == "%" and newest["timestamp"][:19] == sent[2]["timestamp"][:19]
 
 
-def test_a_replay_is_journalled_in_both_names(admin: ApiClient):
+def test_replay_is_journaled_with_sender_and_caller(admin: ApiClient):
     define(max_value=100)
     admin.post("devices/d/telemetry", point("battery", 101))
     (row,) = rejected(admin)
@@ -195,7 +195,7 @@ def test_a_replay_is_journalled_in_both_names(admin: ApiClient):
     assert f"{row['sender']} (replayed by key:" in entries
 
 
-def test_points_that_are_now_rejected_for_another_reason_stand_under_that_one(admin: ApiClient):
+def test_points_rejected_for_another_reason_move_to_that_row(admin: ApiClient):
     define("m", data_type="boolean")
     admin.post(BATCH, {"data_points": [point("m", 5), point("m", 500, 1), point("m", "x", 2)]})
     rejected_inbox().flush()
@@ -208,7 +208,7 @@ def test_points_that_are_now_rejected_for_another_reason_stand_under_that_one(ad
     }
 
 
-def test_replaying_all_can_be_narrowed_to_a_device_or_a_metric(admin: ApiClient):
+def test_replay_can_be_limited_to_a_device_or_a_metric(admin: ApiClient):
     define(max_value=100)
     for device_id in ("d", "e"):
         admin.post(f"devices/{device_id}/telemetry", point("battery", 101))
@@ -220,7 +220,7 @@ def test_replaying_all_can_be_narrowed_to_a_device_or_a_metric(admin: ApiClient)
     assert admin.post("rejected/replay", {}).json["replayed"] == 1
 
 
-def test_a_replay_of_more_than_one_call_says_where_to_go_on(admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
+def test_replay_over_the_limit_returns_where_to_continue(admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ingest.rejected.replay.MAX_REPLAY_POINTS", 2)
     define(max_value=100)
     for number in range(5):
@@ -235,7 +235,7 @@ def test_a_replay_of_more_than_one_call_says_where_to_go_on(admin: ApiClient, mo
     assert replayed == [2, 2, 1] and rejected(admin) == []
 
 
-def test_a_crash_between_storing_and_leaving_the_inbox_is_mended_by_the_next_replay(
+def test_replay_after_a_crash_between_commit_and_removal_stores_points_once(
     admin: ApiClient, monkeypatch: pytest.MonkeyPatch
 ):
     define(max_value=100)
@@ -252,7 +252,7 @@ def test_a_crash_between_storing_and_leaving_the_inbox_is_mended_by_the_next_rep
     assert values(admin) == [101.0] and rejected(admin) == []
 
 
-def test_dismissing_lets_go_of_the_points(admin: ApiClient):
+def test_dismissing_a_row_deletes_its_points(admin: ApiClient):
     define(max_value=100)
     admin.post("devices/d/telemetry", point("battery", 101))
     (row,) = rejected(admin)
@@ -262,7 +262,7 @@ def test_dismissing_lets_go_of_the_points(admin: ApiClient):
         assert admin.call(method, f"rejected/{row['id']}{path}").status == 404
 
 
-def test_the_list_is_filtered_and_paged(admin: ApiClient, gateway: ApiClient):
+def test_rejected_list_is_filtered_and_paged(admin: ApiClient, gateway: ApiClient):
     define(max_value=100)
     define("open", data_type="boolean")
     admin.post("devices/a/telemetry", point("battery", 101))
@@ -290,7 +290,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), BAD)
-def test_bad_questions_are_answered_and_nothing_breaks(
+def test_invalid_parameters_are_rejected_with_a_problem(
     admin: ApiClient, method: str, path: str, body: Any, status: int
 ):
     answer = admin.call(method, path, body)
@@ -298,7 +298,7 @@ def test_bad_questions_are_answered_and_nothing_breaks(
     assert answer.headers["Content-Type"].startswith("application/problem+json")
 
 
-def test_people_see_what_was_rejected_of_their_devices_alone(
+def test_users_see_rejected_points_of_their_devices_only(
     admin: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient, reader: ApiClient, gateway: ApiClient
 ):
     define(max_value=100)
@@ -354,7 +354,7 @@ def verdict(metric: str, value: Any, highest: float, open_is: type) -> Rejection
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(SENT, min_size=1, max_size=4), highest=st.integers(0, 150))
-def test_what_is_rejected_kept_and_replayed_is_what_a_dictionary_says(site: None, batches: Any, highest: int):
+def test_inbox_and_replay_match_a_reference_model(site: None, batches: Any, highest: int):
     Rejected.objects.all().delete()
     MetricDefinition.objects.all().delete()
     names = {name: f"{name}{Device.objects.count()}" for name in "ab"}
@@ -437,7 +437,7 @@ def all_of(batch: Batch) -> dict[int, RejectionCause]:
     return dict.fromkeys(range(len(batch)), (RejectionReason.OUT_OF_BOUNDS, "value", "too high"))
 
 
-def test_of_a_flood_everything_is_counted_and_the_newest_of_a_row_are_kept(own: RejectedInbox):
+def test_flood_is_counted_and_the_newest_points_of_a_row_are_kept(own: RejectedInbox):
     batch = numbers(3_000)
     own.add_batch("s", batch, all_of(batch))
     own.flush()
@@ -447,7 +447,7 @@ def test_of_a_flood_everything_is_counted_and_the_newest_of_a_row_are_kept(own: 
     assert [point.value for point in unpack(packet.payload)] == list(range(2_000, 3_000))
 
 
-def test_what_waits_in_memory_is_bounded(own: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
+def test_pending_rows_and_points_are_limited(own: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inbox_module, "MAX_PENDING_ROWS", 10)
     monkeypatch.setattr(inbox_module, "MAX_PENDING_POINTS", 15)
     for sender in ("s", "t"):
@@ -461,7 +461,7 @@ def test_what_waits_in_memory_is_bounded(own: RejectedInbox, monkeypatch: pytest
     assert sum(packet.points for packet in RejectedPacket.objects.all()) == 15
 
 
-def test_large_values_are_counted_and_not_kept(own: RejectedInbox):
+def test_large_values_are_counted_but_not_kept(own: RejectedInbox):
     batch = Batch([Group("d", 0, 40)], ["m"] * 40, np.arange(40), ["x" * 60_000] * 39 + [["x" * 300_000]])
     own.add_batch("s", batch, all_of(batch))
     own.flush()
@@ -469,9 +469,7 @@ def test_large_values_are_counted_and_not_kept(own: RejectedInbox):
     assert row.count == 40 and row.packets.get().points == 4  # of 256 KiB
 
 
-def test_without_postgresql_what_fits_is_kept_and_everything_counted(
-    own: RejectedInbox, monkeypatch: pytest.MonkeyPatch
-):
+def test_pending_rows_survive_an_outage_of_postgresql(own: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inbox_module, "MAX_PENDING_POINTS", 1_500)
 
     def away(**_: Any) -> Any:
@@ -493,7 +491,7 @@ def inbox_row(metric: str, points: int, last_at: float, start: int = 0) -> Inbox
     return InboxRow("s", "d", metric, "out_of_bounds", last_at, last_at, points, "too high", kept)
 
 
-def test_rows_older_than_thirty_days_go(site: None):
+def test_rows_older_than_thirty_days_are_deleted(site: None):
     now = time.time()
     with connect() as connection:
         write_rows(connection, [inbox_row("new", 1, now - 29 * 86400), inbox_row("old", 1, now - 31 * 86400)])
@@ -502,7 +500,7 @@ def test_rows_older_than_thirty_days_go(site: None):
     assert RejectedPacket.objects.count() == 1
 
 
-def test_the_inbox_is_bounded_in_rows_points_and_bytes(site: None, monkeypatch: pytest.MonkeyPatch):
+def test_inbox_is_limited_in_rows_points_and_bytes(site: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(retention_module, "MAX_ROWS", 3)
     now = time.time()
     with connect() as connection:
@@ -520,7 +518,7 @@ def test_the_inbox_is_bounded_in_rows_points_and_bytes(site: None, monkeypatch: 
     assert Rejected.objects.count() == 3  # what was counted stays counted
 
 
-def test_points_that_arrive_during_a_replay_stay_for_the_next(admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
+def test_points_that_arrive_during_a_replay_are_kept(admin: ApiClient, monkeypatch: pytest.MonkeyPatch):
     define(max_value=100)
     admin.post("devices/d/telemetry", point("battery", 101, 10))
     rejected_inbox().flush()

@@ -1,4 +1,4 @@
-"""Services call with a signed token, once; a header that says that a call is internal says nothing."""
+"""Service tokens are accepted once, and headers that claim an internal call have no effect."""
 
 import io
 import time
@@ -16,7 +16,7 @@ from ingest.identity.models import UsedServiceToken
 from ingest.tasks import forget_expired_tokens
 from telemetry_site.env import Environment, InvalidSetting
 from tests.conftest import ApiClient, point
-from tests.ingest.doors import DOORS, assert_refused, bearing, said
+from tests.ingest.credential_checks import ENDPOINTS, assert_unauthorized, with_token, without_request_id
 
 SECRET = "s" * 40
 OTHER = "o" * 40
@@ -39,23 +39,23 @@ def forged(claims: dict[str, Any], **how: Any) -> str:
     return jwt.encode({name: value for name, value in whole.items() if value is not None}, **given)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_service_token_opens_once(anonymous: ApiClient, door: str) -> None:
-    caller = bearing(anonymous, forged({}))
-    assert DOORS[door](caller).status == 200
-    assert_refused(caller)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_service_token_is_accepted_once(anonymous: ApiClient, endpoint: str) -> None:
+    caller = with_token(anonymous, forged({}))
+    assert ENDPOINTS[endpoint](caller).status == 200
+    assert_unauthorized(caller)
 
 
-def test_a_service_token_used_at_once_by_many_opens_once(anonymous: ApiClient) -> None:
-    caller = bearing(anonymous, forged({}))
+def test_service_token_in_simultaneous_requests_is_accepted_once(anonymous: ApiClient) -> None:
+    caller = with_token(anonymous, forged({}))
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: DOORS["fast lane"](caller).status, range(8)))
+        answers = list(pool.map(lambda _: ENDPOINTS["fast lane"](caller).status, range(8)))
     assert sorted(answers) == [200] + [401] * 7
 
 
-def test_a_service_may_do_what_the_settings_say_of_it_and_no_more(anonymous: ApiClient) -> None:
+def test_service_has_its_configured_scope(anonymous: ApiClient) -> None:
     def token() -> ApiClient:
-        return bearing(anonymous, service_tokens.make("billing"))
+        return with_token(anonymous, service_tokens.make("billing"))
 
     assert token().get("metrics").status == 200
     assert token().get("keys").status == 403
@@ -85,40 +85,38 @@ def spoilt() -> dict[str, str]:
     }
 
 
-def test_every_service_token_that_breaks_a_rule_is_refused_at_every_door(anonymous: ApiClient) -> None:
+def test_invalid_service_token_is_rejected_at_all_endpoints(anonymous: ApiClient) -> None:
     for why in spoilt():
-        assert_refused(bearing(anonymous, spoilt()[why]), why)
+        assert_unauthorized(with_token(anonymous, spoilt()[why]), why)
     assert not UsedServiceToken.objects.exists()
 
 
 @pytest.mark.parametrize("jti", ["a\x00b", "\u00e9", "x" * 5000])
-def test_odd_names_of_tokens_are_names_like_others(anonymous: ApiClient, jti: str) -> None:
-    caller = bearing(anonymous, forged({"jti": jti}))
-    assert DOORS["REST"](caller).status == 200
-    assert_refused(caller)
+def test_unusual_token_ids_are_accepted(anonymous: ApiClient, jti: str) -> None:
+    caller = with_token(anonymous, forged({"jti": jti}))
+    assert ENDPOINTS["REST"](caller).status == 200
+    assert_unauthorized(caller)
 
 
-def test_the_same_name_of_a_token_in_two_services_is_two_tokens(anonymous: ApiClient) -> None:
-    assert bearing(anonymous, forged({"jti": "1"})).get("metrics").status == 200
+def test_same_token_id_in_two_services_is_two_tokens(anonymous: ApiClient) -> None:
+    assert with_token(anonymous, forged({"jti": "1"})).get("metrics").status == 200
     theirs = forged({"jti": "1", "iss": "billing", "sub": "billing"}, key=OTHER)
-    assert bearing(anonymous, theirs).get("metrics").status == 200
+    assert with_token(anonymous, theirs).get("metrics").status == 200
 
 
 @pytest.mark.parametrize("name", ["X-Internal-Call", "X_Internal_Call", "X-Internal-Service", "X_Internal_Service"])
 @pytest.mark.parametrize("value", ["true", "1", "device-service"])
-def test_a_header_that_says_that_a_call_is_internal_changes_nothing(
-    anonymous: ApiClient, reader: ApiClient, name: str, value: str
-) -> None:
-    for door in DOORS.values():
-        for caller in (anonymous, reader, bearing(anonymous, "tk_wrong")):
+def test_internal_call_header_has_no_effect(anonymous: ApiClient, reader: ApiClient, name: str, value: str) -> None:
+    for endpoint in ENDPOINTS.values():
+        for caller in (anonymous, reader, with_token(anonymous, "tk_wrong")):
             internal = ApiClient(caller.port, caller.headers | {name: value})
-            assert said(door(internal)) == said(door(caller))
-            assert door(internal).status in (401, 403)
+            assert without_request_id(endpoint(internal)) == without_request_id(endpoint(caller))
+            assert endpoint(internal).status in (401, 403)
 
 
-def test_used_tokens_are_forgotten_some_time_after_they_expired(anonymous: ApiClient) -> None:
+def test_used_service_tokens_are_deleted_after_their_expiry(anonymous: ApiClient) -> None:
     for _ in range(2):
-        assert DOORS["REST"](bearing(anonymous, forged({}))).status == 200
+        assert ENDPOINTS["REST"](with_token(anonymous, forged({}))).status == 200
     long_ago = timezone.now() - service_tokens.RETENTION - timedelta(seconds=1)
     first = UsedServiceToken.objects.first()
     assert first is not None
@@ -127,12 +125,12 @@ def test_used_tokens_are_forgotten_some_time_after_they_expired(anonymous: ApiCl
     assert UsedServiceToken.objects.count() == 1
 
 
-def test_the_command_prints_a_token_that_opens(anonymous: ApiClient) -> None:
+def test_command_prints_a_valid_token(anonymous: ApiClient) -> None:
     out = io.StringIO()
     call_command("service_token", "device-service", stdout=out)
     printed = out.getvalue()
     assert printed == printed.strip() + "\n"
-    assert DOORS["fast lane"](bearing(anonymous, printed.strip())).status == 200
+    assert ENDPOINTS["fast lane"](with_token(anonymous, printed.strip())).status == 200
     with pytest.raises(CommandError) as refused:
         call_command("service_token", "nobody", stdout=out)
     assert "NAME must be a service of TELEMETRY_SERVICE_SECRETS: billing, device-service" in str(refused.value)
@@ -149,7 +147,7 @@ def test_the_command_prints_a_token_that_opens(anonymous: ApiClient) -> None:
         (f'{{"telemetry-site": {{"secret": "{SECRET}", "scope": "read"}}}}', "differ from telemetry-site"),
     ],
 )
-def test_a_wrong_setting_names_the_variable_and_keeps_the_secret(text: str, told: str) -> None:
+def test_invalid_setting_is_reported_without_the_secret(text: str, told: str) -> None:
     environment = Environment({"TELEMETRY_SERVICE_SECRETS": text})
     with pytest.raises(InvalidSetting) as refused:
         environment.parsed("TELEMETRY_SERVICE_SECRETS", trusted_issuers.parse_services, "{}")

@@ -1,4 +1,4 @@
-"""Host snapshots (edge-agent document): flat and nested, by the fast lane and by Django's views."""
+"""Host snapshots, flat and nested, in the fast lane and in Django's views."""
 
 import json
 from datetime import UTC, datetime
@@ -67,14 +67,14 @@ def decoded(document: Any) -> dict[str, Any]:
     return dict(zip(batch.metrics, values, strict=True))
 
 
-def test_the_documents_flat_snapshot_is_a_point_of_each_field():
+def test_flat_snapshot_has_a_point_per_field():
     batch = decode_snapshot(json.dumps(FLAT).encode())
     assert batch.groups == [("192.168.100.27", 0, 17)]
     assert set(batch.times.tolist()) == {int(datetime(2025, 12, 17, 10, tzinfo=UTC).timestamp() * 1_000_000)}
     assert decoded(FLAT) == {name: float(value) for name, value in FLAT.items() if name not in ("node_id", "timestamp")}
 
 
-def test_the_documents_nested_snapshot_joins_names_by_dots():
+def test_nested_snapshot_joins_names_with_dots():
     assert decoded(NESTED) == {
         "cpu.cpu_usage_percent": 45.2,
         "memory.memory_usage_percent": 67.8,
@@ -86,7 +86,7 @@ def test_the_documents_nested_snapshot_joins_names_by_dots():
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("snapshot", [FLAT, NESTED])
-def test_a_snapshot_is_stored_and_answered_like_a_batch(sender: ApiClient, address: str, snapshot: dict[str, Any]):
+def test_snapshot_is_stored_with_the_response_of_a_batch(sender: ApiClient, address: str, snapshot: dict[str, Any]):
     answer = sender.post(address, now(snapshot))
     count = len(decoded(snapshot))
     assert (answer.status, answer.json) == (
@@ -96,7 +96,7 @@ def test_a_snapshot_is_stored_and_answered_like_a_batch(sender: ApiClient, addre
     assert sender.get("devices/192.168.100.27/metrics").json == sorted(decoded(snapshot))
 
 
-def test_texts_and_booleans_and_unknown_fields_are_metrics_too(sender: ApiClient):
+def test_texts_booleans_and_unknown_fields_become_metrics(sender: ApiClient):
     sent = {"node_id": "n", "timestamp": stamp(), "kernel": "6.1", "virtual": True, "gpu": {"load": 3}, "disks": [1]}
     assert sender.post(ADDRESS, sent).json["ingested_count"] == 4
     found = sender.post("latest", {"devices": ["n"]}).json["series"]
@@ -108,7 +108,7 @@ def test_texts_and_booleans_and_unknown_fields_are_metrics_too(sender: ApiClient
     }
 
 
-def test_a_bad_value_is_named_and_the_others_are_stored(sender: ApiClient):
+def test_invalid_value_is_reported_and_the_others_are_stored(sender: ApiClient):
     MetricDefinition.objects.create(name="cpu_percent", data_type="numeric", max_value=100)
     series_registry.refresh_registry()
     sent = {"node_id": "n", "timestamp": stamp(), "cpu_percent": 101, "temperature": None, "x" * 201: 1, "load": 1}
@@ -147,14 +147,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_snapshot_is_refused_by_name(sender: ApiClient, name: str):
+def test_invalid_snapshot_is_rejected_with_the_field(sender: ApiClient, name: str):
     body, status, words = BAD[name]
     answer = sender.post(ADDRESS, body)
     assert (answer.status, words in answer.json["detail"]) == (status, True), answer.json
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_device_may_send_its_own_snapshot_alone(device: ApiClient, reader: ApiClient, anonymous: ApiClient):
+def test_device_key_may_send_only_its_own_snapshot(device: ApiClient, reader: ApiClient, anonymous: ApiClient):
     assert device.post(ADDRESS, now(FLAT)).status == 403
     assert device.post(ADDRESS, now(FLAT) | {"node_id": "device_001"}).status == 200
     assert reader.post(ADDRESS, now(FLAT)).status == 403
@@ -169,7 +169,7 @@ json_values = st.recursive(
 
 
 @given(json_values | st.dictionaries(st.sampled_from(["node_id", "timestamp", "metrics", "cpu"]), json_values))
-def test_whatever_is_sent_is_a_batch_or_refused(document: Any):
+def test_any_document_is_decoded_or_rejected(document: Any):
     try:
         batch = decode_snapshot(json.dumps(document).encode())
     except RequestRejected as refused:

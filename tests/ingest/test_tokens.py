@@ -1,4 +1,4 @@
-"""The site's own tokens: got for a password or a key, renewed once each, taken back within a second."""
+"""The site's own tokens: sign-in with a password or a key, refresh and revocation."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,13 @@ from metrics.models import AuditEntry, Device, DeviceGroup, Revision
 from metrics.storage import series_registry
 from rest.caller import OPERATORS
 from tests.conftest import API, ApiClient, ApiResponse, point
-from tests.ingest.doors import DOORS, assert_let_in, assert_refused, bearing, said
+from tests.ingest.credential_checks import (
+    ENDPOINTS,
+    assert_authorized,
+    assert_unauthorized,
+    with_token,
+    without_request_id,
+)
 
 PASSWORD = "correct horse battery staple"
 
@@ -63,9 +69,7 @@ def forged(claims: dict[str, Any], **how: Any) -> str:
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1", API])
-def test_a_person_gets_tokens_for_a_password_and_comes_in_with_them(
-    anonymous: ApiClient, root: Any, prefix: str
-) -> None:
+def test_password_sign_in_returns_tokens_that_are_accepted(anonymous: ApiClient, root: Any, prefix: str) -> None:
     sent = {"grant_type": "password", "username": "root", "password": PASSWORD}
     answer = anonymous.post(f"{prefix}/auth/token", sent)
     assert answer.status == 200
@@ -74,32 +78,30 @@ def test_a_person_gets_tokens_for_a_password_and_comes_in_with_them(
     assert set(given) == {"access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in"}
     assert (given["token_type"], given["expires_in"]) == ("bearer", 900)
     assert 14 * 86400 - 5 <= given["refresh_expires_in"] <= 14 * 86400
-    assert_let_in(bearing(anonymous, given["access_token"]))
-    assert_let_in(ApiClient(anonymous.port, {"X-Api-Key": given["access_token"]}))
+    assert_authorized(with_token(anonymous, given["access_token"]))
+    assert_authorized(ApiClient(anonymous.port, {"X-Api-Key": given["access_token"]}))
 
 
-def test_a_key_is_exchanged_for_tokens_that_may_do_what_the_key_may(admin: ApiClient, device: ApiClient) -> None:
+def test_tokens_of_a_key_have_the_rights_of_the_key(admin: ApiClient, device: ApiClient) -> None:
     sent = {"grant_type": "api_key", "api_key": device.headers["X-Api-Key"]}
     given = ApiClient(admin.port, {}).post("/api/v1/auth/token", sent)
     assert given.status == 200
-    holder = bearing(admin, given.json["access_token"])
+    holder = with_token(admin, given.json["access_token"])
     assert holder.post("devices/device_001/telemetry", point()).status == 200
     assert holder.post("devices/device_002/telemetry", point()).status == 403
     assert holder.get("keys").status == 403
 
 
-def test_wrong_passwords_unknown_and_inactive_people_are_refused_alike(
-    anonymous: ApiClient, root: Any, ana: Any
-) -> None:
+def test_failed_sign_ins_get_the_same_response(anonymous: ApiClient, root: Any, ana: Any) -> None:
     get_user_model().objects.filter(pk=ana.pk).update(is_active=False)
     answers = [sign_in(anonymous, *who) for who in (("root", "wrong"), ("nobody", PASSWORD), ("ana", PASSWORD))]
     assert {answer.status for answer in answers} == {401}
-    assert said(answers[0]) == said(answers[1]) == said(answers[2])
+    assert without_request_id(answers[0]) == without_request_id(answers[1]) == without_request_id(answers[2])
     assert {answer.headers["WWW-Authenticate"] for answer in answers} == {'Bearer realm="telemetry"'}
     assert not TokenFamily.objects.exists()
 
 
-def test_who_tries_passwords_too_often_is_told_when_to_come_back(anonymous: ApiClient, root: Any) -> None:
+def test_too_many_failed_sign_ins_are_rejected_with_retry_after(anonymous: ApiClient, root: Any) -> None:
     answers = [sign_in(anonymous, password="wrong") for _ in range(11)]
     assert [answer.status for answer in answers] == [401] * 10 + [429]
     assert int(answers[-1].headers["Retry-After"]) > 0
@@ -108,7 +110,7 @@ def test_who_tries_passwords_too_often_is_told_when_to_come_back(anonymous: ApiC
 
 
 @pytest.mark.parametrize("spoil", ["expired", "revoked", "unknown"])
-def test_a_key_that_is_not_valid_is_not_exchanged(admin: ApiClient, spoil: str) -> None:
+def test_invalid_key_is_not_exchanged(admin: ApiClient, spoil: str) -> None:
     key, text = ApiKey.issue("k", "read")
     past = timezone.now() - timedelta(seconds=1)
     ApiKey.objects.filter(pk=key.pk).update(
@@ -132,7 +134,7 @@ def test_a_key_that_is_not_valid_is_not_exchanged(admin: ApiClient, spoil: str) 
         ([1], "non_field_errors"),
     ],
 )
-def test_a_request_for_tokens_that_makes_no_sense_names_the_field(anonymous: ApiClient, sent: Any, field: str) -> None:
+def test_invalid_token_request_reports_the_field(anonymous: ApiClient, sent: Any, field: str) -> None:
     answer = anonymous.post("/api/v1/auth/token", sent)
     assert (answer.status, answer.json["errors"][0]["field"]) == (400, field)
 
@@ -174,24 +176,24 @@ def spoilt(good: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def test_every_token_that_is_not_ours_as_we_made_it_is_refused_at_every_door(anonymous: ApiClient, root: Any) -> None:
+def test_forged_token_is_rejected_at_all_endpoints(anonymous: ApiClient, root: Any) -> None:
     good = sign_in(anonymous).json
-    assert_let_in(bearing(anonymous, forged({})))  # so that what is refused below is refused for its one flaw
+    assert_authorized(with_token(anonymous, forged({})))  # so that what is refused below is refused for its one flaw
     for why, token in spoilt(good).items():
-        assert_refused(bearing(anonymous, token), why)
-        assert_refused(ApiClient(anonymous.port, {"X-Api-Key": token}), why)
+        assert_unauthorized(with_token(anonymous, token), why)
+        assert_unauthorized(ApiClient(anonymous.port, {"X-Api-Key": token}), why)
 
 
-def test_an_access_token_ends_when_it_says(anonymous: ApiClient, root: Any, settings: Any) -> None:
+def test_access_token_expires(anonymous: ApiClient, root: Any, settings: Any) -> None:
     settings.ACCESS_TOKEN_SECONDS = 2
     begun = time.time()
-    holder = bearing(anonymous, sign_in(anonymous).json["access_token"])
-    assert_let_in(holder)
+    holder = with_token(anonymous, sign_in(anonymous).json["access_token"])
+    assert_authorized(holder)
     time.sleep(max(0.0, begun + 2.1 - time.time()))  # what was remembered must not outlive it: a real clock shows it
-    assert_refused(holder)
+    assert_unauthorized(holder)
 
 
-def test_a_refresh_token_is_spent_by_its_use(anonymous: ApiClient, root: Any) -> None:
+def test_refresh_token_can_be_used_once(anonymous: ApiClient, root: Any) -> None:
     first = sign_in(anonymous).json
     second = renew(anonymous, first["refresh_token"])
     assert second.status == 200
@@ -199,25 +201,25 @@ def test_a_refresh_token_is_spent_by_its_use(anonymous: ApiClient, root: Any) ->
     assert second.json["access_token"] != first["access_token"]
     assert second.json["refresh_expires_in"] <= first["refresh_expires_in"]
     assert renew(anonymous, second.json["refresh_token"]).status == 200
-    assert_let_in(bearing(anonymous, first["access_token"]))  # good until it expires
+    assert_authorized(with_token(anonymous, first["access_token"]))  # good until it expires
 
 
-def test_a_spent_refresh_token_that_comes_again_ends_the_whole_family(anonymous: ApiClient, root: Any) -> None:
+def test_reused_refresh_token_revokes_the_family(anonymous: ApiClient, root: Any) -> None:
     first = sign_in(anonymous).json
     second = renew(anonymous, first["refresh_token"]).json
     other = sign_in(anonymous).json
     for one in (first, second):
-        assert_let_in(bearing(anonymous, one["access_token"]))
+        assert_authorized(with_token(anonymous, one["access_token"]))
     again = renew(anonymous, first["refresh_token"])
     assert (again.status, again.headers["WWW-Authenticate"]) == (401, 'Bearer realm="telemetry"')
     series_registry.refresh_registry()
     assert renew(anonymous, second["refresh_token"]).status == 401
     for one in (first, second):
-        assert_refused(bearing(anonymous, one["access_token"]))
-    assert_let_in(bearing(anonymous, other["access_token"]))
+        assert_unauthorized(with_token(anonymous, one["access_token"]))
+    assert_authorized(with_token(anonymous, other["access_token"]))
 
 
-def test_of_refreshes_at_once_one_at_most_wins(anonymous: ApiClient, root: Any) -> None:
+def test_at_most_one_of_simultaneous_refreshes_succeeds(anonymous: ApiClient, root: Any) -> None:
     token = sign_in(anonymous).json["refresh_token"]
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: renew(anonymous, token).status, range(6)))
@@ -227,28 +229,28 @@ def test_of_refreshes_at_once_one_at_most_wins(anonymous: ApiClient, root: Any) 
 
 
 @pytest.mark.parametrize("token", ["tr_x.y", "x", ".", "tr_", "\u00e9.\u00e9", "tr_" + "a" * 200])
-def test_an_unknown_refresh_token_is_refused_and_ends_nothing(anonymous: ApiClient, root: Any, token: str) -> None:
+def test_unknown_refresh_token_is_rejected_and_revokes_nothing(anonymous: ApiClient, root: Any, token: str) -> None:
     good = sign_in(anonymous).json
     assert renew(anonymous, token).status == 401
     assert anonymous.post("/api/v1/auth/revoke", {"refresh_token": token}).status == 200
-    assert_let_in(bearing(anonymous, good["access_token"]))
+    assert_authorized(with_token(anonymous, good["access_token"]))
 
 
-def test_the_first_half_of_a_refresh_token_alone_renews_nothing(anonymous: ApiClient, root: Any) -> None:
+def test_first_part_of_a_refresh_token_is_not_enough(anonymous: ApiClient, root: Any) -> None:
     token = sign_in(anonymous).json["refresh_token"]
     assert renew(anonymous, token.partition(".")[0]).status == 401
 
 
-def test_revoking_ends_the_family_within_a_second_in_a_running_site(anonymous: ApiClient, root: Any) -> None:
+def test_revoked_family_is_rejected_within_a_second(anonymous: ApiClient, root: Any) -> None:
     given = sign_in(anonymous).json
-    holder = bearing(anonymous, given["access_token"])
-    assert_let_in(holder)
+    holder = with_token(anonymous, given["access_token"])
+    assert_authorized(holder)
     assert anonymous.post("/api/v1/auth/revoke", {"refresh_token": given["refresh_token"]}).status == 200
     revoked = time.monotonic()
-    while DOORS["fast lane"](holder).status == 200:  # the web process finds out by itself
+    while ENDPOINTS["fast lane"](holder).status == 200:  # the web process finds out by itself
         assert time.monotonic() - revoked < 1.0
         time.sleep(0.02)
-    assert_refused(holder)
+    assert_unauthorized(holder)
     assert renew(anonymous, given["refresh_token"]).status == 401
 
 
@@ -269,51 +271,49 @@ def changes(user: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("change", ["inactive", "password", "role", "deleted"])
-def test_what_happens_to_a_person_happens_to_its_tokens(anonymous: ApiClient, root: Any, change: str) -> None:
+def test_changes_of_a_user_apply_to_its_tokens(anonymous: ApiClient, root: Any, change: str) -> None:
     given = sign_in(anonymous).json
-    holder = bearing(anonymous, given["access_token"])
-    assert_let_in(holder)
+    holder = with_token(anonymous, given["access_token"])
+    assert_authorized(holder)
     changes(root)[change]()
     series_registry.refresh_registry()
-    assert_refused(holder)
+    assert_unauthorized(holder)
     renewed = renew(anonymous, given["refresh_token"])
     if change == "role":  # still somebody: the new token says what it may do now
-        assert bearing(anonymous, renewed.json["access_token"]).get("metrics").status == 200
-        assert bearing(anonymous, renewed.json["access_token"]).get("keys").status == 403
+        assert with_token(anonymous, renewed.json["access_token"]).get("metrics").status == 200
+        assert with_token(anonymous, renewed.json["access_token"]).get("keys").status == 403
     else:
         assert renewed.status == 401
 
 
 @pytest.mark.parametrize("how", ["revoke", "expire", "delete"])
-def test_what_happens_to_a_key_happens_to_its_tokens(admin: ApiClient, how: str) -> None:
+def test_changes_of_a_key_apply_to_its_tokens(admin: ApiClient, how: str) -> None:
     key, text = ApiKey.issue("program", "admin")
     given = ApiClient(admin.port, {}).post("/api/v1/auth/token", {"grant_type": "api_key", "api_key": text}).json
-    holder = bearing(admin, given["access_token"])
-    assert_let_in(holder)
+    holder = with_token(admin, given["access_token"])
+    assert_authorized(holder)
     if how == "delete":
         key.delete()
     else:
         setattr(key, {"revoke": "revoked_at", "expire": "expires_at"}[how], timezone.now())
         key.save()
     series_registry.refresh_registry()
-    assert_refused(holder)
+    assert_unauthorized(holder)
     assert renew(admin, given["refresh_token"]).status == 401
 
 
-def test_tokens_of_a_key_end_with_the_key(admin: ApiClient) -> None:
+def test_tokens_of_a_key_expire_with_the_key(admin: ApiClient) -> None:
     _, text = ApiKey.issue("short", "read", expires_at=timezone.now() + timedelta(seconds=100))
     given = ApiClient(admin.port, {}).post("/api/v1/auth/token", {"grant_type": "api_key", "api_key": text}).json
     assert 90 <= given["expires_in"] <= 100
     assert 90 <= given["refresh_expires_in"] <= 100
 
 
-def test_a_person_with_a_token_sees_the_groups_that_it_belongs_to_at_every_moment(
-    admin: ApiClient, ana: Any, anonymous: ApiClient
-) -> None:
+def test_token_of_a_user_follows_changes_of_groups(admin: ApiClient, ana: Any, anonymous: ApiClient) -> None:
     assert admin.post("devices/press/telemetry", point(value=4.5)).status == 200
     group_membership.add_devices(DeviceGroup.objects.get(name="site a"), [Device.objects.get(device_id="press").pk])
     series_registry.refresh_registry()
-    holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
+    holder = with_token(anonymous, sign_in(anonymous, "ana").json["access_token"])
 
     def seen() -> int:
         series_registry.refresh_registry()
@@ -326,9 +326,9 @@ def test_a_person_with_a_token_sees_the_groups_that_it_belongs_to_at_every_momen
     assert seen() == 1
 
 
-def test_becoming_an_operator_asks_for_a_new_token(anonymous: ApiClient, ana: Any) -> None:
+def test_change_of_scope_needs_a_new_token(anonymous: ApiClient, ana: Any) -> None:
     given = sign_in(anonymous, "ana").json
-    holder = bearing(anonymous, given["access_token"])
+    holder = with_token(anonymous, given["access_token"])
     assert holder.get("metrics").status == 200
     ana.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
     series_registry.refresh_registry()
@@ -337,37 +337,37 @@ def test_becoming_an_operator_asks_for_a_new_token(anonymous: ApiClient, ana: An
     assert jwt.decode(renewed, options={"verify_signature": False})["scope"] == "operate"
 
 
-def test_an_operator_without_the_operators_is_none(anonymous: ApiClient, ana: Any) -> None:
+def test_user_removed_from_operators_loses_the_scope(anonymous: ApiClient, ana: Any) -> None:
     operators = Group.objects.get_or_create(name=OPERATORS)[0]
     ana.groups.add(operators)
-    holder = bearing(anonymous, sign_in(anonymous, "ana").json["access_token"])
+    holder = with_token(anonymous, sign_in(anonymous, "ana").json["access_token"])
     assert holder.get("metrics").status == 200
     operators.delete()
     series_registry.refresh_registry()
     assert holder.get("metrics").status == 401
 
 
-def test_that_somebody_signs_in_makes_no_process_forget(client: Any, anonymous: ApiClient, root: Any) -> None:
+def test_sign_in_does_not_clear_caches(client: Any, anonymous: ApiClient, root: Any) -> None:
     before = Revision.objects.get().number
     assert client.login(username="root", password=PASSWORD)
     assert sign_in(anonymous).status == 200
     assert Revision.objects.get().number == before
 
 
-def test_a_token_is_checked_once_and_then_remembered(
+def test_token_is_verified_once_and_then_cached(
     anonymous: ApiClient, root: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = []
     really = tokens.find_owner
     monkeypatch.setattr(tokens, "find_owner", lambda token: checked.append(token) or really(token))
-    holder = bearing(anonymous, sign_in(anonymous).json["access_token"])
+    holder = with_token(anonymous, sign_in(anonymous).json["access_token"])
     series_registry.refresh_registry()
     for _ in range(5):
-        assert_let_in(holder)
+        assert_authorized(holder)
     assert len(checked) == 1
 
 
-def test_of_refresh_tokens_nothing_but_hashes_is_stored(anonymous: ApiClient, root: Any) -> None:
+def test_refresh_tokens_are_stored_as_hashes(anonymous: ApiClient, root: Any) -> None:
     token = sign_in(anonymous).json["refresh_token"]
     stored = repr(TokenFamily.objects.values().get())
     for part in token.removeprefix("tr_").split("."):
@@ -375,7 +375,7 @@ def test_of_refresh_tokens_nothing_but_hashes_is_stored(anonymous: ApiClient, ro
         assert part not in stored
 
 
-def test_the_audit_tells_of_signing_in_and_out_and_of_stolen_tokens(anonymous: ApiClient, root: Any) -> None:
+def test_audit_records_sign_in_sign_out_and_token_reuse(anonymous: ApiClient, root: Any) -> None:
     first = sign_in(anonymous).json
     renew(anonymous, first["refresh_token"])
     renew(anonymous, first["refresh_token"])
@@ -390,7 +390,7 @@ def test_the_audit_tells_of_signing_in_and_out_and_of_stolen_tokens(anonymous: A
     assert first["refresh_token"] not in repr(AuditEntry.objects.values())
 
 
-def test_families_whose_time_is_over_are_forgotten(anonymous: ApiClient, root: Any) -> None:
+def test_expired_families_are_deleted(anonymous: ApiClient, root: Any) -> None:
     kept, gone = (sign_in(anonymous).json["refresh_token"] for _ in range(2))
     TokenFamily.objects.filter(pk=2).update(expires_at=timezone.now() - timedelta(seconds=1))
     assert renew(anonymous, gone).status == 401

@@ -1,4 +1,4 @@
-"""The fast way of reading JSON and the careful one give the same Batch, or the fast one gives up."""
+"""The fast path and the slow path of the JSON decoders give the same Batch."""
 
 import base64
 import gzip
@@ -82,7 +82,7 @@ def printable(text: str) -> bool:
 
 
 @given(st.lists(points, max_size=6))
-def test_the_fast_way_and_the_careful_way_agree_on_batches(rows):
+def test_fast_path_and_slow_path_agree_on_batches(rows):
     body = json.dumps({"data_points": rows, "batch_id": "b"}).encode()
     with pytest.MonkeyPatch.context() as patch:
         quick = outcome(telemetry_json.decode_batch, body, "d", LIMIT)
@@ -93,7 +93,7 @@ def test_the_fast_way_and_the_careful_way_agree_on_batches(rows):
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(points, max_size=3), max_size=3))
-def test_the_fast_way_and_the_careful_way_agree_on_bulk(devices):
+def test_fast_path_and_slow_path_agree_on_bulk(devices):
     body = json.dumps(devices).encode()
     with pytest.MonkeyPatch.context() as patch:
         quick = outcome(telemetry_json.decode_bulk, body)
@@ -104,7 +104,7 @@ def test_the_fast_way_and_the_careful_way_agree_on_bulk(devices):
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_at_all_break_a_decoder(body):
+def test_decoders_survive_any_bytes(body):
     for decode, arguments in (
         (telemetry_json.decode_single, ("d",)),
         (telemetry_json.decode_batch, ("d", LIMIT)),
@@ -113,19 +113,19 @@ def test_no_bytes_at_all_break_a_decoder(body):
         outcome(decode, body, *arguments)
 
 
-def test_a_device_named_twice_in_a_bulk_is_refused_instead_of_losing_its_first_points():
+def test_duplicate_device_in_a_bulk_request_is_rejected():
     one = '{"timestamp":"2026-01-31T12:00:00Z","metric_name":"t","value":1}'
     with pytest.raises(RequestRejected, match="twice"):
         telemetry_json.decode_bulk(f'{{"a":[{one}],"a":[{one}]}}'.encode())
 
 
 @given(st.lists(moments, min_size=1, max_size=200), st.sampled_from(["seconds", "milliseconds", "microseconds"]))
-def test_times_read_as_a_matrix_are_the_times_read_one_by_one(found, precision):
+def test_times_parsed_as_a_matrix_match_times_parsed_one_by_one(found, precision):
     texts = [m.isoformat(timespec=precision).replace("+00:00", "Z") for m in found]
     assert parse_times(texts).tolist() == [parse_time(text) for text in texts]
 
 
-def test_leap_days_and_month_ends_are_told_from_days_that_do_not_exist():
+def test_leap_days_and_month_ends_are_validated():
     good = [(datetime(2024, 1, 1) + timedelta(days=d)).strftime("%Y-%m-%dT00:00:00Z") for d in range(366)]
     assert np.diff(parse_times(good)).tolist() == [86_400_000_000] * 365
     with pytest.raises(ValueError):
@@ -133,7 +133,7 @@ def test_leap_days_and_month_ends_are_told_from_days_that_do_not_exist():
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "lz4"])
-def test_the_compression_field_of_a_batch_packs_its_points(coding):
+def test_compression_field_of_a_batch_decompresses_its_points(coding):
     pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress}[coding]
     rows = [{"timestamp": "2026-01-31T12:00:00Z", "metric_name": "t", "value": n} for n in range(3)]
     packed = base64.b64encode(pack(json.dumps(rows).encode())).decode()
@@ -144,7 +144,7 @@ def test_the_compression_field_of_a_batch_packs_its_points(coding):
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "lz4", "deflate"])
-def test_a_compression_bomb_stops_at_the_ceiling(coding):
+def test_decompression_bomb_stops_at_the_size_limit(coding):
     import zlib
 
     pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[

@@ -1,4 +1,4 @@
-"""The endpoints of the other documents: the same verbs under the names that they give."""
+"""The endpoints of other specifications: events, status, history and collect now."""
 
 import json
 import time
@@ -43,7 +43,7 @@ def event(**more: Any) -> dict[str, Any]:
 # --- POST /telemetry --------------------------------------------------------------------------------
 
 
-def test_an_event_is_a_point_of_its_source_with_its_status_as_a_tag(sender: ApiClient):
+def test_event_is_stored_as_a_point_with_its_status_as_a_tag(sender: ApiClient):
     sent = event(line="A")
     answer = sender.post("/telemetry", sent)
     assert (answer.status, answer.json["ingested_count"]) == (200, 1)
@@ -52,7 +52,7 @@ def test_an_event_is_a_point_of_its_source_with_its_status_as_a_tag(sender: ApiC
     assert (found["value"], found["tags"], found["metadata"]) == (75.0, {"status": "OK"}, {"line": "A"})
 
 
-def test_a_list_of_events_of_several_sources_is_stored_whole(sender: ApiClient):
+def test_list_of_events_of_several_sources_is_stored(sender: ApiClient):
     sent = [event(source=f"sensor_{n % 3}", timestamp=time.time() - n, value=n) for n in range(9)]
     assert sender.post("/telemetry", sent).json["ingested_count"] == 9
     for n in range(3):
@@ -60,7 +60,7 @@ def test_a_list_of_events_of_several_sources_is_stored_whole(sender: ApiClient):
         assert [one["value"] for one in found["data_points"]] == [n + 6, n + 3, n]
 
 
-def test_each_bad_event_of_a_list_is_named_and_the_others_are_stored(sender: ApiClient):
+def test_invalid_events_of_a_list_are_reported_and_the_others_stored(sender: ApiClient):
     MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
     series_registry.refresh_registry()
     sent = [event(), 5, event(timestamp="now"), event(value=None), event(source=""), event(value=101.0)]
@@ -94,16 +94,14 @@ BAD_EVENTS = {
 
 
 @pytest.mark.parametrize("name", BAD_EVENTS)
-def test_a_bad_event_is_refused_by_name(sender: ApiClient, name: str):
+def test_invalid_event_is_rejected_with_the_field(sender: ApiClient, name: str):
     body, status, words = BAD_EVENTS[name]
     answer = sender.post("/telemetry", body)
     assert (answer.status, words in answer.json["detail"]) == (status, True), answer.json
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_events_are_written_by_those_who_may(
-    device: ApiClient, reader: ApiClient, anonymous: ApiClient, viewer: ApiClient
-):
+def test_events_need_write_permission(device: ApiClient, reader: ApiClient, anonymous: ApiClient, viewer: ApiClient):
     assert device.post("/telemetry", event()).status == 403
     assert device.post("/telemetry", event(source="device_001")).status == 200
     assert [caller.post("/telemetry", event()).status for caller in (reader, viewer, anonymous)] == [403, 403, 401]
@@ -114,7 +112,7 @@ events = st.dictionaries(st.sampled_from(["timestamp", "source", "type", "value"
 
 
 @given(events | st.lists(events | scalars, max_size=4))
-def test_whatever_is_sent_is_judged_event_by_event(document: Any):
+def test_any_list_of_events_is_validated_event_by_event(document: Any):
     try:
         batch = decode_events(json.dumps(document).encode())
     except RequestRejected as refused:
@@ -143,7 +141,7 @@ def fleet(admin: ApiClient, viewer: ApiClient) -> None:
 STATES = {"total": 4, "reporting": 1, "late": 1, "silent": 1, "never_heard": 1}
 
 
-def test_everybody_reads_counts_and_no_names(anonymous: ApiClient, fleet: None):
+def test_public_status_has_counts_without_names(anonymous: ApiClient, fleet: None):
     answer = anonymous.get("/telemetry/public")
     assert answer.status == 200 and answer.headers["Cache-Control"] == "public, max-age=5"
     assert set(answer.json) == {"status", "timestamp", "devices", "points_per_second", "uptime_seconds"}
@@ -153,12 +151,12 @@ def test_everybody_reads_counts_and_no_names(anonymous: ApiClient, fleet: None):
         assert name not in answer.raw.decode()
 
 
-def test_the_public_view_can_be_switched_off(anonymous: ApiClient, settings: Any):
+def test_public_status_can_be_switched_off(anonymous: ApiClient, settings: Any):
     settings.PUBLIC_STATUS = False
     assert anonymous.get("/telemetry/public").status == 404
 
 
-def test_the_status_tells_whoever_sees_all_everything(reader: ApiClient, admin: ApiClient, fleet: None):
+def test_status_shows_all_devices_to_an_unrestricted_caller(reader: ApiClient, admin: ApiClient, fleet: None):
     MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
     series_registry.refresh_registry()
     admin.post("devices/late/telemetry", point("temperature", 101))
@@ -170,7 +168,9 @@ def test_the_status_tells_whoever_sees_all_everything(reader: ApiClient, admin: 
     assert found["commits"] == 3 and found["buffer_utilization"] == 0.0
 
 
-def test_people_are_told_of_their_own_devices(viewer: ApiClient, stranger: ApiClient, admin: ApiClient, fleet: None):
+def test_users_see_the_status_of_their_own_devices(
+    viewer: ApiClient, stranger: ApiClient, admin: ApiClient, fleet: None
+):
     seen = viewer.get("/telemetry/status").json
     assert seen["devices"] == {"total": 2, "reporting": 1, "late": 1, "silent": 0, "never_heard": 0}
     assert (seen["status"], seen["series"]) == ("warning", 2)
@@ -178,7 +178,7 @@ def test_people_are_told_of_their_own_devices(viewer: ApiClient, stranger: ApiCl
     assert set(nothing["devices"].values()) == {0} and nothing["series"] == 0
 
 
-def test_the_dashboard_shows_the_worst_first_with_telling_values(reader: ApiClient, viewer: ApiClient, fleet: None):
+def test_dashboard_lists_the_worst_devices_first(reader: ApiClient, viewer: ApiClient, fleet: None):
     found = reader.get("/dashboard").json
     assert [one["device_id"] for one in found["recent"]] == ["silent", "late", "reporting", "never"]
     assert [one["status"] for one in found["recent"]] == ["silent", "late", "reporting", "never_heard"]
@@ -188,7 +188,7 @@ def test_the_dashboard_shows_the_worst_first_with_telling_values(reader: ApiClie
     assert [one["device_id"] for one in viewer.get("/dashboard").json["recent"]] == ["late", "reporting"]
 
 
-def test_states_stay_when_points_are_merged(reader: ApiClient, admin: ApiClient, fleet: None):
+def test_device_states_stay_the_same_after_a_merge(reader: ApiClient, admin: ApiClient, fleet: None):
     tasks.merge_young_blocks()
     last_seen.clear_cache()
     assert reader.get("/telemetry/status").json["devices"] == STATES
@@ -197,7 +197,7 @@ def test_states_stay_when_points_are_merged(reader: ApiClient, admin: ApiClient,
     assert reader.get("/telemetry/status").json["devices"] == STATES | {"silent": 0, "reporting": 2}
 
 
-def test_while_states_are_told_anew_nobody_waits(reader: ApiClient, admin: ApiClient, fleet: None):
+def test_requests_do_not_wait_while_states_are_refreshed(reader: ApiClient, admin: ApiClient, fleet: None):
     reader.get("/telemetry/status")
     admin.post("devices/silent/telemetry", point("humidity", 1))
     held = last_seen._cache
@@ -211,7 +211,7 @@ def test_while_states_are_told_anew_nobody_waits(reader: ApiClient, admin: ApiCl
 
 
 @given(st.lists(st.tuples(st.one_of(st.none(), st.floats(-100, 2000)), st.integers(0, 100)), max_size=20))
-def test_counted_states_are_those_of_each_device(devices: list[tuple[float | None, int]]):
+def test_state_counts_match_the_state_of_each_device(devices: list[tuple[float | None, int]]):
     now = datetime(2026, 1, 1, tzinfo=UTC)
     heard = [None if ago is None else now - timedelta(seconds=ago) for ago, _ in devices]
     micros = [0 if at is None else round(at.timestamp() * 1e6) for at in heard]
@@ -224,7 +224,7 @@ def test_counted_states_are_those_of_each_device(devices: list[tuple[float | Non
 
 
 @pytest.mark.parametrize("path", ["/telemetry/status", "/telemetry/history?metric_name=m", "/dashboard"])
-def test_all_but_the_public_view_need_a_key_or_a_login(anonymous: ApiClient, gateway: ApiClient, path: str):
+def test_all_but_the_public_status_need_authentication(anonymous: ApiClient, gateway: ApiClient, path: str):
     assert anonymous.get(path).status == 401
     assert gateway.get(path).status == 403
 
@@ -232,7 +232,7 @@ def test_all_but_the_public_view_need_a_key_or_a_login(anonymous: ApiClient, gat
 # --- GET /telemetry/history -------------------------------------------------------------------------
 
 
-def test_history_is_a_metric_over_the_last_hours(
+def test_history_returns_a_metric_of_the_last_hours(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, fleet: None
 ):
     asked = "/telemetry/history?metric_name=temperature&hours=2&interval=3600"
@@ -246,7 +246,7 @@ def test_history_is_a_metric_over_the_last_hours(
     assert stranger.get(asked).json["count"] == 0
 
 
-def test_history_reaches_as_far_back_as_it_is_asked(admin: ApiClient):
+def test_history_covers_the_requested_hours(admin: ApiClient):
     for hours in (1, 30):
         admin.post("devices/d/telemetry", point("m", hours, hours * 3600 - 60))
     for hours, count in ((1, 1), (24, 1), (30, 2)):
@@ -254,7 +254,7 @@ def test_history_reaches_as_far_back_as_it_is_asked(admin: ApiClient):
         assert admin.get(asked).json["count"] == count
 
 
-def test_history_without_a_metric_is_how_many_points_there_are_by_hour(
+def test_history_without_a_metric_returns_point_counts_by_hour(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, fleet: None
 ):
     found = reader.get("/telemetry/history").json
@@ -277,7 +277,7 @@ def test_history_without_a_metric_is_how_many_points_there_are_by_hour(
         ("metric_name=%00", 400, "metric_name"),
     ],
 )
-def test_bad_questions_about_history_are_named(reader: ApiClient, words: str, status: int, field: str):
+def test_invalid_history_parameter_is_reported(reader: ApiClient, words: str, status: int, field: str):
     answer = reader.get(f"/telemetry/history?{words}")
     assert answer.status == status and field in answer.json["detail"], answer.json
 
@@ -298,7 +298,7 @@ def journalled(batch_id: str) -> list[dict[str, Any]]:
     return [entry for (text,) in rows for entry in json.loads(text) if entry.get("batch_id") == batch_id]
 
 
-def test_collecting_now_stores_a_snapshot_that_the_journal_knows_by_its_id(admin: ApiClient, worker: None):
+def test_collect_now_stores_a_snapshot_under_its_id(admin: ApiClient, worker: None):
     answer = admin.post("/telemetry/collect", {})
     assert answer.status == 202 and answer.json["success"]
     snapshot_id = answer.json["snapshot_id"]
@@ -310,13 +310,13 @@ def test_collecting_now_stores_a_snapshot_that_the_journal_knows_by_its_id(admin
     assert "cpu_percent" in admin.get(f"devices/{entry['device_id']}/metrics").json
 
 
-def test_a_task_that_runs_twice_stores_its_snapshot_once(admin: ApiClient):
+def test_repeated_collect_task_stores_its_snapshot_once(admin: ApiClient):
     for _ in range(2):
         collect_host("snap_1", "user:mei")
     assert len(journalled("snap_1")) == 1
 
 
-def test_collecting_needs_an_operator(
+def test_collect_now_needs_operate_permission(
     operator: ApiClient, viewer: ApiClient, reader: ApiClient, gateway: ApiClient, settings: Any
 ):
     settings.HOST_COLLECTOR = False
@@ -325,7 +325,9 @@ def test_collecting_needs_an_operator(
     assert answer.status == 409 and "TELEMETRY_HOST_COLLECTOR" in answer.json["detail"]
 
 
-def test_without_redis_collecting_is_refused_for_now(admin: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch):
+def test_collect_now_without_redis_is_rejected_with_503(
+    admin: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch
+):
     settings.HOST_COLLECTOR = True
     for name in ("broker_url", "broker_write_url"):
         monkeypatch.setattr(app.conf, name, "redis://127.0.0.1:1/0")

@@ -1,4 +1,4 @@
-"""The shortest way answers and stores exactly what the common way does, or gives up."""
+"""The path for small batches responds and stores exactly like the pipeline, or leaves the batch to it."""
 
 import json
 from typing import Any
@@ -47,7 +47,7 @@ def known(admin: ApiClient) -> ApiClient:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_the_shortest_way_answers_and_stores_what_the_common_way_does(known: ApiClient, monkeypatch, name: str):
+def test_small_batch_path_responds_and_stores_like_the_pipeline(known: ApiClient, monkeypatch, name: str):
     path, body = BODIES[name]
     took = []
     original = fast_lane.store_small_batch
@@ -76,13 +76,13 @@ def test_the_shortest_way_answers_and_stores_what_the_common_way_does(known: Api
             assert json.loads(newest.entries)[0].get(field) == json.loads(entry.entries)[0].get(field)
 
 
-def test_a_device_named_twice_loses_nothing_by_the_shortest_way(known: ApiClient):
+def test_duplicate_device_in_a_small_batch_is_rejected(known: ApiClient):
     one, two = json.dumps([WHOLE]), json.dumps([WHOLE | {"metric_name": "free"}])
     answer = known.post("bulk", f'{{"d": {one}, "d": {two}}}'.encode())
     assert answer.status == 400 and "twice" in answer.json["detail"]
 
 
-def test_a_bound_key_is_told_what_it_may_not_write_by_the_shortest_way(known: ApiClient, device: ApiClient):
+def test_small_batch_of_a_device_key_reports_other_devices(known: ApiClient, device: ApiClient):
     known.post("bulk", {"device_001": [WHOLE]})
     answer = device.post("bulk", {"device_001": [WHOLE], "d": [WHOLE]})
     assert answer.json["ingested_count"] == 1
