@@ -61,7 +61,7 @@ class RejectedSerializer(Answer):
     device_id = serializers.CharField(required=False, help_text="The device, if the request has several.")
     index = serializers.IntegerField(help_text="Index of the point in its array.")
     field = serializers.CharField()
-    detail = serializers.CharField(help_text="What is wrong and what is accepted.")
+    detail = serializers.CharField(help_text="The error and the accepted values.")
 
 
 class PointReceipt(Answer):

@@ -1,7 +1,7 @@
-"""The fastest path, for small batches of numeric points: what simple devices send, thousands of times a second.
+"""The fastest path, for small batches of numeric points, which simple devices send thousands of times per second.
 
-Up to some dozens of points a loop is faster than columns. Anything unusual leaves the batch, before it is stored, to
-the pipeline, which finds out what is wrong and says so.
+Up to some dozens of points a loop is faster than columns. A batch with anything unusual is left to the pipeline, which
+validates it in full and returns the errors.
 """
 
 import time

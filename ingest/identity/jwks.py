@@ -1,7 +1,7 @@
-"""The public keys of an external issuer, from its JWKS, cached for as long as it cannot be reached.
+"""The public keys of an external issuer, from its JWKS, cached also while the issuer cannot be reached.
 
-A cached key is returned at once, also an outdated one: then the set is fetched in the background. An unknown key waits
-for a fetch, and fetches are limited in frequency, whatever tokens arrive. PyJWT's PyJWKClient does not have these
+A cached key is returned at once; if it is outdated, the set is fetched in the background. An unknown key waits for a
+fetch, and the frequency of fetches is limited. PyJWT's PyJWKClient does not have these
 properties: it blocks all callers while it fetches and rejects tokens once an outdated set cannot be renewed.
 """
 

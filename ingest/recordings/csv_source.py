@@ -191,7 +191,7 @@ def parse_row_by_row(text: str, width: int, line: int) -> CsvBlock:
 
 
 def fingerprint(path: Path) -> str:
-    """Return a hash of the size, the beginning and the end of a file, by which recordings are told apart."""
+    """Return a hash of the size, the beginning and the end of a file, which identifies a recording."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(f"{size}\n".encode() + file.read(FINGERPRINT_SIZE))

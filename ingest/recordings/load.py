@@ -27,7 +27,7 @@ DEFAULT_BATCH_SIZE = 20_000  # points of one commit
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """What to load and how. A device or metric given here takes precedence over the file's own column."""
+    """The options of a load. `device` and `metric` override the columns of the file."""
 
     path: str
     device: str | None

@@ -107,7 +107,7 @@ def _calendar(year: Ints, month: Ints, day: Ints, hour: Ints, minute: Ints, seco
 
 
 def _parse_numbers(texts: Sequence[str], positions: NDArray[np.intp], column: TimeColumn) -> bool:
-    """Parse seconds, milliseconds, microseconds or nanoseconds since 1970, told by size; return False if any fails."""
+    """Parse seconds, milliseconds, microseconds or nanoseconds since 1970, by size; return False if any is invalid."""
     try:
         values = np.array([float(texts[position]) for position in positions.tolist()])
     except ValueError:

@@ -27,7 +27,7 @@ MAX_DETAIL_LENGTH = 500
 
 
 class InboxRow(NamedTuple):
-    """What a flush adds to a row of the inbox."""
+    """The counts and points that a flush adds to a row of the inbox."""
 
     sender: str
     device_id: str

@@ -51,7 +51,7 @@ RejectionCause = tuple[RejectionReason, str, str]  # reason, field, detail
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A point that was not stored: its index in the request, the invalid field, and what is accepted instead."""
+    """A point that was not stored: its index in the request, the invalid field and the accepted values."""
 
     index: int
     field: str

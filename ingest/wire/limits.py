@@ -23,7 +23,11 @@ TOO_EARLY: RejectionCause = (
 
 
 class SeriesLimits(Protocol):
-    """Bounds and retention (µs) of each series; what is common to all of them decides whether to look at each."""
+    """Bounds and retention (µs) of each series.
+
+    bounded             whether any series has bounds
+    shortest_retention  of all series
+    """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]

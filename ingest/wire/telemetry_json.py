@@ -171,7 +171,7 @@ def _fast_batch(points: list[Any], groups: list[Group]) -> Batch:
     is_typed = type(points[0]) is _TypedPoint
     if not is_typed or set(map(type, values)) == {float}:
         values = np.array(values, np.float64)
-        # Either a rounded integer or a float like 1e300: the slow path tells them apart.
+        # Either a rounded integer or a float like 1e300: the slow path distinguishes them.
         if np.maximum.reduce(np.abs(values)) >= MAX_INTEGER:
             raise ValueError
     else:

@@ -16,7 +16,7 @@ MAX_SINGLE_TIMES = 32  # distinct times up to which parsing each is fastest
 
 @lru_cache(maxsize=4096)
 def parse_time(text: str) -> int:
-    """Return µs since 1970. Cached, since devices send the same time often. Raises ValueError with what is wrong."""
+    """Return µs since 1970. Cached, since devices often send the same time. Raises ValueError with the reason."""
     try:
         # Shorter forms are ISO 8601 but not RFC 3339, and a date alone would mean midnight.
         moment = datetime.fromisoformat(text) if len(text) >= 19 and text.isascii() else None

@@ -99,7 +99,7 @@ def validate_point(raw: Any) -> tuple[str, int, Any, str | None, dict[str, Any] 
 
 
 def check_timestamp(timestamp: Any, accepted: str = ACCEPTED) -> int:
-    """Return µs since 1970 of an RFC 3339 time. Raises InvalidPoint, which says what is `accepted`."""
+    """Return µs since 1970 of an RFC 3339 time. Raises InvalidPoint with the `accepted` formats."""
     try:
         return parse_time(timestamp if isinstance(timestamp, str) else "")
     except ValueError as error:

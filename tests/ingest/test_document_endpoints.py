@@ -325,9 +325,7 @@ def test_collect_now_needs_operate_permission(
     assert answer.status == 409 and "TELEMETRY_HOST_COLLECTOR" in answer.json["detail"]
 
 
-def test_collect_now_without_redis_is_rejected_with_503(
-    admin: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch
-):
+def test_collect_now_without_redis_returns_503(admin: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch):
     settings.HOST_COLLECTOR = True
     for name in ("broker_url", "broker_write_url"):
         monkeypatch.setattr(app.conf, name, "redis://127.0.0.1:1/0")
