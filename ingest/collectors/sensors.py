@@ -80,7 +80,7 @@ def processes() -> Iterator[Measurement]:
 
 
 def connections(snmp: Path = Path("/proc/net/snmp")) -> Iterator[Measurement]:
-    """Yield the established TCP connections by the kernel's count. Listing them would open the files of every process."""
+    """Yield the kernel's count of TCP connections. Listing them would open the files of every process."""
     if not snmp.exists():
         return
     names, values = (line.split() for line in snmp.read_text().splitlines() if line.startswith("Tcp:"))
