@@ -74,41 +74,41 @@ def accept(batch: Batch, sender: Caller, keep_rejected: bool = True) -> Receipt:
         return Receipt(0, [], batch.groups, "", answer=answer)
     if missing := validation.missing_series():
         validation.create_series(missing)
-    receipt, arrivals = validation.finish()
-    writer().submit(arrivals, *_journal_entry(batch, sender, receipt), validation.known.revision)
+    receipt, incoming = validation.finish()
+    writer().submit(incoming, *_journal_entry(batch, sender, receipt), validation.registry.revision)
     return receipt
 
 
 async def accept_async(batch: Batch, sender: Caller) -> Receipt:
     """Do the same on the event loop. Queries, which are rare, run in a thread."""
-    known = cached_registry()
-    if known.revision < 0:  # this process has just started and has not loaded the definitions
-        known = await asyncio.to_thread(refresh_registry)
-    validation = _BatchValidation(known, batch, sender)
+    registry = cached_registry()
+    if registry.revision < 0:  # this process has just started and has not loaded the definitions
+        registry = await asyncio.to_thread(refresh_registry)
+    validation = _BatchValidation(registry, batch, sender)
     if batch.batch_id and (answer := await asyncio.to_thread(_earlier_answer, batch)) is not None:
         return Receipt(0, [], batch.groups, "", answer=answer)
     if missing := validation.missing_series():
         await asyncio.to_thread(validation.create_series, missing)
-    receipt, arrivals = validation.finish()
-    await writer().submit_async(arrivals, *_journal_entry(batch, sender, receipt), validation.known.revision)
+    receipt, incoming = validation.finish()
+    await writer().submit_async(incoming, *_journal_entry(batch, sender, receipt), validation.registry.revision)
     return receipt
 
 
-_NO_SLOTS = np.empty(0, np.int64)
+_NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
 class _BatchValidation:
     """The validation of one batch against one revision of the series registry."""
 
-    known: SeriesRegistry
+    registry: SeriesRegistry
     batch: Batch
     sender: Caller
     keep_rejected: bool = True
     causes: dict[int, RejectionCause] = field(default_factory=dict)  # of rejected points, by position in the batch
     kinds: list[Kind] | None = None  # None: all values are numeric
-    slots: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
-    is_resolved: bool = True  # every point has a slot
+    rows: NDArray[np.int64] = field(default_factory=lambda: _NO_ROWS)  # of the series registry
+    is_resolved: bool = True  # every point has a row in the registry
     now: int = field(default_factory=lambda: time.time_ns() // 1000)  # µs
     values: Any = None  # float64[n] if all are numeric, else a list of floats and bytes
 
@@ -116,7 +116,7 @@ class _BatchValidation:
         self._check_permissions()
         is_numeric = isinstance(self.batch.values, np.ndarray)
         if is_numeric and (
-            not self.known.non_numeric_metrics or self.known.non_numeric_metrics.isdisjoint(self.batch.metrics)
+            not self.registry.non_numeric_metrics or self.registry.non_numeric_metrics.isdisjoint(self.batch.metrics)
         ):
             self.values = self.batch.values
         else:
@@ -136,7 +136,7 @@ class _BatchValidation:
         values = self.batch.values.tolist() if isinstance(self.batch.values, np.ndarray) else self.batch.values
         self.kinds, self.values = [], []
         for position, (metric, value) in enumerate(zip(self.batch.metrics, values, strict=True)):
-            definition = self.known.definitions.get(metric)
+            definition = self.registry.definitions.get(metric)
             try:
                 kind, value = encode_value(value, definition.kind if definition else None, metric)
             except InvalidPoint as error:
@@ -145,32 +145,34 @@ class _BatchValidation:
             self.kinds.append(kind)
             self.values.append(value)
 
-    def _resolve_slots(self) -> None:
+    def _resolve_rows(self) -> None:
         batch = self.batch
         if self.kinds is None:
-            cached = self.known.cached_layout(batch.groups, batch.metrics) if len(batch) >= MIN_LAYOUT_POINTS else None
+            cached = (
+                self.registry.cached_layout(batch.groups, batch.metrics) if len(batch) >= MIN_LAYOUT_POINTS else None
+            )
             if cached is not None:
-                self.slots = cached
+                self.rows = cached
                 return
             groups = ((group.device_id, batch.metrics[group.start : group.stop]) for group in batch.groups)
-            self._set_slots(self.known.find_rows(groups))
+            self._set_rows(self.registry.find_rows(groups))
             if self.is_resolved and len(batch) >= MIN_LAYOUT_POINTS:
-                self.known.cache_layout(batch.groups, batch.metrics, self.slots)
+                self.registry.cache_layout(batch.groups, batch.metrics, self.rows)
             return
-        slots = []
+        rows = []
         for group in batch.groups:
             for position in range(group.start, group.stop):
                 series = [(group.device_id, batch.metrics[position : position + 1])]
-                slots += self.known.find_rows(series, self.kinds[position])
-        self._set_slots(slots)
+                rows += self.registry.find_rows(series, self.kinds[position])
+        self._set_rows(rows)
 
-    def _set_slots(self, slots: list[int]) -> None:
-        self.is_resolved = -1 not in slots
-        self.slots = np.array(slots, np.int64)
+    def _set_rows(self, rows: list[int]) -> None:
+        self.is_resolved = -1 not in rows
+        self.rows = np.array(rows, np.int64)
 
     def missing_series(self) -> set[tuple[str, str, Kind]]:
         """Return (device, metric, kind) of the series to create, and reject points with invalid names."""
-        self._resolve_slots()
+        self._resolve_rows()
         if self.is_resolved:
             return set()
         missing: set[tuple[str, str, Kind]] = set()
@@ -182,7 +184,7 @@ class _BatchValidation:
             except InvalidPoint as error:
                 self.causes[position] = (RejectionReason.UNREADABLE, error.field, error.detail)
                 continue
-            definition = self.known.definitions.get(metric, DEFAULT_DEFINITION)
+            definition = self.registry.definitions.get(metric, DEFAULT_DEFINITION)
             # No series is created for a point that is rejected anyway.
             if cause := self._violation(position, definition.low, definition.high, definition.retention):
                 self.causes[position] = cause
@@ -192,12 +194,12 @@ class _BatchValidation:
 
     def create_series(self, missing: set[tuple[str, str, Kind]]) -> None:
         """Create the missing series and resolve all series again."""
-        self.known.create_missing(missing)
-        self._resolve_slots()
+        self.registry.create_missing(missing)
+        self._resolve_rows()
 
     def _unresolved(self) -> Iterator[tuple[int, str]]:
         for group in self.batch.groups:
-            for position in (np.flatnonzero(self.slots[group.start : group.stop] < 0) + group.start).tolist():
+            for position in (np.flatnonzero(self.rows[group.start : group.stop] < 0) + group.start).tolist():
                 if position not in self.causes:
                     yield position, group.device_id
 
@@ -215,22 +217,22 @@ class _BatchValidation:
             first = rejected[0]
             raise RequestRejected(f"no valid point: {first.field}: {first.detail}", 422, rejected)
         receipt = Receipt(accepted, rejected, batch.groups, batch.metrics[0], len(batch.rejected))
-        return receipt, list(self._arrivals(self.known.series[self.slots]))
+        return receipt, list(self._incoming(self.registry.series[self.rows]))
 
     def _check_points(self) -> None:
         """Reject points without a series or outside their limits; a valid batch costs a few comparisons."""
-        known, slots = self.known, self.slots
+        registry, rows = self.registry, self.rows
         if not self.is_resolved:
             for position, _ in self._unresolved():
                 detail = self._why_unresolved(position)
                 self.causes[position] = (RejectionReason.UNDEFINED, "metric_name", detail)
         values = self.values
-        if self.kinds and known.has_bounds:
+        if self.kinds and registry.has_bounds:
             values = np.array([value if isinstance(value, float) else np.nan for value in values])
-        for position in find_outside_limits(values, self.batch.times, slots, self.now, known):
+        for position in find_outside_limits(values, self.batch.times, rows, self.now, registry):
             if position not in self.causes:
-                slot = slots[position]
-                limits = (known.low[slot], known.high[slot], int(known.retention[slot]))
+                row = rows[position]
+                limits = (registry.low[row], registry.high[row], int(registry.retention[row]))
                 if cause := self._violation(position, *limits):
                     self.causes[position] = cause
 
@@ -240,7 +242,7 @@ class _BatchValidation:
 
     def _why_unresolved(self, position: int) -> str:
         metric = self.batch.metrics[position]
-        if not settings.CREATE_ON_FIRST_SIGHT and metric not in self.known.definitions:
+        if not settings.CREATE_ON_FIRST_SIGHT and metric not in self.registry.definitions:
             return f"{metric} is not defined, and this site does not create metrics automatically"
         return "the device does not exist, and this site does not create devices automatically"
 
@@ -257,7 +259,7 @@ class _BatchValidation:
                     rejections.append(Rejection(index, field, detail, device_id, reason))
         return rejections
 
-    def _arrivals(self, series: NDArray[np.int64]) -> Iterator[IncomingPoints]:
+    def _incoming(self, series: NDArray[np.int64]) -> Iterator[IncomingPoints]:
         batch = self.batch
         if self.kinds is None and not self.causes:
             yield IncomingPoints(series, batch.times, self.values, batch.contexts, batch.dictionary)

@@ -26,8 +26,8 @@ async def store_small_batch(
     """Store a batch and return the receipt after COMMIT; return None if the batch has to take the pipeline."""
     if len(body) > MAX_SMALL_BODY:
         return None
-    known, now = cached_registry(), time.time()
-    slots: list[int] = []
+    registry, now = cached_registry(), time.time()
+    rows: list[int] = []
     times: list[int] = []
     values: list[float] = []
     groups: list[Group] = []
@@ -36,19 +36,19 @@ async def store_small_batch(
         for device, points in devices.items():
             if not points or not sender.may_write(device):
                 return None
-            slots_of_device = known.numeric_rows(device)
+            rows_of_device = registry.numeric_rows(device)
             for point in points:
                 if not -MAX_INTEGER < point.value < MAX_INTEGER:
                     return None
-                slots.append(slots_of_device[point.metric_name])
+                rows.append(rows_of_device[point.metric_name])
                 times.append(parse_time(point.timestamp))
                 values.append(point.value)
             groups.append(Group(device, len(times) - len(points), len(times)))
     except (*FAST_PATH_ERRORS, KeyError):
         return None
-    if not groups or not all_within_limits(values, times, slots, int(now * 1_000_000), known):
+    if not groups or not all_within_limits(values, times, rows, int(now * 1_000_000), registry):
         return None
     entry = JournalEntry(sender.name, now, len(times), device_id=groups[0].device_id if len(groups) == 1 else None)
-    series = [known.series.item(slot) for slot in slots]
-    await writer().submit_async([IncomingPoints(series, times, values)], entry, series_revision=known.revision)
+    series = [registry.series.item(row) for row in rows]
+    await writer().submit_async([IncomingPoints(series, times, values)], entry, series_revision=registry.revision)
     return Receipt(len(times), [], groups, points[0].metric_name)

@@ -25,7 +25,7 @@ TOO_EARLY: RejectionCause = (
 class SeriesLimits(Protocol):
     """Bounds and retention (µs) of each series.
 
-    bounded             whether any series has bounds
+    has_bounds          whether any series has bounds
     shortest_retention  of all series
     """
 
@@ -52,26 +52,26 @@ def find_violation(
 
 
 def find_outside_limits(
-    values: NDArray[np.float64], times: NDArray[np.int64], series: NDArray[np.int64], now: int, limits: SeriesLimits
+    values: NDArray[np.float64], times: NDArray[np.int64], rows: NDArray[np.int64], now: int, limits: SeriesLimits
 ) -> list[int]:
-    """Return the positions of the points outside their limits. `series` indexes `limits`; NaN has no bounds."""
+    """Return the positions of the points outside their limits. `rows` are indices in `limits`; NaN has no bounds."""
     positions: set[int] = set()
     if limits.has_bounds:
-        positions.update(np.flatnonzero((values < limits.low[series]) | (values > limits.high[series])).tolist())
+        positions.update(np.flatnonzero((values < limits.low[rows]) | (values > limits.high[rows])).tolist())
     if len(times) and (
         np.maximum.reduce(times) > now + MAX_CLOCK_AHEAD or np.minimum.reduce(times) < now - limits.shortest_retention
     ):
-        outside = (times > now + MAX_CLOCK_AHEAD) | (times < now - limits.retention[series])
+        outside = (times > now + MAX_CLOCK_AHEAD) | (times < now - limits.retention[rows])
         positions.update(np.flatnonzero(outside).tolist())
     return sorted(positions)
 
 
 def all_within_limits(
-    values: Sequence[float], times: Sequence[int], series: Sequence[int], now: int, limits: SeriesLimits
+    values: Sequence[float], times: Sequence[int], rows: Sequence[int], now: int, limits: SeriesLimits
 ) -> bool:
     """Return whether all points of a few are within their limits; for up to some dozens faster than columns."""
     low, high, retention = limits.low, limits.high, limits.retention
-    for value, time, index in zip(values, times, series, strict=True):
+    for value, time, index in zip(values, times, rows, strict=True):
         if not -MAX_CLOCK_AHEAD <= now - time <= retention[index] or not low[index] <= value <= high[index]:
             return False
     return True

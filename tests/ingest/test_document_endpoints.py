@@ -292,7 +292,7 @@ def worker(site: None, settings: Any) -> Iterator[None]:
         yield
 
 
-def journalled(batch_id: str) -> list[dict[str, Any]]:
+def journal_entries(batch_id: str) -> list[dict[str, Any]]:
     with read_connection() as connection:
         rows = connection.execute("SELECT entries FROM metrics_journal").fetchall()
     return [entry for (text,) in rows for entry in json.loads(text) if entry.get("batch_id") == batch_id]
@@ -303,7 +303,7 @@ def test_collect_now_stores_a_snapshot_under_its_id(admin: ApiClient, worker: No
     assert answer.status == 202 and answer.json["success"]
     snapshot_id = answer.json["snapshot_id"]
     deadline = time.monotonic() + 30
-    while not (found := journalled(snapshot_id)) and time.monotonic() < deadline:
+    while not (found := journal_entries(snapshot_id)) and time.monotonic() < deadline:
         time.sleep(0.1)
     (entry,) = found
     assert entry["sender"].startswith("collect (requested by key:") and entry["points"] >= 5
@@ -313,7 +313,7 @@ def test_collect_now_stores_a_snapshot_under_its_id(admin: ApiClient, worker: No
 def test_repeated_collect_task_stores_its_snapshot_once(admin: ApiClient):
     for _ in range(2):
         collect_host("snap_1", "user:mei")
-    assert len(journalled("snap_1")) == 1
+    assert len(journal_entries("snap_1")) == 1
 
 
 def test_collect_now_needs_operate_permission(

@@ -28,7 +28,7 @@ RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC, NEWER, STRANGER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
 
 
-def listed(kid: str, key: Any, **more: Any) -> dict[str, Any]:
+def jwk_of(kid: str, key: Any, **more: Any) -> dict[str, Any]:
     """A key as issuer_tokens publish it."""
     kind = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
     return kind.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"} | more
@@ -38,7 +38,7 @@ class Issuer:
     """Publishes keys, counts who asks, and can be stopped and started again at the same address."""
 
     def __init__(self) -> None:
-        self.keys: list[dict[str, Any]] = [listed("rsa", RSA), listed("ec", EC)]
+        self.keys: list[dict[str, Any]] = [jwk_of("rsa", RSA), jwk_of("ec", EC)]
         self.asked = 0
         self.port = 0
         self.body: bytes | None = None
@@ -106,9 +106,7 @@ def trust(url: str, **more: Any) -> trusted_issuers.Issuer:
     return trusted_issuers.Issuer(NAME, AUDIENCE, url, ("RS256", "ES256"), scopes, **more)
 
 
-def signed(
-    claims: dict[str, Any] | None = None, key: Any = EC, algorithm: str = "ES256", kid: str | None = "ec"
-) -> str:
+def sign(claims: dict[str, Any] | None = None, key: Any = EC, algorithm: str = "ES256", kid: str | None = "ec") -> str:
     """A token of the issuer with other claims; None takes one away."""
     now = int(time.time())
     whole: dict[str, Any] = {"iss": NAME, "aud": AUDIENCE, "sub": "ana", "scope": "openid telemetry.admin"}
@@ -118,54 +116,54 @@ def signed(
 
 
 def test_token_of_a_configured_issuer_is_accepted(anonymous: ApiClient, issuer: Issuer) -> None:
-    assert_authorized(with_token(anonymous, signed()))
-    assert_authorized(with_token(anonymous, signed(key=RSA, algorithm="RS256", kid="rsa")))
-    assert_authorized(with_token(anonymous, signed({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
+    assert_authorized(with_token(anonymous, sign()))
+    assert_authorized(with_token(anonymous, sign(key=RSA, algorithm="RS256", kid="rsa")))
+    assert_authorized(with_token(anonymous, sign({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
     assert issuer.asked == 1  # for keys, once
 
 
-def spoilt() -> dict[str, str]:
+def invalid_tokens() -> dict[str, str]:
     now = int(time.time())
     public = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    head, payload, _ = signed(kid="rsa").split(".")
+    head, payload, _ = sign(kid="rsa").split(".")
     with_public_key = jwt.api_jws.PyJWS()._algorithms["HS256"]
     hs_head = jwt.utils.base64url_encode(b'{"alg":"HS256","typ":"JWT","kid":"rsa"}').decode()
     by_hand = jwt.utils.base64url_encode(with_public_key.sign(f"{hs_head}.{payload}".encode(), public)).decode()
     return {
-        "alg=none": signed(key=None, algorithm="none"),
+        "alg=none": sign(key=None, algorithm="none"),
         "HS256 with the public key as the secret": f"{hs_head}.{payload}.{by_hand}",
-        "an algorithm that is not pinned": signed(key=RSA, algorithm="RS512", kid="rsa"),
-        "the algorithm of another key": signed(kid="rsa"),
-        "a key that the issuer does not list": signed(key=STRANGER),
-        "wrong audience": signed({"aud": "billing"}),
-        "no audience": signed({"aud": None}),
-        "wrong issuer": signed({"iss": "https://evil.example"}),
-        "no issuer": signed({"iss": None}),
+        "an algorithm that is not pinned": sign(key=RSA, algorithm="RS512", kid="rsa"),
+        "the algorithm of another key": sign(kid="rsa"),
+        "a key that the issuer does not list": sign(key=STRANGER),
+        "wrong audience": sign({"aud": "billing"}),
+        "no audience": sign({"aud": None}),
+        "wrong issuer": sign({"iss": "https://evil.example"}),
+        "no issuer": sign({"iss": None}),
         "no claims": f"{head}.e30.x",
-        "expired": signed({"exp": now - 30}),
-        "no exp": signed({"exp": None}),
-        "nbf in the future": signed({"nbf": now + 60}),
-        "iat in the future": signed({"iat": now + 60}),
-        "nobody": signed({"sub": None}),
-        "somebody with an odd name": signed({"sub": "a\x00b"}),
-        "no scope of ours": signed({"scope": "openid admin"}),
-        "no scope": signed({"scope": None}),
-        "scope that is neither text nor list": signed({"scope": {"telemetry.admin": True}}),
-        "unknown kid": signed(key=STRANGER, kid="evil"),
-        "no kid": signed(kid=None),
+        "expired": sign({"exp": now - 30}),
+        "no exp": sign({"exp": None}),
+        "nbf in the future": sign({"nbf": now + 60}),
+        "iat in the future": sign({"iat": now + 60}),
+        "nobody": sign({"sub": None}),
+        "somebody with an odd name": sign({"sub": "a\x00b"}),
+        "no scope of ours": sign({"scope": "openid admin"}),
+        "no scope": sign({"scope": None}),
+        "scope that is neither text nor list": sign({"scope": {"telemetry.admin": True}}),
+        "unknown kid": sign(key=STRANGER, kid="evil"),
+        "no kid": sign(kid=None),
     }
 
 
 def test_token_that_differs_from_the_configuration_is_rejected(anonymous: ApiClient, issuer: Issuer) -> None:
-    assert_authorized(with_token(anonymous, signed()))
-    for why, token in spoilt().items():
+    assert_authorized(with_token(anonymous, sign()))
+    for why, token in invalid_tokens().items():
         assert_unauthorized(with_token(anonymous, token), why)
 
 
 def test_key_inside_a_token_is_ignored(anonymous: ApiClient, issuer: Issuer) -> None:
     now = int(time.time())
     claims = {"iss": NAME, "aud": AUDIENCE, "sub": "x", "scope": "telemetry.admin", "exp": now + 60}
-    heads: list[dict[str, Any]] = [{"jwk": listed("evil", STRANGER)}, {"jku": f"http://127.0.0.1:{issuer.port}/evil"}]
+    heads: list[dict[str, Any]] = [{"jwk": jwk_of("evil", STRANGER)}, {"jku": f"http://127.0.0.1:{issuer.port}/evil"}]
     for head in heads:
         for kid in ("evil", "ec"):
             assert_unauthorized(with_token(anonymous, jwt.encode(claims, STRANGER, "ES256", head | {"kid": kid})))
@@ -173,9 +171,9 @@ def test_key_inside_a_token_is_ignored(anonymous: ApiClient, issuer: Issuer) -> 
 
 
 def test_highest_scope_of_a_token_counts(anonymous: ApiClient, issuer: Issuer) -> None:
-    both = with_token(anonymous, signed({"scope": "telemetry.send telemetry.read"}))
+    both = with_token(anonymous, sign({"scope": "telemetry.send telemetry.read"}))
     assert both.get("metrics").status == 200
-    sends = with_token(anonymous, signed({"scope": "telemetry.send"}))
+    sends = with_token(anonymous, sign({"scope": "telemetry.send"}))
     assert sends.post("devices/d/telemetry", point()).status == 200
     assert sends.get("metrics").status == 403
 
@@ -190,7 +188,7 @@ def test_roles_and_groups_are_read_from_the_configured_claims(
     series_registry.refresh_registry()
 
     def somebody(**claims: Any) -> ApiClient:
-        return with_token(anonymous, signed({"scope": None} | claims))
+        return with_token(anonymous, sign({"scope": None} | claims))
 
     def seen(caller: ApiClient) -> list[str]:
         return [one["device_id"] for one in caller.post("latest", {"metrics": ["temperature"]}).json["series"]]
@@ -209,18 +207,18 @@ def test_roles_and_groups_are_read_from_the_configured_claims(
 def test_cached_keys_stay_valid_while_the_issuer_is_unreachable(
     anonymous: ApiClient, issuer: Issuer, clock: Clock
 ) -> None:
-    assert_authorized(with_token(anonymous, signed()))
+    assert_authorized(with_token(anonymous, sign()))
     issuer.stop()
     clock.now += jwks.MAX_KEY_AGE + 1
-    assert_authorized(with_token(anonymous, signed({"jti": "new"})))  # a key from before
-    for why, token in spoilt().items():
+    assert_authorized(with_token(anonymous, sign({"jti": "new"})))  # a key from before
+    for why, token in invalid_tokens().items():
         assert_unauthorized(with_token(anonymous, token), why)
     issuer.start()
 
 
 def test_token_is_rejected_until_its_issuer_is_reached(anonymous: ApiClient, issuer: Issuer, clock: Clock) -> None:
     issuer.stop()
-    token = signed()
+    token = sign()
     assert_unauthorized(with_token(anonymous, token))
     issuer.start()
     assert_unauthorized(with_token(anonymous, token))  # asked just now
@@ -231,21 +229,21 @@ def test_token_is_rejected_until_its_issuer_is_reached(anonymous: ApiClient, iss
 def test_unknown_key_id_triggers_a_fetch_with_limited_frequency(
     anonymous: ApiClient, issuer: Issuer, clock: Clock
 ) -> None:
-    assert_authorized(with_token(anonymous, signed()))
-    issuer.keys = [listed("newer", NEWER)]
+    assert_authorized(with_token(anonymous, sign()))
+    issuer.keys = [jwk_of("newer", NEWER)]
     for kid in ("a", "b", "c"):
-        assert_unauthorized(with_token(anonymous, signed(key=STRANGER, kid=kid)))
+        assert_unauthorized(with_token(anonymous, sign(key=STRANGER, kid=kid)))
     assert issuer.asked == 1
     clock.now += jwks.MIN_FETCH_INTERVAL
-    assert_authorized(with_token(anonymous, signed(key=NEWER, kid="newer")))
+    assert_authorized(with_token(anonymous, sign(key=NEWER, kid="newer")))
     assert issuer.asked == 2
-    assert_unauthorized(with_token(anonymous, signed({"jti": "2"})))  # its key was withdrawn
+    assert_unauthorized(with_token(anonymous, sign({"jti": "2"})))  # its key was withdrawn
 
 
 def test_outdated_keys_are_renewed_in_the_background(issuer: Issuer, clock: Clock) -> None:
     keys = issuer_tokens.key_set_at(issuer.url)
     assert keys.key("ec") is not None
-    issuer.keys = [listed("newer", NEWER)]
+    issuer.keys = [jwk_of("newer", NEWER)]
     clock.now += jwks.MAX_KEY_AGE + 1
     assert keys.key("ec") is not None
     keys._done.wait(5)
@@ -257,9 +255,9 @@ def test_cached_token_of_a_withdrawn_key_is_rejected(
     anonymous: ApiClient, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(issuer_tokens, "MAX_KEY_AGE", -1.0)  # what is remembered of a token is past its time at once
-    holder = with_token(anonymous, signed())
+    holder = with_token(anonymous, sign())
     assert_authorized(holder)
-    issuer.keys = [listed("newer", NEWER)]
+    issuer.keys = [jwk_of("newer", NEWER)]
     clock.now += jwks.MAX_KEY_AGE + 1
     holder.get("metrics")
     issuer_tokens.key_set_at(issuer.url)._done.wait(5)
@@ -303,7 +301,7 @@ def test_unresponsive_issuer_delays_no_other_request(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings.JWT_ISSUERS = (trust(f"http://127.0.0.1:{silent.getsockname()[1]}/keys"),)
-        holder = with_token(anonymous, signed())
+        holder = with_token(anonymous, sign())
         answers: list[int] = []
 
         def ask() -> None:

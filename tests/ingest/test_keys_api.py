@@ -29,16 +29,16 @@ def group(site: None) -> DeviceGroup:
     return group
 
 
-def holding(caller: ApiClient, text: str) -> ApiClient:
+def client_with_key(caller: ApiClient, text: str) -> ApiClient:
     series_registry.refresh_registry()
     return ApiClient(caller.port, {"X-Api-Key": text})
 
 
-def make(admin: ApiClient, **wanted: Any) -> tuple[dict[str, Any], ApiClient]:
+def create_key(admin: ApiClient, **wanted: Any) -> tuple[dict[str, Any], ApiClient]:
     """A new key and whoever has it."""
     answer = admin.post("keys", {"name": "k", "scope": "admin"} | wanted)
     assert answer.status == 201, answer.raw
-    return answer.json, holding(admin, answer.json["key"])
+    return answer.json, client_with_key(admin, answer.json["key"])
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1", API])
@@ -52,7 +52,7 @@ def test_created_key_returns_its_text_once(admin: ApiClient, prefix: str) -> Non
     stored = ApiKey.objects.get(pk=made["id"])
     assert bytes(stored.digest) == digest_of(made["key"])
     assert made["key"] not in repr(ApiKey.objects.filter(pk=stored.pk).values().get())
-    assert_authorized(holding(admin, made["key"]))
+    assert_authorized(client_with_key(admin, made["key"]))
     shown = admin.get(f"{prefix}/keys/{made['id']}")
     assert set(shown.json) == SHOWN
     assert made["key"] not in shown.raw.decode() + admin.get(f"{prefix}/keys").raw.decode()
@@ -89,8 +89,8 @@ def test_only_admins_may_read_or_change_keys(
     admin: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient, administrator: ApiClient,
     reader: ApiClient, gateway: ApiClient, device: ApiClient, anonymous: ApiClient, group: DeviceGroup,
 ) -> None:  # fmt: skip
-    made, _ = make(admin)
-    of_group = make(admin, group="site a")[1]
+    made, _ = create_key(admin)
+    of_group = create_key(admin, group="site a")[1]
     requests: list[tuple[str, str, Any]] = [
         ("GET", "keys", None),
         ("GET", f"keys/{made['id']}", None),
@@ -111,9 +111,9 @@ def test_only_admins_may_read_or_change_keys(
 
 
 def test_keys_are_paged_and_filtered(admin: ApiClient, group: DeviceGroup) -> None:
-    make(admin, name="press gateway", scope="ingest", group="site a")
-    make(admin, name="oven", scope="ingest", device_id="oven")
-    gone, _ = make(admin, name="old", scope="read")
+    create_key(admin, name="press gateway", scope="ingest", group="site a")
+    create_key(admin, name="oven", scope="ingest", device_id="oven")
+    gone, _ = create_key(admin, name="old", scope="read")
     admin.post(f"keys/{gone['id']}/revoke", {})
 
     def names(query: str) -> list[str]:
@@ -132,7 +132,7 @@ def test_keys_are_paged_and_filtered(admin: ApiClient, group: DeviceGroup) -> No
 
 
 def test_key_can_change_its_name_and_expiry_but_not_its_rights(admin: ApiClient) -> None:
-    made, _ = make(admin)
+    made, _ = create_key(admin)
     path = f"keys/{made['id']}"
     ends = (timezone.now() + timedelta(days=1)).isoformat()
     changed = admin.call("PATCH", path, {"name": "new name", "expires_at": ends})
@@ -148,9 +148,9 @@ def test_key_can_change_its_name_and_expiry_but_not_its_rights(admin: ApiClient)
 
 
 def test_invalid_key_is_rejected_at_all_endpoints(admin: ApiClient) -> None:
-    revoked, of_revoked = make(admin)
-    expired, of_expired = make(admin)
-    deleted, of_deleted = make(admin)
+    revoked, of_revoked = create_key(admin)
+    expired, of_expired = create_key(admin)
+    deleted, of_deleted = create_key(admin)
     for holder in (of_revoked, of_expired, of_deleted):
         assert_authorized(holder)
     assert admin.post(f"keys/{revoked['id']}/revoke", {}).json["valid"] is False
@@ -168,16 +168,16 @@ def test_invalid_key_is_rejected_at_all_endpoints(admin: ApiClient) -> None:
 
 
 def test_second_revocation_keeps_the_first_time(admin: ApiClient) -> None:
-    made, _ = make(admin)
+    made, _ = create_key(admin)
     first = admin.post(f"keys/{made['id']}/revoke", {}).json["revoked_at"]
     assert admin.post(f"keys/{made['id']}/revoke", {}).json["revoked_at"] == first
 
 
 def test_rotation_creates_a_key_and_limits_the_old_key_to_the_overlap(admin: ApiClient, group: DeviceGroup) -> None:
-    made, old = make(admin, name="g", scope="ingest", group="site a")
+    made, old = create_key(admin, name="g", scope="ingest", group="site a")
     answer = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 3600})
     assert answer.status == 201
-    new = holding(admin, answer.json["key"])
+    new = client_with_key(admin, answer.json["key"])
     same = ("name", "scope", "group", "device_id")
     assert [answer.json[name] for name in same] == [made[name] for name in same]
     assert (answer.json["rotated_from"], answer.json["expires_at"]) == (made["id"], None)
@@ -188,10 +188,10 @@ def test_rotation_creates_a_key_and_limits_the_old_key_to_the_overlap(admin: Api
 
 
 def test_rotation_without_overlap_expires_the_old_key_at_once(admin: ApiClient) -> None:
-    made, old = make(admin)
+    made, old = create_key(admin)
     assert_authorized(old)
     new = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 0}).json["key"]
-    assert_authorized(holding(admin, new))
+    assert_authorized(client_with_key(admin, new))
     assert_unauthorized(old)
     again = admin.post(f"keys/{made['id']}/rotate", {})
     assert (again.status, again.headers["Content-Type"]) == (409, "application/problem+json")
@@ -199,7 +199,7 @@ def test_rotation_without_overlap_expires_the_old_key_at_once(admin: ApiClient) 
 
 def test_overlap_never_extends_an_expiry_and_the_new_key_has_the_same_lifetime(admin: ApiClient) -> None:
     ends = timezone.now() + timedelta(hours=2)
-    made, _ = make(admin, expires_at=ends.isoformat())
+    made, _ = create_key(admin, expires_at=ends.isoformat())
     new = admin.post(f"keys/{made['id']}/rotate", {"overlap_seconds": 86_400}).json
     assert ApiKey.objects.get(pk=made["id"]).expires_at == ends
     assert abs(datetime.fromisoformat(new["expires_at"]) - timezone.now() - timedelta(hours=2)) < timedelta(minutes=1)
@@ -209,7 +209,7 @@ def test_overlap_never_extends_an_expiry_and_the_new_key_has_the_same_lifetime(a
 
 
 def test_group_key_writes_only_devices_of_the_group(admin: ApiClient, group: DeviceGroup) -> None:
-    _, gateway = make(admin, scope="ingest", group="site a")
+    _, gateway = create_key(admin, scope="ingest", group="site a")
     single = ("devices/{}/telemetry", point())
     batch = ("devices/{}/telemetry/batch", {"data_points": [point()]})
     for path, body in (single, batch):
@@ -226,7 +226,7 @@ def test_group_key_writes_only_devices_of_the_group(admin: ApiClient, group: Dev
 
 def test_group_key_reads_only_devices_of_the_group(admin: ApiClient, group: DeviceGroup) -> None:
     assert admin.post("bulk", {"press-1": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
-    _, reader = make(admin, scope="read", group="site a")
+    _, reader = create_key(admin, scope="read", group="site a")
     told = reader.post("latest", {"metrics": ["temperature"]}).json["series"]
     assert [one["device_id"] for one in told] == ["press-1"]
     for path in ("devices/{}/metrics/temperature/latest", "devices/{}/metrics/temperature/range", "devices/{}/metrics"):
@@ -238,8 +238,8 @@ def test_group_key_reads_only_devices_of_the_group(admin: ApiClient, group: Devi
 
 
 def test_changes_of_a_group_apply_to_its_keys(admin: ApiClient, group: DeviceGroup) -> None:
-    _, gateway = make(admin, scope="ingest", group="site a")
-    _, reader = make(admin, scope="read", group="site a")
+    _, gateway = create_key(admin, scope="ingest", group="site a")
+    _, reader = create_key(admin, scope="read", group="site a")
 
     def seen() -> list[str]:
         series_registry.refresh_registry()
@@ -272,7 +272,7 @@ def test_changes_of_a_group_apply_to_its_keys(admin: ApiClient, group: DeviceGro
 @pytest.mark.parametrize("how", ["device", "devices", "groups", "keys"])
 def test_keys_deleted_by_cascade_or_in_bulk_are_rejected(admin: ApiClient, group: DeviceGroup, how: str) -> None:
     bound = {"group": "site a"} if how == "groups" else {"device_id": "press-1"}
-    _, holder = make(admin, scope="ingest", **bound)
+    _, holder = create_key(admin, scope="ingest", **bound)
     assert holder.post("devices/press-1/telemetry", point()).status == 200
     {
         "device": Device.objects.get(device_id="press-1").delete,
@@ -292,8 +292,8 @@ def test_database_rejects_a_key_of_a_device_and_a_group(site: None, group: Devic
 
 
 def test_last_use_of_a_key_is_written_once_a_minute(admin: ApiClient) -> None:
-    made, holder = make(admin)
-    unused, _ = make(admin)
+    made, holder = create_key(admin)
+    unused, _ = create_key(admin)
 
     def written_last_used(endpoint: str | None = None) -> Any:
         if endpoint:
@@ -314,7 +314,7 @@ def test_last_use_of_a_key_is_written_once_a_minute(admin: ApiClient) -> None:
 
 
 def test_use_of_a_token_counts_as_use_of_its_key(admin: ApiClient) -> None:
-    made, _ = make(admin)
+    made, _ = create_key(admin)
     sent = {"grant_type": "api_key", "api_key": made["key"]}
     token = ApiClient(admin.port, {}).post("/api/v1/auth/token", sent).json["access_token"]
     last_used.write_last_used()

@@ -53,18 +53,18 @@ def points(device: str, metric: str) -> RawPoints:
     return read_stored_values(device, metric, LONG_AGO, FAR_AHEAD)
 
 
-def written(folder: Path, text: str, name: str = "made.csv") -> Path:
+def write_file(folder: Path, text: str, name: str = "made.csv") -> Path:
     path = folder / name
     path.write_text(text, newline="")
     return path
 
 
-def lately(step: timedelta = timedelta(minutes=5), count: int = 10) -> list[datetime]:
+def recent_times(step: timedelta = timedelta(minutes=5), count: int = 10) -> list[datetime]:
     start = datetime.now(UTC).replace(microsecond=0) - step * (count + 1)
     return [start + step * number for number in range(count)]
 
 
-def wall(moment: datetime) -> str:
+def format_local(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -108,7 +108,9 @@ def test_loading_a_shifted_recording_twice_changes_nothing() -> None:
 
 def test_metric_is_defined_with_enough_retention_which_is_never_reduced(tmp_path: Path) -> None:
     old = datetime.now(UTC) - timedelta(days=400)
-    path = written(tmp_path, f"timestamp,value\n{wall(old)},1\n{wall(datetime.now(UTC))},2\n", "old.csv")
+    path = write_file(
+        tmp_path, f"timestamp,value\n{format_local(old)},1\n{format_local(datetime.now(UTC))},2\n", "old.csv"
+    )
     MetricDefinition.objects.create(name="narrow", data_type="numeric", retention_days=30, unit="bar", max_value=5)
     MetricDefinition.objects.create(name="wide", data_type="numeric", retention_days=3000)
     assert "metric old is defined: numeric, retention 441 days" in load(path, "--device", "d")
@@ -124,13 +126,13 @@ def test_metric_is_defined_with_enough_retention_which_is_never_reduced(tmp_path
 
 
 def test_invalid_rows_are_counted_by_reason_and_valid_rows_are_stored(tmp_path: Path) -> None:
-    at = [wall(moment) for moment in lately()]
+    at = [format_local(moment) for moment in recent_times()]
     lines = [
         "timestamp,value", f"{at[0]},1", f"{at[1]},", f"{at[2]},nan", f"{at[3]},abc", f"{at[4]},xyz", "tomorrow,1",
         ",1", f"{at[5]}", f"{at[6]},1,2", "2099-01-01 00:00:00,1", "1999-01-01 00:00:00,1", f"{at[7]},1e400", "",
         f'"{at[8]}","8.5"', f"{at[9]},9",
     ]  # fmt: skip
-    said = load(written(tmp_path, "\n".join(lines)), "--device", "d")
+    said = load(write_file(tmp_path, "\n".join(lines)), "--device", "d")
     assert points("d", "made").values.tolist() == [1, 8.5, 9]
     for reason in (
         "value: the cell is empty (line 3)",
@@ -149,16 +151,18 @@ def test_invalid_rows_are_counted_by_reason_and_valid_rows_are_stored(tmp_path: 
 
 def test_bounds_of_a_definition_apply_to_recordings(tmp_path: Path) -> None:
     MetricDefinition.objects.create(name="made", data_type="numeric", max_value=5)
-    at = [wall(moment) for moment in lately()]
-    said = load(written(tmp_path, f"timestamp,value\n{at[0]},4\n{at[1]},6\n"), "--device", "d")
+    at = [format_local(moment) for moment in recent_times()]
+    said = load(write_file(tmp_path, f"timestamp,value\n{at[0]},4\n{at[1]},6\n"), "--device", "d")
     assert "value: 6 is above the maximum 5 of made (line 3)" in said
     assert points("d", "made").values.tolist() == [4]
 
 
 def test_text_and_boolean_columns_define_their_data_type(tmp_path: Path) -> None:
-    at = [wall(moment) for moment in lately()]
-    texts = written(tmp_path, f'timestamp,value\n{at[0]},idle\n{at[1]},"on, fire"\n{at[2]},\n{at[3]},5\n', "state.csv")
-    truth = written(tmp_path, f"timestamp,value\n{at[0]},true\n{at[1]},False\n", "door.csv")
+    at = [format_local(moment) for moment in recent_times()]
+    texts = write_file(
+        tmp_path, f'timestamp,value\n{at[0]},idle\n{at[1]},"on, fire"\n{at[2]},\n{at[3]},5\n', "state.csv"
+    )
+    truth = write_file(tmp_path, f"timestamp,value\n{at[0]},true\n{at[1]},False\n", "door.csv")
     assert "metric state is defined: string" in load(texts, "--device", "d")
     assert "metric door is defined: boolean" in load(truth, "--device", "d")
     assert list(points("d", "state").values) == ["idle", "on, fire", "5"]
@@ -170,14 +174,14 @@ def test_text_and_boolean_columns_define_their_data_type(tmp_path: Path) -> None
 
 def test_file_with_many_devices_metrics_units_and_tags_is_stored(tmp_path: Path) -> None:
     rows = ["value,unit,timestamp,device_id,tags,metric_name"]
-    at = lately()
+    at = recent_times()
     for number, moment in enumerate(at):
         for device in ("b", "a"):
             rows.append(f'{number},°C,{moment.isoformat()},{device},"{{""floor"": ""{device}""}}",temperature')
             rows.append(f"{100 + number},,{moment.timestamp():.0f},{device},,humidity")
     rows.append(f"1,{'x' * 60},{at[0].isoformat()},a,,temperature")
     rows.append(f"1,,{at[0].isoformat()},,,temperature")
-    said = load(written(tmp_path, "\n".join(rows)), "--batch", 7)
+    said = load(write_file(tmp_path, "\n".join(rows)), "--batch", 7)
     assert LINE.match(said).groups() == ("made.csv", "40", "2")  # type: ignore[union-attr]
     assert "unit: a text of at most 50 characters is accepted (line 42)" in said
     assert "device_id: 0 characters" in said
@@ -191,7 +195,7 @@ def test_file_with_many_devices_metrics_units_and_tags_is_stored(tmp_path: Path)
 
 
 def test_device_and_metric_options_override_the_columns(tmp_path: Path) -> None:
-    path = written(tmp_path, f"timestamp,device_id,metric_name,value\n{wall(lately()[0])},a,m,1\n")
+    path = write_file(tmp_path, f"timestamp,device_id,metric_name,value\n{format_local(recent_times()[0])},a,m,1\n")
     load(path, "--device", "other", "--metric", "thing")
     assert points("other", "thing").values.tolist() == [1]
     assert not Device.objects.filter(device_id="a").exists()
@@ -213,7 +217,7 @@ def test_named_pipe_is_accepted(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for number, more in enumerate([(), ("--now",)]):
-        at = wall(lately()[number])
+        at = format_local(recent_times()[number])
         writer = threading.Thread(target=pipe.write_text, args=(f"timestamp,value\n{at},{number}\n",))
         writer.start()
         load(pipe, "--device", "d", "--metric", f"piped{number}", *more)
@@ -222,8 +226,8 @@ def test_named_pipe_is_accepted(tmp_path: Path) -> None:
 
 
 def test_last_row_of_the_same_time_is_stored(tmp_path: Path) -> None:
-    at = wall(lately()[0])
-    load(written(tmp_path, f"timestamp,value\n{at},1\n{at},2\n{at},3\n"), "--device", "d", "--batch", 2)
+    at = format_local(recent_times()[0])
+    load(write_file(tmp_path, f"timestamp,value\n{at},1\n{at},2\n{at},3\n"), "--device", "d", "--batch", 2)
     assert points("d", "made").values.tolist() == [3]
 
 
@@ -232,9 +236,9 @@ def test_local_times_are_converted_when_clocks_are_set_back(tmp_path: Path) -> N
     night = max(day for day in range(25, 32) if datetime(year, 10, day, tzinfo=UTC).weekday() == 6)
     start = datetime(year, 10, night, 0, 0, tzinfo=UTC) - timedelta(hours=2)
     true = [start + timedelta(minutes=5) * step for step in range(72)]
-    rows = [f"{wall(moment.astimezone(ZoneInfo('Europe/Berlin')))},{step}" for step, moment in enumerate(true)]
+    rows = [f"{format_local(moment.astimezone(ZoneInfo('Europe/Berlin')))},{step}" for step, moment in enumerate(true)]
     rows.append(f"{year}-03-{31 - (datetime(year, 3, 31, tzinfo=UTC).weekday() + 1) % 7} 02:30:00,0")
-    said = load(written(tmp_path, "timestamp,value\n" + "\n".join(rows)), "--device", "d", "--tz", "Europe/Berlin")
+    said = load(write_file(tmp_path, "timestamp,value\n" + "\n".join(rows)), "--device", "d", "--tz", "Europe/Berlin")
     found = points("d", "made")
     assert found.times.tolist() == [int(moment.timestamp() * 1e6) for moment in true]
     assert found.values.tolist() == list(range(72))
@@ -292,7 +296,7 @@ def start_load(folder: Path, *args: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def while_running(process: "subprocess.Popen[str]") -> Iterator[int]:
+def memory_while_running(process: "subprocess.Popen[str]") -> Iterator[int]:
     """Its memory in bytes, again and again until it ends, for a minute at most."""
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
@@ -306,14 +310,14 @@ def test_killed_load_of_a_million_rows_resumes_in_little_memory(tmp_path: Path) 
     path = big_file(tmp_path, 1_000_000)
     ledger = tmp_path / "var" / "loads"
     process = start_load(tmp_path / "var", str(path), "--device", "d")
-    for _ in while_running(process):
+    for _ in memory_while_running(process):
         if any('"stored":2' in file.read_text() for file in ledger.glob("*.json")):
             process.send_signal(signal.SIGKILL)
             break
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     process = start_load(tmp_path / "var", str(path), "--device", "d")
-    resident = list(while_running(process))
+    resident = list(memory_while_running(process))
     said, _ = process.communicate()
     assert process.returncode == 0
     assert "resumed after 2" in said

@@ -25,7 +25,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3_600_000_000
 
 
-def micro(text: str) -> int:
+def to_micros(text: str) -> int:
     moment = datetime.fromisoformat(text)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
@@ -50,7 +50,7 @@ def test_times_of_all_formats_match_python(given_times: list[tuple[datetime, str
     texts = [moment.isoformat(separator, precision) + zone for moment, zone, precision, separator in given_times]
     found = parse_time_column(texts)
     assert not found.errors
-    assert found.times.tolist() == [micro(text) for text in texts]
+    assert found.times.tolist() == [to_micros(text) for text in texts]
     assert found.local.tolist() == [not zone for _, zone, _, _ in given_times]
 
 
@@ -71,10 +71,10 @@ def test_times_of_all_formats_match_python(given_times: list[tuple[datetime, str
     ],
 )
 def test_epoch_numbers_and_short_forms_are_parsed(text: str, expected: str) -> None:
-    assert parse_time_column([text]).times.tolist() == [micro(expected)]
+    assert parse_time_column([text]).times.tolist() == [to_micros(expected)]
     assert parse_time_column([text, "2014-04-01 00:00:00"]).times.tolist() == [
-        micro(expected),
-        micro("2014-04-01 00:00:00"),
+        to_micros(expected),
+        to_micros("2014-04-01 00:00:00"),
     ]
 
 
@@ -84,7 +84,7 @@ def test_invalid_times_become_errors_of_their_rows_only() -> None:
     texts = [cell for text in bad for cell in (text, "2014-04-01 00:00:00")]
     found = parse_time_column(texts)
     assert sorted(found.errors) == list(range(0, len(texts), 2))
-    assert set(found.times[1::2].tolist()) == {micro("2014-04-01 00:00:00")}
+    assert set(found.times[1::2].tolist()) == {to_micros("2014-04-01 00:00:00")}
     assert found.errors[0] == "the cell is empty"
     assert found.errors[2].startswith("'yesterday' is not a time: a time like 2026-01-31 12:00:00")
 
@@ -94,7 +94,7 @@ def test_invalid_times_become_errors_of_their_rows_only() -> None:
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"])
 def test_local_times_of_a_whole_year_are_converted_to_utc(zone: str) -> None:
-    true = np.arange(micro("2025-01-01 00:00:00"), micro("2026-01-01 00:00:00"), HOUR // 4)
+    true = np.arange(to_micros("2025-01-01 00:00:00"), to_micros("2026-01-01 00:00:00"), HOUR // 4)
     wall = [datetime.fromtimestamp(at / 1e6, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S") for at in true.tolist()]
     local = LocalTime(find_zone(zone))
     moments = parse_time_column(wall)
@@ -105,7 +105,7 @@ def test_local_times_of_a_whole_year_are_converted_to_utc(zone: str) -> None:
 
 
 def test_load_interrupted_in_a_repeated_hour_resumes_in_the_right_one() -> None:
-    true = list(range(micro("2025-10-25 23:00:00"), micro("2025-10-26 03:00:00"), HOUR // 12))
+    true = list(range(to_micros("2025-10-25 23:00:00"), to_micros("2025-10-26 03:00:00"), HOUR // 12))
     wall = [datetime.fromtimestamp(at / 1e6, BERLIN).strftime("%Y-%m-%d %H:%M:%S") for at in true]
     for stop in range(len(wall)):
         first, second = LocalTime(BERLIN), LocalTime(BERLIN)
@@ -115,7 +115,7 @@ def test_load_interrupted_in_a_repeated_hour_resumes_in_the_right_one() -> None:
 
 
 def test_repeated_hour_is_tracked_per_series() -> None:
-    true = list(range(micro("2025-10-26 00:00:00"), micro("2025-10-26 02:00:00"), HOUR // 4))
+    true = list(range(to_micros("2025-10-26 00:00:00"), to_micros("2025-10-26 02:00:00"), HOUR // 4))
     wall = [datetime.fromtimestamp(at / 1e6, BERLIN).strftime("%Y-%m-%d %H:%M:%S") for at in true]
     owners = [("a", "m")] * len(wall) + [("b", "m")] * len(wall)
     twice = LocalTime(BERLIN).to_utc(parse_time_column(wall + wall), lambda: owners)
@@ -126,12 +126,12 @@ def test_time_in_a_skipped_hour_is_an_error() -> None:
     moments = parse_time_column(["2025-03-30 01:59:00", "2025-03-30 02:30:00", "2025-03-30 03:00:00"])
     found = LocalTime(BERLIN).to_utc(moments)
     assert moments.errors == {1: "this time does not exist in Europe/Berlin: clocks were set forward"}
-    assert found[[0, 2]].tolist() == [micro("2025-03-30 00:59:00"), micro("2025-03-30 01:00:00")]
+    assert found[[0, 2]].tolist() == [to_micros("2025-03-30 00:59:00"), to_micros("2025-03-30 01:00:00")]
 
 
 def test_times_with_an_offset_ignore_the_zone() -> None:
     moments = parse_time_column(["2025-07-01T12:00:00+02:00", "2025-07-01 12:00:00", "1751364000"])
-    assert set(LocalTime(BERLIN).to_utc(moments).tolist()) == {micro("2025-07-01 10:00:00")}
+    assert set(LocalTime(BERLIN).to_utc(moments).tolist()) == {to_micros("2025-07-01 10:00:00")}
 
 
 def test_unknown_time_zone_is_rejected() -> None:
@@ -179,7 +179,7 @@ def test_data_type_of_a_column_is_that_of_most_cells(cells: list[str], kind: Kin
 # --- rows -------------------------------------------------------------------------------------------
 
 
-def rows_of(path: Path, width: int = 2) -> tuple[list[tuple[str, ...]], list[int], list[tuple[int, str]]]:
+def read_rows(path: Path, width: int = 2) -> tuple[list[tuple[str, ...]], list[int], list[tuple[int, str]]]:
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
     ragged: list[tuple[int, str]] = []
@@ -207,7 +207,7 @@ def test_rows_match_the_csv_module_for_any_block_size(
     path.write_bytes(out.getvalue().encode())
     before, csv_source.BLOCK_SIZE = csv_source.BLOCK_SIZE, block
     try:
-        found, _, ragged = rows_of(path)
+        found, _, ragged = read_rows(path)
     finally:
         csv_source.BLOCK_SIZE = before
     assert (found, ragged) == (rows, [])
@@ -222,7 +222,7 @@ def test_line_numbers_are_right_after_empty_quoted_and_malformed_rows(
     text = b'a,1\n\nb,2\n"c\nc",3\nd\ne,5,6\nf,7'
     path = tmp_path / ("rows.csv.gz" if packed else "rows.csv")
     path.write_bytes(gzip.compress(text) if packed else text)
-    rows, lines, ragged = rows_of(path)
+    rows, lines, ragged = read_rows(path)
     assert rows == [("a", "1"), ("b", "2"), ("c\nc", "3"), ("f", "7")]
     assert lines == [1, 3, 4, 8]
     assert ragged == [(6, "1 cells: the header has 2"), (7, "3 cells: the header has 2")]
@@ -231,7 +231,7 @@ def test_line_numbers_are_right_after_empty_quoted_and_malformed_rows(
 def test_unclosed_quote_loses_rows_but_not_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b'a,1\nb,"2\n' + b"c,3\n" * 1_000_000)
-    rows, _, ragged = rows_of(path)
+    rows, _, ragged = read_rows(path)
     assert rows[0] == ("a", "1")
     assert ragged
     assert len(rows) > 500_000
@@ -254,7 +254,7 @@ def test_line_over_the_size_limit_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"x" * (20 << 20))
     with pytest.raises(UnreadableRecording, match="longer than 8 MiB"):
-        rows_of(path)
+        read_rows(path)
 
 
 def test_columns_are_found_by_name_in_any_order() -> None:

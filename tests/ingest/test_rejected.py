@@ -344,7 +344,7 @@ def batch_of(points: list[Sent], start: int) -> Batch:
     return Batch(groups, [one[1] for one in ordered], times, values)
 
 
-def verdict(metric: str, value: Any, highest: float, open_is: type) -> RejectionReason | None:
+def expected_reason(metric: str, value: Any, highest: float, open_is: type) -> RejectionReason | None:
     if metric == "open":
         return None if type(value) is open_is else RejectionReason.WRONG_TYPE
     if type(value) is not float:
@@ -374,13 +374,13 @@ def test_inbox_and_replay_match_a_reference_model(site: None, batches: Any, high
         with contextlib.suppress(RequestRejected):
             accept(batch_of(sent, start), access.Caller.internal("test"))
         for one in sorted(sent, key=lambda one: one[0]):
-            reason = verdict(one[1], one[3], 100, bool)
+            reason = expected_reason(one[1], one[3], 100, bool)
             if reason is None:
                 stored[one[:3]] = one[3]
             else:
                 kept[one[0], one[1], reason].append(one)
     rejected_inbox().flush()
-    assert in_the_inbox(start) == {key: [one[2:] for one in points] for key, points in kept.items()}
+    assert inbox_content(start) == {key: [one[2:] for one in points] for key, points in kept.items()}
 
     redefine("level", max_value=highest)
     redefine("open", data_type="string")
@@ -388,12 +388,12 @@ def test_inbox_and_replay_match_a_reference_model(site: None, batches: Any, high
     left: dict[tuple[str, str, RejectionReason], list[Sent]] = defaultdict(list)
     for (device, metric, _), points in kept.items():
         for one in points:
-            reason = verdict(metric, one[3], highest, str)
+            reason = expected_reason(metric, one[3], highest, str)
             if reason is None:
                 stored[one[:3]] = one[3]
             else:
                 left[device, metric, reason].append(one)
-    assert in_the_inbox(start) == {key: [one[2:] for one in points] for key, points in left.items()}
+    assert inbox_content(start) == {key: [one[2:] for one in points] for key, points in left.items()}
     read: dict[tuple[str, str, int], Any] = {}
     for device in names.values():
         for metric in ("level", "open"):
@@ -404,7 +404,7 @@ def test_inbox_and_replay_match_a_reference_model(site: None, batches: Any, high
     assert read == stored
 
 
-def in_the_inbox(start: int) -> dict[tuple[str, str, RejectionReason], list[tuple[int, Any]]]:
+def inbox_content(start: int) -> dict[tuple[str, str, RejectionReason], list[tuple[int, Any]]]:
     found = {}
     for row in Rejected.objects.all():
         points = [point for packet in row.packets.order_by("pk") for point in unpack(packet.payload)]
@@ -418,7 +418,7 @@ def in_the_inbox(start: int) -> dict[tuple[str, str, RejectionReason], list[tupl
 
 
 @pytest.fixture
-def own(site: None) -> Iterator[RejectedInbox]:
+def inbox(site: None) -> Iterator[RejectedInbox]:
     """An inbox of this thread."""
     made = RejectedInbox()
     made.start()
@@ -426,34 +426,34 @@ def own(site: None) -> Iterator[RejectedInbox]:
     made.stop()
 
 
-def numbers(count: int, devices: int = 1, metric: str = "m") -> Batch:
+def numeric_batch(count: int, devices: int = 1, metric: str = "m") -> Batch:
     size = count // devices
     groups = [Group(f"d{number}", number * size, (number + 1) * size) for number in range(devices)]
     times = (time.time_ns() // 1000) + np.arange(count)
     return Batch(groups, [metric] * count, times, np.arange(count, dtype=np.float64))
 
 
-def all_of(batch: Batch) -> dict[int, RejectionCause]:
+def reject_all(batch: Batch) -> dict[int, RejectionCause]:
     return dict.fromkeys(range(len(batch)), (RejectionReason.OUT_OF_BOUNDS, "value", "too high"))
 
 
-def test_flood_is_counted_and_the_newest_points_of_a_row_are_kept(own: RejectedInbox):
-    batch = numbers(3_000)
-    own.add_batch("s", batch, all_of(batch))
-    own.flush()
+def test_flood_is_counted_and_the_newest_points_of_a_row_are_kept(inbox: RejectedInbox):
+    batch = numeric_batch(3_000)
+    inbox.add_batch("s", batch, reject_all(batch))
+    inbox.flush()
     row = Rejected.objects.get()
     (packet,) = row.packets.all()
     assert (row.count, packet.points) == (3_000, 1_000)
     assert [point.value for point in unpack(packet.payload)] == list(range(2_000, 3_000))
 
 
-def test_pending_rows_and_points_are_limited(own: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
+def test_pending_rows_and_points_are_limited(inbox: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inbox_module, "MAX_PENDING_ROWS", 10)
     monkeypatch.setattr(inbox_module, "MAX_PENDING_POINTS", 15)
     for sender in ("s", "t"):
-        batch = numbers(100, devices=50)
-        own.add_batch(sender, batch, all_of(batch))
-    own.flush()
+        batch = numeric_batch(100, devices=50)
+        inbox.add_batch(sender, batch, reject_all(batch))
+    inbox.flush()
     rows = Rejected.objects.all()
     assert len(rows) == 12  # ten that are told apart, and one inbox_row each for what is beyond
     assert sum(row.count for row in rows) == 200
@@ -461,15 +461,15 @@ def test_pending_rows_and_points_are_limited(own: RejectedInbox, monkeypatch: py
     assert sum(packet.points for packet in RejectedPacket.objects.all()) == 15
 
 
-def test_large_values_are_counted_but_not_kept(own: RejectedInbox):
+def test_large_values_are_counted_but_not_kept(inbox: RejectedInbox):
     batch = Batch([Group("d", 0, 40)], ["m"] * 40, np.arange(40), ["x" * 60_000] * 39 + [["x" * 300_000]])
-    own.add_batch("s", batch, all_of(batch))
-    own.flush()
+    inbox.add_batch("s", batch, reject_all(batch))
+    inbox.flush()
     row = Rejected.objects.get()
     assert row.count == 40 and row.packets.get().points == 4  # of 256 KiB
 
 
-def test_pending_rows_survive_an_outage_of_postgresql(own: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
+def test_pending_rows_survive_an_outage_of_postgresql(inbox: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inbox_module, "MAX_PENDING_POINTS", 1_500)
 
     def away(**_: Any) -> Any:
@@ -478,10 +478,10 @@ def test_pending_rows_survive_an_outage_of_postgresql(own: RejectedInbox, monkey
     with monkeypatch.context() as broken:
         broken.setattr(inbox_module, "connect", away)
         for device in range(3):
-            batch = numbers(700, metric=f"m{device}")
-            own.add_batch("s", batch, all_of(batch))
-            own.flush()
-    own.flush()
+            batch = numeric_batch(700, metric=f"m{device}")
+            inbox.add_batch("s", batch, reject_all(batch))
+            inbox.flush()
+    inbox.flush()
     assert sorted(Rejected.objects.values_list("metric_name", "count")) == [("m0", 700), ("m1", 700), ("m2", 700)]
     assert sum(RejectedPacket.objects.values_list("points", flat=True)) == 1_500
 

@@ -30,7 +30,7 @@ def services(settings: Any) -> None:
     }
 
 
-def forged(claims: dict[str, Any], **how: Any) -> str:
+def sign(claims: dict[str, Any], **how: Any) -> str:
     """A token of device-service with other claims; None takes one away."""
     now = int(time.time())
     whole = {"iss": "device-service", "sub": "device-service", "aud": "telemetry-service", "iat": now, "exp": now + 30}
@@ -41,13 +41,13 @@ def forged(claims: dict[str, Any], **how: Any) -> str:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_service_token_is_accepted_once(anonymous: ApiClient, endpoint: str) -> None:
-    caller = with_token(anonymous, forged({}))
+    caller = with_token(anonymous, sign({}))
     assert ENDPOINTS[endpoint](caller).status == 200
     assert_unauthorized(caller)
 
 
 def test_service_token_in_simultaneous_requests_is_accepted_once(anonymous: ApiClient) -> None:
-    caller = with_token(anonymous, forged({}))
+    caller = with_token(anonymous, sign({}))
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ENDPOINTS["fast lane"](caller).status, range(8)))
     assert sorted(answers) == [200] + [401] * 7
@@ -62,45 +62,45 @@ def test_service_has_its_configured_scope(anonymous: ApiClient) -> None:
     assert token().post("devices/d/telemetry", point()).status == 403
 
 
-def spoilt() -> dict[str, str]:
+def invalid_tokens() -> dict[str, str]:
     now = int(time.time())
     return {
-        "alg=none": forged({}, key=None, algorithm="none"),
-        "another algorithm": forged({}, algorithm="HS384"),
-        "another service's secret": forged({}, key=OTHER),
-        "wrong audience": forged({"aud": "telemetry-api"}),
-        "no audience": forged({"aud": None}),
-        "unknown service": forged({"iss": "nobody"}),
-        "longer than a minute": forged({"exp": now + 61}),
-        "a minute, but later": forged({"iat": now + 600, "exp": now + 660}),
-        "made long ago": forged({"iat": now - 600, "exp": now + 30}),
-        "expired": forged({"iat": now - 60, "exp": now - 10}),
-        "not yet good": forged({"nbf": now + 30}),
-        "no exp": forged({"exp": None}),
-        "no iat": forged({"iat": None}),
-        "no jti": forged({"jti": None}),
-        "empty jti": forged({"jti": ""}),
-        "jti that is no text": forged({"jti": 7}),
-        "jti that is half a character": forged({"jti": "\ud800"}),
+        "alg=none": sign({}, key=None, algorithm="none"),
+        "another algorithm": sign({}, algorithm="HS384"),
+        "another service's secret": sign({}, key=OTHER),
+        "wrong audience": sign({"aud": "telemetry-api"}),
+        "no audience": sign({"aud": None}),
+        "unknown service": sign({"iss": "nobody"}),
+        "longer than a minute": sign({"exp": now + 61}),
+        "a minute, but later": sign({"iat": now + 600, "exp": now + 660}),
+        "made long ago": sign({"iat": now - 600, "exp": now + 30}),
+        "expired": sign({"iat": now - 60, "exp": now - 10}),
+        "not yet good": sign({"nbf": now + 30}),
+        "no exp": sign({"exp": None}),
+        "no iat": sign({"iat": None}),
+        "no jti": sign({"jti": None}),
+        "empty jti": sign({"jti": ""}),
+        "jti that is no text": sign({"jti": 7}),
+        "jti that is half a character": sign({"jti": "\ud800"}),
     }
 
 
 def test_invalid_service_token_is_rejected_at_all_endpoints(anonymous: ApiClient) -> None:
-    for why in spoilt():
-        assert_unauthorized(with_token(anonymous, spoilt()[why]), why)
+    for why in invalid_tokens():
+        assert_unauthorized(with_token(anonymous, invalid_tokens()[why]), why)
     assert not UsedServiceToken.objects.exists()
 
 
 @pytest.mark.parametrize("jti", ["a\x00b", "\u00e9", "x" * 5000])
 def test_unusual_token_ids_are_accepted(anonymous: ApiClient, jti: str) -> None:
-    caller = with_token(anonymous, forged({"jti": jti}))
+    caller = with_token(anonymous, sign({"jti": jti}))
     assert ENDPOINTS["REST"](caller).status == 200
     assert_unauthorized(caller)
 
 
 def test_same_token_id_in_two_services_is_two_tokens(anonymous: ApiClient) -> None:
-    assert with_token(anonymous, forged({"jti": "1"})).get("metrics").status == 200
-    theirs = forged({"jti": "1", "iss": "billing", "sub": "billing"}, key=OTHER)
+    assert with_token(anonymous, sign({"jti": "1"})).get("metrics").status == 200
+    theirs = sign({"jti": "1", "iss": "billing", "sub": "billing"}, key=OTHER)
     assert with_token(anonymous, theirs).get("metrics").status == 200
 
 
@@ -116,7 +116,7 @@ def test_internal_call_header_has_no_effect(anonymous: ApiClient, reader: ApiCli
 
 def test_used_service_tokens_are_deleted_after_their_expiry(anonymous: ApiClient) -> None:
     for _ in range(2):
-        assert ENDPOINTS["REST"](with_token(anonymous, forged({}))).status == 200
+        assert ENDPOINTS["REST"](with_token(anonymous, sign({}))).status == 200
     long_ago = timezone.now() - service_tokens.RETENTION - timedelta(seconds=1)
     first = UsedServiceToken.objects.first()
     assert first is not None

@@ -30,14 +30,14 @@ BODIES: dict[str, tuple[str, Any]] = {
 BY_THE_SHORTEST_WAY = {"one", "a batch", "the same time twice", "many devices"}
 
 
-def stored(admin: ApiClient) -> list[Any]:
+def read_stored(admin: ApiClient) -> list[Any]:
     paths = [f"devices/{device}/metrics/{metric}/range" for device in "de" for metric in ("bounded", "free", "new")]
     found = [admin.get(path).json.get("data_points") for path in paths]
     return [[(one["timestamp"], one["value"], one["unit"]) for one in points or ()] for points in found]
 
 
 @pytest.fixture
-def known(admin: ApiClient) -> ApiClient:
+def warm_site(admin: ApiClient) -> ApiClient:
     """A site that has seen the series before, as nearly always."""
     MetricDefinition.objects.create(name="bounded", data_type="numeric", min_value=0, max_value=1000)
     series_registry.refresh_registry()
@@ -47,7 +47,7 @@ def known(admin: ApiClient) -> ApiClient:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_small_batch_path_responds_and_stores_like_the_pipeline(known: ApiClient, monkeypatch, name: str):
+def test_small_batch_path_responds_and_stores_like_the_pipeline(warm_site: ApiClient, monkeypatch, name: str):
     path, body = BODIES[name]
     took = []
     original = fast_lane.store_small_batch
@@ -58,32 +58,32 @@ def test_small_batch_path_responds_and_stores_like_the_pipeline(known: ApiClient
         return receipt
 
     monkeypatch.setattr(fast_lane, "store_small_batch", watched)
-    short = known.post(path, body)
-    after_short, entry = stored(known), Journal.objects.order_by("-seq").first()
+    short = warm_site.post(path, body)
+    after_short, entry = read_stored(warm_site), Journal.objects.order_by("-seq").first()
 
     async def giving_up(*arguments: Any) -> None:
         return None
 
     monkeypatch.setattr(fast_lane, "store_small_batch", giving_up)
-    common = known.post(path, body)
+    common = warm_site.post(path, body)
     assert took == [name in BY_THE_SHORTEST_WAY]
     unlike = {"request_id": None}  # no two requests have one
     assert (short.status, short.json | unlike) == (common.status, common.json | unlike)
-    assert stored(known) == after_short
+    assert read_stored(warm_site) == after_short
     if short.status == 200:
         newest = Journal.objects.order_by("-seq").first()
         for field in ("sender", "points", "device_id"):
             assert json.loads(newest.entries)[0].get(field) == json.loads(entry.entries)[0].get(field)
 
 
-def test_duplicate_device_in_a_small_batch_is_rejected(known: ApiClient):
+def test_duplicate_device_in_a_small_batch_is_rejected(warm_site: ApiClient):
     one, two = json.dumps([WHOLE]), json.dumps([WHOLE | {"metric_name": "free"}])
-    answer = known.post("bulk", f'{{"d": {one}, "d": {two}}}'.encode())
+    answer = warm_site.post("bulk", f'{{"d": {one}, "d": {two}}}'.encode())
     assert answer.status == 400 and "twice" in answer.json["detail"]
 
 
-def test_small_batch_of_a_device_key_reports_other_devices(known: ApiClient, device: ApiClient):
-    known.post("bulk", {"device_001": [WHOLE]})
+def test_small_batch_of_a_device_key_reports_other_devices(warm_site: ApiClient, device: ApiClient):
+    warm_site.post("bulk", {"device_001": [WHOLE]})
     answer = device.post("bulk", {"device_001": [WHOLE], "d": [WHOLE]})
     assert answer.json["ingested_count"] == 1
     assert answer.json["errors"] == [

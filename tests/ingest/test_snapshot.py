@@ -57,11 +57,11 @@ def sender(request: pytest.FixtureRequest, site: None) -> ApiClient:
     return request.getfixturevalue("admin" if request.param == "fast lane" else "administrator")
 
 
-def now(snapshot: dict[str, Any]) -> dict[str, Any]:
+def with_current_time(snapshot: dict[str, Any]) -> dict[str, Any]:
     return snapshot | {"timestamp": stamp()}
 
 
-def decoded(document: Any) -> dict[str, Any]:
+def decode_values(document: Any) -> dict[str, Any]:
     batch = decode_snapshot(json.dumps(document).encode())
     values = batch.values if isinstance(batch.values, list) else batch.values.tolist()
     return dict(zip(batch.metrics, values, strict=True))
@@ -71,11 +71,13 @@ def test_flat_snapshot_has_a_point_per_field():
     batch = decode_snapshot(json.dumps(FLAT).encode())
     assert batch.groups == [("192.168.100.27", 0, 17)]
     assert set(batch.times.tolist()) == {int(datetime(2025, 12, 17, 10, tzinfo=UTC).timestamp() * 1_000_000)}
-    assert decoded(FLAT) == {name: float(value) for name, value in FLAT.items() if name not in ("node_id", "timestamp")}
+    assert decode_values(FLAT) == {
+        name: float(value) for name, value in FLAT.items() if name not in ("node_id", "timestamp")
+    }
 
 
 def test_nested_snapshot_joins_names_with_dots():
-    assert decoded(NESTED) == {
+    assert decode_values(NESTED) == {
         "cpu.cpu_usage_percent": 45.2,
         "memory.memory_usage_percent": 67.8,
         "disk.disk_usage./.percent": 82.1,
@@ -87,13 +89,13 @@ def test_nested_snapshot_joins_names_with_dots():
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("snapshot", [FLAT, NESTED])
 def test_snapshot_is_stored_with_the_response_of_a_batch(sender: ApiClient, address: str, snapshot: dict[str, Any]):
-    answer = sender.post(address, now(snapshot))
-    count = len(decoded(snapshot))
+    answer = sender.post(address, with_current_time(snapshot))
+    count = len(decode_values(snapshot))
     assert (answer.status, answer.json) == (
         200,
         {"success": True, "ingested_count": count, "failed_count": 0, "total_count": count, "errors": []},
     )
-    assert sender.get("devices/192.168.100.27/metrics").json == sorted(decoded(snapshot))
+    assert sender.get("devices/192.168.100.27/metrics").json == sorted(decode_values(snapshot))
 
 
 def test_texts_booleans_and_unknown_fields_become_metrics(sender: ApiClient):
@@ -155,10 +157,10 @@ def test_invalid_snapshot_is_rejected_with_the_field(sender: ApiClient, name: st
 
 
 def test_device_key_may_send_only_its_own_snapshot(device: ApiClient, reader: ApiClient, anonymous: ApiClient):
-    assert device.post(ADDRESS, now(FLAT)).status == 403
-    assert device.post(ADDRESS, now(FLAT) | {"node_id": "device_001"}).status == 200
-    assert reader.post(ADDRESS, now(FLAT)).status == 403
-    assert anonymous.post(ADDRESS, now(FLAT)).status == 401
+    assert device.post(ADDRESS, with_current_time(FLAT)).status == 403
+    assert device.post(ADDRESS, with_current_time(FLAT) | {"node_id": "device_001"}).status == 200
+    assert reader.post(ADDRESS, with_current_time(FLAT)).status == 403
+    assert anonymous.post(ADDRESS, with_current_time(FLAT)).status == 401
 
 
 json_values = st.recursive(

@@ -58,7 +58,7 @@ def renew(caller: ApiClient, refresh_token: str) -> ApiResponse:
     return caller.post("/api/v1/auth/refresh", {"refresh_token": refresh_token})
 
 
-def forged(claims: dict[str, Any], **how: Any) -> str:
+def sign(claims: dict[str, Any], **how: Any) -> str:
     """A token as the site makes them, with other claims; None takes one away."""
     family = TokenFamily.objects.get()
     now = int(time.time())
@@ -139,37 +139,37 @@ def test_invalid_token_request_reports_the_field(anonymous: ApiClient, sent: Any
     assert (answer.status, answer.json["errors"][0]["field"]) == (400, field)
 
 
-def spoilt(good: dict[str, Any]) -> dict[str, str]:
+def invalid_tokens(good: dict[str, Any]) -> dict[str, str]:
     """Every token that must not open: what is wrong with it, and the token."""
     now = int(time.time())
     head, payload, signature = good["access_token"].split(".")
     other_head = jwt.encode({"a": 1}, tokens._signing_key(), "HS256").split(".")
     return {
-        "alg=none": forged({}, key=None, algorithm="none"),
-        "alg=none with the signature of a good one": f"{forged({}, key=None, algorithm='none')}{signature}",
-        "another algorithm": forged({}, algorithm="HS512"),
-        "another key": forged({}, key=b"x" * 32),
-        "wrong audience": forged({"aud": "telemetry-service"}),
-        "no audience": forged({"aud": None}),
-        "wrong issuer": forged({"iss": "https://evil.example"}),
-        "no issuer": forged({"iss": None}),
-        "expired": forged({"exp": now - 1}),
-        "nbf in the future": forged({"nbf": now + 60}),
-        "iat in the future": forged({"iat": now + 60}),
-        "no exp": forged({"exp": None}),
-        "exp that is no time": forged({"exp": "soon"}),
-        "exp without end": forged({"exp": 1e400}),
-        "greater scope": forged({"scope": "root"}),
-        "unknown family": forged({"family": 999}),
-        "no scope": forged({"scope": None}),
-        "no family": forged({"family": None}),
-        "family of another kind": forged({"family": "x"}),
-        "family out of range": forged({"family": 10**30}),
+        "alg=none": sign({}, key=None, algorithm="none"),
+        "alg=none with the signature of a good one": f"{sign({}, key=None, algorithm='none')}{signature}",
+        "another algorithm": sign({}, algorithm="HS512"),
+        "another key": sign({}, key=b"x" * 32),
+        "wrong audience": sign({"aud": "telemetry-service"}),
+        "no audience": sign({"aud": None}),
+        "wrong issuer": sign({"iss": "https://evil.example"}),
+        "no issuer": sign({"iss": None}),
+        "expired": sign({"exp": now - 1}),
+        "nbf in the future": sign({"nbf": now + 60}),
+        "iat in the future": sign({"iat": now + 60}),
+        "no exp": sign({"exp": None}),
+        "exp that is no time": sign({"exp": "soon"}),
+        "exp without end": sign({"exp": 1e400}),
+        "greater scope": sign({"scope": "root"}),
+        "unknown family": sign({"family": 999}),
+        "no scope": sign({"scope": None}),
+        "no family": sign({"family": None}),
+        "family of another kind": sign({"family": "x"}),
+        "family out of range": sign({"family": 10**30}),
         "changed payload": ".".join((head, other_head[1], signature)),
         "changed head": ".".join((other_head[0] + "e30", payload, signature)),
         "no signature": f"{head}.{payload}.",
         "a refresh token": good["refresh_token"],
-        "too long": forged({"more": "x" * 9000}),
+        "too long": sign({"more": "x" * 9000}),
         "deep": "eyJ" + ".".join(("W1tb" * 1500, "W1tb" * 400, "x")),
         "not base64": "ey!.ey!.ey!",
         "nothing": "ey..",
@@ -178,8 +178,8 @@ def spoilt(good: dict[str, Any]) -> dict[str, str]:
 
 def test_forged_token_is_rejected_at_all_endpoints(anonymous: ApiClient, root: Any) -> None:
     good = sign_in(anonymous).json
-    assert_authorized(with_token(anonymous, forged({})))  # so that what is refused below is refused for its one flaw
-    for why, token in spoilt(good).items():
+    assert_authorized(with_token(anonymous, sign({})))  # so that what is refused below is refused for its one flaw
+    for why, token in invalid_tokens(good).items():
         assert_unauthorized(with_token(anonymous, token), why)
         assert_unauthorized(ApiClient(anonymous.port, {"X-Api-Key": token}), why)
 

@@ -54,7 +54,7 @@ points = st.builds(
 )
 
 
-def content(batch: Batch) -> list[object]:
+def batch_content(batch: Batch) -> list[object]:
     found: list[object] = []
     for group in batch.groups:
         for at in range(group.start, group.stop):
@@ -69,14 +69,14 @@ def fast(monkeypatch: pytest.MonkeyPatch, off: bool) -> None:
             monkeypatch.setattr(telemetry_json, name, ())
 
 
-def outcome(decode, *arguments):
+def decode_result(decode, *arguments):
     try:
-        return content(decode(*arguments))
+        return batch_content(decode(*arguments))
     except RequestRejected as error:
         return (error.status, error.detail)
 
 
-def printable(text: str) -> bool:
+def is_valid_name(text: str) -> bool:
     """Names are looked at by the pipeline, so the two ways may differ in those that it refuses."""
     return bool(text) and not text.isspace() and text.isprintable()
 
@@ -85,10 +85,10 @@ def printable(text: str) -> bool:
 def test_fast_path_and_slow_path_agree_on_batches(rows):
     body = json.dumps({"data_points": rows, "batch_id": "b"}).encode()
     with pytest.MonkeyPatch.context() as patch:
-        quick = outcome(telemetry_json.decode_batch, body, "d", LIMIT)
+        quick = decode_result(telemetry_json.decode_batch, body, "d", LIMIT)
         fast(patch, off=True)
-        careful = outcome(telemetry_json.decode_batch, body, "d", LIMIT)
-    if all(printable(row["metric_name"]) for row in rows):
+        careful = decode_result(telemetry_json.decode_batch, body, "d", LIMIT)
+    if all(is_valid_name(row["metric_name"]) for row in rows):
         assert quick == careful
 
 
@@ -96,10 +96,10 @@ def test_fast_path_and_slow_path_agree_on_batches(rows):
 def test_fast_path_and_slow_path_agree_on_bulk(devices):
     body = json.dumps(devices).encode()
     with pytest.MonkeyPatch.context() as patch:
-        quick = outcome(telemetry_json.decode_bulk, body)
+        quick = decode_result(telemetry_json.decode_bulk, body)
         fast(patch, off=True)
-        careful = outcome(telemetry_json.decode_bulk, body)
-    if all(printable(row["metric_name"]) for rows in devices.values() for row in rows):
+        careful = decode_result(telemetry_json.decode_bulk, body)
+    if all(is_valid_name(row["metric_name"]) for rows in devices.values() for row in rows):
         assert quick == careful
 
 
@@ -110,7 +110,7 @@ def test_decoders_survive_any_bytes(body):
         (telemetry_json.decode_batch, ("d", LIMIT)),
         (telemetry_json.decode_bulk, ()),
     ):
-        outcome(decode, body, *arguments)
+        decode_result(decode, body, *arguments)
 
 
 def test_duplicate_device_in_a_bulk_request_is_rejected():
