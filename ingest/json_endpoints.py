@@ -25,7 +25,7 @@ MAX_BODY_SIZE = 16 * 1024 * 1024  # bytes, before and after decompression
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class IngestEndpoint:
     """The decoders of an endpoint (body, device in the URL → points) and its response (receipt → body).
 
     `decode_numeric` decodes numeric points only and fails for any other body; not every endpoint has it.
@@ -98,11 +98,11 @@ def _bulk_response(receipt: Receipt) -> dict[str, Any]:
 
 
 ENDPOINTS = {
-    "single": Endpoint(decode_single, _point_response, decode_numeric_point),
-    "batch": Endpoint(
+    "single": IngestEndpoint(decode_single, _point_response, decode_numeric_point),
+    "batch": IngestEndpoint(
         lambda body, device_id: decode_batch(body, device_id, MAX_BODY_SIZE), Receipt.as_json, decode_numeric_batch
     ),
-    "bulk": Endpoint(lambda body, _: decode_bulk(body), _bulk_response, decode_numeric_bulk),
-    "snapshot": Endpoint(lambda body, _: decode_snapshot(body), Receipt.as_json),
-    "events": Endpoint(lambda body, _: decode_events(body), Receipt.as_json),
+    "bulk": IngestEndpoint(lambda body, _: decode_bulk(body), _bulk_response, decode_numeric_bulk),
+    "snapshot": IngestEndpoint(lambda body, _: decode_snapshot(body), Receipt.as_json),
+    "events": IngestEndpoint(lambda body, _: decode_events(body), Receipt.as_json),
 }

@@ -3,10 +3,10 @@ from django.urls import path
 from ingest.identity.key_views import KeysView, KeyView, RevokeKeyView, RotateKeyView
 from ingest.identity.token_views import RefreshView, RevokeView, TokenView
 from ingest.rejected import views as rejected
-from ingest.views import BatchView, BulkView, PointView, SnapshotView
+from ingest.views import BatchView, BulkIngestView, PointView, SnapshotView
 
 urlpatterns = [
-    path("bulk", BulkView.as_view()),
+    path("bulk", BulkIngestView.as_view()),
     path("devices/<path:device_id>/telemetry", PointView.as_view()),
     path("devices/<path:device_id>/telemetry/batch", BatchView.as_view()),
     path("auth/token", TokenView.as_view()),

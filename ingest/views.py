@@ -60,7 +60,7 @@ class BatchView(_IngestView):
         return self.ingest(request, device_id)
 
 
-class BulkView(_IngestView):
+class BulkIngestView(_IngestView):
     endpoint = "bulk"
 
     @describe_bulk

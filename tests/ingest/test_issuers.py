@@ -34,7 +34,7 @@ def jwk_of(kid: str, key: Any, **more: Any) -> dict[str, Any]:
     return kind.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"} | more
 
 
-class Issuer:
+class IssuerServer:
     """Publishes keys, counts who asks, and can be stopped and started again at the same address."""
 
     def __init__(self) -> None:
@@ -94,8 +94,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def issuer(clock: Clock, settings: Any) -> Iterator[Issuer]:
-    issuer = Issuer()
+def issuer(clock: Clock, settings: Any) -> Iterator[IssuerServer]:
+    issuer = IssuerServer()
     settings.JWT_ISSUERS = (trust(issuer.url),)
     yield issuer
     issuer.stop()
@@ -115,7 +115,7 @@ def sign(claims: dict[str, Any] | None = None, key: Any = EC, algorithm: str = "
     return jwt.encode({name: value for name, value in whole.items() if value is not None}, key, algorithm, head)
 
 
-def test_token_of_a_configured_issuer_is_accepted(anonymous: ApiClient, issuer: Issuer) -> None:
+def test_token_of_a_configured_issuer_is_accepted(anonymous: ApiClient, issuer: IssuerServer) -> None:
     assert_authorized(with_token(anonymous, sign()))
     assert_authorized(with_token(anonymous, sign(key=RSA, algorithm="RS256", kid="rsa")))
     assert_authorized(with_token(anonymous, sign({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
@@ -154,13 +154,13 @@ def invalid_tokens() -> dict[str, str]:
     }
 
 
-def test_token_that_differs_from_the_configuration_is_rejected(anonymous: ApiClient, issuer: Issuer) -> None:
+def test_token_that_differs_from_the_configuration_is_rejected(anonymous: ApiClient, issuer: IssuerServer) -> None:
     assert_authorized(with_token(anonymous, sign()))
     for why, token in invalid_tokens().items():
         assert_unauthorized(with_token(anonymous, token), why)
 
 
-def test_key_inside_a_token_is_ignored(anonymous: ApiClient, issuer: Issuer) -> None:
+def test_key_inside_a_token_is_ignored(anonymous: ApiClient, issuer: IssuerServer) -> None:
     now = int(time.time())
     claims = {"iss": NAME, "aud": AUDIENCE, "sub": "x", "scope": "telemetry.admin", "exp": now + 60}
     heads: list[dict[str, Any]] = [{"jwk": jwk_of("evil", STRANGER)}, {"jku": f"http://127.0.0.1:{issuer.port}/evil"}]
@@ -170,7 +170,7 @@ def test_key_inside_a_token_is_ignored(anonymous: ApiClient, issuer: Issuer) -> 
     assert issuer.asked == 1
 
 
-def test_highest_scope_of_a_token_counts(anonymous: ApiClient, issuer: Issuer) -> None:
+def test_highest_scope_of_a_token_counts(anonymous: ApiClient, issuer: IssuerServer) -> None:
     both = with_token(anonymous, sign({"scope": "telemetry.send telemetry.read"}))
     assert both.get("metrics").status == 200
     sends = with_token(anonymous, sign({"scope": "telemetry.send"}))
@@ -179,7 +179,7 @@ def test_highest_scope_of_a_token_counts(anonymous: ApiClient, issuer: Issuer) -
 
 
 def test_roles_and_groups_are_read_from_the_configured_claims(
-    anonymous: ApiClient, admin: ApiClient, issuer: Issuer, settings: Any
+    anonymous: ApiClient, admin: ApiClient, issuer: IssuerServer, settings: Any
 ) -> None:
     settings.JWT_ISSUERS = (trust(issuer.url, scope_claim="roles", groups_claim="sites"),)
     assert admin.post("bulk", {"press": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
@@ -205,7 +205,7 @@ def test_roles_and_groups_are_read_from_the_configured_claims(
 
 
 def test_cached_keys_stay_valid_while_the_issuer_is_unreachable(
-    anonymous: ApiClient, issuer: Issuer, clock: Clock
+    anonymous: ApiClient, issuer: IssuerServer, clock: Clock
 ) -> None:
     assert_authorized(with_token(anonymous, sign()))
     issuer.stop()
@@ -216,7 +216,9 @@ def test_cached_keys_stay_valid_while_the_issuer_is_unreachable(
     issuer.start()
 
 
-def test_token_is_rejected_until_its_issuer_is_reached(anonymous: ApiClient, issuer: Issuer, clock: Clock) -> None:
+def test_token_is_rejected_until_its_issuer_is_reached(
+    anonymous: ApiClient, issuer: IssuerServer, clock: Clock
+) -> None:
     issuer.stop()
     token = sign()
     assert_unauthorized(with_token(anonymous, token))
@@ -227,7 +229,7 @@ def test_token_is_rejected_until_its_issuer_is_reached(anonymous: ApiClient, iss
 
 
 def test_unknown_key_id_triggers_a_fetch_with_limited_frequency(
-    anonymous: ApiClient, issuer: Issuer, clock: Clock
+    anonymous: ApiClient, issuer: IssuerServer, clock: Clock
 ) -> None:
     assert_authorized(with_token(anonymous, sign()))
     issuer.keys = [jwk_of("newer", NEWER)]
@@ -240,7 +242,7 @@ def test_unknown_key_id_triggers_a_fetch_with_limited_frequency(
     assert_unauthorized(with_token(anonymous, sign({"jti": "2"})))  # its key was withdrawn
 
 
-def test_outdated_keys_are_renewed_in_the_background(issuer: Issuer, clock: Clock) -> None:
+def test_outdated_keys_are_renewed_in_the_background(issuer: IssuerServer, clock: Clock) -> None:
     keys = issuer_tokens.key_set_at(issuer.url)
     assert keys.key("ec") is not None
     issuer.keys = [jwk_of("newer", NEWER)]
@@ -252,7 +254,7 @@ def test_outdated_keys_are_renewed_in_the_background(issuer: Issuer, clock: Cloc
 
 
 def test_cached_token_of_a_withdrawn_key_is_rejected(
-    anonymous: ApiClient, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    anonymous: ApiClient, issuer: IssuerServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(issuer_tokens, "MAX_KEY_AGE", -1.0)  # what is remembered of a token is past its time at once
     holder = with_token(anonymous, sign())
@@ -280,7 +282,7 @@ def test_cached_token_of_a_withdrawn_key_is_rejected(
         b"[" * 100_000,
     ],
 )
-def test_invalid_response_of_an_issuer_keeps_the_cached_keys(issuer: Issuer, clock: Clock, body: bytes) -> None:
+def test_invalid_response_of_an_issuer_keeps_the_cached_keys(issuer: IssuerServer, clock: Clock, body: bytes) -> None:
     keys = issuer_tokens.key_set_at(issuer.url)
     before = keys.key("ec")
     assert before is not None
@@ -291,7 +293,7 @@ def test_invalid_response_of_an_issuer_keeps_the_cached_keys(issuer: Issuer, clo
     assert keys.key("ec") is before
 
 
-def test_redirects_of_a_key_set_are_not_followed(issuer: Issuer, clock: Clock) -> None:
+def test_redirects_of_a_key_set_are_not_followed(issuer: IssuerServer, clock: Clock) -> None:
     assert issuer_tokens.key_set_at(issuer.url.replace("/keys", "/moved")).key("ec") is None
     assert issuer.asked == 1
 
