@@ -184,7 +184,7 @@ def test_dashboard_lists_the_worst_devices_first(reader: ApiClient, viewer: ApiC
     assert [one["status"] for one in found["recent"]] == ["silent", "late", "reporting", "never_heard"]
     (value,) = found["recent"][2]["values"]
     assert (value["metric_name"], value["value"], value["unit"]) == ("temperature", 20.0, "°C")
-    assert found["summary"] == "1 of 4 devices is silent"
+    assert found["summary"] == "1 of 4 devices is offline"
     assert [one["device_id"] for one in viewer.get("/dashboard").json["recent"]] == ["late", "reporting"]
 
 
