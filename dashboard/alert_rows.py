@@ -172,7 +172,7 @@ def rows_of(alerts: Sequence[Alert], now: datetime) -> list[AlertRow]:
 
 
 def units_of(alerts: Sequence[Alert]) -> UnitOf:
-    """Return a function that tells the unit of an alert: of the metric's definition, else of its newest point."""
+    """Return a function from an alert to its unit: the unit of the metric definition, else of the newest point."""
     names = {alert.metric_name for alert in alerts}
     defined = dict(MetricDefinition.objects.filter(name__in=names).exclude(unit="").values_list("name", "unit"))
     undefined = [alert for alert in alerts if alert.device_id is not None and alert.metric_name not in defined]

@@ -12,7 +12,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.contrib.auth import get_user_model
 
-from dashboard.live_subscription import InvalidSubscription, Subscription, is_same_site
+from dashboard.live_subscription import InvalidSubscription, LiveSubscription, is_same_site
 from ingest.authentication import find_caller_async, is_still_valid, read_credential
 from metrics import stream_follower
 from metrics.models import Device
@@ -105,7 +105,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         try:
             if text_data is None or len(text_data) > MAX_MESSAGE_LENGTH:
                 raise InvalidSubscription("message must be JSON text of at most 256 KiB")
-            subscription = Subscription.parse(json.loads(text_data))
+            subscription = LiveSubscription.parse(json.loads(text_data))
         except (InvalidSubscription, ValueError, RecursionError) as error:
             await self.send_message({"type": "error", "detail": str(error)})
             return
@@ -113,7 +113,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
             self.sending.cancel()
         self.sending = asyncio.create_task(self.send_points(subscription))
 
-    async def send_points(self, subscription: Subscription) -> None:
+    async def send_points(self, subscription: LiveSubscription) -> None:
         """Send a snapshot and then every new point, until the socket closes or sends another subscription."""
         requested = None if subscription.devices is None else set(subscription.devices)
         devices = await database_sync_to_async(visible_devices)(self.caller, requested)

@@ -108,7 +108,7 @@ class DeviceRow:
 
     @property
     def incomplete(self) -> str:
-        """What is missing from the newest values, in words."""
+        """The unreadable blocks, in words."""
         missing = "; ".join(f"{name} is damaged and was left out" for name in self.damaged)
         return f"Incomplete: {missing}" if missing else ""
 

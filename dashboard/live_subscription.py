@@ -11,11 +11,11 @@ MIN_INTERVAL_MS, MAX_INTERVAL_MS = 250, 10_000
 
 
 class InvalidSubscription(Exception):
-    """A message that is no valid subscription; the text tells the author of the client why."""
+    """A message that is no valid subscription; its text is sent to the client."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class LiveSubscription:
     """The series to send, and how often at most. None means all devices or metrics."""
 
     devices: frozenset[str] | None
@@ -23,7 +23,7 @@ class Subscription:
     interval_s: float
 
     @classmethod
-    def parse(cls, message: Any) -> "Subscription":
+    def parse(cls, message: Any) -> "LiveSubscription":
         """Read a message of a client. Raises InvalidSubscription."""
         if not isinstance(message, dict) or message.get("type") != "subscribe":
             raise InvalidSubscription(

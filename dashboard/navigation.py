@@ -1,4 +1,4 @@
-"""What the frame of every page needs: navigation, open alerts, permissions and the theme."""
+"""Context of every page: navigation, open alerts, permissions and the theme."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +59,7 @@ class NavigationItem:
 
 
 def page_context(request: HttpRequest) -> dict[str, Any]:
-    """Context of every page. What needs the database is read only where a template uses it."""
+    """Return the context of every page. Values from the database are lazy: error pages must not query it."""
 
     def can(scope: Scope) -> bool:
         return request.user.is_authenticated and caller_of(request.user).may(scope)

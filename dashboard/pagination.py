@@ -47,7 +47,7 @@ def paginate(request: HttpRequest, rows: Any, size: int = PAGE_SIZE) -> ListPage
 
 
 def page_of(request: HttpRequest, rows: Sequence[T], start: int, size: int = PAGE_SIZE) -> ListPage[T]:
-    """Return the page of rows that start at an offset; a row beyond `size` means that there is a next page."""
+    """Return the page of rows that start at an offset; an extra row beyond `size` gives a next page."""
     first_url = address_of(request, {"from": None}) if start else ""
     next_url = address_of(request, {"from": start + size}) if len(rows) > size else ""
     return ListPage(list(rows[:size]), start, first_url, next_url, size)

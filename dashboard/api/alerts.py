@@ -47,7 +47,7 @@ class RecentPatternsView(APIView):
         "list_recent_patterns",
         "Patterns of alerts, the highest confidence first",
         tag=Tag.ALERTS,
-        description="Patterns of which the caller sees every device, as a plain list.",
+        description="Patterns whose devices are all visible to the caller, as a plain list.",
         query=LimitParameters,
         answer=PatternSerializer(many=True),
         asked={"limit": 10},

@@ -1,4 +1,4 @@
-"""Status of the site and its devices: of what a caller sees, or a public one without names."""
+"""Status of the site and its devices, for a caller's devices or as public counts without names."""
 
 import time
 from datetime import datetime
@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Sum
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -54,7 +55,8 @@ class RejectedCounts(Answer):
     points = serializers.IntegerField()
 
 
-class Status(PublicStatus):
+@extend_schema_serializer(component_name="Status")
+class SiteStatus(PublicStatus):
     service = serializers.CharField()
     version = serializers.CharField()
     metrics_defined = serializers.IntegerField()
@@ -149,7 +151,7 @@ class StatusView(APIView):
         "Status of the site with internal figures",
         tag=Tag.STATISTICS,
         description="Counts the devices that the caller sees.",
-        answer=Status,
+        answer=SiteStatus,
         answered=_EXAMPLE
         | {
             "service": "telemetry_service",

@@ -10,11 +10,11 @@ from alerts.models import Channel, ChannelKind, Level, Route
 from alerts.notifications import channel_lifecycle
 from dashboard.forms.fields import (
     VERBATIM,
-    NamesField,
+    NamesFormField,
     PageForm,
-    TextField,
-    TextLinesField,
-    WeeklyField,
+    TextFormField,
+    TextLinesFormField,
+    WeeklyFormField,
     select,
     text_input,
 )
@@ -26,18 +26,18 @@ LEVELS = [(level, Level(level).label) for level in Level.values]
 class ChannelEditForm(PageForm):
     """A channel. Its URL and secret are never shown; empty inputs keep them."""
 
-    name = TextField(label="Name")
-    kind = TextField(widget=forms.RadioSelect(choices=ChannelKind.choices))
-    url = TextField(
+    name = TextFormField(label="Name")
+    kind = TextFormField(widget=forms.RadioSelect(choices=ChannelKind.choices))
+    url = TextFormField(
         label="URL",
         help_text="Stored secretly; not shown again.",
         widget=text_input("input mono", inputmode="url", placeholder="https://…", **VERBATIM),
     )
-    addresses = TextLinesField(
+    addresses = TextLinesFormField(
         rows=3, label="Email addresses", attributes={"class": "input", "placeholder": "One address per line"}
     )
-    action = TextField(label="Action")
-    secret = TextField(
+    action = TextFormField(label="Action")
+    secret = TextFormField(
         label="Signing secret",
         widget=forms.PasswordInput({"class": "input mono", "autocomplete": "new-password", "placeholder": "none"}),
     )
@@ -91,7 +91,7 @@ class EscalationWidget(forms.Widget):
         ]
 
 
-class EscalationField(forms.Field):
+class EscalationFormField(forms.Field):
     """Escalation steps; those without minutes are left out."""
 
     widget = EscalationWidget
@@ -108,18 +108,18 @@ class EscalationField(forms.Field):
 class RouteEditForm(PageForm):
     """A route."""
 
-    name = TextField(label="Name")
-    levels = NamesField(label="Levels", choices=LEVELS, help_text="None selected: every level.")
-    device_groups = NamesField(label="Groups", help_text="None selected: every device.")
-    weekly = WeeklyField(label="Recurring window")
-    channels = NamesField(label="Notify")
+    name = TextFormField(label="Name")
+    levels = NamesFormField(label="Levels", choices=LEVELS, help_text="None selected: every level.")
+    device_groups = NamesFormField(label="Groups", help_text="None selected: every device.")
+    weekly = WeeklyFormField(label="Recurring window")
+    channels = NamesFormField(label="Notify")
     repeat_minutes = forms.IntegerField(
         required=False,
         label="Repeat every (minutes)",
         help_text="Until the alert is acknowledged.",
         widget=text_input(inputmode="numeric", placeholder="never"),
     )
-    escalation = EscalationField(label="Escalation")
+    escalation = EscalationFormField(label="Escalation")
     enabled = forms.BooleanField(required=False, label="Enabled")
 
     def __init__(self, data: Any, route: Route, groups: Sequence[str], channels: Sequence[str]) -> None:

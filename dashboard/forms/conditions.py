@@ -15,13 +15,13 @@ from dashboard.forms.fields import (
     DurationWidget,
     NumberFormField,
     PageForm,
-    TextField,
+    TextFormField,
     ThresholdFormField,
     select,
     text_input,
 )
 
-Texts = dict[str, str]  # what a row's inputs hold, by name without prefix
+Texts = dict[str, str]  # the texts of a row's inputs, by name without prefix
 
 MIN_CONDITIONS = 2
 TYPED = ("metric_name", "threshold_value", "clear_threshold", "horizon", "evaluation_window")  # the others are selects
@@ -30,16 +30,16 @@ TYPED = ("metric_name", "threshold_value", "clear_threshold", "horizon", "evalua
 class ConditionForm(PageForm):
     """One condition. Its inputs are posted as lists: `c_kind`, `c_metric_name`, …."""
 
-    kind = TextField(label="Kind", widget=select("Kind of condition", rule_choices.CONDITION_KINDS))
-    aggregation = TextField(label="Aggregation", widget=select("Aggregation"))
-    measure = TextField(label="Trend measure", widget=select("Trend measure", rule_choices.MEASURES))
-    metric_name = TextField(
+    kind = TextFormField(label="Kind", widget=select("Kind of condition", rule_choices.CONDITION_KINDS))
+    aggregation = TextFormField(label="Aggregation", widget=select("Aggregation"))
+    measure = TextFormField(label="Trend measure", widget=select("Trend measure", rule_choices.MEASURES))
+    metric_name = TextFormField(
         label="Metric",
         widget=text_input(
             "input name", list="metric-names", placeholder="metric", **{"aria-label": "Metric"}, **VERBATIM
         ),
     )
-    condition = TextField(label="Comparison", widget=select("Comparison", rule_choices.COMPARISONS))
+    condition = TextFormField(label="Comparison", widget=select("Comparison", rule_choices.COMPARISONS))
     threshold_value = ThresholdFormField(
         label="Threshold", widget=text_input("input limit", placeholder="threshold", **{"aria-label": "Threshold"})
     )
@@ -103,7 +103,7 @@ class ConditionsWidget(forms.Widget):
         return [texts for texts in rows if not ConditionForm(texts).is_blank]
 
 
-class ConditionsField(forms.Field):
+class ConditionsFormField(forms.Field):
     """The texts of the conditions; ConditionForm reads them."""
 
     widget = ConditionsWidget
@@ -113,7 +113,7 @@ class ConditionsField(forms.Field):
 
 
 def condition_texts(condition: Mapping[str, Any]) -> Texts:
-    """Return what the inputs of a condition hold; what the condition leaves out is shown as its default."""
+    """Return the texts of the inputs of a condition; missing fields get their defaults."""
     parameters = condition.get("parameters") or {}
     texts = {
         "kind": condition.get("kind", Kind.THRESHOLD.value),

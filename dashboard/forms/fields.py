@@ -53,13 +53,13 @@ class PageForm(forms.Form):
     def offer(self, name: str, choices: Iterable[tuple[str, str]]) -> None:
         """Set the choices of a field of names; names that are selected already stay selectable."""
         field = self.fields[name]
-        assert isinstance(field, NamesField)
+        assert isinstance(field, NamesFormField)
         offered = list(choices)
         known = {value for value, _ in offered}
         field.choices = [*offered, *((value, value) for value in self[name].value() or () if value not in known)]
 
 
-class TextField(forms.CharField):
+class TextFormField(forms.CharField):
     """A text that may be empty."""
 
     def __init__(self, **options: Any) -> None:
@@ -86,8 +86,8 @@ class NumberFormField(forms.Field):
         return parse_number(str(value)) if isinstance(value, float) else value
 
 
-class ThresholdFormField(TextField):
-    """A number, a truth value or a text: what the text can be read as, in this order. None where it is empty."""
+class ThresholdFormField(TextFormField):
+    """A truth value, a number or a text; None where the input is empty."""
 
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
@@ -102,7 +102,7 @@ class ThresholdFormField(TextField):
         return str(value).lower() if isinstance(value, bool) else value
 
 
-class TextLinesField(TextField):
+class TextLinesFormField(TextFormField):
     """Names, one per line."""
 
     def __init__(self, rows: int = 2, **options: Any) -> None:
@@ -129,8 +129,8 @@ class ChipsInput(forms.CheckboxSelectMultiple):
         return option
 
 
-class NamesField(forms.MultipleChoiceField):
-    """Names chosen with checkboxes. Other names are valid too: what they name may not exist yet."""
+class NamesFormField(forms.MultipleChoiceField):
+    """Names chosen with checkboxes. Unlisted names are valid: a rule may name a channel that does not exist yet."""
 
     widget = ChipsInput
 
@@ -150,7 +150,7 @@ class DurationWidget(forms.MultiWidget):
         super().__init__({"": number, "unit": select(f"Unit of {label.lower()}", DURATION_UNITS)})
 
     def decompress(self, value: Any) -> list[Any]:
-        """Return a number of seconds in the largest unit of which it is a multiple."""
+        """Split seconds into a number and the largest unit that gives a whole number."""
         if not isinstance(value, int | float):
             return ["", 60]
         unit = next((unit for unit, _ in reversed(DURATION_UNITS) if value and value % unit == 0), 1)
@@ -192,7 +192,7 @@ class WeeklyWidget(forms.Widget):
         return {"days": data.getlist("days")} | times
 
 
-class WeeklyField(forms.Field):
+class WeeklyFormField(forms.Field):
     """A recurring window as alerts.recurring_windows takes it; None where no day is chosen."""
 
     widget = WeeklyWidget

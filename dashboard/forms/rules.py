@@ -14,7 +14,7 @@ from dashboard import rule_choices
 from dashboard.forms.conditions import (
     BLANK,
     ConditionForm,
-    ConditionsField,
+    ConditionsFormField,
     condition_texts,
     documents_of,
     with_blank_rows,
@@ -23,11 +23,11 @@ from dashboard.forms.fields import (
     VERBATIM,
     ChipsInput,
     DurationFormField,
-    NamesField,
+    NamesFormField,
     NumberFormField,
     PageForm,
-    TextField,
-    TextLinesField,
+    TextFormField,
+    TextLinesFormField,
     ThresholdFormField,
     select,
     text_input,
@@ -62,32 +62,34 @@ def _labelled(label: str, css_class: str = "input tiny", **attributes: str) -> f
 class RuleEditForm(PageForm):
     """A rule, with a ConditionForm for each condition of a composite rule."""
 
-    name = TextField(label="Name", widget=text_input(placeholder="Name of the rule"))
-    kind = TextField(label="Kind", widget=forms.RadioSelect(choices=rule_choices.KINDS))
-    aggregation = TextField(label="Aggregation", widget=select("Aggregation"))
-    measure = TextField(label="Trend measure", widget=select("Trend measure", rule_choices.MEASURES), initial="slope")
-    metric_name = TextField(
+    name = TextFormField(label="Name", widget=text_input(placeholder="Name of the rule"))
+    kind = TextFormField(label="Kind", widget=forms.RadioSelect(choices=rule_choices.KINDS))
+    aggregation = TextFormField(label="Aggregation", widget=select("Aggregation"))
+    measure = TextFormField(
+        label="Trend measure", widget=select("Trend measure", rule_choices.MEASURES), initial="slope"
+    )
+    metric_name = TextFormField(
         label="Metric",
         widget=_labelled("Metric", "input name", list="metric-names", placeholder="metric", **VERBATIM),
     )
-    condition = TextField(label="Comparison", widget=select("Comparison", rule_choices.COMPARISONS))
+    condition = TextFormField(label="Comparison", widget=select("Comparison", rule_choices.COMPARISONS))
     threshold_value = ThresholdFormField(
         label="Threshold", widget=_labelled("Threshold", "input limit", placeholder="threshold")
     )
     horizon = DurationFormField("Forecast horizon")
     expected_interval = DurationFormField("Expected interval", placeholder="auto")
     grace = DurationFormField("Grace period", placeholder="2 s")
-    operator = TextField(widget=select("Operator"))
-    conditions = ConditionsField(label="Conditions")
+    operator = TextFormField(widget=select("Operator"))
+    conditions = ConditionsFormField(label="Conditions")
     trigger_count = forms.IntegerField(
         required=False, label="Trigger count", widget=_labelled("Trigger count", inputmode="numeric")
     )
     evaluation_window = DurationFormField("Evaluation window")
-    level = TextField(
+    level = TextFormField(
         label="Level", widget=select("Level", [(level, label.lower()) for level, label in rule_choices.LEVELS])
     )
-    device_groups = NamesField(label="Groups")
-    device_ids = TextLinesField(label="Devices", attributes={"placeholder": "One device ID per line"})
+    device_groups = NamesFormField(label="Groups")
+    device_ids = TextLinesFormField(label="Devices", attributes={"placeholder": "One device ID per line"})
     clear_threshold = NumberFormField(
         label="Recovery threshold", widget=text_input(inputmode="decimal", placeholder="same as the threshold")
     )
@@ -96,15 +98,17 @@ class RuleEditForm(PageForm):
     )
     auto_resolve = forms.BooleanField(required=False, label="Resolve automatically")
     auto_resolve_timeout = DurationFormField("Auto-resolve after", placeholder="never")
-    notification_channels = NamesField(label="Notify")
-    runbook_url = TextField(label="Runbook", widget=text_input(inputmode="url", placeholder="https://…", **VERBATIM))
-    description = TextField(
+    notification_channels = NamesFormField(label="Notify")
+    runbook_url = TextFormField(
+        label="Runbook", widget=text_input(inputmode="url", placeholder="https://…", **VERBATIM)
+    )
+    description = TextFormField(
         label="Message",
         widget=forms.Textarea(
             {"class": "input", "rows": "2", "placeholder": "{device}, {metric} and {value} are filled in"}
         ),
     )
-    version = TextField()
+    version = TextFormField()
 
     rule_fields: dict[str, Any] | None = None  # all fields of the valid rule
 
@@ -127,7 +131,7 @@ class RuleEditForm(PageForm):
         operator = self["operator"].value()
         choices = {
             "aggregation": rule_choices.aggregation_choices(self["aggregation"].value()),
-            # A rule without an operator keeps none: "" stands for the default, which is "and".
+            # A rule without an operator keeps it unset; the default is "and".
             "operator": [("and" if operator else "", "all conditions are met"), ("or", "any condition is met")],
         }
         for name, pairs in choices.items():

@@ -10,9 +10,16 @@ from django.http import QueryDict
 from alerts import silences
 from alerts.models import SilenceKind
 from dashboard.forms.channels import LEVELS
-from dashboard.forms.fields import NamesField, PageForm, TextField, TextLinesField, WeeklyField, text_input
+from dashboard.forms.fields import (
+    NamesFormField,
+    PageForm,
+    TextFormField,
+    TextLinesFormField,
+    WeeklyFormField,
+    text_input,
+)
 
-UNTIL = 0  # the duration that stands for an end time
+UNTIL = 0  # the choice to enter an end time instead of a duration
 DURATIONS = (
     (3600, "1 h"), (4 * 3600, "4 h"), (86_400, "1 day"), (7 * 86_400, "7 days"), (UNTIL, "until …")
 )  # fmt: skip
@@ -27,20 +34,20 @@ def _local_time(label: str) -> forms.DateTimeField:
 class SilenceCreateForm(PageForm):
     """A silence or a maintenance window. Times are of the reader's time zone, which a script fills in."""
 
-    kind = TextField(widget=forms.RadioSelect(choices=SilenceKind.choices), initial=SilenceKind.SILENCE)
-    device_ids = TextLinesField(label="Devices", attributes={"placeholder": "One device ID per line"})
-    device_groups = NamesField(label="Groups")
-    rule_ids = NamesField(label="Rules")
-    levels = NamesField(label="Levels", choices=LEVELS)
-    metric_names = TextLinesField(label="Metrics", attributes={"placeholder": "One metric per line"})
+    kind = TextFormField(widget=forms.RadioSelect(choices=SilenceKind.choices), initial=SilenceKind.SILENCE)
+    device_ids = TextLinesFormField(label="Devices", attributes={"placeholder": "One device ID per line"})
+    device_groups = NamesFormField(label="Groups")
+    rule_ids = NamesFormField(label="Rules")
+    levels = NamesFormField(label="Levels", choices=LEVELS)
+    metric_names = TextLinesFormField(label="Metrics", attributes={"placeholder": "One metric per line"})
     lasting = forms.TypedChoiceField(
         required=False, choices=DURATIONS, coerce=int, empty_value=None, widget=forms.RadioSelect, initial=3600
     )
     starts_at = _local_time("From")
     ends_at = _local_time("until")
-    weekly = WeeklyField()
-    reason = TextField(label="Reason", widget=text_input(placeholder="Shown to everybody who sees the silence"))
-    timezone = TextField(widget=forms.HiddenInput, initial="UTC")
+    weekly = WeeklyFormField()
+    reason = TextFormField(label="Reason", widget=text_input(placeholder="Shown to everybody who sees the silence"))
+    timezone = TextFormField(widget=forms.HiddenInput, initial="UTC")
 
     def __init__(self, data: QueryDict | None, query: QueryDict, now: datetime) -> None:
         """`?device=…`, `?group=…`, `?rule=…` and `?metric=…` of a link fill the form in."""

@@ -151,7 +151,7 @@ def _count_previous(alert: Alert, visible: AlertQuerySet) -> int:
 
 
 def _owners(caller: Caller, alert: Alert) -> list[tuple[str, str]]:
-    """Return the people to whom the alert can be assigned: everybody who may operate."""
+    """Return the possible owners: all users who may operate, with the current owner."""
     users = get_user_model().objects.filter(is_active=True)
     operators = users.filter(Q(is_superuser=True) | Q(groups__name=OPERATORS)).order_by("username").distinct()
     names = [f"user:{name}" for name in operators.values_list("username", flat=True)[:MAX_OWNERS]]
@@ -161,7 +161,7 @@ def _owners(caller: Caller, alert: Alert) -> list[tuple[str, str]]:
 
 
 def _chart(row: AlertRow) -> dict[str, Any]:
-    """Return what the chart draws besides the values; `window` is shown first, None follows the newest values."""
+    """Return the chart's thresholds, expected range and spans; `window` None means that the chart is live."""
     alert = row.alert
     lines = []
     threshold = drawn_threshold(alert)

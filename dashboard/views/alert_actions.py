@@ -34,7 +34,7 @@ Changed = tuple[list[Alert], str]  # the alerts that changed, and the message wh
 def act(request: HttpRequest) -> HttpResponse:
     """Apply an action to the selected alerts; the ID of an incident stands for all its alerts.
 
-    A button in a row names both: `acknowledge=alt_…`. Scripts receive the changed alerts as JSON.
+    The button of a row posts `acknowledge=alt_…` alone. Scripts receive the changed alerts as JSON.
     """
     caller = operator_of(request)
     action, ids = request.POST.get("verb", ""), request.POST.getlist("alert")[:MAX_SELECTED]

@@ -11,7 +11,6 @@ from django.views.decorators.http import require_safe
 
 from alerts.models import OPEN_STATUSES, Alert, Level, Rule, Status
 from alerts.models.alerts import AlertQuerySet
-from dashboard.alert_filters import AGES, VIEWS, AlertFilters
 from dashboard.alert_rows import (
     AlertRow,
     display_name,
@@ -22,6 +21,7 @@ from dashboard.alert_rows import (
     with_children,
     worst_first,
 )
+from dashboard.inbox_filters import AGES, VIEWS, InboxFilters
 from dashboard.open_alert_counts import BoundedCount, OpenAlertCounts
 from dashboard.pagination import PAGE_SIZE, ListPage, offset_of, page_of, to_int
 from dashboard.sparklines import MAX_SPARKLINES, alert_sparklines
@@ -56,7 +56,7 @@ class InboxSection:
         return SECTION_TITLES[self.status]
 
 
-def _sections(request: HttpRequest, alerts: AlertQuerySet, filters: AlertFilters, now: datetime) -> list[InboxSection]:
+def _sections(request: HttpRequest, alerts: AlertQuerySet, filters: InboxFilters, now: datetime) -> list[InboxSection]:
     """Return a page of one status, or for triage the first alerts of each status and the last day's resolved ones."""
     is_single = len(filters.statuses) == 1
     start = offset_of(request, MAX_INBOX_OFFSET) if is_single else 0
@@ -94,7 +94,7 @@ def _heads(alerts: AlertQuerySet, status: Status, start: int, count: int) -> lis
 def inbox(request: HttpRequest) -> HttpResponse:
     """Show the alerts: `?view=` is one status, "mine", or empty for triage; the other parameters filter."""
     caller, now = caller_of(request.user), timezone.now()
-    filters = AlertFilters.parse(request.GET)
+    filters = InboxFilters.parse(request.GET)
     visible = Alert.objects.visible_to(caller).without_shadows()
     sections = _sections(request, filters.apply(visible, caller.name, now), filters, now)
     owners = visible.filter(status=Status.ACKNOWLEDGED).order_by("owner").values_list("owner", flat=True).distinct()
@@ -123,7 +123,7 @@ def alert_updates(request: HttpRequest) -> JsonResponse:
     visible = Alert.objects.visible_to(caller).without_shadows()
     since = to_int(request.GET.get("since", ""))
     newer = (
-        AlertFilters.parse(request.GET).apply(visible, caller.name, now).filter(pk__gt=since, status__in=OPEN_STATUSES)
+        InboxFilters.parse(request.GET).apply(visible, caller.name, now).filter(pk__gt=since, status__in=OPEN_STATUSES)
     )
     shown = visible.filter(alert_id__in=_shown_ids(request, MAX_UPDATED)).values_list("alert_id", "status", "owner")
     return JsonResponse(

@@ -105,7 +105,7 @@ def _row(request: HttpRequest, number: int) -> Rejected:
 
 
 def _replay(request: HttpRequest, numbers: Any, metric_name: str) -> HttpResponse:
-    """Replay rows and tell how many points were stored and rejected again."""
+    """Replay rows and show the number of stored and rejected points."""
     try:
         result = replay(numbers, caller_of(request.user))
     except EXPECTED_ERRORS as error:

@@ -66,7 +66,7 @@ class RuleRow:
 
     @property
     def noise_score(self) -> str:
-        """From 0 to 100: the higher, the more alerts nobody acted on."""
+        """From 0 to 100: the share of alerts without any action."""
         score = getattr(self.rule, "noise", None)
         value = None if score is None else score.figures.get("score")
         return f"{value:.0f}/100" if isinstance(value, int | float) else ""

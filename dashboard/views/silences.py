@@ -63,7 +63,7 @@ class SilenceRow:
 
     @property
     def targets(self) -> list[tuple[str, str]]:
-        """What it silences: (kind, names)."""
+        """The silenced alert, devices, groups, metrics, rules and levels as (kind, names)."""
         silence = self.silence
         targets = (
             ("Alert", self.alert.message if self.alert else silence.alert_id),
@@ -91,7 +91,7 @@ class SilenceRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SilencePreview:
+class PreviewedAlerts:
     """The alerts of the last days that a silence would have covered."""
 
     count: int
@@ -130,9 +130,9 @@ def silence_list(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/alerts/silences.html", context, status=422 if form.errors else 200)
 
 
-def _preview(alerts: QuerySet[Alert], now: datetime) -> SilencePreview:
+def _preview(alerts: QuerySet[Alert], now: datetime) -> PreviewedAlerts:
     newest = alerts.select_related("device").order_by("-triggered_at", "-id")[:MAX_PREVIEW_ROWS]
-    return SilencePreview(alerts[:MAX_COUNT].count(), rows_of(list(newest), now))
+    return PreviewedAlerts(alerts[:MAX_COUNT].count(), rows_of(list(newest), now))
 
 
 def _lists(request: HttpRequest, caller: Caller, now: datetime) -> dict[str, Any]:

@@ -192,7 +192,7 @@ class TestVerbs:
         again = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}, follow=True).content.decode()
         assert "already acknowledged" in again
 
-    def test_selected_alerts_are_assigned_to_the_caller_or_to_nobody(
+    def test_selected_alerts_are_assigned_and_unassigned(
         self, client: Client, visible_alert: Alert, hidden_alert: Alert
     ):
         both = [visible_alert.alert_id, hidden_alert.alert_id]

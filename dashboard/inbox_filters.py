@@ -24,7 +24,7 @@ AGES = (("", "Any age"), ("u1", "Under 1 h"), ("o1", "Over 1 h"), ("o24", "Over 
 
 
 @dataclass(frozen=True, slots=True)
-class AlertFilters:
+class InboxFilters:
     """The filters as they were given. A value that does not exist matches no alert."""
 
     view: str = ""
@@ -37,7 +37,7 @@ class AlertFilters:
     age: str = ""
 
     @classmethod
-    def parse(cls, query: QueryDict) -> "AlertFilters":
+    def parse(cls, query: QueryDict) -> "InboxFilters":
         """Read the parameters of an address."""
 
         def text(name: str) -> str:
@@ -50,7 +50,7 @@ class AlertFilters:
 
     @property
     def narrows(self) -> bool:
-        """Whether any filter besides the view is set."""
+        """Whether a filter other than the view is set."""
         return any((self.search, self.level, self.group, self.device, self.owner, self.rule, self.age))
 
     @property
