@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, register
 
 @register("actions")
 def check_actions_importable(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Return an error for each action that cannot be imported, whatever its import raises."""
+    """Return an error for each action that cannot be imported."""
     from alerts.notifications.channels.action import import_action  # imports models, which are loaded by now
 
     errors: list[CheckMessage] = []

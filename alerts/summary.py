@@ -26,15 +26,17 @@ class DatabaseAlertSummary:
     """Alert summary from the database, in one or two statements each."""
 
     def count_last_day(self, caller: Caller, device_id: str | None) -> int:
-        """Return the number of alerts triggered in the last 24 hours that the caller may see, of one device if
-        given.
+        """Return the number of alerts that the caller may see and that triggered in the last 24 hours.
+
+        device_id  count the alerts of this device only
         """
         alerts = Alert.objects.visible_to(caller).without_shadows().filter(triggered_at__gte=timezone.now() - DAY)
         return (alerts if device_id is None else alerts.filter(device__device_id=device_id)).order_by().count()
 
     def health(self) -> tuple[str, str]:
-        """Return the status (healthy, degraded or unhealthy) of rule evaluation and the reason. Raises
-        StorageUnavailable.
+        """Return the status of rule evaluation (healthy, degraded or unhealthy) and the reason.
+
+        Raises StorageUnavailable.
         """
         with monitoring_connection() as connection:
             [row] = connection.execute(_HEALTH).fetchall()

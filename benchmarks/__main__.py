@@ -1,8 +1,7 @@
-"""`make bench`: ingestion and reads over HTTP. Each value is the median of three runs; every write is fsynced before
-the response.
+"""`make bench`: ingestion and reads over HTTP.
 
-Load generator and servers share the machine. Absolute values differ between machines; the ratio to InfluxDB, measured
-in the same run, differs less.
+Each value is the median of three runs; every write is fsynced before the response. Load generator and servers share the
+machine. Absolute values differ between machines; the ratio to InfluxDB, measured in the same run, differs less.
 """
 
 import argparse
@@ -33,8 +32,9 @@ class IngestBenchmark:
         return [self.generator.run(port, file, connections, mode) for _ in range(self.runs)]
 
     def batches(self, site: Site) -> None:
-        """Measure batches of 1,000 points, alternating with InfluxDB if it is installed, since machines change
-        speed.
+        """Measure batches of 1,000 points, alternating with InfluxDB if it is installed.
+
+        Runs alternate because the speed of a machine changes over time.
         """
         file = self.generator.prepare("bulk", encoders.bulk(self.load, 1000, 4))
         influx_rates, results, cpu_seconds = [], [], 0.0

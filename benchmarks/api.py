@@ -1,8 +1,8 @@
-"""`make bench-api`: response times of the endpoints on a large site: 100,000 devices, a million series, 100 million
-points.
+"""`make bench-api`: response times of the endpoints on a large site.
 
-Measures every endpoint with a required response time, and further ones that depend on the number of devices. The p95 of
-requests over one connection, each for another device, is compared with the required time.
+The site has 100,000 devices, a million series and 100 million points. Measures every endpoint with a required response
+time, and further ones that depend on the number of devices. The p95 of requests over one connection, each for another
+device, is compared with the required time.
 """
 
 import argparse

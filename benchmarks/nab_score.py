@@ -51,8 +51,9 @@ class AlarmScore:
 
 
 def weigh_position(position: float) -> float:
-    """Return the weight of an alarm by its position: -1 is the first row of a window, 0 its end, above 0 is behind
-    it.
+    """Return the weight of an alarm by its position.
+
+    position  -1 is the first row of a window, 0 its end, above 0 is behind it
     """
     return -1.0 if position > 3 else 2 / (1 + float(np.exp(5 * position))) - 1
 

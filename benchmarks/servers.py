@@ -170,8 +170,9 @@ class InfluxDB(Server):
 
 
 class VictoriaMetrics(Server):
-    """VictoriaMetrics with package defaults except the retention: writes are acknowledged from memory and reach the
-    disk seconds later.
+    """VictoriaMetrics with package defaults except the retention.
+
+    Writes are acknowledged from memory and reach the disk seconds later.
     """
 
     @staticmethod

@@ -59,8 +59,9 @@ def series_values(kind: str, rng: np.random.Generator, d: int, t: int) -> Floats
 
 
 class Workload:
-    """`devices` with ten metrics each, a point of each every `step` seconds, `ticks` points from `start` (seconds since
-    1970).
+    """`devices` with ten metrics each, as points and as texts.
+
+    A point of each series every `step` seconds, `ticks` points from `start` (seconds since 1970).
     """
 
     def __init__(self, devices: int, ticks: int, start: int, step: int = 10, seed: int = 1) -> None:

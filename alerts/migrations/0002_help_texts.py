@@ -246,7 +246,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='rule',
             name='suspended',
-            field=models.TextField(blank=True, editable=False, help_text='Error because of which the rule is not evaluated.'),
+            field=models.TextField(blank=True, editable=False, help_text='Error that suspends the evaluation of the rule.'),
         ),
         migrations.AlterField(
             model_name='rule',

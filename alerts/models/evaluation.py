@@ -40,7 +40,7 @@ class EvaluatorReport(models.Model):
 
 
 class NoiseScore(models.Model):
-    """Noise score of a rule: the share of its alerts that nobody acted on."""
+    """Noise score of a rule: its share of alerts without a reaction."""
 
     rule = models.OneToOneField(Rule, models.CASCADE, related_name="noise")
     at = models.DateTimeField(db_default=Now())

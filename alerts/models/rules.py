@@ -144,7 +144,7 @@ class Rule(Audited):
     total_triggers = models.BigIntegerField(default=0, editable=False)
     last_triggered = models.DateTimeField(null=True, editable=False)
     suspended = models.TextField(
-        blank=True, editable=False, help_text="Error because of which the rule is not evaluated."
+        blank=True, editable=False, help_text="Error that suspends the evaluation of the rule."
     )
     created_by = models.CharField(max_length=2 * NAME_LENGTH, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

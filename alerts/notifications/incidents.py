@@ -79,8 +79,8 @@ def find_causes(alerts: Iterable[Alert]) -> AlertCauses:
 def group_by_cause(causes: AlertCauses, min_size: int) -> list[tuple[str, list[int]]]:
     """Group alerts by causes that at least `min_size` of them share; each alert is in one group at most.
 
-    Device groups of which at least half of the devices alert come before those of which fewer do. Rules come last: a
-    failing device group says more than the rule that detected it.
+    Device groups with alerts on at least half of their devices come before the other causes. Rules come last: a failing
+    device group says more than the rule that detected it.
     """
     remaining = dict(causes)
     groups: list[tuple[str, list[int]]] = []

@@ -1,7 +1,8 @@
-"""Sender: creates deliveries of due notifications, sends them and records the results.
+"""Sender: create deliveries of due notifications, send them and record the results.
 
-It runs in a thread of a worker and depends on PostgreSQL only: `wake` starts a pass at once, otherwise it polls. Any
-number of senders may run; what a killed sender had in flight is sent by another one after its lease expires.
+It runs in a thread of a worker and depends on PostgreSQL only: setting `wake` starts a pass at once, otherwise it
+polls. Any number of senders may run. After a sender is killed, others send its unrecorded deliveries once their lease
+expires.
 """
 
 import logging

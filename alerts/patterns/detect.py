@@ -101,7 +101,7 @@ def detect_flapping(alerts: AlertColumns) -> Iterator[DetectedPattern]:
 
 
 def detect_sequences(alerts: AlertColumns, scopes: Ints, scope_kind: str) -> Iterator[DetectedPattern]:
-    """Yield pairs of rules of which the second often alerts soon after the first in the same scope.
+    """Yield pairs of rules whose second rule often alerts soon after the first in the same scope.
 
     alerts, scopes  one row per alert and scope: its device, or each group of its device. In a group, the second alert
                     must be of another device.
@@ -217,10 +217,10 @@ def _detect_weekdays(
 
 
 def detect_co_occurrence(alerts: AlertColumns) -> Iterator[DetectedPattern]:
-    """Yield groups of devices that alert within a minute of one another, whatever the rule.
+    """Yield groups of devices that alert within a minute of one another, for any rule.
 
-    The support is the number of moments at which more than half of them alerted, the cases all moments at which any
-    did.
+    The support is the number of moments with alerts on more than half of the devices, the cases all moments with an
+    alert.
     """
     if not len(alerts):
         return

@@ -61,7 +61,7 @@ def count_new_patterns(now: datetime) -> int:
 
 
 def _build_identity(row: Pattern) -> str:
-    """Return what identifies a pattern across runs, besides its kind."""
+    """Return the identity of a pattern across runs, besides its kind."""
     return json.dumps([row.subject, row.devices if row.kind == "together" else []], sort_keys=True)
 
 
@@ -143,14 +143,14 @@ def _collect_pks(patterns: Iterable[DetectedPattern], *keys: str) -> set[int]:
 
 
 def _describe(pattern: DetectedPattern, subject: dict[str, Any], devices: list[str]) -> str:
-    evidence_of_cases = f"in {pattern.support:,} of {pattern.cases:,} cases"
+    cases = f"in {pattern.support:,} of {pattern.cases:,} cases"
     if pattern.kind == "flapping":
         evidence = f"{pattern.support:,} of its {pattern.cases:,} alerts were {FLAPPING_ALERTS} or more within an hour"
         return f"“{subject['rule']['rule_name']}” on {subject['device']} flaps: {evidence}"
     if pattern.kind == "following":
         where = f"on {subject['device']}" if "device" in subject else f"elsewhere in group {subject['group']}"
         then, first = (subject[key]["rule_name"] for key in ("then", "first"))
-        return f"“{then}” {where} follows “{first}” within 10 min {evidence_of_cases}"
+        return f"“{then}” {where} follows “{first}” within 10 min {cases}"
     if pattern.kind == "hour":
         hour = subject["hour"]
         evidence = f"{pattern.support:,} of the {pattern.cases:,} hours with alerts"
@@ -160,4 +160,4 @@ def _describe(pattern: DetectedPattern, subject: dict[str, Any], devices: list[s
         return f"“{subject['rule']['rule_name']}” alerts on {_WEEKDAYS[subject['weekday']]}: {evidence}"
     unnamed = len(devices) - _MAX_NAMED_DEVICES
     names = f"{', '.join(devices[:_MAX_NAMED_DEVICES])} and {unnamed:,} more" if unnamed > 0 else " and ".join(devices)
-    return f"{names} alert within a minute of one another {evidence_of_cases}"
+    return f"{names} alert within a minute of one another {cases}"

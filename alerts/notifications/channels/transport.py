@@ -70,7 +70,7 @@ class Transport(Protocol):
     """One channel kind. `send` is called in threads, outside of transactions, and returns within the lease."""
 
     def check(self, channel: Channel) -> list[tuple[str, str]]:
-        """Return the errors of the channel as (field, what is accepted)."""
+        """Return the errors of the channel as (field, message)."""
 
     def send(self, channel: Channel, message: ChannelMessage) -> SendReceipt:
         """Send the message. Raises SendFailed."""

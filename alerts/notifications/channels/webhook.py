@@ -94,7 +94,7 @@ def sign(secret: str, body: bytes, at: int) -> str:
 
 
 def parse_url(url: str) -> SplitResult:
-    """Parse and validate the URL of a webhook. Raises ValueError with what is accepted."""
+    """Parse and validate the URL of a webhook. Raises ValueError."""
     accepted = "must be a URL such as https://example.com/path"
     if len(url) > MAX_URL_LENGTH or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ValueError(f"{accepted}, at most {MAX_URL_LENGTH} ASCII characters without spaces")
