@@ -14,8 +14,9 @@ from rest_framework.views import APIView
 from ingest.tasks import collect_host
 from metrics.storage.errors import StorageUnavailable
 from rest.caller import Scope
-from rest.openapi import Answer, Tag, operation
+from rest.openapi import Tag, operation
 from rest.permissions import caller
+from rest.responses import ResponseSerializer
 
 COLLECT_TIMEOUT = 60  # seconds within which a worker has to start
 
@@ -29,7 +30,7 @@ class WorkersUnavailable(StorageUnavailable):
     """No Celery broker can be reached: 503."""
 
 
-class CollectingSerializer(Answer):
+class CollectingSerializer(ResponseSerializer):
     success = serializers.BooleanField()
     snapshot_id = serializers.CharField(help_text="The `batch_id` of the snapshot in the journal.")
     message = serializers.CharField()

@@ -11,7 +11,8 @@ from rest_framework import serializers
 from ingest.wire.compression import CODINGS
 from ingest.wire.telemetry_json import MAX_BATCH_POINTS
 from ingest.wire.validate import MAX_NAME_LENGTH, MAX_UNIT_LENGTH
-from rest.openapi import JSON, Answer, Tag, operation
+from rest.openapi import JSON, Tag, operation
+from rest.responses import ResponseSerializer
 
 VALUE = "A number, text, boolean, object or array; null is not accepted."
 NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
@@ -22,7 +23,7 @@ class ValueField(serializers.JSONField):
     """A value of any JSON type but null."""
 
 
-class PointSerializer(Answer):
+class PointSerializer(ResponseSerializer):
     timestamp = serializers.DateTimeField(help_text="Time of the measurement: RFC 3339 with an offset.")
     metric_name = serializers.CharField(max_length=MAX_NAME_LENGTH)
     value = ValueField(help_text=VALUE)
@@ -42,7 +43,7 @@ class PointsField(serializers.Field[Any, Any, Any, Any]):
     """An array of points, or a compressed array as base64."""
 
 
-class BatchSerializer(Answer):
+class BatchSerializer(ResponseSerializer):
     data_points = PointsField(
         help_text="1 to 1,000 points; with `compression` optionally as a compressed array in base64."
     )
@@ -57,21 +58,21 @@ class BatchSerializer(Answer):
     )
 
 
-class RejectedSerializer(Answer):
+class RejectedSerializer(ResponseSerializer):
     device_id = serializers.CharField(required=False, help_text="The device, if the request has several.")
     index = serializers.IntegerField(help_text="Index of the point in its array.")
     field = serializers.CharField()
     detail = serializers.CharField(help_text="The error and the accepted values.")
 
 
-class PointReceipt(Answer):
+class PointReceipt(ResponseSerializer):
     success = serializers.BooleanField()
     message = serializers.CharField()
     device_id = serializers.CharField()
     metric_name = serializers.CharField()
 
 
-class BatchReceipt(Answer):
+class BatchReceipt(ResponseSerializer):
     success = serializers.BooleanField(help_text="Whether at least one point was stored.")
     ingested_count = serializers.IntegerField()
     failed_count = serializers.IntegerField()

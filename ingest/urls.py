@@ -1,9 +1,10 @@
 from django.urls import path
 
-from ingest.identity.key_views import KeysView, KeyView, RevokeKeyView, RotateKeyView
+from ingest.identity.key_views import KeyResource
 from ingest.identity.token_views import RefreshView, RevokeView, TokenView
 from ingest.rejected import views as rejected
 from ingest.views import BatchView, BulkIngestView, PointView, SnapshotView
+from rest.resources import COLLECTION, ITEM
 
 urlpatterns = [
     path("bulk", BulkIngestView.as_view()),
@@ -12,10 +13,10 @@ urlpatterns = [
     path("auth/token", TokenView.as_view()),
     path("auth/refresh", RefreshView.as_view()),
     path("auth/revoke", RevokeView.as_view()),
-    path("keys", KeysView.as_view()),
-    path("keys/<int:key_id>", KeyView.as_view()),
-    path("keys/<int:key_id>/rotate", RotateKeyView.as_view()),
-    path("keys/<int:key_id>/revoke", RevokeKeyView.as_view()),
+    path("keys", KeyResource.as_view(COLLECTION)),
+    path("keys/<int:key_id>", KeyResource.as_view(ITEM)),
+    path("keys/<int:key_id>/rotate", KeyResource.as_view({"post": "rotate"})),
+    path("keys/<int:key_id>/revoke", KeyResource.as_view({"post": "revoke"})),
     path("snapshot", SnapshotView.as_view()),
     path("rejected", rejected.RejectedView.as_view()),
     path("rejected/replay", rejected.ReplayView.as_view()),

@@ -1,4 +1,4 @@
-"""ETags of configuration: nobody overwrites what somebody else has changed meanwhile."""
+"""ETags of configuration: optimistic locking of changes with If-Match, conditional reads with If-None-Match."""
 
 from typing import Any
 
@@ -10,29 +10,29 @@ from rest_framework.response import Response
 
 class PreconditionFailed(APIException):
     status_code = status.HTTP_412_PRECONDITION_FAILED
-    default_detail = "it was changed since you read it: read it again, and send If-Match with its new ETag"
+    default_detail = "the object has changed since it was read: read it again and send If-Match with the new ETag"
 
 
-def etag(thing: Any) -> str:
-    """The ETag of a row that knows its version, or when it was changed."""
-    version = getattr(thing, "version", None) or int(thing.updated_at.timestamp() * 1_000_000)
-    return f'"{thing.pk}-{version}"'
+def etag(row: Any) -> str:
+    """Return the ETag of a row, from its `version` or else from `updated_at`."""
+    version = getattr(row, "version", None) or int(row.updated_at.timestamp() * 1_000_000)
+    return f'"{row.pk}-{version}"'
 
 
-def check_match(request: Request, thing: Any) -> None:
-    """Raise PreconditionFailed where If-Match names another state than this."""
-    named = request.headers.get("If-Match")
-    if named is not None and named.strip() != "*" and etag(thing) not in _names(named):
+def check_match(request: Request, row: Any) -> None:
+    """Raise PreconditionFailed if If-Match does not include the ETag of this row."""
+    header = request.headers.get("If-Match")
+    if header is not None and header.strip() != "*" and etag(row) not in _tags(header):
         raise PreconditionFailed
 
 
-def tagged(request: Request, thing: Any, body: Any, code: int = status.HTTP_200_OK) -> Response:
-    """An answer with its ETag; 304 without a body where the caller has it already."""
-    tag = etag(thing)
-    if request.method == "GET" and tag in _names(request.headers.get("If-None-Match", "")):
+def respond_with_etag(request: Request, row: Any, body: Any, code: int = status.HTTP_200_OK) -> Response:
+    """Return a response with an ETag, or 304 without a body when If-None-Match of a GET names it."""
+    tag = etag(row)
+    if request.method == "GET" and tag in _tags(request.headers.get("If-None-Match", "")):
         return Response(status=status.HTTP_304_NOT_MODIFIED, headers={"ETag": tag})
     return Response(body, code, headers={"ETag": tag})
 
 
-def _names(header: str) -> set[str]:
-    return {name.strip().removeprefix("W/") for name in header.split(",")}
+def _tags(header: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in header.split(",")}

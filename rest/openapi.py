@@ -79,8 +79,15 @@ _PATH: dict[str, tuple[str, dict[str, Any], Any]] = {  # name of a path's variab
 }
 
 
-class Answer(serializers.Serializer[Any]):
-    """The shape of an answer that no serializer writes: only described, and held to by the tests of the schema."""
+_METHODS = {  # HTTP methods of the standard actions; other actions of a resource are POST
+    **{method: method for method in ("get", "post", "put", "patch", "delete")},
+    "list": "get",
+    "create": "post",
+    "retrieve": "get",
+    "partial_update": "patch",
+    "update": "put",
+    "destroy": "delete",
+}
 
 
 def operation(
@@ -117,7 +124,7 @@ def operation(
     """
 
     def describe(method: F) -> F:
-        verb, once = method.__name__, hasattr(method, "idempotent")
+        verb, once = _METHODS.get(method.__name__, "post"), hasattr(method, "idempotent")
         refused = {*errors} | (set() if public else {401, 403, 429, 503})
         refused |= {400} if query or parameters or request else set()
         refused |= {413, 415} if request else set()
@@ -142,10 +149,10 @@ def operation(
     return describe
 
 
-def state(status: int = 200) -> OpenApiParameter:
-    """The ETag of an answer that also tells what changes by itself, so that If-None-Match makes no sense of it."""
-    told = "The state of what is set up, for If-Match."
-    return OpenApiParameter("ETag", location="header", description=told, required=True, response=[status])
+def etag_header(status: int = 200) -> OpenApiParameter:
+    """Describe the ETag of a response that also has live values, so that it is for If-Match alone."""
+    meaning = "State of the configuration, for If-Match."
+    return OpenApiParameter("ETag", location="header", description=meaning, required=True, response=[status])
 
 
 def _examples(request: Any, asked: Any, answered: Any, media_type: str) -> Iterator[OpenApiExample]:
@@ -160,12 +167,16 @@ def _examples(request: Any, asked: Any, answered: Any, media_type: str) -> Itera
         yield OpenApiExample(_EXAMPLE, answered, response_only=True, media_type=media_type, status_codes=codes)
 
 
+IF_MATCH = OpenApiParameter(
+    "If-Match", location="header", description="ETag of the state to change; without it, any state is changed."
+)
+
+
 def _etag(verb: str, status: int) -> Iterator[OpenApiParameter]:
     if verb == "get":
         yield OpenApiParameter("If-None-Match", location="header", description="ETags that the caller has already.")
     elif verb != "post":
-        told = "The ETag of the state that is meant to be changed; without it any is."
-        yield OpenApiParameter("If-Match", location="header", description=told)
+        yield IF_MATCH
     if verb != "delete":
         told = "The state of the thing, for If-Match and If-None-Match."
         yield OpenApiParameter("ETag", location="header", description=told, required=True, response=[status])

@@ -1,8 +1,7 @@
-"""Pages of lists: `limit` and `offset` as the PRD has them, or `cursor`, which costs the same however far
-it is (where an index has the order of the list).
+"""Pages of lists: by `limit` and `offset`, or by `cursor`, whose cost does not grow with its position in the list.
 
-A cursor says after which row to go on, so rows that come or go meanwhile move no others. It is signed: one that was
-not given by this very list, or was changed, is refused.
+A cursor names the last row of a page, so rows that are added or deleted meanwhile shift no others. It is signed: a
+cursor of another list, or a modified one, is rejected. It is as fast as an index on the order of the list.
 """
 
 from typing import Any
@@ -12,60 +11,65 @@ from django.db.models import Field, Model, Q, QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 
-MOST = 1000
-DEFAULT = 100
-FARTHEST = 1_000_000  # an offset makes the database walk past all that is before it
+MAX_LIMIT = 1000
+DEFAULT_LIMIT = 100
+COUNT_LIMIT = 10_000  # for lists that are too long to be counted for each page
+MAX_OFFSET = 1_000_000  # the database reads all rows before the offset
 
-Order = list[tuple["Field[Any, Any]", bool]]  # by which fields, and whether it descends
+Order = list[tuple["Field[Any, Any]", bool]]  # fields and whether each one descends
 
 
-class PageParameters(serializers.Serializer[Any]):
-    limit = serializers.IntegerField(min_value=1, max_value=MOST, default=DEFAULT, help_text="Most rows.")
-    offset = serializers.IntegerField(min_value=0, max_value=FARTHEST, default=0, help_text="Rows before the first.")
+class PageQuerySerializer(serializers.Serializer[Any]):
+    limit = serializers.IntegerField(
+        min_value=1, max_value=MAX_LIMIT, default=DEFAULT_LIMIT, help_text="Maximum number of rows."
+    )
+    offset = serializers.IntegerField(min_value=0, max_value=MAX_OFFSET, default=0, help_text="Number of rows to skip.")
     cursor = serializers.CharField(
-        max_length=4000, allow_null=True, default=None, help_text="The `next_cursor` of the answer before."
+        max_length=4000, allow_null=True, default=None, help_text="`next_cursor` of the previous page."
     )
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         if attributes["cursor"] is not None and attributes["offset"]:
-            raise serializers.ValidationError({"cursor": "goes without offset: it says itself where to go on"})
+            raise serializers.ValidationError({"cursor": "cannot be combined with offset"})
         return attributes
 
 
-def page(
-    request: Request,
-    found: QuerySet[Any],
-    parameters: type[PageParameters] = PageParameters,
-    counted: int | None = None,
-) -> tuple[list[Any], dict[str, Any]]:
-    """A page of rows, and what to tell of it: how many there are and are here, and the cursor of the next page.
+def page(request: Request, queryset: QuerySet[Any], count_limit: int | None = None) -> tuple[list[Any], dict[str, Any]]:
+    """Return a page of rows as a request asks for it; see `paginate`. Raises ValidationError."""
+    query = PageQuerySerializer(data=request.query_params)
+    query.is_valid(raise_exception=True)
+    return paginate(queryset, query, count_limit)
 
-    `found` is in order of fields of its own model. `counted`: where the counting stops, for lists of which a large part
-    may be asked for; `total` is then at most that.
+
+def paginate(
+    queryset: QuerySet[Any], query: PageQuerySerializer, count_limit: int | None = None
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the rows of a page, and its counts and `next_cursor` for the response.
+
+    The queryset is ordered by fields of its own model; the primary key is appended where the order is not unique.
+    `count_limit` is an upper bound of `total`, for lists that are long.
     """
-    given = parameters(data=request.query_params)
-    given.is_valid(raise_exception=True)
-    limit, offset, cursor = (given.validated_data[name] for name in ("limit", "offset", "cursor"))
-    order = _order(found)
-    signer = Signer(salt=f"page of {found.model._meta.label} by {_names(order)}")
-    rest = found.order_by(*_names(order))
+    limit, offset, cursor = (query.validated_data[name] for name in ("limit", "offset", "cursor"))
+    order = _unique_order(queryset)
+    signer = Signer(salt=f"page of {queryset.model._meta.label} by {_field_names(order)}")
+    remaining = queryset.order_by(*_field_names(order))
     if cursor is not None:
-        rest = rest.filter(_after(order, _place(signer, cursor)))
-    rows: list[Model] = list(rest[offset : offset + limit + 1])
-    more, rows = len(rows) > limit, rows[:limit]
+        remaining = remaining.filter(_after(order, _read_cursor(signer, cursor)))
+    rows: list[Model] = list(remaining[offset : offset + limit + 1])
+    has_more, rows = len(rows) > limit, rows[:limit]
     return rows, {
         "count": len(rows),
-        "total": (found.order_by()[:counted] if counted else found).count(),
+        "total": (queryset.order_by()[:count_limit] if count_limit else queryset).count(),
         "limit": limit,
         "offset": offset,
-        "next_cursor": signer.sign_object(_written(order, rows[-1])) if more else None,
+        "next_cursor": signer.sign_object(_position(order, rows[-1])) if has_more else None,
     }
 
 
-def _order(found: QuerySet[Any]) -> Order:
-    """The order of the list, made one in which no two rows are equal."""
-    meta = found.model._meta
-    names = [str(name) for name in found.query.order_by or meta.ordering]
+def _unique_order(queryset: QuerySet[Any]) -> Order:
+    """Return the order of a list, with the primary key appended unless a field of it is unique."""
+    meta = queryset.model._meta
+    names = [str(name) for name in queryset.query.order_by or meta.ordering]
     order: Order = []
     for name in names:
         field = meta.pk if name.lstrip("-") == "pk" else meta.get_field(name.lstrip("-"))
@@ -75,36 +79,36 @@ def _order(found: QuerySet[Any]) -> Order:
     return order
 
 
-def _names(order: Order) -> list[str]:
+def _field_names(order: Order) -> list[str]:
     return [f"-{field.name}" if descends else field.name for field, descends in order]
 
 
-def _written(order: Order, row: Model) -> list[str | None]:
-    """Where a row is in the order."""
+def _position(order: Order, row: Model) -> list[str | None]:
+    """Return the position of a row in the order: its values of the fields, as text."""
     return [None if field.value_from_object(row) is None else field.value_to_string(row) for field, _ in order]
 
 
-def _place(signer: Signer, cursor: str) -> list[str | None]:
+def _read_cursor(signer: Signer, cursor: str) -> list[str | None]:
     try:
-        found: list[str | None] = signer.unsign_object(cursor)
+        position: list[str | None] = signer.unsign_object(cursor)
     except BadSignature:
-        raise serializers.ValidationError({"cursor": "the next_cursor of a page of this list is accepted"}) from None
-    return found
+        raise serializers.ValidationError({"cursor": "must be the next_cursor of a page of this list"}) from None
+    return position
 
 
-def _after(order: Order, place: list[str | None]) -> Q:
-    """What comes later: further in the first field, or equal there and further in the next."""
-    later, equal = Q(pk__in=[]), Q()
-    for (field, descends), text in zip(order, place, strict=True):
+def _after(order: Order, position: list[str | None]) -> Q:
+    """Match the rows after a position: later in the first field, or equal there and later in the next."""
+    after, equal = Q(pk__in=[]), Q()
+    for (field, descends), text in zip(order, position, strict=True):
         value = None if text is None else field.to_python(text)
-        later |= equal & _further(field, value, descends)
+        after |= equal & _later(field, value, descends)
         equal &= Q(**{f"{field.name}__isnull": True}) if value is None else Q(**{field.name: value})
-    return later
+    return after
 
 
-def _further(field: "Field[Any, Any]", value: Any, descends: bool) -> Q:
-    """PostgreSQL sorts NULL as larger than everything."""
+def _later(field: "Field[Any, Any]", value: Any, descends: bool) -> Q:
+    """Match the rows with a later value; PostgreSQL sorts NULL after all others."""
     if value is None:
         return Q(**{f"{field.name}__isnull": False}) if descends else Q(pk__in=[])
-    further = Q(**{f"{field.name}__{'lt' if descends else 'gt'}": value})
-    return further | Q(**{f"{field.name}__isnull": True}) if field.null and not descends else further
+    later = Q(**{f"{field.name}__{'lt' if descends else 'gt'}": value})
+    return later | Q(**{f"{field.name}__isnull": True}) if field.null and not descends else later

@@ -1,4 +1,4 @@
-"""Who may ask: the default of every view of the API. What the answer then holds, the caller's groups decide."""
+"""Default permission of the API's views. Which rows a response has depends on the device groups of the caller."""
 
 from typing import Any
 
@@ -9,20 +9,26 @@ from rest.caller import Caller, caller_of
 
 
 def caller(request: Request) -> Caller:
-    """Whoever a REST request comes from, be it a key or a person."""
+    """Return the caller of a request: an API key, a service or a person."""
     return caller_of(request.user)
 
 
 class MayRead(BasePermission):
-    """Reading the device in the URL, or those that the view finds in the request; any device where none is named.
+    """Default permission of the API.
 
-    Where a view says which scope changes need, whatever is not read alone needs it.
+    A read needs a caller that may read the device in the URL, or the devices of `requested_devices(request)` where a
+    view has that method; any device where neither names one. Views may instead require a scope: `read_scope` for
+    reads, `scope_for_changes` for all other methods.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user or not request.user.is_authenticated:
             return False
-        if request.method not in SAFE_METHODS and hasattr(view, "scope_for_changes"):
-            return caller(request).may(view.scope_for_changes)
-        asked = view.devices_asked(request) if hasattr(view, "devices_asked") else [view.kwargs.get("device_id")]
-        return all(caller(request).may_read(device_id) for device_id in asked)
+        scope = getattr(view, "read_scope" if request.method in SAFE_METHODS else "scope_for_changes", None)
+        if scope is not None:
+            return caller(request).may(scope)
+        if hasattr(view, "requested_devices"):
+            devices = view.requested_devices(request)
+        else:
+            devices = [view.kwargs.get("device_id")]
+        return all(caller(request).may_read(device_id) for device_id in devices)

@@ -8,7 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from rest.openapi import Answer, Tag, operation
+from rest.openapi import Tag, operation
+from rest.responses import ResponseSerializer
 from telemetry_site import health_checks
 from telemetry_site.health_checks import DEGRADED, HEALTHY, UNHEALTHY, database_answers, redis_answers
 
@@ -29,7 +30,7 @@ def _service_status(status: str) -> dict[str, Any]:
     }
 
 
-class HealthAnswer(Answer):
+class HealthAnswer(ResponseSerializer):
     status = serializers.ChoiceField([HEALTHY, UNHEALTHY])
     service = serializers.CharField()
     port = serializers.IntegerField()
@@ -52,19 +53,19 @@ class HealthView(HealthEndpoint):
         return Response(_service_status(HEALTHY if is_healthy else UNHEALTHY), 200 if is_healthy else 503)
 
 
-class ComponentAnswer(Answer):
+class ComponentAnswer(ResponseSerializer):
     status = serializers.ChoiceField([HEALTHY, DEGRADED, UNHEALTHY])
     detail = serializers.CharField(help_text="Reason for the status.")
 
 
-class ComponentsAnswer(Answer):
+class ComponentsAnswer(ResponseSerializer):
     data_ingestion = ComponentAnswer()
     time_series_db = ComponentAnswer()
     alert_engine = ComponentAnswer()
     real_time_stream = ComponentAnswer()
 
 
-class PerformanceAnswer(Answer):
+class PerformanceAnswer(ResponseSerializer):
     database_round_trip_ms = serializers.FloatField(allow_null=True)
     commits = serializers.IntegerField(allow_null=True, help_text="Commits since the installation.")
     commits_to_merge = serializers.IntegerField(allow_null=True)
@@ -137,7 +138,7 @@ class DetailedHealthView(HealthEndpoint):
         return Response(body, 503 if status == UNHEALTHY else 200)
 
 
-class AliveAnswer(Answer):
+class AliveAnswer(ResponseSerializer):
     status = serializers.ChoiceField(["alive"])
 
 
@@ -155,7 +156,7 @@ class LiveView(HealthEndpoint):
         return Response({"status": "alive"})
 
 
-class ReadyAnswer(Answer):
+class ReadyAnswer(ResponseSerializer):
     database = serializers.ChoiceField(["up", "down"])
     redis = serializers.ChoiceField(["up", "down"])
 

@@ -18,8 +18,9 @@ from metrics.query.latest import TIME_RANGES
 from metrics.query.query import FILLS, MAX_POINTS
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
 from metrics.storage.units import SECOND
-from rest.openapi import Answer, Tag, operation
-from rest.pagination import MOST
+from rest.openapi import Tag, operation
+from rest.pagination import MAX_LIMIT
+from rest.responses import ResponseSerializer
 
 LIMITS = {
     "points_of_a_batch": MAX_BATCH_POINTS,
@@ -28,19 +29,19 @@ LIMITS = {
     "seconds_ahead_of_the_clock": MAX_CLOCK_AHEAD // SECOND,
     "points_of_an_answer": MAX_POINTS,
     "names_of_a_question": MOST_NAMES,
-    "rows_of_a_page": MOST,
+    "rows_of_a_page": MAX_LIMIT,
     "characters_of_a_name": NAME_LENGTH,
     "retention_days": LONGEST_RETENTION_DAYS,
     "default_retention_days": DEFAULT_RETENTION_DAYS,
 }
 
 
-class Limits(Answer):
+class Limits(ResponseSerializer):
     def get_fields(self) -> dict[str, serializers.Field]:
         return {name: serializers.IntegerField() for name in LIMITS}
 
 
-class Capabilities(Answer):
+class Capabilities(ResponseSerializer):
     service = serializers.CharField()
     version = serializers.CharField()
     limits = Limits()

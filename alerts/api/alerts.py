@@ -1,7 +1,6 @@
-"""PRD E4-US5 to E4-US7: alerts are listed, shown, and moved through their life by people.
+"""PRD E4-US5 to E4-US7: alerts and the actions of people on them.
 
-Everybody sees the alerts of the devices that they see. The verbs need scope `operate`; all of them go through
-alerts.alert_actions.
+A caller sees the alerts of the devices that it sees. Actions need scope `operate` and go through alerts.alert_actions.
 """
 
 from collections.abc import Callable
@@ -9,166 +8,133 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Count, Q
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from alerts import alert_actions
 from alerts.api import examples
-from alerts.api.alert_shapes import AlertFilters, AlertSerializer, WholeAlertSerializer, chosen
-from alerts.api.checking import Conflict, checked, found_by
-from alerts.api.lists import COUNTED, Filtered, asked, told
+from alerts.api.alert_serializers import (
+    AlertFilterSerializer,
+    AlertSerializer,
+    WholeAlertSerializer,
+    visible_alerts,
+)
+from alerts.api.resources import AlertingResource
 from alerts.models import Alert, Level, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
-from metrics.api.answers import Answer
 from metrics.models import NAME_LENGTH
 from rest.caller import Caller
-from rest.configuration import Known, printable
+from rest.fields import StrictSerializer, validate_printable
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
-from rest.pagination import PageParameters, page
-from rest.permissions import caller
+from rest.pagination import COUNT_LIMIT, PageQuerySerializer
+from rest.resources import Action, Conflict, describe
+from rest.responses import ResponseSerializer
 
-LONGEST_NOTE = 10_000
-URGENT = (Level.CRITICAL, Level.EMERGENCY)
+MAX_NOTE_LENGTH = 10_000
+CRITICAL_LEVELS = (Level.CRITICAL, Level.EMERGENCY)
 
 
-class AlertParameters(AlertFilters, PageParameters):
+class AlertQuerySerializer(AlertFilterSerializer, PageQuerySerializer):
     pass
 
 
-class Alerts(Filtered):
-    alerts = AlertSerializer(many=True)
-    active_count = serializers.IntegerField(help_text="Open alerts of the devices that the caller sees.")
-    critical_count = serializers.IntegerField(help_text="Of these, those of level critical and emergency.")
+def note_field(**options: Any) -> serializers.CharField:
+    return serializers.CharField(max_length=MAX_NOTE_LENGTH, **options)
 
 
-class AlertsView(APIView):
-    """E4-US5."""
-
-    def devices_asked(self, request: Request) -> list[str | None]:
-        """What whoever asks must be allowed to read (rest.permissions.MayRead)."""
-        return [request.query_params.get("device_id")]
-
-    @operation(
-        "list_alerts",
-        "Alerts, the latest first",
-        tag=Tag.ALERTS,
-        description="A page of the alerts of devices that the caller sees, by when they were triggered. `active_count`"
-        f" and `critical_count` heed no filter. `total` counts to {COUNTED:,} and no further.",
-        query=AlertParameters,
-        answer=Alerts,
-        asked={"status": ["active"], "limit": 100},
-        answered=examples.ALERTS,
-    )
-    def get(self, request: Request) -> Response:
-        filters = asked(AlertParameters(data=request.query_params))
-        rows, counts = page(request, chosen(caller(request), filters), AlertParameters, COUNTED)
-        shown = AlertSerializer(rows, many=True).data
-        return Response({"alerts": shown, **counts, **open_counts(caller(request)), "filters": told(request, filters)})
-
-
-def open_counts(seen: Caller) -> dict[str, int]:
-    """How many alerts are open, of all that somebody sees."""
-    counted: dict[str, int] = (
-        Alert.objects.visible_to(seen)
-        .open()
-        .without_shadows()
-        .order_by()
-        .aggregate(active_count=Count("pk"), critical_count=Count("pk", filter=Q(level__in=URGENT)))
-    )
-    return counted
-
-
-class AlertView(APIView):
-    @operation(
-        "get_alert",
-        "An alert, with its timeline",
-        tag=Tag.ALERTS,
-        description="What it was triggered by, and everything that happened to it since.",
-        answer=WholeAlertSerializer,
-        errors=(404,),
-        answered=examples.WHOLE_ALERT,
-    )
-    def get(self, request: Request, alert_id: str) -> Response:
-        return Response(WholeAlertSerializer(visible_alert(request, alert_id)).data)
-
-
-def note_field(**more: Any) -> serializers.CharField:
-    return serializers.CharField(max_length=LONGEST_NOTE, **more)
-
-
-def owner_field(**more: Any) -> serializers.CharField:
-    """Whoever has an alert in hand: a free text, as people are not all known here."""
-    told = "Whoever is to have it in hand; nobody with an empty text."
+def owner_field(**options: Any) -> serializers.CharField:
+    """Return a field for the owner of an alert: free text, because not all people have an account."""
     return serializers.CharField(
-        max_length=2 * NAME_LENGTH, allow_blank=True, validators=[printable], help_text=told, **more
+        max_length=2 * NAME_LENGTH,
+        allow_blank=True,
+        validators=[validate_printable],
+        help_text="Person to whom the alert is assigned; empty to unassign it.",
+        **options,
     )
 
 
-class Note(Known):
-    note = note_field(allow_blank=True, default="", help_text="What others should know.")
+class NoteSerializer(StrictSerializer):
+    note = note_field(allow_blank=True, default="", help_text="Note for other people.")
 
 
-class ResolutionNote(Note):
-    resolution_note = note_field(required=False, allow_blank=True, help_text="Another name of `note`.")
+class ResolutionNoteSerializer(NoteSerializer):
+    resolution_note = note_field(required=False, allow_blank=True, help_text="Alias of `note`.")
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         attributes = super().validate(attributes)
         if attributes["note"] and attributes.get("resolution_note"):
-            raise serializers.ValidationError({"resolution_note": "is another name of note: give one of them"})
+            raise serializers.ValidationError({"resolution_note": "is an alias of note: send only one of them"})
         return {"note": attributes["note"] or attributes.get("resolution_note", "")}
 
 
-class Owner(Known):
+class OwnerSerializer(StrictSerializer):
     owner = owner_field()
 
 
-class Comment(Known):
-    note = note_field(help_text="What others should know.")
+class CommentSerializer(StrictSerializer):
+    note = note_field(help_text="Text of the comment.")
 
 
-class AlertDone(Answer):
-    success = serializers.BooleanField()
-    message = serializers.CharField()
+@extend_schema_serializer(component_name="AlertDone")
+class AlertActionResultSerializer(ResponseSerializer):
+    success = serializers.BooleanField(help_text="Always true.")
+    message = serializers.CharField(help_text="Summary of the change.")
     alert = WholeAlertSerializer()
 
 
-class _VerbView(APIView):
-    scope_for_changes = "operate"
+@describe(
+    Tag.ALERTS,
+    list=Action(
+        "list_alerts",
+        "List alerts",
+        "Returns a page of the alerts of devices the caller sees, latest first. Filters do not affect `active_count`"
+        " and"
+        f" `critical_count`. `total` is at most {COUNT_LIMIT:,}.",
+        request={"status": ["active"], "limit": 100},
+        response=examples.ALERTS,
+    ),
+    retrieve=Action(
+        "get_alert",
+        "Get an alert",
+        "Returns the alert with the data that opened it and its timeline.",
+        response=examples.WHOLE_ALERT,
+    ),
+)
+class AlertResource(AlertingResource):
+    serializer_class = AlertSerializer
+    query_class = AlertQuerySerializer
+    detail_serializer_class = WholeAlertSerializer
+    lookup_field = "alert_id"
+    rows_field = "alerts"
+    echo_filters = "sent"
+    has_etag = False
+    count_limit = COUNT_LIMIT
+    write_scope = "operate"
+    page_fields = {
+        "active_count": serializers.IntegerField(help_text="Open alerts of devices the caller sees."),
+        "critical_count": serializers.IntegerField(help_text="Open alerts of level critical or emergency."),
+    }
 
-    def do(
-        self,
-        request: Request,
-        alert_id: str,
-        verb: Callable[[AlertQuerySet], list[Alert]],
-        done: Status | None,
-        what: str,
-    ) -> Response:
-        """The answer to a verb. An alert that is `done` already stays as it is; in any other state that the verb
-        does not begin with, Conflict is raised."""
-        with transaction.atomic():
-            before = visible_alert(request, alert_id)
-            moved = verb(Alert.objects.filter(pk=before.pk))
-            found = visible_alert(request, alert_id)
-        if not moved and found.status != done:
-            raise Conflict(f"{alert_id} is {found.status}: it cannot be {what}")
-        message = f"{alert_id} is {what}" if moved else f"{alert_id} was {what} before; nothing was changed"
-        return Response({"success": True, "message": message, "alert": WholeAlertSerializer(found).data})
+    def requested_devices(self, request: Request) -> list[str | None]:
+        return [request.query_params.get("device_id") if self.action == "list" else None]
 
+    def get_queryset(self) -> AlertQuerySet:
+        return visible_alerts(self.caller)
 
-class AcknowledgeView(_VerbView):
-    """E4-US6."""
+    def page_extras(self, query: PageQuerySerializer) -> dict[str, Any]:
+        return open_counts(self.caller) | super().page_extras(query)
 
     @operation(
         "acknowledge_alert",
         "Acknowledge an alert",
         tag=Tag.ALERTS,
-        description="Whoever does so has it in hand until it clears. Of one that is acknowledged already nothing is"
-        " changed; one that is resolved cannot be acknowledged.",
-        request=Note,
-        answer=AlertDone,
+        description="Assigns the alert to the caller until it is resolved. Acknowledging an acknowledged alert changes"
+        " nothing. A resolved alert cannot be acknowledged.",
+        request=NoteSerializer,
+        answer=AlertActionResultSerializer,
         errors=(404, 409, 422),
         asked={"note": "Looking into it"},
         answered={
@@ -177,52 +143,40 @@ class AcknowledgeView(_VerbView):
             "alert": examples.ACKNOWLEDGED,
         },
     )
-    def put(self, request: Request, alert_id: str) -> Response:
-        note = checked(Note(data=request.data))["note"]
-        by = caller(request).name
-        return self.do(
-            request,
-            alert_id,
-            lambda among: alert_actions.acknowledge(among, by, note),
-            Status.ACKNOWLEDGED,
+    def acknowledge(self, request: Request, alert_id: str) -> Response:
+        note = self.validate(NoteSerializer(data=request.data))["note"]
+        return self._act(
+            lambda alerts: alert_actions.acknowledge(alerts, self.caller.name, note),
             "acknowledged",
+            unchanged_status=Status.ACKNOWLEDGED,
         )
-
-
-class ResolveView(_VerbView):
-    """E4-US7."""
 
     @operation(
         "resolve_alert",
         "Resolve an alert",
         tag=Tag.ALERTS,
-        description="It is over, whatever is measured. Of one that is resolved already nothing is changed.",
-        request=ResolutionNote,
-        answer=AlertDone,
+        description="Resolves the alert, whatever the current values are. Resolving a resolved alert changes nothing.",
+        request=ResolutionNoteSerializer,
+        answer=AlertActionResultSerializer,
         errors=(404, 422),
         asked={"note": "Restarted the service"},
         answered={"success": True, "message": "alt_0123456789abcdef is resolved", "alert": examples.RESOLVED},
     )
-    def put(self, request: Request, alert_id: str) -> Response:
-        note = checked(ResolutionNote(data=request.data))["note"]
-        by = caller(request).name
-        return self.do(
-            request,
-            alert_id,
-            lambda among: alert_actions.resolve(among, Resolution.PERSON, by, note),
-            Status.RESOLVED,
+    def resolve(self, request: Request, alert_id: str) -> Response:
+        note = self.validate(ResolutionNoteSerializer(data=request.data))["note"]
+        return self._act(
+            lambda alerts: alert_actions.resolve(alerts, Resolution.PERSON, self.caller.name, note),
             "resolved",
+            unchanged_status=Status.RESOLVED,
         )
 
-
-class AssignView(_VerbView):
     @operation(
         "assign_alert",
-        "Give an alert to somebody",
+        "Assign an alert",
         tag=Tag.ALERTS,
-        description="One that is resolved is nobody's any more, and cannot be assigned.",
-        request=Owner,
-        answer=AlertDone,
+        description="Sets the owner of an open alert. A resolved alert cannot be assigned.",
+        request=OwnerSerializer,
+        answer=AlertActionResultSerializer,
         errors=(404, 409, 422),
         asked={"owner": "mei"},
         answered={
@@ -231,20 +185,17 @@ class AssignView(_VerbView):
             "alert": examples.WHOLE_ALERT | {"owner": "mei"},
         },
     )
-    def put(self, request: Request, alert_id: str) -> Response:
-        owner = checked(Owner(data=request.data))["owner"]
-        by = caller(request).name
-        return self.do(request, alert_id, lambda among: alert_actions.assign(among, owner, by), None, "assigned")
+    def assign(self, request: Request, alert_id: str) -> Response:
+        owner = self.validate(OwnerSerializer(data=request.data))["owner"]
+        return self._act(lambda alerts: alert_actions.assign(alerts, owner, self.caller.name), "assigned")
 
-
-class CommentsView(_VerbView):
     @operation(
         "comment_alert",
-        "Add a line to an alert's timeline",
+        "Comment on an alert",
         tag=Tag.ALERTS,
-        description="Open or not; nothing else is changed.",
-        request=Comment,
-        answer=AlertDone,
+        description="Adds a comment to the timeline of an open or resolved alert.",
+        request=CommentSerializer,
+        answer=AlertActionResultSerializer,
         errors=(404, 422),
         asked={"note": "The fan is on its way"},
         answered={
@@ -254,12 +205,34 @@ class CommentsView(_VerbView):
         },
     )
     @idempotent
-    def post(self, request: Request, alert_id: str) -> Response:
-        note = checked(Comment(data=request.data))["note"]
-        by = caller(request).name
-        return self.do(request, alert_id, lambda among: alert_actions.comment(among, by, note), None, "commented on")
+    def comment(self, request: Request, alert_id: str) -> Response:
+        note = self.validate(CommentSerializer(data=request.data))["note"]
+        return self._act(lambda alerts: alert_actions.comment(alerts, self.caller.name, note), "commented on")
+
+    def _act(
+        self, act: Callable[[AlertQuerySet], list[Alert]], result: str, unchanged_status: Status | None = None
+    ) -> Response:
+        """Apply an action to the alert. An alert in `unchanged_status` stays as it is.
+
+        Raises Conflict in any other state that the action does not apply to.
+        """
+        with transaction.atomic():
+            changed = act(Alert.objects.filter(pk=self.get_object().pk))
+            alert: Alert = self.get_object()
+        if not changed and alert.status != unchanged_status:
+            raise Conflict(f"{alert.alert_id} is {alert.status}: it cannot be {result}")
+        message = f"is {result}" if changed else f"was already {result}; nothing was changed"
+        body = {"success": True, "message": f"{alert.alert_id} {message}", "alert": WholeAlertSerializer(alert).data}
+        return Response(body)
 
 
-def visible_alert(request: Request, alert_id: str) -> Alert:
-    found: Alert = found_by(chosen(caller(request), {}), alert_id=alert_id)
-    return found
+def open_counts(viewer: Caller) -> dict[str, int]:
+    """Return how many open alerts a caller sees."""
+    counts: dict[str, int] = (
+        Alert.objects.visible_to(viewer)
+        .open()
+        .without_shadows()
+        .order_by()
+        .aggregate(active_count=Count("pk"), critical_count=Count("pk", filter=Q(level__in=CRITICAL_LEVELS)))
+    )
+    return counts

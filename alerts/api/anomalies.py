@@ -1,4 +1,4 @@
-"""What is strange about a series, and what was expected of it: for charts."""
+"""Anomaly scores and the expected range of a series, for charts."""
 
 from datetime import UTC, timedelta
 from typing import Any
@@ -10,46 +10,53 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from alerts.history.anomaly_scores import read_anomaly_scores
-from rest.openapi import Answer, Tag, operation
+from rest.openapi import Tag, operation
 from rest.permissions import caller
+from rest.responses import ResponseSerializer
 
-LOOKED_BACK = timedelta(days=1)
-
-
-class AnomalyParameters(serializers.Serializer[Any]):
-    start_time = serializers.DateTimeField(required=False, default_timezone=UTC, help_text="A day before the end.")
-    end_time = serializers.DateTimeField(required=False, default_timezone=UTC, help_text="Now.")
+DEFAULT_PERIOD = timedelta(days=1)
 
 
-class ExpectedBand(Answer):
+class AnomalyQuerySerializer(serializers.Serializer[Any]):
+    start_time = serializers.DateTimeField(
+        required=False, default_timezone=UTC, help_text="Start of the range; one day before the end by default."
+    )
+    end_time = serializers.DateTimeField(
+        required=False, default_timezone=UTC, help_text="End of the range; now by default."
+    )
+
+
+class ExpectedBandSerializer(ResponseSerializer):
     timestamp = serializers.DateTimeField()
     low = serializers.FloatField()
     high = serializers.FloatField()
 
 
-class AnomalyMark(Answer):
+class AnomalyMarkSerializer(ResponseSerializer):
     timestamp = serializers.DateTimeField()
     value = serializers.FloatField()
-    score = serializers.FloatField(help_text="0 to 1; from 0.5 on a point is marked.")
-    reason = serializers.CharField(help_text="Why.")
-    notifies = serializers.BooleanField(help_text="Whether a rule of anomaly would tell of it.")
+    score = serializers.FloatField(help_text="Anomaly score from 0 to 1; points are marked from 0.5.")
+    reason = serializers.CharField(help_text="Why the point is anomalous.")
+    notifies = serializers.BooleanField(help_text="Whether an anomaly rule would open an alert.")
 
 
-class Anomalies(Answer):
-    points = serializers.IntegerField(help_text="That were judged.")
-    band = ExpectedBand(many=True, help_text="What was expected, from each time to the next; at most 500 of them.")
-    marks = AnomalyMark(many=True, help_text="Points that are unlike what the series did before.")
+class AnomaliesSerializer(ResponseSerializer):
+    points = serializers.IntegerField(help_text="Number of scored points.")
+    band = ExpectedBandSerializer(
+        many=True, help_text="Expected range, from each time to the next; at most 500 entries."
+    )
+    marks = AnomalyMarkSerializer(many=True, help_text="Anomalous points.")
 
 
 class AnomaliesView(APIView):
     @operation(
         "list_anomalies",
-        "What is strange about a series",
+        "List anomalies of a series",
         tag=Tag.ALERTS,
-        description="A stretch of a metric through the detector that rules of anomaly use, which learns from up to 21"
-        " days before it: what was expected, and which points are unlike anything before, with the reason.",
-        query=AnomalyParameters,
-        answer=Anomalies,
+        description="Scores a time range with the detector of anomaly rules, which learns from up to 21 days before it."
+        " Returns the expected range, and the anomalous points with the reason.",
+        query=AnomalyQuerySerializer,
+        answer=AnomaliesSerializer,
         errors=(404, 422),
         asked={"start_time": "2025-12-17T10:00:00Z"},
         answered={
@@ -67,24 +74,20 @@ class AnomaliesView(APIView):
         },
     )
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
-        given = AnomalyParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        end = given.validated_data.get("end_time", timezone.now())
-        start = given.validated_data.get("start_time", end - LOOKED_BACK)
-        found = read_anomaly_scores(device_id, metric_name, start, end, caller(request))
-        return Response(
+        query = AnomalyQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        end = query.validated_data.get("end_time", timezone.now())
+        start = query.validated_data.get("start_time", end - DEFAULT_PERIOD)
+        result = read_anomaly_scores(device_id, metric_name, start, end, caller(request))
+        band = [{"timestamp": bounds.at, "low": bounds.low, "high": bounds.high} for bounds in result.ranges]
+        marks = [
             {
-                "points": found.points,
-                "band": [{"timestamp": one.at, "low": one.low, "high": one.high} for one in found.ranges],
-                "marks": [
-                    {
-                        "timestamp": one.at,
-                        "value": one.value,
-                        "score": one.score,
-                        "reason": one.reason,
-                        "notifies": one.notifies,
-                    }
-                    for one in found.anomalies
-                ],
+                "timestamp": mark.at,
+                "value": mark.value,
+                "score": mark.score,
+                "reason": mark.reason,
+                "notifies": mark.notifies,
             }
-        )
+            for mark in result.anomalies
+        ]
+        return Response({"points": result.points, "band": band, "marks": marks})

@@ -1,31 +1,32 @@
-"""Rules over stored history, saved or not: what they would have done."""
+"""Backtests: an alert rule, stored or not, evaluated on stored points."""
 
 from dataclasses import asdict
 from datetime import UTC, timedelta
 from typing import Any
 
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from alerts.api import examples
-from alerts.api.checking import Unprocessable, checked, found_by, refusing
-from alerts.api.rule_shapes import RuleSerializer, whole
-from alerts.api.rules import known_rules
+from alerts.api.rule_serializers import RuleSerializer, complete_document
+from alerts.api.rules import rules
 from alerts.conditions.spec import read_spec
 from alerts.history.backtest import MAX_FIRINGS, Backtest, Firing, backtest
 from alerts.rules.lifecycle import document_of
 from alerts.rules.scope import RuleScope
-from metrics.api.answers import Answer
 from metrics.models import NAME_LENGTH
-from rest.configuration import Known
+from rest.fields import StrictSerializer
 from rest.openapi import Tag, operation
 from rest.permissions import caller
+from rest.resources import get_row, validate_body
+from rest.responses import ResponseSerializer
 
-BEFORE = timedelta(days=7)
-_EXAMPLE = {
+DEFAULT_PERIOD = timedelta(days=7)
+EXAMPLE_BACKTEST = {
     "start_time": "2025-09-19T10:00:00Z",
     "end_time": "2025-12-18T10:00:00Z",
     "firings_count": 1,
@@ -60,61 +61,62 @@ _EXAMPLE = {
 }
 
 
-class BacktestQuestion(Known):
-    """A rule as it is, as it might be, or one that is not saved; and which stored history it is to be held against."""
+@extend_schema_serializer(component_name="BacktestQuestion")
+class BacktestRequestSerializer(StrictSerializer):
+    """A stored rule, a stored rule with changed fields, or a new rule; and the period to evaluate."""
 
-    rule_id = serializers.CharField(max_length=NAME_LENGTH, required=False, help_text="This rule.")
-    rule = serializers.DictField(
-        required=False, help_text="The fields of a rule, as one is made; with `rule_id`, those that differ."
-    )
+    rule_id = serializers.CharField(max_length=NAME_LENGTH, required=False, help_text="ID of a stored rule.")
+    rule = serializers.DictField(required=False, help_text="Fields of a new rule; with `rule_id`, the changed fields.")
     start_time = serializers.DateTimeField(
-        default_timezone=UTC, required=False, help_text=f"As if made then; {BEFORE.days} days before the end."
+        default_timezone=UTC,
+        required=False,
+        help_text=f"Start of the period; {DEFAULT_PERIOD.days} days before the end by default.",
     )
-    end_time = serializers.DateTimeField(default_timezone=UTC, required=False, help_text="Until then; now.")
+    end_time = serializers.DateTimeField(
+        default_timezone=UTC, required=False, help_text="End of the period; now by default."
+    )
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         attributes = super().validate(attributes)
         if not {"rule_id", "rule"} & attributes.keys():
-            raise serializers.ValidationError({"rule": "rule, rule_id or both are needed"})
+            raise serializers.ValidationError({"rule": "rule, rule_id or both are required"})
         end = attributes.get("end_time", timezone.now())
-        start = attributes.get("start_time", end - BEFORE)
+        start = attributes.get("start_time", end - DEFAULT_PERIOD)
         if not start < end:
             raise serializers.ValidationError({"start_time": "must be before end_time"})
         return attributes | {"start_time": start, "end_time": end}
 
     def document(self) -> dict[str, Any]:
-        """Of the rule that is meant. Raises NotFound, Unprocessable."""
+        """Return the fields of the rule. Raises NotFound or ValidationError."""
         rule_id, fields = (self.validated_data.get(name) for name in ("rule_id", "rule"))
-        saved = None if rule_id is None else document_of(found_by(known_rules(), rule_id=rule_id))
+        stored = None if rule_id is None else document_of(get_row(rules(), rule_id=rule_id))
         if fields is None:
-            return saved or {}
-        given = RuleSerializer(data=fields, partial=saved is not None)
-        if not given.is_valid():
-            raise Unprocessable({"rule": given.errors})
-        return whole(given.validated_data) if saved is None else saved | given.validated_data
+            return stored or {}
+        changes = validate_body(RuleSerializer(data=fields, partial=stored is not None), prefix="rule")
+        return complete_document(changes) if stored is None else stored | changes
 
 
-class BacktestSubject(Answer):
+class BacktestSubjectSerializer(ResponseSerializer):
     device_id = serializers.CharField()
     metric_name = serializers.CharField()
     points = serializers.IntegerField()
     firings = serializers.IntegerField()
-    is_open = serializers.BooleanField(help_text="The last one would be open still.")
-    held_back = serializers.IntegerField(help_text="Further alerts that the cooldown would have kept back.")
-    open_seconds = serializers.FloatField(help_text="For so long it would have been open, all in all.")
+    is_open = serializers.BooleanField(help_text="Whether the last alert would still be open.")
+    held_back = serializers.IntegerField(help_text="Alerts that the cooldown would have suppressed.")
+    open_seconds = serializers.FloatField(help_text="Total seconds with an open alert.")
     notifications = serializers.IntegerField()
 
 
-class BacktestFiring(Answer):
+class BacktestFiringSerializer(ResponseSerializer):
     device_id = serializers.CharField()
     metric_name = serializers.CharField()
     start_time = serializers.DateTimeField()
-    end_time = serializers.DateTimeField(allow_null=True, help_text="Null: it would be open still.")
-    value = serializers.FloatField(allow_null=True, help_text="What was judged when it was triggered.")
-    peak = serializers.FloatField(allow_null=True, help_text="The worst until it ended.")
+    end_time = serializers.DateTimeField(allow_null=True, help_text="Null if the alert would still be open.")
+    value = serializers.FloatField(allow_null=True, help_text="Value that would have opened the alert.")
+    peak = serializers.FloatField(allow_null=True, help_text="Worst value while the alert was open.")
 
 
-class BacktestChart(Answer):
+class BacktestChartSerializer(ResponseSerializer):
     device_id = serializers.CharField()
     metric_name = serializers.CharField()
     times = serializers.ListField(child=serializers.FloatField(), help_text="Milliseconds since 1970.")
@@ -123,60 +125,64 @@ class BacktestChart(Answer):
     clear_threshold = serializers.FloatField(allow_null=True)
 
 
-class BacktestAnswer(Answer):
+@extend_schema_serializer(component_name="BacktestAnswer")
+class BacktestResultSerializer(ResponseSerializer):
     start_time = serializers.DateTimeField()
     end_time = serializers.DateTimeField()
     firings_count = serializers.IntegerField()
-    notifications = serializers.IntegerField(help_text="How often each of its channels would have been told.")
-    held_back = serializers.IntegerField(help_text="Further alerts that the cooldown would have kept back.")
-    points = serializers.IntegerField(help_text="That were judged.")
-    milliseconds = serializers.FloatField(help_text="It took so long.")
-    subjects = BacktestSubject(many=True)
-    firings = BacktestFiring(many=True, help_text=f"The latest {MAX_FIRINGS:,}, the latest first.")
-    chart = BacktestChart(allow_null=True, help_text="What was judged of the one with the most firings, thinned.")
-    incomplete = serializers.ListField(child=serializers.CharField(), help_text="What could not be judged.")
+    notifications = serializers.IntegerField(help_text="Notifications that each of its channels would have received.")
+    held_back = serializers.IntegerField(help_text="Alerts that the cooldown would have suppressed.")
+    points = serializers.IntegerField(help_text="Number of evaluated points.")
+    milliseconds = serializers.FloatField(help_text="Duration of the backtest.")
+    subjects = BacktestSubjectSerializer(many=True)
+    firings = BacktestFiringSerializer(
+        many=True, help_text=f"Alerts that would have been opened; the latest {MAX_FIRINGS:,}, latest first."
+    )
+    chart = BacktestChartSerializer(
+        allow_null=True, help_text="Evaluated values of the series with the most firings, downsampled."
+    )
+    incomplete = serializers.ListField(child=serializers.CharField(), help_text="Data that could not be read.")
 
 
 class BacktestView(APIView):
     @operation(
         "backtest_alert_rule",
-        "What a rule would have done",
+        "Backtest an alert rule",
         tag=Tag.ALERTS,
-        description="Stored history goes through the very evaluation that measurements go through as they come, of the"
-        " devices that the caller sees.",
-        request=BacktestQuestion,
-        answer=BacktestAnswer,
+        description="Evaluates stored points of the devices the caller sees, with the same code as live points, and"
+        " returns the alerts that the rule would have opened.",
+        request=BacktestRequestSerializer,
+        answer=BacktestResultSerializer,
         errors=(404, 422),
         asked={"rule": examples.RULE, "start_time": "2025-09-19T10:00:00Z", "end_time": "2025-12-18T10:00:00Z"},
-        answered=_EXAMPLE,
+        answered=EXAMPLE_BACKTEST,
     )
     def post(self, request: Request) -> Response:
-        question = BacktestQuestion(data=request.data)
-        given = checked(question)
-        document = question.document()
-        with refusing():
-            spec = read_spec(document)
+        serializer = BacktestRequestSerializer(data=request.data)
+        period = validate_body(serializer)
+        document = serializer.document()
         scope = RuleScope(caller(request), document["device_ids"], document["device_groups"])
-        return Response(_shape(backtest(spec, scope, given["start_time"], given["end_time"])))
+        result = backtest(read_spec(document), scope, period["start_time"], period["end_time"])
+        return Response(_serialize(result))
 
 
-def _shape(found: Backtest) -> dict[str, Any]:
-    chart = found.chart
+def _serialize(result: Backtest) -> dict[str, Any]:
+    chart = result.chart
     return {
-        "start_time": found.start,
-        "end_time": found.end,
-        "firings_count": found.count,
-        "notifications": found.notifications,
-        "held_back": found.held_back,
-        "points": found.points,
-        "milliseconds": found.milliseconds,
-        "subjects": [asdict(one) | {"notifications": one.notifications} for one in found.subjects],
-        "firings": [_firing(one) for one in found.firings],
+        "start_time": result.start,
+        "end_time": result.end,
+        "firings_count": result.count,
+        "notifications": result.notifications,
+        "held_back": result.held_back,
+        "points": result.points,
+        "milliseconds": result.milliseconds,
+        "subjects": [asdict(subject) | {"notifications": subject.notifications} for subject in result.subjects],
+        "firings": [_serialize_firing(firing) for firing in result.firings],
         "chart": None if chart is None else asdict(chart) | {"times": [time / 1000 for time in chart.times]},
-        "incomplete": found.missing,
+        "incomplete": result.missing,
     }
 
 
-def _firing(firing: Firing) -> dict[str, Any]:
+def _serialize_firing(firing: Firing) -> dict[str, Any]:
     fields = asdict(firing)
     return {"start_time": fields.pop("start"), "end_time": fields.pop("end")} | fields

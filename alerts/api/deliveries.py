@@ -1,29 +1,27 @@
-"""Who was told of alerts, by which way, and what came back."""
+"""Notifications of an alert, and the deliveries that carried them: channels, attempts and responses."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
-from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from alerts.api import examples
-from alerts.api.alert_shapes import chosen
-from alerts.api.checking import found_by
-from alerts.api.lists import COUNTED, ChoicesField, Filtered, asked, maybe, text, told
+from alerts.api.alert_serializers import visible_alerts
+from alerts.api.filters import ChoicesField
 from alerts.models import Alert, Delivery, DeliveryStatus, Notice
-from metrics.api.answers import Page
 from rest.caller import Caller
-from rest.openapi import Tag, operation
-from rest.pagination import PageParameters, page
-from rest.permissions import caller
+from rest.filters import FilterSerializer, boolean_filter, text_filter
+from rest.openapi import Tag
+from rest.pagination import COUNT_LIMIT, PageQuerySerializer
+from rest.resources import Action, Resource, describe, get_row
+from rest.responses import page_example
 
 
 @extend_schema_serializer(component_name="Delivery")
 class DeliverySerializer(serializers.ModelSerializer[Delivery]):
-    channel = serializers.CharField(source="channel_name", help_text="The name of the channel.")
+    channel = serializers.CharField(source="channel_name", help_text="Name of the channel.")
 
     class Meta:
         model = Delivery
@@ -34,49 +32,40 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
         read_only_fields = fields
 
 
-class DeliveryParameters(PageParameters):
-    channel = text("Of this channel, by its name.")
-    status = ChoicesField(DeliveryStatus.values, required=False, help_text="In these states.")
-    test = maybe("Test messages alone, or none of them.")
+class DeliveryQuerySerializer(FilterSerializer, PageQuerySerializer):
+    channel = text_filter("Name of the channel.")
+    status = ChoicesField(DeliveryStatus.values, required=False, help_text="Delivery states.")
+    test = boolean_filter("Whether the delivery is a test message.")
+    lookups = {"channel": "channel_name", "status": "status__in"}
 
 
-class Deliveries(Filtered):
-    deliveries = DeliverySerializer(many=True)
-
-
-class DeliveriesView(APIView):
-    @operation(
+@describe(
+    Tag.ALERTS,
+    list=Action(
         "list_alert_deliveries",
-        "Messages about alerts, the latest first",
-        tag=Tag.ALERTS,
-        description="How often each was tried, and what came back. People see those about alerts that they see all"
-        f" of. `total` counts to {COUNTED:,} and no further.",
-        query=DeliveryParameters,
-        answer=Deliveries,
-        asked={"channel": "on call", "status": ["failed"]},
-        answered={
-            "deliveries": [examples.DELIVERY],
-            **examples.PAGE,
-            "filters": {"channel": "on call", "status": "failed"},
-        },
-    )
-    def get(self, request: Request) -> Response:
-        filters = asked(DeliveryParameters(data=request.query_params))
-        found = _visible(caller(request))
-        for name, value in filters.items():
-            lookup = {"channel": "channel_name", "status": "status__in"}.get(name, name)
-            found = found.filter(**{lookup: value})
-        rows, counts = page(request, found, DeliveryParameters, COUNTED)
-        return Response(
-            {"deliveries": DeliverySerializer(rows, many=True).data, **counts, "filters": told(request, filters)}
-        )
+        "List deliveries",
+        "Returns a page of deliveries, latest first, with their attempts and the response of the channel. Callers see"
+        f" deliveries of which they see every alert. `total` is at most {COUNT_LIMIT:,}.",
+        request={"channel": "on call", "status": ["failed"]},
+        response=page_example("deliveries", examples.DELIVERY, filters={"channel": "on call", "status": "failed"}),
+    ),
+)
+class DeliveryResource(Resource):
+    serializer_class = DeliverySerializer
+    query_class = DeliveryQuerySerializer
+    rows_field = "deliveries"
+    echo_filters = "sent"
+    count_limit = COUNT_LIMIT
+
+    def get_queryset(self) -> QuerySet[Delivery]:
+        return visible_deliveries(self.caller)
 
 
-def _visible(seen: Caller) -> QuerySet[Delivery]:
-    """A message may be about many alerts: it is for those who see each of them."""
-    if seen.groups is None:
+def visible_deliveries(caller: Caller) -> QuerySet[Delivery]:
+    """Return the deliveries of which a caller sees every alert; one delivery may carry many notifications."""
+    if caller.groups is None:
         return Delivery.objects.all()
-    notices, visible = Notice.objects.filter(delivery=OuterRef("pk")), Alert.objects.visible_to(seen)
+    notices, visible = Notice.objects.filter(delivery=OuterRef("pk")), Alert.objects.visible_to(caller)
     return Delivery.objects.filter(
         Exists(notices.filter(alert__in=visible)), ~Exists(notices.exclude(alert__in=visible))
     )
@@ -84,8 +73,8 @@ def _visible(seen: Caller) -> QuerySet[Delivery]:
 
 @extend_schema_serializer(component_name="Notice")
 class NoticeSerializer(serializers.ModelSerializer[Notice]):
-    channel = serializers.CharField(source="channel_name", help_text="The name of the channel.")
-    delivery = DeliverySerializer(allow_null=True, help_text="The message that it went with; null: none yet.")
+    channel = serializers.CharField(source="channel_name", help_text="Name of the channel.")
+    delivery = DeliverySerializer(allow_null=True, help_text="Delivery that carried it; null: not sent yet, or hidden.")
 
     class Meta:
         model = Notice
@@ -93,32 +82,29 @@ class NoticeSerializer(serializers.ModelSerializer[Notice]):
         read_only_fields = fields
 
 
-class Notices(Page):
-    notices = NoticeSerializer(many=True)
-
-
-class NoticesView(APIView):
-    @operation(
+@describe(
+    Tag.ALERTS,
+    list=Action(
         "list_alert_notices",
-        "Who was told of an alert",
-        tag=Tag.ALERTS,
-        description="Every channel that was to be told of it and why, what became of that, and the message.",
-        query=PageParameters,
-        answer=Notices,
+        "List notifications of an alert",
+        "Returns a page of the notifications of an alert: channel, reason, status and delivery of each.",
+        response=page_example("notices", examples.NOTICE),
         errors=(404,),
-        answered={"notices": [examples.NOTICE], **examples.PAGE},
-    )
-    def get(self, request: Request, alert_id: str) -> Response:
-        alert: Alert = found_by(chosen(caller(request), {}), alert_id=alert_id)
-        rows, counts = page(request, alert.notices.select_related("delivery").order_by("pk"))
-        return Response({"notices": _shown(caller(request), rows), **counts})
+    ),
+)
+class NoticeResource(Resource):
+    serializer_class = NoticeSerializer
+    rows_field = "notices"
 
+    def get_queryset(self) -> QuerySet[Notice]:
+        alert: Alert = get_row(visible_alerts(self.caller), alert_id=self.kwargs["alert_id"])
+        return alert.notices.select_related("delivery").order_by("pk")
 
-def _shown(seen: Caller, notices: list[Notice]) -> Any:
-    """With the messages that are about nothing that whoever asks does not see."""
-    deliveries = {notice.delivery_id for notice in notices if notice.delivery_id is not None}
-    visible = set(_visible(seen).filter(pk__in=deliveries).values_list("pk", flat=True))
-    for notice in notices:
-        if notice.delivery_id not in visible:
-            notice.delivery = None
-    return NoticeSerializer(notices, many=True).data
+    def represent(self, rows: Sequence[Notice], query: PageQuerySerializer | None = None) -> Any:
+        """Return notifications as JSON, without the deliveries that the caller must not see."""
+        deliveries = {notice.delivery_id for notice in rows if notice.delivery_id is not None}
+        visible = set(visible_deliveries(self.caller).filter(pk__in=deliveries).values_list("pk", flat=True))
+        for notice in rows:
+            if notice.delivery_id not in visible:
+                notice.delivery = None
+        return NoticeSerializer(rows, many=True).data

@@ -1,8 +1,9 @@
-"""Requests and answers about alerts, as the PRD gives them, for the description of the API."""
+"""Examples of the alerting API, for its OpenAPI description."""
 
 from typing import Any
 
-PAGE: dict[str, Any] = {"count": 1, "total": 1, "limit": 100, "offset": 0, "next_cursor": None}
+from rest.responses import page_example
+
 RULE: dict[str, Any] = {
     "name": "High CPU Usage",
     "description": "Alert when CPU exceeds 90%",
@@ -18,7 +19,7 @@ RULE: dict[str, Any] = {
     "auto_resolve": True,
     "auto_resolve_timeout": 600,
 }
-KNOWN_RULE: dict[str, Any] = {
+CREATED_RULE: dict[str, Any] = {
     "rule_id": "rule_0123456789abcdef",
     **RULE,
     "runbook_url": "",
@@ -43,7 +44,6 @@ KNOWN_RULE: dict[str, Any] = {
     "created_at": "2025-12-18T10:00:00Z",
     "updated_at": "2025-12-18T10:00:00Z",
 }
-RULES = {"rules": [KNOWN_RULE], **PAGE, "filters": {"enabled": "true", "level": "critical"}}
 VERSION: dict[str, Any] = {
     "version": 1,
     "by": "user:mei",
@@ -82,13 +82,7 @@ ALERT: dict[str, Any] = {
     "incident_id": None,
     "updated_at": "2025-12-18T10:04:00Z",
 }
-ALERTS = {
-    "alerts": [ALERT],
-    **PAGE,
-    "active_count": 1,
-    "critical_count": 0,
-    "filters": {"status": "active"},
-}
+ALERTS = page_example("alerts", ALERT, active_count=1, critical_count=0, filters={"status": "active"})
 WHOLE_ALERT = ALERT | {
     "evidence": {"values": [91.0, 92.5, 97.5]},
     "timeline": [
@@ -142,7 +136,7 @@ PATTERN: dict[str, Any] = {
     "found_at": "2025-12-18T10:00:00Z",
 }
 CHANNEL: dict[str, Any] = {"name": "on call", "kind": "webhook", "url": "https://hooks.example.com/services/T0/B1"}
-KNOWN_CHANNEL: dict[str, Any] = {
+CREATED_CHANNEL: dict[str, Any] = {
     "channel_id": "chn_0123456789abcdef",
     "name": "on call",
     "kind": "webhook",
@@ -164,7 +158,7 @@ ROUTE: dict[str, Any] = {
     "channels": ["on call"],
     "escalation": [{"after_minutes": 15, "channels": ["plant manager"]}],
 }
-KNOWN_ROUTE: dict[str, Any] = {
+CREATED_ROUTE: dict[str, Any] = {
     "route_id": "rte_0123456789abcdef",
     **ROUTE,
     "enabled": True,
@@ -181,7 +175,7 @@ SILENCE: dict[str, Any] = {
     "ends_at": "2025-12-18T18:00:00Z",
     "reason": "The cooling is being renewed",
 }
-KNOWN_SILENCE: dict[str, Any] = {
+CREATED_SILENCE: dict[str, Any] = {
     "silence_id": "sil_0123456789abcdef",
     "kind": "silence",
     "active": True,

@@ -1,4 +1,4 @@
-"""Maintenance of one device: opened before a reboot and ended after it, by whoever operates or by the device itself."""
+"""Maintenance of one device, opened and ended by operators or by the device itself, for example around a reboot."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 from rest_framework import serializers, status
-from rest_framework.exceptions import NotFound
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,37 +13,42 @@ from rest_framework.views import APIView
 
 from alerts import silences
 from alerts.api import examples
-from alerts.api.checking import Unprocessable, checked
-from alerts.api.silences import SilenceSerializer, silence_answer
+from alerts.api.silences import SilenceSerializer
 from alerts.models import Silence, SilenceKind
-from metrics.api.answers import Done
 from metrics.models import Device
-from rest.configuration import Known
 from rest.errors import InvalidFields
+from rest.etags import etag
+from rest.fields import StrictSerializer
 from rest.idempotency import idempotent
-from rest.openapi import Tag, operation, state
+from rest.openapi import Tag, etag_header, operation
 from rest.permissions import caller
+from rest.resources import get_row, validate_body
+from rest.responses import SuccessSerializer
 
-LONGEST = int(silences.MAX_DURATION / timedelta(minutes=1))
-LONGEST_OWN = int(silences.MAX_DEVICE_MAINTENANCE / timedelta(minutes=1))
+MAX_MINUTES = int(silences.MAX_DURATION / timedelta(minutes=1))
+MAX_OWN_MINUTES = int(silences.MAX_DEVICE_MAINTENANCE / timedelta(minutes=1))
 
 
 class MayMaintain(BasePermission):
-    """The device itself, whatever its key is for; else those who operate."""
+    """Callers with scope `operate`, and any API key that is bound to the device."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user or not request.user.is_authenticated:
             return False
-        seen = caller(request)
-        return seen.device_id == view.kwargs["device_id"] if seen.device_id is not None else seen.may("operate")
+        requester = caller(request)
+        if requester.device_id is not None:
+            return requester.device_id == view.kwargs["device_id"]
+        return requester.may("operate")
 
 
-class Maintenance(Known):
+class MaintenanceSerializer(StrictSerializer):
     minutes = serializers.IntegerField(
-        min_value=1, max_value=LONGEST, help_text=f"From now on; a device asks for {LONGEST_OWN} at most."
+        min_value=1,
+        max_value=MAX_MINUTES,
+        help_text=f"Duration from now; at most {MAX_OWN_MINUTES} with the key of the device.",
     )
     reason = serializers.CharField(
-        max_length=silences.MAX_REASON_LENGTH, default="Maintenance", help_text="Why, for those who wonder."
+        max_length=silences.MAX_REASON_LENGTH, default="Maintenance", help_text="Reason, shown to other people."
     )
 
 
@@ -53,17 +57,17 @@ class MaintenanceView(APIView):
 
     @operation(
         "open_maintenance",
-        "Say that a device is being worked on",
+        "Start maintenance of a device",
         tag=Tag.ALERTS,
-        description="Its alerts notify nobody meanwhile. A key that is bound to the device may say so for it, for"
-        f" {LONGEST_OWN // 60} hours at most.",
-        request=Maintenance,
+        description="Alerts of the device send no notifications meanwhile. An API key that is bound to the device may"
+        f" start its maintenance, for at most {MAX_OWN_MINUTES // 60} hours.",
+        request=MaintenanceSerializer,
         answer=SilenceSerializer,
         status=201,
         errors=(404, 422),
-        parameters=[state(201)],
+        parameters=[etag_header(201)],
         asked={"minutes": 30, "reason": "Reboot"},
-        answered=examples.KNOWN_SILENCE
+        answered=examples.CREATED_SILENCE
         | {
             "kind": "maintenance",
             "device_ids": ["device_001"],
@@ -76,47 +80,45 @@ class MaintenanceView(APIView):
     )
     @idempotent
     def post(self, request: Request, device_id: str) -> Response:
-        fields, seen = checked(Maintenance(data=request.data)), caller(request)
-        _see(request, device_id)
-        ends_at, reason = timezone.now() + timedelta(minutes=fields["minutes"]), fields["reason"]
+        fields = validate_body(MaintenanceSerializer(data=request.data))
+        _check_visible(request, device_id)
         try:
-            if seen.device_id is not None:
-                made = silences.create_device_maintenance(seen, ends_at, reason)
-            else:
-                whole = {
-                    "kind": SilenceKind.MAINTENANCE,
-                    "device_ids": [device_id],
-                    "ends_at": ends_at,
-                    "reason": reason,
-                }
-                made = silences.create_silence(whole, seen)
+            silence = _open_maintenance(request, device_id, **fields)
         except InvalidFields as error:
-            told = {"minutes" if name == "ends_at" else name: detail for name, detail in error.fields}
-            raise Unprocessable(told) from None
-        return silence_answer(made, status.HTTP_201_CREATED)
+            raise InvalidFields(
+                [("minutes" if name == "ends_at" else name, detail) for name, detail in error.fields]
+            ) from None
+        body = SilenceSerializer(silence).data
+        return Response(body, status.HTTP_201_CREATED, headers={"ETag": etag(silence)})
 
     @operation(
         "end_maintenance",
-        "Say that a device is not being worked on any more",
+        "End maintenance of a device",
         tag=Tag.ALERTS,
-        description="Ends every maintenance of this device alone; those of several devices go on.",
-        answer=Done,
+        description="Ends every maintenance window of this device alone. Windows of several devices continue.",
+        answer=SuccessSerializer,
         errors=(404,),
-        answered={"success": True, "message": "maintenance of device_001 is over"},
+        answered={"success": True, "message": "maintenance of device_001 has ended"},
     )
     def delete(self, request: Request, device_id: str) -> Response:
-        _see(request, device_id)
+        _check_visible(request, device_id)
         with transaction.atomic():
-            running = Silence.objects.filter(
+            active = Silence.objects.filter(
                 kind=SilenceKind.MAINTENANCE, device_ids=[device_id], ends_at__gt=timezone.now()
             )
-            for silence in running.order_by("pk").select_for_update():
+            for silence in active.order_by("pk").select_for_update():
                 silences.end_silence(silence, caller(request))
-        return Response({"success": True, "message": f"maintenance of {device_id} is over"})
+        return Response({"success": True, "message": f"maintenance of {device_id} has ended"})
 
 
-def _see(request: Request, device_id: str) -> None:
-    """Raises NotFound where the caller does not see this device."""
-    visible = Device.objects.visible_to(caller(request))
-    if "\0" in device_id or not visible.filter(device_id=device_id).exists():
-        raise NotFound(f"{device_id} is not known")
+def _open_maintenance(request: Request, device_id: str, minutes: int, reason: str) -> Silence:
+    ends_at = timezone.now() + timedelta(minutes=minutes)
+    if caller(request).device_id is not None:
+        return silences.create_device_maintenance(caller(request), ends_at, reason)
+    fields = {"kind": SilenceKind.MAINTENANCE, "device_ids": [device_id], "ends_at": ends_at, "reason": reason}
+    return silences.create_silence(fields, caller(request))
+
+
+def _check_visible(request: Request, device_id: str) -> None:
+    """Raise NotFound if the caller does not see the device."""
+    get_row(Device.objects.visible_to(caller(request)), device_id=device_id)

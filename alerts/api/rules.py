@@ -1,219 +1,262 @@
-"""PRD E4-US1 to E4-US4: alert rules. What is changed here holds in every evaluator within a moment.
+"""PRD E4-US1 to E4-US4: alert rules, their versions and shadow rules. Evaluators apply a change within a second.
 
-Whoever may read sees every rule, though not every alert of it. `admin` makes, changes and deletes rules; with scope
-`operate` they are enabled and disabled.
+Every caller that may read sees all rules, though not all of their alerts. `admin` creates, changes and deletes rules;
+scope `operate` enables and disables them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from alerts.api import examples
-from alerts.api.checking import checked, found_by, refusing
-from alerts.api.lists import Filtered, asked, levels, maybe, text, told
-from alerts.api.rule_shapes import RuleSerializer, shapes, whole
-from alerts.models import Kind, Mode, Rule
-from alerts.rules import lifecycle as rules
-from metrics.api.answers import Answer, Done
-from rest.configuration import Known
-from rest.etags import check_match, etag
+from alerts.api.filters import levels_filter
+from alerts.api.resources import AlertingResource
+from alerts.api.rule_serializers import RuleSerializer, complete_document, serialize_rules
+from alerts.models import Kind, Mode, Rule, RuleVersion
+from alerts.rules import lifecycle
+from rest.etags import etag
+from rest.fields import StrictSerializer
+from rest.filters import FilterSerializer, boolean_filter, text_filter
 from rest.idempotency import idempotent
-from rest.openapi import Tag, operation, state
-from rest.pagination import PageParameters, page
-from rest.permissions import caller
+from rest.openapi import IF_MATCH, Tag, etag_header, operation
+from rest.pagination import PageQuerySerializer
+from rest.resources import Action, Conflict, Resource, describe, get_row
+from rest.responses import ResponseSerializer, page_example
 
 
-class RuleParameters(PageParameters):
-    enabled = maybe("Whether it is enabled.")
-    level = levels()
-    metric_name = text("Exactly this metric.")
-    kind = serializers.ChoiceField(Kind.choices, required=False, help_text="Of this kind.")
-    mode = serializers.ChoiceField(Mode.choices, required=False, help_text="Those that notify, or shadows.")
-    search = text("Words in the name or the description.")
+class RuleQuerySerializer(FilterSerializer, PageQuerySerializer):
+    enabled = boolean_filter("Whether the rule is enabled.")
+    level = levels_filter()
+    metric_name = text_filter("Metric name, exactly.")
+    kind = serializers.ChoiceField(Kind.choices, required=False, help_text="Rule kind.")
+    mode = serializers.ChoiceField(Mode.choices, required=False, help_text="Live rules or shadow rules.")
+    search = text_filter("Text in the name or description.")
+    lookups = {"level": "level__in"}
+    search_lookups = ("name__icontains", "description__icontains")
 
 
-class Rules(Filtered):
-    rules = RuleSerializer(many=True)
+@extend_schema_serializer(component_name="Enabled")
+class EnabledSerializer(StrictSerializer):
+    enabled = serializers.BooleanField(help_text="Whether the rule is evaluated.")
 
 
-class RulesView(APIView):
-    """E4-US1 and E4-US2: a new rule; which rules there are."""
-
-    scope_for_changes = "admin"
-
-    @operation(
-        "list_alert_rules",
-        "Which alert rules there are",
-        tag=Tag.ALERTS,
-        description="A page of rules by name.",
-        query=RuleParameters,
-        answer=Rules,
-        asked={"enabled": True, "level": ["critical"]},
-        answered=examples.RULES,
-    )
-    def get(self, request: Request) -> Response:
-        filters = asked(RuleParameters(data=request.query_params))
-        rows, counts = page(request, _chosen(known_rules(), filters), RuleParameters)
-        return Response({"rules": shapes(rows), **counts, "filters": told(request, filters)})
-
-    @operation(
-        "create_alert_rule",
-        "Make an alert rule",
-        tag=Tag.ALERTS,
-        description="It is evaluated from the next measurement on. A metric that nobody has measured yet is accepted,"
-        " and so are channels that nobody has made yet; the answer names both.",
-        request=RuleSerializer,
-        answer=RuleSerializer,
-        status=201,
-        errors=(422,),
-        parameters=[state(201)],
-        asked=examples.RULE,
-        answered=examples.KNOWN_RULE,
-    )
-    @idempotent
-    def post(self, request: Request) -> Response:
-        fields = checked(RuleSerializer(data=request.data))
-        with refusing():
-            made = rules.create(fields, caller(request).name)
-        return rule_answer(made, status.HTTP_201_CREATED)
-
-
-class RuleView(APIView):
-    """E4-US3: one rule."""
-
-    scope_for_changes = "admin"
-
-    @operation(
-        "get_alert_rule",
-        "An alert rule",
-        tag=Tag.ALERTS,
-        description="What it says, how often it was met, and what is wrong with it, if anything.",
-        answer=RuleSerializer,
-        errors=(404,),
-        parameters=[state()],
-        answered=examples.KNOWN_RULE,
-    )
-    def get(self, request: Request, rule_id: str) -> Response:
-        return rule_answer(found_by(known_rules(), rule_id=rule_id))
-
-    @operation(
-        "update_alert_rule",
-        "Change an alert rule",
-        tag=Tag.ALERTS,
-        description="Fields that are not sent stay as they are. What differs is its next version.",
-        request=RuleSerializer(partial=True),
-        answer=RuleSerializer,
-        errors=(404, 422),
-        asked={"threshold_value": 95},
-        answered=examples.KNOWN_RULE | {"threshold_value": 95, "version": 2},
-        tagged=True,
-    )
-    def patch(self, request: Request, rule_id: str) -> Response:
-        return self._change(request, rule_id, checked(RuleSerializer(data=request.data, partial=True)))
-
-    @operation(
-        "replace_alert_rule",
-        "Say anew what an alert rule is",
-        tag=Tag.ALERTS,
-        description="Fields that are not sent are as of a new rule.",
-        request=RuleSerializer,
-        answer=RuleSerializer,
-        errors=(404, 422),
-        asked=examples.RULE,
-        answered=examples.KNOWN_RULE | {"version": 2},
-        tagged=True,
-    )
-    def put(self, request: Request, rule_id: str) -> Response:
-        return self._change(request, rule_id, whole(checked(RuleSerializer(data=request.data))))
-
-    @operation(
-        "delete_alert_rule",
-        "Delete an alert rule",
-        tag=Tag.ALERTS,
-        description="Its open alerts are resolved; all of them stay in the history. Its shadows go with it.",
-        answer=Done,
-        errors=(404,),
-        answered={"success": True, "message": "High CPU Usage is deleted; its alerts stay in the history"},
-        tagged=True,
-    )
-    def delete(self, request: Request, rule_id: str) -> Response:
-        with transaction.atomic():
-            found = locked_rule(request, rule_id)
-            rules.delete(found, caller(request).name)
-        return Response({"success": True, "message": f"{found.name} is deleted; its alerts stay in the history"})
-
-    def _change(self, request: Request, rule_id: str, fields: dict[str, Any]) -> Response:
-        with transaction.atomic(), refusing():
-            changed = rules.change(locked_rule(request, rule_id), fields, caller(request).name)
-        return rule_answer(changed)
-
-
-class Enabled(Known):
-    enabled = serializers.BooleanField(help_text="Whether it is to be evaluated.")
-
-
-class RuleDone(Answer):
-    success = serializers.BooleanField()
-    message = serializers.CharField()
+@extend_schema_serializer(component_name="RuleDone")
+class RuleActionResultSerializer(ResponseSerializer):
+    success = serializers.BooleanField(help_text="Always true.")
+    message = serializers.CharField(help_text="Summary of the change.")
     rule = RuleSerializer()
 
 
-class RuleEnableView(APIView):
-    """E4-US4: enable or disable."""
+def rules() -> QuerySet[Rule]:
+    """Return all rules, with the related rows that RuleSerializer reads."""
+    return Rule.objects.select_related("shadow_of", "noise")
 
-    scope_for_changes = "operate"
+
+@describe(
+    Tag.ALERTS,
+    list=Action(
+        "list_alert_rules",
+        "List alert rules",
+        "Returns a page of rules, sorted by name.",
+        request={"enabled": True, "level": ["critical"]},
+        response=page_example("rules", examples.CREATED_RULE, filters={"enabled": "true", "level": "critical"}),
+    ),
+    create=Action(
+        "create_alert_rule",
+        "Create an alert rule",
+        "The rule is evaluated for points that arrive from now on. It may name a metric without points and channels"
+        " that"
+        " do not exist yet; the response lists them.",
+        request=examples.RULE,
+        response=examples.CREATED_RULE,
+    ),
+    retrieve=Action(
+        "get_alert_rule",
+        "Get an alert rule",
+        "Returns the rule with its trigger statistics, and the error that suspended it, if any.",
+        response=examples.CREATED_RULE,
+    ),
+    partial_update=Action(
+        "update_alert_rule",
+        "Change an alert rule",
+        "Omitted fields keep their values. A change creates the next version of the rule.",
+        request={"threshold_value": 95},
+        response=examples.CREATED_RULE | {"threshold_value": 95, "version": 2},
+    ),
+    update=Action(
+        "replace_alert_rule",
+        "Replace an alert rule",
+        "Omitted fields get their default values. A change creates the next version of the rule.",
+        request=examples.RULE,
+        response=examples.CREATED_RULE | {"version": 2},
+    ),
+    destroy=Action(
+        "delete_alert_rule",
+        "Delete an alert rule",
+        "Resolves its open alerts and deletes its shadow rules. All of its alerts stay in the history.",
+        response={"success": True, "message": "High CPU Usage is deleted; its alerts stay in the history"},
+    ),
+)
+class RuleResource(AlertingResource):
+    serializer_class = RuleSerializer
+    query_class = RuleQuerySerializer
+    lookup_field = "rule_id"
+    rows_field = "rules"
+    echo_filters = "sent"
+    unique_error = None
+    action_scopes = {"enable": "operate"}
+
+    def get_queryset(self) -> QuerySet[Rule]:
+        return rules()
+
+    def represent(self, rows: Sequence[Rule], query: PageQuerySerializer | None = None) -> Any:
+        return serialize_rules(rows)
+
+    def perform_create(self, serializer: Any) -> Rule:
+        return lifecycle.create(serializer.validated_data, self.caller.name)
+
+    def perform_update(self, serializer: Any) -> Rule:
+        fields = serializer.validated_data if serializer.partial else complete_document(serializer.validated_data)
+        return lifecycle.change(serializer.instance, fields, self.caller.name)
+
+    def perform_destroy(self, row: Rule) -> None:
+        lifecycle.delete(row, self.caller.name)
+
+    def deleted_message(self, row: Rule) -> str:
+        return f"{row.name} is deleted; its alerts stay in the history"
 
     @operation(
         "enable_alert_rule",
         "Enable or disable an alert rule",
         tag=Tag.ALERTS,
-        description="It takes effect at once. A rule that was suspended for an error is tried again.",
-        request=Enabled,
-        answer=RuleDone,
-        errors=(404, 422),
+        description="Takes effect at once. Enabling also resumes a rule that was suspended by an error.",
+        request=EnabledSerializer,
+        answer=RuleActionResultSerializer,
+        errors=(404, 412, 422),
+        parameters=[IF_MATCH, etag_header()],
         asked={"enabled": False},
         answered={
             "success": True,
             "message": "High CPU Usage is disabled",
-            "rule": examples.KNOWN_RULE | {"enabled": False, "version": 2},
+            "rule": examples.CREATED_RULE | {"enabled": False, "version": 2},
         },
-        tagged=True,
     )
-    def put(self, request: Request, rule_id: str) -> Response:
-        fields = checked(Enabled(data=request.data))
-        with transaction.atomic(), refusing():
-            changed = rules.change(locked_rule(request, rule_id), fields, caller(request).name)
-        message = f"{changed.name} is {'enabled' if changed.enabled else 'disabled'}"
-        body = {"success": True, "message": message, "rule": shapes([changed])[0]}
-        return Response(body, headers={"ETag": etag(changed)})
+    def enable(self, request: Request, rule_id: str) -> Response:
+        fields = self.validate(EnabledSerializer(data=request.data))
+        with transaction.atomic():
+            rule = lifecycle.change(self.lock_object(), fields, self.caller.name)
+        message = f"{rule.name} is {'enabled' if rule.enabled else 'disabled'}"
+        body = {"success": True, "message": message, "rule": self.represent([rule])[0]}
+        return Response(body, headers={"ETag": etag(rule)})
+
+    @operation(
+        "rollback_alert_rule",
+        "Roll an alert rule back",
+        tag=Tag.ALERTS,
+        description="Copies an earlier version as the next version of the rule.",
+        answer=RuleSerializer,
+        errors=(404, 412, 422),
+        parameters=[etag_header()],
+        answered=examples.CREATED_RULE | {"version": 3},
+    )
+    @idempotent
+    def rollback(self, request: Request, rule_id: str, version: int) -> Response:
+        with transaction.atomic():
+            rule = lifecycle.roll_back(self.lock_object(), version, self.caller.name)
+        return self.respond(rule)
+
+    @operation(
+        "create_shadow_rule",
+        "Create a shadow rule",
+        tag=Tag.ALERTS,
+        description="Creates a rule with the changed fields that is evaluated on live data and sends no notifications."
+        " Its alerts are listed only with the filter `shadow`.",
+        request=RuleSerializer(partial=True),
+        answer=RuleSerializer,
+        status=201,
+        errors=(404, 422),
+        parameters=[etag_header(201)],
+        asked={"threshold_value": 95},
+        answered=examples.CREATED_RULE
+        | {
+            "rule_id": "rule_fedcba9876543210",
+            "threshold_value": 95,
+            "mode": "shadow",
+            "shadow_of": "rule_0123456789abcdef",
+        },
+    )
+    @idempotent
+    def create_shadow(self, request: Request, rule_id: str) -> Response:
+        fields = self.validate(RuleSerializer(data=request.data, partial=True))
+        with transaction.atomic():
+            live = self.lock_object()
+            if live.mode == Mode.SHADOW:
+                raise Conflict(f"{rule_id} is a shadow rule: only a live rule can have shadow rules")
+            document = lifecycle.document_of(live) | {"enabled": True} | fields
+            shadow = lifecycle.create(document, self.caller.name, shadow_of=live)
+        return self.respond(shadow, status.HTTP_201_CREATED)
+
+    @operation(
+        "promote_shadow_rule",
+        "Promote a shadow rule",
+        tag=Tag.ALERTS,
+        description="Copies the shadow rule as the next version of its live rule, which keeps its name and stays"
+        " enabled"
+        " or disabled, and deletes the shadow rule. Returns the live rule.",
+        answer=RuleSerializer,
+        errors=(404, 409, 412, 422),
+        parameters=[etag_header()],
+        answered=examples.CREATED_RULE | {"threshold_value": 95, "version": 2},
+    )
+    @idempotent
+    def promote(self, request: Request, rule_id: str) -> Response:
+        with transaction.atomic():
+            shadow = self.lock_object()
+            if shadow.mode != Mode.SHADOW or shadow.shadow_of is None:
+                raise Conflict(f"{rule_id} is not a shadow rule: only shadow rules can be promoted")
+            rule = lifecycle.promote(shadow, self.caller.name)
+        return self.respond(rule)
 
 
-def known_rules() -> QuerySet[Rule]:
-    return Rule.objects.select_related("shadow_of", "noise")
+@extend_schema_serializer(component_name="Version")
+class RuleVersionSerializer(serializers.ModelSerializer[RuleVersion]):
+    document = serializers.DictField(help_text="Fields of the rule in this version.")
+
+    class Meta:
+        model = RuleVersion
+        fields = ("version", "by", "at", "note", "document")
+        read_only_fields = fields
 
 
-def locked_rule(request: Request, rule_id: str) -> Rule:
-    """The rule, until the transaction ends nobody else's to change. Raises NotFound, PreconditionFailed."""
-    found: Rule = found_by(Rule.objects.select_for_update(), rule_id=rule_id)
-    check_match(request, found)
-    return found
+@describe(
+    Tag.ALERTS,
+    list=Action(
+        "list_alert_rule_versions",
+        "List versions of an alert rule",
+        "Returns a page of versions, newest first, with their author and time.",
+        response=page_example("versions", examples.VERSION),
+        errors=(404,),
+    ),
+    retrieve=Action(
+        "get_alert_rule_version",
+        "Get a version of an alert rule",
+        "Returns the fields of the rule in this version.",
+        response=examples.VERSION,
+    ),
+)
+class RuleVersionResource(Resource):
+    serializer_class = RuleVersionSerializer
+    lookup_field = "version"
+    rows_field = "versions"
+    has_etag = False
+    not_found_message = "the rule has no version {}"
 
-
-def rule_answer(rule: Rule, code: int = status.HTTP_200_OK) -> Response:
-    return Response(shapes([rule])[0], code, headers={"ETag": etag(rule)})
-
-
-def _chosen(among: QuerySet[Rule], filters: dict[str, Any]) -> QuerySet[Rule]:
-    for name, value in filters.items():
-        if name == "search":
-            among = among.filter(Q(name__icontains=value) | Q(description__icontains=value))
-        elif name == "level":
-            among = among.filter(level__in=value)
-        else:
-            among = among.filter(**{name: value})
-    return among
+    def get_queryset(self) -> QuerySet[RuleVersion]:
+        rule: Rule = get_row(rules(), rule_id=self.kwargs["rule_id"])
+        return rule.versions.all()

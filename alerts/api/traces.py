@@ -1,24 +1,26 @@
-"""Why a rule fired, or why it did not."""
+"""Evaluation traces: why a rule opened an alert, or why not."""
 
 from datetime import UTC
 from typing import Any
 
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts.api.alerts import visible_alert
-from alerts.api.checking import Conflict, found_by
-from alerts.api.rules import known_rules
+from alerts.api.alert_serializers import visible_alerts
+from alerts.api.rules import rules
 from alerts.history.trace import EvaluationTrace, trace_evaluation
-from alerts.models import Rule
+from alerts.models import Alert, Rule
 from metrics.models import Device
-from rest.openapi import Answer, Tag, operation
+from rest.openapi import Tag, operation
 from rest.permissions import caller
+from rest.resources import Conflict, get_row
+from rest.responses import ResponseSerializer
 
-_ANSWERED = {
+EXAMPLE_TRACE = {
     "fired": False,
     "verdict": "It did not fire: trigger count: 2 of 3 breaches within 300 s.",
     "alert_id": None,
@@ -30,77 +32,82 @@ _ANSWERED = {
 }
 
 
-class TraceParameters(serializers.Serializer[Any]):
-    device_id = serializers.CharField(help_text="Of this device.")
-    at = serializers.DateTimeField(required=False, default_timezone=UTC, help_text="At this moment; now.")
+class TraceQuerySerializer(serializers.Serializer[Any]):
+    device_id = serializers.CharField(help_text="Device ID.")
+    at = serializers.DateTimeField(
+        required=False, default_timezone=UTC, help_text="Time of the evaluation; now by default."
+    )
 
 
-class TraceStep(Answer):
-    name = serializers.CharField(help_text="What evaluation asked.")
-    state = serializers.ChoiceField(["yes", "no", "note"], help_text="Whether that spoke for an alert.")
+class TraceStepSerializer(ResponseSerializer):
+    name = serializers.CharField(help_text="Name of the check.")
+    state = serializers.ChoiceField(
+        ["yes", "no", "note"], help_text="Result: `yes` favors an alert, `no` prevents it, `note` is information."
+    )
     detail = serializers.CharField()
 
 
-class TraceValue(Answer):
+class TraceValueSerializer(ResponseSerializer):
     timestamp = serializers.DateTimeField()
-    value = serializers.FloatField(allow_null=True, help_text="What was compared; null where that cannot be told.")
+    value = serializers.FloatField(allow_null=True, help_text="Evaluated value; null if it is unknown.")
     breach = serializers.BooleanField()
 
 
-class TraceAnswer(Answer):
-    fired = serializers.BooleanField(help_text="Whether there was an alert at that moment.")
-    verdict = serializers.CharField(help_text="In one sentence.")
+@extend_schema_serializer(component_name="TraceAnswer")
+class TraceSerializer(ResponseSerializer):
+    fired = serializers.BooleanField(help_text="Whether an alert was open at that time.")
+    verdict = serializers.CharField(help_text="Summary in one sentence.")
     alert_id = serializers.CharField(allow_null=True)
-    steps = TraceStep(many=True, help_text="In the order in which evaluation takes them.")
-    values = TraceValue(many=True, help_text="Of the window, the newest last.")
+    steps = TraceStepSerializer(many=True, help_text="Checks in the order of evaluation.")
+    values = TraceValueSerializer(many=True, help_text="Values of the evaluation window, newest last.")
 
 
 class RuleTraceView(APIView):
     @operation(
         "trace_alert_rule",
-        "Why a rule did, or did not, fire",
+        "Trace the evaluation of a rule",
         tag=Tag.ALERTS,
-        description="Of a device at a moment, told from the measurements that are stored, by the version of the rule"
-        " that was in force: values, count, cooldown, silence and deliveries.",
-        query=TraceParameters,
-        answer=TraceAnswer,
+        description="Evaluates a rule for one device at one time, from stored points and the version of the rule at"
+        " that"
+        " time, and returns each check: values, count, cooldown, silences and deliveries.",
+        query=TraceQuerySerializer,
+        answer=TraceSerializer,
         errors=(404, 422),
         asked={"device_id": "device_001"},
-        answered=_ANSWERED,
+        answered=EXAMPLE_TRACE,
     )
     def get(self, request: Request, rule_id: str) -> Response:
-        given = TraceParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        rule: Rule = found_by(known_rules(), rule_id=rule_id)
-        seen = Device.objects.visible_to(caller(request))
-        device: Device = found_by(seen, device_id=given.validated_data["device_id"])
-        return Response(
-            _shape(trace_evaluation(rule, device, given.validated_data.get("at", timezone.now()), caller(request)))
-        )
+        query = TraceQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        rule: Rule = get_row(rules(), rule_id=rule_id)
+        devices = Device.objects.visible_to(caller(request))
+        device: Device = get_row(devices, device_id=query.validated_data["device_id"])
+        at = query.validated_data.get("at", timezone.now())
+        return Response(_serialize(trace_evaluation(rule, device, at, caller(request))))
 
 
 class AlertTraceView(APIView):
     @operation(
         "trace_alert",
-        "Why an alert fired",
+        "Trace the evaluation of an alert",
         tag=Tag.ALERTS,
-        description="The same of an alert, at the moment at which it was triggered.",
-        answer=TraceAnswer,
+        description="Returns the evaluation trace of the alert at the time it was triggered.",
+        answer=TraceSerializer,
         errors=(404, 409, 422),
-        answered=_ANSWERED,
+        answered=EXAMPLE_TRACE,
     )
     def get(self, request: Request, alert_id: str) -> Response:
-        alert = visible_alert(request, alert_id)
+        alert: Alert = get_row(visible_alerts(caller(request)), alert_id=alert_id)
         if alert.rule is None or alert.device is None:
-            raise Conflict(f"{alert_id}: its rule or its device is gone, and with it what could be told")
-        return Response(_shape(trace_evaluation(alert.rule, alert.device, alert.triggered_at, caller(request))))
+            raise Conflict(f"{alert_id} cannot be traced: its rule or its device was deleted")
+        return Response(_serialize(trace_evaluation(alert.rule, alert.device, alert.triggered_at, caller(request))))
 
 
-def _shape(found: EvaluationTrace) -> dict[str, Any]:
+def _serialize(result: EvaluationTrace) -> dict[str, Any]:
     return {
-        "fired": found.fired,
-        "verdict": found.verdict,
-        "alert_id": found.alert.alert_id if found.alert is not None else None,
-        "steps": [{"name": one.label, "state": one.state, "detail": one.detail} for one in found.steps],
-        "values": [{"timestamp": at, "value": value, "breach": breach} for at, value, breach in found.values],
+        "fired": result.fired,
+        "verdict": result.verdict,
+        "alert_id": result.alert.alert_id if result.alert is not None else None,
+        "steps": [{"name": step.label, "state": step.state, "detail": step.detail} for step in result.steps],
+        "values": [{"timestamp": at, "value": value, "breach": breach} for at, value, breach in result.values],
     }

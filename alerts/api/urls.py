@@ -1,55 +1,53 @@
 from django.urls import path
 
-from alerts.api import (
-    alerts,
-    anomalies,
-    backtests,
-    bulk,
-    channels,
-    comparisons,
-    deliveries,
-    figures,
-    maintenance,
-    patterns,
-    routes,
-    rules,
-    silences,
-    traces,
-    versions,
-)
+from alerts.api.alerts import AlertResource
+from alerts.api.anomalies import AnomaliesView
+from alerts.api.backtests import BacktestView
+from alerts.api.bulk_actions import BulkView
+from alerts.api.channels import ChannelResource
+from alerts.api.deliveries import DeliveryResource, NoticeResource
+from alerts.api.evaluation_metrics import EvaluationMetricsView
+from alerts.api.maintenance import MaintenanceView
+from alerts.api.patterns import PatternResource
+from alerts.api.routes import RouteResource
+from alerts.api.rules import RuleResource, RuleVersionResource
+from alerts.api.shadow_comparison import ComparisonView
+from alerts.api.silences import SilencePreviewView, SilenceResource
+from alerts.api.traces import AlertTraceView, RuleTraceView
+from rest.resources import COLLECTION, ITEM, LIST, READ_ONLY
 
 urlpatterns = [
-    path("alerts", alerts.AlertsView.as_view()),
-    path("alerts/rules", rules.RulesView.as_view()),
-    path("alerts/rules/<str:rule_id>", rules.RuleView.as_view()),
-    path("alerts/rules/<str:rule_id>/enable", rules.RuleEnableView.as_view()),
-    path("alerts/rules/<str:rule_id>/versions", versions.VersionsView.as_view()),
-    path("alerts/rules/<str:rule_id>/versions/<int:version>", versions.VersionView.as_view()),
-    path("alerts/rules/<str:rule_id>/versions/<int:version>/rollback", versions.RollbackView.as_view()),
-    path("alerts/rules/<str:rule_id>/shadow", versions.ShadowView.as_view()),
-    path("alerts/rules/<str:rule_id>/comparison", comparisons.ComparisonView.as_view()),
-    path("alerts/rules/<str:rule_id>/trace", traces.RuleTraceView.as_view()),
-    path("alerts/rules/<str:rule_id>/promote", versions.PromoteView.as_view()),
-    path("alerts/backtest", backtests.BacktestView.as_view()),
-    path("alerts/silences", silences.SilencesView.as_view()),
-    path("alerts/silences/preview", silences.SilencePreviewView.as_view()),
-    path("alerts/silences/<str:silence_id>", silences.SilenceView.as_view()),
-    path("alerts/channels", channels.ChannelsView.as_view()),
-    path("alerts/channels/<str:channel_id>", channels.ChannelView.as_view()),
-    path("alerts/channels/<str:channel_id>/test", channels.ChannelTestView.as_view()),
-    path("alerts/routes", routes.RoutesView.as_view()),
-    path("alerts/routes/<str:route_id>", routes.RouteView.as_view()),
-    path("alerts/bulk", bulk.BulkView.as_view()),
-    path("alerts/deliveries", deliveries.DeliveriesView.as_view()),
-    path("alerts/metrics", figures.AlertingFiguresView.as_view()),
-    path("alerts/patterns", patterns.PatternsView.as_view()),
-    path("alerts/<str:alert_id>", alerts.AlertView.as_view()),  # after whatever has a name of its own
-    path("alerts/<str:alert_id>/acknowledge", alerts.AcknowledgeView.as_view()),
-    path("alerts/<str:alert_id>/resolve", alerts.ResolveView.as_view()),
-    path("alerts/<str:alert_id>/assign", alerts.AssignView.as_view()),
-    path("alerts/<str:alert_id>/comments", alerts.CommentsView.as_view()),
-    path("devices/<path:device_id>/metrics/<path:metric_name>/anomalies", anomalies.AnomaliesView.as_view()),
-    path("devices/<path:device_id>/maintenance", maintenance.MaintenanceView.as_view()),
-    path("alerts/<str:alert_id>/trace", traces.AlertTraceView.as_view()),
-    path("alerts/<str:alert_id>/notices", deliveries.NoticesView.as_view()),
+    path("alerts", AlertResource.as_view(LIST)),
+    path("alerts/rules", RuleResource.as_view(COLLECTION)),
+    path("alerts/rules/<str:rule_id>", RuleResource.as_view(ITEM | {"put": "update"})),
+    path("alerts/rules/<str:rule_id>/enable", RuleResource.as_view({"put": "enable"})),
+    path("alerts/rules/<str:rule_id>/versions", RuleVersionResource.as_view(LIST)),
+    path("alerts/rules/<str:rule_id>/versions/<int:version>", RuleVersionResource.as_view(READ_ONLY)),
+    path("alerts/rules/<str:rule_id>/versions/<int:version>/rollback", RuleResource.as_view({"post": "rollback"})),
+    path("alerts/rules/<str:rule_id>/shadow", RuleResource.as_view({"post": "create_shadow"})),
+    path("alerts/rules/<str:rule_id>/comparison", ComparisonView.as_view()),
+    path("alerts/rules/<str:rule_id>/trace", RuleTraceView.as_view()),
+    path("alerts/rules/<str:rule_id>/promote", RuleResource.as_view({"post": "promote"})),
+    path("alerts/backtest", BacktestView.as_view()),
+    path("alerts/silences", SilenceResource.as_view(COLLECTION)),
+    path("alerts/silences/preview", SilencePreviewView.as_view()),
+    path("alerts/silences/<str:silence_id>", SilenceResource.as_view(ITEM)),
+    path("alerts/channels", ChannelResource.as_view(COLLECTION)),
+    path("alerts/channels/<str:channel_id>", ChannelResource.as_view(ITEM)),
+    path("alerts/channels/<str:channel_id>/test", ChannelResource.as_view({"post": "test"})),
+    path("alerts/routes", RouteResource.as_view(COLLECTION)),
+    path("alerts/routes/<str:route_id>", RouteResource.as_view(ITEM)),
+    path("alerts/bulk", BulkView.as_view()),
+    path("alerts/deliveries", DeliveryResource.as_view(LIST)),
+    path("alerts/metrics", EvaluationMetricsView.as_view()),
+    path("alerts/patterns", PatternResource.as_view(LIST)),
+    path("alerts/<str:alert_id>", AlertResource.as_view(READ_ONLY)),  # after all other paths of this length
+    path("alerts/<str:alert_id>/acknowledge", AlertResource.as_view({"put": "acknowledge"})),
+    path("alerts/<str:alert_id>/resolve", AlertResource.as_view({"put": "resolve"})),
+    path("alerts/<str:alert_id>/assign", AlertResource.as_view({"put": "assign"})),
+    path("alerts/<str:alert_id>/comments", AlertResource.as_view({"post": "comment"})),
+    path("devices/<path:device_id>/metrics/<path:metric_name>/anomalies", AnomaliesView.as_view()),
+    path("devices/<path:device_id>/maintenance", MaintenanceView.as_view()),
+    path("alerts/<str:alert_id>/trace", AlertTraceView.as_view()),
+    path("alerts/<str:alert_id>/notices", NoticeResource.as_view(LIST)),
 ]

@@ -8,15 +8,17 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from alerts.api import examples
-from alerts.api.alert_shapes import AlertSerializer, chosen
+from alerts.api.alert_serializers import AlertSerializer, visible_alerts
 from alerts.api.patterns import PatternSerializer, visible_patterns
 from rest.openapi import Tag, operation
-from rest.pagination import DEFAULT, MOST
+from rest.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from rest.permissions import caller
 
 
 class LimitParameters(serializers.Serializer[Any]):
-    limit = serializers.IntegerField(min_value=1, max_value=MOST, default=DEFAULT, help_text="Maximum number of rows.")
+    limit = serializers.IntegerField(
+        min_value=1, max_value=MAX_LIMIT, default=DEFAULT_LIMIT, help_text="Maximum number of rows."
+    )
 
 
 def _limit(request: Request) -> int:
@@ -38,7 +40,7 @@ class RecentAlertsView(APIView):
         answered=examples.ALERT,
     )
     def get(self, request: Request) -> Response:
-        latest = chosen(caller(request), {"shadow": False})[: _limit(request)]
+        latest = visible_alerts(caller(request)).filter(shadow=False)[: _limit(request)]
         return Response(AlertSerializer(latest, many=True).data)
 
 

@@ -10,17 +10,18 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import QueryAnswer
 from metrics.api.parameters import IntervalField
-from metrics.api.questions import about, query_shape
+from metrics.api.query_views import about, query_shape
+from metrics.api.responses import QueryAnswerSerializer
 from metrics.models import NAME_LENGTH
 from metrics.query.execute import execute_query
 from metrics.query.query import Query
 from metrics.statistics.histogram import HOURS
 from metrics.statistics.inventory import service_statistics
 from rest.caller import Caller
-from rest.openapi import Answer, Tag, operation
+from rest.openapi import Tag, operation
 from rest.permissions import caller
+from rest.responses import ResponseSerializer
 
 MAX_HOURS = 24 * 3650
 
@@ -67,12 +68,12 @@ class HistoryParameters(serializers.Serializer[Any]):
         )
 
 
-class PointsOfHour(Answer):
+class PointsOfHour(ResponseSerializer):
     hour = serializers.DateTimeField(help_text="Start of the hour.")
     points = serializers.IntegerField()
 
 
-class HistoryOfPoints(Answer):
+class HistoryOfPoints(ResponseSerializer):
     data_by_hour = PointsOfHour(many=True)
     total = serializers.IntegerField()
 
@@ -84,7 +85,7 @@ def points_by_hour(reader: Caller, hours: int) -> dict[str, Any]:
 
 
 class HistoryView(APIView):
-    def devices_asked(self, request: Request) -> list[str | None]:
+    def requested_devices(self, request: Request) -> list[str | None]:
         """Return the devices that the caller must be allowed to read (rest.permissions.MayRead)."""
         return [request.query_params.get("device_id")]
 
@@ -95,7 +96,7 @@ class HistoryView(APIView):
         description="With a metric: its values, aggregated in about 300 time buckets or in those of `interval`."
         " Without: the number of points of each of the last 24 hours, of the devices that the caller sees.",
         query=HistoryParameters,
-        answer=PolymorphicProxySerializer("HistoryAnswer", [QueryAnswer, HistoryOfPoints], None, many=False),
+        answer=PolymorphicProxySerializer("HistoryAnswer", [QueryAnswerSerializer, HistoryOfPoints], None, many=False),
         errors=(422,),
         asked={"metric_name": "temperature", "device_id": "device_001", "hours": 24},
         answered=examples.ANSWER,

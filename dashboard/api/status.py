@@ -24,15 +24,16 @@ from metrics.statistics import request_history
 from metrics.storage.connection import read_connection
 from metrics.storage.write.writer import MAX_QUEUED_POINTS, running_writer
 from rest.caller import Caller
-from rest.openapi import Answer, Tag, operation
+from rest.openapi import Tag, operation
 from rest.permissions import caller
+from rest.responses import ResponseSerializer
 
 STARTED_AT = time.monotonic()
 PUBLIC_CACHE_SECONDS = 5
 STATE_NAMES = {ONLINE: "reporting", LATE: "late", OFFLINE: "silent", NEVER_SEEN: "never_heard"}
 
 
-class DeviceStates(Answer):
+class DeviceStates(ResponseSerializer):
     total = serializers.IntegerField()
     reporting = serializers.IntegerField(help_text="Online devices.")
     late = serializers.IntegerField(help_text="No data for more than three expected intervals.")
@@ -42,7 +43,7 @@ class DeviceStates(Answer):
     never_heard = serializers.IntegerField(help_text="Devices that never sent data.")
 
 
-class PublicStatus(Answer):
+class PublicStatus(ResponseSerializer):
     status = serializers.ChoiceField(["healthy", "warning", "critical"])
     timestamp = serializers.DateTimeField()
     devices = DeviceStates()
@@ -50,7 +51,7 @@ class PublicStatus(Answer):
     uptime_seconds = serializers.IntegerField(help_text="Of the process that responds.")
 
 
-class RejectedCounts(Answer):
+class RejectedCounts(ResponseSerializer):
     rows = serializers.IntegerField()
     points = serializers.IntegerField()
 
@@ -68,14 +69,14 @@ class SiteStatus(PublicStatus):
     rejected = RejectedCounts(help_text="Rejected points of these devices.")
 
 
-class DashboardValue(Answer):
+class DashboardValue(ResponseSerializer):
     metric_name = serializers.CharField()
     value = serializers.JSONField()
     unit = serializers.CharField()
     timestamp = serializers.DateTimeField()
 
 
-class DashboardDevice(Answer):
+class DashboardDevice(ResponseSerializer):
     device_id = serializers.CharField()
     name = serializers.CharField()
     status = serializers.ChoiceField(list(STATE_NAMES.values()))

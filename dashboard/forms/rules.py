@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
-from alerts.api.rule_shapes import RuleSerializer, first_metric, whole
+from alerts.api.rule_serializers import RuleSerializer, complete_document, first_metric
 from alerts.models import Kind, Rule
 from alerts.rules.lifecycle import FIELDS, document_of, validate
 from dashboard import rule_choices
@@ -219,7 +219,7 @@ def _validate(document: dict[str, Any]) -> tuple[dict[str, Any], Errors]:
     serializer = RuleSerializer(data=document)
     if not serializer.is_valid():
         return {}, {_form_name(name): list(_leaves(details)) for name, details in serializer.errors.items()}
-    fields = whole(dict(serializer.validated_data))
+    fields = complete_document(dict(serializer.validated_data))
     errors: Errors = {}
     try:
         validate(Rule(**fields))

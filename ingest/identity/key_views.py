@@ -1,125 +1,152 @@
-"""API keys over the API, for admins: made, listed, renamed, rotated, revoked. A key's text is in one answer, ever."""
+"""API keys, for admins. The secret text of a key is returned once, when it is created or rotated."""
 
 from datetime import timedelta
+from typing import Any
 
-import django_filters
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from rest_framework import serializers, status
-from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
-from ingest.authentication import MayAdminister
-from ingest.identity import description, keys
-from ingest.identity.shapes import KeySerializer, NewKeySerializer, Rotation
+from ingest.identity import keys
+from ingest.identity.serializers import KeyRotationSerializer, KeySerializer, NewKeySerializer
 from ingest.models import ApiKey
 from rest.caller import Scope
-from rest.etags import check_match, tagged
-from rest.pagination import page
+from rest.etags import respond_with_etag
+from rest.filters import FilterSerializer, boolean_filter
+from rest.openapi import Tag, operation
+from rest.pagination import PageQuerySerializer
+from rest.resources import Action, Resource, describe
+from rest.responses import page_example
+
+_NEW_KEY = {"name": "gateway 1", "scope": "ingest", "group": "site a"}
+_KEY: dict[str, Any] = {
+    "id": 7,
+    "prefix": "tk_Zm9vY",
+    "device_id": None,
+    "valid": True,
+    "created_at": "2025-12-18T10:00:00Z",
+    "updated_at": "2025-12-18T10:00:00Z",
+    "expires_at": None,
+    "revoked_at": None,
+    "last_used_at": None,
+    "rotated_from": None,
+    **_NEW_KEY,
+}
+_TEXT = "tk_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4"
 
 
-class KeyFilter(django_filters.FilterSet):
-    scope = django_filters.ChoiceFilter(choices=Scope.choices)
-    device_id = django_filters.CharFilter("device__device_id")
-    group = django_filters.CharFilter("group__name")
-    valid = django_filters.BooleanFilter(method="is_good")
-    search = django_filters.CharFilter(method="containing")
+class KeyQuerySerializer(FilterSerializer, PageQuerySerializer):
+    scope = serializers.ChoiceField(Scope.choices, required=False, help_text="Scope.")
+    device_id = serializers.CharField(required=False, help_text="Device that the key is bound to.")
+    group = serializers.CharField(required=False, help_text="Device group that the key is bound to.")
+    valid = boolean_filter("Whether the key is neither revoked nor expired.")
+    search = serializers.CharField(required=False, help_text="Text in the name, or beginning of the key.")
+    lookups = {"device_id": "device__device_id", "group": "group__name"}
+    search_lookups = ("name__icontains", "prefix__startswith")
 
-    def is_good(self, found: QuerySet[ApiKey], name: str, wanted: bool) -> QuerySet[ApiKey]:
-        valid = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
-        return found.filter(valid if wanted else ~valid)
-
-    def containing(self, found: QuerySet[ApiKey], name: str, words: str) -> QuerySet[ApiKey]:
-        """Those in whose name these words occur, or whose text begins with them."""
-        return found.filter(Q(name__icontains=words) | Q(prefix__startswith=words))
+    def filter_valid(self, queryset: QuerySet[ApiKey], valid: bool) -> QuerySet[ApiKey]:
+        condition = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
+        return queryset.filter(condition if valid else ~condition)
 
 
-class KeysView(APIView):
-    """Which keys there are; a new one."""
+@describe(
+    Tag.ACCESS,
+    list=Action(
+        "list_keys",
+        "List API keys",
+        "Returns a page of keys without their secret text, sorted by name. All operations on keys are for admins.",
+        request={"scope": "ingest", "valid": True},
+        response=page_example("keys", _KEY),
+    ),
+    create=Action(
+        "create_key",
+        "Create an API key",
+        "The secret text of the key is only in this response. A key is for all devices, for one device, or for the"
+        " devices of a group.",
+        request=_NEW_KEY,
+        response=_KEY | {"key": _TEXT},
+    ),
+    retrieve=Action(
+        "get_key",
+        "Get an API key",
+        "Returns the key without its secret text. `last_used_at` is accurate to a minute.",
+        response=_KEY,
+    ),
+    partial_update=Action(
+        "update_key",
+        "Change an API key",
+        "Changes the name or the expiry. Scope, device and group cannot be changed.",
+        request={"name": "gateway 2"},
+        response=_KEY | {"name": "gateway 2"},
+    ),
+    destroy=Action(
+        "delete_key",
+        "Delete an API key",
+        "The key becomes invalid and is removed from the list. A revoked key stays in the list.",
+        response={"success": True, "message": "the key gateway 1 (tk_Zm9vY…) is deleted"},
+    ),
+)
+class KeyResource(Resource):
+    queryset = ApiKey.objects.select_related("device", "group")
+    serializer_class = KeySerializer
+    created_serializer_class = NewKeySerializer
+    query_class = KeyQuerySerializer
+    lookup_field = "pk"
+    lookup_url_kwarg = "key_id"
+    rows_field = "keys"
+    page_name = "ApiKeys"
+    cacheable = True
+    read_scope = "admin"
+    not_found_message = "there is no key {}"
 
-    permission_classes = [MayAdminister]
+    def create(self, request: Request) -> Response:
+        """Create a key; without Idempotency-Key, which would store the secret text of the response."""
+        fields = self.validate(self.get_serializer(data=request.data))
+        return self._respond_with_text(*ApiKey.issue(**fields))
 
-    @description.describe_list
-    def get(self, request: Request) -> Response:
-        chosen = KeyFilter(request.query_params, ApiKey.objects.select_related("device", "group"))
-        if not chosen.is_valid():
-            raise serializers.ValidationError(chosen.errors)
-        rows, told = page(request, chosen.qs)
-        return Response({"keys": KeySerializer(rows, many=True).data, **told})
+    def deleted_message(self, row: ApiKey) -> str:
+        return f"the key {row} is deleted"
 
-    @description.describe_create
-    def post(self, request: Request) -> Response:
-        given = KeySerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        return _with_text(request, *ApiKey.issue(**given.validated_data))
+    @operation(
+        "rotate_key",
+        "Rotate an API key",
+        tag=Tag.ACCESS,
+        description="Creates a key with the same name, scope and binding. The old key stays valid for"
+        " `overlap_seconds`.",
+        request=KeyRotationSerializer,
+        answer=NewKeySerializer,
+        status=201,
+        errors=(404, 409),
+        asked={"overlap_seconds": 86_400},
+        answered=_KEY | {"id": 8, "rotated_from": 7, "key": _TEXT},
+        tagged=True,
+    )
+    def rotate(self, request: Request, key_id: int) -> Response:
+        fields = self.validate(KeyRotationSerializer(data=request.data))
+        overlap = timedelta(seconds=fields["overlap_seconds"])
+        return self._respond_with_text(*keys.rotate(self.get_object().pk, overlap))
 
-
-class KeyView(APIView):
-    """One key: what it is called and when it ends may be changed, what it is for may not."""
-
-    permission_classes = [MayAdminister]
-
-    @description.describe_get
-    def get(self, request: Request, key_id: int) -> Response:
-        found = _numbered(ApiKey.objects.select_related("device", "group"), key_id)
-        return tagged(request, found, KeySerializer(found).data)
-
-    @description.describe_update
-    def patch(self, request: Request, key_id: int) -> Response:
+    @operation(
+        "revoke_key",
+        "Revoke an API key",
+        tag=Tag.ACCESS,
+        description="The key becomes invalid at once and permanently. It stays in the list.",
+        answer=KeySerializer,
+        errors=(404,),
+        answered=_KEY | {"valid": False, "revoked_at": "2025-12-19T10:00:00Z"},
+        tagged=True,
+    )
+    def revoke(self, request: Request, key_id: int) -> Response:
         with transaction.atomic():
-            found = _numbered(ApiKey.objects.select_for_update(), key_id)
-            check_match(request, found)
-            given = KeySerializer(found, data=request.data, partial=True)
-            given.is_valid(raise_exception=True)
-            changed = given.save()
-        return tagged(request, changed, KeySerializer(changed).data)
+            key = self.lock_object()
+            keys.revoke(key)
+        return self.respond(key)
 
-    @description.describe_delete
-    def delete(self, request: Request, key_id: int) -> Response:
-        with transaction.atomic():
-            found = _numbered(ApiKey.objects.select_for_update(), key_id)
-            check_match(request, found)
-            found.delete()
-        return Response({"success": True, "message": f"the key {found} is deleted"})
-
-
-class RotateKeyView(APIView):
-    """A successor, with the same name, scope and binding; the old key is good for a while more."""
-
-    permission_classes = [MayAdminister]
-
-    @description.describe_rotate
-    def post(self, request: Request, key_id: int) -> Response:
-        given = Rotation(data=request.data)
-        given.is_valid(raise_exception=True)
-        overlap = timedelta(seconds=given.validated_data["overlap_seconds"])
-        return _with_text(request, *keys.rotate(_numbered(ApiKey.objects.all(), key_id).pk, overlap))
-
-
-class RevokeKeyView(APIView):
-    """The end of a key, at once and for good; the row stays, for those who ask whose it was."""
-
-    permission_classes = [MayAdminister]
-
-    @description.describe_revoke_key
-    def post(self, request: Request, key_id: int) -> Response:
-        with transaction.atomic():
-            found = _numbered(ApiKey.objects.select_for_update(), key_id)
-            keys.revoke(found)
-        return tagged(request, found, KeySerializer(found).data)
-
-
-def _with_text(request: Request, made: ApiKey, text: str) -> Response:
-    answer = tagged(request, made, NewKeySerializer(made, context={"text": text}).data, status.HTTP_201_CREATED)
-    answer["Cache-Control"] = "no-store"
-    return answer
-
-
-def _numbered(among: QuerySet[ApiKey], key_id: int) -> ApiKey:
-    found = among.filter(pk=key_id).first()
-    if found is None:
-        raise NotFound(f"there is no key {key_id}")
-    return found
+    def _respond_with_text(self, key: ApiKey, text: str) -> Response:
+        body = NewKeySerializer(key, context={"text": text}).data
+        response = respond_with_etag(self.request, key, body, status.HTTP_201_CREATED)
+        response["Cache-Control"] = "no-store"
+        return response

@@ -14,8 +14,8 @@ from rest_framework.views import APIView
 
 from ingest.authentication import CHALLENGE
 from ingest.identity import keys, tokens, users
-from ingest.identity.description import describe_refresh, describe_revoke, describe_token
-from ingest.identity.shapes import Refresh, SignIn, TokenAnswer
+from ingest.identity.serializers import RefreshTokenSerializer, SignInSerializer, TokensSerializer
+from ingest.identity.token_operations import describe_refresh, describe_revoke, describe_token
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -33,7 +33,7 @@ class TokenView(_PublicView):
 
     @describe_token
     def post(self, request: Request) -> Response:
-        body = SignIn(data=request.data)
+        body = SignInSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         if body.validated_data["grant_type"] == "password":
             return _token_response(_sign_in_with_password(request, body.validated_data))
@@ -62,7 +62,7 @@ class RefreshView(_PublicView):
 
     @describe_refresh
     def post(self, request: Request) -> Response:
-        body = Refresh(data=request.data)
+        body = RefreshTokenSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         issued = tokens.refresh(body.validated_data["refresh_token"])
         if issued is None:
@@ -75,11 +75,11 @@ class RevokeView(_PublicView):
 
     @describe_revoke
     def post(self, request: Request) -> Response:
-        body = Refresh(data=request.data)
+        body = RefreshTokenSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         tokens.revoke(body.validated_data["refresh_token"])
         return Response({"success": True, "message": "the tokens of this family are revoked"}, headers=NO_STORE)
 
 
 def _token_response(issued: tokens.Tokens) -> Response:
-    return Response(TokenAnswer(asdict(issued)).data, headers=NO_STORE)
+    return Response(TokensSerializer(asdict(issued)).data, headers=NO_STORE)

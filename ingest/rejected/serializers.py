@@ -8,10 +8,9 @@ from rest_framework import serializers
 from ingest.models import Rejected
 from ingest.rejected.listing import SHOWN_POINTS
 from ingest.wire.batch import RejectionReason
-from metrics.api.answers import Page
 from metrics.models import NAME_LENGTH
-from rest.openapi import Answer
-from rest.pagination import PageParameters
+from rest.pagination import PageQuerySerializer
+from rest.responses import PageSerializer, ResponseSerializer
 
 MAX_ID = 2**63 - 1
 
@@ -26,7 +25,7 @@ class RejectedRowSerializer(serializers.ModelSerializer[Rejected]):
         )  # fmt: skip
 
 
-class RejectedPointSerializer(Answer):
+class RejectedPointSerializer(ResponseSerializer):
     timestamp = serializers.DateTimeField()
     value = serializers.JSONField()
     unit = serializers.CharField(allow_null=True)
@@ -41,7 +40,7 @@ class RejectedRowWithPointsSerializer(RejectedRowSerializer):
         fields = (*RejectedRowSerializer.Meta.fields, "points")  # type: ignore[assignment]
 
 
-class ReplayErrorSerializer(Answer):
+class ReplayErrorSerializer(ResponseSerializer):
     device_id = serializers.CharField()
     metric_name = serializers.CharField()
     reason = serializers.CharField()
@@ -49,7 +48,7 @@ class ReplayErrorSerializer(Answer):
     count = serializers.IntegerField()
 
 
-class ReplayedSerializer(Answer):
+class ReplayedSerializer(ResponseSerializer):
     replayed = serializers.IntegerField(help_text="Number of points that were stored and removed from the inbox.")
     still_rejected = serializers.IntegerField()
     errors = ReplayErrorSerializer(many=True)  # type: ignore[assignment]
@@ -58,11 +57,11 @@ class ReplayedSerializer(Answer):
     )
 
 
-class RejectedAnswer(Page):
+class RejectedAnswer(PageSerializer):
     rejected = RejectedRowSerializer(many=True)
 
 
-class RejectedParameters(PageParameters):
+class RejectedParameters(PageQuerySerializer):
     """The query parameters of the list, for the OpenAPI document; RejectedFilter applies them."""
 
     device_id = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="Only rows of this device.")

@@ -25,12 +25,12 @@ from ingest.rejected.serializers import (
     ReplayedSerializer,
     ReplayParameters,
 )
-from metrics.api.answers import Done
 from metrics.storage.connection import read_connection
 from rest.caller import Scope
 from rest.openapi import Tag, operation
 from rest.pagination import page
 from rest.permissions import caller
+from rest.responses import SuccessSerializer
 
 
 class RejectedView(APIView):
@@ -80,7 +80,7 @@ class RejectedRowView(APIView):
         "Dismiss a row of the rejected inbox",
         tag=Tag.INGESTION,
         description="The row and its points are deleted permanently.",
-        answer=Done,
+        answer=SuccessSerializer,
         errors=(404,),
         answered={"success": True, "message": "2 rejected points dismissed"},
     )

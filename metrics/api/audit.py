@@ -1,36 +1,19 @@
-"""The audit by HTTP: read alone, by admins. `manage.py verify_audit` says whether it is what it was."""
+"""The audit log, for admins. `manage.py verify_audit` checks its checksum chain."""
 
-from datetime import UTC, datetime
-from typing import Any
-
-import django_filters
-from django.core.exceptions import ValidationError
-from django_filters.fields import IsoDateTimeField
 from rest_framework import serializers
-from rest_framework.permissions import BasePermission
-from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import Page
 from metrics.models import AuditEntry
-from rest.openapi import Tag, operation
-from rest.pagination import PageParameters, page
-from rest.permissions import caller
-
-
-class MayAudit(BasePermission):
-    """Admins, be they people or keys: the audit tells of what others may not see."""
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        return bool(request.user and request.user.is_authenticated and caller(request).may("admin"))
+from rest.filters import FilterSerializer
+from rest.openapi import Tag
+from rest.pagination import PageQuerySerializer
+from rest.resources import Action, Resource, describe
 
 
 class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
-    before = serializers.DictField(source="was", help_text="What was there before; of a change what it concerns.")
-    after = serializers.DictField(source="became", help_text="What is there since.")
-    checksum = serializers.SerializerMethodField(help_text="SHA-256, which covers every entry up to this one.")
+    before = serializers.DictField(source="was", help_text="Values before the change, of the changed fields.")
+    after = serializers.DictField(source="became", help_text="Values after the change.")
+    checksum = serializers.SerializerMethodField(help_text="SHA-256 of this entry and all entries before it.")
 
     class Meta:
         model = AuditEntry
@@ -44,64 +27,34 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
         return bytes(entry.checksum or b"").hex()
 
 
-class AuditParameters(PageParameters):
-    """What entries are chosen by, for the description of the API; AuditFilter heeds it."""
-
-    actor = serializers.CharField(required=False, help_text="Who did it: `user:<name>`, `key:<number>:<name>`, …")
-    action = serializers.CharField(required=False, help_text="What was done: `created`, `changed`, `deleted`, …")
-    object_type = serializers.CharField(required=False, help_text="To which kind of object.")
-    object_id = serializers.CharField(required=False, help_text="To which one, by the name that it is known by.")
-    request_id = serializers.CharField(required=False, help_text="By which request.")
-    since = serializers.DateTimeField(required=False, help_text="From here on.")
-    until = serializers.DateTimeField(required=False, help_text="To before here.")
-
-
-class AuditEntries(Page):
-    entries = AuditEntrySerializer(many=True)
-
-
-class MomentField(IsoDateTimeField):
-    """A time with an offset, as UTC: Python takes offsets of up to a day, PostgreSQL of less than sixteen hours."""
-
-    def to_python(self, value: Any) -> datetime | None:
-        found = super().to_python(value)
-        try:
-            return None if found is None else found.astimezone(UTC)
-        except OverflowError:
-            raise ValidationError("a time between the years 1 and 9999 is accepted") from None
-
-
-class MomentFilter(django_filters.IsoDateTimeFilter):
-    field_class = MomentField
-
-
-class AuditFilter(django_filters.FilterSet):
-    since = MomentFilter("at", "gte")
-    until = MomentFilter("at", "lt")
-
-    class Meta:
-        model = AuditEntry
-        fields = ("actor", "action", "object_type", "object_id", "request_id")
-
-
-class AuditView(APIView):
-    """Who did what to which object, newest first."""
-
-    permission_classes = [MayAudit]
-
-    @operation(
-        "list_audit",
-        "Who did what",
-        tag=Tag.AUDIT,
-        description="Entries of the audit, newest first. Each covers all before it, and the journal of that time.",
-        query=AuditParameters,
-        answer=AuditEntries,
-        asked={"object_type": "metric definition", "object_id": "temperature"},
-        answered=examples.AUDIT,
+class AuditQuerySerializer(FilterSerializer, PageQuerySerializer):
+    actor = serializers.CharField(
+        required=False, help_text="Who made the change: `user:<name>`, `key:<number>:<name>`."
     )
-    def get(self, request: Request) -> Response:
-        chosen = AuditFilter(request.query_params, AuditEntry.objects.all())
-        if not chosen.is_valid():
-            raise serializers.ValidationError(chosen.errors)
-        rows, told = page(request, chosen.qs)
-        return Response({"entries": AuditEntrySerializer(rows, many=True).data, **told})
+    action = serializers.CharField(required=False, help_text="Kind of change: `created`, `changed`, `deleted`, …")
+    object_type = serializers.CharField(required=False, help_text="Type of the changed object.")
+    object_id = serializers.CharField(required=False, help_text="Name or ID of the changed object.")
+    request_id = serializers.CharField(required=False, help_text="ID of the request that made the change.")
+    since = serializers.DateTimeField(required=False, help_text="Start of the time range, inclusive.")
+    until = serializers.DateTimeField(required=False, help_text="End of the time range, exclusive.")
+    lookups = {"since": "at__gte", "until": "at__lt"}
+
+
+@describe(
+    Tag.AUDIT,
+    list=Action(
+        "list_audit",
+        "List audit log entries",
+        "Returns a page of the audit log, newest first. The checksum of an entry covers all entries before it and the"
+        " journal of that time.",
+        request={"object_type": "metric definition", "object_id": "temperature"},
+        response=examples.AUDIT,
+    ),
+)
+class AuditResource(Resource):
+    queryset = AuditEntry.objects.all()
+    serializer_class = AuditEntrySerializer
+    query_class = AuditQuerySerializer
+    read_scope = "admin"
+    rows_field = "entries"
+    page_name = "AuditEntries"

@@ -1,52 +1,33 @@
-"""PRD E2: metric definitions. What is changed here holds in every process within a second."""
+"""PRD E2: metric definitions. A change applies in every process within a second."""
 
 from typing import Any
 
-import django_filters
-from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
 from drf_spectacular.utils import extend_schema_serializer
-from rest_framework import serializers, status
-from rest_framework.exceptions import NotFound
-from rest_framework.request import Request
-from rest_framework.response import Response
+from rest_framework import serializers
 from rest_framework.validators import UniqueValidator
-from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import Done, Page
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricDefinition, MetricType
-from rest.configuration import printable
-from rest.etags import check_match, tagged
-from rest.idempotency import idempotent
-from rest.openapi import Tag, operation
-from rest.pagination import PageParameters, page
+from rest.fields import ChoiceField, StrictSerializer, validate_printable
+from rest.filters import FilterSerializer
+from rest.openapi import Tag
+from rest.pagination import PageQuerySerializer
+from rest.resources import Action, Resource, describe
 
-MOST_TAGS = 100
-DEFINED = "a metric of this name is defined already"
-
-
-class ChoiceField(serializers.ChoiceField):
-    """One of some words; whoever sends another is told which there are."""
-
-    def __init__(self, choices: Any, **more: Any) -> None:
-        accepted = ", ".join(value for value, _ in choices)
-        super().__init__(choices, error_messages={"invalid_choice": f"{accepted} are accepted"}, **more)
+MAX_TAGS = 100
+NAME_TAKEN = "a metric of this name is already defined"
 
 
-def _days(**more: Any) -> serializers.IntegerField:
-    return serializers.IntegerField(min_value=1, max_value=LONGEST_RETENTION_DAYS, required=False, **more)
+def _days(**options: Any) -> serializers.IntegerField:
+    return serializers.IntegerField(min_value=1, max_value=LONGEST_RETENTION_DAYS, required=False, **options)
 
 
 @extend_schema_serializer(component_name="MetricDefinition")
-class DefinitionSerializer(serializers.ModelSerializer[MetricDefinition]):
+class DefinitionSerializer(StrictSerializer, serializers.ModelSerializer[MetricDefinition]):
     name = serializers.CharField(
         max_length=NAME_LENGTH,
         trim_whitespace=False,
-        validators=[
-            printable,
-            UniqueValidator(MetricDefinition.objects.all(), DEFINED),
-        ],
+        validators=[validate_printable, UniqueValidator(MetricDefinition.objects.all(), NAME_TAKEN)],
     )
     description = serializers.CharField(max_length=10_000, allow_blank=True, required=False)
     data_type = ChoiceField(DataType.choices)
@@ -55,7 +36,7 @@ class DefinitionSerializer(serializers.ModelSerializer[MetricDefinition]):
     rollup_5m_days = _days()
     rollup_1h_days = _days()
     tags = serializers.ListField(
-        child=serializers.CharField(max_length=NAME_LENGTH), max_length=MOST_TAGS, required=False
+        child=serializers.CharField(max_length=NAME_LENGTH), max_length=MAX_TAGS, required=False
     )
     metadata = serializers.DictField(required=False)
 
@@ -69,165 +50,85 @@ class DefinitionSerializer(serializers.ModelSerializer[MetricDefinition]):
         read_only_fields = ("metric_id", "created_at", "updated_at", "created_by")
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(map(str, self.initial_data)) - set(self.fields))
-        if unknown:
-            raise serializers.ValidationError(dict.fromkeys(unknown, "is not known"))
-        whole = {name: getattr(self.instance, name) for name in _TOGETHER} if self.instance else dict(_UNSET)
-        whole |= attributes
-        if self.instance is not None and whole.get("name", self.instance.name) != self.instance.name:
+        attributes = super().validate(attributes)
+        definition = self.instance or MetricDefinition()
+        result = {name: getattr(definition, name) for name in _RELATED_FIELDS} | attributes
+        if self.instance is not None and result.get("name", self.instance.name) != self.instance.name:
             raise serializers.ValidationError({"name": "cannot be changed: points are stored under it"})
-        low, high = whole["min_value"], whole["max_value"]
-        if (low is not None or high is not None) and whole["data_type"] != DataType.NUMERIC:
+        low, high = result["min_value"], result["max_value"]
+        if (low is not None or high is not None) and result["data_type"] != DataType.NUMERIC:
             field = "max_value" if low is None else "min_value"
-            raise serializers.ValidationError({field: "bounds are for numeric metrics"})
+            raise serializers.ValidationError({field: "requires data_type numeric"})
         if low is not None and high is not None and low > high:
-            raise serializers.ValidationError({"min_value": "must not be above max_value"})
-        if whole["rollup_1h_days"] < whole["rollup_5m_days"]:
+            raise serializers.ValidationError({"min_value": "must not be greater than max_value"})
+        if result["rollup_1h_days"] < result["rollup_5m_days"]:
             raise serializers.ValidationError({"rollup_1h_days": "must not be less than rollup_5m_days"})
         return attributes
 
 
-_TOGETHER = ("data_type", "min_value", "max_value", "rollup_5m_days", "rollup_1h_days")
-_UNSET = {name: getattr(MetricDefinition(), name) for name in _TOGETHER}
+_RELATED_FIELDS = ("data_type", "min_value", "max_value", "rollup_5m_days", "rollup_1h_days")
 
 
-class DefinitionFilter(django_filters.FilterSet):
-    data_type = django_filters.ChoiceFilter(choices=DataType.choices)
-    metric_type = django_filters.ChoiceFilter(choices=MetricType.choices)
-    search = django_filters.CharFilter(method="containing")
-
-    class Meta:
-        model = MetricDefinition
-        fields = ("data_type", "metric_type", "unit")
-
-    def containing(self, found: QuerySet[MetricDefinition], name: str, words: str) -> QuerySet[MetricDefinition]:
-        """Those in whose name or description these words occur."""
-        return found.filter(Q(name__icontains=words) | Q(description__icontains=words))
+class DefinitionQuerySerializer(FilterSerializer, PageQuerySerializer):
+    data_type = ChoiceField(DataType.choices, required=False, help_text="Data type.")
+    metric_type = ChoiceField(MetricType.choices, required=False, help_text="Metric type.")
+    unit = serializers.CharField(required=False, help_text="Unit, exactly as defined.")
+    search = serializers.CharField(required=False, help_text="Text in the name or description.")
+    search_lookups = ("name__icontains", "description__icontains")
 
 
-class DefinitionParameters(PageParameters):
-    """What a list of definitions is chosen by, for the description of the API; DefinitionFilter heeds it."""
-
-    data_type = serializers.ChoiceField(DataType.choices, required=False, help_text="Of this data type.")
-    metric_type = serializers.ChoiceField(MetricType.choices, required=False, help_text="Of this metric type.")
-    unit = serializers.CharField(required=False, help_text="Exactly this unit.")
-    search = serializers.CharField(required=False, help_text="Words in the name or the description.")
-
-
-class MetricDefinitions(Page):
-    metrics = DefinitionSerializer(many=True)
-    filters = serializers.DictField(
-        child=serializers.CharField(allow_null=True), help_text="What was asked for; null where it was not."
-    )
-
-
-class DefinitionsView(APIView):
-    """E2-US1 and E2-US2: define a metric; which are defined."""
-
-    scope_for_changes = "admin"
-
-    @operation(
+@describe(
+    Tag.DEFINITIONS,
+    list=Action(
         "list_metrics",
-        "Which metrics are defined",
-        tag=Tag.DEFINITIONS,
-        description="A page of definitions by name, with what it was filtered by.",
-        query=DefinitionParameters,
-        answer=MetricDefinitions,
-        asked={"data_type": "numeric", "limit": 100},
-        answered=examples.DEFINITIONS,
-    )
-    def get(self, request: Request) -> Response:
-        chosen = DefinitionFilter(request.query_params, MetricDefinition.objects.all())
-        if not chosen.is_valid():
-            raise serializers.ValidationError(chosen.errors)
-        rows, told = page(request, chosen.qs)
-        filters = {name: request.query_params.get(name) for name in chosen.filters}
-        return Response({"metrics": DefinitionSerializer(rows, many=True).data, **told, "filters": filters})
-
-    @operation(
+        "List metric definitions",
+        "Returns a page of metric definitions, sorted by name.",
+        request={"data_type": "numeric", "limit": 100},
+        response=examples.DEFINITIONS,
+    ),
+    create=Action(
         "create_metric",
-        "Define a metric",
-        tag=Tag.DEFINITIONS,
-        description="From now on its points are held to the type and the bounds, and kept as long as it says.",
-        request=DefinitionSerializer,
-        answer=DefinitionSerializer,
-        status=201,
-        asked=examples.DEFINITION,
-        answered=examples.DEFINED,
-        tagged=True,
-    )
-    @idempotent
-    def post(self, request: Request) -> Response:
-        given = DefinitionSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        try:
-            with transaction.atomic():
-                made = given.save(created_by=request.user.get_username())
-        except IntegrityError:  # somebody else defined it between the check and here
-            raise serializers.ValidationError({"name": DEFINED}) from None
-        return tagged(request, made, DefinitionSerializer(made).data, status.HTTP_201_CREATED)
-
-
-class DefinitionView(APIView):
-    """E2-US3 and E2-US4: one definition. Deleting it keeps the data of the metric, from then on by the defaults."""
-
-    scope_for_changes = "admin"
-
-    @operation(
+        "Create a metric definition",
+        "New points of the metric are validated against the data type and the bounds, and kept for the retention time.",
+        request=examples.DEFINITION,
+        response=examples.CREATED_DEFINITION,
+    ),
+    retrieve=Action(
         "get_metric",
-        "The definition of a metric",
-        tag=Tag.DEFINITIONS,
-        description="Everything that is known of the metric beforehand.",
-        answer=DefinitionSerializer,
-        errors=(404,),
-        answered=examples.DEFINED,
-        tagged=True,
-    )
-    def get(self, request: Request, metric_name: str) -> Response:
-        found = _named(MetricDefinition.objects.all(), metric_name)
-        return tagged(request, found, DefinitionSerializer(found).data)
-
-    @operation(
+        "Get a metric definition",
+        "Returns the definition of one metric.",
+        response=examples.CREATED_DEFINITION,
+    ),
+    partial_update=Action(
         "update_metric",
-        "Change the definition of a metric",
-        tag=Tag.DEFINITIONS,
-        description="Fields that are not sent stay as they are. The name cannot be changed.",
-        request=DefinitionSerializer(partial=True),
-        answer=DefinitionSerializer,
-        errors=(404,),
-        asked={"max_value": 100, "retention_days": 365},
-        answered=examples.DEFINED | {"retention_days": 365},
-        tagged=True,
-    )
-    def patch(self, request: Request, metric_name: str) -> Response:
-        with transaction.atomic():
-            found = _named(MetricDefinition.objects.select_for_update(), metric_name)
-            check_match(request, found)
-            given = DefinitionSerializer(found, data=request.data, partial=True)
-            given.is_valid(raise_exception=True)
-            changed = given.save()
-        return tagged(request, changed, DefinitionSerializer(changed).data)
-
-    @operation(
+        "Change a metric definition",
+        "Omitted fields keep their values. The name cannot be changed.",
+        request={"max_value": 100, "retention_days": 365},
+        response=examples.CREATED_DEFINITION | {"retention_days": 365},
+    ),
+    destroy=Action(
         "delete_metric",
-        "Delete the definition of a metric",
-        tag=Tag.DEFINITIONS,
-        description="The points of the metric stay, from then on kept by the defaults.",
-        answer=Done,
-        errors=(404,),
-        answered={"success": True, "message": "the definition of battery_level is deleted; its data stays"},
-        tagged=True,
-    )
-    def delete(self, request: Request, metric_name: str) -> Response:
-        with transaction.atomic():
-            found = _named(MetricDefinition.objects.select_for_update(), metric_name)
-            check_match(request, found)
-            found.delete()
-        return Response({"success": True, "message": f"the definition of {metric_name} is deleted; its data stays"})
+        "Delete a metric definition",
+        "Stored points of the metric are kept, from then on with the default retention.",
+        response={"success": True, "message": "the definition of battery_level is deleted; its data stays"},
+    ),
+)
+class DefinitionResource(Resource):
+    queryset = MetricDefinition.objects.all()
+    serializer_class = DefinitionSerializer
+    query_class = DefinitionQuerySerializer
+    lookup_field = "name"
+    lookup_url_kwarg = "metric_name"
+    rows_field = "metrics"
+    page_name = "MetricDefinitions"
+    echo_filters = "all"
+    cacheable = True
+    unique_error = ("name", NAME_TAKEN)
+    not_found_message = "{} is not defined"
 
+    def perform_create(self, serializer: Any) -> MetricDefinition:
+        definition: MetricDefinition = serializer.save(created_by=self.request.user.get_username())
+        return definition
 
-def _named(among: QuerySet[MetricDefinition], metric_name: str) -> MetricDefinition:
-    found = among.filter(name=metric_name).first()
-    if found is None:
-        raise NotFound(f"{metric_name} is not defined")
-    return found
+    def deleted_message(self, row: MetricDefinition) -> str:
+        return f"the definition of {row.name} is deleted; its data stays"

@@ -1,25 +1,21 @@
-"""Deletions of devices: how far they are."""
+"""Progress of device deletions."""
 
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound
-from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import Page
 from metrics.devices.delete_device import visible_deletions
 from metrics.models import Deletion
-from rest.openapi import Tag, operation
-from rest.pagination import PageParameters, page
-from rest.permissions import caller
+from rest.openapi import Tag
+from rest.resources import Action, Resource, describe
+from rest.responses import page_example
 
 
 @extend_schema_serializer(component_name="Deletion")
 class DeletionSerializer(serializers.ModelSerializer[Deletion]):
     incomplete = serializers.ListField(
-        child=serializers.CharField(), help_text="Damaged blocks that may still hold points of it."
+        child=serializers.CharField(), help_text="Damaged blocks that may still contain points of the device."
     )
 
     class Meta:
@@ -31,45 +27,28 @@ class DeletionSerializer(serializers.ModelSerializer[Deletion]):
         extra_kwargs = {"progress": {"help_text": "From 0 to 1."}}
 
 
-class Deletions(Page):
-    deletions = DeletionSerializer(many=True)
-
-
-class DeletionsView(APIView):
-    @operation(
+@describe(
+    Tag.DEVICES,
+    list=Action(
         "list_deletions",
-        "Deletions of devices, newest first",
-        tag=Tag.DEVICES,
-        description="Whoever sees some device groups alone is told of those that it asked for itself.",
-        query=PageParameters,
-        answer=Deletions,
-        answered={
-            "deletions": [examples.DELETION],
-            "count": 1,
-            "total": 1,
-            "limit": 100,
-            "offset": 0,
-            "next_cursor": None,
-        },
-    )
-    def get(self, request: Request) -> Response:
-        rows, told = page(request, visible_deletions(caller(request)))
-        return Response({"deletions": DeletionSerializer(rows, many=True).data, **told})
-
-
-class DeletionView(APIView):
-    @operation(
+        "List deletions of devices",
+        "Returns a page of deletions, newest first. Callers that see only some device groups see the deletions that"
+        " they requested.",
+        response=page_example("deletions", examples.DELETION),
+    ),
+    retrieve=Action(
         "get_deletion",
-        "How far a deletion is",
-        tag=Tag.DEVICES,
-        description="`queued` until the last commits with its points are merged, `running` while they are taken out,"
-        " `ending` until those commits are dropped, `done`.",
-        answer=DeletionSerializer,
-        errors=(404,),
-        answered=examples.DELETION,
-    )
-    def get(self, request: Request, deletion_id: str) -> Response:
-        found = visible_deletions(caller(request)).filter(deletion_id=deletion_id.replace("\0", "")).first()
-        if found is None:
-            raise NotFound(f"{deletion_id} is not known")
-        return Response(DeletionSerializer(found).data)
+        "Get the progress of a deletion",
+        "The status is `queued` until the newest commits with points of the device are merged, `running` while its"
+        " points are removed, `ending` until these commits are deleted, and then `done`.",
+        response=examples.DELETION,
+    ),
+)
+class DeletionResource(Resource):
+    serializer_class = DeletionSerializer
+    lookup_field = "deletion_id"
+    rows_field = "deletions"
+    has_etag = False
+
+    def get_queryset(self) -> QuerySet[Deletion]:
+        return visible_deletions(self.caller)

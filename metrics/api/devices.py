@@ -1,81 +1,81 @@
-"""Devices: what is known of them besides their measurements, who sees them, and how they are deleted.
+"""Devices: their metadata, which callers see them, and how they are deleted.
 
-Whoever may read sees the devices of its groups. With scope `operate` those can be changed; `admin` makes and deletes.
-A device id may hold slashes: an address under `devices/` that ends like another of the API's (`…/metrics`) is that one.
+A caller sees the devices of its groups. Changes need scope `operate`; creating and deleting devices needs `admin`.
+A device ID may contain slashes. A path under `devices/` that ends like another path of the API, such as `…/metrics`,
+is that other path.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import django_filters
-from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db import transaction
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers, status
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
-from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import Page
 from metrics.api.deletions import DeletionSerializer
 from metrics.devices.delete_device import delete_device
 from metrics.models import Device, DeviceGroup
 from metrics.query import latest
-from rest.caller import Caller
-from rest.configuration import Known, MetadataField, TagsField, name_field
-from rest.etags import check_match, etag
-from rest.idempotency import idempotent
-from rest.openapi import Tag, operation, state
-from rest.pagination import PageParameters, page
+from rest.fields import MetadataField, StrictSerializer, TagsField, name_field
+from rest.filters import FilterSerializer
+from rest.openapi import Tag, operation
+from rest.pagination import COUNT_LIMIT, PageQuerySerializer
 from rest.permissions import caller
+from rest.resources import Action, Resource, describe
 
-COUNTED = 10_000  # where `total` stops: counting a hundred thousand devices is worth nobody's time
-MOST_GROUPS = 100
-LONGEST_INTERVAL = 366 * 86_400  # seconds
-KNOWN = "a device of this id is known already"
+MAX_GROUPS = 100
+MAX_INTERVAL = 366 * 86_400  # seconds
+ID_TAKEN = "a device with this ID already exists"
 
 
 class GroupsField(serializers.ListField):
-    """The names of a device's groups, of those that the caller in the context sees."""
+    """Names of a device's groups, limited to those that the caller sees."""
 
     child = serializers.CharField()
 
     def get_attribute(self, device: Device) -> list[str]:
-        seen: Caller = self.context["caller"]
+        viewer = caller(self.context["request"])
         names = [group.name for group in device.groups.all()]
-        return [] if seen.device_id is not None else sorted(seen.narrowed(names) or ())
+        return [] if viewer.device_id is not None else sorted(viewer.narrowed(names) or ())
 
     def to_internal_value(self, data: Any) -> Any:
         names = super().to_internal_value(data)
-        visible = DeviceGroup.objects.visible_to(self.context["caller"]).filter(name__in=names)
-        found = {group.name: group for group in visible}
-        if unknown := [name for name in names if name not in found]:
+        visible = DeviceGroup.objects.visible_to(caller(self.context["request"])).filter(name__in=names)
+        groups = {group.name: group for group in visible}
+        if unknown := [name for name in names if name not in groups]:
             raise serializers.ValidationError(f"{unknown[0]!r:.80} is not known")
-        return list(found.values())
+        return list(groups.values())
 
 
 @extend_schema_serializer(component_name="Device")
-class DeviceSerializer(Known, serializers.ModelSerializer[Device]):
-    """`last_seen` comes from the context, read for all devices of an answer at once; so does the caller."""
+class DeviceSerializer(StrictSerializer, serializers.ModelSerializer[Device]):
+    """Reads `request` and, for responses, `last_seen` by device from its context."""
 
-    device_id = name_field(validators=[UniqueValidator(Device.objects.all(), KNOWN)])
-    name = name_field(allow_blank=True, required=False, help_text="What people call it.")
-    device_type = name_field(allow_blank=True, required=False, help_text="What kind it is.")
+    device_id = name_field(validators=[UniqueValidator(Device.objects.all(), ID_TAKEN)])
+    name = name_field(allow_blank=True, required=False, help_text="Display name.")
+    device_type = name_field(allow_blank=True, required=False, help_text="Type of the device.")
     description = serializers.CharField(max_length=10_000, allow_blank=True, required=False)
-    location = name_field(allow_blank=True, required=False, help_text="Where it is, in words.")
+    location = name_field(allow_blank=True, required=False, help_text="Location as text.")
     latitude = serializers.FloatField(min_value=-90, max_value=90, allow_null=True, required=False)
     longitude = serializers.FloatField(min_value=-180, max_value=180, allow_null=True, required=False)
     expected_interval = serializers.IntegerField(
-        min_value=1, max_value=LONGEST_INTERVAL, allow_null=True, required=False, help_text="Seconds between points."
+        min_value=1,
+        max_value=MAX_INTERVAL,
+        allow_null=True,
+        required=False,
+        help_text="Seconds between points, from which the device state (online, late, offline) follows.",
     )
     tags = TagsField(required=False)
     metadata = MetadataField(required=False)
-    groups = GroupsField(max_length=MOST_GROUPS, required=False, help_text="Those that the caller sees.")
-    last_seen = serializers.SerializerMethodField(help_text="Time of its newest point; null: none yet.")
+    groups = GroupsField(max_length=MAX_GROUPS, required=False, help_text="Device groups, as far as the caller sees.")
+    last_seen = serializers.SerializerMethodField(help_text="Time of the newest point; null if there is none.")
 
     class Meta:
         model = Device
@@ -86,14 +86,14 @@ class DeviceSerializer(Known, serializers.ModelSerializer[Device]):
         read_only_fields = ("created_at", "updated_at")
 
     def get_last_seen(self, device: Device) -> datetime | None:
-        found: datetime | None = self.context["last_seen"].get(device.device_id)
-        return found
+        last_seen: datetime | None = self.context["last_seen"].get(device.device_id)
+        return last_seen
 
     def validate_device_id(self, device_id: str) -> str:
         if self.instance is not None and device_id != self.instance.device_id:
             raise serializers.ValidationError("cannot be changed: points are stored under it")
         if device_id.isspace():
-            raise serializers.ValidationError("a text that is not blank is accepted")
+            raise serializers.ValidationError("must not be blank")
         return device_id
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -101,194 +101,119 @@ class DeviceSerializer(Known, serializers.ModelSerializer[Device]):
         position = [attributes.get(name, getattr(self.instance, name, None)) for name in ("latitude", "longitude")]
         if position.count(None) == 1:
             missing = "latitude" if position[0] is None else "longitude"
-            raise serializers.ValidationError({missing: "latitude and longitude are given together"})
+            raise serializers.ValidationError({missing: "latitude and longitude are required together"})
         return attributes
 
-    def save(self, **more: Any) -> Device:
-        """With the groups that the caller does not see left as they are."""
+    def save(self, **values: Any) -> Device:
+        """Save the device; groups that the caller does not see are kept."""
         groups = self.validated_data.pop("groups", None)
-        device: Device = super().save(**more)
+        device: Device = super().save(**values)
         if groups is not None:
-            visible = DeviceGroup.objects.visible_to(self.context["caller"])
+            visible = DeviceGroup.objects.visible_to(caller(self.context["request"]))
             hidden = device.groups.exclude(pk__in=visible.values("pk"))
             device.groups.set([*groups, *hidden])
         return device
 
 
-def shapes(request: Request, devices: Sequence[Device], with_last_seen: bool = True) -> Any:
-    """Devices as the API shows them; their groups come with them."""
-    seen = latest.read_last_seen_times([device.device_id for device in devices]) if with_last_seen else {}
-    return DeviceSerializer(devices, many=True, context={"caller": caller(request), "last_seen": seen}).data
-
-
-class DeviceFilter(django_filters.FilterSet):
-    search = django_filters.CharFilter(method="beginning", max_length=200)
-    group = django_filters.CharFilter(method="in_group")
-    device_type = django_filters.CharFilter()
-    tag = django_filters.CharFilter(method="tagged")
-
-    class Meta:
-        model = Device
-        fields = ("search", "group", "device_type", "tag")
-
-    def beginning(self, found: QuerySet[Device], name: str, words: str) -> QuerySet[Device]:
-        """Those whose id or name begins so: what an index can tell of a hundred thousand."""
-        return found.filter(Q(device_id__istartswith=words) | Q(name__istartswith=words))
-
-    def in_group(self, found: QuerySet[Device], name: str, group: str) -> QuerySet[Device]:
-        return found.in_groups(DeviceGroup.objects.visible_to(caller(self.request)).filter(name=group))  # type: ignore[attr-defined]
-
-    def tagged(self, found: QuerySet[Device], name: str, tag: str) -> QuerySet[Device]:
-        wanted, colon, value = tag.partition(":")
-        if not colon:
-            raise serializers.ValidationError({"tag": "name:value is accepted"})
-        return found.filter(tags__contains={wanted: value})
-
-
-class DeviceParameters(PageParameters):
-    """What a list of devices is chosen by, for the description of the API; DeviceFilter heeds it."""
-
-    search = serializers.CharField(required=False, max_length=200, help_text="What the id or the name begins with.")
-    group = serializers.CharField(required=False, help_text="In this group.")
-    device_type = serializers.CharField(required=False, help_text="Exactly this type.")
-    tag = serializers.RegexField(r"^[^:]*:", required=False, help_text="With this tag, as `name:value`.")
+class DeviceQuerySerializer(FilterSerializer, PageQuerySerializer):
+    search = serializers.CharField(required=False, max_length=200, help_text="Beginning of the device ID or name.")
+    group = serializers.CharField(required=False, help_text="Name of a device group.")
+    device_type = serializers.CharField(required=False, help_text="Device type, exactly as stored.")
+    tag = serializers.RegexField(
+        r"^[^:]*:",
+        required=False,
+        error_messages={"invalid": "must be name:value"},
+        help_text="Tag of the device, as `name:value`.",
+    )
     last_seen = serializers.BooleanField(
-        default=True, help_text="False leaves it null: what a page of a thousand is read for rarely is its last_seen."
+        default=True, help_text="Whether to look up `last_seen`; with false it is null and the list is faster."
     )
+    search_lookups = ("device_id__istartswith", "name__istartswith")  # an index serves both
+    options = ("last_seen",)
+
+    def filter_group(self, devices: Any, name: str) -> QuerySet[Device]:
+        groups = DeviceGroup.objects.visible_to(caller(self.context["request"])).filter(name=name)
+        found: QuerySet[Device] = devices.in_groups(groups)
+        return found
+
+    def filter_tag(self, devices: QuerySet[Device], tag: str) -> QuerySet[Device]:
+        name, _, value = tag.partition(":")
+        return devices.filter(tags__contains={name: value})
 
 
-class Devices(Page):
-    devices = DeviceSerializer(many=True)
-    filters = serializers.DictField(
-        child=serializers.CharField(allow_null=True), help_text="What was asked for; null where it was not."
-    )
+def serialize_devices(request: Request, devices: Sequence[Device], with_last_seen: bool = True) -> Any:
+    """Return devices as JSON; reads their last-seen times in one query."""
+    last_seen = latest.read_last_seen_times([device.device_id for device in devices]) if with_last_seen else {}
+    return DeviceSerializer(devices, many=True, context={"request": request, "last_seen": last_seen}).data
 
 
-class DevicesView(APIView):
-    """Which devices there are; make one before it sends."""
-
-    scope_for_changes = "admin"
-
-    @operation(
+@describe(
+    Tag.DEVICES,
+    list=Action(
         "list_devices",
-        "Which devices there are",
-        tag=Tag.DEVICES,
-        description=f"A page of devices by id. `total` counts to {COUNTED:,} and no further.",
-        query=DeviceParameters,
-        answer=Devices,
-        asked={"group": "site a", "limit": 100},
-        answered=examples.DEVICES,
-    )
-    def get(self, request: Request) -> Response:
-        visible = Device.objects.visible_to(caller(request)).prefetch_related("groups")
-        chosen = DeviceFilter(request.query_params, visible, request=request)
-        if not chosen.is_valid():
-            raise serializers.ValidationError(chosen.errors)
-        given = DeviceParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        rows, told = page(request, chosen.qs, DeviceParameters, COUNTED)
-        shown = shapes(request, rows, given.validated_data["last_seen"])
-        filters = {name: request.query_params.get(name) for name in chosen.filters}
-        return Response({"devices": shown, **told, "filters": filters})
-
-    @operation(
+        "List devices",
+        f"Returns a page of devices, sorted by ID. `total` is at most {COUNT_LIMIT:,}.",
+        request={"group": "site a", "limit": 100},
+        response=examples.DEVICES,
+    ),
+    create=Action(
         "create_device",
-        "Make a device known before it sends",
-        tag=Tag.DEVICES,
-        description="Devices that nobody made are made when they first send, where the installation allows it.",
-        request=DeviceSerializer,
-        answer=DeviceSerializer,
-        status=201,
-        parameters=[state(201)],
-        asked=examples.DEVICE,
-        answered=examples.KNOWN_DEVICE | {"last_seen": None},
-    )
-    @idempotent
-    def post(self, request: Request) -> Response:
-        given = DeviceSerializer(data=request.data, context={"caller": caller(request), "last_seen": {}})
-        given.is_valid(raise_exception=True)
-        try:
-            with transaction.atomic():
-                made = given.save()
-        except IntegrityError:  # it sent for the first time between the check and here
-            raise serializers.ValidationError({"device_id": KNOWN}) from None
-        return _answer(request, made, status.HTTP_201_CREATED)
-
-
-class DeviceView(APIView):
-    """One device."""
-
-    @property
-    def scope_for_changes(self) -> str:
-        return "admin" if self.request.method == "DELETE" else "operate"
-
-    @operation(
+        "Create a device",
+        "Creates a device before it sends its first point. Unknown devices that send points are created automatically"
+        " where the installation allows it.",
+        request=examples.DEVICE,
+        response=examples.CREATED_DEVICE | {"last_seen": None},
+    ),
+    retrieve=Action(
         "get_device",
-        "What is known of a device",
-        tag=Tag.DEVICES,
-        description="A key that is bound to a device may ask for that one, whatever its scope.",
-        answer=DeviceSerializer,
-        errors=(404,),
-        parameters=[state()],
-        answered=examples.KNOWN_DEVICE,
-    )
-    def get(self, request: Request, device_id: str) -> Response:
-        return _answer(request, _known(request, device_id))
-
-    @operation(
+        "Get a device",
+        "An API key that is bound to a device may read that device, whatever its scope.",
+        response=examples.CREATED_DEVICE,
+    ),
+    partial_update=Action(
         "update_device",
-        "Change what is known of a device",
-        tag=Tag.DEVICES,
-        description="Fields that are not sent stay as they are; `groups` replaces those that the caller sees. The id"
-        " cannot be changed.",
-        request=DeviceSerializer(partial=True),
-        answer=DeviceSerializer,
-        errors=(404,),
-        asked={"name": "Press 1", "tags": {"line": "2"}},
-        answered=examples.KNOWN_DEVICE,
-        tagged=True,
-    )
-    def patch(self, request: Request, device_id: str) -> Response:
-        with transaction.atomic():
-            found = _known(request, device_id, lock=True)
-            check_match(request, found)
-            context = {"caller": caller(request), "last_seen": {}}
-            given = DeviceSerializer(found, data=request.data, partial=True, context=context)
-            given.is_valid(raise_exception=True)
-            given.save()
-        return _answer(request, Device.objects.prefetch_related("groups").get(pk=found.pk))
+        "Change a device",
+        "Omitted fields keep their values. `groups` replaces the groups that the caller sees. The ID cannot be"
+        " changed.",
+        request={"name": "Press 1", "tags": {"line": "2"}},
+        response=examples.CREATED_DEVICE,
+    ),
+)
+class DeviceResource(Resource):
+    serializer_class = DeviceSerializer
+    query_class = DeviceQuerySerializer
+    lookup_field = "device_id"
+    rows_field = "devices"
+    echo_filters = "all"
+    count_limit = COUNT_LIMIT
+    action_scopes = {"partial_update": "operate"}
+    unique_error = ("device_id", ID_TAKEN)  # also when the device sends its first point meanwhile
+
+    def get_queryset(self) -> QuerySet[Device]:
+        return Device.objects.visible_to(self.caller).prefetch_related("groups")
+
+    def represent(self, rows: Sequence[Device], query: PageQuerySerializer | None = None) -> Any:
+        return serialize_devices(self.request, rows, query is None or query.validated_data["last_seen"])
 
     @operation(
         "delete_device",
-        "Delete a device with all its measurements",
+        "Delete a device and all its points",
         tag=Tag.DEVICES,
-        description="It is gone from every answer at once, and keys that are bound to it open nothing any more; its"
-        " points are taken out of the storage in the background. What it sends from then on is a new device's."
-        " Asking again while that goes on answers the same deletion.",
+        description="The device disappears from all responses at once, and API keys that are bound to it become"
+        " invalid."
+        " Its points are deleted from storage in the background. Points that it sends from then on create a new device."
+        " Repeating the request meanwhile returns the same deletion.",
         answer=DeletionSerializer,
         status=202,
         errors=(404, 412),
         answered=examples.DELETION,
     )
-    def delete(self, request: Request, device_id: str) -> Response:
+    def destroy(self, request: Request, **names: Any) -> Response:
+        device_id = names["device_id"]
         if "\0" in device_id:
-            raise NotFound(f"{device_id} is not known")
+            raise NotFound(self.not_found_message.format(device_id))
         with transaction.atomic():
             if "If-Match" in request.headers:
-                check_match(request, _known(request, device_id, lock=True))
-            deletion = delete_device(device_id, caller(request))
+                self.lock_object()
+            deletion = delete_device(device_id, self.caller)
         return Response(DeletionSerializer(deletion).data, status.HTTP_202_ACCEPTED)
-
-
-def _answer(request: Request, device: Device, code: int = status.HTTP_200_OK) -> Response:
-    return Response(shapes(request, [device])[0], code, headers={"ETag": etag(device)})
-
-
-def _known(request: Request, device_id: str, lock: bool = False) -> Device:
-    visible = Device.objects.visible_to(caller(request)).prefetch_related("groups")
-    if lock:
-        visible = visible.select_for_update(of=("self",))
-    found = visible.filter(device_id=device_id).first() if "\0" not in device_id else None
-    if found is None:
-        raise NotFound(f"{device_id} is not known")
-    return found

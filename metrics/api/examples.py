@@ -1,6 +1,8 @@
-"""Requests and answers as the PRD gives them, for the description of the API."""
+"""Examples of the API, mostly from the PRD, for its OpenAPI description."""
 
 from typing import Any
+
+from rest.responses import page_example
 
 DEFINITION: dict[str, Any] = {
     "name": "battery_level",
@@ -13,7 +15,7 @@ DEFINITION: dict[str, Any] = {
     "retention_days": 90,
     "aggregation_interval": 60,
 }
-DEFINED: dict[str, Any] = {
+CREATED_DEFINITION: dict[str, Any] = {
     "metric_id": "met_0123456789ab",
     **DEFINITION,
     "rollup_5m_days": 180,
@@ -24,30 +26,25 @@ DEFINED: dict[str, Any] = {
     "updated_at": "2025-12-18T10:00:00Z",
     "created_by": "admin_001",
 }
-PAGE = {"count": 1, "total": 1, "limit": 100, "offset": 0, "next_cursor": None}
-DEFINITIONS = {
-    "metrics": [DEFINED],
-    **PAGE,
-    "filters": {"data_type": "numeric", "metric_type": None, "unit": None, "search": None},
+DEFINITIONS = page_example(
+    "metrics",
+    CREATED_DEFINITION,
+    filters={"data_type": "numeric", "metric_type": None, "unit": None, "search": None},
+)
+AUDIT_ENTRY = {
+    "number": 42,
+    "at": "2025-12-17T10:00:00Z",
+    "actor": "user:mei",
+    "request_id": "0193d1c0f6a87b2e",
+    "address": "192.0.2.10",
+    "action": "changed",
+    "object_type": "metric definition",
+    "object_id": "temperature",
+    "before": {"retention_days": 90},
+    "after": {"retention_days": 30},
+    "checksum": "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4",
 }
-AUDIT = {
-    "entries": [
-        {
-            "number": 42,
-            "at": "2025-12-17T10:00:00Z",
-            "actor": "user:mei",
-            "request_id": "0193d1c0f6a87b2e",
-            "address": "192.0.2.10",
-            "action": "changed",
-            "object_type": "metric definition",
-            "object_id": "temperature",
-            "before": {"retention_days": 90},
-            "after": {"retention_days": 30},
-            "checksum": "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4",
-        }
-    ],
-    **PAGE,
-}
+AUDIT = page_example("entries", AUDIT_ENTRY)
 QUESTION = {
     "devices": ["device_001"],
     "metrics": ["temperature", "humidity"],
@@ -150,7 +147,7 @@ EXPORT_JOB: dict[str, Any] = {
     "finished_at": "2025-12-18T10:00:03Z",
     "expires_at": "2025-12-19T10:00:03Z",
 }
-ORDERED = {
+QUEUED_JOB = {
     "status": "queued",
     "format": "parquet",
     "progress": 0.0,
@@ -173,21 +170,14 @@ DEVICE: dict[str, Any] = {
     "metadata": {},
     "groups": ["site a"],
 }
-KNOWN_DEVICE: dict[str, Any] = DEVICE | {
+CREATED_DEVICE: dict[str, Any] = DEVICE | {
     "created_at": "2025-12-18T10:00:00Z",
     "updated_at": "2025-12-18T10:00:00Z",
     "last_seen": "2025-12-18T10:00:00Z",
 }
-DEVICES = {
-    "devices": [KNOWN_DEVICE],
-    "count": 1,
-    "total": 1,
-    "limit": 100,
-    "offset": 0,
-    "next_cursor": None,
-    "filters": {"search": None, "group": "site a", "device_type": None, "tag": None},
-}
-ONE_ROW: dict[str, Any] = {"count": 1, "total": 1, "limit": 100, "offset": 0, "next_cursor": None}  # of a list
+DEVICES = page_example(
+    "devices", CREATED_DEVICE, filters={"search": None, "group": "site a", "device_type": None, "tag": None}
+)
 DEVICES_CSV = (
     "device_id,name,device_type,expected_interval,latitude,longitude,location,groups,tags\r\n"
     'device_001,Press 1,press,10,52.52,13.405,Hall 3,site a,"{""line"":""2""}"\r\n'
@@ -214,7 +204,7 @@ DELETION: dict[str, Any] = {
     "finished_at": None,
 }
 GROUP: dict[str, Any] = {"name": "site a", "description": "The plant by the river", "members": ["operator_1"]}
-KNOWN_GROUP: dict[str, Any] = GROUP | {
+CREATED_GROUP: dict[str, Any] = GROUP | {
     "devices": 1,
     "created_at": "2025-12-18T10:00:00Z",
     "updated_at": "2025-12-18T10:00:00Z",

@@ -1,47 +1,51 @@
-"""Exports by HTTP: thin views over metrics.export."""
+"""Exports of points: streamed at once, or written to a file in the background."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
-from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
-from rest_framework import status
-from rest_framework.exceptions import APIException, NotFound
+from rest_framework import serializers, status
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import ExportJobAnswer, ExportJobs
-from metrics.api.parameters import ExportJobParameters, ExportPage, ExportParameters
+from metrics.api.parameters import ExportJobParameters, ExportParameters, device_names
+from metrics.api.responses import ExportJobSerializer
 from metrics.export import job_files, jobs
 from metrics.export.byte_stream import ByteStream
 from metrics.export.file_content import file_name, generate_file
 from metrics.export.formats import FORMATS
 from metrics.models import ExportJob, ExportStatus
+from rest.filters import FilterSerializer
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
-from rest.pagination import page
+from rest.pagination import PageQuerySerializer
 from rest.permissions import caller
+from rest.resources import Action, Conflict, Resource, describe
+from rest.responses import page_example
 
 MEDIA_TYPES = [form.media_type.partition(";")[0] for form in FORMATS.values()]
 
 
 class ExportView(APIView):
-    """PRD E7-US1: the points of devices × metrics × a range as a file, while they are read."""
+    """PRD E7-US1: the points of devices and metrics in a time range, streamed as a file."""
 
-    http_method_names = ["get", "options"]  # no HEAD, which would cost as much as the file
+    http_method_names = ["get", "options"]  # a HEAD would read as much as the file
 
-    def devices_asked(self, request: Request) -> list[str | None]:
-        """What whoever asks must be allowed to read (ingest.authentication.MayRead)."""
-        return [name for given in request.query_params.getlist("device_ids") for name in given.split(",")] or [None]
+    def requested_devices(self, request: Request) -> list[str | None]:
+        parameters = request.query_params.getlist("device_ids")
+        return [name for names in parameters for name in names.split(",")] or [None]
 
     @operation(
         "export_csv",
-        "Everything that a query would answer, as a file",
+        "Export points as a file",
         tag=Tag.EXPORT,
-        description="Streamed while it is read, without a limit; `format` chooses between CSV, JSON lines and Parquet."
-        " What breaks off before its end was cut short: an export in the background can be fetched again.",
+        description="Streams any number of points as CSV, JSON lines or Parquet. An interrupted download is incomplete"
+        " and has to be repeated; an export in the background can be downloaded again.",
         query=ExportParameters,
         answer=OpenApiTypes.STR,
         media_types=MEDIA_TYPES,
@@ -50,136 +54,122 @@ class ExportView(APIView):
         answered=examples.CSV,
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        given = ExportParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        query, format_name = given.to_query(caller(request)), given.validated_data["format"]
+        parameters = ExportParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
+        query, format_name = parameters.to_query(caller(request)), parameters.validated_data["format"]
         query.validate()
         stream = ByteStream(lambda: generate_file(query, format_name))
         if not stream.wait_for_first_piece():
-            raise NotFound("these devices and metrics have no data in this range")
-        return download(stream, file_name(query, format_name), FORMATS[format_name].media_type)
+            raise NotFound("no data for these devices and metrics in this time range")
+        return file_response(stream, file_name(query, format_name), FORMATS[format_name].media_type)
 
 
-class ExportJobsView(APIView):
-    """Exports in the background: order one, list one's own (an admin: everybody's), newest first."""
+class ExportQuerySerializer(FilterSerializer, PageQuerySerializer):
+    own = serializers.BooleanField(default=False, help_text="For admins: only exports that the caller ordered.")
+    limit = serializers.IntegerField(min_value=1, max_value=200, default=50, help_text="Maximum number of exports.")
 
-    def devices_asked(self, request: Request) -> list[str | None]:
-        if request.method != "POST" or not isinstance(request.data, dict):
+    def filter_own(self, queryset: QuerySet[ExportJob], own: bool) -> QuerySet[ExportJob]:
+        return jobs.visible_jobs(caller(self.context["request"]), own=own)
+
+
+@describe(
+    Tag.EXPORT,
+    list=Action(
+        "list_exports",
+        "List exports",
+        "Returns a page of the exports that the caller ordered, newest first. Admins see the exports of all callers.",
+        request={"limit": 50},
+        response=page_example("jobs", examples.EXPORT_JOB, limit=50),
+    ),
+    retrieve=Action(
+        "get_export",
+        "Get the progress of an export",
+        "`progress` goes from 0 to 1. The file can be downloaded once the status is `done`.",
+        response=examples.EXPORT_JOB,
+    ),
+)
+class ExportJobResource(Resource):
+    """Exports in the background; a caller sees its own, an admin all."""
+
+    serializer_class = ExportJobSerializer
+    query_class = ExportQuerySerializer
+    lookup_field = "export_id"
+    rows_field = "jobs"
+    page_name = "ExportJobs"
+    has_etag = False
+    write_scope = None  # ordering an export needs the same access as a query
+
+    def requested_devices(self, request: Request) -> list[str | None]:
+        """Return the devices of a new export; access to those of an existing one was checked when it was ordered."""
+        if self.action != "create" or not isinstance(request.data, dict):
             return []
         devices = request.data.get("device_ids")
-        devices = devices.split(",") if isinstance(devices, str) else devices
-        named = isinstance(devices, list) and all(isinstance(device, str) for device in devices)
-        return list(devices) if named and devices else [None]
+        return device_names(devices.split(",") if isinstance(devices, str) else devices)
+
+    def get_queryset(self) -> QuerySet[ExportJob]:
+        return jobs.visible_jobs(self.caller)
+
+    def represent(self, rows: Sequence[ExportJob], query: PageQuerySerializer | None = None) -> Any:
+        return [serialize_job(job) for job in rows]
 
     @operation(
         "order_export",
-        "Have an export made in the background",
+        "Order an export",
         tag=Tag.EXPORT,
-        description="The file can be fetched for 24 hours from when it is done.",
+        description="Creates the file in the background. It can be downloaded for 24 hours after it is done.",
         request=ExportJobParameters,
-        answer=ExportJobAnswer,
+        answer=ExportJobSerializer,
         status=202,
         errors=(422,),
         asked=examples.EXPORT | {"format": "parquet"},
-        answered=examples.EXPORT_JOB | examples.ORDERED,
+        answered=examples.EXPORT_JOB | examples.QUEUED_JOB,
     )
     @idempotent
-    def post(self, request: Request) -> Response:
-        given = ExportJobParameters(data=request.data)
-        given.is_valid(raise_exception=True)
-        query = given.to_query(caller(request))
-        job = jobs.create_job(caller(request).name, query, given.validated_data["format"])
-        return Response(job_shape(job), status.HTTP_202_ACCEPTED)
+    def create(self, request: Request) -> Response:
+        parameters = ExportJobParameters(data=request.data)
+        self.validate(parameters)
+        job = jobs.create_job(self.caller.name, parameters.to_query(self.caller), parameters.validated_data["format"])
+        return self.respond(job, status.HTTP_202_ACCEPTED)
 
-    @operation(
-        "list_exports",
-        "One's exports, newest first",
-        tag=Tag.EXPORT,
-        description="An admin sees everybody's, or with `own` those of his own alone.",
-        query=ExportPage,
-        answer=ExportJobs,
-        asked={"limit": 50},
-        answered={"jobs": [examples.EXPORT_JOB], **examples.PAGE, "limit": 50},
-    )
-    def get(self, request: Request) -> Response:
-        given = ExportPage(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        found = jobs.visible_jobs(caller(request), own=given.validated_data["own"])
-        rows, told = page(request, found, ExportPage)
-        return Response({"jobs": [job_shape(job) for job in rows], **told})
-
-
-class _OneJobView(APIView):
-    def devices_asked(self, request: Request) -> list[str | None]:
-        """None: whoever may read the devices of an export was decided when it was ordered."""
-        return []
-
-    def job(self, request: Request, export_id: str) -> ExportJob:
-        return get_object_or_404(jobs.visible_jobs(caller(request)), export_id=export_id.replace("\0", ""))
-
-
-class ExportJobView(_OneJobView):
-    @operation(
-        "get_export",
-        "How far an export is",
-        tag=Tag.EXPORT,
-        description="`progress` goes from 0 to 1; `status` says when it can be fetched.",
-        answer=ExportJobAnswer,
-        errors=(404,),
-        answered=examples.EXPORT_JOB,
-    )
-    def get(self, request: Request, export_id: str) -> Response:
-        return Response(job_shape(self.job(request, export_id)))
-
-
-class ExportCancelView(_OneJobView):
     @operation(
         "cancel_export",
-        "Make an export no more",
+        "Cancel an export",
         tag=Tag.EXPORT,
-        description="What was written of it is dropped. One that is cancelled already stays so.",
-        answer=ExportJobAnswer,
+        description="Deletes what was written of the file. Cancelling an export twice is not an error.",
+        answer=ExportJobSerializer,
         errors=(404, 409),
         answered=examples.EXPORT_JOB | {"status": "cancelled", "progress": 0.4, "bytes": 0},
     )
     @idempotent
-    def post(self, request: Request, export_id: str) -> Response:
-        job = self.job(request, export_id)
+    def cancel(self, request: Request, export_id: str) -> Response:
+        job = self.get_object()
         if not jobs.cancel_job(job) and job.status != ExportStatus.CANCELLED:
-            raise Conflict(f"the export is {job.status}: there is nothing to cancel")
-        return Response(job_shape(job))
-
-
-class ExportDownloadView(_OneJobView):
-    http_method_names = ["get", "options"]
+            raise Conflict(f"the export is {job.status}: only a queued or running export can be cancelled")
+        return self.respond(job)
 
     @operation(
         "download_export",
-        "The file of an export",
+        "Download an export",
         tag=Tag.EXPORT,
-        description="In the format that it was ordered in, once its status is `done`.",
+        description="Returns the file in the format of the order, once the status is `done`.",
         answer=OpenApiTypes.STR,
         media_types=MEDIA_TYPES,
         errors=(404, 409, 410),
         answered=examples.CSV,
     )
-    def get(self, request: Request, export_id: str) -> StreamingHttpResponse:
-        job = self.job(request, export_id)
+    def download(self, request: Request, export_id: str) -> StreamingHttpResponse:
+        job = self.get_object()
         if job.status != ExportStatus.DONE:
-            raise Conflict(f"the export is {job.status}: there is nothing to fetch")
+            raise Conflict(f"the export is {job.status}: only an export with status done can be downloaded")
         stream = ByteStream(lambda: job_files.read_files(job.files))
         stream.wait_for_first_piece()
-        answer = download(stream, file_name(jobs.query_of(job), job.format), FORMATS[job.format].media_type)
-        answer.headers["Content-Length"] = str(job.bytes)
-        return answer
+        response = file_response(stream, file_name(jobs.query_of(job), job.format), FORMATS[job.format].media_type)
+        response.headers["Content-Length"] = str(job.bytes)
+        return response
 
 
-class Conflict(APIException):
-    status_code = status.HTTP_409_CONFLICT
-
-
-def job_shape(job: ExportJob) -> dict[str, Any]:
-    asked = job.question
+def serialize_job(job: ExportJob) -> dict[str, Any]:
+    question = job.question
     return {
         "id": job.export_id,
         "status": job.status,
@@ -190,11 +180,11 @@ def job_shape(job: ExportJob) -> dict[str, Any]:
         "incomplete": job.incomplete,
         "owner": job.owner,
         "format": job.format,
-        "device_ids": asked["devices"],
-        "metric_names": asked["metrics"],
-        "start_time": asked["start"],
-        "end_time": asked["end"],
-        **{name: asked[name] for name in ("aggregation", "interval", "fill", "timezone", "group_by")},
+        "device_ids": question["devices"],
+        "metric_names": question["metrics"],
+        "start_time": question["start"],
+        "end_time": question["end"],
+        **{name: question[name] for name in ("aggregation", "interval", "fill", "timezone", "group_by")},
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
@@ -202,12 +192,12 @@ def job_shape(job: ExportJob) -> dict[str, Any]:
     }
 
 
-def download(stream: ByteStream, name: str, media_type: str) -> StreamingHttpResponse:
-    """A file to be kept, sent while it is made."""
+def file_response(stream: ByteStream, name: str, media_type: str) -> StreamingHttpResponse:
+    """Return a response that streams a file for download."""
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
-        "X-Accel-Buffering": "no",  # a proxy that gathers the whole would need the room
+        "X-Accel-Buffering": "no",  # a proxy must not buffer the whole file
     }
     return StreamingHttpResponse(stream, content_type=media_type, headers=headers)

@@ -1,42 +1,41 @@
-"""Device groups: which there are, who sees their devices, and which devices are in them.
+"""Device groups: their members and their devices.
 
-Whoever may read sees its own groups. `admin` makes, changes and deletes them; with scope `operate` devices that are
-seen can be put into groups that are seen, and taken out. The name of a group is for ever: keys and questions use it.
+A caller sees its own groups. `admin` creates, changes and deletes groups; scope `operate` adds and removes devices that
+the caller sees. The name of a group cannot be changed: API keys and queries refer to it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Count, QuerySet
 from drf_spectacular.utils import extend_schema_serializer
-from rest_framework import serializers, status
-from rest_framework.exceptions import NotFound
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
-from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import Answer, Done, Page
-from metrics.api.devices import COUNTED, DeviceSerializer, shapes
+from metrics.api.devices import DeviceSerializer, serialize_devices
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
-from rest.configuration import Known, name_field
-from rest.etags import check_match, etag
+from rest.fields import StrictSerializer, name_field
+from rest.filters import FilterSerializer
 from rest.idempotency import idempotent
-from rest.openapi import Tag, operation, state
-from rest.pagination import PageParameters, page
-from rest.permissions import caller
+from rest.openapi import Tag, operation
+from rest.pagination import COUNT_LIMIT, PageQuerySerializer
+from rest.resources import Action, Resource, describe
+from rest.responses import ResponseSerializer, page_example
 
-MOST_MEMBERS = 10_000  # people of a group, and devices that are moved at once
-MOST_TOLD = 100  # devices that are not known
-KNOWN = "a group of this name is known already"
+MAX_MEMBERS = 10_000
+MAX_DEVICES = 10_000  # added or removed in one request
+MAX_UNKNOWN_DEVICES = 100  # named in an error
+NAME_TAKEN = "a group with this name already exists"
 
 
 class MembersField(serializers.ListField):
-    """Names of people."""
+    """User names of the members of a group."""
 
     child = serializers.CharField()
 
@@ -45,18 +44,20 @@ class MembersField(serializers.ListField):
 
     def to_internal_value(self, data: Any) -> Any:
         names = super().to_internal_value(data)
-        found = {person.get_username(): person for person in get_user_model().objects.filter(username__in=names)}
-        if unknown := [name for name in names if name not in found]:
-            raise serializers.ValidationError(f"{unknown[0]!r:.80} is nobody's name here")
-        return list(found.values())
+        people = {person.get_username(): person for person in get_user_model().objects.filter(username__in=names)}
+        if unknown := [name for name in names if name not in people]:
+            raise serializers.ValidationError(f"{unknown[0]!r:.80} is not a user name")
+        return list(people.values())
 
 
 @extend_schema_serializer(component_name="DeviceGroup")
-class GroupSerializer(Known, serializers.ModelSerializer[DeviceGroup]):
-    name = name_field(validators=[UniqueValidator(DeviceGroup.objects.all(), KNOWN)])
+class GroupSerializer(StrictSerializer, serializers.ModelSerializer[DeviceGroup]):
+    name = name_field(validators=[UniqueValidator(DeviceGroup.objects.all(), NAME_TAKEN)])
     description = serializers.CharField(max_length=10_000, allow_blank=True, required=False)
-    members = MembersField(max_length=MOST_MEMBERS, required=False, help_text="People who see the group's devices.")
-    devices = serializers.SerializerMethodField(help_text="How many devices are in it.")
+    members = MembersField(
+        max_length=MAX_MEMBERS, required=False, help_text="User names of people who see its devices."
+    )
+    devices = serializers.SerializerMethodField(help_text="Number of devices in the group.")
 
     class Meta:
         model = DeviceGroup
@@ -64,243 +65,164 @@ class GroupSerializer(Known, serializers.ModelSerializer[DeviceGroup]):
         read_only_fields = ("created_at", "updated_at")
 
     def get_devices(self, group: DeviceGroup) -> int:
-        counted: int | None = getattr(group, "counted", None)  # of a list, all of whose groups are counted at once
-        return group.devices.count() if counted is None else counted
+        count: int = self.context["device_counts"].get(group.pk, 0)
+        return count
 
     def validate_name(self, name: str) -> str:
         if self.instance is not None and name != self.instance.name:
-            raise serializers.ValidationError("cannot be changed: keys and questions use it")
+            raise serializers.ValidationError("cannot be changed: API keys and queries refer to it")
         if name.isspace():
-            raise serializers.ValidationError("a text that is not blank is accepted")
+            raise serializers.ValidationError("must not be blank")
         return name
 
 
-class Groups(Page):
-    groups = GroupSerializer(many=True)
+class GroupQuerySerializer(FilterSerializer, PageQuerySerializer):
+    search = serializers.CharField(required=False, max_length=200, help_text="Text in the name or description.")
+    search_lookups = ("name__icontains", "description__icontains")
 
 
-class GroupParameters(PageParameters):
-    search = serializers.CharField(required=False, max_length=200, help_text="Words in the name or the description.")
-
-
-class GroupsView(APIView):
-    """Which groups there are; make one."""
-
-    scope_for_changes = "admin"
-
-    @operation(
+@describe(
+    Tag.DEVICES,
+    list=Action(
         "list_groups",
-        "Which device groups there are",
-        tag=Tag.DEVICES,
-        description="A page of the groups that the caller sees, by name.",
-        query=GroupParameters,
-        answer=Groups,
-        asked={"search": "site"},
-        answered={
-            "groups": [examples.KNOWN_GROUP],
-            "count": 1,
-            "total": 1,
-            "limit": 100,
-            "offset": 0,
-            "next_cursor": None,
-        },
-    )
-    def get(self, request: Request) -> Response:
-        given = GroupParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        found = _visible(request)
-        if words := given.validated_data.get("search"):
-            found = found.filter(name__icontains=words) | found.filter(description__icontains=words)
-        rows, told = page(request, found.order_by("name"), GroupParameters)
-        inside = Device.groups.through.objects.filter(devicegroup_id__in=[group.pk for group in rows])
-        counts = dict(inside.values_list("devicegroup_id").annotate(counted=Count("*")).order_by())
-        for group in rows:
-            group.counted = counts.get(group.pk, 0)
-        return Response({"groups": GroupSerializer(rows, many=True).data, **told})
-
-    @operation(
+        "List device groups",
+        "Returns a page of the groups that the caller sees, sorted by name.",
+        request={"search": "site"},
+        response=page_example("groups", examples.CREATED_GROUP),
+    ),
+    create=Action(
         "create_group",
-        "Make a device group",
-        tag=Tag.DEVICES,
-        description="Devices are put into it by their ids, or with their own `groups`.",
-        request=GroupSerializer,
-        answer=GroupSerializer,
-        status=201,
-        parameters=[state(201)],
-        asked=examples.GROUP,
-        answered=examples.KNOWN_GROUP | {"devices": 0},
-    )
-    @idempotent
-    def post(self, request: Request) -> Response:
-        given = GroupSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        try:
-            with transaction.atomic():
-                made = given.save()
-        except IntegrityError:
-            raise serializers.ValidationError({"name": KNOWN}) from None
-        return _answer(made, status.HTTP_201_CREATED)
-
-
-class GroupView(APIView):
-    """One group."""
-
-    scope_for_changes = "admin"
-
-    @operation(
+        "Create a device group",
+        "Devices are added by their IDs, or through the field `groups` of a device.",
+        request=examples.GROUP,
+        response=examples.CREATED_GROUP | {"devices": 0},
+    ),
+    retrieve=Action(
         "get_group",
-        "What is known of a device group",
-        tag=Tag.DEVICES,
-        description="Who its members are, and how many devices it has.",
-        answer=GroupSerializer,
-        errors=(404,),
-        parameters=[state()],
-        answered=examples.KNOWN_GROUP,
-    )
-    def get(self, request: Request, name: str) -> Response:
-        return _answer(_known(_visible(request), name))
-
-    @operation(
+        "Get a device group",
+        "Returns the members of the group and its number of devices.",
+        response=examples.CREATED_GROUP,
+    ),
+    partial_update=Action(
         "update_group",
         "Change a device group",
-        tag=Tag.DEVICES,
-        description="Fields that are not sent stay as they are. What members see changes within a second.",
-        request=GroupSerializer(partial=True),
-        answer=GroupSerializer,
-        errors=(404,),
-        asked={"members": ["operator_1"]},
-        answered=examples.KNOWN_GROUP,
-        tagged=True,
-    )
-    def patch(self, request: Request, name: str) -> Response:
-        with transaction.atomic():
-            found = _known(_visible(request).select_for_update(), name)
-            check_match(request, found)
-            given = GroupSerializer(found, data=request.data, partial=True)
-            given.is_valid(raise_exception=True)
-            given.save()
-        return _answer(_known(DeviceGroup.objects.prefetch_related("members"), name))
-
-    @operation(
+        "Omitted fields keep their values. A change of members takes effect within a second.",
+        request={"members": ["operator_1"]},
+        response=examples.CREATED_GROUP,
+    ),
+    destroy=Action(
         "delete_group",
         "Delete a device group",
-        tag=Tag.DEVICES,
-        description="Its devices stay. Keys that are bound to it open nothing any more.",
-        answer=Done,
-        errors=(404,),
-        answered={"success": True, "message": "site a is deleted; its devices stay"},
-        tagged=True,
-    )
-    def delete(self, request: Request, name: str) -> Response:
-        with transaction.atomic():
-            found = _known(_visible(request).select_for_update(), name)
-            check_match(request, found)
-            found.delete()
-        return Response({"success": True, "message": f"{name} is deleted; its devices stay"})
+        "The devices are kept. API keys that are bound to the group become invalid.",
+        response={"success": True, "message": "site a is deleted; its devices stay"},
+    ),
+)
+class GroupResource(Resource):
+    serializer_class = GroupSerializer
+    query_class = GroupQuerySerializer
+    lookup_field = "name"
+    rows_field = "groups"
+    unique_error = ("name", NAME_TAKEN)
+
+    def get_queryset(self) -> QuerySet[DeviceGroup]:
+        return DeviceGroup.objects.visible_to(self.caller).prefetch_related("members").order_by("name")
+
+    def represent(self, rows: Sequence[DeviceGroup], query: PageQuerySerializer | None = None) -> Any:
+        memberships = Device.groups.through.objects.filter(devicegroup_id__in=[group.pk for group in rows])
+        counts = dict(memberships.values_list("devicegroup_id").annotate(count=Count("*")).order_by())
+        return GroupSerializer(rows, many=True, context={"device_counts": counts}).data
+
+    def deleted_message(self, row: DeviceGroup) -> str:
+        return f"{row.name} is deleted; its devices stay"
 
 
-class DeviceIds(Known):
+class DeviceIdsSerializer(StrictSerializer):
     device_ids = serializers.ListField(
-        child=serializers.CharField(trim_whitespace=False), min_length=1, max_length=MOST_MEMBERS, help_text="Devices."
+        child=serializers.CharField(trim_whitespace=False),
+        min_length=1,
+        max_length=MAX_DEVICES,
+        help_text="IDs of devices that the caller sees.",
     )
 
 
-class Moved(Answer):
-    changed = serializers.IntegerField(help_text="Devices that were not in it, or not out of it, before.")
-    devices = serializers.IntegerField(help_text="Devices that are in it now.")
+@extend_schema_serializer(component_name="Moved")
+class MembershipChangeSerializer(ResponseSerializer):
+    changed = serializers.IntegerField(help_text="Number of devices that were added or removed.")
+    devices = serializers.IntegerField(help_text="Number of devices in the group now.")
 
 
-class GroupDevices(Page):
-    devices = DeviceSerializer(many=True)
-
-
-class GroupDevicesView(APIView):
-    """Which devices are in a group."""
-
-    scope_for_changes = "operate"
-
-    @operation(
+@describe(
+    Tag.DEVICES,
+    list=Action(
         "list_group_devices",
-        "The devices of a group",
-        tag=Tag.DEVICES,
-        description=f"A page of devices by id. `total` counts to {COUNTED:,} and no further.",
-        query=PageParameters,
-        answer=GroupDevices,
+        "List the devices of a group",
+        f"Returns a page of devices, sorted by ID. `total` is at most {COUNT_LIMIT:,}.",
+        response=page_example("devices", examples.CREATED_DEVICE),
         errors=(404,),
-        answered={
-            "devices": [examples.KNOWN_DEVICE],
-            "count": 1,
-            "total": 1,
-            "limit": 100,
-            "offset": 0,
-            "next_cursor": None,
-        },
-    )
-    def get(self, request: Request, name: str) -> Response:
-        group = _known(_visible(request), name)
-        devices = Device.objects.in_groups(DeviceGroup.objects.filter(pk=group.pk)).visible_to(caller(request))
-        rows, told = page(request, devices.prefetch_related("groups"), counted=COUNTED)
-        return Response({"devices": shapes(request, rows), **told})
+    ),
+)
+class GroupDeviceResource(Resource):
+    serializer_class = DeviceSerializer
+    rows_field = "devices"
+    page_name = "GroupDevices"
+    count_limit = COUNT_LIMIT
+    write_scope = "operate"
+
+    def get_group(self) -> DeviceGroup:
+        groups = GroupResource(request=self.request, kwargs=self.kwargs)
+        group: DeviceGroup = groups.get_object()
+        return group
+
+    def get_queryset(self) -> QuerySet[Device]:
+        devices = Device.objects.in_groups(DeviceGroup.objects.filter(pk=self.get_group().pk))
+        return devices.visible_to(self.caller).prefetch_related("groups")
+
+    def represent(self, rows: Sequence[Device], query: PageQuerySerializer | None = None) -> Any:
+        return serialize_devices(self.request, rows)
 
     @operation(
         "add_group_devices",
-        "Put devices into a group",
+        "Add devices to a group",
         tag=Tag.DEVICES,
-        description=f"Up to {MOST_MEMBERS:,} at once; where one is not known, none is put in.",
-        request=DeviceIds,
-        answer=Moved,
+        description=f"Up to {MAX_DEVICES:,} devices. If one of them is unknown, none is added.",
+        request=DeviceIdsSerializer,
+        answer=MembershipChangeSerializer,
         errors=(404,),
         asked={"device_ids": ["device_001"]},
         answered={"changed": 1, "devices": 1},
     )
     @idempotent
-    def post(self, request: Request, name: str) -> Response:
-        return self._move(request, name, group_membership.add_devices)
+    def add(self, request: Request, name: str) -> Response:
+        return self._change_membership(group_membership.add_devices)
 
     @operation(
         "remove_group_devices",
-        "Take devices out of a group",
+        "Remove devices from a group",
         tag=Tag.DEVICES,
-        description=f"Up to {MOST_MEMBERS:,} at once; where one is not known, none is taken out.",
-        request=DeviceIds,
-        answer=Moved,
+        description=f"Up to {MAX_DEVICES:,} devices. If one of them is unknown, none is removed.",
+        request=DeviceIdsSerializer,
+        answer=MembershipChangeSerializer,
         errors=(404,),
         asked={"device_ids": ["device_001"]},
         answered={"changed": 1, "devices": 0},
     )
-    def delete(self, request: Request, name: str) -> Response:
-        return self._move(request, name, group_membership.remove_devices)
+    def remove(self, request: Request, name: str) -> Response:
+        return self._change_membership(group_membership.remove_devices)
 
-    def _move(self, request: Request, name: str, move: Any) -> Response:
-        group = _known(_visible(request), name)
-        given = DeviceIds(data=request.data)
-        given.is_valid(raise_exception=True)
+    def _change_membership(self, change: Any) -> Response:
+        group = self.get_group()
+        fields = self.validate(DeviceIdsSerializer(data=self.request.data))
         with transaction.atomic():
-            changed = move(group, _numbers(request, given.validated_data["device_ids"]))
+            changed = change(group, self._device_keys(fields["device_ids"]))
         return Response({"changed": changed, "devices": group.devices.count()})
 
-
-def _numbers(request: Request, device_ids: list[str]) -> Iterable[int]:
-    """The primary keys of devices that the caller sees."""
-    visible = Device.objects.visible_to(caller(request))
-    found = dict(visible.filter(device_id__in=device_ids).values_list("device_id", "pk"))
-    unknown = {at: one for at, one in enumerate(device_ids) if one not in found}
-    if unknown:
-        told = list(unknown.items())[:MOST_TOLD]
-        raise serializers.ValidationError({f"device_ids.{at}": f"{one!r:.80} is not known" for at, one in told})
-    return set(found.values())
-
-
-def _visible(request: Request) -> QuerySet[DeviceGroup]:
-    return DeviceGroup.objects.visible_to(caller(request)).prefetch_related("members")
-
-
-def _known(among: QuerySet[DeviceGroup], name: str) -> DeviceGroup:
-    found = among.filter(name=name).first() if "\0" not in name else None
-    if found is None:
-        raise NotFound(f"{name} is not known")
-    return found
-
-
-def _answer(group: DeviceGroup, code: int = status.HTTP_200_OK) -> Response:
-    return Response(GroupSerializer(group).data, code, headers={"ETag": etag(group)})
+    def _device_keys(self, device_ids: Sequence[str]) -> Iterable[int]:
+        """Return the primary keys of devices. Raises ValidationError for unknown ones."""
+        visible = Device.objects.visible_to(self.caller)
+        keys = dict(visible.filter(device_id__in=device_ids).values_list("device_id", "pk"))
+        unknown = [(index, name) for index, name in enumerate(device_ids) if name not in keys]
+        if unknown:
+            raise serializers.ValidationError(
+                {f"device_ids.{index}": f"{name!r:.80} is not known" for index, name in unknown[:MAX_UNKNOWN_DEVICES]}
+            )
+        return set(keys.values())

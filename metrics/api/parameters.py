@@ -26,7 +26,6 @@ from metrics.query import latest
 from metrics.query.accumulators import ACCEPTED_AGGREGATIONS
 from metrics.query.query import ACCEPTED_GROUPINGS, MAX_POINTS, MAX_RANGE, Query
 from rest.caller import Caller
-from rest.pagination import PageParameters
 
 INTERVAL = "Seconds of an interval, or `auto`; without one the whole range is one."
 FILL = "What stands where there is no point: `none` (nothing), `null`, `previous`, `linear`, or a number."
@@ -123,11 +122,6 @@ class ExportJobParameters(ExportParameters):
         return attributes
 
 
-class ExportPage(PageParameters):
-    own = serializers.BooleanField(default=False, help_text="An admin's own alone.")
-    limit = serializers.IntegerField(min_value=1, max_value=200, default=50, help_text="Most exports.")
-
-
 class AggregatedParameters(_Page, _Range):
     """PRD E3-US5."""
 
@@ -204,3 +198,9 @@ def _once(names: list[str] | None) -> tuple[str, ...] | None:
 
 def _page(given: dict[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in ("interval", "fill", "timezone", "limit", "cursor")}
+
+
+def device_names(names: Any) -> list[str | None]:
+    """Return the devices that a body names; [None] for all devices, or if the field is not a list of names."""
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return list(names) if is_list and names else [None]

@@ -6,8 +6,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.statistics.inventory import device_statistics, service_statistics
-from rest.openapi import Answer, Tag, operation
+from rest.openapi import Tag, operation
 from rest.permissions import caller
+from rest.responses import ResponseSerializer
 
 _LAST_DAY = "In the last 24 hours of the clock (UTC), of which one is running."
 
@@ -18,19 +19,19 @@ def _incomplete() -> serializers.ListField:
     )
 
 
-class MetricsByType(Answer):
+class MetricsByTypeSerializer(ResponseSerializer):
     gauge = serializers.IntegerField()
     counter = serializers.IntegerField()
     histogram = serializers.IntegerField()
     summary = serializers.IntegerField()
 
 
-class TopMetric(Answer):
+class TopMetricSerializer(ResponseSerializer):
     name = serializers.CharField()
     points = serializers.IntegerField()
 
 
-class DeviceStatistics(Answer):
+class DeviceStatisticsSerializer(ResponseSerializer):
     device_id = serializers.CharField()
     total_metrics = serializers.IntegerField(help_text="Metrics that the device has sent.")
     active_metrics = serializers.IntegerField(help_text="Those of them with a point in the last 24 hours.")
@@ -42,8 +43,8 @@ class DeviceStatistics(Answer):
     )
     last_24h_points = serializers.IntegerField(help_text=_LAST_DAY)
     last_24h_alerts = serializers.IntegerField(help_text="Alerts that were triggered in the last 24 hours.")
-    metrics_by_type = MetricsByType(help_text="A metric that nobody defined is a gauge.")
-    top_metrics = TopMetric(many=True, help_text="The ten with the most points.")
+    metrics_by_type = MetricsByTypeSerializer(help_text="A metric that nobody defined is a gauge.")
+    top_metrics = TopMetricSerializer(many=True, help_text="The ten with the most points.")
     incomplete = _incomplete()
 
 
@@ -71,19 +72,19 @@ class DeviceStatisticsView(APIView):
         tag=Tag.STATISTICS,
         description="Counts that are kept as points come and go. Of a device that is not known all of them are zero.",
         errors=(404,),  # a name with a line break is at no address
-        answer=DeviceStatistics,
+        answer=DeviceStatisticsSerializer,
         answered=_DEVICE,
     )
     def get(self, request: Request, device_id: str) -> Response:
         return Response(device_statistics(caller(request), device_id))
 
 
-class HourOfData(Answer):
+class HourOfDataSerializer(ResponseSerializer):
     hour = serializers.DateTimeField(help_text="Its beginning.")
     points = serializers.IntegerField(help_text="Points that were measured in it.")
 
 
-class Requests(Answer):
+class RequestsSerializer(ResponseSerializer):
     requests = serializers.IntegerField()
     avg_latency = serializers.FloatField(help_text="Milliseconds until the answer begins.")
     p95_latency = serializers.FloatField(
@@ -92,12 +93,12 @@ class Requests(Answer):
     error_rate = serializers.FloatField(help_text="Share of answers of 500 and above.")
 
 
-class RequestsByKind(Answer):
-    ingest = Requests(help_text="Requests that bring measurements.")
-    other = Requests(help_text="All others, health checks left out.")
+class RequestsByKindSerializer(ResponseSerializer):
+    ingest = RequestsSerializer(help_text="Requests that bring measurements.")
+    other = RequestsSerializer(help_text="All others, health checks left out.")
 
 
-class ServiceStatistics(Answer):
+class ServiceStatisticsSerializer(ResponseSerializer):
     total_devices = serializers.IntegerField()
     active_devices = serializers.IntegerField(help_text=f"Heard of. {_LAST_DAY}")
     total_metrics = serializers.IntegerField(help_text="Metrics by name that these devices have sent.")
@@ -110,9 +111,9 @@ class ServiceStatistics(Answer):
     devices_by_type = serializers.DictField(
         child=serializers.IntegerField(), help_text="The fifty most frequent types; `unspecified`, `other`."
     )
-    metrics_by_type = MetricsByType(help_text="A metric that nobody defined is a gauge.")
-    data_by_hour = HourOfData(many=True, help_text="The last 24 hours of the clock, oldest first.")
-    requests = RequestsByKind(help_text="Of the last five minutes.")
+    metrics_by_type = MetricsByTypeSerializer(help_text="A metric that nobody defined is a gauge.")
+    data_by_hour = HourOfDataSerializer(many=True, help_text="The last 24 hours of the clock, oldest first.")
+    requests = RequestsByKindSerializer(help_text="Of the last five minutes.")
     incomplete = _incomplete()
 
 
@@ -143,7 +144,7 @@ class ServiceStatisticsView(APIView):
         tag=Tag.STATISTICS,
         description="Of the devices that whoever asks may see; rates, latencies and errors are those of the whole"
         " service.",
-        answer=ServiceStatistics,
+        answer=ServiceStatisticsSerializer,
         answered=_SERVICE,
     )
     def get(self, request: Request) -> Response:

@@ -1,41 +1,40 @@
 from django.urls import path
 
-from metrics.api import (
-    audit,
-    definitions,
-    deletions,
-    device_list,
-    devices,
-    export,
-    groups,
-    questions,
-    statistics,
-    views,
-)
+from metrics.api import statistics
+from metrics.api.audit import AuditResource
+from metrics.api.definitions import DefinitionResource
+from metrics.api.deletions import DeletionResource
+from metrics.api.devices import DeviceResource
+from metrics.api.devices_csv import DevicesCSVView
+from metrics.api.export import ExportJobResource, ExportView
+from metrics.api.groups import GroupDeviceResource, GroupResource
+from metrics.api.latest_views import DeviceMetricsView, LatestManyView, LatestView, RangeView
+from metrics.api.query_views import AggregatedView, QueryView
+from rest.resources import COLLECTION, ITEM, LIST, READ_ONLY
 
 urlpatterns = [
-    path("audit", audit.AuditView.as_view()),
-    path("metrics", definitions.DefinitionsView.as_view()),
-    path("metrics/<path:metric_name>", definitions.DefinitionView.as_view()),
-    path("query", questions.QueryView.as_view()),
-    path("aggregated", questions.AggregatedView.as_view()),
-    path("export/csv", export.ExportView.as_view()),
-    path("export/jobs", export.ExportJobsView.as_view()),
-    path("export/jobs/<str:export_id>", export.ExportJobView.as_view()),
-    path("export/jobs/<str:export_id>/cancel", export.ExportCancelView.as_view()),
-    path("export/jobs/<str:export_id>/download", export.ExportDownloadView.as_view()),
-    path("latest", views.LatestManyView.as_view()),
-    path("devices/<path:device_id>/metrics/<path:metric_name>/latest", views.LatestView.as_view()),
-    path("devices/<path:device_id>/metrics/<path:metric_name>/range", views.RangeView.as_view()),
+    path("audit", AuditResource.as_view(LIST)),
+    path("metrics", DefinitionResource.as_view(COLLECTION)),
+    path("metrics/<path:metric_name>", DefinitionResource.as_view(ITEM)),
+    path("query", QueryView.as_view()),
+    path("aggregated", AggregatedView.as_view()),
+    path("export/csv", ExportView.as_view()),
+    path("export/jobs", ExportJobResource.as_view(COLLECTION)),
+    path("export/jobs/<str:export_id>", ExportJobResource.as_view(READ_ONLY)),
+    path("export/jobs/<str:export_id>/cancel", ExportJobResource.as_view({"post": "cancel"})),
+    path("export/jobs/<str:export_id>/download", ExportJobResource.as_view({"get": "download"})),
+    path("latest", LatestManyView.as_view()),
+    path("devices/<path:device_id>/metrics/<path:metric_name>/latest", LatestView.as_view()),
+    path("devices/<path:device_id>/metrics/<path:metric_name>/range", RangeView.as_view()),
     path("stats", statistics.ServiceStatisticsView.as_view()),
     path("devices/<path:device_id>/stats", statistics.DeviceStatisticsView.as_view()),
-    path("devices/<path:device_id>/metrics", views.DeviceMetricsView.as_view()),
-    path("devices", devices.DevicesView.as_view()),
-    path("devices.csv", device_list.DeviceListView.as_view()),  # beside `devices/`, where it might be a device's id
-    path("deletions", deletions.DeletionsView.as_view()),
-    path("deletions/<str:deletion_id>", deletions.DeletionView.as_view()),
-    path("groups", groups.GroupsView.as_view()),
-    path("groups/<path:name>/devices", groups.GroupDevicesView.as_view()),
-    path("groups/<path:name>", groups.GroupView.as_view()),
-    path("devices/<path:device_id>", devices.DeviceView.as_view()),  # last: any id fits it, slashes and all
+    path("devices/<path:device_id>/metrics", DeviceMetricsView.as_view()),
+    path("devices", DeviceResource.as_view(COLLECTION)),
+    path("devices.csv", DevicesCSVView.as_view()),  # not under `devices/`, where it could be the ID of a device
+    path("deletions", DeletionResource.as_view(LIST)),
+    path("deletions/<str:deletion_id>", DeletionResource.as_view(READ_ONLY)),
+    path("groups", GroupResource.as_view(COLLECTION)),
+    path("groups/<path:name>/devices", GroupDeviceResource.as_view(LIST | {"post": "add", "delete": "remove"})),
+    path("groups/<path:name>", GroupResource.as_view(ITEM)),
+    path("devices/<path:device_id>", DeviceResource.as_view(ITEM)),  # last: a device ID may contain slashes
 ]

@@ -79,7 +79,7 @@ def test_people_move_the_alerts_of_their_devices_alone(operator: ApiClient, view
 def test_what_does_not_fit_in_one_go_is_done_in_the_next(
     admin: ApiClient, storm: list[Alert], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("alerts.api.bulk.MOST_FOUND", 2)
+    monkeypatch.setattr("alerts.api.bulk_actions.BULK_BATCH", 2)
     sent = {"verb": "resolve", "filter": {"level": "critical"}}
     assert [(one["changed"], one["more"]) for one in (admin.post(BULK, sent).json for _ in range(3))] == [
         (2, True),

@@ -51,9 +51,9 @@ def test_a_rule_of_every_kind_is_made_and_read_back_as_it_was_sent(admin: ApiCli
 WRONG: list[tuple[str, Any, str]] = [
     ("name", None, "required"),
     ("name", "a\nb", "control characters"),
-    ("metric_name", None, "is needed"),
-    ("condition", None, "is needed"),
-    ("threshold_value", None, "is needed"),
+    ("metric_name", None, "is required"),
+    ("condition", None, "is required"),
+    ("threshold_value", None, "is required"),
     ("condition", "=>", ">="),
     ("condition", 5, ">="),
     ("threshold_value", "hot", "with == or !="),
@@ -86,7 +86,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("name", "Too hot at {place}", "{device}"),
     ("description", "It is {value", "unbalanced brace"),
     ("runbook_url", "https://wiki.example.com/{metrics}", "{metric}"),
-    ("severity", "critical", "is not known"),
+    ("severity", "critical", "is not a known field"),
 ]
 
 

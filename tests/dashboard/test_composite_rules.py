@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from playwright.sync_api import expect
 
-from alerts.api.rule_shapes import RuleSerializer
+from alerts.api.rule_serializers import RuleSerializer
 from alerts.conditions.spec import CONDITION_KINDS
 from alerts.models import Kind, Rule
 from alerts.rules import lifecycle
@@ -214,7 +214,7 @@ class TestEdited:
         fields = form_of(client, rule)
         fields["c_metric_name"][0] = ""
         answer = client.post("/rules/new/", fields | {"metric_name": [""]})
-        assert answer.status_code == 422 and "<b>Metric:</b> is needed" in answer.content.decode()
+        assert answer.status_code == 422 and "<b>Metric:</b> is required" in answer.content.decode()
         fields["c_threshold_value"][0] = ""
         assert "<b>Conditions:</b> a list of 2 to 8" in save(client, rule, fields)
 

@@ -46,7 +46,7 @@ def test_e2_us1_ac5_a_name_is_defined_once_however_many_try_at_the_same_time(adm
         answers = list(pool.map(lambda _: admin.post("metrics", BATTERY), range(8)))
     assert sorted(answer.status for answer in answers) == [201] + [400] * 7
     refused = next(answer for answer in answers if answer.status == 400)
-    assert refused.json["errors"] == [{"field": "name", "detail": "a metric of this name is defined already"}]
+    assert refused.json["errors"] == [{"field": "name", "detail": "a metric of this name is already defined"}]
     assert MetricDefinition.objects.count() == 1
 
 
@@ -64,14 +64,14 @@ def test_e2_us1_ac5_a_name_is_defined_once_however_many_try_at_the_same_time(adm
         ({"retention_days": 3651}, "retention_days", "3650"),
         ({"retention_days": "long"}, "retention_days", "integer"),
         ({"rollup_5m_days": 100, "rollup_1h_days": 99}, "rollup_1h_days", "rollup_5m_days"),
-        ({"min_value": 101}, "min_value", "not be above max_value"),
+        ({"min_value": 101}, "min_value", "not be greater than max_value"),
         ({"min_value": "low"}, "min_value", "number"),
-        ({"data_type": "string"}, "min_value", "numeric metrics"),
+        ({"data_type": "string"}, "min_value", "requires data_type numeric"),
         ({"tags": "a"}, "tags", "list"),
         ({"tags": [1, {}]}, "tags.1", "string"),
         ({"metadata": []}, "metadata", "dictionary"),
         ({"unit": "u" * 51}, "unit", "50"),
-        ({"colour": "red"}, "colour", "not known"),
+        ({"colour": "red"}, "colour", "not a known field"),
     ],
 )
 def test_bad_definitions_are_refused_with_their_field_and_what_is_accepted(admin: ApiClient, change, field, accepted):

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from metrics.devices import group_membership
 from metrics.models import Deletion, Device, DeviceGroup
 from rest.caller import Caller, Scope
+from rest.resources import LIST
 from tests.conftest import ApiClient, point
 
 PRESS: dict[str, Any] = {
@@ -63,7 +64,7 @@ def test_a_device_is_made_once_however_many_try_at_the_same_time(admin: ApiClien
         answers = list(pool.map(lambda _: admin.post("devices", {"device_id": "one"}), range(6)))
     assert sorted(answer.status for answer in answers) == [201] + [400] * 5
     refused = next(answer for answer in answers if answer.status == 400)
-    assert refused.json["errors"] == [{"field": "device_id", "detail": "a device of this id is known already"}]
+    assert refused.json["errors"] == [{"field": "device_id", "detail": "a device with this ID already exists"}]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_a_device_is_made_once_however_many_try_at_the_same_time(admin: ApiClien
         ({"metadata": {"a": "x" * 20_000}}, "metadata", "16,384"),
         ({"groups": ["site b"]}, "groups", "'site b' is not known"),
         ({"groups": "site a"}, "groups", "list"),
-        ({"colour": "red"}, "colour", "not known"),
+        ({"colour": "red"}, "colour", "not a known field"),
     ],
 )
 def test_bad_devices_are_refused_with_their_field_and_what_is_accepted(admin: ApiClient, change, field, accepted):
@@ -275,13 +276,13 @@ def statements(caller: Caller, path: str, view: Any, **named: str) -> int:
     request = APIRequestFactory().get(path)
     force_authenticate(request, caller)
     with CaptureQueriesContext(connections["default"]) as found:
-        assert view.as_view()(request, **named).status_code == 200
+        assert view.as_view(LIST)(request, **named).status_code == 200
     return len(found)
 
 
 def test_a_list_asks_the_database_as_often_for_a_hundred_devices_as_for_one(site):
-    from metrics.api.devices import DevicesView
-    from metrics.api.groups import GroupDevicesView, GroupsView
+    from metrics.api.devices import DeviceResource
+    from metrics.api.groups import GroupDeviceResource, GroupResource
 
     caller = Caller("user:viewer", Scope.READ, groups=("g0", "g1"))
     groups = [DeviceGroup.objects.create(name=f"g{number}") for number in range(2)]
@@ -292,9 +293,9 @@ def test_a_list_asks_the_database_as_often_for_a_hundred_devices_as_for_one(site
             group_membership.add_devices(group, [device.pk for device in made])
         counts.append(
             (
-                statements(caller, "/devices", DevicesView),
-                statements(caller, "/groups/g0/devices", GroupDevicesView, name="g0"),
-                statements(caller, "/groups", GroupsView),
+                statements(caller, "/devices", DeviceResource),
+                statements(caller, "/groups/g0/devices", GroupDeviceResource, name="g0"),
+                statements(caller, "/groups", GroupResource),
             )
         )
     assert counts[0] == counts[1] == (4, 7, 4)

@@ -52,10 +52,10 @@ def test_members_see_the_devices_of_their_groups_from_the_next_request_on(plant:
         ({"name": "a\0"}, "name", "control characters"),
         ({"name": "x" * 201}, "name", "200"),
         ({"description": []}, "description", "string"),
-        ({"members": ["nobody"]}, "members", "'nobody' is nobody's name"),
+        ({"members": ["nobody"]}, "members", "'nobody' is not a user name"),
         ({"members": "admin"}, "members", "list"),
         ({"members": ["\0"]}, "members.0", "ull"),
-        ({"devices": ["d1"], "colour": "red"}, "colour", "not known"),
+        ({"devices": ["d1"], "colour": "red"}, "colour", "not a known field"),
     ],
 )
 def test_bad_groups_are_refused_with_their_field_and_what_is_accepted(admin: ApiClient, change, field, accepted):

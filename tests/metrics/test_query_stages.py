@@ -8,7 +8,7 @@ from types import CodeType, FrameType
 
 import pytest
 
-from metrics.api.questions import QueryView
+from metrics.api.query_views import QueryView
 from tests.metrics.test_query_api import AVERAGE_QUERY, RAW_QUERY
 
 ROOT = Path(__file__).parents[2]

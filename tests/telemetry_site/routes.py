@@ -62,10 +62,14 @@ def prefix_filled(template: str, entry: URLPattern) -> str:
     return re.sub(r"{(\w+)}", value, template).replace(" ", "%20")
 
 
-def _methods(view: Any) -> list[str]:
-    """What a REST view has of its own; pages are asked for with GET."""
+def handlers(view: Any) -> dict[str, Any]:
+    """Return the handlers of a view of the API by method, such as {"GET": …}; none for a page."""
     cls = getattr(view, "cls", None)
-    if cls is None:
-        return ["GET"]
-    allowed = set(cls.http_method_names)
-    return [method for method in METHODS if method.lower() in allowed and hasattr(cls, method.lower())]
+    actions = getattr(view, "actions", None) or {method: method for method in getattr(cls, "http_method_names", ())}
+    names = {method: actions.get(method.lower(), "") for method in METHODS}
+    return {method: getattr(cls, name) for method, name in names.items() if hasattr(cls, name)}
+
+
+def _methods(view: Any) -> list[str]:
+    """Return the methods of a view; pages support GET."""
+    return list(handlers(view)) if hasattr(view, "cls") else ["GET"]

@@ -11,11 +11,16 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import LatestValue, LatestValues, QueryAnswer, RangeColumns
 from metrics.api.fields import names_field
 from metrics.api.latest_response import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
 from metrics.api.parameters import RangeParameters
-from metrics.api.questions import about, query_shape
+from metrics.api.query_views import about, query_shape
+from metrics.api.responses import (
+    LatestValueSerializer,
+    LatestValuesSerializer,
+    QueryAnswerSerializer,
+    RangeColumnsSerializer,
+)
 from metrics.query import latest
 from metrics.query.execute import execute_query
 from rest.openapi import Tag, operation
@@ -39,7 +44,7 @@ class LatestView(APIView):
         tag=Tag.QUERIES,
         description="Looks back 24 hours where `lookback` does not say otherwise.",
         query=LatestParameters,
-        answer=LatestValue,
+        answer=LatestValueSerializer,
         errors=(404,),
         asked={"lookback": 3600},
         answered=examples.LATEST,
@@ -70,7 +75,7 @@ class LatestManyView(APIView):
         tag=Tag.QUERIES,
         description="Of the named devices, metrics and groups; what is left out or null stands for all.",
         request=LatestManyParameters,
-        answer=LatestValues,
+        answer=LatestValuesSerializer,
         asked={"devices": ["device_001"], "metrics": ["temperature"], "lookback": 3600},
         answered={"series": [examples.LATEST]},
     )
@@ -110,7 +115,9 @@ class RangeView(APIView):
         description="A named range up to now, or from `start_time` to `end_time`. A range of more than `max_points` is"
         " thinned to the points that draw the same line. `columns` gives times and values as two arrays, for charts.",
         query=RangeParameters,
-        answer=PolymorphicProxySerializer("RangeAnswer", [QueryAnswer, RangeColumns], None, many=False),
+        answer=PolymorphicProxySerializer(
+            "RangeAnswer", [QueryAnswerSerializer, RangeColumnsSerializer], None, many=False
+        ),
         errors=(404, 422),
         asked={"time_range": "24h"},
         answered=examples.RANGE,

@@ -7,8 +7,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import AggregatedAnswer, QueryAnswer
 from metrics.api.parameters import AggregatedParameters, QueryParameters
+from metrics.api.responses import AggregatedAnswerSerializer, QueryAnswerSerializer
 from metrics.query.execute import execute_query
 from metrics.query.query import Query
 from metrics.query.result import QueryResult, ResultSeries
@@ -22,7 +22,7 @@ from rest.permissions import caller
 class QueryView(APIView):
     """PRD E3-US1: points of devices × metrics × a range, or what they amount to."""
 
-    def devices_asked(self, request: Request) -> list[str | None]:
+    def requested_devices(self, request: Request) -> list[str | None]:
         """What whoever asks must be allowed to read (ingest.authentication.MayRead)."""
         devices = request.data.get("devices") if isinstance(request.data, dict) else None
         named = isinstance(devices, list) and all(isinstance(device, str) for device in devices)
@@ -35,7 +35,7 @@ class QueryView(APIView):
         description="At most 10,000 points at once; `next_cursor` leads on. With `aggregation` and `interval`, one"
         " value for each interval of each series, device, group or tag.",
         request=QueryParameters,
-        answer=QueryAnswer,
+        answer=QueryAnswerSerializer,
         errors=(422,),
         asked=examples.QUESTION,
         answered=examples.ANSWER,
@@ -52,7 +52,7 @@ class QueryView(APIView):
 class AggregatedView(APIView):
     """PRD E3-US5: one metric, pooled over all devices or of a single one."""
 
-    def devices_asked(self, request: Request) -> list[str | None]:
+    def requested_devices(self, request: Request) -> list[str | None]:
         return [request.query_params.get("device_id")]
 
     @operation(
@@ -61,7 +61,7 @@ class AggregatedView(APIView):
         tag=Tag.QUERIES,
         description="Of one device, of the devices of some groups, or pooled over all of them.",
         query=AggregatedParameters,
-        answer=AggregatedAnswer,
+        answer=AggregatedAnswerSerializer,
         errors=(422,),
         asked=examples.AGGREGATED_QUESTION,
         answered=examples.AGGREGATED,

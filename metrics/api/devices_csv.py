@@ -15,8 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.answers import Answer
-from metrics.api.export import download
+from metrics.api.export import file_response
 from metrics.devices import csv_import_export, csv_table
 from metrics.devices.csv_cells import COLUMNS, GROUP_SEPARATOR
 from metrics.export.byte_stream import ByteStream
@@ -25,6 +24,7 @@ from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
 from rest.parsers import JSONParser, TooLarge
 from rest.permissions import caller
+from rest.responses import ResponseSerializer
 
 CSV = "text/csv"
 BODY_LIMIT = 16 * 1024 * 1024  # bytes, as of every request
@@ -50,30 +50,30 @@ class ImportParameters(serializers.Serializer[Any]):
     )
 
 
-class ImportChange(Answer):
+class ImportChangeSerializer(ResponseSerializer):
     line = serializers.IntegerField(help_text="Of the file; its head is line 1.")
     device_id = serializers.CharField()
     action = serializers.ChoiceField(["create", "update"])
     fields = serializers.ListField(child=serializers.CharField(), help_text="What differs.")  # type: ignore[assignment]
 
 
-class ImportFault(Answer):
+class ImportFaultSerializer(ResponseSerializer):
     line = serializers.IntegerField(help_text="Of the file; its head is line 1.")
     field = serializers.CharField(help_text="The column; empty where it is the line as such.")
     detail = serializers.CharField(help_text="What is wrong, and what is accepted instead.")
 
 
-class Imported(Answer):
+class ImportedSerializer(ResponseSerializer):
     created = serializers.IntegerField(help_text="Devices that were not known before.")
     updated = serializers.IntegerField(help_text="Devices of which something differed.")
     unchanged = serializers.IntegerField()
     failed = serializers.IntegerField(help_text="Rows that cannot be taken.")
     dry_run = serializers.BooleanField()
-    changes = ImportChange(many=True, help_text=f"The first {csv_import_export.MAX_REPORTED_CHANGES}.")
-    errors = ImportFault(many=True, help_text=f"The first {csv_table.MAX_REPORTED_ERRORS:,}.")  # type: ignore[assignment]
+    changes = ImportChangeSerializer(many=True, help_text=f"The first {csv_import_export.MAX_REPORTED_CHANGES}.")
+    errors = ImportFaultSerializer(many=True, help_text=f"The first {csv_table.MAX_REPORTED_ERRORS:,}.")  # type: ignore[assignment]
 
 
-class DeviceListView(APIView):
+class DevicesCSVView(APIView):
     """All devices as a file, and changed by one."""
 
     scope_for_changes = "admin"
@@ -83,9 +83,9 @@ class DeviceListView(APIView):
         "export_devices",
         "The devices as CSV",
         tag=Tag.DEVICES,
-        description=f"Those that the caller sees, by id, with the columns {', '.join(COLUMNS)}; groups with"
-        f" {GROUP_SEPARATOR} in between, tags as a JSON object. A text that a spreadsheet would take for a formula has"
-        " a ' in front, which the import takes away again.",
+        description=f"Returns the devices that the caller sees, sorted by ID, with the columns {', '.join(COLUMNS)}."
+        f" Groups are separated by {GROUP_SEPARATOR}, tags are a JSON object. Texts that a spreadsheet would evaluate as a"
+        " formula are prefixed with ', which the import removes.",
         answer=OpenApiTypes.STR,
         media_types=[CSV],
         answered=examples.DEVICES_CSV,
@@ -94,7 +94,7 @@ class DeviceListView(APIView):
         seen = caller(request)
         stream = ByteStream(lambda: _rows(seen))
         stream.wait_for_first_piece()
-        return download(stream, "devices.csv", f"{CSV}; charset=utf-8")
+        return file_response(stream, "devices.csv", f"{CSV}; charset=utf-8")
 
     @operation(
         "import_devices",
@@ -111,7 +111,7 @@ class DeviceListView(APIView):
                 "required": ["file"],
             },
         },
-        answer=Imported,
+        answer=ImportedSerializer,
         errors=(422,),
         asked={"file": examples.DEVICES_CSV},
         answered=examples.IMPORTED,

@@ -1,0 +1,75 @@
+"""Serializer fields that several resources share."""
+
+import re
+from typing import Any
+
+import msgspec
+from rest_framework import serializers
+
+from rest.names import NAME_LENGTH
+
+MAX_TAGS = 100
+MAX_METADATA_BYTES = 16 * 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def validate_printable(text: str) -> None:
+    """Raise ValidationError for text with control characters or line breaks."""
+    if _CONTROL.search(text):
+        raise serializers.ValidationError("must not contain control characters")
+
+
+def name_field(**options: Any) -> serializers.CharField:
+    """Return a field for one line of text, which is not stripped."""
+    validators = [validate_printable, *options.pop("validators", ())]
+    return serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, validators=validators, **options)
+
+
+def names_field(help_text: str, max_length: int) -> Any:
+    return serializers.ListField(child=name_field(), max_length=max_length, required=False, help_text=help_text)
+
+
+class ChoiceField(serializers.ChoiceField):
+    """One of a few words. The error message lists the accepted ones."""
+
+    def __init__(self, choices: Any, **options: Any) -> None:
+        accepted = ", ".join(value for value, _ in choices)
+        super().__init__(choices, error_messages={"invalid_choice": f"{accepted} are accepted"}, **options)
+
+
+class TagsField(serializers.DictField):
+    """Tags: short texts of one line by name."""
+
+    child = name_field(allow_blank=True)
+
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        tags: dict[str, str] = super().to_internal_value(data)
+        if len(tags) > MAX_TAGS:
+            raise serializers.ValidationError(f"must have at most {MAX_TAGS} tags")
+        for name in tags:
+            if not name or len(name) > NAME_LENGTH or not name.isprintable() or ":" in name:
+                accepted = f"tag names must have 1 to {NAME_LENGTH} printable characters and no colon"
+                raise serializers.ValidationError({name[:NAME_LENGTH]: accepted})
+        return tags
+
+
+class MetadataField(serializers.DictField):
+    """A JSON object of limited size that PostgreSQL can store."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        metadata: dict[str, Any] = super().to_internal_value(data)
+        text = msgspec.json.encode(metadata)
+        if len(text) > MAX_METADATA_BYTES:
+            raise serializers.ValidationError(f"must have at most {MAX_METADATA_BYTES:,} bytes of JSON")
+        if b"\\u0000" in text:
+            raise serializers.ValidationError("must not contain NUL characters")
+        return metadata
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Rejects unknown fields, each by name."""
+
+    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(set(map(str, self.initial_data)) - set(self.fields)):
+            raise serializers.ValidationError(dict.fromkeys(unknown, "is not a known field"))
+        return attributes
