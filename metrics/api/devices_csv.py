@@ -84,8 +84,8 @@ class DevicesCSVView(APIView):
         "The devices as CSV",
         tag=Tag.DEVICES,
         description=f"Returns the devices that the caller sees, sorted by ID, with the columns {', '.join(COLUMNS)}."
-        f" Groups are separated by {GROUP_SEPARATOR}, tags are a JSON object. Texts that a spreadsheet would evaluate as a"
-        " formula are prefixed with ', which the import removes.",
+        f" Groups are split by {GROUP_SEPARATOR}, tags are a JSON object. Texts that a spreadsheet would evaluate as"
+        " a formula are prefixed with ', which the import removes.",
         answer=OpenApiTypes.STR,
         media_types=[CSV],
         answered=examples.DEVICES_CSV,
