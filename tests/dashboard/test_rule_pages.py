@@ -83,13 +83,8 @@ class TestForm:
         ("changed", "error"),
         [
             ({"name": ""}, "may not be blank"),
-<<<<<<< HEAD
-            ({"threshold_value": ""}, "is needed for a rule of kind threshold"),
-            ({"threshold_value": "warm"}, "a text or boolean is accepted"),
-=======
             ({"threshold_value": ""}, "is required for a rule of kind threshold"),
-            ({"threshold_value": "warm"}, "a text or truth value is compared as it is"),
->>>>>>> 794114c (rest: Give all resources of the API one base (texts))
+            ({"threshold_value": "warm"}, "a text or boolean is accepted"),
             ({"clear_threshold": "3"}, "must not be above threshold_value"),
             ({"clear_threshold": "x"}, "Enter a number"),
             ({"trigger_count": "0"}, "greater than or equal to 1"),
