@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from metrics.models import ExportJob, IdempotentAnswer, MetricDefinition
 from metrics.tasks import drop_idempotent_answers
-from tests.conftest import Caller, point
+from tests.conftest import ApiClient, point
 from tests.telemetry_site.routes import handlers
-from tests.telemetry_site.site import await_that
+from tests.telemetry_site.site_process import wait_until
 
 STATE = {"name": "state", "data_type": "string"}
 # POSTs that are done as often as they are sent, and why that is well.
@@ -43,7 +43,7 @@ REPEATABLE = {
 }
 
 
-def test_the_same_key_is_done_once_and_answered_alike(admin: Caller):
+def test_the_same_key_is_done_once_and_answered_alike(admin: ApiClient):
     first = admin.post("metrics", STATE, Idempotency_Key="k-1")
     again = admin.post("metrics", {"data_type": "string", "name": "state"}, Idempotency_Key="k-1")
     assert (first.status, again.status) == (201, 201) and first.raw == again.raw
@@ -54,7 +54,7 @@ def test_the_same_key_is_done_once_and_answered_alike(admin: Caller):
     assert admin.post("metrics", STATE).status == 400  # without the header each is done
 
 
-def test_another_request_under_the_same_key_is_refused(admin: Caller):
+def test_another_request_under_the_same_key_is_refused(admin: ApiClient):
     assert admin.post("metrics", STATE, Idempotency_Key="k").status == 201
     for path, body in (("metrics", STATE | {"unit": "V"}), ("/api/v1/metrics", STATE), ("metrics?x=1", STATE)):
         answer = admin.post(path, body, Idempotency_Key="k")
@@ -62,14 +62,14 @@ def test_another_request_under_the_same_key_is_refused(admin: Caller):
     assert MetricDefinition.objects.count() == 1
 
 
-def test_keys_of_others_are_others(admin: Caller, administrator: Caller):
+def test_keys_of_others_are_others(admin: ApiClient, administrator: ApiClient):
     assert admin.post("metrics", STATE, Idempotency_Key="k").status == 201
     assert administrator.post("metrics", STATE | {"name": "other"}, Idempotency_Key="k").status == 201
     assert administrator.post("metrics", STATE | {"name": "other"}, Idempotency_Key="k").status == 201
     assert MetricDefinition.objects.count() == 2
 
 
-def test_what_was_refused_was_not_done_and_may_be_mended_under_its_key(admin: Caller, reader: Caller):
+def test_what_was_refused_was_not_done_and_may_be_mended_under_its_key(admin: ApiClient, reader: ApiClient):
     assert admin.post("metrics", STATE | {"data_type": "x"}, Idempotency_Key="k").status == 400
     assert admin.post("metrics", b"{", Idempotency_Key="k").status == 400
     assert reader.post("metrics", STATE, Idempotency_Key="k").status == 403
@@ -78,7 +78,7 @@ def test_what_was_refused_was_not_done_and_may_be_mended_under_its_key(admin: Ca
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\tin it", "ümlaut"])
-def test_a_key_that_is_none_is_named(admin: Caller, key: str):
+def test_a_key_that_is_none_is_named(admin: ApiClient, key: str):
     answer = admin.post("metrics", STATE, Idempotency_Key=key)
     assert answer.status == 400 and answer.json["errors"][0]["field"] == "Idempotency-Key"
     assert not MetricDefinition.objects.exists()
@@ -104,10 +104,10 @@ def held(site: None) -> Iterator[threading.Event]:
     holder.join()
 
 
-def test_while_the_first_is_being_answered_the_second_is_told_so(admin: Caller, held: threading.Event):
+def test_while_the_first_is_being_answered_the_second_is_told_so(admin: ApiClient, held: threading.Event):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(admin.post, "metrics", STATE, Idempotency_Key="k")
-        await_that(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
+        wait_until(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
         second = admin.post("metrics", STATE, Idempotency_Key="k")
         assert second.status == 409 and "is being answered" in second.json["detail"]
         assert not first.done()
@@ -122,7 +122,7 @@ def _waits_for_a_lock() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def test_many_at_once_define_it_once(admin: Caller):
+def test_many_at_once_define_it_once(admin: ApiClient):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: admin.post("metrics", STATE, Idempotency_Key="k"), range(16)))
     assert {answer.status for answer in answers} <= {201, 409}
@@ -130,21 +130,21 @@ def test_many_at_once_define_it_once(admin: Caller):
     assert MetricDefinition.objects.count() == 1
 
 
-def test_a_process_that_dies_in_between_leaves_neither_the_one_nor_the_other(admin: Caller, held: threading.Event):
+def test_a_process_that_dies_in_between_leaves_neither_the_one_nor_the_other(admin: ApiClient, held: threading.Event):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(admin.post, "metrics", STATE, Idempotency_Key="k")
-        await_that(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
+        wait_until(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
         with connection.cursor() as cursor:  # its end of the connection, as when it is killed
             cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
         assert first.result().status == 503
     held.set()
-    await_that(lambda: not MetricDefinition.objects.exists(), 5, "nothing was defined")
+    wait_until(lambda: not MetricDefinition.objects.exists(), 5, "nothing was defined")
     assert not IdempotentAnswer.objects.exists()
     answer = admin.post("metrics", STATE, Idempotency_Key="k")
     assert answer.status == 201 and "Idempotent-Replayed" not in answer.headers
 
 
-def test_jobs_are_ordered_once(admin: Caller):
+def test_jobs_are_ordered_once(admin: ApiClient):
     admin.post("devices/d/telemetry", point("m", 1.0))
     ordered = {"device_ids": ["d"], "metric_names": ["m"], "start_time": "2025-01-01T00:00:00Z"}
     ordered |= {"end_time": "2025-01-02T00:00:00Z", "format": "csv"}
@@ -153,7 +153,7 @@ def test_jobs_are_ordered_once(admin: Caller):
     assert ExportJob.objects.count() == 1
 
 
-def test_after_a_day_a_key_may_be_used_anew(admin: Caller):
+def test_after_a_day_a_key_may_be_used_anew(admin: ApiClient):
     assert admin.post("metrics", STATE, Idempotency_Key="k").status == 201
     IdempotentAnswer.objects.update(at=timezone.now() - timedelta(hours=24, seconds=1))
     assert admin.post("metrics", STATE | {"name": "other"}, Idempotency_Key="k").status == 201
@@ -163,7 +163,7 @@ def test_after_a_day_a_key_may_be_used_anew(admin: Caller):
     assert "metrics.tasks.drop_idempotent_answers" in {one["task"] for one in settings.CELERY_BEAT_SCHEDULE.values()}
 
 
-def test_no_secret_lies_in_what_is_kept(admin: Caller):
+def test_no_secret_lies_in_what_is_kept(admin: ApiClient):
     admin.post("metrics", STATE, Idempotency_Key="k")
     [kept] = IdempotentAnswer.objects.all()
     key = admin.headers["X-Api-Key"]
