@@ -113,7 +113,7 @@ class StandardDeviation(Accumulator):
         return np.sqrt(np.maximum(variance, 0.0))
 
 
-class First(Accumulator):
+class FirstValue(Accumulator):
     rollup_stat, accepts_rollup_ends = None, True
     sign = 1
 
@@ -140,7 +140,7 @@ class First(Accumulator):
         return self.value
 
 
-class Last(First):
+class LastValue(FirstValue):
     sign = -1
 
 
@@ -298,8 +298,8 @@ ACCUMULATORS: dict[str, type[Accumulator]] = {
     "max": Maximum,
     "sum": Sum,
     "count": Accumulator,
-    "first": First,
-    "last": Last,
+    "first": FirstValue,
+    "last": LastValue,
     "stddev": StandardDeviation,
     "rate": Rate,
     "increase": Increase,
