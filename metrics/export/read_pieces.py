@@ -17,7 +17,7 @@ from metrics.export.rows import ExportSeries
 from metrics.query.accumulators import parse_percentile
 from metrics.query.aggregate import plan_aggregation, read_aggregates, shape_groups
 from metrics.query.downsample import combine_series
-from metrics.query.plan import PlanPiece, check_limits, point_limit
+from metrics.query.plan import PlanPiece, check_limits
 from metrics.query.query import Query
 from metrics.query.result import ResolvedSeries, ResultSeries, apply_filters
 from metrics.storage import series_registry
@@ -173,7 +173,7 @@ class _SnapshotReader:
             if expected > MAX_HELD_POINTS and len(sets) > 1:
                 width = len(sets) // 2
                 continue
-            check_limits(self.query, plans, point_limit(self.query))
+            check_limits(self.query, plans, aggregation.max_points)
             aggregates = read_aggregates(self.connection, aggregation, plans)
             series = [_from_result(self.query, group) for group in shape_groups(aggregation, aggregates)]
             first += len(sets)

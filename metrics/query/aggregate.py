@@ -51,16 +51,14 @@ class AggregationPlan:
     """
 
     query: Query
+    accumulator: type[Accumulator]
     edges: Ints
     labels: list[SeriesLabel]
     groups: Ints
     rounds: list[tuple[Ints, Ints]]
     pieces: list[PlanPiece]
+    max_points: int
     incomplete: list[str]
-
-    @property
-    def accumulator(self) -> type[Accumulator]:
-        return accumulator_class(self.query.aggregation or "")
 
     @property
     def buckets_per_group(self) -> int:
@@ -86,11 +84,11 @@ def aggregate(query: Query, series: list[ResolvedSeries]) -> QueryResult:
     plan = plan_aggregation(query, series)
     interval = query.interval_us()
     result = QueryResult(query, interval=None if interval is None else interval // SECOND, incomplete=plan.incomplete)
-    with open_read(query, plan.pieces, point_limit(query)) as (connection, storage_plans):
+    with open_read(query, plan.pieces, plan.max_points) as (connection, storage_plans):
         aggregates = read_aggregates(connection, plan, storage_plans)
         for storage_plan in storage_plans:
             result.add_read(storage_plan)
-    _fill_page(result, shape_groups(plan, aggregates))
+    _fill_page(result, shape_groups(plan, aggregates), cursor)
     return result
 
 
@@ -110,14 +108,17 @@ def plan_aggregation(query: Query, series: list[ResolvedSeries]) -> AggregationP
     ids = ids[order]
     repeat = np.arange(len(ids)) - np.searchsorted(ids, ids)  # 0 for the first group of a series, 1 for the second, …
     positions = [np.flatnonzero(repeat == number) for number in range(int(repeat.max()) + 1)]
-    choice = choose_rollups(query, edges)
+    accumulator = accumulator_class(query.aggregation or "")
+    choice = choose_rollups(query, accumulator, edges)
     return AggregationPlan(
         query,
+        accumulator,
         edges,
         list(labels),
         np.array([labels[label] for label in series_labels], np.int64)[order],
         [(of_round, ids[of_round]) for of_round in positions],
         plan_pieces(series, choice),
+        point_limit(query),
         find_expired_points(query, series, choice.resolution),
     )
 
@@ -143,12 +144,11 @@ def read_aggregates(connection: Connection, plan: AggregationPlan, storage_plans
     aggregates = Aggregates({})
     _accumulator_of(plan, aggregates, None)
     stats = {"count", plan.accumulator.rollup_stat} if plan.accumulator.rollup_stat else {"count", "first", "last"}
-    max_points = point_limit(plan.query)
     for storage_plan in storage_plans:
         for summary in read_rollups(connection, storage_plan, stats):
             _add_rollups(plan, aggregates, summary)
         pieces = read_points(connection, storage_plan, plan.accumulator.needs_order)
-        for piece in limit_points(plan.query, pieces, max_points):
+        for piece in limit_points(plan.query, pieces, plan.max_points):
             _add_points(plan, aggregates, piece)
     return aggregates
 
@@ -267,21 +267,20 @@ def _shape_group(
     return ResultSeries(label, unit, times.tolist(), without_nan, counts.tolist())
 
 
-def _fill_page(result: QueryResult, groups: Iterator[ResultSeries]) -> None:
+def _fill_page(result: QueryResult, groups: Iterator[ResultSeries], cursor: tuple[SeriesLabel, int] | None) -> None:
     """Add the groups after the cursor to the result until its limit; set the cursor of the next page."""
-    query, cursor = result.query, result.query.decode_cursor()
     for group in groups:
         if cursor is not None:
             if group.label != cursor[0]:
                 continue
             first = int(np.searchsorted(group.times, cursor[1], side="right"))
             group, cursor = group.between(first, len(group.times)), None
-        room = query.limit - result.count
+        room = result.query.limit - result.count
         if len(group.times) > room:
             if room:
                 result.series.append(group.between(0, room))
             last = result.series[-1]
-            result.next_cursor = query.encode_cursor(last.label, last.times[-1])
+            result.next_cursor = result.query.encode_cursor(last.label, last.times[-1])
             return
         if group.times:
             result.series.append(group)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metrics.query.accumulators import accumulator_class, parse_percentile
+from metrics.query.accumulators import Accumulator, parse_percentile
 from metrics.query.query import Query
 from metrics.query.result import ResolvedSeries
 from metrics.storage.connection import Connection, read_connection
@@ -61,9 +61,8 @@ class PlanPiece:
     rolling: RollupUse | None = None
 
 
-def choose_rollups(query: Query, edges: Ints) -> RollupChoice:
+def choose_rollups(query: Query, accumulator: type[Accumulator], edges: Ints) -> RollupChoice:
     """Return the rollups for an aggregation in time buckets with these edges."""
-    accumulator = accumulator_class(query.aggregation or "")
     usable = accumulator.rollup_stat is not None or accumulator.accepts_rollup_ends
     if not usable or query.has_filters or query.group_tag is not None:
         return NO_ROLLUPS
