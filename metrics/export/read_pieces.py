@@ -191,7 +191,7 @@ class _SnapshotReader:
         return device, metric + 1
 
     def _plan(self, piece: PlanPiece, start: int, end: int) -> ReadPlan:
-        storage_plan = plan_read(self.connection, piece.ids, start, end, piece.rolling)
+        storage_plan = plan_read(self.connection, piece.ids, start, end, piece.rollup_use)
         storage_plan.caches_blocks = False  # an export reads each block once: cached blocks of others are worth more
         return storage_plan
 

@@ -58,7 +58,7 @@ class PlanPiece:
     """Series (ascending ids) that are read in the same way: with the same rollups, from the same day on."""
 
     ids: Ints
-    rolling: RollupUse | None = None
+    rollup_use: RollupUse | None = None
 
 
 def choose_rollups(query: Query, accumulator: type[Accumulator], edges: Ints) -> RollupChoice:
@@ -94,11 +94,11 @@ def plan_pieces(
     pieces = []
     for retention_days, series_ids in by_retention.items():
         ids = np.unique(np.array(series_ids, np.int64))
-        rolling = None
+        rollup_use = None
         if retention_days is not None and choice.resolution is not None:
             total = None if max_points is None else max_points * len(ids)
-            rolling = RollupUse(choice.resolution, _retention_start(retention_days), choice.replaces_points, total)
-        pieces.append(PlanPiece(ids, rolling))
+            rollup_use = RollupUse(choice.resolution, _retention_start(retention_days), choice.replaces_points, total)
+        pieces.append(PlanPiece(ids, rollup_use))
     return pieces
 
 
@@ -109,7 +109,7 @@ def find_expired_points(query: Query, series: Iterable[ResolvedSeries], resoluti
         return []
     messages = []
     for piece in plan_pieces(series, RollupChoice(rollups.ONE_HOUR, False)):
-        if piece.rolling is None or query.start_us >= (expired := piece.rolling.points_from):
+        if piece.rollup_use is None or query.start_us >= (expired := piece.rollup_use.points_from):
             continue
         start, end = query.start_us, min(query.end_us, expired)
         with read_connection() as connection:
@@ -164,7 +164,7 @@ def open_read(
 
 
 def _storage_plans(connection: Connection, query: Query, pieces: Sequence[PlanPiece]) -> list[ReadPlan]:
-    return [plan_read(connection, piece.ids, query.start_us, query.end_us, piece.rolling) for piece in pieces]
+    return [plan_read(connection, piece.ids, query.start_us, query.end_us, piece.rollup_use) for piece in pieces]
 
 
 def check_limits(query: Query, plans: Sequence[ReadPlan], max_points: int) -> None:

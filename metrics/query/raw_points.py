@@ -60,7 +60,7 @@ def read_raw_points(query: Query, series: list[ResolvedSeries]) -> QueryResult:
 
 def _merged_points(query: Query, pieces: Sequence[PlanPiece]) -> int:
     with snapshot() as connection:
-        plans = [plan_read(connection, piece.ids, query.start_us, query.end_us, piece.rolling) for piece in pieces]
+        plans = [plan_read(connection, piece.ids, query.start_us, query.end_us, piece.rollup_use) for piece in pieces]
     return sum(storage_plan.points - storage_plan.unmerged_points for storage_plan in plans)
 
 
