@@ -40,7 +40,7 @@ def store_states(evaluator: Evaluator) -> None:
         evaluator.detector.store()
 
 
-def test_what_a_series_never_did_is_told_with_what_was_expected(
+def test_anomaly_opens_an_alert_with_the_expected_range(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(kind="anomaly", threshold_value=None)
@@ -59,7 +59,9 @@ def test_what_a_series_never_did_is_told_with_what_was_expected(
     assert "expected" in alert.message
 
 
-def test_what_was_learnt_outlives_the_process(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+def test_learnt_state_is_used_by_the_next_evaluator(
+    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+) -> None:
     create_cpu_rule(kind="anomaly", threshold_value=None)
     learn(gateway)
     send(gateway, 50.0, ago=120)
@@ -78,7 +80,7 @@ def test_what_was_learnt_outlives_the_process(gateway: ApiClient, create_cpu_rul
     assert Alert.objects.count() == 1
 
 
-def test_what_is_strange_while_nobody_evaluates_is_told_once_somebody_does(
+def test_anomaly_during_downtime_opens_an_alert_when_evaluation_continues(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(kind="anomaly", threshold_value=None)
@@ -95,7 +97,7 @@ def test_what_is_strange_while_nobody_evaluates_is_told_once_somebody_does(
     assert Alert.objects.get().value >= 400
 
 
-def test_what_was_strange_before_the_rule_does_not_hide_what_is_after(
+def test_anomaly_before_the_rule_does_not_suppress_later_ones(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     learn(gateway)
@@ -109,7 +111,7 @@ def test_what_was_strange_before_the_rule_does_not_hide_what_is_after(
     assert Alert.objects.get().value == 900
 
 
-def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_next_rule(
+def test_state_of_an_unwatched_series_is_stored_and_reused_by_the_next_rule(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     first = create_cpu_rule(kind="anomaly", threshold_value=None)
@@ -133,7 +135,7 @@ def test_what_no_rule_is_about_any_more_is_held_no_longer_and_remembered_by_the_
     assert Alert.objects.get().value == 400
 
 
-def test_of_a_dense_series_the_newest_points_are_learnt_from(
+def test_training_reads_the_newest_points_of_a_dense_series(
     gateway: ApiClient, create_cpu_rule: Make, site: None
 ) -> None:
     for hour in range(3, 0, -1):
@@ -153,7 +155,7 @@ def test_of_a_dense_series_the_newest_points_are_learnt_from(
         assert (len(times), int(times[0]) > start, int(times[-1]) < end) == (9, True, True)
 
 
-def test_what_was_expected_and_what_is_strange_is_asked_for_charts(
+def test_api_returns_expected_range_and_anomalies(
     gateway: ApiClient, reader: ApiClient, stranger: ApiClient, site: None
 ) -> None:
     learn(gateway)
@@ -167,7 +169,7 @@ def test_what_was_expected_and_what_is_strange_is_asked_for_charts(
     assert stranger.get("devices/boiler/metrics/cpu/anomalies").json == {"points": 0, "band": [], "marks": []}
 
 
-def test_too_long_a_stretch_is_not_looked_through(gateway: ApiClient, reader: ApiClient) -> None:
+def test_start_after_end_is_rejected_with_422(gateway: ApiClient, reader: ApiClient) -> None:
     answer = reader.get(
         "devices/boiler/metrics/cpu/anomalies?start_time=2025-12-18T10:00:00Z&end_time=2025-12-17T10:00:00Z"
     )

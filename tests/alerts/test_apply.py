@@ -117,7 +117,7 @@ def rows() -> list[tuple[int, ...]]:
 # --- there and back ---------------------------------------------------------------------------------
 
 
-def test_a_file_makes_what_it_says() -> None:
+def test_apply_creates_all_objects_of_a_file() -> None:
     assert counted(applied(WHOLE)) == (8, 0, 0, 0)
     ops = Channel.objects.get(name="ops")
     assert (ops.url, ops.secret, ops.created_by) == (SECRETS["OPS_URL"], SECRETS["OPS_SECRET"], "command:apply")
@@ -131,7 +131,7 @@ def test_a_file_makes_what_it_says() -> None:
     assert set(AuditEntry.objects.values_list("actor", flat=True)) == {"command:apply"}
 
 
-def test_what_is_exported_makes_the_same_site_again() -> None:
+def test_export_applied_to_an_empty_site_restores_it() -> None:
     applied(WHOLE)
     told = export()
     assert not any(secret in told for secret in SECRETS.values())
@@ -144,14 +144,14 @@ def test_what_is_exported_makes_the_same_site_again() -> None:
     assert counted(apply(clear.encode(), {})) == (0, 0, 0, 8)
 
 
-def test_a_second_time_nothing_changes_and_no_version_is_made() -> None:
+def test_applying_twice_changes_nothing() -> None:
     applied(WHOLE)
     before = rows()
     assert counted(applied(WHOLE, prune=True)) == (0, 0, 0, 8)
     assert rows() == before
 
 
-def test_a_shadow_is_neither_exported_nor_pruned() -> None:
+def test_shadow_rule_is_neither_exported_nor_pruned() -> None:
     tried = lifecycle.create({"name": "tried", "metric_name": "m", "threshold_value": 1}, "user:x", shadow_of=rule())
     assert "tried" not in export()
     applied(export(), prune=True)
@@ -194,7 +194,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_any_rules_come_back_from_a_file_as_they_were(written: list[dict[str, Any]]) -> None:
+def test_any_rule_survives_export_and_apply(written: list[dict[str, Any]]) -> None:
     Rule.objects.all().delete()
     for fields in written:
         lifecycle.create(fields, "user:somebody")
@@ -208,12 +208,12 @@ def test_any_rules_come_back_from_a_file_as_they_were(written: list[dict[str, An
 
 
 @pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\n x", "a \n", " ", "'", "- a: b", "a\n\n b\t", "\x7f", "😀 #x"])
-def test_any_text_comes_back_from_a_file_as_it_was(text: str) -> None:
+def test_any_text_survives_export_and_apply(text: str) -> None:
     rule(name=f"x{text}y", description=text, device_ids=[text])
     assert counted(applied(export())) == (0, 0, 0, 1)
 
 
-def test_what_is_exported_reads_the_same_to_whoever_keeps_to_yaml_1_1() -> None:
+def test_export_is_read_alike_by_yaml_1_1() -> None:
     rule("no", metric_name="1e5", threshold_value="22:00", condition="==", device_ids=["on", "2026-11-21", "0x1f"])
     told = yaml.safe_load(export())["rules"][0]
     assert (told["name"], told["metric_name"], told["threshold_value"]) == ("no", "1e5", "22:00")
@@ -227,7 +227,7 @@ def test_what_is_exported_reads_the_same_to_whoever_keeps_to_yaml_1_1() -> None:
 # --- what changes -----------------------------------------------------------------------------------
 
 
-def test_a_dry_run_tells_every_change_and_makes_none() -> None:
+def test_dry_run_lists_every_change_and_makes_none() -> None:
     applied(WHOLE)
     before = rows()
     other = WHOLE.replace("threshold_value: 90", "threshold_value: 95").replace("name: Silent", "name: Quiet")
@@ -248,7 +248,7 @@ def test_a_dry_run_tells_every_change_and_makes_none() -> None:
     assert format_summary(plan, done=False) == "1 to be created, 2 to be changed, 1 to be deleted, 5 unchanged"
 
 
-def test_a_changed_rule_is_its_next_version_and_a_field_that_is_left_out_is_as_by_itself() -> None:
+def test_changed_rule_gets_a_version_and_omitted_fields_get_defaults() -> None:
     made = rule(level="critical", cooldown_minutes=5)
     applied(f"version: 1\nrules: [{{rule_id: {made.rule_id}, name: renamed, metric_name: m, threshold_value: 1}}]")
     made.refresh_from_db()
@@ -256,7 +256,7 @@ def test_a_changed_rule_is_its_next_version_and_a_field_that_is_left_out_is_as_b
     assert made.versions.first().by == "command:apply"
 
 
-def test_a_rule_without_its_id_is_known_by_its_name() -> None:
+def test_rule_without_id_is_identified_by_name() -> None:
     made = rule("known")
     applied("version: 1\nrules: [{name: known, metric_name: m, threshold_value: 2}]")
     assert Rule.objects.get().rule_id == made.rule_id
@@ -265,7 +265,7 @@ def test_a_rule_without_its_id_is_known_by_its_name() -> None:
     assert told == "rules[0]: 2 rules have this name; set rule_id to choose one; line 2"
 
 
-def test_what_a_file_does_not_name_stays_unless_it_is_pruned() -> None:
+def test_objects_not_in_the_file_are_deleted_only_with_prune() -> None:
     applied(WHOLE)
     few = "version: 1\nrules: [{name: Silent, metric_name: '*', kind: absence, parameters: {grace: 5}}]"
     assert counted(applied(few)) == (0, 0, 0, 1)
@@ -277,7 +277,7 @@ def test_what_a_file_does_not_name_stays_unless_it_is_pruned() -> None:
     assert counted(applied("version: 1\nchannels: []\nroutes: []\nsilences: []", prune=True)) == (0, 0, 4, 0)
 
 
-def test_the_open_alert_of_a_pruned_rule_is_resolved_and_stays_in_the_history() -> None:
+def test_open_alert_of_a_pruned_rule_is_resolved_and_kept() -> None:
     now = datetime.now(UTC)
     made = rule()
     alert = Alert.objects.create(
@@ -289,7 +289,7 @@ def test_the_open_alert_of_a_pruned_rule_is_resolved_and_stays_in_the_history() 
     assert alert.rule is None
 
 
-def test_a_silence_that_is_over_is_neither_made_nor_deleted() -> None:
+def test_expired_silence_is_neither_created_nor_deleted() -> None:
     over = "{reason: was, starts_at: '2020-01-01T00:00:00Z', ends_at: '2020-01-02T00:00:00Z'}"
     assert counted(applied(f"version: 1\nsilences: [{over}]")) == (0, 0, 0, 1)
     now = datetime.now(UTC)
@@ -300,7 +300,7 @@ def test_a_silence_that_is_over_is_neither_made_nor_deleted() -> None:
     assert "history" not in export() and "one alert" not in export()
 
 
-def test_secrets_that_a_file_does_not_name_stay() -> None:
+def test_omitted_secrets_are_unchanged() -> None:
     applied(WHOLE)
     applied("version: 1\nchannels: [{name: ops, kind: webhook, gather_seconds: 5}]")
     ops = Channel.objects.get(name="ops")
@@ -310,7 +310,7 @@ def test_secrets_that_a_file_does_not_name_stay() -> None:
     assert (ops.url, ops.secret) == ("https://$5.example.com/", "")
 
 
-def test_two_channels_whose_names_make_one_variable_do_not_share_it() -> None:
+def test_channels_with_similar_names_get_distinct_variables() -> None:
     for name in ("ops-eu", "ops eu", "größer", "Ωμέγα"):
         Channel.objects.create(name=name, kind="webhook", url=f"https://{len(name)}.example.com/")
     written = {one["name"]: one["url"] for one in yaml.safe_load(export())["channels"]}
@@ -321,7 +321,7 @@ def test_two_channels_whose_names_make_one_variable_do_not_share_it() -> None:
 # --- what is wrong ----------------------------------------------------------------------------------
 
 
-def test_every_fault_is_told_with_its_place_and_nothing_is_changed() -> None:
+def test_all_errors_are_reported_with_lines_and_nothing_changes() -> None:
     before = rows()
     told = refused(
         """version: 1
@@ -374,7 +374,7 @@ dashboards: []
     assert rows() == before
 
 
-def test_values_of_the_right_type_are_judged_as_everywhere_else() -> None:
+def test_values_are_validated_as_in_the_api() -> None:
     told = refused(
         """version: 1
 rules:
@@ -431,11 +431,11 @@ silences:
     ],
     ids=lambda value: str(value)[:30] if len(value) < 200 else "long",
 )  # fmt: skip
-def test_a_file_that_is_no_document_is_refused(text: str | bytes, told: str) -> None:
+def test_invalid_file_is_rejected(text: str | bytes, told: str) -> None:
     assert refused(text) == [told]
 
 
-def test_aliases_may_be_used_and_not_multiplied() -> None:
+def test_aliases_are_accepted_within_the_size_limit() -> None:
     applied("version: 1\nrules: [{name: a, metric_name: m, threshold_value: 1, device_ids: &d [x, y]},"
             " {name: b, metric_name: m, threshold_value: 1, device_ids: *d}]")  # fmt: skip
     assert {tuple(row.device_ids) for row in Rule.objects.all()} == {("x", "y")}
@@ -462,13 +462,13 @@ BOTH = ["rules[0]: rules[1] is the same rule", "rules[1]: rules[0] is the same r
     ],
     ids=["name", "id and name", "id", "stored", "no id"],
 )  # fmt: skip
-def test_one_rule_stands_in_a_file_once(entries: str, told: list[str]) -> None:
+def test_duplicate_rule_in_a_file_is_rejected(entries: str, told: list[str]) -> None:
     lifecycle.create({"name": "known", "metric_name": "m", "threshold_value": 1}, "user:x", rule_id="stored")
     text = f"version: 1\nrules: {entries}".replace("X", "metric_name: m, threshold_value: 1")
     assert refused(text) == [f"{one}; line 2" for one in told]
 
 
-def test_two_rules_of_one_name_are_exported_and_stay_two() -> None:
+def test_two_rules_of_the_same_name_survive_export_and_apply() -> None:
     rule("same"), rule("same", level="error")
     told = export()
     assert counted(applied(told)) == (0, 0, 0, 2)
@@ -477,7 +477,7 @@ def test_two_rules_of_one_name_are_exported_and_stay_two() -> None:
     assert export() == told
 
 
-def test_where_the_last_write_fails_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_rolls_back_all_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(row: Silence, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the power is gone")
 
@@ -503,7 +503,7 @@ def run(*args: str, **streams: Any) -> tuple[int, str, str]:
     return 0, out.getvalue(), err.getvalue()
 
 
-def test_exit_codes_tell_applied_different_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_codes_of_applied_changed_and_invalid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text("version: 1\nrules: [{name: a, metric_name: m, threshold_value: 1}]")
     code, said, _ = run(str(file), "--dry-run")
@@ -518,7 +518,7 @@ def test_exit_codes_tell_applied_different_and_refused(tmp_path: Path, monkeypat
     assert run(str(tmp_path / "nowhere"))[::2] == (2, f"{tmp_path}/nowhere cannot be read: No such file or directory")
 
 
-def test_a_file_takes_its_secrets_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_placeholders_are_replaced_by_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
     file = tmp_path / "site.yaml"
@@ -534,7 +534,7 @@ def test_a_file_takes_its_secrets_from_the_environment(tmp_path: Path, monkeypat
     assert SECRETS["OPS_URL"].replace("$", "$$") in clear.getvalue()
 
 
-def test_the_example_of_the_manual_is_accepted() -> None:
+def test_example_of_the_documentation_is_accepted() -> None:
     page = Path("docs/integrate/rules-as-code.md").read_text()
     example = page.split("```yaml\n")[1].split("```")[0]
     secrets = {"OPS_URL": "https://hooks.example.com/x", "OPS_SECRET": "s"}

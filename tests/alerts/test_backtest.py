@@ -53,7 +53,7 @@ def furnace(site: None, request: pytest.FixtureRequest) -> None:
         merged()
 
 
-def test_firings_have_their_times_values_and_peaks(furnace: None) -> None:
+def test_firings_have_times_values_and_peaks(furnace: None) -> None:
     found = tried()
     assert found.firings == [
         Firing("furnace", "temperature", at(3000), None, 88.0, 88.0),
@@ -65,19 +65,19 @@ def test_firings_have_their_times_values_and_peaks(furnace: None) -> None:
     assert (found.count, found.notifications, found.held_back, found.points) == (3, 5, 0, 60)
 
 
-def test_the_peak_of_a_rule_for_low_values_is_the_lowest(site: None) -> None:
+def test_peak_of_a_low_threshold_is_the_minimum(site: None) -> None:
     store("tank", "temperature", [0, 60, 120, 180], [50, 9, 3, 50])
     [firing] = tried(condition="<", threshold_value=10).firings
     assert (firing.value, firing.peak) == (9, 3)
 
 
-def test_the_cooldown_holds_alerts_back(furnace: None) -> None:
+def test_cooldown_suppresses_alerts(furnace: None) -> None:
     found = tried(cooldown_minutes=30)
     assert seconds(found) == [(180, 360), (3000, None)]
     assert (found.held_back, found.notifications) == (1, 3)
 
 
-def test_an_alert_is_closed_once_there_was_no_breach_for_as_long_as_the_rule_waits(site: None) -> None:
+def test_alert_ends_after_the_auto_resolve_timeout(site: None) -> None:
     store("furnace", "temperature", [0, 60, 120, 1200], [20, 85, 85, 85])
     assert seconds(tried(auto_resolve_timeout=600)) == [(60, 720), (1200, 1800)]
     assert seconds(tried(auto_resolve_timeout=1080)) == [(60, 2280)]  # the next breach came just in time
@@ -85,23 +85,21 @@ def test_an_alert_is_closed_once_there_was_no_breach_for_as_long_as_the_rule_wai
     assert seconds(tried(auto_resolve_timeout=600, auto_resolve=False)) == [(60, None)]
 
 
-def test_windows_reach_back_to_before_the_start_and_counts_do_not(furnace: None) -> None:
+def test_windows_use_points_before_the_start_and_counts_do_not(furnace: None) -> None:
     average = {"aggregation": "avg", "evaluation_window": 180, "threshold_value": 85}
     assert seconds(tried(since=300, until=360, **average)) == [(300, None)]
     assert seconds(tried(since=180, trigger_count=3)) == [(300, 360), (3120, None)]
     assert seconds(tried(since=240, until=360, trigger_count=2)) == [(300, None)]  # the value of before is no breach
 
 
-def test_a_judged_value_is_what_live_evaluation_judges_over_any_number_of_pieces(
-    furnace: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_equal_live_evaluation_for_any_batch_size(furnace: None, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tried(trigger_count=2, cooldown_minutes=1)
     monkeypatch.setattr(backtests, "SIGNAL_BATCH", 7)
     assert seconds(tried(trigger_count=2, cooldown_minutes=1)) == seconds(whole) == [(240, 360), (3060, None)]
 
 
 @pytest.mark.parametrize("kind", ["plain", "counted", "average", "slope", "forecast"])
-def test_what_came_live_is_told_as_it_was_found_live(
+def test_backtest_equals_live_alerts(
     admin: ApiClient, evaluator: Evaluator, create_cpu_rule: Callable[..., Rule], kind: str
 ) -> None:
     fields: dict[str, Any] = {
@@ -124,7 +122,7 @@ def test_what_came_live_is_told_as_it_was_found_live(
     assert [(one.start, one.end, one.value) for one in found.firings] == live
 
 
-def test_texts_and_truth_values_are_looked_back_at(site: None) -> None:
+def test_texts_and_booleans_are_backtested(site: None) -> None:
     store("door", "state", [0, 10, 20], [b"shut", b"open", b"shut"], Kind.STRING)
     store("door", "locked", [0, 10, 20], [1.0, 0.0, 1.0], Kind.BOOLEAN)
     assert seconds(tried(metric_name="state", condition="==", threshold_value="open")) == [(10, 20)]
@@ -133,12 +131,12 @@ def test_texts_and_truth_values_are_looked_back_at(site: None) -> None:
     assert found.chart is not None and found.chart.values == [1.0, 0.0, 1.0]
 
 
-def test_only_values_of_the_thresholds_kind_are_judged(site: None) -> None:
+def test_only_values_of_the_thresholds_type_are_evaluated(site: None) -> None:
     store("door", "temperature", [0, 10], [b"hot", b"hot"], Kind.STRING)
     assert tried().subjects == []
 
 
-def test_conditions_on_several_metrics_of_a_device_are_joined(site: None) -> None:
+def test_composite_rule_joins_metrics_of_a_device(site: None) -> None:
     store("pump", "pressure", [0, 60, 120, 180, 240], [1, 9, 9, 1, 1])
     store("pump", "flow", [5, 65, 125, 185], [5, 5, 0, 0])
     store("other", "pressure", [0, 60], [9, 9])
@@ -152,7 +150,7 @@ def test_conditions_on_several_metrics_of_a_device_are_joined(site: None) -> Non
     assert [(one.device_id, one.points) for one in found.subjects] == [("other", 2), ("pump", 9)]
 
 
-def test_absence_is_looked_back_at_also_of_devices_that_were_never_heard(site: None) -> None:
+def test_absence_is_backtested_also_for_devices_without_data(site: None) -> None:
     store("meter", "power", [0, 60, 120, 600], [1, 1, 1, 1])
     store("meter", "current", [180], [1])
     Device.objects.create(device_id="silent", expected_interval=300)
@@ -185,7 +183,7 @@ def waves(site: None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def test_anomalies_are_those_that_the_detector_finds_in_one_series_after_the_other(
+def test_anomalies_equal_those_of_each_series_alone(
     waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "MAX_TRAINING_POINTS", 1500)  # of "a" the oldest are left out
@@ -206,7 +204,7 @@ def test_anomalies_are_those_that_the_detector_finds_in_one_series_after_the_oth
         np.testing.assert_allclose(together.values, alone.score[-144:], rtol=1e-5)
 
 
-def test_what_is_still_outside_of_the_expected_band_is_not_well_again(
+def test_value_outside_the_expected_range_is_not_recovered(
     waves: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:
     seconds, values = waves["a"]
@@ -216,7 +214,7 @@ def test_what_is_still_outside_of_the_expected_band_is_not_well_again(
     assert not signal.recovered[-40:-37].any()
 
 
-def test_anomalies_are_looked_for_in_so_many_points_at_most(
+def test_too_many_points_for_the_detector_are_rejected(
     waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "MAX_ANOMALY_POINTS", 2000)
@@ -224,7 +222,7 @@ def test_anomalies_are_looked_for_in_so_many_points_at_most(
         tried(until=86_400, kind="anomaly")
 
 
-def test_a_rule_is_tried_on_its_devices_and_those_of_its_groups(site: None) -> None:
+def test_scope_is_named_devices_and_members_of_named_groups(site: None) -> None:
     for name in ("a", "b", "c"):
         store(name, "temperature", [0], [99])
     DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
@@ -233,7 +231,7 @@ def test_a_rule_is_tried_on_its_devices_and_those_of_its_groups(site: None) -> N
     assert len(tried().subjects) == 3
 
 
-def test_nobody_looks_back_at_devices_that_they_do_not_see(site: None) -> None:
+def test_backtest_covers_visible_devices_only(site: None) -> None:
     for name in ("a", "b"):
         store(name, "temperature", [0], [99])
     DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
@@ -242,7 +240,7 @@ def test_nobody_looks_back_at_devices_that_they_do_not_see(site: None) -> None:
     assert tried(RuleScope(seen, device_ids=["a"])).subjects == []
 
 
-def test_what_would_be_too_much_is_refused_with_the_field(furnace: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_backtest_is_rejected_with_the_field(furnace: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidField, match="start_time"):
         tried(until=0)
     with monkeypatch.context() as patch, pytest.raises(InvalidField, match="about 60 points"):
@@ -254,14 +252,14 @@ def test_what_would_be_too_much_is_refused_with_the_field(furnace: None, monkeyp
         tried()
 
 
-def test_many_subjects_are_read_some_at_a_time(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_series_are_read_in_batches(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "REPLAY_BATCH", 2)
     for number in range(5):
         store(f"device {number}", "temperature", [0, 60 * number], [99 if number == 0 else 20, 99])
     assert [(one.device_id, one.firings) for one in tried().subjects] == [(f"device {n}", 1) for n in range(5)]
 
 
-def test_the_chart_is_of_whatever_fired_most_and_keeps_every_extreme(site: None) -> None:
+def test_chart_shows_the_series_with_most_firings_and_keeps_extremes(site: None) -> None:
     for calm in ("a calm one", "z calm one"):
         store(calm, "temperature", range(10), [1.0] * 10)
     values = np.sin(np.arange(20_000) / 500) * 50
@@ -275,9 +273,7 @@ def test_the_chart_is_of_whatever_fired_most_and_keeps_every_extreme(site: None)
     assert peaks == [at(77.7), at(1234.5)]
 
 
-def test_of_very_many_firings_the_newest_are_told_and_all_are_counted(
-    site: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_newest_firings_are_listed_and_all_are_counted(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backtests, "MAX_FIRINGS", 3)
     for name in ("a", "b"):
         store(name, "temperature", range(20), [99.0, 20.0] * 10)
@@ -286,7 +282,7 @@ def test_of_very_many_firings_the_newest_are_told_and_all_are_counted(
     assert [one.start for one in found.firings] == [at(18), at(18), at(16)]
 
 
-def test_it_is_said_what_is_not_there_any_more(furnace: None) -> None:
+def test_expired_points_are_listed_as_missing(furnace: None) -> None:
     spec = read_spec({"metric_name": "temperature", "condition": ">", "threshold_value": 80})
     found = backtest(spec, EVERYBODY, START - timedelta(days=400), at(3600))
     assert found.count == 3

@@ -59,7 +59,7 @@ def listed(joined: Signal) -> list[tuple[int, bool, bool]]:
 @pytest.mark.parametrize("operator", ["and", "or"])
 @settings(deadline=None)
 @given(said=st.tuples(SAID, SAID, SAID).map(list), cuts=st.lists(st.integers(0, 61), max_size=5))
-def test_conditions_are_joined_at_event_time_in_pieces_as_in_one(
+def test_join_of_parts_equals_join_of_the_whole(
     operator: str, said: list[list[tuple[int, str]]], cuts: list[int]
 ) -> None:
     spec, wanted = composite(operator), expected(operator, said)
@@ -75,7 +75,7 @@ def test_conditions_are_joined_at_event_time_in_pieces_as_in_one(
     np.testing.assert_array_equal(values, whole.values)
 
 
-def test_the_value_is_of_the_condition_that_holds() -> None:
+def test_value_is_that_of_the_condition_that_is_met() -> None:
     spec = composite("or", (60, 60))
     joined = join(
         spec, CompositeState(), [signal([(1, "clear"), (3, "breach")], 100), signal([(0, "clear"), (2, "breach")])]
@@ -83,7 +83,7 @@ def test_the_value_is_of_the_condition_that_holds() -> None:
     assert joined.values.tolist() == [0.0, 101.0, 2.0, 103.0]
 
 
-def test_a_point_that_comes_after_later_ones_of_another_metric_tells_of_the_time_that_was_reached() -> None:
+def test_point_behind_another_metric_counts_from_the_joined_time() -> None:
     spec, joined = composite("and", (60, 60)), CompositeState()
     assert listed(join(spec, joined, [signal([(10, "breach")]), signal([])])) == [(10 * SECOND, False, False)]
     assert listed(join(spec, joined, [signal([]), signal([(9, "breach")])])) == [(10 * SECOND, True, False)]
@@ -93,7 +93,7 @@ def test_a_point_that_comes_after_later_ones_of_another_metric_tells_of_the_time
 @given(
     times=st.lists(st.integers(1, 100), unique=True).map(sorted), expected=st.integers(1, 20), grace=st.integers(0, 5)
 )
-def test_history_is_absent_wherever_a_deadline_was_missed(times: list[int], expected: int, grace: int) -> None:
+def test_absence_breaches_at_every_missed_deadline(times: list[int], expected: int, grace: int) -> None:
     said: Any = []
     heard = 0
     for time in [*times, 101]:

@@ -48,7 +48,7 @@ JSON = st.recursive(
     ),
 )
 @settings(deadline=None)
-def test_a_document_of_whatever_shape_is_read_or_refused(kind: str, fields: dict[str, Any]) -> None:
+def test_any_document_is_read_or_rejected(kind: str, fields: dict[str, Any]) -> None:
     try:
         read_spec({"kind": kind} | fields)
     except InvalidFields as refused:
@@ -86,7 +86,7 @@ def folded(name: str, times: list[int], values: list[float]) -> float:
 @pytest.mark.parametrize("name", [*sorted(ACCUMULATORS), *PERCENTILES])
 @settings(deadline=None)
 @given(points=POINTS, window=WINDOWS)
-def test_an_aggregate_of_the_window_is_what_the_same_question_answers(
+def test_window_aggregation_equals_the_query_aggregation(
     name: str, points: list[tuple[int, float]], window: int
 ) -> None:
     expected = [folded(name, *one) for one in windows_of(*columns(points), window)]
@@ -94,26 +94,26 @@ def test_an_aggregate_of_the_window_is_what_the_same_question_answers(
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-6, nan_ok=True)
 
 
-def test_every_aggregation_is_known() -> None:
+def test_every_query_aggregation_has_a_measure() -> None:
     assert AGGREGATIONS.keys() == ACCUMULATORS.keys()
 
 
 @settings(deadline=None)
 @given(points=POINTS, window=WINDOWS)
-def test_sums_are_exact_but_for_rounding(points: list[tuple[int, float]], window: int) -> None:
+def test_sums_are_exact_except_for_rounding(points: list[tuple[int, float]], window: int) -> None:
     expected = [math.fsum(values) for _, values in windows_of(*columns(points), window)]
     scale = max(math.fsum(map(abs, values)) for _, values in windows_of(*columns(points), window))
     found = judged({"aggregation": "sum", "evaluation_window": window}, points)
     assert np.abs(np.array(found) - expected).max() <= 1e-14 * scale
 
 
-def test_a_tiny_value_is_told_beside_what_was_huge_before() -> None:
+def test_tiny_value_after_a_huge_one_is_not_lost() -> None:
     points = [(SECOND, value) for value in (1e300, 1e-3, 1e-3, 1e-3)]
     assert judged({"aggregation": "sum", "evaluation_window": 2}, points)[2:] == [2e-3, 2e-3]
     assert judged({"aggregation": "stddev", "evaluation_window": 2}, points)[2:] == [0.0, 0.0]
 
 
-def test_the_spread_of_large_values_that_hardly_differ_is_exact() -> None:
+def test_standard_deviation_of_large_similar_values_is_exact() -> None:
     points = [(SECOND, 1e9 + offset) for offset in (0.0, 1.0, 0.0, 1.0)]
     assert judged({"aggregation": "stddev", "evaluation_window": 10}, points)[-1] == pytest.approx(0.5, rel=1e-12)
 
@@ -129,7 +129,7 @@ def line(times: list[int], values: list[float], at: int) -> tuple[float, float]:
 
 @settings(deadline=None)
 @given(points=st.lists(st.tuples(st.integers(100_000, 30_000_000), NUMBERS), min_size=1, max_size=40), window=WINDOWS)
-def test_a_slope_is_that_of_the_line_by_least_squares(points: list[tuple[int, float]], window: int) -> None:
+def test_slope_is_that_of_the_least_squares_line(points: list[tuple[int, float]], window: int) -> None:
     found = judged({"kind": "trend", "evaluation_window": window}, points)
     for slope, (times, values) in zip(found, windows_of(*columns(points), window), strict=True):
         if len(times) < 2:
@@ -140,7 +140,7 @@ def test_a_slope_is_that_of_the_line_by_least_squares(points: list[tuple[int, fl
 
 @settings(deadline=None)
 @given(points=st.lists(st.tuples(st.integers(100_000, 30_000_000), NUMBERS), min_size=1, max_size=40), window=WINDOWS)
-def test_a_forecast_is_where_the_line_leads(points: list[tuple[int, float]], window: int) -> None:
+def test_forecast_extrapolates_the_least_squares_line(points: list[tuple[int, float]], window: int) -> None:
     fields = {"kind": "forecast", "evaluation_window": window, "parameters": {"horizon": 600}, "threshold_value": 1e9}
     found = judged(fields, points)
     for predicted, (times, values) in zip(found, windows_of(*columns(points), window), strict=True):
@@ -152,7 +152,7 @@ def test_a_forecast_is_where_the_line_leads(points: list[tuple[int, float]], win
 
 @settings(deadline=None)
 @given(points=POINTS, window=WINDOWS)
-def test_rate_and_relative_change_are_from_the_first_to_the_last(points: list[tuple[int, float]], window: int) -> None:
+def test_rate_and_relative_change_compare_first_and_last_value(points: list[tuple[int, float]], window: int) -> None:
     fields = {"kind": "trend", "evaluation_window": window}
     rates = judged(fields | {"parameters": {"measure": "rate"}}, points)
     shares = judged(fields | {"parameters": {"measure": "relative"}}, points)
@@ -181,7 +181,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None)
 @given(points=POINTS, window=WINDOWS, cuts=st.lists(st.integers(0, 49), max_size=5), at_once=st.sampled_from([1, 7]))
-def test_pieces_with_a_window_before_them_say_to_the_bit_what_the_whole_says(
+def test_parts_with_a_window_equal_the_whole_bit_for_bit(
     kind: str, points: list[tuple[int, float]], window: int, cuts: list[int], at_once: int
 ) -> None:
     rule = comparison(evaluation_window=window, **KINDS[kind])
@@ -202,7 +202,7 @@ def test_pieces_with_a_window_before_them_say_to_the_bit_what_the_whole_says(
 @pytest.mark.parametrize("op", [">", "<", ">=", "<=", "==", "!="])
 @settings(deadline=None)
 @given(values=st.lists(st.one_of(st.just(math.nan), st.integers(5, 15).map(float)), min_size=1))
-def test_each_operator_compares_and_what_cannot_be_told_is_neither(op: str, values: list[float]) -> None:
+def test_each_operator_compares_and_nan_is_neither_breach_nor_recovered(op: str, values: list[float]) -> None:
     signal = evaluate_condition(comparison(condition=op), np.arange(len(values)), np.array(values), 0)
     wanted = {
         ">": lambda value: value > 10, "<": lambda value: value < 10, ">=": lambda value: value >= 10,
@@ -213,21 +213,21 @@ def test_each_operator_compares_and_what_cannot_be_told_is_neither(op: str, valu
 
 
 @pytest.mark.parametrize("kind", ["average", "slope", "relative", "forecast", "rate", "p95", "spread"])
-def test_no_kind_breaches_where_it_cannot_tell(kind: str) -> None:
+def test_undefined_values_never_breach(kind: str) -> None:
     rule = comparison(**KINDS[kind] | {"condition": "!=", "threshold_value": 1e9})
     signal = evaluate_condition(rule, np.array([10, 20]) * SECOND, np.array([math.nan, math.nan]), 0)
     assert not signal.breach.any()
     assert not signal.recovered.any()
 
 
-def test_values_between_both_thresholds_are_neither() -> None:
+def test_values_between_both_thresholds_are_neither_breach_nor_recovered() -> None:
     signal = evaluate_condition(comparison(clear_threshold=8), np.arange(4), np.array([11.0, 9.0, 8.5, 8.0]), 0)
     assert signal.breach.tolist() == [True, False, False, False]
     assert signal.recovered.tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize(("op", "breach"), [("==", [True, False]), ("!=", [False, True])], ids=["equal", "unequal"])
-def test_texts_and_truth_values_are_compared_by_equality(op: str, breach: list[bool]) -> None:
+def test_texts_and_booleans_are_compared_by_equality(op: str, breach: list[bool]) -> None:
     text = comparison(condition=op, threshold_value="fault")
     numbers = as_numbers(text, np.array([b"fault", b"faulty"], object))
     assert evaluate_condition(text, np.arange(2), numbers, 0).breach.tolist() == breach
@@ -243,24 +243,24 @@ def rising(step: float, **fields: Any) -> Signal:
     return evaluate_condition(rule, np.arange(5) * 60 * SECOND, np.arange(5) * step, 0)
 
 
-def test_a_forecast_holds_before_the_value_is_beyond_the_threshold() -> None:
+def test_forecast_breaches_before_the_value_does() -> None:
     assert rising(0.1, threshold_value=6.35).breach.tolist() == [False, False, False, False, True]
     assert not rising(0.1, threshold_value=7).breach.any()
 
 
-def test_a_value_beyond_the_threshold_is_a_breach_wherever_it_is_going() -> None:
+def test_present_breach_is_a_forecast_breach_in_any_direction() -> None:
     falling = rising(-1.0, threshold_value=-4.5)
     assert falling.breach.tolist() == [True] * 5
     assert falling.values[0] == 0.0  # of a single point nothing is foretold
     assert rising(-1.0, threshold_value=-2.0).values.tolist()[3:] == [-63.0, -64.0]
 
 
-def test_a_forecast_is_well_where_both_the_value_and_where_it_leads_are() -> None:
+def test_forecast_recovers_if_present_and_predicted_value_do() -> None:
     assert rising(0.1, threshold_value=7, clear_threshold=6.25).recovered.tolist() == [False, False, True, False, False]
     assert rising(-1.0, threshold_value=-3.5).recovered.tolist() == [False, False, False, False, True]
 
 
-def test_anomalies_have_a_stricter_threshold_for_breaches_than_for_being_well() -> None:
+def test_anomaly_breach_needs_a_higher_score_than_recovery() -> None:
     signal = compare_scores(np.arange(4), np.array([0.2, 0.6, 0.9, math.nan]), mark=0.5, notify=0.9)
     assert signal.breach.tolist() == [False, False, True, False]
     assert signal.recovered.tolist() == [True, False, False, False]

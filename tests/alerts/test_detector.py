@@ -69,7 +69,7 @@ def missing_peak(values: Floats, at: int) -> None:
     ],
 )
 @pytest.mark.parametrize("hour", [3, 12])
-def test_what_happens_to_a_daily_series_is_marked_and_says_why(change: Any, fitting: str, hour: int) -> None:
+def test_anomaly_in_a_daily_series_is_marked_with_a_reason(change: Any, fitting: str, hour: int) -> None:
     if change is missing_peak:
         hour = 12
     times, values = days(10)
@@ -82,7 +82,7 @@ def test_what_happens_to_a_daily_series_is_marked_and_says_why(change: Any, fitt
     assert any(re.search(fitting, text) for text in texts), texts
 
 
-def test_a_level_never_seen_notifies_whoever_is_on_duty() -> None:
+def test_new_level_notifies() -> None:
     times, values = days(10)
     shift(values, 8 * A_DAY)
     found = judged(times, values)
@@ -90,7 +90,7 @@ def test_a_level_never_seen_notifies_whoever_is_on_duty() -> None:
     assert found.score[8 * A_DAY : 8 * A_DAY + 12].max() >= NOTIFY_SCORE
 
 
-def test_the_band_of_a_daily_series_follows_the_day() -> None:
+def test_expected_range_follows_the_time_of_day() -> None:
     times, values = days(9)
     found = judged(times, values)
     last = slice(8 * A_DAY, None)
@@ -100,14 +100,14 @@ def test_the_band_of_a_daily_series_follows_the_day() -> None:
     assert found.low[noon] > found.high[midnight]
 
 
-def test_stationary_noise_hardly_ever_notifies() -> None:
+def test_stationary_noise_rarely_notifies() -> None:
     _, notifications = count_alarms(interval=300, days=14, series=2, seed=3)
     assert notifications.shape == (len(SHAPES), 2)
     assert notifications.mean(axis=1).max() <= 14 / 30 + 0.5
     assert notifications.sum() <= 3
 
 
-def test_a_series_goes_on_after_a_restart_as_if_there_had_been_none() -> None:
+def test_restored_state_gives_the_same_results() -> None:
     times, values = days(5)
     for cut in (0, 1, EARLY - 1, EARLY, 1000):
         before, after = Detector(), Detector(3)
@@ -123,7 +123,7 @@ def test_a_series_goes_on_after_a_restart_as_if_there_had_been_none() -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"nothing", None, "version", "byte"])
-def test_what_is_no_state_is_refused(damage: Any) -> None:
+def test_invalid_state_is_rejected(damage: Any) -> None:
     detector = Detector()
     slot = detector.add()
     detector.run(slot, *days(1))
@@ -141,7 +141,7 @@ def test_what_is_no_state_is_refused(damage: Any) -> None:
     assert len(state) <= 20_000
 
 
-def test_a_series_in_a_slot_that_was_another_s_begins_afresh() -> None:
+def test_reused_slot_starts_empty() -> None:
     detector = Detector(1)
     slot = detector.add()
     detector.run(slot, *days(2, seed=9))
@@ -153,7 +153,7 @@ def test_a_series_in_a_slot_that_was_another_s_begins_afresh() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.data())
-def test_series_side_by_side_are_judged_as_each_alone(data: st.DataObject) -> None:
+def test_series_together_equal_each_alone(data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.integers(1, 320), min_size=1, max_size=5))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     series = [
@@ -181,7 +181,7 @@ def test_series_side_by_side_are_judged_as_each_alone(data: st.DataObject) -> No
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 700), st.integers(0, 2**32))
-def test_nothing_of_the_future_is_in_a_judgement(cut: int, seed: int) -> None:
+def test_scores_do_not_depend_on_later_points(cut: int, seed: int) -> None:
     times, values = days(3, seed)
     other = values.copy()
     other[cut:] = 1e6
@@ -210,7 +210,7 @@ TIMES = {
 
 @pytest.mark.parametrize("clock", TIMES)
 @pytest.mark.parametrize("kind", AWKWARD)
-def test_whatever_comes_is_judged_in_numbers(kind: str, clock: str) -> None:
+def test_any_values_get_finite_scores(kind: str, clock: str) -> None:
     found = judged(TIMES[clock], AWKWARD[kind])
     assert not found.warm[: EARLY - 1].any()
     assert found.warm[EARLY:].all()
@@ -222,7 +222,7 @@ def test_whatever_comes_is_judged_in_numbers(kind: str, clock: str) -> None:
     assert (found.reason[found.score < MARK_SCORE] == 0).all()
 
 
-def test_a_constant_series_is_marked_only_where_it_changes() -> None:
+def test_constant_series_is_marked_only_at_changes() -> None:
     values = np.full(900, 45.0)
     times = BEGIN + 5 * MINUTE * np.arange(900)
     assert (judged(times, values).score < MARK_SCORE).all()
@@ -230,6 +230,6 @@ def test_a_constant_series_is_marked_only_where_it_changes() -> None:
     assert judged(times, values).score[700] >= MARK_SCORE
 
 
-def test_each_reason_is_said() -> None:
+def test_each_reason_has_a_text() -> None:
     assert reason_text(0) == ""
     assert [reason_text(1 + number) for number in range(2 * len(TEXTS))] == [text for pair in TEXTS for text in pair]

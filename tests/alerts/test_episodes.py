@@ -67,7 +67,7 @@ class Oracle:
     auto_resolve=st.booleans(),
     cuts=st.lists(st.integers(0, 60), max_size=6),
 )
-def test_pieces_end_in_the_episodes_of_a_plain_loop(
+def test_parts_give_the_transitions_of_a_point_by_point_model(
     said: list[tuple[int, str]], trigger_count: int, window: int, cooldown: int, auto_resolve: bool, cuts: list[int]
 ) -> None:
     rule = spec(
@@ -95,19 +95,19 @@ def turns(rule: RuleSpec, *said: tuple[int, str]) -> list[tuple[bool, int]]:
     return [(turn.opened, turn.position) for turn in advance(rule, LifecycleState(), signal(list(said)))]
 
 
-def test_the_window_of_the_trigger_count_is_closed_at_both_ends() -> None:
+def test_trigger_window_includes_both_ends() -> None:
     rule = spec(trigger_count=3, evaluation_window=20)
     assert turns(rule, (0, "breach"), (10, "breach"), (10, "breach")) == [(True, 2)]
     assert turns(rule, (0, "breach"), (10, "breach"), (11, "breach")) == []
 
 
-def test_the_cooldown_counts_from_when_the_alert_before_was_triggered() -> None:
+def test_cooldown_begins_at_the_trigger_of_the_previous_alert() -> None:
     rule = spec(cooldown_minutes=1)
     said = (0, "breach"), (50, "clear"), (9, "breach"), (1, "breach")
     assert turns(rule, *said) == [(True, 0), (False, 1), (True, 3)]
 
 
-def test_breaches_of_an_episode_that_ended_do_not_count_for_the_next() -> None:
+def test_breaches_of_a_resolved_alert_do_not_count_for_the_next() -> None:
     rule = spec(trigger_count=2)
     said = (0, "breach"), (1, "breach"), (1, "clear"), (1, "breach"), (1, "breach")
     assert turns(rule, *said) == [(True, 1), (False, 2), (True, 4)]
@@ -118,9 +118,9 @@ def test_breaches_of_an_episode_that_ended_do_not_count_for_the_next() -> None:
     ]
 
 
-def test_a_value_between_both_thresholds_ends_nothing() -> None:
+def test_value_between_both_thresholds_does_not_resolve() -> None:
     assert turns(spec(), (0, "breach"), (1, "neither"), (1, "breach"), (1, "clear")) == [(True, 0), (False, 3)]
 
 
-def test_without_auto_resolve_an_alert_stays_open() -> None:
+def test_alert_without_auto_resolve_stays_open() -> None:
     assert turns(spec(auto_resolve=False), (0, "breach"), (1, "clear"), (1, "breach")) == [(True, 0)]

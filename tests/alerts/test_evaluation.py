@@ -30,9 +30,7 @@ def statuses() -> list[str]:
     return list(Alert.objects.order_by("pk").values_list("status", flat=True))
 
 
-def test_a_breach_raises_an_alert_that_says_what_is_wrong(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
-) -> None:
+def test_breach_opens_an_alert_with_a_message(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     made = create_cpu_rule(level="critical")
     send(gateway, 50.0, 95.5)
     run(evaluator)
@@ -46,7 +44,7 @@ def test_a_breach_raises_an_alert_that_says_what_is_wrong(
     assert (made.total_triggers, made.last_triggered) == (1, alert.triggered_at)
 
 
-def test_an_alert_resolves_itself_with_the_first_value_that_is_well(
+def test_first_recovered_value_resolves_the_alert(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
@@ -60,7 +58,7 @@ def test_an_alert_resolves_itself_with_the_first_value_that_is_well(
 
 
 @pytest.mark.parametrize(("long", "steps"), [(-1.0, [16, 8, 4, 2, 1, 1]), (60.0, [16, 16])])
-def test_steps_that_take_long_are_followed_by_shorter_ones(
+def test_slow_step_halves_the_next_step(
     gateway: ApiClient,
     create_cpu_rule: Make,
     evaluator: Evaluator,
@@ -76,14 +74,14 @@ def test_steps_that_take_long_are_followed_by_shorter_ones(
     assert Alert.objects.count() == 1
 
 
-def test_without_auto_resolve_an_alert_stays(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+def test_alert_without_auto_resolve_stays_open(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     create_cpu_rule(auto_resolve=False)
     send(gateway, 95.0, 10.0)
     run(evaluator)
     assert statuses() == ["active"]
 
 
-def test_between_threshold_and_clear_threshold_nothing_changes(
+def test_value_between_threshold_and_recovery_threshold_changes_nothing(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(clear_threshold=70)
@@ -98,7 +96,7 @@ def test_between_threshold_and_clear_threshold_nothing_changes(
     assert statuses() == ["resolved"]
 
 
-def test_only_so_many_breaches_within_the_window_raise_an_alert(
+def test_alert_opens_at_the_trigger_count_within_the_window(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(trigger_count=3, evaluation_window=60)
@@ -111,9 +109,7 @@ def test_only_so_many_breaches_within_the_window_raise_an_alert(
     assert statuses() == ["active"]
 
 
-def test_what_was_counted_before_a_restart_counts_after_it(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
-) -> None:
+def test_breaches_before_a_restart_are_counted(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     create_cpu_rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, 95.0, ago=5)
     run(evaluator)
@@ -124,7 +120,7 @@ def test_what_was_counted_before_a_restart_counts_after_it(
     assert statuses() == ["active"]
 
 
-def test_an_aggregate_of_the_window_is_judged(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+def test_aggregation_of_the_window_is_compared(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     create_cpu_rule(aggregation="avg", evaluation_window=10)
     send(gateway, 80.0, 80.0, 95.0, ago=2)
     run(evaluator)
@@ -134,7 +130,7 @@ def test_an_aggregate_of_the_window_is_judged(gateway: ApiClient, create_cpu_rul
     assert Alert.objects.get().value == pytest.approx(93.75)
 
 
-def test_in_the_cooldown_after_an_alert_there_is_no_other(
+def test_breach_within_the_cooldown_opens_no_alert(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(cooldown_minutes=1)
@@ -147,7 +143,7 @@ def test_in_the_cooldown_after_an_alert_there_is_no_other(
     assert statuses() == ["resolved", "active"]
 
 
-def test_a_gap_is_not_recovery_but_a_timeout_closes(
+def test_gap_does_not_resolve_but_the_timeout_does(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
@@ -158,7 +154,7 @@ def test_a_gap_is_not_recovery_but_a_timeout_closes(
     assert found == {"High CPU": ("active", ""), "Forgetful": ("resolved", "timeout")}
 
 
-def test_an_acknowledged_alert_stays_so_until_it_is_well(
+def test_acknowledged_alert_stays_acknowledged_until_it_recovers(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
@@ -174,7 +170,7 @@ def test_an_acknowledged_alert_stays_so_until_it_is_well(
     assert statuses() == ["resolved"]
 
 
-def test_after_somebody_resolved_it_a_new_breach_is_a_new_alert(
+def test_breach_after_a_manual_resolve_opens_a_new_alert(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
@@ -188,7 +184,7 @@ def test_after_somebody_resolved_it_a_new_breach_is_a_new_alert(
     assert statuses() == ["resolved", "active"]
 
 
-def test_only_devices_and_groups_of_the_rule_are_judged(
+def test_only_devices_and_groups_of_the_rule_are_evaluated(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     group = DeviceGroup.objects.create(name="site b")
@@ -200,7 +196,7 @@ def test_only_devices_and_groups_of_the_rule_are_judged(
     assert sorted(Alert.objects.values_list("device_name", flat=True)) == ["boiler", "pump"]
 
 
-def test_texts_and_truth_values_are_compared_as_they_are(
+def test_texts_and_booleans_are_compared_as_they_are(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(name="mode", metric_name="mode", condition="!=", threshold_value="auto")
@@ -218,7 +214,7 @@ def test_texts_and_truth_values_are_compared_as_they_are(
     assert Alert.objects.get(rule_name="mode").status == Status.RESOLVED
 
 
-def test_a_disabled_rule_judges_nothing_and_closes_its_alerts(
+def test_disabled_rule_is_not_evaluated_and_its_alerts_are_resolved(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     made = create_cpu_rule()
@@ -230,7 +226,7 @@ def test_a_disabled_rule_judges_nothing_and_closes_its_alerts(
     assert [(alert.status, alert.resolution) for alert in Alert.objects.all()] == [("resolved", "rule")]
 
 
-def test_conditions_on_several_metrics_of_a_device_are_judged_together(
+def test_composite_rule_evaluates_several_metrics_of_a_device(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(
@@ -255,7 +251,7 @@ def test_conditions_on_several_metrics_of_a_device_are_judged_together(
     assert statuses() == ["resolved"]
 
 
-def test_a_late_batch_is_an_alert_of_the_past_that_nobody_is_told_of(
+def test_late_batch_opens_a_retroactive_alert_without_notification(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(notification_channels=["pager"])
@@ -269,7 +265,7 @@ def test_a_late_batch_is_an_alert_of_the_past_that_nobody_is_told_of(
     assert not Notice.objects.exists()
 
 
-def test_points_out_of_order_are_judged_in_the_order_of_their_times(
+def test_out_of_order_points_are_evaluated_by_time(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(trigger_count=2, evaluation_window=60)
@@ -288,7 +284,7 @@ def test_points_out_of_order_are_judged_in_the_order_of_their_times(
     assert Alert.objects.count() == 1
 
 
-def test_a_late_batch_within_an_alert_adds_no_other(
+def test_late_batch_within_an_alert_opens_no_other(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
@@ -302,7 +298,7 @@ def test_a_late_batch_within_an_alert_adds_no_other(
     assert Alert.objects.count() == 1
 
 
-def test_a_long_late_batch_is_judged_day_by_day(
+def test_long_late_batch_is_evaluated_day_by_day(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
@@ -314,7 +310,7 @@ def test_a_long_late_batch_is_judged_day_by_day(
     assert lengths == pytest.approx([7200] * 3, abs=1)
 
 
-def test_commits_that_are_gone_are_judged_by_time_and_nothing_twice(
+def test_merged_commits_are_evaluated_by_time_and_only_once(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()

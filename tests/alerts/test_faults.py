@@ -51,7 +51,7 @@ def child(site: Site, name: str) -> psutil.Process:
     return found
 
 
-def test_a_worker_that_is_killed_again_and_again_loses_nothing(running: Site, receiver: WebhookReceiver) -> None:
+def test_repeatedly_killed_worker_loses_no_alert(running: Site, receiver: WebhookReceiver) -> None:
     chance = random.Random(20261121)
     told = book(running, receiver, "killed")
     asked = threading.Event()
@@ -93,7 +93,7 @@ def emptied(site: Site) -> None:
 
 
 @pytest.mark.parametrize("fault", [killed, frozen, emptied])
-def test_without_valkey_everybody_is_told_as_soon(
+def test_failed_valkey_does_not_delay_notifications(
     running: Site, receiver: WebhookReceiver, fault: Callable[[Site], None]
 ) -> None:
     told = book(running, receiver, f"valkey-{fault.__name__}")
@@ -104,9 +104,7 @@ def test_without_valkey_everybody_is_told_as_soon(
     told.check(FEW, f"Valkey {fault.__name__}")
 
 
-def test_a_rule_that_cannot_be_evaluated_is_suspended_and_harms_no_other(
-    running: Site, receiver: WebhookReceiver
-) -> None:
+def test_failing_rule_is_suspended_and_other_rules_go_on(running: Site, receiver: WebhookReceiver) -> None:
     told = book(running, receiver, "sound")
     broken = made(running, "/alerts/rules", rule("sound") | {"name": "broken"})["rule_id"]
     with database(running) as connection:
@@ -118,7 +116,7 @@ def test_a_rule_that_cannot_be_evaluated_is_suspended_and_harms_no_other(
     assert "horizon" in shown["suspended"]
 
 
-def test_a_frozen_worker_is_no_hindrance_to_who_sends_and_catches_up(running: Site, receiver: WebhookReceiver) -> None:
+def test_frozen_worker_blocks_no_ingestion_and_catches_up(running: Site, receiver: WebhookReceiver) -> None:
     told = book(running, receiver, "frozen")
     victim = child(running, "worker")
     with told.breaching():
@@ -150,7 +148,7 @@ def second_worker(site: Site, first: psutil.Process) -> Iterator[None]:
         wait_until_stopped(program.process, program.stop_policy)
 
 
-def test_a_second_worker_takes_over_from_one_that_is_frozen(running: Site, receiver: WebhookReceiver) -> None:
+def test_second_worker_takes_over_from_a_frozen_one(running: Site, receiver: WebhookReceiver) -> None:
     told = book(running, receiver, "overtaken")
     first = child(running, "worker")
     with second_worker(running, first):
@@ -166,7 +164,7 @@ def test_a_second_worker_takes_over_from_one_that_is_frozen(running: Site, recei
         told.check(EVALUATOR_TIMEOUT + FEW, "first of two workers frozen")
 
 
-def test_a_second_worker_takes_over_from_one_that_is_killed(running: Site, receiver: WebhookReceiver) -> None:
+def test_second_worker_takes_over_from_a_killed_one(running: Site, receiver: WebhookReceiver) -> None:
     told = book(running, receiver, "followed")
     first = child(running, "worker")
     with second_worker(running, first):
@@ -179,7 +177,7 @@ def test_a_second_worker_takes_over_from_one_that_is_killed(running: Site, recei
         assert first.pid not in psutil.pids() or first.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_receiver_that_was_down_is_told_once_it_is_back(running: Site) -> None:
+def test_receiver_that_was_down_is_notified_when_it_is_back(running: Site) -> None:
     port = free_port()
     told = book(running, WebhookReceiver(port=port), "down")
     began = time.monotonic()
@@ -194,7 +192,7 @@ def test_a_receiver_that_was_down_is_told_once_it_is_back(running: Site) -> None
         assert len(back.keys) == 1
 
 
-def test_after_a_stop_nothing_is_left_within_seconds(tmp_path: Path, receiver: WebhookReceiver) -> None:
+def test_stop_ends_all_processes_within_seconds(tmp_path: Path, receiver: WebhookReceiver) -> None:
     site = Site(tmp_path / "data", more=SETTINGS)
     site.start()
     try:

@@ -38,7 +38,7 @@ def alarms(*rows: int) -> np.ndarray:
         ((400, 999), 100 - 50 * 0.11, 100 - 50 * 0.22, 100 - 100 / 3 * 0.11),  # far past it as well
     ],
 )
-def test_alarms_are_worth_what_the_published_rules_say(
+def test_detections_are_scored_by_the_published_rules(
     rows: tuple[int, ...], standard: float, low_fp: float, low_fn: float
 ) -> None:
     found = score_alarms(TIMES, alarms(*rows), [WINDOW])
@@ -47,7 +47,7 @@ def test_alarms_are_worth_what_the_published_rules_say(
     assert found.score(LOW_FN) == pytest.approx(low_fn)
 
 
-def test_an_early_alarm_is_worth_more_and_one_just_past_a_window_costs_little() -> None:
+def test_early_detection_scores_more_and_a_slightly_late_one_costs_little() -> None:
     assert weigh_position(-1) == pytest.approx(0.98661, abs=1e-5)
     assert weigh_position(0) == 0
     assert weigh_position(3.1) == -1
@@ -58,14 +58,14 @@ def test_an_early_alarm_is_worth_more_and_one_just_past_a_window_costs_little() 
     assert far < -0.98
 
 
-def test_tallies_add_up_and_nothing_is_scored_without_windows() -> None:
+def test_tallies_add_up_and_score_nothing_without_windows() -> None:
     one, two = score_alarms(TIMES, alarms(400), [WINDOW]), score_alarms(TIMES, alarms(), [WINDOW])
     assert (one + two).score(STANDARD) == pytest.approx(50)
     assert score_alarms(TIMES, alarms(300), []).score(STANDARD) is None
     assert AlarmScore().score(STANDARD) is None
 
 
-def test_the_recordings_score_above_the_floor() -> None:
+def test_recordings_score_above_the_minimum() -> None:
     found, spans = nab.read_recordings(RECORDINGS), nab.read_windows(RECORDINGS)
     assert spans is not None
     assert set(spans) == {recording.name for recording in found}
@@ -77,7 +77,7 @@ def test_the_recordings_score_above_the_floor() -> None:
     assert 0.3 * notified.windows <= len(notified.caught) < len(marked.caught)
 
 
-def test_the_command_writes_a_score_for_each_row_with_its_own_time_and_value(tmp_path: Path) -> None:
+def test_command_writes_a_score_for_each_row(tmp_path: Path) -> None:
     source = tmp_path / "in" / "data"
     shutil.copytree(RECORDINGS / "artificialWithAnomaly", source / "artificialWithAnomaly")
     (tmp_path / "in" / "labels").mkdir()
@@ -95,7 +95,7 @@ def test_the_command_writes_a_score_for_each_row_with_its_own_time_and_value(tmp
     assert (scores >= MARK_SCORE).any()
 
 
-def test_without_windows_it_only_writes(
+def test_command_without_windows_writes_scores_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in" / "group").mkdir(parents=True)

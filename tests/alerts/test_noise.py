@@ -37,7 +37,7 @@ def aged(rule: Rule, days: float = 60) -> Rule:
     return rule
 
 
-def test_what_became_of_its_alerts_is_counted(site: None) -> None:
+def test_alerts_are_counted_by_outcome(site: None) -> None:
     rule = aged(create_rule())
     for ago in (500, 480, 440, 100):  # the second began 5 minutes after the first was over, the third 30 minutes later
         alert(rule, "a", ago, 15 if ago == 500 else 10)
@@ -58,14 +58,14 @@ def test_what_became_of_its_alerts_is_counted(site: None) -> None:
     assert found.per_day == round(8 / 30, 2)
 
 
-def test_a_rule_on_whose_alerts_everybody_acts_is_no_noise_and_one_that_flaps_unseen_is_nothing_else() -> None:
+def test_score_is_0_if_all_alerts_are_acted_on_and_100_if_all_flap() -> None:
     assert NoiseCounts(alerts=10, acted_on=10).score == 0
     assert NoiseCounts(alerts=10, self_resolved=10, flapping=10).score == 100
     assert NoiseCounts(alerts=10, acted_on=5, self_resolved=5, flapping=0).score == 42
     assert NoiseCounts(alerts=4).score is None
 
 
-def test_the_score_is_explained_in_a_sentence() -> None:
+def test_score_has_an_explanation() -> None:
     told = NoiseCounts(alerts=40, acted_on=4, self_resolved=30, flapping=10, median_seconds=90.0).explanation
     assert told == (
         "40 alerts in 30 days, 1.33 per day. Acted on: 4 (10 %); resolved by themselves: 30 (75 %); "
@@ -74,7 +74,7 @@ def test_the_score_is_explained_in_a_sentence() -> None:
     assert NoiseCounts(alerts=1, days=3).explanation == "1 alert in 3 days: at least 5 are needed for a score."
 
 
-def test_a_young_rule_is_reckoned_by_the_days_that_it_has_been_there(site: None) -> None:
+def test_new_rule_is_scored_by_its_age_in_days(site: None) -> None:
     rule = aged(create_rule(), days=2)
     for ago in range(6):
         alert(rule, "a", 60 * (ago + 1), 1)
@@ -93,7 +93,7 @@ def noisy(site: None) -> Rule:
     return rule
 
 
-def test_a_noisy_rule_gets_thresholds_from_the_values_that_it_judges(noisy: Rule) -> None:
+def test_noisy_rule_gets_suggested_thresholds(noisy: Rule) -> None:
     assert score_rules() == 1
     figures = NoiseScore.objects.get(rule=noisy).figures
     assert figures["score"] == 85 and figures["alerts"] == 6
@@ -104,7 +104,7 @@ def test_a_noisy_rule_gets_thresholds_from_the_values_that_it_judges(noisy: Rule
     assert 0 < p99["alerts"] <= 10  # as many values are over that
 
 
-def test_a_rule_for_low_values_gets_low_thresholds(noisy: Rule) -> None:
+def test_rule_for_low_values_gets_low_thresholds(noisy: Rule) -> None:
     lifecycle.change(noisy, {"condition": "<", "threshold_value": 20, "clear_threshold": 30}, "user:mei")
     score_rules()
     p5, p1 = NoiseScore.objects.get(rule=noisy).figures["suggestions"]
@@ -115,7 +115,7 @@ def test_a_rule_for_low_values_gets_low_thresholds(noisy: Rule) -> None:
     assert noise_score._with_threshold(condition, 5.0).recovery_threshold == 15.0  # as far from the threshold as before
 
 
-def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rule) -> None:
+def test_no_threshold_is_suggested_without_noise_or_values(noisy: Rule) -> None:
     text = create_rule(name="State", metric_name="state", condition="==", threshold_value="open")
     unheard = create_rule(name="Unheard", metric_name="nothing")
     for ago in range(5):
@@ -132,7 +132,7 @@ def test_nothing_is_suggested_where_somebody_acts_or_nothing_is_known(noisy: Rul
     }
 
 
-def test_scoring_goes_on_where_it_was_broken_off(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scoring_continues_after_an_interrupted_run(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise_score, "RULE_BATCH", 2)
     made = [create_rule(name=f"rule {number}") for number in range(5)]
     lifecycle.create(RULE_FIELDS | {"name": "shadow"}, "user:mei", shadow_of=made[0])
@@ -153,7 +153,7 @@ def tried(site: None) -> tuple[Rule, Rule]:
     return aged(live), aged(shadow, days=1)
 
 
-def test_alerts_of_a_shadow_stand_beside_those_of_its_rule(tried: tuple[Rule, Rule]) -> None:
+def test_shadow_comparison_lists_alerts_of_both_rules(tried: tuple[Rule, Rule]) -> None:
     live, shadow = tried
     both = alert(live, "a", 100, 20)
     alert(shadow, "a", 90, 50, shadow=True)
@@ -172,7 +172,7 @@ def test_alerts_of_a_shadow_stand_beside_those_of_its_rule(tried: tuple[Rule, Ru
     assert still_open.status == Status.ACTIVE
 
 
-def test_nobody_compares_at_devices_that_they_do_not_see(tried: tuple[Rule, Rule]) -> None:
+def test_shadow_comparison_covers_visible_devices_only(tried: tuple[Rule, Rule]) -> None:
     live, shadow = tried
     for name in ("a", "b"):
         alert(live, name, 100, 20)

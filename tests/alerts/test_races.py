@@ -213,11 +213,11 @@ def raced(race: Race) -> None:
     check_notices()
 
 
-def test_threads_that_raise_recover_acknowledge_and_silence_at_once_leave_legal_alerts(crowd: None) -> None:
+def test_concurrent_open_recover_acknowledge_and_silence_keep_alerts_consistent(crowd: None) -> None:
     raced(Race())
 
 
-def test_so_do_two_evaluators_at_once_that_judge_what_threads_send(crowd: None, gateway: ApiClient) -> None:
+def test_two_concurrent_evaluators_keep_alerts_consistent(crowd: None, gateway: ApiClient) -> None:
     race = Judged(gateway)
     raced(race)
     assert sum(race.pair.overtaken.values()) > 0  # or nothing was raced for

@@ -47,7 +47,7 @@ def acknowledge() -> None:
     alert_actions.acknowledge(Alert.objects.all(), "user:somebody")
 
 
-def test_an_alert_is_told_again_until_somebody_acknowledges_it(receiver: WebhookReceiver) -> None:
+def test_notification_repeats_until_the_alert_is_acknowledged(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     route(repeat_minutes=10)
     create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
@@ -79,7 +79,7 @@ def test_escalation_goes_step_by_step_and_stops_on_acknowledgement(receiver: Web
     assert told(receiver)[2:] == ["resolved", "resolved"]
 
 
-def test_a_channel_that_is_named_by_two_steps_is_told_twice(receiver: WebhookReceiver) -> None:
+def test_channel_of_two_escalation_steps_is_notified_twice(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     steps = [{"after_minutes": after, "channels": ["hook"]} for after in (5, 30)]
     route(channels=[], escalation=steps)
@@ -89,7 +89,7 @@ def test_a_channel_that_is_named_by_two_steps_is_told_twice(receiver: WebhookRec
     assert told(receiver) == ["escalated", "escalated"]
 
 
-def test_an_escalation_that_waits_is_not_sent_to_anybody_once_it_was_acknowledged(receiver: WebhookReceiver) -> None:
+def test_acknowledged_alert_cancels_waiting_escalations(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     route(channels=[], escalation=[{"after_minutes": 5, "channels": ["hook"]}])
     create_alerts(create_notifying_rule(channels=[]), *create_devices(1))
@@ -99,7 +99,7 @@ def test_an_escalation_that_waits_is_not_sent_to_anybody_once_it_was_acknowledge
     assert (receiver.requests, Notice.objects.get().status) == ([], "dropped")
 
 
-def test_a_route_concerns_its_levels_groups_and_times_alone(receiver: WebhookReceiver) -> None:
+def test_route_matches_its_levels_groups_and_times_only(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_webhook(receiver.url, "chief")
     steps = [{"after_minutes": 5, "channels": ["chief"]}]
@@ -112,7 +112,7 @@ def test_a_route_concerns_its_levels_groups_and_times_alone(receiver: WebhookRec
     assert told(receiver) == ["triggered"]
 
 
-def test_a_silenced_alert_tells_nobody_until_its_silence_is_over(receiver: WebhookReceiver) -> None:
+def test_silenced_alert_is_notified_after_its_silence(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     route(repeat_minutes=10, escalation=[{"after_minutes": 5, "channels": ["hook"]}])
     opened = silence()
@@ -126,7 +126,7 @@ def test_a_silenced_alert_tells_nobody_until_its_silence_is_over(receiver: Webho
     assert receiver.requests[0].json["alert_id"] == made.alert_id
 
 
-def test_nobody_is_told_of_the_end_of_a_silence_where_the_alert_is_over_or_in_hand(receiver: WebhookReceiver) -> None:
+def test_resolved_or_acknowledged_alert_is_not_notified_after_a_silence(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     silence()
     first, second = create_devices(2)
@@ -139,7 +139,7 @@ def test_nobody_is_told_of_the_end_of_a_silence_where_the_alert_is_over_or_in_ha
     assert receiver.requests == []
 
 
-def test_that_it_is_over_is_told_under_a_silence_too(receiver: WebhookReceiver) -> None:
+def test_resolve_is_notified_during_a_silence(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_alerts(create_notifying_rule(), *create_devices(1))
     Sender().step(timezone.now())
@@ -149,7 +149,7 @@ def test_that_it_is_over_is_told_under_a_silence_too(receiver: WebhookReceiver) 
     assert told(receiver) == ["triggered", "resolved"]
 
 
-def test_what_waits_is_silenced_too_when_a_silence_begins(receiver: WebhookReceiver) -> None:
+def test_new_silence_covers_waiting_notifications(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_alerts(create_notifying_rule(kind="absence", threshold_value=None), *create_devices(1))
     silence()
@@ -160,7 +160,7 @@ def test_what_waits_is_silenced_too_when_a_silence_begins(receiver: WebhookRecei
     assert told(receiver) == ["unsilenced"]
 
 
-def test_a_silence_of_one_alert_covers_no_later_one(receiver: WebhookReceiver) -> None:
+def test_silence_of_one_alert_covers_no_later_alert(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     of, (device,) = create_notifying_rule(), create_devices(1)
     (first,) = create_alerts(of, device)
@@ -172,7 +172,7 @@ def test_a_silence_of_one_alert_covers_no_later_one(receiver: WebhookReceiver) -
     assert told(receiver) == ["triggered"]
 
 
-def test_what_is_over_never_overtakes_what_has_begun(receiver: WebhookReceiver) -> None:
+def test_resolve_is_never_notified_before_the_trigger(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     receiver.reply = lambda heard: (503 if len(receiver.requests) == 1 else 200, {}, b"")
     create_alerts(create_notifying_rule(), *create_devices(1))
@@ -197,7 +197,7 @@ def test_what_is_over_never_overtakes_what_has_begun(receiver: WebhookReceiver) 
     ],
     ids=str,
 )
-def test_a_route_that_leads_nowhere_is_refused_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
+def test_invalid_route_is_rejected_with_the_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
     with pytest.raises(InvalidFields) as refused:
         route(**fields)
     assert [field for field, _ in refused.value.fields] == wrong

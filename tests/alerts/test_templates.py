@@ -22,14 +22,14 @@ from alerts.rules.message_template import PLACEHOLDERS, check_template, render
     ],
     ids=str,
 )
-def test_names_are_filled_in_and_nothing_else(text: str, fields: dict[str, Any], expected: str) -> None:
+def test_known_placeholders_are_replaced(text: str, fields: dict[str, Any], expected: str) -> None:
     assert render(text, fields) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["{nobody}", "{device.name}", "{0}", "{}", "{device!r}", "{device", "device}", "{{device}}"]
 )
-def test_a_template_that_cannot_be_filled_in_is_refused_with_what_is_accepted(text: str) -> None:
+def test_invalid_template_is_rejected_with_accepted_placeholders(text: str) -> None:
     assert "{device}, {device_name}, {group}" in (check_template(text) or "")
 
 
@@ -41,7 +41,7 @@ def test_a_template_that_cannot_be_filled_in_is_refused_with_what_is_accepted(te
         )
     )
 )
-def test_what_passes_the_check_has_no_brace_left(parts: list[str]) -> None:
+def test_valid_template_renders_without_braces(parts: list[str]) -> None:
     text = "".join(parts)
     assert check_template(text) is None
     assert "{" not in render(text, dict.fromkeys(PLACEHOLDERS, 1))

@@ -34,7 +34,7 @@ def detail(found: EvaluationTrace, label: str) -> str:
     return next(step.detail for step in found.steps if step.label == label)
 
 
-def test_of_an_alert_the_values_count_and_deliveries_are_told(
+def test_trace_of_an_alert_lists_values_trigger_count_and_deliveries(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     made = create_cpu_rule(trigger_count=2, evaluation_window=60, notification_channels=["pager"])
@@ -49,7 +49,7 @@ def test_of_an_alert_the_values_count_and_deliveries_are_told(
     assert detail(found, "Notification").startswith("fired to pager: unconfigured")
 
 
-def test_too_few_breaches_are_why_it_did_not_fire(
+def test_too_few_breaches_are_the_reason_for_no_alert(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     made = create_cpu_rule(trigger_count=3, evaluation_window=60)
@@ -60,7 +60,7 @@ def test_too_few_breaches_are_why_it_did_not_fire(
     assert found.verdict == "It did not fire: trigger count: 2 of 3 breaches within 60 s."
 
 
-def test_the_cooldown_is_why_it_did_not_fire(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+def test_cooldown_is_the_reason_for_no_alert(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     made = create_cpu_rule(cooldown_minutes=10)
     send(gateway, 95.0, 50.0, ago=20)
     send(gateway, 95.0, ago=5)
@@ -70,7 +70,7 @@ def test_the_cooldown_is_why_it_did_not_fire(gateway: ApiClient, create_cpu_rule
     assert found.verdict.startswith("It did not fire: cooldown: no further alert until ")
 
 
-def test_a_device_that_the_rule_is_not_about_is_told(
+def test_device_outside_the_scope_is_the_reason_for_no_alert(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     made = create_cpu_rule(device_ids=["pump"])
@@ -79,7 +79,7 @@ def test_a_device_that_the_rule_is_not_about_is_told(
     assert told(made).verdict == "It did not fire: device: the rule names neither the device nor one of its groups."
 
 
-def test_no_values_and_a_disabled_rule_are_told(
+def test_missing_values_and_disabled_rule_are_reasons_for_no_alert(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     made = create_cpu_rule()
@@ -90,7 +90,7 @@ def test_no_values_and_a_disabled_rule_are_told(
     assert told(made).verdict == "It did not fire: rule: version 2 was disabled."
 
 
-def test_of_the_past_the_version_of_then_is_told(
+def test_trace_uses_the_rule_version_of_that_time(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     made = create_cpu_rule()
@@ -107,7 +107,7 @@ def test_of_the_past_the_version_of_then_is_told(
     assert states(now)["Value"] == "no"
 
 
-def test_a_silence_is_told(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+def test_trace_lists_the_silence(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     create_channel({"name": "log", "kind": "action", "action": "log_alert"}, "user:ana")
     made = create_cpu_rule(notification_channels=["log"])
     ends = datetime.now(UTC) + timedelta(hours=1)

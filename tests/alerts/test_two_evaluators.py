@@ -76,9 +76,7 @@ def watched(create_cpu_rule: Make, receiver: WebhookReceiver) -> WebhookReceiver
     return receiver
 
 
-def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(
-    gateway: ApiClient, create_cpu_rule: Make
-) -> None:
+def test_points_before_the_first_evaluator_are_evaluated(gateway: ApiClient, create_cpu_rule: Make) -> None:
     create_cpu_rule()
     send(gateway, 95.0)
     with dedicated_connection() as own:
@@ -86,7 +84,7 @@ def test_what_is_stored_before_the_first_evaluator_has_started_is_judged(
     assert Alert.objects.count() == 1
 
 
-def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(
+def test_two_evaluators_without_lock_open_and_notify_each_alert_once(
     gateway: ApiClient, watched: WebhookReceiver
 ) -> None:
     pair = Pair()
@@ -101,9 +99,7 @@ def test_two_evaluators_without_the_lock_raise_and_tell_each_breach_once(
     assert sum(pair.overtaken.values()) > 0  # or nothing was raced for
 
 
-def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(
-    gateway: ApiClient, watched: WebhookReceiver
-) -> None:
+def test_other_evaluator_takes_over_a_lost_lock(gateway: ApiClient, watched: WebhookReceiver) -> None:
     woken = threading.Event()
     evaluations = [EvaluationLoop(woken) for _ in range(2)]
     holders: list[int] = []
@@ -131,7 +127,7 @@ def test_an_evaluator_whose_lock_is_gone_is_followed_by_the_other_one(
     check(watched, ROUNDS)
 
 
-def test_a_lock_is_taken_away_from_who_is_silent_and_not_from_who_is_slow(
+def test_lock_is_taken_from_a_frozen_evaluator_and_not_from_a_slow_one(
     site: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loops, "HEARTBEAT_INTERVAL", 0.05)

@@ -57,7 +57,7 @@ def of_day(number: int) -> slice:
     ("change", "day", "side"),
     [("a Sunday like a Monday", SUNDAY, "above"), ("a Wednesday like a Sunday", WEDNESDAY, "below")],
 )
-def test_a_day_that_looks_like_another_is_told_within_three_hours(change: str, day: int, side: str) -> None:
+def test_weekday_with_the_wrong_profile_notifies_within_three_hours(change: str, day: int, side: str) -> None:
     for found in judged(change):
         begins = slice(day * 96, day * 96 + 12)
         assert found.score[begins].max() >= NOTIFY_SCORE
@@ -65,14 +65,14 @@ def test_a_day_that_looks_like_another_is_told_within_three_hours(change: str, d
         assert any(f"{side} the range of this hour of the week in 3 weeks" in text for text in texts), texts
 
 
-def test_nothing_is_told_of_weeks_like_all_others() -> None:
+def test_regular_weeks_notify_nothing() -> None:
     for found in judged("nothing"):
         assert found.score[21 * 96 :].max() < NOTIFY_SCORE
         assert (found.score[of_day(SUNDAY)] < MARK_SCORE).all()
         assert (found.score[of_day(WEDNESDAY)] < MARK_SCORE).all()
 
 
-def test_the_band_follows_the_hour_of_the_week() -> None:
+def test_expected_range_follows_the_hour_of_the_week() -> None:
     for seed, found in enumerate(judged("nothing")):
         sunday, monday = of_day(LAST_SUNDAY), of_day(LAST_SUNDAY + 1)
         assert (found.high[sunday] - found.low[monday]).mean() < 0
@@ -81,7 +81,7 @@ def test_the_band_follows_the_hour_of_the_week() -> None:
         assert inside[21 * 96 :].mean() > 0.9
 
 
-def test_a_week_without_points_is_none_that_is_forgotten() -> None:
+def test_week_without_points_keeps_the_profile() -> None:
     times, values = weeks({}, 1)
     there = ((times - MONDAY) // DAY < 22) | ((times - MONDAY) // DAY >= 31)
     [found] = together([(times[there], values[there])])
@@ -89,14 +89,14 @@ def test_a_week_without_points_is_none_that_is_forgotten() -> None:
     assert (found.high[day == LAST_SUNDAY] - found.low[day == LAST_SUNDAY + 1]).mean() < 0
 
 
-def test_a_series_that_is_the_same_on_all_days_is_not_held_to_be_weekly() -> None:
+def test_series_with_equal_days_is_not_weekly() -> None:
     [found] = together([weeks({}, 1, weekend=1)])
     assert not any("of the week" in reason_text(int(code)) for code in found.reason)
     sunday, monday = of_day(LAST_SUNDAY), of_day(LAST_SUNDAY + 1)
     assert np.median(np.abs(found.high[sunday] - found.high[monday])) < 5
 
 
-def test_what_is_known_of_the_weeks_outlives_a_restart() -> None:
+def test_weekly_profile_survives_a_restart() -> None:
     times, values = weeks({SUNDAY: 0}, 0)
     cut = SUNDAY * 96 + 2
     before, after = Detector(), Detector()
