@@ -1,6 +1,6 @@
-"""Read and validate what a rule evaluates, from the document of its fields, in units of evaluation.
+"""The specification of a rule for evaluation, read and validated from the rule's fields.
 
-Pure: no Django, no database. Every error names the field and what is accepted.
+Pure: no Django, no database. Every error names the field and the accepted values.
 """
 
 import sys
@@ -113,7 +113,7 @@ def read_spec(document: Mapping[str, Any]) -> RuleSpec:
 
 
 class _SpecReader:
-    """Reads a document and collects errors (field, what is accepted)."""
+    """Reads a document and collects errors (field, detail)."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document

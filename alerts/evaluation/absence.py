@@ -120,7 +120,7 @@ class AbsenceChecks:
         self._alerted |= {device.key: device.deadline for device in absent}
 
     def _may_alert(self, device: AbsentDevice, now: int) -> bool:
-        """Whether this is a new absence: one whose alert somebody resolved opens no second alert."""
+        """Whether this is a new absence. An absence whose alert was resolved manually opens no second alert."""
         alerted = self._alerted.get(device.key)
         return alerted is None or (device.deadline > alerted and now >= alerted + device.watched.spec.cooldown)
 

@@ -105,7 +105,7 @@ class ClockChecks:
             self._has_changes = True
 
     def _close_resolved(self, watched: WatchedSeries) -> None:
-        """Update the states whose alert was resolved by somebody else."""
+        """Update the states whose alert was resolved by a user or another process."""
         states = {state.alert: state for state in watched.states.values() if state.alert is not None}
         if not states:
             return

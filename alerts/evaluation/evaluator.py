@@ -283,6 +283,6 @@ def _read_cursor() -> tuple[CommitCursor, int]:
 
 
 def _suspend_rule(rule: int, error: str) -> None:
-    """Stop evaluating a rule until somebody changes it."""
+    """Stop the evaluation of a rule until its next change."""
     Rule.objects.filter(pk=rule, suspended="").update(suspended=error[:MAX_ERROR_LENGTH])
     RuleGeneration.increment()

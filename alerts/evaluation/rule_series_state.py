@@ -1,4 +1,4 @@
-"""What the evaluator remembers of each rule and series: inputs, evaluation window, breaches and the open alert."""
+"""State of the evaluator for each rule and series: inputs, evaluation window, breaches and open alert."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -148,7 +148,7 @@ class WatchedSeries:
         return self.states
 
     def close_alert(self, state: RuleSeriesState) -> None:
-        """Record that somebody resolved the alert of a state. Breaches up to now no longer count."""
+        """Record that the alert of a state was resolved manually. Earlier breaches no longer count."""
         if state.column >= 0:
             state.inputs[0].watermark = int(self.simple.watermarks[state.column])
         evaluated = max((source.watermark for source in state.inputs.values()), default=NEVER)

@@ -78,7 +78,7 @@ class Backtest:
     subjects  by device
     firings   newest first, at most MAX_FIRINGS
     chart     of the series with the most alerts
-    missing   what could not be read, and why
+    missing   points that could not be read, with the reason
     """
 
     start: datetime

@@ -1,4 +1,4 @@
-"""Noise score of a rule, 0 to 100: the share of alerts nobody acted on, that resolved by themselves, or that flapped.
+"""Noise score of a rule, 0 to 100, from its alerts without action, resolved automatically, and flapping.
 
 For a noisy rule also suggested thresholds, from percentiles of its values, each with the number of its alerts.
 """
@@ -91,7 +91,7 @@ class NoiseCounts:
 
 
 def score_rules(run_time: float = RUN_TIME, clock: Callable[[], float] = time.monotonic) -> int:
-    """Score live rules, the longest ago scored first, until the run time is over. Returns their number."""
+    """Score live rules, oldest score first, until the run time has passed. Returns the number of scored rules."""
     deadline, done = clock() + run_time, 0
     for batch in _unscored_batches(datetime.now(UTC)):
         counts = count_alerts(batch)

@@ -36,9 +36,10 @@ Points = tuple[Ints, Values]
 
 @dataclass(slots=True)
 class ReplayPlan:
-    """What is replayed, from `start` (µs) on; the query also reads the points that windows and detector need before.
+    """A replay from `start` (µs) on.
 
-    missing  what cannot be read, and why
+    query    also reads the earlier points that windows and the detector need
+    missing  points that cannot be read, with the reason
     """
 
     spec: RuleSpec

@@ -24,7 +24,7 @@ def render(text: str, values: Mapping[str, Any]) -> str:
 
 
 def check_template(text: str) -> str | None:
-    """Return what is wrong with a template, and what is accepted; None if it is valid."""
+    """Return the error of a template with the accepted placeholders; None if it is valid."""
     unknown = [name for name in map(str.strip, _PLACEHOLDER.findall(text)) if name not in PLACEHOLDERS]
     rest = _PLACEHOLDER.sub("", text)
     if not unknown and "{" not in rest and "}" not in rest:

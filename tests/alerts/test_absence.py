@@ -1,4 +1,4 @@
-"""Devices and metrics that are not heard of are told by the clock, heard before or never."""
+"""No-data alerts: devices and metrics without points within their expected interval."""
 
 import time
 from collections.abc import Callable

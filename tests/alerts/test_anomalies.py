@@ -1,4 +1,4 @@
-"""A series that has learnt from what is stored of it is told of when it does what it never did."""
+"""Anomaly rules on live points: learning, alerts, stored states and the API."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Rules, channels, routes and silences as a file: told whole, applied whole, or refused with every reason."""
+"""Rules as code: export, apply, plans and errors."""
 
 import io
 import sys

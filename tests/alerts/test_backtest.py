@@ -1,4 +1,4 @@
-"""What a rule would have done, over stored history."""
+"""Backtests on stored points."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Conditions on several metrics of one device, against a loop over all times; and absence."""
+"""Composite conditions and absence, compared with a model that checks every time."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What conditions make of points, against plain loops over single points and exact arithmetic."""
+"""Conditions, compared with models that use single points and exact arithmetic."""
 
 import math
 from fractions import Fraction

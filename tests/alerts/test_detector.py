@@ -1,4 +1,4 @@
-"""The detector of anomalies: what it finds in made-up series, and that it depends on nothing but their past."""
+"""The anomaly detector on generated series."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""From signals to episodes, against a loop that looks at one point after the other."""
+"""Alert lifecycle, compared with a model that processes one point at a time."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Rules are judged as points are stored, in the order in which they were measured."""
+"""The evaluator: alerts for stored points, late data, out-of-order points and catching up."""
 
 import time
 from collections.abc import Callable

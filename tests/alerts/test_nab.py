@@ -1,4 +1,4 @@
-"""The benchmark of recordings: what it writes, how it scores, and that the detector is as good as it was."""
+"""The NAB benchmark: its command, its scoring rules and the score of the detector."""
 
 import csv
 import shutil

@@ -1,4 +1,4 @@
-"""How much of what rules say is noise; and what a shadow finds beside its rule."""
+"""Noise scores, suggested thresholds and shadow comparison."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

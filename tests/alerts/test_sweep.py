@@ -1,4 +1,4 @@
-"""What time alone makes due: repeats, escalation, and the end of a silence."""
+"""Repeats, escalation and the end of silences."""
 
 from datetime import datetime, timedelta
 from typing import Any

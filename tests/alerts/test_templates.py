@@ -1,4 +1,4 @@
-"""Names in braces in the texts of rules."""
+"""Placeholders in the texts of rules."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Why a rule fired, or why it did not, can be told of any moment whose points are stored."""
+"""Evaluation traces."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

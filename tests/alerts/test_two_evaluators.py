@@ -1,4 +1,4 @@
-"""No evaluator yet, or two at once: each breach is one alert, of which everybody is told once, whoever judges it."""
+"""Evaluation without an evaluator, and with two at once: each breach opens and notifies one alert."""
 
 import threading
 import time

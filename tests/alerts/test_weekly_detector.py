@@ -1,4 +1,4 @@
-"""The detector of anomalies knows the hour of the week: weekends at half the level, and days that are like another."""
+"""Weekly profiles of the anomaly detector."""
 
 from functools import cache
 

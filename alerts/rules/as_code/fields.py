@@ -18,7 +18,7 @@ _ACCEPTED: tuple[tuple[type[Any], tuple[type, ...], str], ...] = (
 
 
 def find_type_errors(field: Any, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield (path within the value, what is accepted) for each part that is not of the field's type."""
+    """Yield (path within the value, accepted type) for each part of the wrong type."""
     if value is None:
         if not field.null:
             yield "", "null is not accepted; leave the field out for its default"

@@ -19,7 +19,7 @@ _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_LENGTH}}}\Z")
 
 
 class ChangeKind(StrEnum):
-    """What happens to a row."""
+    """Kind of change of a row."""
 
     CREATE = "create"
     CHANGE = "change"

@@ -50,7 +50,7 @@ class FileSection(ABC):
         return f"{self.word} “{row}”"
 
     def is_expired(self, values: FieldValues) -> bool:
-        """Whether the row is ignored since its time is over."""
+        """Whether the row has expired and is ignored."""
         return False
 
     def find_errors(self, row: Any) -> Iterator[tuple[str, str]]:

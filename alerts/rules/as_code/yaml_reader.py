@@ -32,7 +32,7 @@ _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL cannot store them i
 
 @dataclass(frozen=True, slots=True)
 class FileError:
-    """An error at a path of the file: what is wrong and what is accepted."""
+    """An error at a path of the file."""
 
     path: str
     detail: str
