@@ -25,7 +25,7 @@ from rest.caller import Caller
 from rest.caller import Scope as Right
 from rest.errors import InvalidField
 from tests.alerts.conftest import run, send
-from tests.alerts.measured import START, at, merged, store
+from tests.alerts.stored_points import START, merge_all, store_points, time_at
 from tests.conftest import ApiClient
 
 EVERYBODY = RuleScope(Caller.internal("test"))
@@ -33,7 +33,7 @@ EVERYBODY = RuleScope(Caller.internal("test"))
 
 def tried(scope: RuleScope = EVERYBODY, until: float = 3600, since: float = 0, **fields: Any) -> Backtest:
     document = {"metric_name": "temperature", "condition": ">", "threshold_value": 80}
-    return backtest(read_spec(document | fields), scope, at(since), at(until))
+    return backtest(read_spec(document | fields), scope, time_at(since), time_at(until))
 
 
 def seconds(found: Backtest) -> list[tuple[float, float | None]]:
@@ -48,17 +48,19 @@ def seconds(found: Backtest) -> list[tuple[float, float | None]]:
 def furnace(site: None, request: pytest.FixtureRequest) -> None:
     """A value a minute: hot at 3 to 5, 20 and 50 to the end."""
     hot = {3: 85.0, 4: 95.0, 5: 81.0, 20: 90.0} | dict.fromkeys(range(50, 60), 88.0)
-    store("furnace", "temperature", [60.0 * minute for minute in range(60)], [hot.get(one, 20.0) for one in range(60)])
+    store_points(
+        "furnace", "temperature", [60.0 * minute for minute in range(60)], [hot.get(one, 20.0) for one in range(60)]
+    )
     if request.param == "merged":
-        merged()
+        merge_all()
 
 
 def test_firings_have_times_values_and_peaks(furnace: None) -> None:
     found = tried()
     assert found.firings == [
-        Firing("furnace", "temperature", at(3000), None, 88.0, 88.0),
-        Firing("furnace", "temperature", at(1200), at(1260), 90.0, 90.0),
-        Firing("furnace", "temperature", at(180), at(360), 85.0, 95.0),
+        Firing("furnace", "temperature", time_at(3000), None, 88.0, 88.0),
+        Firing("furnace", "temperature", time_at(1200), time_at(1260), 90.0, 90.0),
+        Firing("furnace", "temperature", time_at(180), time_at(360), 85.0, 95.0),
     ]
     [one] = found.subjects
     assert (one.points, one.firings, one.is_open, one.open_seconds) == (60, 3, True, 180 + 60 + 600)
@@ -66,7 +68,7 @@ def test_firings_have_times_values_and_peaks(furnace: None) -> None:
 
 
 def test_peak_of_a_low_threshold_is_the_minimum(site: None) -> None:
-    store("tank", "temperature", [0, 60, 120, 180], [50, 9, 3, 50])
+    store_points("tank", "temperature", [0, 60, 120, 180], [50, 9, 3, 50])
     [firing] = tried(condition="<", threshold_value=10).firings
     assert (firing.value, firing.peak) == (9, 3)
 
@@ -78,7 +80,7 @@ def test_cooldown_suppresses_alerts(furnace: None) -> None:
 
 
 def test_alert_ends_after_the_auto_resolve_timeout(site: None) -> None:
-    store("furnace", "temperature", [0, 60, 120, 1200], [20, 85, 85, 85])
+    store_points("furnace", "temperature", [0, 60, 120, 1200], [20, 85, 85, 85])
     assert seconds(tried(auto_resolve_timeout=600)) == [(60, 720), (1200, 1800)]
     assert seconds(tried(auto_resolve_timeout=1080)) == [(60, 2280)]  # the next breach came just in time
     assert seconds(tried(until=1500, auto_resolve_timeout=600)) == [(60, 720), (1200, None)]
@@ -123,8 +125,8 @@ def test_backtest_equals_live_alerts(
 
 
 def test_texts_and_booleans_are_backtested(site: None) -> None:
-    store("door", "state", [0, 10, 20], [b"shut", b"open", b"shut"], Kind.STRING)
-    store("door", "locked", [0, 10, 20], [1.0, 0.0, 1.0], Kind.BOOLEAN)
+    store_points("door", "state", [0, 10, 20], [b"shut", b"open", b"shut"], Kind.STRING)
+    store_points("door", "locked", [0, 10, 20], [1.0, 0.0, 1.0], Kind.BOOLEAN)
     assert seconds(tried(metric_name="state", condition="==", threshold_value="open")) == [(10, 20)]
     found = tried(metric_name="locked", condition="==", threshold_value=False)
     assert seconds(found) == [(10, 20)]
@@ -132,14 +134,14 @@ def test_texts_and_booleans_are_backtested(site: None) -> None:
 
 
 def test_only_values_of_the_thresholds_type_are_evaluated(site: None) -> None:
-    store("door", "temperature", [0, 10], [b"hot", b"hot"], Kind.STRING)
+    store_points("door", "temperature", [0, 10], [b"hot", b"hot"], Kind.STRING)
     assert tried().subjects == []
 
 
 def test_composite_rule_joins_metrics_of_a_device(site: None) -> None:
-    store("pump", "pressure", [0, 60, 120, 180, 240], [1, 9, 9, 1, 1])
-    store("pump", "flow", [5, 65, 125, 185], [5, 5, 0, 0])
-    store("other", "pressure", [0, 60], [9, 9])
+    store_points("pump", "pressure", [0, 60, 120, 180, 240], [1, 9, 9, 1, 1])
+    store_points("pump", "flow", [5, 65, 125, 185], [5, 5, 0, 0])
+    store_points("other", "pressure", [0, 60], [9, 9])
     conditions = [
         {"metric_name": "pressure", "condition": ">", "threshold_value": 8, "evaluation_window": 90},
         {"metric_name": "flow", "condition": "<", "threshold_value": 1, "evaluation_window": 90},
@@ -151,8 +153,8 @@ def test_composite_rule_joins_metrics_of_a_device(site: None) -> None:
 
 
 def test_absence_is_backtested_also_for_devices_without_data(site: None) -> None:
-    store("meter", "power", [0, 60, 120, 600], [1, 1, 1, 1])
-    store("meter", "current", [180], [1])
+    store_points("meter", "power", [0, 60, 120, 600], [1, 1, 1, 1])
+    store_points("meter", "current", [180], [1])
     Device.objects.create(device_id="silent", expected_interval=300)
     absent = {"kind": "absence", "metric_name": "power", "parameters": {"expected_interval": 60, "grace": 5}}
     assert seconds(tried(until=640, **absent)) == [(185, 600)]
@@ -164,7 +166,7 @@ def test_absence_is_backtested_also_for_devices_without_data(site: None) -> None
     meter = RuleScope(Caller.internal("test"), device_ids=["meter"])
     assert seconds(tried(meter, until=640, **any_metric)) == [(245, 600)]
     own = {"kind": "absence", "metric_name": "*"}
-    assert [(one.device_id, one.start) for one in tried(**own).firings] == [("silent", at(302))]
+    assert [(one.device_id, one.start) for one in tried(**own).firings] == [("silent", time_at(302))]
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ def waves(site: None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         )
         if name == "a":
             values[-40:-37] = 60.0
-        store(name, "temperature", seconds.tolist(), values.tolist())
+        store_points(name, "temperature", seconds.tolist(), values.tolist())
         found[name] = seconds, values
     return found
 
@@ -191,7 +193,7 @@ def test_anomalies_equal_those_of_each_series_alone(
     assert {one.device_id: one.points for one in found.subjects} == {"a": 144, "b": 144}
     [firing] = found.firings
     seconds, values = waves["a"]
-    assert firing.device_id == "a" and firing.start == at(seconds[-40])
+    assert firing.device_id == "a" and firing.start == time_at(seconds[-40])
     assert found.chart is not None and found.chart.threshold == NOTIFY_SCORE
     for seconds, values in waves.values():
         first = max(len(seconds) - 144 - 1500, 0)
@@ -224,7 +226,7 @@ def test_too_many_points_for_the_detector_are_rejected(
 
 def test_scope_is_named_devices_and_members_of_named_groups(site: None) -> None:
     for name in ("a", "b", "c"):
-        store(name, "temperature", [0], [99])
+        store_points(name, "temperature", [0], [99])
     DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
     found = tried(RuleScope(Caller.internal("test"), device_ids=["a"], device_groups=["hall"]))
     assert [one.device_id for one in found.subjects] == ["a", "b"]
@@ -233,7 +235,7 @@ def test_scope_is_named_devices_and_members_of_named_groups(site: None) -> None:
 
 def test_backtest_covers_visible_devices_only(site: None) -> None:
     for name in ("a", "b"):
-        store(name, "temperature", [0], [99])
+        store_points(name, "temperature", [0], [99])
     DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
     seen = Caller("user:somebody", Right.READ, groups=("hall",))
     assert [one.device_id for one in tried(RuleScope(seen)).subjects] == ["b"]
@@ -246,7 +248,7 @@ def test_too_large_backtest_is_rejected_with_the_field(furnace: None, monkeypatc
     with monkeypatch.context() as patch, pytest.raises(InvalidField, match="about 60 points"):
         patch.setattr(replay, "MAX_REPLAY_POINTS", 10)
         tried()
-    store("other", "temperature", [0], [1])
+    store_points("other", "temperature", [0], [1])
     monkeypatch.setattr(scopes, "MAX_DEVICES", 1)
     with pytest.raises(InvalidField, match="device_ids: more than 1 devices"):
         tried()
@@ -255,35 +257,35 @@ def test_too_large_backtest_is_rejected_with_the_field(furnace: None, monkeypatc
 def test_series_are_read_in_batches(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "REPLAY_BATCH", 2)
     for number in range(5):
-        store(f"device {number}", "temperature", [0, 60 * number], [99 if number == 0 else 20, 99])
+        store_points(f"device {number}", "temperature", [0, 60 * number], [99 if number == 0 else 20, 99])
     assert [(one.device_id, one.firings) for one in tried().subjects] == [(f"device {n}", 1) for n in range(5)]
 
 
 def test_chart_shows_the_series_with_most_firings_and_keeps_extremes(site: None) -> None:
     for calm in ("a calm one", "z calm one"):
-        store(calm, "temperature", range(10), [1.0] * 10)
+        store_points(calm, "temperature", range(10), [1.0] * 10)
     values = np.sin(np.arange(20_000) / 500) * 50
     values[[777, 12_345]] = 99.0
-    store("wild", "temperature", np.arange(20_000) / 10, values.tolist())
+    store_points("wild", "temperature", np.arange(20_000) / 10, values.tolist())
     chart = tried(clear_threshold=70).chart
     assert chart is not None and chart.device_id == "wild"
     assert (chart.threshold, chart.clear_threshold) == (80.0, 70.0)
     assert len(chart.times) <= backtests.MAX_CHART_POINTS + 2
     peaks = [to_datetime(time) for time, value in zip(chart.times, chart.values, strict=True) if value == 99.0]
-    assert peaks == [at(77.7), at(1234.5)]
+    assert peaks == [time_at(77.7), time_at(1234.5)]
 
 
 def test_newest_firings_are_listed_and_all_are_counted(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backtests, "MAX_FIRINGS", 3)
     for name in ("a", "b"):
-        store(name, "temperature", range(20), [99.0, 20.0] * 10)
+        store_points(name, "temperature", range(20), [99.0, 20.0] * 10)
     found = tried()
     assert found.count == 20
-    assert [one.start for one in found.firings] == [at(18), at(18), at(16)]
+    assert [one.start for one in found.firings] == [time_at(18), time_at(18), time_at(16)]
 
 
 def test_expired_points_are_listed_as_missing(furnace: None) -> None:
     spec = read_spec({"metric_name": "temperature", "condition": ">", "threshold_value": 80})
-    found = backtest(spec, EVERYBODY, START - timedelta(days=400), at(3600))
+    found = backtest(spec, EVERYBODY, START - timedelta(days=400), time_at(3600))
     assert found.count == 3
     assert found.missing == []  # nothing was measured then

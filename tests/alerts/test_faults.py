@@ -1,6 +1,6 @@
-"""Whatever of a running site is killed, frozen or emptied: every breach is told of, once or again under the same key.
+"""Faults of a running site: every breach is notified; repeats have the same idempotency key.
 
-The site is the one of `manage.py up`, with processes and servers of its own; the receiver is a web server of the test.
+The site runs with `manage.py up`, with its own processes and servers; the receiver is a web server of the test.
 """
 
 import random
@@ -19,16 +19,16 @@ from alerts.loops import EVALUATOR_TIMEOUT
 from telemetry_site.embedded import site_processes
 from telemetry_site.embedded.child_process import request_stop, wait_until_stopped
 from telemetry_site.embedded.paths import DataFolder
-from tests.alerts.alerting_site import PROMISE, book, database, made, rule
 from tests.alerts.receivers import ReceivedRequest, Reply, WebhookReceiver, ok, run_receiver
+from tests.alerts.site_notifications import MAX_DELAY, connect_to_database, create, record_notifications, rule_fields
 from tests.telemetry_site.site_process import Site, free_port, wait_until
 from tests.telemetry_site.test_up import leftover
 
 SETTINGS = {"TELEMETRY_ALLOW_PRIVATE_WEBHOOKS": "127.0.0.0/8", "TELEMETRY_HOST_COLLECTOR": "off"}
 KILLS = 5
-FEW = 5.0  # seconds in which somebody is told though something is wrong
-DOWN = 15.0  # seconds
-STOPS_WITHIN = 5.0  # seconds
+FAULT_DELAY = 5.0  # seconds to the notification in spite of a fault
+DOWNTIME = 15.0  # seconds
+STOP_LIMIT = 5.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def child(site: Site, name: str) -> psutil.Process:
 
 def test_repeatedly_killed_worker_loses_no_alert(running: Site, receiver: WebhookReceiver) -> None:
     chance = random.Random(20261121)
-    told = book(running, receiver, "killed")
+    recorder = record_notifications(running, receiver, "killed")
     asked = threading.Event()
 
     def slowly(heard: ReceivedRequest) -> Reply:
@@ -62,17 +62,17 @@ def test_repeatedly_killed_worker_loses_no_alert(running: Site, receiver: Webhoo
         return ok(heard)
 
     receiver.reply = slowly
-    with told.breaching():
+    with recorder.sending_breaches():
         for _ in range(KILLS):
             victim = child(running, "worker")
             asked.clear()
-            assert asked.wait(PROMISE)  # in the middle of telling somebody, if not between two of them
+            assert asked.wait(MAX_DELAY)  # during a notification or between two
             time.sleep(chance.uniform(0, 0.4))
             victim.kill()
             wait_until(lambda victim=victim: child(running, "worker").pid != victim.pid, 30, "the next one starts")
             time.sleep(chance.uniform(0, 0.4))
-    wait_until(lambda: any(len(some) > 1 for some in told.heard().values()), PROMISE, "it is told again")
-    told.check(PROMISE, f"worker killed {KILLS} times")
+    wait_until(lambda: any(len(some) > 1 for some in recorder.received().values()), MAX_DELAY, "it is notified again")
+    recorder.assert_notified(MAX_DELAY, f"worker killed {KILLS} times")
 
 
 def killed(site: Site) -> None:
@@ -84,7 +84,7 @@ def killed(site: Site) -> None:
 def frozen(site: Site) -> None:
     victim = child(site, "valkey")
     victim.suspend()
-    time.sleep(DOWN)
+    time.sleep(DOWNTIME)
     victim.resume()
 
 
@@ -96,39 +96,39 @@ def emptied(site: Site) -> None:
 def test_failed_valkey_does_not_delay_notifications(
     running: Site, receiver: WebhookReceiver, fault: Callable[[Site], None]
 ) -> None:
-    told = book(running, receiver, f"valkey-{fault.__name__}")
-    with told.breaching():
+    recorder = record_notifications(running, receiver, f"valkey-{fault.__name__}")
+    with recorder.sending_breaches():
         time.sleep(1)
         fault(running)
         time.sleep(1)
-    told.check(FEW, f"Valkey {fault.__name__}")
+    recorder.assert_notified(FAULT_DELAY, f"Valkey {fault.__name__}")
 
 
 def test_failing_rule_is_suspended_and_other_rules_go_on(running: Site, receiver: WebhookReceiver) -> None:
-    told = book(running, receiver, "sound")
-    broken = made(running, "/alerts/rules", rule("sound") | {"name": "broken"})["rule_id"]
-    with database(running) as connection:
+    recorder = record_notifications(running, receiver, "sound")
+    broken = create(running, "/alerts/rules", rule_fields("sound") | {"name": "broken"})["rule_id"]
+    with connect_to_database(running) as connection:
         connection.execute("UPDATE alerts_rule SET kind = 'forecast' WHERE rule_id = %s", (broken,))
         connection.execute("UPDATE alerts_rulegeneration SET number = number + 1")
-    told.breach()
-    told.check(FEW, "beside a broken rule")
+    recorder.send_breach()
+    recorder.assert_notified(FAULT_DELAY, "beside a broken rule")
     shown = running.request("GET", f"/alerts/rules/{broken}")[1]
     assert "horizon" in shown["suspended"]
 
 
 def test_frozen_worker_blocks_no_ingestion_and_catches_up(running: Site, receiver: WebhookReceiver) -> None:
-    told = book(running, receiver, "frozen")
+    recorder = record_notifications(running, receiver, "frozen")
     victim = child(running, "worker")
-    with told.breaching():
+    with recorder.sending_breaches():
         victim.suspend()
         time.sleep(20)
         victim.resume()
         began = time.monotonic()
         time.sleep(1)
-    told.await_told()
+    recorder.wait_until_notified()
     caught_up = time.monotonic() - began
-    told.check(20 + FEW, "worker frozen for 20 s")
-    print(f"everything was told {caught_up:.2f} s after it went on")
+    recorder.assert_notified(20 + FAULT_DELAY, "worker frozen for 20 s")
+    print(f"everything was notified {caught_up:.2f} s after it went on")
 
 
 @contextmanager
@@ -149,45 +149,45 @@ def second_worker(site: Site, first: psutil.Process) -> Iterator[None]:
 
 
 def test_second_worker_takes_over_from_a_frozen_one(running: Site, receiver: WebhookReceiver) -> None:
-    told = book(running, receiver, "overtaken")
+    recorder = record_notifications(running, receiver, "overtaken")
     first = child(running, "worker")
     with second_worker(running, first):
-        told.breach()
-        told.await_told()
+        recorder.send_breach()
+        recorder.wait_until_notified()
         first.suspend()
-        with told.breaching():
+        with recorder.sending_breaches():
             time.sleep(EVALUATOR_TIMEOUT + 5)
-        told.await_told()
+        recorder.wait_until_notified()
         first.resume()
-        with told.breaching():
+        with recorder.sending_breaches():
             time.sleep(1)
-        told.check(EVALUATOR_TIMEOUT + FEW, "first of two workers frozen")
+        recorder.assert_notified(EVALUATOR_TIMEOUT + FAULT_DELAY, "first of two workers frozen")
 
 
 def test_second_worker_takes_over_from_a_killed_one(running: Site, receiver: WebhookReceiver) -> None:
-    told = book(running, receiver, "followed")
+    recorder = record_notifications(running, receiver, "followed")
     first = child(running, "worker")
     with second_worker(running, first):
-        told.breach()
-        told.await_told()
+        recorder.send_breach()
+        recorder.wait_until_notified()
         first.kill()
-        with told.breaching():
+        with recorder.sending_breaches():
             time.sleep(3)
-        told.check(FEW, "first of two workers killed")
+        recorder.assert_notified(FAULT_DELAY, "first of two workers killed")
         assert first.pid not in psutil.pids() or first.status() == psutil.STATUS_ZOMBIE
 
 
 def test_receiver_that_was_down_is_notified_when_it_is_back(running: Site) -> None:
     port = free_port()
-    told = book(running, WebhookReceiver(port=port), "down")
+    recorder = record_notifications(running, WebhookReceiver(port=port), "down")
     began = time.monotonic()
     with run_receiver(lambda heard: (503, {}, b""), port) as failing:
-        told.breach()
-        wait_until(lambda: failing.requests, FEW, "it is tried")
-    time.sleep(DOWN - (time.monotonic() - began))
+        recorder.send_breach()
+        wait_until(lambda: failing.requests, FAULT_DELAY, "it is tried")
+    time.sleep(DOWNTIME - (time.monotonic() - began))
     with run_receiver(port=port) as back:
-        told.receiver = back
-        told.check(PROMISE, f"receiver down for {DOWN:.0f} s")
+        recorder.receiver = back
+        recorder.assert_notified(MAX_DELAY, f"receiver down for {DOWNTIME:.0f} s")
         assert set(back.keys) == set(failing.keys)
         assert len(back.keys) == 1
 
@@ -196,9 +196,9 @@ def test_stop_ends_all_processes_within_seconds(tmp_path: Path, receiver: Webhoo
     site = Site(tmp_path / "data", more=SETTINGS)
     site.start()
     try:
-        told = book(site, receiver, "stopped")
-        told.breach()
-        told.await_told()
+        recorder = record_notifications(site, receiver, "stopped")
+        recorder.send_breach()
+        recorder.wait_until_notified()
         everything = site.processes()
     finally:
         began = time.monotonic()
@@ -207,4 +207,4 @@ def test_stop_ends_all_processes_within_seconds(tmp_path: Path, receiver: Webhoo
     print(f"everything had stopped after {took:.2f} s")
     assert code == 0
     assert leftover(everything) == []
-    assert took < STOPS_WITHIN
+    assert took < STOP_LIMIT

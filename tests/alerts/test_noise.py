@@ -15,7 +15,7 @@ from alerts.rules.shadow import compare
 from metrics.models import Device, DeviceGroup
 from rest.caller import Caller, Scope
 from tests.alerts.factories import RULE_FIELDS, create_alert, create_device, create_rule
-from tests.alerts.measured import START, store
+from tests.alerts.stored_points import START, store_points
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 EVERYBODY = Caller.internal("test")
@@ -86,7 +86,7 @@ def noisy(site: None) -> Rule:
     """Fires at 80, where one value in five is; five times unseen."""
     values = np.random.default_rng(1).permutation(np.arange(1000) / 10)
     days_ago = (NOW - timedelta(hours=5) - START).total_seconds()
-    store("furnace", "temperature", (days_ago + np.arange(1000) * 10).tolist(), values.tolist())
+    store_points("furnace", "temperature", (days_ago + np.arange(1000) * 10).tolist(), values.tolist())
     rule = aged(create_rule())
     for ago in range(6):
         alert(rule, "furnace", 60 * (ago + 1), 1)

@@ -37,8 +37,8 @@ from alerts.notifications.channels.transport import SendReceipt
 from alerts.rules import lifecycle
 from metrics.models import Device
 from rest import caller
+from tests.alerts.concurrent_evaluators import ConcurrentEvaluators
 from tests.alerts.conftest import send
-from tests.alerts.racing import Pair
 from tests.conftest import ApiClient
 from tests.telemetry_site.site_process import wait_until
 
@@ -70,11 +70,11 @@ class Race:
         ]
         self.devices = [Device.objects.create(device_id=f"d{number}") for number in range(2)]
         self.failures: list[BaseException] = []
-        self.pair = Pair()
+        self.evaluators = ConcurrentEvaluators()
 
     def start(self) -> Sequence[threading.Thread]:
         """What goes on beside the threads."""
-        looking = threading.Thread(target=self.pair.look)
+        looking = threading.Thread(target=self.evaluators.find_duplicates)
         looking.start()
         return [looking]
 
@@ -83,7 +83,7 @@ class Race:
         return True
 
     def some(self, chance: random.Random) -> AlertQuerySet:
-        """The alerts of one pair, of a rule or of all."""
+        """The alerts of one evaluators, of a rule or of all."""
         among = Alert.objects.filter(rule=chance.choice(self.rules))
         return chance.choice([among.filter(device=chance.choice(self.devices)), among, Alert.objects.all()])
 
@@ -158,7 +158,7 @@ class Judged(Race):
         self.gateway = gateway
 
     def start(self) -> Sequence[threading.Thread]:
-        threads = self.pair.threads()
+        threads = self.evaluators.threads()
         for thread in threads:
             thread.start()
         return threads
@@ -202,12 +202,12 @@ def raced(race: Race) -> None:
             thread.join()
         wait_until(race.is_judged, 600, "everything is judged")
     finally:
-        race.pair.over.set()
+        race.evaluators.stop.set()
         for thread in beside:
             thread.join()
-    failures = [*race.failures, *race.pair.failures]
+    failures = [*race.failures, *race.evaluators.failures]
     assert Counter(f"{type(one).__name__}: {str(one)[:200]}" for one in failures) == {}
-    assert race.pair.twice == []
+    assert race.evaluators.duplicates == []
     check_lives()
     race.settle()
     check_notices()
@@ -220,7 +220,7 @@ def test_concurrent_open_recover_acknowledge_and_silence_keep_alerts_consistent(
 def test_two_concurrent_evaluators_keep_alerts_consistent(crowd: None, gateway: ApiClient) -> None:
     race = Judged(gateway)
     raced(race)
-    assert sum(race.pair.overtaken.values()) > 0  # or nothing was raced for
+    assert sum(race.evaluators.replaced.values()) > 0  # otherwise there was no race
 
 
 def check_lives() -> None:

@@ -15,9 +15,9 @@ from alerts.models import Alert, Rule
 from alerts.notifications.sender import Sender
 from metrics.storage.connection import connect, dedicated_connection
 from metrics.storage.locks import lock_evaluation, terminate_idle_evaluator
+from tests.alerts.concurrent_evaluators import ConcurrentEvaluators
 from tests.alerts.conftest import run, send
 from tests.alerts.factories import create_webhook
-from tests.alerts.racing import Pair
 from tests.alerts.receivers import WebhookReceiver
 from tests.conftest import ApiClient
 from tests.telemetry_site.site_process import wait_until
@@ -87,16 +87,16 @@ def test_points_before_the_first_evaluator_are_evaluated(gateway: ApiClient, cre
 def test_two_evaluators_without_lock_open_and_notify_each_alert_once(
     gateway: ApiClient, watched: WebhookReceiver
 ) -> None:
-    pair = Pair()
-    with running(*pair.threads()):
+    evaluators = ConcurrentEvaluators()
+    with running(*evaluators.threads()):
         try:
             breach_and_recover(gateway, ROUNDS)
             wait_until(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
         finally:
-            pair.over.set()
-    assert (pair.failures, pair.twice) == ([], [])
+            evaluators.stop.set()
+    assert (evaluators.failures, evaluators.duplicates) == ([], [])
     check(watched, ROUNDS)
-    assert sum(pair.overtaken.values()) > 0  # or nothing was raced for
+    assert sum(evaluators.replaced.values()) > 0  # otherwise there was no race
 
 
 def test_other_evaluator_takes_over_a_lost_lock(gateway: ApiClient, watched: WebhookReceiver) -> None:

@@ -1,4 +1,4 @@
-"""Measurements for tests that look back: through the site's own writer."""
+"""Store points through the site's writer, for tests that read history."""
 
 import time
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
 
 
-def at(seconds: float) -> datetime:
+def time_at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def store(
+def store_points(
     device_id: str, metric: str, seconds: Sequence[float], values: Sequence[Any], kind: Kind = Kind.NUMERIC
 ) -> int:
-    """Points of one series, in seconds after START; returns its number."""
-    current_registry().make([(device_id, metric, kind)])
+    """Store points of one series, times in seconds after START. Returns the series id."""
+    current_registry().create_missing([(device_id, metric, kind)])
     number = Series.objects.get(device__device_id=device_id, metric_name=metric, kind=kind).pk
     times = to_microseconds(START) + (np.array(seconds, np.float64) * 1_000_000).astype(np.int64)
     column = np.array(values, np.float64 if kind.is_number else object)
@@ -35,7 +35,7 @@ def store(
     return number
 
 
-def merged() -> None:
+def merge_all() -> None:
     with connect() as connection:
         schedule.merge_commits(connection, force=True)
         schedule.merge_days(connection, force=True)
