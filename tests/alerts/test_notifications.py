@@ -42,14 +42,14 @@ def notice_statuses() -> list[str]:
 
 def test_alert_is_delivered_signed_and_added_to_its_timeline(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url, secret="sesame")
-    (made,) = create_alerts(create_notifying_rule(description="x", runbook_url="https://y"), *create_devices(1))
+    (alert,) = create_alerts(create_notifying_rule(description="x", runbook_url="https://y"), *create_devices(1))
     assert send_due() == 1
     (request,) = receiver.requests
     payload = request.json
     delivery = Delivery.objects.get()
     assert payload["event"] == "alert.triggered"
     assert payload["delivery_id"] == request.headers["Idempotency-Key"] == delivery.delivery_id
-    assert (payload["alert_id"], payload["device_id"], payload["value"]) == (made.alert_id, "device_0000", 97.5)
+    assert (payload["alert_id"], payload["device_id"], payload["value"]) == (alert.alert_id, "device_0000", 97.5)
     assert (payload["level"], payload["severity"], payload["count"], payload["incident"]) == (
         "warning",
         "warning",
@@ -106,8 +106,8 @@ def test_notices_of_missing_and_disabled_channels_are_not_sent(receiver: Webhook
     create_webhook(receiver.url, enabled=False)
     create_alerts(create_notifying_rule(channels=["slack", "hook", "slack"]), *create_devices(1))
     assert send_due() == 0
-    found = Notice.objects.order_by("id").values_list("channel_name", "status", "reason")
-    assert list(found) == [
+    notices = Notice.objects.order_by("id").values_list("channel_name", "status", "reason")
+    assert list(notices) == [
         ("slack", "unconfigured", "the channel does not exist"),
         ("hook", "dropped", "the channel is disabled"),
     ]
@@ -122,8 +122,8 @@ def test_routes_add_channels_by_level_and_group_without_duplicates(receiver: Web
     outside = create_devices(2, prefix="other")
     create_alerts(create_notifying_rule(), *inside, outside[0])
     create_alerts(create_notifying_rule("worse", level="critical"), outside[1])
-    told = Notice.objects.order_by("id").values_list("alert__device_name", "channel_name")
-    assert list(told) == [
+    notices = Notice.objects.order_by("id").values_list("alert__device_name", "channel_name")
+    assert list(notices) == [
         ("device_0000", "hook"),
         ("device_0000", "night"),
         ("other_0000", "hook"),
@@ -136,16 +136,16 @@ def test_5000_alerts_are_one_delivery_within_two_seconds(receiver: WebhookReceiv
     create_webhook(receiver.url)
     rule = create_notifying_rule()
     create_alerts(rule, *create_devices(5000, "site a"))
-    begun = time.process_time()  # CPU time: other processes of this machine do not count
+    started = time.process_time()  # CPU time: other processes of this machine do not count
     assert send_due() == 1
-    took = time.process_time() - begun
+    seconds = time.process_time() - started
     (request,) = receiver.requests
     assert request.json["title"] == "[WARNING] 5000 devices of site a: too hot"
     assert request.json["count"] == len(request.json["alerts"]) == 5000
     assert request.json["incident"]["cause"] == "group:site a"
     assert Incident.objects.get().title == "5000 devices of site a: too hot"
     assert AlertEvent.objects.filter(kind=EventKind.NOTIFIED).count() == 5000
-    assert took < 2, took
+    assert seconds < 2, seconds
 
 
 def test_fifth_alert_opens_an_incident_that_later_alerts_join(receiver: WebhookReceiver) -> None:
@@ -212,12 +212,12 @@ def test_three_alerts_of_one_group_are_one_message_and_others_separate(receiver:
 
 def test_gathering_channel_sends_first_alert_then_the_rest_in_one_message(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url, gather_seconds=60)
-    found = [create_notifying_rule(name) for name in ("one", "two", "three")]
+    rules = [create_notifying_rule(name) for name in ("one", "two", "three")]
     (device,) = create_devices(1)
     now = timezone.now()
     sender = Sender()
-    for each in found:
-        create_alerts(each, device)
+    for rule in rules:
+        create_alerts(rule, device)
         sender.step(timezone.now())
     assert len(receiver.requests) == 1
     assert sender.step(now + timedelta(seconds=50)) == 0

@@ -94,8 +94,8 @@ def test_sequence_in_a_group_involves_another_device() -> None:
     starts = [MONDAY + day * DAY + day * 47 * MINUTE for day in range(8)]
     rows = [(at, 1, day % 3) for day, at in enumerate(starts)] + [(at + MINUTE, 2, 5) for at in starts]
     alerts = make_columns(rows)
-    (found,) = detect_sequences(alerts, np.full(len(alerts), 40), "group")
-    assert found == DetectedPattern("following", {"first": 1, "then": 2, "group": 40}, 8, 8, (0, 1, 2, 5))
+    (pattern,) = detect_sequences(alerts, np.full(len(alerts), 40), "group")
+    assert pattern == DetectedPattern("following", {"first": 1, "then": 2, "group": 40}, 8, 8, (0, 1, 2, 5))
     same = make_columns([(at, 1, 5) for at in starts] + [(at + MINUTE, 2, 5) for at in starts])
     assert not list(detect_sequences(same, np.full(len(same), 40), "group"))
 
@@ -104,8 +104,8 @@ def test_burst_counts_once_and_permanent_alerts_are_no_sequence() -> None:
     starts = [MONDAY + day * DAY for day in range(6)]
     bursts = [(at + second * SECOND, 1, 1) for at in starts for second in range(0, 300, 10)]
     bursts += [(at + 301 * SECOND, 2, 1) for at in starts]
-    [found] = detect_kind("following", make_columns(bursts))
-    assert (found.support, found.cases) == (6, 6)  # of 180 alerts
+    [pattern] = detect_kind("following", make_columns(bursts))
+    assert (pattern.support, pattern.cases) == (6, 6)  # of 180 alerts
     always = [(MONDAY + step * 11 * MINUTE, 1, 1) for step in range(4000)]
     always += [(MONDAY + step * 17 * HOUR, 2, 1) for step in range(40)]
     assert not detect_kind("following", make_columns(always))  # rule 1 is within ten minutes of any alert
@@ -126,9 +126,9 @@ def test_single_burst_is_no_recurring_hour() -> None:
 def test_rule_with_one_recurring_weekday_is_detected() -> None:
     rows = [(MONDAY + week * 7 * DAY + hour * HOUR, 1, 4) for week in range(4) for hour in (2, 9, 17)]
     rows += [(MONDAY + 3 * DAY, 1, 5), (MONDAY + 28 * DAY - HOUR, 2, 6)]
-    found = DetectedPattern("weekday", {"rule": 1, "weekday": 0}, 4, 5, (4,))
+    pattern = DetectedPattern("weekday", {"rule": 1, "weekday": 0}, 4, 5, (4,))
     assert datetime.fromtimestamp(MONDAY / SECOND, UTC).weekday() == 0
-    assert detect_kind("weekday", make_columns(rows)) == [found]
+    assert detect_kind("weekday", make_columns(rows)) == [pattern]
 
 
 def test_devices_alerting_within_a_minute_are_one_co_occurrence() -> None:
@@ -223,10 +223,10 @@ def test_flapping_equals_reference_count(rows: list[AlertRow]) -> None:
 @pytest.mark.parametrize("shape", [(1000, 10_000), (50, 100), (1000, 20)], ids=["fleet", "few", "storm"])
 def test_detection_in_200_000_alerts_takes_under_five_seconds(shape: tuple[int, int]) -> None:
     alerts = make_random_columns(3, MAX_ALERTS, *shape, days=1 if shape == (1000, 20) else 30)
-    begun = time.process_time()
+    started = time.process_time()
     detect_all(alerts)
     list(detect_sequences(alerts, alerts.devices % 10, "group"))
-    assert time.process_time() - begun < 5
+    assert time.process_time() - started < 5
 
 
 # --- in the database --------------------------------------------------------------------------------
@@ -278,11 +278,11 @@ def test_shadow_old_and_orphaned_alerts_are_ignored(planted: datetime) -> None:
     assert refresh_patterns(planted) == 1
     left = Alert.objects.filter(rule__name="Too hot").order_by("pk")
     for change in ({"shadow": True}, {"device": None}, {"rule": None}, {"triggered_at": planted - timedelta(days=31)}):
-        one = left[0]
-        before = {name: getattr(one, name) for name in change}
-        Alert.objects.filter(pk=one.pk).update(**change)
+        alert = left[0]
+        original = {name: getattr(alert, name) for name in change}
+        Alert.objects.filter(pk=alert.pk).update(**change)
         assert refresh_patterns(planted) == 0, change
-        Alert.objects.filter(pk=one.pk).update(**before)
+        Alert.objects.filter(pk=alert.pk).update(**original)
     assert refresh_patterns(planted) == 1
 
 

@@ -50,12 +50,12 @@ def test_infinite_result_is_a_breach_with_the_largest_float(
 def test_unreadable_rule_is_suspended_and_others_are_evaluated(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator, fields: dict[str, Any]
 ) -> None:
-    made = create_cpu_rule(name="broken")
+    broken = create_cpu_rule(name="broken")
     create_cpu_rule()
-    Rule.objects.filter(pk=made.pk).update(**fields)
+    Rule.objects.filter(pk=broken.pk).update(**fields)
     RuleGeneration.increment()
     send(gateway, 95.0)
     run(evaluator)
     assert [alert.rule_name for alert in Alert.objects.all()] == ["High CPU"]
-    made.refresh_from_db()
-    assert "accepted" in made.suspended
+    broken.refresh_from_db()
+    assert "accepted" in broken.suspended

@@ -38,14 +38,18 @@ def list_fields(refused: pytest.ExceptionInfo[InvalidFields]) -> list[str]:
 def test_silence_covers_alerts_that_match_every_non_empty_list(site: None) -> None:
     inside, outside = create_devices(1, "site a")[0], create_devices(1, prefix="other")[0]
     hot, wet = create_notifying_rule("hot"), create_notifying_rule("wet", metric_name="humidity", level="critical")
-    made = {(one.rule_name, one.device_name): one for of in (hot, wet) for one in create_alerts(of, inside, outside)}
+    alerts = {
+        (alert.rule_name, alert.device_name): alert
+        for rule in (hot, wet)
+        for alert in create_alerts(rule, inside, outside)
+    }
     now = timezone.now()
 
     def covered(**fields: Any) -> set[tuple[str, str]]:
         Silence.objects.all().delete()
         create_silence(**fields)
-        found = silences.find_covering([one.pk for one in made.values()], now + timedelta(seconds=1))
-        return {key for key, one in made.items() if one.pk in found}
+        covering = silences.find_covering([alert.pk for alert in alerts.values()], now + timedelta(seconds=1))
+        return {key for key, alert in alerts.items() if alert.pk in covering}
 
     here, there = "device_0000", "other_0000"
     assert covered(device_ids=[here, "else"]) == {("hot", here), ("wet", here)}
@@ -53,21 +57,21 @@ def test_silence_covers_alerts_that_match_every_non_empty_list(site: None) -> No
     assert covered(metric_names=["humidity"]) == {("wet", here), ("wet", there)}
     assert covered(rule_ids=[hot.rule_id]) == {("hot", here), ("hot", there)}
     assert covered(levels=["critical", "emergency"]) == {("wet", here), ("wet", there)}
-    assert covered(alert_id=made["hot", there].alert_id) == {("hot", there)}
+    assert covered(alert_id=alerts["hot", there].alert_id) == {("hot", there)}
     assert covered(device_groups=["site a"], levels=["critical"]) == {("wet", here)}
     assert covered(device_ids=[there], device_groups=["site a"]) == set()
     assert covered(rule_ids=[wet.rule_id], metric_names=["temperature"]) == set()
 
 
 def test_silence_is_active_from_start_until_just_before_end(site: None) -> None:
-    (made,) = create_alerts(create_notifying_rule(), *create_devices(1))
+    (alert,) = create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     silence = create_silence(
         metric_names=["temperature"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2)
     )
-    hours = [hour for hour in (0.99, 1, 1.5, 2, 3) if silences.find_covering([made.pk], now + timedelta(hours=hour))]
+    hours = [hour for hour in (0.99, 1, 1.5, 2, 3) if silences.find_covering([alert.pk], now + timedelta(hours=hour))]
     assert hours == [1, 1.5]
-    assert silences.find_covering([made.pk], now + timedelta(hours=1)) == {made.pk: f"{silence.silence_id}: works"}
+    assert silences.find_covering([alert.pk], now + timedelta(hours=1)) == {alert.pk: f"{silence.silence_id}: works"}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_silence_is_active_from_start_until_just_before_end(site: None) -> None:
         ({"rule_ids": ["r"], "weekly": {"days": [7], "from": "22:00", "to": "06:00"}}, ["weekly"]),
         ({"levels": ["awful"], "kind": "nap", "reason": ""}, ["levels", "kind", "reason"]),
     ],
-    ids=lambda given: "-".join(given) if isinstance(given, list) else None,
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
 def test_invalid_silence_is_rejected_with_errors_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
     with pytest.raises(InvalidFields) as refused:
@@ -95,7 +99,7 @@ def test_invalid_silence_is_rejected_with_errors_by_field(site: None, fields: di
 
 
 @pytest.mark.parametrize(
-    "given",
+    "window",
     [
         [], {}, {"days": [0], "from": "22:00"}, {"days": [], "from": "22:00", "to": "23:00"},
         {"days": [True], "from": "22:00", "to": "23:00"}, {"days": [0], "from": "24:00", "to": "06:00"},
@@ -105,8 +109,8 @@ def test_invalid_silence_is_rejected_with_errors_by_field(site: None, fields: di
     ],
     ids=repr,
 )  # fmt: skip
-def test_invalid_recurring_window_is_rejected(given: Any) -> None:
-    assert "must be" in (recurring_windows.validate(given) or "")
+def test_invalid_recurring_window_is_rejected(window: Any) -> None:
+    assert "must be" in (recurring_windows.validate(window) or "")
 
 
 def test_window_over_midnight_belongs_to_its_first_day() -> None:
@@ -152,40 +156,40 @@ def test_window_from_a_time_to_the_same_time_is_24_hours() -> None:
 def test_window_matches_local_time_in_zones_without_dst(
     at: datetime, days: set[int], first: Any, last: Any, zone: str
 ) -> None:
-    given = {"days": sorted(days), "from": f"{first:%H:%M}", "to": f"{last:%H:%M}", "timezone": zone}
+    window = {"days": sorted(days), "from": f"{first:%H:%M}", "to": f"{last:%H:%M}", "timezone": zone}
     local = at.astimezone(ZoneInfo(zone))
     clock, yesterday = f"{local:%H:%M}", (local.weekday() - 1) % 7
-    if given["from"] < given["to"]:
-        expected = local.weekday() in days and given["from"] <= clock < given["to"]
+    if window["from"] < window["to"]:
+        expected = local.weekday() in days and window["from"] <= clock < window["to"]
     else:
-        expected = (local.weekday() in days and clock >= given["from"]) or (yesterday in days and clock < given["to"])
-    assert recurring_windows.is_active(given, at) is expected
+        expected = (local.weekday() in days and clock >= window["from"]) or (yesterday in days and clock < window["to"])
+    assert recurring_windows.is_active(window, at) is expected
 
 
 def test_preview_lists_alerts_covered_within_recurring_windows(site: None) -> None:
     (device,) = create_devices(1, "site a")
-    of = create_notifying_rule()
+    rule = create_notifying_rule()
     saturday = datetime(2026, 6, 6, tzinfo=ZoneInfo("Europe/Berlin"))
     now = saturday + timedelta(days=20)
     for hour in (-50, 12, 23, 28, 31, 24 * 7 + 23):
-        made = build_alert(of, device, saturday + timedelta(hours=hour), status="resolved")
-        made.save()
-    build_alert(of, device, saturday + timedelta(hours=23), status="resolved", shadow=True).save()
+        alert = build_alert(rule, device, saturday + timedelta(hours=hour), status="resolved")
+        alert.save()
+    build_alert(rule, device, saturday + timedelta(hours=23), status="resolved", shadow=True).save()
     build_alert(
         create_notifying_rule("other", metric_name="x"), device, saturday + timedelta(hours=23), status="resolved"
     ).save()
 
     def hours(**fields: Any) -> list[float]:
-        found = silences.preview_alerts(fields, ADMIN, saturday - timedelta(days=1), now)
-        return sorted((one.raised_at - saturday).total_seconds() / 3600 for one in found)
+        alerts = silences.preview_alerts(fields, ADMIN, saturday - timedelta(days=1), now)
+        return sorted((alert.raised_at - saturday).total_seconds() / 3600 for alert in alerts)
 
     assert hours(metric_names=["temperature"]) == [12, 23, 28, 31, 191]
     assert hours(metric_names=["temperature"], weekly=NIGHT) == [23, 28, 191]
     assert hours(device_groups=["site a"], weekly=NIGHT) == [23, 23, 28, 191]
     assert hours(device_groups=["site b"]) == []
-    found = silences.preview_alerts({"metric_names": ["temperature"]}, ADMIN, saturday, now)
-    assert found.count() == 5
-    assert len(found[1:3]) == 2
+    alerts = silences.preview_alerts({"metric_names": ["temperature"]}, ADMIN, saturday, now)
+    assert alerts.count() == 5
+    assert len(alerts[1:3]) == 2
     with pytest.raises(InvalidFields):
         silences.preview_alerts({}, ADMIN, saturday, now)
 
@@ -193,8 +197,8 @@ def test_preview_lists_alerts_covered_within_recurring_windows(site: None) -> No
 def test_preview_lists_visible_alerts_only(site: None) -> None:
     caller = site_a_caller()
     create_alerts(create_notifying_rule(), *create_devices(1, "site a"), *create_devices(2, prefix="other"))
-    found = silences.preview_alerts({"levels": ["warning"]}, caller, timezone.now() - timedelta(days=1))
-    assert [one.device_name for one in found] == ["device_0000"]
+    alerts = silences.preview_alerts({"levels": ["warning"]}, caller, timezone.now() - timedelta(days=1))
+    assert [alert.device_name for alert in alerts] == ["device_0000"]
 
 
 def test_restricted_caller_silences_visible_devices_only(site: None) -> None:
@@ -266,10 +270,10 @@ def test_expiring_silences_are_listed(site: None) -> None:
 
 
 def test_covering_silences_of_2000_alerts_take_two_queries(site: None, django_assert_num_queries: Any) -> None:
-    made = create_alerts(create_notifying_rule(), *create_devices(2000, "site a"))
+    alerts = create_alerts(create_notifying_rule(), *create_devices(2000, "site a"))
     for number in range(50):
         create_silence(device_groups=[f"site {number}"])
     create_silence(device_groups=["site a"])
     pks = list(Alert.objects.values_list("pk", flat=True))
     with django_assert_num_queries(2):
-        assert len(silences.find_covering(pks, timezone.now())) == len(made)
+        assert len(silences.find_covering(pks, timezone.now())) == len(alerts)

@@ -87,7 +87,7 @@ def test_public_address_is_accepted(address: str) -> None:
 
 def test_name_with_one_private_address_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *given: answers)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args: answers)
     with pytest.raises(SendFailed, match="not a public address"):
         send("http://example.com/")
 
@@ -99,9 +99,9 @@ def test_dns_rebinding_does_not_change_the_checked_address(
     settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.1/32"}).networks("X")
     real, asked = socket.getaddrinfo, []
 
-    def rebinding(host: Any, port: Any, *given: Any) -> Any:
+    def rebinding(host: Any, port: Any, *args: Any) -> Any:
         if host != "rebind.example":
-            return real(host, port, *given)
+            return real(host, port, *args)
         asked.append(host)
         return [(2, 1, 6, "", ("127.0.0.1" if len(asked) == 1 else "127.0.0.2", port))]
 
@@ -175,11 +175,11 @@ def test_endless_response_times_out(
     receiver: WebhookReceiver, endless_server_port: int, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "SEND_TIMEOUT", 0.5)
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(SendFailed) as failed:
         send(f"{scheme}://127.0.0.1:{endless_server_port}/")
     assert failed.value.retry
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - started < 3
 
 
 def test_certificate_must_be_trusted_and_match_the_host(
@@ -204,14 +204,14 @@ def test_certificate_must_be_trusted_and_match_the_host(
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, *given: Any) -> None:
+        def log_message(self, *args: Any) -> None:
             pass
 
     real = socket.getaddrinfo
     monkeypatch.setattr(
         socket,
         "getaddrinfo",
-        lambda host, *given: real("127.0.0.1" if host.endswith(".example") else host, *given),
+        lambda host, *args: real("127.0.0.1" if host.endswith(".example") else host, *args),
     )
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -255,7 +255,7 @@ def test_private_webhook_url_is_rejected_on_create_and_change(site: None, settin
         ({"kind": "action", "action": "log_alert", "name": " ", "gather_seconds": -1}, ["name", "gather_seconds"]),
         ({"kind": "action", "action": "log_alert", "name": "taken"}, ["name"]),
     ],
-    ids=lambda given: "-".join(given) if isinstance(given, list) else None,
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
 def test_invalid_channel_is_rejected_with_errors_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
     channel_lifecycle.create_channel({"name": "taken", "kind": "action", "action": "log_alert"}, "user:admin")
