@@ -43,7 +43,8 @@ export function drawThresholds(plot, overlay, scale, colours) {
     ctx.lineWidth = 1.5 * ratio;
     ctx.setLineDash(threshold.recovery ? [4 * ratio, 4 * ratio] : []);
     line(ctx, bbox.left, y, bbox.left + bbox.width, y);
-    write(ctx, threshold.text, bbox.left + 6 * ratio, y + (threshold.recovery ? 14 : -5) * ratio, threshold.recovery ? colours.axis : colours.limit, colours, ratio);
+    const [below, colour] = threshold.recovery ? [14, colours.axis] : [-5, colours.limit];
+    write(ctx, threshold.text, bbox.left + 6 * ratio, y + below * ratio, colour, colours, ratio);
   }
   for (const span of overlay.spans) drawSpan(plot, span, colours, ratio);
   for (const mark of overlay.marks ?? []) drawMark(plot, mark, scale, colours, ratio);
@@ -69,7 +70,8 @@ function drawSpan(plot, span, colours, ratio) {
   if (to < bbox.left || from > bbox.left + bbox.width) return;
   const left = Math.max(bbox.left, from);
   ctx.fillStyle = colours.levels[span.level];
-  ctx.fillRect(left, bbox.top + bbox.height - SPAN_HEIGHT * ratio, Math.max(2 * ratio, Math.min(to, bbox.left + bbox.width) - left), SPAN_HEIGHT * ratio);
+  const spanWidth = Math.max(2 * ratio, Math.min(to, bbox.left + bbox.width) - left);
+  ctx.fillRect(left, bbox.top + bbox.height - SPAN_HEIGHT * ratio, spanWidth, SPAN_HEIGHT * ratio);
   ctx.strokeStyle = colours.axis;
   ctx.lineWidth = ratio;
   ctx.setLineDash([2 * ratio, 3 * ratio]);

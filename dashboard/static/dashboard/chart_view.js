@@ -253,8 +253,8 @@ export class ChartView extends EventTarget {
   drawLegend() {
     const template = (series) => {
       const item = document.createElement("li");
-      const swatch = `<svg class="swatch s${series.number}" viewBox="0 0 20 12" aria-hidden="true"><line ${series.number > 4 ? 'class="dash" ' : ""}x1="1" x2="19" y1="6" y2="6"/></svg>`;
-      item.innerHTML = swatch;
+      const line = `<line ${series.number > 4 ? 'class="dash" ' : ""}x1="1" x2="19" y1="6" y2="6"/>`;
+      item.innerHTML = `<svg class="swatch s${series.number}" viewBox="0 0 20 12" aria-hidden="true">${line}</svg>`;
       if (this.series.length > 1) item.append(`${series.number}`);
       item.append(document.createElement("span"), document.createElement("b"));
       item.children[1].textContent = series.name;

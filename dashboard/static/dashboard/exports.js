@@ -144,7 +144,9 @@ function showJobs(jobs, below) {
     const previous = jobsById.get(job.id);
     jobsById.set(job.id, job);
     show(row, job, jobsUrl);
-    if (previous && isUnfinished(previous) && !isUnfinished(job)) announce.textContent = `${row.querySelector(".what").textContent}: ${row.querySelector(".st").textContent}`;
+    if (previous && isUnfinished(previous) && !isUnfinished(job)) {
+      announce.textContent = `${row.querySelector(".what").textContent}: ${row.querySelector(".st").textContent}`;
+    }
   }
 }
 

@@ -110,7 +110,10 @@ export class Live extends EventTarget {
     const idle = (Date.now() - (this.pointsAt ?? this.openedAt)) / 1000;
     if (idle > 15) text.textContent = `Live, no data for ${durationText(idle)}`;
     else if (this.behind === undefined) text.textContent = "Live";
-    else text.textContent = this.behind < 10_000 ? `Live, ${(this.behind / 1000).toFixed(1)}\u00a0s behind` : `Live, ${durationText(this.behind / 1000)} behind`;
+    else {
+      const seconds = this.behind / 1000;
+      text.textContent = `Live, ${seconds < 10 ? `${seconds.toFixed(1)}\u00a0s` : durationText(seconds)} behind`;
+    }
   }
 }
 

@@ -73,7 +73,8 @@ export class NamePicker extends EventTarget {
       const query = new URLSearchParams({ q: this.input.value.trim() });
       this.addParameters(query);
       const { names } = await getJson(`${this.box.dataset.source}?${query}`).catch(() => ({ names: [] }));
-      this.suggestions.replaceChildren(...names.filter((name) => !this.names.includes(name)).map((name) => Object.assign(document.createElement("option"), { value: name })));
+      const suggested = names.filter((name) => !this.names.includes(name));
+      this.suggestions.replaceChildren(...suggested.map((name) => Object.assign(document.createElement("option"), { value: name })));
     }, DELAY_MS);
   }
 }

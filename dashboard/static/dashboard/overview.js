@@ -14,7 +14,8 @@ else awaitFirst();
 /** Reload the page with the first point that a chart can show. */
 function awaitFirst() {
   const live = new Live({ everyMs: 500 });
-  live.addEventListener("points", ({ detail }) => { if (detail.some(([, , , value]) => typeof value === "number" || typeof value === "boolean")) location.reload(); });
+  const isDrawable = ([, , , value]) => typeof value === "number" || typeof value === "boolean";
+  live.addEventListener("points", ({ detail }) => { if (detail.some(isDrawable)) location.reload(); });
 }
 
 function start() {

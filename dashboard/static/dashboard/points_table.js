@@ -24,7 +24,8 @@ export function fill(element, series, { start, end }) {
   const newest = [...moments.keys()].sort((a, b) => b - a);
   const table = document.createElement("table");
   table.className = "tbl tight";
-  const caption = cell("caption", newest.length > MAX_ROWS ? `The newest ${MAX_ROWS} of ${newest.length.toLocaleString("en")} points in time in view` : `${newest.length} points in time in view`, "vh");
+  const count = newest.length > MAX_ROWS ? `The newest ${MAX_ROWS} of ${newest.length.toLocaleString("en")}` : newest.length;
+  const caption = cell("caption", `${count} points in time in view`, "vh");
   const head = document.createElement("tr");
   head.append(cell("th", "Time"), ...series.map((line) => cell("th", line.name, "num")));
   table.append(caption, document.createElement("thead"), document.createElement("tbody"));

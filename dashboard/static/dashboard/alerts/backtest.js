@@ -23,7 +23,8 @@ export class Backtest {
     write("devices", new Set(result.subjects.filter(({ firings: count }) => count).map((subject) => subject.device_id)).size);
     write("points", result.points);
     const incomplete = result.incomplete.length ? ` Incomplete: ${result.incomplete.join("; ")}.` : "";
-    this.showStatus((firings.length ? `Replayed in ${durationOf(result.milliseconds)}.` : `No alert would have opened. Replayed in ${durationOf(result.milliseconds)}.`) + incomplete);
+    const outcome = firings.length ? "" : "No alert would have opened. ";
+    this.showStatus(`${outcome}Replayed in ${durationOf(result.milliseconds)}.${incomplete}`);
     this.card.querySelector("#backtest-result").hidden = false;
     this.draw(result, start, end, level);
     this.list(firings, end);
@@ -38,7 +39,8 @@ export class Backtest {
     const series = new Series({ name: line.metric_name, kind: "number", unit: "" }, 1);
     series.replace(line.times, line.values);
     const drawn = firingsOf(result, line);
-    const thresholdLine = (value, text, recovery = false) => (typeof value === "number" ? [{ value, text: `${text} ${numberText(value)}`, recovery }] : []);
+    const thresholdLine = (value, text, recovery = false) =>
+      typeof value === "number" ? [{ value, text: `${text} ${numberText(value)}`, recovery }] : [];
     this.chart.overlay = {
       thresholds: [...thresholdLine(line.threshold, "Threshold"), ...thresholdLine(line.clear_threshold, "Recovery threshold", true)],
       band: null,
@@ -55,7 +57,12 @@ export class Backtest {
       const from = Date.parse(firing.start_time);
       const duration = durationText(((firing.end_time ? Date.parse(firing.end_time) : end) - from) / 1000);
       const row = document.createElement("tr");
-      row.append(cell("th", momentText(from)), cell("td", firing.device_id), cell("td", firing.end_time ? duration : `${duration} (open)`, "num"), cell("td", typeof firing.peak === "number" ? numberText(firing.peak) : "no data", "num p2"));
+      row.append(
+        cell("th", momentText(from)),
+        cell("td", firing.device_id),
+        cell("td", firing.end_time ? duration : `${duration} (open)`, "num"),
+        cell("td", typeof firing.peak === "number" ? numberText(firing.peak) : "no data", "num p2"),
+      );
       return row;
     }));
   }
