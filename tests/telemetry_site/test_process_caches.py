@@ -13,7 +13,7 @@ PACKAGES = ("telemetry_site", "dashboard", "alerts", "ingest", "metrics", "rest"
 # Module variables with state that no reset needs to empty.
 RESOURCES = {  # closed or stopped by their owner, or set once at the start
     "metrics.alert_summary._alert_summary",
-    "metrics.audit.rows.watched",
+    "metrics.audit.model_changes.watched_models",
     "metrics.storage.connection._pools",
     "metrics.storage.series_registry._NO_ROWS",
     "metrics.storage.write.writer.commit_listeners",
@@ -27,7 +27,7 @@ RESOURCES = {  # closed or stopped by their owner, or set once at the start
 }
 # Constructors of values that remember nothing, or that only synchronize threads.
 STATELESS_CALLS = {
-    "AuthMiddlewareStack", "BoundedSemaphore", "ContextVar", "Decoder", "Encoder", "FastLane", "Lock",
+    "AuthMiddlewareStack", "BoundedSemaphore", "ContextVar", "Decoder", "Encoder", "FastLane", "Library", "Lock",
     "ProtocolTypeRouter", "ThreadPoolExecutor", "TypeVar", "build_opener", "database_sync_to_async",
     "get_asgi_application", "getLogger", "operation", "urlsplit",
 }  # fmt: skip
