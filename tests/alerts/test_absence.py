@@ -112,6 +112,7 @@ def test_resolved_absence_alert_opens_again_only_for_a_new_absence(
     assert silent() == [("boiler", "resolved"), ("boiler", "active")]
 
 
+@pytest.mark.slow
 def test_5000_absent_devices_open_alerts_in_one_step(site: None, create_cpu_rule: Make, evaluator: Evaluator) -> None:
     created = datetime.now(UTC) - timedelta(seconds=60)
     Device.objects.bulk_create(

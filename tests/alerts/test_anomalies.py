@@ -40,6 +40,7 @@ def store_states(evaluator: Evaluator) -> None:
         evaluator.detector.store()
 
 
+@pytest.mark.slow
 def test_anomaly_opens_an_alert_with_the_expected_range(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
@@ -59,6 +60,7 @@ def test_anomaly_opens_an_alert_with_the_expected_range(
     assert "expected" in alert.message
 
 
+@pytest.mark.slow
 def test_learnt_state_is_used_by_the_next_evaluator(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
@@ -80,6 +82,7 @@ def test_learnt_state_is_used_by_the_next_evaluator(
     assert Alert.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_anomaly_during_downtime_opens_an_alert_when_evaluation_continues(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
@@ -97,6 +100,7 @@ def test_anomaly_during_downtime_opens_an_alert_when_evaluation_continues(
     assert Alert.objects.get().value >= 400
 
 
+@pytest.mark.slow
 def test_anomaly_before_the_rule_does_not_suppress_later_ones(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
@@ -111,6 +115,7 @@ def test_anomaly_before_the_rule_does_not_suppress_later_ones(
     assert Alert.objects.get().value == 900
 
 
+@pytest.mark.slow
 def test_state_of_an_unwatched_series_is_stored_and_reused_by_the_next_rule(
     gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
@@ -155,6 +160,7 @@ def test_training_reads_the_newest_points_of_a_dense_series(
         assert (len(times), int(times[0]) > start, int(times[-1]) < end) == (9, True, True)
 
 
+@pytest.mark.slow
 def test_api_returns_expected_range_and_anomalies(
     gateway: ApiClient, reader: ApiClient, stranger: ApiClient, site: None
 ) -> None:

@@ -187,6 +187,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     return fields
 
 
+@pytest.mark.slow
 @given(written=st.lists(documents(), min_size=1, max_size=4))
 @settings(
     max_examples=25,
@@ -402,6 +403,7 @@ silences:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -100,6 +100,7 @@ def test_values_equal_live_evaluation_for_any_batch_size(furnace: None, monkeypa
     assert seconds(tried(trigger_count=2, cooldown_minutes=1)) == seconds(whole) == [(240, 360), (3060, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "counted", "average", "slope", "forecast"])
 def test_backtest_equals_live_alerts(
     admin: ApiClient, evaluator: Evaluator, create_cpu_rule: Callable[..., Rule], kind: str
@@ -185,6 +186,7 @@ def waves(site: None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
+@pytest.mark.slow
 def test_anomalies_equal_those_of_each_series_alone(
     waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +208,7 @@ def test_anomalies_equal_those_of_each_series_alone(
         np.testing.assert_allclose(together.values, alone.score[-144:], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_value_outside_the_expected_range_is_not_recovered(
     waves: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:

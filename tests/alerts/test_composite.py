@@ -56,6 +56,7 @@ def listed(joined: Signal) -> list[tuple[int, bool, bool]]:
     return list(zip(joined.times.tolist(), joined.breach.tolist(), joined.recovered.tolist(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", ["and", "or"])
 @settings(deadline=None)
 @given(said=st.tuples(SAID, SAID, SAID).map(list), cuts=st.lists(st.integers(0, 61), max_size=5))
@@ -89,6 +90,7 @@ def test_point_behind_another_metric_counts_from_the_joined_time() -> None:
     assert listed(join(spec, joined, [signal([]), signal([(9, "breach")])])) == [(10 * SECOND, True, False)]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     times=st.lists(st.integers(1, 100), unique=True).map(sorted), expected=st.integers(1, 20), grace=st.integers(0, 5)

@@ -58,6 +58,7 @@ def missing_peak(values: Floats, at: int) -> None:
     values[at - 48 : at + 72] = 50 + np.random.default_rng(7).normal(0, 1, 120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "fitting"),
     [
@@ -82,6 +83,7 @@ def test_anomaly_in_a_daily_series_is_marked_with_a_reason(change: Any, fitting:
     assert any(re.search(fitting, text) for text in texts), texts
 
 
+@pytest.mark.slow
 def test_new_level_notifies() -> None:
     times, values = days(10)
     shift(values, 8 * A_DAY)
@@ -90,6 +92,7 @@ def test_new_level_notifies() -> None:
     assert found.score[8 * A_DAY : 8 * A_DAY + 12].max() >= NOTIFY_SCORE
 
 
+@pytest.mark.slow
 def test_expected_range_follows_the_time_of_day() -> None:
     times, values = days(9)
     found = judged(times, values)
@@ -100,6 +103,7 @@ def test_expected_range_follows_the_time_of_day() -> None:
     assert found.low[noon] > found.high[midnight]
 
 
+@pytest.mark.slow
 def test_stationary_noise_rarely_notifies() -> None:
     _, notifications = count_alarms(interval=300, days=14, series=2, seed=3)
     assert notifications.shape == (len(SHAPES), 2)
@@ -107,6 +111,7 @@ def test_stationary_noise_rarely_notifies() -> None:
     assert notifications.sum() <= 3
 
 
+@pytest.mark.slow
 def test_restored_state_gives_the_same_results() -> None:
     times, values = days(5)
     for cut in (0, 1, EARLY - 1, EARLY, 1000):
@@ -141,6 +146,7 @@ def test_invalid_state_is_rejected(damage: Any) -> None:
     assert len(state) <= 20_000
 
 
+@pytest.mark.slow
 def test_reused_slot_starts_empty() -> None:
     detector = Detector(1)
     slot = detector.add()
@@ -151,6 +157,7 @@ def test_reused_slot_starts_empty() -> None:
     assert_same(detector.run(slot, times, values), judged(times, values))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_series_together_equal_each_alone(data: st.DataObject) -> None:
@@ -179,6 +186,7 @@ def test_series_together_equal_each_alone(data: st.DataObject) -> None:
         assert_same(Detection(*columns), judgement)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 700), st.integers(0, 2**32))
 def test_scores_do_not_depend_on_later_points(cut: int, seed: int) -> None:
@@ -208,6 +216,7 @@ TIMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", TIMES)
 @pytest.mark.parametrize("kind", AWKWARD)
 def test_any_values_get_finite_scores(kind: str, clock: str) -> None:
@@ -222,6 +231,7 @@ def test_any_values_get_finite_scores(kind: str, clock: str) -> None:
     assert (found.reason[found.score < MARK_SCORE] == 0).all()
 
 
+@pytest.mark.slow
 def test_constant_series_is_marked_only_at_changes() -> None:
     values = np.full(900, 45.0)
     times = BEGIN + 5 * MINUTE * np.arange(900)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ class Oracle:
         return True
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     said=POINTS,

@@ -24,6 +24,8 @@ from tests.alerts.site_notifications import MAX_DELAY, connect_to_database, crea
 from tests.telemetry_site.site_process import Site, free_port, wait_until
 from tests.telemetry_site.test_up import leftover
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"TELEMETRY_ALLOW_PRIVATE_WEBHOOKS": "127.0.0.0/8", "TELEMETRY_HOST_COLLECTOR": "off"}
 KILLS = 5
 FAULT_DELAY = 5.0  # seconds to the notification in spite of a fault

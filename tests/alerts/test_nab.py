@@ -65,6 +65,7 @@ def test_tallies_add_up_and_score_nothing_without_windows() -> None:
     assert AlarmScore().score(STANDARD) is None
 
 
+@pytest.mark.slow
 def test_recordings_score_above_the_minimum() -> None:
     found, spans = nab.read_recordings(RECORDINGS), nab.read_windows(RECORDINGS)
     assert spans is not None
@@ -77,6 +78,7 @@ def test_recordings_score_above_the_minimum() -> None:
     assert 0.3 * notified.windows <= len(notified.caught) < len(marked.caught)
 
 
+@pytest.mark.slow
 def test_command_writes_a_score_for_each_row(tmp_path: Path) -> None:
     source = tmp_path / "in" / "data"
     shutil.copytree(RECORDINGS / "artificialWithAnomaly", source / "artificialWithAnomaly")

@@ -132,6 +132,7 @@ def test_routes_add_channels_by_level_and_group_without_duplicates(receiver: Web
     ]
 
 
+@pytest.mark.slow
 def test_5000_alerts_are_one_delivery_within_two_seconds(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     rule = create_notifying_rule()
@@ -328,6 +329,7 @@ def test_late_success_is_recorded_and_late_failure_is_not(receiver: WebhookRecei
     assert AlertEvent.objects.filter(kind=EventKind.NOTIFIED).count() == 1
 
 
+@pytest.mark.slow
 def test_concurrent_senders_send_each_delivery_once(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_webhook(receiver.url, "second")
@@ -386,6 +388,7 @@ def test_slow_channel_does_not_delay_others(receiver: WebhookReceiver) -> None:
         thread.join(10)
 
 
+@pytest.mark.slow
 def test_sender_recovers_from_a_lost_database_connection(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     (device,) = create_devices(1)

@@ -148,6 +148,7 @@ def test_devices_over_a_minute_apart_do_not_co_occur() -> None:
 # --- chance, order, size ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(40, 2, 2), (400, 3, 2), (2_000, 10, 10), (20_000, 50, 200), (20_000, 5, 2000)])
 def test_random_alerts_have_no_pattern_but_flapping(shape: tuple[int, int, int]) -> None:
     for seed in range(10):
@@ -187,6 +188,7 @@ rows_of_few = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(rows=rows_of_few, shuffle=st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
 def test_patterns_do_not_depend_on_alert_order(rows: list[AlertRow], shuffle: Any) -> None:
@@ -220,6 +222,7 @@ def test_flapping_equals_reference_count(rows: list[AlertRow]) -> None:
     } == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1000, 10_000), (50, 100), (1000, 20)], ids=["fleet", "few", "storm"])
 def test_detection_in_200_000_alerts_takes_under_five_seconds(shape: tuple[int, int]) -> None:
     alerts = make_random_columns(3, MAX_ALERTS, *shape, days=1 if shape == (1000, 20) else 30)

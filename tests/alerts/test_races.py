@@ -213,10 +213,12 @@ def raced(race: Race) -> None:
     check_notices()
 
 
+@pytest.mark.slow
 def test_concurrent_open_recover_acknowledge_and_silence_keep_alerts_consistent(crowd: None) -> None:
     raced(Race())
 
 
+@pytest.mark.slow
 def test_two_concurrent_evaluators_keep_alerts_consistent(crowd: None, gateway: ApiClient) -> None:
     race = Judged(gateway)
     raced(race)

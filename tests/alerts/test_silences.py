@@ -269,6 +269,7 @@ def test_expiring_silences_are_listed(site: None) -> None:
     assert list(silences.list_expiring(timedelta(hours=1), timezone.now())) == [soon]
 
 
+@pytest.mark.slow
 def test_covering_silences_of_2000_alerts_take_two_queries(site: None, django_assert_num_queries: Any) -> None:
     alerts = create_alerts(create_notifying_rule(), *create_devices(2000, "site a"))
     for number in range(50):

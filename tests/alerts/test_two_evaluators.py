@@ -84,6 +84,7 @@ def test_points_before_the_first_evaluator_are_evaluated(gateway: ApiClient, cre
     assert Alert.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_two_evaluators_without_lock_open_and_notify_each_alert_once(
     gateway: ApiClient, watched: WebhookReceiver
 ) -> None:
@@ -99,6 +100,7 @@ def test_two_evaluators_without_lock_open_and_notify_each_alert_once(
     assert sum(evaluators.replaced.values()) > 0  # otherwise there was no race
 
 
+@pytest.mark.slow
 def test_other_evaluator_takes_over_a_lost_lock(gateway: ApiClient, watched: WebhookReceiver) -> None:
     woken = threading.Event()
     evaluations = [EvaluationLoop(woken) for _ in range(2)]
@@ -127,6 +129,7 @@ def test_other_evaluator_takes_over_a_lost_lock(gateway: ApiClient, watched: Web
     check(watched, ROUNDS)
 
 
+@pytest.mark.slow
 def test_lock_is_taken_from_a_frozen_evaluator_and_not_from_a_slow_one(
     site: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def of_day(number: int) -> slice:
     return slice(number * 96, (number + 1) * 96)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "day", "side"),
     [("a Sunday like a Monday", SUNDAY, "above"), ("a Wednesday like a Sunday", WEDNESDAY, "below")],
@@ -65,6 +66,7 @@ def test_weekday_with_the_wrong_profile_notifies_within_three_hours(change: str,
         assert any(f"{side} the range of this hour of the week in 3 weeks" in text for text in texts), texts
 
 
+@pytest.mark.slow
 def test_regular_weeks_notify_nothing() -> None:
     for found in judged("nothing"):
         assert found.score[21 * 96 :].max() < NOTIFY_SCORE
@@ -81,6 +83,7 @@ def test_expected_range_follows_the_hour_of_the_week() -> None:
         assert inside[21 * 96 :].mean() > 0.9
 
 
+@pytest.mark.slow
 def test_week_without_points_keeps_the_profile() -> None:
     times, values = weeks({}, 1)
     there = ((times - MONDAY) // DAY < 22) | ((times - MONDAY) // DAY >= 31)
@@ -89,6 +92,7 @@ def test_week_without_points_keeps_the_profile() -> None:
     assert (found.high[day == LAST_SUNDAY] - found.low[day == LAST_SUNDAY + 1]).mean() < 0
 
 
+@pytest.mark.slow
 def test_series_with_equal_days_is_not_weekly() -> None:
     [found] = together([weeks({}, 1, weekend=1)])
     assert not any("of the week" in reason_text(int(code)) for code in found.reason)
@@ -96,6 +100,7 @@ def test_series_with_equal_days_is_not_weekly() -> None:
     assert np.median(np.abs(found.high[sunday] - found.high[monday])) < 5
 
 
+@pytest.mark.slow
 def test_weekly_profile_survives_a_restart() -> None:
     times, values = weeks({SUNDAY: 0}, 0)
     cut = SUNDAY * 96 + 2

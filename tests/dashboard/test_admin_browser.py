@@ -8,6 +8,8 @@ from playwright.sync_api import expect
 from metrics.models import Device, DeviceGroup, MetricDefinition
 from tests.dashboard.conftest import PHONE, BrowserPage, sign_in
 
+pytestmark = pytest.mark.slow
+
 PAGES = (
     "/admin/", "/admin/metrics/device/", "/admin/metrics/device/add/", "/admin/metrics/devicegroup/",
     "/admin/metrics/devicegroup/add/", "/admin/metrics/metricdefinition/", "/admin/metrics/metricdefinition/1/change/",

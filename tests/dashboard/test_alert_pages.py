@@ -73,6 +73,7 @@ class TestInbox:
         for view, expected in (("active", ["free"]), ("acknowledged", ["taken"]), ("resolved", ["over"]), ("mine", [])):
             assert row_titles(client.get(f"/alerts/?view={view}").content.decode()) == expected
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("query", "found"),
         [
@@ -100,6 +101,7 @@ class TestInbox:
         alert_actions.assign(queryset_of(open_alert(rule, "d-owned", "owned")), "user:ana", "user:mei")
         assert sorted(row_titles(client.get(f"/alerts/?{query}").content.decode())) == found
 
+    @pytest.mark.slow
     def test_incident_is_one_row_with_its_worst_alert_first(self, client: Client, rule: Rule):
         incident = Incident.objects.create(cause="group:mill", title="Mill is silent")
         for n in range(25):
@@ -111,6 +113,7 @@ class TestInbox:
         client.post("/alerts/act/", {"acknowledge": incident.incident_id})
         assert Alert.objects.filter(status=Status.ACKNOWLEDGED).count() == 25
 
+    @pytest.mark.slow
     def test_shadow_alerts_are_hidden_and_late_alerts_are_tagged(self, client: Client, rule: Rule):
         open_alert(rule, "a", "of a shadow", shadow=True)
         over = {"status": Status.RESOLVED, "resolution": Resolution.RETROACTIVE, "resolved_at": timezone.now()}
@@ -118,6 +121,7 @@ class TestInbox:
         page = client.get("/alerts/").content.decode()
         assert row_titles(page) == ["came late"] and "late data" in page and "<title>Alerts" in page
 
+    @pytest.mark.slow
     def test_inbox_pages_contain_every_alert(self, client: Client, rule: Rule):
         levels = Level.values
         expected = [
@@ -132,6 +136,7 @@ class TestInbox:
         assert sorted(seen) == sorted(expected) and len(seen) == 120
         assert [int(words.split()[1]) % 5 for words in seen] == sorted([n % 5 for n in range(120)], reverse=True)
 
+    @pytest.mark.slow
     def test_number_of_queries_does_not_grow_with_alerts(self, client: Client, rule: Rule):
         incident = Incident.objects.create(cause="rule", title="Many")
         for n in range(60):
@@ -152,6 +157,7 @@ class TestInbox:
 
 
 class TestWhoSeesWhat:
+    @pytest.mark.slow
     def test_viewer_sees_alerts_of_own_groups_and_no_actions(self, visible_alert: Alert, hidden_alert: Alert):
         viewer = client_of("v")
         page = viewer.get("/alerts/").content.decode()
@@ -162,6 +168,7 @@ class TestWhoSeesWhat:
         assert set(response["alerts"]) == {visible_alert.alert_id} and response["newer"] == 1
         assert viewer.post("/alerts/act/", {"verb": "resolve", "alert": visible_alert.alert_id}).status_code == 403
 
+    @pytest.mark.slow
     def test_operator_changes_only_visible_alerts(self, visible_alert: Alert, hidden_alert: Alert):
         operator = client_of("o", operates=True)
         sent = {"verb": "resolve", "alert": [visible_alert.alert_id, hidden_alert.alert_id], "note": "Door was open."}

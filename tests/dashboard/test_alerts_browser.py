@@ -12,6 +12,8 @@ from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import BrowserPage, in_thread, sign_in
 from tests.dashboard.factories import open_alert, queryset_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def rule(site: None) -> Rule:

@@ -7,6 +7,8 @@ from playwright.sync_api import Browser, expect
 
 from tests.dashboard.conftest import BrowserPage, open_page
 
+pytestmark = pytest.mark.slow
+
 QUERY = "/api/v1/telemetry/query"
 TIMEOUT_MS = 30_000  # the schema is generated at the first request
 

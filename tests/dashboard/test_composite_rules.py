@@ -239,6 +239,7 @@ def test_sentence_describes_every_kind_of_condition(site: None):
 
 
 class TestInTheBrowser:
+    @pytest.mark.slow
     def test_row_shows_the_inputs_of_its_kind(self, client: Client, desktop: BrowserPage):
         sign_in(desktop, f"/rules/{in_thread(create_rule, [WARM, ANOMALOUS, FORECAST]).rule_id}/")
         rows = desktop.page.locator("#conditions > li")
@@ -256,6 +257,7 @@ class TestInTheBrowser:
         desktop.page.get_by_role("button", name="Save as version 2").click()
         expect(desktop.page.get_by_text("No changes to save.")).to_be_visible()
 
+    @pytest.mark.slow
     def test_conditions_are_added_removed_backtested_and_saved(
         self, client: Client, admin: ApiClient, desktop: BrowserPage
     ):

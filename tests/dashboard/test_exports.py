@@ -51,6 +51,7 @@ def test_page_and_suggestions_require_login(client: Client, rooms: None):
     assert 'data-chosen="cold-room-07"' in page and 'data-chosen="&quot;&gt;x"' in page
 
 
+@pytest.mark.slow
 def test_export_is_created_followed_and_downloaded(desktop: BrowserPage, rooms: None):
     sign_in(desktop, PAGE)
     expect(desktop.page.get_by_text("No exports yet")).to_be_visible()
@@ -71,6 +72,7 @@ def test_export_is_created_followed_and_downloaded(desktop: BrowserPage, rooms: 
     assert len(found) == 60 and {one["unit"] for one in found} == {"°C"}
 
 
+@pytest.mark.slow
 def test_progress_is_updated_and_an_export_is_cancelled(desktop: BrowserPage, rooms: None):
     sign_in(desktop, PAGE)
     choose(desktop, ["cold-room-07"], ["temperature", "humidity"])
@@ -88,6 +90,7 @@ def test_progress_is_updated_and_an_export_is_cancelled(desktop: BrowserPage, ro
     expect(desktop.page.get_by_text("No exports yet")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_errors_are_shown_at_their_inputs(desktop: BrowserPage, rooms: None):
     sign_in(desktop, PAGE)
     desktop.page.get_by_role("button", name="Export", exact=True).click()
@@ -110,6 +113,7 @@ def test_errors_are_shown_at_their_inputs(desktop: BrowserPage, rooms: None):
     desktop.console_errors.clear()
 
 
+@pytest.mark.slow
 def test_aggregated_export_has_an_interval_and_failed_export_a_reason(desktop: BrowserPage, rooms: None):
     sign_in(desktop, PAGE)
     expect(desktop.page.locator("#interval")).to_be_disabled()
@@ -130,6 +134,7 @@ def test_aggregated_export_has_an_interval_and_failed_export_a_reason(desktop: B
     expect(desktop.page.locator("#list tbody tr").nth(1)).to_contain_text("Ready")
 
 
+@pytest.mark.slow
 def test_names_are_suggested_while_typing(desktop: BrowserPage, rooms: None):
     sign_in(desktop, PAGE)
     desktop.page.locator("#device").press_sequentially("room-0")
@@ -153,6 +158,7 @@ def test_names_are_suggested_while_typing(desktop: BrowserPage, rooms: None):
     expect(desktop.page.get_by_text("No exports yet")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_failed_refresh_is_shown_and_retried(desktop: BrowserPage, rooms: None):
     sign_in(desktop, PAGE)
     choose(desktop, ["cold-room-07"], ["temperature"])
@@ -166,6 +172,7 @@ def test_failed_refresh_is_shown_and_retried(desktop: BrowserPage, rooms: None):
     desktop.console_errors.clear()  # of the aborted requests
 
 
+@pytest.mark.slow
 def test_pages_fit_the_width_of_a_phone(phone: BrowserPage, rooms: None):
     sign_in(phone, PAGE)
     choose(phone, ["cold-room-07", "cold-room-08" * 9], ["temperature", "humidity"])

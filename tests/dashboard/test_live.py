@@ -138,6 +138,7 @@ def test_deleted_session_closes_the_socket(admin_session: ApiClient, monkeypatch
         assert socket.close_code == consumers.NOT_SIGNED_IN
 
 
+@pytest.mark.slow
 def test_idle_socket_stays_open(admin_session: ApiClient, gateway: ApiClient, monkeypatch: pytest.MonkeyPatch):
     """The default Channels layer closes consumers that are idle for 5 s under redis-py 8."""
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 5.5)
@@ -149,6 +150,7 @@ def test_idle_socket_stays_open(admin_session: ApiClient, gateway: ApiClient, mo
         assert receive(socket, "points")
 
 
+@pytest.mark.slow
 def test_channel_layer_waits_longer_than_five_seconds():
     async def wait_and_receive() -> dict[str, Any]:
         layer = get_channel_layer()
@@ -187,6 +189,7 @@ def test_api_key_in_a_header_is_accepted(gateway: ApiClient, reader: ApiClient, 
         assert receive(socket, "points")["points"][0][:2] == ["cold-room-07", "temperature"]
 
 
+@pytest.mark.slow
 def test_socket_closes_when_its_token_expires(
     site: None, web_port: int, settings: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -217,6 +220,7 @@ def test_socket_closes_when_its_key_or_token_is_revoked(reader: ApiClient, monke
         assert close_code(by_key) == consumers.NOT_SIGNED_IN
 
 
+@pytest.mark.slow
 def test_service_token_opens_one_socket_until_it_expires(
     site: None, web_port: int, settings: Any, monkeypatch: pytest.MonkeyPatch
 ):

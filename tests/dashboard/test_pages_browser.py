@@ -9,6 +9,8 @@ from playwright.sync_api import expect
 from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import PASSWORD, PHONE, BrowserPage, sign_in
 
+pytestmark = pytest.mark.slow
+
 LIVE = re.compile(r"^Live, \d")
 DEVICE = "/devices/cold-room-07/"
 

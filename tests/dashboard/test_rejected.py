@@ -133,6 +133,7 @@ def fixed_definition(battery: Any) -> None:
     battery.save()
 
 
+@pytest.mark.slow
 def test_points_are_replayed_in_a_browser(fixed_definition: None, desktop: BrowserPage, phone: BrowserPage):
     for one in (desktop, phone):
         sign_in(one, "/rejected/")

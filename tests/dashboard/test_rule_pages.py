@@ -179,6 +179,7 @@ class TestList:
             assert words in page
         assert "No rule with" in client.get("/rules/?q=none").content.decode()
 
+    @pytest.mark.slow
     def test_list_has_pages_and_takes_few_queries(self, client: Client, rule: Rule):
         for n in range(120):
             lifecycle.create({"name": f"rule {n:03}", "metric_name": "m", "threshold_value": n}, "user:ana")

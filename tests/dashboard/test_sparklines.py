@@ -142,6 +142,7 @@ class TestWhoSeesWhat:
 
 
 class TestCost:
+    @pytest.mark.slow
     def test_number_of_statements_does_not_grow_with_rows(
         self, rule: Rule, admin: ApiClient, monkeypatch: pytest.MonkeyPatch
     ):
@@ -180,6 +181,7 @@ class TestInTheBrowser:
         open_one = open_alert(rule, "room-7", "Room 7 is too warm", level="critical")
         return [open_one, open_alert(rule, "room-8", "Room 8 is open", metric_name="state", threshold="open")]
 
+    @pytest.mark.slow
     def test_rows_get_sparklines_without_moving(self, rows: list[Alert], desktop: BrowserPage):
         desktop.page.route("**/alerts/sparklines/**", lambda route: held.append(route))
         held: list[Any] = []
@@ -199,6 +201,7 @@ class TestInTheBrowser:
         assert [one.bounding_box() for one in (first, second, first.locator(".age"))] == before
         assert first.locator(".spark").get_attribute("aria-hidden") == "true"
 
+    @pytest.mark.slow
     def test_visible_sparklines_are_refreshed(self, rows: list[Alert], desktop: BrowserPage, gateway: ApiClient):
         sign_in(desktop, "/alerts/")
         desktop.page.clock.install()
@@ -209,6 +212,7 @@ class TestInTheBrowser:
         desktop.page.clock.run_for(61_000)
         expect(path).to_have_attribute("d", re.compile(r"^M[^L]*(L[^L]*){4}$"))
 
+    @pytest.mark.slow
     def test_phone_requests_no_sparklines(self, rows: list[Alert], phone: BrowserPage):
         asked: list[str] = []
         phone.page.on("request", lambda request: asked.append(request.url))

@@ -111,6 +111,7 @@ scalars = st.none() | st.booleans() | st.floats() | st.integers(-(2**60), 2**60)
 events = st.dictionaries(st.sampled_from(["timestamp", "source", "type", "value", "status", "x"]), scalars)
 
 
+@pytest.mark.slow
 @given(events | st.lists(events | scalars, max_size=4))
 def test_any_list_of_events_is_validated_event_by_event(document: Any):
     try:
@@ -298,6 +299,7 @@ def journal_entries(batch_id: str) -> list[dict[str, Any]]:
     return [entry for (text,) in rows for entry in json.loads(text) if entry.get("batch_id") == batch_id]
 
 
+@pytest.mark.slow
 def test_collect_now_stores_a_snapshot_under_its_id(admin: ApiClient, worker: None):
     answer = admin.post("/telemetry/collect", {})
     assert answer.status == 202 and answer.json["success"]
@@ -310,6 +312,7 @@ def test_collect_now_stores_a_snapshot_under_its_id(admin: ApiClient, worker: No
     assert "cpu_percent" in admin.get(f"devices/{entry['device_id']}/metrics").json
 
 
+@pytest.mark.slow
 def test_repeated_collect_task_stores_its_snapshot_once(admin: ApiClient):
     for _ in range(2):
         collect_host("snap_1", "user:mei")
@@ -325,6 +328,7 @@ def test_collect_now_needs_operate_permission(
     assert answer.status == 409 and "TELEMETRY_HOST_COLLECTOR" in answer.json["detail"]
 
 
+@pytest.mark.slow
 def test_collect_now_without_redis_returns_503(admin: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch):
     settings.HOST_COLLECTOR = True
     for name in ("broker_url", "broker_write_url"):

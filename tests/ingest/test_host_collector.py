@@ -403,6 +403,7 @@ def test_full_queue_drops_the_oldest_snapshots_and_logs_it(
     ]
 
 
+@pytest.mark.slow
 def test_queue_of_six_hours_takes_less_than_three_megabytes() -> None:
     import tracemalloc
 
@@ -432,6 +433,7 @@ def start_collector(**variables: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_collector_measures_on_each_tick_in_little_memory_and_stops_at_once(site: Site, key_file: Path) -> None:
     process = start_collector(
         TELEMETRY_URL=site.url, TELEMETRY_DEVICE_ID="this-machine", TELEMETRY_API_KEY_FILE=str(key_file)
@@ -453,6 +455,7 @@ def test_collector_measures_on_each_tick_in_little_memory_and_stops_at_once(site
     assert resident < 30 * 2**20
 
 
+@pytest.mark.slow
 def test_sigterm_stops_the_collector_during_a_pending_request(key_file: Path) -> None:
     silent = socketserver.TCPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)  # never accepts
     address = f"http://127.0.0.1:{silent.server_address[1]}"

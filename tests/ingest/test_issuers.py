@@ -298,6 +298,7 @@ def test_redirects_of_a_key_set_are_not_followed(issuer: IssuerServer, clock: Cl
     assert issuer.asked == 1
 
 
+@pytest.mark.slow
 def test_unresponsive_issuer_delays_no_other_request(
     anonymous: ApiClient, admin: ApiClient, clock: Clock, settings: Any
 ) -> None:

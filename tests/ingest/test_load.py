@@ -306,6 +306,7 @@ def memory_while_running(process: "subprocess.Popen[str]") -> Iterator[int]:
             process.wait(0.02)
 
 
+@pytest.mark.slow
 def test_killed_load_of_a_million_rows_resumes_in_little_memory(tmp_path: Path) -> None:
     path = big_file(tmp_path, 1_000_000)
     ledger = tmp_path / "var" / "loads"
@@ -326,6 +327,7 @@ def test_killed_load_of_a_million_rows_resumes_in_little_memory(tmp_path: Path) 
     assert max(resident) < 200 * 2**20
 
 
+@pytest.mark.slow
 def test_missing_database_prints_one_line_with_a_hint(tmp_path: Path) -> None:
     variables = environment(tmp_path) | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
     done = subprocess.run(

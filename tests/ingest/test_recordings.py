@@ -228,6 +228,7 @@ def test_line_numbers_are_right_after_empty_quoted_and_malformed_rows(
     assert ragged == [(6, "1 cells: the header has 2"), (7, "3 cells: the header has 2")]
 
 
+@pytest.mark.slow
 def test_unclosed_quote_loses_rows_but_not_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b'a,1\nb,"2\n' + b"c,3\n" * 1_000_000)
@@ -237,6 +238,7 @@ def test_unclosed_quote_loses_rows_but_not_the_rest(tmp_path: Path) -> None:
     assert len(rows) > 500_000
 
 
+@pytest.mark.slow
 def test_truncated_gzip_yields_its_rows_and_then_an_error(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv.gz"
     noise = np.random.default_rng(1).random(400_000)

@@ -352,6 +352,7 @@ def expected_reason(metric: str, value: Any, highest: float, open_is: type) -> R
     return None if 0 <= value <= highest else RejectionReason.OUT_OF_BOUNDS
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(SENT, min_size=1, max_size=4), highest=st.integers(0, 150))
 def test_inbox_and_replay_match_a_reference_model(site: None, batches: Any, highest: int):

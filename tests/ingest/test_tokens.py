@@ -184,6 +184,7 @@ def test_forged_token_is_rejected_at_all_endpoints(anonymous: ApiClient, root: A
         assert_unauthorized(ApiClient(anonymous.port, {"X-Api-Key": token}), why)
 
 
+@pytest.mark.slow
 def test_access_token_expires(anonymous: ApiClient, root: Any, settings: Any) -> None:
     settings.ACCESS_TOKEN_SECONDS = 2
     begun = time.time()

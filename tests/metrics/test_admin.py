@@ -183,6 +183,7 @@ def pages_of(model: Any, browser: Client) -> list[str]:
     return pages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", sorted(REGISTERED))
 def test_admin_list_statements_do_not_grow_with_rows(browser: Client, label: str):
     model, make = REGISTERED[label], MAKERS[label]

@@ -95,6 +95,7 @@ def expected(points: list[Point], name: str, low: int, high: int) -> float | Non
 # --- intervals --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     zone=st.sampled_from(ZONES),
@@ -174,6 +175,7 @@ def split_into_pieces(points: list[Point], cuts: list[int]) -> list[Columns]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     points=st.dictionaries(st.tuples(point, st.just(0)).map(lambda pair: pair[0][:2]), point, min_size=1, max_size=60),

@@ -98,6 +98,7 @@ def test_key_deleted_with_its_device_is_recorded(site: None):
     assert sorted(recorded_actions(begun)) == [("deleted", "API key", "boiler"), ("deleted", "device", "boiler")]
 
 
+@pytest.mark.slow
 def test_group_membership_changes_are_recorded_per_user(site: None):
     mei = get_user_model().objects.create_user("mei", password="of some length")
     assert last_entry().became["password"] == "(hidden)"
@@ -138,6 +139,7 @@ def test_devices_created_by_ingestion_are_not_recorded(gateway: ApiClient):
     assert recorded_actions(begun) == []
 
 
+@pytest.mark.slow
 def test_sign_ins_are_recorded_without_unknown_names(site: None):
     get_user_model().objects.create_user("mei", password="of some length")
     client = Client()
@@ -283,6 +285,7 @@ changes = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(change=changes)
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_manipulation_is_detected_at_its_first_entry(entries: Any, change: Any):

@@ -112,6 +112,7 @@ class DamageMachine(StorageMachine):
             assert (series, time) in self.written
 
 
+@pytest.mark.slow
 def test_reads_match_the_model_after_any_order_of_damage_and_restoring(shards, site, monkeypatch):
     monkeypatch.setattr("metrics.storage.merge.point_counts.HOURLY_RETENTION", EVERY_HOUR)
     run_state_machine_as_test(

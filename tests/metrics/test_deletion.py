@@ -340,6 +340,7 @@ def drop_deleted_from_model(storage: FaultStorage) -> None:
     storage.book = {key: value for key, value in storage.book.items() if key[0] in KEPT_SERIES}
 
 
+@pytest.mark.slow
 def test_deletion_killed_before_its_commit_has_no_effect(server: PrivatePostgres, filled: FaultStorage):
     for statement, table in DELETION_STATEMENTS:
         kill_during(server, "worker", (process_steps.delete_by_id, "d"), statement, table)
@@ -349,6 +350,7 @@ def test_deletion_killed_before_its_commit_has_no_effect(server: PrivatePostgres
     assert run_forked(server.database, process_steps.delete_by_id, "d") == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["worker", "postgres"])
 def test_point_deletion_killed_after_any_statement_continues_and_affects_no_other_device(
     server: PrivatePostgres, filled: FaultStorage, victim: str
@@ -488,6 +490,7 @@ class DeletionMachine(RuleBasedStateMachine):
         self.connection.close()
 
 
+@pytest.mark.slow
 def test_reads_match_the_model_after_any_order_of_deletions_writes_and_merges(site):
     run_state_machine_as_test(
         DeletionMachine,

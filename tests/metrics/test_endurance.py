@@ -1,10 +1,14 @@
 """Bounds of tables, cache and memory over eight hours and under a backlog of commits, with every point intact."""
 
+import pytest
+
 from metrics.storage.merge.schedule import FOLLOWER_GRACE, MAX_COMMIT_AGE, RUNS_PER_MERGE
 from metrics.storage.write.journal import PACK_DELAY, PACK_LINES
 from tests.forked_process import Database, run_forked
 from tests.metrics import backlog_load, simulated_hours
 from tests.metrics.simulated_hours import CACHE_BYTES, COMMIT_INTERVAL, HOUR, POINT_INTERVAL, SERIES_COUNT
+
+pytestmark = pytest.mark.slow
 
 MAX_COMMITS = (FOLLOWER_GRACE + MAX_COMMIT_AGE) / COMMIT_INTERVAL + 2  # unmerged, or kept for followers
 MAX_BLOCKS = 3 * (RUNS_PER_MERGE - 1) + 12  # runs of three levels today, day blocks of yesterday

@@ -31,6 +31,8 @@ from tests.metrics.sample_day import END_TEXT, START, START_TEXT, merge_all, poi
 from tests.metrics.test_export_jobs import create_export, download, get_export
 from tests.telemetry_site.site_process import ROOT, free_port, wait_until
 
+pytestmark = pytest.mark.slow
+
 POINT_COUNT = 4_000_000
 MEMORY_LIMIT = 100 * 2**20  # bytes that an export may take over what the process has without
 EXPORT_PARAMETERS = {

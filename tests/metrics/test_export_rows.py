@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ TAGS = st.dictionaries(TEXTS, st.one_of(TEXTS, NUMBERS, st.booleans(), st.none()
 VALUES = st.one_of(NUMBERS, st.booleans(), TEXTS, TAGS, st.lists(TEXTS, max_size=3), st.none())
 
 
+@pytest.mark.slow
 @given(MOMENTS)
 @example([datetime(1970, 1, 1)])
 @example([datetime(2024, 2, 29, 23, 59, 59, 999_999), datetime(2024, 3, 1), datetime(2038, 1, 19, 3, 14, 8, 1)])
@@ -33,6 +35,7 @@ def test_formatted_times_equal_json_responses(moments):
     assert b'["%b"]' % b'","'.join(format_times(micro)) == msgspec.json.encode(times)
 
 
+@pytest.mark.slow
 @given(NAMES, NAMES, st.lists(VALUES, min_size=1, max_size=9), TEXTS, TAGS)
 def test_rows_equal_csv_module_and_json(device, metric, values, unit, tags):
     entries = [write_context(unit or None, tags, None), b""]

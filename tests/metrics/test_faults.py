@@ -19,6 +19,8 @@ from tests.metrics.test_storage import DAY
 from tests.private_postgres import PrivatePostgres
 from tests.telemetry_site.site_process import wait_until
 
+pytestmark = pytest.mark.slow
+
 LOCK = 4711
 WAITS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s"
 LIVES = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"

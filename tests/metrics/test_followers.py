@@ -109,6 +109,7 @@ def wait_until_idle() -> None:
             threading.Event().wait(0.3)
 
 
+@pytest.mark.slow
 def test_followers_see_every_commit_in_order_while_four_writers_are_killed(shards, site):
     followers = [RecordingFollower(), RecordingFollower()]
     merger = threading.Thread(target=merge_until, args=(followers[0].ended,))

@@ -65,6 +65,7 @@ def set_members(members: dict[str, set[str]]) -> dict[str, int]:
     return dict(Series.objects.values_list("device__device_id", "pk"))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     members=st.fixed_dictionaries({name: st.sets(st.sampled_from(DEVICES)) for name in GROUPS}),
@@ -105,6 +106,7 @@ def test_query_by_groups_and_devices_matches_plain_python(site, members, devices
     assert {one.device_id: one.value for one in newest} == {device: points[device, 9] for device in wanted}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     members=st.fixed_dictionaries({name: st.sets(st.sampled_from(DEVICES)) for name in GROUPS}),

@@ -15,6 +15,7 @@ def browser(site) -> Client:
     return client
 
 
+@pytest.mark.slow
 def test_selected_devices_are_added_to_group_and_filterable_by_it(browser):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(150))
     made = create_group("east", ["d3"])
@@ -34,6 +35,7 @@ def test_add_action_without_group_changes_nothing(browser):
     assert "Choose a group" in browser.post("/admin/metrics/device/", sent, follow=True).content.decode()
 
 
+@pytest.mark.slow
 def test_group_list_statements_do_not_grow_with_groups(browser, django_assert_max_num_queries):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(30))
     for number in range(20):

@@ -81,6 +81,7 @@ def test_nobody_overwrites_what_somebody_else_has_changed(plant: ApiClient):
     assert plant.call("DELETE", "groups/plant/7", If_Match=tag).status == 412
 
 
+@pytest.mark.slow
 def test_ten_thousand_devices_move_at_once(plant: ApiClient):
     ids = devices(10_000)
     before = Revision.objects.get().number

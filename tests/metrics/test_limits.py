@@ -125,6 +125,7 @@ async def test_restarted_process_continues_with_the_spent_tokens(site: None):
         assert taken(after, 100, "restarted", slow) == 0
 
 
+@pytest.mark.slow
 async def test_without_redis_each_process_limits_alone_without_delay(tmp_path: Path):
     valkey = PrivateValkey(tmp_path)
     slow = Limit(rate=0.001, burst=20)

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -86,6 +87,7 @@ def latest_values(points: Points) -> dict[str, tuple[int, Any]]:
     }
 
 
+@pytest.mark.slow
 def test_points_of_the_first_schema_read_the_same_after_all_migrations(database: Database) -> None:
     run_forked(database, restore_first_schema)
     written = run_forked(database, read_journal)

@@ -76,6 +76,7 @@ def write(rows):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     commits=st.lists(st.tuples(written, st.sampled_from(["", "young", "everything"])), min_size=1, max_size=4),

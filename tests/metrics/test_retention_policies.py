@@ -186,6 +186,7 @@ class RetentionMachine(RuleBasedStateMachine):
         self.connection.close()
 
 
+@pytest.mark.slow
 def test_metrics_are_kept_by_their_policy_through_any_changes(series, monkeypatch):
     monkeypatch.setattr("metrics.storage.merge.rollups.MIN_POINTS_PER_5M", 0)
     run_state_machine_as_test(

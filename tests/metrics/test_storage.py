@@ -168,6 +168,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.connection.close()
 
 
+@pytest.mark.slow
 def test_reads_match_the_model_after_any_order_of_writes_and_merges(shards, site, monkeypatch):
     monkeypatch.setattr("metrics.storage.merge.point_counts.HOURLY_RETENTION", EVERY_HOUR)
     run_state_machine_as_test(

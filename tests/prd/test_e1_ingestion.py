@@ -64,6 +64,7 @@ def test_e1_us1_ac5_success_is_confirmed_with_200(sender: ApiClient) -> None:
     }
 
 
+@pytest.mark.slow
 def test_e1_us1_ac6_a_single_point_is_answered_within_100_ms(sender: ApiClient) -> None:
     within(0.1, lambda: sender.post(SINGLE, point()))
 
@@ -116,6 +117,7 @@ def test_e1_us2_ac6_every_failed_point_is_listed_with_what_is_wrong(sender: ApiC
     assert all(error["detail"] for error in answer.json["errors"])
 
 
+@pytest.mark.slow
 def test_e1_us2_ac7_a_thousand_points_are_answered_within_500_ms(sender: ApiClient) -> None:
     within(0.5, lambda: sender.post(BATCH, batch(1000)))
 
@@ -145,6 +147,7 @@ def test_e1_us3_ac3_some_devices_may_fail_while_others_succeed(sender: ApiClient
     assert latest(sender, "m0") == 0
 
 
+@pytest.mark.slow
 def test_e1_us3_ac4_ten_devices_with_a_hundred_points_are_answered_within_a_second(sender: ApiClient) -> None:
     within(1.0, lambda: sender.post("bulk", bulk(10, 100)))
 

@@ -168,6 +168,7 @@ def test_e3_us4_ac4_the_answer_is_that_of_a_query(week: ApiClient) -> None:
     assert set(week.get(RANGE).json) == set(week.post("query", question(devices=["device_001"])).json)
 
 
+@pytest.mark.slow
 def test_e3_us4_ac5_a_day_is_answered_within_200_ms(week: ApiClient) -> None:
     within(0.2, lambda: week.get(f"{RANGE}?time_range=24h"))
 

@@ -13,6 +13,8 @@ import psycopg
 import pytest
 import redis
 
+pytestmark = pytest.mark.slow
+
 SERVER = os.environ.get("TEST_DATABASE_URL", "postgresql://root@127.0.0.1:5432/postgres")
 REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 

@@ -187,6 +187,7 @@ def may(answer: ApiResponse) -> bool:
     return answer.status not in (401, 403)
 
 
+@pytest.mark.slow
 def test_every_address_is_closed_to_whoever_is_not_known(anonymous: ApiClient) -> None:
     for route in routes():
         if rights(route) is PUBLIC:
@@ -205,6 +206,7 @@ def test_the_admin_is_closed_to_everybody_but_staff(
             assert "/admin/login/" in answer.headers["Location"]
 
 
+@pytest.mark.slow
 def test_nobody_does_what_is_not_granted_and_everybody_what_is(callers: dict[str, ApiClient]) -> None:
     wrong, rows = [], []
     for route in routes():

@@ -56,6 +56,7 @@ def worker(site: None) -> Iterator[None]:
     thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_request_makes_the_site_fail_or_answer_as_it_does_not_say(

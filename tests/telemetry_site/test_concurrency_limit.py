@@ -158,6 +158,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     running.stop()
 
 
+@pytest.mark.slow
 def test_two_hundred_questions_at_once_are_all_answered_and_cost_little_memory(site: Site) -> None:
     for path, body in build_batches():
         assert site.request("POST", path, body)[0] == 200

@@ -19,6 +19,8 @@ from telemetry_site.embedded.servers import EmbeddedServers
 from telemetry_site.env import InvalidSetting
 from tests.telemetry_site.site_process import ROOT, wait_until
 
+pytestmark = pytest.mark.slow
+
 START = "import sys; from pathlib import Path; from telemetry_site.embedded.servers import EmbeddedServers; "
 START += "EmbeddedServers(Path(sys.argv[1])).start(); print('ready', flush=True); sys.stdin.read()"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers under another account")

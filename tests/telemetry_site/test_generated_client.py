@@ -14,6 +14,8 @@ from django.conf import settings
 from metrics.storage import series_registry
 from tests.conftest import ApiClient
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = Path(settings.BASE_DIR) / "docs" / "openapi.yaml"
 
 

@@ -41,6 +41,7 @@ def test_e6_us3_ac1_health_says_what_it_is_and_how(anonymous: ApiClient) -> None
     assert anonymous.get("/health").json == told
 
 
+@pytest.mark.slow
 def test_e6_us3_ac2_health_answers_within_20_ms(anonymous: ApiClient) -> None:
     within_once(0.02, lambda: anonymous.get("/health"), rounds=20)
 
@@ -90,6 +91,7 @@ def test_e6_us4_ac3_live_figures_are_measured(admin: ApiClient) -> None:
     assert (told["redis"], told["points_waiting_here"]) == ("up", 0)
 
 
+@pytest.mark.slow
 def test_e6_us4_ac4_detailed_health_answers_within_50_ms(admin: ApiClient) -> None:
     for _ in range(20):
         admin.post("devices/device_001/telemetry", point())
@@ -169,6 +171,7 @@ def test_without_the_database_the_answer_is_503_and_soon_and_names_what_is_missi
     assert told["database_round_trip_ms"] is None and told["redis"] == "up"
 
 
+@pytest.mark.slow
 def test_checks_that_hang_pile_nothing_up(silent_database: None, anonymous: ApiClient) -> None:
     began = time.monotonic()
     asked = [threading.Thread(target=lambda: anonymous.get(DETAILED)) for _ in range(12)]
@@ -286,6 +289,7 @@ class StuckAlertSummary:
         return self.answer or ("healthy", "at last")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "status"), [(("degraded", "late"), "degraded"), (None, "unhealthy")])
 def test_the_alerts_app_says_how_it_is_within_its_time(
     anonymous: ApiClient, answer: tuple[str, str] | None, status: str
@@ -400,6 +404,7 @@ def test_nothing_is_written_where_nothing_happened(site: None) -> None:
     assert rows() == []
 
 
+@pytest.mark.slow
 def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
     no_database: None, caplog: pytest.LogCaptureFixture
 ) -> None:

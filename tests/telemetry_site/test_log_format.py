@@ -64,6 +64,7 @@ def test_secrets_are_masked_wherever_they_stand(text: str, masked: str) -> None:
     assert record("text", fields={"path": text}).__dict__["fields"] == {"path": masked}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -115,6 +116,7 @@ def test_nobody_writes_lines_of_their_own_into_the_log() -> None:
     assert written.count("\n") == 0 and r"\x0a2026 ERROR forged\x1b[2J" in written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "is_json"), [({}, True), ({"TELEMETRY_LOG_FORMAT": "line"}, False)])
 def test_a_process_logs_in_the_chosen_format_and_as_json_where_nobody_watches(tmp_path, given, is_json) -> None:
     code = (

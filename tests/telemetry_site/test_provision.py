@@ -29,6 +29,7 @@ def key_in(file: Path) -> ApiKey:
     return ApiKey.objects.get(digest=digest_of(file.read_text().strip()))
 
 
+@pytest.mark.slow
 def test_an_admin_an_api_key_and_a_key_of_this_machine_are_made(data_folder: DataFolder) -> None:
     provision()
     admin = authenticate(username="admin", password=data_folder.admin_password_file.read_text().strip())
@@ -47,6 +48,7 @@ def test_the_second_time_nothing_changes(data_folder: DataFolder) -> None:
     assert (ApiKey.objects.count(), get_user_model().objects.count()) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_new_database_gets_the_kept_keys_and_password(data_folder: DataFolder) -> None:
     provision()
     password = data_folder.admin_password_file.read_text().strip()
@@ -72,6 +74,7 @@ def test_an_admin_who_was_replaced_is_not_brought_back(data_folder: DataFolder) 
     assert not data_folder.admin_password_file.exists()
 
 
+@pytest.mark.slow
 def test_a_given_api_key_has_the_admin_scope_whatever_it_was_before(data_folder: DataFolder, settings: Any) -> None:
     settings.PROVISIONED_API_KEY = "given-key-of-32-characters-0123456"
     device = Device.objects.create(device_id="pump")
@@ -82,6 +85,7 @@ def test_a_given_api_key_has_the_admin_scope_whatever_it_was_before(data_folder:
     assert not data_folder.api_key_file.exists()
 
 
+@pytest.mark.slow
 def test_a_kept_key_that_was_revoked_stays_revoked(data_folder: DataFolder) -> None:
     provision()
     ApiKey.objects.update(revoked_at=timezone.now())
@@ -89,6 +93,7 @@ def test_a_kept_key_that_was_revoked_stays_revoked(data_folder: DataFolder) -> N
     assert key_in(data_folder.api_key_file).revoked_at is not None
 
 
+@pytest.mark.slow
 def test_without_a_host_collector_this_machine_is_no_device(data_folder: DataFolder, settings: Any) -> None:
     settings.HOST_COLLECTOR = False
     provision()

@@ -156,6 +156,7 @@ class Visitor:
         return self.caller.call("POST", self.page, sent, Content_Type=form, Cookie=self.cookie)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["/login/", "/admin/login/"])
 def test_passwords_may_be_tried_only_so_often_from_an_address(person: Any, web_port: int, page: str):
     visitor = Visitor(web_port, page)
@@ -167,6 +168,7 @@ def test_passwords_may_be_tried_only_so_often_from_an_address(person: Any, web_p
     assert answer.status == (429 if page == "/login/" else 200)
 
 
+@pytest.mark.slow
 def test_a_user_name_may_be_tried_only_so_often_from_everywhere(person: Any):
     client = Client()
     for _ in range(USERNAME_LIMIT):
@@ -177,6 +179,7 @@ def test_a_user_name_may_be_tried_only_so_often_from_everywhere(person: Any):
     assert client.post("/login/", {"username": "other", "password": "the right one"}).status_code == 302
 
 
+@pytest.mark.slow
 def test_of_many_guesses_at_once_no_more_are_looked_at_than_may_be(person: Any, web_port: int):
     visitor = Visitor(web_port)
     with ThreadPoolExecutor(25) as pool:
@@ -188,6 +191,7 @@ def test_as_the_site_comes_ten_may_be_tried_at_once_from_an_address_and_thirty_f
     assert (Limit(1 / 30, 10), Limit(1 / 20, 30)) == (login.ADDRESS_LIMIT, login.USERNAME_LIMIT)
 
 
+@pytest.mark.slow
 def test_who_knows_the_password_is_not_counted(person: Any, web_port: int):
     for _ in range(ADDRESS_LIMIT + 2):
         assert Visitor(web_port).tries("maria", "the+right+one").status == 302

@@ -12,6 +12,7 @@ from tests.telemetry_site.site_process import ROOT, clean_environment
 LOCK_FILES = ("requirements.txt", "requirements-dev.txt")
 
 
+@pytest.mark.slow
 def test_the_site_loads_with_nothing_but_its_requirements(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "tests/telemetry_site/load_with_runtime_requirements.py"],

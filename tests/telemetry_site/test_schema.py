@@ -35,6 +35,7 @@ OPEN = {
 every_operation = pytest.mark.parametrize("operation", OPERATIONS)
 
 
+@pytest.mark.slow
 def test_the_schema_changes_only_with_its_file_and_is_valid_openapi_without_a_warning(tmp_path: Path):
     made = tmp_path / "openapi.yaml"
     call_command("spectacular", file=str(made), validate=True, fail_on_warn=True)
@@ -92,6 +93,7 @@ def test_no_operation_of_the_api_is_left_out_and_what_has_two_addresses_is_descr
     assert not any(path.replace(SHORT_PREFIX, CANONICAL_PREFIX, 1) in SCHEMA["paths"] for path in short)
 
 
+@pytest.mark.slow
 def test_the_schema_is_read_as_json_and_as_yaml_by_anybody(anonymous: ApiClient):
     for path, accept, kind in (
         ("/api/schema/", "*/*", "application/json"),

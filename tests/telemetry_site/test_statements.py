@@ -211,6 +211,7 @@ def measured(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> dict[str, int
     return found
 
 
+@pytest.mark.slow
 def test_an_answer_costs_as_many_statements_as_were_committed(
     admin: ApiClient, administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +222,7 @@ def test_an_answer_costs_as_many_statements_as_were_committed(
     assert found == json.loads(COMMITTED.read_text()), "WRITE_STATEMENTS=1 renews statements.json"
 
 
+@pytest.mark.slow
 def test_no_answer_costs_more_statements_where_there_are_more_rows(
     admin: ApiClient, administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

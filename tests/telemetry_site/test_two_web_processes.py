@@ -13,6 +13,8 @@ from tests.conftest import ApiClient, point
 from tests.forked_process import ForkedProcess
 from tests.telemetry_site.site_process import free_port, wait_until
 
+pytestmark = pytest.mark.slow
+
 PROMISE = 1.0  # seconds
 
 
