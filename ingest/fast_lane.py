@@ -20,7 +20,7 @@ from ingest.json_endpoints import ENDPOINTS, MAX_BODY_SIZE, body_too_large, chec
 from ingest.pipeline import NOT_ALLOWED, accept_async
 from ingest.small_batches import store_small_batch
 from ingest.wire.batch import RequestRejected
-from metrics.api.latest_response import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
+from metrics.api.latest_response import MAX_LOOKBACK, incomplete, latest_shape, nothing_found
 from metrics.errors import EXPECTED_ERRORS, ErrorResponse, error_response
 from metrics.query import latest
 from rest import ip_rate_limit
@@ -161,8 +161,8 @@ async def _latest(sender: Caller, route: re.Match[str], scope: Scope) -> dict[st
     if not sender.may_read(device_id):
         raise RequestRejected("this key may not read this device", 403)
     seconds = parse_qs(scope["query_string"].decode("latin-1")).get("lookback", ["86400"])[-1]
-    if not seconds.isascii() or not seconds.isdigit() or not 0 < int(seconds) <= LONGEST_LOOKBACK:
-        raise RequestRejected(f"lookback: whole seconds from 1 to {LONGEST_LOOKBACK} are accepted")
+    if not seconds.isascii() or not seconds.isdigit() or not 0 < int(seconds) <= MAX_LOOKBACK:
+        raise RequestRejected(f"lookback: whole seconds from 1 to {MAX_LOOKBACK} are accepted")
     lookback = timedelta(seconds=int(seconds))
     result = await asyncio.to_thread(latest.read_latest_points, [device_id], [metric], lookback)
     if not result.points:

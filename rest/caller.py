@@ -1,8 +1,7 @@
-"""Who comes, and what it may do and see: people, keys and services alike.
+"""The caller of a request (a person, an API key or a service), its scope and the devices it sees.
 
-What somebody sees is a matter of device groups, and one method applies it: `Device.objects.visible_to(caller)`, or
-the same names of groups in a question about points (`Caller.narrowed`). A device that is not seen looks like one that
-does not exist.
+Device groups decide what a caller sees: `Device.objects.visible_to(caller)` filters rows, `Caller.narrowed` the groups
+of a query. A device that a caller does not see looks like one that does not exist.
 """
 
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from typing import Any
 
 from django.db import models
 
-OPERATORS = "operators"  # the group of people who are operators
+OPERATORS = "operators"  # Django group of operators
 
 
 class Scope(models.TextChoices):
-    """What a caller may do. `ingest` writes, `read` reads, `operate` also changes alerts, `admin` does everything."""
+    """Scopes: `ingest` writes points, `read` reads, `operate` also changes alerts, `admin` does everything."""
 
     INGEST = "ingest"
     READ = "read"
@@ -29,13 +28,13 @@ READERS = frozenset({Scope.READ, Scope.OPERATE, Scope.ADMIN})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever a request comes from.
+    """Caller of a request.
 
-    name       `user:…` for people, `key:<number>:…` for keys
-    device_id  the only device that it may speak for and hear of
-    groups     names of the device groups that it sees; None: everything
+    name       `user:…` for people, `key:<number>:…` for API keys
+    device_id  the only device that it may write and read
+    groups     names of the device groups that it sees; None: all devices
     expires    seconds since 1970
-    members    the devices of these groups, for keys and tokens; people's are looked up with what they ask
+    members    device IDs of these groups, for keys and tokens; None for people, whose queries filter by group
     """
 
     name: str
@@ -45,10 +44,10 @@ class Caller:
     expires: float = float("inf")
     members: frozenset[str] | None = field(default=None, repr=False)
 
-    is_authenticated = True  # what DRF asks of a user
+    is_authenticated = True  # read by DRF
 
     def get_username(self) -> str:
-        """What a user is asked for."""
+        """Return the name, like a Django user."""
         return self.name
 
     @property
@@ -60,31 +59,31 @@ class Caller:
         return within and self.scope in WRITERS and self.device_id in (None, device_id)
 
     def may_read(self, device_id: str | None) -> bool:
-        """Whether it may ask about this device; None means any device at all. What it then sees, groups decide."""
+        """Return whether the caller may read a device, or any device for None; groups then limit the rows."""
         if self.device_id is not None:
-            return self.device_id == device_id  # its own, also with a key that only ingests
+            return self.device_id == device_id  # its own device, even with scope ingest
         return self.scope in READERS and (device_id is None or self.members is None or device_id in self.members)
 
     def may(self, scope: str) -> bool:
-        """Whether it may do what needs this scope: `operate` or `admin`."""
+        """Return whether the caller has a scope: `operate` or `admin`."""
         if scope == Scope.ADMIN:
             return self.is_admin
         return self.device_id is None and self.scope in (scope, Scope.ADMIN)
 
     def narrowed(self, groups: Sequence[str] | None) -> tuple[str, ...] | None:
-        """The groups to ask for where these were asked for (None: no matter which), of those that it sees."""
+        """Return the requested groups (None: all) that the caller sees; None for no restriction."""
         if self.groups is None:
             return None if groups is None else tuple(groups)
         return self.groups if groups is None else tuple(name for name in groups if name in self.groups)
 
     @classmethod
     def internal(cls, name: str) -> "Caller":
-        """A command of this installation."""
+        """Return the caller of a management command."""
         return cls(name, Scope.ADMIN)
 
     @classmethod
     def of_user(cls, user: Any) -> "Caller":
-        """A person: superusers are admins, the group `operators` operates, everybody else who is active views."""
+        """Return the caller of a person: superusers are admins, members of `operators` operate, others read."""
         name = f"user:{user.get_username()}"
         if user.is_superuser:
             return cls(name, Scope.ADMIN)
@@ -94,7 +93,7 @@ class Caller:
 
 
 def caller_of(user: Any) -> Caller:
-    """The caller of a request whose user this is; a person is looked up once for all that a request asks."""
+    """Return the caller of a request's user; a person is looked up once per request."""
     if isinstance(user, Caller):
         return user
     if not hasattr(user, "_caller"):

@@ -1,8 +1,8 @@
-"""Idempotency-Key: a POST that is sent again, because its answer was lost, does what it does once.
+"""Idempotency-Key: a POST that is repeated because its response was lost is executed once.
 
-What a request does and the answer that a retry is to get are committed together, so there is never the one without
-the other, and a process that is killed in between leaves neither. Answers that are no success are not kept: nothing was
-done, and the retry is judged anew. Not for views whose answers hold secrets: they would lie in the database.
+The effects of a request and its stored response are committed together, also when the process is killed. Error
+responses are not stored, so a retry is executed again. Not for views whose responses contain secrets, because responses
+are stored in the database.
 """
 
 import functools
@@ -33,39 +33,41 @@ _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 class StillRunning(APIException):
     status_code = status.HTTP_409_CONFLICT
-    default_detail = f"a request with this {HEADER} is being answered; try again"
+    default_detail = f"a request with this {HEADER} is running: try again"
 
 
 def idempotent(post: Callable[..., Response]) -> Callable[..., HttpResponseBase]:
-    """For `post` of a view whose effects are in Django's database: with the header it is done once in 24 hours."""
+    """Execute a POST once within 24 hours per Idempotency-Key; its effects must be in Django's database."""
 
     @functools.wraps(post)
-    def once(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def wrapper(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         key = request.headers.get(HEADER)
         if key is None:
             return post(view, request, *args, **kwargs)
         if not _KEY.fullmatch(key):
             raise ValidationError({HEADER: "1 to 255 printable ASCII characters are accepted"})
         name, digest = caller(request).name, _digest(request)
-        answers = apps.get_model(settings.IDEMPOTENT_ANSWER_MODEL)
+        stored_responses = apps.get_model(settings.IDEMPOTENT_ANSWER_MODEL)
         with transaction.atomic():
             _lock(name, key)
-            found = answers.objects.filter(caller=name, key=key, at__gt=timezone.now() - answers.RETENTION).first()
-            if found is not None:
-                return _again(found, digest)
-            answer = post(view, request, *args, **kwargs)
-            if status.is_success(answer.status_code):
-                _keep(answers, name, key, digest, answer)
+            stored = stored_responses.objects.filter(
+                caller=name, key=key, at__gt=timezone.now() - stored_responses.RETENTION
+            ).first()
+            if stored is not None:
+                return _replay(stored, digest)
+            response = post(view, request, *args, **kwargs)
+            if status.is_success(response.status_code):
+                _store(stored_responses, name, key, digest, response)
             else:
                 transaction.set_rollback(True)
-            return answer
+            return response
 
-    once.idempotent = True  # type: ignore[attr-defined]  # for the test that walks all routes
-    return once
+    wrapper.idempotent = True  # type: ignore[attr-defined]  # read by rest.openapi
+    return wrapper
 
 
 def _lock(name: str, key: str) -> None:
-    """Until the transaction ends nobody else answers this key of this caller. Raises StillRunning."""
+    """Lock this key of this caller until the transaction ends. Raises StillRunning if it is locked."""
     number = int.from_bytes(hashlib.sha256(f"{name}\n{key}".encode()).digest()[:8], signed=True)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (number,))
@@ -74,35 +76,35 @@ def _lock(name: str, key: str) -> None:
 
 
 def _digest(request: Request) -> bytes:
-    """What is asked, so that the same key with something else is noticed. JSON is the same in any order of names."""
-    asked = (request.method, request.get_full_path(), request.data)
-    return hashlib.sha256(msgspec.json.encode(asked, enc_hook=_described, order="sorted")).digest()
+    """Return a digest of a request, independent of the order of JSON names, to detect reuse of a key."""
+    content = (request.method, request.get_full_path(), request.data)
+    return hashlib.sha256(msgspec.json.encode(content, enc_hook=_encode, order="sorted")).digest()
 
 
-def _described(value: Any) -> str:
-    """An uploaded file by its contents, anything else by its text."""
+def _encode(value: Any) -> str:
+    """Return the digest of an uploaded file, or the text of any other value."""
     if not hasattr(value, "chunks"):
         return str(value)
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for chunk in value.chunks():
-        found.update(chunk)
+        digest.update(chunk)
     value.seek(0)
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
-def _keep(answers: Any, name: str, key: str, digest: bytes, answer: Response) -> None:
-    kept = {
+def _store(stored_responses: Any, name: str, key: str, digest: bytes, response: Response) -> None:
+    values = {
         "digest": digest,
-        "status": answer.status_code,
-        "headers": dict(answer.headers),
-        "body": JSONRenderer().render(answer.data),
+        "status": response.status_code,
+        "headers": dict(response.headers),
+        "body": JSONRenderer().render(response.data),
         "at": timezone.now(),
     }
-    answers.objects.update_or_create(kept, caller=name, key=key)
+    stored_responses.objects.update_or_create(values, caller=name, key=key)
 
 
-def _again(found: Any, digest: bytes) -> HttpResponse:
-    if bytes(found.digest) != digest:
-        raise InvalidField(HEADER, "was used for another request; use a new one for what is new")
-    headers = found.headers | {"Content-Type": "application/json", "Idempotent-Replayed": "true"}
-    return HttpResponse(bytes(found.body), status=found.status, headers=headers)
+def _replay(stored: Any, digest: bytes) -> HttpResponse:
+    if bytes(stored.digest) != digest:
+        raise InvalidField(HEADER, "was used for another request: use a new key")
+    headers = stored.headers | {"Content-Type": "application/json", "Idempotent-Replayed": "true"}
+    return HttpResponse(bytes(stored.body), status=stored.status, headers=headers)

@@ -1,7 +1,7 @@
-"""How often an address may come without proving who it is: guesses at keys, sessions and tokens, and mere visits.
+"""Rate limit of unauthenticated requests per IP address: invalid keys, tokens and sessions, and anonymous requests.
 
-Whoever is authenticated is not counted here. Requests with a key, a token, a session or nothing are counted apart, so
-that one device whose key was revoked shuts out nobody else behind the same address.
+Authenticated requests do not count. Keys, tokens, sessions and anonymous requests have separate buckets, so that a
+device with a revoked key does not block others behind the same address.
 """
 
 import ipaddress
@@ -16,32 +16,32 @@ from rest.rate_limit import Limit, buckets
 Scope = dict[str, Any]  # of ASGI
 
 
-MOST_PROVEN = 200_000
-_proven: set[tuple[str, int]] = set()  # what opened lately; in memory alone
+MAX_PROVEN = 200_000
+_proven: set[tuple[str, int]] = set()  # credentials that were valid recently; per process
 
 
 def check(scope: Scope) -> None:
-    """Before it is looked at who comes. Raises RateLimited, but for who comes with what was good before."""
+    """Raise RateLimited if the address is over its limit and the credential was not valid before."""
     if settings.RATE_PER_ADDRESS is None:
         return
-    shown = _shown(scope)
-    if (wait := buckets.wait(_bucket(shown, scope))) and shown not in _proven:
-        raise RateLimited("more requests from this address, none of them authenticated, than it may send", wait)
+    credential = _credential(scope)
+    if (wait := buckets.wait(_bucket(credential, scope))) and credential not in _proven:
+        raise RateLimited("too many unauthenticated requests from this address", wait)
 
 
 def known(scope: Scope) -> None:
-    """It was found who came."""
-    if len(_proven) >= MOST_PROVEN:
+    """Remember the credential of a request as valid."""
+    if len(_proven) >= MAX_PROVEN:
         _proven.clear()
-    _proven.add(_shown(scope))
+    _proven.add(_credential(scope))
 
 
 def unknown(scope: Scope) -> None:
-    """It was found that nobody knows who came."""
-    shown = _shown(scope)
-    _proven.discard(shown)
+    """Count a request without a valid credential."""
+    credential = _credential(scope)
+    _proven.discard(credential)
     if settings.RATE_PER_ADDRESS is not None:
-        buckets.charge(_bucket(shown, scope), Limit(*settings.RATE_PER_ADDRESS))
+        buckets.charge(_bucket(credential, scope), Limit(*settings.RATE_PER_ADDRESS))
 
 
 def clear_proven_credentials() -> None:
@@ -49,12 +49,12 @@ def clear_proven_credentials() -> None:
     _proven.clear()
 
 
-def _bucket(shown: tuple[str, int], scope: Scope) -> str:
-    return f"{shown[0]} from {address_of(scope)}"
+def _bucket(credential: tuple[str, int], scope: Scope) -> str:
+    return f"{credential[0]} from {address_of(scope)}"
 
 
-def _shown(scope: Scope) -> tuple[str, int]:
-    """What a request shows of who it is, be it true or not: its kind, and a number for it."""
+def _credential(scope: Scope) -> tuple[str, int]:
+    """Return the kind of the credential of a request and a hash of it, valid or not."""
     for name, value in scope["headers"]:
         if name == b"x-api-key":
             return "key", hash(value)
@@ -69,7 +69,7 @@ _SESSION = f"{settings.SESSION_COOKIE_NAME}=".encode()
 
 
 def address_of(scope: Scope) -> str:
-    """Where a request comes from, an IPv6 network as one; the last hop that the proxy names, where there is one."""
+    """Return the IP address of a request, or its IPv6 network; from the last hop of a trusted proxy."""
     if settings.BEHIND_PROXY:
         hops = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         if hops:

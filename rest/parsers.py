@@ -1,4 +1,4 @@
-"""JSON in by msgspec: no NaN, no depth that overflows the stack, no body without end."""
+"""JSON bodies by msgspec: without NaN, deep nesting or unlimited size."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
-BODY_LIMIT = 4 * 1024 * 1024  # bytes; measurements come in by doors of their own
+BODY_LIMIT = 4 * 1024 * 1024  # bytes; the ingestion endpoints have their own limit
 
 
 class TooLarge(APIException):

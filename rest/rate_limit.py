@@ -1,9 +1,9 @@
-"""How much somebody may do in a time: token buckets, served from memory and settled in Redis ten times a second.
+"""Rate limits: token buckets in the memory of each process, settled in Redis ten times a second.
 
-What a bucket holds is known to each process, which refills it by its own clock and spends from it: a dictionary and a
-subtraction, and no server is asked. Ten times a second the process tells Redis, in one script for all buckets, what it
-has spent, and learns what all processes have left. So several of them may together spend more than there is for a
-tenth of a second; the bucket then owes it. Without Redis each process counts alone.
+Each process refills its buckets by its own clock and takes tokens without any server. Ten times a second one script
+subtracts the tokens that it took from the shared buckets in Redis and returns the levels of all processes. Several
+processes may together exceed a limit for a tenth of a second; the bucket level is then negative. Without Redis each
+process limits on its own.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from rest.errors import RateLimited
 
 log = logging.getLogger(__name__)
 
-PERIOD = 0.1  # seconds between two settlements
-REDIS_PATIENCE = 1.0  # seconds
-MOST_TOGETHER = 1000  # buckets of one script, which nothing else of Redis may overtake
-MOST_BUCKETS = 100_000  # remembered in a process: some 20 MB
-PREFIX = "{telemetry:limits}:"  # in braces: one node of a Redis cluster holds all, for one script
+SETTLE_INTERVAL = 0.1  # seconds
+REDIS_TIMEOUT = 1.0  # seconds
+SETTLE_BATCH = 1000  # buckets of one script, which blocks Redis while it runs
+MAX_BUCKETS = 100_000  # per process: about 20 MB
+PREFIX = "{telemetry:limits}:"  # the braces keep all buckets on one node of a Redis cluster, as a script requires
 
-# KEYS: buckets. ARGV: rate, burst and what was spent, for each. Answers what each has left; below zero, what it owes.
+# KEYS: buckets. ARGV: rate, burst and spent tokens of each. Returns the level of each, which may be negative.
 SETTLE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -48,7 +48,7 @@ return left
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many a second, and so many at once after a pause."""
+    """`rate` tokens per second, and up to `burst` tokens at once."""
 
     rate: float
     burst: float
@@ -58,8 +58,8 @@ class Limit:
 class _Bucket:
     limit: Limit
     left: float
-    at: float  # when `left` was so, by the clock of the process
-    unsettled: float = 0.0  # spent, and not yet told to Redis
+    at: float  # time of `left`, by the clock of the process
+    unsettled: float = 0.0  # spent but not settled in Redis
 
     def refill(self, now: float) -> float:
         self.left = min(self.limit.burst, self.left + (now - self.at) * self.limit.rate)
@@ -69,17 +69,17 @@ class _Bucket:
 
 @dataclass
 class Buckets:
-    """The buckets of a process, by name. Thread-safe."""
+    """Buckets of a process, by name. Thread-safe."""
 
     clock: Callable[[], float] = time.monotonic
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
-    _spent: set[str] = field(default_factory=set)  # names of those with something unsettled
+    _spent: set[str] = field(default_factory=set)  # names of buckets with unsettled tokens
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, name: str, limit: Limit, tokens: float = 1.0) -> float:
-        """Take tokens: 0.0 where there were enough, else the seconds until there are, and none is taken."""
+        """Take tokens and return 0.0; take none and return the seconds to wait if there are too few."""
         with self._lock:
-            bucket = self._found(name, limit)
+            bucket = self._get_or_create(name, limit)
             left = bucket.refill(self.clock())
             if left < tokens:
                 return (tokens - left) / limit.rate
@@ -87,14 +87,14 @@ class Buckets:
             return 0.0
 
     def charge(self, name: str, limit: Limit, tokens: float = 1.0) -> None:
-        """Take tokens whether there are enough or not (negative: give back), down to a whole bucket owed."""
+        """Take tokens even if there are too few, down to a level of -burst; negative: return tokens."""
         with self._lock:
-            bucket = self._found(name, limit)
+            bucket = self._get_or_create(name, limit)
             self._spend(name, bucket, min(tokens, bucket.refill(self.clock()) + limit.burst))
 
     def wait(self, name: str) -> float:
-        """Seconds until one more could be taken; 0.0 where it could now."""
-        bucket = self._buckets.get(name)  # without the lock: at worst a refill is seen a moment late
+        """Return the seconds until one token is available; 0.0 if it is now."""
+        bucket = self._buckets.get(name)  # without the lock: a refill may be seen late
         if bucket is None or bucket.left >= 1.0:
             return 0.0
         with self._lock:
@@ -109,33 +109,33 @@ class Buckets:
         bucket.unsettled += tokens
         self._spent.add(name)
 
-    def _found(self, name: str, limit: Limit) -> _Bucket:
+    def _get_or_create(self, name: str, limit: Limit) -> _Bucket:
         bucket = self._buckets.get(name)
         if bucket is None:
-            if len(self._buckets) >= MOST_BUCKETS:
-                self._let_go()
+            if len(self._buckets) >= MAX_BUCKETS:
+                self._evict()
             bucket = self._buckets[name] = _Bucket(limit, limit.burst, self.clock())
         return bucket
 
-    def _let_go(self) -> None:
-        """Forget buckets that are full again, and the older half where most are not."""
+    def _evict(self) -> None:
+        """Drop full buckets, and the oldest others down to half of the maximum."""
         now = self.clock()
-        kept = {name: one for name, one in self._buckets.items() if one.refill(now) < one.limit.burst}
-        self._buckets = dict(list(kept.items())[-(MOST_BUCKETS // 2) :])
+        kept = {name: it for name, it in self._buckets.items() if it.refill(now) < it.limit.burst}
+        self._buckets = dict(list(kept.items())[-(MAX_BUCKETS // 2) :])
 
     def due(self) -> list[tuple[str, Limit, float]]:
-        """(name, limit, spent) of what Redis has not been told, some of them. `settled` or `put_back` follows."""
-        found: list[tuple[str, Limit, float]] = []
+        """Return (name, limit, spent) of up to SETTLE_BATCH unsettled buckets; `settled` or `put_back` must follow."""
+        due: list[tuple[str, Limit, float]] = []
         with self._lock:
-            while self._spent and len(found) < MOST_TOGETHER:
+            while self._spent and len(due) < SETTLE_BATCH:
                 name = self._spent.pop()
                 if bucket := self._buckets.get(name):
-                    found.append((name, bucket.limit, bucket.unsettled))
+                    due.append((name, bucket.limit, bucket.unsettled))
                     bucket.unsettled = 0.0
-        return found
+        return due
 
     def put_back(self, due: list[tuple[str, Limit, float]]) -> None:
-        """Redis could not be told: it is due still, as far as a bucket can owe."""
+        """Mark buckets as unsettled again after Redis failed, up to the largest debt of a bucket."""
         with self._lock:
             for name, limit, spent in due:
                 if bucket := self._buckets.get(name):
@@ -143,7 +143,7 @@ class Buckets:
                     self._spent.add(name)
 
     def settled(self, name: str, left: float) -> None:
-        """What all processes together have left, but for what this one has spent since."""
+        """Set the level that all processes share, less the tokens this process spent meanwhile."""
         with self._lock:
             if bucket := self._buckets.get(name):
                 bucket.left, bucket.at = left - bucket.unsettled, self.clock()
@@ -153,14 +153,14 @@ buckets = Buckets()
 
 
 async def keep_settled(held: Buckets = buckets) -> None:
-    """Settle for as long as the process lives."""
+    """Settle the buckets until the task is cancelled."""
     reachable = True
     async with redis.asyncio.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=REDIS_PATIENCE, socket_connect_timeout=REDIS_PATIENCE
+        settings.REDIS_URL, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
     ) as client:
         script = client.register_script(SETTLE)
         while True:
-            await asyncio.sleep(PERIOD if reachable else REDIS_PATIENCE)
+            await asyncio.sleep(SETTLE_INTERVAL if reachable else REDIS_TIMEOUT)
             due = held.due()
             if not due:
                 continue
@@ -169,24 +169,24 @@ async def keep_settled(held: Buckets = buckets) -> None:
             except (redis.RedisError, OSError) as error:
                 held.put_back(due)
                 if reachable:
-                    log.warning("Redis cannot be asked: each process limits by itself (%s)", error)
+                    log.warning("Redis is unavailable: rate limits apply per process (%s)", error)
                 reachable = False
             else:
                 if not reachable:
-                    log.info("Redis answers again: limits are shared")
+                    log.info("Redis is available again: rate limits are shared")
                 reachable = True
 
 
 async def _settle(held: Buckets, script: Any, due: list[tuple[str, Limit, float]]) -> None:
-    arguments = [one for _, limit, spent in due for one in (limit.rate, limit.burst, spent)]
-    left = await script([PREFIX + name for name, _, _ in due], arguments)
-    for (name, _, _), one in zip(due, left, strict=True):
-        held.settled(name, float(one))
+    arguments = [number for _, limit, spent in due for number in (limit.rate, limit.burst, spent)]
+    levels = await script([PREFIX + name for name, _, _ in due], arguments)
+    for (name, _, _), level in zip(due, levels, strict=True):
+        held.settled(name, float(level))
 
 
 def check_caller(name: str) -> None:
-    """One request of a key or a service. Raises RateLimited; people, who come by hand, are not counted."""
+    """Count a request of an API key or service. Raises RateLimited. People are not limited."""
     if settings.RATE_PER_KEY is None or name.startswith("user:"):
         return
     if wait := buckets.take(f"caller {name}", Limit(*settings.RATE_PER_KEY)):
-        raise RateLimited("more requests with this key than it may send", wait)
+        raise RateLimited("too many requests with this key", wait)

@@ -1,4 +1,4 @@
-"""JSON out by msgspec: faster than the standard library's, and times as RFC 3339 in UTC."""
+"""JSON responses by msgspec: faster than the standard library, with times as RFC 3339 in UTC."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ class JSONRenderer(BaseRenderer):
 
 
 class AsItComes(DefaultContentNegotiation):
-    """What a view has to give, whatever Accept says: the fast lane knows no other, and a `format` is an export's."""
+    """Use the first renderer of a view and ignore Accept, like the fast lane; `format` is a parameter of exports."""
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None

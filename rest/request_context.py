@@ -1,4 +1,4 @@
-"""One request to the site while it is answered: what its log line, its timings and its error bodies tell of it."""
+"""State of the current request, for its log line, Server-Timing and error bodies."""
 
 import time
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ import psycopg
 
 
 class Visit:
-    """Filled by whoever learns something about the request."""
+    """Data of one request, filled while it is processed."""
 
     __slots__ = ("began", "bytes", "caller", "given", "route", "sql_seconds", "statements", "status", "stored")
 
     def __init__(self, request_id: bytes) -> None:
-        self.given = request_id  # as it stands in headers
+        self.given = request_id  # as in headers
         self.began = time.perf_counter()
-        self.caller = ""  # its name, once it is known
-        self.route = ""  # the pattern of the address
-        self.status = 0  # of the answer, once it has begun
-        self.bytes = 0  # of the answer
-        self.stored = False  # whether its measurements are in the journal
+        self.caller = ""  # name of the caller, once authenticated
+        self.route = ""  # URL pattern
+        self.status = 0  # of the response, once it has started
+        self.bytes = 0  # size of the response
+        self.stored = False  # whether its points are in the journal
         self.statements = 0
         self.sql_seconds = 0.0
 
@@ -29,7 +29,7 @@ class Visit:
         return self.given.decode("ascii")
 
     def count_statement(self, began: float) -> None:
-        """A statement that began then (time.perf_counter) is answered."""
+        """Count a finished SQL statement that began at this time.perf_counter."""
         self.statements += 1
         self.sql_seconds += time.perf_counter() - began
 
@@ -38,7 +38,7 @@ current: ContextVar[Visit | None] = ContextVar("visit", default=None)
 
 
 def request_id() -> str | None:
-    """The id of the request that is being answered; None outside of one."""
+    """Return the ID of the current request; None outside of a request."""
     visit = current.get()
     return None if visit is None else visit.id
 

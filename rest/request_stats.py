@@ -25,7 +25,7 @@ def _classes() -> list[int]:
 
 @dataclass(slots=True)
 class Counts:
-    """Requests of one kind: how many, of them failed (5xx), their seconds; points stored, and rejected."""
+    """Counters of one kind of request: requests, failures (5xx), total seconds, stored and rejected points."""
 
     requests: int = 0
     failures: int = 0
@@ -51,7 +51,7 @@ class Counts:
 
 
 class Tally:
-    """What a process has counted and not written yet. Thread-safe."""
+    """Counters of a process that are not stored yet. Thread-safe."""
 
     def __init__(self) -> None:
         self.reset()
@@ -62,36 +62,36 @@ class Tally:
         self._counts = {INGEST: Counts(), OTHER: Counts()}
 
     def answered(self, kind: str, status: int, seconds: float) -> None:
-        """A request of a kind was answered, so long after it came."""
-        place = latency_class(seconds)
+        """Count a response and its latency."""
+        latency = latency_class(seconds)
         with self._lock:
             counts = self._counts[kind]
             counts.requests += 1
             counts.failures += status >= 500
             counts.seconds += seconds
-            counts.latencies[place] += 1
+            counts.latencies[latency] += 1
 
     def stored(self, points: int) -> None:
-        """Points were committed."""
+        """Count committed points."""
         with self._lock:
             self._counts[INGEST].points += points
 
     def rejected(self, points: int) -> None:
-        """Points were found to be no good."""
+        """Count rejected points."""
         with self._lock:
             self._counts[INGEST].rejected += points
 
     def take(self) -> dict[str, Counts]:
-        """Everything, of which nothing is left here."""
+        """Return all counters and reset them."""
         with self._lock:
             taken, self._counts = self._counts, {INGEST: Counts(), OTHER: Counts()}
         return taken
 
     def give_back(self, counts: dict[str, Counts]) -> None:
-        """What was taken and could not be written."""
+        """Add counters back that could not be stored."""
         with self._lock:
-            for kind, one in counts.items():
-                self._counts[kind].add(one)
+            for kind, added in counts.items():
+                self._counts[kind].add(added)
 
 
 tally = Tally()

@@ -1,4 +1,4 @@
-"""How often a key or a service may ask, in DRF's words."""
+"""Rate limit per API key and service, as a throttle of DRF."""
 
 from typing import Any
 
@@ -10,8 +10,6 @@ from rest.rate_limit import check_caller
 
 
 class PerCaller(BaseThrottle):
-    """The same for DRF's views."""
-
     def allow_request(self, request: Request, view: Any) -> bool:
         if request.user.is_authenticated:
             check_caller(caller_of(request.user).name)

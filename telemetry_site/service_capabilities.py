@@ -10,7 +10,7 @@ from ingest.json_endpoints import MAX_BODY_SIZE
 from ingest.wire.compression import CODINGS
 from ingest.wire.limits import MAX_CLOCK_AHEAD
 from ingest.wire.telemetry_json import MAX_BATCH_POINTS, MAX_BULK_POINTS
-from metrics.api.parameters import MOST_NAMES
+from metrics.api.parameters import MAX_NAMES
 from metrics.export.formats import FORMATS
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricType
 from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, ACCUMULATORS
@@ -28,7 +28,7 @@ LIMITS = {
     "bytes_of_a_body": MAX_BODY_SIZE,
     "seconds_ahead_of_the_clock": MAX_CLOCK_AHEAD // SECOND,
     "points_of_an_answer": MAX_POINTS,
-    "names_of_a_question": MOST_NAMES,
+    "names_of_a_question": MAX_NAMES,
     "rows_of_a_page": MAX_LIMIT,
     "characters_of_a_name": NAME_LENGTH,
     "retention_days": LONGEST_RETENTION_DAYS,

@@ -118,7 +118,7 @@ class RuleSerializer(StrictSerializer, serializers.ModelSerializer[Rule]):
     unknown_devices = serializers.SerializerMethodField(help_text="Device IDs that do not exist.")
     unknown_groups = serializers.SerializerMethodField(help_text="Device groups that do not exist.")
     noise = serializers.SerializerMethodField(
-        help_text="Noise score: share of alerts nobody acted on; null if not calculated."
+        help_text="Noise score: share of alerts without any action; null if not calculated."
     )
 
     class Meta:

@@ -29,7 +29,7 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
 
 class AuditQuerySerializer(FilterSerializer, PageQuerySerializer):
     actor = serializers.CharField(
-        required=False, help_text="Who made the change: `user:<name>`, `key:<number>:<name>`."
+        required=False, help_text="Caller that made the change: `user:<name>`, `key:<number>:<name>`."
     )
     action = serializers.CharField(required=False, help_text="Kind of change: `created`, `changed`, `deleted`, …")
     object_type = serializers.CharField(required=False, help_text="Type of the changed object.")

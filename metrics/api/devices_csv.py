@@ -1,4 +1,4 @@
-"""The list of devices as CSV, out and in. At `devices.csv`, since `devices/…` may be any device's id."""
+"""Export and import of devices as CSV, at `devices.csv`, because `devices/…` may be the ID of any device."""
 
 from collections.abc import Generator
 from dataclasses import asdict
@@ -27,7 +27,7 @@ from rest.permissions import caller
 from rest.responses import ResponseSerializer
 
 CSV = "text/csv"
-BODY_LIMIT = 16 * 1024 * 1024  # bytes, as of every request
+BODY_LIMIT = 16 * 1024 * 1024  # bytes, as for every request
 
 
 class CSVParser(BaseParser):
@@ -39,49 +39,53 @@ class CSVParser(BaseParser):
 
 def _within(body: bytes) -> bytes:
     if len(body) > BODY_LIMIT:
-        raise TooLarge(f"the list is larger than {BODY_LIMIT} bytes: send it in parts")
+        raise TooLarge(f"the file is larger than {BODY_LIMIT} bytes: send it in parts")
     return body
 
 
 class ImportParameters(serializers.Serializer[Any]):
-    dry_run = serializers.BooleanField(default=False, help_text="Tell what would change, and change nothing.")
+    dry_run = serializers.BooleanField(default=False, help_text="Whether to report the changes without making them.")
     partial = serializers.BooleanField(  # type: ignore[assignment]  # a name that DRF uses too
-        default=False, help_text="Take the good rows where others cannot be taken."
+        default=False, help_text="Whether to import the valid rows if others are invalid."
     )
 
 
 class ImportChangeSerializer(ResponseSerializer):
-    line = serializers.IntegerField(help_text="Of the file; its head is line 1.")
+    line = serializers.IntegerField(help_text="Line of the file; the header is line 1.")
     device_id = serializers.CharField()
     action = serializers.ChoiceField(["create", "update"])
-    fields = serializers.ListField(child=serializers.CharField(), help_text="What differs.")  # type: ignore[assignment]
+    fields = serializers.ListField(child=serializers.CharField(), help_text="Changed fields.")  # type: ignore[assignment]
 
 
 class ImportFaultSerializer(ResponseSerializer):
-    line = serializers.IntegerField(help_text="Of the file; its head is line 1.")
-    field = serializers.CharField(help_text="The column; empty where it is the line as such.")
-    detail = serializers.CharField(help_text="What is wrong, and what is accepted instead.")
+    line = serializers.IntegerField(help_text="Line of the file; the header is line 1.")
+    field = serializers.CharField(help_text="Column; empty for an error of the whole line.")
+    detail = serializers.CharField(help_text="Error and accepted values.")
 
 
 class ImportedSerializer(ResponseSerializer):
-    created = serializers.IntegerField(help_text="Devices that were not known before.")
-    updated = serializers.IntegerField(help_text="Devices of which something differed.")
+    created = serializers.IntegerField(help_text="Number of new devices.")
+    updated = serializers.IntegerField(help_text="Number of changed devices.")
     unchanged = serializers.IntegerField()
-    failed = serializers.IntegerField(help_text="Rows that cannot be taken.")
+    failed = serializers.IntegerField(help_text="Number of invalid rows.")
     dry_run = serializers.BooleanField()
     changes = ImportChangeSerializer(many=True, help_text=f"The first {csv_import_export.MAX_REPORTED_CHANGES}.")
     errors = ImportFaultSerializer(many=True, help_text=f"The first {csv_table.MAX_REPORTED_ERRORS:,}.")  # type: ignore[assignment]
 
 
 class DevicesCSVView(APIView):
-    """All devices as a file, and changed by one."""
+    """Devices as a CSV file."""
 
     scope_for_changes = "admin"
-    parser_classes = (CSVParser, MultiPartParser, JSONParser)  # the last so that who may not is told that first
+    parser_classes = (
+        CSVParser,
+        MultiPartParser,
+        JSONParser,
+    )  # JSON, so that permissions are checked before the media type
 
     @operation(
         "export_devices",
-        "The devices as CSV",
+        "Export devices as CSV",
         tag=Tag.DEVICES,
         description=f"Returns the devices that the caller sees, sorted by ID, with the columns {', '.join(COLUMNS)}."
         f" Groups are split by {GROUP_SEPARATOR}, tags are a JSON object. Texts that a spreadsheet would evaluate as"
@@ -98,11 +102,12 @@ class DevicesCSVView(APIView):
 
     @operation(
         "import_devices",
-        "Make and change devices by a CSV file",
+        "Import devices from CSV",
         tag=Tag.DEVICES,
-        description="With the columns of the export, in any order, of which `device_id` is needed; what has no column"
-        " stays as it is, an empty cell empties. Sent as the one file of a form, or as a body of text/csv. All rows or"
-        " none are taken, unless `partial` is set; the same file once more changes nothing.",
+        description="Creates and changes devices. The file has the columns of the export in any order; only `device_id`"
+        " is required. Fields without a column keep their values, empty cells clear them. Send the file as the one file"
+        " of a form, or as a body of type text/csv. Unless `partial` is set, an invalid row rejects the whole file."
+        " Importing the same file twice changes nothing.",
         query=ImportParameters,
         request={
             "multipart/form-data": {
@@ -121,7 +126,7 @@ class DevicesCSVView(APIView):
         given = ImportParameters(data=request.query_params)
         given.is_valid(raise_exception=True)
         if caller(request).groups is not None:
-            raise PermissionDenied("a list of devices is taken from those who see all of them")
+            raise PermissionDenied("importing devices requires access to all devices")
         try:
             read = csv_table.read_table(_body(request))
         except csv_table.UnreadableTable as error:
@@ -149,4 +154,4 @@ def _rows(seen: Caller) -> Generator[bytes]:
     try:
         yield from csv_import_export.export_devices(seen)
     finally:
-        connection.close()  # of the thread that makes the file, which ends with it
+        connection.close()  # of the thread that generates the file, which ends here

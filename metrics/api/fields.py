@@ -1,4 +1,4 @@
-"""Fields of requests that are about measurements: how they are read, and how they are described."""
+"""Serializer fields of query parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +11,15 @@ from metrics.models import NAME_LENGTH
 from metrics.query.accumulators import Fill
 from metrics.query.query import FILLS
 
-MOST_NAMES = 10_000
-MOST_IN_ADDRESS = 100  # of them where they stand in the address, which holds 64 KB
-LONGEST_INTERVAL = 1_000_000_000  # seconds
-GROUPS = ("groups", "device_groups")  # what alert rules call them is known to filters too
+MAX_NAMES = 10_000
+MAX_NAMES_IN_URL = 100  # in a URL, which holds 64 KB
+MAX_INTERVAL = 1_000_000_000  # seconds
+GROUPS = ("groups", "device_groups")  # the second is the name that alert rules use
 _FILTERS = {"tags", "min_value", "max_value", *GROUPS}
 
 
 @extend_schema_field(
-    {"oneOf": [{"type": "integer", "minimum": 1, "maximum": LONGEST_INTERVAL}, {"type": "string", "enum": ["auto"]}]}
+    {"oneOf": [{"type": "integer", "minimum": 1, "maximum": MAX_INTERVAL}, {"type": "string", "enum": ["auto"]}]}
 )
 class IntervalField(serializers.Field[int | str, Any, Any, Any]):
     """Seconds, or `auto`."""
@@ -31,8 +31,8 @@ class IntervalField(serializers.Field[int | str, Any, Any, Any]):
             seconds = int(data) if not isinstance(data, bool) and float(data) == int(data) else 0
         except (TypeError, ValueError, OverflowError):
             seconds = 0
-        if not 1 <= seconds <= LONGEST_INTERVAL:
-            raise serializers.ValidationError(f"whole seconds from 1 to {LONGEST_INTERVAL:,}, or auto, are accepted")
+        if not 1 <= seconds <= MAX_INTERVAL:
+            raise serializers.ValidationError(f"whole seconds from 1 to {MAX_INTERVAL:,}, or auto, are accepted")
         return seconds
 
     def to_representation(self, value: Any) -> Any:
@@ -60,18 +60,16 @@ class FillField(serializers.Field[Fill, Any, Any, Any]):
     {
         "type": "object",
         "properties": {
-            "tags": {"type": "object", "description": "What a point's tags must be."},
+            "tags": {"type": "object", "description": "Tags that the points must have."},
             **{name: {"type": ["array", "null"], "items": {"type": "string"}} for name in GROUPS},
-            "min_value": {"type": ["number", "null"], "description": "The least value that counts."},
-            "max_value": {"type": ["number", "null"], "description": "The greatest value that counts."},
+            "min_value": {"type": ["number", "null"], "description": "Minimum value of the points, inclusive."},
+            "max_value": {"type": ["number", "null"], "description": "Maximum value of the points, inclusive."},
         },
         "additionalProperties": False,
     }
 )
 class FiltersField(serializers.Field[dict[str, Any], Any, Any, Any]):
-    """`tags`: what a point's tags must be; `min_value` and `max_value`: its value, both included; `groups`: of which
-    its device must be in one.
-    """
+    """Filters of points by tags, value and device group."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
@@ -94,7 +92,7 @@ class FiltersField(serializers.Field[dict[str, Any], Any, Any, Any]):
             elif value is not None and abs(value) > 1e308:
                 errors[name] = "is out of the range of numbers"
         if all(data.get(name) is not None for name in GROUPS):
-            errors[GROUPS[1]] = f"is another name of {GROUPS[0]}: give one of them"
+            errors[GROUPS[1]] = f"is an alias of {GROUPS[0]}: send only one of them"
         if errors:
             raise serializers.ValidationError(errors)
         return data | {"groups": groups}
@@ -107,10 +105,10 @@ def name_field(**more: Any) -> Any:
     return serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, **more)
 
 
-def names_field(of: str, most: int = MOST_NAMES) -> Any:
-    """Names of devices, metrics or groups, or None for all."""
+def names_field(of: str, most: int = MAX_NAMES) -> Any:
+    """Return a field for names of devices, metrics or groups; None for all."""
     return serializers.ListField(
-        child=name_field(), max_length=most, allow_null=True, default=None, help_text=f"These {of}; else all."
+        child=name_field(), max_length=most, allow_null=True, default=None, help_text=f"Names of {of}; all by default."
     )
 
 
@@ -118,7 +116,7 @@ def names_field(of: str, most: int = MOST_NAMES) -> Any:
     {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": NAME_LENGTH}, "minItems": 1}
 )
 class NamesField(serializers.Field[tuple[str, ...], Any, Any, Any]):
-    """Names with commas between, once or several times; in JSON a list of them as they are."""
+    """Names: comma-separated or repeated in the query string, a list in JSON."""
 
     def get_value(self, dictionary: Mapping[Any, Any]) -> Any:
         if not isinstance(dictionary, MultiValueDict):
@@ -131,8 +129,8 @@ class NamesField(serializers.Field[tuple[str, ...], Any, Any, Any]):
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise serializers.ValidationError("names are accepted, with commas between or as a list")
         kept = tuple(dict.fromkeys(name for name in names if name))
-        if not kept or len(kept) > MOST_NAMES:
-            raise serializers.ValidationError(f"1 to {MOST_NAMES:,} names are accepted")
+        if not kept or len(kept) > MAX_NAMES:
+            raise serializers.ValidationError(f"1 to {MAX_NAMES:,} names are accepted")
         if any(len(name) > NAME_LENGTH or "\0" in name for name in kept):
             raise serializers.ValidationError(f"a name has {NAME_LENGTH} characters at most, none of them NUL")
         return kept

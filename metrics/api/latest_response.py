@@ -6,16 +6,16 @@ from typing import Any
 
 from metrics.query.latest import Point
 
-LONGEST_LOOKBACK = 3650 * 86400  # seconds
+MAX_LOOKBACK = 3650 * 86400  # seconds
 
 
 def incomplete(damaged: Sequence[str]) -> dict[str, Any]:
-    """What an answer says where something that may belong to it cannot be read; nothing where all is well."""
+    """Return the field `incomplete`, which names damaged data; an empty dict without damage."""
     return {"incomplete": [f"{name} is damaged and was left out" for name in damaged]} if damaged else {}
 
 
 def latest_shape(point: Point) -> dict[str, Any]:
-    """PRD E3-US2."""
+    """Return a point as PRD E3-US2 defines it."""
     return {
         "device_id": point.device_id,
         "metric_name": point.metric_name,
@@ -28,6 +28,6 @@ def latest_shape(point: Point) -> dict[str, Any]:
 
 
 def nothing_found(device_id: str, metric_name: str, lookback: timedelta, damaged: Sequence[str]) -> str:
-    """Why there is no newest point."""
+    """Return the error message of a series without points in the lookback."""
     nothing = f"no data of {metric_name} of {device_id} in the last {lookback.total_seconds():.0f} seconds"
     return "; ".join([nothing, *incomplete(damaged).get("incomplete", [])])

@@ -1,4 +1,4 @@
-"""Reading measurements: thin views over metrics.query.latest."""
+"""Latest points, metrics of a device, and ranges of a series."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 from metrics.api import examples
 from metrics.api.fields import names_field
-from metrics.api.latest_response import LONGEST_LOOKBACK, incomplete, latest_shape, nothing_found
+from metrics.api.latest_response import MAX_LOOKBACK, incomplete, latest_shape, nothing_found
 from metrics.api.parameters import RangeParameters
 from metrics.api.query_views import about, query_shape
 from metrics.api.responses import (
@@ -31,7 +31,7 @@ DEFAULT_LOOKBACK = 86400
 
 class LatestParameters(serializers.Serializer[Any]):
     lookback = serializers.IntegerField(
-        min_value=1, max_value=LONGEST_LOOKBACK, default=DEFAULT_LOOKBACK, help_text="How many seconds to look back."
+        min_value=1, max_value=MAX_LOOKBACK, default=DEFAULT_LOOKBACK, help_text="Seconds to look back."
     )
 
 
@@ -40,9 +40,9 @@ class LatestView(APIView):
 
     @operation(
         "get_latest",
-        "The newest value of a metric of a device",
+        "Get the latest value of a series",
         tag=Tag.QUERIES,
-        description="Looks back 24 hours where `lookback` does not say otherwise.",
+        description="Returns the newest point of one metric of one device, from the last 24 hours by default.",
         query=LatestParameters,
         answer=LatestValueSerializer,
         errors=(404,),
@@ -67,13 +67,13 @@ class LatestManyParameters(LatestParameters):
 
 
 class LatestManyView(APIView):
-    """The newest points of many series in one call."""
+    """Newest points of many series."""
 
     @operation(
         "list_latest",
-        "The newest values of many series",
+        "List the latest values of many series",
         tag=Tag.QUERIES,
-        description="Of the named devices, metrics and groups; what is left out or null stands for all.",
+        description="Returns the newest point of each series. Omitted devices, metrics or groups match all.",
         request=LatestManyParameters,
         answer=LatestValuesSerializer,
         asked={"devices": ["device_001"], "metrics": ["temperature"], "lookback": 3600},
@@ -90,15 +90,16 @@ class LatestManyView(APIView):
 
 
 class DeviceMetricsView(APIView):
-    """PRD E3-US3: which metrics a device has sent."""
+    """PRD E3-US3: names of the metrics of a device."""
 
     @operation(
         "list_device_metrics",
-        "The metrics that a device has sent",
+        "List the metrics of a device",
         tag=Tag.QUERIES,
-        description="Their names in order; none where nothing is known of the device.",
+        description="Returns the names of the metrics that the device has sent, sorted; an empty list for an unknown"
+        " device.",
         answer={"type": "array", "items": {"type": "string"}},
-        errors=(404,),  # a name with a line break is at no address
+        errors=(404,),  # no path matches a name with a line break
         answered=["humidity", "temperature"],
     )
     def get(self, request: Request, device_id: str) -> Response:
@@ -106,14 +107,14 @@ class DeviceMetricsView(APIView):
 
 
 class RangeView(APIView):
-    """PRD E3-US4: a metric of a device over a range, thinned to `max_points` where it has more; or aggregated."""
+    """PRD E3-US4: points of a series in a range, downsampled to `max_points` or aggregated."""
 
     @operation(
         "get_range",
-        "A metric of a device over a range of time",
+        "Get the points of a series in a time range",
         tag=Tag.QUERIES,
-        description="A named range up to now, or from `start_time` to `end_time`. A range of more than `max_points` is"
-        " thinned to the points that draw the same line. `columns` gives times and values as two arrays, for charts.",
+        description="Returns raw or aggregated points of a named range up to now, or from `start_time` to `end_time`. A"
+        " series with more than `max_points` points is downsampled. `columns` returns two arrays, for charts.",
         query=RangeParameters,
         answer=PolymorphicProxySerializer(
             "RangeAnswer", [QueryAnswerSerializer, RangeColumnsSerializer], None, many=False

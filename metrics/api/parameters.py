@@ -1,6 +1,6 @@
-"""What may be asked, read from a request into a Query. Types are judged here (400), sense by the Query (422).
+"""Parameters of queries and exports, read into a Query that is limited to what its caller sees.
 
-A Query that comes out of here asks only for what its caller sees.
+Types are validated here (400), ranges and combinations by the Query (422).
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from metrics.api.fields import (
-    MOST_IN_ADDRESS,
-    MOST_NAMES,
+    MAX_NAMES,
+    MAX_NAMES_IN_URL,
     FillField,
     FiltersField,
     IntervalField,
@@ -27,36 +27,42 @@ from metrics.query.accumulators import ACCEPTED_AGGREGATIONS
 from metrics.query.query import ACCEPTED_GROUPINGS, MAX_POINTS, MAX_RANGE, Query
 from rest.caller import Caller
 
-INTERVAL = "Seconds of an interval, or `auto`; without one the whole range is one."
-FILL = "What stands where there is no point: `none` (nothing), `null`, `previous`, `linear`, or a number."
-TIMEZONE = "IANA name of the time zone in which days and hours begin."
-AGGREGATION = f"{ACCEPTED_AGGREGATIONS}; without one points come as they were sent."
-GROUP_BY = f"{ACCEPTED_GROUPINGS}: of what there is one aggregate each."
+INTERVAL = "Seconds of a time bucket, or `auto`; by default the whole range is one bucket."
+FILL = "Value of empty time buckets: `none` (omit them), `null`, `previous`, `linear`, or a number."
+TIMEZONE = "IANA time zone that time buckets are aligned to."
+AGGREGATION = f"{ACCEPTED_AGGREGATIONS}; raw points by default."
+GROUP_BY = f"{ACCEPTED_GROUPINGS}: what to aggregate separately."
 
 
 class _Range(serializers.Serializer[Any]):
-    start_time = serializers.DateTimeField(default_timezone=UTC, help_text="From here on; without an offset in UTC.")
-    end_time = serializers.DateTimeField(default_timezone=UTC, help_text="To before here.")
+    start_time = serializers.DateTimeField(
+        default_timezone=UTC, help_text="Start of the range, inclusive; UTC without an offset."
+    )
+    end_time = serializers.DateTimeField(
+        default_timezone=UTC, help_text="End of the range, exclusive; UTC without an offset."
+    )
 
 
 class _Page(serializers.Serializer[Any]):
-    """What every question may have."""
+    """Parameters that all queries share."""
 
     interval = IntervalField(allow_null=True, default=None, help_text=INTERVAL)
     fill = FillField(default="none", help_text=FILL)
     timezone = serializers.CharField(default="UTC", max_length=60, help_text=TIMEZONE)
-    limit = serializers.IntegerField(min_value=1, max_value=MAX_POINTS, default=MAX_POINTS, help_text="Most points.")
-    cursor = serializers.CharField(
-        allow_null=True, default=None, max_length=2000, help_text="The `next_cursor` of the answer before."
+    limit = serializers.IntegerField(
+        min_value=1, max_value=MAX_POINTS, default=MAX_POINTS, help_text="Maximum number of points."
     )
-    explain = serializers.BooleanField(default=False, help_text="Tell what was read.")
+    cursor = serializers.CharField(
+        allow_null=True, default=None, max_length=2000, help_text="`next_cursor` of the previous page."
+    )
+    explain = serializers.BooleanField(default=False, help_text="Whether to return what was read, as `explain`.")
 
 
 @extend_schema_serializer(component_name="Query")
 class QueryParameters(_Page, _Range):
     """PRD E3-US1."""
 
-    metrics = serializers.ListField(child=name_field(), min_length=1, max_length=MOST_NAMES)
+    metrics = serializers.ListField(child=name_field(), min_length=1, max_length=MAX_NAMES)
     devices = names_field("devices")
     aggregation = serializers.CharField(allow_null=True, default=None, help_text=AGGREGATION)
     filters = FiltersField(allow_null=True, default=None)
@@ -66,7 +72,7 @@ class QueryParameters(_Page, _Range):
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         given = self.initial_data if isinstance(self.initial_data, Mapping) else {}
         if unknown := sorted(set(map(str, given)) - set(self.fields)):
-            raise serializers.ValidationError(dict.fromkeys(unknown, "is not known"))
+            raise serializers.ValidationError(dict.fromkeys(unknown, "is not a known field"))
         return attributes
 
     def to_query(self, caller: Caller) -> Query:
@@ -74,7 +80,7 @@ class QueryParameters(_Page, _Range):
         filters = given["filters"] or {}
         return Query(
             metrics=tuple(dict.fromkeys(given["metrics"])),
-            devices=_once(given["devices"]),
+            devices=_unique(given["devices"]),
             groups=_seen(caller, filters.get("groups")),
             start=given["start_time"],
             end=given["end_time"],
@@ -89,16 +95,16 @@ class QueryParameters(_Page, _Range):
 
 
 class ExportParameters(_Range):
-    """PRD E7-US1, and what a query may ask besides."""
+    """PRD E7-US1, with the aggregation parameters of a query."""
 
-    device_ids = NamesField(help_text="Devices, with commas between or once each.")
-    metric_names = NamesField(help_text="Metrics, with commas between or once each.")
+    device_ids = NamesField(help_text="Device IDs, comma-separated or repeated.")
+    metric_names = NamesField(help_text="Metric names, comma-separated or repeated.")
     aggregation = serializers.CharField(allow_null=True, default=None, max_length=NAME_LENGTH, help_text=AGGREGATION)
     interval = IntervalField(allow_null=True, default=None, help_text=INTERVAL)
     fill = FillField(default="none", help_text=FILL)
     timezone = serializers.CharField(default="UTC", max_length=60, help_text=TIMEZONE)
     group_by = serializers.CharField(default="series", max_length=NAME_LENGTH, help_text=GROUP_BY)
-    format = serializers.ChoiceField(choices=list(FORMATS), default="csv", help_text="The kind of file.")
+    format = serializers.ChoiceField(choices=list(FORMATS), default="csv", help_text="File format.")
 
     def to_query(self, caller: Caller) -> Query:
         given = self.validated_data
@@ -114,24 +120,27 @@ class ExportParameters(_Range):
 
 @extend_schema_serializer(component_name="Export")
 class ExportJobParameters(ExportParameters):
-    """The same for an export in the background, as a JSON object."""
+    """Parameters of an export in the background, as a JSON object."""
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         if unknown := sorted(set(map(str, self.initial_data)) - set(self.fields)):
-            raise serializers.ValidationError(dict.fromkeys(unknown, "is not known"))
+            raise serializers.ValidationError(dict.fromkeys(unknown, "is not a known field"))
         return attributes
 
 
 class AggregatedParameters(_Page, _Range):
     """PRD E3-US5."""
 
-    metric_name = name_field(help_text="The metric.")
+    metric_name = name_field(help_text="Metric name.")
     aggregation_type = serializers.CharField(help_text=f"{ACCEPTED_AGGREGATIONS}.")
     interval = IntervalField(help_text=INTERVAL)
     device_id = serializers.CharField(
-        max_length=NAME_LENGTH, allow_null=True, default=None, help_text="This device; else all are pooled."
+        max_length=NAME_LENGTH,
+        allow_null=True,
+        default=None,
+        help_text="Device ID; by default all devices are aggregated together.",
     )
-    groups = names_field("device groups", MOST_IN_ADDRESS)
+    groups = names_field("device groups", MAX_NAMES_IN_URL)
 
     def to_query(self, caller: Caller) -> Query:
         given = self.validated_data
@@ -148,19 +157,24 @@ class AggregatedParameters(_Page, _Range):
 
 
 class RangeParameters(_Page):
-    """PRD E3-US4: a named range up to now, or one with a start or an end of its own."""
+    """PRD E3-US4: a named range up to now, or a range with a start or end time."""
 
     time_range = serializers.ChoiceField(
-        choices=list(latest.TIME_RANGES), default="24h", help_text="How far back from `end_time`."
+        choices=list(latest.TIME_RANGES), default="24h", help_text="Length of the range before `end_time`."
     )
     start_time = serializers.DateTimeField(
-        default=None, default_timezone=UTC, help_text="From here on, instead of `time_range`."
+        default=None, default_timezone=UTC, help_text="Start of the range, instead of `time_range`."
     )
-    end_time = serializers.DateTimeField(default=None, default_timezone=UTC, help_text="To before here; else to now.")
+    end_time = serializers.DateTimeField(
+        default=None, default_timezone=UTC, help_text="End of the range; now by default."
+    )
     max_points = serializers.IntegerField(
-        min_value=2, max_value=MAX_POINTS, default=MAX_POINTS, help_text="More points than these are thinned."
+        min_value=2,
+        max_value=MAX_POINTS,
+        default=MAX_POINTS,
+        help_text="Maximum number of points; larger series are downsampled.",
     )
-    columns = serializers.BooleanField(default=False, help_text="Times and values as two arrays.")
+    columns = serializers.BooleanField(default=False, help_text="Whether to return times and values as two arrays.")
     aggregation = serializers.CharField(allow_null=True, default=None, help_text=AGGREGATION)
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -169,9 +183,11 @@ class RangeParameters(_Page):
         if start >= end:
             raise serializers.ValidationError({"start_time": "must be before end_time"})
         if end - start > MAX_RANGE:
-            raise serializers.ValidationError({"start_time": f"a range may span {MAX_RANGE.days:,} days at most"})
+            raise serializers.ValidationError(
+                {"start_time": f"the range must not be longer than {MAX_RANGE.days:,} days"}
+            )
         if attributes["interval"] is not None and attributes["aggregation"] is None:
-            raise serializers.ValidationError({"aggregation": "is needed with an interval"})
+            raise serializers.ValidationError({"aggregation": "is required with an interval"})
         return attributes | {"start": start, "end": end}
 
     def to_query(self, caller: Caller, device_id: str, metric_name: str) -> Query:
@@ -189,10 +205,10 @@ class RangeParameters(_Page):
 
 
 def _seen(caller: Caller, names: list[str] | None) -> tuple[str, ...] | None:
-    return caller.narrowed(_once(names))
+    return caller.narrowed(_unique(names))
 
 
-def _once(names: list[str] | None) -> tuple[str, ...] | None:
+def _unique(names: list[str] | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(dict.fromkeys(names))
 
 

@@ -1,4 +1,4 @@
-"""Questions by HTTP: thin views over metrics.query."""
+"""Queries: points or aggregates of many devices and metrics."""
 
 from typing import Any
 
@@ -20,20 +20,20 @@ from rest.permissions import caller
 
 
 class QueryView(APIView):
-    """PRD E3-US1: points of devices × metrics × a range, or what they amount to."""
+    """PRD E3-US1: raw or aggregated points of devices and metrics in a time range."""
 
     def requested_devices(self, request: Request) -> list[str | None]:
-        """What whoever asks must be allowed to read (ingest.authentication.MayRead)."""
         devices = request.data.get("devices") if isinstance(request.data, dict) else None
         named = isinstance(devices, list) and all(isinstance(device, str) for device in devices)
         return list(devices) if named and devices else [None]
 
     @operation(
         "query_points",
-        "Points of many devices and metrics, or what they amount to",
+        "Query points",
         tag=Tag.QUERIES,
-        description="At most 10,000 points at once; `next_cursor` leads on. With `aggregation` and `interval`, one"
-        " value for each interval of each series, device, group or tag.",
+        description="Returns raw points of many devices and metrics or, with `aggregation` and `interval`, one value"
+        " per"
+        " time bucket of each series, device, group or tag. A page has at most 10,000 points.",
         request=QueryParameters,
         answer=QueryAnswerSerializer,
         errors=(422,),
@@ -50,16 +50,16 @@ class QueryView(APIView):
 
 
 class AggregatedView(APIView):
-    """PRD E3-US5: one metric, pooled over all devices or of a single one."""
+    """PRD E3-US5: one metric of one device, or of all devices together."""
 
     def requested_devices(self, request: Request) -> list[str | None]:
         return [request.query_params.get("device_id")]
 
     @operation(
         "get_aggregated",
-        "A metric aggregated over intervals",
+        "Aggregate a metric",
         tag=Tag.QUERIES,
-        description="Of one device, of the devices of some groups, or pooled over all of them.",
+        description="Aggregates one metric over time buckets: of one device, of device groups, or of all devices.",
         query=AggregatedParameters,
         answer=AggregatedAnswerSerializer,
         errors=(422,),
@@ -91,7 +91,7 @@ class AggregatedView(APIView):
 
 
 def query_shape(result: QueryResult) -> dict[str, Any]:
-    """PRD E3-US1. Names on top are those of the first series; where there are several, `series` tells them apart."""
+    """Return the response of PRD E3-US1; top-level names are of the first series, `series` has all of them."""
     query = result.query
     several = len({series.label[0] for series in result.series}) > 1
     by_group = [_points(series, several) for series in result.series]
@@ -145,7 +145,7 @@ def _points(series: ResultSeries, with_device: bool) -> list[dict[str, Any]]:
 
 
 def about(result: QueryResult, explain: bool) -> dict[str, Any]:
-    """What every answer tells of itself: whether there is more, whether something is missing, what was read."""
+    """Return the fields of every response: whether there are more points, damaged data, and what was read."""
     body: dict[str, Any] = {"truncated": result.next_cursor is not None, "next_cursor": result.next_cursor}
     if result.incomplete:
         body["incomplete"] = result.incomplete

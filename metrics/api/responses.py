@@ -1,4 +1,4 @@
-"""The shapes of answers about measurements, for the description of the API. Nothing is written by these at run time."""
+"""Response bodies of queries and exports, for the API description; nothing is written through them."""
 
 from typing import Any
 
@@ -9,11 +9,13 @@ from metrics.export.formats import FORMATS
 from metrics.models import ExportStatus
 from rest.responses import ResponseSerializer
 
-_TIMES = {"start_time": "From here on.", "end_time": "To before here."}
+_TIMES = {"start_time": "Start of the range, inclusive.", "end_time": "End of the range, exclusive."}
 
 
 def value_field() -> Any:
-    return serializers.JSONField(help_text="A number, text, boolean, object or array; null where a gap was filled so.")
+    return serializers.JSONField(
+        help_text="Number, text, boolean, object or array; null in a time bucket filled with null."
+    )
 
 
 def _nullable(field: type[serializers.Field[Any, Any, Any, Any]], told: str, **more: Any) -> Any:
@@ -24,7 +26,7 @@ class _IncompleteSerializer(ResponseSerializer):
     incomplete = serializers.ListField(
         child=serializers.CharField(),
         required=False,
-        help_text="What may belong to the answer and cannot be read; absent where all is well.",
+        help_text="Damaged data that is missing from the response; omitted if there is none.",
     )
 
 
@@ -32,8 +34,8 @@ class LatestValueSerializer(_IncompleteSerializer):
     device_id = serializers.CharField()
     metric_name = serializers.CharField()
     value = value_field()
-    unit = _nullable(serializers.CharField, "As it was sent, else as the metric's definition says.")
-    timestamp = serializers.DateTimeField(help_text="When it was measured, in UTC.")
+    unit = _nullable(serializers.CharField, "Unit of the point, or of the metric definition.")
+    timestamp = serializers.DateTimeField(help_text="Time of the point, in UTC.")
     tags = serializers.DictField()
     metadata = serializers.DictField()
 
@@ -43,62 +45,68 @@ class LatestValuesSerializer(_IncompleteSerializer):
 
 
 class DataPointSerializer(ResponseSerializer):
-    timestamp = serializers.DateTimeField(help_text="When it was measured; of an aggregate, where its interval begins.")
-    metric_name = _nullable(serializers.CharField, "Null where metrics were pooled.")
-    device_id = _nullable(serializers.CharField, "Where the answer has several devices.", required=False)
+    timestamp = serializers.DateTimeField(help_text="Time of the point, or start of the time bucket.")
+    metric_name = _nullable(serializers.CharField, "Null if metrics are aggregated together.")
+    device_id = _nullable(serializers.CharField, "Present if the response has several devices.", required=False)
     value = value_field()
-    unit = _nullable(serializers.CharField, "Null where it has none.")
-    tags = serializers.DictField(required=False, help_text="Of points as they were sent.")
-    metadata = serializers.DictField(required=False, help_text="Of points as they were sent.")
-    count = serializers.IntegerField(required=False, help_text="Of aggregates: points of the interval.")
+    unit = _nullable(serializers.CharField, "Null if the metric has no unit.")
+    tags = serializers.DictField(required=False, help_text="Only for raw points.")
+    metadata = serializers.DictField(required=False, help_text="Only for raw points.")
+    count = serializers.IntegerField(
+        required=False, help_text="Number of points in the time bucket; only with an aggregation."
+    )
 
 
 class QuerySeriesSerializer(ResponseSerializer):
-    device_id = _nullable(serializers.CharField, "Null where devices were pooled.")
-    metric_name = _nullable(serializers.CharField, "Null where metrics were pooled.")
-    group = _nullable(serializers.CharField, "By `group_by: group`.", required=False)
-    tags = serializers.DictField(required=False, help_text="By `group_by: tag:<name>`: that tag and its value.")
-    unit = _nullable(serializers.CharField, "Null where it has none.")
+    device_id = _nullable(serializers.CharField, "Null if devices are aggregated together.")
+    metric_name = _nullable(serializers.CharField, "Null if metrics are aggregated together.")
+    group = _nullable(serializers.CharField, "Device group, with `group_by: group`.", required=False)
+    tags = serializers.DictField(required=False, help_text="Tag and value, with `group_by: tag:<name>`.")
+    unit = _nullable(serializers.CharField, "Null if the metric has no unit.")
     data_points = DataPointSerializer(many=True)
     count = serializers.IntegerField()
 
 
 class _PointsPageSerializer(_IncompleteSerializer):
-    truncated = serializers.BooleanField(help_text="Whether there is more than `limit`.")
-    next_cursor = _nullable(serializers.CharField, "What to send as `cursor` for what comes next.")
-    explain = serializers.DictField(required=False, help_text="What was read, where `explain` was asked for.")
+    truncated = serializers.BooleanField(help_text="Whether there are more points than `limit`.")
+    next_cursor = _nullable(serializers.CharField, "`cursor` of the next page; null on the last one.")
+    explain = serializers.DictField(
+        required=False, help_text="Blocks and rollups that were read, with the parameter `explain`."
+    )
 
 
 class QueryAnswerSerializer(_PointsPageSerializer):
-    device_id = _nullable(serializers.CharField, "Of the first series.")
-    metric_name = _nullable(serializers.CharField, "Of the first series.")
+    device_id = _nullable(serializers.CharField, "Value of the first series.")
+    metric_name = _nullable(serializers.CharField, "Value of the first series.")
     data_points = DataPointSerializer(many=True)
-    count = serializers.IntegerField(help_text="Points in this answer.")
-    aggregation = _nullable(serializers.CharField, "Null: points as they were sent.")
-    interval = _nullable(serializers.IntegerField, "Seconds; null: the whole range, or no aggregation.")
+    count = serializers.IntegerField(help_text="Number of points in this response.")
+    aggregation = _nullable(serializers.CharField, "Null for raw points.")
+    interval = _nullable(
+        serializers.IntegerField, "Seconds of a time bucket; null for the whole range or without aggregation."
+    )
     start_time = serializers.DateTimeField(help_text=_TIMES["start_time"])
     end_time = serializers.DateTimeField(help_text=_TIMES["end_time"])
-    series = QuerySeriesSerializer(many=True, required=False, help_text="The same by series, where there are several.")
+    series = QuerySeriesSerializer(many=True, required=False, help_text="Points by series, if there are several.")
 
 
 class RangeColumnsSerializer(_PointsPageSerializer):
     times = serializers.ListField(child=serializers.FloatField(), help_text="Milliseconds since 1970.")
-    values = serializers.ListField(help_text="The value at each of the times.")
-    unit = _nullable(serializers.CharField, "Null where it has none.")
+    values = serializers.ListField(help_text="Value at each time.")
+    unit = _nullable(serializers.CharField, "Null if the metric has no unit.")
 
 
 class AggregatedPointSerializer(ResponseSerializer):
-    timestamp = serializers.DateTimeField(help_text="Where the interval begins.")
+    timestamp = serializers.DateTimeField(help_text="Start of the time bucket.")
     value = value_field()
-    count = serializers.IntegerField(help_text="Points of the interval.")
+    count = serializers.IntegerField(help_text="Number of points in the time bucket.")
 
 
 class AggregatedAnswerSerializer(_PointsPageSerializer):
     metric_name = serializers.CharField()
-    device_id = _nullable(serializers.CharField, "Null: all devices that were asked for, pooled.")
+    device_id = _nullable(serializers.CharField, "Null if several devices are aggregated together.")
     aggregation_type = serializers.CharField()
-    interval = _nullable(serializers.IntegerField, "Seconds.")
-    unit = _nullable(serializers.CharField, "Null where it has none.")
+    interval = _nullable(serializers.IntegerField, "Seconds of a time bucket.")
+    unit = _nullable(serializers.CharField, "Null if the metric has no unit.")
     start_time = serializers.DateTimeField(help_text=_TIMES["start_time"])
     end_time = serializers.DateTimeField(help_text=_TIMES["end_time"])
     data_points = AggregatedPointSerializer(many=True)
@@ -111,20 +119,22 @@ class ExportJobSerializer(ResponseSerializer):
     progress = serializers.FloatField(help_text="From 0 to 1.")
     rows = serializers.IntegerField()
     bytes = serializers.IntegerField()
-    detail = serializers.CharField(help_text="Why it failed; else empty.")
-    incomplete = serializers.ListField(child=serializers.CharField(), help_text="What could not be read.")
-    owner = serializers.CharField(help_text="Who ordered it.")
+    detail = serializers.CharField(help_text="Error of a failed export.")
+    incomplete = serializers.ListField(
+        child=serializers.CharField(), help_text="Damaged data that is missing from the file."
+    )
+    owner = serializers.CharField(help_text="Caller that ordered the export.")
     format = serializers.ChoiceField(list(FORMATS))
     device_ids = serializers.ListField(child=serializers.CharField())
     metric_names = serializers.ListField(child=serializers.CharField())
     start_time = serializers.DateTimeField(help_text=_TIMES["start_time"])
     end_time = serializers.DateTimeField(help_text=_TIMES["end_time"])
-    aggregation = _nullable(serializers.CharField, "Null: points as they were sent.")
+    aggregation = _nullable(serializers.CharField, "Null for raw points.")
     interval = IntervalField(allow_null=True)
     fill = FillField()
     timezone = serializers.CharField()
     group_by = serializers.CharField()
     created_at = serializers.DateTimeField()
-    started_at = _nullable(serializers.DateTimeField, "When a worker took it.")
-    finished_at = _nullable(serializers.DateTimeField, "When it was done, failed or cancelled.")
-    expires_at = _nullable(serializers.DateTimeField, "When it is dropped.")
+    started_at = _nullable(serializers.DateTimeField, "Time a worker started the export.")
+    finished_at = _nullable(serializers.DateTimeField, "Time the export was done, failed or was cancelled.")
+    expires_at = _nullable(serializers.DateTimeField, "Time the file is deleted.")

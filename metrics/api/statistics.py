@@ -1,4 +1,4 @@
-"""PRD E6: how much there is of a device and of everything, and how the service fares. Thin views over an inventory."""
+"""PRD E6: statistics of a device and of the whole service."""
 
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -10,12 +10,14 @@ from rest.openapi import Tag, operation
 from rest.permissions import caller
 from rest.responses import ResponseSerializer
 
-_LAST_DAY = "In the last 24 hours of the clock (UTC), of which one is running."
+_LAST_DAY = "In the last 24 clock hours (UTC), including the current one."
 
 
 def _incomplete() -> serializers.ListField:
     return serializers.ListField(
-        child=serializers.CharField(), required=False, help_text="What is not counted yet, where there is something."
+        child=serializers.CharField(),
+        required=False,
+        help_text="Data that is not counted yet; omitted if there is none.",
     )
 
 
@@ -33,18 +35,18 @@ class TopMetricSerializer(ResponseSerializer):
 
 class DeviceStatisticsSerializer(ResponseSerializer):
     device_id = serializers.CharField()
-    total_metrics = serializers.IntegerField(help_text="Metrics that the device has sent.")
-    active_metrics = serializers.IntegerField(help_text="Those of them with a point in the last 24 hours.")
-    data_points_count = serializers.IntegerField(help_text="Points that are stored.")
-    last_update = serializers.DateTimeField(allow_null=True, help_text="The time of the newest point.")
-    storage_size = serializers.IntegerField(help_text="Bytes of these points, compressed: their share of their rows.")
-    avg_frequency = serializers.FloatField(
-        help_text="Points a minute, since the first of the last 24 hours in which there was one."
-    )
+    total_metrics = serializers.IntegerField(help_text="Number of metrics of the device.")
+    active_metrics = serializers.IntegerField(help_text="Metrics with a point in the last 24 hours.")
+    data_points_count = serializers.IntegerField(help_text="Number of stored points.")
+    last_update = serializers.DateTimeField(allow_null=True, help_text="Time of the newest point.")
+    storage_size = serializers.IntegerField(help_text="Compressed size of these points in bytes.")
+    avg_frequency = serializers.FloatField(help_text="Points per minute, since the first point of the last 24 hours.")
     last_24h_points = serializers.IntegerField(help_text=_LAST_DAY)
-    last_24h_alerts = serializers.IntegerField(help_text="Alerts that were triggered in the last 24 hours.")
-    metrics_by_type = MetricsByTypeSerializer(help_text="A metric that nobody defined is a gauge.")
-    top_metrics = TopMetricSerializer(many=True, help_text="The ten with the most points.")
+    last_24h_alerts = serializers.IntegerField(help_text="Alerts triggered in the last 24 hours.")
+    metrics_by_type = MetricsByTypeSerializer(
+        help_text="Number of metrics by type; metrics without a definition count as gauge."
+    )
+    top_metrics = TopMetricSerializer(many=True, help_text="The ten metrics with the most points.")
     incomplete = _incomplete()
 
 
@@ -68,10 +70,10 @@ class DeviceStatisticsView(APIView):
 
     @operation(
         "get_device_statistics",
-        "Statistics of a device",
+        "Get statistics of a device",
         tag=Tag.STATISTICS,
-        description="Counts that are kept as points come and go. Of a device that is not known all of them are zero.",
-        errors=(404,),  # a name with a line break is at no address
+        description="Returns counts of points, metrics and alerts. For an unknown device all counts are zero.",
+        errors=(404,),  # no path matches a name with a line break
         answer=DeviceStatisticsSerializer,
         answered=_DEVICE,
     )
@@ -80,44 +82,53 @@ class DeviceStatisticsView(APIView):
 
 
 class HourOfDataSerializer(ResponseSerializer):
-    hour = serializers.DateTimeField(help_text="Its beginning.")
-    points = serializers.IntegerField(help_text="Points that were measured in it.")
+    hour = serializers.DateTimeField(help_text="Start of the hour.")
+    points = serializers.IntegerField(help_text="Points with a time in this hour.")
 
 
 class RequestsSerializer(ResponseSerializer):
     requests = serializers.IntegerField()
-    avg_latency = serializers.FloatField(help_text="Milliseconds until the answer begins.")
+    avg_latency = serializers.FloatField(help_text="Milliseconds until the response starts.")
     p95_latency = serializers.FloatField(
-        allow_null=True, help_text="The same of the slowest of twenty; null: no request."
+        allow_null=True, help_text="95th percentile in milliseconds; null without requests."
     )
-    error_rate = serializers.FloatField(help_text="Share of answers of 500 and above.")
+    error_rate = serializers.FloatField(help_text="Share of responses with status 500 or above.")
 
 
 class RequestsByKindSerializer(ResponseSerializer):
-    ingest = RequestsSerializer(help_text="Requests that bring measurements.")
-    other = RequestsSerializer(help_text="All others, health checks left out.")
+    ingest = RequestsSerializer(help_text="Requests that send points.")
+    other = RequestsSerializer(help_text="All other requests except health checks.")
 
 
 class ServiceStatisticsSerializer(ResponseSerializer):
     total_devices = serializers.IntegerField()
-    active_devices = serializers.IntegerField(help_text=f"Heard of. {_LAST_DAY}")
-    total_metrics = serializers.IntegerField(help_text="Metrics by name that these devices have sent.")
-    total_data_points = serializers.IntegerField(help_text="Points that are stored.")
-    points_per_second = serializers.FloatField(help_text="Stored, of the whole service, in the last five minutes.")
-    avg_latency = serializers.FloatField(help_text="Milliseconds, of all requests of the last five minutes.")
-    error_rate = serializers.FloatField(help_text="Share of them that failed: answers of 500 and above.")
-    last_24h_points = serializers.IntegerField(help_text=_LAST_DAY)
-    last_24h_alerts = serializers.IntegerField(help_text="Alerts that were triggered in the last 24 hours.")
-    devices_by_type = serializers.DictField(
-        child=serializers.IntegerField(), help_text="The fifty most frequent types; `unspecified`, `other`."
+    active_devices = serializers.IntegerField(help_text=f"Devices with points. {_LAST_DAY}")
+    total_metrics = serializers.IntegerField(help_text="Number of metric names of these devices.")
+    total_data_points = serializers.IntegerField(help_text="Number of stored points.")
+    points_per_second = serializers.FloatField(
+        help_text="Stored points per second of the whole service, in the last five minutes."
     )
-    metrics_by_type = MetricsByTypeSerializer(help_text="A metric that nobody defined is a gauge.")
-    data_by_hour = HourOfDataSerializer(many=True, help_text="The last 24 hours of the clock, oldest first.")
-    requests = RequestsByKindSerializer(help_text="Of the last five minutes.")
+    avg_latency = serializers.FloatField(
+        help_text="Average latency of all requests of the last five minutes, in milliseconds."
+    )
+    error_rate = serializers.FloatField(
+        help_text="Share of responses with status 500 or above, in the last five minutes."
+    )
+    last_24h_points = serializers.IntegerField(help_text=_LAST_DAY)
+    last_24h_alerts = serializers.IntegerField(help_text="Alerts triggered in the last 24 hours.")
+    devices_by_type = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="Devices by type: the 50 most frequent types, `unspecified` and `other`.",
+    )
+    metrics_by_type = MetricsByTypeSerializer(
+        help_text="Number of metrics by type; metrics without a definition count as gauge."
+    )
+    data_by_hour = HourOfDataSerializer(many=True, help_text="Points by hour: the last 24 clock hours, oldest first.")
+    requests = RequestsByKindSerializer(help_text="Requests of the last five minutes.")
     incomplete = _incomplete()
 
 
-_FARES = {"requests": 3000, "avg_latency": 3.1, "p95_latency": 7.9, "error_rate": 0.0}
+_REQUESTS = {"requests": 3000, "avg_latency": 3.1, "p95_latency": 7.9, "error_rate": 0.0}
 _SERVICE = {
     "total_devices": 120,
     "active_devices": 118,
@@ -131,7 +142,7 @@ _SERVICE = {
     "devices_by_type": {"sensor": 100, "gateway": 20},
     "metrics_by_type": {"gauge": 10, "counter": 4, "histogram": 0, "summary": 0},
     "data_by_hour": [{"hour": "2025-12-18T10:00:00Z", "points": 756_000}],
-    "requests": {"ingest": _FARES, "other": _FARES},
+    "requests": {"ingest": _REQUESTS, "other": _REQUESTS},
 }
 
 
@@ -140,10 +151,9 @@ class ServiceStatisticsView(APIView):
 
     @operation(
         "get_service_statistics",
-        "Statistics of the service",
+        "Get statistics of the service",
         tag=Tag.STATISTICS,
-        description="Of the devices that whoever asks may see; rates, latencies and errors are those of the whole"
-        " service.",
+        description="Counts are of the devices the caller sees; rates, latencies and errors are of the whole service.",
         answer=ServiceStatisticsSerializer,
         answered=_SERVICE,
     )

@@ -109,7 +109,7 @@ def test_while_the_first_is_being_answered_the_second_is_told_so(admin: ApiClien
         first = pool.submit(admin.post, "metrics", STATE, Idempotency_Key="k")
         wait_until(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
         second = admin.post("metrics", STATE, Idempotency_Key="k")
-        assert second.status == 409 and "is being answered" in second.json["detail"]
+        assert second.status == 409 and "is running" in second.json["detail"]
         assert not first.done()
         held.set()
         assert first.result().status == 201

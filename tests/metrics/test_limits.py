@@ -12,7 +12,7 @@ from django.conf import settings
 from django.test import override_settings
 
 from rest import rate_limit
-from rest.rate_limit import MOST_BUCKETS, PREFIX, SETTLE, Buckets, Limit
+from rest.rate_limit import MAX_BUCKETS, PREFIX, SETTLE, Buckets, Limit
 from tests.private_valkey import PrivateValkey
 
 TEN = Limit(rate=10, burst=20)
@@ -66,7 +66,7 @@ def test_debt_is_limited_to_one_bucket_and_refundable(clock: Clock):
 
 
 def test_number_of_rate_limit_buckets_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rate_limit, "MOST_BUCKETS", 100)
+    monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 100)
     buckets = Buckets(clock)
     assert taken(buckets, 50, "the guilty one") == 20
     for number in range(1000):
@@ -77,7 +77,7 @@ def test_number_of_rate_limit_buckets_is_bounded(clock: Clock, monkeypatch: pyte
     for number in range(100):
         buckets.charge(f"other {number}", TEN)
     assert set(buckets._buckets) == {f"other {number}" for number in range(100)}  # the full ones were forgotten first
-    assert MOST_BUCKETS == 100_000
+    assert MAX_BUCKETS == 100_000
 
 
 @contextlib.asynccontextmanager

@@ -102,7 +102,7 @@ def test_stored_measurements_are_told_by_the_journal_and_refused_ones_here(
 
 
 def test_a_slow_one_is_told_always(admin: ApiClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("rest.request_log.SLOW", 0.0)
+    monkeypatch.setattr("rest.request_log.SLOW_REQUEST", 0.0)
     with caplog.at_level(logging.INFO, LOGGER):
         admin.post("devices/d/telemetry", point())
         found = lines(caplog, 1)
