@@ -67,12 +67,10 @@ def cached_caller(credential: str) -> tuple[bool, Caller | None]:
     return True, owner.caller
 
 
-def clear_caches() -> None:
-    """Clear all cached credentials, group members and marks of use."""
+def clear_cache() -> None:
+    """Clear the cached credentials."""
     global _cache
     _cache = CredentialCache(-1)
-    keys.clear_members()
-    last_used.clear()
 
 
 def resolve_credential(credential: str) -> Caller | None:

@@ -41,7 +41,7 @@ CACHES = (
     ProcessCache("metrics.storage.read.point_totals.series_devices", point_totals.series_devices.forget),
     ProcessCache("metrics.stream_follower._follower", stream_follower.reset_stream_follower),
     ProcessCache("metrics.query.last_seen._cache", last_seen.clear_cache),
-    ProcessCache("ingest.authentication._cache", authentication.clear_caches),
+    ProcessCache("ingest.authentication._cache", authentication.clear_cache),
     ProcessCache("ingest.identity.keys._members", keys.clear_members),
     ProcessCache("ingest.identity.issuer_tokens.key_set_at", issuer_tokens.key_set_at.cache_clear),
     ProcessCache("ingest.identity.last_used._used", last_used.clear),

@@ -341,7 +341,7 @@ def test_unresponsive_issuer_delays_no_other_request(
         ({"jwks": "x"}, "unknown field `jwks`"),
     ],
 )
-def test_invalid_setting_is_reported_with_what_is_accepted(change: dict[str, Any], said: str) -> None:
+def test_invalid_setting_is_reported_with_the_accepted_values(change: dict[str, Any], said: str) -> None:
     good = {"issuer": NAME, "audience": AUDIENCE, "jwks_url": "https://login.example/keys", "algorithms": ["ES256"]}
     good |= {"scopes": {"a": "read"}}
     assert trusted_issuers.parse_issuers(json.dumps([good]))[0].algorithms == ("ES256",)
