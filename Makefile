@@ -42,6 +42,8 @@ test-fast: $(TOOLS) $(FRONT_END)
 check: $(TOOLS) $(FRONT_END)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
+	git ls-files -z | xargs -0 $(PYTHON) -m codespell_lib
+	$(PYTHON) tests/checks/commit_subjects.py
 	$(PRODUCTION) $(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(PRODUCTION) $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
