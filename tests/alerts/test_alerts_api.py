@@ -71,7 +71,7 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("asked", FILTERS)
-def test_alerts_are_chosen_by(reader: ApiClient, some: dict[str, Alert], asked: str):
+def test_list_filters_alerts(reader: ApiClient, some: dict[str, Alert], asked: str):
     answer = reader.get(f"alerts?{asked}")
     assert answer.status == 200 and letters(some, answer.json) == FILTERS[asked]
     assert answer.json["total"] == answer.json["count"] == len(FILTERS[asked])
@@ -79,7 +79,7 @@ def test_alerts_are_chosen_by(reader: ApiClient, some: dict[str, Alert], asked: 
     assert set(answer.json["filters"]) == {one.partition("=")[0] for one in asked.split("&") if one}
 
 
-def test_alerts_are_chosen_by_rule(reader: ApiClient, some: dict[str, Alert]):
+def test_list_filters_alerts_by_rule(reader: ApiClient, some: dict[str, Alert]):
     of = some["a"].rule
     assert of is not None
     assert letters(some, reader.get(f"alerts?rule_id={of.rule_id}").json) == "ca"
@@ -89,12 +89,12 @@ def test_alerts_are_chosen_by_rule(reader: ApiClient, some: dict[str, Alert]):
     "asked",
     ["status=open", "level=fatal", "start_time=soon", "shadow=perhaps", "limit=1001", "offset=-1", "search=a%00b"],
 )
-def test_a_filter_that_makes_no_sense_is_named(reader: ApiClient, asked: str):
+def test_invalid_filter_is_rejected_with_its_field(reader: ApiClient, asked: str):
     answer = reader.get(f"alerts?{asked}")
     assert answer.status == 400 and answer.json["errors"][0]["field"] == asked.partition("=")[0]
 
 
-def test_a_cursor_goes_through_all_alerts_once_while_others_come(reader: ApiClient, some: dict[str, Alert]):
+def test_cursor_returns_every_alert_once_while_new_ones_open(reader: ApiClient, some: dict[str, Alert]):
     found, cursor = "", ""
     for number in range(9):
         answer = reader.get("alerts?limit=2" + (f"&cursor={cursor}" if cursor else "")).json
@@ -105,7 +105,7 @@ def test_a_cursor_goes_through_all_alerts_once_while_others_come(reader: ApiClie
     assert found == "fdcba"
 
 
-def test_people_see_and_count_the_alerts_of_their_devices_alone(
+def test_person_sees_and_counts_only_alerts_of_visible_devices(
     viewer: ApiClient, stranger: ApiClient, some: dict[str, Alert]
 ):
     seen = viewer.get("alerts").json
@@ -117,7 +117,7 @@ def test_people_see_and_count_the_alerts_of_their_devices_alone(
     assert (nothing["alerts"], nothing["active_count"]) == ([], 0)
 
 
-def test_the_key_of_a_device_sees_the_alerts_of_its_own(device_key: ApiClient):
+def test_device_key_sees_alerts_of_its_device(device_key: ApiClient):
     create_alert(create_rule(), create_device("device_001"))
     create_alert(create_rule(), create_device("other"))
     assert device_key.get("alerts?device_id=device_001").json["count"] == 1
@@ -130,9 +130,7 @@ def device_key(device: ApiClient) -> ApiClient:
     return device
 
 
-def test_an_alert_shows_what_it_was_triggered_by_and_everything_that_happened_to_it(
-    operator: ApiClient, some: dict[str, Alert]
-):
+def test_alert_has_evidence_and_timeline(operator: ApiClient, some: dict[str, Alert]):
     path = f"alerts/{some['a'].alert_id}"
     operator.call("PUT", f"{path}/acknowledge", {"note": "looking"})
     operator.post(f"{path}/comments", {"note": "a fan is broken"})
@@ -163,7 +161,7 @@ VERBS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {  # what i
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_fits_the_state_or_is_refused_with_it(admin: ApiClient, verb: str, state: Status):
+def test_action_in_unsuitable_state_returns_409(admin: ApiClient, verb: str, state: Status):
     made = create_alert(create_rule(), create_device("boiler"))
     among = Alert.objects.filter(pk=made.pk)
     if state == Status.ACKNOWLEDGED:
@@ -179,7 +177,7 @@ def test_a_verb_fits_the_state_or_is_refused_with_it(admin: ApiClient, verb: str
         assert answer.json["success"] is True and answer.json["alert"]["alert_id"] == made.alert_id
 
 
-def test_who_acknowledged_first_and_why_it_was_resolved_stay(admin: ApiClient):
+def test_repeated_action_keeps_first_acknowledgement_and_resolution(admin: ApiClient):
     made = create_alert(create_rule(), create_device("boiler"))
     alert_actions.acknowledge(Alert.objects.filter(pk=made.pk), "user:mei", "mine")
     again = admin.call("PUT", f"alerts/{made.alert_id}/acknowledge", {"note": "no, mine"}).json
@@ -208,14 +206,16 @@ WRONG: list[tuple[str, str, Any, str]] = [
 @pytest.mark.parametrize(
     ("method", "verb", "body", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)]
 )
-def test_what_is_wrong_with_a_verb_is_told_by_field(admin: ApiClient, method: str, verb: str, body: Any, field: str):
+def test_invalid_action_body_is_rejected_with_its_field(
+    admin: ApiClient, method: str, verb: str, body: Any, field: str
+):
     made = create_alert(create_rule(), create_device("boiler"))
     answer = admin.call(method, f"alerts/{made.alert_id}/{verb}", body)
     assert answer.status == 422 and [one["field"] for one in answer.json["errors"]] == [field]
     assert AlertEvent.objects.filter(alert=made).count() == 1
 
 
-def test_verbs_are_for_those_who_operate_and_for_alerts_that_they_see(
+def test_actions_need_operate_scope_and_visible_alerts(
     operator: ApiClient, viewer: ApiClient, reader: ApiClient, some: dict[str, Alert]
 ):
     for verb, (method, body, _) in VERBS.items():
@@ -230,12 +230,12 @@ def test_verbs_are_for_those_who_operate_and_for_alerts_that_they_see(
 
 
 @pytest.mark.parametrize("unknown", ["alt_0000000000000000", "a%00b"])
-def test_an_alert_that_is_not_there_is_not_found(admin: ApiClient, unknown: str):
+def test_unknown_alert_returns_404(admin: ApiClient, unknown: str):
     assert admin.get(f"alerts/{unknown}").status == 404
     assert admin.call("PUT", f"alerts/{unknown}/resolve", {}).status == 404
 
 
-def test_an_alert_of_a_device_that_is_gone_is_seen_by_those_who_see_everything(reader: ApiClient, viewer: ApiClient):
+def test_alert_of_deleted_device_is_visible_without_group_restriction(reader: ApiClient, viewer: ApiClient):
     made = create_alert(create_rule(), create_device("boiler", "site a"))
     Device.objects.get(device_id="boiler").delete()
     assert reader.get(f"alerts/{made.alert_id}").json["device_id"] == "boiler"

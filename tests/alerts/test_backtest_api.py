@@ -22,7 +22,7 @@ def measured(admin: ApiClient) -> None:
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_rule_that_is_not_saved_is_held_against_what_was_measured(admin: ApiClient, viewer: ApiClient):
+def test_unsaved_rule_is_evaluated_on_stored_points(admin: ApiClient, viewer: ApiClient):
     answer = admin.post(BACKTEST, {"rule": RULE_FIELDS})
     assert answer.status == 200
     told = answer.json
@@ -35,7 +35,7 @@ def test_a_rule_that_is_not_saved_is_held_against_what_was_measured(admin: ApiCl
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_saved_rule_is_tried_as_it_is_and_as_it_might_be(reader: ApiClient):
+def test_saved_rule_is_evaluated_with_and_without_changes(reader: ApiClient):
     made = create_rule(device_ids=["boiler"])
     for more, firings in (({}, 2), ({"threshold_value": 90}, 1), ({"device_ids": ["boiler", "pump"]}, 4)):
         sent: dict[str, Any] = {"rule_id": made.rule_id} | ({"rule": more} if more else {})
@@ -64,12 +64,10 @@ WRONG: list[tuple[dict[str, Any], int, str]] = [
 
 
 @pytest.mark.parametrize(("sent", "status", "field"), WRONG, ids=[f"{i}-{one[2]}" for i, one in enumerate(WRONG)])
-def test_what_is_wrong_with_a_question_is_told_by_field(
-    admin: ApiClient, sent: dict[str, Any], status: int, field: str
-):
+def test_invalid_backtest_is_rejected_with_its_field(admin: ApiClient, sent: dict[str, Any], status: int, field: str):
     answer = admin.post(BACKTEST, sent)
     assert answer.status == status and field in [one["field"] for one in answer.json["errors"]], answer.json
 
 
-def test_a_rule_that_is_not_there_is_not_found(admin: ApiClient):
+def test_unknown_rule_returns_404(admin: ApiClient):
     assert admin.post(BACKTEST, {"rule_id": "rule_none"}).status == 404

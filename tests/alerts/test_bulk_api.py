@@ -31,7 +31,7 @@ def ids(storm: list[Alert]) -> list[str]:
     return [one.alert_id for one in storm]
 
 
-def test_named_alerts_are_acknowledged_and_why_others_are_not_is_told(operator: ApiClient, storm: list[Alert]):
+def test_unchanged_alerts_are_listed_with_the_reason(operator: ApiClient, storm: list[Alert]):
     answer = operator.post(BULK, {"verb": "acknowledge", "alert_ids": [*ids(storm), "alt_none"], "note": "storm"})
     assert answer.status == 200
     assert (answer.json["found"], answer.json["changed"], answer.json["more"]) == (4, 2, False)
@@ -54,14 +54,14 @@ VERBS: dict[str, tuple[dict[str, Any], int, list[str]]] = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_filter_finds_those_that_the_verb_fits(admin: ApiClient, storm: list[Alert], verb: str):
+def test_filter_selects_alerts_in_a_suitable_state(admin: ApiClient, storm: list[Alert], verb: str):
     more, changed, after = VERBS[verb]
     answer = admin.post(BULK, {"verb": verb, "filter": {"device_group": "site a"}} | more).json
     assert (answer["changed"], answer["left_alone"], states()) == (changed, [], after)
     assert str(changed) in answer["message"]
 
 
-def test_a_filter_with_a_state_leaves_alone_what_the_verb_does_not_fit(admin: ApiClient, storm: list[Alert]):
+def test_filter_by_state_leaves_unsuitable_alerts_unchanged(admin: ApiClient, storm: list[Alert]):
     sent = {"verb": "assign", "owner": "", "filter": {"status": ["resolved", "acknowledged"], "level": "critical"}}
     answer = admin.post(BULK, sent).json
     assert answer["changed"] == 1
@@ -70,13 +70,13 @@ def test_a_filter_with_a_state_leaves_alone_what_the_verb_does_not_fit(admin: Ap
     assert storm[2].owner == ""
 
 
-def test_people_move_the_alerts_of_their_devices_alone(operator: ApiClient, viewer: ApiClient, storm: list[Alert]):
+def test_person_changes_only_alerts_of_visible_devices(operator: ApiClient, viewer: ApiClient, storm: list[Alert]):
     assert viewer.post(BULK, {"verb": "resolve", "alert_ids": ids(storm)}).status == 403
     assert operator.post(BULK, {"verb": "resolve", "filter": {"level": ["warning", "critical"]}}).json["changed"] == 3
     assert Alert.objects.get(pk=storm[4].pk).status == Status.ACTIVE
 
 
-def test_what_does_not_fit_in_one_go_is_done_in_the_next(
+def test_alerts_beyond_the_batch_are_changed_by_the_next_request(
     admin: ApiClient, storm: list[Alert], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("alerts.api.bulk_actions.BULK_BATCH", 2)
@@ -88,7 +88,7 @@ def test_what_does_not_fit_in_one_go_is_done_in_the_next(
     ]
 
 
-def test_many_at_once_move_each_alert_once(admin: ApiClient, site: None):
+def test_concurrent_requests_change_each_alert_once(admin: ApiClient, site: None):
     hot = create_rule()
     for number in range(20):
         create_alert(hot, create_device(f"d{number}"))
@@ -119,6 +119,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("sent", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)])
-def test_what_is_wrong_is_told_by_field(admin: ApiClient, sent: dict[str, Any], field: str):
+def test_invalid_body_is_rejected_with_its_field(admin: ApiClient, sent: dict[str, Any], field: str):
     answer = admin.post(BULK, sent)
     assert answer.status == 422 and [one["field"] for one in answer.json["errors"]] == [field]

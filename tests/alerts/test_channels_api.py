@@ -23,7 +23,7 @@ GOOD: dict[str, dict[str, Any]] = {  # a channel of every kind, and as what it i
 
 
 @pytest.mark.parametrize("target", GOOD)
-def test_a_channel_of_every_kind_is_made_and_its_secrets_are_shown_to_nobody(admin: ApiClient, target: str):
+def test_channel_of_every_kind_is_created_without_showing_secrets(admin: ApiClient, target: str):
     made = admin.post(CHANNELS, HOOK | {"url": ""} | GOOD[target] | {"secret": "s3cret"}, Idempotency_Key="k")
     assert made.status == 201, made.json
     assert (made.json["target"], made.json["has_secret"]) == (target, True)
@@ -56,14 +56,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("more", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)])
-def test_what_is_wrong_with_a_channel_is_told_by_field(admin: ApiClient, more: dict[str, Any], field: str):
+def test_invalid_channel_is_rejected_with_its_field(admin: ApiClient, more: dict[str, Any], field: str):
     sent = {name: value for name, value in (HOOK | more).items() if value is not None}
     answer = admin.post(CHANNELS, sent)
     assert answer.status == 422 and field in [one["field"] for one in answer.json["errors"]]
     assert not Channel.objects.exists()
 
 
-def test_a_name_is_taken_once(admin: ApiClient):
+def test_duplicate_name_is_rejected(admin: ApiClient):
     made = admin.post(CHANNELS, HOOK).json
     again = admin.post(CHANNELS, HOOK)
     assert again.status == 422 and again.json["errors"][0]["field"] == "name"
@@ -72,7 +72,7 @@ def test_a_name_is_taken_once(admin: ApiClient):
     assert admin.call("PATCH", f"{CHANNELS}/{made['channel_id']}", {"name": "hook"}).status == 200
 
 
-def test_a_change_leaves_the_secrets_as_they_are_unless_it_names_them(admin: ApiClient):
+def test_omitted_secrets_are_kept(admin: ApiClient):
     made = admin.post(CHANNELS, HOOK | {"secret": "s3cret"}).json
     path = f"{CHANNELS}/{made['channel_id']}"
     tag = admin.get(path).headers["ETag"]
@@ -86,7 +86,7 @@ def test_a_change_leaves_the_secrets_as_they_are_unless_it_names_them(admin: Api
     assert admin.call("DELETE", path).status == 200 and admin.get(path).status == 404
 
 
-def test_channels_are_chosen_by(admin: ApiClient):
+def test_list_filters_channels(admin: ApiClient):
     for name, more in (
         ("a", {}),
         ("b", {"enabled": False}),
@@ -124,7 +124,7 @@ def receiver(settings: Any) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_channel_is_tried_and_what_came_back_is_answered(admin: ApiClient, receiver: str):
+def test_channel_test_returns_its_delivery(admin: ApiClient, receiver: str):
     made = admin.post(CHANNELS, HOOK | {"url": receiver}).json
     arrived, failed = (admin.post(f"{CHANNELS}/{made['channel_id']}/test", {}).json for _ in range(2))
     assert (arrived["success"], arrived["delivery"]["answer_status"]) == (True, 200)
@@ -136,7 +136,7 @@ def test_a_channel_is_tried_and_what_came_back_is_answered(admin: ApiClient, rec
     assert Delivery.objects.filter(test=True).count() == 2
 
 
-def test_those_who_operate_look_and_admins_change(
+def test_reading_needs_operate_and_changes_need_admin(
     operator: ApiClient, reader: ApiClient, viewer: ApiClient, admin: ApiClient
 ):
     channel = admin.post(CHANNELS, HOOK).json["channel_id"]
@@ -164,7 +164,7 @@ NIGHTS: dict[str, Any] = {
 }
 
 
-def test_a_route_is_made_changed_and_deleted(admin: ApiClient):
+def test_route_is_created_changed_and_deleted(admin: ApiClient):
     admin.post(CHANNELS, HOOK)
     made = admin.post(ROUTES, NIGHTS)
     assert made.status == 201 and {name: made.json[name] for name in NIGHTS} == NIGHTS
@@ -198,7 +198,7 @@ WRONG_ROUTES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("more", "field"), WRONG_ROUTES, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG_ROUTES)])
-def test_what_is_wrong_with_a_route_is_told_by_field(admin: ApiClient, more: dict[str, Any], field: str):
+def test_invalid_route_is_rejected_with_its_field(admin: ApiClient, more: dict[str, Any], field: str):
     answer = admin.post(ROUTES, NIGHTS | more)
     assert answer.status == 422 and field in [one["field"] for one in answer.json["errors"]], answer.json
     assert not Route.objects.exists()

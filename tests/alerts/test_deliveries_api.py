@@ -46,25 +46,25 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("asked", FILTERS)
-def test_messages_are_chosen_by(reader: ApiClient, messages: dict[str, Delivery], asked: str):
+def test_list_filters_deliveries(reader: ApiClient, messages: dict[str, Delivery], asked: str):
     answer = reader.get(f"alerts/deliveries?{asked}")
     assert names(messages, answer.json) == FILTERS[asked] and answer.json["total"] == len(FILTERS[asked])
     assert b"of the payload" not in answer.raw
 
 
-def test_a_message_tells_what_came_back(reader: ApiClient, messages: dict[str, Delivery]):
+def test_delivery_has_the_response_of_the_channel(reader: ApiClient, messages: dict[str, Delivery]):
     mine = reader.get("alerts/deliveries").json["deliveries"][-1]
     assert (mine["status"], mine["answer_status"], mine["answer"], mine["attempts"]) == ("sent", 200, "ok", 1)
 
 
-def test_people_see_messages_about_what_they_see_alone(
+def test_person_sees_only_deliveries_of_visible_alerts(
     viewer: ApiClient, stranger: ApiClient, messages: dict[str, Delivery]
 ):
     assert names(messages, viewer.get("alerts/deliveries").json) == ["mine"]
     assert names(messages, stranger.get("alerts/deliveries").json) == []
 
 
-def test_the_notices_of_an_alert_have_the_messages_that_may_be_seen(
+def test_notifications_of_an_alert_have_only_visible_deliveries(
     reader: ApiClient, viewer: ApiClient, messages: dict[str, Delivery]
 ):
     of = Alert.objects.get(device_name="boiler")
@@ -80,7 +80,7 @@ def test_the_notices_of_an_alert_have_the_messages_that_may_be_seen(
     assert viewer.get(f"alerts/{hidden.alert_id}/notices").status == 404
 
 
-def test_wrong_filters_are_named(reader: ApiClient):
+def test_invalid_filter_is_rejected_with_its_field(reader: ApiClient):
     answer = reader.get("alerts/deliveries?status=lost")
     assert answer.status == 400 and answer.json["errors"][0]["field"] == "status"
 
@@ -102,7 +102,7 @@ def patterns(site: None) -> None:
         )
 
 
-def test_a_pattern_is_shown_to_those_who_see_every_device_in_it(
+def test_pattern_is_visible_only_with_all_of_its_devices(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, patterns: None
 ):
     for somebody, expected in ((reader, "bca"), (viewer, "a"), (stranger, "")):
@@ -114,7 +114,7 @@ def test_a_pattern_is_shown_to_those_who_see_every_device_in_it(
     assert reader.get("/patterns?limit=1").json[0]["confidence"] == 0.9
 
 
-def test_the_latest_alerts_are_a_plain_list(reader: ApiClient, viewer: ApiClient, anonymous: ApiClient):
+def test_recent_alerts_are_a_plain_list(reader: ApiClient, viewer: ApiClient, anonymous: ApiClient):
     hot = create_rule()
     for minute, name in enumerate(("boiler", "pump", "fan")):
         create_alert(hot, create_device(name, "site a" if name == "boiler" else None), minute)

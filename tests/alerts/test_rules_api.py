@@ -40,7 +40,7 @@ def body(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("more", TRIED, ids=[f"{one.get('kind', one.get('condition'))}" for one in TRIED])
-def test_a_rule_of_every_kind_is_made_and_read_back_as_it_was_sent(admin: ApiClient, more: dict[str, Any]):
+def test_rule_of_every_kind_is_stored_as_sent(admin: ApiClient, more: dict[str, Any]):
     sent = body(**more)
     made = admin.post(RULES, sent)
     assert made.status == 201, made.json
@@ -91,7 +91,7 @@ WRONG: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("field", "value", "told"), WRONG, ids=[f"{i}-{one[0]}" for i, one in enumerate(WRONG)])
-def test_what_is_wrong_with_a_rule_is_told_by_field(admin: ApiClient, field: str, value: Any, told: str):
+def test_invalid_rule_is_rejected_with_its_field(admin: ApiClient, field: str, value: Any, told: str):
     answer = admin.post(RULES, body(**{field.partition(".")[0]: value}))
     assert answer.status == 422
     [error] = answer.json["errors"]
@@ -99,17 +99,17 @@ def test_what_is_wrong_with_a_rule_is_told_by_field(admin: ApiClient, field: str
     assert not Rule.objects.exists()
 
 
-def test_several_wrong_fields_are_told_of_at_once(admin: ApiClient):
+def test_all_invalid_fields_are_reported_together(admin: ApiClient):
     answer = admin.post(RULES, body(evaluation_window=0, level="fatal"))
     assert answer.status == 422 and {one["field"] for one in answer.json["errors"]} == {"evaluation_window", "level"}
 
 
 @pytest.mark.parametrize("sent", [b"[]", b"null", b'"rule"', b"7"])
-def test_a_body_that_is_no_object_is_refused(admin: ApiClient, sent: bytes):
+def test_body_other_than_object_is_rejected(admin: ApiClient, sent: bytes):
     assert admin.post(RULES, sent).status == 422
 
 
-def test_channels_that_nobody_has_made_and_metrics_that_nobody_has_measured_are_kept_and_told_of(admin: ApiClient):
+def test_unknown_channels_and_metrics_are_stored_and_reported(admin: ApiClient):
     made = admin.post(RULES, body(notification_channels=["slack", "email"])).json
     assert (made["unconfigured_channels"], made["unknown_metric"]) == (["slack", "email"], True)
     Channel.objects.create(name="slack", kind="webhook", url="https://example.com/hook")
@@ -121,7 +121,7 @@ def test_channels_that_nobody_has_made_and_metrics_that_nobody_has_measured_are_
     assert admin.get(f"{RULES}/{made['rule_id']}").json["unknown_metric"] is False
 
 
-def test_devices_that_nobody_knows_and_groups_that_nobody_has_made_are_kept_and_told_of(admin: ApiClient):
+def test_unknown_devices_and_groups_are_stored_and_reported(admin: ApiClient):
     made = admin.post(RULES, body(device_ids=["pump_1", "pump_2"], device_groups=["hall"])).json
     assert (made["unknown_devices"], made["unknown_groups"]) == (["pump_1", "pump_2"], ["hall"])
     admin.post("devices/pump_2/telemetry", point("temperature", 20.0))
@@ -130,18 +130,18 @@ def test_devices_that_nobody_knows_and_groups_that_nobody_has_made_are_kept_and_
     assert (read["unknown_devices"], read["unknown_groups"]) == (["pump_1"], [])
 
 
-def test_of_a_composite_every_metric_has_to_be_known(admin: ApiClient):
+def test_composite_rule_reports_any_unknown_metric(admin: ApiClient):
     MetricDefinition.objects.create(name="temperature", data_type="numeric")
     assert admin.post(RULES, body(**TRIED[-1])).json["unknown_metric"] is True
     MetricDefinition.objects.create(name="humidity", data_type="numeric")
     assert admin.get(RULES).json["rules"][0]["unknown_metric"] is False
 
 
-def test_any_metric_is_never_unknown(admin: ApiClient):
+def test_wildcard_metric_is_never_reported_as_unknown(admin: ApiClient):
     assert admin.post(RULES, body(**TRIED[5])).json["unknown_metric"] is False
 
 
-def test_a_rule_that_was_reckoned_shows_its_noise_score_and_a_suspended_one_why(admin: ApiClient):
+def test_rule_shows_noise_score_and_reason_of_suspension(admin: ApiClient):
     made = create_rule()
     NoiseScore.objects.create(rule=made, figures={"score": 0.7})
     Rule.objects.filter(pk=made.pk).update(suspended="division by zero")
@@ -177,19 +177,19 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("asked", FILTERS)
-def test_rules_are_chosen_by(reader: ApiClient, five: None, asked: str):
+def test_list_filters_rules(reader: ApiClient, five: None, asked: str):
     answer = reader.get(f"{RULES}?{asked}").json
     assert "".join(one["name"] for one in answer["rules"]) == FILTERS[asked] and answer["total"] == len(FILTERS[asked])
     assert set(answer["filters"]) == {one.partition("=")[0] for one in asked.split("&")}
 
 
 @pytest.mark.parametrize("asked", ["level=fatal", "enabled=perhaps", "kind=x", "mode=x", "limit=0", "cursor=x"])
-def test_a_filter_that_makes_no_sense_is_named(reader: ApiClient, asked: str):
+def test_invalid_filter_is_rejected_with_its_field(reader: ApiClient, asked: str):
     answer = reader.get(f"{RULES}?{asked}")
     assert answer.status == 400 and answer.json["errors"][0]["field"] == asked.partition("=")[0]
 
 
-def test_a_cursor_goes_through_all_rules_once(reader: ApiClient, five: None):
+def test_cursor_returns_every_rule_once(reader: ApiClient, five: None):
     found, cursor = [], ""
     while cursor is not None:
         answer = reader.get(f"{RULES}?limit=2" + (f"&cursor={cursor}" if cursor else "")).json
@@ -201,7 +201,7 @@ def test_a_cursor_goes_through_all_rules_once(reader: ApiClient, five: None):
 # --- changes, versions --------------------------------------------------------------------------------
 
 
-def test_a_change_is_the_next_version_and_an_old_one_can_be_put_back(admin: ApiClient):
+def test_change_creates_a_version_and_rollback_restores_one(admin: ApiClient):
     made = create_rule(threshold_value=80)
     changed = admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": 95, "level": "critical"})
     assert changed.status == 200 and (changed.json["version"], changed.json["threshold_value"]) == (2, 95)
@@ -216,13 +216,13 @@ def test_a_change_is_the_next_version_and_an_old_one_can_be_put_back(admin: ApiC
         assert admin.post(f"{RULES}/{made.rule_id}/versions/{missing}/rollback", {}).status == 404
 
 
-def test_a_truth_value_is_another_threshold_than_the_number_that_equals_it(admin: ApiClient):
+def test_boolean_threshold_differs_from_equal_number(admin: ApiClient):
     made = create_rule(threshold_value=1, condition="==")
     changed = admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": True})
     assert (changed.json["version"], changed.json["threshold_value"]) == (2, True)
 
 
-def test_what_a_replacement_does_not_name_is_as_of_a_new_rule(admin: ApiClient):
+def test_replacement_sets_omitted_fields_to_defaults(admin: ApiClient):
     made = create_rule(level="critical", cooldown_minutes=15, device_ids=["a"])
     replaced = admin.call("PUT", f"{RULES}/{made.rule_id}", RULE_FIELDS | {"name": "Hot"}).json
     assert (replaced["name"], replaced["level"], replaced["cooldown_minutes"], replaced["device_ids"]) == (
@@ -232,7 +232,7 @@ def test_what_a_replacement_does_not_name_is_as_of_a_new_rule(admin: ApiClient):
     assert admin.call("PUT", f"{RULES}/{made.rule_id}", {"name": "Hot"}).status == 422
 
 
-def test_a_change_that_makes_no_sense_with_the_rest_is_refused(admin: ApiClient):
+def test_change_inconsistent_with_other_fields_is_rejected(admin: ApiClient):
     made = create_rule(clear_threshold=70)
     answer = admin.call("PATCH", f"{RULES}/{made.rule_id}", {"threshold_value": 60})
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "clear_threshold"
@@ -240,7 +240,7 @@ def test_a_change_that_makes_no_sense_with_the_rest_is_refused(admin: ApiClient)
     assert (made.version, made.threshold_value) == (1, 80)
 
 
-def test_nobody_overwrites_what_somebody_else_has_changed(admin: ApiClient):
+def test_change_with_outdated_etag_is_rejected_with_412(admin: ApiClient):
     made = create_rule()
     path = f"{RULES}/{made.rule_id}"
     tag = admin.get(path).headers["ETag"]
@@ -256,7 +256,7 @@ def test_nobody_overwrites_what_somebody_else_has_changed(admin: ApiClient):
     assert Rule.objects.get().level == "error"
 
 
-def test_enabling_a_suspended_rule_tries_it_again(operator: ApiClient):
+def test_enabling_resumes_a_suspended_rule(operator: ApiClient):
     made = create_rule()
     Rule.objects.filter(pk=made.pk).update(suspended="division by zero")
     answer = operator.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": True})
@@ -267,7 +267,7 @@ def test_enabling_a_suspended_rule_tries_it_again(operator: ApiClient):
         assert operator.call("PUT", f"{RULES}/{made.rule_id}/enable", wrong).status == 422
 
 
-def test_a_deleted_rule_leaves_its_alerts_in_the_history_and_none_of_them_open(admin: ApiClient):
+def test_deleting_a_rule_resolves_and_keeps_its_alerts(admin: ApiClient):
     made = create_rule()
     raised = create_alert(made, create_device("boiler"))
     assert admin.call("DELETE", f"{RULES}/{made.rule_id}").status == 200
@@ -277,7 +277,7 @@ def test_a_deleted_rule_leaves_its_alerts_in_the_history_and_none_of_them_open(a
     assert admin.get(f"alerts/{raised.alert_id}").json["rule_id"] is None
 
 
-def test_every_change_of_a_rule_is_in_the_audit(admin: ApiClient):
+def test_every_change_is_in_the_audit_log(admin: ApiClient):
     made = admin.post(RULES, RULE_FIELDS).json
     admin.call("PATCH", f"{RULES}/{made['rule_id']}", {"level": "critical"})
     admin.call("DELETE", f"{RULES}/{made['rule_id']}")
@@ -288,7 +288,7 @@ def test_every_change_of_a_rule_is_in_the_audit(admin: ApiClient):
 # --- shadows ------------------------------------------------------------------------------------------
 
 
-def test_what_was_tried_in_a_shadow_is_taken_over(admin: ApiClient):
+def test_promoted_shadow_rule_replaces_the_live_rule(admin: ApiClient):
     live = create_rule(name="Hot", enabled=False)
     made = admin.post(f"{RULES}/{live.rule_id}/shadow", {"threshold_value": 95, "name": "Hotter"})
     shadow = made.json
@@ -304,7 +304,7 @@ def test_what_was_tried_in_a_shadow_is_taken_over(admin: ApiClient):
     assert admin.post(f"{RULES}/{live.rule_id}/promote", {}).status == 409
 
 
-def test_a_shadow_is_compared_with_the_rule_that_it_is_tried_for(admin: ApiClient, viewer: ApiClient):
+def test_shadow_rule_is_compared_with_its_live_rule(admin: ApiClient, viewer: ApiClient):
     live = create_rule()
     shadow = admin.post(f"{RULES}/{live.rule_id}/shadow", {"threshold_value": 95}).json
     tried = Rule.objects.get(rule_id=shadow["rule_id"])
@@ -330,7 +330,7 @@ def test_a_shadow_is_compared_with_the_rule_that_it_is_tried_for(admin: ApiClien
 # --- who may ------------------------------------------------------------------------------------------
 
 
-def test_whoever_reads_sees_every_rule_and_changes_none(stranger: ApiClient, reader: ApiClient, operator: ApiClient):
+def test_reader_sees_all_rules_and_changes_none(stranger: ApiClient, reader: ApiClient, operator: ApiClient):
     made = create_rule(device_ids=["boiler"])
     assert not Device.objects.filter(groups__members__username="stranger").exists()
     for somebody in (stranger, reader, operator):
@@ -343,6 +343,6 @@ def test_whoever_reads_sees_every_rule_and_changes_none(stranger: ApiClient, rea
 
 
 @pytest.mark.parametrize("unknown", ["rule_0000000000000000", "a%00b", "%F0%9F%94%A5"])
-def test_a_rule_that_is_not_there_is_not_found(admin: ApiClient, unknown: str):
+def test_unknown_rule_returns_404(admin: ApiClient, unknown: str):
     assert admin.get(f"{RULES}/{unknown}").status == 404
     assert admin.call("PATCH", f"{RULES}/{unknown}", {}).status == 404

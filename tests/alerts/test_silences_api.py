@@ -22,7 +22,7 @@ def body(**more: Any) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value is not None}
 
 
-def test_a_silence_is_opened_changed_and_ended(operator: ApiClient):
+def test_silence_is_created_changed_and_ended(operator: ApiClient):
     create_device("boiler", "site a")
     made = operator.post(SILENCES, body(levels=["warning"]))
     assert made.status == 201
@@ -59,13 +59,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("more", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)])
-def test_what_is_wrong_with_a_silence_is_told_by_field(admin: ApiClient, more: dict[str, Any], field: str):
+def test_invalid_silence_is_rejected_with_its_field(admin: ApiClient, more: dict[str, Any], field: str):
     answer = admin.post(SILENCES, body(**more))
     assert answer.status == 422 and field in [one["field"] for one in answer.json["errors"]], answer.json
     assert not Silence.objects.exists()
 
 
-def test_people_silence_what_they_see_and_see_what_concerns_them(
+def test_person_silences_only_visible_devices_and_sees_related_silences(
     operator: ApiClient, viewer: ApiClient, admin: ApiClient, stranger: ApiClient
 ):
     create_device("boiler", "site a")
@@ -86,7 +86,7 @@ def test_people_silence_what_they_see_and_see_what_concerns_them(
     assert operator.call("PATCH", f"{SILENCES}/{own}", {"device_ids": ["pump"]}).status == 422
 
 
-def test_silences_are_chosen_by(admin: ApiClient, operator: ApiClient):
+def test_list_filters_silences(admin: ApiClient, operator: ApiClient):
     create_device("boiler", "site a")
     operator.post(SILENCES, body(reason="a"))
     admin.post(SILENCES, body(reason="b", device_ids=["pump"], starts_at=in_hours(1)))
@@ -102,7 +102,7 @@ def test_silences_are_chosen_by(admin: ApiClient, operator: ApiClient):
         assert {one["reason"] for one in admin.get(f"{SILENCES}?{asked}").json["silences"]} == expected, asked
 
 
-def test_a_preview_shows_what_would_have_been_kept_quiet_and_keeps_nothing_quiet(admin: ApiClient, viewer: ApiClient):
+def test_preview_lists_matching_alerts_and_mutes_none(admin: ApiClient, viewer: ApiClient):
     hot, wet = create_rule(), create_rule(name="Too wet", metric_name="humidity")
     boiler, pump = create_device("boiler", "site a"), create_device("pump")
     made = [create_alert(hot, boiler), create_alert(wet, boiler, 1), create_alert(hot, pump, 2)]
@@ -124,7 +124,7 @@ def test_a_preview_shows_what_would_have_been_kept_quiet_and_keeps_nothing_quiet
 MINE = "devices/device_001/maintenance"
 
 
-def test_a_device_is_quiet_around_its_own_reboot(device: ApiClient, admin: ApiClient):
+def test_device_opens_and_ends_its_own_maintenance(device: ApiClient, admin: ApiClient):
     made = device.post(MINE, {"minutes": 30, "reason": "reboot"})
     assert made.status == 201
     assert (made.json["kind"], made.json["device_ids"], made.json["active"]) == ("maintenance", ["device_001"], True)
@@ -135,13 +135,13 @@ def test_a_device_is_quiet_around_its_own_reboot(device: ApiClient, admin: ApiCl
 
 
 @pytest.mark.parametrize("minutes", [0, -5, 241, "soon", None, 10**9])
-def test_a_device_is_not_quiet_for_long(device: ApiClient, minutes: Any):
+def test_maintenance_by_a_device_is_limited_in_time(device: ApiClient, minutes: Any):
     answer = device.post(MINE, {"minutes": minutes})
     assert answer.status == 422 and answer.json["errors"][0]["field"] == "minutes"
     assert not Silence.objects.exists()
 
 
-def test_a_device_speaks_for_itself_alone(
+def test_device_key_opens_maintenance_only_for_its_device(
     device: ApiClient, gateway: ApiClient, viewer: ApiClient, operator: ApiClient
 ):
     create_device("device_002", "site a")

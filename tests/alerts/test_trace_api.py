@@ -11,7 +11,7 @@ from tests.conftest import ApiClient
 Make = Callable[..., Rule]
 
 
-def test_why_a_rule_did_not_fire_is_asked_of_a_device_and_a_moment(
+def test_trace_explains_why_a_rule_did_not_open_an_alert(
     gateway: ApiClient, reader: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     made = create_cpu_rule(trigger_count=3, evaluation_window=60)
@@ -24,7 +24,7 @@ def test_why_a_rule_did_not_fire_is_asked_of_a_device_and_a_moment(
     assert [one["value"] for one in answer.json["values"]] == [50.0, 95.0, 96.0]
 
 
-def test_why_an_alert_fired_is_asked_of_the_alert(
+def test_trace_explains_why_an_alert_was_opened(
     gateway: ApiClient, reader: ApiClient, stranger: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
@@ -36,7 +36,7 @@ def test_why_an_alert_fired_is_asked_of_the_alert(
     assert stranger.get(path).status == 404
 
 
-def test_what_is_not_there_or_not_seen_has_no_trace(
+def test_trace_of_unknown_or_invisible_object_returns_404(
     gateway: ApiClient, reader: ApiClient, stranger: ApiClient, create_cpu_rule: Make
 ) -> None:
     made = create_cpu_rule()
@@ -47,7 +47,7 @@ def test_what_is_not_there_or_not_seen_has_no_trace(
     assert reader.get(f"alerts/rules/{made.rule_id}/trace").status == 400
 
 
-def test_how_evaluation_fares_is_told_in_the_words_of_the_alerting_document(
+def test_evaluator_metrics_have_the_documented_fields(
     gateway: ApiClient, reader: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()

@@ -27,7 +27,7 @@ def battery(admin: ApiClient) -> ApiClient:
     return admin
 
 
-def test_e2_us1_a_definition_is_created_with_everything_that_was_given(admin: ApiClient):
+def test_e2_us1_create_stores_every_field(admin: ApiClient):
     answer = admin.post("metrics", BATTERY)
     assert answer.status == 201
     assert {name: answer.json[name] for name in BATTERY} == BATTERY
@@ -35,13 +35,13 @@ def test_e2_us1_a_definition_is_created_with_everything_that_was_given(admin: Ap
     assert answer.json["created_by"].endswith("admin of all") and answer.json["created_at"]
 
 
-def test_e2_us1_ac2_a_name_and_a_data_type_are_enough(admin: ApiClient):
+def test_e2_us1_ac2_create_requires_only_name_and_data_type(admin: ApiClient):
     answer = admin.post("metrics", {"name": "state", "data_type": "string"})
     assert answer.status == 201
     assert (answer.json["metric_type"], answer.json["retention_days"]) == ("gauge", 90)
 
 
-def test_e2_us1_ac5_a_name_is_defined_once_however_many_try_at_the_same_time(admin: ApiClient):
+def test_e2_us1_ac5_concurrent_creates_of_one_name_succeed_once(admin: ApiClient):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: admin.post("metrics", BATTERY), range(8)))
     assert sorted(answer.status for answer in answers) == [201] + [400] * 7
@@ -74,7 +74,7 @@ def test_e2_us1_ac5_a_name_is_defined_once_however_many_try_at_the_same_time(adm
         ({"colour": "red"}, "colour", "not a known field"),
     ],
 )
-def test_bad_definitions_are_refused_with_their_field_and_what_is_accepted(admin: ApiClient, change, field, accepted):
+def test_invalid_definition_is_rejected_with_the_field_and_accepted_values(admin: ApiClient, change, field, accepted):
     answer = admin.post("metrics", BATTERY | change)
     assert answer.status == 400
     assert any(error["field"] == field and accepted in error["detail"] for error in answer.json["errors"]), answer.json
@@ -82,11 +82,11 @@ def test_bad_definitions_are_refused_with_their_field_and_what_is_accepted(admin
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"text"', b"{", b"null", b""])
-def test_a_body_that_is_no_object_is_refused(admin: ApiClient, body: bytes):
+def test_body_other_than_object_is_rejected(admin: ApiClient, body: bytes):
     assert admin.post("metrics", body).status == 400
 
 
-def test_e2_us2_definitions_are_listed_with_filters_and_pages(admin: ApiClient):
+def test_e2_us2_list_has_filters_and_pages(admin: ApiClient):
     for number in range(5):
         kind = "string" if number % 2 else "numeric"
         admin.post("metrics", {"name": f"m{number}", "data_type": kind, "description": f"about {number}"})
@@ -101,24 +101,24 @@ def test_e2_us2_definitions_are_listed_with_filters_and_pages(admin: ApiClient):
     ("query", "field"),
     [("data_type=x", "data_type"), ("limit=0", "limit"), ("limit=1001", "limit"), ("offset=-1", "offset")],
 )
-def test_a_list_that_makes_no_sense_is_refused(admin: ApiClient, query: str, field: str):
+def test_invalid_list_parameter_is_rejected(admin: ApiClient, query: str, field: str):
     answer = admin.get(f"metrics?{query}")
     assert answer.status == 400 and answer.json["errors"][0]["field"] == field
 
 
-def test_e2_us3_a_definition_is_found_by_its_name(battery: ApiClient):
+def test_e2_us3_get_returns_definition_by_name(battery: ApiClient):
     assert battery.get("metrics/battery_level").json["unit"] == "percent"
     assert battery.get("/api/v1/metrics/battery_level").status == 200
     missing = battery.get("metrics/nothing")
     assert missing.status == 404 and missing.json["detail"] == "nothing is not defined"
 
 
-def test_names_with_slashes_are_found_too(admin: ApiClient):
+def test_name_with_slashes_is_found(admin: ApiClient):
     admin.post("metrics", {"name": "disk/free space", "data_type": "numeric"})
     assert admin.get("metrics/disk/free%20space").json["name"] == "disk/free space"
 
 
-def test_e2_us4_deleting_keeps_the_data(battery: ApiClient):
+def test_e2_us4_delete_keeps_the_points(battery: ApiClient):
     battery.post("devices/d/telemetry", point("battery_level", 50))
     answer = battery.call("DELETE", "metrics/battery_level")
     assert answer.status == 200 and answer.json["success"] is True
@@ -126,7 +126,7 @@ def test_e2_us4_deleting_keeps_the_data(battery: ApiClient):
     assert battery.call("DELETE", "metrics/battery_level").status == 404
 
 
-def test_a_change_holds_for_the_next_point(battery: ApiClient):
+def test_change_applies_to_the_next_point(battery: ApiClient):
     changed = battery.call("PATCH", "metrics/battery_level", {"max_value": 40})
     assert changed.status == 200 and changed.json["max_value"] == 40 and changed.json["min_value"] == 0
     series_registry.refresh_registry()
@@ -134,13 +134,13 @@ def test_a_change_holds_for_the_next_point(battery: ApiClient):
     assert answer.status == 422 and "above the maximum 40" in answer.json["detail"]
 
 
-def test_a_name_is_for_ever(battery: ApiClient):
+def test_changed_name_is_rejected(battery: ApiClient):
     answer = battery.call("PATCH", "metrics/battery_level", {"name": "other"})
     assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
     assert battery.call("PATCH", "metrics/battery_level", {"name": "battery_level", "unit": "%"}).json["unit"] == "%"
 
 
-def test_nobody_overwrites_what_somebody_else_has_changed(battery: ApiClient):
+def test_change_with_outdated_etag_is_rejected_with_412(battery: ApiClient):
     tag = battery.get("metrics/battery_level").headers["ETag"]
     assert battery.get("metrics/battery_level", If_None_Match=tag).status == 304
     assert battery.call("PATCH", "metrics/battery_level", {"unit": "%"}, If_Match=tag).status == 200
@@ -151,7 +151,7 @@ def test_nobody_overwrites_what_somebody_else_has_changed(battery: ApiClient):
     assert battery.call("DELETE", "metrics/battery_level", If_Match="*").status == 200
 
 
-def test_readers_read_and_admins_change(
+def test_reading_needs_read_scope_and_changes_need_admin(
     battery: ApiClient, reader: ApiClient, gateway: ApiClient, anonymous: ApiClient
 ):
     assert reader.get("metrics").status == 200 and reader.get("metrics/battery_level").status == 200
@@ -161,5 +161,5 @@ def test_readers_read_and_admins_change(
         assert caller.call("DELETE", "metrics/battery_level").status == status
 
 
-def test_a_person_of_the_staff_defines_under_his_own_name(administrator: ApiClient):
+def test_created_by_is_the_name_of_the_person(administrator: ApiClient):
     assert administrator.post("metrics", BATTERY).json["created_by"] == "administrator"

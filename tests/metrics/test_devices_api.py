@@ -38,20 +38,20 @@ def press(admin: ApiClient) -> ApiClient:
     return admin
 
 
-def test_a_device_is_made_with_everything_that_was_given(press: ApiClient):
+def test_create_stores_every_field(press: ApiClient):
     answer = press.get("devices/press-1")
     assert {name: answer.json[name] for name in PRESS} == PRESS
     assert answer.json["last_seen"] is None and answer.json["created_at"] <= answer.json["updated_at"]
     assert press.get("/api/v1/devices/press-1").json == answer.json
 
 
-def test_an_id_is_enough(admin: ApiClient):
+def test_create_requires_only_the_id(admin: ApiClient):
     answer = admin.post("devices", {"device_id": "bare"})
     assert answer.status == 201
     assert answer.json["tags"] == {} and answer.json["groups"] == [] and answer.json["latitude"] is None
 
 
-def test_a_device_that_was_made_on_first_sight_is_there_with_the_time_of_its_newest_point(admin: ApiClient):
+def test_device_created_by_its_first_point_has_last_seen(admin: ApiClient):
     admin.post("bulk", {"hall/1/press": [point(seconds_ago=60), point("load", seconds_ago=5)]})
     answer = admin.get("devices/hall/1/press")
     assert answer.status == 200 and answer.json["name"] == "" and answer.json["tags"] == {}
@@ -59,7 +59,7 @@ def test_a_device_that_was_made_on_first_sight_is_there_with_the_time_of_its_new
     assert timedelta(seconds=4) < age < timedelta(seconds=40)
 
 
-def test_a_device_is_made_once_however_many_try_at_the_same_time(admin: ApiClient):
+def test_concurrent_creates_of_one_id_succeed_once(admin: ApiClient):
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: admin.post("devices", {"device_id": "one"}), range(6)))
     assert sorted(answer.status for answer in answers) == [201] + [400] * 5
@@ -104,7 +104,7 @@ def test_a_device_is_made_once_however_many_try_at_the_same_time(admin: ApiClien
         ({"colour": "red"}, "colour", "not a known field"),
     ],
 )
-def test_bad_devices_are_refused_with_their_field_and_what_is_accepted(admin: ApiClient, change, field, accepted):
+def test_invalid_device_is_rejected_with_the_field_and_accepted_values(admin: ApiClient, change, field, accepted):
     DeviceGroup.objects.get_or_create(name="site a")
     answer = admin.post("devices", PRESS | change)
     assert answer.status == 400
@@ -113,12 +113,12 @@ def test_bad_devices_are_refused_with_their_field_and_what_is_accepted(admin: Ap
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b"{", b"null"])
-def test_a_body_that_is_no_object_is_refused(press: ApiClient, body: bytes):
+def test_body_other_than_object_is_rejected(press: ApiClient, body: bytes):
     assert press.post("devices", body).status == 400
     assert press.call("PATCH", "devices/press-1", body).status == 400
 
 
-def test_devices_are_listed_by_id_with_filters_and_pages(press: ApiClient):
+def test_list_is_sorted_by_id_with_filters_and_pages(press: ApiClient):
     for number in range(5):
         kind = "oven" if number % 2 else "press"
         press.post(
@@ -150,12 +150,12 @@ def test_devices_are_listed_by_id_with_filters_and_pages(press: ApiClient):
         ("group=%00", "group"),
     ],
 )
-def test_a_list_that_makes_no_sense_is_refused(admin: ApiClient, query: str, field: str):
+def test_invalid_list_parameter_is_rejected(admin: ApiClient, query: str, field: str):
     answer = admin.get(f"devices?{query}")
     assert answer.status == 400 and answer.json["errors"][0]["field"] == field
 
 
-def test_what_is_not_sent_stays_as_it_is(press: ApiClient):
+def test_omitted_fields_keep_their_values(press: ApiClient):
     answer = press.call("PATCH", "devices/press-1", {"name": "Press One", "latitude": None, "longitude": None})
     assert answer.status == 200, answer.raw
     expected = PRESS | {"name": "Press One", "latitude": None, "longitude": None}
@@ -164,13 +164,13 @@ def test_what_is_not_sent_stays_as_it_is(press: ApiClient):
     assert lonely.status == 400 and lonely.json["errors"][0]["field"] == "longitude"
 
 
-def test_an_id_is_for_ever(press: ApiClient):
+def test_changed_id_is_rejected(press: ApiClient):
     answer = press.call("PATCH", "devices/press-1", {"device_id": "other"})
     assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
     assert press.call("PATCH", "devices/press-1", {"device_id": "press-1", "name": "x"}).json["name"] == "x"
 
 
-def test_nobody_overwrites_what_somebody_else_has_changed(press: ApiClient):
+def test_change_with_outdated_etag_is_rejected_with_412(press: ApiClient):
     tag = press.get("devices/press-1").headers["ETag"]
     assert press.call("PATCH", "devices/press-1", {"name": "a"}, If_Match=tag).status == 200
     late = press.call("PATCH", "devices/press-1", {"name": "b"}, If_Match=tag)
@@ -185,7 +185,7 @@ def test_nobody_overwrites_what_somebody_else_has_changed(press: ApiClient):
     assert press.call("PATCH", "devices/press-1", {"groups": []}, If_Match=tag).json["groups"] == []
 
 
-def test_addresses_of_a_devices_measurements_win_over_ids_that_look_like_them(press: ApiClient):
+def test_paths_of_points_take_precedence_over_device_ids(press: ApiClient):
     press.post("devices/press-1/telemetry", point())
     assert press.get("devices/press-1/metrics").json == ["temperature"]
     assert press.get("devices/press-1/metrics/temperature/latest").json["value"] == 25.5
@@ -194,7 +194,7 @@ def test_addresses_of_a_devices_measurements_win_over_ids_that_look_like_them(pr
     assert press.get("devices/devices.csv").json["device_id"] == "devices.csv"
 
 
-def test_deleting_answers_a_deletion_that_can_be_followed(press: ApiClient):
+def test_delete_returns_a_deletion_with_progress(press: ApiClient):
     answer = press.call("DELETE", "devices/press-1")
     assert answer.status == 202 and answer.json["status"] == "queued" and answer.json["device_id"] == "press-1"
     number = answer.json["deletion_id"]
@@ -209,13 +209,13 @@ def test_deleting_answers_a_deletion_that_can_be_followed(press: ApiClient):
 
 
 @pytest.mark.parametrize("path", ["devices/nothing", "devices/a%00b", "devices/press-1%00"])
-def test_what_is_not_there_is_not_found_by_any_method(press: ApiClient, path: str):
+def test_unknown_device_returns_404_for_every_method(press: ApiClient, path: str):
     assert press.get(path).status == press.call("PATCH", path, {"name": "x"}).status == 404
     assert press.call("DELETE", path).status == 404
     assert Device.objects.count() == 1
 
 
-def test_another_groups_device_looks_like_one_that_does_not_exist(
+def test_device_of_another_group_returns_404(
     press: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient
 ):
     press.post("devices", {"device_id": "hidden"})
@@ -229,7 +229,7 @@ def test_another_groups_device_looks_like_one_that_does_not_exist(
     assert viewer.get("devices?group=site%20b").json["devices"] == []
 
 
-def test_groups_that_somebody_does_not_see_are_not_shown_and_stay(press: ApiClient, operator: ApiClient):
+def test_invisible_groups_are_hidden_and_kept(press: ApiClient, operator: ApiClient):
     DeviceGroup.objects.get_or_create(name="site b")
     assert press.call("PATCH", "devices/press-1", {"groups": ["site a", "site b"]}).json["groups"] == [
         "site a",
@@ -244,7 +244,7 @@ def test_groups_that_somebody_does_not_see_are_not_shown_and_stay(press: ApiClie
     assert press.get("devices/press-1").json["groups"] == ["site b"]
 
 
-def test_readers_read_operators_change_and_admins_make_and_delete(
+def test_reading_changing_and_creating_need_their_scopes(
     press: ApiClient,
     reader: ApiClient,
     gateway: ApiClient,
@@ -262,7 +262,7 @@ def test_readers_read_operators_change_and_admins_make_and_delete(
         assert caller.call("DELETE", "devices/press-1").status == status
 
 
-def test_a_key_of_a_device_reads_that_device_alone(device: ApiClient, press: ApiClient):
+def test_device_key_reads_only_its_device(device: ApiClient, press: ApiClient):
     answer = device.get("devices/device_001")
     assert answer.status == 200 and answer.json["groups"] == []
     assert device.get("devices/press-1").status == 403
@@ -280,7 +280,7 @@ def statements(caller: Caller, path: str, view: Any, **named: str) -> int:
     return len(found)
 
 
-def test_a_list_asks_the_database_as_often_for_a_hundred_devices_as_for_one(site):
+def test_list_statements_do_not_grow_with_devices(site):
     from metrics.api.devices import DeviceResource
     from metrics.api.groups import GroupDeviceResource, GroupResource
 

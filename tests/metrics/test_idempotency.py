@@ -43,7 +43,7 @@ REPEATABLE = {
 }
 
 
-def test_the_same_key_is_done_once_and_answered_alike(admin: ApiClient):
+def test_repeated_request_is_executed_once_with_the_same_response(admin: ApiClient):
     first = admin.post("metrics", STATE, Idempotency_Key="k-1")
     again = admin.post("metrics", {"data_type": "string", "name": "state"}, Idempotency_Key="k-1")
     assert (first.status, again.status) == (201, 201) and first.raw == again.raw
@@ -54,7 +54,7 @@ def test_the_same_key_is_done_once_and_answered_alike(admin: ApiClient):
     assert admin.post("metrics", STATE).status == 400  # without the header each is done
 
 
-def test_another_request_under_the_same_key_is_refused(admin: ApiClient):
+def test_other_request_with_the_same_key_is_rejected_with_422(admin: ApiClient):
     assert admin.post("metrics", STATE, Idempotency_Key="k").status == 201
     for path, body in (("metrics", STATE | {"unit": "V"}), ("/api/v1/metrics", STATE), ("metrics?x=1", STATE)):
         answer = admin.post(path, body, Idempotency_Key="k")
@@ -62,14 +62,14 @@ def test_another_request_under_the_same_key_is_refused(admin: ApiClient):
     assert MetricDefinition.objects.count() == 1
 
 
-def test_keys_of_others_are_others(admin: ApiClient, administrator: ApiClient):
+def test_same_key_of_another_caller_is_independent(admin: ApiClient, administrator: ApiClient):
     assert admin.post("metrics", STATE, Idempotency_Key="k").status == 201
     assert administrator.post("metrics", STATE | {"name": "other"}, Idempotency_Key="k").status == 201
     assert administrator.post("metrics", STATE | {"name": "other"}, Idempotency_Key="k").status == 201
     assert MetricDefinition.objects.count() == 2
 
 
-def test_what_was_refused_was_not_done_and_may_be_mended_under_its_key(admin: ApiClient, reader: ApiClient):
+def test_rejected_request_may_be_corrected_with_the_same_key(admin: ApiClient, reader: ApiClient):
     assert admin.post("metrics", STATE | {"data_type": "x"}, Idempotency_Key="k").status == 400
     assert admin.post("metrics", b"{", Idempotency_Key="k").status == 400
     assert reader.post("metrics", STATE, Idempotency_Key="k").status == 403
@@ -78,7 +78,7 @@ def test_what_was_refused_was_not_done_and_may_be_mended_under_its_key(admin: Ap
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\tin it", "ümlaut"])
-def test_a_key_that_is_none_is_named(admin: ApiClient, key: str):
+def test_invalid_key_is_rejected_with_400(admin: ApiClient, key: str):
     answer = admin.post("metrics", STATE, Idempotency_Key=key)
     assert answer.status == 400 and answer.json["errors"][0]["field"] == "Idempotency-Key"
     assert not MetricDefinition.objects.exists()
@@ -104,7 +104,7 @@ def held(site: None) -> Iterator[threading.Event]:
     holder.join()
 
 
-def test_while_the_first_is_being_answered_the_second_is_told_so(admin: ApiClient, held: threading.Event):
+def test_repetition_of_a_running_request_returns_409(admin: ApiClient, held: threading.Event):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(admin.post, "metrics", STATE, Idempotency_Key="k")
         wait_until(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
@@ -122,7 +122,7 @@ def _waits_for_a_lock() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def test_many_at_once_define_it_once(admin: ApiClient):
+def test_concurrent_requests_with_one_key_execute_once(admin: ApiClient):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: admin.post("metrics", STATE, Idempotency_Key="k"), range(16)))
     assert {answer.status for answer in answers} <= {201, 409}
@@ -130,7 +130,7 @@ def test_many_at_once_define_it_once(admin: ApiClient):
     assert MetricDefinition.objects.count() == 1
 
 
-def test_a_process_that_dies_in_between_leaves_neither_the_one_nor_the_other(admin: ApiClient, held: threading.Event):
+def test_killed_process_leaves_neither_effects_nor_response(admin: ApiClient, held: threading.Event):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(admin.post, "metrics", STATE, Idempotency_Key="k")
         wait_until(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
@@ -144,7 +144,7 @@ def test_a_process_that_dies_in_between_leaves_neither_the_one_nor_the_other(adm
     assert answer.status == 201 and "Idempotent-Replayed" not in answer.headers
 
 
-def test_jobs_are_ordered_once(admin: ApiClient):
+def test_repeated_order_creates_one_export_job(admin: ApiClient):
     admin.post("devices/d/telemetry", point("m", 1.0))
     ordered = {"device_ids": ["d"], "metric_names": ["m"], "start_time": "2025-01-01T00:00:00Z"}
     ordered |= {"end_time": "2025-01-02T00:00:00Z", "format": "csv"}
@@ -153,7 +153,7 @@ def test_jobs_are_ordered_once(admin: ApiClient):
     assert ExportJob.objects.count() == 1
 
 
-def test_after_a_day_a_key_may_be_used_anew(admin: ApiClient):
+def test_key_expires_after_24_hours(admin: ApiClient):
     assert admin.post("metrics", STATE, Idempotency_Key="k").status == 201
     IdempotentAnswer.objects.update(at=timezone.now() - timedelta(hours=24, seconds=1))
     assert admin.post("metrics", STATE | {"name": "other"}, Idempotency_Key="k").status == 201
@@ -163,7 +163,7 @@ def test_after_a_day_a_key_may_be_used_anew(admin: ApiClient):
     assert "metrics.tasks.drop_idempotent_answers" in {one["task"] for one in settings.CELERY_BEAT_SCHEDULE.values()}
 
 
-def test_no_secret_lies_in_what_is_kept(admin: ApiClient):
+def test_stored_response_contains_no_secret(admin: ApiClient):
     admin.post("metrics", STATE, Idempotency_Key="k")
     [kept] = IdempotentAnswer.objects.all()
     key = admin.headers["X-Api-Key"]

@@ -40,17 +40,17 @@ def names(caller: ApiClient, query: str) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [1, 7, MANY - 1, MANY, MANY + 1])
-def test_pages_by_cursor_are_the_whole_list_in_its_order(definitions: ApiClient, limit: int):
+def test_cursor_pages_contain_the_whole_list_in_order(definitions: ApiClient, limit: int):
     whole = [one["name"] for one in definitions.get("metrics").json["metrics"]]
     assert len(whole) == MANY and names(definitions, f"limit={limit}") == whole
 
 
-def test_a_filter_holds_on_every_page(definitions: ApiClient):
+def test_filter_applies_to_every_page(definitions: ApiClient):
     expected = [one["name"] for one in definitions.get("metrics?search=1").json["metrics"]]
     assert names(definitions, "search=1&limit=3") == expected and len(expected) > 6
 
 
-def test_rows_that_come_and_go_move_no_others(definitions: ApiClient):
+def test_added_and_deleted_rows_do_not_shift_cursor_pages(definitions: ApiClient):
     whole = names(definitions, "limit=1000")
     first = definitions.get("metrics?limit=10").json
     MetricDefinition.objects.filter(name__in=[whole[0], whole[5], whole[9]]).delete()  # the last of the page too
@@ -61,7 +61,7 @@ def test_rows_that_come_and_go_move_no_others(definitions: ApiClient):
     assert [one["name"] for one in moved["metrics"]] != whole[10:15]  # which an offset cannot
 
 
-def test_an_offset_page_leads_on_to_a_cursor(definitions: ApiClient):
+def test_offset_page_returns_a_cursor(definitions: ApiClient):
     whole = names(definitions, "limit=1000")
     first = definitions.get("metrics?limit=5&offset=5").json
     second = definitions.get(f"metrics?limit=5&cursor={first['next_cursor']}").json
@@ -72,12 +72,12 @@ FOREIGN = pytest.param(Signer().sign_object(["a1"]), id="of another signer")  # 
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "%00", "é", "WyJhMSJd:abc", "x" * 5000, FOREIGN])
-def test_a_cursor_from_elsewhere_is_refused(definitions: ApiClient, cursor: str):
+def test_foreign_cursor_is_rejected(definitions: ApiClient, cursor: str):
     answer = definitions.get(f"metrics?cursor={cursor.replace('é', '%C3%A9')}")
     assert answer.status == 400 and answer.json["errors"][0]["field"] == "cursor"
 
 
-def test_a_cursor_of_another_list_or_one_that_was_changed_is_refused(definitions: ApiClient):
+def test_cursor_of_another_list_or_modified_cursor_is_rejected(definitions: ApiClient):
     for _ in range(2):
         ExportJob.objects.create(owner="x", question={}, format="csv")
     _, told = page(asked("limit=1"), ExportJob.objects.all())
@@ -105,7 +105,7 @@ def pages(found: QuerySet, limit: int) -> list[int]:
     "order",
     [("pk",), ("-pk",), ("status", "pk"), ("-status", "created_at"), ("finished_at",), ("-finished_at", "status")],
 )
-def test_any_order_of_columns_comes_whole_with_equal_values_and_with_none(site: None, order: tuple[str, ...]):
+def test_every_order_is_complete_with_equal_and_null_values(site: None, order: tuple[str, ...]):
     chance, now = random.Random(1), timezone.now()
     for _ in range(40):
         job = ExportJob(owner="x", question={}, format="csv", status=chance.choice(["done", "failed"]))
@@ -122,7 +122,7 @@ def test_any_order_of_columns_comes_whole_with_equal_values_and_with_none(site: 
         assert [getattr(by_key[key], column) for key in keys] == [getattr(job, column) for job in whole]
 
 
-def test_a_page_far_down_costs_as_many_statements_as_the_first(site: None, django_assert_num_queries):
+def test_distant_page_needs_as_many_statements_as_the_first(site: None, django_assert_num_queries):
     Device.objects.bulk_create(Device(device_id=f"d{number:04d}") for number in range(1000))
     found = Device.objects.order_by("device_id")
     _, told = page(asked("limit=10&offset=900"), found)

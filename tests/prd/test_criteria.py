@@ -31,9 +31,9 @@ NAMED = set(
 
 
 @pytest.mark.parametrize("criterion", [one for one in CRITERIA if one[:2] not in LATER and one not in OF_THE_BUS])
-def test_a_criterion_has_a_test_that_names_it(criterion: str) -> None:
+def test_every_criterion_has_a_test(criterion: str) -> None:
     assert criterion in NAMED
 
 
-def test_tests_name_criteria_that_exist() -> None:
+def test_every_test_names_an_existing_criterion() -> None:
     assert set(CRITERIA) >= NAMED

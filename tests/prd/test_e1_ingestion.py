@@ -24,14 +24,14 @@ def fields(answer: ApiResponse) -> set[str]:
 # --- E1-US1: a single data point ---------------------------------------------------------------------
 
 
-def test_e1_us1_ac1_the_endpoint_accepts_a_single_data_point(sender: ApiClient) -> None:
+def test_e1_us1_ac1_endpoint_accepts_a_single_point(sender: ApiClient) -> None:
     assert sender.post(f"/api/v1/telemetry/{SINGLE}", point(value=25.5)).status == 200
     assert sender.post(f"/api/v1/{SINGLE}", point(value=26.5)).status == 200
     assert latest(sender) == 26.5
 
 
 @pytest.mark.parametrize("name", ["timestamp", "metric_name", "value"])
-def test_e1_us1_ac2_a_data_point_requires_timestamp_metric_name_and_value(sender: ApiClient, name: str) -> None:
+def test_e1_us1_ac2_point_requires_timestamp_metric_name_and_value(sender: ApiClient, name: str) -> None:
     sent = point()
     del sent[name]
     answer = sender.post(SINGLE, sent)
@@ -40,12 +40,12 @@ def test_e1_us1_ac2_a_data_point_requires_timestamp_metric_name_and_value(sender
 
 
 @pytest.mark.parametrize("value", [25.5, "open", True, {"open": [1, 2]}])
-def test_e1_us1_ac3_a_value_is_numeric_string_boolean_or_json(sender: ApiClient, value: Any) -> None:
+def test_e1_us1_ac3_value_may_be_number_string_boolean_or_json(sender: ApiClient, value: Any) -> None:
     assert sender.post(SINGLE, point(value=value)).status == 200
     assert latest(sender) == value
 
 
-def test_e1_us1_ac4_unit_tags_and_metadata_are_optional_and_kept(sender: ApiClient) -> None:
+def test_e1_us1_ac4_optional_unit_tags_and_metadata_are_stored(sender: ApiClient) -> None:
     more = {"unit": "celsius", "tags": {"location": "room_1"}, "metadata": {"firmware": "1.2"}}
     assert sender.post(SINGLE, point("bare")).status == 200
     assert sender.post(SINGLE, point("full", **more)).status == 200
@@ -53,7 +53,7 @@ def test_e1_us1_ac4_unit_tags_and_metadata_are_optional_and_kept(sender: ApiClie
     assert {name: found[name] for name in more} == more
 
 
-def test_e1_us1_ac5_success_is_confirmed_with_200(sender: ApiClient) -> None:
+def test_e1_us1_ac5_success_returns_200(sender: ApiClient) -> None:
     answer = sender.post(SINGLE, point())
     assert answer.status == 200
     assert answer.json == {
@@ -65,7 +65,7 @@ def test_e1_us1_ac5_success_is_confirmed_with_200(sender: ApiClient) -> None:
 
 
 @pytest.mark.slow
-def test_e1_us1_ac6_a_single_point_is_answered_within_100_ms(sender: ApiClient) -> None:
+def test_e1_us1_ac6_single_point_takes_less_than_100_ms(sender: ApiClient) -> None:
     within(0.1, lambda: sender.post(SINGLE, point()))
 
 
@@ -76,19 +76,19 @@ def batch(many: int = 2, **more: Any) -> dict[str, Any]:
     return {"data_points": [point(f"m{number}", number) for number in range(many)], **more}
 
 
-def test_e1_us2_ac1_the_batch_endpoint_accepts_a_batch(sender: ApiClient) -> None:
+def test_e1_us2_ac1_endpoint_accepts_a_batch(sender: ApiClient) -> None:
     assert sender.post(BATCH, batch()).status == 200
     assert sender.get("devices/device_001/metrics").json == ["m0", "m1"]
 
 
-def test_e1_us2_ac2_a_batch_holds_a_thousand_points_and_not_one_more(sender: ApiClient) -> None:
+def test_e1_us2_ac2_batch_over_1000_points_is_rejected(sender: ApiClient) -> None:
     assert sender.post(BATCH, batch(1000)).json["ingested_count"] == 1000
     refused = sender.post(BATCH, batch(1001))
     assert refused.status in (400, 413, 422)
     assert "1000" in refused.json["detail"].replace(",", "")
 
 
-def test_e1_us2_ac3_of_a_batch_the_good_points_stay_and_both_are_counted(sender: ApiClient) -> None:
+def test_e1_us2_ac3_valid_points_of_a_batch_are_stored_and_counted(sender: ApiClient) -> None:
     answer = sender.post(BATCH, {"data_points": [point("good", 1), point("bad", None), point("fine", 2)]})
     assert answer.status == 200
     counts = ("success", "ingested_count", "failed_count", "total_count")
@@ -96,7 +96,7 @@ def test_e1_us2_ac3_of_a_batch_the_good_points_stay_and_both_are_counted(sender:
     assert sender.get("devices/device_001/metrics").json == ["fine", "good"]
 
 
-def test_e1_us2_ac4_a_batch_id_is_optional_and_stores_a_batch_once(sender: ApiClient) -> None:
+def test_e1_us2_ac4_repeated_batch_id_is_stored_once(sender: ApiClient) -> None:
     assert sender.post(BATCH, batch()).status == 200
     first = sender.post(BATCH, {"data_points": [point("m", 1)], "batch_id": "batch_001"})
     again = sender.post(BATCH, {"data_points": [point("m", 2)], "batch_id": "batch_001"})
@@ -105,12 +105,12 @@ def test_e1_us2_ac4_a_batch_id_is_optional_and_stores_a_batch_once(sender: ApiCl
 
 
 @pytest.mark.parametrize(("coding", "squeeze"), [("gzip", gzip.compress), ("lz4", lz4.frame.compress)])
-def test_e1_us2_ac5_a_batch_may_be_compressed(sender: ApiClient, coding: str, squeeze: Any) -> None:
+def test_e1_us2_ac5_compressed_batch_is_accepted(sender: ApiClient, coding: str, squeeze: Any) -> None:
     body = squeeze(json.dumps(batch()).encode())
     assert sender.post(BATCH, body, Content_Encoding=coding).json["ingested_count"] == 2
 
 
-def test_e1_us2_ac6_every_failed_point_is_listed_with_what_is_wrong(sender: ApiClient) -> None:
+def test_e1_us2_ac6_every_rejected_point_is_listed_with_its_error(sender: ApiClient) -> None:
     answer = sender.post(BATCH, {"data_points": [point("good", 1), point("", 1), point("late", 1, 1e9)]})
     assert [error["index"] for error in answer.json["errors"]] == [1, 2]
     assert [error["field"] for error in answer.json["errors"]] == ["metric_name", "timestamp"]
@@ -118,7 +118,7 @@ def test_e1_us2_ac6_every_failed_point_is_listed_with_what_is_wrong(sender: ApiC
 
 
 @pytest.mark.slow
-def test_e1_us2_ac7_a_thousand_points_are_answered_within_500_ms(sender: ApiClient) -> None:
+def test_e1_us2_ac7_batch_of_1000_points_takes_less_than_500_ms(sender: ApiClient) -> None:
     within(0.5, lambda: sender.post(BATCH, batch(1000)))
 
 
@@ -129,17 +129,17 @@ def bulk(devices: int, each: int) -> dict[str, Any]:
     return {f"device_{n:03}": [point(f"m{m}", m) for m in range(each)] for n in range(1, devices + 1)}
 
 
-def test_e1_us3_ac1_bulk_accepts_a_mapping_of_device_ids_to_data_points(sender: ApiClient) -> None:
+def test_e1_us3_ac1_bulk_accepts_points_by_device_id(sender: ApiClient) -> None:
     assert sender.post("bulk", bulk(2, 3)).status == 200
     assert latest(sender, "m2", "device_002") == 2
 
 
-def test_e1_us3_ac2_bulk_is_answered_per_device(sender: ApiClient) -> None:
+def test_e1_us3_ac2_bulk_returns_a_result_per_device(sender: ApiClient) -> None:
     results = sender.post("bulk", bulk(2, 3)).json["results"]
     assert {name: result["ingested_count"] for name, result in results.items()} == {"device_001": 3, "device_002": 3}
 
 
-def test_e1_us3_ac3_some_devices_may_fail_while_others_succeed(sender: ApiClient) -> None:
+def test_e1_us3_ac3_bulk_succeeds_partially(sender: ApiClient) -> None:
     answer = sender.post("bulk", bulk(1, 1) | {"device_009": [point("m", None)]})
     assert answer.status == 200
     results = answer.json["results"]
@@ -148,7 +148,7 @@ def test_e1_us3_ac3_some_devices_may_fail_while_others_succeed(sender: ApiClient
 
 
 @pytest.mark.slow
-def test_e1_us3_ac4_ten_devices_with_a_hundred_points_are_answered_within_a_second(sender: ApiClient) -> None:
+def test_e1_us3_ac4_bulk_of_1000_points_takes_less_than_one_second(sender: ApiClient) -> None:
     within(1.0, lambda: sender.post("bulk", bulk(10, 100)))
 
 
@@ -166,7 +166,7 @@ def stored(sender: ApiClient) -> list[float]:
     return [one["value"] for one in sender.get("devices/device_001/metrics/m/range").json["data_points"]]
 
 
-def test_e1_us4_ac1_a_point_of_the_same_time_device_and_metric_takes_the_place_of_the_first(sender: ApiClient) -> None:
+def test_e1_us4_ac1_point_with_same_time_device_and_metric_is_a_duplicate(sender: ApiClient) -> None:
     twice(sender)
     assert len(stored(sender)) == 1
 
@@ -176,11 +176,11 @@ def test_e1_us4_ac2_the_later_value_overwrites_the_earlier(sender: ApiClient) ->
     assert stored(sender) == [2.0]
 
 
-def test_e1_us4_ac3_a_duplicate_is_no_error(sender: ApiClient) -> None:
+def test_e1_us4_ac3_duplicate_is_accepted(sender: ApiClient) -> None:
     assert [answer.status for answer in twice(sender)] == [200, 200]
 
 
-def test_e1_us4_ac4_sending_everything_again_changes_nothing(sender: ApiClient) -> None:
+def test_e1_us4_ac4_repeating_all_requests_changes_nothing(sender: ApiClient) -> None:
     body = {"data_points": [point("m", value, 10 - value) for value in (1.0, 2.0, 3.0)]}
     for _ in range(3):
         assert sender.post(BATCH, body).status == 200

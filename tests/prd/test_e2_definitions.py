@@ -68,7 +68,7 @@ def test_e2_us1_ac5_a_name_is_unique(catalogue: ApiClient) -> None:
     assert "battery_level" in answer.json["detail"] or "name" in answer.json["detail"]
 
 
-def test_e2_us1_ac7_the_answer_is_the_definition_with_its_metric_id(sender: ApiClient) -> None:
+def test_e2_us1_ac7_create_returns_the_definition_with_its_metric_id(sender: ApiClient) -> None:
     made = sender.post("metrics", BATTERY).json
     assert made["metric_id"].startswith("met_")
     assert made["created_at"] and made["updated_at"] and made["created_by"]
@@ -77,7 +77,7 @@ def test_e2_us1_ac7_the_answer_is_the_definition_with_its_metric_id(sender: ApiC
 # --- E2-US2: list ------------------------------------------------------------------------------------
 
 
-def test_e2_us2_ac1_the_list_holds_every_definition(catalogue: ApiClient) -> None:
+def test_e2_us2_ac1_list_contains_every_definition(catalogue: ApiClient) -> None:
     assert names(catalogue.get("metrics").json["metrics"], "name") == ["battery_level", "door", "requests"]
 
 
@@ -86,18 +86,18 @@ def test_e2_us2_ac2_the_list_is_filtered_by_data_type_and_metric_type(catalogue:
     assert names(catalogue.get("metrics?metric_type=counter").json["metrics"], "name") == ["requests"]
 
 
-def test_e2_us2_ac3_the_list_comes_in_pages(catalogue: ApiClient) -> None:
+def test_e2_us2_ac3_list_has_pages(catalogue: ApiClient) -> None:
     assert names(catalogue.get("metrics?limit=2").json["metrics"], "name") == ["battery_level", "door"]
     assert names(catalogue.get("metrics?limit=2&offset=2").json["metrics"], "name") == ["requests"]
 
 
-def test_e2_us2_ac4_the_list_tells_its_count_and_filters(catalogue: ApiClient) -> None:
+def test_e2_us2_ac4_list_returns_count_and_filters(catalogue: ApiClient) -> None:
     told = catalogue.get("metrics?data_type=numeric&limit=1").json
     assert (told["count"], told["total"], told["limit"], told["offset"]) == (1, 2, 1, 0)
     assert told["filters"]["data_type"] == "numeric"
 
 
-def test_e2_us2_ac5_the_list_is_answered_within_100_ms(catalogue: ApiClient) -> None:
+def test_e2_us2_ac5_list_takes_less_than_100_ms(catalogue: ApiClient) -> None:
     within(0.1, lambda: catalogue.get("metrics"))
 
 
@@ -109,13 +109,13 @@ def test_e2_us3_ac1_a_definition_is_found_by_its_name(catalogue: ApiClient) -> N
     assert {name: found[name] for name in BATTERY} == BATTERY
 
 
-def test_e2_us3_ac2_an_unknown_name_is_not_found(catalogue: ApiClient) -> None:
+def test_e2_us3_ac2_unknown_name_returns_404(catalogue: ApiClient) -> None:
     answer = catalogue.get("metrics/no_such_metric")
     assert answer.status == 404
     assert "no_such_metric" in answer.json["detail"]
 
 
-def test_e2_us3_ac3_a_definition_is_answered_within_50_ms(catalogue: ApiClient) -> None:
+def test_e2_us3_ac3_get_takes_less_than_50_ms(catalogue: ApiClient) -> None:
     within(0.05, lambda: catalogue.get("metrics/battery_level"))
 
 
@@ -133,9 +133,9 @@ def test_e2_us4_ac2_deleting_a_definition_keeps_its_data(catalogue: ApiClient) -
     assert catalogue.get("devices/d/metrics/battery_level/latest").json["value"] == 50
 
 
-def test_e2_us4_ac3_an_unknown_name_is_not_found(catalogue: ApiClient) -> None:
+def test_e2_us4_ac3_unknown_name_returns_404(catalogue: ApiClient) -> None:
     assert catalogue.call("DELETE", "metrics/no_such_metric").status == 404
 
 
-def test_e2_us4_ac4_success_is_confirmed(catalogue: ApiClient) -> None:
+def test_e2_us4_ac4_delete_returns_success(catalogue: ApiClient) -> None:
     assert catalogue.call("DELETE", "metrics/battery_level").json["success"] is True

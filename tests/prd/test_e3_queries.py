@@ -36,7 +36,7 @@ def question(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("prefix", [API, "/api/v1"])
-def test_e3_us1_ac1_the_endpoint_accepts_a_question(week: ApiClient, prefix: str) -> None:
+def test_e3_us1_ac1_endpoint_accepts_a_query(week: ApiClient, prefix: str) -> None:
     assert week.post(f"{prefix}/query", question()).status == 200
 
 
@@ -59,14 +59,14 @@ def test_e3_us1_ac3_devices_aggregation_interval_filters_and_limit_are_optional(
 
 
 @pytest.mark.parametrize("aggregation", ["avg", "min", "max", "sum", "count"])
-def test_e3_us1_ac4_averages_least_greatest_sums_and_counts(week: ApiClient, aggregation: str) -> None:
+def test_e3_us1_ac4_aggregations_are_avg_min_max_sum_and_count(week: ApiClient, aggregation: str) -> None:
     found = week.post("query", question(devices=["device_001"], aggregation=aggregation, interval=86400 * 30)).json
     exact = [n % 7 for n in range(1, 145)]  # from a day ago to before END
     known = {"avg": sum(exact) / 144, "min": min(exact), "max": max(exact), "sum": sum(exact), "count": 144}
     assert [one["value"] for one in found["data_points"]] == [pytest.approx(known[aggregation])]
 
 
-def test_e3_us1_ac5_the_answer_has_the_data_points_and_what_was_asked(week: ApiClient) -> None:
+def test_e3_us1_ac5_response_has_points_and_query(week: ApiClient) -> None:
     found = week.post("query", question(devices=["device_001"], aggregation="avg", interval=3600)).json
     assert (found["device_id"], found["metric_name"]) == ("device_001", "temperature")
     assert (found["aggregation"], found["interval"], found["count"]) == ("avg", 3600, len(found["data_points"]))
@@ -74,12 +74,12 @@ def test_e3_us1_ac5_the_answer_has_the_data_points_and_what_was_asked(week: ApiC
     assert datetime.fromisoformat(found["end_time"]) == END
 
 
-def test_e3_us1_ac6_a_week_is_answered_within_500_ms(week: ApiClient) -> None:
+def test_e3_us1_ac6_query_of_a_week_takes_less_than_500_ms(week: ApiClient) -> None:
     asked = question(devices=["device_001"], start_time=(END - timedelta(days=7)).isoformat())
     within(0.5, lambda: week.post("query", asked))
 
 
-def test_e3_us1_ac7_an_answer_holds_ten_thousand_points_at_most(week: ApiClient) -> None:
+def test_e3_us1_ac7_response_has_at_most_10000_points(week: ApiClient) -> None:
     assert week.post("query", question(limit=10_000)).status == 200
     refused = week.post("query", question(limit=10_001))
     assert refused.status == 400
@@ -89,7 +89,7 @@ def test_e3_us1_ac7_an_answer_holds_ten_thousand_points_at_most(week: ApiClient)
 # --- E3-US2: latest ----------------------------------------------------------------------------------
 
 
-def test_e3_us2_ac1_the_endpoint_answers(week: ApiClient) -> None:
+def test_e3_us2_ac1_endpoint_returns_200(week: ApiClient) -> None:
     found = week.get(LATEST).json
     assert (found["device_id"], found["metric_name"], found["unit"]) == ("device_001", "temperature", "celsius")
 
@@ -101,7 +101,7 @@ def test_e3_us2_ac2_the_most_recent_point_is_returned(week: ApiClient) -> None:
     assert datetime.fromisoformat(found["timestamp"]) == END
 
 
-def test_e3_us2_ac3_it_looks_back_24_hours(sender: ApiClient) -> None:
+def test_e3_us2_ac3_lookback_is_24_hours(sender: ApiClient) -> None:
     sender.post("devices/device_001/telemetry", point(seconds_ago=86_400 + 60))
     assert sender.get(LATEST).status == 404
     assert sender.get(f"{LATEST}?lookback=90000").status == 200
@@ -109,13 +109,13 @@ def test_e3_us2_ac3_it_looks_back_24_hours(sender: ApiClient) -> None:
     assert sender.get(LATEST).status == 200
 
 
-def test_e3_us2_ac4_no_data_is_not_found(sender: ApiClient) -> None:
+def test_e3_us2_ac4_series_without_data_returns_404(sender: ApiClient) -> None:
     answer = sender.get(LATEST)
     assert answer.status == 404
     assert "temperature" in answer.json["detail"]
 
 
-def test_e3_us2_ac5_the_latest_value_is_answered_within_50_ms(week: ApiClient) -> None:
+def test_e3_us2_ac5_latest_value_takes_less_than_50_ms(week: ApiClient) -> None:
     within(0.05, lambda: week.get(LATEST))
 
 
@@ -126,32 +126,32 @@ def test_e3_us3_ac1_the_metric_names_of_a_device_are_returned(week: ApiClient) -
     assert week.get("devices/device_001/metrics").json == ["humidity", "temperature"]
 
 
-def test_e3_us3_ac2_each_name_comes_once(sender: ApiClient) -> None:
+def test_e3_us3_ac2_names_are_unique(sender: ApiClient) -> None:
     for value in (1, "text", True, {"a": 1}):
         sender.post("devices/d/telemetry", point("m", value))
     assert sender.get("devices/d/metrics").json == ["m"]
 
 
-def test_e3_us3_ac3_without_data_the_list_is_empty(sender: ApiClient) -> None:
+def test_e3_us3_ac3_list_without_data_is_empty(sender: ApiClient) -> None:
     answer = sender.get("devices/nobody/metrics")
     assert (answer.status, answer.json) == (200, [])
 
 
-def test_e3_us3_ac4_the_list_is_answered_within_100_ms(week: ApiClient) -> None:
+def test_e3_us3_ac4_list_takes_less_than_100_ms(week: ApiClient) -> None:
     within(0.1, lambda: week.get("devices/device_001/metrics"))
 
 
 # --- E3-US4: named ranges ----------------------------------------------------------------------------
 
 
-def test_e3_us4_ac1_the_endpoint_answers(week: ApiClient) -> None:
+def test_e3_us4_ac1_endpoint_returns_200(week: ApiClient) -> None:
     assert week.get(RANGE).json["count"] > 0
 
 
 @pytest.mark.parametrize(
     ("name", "days"), [("1h", 1 / 24), ("6h", 0.25), ("24h", 1), ("7d", 7), ("30d", 30), ("90d", 90)]
 )
-def test_e3_us4_ac2_ranges_have_names(week: ApiClient, name: str, days: float) -> None:
+def test_e3_us4_ac2_time_range_accepts_named_ranges(week: ApiClient, name: str, days: float) -> None:
     found = week.get(f"{RANGE}?time_range={name}").json
     expected = min(1000, int(days * 144) + 1)
     assert abs(found["count"] - expected) <= 1
@@ -164,12 +164,12 @@ def test_e3_us4_ac3_aggregation_and_interval_are_optional(week: ApiClient) -> No
     assert max(names(found["data_points"], "value")) == 6
 
 
-def test_e3_us4_ac4_the_answer_is_that_of_a_query(week: ApiClient) -> None:
+def test_e3_us4_ac4_response_equals_that_of_a_query(week: ApiClient) -> None:
     assert set(week.get(RANGE).json) == set(week.post("query", question(devices=["device_001"])).json)
 
 
 @pytest.mark.slow
-def test_e3_us4_ac5_a_day_is_answered_within_200_ms(week: ApiClient) -> None:
+def test_e3_us4_ac5_range_of_a_day_takes_less_than_200_ms(week: ApiClient) -> None:
     within(0.2, lambda: week.get(f"{RANGE}?time_range=24h"))
 
 
@@ -183,7 +183,7 @@ def aggregated(**more: Any) -> str:
     return "aggregated?" + "&".join(f"{name}={value}" for name, value in asked.items() if value is not None)
 
 
-def test_e3_us5_ac1_the_endpoint_answers(week: ApiClient) -> None:
+def test_e3_us5_ac1_endpoint_returns_200(week: ApiClient) -> None:
     assert week.get(aggregated()).json["count"] in (24, 25)
 
 
@@ -194,18 +194,18 @@ def test_e3_us5_ac2_metric_aggregation_interval_start_and_end_are_required(week:
     assert names(answer.json["errors"], "field") == [name]
 
 
-def test_e3_us5_ac3_without_a_device_all_devices_are_pooled(week: ApiClient) -> None:
+def test_e3_us5_ac3_all_devices_are_aggregated_by_default(week: ApiClient) -> None:
     pooled = week.get(aggregated(aggregation_type="count", interval=86400 * 30)).json
     alone = week.get(aggregated(aggregation_type="count", interval=86400 * 30, device_id="device_001")).json
     assert (pooled["device_id"], alone["device_id"]) == (None, "device_001")
     assert sum(names(pooled["data_points"], "value")) == 2 * sum(names(alone["data_points"], "value"))
 
 
-def test_e3_us5_ac4_the_answer_has_the_documented_shape(week: ApiClient) -> None:
+def test_e3_us5_ac4_response_has_the_documented_fields(week: ApiClient) -> None:
     found = week.get(aggregated()).json
     assert (found["metric_name"], found["aggregation_type"], found["interval"]) == ("temperature", "avg", 3600)
     assert {"timestamp", "value", "count"} <= set(found["data_points"][0])
 
 
-def test_e3_us5_ac5_aggregated_data_is_answered_within_300_ms(week: ApiClient) -> None:
+def test_e3_us5_ac5_aggregation_takes_less_than_300_ms(week: ApiClient) -> None:
     within(0.3, lambda: week.get(aggregated()))

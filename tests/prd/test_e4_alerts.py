@@ -73,16 +73,16 @@ def test_e4_us1_ac2_name_metric_condition_and_threshold_are_required(sender: Api
 
 
 @pytest.mark.parametrize("condition", [">", "<", ">=", "<=", "==", "!="])
-def test_e4_us1_ac3_values_are_compared_in_six_ways(sender: ApiClient, condition: str) -> None:
+def test_e4_us1_ac3_six_conditions_are_accepted(sender: ApiClient, condition: str) -> None:
     assert sender.post(RULES, CPU | {"condition": condition}).json["condition"] == condition
 
 
-def test_e4_us1_ac3_there_are_no_other_ways(sender: ApiClient) -> None:
+def test_e4_us1_ac3_other_conditions_are_rejected(sender: ApiClient) -> None:
     assert sender.post(RULES, CPU | {"condition": "=>"}).status == 422
 
 
 @pytest.mark.parametrize("level", ["info", "warning", "error", "critical", "emergency"])
-def test_e4_us1_ac4_there_are_five_levels(sender: ApiClient, level: str) -> None:
+def test_e4_us1_ac4_five_levels_are_accepted(sender: ApiClient, level: str) -> None:
     assert sender.post(RULES, CPU | {"level": level}).json["level"] == level
     assert len(Level) == 5 and sender.post(RULES, CPU | {"level": "fatal"}).status == 422
 
@@ -104,7 +104,7 @@ def test_e4_us1_ac6_channels_cooldown_and_auto_resolve_are_optional(sender: ApiC
     assert {name: full[name] for name in more} == more
 
 
-def test_e4_us1_ac8_the_answer_is_the_rule_with_its_rule_id(sender: ApiClient) -> None:
+def test_e4_us1_ac8_create_returns_the_rule_with_its_rule_id(sender: ApiClient) -> None:
     made = sender.post(RULES, CPU).json
     assert made["rule_id"].startswith("rule_") and {name: made[name] for name in CPU} == CPU
     assert made["unconfigured_channels"] == ["slack", "email"]
@@ -113,7 +113,7 @@ def test_e4_us1_ac8_the_answer_is_the_rule_with_its_rule_id(sender: ApiClient) -
 # --- E4-US2: list rules ------------------------------------------------------------------------------
 
 
-def test_e4_us2_ac1_the_list_holds_every_rule(catalogue: ApiClient) -> None:
+def test_e4_us2_ac1_list_contains_every_rule(catalogue: ApiClient) -> None:
     assert names(catalogue.get(RULES).json["rules"], "name") == ["a", "b", "c"]
 
 
@@ -123,17 +123,17 @@ def test_e4_us2_ac2_the_list_is_filtered_by_enabled_level_and_metric(catalogue: 
     assert names(catalogue.get(f"{RULES}?enabled=true&level=critical").json["rules"], "name") == ["b"]
 
 
-def test_e4_us2_ac3_the_list_comes_in_pages(catalogue: ApiClient) -> None:
+def test_e4_us2_ac3_list_has_pages(catalogue: ApiClient) -> None:
     assert names(catalogue.get(f"{RULES}?limit=2").json["rules"], "name") == ["a", "b"]
     assert names(catalogue.get(f"{RULES}?limit=2&offset=2").json["rules"], "name") == ["c"]
 
 
-def test_e4_us2_ac4_the_list_tells_how_many_there_are(catalogue: ApiClient) -> None:
+def test_e4_us2_ac4_list_returns_the_total(catalogue: ApiClient) -> None:
     told = catalogue.get(f"{RULES}?level=warning&limit=1").json
     assert (told["total"], told["count"], told["limit"], told["offset"]) == (2, 1, 1, 0)
 
 
-def test_e4_us2_ac5_the_list_is_answered_within_100_ms(catalogue: ApiClient) -> None:
+def test_e4_us2_ac5_list_takes_less_than_100_ms(catalogue: ApiClient) -> None:
     within_once(0.1, lambda: catalogue.get(RULES))
 
 
@@ -145,7 +145,7 @@ def test_e4_us3_ac1_a_rule_is_found_by_its_id(sender: ApiClient) -> None:
     assert sender.get(f"{RULES}/{made['rule_id']}").json == made
 
 
-def test_e4_us3_ac2_a_rule_tells_how_often_and_when_it_was_triggered(sender: ApiClient) -> None:
+def test_e4_us3_ac2_rule_has_trigger_count_and_last_trigger(sender: ApiClient) -> None:
     made = create_rule()
     assert sender.get(f"{RULES}/{made.rule_id}").json["last_triggered"] is None
     create_alert(made, create_device("boiler"))
@@ -154,11 +154,11 @@ def test_e4_us3_ac2_a_rule_tells_how_often_and_when_it_was_triggered(sender: Api
     assert (told["total_triggers"], told["last_triggered"]) == (2, f"{last.triggered_at:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def test_e4_us3_ac3_an_unknown_rule_is_not_found(sender: ApiClient) -> None:
+def test_e4_us3_ac3_unknown_rule_returns_404(sender: ApiClient) -> None:
     assert sender.get(f"{RULES}/rule_0000000000000000").status == 404
 
 
-def test_e4_us3_ac4_a_rule_is_answered_within_50_ms(sender: ApiClient) -> None:
+def test_e4_us3_ac4_get_takes_less_than_50_ms(sender: ApiClient) -> None:
     made = create_rule()
     within_once(0.05, lambda: sender.get(f"{RULES}/{made.rule_id}"))
 
@@ -173,18 +173,18 @@ def test_e4_us4_ac1_a_rule_is_enabled_and_disabled(sender: ApiClient, enabled: b
     assert sender.get(f"{RULES}/{made.rule_id}").json["enabled"] is enabled
 
 
-def test_e4_us4_ac2_the_body_says_which(sender: ApiClient) -> None:
+def test_e4_us4_ac2_body_has_the_field_enabled(sender: ApiClient) -> None:
     made = create_rule()
     assert sender.call("PUT", f"{RULES}/{made.rule_id}/enable", {}).status == 422
     assert sender.call("PUT", f"{RULES}/{made.rule_id}/enable", {"enabled": "off and on"}).status == 422
 
 
-def test_e4_us4_ac3_success_is_confirmed(sender: ApiClient) -> None:
+def test_e4_us4_ac3_enable_returns_success(sender: ApiClient) -> None:
     answer = sender.call("PUT", f"{RULES}/{create_rule().rule_id}/enable", {"enabled": False}).json
     assert answer["success"] is True and "disabled" in answer["message"]
 
 
-def test_e4_us4_ac4_it_takes_effect_with_the_next_measurement(sender: ApiClient) -> None:
+def test_e4_us4_ac4_enable_applies_to_the_next_point(sender: ApiClient) -> None:
     made = create_rule()
     with dedicated_connection() as connection:
         evaluator = Evaluator(connection)
@@ -195,7 +195,7 @@ def test_e4_us4_ac4_it_takes_effect_with_the_next_measurement(sender: ApiClient)
             assert list(Alert.objects.values_list("device_name", flat=True)) == devices
 
 
-def test_e4_us4_ac5_enabling_is_answered_within_50_ms(sender: ApiClient) -> None:
+def test_e4_us4_ac5_enable_takes_less_than_50_ms(sender: ApiClient) -> None:
     made, state = create_rule(), {"enabled": True}
 
     def toggle() -> Any:
@@ -208,7 +208,7 @@ def test_e4_us4_ac5_enabling_is_answered_within_50_ms(sender: ApiClient) -> None
 # --- E4-US5: list alerts -----------------------------------------------------------------------------
 
 
-def test_e4_us5_ac1_the_list_holds_every_alert(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us5_ac1_list_contains_every_alert(sender: ApiClient, raised: list[Alert]) -> None:
     assert set(names(sender.get("alerts").json["alerts"], "alert_id")) == {one.alert_id for one in raised}
 
 
@@ -226,23 +226,23 @@ def test_e4_us5_ac2_the_list_is_filtered_by_status_level_device_and_time(
         assert found == [raised[place].alert_id for place in expected], asked
 
 
-def test_e4_us5_ac3_the_list_comes_in_pages(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us5_ac3_list_has_pages(sender: ApiClient, raised: list[Alert]) -> None:
     told = sender.get("alerts?limit=1&offset=1").json
     assert names(told["alerts"], "alert_id") == [raised[1].alert_id]
     assert (told["count"], told["limit"], told["offset"]) == (1, 1, 1)
 
 
-def test_e4_us5_ac4_the_list_tells_how_many_are_active_and_critical(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us5_ac4_list_returns_active_and_critical_counts(sender: ApiClient, raised: list[Alert]) -> None:
     told = sender.get("alerts?status=active").json
     assert (told["active_count"], told["critical_count"], told["filters"]) == (2, 1, {"status": "active"})
 
 
-def test_e4_us5_ac5_the_latest_comes_first(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us5_ac5_list_is_sorted_latest_first(sender: ApiClient, raised: list[Alert]) -> None:
     times = names(sender.get("alerts").json["alerts"], "triggered_at")
     assert times == sorted(times, reverse=True)
 
 
-def test_e4_us5_ac6_the_list_is_answered_within_100_ms(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us5_ac6_list_takes_less_than_100_ms(sender: ApiClient, raised: list[Alert]) -> None:
     within_once(0.1, lambda: sender.get("alerts?status=active"))
 
 
@@ -260,11 +260,11 @@ def test_e4_us6_ac1_an_alert_is_acknowledged(sender: ApiClient, raised: list[Ale
     assert sender.get(f"alerts/{raised[0].alert_id}").json["status"] == "acknowledged"
 
 
-def test_e4_us6_ac2_with_a_note_if_there_is_one(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us6_ac2_optional_note_is_stored(sender: ApiClient, raised: list[Alert]) -> None:
     assert acknowledged(sender, raised, {"note": "looking"})["alert"]["acknowledgement_note"] == "looking"
 
 
-def test_e4_us6_ac3_who_did_so_and_when_is_kept(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us6_ac3_person_and_time_are_stored(sender: ApiClient, raised: list[Alert]) -> None:
     told = acknowledged(sender, raised, {})["alert"]
     assert told["acknowledged_by"].partition(":")[0] in ("user", "key") and told["acknowledged_at"]
 
@@ -275,7 +275,7 @@ def test_e4_us6_ac4_active_becomes_acknowledged(sender: ApiClient, raised: list[
     assert sender.call("PUT", f"alerts/{raised[2].alert_id}/acknowledge", {}).status == 409
 
 
-def test_e4_us6_ac5_success_is_confirmed(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us6_ac5_acknowledge_returns_success(sender: ApiClient, raised: list[Alert]) -> None:
     assert acknowledged(sender, raised, {})["success"] is True
 
 
@@ -288,17 +288,17 @@ def resolved(sender: ApiClient, raised: list[Alert], body: dict[str, Any]) -> An
     return answer.json
 
 
-def test_e4_us7_ac1_an_alert_is_closed(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us7_ac1_alert_is_resolved(sender: ApiClient, raised: list[Alert]) -> None:
     resolved(sender, raised, {})
     assert raised[0].alert_id not in names(sender.get("alerts?status=active").json["alerts"], "alert_id")
 
 
 @pytest.mark.parametrize("name", ["note", "resolution_note"])
-def test_e4_us7_ac2_with_a_note_if_there_is_one(sender: ApiClient, raised: list[Alert], name: str) -> None:
+def test_e4_us7_ac2_optional_note_is_stored(sender: ApiClient, raised: list[Alert], name: str) -> None:
     assert resolved(sender, raised, {name: "fixed"})["alert"]["resolution_note"] == "fixed"
 
 
-def test_e4_us7_ac3_who_did_so_and_when_is_kept(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us7_ac3_person_and_time_are_stored(sender: ApiClient, raised: list[Alert]) -> None:
     told = resolved(sender, raised, {})["alert"]
     assert told["resolved_by"].partition(":")[0] in ("user", "key") and told["resolved_at"]
 
@@ -307,5 +307,5 @@ def test_e4_us7_ac4_its_status_is_resolved(sender: ApiClient, raised: list[Alert
     assert resolved(sender, raised, {})["alert"]["status"] == "resolved"
 
 
-def test_e4_us7_ac6_success_is_confirmed(sender: ApiClient, raised: list[Alert]) -> None:
+def test_e4_us7_ac6_resolve_returns_success(sender: ApiClient, raised: list[Alert]) -> None:
     assert resolved(sender, raised, {})["success"] is True

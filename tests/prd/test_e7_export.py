@@ -37,7 +37,7 @@ def test_e7_us1_ac2_devices_metrics_start_and_end_are_required(stored: ApiClient
     assert names(answer.json["errors"], "field") == [name]
 
 
-def test_e7_us1_ac3_the_answer_is_a_stream_with_a_file_name(stored: ApiClient) -> None:
+def test_e7_us1_ac3_response_is_a_stream_with_a_file_name(stored: ApiClient) -> None:
     answer = stored.get(path())
     assert answer.headers["Content-Disposition"].startswith('attachment; filename="device_001_temperature_')
     assert answer.headers["Content-Length"] is None
@@ -50,11 +50,11 @@ def test_e7_us1_ac4_the_columns_are_those_of_the_document(stored: ApiClient) -> 
     assert row["unit"] == "celsius" and "room_1" in row["tags"]
 
 
-def test_e7_us1_ac5_no_data_is_not_found(stored: ApiClient) -> None:
+def test_e7_us1_ac5_export_without_data_returns_404(stored: ApiClient) -> None:
     assert stored.get(path(device_ids="nobody")).status == 404
 
 
-def test_e7_us1_ac6_an_export_begins_at_once(stored: ApiClient) -> None:
+def test_e7_us1_ac6_export_starts_at_once(stored: ApiClient) -> None:
     began = datetime.now(UTC)
     assert stored.get(path()).status == 200
     assert datetime.now(UTC) - began < timedelta(seconds=1)

@@ -188,7 +188,7 @@ def may(answer: ApiResponse) -> bool:
 
 
 @pytest.mark.slow
-def test_every_address_is_closed_to_whoever_is_not_known(anonymous: ApiClient) -> None:
+def test_every_path_rejects_anonymous_requests(anonymous: ApiClient) -> None:
     for route in routes():
         if rights(route) is PUBLIC:
             continue
@@ -196,9 +196,7 @@ def test_every_address_is_closed_to_whoever_is_not_known(anonymous: ApiClient) -
         assert not may(answer), (route, answer.status)
 
 
-def test_the_admin_is_closed_to_everybody_but_staff(
-    anonymous: ApiClient, viewer: ApiClient, operator: ApiClient
-) -> None:
+def test_django_admin_is_open_only_to_staff(anonymous: ApiClient, viewer: ApiClient, operator: ApiClient) -> None:
     for somebody in (anonymous, viewer, operator):
         for path in ("/admin/", "/admin/metrics/device/", "/admin/auth/user/", "/admin/ingest/apikey/add/"):
             answer = somebody.get(path)
@@ -207,7 +205,7 @@ def test_the_admin_is_closed_to_everybody_but_staff(
 
 
 @pytest.mark.slow
-def test_nobody_does_what_is_not_granted_and_everybody_what_is(callers: dict[str, ApiClient]) -> None:
+def test_each_caller_has_exactly_the_granted_access(callers: dict[str, ApiClient]) -> None:
     wrong, rows = [], []
     for route in routes():
         granted = rights(route)

@@ -6,7 +6,7 @@ from tests.conftest import ApiClient
 
 
 @pytest.mark.parametrize("address", ["/api/v1/telemetry/nothing", "/api/nothing", "metrics/line%0Abreak"])
-def test_an_address_of_the_api_at_which_there_is_nothing_is_answered_as_a_problem(admin: ApiClient, address: str):
+def test_unknown_api_path_returns_problem_details(admin: ApiClient, address: str):
     answer = admin.get(address)
     assert (answer.status, answer.headers["Content-Type"]) == (404, "application/problem+json")
     assert answer.json == {
@@ -19,13 +19,13 @@ def test_an_address_of_the_api_at_which_there_is_nothing_is_answered_as_a_proble
     }
 
 
-def test_a_page_that_is_none_is_answered_with_a_page(anonymous: ApiClient):
+def test_unknown_page_returns_an_html_page(anonymous: ApiClient):
     answer = anonymous.get("/nothing")
     assert (answer.status, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/*;q=0.5"])
-def test_answers_are_json_whatever_accept_says(admin: ApiClient, accept: str):
+def test_response_is_json_for_every_accept_header(admin: ApiClient, accept: str):
     """As in the fast lane, which does not look at it."""
     for address in ("metrics", "devices/device_001/metrics/temperature/latest", "/health"):
         answer = admin.get(address, Accept=accept)

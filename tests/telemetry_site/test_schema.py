@@ -36,7 +36,7 @@ every_operation = pytest.mark.parametrize("operation", OPERATIONS)
 
 
 @pytest.mark.slow
-def test_the_schema_changes_only_with_its_file_and_is_valid_openapi_without_a_warning(tmp_path: Path):
+def test_generated_schema_is_valid_and_equals_the_committed_file(tmp_path: Path):
     made = tmp_path / "openapi.yaml"
     call_command("spectacular", file=str(made), validate=True, fail_on_warn=True)
     assert made.read_text() == COMMITTED.read_text(), "the API's description has changed: `make schema` writes it anew"
@@ -44,7 +44,7 @@ def test_the_schema_changes_only_with_its_file_and_is_valid_openapi_without_a_wa
 
 
 @every_operation
-def test_every_operation_says_what_it_is(operation: dict[str, Any]):
+def test_every_operation_has_id_summary_description_and_tag(operation: dict[str, Any]):
     assert re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", operation["operationId"])
     assert operation["summary"] and not operation["summary"].endswith(".")
     assert operation["description"].endswith(".")
@@ -53,7 +53,7 @@ def test_every_operation_says_what_it_is(operation: dict[str, Any]):
 
 
 @every_operation
-def test_every_operation_says_that_it_wants_to_know_who_asks_or_that_it_does_not(operation: dict[str, Any]):
+def test_every_operation_declares_its_authentication(operation: dict[str, Any]):
     if operation.get("security", [{}]) != [{}]:
         assert {"401", "403", "429", "503"} <= set(operation["responses"])
         assert {"apiKey": []} in operation["security"]
@@ -62,7 +62,7 @@ def test_every_operation_says_that_it_wants_to_know_who_asks_or_that_it_does_not
 
 
 @every_operation
-def test_every_operation_has_examples_that_are_as_its_schemas_say(operation: dict[str, Any]):
+def test_every_operation_has_examples_that_match_its_schemas(operation: dict[str, Any]):
     asked = operation.get("requestBody", {}).get("content", {}).values()
     answers = [answer for code, answer in operation["responses"].items() if code.startswith("2")]
     answered = [body for answer in answers for body in answer.get("content", {}).values()]
@@ -78,12 +78,12 @@ def _check(value: Any, schema: dict[str, Any]) -> None:
     Draft202012Validator(schema | {"components": SCHEMA["components"]}).validate(value)
 
 
-def test_operations_have_names_of_their_own():
+def test_operation_ids_are_unique():
     names = [operation.values[0]["operationId"] for operation in OPERATIONS]
     assert len(names) == len(set(names))
 
 
-def test_no_operation_of_the_api_is_left_out_and_what_has_two_addresses_is_described_once():
+def test_every_route_is_described_once():
     described = {(path, verb.upper()) for path, verbs in SCHEMA["paths"].items() for verb in verbs}
     of_the_api = [route for route in routes() if route.template.startswith(("/api/v1/", "/health"))]
     assert {(route.template, route.method) for route in of_the_api} - described == set()
@@ -94,7 +94,7 @@ def test_no_operation_of_the_api_is_left_out_and_what_has_two_addresses_is_descr
 
 
 @pytest.mark.slow
-def test_the_schema_is_read_as_json_and_as_yaml_by_anybody(anonymous: ApiClient):
+def test_schema_is_public_as_json_and_yaml(anonymous: ApiClient):
     for path, accept, kind in (
         ("/api/schema/", "*/*", "application/json"),
         ("/api/schema/", "application/vnd.oai.openapi+json", "application/vnd.oai.openapi+json"),
@@ -108,12 +108,12 @@ def test_the_schema_is_read_as_json_and_as_yaml_by_anybody(anonymous: ApiClient)
         assert "json" not in kind or json.loads(answer.raw) == SCHEMA
 
 
-def test_an_installation_may_close_the_schema_and_its_pages(anonymous: ApiClient, reader: ApiClient, settings: Any):
+def test_private_schema_requires_authentication(anonymous: ApiClient, reader: ApiClient, settings: Any):
     settings.PUBLIC_SCHEMA = False
     for path in ("/api/schema/", "/api/docs/", "/api/docs/redoc/"):
         assert anonymous.get(path).status == 401
         assert reader.get(path).status == 200
 
 
-def test_a_tool_with_a_key_that_is_worth_nothing_any_more_still_reads_the_schema(anonymous: ApiClient):
+def test_invalid_key_still_reads_the_public_schema(anonymous: ApiClient):
     assert anonymous.get("/api/schema/", X_Api_Key="tk_nobodys").status == 200

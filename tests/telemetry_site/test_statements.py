@@ -212,7 +212,7 @@ def measured(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> dict[str, int
 
 
 @pytest.mark.slow
-def test_an_answer_costs_as_many_statements_as_were_committed(
+def test_statements_per_request_equal_the_committed_numbers(
     admin: ApiClient, administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     furnished(admin, FEW)
@@ -223,7 +223,7 @@ def test_an_answer_costs_as_many_statements_as_were_committed(
 
 
 @pytest.mark.slow
-def test_no_answer_costs_more_statements_where_there_are_more_rows(
+def test_statements_per_request_do_not_grow_with_rows(
     admin: ApiClient, administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     furnished(admin, MANY)
