@@ -55,16 +55,16 @@ class HistoryParameters(serializers.Serializer[Any]):
 
     def query(self, reader: Caller) -> Query:
         """Return the query for the devices that a caller sees."""
-        given = self.validated_data
+        parameters = self.validated_data
         end = datetime.now(UTC) + timedelta(minutes=5)  # a device's clock may be ahead
         return Query(
-            metrics=(given["metric_name"],),
-            devices=(given["device_id"],) if "device_id" in given else None,
+            metrics=(parameters["metric_name"],),
+            devices=(parameters["device_id"],) if "device_id" in parameters else None,
             groups=reader.narrowed(None),
-            start=end - timedelta(hours=given["hours"], minutes=5),
+            start=end - timedelta(hours=parameters["hours"], minutes=5),
             end=end,
-            aggregation=given["aggregation"],
-            interval=given["interval"],
+            aggregation=parameters["aggregation"],
+            interval=parameters["interval"],
         )
 
 

@@ -55,8 +55,9 @@ class PageForm(forms.Form):
         field = self.fields[name]
         assert isinstance(field, NamesFormField)
         offered = list(choices)
-        known = {value for value, _ in offered}
-        field.choices = [*offered, *((value, value) for value in self[name].value() or () if value not in known)]
+        listed = {value for value, _ in offered}
+        unlisted = [value for value in self[name].value() or () if value not in listed]
+        field.choices = [*offered, *((value, value) for value in unlisted)]
 
 
 class TextFormField(forms.CharField):

@@ -35,10 +35,10 @@ export class ChartView extends EventTarget {
     this.metricsUrl = card.dataset.metricsUrl;
     this.startAtFirst = startAtFirst;
     this.parts = Object.fromEntries(["following", "follow", "legend", "points", "chart", "incomplete"].map((id) => [id, card.querySelector(`#${id}`)]));
-    this.say = document.createElement("div");
-    this.say.className = "chart-say";
-    this.say.hidden = true;
-    this.parts.chart.append(this.say);
+    this.message = document.createElement("div");
+    this.message.className = "chart-say";
+    this.message.hidden = true;
+    this.parts.chart.append(this.message);
     this.chart = new Chart(this.parts.chart, {
       hover: (ms) => this.hover(ms),
       zoom: (start, end) => this.fix(start, end),
@@ -163,7 +163,7 @@ export class ChartView extends EventTarget {
     const { window } = this;
     this.chart.draw(window);
     const some = this.series.some((series) => series.times.some((ms) => ms >= window.start && ms <= window.end));
-    if (some) this.say.hidden = true;
+    if (some) this.message.hidden = true;
     else this.showMessage(this.series.length ? "No data in this time range" : "Select a metric");
     this.state();
     if (!this.hovering) this.writeLegend(window.end);
@@ -187,12 +187,12 @@ export class ChartView extends EventTarget {
   }
 
   showMessage(text, retry) {
-    this.say.hidden = false;
-    this.say.replaceChildren(Object.assign(document.createElement("p"), { textContent: text }));
+    this.message.hidden = false;
+    this.message.replaceChildren(Object.assign(document.createElement("p"), { textContent: text }));
     if (!retry) return;
     const button = Object.assign(document.createElement("button"), { type: "button", className: "btn s", textContent: "Try again" });
     button.addEventListener("click", retry);
-    this.say.append(button);
+    this.message.append(button);
   }
 
   follow() {

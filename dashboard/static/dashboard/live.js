@@ -122,8 +122,8 @@ let pending;
 /** Announce a text to screen readers, at most every 10 s; the newest replaces older ones. */
 export function announce(text) {
   clearTimeout(pending);
-  const say = () => { announcedAt = Date.now(); document.getElementById("announce").textContent = text; };
+  const write = () => { announcedAt = Date.now(); document.getElementById("announce").textContent = text; };
   const wait = announcedAt + 10_000 - Date.now();
-  if (wait <= 0) say();
-  else pending = setTimeout(say, wait);
+  if (wait <= 0) write();
+  else pending = setTimeout(write, wait);
 }
