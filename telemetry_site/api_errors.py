@@ -59,7 +59,7 @@ def _fields(detail: Any, field: str = "") -> Any:
 
 
 def _outside_of_views(status: int, page: Callable[..., HttpResponse], detail: str) -> Callable[..., HttpResponse]:
-    """What Django says where no view of REST is reached: to programs as a problem, to people as a page."""
+    """Return an error handler for requests outside of REST views: a problem for the API, else a page."""
 
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.path.startswith(API):

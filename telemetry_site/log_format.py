@@ -77,37 +77,38 @@ class SecretFilter(logging.Filter):
         return text
 
 
-def told(record: logging.LogRecord) -> dict[str, Any]:
-    """What a record tells, by name. What is logged with `extra={"fields": {…}}` stands beside the message."""
-    found: dict[str, Any] = {
+def record_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the fields of a record, including those logged with `extra={"fields": {…}}`."""
+    fields: dict[str, Any] = {
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": record.levelname,
         "logger": record.name,
         "message": record.getMessage(),
     }
     if (request_id := request_context.request_id()) is not None:
-        found["request_id"] = request_id
-    return found | record.__dict__.get("fields", {})
+        fields["request_id"] = request_id
+    return fields | record.__dict__.get("fields", {})
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        found = told(record)
+        fields = record_fields(record)
         for name, text in (("traceback", record.exc_text), ("stack", record.stack_info)):
             if text:
-                found[name] = text
-        return msgspec.json.encode(found, enc_hook=str).decode()
+                fields[name] = text
+        return msgspec.json.encode(fields, enc_hook=str).decode()
 
 
 class LineFormatter(logging.Formatter):
-    """A line that a person reads."""
+    """Formats a record as a line for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        found = told(record)
-        line = " ".join(str(found.pop(name)) for name in ("time", "level", "logger"))
-        message, fields = found.pop("message"), " ".join(f"{name}={value}" for name, value in found.items())
-        line = f"{line}: {message}" + (f" ({fields})" if fields else "")
+        fields = record_fields(record)
+        line = " ".join(str(fields.pop(name)) for name in ("time", "level", "logger"))
+        message = fields.pop("message")
+        further = " ".join(f"{name}={value}" for name, value in fields.items())
+        line = f"{line}: {message}" + (f" ({further})" if further else "")
         parts = [line.translate(_CONTROL_CHARACTERS), record.exc_text, record.stack_info]
         return "\n".join(part for part in parts if part)

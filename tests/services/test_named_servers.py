@@ -1,6 +1,6 @@
-"""The storage and the ways in and out of it on servers of your own: PostgreSQL and Redis as a distribution ships them.
+"""Storage, ingestion and live values on an external PostgreSQL and Redis, as distributions ship them.
 
-They run where servers answer on the usual local ports, in a database that is made for them and dropped again.
+The tests run if servers answer on the usual local ports, in a database that is created and dropped by the test.
 """
 
 import os
@@ -34,7 +34,7 @@ def database() -> Iterator[str]:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-def test_storage_ingestion_and_live_values_work_on_servers_of_your_own(database: str):
+def test_storage_ingestion_and_live_values_work_on_external_servers(database: str):
     suites = ["tests/metrics/test_storage.py", "tests/ingest/test_ingestion.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", *suites, "tests/dashboard/test_live.py"],

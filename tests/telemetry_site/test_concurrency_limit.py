@@ -69,7 +69,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_so_many_are_inside_at_once_and_all_are_answered_in_the_end() -> None:
+async def test_requests_over_the_limit_wait_and_are_all_answered() -> None:
     inner = Inner()
     line = ConcurrencyLimit(inner)
     asked = [asyncio.create_task(ask(line)) for _ in range(5 * MAX_CONCURRENT_REQUESTS)]
@@ -84,7 +84,7 @@ async def test_so_many_are_inside_at_once_and_all_are_answered_in_the_end() -> N
     assert set(inner.bodies) == {b"?"}
 
 
-async def test_who_sends_slowly_or_reads_a_stream_holds_no_turn() -> None:
+async def test_slow_body_or_streamed_response_does_not_count_for_the_limit() -> None:
     inner = Inner()
     line = ConcurrencyLimit(inner)
     half = {"type": "http.request", "body": b"{", "more_body": True}
@@ -98,7 +98,7 @@ async def test_who_sends_slowly_or_reads_a_stream_holds_no_turn() -> None:
         task.cancel()
 
 
-async def test_a_body_arrives_as_it_was_sent_however_large_it_is() -> None:
+async def test_body_of_any_size_is_passed_on_unchanged() -> None:
     inner = Inner()
     inner.let.set()
     line = ConcurrencyLimit(inner)
@@ -119,14 +119,14 @@ async def test_a_body_arrives_as_it_was_sent_however_large_it_is() -> None:
         assert inner.bodies.pop() == b"".join(pieces)
 
 
-async def test_who_leaves_before_the_body_is_whole_gets_no_turn() -> None:
+async def test_disconnect_before_the_end_of_the_body_does_not_call_the_application() -> None:
     inner = Inner()
     half = {"type": "http.request", "body": b"{", "more_body": True}
     assert await ask(ConcurrencyLimit(inner), "/api/v1/query", half, {"type": "http.disconnect"}) == []
     assert inner.bodies == []
 
 
-async def test_a_failure_gives_its_turn_back() -> None:
+async def test_failed_request_releases_its_slot() -> None:
     inner = Inner()
     line = ConcurrencyLimit(inner)
     for _ in range(2 * MAX_CONCURRENT_REQUESTS):
@@ -136,7 +136,7 @@ async def test_a_failure_gives_its_turn_back() -> None:
     assert (await ask(line))[0]["status"] == 200
 
 
-async def test_who_waited_too_long_is_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_queue_timeout_is_answered_with_503_and_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concurrency, "QUEUE_TIMEOUT", 0.01)
     inner = Inner()
     line = ConcurrencyLimit(inner)
@@ -159,7 +159,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.mark.slow
-def test_two_hundred_questions_at_once_are_all_answered_and_cost_little_memory(site: Site) -> None:
+def test_200_parallel_queries_are_answered_with_little_memory(site: Site) -> None:
     for path, body in build_batches():
         assert site.request("POST", path, body)[0] == 200
     send_burst(site.port, build_queries(20, site.key))

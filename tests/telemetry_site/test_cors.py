@@ -44,9 +44,7 @@ def asked(caller: ApiClient, port: int, method: str, path: str, **headers: str):
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_an_origin_that_is_named_may_read_every_answer(
-    admin: ApiClient, anonymous: ApiClient, named: int, method, path
-):
+def test_configured_origin_may_read_every_response(admin: ApiClient, anonymous: ApiClient, named: int, method, path):
     for caller in (admin, anonymous):
         told = asked(caller, named, method, path, Origin=HERE).headers
         assert told["Access-Control-Allow-Origin"] == HERE and told["Access-Control-Allow-Credentials"] == "true"
@@ -55,14 +53,14 @@ def test_an_origin_that_is_named_may_read_every_answer(
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("origin", [THERE, "null", HERE + ".evil.com", "http://dashboard.example.com", HERE.upper()])
-def test_no_other_origin_may(admin: ApiClient, named: int, method: str, path: str, origin: str):
+def test_other_origin_gets_no_cors_headers(admin: ApiClient, named: int, method: str, path: str, origin: str):
     told = asked(admin, named, method, path, Origin=origin).headers
     assert not [name for name in told if name.lower().startswith("access-control")]
     assert "Origin" in ", ".join(told.get_all("Vary"))
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_browser_asks_first_and_is_told_what_it_may_send(anonymous: ApiClient, named: int, method: str, path: str):
+def test_preflight_response_lists_allowed_methods_and_headers(anonymous: ApiClient, named: int, method: str, path: str):
     ask = {"Access_Control_Request_Method": method, "Access_Control_Request_Headers": "x-api-key"}
     answer = ApiClient(named, {}).call("OPTIONS", path, Origin=HERE, **ask)
     assert answer.status == 204 and answer.raw == b""

@@ -46,24 +46,24 @@ def foreign() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_the_site_is_no_superuser_of_its_database(servers: EmbeddedServers) -> None:
+def test_database_role_of_the_site_is_not_a_superuser(servers: EmbeddedServers) -> None:
     assert ask(servers, "SELECT current_user") == "telemetry"
     assert ask(servers, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
 
 
-def test_nothing_listens_on_the_network(servers: EmbeddedServers) -> None:
+def test_servers_open_no_tcp_port(servers: EmbeddedServers) -> None:
     assert ask(servers, "SHOW listen_addresses") == ""
     assert redis.Redis.from_url(servers.data_folder.redis_url).config_get("port") == {"port": "0"}
 
 
-def test_a_commit_waits_for_the_disk_unless_tests_say_otherwise(tmp_path: Path) -> None:
+def test_servers_are_durable_by_default(tmp_path: Path) -> None:
     with EmbeddedServers(tmp_path / "data") as durable:
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             assert ask(durable, f"SHOW {setting}") == "on"
 
 
 @AS_ROOT
-def test_root_starts_them_under_another_account_that_may_not_come_in_as_the_site(servers: EmbeddedServers) -> None:
+def test_root_starts_servers_under_an_account_that_cannot_log_in_as_the_site(servers: EmbeddedServers) -> None:
     nobody = pwd.getpwnam("nobody")
     assert servers.data_folder.postgres_dir.stat().st_uid != os.geteuid()
     # The interpreter is loaded as root, and gives its rights up before it connects.
@@ -75,7 +75,7 @@ def test_root_starts_them_under_another_account_that_may_not_come_in_as_the_site
 
 
 @AS_ROOT
-def test_they_start_below_a_folder_that_their_account_may_not_enter(tmp_path: Path) -> None:
+def test_servers_start_below_a_folder_that_their_account_cannot_enter(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     with EmbeddedServers(closed / "data", durable=False) as servers:
@@ -83,7 +83,7 @@ def test_they_start_below_a_folder_that_their_account_may_not_enter(tmp_path: Pa
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_start_finds_what_the_stop_left(tmp_path: Path) -> None:
+def test_data_is_kept_over_a_restart(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with EmbeddedServers(folder, durable=False) as servers:
         with psycopg.connect(**servers.data_folder.database) as connection:  # type: ignore[arg-type]
@@ -150,7 +150,7 @@ def test_a_path_too_long_for_sockets_has_them_in_a_short_place(tmp_path: Path) -
     data_folder.run_dir.rmdir()
 
 
-def test_a_socket_folder_that_somebody_else_made_is_not_used(tmp_path: Path) -> None:
+def test_socket_folder_of_another_user_is_rejected(tmp_path: Path) -> None:
     data_folder = DataFolder(tmp_path / ("long" * 30) / "data")
     (tmp_path / "elsewhere").mkdir()
     data_folder.run_dir.symlink_to(tmp_path / "elsewhere")
@@ -161,7 +161,7 @@ def test_a_socket_folder_that_somebody_else_made_is_not_used(tmp_path: Path) -> 
         data_folder.run_dir.unlink()
 
 
-def test_one_folder_serves_one_at_a_time(servers: EmbeddedServers) -> None:
+def test_second_process_cannot_lock_the_data_folder(servers: EmbeddedServers) -> None:
     with pytest.raises(InvalidSetting, match=f"process {os.getpid()} already uses this folder"):
         EmbeddedServers(servers.data_folder.path).start()
 

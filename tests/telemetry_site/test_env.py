@@ -60,21 +60,21 @@ def test_a_password_in_an_address_is_never_shown(url: str, shown: str) -> None:
     assert "ses" not in str(refused.value)
 
 
-def test_a_relative_folder_lies_in_the_project() -> None:
+def test_relative_folder_is_resolved_against_the_project() -> None:
     assert Environment({"FOLDER": "data/here"}).folder("FOLDER", Path("/x")) == BASE_DIR / "data" / "here"
 
 
-def test_a_folder_may_begin_with_the_home_folder() -> None:
+def test_tilde_in_a_folder_is_the_home_folder() -> None:
     assert Environment({"FOLDER": "~/data"}).folder("FOLDER", Path("/x")) == Path.home() / "data"
 
 
-def test_the_key_that_is_too_short_is_not_shown_in_full() -> None:
+def test_error_of_a_short_key_does_not_show_the_key() -> None:
     with pytest.raises(InvalidSetting) as refused:
         Environment({"KEY": "secret-word"}).key("KEY")
     assert "secret-word" not in str(refused.value)
 
 
-def test_networks_are_taken_and_what_is_none_is_refused() -> None:
+def test_networks_are_parsed_and_invalid_ones_rejected() -> None:
     found = Environment({"NETS": "10.0.0.0/8, fd00::/8,127.0.0.1"}).networks("NETS")
     assert [str(one) for one in found] == ["10.0.0.0/8", "fd00::/8", "127.0.0.1/32"]
     for text in ("10.0.0.1/8", "example.com", "10.0.0.0/33"):
@@ -82,7 +82,7 @@ def test_networks_are_taken_and_what_is_none_is_refused() -> None:
             Environment({"NETS": text}).networks("NETS")
 
 
-def test_functions_are_named_and_what_is_no_path_is_refused() -> None:
+def test_function_paths_are_parsed_and_invalid_ones_rejected() -> None:
     found = Environment({"PATHS": "page=ours.paging.page, log = ours.log"}).paths("PATHS")
     assert found == {"page": "ours.paging.page", "log": "ours.log"}
     for text in ("page", "page=", "page=page", "=ours.page", "page=ours.page()", "pa ge=ours.page"):

@@ -95,7 +95,7 @@ def test_a_generated_client_defines_a_metric_sends_measurements_and_asks_for_the
     assert use("metric_definitions", "delete_metric", "battery_level").success is True
 
 
-def test_a_generated_client_is_told_what_is_wrong_in_the_shape_of_a_problem(use: Generated):
+def test_generated_client_gets_errors_as_problems(use: Generated):
     unknown = use("queries", "get_latest", "device_001", "temperature")
     assert isinstance(unknown, use.models.Problem)
     assert unknown.status == 404 and "temperature" in unknown.detail

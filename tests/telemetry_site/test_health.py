@@ -36,7 +36,7 @@ DETAILED = "/health/detailed"
 # --- E6-US3 -----------------------------------------------------------------------------------------
 
 
-def test_e6_us3_ac1_health_says_what_it_is_and_how(anonymous: ApiClient) -> None:
+def test_e6_us3_ac1_health_has_status_service_port_and_version(anonymous: ApiClient) -> None:
     told = {"status": "healthy", "service": "telemetry_service", "port": settings.PORT, "version": settings.VERSION}
     assert anonymous.get("/health").json == told
 
@@ -46,16 +46,14 @@ def test_e6_us3_ac2_health_answers_within_20_ms(anonymous: ApiClient) -> None:
     within_once(0.02, lambda: anonymous.get("/health"), rounds=20)
 
 
-def test_e6_us3_ac3_health_is_200_where_the_database_answers_and_503_where_it_does_not(
-    anonymous: ApiClient, no_database: None
-) -> None:
+def test_e6_us3_ac3_health_is_200_with_and_503_without_the_database(anonymous: ApiClient, no_database: None) -> None:
     answer = anonymous.get("/health")
     assert (answer.status, answer.json["status"]) == (503, "unhealthy")
     connections.connection_parameters = WITH_DATABASE
     assert anonymous.get("/health").status == 200
 
 
-def test_e6_us3_ac4_health_asks_nobody_who_they_are(anonymous: ApiClient) -> None:
+def test_e6_us3_ac4_health_needs_no_authentication(anonymous: ApiClient) -> None:
     for path in ("/health", DETAILED):
         assert anonymous.get(path).status == 200
         assert anonymous.get(path, X_Api_Key="tk_nobodys").status == 200  # nor do they have to be right
@@ -64,18 +62,18 @@ def test_e6_us3_ac4_health_asks_nobody_who_they_are(anonymous: ApiClient) -> Non
 # --- E6-US4 -----------------------------------------------------------------------------------------
 
 
-def test_e6_us4_ac1_every_component_has_a_status_and_says_why(anonymous: ApiClient) -> None:
+def test_e6_us4_ac1_every_component_has_a_status_and_a_reason(anonymous: ApiClient) -> None:
     answer = anonymous.get(DETAILED)
     assert (answer.status, answer.json["status"]) == (200, "healthy")
     assert {one["status"] for one in answer.json["components"].values()} == {"healthy"}
     assert all(one["detail"] for one in answer.json["components"].values())
 
 
-def test_e6_us4_ac2_the_four_components_are_there(anonymous: ApiClient) -> None:
+def test_e6_us4_ac2_detailed_health_has_four_components(anonymous: ApiClient) -> None:
     assert list(anonymous.get(DETAILED).json["components"]) == COMPONENTS
 
 
-def test_e6_us4_ac3_live_figures_are_measured(admin: ApiClient) -> None:
+def test_e6_us4_ac3_performance_figures_are_measured(admin: ApiClient) -> None:
     for number in range(3):
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{at}") for at in range(10)]})
         if number == 0:
@@ -98,7 +96,7 @@ def test_e6_us4_ac4_detailed_health_answers_within_50_ms(admin: ApiClient) -> No
     within_once(0.05, lambda: admin.get(DETAILED), rounds=20)
 
 
-def test_nothing_that_is_told_to_everybody_names_anything_or_is_secret(admin: ApiClient, anonymous: ApiClient) -> None:
+def test_detailed_health_shows_no_names_and_no_secrets(admin: ApiClient, anonymous: ApiClient) -> None:
     admin.post("devices/pump_of_the_palace/telemetry", point("royal_pressure"))
     told = anonymous.get(DETAILED).raw.decode()
     database = settings.DATABASES["default"]
@@ -157,7 +155,7 @@ def unwell(answer: ApiResponse) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("how", ["no_database", "silent_database"])
-def test_without_the_database_the_answer_is_503_and_soon_and_names_what_is_missing(
+def test_without_the_database_health_is_503_within_seconds_and_names_it(
     how: str, anonymous: ApiClient, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(how)
@@ -172,7 +170,7 @@ def test_without_the_database_the_answer_is_503_and_soon_and_names_what_is_missi
 
 
 @pytest.mark.slow
-def test_checks_that_hang_pile_nothing_up(silent_database: None, anonymous: ApiClient) -> None:
+def test_hanging_checks_use_a_bounded_number_of_threads(silent_database: None, anonymous: ApiClient) -> None:
     began = time.monotonic()
     asked = [threading.Thread(target=lambda: anonymous.get(DETAILED)) for _ in range(12)]
     for one in asked:
@@ -183,14 +181,14 @@ def test_checks_that_hang_pile_nothing_up(silent_database: None, anonymous: ApiC
     assert sum(one.name.startswith("health") for one in threading.enumerate()) <= 6
 
 
-def test_after_a_restart_of_the_database_nobody_is_told_anything_wrong(anonymous: ApiClient) -> None:
+def test_health_is_200_after_a_restart_of_the_database(anonymous: ApiClient) -> None:
     for _ in range(3):
         assert anonymous.get("/health").status == 200
         closed("telemetry monitoring")  # as a restart closes every connection
     assert anonymous.get("/health").status == 200
 
 
-def test_health_does_not_wait_for_questions(anonymous: ApiClient) -> None:
+def test_health_does_not_wait_for_running_queries(anonymous: ApiClient) -> None:
     """The connections that questions are read on are all taken."""
     taken = [connections.read_connection() for _ in range(connections._READ_POOL.max_connections)]
     for one in taken:
@@ -212,14 +210,14 @@ def no_redis(site: None) -> Iterator[None]:
     health_checks._redis = None
 
 
-def test_without_redis_the_stream_is_degraded_and_measurements_are_taken(admin: ApiClient, no_redis: None) -> None:
+def test_without_redis_the_stream_is_degraded_and_points_are_stored(admin: ApiClient, no_redis: None) -> None:
     answer = admin.get(DETAILED)
     assert (answer.status, answer.json["status"], unwell(answer)) == (200, "degraded", {"real_time_stream": "degraded"})
     assert answer.json["performance"]["redis"] == "down"
     assert admin.post("devices/device_001/telemetry", point()).status == 200
 
 
-def test_a_worker_that_is_not_heard_of_any_more_is_missed(admin: ApiClient) -> None:
+def test_missing_worker_heartbeat_degrades_storage(admin: ApiClient) -> None:
     tasks.heartbeat()
     assert unwell(admin.get(DETAILED)) == {}
     with connect() as connection:
@@ -229,7 +227,7 @@ def test_a_worker_that_is_not_heard_of_any_more_is_missed(admin: ApiClient) -> N
     assert "no worker" in answer.json["components"]["time_series_db"]["detail"]
 
 
-def test_commits_that_nobody_merges_are_told_of(admin: ApiClient) -> None:
+def test_unmerged_commits_degrade_storage(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET at = at - make_interval(secs => %s)", (MAX_MERGE_DELAY + 1,))
@@ -238,9 +236,7 @@ def test_commits_that_nobody_merges_are_told_of(admin: ApiClient) -> None:
     assert answer.json["performance"]["oldest_commit_seconds"] > MAX_MERGE_DELAY
 
 
-def test_a_writer_that_is_behind_or_has_lost_the_database_degrades_ingestion(
-    admin: ApiClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_write_queue_degrades_ingestion(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     admin.post("devices/device_001/telemetry", point())
     with monkeypatch.context() as patched:
         patched.setattr(writer(), "_queued_points", MAX_QUEUED_POINTS * 3 // 4)
@@ -249,7 +245,7 @@ def test_a_writer_that_is_behind_or_has_lost_the_database_degrades_ingestion(
     assert unwell(admin.get(DETAILED)) == {}
 
 
-def test_a_writer_knows_that_it_has_lost_the_database_until_it_has_found_it(
+def test_lost_database_connection_degrades_ingestion_until_it_reconnects(
     admin: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin.post("devices/device_001/telemetry", point())
@@ -291,7 +287,7 @@ class StuckAlertSummary:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("answer", "status"), [(("degraded", "late"), "degraded"), (None, "unhealthy")])
-def test_the_alerts_app_says_how_it_is_within_its_time(
+def test_alert_engine_health_is_reported_or_times_out(
     anonymous: ApiClient, answer: tuple[str, str] | None, status: str
 ) -> None:
     before, stuck = alert_summary.registered_summary(), StuckAlertSummary(answer)
@@ -352,7 +348,7 @@ async def test_requests_are_counted_by_kind_with_failures_and_until_their_answer
     assert ingest.seconds + other.seconds < 1.0
 
 
-async def test_open_sockets_are_counted() -> None:
+async def test_open_websockets_are_counted() -> None:
     let = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -374,7 +370,7 @@ def rows() -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
-def test_what_several_processes_count_in_a_minute_is_one_row(site: None) -> None:
+def test_request_statistics_of_several_processes_share_one_row_per_minute(site: None) -> None:
     request_stats.tally.reset()
     for _ in range(3):
         request_stats.tally.answered(request_stats.INGEST, 200, 0.002)
@@ -398,14 +394,14 @@ def test_what_several_processes_count_in_a_minute_is_one_row(site: None) -> None
         assert request_history.read_recent(connection).kinds[request_stats.INGEST].requests == 0
 
 
-def test_nothing_is_written_where_nothing_happened(site: None) -> None:
+def test_without_requests_no_statistics_row_is_written(site: None) -> None:
     request_stats.tally.reset()
     request_history.store_counters()
     assert rows() == []
 
 
 @pytest.mark.slow
-def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
+def test_request_statistics_are_written_once_the_database_is_back(
     no_database: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     request_stats.tally.reset()
@@ -424,12 +420,12 @@ def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_back(
     wait_until(written, 10, "everything is written")
 
 
-def test_the_web_process_writes_what_it_counts_by_itself(admin: ApiClient) -> None:
+def test_web_process_writes_request_statistics(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
     wait_until(lambda: sum(row[3] for row in rows()) == 1, 10, "the point is in the row of the minute")
 
 
-def test_what_was_counted_goes_after_two_days(site: None) -> None:
+def test_request_statistics_are_deleted_after_two_days(site: None) -> None:
     with connect() as connection:
         for hours in (47, 49):
             connection.execute(
@@ -441,7 +437,7 @@ def test_what_was_counted_goes_after_two_days(site: None) -> None:
     assert [row[1] for row in rows()] == [47]
 
 
-def test_the_capabilities_are_those_that_are_held_to(reader: ApiClient, admin: ApiClient) -> None:
+def test_service_capabilities_match_the_enforced_limits(reader: ApiClient, admin: ApiClient) -> None:
     for prefix in ("/api/v1", "/api/v1/telemetry"):
         told = reader.get(f"{prefix}/service/stats").json
         assert told["version"] == settings.VERSION

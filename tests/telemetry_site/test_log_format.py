@@ -58,7 +58,7 @@ def record(
         (f"it was {KNOWN}.", "it was ***."),
     ],
 )
-def test_secrets_are_masked_wherever_they_stand(text: str, masked: str) -> None:
+def test_secrets_are_masked_in_messages_arguments_and_fields(text: str, masked: str) -> None:
     assert record(text).getMessage() == masked
     assert record("%s", text).getMessage() == masked
     assert record("text", fields={"path": text}).__dict__["fields"] == {"path": masked}
@@ -77,22 +77,22 @@ def test_secrets_are_masked_wherever_they_stand(text: str, masked: str) -> None:
         "basic needs are met",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert record(text).getMessage() == text
 
 
-def test_tracebacks_are_masked_too() -> None:
+def test_secrets_are_masked_in_tracebacks() -> None:
     written = json.loads(JSONFormatter().format(record("failed", error=True)))
     assert "ValueError: postgresql://me:***@db/x and tk_***" in written["traceback"]
     assert "hunter2" not in LineFormatter().format(record("failed", error=True))
 
 
-def test_a_record_whose_arguments_do_not_fit_is_not_lost() -> None:
+def test_record_with_wrong_arguments_is_logged() -> None:
     assert "%d points" in record("%d points", "tk_abc").getMessage()
     assert "tk_abc" not in record("%d points", "tk_abc").getMessage()
 
 
-def test_json_tells_everything_by_name() -> None:
+def test_json_record_has_all_fields() -> None:
     token = current.set(Visit(b"r-1"))
     try:
         written = JSONFormatter().format(record("two\nlines %s", "ü", fields={"status": 200, "what": {1}}))
@@ -111,14 +111,14 @@ def test_json_tells_everything_by_name() -> None:
     }
 
 
-def test_nobody_writes_lines_of_their_own_into_the_log() -> None:
+def test_control_characters_are_escaped_in_lines() -> None:
     written = LineFormatter().format(record("GET", fields={"path": "/x\n2026 ERROR forged\x1b[2J"}))
     assert written.count("\n") == 0 and r"\x0a2026 ERROR forged\x1b[2J" in written
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("given", "is_json"), [({}, True), ({"TELEMETRY_LOG_FORMAT": "line"}, False)])
-def test_a_process_logs_in_the_chosen_format_and_as_json_where_nobody_watches(tmp_path, given, is_json) -> None:
+def test_log_format_is_configured_and_json_without_a_terminal(tmp_path, given, is_json) -> None:
     code = (
         "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'telemetry_site.settings'; django.setup();"
         "import logging; logging.getLogger('x').warning('it is %s', os.environ['SECRET_KEY'])"
@@ -132,7 +132,7 @@ def test_a_process_logs_in_the_chosen_format_and_as_json_where_nobody_watches(tm
 
 
 @pytest.mark.parametrize("name", ["TELEMETRY_LOG_FORMAT", "TELEMETRY_LOG_LEVEL"])
-def test_a_format_or_level_that_there_is_not_is_named(tmp_path, name: str) -> None:
+def test_invalid_log_format_or_level_is_named_in_the_error(tmp_path, name: str) -> None:
     environment = clean_environment(TELEMETRY_DATA_DIR=str(tmp_path), **{name: "loud"})
     done = subprocess.run(
         [sys.executable, "manage.py", "check"], cwd=ROOT, env=environment, capture_output=True, text=True
@@ -140,7 +140,7 @@ def test_a_format_or_level_that_there_is_not_is_named(tmp_path, name: str) -> No
     assert done.returncode != 0 and f"{name}='loud' is invalid" in done.stderr
 
 
-def test_celery_leaves_the_log_as_the_settings_say() -> None:
+def test_celery_keeps_the_logging_of_the_settings() -> None:
     from celery.signals import setup_logging
 
     from telemetry_site import celery

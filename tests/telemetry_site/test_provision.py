@@ -30,7 +30,7 @@ def key_in(file: Path) -> ApiKey:
 
 
 @pytest.mark.slow
-def test_an_admin_an_api_key_and_a_key_of_this_machine_are_made(data_folder: DataFolder) -> None:
+def test_provision_creates_admin_api_key_and_host_collector_key(data_folder: DataFolder) -> None:
     provision()
     admin = authenticate(username="admin", password=data_folder.admin_password_file.read_text().strip())
     assert admin is not None
@@ -40,7 +40,7 @@ def test_an_admin_an_api_key_and_a_key_of_this_machine_are_made(data_folder: Dat
     assert (host.scope, host.device) == (Scope.INGEST, Device.objects.get(device_id=data_folder.host_device_id()))
 
 
-def test_the_second_time_nothing_changes(data_folder: DataFolder) -> None:
+def test_second_provision_changes_nothing(data_folder: DataFolder) -> None:
     provision()
     before = {file.name: file.read_text() for file in data_folder.path.iterdir()}
     provision()
@@ -49,7 +49,7 @@ def test_the_second_time_nothing_changes(data_folder: DataFolder) -> None:
 
 
 @pytest.mark.slow
-def test_a_new_database_gets_the_kept_keys_and_password(data_folder: DataFolder) -> None:
+def test_new_database_gets_the_stored_keys_and_password(data_folder: DataFolder) -> None:
     provision()
     password = data_folder.admin_password_file.read_text().strip()
     for model in (ApiKey, Device, get_user_model()):
@@ -60,14 +60,14 @@ def test_a_new_database_gets_the_kept_keys_and_password(data_folder: DataFolder)
     assert key_in(data_folder.host_collector_key_file).device is not None
 
 
-def test_a_given_password_is_the_first_admins_and_kept_nowhere(data_folder: DataFolder, settings: Any) -> None:
+def test_configured_password_is_used_and_not_stored(data_folder: DataFolder, settings: Any) -> None:
     settings.ADMIN_PASSWORD = "open sesame"
     provision()
     assert authenticate(username="admin", password="open sesame") is not None
     assert not data_folder.admin_password_file.exists()
 
 
-def test_an_admin_who_was_replaced_is_not_brought_back(data_folder: DataFolder) -> None:
+def test_admin_is_not_created_if_another_superuser_exists(data_folder: DataFolder) -> None:
     get_user_model().objects.create_superuser(username="grace", password="x")
     provision()
     assert not get_user_model().objects.filter(username="admin").exists()
@@ -75,7 +75,7 @@ def test_an_admin_who_was_replaced_is_not_brought_back(data_folder: DataFolder) 
 
 
 @pytest.mark.slow
-def test_a_given_api_key_has_the_admin_scope_whatever_it_was_before(data_folder: DataFolder, settings: Any) -> None:
+def test_configured_api_key_always_gets_the_admin_scope(data_folder: DataFolder, settings: Any) -> None:
     settings.PROVISIONED_API_KEY = "given-key-of-32-characters-0123456"
     device = Device.objects.create(device_id="pump")
     ApiKey.issue("old", Scope.READ, device, key=settings.PROVISIONED_API_KEY, revoked_at=timezone.now())
@@ -86,7 +86,7 @@ def test_a_given_api_key_has_the_admin_scope_whatever_it_was_before(data_folder:
 
 
 @pytest.mark.slow
-def test_a_kept_key_that_was_revoked_stays_revoked(data_folder: DataFolder) -> None:
+def test_revoked_stored_key_stays_revoked(data_folder: DataFolder) -> None:
     provision()
     ApiKey.objects.update(revoked_at=timezone.now())
     provision()
@@ -94,7 +94,7 @@ def test_a_kept_key_that_was_revoked_stays_revoked(data_folder: DataFolder) -> N
 
 
 @pytest.mark.slow
-def test_without_a_host_collector_this_machine_is_no_device(data_folder: DataFolder, settings: Any) -> None:
+def test_without_host_collector_no_device_and_key_are_created(data_folder: DataFolder, settings: Any) -> None:
     settings.HOST_COLLECTOR = False
     provision()
     assert not Device.objects.exists()

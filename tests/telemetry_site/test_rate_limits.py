@@ -37,9 +37,7 @@ def asked(caller: ApiClient, method: str, path: str) -> Any:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_key_that_asks_too_often_is_told_when_to_come_back(
-    admin: ApiClient, reader: ApiClient, method: str, path: str
-):
+def test_key_over_its_rate_limit_gets_429_and_retry_after(admin: ApiClient, reader: ApiClient, method: str, path: str):
     with override_settings(RATE_PER_KEY=(0.5, 3)):
         statuses = [asked(admin, method, path).status for _ in range(3)]
         answer = asked(admin, method, path)
@@ -97,7 +95,7 @@ def test_a_good_key_stays_good_while_others_are_guessed_until_it_is_revoked(gate
         assert [gateway.post("devices/d/telemetry", point()).status for _ in range(2)] == [401, 429]
 
 
-def test_who_is_logged_in_is_not_shut_out_by_a_device_with_a_bad_key(viewer: ApiClient, anonymous: ApiClient):
+def test_logged_in_user_is_not_limited_by_a_bad_key_of_the_same_address(viewer: ApiClient, anonymous: ApiClient):
     with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
         anonymous.headers = {"X-Api-Key": "tk_wrong"}
         assert [anonymous.get("metrics").status for _ in range(4)][-1] == 429
@@ -106,7 +104,7 @@ def test_who_is_logged_in_is_not_shut_out_by_a_device_with_a_bad_key(viewer: Api
         assert [anonymous.get("metrics").status for _ in range(4)] == [401, 401, 401, 429]
 
 
-def test_who_shows_nothing_is_counted_but_for_probes_and_static_files(anonymous: ApiClient):
+def test_requests_without_credentials_are_limited_except_probes_and_static_files(anonymous: ApiClient):
     with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
         assert [anonymous.get("/login/").status for _ in range(4)] == [200, 200, 200, 429]
         for path in ("/health", "/livez", "/readyz", "/static/dashboard/mark.svg"):
@@ -180,7 +178,7 @@ def test_a_user_name_may_be_tried_only_so_often_from_everywhere(person: Any):
 
 
 @pytest.mark.slow
-def test_of_many_guesses_at_once_no_more_are_looked_at_than_may_be(person: Any, web_port: int):
+def test_parallel_login_attempts_are_limited(person: Any, web_port: int):
     visitor = Visitor(web_port)
     with ThreadPoolExecutor(25) as pool:
         answers = list(pool.map(lambda _: visitor.tries("maria", "wrong").status, range(50)))
@@ -192,6 +190,6 @@ def test_as_the_site_comes_ten_may_be_tried_at_once_from_an_address_and_thirty_f
 
 
 @pytest.mark.slow
-def test_who_knows_the_password_is_not_counted(person: Any, web_port: int):
+def test_successful_logins_are_not_limited(person: Any, web_port: int):
     for _ in range(ADDRESS_LIMIT + 2):
         assert Visitor(web_port).tries("maria", "the+right+one").status == 302

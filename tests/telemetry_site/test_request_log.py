@@ -41,7 +41,7 @@ def test_a_request_keeps_the_id_that_it_came_with(sender: ApiClient, caplog: pyt
 
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 129, "tab\there", "ümlaut"])
-def test_an_id_that_cannot_stand_in_a_log_is_replaced(sender: ApiClient, given: str):
+def test_invalid_request_id_is_replaced(sender: ApiClient, given: str):
     answers = [sender.post("devices/d/telemetry", point(), X_Request_Id=given) for _ in range(2)]
     ids = [answer.headers["X-Request-Id"] for answer in answers]
     assert all(re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]+", one) for one in ids) and ids[0] != ids[1]
@@ -58,7 +58,7 @@ def test_an_id_that_cannot_stand_in_a_log_is_replaced(sender: ApiClient, given: 
         ("GET", "no/such/address", 404),
     ],
 )
-def test_what_is_refused_names_the_request_in_its_body(sender: ApiClient, method: str, path: str, status: int):
+def test_error_body_has_the_request_id(sender: ApiClient, method: str, path: str, status: int):
     answer = sender.call(method, path, {} if method == "POST" else None)
     assert answer.status == status and answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json["request_id"] == answer.headers["X-Request-Id"] and answer.json["status"] == status
@@ -89,9 +89,7 @@ def test_a_request_has_one_line_with_id_caller_route_status_and_duration(
     assert not any(key in str(line) for line in found)
 
 
-def test_stored_measurements_are_told_by_the_journal_and_refused_ones_here(
-    admin: ApiClient, caplog: pytest.LogCaptureFixture
-):
+def test_accepted_points_are_not_logged_and_rejected_ones_are(admin: ApiClient, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, LOGGER):
         assert admin.post("devices/d/telemetry", point()).status == 200
         assert admin.post("devices/d/telemetry", point(value=None)).status == 422
@@ -101,7 +99,9 @@ def test_stored_measurements_are_told_by_the_journal_and_refused_ones_here(
     assert [(line["status"], bool(line["caller"])) for line in found] == [(422, True), (401, False)]
 
 
-def test_a_slow_one_is_told_always(admin: ApiClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_slow_request_is_always_logged(
+    admin: ApiClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("rest.request_log.SLOW_REQUEST", 0.0)
     with caplog.at_level(logging.INFO, LOGGER):
         admin.post("devices/d/telemetry", point())
@@ -109,7 +109,7 @@ def test_a_slow_one_is_told_always(admin: ApiClient, caplog: pytest.LogCaptureFi
     assert [line["status"] for line in found] == [200]
 
 
-def test_whatever_is_logged_meanwhile_carries_the_id(administrator: ApiClient, monkeypatch: pytest.MonkeyPatch):
+def test_log_records_of_a_request_have_its_id(administrator: ApiClient, monkeypatch: pytest.MonkeyPatch):
     from telemetry_site.log_format import told
 
     seen: list[dict[str, Any]] = []
@@ -152,9 +152,7 @@ async def test_a_failure_of_the_site_itself_is_answered_and_its_traceback_logged
     assert "in front of Django" in caplog.text
 
 
-def test_admins_are_told_what_an_answer_cost_and_nobody_else(
-    administrator: ApiClient, viewer: ApiClient, reader: ApiClient
-):
+def test_server_timing_header_is_only_sent_to_admins(administrator: ApiClient, viewer: ApiClient, reader: ApiClient):
     for name in ("a", "b"):
         MetricDefinition.objects.create(name=name, data_type="numeric")
     told = administrator.get("metrics").headers["Server-Timing"]
@@ -177,6 +175,6 @@ def test_statements_of_the_storage_are_counted_too(web_port: int, administrator:
     assert statements("devices/d/metrics/m/range") > statements("metrics/none") + 1
 
 
-def test_the_admin_pages_tell_it_as_well(site: None, web_port: int):
+def test_admin_pages_send_the_server_timing_header(site: None, web_port: int):
     someone = person(web_port, get_user_model().objects.create_superuser("root"))
     assert "total;dur=" in someone.get("/admin/").headers["Server-Timing"]

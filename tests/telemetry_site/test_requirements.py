@@ -13,7 +13,7 @@ LOCK_FILES = ("requirements.txt", "requirements-dev.txt")
 
 
 @pytest.mark.slow
-def test_the_site_loads_with_nothing_but_its_requirements(tmp_path: Path) -> None:
+def test_site_loads_with_only_its_runtime_requirements(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "tests/telemetry_site/load_with_runtime_requirements.py"],
         cwd=ROOT,
@@ -33,7 +33,7 @@ def test_every_requirement_is_pinned_with_its_hashes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*LOCK_FILES, "package-lock.json", "package.json"])
-def test_no_lock_file_names_an_address(name: str) -> None:
+def test_lock_files_contain_no_url(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "://" not in text
     assert "--index-url" not in text

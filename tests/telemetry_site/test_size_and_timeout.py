@@ -19,7 +19,7 @@ from tests.conftest import API, ApiClient, point
 
 @pytest.mark.parametrize("path", [f"{API}/metrics", f"{API}/query", f"{API}/devices/d/telemetry", "/login/", "/none"])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_larger_than_any_may_be_is_refused(administrator: ApiClient, path: str, chunked: bool):
+def test_too_large_body_is_rejected_with_413(administrator: ApiClient, path: str, chunked: bool):
     connection = http.client.HTTPConnection("127.0.0.1", administrator.port, timeout=30)
     headers = administrator.headers | {"Content-Type": "application/json"}
     piece = b" " * 2**20
@@ -36,7 +36,7 @@ def test_a_body_that_is_larger_than_any_may_be_is_refused(administrator: ApiClie
     assert answer.status == told["status"] == 413 and str(MAX_BODY_SIZE) in told["detail"]
 
 
-def test_json_that_is_no_measurement_ends_earlier(admin: ApiClient):
+def test_json_body_has_a_smaller_limit(admin: ApiClient):
     answer = admin.post("metrics", b'"' + b"x" * JSON_LIMIT + b'"')
     assert answer.status == 413 and str(JSON_LIMIT) in answer.json["detail"]
 
@@ -74,7 +74,7 @@ class Slow:
         self.ended = True
 
 
-async def test_an_answer_that_does_not_begin_in_time_is_given_up():
+async def test_response_that_does_not_begin_in_time_is_503():
     slow = Slow()
     start, body = await ask(SizeAndTimeoutLimits(slow, timeout=0.01))
     assert start["status"] == 503 and dict(start["headers"])[b"retry-after"] == b"5"
@@ -85,14 +85,14 @@ async def test_an_answer_that_does_not_begin_in_time_is_given_up():
     assert slow.ended  # what it said in the end went nowhere
 
 
-async def test_a_stream_that_has_begun_may_take_its_time():
+async def test_begun_stream_has_no_timeout():
     slow = Slow(begins=True)
     asyncio.get_running_loop().call_later(0.05, slow.let.set)
     start, body = await ask(SizeAndTimeoutLimits(slow, timeout=0.01))
     assert start["status"] == 200 and body["body"] == b"late"
 
 
-async def test_a_body_that_comes_slowly_is_not_counted_as_time_to_answer():
+async def test_slow_body_does_not_count_for_the_timeout():
     slow = Slow()
     slow.let.set()
 
@@ -103,7 +103,7 @@ async def test_a_body_that_comes_slowly_is_not_counted_as_time_to_answer():
     assert (await ask(SizeAndTimeoutLimits(dawdling, timeout=0.01)))[0]["status"] == 200
 
 
-async def test_a_failure_of_what_is_behind_is_not_hidden():
+async def test_exception_of_the_application_is_passed_on():
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("of the test")
 
@@ -112,9 +112,7 @@ async def test_a_failure_of_what_is_behind_is_not_hidden():
     assert size_and_timeout.RESPONSE_TIMEOUT == 60
 
 
-def test_a_statement_of_a_page_or_view_that_takes_too_long_is_ended_and_told(
-    administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
-):
+def test_statement_timeout_of_a_view_is_503_with_retry_after(administrator: ApiClient, monkeypatch: pytest.MonkeyPatch):
     MetricDefinition.objects.create(name="m", data_type="numeric")
     connection.close()
     connection.close_pool()  # type: ignore[attr-defined]  # one that was there before the web process
@@ -155,7 +153,7 @@ def test_a_statement_of_a_page_or_view_that_takes_too_long_is_ended_and_told(
 
 @pytest.mark.parametrize("way", ["fast lane", "Django"])
 @pytest.mark.parametrize(("path", "body"), [("telemetry", point()), ("telemetry/batch", {"data_points": [point()]})])
-def test_who_sends_while_too_much_waits_to_be_written_is_told_when_to_come_back(
+def test_full_write_queue_is_503_with_retry_after(
     admin: ApiClient, administrator: ApiClient, way: str, path: str, body: Any, monkeypatch: pytest.MonkeyPatch
 ):
     sender = admin if way == "fast lane" else administrator

@@ -65,9 +65,7 @@ def run_up(**variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_fresh_clone_runs_keeps_what_it_acknowledged_and_stops_clean(
-    tmp_path: Path, installed: Callable[..., Site]
-) -> None:
+def test_fresh_clone_runs_keeps_acknowledged_points_and_stops(tmp_path: Path, installed: Callable[..., Site]) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     shutil.copytree(ROOT / "node_modules", clone / "node_modules", symlinks=True)  # what npm ci would fetch
@@ -101,20 +99,20 @@ def test_the_printed_commands_store_a_point_and_read_it_back(running: Site) -> N
     assert "21.5" in done.stdout
 
 
-def test_this_machine_is_measured_from_the_start(running: Site) -> None:
+def test_host_collector_sends_points_from_the_start(running: Site) -> None:
     device = (running.data_dir / "host_device_id").read_text().strip()
     wait_until(
         lambda: "cpu_percent" in str(running.request("GET", f"/devices/{device}/metrics")[1]), 20, "the load arrives"
     )
 
 
-def test_secrets_are_readable_by_their_owner_alone(running: Site) -> None:
+def test_secret_files_are_readable_only_by_their_owner(running: Site) -> None:
     for name in ("admin_password", "api_key", "host_collector_key", "secret_key"):
         assert (running.data_dir / name).stat().st_mode & 0o777 == 0o600, name
 
 
 @pytest.mark.parametrize("name", ["web", "postgres", "valkey", "worker", "beat", "host collector"])
-def test_a_killed_process_comes_back_and_no_acknowledged_point_is_lost(running: Site, name: str) -> None:
+def test_killed_process_restarts_and_no_acknowledged_point_is_lost(running: Site, name: str) -> None:
     with PointLedger(running, f"killed-{name.replace(' ', '-')}") as ledger:
         ledger.await_more()
         victim = wait_until(lambda: running.child(name), 30, f"{name} runs")
@@ -126,7 +124,7 @@ def test_a_killed_process_comes_back_and_no_acknowledged_point_is_lost(running: 
     assert "was killed by SIGKILL; restarting" in running.said()
 
 
-def test_a_worker_that_is_killed_in_the_middle_of_a_merge_is_followed_by_one_that_does_it(running: Site) -> None:
+def test_merge_is_completed_after_its_worker_is_killed(running: Site) -> None:
     given: Any = DataFolder(running.data_dir).database
     with psycopg.connect(**given, autocommit=True) as database, PointLedger(running, "merging") as ledger:
         database.execute("SELECT pg_advisory_lock(4711)")
@@ -148,7 +146,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_merge_is_followed_by_one_tha
     assert ledger.differences() == NO_DIFFERENCE
 
 
-def test_a_killed_supervisor_blocks_nothing(tmp_path: Path, installed: Callable[..., Site]) -> None:
+def test_site_starts_again_after_its_supervisor_is_killed(tmp_path: Path, installed: Callable[..., Site]) -> None:
     site = installed(tmp_path / "data")
     site.start()
     before = site.processes()
@@ -168,7 +166,7 @@ def test_a_killed_supervisor_blocks_nothing(tmp_path: Path, installed: Callable[
 
 
 @pytest.mark.parametrize("sign", ["postgres", "admin_password"])
-def test_a_stop_in_the_middle_of_the_start_leaves_nothing(tmp_path: Path, sign: str) -> None:
+def test_stop_during_the_start_leaves_no_processes(tmp_path: Path, sign: str) -> None:
     data_dir = tmp_path / "data"
     environment = clean_environment(TELEMETRY_DATA_DIR=str(data_dir), TELEMETRY_PORT=str(free_port()))
     process = subprocess.Popen(UP, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
@@ -181,9 +179,7 @@ def test_a_stop_in_the_middle_of_the_start_leaves_nothing(tmp_path: Path, sign: 
     assert leftover(everything) == []
 
 
-def test_a_second_installation_runs_beside_the_first(
-    running: Site, tmp_path: Path, installed: Callable[..., Site]
-) -> None:
+def test_two_installations_run_on_one_machine(running: Site, tmp_path: Path, installed: Callable[..., Site]) -> None:
     second = installed(tmp_path / "second", more={"TELEMETRY_HOST_COLLECTOR": "off", "TELEMETRY_API_KEY": "k" * 32})
     second.start()
     assert second.request("POST", "/devices/one/telemetry", point())[0] == 200
@@ -198,7 +194,7 @@ def point() -> dict[str, object]:
     return {"timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "metric_name": "count", "value": 1}
 
 
-def test_named_servers_are_used_and_none_is_started(tmp_path: Path, installed: Callable[..., Site]) -> None:
+def test_configured_servers_are_used_and_none_is_started(tmp_path: Path, installed: Callable[..., Site]) -> None:
     with EmbeddedServers(tmp_path / "servers", durable=False) as servers:
         sockets = servers.data_folder.run_dir
         site = installed(
@@ -231,7 +227,7 @@ def test_named_servers_are_used_and_none_is_started(tmp_path: Path, installed: C
         ("REDIS_URL", "redis://:sesame@127.0.0.1:1/0", "Redis cannot be reached"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, name: str, value: str, accepted: str) -> None:
+def test_invalid_setting_is_named_in_one_line(tmp_path: Path, name: str, value: str, accepted: str) -> None:
     usable = {"TELEMETRY_DATA_DIR": str(tmp_path / "data"), "TELEMETRY_PORT": str(free_port())}
     refused(run_up(**{**usable, name: value}), name, accepted)
 
@@ -244,21 +240,21 @@ def refused(done: subprocess.CompletedProcess[str], name: str, accepted: str) ->
     assert "sesame" not in done.stderr
 
 
-def test_a_taken_port_is_named_in_one_line(tmp_path: Path) -> None:
+def test_port_in_use_is_named_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         refused(run_up(TELEMETRY_PORT=port, TELEMETRY_DATA_DIR=str(tmp_path / "data")), "TELEMETRY_PORT", "free port")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_named_in_one_line(tmp_path: Path) -> None:
+def test_read_only_data_folder_is_named_in_one_line(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     refused(run_up(TELEMETRY_DATA_DIR=str(closed / "data")), "TELEMETRY_DATA_DIR", "folder")
     refused(run_up(TELEMETRY_DATA_DIR=str(closed)), "TELEMETRY_DATA_DIR", "folder")
 
 
-def test_a_data_folder_in_use_is_named_in_one_line(running: Site) -> None:
+def test_data_folder_in_use_is_named_in_one_line(running: Site) -> None:
     again = run_up(TELEMETRY_DATA_DIR=str(running.data_dir), TELEMETRY_PORT=str(free_port()))
     refused(again, "TELEMETRY_DATA_DIR", f"process {running.supervisor.pid}")
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
