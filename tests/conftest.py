@@ -1,4 +1,4 @@
-"""The cast of the tests and what they act on: a clean site, a web server, and those who come to it."""
+"""Fixtures of all tests: an empty site, a web server, and API clients with different permissions."""
 
 import asyncio
 import contextlib
@@ -32,21 +32,21 @@ from rest.caller import OPERATORS, Scope
 from telemetry_site import process_caches
 
 API = "/api/v1/telemetry"
-END_OTHERS = """
+TERMINATE_OTHER_CONNECTIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-REDIS_URL = settings.REDIS_URL  # that of all tests, whatever one of them sets
+REDIS_URL = settings.REDIS_URL  # unaffected by settings that a test overrides
 
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
-    """The test database, for every test: pytest-django makes one only where it sees its own marks."""
+    """Create the test database for every test; pytest-django creates it only for tests with its marks."""
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False)
         yield
         close_pools()
-        with connection.cursor() as cursor:  # of threads that were still at it; a database in use is not dropped
-            cursor.execute(END_OTHERS)
+        with connection.cursor() as cursor:  # of running threads; a database in use cannot be dropped
+            cursor.execute(TERMINATE_OTHER_CONNECTIONS)
         teardown_databases(made, verbosity=0)
 
 
@@ -127,13 +127,13 @@ class ApiResponse:
 
 @dataclass
 class ApiClient:
-    """Somebody who calls the API over a real connection, with the headers that say who it is."""
+    """A client that calls the API over a real connection with its credentials."""
 
     port: int
     headers: dict[str, str]
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> ApiResponse:
-        """`body` may be bytes, sent as they are, or anything else, sent as JSON."""
+        """Send a request; `body` is sent unchanged if it is bytes, else as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         sent = (
             {"Content-Type": "application/json"} | self.headers | {k.replace("_", "-"): v for k, v in headers.items()}
@@ -155,7 +155,7 @@ class ApiClient:
 
 @pytest.fixture(scope="session")
 def web_port(django_db_setup: None) -> Iterator[int]:
-    """A web process on a port of its own, in a thread, so that it shares the tests' database."""
+    """Start a web server in a thread, which shares the test database; return its port."""
     from telemetry_site.asgi import application
 
     server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="warning", lifespan="on", ws_max_size=65536))
@@ -182,7 +182,7 @@ def admin(site: None, web_port: int) -> ApiClient:
 
 @pytest.fixture
 def gateway(site: None, web_port: int) -> ApiClient:
-    """May write for every device, and read nothing."""
+    """A client with an ingest key for every device."""
     return _caller(web_port, Scope.INGEST)
 
 
@@ -193,7 +193,7 @@ def reader(site: None, web_port: int) -> ApiClient:
 
 @pytest.fixture
 def device(site: None, web_port: int) -> ApiClient:
-    """The device `device_001`, with a key that is bound to it."""
+    """A client with an ingest key bound to the device `device_001`."""
     return _caller(web_port, Scope.INGEST, "device_001")
 
 
@@ -204,13 +204,13 @@ def anonymous(site: None, web_port: int) -> ApiClient:
 
 @pytest.fixture
 def administrator(site: None, web_port: int) -> ApiClient:
-    """A person who may do everything, logged in: comes to Django's views instead of the fast lane."""
+    """A logged-in superuser, whose requests Django answers and not the fast lane."""
     return person(web_port, get_user_model().objects.create_superuser("administrator"))
 
 
 @pytest.fixture
 def operator(site: None, web_port: int) -> ApiClient:
-    """A person who operates what the group `site a` holds."""
+    """A logged-in operator of the device group `site a`."""
     user = _member("operator")
     user.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
     return person(web_port, user)
@@ -218,13 +218,13 @@ def operator(site: None, web_port: int) -> ApiClient:
 
 @pytest.fixture
 def viewer(site: None, web_port: int) -> ApiClient:
-    """A person who sees what the group `site a` holds."""
+    """A logged-in viewer of the device group `site a`."""
     return person(web_port, _member("viewer"))
 
 
 @pytest.fixture
 def stranger(site: None, web_port: int) -> ApiClient:
-    """A person who is in no group, and sees nothing."""
+    """A logged-in user without a device group, who sees nothing."""
     return person(web_port, get_user_model().objects.create_user("stranger"))
 
 
@@ -235,7 +235,7 @@ def _member(name: str) -> Any:
 
 
 def person(port: int, user: Any) -> ApiClient:
-    """A logged-in person as a caller of the API, with what CSRF protection asks for."""
+    """Return a client with the session and the CSRF token of a user."""
     from django.test import Client
 
     client = Client()
@@ -247,7 +247,7 @@ def person(port: int, user: Any) -> ApiClient:
 
 
 def stamp(seconds_ago: float = 0.0) -> str:
-    """A time of measurement as RFC 3339."""
+    """Return a timestamp as RFC 3339."""
     return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat().replace("+00:00", "Z")
 
 

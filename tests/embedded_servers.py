@@ -1,6 +1,6 @@
-"""The servers that the tests run on: embedded ones of their own, unless DATABASE_URL and REDIS_URL name others.
+"""The servers of the tests: embedded ones, unless DATABASE_URL and REDIS_URL are set.
 
-A plugin and no conftest, because the settings read the environment before any conftest is loaded.
+A plugin instead of a conftest, because the settings read the environment before a conftest is loaded.
 """
 
 import os

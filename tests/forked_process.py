@@ -1,6 +1,6 @@
-"""Functions run in processes of their own, on the database that they are told: to be killed, or to set up their own.
+"""Functions that run in separate processes on a given database, for example to be killed.
 
-They are forked from one process that has Django loaded and nothing else running, so one costs milliseconds.
+The processes are forked from one that has loaded Django, so that a start takes milliseconds.
 """
 
 import multiprocessing
@@ -15,7 +15,7 @@ from django.db import connections
 
 django.setup()  # where this is loaded before the fork; under pytest it is done already
 
-PATIENCE = 60.0  # seconds for one function
+TIMEOUT = 60.0  # seconds for one function
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.forked_process", "tests.metrics.process_steps"])
 
@@ -23,50 +23,50 @@ Database = dict[str, str]  # NAME, HOST and so on, as in Django's settings
 
 
 class ForkedProcess:
-    """A function that runs in a process of its own."""
+    """A function that runs in a forked process."""
 
-    def __init__(self, database: Database, function: Callable[..., Any], *given: Any) -> None:
+    def __init__(self, database: Database, function: Callable[..., Any], *arguments: Any) -> None:
         self._answer, far_end = _context.Pipe(duplex=False)
-        self.process = _context.Process(target=_run, args=(far_end, database, function, given), daemon=True)
+        self.process = _context.Process(target=_run, args=(far_end, database, function, arguments), daemon=True)
         self.process.start()
         far_end.close()
 
     def result(self) -> Any:
-        """What the function returned; fails with what it raised."""
-        failure, found = self._end()
+        """Return the result of the function; fail with its traceback if it raised."""
+        failure, result = self._end()
         assert not failure, failure
-        return found
+        return result
 
     def failure(self) -> str:
-        """The traceback of what it raised."""
+        """Return the traceback of the exception that the function raised."""
         failure, _ = self._end()
         return failure
 
     def _end(self) -> tuple[str, Any]:
-        assert self._answer.poll(PATIENCE), "the process takes too long"
+        assert self._answer.poll(TIMEOUT), "the process takes too long"
         end: tuple[str, Any] = self._answer.recv()
-        self.process.join(PATIENCE)
+        self.process.join(TIMEOUT)
         return end
 
     def kill(self) -> None:
         """`kill -9`."""
         self.process.kill()
-        self.process.join(PATIENCE)
+        self.process.join(TIMEOUT)
 
 
-def run_forked(database: Database, function: Callable[..., Any], *given: Any) -> Any:
-    return ForkedProcess(database, function, *given).result()
+def run_forked(database: Database, function: Callable[..., Any], *arguments: Any) -> Any:
+    return ForkedProcess(database, function, *arguments).result()
 
 
 def _run(
     answer: multiprocessing.connection.Connection,
     database: Database,
     function: Callable[..., Any],
-    given: tuple[Any, ...],
+    arguments: tuple[Any, ...],
 ) -> None:
     connections["default"].settings_dict.update(database)
     try:
-        answer.send(("", function(*given)))
+        answer.send(("", function(*arguments)))
     except BaseException:
         answer.send((traceback.format_exc(), None))
     os._exit(0)  # without the clean-up of what the parent process had

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own, which may be killed."""
+"""A PostgreSQL server of one test, which can be killed."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A Valkey of a test's own, which may be stopped and started again."""
+"""A Valkey server of one test, which can be stopped and started again."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Loads every process of the site as if nothing but requirements.txt were installed; run by test_requirements.py."""
+"""Load the modules of every process with only requirements.txt installed; run by test_requirements.py."""
 
 import importlib
 import os

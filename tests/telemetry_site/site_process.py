@@ -1,4 +1,4 @@
-"""A site run by `manage.py up` in processes of its own, and the book that is kept of what it acknowledged."""
+"""A site run by `manage.py up` in its own processes, and a ledger of the points that it acknowledged."""
 
 import http.client
 import itertools

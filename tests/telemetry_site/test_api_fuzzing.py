@@ -1,4 +1,4 @@
-"""Whatever fits the description of the API, and whatever does not, is answered as described, and soon."""
+"""Generated valid and invalid requests get the documented responses within the time limit."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Pages of other origins may ask only where the installation names them, by either way in."""
+"""CORS headers are sent only to configured origins, by the fast lane and by Django."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The embedded servers: what may be left lying around, and who may come in."""
+"""The embedded servers: accounts, permissions, restarts and stale files."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""The readers of the environment: what they take, and how they say no."""
+"""Reading environment variables: accepted values and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A client that others generate from the description of the API works: typed requests in, typed answers out."""
+"""A client generated from the OpenAPI schema can send and read typed data."""
 
 import subprocess
 import sys

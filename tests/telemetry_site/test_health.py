@@ -1,4 +1,4 @@
-"""PRD E6-US3 and E6-US4: whether the service is well, which part of it is not, and what the site counts of itself."""
+"""PRD E6-US3 and E6-US4: health of the service and its components, and request statistics."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What stands in the log: JSON or lines, with everything that a record tells, and no secrets."""
+"""Log records as JSON and as lines, with masked secrets."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The registry of process caches names every module variable of the product that remembers something."""
+"""Every module-level cache of the product is in the registry of process caches."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a new installation is given, and what it keeps when it is given it again."""
+"""Provisioning of a new installation, and that a second run changes nothing."""
 
 from pathlib import Path
 from typing import Any

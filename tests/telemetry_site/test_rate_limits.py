@@ -1,4 +1,4 @@
-"""Who asks too often is told when to come back, by either way in; and passwords are not to be guessed."""
+"""Rate limits of keys and IP addresses, in the fast lane and in Django, and of logins."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Every request has an id and a line in the log, and admins are told what it cost."""
+"""Request IDs, the request log and the Server-Timing header."""
 
 import asyncio
 import logging

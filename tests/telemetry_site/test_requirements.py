@@ -1,4 +1,4 @@
-"""The lock files: complete, hashed, and free of anybody's own package index."""
+"""The lock files are complete and hashed, and contain no package index."""
 
 import re
 import subprocess

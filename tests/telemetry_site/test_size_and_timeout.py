@@ -1,4 +1,4 @@
-"""A body that is too large and an answer that takes too long end with words, for every address."""
+"""The size limit and the timeout of requests."""
 
 import asyncio
 import http.client

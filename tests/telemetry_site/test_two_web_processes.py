@@ -1,4 +1,4 @@
-"""What is changed in one web process holds in the others within a second."""
+"""A change in one web process applies in the others within a second."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""`manage.py up` with real processes: started, killed, started again, stopped."""
+"""`manage.py up` with real processes: start, kill, restart and stop."""
 
 import http.client
 import os
