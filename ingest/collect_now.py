@@ -45,10 +45,10 @@ class CollectView(APIView):
         tag=Tag.INGESTION,
         description="A worker immediately collects the metrics that the host collector collects every few seconds. The"
         " points are in the journal under `snapshot_id`. Every request takes a new snapshot.",
-        answer=CollectingSerializer,
+        response=CollectingSerializer,
         status=202,
         errors=(409,),
-        answered={
+        response_example={
             "success": True,
             "snapshot_id": "snap_0123456789abcdef0123",
             "message": "a worker takes the snapshot",

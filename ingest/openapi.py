@@ -99,11 +99,11 @@ describe_single = operation(
     description="The response is sent after the commit. A point with the same metric and timestamp replaces the earlier"
     " point.",
     request={JSON: PointSerializer},
-    answer=PointReceipt,
+    response=PointReceipt,
     parameters=[_ENCODING],
     errors=(404, 422),
-    asked=_POINT | {"unit": "celsius", "tags": {"location": "room_1"}},
-    answered={
+    request_example=_POINT | {"unit": "celsius", "tags": {"location": "room_1"}},
+    response_example={
         "success": True,
         "message": "Data point ingested successfully",
         "device_id": "device_001",
@@ -117,15 +117,15 @@ describe_batch = operation(
     description="Invalid points are listed in `errors`, and all others are stored. If no point is valid, the response"
     " is 422.",
     request={JSON: BatchSerializer},
-    answer=BatchReceipt,
+    response=BatchReceipt,
     parameters=[_ENCODING],
     errors=(404, 422),
-    asked={
+    request_example={
         "data_points": [_POINT, _POINT | {"metric_name": "humidity", "value": 60}],
         "compression": None,
         "batch_id": "batch_001",
     },
-    answered=_RECEIPT,
+    response_example=_RECEIPT,
 )
 describe_bulk = operation(
     "ingest_bulk",
@@ -134,14 +134,14 @@ describe_bulk = operation(
     description="At most 50,000 points in all. `results` holds the result of each device: some devices may fail while"
     " others are stored.",
     request={JSON: _BULK},
-    answer=BulkReceipt,
+    response=BulkReceipt,
     parameters=[_ENCODING],
     errors=(422,),
-    asked={
+    request_example={
         "device_001": [_POINT | {"metric_name": "temp", "value": 25}],
         "device_002": [_POINT | {"metric_name": "temp", "value": 26}],
     },
-    answered=_RECEIPT | {"results": {"device_001": _ONE, "device_002": _ONE}},
+    response_example=_RECEIPT | {"results": {"device_001": _ONE, "device_002": _ONE}},
 )
 _MEASURED = {"description": VALUE}
 _SNAPSHOT = {
@@ -177,16 +177,16 @@ describe_snapshot = operation(
     description="The edge agent's snapshot, flat or nested (`metrics`): each value is a point of the device `node_id`."
     " Also available at `/api/telemetry/snapshot`.",
     request={JSON: _SNAPSHOT},
-    answer=BatchReceipt,
+    response=BatchReceipt,
     parameters=[_ENCODING],
     errors=(422,),
-    asked={
+    request_example={
         "node_id": "192.168.100.27",
         "timestamp": "2025-12-17T10:00:00Z",
         "cpu_percent": 45.2,
         "memory_percent": 67.8,
     },
-    answered=_RECEIPT,
+    response_example=_RECEIPT,
 )
 describe_events = operation(
     "ingest_events",
@@ -194,9 +194,15 @@ describe_events = operation(
     tag=Tag.INGESTION,
     description="One event or an array of up to 1,000: `source` is the device, `type` the metric, `status` a tag.",
     request={JSON: _EVENTS},
-    answer=BatchReceipt,
+    response=BatchReceipt,
     parameters=[_ENCODING],
     errors=(422,),
-    asked={"timestamp": 1766051000.5, "source": "sensor_001", "type": "temperature", "value": 75.0, "status": "OK"},
-    answered=_ONE,
+    request_example={
+        "timestamp": 1766051000.5,
+        "source": "sensor_001",
+        "type": "temperature",
+        "value": 75.0,
+        "status": "OK",
+    },
+    response_example=_ONE,
 )

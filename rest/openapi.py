@@ -99,7 +99,7 @@ def operation(
     *,
     tag: Tag,
     description: str,
-    answer: Any,
+    response: Any,
     status: int = 200,
     media_types: Sequence[str] = (JSON,),
     request: Any = None,
@@ -107,24 +107,24 @@ def operation(
     parameters: Sequence[OpenApiParameter] = (),
     errors: Sequence[int] = (),
     also: dict[int, Any] | None = None,
-    asked: Any = None,
-    answered: Any = None,
-    tagged: bool = False,
+    request_example: Any = None,
+    response_example: Any = None,
+    etag: bool = False,
     public: bool = False,
 ) -> Callable[[F], F]:
     """Describe a method of a view.
 
-    name         operation ID: a verb and a noun in snake case
-    answer       body of success: a serializer (class, or instance with many=True) or a JSON schema; None: no body
-    request      request body, likewise
-    query        serializer of the query parameters; `parameters` are headers and others
-    errors       statuses besides the implied ones: 401, 403, 429 and 503 unless it is public, 400 with parameters or a
-                 body, 413 and 415 with a body, 304 or 412 with an ETag
-    also         responses of other statuses, with a body of their own
-    asked        example of the body, or {parameter: value} without a body
-    answered     example of the response
-    tagged       has an ETag: GET supports If-None-Match, changes support If-Match
-    public       needs no authentication
+    name              operation ID: a verb and a noun in snake case
+    response          body of success: a serializer (class, or instance with many=True) or a JSON schema; None: no body
+    request           request body, likewise
+    query             serializer of the query parameters; `parameters` are headers and others
+    errors            statuses besides the implied ones: 401, 403, 429 and 503 unless it is public, 400 with parameters
+                      or a body, 413 and 415 with a body, 304 or 412 with an ETag
+    also              responses of other statuses, with a body of their own
+    request_example   example of the body, or {parameter: value} without a body
+    response_example  example of the response body
+    etag              has an ETag: GET supports If-None-Match, changes support If-Match
+    public            needs no authentication
     """
 
     def describe(method: F) -> F:
@@ -133,7 +133,7 @@ def operation(
         statuses |= {400} if query or parameters or request else set()
         statuses |= {413, 415} if request else set()
         statuses |= {400, 409, 422} if repeatable else set()
-        statuses |= {"get": {304}, "post": set()}.get(method_name, {412}) if tagged else set()
+        statuses |= {"get": {304}, "post": set()}.get(method_name, {412}) if etag else set()
         return extend_schema(
             operation_id=name,
             summary=summary,
@@ -142,14 +142,14 @@ def operation(
             parameters=[
                 *([query] if query else ()),
                 *parameters,
-                *(_etag(method_name, status) if tagged else ()),
+                *(_etag(method_name, status) if etag else ()),
                 *(_IDEMPOTENCY_KEY if repeatable else ()),
             ],
             request=request,
-            responses={(status, *media_types): answer}
+            responses={(status, *media_types): response}
             | dict.fromkeys(sorted(statuses), SHARED_RESPONSE)
             | (also or {}),
-            examples=list(_examples(request, asked, answered, media_types[0])),
+            examples=list(_examples(request, request_example, response_example, media_types[0])),
         )(method)
 
     return describe
@@ -161,16 +161,16 @@ def etag_header(status: int = 200) -> OpenApiParameter:
     return OpenApiParameter("ETag", location="header", description=meaning, required=True, response=[status])
 
 
-def _examples(request: Any, asked: Any, answered: Any, media_type: str) -> Iterator[OpenApiExample]:
-    if asked is not None and request is not None:
+def _examples(request: Any, request_example: Any, response_example: Any, media_type: str) -> Iterator[OpenApiExample]:
+    if request_example is not None and request is not None:
         sent_as = next(iter(request)) if isinstance(request, dict) and "/" in next(iter(request)) else JSON
-        yield OpenApiExample(_EXAMPLE, asked, request_only=True, media_type=sent_as)
-    elif asked is not None:
-        for name, value in asked.items():
+        yield OpenApiExample(_EXAMPLE, request_example, request_only=True, media_type=sent_as)
+    elif request_example is not None:
+        for name, value in request_example.items():
             yield OpenApiExample(_EXAMPLE, value, parameter_only=(name, "query"))
-    if answered is not None:
+    if response_example is not None:
         codes = [str(code) for code in range(200, 300)]
-        yield OpenApiExample(_EXAMPLE, answered, response_only=True, media_type=media_type, status_codes=codes)
+        yield OpenApiExample(_EXAMPLE, response_example, response_only=True, media_type=media_type, status_codes=codes)
 
 
 IF_MATCH = OpenApiParameter(

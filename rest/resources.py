@@ -271,30 +271,30 @@ def _operation(resource: "type[Resource]", tag: Tag, name: str, action: Action) 
         errors.add(resource.invalid_status)
     if name not in ("list", "create"):
         errors.add(404)
-    shape: dict[str, Any] = {"answer": serializer, "tagged": resource.has_etag}
+    shape: dict[str, Any] = {"response": serializer, "etag": resource.has_etag}
     match name:
         case "list":
-            shape = {"query": resource.query_class, "answer": _page_class(resource)}
+            shape = {"query": resource.query_class, "response": _page_class(resource)}
         case "retrieve":
-            shape |= {"answer": resource.detail_serializer_class or serializer}
+            shape |= {"response": resource.detail_serializer_class or serializer}
         case "create":
-            shape |= {"request": serializer, "answer": resource.created_serializer_class or serializer, "status": 201}
+            shape |= {"request": serializer, "response": resource.created_serializer_class or serializer, "status": 201}
         case "partial_update":
             shape |= {"request": serializer(partial=True)}
         case "update":
             shape |= {"request": serializer}
         case "destroy":
-            shape |= {"answer": resource.deleted_serializer_class}
+            shape |= {"response": resource.deleted_serializer_class}
     if name in ("create", "retrieve") and resource.has_etag and not resource.cacheable:
-        shape |= {"tagged": False, "parameters": [etag_header(shape.get("status", 200))]}
+        shape |= {"etag": False, "parameters": [etag_header(shape.get("status", 200))]}
     return operation(
         action.operation_id,
         action.summary,
         tag=tag,
         description=action.description,
         errors=sorted(errors),
-        asked=action.request,
-        answered=action.response,
+        request_example=action.request,
+        response_example=action.response,
         **shape,
     )
 

@@ -43,9 +43,9 @@ class HealthView(HealthEndpoint):
         "Get the health of the service",
         tag=Tag.STATISTICS,
         description="200 if the database answers, else 503 with the same body.",
-        answer=HealthAnswer,
+        response=HealthAnswer,
         also={503: HealthAnswer},
-        answered={"status": "healthy", "service": "telemetry_service", "port": 8218, "version": "1.0.0"},
+        response_example={"status": "healthy", "service": "telemetry_service", "port": 8218, "version": "1.0.0"},
         public=True,
     )
     def get(self, request: Request) -> Response:
@@ -125,9 +125,9 @@ class DetailedHealthView(HealthEndpoint):
         tag=Tag.STATISTICS,
         description="200 if the service is healthy or degraded; 503 with the same body if points cannot be stored"
         " or read.",
-        answer=DetailedHealthAnswer,
+        response=DetailedHealthAnswer,
         also={503: DetailedHealthAnswer},
-        answered=_EXAMPLE,
+        response_example=_EXAMPLE,
         public=True,
     )
     def get(self, request: Request) -> Response:
@@ -148,8 +148,8 @@ class LiveView(HealthEndpoint):
         "Check that the process is alive",
         tag=Tag.STATISTICS,
         description="Checks nothing else; restart a process that does not answer.",
-        answer=AliveAnswer,
-        answered={"status": "alive"},
+        response=AliveAnswer,
+        response_example={"status": "alive"},
         public=True,
     )
     def get(self, request: Request) -> Response:
@@ -167,9 +167,9 @@ class ReadyView(HealthEndpoint):
         "Check that the database and Redis answer",
         tag=Tag.STATISTICS,
         description="503 if the database does not answer. Points are stored without Redis.",
-        answer=ReadyAnswer,
+        response=ReadyAnswer,
         also={503: ReadyAnswer},
-        answered={"database": "up", "redis": "up"},
+        response_example={"database": "up", "redis": "up"},
         public=True,
     )
     def get(self, request: Request) -> Response:

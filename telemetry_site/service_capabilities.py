@@ -80,8 +80,8 @@ class CapabilitiesView(APIView):
         "Get limits and capabilities",
         tag=Tag.STATISTICS,
         description="Limits, types, formats and protocols of this version.",
-        answer=Capabilities,
-        answered=capabilities(),
+        response=Capabilities,
+        response_example=capabilities(),
     )
     def get(self, request: Request) -> Response:
         return Response(capabilities())

@@ -134,10 +134,10 @@ class AlertResource(AlertingResource):
         description="Assigns the alert to the caller until it is resolved. Acknowledging an acknowledged alert changes"
         " nothing. A resolved alert cannot be acknowledged.",
         request=NoteSerializer,
-        answer=AlertActionResultSerializer,
+        response=AlertActionResultSerializer,
         errors=(404, 409, 422),
-        asked={"note": "Looking into it"},
-        answered={
+        request_example={"note": "Looking into it"},
+        response_example={
             "success": True,
             "message": "alt_0123456789abcdef is acknowledged",
             "alert": examples.ACKNOWLEDGED,
@@ -157,10 +157,10 @@ class AlertResource(AlertingResource):
         tag=Tag.ALERTS,
         description="Resolves the alert, whatever the current values are. Resolving a resolved alert changes nothing.",
         request=ResolutionNoteSerializer,
-        answer=AlertActionResultSerializer,
+        response=AlertActionResultSerializer,
         errors=(404, 422),
-        asked={"note": "Restarted the service"},
-        answered={"success": True, "message": "alt_0123456789abcdef is resolved", "alert": examples.RESOLVED},
+        request_example={"note": "Restarted the service"},
+        response_example={"success": True, "message": "alt_0123456789abcdef is resolved", "alert": examples.RESOLVED},
     )
     def resolve(self, request: Request, alert_id: str) -> Response:
         note = self.validate(ResolutionNoteSerializer(data=request.data))["note"]
@@ -176,10 +176,10 @@ class AlertResource(AlertingResource):
         tag=Tag.ALERTS,
         description="Sets the owner of an open alert. A resolved alert cannot be assigned.",
         request=OwnerSerializer,
-        answer=AlertActionResultSerializer,
+        response=AlertActionResultSerializer,
         errors=(404, 409, 422),
-        asked={"owner": "mei"},
-        answered={
+        request_example={"owner": "mei"},
+        response_example={
             "success": True,
             "message": "alt_0123456789abcdef is assigned",
             "alert": examples.WHOLE_ALERT | {"owner": "mei"},
@@ -195,10 +195,10 @@ class AlertResource(AlertingResource):
         tag=Tag.ALERTS,
         description="Adds a comment to the timeline of an open or resolved alert.",
         request=CommentSerializer,
-        answer=AlertActionResultSerializer,
+        response=AlertActionResultSerializer,
         errors=(404, 422),
-        asked={"note": "The fan is on its way"},
-        answered={
+        request_example={"note": "The fan is on its way"},
+        response_example={
             "success": True,
             "message": "alt_0123456789abcdef is commented on",
             "alert": examples.WHOLE_ALERT,

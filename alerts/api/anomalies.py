@@ -56,10 +56,10 @@ class AnomaliesView(APIView):
         description="Scores a time range with the detector of anomaly rules, which learns from up to 21 days before it."
         " Returns the expected range, and the anomalous points with the reason.",
         query=AnomalyQuerySerializer,
-        answer=AnomaliesSerializer,
+        response=AnomaliesSerializer,
         errors=(404, 422),
-        asked={"start_time": "2025-12-17T10:00:00Z"},
-        answered={
+        request_example={"start_time": "2025-12-17T10:00:00Z"},
+        response_example={
             "points": 288,
             "band": [{"timestamp": "2025-12-18T10:00:00Z", "low": 41.5, "high": 58.25}],
             "marks": [

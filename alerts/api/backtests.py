@@ -152,10 +152,14 @@ class BacktestView(APIView):
         description="Evaluates stored points of the devices the caller sees, with the same code as live points, and"
         " returns the alerts that the rule would have opened.",
         request=BacktestRequestSerializer,
-        answer=BacktestResultSerializer,
+        response=BacktestResultSerializer,
         errors=(404, 422),
-        asked={"rule": examples.RULE, "start_time": "2025-09-19T10:00:00Z", "end_time": "2025-12-18T10:00:00Z"},
-        answered=EXAMPLE_BACKTEST,
+        request_example={
+            "rule": examples.RULE,
+            "start_time": "2025-09-19T10:00:00Z",
+            "end_time": "2025-12-18T10:00:00Z",
+        },
+        response_example=EXAMPLE_BACKTEST,
     )
     def post(self, request: Request) -> Response:
         serializer = BacktestRequestSerializer(data=request.data)

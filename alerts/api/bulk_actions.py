@@ -112,10 +112,14 @@ class BulkView(APIView):
         description="Changes all alerts in one transaction. Alerts in a state that the verb does not apply to, and"
         " alerts that the caller does not see, are not changed and are listed in `left_alone`.",
         request=BulkActionSerializer,
-        answer=BulkResultSerializer,
+        response=BulkResultSerializer,
         errors=(422,),
-        asked={"verb": "acknowledge", "filter": {"level": ["critical"]}, "note": "The cooling of hall 3 is off"},
-        answered={
+        request_example={
+            "verb": "acknowledge",
+            "filter": {"level": ["critical"]},
+            "note": "The cooling of hall 3 is off",
+        },
+        response_example={
             "success": True,
             "message": "2 alerts are acknowledged",
             "found": 2,

@@ -142,9 +142,9 @@ class ChannelResource(AlertingResource):
         "Test a notification channel",
         tag=Tag.ALERTS,
         description="Sends one message, marked as a test, and returns its delivery, also when it failed.",
-        answer=ChannelTestSerializer,
+        response=ChannelTestSerializer,
         errors=(404,),
-        answered={
+        response_example={
             "success": False,
             "message": "on call: the delivery failed: it answered 503",
             "delivery": examples.DELIVERY | {"test": True, "attempts": 1},

@@ -44,8 +44,8 @@ class EvaluationMetricsView(APIView):
         "Get metrics of the evaluator",
         tag=Tag.ALERTS,
         description="Returns throughput, latency, queues and open alerts of the evaluator.",
-        answer=EvaluationMetricsSerializer,
-        answered={
+        response=EvaluationMetricsSerializer,
+        response_example={
             "events_processed": 1_234_567,
             "events_per_second": 20_000.0,
             "active_alerts": 2,

@@ -62,12 +62,12 @@ class MaintenanceView(APIView):
         description="Alerts of the device send no notifications meanwhile. An API key that is bound to the device may"
         f" start its maintenance, for at most {MAX_OWN_MINUTES // 60} hours.",
         request=MaintenanceSerializer,
-        answer=SilenceSerializer,
+        response=SilenceSerializer,
         status=201,
         errors=(404, 422),
         parameters=[etag_header(201)],
-        asked={"minutes": 30, "reason": "Reboot"},
-        answered=examples.CREATED_SILENCE
+        request_example={"minutes": 30, "reason": "Reboot"},
+        response_example=examples.CREATED_SILENCE
         | {
             "kind": "maintenance",
             "device_ids": ["device_001"],
@@ -96,9 +96,9 @@ class MaintenanceView(APIView):
         "End maintenance of a device",
         tag=Tag.ALERTS,
         description="Ends every maintenance window of this device alone. Windows of several devices continue.",
-        answer=SuccessSerializer,
+        response=SuccessSerializer,
         errors=(404,),
-        answered={"success": True, "message": "maintenance of device_001 has ended"},
+        response_example={"success": True, "message": "maintenance of device_001 has ended"},
     )
     def delete(self, request: Request, device_id: str) -> Response:
         _check_visible(request, device_id)

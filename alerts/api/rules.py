@@ -137,11 +137,11 @@ class RuleResource(AlertingResource):
         tag=Tag.ALERTS,
         description="Takes effect at once. Enabling also resumes a rule that was suspended by an error.",
         request=EnabledSerializer,
-        answer=RuleActionResultSerializer,
+        response=RuleActionResultSerializer,
         errors=(404, 412, 422),
         parameters=[IF_MATCH, etag_header()],
-        asked={"enabled": False},
-        answered={
+        request_example={"enabled": False},
+        response_example={
             "success": True,
             "message": "High CPU Usage is disabled",
             "rule": examples.CREATED_RULE | {"enabled": False, "version": 2},
@@ -160,10 +160,10 @@ class RuleResource(AlertingResource):
         "Roll an alert rule back",
         tag=Tag.ALERTS,
         description="Copies an earlier version as the next version of the rule.",
-        answer=RuleSerializer,
+        response=RuleSerializer,
         errors=(404, 412, 422),
         parameters=[etag_header()],
-        answered=examples.CREATED_RULE | {"version": 3},
+        response_example=examples.CREATED_RULE | {"version": 3},
     )
     @idempotent
     def rollback(self, request: Request, rule_id: str, version: int) -> Response:
@@ -178,12 +178,12 @@ class RuleResource(AlertingResource):
         description="Creates a rule with the changed fields that is evaluated on live data and sends no notifications."
         " Its alerts are listed only with the filter `shadow`.",
         request=RuleSerializer(partial=True),
-        answer=RuleSerializer,
+        response=RuleSerializer,
         status=201,
         errors=(404, 422),
         parameters=[etag_header(201)],
-        asked={"threshold_value": 95},
-        answered=examples.CREATED_RULE
+        request_example={"threshold_value": 95},
+        response_example=examples.CREATED_RULE
         | {
             "rule_id": "rule_fedcba9876543210",
             "threshold_value": 95,
@@ -209,10 +209,10 @@ class RuleResource(AlertingResource):
         description="Copies the shadow rule as the next version of its live rule, which keeps its name and stays"
         " enabled"
         " or disabled, and deletes the shadow rule. Returns the live rule.",
-        answer=RuleSerializer,
+        response=RuleSerializer,
         errors=(404, 409, 412, 422),
         parameters=[etag_header()],
-        answered=examples.CREATED_RULE | {"threshold_value": 95, "version": 2},
+        response_example=examples.CREATED_RULE | {"threshold_value": 95, "version": 2},
     )
     @idempotent
     def promote(self, request: Request, rule_id: str) -> Response:

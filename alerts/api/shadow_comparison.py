@@ -61,10 +61,10 @@ class ComparisonView(APIView):
         " time for"
         " the same device and metric.",
         query=ComparisonQuerySerializer,
-        answer=ComparisonSerializer,
+        response=ComparisonSerializer,
         errors=(404, 409),
-        asked={"limit": 10},
-        answered={
+        request_example={"limit": 10},
+        response_example={
             "live": "rule_0123456789abcdef",
             "shadow": "rule_fedcba9876543210",
             "since": "2025-12-11T10:00:00Z",

@@ -171,10 +171,10 @@ class SilencePreviewView(APIView):
         f" first. `total` is at most {COUNT_LIMIT:,}.",
         query=PageQuerySerializer,
         request=SilencePreviewSerializer,
-        answer=SilencePreviewPageSerializer,
+        response=SilencePreviewPageSerializer,
         errors=(422,),
-        asked={"device_groups": ["site a"], "levels": ["info", "warning"], "since": "2025-12-11T10:00:00Z"},
-        answered=page_example("alerts", examples.ALERT),
+        request_example={"device_groups": ["site a"], "levels": ["info", "warning"], "since": "2025-12-11T10:00:00Z"},
+        response_example=page_example("alerts", examples.ALERT),
     )
     def post(self, request: Request) -> Response:
         fields = validate_body(SilencePreviewSerializer(data=request.data))

@@ -71,10 +71,10 @@ class RuleTraceView(APIView):
         " that"
         " time, and returns each check: values, count, cooldown, silences and deliveries.",
         query=TraceQuerySerializer,
-        answer=TraceSerializer,
+        response=TraceSerializer,
         errors=(404, 422),
-        asked={"device_id": "device_001"},
-        answered=EXAMPLE_TRACE,
+        request_example={"device_id": "device_001"},
+        response_example=EXAMPLE_TRACE,
     )
     def get(self, request: Request, rule_id: str) -> Response:
         query = TraceQuerySerializer(data=request.query_params)
@@ -92,9 +92,9 @@ class AlertTraceView(APIView):
         "Trace the evaluation of an alert",
         tag=Tag.ALERTS,
         description="Returns the evaluation trace of the alert at the time it was triggered.",
-        answer=TraceSerializer,
+        response=TraceSerializer,
         errors=(404, 409, 422),
-        answered=EXAMPLE_TRACE,
+        response_example=EXAMPLE_TRACE,
     )
     def get(self, request: Request, alert_id: str) -> Response:
         alert: Alert = get_row(visible_alerts(caller(request)), alert_id=alert_id)

@@ -35,9 +35,9 @@ class RecentAlertsView(APIView):
         tag=Tag.ALERTS,
         description="Alerts of the devices that the caller sees, newest first, as a plain list.",
         query=LimitParameters,
-        answer=AlertSerializer(many=True),
-        asked={"limit": 10},
-        answered=examples.ALERT,
+        response=AlertSerializer(many=True),
+        request_example={"limit": 10},
+        response_example=examples.ALERT,
     )
     def get(self, request: Request) -> Response:
         latest = visible_alerts(caller(request)).filter(shadow=False)[: _limit(request)]
@@ -51,9 +51,9 @@ class RecentPatternsView(APIView):
         tag=Tag.ALERTS,
         description="Patterns whose devices are all visible to the caller, as a plain list.",
         query=LimitParameters,
-        answer=PatternSerializer(many=True),
-        asked={"limit": 10},
-        answered=examples.PATTERN,
+        response=PatternSerializer(many=True),
+        request_example={"limit": 10},
+        response_example=examples.PATTERN,
     )
     def get(self, request: Request) -> Response:
         patterns = visible_patterns(caller(request))[: _limit(request)]

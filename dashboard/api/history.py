@@ -96,10 +96,12 @@ class HistoryView(APIView):
         description="With a metric: its values, aggregated in about 300 time buckets or in those of `interval`."
         " Without: the number of points of each of the last 24 hours, of the devices that the caller sees.",
         query=HistoryParameters,
-        answer=PolymorphicProxySerializer("HistoryAnswer", [QueryAnswerSerializer, HistoryOfPoints], None, many=False),
+        response=PolymorphicProxySerializer(
+            "HistoryAnswer", [QueryAnswerSerializer, HistoryOfPoints], None, many=False
+        ),
         errors=(422,),
-        asked={"metric_name": "temperature", "device_id": "device_001", "hours": 24},
-        answered=examples.ANSWER,
+        request_example={"metric_name": "temperature", "device_id": "device_001", "hours": 24},
+        response_example=examples.ANSWER,
     )
     def get(self, request: Request) -> Response:
         parameters = HistoryParameters(data=request.query_params)

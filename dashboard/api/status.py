@@ -135,9 +135,9 @@ class PublicView(APIView):
         "Public status of the site",
         tag=Tag.STATISTICS,
         description="Counts without names or IDs. 404 where TELEMETRY_PUBLIC_STATUS is off.",
-        answer=PublicStatus,
+        response=PublicStatus,
         errors=(404, 503),
-        answered=_EXAMPLE,
+        response_example=_EXAMPLE,
         public=True,
     )
     def get(self, request: Request) -> Response:
@@ -152,8 +152,8 @@ class StatusView(APIView):
         "Status of the site with internal figures",
         tag=Tag.STATISTICS,
         description="Counts the devices that the caller sees.",
-        answer=SiteStatus,
-        answered=_EXAMPLE
+        response=SiteStatus,
+        response_example=_EXAMPLE
         | {
             "service": "telemetry_service",
             "version": "1.0.0",
@@ -191,8 +191,8 @@ class DashboardView(APIView):
         "Summary for a dashboard",
         tag=Tag.STATISTICS,
         description="The states of the devices, and the newest values of the devices in the worst state.",
-        answer=Dashboard,
-        answered=_EXAMPLE
+        response=Dashboard,
+        response_example=_EXAMPLE
         | {
             "summary": "1 device online",
             "recent": [

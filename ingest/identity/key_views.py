@@ -117,12 +117,12 @@ class KeyResource(Resource):
         description="Creates a key with the same name, scope and binding. The old key stays valid for"
         " `overlap_seconds`.",
         request=KeyRotationSerializer,
-        answer=NewKeySerializer,
+        response=NewKeySerializer,
         status=201,
         errors=(404, 409),
-        asked={"overlap_seconds": 86_400},
-        answered=_KEY | {"id": 8, "rotated_from": 7, "key": _TEXT},
-        tagged=True,
+        request_example={"overlap_seconds": 86_400},
+        response_example=_KEY | {"id": 8, "rotated_from": 7, "key": _TEXT},
+        etag=True,
     )
     def rotate(self, request: Request, key_id: int) -> Response:
         fields = self.validate(KeyRotationSerializer(data=request.data))
@@ -134,10 +134,10 @@ class KeyResource(Resource):
         "Revoke an API key",
         tag=Tag.ACCESS,
         description="The key becomes invalid at once and permanently. It stays in the list.",
-        answer=KeySerializer,
+        response=KeySerializer,
         errors=(404,),
-        answered=_KEY | {"valid": False, "revoked_at": "2025-12-19T10:00:00Z"},
-        tagged=True,
+        response_example=_KEY | {"valid": False, "revoked_at": "2025-12-19T10:00:00Z"},
+        etag=True,
     )
     def revoke(self, request: Request, key_id: int) -> Response:
         with transaction.atomic():

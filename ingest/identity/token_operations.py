@@ -21,10 +21,10 @@ describe_token = operation(
     description="Exchanges a user name and password (`grant_type` `password`) or an API key (`api_key`) for an access"
     " token and a refresh token. The tokens have the current permissions of the person or key.",
     request=SignInSerializer,
-    answer=TokensSerializer,
+    response=TokensSerializer,
     errors=(401, 429, 503),
-    asked={"grant_type": "password", "username": "ana", "password": "correct horse battery staple"},
-    answered=EXAMPLE_TOKENS,
+    request_example={"grant_type": "password", "username": "ana", "password": "correct horse battery staple"},
+    response_example=EXAMPLE_TOKENS,
     **_PUBLIC,
 )
 describe_refresh = operation(
@@ -32,10 +32,10 @@ describe_refresh = operation(
     "Refresh tokens",
     description="A refresh token is valid once. Using it again revokes all tokens of its family.",
     request=RefreshTokenSerializer,
-    answer=TokensSerializer,
+    response=TokensSerializer,
     errors=(401, 429, 503),
-    asked={"refresh_token": EXAMPLE_TOKENS["refresh_token"]},
-    answered=EXAMPLE_TOKENS,
+    request_example={"refresh_token": EXAMPLE_TOKENS["refresh_token"]},
+    response_example=EXAMPLE_TOKENS,
     **_PUBLIC,
 )
 describe_revoke = operation(
@@ -44,9 +44,9 @@ describe_revoke = operation(
     description="Revokes a refresh token and all tokens of its family within a second. An unknown token is not an"
     " error.",
     request=RefreshTokenSerializer,
-    answer=SuccessSerializer,
+    response=SuccessSerializer,
     errors=(429, 503),
-    asked={"refresh_token": EXAMPLE_TOKENS["refresh_token"]},
-    answered={"success": True, "message": "the tokens of this family are revoked"},
+    request_example={"refresh_token": EXAMPLE_TOKENS["refresh_token"]},
+    response_example={"success": True, "message": "the tokens of this family are revoked"},
     **_PUBLIC,
 )

@@ -44,9 +44,9 @@ class RejectedView(APIView):
         " points of a row are kept for replay (at most 256 KiB, and 64 MiB of all rows). Points beyond these limits"
         " and requests that cannot be decoded are only counted.",
         query=RejectedParameters,
-        answer=RejectedAnswer,
-        asked={"reason": "out_of_bounds", "limit": 100},
-        answered=ROWS,
+        response=RejectedAnswer,
+        request_example={"reason": "out_of_bounds", "limit": 100},
+        response_example=ROWS,
     )
     def get(self, request: Request) -> Response:
         selection = RejectedFilter(request.query_params, Rejected.objects.visible_to(caller(request)))
@@ -66,9 +66,9 @@ class RejectedRowView(APIView):
         "Get a row of the rejected inbox with its points",
         tag=Tag.INGESTION,
         description="The points are returned as they were sent.",
-        answer=RejectedRowWithPointsSerializer,
+        response=RejectedRowWithPointsSerializer,
         errors=(404,),
-        answered=ROW_WITH_POINTS,
+        response_example=ROW_WITH_POINTS,
     )
     def get(self, request: Request, number: int) -> Response:
         row: Any = _row(request, number)
@@ -80,9 +80,9 @@ class RejectedRowView(APIView):
         "Dismiss a row of the rejected inbox",
         tag=Tag.INGESTION,
         description="The row and its points are deleted permanently.",
-        answer=SuccessSerializer,
+        response=SuccessSerializer,
         errors=(404,),
-        answered={"success": True, "message": "2 rejected points dismissed"},
+        response_example={"success": True, "message": "2 rejected points dismissed"},
     )
     def delete(self, request: Request, number: int) -> Response:
         row = _row(request, number)
@@ -103,9 +103,9 @@ class ReplayRowView(APIView):
         description="The points are validated against the current metric definitions and stored with their original"
         " timestamps. The journal names the original sender and the caller. Stored points leave the inbox. A value"
         " that has been stored for the same time meanwhile is replaced.",
-        answer=ReplayedSerializer,
+        response=ReplayedSerializer,
         errors=(404,),
-        answered=REPLAYED,
+        response_example=REPLAYED,
     )
     def post(self, request: Request, number: int) -> Response:
         row = _row(request, number)
@@ -124,9 +124,9 @@ class ReplayView(APIView):
         description="Replays all rows that the caller sees, or those of a device or a metric. One call stops after 10"
         " seconds or about 50,000 points; if rows are left, send `next` as `after` in the next call.",
         request=ReplayParameters,
-        answer=ReplayedSerializer,
-        asked={"device_id": "device_001", "metric_name": "battery_level"},
-        answered=REPLAYED,
+        response=ReplayedSerializer,
+        request_example={"device_id": "device_001", "metric_name": "battery_level"},
+        response_example=REPLAYED,
     )
     def post(self, request: Request) -> Response:
         parameters = ReplayParameters(data=request.data)

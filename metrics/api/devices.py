@@ -203,10 +203,10 @@ class DeviceResource(Resource):
         " invalid."
         " Its points are deleted from storage in the background. Points that it sends from then on create a new device."
         " Repeating the request meanwhile returns the same deletion.",
-        answer=DeletionSerializer,
+        response=DeletionSerializer,
         status=202,
         errors=(404, 412),
-        answered=examples.DELETION,
+        response_example=examples.DELETION,
     )
     def destroy(self, request: Request, **names: Any) -> Response:
         device_id = names["device_id"]

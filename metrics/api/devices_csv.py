@@ -90,9 +90,9 @@ class DevicesCSVView(APIView):
         description=f"Returns the devices that the caller sees, sorted by ID, with the columns {', '.join(COLUMNS)}."
         f" Groups are split by {GROUP_SEPARATOR}, tags are a JSON object. Texts that a spreadsheet would evaluate as"
         " a formula are prefixed with ', which the import removes.",
-        answer=OpenApiTypes.STR,
+        response=OpenApiTypes.STR,
         media_types=[CSV],
-        answered=examples.DEVICES_CSV,
+        response_example=examples.DEVICES_CSV,
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         seen = caller(request)
@@ -116,10 +116,10 @@ class DevicesCSVView(APIView):
                 "required": ["file"],
             },
         },
-        answer=ImportedSerializer,
+        response=ImportedSerializer,
         errors=(422,),
-        asked={"file": examples.DEVICES_CSV},
-        answered=examples.IMPORTED,
+        request_example={"file": examples.DEVICES_CSV},
+        response_example=examples.IMPORTED,
     )
     @idempotent
     def post(self, request: Request) -> Response:

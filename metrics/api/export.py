@@ -47,11 +47,11 @@ class ExportView(APIView):
         description="Streams any number of points as CSV, JSON lines or Parquet. An interrupted download is incomplete"
         " and has to be repeated; an export in the background can be downloaded again.",
         query=ExportParameters,
-        answer=OpenApiTypes.STR,
+        response=OpenApiTypes.STR,
         media_types=MEDIA_TYPES,
         errors=(404, 422),
-        asked=examples.EXPORT,
-        answered=examples.CSV,
+        request_example=examples.EXPORT,
+        response_example=examples.CSV,
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         parameters = ExportParameters(data=request.query_params)
@@ -118,11 +118,11 @@ class ExportJobResource(Resource):
         tag=Tag.EXPORT,
         description="Creates the file in the background. It can be downloaded for 24 hours after it is done.",
         request=ExportJobParameters,
-        answer=ExportJobSerializer,
+        response=ExportJobSerializer,
         status=202,
         errors=(422,),
-        asked=examples.EXPORT | {"format": "parquet"},
-        answered=examples.EXPORT_JOB | examples.QUEUED_JOB,
+        request_example=examples.EXPORT | {"format": "parquet"},
+        response_example=examples.EXPORT_JOB | examples.QUEUED_JOB,
     )
     @idempotent
     def create(self, request: Request) -> Response:
@@ -136,9 +136,9 @@ class ExportJobResource(Resource):
         "Cancel an export",
         tag=Tag.EXPORT,
         description="Deletes what was written of the file. Cancelling an export twice is not an error.",
-        answer=ExportJobSerializer,
+        response=ExportJobSerializer,
         errors=(404, 409),
-        answered=examples.EXPORT_JOB | {"status": "cancelled", "progress": 0.4, "bytes": 0},
+        response_example=examples.EXPORT_JOB | {"status": "cancelled", "progress": 0.4, "bytes": 0},
     )
     @idempotent
     def cancel(self, request: Request, export_id: str) -> Response:
@@ -152,10 +152,10 @@ class ExportJobResource(Resource):
         "Download an export",
         tag=Tag.EXPORT,
         description="Returns the file in the format of the order, once the status is `done`.",
-        answer=OpenApiTypes.STR,
+        response=OpenApiTypes.STR,
         media_types=MEDIA_TYPES,
         errors=(404, 409, 410),
-        answered=examples.CSV,
+        response_example=examples.CSV,
     )
     def download(self, request: Request, export_id: str) -> StreamingHttpResponse:
         job = self.get_object()

@@ -186,10 +186,10 @@ class GroupDeviceResource(Resource):
         tag=Tag.DEVICES,
         description=f"Up to {MAX_DEVICES:,} devices. If one of them is unknown, none is added.",
         request=DeviceIdsSerializer,
-        answer=MembershipChangeSerializer,
+        response=MembershipChangeSerializer,
         errors=(404,),
-        asked={"device_ids": ["device_001"]},
-        answered={"changed": 1, "devices": 1},
+        request_example={"device_ids": ["device_001"]},
+        response_example={"changed": 1, "devices": 1},
     )
     @idempotent
     def add(self, request: Request, name: str) -> Response:
@@ -201,10 +201,10 @@ class GroupDeviceResource(Resource):
         tag=Tag.DEVICES,
         description=f"Up to {MAX_DEVICES:,} devices. If one of them is unknown, none is removed.",
         request=DeviceIdsSerializer,
-        answer=MembershipChangeSerializer,
+        response=MembershipChangeSerializer,
         errors=(404,),
-        asked={"device_ids": ["device_001"]},
-        answered={"changed": 1, "devices": 0},
+        request_example={"device_ids": ["device_001"]},
+        response_example={"changed": 1, "devices": 0},
     )
     def remove(self, request: Request, name: str) -> Response:
         return self._change_membership(group_membership.remove_devices)

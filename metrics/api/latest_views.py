@@ -44,10 +44,10 @@ class LatestView(APIView):
         tag=Tag.QUERIES,
         description="Returns the newest point of one metric of one device, from the last 24 hours by default.",
         query=LatestParameters,
-        answer=LatestValueSerializer,
+        response=LatestValueSerializer,
         errors=(404,),
-        asked={"lookback": 3600},
-        answered=examples.LATEST,
+        request_example={"lookback": 3600},
+        response_example=examples.LATEST,
     )
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
         given = LatestParameters(data=request.query_params)
@@ -75,9 +75,9 @@ class LatestManyView(APIView):
         tag=Tag.QUERIES,
         description="Returns the newest point of each series. Omitted devices, metrics or groups match all.",
         request=LatestManyParameters,
-        answer=LatestValuesSerializer,
-        asked={"devices": ["device_001"], "metrics": ["temperature"], "lookback": 3600},
-        answered={"series": [examples.LATEST]},
+        response=LatestValuesSerializer,
+        request_example={"devices": ["device_001"], "metrics": ["temperature"], "lookback": 3600},
+        response_example={"series": [examples.LATEST]},
     )
     def post(self, request: Request) -> Response:
         given = LatestManyParameters(data=request.data)
@@ -98,9 +98,9 @@ class DeviceMetricsView(APIView):
         tag=Tag.QUERIES,
         description="Returns the names of the metrics that the device has sent, sorted; an empty list for an unknown"
         " device.",
-        answer={"type": "array", "items": {"type": "string"}},
+        response={"type": "array", "items": {"type": "string"}},
         errors=(404,),  # no path matches a name with a line break
-        answered=["humidity", "temperature"],
+        response_example=["humidity", "temperature"],
     )
     def get(self, request: Request, device_id: str) -> Response:
         return Response(latest.list_device_metrics(device_id, caller(request).narrowed(None)))
@@ -116,12 +116,12 @@ class RangeView(APIView):
         description="Returns raw or aggregated points of a named range up to now, or from `start_time` to `end_time`. A"
         " series with more than `max_points` points is downsampled. `columns` returns two arrays, for charts.",
         query=RangeParameters,
-        answer=PolymorphicProxySerializer(
+        response=PolymorphicProxySerializer(
             "RangeAnswer", [QueryAnswerSerializer, RangeColumnsSerializer], None, many=False
         ),
         errors=(404, 422),
-        asked={"time_range": "24h"},
-        answered=examples.RANGE,
+        request_example={"time_range": "24h"},
+        response_example=examples.RANGE,
     )
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
         given = RangeParameters(data=request.query_params)

@@ -35,10 +35,10 @@ class QueryView(APIView):
         " per"
         " time bucket of each series, device, group or tag. A page has at most 10,000 points.",
         request=QueryParameters,
-        answer=QueryAnswerSerializer,
+        response=QueryAnswerSerializer,
         errors=(422,),
-        asked=examples.QUESTION,
-        answered=examples.ANSWER,
+        request_example=examples.QUESTION,
+        response_example=examples.ANSWER,
     )
     def post(self, request: Request) -> Response:
         explain = request.query_params.get("explain")
@@ -61,10 +61,10 @@ class AggregatedView(APIView):
         tag=Tag.QUERIES,
         description="Aggregates one metric over time buckets: of one device, of device groups, or of all devices.",
         query=AggregatedParameters,
-        answer=AggregatedAnswerSerializer,
+        response=AggregatedAnswerSerializer,
         errors=(422,),
-        asked=examples.AGGREGATED_QUESTION,
-        answered=examples.AGGREGATED,
+        request_example=examples.AGGREGATED_QUESTION,
+        response_example=examples.AGGREGATED,
     )
     def get(self, request: Request) -> Response:
         given = AggregatedParameters(data=request.query_params)

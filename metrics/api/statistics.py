@@ -74,8 +74,8 @@ class DeviceStatisticsView(APIView):
         tag=Tag.STATISTICS,
         description="Returns counts of points, metrics and alerts. For an unknown device all counts are zero.",
         errors=(404,),  # no path matches a name with a line break
-        answer=DeviceStatisticsSerializer,
-        answered=_DEVICE,
+        response=DeviceStatisticsSerializer,
+        response_example=_DEVICE,
     )
     def get(self, request: Request, device_id: str) -> Response:
         return Response(device_statistics(caller(request), device_id))
@@ -154,8 +154,8 @@ class ServiceStatisticsView(APIView):
         "Get statistics of the service",
         tag=Tag.STATISTICS,
         description="Counts are of the devices the caller sees; rates, latencies and errors are of the whole service.",
-        answer=ServiceStatisticsSerializer,
-        answered=_SERVICE,
+        response=ServiceStatisticsSerializer,
+        response_example=_SERVICE,
     )
     def get(self, request: Request) -> Response:
         return Response(service_statistics(caller(request)))
