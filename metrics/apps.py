@@ -22,7 +22,7 @@ class MetricsConfig(AppConfig):
         from rest.request_stats import tally
 
         connection.cursor_factory = CountingCursor
-        writer.commit_listeners.append(tally.stored)
+        writer.commit_listeners.add(tally.stored)
 
         post_migrate.connect(create_initial_rows, sender=self)
         m2m_changed.connect(invalidate_caches, sender=Device.groups.through)

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 MAX_QUEUED_POINTS = 1_000_000  # of one process
 MAX_COMMIT_POINTS = 50_000  # one commit takes requests until it has this many points
-commit_listeners: list[Callable[[int], None]] = []  # called with the number of points after each commit
+commit_listeners: set[Callable[[int], None]] = set()  # called with the number of points after each commit
 NEVER_OUTDATED = 2**62  # series revision for points whose series cannot be deleted
 WRITE_TIMEOUT = 8.0  # seconds; long enough for a restart of PostgreSQL
 
