@@ -67,7 +67,7 @@ class Audited(models.Model):
     """A model whose changes are written to the audit log in the same transaction (metrics.audit.rows).
 
     audit_name    the field with the name of an object
-    audit_hidden  fields of which only the fact of a change is recorded
+    audit_hidden  fields whose values are not recorded, only that they changed
     """
 
     audit_name: ClassVar[str] = "name"

@@ -125,7 +125,7 @@ def test_failed_commit_over_several_shards_stores_nothing(shards, site):
 # --- distribution over workers ----------------------------------------------------------------------
 
 
-def test_distribute_with_one_shard_fails_and_says_what_to_do(site):
+def test_distribute_with_one_shard_fails_with_instructions(site):
     with pytest.raises(CommandError, match=r"TELEMETRY_SHARDS is 1\. Start a new installation with several") as refused:
         call_command("distribute")
     assert refused.value.returncode == 2

@@ -50,7 +50,7 @@ def find_next_day(connection: Connection, bucket_day: BucketDay, series: Ints) -
 def delete_from_day(connection: Connection, bucket_day: BucketDay, series: Ints) -> Ints:
     """Delete series (ascending) from a day; return the series of every deleted point.
 
-    Runs in the transaction of the caller, who holds the lock of the day.
+    The caller holds the lock of the day, and its transaction includes the deletion.
     """
     deleted = _delete_points(connection, bucket_day, series)
     _delete_rollups(connection, bucket_day, series)

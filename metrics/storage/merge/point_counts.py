@@ -5,7 +5,7 @@ for each of the last hours that have points. Whatever adds points to merged bloc
 in the same transaction, as its last step. The all-time row is the lock of its range; ranges are locked in ascending
 order, so that no two transactions deadlock.
 
-Counted is what is stored: a point that was sent again counts twice until its two blocks are merged.
+A point that was sent again is stored twice, and counts twice, until its two blocks are merged.
 """
 
 from collections.abc import Iterator, Sequence

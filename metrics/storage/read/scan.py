@@ -1,7 +1,7 @@
 """Reading of a plan: points bucket by bucket and day by day, and rollups.
 
 All reads are within one snapshot, so a concurrent merge is not visible. A piece has each series once; no two pieces
-have the same series and time, and the days of a series come in order. Blocks rarely overlap (late and repeated
+have the same series and time, and the days of a series are in order. Blocks rarely overlap (late and repeated
 points, and the most recent seconds), so only the series in several blocks are merged; all others are passed on as
 they were decoded.
 """
@@ -34,7 +34,7 @@ _Content = bytes | list[Columns]
 
 
 def read_rollups(connection: Connection, planned: ReadPlan, stat_names: Collection[str]) -> Iterator[RollupColumns]:
-    """Yield the rollups of a plan with these statistics; the days of a series come in order."""
+    """Yield the rollups of a plan with these statistics; the days of a series are in order."""
     finer_series: dict[tuple[int, int], Ints] = {}  # by bucket and day, if a day may have two resolutions
     for offset in range(0, len(planned.rollup_rows), ROLLUP_FETCH_ROWS):
         by_resolution: dict[int, list[RollupColumns]] = {}

@@ -28,7 +28,7 @@ class BrokenChain:
 
 
 class CommitAnchor(NamedTuple):
-    """A record outside of the journal of what was once the last commit of the shard."""
+    """A record outside of the journal of a commit that was the last of its shard at some time."""
 
     source: str
     seq: int
