@@ -208,7 +208,7 @@ def test_storage_statements_filter_by_shard():
         "SELECT shard, seq FROM metrics_head",
         "SELECT max(deleted_at_revision) FROM metrics_head",
         "\nSELECT count(*) FROM (SELECT DISTINCT shard, bucket, day FROM metrics_block\n"
-        "    WHERE level < %s AND day < floor(extract(epoch FROM now()) / 86400)) units\n",
+        "    WHERE level < %s AND day < floor(extract(epoch FROM now()) / 86400)) days\n",
     }
 
 

@@ -37,8 +37,8 @@ def describe_damage(damaged: dict[str, Any]) -> str:
     """Describe the points of a damaged block."""
     if damaged["bucket"] is None:
         return f"{damaged['points']:,} points"
-    place = f"bucket {damaged['bucket']}, day {date.fromordinal(EPOCH + damaged['day'])}"
-    return f"{damaged['points']:,} points of series {damaged['series_from']} to {damaged['series_to']}, {place}"
+    location = f"bucket {damaged['bucket']}, day {date.fromordinal(EPOCH + damaged['day'])}"
+    return f"{damaged['points']:,} points of series {damaged['series_from']} to {damaged['series_to']}, {location}"
 
 
 class Command(BaseCommand):

@@ -198,13 +198,13 @@ def encode(parts: Sequence[Columns], dense: bool = False) -> bytes:
     return seal(msgspec.msgpack.encode([_encode_part(part, config) for part in parts]))
 
 
-def decode(payload: bytes | memoryview, wanted: Ints | None = None) -> list[Columns]:
+def decode(payload: bytes | memoryview, series: Ints | None = None) -> list[Columns]:
     """Decode a payload into its columns. Raises DamagedPayload.
 
-    With `wanted` (series ids, ascending) series outside of it are skipped where that saves time, and may be returned.
+    With `series` (ids, ascending) series outside of it are skipped where that saves time, and may be returned.
     """
     parts = _parts_decoder.decode(unseal(payload))
-    return [columns for part in parts if len(columns := _decode_part(part, wanted))]
+    return [columns for part in parts if len(columns := _decode_part(part, series))]
 
 
 def seal(body: bytes) -> bytes:
@@ -289,14 +289,14 @@ def _encode_values(columns: Columns, per_series: bool, config: ChunkConfig) -> b
     return pack_per_series(columns.values, columns.offsets, config) if per_series else pack(columns.values, config)
 
 
-def _decode_part(part: _EncodedPart, wanted: Ints | None) -> Columns:
+def _decode_part(part: _EncodedPart, series: Ints | None) -> Columns:
     ids, counts = unpack(part.ids, np.int64), unpack(part.counts, np.int64)
     contexts = unpack(part.contexts, np.int64).astype(np.int32) if part.contexts else None
     dictionary = unpack_texts(part.dictionary) if part.dictionary else ()
     per_series = part.numbers and is_packed_per_series(part.values)
     indices: Sequence[int] = range(len(ids))
-    if per_series and wanted is not None:
-        mask = wanted.take(wanted.searchsorted(ids), mode="clip") == ids
+    if per_series and series is not None:
+        mask = series.take(series.searchsorted(ids), mode="clip") == ids
         contexts = None if contexts is None else contexts[np.repeat(mask, counts)]
         ids, counts, indices = ids[mask], counts[mask], np.flatnonzero(mask).tolist()
     offsets = np.zeros(len(ids) + 1, np.int64)

@@ -77,17 +77,17 @@ def _merge_commits_once(connection: Connection, shard: int, force: bool) -> int:
         )
         if not commits_waiting or not (enough or force):
             return 0
-        taken, size = [], 0
+        seqs, size = [], 0
         for seq, count, _ in commits_waiting:
-            taken.append(seq)
+            seqs.append(seq)
             size += count
             if size >= MAX_MERGE_POINTS:
                 break
-        if taken[-1] - taken[0] != len(taken) - 1:  # a gap would let old values replace newer ones
-            raise RuntimeError(f"commits of shard {shard} are missing between {taken[0]} and {taken[-1]}")
+        if seqs[-1] - seqs[0] != len(seqs) - 1:  # a gap would let old values replace newer ones
+            raise RuntimeError(f"commits of shard {shard} are missing between {seqs[0]} and {seqs[-1]}")
         commits = connection.execute(
             "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq BETWEEN %s AND %s ORDER BY seq",
-            (shard, taken[0], taken[-1]),
+            (shard, seqs[0], seqs[-1]),
             binary=True,
         )
         change = CountChange(connection, shard)
@@ -96,7 +96,7 @@ def _merge_commits_once(connection: Connection, shard: int, force: bool) -> int:
                 insert_run(connection, columns, MergeRun(shard, 1, first, last), change)
                 change.add(columns)
                 latest.update_latest(connection, shard, newest_points(columns))
-        connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (taken[-1], shard))
+        connection.execute("UPDATE metrics_merged SET seq = %s WHERE shard = %s", (seqs[-1], shard))
         change.apply()
         return size
 

@@ -136,8 +136,8 @@ def read_blocks(
             decoded[key] = parts
     for source in (0, 1):
         missing = [number for origin, number in keys if origin == source and (origin, number) not in decoded]
-        found = _read_uncached(connection, source, missing, damaged, only_series)
-        decoded |= {(source, number): parts for number, parts in found.items()}
+        fetched = _read_uncached(connection, source, missing, damaged, only_series)
+        decoded |= {(source, number): parts for number, parts in fetched.items()}
     if len(decoded) < len(keys):
         raise BlocksChanged
     return {key: decoded[key] for key in keys}
@@ -146,13 +146,13 @@ def read_blocks(
 def _read_uncached(
     connection: Connection, source: int, numbers: list[BlockId], damaged: list[str], only_series: Ints | None = None
 ) -> dict[BlockId, list[Columns]]:
-    found: dict[BlockId, list[Columns]] = {}
+    parts_by_id: dict[BlockId, list[Columns]] = {}
     for number, payload in read_payloads(connection, source, numbers):
         try:
-            found[number] = decode(payload, only_series)
+            parts_by_id[number] = decode(payload, only_series)
             if only_series is None:
-                decoded_blocks.put((source, number), found[number])
+                decoded_blocks.put((source, number), parts_by_id[number])
         except DamagedPayload:
-            found[number] = []
+            parts_by_id[number] = []
             damaged.append(damaged_blocks.report_damaged_block(source, number))
-    return found
+    return parts_by_id

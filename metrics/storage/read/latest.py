@@ -45,7 +45,7 @@ WHERE shard = %(shard)s AND bucket = %(bucket)s AND series_from <= %(high)s AND 
   AND time_to >= %(start)s
 ORDER BY 5 DESC, 4
 """
-_MAX_TIME = 2**62  # later than every point, for merged points, whose times are not known beforehand
+_MAX_TIME = 2**62  # later than every point; for merged points, whose times are only known after decoding
 _MIN_TIME = -(2**62)
 
 
@@ -122,7 +122,7 @@ def _collect_candidates(connection: Connection, rows: list[tuple[Any, ...]], sta
     ]
     if not series:
         return LatestCandidates([], [], [])
-    requested_shards = {shards.shard_of(one.id) for one in series}
+    requested_shards = {shards.shard_of(named.id) for named in series}
     damaged = [
         damaged_blocks.block_name(0, (row[0], row[1])) for row in by_source[_DAMAGED] if row[0] in requested_shards
     ]
@@ -139,7 +139,7 @@ def _collect_candidates(connection: Connection, rows: list[tuple[Any, ...]], sta
             candidates += [Candidate(_MAX_TIME, 0, part) for part in decode(payload)]
         except DamagedPayload:
             damaged_blocks.log_damage_once(_bucket_label(bucket))
-            ids = {one.id for one in series if bucket_of(one.id) == bucket}
+            ids = {named.id for named in series if bucket_of(named.id) == bucket}
             candidates += _read_newest_days(connection, (shard, bucket), ids, start, damaged)
     return LatestCandidates(
         series, sorted(candidates, key=lambda candidate: (candidate.time_to, candidate.seq), reverse=True), damaged
@@ -199,8 +199,8 @@ def _store_latest(connection: Connection, shard: int, parts: dict[int, list[Colu
             "INSERT INTO metrics_latest (shard, bucket, payload) VALUES (%s, %s, %s)"
             " ON CONFLICT (shard, bucket) DO UPDATE SET payload = EXCLUDED.payload",
             [
-                (shard, bucket, encode([newest_of(one) for one in merge_by_encoding(some)]))
-                for bucket, some in sorted(parts.items())
+                (shard, bucket, encode([newest_of(columns) for columns in merge_by_encoding(columns_list)]))
+                for bucket, columns_list in sorted(parts.items())
             ],
         )
 

@@ -13,7 +13,7 @@ FROM metrics_young y JOIN metrics_merged m USING (shard) WHERE y.seq > m.seq
 """
 _UNFINISHED_DAYS = """
 SELECT count(*) FROM (SELECT DISTINCT shard, bucket, day FROM metrics_block
-    WHERE level < %s AND day < floor(extract(epoch FROM now()) / 86400)) units
+    WHERE level < %s AND day < floor(extract(epoch FROM now()) / 86400)) days
 """
 _WORKER = "worker"
 

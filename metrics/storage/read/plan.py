@@ -83,15 +83,15 @@ class ReadPlan:
 
     def estimated_points(self, unmerged_fraction: float) -> int:
         """Estimate the points of these series in this range; a fraction of the unmerged points is theirs."""
-        rest = self.rollup_intervals + self.unmerged_points_in_range * unmerged_fraction
+        other_points = self.rollup_intervals + self.unmerged_points_in_range * unmerged_fraction
         if not self.blocks:
-            return int(rest)
+            return int(other_points)
         columns = ("points", "series_from", "series_to", "time_from", "time_to")
         points, low, high, first, last = np.array([[getattr(block, name) for block in self.blocks] for name in columns])
         series_in_range = self.series.searchsorted(high, "right") - self.series.searchsorted(low)
         return int(
             (points * series_in_range / (high - low + 1) * _overlap_fraction(first, last, self.start, self.end)).sum()
-            + rest
+            + other_points
         )
 
     def levels(self) -> dict[str, int]:

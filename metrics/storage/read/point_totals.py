@@ -236,8 +236,8 @@ class SeriesDevices:
             unknown = series[self._devices[series] == 0]
             if len(unknown):
                 numbers, devices = _read_series_devices(connection, unknown)
-                known = numbers < len(self._devices)
-                self._devices[numbers[known]] = devices[known]
+                is_known = numbers < len(self._devices)
+                self._devices[numbers[is_known]] = devices[is_known]
             return self._devices[series]
 
     def forget(self) -> None:

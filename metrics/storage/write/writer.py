@@ -107,10 +107,10 @@ class Writer(threading.Thread):
     ) -> None:
         """Store points; return after COMMIT. Raises DeviceDeleted, WriterOverloaded or StorageUnavailable."""
         finished = threading.Event()
-        waiting = self._enqueue(arrivals, entry, batch, series_revision, lambda _: finished.set(), None)
+        pending = self._enqueue(arrivals, entry, batch, series_revision, lambda _: finished.set(), None)
         finished.wait()
-        if waiting.error is not None:
-            raise waiting.error
+        if pending.error is not None:
+            raise pending.error
 
     def submit_async(
         self,
@@ -154,16 +154,16 @@ class Writer(threading.Thread):
         done: Callable[[list[_PendingWrite]], None],
         target: Any,
     ) -> _PendingWrite:
-        points = sum(len(one.times) for one in arrivals)
+        points = sum(len(incoming.times) for incoming in arrivals)
         with self._count_lock:
             if self._queued_points + points > MAX_QUEUED_POINTS:
                 raise WriterOverloaded("more points wait to be written than may wait; try again in a second")
             self._queued_points += points
-        waiting = _PendingWrite(
+        pending = _PendingWrite(
             arrivals, entry, batch, series_revision, time.monotonic() + WRITE_TIMEOUT, points, done, target
         )
-        self._queue.put(waiting)
-        return waiting
+        self._queue.put(pending)
+        return pending
 
     def run(self) -> None:
         while (pending := self._queue.get()) is not None:
@@ -182,59 +182,57 @@ class Writer(threading.Thread):
         if self._connection is not None:
             self._connection.close()
 
-    def _store(self, together: list[_PendingWrite]) -> None:
+    def _store(self, pending: list[_PendingWrite]) -> None:
         try:
-            self._commit(together)
+            self._commit(pending)
         except psycopg.OperationalError as error:
             self._disconnected = True
             log.warning("the writer lost PostgreSQL: %s", str(error).strip().split("\n")[0])
-            if self._reconnect(min(waiting.deadline for waiting in together)):
-                return self._store(together)
-            self._finish(together, StorageUnavailable("the database cannot be reached; try again"))
+            if self._reconnect(min(write.deadline for write in pending)):
+                return self._store(pending)
+            self._finish(pending, StorageUnavailable("the database cannot be reached; try again"))
         except ShardCountMismatch as error:
             log.error("nothing is stored: %s", error)
-            self._finish(together, error)
+            self._finish(pending, error)
         except Exception as error:
-            if len(together) > 1:  # only the request that causes the error fails
-                for waiting in together:
-                    self._store([waiting])
+            if len(pending) > 1:  # only the request that causes the error fails
+                for write in pending:
+                    self._store([write])
                 return
             if not isinstance(error, DeviceDeleted):
                 log.exception("a block could not be stored")
-            self._finish(together, error)
+            self._finish(pending, error)
         else:
-            self._finish(together, None)
+            self._finish(pending, None)
 
-    def _commit(self, together: list[_PendingWrite]) -> None:
+    def _commit(self, pending: list[_PendingWrite]) -> None:
         if self._connection is None:
             self._connection = self._connect()
             self._disconnected = False
-        self._check_series_exist(self._connection, together)
-        parts = build_block([one for waiting in together for one in waiting.arrivals])
-        told = self._anchor_reader.read_new(self._connection)
-        entries = msgspec.json.encode([*told, *(waiting.entry for waiting in together)])
-        batches = msgspec.json.encode([waiting.batch for waiting in together if waiting.batch])
+        self._check_series_exist(self._connection, pending)
+        parts = build_block([incoming for write in pending for incoming in write.arrivals])
+        anchors = self._anchor_reader.read_new(self._connection)
+        entries = msgspec.json.encode([*anchors, *(write.entry for write in pending)])
+        batches = msgspec.json.encode([write.batch for write in pending if write.batch])
         try:
-            stored = commit(
-                self._connection, parts, entries, batches, min(waiting.series_revision for waiting in together)
-            )
+            stored = commit(self._connection, parts, entries, batches, min(write.series_revision for write in pending))
         except SeriesOutdated:
             self._last_deletion = last_deletion_revision(self._connection)
-            return self._commit(together)
-        for number, some in stored:
-            cache_commit(number, some)
+            return self._commit(pending)
+        for number, parts in stored:
+            cache_commit(number, parts)
 
-    def _check_series_exist(self, connection: Connection, together: list[_PendingWrite]) -> None:
+    def _check_series_exist(self, connection: Connection, pending: list[_PendingWrite]) -> None:
         """Raise DeviceDeleted if a series was resolved before the last deletion and no longer exists."""
-        outdated = [waiting for waiting in together if waiting.series_revision < self._last_deletion]
+        outdated = [write for write in pending if write.series_revision < self._last_deletion]
         if not outdated:
             return
         checked_revision = self._last_deletion
-        series = np.unique(np.concatenate([one.series for waiting in outdated for one in waiting.arrivals]))
+        series = np.unique(np.concatenate([incoming.series for write in outdated for incoming in write.arrivals]))
         if not all_series_exist(connection, series):
             raise DeviceDeleted("a device was deleted while its points were on their way; send them again")
-        for waiting in outdated:
-            waiting.series_revision = checked_revision
+        for write in outdated:
+            write.series_revision = checked_revision
 
     def _connect(self) -> Connection:
         connection = connect(statement_timeout="10s")
@@ -263,17 +261,17 @@ class Writer(threading.Thread):
                 pause = min(pause * 2, 1.0)
         return False
 
-    def _finish(self, together: list[_PendingWrite], error: Exception | None) -> None:
+    def _finish(self, pending: list[_PendingWrite], error: Exception | None) -> None:
         with self._count_lock:
-            self._queued_points -= sum(waiting.points for waiting in together)
+            self._queued_points -= sum(write.points for write in pending)
         answers: dict[Callable[[list[_PendingWrite]], None], list[_PendingWrite]] = {}
-        for waiting in together:
-            waiting.error = error
-            answers.setdefault(waiting.done, []).append(waiting)
+        for write in pending:
+            write.error = error
+            answers.setdefault(write.done, []).append(write)
         for done, group in answers.items():
             done(group)
         if error is None:
-            points = sum(waiting.points for waiting in together)
+            points = sum(write.points for write in pending)
             for listener in commit_listeners:
                 listener(points)
             for callback in self._after_commit:
@@ -291,44 +289,48 @@ class _FutureResolver:
 
     @staticmethod
     def _resolve(group: list[_PendingWrite]) -> None:
-        for waiting in group:
-            if waiting.target.done():
+        for write in group:
+            if write.target.done():
                 continue  # the request was cancelled
-            if waiting.error is None:
-                waiting.target.set_result(None)
+            if write.error is None:
+                write.target.set_result(None)
             else:
-                waiting.target.set_exception(waiting.error)
+                write.target.set_exception(write.error)
 
 
 def build_block(arrivals: Sequence[IncomingPoints]) -> list[Columns]:
     """Arrange incoming points, in order of arrival, as the parts of a block: numbers separate from other values."""
     parts = []
     for numbers in (True, False):
-        some = [one for one in arrivals if (isinstance(one.values, list) or one.values.dtype != object) is numbers]
-        if some:
-            parts.append(_merge_incoming(some))
+        same_encoding = [
+            incoming
+            for incoming in arrivals
+            if (isinstance(incoming.values, list) or incoming.values.dtype != object) is numbers
+        ]
+        if same_encoding:
+            parts.append(_merge_incoming(same_encoding))
     return parts
 
 
-def _merge_incoming(some: list[IncomingPoints]) -> Columns:
-    if len(some) == 1 or any(one.contexts is not None for one in some):
-        return concatenate([_arrange_incoming(one) for one in some])
-    if all(isinstance(one.values, list) for one in some):
+def _merge_incoming(group: list[IncomingPoints]) -> Columns:
+    if len(group) == 1 or any(incoming.contexts is not None for incoming in group):
+        return concatenate([_arrange_incoming(incoming) for incoming in group])
+    if all(isinstance(incoming.values, list) for incoming in group):
         return arrange_points(
-            np.array([number for one in some for number in one.series], np.int64),
-            np.array([time for one in some for time in one.times], np.int64),
-            np.array([value for one in some for value in one.values], np.float64),
+            np.array([number for incoming in group for number in incoming.series], np.int64),
+            np.array([time for incoming in group for time in incoming.times], np.int64),
+            np.array([value for incoming in group for value in incoming.values], np.float64),
         )
     return arrange_points(
-        np.concatenate([one.series for one in some]),
-        np.concatenate([one.times for one in some]),
-        np.concatenate([one.values for one in some]),
+        np.concatenate([incoming.series for incoming in group]),
+        np.concatenate([incoming.times for incoming in group]),
+        np.concatenate([incoming.values for incoming in group]),
     )
 
 
-def _arrange_incoming(one: IncomingPoints) -> Columns:
-    series, times = np.asarray(one.series, np.int64), np.asarray(one.times, np.int64)
-    return arrange_points(series, times, np.asarray(one.values), one.contexts, one.dictionary)
+def _arrange_incoming(incoming: IncomingPoints) -> Columns:
+    series, times = np.asarray(incoming.series, np.int64), np.asarray(incoming.times, np.int64)
+    return arrange_points(series, times, np.asarray(incoming.values), incoming.contexts, incoming.dictionary)
 
 
 _writer: Writer | None = None
