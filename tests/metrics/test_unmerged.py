@@ -5,6 +5,7 @@ import random
 import pytest
 
 from metrics.storage.connection import connect
+from metrics.storage.format.layout import COMMIT_GROUP
 from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache, unmerged
 from tests.metrics.stored_points import read_stored_parts
@@ -21,8 +22,8 @@ def read_all_points(damaged: list[str] | None = None) -> Points:
 
 
 def count_cached_groups() -> int:
-    """How many stretches are remembered."""
-    return sum(source == 2 for source, _ in block_cache.decoded_blocks._blocks)
+    """Count the cached groups."""
+    return sum(source == COMMIT_GROUP for source, _ in block_cache.decoded_blocks._blocks)
 
 
 def latest_of(points: Points) -> Points:

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from metrics.storage.connection import read_connection
+from metrics.storage.format.layout import MERGED, UNMERGED
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.read.merge_backlog import read_worker_backlog
 
@@ -86,5 +87,5 @@ class Command(BaseCommand):
         if backlog.policies_to_apply:
             self.stdout.write(f"  policies to apply: {', '.join(backlog.policies_to_apply)}")
         for block in damaged:
-            name = damaged_blocks.block_name(min(block["level"], 1), (block["shard"], block["number"]))
+            name = damaged_blocks.block_name(MERGED if block["level"] else UNMERGED, (block["shard"], block["number"]))
             self.stdout.write(f"  damaged: {name}, {describe_damage(block)}")

@@ -10,6 +10,7 @@ from metrics.storage.units import DAY
 
 SERIES_PER_BUCKET = 256
 MAX_ROW_POINTS = 16_384  # points of one row of merged blocks
+UNMERGED, MERGED, COMMIT_GROUP = range(3)  # sources of decoded points
 DAY_LEVEL = 100  # level of day blocks, the final rows of a day
 
 

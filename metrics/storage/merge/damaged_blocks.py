@@ -17,7 +17,7 @@ import psycopg
 from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import Columns, DamagedPayload, decode
-from metrics.storage.format.layout import SERIES_PER_BUCKET
+from metrics.storage.format.layout import MERGED, SERIES_PER_BUCKET, UNMERGED
 from metrics.storage.locks import lock_day
 from metrics.storage.merge import point_counts
 from metrics.storage.shards import BlockId
@@ -62,7 +62,7 @@ _logged: set[str] = set()
 
 
 def block_name(source: int, number: BlockId) -> str:
-    """Return the name of a block (source 0 unmerged, 1 merged) in logs and responses."""
+    """Return the name of a block in logs and responses."""
     shard = f" of shard {number[0]}" if shards.count() > 1 else ""
     return f"{('unmerged', 'merged')[source]} block {number[1]}{shard}"
 
@@ -83,7 +83,7 @@ def report_damaged_block(source: int, number: BlockId) -> str:
     """Log a damaged block found by a reader, quarantine it if possible, and return its name."""
     name = block_name(source, number)
     log_damage_once(name)
-    if source == 1:
+    if source == MERGED:
         try:
             with connect() as connection, connection.transaction():
                 bucket_day = connection.execute(_BLOCK_DAY, number).fetchone()
@@ -97,7 +97,7 @@ def report_damaged_block(source: int, number: BlockId) -> str:
 def quarantine_block(connection: Connection, source: int, number: BlockId) -> None:
     """Move a block to the quarantine in the caller's transaction; the caller holds the lock of its day or shard."""
     log_damage_once(block_name(source, number))
-    if source == 0:
+    if source == UNMERGED:
         connection.execute(_QUARANTINE_COMMIT, number)
         connection.execute("DELETE FROM metrics_young WHERE shard = %s AND seq = %s", number)
     else:
@@ -113,14 +113,16 @@ def damaged_in_range(connection: Connection, parameters: dict[str, Any]) -> list
     """Return the names of quarantined blocks that may belong to a response."""
     rows = connection.execute(_IN_RANGE, parameters)
     return [
-        block_name(min(level, 1), (shard, number)) for level, shard, number in rows if shard in parameters["shards"]
+        block_name(MERGED if level else UNMERGED, (shard, number))
+        for level, shard, number in rows
+        if shard in parameters["shards"]
     ]
 
 
 def damaged_of_series(connection: Connection, series: Sequence[int]) -> list[str]:
     """Return the names of quarantined blocks that may have points of these series (ascending)."""
     rows = connection.execute(_OF_SERIES, {"series": series, "low": series[0], "high": series[-1]})
-    return [block_name(min(level, 1), (shard, number)) for level, shard, number in rows]
+    return [block_name(MERGED if level else UNMERGED, (shard, number)) for level, shard, number in rows]
 
 
 def decode_commit_runs(
@@ -136,7 +138,7 @@ def decode_commit_runs(
         try:
             parts = decode(payload)
         except DamagedPayload:
-            quarantine_block(connection, 0, (shard, seq))
+            quarantine_block(connection, UNMERGED, (shard, seq))
             starts_run = True
             continue
         if starts_run:

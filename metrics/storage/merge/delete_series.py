@@ -10,7 +10,7 @@ import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import DamagedPayload, Ints, decode
-from metrics.storage.format.layout import select_series
+from metrics.storage.format.layout import MERGED, select_series
 from metrics.storage.format.rollup_codec import decode_rollup
 from metrics.storage.merge import damaged_blocks, rollups
 from metrics.storage.merge.insert_blocks import MergeRun, insert_run
@@ -66,7 +66,7 @@ def _delete_points(connection: Connection, bucket_day: BucketDay, series: Ints) 
         try:
             parts = decode(payload)
         except DamagedPayload:
-            damaged_blocks.quarantine_block(connection, 1, (bucket_day.shard, number))
+            damaged_blocks.quarantine_block(connection, MERGED, (bucket_day.shard, number))
             continue
         deleted_parts = [select_series(part, series) for part in parts]
         if not any(map(len, deleted_parts)):

@@ -7,7 +7,7 @@ import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode, unseal
-from metrics.storage.format.layout import DAY_LEVEL, merge_by_encoding, select_series
+from metrics.storage.format.layout import DAY_LEVEL, MERGED, merge_by_encoding, select_series
 from metrics.storage.locks import lock_day
 from metrics.storage.merge import damaged_blocks, rollups
 from metrics.storage.merge.insert_blocks import MergeRun, insert_day_blocks, insert_run
@@ -98,7 +98,7 @@ def _merge_rows(
     if damaged := _find_damaged(payloads):
         for row in merged:
             if row.id in damaged:
-                damaged_blocks.quarantine_block(connection, 1, (bucket_day.shard, row.id))
+                damaged_blocks.quarantine_block(connection, MERGED, (bucket_day.shard, row.id))
         intact = [row for row in rows if row.id not in damaged]
         return _merge_between_quarantined(
             connection, bucket_day, intact, sorted(row.seq_to for row in rows if row.id in damaged), target

@@ -12,7 +12,7 @@ import numpy as np
 
 from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import DamagedPayload, decode
-from metrics.storage.format.layout import SERIES_PER_BUCKET
+from metrics.storage.format.layout import MERGED, SERIES_PER_BUCKET
 from metrics.storage.locks import lock_count_rebuild
 from metrics.storage.merge import damaged_blocks, point_counts
 from metrics.storage.merge.point_counts import COUNT_COLUMNS, HOUR, SERIES_PER_RANGE, CountChange
@@ -83,4 +83,4 @@ def _count_rows(reader: Connection, shard: int, rows: list[tuple[Any, ...]], cha
                 for columns in decode(payload):
                     change.add(columns)
             except DamagedPayload:  # quarantined by the next reader, which marks the range again
-                damaged_blocks.log_damage_once(damaged_blocks.block_name(1, (shard, number)))
+                damaged_blocks.log_damage_once(damaged_blocks.block_name(MERGED, (shard, number)))

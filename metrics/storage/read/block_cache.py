@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode
+from metrics.storage.format.layout import MERGED, UNMERGED
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.shards import BlockId
 
@@ -25,7 +26,7 @@ _READ_PAYLOADS = (
     "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
 )
 
-BlockKey = tuple[int, BlockId]  # 0 unmerged, 1 merged, 2 a commit group (metrics.storage.read.unmerged)
+BlockKey = tuple[int, BlockId]  # source (metrics.storage.format.layout), block
 CommitCursor = dict[int, int]  # by shard: the last commit that was read
 
 
@@ -85,7 +86,7 @@ def clear_block_cache() -> None:
 
 def cache_commit(number: BlockId, parts: list[Columns]) -> None:
     """Cache a commit of this process decoded, since the next read needs it."""
-    decoded_blocks.put((0, number), parts)
+    decoded_blocks.put((UNMERGED, number), parts)
 
 
 def read_commits_after(
@@ -102,8 +103,8 @@ def read_commits_after(
             (shard, seq, limit),
         )
         ids += rows.fetchall()
-    decoded = {number: parts for number in ids if (parts := decoded_blocks.get((0, number))) is not None}
-    decoded |= _read_uncached(connection, 0, [number for number in ids if number not in decoded], [])
+    decoded = {number: parts for number in ids if (parts := decoded_blocks.get((UNMERGED, number))) is not None}
+    decoded |= _read_uncached(connection, UNMERGED, [number for number in ids if number not in decoded], [])
     return [(number, decoded[number]) for number in ids if number in decoded]
 
 
@@ -134,7 +135,7 @@ def read_blocks(
     for key in keys:
         if (parts := decoded_blocks.get(key)) is not None:
             decoded[key] = parts
-    for source in (0, 1):
+    for source in (UNMERGED, MERGED):
         missing = [number for origin, number in keys if origin == source and (origin, number) not in decoded]
         fetched = _read_uncached(connection, source, missing, damaged, only_series)
         decoded |= {(source, number): parts for number, parts in fetched.items()}

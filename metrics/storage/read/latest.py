@@ -15,7 +15,15 @@ import numpy as np
 from metrics.storage import shards
 from metrics.storage.connection import Connection, read_connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, Kind, decode, encode
-from metrics.storage.format.layout import SERIES_PER_BUCKET, bucket_of, day_of, merge_by_encoding, select_series
+from metrics.storage.format.layout import (
+    MERGED,
+    SERIES_PER_BUCKET,
+    UNMERGED,
+    bucket_of,
+    day_of,
+    merge_by_encoding,
+    select_series,
+)
 from metrics.storage.format.layout import newest_points as newest_of
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.read import unmerged
@@ -35,7 +43,7 @@ JOIN metrics_latest l ON l.bucket = b.bucket WHERE l.shard = ANY(%(shards)s)
 UNION ALL SELECT 3, shard, number, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM metrics_damagedblock
 WHERE level = 0 AND time_to >= %(start)s
 """  # noqa: S608 - constants, and conditions that bind
-_UNMERGED, _SERIES, _LATEST, _DAMAGED = range(4)
+_COMMIT_ROW, _SERIES_ROW, _LATEST_ROW, _DAMAGED_ROW = range(4)
 _BLOCKS_NEWEST_FIRST = """
 SELECT 1, shard, id, seq_to, day FROM metrics_block
 WHERE shard = %(shard)s AND bucket = %(bucket)s AND day >= %(first)s
@@ -118,23 +126,25 @@ def _collect_candidates(connection: Connection, rows: list[tuple[Any, ...]], sta
     for source, *row in rows:
         by_source[source].append(tuple(row))
     series = [
-        NamedSeries(number, Kind(kind), device, metric) for kind, number, *_, device, metric in by_source[_SERIES]
+        NamedSeries(number, Kind(kind), device, metric) for kind, number, *_, device, metric in by_source[_SERIES_ROW]
     ]
     if not series:
         return LatestCandidates([], [], [])
     requested_shards = {shards.shard_of(named.id) for named in series}
     damaged = [
-        damaged_blocks.block_name(0, (row[0], row[1])) for row in by_source[_DAMAGED] if row[0] in requested_shards
+        damaged_blocks.block_name(UNMERGED, (row[0], row[1]))
+        for row in by_source[_DAMAGED_ROW]
+        if row[0] in requested_shards
     ]
     groups = unmerged.join_groups(
-        unmerged.CommitGroup(*row[:6]) for row in by_source[_UNMERGED] if row[0] in requested_shards
+        unmerged.CommitGroup(*row[:6]) for row in by_source[_COMMIT_ROW] if row[0] in requested_shards
     )
     candidates = [
         Candidate(group.time_to, seq, part)
         for seq, group, parts in unmerged.read_unmerged(connection, groups, damaged)
         for part in parts
     ]
-    for shard, bucket, *_, payload, _, _ in by_source[_LATEST]:
+    for shard, bucket, *_, payload, _, _ in by_source[_LATEST_ROW]:
         try:
             candidates += [Candidate(_MAX_TIME, 0, part) for part in decode(payload)]
         except DamagedPayload:
@@ -236,10 +246,10 @@ def _read_newest_days(
     for _, day_rows in groupby(rows, itemgetter(4)):
         seqs: dict[BlockKey, int] = {}
         for source, shard, number, seq_to, _ in day_rows:
-            if source == 1:
-                seqs[1, (shard, number)] = seq_to
+            if source == MERGED:
+                seqs[MERGED, (shard, number)] = seq_to
             else:
-                damaged.append(damaged_blocks.block_name(1, (shard, number)))
+                damaged.append(damaged_blocks.block_name(MERGED, (shard, number)))
         for key, parts in read_blocks(connection, list(seqs), damaged).items():
             for part in parts:
                 yield Candidate(_MAX_TIME, seqs[key], part)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints
-from metrics.storage.format.layout import merge_by_encoding, select_series
+from metrics.storage.format.layout import UNMERGED, merge_by_encoding, select_series
 from metrics.storage.merge import point_counts
 from metrics.storage.merge.point_counts import ALL_TIME, SERIES_PER_RANGE, count_by_hour, split_by_range
 from metrics.storage.read.block_cache import BlockKey, read_blocks
@@ -60,7 +60,7 @@ def read_unmerged_points(connection: Connection, series: Ints | None = None) -> 
             uncounted = sum(row[2] for row in rows[len(keys) :])
             incomplete.append(f"{uncounted} points that wait to be merged are not counted yet")
             break
-        keys.append((0, (shard, seq)))
+        keys.append((UNMERGED, (shard, seq)))
         points, size = points + commit_points, size + length
     damaged: list[str] = []
     parts = [part for block_parts in read_blocks(connection, keys, damaged).values() for part in block_parts]

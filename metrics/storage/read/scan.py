@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, concatenate, decode
-from metrics.storage.format.layout import select_points, select_time_range, split_by_day
+from metrics.storage.format.layout import MERGED, select_points, select_time_range, split_by_day
 from metrics.storage.format.rollup_codec import RollupColumns, decode_rollup, merge_rollups
 from metrics.storage.merge import damaged_blocks, rollups
 from metrics.storage.merge.rollups import RollupRow
@@ -138,11 +138,11 @@ def _read_days(
 def _read_contents(connection: Connection, numbers: list[BlockId]) -> dict[BlockId, _Content]:
     """Return the contents of these blocks: decoded if cached, else the payload."""
     contents: dict[BlockId, _Content] = {
-        number: parts for number in numbers if (parts := decoded_blocks.get((1, number))) is not None
+        number: parts for number in numbers if (parts := decoded_blocks.get((MERGED, number))) is not None
     }
     missing = [number for number in numbers if number not in contents]
     if missing:
-        contents.update(read_payloads(connection, 1, missing))
+        contents.update(read_payloads(connection, MERGED, missing))
     return contents
 
 
@@ -158,10 +158,10 @@ def _decode_block(planned: ReadPlan, number: BlockId, content: _Content) -> list
     try:
         parts = decode(content, None if planned.caches_blocks else planned.series)
     except DamagedPayload:
-        planned.damaged.append(damaged_blocks.report_damaged_block(1, number))
+        planned.damaged.append(damaged_blocks.report_damaged_block(MERGED, number))
         return []
     if planned.caches_blocks:
-        decoded_blocks.put((1, number), parts)
+        decoded_blocks.put((MERGED, number), parts)
     return parts
 
 

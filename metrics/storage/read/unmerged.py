@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Ints
-from metrics.storage.format.layout import merge_by_encoding
+from metrics.storage.format.layout import COMMIT_GROUP, UNMERGED, merge_by_encoding
 from metrics.storage.read.block_cache import BlockKey, decoded_blocks, read_blocks
 from metrics.storage.shards import BlockId
 from metrics.storage.units import DAY
@@ -41,7 +41,7 @@ class CommitGroup(NamedTuple):
 
     @property
     def keys(self) -> list[BlockKey]:
-        return [(0, (self.shard, seq)) for seq in range(self.first, self.last + 1)]
+        return [(UNMERGED, (self.shard, seq)) for seq in range(self.first, self.last + 1)]
 
     @property
     def is_complete(self) -> bool:
@@ -98,5 +98,5 @@ def read_unmerged(
                 yield from ((key[1][1], group, by_key[key]) for key in group.keys)
 
 
-def _key(stretch: CommitGroup) -> BlockKey:
-    return 2, (stretch.shard, stretch.first // GROUP_COMMITS)
+def _key(group: CommitGroup) -> BlockKey:
+    return COMMIT_GROUP, (group.shard, group.first // GROUP_COMMITS)
