@@ -10,7 +10,7 @@ SERVER_ERROR = "the server failed; the error is in its log"
 
 
 def problem(status: int, detail: str, errors: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """The body of an error: RFC 9457, whose `detail` is the PRD's. `request_id` finds what the log says about it."""
+    """Return the body of an error as in RFC 9457, with the request ID for finding its log records."""
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

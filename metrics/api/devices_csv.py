@@ -138,7 +138,7 @@ class DevicesCSVView(APIView):
 
 
 def _body(request: Request) -> bytes:
-    """The file that came, in whichever way."""
+    """Return the uploaded file, from a form or from the request body."""
     if request.content_type.partition(";")[0].strip() == CSV:
         body: Any = request.data or b""
         return bytes(body)
