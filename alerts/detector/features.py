@@ -65,21 +65,21 @@ def features(table: Table, slots: Ints, times: Ints, values: Floats) -> tuple[Sh
     table["recent"][slots] = recent
 
     long = recent[:, -LONG:]
-    found = np.zeros((len(slots), FEATURES), np.float32)
-    found[:, VALUE] = own
-    found[:, MEAN] = recent[:, -SHORT:].mean(axis=1)
-    found[:, EARLIER] = recent[:, RECENT - 1 - LONG]
-    found[:, JUMP] = jump
-    found[:, DEVIATION] = long.std(axis=1)
-    found[:, HIGHEST] = long.max(axis=1)
-    found[:, UNCHANGED] = np.log1p(unchanged)
-    found[:, TIME_OF_DAY] = times % DAY / DAY
-    whole = np.rint(np.clip(found, -LIMIT, LIMIT, out=found) * UNIT).astype(np.int16)
+    row = np.zeros((len(slots), FEATURES), np.float32)
+    row[:, VALUE] = own
+    row[:, MEAN] = recent[:, -SHORT:].mean(axis=1)
+    row[:, EARLIER] = recent[:, RECENT - 1 - LONG]
+    row[:, JUMP] = jump
+    row[:, DEVIATION] = long.std(axis=1)
+    row[:, HIGHEST] = long.max(axis=1)
+    row[:, UNCHANGED] = np.log1p(unchanged)
+    row[:, TIME_OF_DAY] = times % DAY / DAY
+    rounded = np.rint(np.clip(row, -LIMIT, LIMIT, out=row) * UNIT).astype(np.int16)
 
-    pair = whole[:, [VALUE, MEAN]]
+    pair = rounded[:, [VALUE, MEAN]]
     band, weekly = expected(table, slots, times, pair)
-    whole[:, [OUTSIDE, MEAN_OUTSIDE]] = np.clip(band.outside(pair), -LIMIT * UNIT, LIMIT * UNIT)
-    return whole, band, weekly
+    rounded[:, [OUTSIDE, MEAN_OUTSIDE]] = np.clip(band.outside(pair), -LIMIT * UNIT, LIMIT * UNIT)
+    return rounded, band, weekly
 
 
 def _unchanged(table: Table, slots: Ints, same: Bools) -> Singles:

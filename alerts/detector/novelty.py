@@ -32,12 +32,12 @@ def surprise(table: Table, slots: Ints, features: Shorts) -> tuple[Singles, Sing
     reached = table["reached"][slots]
     before = np.take_along_axis(reached, np.maximum(level, 0)[..., None], axis=2)[..., 0]
     total = table["total"][slots]
-    found = np.where(level >= 0, np.log((np.maximum(total, 1) + 1)[:, None] / (before + 1)), 0) ** 2
+    squared = np.where(level >= 0, np.log((np.maximum(total, 1) + 1)[:, None] / (before + 1)), 0) ** 2
     table["reached"][slots] = reached * FORGET + (counted[..., None] >= NOVELTY)
     table["total"][slots] = total * FORGET + 1
-    held = np.maximum(found, table["held"][slots] * HOLD).astype(np.float32)
-    table["held"][slots] = held
-    return held, novelty, above
+    decaying = np.maximum(squared, table["held"][slots] * HOLD).astype(np.float32)
+    table["held"][slots] = decaying
+    return decaying, novelty, above
 
 
 def _begin(table: Table, slots: Ints, seen: Shorts) -> None:

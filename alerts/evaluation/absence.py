@@ -159,10 +159,10 @@ class AbsenceChecks:
             self._has_newest = True
         devices = _DeviceColumns(read_device_intervals(connection))
         expected = [devices.expected_by(connection, watched) for watched in self.rules]
-        self._expected = [one for one in expected if one is not None]
-        for one in self._expected:
-            if len(one.series):
-                self._extend(int(one.series.max()))
+        self._expected = [devices_of_rule for devices_of_rule in expected if devices_of_rule is not None]
+        for devices_of_rule in self._expected:
+            if len(devices_of_rule.series):
+                self._extend(int(devices_of_rule.series.max()))
         took = time.monotonic() - began
         self._next_refresh = time.monotonic() + max(MIN_REFRESH_PERIOD, REFRESH_COST_FACTOR * took)
 
