@@ -3,8 +3,9 @@ from typing import Any
 from django.apps import AppConfig
 from django.db import connections
 from django.db.models.signals import post_migrate
+from django.utils import timezone
 
-from metrics.apps import create_initial_rows as first_rows_of_storage
+from metrics.apps import create_initial_rows as create_storage_rows
 
 
 class AlertsConfig(AppConfig):
@@ -17,22 +18,24 @@ class AlertsConfig(AppConfig):
         from metrics.alert_summary import register_alert_summary
 
         register_alert_summary(DatabaseAlertSummary())
-        post_migrate.connect(first_rows, sender=self)
+        post_migrate.connect(create_initial_rows, sender=self)
 
 
-def first_rows(using: str, **kwargs: Any) -> None:
+def create_initial_rows(using: str, **kwargs: Any) -> None:
     """Insert the rows that are only updated later, after `migrate` and after `flush`.
 
     Evaluation begins with the points that are stored from now on, not when the first evaluator starts: points stored in
     between may open alerts.
     """
-    first_rows_of_storage(using)  # the receiver of the metrics app may run later
-    with connections[using].cursor() as cursor:
-        cursor.execute("SELECT to_regclass('alerts_rulegeneration')")
-        if cursor.fetchone()[0] is not None:
-            cursor.execute("INSERT INTO alerts_rulegeneration (id, number) VALUES (1, 0) ON CONFLICT DO NOTHING")
-            cursor.execute("DELETE FROM alerts_cursor WHERE shard NOT IN (SELECT shard FROM metrics_head)")
-            cursor.execute(
-                "INSERT INTO alerts_cursor (shard, seq, at) SELECT shard, seq, now() FROM metrics_head"
-                " ON CONFLICT DO NOTHING"
-            )
+    from alerts.models import Cursor, RuleGeneration
+    from metrics.models import Head
+
+    create_storage_rows(using)  # the receiver of the metrics app may run later
+    if RuleGeneration._meta.db_table not in connections[using].introspection.table_names():
+        return
+    RuleGeneration.objects.using(using).get_or_create(pk=1)
+    heads = dict(Head.objects.using(using).values_list("shard", "seq"))
+    Cursor.objects.using(using).exclude(shard__in=heads).delete()
+    Cursor.objects.using(using).bulk_create(
+        [Cursor(shard=shard, seq=seq, at=timezone.now()) for shard, seq in heads.items()], ignore_conflicts=True
+    )

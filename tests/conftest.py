@@ -19,7 +19,7 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import setup_databases, teardown_databases
 
-from alerts.apps import first_rows as first_alert_rows
+from alerts.apps import create_initial_rows as create_alert_rows
 from ingest.models import ApiKey
 from ingest.rejected.inbox import stop_inbox
 from metrics.apps import create_initial_rows
@@ -57,7 +57,7 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         process_caches.reset()
         empty_tables()
         create_initial_rows("default")
-        first_alert_rows("default")
+        create_alert_rows("default")
         process_caches.reset()  # the web server's thread can have read the old rows meanwhile
         delete_rate_limits()
         series_registry.refresh_registry()

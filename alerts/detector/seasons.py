@@ -59,10 +59,10 @@ def expected(table: Table, slots: Ints, times: Ints, pair: Shorts) -> tuple[Seas
     """
     day, week = (_seasonal_range(table, slots, times, pair, season) for season in (OF_DAY, OF_WEEK))
     both, weekly = day.known & week.known, table["weekly"][slots]
-    judged = both & week.begins  # once an hour at any interval
-    if judged.any():
+    compared = both & week.begins  # once an hour at any interval
+    if compared.any():
         better = weekly * FORGET + day.cost(pair) - week.cost(pair) - MIN_ADVANTAGE
-        table["weekly"][slots] = np.where(judged, better, weekly)
+        table["weekly"][slots] = np.where(compared, better, weekly)
     weekly = np.where(both & (weekly > MIN_WEEKLY_EVIDENCE), weekly, np.float32(0))
     low, high = (np.where(weekly[:, None] > 0, *sides) for sides in ((week.low, day.low), (week.high, day.high)))
     return SeasonalRange(low, high, day.known, day.begins), weekly
