@@ -19,7 +19,7 @@ from tests.alerts.receivers import WebhookReceiver
 from tests.conftest import ApiClient
 from tests.telemetry_site.site_process import ROOT, wait_until
 
-STOP_LIMIT = 2.0  # seconds from SIGTERM to the end of the process
+STOP_LIMIT = 5.0  # seconds from the signal to the end of the process; about one on an idle machine
 
 
 def environment() -> dict[str, str]:
