@@ -26,7 +26,7 @@ from metrics.storage.series_registry import (
 )
 from metrics.storage.write.writer import AnsweredBatch, IncomingPoints, JournalEntry, writer
 from rest.caller import Caller
-from rest.request_stats import tally
+from rest.request_stats import request_counters
 
 MIN_LAYOUT_POINTS = 64  # points of a batch from which caching its layout is faster
 NOT_ALLOWED: RejectionCause = (
@@ -212,7 +212,7 @@ class _BatchValidation:
         rejected = batch.rejected + self._rejections()
         accepted = len(batch) - len(self.causes)
         if rejected:
-            tally.rejected(len(rejected))
+            request_counters.rejected(len(rejected))
         if accepted == 0:
             first = rejected[0]
             raise RequestRejected(f"no valid point: {first.field}: {first.detail}", 422, rejected)

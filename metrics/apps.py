@@ -19,10 +19,10 @@ class MetricsConfig(AppConfig):
         from metrics.storage import connection
         from metrics.storage.write import writer
         from rest.request_context import CountingCursor
-        from rest.request_stats import tally
+        from rest.request_stats import request_counters
 
         connection.cursor_factory = CountingCursor
-        writer.commit_listeners.add(tally.stored)
+        writer.commit_listeners.add(request_counters.stored)
 
         post_migrate.connect(create_initial_rows, sender=self)
         m2m_changed.connect(invalidate_caches, sender=Device.groups.through)

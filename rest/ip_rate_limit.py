@@ -82,7 +82,7 @@ def _network(address: str) -> str:
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
-        return "nowhere"  # what is no address must not make buckets at will
+        return "nowhere"  # an invalid address must not create buckets
     if isinstance(found, ipaddress.IPv6Address):
         if found.ipv4_mapped is None:
             return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 _EXAMPLE = "Example"
-SHARED_RESPONSE = object()  # stands for the component of SHARED_RESPONSES
+SHARED_RESPONSE = object()  # placeholder: the response is a component of SHARED_RESPONSES
 
 
 class Tag(Enum):
@@ -258,10 +258,10 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     components = result["components"]
     components["schemas"] = dict(sorted((components.get("schemas", {}) | {"Problem": _PROBLEM}).items()))
     used = {
-        answer["$ref"].rpartition("/")[2]
+        response["$ref"].rpartition("/")[2]
         for one in operations
-        for answer in one["responses"].values()
-        if "$ref" in answer
+        for response in one["responses"].values()
+        if "$ref" in response
     }
     components["responses"] = {
         name: _shared_response(status, description)

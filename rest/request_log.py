@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from rest.request_context import Visit, current
-from rest.request_stats import INGEST, OTHER, tally
+from rest.request_stats import INGEST, OTHER, request_counters
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def answered(scope: Scope, visit: Visit, status: int) -> None:
     path = scope["path"]
     if path not in UNCOUNTED:
         kind = INGEST if scope["method"] == "POST" and path.rstrip("/").endswith(INGEST_PATHS) else OTHER
-        tally.answered(kind, status, time.perf_counter() - visit.began)
+        request_counters.answered(kind, status, time.perf_counter() - visit.began)
 
 
 def ended(scope: Scope, visit: Visit) -> None:

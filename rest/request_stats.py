@@ -24,7 +24,7 @@ def _classes() -> list[int]:
 
 
 @dataclass(slots=True)
-class Counts:
+class RequestCounts:
     """Counters of one kind of request: requests, failures (5xx), total seconds, stored and rejected points."""
 
     requests: int = 0
@@ -34,7 +34,7 @@ class Counts:
     rejected: int = 0
     latencies: list[int] = field(default_factory=_classes)
 
-    def add(self, other: "Counts") -> None:
+    def add(self, other: "RequestCounts") -> None:
         self.requests += other.requests
         self.failures += other.failures
         self.seconds += other.seconds
@@ -50,7 +50,7 @@ class Counts:
         return bool(self.requests or self.points or self.rejected)
 
 
-class Tally:
+class RequestCounters:
     """Counters of a process that are not stored yet. Thread-safe."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Tally:
     def reset(self) -> None:
         """Set every counter to zero."""
         self._lock = threading.Lock()
-        self._counts = {INGEST: Counts(), OTHER: Counts()}
+        self._counts = {INGEST: RequestCounts(), OTHER: RequestCounts()}
 
     def answered(self, kind: str, status: int, seconds: float) -> None:
         """Count a response and its latency."""
@@ -81,17 +81,17 @@ class Tally:
         with self._lock:
             self._counts[INGEST].rejected += points
 
-    def take(self) -> dict[str, Counts]:
+    def take(self) -> dict[str, RequestCounts]:
         """Return all counters and reset them."""
         with self._lock:
-            taken, self._counts = self._counts, {INGEST: Counts(), OTHER: Counts()}
+            taken, self._counts = self._counts, {INGEST: RequestCounts(), OTHER: RequestCounts()}
         return taken
 
-    def give_back(self, counts: dict[str, Counts]) -> None:
+    def give_back(self, counts: dict[str, RequestCounts]) -> None:
         """Add counters back that could not be stored."""
         with self._lock:
             for kind, added in counts.items():
                 self._counts[kind].add(added)
 
 
-tally = Tally()
+request_counters = RequestCounters()

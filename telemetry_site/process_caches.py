@@ -31,7 +31,7 @@ class ProcessCache(NamedTuple):
 
 
 CACHES = (
-    ProcessCache("rest.request_stats.tally", request_stats.tally.reset),
+    ProcessCache("rest.request_stats.request_counters", request_stats.request_counters.reset),
     ProcessCache("rest.rate_limit.buckets", rate_limit.buckets.reset),
     ProcessCache("rest.ip_rate_limit._proven", ip_rate_limit.clear_proven_credentials),
     ProcessCache("metrics.storage.series_registry._registry", series_registry.reset_registry),

@@ -20,7 +20,7 @@ ANY_VALUE = {"description": "Number, text, boolean or null."}
 
 
 @extend_schema_field(ANY_VALUE)
-class ValueField(serializers.JSONField):
+class EvaluatedValueField(serializers.JSONField):
     """A value as the rule evaluated it."""
 
 
@@ -30,9 +30,9 @@ class AlertSerializer(serializers.ModelSerializer[Alert]):
         source="rule.rule_id", default=None, allow_null=True, help_text="Null if the rule was deleted."
     )
     device_id = serializers.CharField(source="device_name")
-    threshold_value = ValueField(source="threshold", help_text="Threshold at that time.")
-    value = ValueField(help_text="Value that opened the alert.")
-    worst_value = ValueField(help_text="Value furthest beyond the threshold while the alert was open.")
+    threshold_value = EvaluatedValueField(source="threshold", help_text="Threshold at that time.")
+    value = EvaluatedValueField(help_text="Value that opened the alert.")
+    worst_value = EvaluatedValueField(help_text="Value furthest beyond the threshold while the alert was open.")
     resolution = serializers.ChoiceField(
         ["", *Resolution.values], help_text="Why the alert was resolved; empty while it is open."
     )

@@ -51,7 +51,7 @@ def owner_field(**options: Any) -> serializers.CharField:
         max_length=2 * NAME_LENGTH,
         allow_blank=True,
         validators=[validate_printable],
-        help_text="Person to whom the alert is assigned; empty to unassign it.",
+        help_text="Owner of the alert; empty to unassign it.",
         **options,
     )
 
@@ -155,7 +155,7 @@ class AlertResource(AlertingResource):
         "resolve_alert",
         "Resolve an alert",
         tag=Tag.ALERTS,
-        description="Resolves the alert, whatever the current values are. Resolving a resolved alert changes nothing.",
+        description="Resolves the alert, whatever its values. Resolving a resolved alert changes nothing.",
         request=ResolutionNoteSerializer,
         response=AlertActionResultSerializer,
         errors=(404, 422),

@@ -62,7 +62,7 @@ class DeliveryResource(Resource):
 
 
 def visible_deliveries(caller: Caller) -> QuerySet[Delivery]:
-    """Return the deliveries of which a caller sees every alert; one delivery may carry many notifications."""
+    """Return the deliveries whose alerts are all visible to a caller; a delivery may carry many notifications."""
     if caller.groups is None:
         return Delivery.objects.all()
     notices, visible = Notice.objects.filter(delivery=OuterRef("pk")), Alert.objects.visible_to(caller)

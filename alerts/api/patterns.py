@@ -57,7 +57,7 @@ class PatternResource(Resource):
 
 
 def visible_patterns(caller: Caller) -> QuerySet[Pattern]:
-    """Return the patterns of which a caller sees every device."""
+    """Return the patterns whose devices are all visible to a caller."""
     if caller.groups is None and caller.device_id is None:
         return Pattern.objects.all()
     names = {name for devices in Pattern.objects.values_list("devices", flat=True) for name in devices}

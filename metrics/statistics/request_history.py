@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from metrics.statistics.histogram import percentile, ratio
 from metrics.storage.connection import Connection, monitoring_connection
-from rest.request_stats import INGEST, OTHER, Counts, tally
+from rest.request_stats import INGEST, OTHER, RequestCounts, request_counters
 
 WINDOW_MINUTES = 5  # including the current one: of rates and latencies
 RETENTION_HOURS = 48
@@ -31,7 +31,7 @@ _ELAPSED = "SELECT extract(epoch FROM now() - date_trunc('minute', now()) + make
 
 def store_counters() -> None:
     """Add this process's counters to the rows of the current minute. Raises StorageUnavailable and keeps them then."""
-    taken = {kind: counts for kind, counts in sorted(tally.take().items()) if counts.any}
+    taken = {kind: counts for kind, counts in sorted(request_counters.take().items()) if counts.any}
     if not taken:
         return
     try:
@@ -39,7 +39,7 @@ def store_counters() -> None:
             for kind, counts in taken.items():  # in the same order in every process, or they could deadlock
                 connection.execute(_ADD, (kind, *counts.as_row()))
     except BaseException:
-        tally.give_back(taken)
+        request_counters.give_back(taken)
         raise
 
 
@@ -48,11 +48,11 @@ class RecentRequests:
     """Counters of all processes for the last minutes, by kind of request."""
 
     seconds: float  # that they cover
-    kinds: dict[str, Counts]
+    kinds: dict[str, RequestCounts]
 
     @property
-    def all(self) -> Counts:
-        total = Counts()
+    def all(self) -> RequestCounts:
+        total = RequestCounts()
         for counts in self.kinds.values():
             total.add(counts)
         return total
@@ -64,14 +64,14 @@ class RecentRequests:
 
 def read_recent(connection: Connection) -> RecentRequests:
     """Return the counters of the last WINDOW_MINUTES, including the current minute."""
-    by_kind = {INGEST: Counts(), OTHER: Counts()}
+    by_kind = {INGEST: RequestCounts(), OTHER: RequestCounts()}
     for kind, *counts in connection.execute(_RECENT, (WINDOW_MINUTES,)):
-        by_kind[kind].add(Counts(*counts))
+        by_kind[kind].add(RequestCounts(*counts))
     [seconds] = connection.execute(_ELAPSED, (WINDOW_MINUTES - 1,)).fetchone() or (0.0,)
     return RecentRequests(seconds, by_kind)
 
 
-def format_counts(counts: Counts) -> dict[str, float | int | None]:
+def format_counts(counts: RequestCounts) -> dict[str, float | int | None]:
     """Return requests, latencies (ms) and error rate of one kind of request, as the API shows them."""
     p95 = percentile(counts.latencies, 0.95)
     return {

@@ -171,11 +171,11 @@ def test_e6_us2_ac2_service_statistics_count_devices_metrics_and_points(sent_poi
 
 
 def test_e6_us2_ac3_service_statistics_have_measured_rate_latency_and_errors(admin: ApiClient) -> None:
-    request_stats.tally.reset()
+    request_stats.request_counters.reset()
     for number in range(10):
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{number}") for number in range(30)]})
         admin.get(f"devices/device_001/metrics/m{number}/latest")
-    request_stats.tally.answered(request_stats.OTHER, 503, 0.5)  # what no request here can be made to cause
+    request_stats.request_counters.answered(request_stats.OTHER, 503, 0.5)  # what no request here can be made to cause
     request_history.store_counters()
     found = admin.get("stats").json
     assert 300 / 300 <= found["points_per_second"] <= 300 / 239
@@ -224,7 +224,7 @@ def test_points_count_in_the_hour_of_their_timestamp(site: None) -> None:
 
 
 def test_rejected_points_count_as_rejected_and_not_as_stored(admin: ApiClient) -> None:
-    request_stats.tally.reset()
+    request_stats.request_counters.reset()
     admin.post("devices/device_001/telemetry/batch", {"data_points": [point(), point(seconds_ago=-900)]})
     assert admin.post("devices/device_001/telemetry", point(seconds_ago=-900)).status == 422
     request_history.store_counters()

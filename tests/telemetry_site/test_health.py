@@ -331,8 +331,8 @@ async def failing(scope: Any, receive: Any, send: Any) -> None:
 async def test_requests_are_counted_by_kind_with_failures_and_until_their_answer_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tally = request_stats.Tally()  # of its own: what the site has counted, it writes
-    monkeypatch.setattr(request_log, "tally", tally)
+    request_counters = request_stats.Tally()  # of its own: what the site has counted, it writes
+    monkeypatch.setattr(request_log, "request_counters", request_counters)
     await asyncio.gather(
         *(asked(answering(200), path, "POST") for path in ("/api/v1/bulk", "/api/v1/devices/a/b/telemetry/batch/")),
         asked(answering(503), "/api/v1/devices/a/telemetry", "POST"),
@@ -341,7 +341,7 @@ async def test_requests_are_counted_by_kind_with_failures_and_until_their_answer
         *(asked(answering(200), path) for path in request_log.UNCOUNTED),
     )
     await asked(failing, "/")
-    taken = tally.take()
+    taken = request_counters.take()
     ingest, other = taken[request_stats.INGEST], taken[request_stats.OTHER]
     assert (ingest.requests, ingest.failures, other.requests, other.failures) == (3, 1, 3, 1)
     assert sum(ingest.latencies) == 3 and sum(other.latencies) == 3
@@ -371,12 +371,12 @@ def rows() -> list[tuple[Any, ...]]:
 
 
 def test_request_statistics_of_several_processes_share_one_row_per_minute(site: None) -> None:
-    request_stats.tally.reset()
+    request_stats.request_counters.reset()
     for _ in range(3):
-        request_stats.tally.answered(request_stats.INGEST, 200, 0.002)
-        request_stats.tally.answered(request_stats.INGEST, 500, 0.2)
-        request_stats.tally.stored(7)
-        request_stats.tally.rejected(1)
+        request_stats.request_counters.answered(request_stats.INGEST, 200, 0.002)
+        request_stats.request_counters.answered(request_stats.INGEST, 500, 0.2)
+        request_stats.request_counters.stored(7)
+        request_stats.request_counters.rejected(1)
         request_history.store_counters()
     found = rows()
     if len(found) == 1:  # else a minute began in between
@@ -395,7 +395,7 @@ def test_request_statistics_of_several_processes_share_one_row_per_minute(site: 
 
 
 def test_without_requests_no_statistics_row_is_written(site: None) -> None:
-    request_stats.tally.reset()
+    request_stats.request_counters.reset()
     request_history.store_counters()
     assert rows() == []
 
@@ -404,14 +404,14 @@ def test_without_requests_no_statistics_row_is_written(site: None) -> None:
 def test_request_statistics_are_written_once_the_database_is_back(
     no_database: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    request_stats.tally.reset()
-    request_stats.tally.stored(5)
+    request_stats.request_counters.reset()
+    request_stats.request_counters.stored(5)
     with pytest.raises(StorageUnavailable):
         request_history.store_counters()
     lifespan.write_request_stats()
     assert "cannot be written" in caplog.text
     connections.connection_parameters = WITH_DATABASE
-    request_stats.tally.stored(2)
+    request_stats.request_counters.stored(2)
 
     def written() -> bool:  # the web process may have the first ones in hand right now, and gives them back
         request_history.store_counters()
