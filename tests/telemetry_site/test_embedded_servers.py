@@ -155,7 +155,7 @@ def test_socket_folder_of_another_user_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     data_folder.run_dir.symlink_to(tmp_path / "elsewhere")
     try:
-        with pytest.raises(InvalidSetting, match="somebody else's"):
+        with pytest.raises(InvalidSetting, match="belongs to another user"):
             EmbeddedServers(data_folder.path).start()
     finally:
         data_folder.run_dir.unlink()
