@@ -41,7 +41,7 @@ class ConditionForm(PageForm):
     )
     condition = TextFormField(label="Comparison", widget=select("Comparison", rule_choices.COMPARISONS))
     threshold_value = ThresholdFormField(
-        label="Threshold", widget=text_input("input limit", placeholder="threshold", **{"aria-label": "Threshold"})
+        label="Threshold", widget=text_input("input limit", placeholder="value", **{"aria-label": "Threshold"})
     )
     horizon = DurationFormField("Forecast horizon")
     evaluation_window = DurationFormField("Evaluation window", placeholder="same")

@@ -74,7 +74,7 @@ class RuleEditForm(PageForm):
     )
     condition = TextFormField(label="Comparison", widget=select("Comparison", rule_choices.COMPARISONS))
     threshold_value = ThresholdFormField(
-        label="Threshold", widget=_labelled("Threshold", "input limit", placeholder="threshold")
+        label="Threshold", widget=_labelled("Threshold", "input limit", placeholder="value")
     )
     horizon = DurationFormField("Forecast horizon")
     expected_interval = DurationFormField("Expected interval", placeholder="auto")
