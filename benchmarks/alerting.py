@@ -118,7 +118,7 @@ def throughput(site: Site) -> None:
     import numpy as np
 
     from metrics.storage.connection import connect
-    from metrics.storage.write.writer import IncomingPoints, JournalEntry, stop_writer, writer
+    from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, stop_writer, writer
 
     ticks = 300
     with connect() as connection:

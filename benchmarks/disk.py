@@ -25,7 +25,7 @@ from benchmarks.workload import KINDS
 from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import Ints, Kind
 from metrics.storage.merge import schedule
-from metrics.storage.write.writer import IncomingPoints, JournalEntry, stop_writer, writer
+from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, stop_writer, writer
 from telemetry_site.embedded.servers import EmbeddedServers
 
 DAY = 86_400  # seconds

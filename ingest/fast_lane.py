@@ -21,7 +21,7 @@ from ingest.pipeline import NOT_ALLOWED, accept_async
 from ingest.small_batches import store_small_batch
 from ingest.wire.batch import RequestRejected
 from metrics.api.latest_response import MAX_LOOKBACK, incomplete, latest_shape, nothing_found
-from metrics.errors import EXPECTED_ERRORS, ErrorResponse, error_response
+from metrics.error_responses import EXPECTED_ERRORS, ErrorResponse, error_response
 from metrics.query import latest
 from rest import ip_rate_limit
 from rest.caller import WRITERS, Caller

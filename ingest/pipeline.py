@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ingest.rejected.inbox import rejected_inbox
 from ingest.value_types import encode_value
 from ingest.wire.batch import Batch, Group, Rejection, RejectionCause, RejectionReason, RequestRejected
-from ingest.wire.limits import find_outside_limits, find_violation
+from ingest.wire.point_bounds import find_outside_limits, find_violation
 from ingest.wire.validate import InvalidPoint, check_name
 from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Kind
@@ -24,7 +24,7 @@ from metrics.storage.series_registry import (
     current_registry,
     refresh_registry,
 )
-from metrics.storage.write.writer import AnsweredBatch, IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import AnsweredBatch, IncomingPoints, JournalEntry, writer
 from rest.caller import Caller
 from rest.request_stats import request_counters
 

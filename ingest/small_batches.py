@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from ingest.pipeline import Receipt
 from ingest.wire.batch import Group
-from ingest.wire.limits import all_within_limits
+from ingest.wire.point_bounds import all_within_limits
 from ingest.wire.telemetry_json import FAST_PATH_ERRORS, NumericPoint
 from ingest.wire.times import parse_time
 from ingest.wire.validate import MAX_INTEGER
 from metrics.storage.series_registry import cached_registry
-from metrics.storage.write.writer import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
 from rest.caller import Caller
 
 MAX_SMALL_BODY = 4096  # bytes of a body: about forty points

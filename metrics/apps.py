@@ -17,12 +17,12 @@ class MetricsConfig(AppConfig):
         from metrics.devices.group_membership import invalidate_caches
         from metrics.models import Device
         from metrics.storage import connection
-        from metrics.storage.write import writer
+        from metrics.storage.write import group_commit
         from rest.request_context import CountingCursor
         from rest.request_stats import request_counters
 
         connection.cursor_factory = CountingCursor
-        writer.commit_listeners.add(request_counters.stored)
+        group_commit.commit_listeners.add(request_counters.stored)
 
         post_migrate.connect(create_initial_rows, sender=self)
         m2m_changed.connect(invalidate_caches, sender=Device.groups.through)

@@ -16,7 +16,7 @@ from metrics.storage.errors import StorageError
 from metrics.storage.format.codec import Columns, Kind
 from metrics.storage.read import block_cache
 from metrics.storage.series_registry import cached_registry
-from metrics.storage.write.writer import writer
+from metrics.storage.write.group_commit import writer
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ TelemetryError
 ├── RateLimited      429  the caller sent more than it may; retry after `retry_after` seconds
 └── Overloaded       503  the queue for this work is full; retry
 
-`metrics.errors` maps these and the errors of the storage engine to responses.
+`metrics.error_responses` maps these and the errors of the storage engine to responses.
 """
 
 import math

@@ -11,7 +11,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from metrics.errors import EXPECTED_ERRORS, error_response
+from metrics.error_responses import EXPECTED_ERRORS, error_response
 from rest.problem import SERVER_ERROR, problem
 
 log = logging.getLogger(__name__)

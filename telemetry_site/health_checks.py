@@ -15,7 +15,7 @@ from metrics.statistics import request_history
 from metrics.storage.connection import monitoring_connection
 from metrics.storage.errors import StorageUnavailable
 from metrics.storage.read.merge_backlog import UnmergedBacklog, read_unmerged_backlog, seconds_since_heartbeat
-from metrics.storage.write.writer import MAX_QUEUED_POINTS, running_writer
+from metrics.storage.write.group_commit import MAX_QUEUED_POINTS, running_writer
 from telemetry_site.middleware.websocket_count import WebSocketCount
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"  # in ascending severity

@@ -13,7 +13,7 @@ from metrics.statistics import request_history
 from metrics.storage import series_registry
 from metrics.storage.connection import close_pools
 from metrics.storage.errors import StorageError, StorageUnavailable
-from metrics.storage.write.writer import stop_writer
+from metrics.storage.write.group_commit import stop_writer
 from rest import rate_limit
 from telemetry_site import process_caches
 

@@ -18,7 +18,7 @@ from metrics.query import last_seen
 from metrics.storage import series_registry
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.read import block_cache, point_totals
-from metrics.storage.write import writer
+from metrics.storage.write import group_commit
 from rest import ip_rate_limit, rate_limit, request_stats
 from telemetry_site import health_checks
 
@@ -35,7 +35,7 @@ CACHES = (
     ProcessCache("rest.rate_limit.buckets", rate_limit.buckets.reset),
     ProcessCache("rest.ip_rate_limit._proven", ip_rate_limit.clear_proven_credentials),
     ProcessCache("metrics.storage.series_registry._registry", series_registry.reset_registry),
-    ProcessCache("metrics.storage.write.writer._writer", writer.reset_writer),
+    ProcessCache("metrics.storage.write.group_commit._writer", group_commit.reset_writer),
     ProcessCache("metrics.storage.read.block_cache.decoded_blocks", block_cache.clear_block_cache),
     ProcessCache("metrics.storage.merge.damaged_blocks._logged", damaged_blocks.reset_logged_damage),
     ProcessCache("metrics.storage.read.point_totals.series_devices", point_totals.series_devices.forget),

@@ -8,7 +8,7 @@ from rest_framework.views import APIView
 
 from ingest.json_endpoints import MAX_BODY_SIZE
 from ingest.wire.compression import CODINGS
-from ingest.wire.limits import MAX_CLOCK_AHEAD
+from ingest.wire.point_bounds import MAX_CLOCK_AHEAD
 from ingest.wire.telemetry_json import MAX_BATCH_POINTS, MAX_BULK_POINTS
 from metrics.api.parameters import MAX_NAMES
 from metrics.export.formats import FORMATS

@@ -26,7 +26,7 @@ from metrics.apps import create_initial_rows
 from metrics.models import Device, DeviceGroup
 from metrics.storage import series_registry
 from metrics.storage.connection import close_pools
-from metrics.storage.write.writer import stop_writer
+from metrics.storage.write.group_commit import stop_writer
 from rest import rate_limit
 from rest.caller import OPERATORS, Scope
 from telemetry_site import process_caches

@@ -19,7 +19,7 @@ from alerts.history.replay import plan_replay, replay
 from alerts.models import Alert, Mode, NoiseScore, Rule
 from alerts.rules.lifecycle import spec_of
 from alerts.rules.scope import RuleScope
-from metrics.errors import EXPECTED_ERRORS
+from metrics.error_responses import EXPECTED_ERRORS
 from rest.caller import Caller
 
 SCORE_DAYS = 30

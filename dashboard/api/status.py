@@ -22,7 +22,7 @@ from metrics.models import Device, Head, MetricDefinition, Series
 from metrics.query.last_seen import cached_last_seen
 from metrics.statistics import request_history
 from metrics.storage.connection import read_connection
-from metrics.storage.write.writer import MAX_QUEUED_POINTS, running_writer
+from metrics.storage.write.group_commit import MAX_QUEUED_POINTS, running_writer
 from rest.caller import Caller
 from rest.openapi import Tag, operation
 from rest.permissions import caller

@@ -19,7 +19,7 @@ from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_o
 from dashboard.delivery_rows import NotificationRow
 from dashboard.number_format import kind_of, reading
 from dashboard.views.devices import RANGES
-from metrics.errors import EXPECTED_ERRORS
+from metrics.error_responses import EXPECTED_ERRORS
 from rest.caller import OPERATORS, Caller, Scope, caller_of
 
 MAX_EVENTS = 200

@@ -19,7 +19,7 @@ from ingest.models import Rejected
 from ingest.rejected.listing import replayable_ids, with_kept_counts
 from ingest.rejected.replay import replay
 from ingest.rejected.retention import delete_rows
-from metrics.errors import EXPECTED_ERRORS
+from metrics.error_responses import EXPECTED_ERRORS
 from metrics.storage.connection import read_connection
 from rest.caller import caller_of
 

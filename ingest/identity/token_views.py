@@ -14,8 +14,8 @@ from rest_framework.views import APIView
 
 from ingest.authentication import CHALLENGE
 from ingest.identity import keys, tokens, users
+from ingest.identity.openapi import describe_refresh, describe_revoke, describe_token
 from ingest.identity.serializers import RefreshTokenSerializer, SignInSerializer, TokensSerializer
-from ingest.identity.token_operations import describe_refresh, describe_revoke, describe_token
 
 NO_STORE = {"Cache-Control": "no-store"}
 

@@ -21,7 +21,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from metrics.audit.record import record
-from metrics.errors import EXPECTED_ERRORS
+from metrics.error_responses import EXPECTED_ERRORS
 from metrics.export import job_files
 from metrics.export.formats import FORMATS
 from metrics.export.read_pieces import START, ExportPosition, PieceReader

@@ -1,4 +1,4 @@
-"""Errors of the storage engine. They know nothing of HTTP; `metrics.errors` maps them to responses.
+"""Errors of the storage engine. They know nothing of HTTP; `metrics.error_responses` maps them to responses.
 
 StorageError
 ├── StorageUnavailable  PostgreSQL cannot be reached or does not answer in time

@@ -20,7 +20,7 @@ from metrics.audit.verify_chain import verify_audit
 from metrics.devices import group_membership
 from metrics.models import AuditEntry, Device, DeviceGroup, MetricDefinition
 from metrics.storage.connection import connect
-from metrics.storage.write.writer import stop_writer
+from metrics.storage.write.group_commit import stop_writer
 from rest.caller import Caller
 from tests.conftest import ApiClient
 from tests.metrics.test_definitions_api import BATTERY

@@ -19,7 +19,7 @@ from metrics.checks import DISTRIBUTED_MODELS, check_distributed_tables
 from metrics.storage import shards as sharding
 from metrics.storage.connection import connect
 from metrics.storage.merge import schedule
-from metrics.storage.write.writer import AnsweredBatch, IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import AnsweredBatch, IncomingPoints, JournalEntry, writer
 from telemetry_site.env import InvalidSetting
 from tests.conftest import point
 from tests.metrics.test_storage import TODAY, shards, store_points

@@ -19,7 +19,7 @@ from metrics.storage import connection as connections
 from metrics.storage.connection import close_pools, connect
 from metrics.storage.errors import StorageUnavailable
 from metrics.storage.merge import schedule
-from metrics.storage.write.writer import MAX_QUEUED_POINTS, writer
+from metrics.storage.write.group_commit import MAX_QUEUED_POINTS, writer
 from rest import request_log, request_stats
 from telemetry_site import health_checks, lifespan
 from telemetry_site.health_checks import MAX_HEARTBEAT_AGE, MAX_MERGE_DELAY
@@ -256,7 +256,7 @@ def test_lost_database_connection_degrades_ingestion_until_it_reconnects(
             raise psycopg.OperationalError("nobody answers")
         return found(**more)
 
-    monkeypatch.setattr("metrics.storage.write.writer.connect", away)
+    monkeypatch.setattr("metrics.storage.write.group_commit.connect", away)
     own = writer()._connection
     assert own is not None
     with connect() as connection:

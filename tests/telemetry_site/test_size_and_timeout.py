@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 
 from metrics.models import MetricDefinition
-from metrics.storage.write import writer
+from metrics.storage.write import group_commit
 from rest.parsers import BODY_LIMIT as JSON_LIMIT
 from telemetry_site.middleware import size_and_timeout
 from telemetry_site.middleware.size_and_timeout import MAX_BODY_SIZE, SizeAndTimeoutLimits
@@ -158,7 +158,7 @@ def test_full_write_queue_is_503_with_retry_after(
 ):
     sender = admin if way == "fast lane" else administrator
     assert sender.post(f"devices/d/{path}", body).status == 200
-    monkeypatch.setattr(writer, "MAX_QUEUED_POINTS", 0)
+    monkeypatch.setattr(group_commit, "MAX_QUEUED_POINTS", 0)
     for address in (f"devices/d/{path}", "bulk"):
         answer = sender.post(address, {"d": [point()]} if address == "bulk" else body)
         assert answer.status == 503 and answer.headers["Retry-After"] == "1"

@@ -16,10 +16,10 @@ from ingest.recordings.csv_source import UnreadableRecording
 from ingest.recordings.load import DEFAULT_BATCH_SIZE, LoadOptions, LoadResult, RecordingLoad
 from ingest.recordings.local_time import find_zone
 from ingest.wire.validate import InvalidPoint, check_name
-from metrics.errors import EXPECTED_ERRORS
+from metrics.error_responses import EXPECTED_ERRORS
 from metrics.models import Device
 from metrics.storage.connection import connection_parameters
-from metrics.storage.write.writer import MAX_COMMIT_POINTS
+from metrics.storage.write.group_commit import MAX_COMMIT_POINTS
 
 BAR_WIDTH = 30
 LINE_INTERVAL = 10.0  # seconds between lines of progress without a terminal

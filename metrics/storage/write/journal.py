@@ -47,7 +47,7 @@ class JournalLine(NamedTuple):
 
     seq: int
     at: int  # µs since 1970, UTC
-    entries: bytes  # JSON: a list of metrics.storage.write.writer.Entry
+    entries: bytes  # JSON: a list of metrics.storage.write.group_commit.Entry
     payload_digest: bytes
 
     @property
