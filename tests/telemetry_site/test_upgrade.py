@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import logging
+import logging.handlers
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,13 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import Client
 
+from alerts.evaluation.evaluator import Evaluator
+from alerts.models import Alert
+from metrics.storage.connection import dedicated_connection
 from tests.forked_process import Database, run_forked
+from tests.telemetry_site.site_process import wait_until
+
+pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).parents[1] / "data" / "upgrade"
 PREFIX = "/api/v1/telemetry/"
@@ -49,6 +57,21 @@ def migrate_and_read() -> list[tuple[int, Any]]:
     return [(response.status_code, response.json()) for response in responses]
 
 
+def migrate_and_evaluate() -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Migrate and evaluate the rules until the no-data rule has fired: open alerts, and logged warnings."""
+    call_command("migrate", verbosity=0)
+    warnings = logging.handlers.BufferingHandler(capacity=1000)
+    warnings.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(warnings)
+    open_alerts = Alert.objects.exclude(status="resolved").order_by("rule_name", "device_name")
+    with dedicated_connection() as connection:
+        evaluator = Evaluator(connection)
+        wait_until(lambda: evaluator.step() or open_alerts.filter(rule_name="Silent pump").exists(), 30, "no data")
+        evaluator.step()
+    rows = open_alerts.values_list("rule_name", "device_name", "status")
+    return list(rows), [record.getMessage() for record in warnings.buffer]
+
+
 def stable(body: Any) -> Any:
     """A response without the values that change by themselves."""
     if isinstance(body, list):
@@ -69,3 +92,14 @@ def test_database_of_an_earlier_version_reads_the_same_after_migration(old_datab
             newest = before["entries"][0]["number"]
             after["entries"] = [entry for entry in after["entries"] if entry["number"] <= newest]
         assert after == before, earlier["path"]
+
+
+def test_rules_of_an_earlier_version_are_evaluated_after_migration(old_database: Database) -> None:
+    open_alerts, warnings = run_forked(old_database, migrate_and_evaluate)
+
+    assert open_alerts == [
+        ("Door open", "pump-1", "acknowledged"),
+        ("Door open", "pump-2", "active"),
+        ("Silent pump", "pump-2", "active"),
+    ]
+    assert warnings == []
