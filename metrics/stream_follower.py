@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metrics.query import latest
+from metrics.query.result import to_json_value
 from metrics.storage.connection import read_connection
 from metrics.storage.errors import StorageError
 from metrics.storage.format.codec import Columns, Kind
@@ -130,7 +131,7 @@ class StreamFollower:
             device_id, metric, kind = self._names[number]
             entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
             unit = latest.read_context(entry)[0] or cached_registry().unit(metric)
-            yield device_id, metric, part.times[at] / 1000, latest.to_json_value(part.values[at], kind), unit
+            yield device_id, metric, part.times[at] / 1000, to_json_value(part.values[at], kind), unit
 
     def _load_names(self, numbers: list[int]) -> None:
         if not numbers:

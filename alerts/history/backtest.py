@@ -14,7 +14,7 @@ from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE
 from alerts.history.replay import ReplayedSeries, plan_replay, replay
 from alerts.rules.scope import RuleScope, RuleSeries
 from metrics.query.accumulators import Ints
-from metrics.query.downsample import RawPoints, downsample
+from metrics.query.raw_points import RawPoints, downsample
 from metrics.storage.units import to_datetime
 
 MAX_FIRINGS = 1_000  # listed, the newest
@@ -115,7 +115,7 @@ def backtest(spec: RuleSpec, scope: RuleScope, start: datetime, end: datetime) -
     for replayed in replay(plan):
         series, signal, _ = replayed
         transitions = _find_transitions(spec, signal)
-        result.subjects.append(_summarize(spec, replayed, transitions, plan.query.end_us))
+        result.subjects.append(_summarize(spec, replayed, transitions, plan.end))
         result.firings += _list_firings(spec, series, signal, transitions)
         result.firings = sorted(result.firings, key=lambda firing: firing.start, reverse=True)[:MAX_FIRINGS]
         if len(transitions) > most_transitions and len(signal):

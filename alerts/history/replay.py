@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +19,12 @@ from alerts.evaluation.anomaly_results import AnomalySignal, detect_together
 from alerts.evaluation.rule_series_state import EMPTY_SIGNAL
 from alerts.rules.scope import RuleScope, RuleSeries, find_rule_series
 from metrics.query.accumulators import Ints
-from metrics.query.plan import PlanPiece, find_expired_points, limit_points, open_read
+from metrics.query.plan import ReadRequest, find_expired_points, open_read, read_matching_points
 from metrics.query.query import Query
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Values
 from metrics.storage.read.plan import ReadPlan
-from metrics.storage.read.scan import read_points
+from metrics.storage.read.rollups import PlanPiece
 from rest.errors import InvalidField
 
 MAX_REPLAY_POINTS = 5_000_000
@@ -36,15 +36,16 @@ Points = tuple[Ints, Values]
 
 @dataclass(slots=True)
 class ReplayPlan:
-    """A replay from `start` (µs) on.
+    """A replay from `start` to before `end` (µs).
 
-    query    also reads the earlier points that windows and the detector need
-    missing  points that cannot be read, with the reason
+    read_from  µs; windows and the detector need earlier points
+    missing    points that cannot be read, with the reason
     """
 
     spec: RuleSpec
     start: int
-    query: Query
+    end: int
+    read_from: int
     series: list[RuleSeries]
     missing: list[str] = field(default_factory=list)
 
@@ -60,13 +61,12 @@ class ReplayedSeries(NamedTuple):
 def plan_replay(spec: RuleSpec, scope: RuleScope, start: datetime, end: datetime) -> ReplayPlan:
     """Return what a rule would evaluate from start until before end. Raises InvalidField."""
     metrics = tuple(sorted(spec.metrics or {spec.metric}))
-    query = Query(metrics, start, end)
-    query.validate()
+    query = Query(metrics, start, end).validate()
     has_anomaly = any(condition.kind == "anomaly" for condition in spec.conditions)
-    lookback = timedelta(microseconds=max(spec.lookback, TRAINING_PERIOD if has_anomaly else 0))
-    with_lookback = Query(metrics, start - lookback, end)
+    read_from = query.start - max(spec.lookback, TRAINING_PERIOD if has_anomaly else 0)
     series, targets = find_rule_series(spec, scope)
-    return ReplayPlan(spec, query.start_us, with_lookback, series, find_expired_points(with_lookback, targets, None))
+    expired = find_expired_points(targets, None, read_from, query.end)
+    return ReplayPlan(spec, query.start, query.end, read_from, series, expired)
 
 
 def replay(plan: ReplayPlan) -> Iterator[ReplayedSeries]:
@@ -80,9 +80,10 @@ def replay(plan: ReplayPlan) -> Iterator[ReplayedSeries]:
         return
     anomaly_points = 0
     pieces = [PlanPiece(_series_ids(batch)) for batch in batches]
-    with open_read(plan.query, pieces, MAX_REPLAY_POINTS) as (connection, read_plans):
+    request = ReadRequest(pieces, plan.read_from, plan.end, MAX_REPLAY_POINTS)
+    with open_read(request) as (connection, read_plans):
         for batch, read_plan in zip(batches, read_plans, strict=True):
-            points = _read(plan.query, connection, read_plan)
+            points = _read(connection, read_plan, request)
             training = _select_anomaly_points(plan, batch, points)
             anomaly_points += sum(len(times) for times, _ in training.values())
             if anomaly_points > MAX_ANOMALY_POINTS:
@@ -103,10 +104,10 @@ def _series_ids(batch: Sequence[RuleSeries]) -> Ints:
     return np.unique([number for series in batch for number in series.ids if number is not None])
 
 
-def _read(query: Query, connection: Connection, read_plan: ReadPlan) -> dict[int, Points]:
+def _read(connection: Connection, read_plan: ReadPlan, request: ReadRequest) -> dict[int, Points]:
     """Return the points of each series, times ascending."""
     parts: dict[int, list[Points]] = {}
-    for columns in limit_points(query, read_points(connection, read_plan, whole=True), MAX_REPLAY_POINTS):
+    for columns in read_matching_points(connection, read_plan, request, whole=True):
         for position, number in enumerate(columns.ids.tolist()):
             low, high = int(columns.offsets[position]), int(columns.offsets[position + 1])
             parts.setdefault(number, []).append((columns.times[low:high], columns.values[low:high]))
@@ -150,7 +151,7 @@ def _evaluate(
     plan: ReplayPlan, series: RuleSeries, points: dict[int, Points], anomalies: dict[int, AnomalySignal]
 ) -> Signal:
     """Return the signal of a rule series, with the timeouts that the clock adds."""
-    spec, until = plan.spec, plan.query.end_us
+    spec, until = plan.spec, plan.end
     if spec.kind == "absence":
         stored_times = [points[number][0] for number in series.ids if number in points]
         times = np.unique(np.concatenate([np.empty(0, np.int64), *stored_times]))

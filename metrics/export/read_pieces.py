@@ -14,17 +14,17 @@ from itertools import groupby
 import numpy as np
 
 from metrics.export.rows import ExportSeries
-from metrics.query.accumulators import parse_percentile
-from metrics.query.aggregate import plan_aggregation, read_aggregates, shape_groups
-from metrics.query.downsample import combine_series
-from metrics.query.plan import PlanPiece, check_limits
-from metrics.query.query import Query
-from metrics.query.result import ResolvedSeries, ResultSeries, apply_filters
+from metrics.query.aggregate import accumulate, plan_aggregation, shape_groups
+from metrics.query.plan import check_limits
+from metrics.query.query import Buckets, Query, ValidQuery
+from metrics.query.raw_points import combine_series
+from metrics.query.result import ResolvedSeries, ResultSeries
 from metrics.storage import series_registry
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Kind, concatenate
 from metrics.storage.format.contexts import write_context
 from metrics.storage.read.plan import ReadPlan, plan_read, snapshot
+from metrics.storage.read.rollups import PlanPiece
 from metrics.storage.read.scan import read_points
 from metrics.storage.units import SECOND
 
@@ -73,7 +73,7 @@ class PieceReader:
 
     def __init__(self, query: Query, series: list[ResolvedSeries], start: ExportPosition = START) -> None:
         series_registry.current_registry()  # loads the units of metric definitions
-        self._query, self._position, self._series_count = query, start, len(series)
+        self._query, self._position, self._series_count = query.validate(), start, len(series)
         self._sets = list(_series_sets(query, series))
         self._snapshot = ExitStack()
         self._opened = 0.0
@@ -100,10 +100,10 @@ class PieceReader:
     def _read(self, connection: Connection, sets: list[_SeriesSet]) -> Iterator[ExportPiece]:
         done = 1 - len(sets) / len(self._sets)
         reader = _SnapshotReader(connection, self._query, sets, self._series_count, done)
-        if self._query.aggregation is not None:
-            return reader.read_aggregated()
+        if self._query.buckets is not None:
+            return reader.read_aggregated(self._query.buckets)
         start = self._position[2] if sets[0].position == self._position[:2] else 0
-        return reader.read_raw(max(start, self._query.start_us))
+        return reader.read_raw(max(start, self._query.start))
 
 
 def _series_sets(query: Query, series: list[ResolvedSeries]) -> Iterator[_SeriesSet]:
@@ -123,7 +123,7 @@ class _SnapshotReader:
     """Reads sets of series in one snapshot; `done` is the share of the export that was read before."""
 
     def __init__(
-        self, connection: Connection, query: Query, sets: list[_SeriesSet], series_count: int, done: float
+        self, connection: Connection, query: ValidQuery, sets: list[_SeriesSet], series_count: int, done: float
     ) -> None:
         self.connection, self.query = connection, query
         self.sets, self.series_count, self.done = sets, series_count, done
@@ -133,8 +133,8 @@ class _SnapshotReader:
 
     def read_raw(self, start: int) -> Iterator[ExportPiece]:
         """Yield raw points. A piece that is at most half full doubles the number of series, or the span of time."""
-        first, width, query_end = 0, 1, self.query.end_us
-        whole = span = query_end - self.query.start_us
+        first, width, query_end = 0, 1, self.query.end
+        whole = span = query_end - self.query.start
         while first < len(self.sets):
             sets = self.sets[first : first + width]
             end = query_end if len(sets) > 1 else min(start + span, query_end)
@@ -150,36 +150,35 @@ class _SnapshotReader:
             series = self._read_series(storage_plan, sets)
             has_room = expected * 2 <= max_points
             if end < query_end:
-                partial, start = (end - self.query.start_us) / whole, end
+                partial, start = (end - self.query.start) / whole, end
                 next_position = (*sets[0].position, end)
             else:
-                first, start, partial = first + len(sets), self.query.start_us, 0.0
+                first, start, partial = first + len(sets), self.query.start, 0.0
                 next_position = (*self._next_set_position(first, sets), start)
                 width = width * 2 if has_room and span >= whole else width
             span = min(span * 2, whole) if has_room else span
             yield ExportPiece(series, next_position, self._progress(first + partial), storage_plan.damaged)
 
-    def read_aggregated(self) -> Iterator[ExportPiece]:
+    def read_aggregated(self, buckets: Buckets) -> Iterator[ExportPiece]:
         """Yield aggregated values."""
-        buckets = len(self.query.edges()) - 1
-        holds_values = parse_percentile(self.query.aggregation or "") is not None
-        first, max_width = 0, max(1, MAX_AGGREGATES // buckets)
+        holds_values = buckets.aggregation.accumulator.holds_values
+        first, max_width = 0, max(1, MAX_AGGREGATES // (len(buckets.edges) - 1))
         width = 1 if holds_values else max_width
         while first < len(self.sets):
             sets = self.sets[first : first + width]
-            aggregation = plan_aggregation(self.query, [row for one_set in sets for row in one_set.series])
-            plans = [self._plan(piece, self.query.start_us, self.query.end_us) for piece in aggregation.pieces]
+            aggregation = plan_aggregation(self.query, buckets, [row for one_set in sets for row in one_set.series])
+            plans = [self._plan(piece, self.query.start, self.query.end) for piece in aggregation.request.pieces]
             expected = sum(map(self._expected_points, plans)) if holds_values else 0
             if expected > MAX_HELD_POINTS and len(sets) > 1:
                 width = len(sets) // 2
                 continue
-            check_limits(self.query, plans, aggregation.max_points)
-            aggregates = read_aggregates(self.connection, aggregation, plans)
-            series = [_from_result(self.query, group) for group in shape_groups(aggregation, aggregates)]
+            check_limits(aggregation.request, plans)
+            aggregates = accumulate(self.connection, aggregation, plans)
+            series = [_from_result(buckets.group_tag, group) for group in shape_groups(aggregation, aggregates)]
             first += len(sets)
             if expected * 2 <= MAX_HELD_POINTS:
                 width = min(width * 2, max_width)
-            next_position = (*self._next_set_position(first, sets), self.query.start_us)
+            next_position = (*self._next_set_position(first, sets), self.query.start)
             damaged = [name for storage_plan in plans for name in storage_plan.damaged]
             yield ExportPiece(series, next_position, self._progress(first), damaged)
 
@@ -201,7 +200,7 @@ class _SnapshotReader:
     def _read_series(self, storage_plan: ReadPlan, sets: list[_SeriesSet]) -> list[ExportSeries]:
         parts: dict[int, list[Columns]] = {}
         for piece in read_points(self.connection, storage_plan, whole=True):
-            matching = apply_filters(piece, self.query)
+            matching = piece if self.query.filters is None else self.query.filters.select(piece)
             if matching is not None:
                 for position, series_id in enumerate(matching.ids.tolist()):
                     parts.setdefault(series_id, []).append(matching.slice_series(position, position + 1))
@@ -228,9 +227,9 @@ def _from_points(series_set: _SeriesSet, parts: dict[int, list[Columns]]) -> Exp
     return series
 
 
-def _from_result(query: Query, group: ResultSeries) -> ExportSeries:
+def _from_result(group_tag: str | None, group: ResultSeries) -> ExportSeries:
     device_id, metric_name, tag_value = group.label
-    tags = None if query.group_tag is None else {query.group_tag: tag_value}
+    tags = None if group_tag is None else {group_tag: tag_value}
     context = write_context(group.unit, tags, None)
     times = np.array(group.times, np.int64)
     return ExportSeries(device_id, metric_name, times, group.values, dictionary=(context,))

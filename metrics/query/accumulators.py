@@ -12,6 +12,7 @@ Memory grows with the number of buckets and not of points, except for percentile
 """
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class Accumulator:
     needs_order = False  # of the pieces of a series, by time
     rollup_stat: str | None = "count"  # the rollup statistic that gives the same result as the points
     accepts_rollup_ends = False  # first and last values of rollups replace expired points
+    holds_values = False  # all of them, so that memory grows with the number of points
 
     def __init__(self, buckets: int, series: int) -> None:
         self.count = np.zeros(buckets, np.int64)
@@ -235,7 +237,7 @@ class Rate(Increase):
 class Percentile(Accumulator):
     """The exact percentile, as numpy's `linear` method computes it."""
 
-    rollup_stat = None
+    rollup_stat, holds_values = None, True
 
     def __init__(self, buckets: int, series: int, percent: float) -> None:
         super().__init__(buckets, series)
@@ -320,15 +322,24 @@ def parse_percentile(aggregation: str) -> float | None:
     return percent if 0.0 <= percent <= 100.0 else None
 
 
-def accumulator_class(aggregation: str) -> type[Accumulator]:
-    """Return the class of an aggregation. Raises KeyError for an unknown name."""
-    return ACCUMULATORS[aggregation] if parse_percentile(aggregation) is None else Percentile
+class Aggregation(NamedTuple):
+    """An aggregation by name, with its accumulator; the percent of a percentile."""
+
+    name: str
+    accumulator: type[Accumulator]
+    percent: float | None = None
+
+    def create_accumulator(self, buckets: int, series: int) -> Accumulator:
+        """Return an empty accumulator."""
+        if self.percent is not None:
+            return Percentile(buckets, series, self.percent)
+        return self.accumulator(buckets, series)
 
 
-def create_accumulator(aggregation: str, buckets: int, series: int) -> Accumulator:
-    """Return an empty accumulator. Raises KeyError for an unknown name."""
-    percent = parse_percentile(aggregation)
-    return ACCUMULATORS[aggregation](buckets, series) if percent is None else Percentile(buckets, series, percent)
+def find_aggregation(name: str) -> Aggregation:
+    """Return an aggregation. Raises KeyError for an unknown name."""
+    percent = parse_percentile(name)
+    return Aggregation(name, ACCUMULATORS[name]) if percent is None else Aggregation(name, Percentile, percent)
 
 
 Fill = str | float | None  # none, null, previous, linear or a number

@@ -1,13 +1,14 @@
-"""Execute a query in stages: validate, resolve the series, plan, check the limits, read and shape the result."""
+"""Execute a query in stages, each of which returns a value: validate, resolve the series, plan, read and shape."""
 
 import time
 from dataclasses import replace
 
-from metrics.query.aggregate import aggregate
+from metrics.query.aggregate import plan_aggregation, read_aggregates, shape_page
 from metrics.query.latest import SELECT_SERIES
-from metrics.query.query import MAX_SERIES, NON_NUMERIC_AGGREGATIONS, Query
-from metrics.query.raw_points import read_raw_points
-from metrics.query.result import QueryResult, ResolvedSeries
+from metrics.query.plan import ReadReport
+from metrics.query.query import MAX_SERIES, NON_NUMERIC_AGGREGATIONS, Query, ValidQuery
+from metrics.query.raw_points import plan_raw_points, read_raw_points, shape_raw_points
+from metrics.query.result import Page, QueryResult, ResolvedSeries
 from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Kind
 from rest.errors import InvalidField
@@ -22,16 +23,27 @@ WHERE d.device_id = ANY(%(devices)s) AND (%(groups)s::text[] IS NULL OR g.name =
 def execute_query(query: Query) -> QueryResult:
     """Return the result of a query. Raises InvalidField, Overloaded or StorageUnavailable."""
     started = time.perf_counter()
-    query.validate()
+    valid = query.validate()
     series = resolve_series(query)
-    if not series:
-        result = QueryResult(query)
-    elif query.aggregation is None:
-        result = read_raw_points(query, series)
-    else:
-        result = aggregate(query, series)
+    result = QueryResult(query)
+    if series:
+        page, report = _execute_stages(valid, series)
+        result.series, result.incomplete, result.read = page.series, report.incomplete, report.counts
+        result.interval = None if valid.buckets is None else valid.buckets.interval
+        result.next_cursor = None if page.last is None else query.encode_cursor(page.last)
     result.read["milliseconds"] = round((time.perf_counter() - started) * 1000, 3)
     return result
+
+
+def _execute_stages(query: ValidQuery, series: list[ResolvedSeries]) -> tuple[Page, ReadReport]:
+    """Plan, read within the limits, and shape."""
+    if query.buckets is None:
+        raw_plan = plan_raw_points(query, series)
+        report = ReadReport(raw_plan.incomplete)
+        return shape_raw_points(raw_plan, read_raw_points(raw_plan, report)), report
+    plan = plan_aggregation(query, query.buckets, series)
+    report = ReadReport(plan.incomplete)
+    return shape_page(plan, read_aggregates(plan, report)), report
 
 
 def resolve_series(query: Query) -> list[ResolvedSeries]:

@@ -1,17 +1,16 @@
 """Newest points of series, and which metrics and devices sent points, by the names of the API."""
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from metrics.query.result import to_json_value
 from metrics.storage.connection import read_connection
-from metrics.storage.format.codec import Columns, Ints, Kind
+from metrics.storage.format.codec import Columns, Ints
 from metrics.storage.format.contexts import read_context
 from metrics.storage.read import block_cache
 from metrics.storage.read import latest as newest
@@ -50,17 +49,6 @@ class Point:
     unit: str | None
     tags: dict[str, Any]
     metadata: dict[str, Any]
-
-
-def to_json_value(value: Any, kind: Kind) -> Any:
-    """Return a stored value as JSON shows it."""
-    if kind is Kind.NUMERIC:
-        return float(value)
-    if kind is Kind.BOOLEAN:
-        return bool(value)
-    if kind is Kind.STRING:
-        return value.decode()
-    return base64.b64encode(value).decode() if kind is Kind.BINARY else msgspec.json.decode(value)
 
 
 @dataclass(frozen=True, slots=True)

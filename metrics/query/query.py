@@ -1,4 +1,4 @@
-"""A query for points: its fields, their validation, and the cursor of the next page.
+"""A query for points: its fields, their validation into plain values, and the cursor of the next page.
 
 The limits are those of one query in one process. A query over a limit is rejected before anything is read; the error
 names the field and, where a smaller query would do, its size.
@@ -11,12 +11,13 @@ import zoneinfo
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from metrics.models import LONGEST_RETENTION_DAYS
-from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, ACCUMULATORS, Fill, Ints, parse_percentile
+from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, Aggregation, Fill, Ints, find_aggregation
+from metrics.query.plan import PointFilter
 from metrics.query.time_buckets import bucket_edges, round_interval
 from metrics.storage.units import SECOND, to_microseconds
 from rest.errors import InvalidField
@@ -33,6 +34,52 @@ NON_NUMERIC_AGGREGATIONS = ("count",)  # accepted for texts and other values too
 ACCEPTED_GROUPINGS = "series, device, group, tag:<name> or all"
 
 SeriesLabel = tuple[str | None, str | None, str | None]  # device, metric, value of the tag or name of the group
+
+
+class PagePosition(NamedTuple):
+    """The last point of a page: its series and its time (µs)."""
+
+    label: SeriesLabel
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Time buckets of an aggregation, and the groups that have a value in each.
+
+    edges   µs, one more than buckets
+    device  that all points are of, if there is only one; likewise metric
+    """
+
+    aggregation: Aggregation
+    edges: Ints
+    interval: int | None  # seconds; None: the whole range is one bucket
+    fill: Fill
+    group_by: str
+    device: str | None
+    metric: str | None
+
+    @property
+    def group_tag(self) -> str | None:
+        """The tag to group by."""
+        return parse_group_tag(self.group_by)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidQuery:
+    """The values of a valid query that planning, reading and shaping use: points from `start` to before `end` (µs).
+
+    buckets  None for raw points
+    after    the last point of the previous page
+    """
+
+    start: int
+    end: int
+    filters: PointFilter | None
+    buckets: Buckets | None
+    limit: int
+    max_points: int | None
+    after: PagePosition | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,61 +110,37 @@ class Query:
     pairs: tuple[tuple[str, str], ...] | None = None
 
     @property
-    def start_us(self) -> int:
-        return to_microseconds(self.start)
-
-    @property
-    def end_us(self) -> int:
-        return to_microseconds(self.end)
-
-    @property
     def group_tag(self) -> str | None:
         """The tag to group by."""
-        return self.group_by.removeprefix("tag:") if self.group_by.startswith("tag:") else None
+        return parse_group_tag(self.group_by)
 
-    @property
-    def has_filters(self) -> bool:
-        """Whether values or tags of points decide which of them count."""
-        return bool(self.tags) or self.min_value is not None or self.max_value is not None
+    def validate(self) -> ValidQuery:
+        """Return the values of the query. Raises InvalidField if it is invalid or over a limit."""
+        if error := time_range_error(self.start, self.end):
+            raise InvalidField(*error)
+        start, end = to_microseconds(self.start), to_microseconds(self.end)
+        zone = self._zone()
+        if not 1 <= self.limit <= MAX_POINTS:
+            raise InvalidField("limit", f"must be 1 to {MAX_POINTS:,}; next_cursor leads to the next page")
+        if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
+            raise InvalidField("filters.min_value", "must not be above max_value")
+        if self.group_by not in ("series", "device", "group", "all") and not self.group_tag:
+            raise InvalidField("group_by", f"must be {ACCEPTED_GROUPINGS}")
+        if self.aggregation is None:
+            self._validate_raw()
+            buckets = None
+        else:
+            buckets = self._validate_buckets(self.aggregation, start, end, zone)
+        has_filters = bool(self.tags) or self.min_value is not None or self.max_value is not None
+        filters = PointFilter(self.tags, self.min_value, self.max_value) if has_filters else None
+        return ValidQuery(start, end, filters, buckets, self.limit, self.max_points, self._decode_cursor())
 
-    def zone(self) -> tzinfo:
-        """Return the time zone. Raises InvalidField."""
+    def _zone(self) -> tzinfo:
         if self.timezone == "UTC":
             return UTC
         if self.timezone not in _zone_names():
             raise InvalidField("timezone", f"{self.timezone!r:.60} is not an IANA time zone such as Europe/Berlin")
         return zoneinfo.ZoneInfo(self.timezone)
-
-    def interval_us(self) -> int | None:
-        """Return the length of a time bucket in µs; None if the whole range is one."""
-        if self.interval == "auto":
-            max_buckets = min(self.max_points or AUTO_BUCKETS, self.limit)
-            return round_interval(self.end_us - self.start_us, max_buckets)
-        return int(self.interval) * SECOND if self.interval is not None else None
-
-    def edges(self) -> Ints:
-        """Return the edges (µs) of the time buckets."""
-        start, end = self.start_us, self.end_us
-        return bucket_edges(start, end, self.interval_us() or end - start, self.zone())
-
-    def validate(self) -> None:
-        """Raise InvalidField if the query is invalid or over a limit."""
-        if error := time_range_error(self.start, self.end):
-            raise InvalidField(*error)
-        self.zone()
-        if not 1 <= self.limit <= MAX_POINTS:
-            raise InvalidField("limit", f"must be 1 to {MAX_POINTS:,}; next_cursor leads to the next page")
-        if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
-            raise InvalidField("filters.min_value", "must not be above max_value")
-        if self.group_tag == "" or (
-            self.group_tag is None and self.group_by not in ("series", "device", "group", "all")
-        ):
-            raise InvalidField("group_by", f"must be {ACCEPTED_GROUPINGS}")
-        if self.aggregation is None:
-            self._validate_raw()
-        else:
-            self._validate_aggregation(self.aggregation)
-        self.decode_cursor()
 
     def _validate_raw(self) -> None:
         if self.interval is not None:
@@ -127,33 +150,48 @@ class Query:
         if self.group_by != "series":
             raise InvalidField("group_by", "needs an aggregation: raw points are grouped by series")
 
-    def _validate_aggregation(self, aggregation: str) -> None:
-        if aggregation not in ACCUMULATORS and parse_percentile(aggregation) is None:
-            raise InvalidField("aggregation", f"{aggregation!r:.60} is unknown; must be {ACCEPTED_AGGREGATIONS}")
+    def _validate_buckets(self, name: str, start: int, end: int, zone: tzinfo) -> Buckets:
+        try:
+            aggregation = find_aggregation(name)
+        except KeyError:
+            detail = f"{name!r:.60} is unknown; must be {ACCEPTED_AGGREGATIONS}"
+            raise InvalidField("aggregation", detail) from None
         if isinstance(self.fill, str) and self.fill not in FILLS:
             raise InvalidField("fill", f"must be {', '.join(FILLS)} or a number")
-        interval, length = self.interval_us(), self.end_us - self.start_us
-        if interval is None:
-            return
+        interval = self._validate_interval(end - start)
+        edges = bucket_edges(start, end, interval or end - start, zone)
+        device = self.devices[0] if self.devices is not None and len(self.devices) == 1 else None
+        metric = self.metrics[0] if len(self.metrics) == 1 else None
+        seconds = None if interval is None else interval // SECOND
+        return Buckets(aggregation, edges, seconds, self.fill, self.group_by, device, metric)
+
+    def _validate_interval(self, length: int) -> int | None:
+        """Return the length of a time bucket (µs) in a range of this length (µs); None if the whole range is one."""
+        if self.interval is None:
+            return None
+        if self.interval == "auto":
+            return round_interval(length, min(self.max_points or AUTO_BUCKETS, self.limit))
+        interval = int(self.interval) * SECOND
         if interval < SECOND:
             raise InvalidField("interval", "must be 1 second or more, or auto")
         if length // interval > MAX_BUCKETS_PER_GROUP:
             shortest = -(-length // (MAX_BUCKETS_PER_GROUP * SECOND))
             detail = f"must be {shortest:,} seconds or more for this range, or auto"
             raise InvalidField("interval", f"{detail}: at most {MAX_BUCKETS_PER_GROUP:,} intervals per series")
+        return interval
 
-    def fingerprint(self) -> str:
+    def _fingerprint(self) -> str:
         """Return what a cursor is valid for: the query without limit and cursor."""
         page_independent = replace(self, cursor=None, limit=1)
         return hashlib.sha256(repr(page_independent).encode()).hexdigest()[:16]
 
-    def encode_cursor(self, label: SeriesLabel, time: int) -> str:
-        """Return the cursor of the page after this point (time in µs)."""
-        body = msgspec.json.encode([self.fingerprint(), label, time])
+    def encode_cursor(self, last: PagePosition) -> str:
+        """Return the cursor of the page after this point."""
+        body = msgspec.json.encode([self._fingerprint(), last.label, last.time])
         return base64.urlsafe_b64encode(body).decode().rstrip("=")
 
-    def decode_cursor(self) -> tuple[SeriesLabel, int] | None:
-        """Return series and time of the last point of the previous page. Raises InvalidField."""
+    def _decode_cursor(self) -> PagePosition | None:
+        """Return the last point of the previous page."""
         if self.cursor is None:
             return None
         try:
@@ -161,9 +199,14 @@ class Query:
             fingerprint, label, time = msgspec.json.decode(body, type=tuple[str, SeriesLabel, int])
         except (ValueError, binascii.Error, msgspec.MsgspecError):
             raise InvalidField("cursor", "is not a next_cursor of a response") from None
-        if fingerprint != self.fingerprint():
+        if fingerprint != self._fingerprint():
             raise InvalidField("cursor", "belongs to another query: everything but the limit must be the same")
-        return label, time
+        return PagePosition(label, time)
+
+
+def parse_group_tag(group_by: str) -> str | None:
+    """Return the tag of `tag:<name>`; None for other groups."""
+    return group_by.removeprefix("tag:") if group_by.startswith("tag:") else None
 
 
 def time_range_error(start: datetime, end: datetime) -> tuple[str, str] | None:

@@ -1,122 +1,245 @@
-"""Read raw points: series by series, page by page, optionally downsampled."""
+"""Raw points: series by series and page by page, in the stages plan, read and shape (with downsampling for charts)."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from metrics.query.downsample import RawPoints, combine_series, downsample
 from metrics.query.plan import (
-    MAX_READ_POINTS,
-    PlanPiece,
-    choose_chart_rollups,
+    BatchTooLarge,
+    PointFilter,
+    ReadReport,
+    ReadRequest,
     find_expired_points,
-    limit_points,
     open_read,
-    plan_pieces,
     point_limit,
+    read_matching_points,
 )
-from metrics.query.query import Query, SeriesLabel
-from metrics.query.result import QueryResult, ResolvedSeries, ResultSeries, apply_filters, skip_previous_pages, unit_of
+from metrics.query.query import PagePosition, SeriesLabel, ValidQuery
+from metrics.query.result import Page, ResolvedSeries, ResultSeries, skip_previous_pages, to_json_value
 from metrics.storage.connection import Connection
-from metrics.storage.format.codec import NO_CONTEXT, Columns, concatenate
-from metrics.storage.read.plan import ReadPlan, plan_read, snapshot
-from metrics.storage.read.scan import read_points, read_rollups
+from metrics.storage.format.codec import NO_CONTEXT, Columns, Ints, Kind, concatenate
+from metrics.storage.format.contexts import unit_of
+from metrics.storage.read.plan import ReadPlan
+from metrics.storage.read.rollups import NO_ROLLUPS, RollupChoice, choose_for_chart, split_by_retention
+from metrics.storage.read.scan import read_rollups
 from metrics.storage.series_registry import cached_registry
-from metrics.storage.units import to_datetime
 
 READ_BATCH_POINTS = 2_000_000  # of the blocks of several series that are read together
 
 
-def read_raw_points(query: Query, series: list[ResolvedSeries]) -> QueryResult:
-    """Return the points of every series, in order. Series are read in batches that double in size."""
+@dataclass(frozen=True, slots=True)
+class RawPlan:
+    """What a page of raw points is read from.
+
+    series   by label; a metric that was sent in several kinds of value is several series
+    labels   of this page and those after it, in order
+    after    the last point of the previous page, of the first label
+    """
+
+    start: int
+    end: int
+    series: dict[SeriesLabel, list[ResolvedSeries]]
+    labels: list[SeriesLabel]
+    after: PagePosition | None
+    limit: int
+    max_points: int | None
+    rollups: RollupChoice
+    filters: PointFilter | None
+    incomplete: list[str]
+
+
+@dataclass(slots=True)
+class RawPoints:
+    """Points of one metric of one device, oldest first.
+
+    times       int64[n], µs since 1970, UTC
+    values      float64[n] (booleans as 0 and 1) if all are numbers, else a list of JSON values
+    kinds       of the series that they come from: several if the metric was sent in several kinds of value
+    contexts    int32[n]: position of each point's unit, tags and metadata in the dictionary; None: points have none
+    """
+
+    times: Ints
+    values: NDArray[np.float64] | list[Any]
+    kinds: list[Kind]
+    contexts: NDArray[np.int32] | None
+    dictionary: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def at(self, positions: NDArray[np.intp]) -> "RawPoints":
+        """Return only the points at these positions."""
+        is_list = isinstance(self.values, list)
+        values: Any = [self.values[position] for position in positions.tolist()] if is_list else self.values[positions]
+        contexts = None if self.contexts is None else self.contexts[positions]
+        return RawPoints(self.times[positions], values, self.kinds, contexts, self.dictionary)
+
+    def json_values(self) -> list[Any]:
+        """Return the values as JSON shows them."""
+        values = self.values if isinstance(self.values, list) else self.values.tolist()
+        return [bool(value) for value in values] if self.kinds == [Kind.BOOLEAN] else values
+
+
+# --- plan -------------------------------------------------------------------------------------------
+
+
+def plan_raw_points(query: ValidQuery, series: list[ResolvedSeries]) -> RawPlan:
+    """Choose the rollups, and the series of this page and those after it."""
     by_label: dict[SeriesLabel, list[ResolvedSeries]] = {}
-    for row in series:  # a metric that was sent in several kinds of value is several series
+    for row in series:
         by_label.setdefault(row.label, []).append(row)
-    result, cursor = QueryResult(query), query.decode_cursor()
-    choice = choose_chart_rollups(query)
-    if choice.resolution is None:
-        result.incomplete += find_expired_points(query, series, None)
-    labels = skip_previous_pages(list(by_label), cursor)
-    first, batch_size = 0, 1
-    while first < len(labels):
-        batch_size = min(batch_size, len(labels) - first)
-        batch = labels[first : first + batch_size]
-        batch_series = [row for label in batch for row in by_label[label]]
-        pieces = plan_pieces(batch_series, choice, query.max_points)
-        if batch_size > 1 and _merged_points(query, pieces) > READ_BATCH_POINTS:
+    choice, incomplete = NO_ROLLUPS, []
+    if query.max_points is not None and query.filters is None:
+        choice = choose_for_chart(query.end - query.start, query.max_points)
+    else:
+        incomplete = find_expired_points(series, None, query.start, query.end)
+    return RawPlan(
+        query.start,
+        query.end,
+        by_label,
+        skip_previous_pages(list(by_label), query.after),
+        query.after,
+        query.limit,
+        query.max_points,
+        choice,
+        query.filters,
+        incomplete,
+    )
+
+
+# --- read -------------------------------------------------------------------------------------------
+
+
+def read_raw_points(plan: RawPlan, report: ReadReport) -> Iterator[tuple[SeriesLabel, RawPoints]]:
+    """Yield the points of every series, in order, and add to the report what was read.
+
+    Series are read in batches that double in size; nothing is read of those after the page. Raises InvalidField over
+    a limit, or Overloaded.
+    """
+    first, batch_size, count = 0, 1, 0
+    while first < len(plan.labels):
+        batch_size = min(batch_size, len(plan.labels) - first)
+        labels = plan.labels[first : first + batch_size]
+        try:
+            columns = _read_batch(plan, labels, count, report)
+        except BatchTooLarge:
             batch_size //= 2
             continue
-        needed = query.limit - result.count + 1 if len(batch_series) == 1 and query.max_points is None else None
-        columns = _read_columns(_after_cursor(query, batch[0], cursor), pieces, needed, result)
-        for label in batch:
-            kinds = {row.id: row.kind for row in by_label[label] if row.id in columns}
+        for label in labels:
+            kinds = {row.id: row.kind for row in plan.series[label] if row.id in columns}
             points = combine_series({series_id: columns[series_id] for series_id in kinds}, kinds)
-            if not _add_series(result, label, points):
-                return result
+            count += len(points)
+            yield label, points
         first, batch_size = first + batch_size, batch_size * 2
-    return result
 
 
-def _merged_points(query: Query, pieces: Sequence[PlanPiece]) -> int:
-    with snapshot() as connection:
-        plans = [plan_read(connection, piece.ids, query.start_us, query.end_us, piece.rollup_use) for piece in pieces]
-    return sum(storage_plan.points - storage_plan.unmerged_points for storage_plan in plans)
-
-
-def _after_cursor(query: Query, label: SeriesLabel, cursor: tuple[SeriesLabel, int] | None) -> Query:
-    """Return the query without the points of previous pages; the first series is always read alone."""
-    if cursor is None or cursor[0] != label:
-        return query
-    return replace(query, start=to_datetime(cursor[1] + 1))
-
-
-def _read_columns(
-    query: Query, pieces: Sequence[PlanPiece], needed: int | None, result: QueryResult
-) -> dict[int, Columns]:
-    """Return the points by series id; of a single series only as many days as have `needed` points."""
+def _read_batch(plan: RawPlan, labels: list[SeriesLabel], delivered: int, report: ReadReport) -> dict[int, Columns]:
+    """Return the points by series id; of a single series only the days that the page needs after `delivered` points."""
+    series = [row for label in labels for row in plan.series[label]]
+    needed = plan.limit - delivered + 1 if len(series) == 1 and plan.max_points is None else None
+    start = plan.start
+    if plan.after is not None and plan.after.label == labels[0]:  # the first series is always read alone
+        start = plan.after.time + 1
+    request = ReadRequest(
+        split_by_retention(series, plan.rollups, plan.max_points),
+        start,
+        plan.end,
+        point_limit(holds_points=True),
+        plan.filters,
+        is_partial=needed is not None,
+        max_block_points=READ_BATCH_POINTS if len(labels) > 1 else None,
+    )
     columns: dict[int, list[Columns]] = {}
     count = 0
-    max_points = point_limit(query) if needed is None else MAX_READ_POINTS
-    with open_read(query, pieces, max_points) as (connection, storage_plans):
+    with open_read(request) as (connection, storage_plans):
         for storage_plan in storage_plans:
-            for part in _read_parts(connection, storage_plan, query):
+            for part in _read_parts(connection, storage_plan, request):
                 for position, series_id in enumerate(part.ids.tolist()):
                     columns.setdefault(series_id, []).append(part.slice_series(position, position + 1))
                 count += len(part)
                 if needed is not None and count >= needed:
                     break
-            result.add_read(storage_plan)
+            report.add(storage_plan)
     return {series_id: concatenate(parts) for series_id, parts in columns.items()}
 
 
-def _read_parts(connection: Connection, storage_plan: ReadPlan, query: Query) -> Iterator[Columns]:
+def _read_parts(connection: Connection, storage_plan: ReadPlan, request: ReadRequest) -> Iterator[Columns]:
     """Yield the points of a plan; rollups are represented by their minimum and maximum."""
     for summary in read_rollups(connection, storage_plan, ("count", "least", "greatest")):
         yield summary.min_max_points()
-    for piece in limit_points(query, read_points(connection, storage_plan, whole=True), point_limit(query)):
-        if (matching := apply_filters(piece, query)) is not None:
-            yield matching
+    yield from read_matching_points(connection, storage_plan, request, whole=True)
 
 
-def _add_series(result: QueryResult, label: SeriesLabel, points: RawPoints) -> bool:
-    """Add a series as far as the limit allows; return False if it did not fit."""
-    query = result.query
-    if query.max_points is not None and len(points) > query.max_points:
-        points = downsample(points, query.max_points)
-    if not len(points):
-        return True
-    room = query.limit - result.count
-    fits = len(points) <= room
-    if not fits:
-        points = points.at(np.arange(room))
-    if len(points):
-        contexts = [NO_CONTEXT] * len(points)
-        if points.contexts is not None:
-            contexts = [points.dictionary[position] for position in points.contexts.tolist()]
-        unit = unit_of(contexts[-1]) or cached_registry().unit(label[1] or "")
-        result.series.append(ResultSeries(label, unit, points.times.tolist(), points.json_values(), contexts=contexts))
-    if not fits:
-        last = result.series[-1]
-        result.next_cursor = query.encode_cursor(last.label, last.times[-1])
-    return fits
+def combine_series(columns: dict[int, Columns], kinds: dict[int, Kind]) -> RawPoints:
+    """Return the points of all series (by id) of one metric of one device."""
+    if not columns:
+        return RawPoints(np.empty(0, np.int64), np.empty(0), [], None, ())
+    if len(columns) == 1:
+        [(series_id, points)] = columns.items()
+        kind = kinds[series_id]
+        values: Any = points.values if points.is_numeric else [to_json_value(value, kind) for value in points.values]
+        if kind is Kind.BOOLEAN:
+            values = points.values
+        return RawPoints(points.times, values, [kind], points.contexts, points.dictionary)
+    # A metric that was sent in several kinds of value is rare, so a list is fast enough.
+    rows = []
+    for series_id, points in columns.items():
+        for position in range(len(points)):
+            context = b"" if points.contexts is None else points.dictionary[points.contexts[position]]
+            value = to_json_value(points.values[position], kinds[series_id])
+            rows.append((int(points.times[position]), value, context))
+    rows.sort(key=lambda row: row[0])
+    dictionary = sorted({row[2] for row in rows})
+    return RawPoints(
+        np.array([row[0] for row in rows], np.int64),
+        [row[1] for row in rows],
+        sorted({kinds[series_id] for series_id in columns}),
+        np.array([dictionary.index(row[2]) for row in rows], np.int32),
+        dictionary,
+    )
+
+
+# --- shape ------------------------------------------------------------------------------------------
+
+
+def shape_raw_points(plan: RawPlan, points: Iterable[tuple[SeriesLabel, RawPoints]]) -> Page:
+    """Return the series of a page, downsampled to `max_points` each; the page ends where the limit is reached."""
+    series: list[ResultSeries] = []
+    room = plan.limit
+    for label, of_series in points:
+        if plan.max_points is not None and len(of_series) > plan.max_points:
+            of_series = downsample(of_series, plan.max_points)
+        fits = len(of_series) <= room
+        if not fits:
+            of_series = of_series.at(np.arange(room))
+        if len(of_series):
+            series.append(_shape_series(label, of_series))
+            room -= len(of_series)
+        if not fits:
+            return Page(series, PagePosition(series[-1].label, series[-1].times[-1]))
+    return Page(series)
+
+
+def _shape_series(label: SeriesLabel, points: RawPoints) -> ResultSeries:
+    contexts = [NO_CONTEXT] * len(points)
+    if points.contexts is not None:
+        contexts = [points.dictionary[position] for position in points.contexts.tolist()]
+    unit = unit_of(contexts[-1]) or cached_registry().unit(label[1] or "")
+    return ResultSeries(label, unit, points.times.tolist(), points.json_values(), contexts=contexts)
+
+
+def downsample(points: RawPoints, max_points: int) -> RawPoints:
+    """Return at most about `max_points` that draw the same line: the minimum and the maximum of equal spans of time."""
+    if isinstance(points.values, list):
+        return points.at(np.arange(0, len(points), -(-len(points) // max_points)))
+    edges = np.linspace(points.times[0], points.times[-1] + 1, max(max_points // 2, 1) + 1).astype(np.int64)
+    starts = np.unique(np.searchsorted(points.times, edges[:-1]))
+    lengths = np.diff([*starts, len(points)])
+    positions = [np.array([0, len(points) - 1])]
+    for extreme in (np.minimum, np.maximum):
+        matches = np.flatnonzero(points.values == np.repeat(extreme.reduceat(points.values, starts), lengths))
+        positions.append(matches[np.searchsorted(matches, starts)])
+    return points.at(np.unique(np.concatenate(positions)))

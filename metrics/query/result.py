@@ -1,16 +1,13 @@
-"""The result of a query, and which points of a piece belong to it."""
+"""The series that a query resolves to, and its result."""
 
+import base64
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
+import msgspec
 
-from metrics.query.query import Query, SeriesLabel
-from metrics.storage.format.codec import Columns, Kind
-from metrics.storage.format.contexts import read_context
-from metrics.storage.format.layout import select_points
-from metrics.storage.read.plan import ReadPlan
+from metrics.query.query import PagePosition, Query, SeriesLabel
+from metrics.storage.format.codec import Kind
 from rest.errors import InvalidField
 
 
@@ -54,6 +51,13 @@ class ResultSeries:
         return ResultSeries(self.label, self.unit, self.times[low:high], self.values[low:high], counts)
 
 
+class Page(NamedTuple):
+    """The series of a page; `last` is its last point if there are more after it."""
+
+    series: list[ResultSeries]
+    last: PagePosition | None = None
+
+
 @dataclass(slots=True)
 class QueryResult:
     """Result of a query.
@@ -74,60 +78,22 @@ class QueryResult:
     def count(self) -> int:
         return sum(len(series.times) for series in self.series)
 
-    def add_read(self, plan: ReadPlan) -> None:
-        """Add the counts of a plan to `read`, and its damaged blocks to `incomplete`."""
-        self.incomplete += [f"{name} is damaged and was left out" for name in plan.damaged]
-        for name in ("series", "young_blocks", "points_in_blocks", "intervals_in_rollups"):
-            self.read.setdefault(name, 0)
-        for name in ("blocks_by_level", "rollups_by_seconds"):
-            self.read.setdefault(name, {})
-        self.read["series"] += len(plan.series)
-        self.read["young_blocks"] += plan.unmerged_commits
-        self.read["points_in_blocks"] += plan.points - plan.rollup_intervals
-        self.read["intervals_in_rollups"] += plan.rollup_intervals
-        if plan.rollup_use is not None:
-            rollups = self.read["rollups_by_seconds"]
-            rollups.setdefault(str(plan.rollup_use.resolution), 0)
-            for row in plan.rollup_rows:
-                rollups[str(row.resolution)] = rollups.get(str(row.resolution), 0) + 1
-        levels = self.read["blocks_by_level"]
-        for level, blocks in plan.levels().items():
-            levels[level] = levels.get(level, 0) + blocks
 
-
-def apply_filters(piece: Columns, query: Query) -> Columns | None:
-    """Return the points of a piece that pass the filters of a query; None if there are none."""
-    if not query.has_filters:
-        return piece
-    mask = np.ones(len(piece), bool)
-    if query.min_value is not None:
-        mask &= piece.values >= query.min_value
-    if query.max_value is not None:
-        mask &= piece.values <= query.max_value
-    if query.tags:
-        if piece.contexts is None:
-            return None
-        matches = [query.tags.items() <= tags_of(entry).items() for entry in piece.dictionary]
-        mask &= np.array(matches, bool)[piece.contexts]
-    if mask.all():
-        return piece
-    return select_points(piece, mask) if mask.any() else None
-
-
-@lru_cache(10_000)
-def unit_of(context: bytes) -> str | None:
-    return read_context(context)[0]
-
-
-@lru_cache(10_000)
-def tags_of(context: bytes) -> dict[str, Any]:
-    return read_context(context)[1]
-
-
-def skip_previous_pages(labels: list[SeriesLabel], cursor: tuple[SeriesLabel, int] | None) -> list[SeriesLabel]:
+def skip_previous_pages(labels: list[SeriesLabel], after: PagePosition | None) -> list[SeriesLabel]:
     """Return the labels from the one on in which the previous page ended. Raises InvalidField if that is gone."""
-    if cursor is None:
+    if after is None:
         return labels
-    if cursor[0] not in labels:
+    if after.label not in labels:
         raise InvalidField("cursor", "the last series of the previous page no longer exists; query again without it")
-    return labels[labels.index(cursor[0]) :]
+    return labels[labels.index(after.label) :]
+
+
+def to_json_value(value: Any, kind: Kind) -> Any:
+    """Return a stored value as JSON shows it."""
+    if kind is Kind.NUMERIC:
+        return float(value)
+    if kind is Kind.BOOLEAN:
+        return bool(value)
+    if kind is Kind.STRING:
+        return value.decode()
+    return base64.b64encode(value).decode() if kind is Kind.BINARY else msgspec.json.decode(value)

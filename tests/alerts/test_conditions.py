@@ -14,7 +14,7 @@ from alerts.conditions.dispatch import evaluate_condition
 from alerts.conditions.spec import KINDS, SECOND, ConditionSpec, read_spec
 from alerts.conditions.thresholds import Signal, as_numbers, compare_scores
 from alerts.conditions.windows import AGGREGATIONS
-from metrics.query.accumulators import ACCUMULATORS, Floats, Ints, create_accumulator
+from metrics.query.accumulators import ACCUMULATORS, Floats, Ints, find_aggregation
 from metrics.query.time_buckets import split_by_bucket
 from metrics.storage.format.codec import Columns
 from rest.errors import InvalidFields
@@ -76,7 +76,7 @@ def windows_of(times: Ints, values: Floats, window: int) -> list[tuple[list[int]
 def folded(name: str, times: list[int], values: list[float]) -> float:
     """The same aggregation of the metrics app, of these points alone."""
     piece = Columns(np.array([7]), np.array([0, len(times)]), np.array(times), np.array(values))
-    found = create_accumulator(name, 1, 1)
+    found = find_aggregation(name).create_accumulator(1, 1)
     found.add(
         piece, split_by_bucket(piece, np.array([times[0], times[-1] + 1]), np.zeros(1, np.int64), np.zeros(1, np.int64))
     )

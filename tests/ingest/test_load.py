@@ -25,8 +25,8 @@ from django.core.management import CommandError, call_command
 
 from ingest.recordings.load import LoadOptions, LoadResult, RecordingLoad
 from metrics.models import Device, MetricDefinition
-from metrics.query.downsample import RawPoints
 from metrics.query.latest import list_device_metrics
+from metrics.query.raw_points import RawPoints
 from metrics.storage.connection import connection_parameters
 from metrics.storage.format.contexts import read_context
 from tests.metrics.stored_points import read_stored_values

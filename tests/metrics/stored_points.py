@@ -5,8 +5,8 @@ from datetime import datetime
 
 import numpy as np
 
-from metrics.query.downsample import RawPoints, combine_series
 from metrics.query.latest import SELECT_SERIES
+from metrics.query.raw_points import RawPoints, combine_series
 from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Columns, Kind, concatenate
 from metrics.storage.format.layout import select_series

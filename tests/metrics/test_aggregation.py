@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.query.accumulators import ACCUMULATORS, create_accumulator, fill_gaps, parse_percentile
+from metrics.query.accumulators import ACCUMULATORS, fill_gaps, find_aggregation, parse_percentile
 from metrics.query.time_buckets import bucket_edges, round_interval, split_by_bucket
 from metrics.storage.format.codec import Columns, arrange_points, concatenate
 from metrics.storage.units import SECOND
@@ -195,7 +195,7 @@ def test_accumulators_match_plain_python(points, cuts, name, interval, zone, poo
     ]
     found = bucket_edges(START, START + 48 * HOUR * SECOND, interval * SECOND, ZoneInfo(zone))
     many, groups = len(found) - 1, np.zeros(4, np.int64) if pooled else np.arange(4)
-    one = create_accumulator(name, 4 * many, 4)
+    one = find_aggregation(name).create_accumulator(4 * many, 4)
     for piece in split_into_pieces(rows, sorted(START + cut_at * SECOND for cut_at in cuts)):
         one.add(piece, split_by_bucket(piece, found, piece.ids, groups[piece.ids]))
     values = one.values()
@@ -220,7 +220,7 @@ def test_counter_reset_does_not_reduce_increase_or_rate():
     found = bucket_edges(0, 50 * SECOND, 50 * SECOND)
     answers = {}
     for name in ("increase", "rate", "delta"):
-        one = create_accumulator(name, 1, 1)
+        one = find_aggregation(name).create_accumulator(1, 1)
         one.add(piece, split_by_bucket(piece, found, piece.ids, piece.ids))
         answers[name] = one.values().tolist()
     assert answers == {"increase": [110.0], "rate": [110.0 / 40], "delta": [-40.0]}
@@ -229,7 +229,7 @@ def test_counter_reset_does_not_reduce_increase_or_rate():
 def test_stddev_of_large_values_is_exact():
     values = 1e9 + np.array([4.0, 7.0, 13.0, 16.0] * 100)
     piece = arrange_points(np.zeros(400, np.int64), np.arange(400) * SECOND, values)
-    one = create_accumulator("stddev", 1, 1)
+    one = find_aggregation("stddev").create_accumulator(1, 1)
     for part in (piece.points(0, 150), piece.points(150, 400)):
         one.add(part, split_by_bucket(part, bucket_edges(0, 400 * SECOND, 400 * SECOND), part.ids, part.ids))
     assert one.values()[0] == pytest.approx(statistics.pstdev(values), rel=1e-9)
@@ -275,8 +275,8 @@ def test_accumulating_pieces_equals_accumulating_all_points():
     parts = [concatenate([whole.slice_series(at, at + 1)]) for at in range(3)]
     for name in NAMES:
         one, other = (
-            create_accumulator(name, 3 * (len(found) - 1), 3),
-            create_accumulator(name, 3 * (len(found) - 1), 3),
+            find_aggregation(name).create_accumulator(3 * (len(found) - 1), 3),
+            find_aggregation(name).create_accumulator(3 * (len(found) - 1), 3),
         )
         one.add(whole, split_by_bucket(whole, found, whole.ids, whole.ids))
         for part in parts:

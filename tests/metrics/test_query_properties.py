@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metrics.models import MetricDefinition
-from metrics.query.downsample import RawPoints, downsample
 from metrics.query.execute import execute_query
 from metrics.query.query import Query
+from metrics.query.raw_points import RawPoints, downsample
 from metrics.query.time_buckets import bucket_edges
 from metrics.storage import series_registry
 from metrics.storage.connection import connect
@@ -128,7 +128,9 @@ def expected_result(query, points):
     if query.aggregation is None:
         return [(SERIES[number], time, value) for number, time, value in points]
     length = (query.interval or 10**6) * SECOND
-    bounds = bucket_edges(query.start_us, query.end_us, length, ZoneInfo(query.timezone)).tolist()
+    bounds = bucket_edges(
+        to_microseconds(query.start), to_microseconds(query.end), length, ZoneInfo(query.timezone)
+    ).tolist()
     found = []
     for device in [None] if query.group_by == "all" else list(SERIES.values()):
         mine = [point for point in points if device in (None, SERIES[point[0]])]

@@ -1,5 +1,6 @@
 """Context of a point: unit, tags and metadata. Pure; a block's dictionary has one entry for each distinct context."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,3 +19,13 @@ def read_context(entry: bytes) -> tuple[str | None, dict[str, Any], dict[str, An
         return None, {}, {}
     fields = msgspec.json.decode(entry)
     return (fields[0], {}, {}) if len(fields) == 1 else (fields[0], fields[1], fields[2])
+
+
+@lru_cache(10_000)
+def unit_of(context: bytes) -> str | None:
+    return read_context(context)[0]
+
+
+@lru_cache(10_000)
+def tags_of(context: bytes) -> dict[str, Any]:
+    return read_context(context)[1]

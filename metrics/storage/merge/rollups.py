@@ -6,14 +6,12 @@ queries read the points.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from metrics.storage.connection import Connection
-from metrics.storage.format.codec import Columns, Ints
-from metrics.storage.format.layout import SERIES_PER_BUCKET, day_of
+from metrics.storage.format.codec import Columns
 from metrics.storage.format.rollup_codec import (
     RollupColumns,
     compute_rollup,
@@ -22,7 +20,6 @@ from metrics.storage.format.rollup_codec import (
     merge_rollups,
 )
 from metrics.storage.merge.retention_policies import DEFAULT_POLICY, RetentionPolicy, is_day_expired, read_policies
-from metrics.storage.shards import BlockId, shards_of_series
 from metrics.storage.units import SECOND
 
 FIVE_MINUTES, ONE_HOUR = 300, 3600  # seconds
@@ -156,79 +153,3 @@ def rollup_retention_days(policy: RetentionPolicy, resolution: int) -> int:
     Queries of a day with rollups use them for all series whose points exist.
     """
     return max(policy.points, policy.minutes if resolution == FIVE_MINUTES else policy.hours)
-
-
-@dataclass(frozen=True, slots=True)
-class RollupUse:
-    """How a query may use rollups.
-
-    resolution       seconds of their intervals
-    points_from      µs; older points have expired, so only rollups are left
-    replaces_points  whether rollups may replace points that still exist
-    max_points       number of points that the result is downsampled to: hourly rollups suffice for days without finer
-                     ones, and rollups replace nothing if there are no more points than that
-    """
-
-    resolution: int
-    points_from: int
-    replaces_points: bool
-    max_points: int | None = None
-
-
-class RollupRow(NamedTuple):
-    """A row of rollups without its payload."""
-
-    shard: int
-    id: int
-    bucket: int
-    day: int
-    intervals: int
-    series_from: int
-    series_to: int
-    resolution: int
-
-
-_FIND = """
-SELECT shard, id, bucket, day, intervals, series_from, series_to, resolution FROM metrics_rollup
-WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s) AND resolution = ANY(%(resolutions)s)
-  AND day BETWEEN %(first)s AND %(last)s AND series_from <= %(high)s AND series_to >= %(low)s
-"""
-
-
-def has_rollups(connection: Connection, series: Ints, resolution: int, start: int, end: int) -> bool:
-    """Return whether buckets of these series have rollups of a resolution from `start` to before `end` (µs)."""
-    shards, buckets = np.unique(shards_of_series(series)).tolist(), np.unique(series // SERIES_PER_BUCKET).tolist()
-    rows = connection.execute(
-        "SELECT 1 FROM metrics_rollup WHERE shard = ANY(%s) AND bucket = ANY(%s) AND resolution = %s"
-        " AND day BETWEEN %s AND %s LIMIT 1",
-        (shards, buckets, resolution, day_of(start), day_of(end - 1)),
-    )
-    return rows.fetchone() is not None
-
-
-def find_rollup_rows(
-    connection: Connection, parameters: Mapping[str, object], rollup_use: RollupUse
-) -> list[RollupRow]:
-    """Return the rows of the requested shards, buckets, days and series, the finer resolution of a day first."""
-    resolutions = {rollup_use.resolution} if rollup_use.max_points is None else {rollup_use.resolution, ONE_HOUR}
-    rows = [RollupRow(*row) for row in connection.execute(_FIND, {**parameters, "resolutions": list(resolutions)})]
-    return sorted(rows, key=lambda row: (row.bucket, row.day, row.resolution, row.series_from))
-
-
-def read_payloads(connection: Connection, rows: Sequence[RollupRow]) -> dict[BlockId, bytes]:
-    """Return the payloads of these rows by (shard, id)."""
-    payloads: dict[BlockId, bytes] = {}
-    for shard in {row.shard for row in rows}:
-        ids = [row.id for row in rows if row.shard == shard]
-        statement = "SELECT id, payload FROM metrics_rollup WHERE shard = %s AND id = ANY(%s)"
-        for number, payload in connection.execute(statement, (shard, ids), binary=True):
-            payloads[shard, number] = payload
-    return payloads
-
-
-def coarsest_resolution(edges: Ints) -> int | None:
-    """Return the coarsest resolution that divides all edges (µs) but the first and last; None if none does."""
-    for resolution in reversed(RESOLUTIONS):
-        if not (edges[1:-1] % (resolution * SECOND)).any():
-            return resolution
-    return None

@@ -13,8 +13,9 @@ from metrics.storage.connection import Connection, dedicated_connection, read_co
 from metrics.storage.errors import ReadTooLarge
 from metrics.storage.format.codec import Ints
 from metrics.storage.format.layout import DAY_LEVEL, bucket_of, day_of
-from metrics.storage.merge import damaged_blocks, rollups
-from metrics.storage.merge.rollups import RollupRow, RollupUse
+from metrics.storage.merge import damaged_blocks
+from metrics.storage.read import rollups
+from metrics.storage.read.rollups import RollupRow, RollupUse
 from metrics.storage.read.unmerged import UNMERGED_COMMITS, CommitGroup, join_groups
 from metrics.storage.shards import BlockId, shards_of_series
 from metrics.storage.units import DAY

@@ -15,11 +15,11 @@ from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, concatenate, decode
 from metrics.storage.format.layout import MERGED, select_points, select_time_range, split_by_day
 from metrics.storage.format.rollup_codec import RollupColumns, decode_rollup, merge_rollups
-from metrics.storage.merge import damaged_blocks, rollups
-from metrics.storage.merge.rollups import RollupRow
-from metrics.storage.read import unmerged
+from metrics.storage.merge import damaged_blocks
+from metrics.storage.read import rollups, unmerged
 from metrics.storage.read.block_cache import decoded_blocks, read_payloads
 from metrics.storage.read.plan import PlannedBlock, ReadPlan
+from metrics.storage.read.rollups import RollupRow
 from metrics.storage.shards import BlockId
 from metrics.storage.units import SECOND
 
