@@ -1,4 +1,4 @@
-"""A real web server and a real mail server on this machine, which receive notifications."""
+"""Local web and mail servers that receive notifications."""
 
 import json
 import socketserver
@@ -59,8 +59,8 @@ def run_receiver(reply: Callable[[ReceivedRequest], Reply] = ok, port: int = 0) 
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            received = self.rfile.read(int(self.headers["Content-Length"]))
-            request = ReceivedRequest(self.path, dict(self.headers), received)
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            request = ReceivedRequest(self.path, dict(self.headers), content)
             receiver.requests.append(request)
             status, headers, body = receiver.reply(request)
             try:

@@ -40,17 +40,17 @@ class NotificationRecorder:
     def send_breach(self) -> None:
         device = f"{self.metric}-{next(self._numbers)}"
         point = {"timestamp": datetime.now(UTC).isoformat(), "metric_name": self.metric, "value": 95.0}
-        began = time.monotonic()
+        started = time.monotonic()
         try:
-            status, answer = self.site.request("POST", f"/devices/{device}/telemetry", point)
+            status, body = self.site.request("POST", f"/devices/{device}/telemetry", point)
         except (OSError, http.client.HTTPException) as error:
             self.errors.append(error)
             return
-        self.slowest = max(self.slowest, time.monotonic() - began)
+        self.slowest = max(self.slowest, time.monotonic() - started)
         if status == 200:
-            self.sent[device] = began
+            self.sent[device] = started
         else:
-            self.errors.append((status, answer))
+            self.errors.append((status, body))
 
     @contextmanager
     def sending_breaches(self) -> Iterator[None]:
@@ -83,26 +83,26 @@ class NotificationRecorder:
     def wait_until_notified(self, timeout: float = MAX_DELAY) -> None:
         wait_until(lambda: self.sent.keys() <= self.received().keys(), timeout, f"all of {len(self.sent)} are notified")
 
-    def assert_notified(self, within: float, label: str) -> None:
+    def assert_notified(self, limit: float, label: str) -> None:
         """Assert that all breaches were stored and notified in time; repeats have the same idempotency key."""
         self.wait_until_notified()
         received = self.received()
         delays = sorted(min(at for at, _ in received[device]) - at for device, at in self.sent.items())
-        repeated = sum(len(each) > 1 for each in received.values())
+        repeated = sum(len(requests) > 1 for requests in received.values())
         print(
             f"{label}: {len(delays)} notified, median {delays[len(delays) // 2]:.2f} s, slowest {delays[-1]:.2f} s,"
             f" {repeated} repeated, slowest response {self.slowest:.2f} s"
         )
         assert self.errors == []
         assert received.keys() == self.sent.keys()
-        assert {len({key for _, key in each}) for each in received.values()} == {1}
-        assert delays[-1] < within
+        assert {len({key for _, key in requests}) for requests in received.values()} == {1}
+        assert delays[-1] < limit
 
 
 def record_notifications(site: Site, receiver: WebhookReceiver, metric: str) -> NotificationRecorder:
     """Create a rule on this metric that notifies the receiver only."""
-    create(site, "/alerts/channels", {"name": metric, "kind": "webhook", "url": receiver.url})
-    create(site, "/alerts/rules", rule_fields(metric) | {"notification_channels": [metric]})
+    create_object(site, "/alerts/channels", {"name": metric, "kind": "webhook", "url": receiver.url})
+    create_object(site, "/alerts/rules", rule_fields(metric) | {"notification_channels": [metric]})
     return NotificationRecorder(site, receiver, metric)
 
 
@@ -110,10 +110,10 @@ def rule_fields(metric: str) -> dict[str, Any]:
     return {"name": metric, "metric_name": metric, "condition": ">", "threshold_value": 90}
 
 
-def create(site: Site, path: str, body: dict[str, Any]) -> Any:
-    status, answer = site.request("POST", path, body)
-    assert status == 201, answer
-    return answer
+def create_object(site: Site, path: str, body: dict[str, Any]) -> Any:
+    status, response = site.request("POST", path, body)
+    assert status == 201, response
+    return response
 
 
 def connect_to_database(site: Site) -> psycopg.Connection[Any]:

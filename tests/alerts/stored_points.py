@@ -27,12 +27,12 @@ def store_points(
 ) -> int:
     """Store points of one series, times in seconds after START. Returns the series id."""
     current_registry().create_missing([(device_id, metric, kind)])
-    number = Series.objects.get(device__device_id=device_id, metric_name=metric, kind=kind).pk
-    times = to_microseconds(START) + (np.array(seconds, np.float64) * 1_000_000).astype(np.int64)
+    series_id = Series.objects.get(device__device_id=device_id, metric_name=metric, kind=kind).pk
+    timestamps = to_microseconds(START) + (np.array(seconds, np.float64) * 1_000_000).astype(np.int64)
     column = np.array(values, np.float64 if kind.is_number else object)
-    ids = np.full(len(times), number)
-    writer().submit([IncomingPoints(ids, times, column)], JournalEntry("test", time.time(), len(times)))
-    return number
+    ids = np.full(len(timestamps), series_id)
+    writer().submit([IncomingPoints(ids, timestamps, column)], JournalEntry("test", time.time(), len(timestamps)))
+    return series_id
 
 
 def merge_all() -> None:

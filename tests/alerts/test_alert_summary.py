@@ -1,4 +1,4 @@
-"""Alerts in statistics and in the health of the site."""
+"""Alerts in statistics, and alerting in the health of the site."""
 
 from datetime import timedelta
 from typing import Any
@@ -38,7 +38,7 @@ def test_health_without_enabled_rules_is_healthy(anonymous: ApiClient):
         ({"oldest_seconds": 5.5, "seq_behind": 70}, "degraded", "5.5 seconds behind, 70 commits"),
         ({"oldest_seconds": 4.5, "seq_behind": 70}, "healthy", "evaluated"),
     ],
-    ids=["never", "long ago", "lately", "behind", "little behind"],
+    ids=["no report", "old report", "recent report", "behind", "slightly behind"],
 )
 def test_health_follows_the_report_of_the_evaluator(
     anonymous: ApiClient, report: dict[str, Any] | None, status: str, text: str
@@ -61,10 +61,10 @@ def test_suspended_rule_degrades_health_unless_disabled(anonymous: ApiClient):
 
 
 def test_last_day_alerts_are_counted_per_visible_device(admin: ApiClient, viewer: ApiClient, stranger: ApiClient):
-    hot, now = create_rule(), timezone.now()
+    rule, now = create_rule(), timezone.now()
     boiler, pump = create_device("boiler", "site a"), create_device("pump")
-    for at, age, shadow in ((boiler, 1, False), (boiler, 25, False), (boiler, 2, True), (pump, 3, False)):
-        create_alert(hot, at, triggered_at=now - timedelta(hours=age), shadow=shadow)
+    for device, age, shadow in ((boiler, 1, False), (boiler, 25, False), (boiler, 2, True), (pump, 3, False)):
+        create_alert(rule, device, triggered_at=now - timedelta(hours=age), shadow=shadow)
         Alert.objects.update(status="resolved")
     assert admin.get("stats").json["last_24h_alerts"] == 2
     assert viewer.get("stats").json["last_24h_alerts"] == 1

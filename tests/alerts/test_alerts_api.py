@@ -1,4 +1,4 @@
-"""Alerts over the API: which are seen, how they are chosen and counted, and what people do with them."""
+"""API of alerts: visibility, filters, counts and actions."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,30 +14,32 @@ from tests.conftest import ApiClient
 
 
 @pytest.fixture
-def some(site: None) -> dict[str, Alert]:
-    """Six alerts, each triggered a minute after the one before: `a` at noon. The last two are of no list that
-    does not ask for them, or told nobody."""
-    hot, wet = create_rule(level="critical"), create_rule(name="Too wet", metric_name="humidity")
+def alerts_by_letter(site: None) -> dict[str, Alert]:
+    """Six alerts, triggered one minute apart from noon on.
+
+    `e` is a shadow alert, which lists omit by default; `f` is retroactive, without notifications.
+    """
+    too_hot, too_wet = create_rule(level="critical"), create_rule(name="Too wet", metric_name="humidity")
     trial = create_rule(name="Trial")
     boiler, pump = create_device("boiler", "site a"), create_device("pump", "site b")
-    made = {
-        "a": create_alert(hot, boiler, 0),
-        "b": create_alert(wet, boiler, 1, level="emergency"),
-        "c": create_alert(hot, pump, 2, owner="mei"),
-        "d": create_alert(wet, pump, 3, message="the pump is under water"),
+    alerts = {
+        "a": create_alert(too_hot, boiler, 0),
+        "b": create_alert(too_wet, boiler, 1, level="emergency"),
+        "c": create_alert(too_hot, pump, 2, owner="mei"),
+        "d": create_alert(too_wet, pump, 3, message="the pump is under water"),
         "e": create_alert(trial, boiler, 4, shadow=True),
         "f": create_alert(trial, pump, 5, retroactive=True, status=Status.RESOLVED, resolution=Resolution.RETROACTIVE),
     }
-    alert_actions.acknowledge(Alert.objects.filter(pk=made["b"].pk), "user:mei")
-    alert_actions.resolve(Alert.objects.filter(pk=made["d"].pk), Resolution.PERSON, "user:mei")
-    Alert.objects.filter(pk=made["a"].pk).update(incident=Incident.objects.create(incident_id="inc_1", cause="a"))
-    return made
+    alert_actions.acknowledge(Alert.objects.filter(pk=alerts["b"].pk), "user:mei")
+    alert_actions.resolve(Alert.objects.filter(pk=alerts["d"].pk), Resolution.PERSON, "user:mei")
+    Alert.objects.filter(pk=alerts["a"].pk).update(incident=Incident.objects.create(incident_id="inc_1", cause="a"))
+    return alerts
 
 
-def letters(some: dict[str, Alert], answer: Any) -> str:
-    """Which of the alerts an answer holds, in its order."""
-    names = {made.alert_id: letter for letter, made in some.items()}
-    return "".join(names[one["alert_id"]] for one in answer["alerts"])
+def letters(alerts_by_letter: dict[str, Alert], response: Any) -> str:
+    """Return the letters of the alerts of a response, in its order."""
+    names = {alert.alert_id: letter for letter, alert in alerts_by_letter.items()}
+    return "".join(names[listed["alert_id"]] for listed in response["alerts"])
 
 
 def minute(number: int) -> str:
@@ -70,51 +72,51 @@ FILTERS = {
 }
 
 
-@pytest.mark.parametrize("asked", FILTERS)
-def test_list_filters_alerts(reader: ApiClient, some: dict[str, Alert], asked: str):
-    answer = reader.get(f"alerts?{asked}")
-    assert answer.status == 200 and letters(some, answer.json) == FILTERS[asked]
-    assert answer.json["total"] == answer.json["count"] == len(FILTERS[asked])
-    assert (answer.json["active_count"], answer.json["critical_count"]) == (3, 3)
-    assert set(answer.json["filters"]) == {one.partition("=")[0] for one in asked.split("&") if one}
+@pytest.mark.parametrize("query", FILTERS)
+def test_list_filters_alerts(reader: ApiClient, alerts_by_letter: dict[str, Alert], query: str):
+    response = reader.get(f"alerts?{query}")
+    assert response.status == 200 and letters(alerts_by_letter, response.json) == FILTERS[query]
+    assert response.json["total"] == response.json["count"] == len(FILTERS[query])
+    assert (response.json["active_count"], response.json["critical_count"]) == (3, 3)
+    assert set(response.json["filters"]) == {parameter.partition("=")[0] for parameter in query.split("&") if parameter}
 
 
-def test_list_filters_alerts_by_rule(reader: ApiClient, some: dict[str, Alert]):
-    of = some["a"].rule
-    assert of is not None
-    assert letters(some, reader.get(f"alerts?rule_id={of.rule_id}").json) == "ca"
+def test_list_filters_alerts_by_rule(reader: ApiClient, alerts_by_letter: dict[str, Alert]):
+    rule = alerts_by_letter["a"].rule
+    assert rule is not None
+    assert letters(alerts_by_letter, reader.get(f"alerts?rule_id={rule.rule_id}").json) == "ca"
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "query",
     ["status=open", "level=fatal", "start_time=soon", "shadow=perhaps", "limit=1001", "offset=-1", "search=a%00b"],
 )
-def test_invalid_filter_is_rejected_with_its_field(reader: ApiClient, asked: str):
-    answer = reader.get(f"alerts?{asked}")
-    assert answer.status == 400 and answer.json["errors"][0]["field"] == asked.partition("=")[0]
+def test_invalid_filter_is_rejected_with_its_field(reader: ApiClient, query: str):
+    response = reader.get(f"alerts?{query}")
+    assert response.status == 400 and response.json["errors"][0]["field"] == query.partition("=")[0]
 
 
-def test_cursor_returns_every_alert_once_while_new_ones_open(reader: ApiClient, some: dict[str, Alert]):
-    found, cursor = "", ""
+def test_cursor_returns_every_alert_once_while_new_ones_open(reader: ApiClient, alerts_by_letter: dict[str, Alert]):
+    listed, cursor = "", ""
     for number in range(9):
-        answer = reader.get("alerts?limit=2" + (f"&cursor={cursor}" if cursor else "")).json
-        found, cursor = found + letters(some, answer), answer["next_cursor"]
+        response = reader.get("alerts?limit=2" + (f"&cursor={cursor}" if cursor else "")).json
+        listed, cursor = listed + letters(alerts_by_letter, response), response["next_cursor"]
         if cursor is None:
             break
         create_alert(create_rule(name=f"Later {number}"), create_device("boiler"), minutes=60 + number)
-    assert found == "fdcba"
+    assert listed == "fdcba"
 
 
 def test_person_sees_and_counts_only_alerts_of_visible_devices(
-    viewer: ApiClient, stranger: ApiClient, some: dict[str, Alert]
+    viewer: ApiClient, stranger: ApiClient, alerts_by_letter: dict[str, Alert]
 ):
-    seen = viewer.get("alerts").json
-    assert letters(some, seen) == "ba" and (seen["active_count"], seen["critical_count"]) == (2, 2)
-    assert letters(some, viewer.get("alerts?device_group=site%20b").json) == ""
-    assert viewer.get(f"alerts/{some['a'].alert_id}").status == 200
-    assert viewer.get(f"alerts/{some['c'].alert_id}").status == 404
-    nothing = stranger.get("alerts").json
-    assert (nothing["alerts"], nothing["active_count"]) == ([], 0)
+    visible = viewer.get("alerts").json
+    assert letters(alerts_by_letter, visible) == "ba" and (visible["active_count"], visible["critical_count"]) == (2, 2)
+    assert letters(alerts_by_letter, viewer.get("alerts?device_group=site%20b").json) == ""
+    assert viewer.get(f"alerts/{alerts_by_letter['a'].alert_id}").status == 200
+    assert viewer.get(f"alerts/{alerts_by_letter['c'].alert_id}").status == 404
+    empty = stranger.get("alerts").json
+    assert (empty["alerts"], empty["active_count"]) == ([], 0)
 
 
 def test_device_key_sees_alerts_of_its_device(device_key: ApiClient):
@@ -130,28 +132,28 @@ def device_key(device: ApiClient) -> ApiClient:
     return device
 
 
-def test_alert_has_evidence_and_timeline(operator: ApiClient, some: dict[str, Alert]):
-    path = f"alerts/{some['a'].alert_id}"
+def test_alert_has_evidence_and_timeline(operator: ApiClient, alerts_by_letter: dict[str, Alert]):
+    path = f"alerts/{alerts_by_letter['a'].alert_id}"
     operator.call("PUT", f"{path}/acknowledge", {"note": "looking"})
     operator.post(f"{path}/comments", {"note": "a fan is broken"})
     operator.call("PUT", f"{path}/assign", {"owner": "jo"})
     operator.call("PUT", f"{path}/resolve", {"resolution_note": "new fan"})
-    shown = operator.get(path).json
-    assert (shown["value"], shown["threshold_value"], shown["evidence"]) == (97.5, 80, {"values": [91.0, 97.5]})
-    assert [(one["kind"], one["by"], one["note"]) for one in shown["timeline"]] == [
+    alert = operator.get(path).json
+    assert (alert["value"], alert["threshold_value"], alert["evidence"]) == (97.5, 80, {"values": [91.0, 97.5]})
+    assert [(event["kind"], event["by"], event["note"]) for event in alert["timeline"]] == [
         ("triggered", "evaluator", ""),
         ("acknowledged", "user:operator", "looking"),
         ("commented", "user:operator", "a fan is broken"),
         ("assigned", "user:operator", "jo"),
         ("resolved", "user:operator", "new fan"),
     ]
-    assert shown["incident_id"] == "inc_1" and shown["owner"] == "jo"
+    assert alert["incident_id"] == "inc_1" and alert["owner"] == "jo"
 
 
-# --- verbs --------------------------------------------------------------------------------------------
+# --- actions ------------------------------------------------------------------------------------------
 
-STATES = (Status.ACTIVE, Status.ACKNOWLEDGED, Status.RESOLVED)
-VERBS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {  # what is answered in each of the states
+STATUSES = (Status.ACTIVE, Status.ACKNOWLEDGED, Status.RESOLVED)
+VERBS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {  # response status for each of STATUSES
     "acknowledge": ("PUT", {}, (200, 200, 409)),
     "resolve": ("PUT", {}, (200, 200, 200)),
     "assign": ("PUT", {"owner": "jo"}, (200, 200, 409)),
@@ -159,37 +161,37 @@ VERBS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {  # what i
 }
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("verb", VERBS)
-def test_action_in_unsuitable_state_returns_409(admin: ApiClient, verb: str, state: Status):
-    made = create_alert(create_rule(), create_device("boiler"))
-    among = Alert.objects.filter(pk=made.pk)
-    if state == Status.ACKNOWLEDGED:
-        alert_actions.acknowledge(among, "user:mei", "mine")
-    elif state == Status.RESOLVED:
-        alert_actions.resolve(among, Resolution.RECOVERED, "evaluator")
+def test_action_in_unsuitable_state_returns_409(admin: ApiClient, verb: str, status: Status):
+    alert = create_alert(create_rule(), create_device("boiler"))
+    alerts = Alert.objects.filter(pk=alert.pk)
+    if status == Status.ACKNOWLEDGED:
+        alert_actions.acknowledge(alerts, "user:mei", "mine")
+    elif status == Status.RESOLVED:
+        alert_actions.resolve(alerts, Resolution.RECOVERED, "evaluator")
     method, body, expected = VERBS[verb]
-    answer = admin.call(method, f"alerts/{made.alert_id}/{verb}", body)
-    assert answer.status == expected[STATES.index(state)]
-    if answer.status == 409:
-        assert state in answer.json["detail"] and made.alert_id in answer.json["detail"]
+    response = admin.call(method, f"alerts/{alert.alert_id}/{verb}", body)
+    assert response.status == expected[STATUSES.index(status)]
+    if response.status == 409:
+        assert status in response.json["detail"] and alert.alert_id in response.json["detail"]
     else:
-        assert answer.json["success"] is True and answer.json["alert"]["alert_id"] == made.alert_id
+        assert response.json["success"] is True and response.json["alert"]["alert_id"] == alert.alert_id
 
 
 def test_repeated_action_keeps_first_acknowledgement_and_resolution(admin: ApiClient):
-    made = create_alert(create_rule(), create_device("boiler"))
-    alert_actions.acknowledge(Alert.objects.filter(pk=made.pk), "user:mei", "mine")
-    again = admin.call("PUT", f"alerts/{made.alert_id}/acknowledge", {"note": "no, mine"}).json
-    assert "nothing was changed" in again["message"]
-    assert (again["alert"]["acknowledged_by"], again["alert"]["acknowledgement_note"]) == ("user:mei", "mine")
-    alert_actions.resolve(Alert.objects.filter(pk=made.pk), Resolution.RECOVERED, "evaluator")
-    again = admin.call("PUT", f"alerts/{made.alert_id}/resolve", {"note": "done"}).json
-    assert (again["alert"]["resolution"], again["alert"]["resolution_note"]) == ("recovered", "")
-    assert AlertEvent.objects.filter(alert=made).count() == 3
+    alert = create_alert(create_rule(), create_device("boiler"))
+    alert_actions.acknowledge(Alert.objects.filter(pk=alert.pk), "user:mei", "mine")
+    repeated = admin.call("PUT", f"alerts/{alert.alert_id}/acknowledge", {"note": "no, mine"}).json
+    assert "nothing was changed" in repeated["message"]
+    assert (repeated["alert"]["acknowledged_by"], repeated["alert"]["acknowledgement_note"]) == ("user:mei", "mine")
+    alert_actions.resolve(Alert.objects.filter(pk=alert.pk), Resolution.RECOVERED, "evaluator")
+    repeated = admin.call("PUT", f"alerts/{alert.alert_id}/resolve", {"note": "done"}).json
+    assert (repeated["alert"]["resolution"], repeated["alert"]["resolution_note"]) == ("recovered", "")
+    assert AlertEvent.objects.filter(alert=alert).count() == 3
 
 
-WRONG: list[tuple[str, str, Any, str]] = [
+INVALID_BODIES: list[tuple[str, str, Any, str]] = [
     ("PUT", "acknowledge", {"note": "x" * 10_001}, "note"),
     ("PUT", "acknowledge", {"note": {}}, "note"),
     ("PUT", "acknowledge", {"force": True}, "force"),
@@ -204,39 +206,42 @@ WRONG: list[tuple[str, str, Any, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("method", "verb", "body", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)]
+    ("method", "verb", "body", "field"),
+    INVALID_BODIES,
+    ids=[f"{number}-{row[1]}" for number, row in enumerate(INVALID_BODIES)],
 )
 def test_invalid_action_body_is_rejected_with_its_field(
     admin: ApiClient, method: str, verb: str, body: Any, field: str
 ):
-    made = create_alert(create_rule(), create_device("boiler"))
-    answer = admin.call(method, f"alerts/{made.alert_id}/{verb}", body)
-    assert answer.status == 422 and [one["field"] for one in answer.json["errors"]] == [field]
-    assert AlertEvent.objects.filter(alert=made).count() == 1
+    alert = create_alert(create_rule(), create_device("boiler"))
+    response = admin.call(method, f"alerts/{alert.alert_id}/{verb}", body)
+    assert response.status == 422 and [error["field"] for error in response.json["errors"]] == [field]
+    assert AlertEvent.objects.filter(alert=alert).count() == 1
 
 
 def test_actions_need_operate_scope_and_visible_alerts(
-    operator: ApiClient, viewer: ApiClient, reader: ApiClient, some: dict[str, Alert]
+    operator: ApiClient, viewer: ApiClient, reader: ApiClient, alerts_by_letter: dict[str, Alert]
 ):
     for verb, (method, body, _) in VERBS.items():
-        seen, hidden = (f"alerts/{some[letter].alert_id}/{verb}" for letter in "ac")
-        assert viewer.call(method, seen, body).status == 403
-        assert reader.call(method, seen, body).status == 403
+        visible, hidden = (f"alerts/{alerts_by_letter[letter].alert_id}/{verb}" for letter in "ac")
+        assert viewer.call(method, visible, body).status == 403
+        assert reader.call(method, visible, body).status == 403
         assert operator.call(method, hidden, body).status == 404
-    assert AlertEvent.objects.filter(alert=some["c"]).count() == 1
+    assert AlertEvent.objects.filter(alert=alerts_by_letter["c"]).count() == 1
     assert (
-        operator.call("PUT", f"alerts/{some['a'].alert_id}/acknowledge", {}).json["alert"]["owner"] == "user:operator"
+        operator.call("PUT", f"alerts/{alerts_by_letter['a'].alert_id}/acknowledge", {}).json["alert"]["owner"]
+        == "user:operator"
     )
 
 
-@pytest.mark.parametrize("unknown", ["alt_0000000000000000", "a%00b"])
-def test_unknown_alert_returns_404(admin: ApiClient, unknown: str):
-    assert admin.get(f"alerts/{unknown}").status == 404
-    assert admin.call("PUT", f"alerts/{unknown}/resolve", {}).status == 404
+@pytest.mark.parametrize("alert_id", ["alt_0000000000000000", "a%00b"])
+def test_unknown_alert_returns_404(admin: ApiClient, alert_id: str):
+    assert admin.get(f"alerts/{alert_id}").status == 404
+    assert admin.call("PUT", f"alerts/{alert_id}/resolve", {}).status == 404
 
 
 def test_alert_of_deleted_device_is_visible_without_group_restriction(reader: ApiClient, viewer: ApiClient):
-    made = create_alert(create_rule(), create_device("boiler", "site a"))
+    alert = create_alert(create_rule(), create_device("boiler", "site a"))
     Device.objects.get(device_id="boiler").delete()
-    assert reader.get(f"alerts/{made.alert_id}").json["device_id"] == "boiler"
-    assert viewer.get(f"alerts/{made.alert_id}").status == 404
+    assert reader.get(f"alerts/{alert.alert_id}").json["device_id"] == "boiler"
+    assert viewer.get(f"alerts/{alert.alert_id}").status == 404

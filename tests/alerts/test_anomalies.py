@@ -15,21 +15,21 @@ from metrics.storage.connection import dedicated_connection
 from tests.alerts.conftest import run, send
 from tests.conftest import ApiClient, point
 
-Make = Callable[..., Rule]
+RuleFactory = Callable[..., Rule]
 
 
-def learn(gateway: ApiClient, device: str = "boiler", many: int = 900) -> None:
-    """Three days of a quiet series, every five minutes up to now."""
+def send_quiet_history(gateway: ApiClient, device: str = "boiler", count: int = 900) -> None:
+    """Send a regular series up to now, one point per five minutes (by default three days)."""
     rng = np.random.default_rng(7)
-    values = 50 + 10 * np.sin(np.arange(many) / 288 * 2 * np.pi) + rng.normal(0, 0.5, many)
-    points = [point("cpu", round(float(value), 2), 300 * (many - at)) for at, value in enumerate(values)]
+    values = 50 + 10 * np.sin(np.arange(count) / 288 * 2 * np.pi) + rng.normal(0, 0.5, count)
+    points = [point("cpu", round(float(value), 2), 300 * (count - number)) for number, value in enumerate(values)]
     assert gateway.post(f"devices/{device}/telemetry/batch", {"data_points": points}).status == 200
 
 
 def wait_until_learnt(evaluator: Evaluator) -> None:
-    until = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while evaluator.detector.learn(time.time_ns() // 1000):
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
 
 
 def store_states(evaluator: Evaluator) -> None:
@@ -42,10 +42,10 @@ def store_states(evaluator: Evaluator) -> None:
 
 @pytest.mark.slow
 def test_anomaly_opens_an_alert_with_the_expected_range(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(kind="anomaly", threshold_value=None)
-    learn(gateway)
+    send_quiet_history(gateway)
     send(gateway, 50.0, ago=120)
     run(evaluator)
     wait_until_learnt(evaluator)
@@ -62,37 +62,37 @@ def test_anomaly_opens_an_alert_with_the_expected_range(
 
 @pytest.mark.slow
 def test_learnt_state_is_used_by_the_next_evaluator(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(kind="anomaly", threshold_value=None)
-    learn(gateway)
+    send_quiet_history(gateway)
     send(gateway, 50.0, ago=120)
     run(evaluator)
     wait_until_learnt(evaluator)
     store_states(evaluator)
     assert DetectorState.objects.count() == 1
     with dedicated_connection() as connection:
-        another = Evaluator(connection)
+        next_evaluator = Evaluator(connection)
         send(gateway, 50.5, ago=60)
-        run(another)
-        wait_until_learnt(another)
+        run(next_evaluator)
+        wait_until_learnt(next_evaluator)
         for value, ago in ((400.0, 40), (410.0, 30), (405.0, 20)):
             send(gateway, value, ago=ago)
-            run(another)
+            run(next_evaluator)
     assert Alert.objects.count() == 1
 
 
 @pytest.mark.slow
 def test_anomaly_during_downtime_opens_an_alert_when_evaluation_continues(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(kind="anomaly", threshold_value=None)
-    learn(gateway)
+    send_quiet_history(gateway)
     send(gateway, 50.0, ago=120)
     run(evaluator)
     wait_until_learnt(evaluator)
     send(gateway, 50.2, ago=100)
-    run(evaluator)  # which dies before it has kept that it knows this one, too
+    run(evaluator)  # is replaced before it has stored its state with this point
     send(gateway, 50.5, ago=60)
     send(gateway, 400.0, 410.0, 405.0, ago=20)
     with dedicated_connection() as connection:
@@ -102,9 +102,9 @@ def test_anomaly_during_downtime_opens_an_alert_when_evaluation_continues(
 
 @pytest.mark.slow
 def test_anomaly_before_the_rule_does_not_suppress_later_ones(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
-    learn(gateway)
+    send_quiet_history(gateway)
     send(gateway, 400.0, ago=150)
     create_cpu_rule(kind="anomaly", threshold_value=None)
     send(gateway, 50.0, ago=120)
@@ -117,43 +117,43 @@ def test_anomaly_before_the_rule_does_not_suppress_later_ones(
 
 @pytest.mark.slow
 def test_state_of_an_unwatched_series_is_stored_and_reused_by_the_next_rule(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
-    first = create_cpu_rule(kind="anomaly", threshold_value=None)
-    learn(gateway)
+    rule = create_cpu_rule(kind="anomaly", threshold_value=None)
+    send_quiet_history(gateway)
     send(gateway, 50.0, ago=120)
     run(evaluator)
     wait_until_learnt(evaluator)
     send(gateway, 50.2, ago=100)
     run(evaluator)
-    lifecycle.change(first, {"enabled": False}, "user:tests")
+    lifecycle.change(rule, {"enabled": False}, "user:tests")
     run(evaluator)
-    [kept] = DetectorState.objects.all()
-    assert time.time() - kept.time / 1e6 < 110  # with the last point that was judged
+    [state] = DetectorState.objects.all()
+    assert time.time() - state.time / 1e6 < 110  # includes the last evaluated point
     DetectorState.objects.update(time=0)
     store_states(evaluator)
     assert DetectorState.objects.get().time == 0
-    DetectorState.objects.update(time=kept.time)
-    lifecycle.change(first, {"enabled": True}, "user:tests")
+    DetectorState.objects.update(time=state.time)
+    lifecycle.change(rule, {"enabled": True}, "user:tests")
     send(gateway, 400.0, ago=20)
     run(evaluator)
     assert Alert.objects.get().value == 400
 
 
 def test_training_reads_the_newest_points_of_a_dense_series(
-    gateway: ApiClient, create_cpu_rule: Make, site: None
+    gateway: ApiClient, create_cpu_rule: RuleFactory, site: None
 ) -> None:
     for hour in range(3, 0, -1):
-        send(gateway, *[float(at % 50) for at in range(1000)], ago=3600.0 * hour)
+        send(gateway, *[float(number % 50) for number in range(1000)], ago=3600.0 * hour)
     send(gateway, 1.0, ago=30)
     until = int(time.time() * 1e6)
     since = until - 86_400_000_000
     [series] = Series.objects.values_list("pk", flat=True)
-    with pytest.MonkeyPatch.context() as patched:
-        for most in (1, 500, 1001, 2500, 9000):
-            patched.setattr(anomalies, "MAX_TRAINING_POINTS", most)
+    with pytest.MonkeyPatch.context() as patch:
+        for max_points in (1, 500, 1001, 2500, 9000):
+            patch.setattr(anomalies, "MAX_TRAINING_POINTS", max_points)
             times, values = anomalies.read_newest({series: since}, {series: until})[series]
-            assert len(times) == len(values) == min(most, 3001)
+            assert len(times) == len(values) == min(max_points, 3001)
             assert values[-1] == 1.0 and bool((np.diff(times) > 0).all())
         start, end = int(times[10]), int(times[20])
         times, _ = anomalies.read_newest({series: start}, {series: end})[series]
@@ -164,20 +164,20 @@ def test_training_reads_the_newest_points_of_a_dense_series(
 def test_api_returns_expected_range_and_anomalies(
     gateway: ApiClient, reader: ApiClient, stranger: ApiClient, site: None
 ) -> None:
-    learn(gateway)
+    send_quiet_history(gateway)
     send(gateway, 400.0, 410.0, ago=20)
-    found = reader.get("devices/boiler/metrics/cpu/anomalies").json
-    assert found["points"] > 280
-    assert 0 < len(found["band"]) <= 500
-    assert all(one["low"] <= one["high"] for one in found["band"])
-    strange = [one for one in found["marks"] if one["value"] >= 400]
-    assert strange and all(one["reason"] and one["score"] >= 0.5 for one in strange)
+    response = reader.get("devices/boiler/metrics/cpu/anomalies").json
+    assert response["points"] > 280
+    assert 0 < len(response["band"]) <= 500
+    assert all(bucket["low"] <= bucket["high"] for bucket in response["band"])
+    marks = [mark for mark in response["marks"] if mark["value"] >= 400]
+    assert marks and all(mark["reason"] and mark["score"] >= 0.5 for mark in marks)
     assert stranger.get("devices/boiler/metrics/cpu/anomalies").json == {"points": 0, "band": [], "marks": []}
 
 
 def test_start_after_end_is_rejected_with_422(gateway: ApiClient, reader: ApiClient) -> None:
-    answer = reader.get(
+    response = reader.get(
         "devices/boiler/metrics/cpu/anomalies?start_time=2025-12-18T10:00:00Z&end_time=2025-12-17T10:00:00Z"
     )
-    assert answer.status == 422
-    assert answer.json["errors"][0]["field"] == "start_time"
+    assert response.status == 422
+    assert response.json["errors"][0]["field"] == "start_time"

@@ -23,10 +23,10 @@ from alerts.rules.as_code.yaml_reader import MAX_FILE_BYTES, InvalidFile, read_f
 from metrics.models import AuditEntry
 from tests.conftest import empty_tables
 
-pytestmark = pytest.mark.usefixtures("site")  # empty
+pytestmark = pytest.mark.usefixtures("site")
 
 SECRETS = {"OPS_URL": "https://hooks.example.com/T0/$ecret", "OPS_SECRET": "hush ${not a name}"}
-WHOLE = """
+FULL_FILE = """
 version: 1
 channels:
   - name: ops
@@ -80,45 +80,45 @@ silences:
 """
 TODAY = datetime.now(UTC).replace(microsecond=0)
 BERLIN = timezone(timedelta(hours=1))
-WHOLE = WHOLE.replace("TODAY", TODAY.astimezone(BERLIN).isoformat())
-WHOLE = WHOLE.replace("TOMORROW", f"{TODAY + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}")
+FULL_FILE = FULL_FILE.replace("TODAY", TODAY.astimezone(BERLIN).isoformat())
+FULL_FILE = FULL_FILE.replace("TOMORROW", f"{TODAY + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}")
 
 
-def applied(text: str, **options: bool) -> ApplyPlan:
+def apply_text(text: str, **options: bool) -> ApplyPlan:
     return apply(text.encode(), SECRETS, **options)
 
 
-def refused(text: str | bytes, environment: dict[str, str] | None = None) -> list[str]:
-    with pytest.raises(InvalidFile) as caught:
+def read_errors(text: str | bytes, environment: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(InvalidFile) as raised:
         apply(text if isinstance(text, bytes) else text.encode(), SECRETS if environment is None else environment)
-    return [str(fault) for fault in caught.value.errors]
+    return [str(error) for error in raised.value.errors]
 
 
-def counted(plan: ApplyPlan) -> tuple[int, int, int, int]:
-    verbs = [change.kind for change in plan.changes]
+def count_changes(plan: ApplyPlan) -> tuple[int, int, int, int]:
+    kinds = [change.kind for change in plan.changes]
     return (
-        verbs.count(ChangeKind.CREATE),
-        verbs.count(ChangeKind.CHANGE),
-        verbs.count(ChangeKind.DELETE),
+        kinds.count(ChangeKind.CREATE),
+        kinds.count(ChangeKind.CHANGE),
+        kinds.count(ChangeKind.DELETE),
         plan.unchanged,
     )
 
 
-def rule(name: str = "r", **fields: Any) -> Rule:
+def create_rule(name: str = "r", **fields: Any) -> Rule:
     return lifecycle.create({"name": name, "metric_name": "m", "threshold_value": 1} | fields, "user:somebody")
 
 
-def rows() -> list[tuple[int, ...]]:
-    """What may have changed: rows, versions and entries of the audit."""
+def read_state() -> list[tuple[int, ...]]:
+    """Return row counts of all tables that an apply may change, and the rule generation."""
     counts = [model.objects.count() for model in (Rule, RuleVersion, Channel, Route, Silence, AuditEntry)]
     return [tuple(counts), tuple(RuleGeneration.objects.values_list("number", flat=True))]
 
 
-# --- there and back ---------------------------------------------------------------------------------
+# --- export and apply -------------------------------------------------------------------------------
 
 
 def test_apply_creates_all_objects_of_a_file() -> None:
-    assert counted(applied(WHOLE)) == (8, 0, 0, 0)
+    assert count_changes(apply_text(FULL_FILE)) == (8, 0, 0, 0)
     ops = Channel.objects.get(name="ops")
     assert (ops.url, ops.secret, ops.created_by) == (SECRETS["OPS_URL"], SECRETS["OPS_SECRET"], "command:apply")
     high = Rule.objects.get(rule_id="high-cpu")
@@ -132,32 +132,36 @@ def test_apply_creates_all_objects_of_a_file() -> None:
 
 
 def test_export_applied_to_an_empty_site_restores_it() -> None:
-    applied(WHOLE)
-    told = export()
-    assert not any(secret in told for secret in SECRETS.values())
+    apply_text(FULL_FILE)
+    exported = export()
+    assert not any(secret in exported for secret in SECRETS.values())
     empty_tables()
     RuleGeneration.objects.create(pk=1)
-    applied(told)
-    assert export() == told
+    apply_text(exported)
+    assert export() == exported
     assert Channel.objects.get(name="ops").url == SECRETS["OPS_URL"]
-    clear = export(with_secrets=True)
-    assert counted(apply(clear.encode(), {})) == (0, 0, 0, 8)
+    with_secrets = export(with_secrets=True)
+    assert count_changes(apply(with_secrets.encode(), {})) == (0, 0, 0, 8)
 
 
 def test_applying_twice_changes_nothing() -> None:
-    applied(WHOLE)
-    before = rows()
-    assert counted(applied(WHOLE, prune=True)) == (0, 0, 0, 8)
-    assert rows() == before
+    apply_text(FULL_FILE)
+    state_before = read_state()
+    assert count_changes(apply_text(FULL_FILE, prune=True)) == (0, 0, 0, 8)
+    assert read_state() == state_before
 
 
 def test_shadow_rule_is_neither_exported_nor_pruned() -> None:
-    tried = lifecycle.create({"name": "tried", "metric_name": "m", "threshold_value": 1}, "user:x", shadow_of=rule())
+    shadow = lifecycle.create(
+        {"name": "tried", "metric_name": "m", "threshold_value": 1}, "user:x", shadow_of=create_rule()
+    )
     assert "tried" not in export()
-    applied(export(), prune=True)
-    assert Rule.objects.filter(pk=tried.pk).exists()
-    (told,) = refused(f"version: 1\nrules: [{{rule_id: {tried.rule_id}, name: t, metric_name: m, threshold_value: 1}}]")
-    assert told == "rules[0].rule_id: Alert rule with this Rule id already exists.; line 2"
+    apply_text(export(), prune=True)
+    assert Rule.objects.filter(pk=shadow.pk).exists()
+    (error,) = read_errors(
+        f"version: 1\nrules: [{{rule_id: {shadow.rule_id}, name: t, metric_name: m, threshold_value: 1}}]"
+    )
+    assert error == "rules[0].rule_id: Alert rule with this Rule id already exists.; line 2"
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00{}"), min_size=1, max_size=40)
@@ -165,8 +169,8 @@ NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infini
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """Fields of a rule that is accepted, in any of their shapes."""
+def rule_fields(draw: st.DrawFn) -> dict[str, Any]:
+    """Generate the fields of a valid rule."""
     fields: dict[str, Any] = {
         "name": draw(NAMES),
         "metric_name": draw(NAMES.filter(lambda name: name != "*")),
@@ -188,52 +192,56 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@given(written=st.lists(documents(), min_size=1, max_size=4))
+@given(rules=st.lists(rule_fields(), min_size=1, max_size=4))
 @settings(
     max_examples=25,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_any_rule_survives_export_and_apply(written: list[dict[str, Any]]) -> None:
+def test_any_rule_survives_export_and_apply(rules: list[dict[str, Any]]) -> None:
     Rule.objects.all().delete()
-    for fields in written:
+    for fields in rules:
         lifecycle.create(fields, "user:somebody")
-    told = export()
-    assert counted(applied(told)) == (0, 0, 0, len(written))
-    before = {row.rule_id: lifecycle.document_of(row) for row in Rule.objects.all()}
+    exported = export()
+    assert count_changes(apply_text(exported)) == (0, 0, 0, len(rules))
+    rules_before = {row.rule_id: lifecycle.document_of(row) for row in Rule.objects.all()}
     Rule.objects.all().delete()
-    applied(told)
-    assert {row.rule_id: lifecycle.document_of(row) for row in Rule.objects.all()} == before
-    assert export() == told
+    apply_text(exported)
+    assert {row.rule_id: lifecycle.document_of(row) for row in Rule.objects.all()} == rules_before
+    assert export() == exported
 
 
 @pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\n x", "a \n", " ", "'", "- a: b", "a\n\n b\t", "\x7f", "😀 #x"])
 def test_any_text_survives_export_and_apply(text: str) -> None:
-    rule(name=f"x{text}y", description=text, device_ids=[text])
-    assert counted(applied(export())) == (0, 0, 0, 1)
+    create_rule(name=f"x{text}y", description=text, device_ids=[text])
+    assert count_changes(apply_text(export())) == (0, 0, 0, 1)
 
 
 def test_export_is_read_alike_by_yaml_1_1() -> None:
-    rule("no", metric_name="1e5", threshold_value="22:00", condition="==", device_ids=["on", "2026-11-21", "0x1f"])
-    told = yaml.safe_load(export())["rules"][0]
-    assert (told["name"], told["metric_name"], told["threshold_value"]) == ("no", "1e5", "22:00")
+    create_rule(
+        "no", metric_name="1e5", threshold_value="22:00", condition="==", device_ids=["on", "2026-11-21", "0x1f"]
+    )
+    rule = yaml.safe_load(export())["rules"][0]
+    assert (rule["name"], rule["metric_name"], rule["threshold_value"]) == ("no", "1e5", "22:00")
     assert (
-        told["device_ids"]
+        rule["device_ids"]
         == ["on", "2026-11-21", "0x1f"]
         == read_file(export().encode()).value["rules"][0]["device_ids"]
     )
 
 
-# --- what changes -----------------------------------------------------------------------------------
+# --- changes ----------------------------------------------------------------------------------------
 
 
 def test_dry_run_lists_every_change_and_makes_none() -> None:
-    applied(WHOLE)
-    before = rows()
-    other = WHOLE.replace("threshold_value: 90", "threshold_value: 95").replace("name: Silent", "name: Quiet")
-    plan = apply(other.encode(), SECRETS | {"OPS_URL": "https://new.example.com/"}, prune=True, dry_run=True)
-    assert rows() == before
+    apply_text(FULL_FILE)
+    state_before = read_state()
+    changed_file = FULL_FILE.replace("threshold_value: 90", "threshold_value: 95").replace(
+        "name: Silent", "name: Quiet"
+    )
+    plan = apply(changed_file.encode(), SECRETS | {"OPS_URL": "https://new.example.com/"}, prune=True, dry_run=True)
+    assert read_state() == state_before
     assert list(format_plan(plan)) == [
         "~ channel “ops”",
         "    url: (hidden)",
@@ -250,63 +258,67 @@ def test_dry_run_lists_every_change_and_makes_none() -> None:
 
 
 def test_changed_rule_gets_a_version_and_omitted_fields_get_defaults() -> None:
-    made = rule(level="critical", cooldown_minutes=5)
-    applied(f"version: 1\nrules: [{{rule_id: {made.rule_id}, name: renamed, metric_name: m, threshold_value: 1}}]")
-    made.refresh_from_db()
-    assert (made.name, made.level, made.cooldown_minutes, made.version) == ("renamed", "warning", 0, 2)
-    assert made.versions.first().by == "command:apply"
+    rule = create_rule(level="critical", cooldown_minutes=5)
+    apply_text(f"version: 1\nrules: [{{rule_id: {rule.rule_id}, name: renamed, metric_name: m, threshold_value: 1}}]")
+    rule.refresh_from_db()
+    assert (rule.name, rule.level, rule.cooldown_minutes, rule.version) == ("renamed", "warning", 0, 2)
+    assert rule.versions.first().by == "command:apply"
 
 
 def test_rule_without_id_is_identified_by_name() -> None:
-    made = rule("known")
-    applied("version: 1\nrules: [{name: known, metric_name: m, threshold_value: 2}]")
-    assert Rule.objects.get().rule_id == made.rule_id
-    rule("known")
-    (told,) = refused("version: 1\nrules: [{name: known, metric_name: m, threshold_value: 2}]")
-    assert told == "rules[0]: 2 rules have this name; set rule_id to choose one; line 2"
+    rule = create_rule("known")
+    apply_text("version: 1\nrules: [{name: known, metric_name: m, threshold_value: 2}]")
+    assert Rule.objects.get().rule_id == rule.rule_id
+    create_rule("known")
+    (error,) = read_errors("version: 1\nrules: [{name: known, metric_name: m, threshold_value: 2}]")
+    assert error == "rules[0]: 2 rules have this name; set rule_id to choose one; line 2"
 
 
 def test_objects_not_in_the_file_are_deleted_only_with_prune() -> None:
-    applied(WHOLE)
-    few = "version: 1\nrules: [{name: Silent, metric_name: '*', kind: absence, parameters: {grace: 5}}]"
-    assert counted(applied(few)) == (0, 0, 0, 1)
-    assert counted(applied(few, prune=True)) == (0, 0, 3, 1)
+    apply_text(FULL_FILE)
+    one_rule = "version: 1\nrules: [{name: Silent, metric_name: '*', kind: absence, parameters: {grace: 5}}]"
+    assert count_changes(apply_text(one_rule)) == (0, 0, 0, 1)
+    assert count_changes(apply_text(one_rule, prune=True)) == (0, 0, 3, 1)
     assert [row.name for row in Rule.objects.all()] == ["Silent"]
-    assert (Channel.objects.count(), Route.objects.count(), Silence.objects.count()) == (2, 1, 1)  # not its sections
+    assert (Channel.objects.count(), Route.objects.count(), Silence.objects.count()) == (
+        2,
+        1,
+        1,
+    )  # sections that the file omits
     deleted = AuditEntry.objects.filter(action="deleted", object_type="alert rule", actor="command:apply")
     assert deleted.count() == 3
-    assert counted(applied("version: 1\nchannels: []\nroutes: []\nsilences: []", prune=True)) == (0, 0, 4, 0)
+    assert count_changes(apply_text("version: 1\nchannels: []\nroutes: []\nsilences: []", prune=True)) == (0, 0, 4, 0)
 
 
 def test_open_alert_of_a_pruned_rule_is_resolved_and_kept() -> None:
     now = datetime.now(UTC)
-    made = rule()
+    rule = create_rule()
     alert = Alert.objects.create(
-        rule=made, rule_name="r", device_name="d", metric_name="m", triggered_at=now, last_breach_at=now
+        rule=rule, rule_name="r", device_name="d", metric_name="m", triggered_at=now, last_breach_at=now
     )
-    applied("version: 1\nrules: []", prune=True)
+    apply_text("version: 1\nrules: []", prune=True)
     alert.refresh_from_db()
     assert (alert.status, alert.resolution, alert.resolved_by) == ("resolved", "rule", "command:apply")
     assert alert.rule is None
 
 
 def test_expired_silence_is_neither_created_nor_deleted() -> None:
-    over = "{reason: was, starts_at: '2020-01-01T00:00:00Z', ends_at: '2020-01-02T00:00:00Z'}"
-    assert counted(applied(f"version: 1\nsilences: [{over}]")) == (0, 0, 0, 1)
+    expired = "{reason: was, starts_at: '2020-01-01T00:00:00Z', ends_at: '2020-01-02T00:00:00Z'}"
+    assert count_changes(apply_text(f"version: 1\nsilences: [{expired}]")) == (0, 0, 0, 1)
     now = datetime.now(UTC)
     hour = timedelta(hours=1)
     Silence.objects.create(reason="history", starts_at=now - 2 * hour, ends_at=now - hour, created_by="user:x")
     Silence.objects.create(reason="one alert", alert_id="alt_1", ends_at=now + hour, created_by="user:x")
-    assert counted(applied("version: 1\nsilences: []", prune=True)) == (0, 0, 0, 0)
+    assert count_changes(apply_text("version: 1\nsilences: []", prune=True)) == (0, 0, 0, 0)
     assert "history" not in export() and "one alert" not in export()
 
 
 def test_omitted_secrets_are_unchanged() -> None:
-    applied(WHOLE)
-    applied("version: 1\nchannels: [{name: ops, kind: webhook, gather_seconds: 5}]")
+    apply_text(FULL_FILE)
+    apply_text("version: 1\nchannels: [{name: ops, kind: webhook, gather_seconds: 5}]")
     ops = Channel.objects.get(name="ops")
     assert (ops.url, ops.secret, ops.gather_seconds) == (SECRETS["OPS_URL"], SECRETS["OPS_SECRET"], 5)
-    applied("version: 1\nchannels: [{name: ops, kind: webhook, url: 'https://$$5.example.com/', secret: ''}]")
+    apply_text("version: 1\nchannels: [{name: ops, kind: webhook, url: 'https://$$5.example.com/', secret: ''}]")
     ops.refresh_from_db()
     assert (ops.url, ops.secret) == ("https://$5.example.com/", "")
 
@@ -314,17 +326,17 @@ def test_omitted_secrets_are_unchanged() -> None:
 def test_channels_with_similar_names_get_distinct_variables() -> None:
     for name in ("ops-eu", "ops eu", "größer", "Ωμέγα"):
         Channel.objects.create(name=name, kind="webhook", url=f"https://{len(name)}.example.com/")
-    written = {one["name"]: one["url"] for one in yaml.safe_load(export())["channels"]}
-    assert written["größer"] == "${GR_SSER_URL}" and written["Ωμέγα"] == "${CHANNEL_URL}"
-    assert written["ops-eu"] != written["ops eu"] and written["ops-eu"].startswith("${OPS_EU_")
+    urls = {channel["name"]: channel["url"] for channel in yaml.safe_load(export())["channels"]}
+    assert urls["größer"] == "${GR_SSER_URL}" and urls["Ωμέγα"] == "${CHANNEL_URL}"
+    assert urls["ops-eu"] != urls["ops eu"] and urls["ops-eu"].startswith("${OPS_EU_")
 
 
-# --- what is wrong ----------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------
 
 
 def test_all_errors_are_reported_with_lines_and_nothing_changes() -> None:
-    before = rows()
-    told = refused(
+    state_before = read_state()
+    errors = read_errors(
         """version: 1
 channels:
   - {name: good, kind: email, addresses: [ops@example.com]}
@@ -359,7 +371,7 @@ silences:
 dashboards: []
 """
     )
-    assert told == [
+    assert errors == [
         "channels[1].url: environment variable NOWHERE is not set; line 6",
         "rules[1].enabled: true or false is accepted; line 14",
         "rules[2].name: is missing; line 16",
@@ -372,11 +384,11 @@ dashboards: []
         "silences[0].starts_at: a time with UTC offset is accepted, such as 2026-11-21T08:00:00Z; line 31",
         "dashboards: is unknown; accepted are version, channels, rules, routes, silences; line 32",
     ]
-    assert rows() == before
+    assert read_state() == state_before
 
 
 def test_values_are_validated_as_in_the_api() -> None:
-    told = refused(
+    errors = read_errors(
         """version: 1
 rules:
   - {name: a, metric_name: m, threshold_value: 1, level: loud, trigger_count: 1001}
@@ -390,7 +402,7 @@ silences:
   - {reason: all, starts_at: 2026-11-21T08:00:00Z, ends_at: 2099-11-21T08:00:00Z, levels: [info]}
 """
     )
-    assert [line.split(": ")[0] for line in told] == [
+    assert [error.split(": ")[0] for error in errors] == [
         "rules[0].level",
         "rules[0].trigger_count",
         "rules[1].threshold_value",
@@ -405,7 +417,7 @@ silences:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "error"),
     [
         ("", "file: version: 1 and any of channels, rules, routes, silences are accepted; line 1"),
         ("rules: []", "version: 1 is accepted; line 1"),
@@ -433,107 +445,110 @@ silences:
     ],
     ids=lambda value: str(value)[:30] if len(value) < 200 else "long",
 )  # fmt: skip
-def test_invalid_file_is_rejected(text: str | bytes, told: str) -> None:
-    assert refused(text) == [told]
+def test_invalid_file_is_rejected(text: str | bytes, error: str) -> None:
+    assert read_errors(text) == [error]
 
 
 def test_aliases_are_accepted_within_the_size_limit() -> None:
-    applied("version: 1\nrules: [{name: a, metric_name: m, threshold_value: 1, device_ids: &d [x, y]},"
+    apply_text("version: 1\nrules: [{name: a, metric_name: m, threshold_value: 1, device_ids: &d [x, y]},"
             " {name: b, metric_name: m, threshold_value: 1, device_ids: *d}]")  # fmt: skip
     assert {tuple(row.device_ids) for row in Rule.objects.all()} == {("x", "y")}
-    laughs = "\n".join(f"l{n}: &l{n} [{', '.join(9 * [f'*l{n - 1}'])}]" for n in range(1, 12))
-    begun = time.monotonic()
-    (told,) = refused(f"version: 1\nl0: &l0 [lol]\n{laughs}")
-    assert "more than 250,000 values or 2,000,000 characters, with repeated aliases" in told
-    (told,) = refused(f"version: 1\na: &a {'x' * 900_000}\nb: [*a, *a]")
-    assert told.startswith("b[1]: more than")
-    assert time.monotonic() - begun < 20
+    nested_aliases = "\n".join(f"l{n}: &l{n} [{', '.join(9 * [f'*l{n - 1}'])}]" for n in range(1, 12))
+    started = time.monotonic()
+    (error,) = read_errors(f"version: 1\nl0: &l0 [lol]\n{nested_aliases}")
+    assert "more than 250,000 values or 2,000,000 characters, with repeated aliases" in error
+    (error,) = read_errors(f"version: 1\na: &a {'x' * 900_000}\nb: [*a, *a]")
+    assert error.startswith("b[1]: more than")
+    assert time.monotonic() - started < 20
 
 
-BOTH = ["rules[0]: rules[1] is the same rule", "rules[1]: rules[0] is the same rule"]
+BOTH_DUPLICATE = ["rules[0]: rules[1] is the same rule", "rules[1]: rules[0] is the same rule"]
 
 
 @pytest.mark.parametrize(
-    ("entries", "told"),
+    ("entries", "errors"),
     [
-        ("[{name: a, X}, {name: a, X}]", BOTH),
+        ("[{name: a, X}, {name: a, X}]", BOTH_DUPLICATE),
         ("[{rule_id: i, name: a, X}, {name: a, X}]", ["rules[1]: rules[0] is the same rule"]),
-        ("[{rule_id: i, name: a, X}, {rule_id: i, name: b, X}]", BOTH),
+        ("[{rule_id: i, name: a, X}, {rule_id: i, name: b, X}]", BOTH_DUPLICATE),
         ("[{rule_id: stored, name: a, X}, {name: known, X}]", ["rules[1]: rules[0] is the same rule"]),
         ("[{rule_id: 'a b', name: a, X}]", ["rules[0].rule_id: 1 to 24 letters, digits, - and _ are accepted"]),
     ],
     ids=["name", "id and name", "id", "stored", "no id"],
 )  # fmt: skip
-def test_duplicate_rule_in_a_file_is_rejected(entries: str, told: list[str]) -> None:
+def test_duplicate_rule_in_a_file_is_rejected(entries: str, errors: list[str]) -> None:
     lifecycle.create({"name": "known", "metric_name": "m", "threshold_value": 1}, "user:x", rule_id="stored")
     text = f"version: 1\nrules: {entries}".replace("X", "metric_name: m, threshold_value: 1")
-    assert refused(text) == [f"{one}; line 2" for one in told]
+    assert read_errors(text) == [f"{error}; line 2" for error in errors]
 
 
 def test_two_rules_of_the_same_name_survive_export_and_apply() -> None:
-    rule("same"), rule("same", level="error")
-    told = export()
-    assert counted(applied(told)) == (0, 0, 0, 2)
+    create_rule("same"), create_rule("same", level="error")
+    exported = export()
+    assert count_changes(apply_text(exported)) == (0, 0, 0, 2)
     Rule.objects.all().delete()
-    applied(told)
-    assert export() == told
+    apply_text(exported)
+    assert export() == exported
 
 
 def test_failed_write_rolls_back_all_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(row: Silence, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the power is gone")
 
-    before = rows()
+    state_before = read_state()
     monkeypatch.setattr(Silence, "save", fail)
     with pytest.raises(RuntimeError):
-        applied(WHOLE)
-    assert rows() == before
+        apply_text(FULL_FILE)
+    assert read_state() == state_before
 
 
 # --- the commands -----------------------------------------------------------------------------------
 
 
-def run(*args: str, **streams: Any) -> tuple[int, str, str]:
-    """(exit code, what was said, what was complained of) of `manage.py apply`."""
-    out, err = io.StringIO(), io.StringIO()
+def run_apply(*args: str, **streams: Any) -> tuple[int, str, str]:
+    """Run `manage.py apply`. Returns its exit code, standard output and standard error."""
+    stdout, stderr = io.StringIO(), io.StringIO()
     try:
-        call_command("apply", *args, stdout=out, stderr=err, **streams)
+        call_command("apply", *args, stdout=stdout, stderr=stderr, **streams)
     except CommandError as error:
-        return error.returncode, out.getvalue(), err.getvalue() + str(error)
+        return error.returncode, stdout.getvalue(), stderr.getvalue() + str(error)
     except SystemExit as error:
-        return int(error.code or 0), out.getvalue(), err.getvalue()
-    return 0, out.getvalue(), err.getvalue()
+        return int(error.code or 0), stdout.getvalue(), stderr.getvalue()
+    return 0, stdout.getvalue(), stderr.getvalue()
 
 
 def test_exit_codes_of_applied_changed_and_invalid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text("version: 1\nrules: [{name: a, metric_name: m, threshold_value: 1}]")
-    code, said, _ = run(str(file), "--dry-run")
-    assert code == 1 and said.endswith("1 to be created, 0 to be changed, 0 to be deleted, 0 unchanged\n")
-    assert run(str(file))[:2] == (0, said.replace("to be ", ""))
-    assert run(str(file), "--dry-run")[0] == 0 == run(str(file))[0]
+    code, stdout, _ = run_apply(str(file), "--dry-run")
+    assert code == 1 and stdout.endswith("1 to be created, 0 to be changed, 0 to be deleted, 0 unchanged\n")
+    assert run_apply(str(file))[:2] == (0, stdout.replace("to be ", ""))
+    assert run_apply(str(file), "--dry-run")[0] == 0 == run_apply(str(file))[0]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"version: 2\nrules: [7]")))
-    code, said, complained = run("-")
-    assert (code, said) == (2, "")
-    assert complained == "version: 1 is accepted; line 1\nrules[0]: the fields of a rule are accepted; line 2\n" \
+    code, stdout, stderr = run_apply("-")
+    assert (code, stdout) == (2, "")
+    assert stderr == "version: 1 is accepted; line 1\nrules[0]: the fields of a rule are accepted; line 2\n" \
         "2 errors; nothing was changed"  # fmt: skip
-    assert run(str(tmp_path / "nowhere"))[::2] == (2, f"{tmp_path}/nowhere cannot be read: No such file or directory")
+    assert run_apply(str(tmp_path / "nowhere"))[::2] == (
+        2,
+        f"{tmp_path}/nowhere cannot be read: No such file or directory",
+    )
 
 
 def test_placeholders_are_replaced_by_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
     file = tmp_path / "site.yaml"
-    file.write_text(WHOLE)
-    code, said, complained = run(str(file))
-    assert code == 0 and not any(secret in said + complained for secret in SECRETS.values())
-    out = io.StringIO()
-    call_command("export_rules", stdout=out)
-    assert out.getvalue() == export()
-    assert "url: ${OPS_URL}" in out.getvalue()
-    clear = io.StringIO()
-    call_command("export_rules", "--with-secrets", stdout=clear)
-    assert SECRETS["OPS_URL"].replace("$", "$$") in clear.getvalue()
+    file.write_text(FULL_FILE)
+    code, stdout, stderr = run_apply(str(file))
+    assert code == 0 and not any(secret in stdout + stderr for secret in SECRETS.values())
+    exported = io.StringIO()
+    call_command("export_rules", stdout=exported)
+    assert exported.getvalue() == export()
+    assert "url: ${OPS_URL}" in exported.getvalue()
+    with_secrets = io.StringIO()
+    call_command("export_rules", "--with-secrets", stdout=with_secrets)
+    assert SECRETS["OPS_URL"].replace("$", "$$") in with_secrets.getvalue()
 
 
 def test_example_of_the_documentation_is_accepted() -> None:

@@ -28,76 +28,86 @@ from tests.alerts.conftest import run, send
 from tests.alerts.stored_points import START, merge_all, store_points, time_at
 from tests.conftest import ApiClient
 
-EVERYBODY = RuleScope(Caller.internal("test"))
+ALL_DEVICES = RuleScope(Caller.internal("test"))
 
 
-def tried(scope: RuleScope = EVERYBODY, until: float = 3600, since: float = 0, **fields: Any) -> Backtest:
+def run_backtest(scope: RuleScope = ALL_DEVICES, until: float = 3600, since: float = 0, **fields: Any) -> Backtest:
     document = {"metric_name": "temperature", "condition": ">", "threshold_value": 80}
     return backtest(read_spec(document | fields), scope, time_at(since), time_at(until))
 
 
-def seconds(found: Backtest) -> list[tuple[float, float | None]]:
-    """From when to when it fired, oldest first."""
+def firing_times(result: Backtest) -> list[tuple[float, float | None]]:
+    """Return start and end of each firing in seconds after START, oldest first."""
     return [
-        ((one.start - START).total_seconds(), None if one.end is None else (one.end - START).total_seconds())
-        for one in reversed(found.firings)
+        ((firing.start - START).total_seconds(), None if firing.end is None else (firing.end - START).total_seconds())
+        for firing in reversed(result.firings)
     ]
 
 
-@pytest.fixture(params=["young", "merged"])
+@pytest.fixture(params=["unmerged", "merged"])
 def furnace(site: None, request: pytest.FixtureRequest) -> None:
-    """A value a minute: hot at 3 to 5, 20 and 50 to the end."""
-    hot = {3: 85.0, 4: 95.0, 5: 81.0, 20: 90.0} | dict.fromkeys(range(50, 60), 88.0)
+    """One value per minute: over the threshold at minutes 3 to 5, at 20 and from 50 to the end."""
+    hot_values = {3: 85.0, 4: 95.0, 5: 81.0, 20: 90.0} | dict.fromkeys(range(50, 60), 88.0)
     store_points(
-        "furnace", "temperature", [60.0 * minute for minute in range(60)], [hot.get(one, 20.0) for one in range(60)]
+        "furnace",
+        "temperature",
+        [60.0 * minute for minute in range(60)],
+        [hot_values.get(minute, 20.0) for minute in range(60)],
     )
     if request.param == "merged":
         merge_all()
 
 
 def test_firings_have_times_values_and_peaks(furnace: None) -> None:
-    found = tried()
-    assert found.firings == [
+    result = run_backtest()
+    assert result.firings == [
         Firing("furnace", "temperature", time_at(3000), None, 88.0, 88.0),
         Firing("furnace", "temperature", time_at(1200), time_at(1260), 90.0, 90.0),
         Firing("furnace", "temperature", time_at(180), time_at(360), 85.0, 95.0),
     ]
-    [one] = found.subjects
-    assert (one.points, one.firings, one.is_open, one.open_seconds) == (60, 3, True, 180 + 60 + 600)
-    assert (found.count, found.notifications, found.held_back, found.points) == (3, 5, 0, 60)
+    [subject] = result.subjects
+    assert (subject.points, subject.firings, subject.is_open, subject.open_seconds) == (60, 3, True, 180 + 60 + 600)
+    assert (result.count, result.notifications, result.held_back, result.points) == (3, 5, 0, 60)
 
 
 def test_peak_of_a_low_threshold_is_the_minimum(site: None) -> None:
     store_points("tank", "temperature", [0, 60, 120, 180], [50, 9, 3, 50])
-    [firing] = tried(condition="<", threshold_value=10).firings
+    [firing] = run_backtest(condition="<", threshold_value=10).firings
     assert (firing.value, firing.peak) == (9, 3)
 
 
 def test_cooldown_suppresses_alerts(furnace: None) -> None:
-    found = tried(cooldown_minutes=30)
-    assert seconds(found) == [(180, 360), (3000, None)]
-    assert (found.held_back, found.notifications) == (1, 3)
+    result = run_backtest(cooldown_minutes=30)
+    assert firing_times(result) == [(180, 360), (3000, None)]
+    assert (result.held_back, result.notifications) == (1, 3)
 
 
 def test_alert_ends_after_the_auto_resolve_timeout(site: None) -> None:
     store_points("furnace", "temperature", [0, 60, 120, 1200], [20, 85, 85, 85])
-    assert seconds(tried(auto_resolve_timeout=600)) == [(60, 720), (1200, 1800)]
-    assert seconds(tried(auto_resolve_timeout=1080)) == [(60, 2280)]  # the next breach came just in time
-    assert seconds(tried(until=1500, auto_resolve_timeout=600)) == [(60, 720), (1200, None)]
-    assert seconds(tried(auto_resolve_timeout=600, auto_resolve=False)) == [(60, None)]
+    assert firing_times(run_backtest(auto_resolve_timeout=600)) == [(60, 720), (1200, 1800)]
+    assert firing_times(run_backtest(auto_resolve_timeout=1080)) == [
+        (60, 2280)
+    ]  # the next breach is just within the timeout
+    assert firing_times(run_backtest(until=1500, auto_resolve_timeout=600)) == [(60, 720), (1200, None)]
+    assert firing_times(run_backtest(auto_resolve_timeout=600, auto_resolve=False)) == [(60, None)]
 
 
 def test_windows_use_points_before_the_start_and_counts_do_not(furnace: None) -> None:
     average = {"aggregation": "avg", "evaluation_window": 180, "threshold_value": 85}
-    assert seconds(tried(since=300, until=360, **average)) == [(300, None)]
-    assert seconds(tried(since=180, trigger_count=3)) == [(300, 360), (3120, None)]
-    assert seconds(tried(since=240, until=360, trigger_count=2)) == [(300, None)]  # the value of before is no breach
+    assert firing_times(run_backtest(since=300, until=360, **average)) == [(300, None)]
+    assert firing_times(run_backtest(since=180, trigger_count=3)) == [(300, 360), (3120, None)]
+    # A breach before the start does not count.
+    assert firing_times(run_backtest(since=240, until=360, trigger_count=2)) == [(300, None)]
 
 
 def test_values_equal_live_evaluation_for_any_batch_size(furnace: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = tried(trigger_count=2, cooldown_minutes=1)
+    expected = run_backtest(trigger_count=2, cooldown_minutes=1)
     monkeypatch.setattr(backtests, "SIGNAL_BATCH", 7)
-    assert seconds(tried(trigger_count=2, cooldown_minutes=1)) == seconds(whole) == [(240, 360), (3060, None)]
+    assert (
+        firing_times(run_backtest(trigger_count=2, cooldown_minutes=1))
+        == firing_times(expected)
+        == [(240, 360), (3060, None)]
+    )
 
 
 @pytest.mark.slow
@@ -112,31 +122,31 @@ def test_backtest_equals_live_alerts(
         "slope": {"kind": "trend", "evaluation_window": 5, "threshold_value": 10},
         "forecast": {"kind": "forecast", "evaluation_window": 8, "parameters": {"horizon": 3}},
     }[kind]
-    made = create_cpu_rule(**fields)
+    rule = create_cpu_rule(**fields)
     values = np.random.default_rng(5).normal(70, 40, 120).round(2).tolist()
     for first in range(0, 120, 17):
-        some = values[first : first + 17]
-        send(admin, *some, ago=120 - first - len(some))
+        batch = values[first : first + 17]
+        send(admin, *batch, ago=120 - first - len(batch))
         run(evaluator)
     end = datetime.now(UTC) + timedelta(minutes=1)
-    found = backtest(lifecycle.spec_of(made), EVERYBODY, end - timedelta(minutes=10), end)
-    live = [(one.triggered_at, one.resolved_at, one.value) for one in Alert.objects.filter(rule=made)]
-    assert len(live) > (kind != "counted")
-    assert [(one.start, one.end, one.value) for one in found.firings] == live
+    result = backtest(lifecycle.spec_of(rule), ALL_DEVICES, end - timedelta(minutes=10), end)
+    live_alerts = [(alert.triggered_at, alert.resolved_at, alert.value) for alert in Alert.objects.filter(rule=rule)]
+    assert len(live_alerts) > (kind != "counted")
+    assert [(firing.start, firing.end, firing.value) for firing in result.firings] == live_alerts
 
 
 def test_texts_and_booleans_are_backtested(site: None) -> None:
     store_points("door", "state", [0, 10, 20], [b"shut", b"open", b"shut"], Kind.STRING)
     store_points("door", "locked", [0, 10, 20], [1.0, 0.0, 1.0], Kind.BOOLEAN)
-    assert seconds(tried(metric_name="state", condition="==", threshold_value="open")) == [(10, 20)]
-    found = tried(metric_name="locked", condition="==", threshold_value=False)
-    assert seconds(found) == [(10, 20)]
-    assert found.chart is not None and found.chart.values == [1.0, 0.0, 1.0]
+    assert firing_times(run_backtest(metric_name="state", condition="==", threshold_value="open")) == [(10, 20)]
+    result = run_backtest(metric_name="locked", condition="==", threshold_value=False)
+    assert firing_times(result) == [(10, 20)]
+    assert result.chart is not None and result.chart.values == [1.0, 0.0, 1.0]
 
 
 def test_only_values_of_the_thresholds_type_are_evaluated(site: None) -> None:
     store_points("door", "temperature", [0, 10], [b"hot", b"hot"], Kind.STRING)
-    assert tried().subjects == []
+    assert run_backtest().subjects == []
 
 
 def test_composite_rule_joins_metrics_of_a_device(site: None) -> None:
@@ -148,62 +158,65 @@ def test_composite_rule_joins_metrics_of_a_device(site: None) -> None:
         {"metric_name": "flow", "condition": "<", "threshold_value": 1, "evaluation_window": 90},
     ]
     parameters = {"operator": "and", "conditions": conditions}
-    found = tried(kind="composite", metric_name="pressure", parameters=parameters)
-    assert seconds(found) == [(125, 180)]
-    assert [(one.device_id, one.points) for one in found.subjects] == [("other", 2), ("pump", 9)]
+    result = run_backtest(kind="composite", metric_name="pressure", parameters=parameters)
+    assert firing_times(result) == [(125, 180)]
+    assert [(subject.device_id, subject.points) for subject in result.subjects] == [("other", 2), ("pump", 9)]
 
 
 def test_absence_is_backtested_also_for_devices_without_data(site: None) -> None:
     store_points("meter", "power", [0, 60, 120, 600], [1, 1, 1, 1])
     store_points("meter", "current", [180], [1])
     Device.objects.create(device_id="silent", expected_interval=300)
-    absent = {"kind": "absence", "metric_name": "power", "parameters": {"expected_interval": 60, "grace": 5}}
-    assert seconds(tried(until=640, **absent)) == [(185, 600)]
-    named = RuleScope(Caller.internal("test"), device_ids=["silent"])
-    assert seconds(tried(named, until=640, **absent)) == [(65, None)]
-    twice = absent | {"trigger_count": 2, "evaluation_window": 900}
-    assert tried(since=580, until=1500, **twice).firings == []  # what was missing before the start is not counted
-    any_metric = absent | {"metric_name": "*"}
+    absence = {"kind": "absence", "metric_name": "power", "parameters": {"expected_interval": 60, "grace": 5}}
+    assert firing_times(run_backtest(until=640, **absence)) == [(185, 600)]
+    named_device = RuleScope(Caller.internal("test"), device_ids=["silent"])
+    assert firing_times(run_backtest(named_device, until=640, **absence)) == [(65, None)]
+    twice = absence | {"trigger_count": 2, "evaluation_window": 900}
+    assert run_backtest(since=580, until=1500, **twice).firings == []  # absence before the start does not count
+    any_metric = absence | {"metric_name": "*"}
     meter = RuleScope(Caller.internal("test"), device_ids=["meter"])
-    assert seconds(tried(meter, until=640, **any_metric)) == [(245, 600)]
-    own = {"kind": "absence", "metric_name": "*"}
-    assert [(one.device_id, one.start) for one in tried(**own).firings] == [("silent", time_at(302))]
+    assert firing_times(run_backtest(meter, until=640, **any_metric)) == [(245, 600)]
+    own_interval = {"kind": "absence", "metric_name": "*"}
+    assert [(firing.device_id, firing.start) for firing in run_backtest(**own_interval).firings] == [
+        ("silent", time_at(302))
+    ]
 
 
 @pytest.fixture
 def waves(site: None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Seconds and values of two series every ten minutes; what is wrong with one of them is plain to see."""
-    found = {}
+    """Seconds and values of two series, one point per ten minutes; series a has an obvious anomaly."""
+    series = {}
     for name, days in (("a", 14), ("b", 9)):
         seconds = np.arange(days * 144) * 600.0 - (days - 1) * 86_400
         values = np.round(
-            20 + np.sin(seconds / 43_200 * np.pi) + np.random.default_rng(days).normal(0, 0.1, len(seconds)), 2
+            20 + np.sin(seconds / 43_200 * np.pi) + np.random.default_rng(days).normal(0, 0.1, len(seconds)),
+            2,
         )
         if name == "a":
             values[-40:-37] = 60.0
         store_points(name, "temperature", seconds.tolist(), values.tolist())
-        found[name] = seconds, values
-    return found
+        series[name] = seconds, values
+    return series
 
 
 @pytest.mark.slow
 def test_anomalies_equal_those_of_each_series_alone(
     waves: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "MAX_TRAINING_POINTS", 1500)  # of "a" the oldest are left out
-    found = tried(since=0, until=86_400, kind="anomaly")
-    assert {one.device_id: one.points for one in found.subjects} == {"a": 144, "b": 144}
-    [firing] = found.firings
+    monkeypatch.setattr(replay, "MAX_TRAINING_POINTS", 1500)  # fewer than the points of "a"
+    result = run_backtest(since=0, until=86_400, kind="anomaly")
+    assert {subject.device_id: subject.points for subject in result.subjects} == {"a": 144, "b": 144}
+    [firing] = result.firings
     seconds, values = waves["a"]
     assert firing.device_id == "a" and firing.start == time_at(seconds[-40])
-    assert found.chart is not None and found.chart.threshold == NOTIFY_SCORE
+    assert result.chart is not None and result.chart.threshold == NOTIFY_SCORE
     for seconds, values in waves.values():
-        first = max(len(seconds) - 144 - 1500, 0)
+        start = max(len(seconds) - 144 - 1500, 0)
         detector = Detector()
-        times = to_microseconds(START) + (seconds[first:] * 1_000_000).astype(np.int64)
-        alone = detector.run(detector.add(), times, values[first:])
+        times = to_microseconds(START) + (seconds[start:] * 1_000_000).astype(np.int64)
+        alone = detector.run(detector.add(), times, values[start:])
         together = detect_anomalies(
-            {7: (times, values[first:]), 8: (times[:500], values[:500])}, to_microseconds(START)
+            {7: (times, values[start:]), 8: (times[:500], values[:500])}, to_microseconds(START)
         )[7]
         np.testing.assert_allclose(together.values, alone.score[-144:], rtol=1e-5)
 
@@ -224,53 +237,55 @@ def test_too_many_points_for_the_detector_are_rejected(
 ) -> None:
     monkeypatch.setattr(replay, "MAX_ANOMALY_POINTS", 2000)
     with pytest.raises(InvalidField, match="start_time: more than 2,000 points for the anomaly detector"):
-        tried(until=86_400, kind="anomaly")
+        run_backtest(until=86_400, kind="anomaly")
 
 
 def test_scope_is_named_devices_and_members_of_named_groups(site: None) -> None:
     for name in ("a", "b", "c"):
         store_points(name, "temperature", [0], [99])
     DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
-    found = tried(RuleScope(Caller.internal("test"), device_ids=["a"], device_groups=["hall"]))
-    assert [one.device_id for one in found.subjects] == ["a", "b"]
-    assert len(tried().subjects) == 3
+    result = run_backtest(RuleScope(Caller.internal("test"), device_ids=["a"], device_groups=["hall"]))
+    assert [subject.device_id for subject in result.subjects] == ["a", "b"]
+    assert len(run_backtest().subjects) == 3
 
 
 def test_backtest_covers_visible_devices_only(site: None) -> None:
     for name in ("a", "b"):
         store_points(name, "temperature", [0], [99])
     DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
-    seen = Caller("user:somebody", Right.READ, groups=("hall",))
-    assert [one.device_id for one in tried(RuleScope(seen)).subjects] == ["b"]
-    assert tried(RuleScope(seen, device_ids=["a"])).subjects == []
+    caller = Caller("user:somebody", Right.READ, groups=("hall",))
+    assert [subject.device_id for subject in run_backtest(RuleScope(caller)).subjects] == ["b"]
+    assert run_backtest(RuleScope(caller, device_ids=["a"])).subjects == []
 
 
 def test_too_large_backtest_is_rejected_with_the_field(furnace: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidField, match="start_time"):
-        tried(until=0)
+        run_backtest(until=0)
     with monkeypatch.context() as patch, pytest.raises(InvalidField, match="about 60 points"):
         patch.setattr(replay, "MAX_REPLAY_POINTS", 10)
-        tried()
+        run_backtest()
     store_points("other", "temperature", [0], [1])
     monkeypatch.setattr(scopes, "MAX_DEVICES", 1)
     with pytest.raises(InvalidField, match="device_ids: more than 1 devices"):
-        tried()
+        run_backtest()
 
 
 def test_series_are_read_in_batches(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "REPLAY_BATCH", 2)
     for number in range(5):
         store_points(f"device {number}", "temperature", [0, 60 * number], [99 if number == 0 else 20, 99])
-    assert [(one.device_id, one.firings) for one in tried().subjects] == [(f"device {n}", 1) for n in range(5)]
+    assert [(subject.device_id, subject.firings) for subject in run_backtest().subjects] == [
+        (f"device {n}", 1) for n in range(5)
+    ]
 
 
 def test_chart_shows_the_series_with_most_firings_and_keeps_extremes(site: None) -> None:
-    for calm in ("a calm one", "z calm one"):
-        store_points(calm, "temperature", range(10), [1.0] * 10)
+    for name in ("a calm one", "z calm one"):
+        store_points(name, "temperature", range(10), [1.0] * 10)
     values = np.sin(np.arange(20_000) / 500) * 50
     values[[777, 12_345]] = 99.0
     store_points("wild", "temperature", np.arange(20_000) / 10, values.tolist())
-    chart = tried(clear_threshold=70).chart
+    chart = run_backtest(clear_threshold=70).chart
     assert chart is not None and chart.device_id == "wild"
     assert (chart.threshold, chart.clear_threshold) == (80.0, 70.0)
     assert len(chart.times) <= backtests.MAX_CHART_POINTS + 2
@@ -282,13 +297,13 @@ def test_newest_firings_are_listed_and_all_are_counted(site: None, monkeypatch: 
     monkeypatch.setattr(backtests, "MAX_FIRINGS", 3)
     for name in ("a", "b"):
         store_points(name, "temperature", range(20), [99.0, 20.0] * 10)
-    found = tried()
-    assert found.count == 20
-    assert [one.start for one in found.firings] == [time_at(18), time_at(18), time_at(16)]
+    result = run_backtest()
+    assert result.count == 20
+    assert [firing.start for firing in result.firings] == [time_at(18), time_at(18), time_at(16)]
 
 
 def test_expired_points_are_listed_as_missing(furnace: None) -> None:
     spec = read_spec({"metric_name": "temperature", "condition": ">", "threshold_value": 80})
-    found = backtest(spec, EVERYBODY, START - timedelta(days=400), time_at(3600))
-    assert found.count == 3
-    assert found.missing == []  # nothing was measured then
+    result = backtest(spec, ALL_DEVICES, START - timedelta(days=400), time_at(3600))
+    assert result.count == 3
+    assert result.missing == []  # no points were stored at that time

@@ -1,4 +1,4 @@
-"""Backtests over the API: of rules that are saved, that are not, and that might be."""
+"""API of backtests: saved rules, unsaved rules, and saved rules with changes."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,44 +10,49 @@ from tests.alerts.factories import RULE_FIELDS, create_device, create_rule
 from tests.conftest import ApiClient, point
 
 BACKTEST = "alerts/backtest"
-VALUES = [20.0, 85.0, 86.0, 20.0, 95.0, 20.0]  # a minute apart, the last of them a minute ago
+VALUES = [20.0, 85.0, 86.0, 20.0, 95.0, 20.0]  # one minute apart, the last one a minute ago
 
 
 @pytest.fixture
-def measured(admin: ApiClient) -> None:
+def stored_points(admin: ApiClient) -> None:
     for name in ("boiler", "pump"):
-        points = [point("temperature", value, 60.0 * (6 - place)) for place, value in enumerate(VALUES)]
+        points = [point("temperature", value, 60.0 * (6 - number)) for number, value in enumerate(VALUES)]
         assert admin.post(f"devices/{name}/telemetry/batch", {"data_points": points}).status == 200
     create_device("boiler", "site a")
 
 
 @pytest.mark.usefixtures("measured")
 def test_unsaved_rule_is_evaluated_on_stored_points(admin: ApiClient, viewer: ApiClient):
-    answer = admin.post(BACKTEST, {"rule": RULE_FIELDS})
-    assert answer.status == 200
-    told = answer.json
-    assert (told["firings_count"], told["points"], told["notifications"]) == (4, 12, 8)
-    assert [(one["device_id"], one["firings"]) for one in told["subjects"]] == [("boiler", 2), ("pump", 2)]
-    assert {(one["value"], one["peak"]) for one in told["firings"]} == {(85.0, 86.0), (95.0, 95.0)}
-    assert told["chart"]["threshold"] == 80 and told["chart"]["values"] == VALUES
-    assert [one["device_id"] for one in viewer.post(BACKTEST, {"rule": RULE_FIELDS}).json["subjects"]] == ["boiler"]
+    response = admin.post(BACKTEST, {"rule": RULE_FIELDS})
+    assert response.status == 200
+    result = response.json
+    assert (result["firings_count"], result["points"], result["notifications"]) == (4, 12, 8)
+    assert [(subject["device_id"], subject["firings"]) for subject in result["subjects"]] == [
+        ("boiler", 2),
+        ("pump", 2),
+    ]
+    assert {(firing["value"], firing["peak"]) for firing in result["firings"]} == {(85.0, 86.0), (95.0, 95.0)}
+    assert result["chart"]["threshold"] == 80 and result["chart"]["values"] == VALUES
+    assert [subject["device_id"] for subject in viewer.post(BACKTEST, {"rule": RULE_FIELDS}).json["subjects"]] == [
+        "boiler"
+    ]
     assert not Rule.objects.exists()
 
 
 @pytest.mark.usefixtures("measured")
 def test_saved_rule_is_evaluated_with_and_without_changes(reader: ApiClient):
-    made = create_rule(device_ids=["boiler"])
-    for more, firings in (({}, 2), ({"threshold_value": 90}, 1), ({"device_ids": ["boiler", "pump"]}, 4)):
-        sent: dict[str, Any] = {"rule_id": made.rule_id} | ({"rule": more} if more else {})
-        assert reader.post(BACKTEST, sent).json["firings_count"] == firings
+    rule = create_rule(device_ids=["boiler"])
+    for changes, firings in (({}, 2), ({"threshold_value": 90}, 1), ({"device_ids": ["boiler", "pump"]}, 4)):
+        body: dict[str, Any] = {"rule_id": rule.rule_id} | ({"rule": changes} if changes else {})
+        assert reader.post(BACKTEST, body).json["firings_count"] == firings
     now = datetime.now(UTC)
     span = {"start_time": (now - timedelta(seconds=150)).isoformat(), "end_time": now.isoformat()}
-    assert reader.post(BACKTEST, {"rule_id": made.rule_id} | span).json["firings_count"] == 1
-    made.refresh_from_db()
-    assert (made.version, made.threshold_value) == (1, 80)
+    assert reader.post(BACKTEST, {"rule_id": rule.rule_id} | span).json["firings_count"] == 1
+    rule.refresh_from_db()
+    assert (rule.version, rule.threshold_value) == (1, 80)
 
 
-WRONG: list[tuple[dict[str, Any], int, str]] = [
+INVALID_BODIES: list[tuple[dict[str, Any], int, str]] = [
     ({}, 422, "rule"),
     ({"rule": RULE_FIELDS | {"threshold_value": [1]}}, 422, "rule.threshold_value"),
     ({"rule": {"name": "a"}}, 422, "rule.metric_name"),
@@ -63,10 +68,12 @@ WRONG: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "status", "field"), WRONG, ids=[f"{i}-{one[2]}" for i, one in enumerate(WRONG)])
-def test_invalid_backtest_is_rejected_with_its_field(admin: ApiClient, sent: dict[str, Any], status: int, field: str):
-    answer = admin.post(BACKTEST, sent)
-    assert answer.status == status and field in [one["field"] for one in answer.json["errors"]], answer.json
+@pytest.mark.parametrize(
+    ("body", "status", "field"), INVALID_BODIES, ids=[f"{number}-{row[2]}" for number, row in enumerate(INVALID_BODIES)]
+)
+def test_invalid_backtest_is_rejected_with_its_field(admin: ApiClient, body: dict[str, Any], status: int, field: str):
+    response = admin.post(BACKTEST, body)
+    assert response.status == status and field in [error["field"] for error in response.json["errors"]], response.json
 
 
 def test_unknown_rule_returns_404(admin: ApiClient):

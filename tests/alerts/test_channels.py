@@ -1,4 +1,4 @@
-"""E-mail, Apprise and action channels, through real servers where possible."""
+"""E-mail, Apprise and action channels, with real servers where possible."""
 
 import logging
 import time
@@ -68,7 +68,7 @@ def test_email_has_alert_message_and_delivery_id(mailbox: Mailbox) -> None:
         (("DATA", "451 later"), "waiting"),
         (("MAIL", "552 full"), "failed"),
     ],
-    ids=["unknown", "greylisted", "refused", "busy", "full"],
+    ids=["unknown", "greylisted", "rejected", "busy", "full"],
 )
 def test_smtp_4xx_is_retried_and_5xx_fails(mailbox: Mailbox, response: tuple[str, str], status: str) -> None:
     mailbox.reject = response
@@ -120,9 +120,9 @@ def test_unregistered_action_fails_with_reason(site: None, settings: Any) -> Non
 def test_log_alert_writes_one_line_per_alert(site: None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "alerts.notifications.builtin_actions"):
         deliver_alert("action", action="log_alert")
-    (line,) = [record for record in caplog.records if record.name == "alerts.notifications.builtin_actions"]
-    assert line.levelno == logging.CRITICAL
-    assert line.getMessage().startswith("alert.triggered: too hot at device_0000 (alt_")
+    [record] = [record for record in caplog.records if record.name == "alerts.notifications.builtin_actions"]
+    assert record.levelno == logging.CRITICAL
+    assert record.getMessage().startswith("alert.triggered: too hot at device_0000 (alt_")
 
 
 def test_send_notification_mails_admins_and_operators_of_visible_devices(mailbox: Mailbox) -> None:
@@ -173,11 +173,11 @@ def test_apprise_url_with_private_host_is_rejected(scheme: str, host: str) -> No
     channel = Channel(kind="apprise", url=f"{scheme}://user:word@{host}/abcdefghijklmno/abcdefghijklmnopq")
     (error,) = apprise_.AppriseChannel().check(channel)
     assert "is not a public address" in error[1] or "accepted" in error[1]
-    with pytest.raises(SendFailed) as refused:
+    with pytest.raises(SendFailed) as raised:
         apprise_.AppriseChannel().send(
             channel, ChannelMessage("dlv_1", "t", {"alerts": [], "event": "test", "level": "info"})
         )
-    assert not refused.value.retry
+    assert not raised.value.retry
 
 
 def test_plain_http_apprise_plugin_uses_the_checked_address(monkeypatch: pytest.MonkeyPatch) -> None:

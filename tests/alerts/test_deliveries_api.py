@@ -1,4 +1,4 @@
-"""Messages, notices and patterns over the API: who sees which."""
+"""API of deliveries, notifications and patterns: filters and visibility."""
 
 from typing import Any
 
@@ -9,83 +9,90 @@ from tests.alerts.factories import create_alert, create_device, create_rule
 from tests.conftest import ApiClient
 
 
-def told_of(alerts: list[Alert], channel: str = "on call", **more: Any) -> Delivery:
-    """One message about some alerts."""
-    made = Delivery.objects.create(channel_name=channel, title="hot", payload={"secret": "of the payload"}, **more)
-    Notice.objects.bulk_create(
-        Notice(alert=one, channel_name=channel, kind="fired", status="sent", delivery=made) for one in alerts
+def create_delivery(alerts: list[Alert], channel: str = "on call", **fields: Any) -> Delivery:
+    """Create a delivery with a notice for each of the alerts."""
+    delivery = Delivery.objects.create(
+        channel_name=channel, title="hot", payload={"secret": "of the payload"}, **fields
     )
-    return made
+    Notice.objects.bulk_create(
+        Notice(alert=alert, channel_name=channel, kind="fired", status="sent", delivery=delivery) for alert in alerts
+    )
+    return delivery
 
 
 @pytest.fixture
-def messages(site: None) -> dict[str, Delivery]:
-    """By whom they are about: a device of site a, one elsewhere, both, and nobody (a test)."""
-    hot = create_rule()
-    mine, theirs = create_alert(hot, create_device("boiler", "site a")), create_alert(hot, create_device("pump"))
+def deliveries(site: None) -> dict[str, Delivery]:
+    """Deliveries about a device of site a, about another device, about both, and a test message."""
+    rule = create_rule()
+    visible, hidden = create_alert(rule, create_device("boiler", "site a")), create_alert(rule, create_device("pump"))
     return {
-        "mine": told_of([mine], status="sent", answer_status=200, answer="ok", attempts=1),
-        "theirs": told_of([theirs], status="failed", error="no route to host"),
-        "both": told_of([mine, theirs], channel="mail"),
-        "test": told_of([], test=True),
+        "visible": create_delivery([visible], status="sent", answer_status=200, answer="ok", attempts=1),
+        "hidden": create_delivery([hidden], status="failed", error="no route to host"),
+        "both": create_delivery([visible, hidden], channel="mail"),
+        "test": create_delivery([], test=True),
     }
 
 
-def names(messages: dict[str, Delivery], answer: Any) -> list[str]:
-    known = {made.delivery_id: name for name, made in messages.items()}
-    return [known[one["delivery_id"]] for one in answer["deliveries"]]
+def delivery_names(deliveries: dict[str, Delivery], response: Any) -> list[str]:
+    name_by_id = {delivery.delivery_id: name for name, delivery in deliveries.items()}
+    return [name_by_id[row["delivery_id"]] for row in response["deliveries"]]
 
 
 FILTERS = {
-    "": ["test", "both", "theirs", "mine"],
+    "": ["test", "both", "hidden", "visible"],
     "channel=mail": ["both"],
-    "status=sent,failed": ["theirs", "mine"],
+    "status=sent,failed": ["hidden", "visible"],
     "test=true": ["test"],
     "test=false&status=waiting": ["both"],
 }
 
 
-@pytest.mark.parametrize("asked", FILTERS)
-def test_list_filters_deliveries(reader: ApiClient, messages: dict[str, Delivery], asked: str):
-    answer = reader.get(f"alerts/deliveries?{asked}")
-    assert names(messages, answer.json) == FILTERS[asked] and answer.json["total"] == len(FILTERS[asked])
-    assert b"of the payload" not in answer.raw
+@pytest.mark.parametrize("query", FILTERS)
+def test_list_filters_deliveries(reader: ApiClient, deliveries: dict[str, Delivery], query: str):
+    response = reader.get(f"alerts/deliveries?{query}")
+    assert delivery_names(deliveries, response.json) == FILTERS[query] and response.json["total"] == len(FILTERS[query])
+    assert b"of the payload" not in response.raw
 
 
-def test_delivery_has_the_response_of_the_channel(reader: ApiClient, messages: dict[str, Delivery]):
-    mine = reader.get("alerts/deliveries").json["deliveries"][-1]
-    assert (mine["status"], mine["answer_status"], mine["answer"], mine["attempts"]) == ("sent", 200, "ok", 1)
+def test_delivery_has_the_response_of_the_channel(reader: ApiClient, deliveries: dict[str, Delivery]):
+    delivery = reader.get("alerts/deliveries").json["deliveries"][-1]
+    assert (delivery["status"], delivery["answer_status"], delivery["answer"], delivery["attempts"]) == (
+        "sent",
+        200,
+        "ok",
+        1,
+    )
 
 
 def test_person_sees_only_deliveries_of_visible_alerts(
-    viewer: ApiClient, stranger: ApiClient, messages: dict[str, Delivery]
+    viewer: ApiClient, stranger: ApiClient, deliveries: dict[str, Delivery]
 ):
-    assert names(messages, viewer.get("alerts/deliveries").json) == ["mine"]
-    assert names(messages, stranger.get("alerts/deliveries").json) == []
+    assert delivery_names(deliveries, viewer.get("alerts/deliveries").json) == ["visible"]
+    assert delivery_names(deliveries, stranger.get("alerts/deliveries").json) == []
 
 
 def test_notifications_of_an_alert_have_only_visible_deliveries(
-    reader: ApiClient, viewer: ApiClient, messages: dict[str, Delivery]
+    reader: ApiClient, viewer: ApiClient, deliveries: dict[str, Delivery]
 ):
-    of = Alert.objects.get(device_name="boiler")
-    seen = reader.get(f"alerts/{of.alert_id}/notices").json
-    assert [one["channel"] for one in seen["notices"]] == ["on call", "mail"] and seen["total"] == 2
-    assert [one["delivery"]["delivery_id"] for one in seen["notices"]] == [
-        messages["mine"].delivery_id,
-        messages["both"].delivery_id,
+    alert = Alert.objects.get(device_name="boiler")
+    notices = reader.get(f"alerts/{alert.alert_id}/notices").json
+    assert [notice["channel"] for notice in notices["notices"]] == ["on call", "mail"] and notices["total"] == 2
+    assert [notice["delivery"]["delivery_id"] for notice in notices["notices"]] == [
+        deliveries["visible"].delivery_id,
+        deliveries["both"].delivery_id,
     ]
-    narrowed = viewer.get(f"alerts/{of.alert_id}/notices").json["notices"]
-    assert [bool(one["delivery"]) for one in narrowed] == [True, False]
-    hidden = Alert.objects.get(device_name="pump")
-    assert viewer.get(f"alerts/{hidden.alert_id}/notices").status == 404
+    viewer_notices = viewer.get(f"alerts/{alert.alert_id}/notices").json["notices"]
+    assert [bool(notice["delivery"]) for notice in viewer_notices] == [True, False]
+    hidden_alert = Alert.objects.get(device_name="pump")
+    assert viewer.get(f"alerts/{hidden_alert.alert_id}/notices").status == 404
 
 
 def test_invalid_filter_is_rejected_with_its_field(reader: ApiClient):
-    answer = reader.get("alerts/deliveries?status=lost")
-    assert answer.status == 400 and answer.json["errors"][0]["field"] == "status"
+    response = reader.get("alerts/deliveries?status=lost")
+    assert response.status == 400 and response.json["errors"][0]["field"] == "status"
 
 
-# --- patterns, and the doors of the alerting document -------------------------------------------------
+# --- patterns and recent alerts -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -105,21 +112,21 @@ def patterns(site: None) -> None:
 def test_pattern_is_visible_only_with_all_of_its_devices(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, patterns: None
 ):
-    for somebody, expected in ((reader, "bca"), (viewer, "a"), (stranger, "")):
-        listed = somebody.get("alerts/patterns").json
-        assert "".join(one["description"] for one in listed["patterns"]) == expected
-        plain = somebody.get("/patterns?limit=10").json
-        assert [one["description"] for one in plain] == list(expected)
+    for client, expected in ((reader, "bca"), (viewer, "a"), (stranger, "")):
+        listed = client.get("alerts/patterns").json
+        assert "".join(pattern["description"] for pattern in listed["patterns"]) == expected
+        plain_list = client.get("/patterns?limit=10").json
+        assert [pattern["description"] for pattern in plain_list] == list(expected)
     assert reader.get("alerts/patterns?kind=flapping").json["total"] == 1
     assert reader.get("/patterns?limit=1").json[0]["confidence"] == 0.9
 
 
 def test_recent_alerts_are_a_plain_list(reader: ApiClient, viewer: ApiClient, anonymous: ApiClient):
-    hot = create_rule()
+    rule = create_rule()
     for minute, name in enumerate(("boiler", "pump", "fan")):
-        create_alert(hot, create_device(name, "site a" if name == "boiler" else None), minute)
+        create_alert(rule, create_device(name, "site a" if name == "boiler" else None), minute)
     create_alert(create_rule(name="Trial"), create_device("boiler"), 9, shadow=True)
-    assert [one["device_id"] for one in reader.get("/alerts?limit=2").json] == ["fan", "pump"]
-    assert [one["device_id"] for one in viewer.get("/alerts").json] == ["boiler"]
+    assert [alert["device_id"] for alert in reader.get("/alerts?limit=2").json] == ["fan", "pump"]
+    assert [alert["device_id"] for alert in viewer.get("/alerts").json] == ["boiler"]
     assert anonymous.get("/alerts").status == 401
     assert reader.get("/alerts?limit=0").status == 400

@@ -16,26 +16,26 @@ from benchmarks.noise import SHAPES, count_alarms
 COLUMNS = ("score", "low", "high", "reason", "warm")
 MINUTE = 60_000_000
 DAY = 1440 * MINUTE
-BEGIN = 1_700_006_400_000_000  # a midnight
-A_DAY = 288  # rows of five minutes
+START = 1_700_006_400_000_000  # midnight UTC in µs
+ROWS_PER_DAY = 288  # one row per five minutes
 
 
-def days(number: float, seed: int = 1) -> tuple[Ints, Floats]:
-    """Five-minute rows of a series that is high from eight to six."""
-    times = BEGIN + 5 * MINUTE * np.arange(int(number * A_DAY))
+def generate_daily_series(number: float, seed: int = 1) -> tuple[Ints, Floats]:
+    """Return one point per five minutes of a noisy series that is high from 8:00 to 18:00."""
+    times = START + 5 * MINUTE * np.arange(int(number * ROWS_PER_DAY))
     hour = times % DAY / DAY * 24
     noise = np.random.default_rng(seed).normal(0, 1, len(times))
     return times, 50 + 30 * np.clip(np.minimum(hour - 8, 18 - hour) * 2, 0, 1) + noise
 
 
-def judged(times: Ints, values: Floats) -> Detection:
+def detect(times: Ints, values: Floats) -> Detection:
     detector = Detector()
     return detector.run(detector.add(), times, values)
 
 
-def assert_same(one: Detection, other: Detection) -> None:
+def assert_same(result: Detection, expected: Detection) -> None:
     for column in COLUMNS:
-        np.testing.assert_array_equal(getattr(one, column), getattr(other, column), err_msg=column)
+        np.testing.assert_array_equal(getattr(result, column), getattr(expected, column), err_msg=column)
 
 
 def shift(values: Floats, at: int) -> None:
@@ -60,7 +60,7 @@ def missing_peak(values: Floats, at: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("change", "fitting"),
+    ("change", "pattern"),
     [
         (shift, "above|spike|shift up"),
         (spike, "above|spike"),
@@ -70,37 +70,37 @@ def missing_peak(values: Floats, at: int) -> None:
     ],
 )
 @pytest.mark.parametrize("hour", [3, 12])
-def test_anomaly_in_a_daily_series_is_marked_with_a_reason(change: Any, fitting: str, hour: int) -> None:
+def test_anomaly_in_a_daily_series_is_marked_with_a_reason(change: Any, pattern: str, hour: int) -> None:
     if change is missing_peak:
         hour = 12
-    times, values = days(10)
-    at = 8 * A_DAY + hour * 12
-    change(values, at)
-    found = judged(times, values)
-    begin = at - 48 if change is missing_peak else at
-    marked = begin + np.flatnonzero(found.score[begin : begin + 120] >= MARK_SCORE)
-    texts = [reason_text(int(found.reason[row])) for row in marked]
-    assert any(re.search(fitting, text) for text in texts), texts
+    times, values = generate_daily_series(10)
+    start = 8 * ROWS_PER_DAY + hour * 12
+    change(values, start)
+    detection = detect(times, values)
+    first_row = start - 48 if change is missing_peak else start
+    marked = first_row + np.flatnonzero(detection.score[first_row : first_row + 120] >= MARK_SCORE)
+    texts = [reason_text(int(detection.reason[row])) for row in marked]
+    assert any(re.search(pattern, text) for text in texts), texts
 
 
 @pytest.mark.slow
 def test_new_level_notifies() -> None:
-    times, values = days(10)
-    shift(values, 8 * A_DAY)
-    found = judged(times, values)
-    assert found.score[: 8 * A_DAY].max() < NOTIFY_SCORE
-    assert found.score[8 * A_DAY : 8 * A_DAY + 12].max() >= NOTIFY_SCORE
+    times, values = generate_daily_series(10)
+    shift(values, 8 * ROWS_PER_DAY)
+    detection = detect(times, values)
+    assert detection.score[: 8 * ROWS_PER_DAY].max() < NOTIFY_SCORE
+    assert detection.score[8 * ROWS_PER_DAY : 8 * ROWS_PER_DAY + 12].max() >= NOTIFY_SCORE
 
 
 @pytest.mark.slow
 def test_expected_range_follows_the_time_of_day() -> None:
-    times, values = days(9)
-    found = judged(times, values)
-    last = slice(8 * A_DAY, None)
-    inside = (values[last] >= found.low[last]) & (values[last] <= found.high[last])
+    times, values = generate_daily_series(9)
+    detection = detect(times, values)
+    last_day = slice(8 * ROWS_PER_DAY, None)
+    inside = (values[last_day] >= detection.low[last_day]) & (values[last_day] <= detection.high[last_day])
     assert inside.mean() > 0.95
-    noon, midnight = 8 * A_DAY + 144, 8 * A_DAY
-    assert found.low[noon] > found.high[midnight]
+    noon, midnight = 8 * ROWS_PER_DAY + 144, 8 * ROWS_PER_DAY
+    assert detection.low[noon] > detection.high[midnight]
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_stationary_noise_rarely_notifies() -> None:
 
 @pytest.mark.slow
 def test_restored_state_gives_the_same_results() -> None:
-    times, values = days(5)
+    times, values = generate_daily_series(5)
     for cut in (0, 1, EARLY - 1, EARLY, 1000):
         before, after = Detector(), Detector(3)
         slot = before.add()
@@ -122,16 +122,16 @@ def test_restored_state_gives_the_same_results() -> None:
         assert len(state) <= 20_000
         after.add()
         second = after.run(after.add(state), times[cut:], values[cut:])
-        whole = judged(times, values)
-        joined = [np.concatenate([getattr(first, name), getattr(second, name)]) for name in COLUMNS]
-        assert_same(Detection(*joined), whole)
+        whole = detect(times, values)
+        columns = [np.concatenate([getattr(first, name), getattr(second, name)]) for name in COLUMNS]
+        assert_same(Detection(*columns), whole)
 
 
 @pytest.mark.parametrize("damage", [b"", b"nothing", None, "version", "byte"])
 def test_invalid_state_is_rejected(damage: Any) -> None:
     detector = Detector()
     slot = detector.add()
-    detector.run(slot, *days(1))
+    detector.run(slot, *generate_daily_series(1))
     state = bytearray(detector.dump(slot))
     if damage == "version":
         state[0] += 1
@@ -150,11 +150,11 @@ def test_invalid_state_is_rejected(damage: Any) -> None:
 def test_reused_slot_starts_empty() -> None:
     detector = Detector(1)
     slot = detector.add()
-    detector.run(slot, *days(2, seed=9))
+    detector.run(slot, *generate_daily_series(2, seed=9))
     detector.remove(slot)
     assert detector.add() == slot
-    times, values = days(3)
-    assert_same(detector.run(slot, times, values), judged(times, values))
+    times, values = generate_daily_series(3)
+    assert_same(detector.run(slot, times, values), detect(times, values))
 
 
 @pytest.mark.slow
@@ -164,80 +164,85 @@ def test_series_together_equal_each_alone(data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.integers(1, 320), min_size=1, max_size=5))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     series = [
-        (BEGIN + np.cumsum(rng.integers(0, 20 * MINUTE, length)), rng.normal(0, 10.0 ** rng.integers(-3, 6), length))
+        (START + np.cumsum(rng.integers(0, 20 * MINUTE, length)), rng.normal(0, 10.0 ** rng.integers(-3, 6), length))
         for length in lengths
     ]
-    alone = [judged(*one) for one in series]
-    together, place = Detector(), [0] * len(series)
+    alone = [detect(times, values) for times, values in series]
+    together, positions = Detector(), [0] * len(series)
     slots = [together.add() for _ in series]
-    found: list[list[tuple[Any, ...]]] = [[] for _ in series]
-    while waiting := [number for number, length in enumerate(lengths) if place[number] < length]:
-        turn = [number for number in waiting if rng.random() < 0.8]
-        judgement = together.step(
-            np.array([slots[number] for number in turn], np.int64),
-            np.array([series[number][0][place[number]] for number in turn], np.int64),
-            np.array([series[number][1][place[number]] for number in turn], np.float64),
+    results: list[list[tuple[Any, ...]]] = [[] for _ in series]
+    while waiting := [number for number, length in enumerate(lengths) if positions[number] < length]:
+        batch = [number for number in waiting if rng.random() < 0.8]
+        detection = together.step(
+            np.array([slots[number] for number in batch], np.int64),
+            np.array([series[number][0][positions[number]] for number in batch], np.int64),
+            np.array([series[number][1][positions[number]] for number in batch], np.float64),
         )
-        for column, number in enumerate(turn):
-            found[number].append(tuple(getattr(judgement, name)[column] for name in COLUMNS))
-            place[number] += 1
-    for number, judgement in enumerate(alone):
-        columns = (np.array(column) for column in zip(*found[number], strict=True))
-        assert_same(Detection(*columns), judgement)
+        for column, number in enumerate(batch):
+            results[number].append(tuple(getattr(detection, name)[column] for name in COLUMNS))
+            positions[number] += 1
+    for number, detection in enumerate(alone):
+        columns = (np.array(column) for column in zip(*results[number], strict=True))
+        assert_same(Detection(*columns), detection)
 
 
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 700), st.integers(0, 2**32))
 def test_scores_do_not_depend_on_later_points(cut: int, seed: int) -> None:
-    times, values = days(3, seed)
-    other = values.copy()
-    other[cut:] = 1e6
-    whole, changed = judged(times[: cut + 40], values[: cut + 40]), judged(times[: cut + 40], other[: cut + 40])
+    times, values = generate_daily_series(3, seed)
+    changed_values = values.copy()
+    changed_values[cut:] = 1e6
+    whole, changed_result = (
+        detect(times[: cut + 40], values[: cut + 40]),
+        detect(times[: cut + 40], changed_values[: cut + 40]),
+    )
     for column in COLUMNS:
-        np.testing.assert_array_equal(getattr(whole, column)[:cut], getattr(changed, column)[:cut], err_msg=column)
+        np.testing.assert_array_equal(
+            getattr(whole, column)[:cut], getattr(changed_result, column)[:cut], err_msg=column
+        )
 
 
-AWKWARD = {
+VALUES = {
     "constant": np.full(600, 45.0),
     "zeros": np.zeros(600),
     "two values": np.arange(600) % 2 * 1.0,
     "huge": np.where(np.arange(600) % 50 == 0, 1.7e308, -1.7e308),
     "tiny": np.where(np.arange(600) < 300, np.arange(600) * 5e-324, 1e300),
-    "constant, then not": np.where(np.arange(600) < 400, 3.0, 4.0),
+    "constant, then changed": np.where(np.arange(600) < 400, 3.0, 4.0),
     "growing": 1.01 ** np.arange(600),
 }
 TIMES = {
-    "five minutes": BEGIN + 5 * MINUTE * np.arange(600),
-    "all at once": np.full(600, BEGIN),
-    "backwards": BEGIN - 7 * MINUTE * np.arange(600),
-    "with gaps": BEGIN + np.cumsum(np.where(np.arange(600) % 90 == 0, 9 * DAY, 10 * MINUTE)),
-    "before 1970": -BEGIN + 5 * MINUTE * np.arange(600),
+    "five minutes": START + 5 * MINUTE * np.arange(600),
+    "same time": np.full(600, START),
+    "backwards": START - 7 * MINUTE * np.arange(600),
+    "with gaps": START + np.cumsum(np.where(np.arange(600) % 90 == 0, 9 * DAY, 10 * MINUTE)),
+    "before 1970": -START + 5 * MINUTE * np.arange(600),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clock", TIMES)
-@pytest.mark.parametrize("kind", AWKWARD)
-def test_any_values_get_finite_scores(kind: str, clock: str) -> None:
-    found = judged(TIMES[clock], AWKWARD[kind])
-    assert not found.warm[: EARLY - 1].any()
-    assert found.warm[EARLY:].all()
-    assert ((found.score >= 0) & (found.score <= 1)).all()
-    assert (found.score[~found.warm] == 0).all()
-    assert np.isfinite(found.low[found.warm]).all()
-    assert (found.low[found.warm] <= found.high[found.warm]).all()
-    assert (found.reason[found.score >= MARK_SCORE] > 0).all()
-    assert (found.reason[found.score < MARK_SCORE] == 0).all()
+@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("values", VALUES)
+def test_any_values_get_finite_scores(values: str, times: str) -> None:
+    detection = detect(TIMES[times], VALUES[values])
+    assert not detection.warm[: EARLY - 1].any()
+    assert detection.warm[EARLY:].all()
+    assert ((detection.score >= 0) & (detection.score <= 1)).all()
+    assert (detection.score[~detection.warm] == 0).all()
+    assert np.isfinite(detection.low[detection.warm]).all()
+    assert (detection.low[detection.warm] <= detection.high[detection.warm]).all()
+    assert (detection.reason[detection.score >= MARK_SCORE] > 0).all()
+    assert (detection.reason[detection.score < MARK_SCORE] == 0).all()
 
 
 @pytest.mark.slow
 def test_constant_series_is_marked_only_at_changes() -> None:
     values = np.full(900, 45.0)
-    times = BEGIN + 5 * MINUTE * np.arange(900)
-    assert (judged(times, values).score < MARK_SCORE).all()
+    times = START + 5 * MINUTE * np.arange(900)
+    assert (detect(times, values).score < MARK_SCORE).all()
     values[700] = 46
-    assert judged(times, values).score[700] >= MARK_SCORE
+    assert detect(times, values).score[700] >= MARK_SCORE
 
 
 def test_each_reason_has_a_text() -> None:

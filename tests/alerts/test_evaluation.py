@@ -18,11 +18,11 @@ from metrics.storage.merge import schedule
 from tests.alerts.conftest import run, send
 from tests.conftest import ApiClient, point
 
-Make = Callable[..., Rule]
+RuleFactory = Callable[..., Rule]
 
 
-def now() -> int:
-    """Some seconds ahead, so that what is noted has been quiet for long enough; in µs."""
+def time_ahead() -> int:
+    """Return a time some seconds ahead in µs, so that late ranges are old enough to be evaluated."""
     return time.time_ns() // 1000 + 10_000_000
 
 
@@ -30,8 +30,10 @@ def statuses() -> list[str]:
     return list(Alert.objects.order_by("pk").values_list("status", flat=True))
 
 
-def test_breach_opens_an_alert_with_a_message(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
-    made = create_cpu_rule(level="critical")
+def test_breach_opens_an_alert_with_a_message(
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
+) -> None:
+    rule = create_cpu_rule(level="critical")
     send(gateway, 50.0, 95.5)
     run(evaluator)
     alert = Alert.objects.get()
@@ -40,12 +42,12 @@ def test_breach_opens_an_alert_with_a_message(gateway: ApiClient, create_cpu_rul
     )  # fmt: skip
     assert alert.message == "cpu of boiler is 95.5, over 90"
     assert [entry["value"] for entry in alert.evidence["values"]] == [50.0, 95.5]
-    made.refresh_from_db()
-    assert (made.total_triggers, made.last_triggered) == (1, alert.triggered_at)
+    rule.refresh_from_db()
+    assert (rule.total_triggers, rule.last_triggered) == (1, alert.triggered_at)
 
 
 def test_first_recovered_value_resolves_the_alert(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
     send(gateway, 95.0)
@@ -57,24 +59,26 @@ def test_first_recovered_value_resolves_the_alert(
     assert alert.resolved_at > alert.triggered_at
 
 
-@pytest.mark.parametrize(("long", "steps"), [(-1.0, [16, 8, 4, 2, 1, 1]), (60.0, [16, 16])])
+@pytest.mark.parametrize(("max_step_time", "steps"), [(-1.0, [16, 8, 4, 2, 1, 1]), (60.0, [16, 16])])
 def test_slow_step_halves_the_next_step(
     gateway: ApiClient,
-    create_cpu_rule: Make,
+    create_cpu_rule: RuleFactory,
     evaluator: Evaluator,
     monkeypatch: pytest.MonkeyPatch,
-    long: float,
+    max_step_time: float,
     steps: list[int],
 ) -> None:
-    monkeypatch.setattr("alerts.evaluation.evaluator.MAX_STEP_TIME", long)
+    monkeypatch.setattr("alerts.evaluation.evaluator.MAX_STEP_TIME", max_step_time)
     create_cpu_rule()
-    for at in range(32):
-        send(gateway, 95.0, ago=60.0 - at)
+    for number in range(32):
+        send(gateway, 95.0, ago=60.0 - number)
     assert [evaluator.step() for _ in steps] == steps
     assert Alert.objects.count() == 1
 
 
-def test_alert_without_auto_resolve_stays_open(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+def test_alert_without_auto_resolve_stays_open(
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
+) -> None:
     create_cpu_rule(auto_resolve=False)
     send(gateway, 95.0, 10.0)
     run(evaluator)
@@ -82,7 +86,7 @@ def test_alert_without_auto_resolve_stays_open(gateway: ApiClient, create_cpu_ru
 
 
 def test_value_between_threshold_and_recovery_threshold_changes_nothing(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(clear_threshold=70)
     send(gateway, 80.0, ago=10)
@@ -97,7 +101,7 @@ def test_value_between_threshold_and_recovery_threshold_changes_nothing(
 
 
 def test_alert_opens_at_the_trigger_count_within_the_window(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, ago=200)
@@ -109,18 +113,22 @@ def test_alert_opens_at_the_trigger_count_within_the_window(
     assert statuses() == ["active"]
 
 
-def test_breaches_before_a_restart_are_counted(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+def test_breaches_before_a_restart_are_counted(
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
+) -> None:
     create_cpu_rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, 95.0, ago=5)
     run(evaluator)
     with dedicated_connection() as connection:
-        another = Evaluator(connection)
+        next_evaluator = Evaluator(connection)
         send(gateway, 95.0)
-        run(another)
+        run(next_evaluator)
     assert statuses() == ["active"]
 
 
-def test_aggregation_of_the_window_is_compared(gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator) -> None:
+def test_aggregation_of_the_window_is_compared(
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
+) -> None:
     create_cpu_rule(aggregation="avg", evaluation_window=10)
     send(gateway, 80.0, 80.0, 95.0, ago=2)
     run(evaluator)
@@ -131,7 +139,7 @@ def test_aggregation_of_the_window_is_compared(gateway: ApiClient, create_cpu_ru
 
 
 def test_breach_within_the_cooldown_opens_no_alert(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(cooldown_minutes=1)
     send(gateway, 95.0, 10.0, ago=100)
@@ -144,18 +152,18 @@ def test_breach_within_the_cooldown_opens_no_alert(
 
 
 def test_gap_does_not_resolve_but_the_timeout_does(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
     create_cpu_rule(name="Forgetful", auto_resolve_timeout=30)
     send(gateway, 95.0, ago=60)
     run(evaluator)
-    found = {alert.rule_name: (alert.status, alert.resolution) for alert in Alert.objects.all()}
-    assert found == {"High CPU": ("active", ""), "Forgetful": ("resolved", "timeout")}
+    states = {alert.rule_name: (alert.status, alert.resolution) for alert in Alert.objects.all()}
+    assert states == {"High CPU": ("active", ""), "Forgetful": ("resolved", "timeout")}
 
 
 def test_acknowledged_alert_stays_acknowledged_until_it_recovers(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
     send(gateway, 95.0, ago=5)
@@ -171,7 +179,7 @@ def test_acknowledged_alert_stays_acknowledged_until_it_recovers(
 
 
 def test_breach_after_a_manual_resolve_opens_a_new_alert(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
     send(gateway, 95.0)
@@ -185,7 +193,7 @@ def test_breach_after_a_manual_resolve_opens_a_new_alert(
 
 
 def test_only_devices_and_groups_of_the_rule_are_evaluated(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     group = DeviceGroup.objects.create(name="site b")
     add_devices(group, [Device.objects.create(device_id="pump").pk])
@@ -197,7 +205,7 @@ def test_only_devices_and_groups_of_the_rule_are_evaluated(
 
 
 def test_texts_and_booleans_are_compared_as_they_are(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(name="mode", metric_name="mode", condition="!=", threshold_value="auto")
     create_cpu_rule(name="door", metric_name="door", condition="==", threshold_value=True)
@@ -215,19 +223,19 @@ def test_texts_and_booleans_are_compared_as_they_are(
 
 
 def test_disabled_rule_is_not_evaluated_and_its_alerts_are_resolved(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
-    made = create_cpu_rule()
+    rule = create_cpu_rule()
     send(gateway, 95.0)
     run(evaluator)
-    lifecycle.change(made, {"enabled": False}, "user:ana")
+    lifecycle.change(rule, {"enabled": False}, "user:ana")
     send(gateway, 99.0, device="pump")
     run(evaluator)
     assert [(alert.status, alert.resolution) for alert in Alert.objects.all()] == [("resolved", "rule")]
 
 
 def test_composite_rule_evaluates_several_metrics_of_a_device(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(
         kind="composite", metric_name="overload",
@@ -252,13 +260,13 @@ def test_composite_rule_evaluates_several_metrics_of_a_device(
 
 
 def test_late_batch_opens_a_retroactive_alert_without_notification(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(notification_channels=["pager"])
     send(gateway, 10.0, 95.0, 96.0, 20.0, ago=3600)
     run(evaluator)
     assert statuses() == []
-    assert evaluate_late_ranges(now()) == 1
+    assert evaluate_late_ranges(time_ahead()) == 1
     alert = Alert.objects.get()
     assert (alert.status, alert.retroactive, alert.resolution, alert.value) == ("resolved", True, "retroactive", 95.0)
     assert (alert.resolved_at - alert.triggered_at).total_seconds() == pytest.approx(2, abs=0.1)
@@ -266,7 +274,7 @@ def test_late_batch_opens_a_retroactive_alert_without_notification(
 
 
 def test_out_of_order_points_are_evaluated_by_time(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule(trigger_count=2, evaluation_window=60)
     send(gateway, 95.0, ago=30)
@@ -275,17 +283,17 @@ def test_out_of_order_points_are_evaluated_by_time(
     send(gateway, 95.0, ago=20)
     run(evaluator)
     assert statuses() == []
-    assert evaluate_late_ranges(now()) == 1
+    assert evaluate_late_ranges(time_ahead()) == 1
     alert = Alert.objects.get()
     assert (alert.retroactive, alert.status) == (True, "resolved")
     send(gateway, 20.0)
     run(evaluator)
-    assert evaluate_late_ranges(now()) == 0
+    assert evaluate_late_ranges(time_ahead()) == 0
     assert Alert.objects.count() == 1
 
 
 def test_late_batch_within_an_alert_opens_no_other(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
     send(gateway, 95.0, ago=60)
@@ -294,24 +302,24 @@ def test_late_batch_within_an_alert_opens_no_other(
     run(evaluator)
     send(gateway, 96.0, ago=30)
     run(evaluator)
-    evaluate_late_ranges(now())
+    evaluate_late_ranges(time_ahead())
     assert Alert.objects.count() == 1
 
 
 def test_long_late_batch_is_evaluated_day_by_day(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
-    days = [point("cpu", 95.0 if hour % 30 in (3, 4) else 10.0, 86_400 * 4 - 3600 * hour) for hour in range(90)]
-    assert gateway.post("devices/boiler/telemetry/batch", {"data_points": days}).status == 200
+    points = [point("cpu", 95.0 if hour % 30 in (3, 4) else 10.0, 86_400 * 4 - 3600 * hour) for hour in range(90)]
+    assert gateway.post("devices/boiler/telemetry/batch", {"data_points": points}).status == 200
     run(evaluator)
-    evaluate_late_ranges(now())
-    lengths = [(one.resolved_at - one.triggered_at).total_seconds() for one in Alert.objects.all()]
-    assert lengths == pytest.approx([7200] * 3, abs=1)
+    evaluate_late_ranges(time_ahead())
+    durations = [(alert.resolved_at - alert.triggered_at).total_seconds() for alert in Alert.objects.all()]
+    assert durations == pytest.approx([7200] * 3, abs=1)
 
 
 def test_merged_commits_are_evaluated_by_time_and_only_once(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
     create_cpu_rule()
     send(gateway, 10.0, 95.0, ago=60)
@@ -320,9 +328,9 @@ def test_merged_commits_are_evaluated_by_time_and_only_once(
     send(gateway, 20.0, ago=10)
     send(gateway, 96.0, metric="cpu", device="pump", ago=5)
     with dedicated_connection() as connection:
-        schedule.merge_commits(connection, force=True)  # which drops what it merged
-        again = Evaluator(connection)
-        run(again)
-    evaluate_late_ranges(now())
-    found = [(one.device_name, one.value, one.status) for one in Alert.objects.order_by("triggered_at")]
-    assert found == [("boiler", 95.0, "resolved"), ("pump", 96.0, "active")]
+        schedule.merge_commits(connection, force=True)  # deletes the merged commits
+        next_evaluator = Evaluator(connection)
+        run(next_evaluator)
+    evaluate_late_ranges(time_ahead())
+    alerts = [(alert.device_name, alert.value, alert.status) for alert in Alert.objects.order_by("triggered_at")]
+    assert alerts == [("boiler", 95.0, "resolved"), ("pump", 96.0, "active")]

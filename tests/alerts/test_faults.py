@@ -20,7 +20,13 @@ from telemetry_site.embedded import site_processes
 from telemetry_site.embedded.child_process import request_stop, wait_until_stopped
 from telemetry_site.embedded.paths import DataFolder
 from tests.alerts.receivers import ReceivedRequest, Reply, WebhookReceiver, ok, run_receiver
-from tests.alerts.site_notifications import MAX_DELAY, connect_to_database, create, record_notifications, rule_fields
+from tests.alerts.site_notifications import (
+    MAX_DELAY,
+    connect_to_database,
+    create_object,
+    record_notifications,
+    rule_fields,
+)
 from tests.telemetry_site.site_process import Site, free_port, wait_until
 from tests.telemetry_site.test_up import leftover
 
@@ -28,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = {"TELEMETRY_ALLOW_PRIVATE_WEBHOOKS": "127.0.0.0/8", "TELEMETRY_HOST_COLLECTOR": "off"}
 KILLS = 5
-FAULT_DELAY = 5.0  # seconds to the notification in spite of a fault
+FAULT_DELAY = 5.0  # seconds from a breach to its notification during a fault
 DOWNTIME = 15.0  # seconds
 STOP_LIMIT = 5.0  # seconds
 
@@ -44,57 +50,61 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def receiver() -> Iterator[WebhookReceiver]:
-    with run_receiver() as found:
-        yield found
+    with run_receiver() as webhook_receiver:
+        yield webhook_receiver
 
 
 def child(site: Site, name: str) -> psutil.Process:
-    found: psutil.Process = wait_until(lambda: site.child(name), 30, f"{name} runs")
-    return found
+    process: psutil.Process = wait_until(lambda: site.child(name), 30, f"{name} runs")
+    return process
 
 
 def test_repeatedly_killed_worker_loses_no_alert(running: Site, receiver: WebhookReceiver) -> None:
-    chance = random.Random(20261121)
+    rng = random.Random(20261121)
     recorder = record_notifications(running, receiver, "killed")
-    asked = threading.Event()
+    request_received = threading.Event()
 
-    def slowly(heard: ReceivedRequest) -> Reply:
-        asked.set()
+    def reply_slowly(request: ReceivedRequest) -> Reply:
+        request_received.set()
         time.sleep(0.3)
-        return ok(heard)
+        return ok(request)
 
-    receiver.reply = slowly
+    receiver.reply = reply_slowly
     with recorder.sending_breaches():
         for _ in range(KILLS):
-            victim = child(running, "worker")
-            asked.clear()
-            assert asked.wait(MAX_DELAY)  # during a notification or between two
-            time.sleep(chance.uniform(0, 0.4))
-            victim.kill()
-            wait_until(lambda victim=victim: child(running, "worker").pid != victim.pid, 30, "the next one starts")
-            time.sleep(chance.uniform(0, 0.4))
-    wait_until(lambda: any(len(some) > 1 for some in recorder.received().values()), MAX_DELAY, "it is notified again")
+            worker = child(running, "worker")
+            request_received.clear()
+            assert request_received.wait(MAX_DELAY)  # during a notification or between two
+            time.sleep(rng.uniform(0, 0.4))
+            worker.kill()
+            wait_until(lambda worker=worker: child(running, "worker").pid != worker.pid, 30, "the worker is restarted")
+            time.sleep(rng.uniform(0, 0.4))
+    wait_until(
+        lambda: any(len(notifications) > 1 for notifications in recorder.received().values()),
+        MAX_DELAY,
+        "a notification is repeated",
+    )
     recorder.assert_notified(MAX_DELAY, f"worker killed {KILLS} times")
 
 
-def killed(site: Site) -> None:
-    victim = child(site, "valkey")
-    victim.kill()
-    wait_until(lambda: child(site, "valkey").pid != victim.pid, 30, "it runs again")
+def kill_valkey(site: Site) -> None:
+    valkey = child(site, "valkey")
+    valkey.kill()
+    wait_until(lambda: child(site, "valkey").pid != valkey.pid, 30, "valkey is restarted")
 
 
-def frozen(site: Site) -> None:
-    victim = child(site, "valkey")
-    victim.suspend()
+def freeze_valkey(site: Site) -> None:
+    valkey = child(site, "valkey")
+    valkey.suspend()
     time.sleep(DOWNTIME)
-    victim.resume()
+    valkey.resume()
 
 
-def emptied(site: Site) -> None:
+def flush_valkey(site: Site) -> None:
     redis.Redis.from_url(DataFolder(site.data_dir).redis_url).flushall()
 
 
-@pytest.mark.parametrize("fault", [killed, frozen, emptied])
+@pytest.mark.parametrize("fault", [kill_valkey, freeze_valkey, flush_valkey])
 def test_failed_valkey_does_not_delay_notifications(
     running: Site, receiver: WebhookReceiver, fault: Callable[[Site], None]
 ) -> None:
@@ -108,46 +118,46 @@ def test_failed_valkey_does_not_delay_notifications(
 
 def test_failing_rule_is_suspended_and_other_rules_go_on(running: Site, receiver: WebhookReceiver) -> None:
     recorder = record_notifications(running, receiver, "sound")
-    broken = create(running, "/alerts/rules", rule_fields("sound") | {"name": "broken"})["rule_id"]
+    broken_rule = create_object(running, "/alerts/rules", rule_fields("sound") | {"name": "broken"})["rule_id"]
     with connect_to_database(running) as connection:
-        connection.execute("UPDATE alerts_rule SET kind = 'forecast' WHERE rule_id = %s", (broken,))
+        connection.execute("UPDATE alerts_rule SET kind = 'forecast' WHERE rule_id = %s", (broken_rule,))
         connection.execute("UPDATE alerts_rulegeneration SET number = number + 1")
     recorder.send_breach()
-    recorder.assert_notified(FAULT_DELAY, "beside a broken rule")
-    shown = running.request("GET", f"/alerts/rules/{broken}")[1]
-    assert "horizon" in shown["suspended"]
+    recorder.assert_notified(FAULT_DELAY, "with a broken rule")
+    rule = running.request("GET", f"/alerts/rules/{broken_rule}")[1]
+    assert "horizon" in rule["suspended"]
 
 
 def test_frozen_worker_blocks_no_ingestion_and_catches_up(running: Site, receiver: WebhookReceiver) -> None:
     recorder = record_notifications(running, receiver, "frozen")
-    victim = child(running, "worker")
+    worker = child(running, "worker")
     with recorder.sending_breaches():
-        victim.suspend()
+        worker.suspend()
         time.sleep(20)
-        victim.resume()
-        began = time.monotonic()
+        worker.resume()
+        resumed = time.monotonic()
         time.sleep(1)
     recorder.wait_until_notified()
-    caught_up = time.monotonic() - began
+    catch_up_time = time.monotonic() - resumed
     recorder.assert_notified(20 + FAULT_DELAY, "worker frozen for 20 s")
-    print(f"everything was notified {caught_up:.2f} s after it went on")
+    print(f"all breaches were notified {catch_up_time:.2f} s after the worker resumed")
 
 
 @contextmanager
-def second_worker(site: Site, first: psutil.Process) -> Iterator[None]:
-    """Beside the first one; and nobody starts that again."""
-    program = site_processes.worker(DataFolder(site.data_dir), first.environ())
-    program.start()
-    assert program.process is not None
-    second = psutil.Process(program.process.pid)
+def second_worker(site: Site, first_process: psutil.Process) -> Iterator[None]:
+    """Run a second worker while the supervisor, which would restart the first one, is suspended."""
+    child_process = site_processes.worker(DataFolder(site.data_dir), first_process.environ())
+    child_process.start()
+    assert child_process.process is not None
+    second_process = psutil.Process(child_process.process.pid)
     try:
-        wait_until(lambda: second.net_connections("unix"), 30, "the second one has found the database")
+        wait_until(lambda: second_process.net_connections("unix"), 30, "the second worker is connected to the database")
         site.supervisor.suspend()
         yield
     finally:
         site.supervisor.resume()
-        request_stop(program.process, program.stop_policy)
-        wait_until_stopped(program.process, program.stop_policy)
+        request_stop(child_process.process, child_process.stop_policy)
+        wait_until_stopped(child_process.process, child_process.stop_policy)
 
 
 def test_second_worker_takes_over_from_a_frozen_one(running: Site, receiver: WebhookReceiver) -> None:
@@ -182,16 +192,16 @@ def test_second_worker_takes_over_from_a_killed_one(running: Site, receiver: Web
 def test_receiver_that_was_down_is_notified_when_it_is_back(running: Site) -> None:
     port = free_port()
     recorder = record_notifications(running, WebhookReceiver(port=port), "down")
-    began = time.monotonic()
-    with run_receiver(lambda heard: (503, {}, b""), port) as failing:
+    started = time.monotonic()
+    with run_receiver(lambda request: (503, {}, b""), port) as failing:
         recorder.send_breach()
-        wait_until(lambda: failing.requests, FAULT_DELAY, "it is tried")
-    time.sleep(DOWNTIME - (time.monotonic() - began))
-    with run_receiver(port=port) as back:
-        recorder.receiver = back
+        wait_until(lambda: failing.requests, FAULT_DELAY, "the receiver has a request")
+    time.sleep(DOWNTIME - (time.monotonic() - started))
+    with run_receiver(port=port) as restarted:
+        recorder.receiver = restarted
         recorder.assert_notified(MAX_DELAY, f"receiver down for {DOWNTIME:.0f} s")
-        assert set(back.keys) == set(failing.keys)
-        assert len(back.keys) == 1
+        assert set(restarted.keys) == set(failing.keys)
+        assert len(restarted.keys) == 1
 
 
 def test_stop_ends_all_processes_within_seconds(tmp_path: Path, receiver: WebhookReceiver) -> None:
@@ -201,12 +211,12 @@ def test_stop_ends_all_processes_within_seconds(tmp_path: Path, receiver: Webhoo
         recorder = record_notifications(site, receiver, "stopped")
         recorder.send_breach()
         recorder.wait_until_notified()
-        everything = site.processes()
+        processes = site.processes()
     finally:
-        began = time.monotonic()
-        code = site.stop(signal.SIGTERM)
-    took = time.monotonic() - began
-    print(f"everything had stopped after {took:.2f} s")
-    assert code == 0
-    assert leftover(everything) == []
-    assert took < STOP_LIMIT
+        started = time.monotonic()
+        exit_code = site.stop(signal.SIGTERM)
+    stop_time = time.monotonic() - started
+    print(f"all processes had stopped after {stop_time:.2f} s")
+    assert exit_code == 0
+    assert leftover(processes) == []
+    assert stop_time < STOP_LIMIT

@@ -18,44 +18,50 @@ from tests.alerts.factories import RULE_FIELDS, create_alert, create_device, cre
 from tests.alerts.stored_points import START, store_points
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-EVERYBODY = Caller.internal("test")
+ALL_DEVICES = Caller.internal("test")
 
 
-def alert(of: Rule, name: str, ago: float, lasted: float | None = None, **more: Any) -> Alert:
-    """An alert that was triggered so many minutes ago, and over by itself after so many (None: it is open)."""
-    at = NOW - timedelta(minutes=ago)
-    made = create_alert(of, create_device(name), triggered_at=at, last_breach_at=at, **more)
-    if lasted is not None:
-        over = {made.pk: at + timedelta(minutes=lasted)}
-        alert_actions.resolve(Alert.objects.filter(pk=made.pk), Resolution.RECOVERED, alert_actions.EVALUATOR, at=over)
-    return made
+def store_alert(rule: Rule, name: str, minutes_ago: float, duration: float | None = None, **fields: Any) -> Alert:
+    """Create an alert triggered `minutes_ago`, recovered after `duration` minutes (None: open)."""
+    triggered_at = NOW - timedelta(minutes=minutes_ago)
+    alert = create_alert(rule, create_device(name), triggered_at=triggered_at, last_breach_at=triggered_at, **fields)
+    if duration is not None:
+        resolved_at = {alert.pk: triggered_at + timedelta(minutes=duration)}
+        alert_actions.resolve(
+            Alert.objects.filter(pk=alert.pk), Resolution.RECOVERED, alert_actions.EVALUATOR, at=resolved_at
+        )
+    return alert
 
 
-def aged(rule: Rule, days: float = 60) -> Rule:
+def set_age(rule: Rule, days: float = 60) -> Rule:
     Rule.objects.filter(pk=rule.pk).update(created_at=NOW - timedelta(days=days))
     rule.refresh_from_db()
     return rule
 
 
 def test_alerts_are_counted_by_outcome(site: None) -> None:
-    rule = aged(create_rule())
-    for ago in (500, 480, 440, 100):  # the second began 5 minutes after the first was over, the third 30 minutes later
-        alert(rule, "a", ago, 15 if ago == 500 else 10)
-    alert(rule, "b", 470, 20)  # another device does not flap with the first
-    among = Alert.objects.filter(pk=alert(rule, "c", 50).pk)
-    alert_actions.acknowledge(among, "user:mei")
+    rule = set_age(create_rule())
+    # The second begins 5 minutes after the end of the first, the third 30 minutes after the end of the second.
+    for ago in (500, 480, 440, 100):
+        store_alert(rule, "a", ago, 15 if ago == 500 else 10)
+    store_alert(rule, "b", 470, 20)  # alerts of different devices are not flapping
+    acknowledged = Alert.objects.filter(pk=store_alert(rule, "c", 50).pk)
+    alert_actions.acknowledge(acknowledged, "user:mei")
     alert_actions.resolve(
-        among, Resolution.RECOVERED, alert_actions.EVALUATOR, at={among.get().pk: NOW - timedelta(minutes=10)}
+        acknowledged,
+        Resolution.RECOVERED,
+        alert_actions.EVALUATOR,
+        at={acknowledged.get().pk: NOW - timedelta(minutes=10)},
     )
-    alert_actions.comment(Alert.objects.filter(pk=alert(rule, "d", 40, 30).pk), "user:mei", "seen")
-    alert_actions.resolve(Alert.objects.filter(pk=alert(rule, "e", 30).pk), Resolution.PERSON, "user:mei")
-    alert(rule, "f", 20, 1, shadow=True)
-    alert(rule, "f", 15, 1, retroactive=True)
-    alert(rule, "f", 60 * 24 * 31, 5)  # longer ago than anybody asks
-    found = count_alerts([rule])[rule.pk]
-    assert (found.alerts, found.acted_on, found.self_resolved, found.flapping) == (8, 3, 5, 1)
-    assert found.median_seconds == pytest.approx(17.5 * 60, abs=1)
-    assert found.per_day == round(8 / 30, 2)
+    alert_actions.comment(Alert.objects.filter(pk=store_alert(rule, "d", 40, 30).pk), "user:mei", "seen")
+    alert_actions.resolve(Alert.objects.filter(pk=store_alert(rule, "e", 30).pk), Resolution.PERSON, "user:mei")
+    store_alert(rule, "f", 20, 1, shadow=True)
+    store_alert(rule, "f", 15, 1, retroactive=True)
+    store_alert(rule, "f", 60 * 24 * 31, 5)  # before the period
+    counts = count_alerts([rule])[rule.pk]
+    assert (counts.alerts, counts.acted_on, counts.self_resolved, counts.flapping) == (8, 3, 5, 1)
+    assert counts.median_seconds == pytest.approx(17.5 * 60, abs=1)
+    assert counts.per_day == round(8 / 30, 2)
 
 
 def test_score_is_0_if_all_alerts_are_acted_on_and_100_if_all_flap() -> None:
@@ -66,8 +72,8 @@ def test_score_is_0_if_all_alerts_are_acted_on_and_100_if_all_flap() -> None:
 
 
 def test_score_has_an_explanation() -> None:
-    told = NoiseCounts(alerts=40, acted_on=4, self_resolved=30, flapping=10, median_seconds=90.0).explanation
-    assert told == (
+    explanation = NoiseCounts(alerts=40, acted_on=4, self_resolved=30, flapping=10, median_seconds=90.0).explanation
+    assert explanation == (
         "40 alerts in 30 days, 1.33 per day. Acted on: 4 (10 %); resolved by themselves: 30 (75 %); "
         "repeated within 10 minutes: 10 (25 %); median duration: 90 s."
     )
@@ -75,21 +81,21 @@ def test_score_has_an_explanation() -> None:
 
 
 def test_new_rule_is_scored_by_its_age_in_days(site: None) -> None:
-    rule = aged(create_rule(), days=2)
+    rule = set_age(create_rule(), days=2)
     for ago in range(6):
-        alert(rule, "a", 60 * (ago + 1), 1)
+        store_alert(rule, "a", 60 * (ago + 1), 1)
     assert count_alerts([rule])[rule.pk].per_day == pytest.approx(3, abs=0.01)
 
 
 @pytest.fixture
 def noisy(site: None) -> Rule:
-    """Fires at 80, where one value in five is; five times unseen."""
+    """Rule with threshold 80, exceeded by one value in five; nobody acts on its six alerts."""
     values = np.random.default_rng(1).permutation(np.arange(1000) / 10)
-    days_ago = (NOW - timedelta(hours=5) - START).total_seconds()
-    store_points("furnace", "temperature", (days_ago + np.arange(1000) * 10).tolist(), values.tolist())
-    rule = aged(create_rule())
+    start = (NOW - timedelta(hours=5) - START).total_seconds()
+    store_points("furnace", "temperature", (start + np.arange(1000) * 10).tolist(), values.tolist())
+    rule = set_age(create_rule())
     for ago in range(6):
-        alert(rule, "furnace", 60 * (ago + 1), 1)
+        store_alert(rule, "furnace", 60 * (ago + 1), 1)
     return rule
 
 
@@ -101,7 +107,7 @@ def test_noisy_rule_gets_suggested_thresholds(noisy: Rule) -> None:
     assert (p95["percentile"], p95["threshold_value"]) == ("p95", pytest.approx(94.9, abs=0.1))
     assert (p99["percentile"], p99["threshold_value"]) == ("p99", pytest.approx(98.9, abs=0.1))
     assert p95["alerts_now"] == p99["alerts_now"] > p95["alerts"] > p99["alerts"] > 0
-    assert 0 < p99["alerts"] <= 10  # as many values are over that
+    assert 0 < p99["alerts"] <= 10  # ten values are over it
 
 
 def test_rule_for_low_values_gets_low_thresholds(noisy: Rule) -> None:
@@ -112,20 +118,21 @@ def test_rule_for_low_values_gets_low_thresholds(noisy: Rule) -> None:
     assert p1["threshold_value"] < p5["threshold_value"] == pytest.approx(5, abs=0.1)
     noisy.refresh_from_db()
     [condition] = lifecycle.spec_of(noisy).conditions
-    assert noise_score._with_threshold(condition, 5.0).recovery_threshold == 15.0  # as far from the threshold as before
+    # The recovery threshold keeps its distance from the threshold.
+    assert noise_score._with_threshold(condition, 5.0).recovery_threshold == 15.0
 
 
 def test_no_threshold_is_suggested_without_noise_or_values(noisy: Rule) -> None:
-    text = create_rule(name="State", metric_name="state", condition="==", threshold_value="open")
-    unheard = create_rule(name="Unheard", metric_name="nothing")
+    text_rule = create_rule(name="State", metric_name="state", condition="==", threshold_value="open")
+    rule_without_data = create_rule(name="Unheard", metric_name="nothing")
     for ago in range(5):
-        for one in (text, unheard):
-            alert(one, "furnace", 60 * (ago + 1), 1)
-    alert_actions.acknowledge(Alert.objects.filter(pk=alert(noisy, "furnace", 0).pk), "user:mei")
-    for one in Alert.objects.filter(rule=noisy):
-        alert_actions.comment(Alert.objects.filter(pk=one.pk), "user:mei", "seen")
+        for rule in (text_rule, rule_without_data):
+            store_alert(rule, "furnace", 60 * (ago + 1), 1)
+    alert_actions.acknowledge(Alert.objects.filter(pk=store_alert(noisy, "furnace", 0).pk), "user:mei")
+    for alert in Alert.objects.filter(rule=noisy):
+        alert_actions.comment(Alert.objects.filter(pk=alert.pk), "user:mei", "seen")
     assert score_rules() == 3
-    assert {one.rule.name: one.figures["suggestions"] for one in NoiseScore.objects.select_related("rule")} == {
+    assert {score.rule.name: score.figures["suggestions"] for score in NoiseScore.objects.select_related("rule")} == {
         "Too hot": [],
         "State": [],
         "Unheard": [],
@@ -134,48 +141,48 @@ def test_no_threshold_is_suggested_without_noise_or_values(noisy: Rule) -> None:
 
 def test_scoring_continues_after_an_interrupted_run(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise_score, "RULE_BATCH", 2)
-    made = [create_rule(name=f"rule {number}") for number in range(5)]
-    lifecycle.create(RULE_FIELDS | {"name": "shadow"}, "user:mei", shadow_of=made[0])
+    rules = [create_rule(name=f"rule {number}") for number in range(5)]
+    lifecycle.create(RULE_FIELDS | {"name": "shadow"}, "user:mei", shadow_of=rules[0])
     assert score_rules(run_time=-1) == 0
-    NoiseScore.objects.create(rule=made[0], at=NOW - timedelta(days=2))
-    NoiseScore.objects.create(rule=made[1], at=NOW - timedelta(days=3))
+    NoiseScore.objects.create(rule=rules[0], at=NOW - timedelta(days=2))
+    NoiseScore.objects.create(rule=rules[1], at=NOW - timedelta(days=3))
     ticks = iter([0.0, 1.0, 2.0, 3.0, 4.0, 11.0])
-    assert score_rules(10, clock=lambda: next(ticks)) == 4  # those that never were come first
+    assert score_rules(10, clock=lambda: next(ticks)) == 4  # rules without a score come first
     scored = set(NoiseScore.objects.filter(at__gt=NOW - timedelta(days=1)).values_list("rule__name", flat=True))
     assert scored == {"rule 1", "rule 2", "rule 3", "rule 4"}
     assert score_rules() == 5
 
 
 @pytest.fixture
-def tried(site: None) -> tuple[Rule, Rule]:
+def live_and_shadow(site: None) -> tuple[Rule, Rule]:
     live = create_rule()
     shadow = lifecycle.create(RULE_FIELDS | {"name": "tried"}, "user:mei", shadow_of=live)
-    return aged(live), aged(shadow, days=1)
+    return set_age(live), set_age(shadow, days=1)
 
 
-def test_shadow_comparison_lists_alerts_of_both_rules(tried: tuple[Rule, Rule]) -> None:
-    live, shadow = tried
-    both = alert(live, "a", 100, 20)
-    alert(shadow, "a", 90, 50, shadow=True)
-    only_live = alert(live, "b", 100, 5)
-    later = alert(shadow, "b", 94, 5, shadow=True)
-    still_open = alert(live, "c", 10)
-    alert(shadow, "c", 5, shadow=True)
-    elsewhere = alert(shadow, "d", 100, shadow=True)
-    alert(live, "a", 60 * 24 * 2, 5)  # before there was a shadow
-    found = compare(live, shadow, NOW - timedelta(days=30), EVERYBODY)
-    assert found.since == shadow.created_at
-    assert found.counts() == {"only_live": 1, "only_shadow": 2, "both": 2}
-    assert list(found.only_live) == [only_live]
-    assert list(found.only_shadow) == [later, elsewhere]
-    assert list(found.both) == [still_open, both]
+def test_shadow_comparison_lists_alerts_of_both_rules(live_and_shadow: tuple[Rule, Rule]) -> None:
+    live, shadow = live_and_shadow
+    both = store_alert(live, "a", 100, 20)
+    store_alert(shadow, "a", 90, 50, shadow=True)
+    only_live = store_alert(live, "b", 100, 5)
+    later = store_alert(shadow, "b", 94, 5, shadow=True)
+    still_open = store_alert(live, "c", 10)
+    store_alert(shadow, "c", 5, shadow=True)
+    elsewhere = store_alert(shadow, "d", 100, shadow=True)
+    store_alert(live, "a", 60 * 24 * 2, 5)  # before the shadow rule was created
+    comparison = compare(live, shadow, NOW - timedelta(days=30), ALL_DEVICES)
+    assert comparison.since == shadow.created_at
+    assert comparison.counts() == {"only_live": 1, "only_shadow": 2, "both": 2}
+    assert list(comparison.only_live) == [only_live]
+    assert list(comparison.only_shadow) == [later, elsewhere]
+    assert list(comparison.both) == [still_open, both]
     assert still_open.status == Status.ACTIVE
 
 
-def test_shadow_comparison_covers_visible_devices_only(tried: tuple[Rule, Rule]) -> None:
-    live, shadow = tried
+def test_shadow_comparison_covers_visible_devices_only(live_and_shadow: tuple[Rule, Rule]) -> None:
+    live, shadow = live_and_shadow
     for name in ("a", "b"):
-        alert(live, name, 100, 20)
+        store_alert(live, name, 100, 20)
     DeviceGroup.objects.create(name="hall").devices.add(Device.objects.get(device_id="b"))
-    found = compare(live, shadow, NOW - timedelta(days=1), Caller("user:x", Scope.READ, groups=("hall",)))
-    assert [one.device_name for one in found.only_live] == ["b"]
+    comparison = compare(live, shadow, NOW - timedelta(days=1), Caller("user:x", Scope.READ, groups=("hall",)))
+    assert [alert.device_name for alert in comparison.only_live] == ["b"]

@@ -1,4 +1,4 @@
-"""Notifications from the alert to the webhook receiver, over real HTTP."""
+"""Notifications from the alert to a webhook receiver over HTTP."""
 
 import threading
 import time
@@ -166,8 +166,8 @@ def test_flapping_alert_does_not_rename_its_incident(
 ) -> None:
     rule, [flapping, *others] = create_notifying_rule(), create_devices(7, "site a")
     create_alerts(rule, flapping, *others[:5])
-    with monkeypatch.context() as patched:
-        patched.setattr(incidents, "_rebuild_title", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(incidents, "_rebuild_title", None)
         for _ in range(3):
             alert_actions.resolve(Alert.objects.filter(device=flapping), Resolution.RECOVERED, alert_actions.EVALUATOR)
             create_alerts(rule, flapping)
@@ -181,10 +181,10 @@ def test_flapping_alert_does_not_rename_its_incident(
 def test_incident_cause_is_the_group_that_fails_completely(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     rule = create_notifying_rule()
-    site_a, rest = create_devices(6, "site a"), create_devices(40, prefix="other")
+    site_a, other_devices = create_devices(6, "site a"), create_devices(40, prefix="other")
     from metrics.models import DeviceGroup
 
-    DeviceGroup.objects.create(name="all").devices.add(*site_a, *rest)
+    DeviceGroup.objects.create(name="all").devices.add(*site_a, *other_devices)
     create_alerts(rule, *site_a)
     assert Incident.objects.get().cause == "group:site a"
 
@@ -228,12 +228,12 @@ def test_gathering_channel_sends_first_alert_then_the_rest_in_one_message(receiv
 
 def test_absence_alerts_are_delayed_and_grouped(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
-    absent = create_notifying_rule("silent", kind="absence", threshold_value=None)
+    rule = create_notifying_rule("silent", kind="absence", threshold_value=None)
     now = timezone.now()
-    among = create_devices(6, "site a")
-    create_alerts(absent, *among[:3])
+    devices = create_devices(6, "site a")
+    create_alerts(rule, *devices[:3])
     assert Sender().step(now + timedelta(seconds=1)) == 0
-    create_alerts(absent, *among[3:])
+    create_alerts(rule, *devices[3:])
     assert Sender().step(Notice.objects.earliest("due_at").due_at) == 1
     assert receiver.requests[0].json["title"] == "[WARNING] 6 devices of site a: no data"
 
@@ -244,7 +244,7 @@ def test_failed_delivery_is_retried_with_the_same_key_until_sent(receiver: Webho
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     sender = Sender()
-    assert [sender.step(now + timedelta(seconds=after)) for after in (0, 4, 6, 10, 22, 60)] == [1, 0, 1, 0, 1, 0]
+    assert [sender.step(now + timedelta(seconds=seconds)) for seconds in (0, 4, 6, 10, 22, 60)] == [1, 0, 1, 0, 1, 0]
     assert len(set(receiver.keys)) == 1
     assert len({request.body for request in receiver.requests}) == 1
     assert Delivery.objects.get().attempts == 3
@@ -256,7 +256,7 @@ def test_delivery_fails_after_ten_attempts_with_timeline_event(receiver: Webhook
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     sender = Sender()
-    assert sum(sender.step(now + timedelta(minutes=16 * n)) for n in range(12)) == 10
+    assert sum(sender.step(now + timedelta(minutes=16 * number)) for number in range(12)) == 10
     delivery = Delivery.objects.get()
     assert (delivery.status, delivery.answer_status, len(delivery.answer)) == ("failed", 500, 1000)
     assert notice_statuses() == ["failed"]
@@ -276,12 +276,12 @@ def test_resolution_is_dropped_if_the_opening_was_not_delivered(receiver: Webhoo
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "again"),
+    ("status", "headers", "retry_after"),
     [(400, {}, None), (404, {}, None), (410, {}, None), (408, {}, 6), (425, {}, 6), (429, {"Retry-After": "40"}, 41)],
     ids=str,
 )
 def test_4xx_fails_except_408_425_and_429(
-    receiver: WebhookReceiver, status: int, headers: dict[str, str], again: float | None
+    receiver: WebhookReceiver, status: int, headers: dict[str, str], retry_after: float | None
 ) -> None:
     create_webhook(receiver.url)
     receiver.reply = lambda request: (status, headers, b"no")
@@ -289,11 +289,11 @@ def test_4xx_fails_except_408_425_and_429(
     now = timezone.now()
     send_due()
     delivery = Delivery.objects.get()
-    if again is None:
+    if retry_after is None:
         assert delivery.status == DeliveryStatus.FAILED
         return
     assert delivery.status == DeliveryStatus.WAITING
-    assert now + timedelta(seconds=again - 1.5) < delivery.due_at < now + timedelta(seconds=again + 2)
+    assert now + timedelta(seconds=retry_after - 1.5) < delivery.due_at < now + timedelta(seconds=retry_after + 2)
 
 
 def test_unrecorded_delivery_is_sent_again_after_its_lease_with_the_same_key(
@@ -307,9 +307,9 @@ def test_unrecorded_delivery_is_sent_again_after_its_lease_with_the_same_key(
     from alerts.notifications.sender import send
 
     send(claimed)  # the sender dies before it records the attempt
-    other = Sender()
-    assert other.step(now + timedelta(seconds=29)) == 0
-    assert other.step(now + timedelta(seconds=31)) == 1
+    other_sender = Sender()
+    assert other_sender.step(now + timedelta(seconds=29)) == 0
+    assert other_sender.step(now + timedelta(seconds=31)) == 1
     assert receiver.keys == [claimed.delivery_id] * 2
     assert notice_statuses() == ["sent"]
 
@@ -338,15 +338,15 @@ def test_concurrent_senders_send_each_delivery_once(receiver: WebhookReceiver) -
         create_alerts(
             create_notifying_rule(f"rule {number}", channels=["hook", "second"], metric_name=f"metric {number}"), device
         )
-        if number % 2 == 0:  # so that these alerts are no incident
+        if number % 2 == 0:  # too old to join an incident
             Alert.objects.update(raised_at=timezone.now() - timedelta(minutes=5))
     stopping = threading.Event()
     threads = [threading.Thread(target=Sender().run, args=(stopping, threading.Event())) for _ in range(3)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 20
+    deadline = time.monotonic() + 20
     while Delivery.objects.exclude(status="sent").exists() or "waiting" in notice_statuses():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     stopping.set()
     for thread in threads:
@@ -359,11 +359,11 @@ def test_slow_channel_does_not_delay_others(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     released = threading.Event()
 
-    def slow(request: ReceivedRequest) -> Reply:
+    def reply_slowly(request: ReceivedRequest) -> Reply:
         released.wait(10)
         return 200, {}, b""
 
-    with run_receiver(slow) as stuck:
+    with run_receiver(reply_slowly) as stuck:
         create_webhook(stuck.url, "stuck")
         (device,) = create_devices(1)
         stopping, wake = threading.Event(), threading.Event()
@@ -373,15 +373,15 @@ def test_slow_channel_does_not_delay_others(receiver: WebhookReceiver) -> None:
             rule = create_notifying_rule(f"rule {number}", ["stuck", "hook"], metric_name=f"metric {number}")
             create_alerts(rule, device)
             wake.set()
-            until = time.monotonic() + 5
+            deadline = time.monotonic() + 5
             while len(receiver.requests) <= number:
-                assert time.monotonic() < until
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
         assert len(stuck.requests) == 2  # the limit per channel
         released.set()
-        until = time.monotonic() + 5
+        deadline = time.monotonic() + 5
         while Delivery.objects.filter(status="sent").count() < 8:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         stopping.set()
         wake.set()
@@ -402,9 +402,9 @@ def test_sender_recovers_from_a_lost_database_connection(receiver: WebhookReceiv
             " AND datname = current_database()"
         )
     create_alerts(create_notifying_rule(), device)
-    until = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while not receiver.requests:
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     stopping.set()
     thread.join(10)
@@ -418,9 +418,9 @@ def test_invalid_stored_route_does_not_stop_the_sender(receiver: WebhookReceiver
     thread = threading.Thread(target=Sender().run, args=(stopping, wake))
     thread.start()
     create_alerts(create_notifying_rule(), *create_devices(1))
-    until = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while not receiver.requests:
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     stopping.set()
     wake.set()

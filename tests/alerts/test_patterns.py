@@ -1,4 +1,4 @@
-"""Patterns: planted ones are detected, and chance is not."""
+"""Patterns: planted patterns are detected, random alerts are not patterns."""
 
 import time
 from collections.abc import Iterator
@@ -42,14 +42,14 @@ def detect_all(alerts: AlertColumns) -> list[DetectedPattern]:
         detect_sequences(alerts, alerts.devices, "device"),
     ]
     patterns += [detect_recurring_times(alerts), detect_co_occurrence(alerts)]
-    return sorted((pattern for kind in patterns for pattern in kind), key=str)
+    return sorted((pattern for detected in patterns for pattern in detected), key=str)
 
 
 def make_random_columns(seed: int, alerts: int, rule_count: int, devices: int, days: int = 30) -> AlertColumns:
     """Return alerts at random times, of random rules and devices."""
-    chance = np.random.default_rng(seed)
-    times = MONDAY + chance.integers(0, days * DAY, alerts)
-    return AlertColumns(times, chance.integers(1, rule_count + 1, alerts), chance.integers(1, devices + 1, alerts))
+    rng = np.random.default_rng(seed)
+    times = MONDAY + rng.integers(0, days * DAY, alerts)
+    return AlertColumns(times, rng.integers(1, rule_count + 1, alerts), rng.integers(1, devices + 1, alerts))
 
 
 def make_random_rows(*shape: int) -> list[AlertRow]:
@@ -76,8 +76,8 @@ def test_four_alerts_of_a_series_within_an_hour_are_flapping() -> None:
 def test_sequence_on_a_device_is_detected_with_its_confidence() -> None:
     rows = make_random_rows(1, 300, 5, 5)
     starts = [MONDAY + day * DAY + day * 47 * MINUTE for day in range(16)]
-    rows += [(at, 11, 6) for at in starts]
-    rows += [(at + (2 + day % 7) * MINUTE, 12, 6) for day, at in enumerate(starts) if day not in (3, 9)]
+    rows += [(start, 11, 6) for start in starts]
+    rows += [(start + (2 + day % 7) * MINUTE, 12, 6) for day, start in enumerate(starts) if day not in (3, 9)]
     patterns = detect_kind("following", make_columns(rows))
     assert patterns == [DetectedPattern("following", {"first": 11, "then": 12, "device": 6}, 14, 16, (6,))]
     assert patterns[0].confidence == 14 / 16
@@ -85,30 +85,30 @@ def test_sequence_on_a_device_is_detected_with_its_confidence() -> None:
 
 def test_alerts_over_ten_minutes_apart_or_on_other_devices_are_no_sequence() -> None:
     starts = [MONDAY + day * DAY + day * 47 * MINUTE for day in range(16)]
-    late = [(at, 1, 1) for at in starts] + [(at + 10 * MINUTE + 1, 2, 1) for at in starts]
-    elsewhere = [(at, 1, 1) for at in starts] + [(at + MINUTE, 2, 2) for at in starts]
-    assert not detect_kind("following", make_columns(late)) and not detect_kind("following", make_columns(elsewhere))
+    late = [(start, 1, 1) for start in starts] + [(start + 10 * MINUTE + 1, 2, 1) for start in starts]
+    other_device = [(start, 1, 1) for start in starts] + [(start + MINUTE, 2, 2) for start in starts]
+    assert not detect_kind("following", make_columns(late)) and not detect_kind("following", make_columns(other_device))
 
 
 def test_sequence_in_a_group_involves_another_device() -> None:
     starts = [MONDAY + day * DAY + day * 47 * MINUTE for day in range(8)]
-    rows = [(at, 1, day % 3) for day, at in enumerate(starts)] + [(at + MINUTE, 2, 5) for at in starts]
+    rows = [(start, 1, day % 3) for day, start in enumerate(starts)] + [(start + MINUTE, 2, 5) for start in starts]
     alerts = make_columns(rows)
     (pattern,) = detect_sequences(alerts, np.full(len(alerts), 40), "group")
     assert pattern == DetectedPattern("following", {"first": 1, "then": 2, "group": 40}, 8, 8, (0, 1, 2, 5))
-    same = make_columns([(at, 1, 5) for at in starts] + [(at + MINUTE, 2, 5) for at in starts])
-    assert not list(detect_sequences(same, np.full(len(same), 40), "group"))
+    same_device = make_columns([(start, 1, 5) for start in starts] + [(start + MINUTE, 2, 5) for start in starts])
+    assert not list(detect_sequences(same_device, np.full(len(same_device), 40), "group"))
 
 
 def test_burst_counts_once_and_permanent_alerts_are_no_sequence() -> None:
     starts = [MONDAY + day * DAY for day in range(6)]
-    bursts = [(at + second * SECOND, 1, 1) for at in starts for second in range(0, 300, 10)]
-    bursts += [(at + 301 * SECOND, 2, 1) for at in starts]
+    bursts = [(start + second * SECOND, 1, 1) for start in starts for second in range(0, 300, 10)]
+    bursts += [(start + 301 * SECOND, 2, 1) for start in starts]
     [pattern] = detect_kind("following", make_columns(bursts))
     assert (pattern.support, pattern.cases) == (6, 6)  # of 180 alerts
-    always = [(MONDAY + step * 11 * MINUTE, 1, 1) for step in range(4000)]
-    always += [(MONDAY + step * 17 * HOUR, 2, 1) for step in range(40)]
-    assert not detect_kind("following", make_columns(always))  # rule 1 is within ten minutes of any alert
+    permanent = [(MONDAY + step * 11 * MINUTE, 1, 1) for step in range(4000)]
+    permanent += [(MONDAY + step * 17 * HOUR, 2, 1) for step in range(40)]
+    assert not detect_kind("following", make_columns(permanent))  # rule 1 is within ten minutes of any alert
 
 
 def test_rule_with_one_recurring_hour_is_detected() -> None:
@@ -134,14 +134,14 @@ def test_rule_with_one_recurring_weekday_is_detected() -> None:
 def test_devices_alerting_within_a_minute_are_one_co_occurrence() -> None:
     rows = make_random_rows(2, 60, 3, 4)
     starts = [MONDAY + day * DAY + day * 47 * MINUTE for day in range(9)]
-    rows += [(at + device * SECOND, 1 + device % 2, device) for at in starts for device in (20, 30, 45)]
+    rows += [(start + device * SECOND, 1 + device % 2, device) for start in starts for device in (20, 30, 45)]
     rows += [(starts[0] + HOUR, 1, 20), (starts[1] + HOUR, 1, 45)]
     assert detect_kind("together", make_columns(rows)) == [DetectedPattern("together", {}, 9, 11, (20, 30, 45))]
 
 
 def test_devices_over_a_minute_apart_do_not_co_occur() -> None:
     starts = [MONDAY + day * DAY for day in range(9)]
-    rows = [(at + device * (MINUTE + 1), 1, device) for at in starts for device in (0, 1)]
+    rows = [(start + device * (MINUTE + 1), 1, device) for start in starts for device in (0, 1)]
     assert not detect_kind("together", make_columns(rows))
 
 
@@ -192,8 +192,10 @@ rows_of_few = st.lists(
 @given(rows=rows_of_few, shuffle=st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
 def test_patterns_do_not_depend_on_alert_order(rows: list[AlertRow], shuffle: Any) -> None:
-    planted = [(MONDAY + day * DAY + at, rule, 9) for day in range(8) for at, rule in ((0, 1), (MINUTE, 2))]
-    rows = rows + planted
+    now_after_planted_alerts = [
+        (MONDAY + day * DAY + at, rule, 9) for day in range(8) for at, rule in ((0, 1), (MINUTE, 2))
+    ]
+    rows = rows + now_after_planted_alerts
     before = detect_all(make_columns(rows))
     assert before
     shuffle.shuffle(rows)
@@ -236,22 +238,22 @@ def test_detection_in_200_000_alerts_takes_under_five_seconds(shape: tuple[int, 
 
 
 @pytest.fixture
-def planted(site: None) -> datetime:
-    """Six evenings on which a pump alerts and a boiler of the same group alerts soon after; returns now."""
+def now_after_planted_alerts(site: None) -> datetime:
+    """Store alerts of a pump and, 5 minutes later, of a boiler of its group on six days. Returns the time after."""
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
     group = DeviceGroup.objects.create(name="site a")
     pump, boiler = Device.objects.create(device_id="pump-1"), Device.objects.create(device_id="boiler-1")
     group.devices.add(pump, boiler)
-    off = lifecycle.create({"name": "Pump off", "metric_name": "on", "threshold_value": 1}, "user:x")
-    hot = lifecycle.create({"name": "Too hot", "metric_name": "t", "threshold_value": 1}, "user:x")
+    pump_off = lifecycle.create({"name": "Pump off", "metric_name": "on", "threshold_value": 1}, "user:x")
+    too_hot = lifecycle.create({"name": "Too hot", "metric_name": "t", "threshold_value": 1}, "user:x")
     for day in range(1, 7):
-        at = now - timedelta(days=day, hours=day)
-        store_alert(off, pump, at)
-        store_alert(hot, boiler, at + timedelta(minutes=5), retroactive=day == 3)
+        triggered_at = now - timedelta(days=day, hours=day)
+        store_alert(pump_off, pump, triggered_at)
+        store_alert(too_hot, boiler, triggered_at + timedelta(minutes=5), retroactive=day == 3)
     return now
 
 
-def store_alert(rule: Any, device: Device | None, at: datetime, **more: Any) -> Alert:
+def store_alert(rule: Any, device: Device | None, triggered_at: datetime, **fields: Any) -> Alert:
     return Alert.objects.create(
         rule=rule,
         rule_name=rule.name,
@@ -260,14 +262,14 @@ def store_alert(rule: Any, device: Device | None, at: datetime, **more: Any) -> 
         metric_name=rule.metric_name,
         level="warning",
         status="resolved",
-        triggered_at=at,
-        last_breach_at=at,
-        **more,
+        triggered_at=triggered_at,
+        last_breach_at=triggered_at,
+        **fields,
     )
 
 
-def test_pattern_has_description_subject_and_devices(planted: datetime) -> None:
-    assert refresh_patterns(planted) == 1
+def test_pattern_has_description_subject_and_devices(now_after_planted_alerts: datetime) -> None:
+    assert refresh_patterns(now_after_planted_alerts) == 1
     pattern = Pattern.objects.get()
     assert pattern.description == "“Too hot” elsewhere in group site a follows “Pump off” within 10 min in 6 of 6 cases"
     assert (pattern.kind, pattern.support, pattern.confidence) == ("following", 6, 1.0)
@@ -276,30 +278,35 @@ def test_pattern_has_description_subject_and_devices(planted: datetime) -> None:
     assert pattern.subject["then"]["rule_id"].startswith("rule_")
 
 
-def test_shadow_old_and_orphaned_alerts_are_ignored(planted: datetime) -> None:
+def test_shadow_old_and_orphaned_alerts_are_ignored(now_after_planted_alerts: datetime) -> None:
     Alert.objects.filter(rule__name="Too hot").order_by("pk")[0:1].get().delete()
-    assert refresh_patterns(planted) == 1
-    left = Alert.objects.filter(rule__name="Too hot").order_by("pk")
-    for change in ({"shadow": True}, {"device": None}, {"rule": None}, {"triggered_at": planted - timedelta(days=31)}):
-        alert = left[0]
-        original = {name: getattr(alert, name) for name in change}
+    assert refresh_patterns(now_after_planted_alerts) == 1
+    alerts = Alert.objects.filter(rule__name="Too hot").order_by("pk")
+    for change in (
+        {"shadow": True},
+        {"device": None},
+        {"rule": None},
+        {"triggered_at": now_after_planted_alerts - timedelta(days=31)},
+    ):
+        alert = alerts[0]
+        fields_before = {name: getattr(alert, name) for name in change}
         Alert.objects.filter(pk=alert.pk).update(**change)
-        assert refresh_patterns(planted) == 0, change
-        Alert.objects.filter(pk=alert.pk).update(**original)
-    assert refresh_patterns(planted) == 1
+        assert refresh_patterns(now_after_planted_alerts) == 0, change
+        Alert.objects.filter(pk=alert.pk).update(**fields_before)
+    assert refresh_patterns(now_after_planted_alerts) == 1
 
 
-def test_known_pattern_keeps_found_at_and_ended_pattern_is_deleted(planted: datetime) -> None:
-    refresh_patterns(planted)
-    later = planted + timedelta(days=2)
+def test_known_pattern_keeps_found_at_and_ended_pattern_is_deleted(now_after_planted_alerts: datetime) -> None:
+    refresh_patterns(now_after_planted_alerts)
+    later = now_after_planted_alerts + timedelta(days=2)
     assert refresh_patterns(later) == 1
-    assert Pattern.objects.get().found_at == planted
-    assert count_new_patterns(planted + timedelta(hours=23)) == 1 and count_new_patterns(later) == 0
-    assert refresh_patterns(planted + timedelta(days=40)) == 0
+    assert Pattern.objects.get().found_at == now_after_planted_alerts
+    assert count_new_patterns(now_after_planted_alerts + timedelta(hours=23)) == 1 and count_new_patterns(later) == 0
+    assert refresh_patterns(now_after_planted_alerts + timedelta(days=40)) == 0
     assert not Pattern.objects.exists()
 
 
-def test_find_patterns_task_replaces_stored_patterns(planted: datetime) -> None:
+def test_find_patterns_task_replaces_stored_patterns(now_after_planted_alerts: datetime) -> None:
     Alert.objects.all().update(triggered_at=datetime.now(UTC))
     Pattern.objects.create(kind="flapping", subject={}, support=1, confidence=1.0)
     assert find_patterns() == 2

@@ -1,9 +1,9 @@
-"""Thirty-two threads at a few rules and devices: whatever they do to alerts at once, each alert has one legal life.
+"""Races of 32 threads on a few rules and devices: each alert has a legal history and one notification per channel.
 
-Once they raise and resolve alerts themselves, as evaluators do; once they send measurements, which two evaluators judge
-that know nothing of each other.
+In one test the threads open and resolve alerts themselves, as an evaluator does; in the other they send points, which
+two concurrent evaluators evaluate.
 
-ALERT_RACE_ROUNDS says how many rounds of each thread (30; a thousand by hand).
+ALERT_RACE_ROUNDS sets the actions per thread (default: 30).
 """
 
 import os
@@ -44,8 +44,8 @@ from tests.telemetry_site.site_process import wait_until
 
 THREADS = 32
 ROUNDS = int(os.environ.get("ALERT_RACE_ROUNDS", "30"))
-MOVES = (EventKind.TRIGGERED, EventKind.ACKNOWLEDGED, EventKind.RESOLVED)
-LEGAL = {
+TRANSITIONS = (EventKind.TRIGGERED, EventKind.ACKNOWLEDGED, EventKind.RESOLVED)
+LEGAL_HISTORIES = {
     (EventKind.TRIGGERED,),
     (EventKind.TRIGGERED, EventKind.ACKNOWLEDGED),
     (EventKind.TRIGGERED, EventKind.RESOLVED),
@@ -55,7 +55,7 @@ OPERATOR = caller.Caller.internal("user:operator")
 
 
 class Race:
-    """A few pairs of rule and device, and what threads do to their alerts."""
+    """A few rules and devices, and the random actions of the threads on their alerts."""
 
     def __init__(self) -> None:
         Channel.objects.create(name="ops", kind="webhook", url="https://ops.example.com/")
@@ -73,85 +73,93 @@ class Race:
         self.evaluators = ConcurrentEvaluators()
 
     def start(self) -> Sequence[threading.Thread]:
-        """What goes on beside the threads."""
-        looking = threading.Thread(target=self.evaluators.find_duplicates)
-        looking.start()
-        return [looking]
+        """Start the background threads and return them."""
+        watcher = threading.Thread(target=self.evaluators.find_duplicates)
+        watcher.start()
+        return [watcher]
 
-    def is_judged(self) -> bool:
-        """Whether everything that was sent is."""
+    def is_evaluated(self) -> bool:
+        """Return whether all stored points are evaluated."""
         return True
 
-    def some(self, chance: random.Random) -> AlertQuerySet:
-        """The alerts of one evaluators, of a rule or of all."""
-        among = Alert.objects.filter(rule=chance.choice(self.rules))
-        return chance.choice([among.filter(device=chance.choice(self.devices)), among, Alert.objects.all()])
+    def choose_alerts(self, rng: random.Random) -> AlertQuerySet:
+        """Return the alerts of a series, of a rule or all alerts."""
+        of_rule = Alert.objects.filter(rule=rng.choice(self.rules))
+        return rng.choice([of_rule.filter(device=rng.choice(self.devices)), of_rule, Alert.objects.all()])
 
-    def breach(self, chance: random.Random) -> None:
+    def breach(self, rng: random.Random) -> None:
         now = timezone.now()
         pairs = [(rule, device) for rule in self.rules for device in self.devices]
-        found = [
+        alerts = [
             Alert(
                 rule=rule, rule_name=rule.name, device=device, device_name=device.device_id, metric_name="m",
                 level="warning", message="m is 2", triggered_at=now, last_breach_at=now,
             )
-            for rule, device in chance.sample(pairs, chance.randint(1, len(pairs)))
+            for rule, device in rng.sample(pairs, rng.randint(1, len(pairs)))
         ]  # fmt: skip
-        alert_actions.open_alerts(found)
+        alert_actions.open_alerts(alerts)
 
-    def recover(self, chance: random.Random) -> None:
-        alert_actions.resolve(self.some(chance), Resolution.RECOVERED, alert_actions.EVALUATOR)
+    def recover(self, rng: random.Random) -> None:
+        alert_actions.resolve(self.choose_alerts(rng), Resolution.RECOVERED, alert_actions.EVALUATOR)
 
-    def acknowledge(self, chance: random.Random) -> None:
-        alert_actions.acknowledge(self.some(chance), "user:operator", "mine")
+    def acknowledge(self, rng: random.Random) -> None:
+        alert_actions.acknowledge(self.choose_alerts(rng), "user:operator", "mine")
 
-    def finish(self, chance: random.Random) -> None:
-        alert_actions.resolve(self.some(chance), Resolution.PERSON, "user:operator", "done")
+    def resolve_manually(self, rng: random.Random) -> None:
+        alert_actions.resolve(self.choose_alerts(rng), Resolution.PERSON, "user:operator", "done")
 
-    def talk(self, chance: random.Random) -> None:
-        alert_actions.comment(self.some(chance).filter(pk=chance.randint(1, 50)), "user:operator", "hm")
-        alert_actions.assign(self.some(chance), "user:other", "user:operator")
+    def comment_and_assign(self, rng: random.Random) -> None:
+        alert_actions.comment(self.choose_alerts(rng).filter(pk=rng.randint(1, 50)), "user:operator", "hm")
+        alert_actions.assign(self.choose_alerts(rng), "user:other", "user:operator")
 
-    def silence(self, chance: random.Random) -> None:
-        on = Silence.objects.filter(ends_at__gt=timezone.now()).first()
-        if on is not None:
-            silences.end_silence(on, OPERATOR)
-        elif chance.random() < 0.3:
+    def silence(self, rng: random.Random) -> None:
+        active = Silence.objects.filter(ends_at__gt=timezone.now()).first()
+        if active is not None:
+            silences.end_silence(active, OPERATOR)
+        elif rng.random() < 0.3:
             ends_at = timezone.now() + timedelta(minutes=5)
             fields = {"device_ids": ["d0"], "ends_at": ends_at, "reason": "quiet"}
             silences.create_silence(fields, OPERATOR)
 
-    def send(self, chance: random.Random) -> None:
-        """What a sender does, but for the network: whatever it has in hand arrives."""
+    def deliver(self, rng: random.Random) -> None:
+        """Do what a sender does, without the network: every delivery succeeds."""
         now = timezone.now()
         grouping.create_deliveries(now)
         retry_queue.record_attempts(
-            [(one, SendReceipt(200)) for one in retry_queue.claim_deliveries(now, [], 50)], timezone.now()
+            [(delivery, SendReceipt(200)) for delivery in retry_queue.claim_deliveries(now, [], 50)], timezone.now()
         )
 
     def run(self, number: int) -> None:
-        chance = random.Random(number)
-        verbs = [self.breach, self.breach, self.recover, self.acknowledge, self.finish, self.talk, self.silence]
+        rng = random.Random(number)
+        actions = [
+            self.breach,
+            self.breach,
+            self.recover,
+            self.acknowledge,
+            self.resolve_manually,
+            self.comment_and_assign,
+            self.silence,
+        ]
         for _ in range(ROUNDS):
-            self.guarded(chance.choice([*verbs, self.send]), chance)
+            self.run_action(rng.choice([*actions, self.deliver]), rng)
 
-    def guarded(self, verb: Callable[[random.Random], None], chance: random.Random) -> None:
+    def run_action(self, action: Callable[[random.Random], None], rng: random.Random) -> None:
         try:
-            verb(chance)
-        except BaseException as failure:
-            self.failures.append(failure)
+            action(rng)
+        except BaseException as error:
+            self.failures.append(error)
         finally:
-            connection.close()  # to the pool
+            connection.close()  # returns it to the pool
 
-    def settle(self) -> None:
-        """Everything that is left is sent."""
-        chance, before = random.Random(0), -1
-        while before != (before := Notice.objects.filter(status="waiting").count()) or before:
-            self.send(chance)
+    def deliver_rest(self) -> None:
+        """Deliver until no notification is waiting."""
+        rng, waiting_before = random.Random(0), -1
+        while waiting_before != (waiting_before := Notice.objects.filter(status="waiting").count()) or waiting_before:
+            self.deliver(rng)
 
 
-class Judged(Race):
-    """The same, but for alerts: values are sent, of which two evaluators at once make them."""
+class EvaluatedRace(Race):
+    """Race whose threads send points, which two concurrent evaluators turn into alerts."""
 
     def __init__(self, gateway: ApiClient) -> None:
         super().__init__()
@@ -163,103 +171,109 @@ class Judged(Race):
             thread.start()
         return threads
 
-    def breach(self, chance: random.Random) -> None:
-        self.measure(2.0, chance)
+    def breach(self, rng: random.Random) -> None:
+        self.send_value(2.0, rng)
 
-    def recover(self, chance: random.Random) -> None:
-        self.measure(0.0, chance)
+    def recover(self, rng: random.Random) -> None:
+        self.send_value(0.0, rng)
 
-    def measure(self, value: float, chance: random.Random) -> None:
-        for device in chance.sample(self.devices, chance.randint(1, len(self.devices))):
+    def send_value(self, value: float, rng: random.Random) -> None:
+        for device in rng.sample(self.devices, rng.randint(1, len(self.devices))):
             send(self.gateway, value, metric="m", device=device.device_id)
 
-    def is_judged(self) -> bool:
+    def is_evaluated(self) -> bool:
         with connection.cursor() as cursor:
             cursor.execute("SELECT shard, seq FROM metrics_head")
             return dict(Cursor.objects.values_list("shard", "seq")) == dict(cursor.fetchall())
 
 
 @pytest.fixture
-def crowd(site: None) -> Iterator[None]:
-    """A connection for every thread, and patience."""
+def large_connection_pool(site: None) -> Iterator[None]:
+    """Enlarge the connection pool to one connection per thread, and its timeout."""
     options = connection.settings_dict["OPTIONS"]
-    before = options["pool"]
+    pool_before = options["pool"]
     connection.close_pool()
     options["pool"] = {"min_size": 0, "max_size": THREADS + 8, "timeout": 60}
     yield
     connection.close_pool()
-    options["pool"] = before
+    options["pool"] = pool_before
 
 
-def raced(race: Race) -> None:
-    """Let all threads do all their rounds."""
-    beside = race.start()
+def run_race(race: Race) -> None:
+    """Run all threads to their end, then check alerts, timelines and notifications."""
+    background_threads = race.start()
     threads = [threading.Thread(target=race.run, args=(number,)) for number in range(THREADS)]
     try:
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        wait_until(race.is_judged, 600, "everything is judged")
+        wait_until(race.is_evaluated, 600, "all points are evaluated")
     finally:
         race.evaluators.stop.set()
-        for thread in beside:
+        for thread in background_threads:
             thread.join()
     failures = [*race.failures, *race.evaluators.failures]
-    assert Counter(f"{type(one).__name__}: {str(one)[:200]}" for one in failures) == {}
+    assert Counter(f"{type(failure).__name__}: {str(failure)[:200]}" for failure in failures) == {}
     assert race.evaluators.duplicates == []
-    check_lives()
-    race.settle()
+    check_timelines()
+    race.deliver_rest()
     check_notices()
 
 
 @pytest.mark.slow
-def test_concurrent_open_recover_acknowledge_and_silence_keep_alerts_consistent(crowd: None) -> None:
-    raced(Race())
+def test_concurrent_open_recover_acknowledge_and_silence_keep_alerts_consistent(large_connection_pool: None) -> None:
+    run_race(Race())
 
 
 @pytest.mark.slow
-def test_two_concurrent_evaluators_keep_alerts_consistent(crowd: None, gateway: ApiClient) -> None:
-    race = Judged(gateway)
-    raced(race)
-    assert sum(race.evaluators.replaced.values()) > 0  # otherwise there was no race
+def test_two_concurrent_evaluators_keep_alerts_consistent(large_connection_pool: None, gateway: ApiClient) -> None:
+    race = EvaluatedRace(gateway)
+    run_race(race)
+    assert sum(race.evaluators.replaced.values()) > 0  # the evaluators did race
 
 
-def check_lives() -> None:
-    """Each alert was triggered first, moved only onwards, and is what its timeline says; rules counted all of them."""
-    moves: defaultdict[int, list[str]] = defaultdict(list)
-    for alert, kind in AlertEvent.objects.filter(kind__in=MOVES).order_by("id").values_list("alert_id", "kind"):
-        moves[alert].append(kind)
-    illegal = {alert: kinds for alert, kinds in moves.items() if tuple(kinds) not in LEGAL}
+def check_timelines() -> None:
+    """Check that each alert has a legal history that ends in its status, and that rules count their alerts."""
+    histories: defaultdict[int, list[str]] = defaultdict(list)
+    for alert_id, kind in (
+        AlertEvent.objects.filter(kind__in=TRANSITIONS).order_by("id").values_list("alert_id", "kind")
+    ):
+        histories[alert_id].append(kind)
+    illegal = {alert_id: history for alert_id, history in histories.items() if tuple(history) not in LEGAL_HISTORIES}
     assert illegal == {}
-    ends = {"triggered": "active", "acknowledged": "acknowledged", "resolved": "resolved"}
-    assert {pk: ends[moves[pk][-1]] for pk in moves} == dict(Alert.objects.values_list("pk", "status"))
-    assert len(moves) > THREADS
-    raised = Counter(Alert.objects.values_list("rule_id", flat=True))
-    assert dict(Rule.objects.values_list("pk", "total_triggers")) == raised
-    for alert in Alert.objects.all():
-        assert (alert.resolved_at is not None) == (alert.status not in OPEN_STATUSES)
-        assert (alert.acknowledged_at is not None) == ("acknowledged" in moves[alert.pk])
+    status_by_kind = {"triggered": "active", "acknowledged": "acknowledged", "resolved": "resolved"}
+    assert {alert_pk: status_by_kind[histories[alert_pk][-1]] for alert_pk in histories} == dict(
+        Alert.objects.values_list("pk", "status")
+    )
+    assert len(histories) > THREADS
+    alert_counts = Counter(Alert.objects.values_list("rule_id", flat=True))
+    assert dict(Rule.objects.values_list("pk", "total_triggers")) == alert_counts
+    for alert_id in Alert.objects.all():
+        assert (alert_id.resolved_at is not None) == (alert_id.status not in OPEN_STATUSES)
+        assert (alert_id.acknowledged_at is not None) == ("acknowledged" in histories[alert_id.pk])
 
 
 def check_notices() -> None:
-    """One fired notice per alert and channel; that it is over is told once, after that, and to all who heard of it."""
+    """Check that each alert has one fired notice per channel, then one resolved notice if the first was sent."""
     by_channel: defaultdict[tuple[int, str], dict[str, list[Notice]]] = defaultdict(lambda: defaultdict(list))
-    notices = Notice.objects.select_related("alert__rule", "delivery").defer("delivery__payload", "alert__evidence")
-    for notice in notices.order_by("id"):  # a message may be of thousands of notices, each of which would bring it
+    all_notices = Notice.objects.select_related("alert__rule", "delivery").defer("delivery__payload", "alert__evidence")
+    for notice in all_notices.order_by("id"):  # deferred: many notices may share one large payload
         by_channel[notice.alert_id, notice.channel_name][notice.kind].append(notice)
     alerts = Alert.objects.filter(retroactive=False).select_related("rule")
     expected = {(alert.pk, name) for alert in alerts for name in alert.rule.notification_channels}
     assert set(by_channel) == expected
-    for notices in by_channel.values():
-        [fired] = notices[NoticeKind.FIRED]
-        over = notices[NoticeKind.RESOLVED]
+    for all_notices in by_channel.values():
+        [fired] = all_notices[NoticeKind.FIRED]
+        resolved_notices = all_notices[NoticeKind.RESOLVED]
         if fired.channel_name == "nowhere":
-            assert fired.status == "unconfigured" and not over
+            assert fired.status == "unconfigured" and not resolved_notices
         elif fired.status == "sent" and fired.alert.status == "resolved":
-            [resolved] = over
+            [resolved] = resolved_notices
             assert resolved.status == "sent" and resolved.delivery_id > fired.delivery_id
             assert resolved.delivery.sent_at >= fired.delivery.sent_at
         else:
-            assert fired.status in ("sent", "silenced", "dropped") and {one.status for one in over} <= {"dropped"}
+            assert fired.status in ("sent", "silenced", "dropped") and {
+                notice_.status for notice_ in resolved_notices
+            } <= {"dropped"}
             assert fired.status != "dropped" or fired.alert.status == "resolved"

@@ -11,7 +11,7 @@ from alerts.models import Alert, Rule, RuleGeneration
 from tests.alerts.conftest import run, send
 from tests.conftest import ApiClient
 
-Make = Callable[..., Rule]
+RuleFactory = Callable[..., Rule]
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ Make = Callable[..., Rule]
     ids=["slope", "change", "forecast", "spread", "rate"],
 )
 def test_infinite_result_is_a_breach_with_the_largest_float(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator, fields: dict[str, Any]
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator, fields: dict[str, Any]
 ) -> None:
     create_cpu_rule(metric_name="vast", auto_resolve=False, **fields)
     create_cpu_rule()
@@ -48,14 +48,14 @@ def test_infinite_result_is_a_breach_with_the_largest_float(
     ids=["forecast", "composite", "threshold"],
 )
 def test_unreadable_rule_is_suspended_and_others_are_evaluated(
-    gateway: ApiClient, create_cpu_rule: Make, evaluator: Evaluator, fields: dict[str, Any]
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator, fields: dict[str, Any]
 ) -> None:
-    broken = create_cpu_rule(name="broken")
+    broken_rule = create_cpu_rule(name="broken")
     create_cpu_rule()
-    Rule.objects.filter(pk=broken.pk).update(**fields)
+    Rule.objects.filter(pk=broken_rule.pk).update(**fields)
     RuleGeneration.increment()
     send(gateway, 95.0)
     run(evaluator)
     assert [alert.rule_name for alert in Alert.objects.all()] == ["High CPU"]
-    broken.refresh_from_db()
-    assert "accepted" in broken.suspended
+    broken_rule.refresh_from_db()
+    assert "accepted" in broken_rule.suspended

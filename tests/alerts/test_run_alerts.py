@@ -1,4 +1,4 @@
-"""`manage.py run_alerts` as a process: it opens alerts, delivers them and ends when it is told to."""
+"""`manage.py run_alerts` as a process: it opens alerts, delivers notifications and ends on a signal."""
 
 import os
 import signal
@@ -51,12 +51,12 @@ def run_alerts(*options: str) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-def stop(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGTERM) -> float:
-    """Send a signal and wait for the process to end with exit code 0; returns the seconds that took."""
-    began = time.monotonic()
-    process.send_signal(number)
+def stop(process: "subprocess.Popen[str]", signal_number: signal.Signals = signal.SIGTERM) -> float:
+    """Send a signal and wait until the process exits with code 0. Returns the seconds until then."""
+    started = time.monotonic()
+    process.send_signal(signal_number)
     assert process.wait(20) == 0
-    return time.monotonic() - began
+    return time.monotonic() - started
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def notifying_rule(create_cpu_rule: Callable[..., Rule], receiver: WebhookReceiv
     return create_cpu_rule(notification_channels=["hook"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_breach_is_delivered_and_the_process_ends_soon_after_a_signal(
-    gateway: ApiClient, notifying_rule: Rule, receiver: WebhookReceiver, number: signal.Signals
+    gateway: ApiClient, notifying_rule: Rule, receiver: WebhookReceiver, signal_number: signal.Signals
 ) -> None:
     with run_alerts() as process:
         send(gateway, 95.0)
@@ -75,7 +75,7 @@ def test_a_breach_is_delivered_and_the_process_ends_soon_after_a_signal(
         alert = Alert.objects.get()
         assert (alert.rule, alert.value) == (notifying_rule, 95.0)
         assert receiver.requests[0].json["alert_id"] == alert.alert_id
-        assert stop(process, number) < STOP_LIMIT
+        assert stop(process, signal_number) < STOP_LIMIT
 
 
 def test_only_evaluation_opens_alerts_and_delivers_nothing(
@@ -110,7 +110,9 @@ def test_two_processes_open_and_deliver_each_alert_once(
         processes = [stack.enter_context(run_alerts()) for _ in range(2)]
         for number in range(10):
             send(gateway, 95.0, device=f"pump_{number}")
-        wait_until(lambda: sum(len(one.json["alerts"]) for one in receiver.requests) >= 10, 20, "all are delivered")
+        wait_until(
+            lambda: sum(len(request.json["alerts"]) for request in receiver.requests) >= 10, 20, "all are delivered"
+        )
         for process in processes:
             stop(process)
     delivered = [alert["alert_id"] for request in receiver.requests for alert in request.json["alerts"]]

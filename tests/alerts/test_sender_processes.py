@@ -1,4 +1,4 @@
-"""Senders in separate processes that are killed while sending."""
+"""Sender processes that are killed while sending."""
 
 import threading
 import time
@@ -32,27 +32,27 @@ def test_deliveries_of_a_killed_sender_are_sent_again_after_their_lease(
 ) -> None:
     released = threading.Event()
 
-    def hold(request: ReceivedRequest) -> Reply:
+    def wait_for_release(request: ReceivedRequest) -> Reply:
         released.wait(30)
         return 200, {}, b""
 
-    receiver.reply = hold
+    receiver.reply = wait_for_release
     create_webhook(receiver.url)
     (device,) = create_devices(1)
-    for number in range(2):  # fewer than are grouped
+    for number in range(2):  # too few to be grouped
         create_alerts(create_notifying_rule(f"rule {number}", metric_name=f"metric {number}"), device)
-    running = ForkedProcess(database_settings(), send_all)
-    until = time.monotonic() + 30
+    process = ForkedProcess(database_settings(), send_all)
+    deadline = time.monotonic() + 30
     while len(receiver.requests) < 2:
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    running.kill()
+    process.kill()
     released.set()
-    killed = list(receiver.keys)
+    keys_before = list(receiver.keys)
     now = timezone.now()
-    other = Sender()
-    assert other.step(now) == 0
-    assert other.step(now + timedelta(seconds=31)) == 2
-    assert sorted(receiver.keys) == sorted(killed * 2)
+    other_sender = Sender()
+    assert other_sender.step(now) == 0
+    assert other_sender.step(now + timedelta(seconds=31)) == 2
+    assert sorted(receiver.keys) == sorted(keys_before * 2)
     assert not Delivery.objects.exclude(status="sent").exists()
     assert not Notice.objects.exclude(status="sent").exists()

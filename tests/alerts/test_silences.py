@@ -31,36 +31,39 @@ def site_a_caller(scope: Scope = Scope.OPERATE) -> Caller:
     return Caller(f"user:{user.username}", scope, groups=("site a",))
 
 
-def list_fields(refused: pytest.ExceptionInfo[InvalidFields]) -> list[str]:
-    return [field for field, _ in refused.value.fields]
+def list_fields(raised: pytest.ExceptionInfo[InvalidFields]) -> list[str]:
+    return [field for field, _ in raised.value.fields]
 
 
 def test_silence_covers_alerts_that_match_every_non_empty_list(site: None) -> None:
     inside, outside = create_devices(1, "site a")[0], create_devices(1, prefix="other")[0]
-    hot, wet = create_notifying_rule("hot"), create_notifying_rule("wet", metric_name="humidity", level="critical")
+    hot_rule, wet_rule = (
+        create_notifying_rule("hot"),
+        create_notifying_rule("wet", metric_name="humidity", level="critical"),
+    )
     alerts = {
         (alert.rule_name, alert.device_name): alert
-        for rule in (hot, wet)
+        for rule in (hot_rule, wet_rule)
         for alert in create_alerts(rule, inside, outside)
     }
     now = timezone.now()
 
-    def covered(**fields: Any) -> set[tuple[str, str]]:
+    def find_covered(**fields: Any) -> set[tuple[str, str]]:
         Silence.objects.all().delete()
         create_silence(**fields)
-        covering = silences.find_covering([alert.pk for alert in alerts.values()], now + timedelta(seconds=1))
-        return {key for key, alert in alerts.items() if alert.pk in covering}
+        covering_silences = silences.find_covering([alert.pk for alert in alerts.values()], now + timedelta(seconds=1))
+        return {key for key, alert in alerts.items() if alert.pk in covering_silences}
 
-    here, there = "device_0000", "other_0000"
-    assert covered(device_ids=[here, "else"]) == {("hot", here), ("wet", here)}
-    assert covered(device_groups=["site a", "site b"]) == {("hot", here), ("wet", here)}
-    assert covered(metric_names=["humidity"]) == {("wet", here), ("wet", there)}
-    assert covered(rule_ids=[hot.rule_id]) == {("hot", here), ("hot", there)}
-    assert covered(levels=["critical", "emergency"]) == {("wet", here), ("wet", there)}
-    assert covered(alert_id=alerts["hot", there].alert_id) == {("hot", there)}
-    assert covered(device_groups=["site a"], levels=["critical"]) == {("wet", here)}
-    assert covered(device_ids=[there], device_groups=["site a"]) == set()
-    assert covered(rule_ids=[wet.rule_id], metric_names=["temperature"]) == set()
+    device_a, device_b = "device_0000", "other_0000"
+    assert find_covered(device_ids=[device_a, "else"]) == {("hot", device_a), ("wet", device_a)}
+    assert find_covered(device_groups=["site a", "site b"]) == {("hot", device_a), ("wet", device_a)}
+    assert find_covered(metric_names=["humidity"]) == {("wet", device_a), ("wet", device_b)}
+    assert find_covered(rule_ids=[hot_rule.rule_id]) == {("hot", device_a), ("hot", device_b)}
+    assert find_covered(levels=["critical", "emergency"]) == {("wet", device_a), ("wet", device_b)}
+    assert find_covered(alert_id=alerts["hot", device_b].alert_id) == {("hot", device_b)}
+    assert find_covered(device_groups=["site a"], levels=["critical"]) == {("wet", device_a)}
+    assert find_covered(device_ids=[device_b], device_groups=["site a"]) == set()
+    assert find_covered(rule_ids=[wet_rule.rule_id], metric_names=["temperature"]) == set()
 
 
 def test_silence_is_active_from_start_until_just_before_end(site: None) -> None:
@@ -75,7 +78,7 @@ def test_silence_is_active_from_start_until_just_before_end(site: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "wrong"),
+    ("fields", "invalid_fields"),
     [
         ({}, ["device_ids"]),
         ({"device_ids": ["a"], "reason": " "}, ["reason"]),
@@ -92,10 +95,12 @@ def test_silence_is_active_from_start_until_just_before_end(site: None) -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
-def test_invalid_silence_is_rejected_with_errors_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
-    with pytest.raises(InvalidFields) as refused:
+def test_invalid_silence_is_rejected_with_errors_by_field(
+    site: None, fields: dict[str, Any], invalid_fields: list[str]
+) -> None:
+    with pytest.raises(InvalidFields) as raised:
         create_silence(**fields)
-    assert list_fields(refused) == wrong
+    assert list_fields(raised) == invalid_fields
 
 
 @pytest.mark.parametrize(
@@ -132,16 +137,16 @@ def test_window_follows_local_time_when_clocks_change(saturday: datetime, hours:
 
 
 def test_repeated_hour_is_within_the_window_both_times() -> None:
-    late = NIGHT | {"to": "02:30"}
+    window = NIGHT | {"to": "02:30"}
     since = datetime(2026, 10, 24, tzinfo=UTC)
-    ((begin, end),) = recurring_windows.list_occurrences(late, since, since + timedelta(days=2))
+    ((begin, end),) = recurring_windows.list_occurrences(window, since, since + timedelta(days=2))
     assert end - begin == timedelta(hours=5.5)
 
 
 def test_window_from_a_time_to_the_same_time_is_24_hours() -> None:
-    day = {"days": [0], "from": "00:00", "to": "00:00"}
+    window = {"days": [0], "from": "00:00", "to": "00:00"}
     monday = datetime(2026, 6, 1, tzinfo=UTC)
-    assert [recurring_windows.is_active(day, monday + timedelta(hours=hour)) for hour in (-0.01, 0, 23.99, 24)] == [
+    assert [recurring_windows.is_active(window, monday + timedelta(hours=hour)) for hour in (-0.01, 0, 23.99, 24)] == [
         False, True, True, False,
     ]  # fmt: skip
 
@@ -149,20 +154,22 @@ def test_window_from_a_time_to_the_same_time_is_24_hours() -> None:
 @given(
     at=st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC)),
     days=st.sets(st.integers(0, 6), min_size=1),
-    first=st.times(),
-    last=st.times(),
+    start=st.times(),
+    end=st.times(),
     zone=st.sampled_from(["UTC", "Asia/Kolkata", "Asia/Tokyo"]),
 )
 def test_window_matches_local_time_in_zones_without_dst(
-    at: datetime, days: set[int], first: Any, last: Any, zone: str
+    at: datetime, days: set[int], start: Any, end: Any, zone: str
 ) -> None:
-    window = {"days": sorted(days), "from": f"{first:%H:%M}", "to": f"{last:%H:%M}", "timezone": zone}
-    local = at.astimezone(ZoneInfo(zone))
-    clock, yesterday = f"{local:%H:%M}", (local.weekday() - 1) % 7
+    window = {"days": sorted(days), "from": f"{start:%H:%M}", "to": f"{end:%H:%M}", "timezone": zone}
+    local_time = at.astimezone(ZoneInfo(zone))
+    time_of_day, yesterday = f"{local_time:%H:%M}", (local_time.weekday() - 1) % 7
     if window["from"] < window["to"]:
-        expected = local.weekday() in days and window["from"] <= clock < window["to"]
+        expected = local_time.weekday() in days and window["from"] <= time_of_day < window["to"]
     else:
-        expected = (local.weekday() in days and clock >= window["from"]) or (yesterday in days and clock < window["to"])
+        expected = (local_time.weekday() in days and time_of_day >= window["from"]) or (
+            yesterday in days and time_of_day < window["to"]
+        )
     assert recurring_windows.is_active(window, at) is expected
 
 
@@ -179,14 +186,14 @@ def test_preview_lists_alerts_covered_within_recurring_windows(site: None) -> No
         create_notifying_rule("other", metric_name="x"), device, saturday + timedelta(hours=23), status="resolved"
     ).save()
 
-    def hours(**fields: Any) -> list[float]:
+    def preview_hours(**fields: Any) -> list[float]:
         alerts = silences.preview_alerts(fields, ADMIN, saturday - timedelta(days=1), now)
         return sorted((alert.raised_at - saturday).total_seconds() / 3600 for alert in alerts)
 
-    assert hours(metric_names=["temperature"]) == [12, 23, 28, 31, 191]
-    assert hours(metric_names=["temperature"], weekly=NIGHT) == [23, 28, 191]
-    assert hours(device_groups=["site a"], weekly=NIGHT) == [23, 23, 28, 191]
-    assert hours(device_groups=["site b"]) == []
+    assert preview_hours(metric_names=["temperature"]) == [12, 23, 28, 31, 191]
+    assert preview_hours(metric_names=["temperature"], weekly=NIGHT) == [23, 28, 191]
+    assert preview_hours(device_groups=["site a"], weekly=NIGHT) == [23, 23, 28, 191]
+    assert preview_hours(device_groups=["site b"]) == []
     alerts = silences.preview_alerts({"metric_names": ["temperature"]}, ADMIN, saturday, now)
     assert alerts.count() == 5
     assert len(alerts[1:3]) == 2
@@ -203,32 +210,32 @@ def test_preview_lists_visible_alerts_only(site: None) -> None:
 
 def test_restricted_caller_silences_visible_devices_only(site: None) -> None:
     caller = site_a_caller()
-    (inside,), (outside,) = create_devices(1, "site a"), create_devices(1, prefix="other")
-    (mine, other) = create_alerts(create_notifying_rule(), inside, outside)
+    (visible,), (hidden,) = create_devices(1, "site a"), create_devices(1, prefix="other")
+    (visible_alert, hidden_alert) = create_alerts(create_notifying_rule(), visible, hidden)
     for fields in (
         {"levels": ["warning"]},
-        {"device_ids": [inside.device_id, outside.device_id]},
+        {"device_ids": [visible.device_id, hidden.device_id]},
         {"device_groups": ["site a", "site b"]},
-        {"alert_id": other.alert_id},
+        {"alert_id": hidden_alert.alert_id},
     ):
         with pytest.raises(InvalidFields, match="must name devices or device groups that you may see"):
             create_silence(caller, **fields)
     for fields in (
-        {"device_ids": [inside.device_id]},
+        {"device_ids": [visible.device_id]},
         {"device_groups": ["site a"], "levels": ["warning"]},
-        {"alert_id": mine.alert_id},
+        {"alert_id": visible_alert.alert_id},
     ):
         assert create_silence(caller, **fields).created_by == caller.name
 
 
 def test_restricted_caller_sees_silences_of_visible_devices_only(site: None) -> None:
-    (inside,), (outside,) = create_devices(1, "site a"), create_devices(1, prefix="other")
+    (visible,), (hidden,) = create_devices(1, "site a"), create_devices(1, prefix="other")
     expected = {
-        create_silence(device_ids=[inside.device_id]),
+        create_silence(device_ids=[visible.device_id]),
         create_silence(device_groups=["site a"]),
         create_silence(levels=["critical"]),
     }
-    create_silence(device_ids=[outside.device_id])
+    create_silence(device_ids=[hidden.device_id])
     create_silence(device_groups=["site b"])
     assert set(silences.list_visible(site_a_caller())) == expected
     assert silences.list_visible(ADMIN).count() == 5
@@ -237,14 +244,16 @@ def test_restricted_caller_sees_silences_of_visible_devices_only(site: None) -> 
 def test_silence_is_ended_by_operators_of_its_devices_only(site: None) -> None:
     create_devices(1, "site a")
     silence = create_silence(device_groups=["site a"])
-    other = create_silence(device_groups=["site b"])
-    for caller, one in ((site_a_caller(Scope.READ), silence), (site_a_caller(), other)):
+    other_silence = create_silence(device_groups=["site b"])
+    for caller, hidden_silence in ((site_a_caller(Scope.READ), silence), (site_a_caller(), other_silence)):
         with pytest.raises(NotFound):
-            silences.end_silence(one, caller)
+            silences.end_silence(hidden_silence, caller)
     now = timezone.now()
     assert silences.end_silence(silence, ADMIN, now).ends_at == now
-    later = create_silence(levels=["info"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2))
-    assert (silences.end_silence(later, ADMIN, now).starts_at, later.ends_at) == (now, now)
+    later_silence = create_silence(
+        levels=["info"], starts_at=now + timedelta(hours=1), ends_at=now + timedelta(hours=2)
+    )
+    assert (silences.end_silence(later_silence, ADMIN, now).starts_at, later_silence.ends_at) == (now, now)
 
 
 def test_device_maintenance_is_limited_to_itself_and_four_hours(site: None) -> None:
@@ -264,9 +273,9 @@ def test_device_maintenance_is_limited_to_itself_and_four_hours(site: None) -> N
 
 def test_expiring_silences_are_listed(site: None) -> None:
     now = timezone.now()
-    soon = create_silence(levels=["info"], ends_at=now + timedelta(minutes=50))
+    expiring = create_silence(levels=["info"], ends_at=now + timedelta(minutes=50))
     create_silence(levels=["info"], ends_at=now + timedelta(minutes=90))
-    assert list(silences.list_expiring(timedelta(hours=1), timezone.now())) == [soon]
+    assert list(silences.list_expiring(timedelta(hours=1), timezone.now())) == [expiring]
 
 
 @pytest.mark.slow

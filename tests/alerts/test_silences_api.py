@@ -17,30 +17,34 @@ def in_hours(hours: float) -> str:
     return (timezone.now() + timedelta(hours=hours)).isoformat()
 
 
-def body(**more: Any) -> dict[str, Any]:
-    whole = {"device_ids": ["boiler"], "ends_at": in_hours(2), "reason": "repair"} | more
-    return {name: value for name, value in whole.items() if value is not None}
+def body(**fields: Any) -> dict[str, Any]:
+    defaults = {"device_ids": ["boiler"], "ends_at": in_hours(2), "reason": "repair"} | fields
+    return {name: value for name, value in defaults.items() if value is not None}
 
 
 def test_silence_is_created_changed_and_ended(operator: ApiClient):
     create_device("boiler", "site a")
-    made = operator.post(SILENCES, body(levels=["warning"]))
-    assert made.status == 201
-    assert (made.json["active"], made.json["created_by"], made.json["kind"]) == (True, "user:operator", "silence")
-    path = f"{SILENCES}/{made.json['silence_id']}"
-    tag = made.headers["ETag"]
+    created = operator.post(SILENCES, body(levels=["warning"]))
+    assert created.status == 201
+    assert (created.json["active"], created.json["created_by"], created.json["kind"]) == (
+        True,
+        "user:operator",
+        "silence",
+    )
+    path = f"{SILENCES}/{created.json['silence_id']}"
+    etag = created.headers["ETag"]
     later = in_hours(5)
-    changed = operator.call("PATCH", path, {"ends_at": later, "reason": "longer"}, If_Match=tag)
+    changed = operator.call("PATCH", path, {"ends_at": later, "reason": "longer"}, If_Match=etag)
     assert changed.status == 200 and changed.json["reason"] == "longer" and changed.json["levels"] == ["warning"]
-    assert operator.call("PATCH", path, {"reason": "other"}, If_Match=tag).status == 412
-    assert operator.call("DELETE", path, If_Match=tag).status == 412
+    assert operator.call("PATCH", path, {"reason": "other"}, If_Match=etag).status == 412
+    assert operator.call("DELETE", path, If_Match=etag).status == 412
     ended = operator.call("DELETE", path)
     assert ended.status == 200 and ended.json["active"] is False
     assert operator.get(path).json["active"] is False
-    assert [operator.get(f"{SILENCES}?active={one}").json["total"] for one in ("true", "false")] == [0, 1]
+    assert [operator.get(f"{SILENCES}?active={active}").json["total"] for active in ("true", "false")] == [0, 1]
 
 
-WRONG: list[tuple[dict[str, Any], str]] = [
+INVALID_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"ends_at": None}, "ends_at"),
     ({"ends_at": "2020-01-01T00:00:00Z"}, "ends_at"),
     ({"ends_at": "never"}, "ends_at"),
@@ -58,10 +62,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("more", "field"), WRONG, ids=[f"{i}-{one[1]}" for i, one in enumerate(WRONG)])
-def test_invalid_silence_is_rejected_with_its_field(admin: ApiClient, more: dict[str, Any], field: str):
-    answer = admin.post(SILENCES, body(**more))
-    assert answer.status == 422 and field in [one["field"] for one in answer.json["errors"]], answer.json
+@pytest.mark.parametrize(
+    ("fields", "field"), INVALID_FIELDS, ids=[f"{number}-{row[1]}" for number, row in enumerate(INVALID_FIELDS)]
+)
+def test_invalid_silence_is_rejected_with_its_field(admin: ApiClient, fields: dict[str, Any], field: str):
+    response = admin.post(SILENCES, body(**fields))
+    assert response.status == 422 and field in [error["field"] for error in response.json["errors"]], response.json
     assert not Silence.objects.exists()
 
 
@@ -71,19 +77,19 @@ def test_person_silences_only_visible_devices_and_sees_related_silences(
     create_device("boiler", "site a")
     create_device("pump", "site b")
     assert operator.post(SILENCES, body()).status == 201
-    for hidden in (
+    for fields in (
         {"device_ids": ["pump"]},
         {"device_ids": ["boiler", "pump"]},
         {"device_ids": [], "levels": ["info"]},
     ):
-        assert operator.post(SILENCES, body(**hidden)).status == 422
-    theirs = admin.post(SILENCES, body(device_ids=["pump"])).json["silence_id"]
+        assert operator.post(SILENCES, body(**fields)).status == 422
+    hidden_silence = admin.post(SILENCES, body(device_ids=["pump"])).json["silence_id"]
     assert viewer.post(SILENCES, body()).status == 403
     assert viewer.get(SILENCES).json["total"] == 1 and stranger.get(SILENCES).json["total"] == 0
     for method in ("GET", "PATCH", "DELETE"):
-        assert operator.call(method, f"{SILENCES}/{theirs}", {"reason": "mine"}).status == 404
-    own = operator.get(SILENCES).json["silences"][0]["silence_id"]
-    assert operator.call("PATCH", f"{SILENCES}/{own}", {"device_ids": ["pump"]}).status == 422
+        assert operator.call(method, f"{SILENCES}/{hidden_silence}", {"reason": "mine"}).status == 404
+    own_silence = operator.get(SILENCES).json["silences"][0]["silence_id"]
+    assert operator.call("PATCH", f"{SILENCES}/{own_silence}", {"device_ids": ["pump"]}).status == 422
 
 
 def test_list_filters_silences(admin: ApiClient, operator: ApiClient):
@@ -91,7 +97,7 @@ def test_list_filters_silences(admin: ApiClient, operator: ApiClient):
     operator.post(SILENCES, body(reason="a"))
     admin.post(SILENCES, body(reason="b", device_ids=["pump"], starts_at=in_hours(1)))
     admin.post(SILENCES, body(reason="c", device_ids=[], metric_names=["m"], kind="maintenance"))
-    for asked, expected in {
+    for query, expected in {
         "": {"a", "b", "c"},
         "active=true": {"a", "c"},
         "active=false": {"b"},
@@ -99,16 +105,16 @@ def test_list_filters_silences(admin: ApiClient, operator: ApiClient):
         "owner=user:operator": {"a"},
         "kind=maintenance": {"c"},
     }.items():
-        assert {one["reason"] for one in admin.get(f"{SILENCES}?{asked}").json["silences"]} == expected, asked
+        assert {silence["reason"] for silence in admin.get(f"{SILENCES}?{query}").json["silences"]} == expected, query
 
 
 def test_preview_lists_matching_alerts_and_mutes_none(admin: ApiClient, viewer: ApiClient):
-    hot, wet = create_rule(), create_rule(name="Too wet", metric_name="humidity")
+    too_hot, too_wet = create_rule(), create_rule(name="Too wet", metric_name="humidity")
     boiler, pump = create_device("boiler", "site a"), create_device("pump")
-    made = [create_alert(hot, boiler), create_alert(wet, boiler, 1), create_alert(hot, pump, 2)]
-    found = admin.post(f"{SILENCES}/preview", {"metric_names": ["temperature"]}).json
-    assert [one["alert_id"] for one in found["alerts"]] == [made[2].alert_id, made[0].alert_id]
-    assert found["total"] == 2
+    alerts = [create_alert(too_hot, boiler), create_alert(too_wet, boiler, 1), create_alert(too_hot, pump, 2)]
+    preview = admin.post(f"{SILENCES}/preview", {"metric_names": ["temperature"]}).json
+    assert [alert["alert_id"] for alert in preview["alerts"]] == [alerts[2].alert_id, alerts[0].alert_id]
+    assert preview["total"] == 2
     assert viewer.post(f"{SILENCES}/preview", {"metric_names": ["temperature"]}).json["total"] == 1
     future = {"device_ids": ["boiler"], "since": in_hours(1)}
     assert admin.post(f"{SILENCES}/preview", future).json["total"] == 0
@@ -121,23 +127,27 @@ def test_preview_lists_matching_alerts_and_mutes_none(admin: ApiClient, viewer: 
 
 # --- maintenance --------------------------------------------------------------------------------------
 
-MINE = "devices/device_001/maintenance"
+OWN_MAINTENANCE = "devices/device_001/maintenance"
 
 
 def test_device_opens_and_ends_its_own_maintenance(device: ApiClient, admin: ApiClient):
-    made = device.post(MINE, {"minutes": 30, "reason": "reboot"})
-    assert made.status == 201
-    assert (made.json["kind"], made.json["device_ids"], made.json["active"]) == ("maintenance", ["device_001"], True)
-    assert device.call("DELETE", MINE).json["success"] is True
+    created = device.post(OWN_MAINTENANCE, {"minutes": 30, "reason": "reboot"})
+    assert created.status == 201
+    assert (created.json["kind"], created.json["device_ids"], created.json["active"]) == (
+        "maintenance",
+        ["device_001"],
+        True,
+    )
+    assert device.call("DELETE", OWN_MAINTENANCE).json["success"] is True
     assert admin.get(f"{SILENCES}?active=true").json["total"] == 0
-    assert device.call("DELETE", MINE).status == 200
-    assert device.post(MINE, {"minutes": 1}).json["reason"] == "Maintenance"
+    assert device.call("DELETE", OWN_MAINTENANCE).status == 200
+    assert device.post(OWN_MAINTENANCE, {"minutes": 1}).json["reason"] == "Maintenance"
 
 
 @pytest.mark.parametrize("minutes", [0, -5, 241, "soon", None, 10**9])
 def test_maintenance_by_a_device_is_limited_in_time(device: ApiClient, minutes: Any):
-    answer = device.post(MINE, {"minutes": minutes})
-    assert answer.status == 422 and answer.json["errors"][0]["field"] == "minutes"
+    response = device.post(OWN_MAINTENANCE, {"minutes": minutes})
+    assert response.status == 422 and response.json["errors"][0]["field"] == "minutes"
     assert not Silence.objects.exists()
 
 
@@ -147,9 +157,15 @@ def test_device_key_opens_maintenance_only_for_its_device(
     create_device("device_002", "site a")
     for path in ("devices/device_002/maintenance", "devices/nobody/maintenance"):
         assert device.post(path, {"minutes": 5}).status == device.call("DELETE", path).status == 403
-    assert gateway.post(MINE, {"minutes": 5}).status == viewer.post(MINE, {"minutes": 5}).status == 403
-    assert operator.post(MINE, {"minutes": 5}).status == operator.call("DELETE", MINE).status == 404
-    long = operator.post("devices/device_002/maintenance", {"minutes": 600, "reason": "new roof"})
-    assert long.status == 201 and long.json["created_by"] == "user:operator"
+    assert (
+        gateway.post(OWN_MAINTENANCE, {"minutes": 5}).status
+        == viewer.post(OWN_MAINTENANCE, {"minutes": 5}).status
+        == 403
+    )
+    assert (
+        operator.post(OWN_MAINTENANCE, {"minutes": 5}).status == operator.call("DELETE", OWN_MAINTENANCE).status == 404
+    )
+    by_operator = operator.post("devices/device_002/maintenance", {"minutes": 600, "reason": "new roof"})
+    assert by_operator.status == 201 and by_operator.json["created_by"] == "user:operator"
     assert operator.call("DELETE", "devices/device_002/maintenance").status == 200
     assert operator.get(f"{SILENCES}?active=true").json["total"] == 0

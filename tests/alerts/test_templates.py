@@ -1,4 +1,4 @@
-"""Placeholders in the texts of rules."""
+"""Placeholders in message templates of rules."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def test_invalid_template_is_rejected_with_accepted_placeholders(text: str) -> N
     st.lists(
         st.one_of(
             st.sampled_from([f"{{{name}}}" for name in PLACEHOLDERS]),
-            st.text().map(lambda t: t.replace("{", "").replace("}", "")),
+            st.text().map(lambda text: text.replace("{", "").replace("}", "")),
         )
     )
 )

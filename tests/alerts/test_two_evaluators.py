@@ -1,4 +1,4 @@
-"""Evaluation without an evaluator, and with two at once: each breach opens and notifies one alert."""
+"""Evaluation after a time without evaluator, and by two at once: each breach opens and notifies one alert."""
 
 import threading
 import time
@@ -22,10 +22,10 @@ from tests.alerts.receivers import WebhookReceiver
 from tests.conftest import ApiClient
 from tests.telemetry_site.site_process import wait_until
 
-Make = Callable[..., Rule]
+RuleFactory = Callable[..., Rule]
 DEVICES = 4
 ROUNDS = 25
-HOLDER = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7205 AND granted"
+LOCK_HOLDER_QUERY = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7205 AND granted"
 
 
 @contextmanager
@@ -39,94 +39,98 @@ def running(*threads: threading.Thread) -> Iterator[None]:
             thread.join(20)
 
 
-def breach_and_recover(gateway: ApiClient, rounds: int, between: Callable[[int], None] = lambda number: None) -> None:
-    """Every device is beyond the threshold and well again, time after time."""
-    for number in range(rounds):
+def breach_and_recover(
+    gateway: ApiClient, rounds: int, after_round: Callable[[int], None] = lambda round_number: None
+) -> None:
+    """Send a breach and a recovered value of every device, in each of the rounds."""
+    for round_number in range(rounds):
         for value in (95.0, 20.0):
             for device in range(DEVICES):
                 send(gateway, value, device=f"pump_{device}")
-        between(number)
+        after_round(round_number)
 
 
-def all_over(expected: int) -> bool:
+def all_resolved(expected: int) -> bool:
     return Alert.objects.filter(status="resolved").count() >= expected and not Alert.objects.open().exists()
 
 
-def told(receiver: WebhookReceiver) -> Counter[tuple[str, str]]:
-    """How often each alert was told of, by event."""
-    return Counter((one.json["event"], alert["alert_id"]) for one in receiver.requests for alert in one.json["alerts"])
+def count_notifications(receiver: WebhookReceiver) -> Counter[tuple[str, str]]:
+    """Count the received notifications by event and alert."""
+    return Counter(
+        (request.json["event"], alert["alert_id"]) for request in receiver.requests for alert in request.json["alerts"]
+    )
 
 
-def check(receiver: WebhookReceiver, rounds: int) -> None:
-    """Each breach is one alert that is told of once, and once that it is over."""
+def check_notified_once(receiver: WebhookReceiver, rounds: int) -> None:
+    """Check that each breach opened one alert, notified once as triggered and once as resolved."""
     sender = Sender()
     while sender.step(sender.clock()):
         pass
     alerts = Counter(Alert.objects.values_list("device_name", flat=True))
     assert alerts == {f"pump_{number}": rounds for number in range(DEVICES)}
-    found = told(receiver)
-    assert set(found.values()) == {1}
-    assert len([one for one in found if one[0] == "alert.triggered"]) == rounds * DEVICES
+    counts = count_notifications(receiver)
+    assert set(counts.values()) == {1}
+    assert len([event for event, _ in counts if event == "alert.triggered"]) == rounds * DEVICES
 
 
 @pytest.fixture
-def watched(create_cpu_rule: Make, receiver: WebhookReceiver) -> WebhookReceiver:
+def receiver_with_rule(create_cpu_rule: RuleFactory, receiver: WebhookReceiver) -> WebhookReceiver:
     create_webhook(receiver.url)
     create_cpu_rule(notification_channels=["hook"])
     return receiver
 
 
-def test_points_before_the_first_evaluator_are_evaluated(gateway: ApiClient, create_cpu_rule: Make) -> None:
+def test_points_before_the_first_evaluator_are_evaluated(gateway: ApiClient, create_cpu_rule: RuleFactory) -> None:
     create_cpu_rule()
     send(gateway, 95.0)
-    with dedicated_connection() as own:
-        run(Evaluator(own))
+    with dedicated_connection() as connection:
+        run(Evaluator(connection))
     assert Alert.objects.count() == 1
 
 
 @pytest.mark.slow
 def test_two_evaluators_without_lock_open_and_notify_each_alert_once(
-    gateway: ApiClient, watched: WebhookReceiver
+    gateway: ApiClient, receiver_with_rule: WebhookReceiver
 ) -> None:
     evaluators = ConcurrentEvaluators()
     with running(*evaluators.threads()):
         try:
             breach_and_recover(gateway, ROUNDS)
-            wait_until(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
+            wait_until(lambda: all_resolved(ROUNDS * DEVICES), 30, "all alerts are resolved")
         finally:
             evaluators.stop.set()
     assert (evaluators.failures, evaluators.duplicates) == ([], [])
-    check(watched, ROUNDS)
-    assert sum(evaluators.replaced.values()) > 0  # otherwise there was no race
+    check_notified_once(receiver_with_rule, ROUNDS)
+    assert sum(evaluators.replaced.values()) > 0  # the evaluators did race
 
 
 @pytest.mark.slow
-def test_other_evaluator_takes_over_a_lost_lock(gateway: ApiClient, watched: WebhookReceiver) -> None:
-    woken = threading.Event()
-    evaluations = [EvaluationLoop(woken) for _ in range(2)]
-    holders: list[int] = []
-    waits: list[float] = []
+def test_other_evaluator_takes_over_a_lost_lock(gateway: ApiClient, receiver_with_rule: WebhookReceiver) -> None:
+    wake = threading.Event()
+    evaluation_loops = [EvaluationLoop(wake) for _ in range(2)]
+    terminated: list[int] = []
+    takeover_times: list[float] = []
 
-    def take_the_lock(number: int) -> None:
-        """End the connection that the lock is held on, as a failing network does; the evaluator learns of it later."""
-        if number % 5 == 4:
-            holders.append(holder())
-            with connect() as own:
-                own.execute("SELECT pg_terminate_backend(%s)", (holders[-1],))
-            began = time.monotonic()
-            wait_until(lambda: holder() not in (0, holders[-1]), 10, "somebody else evaluates")
-            waits.append(time.monotonic() - began)
+    def terminate_lock_holder(round_number: int) -> None:
+        """Terminate the connection that holds the lock in every fifth round, as a failing network does."""
+        if round_number % 5 == 4:
+            terminated.append(lock_holder())
+            with connect() as connection:
+                connection.execute("SELECT pg_terminate_backend(%s)", (terminated[-1],))
+            started = time.monotonic()
+            wait_until(lambda: lock_holder() not in (0, terminated[-1]), 10, "the other evaluator holds the lock")
+            takeover_times.append(time.monotonic() - started)
 
-    with running(*evaluations):
+    with running(*evaluation_loops):
         try:
-            wait_until(holder, 10, "somebody evaluates")
-            breach_and_recover(gateway, ROUNDS, take_the_lock)
-            wait_until(lambda: all_over(ROUNDS * DEVICES), 30, "everything is judged")
+            wait_until(lock_holder, 10, "an evaluator holds the lock")
+            breach_and_recover(gateway, ROUNDS, terminate_lock_holder)
+            wait_until(lambda: all_resolved(ROUNDS * DEVICES), 30, "all alerts are resolved")
         finally:
-            stop_loops(evaluations)
-    print(f"evaluation was taken over in at most {max(waits):.2f} s")
-    assert max(waits) < 5
-    check(watched, ROUNDS)
+            stop_loops(evaluation_loops)
+    print(f"evaluation was taken over in at most {max(takeover_times):.2f} s")
+    assert max(takeover_times) < 5
+    check_notified_once(receiver_with_rule, ROUNDS)
 
 
 @pytest.mark.slow
@@ -139,15 +143,15 @@ def test_lock_is_taken_from_a_frozen_evaluator_and_not_from_a_slow_one(
         with loops.heartbeat(slow):
             slow.execute("SELECT pg_sleep(0.5)")
             assert not terminate_idle_evaluator(other, 0.3)
-            time.sleep(0.5)  # it judges
+            time.sleep(0.5)  # busy: its heartbeat goes on
             assert not terminate_idle_evaluator(other, 0.3)
-        time.sleep(0.5)  # it is frozen
+        time.sleep(0.5)  # frozen: no heartbeat
         assert terminate_idle_evaluator(other, 0.3)
         wait_until(lambda: lock_evaluation(other), 5, "the lock is free")
 
 
-def holder() -> int:
-    """The backend that holds the lock of evaluation; 0: none."""
-    with connect() as own:
-        row = own.execute(HOLDER).fetchone()
+def lock_holder() -> int:
+    """Return the process ID of the backend that holds the evaluation lock, or 0."""
+    with connect() as connection:
+        row = connection.execute(LOCK_HOLDER_QUERY).fetchone()
     return row[0] if row else 0

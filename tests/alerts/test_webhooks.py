@@ -34,9 +34,9 @@ def send(url: str, secret: str = "") -> Any:
 def get_check_error(url: str) -> str:
     (error,) = webhook.WebhookChannel().check(Channel(name="hook", kind="webhook", url=url))
     assert error[0] == "url"
-    with pytest.raises(SendFailed) as refused:
+    with pytest.raises(SendFailed) as raised:
         send(url)
-    assert not refused.value.retry
+    assert not raised.value.retry
     return error[1]
 
 
@@ -86,8 +86,8 @@ def test_public_address_is_accepted(address: str) -> None:
 
 
 def test_name_with_one_private_address_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args: answers)
+    addresses = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args: addresses)
     with pytest.raises(SendFailed, match="not a public address"):
         send("http://example.com/")
 
@@ -95,60 +95,60 @@ def test_name_with_one_private_address_is_rejected(monkeypatch: pytest.MonkeyPat
 def test_dns_rebinding_does_not_change_the_checked_address(
     receiver: WebhookReceiver, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second DNS response would lead elsewhere, but the name is resolved only once."""
+    """The second DNS response has another address, but a request resolves the name only once."""
     settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "127.0.0.1/32"}).networks("X")
-    real, asked = socket.getaddrinfo, []
+    getaddrinfo, resolved_hosts = socket.getaddrinfo, []
 
-    def rebinding(host: Any, port: Any, *args: Any) -> Any:
+    def rebind(host: Any, port: Any, *args: Any) -> Any:
         if host != "rebind.example":
-            return real(host, port, *args)
-        asked.append(host)
-        return [(2, 1, 6, "", ("127.0.0.1" if len(asked) == 1 else "127.0.0.2", port))]
+            return getaddrinfo(host, port, *args)
+        resolved_hosts.append(host)
+        return [(2, 1, 6, "", ("127.0.0.1" if len(resolved_hosts) == 1 else "127.0.0.2", port))]
 
-    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    monkeypatch.setattr(socket, "getaddrinfo", rebind)
     assert send(f"http://rebind.example:{receiver.port}/x").status == 200
-    assert asked == ["rebind.example"]
+    assert resolved_hosts == ["rebind.example"]
     assert receiver.requests[0].headers["Host"] == f"rebind.example:{receiver.port}"
     with pytest.raises(SendFailed, match=r"rebind.example \(127.0.0.2\) is not a public address"):
         send(f"http://rebind.example:{receiver.port}/x")
 
 
 def test_redirect_is_not_followed_and_fails(receiver: WebhookReceiver) -> None:
-    with run_receiver() as elsewhere:
-        receiver.reply = lambda request: (302, {"Location": elsewhere.url}, b"go there")
-        with pytest.raises(SendFailed, match="HTTP 302: redirects are not followed") as refused:
+    with run_receiver() as redirect_target:
+        receiver.reply = lambda request: (302, {"Location": redirect_target.url}, b"redirected")
+        with pytest.raises(SendFailed, match="HTTP 302: redirects are not followed") as raised:
             send(receiver.url)
-        assert not refused.value.retry
-        assert not elsewhere.requests
+        assert not raised.value.retry
+        assert not redirect_target.requests
 
 
 def test_signature_covers_time_and_body(receiver: WebhookReceiver) -> None:
     send(receiver.url, "sesame")
     (request,) = receiver.requests
-    stamped, signed = request.headers["X-Telemetry-Signature"].split(",")
-    at = stamped.removeprefix("t=")
-    assert abs(time.time() - int(at)) < 10
-    expected = hmac.new(b"sesame", at.encode() + b"." + request.body, hashlib.sha256).hexdigest()
-    assert signed == f"v1={expected}"
+    timestamp_part, signature_part = request.headers["X-Telemetry-Signature"].split(",")
+    timestamp = timestamp_part.removeprefix("t=")
+    assert abs(time.time() - int(timestamp)) < 10
+    expected = hmac.new(b"sesame", timestamp.encode() + b"." + request.body, hashlib.sha256).hexdigest()
+    assert signature_part == f"v1={expected}"
     send(receiver.url)
     assert "X-Telemetry-Signature" not in receiver.requests[1].headers
 
 
 def test_long_response_is_truncated(receiver: WebhookReceiver) -> None:
     receiver.reply = lambda request: (200, {}, b"\x00" + b"x" * 10_000_000)
-    sent = send(receiver.url)
-    assert sent.response == "�" + "x" * 999
+    receipt = send(receiver.url)
+    assert receipt.response == "�" + "x" * 999
 
 
 def test_refused_connection_and_unknown_host_are_retried(receiver: WebhookReceiver) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(SendFailed, match="refused") as failed:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(SendFailed, match="refused") as raised:
         send(f"http://127.0.0.1:{port}/")
-    assert failed.value.retry
-    with pytest.raises(SendFailed, match="cannot be resolved") as failed:
+    assert raised.value.retry
+    with pytest.raises(SendFailed, match="cannot be resolved") as raised:
         send("http://nobody.invalid/")
-    assert failed.value.retry
+    assert raised.value.retry
 
 
 @pytest.fixture
@@ -176,9 +176,9 @@ def test_endless_response_times_out(
 ) -> None:
     monkeypatch.setattr(webhook, "SEND_TIMEOUT", 0.5)
     started = time.monotonic()
-    with pytest.raises(SendFailed) as failed:
+    with pytest.raises(SendFailed) as raised:
         send(f"{scheme}://127.0.0.1:{endless_server_port}/")
-    assert failed.value.retry
+    assert raised.value.retry
     assert time.monotonic() - started < 3
 
 
@@ -196,22 +196,22 @@ def test_certificate_must_be_trusted_and_match_the_host(
          "-addext", "subjectAltName=DNS:hook.example"],
         check=True, capture_output=True,
     )  # fmt: skip
-    names: list[str] = []
+    requested_hosts: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            names.append(self.headers["Host"])
+            requested_hosts.append(self.headers["Host"])
             self.send_response(204)
             self.end_headers()
 
         def log_message(self, *args: Any) -> None:
             pass
 
-    real = socket.getaddrinfo
+    getaddrinfo = socket.getaddrinfo
     monkeypatch.setattr(
         socket,
         "getaddrinfo",
-        lambda host, *args: real("127.0.0.1" if host.endswith(".example") else host, *args),
+        lambda host, *args: getaddrinfo("127.0.0.1" if host.endswith(".example") else host, *args),
     )
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -221,19 +221,19 @@ def test_certificate_must_be_trusted_and_match_the_host(
         port = server.server_address[1]
         with pytest.raises(SendFailed, match="certificate"):
             send(f"https://hook.example:{port}/")
-        trusting = ssl.create_default_context(cafile=str(certificate))
-        monkeypatch.setattr(webhook, "_create_tls_context", lambda: trusting)
+        trusting_context = ssl.create_default_context(cafile=str(certificate))
+        monkeypatch.setattr(webhook, "_create_tls_context", lambda: trusting_context)
         assert send(f"https://hook.example:{port}/").status == 204
         with pytest.raises(SendFailed, match="certificate"):
             send(f"https://other.example:{port}/")
         server.shutdown()
-    assert names == [f"hook.example:{port}"]
+    assert requested_hosts == [f"hook.example:{port}"]
 
 
 def test_private_webhook_url_is_rejected_on_create_and_change(site: None, settings: Any) -> None:
-    with pytest.raises(InvalidFields) as refused:
+    with pytest.raises(InvalidFields) as raised:
         create_webhook("http://169.254.169.254/latest/meta-data")
-    assert [field for field, _ in refused.value.fields] == ["url"]
+    assert [field for field, _ in raised.value.fields] == ["url"]
     channel = create_webhook("http://93.184.216.34/")
     with pytest.raises(InvalidFields):
         channel_lifecycle.change_channel(channel, {"url": "http://127.0.0.1/"})
@@ -244,7 +244,7 @@ def test_private_webhook_url_is_rejected_on_create_and_change(site: None, settin
 
 
 @pytest.mark.parametrize(
-    ("fields", "wrong"),
+    ("fields", "invalid_fields"),
     [
         ({"kind": "pigeon"}, ["kind"]),
         ({"kind": "webhook"}, ["url"]),
@@ -257,8 +257,10 @@ def test_private_webhook_url_is_rejected_on_create_and_change(site: None, settin
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
-def test_invalid_channel_is_rejected_with_errors_by_field(site: None, fields: dict[str, Any], wrong: list[str]) -> None:
+def test_invalid_channel_is_rejected_with_errors_by_field(
+    site: None, fields: dict[str, Any], invalid_fields: list[str]
+) -> None:
     channel_lifecycle.create_channel({"name": "taken", "kind": "action", "action": "log_alert"}, "user:admin")
-    with pytest.raises(InvalidFields) as refused:
+    with pytest.raises(InvalidFields) as raised:
         channel_lifecycle.create_channel({"name": "hook"} | fields, "user:admin")
-    assert [field for field, _ in refused.value.fields] == wrong
+    assert [field for field, _ in raised.value.fields] == invalid_fields

@@ -9,47 +9,55 @@ from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detection, Detect
 from alerts.detector.reasons import reason_text
 from alerts.detector.state import Bools, Floats, Ints
 
-QUARTER = 900_000_000  # µs of an hour
-DAY = 96 * QUARTER
+QUARTER_HOUR = 900_000_000  # µs
+DAY = 96 * QUARTER_HOUR
 MONDAY = 1_699_833_600_000_000
-WEDNESDAY, SUNDAY = 30, 34  # days of the fifth week
+WEDNESDAY, SUNDAY = 30, 34  # day numbers in the fifth week
 LAST_SUNDAY = 41
 SEEDS = 3
 CHANGES = {"nothing": {}, "a Sunday like a Monday": {SUNDAY: 0}, "a Wednesday like a Sunday": {WEDNESDAY: 6}}
 
 
-def weeks(changed: dict[int, int], seed: int, weekend: float = 0.5) -> tuple[Ints, Floats]:
-    """Seven weeks, high from eight to six, weekends at a share of that; days that are like another one of the week."""
-    times = MONDAY + QUARTER * np.arange(49 * 96)
+def generate_weeks(weekday_by_day: dict[int, int], seed: int, weekend_factor: float = 0.5) -> tuple[Ints, Floats]:
+    """Return seven weeks of a series that is high from 8:00 to 18:00, lower by a factor on weekends.
+
+    `weekday_by_day` maps day numbers to the weekday whose profile they get.
+    """
+    times = MONDAY + QUARTER_HOUR * np.arange(49 * 96)
     day, hour = (times - MONDAY) // DAY, times % DAY / DAY * 24
-    like = np.array([changed.get(number, number % 7) for number in range(49)])[day]
+    weekday = np.array([weekday_by_day.get(number, number % 7) for number in range(49)])[day]
     level = 60 + 40 * np.clip(np.minimum(hour - 8, 18 - hour) * 2, 0, 1)
     noise = np.random.default_rng(seed).normal(0, 3, len(times))
-    return times, np.where(like >= 5, weekend, 1) * level + noise
+    return times, np.where(weekday >= 5, weekend_factor, 1) * level + noise
 
 
-def together(series: list[tuple[Ints, Floats]]) -> list[Detection]:
-    """Series with the same times, side by side."""
+def detect_all(series: list[tuple[Ints, Floats]]) -> list[Detection]:
+    """Run the detector on several series with equal times together."""
     detector = Detector()
     slots = np.array([detector.add() for _ in series])
-    found = [Detection.blank(len(times)) for times, _ in series]
-    for place, time in enumerate(series[0][0]):
-        judged = detector.step(slots, np.full(len(slots), time), np.array([values[place] for _, values in series]))
-        for at, one in enumerate(found):
-            one.assign(slice(place, place + 1), Detection(*(column[at : at + 1] for column in columns(judged))))
-    return found
+    detections = [Detection.blank(len(times)) for times, _ in series]
+    for row, time in enumerate(series[0][0]):
+        detect_changed_weeks = detector.step(
+            slots, np.full(len(slots), time), np.array([values[row] for _, values in series])
+        )
+        for position, series_detection in enumerate(detections):
+            series_detection.assign(
+                slice(row, row + 1),
+                Detection(*(column[position : position + 1] for column in detection_columns(detect_changed_weeks))),
+            )
+    return detections
 
 
-def columns(judged: Detection) -> tuple[Floats, Floats, Floats, Ints, Bools]:
-    return judged.score, judged.low, judged.high, judged.reason, judged.warm
+def detection_columns(detection: Detection) -> tuple[Floats, Floats, Floats, Ints, Bools]:
+    return detection.score, detection.low, detection.high, detection.reason, detection.warm
 
 
 @cache
-def judged(change: str) -> list[Detection]:
-    return together([weeks(CHANGES[change], seed) for seed in range(SEEDS)])
+def detect_changed_weeks(change: str) -> list[Detection]:
+    return detect_all([generate_weeks(CHANGES[change], seed) for seed in range(SEEDS)])
 
 
-def of_day(number: int) -> slice:
+def rows_of_day(number: int) -> slice:
     return slice(number * 96, (number + 1) * 96)
 
 
@@ -59,56 +67,60 @@ def of_day(number: int) -> slice:
     [("a Sunday like a Monday", SUNDAY, "above"), ("a Wednesday like a Sunday", WEDNESDAY, "below")],
 )
 def test_weekday_with_the_wrong_profile_notifies_within_three_hours(change: str, day: int, side: str) -> None:
-    for found in judged(change):
-        begins = slice(day * 96, day * 96 + 12)
-        assert found.score[begins].max() >= NOTIFY_SCORE
-        texts = [reason_text(int(code)) for code in found.reason[begins][found.score[begins] >= MARK_SCORE]]
+    for detection in detect_changed_weeks(change):
+        first_hours = slice(day * 96, day * 96 + 12)
+        assert detection.score[first_hours].max() >= NOTIFY_SCORE
+        texts = [
+            reason_text(int(code)) for code in detection.reason[first_hours][detection.score[first_hours] >= MARK_SCORE]
+        ]
         assert any(f"{side} the range of this hour of the week in 3 weeks" in text for text in texts), texts
 
 
 @pytest.mark.slow
 def test_regular_weeks_notify_nothing() -> None:
-    for found in judged("nothing"):
-        assert found.score[21 * 96 :].max() < NOTIFY_SCORE
-        assert (found.score[of_day(SUNDAY)] < MARK_SCORE).all()
-        assert (found.score[of_day(WEDNESDAY)] < MARK_SCORE).all()
+    for detection in detect_changed_weeks("nothing"):
+        assert detection.score[21 * 96 :].max() < NOTIFY_SCORE
+        assert (detection.score[rows_of_day(SUNDAY)] < MARK_SCORE).all()
+        assert (detection.score[rows_of_day(WEDNESDAY)] < MARK_SCORE).all()
 
 
 def test_expected_range_follows_the_hour_of_the_week() -> None:
-    for seed, found in enumerate(judged("nothing")):
-        sunday, monday = of_day(LAST_SUNDAY), of_day(LAST_SUNDAY + 1)
-        assert (found.high[sunday] - found.low[monday]).mean() < 0
-        values = weeks({}, seed)[1]
-        inside = (values >= found.low) & (values <= found.high)
+    for seed, detection in enumerate(detect_changed_weeks("nothing")):
+        sunday, monday = rows_of_day(LAST_SUNDAY), rows_of_day(LAST_SUNDAY + 1)
+        assert (detection.high[sunday] - detection.low[monday]).mean() < 0
+        values = generate_weeks({}, seed)[1]
+        inside = (values >= detection.low) & (values <= detection.high)
         assert inside[21 * 96 :].mean() > 0.9
 
 
 @pytest.mark.slow
 def test_week_without_points_keeps_the_profile() -> None:
-    times, values = weeks({}, 1)
-    there = ((times - MONDAY) // DAY < 22) | ((times - MONDAY) // DAY >= 31)
-    [found] = together([(times[there], values[there])])
-    day = (times[there] - MONDAY) // DAY
-    assert (found.high[day == LAST_SUNDAY] - found.low[day == LAST_SUNDAY + 1]).mean() < 0
+    times, values = generate_weeks({}, 1)
+    present = ((times - MONDAY) // DAY < 22) | ((times - MONDAY) // DAY >= 31)
+    [detection] = detect_all([(times[present], values[present])])
+    day = (times[present] - MONDAY) // DAY
+    assert (detection.high[day == LAST_SUNDAY] - detection.low[day == LAST_SUNDAY + 1]).mean() < 0
 
 
 @pytest.mark.slow
 def test_series_with_equal_days_is_not_weekly() -> None:
-    [found] = together([weeks({}, 1, weekend=1)])
-    assert not any("of the week" in reason_text(int(code)) for code in found.reason)
-    sunday, monday = of_day(LAST_SUNDAY), of_day(LAST_SUNDAY + 1)
-    assert np.median(np.abs(found.high[sunday] - found.high[monday])) < 5
+    [detection] = detect_all([generate_weeks({}, 1, weekend_factor=1)])
+    assert not any("of the week" in reason_text(int(code)) for code in detection.reason)
+    sunday, monday = rows_of_day(LAST_SUNDAY), rows_of_day(LAST_SUNDAY + 1)
+    assert np.median(np.abs(detection.high[sunday] - detection.high[monday])) < 5
 
 
 @pytest.mark.slow
 def test_weekly_profile_survives_a_restart() -> None:
-    times, values = weeks({SUNDAY: 0}, 0)
+    times, values = generate_weeks({SUNDAY: 0}, 0)
     cut = SUNDAY * 96 + 2
     before, after = Detector(), Detector()
     slot = before.add()
     before.run(slot, times[:cut], values[:cut])
     state = before.dump(slot)
     assert len(state) <= 20_000
-    found = after.run(after.add(state), times[cut:], values[cut:])
-    for one, whole in zip(columns(found), columns(judged("a Sunday like a Monday")[0]), strict=True):
-        np.testing.assert_array_equal(one, whole[cut:])
+    detection = after.run(after.add(state), times[cut:], values[cut:])
+    for column, expected in zip(
+        detection_columns(detection), detection_columns(detect_changed_weeks("a Sunday like a Monday")[0]), strict=True
+    ):
+        np.testing.assert_array_equal(column, expected[cut:])
