@@ -39,7 +39,7 @@ def alerts_by_letter(site: None) -> dict[str, Alert]:
 def letters(alerts_by_letter: dict[str, Alert], response: Any) -> str:
     """Return the letters of the alerts of a response, in its order."""
     names = {alert.alert_id: letter for letter, alert in alerts_by_letter.items()}
-    return "".join(names[listed["alert_id"]] for listed in response["alerts"])
+    return "".join(names[alert["alert_id"]] for alert in response["alerts"])
 
 
 def minute(number: int) -> str:

@@ -41,8 +41,8 @@ def test_invalid_template_is_rejected_with_accepted_placeholders(text: str) -> N
         )
     )
 )
-def test_valid_template_renders_without_braces(parts: list[str]) -> None:
-    text = "".join(parts)
+def test_valid_template_renders_without_braces(fragments: list[str]) -> None:
+    text = "".join(fragments)
     assert check_template(text) is None
     assert "{" not in render(text, dict.fromkeys(PLACEHOLDERS, 1))
 

@@ -14,11 +14,11 @@ from metrics.models import Device, DeviceGroup
 from rest.caller import OPERATORS
 
 
-def open_alert(rule: Rule, device_id: str, message: str, minutes_ago: float = 5, **more: Any) -> Alert:
+def open_alert(rule: Rule, device_id: str, message: str, minutes_ago: float = 5, **overrides: Any) -> Alert:
     """Open an alert as the evaluator does."""
     device = Device.objects.get_or_create(device_id=device_id)[0]
     at = timezone.now() - timedelta(minutes=minutes_ago)
-    fields = {"level": rule.level, "metric_name": rule.metric_name, "value": 4.25, "threshold": 2.0} | more
+    fields = {"level": rule.level, "metric_name": rule.metric_name, "value": 4.25, "threshold": 2.0} | overrides
     alert = Alert(
         rule=rule,
         rule_name=rule.name,

@@ -1,10 +1,10 @@
-"""The fields that a browser without scripts submits of the form of a rule."""
+"""The fields that a browser without scripts submits with the form of a rule."""
 
 from html.parser import HTMLParser
 
 
 class SubmittedForm(HTMLParser):
-    """Reads `fields` from the page of a rule: the values of each input by name."""
+    """Parser of a rule page: `fields` has the values of each input by name."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

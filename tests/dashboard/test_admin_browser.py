@@ -36,16 +36,16 @@ def test_admin_pages_fit_a_phone_and_follow_the_csp(fleet: None, phone: BrowserP
         assert phone.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], path
 
 
-@pytest.mark.parametrize("at", ["desktop", "phone"])
-def test_devices_are_added_to_a_group_found_by_search(request: pytest.FixtureRequest, fleet: None, at: str):
-    here: BrowserPage = request.getfixturevalue(at)
-    sign_in(here)
-    here.open("/admin/metrics/device/")
+@pytest.mark.parametrize("viewport", ["desktop", "phone"])
+def test_devices_are_added_to_a_group_found_by_search(request: pytest.FixtureRequest, fleet: None, viewport: str):
+    browser_page: BrowserPage = request.getfixturevalue(viewport)
+    sign_in(browser_page)
+    browser_page.open("/admin/metrics/device/")
     for name in ("d00", "d07"):
-        here.page.get_by_role("row", name=re.compile(name)).get_by_role("checkbox").check()
-    here.page.locator("select[name=action]").select_option("add_to_group")
-    here.page.locator(".actions .select2-selection").click()
-    here.page.locator(".select2-search__field").fill("group 29")
-    here.page.get_by_role("option", name="group 297").click()
-    here.page.get_by_role("button", name="Go").click()
-    expect(here.page.locator(".messagelist")).to_contain_text("2 devices were added to group 297.")
+        browser_page.page.get_by_role("row", name=re.compile(name)).get_by_role("checkbox").check()
+    browser_page.page.locator("select[name=action]").select_option("add_to_group")
+    browser_page.page.locator(".actions .select2-selection").click()
+    browser_page.page.locator(".select2-search__field").fill("group 29")
+    browser_page.page.get_by_role("option", name="group 297").click()
+    browser_page.page.get_by_role("button", name="Go").click()
+    expect(browser_page.page.locator(".messagelist")).to_contain_text("2 devices were added to group 297.")

@@ -49,12 +49,12 @@ class TestInbox:
     def test_inbox_shows_message_value_threshold_and_unit(self, client: Client, visible_alert: Alert):
         MetricDefinition.objects.create(name="temperature", data_type="numeric", unit="celsius")
         page = client.get("/alerts/").content.decode()
-        for words in ("Room 7 is too warm", "4.25\xa0°C", "threshold 2", "Critical", "<title>(1) Alerts"):
-            assert words in page
+        for text in ("Room 7 is too warm", "4.25\xa0°C", "threshold 2", "Critical", "<title>(1) Alerts"):
+            assert text in page
 
     def test_alerts_are_ordered_by_level_and_then_newest_first(self, client: Client, rule: Rule):
-        for n, level in enumerate(["warning", "emergency", "info", "critical", "error", "critical"]):
-            open_alert(rule, f"d{n}", f"{level} {n}", minutes_ago=60 - n, level=level)
+        for number, level in enumerate(["warning", "emergency", "info", "critical", "error", "critical"]):
+            open_alert(rule, f"d{number}", f"{level} {number}", minutes_ago=60 - number, level=level)
         expected = ["emergency 1", "critical 5", "critical 3", "error 4", "warning 0", "info 2"]
         assert row_titles(client.get("/alerts/").content.decode()) == expected
 
@@ -75,7 +75,7 @@ class TestInbox:
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        ("query", "found"),
+        ("query", "expected"),
         [
             ("level=error", ["error"]),
             ("level=none", []),
@@ -93,19 +93,25 @@ class TestInbox:
             ("rule=rule_none", []),
         ],
     )
-    def test_filters_select_matching_alerts(self, client: Client, rule: Rule, query: str, found: list[str]):
+    def test_filters_select_matching_alerts(self, client: Client, rule: Rule, query: str, expected: list[str]):
         open_alert(rule, "d-error", "error", level="error")
         grouped = open_alert(rule, "d-grouped", "grouped")
         grouped.device.groups.add(DeviceGroup.objects.create(name="site b"))  # type: ignore[union-attr]
         open_alert(rule, "d-old", "old", minutes_ago=90)
         alert_actions.assign(queryset_of(open_alert(rule, "d-owned", "owned")), "user:ana", "user:mei")
-        assert sorted(row_titles(client.get(f"/alerts/?{query}").content.decode())) == found
+        assert sorted(row_titles(client.get(f"/alerts/?{query}").content.decode())) == expected
 
     @pytest.mark.slow
     def test_incident_is_one_row_with_its_worst_alert_first(self, client: Client, rule: Rule):
         incident = Incident.objects.create(cause="group:mill", title="Mill is silent")
-        for n in range(25):
-            open_alert(rule, f"pump-{n:02}", f"pump {n}", incident=incident, level="error" if n == 7 else "warning")
+        for number in range(25):
+            open_alert(
+                rule,
+                f"pump-{number:02}",
+                f"pump {number}",
+                incident=incident,
+                level="error" if number == 7 else "warning",
+            )
         open_alert(rule, "alone", "alone", level="info")
         page = client.get("/alerts/").content.decode()
         assert row_titles(page) == ["Mill is silent", "alone"]
@@ -116,8 +122,8 @@ class TestInbox:
     @pytest.mark.slow
     def test_shadow_alerts_are_hidden_and_late_alerts_are_tagged(self, client: Client, rule: Rule):
         open_alert(rule, "a", "of a shadow", shadow=True)
-        over = {"status": Status.RESOLVED, "resolution": Resolution.RETROACTIVE, "resolved_at": timezone.now()}
-        open_alert(rule, "b", "came late", retroactive=True, **over)
+        resolved = {"status": Status.RESOLVED, "resolution": Resolution.RETROACTIVE, "resolved_at": timezone.now()}
+        open_alert(rule, "b", "came late", retroactive=True, **resolved)
         page = client.get("/alerts/").content.decode()
         assert row_titles(page) == ["came late"] and "late data" in page and "<title>Alerts" in page
 
@@ -125,26 +131,29 @@ class TestInbox:
     def test_inbox_pages_contain_every_alert(self, client: Client, rule: Rule):
         levels = Level.values
         expected = [
-            open_alert(rule, f"d{n}", f"alert {n}", minutes_ago=n, level=levels[n % 5]).message for n in range(120)
+            open_alert(rule, f"d{number}", f"alert {number}", minutes_ago=number, level=levels[number % 5]).message
+            for number in range(120)
         ]
-        seen, path = [], "/alerts/?view=active"
+        titles, path = [], "/alerts/?view=active"
         while path:
             page = client.get(path).content.decode()
-            seen += row_titles(page)
-            following = re.search(r'rel="next" href="([^"]+)"', page)
-            path = "/alerts/" + following[1].replace("&amp;", "&") if following else ""
-        assert sorted(seen) == sorted(expected) and len(seen) == 120
-        assert [int(words.split()[1]) % 5 for words in seen] == sorted([n % 5 for n in range(120)], reverse=True)
+            titles += row_titles(page)
+            next_link = re.search(r'rel="next" href="([^"]+)"', page)
+            path = "/alerts/" + next_link[1].replace("&amp;", "&") if next_link else ""
+        assert sorted(titles) == sorted(expected) and len(titles) == 120
+        assert [int(title.split()[1]) % 5 for title in titles] == sorted(
+            [number % 5 for number in range(120)], reverse=True
+        )
 
     @pytest.mark.slow
     def test_number_of_queries_does_not_grow_with_alerts(self, client: Client, rule: Rule):
         incident = Incident.objects.create(cause="rule", title="Many")
-        for n in range(60):
-            open_alert(rule, f"d{n}", f"alert {n}", incident=incident if n % 2 else None)
+        for number in range(60):
+            open_alert(rule, f"d{number}", f"alert {number}", incident=incident if number % 2 else None)
         client.get("/alerts/")
         with CaptureQueriesContext(connection) as queries:
             page = client.get("/alerts/").content.decode()
-        assert len(queries) <= 22, [one["sql"][:120] for one in queries]
+        assert len(queries) <= 22, [query["sql"][:120] for query in queries]
         assert page.count('class="arow ') == 31
 
     def test_messages_are_escaped(self, client: Client, rule: Rule):
@@ -156,7 +165,7 @@ class TestInbox:
             assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script>", page.replace(escape(name), ""))
 
 
-class TestWhoSeesWhat:
+class TestPermissions:
     @pytest.mark.slow
     def test_viewer_sees_alerts_of_own_groups_and_no_actions(self, visible_alert: Alert, hidden_alert: Alert):
         viewer = client_of("v")
@@ -171,8 +180,8 @@ class TestWhoSeesWhat:
     @pytest.mark.slow
     def test_operator_changes_only_visible_alerts(self, visible_alert: Alert, hidden_alert: Alert):
         operator = client_of("o", operates=True)
-        sent = {"verb": "resolve", "alert": [visible_alert.alert_id, hidden_alert.alert_id], "note": "Door was open."}
-        page = operator.post("/alerts/act/", sent, follow=True).content.decode()
+        form = {"verb": "resolve", "alert": [visible_alert.alert_id, hidden_alert.alert_id], "note": "Door was open."}
+        page = operator.post("/alerts/act/", form, follow=True).content.decode()
         assert "1 alert resolved." in page
         assert (queryset_of(visible_alert).get().status, queryset_of(hidden_alert).get().status) == (
             Status.RESOLVED,
@@ -185,36 +194,36 @@ class TestWhoSeesWhat:
             assert Client().get(path)["Location"].startswith("/login/")
 
     def test_actions_require_a_csrf_token(self, visible_alert: Alert):
-        strict = Client(enforce_csrf_checks=True)
-        strict.force_login(get_user_model().objects.create_superuser("boss"))
-        assert strict.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}).status_code == 403
-        assert strict.get("/alerts/act/").status_code == 405
+        csrf_client = Client(enforce_csrf_checks=True)
+        csrf_client.force_login(get_user_model().objects.create_superuser("boss"))
+        assert csrf_client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}).status_code == 403
+        assert csrf_client.get("/alerts/act/").status_code == 405
 
 
-class TestVerbs:
+class TestActions:
     def test_acknowledge_sets_the_owner(self, client: Client, visible_alert: Alert):
         page = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}, follow=True).content.decode()
         assert "1 alert acknowledged." in page and "Acknowledged <span>1</span>" in page
         assert queryset_of(visible_alert).get().owner == "user:mei"
-        again = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}, follow=True).content.decode()
-        assert "already acknowledged" in again
+        repeated = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}, follow=True).content.decode()
+        assert "already acknowledged" in repeated
 
     def test_selected_alerts_are_assigned_and_unassigned(
         self, client: Client, visible_alert: Alert, hidden_alert: Alert
     ):
-        both = [visible_alert.alert_id, hidden_alert.alert_id]
+        alert_ids = [visible_alert.alert_id, hidden_alert.alert_id]
         assert (
             "2 alerts assigned."
-            in client.post("/alerts/act/", {"verb": "assign", "alert": both}, follow=True).content.decode()
+            in client.post("/alerts/act/", {"verb": "assign", "alert": alert_ids}, follow=True).content.decode()
         )
-        assert {one.owner for one in Alert.objects.all()} == {"user:mei"}
+        assert {alert.owner for alert in Alert.objects.all()} == {"user:mei"}
         client.post("/alerts/act/", {"verb": "assign", "alert": visible_alert.alert_id, "owner": ""})
         assert queryset_of(visible_alert).get().owner == ""
 
     def test_comment_without_note_is_rejected(self, client: Client, visible_alert: Alert):
-        sent = {"verb": "comment", "alert": visible_alert.alert_id, "note": " "}
-        assert "Enter a note first" in client.post("/alerts/act/", sent, follow=True).content.decode()
-        response = client.post("/alerts/act/", sent | {"note": "Seen."}, headers={"Accept": "application/json"}).json()
+        form = {"verb": "comment", "alert": visible_alert.alert_id, "note": " "}
+        assert "Enter a note first" in client.post("/alerts/act/", form, follow=True).content.decode()
+        response = client.post("/alerts/act/", form | {"note": "Seen."}, headers={"Accept": "application/json"}).json()
         assert response["changed"] == [{"alert_id": visible_alert.alert_id, "status": "active", "owner": ""}]
         assert visible_alert.events.last().note == "Seen."
 
@@ -224,20 +233,20 @@ class TestVerbs:
         assert client.post("/alerts/act/", {"verb": "delete", "alert": visible_alert.alert_id}).status_code == 400
 
     @pytest.mark.parametrize(
-        ("back", "goes"), [("/alerts/?level=error", "/alerts/?level=error"), ("//evil", "/alerts/")]
+        ("back", "target"), [("/alerts/?level=error", "/alerts/?level=error"), ("//evil", "/alerts/")]
     )
     def test_action_redirects_to_pages_of_this_site_only(
-        self, client: Client, visible_alert: Alert, back: str, goes: str
+        self, client: Client, visible_alert: Alert, back: str, target: str
     ):
-        answer = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id, "back": back})
-        assert (answer.status_code, answer["Location"]) == (302, goes)
+        response = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id, "back": back})
+        assert (response.status_code, response["Location"]) == (302, target)
 
 
-class TestOneAlert:
+class TestAlertPage:
     def test_alert_page_shows_values_notes_and_notifications(self, client: Client, visible_alert: Alert):
         alert_actions.comment(queryset_of(visible_alert), "user:ravi", "Driver is on site.")
         page = client.get(f"/alerts/{visible_alert.alert_id}/").content.decode()
-        for words in (
+        for text in (
             "Room 7 is too warm",
             "Unassigned",
             "4.25",
@@ -246,11 +255,11 @@ class TestOneAlert:
             "Channel not configured",
             "Too warm",
         ):
-            assert words in page
+            assert text in page
 
     def test_related_alerts_of_device_and_rule_are_listed_once(self, client: Client, rule: Rule, visible_alert: Alert):
-        other = lifecycle.create({"name": "Damp", "metric_name": "humidity", "threshold_value": 70}, "user:mei")
-        open_alert(other, "room-7", "Room 7 is damp")
+        other_rule = lifecycle.create({"name": "Damp", "metric_name": "humidity", "threshold_value": 70}, "user:mei")
+        open_alert(other_rule, "room-7", "Room 7 is damp")
         open_alert(rule, "room-8", "Room 8 is too warm")
         page = client.get(f"/alerts/{visible_alert.alert_id}/").content.decode()
         assert page.index("Same device") < page.index("Room 7 is damp") < page.index("Same rule")
@@ -274,17 +283,19 @@ class TestOneAlert:
         assert client.get("/alerts/alt_none/").status_code == 404
 
     def test_chart_of_resolved_alert_ends_an_hour_after_it(self, client: Client, visible_alert: Alert):
-        at = timezone.now() - timedelta(minutes=1)
-        alert_actions.resolve(queryset_of(visible_alert), Resolution.RECOVERED, "evaluator", at={visible_alert.pk: at})
+        resolved_at = timezone.now() - timedelta(minutes=1)
+        alert_actions.resolve(
+            queryset_of(visible_alert), Resolution.RECOVERED, "evaluator", at={visible_alert.pk: resolved_at}
+        )
         page = client.get(f"/alerts/{visible_alert.alert_id}/").content.decode()
         window = re.search(r'"window": \[(\d+), (\d+)\]', page)
-        assert window and datetime.fromtimestamp(int(window[2]) / 1000, at.tzinfo) - at == timedelta(
+        assert window and datetime.fromtimestamp(int(window[2]) / 1000, resolved_at.tzinfo) - resolved_at == timedelta(
             hours=1
-        ) - timedelta(microseconds=at.microsecond % 1000)
+        ) - timedelta(microseconds=resolved_at.microsecond % 1000)
         assert "resolved: values recovered" in page
 
 
-class TestNews:
+class TestUpdates:
     def test_updates_count_newer_alerts_and_return_shown_ones(self, client: Client, rule: Rule, visible_alert: Alert):
         open_alert(rule, "b", "newer")
         alert_actions.acknowledge(queryset_of(visible_alert), "user:ana")
@@ -306,9 +317,9 @@ class TestNews:
 class TestPatterns:
     def test_viewer_sees_patterns_of_visible_devices(self, client: Client, visible_alert: Alert, hidden_alert: Alert):
         assert "Room 7 flaps" not in client.get("/patterns/").content.decode()
-        for device_id, words in (("room-7", "Room 7 flaps"), ("elsewhere", "Elsewhere flaps")):
+        for device_id, description in (("room-7", "Room 7 flaps"), ("elsewhere", "Elsewhere flaps")):
             Pattern.objects.create(
-                kind="flapping", subject={}, support=4, confidence=0.8, description=words, devices=[device_id]
+                kind="flapping", subject={}, support=4, confidence=0.8, description=description, devices=[device_id]
             )
         page = client.get("/patterns/").content.decode()
         assert "Room 7 flaps" in page and "Elsewhere flaps" in page and "80%" in page and "4 times" in page
@@ -326,4 +337,4 @@ def test_error_pages_run_no_queries(page: str, site: None) -> None:
     request.user = get_user_model().objects.create_user("somebody")
     with CaptureQueriesContext(connection) as queries:
         loader.get_template(page).render({}, request)
-    assert [one["sql"] for one in queries] == []
+    assert [query["sql"] for query in queries] == []

@@ -23,15 +23,15 @@ def rule(site: None) -> Rule:
 
 @pytest.fixture
 def three_alerts(rule: Rule) -> list[Alert]:
-    return [open_alert(rule, f"room-{n}", f"Room {n} is too warm", minutes_ago=n) for n in range(3)]
+    return [open_alert(rule, f"room-{number}", f"Room {number} is too warm", minutes_ago=number) for number in range(3)]
 
 
 def statuses_by_message() -> dict[str, str]:
     return dict(Alert.objects.values_list("message", "status"))
 
 
-def row(page: Page, n: int) -> Any:
-    return page.locator(".arow", has_text=f"Room {n} is too warm")
+def row(page: Page, number: int) -> Any:
+    return page.locator(".arow", has_text=f"Room {number} is too warm")
 
 
 def test_keys_move_select_and_acknowledge(three_alerts: list[Alert], desktop: BrowserPage):
@@ -44,15 +44,17 @@ def test_keys_move_select_and_acknowledge(three_alerts: list[Alert], desktop: Br
     keys.press("k")
     keys.press("x")
     keys.press("a")
-    for n in (0, 1):
-        expect(row(desktop.page, n)).to_have_attribute("data-status", "acknowledged")
-        expect(row(desktop.page, n).locator(".whose")).to_contain_text("mei")
+    for number in (0, 1):
+        expect(row(desktop.page, number)).to_have_attribute("data-status", "acknowledged")
+        expect(row(desktop.page, number).locator(".whose")).to_contain_text("mei")
     expect(desktop.page.locator("#result")).to_have_text("2 alerts acknowledged.")
     expect(desktop.page.locator("#bulk")).to_be_hidden()
     expect(desktop.page).to_have_title("(1) Alerts · Telemetry")
-    keys.press("r")  # of the row with the focus
+    keys.press("r")  # resolves the alert of the focused row
     expect(row(desktop.page, 0)).to_have_class("arow critical pick done")
-    expected = {f"Room {n} is too warm": status for n, status in enumerate(("resolved", "acknowledged", "active"))}
+    expected = {
+        f"Room {number} is too warm": status for number, status in enumerate(("resolved", "acknowledged", "active"))
+    }
     assert in_thread(statuses_by_message) == expected
     keys.press("Enter")
     expect(desktop.page.locator("h1")).to_have_text("Room 0 is too warm")
@@ -106,18 +108,18 @@ THRESHOLD_DRAWN = """() => {
     const canvas = document.querySelector("#chart canvas");
     const { width, height } = canvas;
     const data = canvas.getContext("2d").getImageData(width * 0.3, 0, width * 0.6, height).data;
-    const wanted = getComputedStyle(document.querySelector("#probes .limit")).color.match(/\\d+/g).map(Number);
-    let found = 0;
+    const colour = getComputedStyle(document.querySelector("#probes .limit")).color.match(/\\d+/g).map(Number);
+    let pixels = 0;
     for (let i = 0; i < data.length; i += 4)
-        if (wanted.every((part, n) => Math.abs(data[i + n] - part) < 3)) found++;
-    return found > width * 0.3;
+        if (colour.every((part, n) => Math.abs(data[i + n] - part) < 3)) pixels++;
+    return pixels > width * 0.3;
 }"""
 
 
 def test_alert_page_draws_the_threshold_and_handles_keys(
     three_alerts: list[Alert], admin: ApiClient, desktop: BrowserPage
 ):
-    points = [point("temperature", n % 5, seconds_ago=10 * n, unit="°C") for n in range(200)]
+    points = [point("temperature", number % 5, seconds_ago=10 * number, unit="°C") for number in range(200)]
     assert admin.post("devices/room-0/telemetry/batch", {"data_points": points}).status == 200
     sign_in(desktop, f"/alerts/{three_alerts[0].alert_id}/")
     expect(desktop.page.locator("#chart canvas")).to_be_visible()
@@ -141,7 +143,10 @@ def long_named_alert(rule: Rule) -> Alert:
 
 
 def test_rule_form_shows_inputs_of_its_kind_and_runs_a_backtest(rule: Rule, admin: ApiClient, desktop: BrowserPage):
-    points = [point("temperature", 3 if 100 < n < 110 else 1, seconds_ago=10 * n, unit="°C") for n in range(200)]
+    points = [
+        point("temperature", 3 if 100 < number < 110 else 1, seconds_ago=10 * number, unit="°C")
+        for number in range(200)
+    ]
     assert admin.post("devices/room-0/telemetry/batch", {"data_points": points}).status == 200
     sign_in(desktop, f"/rules/{rule.rule_id}/")
     sentence = desktop.page.locator("#sentence")

@@ -16,12 +16,16 @@ TIMEOUT_MS = 30_000  # the schema is generated at the first request
 @pytest.fixture
 def anonymous_page(browser: Browser, web_port: int) -> Iterator[BrowserPage]:
     """A page that is not signed in; the test fails if it requests another site."""
-    desktop = open_page(browser, web_port)
-    asked: list[str] = []
-    desktop.page.on("request", lambda request: asked.append(request.url))
-    yield desktop
-    assert desktop.console_errors == []
-    assert [url for url in asked if not url.startswith((desktop.address, "data:", f"blob:{desktop.address}"))] == []
+    browser_page = open_page(browser, web_port)
+    requested_urls: list[str] = []
+    browser_page.page.on("request", lambda request: requested_urls.append(request.url))
+    yield browser_page
+    assert browser_page.console_errors == []
+    assert [
+        url
+        for url in requested_urls
+        if not url.startswith((browser_page.address, "data:", f"blob:{browser_page.address}"))
+    ] == []
 
 
 def test_swagger_ui_shows_an_operation_with_its_examples(anonymous_page: BrowserPage):

@@ -1,4 +1,4 @@
-"""The rendered pages of channels and routes, and their forms."""
+"""The rendered pages and forms of channels and routes."""
 
 import http.server
 import threading
@@ -26,7 +26,7 @@ ROUTE: dict[str, Any] = {
 
 
 @pytest.fixture
-def hook(site: None) -> Channel:
+def webhook_channel(site: None) -> Channel:
     return channel_lifecycle.create_channel(
         {"name": "hook", "kind": "webhook", "url": WEBHOOK["url"], "secret": "s3cret"}, "user:mei"
     )
@@ -38,26 +38,28 @@ def test_empty_list_explains_channels(client: Client):
 
 def test_submitted_form_creates_a_channel(client: Client):
     page = client.post("/channels/new/", CHANNEL, follow=True).content.decode()
-    made = Channel.objects.get()
+    channel = Channel.objects.get()
     assert "duty saved." in page and "Destination: a@example.com, b@example.com" in page
-    assert (made.addresses, made.gather_seconds) == (["a@example.com", "b@example.com"], 60)
-    assert made.send_resolved and made.enabled and made.created_by == "user:mei"
+    assert (channel.addresses, channel.gather_seconds) == (["a@example.com", "b@example.com"], 60)
+    assert channel.send_resolved and channel.enabled and channel.created_by == "user:mei"
 
 
-def test_url_and_secret_are_hidden_and_kept_by_empty_inputs(client: Client, hook: Channel):
-    for path in ("/channels/", f"/channels/{hook.channel_id}/"):
+def test_url_and_secret_are_hidden_and_kept_by_empty_inputs(client: Client, webhook_channel: Channel):
+    for path in ("/channels/", f"/channels/{webhook_channel.channel_id}/"):
         page = client.get(path).content.decode()
         assert "hooks.example.com" in page and "secret/path" not in page and "s3cret" not in page
-    client.post(f"/channels/{hook.channel_id}/", WEBHOOK | {"url": "", "name": "other"})
-    hook.refresh_from_db()
-    assert (hook.name, hook.url, hook.secret) == ("other", WEBHOOK["url"], "s3cret")
-    client.post(f"/channels/{hook.channel_id}/", WEBHOOK | {"url": "https://new.example.com", "no_secret": "on"})
-    hook.refresh_from_db()
-    assert (hook.url, hook.secret) == ("https://new.example.com", "")
+    client.post(f"/channels/{webhook_channel.channel_id}/", WEBHOOK | {"url": "", "name": "other"})
+    webhook_channel.refresh_from_db()
+    assert (webhook_channel.name, webhook_channel.url, webhook_channel.secret) == ("other", WEBHOOK["url"], "s3cret")
+    client.post(
+        f"/channels/{webhook_channel.channel_id}/", WEBHOOK | {"url": "https://new.example.com", "no_secret": "on"}
+    )
+    webhook_channel.refresh_from_db()
+    assert (webhook_channel.url, webhook_channel.secret) == ("https://new.example.com", "")
 
 
 @pytest.mark.parametrize(
-    ("changed", "error"),
+    ("invalid_fields", "error"),
     [
         ({"name": ""}, "must be 1 to 200 printable characters"),
         ({"addresses": ""}, "is required for a channel of kind email"),
@@ -66,77 +68,84 @@ def test_url_and_secret_are_hidden_and_kept_by_empty_inputs(client: Client, hook
         ({"gather_seconds": "soon"}, "Enter a whole number."),
     ],
 )
-def test_invalid_form_shows_errors(client: Client, changed: dict[str, Any], error: str):
-    answer = client.post("/channels/new/", CHANNEL | changed)
-    assert answer.status_code == 422 and error in answer.content.decode() and not Channel.objects.exists()
+def test_invalid_form_shows_errors(client: Client, invalid_fields: dict[str, Any], error: str):
+    response = client.post("/channels/new/", CHANNEL | invalid_fields)
+    assert response.status_code == 422 and error in response.content.decode() and not Channel.objects.exists()
 
 
 @pytest.fixture
-def receiver() -> Iterator[int]:
+def receiver_port() -> Iterator[int]:
     """Run an HTTP server that receives webhooks; return its port."""
 
-    class Answering(http.server.BaseHTTPRequestHandler):
+    class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, *given: Any) -> None:
+        def log_message(self, *arguments: Any) -> None:
             pass
 
-    server = http.server.HTTPServer(("127.0.0.1", 0), Answering)
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
     server.shutdown()
     server.server_close()
 
 
-def test_test_notification_shows_the_response(client: Client, receiver: int, settings: Any):
+def test_test_notification_shows_the_response(client: Client, receiver_port: int, settings: Any):
     settings.ALLOW_PRIVATE_WEBHOOKS = [ip_network("127.0.0.0/8")]
-    hook = Channel.objects.create(name="hook", kind="webhook", url=f"http://127.0.0.1:{receiver}/")
-    page = client.post(f"/channels/{hook.channel_id}/test/", follow=True).content.decode()
+    webhook_channel = Channel.objects.create(name="hook", kind="webhook", url=f"http://127.0.0.1:{receiver_port}/")
+    page = client.post(f"/channels/{webhook_channel.channel_id}/test/", follow=True).content.decode()
     assert "Test notification sent to hook (HTTP 204)." in page and ">test<" in page
-    Channel.objects.filter(pk=hook.pk).update(url="http://127.0.0.1:9/")
-    page = client.post(f"/channels/{hook.channel_id}/test/", follow=True).content.decode()
+    Channel.objects.filter(pk=webhook_channel.pk).update(url="http://127.0.0.1:9/")
+    page = client.post(f"/channels/{webhook_channel.channel_id}/test/", follow=True).content.decode()
     assert "Test notification to hook failed:" in page
     assert Delivery.objects.filter(test=True, status=DeliveryStatus.FAILED).count() == 1
 
 
-def test_list_shows_last_deliveries_and_pages_of_the_log(client: Client, hook: Channel):
+def test_list_shows_last_deliveries_and_pages_of_the_log(client: Client, webhook_channel: Channel):
     Delivery.objects.bulk_create(
-        Delivery(channel=hook, channel_name="hook", title=f"message {n:03}", payload={}, status="sent")
+        Delivery(channel=webhook_channel, channel_name="hook", title=f"message {n:03}", payload={}, status="sent")
         for n in range(60)
     )
     Delivery.objects.create(
-        channel=hook, channel_name="hook", title="the last", payload={}, status="failed", error="mailbox full"
+        channel=webhook_channel,
+        channel_name="hook",
+        title="the last",
+        payload={},
+        status="failed",
+        error="mailbox full",
     )
     page = client.get("/channels/").content.decode()
     assert page.count("mailbox full") == 2 and "message 011" in page and "message 010" not in page
     assert "message 010" in client.get("/channels/?from=50").content.decode()
 
 
-def test_a_channel_is_deleted(client: Client, hook: Channel):
-    assert "hook deleted." in client.post(f"/channels/{hook.channel_id}/delete/", follow=True).content.decode()
+def test_a_channel_is_deleted(client: Client, webhook_channel: Channel):
+    assert (
+        "hook deleted." in client.post(f"/channels/{webhook_channel.channel_id}/delete/", follow=True).content.decode()
+    )
     assert not Channel.objects.exists()
 
 
 class TestRoutes:
     def test_submitted_form_creates_a_route(self, client: Client):
         page = client.post("/channels/routes/new/", ROUTE, follow=True).content.decode()
-        made = Route.objects.get()
-        assert made.weekly == {"days": [5, 6], "from": "18:00", "to": "07:00", "timezone": "Europe/Oslo"}
-        assert made.escalation == [{"after_minutes": 10, "channels": ["hook"]}]
+        route = Route.objects.get()
+        assert route.weekly == {"days": [5, 6], "from": "18:00", "to": "07:00", "timezone": "Europe/Oslo"}
+        assert route.escalation == [{"after_minutes": 10, "channels": ["hook"]}]
         assert "critical alerts, Sat, Sun 18:00 to 07:00 to duty, repeated every 15 min; after 10 min to hook" in page
-        address = f"/channels/routes/{made.route_id}/"
+        address = f"/channels/routes/{route.route_id}/"
         assert 'value="18:00"' in client.get(address).content.decode()
         client.post(address, ROUTE | {"days": [], "after_minutes": [""]})
-        made.refresh_from_db()
-        assert (made.weekly, made.escalation) == (None, [])
+        route.refresh_from_db()
+        assert (route.weekly, route.escalation) == (None, [])
         client.post(f"{address}delete/")
         assert not Route.objects.exists()
 
     @pytest.mark.parametrize(
-        ("changed", "error"),
+        ("invalid_fields", "error"),
         [
             ({"name": ""}, "must be 1 to 200 printable characters"),
             ({"channels": [], "after_minutes": [""]}, "at least one channel or escalation step is required"),
@@ -145,19 +154,24 @@ class TestRoutes:
             ({"step_0": []}, "a list of at most 10 steps"),
         ],
     )
-    def test_invalid_form_shows_errors(self, client: Client, changed: dict[str, Any], error: str):
-        answer = client.post("/channels/routes/new/", ROUTE | changed)
-        assert answer.status_code == 422 and error in answer.content.decode() and not Route.objects.exists()
+    def test_invalid_form_shows_errors(self, client: Client, invalid_fields: dict[str, Any], error: str):
+        response = client.post("/channels/routes/new/", ROUTE | invalid_fields)
+        assert response.status_code == 422 and error in response.content.decode() and not Route.objects.exists()
 
 
-class TestWhoMayWhat:
-    def test_operators_read_admins_change_and_viewers_get_403(self, hook: Channel):
+class TestPermissions:
+    def test_operators_read_admins_change_and_viewers_get_403(self, webhook_channel: Channel):
         viewer, operator = client_of("v"), client_of("o", operates=True)
-        for path in ("/channels/", f"/channels/{hook.channel_id}/"):
+        for path in ("/channels/", f"/channels/{webhook_channel.channel_id}/"):
             assert viewer.get(path).status_code == 403
             page = operator.get(path).content.decode()
             assert "hooks.example.com" in page and "<form method" not in page.split("<main")[1].split("</main>")[0]
-        for path in ("new/", f"{hook.channel_id}/", f"{hook.channel_id}/test/", f"{hook.channel_id}/delete/"):
+        for path in (
+            "new/",
+            f"{webhook_channel.channel_id}/",
+            f"{webhook_channel.channel_id}/test/",
+            f"{webhook_channel.channel_id}/delete/",
+        ):
             assert operator.post(f"/channels/{path}", CHANNEL).status_code == 403
         assert operator.post("/channels/routes/new/", ROUTE).status_code == 403
 

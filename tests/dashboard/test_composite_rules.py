@@ -1,4 +1,4 @@
-"""The form of a composite rule: conditions are edited, and unedited ones stay unchanged."""
+"""The form of a composite rule: it saves edited conditions and keeps the others unchanged."""
 
 import html
 import json
@@ -47,11 +47,11 @@ CONDITIONS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def create_rule(conditions: list[dict[str, Any]], operator: str | None = "and", **more: Any) -> Rule:
+def create_rule(conditions: list[dict[str, Any]], operator: str | None = "and", **overrides: Any) -> Rule:
     """Create a composite rule as the API does."""
     parameters = {"conditions": conditions} | ({} if operator is None else {"operator": operator})
-    sent = {"name": "Several", "kind": "composite", "parameters": parameters} | more
-    serializer = RuleSerializer(data=sent)
+    rule_fields = {"name": "Several", "kind": "composite", "parameters": parameters} | overrides
+    serializer = RuleSerializer(data=rule_fields)
     assert serializer.is_valid(), serializer.errors
     rule = lifecycle.create(serializer.validated_data, "key:program")
     rule.refresh_from_db()
@@ -72,31 +72,36 @@ def conditions_of(rule: Rule) -> Any:
 
 
 class TestUnedited:
-    @pytest.mark.parametrize("one", CONDITIONS, ids=json.dumps)
+    @pytest.mark.parametrize("condition", CONDITIONS, ids=json.dumps)
     @pytest.mark.parametrize("operator", ["and", "or", None])
-    def test_unedited_condition_is_saved_unchanged(self, client: Client, one: dict[str, Any], operator: str):
-        rule = create_rule([one, ANOMALOUS], operator)
-        before = lifecycle.document_of(rule)
+    def test_unedited_condition_is_saved_unchanged(self, client: Client, condition: dict[str, Any], operator: str):
+        rule = create_rule([condition, ANOMALOUS], operator)
+        document_before = lifecycle.document_of(rule)
         assert "No changes to save." in save(client, rule, form_of(client, rule))
         rule.refresh_from_db()
-        assert rule.version == 1 and lifecycle.document_of(rule) == before
+        assert rule.version == 1 and lifecycle.document_of(rule) == document_before
 
     def test_maximum_number_of_conditions_and_duplicates_stay_unchanged(self, client: Client):
-        alike = [WARM, WARM | {"kind": "threshold"}, WARM | {"aggregation": ""}]
-        rule = create_rule([*alike, RISING, ANOMALOUS, FORECAST, *reversed(alike[:2])])
+        equivalent = [WARM, WARM | {"kind": "threshold"}, WARM | {"aggregation": ""}]
+        rule = create_rule([*equivalent, RISING, ANOMALOUS, FORECAST, *reversed(equivalent[:2])])
         page = client.get(f"/rules/{rule.rule_id}/").content.decode()
         assert "No changes to save" in save(client, rule, SubmittedForm(page).fields)
         assert "data-blank" not in page.split("<template")[0]
 
     def test_fields_without_input_stay_unchanged(self, client: Client):
-        more = {"metric_name": "of the room", "threshold_value": 7.5, "clear_threshold": 3, "aggregation": "avg"}
+        other_fields = {
+            "metric_name": "of the room",
+            "threshold_value": 7.5,
+            "clear_threshold": 3,
+            "aggregation": "avg",
+        }
         timeout, description = 2_591_999, "Look\nat {device}.\n\nNow."
-        rule = create_rule([WARM, RISING], **more, auto_resolve_timeout=timeout, description=description)
+        rule = create_rule([WARM, RISING], **other_fields, auto_resolve_timeout=timeout, description=description)
         assert "No changes to save" in save(client, rule, form_of(client, rule))
 
     def test_editing_one_condition_leaves_the_others_unchanged(self, client: Client):
         rule = create_rule(CONDITIONS[1:5])
-        before, fields = conditions_of(rule), form_of(client, rule)
+        conditions_before, fields = conditions_of(rule), form_of(client, rule)
         fields["c_threshold_value"][2] = "31,5"
         assert "Version 2 saved." in save(client, rule, fields)
         edited = WARM | {
@@ -105,7 +110,7 @@ class TestUnedited:
             "evaluation_window": 604_800,
             "threshold_value": 31.5,
         }
-        assert conditions_of(rule) == [*before[:2], edited, before[3]]
+        assert conditions_of(rule) == [*conditions_before[:2], edited, conditions_before[3]]
 
 
 class TestEdited:
@@ -115,7 +120,7 @@ class TestEdited:
         assert sorted(re.findall(r'value="(\w+)"', row)) == sorted(CONDITION_KINDS)
 
     @pytest.mark.parametrize(
-        ("typed", "expected"),
+        ("inputs", "expected"),
         [
             ({}, {"kind": "threshold", "condition": ">", "threshold_value": 30}),
             (
@@ -136,11 +141,11 @@ class TestEdited:
         ],
     )  # fmt: skip
     def test_row_saves_only_the_fields_of_its_kind(
-        self, client: Client, typed: dict[str, str], expected: dict[str, Any]
+        self, client: Client, inputs: dict[str, str], expected: dict[str, Any]
     ):
         rule = create_rule([ANOMALOUS, FORECAST])
         fields = form_of(client, rule)
-        for name, text in ({"metric_name": "temperature", "threshold_value": "30"} | typed).items():
+        for name, text in ({"metric_name": "temperature", "threshold_value": "30"} | inputs).items():
             fields[f"c_{name}"][2] = text
         assert "Version 2 saved." in save(client, rule, fields)
         assert conditions_of(rule) == [ANOMALOUS, FORECAST, {"metric_name": "temperature"} | expected]
@@ -152,7 +157,7 @@ class TestEdited:
         fields["c_metric_name"][0] = fields["c_threshold_value"][0] = " "
         save(client, rule, fields)
         assert conditions_of(rule) == [RISING, ANOMALOUS]
-        assert rule.metric_name == "humidity"  # of the first remaining condition
+        assert rule.metric_name == "humidity"  # the metric of the first remaining condition
 
     def test_submitted_rows_create_a_composite_rule(self, client: Client):
         fields = SubmittedForm(client.get("/rules/new/").content.decode()).fields
@@ -166,7 +171,7 @@ class TestEdited:
         assert rule_words.sentence(rule) == "temperature is above 30 or vibration is anomalous"
 
     @pytest.mark.parametrize(
-        ("typed", "field", "error"),
+        ("inputs", "field", "error"),
         [
             ({"metric_name": ""}, "c_metric_name", "the name of a metric is accepted"),
             ({"threshold_value": "warm"}, "c_threshold_value", "a text or boolean is accepted"),
@@ -183,20 +188,21 @@ class TestEdited:
         ],
     )  # fmt: skip
     def test_error_is_shown_only_at_its_input_and_row(
-        self, client: Client, typed: dict[str, str], field: str, error: str
+        self, client: Client, inputs: dict[str, str], field: str, error: str
     ):
         rule = create_rule([ANOMALOUS, WARM])
         fields = form_of(client, rule)
-        for name, text in typed.items():
+        for name, text in inputs.items():
             fields[f"c_{name}"][1] = text
-        answer = client.post(f"/rules/{rule.rule_id}/", fields)
-        page = html.unescape(answer.content.decode())
-        list_of_rows = page[page.index('<ul id="conditions"') : page.index("<template")]
-        first, second, *_ = list_of_rows.split("<li")[1:]
-        assert answer.status_code == 422 and error in second and error not in page.replace(second, "")
-        assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == [field] and "aria-invalid" not in first
-        if set(typed) <= set(TYPED):
-            assert SubmittedForm(answer.content.decode()).fields[field][1] == fields[field][1]  # the text is kept
+        response = client.post(f"/rules/{rule.rule_id}/", fields)
+        page = html.unescape(response.content.decode())
+        rows = page[page.index('<ul id="conditions"') : page.index("<template")]
+        first_row, second_row, *_ = rows.split("<li")[1:]
+        assert response.status_code == 422 and error in second_row and error not in page.replace(second_row, "")
+        assert re.findall(r'name="(\w+)"[^>]*aria-invalid', page) == [field] and "aria-invalid" not in first_row
+        if set(inputs) <= set(TYPED):
+            # The input keeps its text.
+            assert SubmittedForm(response.content.decode()).fields[field][1] == fields[field][1]
         assert "marked below." in page
 
     def test_any_metric_is_rejected_in_a_condition(self, client: Client):
@@ -213,32 +219,32 @@ class TestEdited:
         rule = create_rule([WARM, RISING])
         fields = form_of(client, rule)
         fields["c_metric_name"][0] = ""
-        answer = client.post("/rules/new/", fields | {"metric_name": [""]})
-        assert answer.status_code == 422 and "<b>Metric:</b> is required" in answer.content.decode()
+        response = client.post("/rules/new/", fields | {"metric_name": [""]})
+        assert response.status_code == 422 and "<b>Metric:</b> is required" in response.content.decode()
         fields["c_threshold_value"][0] = ""
         assert "<b>Conditions:</b> a list of 2 to 8" in save(client, rule, fields)
 
     @pytest.mark.parametrize("kind", [kind for kind in Kind.values if kind != "composite"])
     def test_another_kind_of_rule_ignores_the_rows(self, client: Client, kind: str):
         rule = create_rule([WARM, RISING], threshold_value=3)
-        more = {"threshold_value": ["9"], "horizon": ["5"]}
-        save(client, rule, form_of(client, rule) | {"kind": [kind], "metric_name": ["temperature"]} | more)
+        inputs = {"threshold_value": ["9"], "horizon": ["5"]}
+        save(client, rule, form_of(client, rule) | {"kind": [kind], "metric_name": ["temperature"]} | inputs)
         rule.refresh_from_db()
         assert rule.kind == kind and "conditions" not in rule.parameters
         assert rule.threshold_value == (None if kind in ("anomaly", "absence") else 9)
 
 
 def test_sentence_describes_every_kind_of_condition(site: None):
-    words = rule_words.sentence(
+    sentence = rule_words.sentence(
         create_rule([WARM | {"aggregation": "avg", "evaluation_window": 600}, RISING, ANOMALOUS, FORECAST])
     )
-    assert words.replace("\xa0", " ") == (
+    assert sentence.replace("\xa0", " ") == (
         "the average of temperature over 10 min is above 30 and the change per second of humidity is above 0.500"
         " and vibration is anomalous and disk is above 95 in 2 h"
     )
 
 
-class TestInTheBrowser:
+class TestBrowser:
     @pytest.mark.slow
     def test_row_shows_the_inputs_of_its_kind(self, client: Client, desktop: BrowserPage):
         sign_in(desktop, f"/rules/{in_thread(create_rule, [WARM, ANOMALOUS, FORECAST]).rule_id}/")

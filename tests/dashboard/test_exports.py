@@ -1,4 +1,4 @@
-"""The page of exports, rendered and in a browser."""
+"""The exports page, rendered and in a browser."""
 
 import csv
 import io
@@ -18,29 +18,29 @@ PAGE = "/exports/"
 
 
 @pytest.fixture(autouse=True)
-def folder(settings: Any, tmp_path: Any) -> None:
+def exports_dir(settings: Any, tmp_path: Any) -> None:
     settings.EXPORTS_DIR = tmp_path / "exports"
 
 
 @pytest.fixture
-def rooms(gateway: ApiClient) -> None:
+def cold_rooms(gateway: ApiClient) -> None:
     for device in ("cold-room-07", "cold-room-08"):
         points = [
-            point(metric, 4.0 + n, seconds_ago=60 * n, unit="°C")
+            point(metric, 4.0 + number, seconds_ago=60 * number, unit="°C")
             for metric in ("temperature", "humidity")
-            for n in range(30)
+            for number in range(30)
         ]
         assert gateway.post(f"devices/{device}/telemetry/batch", {"data_points": points}).status == 200
 
 
-def choose(desktop: BrowserPage, devices: list[str], metrics: list[str]) -> None:
+def choose(browser_page: BrowserPage, devices: list[str], metrics: list[str]) -> None:
     for field, names in (("#device", devices), ("#metric", metrics)):
         for name in names:
-            desktop.page.fill(field, name)
-            desktop.page.press(field, "Enter")
+            browser_page.page.fill(field, name)
+            browser_page.page.press(field, "Enter")
 
 
-def test_page_and_suggestions_require_login(client: Client, rooms: None):
+def test_page_and_suggestions_require_login(client: Client, cold_rooms: None):
     for path in (PAGE, "/exports/names/devices/", "/exports/names/metrics/"):
         assert Client().get(path)["Location"] == f"/login/?next={path}"
         assert client.post(path).status_code == 405
@@ -52,7 +52,7 @@ def test_page_and_suggestions_require_login(client: Client, rooms: None):
 
 
 @pytest.mark.slow
-def test_export_is_created_followed_and_downloaded(desktop: BrowserPage, rooms: None):
+def test_export_is_created_followed_and_downloaded(desktop: BrowserPage, cold_rooms: None):
     sign_in(desktop, PAGE)
     expect(desktop.page.get_by_text("No exports yet")).to_be_visible()
     choose(desktop, ["cold-room-07", "cold-room-08"], ["temperature"])
@@ -68,12 +68,12 @@ def test_export_is_created_followed_and_downloaded(desktop: BrowserPage, rooms: 
     with desktop.page.expect_download() as download:
         row.get_by_role("link", name="Download").click()
     assert re.fullmatch(r"2-devices_temperature_\w+\.csv", download.value.suggested_filename)
-    found = list(csv.DictReader(io.StringIO(download.value.path().read_text())))
-    assert len(found) == 60 and {one["unit"] for one in found} == {"°C"}
+    points = list(csv.DictReader(io.StringIO(download.value.path().read_text())))
+    assert len(points) == 60 and {row["unit"] for row in points} == {"°C"}
 
 
 @pytest.mark.slow
-def test_progress_is_updated_and_an_export_is_cancelled(desktop: BrowserPage, rooms: None):
+def test_progress_is_updated_and_an_export_is_cancelled(desktop: BrowserPage, cold_rooms: None):
     sign_in(desktop, PAGE)
     choose(desktop, ["cold-room-07"], ["temperature", "humidity"])
     desktop.page.get_by_role("button", name="Export", exact=True).click()
@@ -91,7 +91,7 @@ def test_progress_is_updated_and_an_export_is_cancelled(desktop: BrowserPage, ro
 
 
 @pytest.mark.slow
-def test_errors_are_shown_at_their_inputs(desktop: BrowserPage, rooms: None):
+def test_errors_are_shown_at_their_inputs(desktop: BrowserPage, cold_rooms: None):
     sign_in(desktop, PAGE)
     desktop.page.get_by_role("button", name="Export", exact=True).click()
     expect(desktop.page.locator("#device-fault")).to_have_text("Choose at least one device")
@@ -109,12 +109,12 @@ def test_errors_are_shown_at_their_inputs(desktop: BrowserPage, rooms: None):
     desktop.page.get_by_role("button", name="Export", exact=True).click()
     expect(desktop.page.get_by_text("must be 1970-01-01 or later")).to_be_visible()
     # The browser logs every rejected request; the page shows the errors.
-    assert all("422" in one for one in desktop.console_errors)
+    assert all("422" in error for error in desktop.console_errors)
     desktop.console_errors.clear()
 
 
 @pytest.mark.slow
-def test_aggregated_export_has_an_interval_and_failed_export_a_reason(desktop: BrowserPage, rooms: None):
+def test_aggregated_export_has_an_interval_and_failed_export_a_reason(desktop: BrowserPage, cold_rooms: None):
     sign_in(desktop, PAGE)
     expect(desktop.page.locator("#interval")).to_be_disabled()
     choose(desktop, ["cold-room-07"], ["temperature"])
@@ -135,7 +135,7 @@ def test_aggregated_export_has_an_interval_and_failed_export_a_reason(desktop: B
 
 
 @pytest.mark.slow
-def test_names_are_suggested_while_typing(desktop: BrowserPage, rooms: None):
+def test_names_are_suggested_while_typing(desktop: BrowserPage, cold_rooms: None):
     sign_in(desktop, PAGE)
     desktop.page.locator("#device").press_sequentially("room-0")
     expect(desktop.page.locator("#device-names option")).to_have_count(2)
@@ -159,7 +159,7 @@ def test_names_are_suggested_while_typing(desktop: BrowserPage, rooms: None):
 
 
 @pytest.mark.slow
-def test_failed_refresh_is_shown_and_retried(desktop: BrowserPage, rooms: None):
+def test_failed_refresh_is_shown_and_retried(desktop: BrowserPage, cold_rooms: None):
     sign_in(desktop, PAGE)
     choose(desktop, ["cold-room-07"], ["temperature"])
     desktop.page.get_by_role("button", name="Export", exact=True).click()
@@ -173,7 +173,7 @@ def test_failed_refresh_is_shown_and_retried(desktop: BrowserPage, rooms: None):
 
 
 @pytest.mark.slow
-def test_pages_fit_the_width_of_a_phone(phone: BrowserPage, rooms: None):
+def test_pages_fit_the_width_of_a_phone(phone: BrowserPage, cold_rooms: None):
     sign_in(phone, PAGE)
     choose(phone, ["cold-room-07", "cold-room-08" * 9], ["temperature", "humidity"])
     phone.page.get_by_text("Custom").click()

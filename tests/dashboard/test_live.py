@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ from metrics.storage import series_registry
 from tests.conftest import ApiClient, person, point
 
 TIMEOUT = 10
-Open = Callable[..., ClientConnection]
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def open_socket(caller: ApiClient, origin: str | None = None) -> ClientConnectio
 
 
 def receive(socket: ClientConnection, kind: str) -> dict[str, Any]:
-    """Return the next message of a type. Heartbeats never stop, so the whole wait has a timeout."""
+    """Return the next message of a type; the timeout applies to the whole wait, since heartbeats go on."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         message = json.loads(socket.recv(deadline - time.monotonic()))
@@ -50,9 +48,9 @@ def receive(socket: ClientConnection, kind: str) -> dict[str, Any]:
             return message
 
 
-def subscribe(socket: ClientConnection, **wanted: Any) -> dict[str, Any]:
+def subscribe(socket: ClientConnection, **filters: Any) -> dict[str, Any]:
     """Subscribe and return the snapshot."""
-    socket.send(json.dumps({"type": "subscribe", "max_frequency": 250, **wanted}))
+    socket.send(json.dumps({"type": "subscribe", "max_frequency": 250, **filters}))
     return receive(socket, "snapshot")
 
 
@@ -65,9 +63,9 @@ def test_anonymous_socket_is_closed(anonymous: ApiClient):
 
 def test_socket_of_another_origin_is_rejected(admin_session: ApiClient):
     for origin in ("https://evil.example", "http://127.0.0.1:1", "null", "http://127.0.0.1.evil.example"):
-        with pytest.raises(InvalidStatus) as refused:
+        with pytest.raises(InvalidStatus) as raised:
             open_socket(admin_session, origin)
-        assert refused.value.response.status_code == 403
+        assert raised.value.response.status_code == 403
 
 
 def test_stored_point_is_sent(admin_session: ApiClient, gateway: ApiClient):
@@ -82,8 +80,8 @@ def test_stored_point_is_sent(admin_session: ApiClient, gateway: ApiClient):
 def test_stream_starts_with_a_snapshot(admin_session: ApiClient, gateway: ApiClient):
     assert gateway.post("devices/cold-room-07/telemetry", point("door_open", True)).status == 200
     with open_socket(admin_session) as socket:
-        [told] = subscribe(socket, devices=["cold-room-07", "nobody"])["points"]
-        assert told[:2] + told[3:4] == ["cold-room-07", "door_open", True]
+        [snapshot_point] = subscribe(socket, devices=["cold-room-07", "nobody"])["points"]
+        assert snapshot_point[:2] + snapshot_point[3:4] == ["cold-room-07", "door_open", True]
 
 
 def test_only_subscribed_series_are_sent(admin_session: ApiClient, gateway: ApiClient):
@@ -124,7 +122,7 @@ def test_new_subscription_replaces_the_old_one(admin_session: ApiClient, gateway
         subscribe(socket, devices=["b"])
         for device in ("a", "b"):
             assert gateway.post(f"devices/{device}/telemetry", point("temperature", 1)).status == 200
-        assert {p[0] for p in receive(socket, "points")["points"]} == {"b"}
+        assert {row[0] for row in receive(socket, "points")["points"]} == {"b"}
 
 
 def test_deleted_session_closes_the_socket(admin_session: ApiClient, monkeypatch: pytest.MonkeyPatch):
@@ -158,17 +156,17 @@ def test_channel_layer_waits_longer_than_five_seconds():
         name = await layer.new_channel()
         waiting = asyncio.ensure_future(layer.receive(name))
         done, _ = await asyncio.wait([waiting], timeout=5.5)
-        assert not done, "the layer gave up waiting"
-        await layer.send(name, {"type": "word"})
+        assert not done, "the layer stopped waiting"
+        await layer.send(name, {"type": "test.message"})
         return await asyncio.wait_for(waiting, TIMEOUT)
 
-    assert asyncio.run(wait_and_receive()) == {"type": "word"}
+    assert asyncio.run(wait_and_receive()) == {"type": "test.message"}
 
 
 def open_socket_with(port: int, **headers: str) -> ClientConnection:
     """Open a socket as a program does: without cookie and Origin."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return connect(f"ws://127.0.0.1:{port}/ws/live", additional_headers=named, compression=None)
+    header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return connect(f"ws://127.0.0.1:{port}/ws/live", additional_headers=header_fields, compression=None)
 
 
 def close_code(socket: ClientConnection) -> int | None:
@@ -195,25 +193,25 @@ def test_socket_closes_when_its_token_expires(
 ):
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
     settings.ACCESS_TOKEN_SECONDS = 2
-    person = get_user_model().objects.create_superuser("root")
-    token = tokens.issue_for_user(person).access_token
+    user = get_user_model().objects.create_superuser("root")
+    token = tokens.issue_for_user(user).access_token
     with open_socket_with(web_port, Authorization=f"Bearer {token}") as socket:
         subscribe(socket)
-        begun = time.monotonic()
+        started = time.monotonic()
         assert close_code(socket) == consumers.NOT_SIGNED_IN
-        assert 0.5 < time.monotonic() - begun < 4
+        assert 0.5 < time.monotonic() - started < 4
 
 
 def test_socket_closes_when_its_key_or_token_is_revoked(reader: ApiClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
-    given = tokens.issue_for_key(ApiKey.objects.get())
+    key_tokens = tokens.issue_for_key(ApiKey.objects.get())
     with (
         open_socket_with(reader.port, X_Api_Key=reader.headers["X-Api-Key"]) as by_key,
-        open_socket_with(reader.port, Authorization=f"Bearer {given.access_token}") as by_token,
+        open_socket_with(reader.port, Authorization=f"Bearer {key_tokens.access_token}") as by_token,
     ):
         for socket in (by_key, by_token):
             subscribe(socket)
-        tokens.revoke(given.refresh_token)
+        tokens.revoke(key_tokens.refresh_token)
         assert close_code(by_token) == consumers.NOT_SIGNED_IN
         receive(by_key, "heartbeat")
         keys.revoke(ApiKey.objects.get())
@@ -231,8 +229,8 @@ def test_service_token_opens_one_socket_until_it_expires(
         subscribe(socket)
         for _ in range(5):
             receive(socket, "heartbeat")
-        with open_socket_with(web_port, Authorization=f"Bearer {token}") as again:
-            assert close_code(again) == consumers.NOT_SIGNED_IN
+        with open_socket_with(web_port, Authorization=f"Bearer {token}") as second_socket:
+            assert close_code(second_socket) == consumers.NOT_SIGNED_IN
         assert close_code(socket) == consumers.NOT_SIGNED_IN
 
 
@@ -256,11 +254,13 @@ def test_bound_keys_receive_only_their_devices(gateway: ApiClient, device: ApiCl
     group = DeviceGroup.objects.create(name="site a")
     group_membership.add_devices(group, [Device.objects.get(device_id="press").pk])
     series_registry.refresh_registry()
-    of_group = ApiKey.issue("wall", "read", group=group)[1]
-    for key, heard in ((device.headers["X-Api-Key"], "device_001"), (of_group, "press")):
+    group_key = ApiKey.issue("wall", "read", group=group)[1]
+    for key, expected_device in ((device.headers["X-Api-Key"], "device_001"), (group_key, "press")):
         with open_socket_with(gateway.port, X_Api_Key=key) as socket:
-            assert {one[0] for one in subscribe(socket)["points"]} == {heard}
-            assert {one[0] for one in subscribe(socket, devices=["oven", heard])["points"]} == {heard}
+            assert {row[0] for row in subscribe(socket)["points"]} == {expected_device}
+            assert {row[0] for row in subscribe(socket, devices=["oven", expected_device])["points"]} == {
+                expected_device
+            }
             body = {name: [point(value=7.0)] for name in ("oven", "press", "device_001")}
             assert gateway.post("bulk", body).status == 200
-            assert {one[0] for one in receive(socket, "points")["points"]} == {heard}
+            assert {row[0] for row in receive(socket, "points")["points"]} == {expected_device}

@@ -1,4 +1,4 @@
-"""The number of open alerts in the frame of every page, counted up to a bound."""
+"""The count of open alerts in the frame of each page, up to a maximum."""
 
 from datetime import timedelta
 from typing import Any
@@ -20,18 +20,23 @@ from tests.dashboard.factories import client_of
 
 
 def create_open_alerts(number: int, device: Device | None = None, **fields: Any) -> None:
-    """Create open alerts without a rule."""
-    at = timezone.now() - timedelta(minutes=5)
-    given = {"level": Level.WARNING, "message": "Too warm", "triggered_at": at, "last_breach_at": at} | fields
+    """Create alerts without a rule, open unless `fields` says otherwise."""
+    triggered_at = timezone.now() - timedelta(minutes=5)
+    defaults = {
+        "level": Level.WARNING,
+        "message": "Too warm",
+        "triggered_at": triggered_at,
+        "last_breach_at": triggered_at,
+    } | fields
     name = device.device_id if device else "gone"
     Alert.objects.bulk_create(
-        Alert(device=device, device_name=name, metric_name=f"m{n}", **given) for n in range(number)
+        Alert(device=device, device_name=name, metric_name=f"m{index}", **defaults) for index in range(number)
     )
 
 
-@pytest.mark.parametrize(("number", "words"), [(0, "0"), (1, "1"), (999, "999"), (1000, "999+"), (54_321, "999+")])
-def test_count_over_the_bound_is_written_with_plus(number: int, words: str):
-    assert str(BoundedCount(number)) == words and bool(BoundedCount(number)) == (number > 0)
+@pytest.mark.parametrize(("number", "text"), [(0, "0"), (1, "1"), (999, "999"), (1000, "999+"), (54_321, "999+")])
+def test_count_over_the_bound_is_written_with_plus(number: int, text: str):
+    assert str(BoundedCount(number)) == text and bool(BoundedCount(number)) == (number > 0)
 
 
 def test_counting_stops_at_the_bound_of_each_status_and_level(admin_user: Any):
@@ -43,7 +48,7 @@ def test_counting_stops_at_the_bound_of_each_status_and_level(admin_user: Any):
     counts = OpenAlertCounts.visible_to(caller_of(admin_user))
     assert counts.active == {"warning": MAX_COUNT, "emergency": 3} and counts.acknowledged == {"critical": 2}
     assert (str(counts.unacknowledged), str(counts.open), counts.worst) == ("999+", "999+", "emergency")
-    levels = {one.level: (str(one.open), str(one.unacknowledged)) for one in counts.by_level}
+    levels = {count.level: (str(count.open), str(count.unacknowledged)) for count in counts.by_level}
     assert levels["warning"] == ("999+", "999+") and levels["critical"] == ("2", "0") and levels["info"] == ("0", "0")
 
 
@@ -77,10 +82,10 @@ def test_counts_take_one_query_and_none_for_anonymous_users(admin_user: Any):
     request = RequestFactory().get("/")
     request.user = get_user_model().objects.get(pk=admin_user.pk)
     caller_of(request.user)
-    with CaptureQueriesContext(connection) as asked:
+    with CaptureQueriesContext(connection) as queries:
         assert not page_context(request)["open_alerts"].unacknowledged
-    assert len(asked) == 1
+    assert len(queries) == 1
     request.user = AnonymousUser()
-    with CaptureQueriesContext(connection) as asked:
+    with CaptureQueriesContext(connection) as queries:
         assert not page_context(request)["open_alerts"].unacknowledged
-    assert len(asked) == 0
+    assert len(queries) == 0

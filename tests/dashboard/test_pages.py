@@ -26,8 +26,8 @@ def cold_room(gateway: ApiClient) -> Device:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_anonymous_visitor_is_redirected_to_login(site: None, path: str):
-    answer = Client().get(path)
-    assert (answer.status_code, answer["Location"]) == (302, f"/login/?next={path}")
+    response = Client().get(path)
+    assert (response.status_code, response["Location"]) == (302, f"/login/?next={path}")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -77,9 +77,9 @@ def test_device_without_data_shows_first_command(client: Client):
 
 
 def test_unknown_device_is_404(client: Client):
-    answer = client.get("/devices/nobody/")
-    assert answer.status_code == 404
-    assert "Page not found" in answer.content.decode()
+    response = client.get("/devices/nobody/")
+    assert response.status_code == 404
+    assert "Page not found" in response.content.decode()
 
 
 def test_device_names_are_escaped(client: Client, gateway: ApiClient):
@@ -94,17 +94,21 @@ def test_recent_returns_last_hour_and_range_since_midnight(client: Client, gatew
     points = [point("temperature", value, seconds_ago=ago) for value, ago in ((9, 7200), (2, 1800), (4, 0))]
     assert gateway.post("devices/d/telemetry/batch", {"data_points": points}).status == 200
     midnight = (timezone.now() - timedelta(hours=5)).timestamp()
-    found = client.get("/recent/d/", {"today": midnight, "metric": ["temperature"]}).json()["metrics"]["temperature"]
-    assert found["values"] == [2, 4]
-    assert (found["low"], found["high"]) == (2, 9)
+    sparkline = client.get("/recent/d/", {"today": midnight, "metric": ["temperature"]}).json()["metrics"][
+        "temperature"
+    ]
+    assert sparkline["values"] == [2, 4]
+    assert (sparkline["low"], sparkline["high"]) == (2, 9)
 
 
 def test_recent_returns_a_sparkline_for_every_metric(client: Client, gateway: ApiClient):
     points = [point("on", True), point("words", "so it is"), point("count", 3, seconds_ago=7200)]
     assert gateway.post("devices/d/telemetry/batch", {"data_points": points}).status == 200
-    found = client.get("/recent/d/", {"metric": ["on", "words", "count", "unknown", "nul\0"]}).json()["metrics"]
-    shown = {name: (one["values"], one["low"], one["high"]) for name, one in found.items()}
-    assert shown == {
+    sparklines = client.get("/recent/d/", {"metric": ["on", "words", "count", "unknown", "nul\0"]}).json()["metrics"]
+    values = {
+        name: (sparkline["values"], sparkline["low"], sparkline["high"]) for name, sparkline in sparklines.items()
+    }
+    assert values == {
         "on": ([1.0], 1.0, 1.0),
         "words": ([], None, None),
         "count": ([], 3.0, 3.0),
@@ -114,12 +118,12 @@ def test_recent_returns_a_sparkline_for_every_metric(client: Client, gateway: Ap
 
 def test_damaged_blocks_are_shown_as_incomplete(client: Client, gateway: ApiClient):
     assert gateway.post("devices/d/telemetry", point("temperature", 1)).status == 200
-    whole = "unmerged block 1 is damaged and was left out"
-    assert whole not in client.get("/devices/d/").content.decode()
+    message = "unmerged block 1 is damaged and was left out"
+    assert message not in client.get("/devices/d/").content.decode()
     damage_all("metrics_young")
     assert gateway.post("devices/d/telemetry", point("temperature", 2)).status == 200
-    assert f"Incomplete: {whole}" in client.get("/devices/d/").content.decode()
-    assert client.get("/recent/d/", {"metric": ["temperature"]}).json()["incomplete"] == [whole]
+    assert f"Incomplete: {message}" in client.get("/devices/d/").content.decode()
+    assert client.get("/recent/d/", {"metric": ["temperature"]}).json()["incomplete"] == [message]
 
 
 @pytest.mark.parametrize("today", ["", "x", "nan", "inf", "1e300", "-1e300"])
@@ -140,9 +144,9 @@ class TestManyDevices:
         with CaptureQueriesContext(
             connection,
         ) as queries:
-            answer = client.get(path)
+            response = client.get(path)
         assert len(queries) <= 5
-        assert answer.content.count(b"<tr data-device") <= 50
+        assert response.content.count(b"<tr data-device") <= 50
 
     def test_overview_of_large_fleet_shows_recently_seen_devices(self, client: Client, gateway: ApiClient):
         assert gateway.post("devices/device-00042/telemetry", point("temperature", 3)).status == 200
@@ -154,14 +158,14 @@ class TestManyDevices:
         assert "9,999+ devices" in client.get("/devices/").content.decode()
 
     def test_list_pages_contain_every_device(self, client: Client):
-        seen, path = [], "/devices/?q=sensor+77"
+        device_ids, path = [], "/devices/?q=sensor+77"
         while path:
             page = client.get(path).content.decode()
-            seen += re.findall(r'data-device="([^"]+)"', page)
-            following = re.search(r'rel="next" href="([^"]+)"', page)
-            path = "/devices/" + following[1].replace("&amp;", "&") if following else ""
+            device_ids += re.findall(r'data-device="([^"]+)"', page)
+            next_link = re.search(r'rel="next" href="([^"]+)"', page)
+            path = "/devices/" + next_link[1].replace("&amp;", "&") if next_link else ""
         expected = sorted(f"device-{n:05}" for n in range(12_000) if f"Sensor {n}".startswith("Sensor 77"))
-        assert seen == expected
+        assert device_ids == expected
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -177,9 +181,9 @@ def test_unknown_theme_is_ignored(client: Client):
 
 def test_pages_contain_no_inline_scripts_or_styles(client: Client, cold_room: Device):
     for path in ("/", "/devices/", "/devices/cold-room-07/", "/nothing/"):
-        answer = client.get(path)
-        page = answer.content.decode()
-        assert "unsafe" not in answer["Content-Security-Policy"]
+        response = client.get(path)
+        page = response.content.decode()
+        assert "unsafe" not in response["Content-Security-Policy"]
         assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script>", page)
 
 

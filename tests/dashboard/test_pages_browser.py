@@ -16,7 +16,7 @@ DEVICE = "/devices/cold-room-07/"
 
 
 @pytest.fixture
-def hour(gateway: ApiClient) -> None:
+def hour_of_points(gateway: ApiClient) -> None:
     """Store an hour of two metrics, one point every 10 s."""
     for metric, value in (("temperature", 4.0), ("humidity", 60.0)):
         points = [point(metric, value + n % 7 / 10, seconds_ago=10 * n, unit="°C") for n in range(360)]
@@ -31,25 +31,25 @@ COLOURS = """() => {
     const canvas = document.querySelector("#chart canvas");
     const { width, height } = canvas;
     const data = canvas.getContext("2d").getImageData(width * 0.2, 0, width * 0.7, height * 0.85).data;
-    const found = new Set();
+    const colours = new Set();
     for (let i = 0; i < data.length; i += 4)
-        if (data[i + 3] === 255) found.add(`${data[i]},${data[i + 1]},${data[i + 2]}`);
-    return [...found];
+        if (data[i + 3] === 255) colours.add(`${data[i]},${data[i + 1]},${data[i + 2]}`);
+    return [...colours];
 }"""
 
 
-def drawn(desktop: BrowserPage) -> list[str]:
+def read_colours(desktop: BrowserPage) -> list[str]:
     """Return the colours in the middle of the chart: more than one if there is a line."""
     return desktop.page.evaluate(COLOURS)
 
 
-def window(desktop: BrowserPage) -> tuple[str, str]:
-    found = re.search(r"from=([^&]+)&to=([^&]+)", desktop.page.url)
-    assert found, desktop.page.url
-    return found[1], found[2]
+def read_window(desktop: BrowserPage) -> tuple[str, str]:
+    match = re.search(r"from=([^&]+)&to=([^&]+)", desktop.page.url)
+    assert match, desktop.page.url
+    return match[1], match[2]
 
 
-def test_login_shows_errors_and_returns_to_the_requested_page(desktop: BrowserPage, hour: None):
+def test_login_shows_errors_and_returns_to_the_requested_page(desktop: BrowserPage, hour_of_points: None):
     desktop.open(DEVICE)
     desktop.page.fill("[name=username]", "mei")
     desktop.page.fill("[name=password]", "wrong")
@@ -71,26 +71,26 @@ def test_first_point_replaces_the_empty_page_with_a_chart(desktop: BrowserPage, 
     expect(desktop.page.locator("#chart canvas")).to_be_visible()
 
 
-def test_stored_value_is_shown_within_a_second(desktop: BrowserPage, gateway: ApiClient, hour: None):
+def test_stored_value_is_shown_within_a_second(desktop: BrowserPage, gateway: ApiClient, hour_of_points: None):
     sign_in(desktop, DEVICE)
-    shown = desktop.page.locator('tr[data-metric="temperature"] .reading')
+    reading = desktop.page.locator('tr[data-metric="temperature"] .reading')
     expect(desktop.page.locator("#live")).to_contain_text("Live")
     send(gateway, 77.25)  # the stream is connected from here on
-    expect(shown).to_have_text("77.25")
+    expect(reading).to_have_text("77.25")
     for value in (81.5, 82.5, 83.5):
         send(gateway, value)
         stored = time.monotonic()
-        expect(shown).to_have_text(f"{value:.2f}")
+        expect(reading).to_have_text(f"{value:.2f}")
         assert time.monotonic() - stored < 1
     expect(desktop.page.locator("#live")).to_have_text(LIVE)
     expect(desktop.page.locator("#legend b")).to_contain_text("83.50")
 
 
-def test_dragging_zooms_and_go_live_resets(desktop: BrowserPage, hour: None):
+def test_dragging_zooms_and_go_live_resets(desktop: BrowserPage, hour_of_points: None):
     sign_in(desktop, DEVICE)
-    over = desktop.page.locator("#chart .u-over")
-    expect(over).to_be_visible()
-    box = over.bounding_box()
+    chart = desktop.page.locator("#chart .u-over")
+    expect(chart).to_be_visible()
+    box = chart.bounding_box()
     assert box
     middle = box["y"] + box["height"] / 2
     desktop.page.mouse.move(box["x"] + box["width"] * 0.25, middle)
@@ -98,27 +98,27 @@ def test_dragging_zooms_and_go_live_resets(desktop: BrowserPage, hour: None):
     desktop.page.mouse.move(box["x"] + box["width"] * 0.5, middle, steps=4)
     desktop.page.mouse.up()
     expect(desktop.page).to_have_url(re.compile("from="))
-    follow = desktop.page.get_by_role("button", name="Go live")
-    expect(follow).to_be_visible()
-    start, end = window(desktop)
+    go_live = desktop.page.get_by_role("button", name="Go live")
+    expect(go_live).to_be_visible()
+    start, end = read_window(desktop)
     # The window stays fixed, and a reload restores it from the address.
     desktop.page.reload()
-    expect(follow).to_be_visible()
-    assert window(desktop) == (start, end)
-    follow.click()
-    expect(follow).to_be_hidden()
+    expect(go_live).to_be_visible()
+    assert read_window(desktop) == (start, end)
+    go_live.click()
+    expect(go_live).to_be_hidden()
     expect(desktop.page.locator("#following")).to_have_text("Live")
     assert "from=" not in desktop.page.url
 
 
-def test_keys_move_zoom_and_open_the_table(desktop: BrowserPage, hour: None):
+def test_keys_move_zoom_and_open_the_table(desktop: BrowserPage, hour_of_points: None):
     sign_in(desktop, DEVICE)
     expect(desktop.page.locator("#chart canvas")).to_be_visible()
     desktop.page.keyboard.press("[")
     expect(desktop.page).to_have_url(re.compile("from="))
-    before = window(desktop)
+    window_before = read_window(desktop)
     desktop.page.keyboard.press("+")
-    expect(desktop.page).not_to_have_url(re.compile(re.escape(before[0])))
+    expect(desktop.page).not_to_have_url(re.compile(re.escape(window_before[0])))
     desktop.page.keyboard.press("t")
     rows = desktop.page.locator("#points tbody tr")
     expect(rows.first).to_contain_text("°C")
@@ -134,22 +134,22 @@ def test_keys_move_zoom_and_open_the_table(desktop: BrowserPage, hour: None):
     expect(desktop.page.locator("#search")).to_be_focused()
 
 
-def test_time_range_is_kept_in_the_address(desktop: BrowserPage, hour: None):
+def test_time_range_is_kept_in_the_address(desktop: BrowserPage, hour_of_points: None):
     sign_in(desktop, DEVICE)
-    with desktop.page.expect_response(re.compile("/metrics/temperature/range")) as asked:
+    with desktop.page.expect_response(re.compile("/metrics/temperature/range")) as response:
         desktop.page.get_by_text("6 h", exact=True).click()
-    assert asked.value.ok
+    assert response.value.ok
     expect(desktop.page).to_have_url(re.compile(r"range=6h"))
     desktop.page.reload()
     expect(desktop.page.get_by_label("6 h")).to_be_checked()
     expect(desktop.page.locator("#chart canvas")).to_be_visible()
     desktop.wait_until("document.querySelector('.chart-say').hidden")
-    desktop.wait_until(f"({COLOURS})().length > 1")  # drawing may take a moment
+    desktop.wait_until(f"({COLOURS})().length > 1")  # drawing is asynchronous
 
 
 def test_only_an_unusual_pause_is_drawn_as_a_gap(desktop: BrowserPage):
     desktop.open("/login/")
-    holes = desktop.page.evaluate(
+    gaps = desktop.page.evaluate(
         """async () => {
             const { Series } = await import("/static/dashboard/series.js");
             const series = new Series({ name: "temperature", kind: "number", unit: "" }, 1);
@@ -162,10 +162,10 @@ def test_only_an_unusual_pause_is_drawn_as_a_gap(desktop: BrowserPage):
             return [values.filter((v) => v === null).length, ...moments.map((ms) => series.at(ms))];
         }"""
     )
-    assert holes == [1, None, 1, None]
+    assert gaps == [1, None, 1, None]
 
 
-def test_several_metrics_are_numbered_and_kept_in_the_address(desktop: BrowserPage, hour: None):
+def test_several_metrics_are_numbered_and_kept_in_the_address(desktop: BrowserPage, hour_of_points: None):
     sign_in(desktop, DEVICE)
     desktop.page.get_by_text("Metrics", exact=True).click()
     desktop.page.get_by_label("humidity").check()
@@ -174,7 +174,7 @@ def test_several_metrics_are_numbered_and_kept_in_the_address(desktop: BrowserPa
     expect(desktop.page.locator("#legend li")).to_have_text([re.compile("1 *temperature"), re.compile("2 *humidity")])
 
 
-def test_hovering_pauses_the_chart(desktop: BrowserPage, hour: None):
+def test_hovering_pauses_the_chart(desktop: BrowserPage, hour_of_points: None):
     sign_in(desktop, DEVICE)
     desktop.page.locator("#chart .u-over").hover()
     expect(desktop.page.locator("#following")).to_have_text("Paused while hovering")
@@ -182,33 +182,35 @@ def test_hovering_pauses_the_chart(desktop: BrowserPage, hour: None):
     expect(desktop.page.locator("#following")).to_have_text("Live")
 
 
-def test_lost_connection_is_shown_and_missing_points_are_loaded(desktop: BrowserPage, gateway: ApiClient, hour: None):
+def test_lost_connection_is_shown_and_missing_points_are_loaded(
+    desktop: BrowserPage, gateway: ApiClient, hour_of_points: None
+):
     sockets = []
-    open_way = [True]
+    is_reachable = [True]
 
-    def route(ws):
-        if not open_way[0]:
-            ws.close(code=1012)
+    def route_socket(socket):
+        if not is_reachable[0]:
+            socket.close(code=1012)
             return
-        sockets.append(ws)
-        ws.connect_to_server()
+        sockets.append(socket)
+        socket.connect_to_server()
 
-    desktop.page.route_web_socket("**/ws/live", route)
+    desktop.page.route_web_socket("**/ws/live", route_socket)
     sign_in(desktop, DEVICE)
     expect(desktop.page.locator("#live")).to_contain_text("Live")
     expect(desktop.page.locator("#live")).not_to_contain_text("paused")
-    open_way[0] = False
+    is_reachable[0] = False
     sockets[-1].close(code=1012)
-    strap = desktop.page.locator("#strap")
-    expect(strap).to_contain_text("Live paused. Data is complete up to", timeout=10_000)
+    banner = desktop.page.locator("#strap")
+    expect(banner).to_contain_text("Live paused. Data is complete up to", timeout=10_000)
     expect(desktop.page.locator("body")).to_have_class(re.compile("stale"))
     send(gateway, 55.5)
-    open_way[0] = True
-    expect(strap).to_be_hidden(timeout=15_000)
+    is_reachable[0] = True
+    expect(banner).to_be_hidden(timeout=15_000)
     expect(desktop.page.locator('tr[data-metric="temperature"] .reading')).to_have_text("55.50")
 
 
-def test_pages_fit_the_width_of_a_phone(phone: BrowserPage, hour: None):
+def test_pages_fit_the_width_of_a_phone(phone: BrowserPage, hour_of_points: None):
     sign_in(phone)
     for path in ("/", DEVICE, DEVICE + "?metric=temperature&metric=humidity", "/devices/"):
         phone.open(path)
@@ -218,7 +220,7 @@ def test_pages_fit_the_width_of_a_phone(phone: BrowserPage, hour: None):
         expect(phone.page.locator(".tabbar")).to_be_visible()
 
 
-def test_theme_is_kept_and_logout_shows_the_login_page(desktop: BrowserPage, hour: None):
+def test_theme_is_kept_and_logout_shows_the_login_page(desktop: BrowserPage, hour_of_points: None):
     sign_in(desktop)
     desktop.page.locator("details.me summary").click()
     desktop.page.get_by_label("Dark").check()

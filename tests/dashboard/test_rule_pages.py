@@ -36,17 +36,17 @@ def rule(site: None) -> Rule:
     return lifecycle.create(fields | {"notification_channels": ["duty"]}, "user:ana")
 
 
-def form_of(rule: Rule, **changed: Any) -> dict[str, Any]:
+def form_of(rule: Rule, **changes: Any) -> dict[str, Any]:
     """Return the submitted form of a rule."""
-    return FORM | {"version": str(rule.version)} | changed
+    return FORM | {"version": str(rule.version)} | changes
 
 
 class TestForm:
     def test_submitted_form_creates_a_rule(self, client: Client):
-        answer = client.post("/rules/new/", FORM)
-        made = live_rule()
-        assert answer["Location"] == f"/rules/{made.rule_id}/"
-        document = lifecycle.document_of(made)
+        response = client.post("/rules/new/", FORM)
+        rule = live_rule()
+        assert response["Location"] == f"/rules/{rule.rule_id}/"
+        document = lifecycle.document_of(rule)
         assert document == {
             "name": "Too warm", "description": "Look at {device}.", "runbook_url": "https://example.com",
             "enabled": True, "metric_name": "temperature", "kind": "threshold", "condition": ">",
@@ -55,12 +55,12 @@ class TestForm:
             "device_groups": ["site a"], "notification_channels": ["duty"], "cooldown_minutes": 10,
             "auto_resolve": True, "auto_resolve_timeout": 7200,
         }  # fmt: skip
-        page = client.get(answer["Location"]).content.decode()
-        for words in ('value="2.5"', "room-7\nroom 8", "duty (not configured)", "Version 1"):
-            assert words in page
+        page = client.get(response["Location"]).content.decode()
+        for text in ('value="2.5"', "room-7\nroom 8", "duty (not configured)", "Version 1"):
+            assert text in page
 
     @pytest.mark.parametrize(
-        ("kind", "more", "parameters"),
+        ("kind", "inputs", "parameters"),
         [
             ("trend", {"measure": "rate"}, {"measure": "rate"}),
             ("forecast", {"horizon": "2", "horizon_unit": "3600"}, {"horizon": 7200}),
@@ -69,18 +69,18 @@ class TestForm:
         ],
     )
     def test_each_kind_saves_its_own_parameters(
-        self, client: Client, kind: str, more: dict[str, Any], parameters: dict[str, Any]
+        self, client: Client, kind: str, inputs: dict[str, Any], parameters: dict[str, Any]
     ):
-        sent = FORM | {"kind": kind} | more
+        form = FORM | {"kind": kind} | inputs
         if kind != "trend":
-            sent |= {"clear_threshold": ""}
-        client.post("/rules/new/", sent)
-        made = live_rule()
-        assert (made.kind, made.parameters, made.aggregation) == (kind, parameters, "")
-        assert (made.threshold_value is None) is (kind in ("anomaly", "absence"))
+            form |= {"clear_threshold": ""}
+        client.post("/rules/new/", form)
+        rule = live_rule()
+        assert (rule.kind, rule.parameters, rule.aggregation) == (kind, parameters, "")
+        assert (rule.threshold_value is None) is (kind in ("anomaly", "absence"))
 
     @pytest.mark.parametrize(
-        ("changed", "error"),
+        ("changes", "error"),
         [
             ({"name": ""}, "may not be blank"),
             ({"threshold_value": ""}, "is required for a rule of kind threshold"),
@@ -96,23 +96,23 @@ class TestForm:
             ({"kind": "forecast", "clear_threshold": "", "horizon": ""}, "seconds are accepted"),
         ],
     )
-    def test_invalid_form_shows_errors_and_keeps_its_texts(self, client: Client, changed: dict[str, Any], error: str):
-        answer = client.post("/rules/new/", FORM | changed)
-        page = answer.content.decode()
-        assert answer.status_code == 422 and error in page and "room-7\r\nroom 8" in page
+    def test_invalid_form_shows_errors_and_keeps_its_texts(self, client: Client, changes: dict[str, Any], error: str):
+        response = client.post("/rules/new/", FORM | changes)
+        page = response.content.decode()
+        assert response.status_code == 422 and error in page and "room-7\r\nroom 8" in page
         assert not Rule.objects.exists()
-        checked = client.post("/rules/check/", FORM | changed).json()
+        checked = client.post("/rules/check/", FORM | changes).json()
         assert checked["document"] is None and error in str(checked["errors"])
 
     def test_unedited_form_submits_the_same_rule(self, client: Client):
         client.post("/rules/new/", FORM)
-        made = live_rule()
-        page = client.get(f"/rules/{made.rule_id}/").content.decode()
+        rule = live_rule()
+        page = client.get(f"/rules/{rule.rule_id}/").content.decode()
         submitted = QueryDict(mutable=True)
         for name, values in SubmittedForm(page).fields.items():
             submitted.setlist(name, values)
-        form = RuleEditForm(submitted, made)
-        assert form.is_valid() and form.rule_fields == lifecycle.document_of(made)
+        form = RuleEditForm(submitted, rule)
+        assert form.is_valid() and form.rule_fields == lifecycle.document_of(rule)
 
 
 class TestVersions:
@@ -122,24 +122,24 @@ class TestVersions:
         ).content.decode()
         assert "Version 2 saved." in page and "Nights are warm" in page
         assert re.search(r"<b>threshold</b> <s>2</s> 2.50", page)
-        again = client.post(f"/rules/{rule.rule_id}/", form_of(live_rule()), follow=True).content.decode()
-        assert "No changes to save" in again and live_rule().version == 2
+        unchanged = client.post(f"/rules/{rule.rule_id}/", form_of(live_rule()), follow=True).content.decode()
+        assert "No changes to save" in unchanged and live_rule().version == 2
 
     def test_form_of_an_older_version_is_rejected_and_kept(self, client: Client, rule: Rule):
         lifecycle.change(rule, {"threshold_value": 9}, "user:ana")
-        answer = client.post(f"/rules/{rule.rule_id}/", form_of(rule, threshold_value="7"))
-        page = answer.content.decode()
-        assert answer.status_code == 422 and "Not saved: ana changed this rule" in page and 'value="7"' in page
+        response = client.post(f"/rules/{rule.rule_id}/", form_of(rule, threshold_value="7"))
+        page = response.content.decode()
+        assert response.status_code == 422 and "Not saved: ana changed this rule" in page and 'value="7"' in page
         assert live_rule().threshold_value == 9
         client.post(f"/rules/{rule.rule_id}/", form_of(live_rule(), threshold_value="7"))
         assert live_rule().threshold_value == 7
 
     def test_earlier_version_is_restored(self, client: Client, rule: Rule):
         lifecycle.change(rule, {"threshold_value": 9}, "user:ana")
-        sent = client.post(f"/rules/{rule.rule_id}/restore/", {"version": "1"}, follow=True)
-        assert "Version 1 restored as version 3." in sent.content.decode() and live_rule().threshold_value == 2
-        for wrong in ("77", "x", "9" * 30, ""):
-            page = client.post(f"/rules/{rule.rule_id}/restore/", {"version": wrong}, follow=True).content.decode()
+        restored = client.post(f"/rules/{rule.rule_id}/restore/", {"version": "1"}, follow=True)
+        assert "Version 1 restored as version 3." in restored.content.decode() and live_rule().threshold_value == 2
+        for version in ("77", "x", "9" * 30, ""):
+            page = client.post(f"/rules/{rule.rule_id}/restore/", {"version": version}, follow=True).content.decode()
             assert "Not restored" in page
 
     def test_shadow_is_created_compared_and_promoted(self, client: Client, rule: Rule):
@@ -168,21 +168,21 @@ class TestList:
         fields = {"notification_channels": ["duty", "known"], "suspended": "division by zero", "device_ids": pumps}
         Rule.objects.filter(pk=rule.pk).update(**fields)
         page = client.get("/rules/").content.decode()
-        absent = ("No data yet: temperature", "Unknown device: pump 0, pump 1, pump 2 and 2 more")
-        for words in (
+        warnings = ("No data yet: temperature", "Unknown device: pump 0, pump 1, pump 2 and 2 more")
+        for text in (
             "temperature is above 2",
             "Channel not configured: duty",
             "Suspended",
             "division by zero",
-            *absent,
+            *warnings,
         ):
-            assert words in page
+            assert text in page
         assert "No rule with" in client.get("/rules/?q=none").content.decode()
 
     @pytest.mark.slow
     def test_list_has_pages_and_takes_few_queries(self, client: Client, rule: Rule):
-        for n in range(120):
-            lifecycle.create({"name": f"rule {n:03}", "metric_name": "m", "threshold_value": n}, "user:ana")
+        for number in range(120):
+            lifecycle.create({"name": f"rule {number:03}", "metric_name": "m", "threshold_value": number}, "user:ana")
         client.get("/rules/")
         with CaptureQueriesContext(connection) as queries:
             page = client.get("/rules/").content.decode()
@@ -190,16 +190,16 @@ class TestList:
         assert "rule 119" in client.get("/rules/?from=100").content.decode()
 
 
-class TestWhoMayWhat:
+class TestPermissions:
     def test_viewers_read_operators_switch_and_admins_change_rules(self, rule: Rule):
         DeviceGroup.objects.create(name="site a")
         viewer, operator = client_of("v"), client_of("o", operates=True)
-        for one in (viewer, operator):
-            page = one.get(f"/rules/{rule.rule_id}/").content.decode()
+        for client in (viewer, operator):
+            page = client.get(f"/rules/{rule.rule_id}/").content.decode()
             assert "disabled" in page and "Save as" not in page and "Delete" not in page
             for path in ("new", "check", f"{rule.rule_id}", f"{rule.rule_id}/restore", f"{rule.rule_id}/delete"):
-                assert one.post(f"/rules/{path}/", FORM).status_code == 403, path
-            assert one.get("/rules/new/").status_code == 403
+                assert client.post(f"/rules/{path}/", FORM).status_code == 403, path
+            assert client.get("/rules/new/").status_code == 403
         assert viewer.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no"}).status_code == 403
         page = operator.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no", "back": "list"}, follow=True)
         assert "Too warm disabled." in page.content.decode() and not live_rule().enabled

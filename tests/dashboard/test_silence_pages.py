@@ -34,8 +34,8 @@ def visible_alert(rule: Rule) -> Alert:
 
 
 def create_silence(**fields: Any) -> Silence:
-    given = {"device_ids": ["room-7"], "reason": "Because", "ends_at": timezone.now() + timedelta(hours=2)}
-    return silences.create_silence(given | fields, MEI)
+    defaults = {"device_ids": ["room-7"], "reason": "Because", "ends_at": timezone.now() + timedelta(hours=2)}
+    return silences.create_silence(defaults | fields, MEI)
 
 
 def test_empty_list_explains_silences(client: Client):
@@ -48,33 +48,33 @@ def test_silences_are_listed_by_state(client: Client):
     create_silence(reason="tomorrow", starts_at=now + timedelta(days=1), ends_at=now + timedelta(days=2))
     silences.end_silence(create_silence(reason="long ago", kind="maintenance"), MEI)
     page = client.get("/silences/").content.decode()
-    order = [
-        page.index(words) for words in (">Active<", "at this time", ">Scheduled<", "tomorrow", ">Expired<", "long ago")
+    positions = [
+        page.index(text) for text in (">Active<", "at this time", ">Scheduled<", "tomorrow", ">Expired<", "long ago")
     ]
-    assert order == sorted(order) and ">maintenance<" in page
+    assert positions == sorted(positions) and ">maintenance<" in page
 
 
 def test_silence_is_created_for_a_duration(client: Client):
     page = client.post("/silences/", FORM, follow=True).content.decode()
-    made = Silence.objects.get()
+    silence = Silence.objects.get()
     assert "Silenced until" in page and "Defrosting" in page
-    assert (made.device_ids, made.reason, made.created_by) == (["room-7"], "Defrosting", "user:mei")
-    assert made.ends_at - made.starts_at == timedelta(hours=1)
+    assert (silence.device_ids, silence.reason, silence.created_by) == (["room-7"], "Defrosting", "user:mei")
+    assert silence.ends_at - silence.starts_at == timedelta(hours=1)
 
 
 def test_times_are_in_the_readers_time_zone(client: Client):
     now = timezone.now()
-    begin, end = (now + timedelta(days=day) for day in (2, 3))
-    sent = FORM | {"lasting": "0", "starts_at": f"{begin:%Y-%m-%d}T10:00", "ends_at": f"{end:%Y-%m-%d}T12:00"}
+    start, end = (now + timedelta(days=day) for day in (2, 3))
+    form = FORM | {"lasting": "0", "starts_at": f"{start:%Y-%m-%d}T10:00", "ends_at": f"{end:%Y-%m-%d}T12:00"}
     weekly = {"days": ["0", "4"], "from": "22:00", "to": "06:00"}
-    client.post("/silences/", sent | weekly)
-    made = Silence.objects.get()
-    assert f"{made.starts_at:%H:%M}" in ("09:00", "08:00")  # Oslo is UTC+1, in summer UTC+2
-    assert made.weekly == {"days": [0, 4], "from": "22:00", "to": "06:00", "timezone": "Europe/Oslo"}
+    client.post("/silences/", form | weekly)
+    silence = Silence.objects.get()
+    assert f"{silence.starts_at:%H:%M}" in ("09:00", "08:00")  # Oslo is UTC+1, in summer UTC+2
+    assert silence.weekly == {"days": [0, 4], "from": "22:00", "to": "06:00", "timezone": "Europe/Oslo"}
 
 
 @pytest.mark.parametrize(
-    ("changed", "error"),
+    ("invalid_fields", "error"),
     [
         ({"reason": ""}, "Enter a reason."),
         ({"device_ids": ""}, "Choose at least one device, group, metric, rule or level."),
@@ -86,11 +86,11 @@ def test_times_are_in_the_readers_time_zone(client: Client):
         ({"kind": "none"}, "must be silence or maintenance"),
     ],
 )
-def test_invalid_form_shows_errors_and_keeps_its_texts(client: Client, changed: dict[str, Any], error: str):
-    answer = client.post("/silences/", FORM | changed)
-    page = answer.content.decode()
-    assert answer.status_code == 422 and error in page and not Silence.objects.exists()
-    assert changed.get("reason") == "" or 'value="Defrosting"' in page
+def test_invalid_form_shows_errors_and_keeps_its_texts(client: Client, invalid_fields: dict[str, Any], error: str):
+    response = client.post("/silences/", FORM | invalid_fields)
+    page = response.content.decode()
+    assert response.status_code == 422 and error in page and not Silence.objects.exists()
+    assert invalid_fields.get("reason") == "" or 'value="Defrosting"' in page
 
 
 def test_preview_counts_alerts_and_creates_no_silence(client: Client, rule: Rule, visible_alert: Alert):
@@ -101,8 +101,8 @@ def test_preview_counts_alerts_and_creates_no_silence(client: Client, rule: Rule
 
 
 def test_silence_is_ended(client: Client):
-    one = create_silence()
-    assert "Silence ended." in client.post(f"/silences/{one.silence_id}/end/", follow=True).content.decode()
+    silence = create_silence()
+    assert "Silence ended." in client.post(f"/silences/{silence.silence_id}/end/", follow=True).content.decode()
     assert not silences.list_active(timezone.now())
 
 
@@ -111,36 +111,40 @@ class TestFromAnAlert:
         page = client.post(
             f"/alerts/{visible_alert.alert_id}/silence/", {"lasting": "hour"}, follow=True
         ).content.decode()
-        made = Silence.objects.get()
+        silence = Silence.objects.get()
         assert "Silenced for 1 h. You will still be notified when it resolves." in page and (
-            made.device_ids,
-            made.rule_ids,
+            silence.device_ids,
+            silence.rule_ids,
         ) == (["room-7"], [rule.rule_id])
 
     def test_alert_is_silenced_until_resolved(self, client: Client, visible_alert: Alert):
         client.post(f"/alerts/{visible_alert.alert_id}/silence/", {"lasting": "resolved"})
-        made = Silence.objects.get()
-        assert (made.alert_id, made.device_ids) == (visible_alert.alert_id, [])
+        silence = Silence.objects.get()
+        assert (silence.alert_id, silence.device_ids) == (visible_alert.alert_id, [])
         page = client.get("/silences/").content.decode()
         assert "until the alert is resolved" in page and "Alert Room 7 is too warm" in page
 
 
-class TestWhoMayWhat:
+class TestPermissions:
     def test_viewers_read_and_operators_silence_visible_devices(self, visible_alert: Alert):
         viewer, operator = client_of("v"), client_of("o", operates=True)
         Device.objects.create(device_id="elsewhere")
-        theirs, ours = create_silence(device_ids=["elsewhere"], reason="theirs"), create_silence(reason="ours")
-        for one in (viewer, operator):
-            page = one.get("/silences/").content.decode()
+        hidden, visible = create_silence(device_ids=["elsewhere"], reason="theirs"), create_silence(reason="ours")
+        for client in (viewer, operator):
+            page = client.get("/silences/").content.decode()
             assert "ours" in page and "theirs" not in page
         assert "New silence" not in viewer.get("/silences/").content.decode()
-        for path in ("/silences/", f"/silences/{ours.silence_id}/end/", f"/alerts/{visible_alert.alert_id}/silence/"):
+        for path in (
+            "/silences/",
+            f"/silences/{visible.silence_id}/end/",
+            f"/alerts/{visible_alert.alert_id}/silence/",
+        ):
             assert viewer.post(path, FORM).status_code == 403
-        assert operator.post(f"/silences/{theirs.silence_id}/end/").status_code == 404
+        assert operator.post(f"/silences/{hidden.silence_id}/end/").status_code == 404
         error = operator.post("/silences/", FORM | {"device_ids": "elsewhere"}).content.decode()
         assert "must name devices or device groups that you may see" in error
         assert operator.post("/silences/", FORM).status_code == 302
-        assert operator.post(f"/silences/{ours.silence_id}/end/").status_code == 302
+        assert operator.post(f"/silences/{visible.silence_id}/end/").status_code == 302
 
     def test_anonymous_visitor_is_redirected_to_login(self, site: None):
         assert Client().get("/silences/")["Location"].startswith("/login/")

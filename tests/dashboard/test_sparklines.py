@@ -47,7 +47,7 @@ def resolve(alert: Alert) -> Alert:
     return alert
 
 
-class TestOneCourse:
+class TestSparkline:
     def test_open_alert_has_the_last_hour_and_its_threshold(self, client: Client, rule: Rule, gateway: ApiClient):
         send_values(gateway, "room-7", {70: 9, 50: 1, 5: 3, 0: 4.5})
         sparkline = sparkline_of(client, open_alert(rule, "room-7", "Room 7 is too warm", minutes_ago=300))
@@ -88,15 +88,15 @@ class TestOneCourse:
     def test_alerts_of_any_metric_or_deleted_device_have_no_sparkline(
         self, client: Client, rule: Rule, gateway: ApiClient
     ):
-        silent = open_alert(rule, "pump-2", "Pump 2 is silent", metric_name="*")
-        gone = open_alert(rule, "room-7", "Room 7 is too warm")
+        any_metric_alert = open_alert(rule, "pump-2", "Pump 2 is silent", metric_name="*")
+        deleted_device_alert = open_alert(rule, "room-7", "Room 7 is too warm")
         Device.objects.filter(device_id="room-7").delete()
         send_values(gateway, "room-7", {5: 1, 1: 2})  # another device of the same name
-        assert get_sparklines(client, silent, gone) == {"alerts": {}, "incomplete": []}
+        assert get_sparklines(client, any_metric_alert, deleted_device_alert) == {"alerts": {}, "incomplete": []}
         assert '<span class="course"></span>' in client.get("/alerts/").content.decode()
 
     @pytest.mark.parametrize(
-        ("fields", "limit"),
+        ("fields", "threshold"),
         [
             ({"kind": "trend", "parameters": {"measure": "slope"}}, None),
             ({"aggregation": "count"}, None),
@@ -106,13 +106,13 @@ class TestOneCourse:
         ],
     )
     def test_threshold_of_slopes_and_counts_is_not_drawn(
-        self, client: Client, fields: dict[str, Any], limit: float | None
+        self, client: Client, fields: dict[str, Any], threshold: float | None
     ):
-        given = {"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0} | fields
-        alert = open_alert(lifecycle.create(given, "user:mei"), "room-7", "Room 7 warms up")
-        assert sparkline_of(client, alert)["threshold"] == limit
+        rule_fields = {"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0} | fields
+        alert = open_alert(lifecycle.create(rule_fields, "user:mei"), "room-7", "Room 7 warms up")
+        assert sparkline_of(client, alert)["threshold"] == threshold
         page = client.get(f"/alerts/{alert.alert_id}/").content.decode()
-        assert ('"text": "Threshold 2' in page) is (limit is not None)
+        assert ('"text": "Threshold 2' in page) is (threshold is not None)
 
     def test_damaged_blocks_are_reported_as_incomplete(self, client: Client, rule: Rule, gateway: ApiClient):
         send_values(gateway, "room-7", {5: 1})
@@ -121,7 +121,7 @@ class TestOneCourse:
         assert sparkline["incomplete"] == ["unmerged block 1 is damaged and was left out"]
 
 
-class TestWhoSeesWhat:
+class TestPermissions:
     def test_viewer_gets_sparklines_of_visible_devices(self, rule: Rule, gateway: ApiClient):
         visible_alert, hidden_alert = (
             open_alert(rule, name, f"{name} is too warm") for name in ("room-7", "elsewhere")
@@ -152,14 +152,16 @@ class TestCost:
         assert admin.post("bulk", points).status == 200
         client = Client()
         client.force_login(get_user_model().objects.create_superuser("boss"))
-        sparkline = get_sparklines(client, *alerts)["alerts"]
-        assert len(sparkline) == MAX_SPARKLINES and all(len(one["values"]) == 1 for one in sparkline.values())
-        costs = []
-        for some in (alerts[:2], alerts):
-            with counted(monkeypatch) as sent:
-                get_sparklines(client, *some)
-            costs.append(len(sent))
-        assert costs[0] <= 16 and costs[1] <= 48, costs
+        sparklines = get_sparklines(client, *alerts)["alerts"]
+        assert len(sparklines) == MAX_SPARKLINES and all(
+            len(sparkline["values"]) == 1 for sparkline in sparklines.values()
+        )
+        statement_counts = []
+        for shown_alerts in (alerts[:2], alerts):
+            with counted(monkeypatch) as statements:
+                get_sparklines(client, *shown_alerts)
+            statement_counts.append(len(statements))
+        assert statement_counts[0] <= 16 and statement_counts[1] <= 48, statement_counts
 
     def test_inbox_itself_reads_no_points(self, client: Client, rule: Rule, monkeypatch: pytest.MonkeyPatch):
         open_alert(rule, "room-7", "Room 7 is too warm")
@@ -173,32 +175,32 @@ DRAWN_SPARKLINE = """(row) => {
 }"""
 
 
-class TestInTheBrowser:
+class TestBrowser:
     @pytest.fixture
     def rows(self, rule: Rule, gateway: ApiClient) -> list[Alert]:
         send_values(gateway, "room-7", {30: 1, 20: 1, 10: 3, 0.1: 4})
         send_values(gateway, "room-8", {5: "shut", 3: "shut"}, "state")
-        open_one = open_alert(rule, "room-7", "Room 7 is too warm", level="critical")
-        return [open_one, open_alert(rule, "room-8", "Room 8 is open", metric_name="state", threshold="open")]
+        warm_room_alert = open_alert(rule, "room-7", "Room 7 is too warm", level="critical")
+        return [warm_room_alert, open_alert(rule, "room-8", "Room 8 is open", metric_name="state", threshold="open")]
 
     @pytest.mark.slow
     def test_rows_get_sparklines_without_moving(self, rows: list[Alert], desktop: BrowserPage):
-        desktop.page.route("**/alerts/sparklines/**", lambda route: held.append(route))
-        held: list[Any] = []
+        desktop.page.route("**/alerts/sparklines/**", lambda route: held_routes.append(route))
+        held_routes: list[Any] = []
         sign_in(desktop, "/alerts/")
         first, second = (desktop.page.locator(f"[data-alert={alert.alert_id}]") for alert in rows)
         expect(first.locator(".spark path")).not_to_have_attribute("d", re.compile("."))
         desktop.page.wait_for_function("() => document.readyState === 'complete'")
-        before = [one.bounding_box() for one in (first, second, first.locator(".age"))]
-        while not held:
+        boxes_before = [element.bounding_box() for element in (first, second, first.locator(".age"))]
+        while not held_routes:
             desktop.page.wait_for_timeout(20)
-        assert len(held) == 1  # for all rows
-        held[0].continue_()
+        assert len(held_routes) == 1  # one request for all rows
+        held_routes[0].continue_()
         expect(first.locator(".spark path")).to_have_attribute("d", re.compile(r"^M\d+.*L"))
         path, end, height = first.evaluate(DRAWN_SPARKLINE)
         assert path.count("L") == 3 and end == "1000" and 8 < float(height) < 92
         assert second.evaluate(DRAWN_SPARKLINE) == [None, None, None]
-        assert [one.bounding_box() for one in (first, second, first.locator(".age"))] == before
+        assert [element.bounding_box() for element in (first, second, first.locator(".age"))] == boxes_before
         assert first.locator(".spark").get_attribute("aria-hidden") == "true"
 
     @pytest.mark.slow
@@ -214,9 +216,11 @@ class TestInTheBrowser:
 
     @pytest.mark.slow
     def test_phone_requests_no_sparklines(self, rows: list[Alert], phone: BrowserPage):
-        asked: list[str] = []
-        phone.page.on("request", lambda request: asked.append(request.url))
+        requested_urls: list[str] = []
+        phone.page.on("request", lambda request: requested_urls.append(request.url))
         sign_in(phone, "/alerts/")
         expect(phone.page.locator(".arow .course").first).to_be_hidden()
         phone.page.wait_for_load_state("networkidle")
-        assert any("/inbox.js" in url for url in asked) and not any("/alerts/sparklines/" in url for url in asked)
+        assert any("/inbox.js" in url for url in requested_urls) and not any(
+            "/alerts/sparklines/" in url for url in requested_urls
+        )
