@@ -71,8 +71,8 @@ def test_duplicate_name_is_rejected(admin: ApiClient):
     created = admin.post(CHANNELS, WEBHOOK).json
     duplicate = admin.post(CHANNELS, WEBHOOK)
     assert duplicate.status == 422 and duplicate.json["errors"][0]["field"] == "name"
-    other = admin.post(CHANNELS, WEBHOOK | {"name": "other"}).json
-    assert admin.call("PATCH", f"{CHANNELS}/{other['channel_id']}", {"name": "hook"}).status == 422
+    other_channel = admin.post(CHANNELS, WEBHOOK | {"name": "other"}).json
+    assert admin.call("PATCH", f"{CHANNELS}/{other_channel['channel_id']}", {"name": "hook"}).status == 422
     assert admin.call("PATCH", f"{CHANNELS}/{created['channel_id']}", {"name": "hook"}).status == 200
 
 

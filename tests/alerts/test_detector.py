@@ -38,24 +38,24 @@ def assert_same(result: Detection, expected: Detection) -> None:
         np.testing.assert_array_equal(getattr(result, column), getattr(expected, column), err_msg=column)
 
 
-def shift(values: Floats, at: int) -> None:
-    values[at:] += 60
+def shift(values: Floats, start: int) -> None:
+    values[start:] += 60
 
 
-def spike(values: Floats, at: int) -> None:
-    values[at] += 150
+def spike(values: Floats, row: int) -> None:
+    values[row] += 150
 
 
-def flat_line(values: Floats, at: int) -> None:
-    values[at : at + 72] = values[at]
+def flat_line(values: Floats, start: int) -> None:
+    values[start : start + 72] = values[start]
 
 
-def variance(values: Floats, at: int) -> None:
-    values[at : at + 72] += np.random.default_rng(7).normal(0, 12, 72)
+def variance(values: Floats, start: int) -> None:
+    values[start : start + 72] += np.random.default_rng(7).normal(0, 12, 72)
 
 
-def missing_peak(values: Floats, at: int) -> None:
-    values[at - 48 : at + 72] = 50 + np.random.default_rng(7).normal(0, 1, 120)
+def missing_peak(values: Floats, peak: int) -> None:
+    values[peak - 48 : peak + 72] = 50 + np.random.default_rng(7).normal(0, 1, 120)
 
 
 @pytest.mark.slow
@@ -115,13 +115,13 @@ def test_stationary_noise_rarely_notifies() -> None:
 def test_restored_state_gives_the_same_results() -> None:
     times, values = generate_daily_series(5)
     for cut in (0, 1, EARLY - 1, EARLY, 1000):
-        before, after = Detector(), Detector(3)
-        slot = before.add()
-        first = before.run(slot, times[:cut], values[:cut])
-        state = before.dump(slot)
+        detector, restored = Detector(), Detector(3)
+        slot = detector.add()
+        first = detector.run(slot, times[:cut], values[:cut])
+        state = detector.dump(slot)
         assert len(state) <= 20_000
-        after.add()
-        second = after.run(after.add(state), times[cut:], values[cut:])
+        restored.add()
+        second = restored.run(restored.add(state), times[cut:], values[cut:])
         whole = detect(times, values)
         columns = [np.concatenate([getattr(first, name), getattr(second, name)]) for name in COLUMNS]
         assert_same(Detection(*columns), whole)

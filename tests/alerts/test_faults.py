@@ -162,15 +162,15 @@ def second_worker(site: Site, first_process: psutil.Process) -> Iterator[None]:
 
 def test_second_worker_takes_over_from_a_frozen_one(running: Site, receiver: WebhookReceiver) -> None:
     recorder = record_notifications(running, receiver, "overtaken")
-    first = child(running, "worker")
-    with second_worker(running, first):
+    first_worker = child(running, "worker")
+    with second_worker(running, first_worker):
         recorder.send_breach()
         recorder.wait_until_notified()
-        first.suspend()
+        first_worker.suspend()
         with recorder.sending_breaches():
             time.sleep(EVALUATOR_TIMEOUT + 5)
         recorder.wait_until_notified()
-        first.resume()
+        first_worker.resume()
         with recorder.sending_breaches():
             time.sleep(1)
         recorder.assert_notified(EVALUATOR_TIMEOUT + FAULT_DELAY, "first of two workers frozen")
@@ -178,15 +178,15 @@ def test_second_worker_takes_over_from_a_frozen_one(running: Site, receiver: Web
 
 def test_second_worker_takes_over_from_a_killed_one(running: Site, receiver: WebhookReceiver) -> None:
     recorder = record_notifications(running, receiver, "followed")
-    first = child(running, "worker")
-    with second_worker(running, first):
+    first_worker = child(running, "worker")
+    with second_worker(running, first_worker):
         recorder.send_breach()
         recorder.wait_until_notified()
-        first.kill()
+        first_worker.kill()
         with recorder.sending_breaches():
             time.sleep(3)
         recorder.assert_notified(FAULT_DELAY, "first of two workers killed")
-        assert first.pid not in psutil.pids() or first.status() == psutil.STATUS_ZOMBIE
+        assert first_worker.pid not in psutil.pids() or first_worker.status() == psutil.STATUS_ZOMBIE
 
 
 def test_receiver_that_was_down_is_notified_when_it_is_back(running: Site) -> None:

@@ -46,7 +46,7 @@ def test_detections_are_scored_by_the_published_rules(
     assert result.score(LOW_FN) == pytest.approx(low_fn)
 
 
-def test_early_detection_scores_more_and_a_slightly_late_one_costs_little() -> None:
+def test_early_detection_scores_more_and_slightly_late_detection_costs_little() -> None:
     assert weigh_position(-1) == pytest.approx(0.98661, abs=1e-5)
     assert weigh_position(0) == 0
     assert weigh_position(3.1) == -1
@@ -87,11 +87,11 @@ def test_command_writes_a_score_for_each_row(tmp_path: Path) -> None:
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert "| all | 2 of 2 |" in process.stdout
     name = "artificialWithAnomaly/art_daily_jumpsup.csv"
-    with (source / name).open(newline="") as before, (tmp_path / "out" / name).open(newline="") as after:
-        rows, written = list(csv.reader(before)), list(csv.reader(after))
-    assert written[0] == ["timestamp", "value", "anomaly_score"]
-    assert [row[:2] for row in written] == rows
-    scores = np.array([float(row[2]) for row in written[1:]])
+    with (source / name).open(newline="") as source_file, (tmp_path / "out" / name).open(newline="") as scored_file:
+        rows, scored_rows = list(csv.reader(source_file)), list(csv.reader(scored_file))
+    assert scored_rows[0] == ["timestamp", "value", "anomaly_score"]
+    assert [row[:2] for row in scored_rows] == rows
+    scores = np.array([float(row[2]) for row in scored_rows[1:]])
     assert ((scores >= 0) & (scores <= 1)).all()
     assert (scores >= MARK_SCORE).any()
 
@@ -106,5 +106,5 @@ def test_command_without_windows_writes_scores_only(
     monkeypatch.setattr(sys, "argv", ["nab.py", str(tmp_path / "in"), str(tmp_path / "out")])
     nab.main()
     assert capsys.readouterr().out == ""
-    written = (tmp_path / "out" / "group" / "one.csv").read_text().splitlines()
-    assert written[1:] == ["2024-01-01 00:00:00,1,0.000000", "2024-01-01 00:05:00,2,0.000000"]
+    lines = (tmp_path / "out" / "group" / "one.csv").read_text().splitlines()
+    assert lines[1:] == ["2024-01-01 00:00:00,1,0.000000", "2024-01-01 00:05:00,2,0.000000"]

@@ -162,21 +162,21 @@ def live_and_shadow(site: None) -> tuple[Rule, Rule]:
 
 def test_shadow_comparison_lists_alerts_of_both_rules(live_and_shadow: tuple[Rule, Rule]) -> None:
     live, shadow = live_and_shadow
-    both = store_alert(live, "a", 100, 20)
+    alert_of_both = store_alert(live, "a", 100, 20)
     store_alert(shadow, "a", 90, 50, shadow=True)
     only_live = store_alert(live, "b", 100, 5)
-    later = store_alert(shadow, "b", 94, 5, shadow=True)
-    still_open = store_alert(live, "c", 10)
+    later_alert = store_alert(shadow, "b", 94, 5, shadow=True)
+    open_alert = store_alert(live, "c", 10)
     store_alert(shadow, "c", 5, shadow=True)
-    elsewhere = store_alert(shadow, "d", 100, shadow=True)
+    other_device_alert = store_alert(shadow, "d", 100, shadow=True)
     store_alert(live, "a", 60 * 24 * 2, 5)  # before the shadow rule was created
     comparison = compare(live, shadow, NOW - timedelta(days=30), ALL_DEVICES)
     assert comparison.since == shadow.created_at
     assert comparison.counts() == {"only_live": 1, "only_shadow": 2, "both": 2}
     assert list(comparison.only_live) == [only_live]
-    assert list(comparison.only_shadow) == [later, elsewhere]
-    assert list(comparison.both) == [still_open, both]
-    assert still_open.status == Status.ACTIVE
+    assert list(comparison.only_shadow) == [later_alert, other_device_alert]
+    assert list(comparison.both) == [open_alert, alert_of_both]
+    assert open_alert.status == Status.ACTIVE
 
 
 def test_shadow_comparison_covers_visible_devices_only(live_and_shadow: tuple[Rule, Rule]) -> None:

@@ -319,12 +319,12 @@ def test_late_success_is_recorded_and_late_failure_is_not(receiver: WebhookRecei
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     grouping.create_deliveries(now)
-    (first,) = retry_queue.claim_deliveries(now, [], 8)
-    (second,) = retry_queue.claim_deliveries(now + timedelta(seconds=31), [], 8)
-    retry_queue.record_attempts([(first, retry_queue.SendFailed("late", retry=False))], now)
+    (first_claim,) = retry_queue.claim_deliveries(now, [], 8)
+    (second_claim,) = retry_queue.claim_deliveries(now + timedelta(seconds=31), [], 8)
+    retry_queue.record_attempts([(first_claim, retry_queue.SendFailed("late", retry=False))], now)
     assert Delivery.objects.get().status == DeliveryStatus.SENDING
-    retry_queue.record_attempts([(first, retry_queue.SendReceipt(200))], now)
-    retry_queue.record_attempts([(second, retry_queue.SendReceipt(200))], now)
+    retry_queue.record_attempts([(first_claim, retry_queue.SendReceipt(200))], now)
+    retry_queue.record_attempts([(second_claim, retry_queue.SendReceipt(200))], now)
     assert Delivery.objects.get().status == DeliveryStatus.SENT
     assert AlertEvent.objects.filter(kind=EventKind.NOTIFIED).count() == 1
 

@@ -145,7 +145,7 @@ def test_devices_over_a_minute_apart_do_not_co_occur() -> None:
     assert not detect_kind("together", make_columns(rows))
 
 
-# --- chance, order, size ----------------------------------------------------------------------------
+# --- random alerts, order, size ----------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -153,9 +153,8 @@ def test_devices_over_a_minute_apart_do_not_co_occur() -> None:
 def test_random_alerts_have_no_pattern_but_flapping(shape: tuple[int, int, int]) -> None:
     for seed in range(10):
         alerts = make_random_columns(seed, *shape)
-        flaps = {
-            pattern.subject["device"] for pattern in detect_flapping(alerts)
-        }  # four alerts within an hour may happen by chance and are flapping
+        # Four random alerts of a series within an hour count as flapping, too.
+        flaps = {pattern.subject["device"] for pattern in detect_flapping(alerts)}
         assert {pattern.kind for pattern in detect_all(alerts)} <= ({"flapping"} if flaps else set()), seed
 
 
@@ -167,23 +166,27 @@ def test_no_alerts_have_no_patterns() -> None:
 
 def test_rare_random_alerts_beside_frequent_ones_are_no_sequence() -> None:
     for seed in range(10):
-        even = make_random_columns(seed, 20_000, 1, 10)
-        shares = 1 / np.arange(1, 13) ** 2
-        numbers = np.random.default_rng(seed + 100).choice(np.arange(1, 13), len(even), p=shares / shares.sum())
-        assert not list(detect_sequences(AlertColumns(even.times, numbers, even.devices), even.devices, "device")), seed
+        alerts = make_random_columns(seed, 20_000, 1, 10)
+        weights = 1 / np.arange(1, 13) ** 2
+        rules = np.random.default_rng(seed + 100).choice(np.arange(1, 13), len(alerts), p=weights / weights.sum())
+        assert not list(
+            detect_sequences(AlertColumns(alerts.times, rules, alerts.devices), alerts.devices, "device")
+        ), seed
 
 
 def test_few_coinciding_alerts_have_no_pattern() -> None:
-    one_in_three = [(MONDAY + day * DAY + (3 if day < 5 else day) * HOUR, 1, 1) for day in range(16)]
-    # In the 24 hours of a rule, one such case in a hundred is chance.
-    assert not detect_kind("hour", make_columns(one_in_three))
+    third_in_one_hour = [(MONDAY + day * DAY + (3 if day < 5 else day) * HOUR, 1, 1) for day in range(16)]
+    # At most one random case in a hundred for the 24 hours of a rule.
+    assert not detect_kind("hour", make_columns(third_in_one_hour))
     for seed in range(40):
-        busy = make_random_columns(seed, 120, 1, 10)
-        assert not list(detect_co_occurrence(AlertColumns(MONDAY + busy.times % HOUR, busy.rules, busy.devices))), seed
+        alerts = make_random_columns(seed, 120, 1, 10)
+        assert not list(
+            detect_co_occurrence(AlertColumns(MONDAY + alerts.times % HOUR, alerts.rules, alerts.devices))
+        ), seed
 
 
 rows_of_few = st.lists(
-    st.tuples(st.integers(0, 40).map(lambda at: MONDAY + at * 7 * MINUTE), st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(0, 40).map(lambda step: MONDAY + step * 7 * MINUTE), st.integers(1, 3), st.integers(1, 3)),
     max_size=60,
 )
 
@@ -192,22 +195,20 @@ rows_of_few = st.lists(
 @given(rows=rows_of_few, shuffle=st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
 def test_patterns_do_not_depend_on_alert_order(rows: list[AlertRow], shuffle: Any) -> None:
-    now_after_planted_alerts = [
-        (MONDAY + day * DAY + at, rule, 9) for day in range(8) for at, rule in ((0, 1), (MINUTE, 2))
-    ]
-    rows = rows + now_after_planted_alerts
-    before = detect_all(make_columns(rows))
-    assert before
+    planted = [(MONDAY + day * DAY + offset, rule, 9) for day in range(8) for offset, rule in ((0, 1), (MINUTE, 2))]
+    rows = rows + planted
+    expected = detect_all(make_columns(rows))
+    assert expected
     shuffle.shuffle(rows)
-    assert detect_all(make_columns(rows)) == before
+    assert detect_all(make_columns(rows)) == expected
 
 
 @given(rows=rows_of_few)
 @settings(max_examples=150, deadline=None)
 def test_flapping_equals_reference_count(rows: list[AlertRow]) -> None:
     by_series: dict[tuple[int, int], list[int]] = {}
-    for at, rule, device in sorted(rows):
-        by_series.setdefault((rule, device), []).append(at)
+    for triggered_at, rule, device in sorted(rows):
+        by_series.setdefault((rule, device), []).append(triggered_at)
     expected = {}
     for series, times in by_series.items():
         flaps = {

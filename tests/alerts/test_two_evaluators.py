@@ -138,16 +138,16 @@ def test_lock_is_taken_from_a_frozen_evaluator_and_not_from_a_slow_one(
     site: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loops, "HEARTBEAT_INTERVAL", 0.05)
-    with connect() as slow, connect() as other:
-        assert lock_evaluation(slow) and not lock_evaluation(other)
-        with loops.heartbeat(slow):
-            slow.execute("SELECT pg_sleep(0.5)")
-            assert not terminate_idle_evaluator(other, 0.3)
+    with connect() as lock_connection, connect() as other_connection:
+        assert lock_evaluation(lock_connection) and not lock_evaluation(other_connection)
+        with loops.heartbeat(lock_connection):
+            lock_connection.execute("SELECT pg_sleep(0.5)")
+            assert not terminate_idle_evaluator(other_connection, 0.3)
             time.sleep(0.5)  # busy: its heartbeat goes on
-            assert not terminate_idle_evaluator(other, 0.3)
+            assert not terminate_idle_evaluator(other_connection, 0.3)
         time.sleep(0.5)  # frozen: no heartbeat
-        assert terminate_idle_evaluator(other, 0.3)
-        wait_until(lambda: lock_evaluation(other), 5, "the lock is free")
+        assert terminate_idle_evaluator(other_connection, 0.3)
+        wait_until(lambda: lock_evaluation(other_connection), 5, "the lock is free")
 
 
 def lock_holder() -> int:

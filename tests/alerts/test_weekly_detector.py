@@ -114,12 +114,12 @@ def test_series_with_equal_days_is_not_weekly() -> None:
 def test_weekly_profile_survives_a_restart() -> None:
     times, values = generate_weeks({SUNDAY: 0}, 0)
     cut = SUNDAY * 96 + 2
-    before, after = Detector(), Detector()
-    slot = before.add()
-    before.run(slot, times[:cut], values[:cut])
-    state = before.dump(slot)
+    detector, restored = Detector(), Detector()
+    slot = detector.add()
+    detector.run(slot, times[:cut], values[:cut])
+    state = detector.dump(slot)
     assert len(state) <= 20_000
-    detection = after.run(after.add(state), times[cut:], values[cut:])
+    detection = restored.run(restored.add(state), times[cut:], values[cut:])
     for column, expected in zip(
         detection_columns(detection), detection_columns(detect_changed_weeks("a Sunday like a Monday")[0]), strict=True
     ):

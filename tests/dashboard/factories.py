@@ -17,7 +17,7 @@ from rest.caller import OPERATORS
 def open_alert(rule: Rule, device_id: str, message: str, minutes_ago: float = 5, **overrides: Any) -> Alert:
     """Open an alert as the evaluator does."""
     device = Device.objects.get_or_create(device_id=device_id)[0]
-    at = timezone.now() - timedelta(minutes=minutes_ago)
+    triggered_at = timezone.now() - timedelta(minutes=minutes_ago)
     fields = {"level": rule.level, "metric_name": rule.metric_name, "value": 4.25, "threshold": 2.0} | overrides
     alert = Alert(
         rule=rule,
@@ -25,9 +25,9 @@ def open_alert(rule: Rule, device_id: str, message: str, minutes_ago: float = 5,
         device=device,
         device_name=device_id,
         message=message,
-        triggered_at=at,
-        raised_at=at,
-        last_breach_at=at,
+        triggered_at=triggered_at,
+        raised_at=triggered_at,
+        last_breach_at=triggered_at,
         **fields,
     )
     return alert_actions.open_alerts([alert])[0]
