@@ -21,7 +21,7 @@ def stored_points(admin: ApiClient) -> None:
     create_device("boiler", "site a")
 
 
-@pytest.mark.usefixtures("measured")
+@pytest.mark.usefixtures("stored_points")
 def test_unsaved_rule_is_evaluated_on_stored_points(admin: ApiClient, viewer: ApiClient):
     response = admin.post(BACKTEST, {"rule": RULE_FIELDS})
     assert response.status == 200
@@ -39,7 +39,7 @@ def test_unsaved_rule_is_evaluated_on_stored_points(admin: ApiClient, viewer: Ap
     assert not Rule.objects.exists()
 
 
-@pytest.mark.usefixtures("measured")
+@pytest.mark.usefixtures("stored_points")
 def test_saved_rule_is_evaluated_with_and_without_changes(reader: ApiClient):
     rule = create_rule(device_ids=["boiler"])
     for changes, firings in (({}, 2), ({"threshold_value": 90}, 1), ({"device_ids": ["boiler", "pump"]}, 4)):
