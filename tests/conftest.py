@@ -42,12 +42,12 @@ REDIS_URL = settings.REDIS_URL  # unaffected by settings that a test overrides
 def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
     """Create the test database for every test; pytest-django creates it only for tests with its marks."""
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False)
+        databases = setup_databases(verbosity=0, interactive=False)
         yield
         close_pools()
         with connection.cursor() as cursor:  # of running threads; a database in use cannot be dropped
             cursor.execute(TERMINATE_OTHER_CONNECTIONS)
-        teardown_databases(made, verbosity=0)
+        teardown_databases(databases, verbosity=0)
 
 
 @pytest.fixture
@@ -135,12 +135,12 @@ class ApiClient:
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> ApiResponse:
         """Send a request; `body` is sent unchanged if it is bytes, else as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        sent = (
+        request_headers = (
             {"Content-Type": "application/json"} | self.headers | {k.replace("_", "-"): v for k, v in headers.items()}
         )
         http_connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            http_connection.request(method, path if path.startswith("/") else f"{API}/{path}", data, sent)
+            http_connection.request(method, path if path.startswith("/") else f"{API}/{path}", data, request_headers)
             with http_connection.getresponse() as response:  # which keeps the socket where its body is broken off
                 return ApiResponse(response.status, response.headers, response.read())
         finally:

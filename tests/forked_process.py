@@ -26,10 +26,10 @@ class ForkedProcess:
     """A function that runs in a forked process."""
 
     def __init__(self, database: Database, function: Callable[..., Any], *arguments: Any) -> None:
-        self._answer, far_end = _context.Pipe(duplex=False)
-        self.process = _context.Process(target=_run, args=(far_end, database, function, arguments), daemon=True)
+        self._receiver, sender = _context.Pipe(duplex=False)
+        self.process = _context.Process(target=_run, args=(sender, database, function, arguments), daemon=True)
         self.process.start()
-        far_end.close()
+        sender.close()
 
     def result(self) -> Any:
         """Return the result of the function; fail with its traceback if it raised."""
@@ -43,10 +43,10 @@ class ForkedProcess:
         return failure
 
     def _end(self) -> tuple[str, Any]:
-        assert self._answer.poll(TIMEOUT), "the process takes too long"
-        end: tuple[str, Any] = self._answer.recv()
+        assert self._receiver.poll(TIMEOUT), "the process takes too long"
+        result: tuple[str, Any] = self._receiver.recv()
         self.process.join(TIMEOUT)
-        return end
+        return result
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -59,14 +59,14 @@ def run_forked(database: Database, function: Callable[..., Any], *arguments: Any
 
 
 def _run(
-    answer: multiprocessing.connection.Connection,
+    result_pipe: multiprocessing.connection.Connection,
     database: Database,
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
     connections["default"].settings_dict.update(database)
     try:
-        answer.send(("", function(*arguments)))
+        result_pipe.send(("", function(*arguments)))
     except BaseException:
-        answer.send((traceback.format_exc(), None))
+        result_pipe.send((traceback.format_exc(), None))
     os._exit(0)  # without the clean-up of what the parent process had

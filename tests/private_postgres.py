@@ -22,12 +22,17 @@ class PrivatePostgres:
 
     @property
     def database(self) -> Database:
-        given = self._data_folder.database
-        return {"NAME": given["dbname"], "USER": given["user"], "HOST": given["host"], "PORT": given["port"]}
+        parameters = self._data_folder.database
+        return {
+            "NAME": parameters["dbname"],
+            "USER": parameters["user"],
+            "HOST": parameters["host"],
+            "PORT": parameters["port"],
+        }
 
     def connect(self) -> psycopg.Connection[Any]:
-        given: Any = self._data_folder.database
-        return psycopg.connect(**given, autocommit=True)
+        parameters: Any = self._data_folder.database
+        return psycopg.connect(**parameters, autocommit=True)
 
     def start(self) -> None:
         self._server.start()
@@ -36,15 +41,15 @@ class PrivatePostgres:
     def kill(self) -> None:
         """`kill -9` of the server and of all that it has started."""
         assert self._server.process is not None
-        everything = psutil.Process(self._server.process.pid).children(recursive=True)
+        processes = psutil.Process(self._server.process.pid).children(recursive=True)
         self._server.process.kill()
-        for process in everything:
+        for process in processes:
             process.kill()
         self._server.process.wait(10)
-        wait_until(lambda: not any(map(_lives, everything)), 10, "every process of the server ends")
+        wait_until(lambda: not any(map(_is_running, processes)), 10, "every process of the server ends")
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # init may take its time
     except psutil.NoSuchProcess:

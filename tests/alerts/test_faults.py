@@ -28,7 +28,7 @@ from tests.alerts.site_notifications import (
     rule_fields,
 )
 from tests.telemetry_site.site_process import Site, free_port, wait_until
-from tests.telemetry_site.test_up import leftover
+from tests.telemetry_site.test_up import running_processes
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ STOP_LIMIT = 5.0  # seconds
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("site") / "data", more=SETTINGS)
+    site = Site(tmp_path_factory.mktemp("site") / "data", variables=SETTINGS)
     site.start()
     wait_until(lambda: site.child("worker"), 30, "worker runs")
     yield site
@@ -205,7 +205,7 @@ def test_receiver_that_was_down_is_notified_when_it_is_back(running: Site) -> No
 
 
 def test_stop_ends_all_processes_within_seconds(tmp_path: Path, receiver: WebhookReceiver) -> None:
-    site = Site(tmp_path / "data", more=SETTINGS)
+    site = Site(tmp_path / "data", variables=SETTINGS)
     site.start()
     try:
         recorder = record_notifications(site, receiver, "stopped")
@@ -218,5 +218,5 @@ def test_stop_ends_all_processes_within_seconds(tmp_path: Path, receiver: Webhoo
     stop_time = time.monotonic() - started
     print(f"all processes had stopped after {stop_time:.2f} s")
     assert exit_code == 0
-    assert leftover(processes) == []
+    assert running_processes(processes) == []
     assert stop_time < STOP_LIMIT

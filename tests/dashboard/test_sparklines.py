@@ -18,7 +18,7 @@ from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import BrowserPage, in_thread, sign_in
 from tests.dashboard.factories import client_of, open_alert, queryset_of
 from tests.metrics.test_damage import damage_all
-from tests.telemetry_site.test_statements import counted
+from tests.telemetry_site.test_statements import record_statements
 
 MINUTE = 60
 
@@ -158,7 +158,7 @@ class TestCost:
         )
         statement_counts = []
         for shown_alerts in (alerts[:2], alerts):
-            with counted(monkeypatch) as statements:
+            with record_statements(monkeypatch) as statements:
                 get_sparklines(client, *shown_alerts)
             statement_counts.append(len(statements))
         assert statement_counts[0] <= 16 and statement_counts[1] <= 48, statement_counts

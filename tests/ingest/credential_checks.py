@@ -19,19 +19,19 @@ def with_token(caller: ApiClient, credential: str) -> ApiClient:
     return ApiClient(caller.port, {"Authorization": f"Bearer {credential}"})
 
 
-def without_request_id(answer: ApiResponse) -> tuple[int, dict[str, object]]:
+def without_request_id(response: ApiResponse) -> tuple[int, dict[str, object]]:
     """Return the status and body of a response without the request ID, which is always new."""
-    return answer.status, {name: value for name, value in answer.json.items() if name != "request_id"}
+    return response.status, {name: value for name, value in response.json.items() if name != "request_id"}
 
 
-def assert_unauthorized(caller: ApiClient, why: Any = "") -> None:
+def assert_unauthorized(caller: ApiClient, case: Any = "") -> None:
     """Assert 401 with a challenge and the same detail at all endpoints."""
     for name, endpoint in ENDPOINTS.items():
-        answer = endpoint(caller)
-        assert answer.status == 401, (name, why, answer.raw)
-        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="telemetry"', (name, why)
-        assert answer.json["detail"] == "the API key or the token is not valid", (name, why)
-        assert answer.headers["Content-Type"] == "application/problem+json", (name, why)
+        response = endpoint(caller)
+        assert response.status == 401, (name, case, response.raw)
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="telemetry"', (name, case)
+        assert response.json["detail"] == "the API key or the token is not valid", (name, case)
+        assert response.headers["Content-Type"] == "application/problem+json", (name, case)
 
 
 def assert_authorized(caller: ApiClient) -> None:

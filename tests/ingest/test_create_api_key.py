@@ -15,7 +15,7 @@ from rest.caller import Scope
 pytestmark = pytest.mark.usefixtures("site")  # empty
 
 
-def create(*args: str) -> str:
+def run_command(*args: str) -> str:
     out = io.StringIO()
     call_command("create_api_key", *args, stdout=out)
     return out.getvalue()
@@ -23,26 +23,26 @@ def create(*args: str) -> str:
 
 @pytest.mark.parametrize("scope", Scope.values)
 def test_command_prints_only_the_key_which_has_its_scope(scope: str) -> None:
-    said = create("gateway 1", "--scope", scope)
-    assert said == said.strip() + "\n"
-    sender = resolve_credential(said.strip())
-    assert sender is not None
-    assert (sender.scope, sender.device_id) == (scope, None)
+    output = run_command("gateway 1", "--scope", scope)
+    assert output == output.strip() + "\n"
+    caller = resolve_credential(output.strip())
+    assert caller is not None
+    assert (caller.scope, caller.device_id) == (scope, None)
     assert ApiKey.objects.get().name == "gateway 1"
 
 
 def test_device_key_is_restricted_to_its_device_which_is_created() -> None:
     Device.objects.create(device_id="known")
     for device in ("known", "new"):
-        sender = resolve_credential(create(f"key of {device}", "--scope", "ingest", "--device", device).strip())
-        assert sender is not None
-        assert sender.device_id == device
-        assert [sender.may_write(other) for other in ("known", "new")] == [device == "known", device == "new"]
+        caller = resolve_credential(run_command(f"key of {device}", "--scope", "ingest", "--device", device).strip())
+        assert caller is not None
+        assert caller.device_id == device
+        assert [caller.may_write(device_id) for device_id in ("known", "new")] == [device == "known", device == "new"]
     assert Device.objects.count() == 2
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["k", "--scope", "root"], "invalid choice: 'root' (choose from 'ingest', 'read', 'operate', 'admin')"),
         (["k"], "the following arguments are required: --scope"),
@@ -54,21 +54,21 @@ def test_device_key_is_restricted_to_its_device_which_is_created() -> None:
         (["k", "--scope", "read", "--expires-days", "soon"], "invalid int value: 'soon'"),
     ],
 )
-def test_invalid_argument_creates_no_key(args: list[str], said: str) -> None:
-    with pytest.raises(CommandError) as caught:
-        create(*args)
-    assert said in str(caught.value)
+def test_invalid_argument_creates_no_key(args: list[str], message: str) -> None:
+    with pytest.raises(CommandError) as raised:
+        run_command(*args)
+    assert message in str(raised.value)
     assert not ApiKey.objects.exists()
 
 
 def test_key_can_have_a_group_and_an_expiry() -> None:
     group = DeviceGroup.objects.create(name="site a")
-    found = resolve_credential(
-        create("gateway", "--scope", "ingest", "--group", "site a", "--expires-days", "2").strip()
+    caller = resolve_credential(
+        run_command("gateway", "--scope", "ingest", "--group", "site a", "--expires-days", "2").strip()
     )
-    assert found is not None
-    assert found.groups == ("site a",)
-    made = ApiKey.objects.get()
-    assert made.group == group
-    assert made.expires_at is not None
-    assert abs(made.expires_at - timezone.now() - timedelta(days=2)) < timedelta(minutes=1)
+    assert caller is not None
+    assert caller.groups == ("site a",)
+    key = ApiKey.objects.get()
+    assert key.group == group
+    assert key.expires_at is not None
+    assert abs(key.expires_at - timezone.now() - timedelta(days=2)) < timedelta(minutes=1)

@@ -35,38 +35,38 @@ def sender(request: pytest.FixtureRequest, site: None) -> ApiClient:
     return request.getfixturevalue("admin" if request.param == "fast lane" else "administrator")
 
 
-def event(**more: Any) -> dict[str, Any]:
+def event(**fields: Any) -> dict[str, Any]:
     """The document's example: `"timestamp": time.time()`."""
-    return {"timestamp": time.time()} | EVENT | more
+    return {"timestamp": time.time()} | EVENT | fields
 
 
 # --- POST /telemetry --------------------------------------------------------------------------------
 
 
 def test_event_is_stored_as_a_point_with_its_status_as_a_tag(sender: ApiClient):
-    sent = event(line="A")
-    answer = sender.post("/telemetry", sent)
-    assert (answer.status, answer.json["ingested_count"]) == (200, 1)
-    found = sender.get("devices/sensor_001/metrics/temperature/latest").json
-    assert datetime.fromisoformat(found["timestamp"]).timestamp() == pytest.approx(sent["timestamp"], abs=1e-5)
-    assert (found["value"], found["tags"], found["metadata"]) == (75.0, {"status": "OK"}, {"line": "A"})
+    body = event(line="A")
+    response = sender.post("/telemetry", body)
+    assert (response.status, response.json["ingested_count"]) == (200, 1)
+    latest = sender.get("devices/sensor_001/metrics/temperature/latest").json
+    assert datetime.fromisoformat(latest["timestamp"]).timestamp() == pytest.approx(body["timestamp"], abs=1e-5)
+    assert (latest["value"], latest["tags"], latest["metadata"]) == (75.0, {"status": "OK"}, {"line": "A"})
 
 
 def test_list_of_events_of_several_sources_is_stored(sender: ApiClient):
     sent = [event(source=f"sensor_{n % 3}", timestamp=time.time() - n, value=n) for n in range(9)]
     assert sender.post("/telemetry", sent).json["ingested_count"] == 9
     for n in range(3):
-        found = sender.get(f"devices/sensor_{n}/metrics/temperature/range?time_range=1h").json
-        assert [one["value"] for one in found["data_points"]] == [n + 6, n + 3, n]
+        response = sender.get(f"devices/sensor_{n}/metrics/temperature/range?time_range=1h").json
+        assert [point["value"] for point in response["data_points"]] == [n + 6, n + 3, n]
 
 
 def test_invalid_events_of_a_list_are_reported_and_the_others_stored(sender: ApiClient):
     MetricDefinition.objects.create(name="temperature", data_type="numeric", max_value=100)
     series_registry.refresh_registry()
-    sent = [event(), 5, event(timestamp="now"), event(value=None), event(source=""), event(value=101.0)]
-    answer = sender.post("/telemetry", sent).json
-    assert (answer["ingested_count"], answer["failed_count"]) == (1, 5)
-    assert [(one["index"], one["field"]) for one in answer["errors"]] == [
+    body = [event(), 5, event(timestamp="now"), event(value=None), event(source=""), event(value=101.0)]
+    response = sender.post("/telemetry", body).json
+    assert (response["ingested_count"], response["failed_count"]) == (1, 5)
+    assert [(error["index"], error["field"]) for error in response["errors"]] == [
         (1, "event"),
         (2, "timestamp"),
         (3, "value"),
@@ -95,10 +95,10 @@ BAD_EVENTS = {
 
 @pytest.mark.parametrize("name", BAD_EVENTS)
 def test_invalid_event_is_rejected_with_the_field(sender: ApiClient, name: str):
-    body, status, words = BAD_EVENTS[name]
-    answer = sender.post("/telemetry", body)
-    assert (answer.status, words in answer.json["detail"]) == (status, True), answer.json
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    body, status, detail = BAD_EVENTS[name]
+    response = sender.post("/telemetry", body)
+    assert (response.status, detail in response.json["detail"]) == (status, True), response.json
+    assert response.headers["Content-Type"] == "application/problem+json"
 
 
 def test_events_need_write_permission(device: ApiClient, reader: ApiClient, anonymous: ApiClient, viewer: ApiClient):
@@ -116,8 +116,8 @@ events = st.dictionaries(st.sampled_from(["timestamp", "source", "type", "value"
 def test_any_list_of_events_is_validated_event_by_event(document: Any):
     try:
         batch = decode_events(json.dumps(document).encode())
-    except RequestRejected as refused:
-        assert refused.status in (400, 422)
+    except RequestRejected as error:
+        assert error.status in (400, 422)
     else:
         assert batch.total == (len(document) if isinstance(document, list) else 1)
 
@@ -143,13 +143,13 @@ STATES = {"total": 4, "reporting": 1, "late": 1, "silent": 1, "never_heard": 1}
 
 
 def test_public_status_has_counts_without_names(anonymous: ApiClient, fleet: None):
-    answer = anonymous.get("/telemetry/public")
-    assert answer.status == 200 and answer.headers["Cache-Control"] == "public, max-age=5"
-    assert set(answer.json) == {"status", "timestamp", "devices", "points_per_second", "uptime_seconds"}
-    assert (answer.json["status"], answer.json["devices"]) == ("critical", STATES)
-    assert 6_000 / 300 <= answer.json["points_per_second"] <= 6_010 / 240
+    response = anonymous.get("/telemetry/public")
+    assert response.status == 200 and response.headers["Cache-Control"] == "public, max-age=5"
+    assert set(response.json) == {"status", "timestamp", "devices", "points_per_second", "uptime_seconds"}
+    assert (response.json["status"], response.json["devices"]) == ("critical", STATES)
+    assert 6_000 / 300 <= response.json["points_per_second"] <= 6_010 / 240
     for name in ("reporting-", "temperature", "device_id", 'never"', "key:"):
-        assert name not in answer.raw.decode()
+        assert name not in response.raw.decode()
 
 
 def test_public_status_can_be_switched_off(anonymous: ApiClient, settings: Any):
@@ -162,31 +162,31 @@ def test_status_shows_all_devices_to_an_unrestricted_caller(reader: ApiClient, a
     series_registry.refresh_registry()
     admin.post("devices/late/telemetry", point("temperature", 101))
     rejected_inbox().flush()
-    found = reader.get("/telemetry/status").json
-    assert found["devices"] == STATES and found["status"] == "critical"
-    assert (found["service"], found["metrics_defined"], found["series"]) == ("telemetry_service", 1, 3)
-    assert found["rejected"] == {"rows": 1, "points": 1}
-    assert found["commits"] == 3 and found["buffer_utilization"] == 0.0
+    status = reader.get("/telemetry/status").json
+    assert status["devices"] == STATES and status["status"] == "critical"
+    assert (status["service"], status["metrics_defined"], status["series"]) == ("telemetry_service", 1, 3)
+    assert status["rejected"] == {"rows": 1, "points": 1}
+    assert status["commits"] == 3 and status["buffer_utilization"] == 0.0
 
 
 def test_users_see_the_status_of_their_own_devices(
     viewer: ApiClient, stranger: ApiClient, admin: ApiClient, fleet: None
 ):
-    seen = viewer.get("/telemetry/status").json
-    assert seen["devices"] == {"total": 2, "reporting": 1, "late": 1, "silent": 0, "never_heard": 0}
-    assert (seen["status"], seen["series"]) == ("warning", 2)
-    nothing = stranger.get("/telemetry/status").json
-    assert set(nothing["devices"].values()) == {0} and nothing["series"] == 0
+    status = viewer.get("/telemetry/status").json
+    assert status["devices"] == {"total": 2, "reporting": 1, "late": 1, "silent": 0, "never_heard": 0}
+    assert (status["status"], status["series"]) == ("warning", 2)
+    empty_status = stranger.get("/telemetry/status").json
+    assert set(empty_status["devices"].values()) == {0} and empty_status["series"] == 0
 
 
 def test_dashboard_lists_the_worst_devices_first(reader: ApiClient, viewer: ApiClient, fleet: None):
-    found = reader.get("/dashboard").json
-    assert [one["device_id"] for one in found["recent"]] == ["silent", "late", "reporting", "never"]
-    assert [one["status"] for one in found["recent"]] == ["silent", "late", "reporting", "never_heard"]
-    (value,) = found["recent"][2]["values"]
+    dashboard = reader.get("/dashboard").json
+    assert [row["device_id"] for row in dashboard["recent"]] == ["silent", "late", "reporting", "never"]
+    assert [row["status"] for row in dashboard["recent"]] == ["silent", "late", "reporting", "never_heard"]
+    (value,) = dashboard["recent"][2]["values"]
     assert (value["metric_name"], value["value"], value["unit"]) == ("temperature", 20.0, "°C")
-    assert found["summary"] == "1 of 4 devices is offline"
-    assert [one["device_id"] for one in viewer.get("/dashboard").json["recent"]] == ["late", "reporting"]
+    assert dashboard["summary"] == "1 of 4 devices is offline"
+    assert [row["device_id"] for row in viewer.get("/dashboard").json["recent"]] == ["late", "reporting"]
 
 
 def test_device_states_stay_the_same_after_a_merge(reader: ApiClient, admin: ApiClient, fleet: None):
@@ -201,9 +201,9 @@ def test_device_states_stay_the_same_after_a_merge(reader: ApiClient, admin: Api
 def test_requests_do_not_wait_while_states_are_refreshed(reader: ApiClient, admin: ApiClient, fleet: None):
     reader.get("/telemetry/status")
     admin.post("devices/silent/telemetry", point("humidity", 1))
-    held = last_seen._cache
-    assert held is not None
-    last_seen._cache = (0.0, held[1])  # its time is over
+    cached = last_seen._cache
+    assert cached is not None
+    last_seen._cache = (0.0, cached[1])  # its time is over
     assert reader.get("/telemetry/status").json["devices"] == STATES
     deadline = time.monotonic() + 10
     while last_seen._cache[0] == 0.0 and time.monotonic() < deadline:
@@ -214,14 +214,14 @@ def test_requests_do_not_wait_while_states_are_refreshed(reader: ApiClient, admi
 @given(st.lists(st.tuples(st.one_of(st.none(), st.floats(-100, 2000)), st.integers(0, 100)), max_size=20))
 def test_state_counts_match_the_state_of_each_device(devices: list[tuple[float | None, int]]):
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    heard = [None if ago is None else now - timedelta(seconds=ago) for ago, _ in devices]
-    micros = [0 if at is None else round(at.timestamp() * 1e6) for at in heard]
-    intervals = [every for _, every in devices]
+    last_seen_times = [None if ago is None else now - timedelta(seconds=ago) for ago, _ in devices]
+    micros = [0 if at is None else round(at.timestamp() * 1e6) for at in last_seen_times]
+    intervals = [interval for _, interval in devices]
     columns = last_seen.LastSeenColumns(
         np.arange(len(devices)), np.array(micros, np.int64), np.array(intervals, np.int64)
     )
-    judged = [StateLimits.of(every).state(at, now) for at, every in zip(heard, intervals, strict=True)]
-    assert count_states(columns, now) == {state: judged.count(state) for state in (OFFLINE, LATE, ONLINE, NEVER_SEEN)}
+    states = [StateLimits.of(interval).state(at, now) for at, interval in zip(last_seen_times, intervals, strict=True)]
+    assert count_states(columns, now) == {state: states.count(state) for state in (OFFLINE, LATE, ONLINE, NEVER_SEEN)}
 
 
 @pytest.mark.parametrize("path", ["/telemetry/status", "/telemetry/history?metric_name=m", "/dashboard"])
@@ -236,37 +236,37 @@ def test_all_but_the_public_status_need_authentication(anonymous: ApiClient, gat
 def test_history_returns_a_metric_of_the_last_hours(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, fleet: None
 ):
-    asked = "/telemetry/history?metric_name=temperature&hours=2&interval=3600"
-    found = reader.get(asked).json
-    assert {one["device_id"] for one in found["series"]} == {"reporting", "late", "silent"}
-    assert {one["value"] for one in found["data_points"]} == {20.0} and found["aggregation"] == "avg"
-    mine = reader.get(f"{asked}&device_id=late&aggregation=count").json
-    assert [one["value"] for one in mine["data_points"] if one["value"]] == [1]
-    assert {one["device_id"] for one in viewer.get(asked).json["series"]} == {"reporting", "late"}
-    assert viewer.get(f"{asked}&device_id=silent").json["count"] == 0
-    assert stranger.get(asked).json["count"] == 0
+    path = "/telemetry/history?metric_name=temperature&hours=2&interval=3600"
+    history = reader.get(path).json
+    assert {row["device_id"] for row in history["series"]} == {"reporting", "late", "silent"}
+    assert {row["value"] for row in history["data_points"]} == {20.0} and history["aggregation"] == "avg"
+    counts = reader.get(f"{path}&device_id=late&aggregation=count").json
+    assert [row["value"] for row in counts["data_points"] if row["value"]] == [1]
+    assert {row["device_id"] for row in viewer.get(path).json["series"]} == {"reporting", "late"}
+    assert viewer.get(f"{path}&device_id=silent").json["count"] == 0
+    assert stranger.get(path).json["count"] == 0
 
 
 def test_history_covers_the_requested_hours(admin: ApiClient):
     for hours in (1, 30):
         admin.post("devices/d/telemetry", point("m", hours, hours * 3600 - 60))
     for hours, count in ((1, 1), (24, 1), (30, 2)):
-        asked = f"/telemetry/history?metric_name=m&device_id=d&interval=60&hours={hours}"
-        assert admin.get(asked).json["count"] == count
+        path = f"/telemetry/history?metric_name=m&device_id=d&interval=60&hours={hours}"
+        assert admin.get(path).json["count"] == count
 
 
 def test_history_without_a_metric_returns_point_counts_by_hour(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, fleet: None
 ):
-    found = reader.get("/telemetry/history").json
-    assert len(found["data_by_hour"]) == 24 and found["total"] == 3
+    history = reader.get("/telemetry/history").json
+    assert len(history["data_by_hour"]) == 24 and history["total"] == 3
     assert viewer.get("/telemetry/history").json["total"] == 2
     assert stranger.get("/telemetry/history").json["total"] == 0
     assert len(reader.get("/telemetry/history?hours=2").json["data_by_hour"]) == 2
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "field"),
+    ("query", "status", "field"),
     [
         ("device_id=d", 400, "metric_name"),
         ("hours=25", 400, "hours"),
@@ -278,9 +278,9 @@ def test_history_without_a_metric_returns_point_counts_by_hour(
         ("metric_name=%00", 400, "metric_name"),
     ],
 )
-def test_invalid_history_parameter_is_reported(reader: ApiClient, words: str, status: int, field: str):
-    answer = reader.get(f"/telemetry/history?{words}")
-    assert answer.status == status and field in answer.json["detail"], answer.json
+def test_invalid_history_parameter_is_reported(reader: ApiClient, query: str, status: int, field: str):
+    response = reader.get(f"/telemetry/history?{query}")
+    assert response.status == status and field in response.json["detail"], response.json
 
 
 # --- POST /telemetry/collect ------------------------------------------------------------------------
@@ -301,13 +301,13 @@ def journal_entries(batch_id: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_collect_now_stores_a_snapshot_under_its_id(admin: ApiClient, worker: None):
-    answer = admin.post("/telemetry/collect", {})
-    assert answer.status == 202 and answer.json["success"]
-    snapshot_id = answer.json["snapshot_id"]
+    response = admin.post("/telemetry/collect", {})
+    assert response.status == 202 and response.json["success"]
+    snapshot_id = response.json["snapshot_id"]
     deadline = time.monotonic() + 30
-    while not (found := journal_entries(snapshot_id)) and time.monotonic() < deadline:
+    while not (entries := journal_entries(snapshot_id)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    (entry,) = found
+    (entry,) = entries
     assert entry["sender"].startswith("collect (requested by key:") and entry["points"] >= 5
     assert "cpu_percent" in admin.get(f"devices/{entry['device_id']}/metrics").json
 
@@ -323,9 +323,9 @@ def test_collect_now_needs_operate_permission(
     operator: ApiClient, viewer: ApiClient, reader: ApiClient, gateway: ApiClient, settings: Any
 ):
     settings.HOST_COLLECTOR = False
-    assert [one.post("/telemetry/collect", {}).status for one in (viewer, reader, gateway)] == [403] * 3
-    answer = operator.post("/telemetry/collect", {})
-    assert answer.status == 409 and "TELEMETRY_HOST_COLLECTOR" in answer.json["detail"]
+    assert [caller.post("/telemetry/collect", {}).status for caller in (viewer, reader, gateway)] == [403] * 3
+    response = operator.post("/telemetry/collect", {})
+    assert response.status == 409 and "TELEMETRY_HOST_COLLECTOR" in response.json["detail"]
 
 
 @pytest.mark.slow
@@ -335,5 +335,5 @@ def test_collect_now_without_redis_returns_503(admin: ApiClient, settings: Any, 
         monkeypatch.setattr(app.conf, name, "redis://127.0.0.1:1/0")
     monkeypatch.setattr(app, "_pool", None)  # what holds connections to the real one
     monkeypatch.setattr(app.amqp, "_producer_pool", None)
-    answer = admin.post("/telemetry/collect", {})
-    assert answer.status == 503 and answer.headers["Retry-After"] == "2"
+    response = admin.post("/telemetry/collect", {})
+    assert response.status == 503 and response.headers["Retry-After"] == "2"

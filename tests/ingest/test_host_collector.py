@@ -54,11 +54,11 @@ class ManualClock:
         return self.now > self.last
 
 
-class Site:
+class ReceivingSite:
     """Takes batches as the real site does, and answers what the test wants: (status, headers, body)."""
 
     def __init__(self) -> None:
-        self.answers: deque[tuple[int, dict[str, str], bytes]] = deque()
+        self.responses: deque[tuple[int, dict[str, str], bytes]] = deque()
         self.requests: list[dict[str, Any]] = []
         self.arrived = threading.Condition()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -81,7 +81,9 @@ class Site:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, headers, answer = site.answers.popleft() if site.answers else (200, {}, b'{"accepted": 1}')
+                status, headers, response = (
+                    site.responses.popleft() if site.responses else (200, {}, b'{"accepted": 1}')
+                )
                 with site.arrived:
                     site.requests.append(
                         {
@@ -94,17 +96,17 @@ class Site:
                     )
                     site.arrived.notify_all()
                 self.send_response(status)
-                for name, value in ({"Content-Length": str(len(answer))} | headers).items():
+                for name, value in ({"Content-Length": str(len(response))} | headers).items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(answer)
+                self.wfile.write(response)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
         return Handler
 
-    def taken(self) -> list[dict[str, Any]]:
+    def accepted_points(self) -> list[dict[str, Any]]:
         return [point for request in self.requests if request["status"] == 200 for point in request["points"]]
 
     def close(self) -> None:
@@ -113,20 +115,20 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.close()
+def site() -> Iterator[ReceivingSite]:
+    server = ReceivingSite()
+    yield server
+    server.close()
 
 
-RECEIVERS: list[SiteClient] = []
+CLIENTS: list[SiteClient] = []
 
 
 @pytest.fixture(autouse=True)
-def connections_are_closed() -> Iterator[None]:
+def close_clients() -> Iterator[None]:
     yield
-    while RECEIVERS:
-        RECEIVERS.pop().close()
+    while CLIENTS:
+        CLIENTS.pop().close()
 
 
 @pytest.fixture
@@ -136,20 +138,22 @@ def key_file(tmp_path: Path) -> Path:
     return file
 
 
-def delivery_to(url: str, key_file: Path, backlog: SnapshotQueue, clock: ManualClock | None = None) -> SnapshotSender:
-    receiver = SiteClient(url, "host 1/a", key_file, timeout=5)
-    RECEIVERS.append(receiver)
-    return SnapshotSender(backlog, receiver, clock or ManualClock(), random.Random(1))
+def snapshot_sender(
+    url: str, key_file: Path, backlog: SnapshotQueue, clock: ManualClock | None = None
+) -> SnapshotSender:
+    client = SiteClient(url, "host 1/a", key_file, timeout=5)
+    CLIENTS.append(client)
+    return SnapshotSender(backlog, client, clock or ManualClock(), random.Random(1))
 
 
-def snapshots(backlog: SnapshotQueue, count: int, width: int = 2, start: float = START // 5 * 5) -> list[float]:
+def add_snapshots(backlog: SnapshotQueue, count: int, width: int = 2, start: float = START // 5 * 5) -> list[float]:
     times = [start + 5 * step for step in range(count)]
     for number, at in enumerate(times):
         backlog.add(at, [Measurement(f"m{column}", number, "%") for column in range(width)])
     return times
 
 
-def seconds(points: list[dict[str, Any]]) -> list[float]:
+def epoch_seconds(points: list[dict[str, Any]]) -> list[float]:
     return [datetime.fromisoformat(point["timestamp"]).timestamp() for point in points]
 
 
@@ -158,22 +162,22 @@ def seconds(points: list[dict[str, Any]]) -> list[float]:
 
 def test_ticks_are_multiples_of_the_interval_without_drift() -> None:
     clock = ManualClock()
-    found = []
+    tick_times = []
     for at in islice(ticks(clock, 5.0), 1000):
-        found.append(at)
+        tick_times.append(at)
         clock.now += 0.9  # what measuring takes
-    assert found[0] == 1_800_000_005
-    assert {later - earlier for earlier, later in pairwise(found)} == {5.0}
+    assert tick_times[0] == 1_800_000_005
+    assert {later - earlier for earlier, later in pairwise(tick_times)} == {5.0}
 
 
 def test_clock_set_back_delays_no_tick_and_suspend_skips_ticks() -> None:
     clock = ManualClock()
-    found = ticks(clock, 5.0)
-    next(found)
+    tick_times = ticks(clock, 5.0)
+    next(tick_times)
     clock.now -= 3600
-    assert next(found) == 1_800_000_010 - 3600
+    assert next(tick_times) == 1_800_000_010 - 3600
     clock.now += 7200
-    assert next(found) == 1_800_000_015 + 3600
+    assert next(tick_times) == 1_800_000_015 + 3600
     assert max(clock.waits) <= 5
 
 
@@ -182,8 +186,8 @@ def test_early_wakeup_yields_each_tick_once() -> None:
         def wait(self, seconds: float) -> bool:
             return super().wait(seconds * 0.99 if seconds > 0.01 else seconds)
 
-    found = list(islice(ticks(EarlyClock(), 5.0), 20))
-    assert {later - earlier for earlier, later in pairwise(found)} == {5.0}
+    tick_times = list(islice(ticks(EarlyClock(), 5.0), 20))
+    assert {later - earlier for earlier, later in pairwise(tick_times)} == {5.0}
 
 
 # --- what -------------------------------------------------------------------------------------------
@@ -194,18 +198,18 @@ def test_host_sensors_return_names_units_and_plausible_values() -> None:
     sensors = Sensors(host_sensors(clock))
     sensors.read()
     clock.wait(5)
-    found = {reading.metric: reading for reading in sensors.read()}
+    readings = {reading.metric: reading for reading in sensors.read()}
     assert {
         "cpu_percent", "memory_percent", "memory_used_mb", "memory_total_mb", "swap_percent", "disk_percent",
         "disk_used_gb", "disk_total_gb", "network_rx_bytes", "network_tx_bytes", "network_rx_rate_mbps",
         "network_tx_rate_mbps", "load_avg_1m", "load_avg_5m", "load_avg_15m", "process_count", "uptime_seconds",
-    } <= set(found)  # fmt: skip
-    assert len(found) <= 30
+    } <= set(readings)  # fmt: skip
+    assert len(readings) <= 30
     for name in ("cpu_percent", "memory_percent", "swap_percent", "disk_percent"):
-        assert 0 <= found[name].value <= 100
-        assert found[name].unit == "%"
-    assert found["memory_total_mb"].value == pytest.approx(psutil.virtual_memory().total / 2**20, abs=1)
-    assert found["process_count"].value >= 2
+        assert 0 <= readings[name].value <= 100
+        assert readings[name].unit == "%"
+    assert readings["memory_total_mb"].value == pytest.approx(psutil.virtual_memory().total / 2**20, abs=1)
+    assert readings["process_count"].value >= 2
 
 
 def test_rate_needs_two_readings_and_is_skipped_after_a_counter_reset() -> None:
@@ -224,8 +228,10 @@ def test_rate_needs_two_readings_and_is_skipped_after_a_counter_reset() -> None:
 
 
 def test_temperatures_of_the_same_name_are_numbered_and_limited() -> None:
-    chips = {"coretemp": [("Package id 0", 50.0, None, None), ("", 40.0, None, None), ("", 41.0, None, None)]}
-    assert [tuple(reading) for reading in named_temperatures(chips)] == [
+    readings_by_chip = {
+        "coretemp": [("Package id 0", 50.0, None, None), ("", 40.0, None, None), ("", 41.0, None, None)]
+    }
+    assert [tuple(reading) for reading in named_temperatures(readings_by_chip)] == [
         ("temperature_coretemp_package_id_0", 50.0, "°C"),
         ("temperature_coretemp", 40.0, "°C"),
         ("temperature_coretemp_2", 41.0, "°C"),
@@ -236,15 +242,15 @@ def test_temperatures_of_the_same_name_are_numbered_and_limited() -> None:
 def test_failing_sensor_loses_only_its_own_measurements(caplog: pytest.LogCaptureFixture) -> None:
     broken = [True]
 
-    def fan() -> list[Measurement]:
+    def fan_sensor() -> list[Measurement]:
         if broken:
             raise OSError("no such fan")
         return [Measurement("fan", 1.0, "rpm")]
 
-    def odd() -> list[Measurement]:
+    def invalid_sensor() -> list[Measurement]:
         return [Measurement("odd", math.nan, ""), Measurement("even", 2.0, "")]
 
-    sensors: dict[str, Sensor] = {"fan": fan, "odd": odd}
+    sensors: dict[str, Sensor] = {"fan": fan_sensor, "odd": invalid_sensor}
     reader = Sensors(sensors)
     with caplog.at_level(logging.INFO):
         assert [reading.metric for _ in range(3) for reading in reader.read()] == ["even"] * 3
@@ -259,7 +265,7 @@ def test_failing_sensor_loses_only_its_own_measurements(caplog: pytest.LogCaptur
 # --- delivery ---------------------------------------------------------------------------------------
 
 
-def test_snapshot_is_sent_as_one_batch_with_key_units_and_aligned_time(site: Site, key_file: Path) -> None:
+def test_snapshot_is_sent_as_one_batch_with_key_units_and_aligned_time(site: ReceivingSite, key_file: Path) -> None:
     clock = ManualClock(lasts=7)
     backlog = SnapshotQueue(10)
     measure(
@@ -267,7 +273,7 @@ def test_snapshot_is_sent_as_one_batch_with_key_units_and_aligned_time(site: Sit
         Sensors({"one": lambda: [Measurement("cpu_percent", 12.5, "%"), Measurement("load_avg_1m", 1, "")]}),
         backlog,
     )
-    assert delivery_to(site.url, key_file, backlog).step() == 0
+    assert snapshot_sender(site.url, key_file, backlog).step() == 0
     assert site.requests[0]["path"] == "/api/v1/telemetry/devices/host%201%2Fa/telemetry/batch"
     assert site.requests[0]["key"] == "tk_of_this_machine"
     assert site.requests[0]["points"] == [
@@ -276,41 +282,41 @@ def test_snapshot_is_sent_as_one_batch_with_key_units_and_aligned_time(site: Sit
     ]
 
 
-def test_connection_is_reused_and_replaced_when_closed(site: Site, key_file: Path) -> None:
+def test_connection_is_reused_and_replaced_when_closed(site: ReceivingSite, key_file: Path) -> None:
     backlog = SnapshotQueue(10)
-    delivery = delivery_to(site.url, key_file, backlog)
+    delivery = snapshot_sender(site.url, key_file, backlog)
     for headers in ({}, {"Connection": "close"}, {}):
-        site.answers.append((200, headers, b"{}"))
-        snapshots(backlog, 1)
+        site.responses.append((200, headers, b"{}"))
+        add_snapshots(backlog, 1)
         assert delivery.step() == 0
     ports = [request["port"] for request in site.requests]
     assert ports[0] == ports[1] != ports[2]
 
 
 def test_snapshots_of_an_outage_are_sent_in_order_with_original_times(
-    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+    site: ReceivingSite, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     backlog = SnapshotQueue(1000)
-    gone = delivery_to("http://127.0.0.1:1", key_file, backlog)
-    times = snapshots(backlog, 700)
+    unreachable = snapshot_sender("http://127.0.0.1:1", key_file, backlog)
+    times = add_snapshots(backlog, 700)
     with caplog.at_level(logging.WARNING):
-        assert all(gone.step() > 0 for _ in range(5))
+        assert all(unreachable.step() > 0 for _ in range(5))
     assert len(caplog.records) == 1  # an outage is told once
     assert len(backlog) == 700
-    delivery = delivery_to(site.url, key_file, backlog)
+    delivery = snapshot_sender(site.url, key_file, backlog)
     while len(backlog):
         assert delivery.step() == 0
-    assert seconds(site.taken()) == [at for at in times for _ in range(2)]
+    assert epoch_seconds(site.accepted_points()) == [at for at in times for _ in range(2)]
     assert [len(request["points"]) for request in site.requests] == [MAX_REQUEST_POINTS, 400]
 
 
 def test_server_error_is_retried_with_the_same_points(
-    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+    site: ReceivingSite, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.answers.extend([(503, {}, b"starting"), (500, {}, b""), (429, {}, b""), (408, {}, b"")])
+    site.responses.extend([(503, {}, b"starting"), (500, {}, b""), (429, {}, b""), (408, {}, b"")])
     backlog = SnapshotQueue(1000)
-    delivery = delivery_to(site.url, key_file, backlog)
-    snapshots(backlog, 1)
+    delivery = snapshot_sender(site.url, key_file, backlog)
+    add_snapshots(backlog, 1)
     with caplog.at_level(logging.INFO):
         pauses = [delivery.step() for _ in range(5)]
     assert [request["status"] for request in site.requests] == [503, 500, 429, 408, 200]
@@ -327,13 +333,13 @@ def test_backoff_grows_to_a_maximum_with_jitter() -> None:
     assert len({series[3] for series in pauses}) == 20
 
 
-def test_retry_after_is_accepted_as_seconds_and_as_a_date(site: Site, key_file: Path) -> None:
-    site.answers.append((429, {"Retry-After": "120"}, b""))
-    site.answers.append((503, {"Retry-After": formatdate(time.time() + 300, usegmt=True)}, b""))
-    site.answers.append((503, {"Retry-After": "99999999"}, b""))
+def test_retry_after_is_accepted_as_seconds_and_as_a_date(site: ReceivingSite, key_file: Path) -> None:
+    site.responses.append((429, {"Retry-After": "120"}, b""))
+    site.responses.append((503, {"Retry-After": formatdate(time.time() + 300, usegmt=True)}, b""))
+    site.responses.append((503, {"Retry-After": "99999999"}, b""))
     backlog = SnapshotQueue(10)
-    delivery = delivery_to(site.url, key_file, backlog)
-    snapshots(backlog, 1)
+    delivery = snapshot_sender(site.url, key_file, backlog)
+    add_snapshots(backlog, 1)
     assert delivery.step() == 120
     assert 250 < delivery.step() <= 300
     assert delivery.step() == 3600
@@ -341,16 +347,16 @@ def test_retry_after_is_accepted_as_seconds_and_as_a_date(site: Site, key_file: 
 
 
 def test_rejected_snapshot_is_not_retried_and_the_reason_is_logged(
-    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+    site: ReceivingSite, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.answers.append(
+    site.responses.append(
         (422, {}, b'{"detail": "no point is good", "errors": [{"field": "value", "detail": "no number"}]}')
     )
     backlog = SnapshotQueue(10)
-    delivery = delivery_to(site.url, key_file, backlog)
-    snapshots(backlog, 1)
+    delivery = snapshot_sender(site.url, key_file, backlog)
+    add_snapshots(backlog, 1)
     assert delivery.step() == 0
-    snapshots(backlog, 1)
+    add_snapshots(backlog, 1)
     assert delivery.step() == 0
     assert [request["status"] for request in site.requests] == [422, 200]
     assert delivery.rejected == 1
@@ -358,22 +364,24 @@ def test_rejected_snapshot_is_not_retried_and_the_reason_is_logged(
 
 
 def test_rejected_points_of_a_partial_success_are_logged_and_not_retried(
-    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+    site: ReceivingSite, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.answers.append((200, {}, b'{"accepted": 1, "errors": [{"index": 1, "field": "value", "detail": "too high"}]}'))
+    site.responses.append(
+        (200, {}, b'{"accepted": 1, "errors": [{"index": 1, "field": "value", "detail": "too high"}]}')
+    )
     backlog = SnapshotQueue(10)
-    snapshots(backlog, 1)
-    assert delivery_to(site.url, key_file, backlog).step() == 0
+    add_snapshots(backlog, 1)
+    assert snapshot_sender(site.url, key_file, backlog).step() == 0
     assert "1 points rejected: value: too high" in caplog.text
     assert len(backlog) == 0
 
 
-def test_replaced_key_file_is_read_again(site: Site, key_file: Path) -> None:
+def test_replaced_key_file_is_read_again(site: ReceivingSite, key_file: Path) -> None:
     backlog = SnapshotQueue(10)
-    delivery = delivery_to(site.url, key_file, backlog)
+    delivery = snapshot_sender(site.url, key_file, backlog)
     key_file.write_text("tk_new")
-    site.answers.append((401, {}, b""))
-    snapshots(backlog, 1)
+    site.responses.append((401, {}, b""))
+    add_snapshots(backlog, 1)
     assert delivery.step() == 0
     assert [(request["key"], request["status"]) for request in site.requests] == [
         ("tk_of_this_machine", 401),
@@ -382,21 +390,21 @@ def test_replaced_key_file_is_read_again(site: Site, key_file: Path) -> None:
 
 
 def test_full_queue_drops_the_oldest_snapshots_and_logs_it(
-    site: Site, key_file: Path, caplog: pytest.LogCaptureFixture
+    site: ReceivingSite, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     backlog = SnapshotQueue(50)
-    site.answers.extend([(503, {}, b"")] * 3)
-    delivery = delivery_to(site.url, key_file, backlog)
-    times = snapshots(backlog, 50)
+    site.responses.extend([(503, {}, b"")] * 3)
+    delivery = snapshot_sender(site.url, key_file, backlog)
+    times = add_snapshots(backlog, 50)
     delivery.step()
-    times += snapshots(backlog, 20, start=times[-1] + 5)
+    times += add_snapshots(backlog, 20, start=times[-1] + 5)
     with caplog.at_level(logging.INFO):
         delivery.step()
         delivery.step()
         while len(backlog):
             delivery.step()
     assert backlog.dropped == 20
-    assert seconds(site.taken()) == [at for at in times[20:] for _ in range(2)]
+    assert epoch_seconds(site.accepted_points()) == [at for at in times[20:] for _ in range(2)]
     assert [record.message for record in caplog.records if "drop" in record.message] == [
         "the queue is full: 20 of the oldest snapshots dropped",
         "the site is available again: 0 snapshots queued, 20 dropped",
@@ -409,11 +417,11 @@ def test_queue_of_six_hours_takes_less_than_three_megabytes() -> None:
 
     tracemalloc.start()
     backlog = SnapshotQueue(6 * 720)
-    snapshots(backlog, 7 * 720, width=25)
-    held, _ = tracemalloc.get_traced_memory()
+    add_snapshots(backlog, 7 * 720, width=25)
+    allocated, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(backlog) == 6 * 720
-    assert held < 3 * 2**20
+    assert allocated < 3 * 2**20
 
 
 def test_invalid_url_is_rejected_at_once(key_file: Path) -> None:
@@ -434,7 +442,9 @@ def start_collector(**variables: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
-def test_collector_measures_on_each_tick_in_little_memory_and_stops_at_once(site: Site, key_file: Path) -> None:
+def test_collector_measures_on_each_tick_in_little_memory_and_stops_at_once(
+    site: ReceivingSite, key_file: Path
+) -> None:
     process = start_collector(
         TELEMETRY_URL=site.url, TELEMETRY_DEVICE_ID="this-machine", TELEMETRY_API_KEY_FILE=str(key_file)
     )
@@ -442,15 +452,15 @@ def test_collector_measures_on_each_tick_in_little_memory_and_stops_at_once(site
         with site.arrived:
             assert site.arrived.wait_for(lambda: site.requests, 15)
         resident = psutil.Process(process.pid).memory_info().rss
-        asked = time.monotonic()
+        stop_sent_at = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
-        assert time.monotonic() - asked < 1
+        assert time.monotonic() - stop_sent_at < 1
     finally:
         process.kill()
         process.communicate()
     points = site.requests[0]["points"]
-    assert {at % INTERVAL for at in seconds(points)} == {0}
+    assert {at % INTERVAL for at in epoch_seconds(points)} == {0}
     assert {"cpu_percent", "disk_percent", "network_rx_rate_mbps"} <= {point["metric_name"] for point in points}
     assert resident < 30 * 2**20
 

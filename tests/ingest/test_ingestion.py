@@ -21,9 +21,9 @@ def latest(caller: ApiClient, device_id: str, metric: str):
 
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
 def test_e1_us1_single_point_is_stored_and_confirmed(admin: ApiClient, prefix: str):
-    sent = point(unit="celsius", tags={"location": "room_1"}, metadata={"firmware": "1.2"})
-    answer = admin.post(f"{prefix}/devices/device_001/telemetry", sent)
-    assert (answer.status, answer.json) == (
+    body = point(unit="celsius", tags={"location": "room_1"}, metadata={"firmware": "1.2"})
+    response = admin.post(f"{prefix}/devices/device_001/telemetry", body)
+    assert (response.status, response.json) == (
         200,
         {
             "success": True,
@@ -32,9 +32,9 @@ def test_e1_us1_single_point_is_stored_and_confirmed(admin: ApiClient, prefix: s
             "metric_name": "temperature",
         },
     )
-    found = latest(admin, "device_001", "temperature")
-    assert datetime.fromisoformat(found.pop("timestamp")) == datetime.fromisoformat(sent["timestamp"])
-    assert found == {
+    stored = latest(admin, "device_001", "temperature")
+    assert datetime.fromisoformat(stored.pop("timestamp")) == datetime.fromisoformat(body["timestamp"])
+    assert stored == {
         "device_id": "device_001",
         "metric_name": "temperature",
         "value": 25.5,
@@ -47,16 +47,16 @@ def test_e1_us1_single_point_is_stored_and_confirmed(admin: ApiClient, prefix: s
 @pytest.mark.parametrize("value", [25.5, -3, 0, True, False, "open", "", {"a": [1, {"b": None}]}, [1, "x"], 1e300])
 def test_e1_us1_ac3_value_is_returned_as_sent(admin: ApiClient, value):
     assert admin.post("devices/d/telemetry", point(value=value)).status == 200
-    found = latest(admin, "d", "temperature")["value"]
-    assert found == value and isinstance(found, bool) is isinstance(value, bool)
+    returned = latest(admin, "d", "temperature")["value"]
+    assert returned == value and isinstance(returned, bool) is isinstance(value, bool)
 
 
 def test_undefined_metric_may_change_its_data_type(admin: ApiClient):
     for ago, value in ((3, 1.5), (2, "broken"), (1, True)):
         admin.post("devices/d/telemetry", point("m", value, ago))
     assert latest(admin, "d", "m")["value"] is True
-    found = admin.get("devices/d/metrics/m/range?time_range=1h").json
-    assert [one["value"] for one in found["data_points"]] == [1.5, "broken", True]
+    response = admin.get("devices/d/metrics/m/range?time_range=1h").json
+    assert [point_row["value"] for point_row in response["data_points"]] == [1.5, "broken", True]
 
 
 def test_defined_geolocation_and_binary_values_are_accepted(admin: ApiClient):
@@ -64,19 +64,24 @@ def test_defined_geolocation_and_binary_values_are_accepted(admin: ApiClient):
     MetricDefinition.objects.create(name="image", data_type="binary")
     series_registry.refresh_registry()
     picture = base64.b64encode(b"\x89PNG\0").decode()
-    sent = [point("place", {"lat": 54.3, "lon": 10.1}), point("image", picture)]
-    assert admin.post("devices/d/telemetry/batch", {"data_points": sent}).json["failed_count"] == 0
+    valid_points = [point("place", {"lat": 54.3, "lon": 10.1}), point("image", picture)]
+    assert admin.post("devices/d/telemetry/batch", {"data_points": valid_points}).json["failed_count"] == 0
     assert latest(admin, "d", "place")["value"] == {"latitude": 54.3, "longitude": 10.1}
     assert latest(admin, "d", "image")["value"] == picture
-    bad = [point("place", {"lat": 91, "lon": 0}), point("place", 5), point("image", "***"), point("image", 1)]
-    answer = admin.post("devices/d/telemetry/batch", {"data_points": bad})
-    assert answer.status == 422 and [error["field"] for error in answer.json["errors"]] == ["value"] * 4
+    invalid_points = [
+        point("place", {"lat": 91, "lon": 0}),
+        point("place", 5),
+        point("image", "***"),
+        point("image", 1),
+    ]
+    response = admin.post("devices/d/telemetry/batch", {"data_points": invalid_points})
+    assert response.status == 422 and [error["field"] for error in response.json["errors"]] == ["value"] * 4
 
 
 def test_e1_us2_batch_response_has_counts(admin: ApiClient):
-    sent = [point("temperature", 25.5), point("humidity", 60)]
-    answer = admin.post("devices/d/telemetry/batch", {"data_points": sent, "compression": None, "batch_id": "b1"})
-    assert answer.json == {
+    points = [point("temperature", 25.5), point("humidity", 60)]
+    response = admin.post("devices/d/telemetry/batch", {"data_points": points, "compression": None, "batch_id": "b1"})
+    assert response.json == {
         "success": True,
         "ingested_count": 2,
         "failed_count": 0,
@@ -90,8 +95,8 @@ def test_e1_us2_ac4_repeated_batch_id_is_stored_once_with_the_same_response(admi
     first = admin.post(
         "devices/d/telemetry/batch", {"data_points": [point("m", 1.0), point("m", None)], "batch_id": "b"}
     )
-    again = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 2.0)], "batch_id": "b"})
-    assert again.json == first.json and first.json["failed_count"] == 1
+    second = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 2.0)], "batch_id": "b"})
+    assert second.json == first.json and first.json["failed_count"] == 1
     assert latest(admin, "d", "m")["value"] == 1.0
     admin.post("devices/other/telemetry/batch", {"data_points": [point("m", 3.0)], "batch_id": "b"})
     assert latest(admin, "other", "m")["value"] == 3.0
@@ -103,11 +108,11 @@ def test_fully_rejected_batch_can_be_sent_again_with_its_id(admin: ApiClient):
 
 
 def test_e1_us3_bulk_response_has_a_result_per_device(admin: ApiClient):
-    answer = admin.post("bulk", {"d1": [point("temp", 25)], "d2": [point("temp", 26), point("temp", "x" * 70_000)]})
-    assert answer.status == 200
-    results = answer.json["results"]
+    response = admin.post("bulk", {"d1": [point("temp", 25)], "d2": [point("temp", 26), point("temp", "x" * 70_000)]})
+    assert response.status == 200
+    results = response.json["results"]
     assert results["d1"]["ingested_count"] == 1 and results["d2"]["failed_count"] == 1
-    assert answer.json["errors"][0]["device_id"] == "d2" and answer.json["errors"][0]["index"] == 1
+    assert response.json["errors"][0]["device_id"] == "d2" and response.json["errors"][0]["index"] == 1
     assert (latest(admin, "d1", "temp")["value"], latest(admin, "d2", "temp")["value"]) == (25.0, 26.0)
 
 
@@ -115,43 +120,43 @@ def test_e1_us4_later_value_of_the_same_time_replaces_the_earlier(admin: ApiClie
     at = stamp(10)
     rows = [{"timestamp": at, "metric_name": "m", "value": value} for value in (1.0, 2.0, 3.0)]
     assert admin.post("devices/d/telemetry/batch", {"data_points": rows}).json["ingested_count"] == 3
-    assert [one["value"] for one in admin.get("devices/d/metrics/m/range").json["data_points"]] == [3.0]
+    assert [row["value"] for row in admin.get("devices/d/metrics/m/range").json["data_points"]] == [3.0]
     admin.post("devices/d/telemetry", {"timestamp": at, "metric_name": "m", "value": 4.0})
-    assert [one["value"] for one in admin.get("devices/d/metrics/m/range").json["data_points"]] == [4.0]
+    assert [row["value"] for row in admin.get("devices/d/metrics/m/range").json["data_points"]] == [4.0]
 
 
 def test_points_out_of_bounds_are_reported(admin: ApiClient):
     MetricDefinition.objects.create(name="battery", data_type="numeric", min_value=0, max_value=100)
     series_registry.refresh_registry()
-    sent = [point("battery", value, ago) for ago, value in enumerate((50, -1, 101, 100))]
-    answer = admin.post("devices/d/telemetry/batch", {"data_points": sent})
-    assert answer.json["ingested_count"] == 2
-    assert [(error["index"], error["detail"]) for error in answer.json["errors"]] == [
+    points = [point("battery", value, ago) for ago, value in enumerate((50, -1, 101, 100))]
+    response = admin.post("devices/d/telemetry/batch", {"data_points": points})
+    assert response.json["ingested_count"] == 2
+    assert [(error["index"], error["detail"]) for error in response.json["errors"]] == [
         (1, "-1 is below the minimum 0 of battery"),
         (2, "101 is above the maximum 100 of battery"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("data_type", "good", "bad"),
+    ("data_type", "valid", "invalid"),
     [("numeric", 1, "x"), ("numeric", 1.5, True), ("boolean", True, 1), ("string", "x", 1), ("json", [1], None)],
 )
-def test_value_of_the_wrong_data_type_is_reported(admin: ApiClient, data_type, good, bad):
+def test_value_of_the_wrong_data_type_is_reported(admin: ApiClient, data_type, valid, invalid):
     MetricDefinition.objects.create(name="m", data_type=data_type)
     series_registry.refresh_registry()
-    answer = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", good), point("m", bad)]})
-    assert (answer.json["ingested_count"], answer.json["errors"][0]["index"]) == (1, 1)
+    response = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", valid), point("m", invalid)]})
+    assert (response.json["ingested_count"], response.json["errors"][0]["index"]) == (1, 1)
 
 
 def test_retention_of_a_definition_decides_which_points_are_too_old(admin: ApiClient):
     MetricDefinition.objects.create(name="short", data_type="numeric", retention_days=2)
     MetricDefinition.objects.create(name="long", data_type="numeric", retention_days=3650)
     series_registry.refresh_registry()
-    old = 100 * 86400
-    sent = [point("short", 1, 3 * 86400), point("short", 1, 86400), point("long", 1, old), point("other", 1, old)]
-    answer = admin.post("devices/d/telemetry/batch", {"data_points": sent})
-    assert [error["index"] for error in answer.json["errors"]] == [0, 3]
-    assert "older than the retention of short: at most 2 days are accepted" in answer.json["errors"][0]["detail"]
+    age = 100 * 86400
+    points = [point("short", 1, 3 * 86400), point("short", 1, 86400), point("long", 1, age), point("other", 1, age)]
+    response = admin.post("devices/d/telemetry/batch", {"data_points": points})
+    assert [error["index"] for error in response.json["errors"]] == [0, 3]
+    assert "older than the retention of short: at most 2 days are accepted" in response.json["errors"][0]["detail"]
 
 
 @override_settings(CREATE_ON_FIRST_SIGHT=False)
@@ -159,11 +164,11 @@ def test_unknown_devices_and_metrics_are_rejected_without_automatic_creation(adm
     MetricDefinition.objects.create(name="known", data_type="numeric")
     Device.objects.create(device_id="mine")
     series_registry.refresh_registry()
-    sent = {"mine": [point("known", 1), point("unknown", 1)], "stranger": [point("known", 1)]}
-    answer = admin.post("bulk", sent)
-    assert answer.status == 200 and answer.json["ingested_count"] == 1
+    body = {"mine": [point("known", 1), point("unknown", 1)], "stranger": [point("known", 1)]}
+    response = admin.post("bulk", body)
+    assert response.status == 200 and response.json["ingested_count"] == 1
     assert not Device.objects.filter(device_id="stranger").exists()
-    assert {error["device_id"] for error in answer.json["errors"]} == {"mine", "stranger"}
+    assert {error["device_id"] for error in response.json["errors"]} == {"mine", "stranger"}
 
 
 def test_device_key_writes_and_reads_only_its_device(device: ApiClient, admin: ApiClient):
@@ -175,8 +180,8 @@ def test_device_key_writes_and_reads_only_its_device(device: ApiClient, admin: A
     assert device.get("devices/device_002/metrics").status == 403
     assert device.get("devices/device_002/metrics/m/range").status == 403
     assert device.post("latest", {}).status == 403
-    answer = device.post("bulk", {"device_001": [point()], "device_002": [point()]})
-    assert answer.status == 200 and answer.json["results"]["device_002"]["failed_count"] == 1
+    response = device.post("bulk", {"device_001": [point()], "device_002": [point()]})
+    assert response.status == 200 and response.json["results"]["device_002"]["failed_count"] == 1
     assert device.post("bulk", {"device_002": [point()]}).status == 403
     assert not Device.objects.filter(device_id="device_002").exists()
 
@@ -200,9 +205,9 @@ def test_request_without_a_key_is_rejected_with_401(anonymous: ApiClient):
             ("GET", "devices/d/metrics/m/range"),
             ("GET", "devices/d/metrics"),
         ):
-            answer = anonymous.call(method, path, None if method == "GET" else {}, **header)
-            assert answer.status in (401, 403), (path, header)
-            assert answer.status == 401 or not header
+            response = anonymous.call(method, path, None if method == "GET" else {}, **header)
+            assert response.status in (401, 403), (path, header)
+            assert response.status == 401 or not header
 
 
 def test_revoked_or_expired_key_is_rejected(gateway: ApiClient):
@@ -232,7 +237,7 @@ def test_keys_are_stored_as_hashes_only(gateway: ApiClient):
 
 def test_each_request_has_an_entry_in_the_journal(admin: ApiClient):
     admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1.0), point("m", None)], "batch_id": "b7"})
-    [entry] = [one for one in json.loads(Journal.objects.get().entries) if one["sender"] != "audit"]
+    [entry] = [item for item in json.loads(Journal.objects.get().entries) if item["sender"] != "audit"]
     assert entry["points"] == 1 and entry["rejected"] == 1 and entry["batch_id"] == "b7" and entry["device_id"] == "d"
     assert entry["sender"].startswith("key:")
 
@@ -249,45 +254,45 @@ def test_e3_us2_latest_uses_the_measured_time_within_the_lookback(admin: ApiClie
 
 def test_latest_of_many_series_takes_one_request(admin: ApiClient):
     admin.post("bulk", {d: [point(m, 1.0) for m in ("a", "b")] for d in ("d1", "d2", "d3")})
-    found = admin.post("latest", {"metrics": ["a"], "devices": ["d1", "d3", "d9"]}).json["series"]
-    assert [(one["device_id"], one["metric_name"]) for one in found] == [("d1", "a"), ("d3", "a")]
+    series = admin.post("latest", {"metrics": ["a"], "devices": ["d1", "d3", "d9"]}).json["series"]
+    assert [(row["device_id"], row["metric_name"]) for row in series] == [("d1", "a"), ("d3", "a")]
     assert len(admin.post("latest", {}).json["series"]) == 6
     assert admin.post("latest", {"metrics": 5}).status == 400
 
 
 def test_e3_us3_device_without_data_has_no_metrics(admin: ApiClient):
-    answer = admin.get("devices/nobody/metrics")
-    assert (answer.status, answer.json) == (200, [])
+    response = admin.get("devices/nobody/metrics")
+    assert (response.status, response.json) == (200, [])
 
 
 @pytest.mark.parametrize("time_range", ["1h", "6h", "24h", "7d", "30d", "90d"])
 def test_e3_us4_range_returns_the_points_within_it(admin: ApiClient, time_range: str):
     ages = [60, 2 * 3600, 12 * 3600, 3 * 86400, 20 * 86400, 80 * 86400]
     admin.post("devices/d/telemetry/batch", {"data_points": [point("m", float(age), age) for age in ages]})
-    found = admin.get(f"devices/d/metrics/m/range?time_range={time_range}").json
+    response = admin.get(f"devices/d/metrics/m/range?time_range={time_range}").json
     expected = ages[: ["1h", "6h", "24h", "7d", "30d", "90d"].index(time_range) + 1]
-    assert [one["value"] for one in found["data_points"]] == sorted(map(float, expected), reverse=True)
-    assert found["count"] == len(expected) and found["device_id"] == "d" and found["metric_name"] == "m"
+    assert [row["value"] for row in response["data_points"]] == sorted(map(float, expected), reverse=True)
+    assert response["count"] == len(expected) and response["device_id"] == "d" and response["metric_name"] == "m"
 
 
 def test_downsampled_range_keeps_the_extremes(admin: ApiClient):
     rows = [point("m", 1000.0 if n == 777 else float(n % 7), n) for n in range(1000)]
     admin.post("devices/d/telemetry/batch", {"data_points": rows})
-    found = admin.get("devices/d/metrics/m/range?time_range=1h&max_points=50&columns=true").json
-    assert len(found["times"]) == len(found["values"]) <= 54
-    assert max(found["values"]) == 1000.0 and found["times"] == sorted(found["times"])
+    response = admin.get("devices/d/metrics/m/range?time_range=1h&max_points=50&columns=true").json
+    assert len(response["times"]) == len(response["values"]) <= 54
+    assert max(response["values"]) == 1000.0 and response["times"] == sorted(response["times"])
 
 
 def test_invalid_range_is_rejected(admin: ApiClient):
     for query in ("time_range=2h", "start_time=x", "max_points=0", f"start_time={stamp(-100)}&end_time={stamp()}"):
-        answer = admin.get(f"devices/d/metrics/m/range?{query.replace('+', '%2B')}")
-        assert answer.status == 400 and answer.json["errors"], query
+        response = admin.get(f"devices/d/metrics/m/range?{query.replace('+', '%2B')}")
+        assert response.status == 400 and response.json["errors"], query
 
 
 def test_device_ids_and_metrics_may_contain_slashes_and_spaces(admin: ApiClient):
     assert admin.post("devices/site%2Fgw%201/telemetry", point("disk/free space", 1.0)).status == 200
-    found = admin.get("devices/site%2Fgw%201/metrics/disk%2Ffree%20space/latest").json
-    assert (found["device_id"], found["metric_name"]) == ("site/gw 1", "disk/free space")
+    latest_point = admin.get("devices/site%2Fgw%201/metrics/disk%2Ffree%20space/latest").json
+    assert (latest_point["device_id"], latest_point["metric_name"]) == ("site/gw 1", "disk/free space")
 
 
 def test_staff_user_may_send_points_but_not_from_another_site(administrator: ApiClient):
@@ -299,12 +304,12 @@ def test_staff_user_may_send_points_but_not_from_another_site(administrator: Api
 def test_response_of_a_thousand_points_is_complete(admin: ApiClient):
     rows = [point(f"m{n % 10}", float(n), n // 10) for n in range(1000)]
     assert admin.post("devices/d/telemetry/batch", {"data_points": rows}).json["ingested_count"] == 1000
-    found = admin.get("devices/d/metrics/m3/range?time_range=1h").json
-    assert json.dumps([one["value"] for one in found["data_points"]]) == json.dumps(
+    response = admin.get("devices/d/metrics/m3/range?time_range=1h").json
+    assert json.dumps([row["value"] for row in response["data_points"]]) == json.dumps(
         [float(n) for n in range(993, -1, -10)]
     )
 
 
 def test_timestamp_over_five_minutes_in_the_future_is_rejected(admin: ApiClient):
-    answer = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1, -290), point("m", 1, -310)]})
-    assert [error["index"] for error in answer.json["errors"]] == [1]
+    response = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1, -290), point("m", 1, -310)]})
+    assert [error["index"] for error in response.json["errors"]] == [1]

@@ -28,10 +28,10 @@ RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC, NEWER, STRANGER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
 
 
-def jwk_of(kid: str, key: Any, **more: Any) -> dict[str, Any]:
+def jwk_of(kid: str, key: Any, **fields: Any) -> dict[str, Any]:
     """A key as issuer_tokens publish it."""
     kind = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
-    return kind.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"} | more
+    return kind.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"} | fields
 
 
 class IssuerServer:
@@ -39,7 +39,7 @@ class IssuerServer:
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = [jwk_of("rsa", RSA), jwk_of("ec", EC)]
-        self.asked = 0
+        self.fetch_count = 0
         self.port = 0
         self.body: bytes | None = None
         self.start()
@@ -49,7 +49,7 @@ class IssuerServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                issuer.asked += 1
+                issuer.fetch_count += 1
                 if self.path == "/moved":
                     self.send_response(302)
                     self.send_header("Location", "/keys")
@@ -96,123 +96,127 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def issuer(clock: Clock, settings: Any) -> Iterator[IssuerServer]:
     issuer = IssuerServer()
-    settings.JWT_ISSUERS = (trust(issuer.url),)
+    settings.JWT_ISSUERS = (issuer_setting(issuer.url),)
     yield issuer
     issuer.stop()
 
 
-def trust(url: str, **more: Any) -> trusted_issuers.Issuer:
+def issuer_setting(url: str, **options: Any) -> trusted_issuers.Issuer:
     scopes = {"telemetry.admin": "admin", "telemetry.read": "read", "telemetry.send": "ingest"}
-    return trusted_issuers.Issuer(NAME, AUDIENCE, url, ("RS256", "ES256"), scopes, **more)
+    return trusted_issuers.Issuer(NAME, AUDIENCE, url, ("RS256", "ES256"), scopes, **options)
 
 
-def sign(claims: dict[str, Any] | None = None, key: Any = EC, algorithm: str = "ES256", kid: str | None = "ec") -> str:
+def sign_token(
+    claims: dict[str, Any] | None = None, key: Any = EC, algorithm: str = "ES256", kid: str | None = "ec"
+) -> str:
     """A token of the issuer with other claims; None takes one away."""
     now = int(time.time())
-    whole: dict[str, Any] = {"iss": NAME, "aud": AUDIENCE, "sub": "ana", "scope": "openid telemetry.admin"}
-    whole |= {"iat": now, "exp": now + 300} | (claims or {})
-    head = {} if kid is None else {"kid": kid}
-    return jwt.encode({name: value for name, value in whole.items() if value is not None}, key, algorithm, head)
+    all_claims: dict[str, Any] = {"iss": NAME, "aud": AUDIENCE, "sub": "ana", "scope": "openid telemetry.admin"}
+    all_claims |= {"iat": now, "exp": now + 300} | (claims or {})
+    header = {} if kid is None else {"kid": kid}
+    return jwt.encode({name: value for name, value in all_claims.items() if value is not None}, key, algorithm, header)
 
 
 def test_token_of_a_configured_issuer_is_accepted(anonymous: ApiClient, issuer: IssuerServer) -> None:
-    assert_authorized(with_token(anonymous, sign()))
-    assert_authorized(with_token(anonymous, sign(key=RSA, algorithm="RS256", kid="rsa")))
-    assert_authorized(with_token(anonymous, sign({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
-    assert issuer.asked == 1  # for keys, once
+    assert_authorized(with_token(anonymous, sign_token()))
+    assert_authorized(with_token(anonymous, sign_token(key=RSA, algorithm="RS256", kid="rsa")))
+    assert_authorized(with_token(anonymous, sign_token({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
+    assert issuer.fetch_count == 1  # for keys, once
 
 
 def invalid_tokens() -> dict[str, str]:
     now = int(time.time())
-    public = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    head, payload, _ = sign(kid="rsa").split(".")
-    with_public_key = jwt.api_jws.PyJWS()._algorithms["HS256"]
-    hs_head = jwt.utils.base64url_encode(b'{"alg":"HS256","typ":"JWT","kid":"rsa"}').decode()
-    by_hand = jwt.utils.base64url_encode(with_public_key.sign(f"{hs_head}.{payload}".encode(), public)).decode()
+    public_key = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    header, payload, _ = sign_token(kid="rsa").split(".")
+    hmac = jwt.api_jws.PyJWS()._algorithms["HS256"]
+    hs_header = jwt.utils.base64url_encode(b'{"alg":"HS256","typ":"JWT","kid":"rsa"}').decode()
+    signature = jwt.utils.base64url_encode(hmac.sign(f"{hs_header}.{payload}".encode(), public_key)).decode()
     return {
-        "alg=none": sign(key=None, algorithm="none"),
-        "HS256 with the public key as the secret": f"{hs_head}.{payload}.{by_hand}",
-        "an algorithm that is not pinned": sign(key=RSA, algorithm="RS512", kid="rsa"),
-        "the algorithm of another key": sign(kid="rsa"),
-        "a key that the issuer does not list": sign(key=STRANGER),
-        "wrong audience": sign({"aud": "billing"}),
-        "no audience": sign({"aud": None}),
-        "wrong issuer": sign({"iss": "https://evil.example"}),
-        "no issuer": sign({"iss": None}),
-        "no claims": f"{head}.e30.x",
-        "expired": sign({"exp": now - 30}),
-        "no exp": sign({"exp": None}),
-        "nbf in the future": sign({"nbf": now + 60}),
-        "iat in the future": sign({"iat": now + 60}),
-        "nobody": sign({"sub": None}),
-        "somebody with an odd name": sign({"sub": "a\x00b"}),
-        "no scope of ours": sign({"scope": "openid admin"}),
-        "no scope": sign({"scope": None}),
-        "scope that is neither text nor list": sign({"scope": {"telemetry.admin": True}}),
-        "unknown kid": sign(key=STRANGER, kid="evil"),
-        "no kid": sign(kid=None),
+        "alg=none": sign_token(key=None, algorithm="none"),
+        "HS256 with the public key as the secret": f"{hs_header}.{payload}.{signature}",
+        "an algorithm that is not pinned": sign_token(key=RSA, algorithm="RS512", kid="rsa"),
+        "the algorithm of another key": sign_token(kid="rsa"),
+        "a key that the issuer does not list": sign_token(key=STRANGER),
+        "wrong audience": sign_token({"aud": "billing"}),
+        "no audience": sign_token({"aud": None}),
+        "wrong issuer": sign_token({"iss": "https://evil.example"}),
+        "no issuer": sign_token({"iss": None}),
+        "no claims": f"{header}.e30.x",
+        "expired": sign_token({"exp": now - 30}),
+        "no exp": sign_token({"exp": None}),
+        "nbf in the future": sign_token({"nbf": now + 60}),
+        "iat in the future": sign_token({"iat": now + 60}),
+        "nobody": sign_token({"sub": None}),
+        "somebody with an odd name": sign_token({"sub": "a\x00b"}),
+        "no scope of ours": sign_token({"scope": "openid admin"}),
+        "no scope": sign_token({"scope": None}),
+        "scope that is neither text nor list": sign_token({"scope": {"telemetry.admin": True}}),
+        "unknown kid": sign_token(key=STRANGER, kid="evil"),
+        "no kid": sign_token(kid=None),
     }
 
 
 def test_token_that_differs_from_the_configuration_is_rejected(anonymous: ApiClient, issuer: IssuerServer) -> None:
-    assert_authorized(with_token(anonymous, sign()))
-    for why, token in invalid_tokens().items():
-        assert_unauthorized(with_token(anonymous, token), why)
+    assert_authorized(with_token(anonymous, sign_token()))
+    for case, token in invalid_tokens().items():
+        assert_unauthorized(with_token(anonymous, token), case)
 
 
 def test_key_inside_a_token_is_ignored(anonymous: ApiClient, issuer: IssuerServer) -> None:
     now = int(time.time())
     claims = {"iss": NAME, "aud": AUDIENCE, "sub": "x", "scope": "telemetry.admin", "exp": now + 60}
-    heads: list[dict[str, Any]] = [{"jwk": jwk_of("evil", STRANGER)}, {"jku": f"http://127.0.0.1:{issuer.port}/evil"}]
-    for head in heads:
+    headers: list[dict[str, Any]] = [{"jwk": jwk_of("evil", STRANGER)}, {"jku": f"http://127.0.0.1:{issuer.port}/evil"}]
+    for header in headers:
         for kid in ("evil", "ec"):
-            assert_unauthorized(with_token(anonymous, jwt.encode(claims, STRANGER, "ES256", head | {"kid": kid})))
-    assert issuer.asked == 1
+            assert_unauthorized(with_token(anonymous, jwt.encode(claims, STRANGER, "ES256", header | {"kid": kid})))
+    assert issuer.fetch_count == 1
 
 
 def test_highest_scope_of_a_token_counts(anonymous: ApiClient, issuer: IssuerServer) -> None:
-    both = with_token(anonymous, sign({"scope": "telemetry.send telemetry.read"}))
-    assert both.get("metrics").status == 200
-    sends = with_token(anonymous, sign({"scope": "telemetry.send"}))
-    assert sends.post("devices/d/telemetry", point()).status == 200
-    assert sends.get("metrics").status == 403
+    reading_client = with_token(anonymous, sign_token({"scope": "telemetry.send telemetry.read"}))
+    assert reading_client.get("metrics").status == 200
+    sending_client = with_token(anonymous, sign_token({"scope": "telemetry.send"}))
+    assert sending_client.post("devices/d/telemetry", point()).status == 200
+    assert sending_client.get("metrics").status == 403
 
 
 def test_roles_and_groups_are_read_from_the_configured_claims(
     anonymous: ApiClient, admin: ApiClient, issuer: IssuerServer, settings: Any
 ) -> None:
-    settings.JWT_ISSUERS = (trust(issuer.url, scope_claim="roles", groups_claim="sites"),)
+    settings.JWT_ISSUERS = (issuer_setting(issuer.url, scope_claim="roles", groups_claim="sites"),)
     assert admin.post("bulk", {"press": [point(value=1.0)], "oven": [point(value=2.0)]}).status == 200
     group = DeviceGroup.objects.create(name="site a")
     group_membership.add_devices(group, [Device.objects.get(device_id="press").pk])
     series_registry.refresh_registry()
 
-    def somebody(**claims: Any) -> ApiClient:
-        return with_token(anonymous, sign({"scope": None} | claims))
+    def client_with_claims(**claims: Any) -> ApiClient:
+        return with_token(anonymous, sign_token({"scope": None} | claims))
 
-    def seen(caller: ApiClient) -> list[str]:
-        return [one["device_id"] for one in caller.post("latest", {"metrics": ["temperature"]}).json["series"]]
+    def visible_devices(caller: ApiClient) -> list[str]:
+        return [row["device_id"] for row in caller.post("latest", {"metrics": ["temperature"]}).json["series"]]
 
-    assert seen(somebody(roles=["telemetry.read"], sites=["site a", "nowhere"])) == ["press"]
-    assert seen(somebody(roles=["telemetry.read"], sites=["nowhere"])) == []
-    assert seen(somebody(roles=["telemetry.read"])) == []
-    assert seen(somebody(roles=["telemetry.read"], sites="site a")) == []  # a text is no list of groups
-    sends = somebody(roles=["telemetry.send"], sites=["site a"])
-    assert sends.post("devices/press/telemetry", point()).status == 200
-    assert sends.post("devices/oven/telemetry", point()).status == 403
-    everything = somebody(roles=["telemetry.admin"], sites=["site a"])
-    assert everything.get("keys").status == 403  # whoever is bound to groups administers nothing
+    assert visible_devices(client_with_claims(roles=["telemetry.read"], sites=["site a", "nowhere"])) == ["press"]
+    assert visible_devices(client_with_claims(roles=["telemetry.read"], sites=["nowhere"])) == []
+    assert visible_devices(client_with_claims(roles=["telemetry.read"])) == []
+    assert (
+        visible_devices(client_with_claims(roles=["telemetry.read"], sites="site a")) == []
+    )  # a text is no list of groups
+    sending_client = client_with_claims(roles=["telemetry.send"], sites=["site a"])
+    assert sending_client.post("devices/press/telemetry", point()).status == 200
+    assert sending_client.post("devices/oven/telemetry", point()).status == 403
+    admin_client = client_with_claims(roles=["telemetry.admin"], sites=["site a"])
+    assert admin_client.get("keys").status == 403  # whoever is bound to groups administers nothing
 
 
 def test_cached_keys_stay_valid_while_the_issuer_is_unreachable(
     anonymous: ApiClient, issuer: IssuerServer, clock: Clock
 ) -> None:
-    assert_authorized(with_token(anonymous, sign()))
+    assert_authorized(with_token(anonymous, sign_token()))
     issuer.stop()
     clock.now += jwks.MAX_KEY_AGE + 1
-    assert_authorized(with_token(anonymous, sign({"jti": "new"})))  # a key from before
-    for why, token in invalid_tokens().items():
-        assert_unauthorized(with_token(anonymous, token), why)
+    assert_authorized(with_token(anonymous, sign_token({"jti": "new"})))  # a key from before
+    for case, token in invalid_tokens().items():
+        assert_unauthorized(with_token(anonymous, token), case)
     issuer.start()
 
 
@@ -220,7 +224,7 @@ def test_token_is_rejected_until_its_issuer_is_reached(
     anonymous: ApiClient, issuer: IssuerServer, clock: Clock
 ) -> None:
     issuer.stop()
-    token = sign()
+    token = sign_token()
     assert_unauthorized(with_token(anonymous, token))
     issuer.start()
     assert_unauthorized(with_token(anonymous, token))  # asked just now
@@ -231,15 +235,15 @@ def test_token_is_rejected_until_its_issuer_is_reached(
 def test_unknown_key_id_triggers_a_fetch_with_limited_frequency(
     anonymous: ApiClient, issuer: IssuerServer, clock: Clock
 ) -> None:
-    assert_authorized(with_token(anonymous, sign()))
+    assert_authorized(with_token(anonymous, sign_token()))
     issuer.keys = [jwk_of("newer", NEWER)]
     for kid in ("a", "b", "c"):
-        assert_unauthorized(with_token(anonymous, sign(key=STRANGER, kid=kid)))
-    assert issuer.asked == 1
+        assert_unauthorized(with_token(anonymous, sign_token(key=STRANGER, kid=kid)))
+    assert issuer.fetch_count == 1
     clock.now += jwks.MIN_FETCH_INTERVAL
-    assert_authorized(with_token(anonymous, sign(key=NEWER, kid="newer")))
-    assert issuer.asked == 2
-    assert_unauthorized(with_token(anonymous, sign({"jti": "2"})))  # its key was withdrawn
+    assert_authorized(with_token(anonymous, sign_token(key=NEWER, kid="newer")))
+    assert issuer.fetch_count == 2
+    assert_unauthorized(with_token(anonymous, sign_token({"jti": "2"})))  # its key was withdrawn
 
 
 def test_outdated_keys_are_renewed_in_the_background(issuer: IssuerServer, clock: Clock) -> None:
@@ -249,7 +253,7 @@ def test_outdated_keys_are_renewed_in_the_background(issuer: IssuerServer, clock
     clock.now += jwks.MAX_KEY_AGE + 1
     assert keys.key("ec") is not None
     keys._done.wait(5)
-    assert (issuer.asked, keys.key("ec")) == (2, None)
+    assert (issuer.fetch_count, keys.key("ec")) == (2, None)
     assert keys.key("newer") is not None
 
 
@@ -257,13 +261,13 @@ def test_cached_token_of_a_withdrawn_key_is_rejected(
     anonymous: ApiClient, issuer: IssuerServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(issuer_tokens, "MAX_KEY_AGE", -1.0)  # what is remembered of a token is past its time at once
-    holder = with_token(anonymous, sign())
-    assert_authorized(holder)
+    client = with_token(anonymous, sign_token())
+    assert_authorized(client)
     issuer.keys = [jwk_of("newer", NEWER)]
     clock.now += jwks.MAX_KEY_AGE + 1
-    holder.get("metrics")
+    client.get("metrics")
     issuer_tokens.key_set_at(issuer.url)._done.wait(5)
-    assert_unauthorized(holder)
+    assert_unauthorized(client)
 
 
 @pytest.mark.parametrize(
@@ -284,18 +288,18 @@ def test_cached_token_of_a_withdrawn_key_is_rejected(
 )
 def test_invalid_response_of_an_issuer_keeps_the_cached_keys(issuer: IssuerServer, clock: Clock, body: bytes) -> None:
     keys = issuer_tokens.key_set_at(issuer.url)
-    before = keys.key("ec")
-    assert before is not None
+    cached_key = keys.key("ec")
+    assert cached_key is not None
     issuer.body = body
     clock.now += jwks.MIN_FETCH_INTERVAL
     assert keys.key("unknown") is None
-    assert issuer.asked == 2
-    assert keys.key("ec") is before
+    assert issuer.fetch_count == 2
+    assert keys.key("ec") is cached_key
 
 
 def test_redirects_of_a_key_set_are_not_followed(issuer: IssuerServer, clock: Clock) -> None:
     assert issuer_tokens.key_set_at(issuer.url.replace("/keys", "/moved")).key("ec") is None
-    assert issuer.asked == 1
+    assert issuer.fetch_count == 1
 
 
 @pytest.mark.slow
@@ -303,31 +307,31 @@ def test_unresponsive_issuer_delays_no_other_request(
     anonymous: ApiClient, admin: ApiClient, clock: Clock, settings: Any
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        settings.JWT_ISSUERS = (trust(f"http://127.0.0.1:{silent.getsockname()[1]}/keys"),)
-        holder = with_token(anonymous, sign())
-        answers: list[int] = []
+        settings.JWT_ISSUERS = (issuer_setting(f"http://127.0.0.1:{silent.getsockname()[1]}/keys"),)
+        client = with_token(anonymous, sign_token())
+        statuses: list[int] = []
 
-        def ask() -> None:
-            answers.append(holder.post("devices/d/telemetry", point()).status)
+        def send_request() -> None:
+            statuses.append(client.post("devices/d/telemetry", point()).status)
 
-        asking = [threading.Thread(target=ask) for _ in range(8)]
-        begun = time.monotonic()
-        for thread in asking:
+        threads = [threading.Thread(target=send_request) for _ in range(8)]
+        started_at = time.monotonic()
+        for thread in threads:
             thread.start()
-        worst = 0.0
-        while any(thread.is_alive() for thread in asking):
+        longest = 0.0
+        while any(thread.is_alive() for thread in threads):
             series_registry.refresh_registry()
-            asked = time.monotonic()
+            sent_at = time.monotonic()
             assert admin.post("devices/d/telemetry", point()).status == 200
-            worst = max(worst, time.monotonic() - asked)
+            longest = max(longest, time.monotonic() - sent_at)
             time.sleep(0.05)
-        assert answers == [401] * 8
-        assert jwks.FETCH_TIMEOUT - 0.1 < time.monotonic() - begun < 2 * jwks.FETCH_TIMEOUT
-        assert worst < jwks.FETCH_TIMEOUT / 2
+        assert statuses == [401] * 8
+        assert jwks.FETCH_TIMEOUT - 0.1 < time.monotonic() - started_at < 2 * jwks.FETCH_TIMEOUT
+        assert longest < jwks.FETCH_TIMEOUT / 2
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"jwks_url": "http://login.example/keys"}, "jwks_url must be an https:// URL"),
         ({"jwks_url": "file:///etc/passwd"}, "jwks_url must be an https:// URL"),
@@ -341,14 +345,14 @@ def test_unresponsive_issuer_delays_no_other_request(
         ({"jwks": "x"}, "unknown field `jwks`"),
     ],
 )
-def test_invalid_setting_is_reported_with_the_accepted_values(change: dict[str, Any], said: str) -> None:
-    good = {"issuer": NAME, "audience": AUDIENCE, "jwks_url": "https://login.example/keys", "algorithms": ["ES256"]}
-    good |= {"scopes": {"a": "read"}}
-    assert trusted_issuers.parse_issuers(json.dumps([good]))[0].algorithms == ("ES256",)
-    assert trusted_issuers.parse_issuers(json.dumps([good | {"jwks_url": "http://localhost:8080/keys"}]))
-    environment = Environment({"TELEMETRY_JWT_ISSUERS": json.dumps([good | change])})
-    with pytest.raises(InvalidSetting) as refused:
+def test_invalid_setting_is_reported_with_the_accepted_values(change: dict[str, Any], message: str) -> None:
+    valid = {"issuer": NAME, "audience": AUDIENCE, "jwks_url": "https://login.example/keys", "algorithms": ["ES256"]}
+    valid |= {"scopes": {"a": "read"}}
+    assert trusted_issuers.parse_issuers(json.dumps([valid]))[0].algorithms == ("ES256",)
+    assert trusted_issuers.parse_issuers(json.dumps([valid | {"jwks_url": "http://localhost:8080/keys"}]))
+    environment = Environment({"TELEMETRY_JWT_ISSUERS": json.dumps([valid | change])})
+    with pytest.raises(InvalidSetting) as raised:
         environment.parsed("TELEMETRY_JWT_ISSUERS", trusted_issuers.parse_issuers, "[]")
-    assert said in str(refused.value)
+    assert message in str(raised.value)
     with pytest.raises(ValueError, match="issuer names must be unique"):
-        trusted_issuers.parse_issuers(json.dumps([good, good]))
+        trusted_issuers.parse_issuers(json.dumps([valid, valid]))

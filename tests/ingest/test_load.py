@@ -44,9 +44,9 @@ def data_folder(site: None, settings: Any, tmp_path: Path) -> None:
 
 
 def load(*args: Any, **options: Any) -> str:
-    out = io.StringIO()
-    call_command("load", *map(str, args), stdout=out, **options)
-    return out.getvalue()
+    output = io.StringIO()
+    call_command("load", *map(str, args), stdout=output, **options)
+    return output.getvalue()
 
 
 def points(device: str, metric: str) -> RawPoints:
@@ -73,15 +73,15 @@ def format_local(moment: datetime) -> str:
 
 def test_shifted_recording_is_stored_completely_and_ends_now() -> None:
     before = time.time()
-    said = load(RECORDING, "--device", "pump", "--now")
-    found = points("pump", "rogue_agent_key_hold")
-    assert LINE.match(said).groups() == ("rogue_agent_key_hold.csv", "1,882", "0")  # type: ignore[union-attr]
-    assert len(found) == ROWS
-    assert int(before) <= found.times[-1] / 1e6 <= time.time()
+    output = load(RECORDING, "--device", "pump", "--now")
+    stored = points("pump", "rogue_agent_key_hold")
+    assert LINE.match(output).groups() == ("rogue_agent_key_hold.csv", "1,882", "0")  # type: ignore[union-attr]
+    assert len(stored) == ROWS
+    assert int(before) <= stored.times[-1] / 1e6 <= time.time()
     raw = [line.strip().split(",") for line in RECORDING.read_text().splitlines()[1:]]
-    assert found.values.tolist() == [float(value) for _, value in raw]
-    original = [datetime.fromisoformat(at) for at, _ in raw]
-    assert np.diff(found.times).tolist() == [
+    assert stored.values.tolist() == [float(value) for _, value in raw]
+    original = [datetime.fromisoformat(time_text) for time_text, _ in raw]
+    assert np.diff(stored.times).tolist() == [
         (later - earlier) // timedelta(microseconds=1) for earlier, later in pairwise(original)
     ]
 
@@ -99,9 +99,9 @@ def test_recording_older_than_the_retention_is_rejected_with_a_hint() -> None:
 def test_loading_a_shifted_recording_twice_changes_nothing() -> None:
     load(RECORDING, "--device", "pump", "--now")
     first = points("pump", "rogue_agent_key_hold")
-    said = load(RECORDING, "--device", "pump", "--now")
+    output = load(RECORDING, "--device", "pump", "--now")
     second = points("pump", "rogue_agent_key_hold")
-    assert "a second copy would overlap the first" in said
+    assert "a second copy would overlap the first" in output
     assert second.times.tolist() == first.times.tolist()
     assert second.values.tolist() == first.values.tolist()
 
@@ -126,13 +126,14 @@ def test_metric_is_defined_with_enough_retention_which_is_never_reduced(tmp_path
 
 
 def test_invalid_rows_are_counted_by_reason_and_valid_rows_are_stored(tmp_path: Path) -> None:
-    at = [format_local(moment) for moment in recent_times()]
+    times = [format_local(moment) for moment in recent_times()]
     lines = [
-        "timestamp,value", f"{at[0]},1", f"{at[1]},", f"{at[2]},nan", f"{at[3]},abc", f"{at[4]},xyz", "tomorrow,1",
-        ",1", f"{at[5]}", f"{at[6]},1,2", "2099-01-01 00:00:00,1", "1999-01-01 00:00:00,1", f"{at[7]},1e400", "",
-        f'"{at[8]}","8.5"', f"{at[9]},9",
+        "timestamp,value", f"{times[0]},1", f"{times[1]},", f"{times[2]},nan", f"{times[3]},abc", f"{times[4]},xyz",
+        "tomorrow,1", ",1", f"{times[5]}", f"{times[6]},1,2", "2099-01-01 00:00:00,1", "1999-01-01 00:00:00,1",
+        f"{times[7]},1e400", "",
+        f'"{times[8]}","8.5"', f"{times[9]},9",
     ]  # fmt: skip
-    said = load(write_file(tmp_path, "\n".join(lines)), "--device", "d")
+    output = load(write_file(tmp_path, "\n".join(lines)), "--device", "d")
     assert points("d", "made").values.tolist() == [1, 8.5, 9]
     for reason in (
         "value: the cell is empty (line 3)",
@@ -145,26 +146,26 @@ def test_invalid_rows_are_counted_by_reason_and_valid_rows_are_stored(tmp_path: 
         "older than the retention of made: at most 3650 days are accepted (line 12)",
         "'1e400' is beyond 1.8e308 (line 13)",
     ):
-        assert reason in said
-    assert LINE.match(said).groups() == ("made.csv", "3", "11")  # type: ignore[union-attr]
+        assert reason in output
+    assert LINE.match(output).groups() == ("made.csv", "3", "11")  # type: ignore[union-attr]
 
 
 def test_bounds_of_a_definition_apply_to_recordings(tmp_path: Path) -> None:
     MetricDefinition.objects.create(name="made", data_type="numeric", max_value=5)
-    at = [format_local(moment) for moment in recent_times()]
-    said = load(write_file(tmp_path, f"timestamp,value\n{at[0]},4\n{at[1]},6\n"), "--device", "d")
-    assert "value: 6 is above the maximum 5 of made (line 3)" in said
+    times = [format_local(moment) for moment in recent_times()]
+    output = load(write_file(tmp_path, f"timestamp,value\n{times[0]},4\n{times[1]},6\n"), "--device", "d")
+    assert "value: 6 is above the maximum 5 of made (line 3)" in output
     assert points("d", "made").values.tolist() == [4]
 
 
 def test_text_and_boolean_columns_define_their_data_type(tmp_path: Path) -> None:
-    at = [format_local(moment) for moment in recent_times()]
+    times = [format_local(moment) for moment in recent_times()]
     texts = write_file(
-        tmp_path, f'timestamp,value\n{at[0]},idle\n{at[1]},"on, fire"\n{at[2]},\n{at[3]},5\n', "state.csv"
+        tmp_path, f'timestamp,value\n{times[0]},idle\n{times[1]},"on, fire"\n{times[2]},\n{times[3]},5\n', "state.csv"
     )
-    truth = write_file(tmp_path, f"timestamp,value\n{at[0]},true\n{at[1]},False\n", "door.csv")
+    booleans = write_file(tmp_path, f"timestamp,value\n{times[0]},true\n{times[1]},False\n", "door.csv")
     assert "metric state is defined: string" in load(texts, "--device", "d")
-    assert "metric door is defined: boolean" in load(truth, "--device", "d")
+    assert "metric door is defined: boolean" in load(booleans, "--device", "d")
     assert list(points("d", "state").values) == ["idle", "on, fire", "5"]
     assert points("d", "door").values.tolist() == [1, 0]
 
@@ -174,23 +175,23 @@ def test_text_and_boolean_columns_define_their_data_type(tmp_path: Path) -> None
 
 def test_file_with_many_devices_metrics_units_and_tags_is_stored(tmp_path: Path) -> None:
     rows = ["value,unit,timestamp,device_id,tags,metric_name"]
-    at = recent_times()
-    for number, moment in enumerate(at):
+    times = recent_times()
+    for number, moment in enumerate(times):
         for device in ("b", "a"):
             rows.append(f'{number},°C,{moment.isoformat()},{device},"{{""floor"": ""{device}""}}",temperature')
             rows.append(f"{100 + number},,{moment.timestamp():.0f},{device},,humidity")
-    rows.append(f"1,{'x' * 60},{at[0].isoformat()},a,,temperature")
-    rows.append(f"1,,{at[0].isoformat()},,,temperature")
-    said = load(write_file(tmp_path, "\n".join(rows)), "--batch", 7)
-    assert LINE.match(said).groups() == ("made.csv", "40", "2")  # type: ignore[union-attr]
-    assert "unit: a text of at most 50 characters is accepted (line 42)" in said
-    assert "device_id: 0 characters" in said
+    rows.append(f"1,{'x' * 60},{times[0].isoformat()},a,,temperature")
+    rows.append(f"1,,{times[0].isoformat()},,,temperature")
+    output = load(write_file(tmp_path, "\n".join(rows)), "--batch", 7)
+    assert LINE.match(output).groups() == ("made.csv", "40", "2")  # type: ignore[union-attr]
+    assert "unit: a text of at most 50 characters is accepted (line 42)" in output
+    assert "device_id: 0 characters" in output
     for device in ("a", "b"):
         assert list_device_metrics(device) == ["humidity", "temperature"]
-        found = points(device, "temperature")
-        assert found.values.tolist() == list(range(10))
-        assert read_context(found.dictionary[found.contexts[3]]) == ("°C", {"floor": device}, {})
-        assert found.times.tolist() == [int(moment.timestamp() * 1e6) for moment in at]
+        stored = points(device, "temperature")
+        assert stored.values.tolist() == list(range(10))
+        assert read_context(stored.dictionary[stored.contexts[3]]) == ("°C", {"floor": device}, {})
+        assert stored.times.tolist() == [int(moment.timestamp() * 1e6) for moment in times]
     assert MetricDefinition.objects.get(name="temperature").unit == "°C"
 
 
@@ -202,13 +203,13 @@ def test_device_and_metric_options_override_the_columns(tmp_path: Path) -> None:
 
 
 def test_gzip_file_and_standard_input_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = tmp_path / "pressure.csv.gz"
-    packed.write_bytes(gzip.compress(RECORDING.read_bytes()))
-    load(packed, "--device", "d", "--now")
+    gzip_file = tmp_path / "pressure.csv.gz"
+    gzip_file.write_bytes(gzip.compress(RECORDING.read_bytes()))
+    load(gzip_file, "--device", "d", "--now")
     assert len(points("d", "pressure")) == ROWS
     for number in range(2):
-        with RECORDING.open() as given:
-            monkeypatch.setattr(sys, "stdin", given)
+        with RECORDING.open() as file:
+            monkeypatch.setattr(sys, "stdin", file)
             load("-", "--device", "d", "--metric", f"piped{number}", "--now")
         assert len(points("d", f"piped{number}")) == ROWS
 
@@ -216,11 +217,11 @@ def test_gzip_file_and_standard_input_are_accepted(tmp_path: Path, monkeypatch: 
 def test_named_pipe_is_accepted(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    for number, more in enumerate([(), ("--now",)]):
+    for number, options in enumerate([(), ("--now",)]):
         at = format_local(recent_times()[number])
         writer = threading.Thread(target=pipe.write_text, args=(f"timestamp,value\n{at},{number}\n",))
         writer.start()
-        load(pipe, "--device", "d", "--metric", f"piped{number}", *more)
+        load(pipe, "--device", "d", "--metric", f"piped{number}", *options)
         writer.join()
         assert points("d", f"piped{number}").values.tolist() == [number]
 
@@ -235,15 +236,17 @@ def test_local_times_are_converted_when_clocks_are_set_back(tmp_path: Path) -> N
     year = datetime.now(UTC).year - 1
     night = max(day for day in range(25, 32) if datetime(year, 10, day, tzinfo=UTC).weekday() == 6)
     start = datetime(year, 10, night, 0, 0, tzinfo=UTC) - timedelta(hours=2)
-    true = [start + timedelta(minutes=5) * step for step in range(72)]
-    rows = [f"{format_local(moment.astimezone(ZoneInfo('Europe/Berlin')))},{step}" for step, moment in enumerate(true)]
+    utc_times = [start + timedelta(minutes=5) * step for step in range(72)]
+    rows = [
+        f"{format_local(moment.astimezone(ZoneInfo('Europe/Berlin')))},{step}" for step, moment in enumerate(utc_times)
+    ]
     rows.append(f"{year}-03-{31 - (datetime(year, 3, 31, tzinfo=UTC).weekday() + 1) % 7} 02:30:00,0")
-    said = load(write_file(tmp_path, "timestamp,value\n" + "\n".join(rows)), "--device", "d", "--tz", "Europe/Berlin")
-    found = points("d", "made")
-    assert found.times.tolist() == [int(moment.timestamp() * 1e6) for moment in true]
-    assert found.values.tolist() == list(range(72))
-    assert "24 times in the hour that occurs twice in Europe/Berlin" in said
-    assert "this time does not exist in Europe/Berlin: clocks were set forward (line 74)" in said
+    output = load(write_file(tmp_path, "timestamp,value\n" + "\n".join(rows)), "--device", "d", "--tz", "Europe/Berlin")
+    stored = points("d", "made")
+    assert stored.times.tolist() == [int(moment.timestamp() * 1e6) for moment in utc_times]
+    assert stored.values.tolist() == list(range(72))
+    assert "24 times in the hour that occurs twice in Europe/Berlin" in output
+    assert "this time does not exist in Europe/Berlin: clocks were set forward (line 74)" in output
 
 
 # --- stopped and started ----------------------------------------------------------------------------
@@ -262,31 +265,31 @@ def big_file(folder: Path, count: int, seed: int = 1) -> Path:
 
 def test_interrupted_load_resumes(tmp_path: Path) -> None:
     path = big_file(tmp_path, 100_000)
-    order = LoadOptions(str(path), "d", "m", ZoneInfo("UTC"), until_now=True, batch=10_000)
-    seen: list[int] = []
+    options = LoadOptions(str(path), "d", "m", ZoneInfo("UTC"), until_now=True, batch=10_000)
+    row_counts: list[int] = []
 
-    def interrupted(outcome: LoadResult, _: float | None) -> None:
-        seen.append(outcome.counts.rows)
+    def interrupt(outcome: LoadResult, _: float | None) -> None:
+        row_counts.append(outcome.counts.rows)
         if outcome.progress.end and outcome.counts.rows > 40_000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        RecordingLoad(order, tmp_path / "loads", interrupted).run()
-    outcome = RecordingLoad(order, tmp_path / "loads").run()
-    assert 0 < outcome.resumed_rows <= seen[-1] < 100_000
+        RecordingLoad(options, tmp_path / "loads", interrupt).run()
+    outcome = RecordingLoad(options, tmp_path / "loads").run()
+    assert 0 < outcome.resumed_rows <= row_counts[-1] < 100_000
     assert outcome.counts.stored == 100_000
-    found = points("d", "m")
-    assert len(found) == 100_000
-    assert set(np.diff(found.times).tolist()) == {2_000_000}  # both runs moved it by the same
+    stored = points("d", "m")
+    assert len(stored) == 100_000
+    assert set(np.diff(stored.times).tolist()) == {2_000_000}  # both runs moved it by the same
 
 
 def environment(folder: Path) -> dict[str, str]:
-    given = {
+    parameters = {
         name: str(value)
         for name, value in connection_parameters().items()
         if name in {"dbname", "user", "password", "host", "port"}
     }
-    return os.environ | {"DATABASE_URL": "postgresql:///?" + urlencode(given), "TELEMETRY_DATA_DIR": str(folder)}
+    return os.environ | {"DATABASE_URL": "postgresql:///?" + urlencode(parameters), "TELEMETRY_DATA_DIR": str(folder)}
 
 
 def start_load(folder: Path, *args: str) -> "subprocess.Popen[str]":
@@ -309,20 +312,20 @@ def memory_while_running(process: "subprocess.Popen[str]") -> Iterator[int]:
 @pytest.mark.slow
 def test_killed_load_of_a_million_rows_resumes_in_little_memory(tmp_path: Path) -> None:
     path = big_file(tmp_path, 1_000_000)
-    ledger = tmp_path / "var" / "loads"
+    progress_folder = tmp_path / "var" / "loads"
     process = start_load(tmp_path / "var", str(path), "--device", "d")
     for _ in memory_while_running(process):
-        if any('"stored":2' in file.read_text() for file in ledger.glob("*.json")):
+        if any('"stored":2' in file.read_text() for file in progress_folder.glob("*.json")):
             process.send_signal(signal.SIGKILL)
             break
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     process = start_load(tmp_path / "var", str(path), "--device", "d")
     resident = list(memory_while_running(process))
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     assert process.returncode == 0
-    assert "resumed after 2" in said
-    assert "1,000,000 points stored, 0 rows rejected" in said
+    assert "resumed after 2" in output
+    assert "1,000,000 points stored, 0 rows rejected" in output
     assert len(points("d", "big")) == 1_000_000
     assert max(resident) < 200 * 2**20
 
@@ -330,17 +333,17 @@ def test_killed_load_of_a_million_rows_resumes_in_little_memory(tmp_path: Path) 
 @pytest.mark.slow
 def test_missing_database_prints_one_line_with_a_hint(tmp_path: Path) -> None:
     variables = environment(tmp_path) | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "manage.py", "load", str(RECORDING), "--device", "d"],
         cwd=ROOT, env=variables, text=True, capture_output=True, timeout=30,
     )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("CommandError: start the site with `make run` first, or set DATABASE_URL")
-    assert done.stderr.count("\n") == 1
+    assert completed.returncode == 2
+    assert completed.stderr.startswith("CommandError: start the site with `make run` first, or set DATABASE_URL")
+    assert completed.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["nowhere.csv", "--device", "d"], "nowhere.csv cannot be read: No such file or directory"),
         ([RECORDING], "--device is needed: the file has no column device_id"),
@@ -350,6 +353,6 @@ def test_missing_database_prints_one_line_with_a_hint(tmp_path: Path) -> None:
         ([RECORDING, "--device", "d", "--metric", "a\nb"], "--metric: control characters are not accepted"),
     ],
 )
-def test_invalid_argument_prints_one_line(args: list[Any], said: str) -> None:
-    with pytest.raises(CommandError, match=re.escape(said)):
+def test_invalid_argument_prints_one_line(args: list[Any], message: str) -> None:
+    with pytest.raises(CommandError, match=re.escape(message)):
         load(*args)

@@ -35,10 +35,10 @@ from tests.conftest import ApiClient, point
 BATCH = "devices/d/telemetry/batch"
 
 
-def define(name: str = "battery", **more: Any) -> MetricDefinition:
-    made = MetricDefinition.objects.create(**{"name": name, "data_type": "numeric"} | more)
+def define(name: str = "battery", **fields: Any) -> MetricDefinition:
+    definition = MetricDefinition.objects.create(**{"name": name, "data_type": "numeric"} | fields)
     series_registry.refresh_registry()
-    return made
+    return definition
 
 
 def redefine(name: str = "battery", **changes: Any) -> None:
@@ -50,13 +50,13 @@ def redefine(name: str = "battery", **changes: Any) -> None:
 
 def rejected(caller: ApiClient, **filters: str) -> list[dict[str, Any]]:
     rejected_inbox().flush()
-    words = "&".join(f"{name}={value}" for name, value in filters.items())
-    return caller.get(f"rejected?{words}").json["rejected"]
+    query = "&".join(f"{name}={value}" for name, value in filters.items())
+    return caller.get(f"rejected?{query}").json["rejected"]
 
 
 def values(caller: ApiClient, device_id: str = "d", metric: str = "battery") -> list[Any]:
-    found = caller.get(f"devices/{device_id}/metrics/{metric}/range?time_range=1h").json
-    return [one["value"] for one in found["data_points"]]
+    response = caller.get(f"devices/{device_id}/metrics/{metric}/range?time_range=1h").json
+    return [row["value"] for row in response["data_points"]]
 
 
 @pytest.fixture(params=["fast lane", "views"])
@@ -66,8 +66,8 @@ def sender(request: pytest.FixtureRequest, site: None) -> ApiClient:
 
 def test_rejected_points_are_kept_by_sender_series_and_reason(sender: ApiClient, admin: ApiClient):
     define(min_value=0, max_value=100)
-    sent = [point("battery", value, ago) for ago, value in enumerate((50, -1, 101, 140))]
-    assert sender.post(BATCH, {"data_points": sent}).json["failed_count"] == 3
+    points = [point("battery", value, ago) for ago, value in enumerate((50, -1, 101, 140))]
+    assert sender.post(BATCH, {"data_points": points}).json["failed_count"] == 3
     (row,) = rejected(admin)
     assert row["sender"].startswith(("key:", "user:"))
     assert (row["device_id"], row["metric_name"], row["reason"]) == ("d", "battery", "out_of_bounds")
@@ -79,7 +79,7 @@ def test_rejected_points_are_kept_by_sender_series_and_reason(sender: ApiClient,
 def test_each_reason_has_its_code(sender: ApiClient, admin: ApiClient):
     define("battery", min_value=0)
     define("open", data_type="boolean")
-    sent = [
+    points = [
         point("battery", -1),
         point("open", "yes"),
         point("temperature", 1, seconds_ago=-3600),
@@ -87,7 +87,7 @@ def test_each_reason_has_its_code(sender: ApiClient, admin: ApiClient):
         point("temperature", None),
         point("temperature", 1),
     ]
-    assert sender.post(BATCH, {"data_points": sent}).json["failed_count"] == 5
+    assert sender.post(BATCH, {"data_points": points}).json["failed_count"] == 5
     assert {(row["metric_name"], row["reason"], row["kept"]) for row in rejected(admin)} == {
         ("battery", "out_of_bounds", 1),
         ("open", "wrong_type", 1),
@@ -124,8 +124,8 @@ def test_invalid_request_is_counted_but_not_kept(sender: ApiClient, admin: ApiCl
 
 
 def test_invalid_names_are_counted_under_an_empty_name(sender: ApiClient, admin: ApiClient):
-    answer = sender.post("bulk", {"a\0b": [point("m")], "d": [point("x\0y"), point("m")]})
-    assert answer.json["failed_count"] == 2
+    response = sender.post("bulk", {"a\0b": [point("m")], "d": [point("x\0y"), point("m")]})
+    assert response.json["failed_count"] == 2
     assert {(row["device_id"], row["reason"], row["kept"]) for row in rejected(admin)} == {
         ("", "unreadable", 0),
         ("d", "unreadable", 0),
@@ -133,8 +133,8 @@ def test_invalid_names_are_counted_under_an_empty_name(sender: ApiClient, admin:
 
 
 def test_points_without_write_permission_are_counted_but_not_replayed(device: ApiClient, admin: ApiClient):
-    answer = device.post("bulk", {"device_001": [point("m")], "other": [point("m"), point("m")]})
-    assert answer.json["ingested_count"] == 1
+    response = device.post("bulk", {"device_001": [point("m")], "other": [point("m"), point("m")]})
+    assert response.json["ingested_count"] == 1
     (row,) = rejected(admin)
     assert (row["device_id"], row["reason"], row["count"], row["kept"]) == ("other", "not_allowed", 2, 0)
     assert admin.post(f"rejected/{row['id']}/replay", {}).json["replayed"] == 0
@@ -146,15 +146,15 @@ def test_row_returns_its_points_as_sent(admin: ApiClient):
     sent = point("battery", 101.5, 60, unit="%", tags={"room": "1"}, metadata={"firmware": "2"})
     admin.post("devices/d/telemetry", sent)
     (row,) = rejected(admin)
-    (shown,) = admin.get(f"rejected/{row['id']}").json["points"]
-    assert shown.pop("timestamp")[:23] == sent["timestamp"][:23]
-    assert shown == {"value": 101.5, "unit": "%", "tags": {"room": "1"}, "metadata": {"firmware": "2"}}
+    (returned,) = admin.get(f"rejected/{row['id']}").json["points"]
+    assert returned.pop("timestamp")[:23] == sent["timestamp"][:23]
+    assert returned == {"value": 101.5, "unit": "%", "tags": {"room": "1"}, "metadata": {"firmware": "2"}}
 
 
 def test_operator_replays_points_after_correcting_the_definition(admin: ApiClient):
     define(max_value=100)
-    sent = [point("battery", value, ago, unit="%") for ago, value in ((30, 50), (20, 101), (10, 300))]
-    admin.post(BATCH, {"data_points": sent})
+    points = [point("battery", value, ago, unit="%") for ago, value in ((30, 50), (20, 101), (10, 300))]
+    admin.post(BATCH, {"data_points": points})
     (row,) = rejected(admin)
     assert admin.post(f"rejected/{row['id']}/replay", {}).json == {
         "replayed": 0,
@@ -172,8 +172,8 @@ def test_operator_replays_points_after_correcting_the_definition(admin: ApiClien
         "next": None,
     }
     redefine(max_value=200)
-    told = admin.post(f"rejected/{row['id']}/replay", {}).json
-    assert (told["replayed"], told["still_rejected"]) == (1, 1)
+    result = admin.post(f"rejected/{row['id']}/replay", {}).json
+    assert (result["replayed"], result["still_rejected"]) == (1, 1)
     assert values(admin) == [50.0, 101.0]  # at the times at which they were measured
     (row,) = rejected(admin)
     assert (row["count"], row["kept"], row["detail"]) == (1, 1, "300 is above the maximum 200 of battery")
@@ -181,7 +181,7 @@ def test_operator_replays_points_after_correcting_the_definition(admin: ApiClien
     assert admin.post(f"rejected/{row['id']}/replay", {}).json["replayed"] == 1
     assert rejected(admin) == [] and values(admin) == [50.0, 101.0, 300.0]
     newest = admin.get("devices/d/metrics/battery/latest").json
-    assert newest["unit"] == "%" and newest["timestamp"][:19] == sent[2]["timestamp"][:19]
+    assert newest["unit"] == "%" and newest["timestamp"][:19] == points[2]["timestamp"][:19]
 
 
 def test_replay_is_journaled_with_sender_and_caller(admin: ApiClient):
@@ -200,8 +200,8 @@ def test_points_rejected_for_another_reason_move_to_that_row(admin: ApiClient):
     admin.post(BATCH, {"data_points": [point("m", 5), point("m", 500, 1), point("m", "x", 2)]})
     rejected_inbox().flush()
     redefine("m", data_type="numeric", max_value=100)
-    told = admin.post("rejected/replay", {"metric_name": "m"}).json
-    assert (told["replayed"], told["still_rejected"]) == (1, 2)
+    result = admin.post("rejected/replay", {"metric_name": "m"}).json
+    assert (result["replayed"], result["still_rejected"]) == (1, 2)
     assert {(row["reason"], row["count"], row["kept"]) for row in rejected(admin)} == {
         ("out_of_bounds", 1, 1),
         ("wrong_type", 1, 1),
@@ -229,9 +229,9 @@ def test_replay_over_the_limit_returns_where_to_continue(admin: ApiClient, monke
     redefine(max_value=200)
     replayed, after = [], 0
     while after is not None:
-        told = admin.post("rejected/replay", {"after": after}).json
-        replayed.append(told["replayed"])
-        after = told["next"]
+        result = admin.post("rejected/replay", {"after": after}).json
+        replayed.append(result["replayed"])
+        after = result["next"]
     assert replayed == [2, 2, 1] and rejected(admin) == []
 
 
@@ -242,8 +242,8 @@ def test_replay_after_a_crash_between_commit_and_removal_stores_points_once(
     admin.post("devices/d/telemetry", point("battery", 101))
     rejected_inbox().flush()
     redefine(max_value=200)
-    with monkeypatch.context() as broken:
-        broken.setattr(
+    with monkeypatch.context() as patch:
+        patch.setattr(
             "ingest.rejected.replay.replace_points", lambda *_: (_ for _ in ()).throw(psycopg.OperationalError)
         )
         assert admin.post("rejected/replay", {}).status == 503
@@ -272,7 +272,7 @@ def test_rejected_list_is_filtered_and_paged(admin: ApiClient, gateway: ApiClien
     assert [row["device_id"] for row in rejected(admin, device_id="a")] == ["a"]
     assert [row["device_id"] for row in rejected(admin, metric_name="open")] == ["b"]
     (row,) = rejected(admin, reason="wrong_type")
-    assert [one["id"] for one in rejected(admin, sender=row["sender"].replace(" ", "%20"))] == [row["id"]]
+    assert [match["id"] for match in rejected(admin, sender=row["sender"].replace(" ", "%20"))] == [row["id"]]
     page = admin.get("rejected?limit=1&offset=1").json
     assert (page["count"], page["total"]) == (1, 2)
     assert admin.get("rejected?reason=bad").status == 400
@@ -293,9 +293,9 @@ BAD = [
 def test_invalid_parameters_are_rejected_with_a_problem(
     admin: ApiClient, method: str, path: str, body: Any, status: int
 ):
-    answer = admin.call(method, path, body)
-    assert answer.status == status, answer.raw
-    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    response = admin.call(method, path, body)
+    assert response.status == status, response.raw
+    assert response.headers["Content-Type"].startswith("application/problem+json")
 
 
 def test_users_see_rejected_points_of_their_devices_only(
@@ -307,19 +307,19 @@ def test_users_see_rejected_points_of_their_devices_only(
     for device_id in ("mine", "theirs"):
         admin.post(f"devices/{device_id}/telemetry", point("battery", 101))
     admin.post("devices/unborn/telemetry", b"{")
-    mine, theirs = (rejected(admin, device_id=one)[0]["id"] for one in ("mine", "theirs"))
+    own_row, other_row = (rejected(admin, device_id=name)[0]["id"] for name in ("mine", "theirs"))
     assert {row["device_id"] for row in rejected(reader)} == {"mine", "theirs", "unborn"}
     for person in (viewer, operator):
         assert [row["device_id"] for row in rejected(person)] == ["mine"]
-        assert person.get(f"rejected/{theirs}").status == 404
-    assert rejected(stranger) == [] and stranger.get(f"rejected/{mine}").status == 404
+        assert person.get(f"rejected/{other_row}").status == 404
+    assert rejected(stranger) == [] and stranger.get(f"rejected/{own_row}").status == 404
     assert gateway.get("rejected").status == 403
     redefine(max_value=200)
     for caller in (viewer, stranger, reader, gateway):
         assert caller.post("rejected/replay", {}).status == 403
-        assert caller.post(f"rejected/{mine}/replay", {}).status == 403
-        assert caller.call("DELETE", f"rejected/{mine}").status == 403
-    assert operator.post(f"rejected/{theirs}/replay", {}).status == 404
+        assert caller.post(f"rejected/{own_row}/replay", {}).status == 403
+        assert caller.call("DELETE", f"rejected/{own_row}").status == 403
+    assert operator.post(f"rejected/{other_row}/replay", {}).status == 404
     assert operator.post("rejected/replay", {}).json["replayed"] == 1
     assert [row["device_id"] for row in rejected(admin, metric_name="battery")] == ["theirs"]
 
@@ -327,21 +327,21 @@ def test_users_see_rejected_points_of_their_devices_only(
 # --- against a dictionary -----------------------------------------------------------------------------
 
 VALUES = st.one_of(st.integers(-50, 150).map(float), st.booleans(), st.sampled_from(["x", "y"]))
-SENT = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["level", "open"]), st.integers(0, 5), VALUES))
-Sent = tuple[str, str, int, Any]
+SENT_POINTS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["level", "open"]), st.integers(0, 5), VALUES))
+SentPoint = tuple[str, str, int, Any]
 
 
-def batch_of(points: list[Sent], start: int) -> Batch:
+def batch_of(points: list[SentPoint], start: int) -> Batch:
     groups: list[Group] = []
-    ordered = sorted(points, key=lambda one: one[0])
-    for device_id in sorted({one[0] for one in points}):
+    ordered = sorted(points, key=lambda item: item[0])
+    for device_id in sorted({item[0] for item in points}):
         first = groups[-1].stop if groups else 0
-        groups.append(Group(device_id, first, first + sum(one[0] == device_id for one in points)))
-    values: Any = [one[3] for one in ordered]
+        groups.append(Group(device_id, first, first + sum(item[0] == device_id for item in points)))
+    values: Any = [item[3] for item in ordered]
     if all(type(value) is float for value in values):
         values = np.array(values)
-    times = np.array([start + one[2] * 1_000_000 for one in ordered], np.int64)
-    return Batch(groups, [one[1] for one in ordered], times, values)
+    times = np.array([start + item[2] * 1_000_000 for item in ordered], np.int64)
+    return Batch(groups, [item[1] for item in ordered], times, values)
 
 
 def expected_reason(metric: str, value: Any, highest: float, open_is: type) -> RejectionReason | None:
@@ -354,7 +354,7 @@ def expected_reason(metric: str, value: Any, highest: float, open_is: type) -> R
 
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(SENT, min_size=1, max_size=4), highest=st.integers(0, 150))
+@given(batches=st.lists(SENT_POINTS, min_size=1, max_size=4), highest=st.integers(0, 150))
 def test_inbox_and_replay_match_a_reference_model(site: None, batches: Any, highest: int):
     Rejected.objects.all().delete()
     MetricDefinition.objects.all().delete()
@@ -363,56 +363,58 @@ def test_inbox_and_replay_match_a_reference_model(site: None, batches: Any, high
     define("level", min_value=0, max_value=100)
     define("open", data_type="boolean")
     stored: dict[tuple[str, str, int], Any] = {}
-    kept: dict[tuple[str, str, RejectionReason], list[Sent]] = defaultdict(list)
+    kept: dict[tuple[str, str, RejectionReason], list[SentPoint]] = defaultdict(list)
     for number, batch in enumerate(batches):
         # Values of "open" change their kind, so each has a time of its own; those of "level" may be overwritten.
         sent = [
-            (names[device], metric, 10 + 100 * number + place if metric == "open" else second, value)
-            for place, (device, metric, second, value) in enumerate(batch[:100])
+            (names[device], metric, 10 + 100 * number + number_in_batch if metric == "open" else second, value)
+            for number_in_batch, (device, metric, second, value) in enumerate(batch[:100])
         ]
         if not sent:
             continue
         with contextlib.suppress(RequestRejected):
             accept(batch_of(sent, start), access.Caller.internal("test"))
-        for one in sorted(sent, key=lambda one: one[0]):
-            reason = expected_reason(one[1], one[3], 100, bool)
+        for item in sorted(sent, key=lambda item: item[0]):
+            reason = expected_reason(item[1], item[3], 100, bool)
             if reason is None:
-                stored[one[:3]] = one[3]
+                stored[item[:3]] = item[3]
             else:
-                kept[one[0], one[1], reason].append(one)
+                kept[item[0], item[1], reason].append(item)
     rejected_inbox().flush()
-    assert inbox_content(start) == {key: [one[2:] for one in points] for key, points in kept.items()}
+    assert inbox_content(start) == {key: [item[2:] for item in points] for key, points in kept.items()}
 
     redefine("level", max_value=highest)
     redefine("open", data_type="string")
     replay(list(Rejected.objects.order_by("pk").values_list("pk", flat=True)), access.Caller.internal("test"))
-    left: dict[tuple[str, str, RejectionReason], list[Sent]] = defaultdict(list)
+    remaining: dict[tuple[str, str, RejectionReason], list[SentPoint]] = defaultdict(list)
     for (device, metric, _), points in kept.items():
-        for one in points:
-            reason = expected_reason(metric, one[3], highest, str)
+        for item in points:
+            reason = expected_reason(metric, item[3], highest, str)
             if reason is None:
-                stored[one[:3]] = one[3]
+                stored[item[:3]] = item[3]
             else:
-                left[device, metric, reason].append(one)
-    assert inbox_content(start) == {key: [one[2:] for one in points] for key, points in left.items()}
-    read: dict[tuple[str, str, int], Any] = {}
+                remaining[device, metric, reason].append(item)
+    assert inbox_content(start) == {key: [item[2:] for item in points] for key, points in remaining.items()}
+    returned: dict[tuple[str, str, int], Any] = {}
     for device in names.values():
         for metric in ("level", "open"):
             between = (to_datetime(start), to_datetime(start + 10**9))
             for group in execute_query(Query((metric,), *between, devices=(device,))).series:
                 seconds = [(at - start) // 1_000_000 for at in group.times]
-                read |= {(device, metric, second): value for second, value in zip(seconds, group.values, strict=True)}
-    assert read == stored
+                returned |= {
+                    (device, metric, second): value for second, value in zip(seconds, group.values, strict=True)
+                }
+    assert returned == stored
 
 
 def inbox_content(start: int) -> dict[tuple[str, str, RejectionReason], list[tuple[int, Any]]]:
-    found = {}
+    content = {}
     for row in Rejected.objects.all():
         points = [point for packet in row.packets.order_by("pk") for point in unpack(packet.payload)]
         assert row.count == len(points)
         seconds = [((point.time - start) // 1_000_000, point.value) for point in points]
-        found[row.device_id, row.metric_name, RejectionReason(row.reason)] = seconds
-    return found
+        content[row.device_id, row.metric_name, RejectionReason(row.reason)] = seconds
+    return content
 
 
 # --- what a flood may take --------------------------------------------------------------------------
@@ -421,10 +423,10 @@ def inbox_content(start: int) -> dict[tuple[str, str, RejectionReason], list[tup
 @pytest.fixture
 def inbox(site: None) -> Iterator[RejectedInbox]:
     """An inbox of this thread."""
-    made = RejectedInbox()
-    made.start()
-    yield made
-    made.stop()
+    own_inbox = RejectedInbox()
+    own_inbox.start()
+    yield own_inbox
+    own_inbox.stop()
 
 
 def numeric_batch(count: int, devices: int = 1, metric: str = "m") -> Batch:
@@ -473,11 +475,11 @@ def test_large_values_are_counted_but_not_kept(inbox: RejectedInbox):
 def test_pending_rows_survive_an_outage_of_postgresql(inbox: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inbox_module, "MAX_PENDING_POINTS", 1_500)
 
-    def away(**_: Any) -> Any:
+    def refuse_connection(**_: Any) -> Any:
         raise psycopg.OperationalError("connection refused")
 
-    with monkeypatch.context() as broken:
-        broken.setattr(inbox_module, "connect", away)
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox_module, "connect", refuse_connection)
         for device in range(3):
             batch = numeric_batch(700, metric=f"m{device}")
             inbox.add_batch("s", batch, reject_all(batch))
@@ -488,7 +490,7 @@ def test_pending_rows_survive_an_outage_of_postgresql(inbox: RejectedInbox, monk
 
 
 def inbox_row(metric: str, points: int, last_at: float, start: int = 0) -> InboxRow:
-    kept = [RejectedPoint(start + place, float(place), b"") for place in range(points)]
+    kept = [RejectedPoint(start + index, float(index), b"") for index in range(points)]
     return InboxRow("s", "d", metric, "out_of_bounds", last_at, last_at, points, "too high", kept)
 
 
@@ -507,8 +509,8 @@ def test_inbox_is_limited_in_rows_points_and_bytes(site: None, monkeypatch: pyte
     with connect() as connection:
         for number in range(5):
             write_rows(connection, [inbox_row(f"m{number}", 10, now - 100 + number)])
-        for place in range(30):
-            write_rows(connection, [inbox_row("m4", 100, now, start=place * 100)])
+        for index in range(30):
+            write_rows(connection, [inbox_row("m4", 100, now, start=index * 100)])
         assert apply_retention(connection) == 2
         assert [row.metric_name for row in Rejected.objects.all()] == ["m4", "m3", "m2"]
         packet = RejectedPacket.objects.get(rejected__metric_name="m4")
@@ -524,13 +526,13 @@ def test_points_that_arrive_during_a_replay_are_kept(admin: ApiClient, monkeypat
     admin.post("devices/d/telemetry", point("battery", 101, 10))
     rejected_inbox().flush()
 
-    def meanwhile(*given: Any, **more: Any) -> Any:
+    def accept_after_another_point(*args: Any, **kwargs: Any) -> Any:
         admin.post("devices/d/telemetry", point("battery", -(10**6), 5))
         rejected_inbox().flush()
-        return accept(*given, **more)
+        return accept(*args, **kwargs)
 
     redefine(min_value=0, max_value=200)
-    monkeypatch.setattr("ingest.rejected.replay.accept", meanwhile)
+    monkeypatch.setattr("ingest.rejected.replay.accept", accept_after_another_point)
     assert admin.post("rejected/replay", {"device_id": "d"}).json["replayed"] == 1
     (row,) = rejected(admin)
     assert (row["count"], row["kept"]) == (1, 1)

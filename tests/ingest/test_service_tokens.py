@@ -30,78 +30,84 @@ def services(settings: Any) -> None:
     }
 
 
-def sign(claims: dict[str, Any], **how: Any) -> str:
+def sign_token(claims: dict[str, Any], **options: Any) -> str:
     """A token of device-service with other claims; None takes one away."""
     now = int(time.time())
-    whole = {"iss": "device-service", "sub": "device-service", "aud": "telemetry-service", "iat": now, "exp": now + 30}
-    whole |= {"jti": f"{time.monotonic_ns()}"} | claims
-    given = {"key": SECRET, "algorithm": "HS256"} | how
-    return jwt.encode({name: value for name, value in whole.items() if value is not None}, **given)
+    all_claims = {
+        "iss": "device-service",
+        "sub": "device-service",
+        "aud": "telemetry-service",
+        "iat": now,
+        "exp": now + 30,
+    }
+    all_claims |= {"jti": f"{time.monotonic_ns()}"} | claims
+    arguments = {"key": SECRET, "algorithm": "HS256"} | options
+    return jwt.encode({name: value for name, value in all_claims.items() if value is not None}, **arguments)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_service_token_is_accepted_once(anonymous: ApiClient, endpoint: str) -> None:
-    caller = with_token(anonymous, sign({}))
+    caller = with_token(anonymous, sign_token({}))
     assert ENDPOINTS[endpoint](caller).status == 200
     assert_unauthorized(caller)
 
 
 def test_service_token_in_simultaneous_requests_is_accepted_once(anonymous: ApiClient) -> None:
-    caller = with_token(anonymous, sign({}))
+    caller = with_token(anonymous, sign_token({}))
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: ENDPOINTS["fast lane"](caller).status, range(8)))
-    assert sorted(answers) == [200] + [401] * 7
+        statuses = list(pool.map(lambda _: ENDPOINTS["fast lane"](caller).status, range(8)))
+    assert sorted(statuses) == [200] + [401] * 7
 
 
 def test_service_has_its_configured_scope(anonymous: ApiClient) -> None:
-    def token() -> ApiClient:
+    def client() -> ApiClient:
         return with_token(anonymous, service_tokens.make("billing"))
 
-    assert token().get("metrics").status == 200
-    assert token().get("keys").status == 403
-    assert token().post("devices/d/telemetry", point()).status == 403
+    assert client().get("metrics").status == 200
+    assert client().get("keys").status == 403
+    assert client().post("devices/d/telemetry", point()).status == 403
 
 
 def invalid_tokens() -> dict[str, str]:
     now = int(time.time())
     return {
-        "alg=none": sign({}, key=None, algorithm="none"),
-        "another algorithm": sign({}, algorithm="HS384"),
-        "another service's secret": sign({}, key=OTHER),
-        "wrong audience": sign({"aud": "telemetry-api"}),
-        "no audience": sign({"aud": None}),
-        "unknown service": sign({"iss": "nobody"}),
-        "longer than a minute": sign({"exp": now + 61}),
-        "a minute, but later": sign({"iat": now + 600, "exp": now + 660}),
-        "made long ago": sign({"iat": now - 600, "exp": now + 30}),
-        "expired": sign({"iat": now - 60, "exp": now - 10}),
-        "not yet good": sign({"nbf": now + 30}),
-        "no exp": sign({"exp": None}),
-        "no iat": sign({"iat": None}),
-        "no jti": sign({"jti": None}),
-        "empty jti": sign({"jti": ""}),
-        "jti that is no text": sign({"jti": 7}),
-        "jti that is half a character": sign({"jti": "\ud800"}),
+        "alg=none": sign_token({}, key=None, algorithm="none"),
+        "another algorithm": sign_token({}, algorithm="HS384"),
+        "another service's secret": sign_token({}, key=OTHER),
+        "wrong audience": sign_token({"aud": "telemetry-api"}),
+        "no audience": sign_token({"aud": None}),
+        "unknown service": sign_token({"iss": "nobody"}),
+        "longer than a minute": sign_token({"exp": now + 61}),
+        "a minute, but later": sign_token({"iat": now + 600, "exp": now + 660}),
+        "made long ago": sign_token({"iat": now - 600, "exp": now + 30}),
+        "expired": sign_token({"iat": now - 60, "exp": now - 10}),
+        "not yet good": sign_token({"nbf": now + 30}),
+        "no exp": sign_token({"exp": None}),
+        "no iat": sign_token({"iat": None}),
+        "no jti": sign_token({"jti": None}),
+        "empty jti": sign_token({"jti": ""}),
+        "jti that is no text": sign_token({"jti": 7}),
+        "jti that is half a character": sign_token({"jti": "\ud800"}),
     }
 
 
 def test_invalid_service_token_is_rejected_at_all_endpoints(anonymous: ApiClient) -> None:
-    for why in invalid_tokens():
-        assert_unauthorized(with_token(anonymous, invalid_tokens()[why]), why)
+    for case in invalid_tokens():
+        assert_unauthorized(with_token(anonymous, invalid_tokens()[case]), case)
     assert not UsedServiceToken.objects.exists()
 
 
 @pytest.mark.parametrize("jti", ["a\x00b", "\u00e9", "x" * 5000])
 def test_unusual_token_ids_are_accepted(anonymous: ApiClient, jti: str) -> None:
-    caller = with_token(anonymous, sign({"jti": jti}))
+    caller = with_token(anonymous, sign_token({"jti": jti}))
     assert ENDPOINTS["REST"](caller).status == 200
     assert_unauthorized(caller)
 
 
 def test_same_token_id_in_two_services_is_two_tokens(anonymous: ApiClient) -> None:
-    assert with_token(anonymous, sign({"jti": "1"})).get("metrics").status == 200
-    theirs = sign({"jti": "1", "iss": "billing", "sub": "billing"}, key=OTHER)
-    assert with_token(anonymous, theirs).get("metrics").status == 200
+    assert with_token(anonymous, sign_token({"jti": "1"})).get("metrics").status == 200
+    other_token = sign_token({"jti": "1", "iss": "billing", "sub": "billing"}, key=OTHER)
+    assert with_token(anonymous, other_token).get("metrics").status == 200
 
 
 @pytest.mark.parametrize("name", ["X-Internal-Call", "X_Internal_Call", "X-Internal-Service", "X_Internal_Service"])
@@ -116,28 +122,28 @@ def test_internal_call_header_has_no_effect(anonymous: ApiClient, reader: ApiCli
 
 def test_used_service_tokens_are_deleted_after_their_expiry(anonymous: ApiClient) -> None:
     for _ in range(2):
-        assert ENDPOINTS["REST"](with_token(anonymous, sign({}))).status == 200
-    long_ago = timezone.now() - service_tokens.RETENTION - timedelta(seconds=1)
+        assert ENDPOINTS["REST"](with_token(anonymous, sign_token({}))).status == 200
+    expired_at = timezone.now() - service_tokens.RETENTION - timedelta(seconds=1)
     first = UsedServiceToken.objects.first()
     assert first is not None
-    UsedServiceToken.objects.filter(pk=first.pk).update(expires_at=long_ago)
+    UsedServiceToken.objects.filter(pk=first.pk).update(expires_at=expired_at)
     assert forget_expired_tokens() == 1
     assert UsedServiceToken.objects.count() == 1
 
 
 def test_command_prints_a_valid_token(anonymous: ApiClient) -> None:
-    out = io.StringIO()
-    call_command("service_token", "device-service", stdout=out)
-    printed = out.getvalue()
+    output = io.StringIO()
+    call_command("service_token", "device-service", stdout=output)
+    printed = output.getvalue()
     assert printed == printed.strip() + "\n"
     assert ENDPOINTS["fast lane"](with_token(anonymous, printed.strip())).status == 200
-    with pytest.raises(CommandError) as refused:
-        call_command("service_token", "nobody", stdout=out)
-    assert "NAME must be a service of TELEMETRY_SERVICE_SECRETS: billing, device-service" in str(refused.value)
+    with pytest.raises(CommandError) as raised:
+        call_command("service_token", "nobody", stdout=output)
+    assert "NAME must be a service of TELEMETRY_SERVICE_SECRETS: billing, device-service" in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("x", "JSON"),
         ("[]", "Expected `object`"),
@@ -147,10 +153,10 @@ def test_command_prints_a_valid_token(anonymous: ApiClient) -> None:
         (f'{{"telemetry-site": {{"secret": "{SECRET}", "scope": "read"}}}}', "differ from telemetry-site"),
     ],
 )
-def test_invalid_setting_is_reported_without_the_secret(text: str, told: str) -> None:
+def test_invalid_setting_is_reported_without_the_secret(text: str, message: str) -> None:
     environment = Environment({"TELEMETRY_SERVICE_SECRETS": text})
-    with pytest.raises(InvalidSetting) as refused:
+    with pytest.raises(InvalidSetting) as raised:
         environment.parsed("TELEMETRY_SERVICE_SECRETS", trusted_issuers.parse_services, "{}")
-    assert told in str(refused.value)
-    assert "TELEMETRY_SERVICE_SECRETS" in str(refused.value)
-    assert SECRET not in str(refused.value)
+    assert message in str(raised.value)
+    assert "TELEMETRY_SERVICE_SECRETS" in str(raised.value)
+    assert SECRET not in str(raised.value)

@@ -89,9 +89,9 @@ def test_nested_snapshot_joins_names_with_dots():
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("snapshot", [FLAT, NESTED])
 def test_snapshot_is_stored_with_the_response_of_a_batch(sender: ApiClient, address: str, snapshot: dict[str, Any]):
-    answer = sender.post(address, with_current_time(snapshot))
+    response = sender.post(address, with_current_time(snapshot))
     count = len(decode_values(snapshot))
-    assert (answer.status, answer.json) == (
+    assert (response.status, response.json) == (
         200,
         {"success": True, "ingested_count": count, "failed_count": 0, "total_count": count, "errors": []},
     )
@@ -99,10 +99,10 @@ def test_snapshot_is_stored_with_the_response_of_a_batch(sender: ApiClient, addr
 
 
 def test_texts_booleans_and_unknown_fields_become_metrics(sender: ApiClient):
-    sent = {"node_id": "n", "timestamp": stamp(), "kernel": "6.1", "virtual": True, "gpu": {"load": 3}, "disks": [1]}
-    assert sender.post(ADDRESS, sent).json["ingested_count"] == 4
-    found = sender.post("latest", {"devices": ["n"]}).json["series"]
-    assert {one["metric_name"]: one["value"] for one in found} == {
+    body = {"node_id": "n", "timestamp": stamp(), "kernel": "6.1", "virtual": True, "gpu": {"load": 3}, "disks": [1]}
+    assert sender.post(ADDRESS, body).json["ingested_count"] == 4
+    series = sender.post("latest", {"devices": ["n"]}).json["series"]
+    assert {row["metric_name"]: row["value"] for row in series} == {
         "kernel": "6.1",
         "virtual": True,
         "gpu.load": 3.0,
@@ -113,10 +113,10 @@ def test_texts_booleans_and_unknown_fields_become_metrics(sender: ApiClient):
 def test_invalid_value_is_reported_and_the_others_are_stored(sender: ApiClient):
     MetricDefinition.objects.create(name="cpu_percent", data_type="numeric", max_value=100)
     series_registry.refresh_registry()
-    sent = {"node_id": "n", "timestamp": stamp(), "cpu_percent": 101, "temperature": None, "x" * 201: 1, "load": 1}
-    answer = sender.post(ADDRESS, sent).json
-    assert (answer["ingested_count"], answer["failed_count"]) == (1, 3)
-    assert [(one["index"], one["field"]) for one in answer["errors"]] == [
+    body = {"node_id": "n", "timestamp": stamp(), "cpu_percent": 101, "temperature": None, "x" * 201: 1, "load": 1}
+    response = sender.post(ADDRESS, body).json
+    assert (response["ingested_count"], response["failed_count"]) == (1, 3)
+    assert [(error["index"], error["field"]) for error in response["errors"]] == [
         (1, "temperature"),
         (2, "metric_name"),
         (0, "value"),
@@ -150,10 +150,10 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_invalid_snapshot_is_rejected_with_the_field(sender: ApiClient, name: str):
-    body, status, words = BAD[name]
-    answer = sender.post(ADDRESS, body)
-    assert (answer.status, words in answer.json["detail"]) == (status, True), answer.json
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    body, status, detail = BAD[name]
+    response = sender.post(ADDRESS, body)
+    assert (response.status, detail in response.json["detail"]) == (status, True), response.json
+    assert response.headers["Content-Type"] == "application/problem+json"
 
 
 def test_device_key_may_send_only_its_own_snapshot(device: ApiClient, reader: ApiClient, anonymous: ApiClient):
@@ -174,7 +174,7 @@ json_values = st.recursive(
 def test_any_document_is_decoded_or_rejected(document: Any):
     try:
         batch = decode_snapshot(json.dumps(document).encode())
-    except RequestRejected as refused:
-        assert refused.status in (400, 422)
+    except RequestRejected as error:
+        assert error.status in (400, 422)
     else:
         assert batch.total > 0

@@ -36,7 +36,7 @@ values = st.one_of(
     st.none(),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )
-extras = st.fixed_dictionaries(
+optional_fields = st.fixed_dictionaries(
     {},
     optional={
         "unit": st.one_of(st.none(), st.sampled_from(["celsius", "%"]), st.integers()),
@@ -50,20 +50,20 @@ points = st.builds(
     stamps,
     names,
     values,
-    extras,
+    optional_fields,
 )
 
 
 def batch_content(batch: Batch) -> list[object]:
-    found: list[object] = []
+    content: list[object] = []
     for group in batch.groups:
-        for at in range(group.start, group.stop):
-            entry = b"" if batch.contexts is None else batch.dictionary[batch.contexts[at]]
-            found.append((group.device_id, batch.metrics[at], int(batch.times[at]), batch.values[at], entry))
-    return [*found, *batch.rejected]
+        for index in range(group.start, group.stop):
+            entry = b"" if batch.contexts is None else batch.dictionary[batch.contexts[index]]
+            content.append((group.device_id, batch.metrics[index], int(batch.times[index]), batch.values[index], entry))
+    return [*content, *batch.rejected]
 
 
-def fast(monkeypatch: pytest.MonkeyPatch, off: bool) -> None:
+def select_path(monkeypatch: pytest.MonkeyPatch, off: bool) -> None:
     for name in ("_SINGLE", "_BATCH", "_BULK"):
         if off:
             monkeypatch.setattr(telemetry_json, name, ())
@@ -85,22 +85,22 @@ def is_valid_name(text: str) -> bool:
 def test_fast_path_and_slow_path_agree_on_batches(rows):
     body = json.dumps({"data_points": rows, "batch_id": "b"}).encode()
     with pytest.MonkeyPatch.context() as patch:
-        quick = decode_result(telemetry_json.decode_batch, body, "d", LIMIT)
-        fast(patch, off=True)
-        careful = decode_result(telemetry_json.decode_batch, body, "d", LIMIT)
+        fast_result = decode_result(telemetry_json.decode_batch, body, "d", LIMIT)
+        select_path(patch, off=True)
+        slow_result = decode_result(telemetry_json.decode_batch, body, "d", LIMIT)
     if all(is_valid_name(row["metric_name"]) for row in rows):
-        assert quick == careful
+        assert fast_result == slow_result
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(points, max_size=3), max_size=3))
 def test_fast_path_and_slow_path_agree_on_bulk(devices):
     body = json.dumps(devices).encode()
     with pytest.MonkeyPatch.context() as patch:
-        quick = decode_result(telemetry_json.decode_bulk, body)
-        fast(patch, off=True)
-        careful = decode_result(telemetry_json.decode_bulk, body)
+        fast_result = decode_result(telemetry_json.decode_bulk, body)
+        select_path(patch, off=True)
+        slow_result = decode_result(telemetry_json.decode_bulk, body)
     if all(is_valid_name(row["metric_name"]) for rows in devices.values() for row in rows):
-        assert quick == careful
+        assert fast_result == slow_result
 
 
 @given(st.binary(max_size=200))
@@ -114,30 +114,30 @@ def test_decoders_survive_any_bytes(body):
 
 
 def test_duplicate_device_in_a_bulk_request_is_rejected():
-    one = '{"timestamp":"2026-01-31T12:00:00Z","metric_name":"t","value":1}'
+    point_text = '{"timestamp":"2026-01-31T12:00:00Z","metric_name":"t","value":1}'
     with pytest.raises(RequestRejected, match="twice"):
-        telemetry_json.decode_bulk(f'{{"a":[{one}],"a":[{one}]}}'.encode())
+        telemetry_json.decode_bulk(f'{{"a":[{point_text}],"a":[{point_text}]}}'.encode())
 
 
 @given(st.lists(moments, min_size=1, max_size=200), st.sampled_from(["seconds", "milliseconds", "microseconds"]))
-def test_times_parsed_as_a_matrix_match_times_parsed_one_by_one(found, precision):
-    texts = [m.isoformat(timespec=precision).replace("+00:00", "Z") for m in found]
+def test_times_parsed_as_a_matrix_match_times_parsed_one_by_one(given_moments, precision):
+    texts = [m.isoformat(timespec=precision).replace("+00:00", "Z") for m in given_moments]
     assert parse_times(texts).tolist() == [parse_time(text) for text in texts]
 
 
 def test_leap_days_and_month_ends_are_validated():
-    good = [(datetime(2024, 1, 1) + timedelta(days=d)).strftime("%Y-%m-%dT00:00:00Z") for d in range(366)]
-    assert np.diff(parse_times(good)).tolist() == [86_400_000_000] * 365
+    valid_times = [(datetime(2024, 1, 1) + timedelta(days=d)).strftime("%Y-%m-%dT00:00:00Z") for d in range(366)]
+    assert np.diff(parse_times(valid_times)).tolist() == [86_400_000_000] * 365
     with pytest.raises(ValueError):
-        parse_times([*good, "2023-02-29T00:00:00Z"])
+        parse_times([*valid_times, "2023-02-29T00:00:00Z"])
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "lz4"])
 def test_compression_field_of_a_batch_decompresses_its_points(coding):
-    pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress}[coding]
+    compress = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress}[coding]
     rows = [{"timestamp": "2026-01-31T12:00:00Z", "metric_name": "t", "value": n} for n in range(3)]
-    packed = base64.b64encode(pack(json.dumps(rows).encode())).decode()
-    body = json.dumps({"data_points": packed, "compression": coding}).encode()
+    compressed = base64.b64encode(compress(json.dumps(rows).encode())).decode()
+    body = json.dumps({"data_points": compressed, "compression": coding}).encode()
     assert telemetry_json.decode_batch(body, "d", LIMIT).values.tolist() == [0.0, 1.0, 2.0]
     body = json.dumps({"data_points": rows, "compression": coding}).encode()
     assert len(telemetry_json.decode_batch(body, "d", LIMIT)) == 3
@@ -147,14 +147,14 @@ def test_compression_field_of_a_batch_decompresses_its_points(coding):
 def test_decompression_bomb_stops_at_the_size_limit(coding):
     import zlib
 
-    pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[
+    compress = {"gzip": gzip.compress, "zstd": zstandard.compress, "lz4": lz4.frame.compress, "deflate": zlib.compress}[
         coding
     ]
-    with pytest.raises(RequestRejected) as refused:
-        decompress(pack(b"0" * (8 * LIMIT)), coding, LIMIT)
-    assert refused.value.status == 413
-    whole = pack(b"x" * 1000)
-    assert decompress(whole, coding, LIMIT) == b"x" * 1000
-    with pytest.raises(RequestRejected) as refused:
-        decompress(whole[:-6], coding, LIMIT)
-    assert refused.value.status == 400
+    with pytest.raises(RequestRejected) as raised:
+        decompress(compress(b"0" * (8 * LIMIT)), coding, LIMIT)
+    assert raised.value.status == 413
+    compressed = compress(b"x" * 1000)
+    assert decompress(compressed, coding, LIMIT) == b"x" * 1000
+    with pytest.raises(RequestRejected) as raised:
+        decompress(compressed[:-6], coding, LIMIT)
+    assert raised.value.status == 400

@@ -53,31 +53,31 @@ class ConcurrentTraffic:
     written: int  # acknowledged commits
     reads: int = 0
     writes: int = 0
-    wrong: int = 0
-    going: threading.Barrier = field(default_factory=lambda: threading.Barrier(3))
-    over: threading.Event = field(default_factory=threading.Event)
+    wrong_points: int = 0
+    start_barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(3))
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def write(self) -> None:
-        self.going.wait(60)
-        while not self.over.is_set():
+        self.start_barrier.wait(60)
+        while not self.stopped.is_set():
             commit_points(self.series, [START + self.written * POINT_INTERVAL * SECOND])
             self.written += 1
             self.writes += 1
 
     def read(self) -> None:
-        dice = random.Random(20260501)
-        self._read(dice)  # of the whole backlog, before the first merge
-        self.going.wait(60)
-        while not self.over.is_set():
-            self._read(dice)
+        rng = random.Random(20260501)
+        self._read(rng)  # of the whole backlog, before the first merge
+        self.start_barrier.wait(60)
+        while not self.stopped.is_set():
+            self._read(rng)
 
-    def _read(self, dice: random.Random) -> None:
+    def _read(self, rng: random.Random) -> None:
         last = START + self.written * POINT_INTERVAL * SECOND
-        first = START + dice.randrange(self.written - HOUR // POINT_INTERVAL) * POINT_INTERVAL * SECOND
-        number = dice.randrange(SERIES_COUNT)
-        self.wrong += count_wrong_points(self.series, first, min(first + HOUR * SECOND, last), [number])
+        first = START + rng.randrange(self.written - HOUR // POINT_INTERVAL) * POINT_INTERVAL * SECOND
+        number = rng.randrange(SERIES_COUNT)
+        self.wrong_points += count_wrong_points(self.series, first, min(first + HOUR * SECOND, last), [number])
         newest = latest.read_latest_points(["d"], [f"m{number}"], now=to_datetime(last)).points
-        self.wrong += not newest or to_microseconds(newest[0].timestamp) < last - POINT_INTERVAL * SECOND
+        self.wrong_points += not newest or to_microseconds(newest[0].timestamp) < last - POINT_INTERVAL * SECOND
         self.reads += 1
 
 
@@ -89,7 +89,7 @@ class BacklogResult:
     unmerged_commits: int
     reads: int  # during the merges
     writes: int
-    wrong: int  # points read with wrong values
+    wrong_points: int  # points read with wrong values
 
 
 def merge_backlog(commits: int) -> BacklogResult:
@@ -98,21 +98,21 @@ def merge_backlog(commits: int) -> BacklogResult:
     with connect() as storage:
         insert_commits(storage, series, commits)
         traffic = ConcurrentTraffic(series, commits)
-        threads = [threading.Thread(target=one) for one in (traffic.write, traffic.read)]
+        threads = [threading.Thread(target=target) for target in (traffic.write, traffic.read)]
         for thread in threads:
             thread.start()
-        traffic.going.wait(60)
-        passes, waiting = 0, commits
-        while waiting > MIN_COMMITS and passes < 20:
+        traffic.start_barrier.wait(60)
+        passes, unmerged = 0, commits
+        while unmerged > MIN_COMMITS and passes < 20:
             tasks.merge_young_blocks()
             tasks.merge_blocks()
             passes += 1
-            [(waiting,)] = storage.execute(
+            [(unmerged,)] = storage.execute(
                 "SELECT count(*) FROM metrics_young y, metrics_merged m WHERE y.seq > m.seq"
             ).fetchall()
         reads, writes = traffic.reads, traffic.writes
-        traffic.over.set()
+        traffic.stopped.set()
         for thread in threads:
             thread.join()
     differences = count_wrong_points(series, START, START + traffic.written * POINT_INTERVAL * SECOND)
-    return BacklogResult(passes, waiting, reads, writes, traffic.wrong + differences)
+    return BacklogResult(passes, unmerged, reads, writes, traffic.wrong_points + differences)

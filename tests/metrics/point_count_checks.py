@@ -18,14 +18,14 @@ def read_stored_counts(connection: Connection) -> PointsByHour:
     for count_range, hour, points, payload in connection.execute(
         "SELECT stretch, hour, points, payload FROM metrics_count", binary=True
     ):
-        array = point_counts.decode_counts(payload)
-        assert array.sum() == points and array.min() >= 0
-        of_hour = counts.setdefault(hour, {})
-        for index in np.flatnonzero(array).tolist():
-            of_hour[count_range * SERIES_PER_RANGE + index] = of_hour.get(
+        counts_of_range = point_counts.decode_counts(payload)
+        assert counts_of_range.sum() == points and counts_of_range.min() >= 0
+        hour_counts = counts.setdefault(hour, {})
+        for index in np.flatnonzero(counts_of_range).tolist():
+            hour_counts[count_range * SERIES_PER_RANGE + index] = hour_counts.get(
                 count_range * SERIES_PER_RANGE + index, 0
-            ) + int(array[index])
-    return {hour: of_hour for hour, of_hour in counts.items() if of_hour}
+            ) + int(counts_of_range[index])
+    return {hour: hour_counts for hour, hour_counts in counts.items() if hour_counts}
 
 
 def count_stored_points(connection: Connection) -> PointsByHour:
@@ -36,25 +36,25 @@ def count_stored_points(connection: Connection) -> PointsByHour:
             for series, time in zip(columns.series().tolist(), columns.times.tolist(), strict=True):
                 counts.setdefault(ALL_TIME, Counter())[series] += 1
                 counts.setdefault(time // HOUR, Counter())[series] += 1
-    return {hour: dict(of_hour) for hour, of_hour in counts.items()}
+    return {hour: dict(hour_counts) for hour, hour_counts in counts.items()}
 
 
 def sizes_match(connection: Connection) -> bool:
     """Return whether the stored byte counts match the blocks."""
-    [(counted, stored)] = connection.execute(
+    [(counted_bytes, stored_bytes)] = connection.execute(
         "SELECT (SELECT coalesce(sum(bytes), 0) FROM metrics_count),"
         " (SELECT coalesce(sum(octet_length(payload)), 0) FROM metrics_block)"
     ).fetchall()
-    return int(counted) == int(stored)
+    return int(counted_bytes) == int(stored_bytes)
 
 
 def check_point_counts(connection: Connection, by_hour: bool = False) -> dict[int, int]:
     """Check the stored counts, of every hour too if asked, and return the points of every series."""
-    counted, stored = read_stored_counts(connection), count_stored_points(connection)
-    assert counted.get(ALL_TIME, {}) == stored.get(ALL_TIME, {})
-    assert not by_hour or counted == stored
+    stored_counts, block_counts = read_stored_counts(connection), count_stored_points(connection)
+    assert stored_counts.get(ALL_TIME, {}) == block_counts.get(ALL_TIME, {})
+    assert not by_hour or stored_counts == block_counts
     assert sizes_match(connection)
-    return counted.get(ALL_TIME, {})
+    return stored_counts.get(ALL_TIME, {})
 
 
 def count_unmerged_points(connection: Connection) -> Counter[int]:

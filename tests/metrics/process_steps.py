@@ -55,15 +55,15 @@ def reset_storage() -> None:
 
 def store_and_merge(rounds: list[tuple[list[list[Row]], str]]) -> None:
     """Store commits, and after each round merge `commits`, `everything` or nothing."""
-    for commits, how in rounds:
+    for commits, merged in rounds:
         for rows in commits:
             for texts in (False, True):
-                if some := [row for row in rows if (row[0] == TEXT_SERIES) is texts]:
-                    store_points(some, texts)
+                if selected := [row for row in rows if (row[0] == TEXT_SERIES) is texts]:
+                    store_points(selected, texts)
         with connect() as storage:
-            if how:
+            if merged:
                 schedule.merge_commits(storage, force=True)
-            if how == "everything":
+            if merged == "everything":
                 schedule.merge_days(storage, force=True)
     with connect() as storage:
         storage.execute("UPDATE metrics_young SET at = at - interval '1 hour'")
@@ -94,6 +94,9 @@ def run_task(task: str) -> int:
 def read_everything(now: int) -> tuple[Points, dict[str, tuple[int, Any]]]:
     """Return every point, and the latest point of every metric."""
     points = points_by_key(read_stored_parts(SERIES, now - ALL_TIMES, now + ALL_TIMES))
-    day = datetime.fromtimestamp(now / 1_000_000, UTC)
-    newest = latest.read_latest_points(None, None, timedelta(days=90), now=day).points
-    return points, {one.metric_name: (to_microseconds(one.timestamp), one.value) for one in newest}
+    moment = datetime.fromtimestamp(now / 1_000_000, UTC)
+    newest = latest.read_latest_points(None, None, timedelta(days=90), now=moment).points
+    return points, {
+        latest_point.metric_name: (to_microseconds(latest_point.timestamp), latest_point.value)
+        for latest_point in newest
+    }

@@ -11,14 +11,14 @@ START_TEXT, END_TEXT = START.isoformat(), (START + timedelta(days=1)).isoformat(
 RANGE = {"start_time": START_TEXT, "end_time": END_TEXT}
 
 
-def point_at(seconds, metric="temperature", value=20.0, **more):
-    return point(metric, value) | {"timestamp": (START + timedelta(seconds=seconds)).isoformat()} | more
+def point_at(seconds, metric="temperature", value=20.0, **fields):
+    return point(metric, value) | {"timestamp": (START + timedelta(seconds=seconds)).isoformat()} | fields
 
 
 def send_points(caller, points, device="device_001"):
-    answer = caller.post(f"devices/{device}/telemetry/batch", {"data_points": points})
-    assert answer.status == 200, answer.raw
-    assert answer.json["ingested_count"] == len(points), answer.raw
+    response = caller.post(f"devices/{device}/telemetry/batch", {"data_points": points})
+    assert response.status == 200, response.raw
+    assert response.json["ingested_count"] == len(points), response.raw
 
 
 def merge_all():

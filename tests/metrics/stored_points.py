@@ -18,21 +18,21 @@ from metrics.storage.units import to_microseconds
 def read_stored_parts(series: Sequence[int], low: int, high: int, damaged: list[str] | None = None) -> list[Columns]:
     """Read the points of these series from `low` to before `high` (µs); damaged blocks are named in `damaged`."""
     with snapshot() as connection:
-        planned = plan_read(connection, np.array(sorted(series), np.int64), low, high)
-        read = list(read_points(connection, planned))
+        plan = plan_read(connection, np.array(sorted(series), np.int64), low, high)
+        parts = list(read_points(connection, plan))
     if damaged is not None:
-        damaged += planned.damaged
-    return read
+        damaged += plan.damaged
+    return parts
 
 
 def read_stored_values(device_id: str, metric_name: str, start: datetime, end: datetime) -> RawPoints:
     """Read a metric of a device from `start` to before `end`."""
-    wanted = {"devices": [device_id], "metrics": [metric_name], "groups": None}
+    parameters = {"devices": [device_id], "metrics": [metric_name], "groups": None}
     with read_connection() as connection:
-        kinds = {row[0]: Kind(row[1]) for row in connection.execute(SELECT_SERIES, wanted)}
-    found = read_stored_parts(list(kinds), to_microseconds(start), to_microseconds(end)) if kinds else []
+        kinds = {row[0]: Kind(row[1]) for row in connection.execute(SELECT_SERIES, parameters)}
+    parts = read_stored_parts(list(kinds), to_microseconds(start), to_microseconds(end)) if kinds else []
     columns: dict[int, list[Columns]] = {}
-    for part in found:
+    for part in parts:
         for number in part.ids.tolist():
             columns.setdefault(number, []).append(select_series(part, np.array([number])))
-    return combine_series({number: concatenate(some) for number, some in columns.items()}, kinds)
+    return combine_series({number: concatenate(series_parts) for number, series_parts in columns.items()}, kinds)

@@ -38,56 +38,60 @@ REGISTERED = {model._meta.label: model for model in admin.site._registry}
 DAY = 86_400_000_000
 
 
-def devices(numbers: range) -> list[Device]:
+def create_devices(numbers: range) -> list[Device]:
     return Device.objects.bulk_create(Device(device_id=f"a{number:06}") for number in numbers)
 
 
-def groups(numbers: range) -> None:
+def create_groups(numbers: range) -> None:
     DeviceGroup.objects.bulk_create(DeviceGroup(name=f"a{number:06}") for number in numbers)
 
 
-def definitions(numbers: range) -> None:
-    made = (MetricDefinition(name=f"a{number:06}", data_type="numeric") for number in numbers)
-    MetricDefinition.objects.bulk_create(made)
+def create_definitions(numbers: range) -> None:
+    definitions = (MetricDefinition(name=f"a{number:06}", data_type="numeric") for number in numbers)
+    MetricDefinition.objects.bulk_create(definitions)
 
 
-def people(numbers: range) -> None:
+def create_users(numbers: range) -> None:
     get_user_model().objects.bulk_create(get_user_model()(username=f"a{number:06}") for number in numbers)
 
 
-def keys(numbers: range) -> None:
-    made = ((f"a{number:06}", device) for number, device in zip(numbers, devices(numbers), strict=True))
+def create_keys(numbers: range) -> None:
+    names_and_devices = (
+        (f"a{number:06}", device) for number, device in zip(numbers, create_devices(numbers), strict=True)
+    )
     ApiKey.objects.bulk_create(
         ApiKey(name=name, scope=Scope.INGEST, prefix="tk_aaaaa", digest=digest_of(name), device=device)
-        for name, device in made
+        for name, device in names_and_devices
     )
 
 
-def series(numbers: range) -> None:
-    made = zip(numbers, devices(numbers), strict=True)
-    Series.objects.bulk_create(Series(pk=n + 1, device=device, metric_name=f"a{n}", kind=0) for n, device in made)
+def create_series(numbers: range) -> None:
+    numbered_devices = zip(numbers, create_devices(numbers), strict=True)
+    Series.objects.bulk_create(
+        Series(pk=n + 1, device=device, metric_name=f"a{n}", kind=0) for n, device in numbered_devices
+    )
 
 
-def exports(numbers: range) -> None:
-    asked = {"devices": [], "metrics": ["a"]}
+def create_exports(numbers: range) -> None:
+    parameters = {"devices": [], "metrics": ["a"]}
     ExportJob.objects.bulk_create(
-        ExportJob(owner=f"a{number}", question=asked, format="csv", files=[]) for number in numbers
+        ExportJob(owner=f"a{number}", question=parameters, format="csv", files=[]) for number in numbers
     )
 
 
-def damaged(numbers: range) -> None:
+def create_damaged_blocks(numbers: range) -> None:
     DamagedBlock.objects.bulk_create(
         DamagedBlock(shard=0, level=1, number=n, seq_from=n, seq_to=n, time_from=n * DAY, time_to=n * DAY, points=1,
                      payload=b"") for n in numbers
     )  # fmt: skip
 
 
-def entries(numbers: range) -> None:
+def create_audit_entries(numbers: range) -> None:
     for number in numbers:
         record("changed", ("device", f"a{number}"), {"name": "a"}, {"name": "b"})
 
 
-def rejected(numbers: range) -> None:
+def create_rejected(numbers: range) -> None:
     now = timezone.now()
     Rejected.objects.bulk_create(
         Rejected(sender="a", device_id=f"a{n}", metric_name="a", reason=RejectionReason.TOO_OLD,
@@ -95,61 +99,62 @@ def rejected(numbers: range) -> None:
     )  # fmt: skip
 
 
-def alert_rules(numbers: range) -> list[Rule]:
+def create_alert_rules(numbers: range) -> list[Rule]:
     threshold = {"metric_name": "m", "threshold_value": 1.0}
     return Rule.objects.bulk_create(Rule(name=f"a{number:06}", **threshold) for number in numbers)
 
 
-def alerts(numbers: range) -> None:
+def create_alerts(numbers: range) -> None:
     now = timezone.now()
-    made = zip(numbers, alert_rules(numbers), devices(numbers), strict=True)
+    rules_and_devices = zip(numbers, create_alert_rules(numbers), create_devices(numbers), strict=True)
     Alert.objects.bulk_create(
         Alert(rule=rule, rule_name=rule.name, device=device, device_name=device.device_id, metric_name="m",
-              level="error", message=f"a{n}", triggered_at=now, last_breach_at=now) for n, rule, device in made
+              level="error", message=f"a{n}", triggered_at=now, last_breach_at=now)
+              for n, rule, device in rules_and_devices
     )  # fmt: skip
 
 
-def incidents(numbers: range) -> None:
+def create_incidents(numbers: range) -> None:
     Incident.objects.bulk_create(Incident(cause="group:a", title=f"a{number}") for number in numbers)
 
 
-def silences(numbers: range) -> None:
+def create_silences(numbers: range) -> None:
     end = timezone.now() + timedelta(hours=1)
     Silence.objects.bulk_create(
         Silence(device_ids=["a"], ends_at=end, reason=f"a{number}", created_by="user:a") for number in numbers
     )
 
 
-def channels(numbers: range) -> None:
+def create_channels(numbers: range) -> None:
     Channel.objects.bulk_create(Channel(name=f"a{n:06}", kind="action", action="log_alert") for n in numbers)
 
 
-def routes(numbers: range) -> None:
+def create_routes(numbers: range) -> None:
     Route.objects.bulk_create(Route(name=f"a{number:06}", channels=["a"]) for number in numbers)
 
 
-def deliveries(numbers: range) -> None:
+def create_deliveries(numbers: range) -> None:
     Delivery.objects.bulk_create(Delivery(channel_name="a", title=f"a{number}", payload={}) for number in numbers)
 
 
-MAKERS: dict[str, Callable[[range], Any]] = {
-    "alerts.Rule": alert_rules,
-    "alerts.Alert": alerts,
-    "alerts.Incident": incidents,
-    "alerts.Silence": silences,
-    "alerts.Channel": channels,
-    "alerts.Route": routes,
-    "alerts.Delivery": deliveries,
-    "ingest.Rejected": rejected,
-    "metrics.Device": devices,
-    "metrics.DeviceGroup": groups,
-    "metrics.MetricDefinition": definitions,
-    "metrics.Series": series,
-    "metrics.ExportJob": exports,
-    "metrics.DamagedBlock": damaged,
-    "metrics.AuditEntry": entries,
-    "auth.User": people,
-    "ingest.ApiKey": keys,
+CREATE_ROWS: dict[str, Callable[[range], Any]] = {
+    "alerts.Rule": create_alert_rules,
+    "alerts.Alert": create_alerts,
+    "alerts.Incident": create_incidents,
+    "alerts.Silence": create_silences,
+    "alerts.Channel": create_channels,
+    "alerts.Route": create_routes,
+    "alerts.Delivery": create_deliveries,
+    "ingest.Rejected": create_rejected,
+    "metrics.Device": create_devices,
+    "metrics.DeviceGroup": create_groups,
+    "metrics.MetricDefinition": create_definitions,
+    "metrics.Series": create_series,
+    "metrics.ExportJob": create_exports,
+    "metrics.DamagedBlock": create_damaged_blocks,
+    "metrics.AuditEntry": create_audit_entries,
+    "auth.User": create_users,
+    "ingest.ApiKey": create_keys,
 }
 
 
@@ -160,15 +165,15 @@ def browser(site: None) -> Client:
     return client
 
 
-def statements(browser: Client, pages: list[str]) -> dict[str, int]:
+def count_statements(browser: Client, pages: list[str]) -> dict[str, int]:
     """How many SQL statements each page takes."""
-    found = {}
+    counts = {}
     for page in pages:
         with CaptureQueriesContext(connection) as captured:
-            answer = browser.get(page)
-        assert answer.status_code == 200, (page, answer.status_code)
-        found[page] = len(captured)
-    return found
+            response = browser.get(page)
+        assert response.status_code == 200, (page, response.status_code)
+        counts[page] = len(captured)
+    return counts
 
 
 def pages_of(model: Any, browser: Client) -> list[str]:
@@ -186,13 +191,13 @@ def pages_of(model: Any, browser: Client) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("label", sorted(REGISTERED))
 def test_admin_list_statements_do_not_grow_with_rows(browser: Client, label: str):
-    model, make = REGISTERED[label], MAKERS[label]
-    make(range(10))
-    statements(browser, pages_of(model, browser))  # what a process asks once and remembers
-    few = statements(browser, pages_of(model, browser))
-    make(range(10, 1000))
-    many = statements(browser, list(few))
-    assert many == few and max(many.values()) <= 16
+    model, create_rows = REGISTERED[label], CREATE_ROWS[label]
+    create_rows(range(10))
+    count_statements(browser, pages_of(model, browser))  # what a process asks once and remembers
+    counts_of_few = count_statements(browser, pages_of(model, browser))
+    create_rows(range(10, 1000))
+    counts_of_many = count_statements(browser, list(counts_of_few))
+    assert counts_of_many == counts_of_few and max(counts_of_many.values()) <= 16
 
 
 @pytest.mark.parametrize("label", sorted(REGISTERED))
@@ -225,12 +230,12 @@ def test_admin_pages_are_for_admins_only(site: None):
 
 def test_long_list_is_counted_up_to_the_limit(browser: Client, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("metrics.admin.base.MAX_COUNTED_ROWS", 100)
-    series(range(150))
+    create_series(range(150))
     assert browser.get("/admin/metrics/series/").context["cl"].result_count == 100
 
 
 def test_group_filter_offers_first_groups_and_the_selected_one(browser: Client):
-    groups(range(1000))
+    create_groups(range(1000))
     last = DeviceGroup.objects.get(name="a000999")
     page = browser.get(f"/admin/metrics/device/?groups__id__exact={last.pk}").content.decode()
     assert len(set(re.findall(r'href="\?groups__id__exact=(\d+)', page))) == 31 and "a000999" in page
@@ -240,33 +245,33 @@ def test_group_filter_offers_first_groups_and_the_selected_one(browser: Client):
 
 
 def test_selected_devices_are_removed_from_group(browser: Client):
-    made = devices(range(10))
+    created = create_devices(range(10))
     east = DeviceGroup.objects.create(name="east")
-    group_membership.add_devices(east, [device.pk for device in made])
-    sent = {"action": "remove_from_group", "group": east.pk, "_selected_action": [made[0].pk, made[1].pk]}
-    page = browser.post("/admin/metrics/device/", sent, follow=True).content.decode()
+    group_membership.add_devices(east, [device.pk for device in created])
+    form = {"action": "remove_from_group", "group": east.pk, "_selected_action": [created[0].pk, created[1].pk]}
+    page = browser.post("/admin/metrics/device/", form, follow=True).content.decode()
     assert "2 devices were removed from east" in page and east.devices.count() == 8
     entry = AuditEntry.objects.latest("pk")
     assert (entry.actor, entry.object_id, entry.was) == ("user:boss", "east", {"devices": {"count": 2}})
 
 
 def test_bulk_retention_change_is_audited_per_metric(browser: Client):
-    definitions(range(20))
-    everything = {"action": "change_retention", "days": 7, "select_across": "1", "_selected_action": ["1"]}
-    page = browser.post("/admin/metrics/metricdefinition/?q=a00001", everything, follow=True).content.decode()
+    create_definitions(range(20))
+    form = {"action": "change_retention", "days": 7, "select_across": "1", "_selected_action": ["1"]}
+    page = browser.post("/admin/metrics/metricdefinition/?q=a00001", form, follow=True).content.decode()
     assert "Retention of 10 metrics is now 7 days" in page
     assert MetricDefinition.objects.filter(retention_days=7).count() == 10
-    told = AuditEntry.objects.filter(action="changed", object_type="metric definition", actor="user:boss")
-    assert told.count() == 10 and told[0].became == {"retention_days": 7}
+    entries = AuditEntry.objects.filter(action="changed", object_type="metric definition", actor="user:boss")
+    assert entries.count() == 10 and entries[0].became == {"retention_days": 7}
 
 
 @pytest.mark.parametrize("days", ["", "0", "soon", "99999"])
 def test_invalid_retention_changes_nothing(browser: Client, days: str):
-    definitions(range(3))
-    chosen = list(MetricDefinition.objects.values_list("pk", flat=True))
+    create_definitions(range(3))
+    selected = list(MetricDefinition.objects.values_list("pk", flat=True))
     browser.post(
         "/admin/metrics/metricdefinition/",
-        {"action": "change_retention", "days": days, "_selected_action": chosen},
+        {"action": "change_retention", "days": days, "_selected_action": selected},
     )
     assert set(MetricDefinition.objects.values_list("retention_days", flat=True)) == {90}
 
@@ -274,9 +279,9 @@ def test_invalid_retention_changes_nothing(browser: Client, days: str):
 # --- users ------------------------------------------------------------------------------------------
 
 
-def saved(browser: Client, person: Any, **more: Any) -> Any:
-    sent = {"username": person.username, "is_active": "on"} | more
-    return browser.post(f"/admin/auth/user/{person.pk}/change/", sent)
+def save_user(browser: Client, person: Any, **fields: Any) -> Any:
+    form = {"username": person.username, "is_active": "on"} | fields
+    return browser.post(f"/admin/auth/user/{person.pk}/change/", form)
 
 
 @pytest.mark.parametrize(
@@ -285,29 +290,29 @@ def saved(browser: Client, person: Any, **more: Any) -> Any:
 def test_role_can_be_assigned_and_removed(browser: Client, role: str, scope: str):
     mei = get_user_model().objects.create_user("mei")
     east = DeviceGroup.objects.create(name="east")
-    for given, expected in ((role, scope), ("viewer", Scope.READ)):
-        assert saved(browser, mei, role=given, device_groups=[east.pk]).status_code == 302
+    for new_role, expected in ((role, scope), ("viewer", Scope.READ)):
+        assert save_user(browser, mei, role=new_role, device_groups=[east.pk]).status_code == 302
         mei = get_user_model().objects.get(pk=mei.pk)
         caller = Caller.of_user(mei)
         assert caller.scope == expected and caller.groups == (None if expected == Scope.ADMIN else ("east",))
-        assert mei.is_staff == (given == "admin")
+        assert mei.is_staff == (new_role == "admin")
     assert AuditEntry.objects.filter(object_id="mei", actor="user:boss", after__contains="east").exists()
 
 
 def test_users_are_filtered_by_role(browser: Client):
-    people(range(3))
+    create_users(range(3))
     get_user_model().objects.get(username="a000001").groups.add(Group.objects.create(name=OPERATORS))
-    found = {
-        role: [one.username for one in browser.get(f"/admin/auth/user/?role={role}").context["cl"].result_list]
+    names_by_role = {
+        role: [user.username for user in browser.get(f"/admin/auth/user/?role={role}").context["cl"].result_list]
         for role in ("admin", "operator", "viewer")
     }
-    assert found == {"admin": ["boss"], "operator": ["a000001"], "viewer": ["a000000", "a000002"]}
+    assert names_by_role == {"admin": ["boss"], "operator": ["a000001"], "viewer": ["a000000", "a000002"]}
 
 
 def test_last_admin_cannot_be_removed(browser: Client):
     boss = get_user_model().objects.get()
-    answer = saved(browser, boss, role="viewer")
-    assert answer.status_code == 200 and "last active admin" in answer.content.decode()
+    response = save_user(browser, boss, role="viewer")
+    assert response.status_code == 200 and "last active admin" in response.content.decode()
     browser.post("/admin/auth/user/", {"action": "deactivate", "_selected_action": [boss.pk]})
     browser.post(f"/admin/auth/user/{boss.pk}/delete/", {"post": "yes"})
     boss.refresh_from_db()
@@ -315,20 +320,20 @@ def test_last_admin_cannot_be_removed(browser: Client):
 
 
 def test_deactivated_users_are_audited(browser: Client):
-    people(range(3))
-    chosen = list(get_user_model().objects.filter(username__startswith="a").values_list("pk", flat=True))
-    browser.post("/admin/auth/user/", {"action": "deactivate", "_selected_action": chosen})
+    create_users(range(3))
+    selected = list(get_user_model().objects.filter(username__startswith="a").values_list("pk", flat=True))
+    browser.post("/admin/auth/user/", {"action": "deactivate", "_selected_action": selected})
     assert get_user_model().objects.filter(is_active=True).count() == 1
     assert AuditEntry.objects.filter(object_type="user", after__contains='"is_active": false').count() == 3
 
 
 def test_password_change_by_admin_is_audited_without_the_password(browser: Client):
     mei = get_user_model().objects.create_user("mei")
-    secret = "something of some length"
-    sent = {"password1": secret, "password2": secret, "usable_password": "true"}
-    assert browser.post(f"/admin/auth/user/{mei.pk}/password/", sent).status_code == 302
-    told = AuditEntry.objects.filter(object_id="mei").latest("pk")
-    assert told.actor == "user:boss" and told.became == {"password": "(hidden)"}
+    password = "something of some length"
+    form = {"password1": password, "password2": password, "usable_password": "true"}
+    assert browser.post(f"/admin/auth/user/{mei.pk}/password/", form).status_code == 302
+    entry = AuditEntry.objects.filter(object_id="mei").latest("pk")
+    assert entry.actor == "user:boss" and entry.became == {"password": "(hidden)"}
 
 
 # --- read-only pages --------------------------------------------------------------------------------
@@ -337,20 +342,20 @@ def test_password_change_by_admin_is_audited_without_the_password(browser: Clien
 @pytest.mark.parametrize("name", ["series", "exportjob", "auditentry", "damagedblock"])
 def test_read_only_models_cannot_be_changed(browser: Client, name: str):
     model = next(model for label, model in REGISTERED.items() if label.lower() == f"metrics.{name}")
-    MAKERS[model._meta.label](range(1))
+    CREATE_ROWS[model._meta.label](range(1))
     row: Any = model._base_manager.order_by("pk").first()
-    before = model._base_manager.filter(pk=row.pk).values().get()
+    values = model._base_manager.filter(pk=row.pk).values().get()
     assert browser.get(f"/admin/metrics/{name}/add/").status_code == 403
     assert browser.post(f"/admin/metrics/{name}/{row.pk}/change/", {"points": 7, "actor": "me"}).status_code == 403
-    assert model._base_manager.filter(pk=row.pk).values().get() == before
+    assert model._base_manager.filter(pk=row.pk).values().get() == values
 
 
 def test_selected_exports_are_cancelled(browser: Client):
-    exports(range(3))
-    chosen = list(ExportJob.objects.values_list("pk", flat=True))
-    ExportJob.objects.filter(pk=chosen[0]).update(status="done")
-    sent = {"action": "cancel", "_selected_action": chosen}
-    assert "2 exports were cancelled" in browser.post("/admin/metrics/exportjob/", sent, follow=True).content.decode()
+    create_exports(range(3))
+    selected = list(ExportJob.objects.values_list("pk", flat=True))
+    ExportJob.objects.filter(pk=selected[0]).update(status="done")
+    form = {"action": "cancel", "_selected_action": selected}
+    assert "2 exports were cancelled" in browser.post("/admin/metrics/exportjob/", form, follow=True).content.decode()
     assert sorted(ExportJob.objects.values_list("status", flat=True)) == ["cancelled", "cancelled", "done"]
     assert AuditEntry.objects.filter(action="cancelled", object_type="export job", actor="user:boss").count() == 2
 
@@ -360,25 +365,25 @@ def test_audit_entry_shows_before_and_after(browser: Client):
     entry = AuditEntry.objects.latest("pk")
     page = browser.get(f"/admin/metrics/auditentry/{entry.pk}/change/").content.decode()
     assert "<td>&lt;b&gt;old</td><td>new</td>" in page and "<td>null</td>" in page
-    found = browser.get("/admin/metrics/auditentry/?q=boil").context["cl"].result_list
-    assert [one.pk for one in found] == [entry.pk]
-    found = browser.get("/admin/metrics/auditentry/?object_type=device").context["cl"].result_list
-    assert {one.object_id for one in found} == {"boiler"}
+    results = browser.get("/admin/metrics/auditentry/?q=boil").context["cl"].result_list
+    assert [result.pk for result in results] == [entry.pk]
+    results = browser.get("/admin/metrics/auditentry/?object_type=device").context["cl"].result_list
+    assert {result.object_id for result in results} == {"boiler"}
 
 
 def test_journal_is_paged_by_time_for_compressed_and_plain_lines(browser: Client, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("metrics.storage.write.journal.PACK_LINES", 20)
     monkeypatch.setattr("metrics.admin.storage.PAGE_LINES", 25)
-    with connect() as own:
+    with connect() as storage:
         for number in range(45):
             store_points([(1, TODAY + number, 1.0, b"")])
-        pack_journal(own, 0, after=0)
+        pack_journal(storage, 0, after=0)
     first = browser.get("/admin/journal/").context
     assert [line["seq"] for line in first["lines"]] == list(range(45, 20, -1))
     second = browser.get("/admin/journal/", {"before": first["earlier"]}).context
     assert [line["seq"] for line in second["lines"]] == list(range(20, 0, -1)) and second["earlier"] is None
     hour_ago = (timezone.now() - timedelta(hours=1)).isoformat()
     assert browser.get("/admin/journal/", {"before": hour_ago}).context["lines"] == []
-    for wrong in ("yesterday", "2026-02-31T00:00:00Z"):
-        page = browser.get("/admin/journal/", {"before": wrong})
+    for invalid in ("yesterday", "2026-02-31T00:00:00Z"):
+        page = browser.get("/admin/journal/", {"before": invalid})
         assert len(page.context["lines"]) == 25 and "Enter a time such as" in page.content.decode()

@@ -40,36 +40,36 @@ def to_micro(moment: datetime) -> int:
 def wall_clock_bucket(time: int, interval: int, zone: ZoneInfo) -> tuple[int, int]:
     """Return what identifies a bucket: the multiple that the wall clock shows, and its repetition."""
     moment = datetime.fromtimestamp(time / SECOND, zone)
-    wall = moment.replace(tzinfo=UTC, fold=0) - datetime(1970, 1, 5, tzinfo=UTC)
-    repeated = moment.replace(fold=0).utcoffset() - moment.replace(fold=1).utcoffset()
-    again = moment.fold == 1 and interval <= repeated // timedelta(microseconds=1)
-    return wall // timedelta(microseconds=interval), int(again)
+    wall_time = moment.replace(tzinfo=UTC, fold=0) - datetime(1970, 1, 5, tzinfo=UTC)
+    overlap = moment.replace(fold=0).utcoffset() - moment.replace(fold=1).utcoffset()
+    repetition = moment.fold == 1 and interval <= overlap // timedelta(microseconds=1)
+    return wall_time // timedelta(microseconds=interval), int(repetition)
 
 
 def percentile(values: list[float], percent: float) -> float:
     ordered = sorted(values)
-    at = (len(ordered) - 1) * percent / 100
-    low, high = math.floor(at), math.ceil(at)
-    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+    position = (len(ordered) - 1) * percent / 100
+    low, high = math.floor(position), math.ceil(position)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
 def expected_difference(points: list[Point], name: str, low: int, high: int) -> float | None:
     """Return the sum of the differences that end in a bucket."""
-    total, known = 0.0, False
+    total, has_difference = 0.0, False
     for series in {point[0] for point in points}:
-        mine = sorted((time, value) for number, time, value in points if number == series)
-        gained, took = 0.0, 0
-        for (before, old), (time, value) in zip(mine[:-1], mine[1:], strict=True):
+        points_of_series = sorted((time, value) for number, time, value in points if number == series)
+        difference, duration = 0.0, 0
+        for (old_time, old_value), (time, value) in zip(points_of_series[:-1], points_of_series[1:], strict=True):
             if low <= time < high:
-                gained += value if value < old and name != "delta" else value - old
-                took += time - before
-        if took:
-            known = True
-            total += gained / (took / SECOND) if name == "rate" else gained
-    return total if known else None
+                difference += value if value < old_value and name != "delta" else value - old_value
+                duration += time - old_time
+        if duration:
+            has_difference = True
+            total += difference / (duration / SECOND) if name == "rate" else difference
+    return total if has_difference else None
 
 
-def expected(points: list[Point], name: str, low: int, high: int) -> float | None:
+def expected_value(points: list[Point], name: str, low: int, high: int) -> float | None:
     inside = sorted((point for point in points if low <= point[1] < high), key=lambda point: (point[1], point[0]))
     values = [value for _, _, value in inside]
     if name in ("rate", "increase", "delta"):
@@ -80,16 +80,16 @@ def expected(points: list[Point], name: str, low: int, high: int) -> float | Non
         return None
     if (percent := parse_percentile(name)) is not None:
         return percentile(values, percent)
-    plain = {
+    functions = {
         "avg": statistics.fmean,
         "min": min,
         "max": max,
         "sum": math.fsum,
-        "first": lambda some: some[0],
-        "last": lambda some: some[-1],
+        "first": lambda ordered: ordered[0],
+        "last": lambda ordered: ordered[-1],
         "stddev": statistics.pstdev,
     }
-    return plain[name](values)
+    return functions[name](values)
 
 
 # --- intervals --------------------------------------------------------------------------------------
@@ -107,17 +107,17 @@ def expected(points: list[Point], name: str, low: int, high: int) -> float | Non
 def test_bucket_edges_are_multiples_of_the_interval_on_the_wall_clock(zone, night, interval, before, length):
     start = to_micro(night) - before * SECOND
     end = start + length * SECOND
-    found = bucket_edges(start, end, interval * SECOND, ZoneInfo(zone))
+    edges = bucket_edges(start, end, interval * SECOND, ZoneInfo(zone))
     if interval >= length:
-        assert found.tolist() == [start, end]
+        assert edges.tolist() == [start, end]
         return
-    assert found[0] <= start < found[1] and found[-2] < end <= found[-1]
-    assert (np.diff(found) > 0).all()
+    assert edges[0] <= start < edges[1] and edges[-2] < end <= edges[-1]
+    assert (np.diff(edges) > 0).all()
     times = range(start, min(end, start + 4 * 24 * HOUR * SECOND), 900 * SECOND)
-    place = np.searchsorted(found, list(times), side="right").tolist()
+    buckets = np.searchsorted(edges, list(times), side="right").tolist()
     names = [wall_clock_bucket(time, interval * SECOND, ZoneInfo(zone)) for time in times]
     if interval != 2700:  # does not divide the hour, so a repeated hour cuts it in two
-        assert [a == b for a, b in zip(place[:-1], place[1:], strict=True)] == [
+        assert [a == b for a, b in zip(buckets[:-1], buckets[1:], strict=True)] == [
             a == b for a, b in zip(names[:-1], names[1:], strict=True)
         ]
 
@@ -126,34 +126,34 @@ def test_bucket_edges_are_multiples_of_the_interval_on_the_wall_clock(zone, nigh
 def test_dst_days_have_23_or_25_hourly_buckets(day, hours):
     berlin = ZoneInfo("Europe/Berlin")
     start = datetime.fromisoformat(day).replace(tzinfo=berlin)
-    following = (datetime.fromisoformat(day) + timedelta(days=1)).replace(tzinfo=berlin)
-    assert len(bucket_edges(to_micro(start), to_micro(following), HOUR * SECOND, berlin)) - 1 == hours
-    days = bucket_edges(to_micro(start), to_micro(following) + 2 * HOUR * SECOND, 24 * HOUR * SECOND, berlin)
-    assert days.tolist()[:2] == [to_micro(start), to_micro(following)]
-    quarters = bucket_edges(to_micro(start), to_micro(following), 6 * HOUR * SECOND, berlin)
-    shown = [datetime.fromtimestamp(edge / SECOND, berlin).hour for edge in quarters.tolist()]
-    assert shown == [0, 6, 12, 18, 0]
+    next_day = (datetime.fromisoformat(day) + timedelta(days=1)).replace(tzinfo=berlin)
+    assert len(bucket_edges(to_micro(start), to_micro(next_day), HOUR * SECOND, berlin)) - 1 == hours
+    day_edges = bucket_edges(to_micro(start), to_micro(next_day) + 2 * HOUR * SECOND, 24 * HOUR * SECOND, berlin)
+    assert day_edges.tolist()[:2] == [to_micro(start), to_micro(next_day)]
+    quarter_edges = bucket_edges(to_micro(start), to_micro(next_day), 6 * HOUR * SECOND, berlin)
+    edge_hours = [datetime.fromtimestamp(edge / SECOND, berlin).hour for edge in quarter_edges.tolist()]
+    assert edge_hours == [0, 6, 12, 18, 0]
 
 
 def test_missing_or_repeated_midnight_starts_one_daily_bucket():
     havana = ZoneInfo("America/Havana")  # 2026-03-08 begins at 01:00; 2026-11-01 has two midnights
     for month, night in ((3, 8), (11, 1)):
         start = to_micro(datetime(2026, month, night, tzinfo=havana) - timedelta(days=2))
-        found = bucket_edges(start, start + 6 * 24 * HOUR * SECOND, 24 * HOUR * SECOND, havana)
-        days = [datetime.fromtimestamp(edge / SECOND, havana).date() for edge in found.tolist()]
+        edges = bucket_edges(start, start + 6 * 24 * HOUR * SECOND, 24 * HOUR * SECOND, havana)
+        days = [datetime.fromtimestamp(edge / SECOND, havana).date() for edge in edges.tolist()]
         assert days == sorted(set(days))
         assert all((b - a).days == 1 for a, b in zip(days[:-1], days[1:], strict=True))
 
 
 def test_weekly_buckets_start_on_monday():
     start = to_micro(datetime(2026, 5, 1, tzinfo=UTC))
-    found = bucket_edges(start, start + 30 * 24 * HOUR * SECOND, 7 * 24 * HOUR * SECOND)
-    assert {datetime.fromtimestamp(edge / SECOND, UTC).strftime("%a %H") for edge in found.tolist()} == {"Mon 00"}
+    edges = bucket_edges(start, start + 30 * 24 * HOUR * SECOND, 7 * 24 * HOUR * SECOND)
+    assert {datetime.fromtimestamp(edge / SECOND, UTC).strftime("%a %H") for edge in edges.tolist()} == {"Mon 00"}
 
 
 @given(st.integers(1, 4000 * 86400), st.integers(1, 10_000))
-def test_round_interval_yields_at_most_max_buckets(length, most):
-    assert -(-length * SECOND // round_interval(length * SECOND, most)) <= most
+def test_round_interval_yields_at_most_max_buckets(length, max_buckets):
+    assert -(-length * SECOND // round_interval(length * SECOND, max_buckets)) <= max_buckets
 
 
 # --- accumulators -----------------------------------------------------------------------------------
@@ -164,15 +164,15 @@ point = st.tuples(
 )
 
 
-def split_into_pieces(points: list[Point], cuts: list[int]) -> list[Columns]:
+def split_by_time(points: list[Point], cuts: list[int]) -> list[Columns]:
     """Points in pieces by time, each in order of series and time."""
-    found = []
+    parts = []
     for low, high in zip([0, *cuts], [*cuts, 2**62], strict=True):
-        some = [one for one in points if low <= one[1] < high]
-        if some:
-            series, times, values = zip(*some, strict=True)
-            found.append(arrange_points(np.array(series), np.array(times), np.array(values, np.float64)))
-    return found
+        selected = [row for row in points if low <= row[1] < high]
+        if selected:
+            series, times, values = zip(*selected, strict=True)
+            parts.append(arrange_points(np.array(series), np.array(times), np.array(values, np.float64)))
+    return parts
 
 
 @pytest.mark.slow
@@ -189,50 +189,48 @@ def split_into_pieces(points: list[Point], cuts: list[int]) -> list[Columns]:
 def test_accumulators_match_plain_python(points, cuts, name, interval, zone, pooled, repeats):
     # `repeats` makes series long, so that they are cut series by series and not point by point
     rows = [
-        (series, START + time * SECOND + again * 1000, drawn[2] + again % 7)
-        for (series, time), drawn in points.items()
-        for again in range(repeats)
+        (series, START + time * SECOND + repetition * 1000, values_drawn[2] + repetition % 7)
+        for (series, time), values_drawn in points.items()
+        for repetition in range(repeats)
     ]
-    found = bucket_edges(START, START + 48 * HOUR * SECOND, interval * SECOND, ZoneInfo(zone))
-    many, groups = len(found) - 1, np.zeros(4, np.int64) if pooled else np.arange(4)
-    one = find_aggregation(name).create_accumulator(4 * many, 4)
-    for piece in split_into_pieces(rows, sorted(START + cut_at * SECOND for cut_at in cuts)):
-        one.add(piece, split_by_bucket(piece, found, piece.ids, groups[piece.ids]))
-    values = one.values()
-    for slot in range(4 * many):
-        low, high = int(found[slot % many]), int(found[slot % many + 1])
-        mine = [row for row in rows if groups[row[0]] == slot // many]
-        if not mine or not any(low <= row[1] < high for row in mine):
-            assert one.count[slot] == 0 and math.isnan(values[slot])
+    edges = bucket_edges(START, START + 48 * HOUR * SECOND, interval * SECOND, ZoneInfo(zone))
+    buckets, groups = len(edges) - 1, np.zeros(4, np.int64) if pooled else np.arange(4)
+    accumulator = find_aggregation(name).create_accumulator(4 * buckets, 4)
+    for part in split_by_time(rows, sorted(START + cut_at * SECOND for cut_at in cuts)):
+        accumulator.add(part, split_by_bucket(part, edges, part.ids, groups[part.ids]))
+    values = accumulator.values()
+    for index in range(4 * buckets):
+        low, high = int(edges[index % buckets]), int(edges[index % buckets + 1])
+        rows_of_group = [row for row in rows if groups[row[0]] == index // buckets]
+        if not rows_of_group or not any(low <= row[1] < high for row in rows_of_group):
+            assert accumulator.count[index] == 0 and math.isnan(values[index])
             continue
-        want = expected(mine, name, low, high)
-        assert one.count[slot] == sum(low <= row[1] < high for row in mine)
-        if want is None:
-            assert math.isnan(values[slot])
+        wanted_value = expected_value(rows_of_group, name, low, high)
+        assert accumulator.count[index] == sum(low <= row[1] < high for row in rows_of_group)
+        if wanted_value is None:
+            assert math.isnan(values[index])
         else:
-            assert values[slot] == pytest.approx(want, rel=1e-9, abs=1e-7)
+            assert values[index] == pytest.approx(wanted_value, rel=1e-9, abs=1e-7)
 
 
 def test_counter_reset_does_not_reduce_increase_or_rate():
-    piece = arrange_points(
-        np.zeros(5, np.int64), np.arange(5) * 10 * SECOND, np.array([100.0, 150.0, 20.0, 60.0, 60.0])
-    )
-    found = bucket_edges(0, 50 * SECOND, 50 * SECOND)
-    answers = {}
+    part = arrange_points(np.zeros(5, np.int64), np.arange(5) * 10 * SECOND, np.array([100.0, 150.0, 20.0, 60.0, 60.0]))
+    edges = bucket_edges(0, 50 * SECOND, 50 * SECOND)
+    values = {}
     for name in ("increase", "rate", "delta"):
-        one = find_aggregation(name).create_accumulator(1, 1)
-        one.add(piece, split_by_bucket(piece, found, piece.ids, piece.ids))
-        answers[name] = one.values().tolist()
-    assert answers == {"increase": [110.0], "rate": [110.0 / 40], "delta": [-40.0]}
+        accumulator = find_aggregation(name).create_accumulator(1, 1)
+        accumulator.add(part, split_by_bucket(part, edges, part.ids, part.ids))
+        values[name] = accumulator.values().tolist()
+    assert values == {"increase": [110.0], "rate": [110.0 / 40], "delta": [-40.0]}
 
 
 def test_stddev_of_large_values_is_exact():
     values = 1e9 + np.array([4.0, 7.0, 13.0, 16.0] * 100)
-    piece = arrange_points(np.zeros(400, np.int64), np.arange(400) * SECOND, values)
-    one = find_aggregation("stddev").create_accumulator(1, 1)
-    for part in (piece.points(0, 150), piece.points(150, 400)):
-        one.add(part, split_by_bucket(part, bucket_edges(0, 400 * SECOND, 400 * SECOND), part.ids, part.ids))
-    assert one.values()[0] == pytest.approx(statistics.pstdev(values), rel=1e-9)
+    columns = arrange_points(np.zeros(400, np.int64), np.arange(400) * SECOND, values)
+    accumulator = find_aggregation("stddev").create_accumulator(1, 1)
+    for part in (columns.points(0, 150), columns.points(150, 400)):
+        accumulator.add(part, split_by_bucket(part, bucket_edges(0, 400 * SECOND, 400 * SECOND), part.ids, part.ids))
+    assert accumulator.values()[0] == pytest.approx(statistics.pstdev(values), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["", "mean", "p", "p101", "p-1", "pp", "p1e1", "p٩", "P95", "p100.1"])
@@ -247,38 +245,40 @@ def test_unknown_aggregation_has_no_percentile_and_no_accumulator(name):
     st.lists(st.one_of(st.none(), st.integers(-100, 100)), min_size=1, max_size=20),
     st.sampled_from(["none", "null", "previous", "linear", 0, -2.5]),
 )
-def test_fill_gaps_matches_plain_python(values, how):
+def test_fill_gaps_matches_plain_python(values, fill):
     times = np.arange(len(values)) * 60
-    got = fill_gaps(np.array([np.nan if value is None else value for value in values], np.float64), times, how)
-    for at, value in enumerate(values):
+    filled = fill_gaps(np.array([np.nan if value is None else value for value in values], np.float64), times, fill)
+    for position, value in enumerate(values):
         if value is not None:
-            want = value
-        elif isinstance(how, int | float):
-            want = how
+            expected_fill = value
+        elif isinstance(fill, int | float):
+            expected_fill = fill
         else:
-            before = [index for index in range(at) if values[index] is not None]
-            after = [index for index in range(at, len(values)) if values[index] is not None]
-            want = None
-            if how == "previous" and before:
-                want = values[before[-1]]
-            elif how == "linear" and before and after:
+            before = [index for index in range(position) if values[index] is not None]
+            after = [index for index in range(position, len(values)) if values[index] is not None]
+            expected_fill = None
+            if fill == "previous" and before:
+                expected_fill = values[before[-1]]
+            elif fill == "linear" and before and after:
                 low, high = before[-1], after[0]
-                want = values[low] + (values[high] - values[low]) * (at - low) / (high - low)
-        assert math.isnan(got[at]) if want is None else got[at] == pytest.approx(want)
+                expected_fill = values[low] + (values[high] - values[low]) * (position - low) / (high - low)
+        assert (
+            math.isnan(filled[position]) if expected_fill is None else filled[position] == pytest.approx(expected_fill)
+        )
 
 
 def test_accumulating_pieces_equals_accumulating_all_points():
     rng = np.random.default_rng(1)
     series, times = np.repeat(np.arange(3), 500), np.tile(np.arange(500) * SECOND, 3)
-    whole = arrange_points(series, times, rng.normal(size=1500))
-    found = bucket_edges(0, 500 * SECOND, 7 * SECOND)
-    parts = [concatenate([whole.slice_series(at, at + 1)]) for at in range(3)]
+    columns = arrange_points(series, times, rng.normal(size=1500))
+    edges = bucket_edges(0, 500 * SECOND, 7 * SECOND)
+    parts = [concatenate([columns.slice_series(at, at + 1)]) for at in range(3)]
     for name in NAMES:
-        one, other = (
-            find_aggregation(name).create_accumulator(3 * (len(found) - 1), 3),
-            find_aggregation(name).create_accumulator(3 * (len(found) - 1), 3),
+        of_all, of_parts = (
+            find_aggregation(name).create_accumulator(3 * (len(edges) - 1), 3),
+            find_aggregation(name).create_accumulator(3 * (len(edges) - 1), 3),
         )
-        one.add(whole, split_by_bucket(whole, found, whole.ids, whole.ids))
+        of_all.add(columns, split_by_bucket(columns, edges, columns.ids, columns.ids))
         for part in parts:
-            other.add(part, split_by_bucket(part, found, part.ids, part.ids))
-        np.testing.assert_allclose(one.values(), other.values(), rtol=1e-12)
+            of_parts.add(part, split_by_bucket(part, edges, part.ids, part.ids))
+        np.testing.assert_allclose(of_all.values(), of_parts.values(), rtol=1e-12)

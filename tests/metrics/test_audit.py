@@ -33,9 +33,11 @@ def last_entry() -> AuditEntry:
     return AuditEntry.objects.get(number=AuditEntry.objects.count())
 
 
-def recorded_actions(after: int = 0) -> list[tuple[str, str, str]]:
+def recorded_actions(after_number: int = 0) -> list[tuple[str, str, str]]:
     return list(
-        AuditEntry.objects.filter(number__gt=after).order_by("number").values_list("action", "object_type", "object_id")
+        AuditEntry.objects.filter(number__gt=after_number)
+        .order_by("number")
+        .values_list("action", "object_type", "object_id")
     )
 
 
@@ -43,25 +45,25 @@ def recorded_actions(after: int = 0) -> list[tuple[str, str, str]]:
 
 
 def test_metric_changes_by_api_are_recorded_with_before_and_after(admin: ApiClient):
-    begun = AuditEntry.objects.count()
-    answer = admin.post("metrics", BATTERY, X_Request_ID="made-by-me-1")
-    made = last_entry()
-    assert made.request_id == answer.headers["X-Request-ID"] == "made-by-me-1"
-    assert made.actor == f"key:{ApiKey.objects.get().pk}:admin of all" and made.address == "127.0.0.1"
-    assert made.was == {} and {name: made.became[name] for name in BATTERY} == BATTERY
+    last_number = AuditEntry.objects.count()
+    response = admin.post("metrics", BATTERY, X_Request_ID="made-by-me-1")
+    entry = last_entry()
+    assert entry.request_id == response.headers["X-Request-ID"] == "made-by-me-1"
+    assert entry.actor == f"key:{ApiKey.objects.get().pk}:admin of all" and entry.address == "127.0.0.1"
+    assert entry.was == {} and {name: entry.became[name] for name in BATTERY} == BATTERY
     assert admin.call("PATCH", "metrics/battery_level", {"retention_days": 30, "unit": "percent"}).status == 200
     assert (last_entry().was, last_entry().became) == ({"retention_days": 90}, {"retention_days": 30})
     assert admin.call("DELETE", "metrics/battery_level").status == 200
     assert last_entry().was["retention_days"] == 30 and last_entry().became == {}
     kind = ("metric definition", "battery_level")
-    assert recorded_actions(begun) == [("created", *kind), ("changed", *kind), ("deleted", *kind)]
+    assert recorded_actions(last_number) == [("created", *kind), ("changed", *kind), ("deleted", *kind)]
 
 
 def test_update_without_change_is_not_recorded(site: None):
-    made = MetricDefinition.objects.create(name="level", data_type="numeric")
-    begun = AuditEntry.objects.count()
-    made.save()
-    assert recorded_actions(begun) == []
+    definition = MetricDefinition.objects.create(name="level", data_type="numeric")
+    last_number = AuditEntry.objects.count()
+    definition.save()
+    assert recorded_actions(last_number) == []
 
 
 def test_rolled_back_change_is_not_recorded_and_leaves_no_gap(site: None):
@@ -75,10 +77,10 @@ def test_rolled_back_change_is_not_recorded_and_leaves_no_gap(site: None):
 
 
 def test_before_values_are_the_stored_ones(site: None):
-    old = Device.objects.create(device_id="a", name="first")
-    Device.objects.filter(pk=old.pk).update(name="second")
-    old.name = "third"
-    old.save()
+    device = Device.objects.create(device_id="a", name="first")
+    Device.objects.filter(pk=device.pk).update(name="second")
+    device.name = "third"
+    device.save()
     assert (last_entry().was, last_entry().became) == ({"name": "second"}, {"name": "third"})
 
 
@@ -93,9 +95,9 @@ def test_key_changes_are_recorded_without_secrets(site: None):
 def test_key_deleted_with_its_device_is_recorded(site: None):
     device = Device.objects.create(device_id="boiler")
     ApiKey.issue("boiler", "ingest", device)
-    begun = AuditEntry.objects.count()
+    last_number = AuditEntry.objects.count()
     device.delete()
-    assert sorted(recorded_actions(begun)) == [("deleted", "API key", "boiler"), ("deleted", "device", "boiler")]
+    assert sorted(recorded_actions(last_number)) == [("deleted", "API key", "boiler"), ("deleted", "device", "boiler")]
 
 
 @pytest.mark.slow
@@ -123,34 +125,34 @@ def test_group_membership_changes_are_recorded_per_user(site: None):
 def test_bulk_group_change_is_one_entry_with_the_count(site: None):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(1000))
     east = DeviceGroup.objects.create(name="east")
-    everything = list(Device.objects.values_list("pk", flat=True))
-    begun = AuditEntry.objects.count()
-    group_membership.add_devices(east, everything)
+    device_pks = list(Device.objects.values_list("pk", flat=True))
+    last_number = AuditEntry.objects.count()
+    group_membership.add_devices(east, device_pks)
     assert (last_entry().object_id, last_entry().became) == ("east", {"devices": {"count": 1000}})
-    group_membership.remove_devices(east, everything[:400])
+    group_membership.remove_devices(east, device_pks[:400])
     assert (last_entry().object_id, last_entry().was) == ("east", {"devices": {"count": 400}})
-    assert len(recorded_actions(begun)) == 2
+    assert len(recorded_actions(last_number)) == 2
 
 
 def test_devices_created_by_ingestion_are_not_recorded(gateway: ApiClient):
-    begun = AuditEntry.objects.count()
+    last_number = AuditEntry.objects.count()
     body = {"timestamp": "2026-01-01T00:00:00Z", "metric_name": "m", "value": 1}
     assert gateway.post("devices/new/telemetry", body).status in (200, 422)
-    assert recorded_actions(begun) == []
+    assert recorded_actions(last_number) == []
 
 
 @pytest.mark.slow
 def test_sign_ins_are_recorded_without_unknown_names(site: None):
     get_user_model().objects.create_user("mei", password="of some length")
     client = Client()
-    sent = {"username": "mei", "password": "of some length"}
-    assert client.post("/login/", sent).status_code == 302
+    form = {"username": "mei", "password": "of some length"}
+    assert client.post("/login/", form).status_code == 302
     assert (last_entry().actor, last_entry().action, last_entry().object_id) == ("user:mei", "signed in", "mei")
     client.post("/logout/")
     assert (last_entry().actor, last_entry().action) == ("user:mei", "signed out")
-    client.post("/login/", sent | {"password": "wrong"})
+    client.post("/login/", form | {"password": "wrong"})
     assert (last_entry().actor, last_entry().action, last_entry().object_id) == ("anonymous", FAILED, "mei")
-    client.post("/login/", sent | {"username": "my secret"})
+    client.post("/login/", form | {"username": "my secret"})
     assert (last_entry().action, last_entry().object_id) == (FAILED, UNKNOWN_USER)
     assert last_entry().address == "127.0.0.1"
 
@@ -191,24 +193,24 @@ def test_long_values_are_omitted(site: None):
 def test_admin_lists_audit_newest_first_and_filtered(admin: ApiClient):
     for name in ("a", "b"):
         admin.post("metrics", {"name": name, "data_type": "numeric"})
-    answer = admin.get("audit?limit=2").json
-    assert [entry["object_id"] for entry in answer["entries"]] == ["b", "a"]
-    older = admin.get(f"audit?limit=2&cursor={answer['next_cursor']}").json["entries"]
-    assert [entry["number"] for entry in older] == [answer["entries"][-1]["number"] - 1]
-    assert answer["total"] == AuditEntry.objects.count() and answer["entries"][0]["after"]["data_type"] == "numeric"
-    assert re.fullmatch("[0-9a-f]{64}", answer["entries"][0]["checksum"])
-    found = admin.get("audit?action=created&object_type=metric%20definition&object_id=a").json["entries"]
-    assert [entry["object_id"] for entry in found] == ["a"]
-    assert admin.get(f"audit?actor={found[0]['actor'].replace(' ', '%20')}").json["total"] == 2
+    page = admin.get("audit?limit=2").json
+    assert [entry["object_id"] for entry in page["entries"]] == ["b", "a"]
+    older = admin.get(f"audit?limit=2&cursor={page['next_cursor']}").json["entries"]
+    assert [entry["number"] for entry in older] == [page["entries"][-1]["number"] - 1]
+    assert page["total"] == AuditEntry.objects.count() and page["entries"][0]["after"]["data_type"] == "numeric"
+    assert re.fullmatch("[0-9a-f]{64}", page["entries"][0]["checksum"])
+    entries = admin.get("audit?action=created&object_type=metric%20definition&object_id=a").json["entries"]
+    assert [entry["object_id"] for entry in entries] == ["a"]
+    assert admin.get(f"audit?actor={entries[0]['actor'].replace(' ', '%20')}").json["total"] == 2
     assert admin.get("audit?until=2020-01-01T00:00:00Z").json["total"] == 0
-    assert admin.get("audit?since=2020-01-01T00:00:00Z").json["total"] == answer["total"]
-    refused = admin.get("audit?since=yesterday")
-    assert refused.status == 400 and refused.json["errors"][0]["field"] == "since"
+    assert admin.get("audit?since=2020-01-01T00:00:00Z").json["total"] == page["total"]
+    response = admin.get("audit?since=yesterday")
+    assert response.status == 400 and response.json["errors"][0]["field"] == "since"
 
 
-@pytest.mark.parametrize("who", ["gateway", "reader", "device", "operator", "viewer", "stranger"])
-def test_audit_is_forbidden_to_other_callers(request: pytest.FixtureRequest, who: str):
-    assert request.getfixturevalue(who).get("audit").status == 403
+@pytest.mark.parametrize("caller_name", ["gateway", "reader", "device", "operator", "viewer", "stranger"])
+def test_audit_is_forbidden_to_other_callers(request: pytest.FixtureRequest, caller_name: str):
+    assert request.getfixturevalue(caller_name).get("audit").status == 403
 
 
 def test_audit_accepts_admin_session_and_rejects_anonymous(administrator: ApiClient, anonymous: ApiClient):
@@ -228,8 +230,8 @@ def entries(site: None) -> Any:
         record("changed", ("device", f"d{number}"), {"name": "é"}, {"name": str(number)})
     stop_writer()
     store_points([(1, TODAY + 8, 1.0, b"")])  # which tells of the eighth entry
-    with connect() as made:
-        yield made
+    with connect() as storage:
+        yield storage
 
 
 def tamper(connection: Any, statement: str, *values: Any) -> None:
@@ -239,9 +241,9 @@ def tamper(connection: Any, statement: str, *values: Any) -> None:
 
 
 def run_verify_audit() -> str:
-    out = StringIO()
-    call_command("verify_audit", stdout=out)
-    return out.getvalue()
+    output = StringIO()
+    call_command("verify_audit", stdout=output)
+    return output.getvalue()
 
 
 def test_unchanged_audit_is_valid(entries: Any):
@@ -268,13 +270,13 @@ OTHERS = {
 }
 
 
-def other_value_sql(connection: Any, column: str, place: int) -> str:
+def other_value_sql(connection: Any, column: str, position: int) -> str:
     """SQL of another value than the one that is there."""
     [[kind]] = connection.execute(
         "SELECT data_type FROM information_schema.columns WHERE table_name = 'metrics_auditentry' AND column_name = %s",
         (column,),
     ).fetchall()
-    return OTHERS["text" if kind == "character varying" else kind].format(column, place)
+    return OTHERS["text" if kind == "character varying" else kind].format(column, position)
 
 
 changes = st.one_of(
@@ -299,10 +301,10 @@ def test_any_manipulation_is_detected_at_its_first_entry(entries: Any, change: A
                 tamper(entries, "DELETE FROM metrics_auditentry WHERE number = %s", number)
                 first = number
             case ("insert", number):
-                rest = ", ".join(column for column in COLUMNS if column != "id")
+                columns = ", ".join(column for column in COLUMNS if column != "id")
                 tamper(
                     entries,
-                    f"INSERT INTO metrics_auditentry (number, {rest}) SELECT 9, {rest} FROM metrics_auditentry"
+                    f"INSERT INTO metrics_auditentry (number, {columns}) SELECT 9, {columns} FROM metrics_auditentry"
                     " WHERE number = %s",
                     number,
                 )
@@ -312,8 +314,8 @@ def test_any_manipulation_is_detected_at_its_first_entry(entries: Any, change: A
                 entries.execute("UPDATE metrics_auditentry SET number = %s WHERE number = %s", (one, other))
                 entries.execute("UPDATE metrics_auditentry SET number = %s WHERE number = -1", (other,))
                 first = min(one, other)
-        held, broken = verify_audit(entries)
-        assert broken is not None and (broken.number, held) == (first, first - 1)
+        valid_entries, broken = verify_audit(entries)
+        assert broken is not None and (broken.number, valid_entries) == (first, first - 1)
     assert verify_audit(entries) == (8, None)
 
 
@@ -339,7 +341,7 @@ END $$
 
 
 @pytest.mark.parametrize(
-    ("change", "whole", "why"),
+    ("change", "forgery", "message"),
     [
         ("UPDATE metrics_audithead SET checksum = sha256('')", "", "audit entry 8: the head of the chain"),
         ("DELETE FROM metrics_audithead", "", "audit entry 8: the head of the chain"),
@@ -355,12 +357,12 @@ END $$
         ("DELETE FROM metrics_journal WHERE seq > 1", FORGED_JOURNAL, "commit 2: audit entry 5 recorded commit 2"),
     ],
 )  # fmt: skip
-def test_truncating_or_rewriting_one_chain_is_detected(entries: Any, change: str, whole: str, why: str):
+def test_truncating_or_rewriting_one_chain_is_detected(entries: Any, change: str, forgery: str, message: str):
     tamper(entries, change)
-    if whole:
-        entries.execute(whole)
+    if forgery:
+        entries.execute(forgery)
     try:
-        with pytest.raises(CommandError, match=why):
+        with pytest.raises(CommandError, match=message):
             run_verify_audit()
     finally:
         entries.execute("ALTER TABLE metrics_auditentry ENABLE TRIGGER USER")
@@ -394,5 +396,5 @@ def test_long_admin_transaction_blocks_neither_ingestion_nor_other_admins(site: 
 def test_times_with_unusual_offsets_are_parsed_correctly(admin: ApiClient) -> None:
     assert admin.get("audit?since=9522-06-10T05:42:44%2B17:46").json["entries"] == []
     assert admin.get("audit?until=9522-06-10T05:42:44-23:59").status == 200
-    refused = admin.get("audit?since=0001-01-01T00:00:00%2B17:00")
-    assert (refused.status, [error["field"] for error in refused.json["errors"]]) == (400, ["since"])
+    response = admin.get("audit?since=0001-01-01T00:00:00%2B17:00")
+    assert (response.status, [error["field"] for error in response.json["errors"]]) == (400, ["since"])

@@ -26,13 +26,13 @@ def columns_of(rows: list[tuple[int, int, float, int]], texts: bool = False) -> 
 
 
 def as_dictionary(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, bytes]]:
-    found = {}
+    points_by_series_and_time = {}
     for part in parts:
         entries = part.dictionary if part.contexts is not None else [b""]
         contexts = part.contexts if part.contexts is not None else np.zeros(len(part), int)
         for series, time, value, context in zip(part.series(), part.times, part.values, contexts, strict=True):
-            found[int(series), int(time)] = (value, entries[context])
-    return found
+            points_by_series_and_time[int(series), int(time)] = (value, entries[context])
+    return points_by_series_and_time
 
 
 @given(points, st.booleans(), st.booleans())
@@ -52,11 +52,11 @@ def test_concatenation_keeps_the_values_of_later_columns(first, second):
 
 @given(points, st.data())
 def test_slice_of_points_keeps_their_series(rows, data):
-    whole = columns_of(rows)
-    low = data.draw(st.integers(0, len(whole) - 1))
-    high = data.draw(st.integers(low + 1, len(whole)))
-    part = whole.points(low, high)
-    assert part.series().tolist() == whole.series()[low:high].tolist()
+    columns = columns_of(rows)
+    low = data.draw(st.integers(0, len(columns) - 1))
+    high = data.draw(st.integers(low + 1, len(columns)))
+    part = columns.points(low, high)
+    assert part.series().tolist() == columns.series()[low:high].tolist()
     assert part.offsets[-1] == high - low and (np.diff(part.offsets) > 0).all()
 
 
@@ -64,8 +64,8 @@ def test_slice_of_points_keeps_their_series(rows, data):
 def test_floats_are_restored_bit_for_bit(values):
     n = len(values)
     columns = arrange_points(np.full(n, 7), np.arange(n, dtype=np.int64), values)
-    [found] = decode(encode([columns]))
-    assert found.values.tobytes() == values.tobytes()
+    [decoded] = decode(encode([columns]))
+    assert decoded.values.tobytes() == values.tobytes()
 
 
 def test_damaged_payload_raises():
@@ -87,19 +87,19 @@ def long_columns(contexts: bool = False) -> Columns:
     rng = np.random.default_rng(3)
     ticks = np.arange(600, dtype=np.int64) * 10_000_000
     counter, walk = np.cumsum(rng.integers(0, 9999, 600)).astype(float), np.round(np.cumsum(rng.normal(0, 1, 600)), 2)
-    some = [
+    series_rows = [
         (3, ticks, counter),
         (4, ticks, counter),
         (7, ticks + rng.integers(0, 5_000_000, 600), walk),
         (8, ticks, np.full(600, -0.0)),
         (90, ticks[:2], counter[:2]),
     ]
-    times = np.concatenate([row[1] for row in some])
+    times = np.concatenate([row[1] for row in series_rows])
     return Columns(
-        np.array([row[0] for row in some]),
-        np.cumsum([0, *(len(row[1]) for row in some)]),
+        np.array([row[0] for row in series_rows]),
+        np.cumsum([0, *(len(row[1]) for row in series_rows)]),
         times,
-        np.concatenate([row[2] for row in some]),
+        np.concatenate([row[2] for row in series_rows]),
         rng.integers(0, 3, len(times)).astype(np.int32) if contexts else None,
         DICTIONARY if contexts else (),
     )
@@ -111,9 +111,9 @@ def test_decoding_selected_long_series_returns_only_them(contexts, dense):
     columns = long_columns(contexts)
     payload, expected = encode([columns], dense), as_dictionary([columns])
     assert as_dictionary(decode(payload)) == expected
-    for wanted in ([3], [4], [7, 90], [1, 4, 8, 99], [3, 4, 7, 8, 90]):
-        kept = {key: point for key, point in expected.items() if key[0] in wanted}
-        assert as_dictionary(decode(payload, np.array(wanted))) == kept
+    for selected in ([3], [4], [7, 90], [1, 4, 8, 99], [3, 4, 7, 8, 90]):
+        expected_points = {key: point for key, point in expected.items() if key[0] in selected}
+        assert as_dictionary(decode(payload, np.array(selected))) == expected_points
     assert decode(payload, np.array([1, 5, 91])) == []
 
 

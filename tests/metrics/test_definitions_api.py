@@ -28,25 +28,29 @@ def battery(admin: ApiClient) -> ApiClient:
 
 
 def test_e2_us1_create_stores_every_field(admin: ApiClient):
-    answer = admin.post("metrics", BATTERY)
-    assert answer.status == 201
-    assert {name: answer.json[name] for name in BATTERY} == BATTERY
-    assert answer.json["metric_id"].startswith("met_") and answer.json["tags"] == [] and answer.json["metadata"] == {}
-    assert answer.json["created_by"].endswith("admin of all") and answer.json["created_at"]
+    response = admin.post("metrics", BATTERY)
+    assert response.status == 201
+    assert {name: response.json[name] for name in BATTERY} == BATTERY
+    assert (
+        response.json["metric_id"].startswith("met_")
+        and response.json["tags"] == []
+        and response.json["metadata"] == {}
+    )
+    assert response.json["created_by"].endswith("admin of all") and response.json["created_at"]
 
 
 def test_e2_us1_ac2_create_requires_only_name_and_data_type(admin: ApiClient):
-    answer = admin.post("metrics", {"name": "state", "data_type": "string"})
-    assert answer.status == 201
-    assert (answer.json["metric_type"], answer.json["retention_days"]) == ("gauge", 90)
+    response = admin.post("metrics", {"name": "state", "data_type": "string"})
+    assert response.status == 201
+    assert (response.json["metric_type"], response.json["retention_days"]) == ("gauge", 90)
 
 
 def test_e2_us1_ac5_concurrent_creates_of_one_name_succeed_once(admin: ApiClient):
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: admin.post("metrics", BATTERY), range(8)))
-    assert sorted(answer.status for answer in answers) == [201] + [400] * 7
-    refused = next(answer for answer in answers if answer.status == 400)
-    assert refused.json["errors"] == [{"field": "name", "detail": "a metric of this name is already defined"}]
+        responses = list(pool.map(lambda _: admin.post("metrics", BATTERY), range(8)))
+    assert sorted(response.status for response in responses) == [201] + [400] * 7
+    rejected = next(response for response in responses if response.status == 400)
+    assert rejected.json["errors"] == [{"field": "name", "detail": "a metric of this name is already defined"}]
     assert MetricDefinition.objects.count() == 1
 
 
@@ -75,9 +79,11 @@ def test_e2_us1_ac5_concurrent_creates_of_one_name_succeed_once(admin: ApiClient
     ],
 )
 def test_invalid_definition_is_rejected_with_the_field_and_accepted_values(admin: ApiClient, change, field, accepted):
-    answer = admin.post("metrics", BATTERY | change)
-    assert answer.status == 400
-    assert any(error["field"] == field and accepted in error["detail"] for error in answer.json["errors"]), answer.json
+    response = admin.post("metrics", BATTERY | change)
+    assert response.status == 400
+    assert any(error["field"] == field and accepted in error["detail"] for error in response.json["errors"]), (
+        response.json
+    )
     assert not MetricDefinition.objects.exists()
 
 
@@ -90,11 +96,11 @@ def test_e2_us2_list_has_filters_and_pages(admin: ApiClient):
     for number in range(5):
         kind = "string" if number % 2 else "numeric"
         admin.post("metrics", {"name": f"m{number}", "data_type": kind, "description": f"about {number}"})
-    answer = admin.get("metrics?data_type=numeric&limit=2&offset=1").json
-    assert [one["name"] for one in answer["metrics"]] == ["m2", "m4"]
-    assert (answer["count"], answer["total"], answer["limit"], answer["offset"]) == (2, 3, 2, 1)
-    assert answer["filters"]["data_type"] == "numeric" and answer["filters"]["metric_type"] is None
-    assert [one["name"] for one in admin.get("metrics?search=about%203").json["metrics"]] == ["m3"]
+    page = admin.get("metrics?data_type=numeric&limit=2&offset=1").json
+    assert [definition["name"] for definition in page["metrics"]] == ["m2", "m4"]
+    assert (page["count"], page["total"], page["limit"], page["offset"]) == (2, 3, 2, 1)
+    assert page["filters"]["data_type"] == "numeric" and page["filters"]["metric_type"] is None
+    assert [definition["name"] for definition in admin.get("metrics?search=about%203").json["metrics"]] == ["m3"]
 
 
 @pytest.mark.parametrize(
@@ -102,8 +108,8 @@ def test_e2_us2_list_has_filters_and_pages(admin: ApiClient):
     [("data_type=x", "data_type"), ("limit=0", "limit"), ("limit=1001", "limit"), ("offset=-1", "offset")],
 )
 def test_invalid_list_parameter_is_rejected(admin: ApiClient, query: str, field: str):
-    answer = admin.get(f"metrics?{query}")
-    assert answer.status == 400 and answer.json["errors"][0]["field"] == field
+    response = admin.get(f"metrics?{query}")
+    assert response.status == 400 and response.json["errors"][0]["field"] == field
 
 
 def test_e2_us3_get_returns_definition_by_name(battery: ApiClient):
@@ -120,8 +126,8 @@ def test_name_with_slashes_is_found(admin: ApiClient):
 
 def test_e2_us4_delete_keeps_the_points(battery: ApiClient):
     battery.post("devices/d/telemetry", point("battery_level", 50))
-    answer = battery.call("DELETE", "metrics/battery_level")
-    assert answer.status == 200 and answer.json["success"] is True
+    response = battery.call("DELETE", "metrics/battery_level")
+    assert response.status == 200 and response.json["success"] is True
     assert battery.get("devices/d/metrics/battery_level/latest").json["value"] == 50
     assert battery.call("DELETE", "metrics/battery_level").status == 404
 
@@ -130,13 +136,13 @@ def test_change_applies_to_the_next_point(battery: ApiClient):
     changed = battery.call("PATCH", "metrics/battery_level", {"max_value": 40})
     assert changed.status == 200 and changed.json["max_value"] == 40 and changed.json["min_value"] == 0
     series_registry.refresh_registry()
-    answer = battery.post("devices/d/telemetry", point("battery_level", 50))
-    assert answer.status == 422 and "above the maximum 40" in answer.json["detail"]
+    response = battery.post("devices/d/telemetry", point("battery_level", 50))
+    assert response.status == 422 and "above the maximum 40" in response.json["detail"]
 
 
 def test_changed_name_is_rejected(battery: ApiClient):
-    answer = battery.call("PATCH", "metrics/battery_level", {"name": "other"})
-    assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
+    response = battery.call("PATCH", "metrics/battery_level", {"name": "other"})
+    assert response.status == 400 and "cannot be changed" in response.json["detail"]
     assert battery.call("PATCH", "metrics/battery_level", {"name": "battery_level", "unit": "%"}).json["unit"] == "%"
 
 

@@ -108,7 +108,7 @@ def read_device(caller: ApiClient, device_id: str) -> list[Any]:
 
 
 def test_deleted_device_disappears_from_responses_at_once_and_from_storage_later(fleet: ApiClient):
-    numbers, others = series_of("press-1"), read_device(fleet, "press-2")
+    numbers, other_device = series_of("press-1"), read_device(fleet, "press-2")
     assert count_points_by_table(numbers).keys() == {
         "metrics_young",
         "metrics_block",
@@ -119,9 +119,9 @@ def test_deleted_device_disappears_from_responses_at_once_and_from_storage_later
     assert read_device(fleet, "press-1") == [[], 404, [], []]
     finish_deletions()
     assert count_points_by_table(numbers) == {}
-    done = Deletion.objects.get()
-    assert (done.status, done.progress, done.points, done.incomplete) == ("done", 1.0, 120, [])
-    assert read_device(fleet, "press-2") == others
+    deletion = Deletion.objects.get()
+    assert (deletion.status, deletion.progress, deletion.points, deletion.incomplete) == ("done", 1.0, 120, [])
+    assert read_device(fleet, "press-2") == other_device
     assert len(count_points_by_table(series_of("press-2"))) == 3  # blocks, rollups and latest points
 
 
@@ -142,8 +142,8 @@ def test_device_that_sends_after_deletion_gets_new_series_ids(fleet: ApiClient):
     fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point()]})
     delete_device.delete_device("press-1", ADMIN)
     series_registry.refresh_registry()
-    answer = fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point(value=7.0)]})
-    assert answer.status == 200 and answer.json["ingested_count"] == 1  # the batch id is unknown, like the device
+    response = fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point(value=7.0)]})
+    assert response.status == 200 and response.json["ingested_count"] == 1  # the batch id is unknown, like the device
     assert series_of("press-1").isdisjoint(numbers)
     finish_deletions()
     assert fleet.get("devices/press-1/metrics/temperature/latest").json["value"] == 7.0
@@ -170,39 +170,39 @@ def test_api_keys_of_a_deleted_device_are_rejected(device: ApiClient):
     assert not ApiKey.objects.exists()
 
 
-def submit_points(series: list[int], known: int) -> None:
+def submit_points(series: list[int], series_revision: int) -> None:
     now = to_microseconds(datetime.now(UTC))
     arrivals = IncomingPoints(np.array(series, np.int64), np.full(len(series), now), np.ones(len(series)))
-    writer().submit([arrivals], JournalEntry("late", 0.0, len(series)), series_revision=known)
+    writer().submit([arrivals], JournalEntry("late", 0.0, len(series)), series_revision=series_revision)
 
 
 def test_requests_with_series_resolved_before_the_deletion_are_rejected_completely(shards, site):
     device = [Device.objects.create(device_id=name) for name in ("d", "e")]
     for number in (1, 300, 2, 301):
         Series.objects.create(pk=number, device=device[number in (2, 301)], metric_name=f"m{number}", kind=0)
-    before = Revision.objects.get().number
-    submit_points([1, 300, 2], before)
+    old_revision = Revision.objects.get().number
+    submit_points([1, 300, 2], old_revision)
     delete_device.delete_device("d", ADMIN)
     for series in ([1], [300], [2, 300]):
         with pytest.raises(DeviceDeleted, match="send them again"):
-            submit_points(series, before)
-    submit_points([2, 301], before)  # series of another device, resolved before
+            submit_points(series, old_revision)
+    submit_points([2, 301], old_revision)  # series of another device, resolved before
     submit_points([2, 301], Revision.objects.get().number)
     with pytest.raises(DeviceDeleted):  # also when this writer knows of the deletion
-        submit_points([1], before)
+        submit_points([1], old_revision)
     finish_deletions()
     assert count_points_by_table({1, 300}) == {} and count_points_by_table({2, 301})
 
 
 def test_rejected_batch_can_be_sent_again_with_its_batch_id(fleet: ApiClient):
-    known = series_registry.cached_registry()
+    old_registry = series_registry.cached_registry()
     delete_device.delete_device("press-1", ADMIN)
-    series_registry._registry = known  # a process that has not read the revision since
+    series_registry._registry = old_registry  # a process that has not read the revision since
     series_registry._refreshed_at = float("inf")
     body = {"batch_id": "b7", "data_points": [point(value=3.0) for _ in range(50)]}
-    refused = fleet.post("devices/press-1/telemetry/batch", body)
-    assert refused.status == 503 and refused.headers["Retry-After"] == "1", refused.raw
-    series_registry._registry = known  # the web process may have read the revision meanwhile
+    response = fleet.post("devices/press-1/telemetry/batch", body)
+    assert response.status == 503 and response.headers["Retry-After"] == "1", response.raw
+    series_registry._registry = old_registry  # the web process may have read the revision meanwhile
     assert fleet.post("devices/press-1/telemetry", point()).status == 503
     assert not IngestedBatch.objects.exists()
     series_registry.refresh_registry()
@@ -210,9 +210,9 @@ def test_rejected_batch_can_be_sent_again_with_its_batch_id(fleet: ApiClient):
 
 
 def test_new_metric_of_a_just_deleted_device_creates_a_new_device(fleet: ApiClient):
-    known = series_registry.cached_registry()
+    old_registry = series_registry.cached_registry()
     delete_device.delete_device("press-1", ADMIN)
-    series_registry._registry = known
+    series_registry._registry = old_registry
     series_registry._refreshed_at = float("inf")
     assert fleet.post("devices/press-1/telemetry", point("humidity", 40.0)).status == 200
     assert Device.objects.filter(device_id="press-1").count() == 1
@@ -221,8 +221,8 @@ def test_new_metric_of_a_just_deleted_device_creates_a_new_device(fleet: ApiClie
 
 
 def test_deleting_a_device_twice_returns_the_same_deletion(fleet: ApiClient):
-    one = delete_device.delete_device("press-1", ADMIN)
-    assert delete_device.delete_device("press-1", ADMIN).deletion_id == one.deletion_id
+    deletion = delete_device.delete_device("press-1", ADMIN)
+    assert delete_device.delete_device("press-1", ADMIN).deletion_id == deletion.deletion_id
     finish_deletions()
     with pytest.raises(NotFound, match="press-1 does not exist"):
         delete_device.delete_device("press-1", ADMIN)
@@ -254,8 +254,8 @@ def test_deletions_of_many_devices_share_one_pass_over_the_stored_days(admin: Ap
     numbers = set(Series.objects.values_list("pk", flat=True))
     for n in range(30):
         delete_device.delete_device(f"d{n}", ADMIN)
-    places = len({number // 256 for number in numbers})
-    assert tasks.remove_deleted() <= 3 * places + 2  # not thirty times as many
+    buckets = len({number // 256 for number in numbers})
+    assert tasks.remove_deleted() <= 3 * buckets + 2  # not thirty times as many
     assert count_points_by_table(numbers) == {}
     assert set(Deletion.objects.values_list("status", "points")) == {("done", 2)}
 
@@ -264,37 +264,37 @@ def test_restored_block_has_no_points_of_a_deleted_device(fleet: ApiClient):
     merge_all()
     numbers = series_of("press-1")
     with connect() as connection:
-        flip = "UPDATE {} SET payload = set_byte(payload, 5, get_byte(payload, 5) # 255) WHERE id = %s"
+        flip_byte = "UPDATE {} SET payload = set_byte(payload, 5, get_byte(payload, 5) # 255) WHERE id = %s"
         [(block,)] = connection.execute("SELECT min(id) FROM metrics_block").fetchall()
-        connection.execute(flip.format("metrics_block"), (block,))
+        connection.execute(flip_byte.format("metrics_block"), (block,))
         delete_device.delete_device("press-1", ADMIN)
         finish_deletions()
         assert Deletion.objects.get().incomplete == [f"merged block {block}"]
-        [(aside,)] = connection.execute("SELECT id FROM metrics_damagedblock").fetchall()
-        connection.execute(flip.format("metrics_damagedblock"), (aside,))
+        [(quarantined,)] = connection.execute("SELECT id FROM metrics_damagedblock").fetchall()
+        connection.execute(flip_byte.format("metrics_damagedblock"), (quarantined,))
         assert restore_damaged.restore_readable_blocks(connection) == 1
     assert count_points_by_table(numbers) == {}
     assert len(read_device(fleet, "press-2")[3]) == 60
 
 
 def test_delete_device_command_creates_a_deletion(fleet: ApiClient):
-    out = io.StringIO()
-    call_command("delete_device", "press-1", "--yes", stdout=out)
-    assert Deletion.objects.get().deletion_id in out.getvalue()
+    output = io.StringIO()
+    call_command("delete_device", "press-1", "--yes", stdout=output)
+    assert Deletion.objects.get().deletion_id in output.getvalue()
     assert not Device.objects.filter(device_id="press-1").exists()
     with pytest.raises(CommandError, match="nothing does not exist"):
         call_command("delete_device", "nothing", "--yes")
 
 
 def test_deleting_in_the_admin_creates_deletions(fleet: ApiClient, admin_browser: Client):
-    chosen = Device.objects.get(device_id="press-1").pk
-    body = {"action": "delete_selected", "_selected_action": [chosen]}
+    selected = Device.objects.get(device_id="press-1").pk
+    body = {"action": "delete_selected", "_selected_action": [selected]}
     page = admin_browser.post("/admin/metrics/device/", body).content.decode()
-    assert "Are you sure" in page and "press-1" in page and Device.objects.filter(pk=chosen).exists()
+    assert "Are you sure" in page and "press-1" in page and Device.objects.filter(pk=selected).exists()
     admin_browser.post("/admin/metrics/device/", body | {"post": "yes"})
     admin_browser.post(f"/admin/metrics/device/{Device.objects.get(device_id='press-2').pk}/delete/", {"post": "yes"})
     assert not Device.objects.exists()
-    assert {one.device_id for one in Deletion.objects.all()} == {"press-1", "press-2"}
+    assert {deletion.device_id for deletion in Deletion.objects.all()} == {"press-1", "press-2"}
     assert Deletion.objects.first().requested_by == "user:root"
 
 
@@ -324,7 +324,7 @@ POINT_DELETION_STATEMENTS = [
 
 
 @pytest.fixture
-def filled(server: PrivatePostgres) -> Iterator[FaultStorage]:
+def fault_storage(server: PrivatePostgres) -> Iterator[FaultStorage]:
     """Two devices in the same buckets: day blocks, runs above them, and unmerged commits."""
     storage = FaultStorage(server)
     rounds = [(storage.commits(20, (3, 50)), "everything")]
@@ -337,14 +337,14 @@ def filled(server: PrivatePostgres) -> Iterator[FaultStorage]:
 
 def drop_deleted_from_model(storage: FaultStorage) -> None:
     """Remove the points of the deleted device from the model."""
-    storage.book = {key: value for key, value in storage.book.items() if key[0] in KEPT_SERIES}
+    storage.model = {key: value for key, value in storage.model.items() if key[0] in KEPT_SERIES}
 
 
 @pytest.mark.slow
-def test_deletion_killed_before_its_commit_has_no_effect(server: PrivatePostgres, filled: FaultStorage):
+def test_deletion_killed_before_its_commit_has_no_effect(server: PrivatePostgres, fault_storage: FaultStorage):
     for statement, table in DELETION_STATEMENTS:
         kill_during(server, "worker", (process_steps.delete_by_id, "d"), statement, table)
-        assert filled.differences() == NO_DIFFERENCE, (statement, table)
+        assert fault_storage.differences() == NO_DIFFERENCE, (statement, table)
         assert run_forked(server.database, process_steps.read_deletion, "d") == ("none", 0)
     first = run_forked(server.database, process_steps.delete_by_id, "d")
     assert run_forked(server.database, process_steps.delete_by_id, "d") == first
@@ -353,25 +353,25 @@ def test_deletion_killed_before_its_commit_has_no_effect(server: PrivatePostgres
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["worker", "postgres"])
 def test_point_deletion_killed_after_any_statement_continues_and_affects_no_other_device(
-    server: PrivatePostgres, filled: FaultStorage, victim: str
+    server: PrivatePostgres, fault_storage: FaultStorage, victim: str
 ):
     run_forked(server.database, process_steps.delete_by_id, "d")
     while run_forked(server.database, process_steps.run_task, "merge_young_blocks"):
         pass
-    drop_deleted_from_model(filled)
+    drop_deleted_from_model(fault_storage)
     for statement, table in POINT_DELETION_STATEMENTS:
         kill_during(server, victim, (process_steps.run_task, "remove_deleted"), statement, table)
-        differences = filled.differences()
-        still_there = differences["phantom"]  # points of the deleted device, which are not in the model
-        assert differences == NO_DIFFERENCE | {"phantom": still_there, "wrong": still_there}, (statement, table)
+        differences = fault_storage.differences()
+        remaining = differences["phantom"]  # points of the deleted device, which are not in the model
+        assert differences == NO_DIFFERENCE | {"phantom": remaining, "wrong": remaining}, (statement, table)
         run_forked(server.database, process_steps.run_task, "merge_blocks")
     while run_forked(server.database, process_steps.run_task, "remove_deleted"):
         pass
-    assert filled.differences() == NO_DIFFERENCE
+    assert fault_storage.differences() == NO_DIFFERENCE
     status, points = run_forked(server.database, process_steps.read_deletion, "d")
     assert status == "done" and points > 0
     run_forked(server.database, process_steps.run_task, "merge_blocks")
-    assert filled.differences() == NO_DIFFERENCE
+    assert fault_storage.differences() == NO_DIFFERENCE
 
 
 # --- state machine ----------------------------------------------------------------------------------
@@ -395,23 +395,23 @@ class DeletionMachine(RuleBasedStateMachine):
         block_cache.clear_block_cache()
         self.generation = dict.fromkeys(DEVICES, 0)
         self.model: dict[Key, float] = {}
-        self.dead: dict[int, int] = {}  # by series: the last revision at which it existed
+        self.deleted_series: dict[int, int] = {}  # by series: the last revision at which it existed
         for device in DEVICES:
-            self._make(device)
+            self._create_device(device)
 
     def _series(self, device: int) -> list[int]:
         """Return the series of a device: one in each of two buckets."""
         return [bucket * 256 + device + 8 * self.generation[device] for bucket in (0, 1)]
 
-    def _make(self, device: int) -> None:
-        made = Device.objects.create(device_id=f"d{device}")
+    def _create_device(self, device: int) -> None:
+        row = Device.objects.create(device_id=f"d{device}")
         for series in self._series(device):
-            Series.objects.create(pk=series, device=made, metric_name=f"m{series // 256}", kind=0)
+            Series.objects.create(pk=series, device=row, metric_name=f"m{series // 256}", kind=0)
 
-    def _store(self, rows: list[tuple[int, int, float]], known: int) -> None:
+    def _store(self, rows: list[tuple[int, int, float]], series_revision: int) -> None:
         series, times, values = (np.array(column) for column in zip(*rows, strict=True))
         arrivals = IncomingPoints(series.astype(np.int64), times.astype(np.int64), values.astype(np.float64))
-        writer().submit([arrivals], JournalEntry("test", 0.0, len(rows)), series_revision=known)
+        writer().submit([arrivals], JournalEntry("test", 0.0, len(rows)), series_revision=series_revision)
 
     @rule(
         rows=st.lists(
@@ -420,48 +420,48 @@ class DeletionMachine(RuleBasedStateMachine):
         day=st.integers(-1, 0),
     )
     def write(self, rows, day):
-        placed = [
+        points = [
             (self._series(device)[bucket], TODAY + day * DAY + hour * 3_600_000_000, float(value))
             for device, bucket, hour, value in rows
         ]
-        self._store(placed, Revision.objects.get().number)
-        self.model |= {(series, time): value for series, time, value in placed}
+        self._store(points, Revision.objects.get().number)
+        self.model |= {(series, time): value for series, time, value in points}
 
     @rule(data=st.data())
     def write_late(self, data):
-        if self.dead:
-            series = data.draw(st.sampled_from(sorted(self.dead)))
+        if self.deleted_series:
+            series = data.draw(st.sampled_from(sorted(self.deleted_series)))
             with pytest.raises(DeviceDeleted):
-                self._store([(series, TODAY, 9.0), (self._series(0)[0], TODAY, 9.0)], self.dead[series])
+                self._store([(series, TODAY, 9.0), (self._series(0)[0], TODAY, 9.0)], self.deleted_series[series])
 
     @rule(device=st.sampled_from(DEVICES))
     def delete(self, device):
-        before = Revision.objects.get().number
-        gone = self._series(device)
+        revision = Revision.objects.get().number
+        series = self._series(device)
         delete_device.delete_device(f"d{device}", ADMIN)
-        self.dead |= dict.fromkeys(gone, before)
-        self.model = {key: value for key, value in self.model.items() if key[0] not in gone}
+        self.deleted_series |= dict.fromkeys(series, revision)
+        self.model = {key: value for key, value in self.model.items() if key[0] not in series}
         self.generation[device] += 1
-        self._make(device)
+        self._create_device(device)
 
-    @rule(how=st.sampled_from(["commits", "forced", "everything", "killed"]))
-    def merge(self, how):
-        if how == "commits":
+    @rule(mode=st.sampled_from(["commits", "forced", "everything", "killed"]))
+    def merge(self, mode):
+        if mode == "commits":
             merge._merge_commits_once(self.connection, 0, force=True)
-        elif how == "forced":
+        elif mode == "forced":
             merge.merge_commits(self.connection, force=True)
-        elif how == "everything":
+        elif mode == "everything":
             merge.merge_days(self.connection, force=True, now=NOW)
         else:
             with connect() as other, other.transaction(force_rollback=True):
                 merge.merge_commits(other, force=True)
                 merge.merge_days(other, force=True, now=NOW)
 
-    @rule(how=st.sampled_from(["once", "step", "killed"]))
-    def remove(self, how):
-        if how == "once":
+    @rule(mode=st.sampled_from(["once", "step", "killed"]))
+    def remove(self, mode):
+        if mode == "once":
             delete_device.run_deletions(self.connection)
-        elif how == "step":
+        elif mode == "step":
             delete_device._begin(self.connection)
             delete_device._step(self.connection)
         else:
@@ -469,24 +469,26 @@ class DeletionMachine(RuleBasedStateMachine):
                 delete_device.run_deletions(other)
 
     @invariant()
-    def what_lives_is_as_it_was_written(self):
-        alive = [series for device in DEVICES for series in self._series(device)]
-        found = points_by_key(read_stored_parts(alive, TODAY - 4 * DAY, TODAY + 3 * DAY))
-        assert {key: value for key, (value, _) in found.items() if key[0] in alive} == self.model
+    def reads_match_the_model(self):
+        series_ids = [series for device in DEVICES for series in self._series(device)]
+        points = points_by_key(read_stored_parts(series_ids, TODAY - 4 * DAY, TODAY + 3 * DAY))
+        assert {key: value for key, (value, _) in points.items() if key[0] in series_ids} == self.model
         check_point_counts(self.connection)
         newest = {}
         for series, time in sorted(self.model):
             newest[f"d{series % 8}", f"m{series // 256}"] = self.model[series, time]
-        told = latest.read_latest_points(None, None, timedelta(days=10), now=to_datetime(TODAY + DAY)).points
-        assert {(one.device_id, one.metric_name): one.value for one in told} == newest
+        latest_points = latest.read_latest_points(None, None, timedelta(days=10), now=to_datetime(TODAY + DAY)).points
+        assert {
+            (latest_point.device_id, latest_point.metric_name): latest_point.value for latest_point in latest_points
+        } == newest
 
     def teardown(self) -> None:
         merge.merge_commits(self.connection, force=True)
         while delete_device.run_deletions(self.connection):
             pass
         assert set(Deletion.objects.values_list("status", flat=True)) <= {"done"}
-        assert count_points_by_table(set(self.dead)) == {}
-        self.what_lives_is_as_it_was_written()
+        assert count_points_by_table(set(self.deleted_series)) == {}
+        self.reads_match_the_model()
         self.connection.close()
 
 

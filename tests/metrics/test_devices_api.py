@@ -33,38 +33,38 @@ PRESS: dict[str, Any] = {
 def press(admin: ApiClient) -> ApiClient:
     """The device `press-1` in `site a`."""
     DeviceGroup.objects.get_or_create(name="site a")
-    answer = admin.post("devices", PRESS)
-    assert answer.status == 201, answer.raw
+    response = admin.post("devices", PRESS)
+    assert response.status == 201, response.raw
     return admin
 
 
 def test_create_stores_every_field(press: ApiClient):
-    answer = press.get("devices/press-1")
-    assert {name: answer.json[name] for name in PRESS} == PRESS
-    assert answer.json["last_seen"] is None and answer.json["created_at"] <= answer.json["updated_at"]
-    assert press.get("/api/v1/devices/press-1").json == answer.json
+    response = press.get("devices/press-1")
+    assert {name: response.json[name] for name in PRESS} == PRESS
+    assert response.json["last_seen"] is None and response.json["created_at"] <= response.json["updated_at"]
+    assert press.get("/api/v1/devices/press-1").json == response.json
 
 
 def test_create_requires_only_the_id(admin: ApiClient):
-    answer = admin.post("devices", {"device_id": "bare"})
-    assert answer.status == 201
-    assert answer.json["tags"] == {} and answer.json["groups"] == [] and answer.json["latitude"] is None
+    response = admin.post("devices", {"device_id": "bare"})
+    assert response.status == 201
+    assert response.json["tags"] == {} and response.json["groups"] == [] and response.json["latitude"] is None
 
 
 def test_device_created_by_its_first_point_has_last_seen(admin: ApiClient):
     admin.post("bulk", {"hall/1/press": [point(seconds_ago=60), point("load", seconds_ago=5)]})
-    answer = admin.get("devices/hall/1/press")
-    assert answer.status == 200 and answer.json["name"] == "" and answer.json["tags"] == {}
-    age = datetime.now(UTC) - datetime.fromisoformat(answer.json["last_seen"])
+    response = admin.get("devices/hall/1/press")
+    assert response.status == 200 and response.json["name"] == "" and response.json["tags"] == {}
+    age = datetime.now(UTC) - datetime.fromisoformat(response.json["last_seen"])
     assert timedelta(seconds=4) < age < timedelta(seconds=40)
 
 
 def test_concurrent_creates_of_one_id_succeed_once(admin: ApiClient):
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: admin.post("devices", {"device_id": "one"}), range(6)))
-    assert sorted(answer.status for answer in answers) == [201] + [400] * 5
-    refused = next(answer for answer in answers if answer.status == 400)
-    assert refused.json["errors"] == [{"field": "device_id", "detail": "a device with this ID already exists"}]
+        responses = list(pool.map(lambda _: admin.post("devices", {"device_id": "one"}), range(6)))
+    assert sorted(response.status for response in responses) == [201] + [400] * 5
+    rejected = next(response for response in responses if response.status == 400)
+    assert rejected.json["errors"] == [{"field": "device_id", "detail": "a device with this ID already exists"}]
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,11 @@ def test_concurrent_creates_of_one_id_succeed_once(admin: ApiClient):
 )
 def test_invalid_device_is_rejected_with_the_field_and_accepted_values(admin: ApiClient, change, field, accepted):
     DeviceGroup.objects.get_or_create(name="site a")
-    answer = admin.post("devices", PRESS | change)
-    assert answer.status == 400
-    assert any(error["field"] == field and accepted in error["detail"] for error in answer.json["errors"]), answer.json
+    response = admin.post("devices", PRESS | change)
+    assert response.status == 400
+    assert any(error["field"] == field and accepted in error["detail"] for error in response.json["errors"]), (
+        response.json
+    )
     assert not Device.objects.exists()
 
 
@@ -126,18 +128,18 @@ def test_list_is_sorted_by_id_with_filters_and_pages(press: ApiClient):
             {"device_id": f"d{number}", "name": f"Oven {number}", "device_type": kind, "tags": {"n": str(number)}},
         )
 
-    def listed(query: str) -> list[str]:
-        return [one["device_id"] for one in press.get(f"devices?{query}").json["devices"]]
+    def list_ids(query: str) -> list[str]:
+        return [device["device_id"] for device in press.get(f"devices?{query}").json["devices"]]
 
-    answer = press.get("devices?limit=2&offset=1").json
-    assert [one["device_id"] for one in answer["devices"]] == ["d1", "d2"]
-    assert (answer["count"], answer["total"], answer["limit"], answer["offset"]) == (2, 6, 2, 1)
-    assert answer["filters"] == {"search": None, "group": None, "device_type": None, "tag": None}
-    assert listed("search=D3") == ["d3"] and listed("search=oven%202") == ["d2"] and listed("search=ven") == []
-    assert listed("search=%25") == []  # no pattern
-    assert listed("device_type=oven") == ["d1", "d3"]
-    assert listed("group=site%20a") == ["press-1"] and listed("group=nothing") == []
-    assert listed("tag=line:2") == ["press-1"] and listed("tag=line:3") == []
+    page = press.get("devices?limit=2&offset=1").json
+    assert [device["device_id"] for device in page["devices"]] == ["d1", "d2"]
+    assert (page["count"], page["total"], page["limit"], page["offset"]) == (2, 6, 2, 1)
+    assert page["filters"] == {"search": None, "group": None, "device_type": None, "tag": None}
+    assert list_ids("search=D3") == ["d3"] and list_ids("search=oven%202") == ["d2"] and list_ids("search=ven") == []
+    assert list_ids("search=%25") == []  # no pattern
+    assert list_ids("device_type=oven") == ["d1", "d3"]
+    assert list_ids("group=site%20a") == ["press-1"] and list_ids("group=nothing") == []
+    assert list_ids("tag=line:2") == ["press-1"] and list_ids("tag=line:3") == []
 
 
 @pytest.mark.parametrize(
@@ -151,22 +153,22 @@ def test_list_is_sorted_by_id_with_filters_and_pages(press: ApiClient):
     ],
 )
 def test_invalid_list_parameter_is_rejected(admin: ApiClient, query: str, field: str):
-    answer = admin.get(f"devices?{query}")
-    assert answer.status == 400 and answer.json["errors"][0]["field"] == field
+    response = admin.get(f"devices?{query}")
+    assert response.status == 400 and response.json["errors"][0]["field"] == field
 
 
 def test_omitted_fields_keep_their_values(press: ApiClient):
-    answer = press.call("PATCH", "devices/press-1", {"name": "Press One", "latitude": None, "longitude": None})
-    assert answer.status == 200, answer.raw
+    response = press.call("PATCH", "devices/press-1", {"name": "Press One", "latitude": None, "longitude": None})
+    assert response.status == 200, response.raw
     expected = PRESS | {"name": "Press One", "latitude": None, "longitude": None}
-    assert {name: answer.json[name] for name in PRESS} == expected
-    lonely = press.call("PATCH", "devices/press-1", {"latitude": 5})
-    assert lonely.status == 400 and lonely.json["errors"][0]["field"] == "longitude"
+    assert {name: response.json[name] for name in PRESS} == expected
+    partial = press.call("PATCH", "devices/press-1", {"latitude": 5})
+    assert partial.status == 400 and partial.json["errors"][0]["field"] == "longitude"
 
 
 def test_changed_id_is_rejected(press: ApiClient):
-    answer = press.call("PATCH", "devices/press-1", {"device_id": "other"})
-    assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
+    response = press.call("PATCH", "devices/press-1", {"device_id": "other"})
+    assert response.status == 400 and "cannot be changed" in response.json["detail"]
     assert press.call("PATCH", "devices/press-1", {"device_id": "press-1", "name": "x"}).json["name"] == "x"
 
 
@@ -195,14 +197,14 @@ def test_paths_of_points_take_precedence_over_device_ids(press: ApiClient):
 
 
 def test_delete_returns_a_deletion_with_progress(press: ApiClient):
-    answer = press.call("DELETE", "devices/press-1")
-    assert answer.status == 202 and answer.json["status"] == "queued" and answer.json["device_id"] == "press-1"
-    number = answer.json["deletion_id"]
+    response = press.call("DELETE", "devices/press-1")
+    assert response.status == 202 and response.json["status"] == "queued" and response.json["device_id"] == "press-1"
+    deletion_id = response.json["deletion_id"]
     assert press.get("devices/press-1").status == 404
     assert press.get("devices").json["total"] == 0
-    assert press.call("DELETE", "devices/press-1").json["deletion_id"] == number
-    assert press.get(f"deletions/{number}").json == answer.json
-    assert [one["deletion_id"] for one in press.get("deletions").json["deletions"]] == [number]
+    assert press.call("DELETE", "devices/press-1").json["deletion_id"] == deletion_id
+    assert press.get(f"deletions/{deletion_id}").json == response.json
+    assert [deletion["deletion_id"] for deletion in press.get("deletions").json["deletions"]] == [deletion_id]
     Deletion.objects.update(status="done")
     assert press.call("DELETE", "devices/press-1").status == 404
     assert press.get("deletions/nothing").status == 404
@@ -219,12 +221,12 @@ def test_device_of_another_group_returns_404(
     press: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient
 ):
     press.post("devices", {"device_id": "hidden"})
-    assert [one["device_id"] for one in viewer.get("devices").json["devices"]] == ["press-1"]
+    assert [device["device_id"] for device in viewer.get("devices").json["devices"]] == ["press-1"]
     assert viewer.get("devices").json["total"] == 1
     assert stranger.get("devices").json["devices"] == [] and stranger.get("devices").json["total"] == 0
     for caller, path in ((viewer, "devices/hidden"), (stranger, "devices/press-1"), (operator, "devices/hidden")):
-        told = {"detail": "", "request_id": ""}  # which differ in any case
-        assert caller.get(path).json | told == caller.get("devices/nothing").json | told
+        variable_fields = {"detail": "", "request_id": ""}  # which differ in any case
+        assert caller.get(path).json | variable_fields == caller.get("devices/nothing").json | variable_fields
     assert operator.call("PATCH", "devices/hidden", {"name": "x"}).status == 404
     assert viewer.get("devices?group=site%20b").json["devices"] == []
 
@@ -236,8 +238,8 @@ def test_invisible_groups_are_hidden_and_kept(press: ApiClient, operator: ApiCli
         "site b",
     ]
     assert operator.get("devices/press-1").json["groups"] == ["site a"]
-    refused = operator.call("PATCH", "devices/press-1", {"groups": ["site b"]})
-    assert refused.status == 400 and "'site b' is not known" in refused.json["detail"]
+    rejected = operator.call("PATCH", "devices/press-1", {"groups": ["site b"]})
+    assert rejected.status == 400 and "'site b' is not known" in rejected.json["detail"]
     assert operator.call("PATCH", "devices/press-1", {"groups": ["site a"]}).json["groups"] == ["site a"]
     assert press.get("devices/press-1").json["groups"] == ["site a", "site b"]
     assert operator.call("PATCH", "devices/press-1", {"groups": []}).status == 200  # and with that out of sight
@@ -263,21 +265,21 @@ def test_reading_changing_and_creating_need_their_scopes(
 
 
 def test_device_key_reads_only_its_device(device: ApiClient, press: ApiClient):
-    answer = device.get("devices/device_001")
-    assert answer.status == 200 and answer.json["groups"] == []
+    response = device.get("devices/device_001")
+    assert response.status == 200 and response.json["groups"] == []
     assert device.get("devices/press-1").status == 403
     assert device.get("devices").status == 403
     assert device.call("PATCH", "devices/device_001", {"name": "x"}).status == 403
 
 
-def statements(caller: Caller, path: str, view: Any, **named: str) -> int:
+def count_statements(caller: Caller, path: str, view: Any, **arguments: str) -> int:
     from rest_framework.test import APIRequestFactory, force_authenticate
 
     request = APIRequestFactory().get(path)
     force_authenticate(request, caller)
-    with CaptureQueriesContext(connections["default"]) as found:
-        assert view.as_view(LIST)(request, **named).status_code == 200
-    return len(found)
+    with CaptureQueriesContext(connections["default"]) as captured:
+        assert view.as_view(LIST)(request, **arguments).status_code == 200
+    return len(captured)
 
 
 def test_list_statements_do_not_grow_with_devices(site):
@@ -288,14 +290,14 @@ def test_list_statements_do_not_grow_with_devices(site):
     groups = [DeviceGroup.objects.create(name=f"g{number}") for number in range(2)]
     counts = []
     for low, high in ((0, 1), (1, 100)):
-        made = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(low, high))
+        devices = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(low, high))
         for group in groups:
-            group_membership.add_devices(group, [device.pk for device in made])
+            group_membership.add_devices(group, [device.pk for device in devices])
         counts.append(
             (
-                statements(caller, "/devices", DeviceResource),
-                statements(caller, "/groups/g0/devices", GroupDeviceResource, name="g0"),
-                statements(caller, "/groups", GroupResource),
+                count_statements(caller, "/devices", DeviceResource),
+                count_statements(caller, "/groups/g0/devices", GroupDeviceResource, name="g0"),
+                count_statements(caller, "/groups", GroupResource),
             )
         )
     assert counts[0] == counts[1] == (4, 7, 4)

@@ -37,38 +37,38 @@ def stored_devices() -> list[Any]:
 
 
 def test_import_creates_devices_and_is_idempotent(sites: ApiClient):
-    answer = import_csv(sites, PRESS, "oven-1,,,,,,,,")
-    assert answer.status == 200, answer.raw
-    assert answer.json | {"changes": []} == {
+    response = import_csv(sites, PRESS, "oven-1,,,,,,,,")
+    assert response.status == 200, response.raw
+    assert response.json | {"changes": []} == {
         "created": 2, "updated": 0, "unchanged": 0, "failed": 0, "dry_run": False, "changes": [], "errors": [],
     }  # fmt: skip
-    assert answer.json["changes"][1] == {"line": 3, "device_id": "oven-1", "action": "create", "fields": []}
+    assert response.json["changes"][1] == {"line": 3, "device_id": "oven-1", "action": "create", "fields": []}
     assert stored_devices() == [
         ("oven-1", "", "", None, None, None, "", {}, []),
         ("press-1", "Press 1", "press", 10, 52.5, -13.4, "Hall 3", {"line": "2"}, ["site a", "site b"]),
     ]
-    again = import_csv(sites, PRESS, "oven-1,,,,,,,,").json
-    assert (again["created"], again["updated"], again["unchanged"], again["changes"]) == (0, 0, 2, [])
+    second = import_csv(sites, PRESS, "oven-1,,,,,,,,").json
+    assert (second["created"], second["updated"], second["unchanged"], second["changes"]) == (0, 0, 2, [])
 
 
 def test_missing_column_keeps_values_and_empty_cell_clears_them(sites: ApiClient):
     import_csv(sites, PRESS)
-    before = Revision.objects.get().number
-    answer = sites.post("devices.csv", b"expected_interval,device_id\n,press-1\n", Content_Type="text/csv")
-    assert answer.json["changes"] == [
+    revision = Revision.objects.get().number
+    response = sites.post("devices.csv", b"expected_interval,device_id\n,press-1\n", Content_Type="text/csv")
+    assert response.json["changes"] == [
         {"line": 2, "device_id": "press-1", "action": "update", "fields": ["expected_interval"]}
     ]
     assert stored_devices()[0][1:4] == ("Press 1", "press", None) and stored_devices()[0][-1] == ["site a", "site b"]
-    assert Revision.objects.get().number == before  # no process has to forget anything
+    assert Revision.objects.get().number == revision  # no process has to forget anything
     sites.post("devices.csv", b"device_id,groups,tags\npress-1,site b,\n", Content_Type="text/csv")
     assert stored_devices()[0][-2:] == ({}, ["site b"])
 
 
 def test_dry_run_reports_changes_without_making_them(sites: ApiClient):
-    answer = import_csv(sites, PRESS, "x,,,never,,,,,", query="?dry_run=true")
-    assert answer.status == 200 and answer.json["dry_run"] is True
-    assert (answer.json["created"], answer.json["failed"]) == (1, 1)
-    assert answer.json["errors"][0]["line"] == 3 and answer.json["errors"][0]["field"] == "expected_interval"
+    response = import_csv(sites, PRESS, "x,,,never,,,,,", query="?dry_run=true")
+    assert response.status == 200 and response.json["dry_run"] is True
+    assert (response.json["created"], response.json["failed"]) == (1, 1)
+    assert response.json["errors"][0]["line"] == 3 and response.json["errors"][0]["field"] == "expected_interval"
     assert stored_devices() == []
 
 
@@ -101,24 +101,24 @@ def test_dry_run_reports_changes_without_making_them(sites: ApiClient):
     ],
 )
 def test_invalid_row_rejects_the_import_with_line_and_column(sites: ApiClient, line, field, accepted):
-    answer = import_csv(sites, PRESS, line)
-    assert answer.status == 422, answer.raw
-    assert "1 of 2 rows are invalid: nothing was changed" in answer.json["detail"]
-    [error] = answer.json["errors"]
+    response = import_csv(sites, PRESS, line)
+    assert response.status == 422, response.raw
+    assert "1 of 2 rows are invalid: nothing was changed" in response.json["detail"]
+    [error] = response.json["errors"]
     assert (error["line"], error["field"]) == (3, field) and accepted in error["detail"]
     assert stored_devices() == []
 
 
 def test_partial_import_takes_valid_rows(sites: ApiClient):
-    answer = import_csv(sites, "a,,,,,,,,", "b,,,x,,,,,", "a,,,,,,,,", '"c",,,,,,,,', query="?partial=true")
-    assert answer.status == 200 and (answer.json["created"], answer.json["failed"]) == (2, 2)
-    assert [(error["line"], error["detail"]) for error in answer.json["errors"]][1] == (4, "is a duplicate of line 2")
+    response = import_csv(sites, "a,,,,,,,,", "b,,,x,,,,,", "a,,,,,,,,", '"c",,,,,,,,', query="?partial=true")
+    assert response.status == 200 and (response.json["created"], response.json["failed"]) == (2, 2)
+    assert [(error["line"], error["detail"]) for error in response.json["errors"]][1] == (4, "is a duplicate of line 2")
     assert [row[0] for row in stored_devices()] == ["a", "c"]
 
 
 def test_error_lines_are_numbered_as_in_an_editor(sites: ApiClient):
-    answer = import_csv(sites, '"a\r\nb",,,,,,,,', "", "c,,,x,,,,,")
-    assert [error["line"] for error in answer.json["errors"]] == [2, 5]
+    response = import_csv(sites, '"a\r\nb",,,,,,,,', "", "c,,,x,,,,,")
+    assert [error["line"] for error in response.json["errors"]] == [2, 5]
 
 
 @pytest.mark.parametrize(
@@ -137,13 +137,13 @@ def test_error_lines_are_numbered_as_in_an_editor(sites: ApiClient):
     ],
 )
 def test_file_that_is_not_a_device_list_is_rejected(sites: ApiClient, body: bytes, detail: str):
-    answer = sites.post("devices.csv", body, Content_Type="text/csv")
-    assert answer.status == 400 and detail in answer.json["detail"]
+    response = sites.post("devices.csv", body, Content_Type="text/csv")
+    assert response.status == 400 and detail in response.json["detail"]
     assert stored_devices() == []
 
 
 def test_import_accepts_a_multipart_file(sites: ApiClient):
-    def form(*files: str) -> ApiResponse:
+    def send_form(*files: str) -> ApiResponse:
         parts = "".join(
             f'--xx\r\nContent-Disposition: form-data; name="f{n}"; filename="d.csv"\r\n\r\n{text}\r\n'
             for n, text in enumerate(files)
@@ -151,8 +151,8 @@ def test_import_accepts_a_multipart_file(sites: ApiClient):
         kind = "multipart/form-data; boundary=xx"
         return sites.post("devices.csv", f"{parts}--xx--\r\n".encode(), Content_Type=kind)
 
-    assert form("\ufeffdevice_id\r\nfrom a form").json["created"] == 1  # with what Excel puts in front
-    assert form().status == form("device_id\nx", "device_id\ny").status == 400
+    assert send_form("\ufeffdevice_id\r\nfrom a form").json["created"] == 1  # with what Excel puts in front
+    assert send_form().status == send_form("device_id\nx", "device_id\ny").status == 400
     assert sites.post("devices.csv", {"a": 1}).status == 415
     assert sites.post("devices.csv?dry_run=perhaps", b"device_id\nx", Content_Type="text/csv").status == 400
 
@@ -164,18 +164,18 @@ def test_export_followed_by_import_changes_nothing(sites: ApiClient):
             device_id=f"{text}{number}", name=text, device_type=text, location=text, latitude=-5.25, longitude=-1e-7,
             tags={text.replace(":", ""): text}, expected_interval=number or None,
         )  # fmt: skip
-    before = stored_devices()
-    answer = sites.get("devices.csv")
-    assert answer.status == 200 and answer.headers["Content-Type"] == "text/csv; charset=utf-8"
-    assert answer.headers["Content-Disposition"] == 'attachment; filename="devices.csv"'
-    rows = list(csv.DictReader(io.StringIO(answer.raw.decode(), newline="")))
+    devices_before = stored_devices()
+    response = sites.get("devices.csv")
+    assert response.status == 200 and response.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="devices.csv"'
+    rows = list(csv.DictReader(io.StringIO(response.raw.decode(), newline="")))
     assert not any(row[name].startswith(("=", "+", "@")) for row in rows for name in row)
     assert {row["latitude"] for row in rows} == {"-5.25"}  # numbers are numbers
-    same = sites.post("devices.csv", answer.raw, Content_Type="text/csv").json
-    assert (same["unchanged"], same["updated"], same["created"]) == (len(texts), 0, 0)
+    result = sites.post("devices.csv", response.raw, Content_Type="text/csv").json
+    assert (result["unchanged"], result["updated"], result["created"]) == (len(texts), 0, 0)
     Device.objects.all().delete()
-    assert sites.post("devices.csv", answer.raw, Content_Type="text/csv").json["created"] == len(texts)
-    assert stored_devices() == before
+    assert sites.post("devices.csv", response.raw, Content_Type="text/csv").json["created"] == len(texts)
+    assert stored_devices() == devices_before
 
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40))
@@ -187,11 +187,11 @@ def test_text_survives_encoding_as_a_cell(text: str):
 @given(st.binary(max_size=200))
 def test_any_file_is_parsed_or_rejected_with_a_message(body: bytes):
     try:
-        found = csv_table.read_table(b"device_id,tags,latitude,longitude\n" + body)
+        table = csv_table.read_table(b"device_id,tags,latitude,longitude\n" + body)
     except csv_table.UnreadableTable as error:
         assert str(error)
     else:
-        assert found.failed >= len({error.line for error in found.errors})
+        assert table.failed >= len({error.line for error in table.errors})
 
 
 def test_export_has_visible_devices_and_only_admins_may_import(

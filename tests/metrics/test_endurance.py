@@ -19,8 +19,8 @@ MAX_MEMORY_GROWTH = 24 * 2**20
 
 
 def test_eight_hours_of_ingest_keep_tables_cache_and_memory_within_bounds(database: Database) -> None:
-    samples, wrong = run_forked(database, simulated_hours.simulate_hours, 8)
-    assert wrong == 0
+    samples, wrong_points = run_forked(database, simulated_hours.simulate_hours, 8)
+    assert wrong_points == 0
     first, last = samples[0], samples[-1]
     assert len(samples) == 8
     assert max(sample.commits for sample in samples) <= MAX_COMMITS
@@ -46,6 +46,6 @@ def test_eight_hours_of_ingest_keep_tables_cache_and_memory_within_bounds(databa
 
 def test_backlog_of_thousands_of_commits_is_merged_during_reads_and_writes(database: Database) -> None:
     result = run_forked(database, backlog_load.merge_backlog, 6_000)
-    assert result.wrong == 0
+    assert result.wrong_points == 0
     assert result.passes <= 3
     assert min(result.reads, result.writes) > 0

@@ -34,44 +34,46 @@ TEXTS = [
 NUMBERS = [0.1, -0.0, 25.0, 1e22, 1e16, 123456789012345.0, 5e-324, 1.7976931348623157e308, -273.15, 1 / 3]
 
 
-def export(caller, **more):
-    given = {name: value for name, value in (EXPORT_PARAMETERS | more).items() if value is not None}
-    return caller.get(f"export/csv?{urlencode(given, doseq=True)}")
+def export(caller, **changes):
+    parameters = {name: value for name, value in (EXPORT_PARAMETERS | changes).items() if value is not None}
+    return caller.get(f"export/csv?{urlencode(parameters, doseq=True)}")
 
 
-def parse_csv(answer):
-    assert answer.status == 200, answer.raw
-    head, *found = csv.reader(io.StringIO(answer.raw.decode(), newline=""))
-    assert head == HEAD
-    return found
+def parse_csv(response):
+    assert response.status == 200, response.raw
+    header, *rows = csv.reader(io.StringIO(response.raw.decode(), newline=""))
+    assert header == HEAD
+    return rows
 
 
 class JsonNumber(str):
     """A number as its JSON text."""
 
 
-def query_body(**more):
+def query_body(**changes):
     names = {"device_ids": "devices", "metric_names": "metrics"}
-    lists = {new: given.split(",") for old, new in names.items() if (given := (EXPORT_PARAMETERS | more)[old])}
-    return {name: value for name, value in (EXPORT_PARAMETERS | more).items() if name not in names} | lists
+    lists = {
+        new: names_text.split(",") for old, new in names.items() if (names_text := (EXPORT_PARAMETERS | changes)[old])
+    }
+    return {name: value for name, value in (EXPORT_PARAMETERS | changes).items() if name not in names} | lists
 
 
-def query_all(caller, **more):
+def query_all(caller, **changes):
     """(row as CSV shows it, point as JSON shows it) of everything that the query answers."""
-    answer = caller.post("query", query_body(**more))
-    assert answer.status == 200 and not answer.json["truncated"], answer.raw
-    texts = json.loads(answer.raw, parse_float=JsonNumber, parse_int=JsonNumber)
-    found = []
-    for plain, text in zip(_series_of(answer.json), _series_of(texts), strict=True):
-        for point, written in zip(plain["data_points"], text["data_points"], strict=True):
-            named = {"device_id": plain["device_id"], "metric_name": plain["metric_name"]}
-            tags = point.get("tags", plain.get("tags", {}))
-            whole = {"timestamp": point["timestamp"], **named, "value": point["value"], "unit": point["unit"]}
-            whole["tags"] = tags
-            value = written["value"] if isinstance(written["value"], JsonNumber) else _cell(point["value"])
-            row = [point["timestamp"], *map(_text, named.values()), value, _text(point["unit"])]
-            found.append(([*row, msgspec.json.encode(tags).decode()], whole))
-    return found
+    response = caller.post("query", query_body(**changes))
+    assert response.status == 200 and not response.json["truncated"], response.raw
+    texts = json.loads(response.raw, parse_float=JsonNumber, parse_int=JsonNumber)
+    rows = []
+    for series, text_series in zip(_series_of(response.json), _series_of(texts), strict=True):
+        for point, text_point in zip(series["data_points"], text_series["data_points"], strict=True):
+            names = {"device_id": series["device_id"], "metric_name": series["metric_name"]}
+            tags = point.get("tags", series.get("tags", {}))
+            json_row = {"timestamp": point["timestamp"], **names, "value": point["value"], "unit": point["unit"]}
+            json_row["tags"] = tags
+            value = text_point["value"] if isinstance(text_point["value"], JsonNumber) else _cell(point["value"])
+            row = [point["timestamp"], *map(_text, names.values()), value, _text(point["unit"])]
+            rows.append(([*row, msgspec.json.encode(tags).decode()], json_row))
+    return rows
 
 
 def _series_of(body):
@@ -94,7 +96,7 @@ def all_kinds(admin):
     for name, kind in (("place", "geolocation"), ("photo", "binary"), ("state", "json"), ("=word", "string")):
         MetricDefinition.objects.create(name=name, data_type=kind, unit="-unit" if kind == "string" else "")
     series_registry.refresh_registry()
-    odd = {"unit": '="°C"', "tags": {"room, 1": '=x"y', "n": 1.5, "deep": {"a": [None, True]}}}
+    special_context = {"unit": '="°C"', "tags": {"room, 1": '=x"y', "n": 1.5, "deep": {"a": [None, True]}}}
     values = {
         "=word": TEXTS,
         "number": NUMBERS,
@@ -105,9 +107,9 @@ def all_kinds(admin):
         "state": [{"=a": [1, 2.5, None]}, ["x"], "=text", -5, True],
     }
     points = [
-        point_at(n + (n % 3) / 8, metric, value, **(odd if n % 2 else {}))
-        for metric, some in values.items()
-        for n, value in enumerate(some)
+        point_at(n + (n % 3) / 8, metric, value, **(special_context if n % 2 else {}))
+        for metric, series_values in values.items()
+        for n, value in enumerate(series_values)
     ]
     for device in ("device_001", "@device, 2"):
         send_points(admin, points, device.replace(" ", "%20"))
@@ -119,15 +121,15 @@ def all_kinds(admin):
 
 def test_e7_us1_csv_export_has_rows_and_file_name(admin):
     send_points(admin, [point_at(0, value=25.0, unit="celsius", tags={"room": "a"}), point_at(1, value=25.5)])
-    answer = export(admin)
-    assert parse_csv(answer) == [
+    response = export(admin)
+    assert parse_csv(response) == [
         [f"{START:%Y-%m-%dT%H:%M:%SZ}", "device_001", "temperature", "25.0", "celsius", '{"room":"a"}'],
         [f"{START + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}", "device_001", "temperature", "25.5", "", "{}"],
     ]
-    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
     name = f"device_001_temperature_{START:%Y%m%dT%H%M%SZ}_{START + timedelta(days=1):%Y%m%dT%H%M%SZ}.csv"
-    assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}"'
-    assert answer.headers["Transfer-Encoding"] == "chunked"
+    assert response.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+    assert response.headers["Transfer-Encoding"] == "chunked"
 
 
 def test_export_is_the_same_under_both_prefixes_and_for_any_accept_header(admin):
@@ -137,16 +139,16 @@ def test_export_is_the_same_under_both_prefixes_and_for_any_accept_header(admin)
 
 
 def test_csv_export_preserves_all_kinds_and_special_texts(all_kinds):
-    asked = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
-    wanted = [row for row, _ in query_all(all_kinds, **asked)]
-    found = parse_csv(export(all_kinds, **asked))
-    assert found == wanted and len(found) == len(TEXTS) + len(NUMBERS) + 16
-    formulas = [cell for row in found for at, cell in enumerate(row) if at != 3 and cell.startswith(FORMULAS)]
+    parameters = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
+    expected = [row for row, _ in query_all(all_kinds, **parameters)]
+    rows = parse_csv(export(all_kinds, **parameters))
+    assert rows == expected and len(rows) == len(TEXTS) + len(NUMBERS) + 16
+    formulas = [cell for row in rows for index, cell in enumerate(row) if index != 3 and cell.startswith(FORMULAS)]
     assert formulas == []
-    values = {row[3] for row in found if row[2] == "'=word"}
+    values = {row[3] for row in rows if row[2] == "'=word"}
     assert {"'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "'\rx", "a=b", "'quoted'"} <= values
-    assert {float(row[3]) for row in found if row[2] == "number"} == set(NUMBERS)
-    assert "-273.15" in {row[3] for row in found}  # a number is never taken for a formula
+    assert {float(row[3]) for row in rows if row[2] == "number"} == set(NUMBERS)
+    assert "-273.15" in {row[3] for row in rows}  # a number is never taken for a formula
 
 
 def test_export_accepts_repeated_and_comma_separated_names(all_kinds):
@@ -160,24 +162,24 @@ def test_export_accepts_repeated_and_comma_separated_names(all_kinds):
 
 
 def test_json_lines_export_matches_query(all_kinds):
-    asked = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
-    answer = export(all_kinds, **asked, format="jsonl")
-    assert answer.headers["Content-Type"] == "application/x-ndjson"
-    assert [json.loads(line) for line in answer.raw.splitlines()] == [
-        point for _, point in query_all(all_kinds, **asked)
+    parameters = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
+    response = export(all_kinds, **parameters, format="jsonl")
+    assert response.headers["Content-Type"] == "application/x-ndjson"
+    assert [json.loads(line) for line in response.raw.splitlines()] == [
+        point for _, point in query_all(all_kinds, **parameters)
     ]
 
 
 def test_parquet_export_has_numbers_in_value_and_others_in_text(all_kinds):
-    asked = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
-    answer = export(all_kinds, **asked, format="parquet")
-    assert answer.headers["Content-Disposition"].endswith('.parquet"')
-    found = pq.read_table(io.BytesIO(answer.raw)).to_pylist()
-    for row, (_, point) in zip(found, query_all(all_kinds, **asked), strict=True):
+    parameters = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
+    response = export(all_kinds, **parameters, format="parquet")
+    assert response.headers["Content-Disposition"].endswith('.parquet"')
+    rows = pq.read_table(io.BytesIO(response.raw)).to_pylist()
+    for row, (_, point) in zip(rows, query_all(all_kinds, **parameters), strict=True):
         value = point["value"]
         number = float(value) if isinstance(value, bool | int | float) else None
-        plain = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-        text = None if plain else value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        is_number_or_null = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        text = None if is_number_or_null else value if isinstance(value, str) else msgspec.json.encode(value).decode()
         assert (row["value"], row["text"]) == (number, text)
         assert (row["device_id"], row["metric_name"]) == (point["device_id"], point["metric_name"])
         assert (row["unit"], json.loads(row["tags"])) == (point["unit"], point["tags"])
@@ -190,12 +192,12 @@ def test_device_name_like_a_formula_is_escaped(all_kinds):
 
     assert jobs.run_pending_jobs() == 1
     export_id = all_kinds.get("export/jobs").json["jobs"][0]["id"]
-    found = parse_csv(all_kinds.get(f"export/jobs/{export_id}/download"))
-    assert len(found) == len(NUMBERS) and {row[1] for row in found} == {"'@device, 2"}
+    rows = parse_csv(all_kinds.get(f"export/jobs/{export_id}/download"))
+    assert len(rows) == len(NUMBERS) and {row[1] for row in rows} == {"'@device, 2"}
 
 
 @pytest.mark.parametrize(
-    "more",
+    "changes",
     [
         {},
         {"aggregation": "avg", "interval": 3600},
@@ -209,43 +211,45 @@ def test_device_name_like_a_formula_is_escaped(all_kinds):
         {"aggregation": "last", "interval": 3600, "group_by": "tag:room"},
     ],
 )
-def test_export_matches_query(day, monkeypatch, more):
-    for piece in ("MAX_NUMERIC_POINTS", "MAX_AGGREGATES", "MAX_HELD_POINTS"):
-        monkeypatch.setattr(f"metrics.export.read_pieces.{piece}", 100)
+def test_export_matches_query(day, monkeypatch, changes):
+    for limit in ("MAX_NUMERIC_POINTS", "MAX_AGGREGATES", "MAX_HELD_POINTS"):
+        monkeypatch.setattr(f"metrics.export.read_pieces.{limit}", 100)
     send_points(day, [point_at(5 + tick, value=tick, tags={"room": "=b"}, unit="K") for tick in range(20)])
-    asked = {"device_ids": "device_001,device_002"} | more
-    wanted = query_all(day, **asked)
-    assert parse_csv(export(day, **asked)) == [row for row, _ in wanted] != []
-    lines = export(day, **asked, format="jsonl").raw.splitlines()
-    assert [json.loads(line) for line in lines] == [point for _, point in wanted]
+    parameters = {"device_ids": "device_001,device_002"} | changes
+    expected = query_all(day, **parameters)
+    assert parse_csv(export(day, **parameters)) == [row for row, _ in expected] != []
+    lines = export(day, **parameters, format="jsonl").raw.splitlines()
+    assert [json.loads(line) for line in lines] == [point for _, point in expected]
 
 
 def test_export_across_snapshots_has_every_point_once(day, monkeypatch):
     monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 50)
-    asked = {"device_ids": "device_002,device_001"}
-    wanted, averages = export(day, **asked).raw, export(day, **asked, aggregation="avg", interval=60).raw
-    opened = []
+    parameters = {"device_ids": "device_002,device_001"}
+    expected, averages = export(day, **parameters).raw, export(day, **parameters, aggregation="avg", interval=60).raw
+    snapshots = []
     monkeypatch.setattr("metrics.export.read_pieces.MAX_SNAPSHOT_AGE", -1.0)
     monkeypatch.setattr("metrics.export.read_pieces.MAX_AGGREGATES", 1)
-    monkeypatch.setattr("metrics.export.read_pieces.snapshot", lambda **more: opened.append(1) or plan.snapshot(**more))
-    assert export(day, **asked).raw == wanted
-    assert len(opened) >= 2 * 144 / 50
-    assert export(day, **asked, aggregation="avg", interval=60).raw == averages
+    monkeypatch.setattr(
+        "metrics.export.read_pieces.snapshot", lambda **options: snapshots.append(1) or plan.snapshot(**options)
+    )
+    assert export(day, **parameters).raw == expected
+    assert len(snapshots) >= 2 * 144 / 50
+    assert export(day, **parameters, aggregation="avg", interval=60).raw == averages
 
 
 def test_export_is_not_limited_to_the_points_of_one_response(admin):
     for low in range(0, 12_000, 1000):
         send_points(admin, [point_at(tick, value=float(tick)) for tick in range(low, low + 1000)])
-    found = parse_csv(export(admin))
-    assert [row[3] for row in found] == [f"{tick}.0" for tick in range(12_000)]
+    rows = parse_csv(export(admin))
+    assert [row[3] for row in rows] == [f"{tick}.0" for tick in range(12_000)]
 
 
 def test_e7_us1_export_without_data_returns_404(admin):
     send_points(admin, [point_at(0)])
-    for more in ({"device_ids": "nobody"}, {"metric_names": "nothing"}, {"start_time": point_at(5)["timestamp"]}):
+    for changes in ({"device_ids": "nobody"}, {"metric_names": "nothing"}, {"start_time": point_at(5)["timestamp"]}):
         for kind in ("csv", "jsonl", "parquet"):
-            answer = export(admin, **more, format=kind)
-            assert answer.status == 404 and "no data" in answer.json["detail"]
+            response = export(admin, **changes, format=kind)
+            assert response.status == 404 and "no data" in response.json["detail"]
 
 
 # --- permissions and invalid requests ---------------------------------------------------------------
@@ -285,22 +289,22 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("more", "field"), BAD)
-def test_invalid_export_parameter_is_rejected_with_its_field(reader, more, field):
-    answer = export(reader, **more)
-    assert answer.status in (400, 422), answer.raw
-    assert field in {error["field"] for error in answer.json["errors"]}, answer.raw
+@pytest.mark.parametrize(("changes", "field"), BAD)
+def test_invalid_export_parameter_is_rejected_with_its_field(reader, changes, field):
+    response = export(reader, **changes)
+    assert response.status in (400, 422), response.raw
+    assert field in {error["field"] for error in response.json["errors"]}, response.raw
 
 
 @pytest.mark.parametrize(
-    ("more", "field"),
+    ("changes", "field"),
     [*BAD, ({"device_ids": [5]}, "device_ids"), ({"device_ids": {}}, "device_ids"), ({"formt": "csv"}, "formt")],
 )
-def test_invalid_background_export_field_is_rejected_with_its_name(reader, more, field):
-    given = {name: value for name, value in (EXPORT_PARAMETERS | more).items() if value is not None}
-    answer = reader.post("export/jobs", given)
-    assert answer.status in (400, 422), answer.raw
-    assert field in {error["field"] for error in answer.json["errors"]}, answer.raw
+def test_invalid_background_export_field_is_rejected_with_its_name(reader, changes, field):
+    parameters = {name: value for name, value in (EXPORT_PARAMETERS | changes).items() if value is not None}
+    response = reader.post("export/jobs", parameters)
+    assert response.status in (400, 422), response.raw
+    assert field in {error["field"] for error in response.json["errors"]}, response.raw
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'"x"'])
@@ -311,10 +315,10 @@ def test_background_export_body_other_than_object_is_rejected(reader, body):
 # --- errors -----------------------------------------------------------------------------------------
 
 
-def damage(where):
+def damage(condition):
     with connect() as connection:
         connection.execute(
-            f"UPDATE metrics_block SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255) WHERE {where}"
+            f"UPDATE metrics_block SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255) WHERE {condition}"
         )
     block_cache.clear_block_cache()
 
@@ -328,15 +332,15 @@ def two_days(caller):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_damaged_block_before_first_byte_returns_500(admin, kind):
-    more = two_days(admin)
+    start = two_days(admin)
     damage("true")
-    answer = export(admin, **more, format=kind)
-    assert answer.status == 500 and "merged block" in answer.json["detail"]
+    response = export(admin, **start, format=kind)
+    assert response.status == 500 and "merged block" in response.json["detail"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_damaged_block_in_the_middle_aborts_the_transfer(admin, monkeypatch, kind):
-    more = two_days(admin)
+    start = two_days(admin)
     damage("day = (SELECT max(day) FROM metrics_block)")
     monkeypatch.setattr(
         "metrics.export.read_pieces.MAX_NUMERIC_POINTS", 700
@@ -344,19 +348,19 @@ def test_damaged_block_in_the_middle_aborts_the_transfer(admin, monkeypatch, kin
     monkeypatch.setattr(byte_stream, "PIECE_SIZE", 1)
     monkeypatch.setattr("metrics.export.parquet.ROW_GROUP", 1)
     with pytest.raises(http.client.IncompleteRead):
-        export(admin, **more, format=kind)
+        export(admin, **start, format=kind)
 
 
 def test_exports_over_the_concurrency_limit_return_503(admin):
     send_points(admin, [point_at(0)])
-    held = [byte_stream.ByteStream(lambda: yield_forever()) for _ in range(byte_stream.MAX_STREAMS)]
+    streams = [byte_stream.ByteStream(lambda: yield_forever()) for _ in range(byte_stream.MAX_STREAMS)]
     try:
-        answer = export(admin)
-        assert answer.status == 503 and answer.headers["Retry-After"] == "1"
+        response = export(admin)
+        assert response.status == 503 and response.headers["Retry-After"] == "1"
     finally:
-        for one in held:
-            one.close()
-    for thread in [one for one in threading.enumerate() if one.name == "export"]:
+        for stream in streams:
+            stream.close()
+    for thread in [stream for stream in threading.enumerate() if stream.name == "export"]:
         thread.join(10)
     assert export(admin).status == 200
 

@@ -21,24 +21,24 @@ EXPORT_PARAMETERS = {
 }
 
 
-def create_export(caller: ApiClient, **more) -> str:
-    answer = caller.post("export/jobs", EXPORT_PARAMETERS | more)
-    assert answer.status == 202, answer.raw
-    assert (answer.json["status"], answer.json["progress"], answer.json["expires_at"]) == ("queued", 0.0, None)
-    return answer.json["id"]
+def create_export(caller: ApiClient, **changes) -> str:
+    response = caller.post("export/jobs", EXPORT_PARAMETERS | changes)
+    assert response.status == 202, response.raw
+    assert (response.json["status"], response.json["progress"], response.json["expires_at"]) == ("queued", 0.0, None)
+    return response.json["id"]
 
 
 def get_export(caller: ApiClient, export_id: str):
-    answer = caller.get(f"export/jobs/{export_id}")
-    assert answer.status == 200, answer.raw
-    return answer.json
+    response = caller.get(f"export/jobs/{export_id}")
+    assert response.status == 200, response.raw
+    return response.json
 
 
 def download(caller: ApiClient, export_id: str) -> bytes:
-    answer = caller.get(f"export/jobs/{export_id}/download")
-    assert answer.status == 200, answer.raw
-    assert int(answer.headers["Content-Length"]) == len(answer.raw)
-    return answer.raw
+    response = caller.get(f"export/jobs/{export_id}/download")
+    assert response.status == 200, response.raw
+    assert int(response.headers["Content-Length"]) == len(response.raw)
+    return response.raw
 
 
 def list_files() -> set[str]:
@@ -65,21 +65,21 @@ class WorkerKilled(BaseException):
 def kill_worker_at_save(monkeypatch):
     """Kill a worker right before its n-th save."""
 
-    def after(notes: int) -> None:
-        left = [notes]
-        note = jobs._save
+    def kill_at(saves: int) -> None:
+        remaining = [saves]
+        save = jobs._save
 
-        def noting(job, **values):
-            left[0] -= 1
-            if left[0] == 0:
+        def save_or_die(job, **values):
+            remaining[0] -= 1
+            if remaining[0] == 0:
                 raise WorkerKilled
-            note(job, **values)
+            save(job, **values)
 
         monkeypatch.setattr(jobs, "SAVE_INTERVAL", 0.0)
         monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 64)
-        monkeypatch.setattr(jobs, "_save", noting)
+        monkeypatch.setattr(jobs, "_save", save_or_die)
 
-    return after
+    return kill_at
 
 
 def expire_leases() -> None:
@@ -87,26 +87,26 @@ def expire_leases() -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-@pytest.mark.parametrize("more", [{}, {"aggregation": "avg", "interval": 60}])
-def test_background_export_equals_streamed_export(points, kind, more):
-    export_id = create_export(points, format=kind, **more)
+@pytest.mark.parametrize("changes", [{}, {"aggregation": "avg", "interval": 60}])
+def test_background_export_equals_streamed_export(points, kind, changes):
+    export_id = create_export(points, format=kind, **changes)
     assert jobs.run_pending_jobs() == 1
-    found = get_export(points, export_id)
-    assert (found["status"], found["progress"], found["rows"]) == ("done", 1.0, 9 if more else 500)
-    streamed = export(points, format=kind, **more)
-    answer = points.get(f"export/jobs/{export_id}/download")
+    job = get_export(points, export_id)
+    assert (job["status"], job["progress"], job["rows"]) == ("done", 1.0, 9 if changes else 500)
+    streamed = export(points, format=kind, **changes)
+    response = points.get(f"export/jobs/{export_id}/download")
     assert download(points, export_id) == streamed.raw
-    assert answer.headers["Content-Disposition"] == streamed.headers["Content-Disposition"]
-    assert found["bytes"] == len(streamed.raw)
+    assert response.headers["Content-Disposition"] == streamed.headers["Content-Disposition"]
+    assert job["bytes"] == len(streamed.raw)
     assert len(list_files()) == 1
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-@pytest.mark.parametrize("notes", [1, 2, 5, 9, 10])
-def test_export_of_a_dead_worker_is_continued(points, kill_worker_at_save, kind, notes):
+@pytest.mark.parametrize("saves", [1, 2, 5, 9, 10])
+def test_export_of_a_dead_worker_is_continued(points, kill_worker_at_save, kind, saves):
     export_id = create_export(points, format=kind)
-    whole = export(points, format=kind).raw
-    kill_worker_at_save(notes)
+    expected = export(points, format=kind).raw
+    kill_worker_at_save(saves)
     with pytest.raises(WorkerKilled):
         jobs.run_pending_jobs()
     assert get_export(points, export_id)["status"] == "running"
@@ -114,28 +114,28 @@ def test_export_of_a_dead_worker_is_continued(points, kill_worker_at_save, kind,
     expire_leases()
     kill_worker_at_save(10**9)
     assert jobs.run_pending_jobs() == 1
-    assert download(points, export_id) == whole
+    assert download(points, export_id) == expected
     assert get_export(points, export_id)["rows"] == 500
 
 
 def test_writes_after_a_lost_lease_are_ignored(points, monkeypatch):
     """The first worker wakes up after another has taken over: what it writes does not count, and it stops."""
     export_id = create_export(points)
-    wrote, taken = job_files.JobFile.write, []
+    write_file, taken_over = job_files.JobFile.write, []
 
-    def write(part: job_files.JobFile, data: bytes) -> None:
-        if not taken:
-            taken.append(part.name)
+    def write_after_takeover(part: job_files.JobFile, data: bytes) -> None:
+        if not taken_over:
+            taken_over.append(part.name)
             expire_leases()
             job = jobs.claim_job()
             assert job is not None
             jobs._run_job(job)
-        wrote(part, data)
+        write_file(part, data)
 
-    monkeypatch.setattr(job_files.JobFile, "write", write)
+    monkeypatch.setattr(job_files.JobFile, "write", write_after_takeover)
     jobs.run_pending_jobs()
-    found = get_export(points, export_id)
-    assert (found["status"], found["rows"]) == ("done", 500)
+    job_row = get_export(points, export_id)
+    assert (job_row["status"], job_row["rows"]) == ("done", 500)
     assert download(points, export_id) == export(points).raw
 
 
@@ -143,99 +143,99 @@ def test_export_fails_after_max_attempts(points):
     export_id = create_export(points)
     ExportJob.objects.update(attempt=jobs.MAX_ATTEMPTS)
     jobs.run_pending_jobs()
-    found = get_export(points, export_id)
-    assert found["status"] == "failed" and "was killed" in found["detail"]
+    job = get_export(points, export_id)
+    assert job["status"] == "failed" and "was killed" in job["detail"]
 
 
 def test_queued_export_can_be_cancelled_and_a_finished_one_not(points):
-    waiting, done = create_export(points), create_export(points)
-    assert points.post(f"export/jobs/{waiting}/cancel", {}).json["status"] == "cancelled"
-    assert points.post(f"export/jobs/{waiting}/cancel", {}).status == 200
+    queued, finished = create_export(points), create_export(points)
+    assert points.post(f"export/jobs/{queued}/cancel", {}).json["status"] == "cancelled"
+    assert points.post(f"export/jobs/{queued}/cancel", {}).status == 200
     assert jobs.run_pending_jobs() == 1
-    answer = points.post(f"export/jobs/{done}/cancel", {})
-    assert answer.status == 409 and "done" in answer.json["detail"]
-    assert points.get(f"export/jobs/{waiting}/download").status == 409
+    response = points.post(f"export/jobs/{finished}/cancel", {})
+    assert response.status == 409 and "done" in response.json["detail"]
+    assert points.get(f"export/jobs/{queued}/download").status == 409
 
 
 def test_cancelled_running_export_stops_at_next_save_without_files(points, monkeypatch):
     export_id = create_export(points)
     monkeypatch.setattr(jobs, "SAVE_INTERVAL", 0.0)
     monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 64)
-    note, noted = jobs._save, []
+    save, saves = jobs._save, []
 
-    def noting(job, **values):
-        if not noted:
+    def save_after_cancel(job, **values):
+        if not saves:
             assert points.post(f"export/jobs/{export_id}/cancel", {}).status == 200
-        noted.append(1)
-        note(job, **values)
+        saves.append(1)
+        save(job, **values)
 
-    monkeypatch.setattr(jobs, "_save", noting)
+    monkeypatch.setattr(jobs, "_save", save_after_cancel)
     jobs.run_pending_jobs()
-    assert len(noted) == 1
+    assert len(saves) == 1
     assert get_export(points, export_id)["status"] == "cancelled"
     assert list_files() == set()
 
 
 def test_export_expires_after_a_day_with_its_file(points):
-    done = create_export(points)
+    export_id = create_export(points)
     jobs.run_pending_jobs()
-    found = get_export(points, done)
-    ends = timezone.datetime.fromisoformat(found["expires_at"])
-    assert ends - timezone.datetime.fromisoformat(found["finished_at"]) == jobs.FILE_RETENTION
+    job = get_export(points, export_id)
+    expiry = timezone.datetime.fromisoformat(job["expires_at"])
+    assert expiry - timezone.datetime.fromisoformat(job["finished_at"]) == jobs.FILE_RETENTION
     (job_files.export_folder() / "exp_nobodys.1").write_bytes(b"x")
-    assert jobs.delete_expired_jobs(ends - timedelta(seconds=1)) == 0
-    assert list_files() == {f"{done}.1"}
-    assert jobs.delete_expired_jobs(ends + timedelta(seconds=1)) == 1
+    assert jobs.delete_expired_jobs(expiry - timedelta(seconds=1)) == 0
+    assert list_files() == {f"{export_id}.1"}
+    assert jobs.delete_expired_jobs(expiry + timedelta(seconds=1)) == 1
     assert list_files() == set()
-    assert points.get(f"export/jobs/{done}").status == 404
+    assert points.get(f"export/jobs/{export_id}").status == 404
 
 
 def test_download_of_a_missing_file_returns_410(points):
     export_id = create_export(points)
     jobs.run_pending_jobs()
     (job_files.export_folder() / f"{export_id}.1").unlink()
-    answer = points.get(f"export/jobs/{export_id}/download")
-    assert answer.status == 410 and "create the export again" in answer.json["detail"]
+    response = points.get(f"export/jobs/{export_id}/download")
+    assert response.status == 410 and "create the export again" in response.json["detail"]
 
 
 def test_failed_export_has_a_reason(points, settings, tmp_path):
-    nothing = create_export(points, device_ids=["nobody"])
+    empty_export = create_export(points, device_ids=["nobody"])
     jobs.run_pending_jobs()
-    found = get_export(points, nothing)
-    assert (found["status"], found["rows"], found["bytes"]) == ("failed", 0, 0)
-    assert found["detail"] == "these devices and metrics have no data in this range"
+    job = get_export(points, empty_export)
+    assert (job["status"], job["rows"], job["bytes"]) == ("failed", 0, 0)
+    assert job["detail"] == "these devices and metrics have no data in this range"
     (tmp_path / "file").write_text("")
     settings.EXPORTS_DIR = tmp_path / "file"
-    nowhere = create_export(points)
+    unwritable_export = create_export(points)
     jobs.run_pending_jobs()
-    found = get_export(points, nowhere)
-    assert (found["status"], found["detail"]) == ("failed", "the file cannot be written: File exists")
+    job = get_export(points, unwritable_export)
+    assert (job["status"], job["detail"]) == ("failed", "the file cannot be written: File exists")
 
 
 def test_unexpected_export_error_is_logged_and_not_returned(points, monkeypatch):
     export_id = create_export(points)
 
-    def broken(question):
+    def raise_error(question):
         raise ZeroDivisionError("of no use to whoever asked")
 
-    monkeypatch.setattr(jobs, "resolve_series", broken)
+    monkeypatch.setattr(jobs, "resolve_series", raise_error)
     jobs.run_pending_jobs()
-    found = get_export(points, export_id)
-    assert (found["status"], found["detail"]) == (
+    job = get_export(points, export_id)
+    assert (job["status"], job["detail"]) == (
         "failed",
         "the export failed; the error is in the worker's log",
     )
 
 
 def test_background_export_reports_damaged_blocks_as_incomplete(admin):
-    more = two_days(admin)
+    start = two_days(admin)
     damage("day = (SELECT max(day) FROM metrics_block)")
-    export_id = create_export(admin, **more)
+    export_id = create_export(admin, **start)
     jobs.run_pending_jobs()
-    found = get_export(admin, export_id)
-    assert (found["status"], found["rows"]) == ("done", 1000)
-    [told] = found["incomplete"]
-    assert told.startswith("merged block") and told.endswith("is damaged and was left out")
+    job = get_export(admin, export_id)
+    assert (job["status"], job["rows"]) == ("done", 1000)
+    [message] = job["incomplete"]
+    assert message.startswith("merged block") and message.endswith("is damaged and was left out")
 
 
 def test_export_continues_after_the_database_was_unavailable(points, monkeypatch):
@@ -243,11 +243,11 @@ def test_export_continues_after_the_database_was_unavailable(points, monkeypatch
 
     export_id = create_export(points)
 
-    def gone(question):
+    def raise_unavailable(question):
         raise StorageUnavailable("the database cannot be reached")
 
-    with monkeypatch.context() as without:
-        without.setattr(jobs, "resolve_series", gone)
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "resolve_series", raise_unavailable)
         with pytest.raises(StorageUnavailable):
             jobs.run_pending_jobs()
     expire_leases()
@@ -258,19 +258,19 @@ def test_export_continues_after_the_database_was_unavailable(points, monkeypatch
 def test_export_is_visible_to_owner_and_admins_only(points, reader, administrator, device, anonymous):
     from django.contrib.auth import get_user_model
 
-    mine = create_export(reader)
-    theirs = create_export(administrator)
+    own_export = create_export(reader)
+    other_export = create_export(administrator)
     jobs.run_pending_jobs()
     stranger = person(reader.port, get_user_model().objects.create_user("stranger"))
-    for caller, seen in ((reader, {mine}), (stranger, set()), (device, set())):
-        assert {job["id"] for job in caller.get("export/jobs").json["jobs"]} == seen
+    for caller, visible in ((reader, {own_export}), (stranger, set()), (device, set())):
+        assert {job["id"] for job in caller.get("export/jobs").json["jobs"]} == visible
     for caller in (points, administrator):
-        assert {job["id"] for job in caller.get("export/jobs").json["jobs"]} == {mine, theirs}
-        assert caller.get(f"export/jobs/{mine}/download").status == 200
+        assert {job["id"] for job in caller.get("export/jobs").json["jobs"]} == {own_export, other_export}
+        assert caller.get(f"export/jobs/{own_export}/download").status == 200
     for caller, status in ((stranger, 404), (device, 404), (anonymous, 401)):
-        for path in (f"export/jobs/{mine}", f"export/jobs/{mine}/download"):
+        for path in (f"export/jobs/{own_export}", f"export/jobs/{own_export}/download"):
             assert caller.get(path).status == status
-        assert caller.post(f"export/jobs/{mine}/cancel", {}).status == status
+        assert caller.post(f"export/jobs/{own_export}/cancel", {}).status == status
     assert anonymous.get("export/jobs").status == 401
     assert anonymous.post("export/jobs", EXPORT_PARAMETERS).status == 401
 
@@ -295,8 +295,8 @@ def test_exports_are_listed_in_pages_newest_first(points):
 def test_too_many_unfinished_exports_are_rejected_with_429(points, reader):
     for _ in range(jobs.MAX_UNFINISHED):
         create_export(points)
-    answer = points.post("export/jobs", EXPORT_PARAMETERS)
-    assert answer.status == 429 and answer.headers["Retry-After"] == "5" and "unfinished" in answer.json["detail"]
+    response = points.post("export/jobs", EXPORT_PARAMETERS)
+    assert response.status == 429 and response.headers["Retry-After"] == "5" and "unfinished" in response.json["detail"]
     assert reader.post("export/jobs", EXPORT_PARAMETERS).status == 202
 
 
@@ -307,10 +307,10 @@ def test_unknown_export_returns_404(points, name):
 
 
 def test_export_job_returns_its_query_parameters(points):
-    more = {"aggregation": "avg", "interval": 60, "fill": 0.5, "timezone": "Europe/Berlin", "group_by": "device"}
-    found = get_export(points, create_export(points, **more))
-    assert {name: found[name] for name in more} == more
-    assert (found["device_ids"], found["metric_names"]) == (["device_001"], ["temperature"])
+    parameters = {"aggregation": "avg", "interval": 60, "fill": 0.5, "timezone": "Europe/Berlin", "group_by": "device"}
+    job_body = get_export(points, create_export(points, **parameters))
+    assert {name: job_body[name] for name in parameters} == parameters
+    assert (job_body["device_ids"], job_body["metric_names"]) == (["device_001"], ["temperature"])
     job = ExportJob.objects.get()
     assert jobs.query_of(job).start.isoformat() == START_TEXT
     assert json.loads(json.dumps(job.question))["fill"] == 0.5
@@ -320,5 +320,7 @@ def test_snapshot_of_a_finished_export_is_closed(points):
     create_export(points)
     jobs.run_pending_jobs()
     with connect() as connection:
-        held = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
-        assert held.fetchone() == (0,)
+        open_transactions = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+        )
+        assert open_transactions.fetchone() == (0,)

@@ -60,10 +60,10 @@ def large_series(admin: ApiClient) -> ApiClient:
 
 def environment() -> dict[str, str]:
     """What a process needs to work on the tests' database."""
-    found = connection.settings_dict
+    database = connection.settings_dict
     names = {"host": "HOST", "user": "USER", "password": "PASSWORD", "port": "PORT"}
-    given = urlencode({libpq: found[django] for libpq, django in names.items() if found.get(django)})
-    return {**os.environ, "DATABASE_URL": f"postgresql:///{quote(found['NAME'])}?{given}"}
+    parameters = urlencode({libpq: database[django] for libpq, django in names.items() if database.get(django)})
+    return {**os.environ, "DATABASE_URL": f"postgresql:///{quote(database['NAME'])}?{parameters}"}
 
 
 @contextmanager
@@ -102,22 +102,22 @@ def wait_for_first_rows(caller: ApiClient, export_id: str) -> None:
 
 
 def test_export_of_a_killed_worker_is_completed_identically(large_series, monkeypatch):
-    whole, resumed = create_export(large_series), create_export(large_series)
+    undisturbed, resumed = create_export(large_series), create_export(large_series)
     jobs._run_job(jobs.claim_job())  # undisturbed
     with run_worker() as process:
         celery.send_task("metrics.tasks.make_exports")
         wait_for_first_rows(large_series, resumed)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-    left = get_export(large_series, resumed)
-    assert left["status"] == "running" and 0 < left["rows"] < POINT_COUNT, left
+    interrupted = get_export(large_series, resumed)
+    assert interrupted["status"] == "running" and 0 < interrupted["rows"] < POINT_COUNT, interrupted
     ExportJob.objects.filter(export_id=resumed).update(lease_until=timezone.now() - timedelta(seconds=1))
     with run_worker():
         celery.send_task("metrics.tasks.make_exports")
         wait_until(lambda: get_export(large_series, resumed)["status"] == "done", 60, "another worker ends it")
     assert get_export(large_series, resumed)["rows"] == POINT_COUNT
     assert len(ExportJob.objects.get(export_id=resumed).files) == 2
-    assert download(large_series, resumed) == download(large_series, whole)
+    assert download(large_series, resumed) == download(large_series, undisturbed)
 
 
 def test_cancelled_export_ends_within_seconds(large_series):
@@ -133,8 +133,8 @@ def test_cancelled_export_ends_within_seconds(large_series):
 
 
 def count_snapshots() -> int:
-    with connect() as one:
-        row = one.execute(
+    with connect() as storage:
+        row = storage.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()"
             " AND datname = current_database()"
         ).fetchone()
@@ -165,19 +165,19 @@ def test_stream_memory_is_bounded_for_a_slow_client_and_many_points(large_series
     with run_web(large_series) as (process, caller):
         first = EXPORT_PARAMETERS | {"end_time": (START + timedelta(minutes=1)).isoformat()}
         assert caller.get(f"export/csv?{urlencode(first)}").status == 200
-        idle, most, over = process.memory_info().rss, [0], threading.Event()
+        idle_memory, peak, stopped = process.memory_info().rss, [0], threading.Event()
 
-        def watch() -> None:
-            while not over.wait(0.02):
-                most[0] = max(most[0], process.memory_info().rss)
+        def measure_memory() -> None:
+            while not stopped.wait(0.02):
+                peak[0] = max(peak[0], process.memory_info().rss)
 
-        watcher = threading.Thread(target=watch)
+        watcher = threading.Thread(target=measure_memory)
         watcher.start()
-        slow = [open_stream(caller.port, caller.headers) for _ in range(2)]
+        slow_clients = [open_stream(caller.port, caller.headers) for _ in range(2)]
         size = len(caller.get(f"export/csv?{urlencode(EXPORT_PARAMETERS)}").raw)
-        for client in slow:
+        for client in slow_clients:
             client.close()
-        over.set()
+        stopped.set()
         watcher.join()
     assert size > MEMORY_LIMIT
-    assert most[0] - idle < MEMORY_LIMIT, f"{(most[0] - idle) / 2**20:.0f} MB"
+    assert peak[0] - idle_memory < MEMORY_LIMIT, f"{(peak[0] - idle_memory) / 2**20:.0f} MB"

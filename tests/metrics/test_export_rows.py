@@ -31,8 +31,8 @@ VALUES = st.one_of(NUMBERS, st.booleans(), TEXTS, TAGS, st.lists(TEXTS, max_size
 @example([datetime(2024, 2, 29, 23, 59, 59, 999_999), datetime(2024, 3, 1), datetime(2038, 1, 19, 3, 14, 8, 1)])
 def test_formatted_times_equal_json_responses(moments):
     times = [moment.replace(tzinfo=UTC) for moment in moments]
-    micro = np.array([(one - EPOCH) // timedelta(microseconds=1) for one in times], np.int64)
-    assert b'["%b"]' % b'","'.join(format_times(micro)) == msgspec.json.encode(times)
+    micros = np.array([(time - EPOCH) // timedelta(microseconds=1) for time in times], np.int64)
+    assert b'["%b"]' % b'","'.join(format_times(micros)) == msgspec.json.encode(times)
 
 
 @pytest.mark.slow
@@ -40,24 +40,33 @@ def test_formatted_times_equal_json_responses(moments):
 def test_rows_equal_csv_module_and_json(device, metric, values, unit, tags):
     entries = [write_context(unit or None, tags, None), b""]
     contexts = np.arange(len(values), dtype=np.int32) % 2
-    line = ExportSeries(device, metric, np.arange(len(values)), values, "own", entries, contexts)
-    wanted, lines = [], []
-    for at, value in enumerate(values):
-        of = (unit or "own", tags) if at % 2 == 0 else ("own", {})
-        moment = msgspec.to_builtins(EPOCH + timedelta(microseconds=at))
-        wanted.append([moment, safe(device), safe(metric), cell(value), safe(of[0]), dumped(of[1])])
-        lines.append([moment, device, metric, value, *of])
-    written = io.StringIO(newline="")
-    csv.writer(written, lineterminator="\r\n").writerows(wanted)
-    assert encode_csv_rows(line).decode() == written.getvalue()
-    assert [list(json.loads(one).values()) for one in encode_json_rows(line).split(b"\n")[:-1]] == lines
+    series = ExportSeries(device, metric, np.arange(len(values)), values, "own", entries, contexts)
+    expected, lines = [], []
+    for index, value in enumerate(values):
+        context = (unit or "own", tags) if index % 2 == 0 else ("own", {})
+        moment = msgspec.to_builtins(EPOCH + timedelta(microseconds=index))
+        expected.append(
+            [
+                moment,
+                escape_formula(device),
+                escape_formula(metric),
+                format_cell(value),
+                escape_formula(context[0]),
+                to_json(context[1]),
+            ]
+        )
+        lines.append([moment, device, metric, value, *context])
+    output = io.StringIO(newline="")
+    csv.writer(output, lineterminator="\r\n").writerows(expected)
+    assert encode_csv_rows(series).decode() == output.getvalue()
+    assert [list(json.loads(row).values()) for row in encode_json_rows(series).split(b"\n")[:-1]] == lines
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=50))
 def test_numbers_survive_a_csv_round_trip(numbers):
     rows = encode_csv_rows(ExportSeries("d", "m", np.arange(len(numbers)), np.array(numbers)))
     cells = [row[3] for row in csv.reader(io.StringIO(rows.decode()))]
-    assert [float(one).hex() for one in cells] == [number.hex() for number in numbers]
+    assert [float(text).hex() for text in cells] == [number.hex() for number in numbers]
     assert "".join(cells).count("'") == 0
 
 
@@ -68,17 +77,17 @@ def test_text_like_a_formula_is_escaped():
         assert text_cell(text).decode() == text
 
 
-def cell(value):
+def format_cell(value):
     if value is None:
         return ""
     if isinstance(value, float):
-        return dumped(value)
-    return safe(value if isinstance(value, str) else dumped(value))
+        return to_json(value)
+    return escape_formula(value if isinstance(value, str) else to_json(value))
 
 
-def dumped(value):
+def to_json(value):
     return msgspec.json.encode(value).decode()
 
 
-def safe(text):
+def escape_formula(text):
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text

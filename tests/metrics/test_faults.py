@@ -46,15 +46,15 @@ STATEMENTS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivatePostgres]:
-    own = PrivatePostgres(tmp_path_factory.mktemp("own"))
-    with own.connect() as connection:
+    postgres = PrivatePostgres(tmp_path_factory.mktemp("own"))
+    with postgres.connect() as connection:
         connection.execute(
             "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
             f" 'BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NULL; END'"
         )
-    run_forked(own.database, process_steps.migrate)
-    yield own
-    own.kill()
+    run_forked(postgres.database, process_steps.migrate)
+    yield postgres
+    postgres.kill()
 
 
 @dataclass
@@ -63,24 +63,24 @@ class FaultStorage:
 
     server: PrivatePostgres
     now: int = field(default_factory=lambda: int(time.time() * 1_000_000))  # µs
-    book: Points = field(default_factory=dict)
-    dice: random.Random = field(default_factory=lambda: random.Random(20260501))
+    model: Points = field(default_factory=dict)
+    rng: random.Random = field(default_factory=lambda: random.Random(20260501))
 
     def commits(self, count: int, days_ago: tuple[int, ...]) -> list[list[Row]]:
         """Return commits of few points at few times, so that writes overlap, and add them to the model."""
-        made = []
+        commits = []
         for _ in range(count):
             rows = {}
             for _ in range(20):
-                day = self.now // DAY - self.dice.choice(days_ago)
-                key = (self.dice.choice(SERIES), day * DAY + self.dice.randrange(200) * 300_000_000)
-                rows[key] = (float(self.dice.randrange(1000)), self.dice.choice([b"", b'["celsius"]']))
-            made.append([(*key, *row) for key, row in rows.items()])
-            self.book |= {
+                day = self.now // DAY - self.rng.choice(days_ago)
+                key = (self.rng.choice(SERIES), day * DAY + self.rng.randrange(200) * 300_000_000)
+                rows[key] = (float(self.rng.randrange(1000)), self.rng.choice([b"", b'["celsius"]']))
+            commits.append([(*key, *row) for key, row in rows.items()])
+            self.model |= {
                 key: (repr(value).encode() if key[0] == TEXT_SERIES else value, entry)
                 for key, (value, entry) in rows.items()
             }
-        return made
+        return commits
 
     def prepare(self, step: str) -> None:
         """Prepare a storage in which the step has work to do."""
@@ -93,23 +93,23 @@ class FaultStorage:
         run_forked(self.server.database, process_steps.reset_storage)
         run_forked(self.server.database, process_steps.store_and_merge, rounds)
 
-    def kept(self) -> Points:
+    def retained_points(self) -> Points:
         """Return the points within their retention."""
-        return {key: value for key, value in self.book.items() if key[1] > self.now - 90 * DAY}
+        return {key: value for key, value in self.model.items() if key[1] > self.now - 90 * DAY}
 
     def newest(self) -> dict[str, tuple[int, Any]]:
-        found: dict[str, tuple[int, Any]] = {}
-        for (series, at), (value, _) in sorted(self.kept().items()):
-            found[f"m{series}"] = (at, value.decode() if isinstance(value, bytes) else value)
-        return found
+        points: dict[str, tuple[int, Any]] = {}
+        for (series, at), (value, _) in sorted(self.retained_points().items()):
+            points[f"m{series}"] = (at, value.decode() if isinstance(value, bytes) else value)
+        return points
 
     def differences(self) -> dict[str, int]:
         """Count the differences from the model; expired points may exist or not."""
         points, newest = run_forked(self.server.database, process_steps.read_everything, self.now)
         return {
-            "lost": len(self.kept().keys() - points.keys()),
-            "phantom": len(points.keys() - self.book.keys()),
-            "wrong": sum(self.book.get(key) != value for key, value in points.items()),
+            "lost": len(self.retained_points().keys() - points.keys()),
+            "phantom": len(points.keys() - self.model.keys()),
+            "wrong": sum(self.model.get(key) != value for key, value in points.items()),
             "latest": sum(newest.get(name) != point for name, point in self.newest().items()),
         }
 
@@ -130,7 +130,8 @@ def test_step_killed_after_any_statement_changes_no_point(server: PrivatePostgre
     assert run_forked(server.database, process_steps.run_task, TASKS[step]) == 0  # no work is left
     if step == "retention":
         assert (
-            run_forked(server.database, process_steps.read_everything, storage.now)[0].keys() == storage.kept().keys()
+            run_forked(server.database, process_steps.read_everything, storage.now)[0].keys()
+            == storage.retained_points().keys()
         )
 
 

@@ -39,15 +39,15 @@ class WriterProcess:
     """A process that writes until it is killed."""
 
     def __init__(self, number: int, first: int, shards: int) -> None:
-        given = connection_parameters()
-        address = "postgresql:///?" + urlencode({name: str(value) for name, value in given.items()})
+        parameters = connection_parameters()
+        database_url = "postgresql:///?" + urlencode({name: str(value) for name, value in parameters.items()})
         environment = os.environ | {
-            "DATABASE_URL": address,
+            "DATABASE_URL": database_url,
             "DJANGO_SETTINGS_MODULE": "telemetry_site.settings",
             "TELEMETRY_SHARDS": str(shards),
         }
         self.number, self.first, self.last = number, first, first - 1
-        self.enough = threading.Event()
+        self.min_commits_reached = threading.Event()
         self._process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(number), str(first), str(TODAY)],
             cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True,
@@ -59,12 +59,12 @@ class WriterProcess:
         for line in self._process.stdout:
             self.last = int(line)
             if self.last - self.first >= MIN_COMMITS:
-                self.enough.set()
-        self.enough.set()
+                self.min_commits_reached.set()
+        self.min_commits_reached.set()
 
     def kill(self) -> None:
         """Kill the process with SIGKILL while it writes."""
-        assert self.enough.wait(60)
+        assert self.min_commits_reached.wait(60)
         assert self._process.poll() is None
         self._process.kill()
         self._process.wait()
@@ -87,8 +87,8 @@ class RecordingFollower(threading.Thread):
             ending = False
             while not ending:
                 ending = self.ended.is_set()  # read before the last poll
-                while found := block_cache.read_commits_after(connection, cursor, 7):
-                    for (shard, seq), parts in found:
+                while commits := block_cache.read_commits_after(connection, cursor, 7):
+                    for (shard, seq), parts in commits:
                         self.seqs[shard].append(seq)
                         self.points[shard] |= {key: value for key, (value, _) in points_by_key(parts).items()}
                         cursor[shard] = seq
@@ -104,8 +104,8 @@ def merge_until(ended: threading.Event) -> None:
 def wait_until_idle() -> None:
     """Wait until nothing is committed any more: points of a killed writer may still be on their way."""
     with connect() as connection:
-        before = None
-        while before != (before := block_cache.read_heads(connection)):
+        heads = None
+        while heads != (heads := block_cache.read_heads(connection)):
             threading.Event().wait(0.3)
 
 
@@ -117,11 +117,11 @@ def test_followers_see_every_commit_in_order_while_four_writers_are_killed(shard
         thread.start()
     try:
         writers = [WriterProcess(number, 0, shards) for number in range(1, WRITERS + 1)]
-        for one in writers[:2]:
-            one.kill()
-        again = [WriterProcess(one.number, one.last + 2, shards) for one in writers[:2]]
-        for one in (*writers[2:], *again):
-            one.kill()
+        for writer in writers[:2]:
+            writer.kill()
+        restarted = [WriterProcess(writer.number, writer.last + 2, shards) for writer in writers[:2]]
+        for writer in (*writers[2:], *restarted):
+            writer.kill()
         wait_until_idle()
     finally:
         for follower in followers:
@@ -134,11 +134,13 @@ def test_followers_see_every_commit_in_order_while_four_writers_are_killed(shard
             "SELECT coalesce(sum(jsonb_array_length(entries::jsonb)), 0) FROM metrics_journal"
         ).fetchone()
     acknowledged = {
-        (one.number, TODAY + count) for one in (*writers, *again) for count in range(one.first, one.last + 1)
+        (writer.number, TODAY + count)
+        for writer in (*writers, *restarted)
+        for count in range(writer.first, writer.last + 1)
     }
     for follower in followers:
         assert {shard: list(range(1, seq + 1)) for shard, seq in heads.items()} == follower.seqs
-        points = {key: value for some in follower.points.values() for key, value in some.items()}
+        points = {key: value for shard_points in follower.points.values() for key, value in shard_points.items()}
         by_bucket = [
             {(series % 256, time) for series, time in points if series // 256 == bucket} for bucket in range(3)
         ]
@@ -147,8 +149,8 @@ def test_followers_see_every_commit_in_order_while_four_writers_are_killed(shard
         assert all(value == time - TODAY for (_, time), value in points.items())
         assert journal == (len(by_bucket[0]),)  # each request is in the journal once
     low, high = TODAY, TODAY + 100_000
-    every = [bucket * 256 + number for bucket in range(3) for number in range(1, WRITERS + 1)]
-    assert {key: value for key, (value, _) in points_by_key(read_stored_parts(every, low, high)).items()} == points
+    series_ids = [bucket * 256 + number for bucket in range(3) for number in range(1, WRITERS + 1)]
+    assert {key: value for key, (value, _) in points_by_key(read_stored_parts(series_ids, low, high)).items()} == points
 
 
 def test_follower_reads_commits_larger_than_the_block_cache(site, monkeypatch):

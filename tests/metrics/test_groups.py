@@ -31,14 +31,22 @@ MINUTE = 60_000_000
 
 def create_devices(devices: int) -> dict[str, int]:
     """That many devices with a series and ten points each, half of them merged; device to series."""
-    made = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(devices))
-    series = Series.objects.bulk_create(Series(device=one, metric_name="m", kind=Kind.NUMERIC) for one in made)
+    rows = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(devices))
+    series = Series.objects.bulk_create(
+        Series(device=series_row, metric_name="m", kind=Kind.NUMERIC) for series_row in rows
+    )
     for half in (range(5), range(5, 10)):
-        store_points([(one.pk, LOW + tick * MINUTE, value_at(one.pk, tick), b"") for one in series for tick in half])
+        store_points(
+            [
+                (series_row.pk, LOW + tick * MINUTE, value_at(series_row.pk, tick), b"")
+                for series_row in series
+                for tick in half
+            ]
+        )
         if half.start == 0:
             with connect() as connection:
                 schedule.merge_commits(connection, force=True)
-    return {one.device.device_id: one.pk for one in series}
+    return {series_row.device.device_id: series_row.pk for series_row in series}
 
 
 def value_at(series: int, tick: int) -> float:
@@ -46,9 +54,9 @@ def value_at(series: int, tick: int) -> float:
 
 
 def create_group(name: str, devices: list[str]) -> DeviceGroup:
-    made = DeviceGroup.objects.create(name=name)
-    made.devices.set(Device.objects.filter(device_id__in=devices))
-    return made
+    group = DeviceGroup.objects.create(name=name)
+    group.devices.set(Device.objects.filter(device_id__in=devices))
+    return group
 
 
 def optional_names(names: list[str]):
@@ -60,8 +68,8 @@ def set_members(members: dict[str, set[str]]) -> dict[str, int]:
     if not Device.objects.exists():
         create_devices(len(DEVICES))
     DeviceGroup.objects.all().delete()
-    for name, some in members.items():
-        create_group(name, sorted(some))
+    for name, device_ids in members.items():
+        create_group(name, sorted(device_ids))
     return dict(Series.objects.values_list("device__device_id", "pk"))
 
 
@@ -75,13 +83,13 @@ def set_members(members: dict[str, set[str]]) -> dict[str, int]:
 )
 def test_query_by_groups_and_devices_matches_plain_python(site, members, devices, groups, aggregation):
     series = set_members(members)
-    wanted = [
+    selected = [
         device
         for device in DEVICES
         if (devices is None or device in devices)
         and (groups is None or any(device in members.get(name, ()) for name in groups))
     ]
-    asked = Query(
+    query = Query(
         metrics=("m",),
         start=START,
         end=START + timedelta(minutes=10),
@@ -90,20 +98,22 @@ def test_query_by_groups_and_devices_matches_plain_python(site, members, devices
         aggregation=aggregation,
         group_by="all" if aggregation else "series",
     )
-    points = {(device, tick): value_at(series[device], tick) for device in wanted for tick in range(10)}
-    answer = execute_query(asked)
+    points = {(device, tick): value_at(series[device], tick) for device in selected for tick in range(10)}
+    result = execute_query(query)
     if aggregation is None:
-        found = {
-            (one.label[0], (time - LOW) // MINUTE): number
-            for one in answer.series
-            for time, number in zip(one.times, one.values, strict=True)
+        returned = {
+            (series_result.label[0], (time - LOW) // MINUTE): number
+            for series_result in result.series
+            for time, number in zip(series_result.times, series_result.values, strict=True)
         }
-        assert found == points
+        assert returned == points
     else:
         expected = [sum(points.values()) if aggregation == "sum" else len(points)] if points else []
-        assert [number for one in answer.series for number in one.values] == expected
+        assert [number for series_result in result.series for number in series_result.values] == expected
     newest = latest.read_latest_points(devices, ["m"], now=START + timedelta(hours=1), groups=groups).points
-    assert {one.device_id: one.value for one in newest} == {device: points[device, 9] for device in wanted}
+    assert {series_result.device_id: series_result.value for series_result in newest} == {
+        device: points[device, 9] for device in selected
+    }
 
 
 @pytest.mark.slow
@@ -119,23 +129,25 @@ def test_device_counts_in_each_of_its_groups(site, members, devices, groups, agg
     series = set_members(members)
     expected: dict[str | None, list[int]] = {}
     for device in DEVICES:
-        mine = [name for name in GROUPS if device in members[name] and (groups is None or name in groups)]
-        if (devices is None or device in devices) and (mine or groups is None):
-            for name in mine or [None]:
+        device_groups = [name for name in GROUPS if device in members[name] and (groups is None or name in groups)]
+        if (devices is None or device in devices) and (device_groups or groups is None):
+            for name in device_groups or [None]:
                 expected.setdefault(name, []).append(series[device])
-    asked = Query(
+    query = Query(
         ("m",), START, START + timedelta(minutes=10), None if devices is None else tuple(devices), aggregation,
         group_by="group", limit=limit, groups=None if groups is None else tuple(groups),
     )  # fmt: skip
-    found = {}
+    values_by_group = {}
     while True:
-        answer = execute_query(asked)
-        found |= {one.label[2]: one.values for one in answer.series}
-        if answer.next_cursor is None:
+        page = execute_query(query)
+        values_by_group |= {series_result.label[2]: series_result.values for series_result in page.series}
+        if page.next_cursor is None:
             break
-        asked = replace(asked, cursor=answer.next_cursor)
-    assert found == {name: [pytest.approx(expected_value(aggregation, some))] for name, some in expected.items()}
-    assert list(found) == sorted(found, key=lambda name: (name is not None, name or ""))
+        query = replace(query, cursor=page.next_cursor)
+    assert values_by_group == {
+        name: [pytest.approx(expected_value(aggregation, series_ids))] for name, series_ids in expected.items()
+    }
+    assert list(values_by_group) == sorted(values_by_group, key=lambda name: (name is not None, name or ""))
 
 
 def expected_value(aggregation: str, series: list[int]) -> float:
@@ -160,35 +172,35 @@ def groups_east_and_west(admin):
     return admin
 
 
-def total_value(answer) -> int:
-    assert answer.status == 200, answer.raw
-    return sum(one["value"] for one in answer.json["data_points"])
+def total_value(response) -> int:
+    assert response.status == 200, response.raw
+    return sum(row["value"] for row in response.json["data_points"])
 
 
-@pytest.mark.parametrize("word", ["groups", "device_groups"])
-def test_query_filter_accepts_groups_and_device_groups(groups_east_and_west, word):
+@pytest.mark.parametrize("field", ["groups", "device_groups"])
+def test_query_filter_accepts_groups_and_device_groups(groups_east_and_west, field):
     assert total_value(groups_east_and_west.post("query", COUNT_QUERY)) == 60
-    assert total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {word: ["east"]}})) == 20
+    assert total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {field: ["east"]}})) == 20
     assert (
-        total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {word: ["east", "west", "nowhere"]}}))
+        total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {field: ["east", "west", "nowhere"]}}))
         == 30
     )
     assert (
         total_value(
-            groups_east_and_west.post("query", COUNT_QUERY | {"filters": {word: ["east"]}, "devices": ["d1", "d2"]})
+            groups_east_and_west.post("query", COUNT_QUERY | {"filters": {field: ["east"]}, "devices": ["d1", "d2"]})
         )
         == 10
     )
-    assert total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {word: None}})) == 60
+    assert total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {field: None}})) == 60
 
 
 def test_result_grouped_by_group_has_group_names(groups_east_and_west):
     body = groups_east_and_west.post("query", COUNT_QUERY | {"group_by": "group"}).json
-    assert [(one["group"], one["data_points"][0]["value"]) for one in body["series"]] == [
+    assert [(row["group"], row["data_points"][0]["value"]) for row in body["series"]] == [
         (None, 30), ("east", 20), ("west", 20),
     ]  # fmt: skip
     body = groups_east_and_west.post("query", COUNT_QUERY | {"group_by": "group", "filters": {"groups": ["west"]}}).json
-    assert [(one["group"], one["device_id"], one["count"]) for one in body["series"]] == [("west", None, 1)]
+    assert [(row["group"], row["device_id"], row["count"]) for row in body["series"]] == [("west", None, 1)]
 
 
 def test_unknown_group_returns_empty_result(groups_east_and_west):
@@ -198,13 +210,13 @@ def test_unknown_group_returns_empty_result(groups_east_and_west):
 
 def test_aggregated_and_latest_accept_groups(groups_east_and_west):
     times = "&".join(f"{name}={text}".replace("+", "%2B") for name, text in RANGE.items())
-    asked = f"aggregated?metric_name=m&aggregation_type=count&interval=3600&{times}"
-    assert total_value(groups_east_and_west.get(f"{asked}&groups=east&groups=west")) == 30
-    assert total_value(groups_east_and_west.get(f"{asked}&groups=east&device_id=d1")) == 10
+    path = f"aggregated?metric_name=m&aggregation_type=count&interval=3600&{times}"
+    assert total_value(groups_east_and_west.get(f"{path}&groups=east&groups=west")) == 30
+    assert total_value(groups_east_and_west.get(f"{path}&groups=east&device_id=d1")) == 10
     groups_east_and_west.post("devices/d0/telemetry", point("level", 7.0))
     groups_east_and_west.post("devices/d5/telemetry", point("level", 8.0))
     newest = groups_east_and_west.post("latest", {"groups": ["east"], "metrics": ["level"]}).json["series"]
-    assert [(one["device_id"], one["value"]) for one in newest] == [("d0", 7)]
+    assert [(row["device_id"], row["value"]) for row in newest] == [("d0", 7)]
 
 
 @pytest.mark.parametrize(
@@ -219,15 +231,15 @@ def test_aggregated_and_latest_accept_groups(groups_east_and_west):
     ],
 )
 def test_invalid_groups_are_rejected_with_their_field(groups_east_and_west, filters, field):
-    answer = groups_east_and_west.post("query", COUNT_QUERY | {"filters": filters})
-    assert answer.status == 400, answer.raw
-    assert [one["field"] for one in answer.json["errors"]] == [field]
+    response = groups_east_and_west.post("query", COUNT_QUERY | {"filters": filters})
+    assert response.status == 400, response.raw
+    assert [error["field"] for error in response.json["errors"]] == [field]
 
 
 def test_cursor_with_other_groups_is_rejected(groups_east_and_west):
-    asked = {"metrics": ["m"], "limit": 5, **RANGE}
-    cursor = groups_east_and_west.post("query", asked | {"filters": {"groups": ["east"]}}).json["next_cursor"]
-    other = groups_east_and_west.post("query", asked | {"filters": {"groups": ["west"]}, "cursor": cursor})
+    body = {"metrics": ["m"], "limit": 5, **RANGE}
+    cursor = groups_east_and_west.post("query", body | {"filters": {"groups": ["east"]}}).json["next_cursor"]
+    other = groups_east_and_west.post("query", body | {"filters": {"groups": ["west"]}, "cursor": cursor})
     assert (other.status, other.json["errors"][0]["field"]) == (422, "cursor")
 
 
@@ -235,16 +247,16 @@ def test_group_query_statements_do_not_grow_with_devices(site, monkeypatch):
     statements = []
     execute = psycopg.Cursor.execute
 
-    def counting(cursor, statement, *given, **how):
+    def counting_execute(cursor, statement, *args, **kwargs):
         if threading.current_thread() is threading.main_thread():  # a web process may look at the revision meanwhile
             statements.append(statement)
-        return execute(cursor, statement, *given, **how)
+        return execute(cursor, statement, *args, **kwargs)
 
-    monkeypatch.setattr(psycopg.Cursor, "execute", counting)
+    monkeypatch.setattr(psycopg.Cursor, "execute", counting_execute)
     create_devices(200)
     create_group("few", [f"d{number}" for number in range(5)])
     create_group("many", [f"d{number}" for number in range(200)])
-    costs = []
+    statement_counts = []
     for name in ("few", "many"):
         block_cache.clear_block_cache()
         statements.clear()
@@ -252,5 +264,5 @@ def test_group_query_statements_do_not_grow_with_devices(site, monkeypatch):
         for group_by in ("device", "group"):
             assert execute_query(Query(("m",), START, end, groups=(name,), aggregation="avg", group_by=group_by)).series
         assert latest.read_latest_points(None, None, now=end, groups=[name]).points
-        costs.append(len(statements))
-    assert costs[0] == costs[1] <= 16
+        statement_counts.append(len(statements))
+    assert statement_counts[0] == statement_counts[1] <= 16

@@ -18,46 +18,46 @@ def browser(site) -> Client:
 @pytest.mark.slow
 def test_selected_devices_are_added_to_group_and_filterable_by_it(browser):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(150))
-    made = create_group("east", ["d3"])
-    everything = {"action": "add_to_group", "select_across": "1", "group": made.pk, "_selected_action": ["1"]}
-    page = browser.post("/admin/metrics/device/?q=d1", everything, follow=True).content.decode()
+    group = create_group("east", ["d3"])
+    form = {"action": "add_to_group", "select_across": "1", "group": group.pk, "_selected_action": ["1"]}
+    page = browser.post("/admin/metrics/device/?q=d1", form, follow=True).content.decode()
     assert "61 devices were added to east" in page
-    assert made.devices.count() == 62
-    again = browser.post("/admin/metrics/device/?q=d1", everything, follow=True)
-    assert again.status_code == 200 and made.devices.count() == 62
-    listed = browser.get(f"/admin/metrics/device/?groups__id__exact={made.pk}").context["cl"]
+    assert group.devices.count() == 62
+    response = browser.post("/admin/metrics/device/?q=d1", form, follow=True)
+    assert response.status_code == 200 and group.devices.count() == 62
+    listed = browser.get(f"/admin/metrics/device/?groups__id__exact={group.pk}").context["cl"]
     assert listed.result_count == 62
 
 
 def test_add_action_without_group_changes_nothing(browser):
-    made = Device.objects.create(device_id="d")
-    sent = {"action": "add_to_group", "_selected_action": [made.pk]}
-    assert "Choose a group" in browser.post("/admin/metrics/device/", sent, follow=True).content.decode()
+    device = Device.objects.create(device_id="d")
+    form = {"action": "add_to_group", "_selected_action": [device.pk]}
+    assert "Choose a group" in browser.post("/admin/metrics/device/", form, follow=True).content.decode()
 
 
 @pytest.mark.slow
 def test_group_list_statements_do_not_grow_with_groups(browser, django_assert_max_num_queries):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(30))
     for number in range(20):
-        create_group(f"g{number:02}", [f"d{one}" for one in range(number)])
+        create_group(f"g{number:02}", [f"d{device_number}" for device_number in range(number)])
     with django_assert_max_num_queries(6):
         listed = browser.get("/admin/metrics/devicegroup/?q=g").context["cl"]
-    assert [one.counted for one in listed.result_list] == list(range(20))
+    assert [device_number.counted for device_number in listed.result_list] == list(range(20))
 
 
 def test_deleting_a_group_keeps_its_devices(browser, django_assert_max_num_queries):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(300))
-    made = create_group("east", [f"d{number}" for number in range(300)])
+    group = create_group("east", [f"d{number}" for number in range(300)])
     with django_assert_max_num_queries(6):
-        page = browser.get(f"/admin/metrics/devicegroup/{made.pk}/delete/").content
+        page = browser.get(f"/admin/metrics/devicegroup/{group.pk}/delete/").content
     assert b"d299" not in page and len(page) < 15_000
-    browser.post(f"/admin/metrics/devicegroup/{made.pk}/delete/", {"post": "yes"})
+    browser.post(f"/admin/metrics/devicegroup/{group.pk}/delete/", {"post": "yes"})
     assert not DeviceGroup.objects.exists() and Device.objects.count() == 300
 
 
 def test_device_form_changes_groups(browser):
-    made = Device.objects.create(device_id="d")
+    device = Device.objects.create(device_id="d")
     east = create_group("east", [])
-    browser.post(f"/admin/metrics/device/{made.pk}/change/", {"name": "", "groups": [east.pk]})
-    assert list(made.groups.all()) == [east]
+    browser.post(f"/admin/metrics/device/{device.pk}/change/", {"name": "", "groups": [east.pk]})
+    assert list(device.groups.all()) == [east]
     assert browser.get("/admin/metrics/devicegroup/add/").status_code == 200

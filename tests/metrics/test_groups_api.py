@@ -18,14 +18,14 @@ def plant(admin: ApiClient) -> ApiClient:
     return admin
 
 
-def devices(count: int) -> list[str]:
-    made = Device.objects.bulk_create(Device(device_id=f"d{number:05}") for number in range(count))
-    return [device.device_id for device in made]
+def create_devices(count: int) -> list[str]:
+    rows = Device.objects.bulk_create(Device(device_id=f"d{number:05}") for number in range(count))
+    return [device.device_id for device in rows]
 
 
 def test_group_is_created_read_changed_and_deleted(plant: ApiClient):
-    answer = plant.get("groups/plant/7")
-    assert {name: answer.json[name] for name in SITE} == SITE and answer.json["devices"] == 0
+    response = plant.get("groups/plant/7")
+    assert {name: response.json[name] for name in SITE} == SITE and response.json["devices"] == 0
     changed = plant.call("PATCH", "groups/plant/7", {"description": "By the sea"})
     assert changed.status == 200 and changed.json["description"] == "By the sea"
     assert plant.call("DELETE", "groups/plant/7").json["success"] is True
@@ -33,13 +33,13 @@ def test_group_is_created_read_changed_and_deleted(plant: ApiClient):
 
 
 def test_new_member_sees_devices_with_the_next_request(plant: ApiClient, stranger: ApiClient):
-    devices(1)
+    create_devices(1)
     plant.post("groups/plant/7/devices", {"device_ids": ["d00000"]})
     assert stranger.get("devices/d00000").status == stranger.get("groups/plant/7").status == 404
-    answer = plant.call("PATCH", "groups/plant/7", {"members": ["stranger"]})
-    assert answer.json["members"] == ["stranger"]
+    response = plant.call("PATCH", "groups/plant/7", {"members": ["stranger"]})
+    assert response.json["members"] == ["stranger"]
     assert stranger.get("devices/d00000").status == stranger.get("groups/plant/7").status == 200
-    assert [one["name"] for one in stranger.get("groups").json["groups"]] == ["plant/7"]
+    assert [group["name"] for group in stranger.get("groups").json["groups"]] == ["plant/7"]
     plant.call("PATCH", "groups/plant/7", {"members": []})
     assert stranger.get("devices/d00000").status == 404
 
@@ -59,19 +59,21 @@ def test_new_member_sees_devices_with_the_next_request(plant: ApiClient, strange
     ],
 )
 def test_invalid_group_is_rejected_with_the_field_and_accepted_values(admin: ApiClient, change, field, accepted):
-    before = DeviceGroup.objects.count()
-    answer = admin.post("groups", SITE | change)
-    assert answer.status == 400
-    assert any(error["field"] == field and accepted in error["detail"] for error in answer.json["errors"]), answer.json
-    assert DeviceGroup.objects.count() == before
+    group_count = DeviceGroup.objects.count()
+    response = admin.post("groups", SITE | change)
+    assert response.status == 400
+    assert any(error["field"] == field and accepted in error["detail"] for error in response.json["errors"]), (
+        response.json
+    )
+    assert DeviceGroup.objects.count() == group_count
 
 
 def test_name_is_unique_and_cannot_be_changed(admin: ApiClient):
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: admin.post("groups", SITE), range(6)))
-    assert sorted(answer.status for answer in answers) == [201] + [400] * 5
-    answer = admin.call("PATCH", "groups/plant/7", {"name": "other"})
-    assert answer.status == 400 and "cannot be changed" in answer.json["detail"]
+        responses = list(pool.map(lambda _: admin.post("groups", SITE), range(6)))
+    assert sorted(response.status for response in responses) == [201] + [400] * 5
+    response = admin.call("PATCH", "groups/plant/7", {"name": "other"})
+    assert response.status == 400 and "cannot be changed" in response.json["detail"]
 
 
 def test_change_with_outdated_etag_is_rejected_with_412(plant: ApiClient):
@@ -83,25 +85,25 @@ def test_change_with_outdated_etag_is_rejected_with_412(plant: ApiClient):
 
 @pytest.mark.slow
 def test_ten_thousand_devices_are_added_and_removed_in_one_request(plant: ApiClient):
-    ids = devices(10_000)
-    before = Revision.objects.get().number
-    answer = plant.post("groups/plant/7/devices", {"device_ids": ids})
-    assert answer.json == {"changed": 10_000, "devices": 10_000}
-    assert Revision.objects.get().number > before  # live pages are told
-    again = plant.post("groups/plant/7/devices", {"device_ids": ids[:5] * 2})
-    assert again.json == {"changed": 0, "devices": 10_000}
+    ids = create_devices(10_000)
+    revision = Revision.objects.get().number
+    response = plant.post("groups/plant/7/devices", {"device_ids": ids})
+    assert response.json == {"changed": 10_000, "devices": 10_000}
+    assert Revision.objects.get().number > revision  # live pages are told
+    repeated = plant.post("groups/plant/7/devices", {"device_ids": ids[:5] * 2})
+    assert repeated.json == {"changed": 0, "devices": 10_000}
     page = plant.get("groups/plant/7/devices?limit=2&offset=9998").json
-    assert [one["device_id"] for one in page["devices"]] == ids[-2:] and page["total"] == 10_000
-    gone = plant.call("DELETE", "groups/plant/7/devices", {"device_ids": ids[1:]})
-    assert gone.json == {"changed": 9_999, "devices": 1}
+    assert [device["device_id"] for device in page["devices"]] == ids[-2:] and page["total"] == 10_000
+    removed = plant.call("DELETE", "groups/plant/7/devices", {"device_ids": ids[1:]})
+    assert removed.json == {"changed": 9_999, "devices": 1}
 
 
 def test_unknown_device_rejects_the_whole_request(plant: ApiClient):
-    devices(3)
+    create_devices(3)
     for method in ("POST", "DELETE"):
-        answer = plant.call(method, "groups/plant/7/devices", {"device_ids": ["d00000", "nothing", "d00001"]})
-        assert answer.status == 400
-        assert answer.json["errors"] == [{"field": "device_ids.1", "detail": "'nothing' is not known"}]
+        response = plant.call(method, "groups/plant/7/devices", {"device_ids": ["d00000", "nothing", "d00001"]})
+        assert response.status == 400
+        assert response.json["errors"] == [{"field": "device_ids.1", "detail": "'nothing' is not known"}]
     assert plant.get("groups/plant/7").json["devices"] == 0
 
 
@@ -115,15 +117,17 @@ def test_invalid_device_ids_are_rejected(plant: ApiClient, body: Any):
 def test_list_is_sorted_by_name_with_device_counts(plant: ApiClient):
     for name in ("b", "a"):
         plant.post("groups", {"name": name, "description": f"about {name}"})
-    devices(3)
+    create_devices(3)
     plant.post("groups/a/devices", {"device_ids": ["d00000", "d00001"]})
     rows = plant.get("groups?search=about").json
-    assert [(one["name"], one["devices"]) for one in rows["groups"]] == [("a", 2), ("b", 0)] and rows["total"] == 2
+    assert [(group["name"], group["devices"]) for group in rows["groups"]] == [("a", 2), ("b", 0)] and rows[
+        "total"
+    ] == 2
     assert plant.get("groups?search=%00").status == plant.get("groups?limit=0").status == 400
 
 
 def test_operator_changes_only_visible_groups_and_devices(plant: ApiClient, operator: ApiClient):
-    devices(2)
+    create_devices(2)
     plant.post("groups/site%20a/devices", {"device_ids": ["d00000"]})
     assert operator.post("groups/plant/7/devices", {"device_ids": ["d00000"]}).status == 404
     plant.call("PATCH", "groups/plant/7", {"members": ["operator"]})

@@ -45,11 +45,11 @@ REPEATABLE = {
 
 def test_repeated_request_is_executed_once_with_the_same_response(admin: ApiClient):
     first = admin.post("metrics", STATE, Idempotency_Key="k-1")
-    again = admin.post("metrics", {"data_type": "string", "name": "state"}, Idempotency_Key="k-1")
-    assert (first.status, again.status) == (201, 201) and first.raw == again.raw
-    assert first.headers["ETag"] == again.headers["ETag"]
-    assert "Idempotent-Replayed" not in first.headers and again.headers["Idempotent-Replayed"] == "true"
-    assert again.headers["Content-Type"] == "application/json"
+    second = admin.post("metrics", {"data_type": "string", "name": "state"}, Idempotency_Key="k-1")
+    assert (first.status, second.status) == (201, 201) and first.raw == second.raw
+    assert first.headers["ETag"] == second.headers["ETag"]
+    assert "Idempotent-Replayed" not in first.headers and second.headers["Idempotent-Replayed"] == "true"
+    assert second.headers["Content-Type"] == "application/json"
     assert MetricDefinition.objects.count() == 1
     assert admin.post("metrics", STATE).status == 400  # without the header each is done
 
@@ -57,8 +57,8 @@ def test_repeated_request_is_executed_once_with_the_same_response(admin: ApiClie
 def test_other_request_with_the_same_key_is_rejected_with_422(admin: ApiClient):
     assert admin.post("metrics", STATE, Idempotency_Key="k").status == 201
     for path, body in (("metrics", STATE | {"unit": "V"}), ("/api/v1/metrics", STATE), ("metrics?x=1", STATE)):
-        answer = admin.post(path, body, Idempotency_Key="k")
-        assert answer.status == 422 and answer.json["errors"][0]["field"] == "Idempotency-Key"
+        response = admin.post(path, body, Idempotency_Key="k")
+        assert response.status == 422 and response.json["errors"][0]["field"] == "Idempotency-Key"
     assert MetricDefinition.objects.count() == 1
 
 
@@ -79,39 +79,39 @@ def test_rejected_request_may_be_corrected_with_the_same_key(admin: ApiClient, r
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\tin it", "ümlaut"])
 def test_invalid_key_is_rejected_with_400(admin: ApiClient, key: str):
-    answer = admin.post("metrics", STATE, Idempotency_Key=key)
-    assert answer.status == 400 and answer.json["errors"][0]["field"] == "Idempotency-Key"
+    response = admin.post("metrics", STATE, Idempotency_Key=key)
+    assert response.status == 400 and response.json["errors"][0]["field"] == "Idempotency-Key"
     assert not MetricDefinition.objects.exists()
 
 
 @pytest.fixture
-def held(site: None) -> Iterator[threading.Event]:
+def locked_table(site: None) -> Iterator[threading.Event]:
     """Nothing is defined until it is set: somebody has locked the table."""
-    locked, let = threading.Event(), threading.Event()
+    lock_acquired, release = threading.Event(), threading.Event()
 
-    def hold() -> None:
+    def hold_lock() -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("LOCK TABLE metrics_metricdefinition IN EXCLUSIVE MODE")
-            locked.set()
-            let.wait(20)
+            lock_acquired.set()
+            release.wait(20)
         connection.close()
 
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert locked.wait(10)
-    yield let
-    let.set()
-    holder.join()
+    thread = threading.Thread(target=hold_lock)
+    thread.start()
+    assert lock_acquired.wait(10)
+    yield release
+    release.set()
+    thread.join()
 
 
-def test_repetition_of_a_running_request_returns_409(admin: ApiClient, held: threading.Event):
+def test_repetition_of_a_running_request_returns_409(admin: ApiClient, locked_table: threading.Event):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(admin.post, "metrics", STATE, Idempotency_Key="k")
         wait_until(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
         second = admin.post("metrics", STATE, Idempotency_Key="k")
         assert second.status == 409 and "is running" in second.json["detail"]
         assert not first.done()
-        held.set()
+        locked_table.set()
         assert first.result().status == 201
     assert admin.post("metrics", STATE, Idempotency_Key="k").headers["Idempotent-Replayed"] == "true"
 
@@ -124,32 +124,32 @@ def _waits_for_a_lock() -> bool:
 
 def test_concurrent_requests_with_one_key_execute_once(admin: ApiClient):
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: admin.post("metrics", STATE, Idempotency_Key="k"), range(16)))
-    assert {answer.status for answer in answers} <= {201, 409}
-    assert sum("Idempotent-Replayed" not in one.headers for one in answers if one.status == 201) == 1
+        responses = list(pool.map(lambda _: admin.post("metrics", STATE, Idempotency_Key="k"), range(16)))
+    assert {response.status for response in responses} <= {201, 409}
+    assert sum("Idempotent-Replayed" not in created.headers for created in responses if created.status == 201) == 1
     assert MetricDefinition.objects.count() == 1
 
 
-def test_killed_process_leaves_neither_effects_nor_response(admin: ApiClient, held: threading.Event):
+def test_killed_process_leaves_neither_effects_nor_response(admin: ApiClient, locked_table: threading.Event):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(admin.post, "metrics", STATE, Idempotency_Key="k")
         wait_until(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
         with connection.cursor() as cursor:  # its end of the connection, as when it is killed
             cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
         assert first.result().status == 503
-    held.set()
+    locked_table.set()
     wait_until(lambda: not MetricDefinition.objects.exists(), 5, "nothing was defined")
     assert not IdempotentAnswer.objects.exists()
-    answer = admin.post("metrics", STATE, Idempotency_Key="k")
-    assert answer.status == 201 and "Idempotent-Replayed" not in answer.headers
+    response = admin.post("metrics", STATE, Idempotency_Key="k")
+    assert response.status == 201 and "Idempotent-Replayed" not in response.headers
 
 
 def test_repeated_order_creates_one_export_job(admin: ApiClient):
     admin.post("devices/d/telemetry", point("m", 1.0))
-    ordered = {"device_ids": ["d"], "metric_names": ["m"], "start_time": "2025-01-01T00:00:00Z"}
-    ordered |= {"end_time": "2025-01-02T00:00:00Z", "format": "csv"}
-    first, again = (admin.post("export/jobs", ordered, Idempotency_Key="k") for _ in range(2))
-    assert first.status == again.status == 202 and first.json["id"] == again.json["id"]
+    body = {"device_ids": ["d"], "metric_names": ["m"], "start_time": "2025-01-01T00:00:00Z"}
+    body |= {"end_time": "2025-01-02T00:00:00Z", "format": "csv"}
+    first, second = (admin.post("export/jobs", body, Idempotency_Key="k") for _ in range(2))
+    assert first.status == second.status == 202 and first.json["id"] == second.json["id"]
     assert ExportJob.objects.count() == 1
 
 
@@ -160,14 +160,16 @@ def test_key_expires_after_24_hours(admin: ApiClient):
     assert drop_idempotent_answers() == 0 and IdempotentAnswer.objects.count() == 1
     IdempotentAnswer.objects.update(at=timezone.now() - timedelta(hours=24, seconds=1))
     assert drop_idempotent_answers() == 1 and not IdempotentAnswer.objects.exists()
-    assert "metrics.tasks.drop_idempotent_answers" in {one["task"] for one in settings.CELERY_BEAT_SCHEDULE.values()}
+    assert "metrics.tasks.drop_idempotent_answers" in {
+        entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()
+    }
 
 
 def test_stored_response_contains_no_secret(admin: ApiClient):
     admin.post("metrics", STATE, Idempotency_Key="k")
-    [kept] = IdempotentAnswer.objects.all()
+    [stored] = IdempotentAnswer.objects.all()
     key = admin.headers["X-Api-Key"]
-    for column in (kept.caller, str(kept.headers), bytes(kept.body).decode(), bytes(kept.digest).hex()):
+    for column in (stored.caller, str(stored.headers), bytes(stored.body).decode(), bytes(stored.digest).hex()):
         assert key not in column and hashlib.sha256(key.encode()).hexdigest() not in column
 
 

@@ -101,7 +101,7 @@ def rewrite_pack(connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "seq", "why"),
+    ("change", "seq", "reason"),
     [
         ("UPDATE metrics_journal SET entries = replace(entries, '1', '2') WHERE seq = 12", 12, "entries"),
         ("UPDATE metrics_journal SET payload_digest = sha256('') WHERE seq = 12", 12, "entries"),
@@ -116,15 +116,15 @@ def rewrite_pack(connection) -> None:
         (rewrite_pack, 10, "does not match"),
     ],
 )  # fmt: skip
-def test_change_of_the_journal_is_detected(chain, change, seq, why):
+def test_change_of_the_journal_is_detected(chain, change, seq, reason):
     change(chain) if callable(change) else chain.execute(change)
     _, broken = verify_journal(chain, 0)
-    assert broken.seq == seq and why in broken.reason
+    assert broken.seq == seq and reason in broken.reason
     with pytest.raises(CommandError, match=f"commit {seq}"):
         call_command("verify_audit", stdout=StringIO())
 
 
 def test_unchanged_journal_is_valid(chain):
-    out = StringIO()
-    call_command("verify_audit", stdout=out)
-    assert out.getvalue() == "13 commits are valid\n0 audit entries are valid\n"
+    output = StringIO()
+    call_command("verify_audit", stdout=output)
+    assert output.getvalue() == "13 commits are valid\n0 audit entries are valid\n"

@@ -19,7 +19,7 @@ from tests.forked_process import Database, run_forked
 from tests.metrics import point_count_checks, process_steps
 from tests.metrics.process_steps import Points, Row
 
-FIRST = [("metrics", "0002_storage")]
+FIRST_SCHEMA = [("metrics", "0002_storage")]
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "first_schema.json").read_text())
 NOW = RECORDED["now"]  # µs
 POINTS: Points = {
@@ -30,7 +30,7 @@ POINTS: Points = {
 
 def restore_first_schema() -> None:
     """Create the first schema with the recorded rows."""
-    MigrationExecutor(connection).migrate(FIRST)
+    MigrationExecutor(connection).migrate(FIRST_SCHEMA)
     with connection.cursor() as cursor:
         for table, rows in RECORDED["tables"].items():
             cursor.execute(f"TRUNCATE {table} CASCADE")
@@ -68,10 +68,10 @@ def rows_with_retention() -> list[tuple[Any, ...]]:
 
 def check_counts() -> tuple[Any, ...]:
     """Return the pending ranges before and after the worker task, and the counts of every series."""
-    waited = count_pending()
+    pending = count_pending()
     process_steps.run_task("merge_blocks")
     with connect() as storage:
-        return waited, count_pending(), point_count_checks.check_point_counts(storage)
+        return pending, count_pending(), point_count_checks.check_point_counts(storage)
 
 
 def count_pending() -> int:
@@ -90,13 +90,13 @@ def latest_values(points: Points) -> dict[str, tuple[int, Any]]:
 @pytest.mark.slow
 def test_points_of_the_first_schema_read_the_same_after_all_migrations(database: Database) -> None:
     run_forked(database, restore_first_schema)
-    written = run_forked(database, read_journal)
+    journal = run_forked(database, read_journal)
     run_forked(database, migrate)
-    assert run_forked(database, read_journal) == written and len(written) == 40
+    assert run_forked(database, read_journal) == journal and len(journal) == 40
     assert run_forked(database, process_steps.read_everything, NOW) == (POINTS, latest_values(POINTS))
 
-    waited, left, _ = run_forked(database, check_counts)  # points stored before counts existed
-    assert waited and not left
+    pending, remaining, _ = run_forked(database, check_counts)  # points stored before counts existed
+    assert pending and not remaining
 
     for rounds in ([([], "commits")], [([], "everything")]):
         run_forked(database, process_steps.store_and_merge, rounds)
@@ -107,8 +107,8 @@ def test_points_of_the_first_schema_read_the_same_after_all_migrations(database:
 
     rewritten: list[Row] = [(series, at, -1.0, b"") for series, at in list(POINTS)[::3]]
     run_forked(database, process_steps.store_and_merge, [([rewritten], "everything")])
-    book = POINTS | {
+    expected_points = POINTS | {
         (series, at): (b"-1.0" if series == process_steps.TEXT_SERIES else -1.0, b"") for series, at, _, _ in rewritten
     }
-    assert run_forked(database, process_steps.read_everything, NOW) == (book, latest_values(book))
-    assert run_forked(database, check_counts) == (0, 0, Counter(series for series, _ in book))
+    assert run_forked(database, process_steps.read_everything, NOW) == (expected_points, latest_values(expected_points))
+    assert run_forked(database, check_counts) == (0, 0, Counter(series for series, _ in expected_points))

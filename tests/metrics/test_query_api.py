@@ -13,18 +13,18 @@ RAW_QUERY = {"devices": ["device_001"], "metrics": ["temperature"], **RANGE}
 AVERAGE_QUERY = RAW_QUERY | {"aggregation": "avg", "interval": 3600}
 
 
-def values(answer):
-    assert answer.status == 200, answer.raw
-    return [one["value"] for one in answer.json["data_points"]]
+def values(response):
+    assert response.status == 200, response.raw
+    return [point["value"] for point in response.json["data_points"]]
 
 
-def post_query(caller, **more):
-    return caller.post("query", RAW_QUERY | more)
+def post_query(caller, **changes):
+    return caller.post("query", RAW_QUERY | changes)
 
 
-def get_aggregated(caller, **more):
-    given = {"metric_name": "temperature", "aggregation_type": "avg", "interval": 3600, **RANGE} | more
-    query = "&".join(f"{name}={value}".replace("+", "%2B") for name, value in given.items() if value is not None)
+def get_aggregated(caller, **changes):
+    parameters = {"metric_name": "temperature", "aggregation_type": "avg", "interval": 3600, **RANGE} | changes
+    query = "&".join(f"{name}={value}".replace("+", "%2B") for name, value in parameters.items() if value is not None)
     return caller.get(f"aggregated?{query}")
 
 
@@ -32,9 +32,9 @@ def get_aggregated(caller, **more):
 
 
 def test_e3_us1_query_response_has_the_documented_shape(day):
-    answer = day.post("query", AVERAGE_QUERY | {"limit": 1000})
-    assert answer.status == 200, answer.raw
-    body = answer.json
+    response = day.post("query", AVERAGE_QUERY | {"limit": 1000})
+    assert response.status == 200, response.raw
+    body = response.json
     assert (body["device_id"], body["metric_name"], body["count"]) == ("device_001", "temperature", 24)
     assert (body["aggregation"], body["interval"]) == ("avg", 3600)
     assert datetime.fromisoformat(body["start_time"]) == START
@@ -49,7 +49,7 @@ def test_e3_us1_query_response_has_the_documented_shape(day):
 def test_e3_us1_raw_points_have_unit_and_tags(admin):
     send_points(admin, [point_at(0, tags={"room": "a"}, unit="celsius"), point_at(1)])
     points = post_query(admin).json["data_points"]
-    assert [(one["unit"], one["tags"], one["metadata"]) for one in points] == [
+    assert [(row["unit"], row["tags"], row["metadata"]) for row in points] == [
         ("celsius", {"room": "a"}, {}),
         (None, {}, {}),
     ]
@@ -69,21 +69,21 @@ def test_e3_us1_every_aggregation_over_the_whole_range(day, name, value):
 
 def test_e3_us1_several_series_are_returned_separately(day):
     body = day.post("query", AVERAGE_QUERY | {"devices": None, "interval": 43200}).json
-    assert [(one["device_id"], one["count"]) for one in body["series"]] == [("device_001", 2), ("device_002", 2)]
-    assert [one["device_id"] for one in body["data_points"]] == ["device_001"] * 2 + ["device_002"] * 2
+    assert [(row["device_id"], row["count"]) for row in body["series"]] == [("device_001", 2), ("device_002", 2)]
+    assert [row["device_id"] for row in body["data_points"]] == ["device_001"] * 2 + ["device_002"] * 2
     assert body["count"] == 4 and body["device_id"] == "device_001"
 
 
 def test_e3_us1_series_keep_the_order_of_the_query(day):
     body = day.post("query", AVERAGE_QUERY | {"devices": ["device_002", "device_001"], "interval": 86400}).json
-    assert [one["device_id"] for one in body["series"]] == ["device_002", "device_001"]
+    assert [row["device_id"] for row in body["series"]] == ["device_002", "device_001"]
 
 
 def test_e3_us1_group_by_all_aggregates_all_devices(day):
     body = day.post(
         "query", AVERAGE_QUERY | {"devices": None, "group_by": "all", "aggregation": "max", "interval": 43200}
     ).json
-    assert [one["value"] for one in body["data_points"]] == [171, 243]
+    assert [row["value"] for row in body["data_points"]] == [171, 243]
     assert (body["device_id"], body["metric_name"]) == (None, "temperature")
 
 
@@ -91,18 +91,18 @@ def test_e3_us1_group_by_device_aggregates_its_metrics(admin):
     send_points(admin, [point_at(0, "cpu_0", 10.0), point_at(0, "cpu_1", 30.0)])
     send_points(admin, [point_at(0, "cpu_0", 50.0)], "device_002")
     body = admin.post("query", RANGE | {"metrics": ["cpu_0", "cpu_1"], "aggregation": "avg", "group_by": "device"}).json
-    assert [(one["device_id"], one["metric_name"]) for one in body["series"]] == [
+    assert [(row["device_id"], row["metric_name"]) for row in body["series"]] == [
         ("device_001", None),
         ("device_002", None),
     ]
-    assert [one["value"] for one in body["data_points"]] == [20, 50]
+    assert [row["value"] for row in body["data_points"]] == [20, 50]
 
 
 def test_e3_us1_points_are_grouped_by_tag(admin):
     rooms = [{"room": "a"}, {"room": "b"}, {"room": "a"}, {}]
     send_points(admin, [point_at(tick, value=float(tick), tags=tags) for tick, tags in enumerate(rooms)])
     body = post_query(admin, aggregation="sum", group_by="tag:room").json
-    assert [(one["tags"], one["data_points"][0]["value"]) for one in body["series"]] == [
+    assert [(row["tags"], row["data_points"][0]["value"]) for row in body["series"]] == [
         ({"room": None}, 3), ({"room": "a"}, 2), ({"room": "b"}, 1),
     ]  # fmt: skip
 
@@ -119,60 +119,63 @@ def test_e3_us1_filters_select_points_by_tag_and_value(admin):
 def test_e3_us1_pages_of_raw_points_have_every_point_once(day):
     body, pages, cursor = RAW_QUERY | {"devices": None, "limit": 50}, [], None
     while True:
-        answer = day.post("query", body | {"cursor": cursor}).json
+        response = day.post("query", body | {"cursor": cursor}).json
         pages.append(
-            [(one["device_id"], one["value"]) if "device_id" in one else one["value"] for one in answer["data_points"]]
+            [
+                (row["device_id"], row["value"]) if "device_id" in row else row["value"]
+                for row in response["data_points"]
+            ]
         )
-        cursor = answer["next_cursor"]
-        assert answer["truncated"] is (cursor is not None)
+        cursor = response["next_cursor"]
+        assert response["truncated"] is (cursor is not None)
         if cursor is None:
             break
-    found = [one[1] if isinstance(one, tuple) else one for page in pages for one in page]
-    assert found == [float(tick) for tick in range(144)] + [float(tick + 100) for tick in range(144)]
+    all_values = [row[1] if isinstance(row, tuple) else row for page in pages for row in page]
+    assert all_values == [float(tick) for tick in range(144)] + [float(tick + 100) for tick in range(144)]
     assert [len(page) for page in pages] == [50, 50, 50, 50, 50, 38]
 
 
 @pytest.mark.parametrize("group_by", ["series", "device", "all", "tag:room"])
 def test_e3_us1_pages_of_aggregates_have_every_interval_once(day, group_by):
     body = AVERAGE_QUERY | {"devices": None, "group_by": group_by}
-    whole = values(day.post("query", body))
-    found, cursor = [], None
-    while not found or cursor:
-        answer = day.post("query", body | {"limit": 7, "cursor": cursor})
-        found += values(answer)
-        cursor = answer.json["next_cursor"]
-    assert found == whole and len(whole) in (24, 48)
+    expected = values(day.post("query", body))
+    all_values, cursor = [], None
+    while not all_values or cursor:
+        response = day.post("query", body | {"limit": 7, "cursor": cursor})
+        all_values += values(response)
+        cursor = response.json["next_cursor"]
+    assert all_values == expected and len(expected) in (24, 48)
 
 
 def test_e3_us1_downsampled_series_keeps_minimum_and_maximum(day):
-    found = values(post_query(day, max_points=10))
-    assert 5 <= len(found) <= 12 and found[0] == 0 and found[-1] == 143
+    downsampled = values(post_query(day, max_points=10))
+    assert 5 <= len(downsampled) <= 12 and downsampled[0] == 0 and downsampled[-1] == 143
 
 
 def test_e3_us1_gaps_are_filled(admin):
     send_points(admin, [point_at(0, value=1.0), point_at(7200, value=3.0)])
     body = {"aggregation": "avg", "interval": 3600, "end_time": (START + timedelta(hours=4)).isoformat()}
-    for fill, want in (
+    for fill, expected in (
         ("none", [1, 3]),
         ("null", [1, None, 3, None]),
         ("previous", [1, 1, 3, 3]),
         ("linear", [1, 2, 3, None]),
         (0, [1, 0, 3, 0]),
     ):
-        assert values(post_query(admin, **body, fill=fill)) == want, fill
+        assert values(post_query(admin, **body, fill=fill)) == expected, fill
 
 
 def test_e3_us1_daily_buckets_start_at_local_midnight(admin):
     send_points(admin, [point_at(0, value=1.0), point_at(12 * 3600, value=3.0)])
-    asked = {
+    parameters = {
         "aggregation": "sum",
         "interval": 86400,
         "timezone": "Pacific/Auckland",
         "end_time": (START + timedelta(days=2)).isoformat(),
     }
-    points = post_query(admin, **asked).json["data_points"]
-    assert [one["value"] for one in points] == [1, 3]  # noon in UTC is past midnight there
-    assert {datetime.fromisoformat(one["timestamp"]).hour for one in points} <= {11, 12}
+    points = post_query(admin, **parameters).json["data_points"]
+    assert [row["value"] for row in points] == [1, 3]  # noon in UTC is past midnight there
+    assert {datetime.fromisoformat(row["timestamp"]).hour for row in points} <= {11, 12}
 
 
 def test_e3_us1_auto_interval_is_returned_in_seconds(day):
@@ -182,8 +185,8 @@ def test_e3_us1_auto_interval_is_returned_in_seconds(day):
 
 def test_e3_us1_booleans_and_texts_are_returned_unchanged(admin):
     for name, kind in (("door", "boolean"), ("state", "string")):
-        made = admin.post("metrics", {"name": name, "data_type": kind})
-        if made.status in (404, 405):
+        created = admin.post("metrics", {"name": name, "data_type": kind})
+        if created.status in (404, 405):
             from metrics.models import MetricDefinition
 
             MetricDefinition.objects.create(name=name, data_type=kind)
@@ -203,28 +206,33 @@ def test_e3_us1_booleans_and_texts_are_returned_unchanged(admin):
     assert values(post_query(admin, metrics=["door"], aggregation="avg")) == [0.5]
     assert values(post_query(admin, metrics=["state"])) == ["on", "off"]
     assert values(post_query(admin, metrics=["state"], aggregation="count")) == [2]
-    for refused in ({"aggregation": "avg"}, {"filters": {"min_value": 1}}):
-        answer = post_query(admin, metrics=["state"], **refused)
-        assert answer.status == 422 and "state is string" in answer.json["detail"]
+    for invalid in ({"aggregation": "avg"}, {"filters": {"min_value": 1}}):
+        response = post_query(admin, metrics=["state"], **invalid)
+        assert response.status == 422 and "state is string" in response.json["detail"]
 
 
 def test_e3_us1_explain_returns_what_was_read(day):
-    answer = day.post("query?explain=true", AVERAGE_QUERY)
-    told = answer.json["explain"]
+    response = day.post("query?explain=true", AVERAGE_QUERY)
+    explanation = response.json["explain"]
     assert (
-        told["series"] == 1
-        and told["points_in_blocks"] + 6 * told["intervals_in_rollups"] >= 144
-        and told["milliseconds"] > 0
+        explanation["series"] == 1
+        and explanation["points_in_blocks"] + 6 * explanation["intervals_in_rollups"] >= 144
+        and explanation["milliseconds"] > 0
     )
-    assert told["young_blocks"] + sum(told["blocks_by_level"].values()) + told["rollups_by_seconds"]["3600"] >= 1
+    assert (
+        explanation["young_blocks"]
+        + sum(explanation["blocks_by_level"].values())
+        + explanation["rollups_by_seconds"]["3600"]
+        >= 1
+    )
 
 
 def test_e3_us1_unknown_devices_and_metrics_return_an_empty_result(day):
-    for more in ({"devices": ["nobody"]}, {"metrics": ["nothing"]}, {"devices": []}):
-        for asked in (RAW_QUERY | more, AVERAGE_QUERY | more):
-            answer = day.post("query", asked)
-            assert answer.status == 200
-            assert (answer.json["data_points"], answer.json["count"], answer.json["truncated"]) == ([], 0, False)
+    for changes in ({"devices": ["nobody"]}, {"metrics": ["nothing"]}, {"devices": []}):
+        for query in (RAW_QUERY | changes, AVERAGE_QUERY | changes):
+            response = day.post("query", query)
+            assert response.status == 200
+            assert (response.json["data_points"], response.json["count"], response.json["truncated"]) == ([], 0, False)
 
 
 def test_e3_us1_damaged_block_is_reported_as_incomplete(day):
@@ -232,15 +240,15 @@ def test_e3_us1_damaged_block_is_reported_as_incomplete(day):
         for table in ("metrics_young", "metrics_block", "metrics_rollup"):
             connection.execute(f"UPDATE {table} SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
     block_cache.clear_block_cache()
-    answer = day.post("query", AVERAGE_QUERY)
-    assert answer.status == 200 and "damaged" in answer.json["incomplete"][0]
+    response = day.post("query", AVERAGE_QUERY)
+    assert response.status == 200 and "damaged" in response.json["incomplete"][0]
 
 
 def test_e3_us4_range_can_be_aggregated(day):
     times = f"start_time={START:%Y-%m-%dT%H:%M:%SZ}&end_time={START:%Y-%m-%dT23:59:59Z}"
     path = f"devices/device_001/metrics/temperature/range?{times}"
     body = day.get(f"{path}&aggregation=max&interval=43200").json
-    assert [one["value"] for one in body["data_points"]] == [71, 143]
+    assert [row["value"] for row in body["data_points"]] == [71, 143]
     assert (body["aggregation"], body["interval"], body["count"]) == ("max", 43200, 2)
     columns = day.get(f"{path}&aggregation=max&interval=43200&columns=true").json
     assert columns["values"] == [71, 143] and columns["unit"] == "celsius"
@@ -260,7 +268,7 @@ def test_e3_us5_aggregated_combines_all_devices(day):
 
 def test_e3_us5_aggregated_accepts_one_device(day):
     body = get_aggregated(day, device_id="device_002", interval=86400, aggregation_type="median").json
-    assert body["device_id"] == "device_002" and [one["value"] for one in body["data_points"]] == [171.5]
+    assert body["device_id"] == "device_002" and [row["value"] for row in body["data_points"]] == [171.5]
 
 
 # --- permissions ------------------------------------------------------------------------------------
@@ -285,7 +293,7 @@ def test_caller_without_read_scope_may_not_query(gateway, anonymous, reader, adm
 
 
 @pytest.mark.parametrize(
-    ("more", "field"),
+    ("changes", "field"),
     [
         ({"end_time": START_TEXT}, "start_time"),
         ({"end_time": time_after(days=-1)}, "start_time"),
@@ -343,11 +351,11 @@ def test_caller_without_read_scope_may_not_query(gateway, anonymous, reader, adm
         ({"agregation": "avg"}, "agregation"),
     ],
 )
-def test_invalid_query_field_is_rejected_with_its_name(reader, more, field):
-    answer = reader.post("query", AVERAGE_QUERY | more)
-    assert answer.status in (400, 422), answer.raw
-    assert field in {error["field"].split(".0")[0] for error in answer.json["errors"]}, answer.raw
-    assert answer.json["detail"]
+def test_invalid_query_field_is_rejected_with_its_name(reader, changes, field):
+    response = reader.post("query", AVERAGE_QUERY | changes)
+    assert response.status in (400, 422), response.raw
+    assert field in {error["field"].split(".0")[0] for error in response.json["errors"]}, response.raw
+    assert response.json["detail"]
 
 
 @pytest.mark.parametrize(
@@ -358,7 +366,7 @@ def test_query_body_other_than_object_is_rejected(reader, body):
 
 
 @pytest.mark.parametrize(
-    ("more", "field"),
+    ("changes", "field"),
     [
         ({"metric_name": None}, "metric_name"),
         ({"aggregation_type": None}, "aggregation_type"),
@@ -370,26 +378,26 @@ def test_query_body_other_than_object_is_rejected(reader, body):
         ({"limit": 10_001}, "limit"),
     ],
 )
-def test_invalid_aggregated_parameter_is_rejected_with_its_field(reader, more, field):
-    answer = get_aggregated(reader, **more)
-    assert answer.status in (400, 422), answer.raw
-    assert field in {error["field"] for error in answer.json["errors"]}
+def test_invalid_aggregated_parameter_is_rejected_with_its_field(reader, changes, field):
+    response = get_aggregated(reader, **changes)
+    assert response.status in (400, 422), response.raw
+    assert field in {error["field"] for error in response.json["errors"]}
 
 
 def test_cursor_of_another_query_is_rejected(day):
     cursor = post_query(day, limit=10).json["next_cursor"]
     assert post_query(day, limit=20, cursor=cursor).status == 200
-    answer = post_query(day, limit=10, cursor=cursor, metrics=["humidity"])
-    assert answer.status == 422 and answer.json["errors"][0]["field"] == "cursor"
+    response = post_query(day, limit=10, cursor=cursor, metrics=["humidity"])
+    assert response.status == 422 and response.json["errors"][0]["field"] == "cursor"
 
 
 def test_query_over_the_point_limit_is_rejected_with_a_smaller_range(day, monkeypatch):
     monkeypatch.setattr("metrics.query.plan.MAX_READ_POINTS", 40)
     monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 50)
-    for name, most in (("avg", "40"), ("p95", "50")):
-        answer = day.post("query", AVERAGE_QUERY | {"aggregation": name})
-        assert answer.status == 422 and answer.json["errors"][0]["field"] == "start_time"
-        assert f"at most {most} are allowed" in answer.json["detail"] and "hours" in answer.json["detail"]
+    for name, limit in (("avg", "40"), ("p95", "50")):
+        response = day.post("query", AVERAGE_QUERY | {"aggregation": name})
+        assert response.status == 422 and response.json["errors"][0]["field"] == "start_time"
+        assert f"at most {limit} are allowed" in response.json["detail"] and "hours" in response.json["detail"]
 
 
 def test_point_limit_counts_only_series_of_the_query(admin, monkeypatch):
@@ -406,8 +414,8 @@ def test_query_that_reads_far_more_than_planned_is_aborted(admin, monkeypatch):
         send_points(admin, [point_at(600 * tick) for tick in range(ticks)], device)
     merge_all()
     monkeypatch.setattr("metrics.query.plan.MAX_HELD_POINTS", 50)
-    answer = post_query(admin, aggregation="p95")
-    assert answer.status == 422 and "would read about 144 points" in answer.json["detail"]
+    response = post_query(admin, aggregation="p95")
+    assert response.status == 422 and "would read about 144 points" in response.json["detail"]
 
 
 def test_range_over_shared_blocks_returns_only_its_series(admin, monkeypatch):
@@ -422,31 +430,31 @@ def test_range_over_shared_blocks_returns_only_its_series(admin, monkeypatch):
 
 def test_more_than_max_buckets_is_rejected(day, monkeypatch):
     monkeypatch.setattr("metrics.query.aggregate.MAX_BUCKETS", 40)
-    answer = day.post("query", AVERAGE_QUERY | {"devices": None})
-    assert answer.status == 422 and answer.json["errors"][0]["field"] == "interval"
+    response = day.post("query", AVERAGE_QUERY | {"devices": None})
+    assert response.status == 422 and response.json["errors"][0]["field"] == "interval"
 
 
 def test_heavy_query_without_free_slot_returns_503(day, monkeypatch):
     from threading import BoundedSemaphore
 
-    turns = BoundedSemaphore(1)
+    slots = BoundedSemaphore(1)
     monkeypatch.setattr("metrics.query.plan.HEAVY_POINTS", 1)
-    monkeypatch.setattr("metrics.query.plan._heavy_slots", turns)
+    monkeypatch.setattr("metrics.query.plan._heavy_slots", slots)
     monkeypatch.setattr("metrics.query.plan.HEAVY_TIMEOUT", 0.01)
     assert day.post("query", AVERAGE_QUERY).status == 200
-    with turns:
-        answer = day.post("query", AVERAGE_QUERY)
-    assert answer.status == 503 and answer.headers["Retry-After"] == "1"
+    with slots:
+        response = day.post("query", AVERAGE_QUERY)
+    assert response.status == 503 and response.headers["Retry-After"] == "1"
 
 
 def test_heavy_queries_over_the_queue_limit_return_503(day, monkeypatch):
     from threading import BoundedSemaphore
 
-    line, turns = BoundedSemaphore(1), BoundedSemaphore(1)
+    queue, slots = BoundedSemaphore(1), BoundedSemaphore(1)
     monkeypatch.setattr("metrics.query.plan.HEAVY_POINTS", 1)
-    monkeypatch.setattr("metrics.query.plan._heavy_queue", line)
-    monkeypatch.setattr("metrics.query.plan._heavy_slots", turns)
-    with line, turns:
-        answer = day.post("query", AVERAGE_QUERY)
-    assert answer.status == 503 and answer.headers["Retry-After"] == "1"
+    monkeypatch.setattr("metrics.query.plan._heavy_queue", queue)
+    monkeypatch.setattr("metrics.query.plan._heavy_slots", slots)
+    with queue, slots:
+        response = day.post("query", AVERAGE_QUERY)
+    assert response.status == 503 and response.headers["Retry-After"] == "1"
     assert day.post("query", AVERAGE_QUERY).status == 200

@@ -22,7 +22,7 @@ from metrics.storage.read import block_cache, plan, scan
 from metrics.storage.read.plan import snapshot
 from metrics.storage.units import SECOND, to_microseconds
 from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
-from tests.metrics.test_aggregation import NAMES, expected
+from tests.metrics.test_aggregation import NAMES, expected_value
 
 START = datetime(2026, 3, 28, tzinfo=UTC)  # Berlin's clocks go forward on the second day
 LOW = to_microseconds(START)
@@ -92,11 +92,11 @@ def test_query_after_any_writes_and_merges_matches_plain_python(
 ):
     empty_storage(storage)
     model: dict[tuple[int, int], float] = {}
-    for rows, how in commits:
+    for rows, merged in commits:
         model |= write(rows)
-        if how:
+        if merged:
             schedule.merge_commits(storage, force=True)
-        if how == "everything":
+        if merged == "everything":
             schedule.merge_days(storage, force=True)
     start, end = START + timedelta(seconds=window[0]), START + timedelta(seconds=window[0] + window[1])
     query = Query(
@@ -105,23 +105,23 @@ def test_query_after_any_writes_and_merges_matches_plain_python(
     )  # fmt: skip
     low, high = to_microseconds(start), to_microseconds(end)
     points = [(number, time, value) for (number, time), value in sorted(model.items()) if low <= time < high]
-    got = read_all_pages(query)
-    want = expected_result(query, points)
-    assert [one[:2] for one in got] == [one[:2] for one in want]
-    assert [one[2] for one in got] == [pytest.approx(one[2], rel=1e-9, abs=1e-9) for one in want]
+    rows_read = read_all_pages(query)
+    rows_expected = expected_result(query, points)
+    assert [row[:2] for row in rows_read] == [row[:2] for row in rows_expected]
+    assert [row[2] for row in rows_read] == [pytest.approx(row[2], rel=1e-9, abs=1e-9) for row in rows_expected]
 
 
 def read_all_pages(query):
     """(device, time, value) of every page."""
-    found, cursor = [], None
+    rows, cursor = [], None
     while True:
-        answer = execute_query(Query(**{name: getattr(query, name) for name in query.__slots__} | {"cursor": cursor}))
-        assert answer.count <= query.limit
-        for group in answer.series:
-            found += [(group.label[0], *pair) for pair in zip(group.times, group.values, strict=True)]
-        cursor = answer.next_cursor
+        page = execute_query(Query(**{name: getattr(query, name) for name in query.__slots__} | {"cursor": cursor}))
+        assert page.count <= query.limit
+        for group in page.series:
+            rows += [(group.label[0], *point) for point in zip(group.times, group.values, strict=True)]
+        cursor = page.next_cursor
         if cursor is None:
-            return found
+            return rows
 
 
 def expected_result(query, points):
@@ -131,14 +131,14 @@ def expected_result(query, points):
     bounds = bucket_edges(
         to_microseconds(query.start), to_microseconds(query.end), length, ZoneInfo(query.timezone)
     ).tolist()
-    found = []
+    rows = []
     for device in [None] if query.group_by == "all" else list(SERIES.values()):
-        mine = [point for point in points if device in (None, SERIES[point[0]])]
+        points_of_group = [point for point in points if device in (None, SERIES[point[0]])]
         for low, high in zip(bounds[:-1], bounds[1:], strict=True):
-            value = expected(mine, query.aggregation, low, high)
-            if value is not None and any(low <= time < high for _, time, _ in mine):
-                found.append((device, low, value))
-    return found
+            value = expected_value(points_of_group, query.aggregation, low, high)
+            if value is not None and any(low <= time < high for _, time, _ in points_of_group):
+                rows.append((device, low, value))
+    return rows
 
 
 def test_read_sees_one_snapshot_while_blocks_are_merged(storage, monkeypatch):
@@ -147,19 +147,19 @@ def test_read_sees_one_snapshot_while_blocks_are_merged(storage, monkeypatch):
     schedule.merge_commits(storage, force=True)
     write([(number, tick, -1) for number in SERIES for tick in range(10)])
     with snapshot() as connection:
-        planned = plan.plan_read(connection, np.array(sorted(SERIES)), LOW, LOW + SPAN * SECOND)
-        pieces = scan.read_points(connection, planned)
-        some = [next(pieces)]
+        read_plan = plan.plan_read(connection, np.array(sorted(SERIES)), LOW, LOW + SPAN * SECOND)
+        remaining_parts = scan.read_points(connection, read_plan)
+        parts = [next(remaining_parts)]
         schedule.merge_commits(storage, force=True)
         schedule.merge_days(storage, force=True)
-        some += pieces
-    found = {}
-    for piece in some:
-        keys = list(zip(piece.series().tolist(), piece.times.tolist(), strict=True))
-        assert not found.keys() & keys  # no point twice
-        found |= dict(zip(keys, piece.values.tolist(), strict=True))
-    assert len(found) == 3 * 36
-    assert sum(value == -1 for value in found.values()) == 30
+        parts += remaining_parts
+    values_by_key = {}
+    for part in parts:
+        keys = list(zip(part.series().tolist(), part.times.tolist(), strict=True))
+        assert not values_by_key.keys() & keys  # no point twice
+        values_by_key |= dict(zip(keys, part.values.tolist(), strict=True))
+    assert len(values_by_key) == 3 * 36
+    assert sum(value == -1 for value in values_by_key.values()) == 30
 
 
 def test_only_series_in_overlapping_blocks_are_merged(storage):
@@ -167,10 +167,10 @@ def test_only_series_in_overlapping_blocks_are_merged(storage):
     schedule.merge_commits(storage, force=True)
     write([(2, 5, -1)])
     with snapshot() as connection:
-        planned = plan.plan_read(connection, np.array([1, 2]), LOW, LOW + SPAN * SECOND)
-        pieces = list(scan.read_points(connection, planned))
-    assert [piece.ids.tolist() for piece in pieces] == [[1], [2]]
-    assert pieces[1].values[5] == -1
+        read_plan = plan.plan_read(connection, np.array([1, 2]), LOW, LOW + SPAN * SECOND)
+        parts = list(scan.read_points(connection, read_plan))
+    assert [part.ids.tolist() for part in parts] == [[1], [2]]
+    assert parts[1].values[5] == -1
 
 
 def test_increase_with_late_points_is_computed_in_time_order(storage):
@@ -182,22 +182,25 @@ def test_increase_with_late_points_is_computed_in_time_order(storage):
 
 
 @given(st.lists(st.integers(-20, 20), min_size=3, max_size=200), st.integers(2, 50))
-def test_downsampled_series_keeps_minimum_and_maximum(values, most):
-    whole = RawPoints(np.arange(len(values)) * SECOND, np.array(values, np.float64), [Kind.NUMERIC], None, ())
-    thin = downsample(whole, most)
-    assert len(thin) <= 2 * max(most // 2, 1) + 2
-    assert (thin.times[0], thin.times[-1]) == (whole.times[0], whole.times[-1])
-    assert (thin.values.min(), thin.values.max()) == (min(values), max(values))
-    assert all(values[time // SECOND] == value for time, value in zip(thin.times.tolist(), thin.values, strict=True))
-    width = (len(values) - 1) * SECOND / max(most // 2, 1)
-    for at, value in enumerate(values):  # what is left out is never far from what is shown
-        near = thin.values[abs(thin.times - at * SECOND) <= width + SECOND]
-        assert near.min() <= value <= near.max()
+def test_downsampled_series_keeps_minimum_and_maximum(values, max_points):
+    points = RawPoints(np.arange(len(values)) * SECOND, np.array(values, np.float64), [Kind.NUMERIC], None, ())
+    downsampled = downsample(points, max_points)
+    assert len(downsampled) <= 2 * max(max_points // 2, 1) + 2
+    assert (downsampled.times[0], downsampled.times[-1]) == (points.times[0], points.times[-1])
+    assert (downsampled.values.min(), downsampled.values.max()) == (min(values), max(values))
+    assert all(
+        values[time // SECOND] == value
+        for time, value in zip(downsampled.times.tolist(), downsampled.values, strict=True)
+    )
+    width = (len(values) - 1) * SECOND / max(max_points // 2, 1)
+    for position, value in enumerate(values):  # what is left out is never far from what is shown
+        neighbours = downsampled.values[abs(downsampled.times - position * SECOND) <= width + SECOND]
+        assert neighbours.min() <= value <= neighbours.max()
 
 
 def test_rate_of_a_single_point_is_null(storage):
     write([(1, 0, 5)])
-    answer = execute_query(
+    result = execute_query(
         Query(("m",), START, START + timedelta(days=1), aggregation="rate", interval=3600, fill="null")
     )
-    assert answer.count == 24 and all(value is None or math.isnan(value) for value in answer.series[0].values)
+    assert result.count == 24 and all(value is None or math.isnan(value) for value in result.series[0].values)

@@ -28,7 +28,7 @@ from tests.metrics.point_count_checks import check_point_counts
 from tests.metrics.stored_points import read_stored_parts
 
 DAY = 86_400_000_000
-BEGIN = 20_000  # the first day of these tests, in the past
+FIRST_DAY = 20_000  # the first day of these tests, in the past
 SERIES = {1: "a", 2: "b", 3: "a", 4: "b"}  # of one bucket, with alternating policies
 DAYS = st.integers(1, 6)
 
@@ -65,7 +65,7 @@ class RetentionMachine(RuleBasedStateMachine):
             prepare=False,
         )
         block_cache.clear_block_cache()
-        self.today = BEGIN
+        self.today = FIRST_DAY
         self.points: dict[tuple[int, int], float] = {}
         self.rollup_rows: dict[tuple[int, int, int], int] = {}  # points by (resolution, series, day)
 
@@ -74,20 +74,20 @@ class RetentionMachine(RuleBasedStateMachine):
         return self.today * 86_400.0 + 3600
 
     def policy(self, series: int) -> RetentionPolicy:
-        found = MetricDefinition.objects.filter(name=SERIES[series]).first()
+        definition = MetricDefinition.objects.filter(name=SERIES[series]).first()
         return (
-            RetentionPolicy(found.retention_days, found.rollup_5m_days, found.rollup_1h_days)
-            if found
+            RetentionPolicy(definition.retention_days, definition.rollup_5m_days, definition.rollup_1h_days)
+            if definition
             else DEFAULT_POLICY
         )
 
-    def rollups_kept(self, series: int, resolution: int) -> int:
+    def rollup_retention(self, series: int, resolution: int) -> int:
         policy = self.policy(series)
         return max(policy.points, policy.minutes if resolution == FIVE_MINUTES else policy.hours)
 
-    @rule(ahead=st.integers(1, 4))
-    def days_go_by(self, ahead):
-        self.today += ahead
+    @rule(days=st.integers(1, 4))
+    def advance_days(self, days):
+        self.today += days
 
     @rule(metric=st.sampled_from(["a", "b"]), points=DAYS, minutes=DAYS, hours=DAYS)
     def define(self, metric, points, minutes, hours):
@@ -109,19 +109,19 @@ class RetentionMachine(RuleBasedStateMachine):
     def send(self, age, rows):
         """Store points like the pipeline, which rejects points older than the retention of their metric."""
         day = self.today - age
-        good = {
+        accepted = {
             (series, day * DAY + hour * 3_600_000_000): float(hour)
             for series, hour in rows.items()
             if age < self.policy(series).points
         }
-        if not good:
+        if not accepted:
             return
-        write_points(good)
-        self.points |= good
+        write_points(accepted)
+        self.points |= accepted
         schedule.merge_commits(self.connection, force=True)
         schedule.merge_days(self.connection, force=True, now=self.now)
-        for series, time in good:
-            count = sum(one == series and at // DAY == day for one, at in self.points)
+        for series, time in accepted:
+            count = sum(number == series and time_of_point // DAY == day for number, time_of_point in self.points)
             for resolution in (FIVE_MINUTES, ONE_HOUR):
                 self.rollup_rows[resolution, series, time // DAY] = count
 
@@ -132,12 +132,14 @@ class RetentionMachine(RuleBasedStateMachine):
                 regroup_rows(other)
                 delete_expired(other, self.now)
         regroup_rows(self.connection)
-        told = {(one.table, one.kept_days): one.rows for one in find_expired(self.connection, self.now)}
-        before = self._rows()
+        reported = {
+            (expired.table, expired.kept_days): expired.rows for expired in find_expired(self.connection, self.now)
+        }
+        old_counts = self._count_rows()
         delete_expired(self.connection, self.now)
         block_cache.clear_block_cache()
-        gone = {key: count - self._rows().get(key, 0) for key, count in before.items()}
-        assert {key: count for key, count in gone.items() if count} == told
+        deleted = {key: count - self._count_rows().get(key, 0) for key, count in old_counts.items()}
+        assert {key: count for key, count in deleted.items() if count} == reported
         self.points = {
             key: value
             for key, value in self.points.items()
@@ -146,10 +148,10 @@ class RetentionMachine(RuleBasedStateMachine):
         self.rollup_rows = {
             (resolution, series, day): count
             for (resolution, series, day), count in self.rollup_rows.items()
-            if not is_day_expired(day, self.rollups_kept(series, resolution), self.now)
+            if not is_day_expired(day, self.rollup_retention(series, resolution), self.now)
         }
 
-    def _rows(self) -> dict[tuple[str, int], int]:
+    def _count_rows(self) -> dict[tuple[str, int], int]:
         return {
             (table, keep): count
             for table in ("metrics_block", "metrics_rollup")
@@ -157,30 +159,30 @@ class RetentionMachine(RuleBasedStateMachine):
         }
 
     @invariant()
-    def points_are_those_that_are_kept(self):
-        found = {
+    def retained_points_match_the_model(self):
+        stored = {
             (int(series), int(time)): float(value)
             for part in read_stored_parts(list(SERIES), 0, (self.today + 2) * DAY)
             for series, time, value in zip(part.series(), part.times, part.values, strict=True)
         }
-        assert found == self.points
+        assert stored == self.points
 
     @invariant()
-    def what_is_counted_is_what_is_stored(self):
+    def stored_counts_match_the_points(self):
         assert check_point_counts(self.connection) == Counter(series for series, _ in self.points)
 
     @invariant()
-    def rollups_are_those_that_are_kept(self):
-        found: dict[tuple[int, int, int], int] = {}
+    def retained_rollups_match_the_model(self):
+        stored: dict[tuple[int, int, int], int] = {}
         for resolution, day, payload in self.connection.execute(
             "SELECT resolution, day, payload FROM metrics_rollup", binary=True
         ):
-            summary = decode_rollup(payload, resolution * SECOND)
-            counts = np.add.reduceat(summary.stats["count"], summary.offsets[:-1])
-            for series, count in zip(summary.ids.tolist(), counts.tolist(), strict=True):
-                assert (resolution, series, day) not in found
-                found[resolution, series, day] = count
-        assert found == self.rollup_rows
+            rollup = decode_rollup(payload, resolution * SECOND)
+            counts = np.add.reduceat(rollup.stats["count"], rollup.offsets[:-1])
+            for series, count in zip(rollup.ids.tolist(), counts.tolist(), strict=True):
+                assert (resolution, series, day) not in stored
+                stored[resolution, series, day] = count
+        assert stored == self.rollup_rows
 
     def teardown(self) -> None:
         self.connection.close()
@@ -204,82 +206,82 @@ def merge_all(connection, now: float) -> None:
 
 def test_metrics_with_different_retention_are_stored_in_separate_rows(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
-    write_points({(number, BEGIN * DAY): 1.0 for number in SERIES})
-    merge_all(series, (BEGIN + 1) * 86_400.0)
+    write_points({(number, FIRST_DAY * DAY): 1.0 for number in SERIES})
+    merge_all(series, (FIRST_DAY + 1) * 86_400.0)
     rows = series.execute("SELECT keep, points FROM metrics_block ORDER BY keep").fetchall()
     assert rows == [(7, 2), (90, 2)]
 
 
 def test_no_rows_expire_until_a_changed_policy_is_applied(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=2)
-    write_points({(number, BEGIN * DAY): 1.0 for number in SERIES})
-    merge_all(series, (BEGIN + 1) * 86_400.0)
+    write_points({(number, FIRST_DAY * DAY): 1.0 for number in SERIES})
+    merge_all(series, (FIRST_DAY + 1) * 86_400.0)
     regroup_rows(series)
     MetricDefinition.objects.update(retention_days=100)
-    late = (BEGIN + 50) * 86_400.0
+    late = (FIRST_DAY + 50) * 86_400.0
     with connect() as other, other.transaction():
-        assert lock_day(other, 0, BEGIN)  # as a running merge does
+        assert lock_day(other, 0, FIRST_DAY)  # as a running merge does
         assert regroup_rows(series) == 0
         assert delete_expired(series, late) == 0
     assert regroup_rows(series) == 1
     assert delete_expired(series, late) == 0
-    assert delete_expired(series, (BEGIN + 101) * 86_400.0) == 2
+    assert delete_expired(series, (FIRST_DAY + 101) * 86_400.0) == 2
 
 
 def test_day_written_under_a_reverted_policy_is_kept_by_the_current_policy(series):
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=2)
-    write_points({(number, BEGIN * DAY): 1.0 for number in SERIES})
-    merge_all(series, (BEGIN + 1) * 86_400.0)
+    write_points({(number, FIRST_DAY * DAY): 1.0 for number in SERIES})
+    merge_all(series, (FIRST_DAY + 1) * 86_400.0)
     MetricDefinition.objects.all().delete()  # before the rows were regrouped
-    late = (BEGIN + 50) * 86_400.0
+    late = (FIRST_DAY + 50) * 86_400.0
     assert delete_expired(series, late) == 0
     regroup_rows(series)
     assert delete_expired(series, late) == 0
-    assert delete_expired(series, (BEGIN + 91) * 86_400.0) == 2
+    assert delete_expired(series, (FIRST_DAY + 91) * 86_400.0) == 2
 
 
 def test_worker_with_zero_budget_regroups_one_day_per_run(series):
     for day in range(4):
-        write_points({(number, (BEGIN + day) * DAY): 1.0 for number in SERIES})
-    merge_all(series, (BEGIN + 5) * 86_400.0)
+        write_points({(number, (FIRST_DAY + day) * DAY): 1.0 for number in SERIES})
+    merge_all(series, (FIRST_DAY + 5) * 86_400.0)
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
     runs = 0
     while regroup_rows(series, budget=0.0):
         runs += 1
     assert runs == 4
-    kept = series.execute(
+    rows = series.execute(
         "SELECT keep, count(*), sum(points) FROM metrics_block GROUP BY keep ORDER BY keep"
     ).fetchall()
-    assert kept == [(7, 4, 8), (90, 4, 8)]
+    assert rows == [(7, 4, 8), (90, 4, 8)]
     assert regroup_rows(series) == 0
 
 
 def test_backlog_lists_unmerged_days_policies_and_expired_rows(series):
-    write_points({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY): 1.0})
-    told = read_worker_backlog(series)
-    assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (1, 2, 0, [])
+    write_points({(1, FIRST_DAY * DAY): 1.0, (2, FIRST_DAY * DAY): 1.0})
+    backlog = read_worker_backlog(series)
+    assert (backlog.commits, backlog.points, backlog.days_to_make, backlog.policies_to_apply) == (1, 2, 0, [])
     schedule.merge_commits(series, force=True)
     MetricDefinition.objects.create(name="a", data_type="numeric", retention_days=7)
-    told = read_worker_backlog(series)
-    assert (told.commits, told.points, told.days_to_make, told.policies_to_apply) == (0, 0, 1, ["a"])
-    out = StringIO()
-    call_command("storage", stdout=out)
-    assert "days to merge: 1" in out.getvalue() and "policies to apply: a" in out.getvalue()
+    backlog = read_worker_backlog(series)
+    assert (backlog.commits, backlog.points, backlog.days_to_make, backlog.policies_to_apply) == (0, 0, 1, ["a"])
+    output = StringIO()
+    call_command("storage", stdout=output)
+    assert "days to merge: 1" in output.getvalue() and "policies to apply: a" in output.getvalue()
     schedule.merge_days(series, force=True)
     regroup_rows(series)
     assert read_worker_backlog(series).rows_to_drop == 2
     delete_expired(series)
-    told = read_worker_backlog(series)
-    assert (told.days_to_make, told.policies_to_apply, told.rows_to_drop) == (0, [], 0)
+    backlog = read_worker_backlog(series)
+    assert (backlog.days_to_make, backlog.policies_to_apply, backlog.rows_to_drop) == (0, [], 0)
 
 
 def test_retention_dry_run_lists_expired_rows_and_deletes_none(series):
-    write_points({(1, BEGIN * DAY): 1.0, (2, BEGIN * DAY + 1): 2.0})
-    merge_all(series, (BEGIN + 1) * 86_400.0)
-    out = StringIO()
-    call_command("retention", "--dry-run", stdout=out)
-    day = datetime.fromtimestamp(BEGIN * 86_400, UTC)
-    assert f"2 points of {day:%Y-%m-%d} to {day:%Y-%m-%d}, kept 90 days: 1 rows" in out.getvalue()
+    write_points({(1, FIRST_DAY * DAY): 1.0, (2, FIRST_DAY * DAY + 1): 2.0})
+    merge_all(series, (FIRST_DAY + 1) * 86_400.0)
+    output = StringIO()
+    call_command("retention", "--dry-run", stdout=output)
+    day = datetime.fromtimestamp(FIRST_DAY * 86_400, UTC)
+    assert f"2 points of {day:%Y-%m-%d} to {day:%Y-%m-%d}, kept 90 days: 1 rows" in output.getvalue()
     assert series.execute("SELECT count(*) FROM metrics_block").fetchone() == (1,)
     call_command("retention", stdout=StringIO())
     assert series.execute("SELECT count(*) FROM metrics_block").fetchone() == (0,)

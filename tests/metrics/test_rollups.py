@@ -30,9 +30,11 @@ from metrics.storage.units import SECOND, to_microseconds
 from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
 
 DAY = 86_400 * SECOND
-FIVE = FIVE_MINUTES * SECOND
+FIVE_MINUTES_US = FIVE_MINUTES * SECOND
 
-points = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 4 * FIVE), st.integers(-9, 9)), min_size=1, max_size=60)
+points = st.lists(
+    st.tuples(st.integers(1, 5), st.integers(0, 4 * FIVE_MINUTES_US), st.integers(-9, 9)), min_size=1, max_size=60
+)
 
 
 def columns_of(rows: list[tuple[int, int, int]]) -> Columns:
@@ -41,43 +43,48 @@ def columns_of(rows: list[tuple[int, int, int]]) -> Columns:
     return arrange_points(series, times, values.astype(np.float64), units, [b"", b'["V",{"a":1},{}]'])
 
 
-def rollup_as_dict(summary: RollupColumns) -> dict[tuple[int, int], tuple[float, ...]]:
-    series = np.repeat(summary.ids, np.diff(summary.offsets)).tolist()
-    stats = zip(*(summary.stats[name].tolist() for name in STATS), strict=True)
-    return dict(zip(zip(series, summary.times.tolist(), strict=True), stats, strict=True))
+def rollup_as_dict(rollup: RollupColumns) -> dict[tuple[int, int], tuple[float, ...]]:
+    series = np.repeat(rollup.ids, np.diff(rollup.offsets)).tolist()
+    stats = zip(*(rollup.stats[name].tolist() for name in STATS), strict=True)
+    return dict(zip(zip(series, rollup.times.tolist(), strict=True), stats, strict=True))
 
 
 def expected_rollup(columns: Columns) -> dict[tuple[int, int], tuple[float, ...]]:
-    found: dict[tuple[int, int], list[float]] = {}
+    values_by_interval: dict[tuple[int, int], list[float]] = {}
     for series, time, value in zip(columns.series(), columns.times, columns.values, strict=True):
-        found.setdefault((int(series), int(time // FIVE * FIVE)), []).append(float(value))
-    return {key: (len(v), sum(v), min(v), max(v), v[0], v[-1]) for key, v in found.items()}
+        values_by_interval.setdefault((int(series), int(time // FIVE_MINUTES_US * FIVE_MINUTES_US)), []).append(
+            float(value)
+        )
+    return {
+        key: (len(values), sum(values), min(values), max(values), values[0], values[-1])
+        for key, values in values_by_interval.items()
+    }
 
 
 @given(points)
 def test_rollup_matches_the_model_and_is_restored_by_decoding(rows):
     columns = columns_of(rows)
-    made = compute_rollup(columns, FIVE)
-    assert rollup_as_dict(made) == expected_rollup(columns)
-    back = decode_rollup(encode_rollup(made), FIVE)
-    assert rollup_as_dict(back) == expected_rollup(columns) and back.units == made.units
-    assert rollup_as_dict(merge_rollups(made.split_rows(2)[::-1])) == expected_rollup(columns)
-    inner = made.select_time_range(FIVE, 3 * FIVE)
-    assert rollup_as_dict(inner) == {
-        key: one for key, one in expected_rollup(columns).items() if FIVE <= key[1] < 3 * FIVE
+    rollup = compute_rollup(columns, FIVE_MINUTES_US)
+    assert rollup_as_dict(rollup) == expected_rollup(columns)
+    decoded = decode_rollup(encode_rollup(rollup), FIVE_MINUTES_US)
+    assert rollup_as_dict(decoded) == expected_rollup(columns) and decoded.units == rollup.units
+    assert rollup_as_dict(merge_rollups(rollup.split_rows(2)[::-1])) == expected_rollup(columns)
+    part = rollup.select_time_range(FIVE_MINUTES_US, 3 * FIVE_MINUTES_US)
+    assert rollup_as_dict(part) == {
+        key: stats for key, stats in expected_rollup(columns).items() if FIVE_MINUTES_US <= key[1] < 3 * FIVE_MINUTES_US
     }
 
 
 def test_rollup_keeps_the_unit_of_the_last_point_without_its_tags():
-    made = compute_rollup(columns_of([(1, 0, 1), (1, 1, 2), (2, 0, 3)]), FIVE)
-    assert made.units == [b'["V"]', b""]
+    rollup = compute_rollup(columns_of([(1, 0, 1), (1, 1, 2), (2, 0, 3)]), FIVE_MINUTES_US)
+    assert rollup.units == [b'["V"]', b""]
 
 
 def test_damaged_rollup_payload_raises():
-    payload = bytearray(encode_rollup(compute_rollup(columns_of([(1, 0, 1)]), FIVE)))
+    payload = bytearray(encode_rollup(compute_rollup(columns_of([(1, 0, 1)]), FIVE_MINUTES_US)))
     payload[-1] ^= 255
     with pytest.raises(DamagedPayload):
-        decode_rollup(bytes(payload), FIVE)
+        decode_rollup(bytes(payload), FIVE_MINUTES_US)
 
 
 # --- in the database ----------------------------------------------------------------------------------
@@ -127,18 +134,18 @@ def query_values(
     """Query from one day ago to another; return (seconds since the start, value)."""
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - first * DAY)
     end = start + timedelta(days=first - last)
-    answer = execute_query(Query(("m",), start, end, devices, aggregation, **more))
+    result = execute_query(Query(("m",), start, end, devices, aggregation, **more))
     return [
         ((time - TODAY + first * DAY) / SECOND, value)
-        for group in answer.series
+        for group in result.series
         for time, value in zip(group.times, group.values, strict=True)
     ]
 
 
 def read_rollup_counts(first: int, last: int, **more) -> dict[str, int]:
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - first * DAY)
-    answer = execute_query(Query(("m",), start, start + timedelta(days=first - last), ("d1",), **more))
-    return answer.read["rollups_by_seconds"]
+    result = execute_query(Query(("m",), start, start + timedelta(days=first - last), ("d1",), **more))
+    return result.read["rollups_by_seconds"]
 
 
 SAMPLE = {second: float(second % 7) for second in range(0, 86_400, 10)}
@@ -176,8 +183,8 @@ def test_late_points_appear_at_once_and_in_rollups_after_the_merge(fleet):
     write_day(1, SAMPLE)
     merge_all(fleet)
     write_day(1, {55: 100.0})
-    for how in (lambda: None, lambda: schedule.merge_commits(fleet, force=True), lambda: merge_all(fleet)):
-        how()
+    for merge in (lambda: None, lambda: schedule.merge_commits(fleet, force=True), lambda: merge_all(fleet)):
+        merge()
         assert query_values("max", 1, 0, interval=3600)[0] == (0.0, 100.0)
         assert query_values("count", 1, 0) == [(0.0, float(len(SAMPLE) + 1))]
     assert read_rollup_counts(1, 0, aggregation="max", interval=3600) == {"3600": 1}
@@ -195,15 +202,15 @@ def test_late_points_of_one_series_keep_the_rollups_of_another(fleet):
 
 def test_series_of_several_rows_keeps_its_rollups_when_another_series_is_late(fleet):
     """The points of the series are in two rows, of which the late point of the other series changes one."""
-    many = dict.fromkeys(range(0, 80000, 4), 1.0)
-    write_day(1, many)
+    values = dict.fromkeys(range(0, 80000, 4), 1.0)
+    write_day(1, values)
     write_day(1, {0: 5.0}, series=2)
     merge_all(fleet)
     assert fleet.execute("SELECT count(*) FROM metrics_block").fetchone() == (2,)
     write_day(1, {10: 7.0}, series=2)
     merge_all(fleet)
     assert read_rollup_counts(1, 0, aggregation="count", interval=86_400) == {"3600": 1}
-    assert query_values("count", 1, 0, interval=86_400) == [(0.0, float(len(many)))]
+    assert query_values("count", 1, 0, interval=86_400) == [(0.0, float(len(values)))]
 
 
 def test_day_without_rollups_gets_rollups_of_all_its_series(fleet):
@@ -224,20 +231,20 @@ def test_queries_read_rollups_after_points_expired(fleet, monkeypatch):
         merge_all(fleet, NOW - timedelta(days=day - 1))
     expire(fleet)
     assert fleet.execute("SELECT count(DISTINCT day) FROM metrics_block").fetchone() == (1,)
-    found = {
+    results = {
         name: query_values(name, 9, 0, interval=86_400)
         for name in ("count", "sum", "avg", "min", "max", "first", "last", "delta", "increase")
     }
     days = (86_400.0, 4 * 86_400.0, 7 * 86_400.0)
-    assert found["count"] == [(day, 4) for day in days]
-    assert found["sum"] == [(day, 15.0) for day in days]
-    assert found["avg"] == [(day, 3.75) for day in days]
-    assert found["min"] == [(day, 1.0) for day in days]
-    assert found["max"] == [(day, 8.0) for day in days]
-    assert found["first"] == [(day, 1.0) for day in days]
-    assert found["last"] == [(day, 8.0) for day in days]
-    assert [value for _, value in found["delta"]] == [7.0, 0.0, 0.0]
-    assert found["increase"][0][1] == 7.0
+    assert results["count"] == [(day, 4) for day in days]
+    assert results["sum"] == [(day, 15.0) for day in days]
+    assert results["avg"] == [(day, 3.75) for day in days]
+    assert results["min"] == [(day, 1.0) for day in days]
+    assert results["max"] == [(day, 8.0) for day in days]
+    assert results["first"] == [(day, 1.0) for day in days]
+    assert results["last"] == [(day, 8.0) for day in days]
+    assert [value for _, value in results["delta"]] == [7.0, 0.0, 0.0]
+    assert results["increase"][0][1] == 7.0
     assert [value for _, value in query_values("max", 6, 4, interval=300)] == [4.0, 2.0, 8.0]
 
 
@@ -247,8 +254,8 @@ def test_expired_points_are_reported_if_rollups_do_not_suffice(fleet):
     expire(fleet)
     start = NOW - timedelta(days=9)
     for aggregation in ("p95", None):
-        answer = execute_query(Query(("m",), start, NOW, ("d1",), aggregation))
-        assert answer.count == 0 and "points from before" in answer.incomplete[0]
+        result = execute_query(Query(("m",), start, NOW, ("d1",), aggregation))
+        assert result.count == 0 and "points from before" in result.incomplete[0]
     assert execute_query(Query(("m",), start, NOW, ("d1",), "avg")).incomplete == []
     assert execute_query(Query(("m",), NOW - timedelta(days=1), NOW, ("d1",), "p95")).incomplete == []
 
@@ -258,8 +265,8 @@ def test_slow_metric_has_only_hourly_rollups_and_its_chart_shows_them(fleet):
     merge_all(fleet, NOW - timedelta(days=3))
     assert fleet.execute("SELECT DISTINCT resolution FROM metrics_rollup").fetchall() == [(ONE_HOUR,)]
     expire(fleet)
-    line = query_values(None, 4, 3, max_points=1000)
-    assert line[:2] == [(0.0, 0.0), (1800.0, 3540.0)] and len(line) == 48
+    points_shown = query_values(None, 4, 3, max_points=1000)
+    assert points_shown[:2] == [(0.0, 0.0), (1800.0, 3540.0)] and len(points_shown) == 48
 
 
 def test_chart_uses_hourly_rollups_where_only_other_series_have_finer_ones(fleet):
@@ -274,11 +281,13 @@ def test_chart_uses_hourly_rollups_where_only_other_series_have_finer_ones(fleet
     fleet.execute("UPDATE metrics_rollup SET day = day - 3")
     fleet.execute("UPDATE metrics_block SET day = day - 3")
     expire(fleet)
-    kept = fleet.execute("SELECT resolution, series_from, series_to FROM metrics_rollup ORDER BY 1, 2").fetchall()
-    assert kept == [(300, 10, 20), (3600, 10, 20)]  # the metric in between has only hourly rollups
+    rollup_rows = fleet.execute(
+        "SELECT resolution, series_from, series_to FROM metrics_rollup ORDER BY 1, 2"
+    ).fetchall()
+    assert rollup_rows == [(300, 10, 20), (3600, 10, 20)]  # the metric in between has only hourly rollups
     fleet.execute("UPDATE metrics_rollup SET day = day + 3")
-    line = query_values(None, 4, 3, ("d4",), max_points=1000)
-    assert {time % 3600 for time, _ in line} == {0, 1800} and len(line) == 48
+    points_shown = query_values(None, 4, 3, ("d4",), max_points=1000)
+    assert {time % 3600 for time, _ in points_shown} == {0, 1800} and len(points_shown) == 48
 
 
 def test_interval_finer_than_the_kept_rollups_is_reported(fleet):
@@ -286,8 +295,8 @@ def test_interval_finer_than_the_kept_rollups_is_reported(fleet):
     merge_all(fleet, NOW - timedelta(days=3))
     expire(fleet)
     start = NOW - timedelta(days=5)
-    answer = execute_query(Query(("m",), start, NOW, ("d1",), "avg", 900))
-    assert answer.count == 0 and "only hourly rollups" in answer.incomplete[0]
+    result = execute_query(Query(("m",), start, NOW, ("d1",), "avg", 900))
+    assert result.count == 0 and "only hourly rollups" in result.incomplete[0]
     assert execute_query(Query(("m",), start, NOW, ("d1",), "avg", 3600)).incomplete == []
 
 
@@ -300,8 +309,8 @@ def test_rollups_are_kept_at_least_as_long_as_points(fleet):
     merge_all(fleet, NOW - timedelta(days=1))
     expire(fleet)
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - 2 * DAY)
-    answer = execute_query(Query(("n",), start, start + timedelta(days=1), ("d2",), "count"))
-    assert answer.series[0].values == [len(SAMPLE)]
+    result = execute_query(Query(("n",), start, start + timedelta(days=1), ("d2",), "count"))
+    assert result.series[0].values == [len(SAMPLE)]
 
 
 def test_chart_of_few_points_shows_raw_points(fleet):
@@ -316,8 +325,8 @@ def test_chart_of_expired_points_shows_hourly_minimum_and_maximum(fleet):
     write_day(8, {0: 1.0, 10: 9.0, 20: -3.0, 4000: 2.0})
     merge_all(fleet, NOW - timedelta(days=7))
     expire(fleet)
-    line = query_values(None, 9, 0, max_points=100)
-    assert [value for _, value in line] == [-3.0, 9.0, 2.0]
+    points_shown = query_values(None, 9, 0, max_points=100)
+    assert [value for _, value in points_shown] == [-3.0, 9.0, 2.0]
 
 
 def test_expired_late_points_do_not_overwrite_rollups(fleet):
@@ -335,5 +344,5 @@ def test_damaged_rollup_is_reported_as_missing(fleet):
     merge_all(fleet)
     fleet.execute("UPDATE metrics_rollup SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=TODAY - DAY)
-    answer = execute_query(Query(("m",), start, start + timedelta(days=1), ("d1",), "avg", ONE_HOUR))
-    assert "rollup" in answer.incomplete[0] and "damaged" in answer.incomplete[0]
+    result = execute_query(Query(("m",), start, start + timedelta(days=1), ("d1",), "avg", ONE_HOUR))
+    assert "rollup" in result.incomplete[0] and "damaged" in result.incomplete[0]

@@ -29,8 +29,8 @@ def test_metric_of_a_fleet_fills_its_own_buckets(site):
         buckets = [bucket_of(number) for number in series_ids(metric)]
         full = [bucket for bucket in set(buckets) if buckets.count(bucket) == SERIES_PER_BUCKET]
         assert len(full) == 2 and len(set(buckets)) <= 6
-        others = Series.objects.exclude(metric_name=metric).values_list("id", flat=True)
-        assert not set(full) & {bucket_of(number) for number in others}
+        other_ids = Series.objects.exclude(metric_name=metric).values_list("id", flat=True)
+        assert not set(full) & {bucket_of(number) for number in other_ids}
 
 
 def test_rare_metrics_share_a_bucket(site):
@@ -40,9 +40,9 @@ def test_rare_metrics_share_a_bucket(site):
 
 def test_existing_series_keep_their_ids(site):
     create_series(range(3))
-    before = {metric: series_ids(metric) for metric in METRICS}
+    ids = {metric: series_ids(metric) for metric in METRICS}
     create_series(range(3))
-    assert {metric: series_ids(metric) for metric in METRICS} == before
+    assert {metric: series_ids(metric) for metric in METRICS} == ids
     create_series(range(3), kind=Kind.STRING)
     assert all(len(series_ids(metric)) == 6 for metric in METRICS)
 

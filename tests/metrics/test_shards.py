@@ -51,7 +51,7 @@ def test_shard_count_cannot_be_changed_once_data_exists(settings, site):
         match=r"^this database was created with TELEMETRY_SHARDS=1, which cannot be changed",
     ):
         create_initial_rows("default")
-    assert [found.id for found in run_checks(tags=["storage"], databases=["default"])] == ["metrics.E003"]
+    assert [error.id for error in run_checks(tags=["storage"], databases=["default"])] == ["metrics.E003"]
     assert run_checks(tags=["storage"]) == []  # only commands that check databases read it
     assert shards_in_table("metrics_head") == [0]
 
@@ -73,13 +73,13 @@ def test_writer_with_another_shard_count_stores_nothing(settings, site):
 
 def test_ingest_with_another_shard_count_returns_503(settings, admin):
     settings.SHARDS = 3
-    answer = admin.post("devices/d/telemetry", point())
-    assert answer.status == 503 and "created with TELEMETRY_SHARDS=1," in answer.json["detail"]
+    response = admin.post("devices/d/telemetry", point())
+    assert response.status == 503 and "created with TELEMETRY_SHARDS=1," in response.json["detail"]
 
 
 @pytest.mark.parametrize("value", ["0", "65", "two"])
 def test_invalid_shard_count_is_rejected_with_the_accepted_range(value, tmp_path):
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "manage.py", "check"],
         env={"PATH": "", "TELEMETRY_SHARDS": value, "TELEMETRY_DATA_DIR": str(tmp_path)},
         cwd=Path(metrics.__file__).parents[1],
@@ -87,7 +87,7 @@ def test_invalid_shard_count_is_rejected_with_the_accepted_range(value, tmp_path
         text=True,
     )
     line = f"TELEMETRY_SHARDS='{value}' is invalid: a whole number from 1 to 64 is accepted\n"
-    assert (done.returncode, done.stderr) == (2, line)
+    assert (completed.returncode, completed.stderr) == (2, line)
 
 
 def test_repeated_batch_over_several_shards_is_stored_once(shards, admin):
@@ -97,17 +97,19 @@ def test_repeated_batch_over_several_shards_is_stored_once(shards, admin):
                 "INSERT INTO metrics_device VALUES (%s, %s, '', NULL, now()) ON CONFLICT DO NOTHING", (1, "d")
             )
             connection.execute("INSERT INTO metrics_series VALUES (%s, %s, 0, 1)", (1 + 256 * number, f"m{number}"))
-    sent = {"data_points": [point(f"m{number}", 1.0) for number in range(3)], "batch_id": "b"}
-    answers = [admin.post("devices/d/telemetry/batch", sent) for _ in range(3)]
-    assert [answer.json for answer in answers] == [answers[0].json] * 3 and answers[0].json["ingested_count"] == 3
+    body = {"data_points": [point(f"m{number}", 1.0) for number in range(3)], "batch_id": "b"}
+    responses = [admin.post("devices/d/telemetry/batch", body) for _ in range(3)]
+    assert [response.json for response in responses] == [responses[0].json] * 3 and responses[0].json[
+        "ingested_count"
+    ] == 3
     assert shards_in_table("metrics_young") == list(range(shards))
     with connect() as connection:
         entries = connection.execute("SELECT shard, entries FROM metrics_journal ORDER BY shard").fetchall()
         assert connection.execute("SELECT count(*) FROM metrics_ingestedbatch").fetchone() == (1,)
-    requests = [[one for one in json.loads(some) if one["sender"] != "audit"] for _, some in entries]
-    assert [len(some) for some in requests] == [1] + [0] * (shards - 1)
-    found = admin.post("latest", {"metrics": [f"m{number}" for number in range(3)]}).json["series"]
-    assert [one["value"] for one in found] == [1.0] * 3
+    requests = [[item for item in json.loads(items) if item["sender"] != "audit"] for _, items in entries]
+    assert [len(items) for items in requests] == [1] + [0] * (shards - 1)
+    series = admin.post("latest", {"metrics": [f"m{number}" for number in range(3)]}).json["series"]
+    assert [item["value"] for item in series] == [1.0] * 3
 
 
 def test_failed_commit_over_several_shards_stores_nothing(shards, site):
@@ -126,17 +128,17 @@ def test_failed_commit_over_several_shards_stores_nothing(shards, site):
 
 
 def test_distribute_with_one_shard_fails_with_instructions(site):
-    with pytest.raises(CommandError, match=r"TELEMETRY_SHARDS is 1\. Start a new installation with several") as refused:
+    with pytest.raises(CommandError, match=r"TELEMETRY_SHARDS is 1\. Start a new installation with several") as raised:
         call_command("distribute")
-    assert refused.value.returncode == 2
+    assert raised.value.returncode == 2
 
 
 def test_distribute_without_citus_fails_with_one_line(settings, site):
     settings.SHARDS = 8
     create_initial_rows("default")
-    with pytest.raises(CommandError, match=r"^this database has no Citus: .* CREATE EXTENSION citus") as refused:
+    with pytest.raises(CommandError, match=r"^this database has no Citus: .* CREATE EXTENSION citus") as raised:
         call_command("distribute")
-    assert refused.value.returncode == 2 and "\n" not in str(refused.value)
+    assert raised.value.returncode == 2 and "\n" not in str(raised.value)
 
 
 def test_distribute_with_another_shard_count_fails(settings, site):
@@ -152,7 +154,7 @@ def test_distributed_tables_pass_the_check():
 
 @isolate_apps("metrics")
 def test_check_reports_keys_without_shard_and_references_to_distributed_tables():
-    class Spread(models.Model):
+    class Distributed(models.Model):
         shard = models.IntegerField()
         name = models.TextField(unique=True)
 
@@ -163,14 +165,14 @@ def test_check_reports_keys_without_shard_and_references_to_distributed_tables()
                 models.UniqueConstraint(fields=["shard", "name"], name="with"),
             ]
 
-    class Pointing(models.Model):
-        spread = models.ForeignKey(Spread, models.CASCADE)
+    class Referencing(models.Model):
+        spread = models.ForeignKey(Distributed, models.CASCADE)
 
         class Meta:
             app_label = "metrics"
 
-    found = check_distributed_tables(models=(Spread,), others=(Spread, Pointing))
-    assert [(one.id, one.msg) for one in found] == [
+    errors = check_distributed_tables(models=(Distributed,), others=(Distributed, Referencing))
+    assert [(error.id, error.msg) for error in errors] == [
         ("metrics.E001", "the primary key of Spread lacks `shard`"),
         ("metrics.E001", "the unique field name of Spread lacks `shard`"),
         ("metrics.E001", "the constraint without of Spread lacks `shard`"),
@@ -178,31 +180,33 @@ def test_check_reports_keys_without_shard_and_references_to_distributed_tables()
     ]
 
 
-ALL_SHARDS_ON_PURPOSE = {"retention.py"}  # rows expire in all shards
+FILES_OVER_ALL_SHARDS = {"retention.py"}  # rows expire in all shards
 
 
-def statements():
+def storage_statements():
     """Yield (file, text) of each SQL statement of the storage, and of each branch of a UNION and part of a WITH."""
     for file in sorted(Path(sharding.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-            if file.name not in ALL_SHARDS_ON_PURPOSE:
-                for one in re.split(r"UNION ALL|\n\), ", text):
-                    if re.match(r"\s*[A-Z]{4}", one):
-                        yield file.name, one
+            if file.name not in FILES_OVER_ALL_SHARDS:
+                for statement in re.split(r"UNION ALL|\n\), ", text):
+                    if re.match(r"\s*[A-Z]{4}", statement):
+                        yield file.name, statement
 
 
 def test_storage_statements_filter_by_shard():
     tables = "|".join(model._meta.db_table for model in DISTRIBUTED_MODELS)
-    looked_at = [
-        (name, one) for name, one in statements() if re.search(rf"(FROM|INTO|UPDATE|JOIN|USING) ({tables})\b", one)
+    checked = [
+        (name, statement)
+        for name, statement in storage_statements()
+        if re.search(rf"(FROM|INTO|UPDATE|JOIN|USING) ({tables})\b", statement)
     ]
-    assert len(looked_at) > 20
-    says = r"(WHERE|AND)\b.*\bshard (=|IN)|USING \(shard\)|INTO \w+\s*\(shard,"
-    without = {one for _, one in looked_at if not re.search(says, one, re.DOTALL)}
-    counts = {one for one in without if "FROM metrics_count" in one}
+    assert len(checked) > 20
+    shard_filter = r"(WHERE|AND)\b.*\bshard (=|IN)|USING \(shard\)|INTO \w+\s*\(shard,"
+    unfiltered = {statement for _, statement in checked if not re.search(shard_filter, statement, re.DOTALL)}
+    counts = {statement for statement in unfiltered if "FROM metrics_count" in statement}
     assert len(counts) == 6  # statistics, retention and rebuilds cover all shards
-    assert without - counts == {  # of all shards
+    assert unfiltered - counts == {  # of all shards
         "SELECT count(*) FROM metrics_head",
         "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
         "SELECT shard, seq FROM metrics_head",
@@ -219,11 +223,11 @@ def test_second_worker_merges_the_shards_that_are_not_locked(settings, site):
     settings.SHARDS = 3
     create_initial_rows("default")
     store_points([(256 * number, TODAY, 1.0, b"") for number in range(3)])
-    with connect() as one, connect() as other:
-        with one.transaction():
-            assert schedule._merge_commits_once(one, 1, force=True) == 1
-            assert schedule.merge_commits(other, force=True) == 2
-        assert other.execute("SELECT shard, seq FROM metrics_merged ORDER BY shard").fetchall() == [
+    with connect() as first, connect() as second:
+        with first.transaction():
+            assert schedule._merge_commits_once(first, 1, force=True) == 1
+            assert schedule.merge_commits(second, force=True) == 2
+        assert second.execute("SELECT shard, seq FROM metrics_merged ORDER BY shard").fetchall() == [
             (0, 1),
             (1, 1),
             (2, 1),

@@ -66,8 +66,8 @@ def sent_points(request: pytest.FixtureRequest, admin: ApiClient) -> ApiClient:
     """`device_001` sent three points of one metric and two of another, some of them days ago, wherever they live."""
     MetricDefinition.objects.create(name="packets", data_type="numeric", metric_type="counter")
     rows = [point(seconds_ago=10), point(seconds_ago=3600), point(seconds_ago=50 * 3600)]
-    old = [point("packets", 7, 80 * 3600), point("packets", 8, 81 * 3600)]
-    assert admin.post("devices/device_001/telemetry/batch", {"data_points": [*rows, *old]}).status == 200
+    old_points = [point("packets", 7, 80 * 3600), point("packets", 8, 81 * 3600)]
+    assert admin.post("devices/device_001/telemetry/batch", {"data_points": [*rows, *old_points]}).status == 200
     if request.param != "young":
         merge_all()
     if request.param == "day":
@@ -81,33 +81,33 @@ def sent_points(request: pytest.FixtureRequest, admin: ApiClient) -> ApiClient:
 
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry", "/api/v1"])
 def test_e6_us1_ac1_device_statistics_have_an_endpoint(admin: ApiClient, prefix: str) -> None:
-    answer = admin.get(f"{prefix}/{DEVICE}")
-    assert (answer.status, answer.json["device_id"]) == (200, "device_001")
+    response = admin.get(f"{prefix}/{DEVICE}")
+    assert (response.status, response.json["device_id"]) == (200, "device_001")
 
 
 def test_e6_us1_ac2_device_statistics_count_metrics_active_metrics_and_points(sent_points: ApiClient) -> None:
-    found = sent_points.get(DEVICE).json
-    assert (found["total_metrics"], found["active_metrics"], found["data_points_count"]) == (2, 1, 5)
+    stats = sent_points.get(DEVICE).json
+    assert (stats["total_metrics"], stats["active_metrics"], stats["data_points_count"]) == (2, 1, 5)
 
 
 def test_e6_us1_ac3_device_statistics_have_last_update_size_and_frequency(sent_points: ApiClient) -> None:
-    found = sent_points.get(DEVICE).json
-    age = datetime.now(UTC) - datetime.fromisoformat(found["last_update"])
+    stats = sent_points.get(DEVICE).json
+    age = datetime.now(UTC) - datetime.fromisoformat(stats["last_update"])
     assert timedelta(seconds=9) < age < timedelta(seconds=40)
-    assert found["storage_size"] > 0
+    assert stats["storage_size"] > 0
     # Two points since the beginning of the hour before this one, or the one before that at the turn of an hour.
-    assert 2 / 181 <= found["avg_frequency"] <= 2 / 59
+    assert 2 / 181 <= stats["avg_frequency"] <= 2 / 59
 
 
 def test_e6_us1_ac4_device_statistics_have_points_and_alerts_of_last_day(sent_points: ApiClient) -> None:
-    found = sent_points.get(DEVICE).json
-    assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
+    stats = sent_points.get(DEVICE).json
+    assert (stats["last_24h_points"], stats["last_24h_alerts"]) == (2, 0)
 
 
 def test_e6_us1_ac5_device_statistics_have_metrics_by_type_and_top_metrics(sent_points: ApiClient) -> None:
-    found = sent_points.get(DEVICE).json
-    assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
-    assert found["top_metrics"] == [{"name": "temperature", "points": 3}, {"name": "packets", "points": 2}]
+    stats = sent_points.get(DEVICE).json
+    assert stats["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
+    assert stats["top_metrics"] == [{"name": "temperature", "points": 3}, {"name": "packets", "points": 2}]
 
 
 def test_e6_us1_ac6_unknown_device_has_zero_statistics(admin: ApiClient) -> None:
@@ -126,33 +126,33 @@ def test_metric_with_two_kinds_of_values_counts_once(admin: ApiClient) -> None:
 
     series_registry.refresh_registry()
     assert admin.post("devices/device_001/telemetry", point("mode", "off")).status == 200
-    found = admin.get(DEVICE).json
-    assert (found["total_metrics"], found["data_points_count"], found["active_metrics"]) == (1, 3, 1)
+    stats = admin.get(DEVICE).json
+    assert (stats["total_metrics"], stats["data_points_count"], stats["active_metrics"]) == (1, 3, 1)
 
 
 def test_duplicate_point_counts_once_before_and_after_merge(admin: ApiClient) -> None:
-    one = point()
+    body = point()
     for _ in range(3):
-        admin.post("devices/device_001/telemetry", one)
+        admin.post("devices/device_001/telemetry", body)
     assert admin.get(DEVICE).json["data_points_count"] == 1
     merge_all()
-    admin.post("devices/device_001/telemetry", one)
+    admin.post("devices/device_001/telemetry", body)
     merge_all()
     with connect() as connection:
         schedule.merge_days(connection, force=True)
-    found = admin.get(DEVICE).json
-    assert (found["data_points_count"], found["last_24h_points"]) == (1, 1)
+    stats = admin.get(DEVICE).json
+    assert (stats["data_points_count"], stats["last_24h_points"]) == (1, 1)
 
 
 def test_storage_size_excludes_other_devices_in_the_same_block(admin: ApiClient) -> None:
-    text = [point("log", "x" * 50 + str(number), seconds_ago=number) for number in range(100)]
-    admin.post("devices/wordy/telemetry/batch", {"data_points": text})
+    text_points = [point("log", "x" * 50 + str(number), seconds_ago=number) for number in range(100)]
+    admin.post("devices/wordy/telemetry/batch", {"data_points": text_points})
     admin.post("devices/device_001/telemetry", point())
     merge_all()
-    whole = admin.get("devices/wordy/stats").json["storage_size"] + admin.get(DEVICE).json["storage_size"]
+    total = admin.get("devices/wordy/stats").json["storage_size"] + admin.get(DEVICE).json["storage_size"]
     with connect() as connection:
         [(stored,)] = connection.execute("SELECT sum(octet_length(payload)) FROM metrics_block").fetchall()
-    assert abs(whole - stored) <= 1
+    assert abs(total - stored) <= 1
 
 
 # --- E6-US2: service statistics ---------------------------------------------------------------------
@@ -165,9 +165,9 @@ def test_e6_us2_ac1_service_statistics_have_an_endpoint(admin: ApiClient, prefix
 
 def test_e6_us2_ac2_service_statistics_count_devices_metrics_and_points(sent_points: ApiClient) -> None:
     sent_points.post("devices/old/telemetry", point("humidity", seconds_ago=70 * 3600))
-    found = sent_points.get("stats").json
+    stats = sent_points.get("stats").json
     names = ("total_devices", "active_devices", "total_metrics", "total_data_points")
-    assert [found[name] for name in names] == [2, 1, 3, 6]
+    assert [stats[name] for name in names] == [2, 1, 3, 6]
 
 
 def test_e6_us2_ac3_service_statistics_have_measured_rate_latency_and_errors(admin: ApiClient) -> None:
@@ -177,37 +177,37 @@ def test_e6_us2_ac3_service_statistics_have_measured_rate_latency_and_errors(adm
         admin.get(f"devices/device_001/metrics/m{number}/latest")
     request_stats.request_counters.answered(request_stats.OTHER, 503, 0.5)  # what no request here can be made to cause
     request_history.store_counters()
-    found = admin.get("stats").json
-    assert 300 / 300 <= found["points_per_second"] <= 300 / 239
-    assert found["requests"]["ingest"]["requests"] == 10 and found["requests"]["other"]["requests"] == 11
-    assert found["error_rate"] == pytest.approx(1 / 21, abs=1e-6)
-    assert found["requests"]["ingest"]["error_rate"] == 0.0
-    assert 500 / 21 < found["avg_latency"] < 1000
-    assert 0 < found["requests"]["ingest"]["avg_latency"] < 1000
-    assert found["requests"]["other"]["p95_latency"] == pytest.approx(500, rel=0.25)
+    stats = admin.get("stats").json
+    assert 300 / 300 <= stats["points_per_second"] <= 300 / 239
+    assert stats["requests"]["ingest"]["requests"] == 10 and stats["requests"]["other"]["requests"] == 11
+    assert stats["error_rate"] == pytest.approx(1 / 21, abs=1e-6)
+    assert stats["requests"]["ingest"]["error_rate"] == 0.0
+    assert 500 / 21 < stats["avg_latency"] < 1000
+    assert 0 < stats["requests"]["ingest"]["avg_latency"] < 1000
+    assert stats["requests"]["other"]["p95_latency"] == pytest.approx(500, rel=0.25)
 
 
 def test_e6_us2_ac4_service_statistics_have_points_and_alerts_of_last_day(sent_points: ApiClient) -> None:
-    found = sent_points.get("stats").json
-    assert (found["last_24h_points"], found["last_24h_alerts"]) == (2, 0)
+    stats = sent_points.get("stats").json
+    assert (stats["last_24h_points"], stats["last_24h_alerts"]) == (2, 0)
 
 
 def test_e6_us2_ac5_service_statistics_have_types_and_hours(sent_points: ApiClient) -> None:
-    found = sent_points.get("stats").json
-    assert sum(found["devices_by_type"].values()) == 1
-    assert found["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
-    hours = [datetime.fromisoformat(row["hour"]) for row in found["data_by_hour"]]
+    stats = sent_points.get("stats").json
+    assert sum(stats["devices_by_type"].values()) == 1
+    assert stats["metrics_by_type"] == TYPES | {"gauge": 1, "counter": 1}
+    hours = [datetime.fromisoformat(row["hour"]) for row in stats["data_by_hour"]]
     assert len(hours) == 24 and {b - a for a, b in zip(hours[:-1], hours[1:], strict=True)} == {timedelta(hours=1)}
     assert timedelta(0) <= datetime.now(UTC) - hours[-1] < timedelta(hours=1, seconds=5)
-    assert sum(row["points"] for row in found["data_by_hour"]) == 2
+    assert sum(row["points"] for row in stats["data_by_hour"]) == 2
 
 
 def test_e6_us2_ac6_empty_service_has_zero_statistics(admin: ApiClient) -> None:
-    found = admin.get("stats").json
-    assert [row["points"] for row in found.pop("data_by_hour")] == [0] * 24
-    counted = {name: found[name] for name in found if name.startswith(("total", "active", "last", "points"))}
-    assert set(counted.values()) == {0}
-    assert found["devices_by_type"] == {} and found["metrics_by_type"] == TYPES
+    stats = admin.get("stats").json
+    assert [row["points"] for row in stats.pop("data_by_hour")] == [0] * 24
+    counts = {name: stats[name] for name in stats if name.startswith(("total", "active", "last", "points"))}
+    assert set(counts.values()) == {0}
+    assert stats["devices_by_type"] == {} and stats["metrics_by_type"] == TYPES
 
 
 def test_e6_us2_ac7_service_statistics_respond_within_300_ms(sent_points: ApiClient) -> None:
@@ -240,22 +240,22 @@ def test_rejected_points_count_as_rejected_and_not_as_stored(admin: ApiClient) -
 def two_groups(admin: ApiClient) -> ApiClient:
     """Device `mine` of `site a` and device `theirs` of `site b`, with points that are merged and some that are not."""
     for number in range(3):
-        for device, many in (("mine", 2), ("theirs", 5)):
-            rows = [point(f"{device}_{metric}", seconds_ago=number) for metric in range(many)]
+        for device, metric_count in (("mine", 2), ("theirs", 5)):
+            rows = [point(f"{device}_{metric}", seconds_ago=number) for metric in range(metric_count)]
             admin.post(f"devices/{device}/telemetry/batch", {"data_points": rows})
         if number == 1:
             merge_all()
     for group, device in (("site a", "mine"), ("site b", "theirs")):
-        made, _ = DeviceGroup.objects.get_or_create(name=group)
-        group_membership.add_devices(made, Device.objects.filter(device_id=device).values_list("pk", flat=True))
+        row, _ = DeviceGroup.objects.get_or_create(name=group)
+        group_membership.add_devices(row, Device.objects.filter(device_id=device).values_list("pk", flat=True))
     return admin
 
 
 def service_counts(caller: ApiClient) -> list[Any]:
-    found = caller.get("stats").json
-    assert sum(row["points"] for row in found["data_by_hour"]) == found["last_24h_points"]
+    stats = caller.get("stats").json
+    assert sum(row["points"] for row in stats["data_by_hour"]) == stats["last_24h_points"]
     names = ("total_devices", "active_devices", "total_metrics", "total_data_points", "last_24h_points")
-    return [found[name] for name in names] + [sum(found["devices_by_type"].values()), found["metrics_by_type"]["gauge"]]
+    return [stats[name] for name in names] + [sum(stats["devices_by_type"].values()), stats["metrics_by_type"]["gauge"]]
 
 
 def test_service_statistics_cover_only_visible_devices(
@@ -270,9 +270,9 @@ def test_invisible_device_has_the_statistics_of_a_missing_device(
     two_groups: ApiClient, viewer: ApiClient, stranger: ApiClient
 ) -> None:
     assert viewer.get("devices/mine/stats").json["data_points_count"] == 6
-    for somebody, device in ((viewer, "theirs"), (stranger, "mine")):
-        answer = somebody.get(f"devices/{device}/stats")
-        assert (answer.status, answer.json) == (200, {"device_id": device} | ZERO)
+    for caller, device in ((viewer, "theirs"), (stranger, "mine")):
+        response = caller.get(f"devices/{device}/stats")
+        assert (response.status, response.json) == (200, {"device_id": device} | ZERO)
 
 
 def test_device_key_sees_only_its_own_statistics(two_groups: ApiClient, device: ApiClient) -> None:
@@ -298,10 +298,10 @@ class FixedAlertSummary:
 
 @pytest.fixture
 def alerts() -> Iterator[None]:
-    before = alert_summary.registered_summary()
+    previous = alert_summary.registered_summary()
     alert_summary.register_alert_summary(FixedAlertSummary())
     yield
-    alert_summary.register_alert_summary(before)
+    alert_summary.register_alert_summary(previous)
 
 
 def test_alert_counts_come_from_the_registered_alert_summary(alerts: None, admin: ApiClient) -> None:
@@ -317,7 +317,11 @@ def stored(site: None) -> Iterator[Connection]:
     """Points of two stretches and three days, merged."""
     for day in range(3):
         store_points(
-            [(series, TODAY + day * DAY + at, 1.0, b"") for series in (1, 2, 300, 9000) for at in range(day + 1)]
+            [
+                (series, TODAY + day * DAY + offset, 1.0, b"")
+                for series in (1, 2, 300, 9000)
+                for offset in range(day + 1)
+            ]
         )
     with connect() as connection:
         schedule.merge_commits(connection, force=True)
@@ -325,13 +329,13 @@ def stored(site: None) -> Iterator[Connection]:
         yield connection
 
 
-BOOK = {1: 6, 2: 6, 300: 6, 9000: 6}
+POINTS_BY_SERIES = {1: 6, 2: 6, 300: 6, 9000: 6}
 
 
 def test_retention_subtracts_deleted_points_from_counts(stored: Connection) -> None:
-    assert check_point_counts(stored) == BOOK
+    assert check_point_counts(stored) == POINTS_BY_SERIES
     delete_expired(stored, now=(TODAY + 92 * DAY) / 1_000_000)  # the first two days
-    assert check_point_counts(stored) == dict.fromkeys(BOOK, 3)
+    assert check_point_counts(stored) == dict.fromkeys(POINTS_BY_SERIES, 3)
 
 
 def test_retention_subtracts_points_of_mixed_kinds_from_counts(stored: Connection) -> None:
@@ -346,61 +350,63 @@ def test_retention_subtracts_points_of_mixed_kinds_from_counts(stored: Connectio
     )
     stored.execute("UPDATE metrics_count SET pending = 1 WHERE hour = 0")
     rebuild_counts(stored)
-    before = check_point_counts(stored)
+    counts_before = check_point_counts(stored)
     delete_expired(stored, now=(TODAY + 91 * DAY) / 1_000_000)
-    after = check_point_counts(stored)
-    assert {number: before[number] - after[number] for number in BOOK} == dict.fromkeys(BOOK, 1)
+    counts_after = check_point_counts(stored)
+    assert {number: counts_before[number] - counts_after[number] for number in POINTS_BY_SERIES} == dict.fromkeys(
+        POINTS_BY_SERIES, 1
+    )
 
 
-@pytest.mark.parametrize("shortened", range(4, 400, 7))
-def test_truncated_counts_payload_yields_no_wrong_counts(shortened: int) -> None:
+@pytest.mark.parametrize("length", range(4, 400, 7))
+def test_truncated_counts_payload_yields_no_wrong_counts(length: int) -> None:
     ids = np.arange(300, dtype=np.int64) * 3
-    whole = encode([Columns(ids, np.arange(301), np.arange(300) ** 2, np.ones(300))])
-    found = read_point_counts(whole[:shortened])
-    assert found is None or (found[0].tolist() == ids.tolist() and found[1].tolist() == [1] * 300)
+    payload = encode([Columns(ids, np.arange(301), np.arange(300) ** 2, np.ones(300))])
+    counts = read_point_counts(payload[:length])
+    assert counts is None or (counts[0].tolist() == ids.tolist() and counts[1].tolist() == [1] * 300)
 
 
 def test_missing_counts_are_rebuilt_during_merges(stored: Connection) -> None:
     stored.execute("UPDATE metrics_count SET payload = '', points = 0, bytes = 0, pending = 1")
     store_points([(1, TODAY, 2.0, b""), (1, TODAY + 9, 2.0, b""), (300, TODAY, 2.0, b"")])  # one of three is new
 
-    class Meanwhile(point_counts.CountChange):
+    class MergingCountChange(point_counts.CountChange):
         """Merges what was written, as soon as the first block was looked at."""
 
         done = False
 
         def add_counts(self, series: Any, lengths: Any) -> None:
-            if not Meanwhile.done:
-                Meanwhile.done = True
+            if not MergingCountChange.done:
+                MergingCountChange.done = True
                 with connect() as other:
                     schedule.merge_commits(other, force=True)
                     schedule.merge_days(other, force=True)
             super().add_counts(series, lengths)
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", Meanwhile)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", MergingCountChange)
         assert rebuild_counts(stored) == 2
-    assert Meanwhile.done and rebuild_counts(stored) == 0
-    assert check_point_counts(stored) == BOOK | {1: 7}
+    assert MergingCountChange.done and rebuild_counts(stored) == 0
+    assert check_point_counts(stored) == POINTS_BY_SERIES | {1: 7}
 
 
 def test_count_marked_during_rebuild_is_rebuilt_again(stored: Connection) -> None:
     stored.execute("UPDATE metrics_count SET pending = 1 WHERE stretch = 0")
-    once = threading.Event()
+    marked = threading.Event()
 
-    class Marked(point_counts.CountChange):
+    class MarkingCountChange(point_counts.CountChange):
         def add_counts(self, series: Any, lengths: Any) -> None:
-            if not once.is_set():
-                once.set()
+            if not marked.is_set():
+                marked.set()
                 with connect() as other:
                     point_counts.mark_for_rebuild(other, 0, 0)
             super().add_counts(series, lengths)
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", Marked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metrics.storage.merge.rebuild_point_counts.CountChange", MarkingCountChange)
         rebuild_counts(stored)
     assert rebuild_counts(stored) == 1 and rebuild_counts(stored) == 0
-    assert check_point_counts(stored) == BOOK
+    assert check_point_counts(stored) == POINTS_BY_SERIES
 
 
 def test_two_workers_do_not_rebuild_the_same_counts_concurrently(stored: Connection) -> None:
@@ -411,7 +417,7 @@ def test_two_workers_do_not_rebuild_the_same_counts_concurrently(stored: Connect
         assert lock_count_rebuild(other, 0, 0)
         assert rebuild_counts(stored) == 0
     assert rebuild_counts(stored) == 1
-    assert check_point_counts(stored) == BOOK
+    assert check_point_counts(stored) == POINTS_BY_SERIES
 
 
 def test_damaged_count_is_reported_until_rebuilt(admin: ApiClient) -> None:
@@ -427,8 +433,8 @@ def test_damaged_count_is_reported_until_rebuilt(admin: ApiClient) -> None:
         assert rebuild_counts(connection) == 1
         assert sum(check_point_counts(connection).values()) == 2
         assert read_stored_counts(connection) == count_stored_points(connection)
-    found = admin.get(DEVICE).json
-    assert (found["data_points_count"], found["last_24h_points"], "incomplete" in found) == (2, 2, False)
+    stats = admin.get(DEVICE).json
+    assert (stats["data_points_count"], stats["last_24h_points"], "incomplete" in stats) == (2, 2, False)
 
 
 def test_damaged_commit_is_reported_and_not_counted(admin: ApiClient) -> None:
@@ -438,17 +444,17 @@ def test_damaged_commit_is_reported_and_not_counted(admin: ApiClient) -> None:
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET payload = ''")
     block_cache.clear_block_cache()
-    found = admin.get("stats").json
-    assert found["total_data_points"] == 0 and "unmerged block 1" in found["incomplete"][0]
+    stats = admin.get("stats").json
+    assert stats["total_data_points"] == 0 and "unmerged block 1" in stats["incomplete"][0]
 
 
 def test_excess_unmerged_commits_are_reported_as_incomplete(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         admin.post("devices/device_001/telemetry", point())
     monkeypatch.setattr(point_totals, "MAX_UNMERGED_POINTS", 2)
-    found = admin.get("stats").json
-    assert found["total_data_points"] == 2
-    assert found["incomplete"] == ["1 points that wait to be merged are not counted yet"]
+    stats = admin.get("stats").json
+    assert stats["total_data_points"] == 2
+    assert stats["incomplete"] == ["1 points that wait to be merged are not counted yet"]
 
 
 def test_expired_hourly_counts_are_deleted(admin: ApiClient) -> None:
@@ -478,13 +484,13 @@ def test_statistics_read_no_blocks(sent_points: ApiClient) -> None:
 
 
 @given(st.lists(st.floats(0.00011, 25.0), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
-def test_histogram_percentile_is_within_20_percent(latencies: list[float], share: float) -> None:
-    classes = [0] * (len(LATENCIES) + 1)
-    for one in latencies:
-        classes[latency_class(one)] += 1
-    true = sorted(latencies)[max(0, int(np.ceil(share * len(latencies))) - 1)]
-    sent_points = percentile(classes, share)
-    assert sent_points is not None and true / 1.21 <= sent_points <= true * 1.21
+def test_histogram_percentile_is_within_20_percent(latencies: list[float], fraction: float) -> None:
+    counts = [0] * (len(LATENCIES) + 1)
+    for latency in latencies:
+        counts[latency_class(latency)] += 1
+    exact = sorted(latencies)[max(0, int(np.ceil(fraction * len(latencies))) - 1)]
+    estimate = percentile(counts, fraction)
+    assert estimate is not None and exact / 1.21 <= estimate <= exact * 1.21
 
 
 def test_empty_histogram_has_no_percentile_and_zero_rate() -> None:

@@ -74,18 +74,20 @@ def read_latest_points(start: int) -> list[Columns]:
                 " ON CONFLICT DO NOTHING",
                 row,
             )
-    held = latest.find_latest(None, None, start)
-    found = _newest_positions([one.id for one in held.series], held.candidates, start)
-    return [part.points(at, at + 1) for part, at in found.values()]
+    latest_result = latest.find_latest(None, None, start)
+    positions = _newest_positions(
+        [series_row.id for series_row in latest_result.series], latest_result.candidates, start
+    )
+    return [part.points(index, index + 1) for part, index in positions.values()]
 
 
 def points_by_key(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, bytes]]:
-    found = {}
+    points = {}
     for part in parts:
-        for at, series in enumerate(part.series().tolist()):
-            entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
-            found[series, int(part.times[at])] = (part.values[at], entry)
-    return found
+        for index, series in enumerate(part.series().tolist()):
+            entry = b"" if part.contexts is None else part.dictionary[part.contexts[index]]
+            points[series, int(part.times[index])] = (part.values[index], entry)
+    return points
 
 
 class StorageMachine(RuleBasedStateMachine):
@@ -107,12 +109,12 @@ class StorageMachine(RuleBasedStateMachine):
         store_points(rows)
         self.model |= {(series, time): (value, entry) for series, time, value, entry in rows}
 
-    @rule(several=st.lists(st.tuples(batch, st.integers(-1, 0), st.booleans()), min_size=1, max_size=3))
-    def write(self, several):
-        for rows, day, merged in several:
-            placed = [(s, TODAY + day * DAY + t * 3_600_000_000, float(v), e) for s, t, v, e in rows]
-            self.sent.append(placed)
-            self._write(placed)
+    @rule(commits=st.lists(st.tuples(batch, st.integers(-1, 0), st.booleans()), min_size=1, max_size=3))
+    def write(self, commits):
+        for rows, day, merged in commits:
+            points = [(s, TODAY + day * DAY + t * 3_600_000_000, float(v), e) for s, t, v, e in rows]
+            self.sent.append(points)
+            self._write(points)
             if merged:
                 merge.merge_commits(self.connection, force=True)
 
@@ -123,35 +125,35 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def merge(self, data):
-        units = self.connection.execute("SELECT DISTINCT shard, bucket, day FROM metrics_block").fetchall()
-        how = data.draw(st.sampled_from(["commits", "runs", "everything", "killed"]))
-        if how == "commits":
+        bucket_days = self.connection.execute("SELECT DISTINCT shard, bucket, day FROM metrics_block").fetchall()
+        mode = data.draw(st.sampled_from(["commits", "runs", "everything", "killed"]))
+        if mode == "commits":
             merge.merge_commits(self.connection, force=True)
-        elif how == "everything":
+        elif mode == "everything":
             merge.merge_days(self.connection, force=True, now=NOW)
-        elif how == "killed":
+        elif mode == "killed":
             with connect() as other, other.transaction(force_rollback=True):
                 merge.merge_commits(other, force=True)
                 merge.merge_days(other, force=True)
-        elif units:
-            shard, bucket, day = data.draw(st.sampled_from(sorted(units)))
+        elif bucket_days:
+            shard, bucket, day = data.draw(st.sampled_from(sorted(bucket_days)))
             level = data.draw(st.sampled_from([2, 3, merge.DAY_LEVEL]))
             merge.merge_day(self.connection, BucketDay(shard, bucket, day), level, NOW)
 
     @invariant()
-    def every_read_equals_the_dictionary(self):
+    def reads_match_the_model(self):
         self.check()
 
     @invariant()
-    def what_is_counted_is_what_is_stored(self):
+    def stored_counts_match_the_blocks(self):
         """And once nothing waits to be merged, what is in the dictionary."""
-        found = check_point_counts(self.connection, by_hour=True)
-        book = Counter(series for series, _ in self.model)
+        counts = check_point_counts(self.connection, by_hour=True)
+        expected = Counter(series for series, _ in self.model)
         if self.connection.execute(_UNMERGED).fetchone() == (0,):
-            assert found == book
+            assert counts == expected
         else:
-            young = count_unmerged_points(self.connection)
-            assert all(found.get(series, 0) + young.get(series, 0) >= count for series, count in book.items())
+            unmerged = count_unmerged_points(self.connection)
+            assert all(counts.get(series, 0) + unmerged.get(series, 0) >= count for series, count in expected.items())
 
     def check(self):
         low, high = TODAY - 4 * DAY, TODAY + 3 * DAY
@@ -198,16 +200,16 @@ def test_commits_have_gapless_numbers_and_a_checksum_chain_per_shard(shards, sit
         entries = connection.execute(
             "SELECT shard, sum(jsonb_array_length(entries::jsonb)) FROM metrics_journal GROUP BY 1"
         )
-        counted = {shard: count for shard, count in entries.fetchall() if count}
-        chained = connection.execute(
+        entry_counts = {shard: count for shard, count in entries.fetchall() if count}
+        chain_is_valid = connection.execute(
             "SELECT bool_and(checksum = sha256(before || digest)) FROM (SELECT checksum, digest,"
             " coalesce(lag(checksum) OVER (PARTITION BY shard ORDER BY seq), ''::bytea) AS before"
             " FROM metrics_journal) chain"
         ).fetchone()
-    touched = range(min(shards, 2))
-    assert rows == [(shard, seq) for shard in touched for seq in (1, 2, 3, 4, 5)]
-    assert counted == {0: 5}  # each request once, even over several shards
-    assert chained == (True,)
+    used_shards = range(min(shards, 2))
+    assert rows == [(shard, seq) for shard in used_shards for seq in (1, 2, 3, 4, 5)]
+    assert entry_counts == {0: 5}  # each request once, even over several shards
+    assert chain_is_valid == (True,)
 
 
 def test_gap_in_the_commits_stops_the_merge(site):
@@ -221,11 +223,11 @@ def test_gap_in_the_commits_stops_the_merge(site):
 
 def test_concurrent_merges_merge_each_commit_once(site):
     store_points([(1, TODAY, 1.0, b"")])
-    with connect() as one, connect() as other:
-        with one.transaction():
-            assert merge._merge_commits_once(one, 0, force=True) == 1
-            assert merge._merge_commits_once(other, 0, force=True) == 0
-        assert merge._merge_commits_once(other, 0, force=True) == 0
+    with connect() as first, connect() as second:
+        with first.transaction():
+            assert merge._merge_commits_once(first, 0, force=True) == 1
+            assert merge._merge_commits_once(second, 0, force=True) == 0
+        assert merge._merge_commits_once(second, 0, force=True) == 0
 
 
 def test_merged_commits_are_kept_for_followers_during_the_grace_period(site):

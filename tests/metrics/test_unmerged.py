@@ -26,16 +26,16 @@ def count_cached_groups() -> int:
     return sum(source == COMMIT_GROUP for source, _ in block_cache.decoded_blocks._blocks)
 
 
-def latest_of(points: Points) -> Points:
+def latest_points_of(points: Points) -> Points:
     last = dict(sorted(points))
     return {(series, time): points[series, time] for series, time in last.items()}
 
 
-def commit_points(number: int, dice: random.Random) -> Points:
+def commit_points(number: int, rng: random.Random) -> Points:
     """A commit of some series, now and then late by days; later ones write some of the same times again."""
-    some = dice.sample(SERIES, dice.randint(1, len(SERIES)))
-    day = dice.choice([0, 0, 0, -1, -3])
-    rows = [(one, TODAY + day * DAY + dice.randint(0, 40) * SECOND, float(number), b"") for one in some]
+    selected = rng.sample(SERIES, rng.randint(1, len(SERIES)))
+    day = rng.choice([0, 0, 0, -1, -3])
+    rows = [(series_id, TODAY + day * DAY + rng.randint(0, 40) * SECOND, float(number), b"") for series_id in selected]
     store_points(rows)
     return {(series, time): (value, entry) for series, time, value, entry in rows}
 
@@ -43,18 +43,18 @@ def commit_points(number: int, dice: random.Random) -> Points:
 @pytest.mark.parametrize("seed", range(3))
 def test_reads_of_many_unmerged_commits_match_the_model_during_merges(seed, shards, site, monkeypatch):
     monkeypatch.setattr(schedule, "MAX_MERGE_POINTS", 30)  # so that a merge ends within a stretch
-    dice, model, seen = random.Random(seed), {}, 0
+    rng, model, max_cached_groups = random.Random(seed), {}, 0
     with connect() as connection:
         for number in range(120):
-            model |= commit_points(number, dice)
+            model |= commit_points(number, rng)
             if number % 7 == 0:
                 assert read_all_points() == model
-                assert points_by_key(read_latest_points(TODAY - 4 * DAY)) == latest_of(model)
-                seen = max(seen, count_cached_groups())
+                assert points_by_key(read_latest_points(TODAY - 4 * DAY)) == latest_points_of(model)
+                max_cached_groups = max(max_cached_groups, count_cached_groups())
             if number % 40 == 39:
                 for shard in range(shards):
                     schedule._merge_commits_once(connection, shard, force=True)
-    assert seen > 1
+    assert max_cached_groups > 1
 
 
 def test_merged_commits_are_not_read_from_a_cached_group(site):
@@ -84,7 +84,7 @@ def test_damaged_commit_is_left_out_of_its_group_and_named_by_every_read(site):
 def test_groups_of_large_commits_are_not_cached(site, monkeypatch):
     monkeypatch.setattr(unmerged, "MAX_GROUP_POINTS", unmerged.GROUP_COMMITS * 2 - 1)
     for number in range(unmerged.GROUP_COMMITS * 2):
-        store_points([(one, TODAY + number * SECOND, 1.0, b"") for one in (1, 2)])
+        store_points([(series, TODAY + number * SECOND, 1.0, b"") for series in (1, 2)])
     assert len(read_all_points()) == unmerged.GROUP_COMMITS * 2
     assert count_cached_groups() == 0
 
@@ -93,6 +93,6 @@ def test_late_point_in_a_group_does_not_mark_the_days_in_between(site):
     for number in range(unmerged.GROUP_COMMITS):
         store_points([(1, TODAY - (300 * DAY if number == 5 else 0) + number, 1.0, b"")])
     with connect() as connection:
-        wanted = {"start": TODAY - 400 * DAY, "end": TODAY + DAY}
-        rows = [unmerged.CommitGroup(*row) for row in connection.execute(unmerged.UNMERGED_COMMITS, wanted)]
+        parameters = {"start": TODAY - 400 * DAY, "end": TODAY + DAY}
+        rows = [unmerged.CommitGroup(*row) for row in connection.execute(unmerged.UNMERGED_COMMITS, parameters)]
     assert all(row.time_to - row.time_from < DAY for row in rows)

@@ -11,15 +11,15 @@ from metrics.models import Device, DeviceGroup, Revision
 from rest.caller import Caller, Scope
 from tests.conftest import API, ApiClient, ApiResponse, point
 
-OURS, THEIRS = "press-1", "furnace-9"
+VISIBLE_DEVICE, HIDDEN_DEVICE = "press-1", "furnace-9"
 
 
 @pytest.fixture
 def two_groups(admin: ApiClient) -> ApiClient:
     """A device in `site a`, one in `site b`, and points of both."""
-    body = {OURS: [point(value=1.0)], THEIRS: [point(value=2.0)]}
+    body = {VISIBLE_DEVICE: [point(value=1.0)], HIDDEN_DEVICE: [point(value=2.0)]}
     assert admin.post("bulk", body).status == 200
-    for name, device in (("site a", OURS), ("site b", THEIRS)):
+    for name, device in (("site a", VISIBLE_DEVICE), ("site b", HIDDEN_DEVICE)):
         group, _ = DeviceGroup.objects.get_or_create(name=name)
         group_membership.add_devices(group, Device.objects.filter(device_id=device).values_list("pk", flat=True))
     return admin
@@ -30,7 +30,7 @@ def read_requests() -> list[tuple[str, str, Any]]:
     now = datetime.now(UTC)
     times = {"start_time": (now - timedelta(hours=1)).isoformat(), "end_time": (now + timedelta(hours=1)).isoformat()}
     span = "&".join(f"{name}={value.replace('+', '%2B')}" for name, value in times.items())
-    both = [OURS, THEIRS]
+    both = [VISIBLE_DEVICE, HIDDEN_DEVICE]
     return [
         ("POST", "query", {"metrics": ["temperature"], **times}),
         ("POST", "query", {"metrics": ["temperature"], "devices": both, **times}),
@@ -41,7 +41,7 @@ def read_requests() -> list[tuple[str, str, Any]]:
         ("POST", "latest", {"devices": both}),
         ("POST", "latest", {"groups": ["site b", "site a"]}),
         ("GET", f"aggregated?metric_name=temperature&aggregation_type=max&interval=7200&{span}", None),
-        ("GET", f"export/csv?device_ids={OURS},{THEIRS}&metric_names=temperature&{span}", None),
+        ("GET", f"export/csv?device_ids={VISIBLE_DEVICE},{HIDDEN_DEVICE}&metric_names=temperature&{span}", None),
         *(("GET", f"devices/{device}/metrics", None) for device in both),
         *(("GET", f"devices/{device}/metrics/temperature/latest", None) for device in both),
         *(("GET", f"devices/{device}/metrics/temperature/range", None) for device in both),
@@ -52,55 +52,55 @@ def read_everything(caller: ApiClient) -> str:
     """Return the bodies of all responses together."""
     texts = []
     for method, path, body in read_requests():
-        answer = caller.call(method, path, body)
-        assert answer.status in (200, 404), (path, answer.raw)
-        if answer.status == 200:
-            texts.append(answer.raw.decode())
+        response = caller.call(method, path, body)
+        assert response.status in (200, 404), (path, response.raw)
+        if response.status == 200:
+            texts.append(response.raw.decode())
     return "\n".join(texts)
 
 
 def test_viewer_sees_only_devices_of_its_groups(two_groups: ApiClient, viewer: ApiClient, operator: ApiClient) -> None:
-    for somebody in (viewer, operator):
-        heard = read_everything(somebody)
-        assert OURS in heard
-        assert '"value":1.0' in heard
-        assert '"value":2.0' not in heard
-        assert "site b" not in heard
-        assert "2.0" not in [line.split(",")[3:4] for line in heard.splitlines()]
+    for caller in (viewer, operator):
+        text = read_everything(caller)
+        assert VISIBLE_DEVICE in text
+        assert '"value":1.0' in text
+        assert '"value":2.0' not in text
+        assert "site b" not in text
+        assert "2.0" not in [line.split(",")[3:4] for line in text.splitlines()]
 
 
 def test_user_without_groups_sees_no_devices(two_groups: ApiClient, stranger: ApiClient) -> None:
-    heard = read_everything(stranger)
-    assert '"value":' not in heard
-    assert '"temperature"' not in heard.replace('"metric_name":"temperature"', "")
+    text = read_everything(stranger)
+    assert '"value":' not in text
+    assert '"temperature"' not in text.replace('"metric_name":"temperature"', "")
 
 
 def test_admin_sees_all_devices(two_groups: ApiClient, administrator: ApiClient) -> None:
-    heard = read_everything(administrator)
-    assert '"value":1.0' in heard
-    assert '"value":2.0' in heard
+    text = read_everything(administrator)
+    assert '"value":1.0' in text
+    assert '"value":2.0' in text
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/devices/", f"/devices/{THEIRS}/", "/exports/names/devices/?q=", "/overview/devices/"]
+    "path", ["/", "/devices/", f"/devices/{HIDDEN_DEVICE}/", "/exports/names/devices/?q=", "/overview/devices/"]
 )
 def test_pages_hide_devices_of_other_groups_from_viewer(two_groups: ApiClient, viewer: ApiClient, path: str) -> None:
-    answer = viewer.get(path)
-    assert answer.status in (200, 404), path
-    assert THEIRS not in answer.raw.decode() or answer.status == 404
+    response = viewer.get(path)
+    assert response.status in (200, 404), path
+    assert HIDDEN_DEVICE not in response.raw.decode() or response.status == 404
 
 
 def test_invisible_device_looks_like_a_missing_device(two_groups: ApiClient, viewer: ApiClient) -> None:
     for template in ("devices/{}/metrics", "devices/{}/metrics/temperature/latest"):
-        theirs, nobody = viewer.get(template.format(THEIRS)), viewer.get(template.format("no-such"))
-        assert theirs.status == nobody.status
-        assert _without_names(theirs) == _without_names(nobody)
+        hidden, missing = viewer.get(template.format(HIDDEN_DEVICE)), viewer.get(template.format("no-such"))
+        assert hidden.status == missing.status
+        assert _without_names(hidden) == _without_names(missing)
 
 
-def _without_names(answer: ApiResponse) -> str:
+def _without_names(response: ApiResponse) -> str:
     """An answer, but for the device that was asked for and the number of the request."""
-    text = answer.raw.decode().replace(THEIRS, "").replace("no-such", "")
-    return text.replace(answer.headers["X-Request-Id"], "")
+    text = response.raw.decode().replace(HIDDEN_DEVICE, "").replace("no-such", "")
+    return text.replace(response.headers["X-Request-Id"], "")
 
 
 def test_background_export_has_only_devices_visible_to_its_owner(two_groups: ApiClient, viewer: ApiClient) -> None:
@@ -108,21 +108,21 @@ def test_background_export_has_only_devices_visible_to_its_owner(two_groups: Api
     from metrics.models import ExportJob
 
     now = datetime.now(UTC)
-    order = {"device_ids": [OURS, THEIRS], "metric_names": ["temperature"]}
-    order |= {"start_time": str(now - timedelta(hours=1)), "end_time": str(now + timedelta(hours=1))}
-    ordered = viewer.post("export/jobs", order)
-    assert ordered.status == 202, ordered.raw
+    body = {"device_ids": [VISIBLE_DEVICE, HIDDEN_DEVICE], "metric_names": ["temperature"]}
+    body |= {"start_time": str(now - timedelta(hours=1)), "end_time": str(now + timedelta(hours=1))}
+    response = viewer.post("export/jobs", body)
+    assert response.status == 202, response.raw
     jobs.run_pending_jobs()
     assert ExportJob.objects.get().status == "done"
-    held = viewer.get(f"export/jobs/{ordered.json['id']}/download").raw.decode()
-    assert OURS in held
-    assert THEIRS not in held
+    exported = viewer.get(f"export/jobs/{response.json['id']}/download").raw.decode()
+    assert VISIBLE_DEVICE in exported
+    assert HIDDEN_DEVICE not in exported
 
 
 def test_user_removed_from_group_no_longer_sees_its_devices(two_groups: ApiClient, viewer: ApiClient) -> None:
-    assert OURS in viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").raw.decode()
+    assert VISIBLE_DEVICE in viewer.get(f"{API}/devices/{VISIBLE_DEVICE}/metrics/temperature/latest").raw.decode()
     DeviceGroup.objects.get(name="site a").members.clear()
-    assert viewer.get(f"{API}/devices/{OURS}/metrics/temperature/latest").status == 404
+    assert viewer.get(f"{API}/devices/{VISIBLE_DEVICE}/metrics/temperature/latest").status == 404
 
 
 def test_membership_change_moves_the_revision(site: None) -> None:
@@ -136,21 +136,21 @@ def test_membership_change_moves_the_revision(site: None) -> None:
 
 
 def test_users_have_the_scope_of_their_role(site: None) -> None:
-    people = get_user_model().objects
-    assert Caller.of_user(people.create_superuser("root")).scope == Scope.ADMIN
-    assert Caller.of_user(people.create_user("clerk", is_staff=True)).scope == Scope.READ
-    assert Caller.of_user(people.create_user("guest")).groups == ()
+    users = get_user_model().objects
+    assert Caller.of_user(users.create_superuser("root")).scope == Scope.ADMIN
+    assert Caller.of_user(users.create_user("clerk", is_staff=True)).scope == Scope.READ
+    assert Caller.of_user(users.create_user("guest")).groups == ()
 
 
 def test_only_admins_change_definitions(viewer: ApiClient, operator: ApiClient, administrator: ApiClient) -> None:
     body = {"name": "m", "data_type": "numeric"}
-    assert [one.post("metrics", body).status for one in (viewer, operator, administrator)] == [403, 403, 201]
+    assert [caller.post("metrics", body).status for caller in (viewer, operator, administrator)] == [403, 403, 201]
 
 
 def test_requested_groups_are_limited_to_visible_ones() -> None:
-    some = Caller("user:v", Scope.READ, groups=("a", "b"))
-    assert some.narrowed(None) == ("a", "b")
-    assert some.narrowed(["b", "c"]) == ("b",)
-    assert some.narrowed(["c"]) == ()
+    caller = Caller("user:v", Scope.READ, groups=("a", "b"))
+    assert caller.narrowed(None) == ("a", "b")
+    assert caller.narrowed(["b", "c"]) == ("b",)
+    assert caller.narrowed(["c"]) == ()
     assert Caller("user:r", Scope.ADMIN).narrowed(["c"]) == ("c",)
     assert Caller("user:r", Scope.ADMIN).narrowed(None) is None

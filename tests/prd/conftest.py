@@ -16,27 +16,27 @@ def sender(request: pytest.FixtureRequest) -> ApiClient:
     return caller
 
 
-def within(seconds: float, ask: Callable[[], ApiResponse], times: int = 20) -> None:
+def within(seconds: float, send_request: Callable[[], ApiResponse], times: int = 20) -> None:
     """95 of 100 of these answers come within this time; the first, for which connections are made, does not count."""
-    ask()
-    taken = []
+    send_request()
+    durations = []
     for _ in range(times):
-        began = time.perf_counter()
-        answer = ask()
-        taken.append(time.perf_counter() - began)
-        assert answer.status < 300, answer.raw
-    assert sorted(taken)[int(0.95 * times) - 1] < seconds, taken
+        started_at = time.perf_counter()
+        response = send_request()
+        durations.append(time.perf_counter() - started_at)
+        assert response.status < 300, response.raw
+    assert sorted(durations)[int(0.95 * times) - 1] < seconds, durations
 
 
-def within_once(seconds: float, ask: Callable[[], ApiResponse], times: int = 20, rounds: int = 5) -> None:
+def within_once(seconds: float, send_request: Callable[[], ApiResponse], times: int = 20, rounds: int = 5) -> None:
     """The same of the best of some rounds: for times so short that whatever else the machine does shows in them."""
-    for left in reversed(range(rounds)):
+    for remaining in reversed(range(rounds)):
         try:
-            return within(seconds, ask, times)
+            return within(seconds, send_request, times)
         except AssertionError:
-            if not left:
+            if not remaining:
                 raise
 
 
-def names(found: list[dict[str, Any]], name: str) -> list[Any]:
-    return [one[name] for one in found]
+def names(rows: list[dict[str, Any]], field: str) -> list[Any]:
+    return [row[field] for row in rows]

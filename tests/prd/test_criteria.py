@@ -16,8 +16,8 @@ STORIES = {
     "e7": (6,),
 }
 # What is not built yet, and by which part of the site it will be: streaming and the event bus.
-LATER = {"e5": "streaming"}
-OF_THE_BUS = {"e1_us1_ac7", "e2_us1_ac6", "e4_us1_ac7", "e4_us7_ac5"}
+UNBUILT_EPICS = {"e5": "streaming"}
+UNBUILT_CRITERIA = {"e1_us1_ac7", "e2_us1_ac6", "e4_us1_ac7", "e4_us7_ac5"}
 
 CRITERIA = [
     f"{epic}_us{story}_ac{number}"
@@ -30,7 +30,9 @@ NAMED = set(
 )
 
 
-@pytest.mark.parametrize("criterion", [one for one in CRITERIA if one[:2] not in LATER and one not in OF_THE_BUS])
+@pytest.mark.parametrize(
+    "criterion", [name for name in CRITERIA if name[:2] not in UNBUILT_EPICS and name not in UNBUILT_CRITERIA]
+)
 def test_every_criterion_has_a_test(criterion: str) -> None:
     assert criterion in NAMED
 

@@ -21,10 +21,10 @@ BATTERY: dict[str, Any] = {
 
 
 @pytest.fixture
-def catalogue(sender: ApiClient) -> ApiClient:
+def three_definitions(sender: ApiClient) -> ApiClient:
     """Three definitions of different kinds."""
-    for more in ({}, {"name": "door", "data_type": "boolean"}, {"name": "requests", "metric_type": "counter"}):
-        body = BATTERY | more
+    for changes in ({}, {"name": "door", "data_type": "boolean"}, {"name": "requests", "metric_type": "counter"}):
+        body = BATTERY | changes
         if body["data_type"] != "numeric":
             body = {name: value for name, value in body.items() if name not in ("min_value", "max_value")}
         assert sender.post("metrics", body).status == 201
@@ -41,101 +41,106 @@ def test_e2_us1_ac1_the_endpoint_accepts_a_definition(sender: ApiClient, prefix:
 
 @pytest.mark.parametrize("name", ["name", "data_type"])
 def test_e2_us1_ac2_name_and_data_type_are_required(sender: ApiClient, name: str) -> None:
-    answer = sender.post("metrics", {key: value for key, value in BATTERY.items() if key != name})
-    assert answer.status == 400
-    assert names(answer.json["errors"], "field") == [name]
+    response = sender.post("metrics", {key: value for key, value in BATTERY.items() if key != name})
+    assert response.status == 400
+    assert names(response.json["errors"], "field") == [name]
 
 
 def test_e2_us1_ac3_description_type_unit_and_bounds_are_optional(sender: ApiClient) -> None:
-    bare = sender.post("metrics", {"name": "bare", "data_type": "numeric"}).json
-    assert (bare["description"], bare["metric_type"], bare["unit"]) == ("", "gauge", "")
-    assert (bare["min_value"], bare["max_value"]) == (None, None)
+    minimal = sender.post("metrics", {"name": "bare", "data_type": "numeric"}).json
+    assert (minimal["description"], minimal["metric_type"], minimal["unit"]) == ("", "gauge", "")
+    assert (minimal["min_value"], minimal["max_value"]) == (None, None)
     full = sender.post("metrics", BATTERY).json
     assert {name: full[name] for name in BATTERY} == BATTERY
 
 
 def test_e2_us1_ac4_retention_interval_tags_and_metadata_are_optional(sender: ApiClient) -> None:
-    bare = sender.post("metrics", {"name": "bare", "data_type": "numeric"}).json
-    assert (bare["retention_days"], bare["tags"], bare["metadata"]) == (90, [], {})
-    more = {"retention_days": 30, "aggregation_interval": 300, "tags": ["power"], "metadata": {"owner": "ops"}}
-    full = sender.post("metrics", BATTERY | more).json
-    assert {name: full[name] for name in more} == more
+    minimal = sender.post("metrics", {"name": "bare", "data_type": "numeric"}).json
+    assert (minimal["retention_days"], minimal["tags"], minimal["metadata"]) == (90, [], {})
+    optional_fields = {
+        "retention_days": 30,
+        "aggregation_interval": 300,
+        "tags": ["power"],
+        "metadata": {"owner": "ops"},
+    }
+    full = sender.post("metrics", BATTERY | optional_fields).json
+    assert {name: full[name] for name in optional_fields} == optional_fields
 
 
-def test_e2_us1_ac5_a_name_is_unique(catalogue: ApiClient) -> None:
-    answer = catalogue.post("metrics", BATTERY)
-    assert answer.status in (400, 409)
-    assert "battery_level" in answer.json["detail"] or "name" in answer.json["detail"]
+def test_e2_us1_ac5_a_name_is_unique(three_definitions: ApiClient) -> None:
+    response = three_definitions.post("metrics", BATTERY)
+    assert response.status in (400, 409)
+    assert "battery_level" in response.json["detail"] or "name" in response.json["detail"]
 
 
 def test_e2_us1_ac7_create_returns_the_definition_with_its_metric_id(sender: ApiClient) -> None:
-    made = sender.post("metrics", BATTERY).json
-    assert made["metric_id"].startswith("met_")
-    assert made["created_at"] and made["updated_at"] and made["created_by"]
+    definition = sender.post("metrics", BATTERY).json
+    assert definition["metric_id"].startswith("met_")
+    assert definition["created_at"] and definition["updated_at"] and definition["created_by"]
 
 
 # --- E2-US2: list ------------------------------------------------------------------------------------
 
 
-def test_e2_us2_ac1_list_contains_every_definition(catalogue: ApiClient) -> None:
-    assert names(catalogue.get("metrics").json["metrics"], "name") == ["battery_level", "door", "requests"]
+def test_e2_us2_ac1_list_contains_every_definition(three_definitions: ApiClient) -> None:
+    assert names(three_definitions.get("metrics").json["metrics"], "name") == ["battery_level", "door", "requests"]
 
 
-def test_e2_us2_ac2_the_list_is_filtered_by_data_type_and_metric_type(catalogue: ApiClient) -> None:
-    assert names(catalogue.get("metrics?data_type=boolean").json["metrics"], "name") == ["door"]
-    assert names(catalogue.get("metrics?metric_type=counter").json["metrics"], "name") == ["requests"]
+def test_e2_us2_ac2_the_list_is_filtered_by_data_type_and_metric_type(three_definitions: ApiClient) -> None:
+    assert names(three_definitions.get("metrics?data_type=boolean").json["metrics"], "name") == ["door"]
+    assert names(three_definitions.get("metrics?metric_type=counter").json["metrics"], "name") == ["requests"]
 
 
-def test_e2_us2_ac3_list_has_pages(catalogue: ApiClient) -> None:
-    assert names(catalogue.get("metrics?limit=2").json["metrics"], "name") == ["battery_level", "door"]
-    assert names(catalogue.get("metrics?limit=2&offset=2").json["metrics"], "name") == ["requests"]
+def test_e2_us2_ac3_list_has_pages(three_definitions: ApiClient) -> None:
+    assert names(three_definitions.get("metrics?limit=2").json["metrics"], "name") == ["battery_level", "door"]
+    assert names(three_definitions.get("metrics?limit=2&offset=2").json["metrics"], "name") == ["requests"]
 
 
-def test_e2_us2_ac4_list_returns_count_and_filters(catalogue: ApiClient) -> None:
-    told = catalogue.get("metrics?data_type=numeric&limit=1").json
-    assert (told["count"], told["total"], told["limit"], told["offset"]) == (1, 2, 1, 0)
-    assert told["filters"]["data_type"] == "numeric"
+def test_e2_us2_ac4_list_returns_count_and_filters(three_definitions: ApiClient) -> None:
+    page = three_definitions.get("metrics?data_type=numeric&limit=1").json
+    assert (page["count"], page["total"], page["limit"], page["offset"]) == (1, 2, 1, 0)
+    assert page["filters"]["data_type"] == "numeric"
 
 
-def test_e2_us2_ac5_list_takes_less_than_100_ms(catalogue: ApiClient) -> None:
-    within(0.1, lambda: catalogue.get("metrics"))
+def test_e2_us2_ac5_list_takes_less_than_100_ms(three_definitions: ApiClient) -> None:
+    within(0.1, lambda: three_definitions.get("metrics"))
 
 
 # --- E2-US3: get -------------------------------------------------------------------------------------
 
 
-def test_e2_us3_ac1_a_definition_is_found_by_its_name(catalogue: ApiClient) -> None:
-    found = catalogue.get("metrics/battery_level").json
-    assert {name: found[name] for name in BATTERY} == BATTERY
+def test_e2_us3_ac1_a_definition_is_found_by_its_name(three_definitions: ApiClient) -> None:
+    definition = three_definitions.get("metrics/battery_level").json
+    assert {name: definition[name] for name in BATTERY} == BATTERY
 
 
-def test_e2_us3_ac2_unknown_name_returns_404(catalogue: ApiClient) -> None:
-    answer = catalogue.get("metrics/no_such_metric")
-    assert answer.status == 404
-    assert "no_such_metric" in answer.json["detail"]
+def test_e2_us3_ac2_unknown_name_returns_404(three_definitions: ApiClient) -> None:
+    response = three_definitions.get("metrics/no_such_metric")
+    assert response.status == 404
+    assert "no_such_metric" in response.json["detail"]
 
 
-def test_e2_us3_ac3_get_takes_less_than_50_ms(catalogue: ApiClient) -> None:
-    within(0.05, lambda: catalogue.get("metrics/battery_level"))
+def test_e2_us3_ac3_get_takes_less_than_50_ms(three_definitions: ApiClient) -> None:
+    within(0.05, lambda: three_definitions.get("metrics/battery_level"))
 
 
 # --- E2-US4: delete ----------------------------------------------------------------------------------
 
 
-def test_e2_us4_ac1_deleting_removes_the_definition(catalogue: ApiClient) -> None:
-    assert catalogue.call("DELETE", "metrics/battery_level").status == 200
-    assert catalogue.get("metrics/battery_level").status == 404
+def test_e2_us4_ac1_deleting_removes_the_definition(three_definitions: ApiClient) -> None:
+    assert three_definitions.call("DELETE", "metrics/battery_level").status == 200
+    assert three_definitions.get("metrics/battery_level").status == 404
 
 
-def test_e2_us4_ac2_deleting_a_definition_keeps_its_data(catalogue: ApiClient) -> None:
-    assert catalogue.post("devices/d/telemetry", point("battery_level", 50)).status == 200
-    catalogue.call("DELETE", "metrics/battery_level")
-    assert catalogue.get("devices/d/metrics/battery_level/latest").json["value"] == 50
+def test_e2_us4_ac2_deleting_a_definition_keeps_its_data(three_definitions: ApiClient) -> None:
+    assert three_definitions.post("devices/d/telemetry", point("battery_level", 50)).status == 200
+    three_definitions.call("DELETE", "metrics/battery_level")
+    assert three_definitions.get("devices/d/metrics/battery_level/latest").json["value"] == 50
 
 
-def test_e2_us4_ac3_unknown_name_returns_404(catalogue: ApiClient) -> None:
-    assert catalogue.call("DELETE", "metrics/no_such_metric").status == 404
+def test_e2_us4_ac3_unknown_name_returns_404(three_definitions: ApiClient) -> None:
+    assert three_definitions.call("DELETE", "metrics/no_such_metric").status == 404
 
 
-def test_e2_us4_ac4_delete_returns_success(catalogue: ApiClient) -> None:
-    assert catalogue.call("DELETE", "metrics/battery_level").json["success"] is True
+def test_e2_us4_ac4_delete_returns_success(three_definitions: ApiClient) -> None:
+    assert three_definitions.call("DELETE", "metrics/battery_level").json["success"] is True

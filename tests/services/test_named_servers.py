@@ -35,12 +35,12 @@ def database() -> Iterator[str]:
 
 
 def test_storage_ingestion_and_live_values_work_on_external_servers(database: str):
-    suites = ["tests/metrics/test_storage.py", "tests/ingest/test_ingestion.py"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", *suites, "tests/dashboard/test_live.py"],
+    test_files = ["tests/metrics/test_storage.py", "tests/ingest/test_ingestion.py"]
+    completed = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", *test_files, "tests/dashboard/test_live.py"],
         env=os.environ | {"DATABASE_URL": database, "REDIS_URL": REDIS},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
+    assert completed.returncode == 0, completed.stdout[-3000:]
+    assert " passed" in completed.stdout

@@ -31,17 +31,21 @@ PROCESSES = (
 )
 
 
-def normal(name: str) -> str:
+def normalize_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-class OnlyPinned(MetaPathFinder):
+class PinnedImports(MetaPathFinder):
     """Says that a module of any other distribution is not there."""
 
     def __init__(self, requirements: str) -> None:
-        pinned = {normal(name) for name in re.findall(r"^([\w.-]+)==", requirements, re.MULTILINE)}
-        owners = packages_distributions()
-        self.hidden = {top for top, names in owners.items() if not any(normal(name) in pinned for name in names)}
+        pinned = {normalize_name(name) for name in re.findall(r"^([\w.-]+)==", requirements, re.MULTILINE)}
+        distributions_by_package = packages_distributions()
+        self.hidden = {
+            top
+            for top, names in distributions_by_package.items()
+            if not any(normalize_name(name) in pinned for name in names)
+        }
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name.partition(".")[0] in self.hidden:
@@ -52,7 +56,7 @@ class OnlyPinned(MetaPathFinder):
 if __name__ == "__main__":
     sys.path.insert(0, str(Path.cwd()))
     os.environ["DJANGO_SETTINGS_MODULE"] = "telemetry_site.settings"
-    sys.meta_path.insert(0, OnlyPinned(Path("requirements.txt").read_text()))
+    sys.meta_path.insert(0, PinnedImports(Path("requirements.txt").read_text()))
     for module in PROCESSES:
         importlib.import_module(module)
     from django.urls import get_resolver

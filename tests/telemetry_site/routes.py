@@ -8,7 +8,7 @@ from typing import Any
 from django.urls import URLPattern, URLResolver, get_resolver
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-NAMED = re.compile(r"<(?:(\w+):)?(\w+)>")
+PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
 VALUES = {"device_id": "device_001", "metric_name": "temperature", "name": "site a", "key_id": "999999"}
 
 
@@ -21,45 +21,49 @@ class Route:
     path: str
 
 
-def routes() -> list[Route]:
+def all_routes() -> list[Route]:
     """All but the Django admin, which has a door of its own, and the short spelling of the API's addresses.
 
     What deletes comes last, and of that what is deepest first, so that all others find what they ask for.
     """
-    found = {route for route in _walk(get_resolver(), "/") if not route.template.startswith("/admin/")}
-    canonical = {route for route in found if route.template.startswith("/api/v1/telemetry/")}
-    short = {route for route in found if route.template.replace("/api/v1/", "/api/v1/telemetry/", 1) in _of(canonical)}
-    return sorted(found - (short - canonical), key=_turn)
+    walked = {route for route in _walk(get_resolver(), "/") if not route.template.startswith("/admin/")}
+    canonical = {route for route in walked if route.template.startswith("/api/v1/telemetry/")}
+    short = {
+        route
+        for route in walked
+        if route.template.replace("/api/v1/", "/api/v1/telemetry/", 1) in _templates(canonical)
+    }
+    return sorted(walked - (short - canonical), key=_sort_key)
 
 
-def _turn(route: Route) -> tuple[bool, int, Route]:
-    deletes = route.method == "DELETE"
-    return deletes, -route.template.count("/") if deletes else 0, route
+def _sort_key(route: Route) -> tuple[bool, int, Route]:
+    is_delete = route.method == "DELETE"
+    return is_delete, -route.template.count("/") if is_delete else 0, route
 
 
-def _of(some: set[Route]) -> set[str]:
-    return {route.template for route in some}
+def _templates(selected: set[Route]) -> set[str]:
+    return {route.template for route in selected}
 
 
 def _walk(resolver: URLResolver, prefix: str) -> Iterator[Route]:
     for entry in resolver.url_patterns:
-        template = prefix + NAMED.sub(r"{\2}", str(entry.pattern))
+        template = prefix + PARAMETER.sub(r"{\2}", str(entry.pattern))
         if isinstance(entry, URLResolver):
             yield from _walk(entry, template)
         elif isinstance(entry, URLPattern):
-            path = prefix_filled(template, entry)
+            path = fill_parameters(template, entry)
             for method in _methods(entry.callback):
                 yield Route(template, method, path)
 
 
-def prefix_filled(template: str, entry: URLPattern) -> str:
-    kinds = {name: kind for kind, name in NAMED.findall(str(entry.pattern))}
+def fill_parameters(template: str, entry: URLPattern) -> str:
+    kinds = {name: kind for kind, name in PARAMETER.findall(str(entry.pattern))}
 
-    def value(found: "re.Match[str]") -> str:
-        name = found[1]
+    def parameter_value(match: "re.Match[str]") -> str:
+        name = match[1]
         return VALUES.get(name) or ("1" if kinds.get(name) == "int" else "nothing")
 
-    return re.sub(r"{(\w+)}", value, template).replace(" ", "%20")
+    return re.sub(r"{(\w+)}", parameter_value, template).replace(" ", "%20")
 
 
 def handlers(view: Any) -> dict[str, Any]:

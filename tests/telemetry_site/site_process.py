@@ -24,7 +24,7 @@ UP = (sys.executable, "manage.py", "up")
 START_TIMEOUT = 60.0
 WINDOW = timedelta(minutes=10)
 # What each process of the site has in its command line.
-MARKS = {
+COMMAND_MARKS = {
     "web": "uvicorn",
     "worker": "worker",
     "beat": "beat",
@@ -34,11 +34,11 @@ MARKS = {
 }
 
 
-def wait_until(condition: Callable[[], Any], patience: float, what: str) -> Any:
+def wait_until(condition: Callable[[], Any], timeout: float, description: str) -> Any:
     """The first true result of `condition`; a failure that names `what` when there is none in time."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {patience} s: {what}"
+        assert time.monotonic() < deadline, f"not within {timeout} s: {description}"
         threading.Event().wait(0.05)
     return result
 
@@ -52,8 +52,8 @@ def free_port() -> int:
 def clean_environment(**variables: str) -> dict[str, str]:
     """This environment without any setting of a site, but with `variables`."""
     settings = ("TELEMETRY_", "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DJANGO_", "MAKE", "MFLAGS")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
-    return {**kept, "PYTHONUNBUFFERED": "1", **variables}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+    return {**inherited, "PYTHONUNBUFFERED": "1", **variables}
 
 
 @dataclass
@@ -63,18 +63,18 @@ class Site:
     data_dir: Path
     folder: Path = ROOT
     command: Sequence[str] = UP
-    more: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         self.output = self.data_dir.parent / f"{self.data_dir.name}.out"
-        given = {"TELEMETRY_PORT": str(self.port), "TELEMETRY_DATA_DIR": str(self.data_dir), **self.more}
+        site_variables = {"TELEMETRY_PORT": str(self.port), "TELEMETRY_DATA_DIR": str(self.data_dir), **self.variables}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
-                env=clean_environment(**given),
+                env=clean_environment(**site_variables),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -83,15 +83,15 @@ class Site:
 
     def _started(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, self.said()
-        return "Ctrl-C to stop the site" in self.said()
+        assert self.process.poll() is None, self.read_output()
+        return "Ctrl-C to stop the site" in self.read_output()
 
-    def said(self) -> str:
+    def read_output(self) -> str:
         return self.output.read_text()
 
     @property
     def key(self) -> str:
-        return self.more.get("TELEMETRY_API_KEY") or (self.data_dir / "api_key").read_text().strip()
+        return self.variables.get("TELEMETRY_API_KEY") or (self.data_dir / "api_key").read_text().strip()
 
     @property
     def supervisor(self) -> psutil.Process:
@@ -103,7 +103,10 @@ class Site:
     def child(self, name: str) -> psutil.Process | None:
         for process in self.supervisor.children():
             try:
-                if any(MARKS[name] in part for part in process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                if (
+                    any(COMMAND_MARKS[name] in part for part in process.cmdline())
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
                     return process
             except psutil.NoSuchProcess:
                 continue
@@ -134,11 +137,11 @@ class PointLedger:
 
     def __init__(self, site: Site, device: str) -> None:
         self.site, self.device = site, device
-        self.begun = datetime.now(UTC) - timedelta(hours=1)
+        self.start_time = datetime.now(UTC) - timedelta(hours=1)
         self.sent: dict[datetime, float] = {}
         self.acknowledged: dict[datetime, float] = {}
         self._numbers = itertools.count()
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._send_all, daemon=True)
 
     def __enter__(self) -> "PointLedger":
@@ -146,62 +149,63 @@ class PointLedger:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join(timeout=30)
 
-    def await_more(self, count: int = 50) -> None:
+    def wait_for_points(self, count: int = 50) -> None:
         """Wait until that many more points are acknowledged."""
-        wanted = len(self.acknowledged) + count
-        wait_until(lambda: len(self.acknowledged) >= wanted, 30, f"{count} more points are acknowledged")
+        target = len(self.acknowledged) + count
+        wait_until(lambda: len(self.acknowledged) >= target, 30, f"{count} more points are acknowledged")
 
     def _send_all(self) -> None:
-        while not self._over.is_set():
+        while not self._stopped.is_set():
             numbers = itertools.islice(self._numbers, self.BATCH)
-            batch = {self.begun + timedelta(milliseconds=100 * number): number / 8 for number in numbers}
+            batch = {self.start_time + timedelta(milliseconds=100 * number): number / 8 for number in numbers}
             self.sent |= batch
             points = [
-                {"timestamp": at.isoformat(), "metric_name": "count", "value": value} for at, value in batch.items()
+                {"timestamp": moment.isoformat(), "metric_name": "count", "value": value}
+                for moment, value in batch.items()
             ]
             try:
-                status, answer = self.site.request(
+                status, response = self.site.request(
                     "POST", f"/devices/{self.device}/telemetry/batch", {"data_points": points}, timeout=10
                 )
             except (OSError, http.client.HTTPException):  # may have been stored or not: the book says sent, no more
                 continue
-            if status == 200 and not answer.get("errors"):
+            if status == 200 and not response.get("errors"):
                 self.acknowledged |= batch
 
     def differences(self) -> dict[str, int]:
         """How the site's points differ from the book; all zero where nothing went wrong."""
-        found = self._stored()
-        stored = dict(found)
+        points = self._read_stored()
+        stored = dict(points)
         return {
             "lost": len(self.acknowledged.keys() - stored.keys()),
             "phantom": len(stored.keys() - self.sent.keys()),
-            "wrong": sum(self.sent.get(at, value) != value for at, value in found),
-            "duplicate": sum(count - 1 for count in Counter(at for at, _ in found).values()),
+            "wrong": sum(self.sent.get(moment, value) != value for moment, value in points),
+            "duplicate": sum(count - 1 for count in Counter(moment for moment, _ in points).values()),
         }
 
-    def _stored(self) -> list[tuple[datetime, float]]:
+    def _read_stored(self) -> list[tuple[datetime, float]]:
         """Everything that the site has, read in windows that are small enough to come back whole."""
-        found = []
-        start, last = self.begun - WINDOW, max(self.sent) + WINDOW
+        points = []
+        start, last = self.start_time - WINDOW, max(self.sent) + WINDOW
         while start < last:
-            window = f"start_time={_query(start)}&end_time={_query(start + WINDOW)}"
+            window = f"start_time={_format_time(start)}&end_time={_format_time(start + WINDOW)}"
             path = f"/devices/{self.device}/metrics/count/range?{window}"
-            status, answer = wait_until(lambda path=path: self._unless_asked_to_wait(path), 30, "points can be read")
-            assert status == 200, answer
-            found += [(datetime.fromisoformat(p["timestamp"]), p["value"]) for p in answer["data_points"]]
+            status, response = wait_until(lambda path=path: self._request_unless_busy(path), 30, "points can be read")
+            assert status == 200, response
+            points += [(datetime.fromisoformat(p["timestamp"]), p["value"]) for p in response["data_points"]]
             start += WINDOW
-        return found
+        return points
 
-    def _unless_asked_to_wait(self, path: str) -> tuple[int, Any] | None:
-        status, answer = self.site.request("GET", path)
-        return None if status == 503 else (status, answer)
+    def _request_unless_busy(self, path: str) -> tuple[int, Any] | None:
+        status, response = self.site.request("GET", path)
+        return None if status == 503 else (status, response)
 
 
 NO_DIFFERENCE = {"lost": 0, "phantom": 0, "wrong": 0, "duplicate": 0}
 
 
-def _query(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
+def _format_time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

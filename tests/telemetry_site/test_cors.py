@@ -12,11 +12,11 @@ from telemetry_site.env import Environment, InvalidSetting
 from telemetry_site.middleware.cors import CORS
 from tests.conftest import ApiClient, point
 
-HERE, THERE = "https://dashboard.example.com", "https://evil.example.com"
+ALLOWED_ORIGIN, OTHER_ORIGIN = "https://dashboard.example.com", "https://evil.example.com"
 ROUTES = [("POST", "devices/d/telemetry"), ("POST", "bulk"), ("GET", "devices/d/metrics/m/latest"), ("GET", "metrics")]
 
 
-def serve(*origins: str) -> Iterator[int]:
+def serve_with_origins(*origins: str) -> Iterator[int]:
     """The site as it is with these origins, on a port of its own."""
     server = uvicorn.Server(uvicorn.Config(CORS(asgi.http_application, origins), port=0, log_level="warning"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
@@ -29,73 +29,86 @@ def serve(*origins: str) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def named(web_port: int) -> Iterator[int]:
-    yield from serve(HERE, "http://localhost:3000")
+def configured_port(web_port: int) -> Iterator[int]:
+    yield from serve_with_origins(ALLOWED_ORIGIN, "http://localhost:3000")
 
 
 @pytest.fixture(scope="module")
-def everybody(web_port: int) -> Iterator[int]:
-    yield from serve("*")
+def wildcard_port(web_port: int) -> Iterator[int]:
+    yield from serve_with_origins("*")
 
 
-def asked(caller: ApiClient, port: int, method: str, path: str, **headers: str):
+def send_request(caller: ApiClient, port: int, method: str, path: str, **headers: str):
     body = point() if method == "POST" else None
     return ApiClient(port, caller.headers).call(method, path, body, **headers)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_configured_origin_may_read_every_response(admin: ApiClient, anonymous: ApiClient, named: int, method, path):
+def test_configured_origin_may_read_every_response(
+    admin: ApiClient, anonymous: ApiClient, configured_port: int, method, path
+):
     for caller in (admin, anonymous):
-        told = asked(caller, named, method, path, Origin=HERE).headers
-        assert told["Access-Control-Allow-Origin"] == HERE and told["Access-Control-Allow-Credentials"] == "true"
-        assert "Origin" in ", ".join(told.get_all("Vary")) and "x-request-id" in told["Access-Control-Expose-Headers"]
+        headers = send_request(caller, configured_port, method, path, Origin=ALLOWED_ORIGIN).headers
+        assert (
+            headers["Access-Control-Allow-Origin"] == ALLOWED_ORIGIN
+            and headers["Access-Control-Allow-Credentials"] == "true"
+        )
+        assert (
+            "Origin" in ", ".join(headers.get_all("Vary"))
+            and "x-request-id" in headers["Access-Control-Expose-Headers"]
+        )
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-@pytest.mark.parametrize("origin", [THERE, "null", HERE + ".evil.com", "http://dashboard.example.com", HERE.upper()])
-def test_other_origin_gets_no_cors_headers(admin: ApiClient, named: int, method: str, path: str, origin: str):
-    told = asked(admin, named, method, path, Origin=origin).headers
-    assert not [name for name in told if name.lower().startswith("access-control")]
-    assert "Origin" in ", ".join(told.get_all("Vary"))
+@pytest.mark.parametrize(
+    "origin",
+    [OTHER_ORIGIN, "null", ALLOWED_ORIGIN + ".evil.com", "http://dashboard.example.com", ALLOWED_ORIGIN.upper()],
+)
+def test_other_origin_gets_no_cors_headers(admin: ApiClient, configured_port: int, method: str, path: str, origin: str):
+    headers = send_request(admin, configured_port, method, path, Origin=origin).headers
+    assert not [name for name in headers if name.lower().startswith("access-control")]
+    assert "Origin" in ", ".join(headers.get_all("Vary"))
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_preflight_response_lists_allowed_methods_and_headers(anonymous: ApiClient, named: int, method: str, path: str):
-    ask = {"Access_Control_Request_Method": method, "Access_Control_Request_Headers": "x-api-key"}
-    answer = ApiClient(named, {}).call("OPTIONS", path, Origin=HERE, **ask)
-    assert answer.status == 204 and answer.raw == b""
-    assert answer.headers["Access-Control-Allow-Origin"] == HERE
-    assert method in answer.headers["Access-Control-Allow-Methods"]
+def test_preflight_response_lists_allowed_methods_and_headers(
+    anonymous: ApiClient, configured_port: int, method: str, path: str
+):
+    request_headers = {"Access_Control_Request_Method": method, "Access_Control_Request_Headers": "x-api-key"}
+    response = ApiClient(configured_port, {}).call("OPTIONS", path, Origin=ALLOWED_ORIGIN, **request_headers)
+    assert response.status == 204 and response.raw == b""
+    assert response.headers["Access-Control-Allow-Origin"] == ALLOWED_ORIGIN
+    assert method in response.headers["Access-Control-Allow-Methods"]
     for name in ("x-api-key", "authorization", "content-type", "idempotency-key", "if-match"):
-        assert name in answer.headers["Access-Control-Allow-Headers"]
-    refused = ApiClient(named, {}).call("OPTIONS", path, Origin=THERE, **ask)
-    assert "Access-Control-Allow-Origin" not in refused.headers
-    assert "Access-Control-Allow-Methods" not in refused.headers
+        assert name in response.headers["Access-Control-Allow-Headers"]
+    rejected = ApiClient(configured_port, {}).call("OPTIONS", path, Origin=OTHER_ORIGIN, **request_headers)
+    assert "Access-Control-Allow-Origin" not in rejected.headers
+    assert "Access-Control-Allow-Methods" not in rejected.headers
 
 
-def test_everybody_means_everybody_without_cookies(admin: ApiClient, everybody: int):
+def test_wildcard_allows_every_origin_without_credentials(admin: ApiClient, wildcard_port: int):
     for method, path in ROUTES:
-        told = asked(admin, everybody, method, path, Origin=THERE).headers
-        assert told["Access-Control-Allow-Origin"] == "*" and "Access-Control-Allow-Credentials" not in told
+        headers = send_request(admin, wildcard_port, method, path, Origin=OTHER_ORIGIN).headers
+        assert headers["Access-Control-Allow-Origin"] == "*" and "Access-Control-Allow-Credentials" not in headers
 
 
-def test_pages_are_for_this_site_alone(admin: ApiClient, named: int, everybody: int):
-    for port in (named, everybody):
-        answer = ApiClient(port, {}).get("/login/", Origin=HERE)
-        assert answer.status == 200 and "Access-Control-Allow-Origin" not in answer.headers
+def test_pages_get_no_cors_headers(admin: ApiClient, configured_port: int, wildcard_port: int):
+    for port in (configured_port, wildcard_port):
+        response = ApiClient(port, {}).get("/login/", Origin=ALLOWED_ORIGIN)
+        assert response.status == 200 and "Access-Control-Allow-Origin" not in response.headers
 
 
-def test_where_none_is_named_no_answer_says_anything_of_origins(admin: ApiClient, anonymous: ApiClient):
+def test_without_configured_origins_no_cors_headers_are_sent(admin: ApiClient, anonymous: ApiClient):
     for method, path in ROUTES:
-        told = asked(admin, admin.port, method, path, Origin=HERE).headers
-        assert not [name for name in told if name.lower().startswith("access-control")]
-    answer = anonymous.call("OPTIONS", "metrics", Origin=HERE, Access_Control_Request_Method="POST")
-    assert "Access-Control-Allow-Origin" not in answer.headers
+        headers = send_request(admin, admin.port, method, path, Origin=ALLOWED_ORIGIN).headers
+        assert not [name for name in headers if name.lower().startswith("access-control")]
+    response = anonymous.call("OPTIONS", "metrics", Origin=ALLOWED_ORIGIN, Access_Control_Request_Method="POST")
+    assert "Access-Control-Allow-Origin" not in response.headers
 
 
-@pytest.mark.parametrize("given", ["example.com", "https://example.com/", "https://*", "*,https://a.b", "ftp://a.b"])
-def test_an_origin_that_is_none_is_named_at_the_start(given: str):
+@pytest.mark.parametrize("value", ["example.com", "https://example.com/", "https://*", "*,https://a.b", "ftp://a.b"])
+def test_invalid_origin_is_rejected_at_the_start(value: str):
     with pytest.raises(InvalidSetting, match="TELEMETRY_CORS_ORIGINS"):
-        Environment({"TELEMETRY_CORS_ORIGINS": given}).origins("TELEMETRY_CORS_ORIGINS")
-    good = "https://a.example.com, http://localhost:3000,http://[::1]:80"
-    assert len(Environment({"X": good}).origins("X")) == 3 and Environment({"X": "*"}).origins("X") == ["*"]
+        Environment({"TELEMETRY_CORS_ORIGINS": value}).origins("TELEMETRY_CORS_ORIGINS")
+    valid = "https://a.example.com, http://localhost:3000,http://[::1]:80"
+    assert len(Environment({"X": valid}).origins("X")) == 3 and Environment({"X": "*"}).origins("X") == ["*"]

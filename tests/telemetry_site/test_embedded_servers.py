@@ -28,17 +28,17 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
-    with EmbeddedServers(tmp_path_factory.mktemp("servers") / "data", durable=False) as running:
-        yield running
+    with EmbeddedServers(tmp_path_factory.mktemp("servers") / "data", durable=False) as running_servers:
+        yield running_servers
 
 
-def ask(servers: EmbeddedServers, statement: str, **more: str) -> object:
-    with psycopg.connect(**(servers.data_folder.database | more), autocommit=True) as connection:  # type: ignore[arg-type]
+def query_value(servers: EmbeddedServers, statement: str, **parameters: str) -> object:
+    with psycopg.connect(**(servers.data_folder.database | parameters), autocommit=True) as connection:  # type: ignore[arg-type]
         return connection.execute(statement).fetchone()[0]  # type: ignore[index, arg-type]
 
 
 @pytest.fixture
-def foreign() -> Iterator[subprocess.Popen[bytes]]:
+def unrelated_process() -> Iterator[subprocess.Popen[bytes]]:
     """A process of this user that has nothing to do with the site."""
     process = subprocess.Popen(["sleep", "600"])
     yield process
@@ -47,19 +47,19 @@ def foreign() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_database_role_of_the_site_is_not_a_superuser(servers: EmbeddedServers) -> None:
-    assert ask(servers, "SELECT current_user") == "telemetry"
-    assert ask(servers, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
+    assert query_value(servers, "SELECT current_user") == "telemetry"
+    assert query_value(servers, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
 
 
 def test_servers_open_no_tcp_port(servers: EmbeddedServers) -> None:
-    assert ask(servers, "SHOW listen_addresses") == ""
+    assert query_value(servers, "SHOW listen_addresses") == ""
     assert redis.Redis.from_url(servers.data_folder.redis_url).config_get("port") == {"port": "0"}
 
 
 def test_servers_are_durable_by_default(tmp_path: Path) -> None:
     with EmbeddedServers(tmp_path / "data") as durable:
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            assert ask(durable, f"SHOW {setting}") == "on"
+            assert query_value(durable, f"SHOW {setting}") == "on"
 
 
 @AS_ROOT
@@ -70,8 +70,8 @@ def test_root_starts_servers_under_an_account_that_cannot_log_in_as_the_site(ser
     script = f"import os, psycopg; os.chdir({str(servers.data_folder.run_dir)!r}); os.setgroups([]); "
     script += f"os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid}); "
     script += "psycopg.connect(host='/proc/self/cwd', user='telemetry', dbname='telemetry')"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "Peer authentication failed" in done.stderr
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "Peer authentication failed" in completed.stderr
 
 
 @AS_ROOT
@@ -79,7 +79,7 @@ def test_servers_start_below_a_folder_that_their_account_cannot_enter(tmp_path: 
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     with EmbeddedServers(closed / "data", durable=False) as servers:
-        assert ask(servers, "SELECT 1") == 1
+        assert query_value(servers, "SELECT 1") == 1
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
@@ -90,63 +90,65 @@ def test_data_is_kept_over_a_restart(tmp_path: Path) -> None:
             connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
         redis.Redis.from_url(servers.data_folder.redis_url).set("kept", "seven")
     with EmbeddedServers(folder, durable=False) as servers:
-        assert ask(servers, "SELECT number FROM kept") == 7
+        assert query_value(servers, "SELECT number FROM kept") == 7
         assert redis.Redis.from_url(servers.data_folder.redis_url).get("kept") == b"seven"
 
 
-def test_files_of_a_server_that_is_gone_block_nothing(tmp_path: Path, foreign: subprocess.Popen[bytes]) -> None:
+def test_files_of_a_dead_server_do_not_prevent_a_start(
+    tmp_path: Path, unrelated_process: subprocess.Popen[bytes]
+) -> None:
     """After a restart of the machine the number in a lock file may be that of anything."""
     data_folder = DataFolder(tmp_path / "data")
     with EmbeddedServers(data_folder.path, durable=False):
         pass
-    lock = f"{foreign.pid}\n{data_folder.postgres_dir}\n0\n5432\n{data_folder.run_dir}\n\n\nready\n"
+    lock = f"{unrelated_process.pid}\n{data_folder.postgres_dir}\n0\n5432\n{data_folder.run_dir}\n\n\nready\n"
     (data_folder.postgres_dir / "postmaster.pid").write_text(lock)
     (data_folder.run_dir / ".s.PGSQL.5432.lock").write_text(lock)
     (data_folder.run_dir / ".s.PGSQL.5432").touch()
     data_folder.valkey_socket.touch()
-    (data_folder.path / "lock").write_text(str(foreign.pid))
+    (data_folder.path / "lock").write_text(str(unrelated_process.pid))
     with EmbeddedServers(data_folder.path, durable=False) as servers:
-        assert ask(servers, "SELECT 1") == 1
-    assert foreign.poll() is None
+        assert query_value(servers, "SELECT 1") == 1
+    assert unrelated_process.poll() is None
 
 
-def test_half_a_database_of_a_killed_first_start_blocks_nothing(tmp_path: Path) -> None:
-    half = tmp_path / "data" / "postgres.new"
-    half.mkdir(parents=True)
-    (half / "PG_VERSION").write_text("18\n")
+def test_incomplete_database_of_a_killed_first_start_does_not_prevent_a_start(tmp_path: Path) -> None:
+    incomplete = tmp_path / "data" / "postgres.new"
+    incomplete.mkdir(parents=True)
+    (incomplete / "PG_VERSION").write_text("18\n")
     with EmbeddedServers(tmp_path / "data", durable=False) as servers:
-        assert ask(servers, "SELECT 1") == 1
-    assert not half.exists()
+        assert query_value(servers, "SELECT 1") == 1
+    assert not incomplete.exists()
 
 
-@pytest.mark.parametrize("held_up", [False, True])
-def test_servers_of_a_killed_parent_are_stopped_before_new_ones_start(tmp_path: Path, held_up: bool) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_servers_of_a_killed_parent_are_stopped_before_new_ones_start(tmp_path: Path, stopped: bool) -> None:
     data_folder = DataFolder(tmp_path / "data")
     parent = subprocess.Popen(
         [sys.executable, "-c", START, str(data_folder.path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
-    left = psutil.Process(parent.pid).children(recursive=True)
-    postmaster = next(p for p in left if p.name() == "postgres" and p.ppid() == parent.pid)
-    if held_up:  # a server that does not notice its parent's end
+    orphans = psutil.Process(parent.pid).children(recursive=True)
+    postmaster = next(p for p in orphans if p.name() == "postgres" and p.ppid() == parent.pid)
+    if stopped:  # a server that does not notice its parent's end
         postmaster.send_signal(signal.SIGSTOP)
     parent.kill()
     parent.communicate()
-    if held_up:
+    if stopped:
         wait_until(lambda: postmaster.ppid() != parent.pid, 10, "the server is an orphan")
         postmaster.send_signal(signal.SIGCONT)
     with EmbeddedServers(data_folder.path, durable=False) as servers:
-        assert ask(servers, "SELECT 1") == 1
-        assert [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+        assert query_value(servers, "SELECT 1") == 1
+        assert [p for p in orphans if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_a_path_too_long_for_sockets_has_them_in_a_short_place(tmp_path: Path) -> None:
+def test_sockets_of_a_long_path_are_in_a_short_folder(tmp_path: Path) -> None:
     data_folder = DataFolder(tmp_path / ("long" * 30) / "data")
     with EmbeddedServers(data_folder.path, durable=False) as servers:
         assert len(os.fsencode(data_folder.valkey_socket)) < SOCKET_PATH_LIMIT
         assert data_folder.run_dir.stat().st_mode & 0o777 == 0o700
-        assert ask(servers, "SELECT 1") == 1
+        assert query_value(servers, "SELECT 1") == 1
     data_folder.run_dir.rmdir()
 
 
@@ -166,7 +168,7 @@ def test_second_process_cannot_lock_the_data_folder(servers: EmbeddedServers) ->
         EmbeddedServers(servers.data_folder.path).start()
 
 
-def test_a_database_of_another_version_is_named(tmp_path: Path) -> None:
+def test_database_of_another_version_is_rejected_with_its_version(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "postgres"
     folder.mkdir(parents=True, mode=0o700)
     (folder / "PG_VERSION").write_text("15\n")

@@ -37,8 +37,8 @@ DETAILED = "/health/detailed"
 
 
 def test_e6_us3_ac1_health_has_status_service_port_and_version(anonymous: ApiClient) -> None:
-    told = {"status": "healthy", "service": "telemetry_service", "port": settings.PORT, "version": settings.VERSION}
-    assert anonymous.get("/health").json == told
+    expected = {"status": "healthy", "service": "telemetry_service", "port": settings.PORT, "version": settings.VERSION}
+    assert anonymous.get("/health").json == expected
 
 
 @pytest.mark.slow
@@ -47,8 +47,8 @@ def test_e6_us3_ac2_health_answers_within_20_ms(anonymous: ApiClient) -> None:
 
 
 def test_e6_us3_ac3_health_is_200_with_and_503_without_the_database(anonymous: ApiClient, no_database: None) -> None:
-    answer = anonymous.get("/health")
-    assert (answer.status, answer.json["status"]) == (503, "unhealthy")
+    response = anonymous.get("/health")
+    assert (response.status, response.json["status"]) == (503, "unhealthy")
     connections.connection_parameters = WITH_DATABASE
     assert anonymous.get("/health").status == 200
 
@@ -63,10 +63,10 @@ def test_e6_us3_ac4_health_needs_no_authentication(anonymous: ApiClient) -> None
 
 
 def test_e6_us4_ac1_every_component_has_a_status_and_a_reason(anonymous: ApiClient) -> None:
-    answer = anonymous.get(DETAILED)
-    assert (answer.status, answer.json["status"]) == (200, "healthy")
-    assert {one["status"] for one in answer.json["components"].values()} == {"healthy"}
-    assert all(one["detail"] for one in answer.json["components"].values())
+    response = anonymous.get(DETAILED)
+    assert (response.status, response.json["status"]) == (200, "healthy")
+    assert {component["status"] for component in response.json["components"].values()} == {"healthy"}
+    assert all(component["detail"] for component in response.json["components"].values())
 
 
 def test_e6_us4_ac2_detailed_health_has_four_components(anonymous: ApiClient) -> None:
@@ -75,18 +75,18 @@ def test_e6_us4_ac2_detailed_health_has_four_components(anonymous: ApiClient) ->
 
 def test_e6_us4_ac3_performance_figures_are_measured(admin: ApiClient) -> None:
     for number in range(3):
-        admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{at}") for at in range(10)]})
+        admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{index}") for index in range(10)]})
         if number == 0:
-            merged()
+            merge_all_commits()
     tasks.heartbeat()
     request_history.store_counters()
-    told = admin.get(DETAILED).json["performance"]
-    assert (told["commits"], told["commits_to_merge"], told["points_to_merge"]) == (3, 2, 20)
-    assert 0 < told["oldest_commit_seconds"] < 30 and 0 <= told["worker_heard_seconds_ago"] < 30
-    assert 0 < told["database_round_trip_ms"] < 1000
-    assert 30 / 300 <= told["points_per_second"] <= 30 / 239
-    assert told["p95_latency_ms"] > 0 and told["avg_latency_ms"] > 0 and told["error_rate"] == 0
-    assert (told["redis"], told["points_waiting_here"]) == ("up", 0)
+    performance = admin.get(DETAILED).json["performance"]
+    assert (performance["commits"], performance["commits_to_merge"], performance["points_to_merge"]) == (3, 2, 20)
+    assert 0 < performance["oldest_commit_seconds"] < 30 and 0 <= performance["worker_heard_seconds_ago"] < 30
+    assert 0 < performance["database_round_trip_ms"] < 1000
+    assert 30 / 300 <= performance["points_per_second"] <= 30 / 239
+    assert performance["p95_latency_ms"] > 0 and performance["avg_latency_ms"] > 0 and performance["error_rate"] == 0
+    assert (performance["redis"], performance["points_waiting_here"]) == ("up", 0)
 
 
 @pytest.mark.slow
@@ -98,17 +98,17 @@ def test_e6_us4_ac4_detailed_health_answers_within_50_ms(admin: ApiClient) -> No
 
 def test_detailed_health_shows_no_names_and_no_secrets(admin: ApiClient, anonymous: ApiClient) -> None:
     admin.post("devices/pump_of_the_palace/telemetry", point("royal_pressure"))
-    told = anonymous.get(DETAILED).raw.decode()
+    text = anonymous.get(DETAILED).raw.decode()
     database = settings.DATABASES["default"]
     for name in ("pump", "royal", settings.SECRET_KEY, admin.headers["X-Api-Key"], str(database["HOST"]), "/tmp"):
-        assert name not in told
-    assert not re.search(r"\d+\.\d+\.\d+\.\d+", told) and "redis://" not in told and "unix://" not in told
+        assert name not in text
+    assert not re.search(r"\d+\.\d+\.\d+\.\d+", text) and "redis://" not in text and "unix://" not in text
 
 
 # --- when something is not well -----------------------------------------------------------------------
 
 
-def merged() -> None:
+def merge_all_commits() -> None:
     with connect() as connection:
         schedule.merge_commits(connection, force=True)
 
@@ -139,67 +139,73 @@ def silent_database(site: None) -> Iterator[None]:
     close_pools()
 
 
-def closed(name: str) -> None:
+def close_connections(name: str) -> None:
     """The server closes the connections of this name, and waits until they are."""
     with connect() as connection:
-        [(many,)] = connection.execute(
+        [(closed_count,)] = connection.execute(
             "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name = %s",
             (name,),
         ).fetchall()
-    assert many
+    assert closed_count
 
 
-def unwell(answer: ApiResponse) -> dict[str, str]:
-    return {name: one["status"] for name, one in answer.json["components"].items() if one["status"] != "healthy"}
+def unhealthy_components(response: ApiResponse) -> dict[str, str]:
+    return {
+        name: component["status"]
+        for name, component in response.json["components"].items()
+        if component["status"] != "healthy"
+    }
 
 
-@pytest.mark.parametrize("how", ["no_database", "silent_database"])
-def test_without_the_database_health_is_503_within_seconds_and_names_it(
-    how: str, anonymous: ApiClient, request: pytest.FixtureRequest
+@pytest.mark.parametrize("fixture_name", ["no_database", "silent_database"])
+def test_health_without_database_is_503_within_seconds_and_names_it(
+    fixture_name: str, anonymous: ApiClient, request: pytest.FixtureRequest
 ) -> None:
-    request.getfixturevalue(how)
-    began = time.monotonic()
-    answer = anonymous.get(DETAILED)
-    assert time.monotonic() - began < 2.5
-    assert (answer.status, answer.json["status"]) == (503, "unhealthy")
-    assert unwell(answer) == dict.fromkeys(["data_ingestion", "time_series_db", "alert_engine"], "unhealthy")
-    assert "database" in answer.json["components"]["time_series_db"]["detail"]
-    told = answer.json["performance"]
-    assert told["database_round_trip_ms"] is None and told["redis"] == "up"
+    request.getfixturevalue(fixture_name)
+    started_at = time.monotonic()
+    response = anonymous.get(DETAILED)
+    assert time.monotonic() - started_at < 2.5
+    assert (response.status, response.json["status"]) == (503, "unhealthy")
+    assert unhealthy_components(response) == dict.fromkeys(
+        ["data_ingestion", "time_series_db", "alert_engine"], "unhealthy"
+    )
+    assert "database" in response.json["components"]["time_series_db"]["detail"]
+    performance = response.json["performance"]
+    assert performance["database_round_trip_ms"] is None and performance["redis"] == "up"
 
 
 @pytest.mark.slow
 def test_hanging_checks_use_a_bounded_number_of_threads(silent_database: None, anonymous: ApiClient) -> None:
-    began = time.monotonic()
-    asked = [threading.Thread(target=lambda: anonymous.get(DETAILED)) for _ in range(12)]
-    for one in asked:
-        one.start()
-    for one in asked:
-        one.join()
-    assert time.monotonic() - began < 6
-    assert sum(one.name.startswith("health") for one in threading.enumerate()) <= 6
+    started_at = time.monotonic()
+    threads = [threading.Thread(target=lambda: anonymous.get(DETAILED)) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started_at < 6
+    assert sum(thread.name.startswith("health") for thread in threading.enumerate()) <= 6
 
 
 def test_health_is_200_after_a_restart_of_the_database(anonymous: ApiClient) -> None:
     for _ in range(3):
         assert anonymous.get("/health").status == 200
-        closed("telemetry monitoring")  # as a restart closes every connection
+        close_connections("telemetry monitoring")  # as a restart closes every connection
     assert anonymous.get("/health").status == 200
 
 
 def test_health_does_not_wait_for_running_queries(anonymous: ApiClient) -> None:
     """The connections that questions are read on are all taken."""
-    taken = [connections.read_connection() for _ in range(connections._READ_POOL.max_connections)]
-    for one in taken:
-        one.__enter__()
+    taken_connections = [connections.read_connection() for _ in range(connections._READ_POOL.max_connections)]
+    for taken_connection in taken_connections:
+        taken_connection.__enter__()
     try:
-        began = time.monotonic()
+        started_at = time.monotonic()
         assert anonymous.get("/health").status == anonymous.get(DETAILED).status == 200
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - started_at < 1
     finally:
-        for one in taken:
-            one.__exit__(None, None, None)
+        for taken_connection in taken_connections:
+            taken_connection.__exit__(None, None, None)
 
 
 @pytest.fixture
@@ -211,99 +217,107 @@ def no_redis(site: None) -> Iterator[None]:
 
 
 def test_without_redis_the_stream_is_degraded_and_points_are_stored(admin: ApiClient, no_redis: None) -> None:
-    answer = admin.get(DETAILED)
-    assert (answer.status, answer.json["status"], unwell(answer)) == (200, "degraded", {"real_time_stream": "degraded"})
-    assert answer.json["performance"]["redis"] == "down"
+    response = admin.get(DETAILED)
+    assert (response.status, response.json["status"], unhealthy_components(response)) == (
+        200,
+        "degraded",
+        {"real_time_stream": "degraded"},
+    )
+    assert response.json["performance"]["redis"] == "down"
     assert admin.post("devices/device_001/telemetry", point()).status == 200
 
 
 def test_missing_worker_heartbeat_degrades_storage(admin: ApiClient) -> None:
     tasks.heartbeat()
-    assert unwell(admin.get(DETAILED)) == {}
+    assert unhealthy_components(admin.get(DETAILED)) == {}
     with connect() as connection:
         connection.execute("UPDATE metrics_heartbeat SET at = at - make_interval(secs => %s)", (MAX_HEARTBEAT_AGE + 1,))
-    answer = admin.get(DETAILED)
-    assert (answer.status, unwell(answer)) == (200, {"time_series_db": "degraded"})
-    assert "no worker" in answer.json["components"]["time_series_db"]["detail"]
+    response = admin.get(DETAILED)
+    assert (response.status, unhealthy_components(response)) == (200, {"time_series_db": "degraded"})
+    assert "no worker" in response.json["components"]["time_series_db"]["detail"]
 
 
 def test_unmerged_commits_degrade_storage(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
     with connect() as connection:
         connection.execute("UPDATE metrics_young SET at = at - make_interval(secs => %s)", (MAX_MERGE_DELAY + 1,))
-    answer = admin.get(DETAILED)
-    assert unwell(answer) == {"time_series_db": "degraded"}
-    assert answer.json["performance"]["oldest_commit_seconds"] > MAX_MERGE_DELAY
+    response = admin.get(DETAILED)
+    assert unhealthy_components(response) == {"time_series_db": "degraded"}
+    assert response.json["performance"]["oldest_commit_seconds"] > MAX_MERGE_DELAY
 
 
 def test_long_write_queue_degrades_ingestion(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     admin.post("devices/device_001/telemetry", point())
-    with monkeypatch.context() as patched:
-        patched.setattr(writer(), "_queued_points", MAX_QUEUED_POINTS * 3 // 4)
-        assert unwell(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
+    with monkeypatch.context() as patch:
+        patch.setattr(writer(), "_queued_points", MAX_QUEUED_POINTS * 3 // 4)
+        assert unhealthy_components(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
         assert admin.get(DETAILED).json["performance"]["points_waiting_here"] == MAX_QUEUED_POINTS * 3 // 4
-    assert unwell(admin.get(DETAILED)) == {}
+    assert unhealthy_components(admin.get(DETAILED)) == {}
 
 
 def test_lost_database_connection_degrades_ingestion_until_it_reconnects(
     admin: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin.post("devices/device_001/telemetry", point())
-    found, let = connect, threading.Event()
+    real_connect, reconnectable = connect, threading.Event()
 
-    def away(**more: Any) -> Any:
-        if not let.is_set():
+    def refuse_connection(**options: Any) -> Any:
+        if not reconnectable.is_set():
             raise psycopg.OperationalError("nobody answers")
-        return found(**more)
+        return real_connect(**options)
 
-    monkeypatch.setattr("metrics.storage.write.group_commit.connect", away)
-    own = writer()._connection
-    assert own is not None
+    monkeypatch.setattr("metrics.storage.write.group_commit.connect", refuse_connection)
+    writer_connection = writer()._connection
+    assert writer_connection is not None
     with connect() as connection:
-        connection.execute("SELECT pg_terminate_backend(%s)", (own.info.backend_pid,))
+        connection.execute("SELECT pg_terminate_backend(%s)", (writer_connection.info.backend_pid,))
     sending = threading.Thread(target=lambda: admin.post("devices/device_001/telemetry", point()))
     sending.start()
     wait_until(lambda: writer().is_disconnected, 5, "the writer has noticed")
-    assert unwell(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
-    let.set()
+    assert unhealthy_components(admin.get(DETAILED)) == {"data_ingestion": "degraded"}
+    reconnectable.set()
     sending.join(10)
-    assert not writer().is_disconnected and unwell(admin.get(DETAILED)) == {}
+    assert not writer().is_disconnected and unhealthy_components(admin.get(DETAILED)) == {}
 
 
 class StuckAlertSummary:
     """An alert summary whose health check reports a delay, or does not return in time."""
 
-    def __init__(self, answer: tuple[str, str] | None) -> None:
-        self.answer, self.let = answer, threading.Event()
+    def __init__(self, result: tuple[str, str] | None) -> None:
+        self.result, self.release = result, threading.Event()
 
     def count_last_day(self, caller: Any, device_id: str | None) -> int:
         return 0
 
     def health(self) -> tuple[str, str]:
-        if self.answer is None:
-            self.let.wait(20)
-        return self.answer or ("healthy", "at last")
+        if self.result is None:
+            self.release.wait(20)
+        return self.result or ("healthy", "at last")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("answer", "status"), [(("degraded", "late"), "degraded"), (None, "unhealthy")])
+@pytest.mark.parametrize(("result", "status"), [(("degraded", "late"), "degraded"), (None, "unhealthy")])
 def test_alert_engine_health_is_reported_or_times_out(
-    anonymous: ApiClient, answer: tuple[str, str] | None, status: str
+    anonymous: ApiClient, result: tuple[str, str] | None, status: str
 ) -> None:
-    before, stuck = alert_summary.registered_summary(), StuckAlertSummary(answer)
+    previous, stuck = alert_summary.registered_summary(), StuckAlertSummary(result)
     alert_summary.register_alert_summary(stuck)
     try:
-        told = anonymous.get(DETAILED)
+        response = anonymous.get(DETAILED)
     finally:
-        alert_summary.register_alert_summary(before)
-        stuck.let.set()
-    assert (told.status, told.json["status"], unwell(told)) == (200, "degraded", {"alert_engine": status})
+        alert_summary.register_alert_summary(previous)
+        stuck.release.set()
+    assert (response.status, response.json["status"], unhealthy_components(response)) == (
+        200,
+        "degraded",
+        {"alert_engine": status},
+    )
 
 
 # --- what the site counts of itself -------------------------------------------------------------------
 
 
-async def asked(app: Any, path: str, method: str = "GET") -> None:
+async def send_request(app: Any, path: str, method: str = "GET") -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b""}
 
@@ -314,7 +328,7 @@ async def asked(app: Any, path: str, method: str = "GET") -> None:
     await RequestIdMiddleware(app)(scope, receive, send)
 
 
-def answering(status: int) -> Any:
+def responding_app(status: int) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
@@ -324,46 +338,49 @@ def answering(status: int) -> Any:
     return app
 
 
-async def failing(scope: Any, receive: Any, send: Any) -> None:
+async def failing_app(scope: Any, receive: Any, send: Any) -> None:
     raise RuntimeError
 
 
-async def test_requests_are_counted_by_kind_with_failures_and_until_their_answer_begins(
+async def test_requests_are_counted_by_kind_with_failures_and_time_to_first_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     request_counters = request_stats.Tally()  # of its own: what the site has counted, it writes
     monkeypatch.setattr(request_log, "request_counters", request_counters)
     await asyncio.gather(
-        *(asked(answering(200), path, "POST") for path in ("/api/v1/bulk", "/api/v1/devices/a/b/telemetry/batch/")),
-        asked(answering(503), "/api/v1/devices/a/telemetry", "POST"),
-        asked(answering(404), "/api/v1/devices/a/telemetry", "GET"),
-        asked(answering(200), "/"),
-        *(asked(answering(200), path) for path in request_log.UNCOUNTED),
+        *(
+            send_request(responding_app(200), path, "POST")
+            for path in ("/api/v1/bulk", "/api/v1/devices/a/b/telemetry/batch/")
+        ),
+        send_request(responding_app(503), "/api/v1/devices/a/telemetry", "POST"),
+        send_request(responding_app(404), "/api/v1/devices/a/telemetry", "GET"),
+        send_request(responding_app(200), "/"),
+        *(send_request(responding_app(200), path) for path in request_log.UNCOUNTED),
     )
-    await asked(failing, "/")
-    taken = request_counters.take()
-    ingest, other = taken[request_stats.INGEST], taken[request_stats.OTHER]
+    await send_request(failing_app, "/")
+    counts = request_counters.take()
+    ingest, other = counts[request_stats.INGEST], counts[request_stats.OTHER]
     assert (ingest.requests, ingest.failures, other.requests, other.failures) == (3, 1, 3, 1)
     assert sum(ingest.latencies) == 3 and sum(other.latencies) == 3
     assert ingest.seconds + other.seconds < 1.0
 
 
 async def test_open_websockets_are_counted() -> None:
-    let = asyncio.Event()
+    release = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await let.wait()
+        await release.wait()
 
-    open_ones = [asyncio.create_task(WebSocketCount(app)({}, asyncio.sleep, asyncio.sleep)) for _ in range(3)]
-    before = WebSocketCount.open
+    open_sockets = [asyncio.create_task(WebSocketCount(app)({}, asyncio.sleep, asyncio.sleep)) for _ in range(3)]
+    open_before = WebSocketCount.open
     await asyncio.sleep(0)
-    assert WebSocketCount.open == before + 3
-    let.set()
-    await asyncio.gather(*open_ones)
-    assert WebSocketCount.open == before
+    assert WebSocketCount.open == open_before + 3
+    release.set()
+    await asyncio.gather(*open_sockets)
+    assert WebSocketCount.open == open_before
 
 
-def rows() -> list[tuple[Any, ...]]:
+def statistics_rows() -> list[tuple[Any, ...]]:
     with connect() as connection:
         return connection.execute(
             "SELECT kind, requests, failures, points, rejected, latencies FROM metrics_activity ORDER BY kind"
@@ -378,10 +395,12 @@ def test_request_statistics_of_several_processes_share_one_row_per_minute(site: 
         request_stats.request_counters.stored(7)
         request_stats.request_counters.rejected(1)
         request_history.store_counters()
-    found = rows()
-    if len(found) == 1:  # else a minute began in between
-        assert found[0][:5] == ("ingest", 6, 3, 21, 3) and sum(found[0][5]) == 6 and sorted(found[0][5])[-2:] == [3, 3]
-    assert sum(row[1] for row in found) == 6
+    stored = statistics_rows()
+    if len(stored) == 1:  # else a minute began in between
+        assert (
+            stored[0][:5] == ("ingest", 6, 3, 21, 3) and sum(stored[0][5]) == 6 and sorted(stored[0][5])[-2:] == [3, 3]
+        )
+    assert sum(row[1] for row in stored) == 6
     with connect() as connection:
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '4 minutes'")
         assert request_history.read_recent(connection).kinds[request_stats.INGEST].requests == 6
@@ -397,7 +416,7 @@ def test_request_statistics_of_several_processes_share_one_row_per_minute(site: 
 def test_without_requests_no_statistics_row_is_written(site: None) -> None:
     request_stats.request_counters.reset()
     request_history.store_counters()
-    assert rows() == []
+    assert statistics_rows() == []
 
 
 @pytest.mark.slow
@@ -415,14 +434,14 @@ def test_request_statistics_are_written_once_the_database_is_back(
 
     def written() -> bool:  # the web process may have the first ones in hand right now, and gives them back
         request_history.store_counters()
-        return sum(row[3] for row in rows()) == 7
+        return sum(row[3] for row in statistics_rows()) == 7
 
     wait_until(written, 10, "everything is written")
 
 
 def test_web_process_writes_request_statistics(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
-    wait_until(lambda: sum(row[3] for row in rows()) == 1, 10, "the point is in the row of the minute")
+    wait_until(lambda: sum(row[3] for row in statistics_rows()) == 1, 10, "the point is in the row of the minute")
 
 
 def test_request_statistics_are_deleted_after_two_days(site: None) -> None:
@@ -434,16 +453,16 @@ def test_request_statistics_are_deleted_after_two_days(site: None) -> None:
                 (hours, hours),
             )
     tasks.drop_expired()
-    assert [row[1] for row in rows()] == [47]
+    assert [row[1] for row in statistics_rows()] == [47]
 
 
 def test_service_capabilities_match_the_enforced_limits(reader: ApiClient, admin: ApiClient) -> None:
     for prefix in ("/api/v1", "/api/v1/telemetry"):
-        told = reader.get(f"{prefix}/service/stats").json
-        assert told["version"] == settings.VERSION
-    too_many = [point() for _ in range(told["limits"]["points_of_a_batch"] + 1)]
+        capabilities = reader.get(f"{prefix}/service/stats").json
+        assert capabilities["version"] == settings.VERSION
+    too_many = [point() for _ in range(capabilities["limits"]["points_of_a_batch"] + 1)]
     assert admin.post("devices/d/telemetry/batch", {"data_points": too_many}).status == 422
     assert admin.post("devices/d/telemetry/batch", {"data_points": too_many[1:]}).status == 200
-    for aggregation in told["aggregations"]:
+    for aggregation in capabilities["aggregations"]:
         path = f"devices/d/metrics/temperature/range?time_range=1h&aggregation={aggregation}&interval=60"
         assert admin.get(path).status == 200, aggregation

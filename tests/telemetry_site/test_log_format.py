@@ -12,22 +12,22 @@ from rest.request_context import Visit, current
 from telemetry_site.log_format import JSONFormatter, LineFormatter, SecretFilter
 from tests.telemetry_site.site_process import ROOT, clean_environment
 
-KNOWN = "an-unusual-secret-of-this-installation"
+CONFIGURED_SECRET = "an-unusual-secret-of-this-installation"
 
 
 def record(
     text: Any = "", *values: Any, fields: dict[str, Any] | None = None, error: bool = False
 ) -> logging.LogRecord:
-    made = logging.LogRecord("a.logger", logging.INFO, "file.py", 1, text, values, None)
+    log_record = logging.LogRecord("a.logger", logging.INFO, "file.py", 1, text, values, None)
     if fields:
-        made.fields = fields
+        log_record.fields = fields
     if error:
         try:
             raise ValueError("postgresql://me:hunter2@db/x and tk_0123456789")
         except ValueError:
-            made.exc_info = sys.exc_info()
-    assert SecretFilter([KNOWN, ""]).filter(made)
-    return made
+            log_record.exc_info = sys.exc_info()
+    assert SecretFilter([CONFIGURED_SECRET, ""]).filter(log_record)
+    return log_record
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def record(
         ('{"client_secret":"abc","n":1}', '{"client_secret":"***","n":1}'),
         ("[(b'x-api-key', b'abc'), (b'host', b'h')]", "[(b'x-api-key', b'***'), (b'host', b'h')]"),
         ("[(b'cookie', b'a=b; c=d')]", "[(b'cookie', b'***')]"),
-        (f"it was {KNOWN}.", "it was ***."),
+        (f"it was {CONFIGURED_SECRET}.", "it was ***."),
     ],
 )
 def test_secrets_are_masked_in_messages_arguments_and_fields(text: str, masked: str) -> None:
@@ -99,9 +99,9 @@ def test_json_record_has_all_fields() -> None:
     finally:
         current.reset(token)
     assert "\n" not in written
-    found = json.loads(written)
-    assert found.pop("time").endswith("Z")
-    assert found == {
+    fields = json.loads(written)
+    assert fields.pop("time").endswith("Z")
+    assert fields == {
         "level": "INFO",
         "logger": "a.logger",
         "message": "two\nlines ü",
@@ -117,27 +117,27 @@ def test_control_characters_are_escaped_in_lines() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("given", "is_json"), [({}, True), ({"TELEMETRY_LOG_FORMAT": "line"}, False)])
-def test_log_format_is_configured_and_json_without_a_terminal(tmp_path, given, is_json) -> None:
+@pytest.mark.parametrize(("variables", "is_json"), [({}, True), ({"TELEMETRY_LOG_FORMAT": "line"}, False)])
+def test_log_format_is_configured_and_json_without_a_terminal(tmp_path, variables, is_json) -> None:
     code = (
         "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'telemetry_site.settings'; django.setup();"
         "import logging; logging.getLogger('x').warning('it is %s', os.environ['SECRET_KEY'])"
     )
-    environment = clean_environment(TELEMETRY_DATA_DIR=str(tmp_path), SECRET_KEY=KNOWN * 2, **given)
-    said = subprocess.run(
+    environment = clean_environment(TELEMETRY_DATA_DIR=str(tmp_path), SECRET_KEY=CONFIGURED_SECRET * 2, **variables)
+    output = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
     ).stderr
-    assert "it is ***" in said
-    assert (json.loads(said)["message"] == "it is ***") if is_json else said.endswith("WARNING x: it is ***\n")
+    assert "it is ***" in output
+    assert (json.loads(output)["message"] == "it is ***") if is_json else output.endswith("WARNING x: it is ***\n")
 
 
 @pytest.mark.parametrize("name", ["TELEMETRY_LOG_FORMAT", "TELEMETRY_LOG_LEVEL"])
 def test_invalid_log_format_or_level_is_named_in_the_error(tmp_path, name: str) -> None:
     environment = clean_environment(TELEMETRY_DATA_DIR=str(tmp_path), **{name: "loud"})
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "manage.py", "check"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    assert done.returncode != 0 and f"{name}='loud' is invalid" in done.stderr
+    assert completed.returncode != 0 and f"{name}='loud' is invalid" in completed.stderr
 
 
 def test_celery_keeps_the_logging_of_the_settings() -> None:
@@ -145,5 +145,5 @@ def test_celery_keeps_the_logging_of_the_settings() -> None:
 
     from telemetry_site import celery
 
-    answers = setup_logging.send(sender=None)  # Celery sets up a log of its own where nobody answers
-    assert [receiver for receiver, _ in answers] == [celery.keep_django_logging]
+    responses = setup_logging.send(sender=None)  # Celery sets up a log of its own where nobody answers
+    assert [receiver for receiver, _ in responses] == [celery.keep_django_logging]

@@ -42,9 +42,9 @@ def test_provision_creates_admin_api_key_and_host_collector_key(data_folder: Dat
 
 def test_second_provision_changes_nothing(data_folder: DataFolder) -> None:
     provision()
-    before = {file.name: file.read_text() for file in data_folder.path.iterdir()}
+    contents = {file.name: file.read_text() for file in data_folder.path.iterdir()}
     provision()
-    assert {file.name: file.read_text() for file in data_folder.path.iterdir()} == before
+    assert {file.name: file.read_text() for file in data_folder.path.iterdir()} == contents
     assert (ApiKey.objects.count(), get_user_model().objects.count()) == (2, 1)
 
 
@@ -80,8 +80,8 @@ def test_configured_api_key_always_gets_the_admin_scope(data_folder: DataFolder,
     device = Device.objects.create(device_id="pump")
     ApiKey.issue("old", Scope.READ, device, key=settings.PROVISIONED_API_KEY, revoked_at=timezone.now())
     provision()
-    given = ApiKey.objects.get(digest=digest_of(settings.PROVISIONED_API_KEY))
-    assert (given.scope, given.device, given.revoked_at, given.expires_at) == (Scope.ADMIN, None, None, None)
+    key = ApiKey.objects.get(digest=digest_of(settings.PROVISIONED_API_KEY))
+    assert (key.scope, key.device, key.revoked_at, key.expires_at) == (Scope.ADMIN, None, None, None)
     assert not data_folder.api_key_file.exists()
 
 

@@ -20,7 +20,7 @@ from telemetry_site import login
 from tests.conftest import ApiClient, point
 
 ADDRESS_LIMIT, USERNAME_LIMIT = 5, 8
-SLOW = 0.001  # a second: nothing comes back while a test runs
+SLOW_RATE = 0.001  # a second: nothing comes back while a test runs
 ROUTES = [
     ("POST", "devices/d/telemetry"),
     ("POST", "devices/d/telemetry/batch"),
@@ -32,57 +32,57 @@ ROUTES = [
 ]
 
 
-def asked(caller: ApiClient, method: str, path: str) -> Any:
+def send_request(caller: ApiClient, method: str, path: str) -> Any:
     return caller.call(method, path, {} if method == "POST" else None)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_key_over_its_rate_limit_gets_429_and_retry_after(admin: ApiClient, reader: ApiClient, method: str, path: str):
     with override_settings(RATE_PER_KEY=(0.5, 3)):
-        statuses = [asked(admin, method, path).status for _ in range(3)]
-        answer = asked(admin, method, path)
-        assert 429 not in statuses and answer.status == 429
-        assert answer.headers["Content-Type"] == "application/problem+json"
-        assert answer.json["title"] == "Too Many Requests" and "try again in" in answer.json["detail"]
-        assert answer.headers["Retry-After"] in ("1", "2")
-        assert asked(reader, method, path).status != 429  # another key
+        statuses = [send_request(admin, method, path).status for _ in range(3)]
+        response = send_request(admin, method, path)
+        assert 429 not in statuses and response.status == 429
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.json["title"] == "Too Many Requests" and "try again in" in response.json["detail"]
+        assert response.headers["Retry-After"] in ("1", "2")
+        assert send_request(reader, method, path).status != 429  # another key
 
 
-def test_a_key_has_one_bucket_for_both_ways_in_and_people_have_none(admin: ApiClient, administrator: ApiClient):
-    with override_settings(RATE_PER_KEY=(SLOW, 2)):
+def test_key_has_one_bucket_for_fast_lane_and_views_and_sessions_have_none(admin: ApiClient, administrator: ApiClient):
+    with override_settings(RATE_PER_KEY=(SLOW_RATE, 2)):
         assert admin.post("devices/d/telemetry", point()).status == 200
         assert admin.get("metrics").status == 200
         assert admin.get("metrics").status == 429 and admin.post("devices/d/telemetry", point()).status == 429
         assert {administrator.get("metrics").status for _ in range(5)} == {200}
 
 
-def test_by_default_a_key_may_send_as_much_as_the_site_can_take(admin: ApiClient):
+def test_keys_are_not_rate_limited_by_default(admin: ApiClient):
     assert settings.RATE_PER_KEY is None
     with ThreadPoolExecutor(4) as pool:
-        answers = pool.map(lambda _: admin.post("devices/d/telemetry", point()).status, range(500))
-    assert set(answers) == {200}
+        statuses = pool.map(lambda _: admin.post("devices/d/telemetry", point()).status, range(500))
+    assert set(statuses) == {200}
     assert not buckets._buckets
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_an_address_that_guesses_keys_is_stopped_and_good_keys_go_on(
+def test_address_that_guesses_keys_is_limited_and_valid_keys_are_not(
     admin: ApiClient, anonymous: ApiClient, method: str, path: str
 ):
     admin.get("metrics")
-    with override_settings(RATE_PER_ADDRESS=(SLOW, 5)):
+    with override_settings(RATE_PER_ADDRESS=(SLOW_RATE, 5)):
         statuses = []
         for number in range(8):
             anonymous.headers = {"X-Api-Key": f"tk_{number}"}
-            statuses.append(asked(anonymous, method, path).status)
+            statuses.append(send_request(anonymous, method, path).status)
         assert statuses == [401] * 5 + [429] * 3
-        refused = asked(anonymous, method, path)
-        assert int(refused.headers["Retry-After"]) >= 1 and "address" in refused.json["detail"]
-        assert asked(admin, method, path).status not in (401, 429)
+        response = send_request(anonymous, method, path)
+        assert int(response.headers["Retry-After"]) >= 1 and "address" in response.json["detail"]
+        assert send_request(admin, method, path).status not in (401, 429)
 
 
-def test_a_good_key_stays_good_while_others_are_guessed_until_it_is_revoked(gateway: ApiClient, anonymous: ApiClient):
+def test_valid_key_is_accepted_during_guessing_until_it_is_revoked(gateway: ApiClient, anonymous: ApiClient):
     assert gateway.post("devices/d/telemetry", point()).status == 200
-    with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
+    with override_settings(RATE_PER_ADDRESS=(SLOW_RATE, 3)):
         anonymous.headers = {"Authorization": "Bearer tk_wrong"}
         assert [anonymous.post("bulk", {}).status for _ in range(4)] == [401, 401, 401, 429]
         assert {gateway.post("devices/d/telemetry", point()).status for _ in range(20)} == {200}
@@ -96,7 +96,7 @@ def test_a_good_key_stays_good_while_others_are_guessed_until_it_is_revoked(gate
 
 
 def test_logged_in_user_is_not_limited_by_a_bad_key_of_the_same_address(viewer: ApiClient, anonymous: ApiClient):
-    with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
+    with override_settings(RATE_PER_ADDRESS=(SLOW_RATE, 3)):
         anonymous.headers = {"X-Api-Key": "tk_wrong"}
         assert [anonymous.get("metrics").status for _ in range(4)][-1] == 429
         assert {viewer.get("metrics").status for _ in range(10)} == {200}
@@ -105,7 +105,7 @@ def test_logged_in_user_is_not_limited_by_a_bad_key_of_the_same_address(viewer: 
 
 
 def test_requests_without_credentials_are_limited_except_probes_and_static_files(anonymous: ApiClient):
-    with override_settings(RATE_PER_ADDRESS=(SLOW, 3)):
+    with override_settings(RATE_PER_ADDRESS=(SLOW_RATE, 3)):
         assert [anonymous.get("/login/").status for _ in range(4)] == [200, 200, 200, 429]
         for path in ("/health", "/livez", "/readyz", "/static/dashboard/mark.svg"):
             assert {anonymous.get(path).status for _ in range(5)} == {200}
@@ -114,10 +114,10 @@ def test_requests_without_credentials_are_limited_except_probes_and_static_files
 
 
 def scope(client: str = "10.0.0.1", *forwarded: str) -> dict[str, Any]:
-    return {"client": (client, 1), "headers": [(b"x-forwarded-for", one.encode()) for one in forwarded]}
+    return {"client": (client, 1), "headers": [(b"x-forwarded-for", address.encode()) for address in forwarded]}
 
 
-def test_the_proxy_s_word_counts_only_where_there_is_one():
+def test_forwarded_address_counts_only_behind_a_proxy():
     assert address_of(scope("10.0.0.1", "1.2.3.4")) == "10.0.0.1"
     with override_settings(BEHIND_PROXY=True):
         assert address_of(scope("10.0.0.1", "6.6.6.6, 1.2.3.4")) == "1.2.3.4"  # the rest its sender made up
@@ -132,64 +132,64 @@ def test_the_proxy_s_word_counts_only_where_there_is_one():
 @pytest.fixture
 def person(site: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Somebody with a password, where no attempt is given back while a test runs."""
-    monkeypatch.setattr(login, "ADDRESS_LIMIT", Limit(SLOW, ADDRESS_LIMIT))
-    monkeypatch.setattr(login, "USERNAME_LIMIT", Limit(SLOW, USERNAME_LIMIT))
+    monkeypatch.setattr(login, "ADDRESS_LIMIT", Limit(SLOW_RATE, ADDRESS_LIMIT))
+    monkeypatch.setattr(login, "USERNAME_LIMIT", Limit(SLOW_RATE, USERNAME_LIMIT))
     return get_user_model().objects.create_superuser("maria", password="the right one")
 
 
-class Visitor:
+class LoginPage:
     """Somebody at a login page, over a real connection."""
 
     def __init__(self, port: int, page: str = "/login/") -> None:
         self.caller, self.page = ApiClient(port, {}), page
         form = self.caller.get(page)
         [self.cookie] = [value.split(";")[0] for value in form.headers.get_all("Set-Cookie") if "csrf" in value]
-        found = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', form.raw)
-        assert found is not None
-        self.token = found[1].decode()
+        match = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', form.raw)
+        assert match is not None
+        self.token = match[1].decode()
 
-    def tries(self, name: str, password: str) -> Any:
-        sent = f"csrfmiddlewaretoken={self.token}&username={name}&password={password}".encode()
-        form = "application/x-www-form-urlencoded"
-        return self.caller.call("POST", self.page, sent, Content_Type=form, Cookie=self.cookie)
+    def log_in(self, name: str, password: str) -> Any:
+        body = f"csrfmiddlewaretoken={self.token}&username={name}&password={password}".encode()
+        content_type = "application/x-www-form-urlencoded"
+        return self.caller.call("POST", self.page, body, Content_Type=content_type, Cookie=self.cookie)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["/login/", "/admin/login/"])
-def test_passwords_may_be_tried_only_so_often_from_an_address(person: Any, web_port: int, page: str):
-    visitor = Visitor(web_port, page)
+def test_login_attempts_are_limited_per_address(person: Any, web_port: int, page: str):
+    visitor = LoginPage(web_port, page)
     for number in range(ADDRESS_LIMIT):
-        answer = visitor.tries(f"user{number}", "wrong")
-        assert answer.status == 200 and b"Too many attempts" not in answer.raw
-    answer = visitor.tries("maria", "the+right+one")
-    assert re.search(rb"Too many attempts. Try again in \d+ seconds", answer.raw)
-    assert answer.status == (429 if page == "/login/" else 200)
+        response = visitor.log_in(f"user{number}", "wrong")
+        assert response.status == 200 and b"Too many attempts" not in response.raw
+    response = visitor.log_in("maria", "the+right+one")
+    assert re.search(rb"Too many attempts. Try again in \d+ seconds", response.raw)
+    assert response.status == (429 if page == "/login/" else 200)
 
 
 @pytest.mark.slow
-def test_a_user_name_may_be_tried_only_so_often_from_everywhere(person: Any):
+def test_login_attempts_are_limited_per_user_name(person: Any):
     client = Client()
     for _ in range(USERNAME_LIMIT):
         assert not client.login(username="MARIA", password="wrong")
-    answer = client.post("/login/", {"username": "maria", "password": "the right one"})
-    assert answer.status_code == 429 and b"Too many attempts" in answer.content
+    response = client.post("/login/", {"username": "maria", "password": "the right one"})
+    assert response.status_code == 429 and b"Too many attempts" in response.content
     get_user_model().objects.create_superuser("other", password="the right one")
     assert client.post("/login/", {"username": "other", "password": "the right one"}).status_code == 302
 
 
 @pytest.mark.slow
 def test_parallel_login_attempts_are_limited(person: Any, web_port: int):
-    visitor = Visitor(web_port)
+    visitor = LoginPage(web_port)
     with ThreadPoolExecutor(25) as pool:
-        answers = list(pool.map(lambda _: visitor.tries("maria", "wrong").status, range(50)))
-    assert answers.count(200) == ADDRESS_LIMIT and answers.count(429) == 50 - ADDRESS_LIMIT
+        statuses = list(pool.map(lambda _: visitor.log_in("maria", "wrong").status, range(50)))
+    assert statuses.count(200) == ADDRESS_LIMIT and statuses.count(429) == 50 - ADDRESS_LIMIT
 
 
-def test_as_the_site_comes_ten_may_be_tried_at_once_from_an_address_and_thirty_for_a_name():
+def test_default_login_limits_are_10_per_address_and_30_per_user_name():
     assert (Limit(1 / 30, 10), Limit(1 / 20, 30)) == (login.ADDRESS_LIMIT, login.USERNAME_LIMIT)
 
 
 @pytest.mark.slow
 def test_successful_logins_are_not_limited(person: Any, web_port: int):
     for _ in range(ADDRESS_LIMIT + 2):
-        assert Visitor(web_port).tries("maria", "the+right+one").status == 302
+        assert LoginPage(web_port).log_in("maria", "the+right+one").status == 302

@@ -22,29 +22,29 @@ def sender(request: pytest.FixtureRequest, admin: ApiClient, administrator: ApiC
     return admin if request.param == "fast lane" else administrator
 
 
-def lines(caplog: pytest.LogCaptureFixture, count: int) -> list[dict[str, Any]]:
+def logged_requests(caplog: pytest.LogCaptureFixture, count: int) -> list[dict[str, Any]]:
     """The first so many lines of requests: each is written when its answer has left."""
 
-    def found() -> list[dict[str, Any]]:
+    def logged_requests() -> list[dict[str, Any]]:
         return [record.__dict__["fields"] for record in caplog.records if record.name == LOGGER]
 
-    wait_until(lambda: len(found()) >= count, 5, f"{count} lines")
-    return found()
+    wait_until(lambda: len(logged_requests()) >= count, 5, f"{count} lines")
+    return logged_requests()
 
 
-def test_a_request_keeps_the_id_that_it_came_with(sender: ApiClient, caplog: pytest.LogCaptureFixture):
+def test_valid_request_id_is_kept(sender: ApiClient, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.DEBUG, LOGGER):
-        answer = sender.post("devices/d/telemetry", point(), X_Request_Id="from-the-gateway.17")
-        found = lines(caplog, 1)
-    assert answer.status == 200 and answer.headers["X-Request-Id"] == "from-the-gateway.17"
-    assert [line["request_id"] for line in found] == ["from-the-gateway.17"]
+        response = sender.post("devices/d/telemetry", point(), X_Request_Id="from-the-gateway.17")
+        logged = logged_requests(caplog, 1)
+    assert response.status == 200 and response.headers["X-Request-Id"] == "from-the-gateway.17"
+    assert [line["request_id"] for line in logged] == ["from-the-gateway.17"]
 
 
-@pytest.mark.parametrize("given", ["", "two words", "x" * 129, "tab\there", "ümlaut"])
-def test_invalid_request_id_is_replaced(sender: ApiClient, given: str):
-    answers = [sender.post("devices/d/telemetry", point(), X_Request_Id=given) for _ in range(2)]
-    ids = [answer.headers["X-Request-Id"] for answer in answers]
-    assert all(re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]+", one) for one in ids) and ids[0] != ids[1]
+@pytest.mark.parametrize("request_id", ["", "two words", "x" * 129, "tab\there", "ümlaut"])
+def test_invalid_request_id_is_replaced(sender: ApiClient, request_id: str):
+    responses = [sender.post("devices/d/telemetry", point(), X_Request_Id=request_id) for _ in range(2)]
+    ids = [response.headers["X-Request-Id"] for response in responses]
+    assert all(re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]+", new_id) for new_id in ids) and ids[0] != ids[1]
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_invalid_request_id_is_replaced(sender: ApiClient, given: str):
     ],
 )
 def test_error_body_has_the_request_id(sender: ApiClient, method: str, path: str, status: int):
-    answer = sender.call(method, path, {} if method == "POST" else None)
-    assert answer.status == status and answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.json["request_id"] == answer.headers["X-Request-Id"] and answer.json["status"] == status
+    response = sender.call(method, path, {} if method == "POST" else None)
+    assert response.status == status and response.headers["Content-Type"] == "application/problem+json"
+    assert response.json["request_id"] == response.headers["X-Request-Id"] and response.json["status"] == status
 
 
-def test_a_request_has_one_line_with_id_caller_route_status_and_duration(
+def test_request_is_logged_once_with_id_caller_route_status_and_duration(
     admin: ApiClient, administrator: ApiClient, anonymous: ApiClient, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.INFO, LOGGER):
@@ -73,20 +73,22 @@ def test_a_request_has_one_line_with_id_caller_route_status_and_duration(
         admin.post("metrics", {"name": "m", "data_type": "numeric"})
         anonymous.get("metrics")
         anonymous.get("/login/")
-        found = lines(caplog, 5)
-    told = [(line["method"], line["route"], line["status"], (line["caller"] or "")[:5]) for line in found]
+        logged = logged_requests(caplog, 5)
+    summaries = [(line["method"], line["route"], line["status"], (line["caller"] or "")[:5]) for line in logged]
     latest = "api/v1/telemetry/devices/<path:device_id>/metrics/<path:metric_name>/latest"
-    assert told == [
+    assert summaries == [
         ("GET", latest, 404, "key:1"),
         ("GET", "api/v1/telemetry/devices/<path:device_id>/metrics", 200, "user:"),
         ("POST", "api/v1/telemetry/metrics", 201, "key:1"),
         ("GET", "api/v1/telemetry/metrics", 401, ""),
         ("GET", "login/", 200, ""),
     ]
-    assert found[1]["path"] == "/api/v1/telemetry/devices/site/1/metrics?x=1" and found[1]["caller"].endswith("trator")
-    assert all(line["duration_ms"] > 0 and line["bytes"] > 0 for line in found)
+    assert logged[1]["path"] == "/api/v1/telemetry/devices/site/1/metrics?x=1" and logged[1]["caller"].endswith(
+        "trator"
+    )
+    assert all(line["duration_ms"] > 0 and line["bytes"] > 0 for line in logged)
     key = admin.headers["X-Api-Key"]
-    assert not any(key in str(line) for line in found)
+    assert not any(key in str(line) for line in logged)
 
 
 def test_accepted_points_are_not_logged_and_rejected_ones_are(admin: ApiClient, caplog: pytest.LogCaptureFixture):
@@ -95,8 +97,8 @@ def test_accepted_points_are_not_logged_and_rejected_ones_are(admin: ApiClient, 
         assert admin.post("devices/d/telemetry", point(value=None)).status == 422
         admin.headers["X-Api-Key"] = "tk_nobody"
         assert admin.post("devices/d/telemetry", point()).status == 401
-        found = lines(caplog, 2)
-    assert [(line["status"], bool(line["caller"])) for line in found] == [(422, True), (401, False)]
+        logged = logged_requests(caplog, 2)
+    assert [(line["status"], bool(line["caller"])) for line in logged] == [(422, True), (401, False)]
 
 
 def test_slow_request_is_always_logged(
@@ -105,40 +107,40 @@ def test_slow_request_is_always_logged(
     monkeypatch.setattr("rest.request_log.SLOW_REQUEST", 0.0)
     with caplog.at_level(logging.INFO, LOGGER):
         admin.post("devices/d/telemetry", point())
-        found = lines(caplog, 1)
-    assert [line["status"] for line in found] == [200]
+        logged = logged_requests(caplog, 1)
+    assert [line["status"] for line in logged] == [200]
 
 
 def test_log_records_of_a_request_have_its_id(administrator: ApiClient, monkeypatch: pytest.MonkeyPatch):
     from telemetry_site.log_format import told
 
-    seen: list[dict[str, Any]] = []
+    logged: list[dict[str, Any]] = []
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            seen.append(told(record))
+            logged.append(told(record))
 
-    def fails(*given: Any, **more: Any) -> None:
+    def raise_error(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("of the test")
 
-    monkeypatch.setattr("metrics.query.latest.list_device_metrics", fails)
+    monkeypatch.setattr("metrics.query.latest.list_device_metrics", raise_error)
     handler = Handler()
     logging.getLogger().addHandler(handler)
     try:
-        answer = administrator.get("devices/d/metrics", X_Request_Id="abc")
-        wait_until(lambda: any(one["logger"] == LOGGER for one in seen), 5, "its line")
+        response = administrator.get("devices/d/metrics", X_Request_Id="abc")
+        wait_until(lambda: any(fields["logger"] == LOGGER for fields in logged), 5, "its line")
     finally:
         logging.getLogger().removeHandler(handler)
-    assert answer.status == 500 and answer.json["request_id"] == "abc"
-    assert b"RuntimeError" not in answer.raw and b"of the test" not in answer.raw
-    assert [(one["logger"], one["request_id"]) for one in seen] == [
+    assert response.status == 500 and response.json["request_id"] == "abc"
+    assert b"RuntimeError" not in response.raw and b"of the test" not in response.raw
+    assert [(fields["logger"], fields["request_id"]) for fields in logged] == [
         ("telemetry_site.api_errors", "abc"),
         (LOGGER, "abc"),
     ]
 
 
-async def test_a_failure_of_the_site_itself_is_answered_and_its_traceback_logged(caplog: pytest.LogCaptureFixture):
-    async def broken(scope: Any, receive: Any, send: Any) -> None:
+async def test_error_outside_django_returns_500_and_its_traceback_is_logged(caplog: pytest.LogCaptureFixture):
+    async def failing_app(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("in front of Django")
 
     sent: list[dict[str, Any]] = []
@@ -147,7 +149,7 @@ async def test_a_failure_of_the_site_itself_is_answered_and_its_traceback_logged
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    await asyncio.create_task(RequestIdMiddleware(broken)(scope, None, send))  # type: ignore[arg-type]
+    await asyncio.create_task(RequestIdMiddleware(failing_app)(scope, None, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 500 and b"in front of Django" not in sent[1]["body"]
     assert "in front of Django" in caplog.text
 
@@ -155,11 +157,11 @@ async def test_a_failure_of_the_site_itself_is_answered_and_its_traceback_logged
 def test_server_timing_header_is_only_sent_to_admins(administrator: ApiClient, viewer: ApiClient, reader: ApiClient):
     for name in ("a", "b"):
         MetricDefinition.objects.create(name=name, data_type="numeric")
-    told = administrator.get("metrics").headers["Server-Timing"]
-    found = re.fullmatch(r'db;dur=([\d.]+);desc="(\d+) statements", total;dur=([\d.]+)', told)
-    assert found is not None, told
-    assert int(found[2]) >= 4  # session, user, rows and their number
-    assert 0 < float(found[1]) < float(found[3])
+    header = administrator.get("metrics").headers["Server-Timing"]
+    match = re.fullmatch(r'db;dur=([\d.]+);desc="(\d+) statements", total;dur=([\d.]+)', header)
+    assert match is not None, header
+    assert int(match[2]) >= 4  # session, user, rows and their number
+    assert 0 < float(match[1]) < float(match[3])
     for caller in (viewer, reader):
         assert "Server-Timing" not in caller.get("metrics").headers
 
@@ -167,14 +169,14 @@ def test_server_timing_header_is_only_sent_to_admins(administrator: ApiClient, v
 def test_statements_of_the_storage_are_counted_too(web_port: int, administrator: ApiClient, admin: ApiClient):
     admin.post("devices/d/telemetry", point("m", 1.0))
 
-    def statements(path: str) -> int:
-        found = re.search(r'desc="(\d+) statements"', administrator.get(path).headers["Server-Timing"])
-        assert found is not None
-        return int(found[1])
+    def count_statements(path: str) -> int:
+        match = re.search(r'desc="(\d+) statements"', administrator.get(path).headers["Server-Timing"])
+        assert match is not None
+        return int(match[1])
 
-    assert statements("devices/d/metrics/m/range") > statements("metrics/none") + 1
+    assert count_statements("devices/d/metrics/m/range") > count_statements("metrics/none") + 1
 
 
 def test_admin_pages_send_the_server_timing_header(site: None, web_port: int):
-    someone = person(web_port, get_user_model().objects.create_superuser("root"))
-    assert "total;dur=" in someone.get("/admin/").headers["Server-Timing"]
+    client = person(web_port, get_user_model().objects.create_superuser("root"))
+    assert "total;dur=" in client.get("/admin/").headers["Server-Timing"]

@@ -14,7 +14,7 @@ LOCK_FILES = ("requirements.txt", "requirements-dev.txt")
 
 @pytest.mark.slow
 def test_site_loads_with_only_its_runtime_requirements(tmp_path: Path) -> None:
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "tests/telemetry_site/load_with_runtime_requirements.py"],
         cwd=ROOT,
         env=clean_environment(TELEMETRY_DATA_DIR=str(tmp_path)),
@@ -22,7 +22,7 @@ def test_site_loads_with_only_its_runtime_requirements(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
 
 
 @pytest.mark.parametrize("name", LOCK_FILES)

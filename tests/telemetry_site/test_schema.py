@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from telemetry_site.api_docs import CANONICAL_PREFIX, SHORT_PREFIX
 from tests.conftest import ApiClient
-from tests.telemetry_site.routes import routes
+from tests.telemetry_site.routes import all_routes
 
 COMMITTED = Path(site_settings.BASE_DIR) / "docs" / "openapi.yaml"
 SCHEMA: dict[str, Any] = yaml.safe_load(COMMITTED.read_text())
@@ -22,7 +22,7 @@ OPERATIONS = [
     for path in SCHEMA["paths"].values()
     for operation in path.values()
 ]
-OPEN = {
+PUBLIC_OPERATIONS = {
     "get_health",
     "get_detailed_health",
     "get_liveness",
@@ -37,9 +37,11 @@ every_operation = pytest.mark.parametrize("operation", OPERATIONS)
 
 @pytest.mark.slow
 def test_generated_schema_is_valid_and_equals_the_committed_file(tmp_path: Path):
-    made = tmp_path / "openapi.yaml"
-    call_command("spectacular", file=str(made), validate=True, fail_on_warn=True)
-    assert made.read_text() == COMMITTED.read_text(), "the API's description has changed: `make schema` writes it anew"
+    generated = tmp_path / "openapi.yaml"
+    call_command("spectacular", file=str(generated), validate=True, fail_on_warn=True)
+    assert generated.read_text() == COMMITTED.read_text(), (
+        "the API's description has changed: `make schema` writes it anew"
+    )
     assert SCHEMA["openapi"] == "3.1.0"
 
 
@@ -58,23 +60,23 @@ def test_every_operation_declares_its_authentication(operation: dict[str, Any]):
         assert {"401", "403", "429", "503"} <= set(operation["responses"])
         assert {"apiKey": []} in operation["security"]
     else:
-        assert operation["operationId"] in OPEN
+        assert operation["operationId"] in PUBLIC_OPERATIONS
 
 
 @every_operation
 def test_every_operation_has_examples_that_match_its_schemas(operation: dict[str, Any]):
-    asked = operation.get("requestBody", {}).get("content", {}).values()
-    answers = [answer for code, answer in operation["responses"].items() if code.startswith("2")]
-    answered = [body for answer in answers for body in answer.get("content", {}).values()]
-    assert all(any("examples" in body for body in bodies) for bodies in (asked, answered) if bodies)
-    required = [one for one in operation.get("parameters", []) if one.get("required")]
-    assert all(one.get("examples") for one in required)
-    for described in [*asked, *answered, *operation.get("parameters", [])]:
-        for example in described.get("examples", {}).values():
-            _check(example["value"], described["schema"])
+    request_bodies = operation.get("requestBody", {}).get("content", {}).values()
+    responses = [response for code, response in operation["responses"].items() if code.startswith("2")]
+    response_bodies = [body for response in responses for body in response.get("content", {}).values()]
+    assert all(any("examples" in body for body in bodies) for bodies in (request_bodies, response_bodies) if bodies)
+    required = [parameter for parameter in operation.get("parameters", []) if parameter.get("required")]
+    assert all(parameter.get("examples") for parameter in required)
+    for element in [*request_bodies, *response_bodies, *operation.get("parameters", [])]:
+        for example in element.get("examples", {}).values():
+            _validate(example["value"], element["schema"])
 
 
-def _check(value: Any, schema: dict[str, Any]) -> None:
+def _validate(value: Any, schema: dict[str, Any]) -> None:
     Draft202012Validator(schema | {"components": SCHEMA["components"]}).validate(value)
 
 
@@ -85,8 +87,8 @@ def test_operation_ids_are_unique():
 
 def test_every_route_is_described_once():
     described = {(path, verb.upper()) for path, verbs in SCHEMA["paths"].items() for verb in verbs}
-    of_the_api = [route for route in routes() if route.template.startswith(("/api/v1/", "/health"))]
-    assert {(route.template, route.method) for route in of_the_api} - described == set()
+    api_routes = [route for route in all_routes() if route.template.startswith(("/api/v1/", "/health"))]
+    assert {(route.template, route.method) for route in api_routes} - described == set()
     short = [
         path for path in SCHEMA["paths"] if path.startswith(SHORT_PREFIX) and not path.startswith(CANONICAL_PREFIX)
     ]
@@ -102,10 +104,10 @@ def test_schema_is_public_as_json_and_yaml(anonymous: ApiClient):
         ("/api/schema/", "application/yaml", "application/yaml"),
         ("/api/schema/?format=yaml", "*/*", "application/yaml"),
     ):
-        answer = anonymous.get(path, Accept=accept)
-        assert (answer.status, answer.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8"), path
-        assert yaml.safe_load(answer.raw) == SCHEMA
-        assert "json" not in kind or json.loads(answer.raw) == SCHEMA
+        response = anonymous.get(path, Accept=accept)
+        assert (response.status, response.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8"), path
+        assert yaml.safe_load(response.raw) == SCHEMA
+        assert "json" not in kind or json.loads(response.raw) == SCHEMA
 
 
 def test_private_schema_requires_authentication(anonymous: ApiClient, reader: ApiClient, settings: Any):

@@ -22,26 +22,26 @@ from tests.conftest import API, ApiClient, point
 def test_too_large_body_is_rejected_with_413(administrator: ApiClient, path: str, chunked: bool):
     connection = http.client.HTTPConnection("127.0.0.1", administrator.port, timeout=30)
     headers = administrator.headers | {"Content-Type": "application/json"}
-    piece = b" " * 2**20
+    chunk = b" " * 2**20
     if chunked:
         headers |= {"Transfer-Encoding": "chunked"}
-        body: Any = (piece for _ in range(MAX_BODY_SIZE // len(piece) + 1))
+        body: Any = (chunk for _ in range(MAX_BODY_SIZE // len(chunk) + 1))
     else:
         headers |= {"Content-Length": str(MAX_BODY_SIZE + 1)}
         body = b"only the beginning"
     connection.request("POST", path, body, headers, encode_chunked=chunked)
-    answer = connection.getresponse()
-    told = json.loads(answer.read())
+    response = connection.getresponse()
+    problem = json.loads(response.read())
     connection.close()
-    assert answer.status == told["status"] == 413 and str(MAX_BODY_SIZE) in told["detail"]
+    assert response.status == problem["status"] == 413 and str(MAX_BODY_SIZE) in problem["detail"]
 
 
 def test_json_body_has_a_smaller_limit(admin: ApiClient):
-    answer = admin.post("metrics", b'"' + b"x" * JSON_LIMIT + b'"')
-    assert answer.status == 413 and str(JSON_LIMIT) in answer.json["detail"]
+    response = admin.post("metrics", b'"' + b"x" * JSON_LIMIT + b'"')
+    assert response.status == 413 and str(JSON_LIMIT) in response.json["detail"]
 
 
-async def ask(app: Any, body: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+async def send_request(app: Any, body: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
     messages = body or [{"type": "http.request", "body": b""}]
     sent: list[dict[str, Any]] = []
 
@@ -57,58 +57,58 @@ async def ask(app: Any, body: list[dict[str, Any]] | None = None) -> list[dict[s
     return sent
 
 
-class Slow:
+class BlockingApplication:
     """Answers when it is let, a stream where it is asked to."""
 
-    def __init__(self, begins: bool = False) -> None:
-        self.let, self.begins, self.ended = asyncio.Event(), begins, False
+    def __init__(self, starts_first: bool = False) -> None:
+        self.release, self.starts_first, self.ended = asyncio.Event(), starts_first, False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        if self.begins:
+        if self.starts_first:
             await send({"type": "http.response.start", "status": 200, "headers": []})
-        await self.let.wait()
-        if not self.begins:
+        await self.release.wait()
+        if not self.starts_first:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"late"})
         self.ended = True
 
 
-async def test_response_that_does_not_begin_in_time_is_503():
-    slow = Slow()
-    start, body = await ask(SizeAndTimeoutLimits(slow, timeout=0.01))
+async def test_response_that_does_not_start_in_time_is_503():
+    app = BlockingApplication()
+    start, body = await send_request(SizeAndTimeoutLimits(app, timeout=0.01))
     assert start["status"] == 503 and dict(start["headers"])[b"retry-after"] == b"5"
     assert "no response within" in json.loads(body["body"])["detail"]
-    slow.let.set()
+    app.release.set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert slow.ended  # what it said in the end went nowhere
+    assert app.ended  # what it said in the end went nowhere
 
 
-async def test_begun_stream_has_no_timeout():
-    slow = Slow(begins=True)
-    asyncio.get_running_loop().call_later(0.05, slow.let.set)
-    start, body = await ask(SizeAndTimeoutLimits(slow, timeout=0.01))
+async def test_started_stream_has_no_timeout():
+    app = BlockingApplication(starts_first=True)
+    asyncio.get_running_loop().call_later(0.05, app.release.set)
+    start, body = await send_request(SizeAndTimeoutLimits(app, timeout=0.01))
     assert start["status"] == 200 and body["body"] == b"late"
 
 
 async def test_slow_body_does_not_count_for_the_timeout():
-    slow = Slow()
-    slow.let.set()
+    app = BlockingApplication()
+    app.release.set()
 
-    async def dawdling(scope: Any, receive: Any, send: Any) -> None:
+    async def slow_app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.05)
-        await slow(scope, receive, send)
+        await app(scope, receive, send)
 
-    assert (await ask(SizeAndTimeoutLimits(dawdling, timeout=0.01)))[0]["status"] == 200
+    assert (await send_request(SizeAndTimeoutLimits(slow_app, timeout=0.01)))[0]["status"] == 200
 
 
 async def test_exception_of_the_application_is_passed_on():
-    async def broken(scope: Any, receive: Any, send: Any) -> None:
+    async def failing_app(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("of the test")
 
     with pytest.raises(RuntimeError, match="of the test"):
-        await ask(SizeAndTimeoutLimits(broken))
+        await send_request(SizeAndTimeoutLimits(failing_app))
     assert size_and_timeout.RESPONSE_TIMEOUT == 60
 
 
@@ -119,15 +119,15 @@ def test_statement_timeout_of_a_view_is_503_with_retry_after(administrator: ApiC
     with connection.cursor() as cursor:  # as the web process's connections have it (tests.embedded_servers)
         cursor.execute("SHOW statement_timeout")
         assert cursor.fetchone() == ("30s",)
-    locked, over = threading.Event(), threading.Event()
+    lock_acquired, released = threading.Event(), threading.Event()
 
-    def hold() -> None:
+    def hold_lock() -> None:
         from django.db import transaction
 
-        with transaction.atomic(), connection.cursor() as held:
-            held.execute("LOCK TABLE metrics_metricdefinition IN ACCESS EXCLUSIVE MODE")
-            locked.set()
-            over.wait(20)
+        with transaction.atomic(), connection.cursor() as lock_cursor:
+            lock_cursor.execute("LOCK TABLE metrics_metricdefinition IN ACCESS EXCLUSIVE MODE")
+            lock_acquired.set()
+            released.wait(20)
         connection.close()
 
     with connection.cursor() as cursor:
@@ -136,32 +136,32 @@ def test_statement_timeout_of_a_view_is_503_with_retry_after(administrator: ApiC
         cursor.execute(f"ALTER DATABASE {name} SET lock_timeout = '200ms'")
     connection.close()
     connection.close_pool()  # type: ignore[attr-defined]  # so that new connections have it
-    holder = threading.Thread(target=hold)
-    holder.start()
+    thread = threading.Thread(target=hold_lock)
+    thread.start()
     try:
-        assert locked.wait(10)
-        answer = administrator.get("metrics/m")
+        assert lock_acquired.wait(10)
+        response = administrator.get("metrics/m")
     finally:
-        over.set()
-        holder.join()
+        released.set()
+        thread.join()
         with connection.cursor() as cursor:
             cursor.execute(f"ALTER DATABASE {name} RESET lock_timeout")
         connection.close()
         connection.close_pool()  # type: ignore[attr-defined]
-    assert answer.status == 503 and answer.headers["Retry-After"] and "takes too long" in answer.json["detail"]
+    assert response.status == 503 and response.headers["Retry-After"] and "takes too long" in response.json["detail"]
 
 
-@pytest.mark.parametrize("way", ["fast lane", "Django"])
+@pytest.mark.parametrize("interface", ["fast lane", "Django"])
 @pytest.mark.parametrize(("path", "body"), [("telemetry", point()), ("telemetry/batch", {"data_points": [point()]})])
 def test_full_write_queue_is_503_with_retry_after(
-    admin: ApiClient, administrator: ApiClient, way: str, path: str, body: Any, monkeypatch: pytest.MonkeyPatch
+    admin: ApiClient, administrator: ApiClient, interface: str, path: str, body: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    sender = admin if way == "fast lane" else administrator
+    sender = admin if interface == "fast lane" else administrator
     assert sender.post(f"devices/d/{path}", body).status == 200
     monkeypatch.setattr(group_commit, "MAX_QUEUED_POINTS", 0)
     for address in (f"devices/d/{path}", "bulk"):
-        answer = sender.post(address, {"d": [point()]} if address == "bulk" else body)
-        assert answer.status == 503 and answer.headers["Retry-After"] == "1"
-        assert answer.headers["Content-Type"] == "application/problem+json" and "try again" in answer.json["detail"]
+        response = sender.post(address, {"d": [point()]} if address == "bulk" else body)
+        assert response.status == 503 and response.headers["Retry-After"] == "1"
+        assert response.headers["Content-Type"] == "application/problem+json" and "try again" in response.json["detail"]
     monkeypatch.undo()
     assert sender.post(f"devices/d/{path}", body).status == 200

@@ -28,7 +28,7 @@ from metrics.storage.write import audit_anchor
 from telemetry_site import lifespan
 from tests.conftest import API, ApiClient, point
 
-COMMITTED = Path(__file__).with_name("statements.json")
+COMMITTED_COUNTS = Path(__file__).with_name("statements.json")
 FEW, MANY = 3, 60
 NOW = datetime.now(UTC).replace(microsecond=0)
 TIMES = {"start_time": (NOW - timedelta(hours=1)).isoformat(), "end_time": (NOW + timedelta(hours=1)).isoformat()}
@@ -122,26 +122,28 @@ POSTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("devices/device_000/maintenance", {"minutes": 5}),
     ("alerts/bulk", {"verb": "comment", "note": "hm", "filter": {"level": "warning"}}),
 )
-ONCE = {"metrics", "alerts/channels", "alerts/routes"}  # a name is taken once
+NOT_REPEATABLE = {"metrics", "alerts/channels", "alerts/routes"}  # a name is taken once
 
 
 @contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def record_statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The statements that this thread's requests send, by Django and by the storage alike."""
-    sent: list[str] = []
-    with monkeypatch.context() as patched:
+    statements: list[str] = []
+    with monkeypatch.context() as patch:
         for name in ("execute", "executemany"):
-            whole: Callable[..., Any] = getattr(psycopg.Cursor, name)
+            original: Callable[..., Any] = getattr(psycopg.Cursor, name)
 
-            def counting(self: Any, query: Any, *args: Any, whole: Callable[..., Any] = whole, **more: Any) -> Any:
-                sent.append(str(query))
-                return whole(self, query, *args, **more)
+            def recording_execute(
+                self: Any, query: Any, *args: Any, original: Callable[..., Any] = original, **kwargs: Any
+            ) -> Any:
+                statements.append(str(query))
+                return original(self, query, *args, **kwargs)
 
-            patched.setattr(psycopg.Cursor, name, counting)
-        yield sent
+            patch.setattr(psycopg.Cursor, name, recording_execute)
+        yield statements
 
 
-def furnished(admin: ApiClient, rows: int) -> None:
+def create_rows(admin: ApiClient, rows: int) -> None:
     """So many devices, definitions and whatever else is listed."""
     body = {f"device_{number:03}": [point()] for number in range(rows)}
     assert admin.post("bulk", body).status == 200
@@ -152,80 +154,84 @@ def furnished(admin: ApiClient, rows: int) -> None:
         ApiKey(name=f"key {number}", digest=bytes([number]), device=device)
         for number, device in enumerate(Device.objects.all())
     )
-    now, kept = time.time(), [RejectedPoint(0, 1.0, b"")]
+    now, points = time.time(), [RejectedPoint(0, 1.0, b"")]
     with connect() as connection:
         write_rows(
             connection,
-            [InboxRow("s", f"device_{n:03}", "m", "too_old", now, now, 1, "too old", kept) for n in range(rows)],
+            [InboxRow("s", f"device_{n:03}", "m", "too_old", now, now, 1, "too old", points) for n in range(rows)],
         )
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
     group_membership.add_devices(group, Device.objects.values_list("pk", flat=True))
-    _alerting(rows)
+    _create_alert_rows(rows)
 
 
-def _alerting(rows: int) -> None:
+def _create_alert_rows(rows: int) -> None:
     """So many rules, each with an alert, all of them in one incident."""
     for number, device in enumerate(Device.objects.order_by("pk")[:rows]):
-        made = lifecycle.create(RULE | {"name": f"rule {number}", "notification_channels": [f"c{number}"]}, "user:mei")
-        Rule.objects.filter(pk=made.pk).update(rule_id=f"rule_{number:03}")
-        common = {"metric_name": "temperature", "level": "warning", "message": "hot", "rule_name": made.name}
-        found = {"rule": made, "device": device, "device_name": device.device_id, "alert_id": f"alt_{number:03}"}
-        alert_actions.open_alerts([Alert(**common, **found, triggered_at=NOW, last_breach_at=NOW)])
+        rule = lifecycle.create(RULE | {"name": f"rule {number}", "notification_channels": [f"c{number}"]}, "user:mei")
+        Rule.objects.filter(pk=rule.pk).update(rule_id=f"rule_{number:03}")
+        common = {"metric_name": "temperature", "level": "warning", "message": "hot", "rule_name": rule.name}
+        identity = {"rule": rule, "device": device, "device_name": device.device_id, "alert_id": f"alt_{number:03}"}
+        alert_actions.open_alerts([Alert(**common, **identity, triggered_at=NOW, last_breach_at=NOW)])
         if number == 0:
-            shadow = lifecycle.create(RULE | {"name": "trial"}, "user:mei", shadow_of=made)
+            shadow = lifecycle.create(RULE | {"name": "trial"}, "user:mei", shadow_of=rule)
             Rule.objects.filter(pk=shadow.pk).update(rule_id="rule_shadow")
         Channel.objects.create(name=f"c{number}", kind="action", action="log_alert", channel_id=f"chn_{number:03}")
         Route.objects.create(name=f"r{number}", channels=[f"c{number}", "none"], route_id=f"rte_{number:03}")
-        ends_at, covered = NOW + timedelta(hours=1), [device.device_id]
-        Silence.objects.create(ends_at=ends_at, device_ids=covered, reason="repair", silence_id=f"sil_{number:03}")
+        ends_at, device_ids = NOW + timedelta(hours=1), [device.device_id]
+        Silence.objects.create(ends_at=ends_at, device_ids=device_ids, reason="repair", silence_id=f"sil_{number:03}")
     Alert.objects.update(incident=Incident.objects.create(cause="test", title="hot"))
 
 
-def measured(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+def count_statements(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     series_registry.refresh_registry()
     monkeypatch.setattr(series_registry, "REVISION_PERIOD", 3600.0)  # what is looked at twice a second is nobody's
     monkeypatch.setattr(lifespan, "write_request_stats", lambda: None)  # nor what is written once a second
     monkeypatch.setattr(audit_anchor, "READ_INTERVAL", 3600.0)  # and so is this, once a second
-    client, found = Client(headers=admin.headers), {}
+    client, counts = Client(headers=admin.headers), {}
     from django.contrib.auth import get_user_model
 
     pages = Client()
     pages.force_login(get_user_model().objects.filter(is_superuser=True).first())
-    for method, path, body in [("GET", path, None) for path in GETS] + [("POST", *one) for one in POSTS]:
+    for method, path, body in [("GET", path, None) for path in GETS] + [("POST", *post) for post in POSTS]:
         address = path if path.startswith("/") else f"{API}/{path}"
-        who = client if address.startswith("/api/") else pages
+        caller = client if address.startswith("/api/") else pages
 
-        def ask(who: Client = who, method: str = method, address: str = address, body: Any = body) -> None:
-            answer = who.generic(method, address, json.dumps(body) if body else "", "application/json")
-            assert answer.status_code < 300, (address, answer.content)
-            answer.close()  # of a stream what is asked before its first byte
+        def send_request(
+            caller: Client = caller, method: str = method, address: str = address, body: Any = body
+        ) -> None:
+            response = caller.generic(method, address, json.dumps(body) if body else "", "application/json")
+            assert response.status_code < 300, (address, response.content)
+            response.close()  # of a stream what is asked before its first byte
 
-        if path not in ONCE:
-            ask()  # what is looked up once a process is no cost of an answer
-        costs = []
-        for _ in range(1 if path in ONCE else 3):  # a pool may look at a connection meanwhile
-            with counted(monkeypatch) as sent:
-                ask()
-            costs.append(len(sent))
-        found[f"{method} {address.removesuffix(SPAN)}"] = min(costs)
-    return found
+        if path not in NOT_REPEATABLE:
+            send_request()  # what is looked up once a process is no cost of an answer
+        statement_counts = []
+        for _ in range(1 if path in NOT_REPEATABLE else 3):  # a pool may look at a connection meanwhile
+            with record_statements(monkeypatch) as statements:
+                send_request()
+            statement_counts.append(len(statements))
+        counts[f"{method} {address.removesuffix(SPAN)}"] = min(statement_counts)
+    return counts
 
 
 @pytest.mark.slow
 def test_statements_per_request_equal_the_committed_numbers(
     admin: ApiClient, administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    furnished(admin, FEW)
-    found = measured(admin, monkeypatch)
+    create_rows(admin, FEW)
+    counts = count_statements(admin, monkeypatch)
     if os.environ.get("WRITE_STATEMENTS"):
-        COMMITTED.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
-    assert found == json.loads(COMMITTED.read_text()), "WRITE_STATEMENTS=1 renews statements.json"
+        COMMITTED_COUNTS.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
+    assert counts == json.loads(COMMITTED_COUNTS.read_text()), "WRITE_STATEMENTS=1 renews statements.json"
 
 
 @pytest.mark.slow
 def test_statements_per_request_do_not_grow_with_rows(
     admin: ApiClient, administrator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    furnished(admin, MANY)
-    committed = json.loads(COMMITTED.read_text())
-    assert {path: count for path, count in measured(admin, monkeypatch).items() if count > committed[path]} == {}
+    create_rows(admin, MANY)
+    committed = json.loads(COMMITTED_COUNTS.read_text())
+    assert {
+        path: count for path, count in count_statements(admin, monkeypatch).items() if count > committed[path]
+    } == {}

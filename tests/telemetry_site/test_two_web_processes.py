@@ -15,7 +15,7 @@ from tests.telemetry_site.site_process import free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
-PROMISE = 1.0  # seconds
+MAX_DELAY = 1.0  # seconds
 
 
 def serve(port: int) -> None:
@@ -26,20 +26,22 @@ def serve(port: int) -> None:
 
 
 @pytest.fixture
-def second(admin: ApiClient) -> Iterator[ApiClient]:
+def second_process(admin: ApiClient) -> Iterator[ApiClient]:
     """The same admin at a web process of its own."""
-    given = connection.settings_dict
-    database = {name: str(given[name]) for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT") if given.get(name)}
+    parameters = connection.settings_dict
+    database = {
+        name: str(parameters[name]) for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT") if parameters.get(name)
+    }
     caller = ApiClient(free_port(), admin.headers)
     running = ForkedProcess(database, serve, caller.port)
     try:
-        wait_until(lambda: _answers(caller), 30, "the second process answers")
+        wait_until(lambda: _is_up(caller), 30, "the second process answers")
         yield caller
     finally:
         running.kill()
 
 
-def _answers(caller: ApiClient) -> bool:
+def _is_up(caller: ApiClient) -> bool:
     try:
         return caller.get("/health").status == 200
     except OSError:
@@ -47,32 +49,36 @@ def _answers(caller: ApiClient) -> bool:
 
 
 def seconds_until(condition: Callable[[], bool]) -> float:
-    began = time.monotonic()
+    started_at = time.monotonic()
     wait_until(condition, 10, "the other process has heard of it")
-    return time.monotonic() - began
+    return time.monotonic() - started_at
 
 
-def test_changed_definition_applies_in_a_second_process_within_a_second(admin: ApiClient, second: ApiClient):
+def test_changed_definition_applies_in_a_second_process_within_a_second(admin: ApiClient, second_process: ApiClient):
     assert admin.post("metrics", {"name": "m", "data_type": "numeric", "max_value": 10}).status == 201
-    waits = []
+    delays = []
     for number in range(4):
         value = 20 if number % 2 else 5
-        wanted = 422 if number % 2 == 0 else 200  # 5 above a bound of 1, then 20 below one of 30
-        assert admin.call("PATCH", "metrics/m", {"max_value": 1 if wanted == 422 else 30}).status == 200
-        waits.append(
-            seconds_until(lambda v=value, w=wanted: second.post("devices/d/telemetry", point("m", v)).status == w)
+        expected = 422 if number % 2 == 0 else 200  # 5 above a bound of 1, then 20 below one of 30
+        assert admin.call("PATCH", "metrics/m", {"max_value": 1 if expected == 422 else 30}).status == 200
+        delays.append(
+            seconds_until(
+                lambda v=value, status=expected: (
+                    second_process.post("devices/d/telemetry", point("m", v)).status == status
+                )
+            )
         )
     assert admin.call("DELETE", "metrics/m").status == 200
-    waits.append(seconds_until(lambda: second.post("devices/d/telemetry", point("m", 1e6)).status == 200))
-    assert max(waits) < PROMISE, waits
+    delays.append(seconds_until(lambda: second_process.post("devices/d/telemetry", point("m", 1e6)).status == 200))
+    assert max(delays) < MAX_DELAY, delays
 
 
 def test_revoked_key_is_rejected_by_a_second_process_within_a_second(
-    admin: ApiClient, gateway: ApiClient, second: ApiClient
+    admin: ApiClient, gateway: ApiClient, second_process: ApiClient
 ):
-    other = ApiClient(second.port, gateway.headers)
+    other = ApiClient(second_process.port, gateway.headers)
     assert other.post("devices/d/telemetry", point()).status == 200
     key = ApiKey.objects.get(scope="ingest")
     key.revoked_at = timezone.now()
     key.save()
-    assert seconds_until(lambda: other.post("devices/d/telemetry", point()).status == 401) < PROMISE
+    assert seconds_until(lambda: other.post("devices/d/telemetry", point()).status == 401) < MAX_DELAY

@@ -26,7 +26,11 @@ pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parents[1] / "data" / "upgrade"
 PREFIX = "/api/v1/telemetry/"
 RECORDED = json.loads(gzip.decompress((FOLDER / "responses.json.gz").read_bytes()))
-VOLATILE = {"active", "total", "count"}  # depend on the current time, or count the audit entries of the test itself
+VOLATILE_FIELDS = {
+    "active",
+    "total",
+    "count",
+}  # depend on the current time, or count the audit entries of the test itself
 
 
 @pytest.fixture
@@ -72,12 +76,12 @@ def migrate_and_evaluate() -> tuple[list[tuple[str, str, str]], list[str]]:
     return list(rows), [record.getMessage() for record in warnings.buffer]
 
 
-def stable(body: Any) -> Any:
+def without_volatile(body: Any) -> Any:
     """A response without the values that change by themselves."""
     if isinstance(body, list):
-        return [stable(item) for item in body]
+        return [without_volatile(item) for item in body]
     if isinstance(body, dict):
-        return {name: stable(value) for name, value in body.items() if name not in VOLATILE}
+        return {name: without_volatile(value) for name, value in body.items() if name not in VOLATILE_FIELDS}
     return body
 
 
@@ -85,13 +89,13 @@ def test_database_of_an_earlier_version_reads_the_same_after_migration(old_datab
     responses = run_forked(old_database, migrate_and_read)
 
     recorded = RECORDED["queries"] + RECORDED["reads"]
-    for earlier, (status, body) in zip(recorded, responses, strict=True):
-        assert status == 200, earlier["path"]
-        before, after = stable(earlier["response"]), stable(body)
-        if earlier["path"].startswith("audit"):  # reading signs in, which is an entry of its own
-            newest = before["entries"][0]["number"]
-            after["entries"] = [entry for entry in after["entries"] if entry["number"] <= newest]
-        assert after == before, earlier["path"]
+    for recorded_read, (status, body) in zip(recorded, responses, strict=True):
+        assert status == 200, recorded_read["path"]
+        expected, actual = without_volatile(recorded_read["response"]), without_volatile(body)
+        if recorded_read["path"].startswith("audit"):  # reading signs in, which is an entry of its own
+            newest = expected["entries"][0]["number"]
+            actual["entries"] = [entry for entry in actual["entries"] if entry["number"] <= newest]
+        assert actual == expected, recorded_read["path"]
 
 
 def test_rules_of_an_earlier_version_are_evaluated_after_migration(old_database: Database) -> None:
