@@ -109,8 +109,8 @@ def _find_owner(credential: str) -> CredentialOwner | None:
 
 def find_caller(credential: str) -> Caller | None:
     """Return the caller of a credential, or None. Raises StorageUnavailable."""
-    is_cached, found = cached_caller(credential)
-    return found if is_cached else resolve_credential(credential)
+    is_cached, caller = cached_caller(credential)
+    return caller if is_cached else resolve_credential(credential)
 
 
 # Both close database connections that have failed. Tokens may wait for their issuer, so they have threads of their own.
@@ -122,9 +122,9 @@ _resolve_token = database_sync_to_async(
 
 async def find_caller_async(credential: str) -> Caller | None:
     """Do the same without blocking the event loop."""
-    is_cached, found = cached_caller(credential)
+    is_cached, caller = cached_caller(credential)
     if is_cached:
-        return found
+        return caller
     return await (_resolve_token if jwts.is_jwt(credential) else _resolve_key)(credential)
 
 
@@ -153,10 +153,10 @@ class ApiKeyAuthentication(BaseAuthentication):
         if credential is None:
             return None
         series_registry.current_registry()
-        found = find_caller(credential)
-        if found is None:
+        caller = find_caller(credential)
+        if caller is None:
             raise AuthenticationFailed(INVALID_CREDENTIAL)
-        return found, None
+        return caller, None
 
     def authenticate_header(self, request: Request) -> str:
         return CHALLENGE

@@ -109,9 +109,9 @@ async def _authenticate(credential: str, scope: Scope) -> Caller:
     ip_rate_limit.check(scope)
     sender = await find_caller_async(credential)
     if sender is None:
-        ip_rate_limit.unknown(scope)
+        ip_rate_limit.count_invalid(scope)
         raise RequestRejected(INVALID_CREDENTIAL, 401)
-    ip_rate_limit.known(scope)
+    ip_rate_limit.mark_valid(scope)
     return sender
 
 

@@ -29,14 +29,14 @@ def check(scope: Scope) -> None:
         raise RateLimited("too many unauthenticated requests from this address", wait)
 
 
-def known(scope: Scope) -> None:
+def mark_valid(scope: Scope) -> None:
     """Remember the credential of a request as valid."""
     if len(_proven) >= MAX_PROVEN:
         _proven.clear()
     _proven.add(_credential(scope))
 
 
-def unknown(scope: Scope) -> None:
+def count_invalid(scope: Scope) -> None:
     """Count a request without a valid credential."""
     credential = _credential(scope)
     _proven.discard(credential)
@@ -80,11 +80,11 @@ def address_of(scope: Scope) -> str:
 @lru_cache(10_000)
 def _network(address: str) -> str:
     try:
-        found = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(address)
     except ValueError:
         return "nowhere"  # an invalid address must not create buckets
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is None:
-            return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
-        found = found.ipv4_mapped
-    return str(found)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is None:
+            return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
+        ip = ip.ipv4_mapped
+    return str(ip)

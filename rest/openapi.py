@@ -215,20 +215,20 @@ class Operation(AutoSchema):
         return schema, is_required or isinstance(serializer, dict)
 
     def _resolve_path_parameters(self, variables: list[str]) -> list[dict[str, Any]]:
-        found = super()._resolve_path_parameters(variables)
-        for one in found:
-            if one["name"] in _PATH:
-                one["description"], more, example = _PATH[one["name"]]
-                one["schema"] |= more
-                one["examples"] = {_EXAMPLE: {"value": example}}
-        return found
+        parameters = super()._resolve_path_parameters(variables)
+        for parameter in parameters:
+            if parameter["name"] in _PATH:
+                parameter["description"], constraints, example = _PATH[parameter["name"]]
+                parameter["schema"] |= constraints
+                parameter["examples"] = {_EXAMPLE: {"value": example}}
+        return parameters
 
     def _get_parameters(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = super()._get_parameters()
-        for one in found:
-            if one["in"] == "query":
-                one["schema"] = _without_null(one["schema"])
-        return found
+        parameters: list[dict[str, Any]] = super()._get_parameters()
+        for parameter in parameters:
+            if parameter["in"] == "query":
+                parameter["schema"] = _without_null(parameter["schema"])
+        return parameters
 
     def _map_basic_serializer(self, serializer: Any, direction: Direction) -> dict[str, Any]:
         """Mark all fields of a row in a response as required, including those that are optional in requests."""
@@ -242,25 +242,25 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """Remove null from the schema of a query parameter: the parameter is omitted instead."""
     kept = {name: value for name, value in schema.items() if not (name == "default" and value is None)}
     if isinstance(kept.get("type"), list):
-        [kept["type"]] = [one for one in kept["type"] if one != "null"]
+        [kept["type"]] = [member for member in kept["type"] if member != "null"]
     if "oneOf" in kept:
-        kept["oneOf"] = [one for one in kept["oneOf"] if one != {"type": "null"}]
+        kept["oneOf"] = [member for member in kept["oneOf"] if member != {"type": "null"}]
     return kept
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Add the chapters and the shared error responses; a postprocessing hook of drf-spectacular."""
     _remove_enum_ids(result)
-    operations = [one for path in result["paths"].values() for one in path.values()]
-    chapters = {name for one in operations for name in one["tags"]}
-    known = [tag.value for tag in Tag if tag.value[0] in chapters]
-    result["tags"] = [{"name": name, "description": description} for name, description in known]
+    operations = [operation for path in result["paths"].values() for operation in path.values()]
+    chapters = {name for operation in operations for name in operation["tags"]}
+    used_tags = [tag.value for tag in Tag if tag.value[0] in chapters]
+    result["tags"] = [{"name": name, "description": description} for name, description in used_tags]
     components = result["components"]
     components["schemas"] = dict(sorted((components.get("schemas", {}) | {"Problem": _PROBLEM}).items()))
     used = {
         response["$ref"].rpartition("/")[2]
-        for one in operations
-        for response in one["responses"].values()
+        for operation in operations
+        for response in operation["responses"].values()
         if "$ref" in response
     }
     components["responses"] = {
@@ -273,11 +273,11 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 def _remove_enum_ids(node: Any) -> None:
     """Remove the marks of drf-spectacular's enum hook, which is not used."""
-    inner = node if isinstance(node, list) else [*node.values()] if isinstance(node, dict) else []
+    children = node if isinstance(node, list) else [*node.values()] if isinstance(node, dict) else []
     if isinstance(node, dict):
         node.pop("x-spec-enum-id", None)
-    for one in inner:
-        _remove_enum_ids(one)
+    for child in children:
+        _remove_enum_ids(child)
 
 
 def _shared_response(status: int, description: str) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class Buckets:
 buckets = Buckets()
 
 
-async def keep_settled(held: Buckets = buckets) -> None:
+async def keep_settled(settled_buckets: Buckets = buckets) -> None:
     """Settle the buckets until the task is cancelled."""
     reachable = True
     async with redis.asyncio.Redis.from_url(
@@ -161,13 +161,13 @@ async def keep_settled(held: Buckets = buckets) -> None:
         script = client.register_script(SETTLE)
         while True:
             await asyncio.sleep(SETTLE_INTERVAL if reachable else REDIS_TIMEOUT)
-            due = held.due()
+            due = settled_buckets.due()
             if not due:
                 continue
             try:
-                await _settle(held, script, due)
+                await _settle(settled_buckets, script, due)
             except (redis.RedisError, OSError) as error:
-                held.put_back(due)
+                settled_buckets.put_back(due)
                 if reachable:
                     log.warning("Redis is unavailable: rate limits apply per process (%s)", error)
                 reachable = False
@@ -177,11 +177,11 @@ async def keep_settled(held: Buckets = buckets) -> None:
                 reachable = True
 
 
-async def _settle(held: Buckets, script: Any, due: list[tuple[str, Limit, float]]) -> None:
+async def _settle(settled_buckets: Buckets, script: Any, due: list[tuple[str, Limit, float]]) -> None:
     arguments = [number for _, limit, spent in due for number in (limit.rate, limit.burst, spent)]
     levels = await script([PREFIX + name for name, _, _ in due], arguments)
     for (name, _, _), level in zip(due, levels, strict=True):
-        held.settled(name, float(level))
+        settled_buckets.settled(name, float(level))
 
 
 def check_caller(name: str) -> None:

@@ -27,7 +27,7 @@ Scope = dict[str, Any]
 
 def begin(headers: list[tuple[bytes, bytes]]) -> Visit:
     """Start a request with the ID in its headers, or a new one."""
-    visit = Visit(_given(headers) or b"%s-%x" % (_process, next(_numbers)))
+    visit = Visit(_valid_request_id(headers) or b"%s-%x" % (_process, next(_numbers)))
     current.set(visit)  # each request is a task with its own context
     return visit
 
@@ -66,7 +66,7 @@ def ended(scope: Scope, visit: Visit) -> None:
     log.log(level, "%s %s", scope["method"], visit.status or "disconnected", extra={"fields": fields})
 
 
-def _given(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+def _valid_request_id(headers: list[tuple[bytes, bytes]]) -> bytes | None:
     """Return the X-Request-Id of a request if it is valid."""
     for name, value in headers:
         if name == b"x-request-id":

@@ -42,12 +42,14 @@ _CONTROL_CHARACTERS = {number: f"\\x{number:02x}" for number in (*range(32), 127
 class SecretFilter(logging.Filter):
     """Masks secrets in the message, the fields and the traceback of a record.
 
-    `known` are the configured secrets of this installation.
+    `secrets` are the configured secrets of this installation.
     """
 
-    def __init__(self, known: Sequence[str] = ()) -> None:
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
         super().__init__()
-        self._known = sorted({secret for secret in known if len(secret) >= MIN_SECRET_LENGTH}, key=len, reverse=True)
+        self._secrets = sorted(
+            {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH}, key=len, reverse=True
+        )
         self._traceback = logging.Formatter().formatException
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -69,7 +71,7 @@ class SecretFilter(logging.Filter):
 
     def mask(self, text: str) -> str:
         """Return the text with secrets replaced by ***."""
-        for secret in self._known:
+        for secret in self._secrets:
             text = text.replace(secret, MASK)
         if _POSSIBLE_SECRET.search(text):
             for pattern, replacement in _PATTERNS:

@@ -302,7 +302,7 @@ LOGGING = {
         },
         "secrets": {
             "()": "telemetry_site.log_format.SecretFilter",
-            "known": [
+            "secrets": [
                 SECRET_KEY,
                 ADMIN_PASSWORD,
                 PROVISIONED_API_KEY,

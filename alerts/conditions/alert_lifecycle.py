@@ -100,10 +100,10 @@ def _find_triggers(spec: RuleSpec, state: LifecycleState, signal: Signal) -> tup
     Keeps the last breaches in the state for the next signal.
     """
     positions = np.flatnonzero(signal.breach)
-    known, earlier = len(state.breaches), spec.trigger_count - 1
+    stored_count, earlier_count = len(state.breaches), spec.trigger_count - 1
     times = np.concatenate((state.breaches, signal.times[positions]))
-    state.breaches = times[len(times) - min(earlier, len(times)) :]
-    last = np.arange(max(earlier, known), len(times))
-    first_times = times[last - earlier]
+    state.breaches = times[len(times) - min(earlier_count, len(times)) :]
+    last = np.arange(max(earlier_count, stored_count), len(times))
+    first_times = times[last - earlier_count]
     within_window = times[last] - first_times <= spec.window
-    return positions[last[within_window] - known], first_times[within_window]
+    return positions[last[within_window] - stored_count], first_times[within_window]

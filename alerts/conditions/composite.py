@@ -65,11 +65,11 @@ def join(spec: RuleSpec, state: CompositeState, signals: Sequence[Signal]) -> Si
 def _align(last: LastResult, signal: Signal, times: Ints, window: int) -> _AlignedResults:
     since = np.concatenate(([last.time], signal.times))
     positions = since.searchsorted(times, "right") - 1
-    known = (positions >= 0) & (times - since[positions] < window)
+    is_current = (positions >= 0) & (times - since[positions] < window)
     return _AlignedResults(
-        np.where(known, np.concatenate(([last.value], signal.values))[positions], np.nan),
-        known & np.concatenate(([last.breach], signal.breach))[positions],
-        known & np.concatenate(([last.recovered], signal.recovered))[positions],
+        np.where(is_current, np.concatenate(([last.value], signal.values))[positions], np.nan),
+        is_current & np.concatenate(([last.breach], signal.breach))[positions],
+        is_current & np.concatenate(([last.recovered], signal.recovered))[positions],
     )
 
 

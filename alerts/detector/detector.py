@@ -139,7 +139,7 @@ class Detector:
     def _score_points(self, slots: Ints, times: Ints, values: Floats) -> Detection:
         table = self._table
         table["began"][slots] = np.where(table["points"][slots] == 0, times, table["began"][slots])
-        least, most = table["least"][slots, 0, 0], table["most"][slots, 0, 0]
+        minimum, maximum = table["least"][slots, 0, 0], table["most"][slots, 0, 0]
         point_features, band, weekly = features(table, slots, times, values)
         surprised, novelty, above = surprise(table, slots, point_features)
         table["points"][slots] += 1
@@ -149,9 +149,9 @@ class Detector:
         return Detection(
             score,
             of_value(
-                table, slots, np.where(band.known, band.low[:, 0], least)
+                table, slots, np.where(band.is_known, band.low[:, 0], minimum)
             ),  # of all points while the expected range is unknown
-            of_value(table, slots, np.where(band.known, band.high[:, 0], most)),
+            of_value(table, slots, np.where(band.is_known, band.high[:, 0], maximum)),
             np.where(score >= MARK_SCORE, reasons(surprised, above, stuck, weekly > 0, level_shift >= 1), 0),
             np.ones(len(slots), np.bool_),
         )

@@ -51,8 +51,8 @@ def _begin(table: Table, slots: Ints, seen: Shorts) -> None:
 def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
     """Return the distance to the nearest state (maximum of both coordinates, in fractions of their ranges), and whether
     the point is above it or above the expected range."""
-    least, most = table["least"][slots], table["most"][slots]
-    scale = 1 / np.maximum(most.astype(np.float32) - least, np.float32(NARROW))
+    minimum, maximum = table["least"][slots], table["most"][slots]
+    scale = 1 / np.maximum(maximum.astype(np.float32) - minimum, np.float32(NARROW))
     scale[:, ROUND, 1] = np.float32(1 / UNIT)
     apart = table["states"][slots]
     apart -= seen[..., None]
@@ -75,8 +75,8 @@ def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
         oldest = table["visited"][slots[row], new].argmin(axis=1)
         table["states"][slots[row], new, :, oldest] = seen[row, new]
         table["visited"][slots[row], new, oldest] = clock[row]
-    table["least"][slots] = np.minimum(least, seen)
-    table["most"][slots] = np.maximum(most, seen)
+    table["least"][slots] = np.minimum(minimum, seen)
+    table["most"][slots] = np.maximum(maximum, seen)
     return novelty, above
 
 

@@ -36,13 +36,13 @@ class SeasonalRange:
 
     low: Shorts
     high: Shorts
-    known: Bools
+    is_known: Bools
     begins: Bools  # whether this is the first point of its bin in this period
 
     def outside(self, pair: Shorts) -> Shorts:
         """Return the distance [k, 2] above the range, or below it (negative)."""
         beyond = np.maximum(pair - self.high, 0) + np.minimum(pair - self.low, 0)
-        return np.where(self.known[:, None], beyond, np.int16(0))
+        return np.where(self.is_known[:, None], beyond, np.int16(0))
 
     def cost(self, pair: Shorts) -> Singles:
         """Return the cost [k] of the range for the value, as a logarithm: a wide or wrong range costs more."""
@@ -58,32 +58,32 @@ def expected(table: Table, slots: Ints, times: Ints, pair: Shorts) -> tuple[Seas
     Adds the points to the profiles.
     """
     day, week = (_seasonal_range(table, slots, times, pair, season) for season in (OF_DAY, OF_WEEK))
-    both, weekly = day.known & week.known, table["weekly"][slots]
+    both, weekly = day.is_known & week.is_known, table["weekly"][slots]
     compared = both & week.begins  # once an hour at any interval
     if compared.any():
         better = weekly * FORGET + day.cost(pair) - week.cost(pair) - MIN_ADVANTAGE
         table["weekly"][slots] = np.where(compared, better, weekly)
     weekly = np.where(both & (weekly > MIN_WEEKLY_EVIDENCE), weekly, np.float32(0))
     low, high = (np.where(weekly[:, None] > 0, *sides) for sides in ((week.low, day.low), (week.high, day.high)))
-    return SeasonalRange(low, high, day.known, day.begins), weekly
+    return SeasonalRange(low, high, day.is_known, day.begins), weekly
 
 
 def _seasonal_range(table: Table, slots: Ints, times: Ints, pair: Shorts, season: Season) -> SeasonalRange:
     """Return the range of this bin and its neighbours in the earlier periods, and add the point."""
     turns, lows, highs = table[season.turns], table[season.lows], table[season.highs]
-    most, kept = np.iinfo(turns.dtype).max, turns.shape[2]
-    turn, place = times // season.period, times % season.period * season.bins // season.period
-    near = place[:, None] + NEIGHBOURS
+    max_turn, kept = np.iinfo(turns.dtype).max, turns.shape[2]
+    turn, bin_index = times // season.period, times % season.period * season.bins // season.period
+    near = bin_index[:, None] + NEIGHBOURS
     around = (slots[:, None], near % season.bins)
     age = (1 + turn[:, None] + near // season.bins)[..., None] - turns[around]
-    age = np.where(turns[around] > 0, age % most, 0)
+    age = np.where(turns[around] > 0, age % max_turn, 0)
     fits = (age >= 1) & (age <= kept)
     low = np.where(fits[..., None], lows[around], np.int16(32_767)).min(axis=(1, 2))
     high = np.where(fits[..., None], highs[around], np.int16(-32_768)).max(axis=(1, 2))
 
-    here, now = (slots, place, turn % kept), 1 + turn % most
-    begins = turns[here] != now
-    lows[here] = np.where(begins[:, None], pair, np.minimum(lows[here], pair))
-    highs[here] = np.where(begins[:, None], pair, np.maximum(highs[here], pair))
-    turns[here] = now
+    bin_position, now = (slots, bin_index, turn % kept), 1 + turn % max_turn
+    begins = turns[bin_position] != now
+    lows[bin_position] = np.where(begins[:, None], pair, np.minimum(lows[bin_position], pair))
+    highs[bin_position] = np.where(begins[:, None], pair, np.maximum(highs[bin_position], pair))
+    turns[bin_position] = now
     return SeasonalRange(low, high, fits.any(axis=1).sum(axis=1) >= MIN_PERIODS, begins)

@@ -62,7 +62,7 @@ def _layout() -> np.dtype[np.void]:
         ("weekly", np.float32, ()),  # evidence for the weekly profile, see seasons.py
     ]
     plain = np.dtype([(name, kind, shape) for name, kind, shape in fields])
-    offsets = {name: place[1] for name, place in (plain.fields or {}).items()}
+    offsets = {name: dtype_and_offset[1] for name, dtype_and_offset in (plain.fields or {}).items()}
     return np.dtype(
         {
             "names": [*offsets, "times", "values"],

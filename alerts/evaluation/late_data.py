@@ -40,8 +40,8 @@ def store_late_points(results: Sequence[EvaluationResult]) -> None:
     ranges: dict[int, TimeRange] = {}
     for result in results:
         for series, (first, last) in result.late.items():
-            known = ranges.get(series, (first, last))
-            ranges[series] = min(known[0], first), max(known[1], last)
+            stored = ranges.get(series, (first, last))
+            ranges[series] = min(stored[0], first), max(stored[1], last)
     store_late_ranges(ranges)
 
 

@@ -72,7 +72,11 @@ def _find_open_alert(state: RuleSeriesState) -> int | None:
 
 def write_absence_alerts(absent: Sequence[AbsentDevice]) -> list[Alert]:
     """Open alerts for devices without data."""
-    return alert_actions.open_alerts(render_templates([_build_absence_alert(one) for one in absent])) if absent else []
+    return (
+        alert_actions.open_alerts(render_templates([_build_absence_alert(absence) for absence in absent]))
+        if absent
+        else []
+    )
 
 
 def build_alert(state: RuleSeriesState, signal: Signal, position: int) -> Alert:

@@ -59,8 +59,8 @@ def read_anomaly_scores(device_id: str, metric: str, start: datetime, end: datet
 
 def _to_scores(signal: AnomalySignal) -> AnomalyScores:
     detection = signal.detection
-    known = np.flatnonzero(~np.isnan(detection.low))
-    thinned = known[:: -(-len(known) // MAX_RANGES) or 1].tolist()
+    with_range = np.flatnonzero(~np.isnan(detection.low))
+    thinned = with_range[:: -(-len(with_range) // MAX_RANGES) or 1].tolist()
     ranges = [
         ExpectedRange(
             to_datetime(signal.times[position]), float(detection.low[position]), float(detection.high[position])

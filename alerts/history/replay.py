@@ -130,7 +130,7 @@ def _select_anomaly_points(
     plan: ReplayPlan, batch: Sequence[RuleSeries], points: dict[int, Points]
 ) -> dict[int, Points]:
     """Return the points of the series with an anomaly condition, and the points before that the detector learns."""
-    positions = [position for position, one in enumerate(plan.spec.conditions) if one.kind == "anomaly"]
+    positions = [position for position, condition in enumerate(plan.spec.conditions) if condition.kind == "anomaly"]
     selected = {}
     for number in {series.ids[position] for series in batch for position in positions}:
         if number is not None and number in points:

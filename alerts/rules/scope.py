@@ -81,8 +81,15 @@ def _condition_series(spec: RuleSpec, stored: list[ResolvedSeries]) -> list[Rule
     rule_series = []
     for device_id, candidates in by_device.items():
         ids = tuple(
-            next((one.id for one in candidates if one.metric_name == each.metric and each.accepts(one.kind)), None)
-            for each in spec.conditions
+            next(
+                (
+                    candidate.id
+                    for candidate in candidates
+                    if candidate.metric_name == condition.metric and condition.accepts(candidate.kind)
+                ),
+                None,
+            )
+            for condition in spec.conditions
         )
         if any(number is not None for number in ids):
             rule_series.append(RuleSeries(device_id, spec.metric, ids))

@@ -161,7 +161,7 @@ class RuleEditForm(PageForm):
         """Validate the rule as the API does, and place every error at its input."""
         fields, errors = _validate(self._document())
         for name, details in errors.items():
-            self._place(name, details)
+            self._add_field_error(name, details)
         if not self.error_lists():
             self.rule_fields = fields
         return self.cleaned_data
@@ -202,7 +202,7 @@ class RuleEditForm(PageForm):
         listed = saved.metric_name if is_set else first_metric(parameters) or self.cleaned_data.get("metric_name")
         return {"parameters": parameters, "metric_name": listed or None}
 
-    def _place(self, name: str, details: list[str]) -> None:
+    def _add_field_error(self, name: str, details: list[str]) -> None:
         """Add an error of the API's validation to its input, unless the input has one already."""
         match = CONDITION_FIELD.fullmatch(name)
         form: PageForm = self

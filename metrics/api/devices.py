@@ -133,8 +133,8 @@ class DeviceQuerySerializer(FilterSerializer, PageQuerySerializer):
 
     def filter_group(self, devices: Any, name: str) -> QuerySet[Device]:
         groups = DeviceGroup.objects.visible_to(caller(self.context["request"])).filter(name=name)
-        found: QuerySet[Device] = devices.in_groups(groups)
-        return found
+        in_groups: QuerySet[Device] = devices.in_groups(groups)
+        return in_groups
 
     def filter_tag(self, devices: QuerySet[Device], tag: str) -> QuerySet[Device]:
         name, _, value = tag.partition(":")

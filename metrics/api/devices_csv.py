@@ -123,18 +123,18 @@ class DevicesCSVView(APIView):
     )
     @idempotent
     def post(self, request: Request) -> Response:
-        given = ImportParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
+        parameters = ImportParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
         if caller(request).groups is not None:
             raise PermissionDenied("importing devices requires access to all devices")
         try:
-            read = csv_table.read_table(_body(request))
+            table = csv_table.read_table(_body(request))
         except csv_table.UnreadableTable as error:
             raise ParseError(str(error)) from None
-        done = csv_import_export.import_devices(
-            read, caller(request), given.validated_data["partial"], given.validated_data["dry_run"]
+        result = csv_import_export.import_devices(
+            table, caller(request), parameters.validated_data["partial"], parameters.validated_data["dry_run"]
         )
-        return Response(asdict(done))
+        return Response(asdict(result))
 
 
 def _body(request: Request) -> bytes:

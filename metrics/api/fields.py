@@ -105,10 +105,14 @@ def name_field(**more: Any) -> Any:
     return serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, **more)
 
 
-def names_field(of: str, most: int = MAX_NAMES) -> Any:
+def names_field(kind: str, max_names: int = MAX_NAMES) -> Any:
     """Return a field for names of devices, metrics or groups; None for all."""
     return serializers.ListField(
-        child=name_field(), max_length=most, allow_null=True, default=None, help_text=f"Names of {of}; all by default."
+        child=name_field(),
+        max_length=max_names,
+        allow_null=True,
+        default=None,
+        help_text=f"Names of {kind}; all by default.",
     )
 
 
@@ -121,8 +125,8 @@ class NamesField(serializers.Field[tuple[str, ...], Any, Any, Any]):
     def get_value(self, dictionary: Mapping[Any, Any]) -> Any:
         if not isinstance(dictionary, MultiValueDict):
             return super().get_value(dictionary)
-        given = dictionary.getlist(self.field_name)
-        return ",".join(given) if given else serializers.empty
+        texts = dictionary.getlist(self.field_name)
+        return ",".join(texts) if texts else serializers.empty
 
     def to_internal_value(self, data: Any) -> tuple[str, ...]:
         names = data.split(",") if isinstance(data, str) else data

@@ -50,13 +50,13 @@ class LatestView(APIView):
         response_example=examples.LATEST,
     )
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
-        given = LatestParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        lookback = timedelta(seconds=given.validated_data["lookback"])
-        found = latest.read_latest_points([device_id], [metric_name], lookback, groups=caller(request).narrowed(None))
-        if not found.points:
-            raise NotFound(nothing_found(device_id, metric_name, lookback, found.damaged))
-        return Response(latest_shape(found.points[0]) | incomplete(found.damaged))
+        parameters = LatestParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
+        lookback = timedelta(seconds=parameters.validated_data["lookback"])
+        result = latest.read_latest_points([device_id], [metric_name], lookback, groups=caller(request).narrowed(None))
+        if not result.points:
+            raise NotFound(nothing_found(device_id, metric_name, lookback, result.damaged))
+        return Response(latest_shape(result.points[0]) | incomplete(result.damaged))
 
 
 @extend_schema_serializer(component_name="Latest")
@@ -80,13 +80,13 @@ class LatestManyView(APIView):
         response_example={"series": [examples.LATEST]},
     )
     def post(self, request: Request) -> Response:
-        given = LatestManyParameters(data=request.data)
-        given.is_valid(raise_exception=True)
-        wanted = given.validated_data
-        lookback = timedelta(seconds=wanted["lookback"])
-        groups = caller(request).narrowed(wanted["groups"])
-        found = latest.read_latest_points(wanted["devices"], wanted["metrics"], lookback, groups=groups)
-        return Response({"series": [latest_shape(point) for point in found.points]} | incomplete(found.damaged))
+        serializer = LatestManyParameters(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        parameters = serializer.validated_data
+        lookback = timedelta(seconds=parameters["lookback"])
+        groups = caller(request).narrowed(parameters["groups"])
+        result = latest.read_latest_points(parameters["devices"], parameters["metrics"], lookback, groups=groups)
+        return Response({"series": [latest_shape(point) for point in result.points]} | incomplete(result.damaged))
 
 
 class DeviceMetricsView(APIView):
@@ -124,13 +124,13 @@ class RangeView(APIView):
         response_example=examples.RANGE,
     )
     def get(self, request: Request, device_id: str, metric_name: str) -> Response:
-        given = RangeParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        answer = execute_query(given.to_query(caller(request), device_id, metric_name))
-        told = about(answer, given.validated_data["explain"])
-        if not given.validated_data["columns"]:
-            return Response(query_shape(answer) | told)
-        times = [time / 1000 for group in answer.series for time in group.times]
-        values = [value for group in answer.series for value in group.values]
-        unit = answer.series[0].unit if answer.series else None
-        return Response({"times": times, "values": values, "unit": unit} | told)
+        parameters = RangeParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
+        result = execute_query(parameters.to_query(caller(request), device_id, metric_name))
+        common_fields = about(result, parameters.validated_data["explain"])
+        if not parameters.validated_data["columns"]:
+            return Response(query_shape(result) | common_fields)
+        times = [time / 1000 for group in result.series for time in group.times]
+        values = [value for group in result.series for value in group.values]
+        unit = result.series[0].unit if result.series else None
+        return Response({"times": times, "values": values, "unit": unit} | common_fields)

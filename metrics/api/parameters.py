@@ -70,27 +70,27 @@ class QueryParameters(_Page, _Range):
     max_points = serializers.IntegerField(min_value=2, max_value=MAX_POINTS, allow_null=True, default=None)
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        given = self.initial_data if isinstance(self.initial_data, Mapping) else {}
-        if unknown := sorted(set(map(str, given)) - set(self.fields)):
+        fields = self.initial_data if isinstance(self.initial_data, Mapping) else {}
+        if unknown := sorted(set(map(str, fields)) - set(self.fields)):
             raise serializers.ValidationError(dict.fromkeys(unknown, "is not a known field"))
         return attributes
 
     def to_query(self, caller: Caller) -> Query:
-        given = self.validated_data
-        filters = given["filters"] or {}
+        data = self.validated_data
+        filters = data["filters"] or {}
         return Query(
-            metrics=tuple(dict.fromkeys(given["metrics"])),
-            devices=_unique(given["devices"]),
-            groups=_seen(caller, filters.get("groups")),
-            start=given["start_time"],
-            end=given["end_time"],
-            aggregation=given["aggregation"],
-            group_by=given["group_by"],
-            max_points=given["max_points"],
+            metrics=tuple(dict.fromkeys(data["metrics"])),
+            devices=_unique(data["devices"]),
+            groups=_visible_groups(caller, filters.get("groups")),
+            start=data["start_time"],
+            end=data["end_time"],
+            aggregation=data["aggregation"],
+            group_by=data["group_by"],
+            max_points=data["max_points"],
             tags=filters.get("tags") or {},
             min_value=filters.get("min_value"),
             max_value=filters.get("max_value"),
-            **_page(given),
+            **_page(data),
         )
 
 
@@ -107,14 +107,14 @@ class ExportParameters(_Range):
     format = serializers.ChoiceField(choices=list(FORMATS), default="csv", help_text="File format.")
 
     def to_query(self, caller: Caller) -> Query:
-        given = self.validated_data
+        data = self.validated_data
         return Query(
-            metrics=given["metric_names"],
-            devices=given["device_ids"],
+            metrics=data["metric_names"],
+            devices=data["device_ids"],
             groups=caller.narrowed(None),
-            start=given["start_time"],
-            end=given["end_time"],
-            **{name: given[name] for name in ("aggregation", "interval", "fill", "timezone", "group_by")},
+            start=data["start_time"],
+            end=data["end_time"],
+            **{name: data[name] for name in ("aggregation", "interval", "fill", "timezone", "group_by")},
         )
 
 
@@ -143,16 +143,16 @@ class AggregatedParameters(_Page, _Range):
     groups = names_field("device groups", MAX_NAMES_IN_URL)
 
     def to_query(self, caller: Caller) -> Query:
-        given = self.validated_data
+        data = self.validated_data
         return Query(
-            metrics=(given["metric_name"],),
-            devices=None if given["device_id"] is None else (given["device_id"],),
-            groups=_seen(caller, given["groups"]),
-            start=given["start_time"],
-            end=given["end_time"],
-            aggregation=given["aggregation_type"],
+            metrics=(data["metric_name"],),
+            devices=None if data["device_id"] is None else (data["device_id"],),
+            groups=_visible_groups(caller, data["groups"]),
+            start=data["start_time"],
+            end=data["end_time"],
+            aggregation=data["aggregation_type"],
             group_by="all",
-            **_page(given),
+            **_page(data),
         )
 
 
@@ -191,20 +191,20 @@ class RangeParameters(_Page):
         return attributes | {"start": start, "end": end}
 
     def to_query(self, caller: Caller, device_id: str, metric_name: str) -> Query:
-        given = self.validated_data
+        data = self.validated_data
         return Query(
             metrics=(metric_name,),
             devices=(device_id,),
             groups=caller.narrowed(None),
-            start=given["start"],
-            end=given["end"],
-            aggregation=given["aggregation"],
-            max_points=given["max_points"] if given["aggregation"] is None else None,
-            **_page(given) | {"interval": given["interval"] or "auto" if given["aggregation"] else None},
+            start=data["start"],
+            end=data["end"],
+            aggregation=data["aggregation"],
+            max_points=data["max_points"] if data["aggregation"] is None else None,
+            **_page(data) | {"interval": data["interval"] or "auto" if data["aggregation"] else None},
         )
 
 
-def _seen(caller: Caller, names: list[str] | None) -> tuple[str, ...] | None:
+def _visible_groups(caller: Caller, names: list[str] | None) -> tuple[str, ...] | None:
     return caller.narrowed(_unique(names))
 
 
@@ -212,8 +212,8 @@ def _unique(names: list[str] | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(dict.fromkeys(names))
 
 
-def _page(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: given[name] for name in ("interval", "fill", "timezone", "limit", "cursor")}
+def _page(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: data[name] for name in ("interval", "fill", "timezone", "limit", "cursor")}
 
 
 def device_names(names: Any) -> list[str | None]:

@@ -43,10 +43,10 @@ class QueryView(APIView):
     def post(self, request: Request) -> Response:
         explain = request.query_params.get("explain")
         data = request.data | {"explain": explain} if explain and isinstance(request.data, dict) else request.data
-        given = QueryParameters(data=data)
-        given.is_valid(raise_exception=True)
-        result = execute_query(given.to_query(caller(request)))
-        return Response(query_shape(result) | about(result, given.validated_data["explain"]))
+        parameters = QueryParameters(data=data)
+        parameters.is_valid(raise_exception=True)
+        result = execute_query(parameters.to_query(caller(request)))
+        return Response(query_shape(result) | about(result, parameters.validated_data["explain"]))
 
 
 class AggregatedView(APIView):
@@ -67,9 +67,9 @@ class AggregatedView(APIView):
         response_example=examples.AGGREGATED,
     )
     def get(self, request: Request) -> Response:
-        given = AggregatedParameters(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        query = given.to_query(caller(request))
+        parameters = AggregatedParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
+        query = parameters.to_query(caller(request))
         result = execute_query(query)
         points = [
             {"timestamp": to_datetime(time), "value": value, "count": count}
@@ -87,7 +87,7 @@ class AggregatedView(APIView):
             "data_points": points,
             "count": len(points),
         }
-        return Response(body | about(result, given.validated_data["explain"]))
+        return Response(body | about(result, parameters.validated_data["explain"]))
 
 
 def query_shape(result: QueryResult) -> dict[str, Any]:
@@ -133,14 +133,14 @@ def _points(series: ResultSeries, with_device: bool) -> list[dict[str, Any]]:
             {"timestamp": to_datetime(time), **names, "value": value, "unit": series.unit, "count": count}
             for time, value, count in zip(series.times, series.values, series.counts, strict=True)
         ]
-    known: dict[bytes, dict[str, Any]] = {}
+    contexts: dict[bytes, dict[str, Any]] = {}
     points = []
     for time, value, entry in zip(series.times, series.values, series.contexts or (), strict=True):
-        if entry not in known:
+        if entry not in contexts:
             unit, tags, metadata = read_context(entry)
             unit = unit or cached_registry().unit(metric or "")
-            known[entry] = {"unit": unit, "tags": tags, "metadata": metadata}
-        points.append({"timestamp": to_datetime(time), **names, "value": value, **known[entry]})
+            contexts[entry] = {"unit": unit, "tags": tags, "metadata": metadata}
+        points.append({"timestamp": to_datetime(time), **names, "value": value, **contexts[entry]})
     return points
 
 

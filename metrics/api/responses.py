@@ -18,8 +18,8 @@ def value_field() -> Any:
     )
 
 
-def _nullable(field: type[serializers.Field[Any, Any, Any, Any]], told: str, **more: Any) -> Any:
-    return field(allow_null=True, help_text=told, **more)
+def _nullable(field: type[serializers.Field[Any, Any, Any, Any]], help_text: str, **options: Any) -> Any:
+    return field(allow_null=True, help_text=help_text, **options)
 
 
 class _IncompleteSerializer(ResponseSerializer):

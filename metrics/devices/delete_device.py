@@ -145,14 +145,14 @@ def _step(connection: Connection) -> bool:
             connection.execute(_END, ([deletion.id for deletion in claimed],))
             return True
         in_bucket = series[series // SERIES_PER_BUCKET == bucket]
-        place = BucketDay(shard_of(int(in_bucket[0])), bucket, day)
+        bucket_day = BucketDay(shard_of(int(in_bucket[0])), bucket, day)
         deleted = delete_series.NO_SERIES
-        if (next_day := delete_series.find_next_day(connection, place, in_bucket)) is None:
-            latest.delete_latest(connection, place.shard, bucket, in_bucket)
+        if (next_day := delete_series.find_next_day(connection, bucket_day, in_bucket)) is None:
+            latest.delete_latest(connection, bucket_day.shard, bucket, in_bucket)
         elif not lock_day(connection, bucket, next_day):  # a merge has the lock: retry later
             return False
         else:
-            deleted = delete_series.delete_from_day(connection, place._replace(day=next_day), in_bucket)
+            deleted = delete_series.delete_from_day(connection, bucket_day._replace(day=next_day), in_bucket)
         progress = (buckets.index(bucket) + (next_day is None)) / len(buckets)
         _save_progress(connection, claimed, (bucket, _LAST_DAY if next_day is None else next_day, progress), deleted)
         return True

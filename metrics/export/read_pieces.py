@@ -216,7 +216,7 @@ def _raw_piece(sets: list[_SeriesSet]) -> PlanPiece:
 
 
 def _from_points(series_set: _SeriesSet, parts: dict[int, list[Columns]]) -> ExportSeries:
-    columns = {series_id: concatenate(some) for series_id, some in parts.items()}
+    columns = {series_id: concatenate(series_parts) for series_id, series_parts in parts.items()}
     points = combine_series(columns, {row.id: row.kind for row in series_set.series if row.id in columns})
     row = series_set.series[0]
     series = ExportSeries(row.device_id, row.metric_name, points.times, points.values)

@@ -59,27 +59,27 @@ def device_statistics(caller: Caller, device_id: str, now: datetime | None = Non
     types = dict(MetricDefinition.objects.filter(name__in=names).values_list("name", "metric_type"))
     hours = last_day_hours(int(now.timestamp()) // 3600)
     with snapshot() as connection:
-        found = point_totals.count_series_points(connection, np.array([number for number, _ in rows], np.int64), hours)
+        totals = point_totals.count_series_points(connection, np.array([number for number, _ in rows], np.int64), hours)
     newest = (
         latest.read_latest_points([device_id], None, latest.MAX_LOOKBACK, now) if rows else latest.LatestPoints([], [])
     )
     points: Counter[str] = Counter()
-    for (_, name), count in zip(rows, found.total.tolist(), strict=True):
+    for (_, name), count in zip(rows, totals.total.tolist(), strict=True):
         points[name] += count
-    last_day = {hour: int(some.sum()) for hour, some in found.hours.items()}
+    last_day = {hour: int(counts.sum()) for hour, counts in totals.hours.items()}
     return {
         "device_id": device_id,
         "total_metrics": len(names),
         "active_metrics": sum(point.timestamp >= now - ACTIVE_PERIOD for point in newest.points),
         "data_points_count": sum(points.values()),
         "last_update": max((point.timestamp for point in newest.points), default=None),
-        "storage_size": round(found.stored_bytes),
+        "storage_size": round(totals.stored_bytes),
         "avg_frequency": round(points_per_minute(last_day, now), 3),
         "last_24h_points": sum(last_day.values()),
         "last_24h_alerts": registered_summary().count_last_day(caller, device_id),
         "metrics_by_type": count_by_type([types.get(name, MetricType.GAUGE) for name in names], METRIC_TYPES),
         "top_metrics": top_metrics(points),
-    } | _incomplete(found.incomplete)
+    } | _incomplete(totals.incomplete)
 
 
 def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str,
     devices = Device.objects.visible_to(caller)
     visible = None if caller.groups is None and caller.device_id is None else list(devices.values_list("pk", flat=True))
     with snapshot() as connection:
-        found = point_totals.count_fleet_points(connection, hours, visible)
+        totals = point_totals.count_fleet_points(connection, hours, visible)
         by_type = dict(
             connection.execute(_METRICS_BY_TYPE, {"devices": visible, "gauge": MetricType.GAUGE.value}).fetchall()
         )
@@ -101,19 +101,19 @@ def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str,
     requests = recent.all
     return {
         "total_devices": len(visible) if visible is not None else devices.count(),
-        "active_devices": found.devices,
+        "active_devices": totals.devices,
         "total_metrics": sum(by_type.values()),
-        "total_data_points": found.points,
+        "total_data_points": totals.points,
         "points_per_second": round(recent.points_per_second, 3),
         "avg_latency": round(1000 * ratio(requests.seconds, requests.requests), 3),
         "error_rate": round(ratio(requests.failures, requests.requests), 6),
-        "last_24h_points": sum(found.hours.values()),
+        "last_24h_points": sum(totals.hours.values()),
         "last_24h_alerts": registered_summary().count_last_day(caller, None),
         "devices_by_type": _devices_by_type(devices),
         "metrics_by_type": dict.fromkeys(METRIC_TYPES, 0) | by_type,
-        "data_by_hour": [{"hour": format_hour(hour), "points": points} for hour, points in found.hours.items()],
+        "data_by_hour": [{"hour": format_hour(hour), "points": points} for hour, points in totals.hours.items()],
         "requests": {kind: request_history.format_counts(counts) for kind, counts in recent.kinds.items()},
-    } | _incomplete(found.incomplete)
+    } | _incomplete(totals.incomplete)
 
 
 def _devices_by_type(devices: Any) -> dict[str, int]:

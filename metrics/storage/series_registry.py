@@ -203,8 +203,8 @@ def _find_or_create_series(
 
 
 def _find_series(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> dict[tuple[int, str], int]:
-    wanted = ([device for device, _ in pairs], [metric for _, metric in pairs], kind)
-    return {(device, metric): number for device, metric, number in connection.execute(_FIND_SERIES, wanted)}
+    parameters = ([device for device, _ in pairs], [metric for _, metric in pairs], kind)
+    return {(device, metric): number for device, metric, number in connection.execute(_FIND_SERIES, parameters)}
 
 
 _registry = SeriesRegistry()

@@ -30,7 +30,7 @@ class IPRateLimit:
 
         def send_and_count(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start" and visit is not None:
-                (ip_rate_limit.known if visit.caller else ip_rate_limit.unknown)(scope)
+                (ip_rate_limit.mark_valid if visit.caller else ip_rate_limit.count_invalid)(scope)
             return send(message)
 
         await self.app(scope, receive, send_and_count)

@@ -168,16 +168,16 @@ def _decode_block(planned: ReadPlan, number: BlockId, content: _Content) -> list
 def _select_planned(part: Columns, planned: ReadPlan) -> Columns | None:
     """Return what a plan needs of a part, without a copy if that is contiguous; None if nothing."""
     if len(part.ids) == 1:
-        place = int(planned.series.searchsorted(part.ids[0]))
-        if place == len(planned.series) or planned.series[place] != part.ids[0]:
+        position = int(planned.series.searchsorted(part.ids[0]))
+        if position == len(planned.series) or planned.series[position] != part.ids[0]:
             return None
         if part.times[0] >= planned.start and part.times[-1] < planned.end:
             return part
         low, high = part.times.searchsorted((planned.start, planned.end)).tolist()
         return part.points(low, high) if low < high else None
-    at = np.searchsorted(planned.series, part.ids)
-    at[at == len(planned.series)] = 0
-    mask = planned.series[at] == part.ids
+    positions = np.searchsorted(planned.series, part.ids)
+    positions[positions == len(planned.series)] = 0
+    mask = planned.series[positions] == part.ids
     if not mask.all():
         indices = np.flatnonzero(mask)
         if not len(indices):
