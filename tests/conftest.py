@@ -45,7 +45,7 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
         databases = setup_databases(verbosity=0, interactive=False)
         yield
         close_pools()
-        with connection.cursor() as cursor:  # of running threads; a database in use cannot be dropped
+        with connection.cursor() as cursor:  # connections of running threads prevent dropping the database
             cursor.execute(TERMINATE_OTHER_CONNECTIONS)
         teardown_databases(databases, verbosity=0)
 
@@ -141,7 +141,7 @@ class ApiClient:
         http_connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             http_connection.request(method, path if path.startswith("/") else f"{API}/{path}", data, request_headers)
-            with http_connection.getresponse() as response:  # which keeps the socket where its body is broken off
+            with http_connection.getresponse() as response:  # keeps the socket open if the body is incomplete
                 return ApiResponse(response.status, response.headers, response.read())
         finally:
             http_connection.close()

@@ -23,7 +23,7 @@ os.environ["TELEMETRY_STATEMENT_TIMEOUT"] = str(site_processes.STATEMENT_TIMEOUT
 
 def pytest_configure(config: pytest.Config) -> None:
     leads = bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
-    if _OWN and not config.option.collectonly and not leads:  # who only leads others runs no test
+    if _OWN and not config.option.collectonly and not leads:  # the controller of pytest-xdist runs no tests
         from telemetry_site.embedded.servers import EmbeddedServers
 
         servers = EmbeddedServers(_FOLDER, durable=False)

@@ -13,7 +13,7 @@ from typing import Any
 import django
 from django.db import connections
 
-django.setup()  # where this is loaded before the fork; under pytest it is done already
+django.setup()  # for the process that forks; pytest has already called it
 
 TIMEOUT = 60.0  # seconds for one function
 _context = multiprocessing.get_context("forkserver")
@@ -69,4 +69,4 @@ def _run(
         result_pipe.send(("", function(*arguments)))
     except BaseException:
         result_pipe.send((traceback.format_exc(), None))
-    os._exit(0)  # without the clean-up of what the parent process had
+    os._exit(0)  # without the exit handlers inherited from the parent process

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one test, which can be killed."""
+"""A private PostgreSQL server that a test can kill."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tests.telemetry_site.site_process import wait_until
 
 
 class PrivatePostgres:
-    """Durable, since what is acknowledged must outlive a `kill -9`."""
+    """Runs with durable commits, since acknowledged points must survive a `kill -9`."""
 
     def __init__(self, folder: Path) -> None:
         self._data_folder = DataFolder(folder)
@@ -39,7 +39,7 @@ class PrivatePostgres:
         wait_until(self._server.ready, START_TIMEOUT, "PostgreSQL is ready")
 
     def kill(self) -> None:
-        """`kill -9` of the server and of all that it has started."""
+        """Kill the server and all of its processes with SIGKILL."""
         assert self._server.process is not None
         processes = psutil.Process(self._server.process.pid).children(recursive=True)
         self._server.process.kill()
@@ -51,6 +51,6 @@ class PrivatePostgres:
 
 def _is_running(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # init may take its time
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # a zombie has ended
     except psutil.NoSuchProcess:
         return False

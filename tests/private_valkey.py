@@ -1,4 +1,4 @@
-"""A Valkey server of one test, which can be stopped and started again."""
+"""A private Valkey server that a test can stop and restart."""
 
 from pathlib import Path
 

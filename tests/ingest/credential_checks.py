@@ -7,7 +7,7 @@ from tests.conftest import ApiClient, ApiResponse, point
 
 Endpoint = Callable[[ApiClient], ApiResponse]
 
-# The first is answered in front of Django, the second by a REST view.
+# The first is handled before Django, the second by a REST view.
 ENDPOINTS: dict[str, Endpoint] = {
     "fast lane": lambda caller: caller.post("devices/d/telemetry", point()),
     "REST": lambda caller: caller.get("keys"),

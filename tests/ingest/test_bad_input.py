@@ -34,12 +34,12 @@ def nested_object(levels: int) -> Any:
 
 
 def raw_point(**fields: str) -> bytes:
-    """A point written by hand, for what no encoder would write."""
+    """Return a point as hand-written JSON, which can contain values that no encoder writes."""
     members = {"timestamp": json.dumps(stamp()), "metric_name": '"m"', "value": "1"} | fields
     return ("{" + ",".join(f'"{name}":{value}' for name, value in members.items()) + "}").encode()
 
 
-POINTS = {  # a point that is bad by itself: (the point as bytes, the field that is named)
+POINTS = {  # invalid points: (point as bytes, field of the error)
     "NaN": (raw_point(value="NaN"), "value"),
     "Infinity": (raw_point(value="Infinity"), "value"),
     "minus Infinity": (raw_point(value="-Infinity"), "value"),
@@ -70,7 +70,7 @@ POINTS = {  # a point that is bad by itself: (the point as bytes, the field that
     "a unit that is a number": (raw_point(unit="5"), "unit"),
     "tags that are a list": (raw_point(tags="[1]"), "tags"),
     "metadata that is a text": (raw_point(metadata='"a"'), "metadata"),
-    "a point that is a number": (b"5", "data_points"),
+    "a number instead of a point": (b"5", "data_points"),
 }
 
 
@@ -112,7 +112,7 @@ BODIES: dict[str, tuple[str, bytes, dict[str, str], set[int]]] = {
     "an empty array": (BATCH, b'{"data_points": []}', {}, {422}),
     "1,001 points": (BATCH, json.dumps({"data_points": [VALID_POINT] * 1001}).encode(), {}, {422}),
     "an unknown compression": (BATCH, b'{"data_points": "eA==", "compression": "rar"}', {}, {400}),
-    "compression of no base64": (BATCH, b'{"data_points": "***", "compression": "gzip"}', {}, {400}),
+    "compressed points that are not base64": (BATCH, b'{"data_points": "***", "compression": "gzip"}', {}, {400}),
     "a batch id that is a number": (
         BATCH,
         b'{"data_points": [%s], "batch_id": 5}' % json.dumps(VALID_POINT).encode(),
@@ -135,8 +135,8 @@ BODIES: dict[str, tuple[str, bytes, dict[str, str], set[int]]] = {
     "20 MB": (BATCH, b" " * 20_000_000, {}, {413}),
     "an unknown encoding": (BATCH, b"x", {"Content-Encoding": "br"}, {415}),
     "two encodings": (BATCH, b"x", {"Content-Encoding": "gzip, gzip"}, {415}),
-    "gzip that is none": (BATCH, b"not gzip", {"Content-Encoding": "gzip"}, {400}),
-    "gzip that ends early": (BATCH, gzip.compress(b"{}" * 5000)[:-9], {"Content-Encoding": "gzip"}, {400}),
+    "invalid gzip": (BATCH, b"not gzip", {"Content-Encoding": "gzip"}, {400}),
+    "truncated gzip": (BATCH, gzip.compress(b"{}" * 5000)[:-9], {"Content-Encoding": "gzip"}, {400}),
     "a gzip bomb": (BATCH, gzip.compress(b" " * 200_000_000, 9), {"Content-Encoding": "gzip"}, {413}),
     "a zstd bomb": (BATCH, zstandard.compress(b" " * 200_000_000), {"Content-Encoding": "zstd"}, {413}),
     "an lz4 bomb": (BATCH, lz4.frame.compress(b" " * 200_000_000), {"Content-Encoding": "lz4"}, {413}),

@@ -36,7 +36,7 @@ def sender(request: pytest.FixtureRequest, site: None) -> ApiClient:
 
 
 def event(**fields: Any) -> dict[str, Any]:
-    """The document's example: `"timestamp": time.time()`."""
+    """Return the document's example, with `"timestamp": time.time()`."""
     return {"timestamp": time.time()} | EVENT | fields
 
 
@@ -203,7 +203,7 @@ def test_requests_do_not_wait_while_states_are_refreshed(reader: ApiClient, admi
     admin.post("devices/silent/telemetry", point("humidity", 1))
     cached = last_seen._cache
     assert cached is not None
-    last_seen._cache = (0.0, cached[1])  # its time is over
+    last_seen._cache = (0.0, cached[1])  # expired
     assert reader.get("/telemetry/status").json["devices"] == STATES
     deadline = time.monotonic() + 10
     while last_seen._cache[0] == 0.0 and time.monotonic() < deadline:
@@ -333,7 +333,7 @@ def test_collect_now_without_redis_returns_503(admin: ApiClient, settings: Any, 
     settings.HOST_COLLECTOR = True
     for name in ("broker_url", "broker_write_url"):
         monkeypatch.setattr(app.conf, name, "redis://127.0.0.1:1/0")
-    monkeypatch.setattr(app, "_pool", None)  # what holds connections to the real one
+    monkeypatch.setattr(app, "_pool", None)  # the pool has connections to the real broker
     monkeypatch.setattr(app.amqp, "_producer_pool", None)
     response = admin.post("/telemetry/collect", {})
     assert response.status == 503 and response.headers["Retry-After"] == "2"

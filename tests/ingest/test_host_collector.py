@@ -35,7 +35,7 @@ START = 1_800_000_001.25
 
 
 class ManualClock:
-    """Time that passes only while somebody waits for it, and ends after a while."""
+    """A clock that advances only while code waits for it, and ends after `lasts` seconds."""
 
     def __init__(self, now: float = START, lasts: float = math.inf) -> None:
         self.now, self.up, self.last = now, 0.0, now + lasts
@@ -55,7 +55,7 @@ class ManualClock:
 
 
 class ReceivingSite:
-    """Takes batches as the real site does, and answers what the test wants: (status, headers, body)."""
+    """A server that accepts batches like the site and returns queued responses: (status, headers, body)."""
 
     def __init__(self) -> None:
         self.responses: deque[tuple[int, dict[str, str], bytes]] = deque()
@@ -165,7 +165,7 @@ def test_ticks_are_multiples_of_the_interval_without_drift() -> None:
     tick_times = []
     for at in islice(ticks(clock, 5.0), 1000):
         tick_times.append(at)
-        clock.now += 0.9  # what measuring takes
+        clock.now += 0.9  # duration of the measurement
     assert tick_times[0] == 1_800_000_005
     assert {later - earlier for earlier, later in pairwise(tick_times)} == {5.0}
 
@@ -301,7 +301,7 @@ def test_snapshots_of_an_outage_are_sent_in_order_with_original_times(
     times = add_snapshots(backlog, 700)
     with caplog.at_level(logging.WARNING):
         assert all(unreachable.step() > 0 for _ in range(5))
-    assert len(caplog.records) == 1  # an outage is told once
+    assert len(caplog.records) == 1  # an outage is logged once
     assert len(backlog) == 700
     delivery = snapshot_sender(site.url, key_file, backlog)
     while len(backlog):
@@ -472,9 +472,9 @@ def test_sigterm_stops_the_collector_during_a_pending_request(key_file: Path) ->
     process = start_collector(TELEMETRY_URL=address, TELEMETRY_DEVICE_ID="m", TELEMETRY_API_KEY_FILE=str(key_file))
     try:
         silent.socket.settimeout(15)
-        connection, _ = silent.socket.accept()  # the request is on its way and gets no answer
+        connection, _ = silent.socket.accept()  # the request is sent and gets no response
         process.send_signal(signal.SIGTERM)
-        assert process.wait(9) == 0  # less than it waits for an answer
+        assert process.wait(9) == 0  # less than the request timeout
         connection.close()
     finally:
         process.kill()

@@ -29,13 +29,13 @@ EC, NEWER, STRANGER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3)
 
 
 def jwk_of(kid: str, key: Any, **fields: Any) -> dict[str, Any]:
-    """A key as issuer_tokens publish it."""
+    """Return a public key as an issuer publishes it."""
     kind = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
     return kind.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"} | fields
 
 
 class IssuerServer:
-    """Publishes keys, counts who asks, and can be stopped and started again at the same address."""
+    """A server that publishes keys, counts requests, and can be restarted at the same address."""
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = [jwk_of("rsa", RSA), jwk_of("ec", EC)]
@@ -78,7 +78,7 @@ class IssuerServer:
 
 
 class Clock:
-    """The time by which keys grow old."""
+    """Clock for the age of cached keys."""
 
     now = 1000.0
 
@@ -109,7 +109,7 @@ def issuer_setting(url: str, **options: Any) -> trusted_issuers.Issuer:
 def sign_token(
     claims: dict[str, Any] | None = None, key: Any = EC, algorithm: str = "ES256", kid: str | None = "ec"
 ) -> str:
-    """A token of the issuer with other claims; None takes one away."""
+    """Return a token of the issuer with changed claims; None removes a claim."""
     now = int(time.time())
     all_claims: dict[str, Any] = {"iss": NAME, "aud": AUDIENCE, "sub": "ana", "scope": "openid telemetry.admin"}
     all_claims |= {"iat": now, "exp": now + 300} | (claims or {})
@@ -121,7 +121,7 @@ def test_token_of_a_configured_issuer_is_accepted(anonymous: ApiClient, issuer: 
     assert_authorized(with_token(anonymous, sign_token()))
     assert_authorized(with_token(anonymous, sign_token(key=RSA, algorithm="RS256", kid="rsa")))
     assert_authorized(with_token(anonymous, sign_token({"aud": ["other", AUDIENCE], "scope": ["telemetry.admin"]})))
-    assert issuer.fetch_count == 1  # for keys, once
+    assert issuer.fetch_count == 1  # one request for the key set
 
 
 def invalid_tokens() -> dict[str, str]:
@@ -146,9 +146,9 @@ def invalid_tokens() -> dict[str, str]:
         "no exp": sign_token({"exp": None}),
         "nbf in the future": sign_token({"nbf": now + 60}),
         "iat in the future": sign_token({"iat": now + 60}),
-        "nobody": sign_token({"sub": None}),
-        "somebody with an odd name": sign_token({"sub": "a\x00b"}),
-        "no scope of ours": sign_token({"scope": "openid admin"}),
+        "no subject": sign_token({"sub": None}),
+        "control character in the subject": sign_token({"sub": "a\x00b"}),
+        "no configured scope": sign_token({"scope": "openid admin"}),
         "no scope": sign_token({"scope": None}),
         "scope that is neither text nor list": sign_token({"scope": {"telemetry.admin": True}}),
         "unknown kid": sign_token(key=STRANGER, kid="evil"),
@@ -200,12 +200,12 @@ def test_roles_and_groups_are_read_from_the_configured_claims(
     assert visible_devices(client_with_claims(roles=["telemetry.read"])) == []
     assert (
         visible_devices(client_with_claims(roles=["telemetry.read"], sites="site a")) == []
-    )  # a text is no list of groups
+    )  # a string is not a list of groups
     sending_client = client_with_claims(roles=["telemetry.send"], sites=["site a"])
     assert sending_client.post("devices/press/telemetry", point()).status == 200
     assert sending_client.post("devices/oven/telemetry", point()).status == 403
     admin_client = client_with_claims(roles=["telemetry.admin"], sites=["site a"])
-    assert admin_client.get("keys").status == 403  # whoever is bound to groups administers nothing
+    assert admin_client.get("keys").status == 403  # a caller restricted to groups has no admin permissions
 
 
 def test_cached_keys_stay_valid_while_the_issuer_is_unreachable(
@@ -214,7 +214,7 @@ def test_cached_keys_stay_valid_while_the_issuer_is_unreachable(
     assert_authorized(with_token(anonymous, sign_token()))
     issuer.stop()
     clock.now += jwks.MAX_KEY_AGE + 1
-    assert_authorized(with_token(anonymous, sign_token({"jti": "new"})))  # a key from before
+    assert_authorized(with_token(anonymous, sign_token({"jti": "new"})))  # a cached key
     for case, token in invalid_tokens().items():
         assert_unauthorized(with_token(anonymous, token), case)
     issuer.start()
@@ -227,7 +227,7 @@ def test_token_is_rejected_until_its_issuer_is_reached(
     token = sign_token()
     assert_unauthorized(with_token(anonymous, token))
     issuer.start()
-    assert_unauthorized(with_token(anonymous, token))  # asked just now
+    assert_unauthorized(with_token(anonymous, token))  # the last fetch was a moment ago
     clock.now += jwks.MIN_FETCH_INTERVAL
     assert_authorized(with_token(anonymous, token))
 
@@ -260,7 +260,7 @@ def test_outdated_keys_are_renewed_in_the_background(issuer: IssuerServer, clock
 def test_cached_token_of_a_withdrawn_key_is_rejected(
     anonymous: ApiClient, issuer: IssuerServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(issuer_tokens, "MAX_KEY_AGE", -1.0)  # what is remembered of a token is past its time at once
+    monkeypatch.setattr(issuer_tokens, "MAX_KEY_AGE", -1.0)  # cached tokens expire at once
     client = with_token(anonymous, sign_token())
     assert_authorized(client)
     issuer.keys = [jwk_of("newer", NEWER)]

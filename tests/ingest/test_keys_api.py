@@ -22,7 +22,7 @@ KEY_FIELDS = {
 
 @pytest.fixture
 def group(site: None) -> DeviceGroup:
-    """`site a` with press-1 and press-2 in it, and an oven that is not."""
+    """The group `site a` with press-1 and press-2; the device oven is in no group."""
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
     devices = [Device.objects.create(device_id=name) for name in ("press-1", "press-2", "oven")]
     group_membership.add_devices(group, [device.pk for device in devices[:2]])
@@ -35,7 +35,7 @@ def client_with_key(caller: ApiClient, key: str) -> ApiClient:
 
 
 def create_key(admin: ApiClient, **fields: Any) -> tuple[dict[str, Any], ApiClient]:
-    """A new key and whoever has it."""
+    """Create a key; return its document and a client that uses it."""
     response = admin.post("keys", {"name": "k", "scope": "admin"} | fields)
     assert response.status == 201, response.raw
     return response.json, client_with_key(admin, response.json["key"])
@@ -140,7 +140,7 @@ def test_key_can_change_its_name_and_expiry_but_not_its_rights(admin: ApiClient)
     assert datetime.fromisoformat(changed.json["expires_at"]) == datetime.fromisoformat(expiry)
     for field, value in {"scope": "read", "device_id": "d", "group": "g", "prefix": "x", "colour": "red"}.items():
         response = admin.call("PATCH", path, {field: value})
-        if field != "prefix":  # what is only ever shown may be sent back
+        if field != "prefix":  # a read-only field may be sent back
             assert (response.status, response.json["errors"][0]["field"]) == (400, field)
     assert ApiKey.objects.get(pk=key["id"]).scope == "admin"
     stale = admin.call("PATCH", path, {"name": "x"}, If_Match='"1-1"')
@@ -220,12 +220,12 @@ def test_group_key_writes_only_devices_of_the_group(admin: ApiClient, group: Dev
         assert [response.status for response in responses] == [403, 403]
         assert without_request_id(responses[0]) == without_request_id(
             responses[1]
-        )  # nothing tells which of them exists
+        )  # the responses do not reveal which device exists
     bulk = gateway.post("bulk", {"press-1": [point()], "oven": [point()], "press-2": [point()]})
     assert bulk.status == 200
     assert (bulk.json["ingested_count"], [error["device_id"] for error in bulk.json["errors"]]) == (2, ["oven"])
     assert not Device.objects.filter(device_id="never-seen").exists()
-    assert gateway.get("devices/press-1/metrics").status == 403  # it ingests
+    assert gateway.get("devices/press-1/metrics").status == 403  # an ingest key cannot read
 
 
 def test_group_key_reads_only_devices_of_the_group(admin: ApiClient, group: DeviceGroup) -> None:
@@ -265,7 +265,7 @@ def test_changes_of_a_group_apply_to_its_keys(admin: ApiClient, group: DeviceGro
     assert (visible_devices(), writable_devices()) == (["oven"], ["oven"])
     group_membership.add_devices(
         DeviceGroup.objects.create(name="site a"), [press.pk]
-    )  # another one, with the old name
+    )  # another group with the old name
     assert writable_devices() == ["oven"]
     group.delete()
     assert writable_devices() == []
@@ -338,5 +338,5 @@ def test_list_takes_the_same_number_of_statements_for_more_keys(
     client = Client(headers={"X-Api-Key": admin.headers["X-Api-Key"]})
     client.get(f"{API}/keys?limit=1")
     for limit in (1, 30):
-        with django_assert_num_queries(2):  # a page, and how many there are
+        with django_assert_num_queries(2):  # the page and the total count
             assert client.get(f"{API}/keys?limit={limit}").json()["count"] == limit

@@ -280,7 +280,7 @@ def test_interrupted_load_resumes(tmp_path: Path) -> None:
     assert outcome.counts.stored == 100_000
     stored = points("d", "m")
     assert len(stored) == 100_000
-    assert set(np.diff(stored.times).tolist()) == {2_000_000}  # both runs moved it by the same
+    assert set(np.diff(stored.times).tolist()) == {2_000_000}  # both runs shifted the times equally
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -300,7 +300,7 @@ def start_load(folder: Path, *args: str) -> "subprocess.Popen[str]":
 
 
 def memory_while_running(process: "subprocess.Popen[str]") -> Iterator[int]:
-    """Its memory in bytes, again and again until it ends, for a minute at most."""
+    """Yield the resident bytes of a process until it ends, for at most a minute."""
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(psutil.NoSuchProcess):

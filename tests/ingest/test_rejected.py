@@ -174,7 +174,7 @@ def test_operator_replays_points_after_correcting_the_definition(admin: ApiClien
     redefine(max_value=200)
     result = admin.post(f"rejected/{row['id']}/replay", {}).json
     assert (result["replayed"], result["still_rejected"]) == (1, 1)
-    assert values(admin) == [50.0, 101.0]  # at the times at which they were measured
+    assert values(admin) == [50.0, 101.0]  # with their original timestamps
     (row,) = rejected(admin)
     assert (row["count"], row["kept"], row["detail"]) == (1, 1, "300 is above the maximum 200 of battery")
     redefine(max_value=None)
@@ -365,7 +365,7 @@ def test_inbox_and_replay_match_a_reference_model(site: None, batches: Any, high
     stored: dict[tuple[str, str, int], Any] = {}
     kept: dict[tuple[str, str, RejectionReason], list[SentPoint]] = defaultdict(list)
     for number, batch in enumerate(batches):
-        # Values of "open" change their kind, so each has a time of its own; those of "level" may be overwritten.
+        # Values of "open" change their data type, so each has its own time; values of "level" may be overwritten.
         sent = [
             (names[device], metric, 10 + 100 * number + number_in_batch if metric == "open" else second, value)
             for number_in_batch, (device, metric, second, value) in enumerate(batch[:100])
@@ -422,7 +422,7 @@ def inbox_content(start: int) -> dict[tuple[str, str, RejectionReason], list[tup
 
 @pytest.fixture
 def inbox(site: None) -> Iterator[RejectedInbox]:
-    """An inbox of this thread."""
+    """An inbox that only this test uses."""
     own_inbox = RejectedInbox()
     own_inbox.start()
     yield own_inbox
@@ -458,7 +458,7 @@ def test_pending_rows_and_points_are_limited(inbox: RejectedInbox, monkeypatch: 
         inbox.add_batch(sender, batch, reject_all(batch))
     inbox.flush()
     rows = Rejected.objects.all()
-    assert len(rows) == 12  # ten that are told apart, and one inbox_row each for what is beyond
+    assert len(rows) == 12  # ten separate rows, and one overflow row per sender
     assert sum(row.count for row in rows) == 200
     assert {(row.sender, row.count) for row in rows if not row.device_id} == {("s", 80), ("t", 100)}
     assert sum(packet.points for packet in RejectedPacket.objects.all()) == 15
@@ -469,7 +469,7 @@ def test_large_values_are_counted_but_not_kept(inbox: RejectedInbox):
     inbox.add_batch("s", batch, reject_all(batch))
     inbox.flush()
     row = Rejected.objects.get()
-    assert row.count == 40 and row.packets.get().points == 4  # of 256 KiB
+    assert row.count == 40 and row.packets.get().points == 4  # at most 256 KiB of values are kept
 
 
 def test_pending_rows_survive_an_outage_of_postgresql(inbox: RejectedInbox, monkeypatch: pytest.MonkeyPatch):
@@ -517,8 +517,10 @@ def test_inbox_is_limited_in_rows_points_and_bytes(site: None, monkeypatch: pyte
         assert [point.time for point in unpack(packet.payload)] == list(range(2_000, 3_000))
         monkeypatch.setattr(retention_module, "MAX_BYTES", packet.size)
         apply_retention(connection)
-    assert [packet.rejected.metric_name for packet in RejectedPacket.objects.all()] == ["m4"]  # the oldest go first
-    assert Rejected.objects.count() == 3  # what was counted stays counted
+    assert [packet.rejected.metric_name for packet in RejectedPacket.objects.all()] == [
+        "m4"
+    ]  # the oldest packets are deleted first
+    assert Rejected.objects.count() == 3  # the counts are kept
 
 
 def test_points_that_arrive_during_a_replay_are_kept(admin: ApiClient, monkeypatch: pytest.MonkeyPatch):

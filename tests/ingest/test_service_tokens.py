@@ -31,7 +31,7 @@ def services(settings: Any) -> None:
 
 
 def sign_token(claims: dict[str, Any], **options: Any) -> str:
-    """A token of device-service with other claims; None takes one away."""
+    """Return a token of device-service with changed claims; None removes a claim."""
     now = int(time.time())
     all_claims = {
         "iss": "device-service",
@@ -78,16 +78,16 @@ def invalid_tokens() -> dict[str, str]:
         "no audience": sign_token({"aud": None}),
         "unknown service": sign_token({"iss": "nobody"}),
         "longer than a minute": sign_token({"exp": now + 61}),
-        "a minute, but later": sign_token({"iat": now + 600, "exp": now + 660}),
-        "made long ago": sign_token({"iat": now - 600, "exp": now + 30}),
+        "issued in the future": sign_token({"iat": now + 600, "exp": now + 660}),
+        "issued too long ago": sign_token({"iat": now - 600, "exp": now + 30}),
         "expired": sign_token({"iat": now - 60, "exp": now - 10}),
-        "not yet good": sign_token({"nbf": now + 30}),
+        "nbf in the future": sign_token({"nbf": now + 30}),
         "no exp": sign_token({"exp": None}),
         "no iat": sign_token({"iat": None}),
         "no jti": sign_token({"jti": None}),
         "empty jti": sign_token({"jti": ""}),
-        "jti that is no text": sign_token({"jti": 7}),
-        "jti that is half a character": sign_token({"jti": "\ud800"}),
+        "jti that is not a string": sign_token({"jti": 7}),
+        "jti with a lone surrogate": sign_token({"jti": "\ud800"}),
     }
 
 

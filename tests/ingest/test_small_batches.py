@@ -50,7 +50,7 @@ def read_stored(admin: ApiClient) -> list[Any]:
 
 @pytest.fixture
 def warm_site(admin: ApiClient) -> ApiClient:
-    """A site that has seen the series before, as nearly always."""
+    """A site where the series already exist."""
     MetricDefinition.objects.create(name="bounded", data_type="numeric", min_value=0, max_value=1000)
     series_registry.refresh_registry()
     points = [point("bounded", 1, 60), point("free", 1, 60)]
@@ -79,7 +79,7 @@ def test_small_batch_path_responds_and_stores_like_the_pipeline(warm_site: ApiCl
     monkeypatch.setattr(fast_lane, "store_small_batch", declining_store)
     by_pipeline = warm_site.post(path, body)
     assert stored_directly == [name in SMALL_BATCH_BODIES]
-    differing_fields = {"request_id": None}  # no two requests have one
+    differing_fields = {"request_id": None}  # is different in every response
     assert (direct.status, direct.json | differing_fields) == (by_pipeline.status, by_pipeline.json | differing_fields)
     assert read_stored(warm_site) == stored_by_small_batch
     if direct.status == 200:

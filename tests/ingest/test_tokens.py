@@ -33,7 +33,7 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture(autouse=True)
 def fast_password_hasher(settings: Any) -> None:
-    """A real hasher takes half a second for each, by design."""
+    """Use a fast hasher: the default needs half a second per password."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
@@ -59,7 +59,7 @@ def renew(caller: ApiClient, refresh_token: str) -> ApiResponse:
 
 
 def sign_token(claims: dict[str, Any], **options: Any) -> str:
-    """A token as the site makes them, with other claims; None takes one away."""
+    """Return a token like the site's own with changed claims; None removes a claim."""
     family = TokenFamily.objects.get()
     now = int(time.time())
     all_claims = {"iss": "telemetry-site", "aud": "telemetry-api", "sub": "user:root", "scope": "admin"}
@@ -108,7 +108,7 @@ def test_too_many_failed_sign_ins_are_rejected_with_retry_after(anonymous: ApiCl
     assert [response.status for response in responses] == [401] * 10 + [429]
     assert int(responses[-1].headers["Retry-After"]) > 0
     assert "too many failed sign-ins" in responses[-1].json["detail"]
-    assert sign_in(anonymous).status == 429  # the right one, too
+    assert sign_in(anonymous).status == 429  # also with the right password
 
 
 @pytest.mark.parametrize("flaw", ["expired", "revoked", "unknown"])
@@ -142,13 +142,13 @@ def test_invalid_token_request_reports_the_field(anonymous: ApiClient, body: Any
 
 
 def invalid_tokens(valid: dict[str, Any]) -> dict[str, str]:
-    """Every token that must not open: what is wrong with it, and the token."""
+    """Return invalid tokens by their flaw."""
     now = int(time.time())
     header, payload, signature = valid["access_token"].split(".")
     other_parts = jwt.encode({"a": 1}, tokens._signing_key(), "HS256").split(".")
     return {
         "alg=none": sign_token({}, key=None, algorithm="none"),
-        "alg=none with the signature of a good one": f"{sign_token({}, key=None, algorithm='none')}{signature}",
+        "alg=none with the signature of a valid token": f"{sign_token({}, key=None, algorithm='none')}{signature}",
         "another algorithm": sign_token({}, algorithm="HS512"),
         "another key": sign_token({}, key=b"x" * 32),
         "wrong audience": sign_token({"aud": "telemetry-service"}),
@@ -159,8 +159,8 @@ def invalid_tokens(valid: dict[str, Any]) -> dict[str, str]:
         "nbf in the future": sign_token({"nbf": now + 60}),
         "iat in the future": sign_token({"iat": now + 60}),
         "no exp": sign_token({"exp": None}),
-        "exp that is no time": sign_token({"exp": "soon"}),
-        "exp without end": sign_token({"exp": 1e400}),
+        "exp that is not a number": sign_token({"exp": "soon"}),
+        "infinite exp": sign_token({"exp": 1e400}),
         "greater scope": sign_token({"scope": "root"}),
         "unknown family": sign_token({"family": 999}),
         "no scope": sign_token({"scope": None}),
@@ -180,9 +180,7 @@ def invalid_tokens(valid: dict[str, Any]) -> dict[str, str]:
 
 def test_forged_token_is_rejected_at_all_endpoints(anonymous: ApiClient, root: Any) -> None:
     valid = sign_in(anonymous).json
-    assert_authorized(
-        with_token(anonymous, sign_token({}))
-    )  # so that what is refused below is refused for its one flaw
+    assert_authorized(with_token(anonymous, sign_token({})))  # each token below is rejected for its single flaw
     for case, token in invalid_tokens(valid).items():
         assert_unauthorized(with_token(anonymous, token), case)
         assert_unauthorized(ApiClient(anonymous.port, {"X-Api-Key": token}), case)
@@ -196,7 +194,7 @@ def test_access_token_expires(anonymous: ApiClient, root: Any, settings: Any) ->
     assert_authorized(client)
     time.sleep(
         max(0.0, started_at + 2.1 - time.time())
-    )  # what was remembered must not outlive it: a real clock shows it
+    )  # the cache must not outlive the token: only real time shows it
     assert_unauthorized(client)
 
 
@@ -208,7 +206,7 @@ def test_refresh_token_can_be_used_once(anonymous: ApiClient, root: Any) -> None
     assert second.json["access_token"] != first["access_token"]
     assert second.json["refresh_expires_in"] <= first["refresh_expires_in"]
     assert renew(anonymous, second.json["refresh_token"]).status == 200
-    assert_authorized(with_token(anonymous, first["access_token"]))  # good until it expires
+    assert_authorized(with_token(anonymous, first["access_token"]))  # an access token is valid until it expires
 
 
 def test_reused_refresh_token_revokes_the_family(anonymous: ApiClient, root: Any) -> None:
@@ -254,7 +252,7 @@ def test_revoked_family_is_rejected_within_a_second(anonymous: ApiClient, root: 
     assert_authorized(client)
     assert anonymous.post("/api/v1/auth/revoke", {"refresh_token": granted["refresh_token"]}).status == 200
     revoked_at = time.monotonic()
-    while ENDPOINTS["fast lane"](client).status == 200:  # the web process finds out by itself
+    while ENDPOINTS["fast lane"](client).status == 200:  # the web process reads the revocation
         assert time.monotonic() - revoked_at < 1.0
         time.sleep(0.02)
     assert_unauthorized(client)
@@ -286,7 +284,7 @@ def test_changes_of_a_user_apply_to_its_tokens(anonymous: ApiClient, root: Any, 
     series_registry.refresh_registry()
     assert_unauthorized(client)
     renewed = renew(anonymous, granted["refresh_token"])
-    if change == "role":  # still somebody: the new token says what it may do now
+    if change == "role":  # the user still exists: the new token has the new scope
         assert with_token(anonymous, renewed.json["access_token"]).get("metrics").status == 200
         assert with_token(anonymous, renewed.json["access_token"]).get("keys").status == 403
     else:
@@ -388,7 +386,7 @@ def test_audit_records_sign_in_sign_out_and_token_reuse(anonymous: ApiClient, ro
     renew(anonymous, first["refresh_token"])
     anonymous.post("/api/v1/auth/revoke", {"refresh_token": sign_in(anonymous).json["refresh_token"]})
     entries = AuditEntry.objects.filter(object_id="root").order_by("pk").values_list("action", "actor")
-    assert list(entries)[1:] == [  # after that it was made
+    assert list(entries)[1:] == [  # without the creation of the user
         ("signed in", "user:root"),
         ("revoked tokens: refresh token used twice", "anonymous"),
         ("signed in", "user:root"),

@@ -77,7 +77,7 @@ def decode_result(decode, *arguments):
 
 
 def is_valid_name(text: str) -> bool:
-    """Names are looked at by the pipeline, so the two ways may differ in those that it refuses."""
+    """Return whether the pipeline accepts a name; for other names the two paths may differ."""
     return bool(text) and not text.isspace() and text.isprintable()
 
 

@@ -28,7 +28,7 @@ def day(request, admin):
     """Two devices that sent every ten minutes of a day; stored unmerged, merged or both, with equal responses."""
     for number, device in enumerate(("device_001", "device_002")):
         rows = [point_at(600 * tick, value=float(tick + 100 * number), unit="celsius") for tick in range(144)]
-        if request.param == "both":  # values that later ones replace
+        if request.param == "both":  # these values are replaced later
             send_points(admin, [row | {"value": -1.0} for row in rows[:100]], device)
             send_points(admin, rows[100:], device)
             merge_all()

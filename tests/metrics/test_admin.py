@@ -166,7 +166,7 @@ def browser(site: None) -> Client:
 
 
 def count_statements(browser: Client, pages: list[str]) -> dict[str, int]:
-    """How many SQL statements each page takes."""
+    """Return the number of SQL statements of each page."""
     counts = {}
     for page in pages:
         with CaptureQueriesContext(connection) as captured:
@@ -193,7 +193,7 @@ def pages_of(model: Any, browser: Client) -> list[str]:
 def test_admin_list_statements_do_not_grow_with_rows(browser: Client, label: str):
     model, create_rows = REGISTERED[label], CREATE_ROWS[label]
     create_rows(range(10))
-    count_statements(browser, pages_of(model, browser))  # what a process asks once and remembers
+    count_statements(browser, pages_of(model, browser))  # fill the caches of the process
     counts_of_few = count_statements(browser, pages_of(model, browser))
     create_rows(range(10, 1000))
     counts_of_many = count_statements(browser, list(counts_of_few))

@@ -17,7 +17,7 @@ from metrics.storage.units import SECOND
 
 HOUR = 3600
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana", "Asia/Kathmandu"]
-NIGHTS = [  # around which clocks are moved somewhere
+NIGHTS = [  # with a clock change in one of the zones
     datetime(2026, 3, 29, tzinfo=UTC),
     datetime(2026, 10, 25, tzinfo=UTC),
     datetime(2026, 3, 8, tzinfo=UTC),
@@ -38,7 +38,7 @@ def to_micro(moment: datetime) -> int:
 
 
 def wall_clock_bucket(time: int, interval: int, zone: ZoneInfo) -> tuple[int, int]:
-    """Return what identifies a bucket: the multiple that the wall clock shows, and its repetition."""
+    """Return the key of a bucket: its number on the wall clock, and 1 in a repeated hour."""
     moment = datetime.fromtimestamp(time / SECOND, zone)
     wall_time = moment.replace(tzinfo=UTC, fold=0) - datetime(1970, 1, 5, tzinfo=UTC)
     overlap = moment.replace(fold=0).utcoffset() - moment.replace(fold=1).utcoffset()
@@ -116,7 +116,7 @@ def test_bucket_edges_are_multiples_of_the_interval_on_the_wall_clock(zone, nigh
     times = range(start, min(end, start + 4 * 24 * HOUR * SECOND), 900 * SECOND)
     buckets = np.searchsorted(edges, list(times), side="right").tolist()
     names = [wall_clock_bucket(time, interval * SECOND, ZoneInfo(zone)) for time in times]
-    if interval != 2700:  # does not divide the hour, so a repeated hour cuts it in two
+    if interval != 2700:  # does not divide an hour, so a repeated hour splits a bucket
         assert [a == b for a, b in zip(buckets[:-1], buckets[1:], strict=True)] == [
             a == b for a, b in zip(names[:-1], names[1:], strict=True)
         ]
@@ -165,7 +165,7 @@ point = st.tuples(
 
 
 def split_by_time(points: list[Point], cuts: list[int]) -> list[Columns]:
-    """Points in pieces by time, each in order of series and time."""
+    """Split points by time into columns, each sorted by series and time."""
     parts = []
     for low, high in zip([0, *cuts], [*cuts, 2**62], strict=True):
         selected = [row for row in points if low <= row[1] < high]
@@ -187,7 +187,7 @@ def split_by_time(points: list[Point], cuts: list[int]) -> list[Columns]:
     repeats=st.sampled_from([1, 40]),
 )
 def test_accumulators_match_plain_python(points, cuts, name, interval, zone, pooled, repeats):
-    # `repeats` makes series long, so that they are cut series by series and not point by point
+    # `repeats` makes series long, so that they are split by series instead of by point
     rows = [
         (series, START + time * SECOND + repetition * 1000, values_drawn[2] + repetition % 7)
         for (series, time), values_drawn in points.items()

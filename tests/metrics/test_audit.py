@@ -223,19 +223,19 @@ def test_audit_accepts_admin_session_and_rejects_anonymous(administrator: ApiCli
 
 @pytest.fixture
 def entries(site: None) -> Any:
-    """Eight entries beside three commits, of which the last comes after them; gives a connection."""
+    """Create eight entries and three commits, the last commit after the entries; yield a connection."""
     for number in range(8):
         if number in (0, 4):
             store_points([(1, TODAY + number, 1.0, b"")])
         record("changed", ("device", f"d{number}"), {"name": "é"}, {"name": str(number)})
     stop_writer()
-    store_points([(1, TODAY + 8, 1.0, b"")])  # which tells of the eighth entry
+    store_points([(1, TODAY + 8, 1.0, b"")])  # records the eighth entry
     with connect() as storage:
         yield storage
 
 
 def tamper(connection: Any, statement: str, *values: Any) -> None:
-    """What somebody who owns the table can do, and nobody else."""
+    """Execute a statement with the triggers disabled, as the owner of the table can."""
     connection.execute("ALTER TABLE metrics_auditentry DISABLE TRIGGER USER")
     connection.execute(statement, values)
 
@@ -271,7 +271,7 @@ OTHERS = {
 
 
 def other_value_sql(connection: Any, column: str, position: int) -> str:
-    """SQL of another value than the one that is there."""
+    """Return an SQL expression for a value other than the stored one."""
     [[kind]] = connection.execute(
         "SELECT data_type FROM information_schema.columns WHERE table_name = 'metrics_auditentry' AND column_name = %s",
         (column,),
@@ -349,7 +349,7 @@ END $$
         ("UPDATE metrics_auditentry SET number = NULL WHERE number = 8", "", "audit entry 8: 1 entries are not in"),
         ("UPDATE metrics_auditentry SET at = 'infinity' WHERE number = 3", "", "audit entry 3: its content was"),
         ("UPDATE metrics_auditentry SET number = 0 WHERE number = 1", "", "audit entry 0: it was inserted before"),
-        # A chain that is written anew is whole in itself; the other one has seen it as it was.
+        # A rewritten chain is consistent in itself; the other chain has recorded its original state.
         ("UPDATE metrics_auditentry SET heads = '' WHERE number = 3", FORGED, "entry 8: .* of commit 3 of shard 0"),
         ("DELETE FROM metrics_auditentry WHERE number = 8", FORGED, "entry 8: commit 3 of shard 0 refers to entry 8"),
         ("UPDATE metrics_journal SET entries = replace(entries, 'test', 'me') WHERE seq = 2", FORGED_JOURNAL,

@@ -129,7 +129,7 @@ def test_long_series_encoded_in_the_old_format_are_decoded(dense, monkeypatch):
     columns = long_columns(contexts=True)
     monkeypatch.setattr(
         "metrics.storage.format.codec.PER_SERIES_MIN_POINTS", 10**9
-    )  # as every payload was until series were encoded apart
+    )  # as in old payloads, which did not encode series separately
     payload = encode([columns], dense)
     monkeypatch.undo()
     assert len(payload) > 1.2 * len(encode([columns], dense))

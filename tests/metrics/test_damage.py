@@ -262,7 +262,7 @@ def test_next_merge_restores_a_block_whose_payload_is_readable_again(client_with
     merge_all_commits()
     damage_all("metrics_block")
     assert client_with_point.get(RANGE).json["count"] == 0
-    damage_all("metrics_damagedblock")  # a second time repairs it
+    damage_all("metrics_damagedblock")  # the second flip repairs the payload
     merge_blocks()
     body = client_with_point.get(RANGE).json
     assert body["count"] == 1 and "incomplete" not in body

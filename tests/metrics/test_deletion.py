@@ -143,7 +143,7 @@ def test_device_that_sends_after_deletion_gets_new_series_ids(fleet: ApiClient):
     delete_device.delete_device("press-1", ADMIN)
     series_registry.refresh_registry()
     response = fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point(value=7.0)]})
-    assert response.status == 200 and response.json["ingested_count"] == 1  # the batch id is unknown, like the device
+    assert response.status == 200 and response.json["ingested_count"] == 1  # the batch ID was deleted with the device
     assert series_of("press-1").isdisjoint(numbers)
     finish_deletions()
     assert fleet.get("devices/press-1/metrics/temperature/latest").json["value"] == 7.0
@@ -255,7 +255,7 @@ def test_deletions_of_many_devices_share_one_pass_over_the_stored_days(admin: Ap
     for n in range(30):
         delete_device.delete_device(f"d{n}", ADMIN)
     buckets = len({number // 256 for number in numbers})
-    assert tasks.remove_deleted() <= 3 * buckets + 2  # not thirty times as many
+    assert tasks.remove_deleted() <= 3 * buckets + 2  # not 30 passes
     assert count_points_by_table(numbers) == {}
     assert set(Deletion.objects.values_list("status", "points")) == {("done", 2)}
 

@@ -136,7 +136,7 @@ def test_list_is_sorted_by_id_with_filters_and_pages(press: ApiClient):
     assert (page["count"], page["total"], page["limit"], page["offset"]) == (2, 6, 2, 1)
     assert page["filters"] == {"search": None, "group": None, "device_type": None, "tag": None}
     assert list_ids("search=D3") == ["d3"] and list_ids("search=oven%202") == ["d2"] and list_ids("search=ven") == []
-    assert list_ids("search=%25") == []  # no pattern
+    assert list_ids("search=%25") == []  # % is not a wildcard
     assert list_ids("device_type=oven") == ["d1", "d3"]
     assert list_ids("group=site%20a") == ["press-1"] and list_ids("group=nothing") == []
     assert list_ids("tag=line:2") == ["press-1"] and list_ids("tag=line:3") == []
@@ -180,10 +180,10 @@ def test_change_with_outdated_etag_is_rejected_with_412(press: ApiClient):
     assert press.call("DELETE", "devices/press-1", If_Match=tag).status == 412
     tag = press.get("devices/press-1").headers["ETag"]
     other, _ = DeviceGroup.objects.get_or_create(name="site b")
-    group_membership.add_devices(other, Device.objects.values_list("pk", flat=True))  # by the form of the group
+    group_membership.add_devices(other, Device.objects.values_list("pk", flat=True))  # as the group form does
     assert press.call("PATCH", "devices/press-1", {"groups": []}, If_Match=tag).status == 412
     tag = press.get("devices/press-1").headers["ETag"]
-    press.post("devices/press-1/telemetry", point())  # what it sends is nothing that was set up
+    press.post("devices/press-1/telemetry", point())  # points do not change the ETag
     assert press.call("PATCH", "devices/press-1", {"groups": []}, If_Match=tag).json["groups"] == []
 
 
@@ -225,7 +225,7 @@ def test_device_of_another_group_returns_404(
     assert viewer.get("devices").json["total"] == 1
     assert stranger.get("devices").json["devices"] == [] and stranger.get("devices").json["total"] == 0
     for caller, path in ((viewer, "devices/hidden"), (stranger, "devices/press-1"), (operator, "devices/hidden")):
-        variable_fields = {"detail": "", "request_id": ""}  # which differ in any case
+        variable_fields = {"detail": "", "request_id": ""}  # these always differ
         assert caller.get(path).json | variable_fields == caller.get("devices/nothing").json | variable_fields
     assert operator.call("PATCH", "devices/hidden", {"name": "x"}).status == 404
     assert viewer.get("devices?group=site%20b").json["devices"] == []
@@ -242,7 +242,9 @@ def test_invisible_groups_are_hidden_and_kept(press: ApiClient, operator: ApiCli
     assert rejected.status == 400 and "'site b' is not known" in rejected.json["detail"]
     assert operator.call("PATCH", "devices/press-1", {"groups": ["site a"]}).json["groups"] == ["site a"]
     assert press.get("devices/press-1").json["groups"] == ["site a", "site b"]
-    assert operator.call("PATCH", "devices/press-1", {"groups": []}).status == 200  # and with that out of sight
+    assert (
+        operator.call("PATCH", "devices/press-1", {"groups": []}).status == 200
+    )  # the operator no longer sees the device
     assert press.get("devices/press-1").json["groups"] == ["site b"]
 
 

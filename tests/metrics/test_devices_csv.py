@@ -59,7 +59,7 @@ def test_missing_column_keeps_values_and_empty_cell_clears_them(sites: ApiClient
         {"line": 2, "device_id": "press-1", "action": "update", "fields": ["expected_interval"]}
     ]
     assert stored_devices()[0][1:4] == ("Press 1", "press", None) and stored_devices()[0][-1] == ["site a", "site b"]
-    assert Revision.objects.get().number == revision  # no process has to forget anything
+    assert Revision.objects.get().number == revision  # no cache has to be refreshed
     sites.post("devices.csv", b"device_id,groups,tags\npress-1,site b,\n", Content_Type="text/csv")
     assert stored_devices()[0][-2:] == ({}, ["site b"])
 
@@ -151,7 +151,7 @@ def test_import_accepts_a_multipart_file(sites: ApiClient):
         kind = "multipart/form-data; boundary=xx"
         return sites.post("devices.csv", f"{parts}--xx--\r\n".encode(), Content_Type=kind)
 
-    assert send_form("\ufeffdevice_id\r\nfrom a form").json["created"] == 1  # with what Excel puts in front
+    assert send_form("\ufeffdevice_id\r\nfrom a form").json["created"] == 1  # with a byte order mark, as from Excel
     assert send_form().status == send_form("device_id\nx", "device_id\ny").status == 400
     assert sites.post("devices.csv", {"a": 1}).status == 415
     assert sites.post("devices.csv?dry_run=perhaps", b"device_id\nx", Content_Type="text/csv").status == 400
@@ -170,7 +170,7 @@ def test_export_followed_by_import_changes_nothing(sites: ApiClient):
     assert response.headers["Content-Disposition"] == 'attachment; filename="devices.csv"'
     rows = list(csv.DictReader(io.StringIO(response.raw.decode(), newline="")))
     assert not any(row[name].startswith(("=", "+", "@")) for row in rows for name in row)
-    assert {row["latitude"] for row in rows} == {"-5.25"}  # numbers are numbers
+    assert {row["latitude"] for row in rows} == {"-5.25"}  # numbers are not escaped
     result = sites.post("devices.csv", response.raw, Content_Type="text/csv").json
     assert (result["unchanged"], result["updated"], result["created"]) == (len(texts), 0, 0)
     Device.objects.all().delete()

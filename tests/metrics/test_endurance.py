@@ -35,7 +35,7 @@ def test_eight_hours_of_ingest_keep_tables_cache_and_memory_within_bounds(databa
         0,
         0,
         0,
-    ]  # at midnight itself the day is just over
+    ]  # at midnight the past day is not merged yet
     assert max(sample.journal for sample in samples) <= MAX_LINES
     for table in ("young", "latest", "head", "merged"):
         assert last.bytes[table] <= first.bytes[table] + MAX_GROWTH, table

@@ -59,7 +59,7 @@ def query_body(**changes):
 
 
 def query_all(caller, **changes):
-    """(row as CSV shows it, point as JSON shows it) of everything that the query answers."""
+    """Return (CSV row, JSON point) for every point of the query result."""
     response = caller.post("query", query_body(**changes))
     assert response.status == 200 and not response.json["truncated"], response.raw
     texts = json.loads(response.raw, parse_float=JsonNumber, parse_int=JsonNumber)
@@ -92,7 +92,7 @@ def _text(text):
 
 @pytest.fixture
 def all_kinds(admin):
-    """Every kind of value, and texts that break what is put together carelessly; some merged, some not."""
+    """Values of every data type and texts with special characters, partly merged."""
     for name, kind in (("place", "geolocation"), ("photo", "binary"), ("state", "json"), ("=word", "string")):
         MetricDefinition.objects.create(name=name, data_type=kind, unit="-unit" if kind == "string" else "")
     series_registry.refresh_registry()
@@ -148,7 +148,7 @@ def test_csv_export_preserves_all_kinds_and_special_texts(all_kinds):
     values = {row[3] for row in rows if row[2] == "'=word"}
     assert {"'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "'\rx", "a=b", "'quoted'"} <= values
     assert {float(row[3]) for row in rows if row[2] == "number"} == set(NUMBERS)
-    assert "-273.15" in {row[3] for row in rows}  # a number is never taken for a formula
+    assert "-273.15" in {row[3] for row in rows}  # negative numbers are not escaped
 
 
 def test_export_accepts_repeated_and_comma_separated_names(all_kinds):
@@ -344,7 +344,7 @@ def test_damaged_block_in_the_middle_aborts_the_transfer(admin, monkeypatch, kin
     damage("day = (SELECT max(day) FROM metrics_block)")
     monkeypatch.setattr(
         "metrics.export.read_pieces.MAX_NUMERIC_POINTS", 700
-    )  # so that the second day is a piece of its own
+    )  # so that the second day is read separately
     monkeypatch.setattr(byte_stream, "PIECE_SIZE", 1)
     monkeypatch.setattr("metrics.export.parquet.ROW_GROUP", 1)
     with pytest.raises(http.client.IncompleteRead):

@@ -119,7 +119,7 @@ def test_export_of_a_dead_worker_is_continued(points, kill_worker_at_save, kind,
 
 
 def test_writes_after_a_lost_lease_are_ignored(points, monkeypatch):
-    """The first worker wakes up after another has taken over: what it writes does not count, and it stops."""
+    """The first worker continues after another has taken over: its writes are ignored, and it stops."""
     export_id = create_export(points)
     write_file, taken_over = job_files.JobFile.write, []
 

@@ -34,7 +34,7 @@ from tests.telemetry_site.site_process import ROOT, free_port, wait_until
 pytestmark = pytest.mark.slow
 
 POINT_COUNT = 4_000_000
-MEMORY_LIMIT = 100 * 2**20  # bytes that an export may take over what the process has without
+MEMORY_LIMIT = 100 * 2**20  # bytes that exports may add to the idle process
 EXPORT_PARAMETERS = {
     "device_ids": "device_001",
     "metric_names": "temperature",
@@ -59,7 +59,7 @@ def large_series(admin: ApiClient) -> ApiClient:
 
 
 def environment() -> dict[str, str]:
-    """What a process needs to work on the tests' database."""
+    """Return the environment of a process that uses the test database."""
     database = connection.settings_dict
     names = {"host": "HOST", "user": "USER", "password": "PASSWORD", "port": "PORT"}
     parameters = urlencode({libpq: database[django] for libpq, django in names.items() if database.get(django)})
@@ -87,7 +87,7 @@ def run_web(large_series: ApiClient) -> Iterator[tuple[psutil.Process, ApiClient
     command = [*program[1 : program.index("--fd")], *program[program.index("--fd") + 2 :]]
     with run_process(*command, "--port", str(port)) as process:
         caller = ApiClient(port, large_series.headers)
-        wait_until(lambda: accepts_connections(port), 30, "the web process answers")
+        wait_until(lambda: accepts_connections(port), 30, "the web process responds")
         yield process, caller
 
 
@@ -103,7 +103,7 @@ def wait_for_first_rows(caller: ApiClient, export_id: str) -> None:
 
 def test_export_of_a_killed_worker_is_completed_identically(large_series, monkeypatch):
     undisturbed, resumed = create_export(large_series), create_export(large_series)
-    jobs._run_job(jobs.claim_job())  # undisturbed
+    jobs._run_job(jobs.claim_job())  # without interruption
     with run_worker() as process:
         celery.send_task("metrics.tasks.make_exports")
         wait_for_first_rows(large_series, resumed)
@@ -114,7 +114,9 @@ def test_export_of_a_killed_worker_is_completed_identically(large_series, monkey
     ExportJob.objects.filter(export_id=resumed).update(lease_until=timezone.now() - timedelta(seconds=1))
     with run_worker():
         celery.send_task("metrics.tasks.make_exports")
-        wait_until(lambda: get_export(large_series, resumed)["status"] == "done", 60, "another worker ends it")
+        wait_until(
+            lambda: get_export(large_series, resumed)["status"] == "done", 60, "another worker completes the export"
+        )
     assert get_export(large_series, resumed)["rows"] == POINT_COUNT
     assert len(ExportJob.objects.get(export_id=resumed).files) == 2
     assert download(large_series, resumed) == download(large_series, undisturbed)
@@ -155,9 +157,9 @@ def open_stream(port: int, headers: dict[str, str]) -> socket.socket:
 def test_snapshot_is_closed_when_the_client_disconnects(large_series):
     with run_web(large_series) as (_, caller):
         client = open_stream(caller.port, caller.headers)
-        assert count_snapshots() == 1, "it waits for its reader"
+        assert count_snapshots() == 1, "the stream waits for its client"
         client.close()
-        wait_until(lambda: count_snapshots() == 0, 5, "the snapshot is let go")
+        wait_until(lambda: count_snapshots() == 0, 5, "the snapshot is closed")
         assert caller.get(f"export/csv?{urlencode(EXPORT_PARAMETERS)}").raw.count(b"\n") == POINT_COUNT + 1
 
 

@@ -30,7 +30,7 @@ MINUTE = 60_000_000
 
 
 def create_devices(devices: int) -> dict[str, int]:
-    """That many devices with a series and ten points each, half of them merged; device to series."""
+    """Create devices with one series and ten points each, half of them merged; return the series by device."""
     rows = Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(devices))
     series = Series.objects.bulk_create(
         Series(device=series_row, metric_name="m", kind=Kind.NUMERIC) for series_row in rows
@@ -64,7 +64,7 @@ def optional_names(names: list[str]):
 
 
 def set_members(members: dict[str, set[str]]) -> dict[str, int]:
-    """Series by device, when the groups have these members and no others."""
+    """Set the members of the groups; return the series by device."""
     if not Device.objects.exists():
         create_devices(len(DEVICES))
     DeviceGroup.objects.all().delete()
@@ -165,7 +165,7 @@ COUNT_QUERY = {"metrics": ["m"], "aggregation": "count", "group_by": "all", **RA
 
 @pytest.fixture
 def groups_east_and_west(admin):
-    """Six devices, the first two of them east, the second and third west."""
+    """Six devices: d0 and d1 in the group east, d1 and d2 in west."""
     create_devices(6)
     create_group("east", ["d0", "d1"])
     create_group("west", ["d1", "d2"])
@@ -248,7 +248,7 @@ def test_group_query_statements_do_not_grow_with_devices(site, monkeypatch):
     execute = psycopg.Cursor.execute
 
     def counting_execute(cursor, statement, *args, **kwargs):
-        if threading.current_thread() is threading.main_thread():  # a web process may look at the revision meanwhile
+        if threading.current_thread() is threading.main_thread():  # a web process may read the revision meanwhile
             statements.append(statement)
         return execute(cursor, statement, *args, **kwargs)
 

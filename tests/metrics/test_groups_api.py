@@ -89,7 +89,7 @@ def test_ten_thousand_devices_are_added_and_removed_in_one_request(plant: ApiCli
     revision = Revision.objects.get().number
     response = plant.post("groups/plant/7/devices", {"device_ids": ids})
     assert response.json == {"changed": 10_000, "devices": 10_000}
-    assert Revision.objects.get().number > revision  # live pages are told
+    assert Revision.objects.get().number > revision  # live pages are notified
     repeated = plant.post("groups/plant/7/devices", {"device_ids": ids[:5] * 2})
     assert repeated.json == {"changed": 0, "devices": 10_000}
     page = plant.get("groups/plant/7/devices?limit=2&offset=9998").json

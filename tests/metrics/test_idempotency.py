@@ -1,4 +1,4 @@
-"""Idempotency-Key: what is sent again because its answer was lost is done once, and answered as before."""
+"""Idempotency-Key: a repeated request is executed once and gets the same response."""
 
 import hashlib
 import threading
@@ -21,25 +21,25 @@ from tests.telemetry_site.routes import handlers
 from tests.telemetry_site.site_process import wait_until
 
 STATE = {"name": "state", "data_type": "string"}
-# POSTs that are done as often as they are sent, and why that is well.
+# POSTs that are executed each time, and the reason why that is safe.
 REPEATABLE = {
-    "bulk": "measurements: the same key of a point is stored once, a batch_id answers alike",
+    "bulk": "points: each is stored once, and a batch_id returns the same response",
     "devices/<path:device_id>/telemetry": "as above",
     "devices/<path:device_id>/telemetry/batch": "as above",
     "snapshot": "as above",
-    "rejected/replay": "points as above; what was replayed is not in the inbox any more",
+    "rejected/replay": "as above; replayed points are no longer in the inbox",
     "rejected/<int:number>/replay": "as above",
-    "query": "a question",
-    "latest": "a question",
-    "alerts/silences/preview": "a question",
-    "alerts/backtest": "a question",
-    "alerts/channels/<str:channel_id>/test": "a message that says that it is a test; sent again it is sent again",
-    "auth/token": "an answer holds secrets, which are not kept; tokens of an answer that was lost are good for nobody",
-    "auth/refresh": "as above; who sends a refresh token twice signs in again",
-    "auth/revoke": "revoked stays revoked",
-    "keys": "an answer holds a secret, which is not kept; a key whose answer was lost is seen in the list, never used",
+    "query": "reads only",
+    "latest": "reads only",
+    "alerts/silences/preview": "reads only",
+    "alerts/backtest": "reads only",
+    "alerts/channels/<str:channel_id>/test": "sends a message that is marked as a test",
+    "auth/token": "the response has secrets, which are not stored; nobody has the tokens of a lost response",
+    "auth/refresh": "as above; a client that repeats a refresh token has to sign in again",
+    "auth/revoke": "has no further effect",
+    "keys": "the response has a secret, which is not stored; a key of a lost response is listed and can be revoked",
     "keys/<int:key_id>/rotate": "as above",
-    "keys/<int:key_id>/revoke": "revoked stays revoked",
+    "keys/<int:key_id>/revoke": "has no further effect",
 }
 
 
@@ -51,7 +51,7 @@ def test_repeated_request_is_executed_once_with_the_same_response(admin: ApiClie
     assert "Idempotent-Replayed" not in first.headers and second.headers["Idempotent-Replayed"] == "true"
     assert second.headers["Content-Type"] == "application/json"
     assert MetricDefinition.objects.count() == 1
-    assert admin.post("metrics", STATE).status == 400  # without the header each is done
+    assert admin.post("metrics", STATE).status == 400  # without the header every request is executed
 
 
 def test_other_request_with_the_same_key_is_rejected_with_422(admin: ApiClient):
@@ -86,7 +86,7 @@ def test_invalid_key_is_rejected_with_400(admin: ApiClient, key: str):
 
 @pytest.fixture
 def locked_table(site: None) -> Iterator[threading.Event]:
-    """Nothing is defined until it is set: somebody has locked the table."""
+    """The table of definitions is locked until the event is set."""
     lock_acquired, release = threading.Event(), threading.Event()
 
     def hold_lock() -> None:
@@ -134,7 +134,7 @@ def test_killed_process_leaves_neither_effects_nor_response(admin: ApiClient, lo
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(admin.post, "metrics", STATE, Idempotency_Key="k")
         wait_until(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
-        with connection.cursor() as cursor:  # its end of the connection, as when it is killed
+        with connection.cursor() as cursor:  # terminate its connection, as when the process is killed
             cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
         assert first.result().status == 503
     locked_table.set()

@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 
 def count_taken_tokens(buckets: Buckets, attempts: int, name: str = "a", limit: Limit = TEN_PER_SECOND) -> int:
-    """How many of so many tries succeed."""
+    """Return how many of `attempts` tokens are granted."""
     return sum(not buckets.take(name, limit) for _ in range(attempts))
 
 
@@ -43,7 +43,7 @@ def test_burst_is_allowed_then_the_rate_applies(clock: Clock):
     assert count_taken_tokens(buckets, 100) == 5
     clock.now += 1000
     assert count_taken_tokens(buckets, 100) == 20
-    assert count_taken_tokens(buckets, 100, "b") == 20  # each name has its own
+    assert count_taken_tokens(buckets, 100, "b") == 20  # each name has its own bucket
 
 
 def test_long_term_rate_is_independent_of_pauses(clock: Clock):
@@ -59,7 +59,7 @@ def test_debt_is_limited_to_one_bucket_and_refundable(clock: Clock):
     buckets = Buckets(clock)
     for _ in range(1000):
         buckets.charge("a", TEN_PER_SECOND)
-    assert buckets.wait("a") == pytest.approx(2.1)  # 20 owed, and one to take
+    assert buckets.wait("a") == pytest.approx(2.1)  # a debt of 20, and one token to take
     buckets.charge("a", TEN_PER_SECOND, -30)
     assert count_taken_tokens(buckets, 100) == 10
     assert buckets.wait("never seen") == 0.0
@@ -68,7 +68,7 @@ def test_debt_is_limited_to_one_bucket_and_refundable(clock: Clock):
 def test_number_of_rate_limit_buckets_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 100)
     buckets = Buckets(clock)
-    assert count_taken_tokens(buckets, 50, "the guilty one") == 20
+    assert count_taken_tokens(buckets, 50, "the limited address") == 20
     for number in range(1000):
         clock.now += 0.0001
         buckets.charge(f"address {number}", TEN_PER_SECOND)
@@ -76,7 +76,7 @@ def test_number_of_rate_limit_buckets_is_bounded(clock: Clock, monkeypatch: pyte
     clock.now += 10
     for number in range(100):
         buckets.charge(f"other {number}", TEN_PER_SECOND)
-    assert set(buckets._buckets) == {f"other {number}" for number in range(100)}  # the full ones were forgotten first
+    assert set(buckets._buckets) == {f"other {number}" for number in range(100)}  # full buckets are dropped first
     assert MAX_BUCKETS == 100_000
 
 
@@ -105,7 +105,7 @@ async def test_processes_share_a_rate_limit_through_redis(site: None):
     async with settling(first, second):
         assert count_taken_tokens(first, 15, "shared", slow) == 15
         await until_settled(first)
-        assert count_taken_tokens(second, 1, "shared", slow) == 1  # it has not heard of the first
+        assert count_taken_tokens(second, 1, "shared", slow) == 1  # it has not read the tokens spent by the first
         await until_settled(second)
         assert count_taken_tokens(second, 100, "shared", slow) == 4
         await until_settled(second)
@@ -113,7 +113,7 @@ async def test_processes_share_a_rate_limit_through_redis(site: None):
             count_taken_tokens(first, 1, "shared", slow) == 1 and count_taken_tokens(second, 100, "shared", slow) == 0
         )
         await until_settled(first)
-        assert count_taken_tokens(first, 100, "shared", slow) == 0  # one more than there was, which is owed
+        assert count_taken_tokens(first, 100, "shared", slow) == 0  # one token more than the burst was taken
 
 
 async def test_restarted_process_continues_with_the_spent_tokens(site: None):
@@ -144,7 +144,7 @@ async def test_without_redis_each_process_limits_alone_without_delay(tmp_path: P
                     count_taken_tokens(first, 100, "a", slow) == 15 and count_taken_tokens(second, 100, "a", slow) == 20
                 )
                 assert loop.time() - started_at < 0.05
-                await asyncio.sleep(0.3)  # settling fails, and goes on
+                await asyncio.sleep(0.3)  # settling fails and is retried
                 assert count_taken_tokens(first, 100, "a", slow) == 0
                 await asyncio.to_thread(valkey.start)
                 await until_settled(first, second)
@@ -153,7 +153,7 @@ async def test_without_redis_each_process_limits_alone_without_delay(tmp_path: P
                 client.close()
                 assert -20 <= tokens_left < -18, (
                     tokens_left
-                )  # 40 were taken of 20, which Redis was told as soon as it was back
+                )  # 40 tokens of 20 were spent, and sent to Redis after its restart
     finally:
         valkey.stop()
 

@@ -103,7 +103,9 @@ def test_points_of_the_first_schema_read_the_same_after_all_migrations(database:
         assert run_forked(database, process_steps.read_everything, NOW) == (POINTS, latest_values(POINTS))
     assert run_forked(database, check_counts) == (0, 0, Counter(series for series, _ in POINTS))
 
-    assert run_forked(database, rows_with_retention) == [(True,)]  # days of the first schema are rewritten by policy
+    assert run_forked(database, rows_with_retention) == [
+        (True,)
+    ]  # days of the first schema are rewritten with their retention
 
     rewritten: list[Row] = [(series, at, -1.0, b"") for series, at in list(POINTS)[::3]]
     run_forked(database, process_steps.store_and_merge, [([rewritten], "everything")])

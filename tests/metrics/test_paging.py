@@ -1,4 +1,4 @@
-"""Pages of lists by cursor: every row once, whatever comes and goes meanwhile."""
+"""Paging by cursor returns every row once, even if rows are added or deleted meanwhile."""
 
 import random
 
@@ -19,14 +19,14 @@ ROW_COUNT = 23
 
 @pytest.fixture
 def definitions(admin: ApiClient) -> ApiClient:
-    """The names are such that a collation and the order of bytes differ."""
+    """Definitions whose names a collation sorts differently from their bytes."""
     for number in range(ROW_COUNT):
         MetricDefinition.objects.create(name=f"{'aBcDé'[number % 5]}{number}", data_type="numeric")
     return admin
 
 
 def read_all_names(caller: ApiClient, query: str) -> list[str]:
-    """All pages, one after the other."""
+    """Return the names on all pages."""
     all_names, cursor, read_all_keys = [], "", 0
     while True:
         response = caller.get(f"metrics?{query}{cursor}")
@@ -55,12 +55,12 @@ def test_added_and_deleted_rows_do_not_shift_cursor_pages(definitions: ApiClient
     first = definitions.get("metrics?limit=10").json
     MetricDefinition.objects.filter(
         name__in=[all_names[0], all_names[5], all_names[9]]
-    ).delete()  # the last of the page too
+    ).delete()  # including the last row of the page
     MetricDefinition.objects.create(name="A first one", data_type="numeric")
     second = definitions.get(f"metrics?limit=5&cursor={first['next_cursor']}").json
     assert [metric["name"] for metric in second["metrics"]] == all_names[10:15]
     by_offset = definitions.get("metrics?limit=5&offset=10").json
-    assert [metric["name"] for metric in by_offset["metrics"]] != all_names[10:15]  # which an offset cannot
+    assert [metric["name"] for metric in by_offset["metrics"]] != all_names[10:15]  # pages by offset shift
 
 
 def test_offset_page_returns_a_cursor(definitions: ApiClient):
@@ -70,7 +70,7 @@ def test_offset_page_returns_a_cursor(definitions: ApiClient):
     assert [metric["name"] for metric in first["metrics"] + second["metrics"]] == all_names[5:15]
 
 
-FOREIGN = pytest.param(Signer().sign_object(["a1"]), id="of another signer")  # each installation's own
+FOREIGN = pytest.param(Signer().sign_object(["a1"]), id="of another signer")  # signed with another secret key
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "%00", "é", "WyJhMSJd:abc", "x" * 5000, FOREIGN])

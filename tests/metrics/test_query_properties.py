@@ -27,8 +27,8 @@ from tests.metrics.test_aggregation import NAMES, expected_value
 START = datetime(2026, 3, 28, tzinfo=UTC)  # Berlin's clocks go forward on the second day
 LOW = to_microseconds(START)
 SPAN = 3 * 24 * 3600  # seconds
-TICK = 7200  # seconds; few, so that writes meet
-SERIES = {1: "a", 2: "b", 300: "c"}  # of two buckets
+TICK = 7200  # seconds; few times, so that writes overlap
+SERIES = {1: "a", 2: "b", 300: "c"}  # in two buckets
 
 written = st.lists(
     st.tuples(st.sampled_from(sorted(SERIES)), st.integers(0, SPAN // TICK - 1), st.integers(-50, 50)),
@@ -39,7 +39,7 @@ written = st.lists(
 
 @pytest.fixture
 def storage(site):
-    """Three devices with a series each; gives a connection, and empties the storage for every example."""
+    """Create three devices with one series each; yield a connection."""
     MetricDefinition.objects.create(name="m", data_type="numeric", retention_days=3650)
     series_registry.refresh_registry()
     with connect() as connection:
@@ -112,7 +112,7 @@ def test_query_after_any_writes_and_merges_matches_plain_python(
 
 
 def read_all_pages(query):
-    """(device, time, value) of every page."""
+    """Return (device, time, value) of all pages."""
     rows, cursor = [], None
     while True:
         page = execute_query(Query(**{name: getattr(query, name) for name in query.__slots__} | {"cursor": cursor}))
@@ -156,7 +156,7 @@ def test_read_sees_one_snapshot_while_blocks_are_merged(storage, monkeypatch):
     values_by_key = {}
     for part in parts:
         keys = list(zip(part.series().tolist(), part.times.tolist(), strict=True))
-        assert not values_by_key.keys() & keys  # no point twice
+        assert not values_by_key.keys() & keys  # no point is returned twice
         values_by_key |= dict(zip(keys, part.values.tolist(), strict=True))
     assert len(values_by_key) == 3 * 36
     assert sum(value == -1 for value in values_by_key.values()) == 30
@@ -193,7 +193,7 @@ def test_downsampled_series_keeps_minimum_and_maximum(values, max_points):
         for time, value in zip(downsampled.times.tolist(), downsampled.values, strict=True)
     )
     width = (len(values) - 1) * SECOND / max(max_points // 2, 1)
-    for position, value in enumerate(values):  # what is left out is never far from what is shown
+    for position, value in enumerate(values):  # omitted points are close to the points that are kept
         neighbours = downsampled.values[abs(downsampled.times - position * SECOND) <= width + SECOND]
         assert neighbours.min() <= value <= neighbours.max()
 

@@ -29,7 +29,7 @@ from tests.metrics.stored_points import read_stored_parts
 
 DAY = 86_400_000_000
 FIRST_DAY = 20_000  # the first day of these tests, in the past
-SERIES = {1: "a", 2: "b", 3: "a", 4: "b"}  # of one bucket, with alternating policies
+SERIES = {1: "a", 2: "b", 3: "a", 4: "b"}  # in one bucket, with alternating policies
 DAYS = st.integers(1, 6)
 
 

@@ -206,7 +206,7 @@ def test_storage_statements_filter_by_shard():
     unfiltered = {statement for _, statement in checked if not re.search(shard_filter, statement, re.DOTALL)}
     counts = {statement for statement in unfiltered if "FROM metrics_count" in statement}
     assert len(counts) == 6  # statistics, retention and rebuilds cover all shards
-    assert unfiltered - counts == {  # of all shards
+    assert unfiltered - counts == {  # these read all shards
         "SELECT count(*) FROM metrics_head",
         "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
         "SELECT shard, seq FROM metrics_head",

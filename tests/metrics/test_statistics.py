@@ -63,7 +63,7 @@ def merge_all() -> None:
 
 @pytest.fixture(params=["young", "merged", "day"])
 def sent_points(request: pytest.FixtureRequest, admin: ApiClient) -> ApiClient:
-    """`device_001` sent three points of one metric and two of another, some of them days ago, wherever they live."""
+    """Three points of one metric of `device_001` and two of another: unmerged, merged, or in day blocks."""
     MetricDefinition.objects.create(name="packets", data_type="numeric", metric_type="counter")
     rows = [point(seconds_ago=10), point(seconds_ago=3600), point(seconds_ago=50 * 3600)]
     old_points = [point("packets", 7, 80 * 3600), point("packets", 8, 81 * 3600)]
@@ -175,7 +175,9 @@ def test_e6_us2_ac3_service_statistics_have_measured_rate_latency_and_errors(adm
     for number in range(10):
         admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{number}") for number in range(30)]})
         admin.get(f"devices/device_001/metrics/m{number}/latest")
-    request_stats.request_counters.answered(request_stats.OTHER, 503, 0.5)  # what no request here can be made to cause
+    request_stats.request_counters.answered(
+        request_stats.OTHER, 503, 0.5
+    )  # an error that no request of this test can cause
     request_history.store_counters()
     stats = admin.get("stats").json
     assert 300 / 300 <= stats["points_per_second"] <= 300 / 239
@@ -219,7 +221,7 @@ def test_points_count_in_the_hour_of_their_timestamp(site: None) -> None:
     noon = TODAY + 12 * point_counts.HOUR
     store_points([(1, noon - hours * point_counts.HOUR, 1.0, b"") for hours in (0, 0, 1, 23, 24)])
     rows = {row["hour"]: row["points"] for row in service_statistics(ADMIN, now)["data_by_hour"] if row["points"]}
-    # The two of noon have one time, and are one.
+    # The two points at noon have the same time, so one replaces the other.
     assert rows == {"2024-10-04T12:00:00Z": 1, "2024-10-04T11:00:00Z": 1, "2024-10-03T13:00:00Z": 1}
 
 
@@ -238,7 +240,7 @@ def test_rejected_points_count_as_rejected_and_not_as_stored(admin: ApiClient) -
 
 @pytest.fixture
 def two_groups(admin: ApiClient) -> ApiClient:
-    """Device `mine` of `site a` and device `theirs` of `site b`, with points that are merged and some that are not."""
+    """Device `mine` in `site a` and device `theirs` in `site b`, with merged and unmerged points."""
     for number in range(3):
         for device, metric_count in (("mine", 2), ("theirs", 5)):
             rows = [point(f"{device}_{metric}", seconds_ago=number) for metric in range(metric_count)]
@@ -287,7 +289,7 @@ def test_request_statistics_are_the_same_for_all_callers(two_groups: ApiClient, 
 
 
 class FixedAlertSummary:
-    """An alert summary with fixed answers."""
+    """An alert summary with fixed counts."""
 
     def health(self) -> tuple[str, str]:
         return "healthy", ""
@@ -314,7 +316,7 @@ def test_alert_counts_come_from_the_registered_alert_summary(alerts: None, admin
 
 @pytest.fixture
 def stored(site: None) -> Iterator[Connection]:
-    """Points of two stretches and three days, merged."""
+    """Merged points of two series ranges and three days."""
     for day in range(3):
         store_points(
             [
@@ -342,7 +344,7 @@ def test_retention_subtracts_points_of_mixed_kinds_from_counts(stored: Connectio
     ids, times = np.array([1, 2], np.int64), np.array([TODAY, TODAY], np.int64)
     numbers = Columns(ids[:1], np.array([0, 1]), times[:1], np.array([1.0]))
     texts = Columns(ids[1:], np.array([0, 1]), times[1:], np.array([b"x"], object))
-    payload = encode([numbers, texts])  # as rows of before had it
+    payload = encode([numbers, texts])  # as old rows had it
     assert read_point_counts(payload) is None
     stored.execute(
         "UPDATE metrics_block SET payload = %s, points = 2, series_to = 2 WHERE day = %s AND bucket = 0",
@@ -368,10 +370,12 @@ def test_truncated_counts_payload_yields_no_wrong_counts(length: int) -> None:
 
 def test_missing_counts_are_rebuilt_during_merges(stored: Connection) -> None:
     stored.execute("UPDATE metrics_count SET payload = '', points = 0, bytes = 0, pending = 1")
-    store_points([(1, TODAY, 2.0, b""), (1, TODAY + 9, 2.0, b""), (300, TODAY, 2.0, b"")])  # one of three is new
+    store_points(
+        [(1, TODAY, 2.0, b""), (1, TODAY + 9, 2.0, b""), (300, TODAY, 2.0, b"")]
+    )  # one of the three points is new
 
     class MergingCountChange(point_counts.CountChange):
-        """Merges what was written, as soon as the first block was looked at."""
+        """Merges the new points after the first block was counted."""
 
         done = False
 
@@ -467,7 +471,7 @@ def test_expired_hourly_counts_are_deleted(admin: ApiClient) -> None:
         assert hours == {now, now - 10, now - 24} or hours == {now - 1, now - 11, now - 25}
         connection.execute("UPDATE metrics_count SET hour = hour - 20 WHERE hour > 0")
         delete_expired(connection)
-        assert len(read_stored_counts(connection)) == 2  # of all times, and of the hour that is 20 hours ago now
+        assert len(read_stored_counts(connection)) == 2  # of all time, and of the hour 20 hours ago
 
 
 # --- database statements ----------------------------------------------------------------------------
@@ -475,7 +479,7 @@ def test_expired_hourly_counts_are_deleted(admin: ApiClient) -> None:
 
 def test_statistics_read_no_blocks(sent_points: ApiClient) -> None:
     with connect() as connection, connection.transaction():
-        connection.execute("LOCK TABLE metrics_block")  # whoever looked would wait, and fail in the end
+        connection.execute("LOCK TABLE metrics_block")  # a read of the table would wait and fail
         assert device_statistics(ADMIN, "device_001")["data_points_count"] == 5
         assert service_statistics(ADMIN)["total_data_points"] == 5
 

@@ -27,7 +27,7 @@ from tests.metrics.stored_points import read_stored_parts
 DAY = 86_400_000_000
 TODAY = 20_000 * DAY  # in the past: every day in these tests is over
 NOW = TODAY / 1_000_000  # seconds
-SERIES = [1, 255, 256, 600]  # of three buckets; few, so that writes overlap
+SERIES = [1, 255, 256, 600]  # in three buckets; few, so that writes overlap
 
 EVERY_HOUR = 1_000_000  # hours; keeps the hourly counts of all points
 _UNMERGED = """
@@ -44,7 +44,7 @@ batch = st.lists(point, min_size=1, max_size=30)
 
 @pytest.fixture(params=[1, 3])
 def shards(request, settings):
-    """For a test that is to hold however many streams the points go into; asked for before `site`."""
+    """Number of shards; request this fixture before `site`."""
     settings.SHARDS = request.param
     return request.param
 
@@ -64,7 +64,7 @@ def store_points(rows: list[tuple[int, int, float, bytes]], texts: bool = False)
 
 
 def read_latest_points(start: int) -> list[Columns]:
-    """What `latest` finds; these tests have no devices, so the series are named here."""
+    """Return the latest points; creates the device and series that `latest` needs."""
     with connect() as connection:
         connection.execute("INSERT INTO metrics_device VALUES (1, 'd', '', NULL, now()) ON CONFLICT DO NOTHING")
         for series in SERIES:
@@ -91,7 +91,7 @@ def points_by_key(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, b
 
 
 class StorageMachine(RuleBasedStateMachine):
-    """Writes, replays, late writes, merges of every kind and reads, in any order."""
+    """Writes, repeated writes, late writes, merges and reads in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     @invariant()
     def stored_counts_match_the_blocks(self):
-        """And once nothing waits to be merged, what is in the dictionary."""
+        """Check the stored counts against the blocks, and against the model once everything is merged."""
         counts = check_point_counts(self.connection, by_hour=True)
         expected = Counter(series for series, _ in self.model)
         if self.connection.execute(_UNMERGED).fetchone() == (0,):

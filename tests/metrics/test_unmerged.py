@@ -32,7 +32,7 @@ def latest_points_of(points: Points) -> Points:
 
 
 def commit_points(number: int, rng: random.Random) -> Points:
-    """A commit of some series, now and then late by days; later ones write some of the same times again."""
+    """Store a commit of some series, sometimes days late; later commits overwrite some points."""
     selected = rng.sample(SERIES, rng.randint(1, len(SERIES)))
     day = rng.choice([0, 0, 0, -1, -3])
     rows = [(series_id, TODAY + day * DAY + rng.randint(0, 40) * SECOND, float(number), b"") for series_id in selected]
@@ -42,7 +42,7 @@ def commit_points(number: int, rng: random.Random) -> Points:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_reads_of_many_unmerged_commits_match_the_model_during_merges(seed, shards, site, monkeypatch):
-    monkeypatch.setattr(schedule, "MAX_MERGE_POINTS", 30)  # so that a merge ends within a stretch
+    monkeypatch.setattr(schedule, "MAX_MERGE_POINTS", 30)  # so that a merge ends inside a group
     rng, model, max_cached_groups = random.Random(seed), {}, 0
     with connect() as connection:
         for number in range(120):
@@ -65,7 +65,7 @@ def test_merged_commits_are_not_read_from_a_cached_group(site):
     with connect() as connection:
         connection.execute(
             "UPDATE metrics_merged SET seq = %s", (unmerged.GROUP_COMMITS + 2,)
-        )  # and deleted since then
+        )  # the merged commits are deleted
     times = [(time - TODAY) // SECOND for _, time in read_all_points()]
     assert sorted(times) == list(range(unmerged.GROUP_COMMITS + 2, unmerged.GROUP_COMMITS * 2))
 

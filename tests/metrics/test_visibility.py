@@ -98,7 +98,7 @@ def test_invisible_device_looks_like_a_missing_device(two_groups: ApiClient, vie
 
 
 def _without_names(response: ApiResponse) -> str:
-    """An answer, but for the device that was asked for and the number of the request."""
+    """Return a response body without the device and the request ID."""
     text = response.raw.decode().replace(HIDDEN_DEVICE, "").replace("no-such", "")
     return text.replace(response.headers["X-Request-Id"], "")
 

@@ -1,4 +1,4 @@
-"""What the acceptance tests share: both ways in, and a stopwatch."""
+"""Fixtures of the acceptance tests: clients of the fast lane and of the views, and time limits."""
 
 import time
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from tests.conftest import ApiClient, ApiResponse
 
 @pytest.fixture(params=["admin", "administrator"])
 def sender(request: pytest.FixtureRequest) -> ApiClient:
-    """Whoever sends with a key comes by the fast lane, a person by REST: the contract is one."""
+    """A client with a key, served by the fast lane, and one with a session, served by the views."""
     caller: ApiClient = request.getfixturevalue(request.param)
     return caller
 
 
 def within(seconds: float, send_request: Callable[[], ApiResponse], times: int = 20) -> None:
-    """95 of 100 of these answers come within this time; the first, for which connections are made, does not count."""
+    """Assert that 95 % of the responses take less than `seconds`, after a first request that opens the connections."""
     send_request()
     durations = []
     for _ in range(times):
@@ -29,7 +29,7 @@ def within(seconds: float, send_request: Callable[[], ApiResponse], times: int =
 
 
 def within_once(seconds: float, send_request: Callable[[], ApiResponse], times: int = 20, rounds: int = 5) -> None:
-    """The same of the best of some rounds: for times so short that whatever else the machine does shows in them."""
+    """Assert the same for the best of several rounds, for limits so short that other load of the machine matters."""
     for remaining in reversed(range(rounds)):
         try:
             return within(seconds, send_request, times)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# How many criteria each story of the PRD has.
+# Number of criteria of each story of the PRD.
 STORIES = {
     "e1": (7, 7, 4, 4),
     "e2": (7, 5, 3, 4),
@@ -15,7 +15,7 @@ STORIES = {
     "e6": (7, 7, 4, 4),
     "e7": (6,),
 }
-# What is not built yet, and by which part of the site it will be: streaming and the event bus.
+# Epics and criteria that are not implemented yet: streaming and the event bus.
 UNBUILT_EPICS = {"e5": "streaming"}
 UNBUILT_CRITERIA = {"e1_us1_ac7", "e2_us1_ac6", "e4_us1_ac7", "e4_us7_ac5"}
 

@@ -1,4 +1,4 @@
-"""PRD epic 4, criterion by criterion: alert rules, and the life of alerts as people move it."""
+"""PRD epic 4, criterion by criterion: alert rules, and acknowledging and resolving alerts."""
 
 from typing import Any
 

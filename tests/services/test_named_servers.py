@@ -21,7 +21,7 @@ REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
-    """The address of a new database, from which Django makes its test database."""
+    """The URL of a new database; Django derives the name of its test database from it."""
     name = f"telemetry_{uuid.uuid4().hex[:8]}"
     try:
         redis.Redis.from_url(REDIS, socket_connect_timeout=2).ping()

@@ -36,7 +36,7 @@ def normalize_name(name: str) -> str:
 
 
 class PinnedImports(MetaPathFinder):
-    """Says that a module of any other distribution is not there."""
+    """Import hook that hides the modules of all other distributions."""
 
     def __init__(self, requirements: str) -> None:
         pinned = {normalize_name(name) for name in re.findall(r"^([\w.-]+)==", requirements, re.MULTILINE)}

@@ -1,4 +1,4 @@
-"""Every address of the site, found by walking the URL map, with values for what is named in it."""
+"""All routes of the site from the URL configuration, with their parameters filled in."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ VALUES = {"device_id": "device_001", "metric_name": "temperature", "name": "site
 
 @dataclass(frozen=True, slots=True, order=True)
 class Route:
-    """One method of one address. `path` has its names filled in, `template` as the URL map has them."""
+    """A method of a route. `template` has parameter names, `path` has values."""
 
     template: str
     method: str
@@ -22,9 +22,9 @@ class Route:
 
 
 def all_routes() -> list[Route]:
-    """All but the Django admin, which has a door of its own, and the short spelling of the API's addresses.
+    """Return all routes except the Django admin and the short prefix of the API.
 
-    What deletes comes last, and of that what is deepest first, so that all others find what they ask for.
+    Deletions come last, the deepest paths first, so that all other requests find their objects.
     """
     walked = {route for route in _walk(get_resolver(), "/") if not route.template.startswith("/admin/")}
     canonical = {route for route in walked if route.template.startswith("/api/v1/telemetry/")}

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UP = (sys.executable, "manage.py", "up")
 START_TIMEOUT = 60.0
 WINDOW = timedelta(minutes=10)
-# What each process of the site has in its command line.
+# Text in the command line of each process.
 COMMAND_MARKS = {
     "web": "uvicorn",
     "worker": "worker",
@@ -35,7 +35,7 @@ COMMAND_MARKS = {
 
 
 def wait_until(condition: Callable[[], Any], timeout: float, description: str) -> Any:
-    """The first true result of `condition`; a failure that names `what` when there is none in time."""
+    """Return the first true result of `condition`; fail with `description` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {timeout} s: {description}"
@@ -50,7 +50,7 @@ def free_port() -> int:
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """This environment without any setting of a site, but with `variables`."""
+    """Return the environment without settings of a site, plus `variables`."""
     settings = ("TELEMETRY_", "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DJANGO_", "MAKE", "MFLAGS")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
     return {**inherited, "PYTHONUNBUFFERED": "1", **variables}
@@ -58,7 +58,7 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 @dataclass
 class Site:
-    """One installation: its folder, its port, and the process that runs it."""
+    """An installation: its folder, its port and its process."""
 
     data_dir: Path
     folder: Path = ROOT
@@ -113,7 +113,7 @@ class Site:
         return None
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask to stop and wait; the exit code."""
+        """Send a signal to the supervisor, wait, and return the exit code."""
         assert self.process is not None
         if self.process.poll() is None:
             self.supervisor.send_signal(number)
@@ -131,7 +131,7 @@ class Site:
 
 
 class PointLedger:
-    """Sends points without pause and keeps a book of them: what was sent, and what was acknowledged."""
+    """Sends points continuously and records which were sent and which were acknowledged."""
 
     BATCH = 5
 
@@ -153,7 +153,7 @@ class PointLedger:
         self._thread.join(timeout=30)
 
     def wait_for_points(self, count: int = 50) -> None:
-        """Wait until that many more points are acknowledged."""
+        """Wait until `count` more points are acknowledged."""
         target = len(self.acknowledged) + count
         wait_until(lambda: len(self.acknowledged) >= target, 30, f"{count} more points are acknowledged")
 
@@ -170,13 +170,13 @@ class PointLedger:
                 status, response = self.site.request(
                     "POST", f"/devices/{self.device}/telemetry/batch", {"data_points": points}, timeout=10
                 )
-            except (OSError, http.client.HTTPException):  # may have been stored or not: the book says sent, no more
+            except (OSError, http.client.HTTPException):  # stored or not: only `sent` has these points
                 continue
             if status == 200 and not response.get("errors"):
                 self.acknowledged |= batch
 
     def differences(self) -> dict[str, int]:
-        """How the site's points differ from the book; all zero where nothing went wrong."""
+        """Count the differences between the stored and the recorded points."""
         points = self._read_stored()
         stored = dict(points)
         return {
@@ -187,7 +187,7 @@ class PointLedger:
         }
 
     def _read_stored(self) -> list[tuple[datetime, float]]:
-        """Everything that the site has, read in windows that are small enough to come back whole."""
+        """Read all stored points, in windows small enough to be returned completely."""
         points = []
         start, last = self.start_time - WINDOW, max(self.sent) + WINDOW
         while start < last:

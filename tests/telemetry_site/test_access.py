@@ -1,4 +1,4 @@
-"""Deny by default: who may do what, of every address and method of the site, by everyone who may come."""
+"""Access control: every route and method with every kind of caller."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ from tests.conftest import ApiClient, ApiResponse, point
 from tests.telemetry_site.routes import Route, all_routes
 
 ACCESS_TABLE = Path(__file__).parents[2] / "docs" / "integrate" / "access.md"
-SECRET_VALUE = 12345.5  # a value that nobody sees by chance
+SECRET_VALUE = 12345.5  # an unmistakable value, to detect leaks
 
 PUBLIC = "everybody"
 READERS = {
@@ -38,14 +38,14 @@ READERS = {
     "token",
     "service",
 }
-OWN_DEVICE = {"device"}  # what a key that is bound to the device in the address may do besides
+OWN_DEVICE = {"device"}  # the key of the device in the path, in addition
 ADMINS = {"administrator", "admin key", "token", "service"}
 OPERATORS = {"operator", "operate key"} | ADMINS
 WRITERS = ADMINS | {"gateway"}
-GROUP_KEY = {"group gateway"}  # has a key that is bound to a group with the device in it, and writes for that
+GROUP_KEY = {"group gateway"}  # a key of a group that contains the device
 USERS = {"viewer", "stranger", "operator", "administrator"}
 
-# Address and methods → who may. Every address has to be found here, in exactly one row.
+# (path pattern, methods, allowed callers). Every route must match exactly one row.
 ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (r"/(health|health/detailed|livez|readyz|login/|logout/|favicon\.ico|api/schema/|api/docs/.*)", "GET POST", PUBLIC),
     (r"/api/v1/telemetry/auth/(token|refresh|revoke)", "POST", PUBLIC),
@@ -130,7 +130,7 @@ def allowed_callers(route: Route) -> set[str] | str:
 
 
 def token(header: dict[str, str], **claims: object) -> str:
-    """A token without a signature that is worth anything."""
+    """Return a token with an invalid signature."""
     all_claims = {"iss": OWN_ISSUER, "aud": tokens.AUDIENCE, "sub": "user:administrator", "scope": "admin", "family": 1}
     parts = [header, all_claims | {"exp": int(time.time()) + 600} | claims]
     encoded_parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
@@ -138,7 +138,7 @@ def token(header: dict[str, str], **claims: object) -> str:
 
 
 class ServiceClient(ApiClient):
-    """The service `planner`, which signs a token for each call."""
+    """A client of the service `planner`, which signs a token for each request."""
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> ApiResponse:
         token = service_tokens.make("planner")
@@ -158,7 +158,7 @@ def callers(
     stranger: ApiClient,
     settings: Any,
 ) -> dict[str, ApiClient]:
-    """Everyone who may come. `device` is bound to the device in the addresses, `other device` to another."""
+    """Return all callers by name. `device` has a key of the device in the paths, `other device` of another."""
     admin.post("devices/device_001/telemetry", point(value=SECRET_VALUE))
     group = DeviceGroup.objects.get(name="site a")
     group_membership.add_devices(group, Device.objects.filter(device_id="device_001").values_list("pk", flat=True))
@@ -175,7 +175,7 @@ def callers(
     settings.SERVICES = {"planner": Service("s" * 32, "admin")}
 
     def sign_token(**claims: object) -> str:
-        """A token that is flawless but for these claims."""
+        """Return a validly signed token with these claims."""
         all_claims = jwt.decode(valid.access_token, options={"verify_signature": False}) | claims
         return jwt.encode(all_claims, tokens._signing_key(), tokens.ALGORITHM)
 
@@ -211,7 +211,7 @@ def callers(
 
 
 def is_allowed(response: ApiResponse) -> bool:
-    """Whether the door was open, whatever was behind it."""
+    """Return whether a response shows that the caller is authorized."""
     if response.status in (301, 302):
         return "login" not in response.headers["Location"]
     return response.status not in (401, 403)
@@ -257,15 +257,15 @@ def test_each_caller_has_exactly_the_granted_access(callers: dict[str, ApiClient
 
 
 def _check_table(names: list[str], rows: list[tuple[str, list[str]]]) -> None:
-    """The table for people: committed, so that nobody's rights change unannounced."""
+    """Compare the rules with the committed table, so that changes of access are reviewed."""
     rejected_everywhere = [name for index, name in enumerate(names) if not any(row[index] for _, row in rows)]
     columns = [index for index, name in enumerate(names) if name not in rejected_everywhere]
     lines = [
-        "# Who may do what",
+        "# Access",
         "",
-        "Made and held by `tests/telemetry_site/test_access.py`, by asking. People see the devices of their groups",
-        "alone, so a viewer who is in no group (`stranger`) gets empty answers. `device` has a key bound to the",
-        "device in the address. These get nothing but what is open to everybody:",
+        "Generated by `tests/telemetry_site/test_access.py`, which sends every request as every caller. Users see only the",
+        "devices of their groups, so a viewer without a group (`stranger`) gets empty responses. `device` has a key of the",
+        "device in the path. These callers can use only the public routes:",
         f"{', '.join(rejected_everywhere)}.",
         "",
         f"| | {' | '.join(names[index] for index in columns)} |",
@@ -276,7 +276,7 @@ def _check_table(names: list[str], rows: list[tuple[str, list[str]]]) -> None:
     if os.environ.get("WRITE_ACCESS_TABLE"):
         ACCESS_TABLE.write_text(text)
     assert ACCESS_TABLE.read_text() == text, (
-        "the table of rights changed: WRITE_ACCESS_TABLE=1 renews docs/integrate/access.md"
+        "the access table changed: run with WRITE_ACCESS_TABLE=1 to update docs/integrate/access.md"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is no view's to answer: programs are told as everywhere in the API, people see a page."""
+"""Errors outside of views: problem details for API paths, HTML for pages."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_unknown_page_returns_an_html_page(anonymous: ApiClient):
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/*;q=0.5"])
 def test_response_is_json_for_every_accept_header(admin: ApiClient, accept: str):
-    """As in the fast lane, which does not look at it."""
+    """The fast lane ignores the Accept header too."""
     for address in ("metrics", "devices/device_001/metrics/temperature/latest", "/health"):
         response = admin.get(address, Accept=accept)
         assert response.status in (200, 404)

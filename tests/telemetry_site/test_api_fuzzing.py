@@ -19,7 +19,7 @@ from metrics.export import jobs
 from tests.conftest import ApiClient, point
 
 SCHEMA = Path(site_settings.BASE_DIR) / "docs" / "openapi.yaml"
-# Cases of an operation and phase. `make fuzz` takes many more, two seeds, and the coverage phase, which tries every
+# Examples per operation and phase. `make fuzz` uses more, two seeds, and the coverage phase, which tests every
 # keyword of every schema.
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "12")
 SEEDS = os.environ.get("FUZZ_SEEDS", "1").split()
@@ -41,11 +41,11 @@ CHECKS = (
 
 @pytest.fixture
 def worker(site: None) -> Iterator[None]:
-    """Makes the exports that are ordered, so that there is something to fetch."""
+    """Run export jobs, so that there are files to download."""
     stopped = threading.Event()
 
     def run_jobs() -> None:
-        with closing(connection):  # which is this thread's
+        with closing(connection):  # the connection of this thread
             while not stopped.wait(0.2):
                 jobs.run_pending_jobs()
 
@@ -61,9 +61,9 @@ def worker(site: None) -> Iterator[None]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_generated_requests_get_the_documented_responses(admin: ApiClient, tmp_path: Path, seed: str, settings: Any):
     settings.ACCESS_TOKEN_SECONDS = 86_400
-    # A real hasher takes half a second of a processor for each password, by design.
+    # The default hasher needs half a second per password.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    # A token of a person: a key would be revoked by one of the requests before long.
+    # A token of a user: one of the requests would revoke a key.
     token = tokens.issue_for_user(get_user_model().objects.create_superuser("root")).access_token
     for number, metric in enumerate(("temperature", "humidity", "state")):
         value = "open" if metric == "state" else 20.0 + number
@@ -89,9 +89,9 @@ def test_generated_requests_get_the_documented_responses(admin: ApiClient, tmp_p
         capture_output=True,
         text=True,
         timeout=3 * 3600,
-        cwd=tmp_path,  # it keeps what it found beside where it runs
+        cwd=tmp_path,  # schemathesis writes files into its working directory
         check=False,
     )
     print(completed.stdout[-3000:])
     assert completed.returncode == 0, completed.stdout + completed.stderr
-    assert ApiClient(admin.port, {"X-Api-Key": token}).get("keys").status == 200  # was let in to the end
+    assert ApiClient(admin.port, {"X-Api-Key": token}).get("keys").status == 200  # the token was valid until the end

@@ -1,4 +1,4 @@
-"""The concurrency limit: requests above it wait in a queue, and each is answered."""
+"""Requests over the concurrency limit wait in a queue and are answered."""
 
 import asyncio
 import json
@@ -18,11 +18,11 @@ from telemetry_site.middleware.concurrency import (
 )
 from tests.telemetry_site.site_process import Site
 
-MAX_GROWTH = 48 * 2**20  # bytes that two hundred questions at once may leave behind in the web process
+MAX_GROWTH = 48 * 2**20  # bytes that 200 concurrent queries may add to the web process
 
 
 class BlockingApplication:
-    """What stands behind the line: says who is inside, and answers when it is let."""
+    """An application that counts running requests and responds once `release` is set."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -56,7 +56,7 @@ async def send_request(
     async def receive() -> dict[str, Any]:
         if pending:
             return pending.pop(0)
-        return await asyncio.Event().wait()  # type: ignore[return-value]  # a sender that says no more
+        return await asyncio.Event().wait()  # type: ignore[return-value]  # the client sends nothing more
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
@@ -66,7 +66,7 @@ async def send_request(
 
 
 async def let_tasks_run() -> None:
-    """Every task has come as far as it can."""
+    """Let every task run until it waits."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -79,7 +79,7 @@ async def test_requests_over_the_limit_wait_and_are_all_answered() -> None:
     assert inner.running == MAX_CONCURRENT_REQUESTS
     health = asyncio.create_task(send_request(limit, "/health"))
     await let_tasks_run()
-    assert inner.running == MAX_CONCURRENT_REQUESTS + 1  # which waits for nobody
+    assert inner.running == MAX_CONCURRENT_REQUESTS + 1  # /health is not limited
     inner.release.set()
     responses = await asyncio.gather(*tasks, health)
     assert Counter(sent[0]["status"] for sent in responses) == {200: 5 * MAX_CONCURRENT_REQUESTS + 1}

@@ -17,7 +17,7 @@ ROUTES = [("POST", "devices/d/telemetry"), ("POST", "bulk"), ("GET", "devices/d/
 
 
 def serve_with_origins(*origins: str) -> Iterator[int]:
-    """The site as it is with these origins, on a port of its own."""
+    """Serve the site with these allowed origins; yield the port."""
     server = uvicorn.Server(uvicorn.Config(CORS(asgi.http_application, origins), port=0, log_level="warning"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

@@ -66,7 +66,7 @@ def test_servers_are_durable_by_default(tmp_path: Path) -> None:
 def test_root_starts_servers_under_an_account_that_cannot_log_in_as_the_site(servers: EmbeddedServers) -> None:
     nobody = pwd.getpwnam("nobody")
     assert servers.data_folder.postgres_dir.stat().st_uid != os.geteuid()
-    # The interpreter is loaded as root, and gives its rights up before it connects.
+    # The interpreter starts as root and drops its privileges before it connects.
     script = f"import os, psycopg; os.chdir({str(servers.data_folder.run_dir)!r}); os.setgroups([]); "
     script += f"os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid}); "
     script += "psycopg.connect(host='/proc/self/cwd', user='telemetry', dbname='telemetry')"
@@ -97,7 +97,7 @@ def test_data_is_kept_over_a_restart(tmp_path: Path) -> None:
 def test_files_of_a_dead_server_do_not_prevent_a_start(
     tmp_path: Path, unrelated_process: subprocess.Popen[bytes]
 ) -> None:
-    """After a restart of the machine the number in a lock file may be that of anything."""
+    """After a reboot the process ID of a lock file may belong to any process."""
     data_folder = DataFolder(tmp_path / "data")
     with EmbeddedServers(data_folder.path, durable=False):
         pass

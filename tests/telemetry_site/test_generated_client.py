@@ -21,7 +21,7 @@ SCHEMA = Path(settings.BASE_DIR) / "docs" / "openapi.yaml"
 
 @pytest.fixture(scope="session")
 def package_name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The name of the package that was generated, ready to be imported."""
+    """Generate the client; yield the name of its package."""
     folder = tmp_path_factory.mktemp("client")
     (folder / "config.yaml").write_text("post_hooks: []\nliteral_enums: true\n")
     command = [sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning", "--meta", "none"]
@@ -34,7 +34,7 @@ def package_name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class GeneratedClient:
-    """Somebody who uses the generated client, and finds operations and models by their names."""
+    """Calls operations of the generated client by name."""
 
     def __init__(self, package: str, caller: ApiClient) -> None:
         self.package = package
@@ -70,7 +70,7 @@ def test_generated_client_defines_a_metric_and_sends_and_queries_points(call_ope
         90,
     )
 
-    series_registry.refresh_registry()  # else within a second
+    series_registry.refresh_registry()  # otherwise it applies within a second
 
     points = [
         models.PointRequest(timestamp=now - timedelta(minutes=index), metric_name="battery_level", value=value)

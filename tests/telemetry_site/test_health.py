@@ -56,7 +56,7 @@ def test_e6_us3_ac3_health_is_200_with_and_503_without_the_database(anonymous: A
 def test_e6_us3_ac4_health_needs_no_authentication(anonymous: ApiClient) -> None:
     for path in ("/health", DETAILED):
         assert anonymous.get(path).status == 200
-        assert anonymous.get(path, X_Api_Key="tk_nobodys").status == 200  # nor do they have to be right
+        assert anonymous.get(path, X_Api_Key="tk_nobodys").status == 200  # invalid credentials are ignored
 
 
 # --- E6-US4 -----------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ WITH_DATABASE = connections.connection_parameters
 
 @pytest.fixture
 def no_database(site: None) -> Iterator[None]:
-    """The address that the site knows is one where nobody listens."""
+    """Connect to a port where no server listens."""
     close_pools()
     port = free_port()
     connections.connection_parameters = lambda: {"host": "127.0.0.1", "port": port, "dbname": "nowhere"}
@@ -129,7 +129,7 @@ def no_database(site: None) -> Iterator[None]:
 
 @pytest.fixture
 def silent_database(site: None) -> Iterator[None]:
-    """… or one where somebody listens and never says a word."""
+    """Connect to a server that never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         close_pools()
         port = server.getsockname()[1]
@@ -140,7 +140,7 @@ def silent_database(site: None) -> Iterator[None]:
 
 
 def close_connections(name: str) -> None:
-    """The server closes the connections of this name, and waits until they are."""
+    """Close all database connections with this application name."""
     with connect() as connection:
         [(closed_count,)] = connection.execute(
             "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
@@ -195,7 +195,7 @@ def test_health_is_200_after_a_restart_of_the_database(anonymous: ApiClient) -> 
 
 
 def test_health_does_not_wait_for_running_queries(anonymous: ApiClient) -> None:
-    """The connections that questions are read on are all taken."""
+    """All connections for queries are in use."""
     taken_connections = [connections.read_connection() for _ in range(connections._READ_POOL.max_connections)]
     for taken_connection in taken_connections:
         taken_connection.__enter__()
@@ -332,7 +332,7 @@ def responding_app(status: int) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
-        await asyncio.sleep(1.0)  # a long answer is no slow one
+        await asyncio.sleep(1.0)  # only the time to the first byte counts
         await send({"type": "http.response.body", "body": b""})
 
     return app
@@ -345,7 +345,7 @@ async def failing_app(scope: Any, receive: Any, send: Any) -> None:
 async def test_requests_are_counted_by_kind_with_failures_and_time_to_first_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    request_counters = request_stats.Tally()  # of its own: what the site has counted, it writes
+    request_counters = request_stats.Tally()  # separate from the site's own counters, which are written
     monkeypatch.setattr(request_log, "request_counters", request_counters)
     await asyncio.gather(
         *(
@@ -396,7 +396,7 @@ def test_request_statistics_of_several_processes_share_one_row_per_minute(site: 
         request_stats.request_counters.rejected(1)
         request_history.store_counters()
     stored = statistics_rows()
-    if len(stored) == 1:  # else a minute began in between
+    if len(stored) == 1:  # otherwise a new minute started in between
         assert (
             stored[0][:5] == ("ingest", 6, 3, 21, 3) and sum(stored[0][5]) == 6 and sorted(stored[0][5])[-2:] == [3, 3]
         )
@@ -408,7 +408,7 @@ def test_request_statistics_of_several_processes_share_one_row_per_minute(site: 
         assert request_history.read_recent(connection).kinds[request_stats.INGEST].requests in (
             0,
             6,
-        )  # 6 where a minute ended just now
+        )  # 6 if a minute has just ended
         connection.execute("UPDATE metrics_activity SET minute = minute - interval '1 minute'")
         assert request_history.read_recent(connection).kinds[request_stats.INGEST].requests == 0
 
@@ -432,7 +432,7 @@ def test_request_statistics_are_written_once_the_database_is_back(
     connections.connection_parameters = WITH_DATABASE
     request_stats.request_counters.stored(2)
 
-    def written() -> bool:  # the web process may have the first ones in hand right now, and gives them back
+    def written() -> bool:  # the web process may be writing the first counts and puts them back
         request_history.store_counters()
         return sum(row[3] for row in statistics_rows()) == 7
 

@@ -145,5 +145,5 @@ def test_celery_keeps_the_logging_of_the_settings() -> None:
 
     from telemetry_site import celery
 
-    responses = setup_logging.send(sender=None)  # Celery sets up a log of its own where nobody answers
+    responses = setup_logging.send(sender=None)  # Celery configures logging itself if no receiver responds
     assert [receiver for receiver, _ in responses] == [celery.keep_django_logging]

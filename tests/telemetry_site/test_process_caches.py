@@ -10,7 +10,7 @@ from telemetry_site import process_caches
 from tests.telemetry_site.site_process import ROOT
 
 PACKAGES = ("telemetry_site", "dashboard", "alerts", "ingest", "metrics", "rest")
-# Module variables with state that no reset needs to empty.
+# Module variables whose state needs no reset.
 RESOURCES = {  # closed or stopped by their owner, or set once at the start
     "metrics.alert_summary._alert_summary",
     "metrics.audit.model_changes.watched_models",
@@ -25,7 +25,7 @@ RESOURCES = {  # closed or stopped by their owner, or set once at the start
     "telemetry_site.celery.app",
     "telemetry_site.settings.env",
 }
-# Constructors of values that remember nothing, or that only synchronize threads.
+# Constructors of values without state, or that only synchronize threads.
 STATELESS_CALLS = {
     "AuthMiddlewareStack", "BoundedSemaphore", "ContextVar", "Decoder", "Encoder", "FastLane", "Library", "Lock",
     "ProtocolTypeRouter", "ThreadPoolExecutor", "TypeVar", "build_opener", "database_sync_to_async",

@@ -20,7 +20,7 @@ from telemetry_site import login
 from tests.conftest import ApiClient, point
 
 ADDRESS_LIMIT, USERNAME_LIMIT = 5, 8
-SLOW_RATE = 0.001  # a second: nothing comes back while a test runs
+SLOW_RATE = 0.001  # tokens per second: no token is refilled during a test
 ROUTES = [
     ("POST", "devices/d/telemetry"),
     ("POST", "devices/d/telemetry/batch"),
@@ -86,7 +86,7 @@ def test_valid_key_is_accepted_during_guessing_until_it_is_revoked(gateway: ApiC
         anonymous.headers = {"Authorization": "Bearer tk_wrong"}
         assert [anonymous.post("bulk", {}).status for _ in range(4)] == [401, 401, 401, 429]
         assert {gateway.post("devices/d/telemetry", point()).status for _ in range(20)} == {200}
-        Revision.objects.update(number=F("number") + 1)  # upon which every key is looked up anew
+        Revision.objects.update(number=F("number") + 1)  # all cached keys are refreshed
         series_registry.refresh_registry()
         assert {gateway.post("devices/d/telemetry", point()).status for _ in range(20)} == {200}
         ApiKey.objects.update(revoked_at=timezone.now())
@@ -120,7 +120,7 @@ def scope(client: str = "10.0.0.1", *forwarded: str) -> dict[str, Any]:
 def test_forwarded_address_counts_only_behind_a_proxy():
     assert address_of(scope("10.0.0.1", "1.2.3.4")) == "10.0.0.1"
     with override_settings(BEHIND_PROXY=True):
-        assert address_of(scope("10.0.0.1", "6.6.6.6, 1.2.3.4")) == "1.2.3.4"  # the rest its sender made up
+        assert address_of(scope("10.0.0.1", "6.6.6.6, 1.2.3.4")) == "1.2.3.4"  # the client can set the other addresses
         assert address_of(scope("10.0.0.1", "6.6.6.6", "1.2.3.4")) == "1.2.3.4"
         assert address_of(scope("10.0.0.1")) == "10.0.0.1"
         assert address_of(scope("10.0.0.1", "x" * 5000)) == address_of(scope("10.0.0.1", "y"))
@@ -131,14 +131,14 @@ def test_forwarded_address_counts_only_behind_a_proxy():
 
 @pytest.fixture
 def person(site: None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Somebody with a password, where no attempt is given back while a test runs."""
+    """A user with a password; login attempts are not refilled during a test."""
     monkeypatch.setattr(login, "ADDRESS_LIMIT", Limit(SLOW_RATE, ADDRESS_LIMIT))
     monkeypatch.setattr(login, "USERNAME_LIMIT", Limit(SLOW_RATE, USERNAME_LIMIT))
     return get_user_model().objects.create_superuser("maria", password="the right one")
 
 
 class LoginPage:
-    """Somebody at a login page, over a real connection."""
+    """A client of a login page over a real connection."""
 
     def __init__(self, port: int, page: str = "/login/") -> None:
         self.caller, self.page = ApiClient(port, {}), page

@@ -18,12 +18,12 @@ LOGGER = "rest.request_log"
 
 @pytest.fixture(params=["fast lane", "Django"])
 def sender(request: pytest.FixtureRequest, admin: ApiClient, administrator: ApiClient) -> ApiClient:
-    """Somebody who may send, by either way in."""
+    """A client of the fast lane and one of the views."""
     return admin if request.param == "fast lane" else administrator
 
 
 def logged_requests(caplog: pytest.LogCaptureFixture, count: int) -> list[dict[str, Any]]:
-    """The first so many lines of requests: each is written when its answer has left."""
+    """Wait for `count` logged requests and return them; a request is logged after its response."""
 
     def logged_requests() -> list[dict[str, Any]]:
         return [record.__dict__["fields"] for record in caplog.records if record.name == LOGGER]
@@ -160,7 +160,7 @@ def test_server_timing_header_is_only_sent_to_admins(administrator: ApiClient, v
     header = administrator.get("metrics").headers["Server-Timing"]
     match = re.fullmatch(r'db;dur=([\d.]+);desc="(\d+) statements", total;dur=([\d.]+)', header)
     assert match is not None, header
-    assert int(match[2]) >= 4  # session, user, rows and their number
+    assert int(match[2]) >= 4  # session, user, rows and total count
     assert 0 < float(match[1]) < float(match[3])
     for caller in (viewer, reader):
         assert "Server-Timing" not in caller.get("metrics").headers

@@ -58,7 +58,7 @@ async def send_request(app: Any, body: list[dict[str, Any]] | None = None) -> li
 
 
 class BlockingApplication:
-    """Answers when it is let, a stream where it is asked to."""
+    """An application that responds once `release` is set; a stream if `starts_first`."""
 
     def __init__(self, starts_first: bool = False) -> None:
         self.release, self.starts_first, self.ended = asyncio.Event(), starts_first, False
@@ -82,7 +82,7 @@ async def test_response_that_does_not_start_in_time_is_503():
     app.release.set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert app.ended  # what it said in the end went nowhere
+    assert app.ended  # the late response is discarded
 
 
 async def test_started_stream_has_no_timeout():

@@ -1,4 +1,4 @@
-"""How many SQL statements an answer costs: a committed number for every endpoint, which does not grow with rows."""
+"""The number of SQL statements of every endpoint is committed and does not grow with rows."""
 
 import json
 import os
@@ -34,7 +34,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 TIMES = {"start_time": (NOW - timedelta(hours=1)).isoformat(), "end_time": (NOW + timedelta(hours=1)).isoformat()}
 SPAN = "&".join(f"{name}={quote(time)}" for name, time in TIMES.items())
 
-# What is asked: an address with its parameters, and a body. Lists are asked for whole pages.
+# Requests: a path with parameters, and a body. Lists are requested in full pages.
 GETS = (
     "metrics?limit=1000",
     "metrics/metric_000",
@@ -122,12 +122,12 @@ POSTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("devices/device_000/maintenance", {"minutes": 5}),
     ("alerts/bulk", {"verb": "comment", "note": "hm", "filter": {"level": "warning"}}),
 )
-NOT_REPEATABLE = {"metrics", "alerts/channels", "alerts/routes"}  # a name is taken once
+NOT_REPEATABLE = {"metrics", "alerts/channels", "alerts/routes"}  # names are unique
 
 
 @contextmanager
 def record_statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The statements that this thread's requests send, by Django and by the storage alike."""
+    """Record the SQL statements of this thread, of Django and of the storage."""
     statements: list[str] = []
     with monkeypatch.context() as patch:
         for name in ("execute", "executemany"):
@@ -144,7 +144,7 @@ def record_statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def create_rows(admin: ApiClient, rows: int) -> None:
-    """So many devices, definitions and whatever else is listed."""
+    """Create rows of everything that is listed."""
     body = {f"device_{number:03}": [point()] for number in range(rows)}
     assert admin.post("bulk", body).status == 200
     MetricDefinition.objects.bulk_create(
@@ -166,7 +166,7 @@ def create_rows(admin: ApiClient, rows: int) -> None:
 
 
 def _create_alert_rows(rows: int) -> None:
-    """So many rules, each with an alert, all of them in one incident."""
+    """Create rules with one alert each, all in one incident."""
     for number, device in enumerate(Device.objects.order_by("pk")[:rows]):
         rule = lifecycle.create(RULE | {"name": f"rule {number}", "notification_channels": [f"c{number}"]}, "user:mei")
         Rule.objects.filter(pk=rule.pk).update(rule_id=f"rule_{number:03}")
@@ -185,9 +185,9 @@ def _create_alert_rows(rows: int) -> None:
 
 def count_statements(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     series_registry.refresh_registry()
-    monkeypatch.setattr(series_registry, "REVISION_PERIOD", 3600.0)  # what is looked at twice a second is nobody's
-    monkeypatch.setattr(lifespan, "write_request_stats", lambda: None)  # nor what is written once a second
-    monkeypatch.setattr(audit_anchor, "READ_INTERVAL", 3600.0)  # and so is this, once a second
+    monkeypatch.setattr(series_registry, "REVISION_PERIOD", 3600.0)  # not part of a request
+    monkeypatch.setattr(lifespan, "write_request_stats", lambda: None)  # not part of a request
+    monkeypatch.setattr(audit_anchor, "READ_INTERVAL", 3600.0)  # not part of a request
     client, counts = Client(headers=admin.headers), {}
     from django.contrib.auth import get_user_model
 
@@ -202,12 +202,12 @@ def count_statements(admin: ApiClient, monkeypatch: pytest.MonkeyPatch) -> dict[
         ) -> None:
             response = caller.generic(method, address, json.dumps(body) if body else "", "application/json")
             assert response.status_code < 300, (address, response.content)
-            response.close()  # of a stream what is asked before its first byte
+            response.close()  # of a stream, only the statements before the first byte count
 
         if path not in NOT_REPEATABLE:
-            send_request()  # what is looked up once a process is no cost of an answer
+            send_request()  # statements that run once per process do not count
         statement_counts = []
-        for _ in range(1 if path in NOT_REPEATABLE else 3):  # a pool may look at a connection meanwhile
+        for _ in range(1 if path in NOT_REPEATABLE else 3):  # the pool may check a connection meanwhile
             with record_statements(monkeypatch) as statements:
                 send_request()
             statement_counts.append(len(statements))
@@ -223,7 +223,7 @@ def test_statements_per_request_equal_the_committed_numbers(
     counts = count_statements(admin, monkeypatch)
     if os.environ.get("WRITE_STATEMENTS"):
         COMMITTED_COUNTS.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
-    assert counts == json.loads(COMMITTED_COUNTS.read_text()), "WRITE_STATEMENTS=1 renews statements.json"
+    assert counts == json.loads(COMMITTED_COUNTS.read_text()), "run with WRITE_STATEMENTS=1 to update statements.json"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ MAX_DELAY = 1.0  # seconds
 
 
 def serve(port: int) -> None:
-    """A web process; ends when it is killed."""
+    """Run a web process until it is killed."""
     from telemetry_site.asgi import application
 
     uvicorn.run(application, port=port, log_level="warning", lifespan="on")
@@ -27,7 +27,7 @@ def serve(port: int) -> None:
 
 @pytest.fixture
 def second_process(admin: ApiClient) -> Iterator[ApiClient]:
-    """The same admin at a web process of its own."""
+    """The same admin client at a second web process."""
     parameters = connection.settings_dict
     database = {
         name: str(parameters[name]) for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT") if parameters.get(name)
@@ -35,7 +35,7 @@ def second_process(admin: ApiClient) -> Iterator[ApiClient]:
     caller = ApiClient(free_port(), admin.headers)
     running = ForkedProcess(database, serve, caller.port)
     try:
-        wait_until(lambda: _is_up(caller), 30, "the second process answers")
+        wait_until(lambda: _is_up(caller), 30, "the second process responds")
         yield caller
     finally:
         running.kill()
@@ -50,7 +50,7 @@ def _is_up(caller: ApiClient) -> bool:
 
 def seconds_until(condition: Callable[[], bool]) -> float:
     started_at = time.monotonic()
-    wait_until(condition, 10, "the other process has heard of it")
+    wait_until(condition, 10, "the change applies in the other process")
     return time.monotonic() - started_at
 
 

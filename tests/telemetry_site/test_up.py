@@ -42,7 +42,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def install_site() -> Iterator[Callable[..., Site]]:
-    """Makes installations that are stopped when the test is over, however it ends."""
+    """Return a function that creates installations; they are stopped after the test."""
     sites: list[Site] = []
 
     def install(*args: Any, **options: Any) -> Site:
@@ -70,7 +70,7 @@ def test_fresh_clone_runs_keeps_acknowledged_points_and_stops(
 ) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    shutil.copytree(ROOT / "node_modules", clone / "node_modules", symlinks=True)  # what npm ci would fetch
+    shutil.copytree(ROOT / "node_modules", clone / "node_modules", symlinks=True)  # what npm ci would install
     site = install_site(clone / "var", clone, ("make", "run", f"VENV={sys.prefix}"))
     site.start()
     first_output = site.read_output()
@@ -159,7 +159,7 @@ def test_site_starts_again_after_its_supervisor_is_killed(tmp_path: Path, instal
         site.supervisor.kill()
     assert site.process is not None
     site.process.wait(timeout=5)
-    site.start()  # at once, while what it left may still be there
+    site.start()  # at once, while processes of the old site may still run
     assert running_processes(old_processes) == []
     assert ledger.differences() == NO_DIFFERENCE
     processes = site.processes()

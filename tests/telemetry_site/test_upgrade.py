@@ -1,4 +1,4 @@
-"""A database of an earlier version is migrated and answers every read as that version did (tests/data/upgrade)."""
+"""A migrated database of an earlier version returns the recorded responses (tests/data/upgrade)."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ VOLATILE_FIELDS = {
 
 @pytest.fixture
 def old_database(transactional_db: None) -> Iterator[Database]:
-    """A database as the earlier version left it, on the server of the tests."""
+    """A database of the earlier version on the test server."""
     parameters = connections["default"].get_connection_params()
     server = {name: parameters[name] for name in ("host", "port", "user", "password") if name in parameters}
     name = f"upgrade_{parameters['dbname']}"
@@ -77,7 +77,7 @@ def migrate_and_evaluate() -> tuple[list[tuple[str, str, str]], list[str]]:
 
 
 def without_volatile(body: Any) -> Any:
-    """A response without the values that change by themselves."""
+    """Return a response without volatile values."""
     if isinstance(body, list):
         return [without_volatile(item) for item in body]
     if isinstance(body, dict):
@@ -92,7 +92,7 @@ def test_database_of_an_earlier_version_reads_the_same_after_migration(old_datab
     for recorded_read, (status, body) in zip(recorded, responses, strict=True):
         assert status == 200, recorded_read["path"]
         expected, actual = without_volatile(recorded_read["response"]), without_volatile(body)
-        if recorded_read["path"].startswith("audit"):  # reading signs in, which is an entry of its own
+        if recorded_read["path"].startswith("audit"):  # signing in adds an audit entry
             newest = expected["entries"][0]["number"]
             actual["entries"] = [entry for entry in actual["entries"] if entry["number"] <= newest]
         assert actual == expected, recorded_read["path"]
