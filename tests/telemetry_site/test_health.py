@@ -345,7 +345,7 @@ async def failing_app(scope: Any, receive: Any, send: Any) -> None:
 async def test_requests_are_counted_by_kind_with_failures_and_time_to_first_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    request_counters = request_stats.Tally()  # separate from the site's own counters, which are written
+    request_counters = request_stats.RequestCounters()  # separate from the site's own counters, which are written
     monkeypatch.setattr(request_log, "request_counters", request_counters)
     await asyncio.gather(
         *(

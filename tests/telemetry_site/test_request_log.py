@@ -112,13 +112,13 @@ def test_slow_request_is_always_logged(
 
 
 def test_log_records_of_a_request_have_its_id(administrator: ApiClient, monkeypatch: pytest.MonkeyPatch):
-    from telemetry_site.log_format import told
+    from telemetry_site.log_format import record_fields
 
     logged: list[dict[str, Any]] = []
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            logged.append(told(record))
+            logged.append(record_fields(record))
 
     def raise_error(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("of the test")
