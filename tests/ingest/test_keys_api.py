@@ -53,9 +53,9 @@ def test_created_key_returns_its_text_once(admin: ApiClient, prefix: str) -> Non
     assert bytes(stored.digest) == digest_of(created["key"])
     assert created["key"] not in repr(ApiKey.objects.filter(pk=stored.pk).values().get())
     assert_authorized(client_with_key(admin, created["key"]))
-    shown = admin.get(f"{prefix}/keys/{created['id']}")
-    assert set(shown.json) == KEY_FIELDS
-    assert created["key"] not in shown.raw.decode() + admin.get(f"{prefix}/keys").raw.decode()
+    response_without_key = admin.get(f"{prefix}/keys/{created['id']}")
+    assert set(response_without_key.json) == KEY_FIELDS
+    assert created["key"] not in response_without_key.raw.decode() + admin.get(f"{prefix}/keys").raw.decode()
 
 
 @pytest.mark.parametrize(

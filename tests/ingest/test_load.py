@@ -107,9 +107,9 @@ def test_loading_a_shifted_recording_twice_changes_nothing() -> None:
 
 
 def test_metric_is_defined_with_enough_retention_which_is_never_reduced(tmp_path: Path) -> None:
-    old = datetime.now(UTC) - timedelta(days=400)
+    long_ago = datetime.now(UTC) - timedelta(days=400)
     path = write_file(
-        tmp_path, f"timestamp,value\n{format_local(old)},1\n{format_local(datetime.now(UTC))},2\n", "old.csv"
+        tmp_path, f"timestamp,value\n{format_local(long_ago)},1\n{format_local(datetime.now(UTC))},2\n", "old.csv"
     )
     MetricDefinition.objects.create(name="narrow", data_type="numeric", retention_days=30, unit="bar", max_value=5)
     MetricDefinition.objects.create(name="wide", data_type="numeric", retention_days=3000)

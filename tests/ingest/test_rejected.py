@@ -490,8 +490,8 @@ def test_pending_rows_survive_an_outage_of_postgresql(inbox: RejectedInbox, monk
 
 
 def inbox_row(metric: str, points: int, last_at: float, start: int = 0) -> InboxRow:
-    kept = [RejectedPoint(start + index, float(index), b"") for index in range(points)]
-    return InboxRow("s", "d", metric, "out_of_bounds", last_at, last_at, points, "too high", kept)
+    rejected_points = [RejectedPoint(start + index, float(index), b"") for index in range(points)]
+    return InboxRow("s", "d", metric, "out_of_bounds", last_at, last_at, points, "too high", rejected_points)
 
 
 def test_rows_older_than_thirty_days_are_deleted(site: None):

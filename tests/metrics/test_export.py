@@ -53,7 +53,9 @@ class JsonNumber(str):
 def query_body(**changes):
     names = {"device_ids": "devices", "metric_names": "metrics"}
     lists = {
-        new: names_text.split(",") for old, new in names.items() if (names_text := (EXPORT_PARAMETERS | changes)[old])
+        field: names_text.split(",")
+        for parameter, field in names.items()
+        if (names_text := (EXPORT_PARAMETERS | changes)[parameter])
     }
     return {name: value for name, value in (EXPORT_PARAMETERS | changes).items() if name not in names} | lists
 

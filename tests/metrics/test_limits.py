@@ -100,52 +100,54 @@ async def until_settled(*processes: Buckets) -> None:
 
 
 async def test_processes_share_a_rate_limit_through_redis(site: None):
-    slow = Limit(rate=0.001, burst=20)
+    slow_limit = Limit(rate=0.001, burst=20)
     first, second = Buckets(), Buckets()
     async with settling(first, second):
-        assert count_taken_tokens(first, 15, "shared", slow) == 15
+        assert count_taken_tokens(first, 15, "shared", slow_limit) == 15
         await until_settled(first)
-        assert count_taken_tokens(second, 1, "shared", slow) == 1  # it has not read the tokens spent by the first
+        assert count_taken_tokens(second, 1, "shared", slow_limit) == 1  # it has not read the tokens spent by the first
         await until_settled(second)
-        assert count_taken_tokens(second, 100, "shared", slow) == 4
+        assert count_taken_tokens(second, 100, "shared", slow_limit) == 4
         await until_settled(second)
         assert (
-            count_taken_tokens(first, 1, "shared", slow) == 1 and count_taken_tokens(second, 100, "shared", slow) == 0
+            count_taken_tokens(first, 1, "shared", slow_limit) == 1
+            and count_taken_tokens(second, 100, "shared", slow_limit) == 0
         )
         await until_settled(first)
-        assert count_taken_tokens(first, 100, "shared", slow) == 0  # one token more than the burst was taken
+        assert count_taken_tokens(first, 100, "shared", slow_limit) == 0  # one token more than the burst was taken
 
 
 async def test_restarted_process_continues_with_the_spent_tokens(site: None):
-    slow = Limit(rate=0.001, burst=20)
+    slow_limit = Limit(rate=0.001, burst=20)
     old_process, new_process = Buckets(), Buckets()
     async with settling(old_process, new_process):
-        count_taken_tokens(old_process, 20, "restarted", slow)
+        count_taken_tokens(old_process, 20, "restarted", slow_limit)
         await until_settled(old_process)
-        assert count_taken_tokens(new_process, 1, "restarted", slow) == 1
+        assert count_taken_tokens(new_process, 1, "restarted", slow_limit) == 1
         await until_settled(new_process)
-        assert count_taken_tokens(new_process, 100, "restarted", slow) == 0
+        assert count_taken_tokens(new_process, 100, "restarted", slow_limit) == 0
 
 
 @pytest.mark.slow
 async def test_without_redis_each_process_limits_alone_without_delay(tmp_path: Path):
     valkey = PrivateValkey(tmp_path)
-    slow = Limit(rate=0.001, burst=20)
+    slow_limit = Limit(rate=0.001, burst=20)
     first, second = Buckets(), Buckets()
     try:
         with override_settings(REDIS_URL=valkey.url):
             async with settling(first, second):
-                assert count_taken_tokens(first, 5, "a", slow) == 5
+                assert count_taken_tokens(first, 5, "a", slow_limit) == 5
                 await until_settled(first)
                 await asyncio.to_thread(valkey.stop)
                 loop = asyncio.get_running_loop()
                 started_at = loop.time()
                 assert (
-                    count_taken_tokens(first, 100, "a", slow) == 15 and count_taken_tokens(second, 100, "a", slow) == 20
+                    count_taken_tokens(first, 100, "a", slow_limit) == 15
+                    and count_taken_tokens(second, 100, "a", slow_limit) == 20
                 )
                 assert loop.time() - started_at < 0.05
                 await asyncio.sleep(0.3)  # settling fails and is retried
-                assert count_taken_tokens(first, 100, "a", slow) == 0
+                assert count_taken_tokens(first, 100, "a", slow_limit) == 0
                 await asyncio.to_thread(valkey.start)
                 await until_settled(first, second)
                 client = redis.Redis.from_url(valkey.url)
