@@ -43,7 +43,6 @@ class AggregationPlan:
     """
 
     buckets: Buckets
-    group_tag: str | None
     labels: list[SeriesLabel]
     groups: Ints
     rounds: list[tuple[Ints, Ints]]
@@ -71,9 +70,9 @@ class Aggregates:
 
 def plan_aggregation(query: ValidQuery, buckets: Buckets, series: list[ResolvedSeries]) -> AggregationPlan:
     """Assign series to groups and choose what is read. Raises InvalidField for too many buckets."""
-    group_tag, edges, accumulator = buckets.group_tag, buckets.edges, buckets.aggregation.accumulator
+    edges, accumulator = buckets.edges, buckets.aggregation.accumulator
     series_labels = _group_labels(buckets, series)
-    if query.after is not None and group_tag is None:
+    if query.after is not None and buckets.group_tag is None:
         remaining = set(skip_previous_pages(list(dict.fromkeys(series_labels)), query.after))
         series = [row for row, label in zip(series, series_labels, strict=True) if label in remaining]
         series_labels = [label for label in series_labels if label in remaining]
@@ -87,12 +86,15 @@ def plan_aggregation(query: ValidQuery, buckets: Buckets, series: list[ResolvedS
     repeat = np.arange(len(ids)) - np.searchsorted(ids, ids)  # 0 for the first group of a series, 1 for the second, …
     positions = [np.flatnonzero(repeat == number) for number in range(int(repeat.max()) + 1)]
     choice = NO_ROLLUPS
-    if query.filters is None and group_tag is None and (accumulator.rollup_stat or accumulator.accepts_rollup_ends):
+    if (
+        query.filters is None
+        and buckets.group_tag is None
+        and (accumulator.rollup_stat or accumulator.accepts_rollup_ends)
+    ):
         choice = choose_for_buckets(edges, replaces_points=accumulator.rollup_stat is not None)
     max_points = point_limit(accumulator.holds_values)
     return AggregationPlan(
         buckets,
-        group_tag,
         list(labels),
         np.array([labels[label] for label in series_labels], np.int64)[order],
         [(of_round, ids[of_round]) for of_round in positions],
@@ -194,7 +196,7 @@ def _parts(plan: AggregationPlan, piece: Columns) -> Iterator[tuple[str | None, 
     """Yield (value of the tag, points, positions of their series in the plan)."""
     if len(plan.rounds) == 1:
         ids = plan.rounds[0][1]
-        for tag_value, part in _split_by_tag(plan.group_tag, piece):
+        for tag_value, part in _split_by_tag(plan.buckets.group_tag, piece):
             yield tag_value, part, np.searchsorted(ids, part.ids)
         return
     for positions, ids in plan.rounds:

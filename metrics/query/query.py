@@ -47,8 +47,9 @@ class PagePosition(NamedTuple):
 class Buckets:
     """Time buckets of an aggregation, and the groups that have a value in each.
 
-    edges   µs, one more than buckets
-    device  that all points are of, if there is only one; likewise metric
+    edges      µs, one more than buckets
+    group_tag  the tag to group by
+    device     that all points are of, if there is only one; likewise metric
     """
 
     aggregation: Aggregation
@@ -56,13 +57,9 @@ class Buckets:
     interval: int | None  # seconds; None: the whole range is one bucket
     fill: Fill
     group_by: str
+    group_tag: str | None
     device: str | None
     metric: str | None
-
-    @property
-    def group_tag(self) -> str | None:
-        """The tag to group by."""
-        return parse_group_tag(self.group_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ class Query:
     @property
     def group_tag(self) -> str | None:
         """The tag to group by."""
-        return parse_group_tag(self.group_by)
+        return self.group_by.removeprefix("tag:") if self.group_by.startswith("tag:") else None
 
     def validate(self) -> ValidQuery:
         """Return the values of the query. Raises InvalidField if it is invalid or over a limit."""
@@ -163,7 +160,7 @@ class Query:
         device = self.devices[0] if self.devices is not None and len(self.devices) == 1 else None
         metric = self.metrics[0] if len(self.metrics) == 1 else None
         seconds = None if interval is None else interval // SECOND
-        return Buckets(aggregation, edges, seconds, self.fill, self.group_by, device, metric)
+        return Buckets(aggregation, edges, seconds, self.fill, self.group_by, self.group_tag, device, metric)
 
     def _validate_interval(self, length: int) -> int | None:
         """Return the length of a time bucket (µs) in a range of this length (µs); None if the whole range is one."""
@@ -202,11 +199,6 @@ class Query:
         if fingerprint != self._fingerprint():
             raise InvalidField("cursor", "belongs to another query: everything but the limit must be the same")
         return PagePosition(label, time)
-
-
-def parse_group_tag(group_by: str) -> str | None:
-    """Return the tag of `tag:<name>`; None for other groups."""
-    return group_by.removeprefix("tag:") if group_by.startswith("tag:") else None
 
 
 def time_range_error(start: datetime, end: datetime) -> tuple[str, str] | None:

@@ -113,8 +113,8 @@ def plan_raw_points(query: ValidQuery, series: list[ResolvedSeries]) -> RawPlan:
 # --- read -------------------------------------------------------------------------------------------
 
 
-def read_raw_points(plan: RawPlan, report: ReadReport) -> Iterator[tuple[SeriesLabel, RawPoints]]:
-    """Yield the points of every series, in order, and add to the report what was read.
+def read_raw_points(plan: RawPlan, report: ReadReport) -> Iterator[tuple[SeriesLabel, dict[int, Columns]]]:
+    """Yield the points of every label by series id, in order, and add to the report what was read.
 
     Series are read in batches that double in size; nothing is read of those after the page. Raises InvalidField over
     a limit, or Overloaded.
@@ -129,10 +129,9 @@ def read_raw_points(plan: RawPlan, report: ReadReport) -> Iterator[tuple[SeriesL
             batch_size //= 2
             continue
         for label in labels:
-            kinds = {row.id: row.kind for row in plan.series[label] if row.id in columns}
-            points = combine_series({series_id: columns[series_id] for series_id in kinds}, kinds)
-            count += len(points)
-            yield label, points
+            of_label = {row.id: columns[row.id] for row in plan.series[label] if row.id in columns}
+            count += sum(map(len, of_label.values()))
+            yield label, of_label
         first, batch_size = first + batch_size, batch_size * 2
 
 
@@ -173,6 +172,28 @@ def _read_parts(connection: Connection, storage_plan: ReadPlan, request: ReadReq
     yield from read_matching_points(connection, storage_plan, request, whole=True)
 
 
+# --- shape ------------------------------------------------------------------------------------------
+
+
+def shape_raw_points(plan: RawPlan, read: Iterable[tuple[SeriesLabel, dict[int, Columns]]]) -> Page:
+    """Return the series of a page, downsampled to `max_points` each; the page ends where the limit is reached."""
+    series: list[ResultSeries] = []
+    room = plan.limit
+    for label, columns in read:
+        points = combine_series(columns, {row.id: row.kind for row in plan.series[label]})
+        if plan.max_points is not None and len(points) > plan.max_points:
+            points = downsample(points, plan.max_points)
+        fits = len(points) <= room
+        if not fits:
+            points = points.at(np.arange(room))
+        if len(points):
+            series.append(_shape_series(label, points))
+            room -= len(points)
+        if not fits:
+            return Page(series, PagePosition(series[-1].label, series[-1].times[-1]))
+    return Page(series)
+
+
 def combine_series(columns: dict[int, Columns], kinds: dict[int, Kind]) -> RawPoints:
     """Return the points of all series (by id) of one metric of one device."""
     if not columns:
@@ -200,27 +221,6 @@ def combine_series(columns: dict[int, Columns], kinds: dict[int, Kind]) -> RawPo
         np.array([dictionary.index(row[2]) for row in rows], np.int32),
         dictionary,
     )
-
-
-# --- shape ------------------------------------------------------------------------------------------
-
-
-def shape_raw_points(plan: RawPlan, points: Iterable[tuple[SeriesLabel, RawPoints]]) -> Page:
-    """Return the series of a page, downsampled to `max_points` each; the page ends where the limit is reached."""
-    series: list[ResultSeries] = []
-    room = plan.limit
-    for label, of_series in points:
-        if plan.max_points is not None and len(of_series) > plan.max_points:
-            of_series = downsample(of_series, plan.max_points)
-        fits = len(of_series) <= room
-        if not fits:
-            of_series = of_series.at(np.arange(room))
-        if len(of_series):
-            series.append(_shape_series(label, of_series))
-            room -= len(of_series)
-        if not fits:
-            return Page(series, PagePosition(series[-1].label, series[-1].times[-1]))
-    return Page(series)
 
 
 def _shape_series(label: SeriesLabel, points: RawPoints) -> ResultSeries:

@@ -14,7 +14,6 @@ from tests.metrics.test_query_api import AVERAGE_QUERY, RAW_QUERY
 ROOT = Path(__file__).parents[2]
 APPLICATIONS = ("metrics", "alerts", "ingest", "dashboard")
 STORAGE = "metrics/storage/"
-MAX_FILES = 10
 
 
 @contextmanager
@@ -33,16 +32,25 @@ def profiled(codes: list[CodeType]) -> Iterator[None]:
 
 
 def entered_files(codes: list[CodeType]) -> list[str]:
-    """Return the files of the applications, in the order in which they are entered first."""
-    files = dict.fromkeys(Path(code.co_filename) for code in codes)
-    paths = [path.relative_to(ROOT).as_posix() for path in files if path.is_relative_to(ROOT)]
-    return [path for path in paths if path.startswith(APPLICATIONS)]
+    """Return the files of the applications, in the order in which they are entered; of calls within a file one."""
+    paths = [Path(code.co_filename) for code in codes]
+    files = [path.relative_to(ROOT).as_posix() for path in paths if path.is_relative_to(ROOT)]
+    files = [path for path in files if path.startswith(APPLICATIONS)]
+    return [path for path, previous in zip(files, ["", *files], strict=False) if path != previous]
 
 
 @pytest.mark.parametrize(
-    "body", [AVERAGE_QUERY, AVERAGE_QUERY | {"aggregation": "p95", "group_by": "tag:room"}, RAW_QUERY]
+    ("body", "stages", "max_files_above_storage", "max_files"),
+    [
+        (AVERAGE_QUERY, "metrics/query/aggregate.py", 10, 23),
+        (AVERAGE_QUERY | {"aggregation": "p95", "group_by": "tag:room"}, "metrics/query/aggregate.py", 10, 23),
+        (RAW_QUERY, "metrics/query/raw_points.py", 7, 21),
+        (RAW_QUERY | {"max_points": 10}, "metrics/query/raw_points.py", 7, 21),
+    ],
 )
-def test_query_enters_at_most_10_files_above_storage(day, monkeypatch, body):
+def test_query_enters_at_most_10_files_above_storage_stage_after_stage(
+    day, monkeypatch, body, stages, max_files_above_storage, max_files
+):
     codes: list[CodeType] = []
     post = QueryView.post
 
@@ -53,9 +61,14 @@ def test_query_enters_at_most_10_files_above_storage(day, monkeypatch, body):
     monkeypatch.setattr(QueryView, "post", profiled_post)
     response = day.post("query", body)
     assert response.status == 200, response.raw
-    files = entered_files(codes)
+    entries = entered_files(codes)
+    files = list(dict.fromkeys(entries))
     above_storage = [path for path in files if not path.startswith(STORAGE)]
     assert above_storage[0] == QueryView.__module__.replace(".", "/") + ".py"
-    assert len(above_storage) <= MAX_FILES, above_storage
-    resolve, plan = above_storage.index("metrics/query/execute.py"), above_storage.index("metrics/query/plan.py")
-    assert 0 < resolve < plan
+    assert len(above_storage) <= max_files_above_storage, above_storage
+    assert len(files) <= max_files, files
+    first, last = entries.index(stages), len(entries) - 1 - entries[::-1].index(stages)
+    before, after_validation = entries[:first], set(entries[first:last])
+    assert before.index("metrics/query/execute.py") < before.index("metrics/query/query.py")
+    assert not after_validation & {"metrics/query/execute.py", "metrics/query/query.py"}
+    assert "metrics/query/plan.py" in after_validation

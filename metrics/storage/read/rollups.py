@@ -34,7 +34,7 @@ class StoredSeries(Protocol):
 
 
 class RollupChoice(NamedTuple):
-    """Which rollups can answer a query.
+    """Which rollups can answer a read.
 
     resolution       seconds; None: none can
     replaces_points  whether they are read instead of points that still exist
