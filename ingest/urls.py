@@ -2,9 +2,9 @@ from django.urls import path
 
 from ingest.identity.key_views import KeyResource
 from ingest.identity.token_views import RefreshView, RevokeView, TokenView
-from ingest.rejected import views as rejected
+from ingest.rejected.views import RejectedResource
 from ingest.views import BatchView, BulkIngestView, PointView, SnapshotView
-from rest.resources import COLLECTION, ITEM
+from rest.resources import COLLECTION, ITEM, LIST
 
 urlpatterns = [
     path("bulk", BulkIngestView.as_view()),
@@ -18,8 +18,8 @@ urlpatterns = [
     path("keys/<int:key_id>/rotate", KeyResource.as_view({"post": "rotate"})),
     path("keys/<int:key_id>/revoke", KeyResource.as_view({"post": "revoke"})),
     path("snapshot", SnapshotView.as_view()),
-    path("rejected", rejected.RejectedView.as_view()),
-    path("rejected/replay", rejected.ReplayView.as_view()),
-    path("rejected/<int:number>", rejected.RejectedRowView.as_view()),
-    path("rejected/<int:number>/replay", rejected.ReplayRowView.as_view()),
+    path("rejected", RejectedResource.as_view(LIST)),
+    path("rejected/replay", RejectedResource.as_view({"post": "replay_all"})),
+    path("rejected/<int:number>", RejectedResource.as_view({"get": "retrieve", "delete": "destroy"})),
+    path("rejected/<int:number>/replay", RejectedResource.as_view({"post": "replay"})),
 ]

@@ -1,52 +1,80 @@
-"""Filters of lists: one serializer validates them, applies them to the rows and describes them in OpenAPI."""
+"""Filters of lists with django-filter, which validates them with serializer fields instead of form fields.
+
+So filters accept the same values in the query string and in JSON, with the errors of bodies, and drf-spectacular
+describes them as OpenAPI parameters.
+"""
 
 import operator
-from collections.abc import Mapping
+from datetime import UTC
 from functools import reduce
-from typing import Any, ClassVar
+from typing import Any
 
+import django_filters
 from django.db.models import Q, QuerySet
 from rest_framework import serializers
 
-from rest.pagination import PageQuerySerializer
+from rest.fields import ChoiceField
 
 
-def text_filter(help_text: str, **options: Any) -> Any:
-    options = {"max_length": 400, "trim_whitespace": False} | options
-    return serializers.CharField(required=False, help_text=help_text, **options)
+class TextFilter(django_filters.Filter):
+    field_class = serializers.CharField
 
 
-def boolean_filter(help_text: str) -> Any:
-    return serializers.BooleanField(allow_null=True, default=None, help_text=help_text)
+class BooleanFilter(django_filters.Filter):
+    field_class = serializers.BooleanField
+
+    def __init__(self, *lookup: str, **options: Any) -> None:
+        super().__init__(
+            *lookup, **(options if "default" in options else {"default": None, "allow_null": True} | options)
+        )
 
 
-class FilterSerializer(serializers.Serializer[Any]):
-    """Filters of a list, from the query string or from a JSON object.
+class ChoiceFilter(django_filters.Filter):
+    field_class = ChoiceField
 
-    A field filters with its method `filter_<field>(queryset, value)`, else with its lookup in `lookups`, else with the
-    model field of the same name. `search` matches any of `search_lookups`. The parameters in `options` do not filter.
-    """
 
-    lookups: ClassVar[Mapping[str, str]] = {}
-    search_lookups: ClassVar[tuple[str, ...]] = ()
-    options: ClassVar[tuple[str, ...]] = ()
+class TimeFilter(django_filters.Filter):
+    field_class = serializers.DateTimeField
 
-    def filter_names(self) -> list[str]:
-        parameters = {*self.options, *PageQuerySerializer().fields.keys()}
-        return [name for name, _ in self.fields.items() if name not in parameters]
+    def __init__(self, *lookup: str, **options: Any) -> None:
+        super().__init__(*lookup, default_timezone=UTC, **options)
 
-    def filter_values(self) -> dict[str, Any]:
-        """Return the validated filters that have a value."""
-        fields = self.validated_data
-        return {name: fields[name] for name in self.filter_names() if fields.get(name) is not None}
 
-    def filter_queryset(self, queryset: QuerySet[Any], values: Mapping[str, Any]) -> QuerySet[Any]:
-        for name, value in values.items():
-            if method := getattr(self, f"filter_{name}", None):
-                queryset = method(queryset, value)
-            else:
-                queryset = queryset.filter(**{self.lookups.get(name, name): value})
-        return queryset
+class SearchFilter(TextFilter):
+    """Text that any of several lookups matches."""
 
-    def filter_search(self, queryset: QuerySet[Any], words: str) -> QuerySet[Any]:
-        return queryset.filter(reduce(operator.or_, (Q(**{lookup: words}) for lookup in self.search_lookups)))
+    def __init__(self, *lookups: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.lookups = lookups
+
+    def filter(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
+        return queryset.filter(reduce(operator.or_, (Q(**{lookup: text}) for lookup in self.lookups)))
+
+
+class FilterForm(serializers.Serializer[Any]):
+    """The fields of a FilterSet, in place of a form."""
+
+    @property
+    def cleaned_data(self) -> dict[str, Any]:
+        """Return the filters that have a value."""
+        return {name: value for name, value in self.validated_data.items() if value is not None}
+
+
+class FilterSet(django_filters.FilterSet):
+    """Filters of a list; the base of the filters of each resource."""
+
+    class Meta:
+        form = FilterForm
+
+    @classmethod
+    def get_form_class(cls) -> type[FilterForm]:
+        """Return the serializer of the filters, which also describes them in OpenAPI."""
+        fields = {name: filter_.field for name, filter_ in cls.base_filters.items()}
+        return type(f"{cls.__name__}Form", (cls._meta.form,), fields)
+
+    @property
+    def form(self) -> FilterForm:
+        if not hasattr(self, "_form"):
+            self._form = self.get_form_class()(data=self.data)
+            self._form.is_valid()
+        return self._form

@@ -104,7 +104,7 @@ def operation(
     media_types: Sequence[str] = (JSON,),
     request: Any = None,
     query: type[serializers.Serializer[Any]] | None = None,
-    parameters: Sequence[OpenApiParameter] = (),
+    parameters: Sequence[OpenApiParameter | type[serializers.Serializer[Any]]] = (),
     errors: Sequence[int] = (),
     also: dict[int, Any] | None = None,
     request_example: Any = None,
@@ -117,7 +117,7 @@ def operation(
     name              operation ID: a verb and a noun in snake case
     response          body of success: a serializer (class, or instance with many=True) or a JSON schema; None: no body
     request           request body, likewise
-    query             serializer of the query parameters; `parameters` are headers and others
+    query             serializer of the query parameters; `parameters` are filters, headers and others
     errors            statuses besides the implied ones: 401, 403, 429 and 503 unless it is public, 400 with parameters
                       or a body, 413 and 415 with a body, 304 or 412 with an ETag
     also              responses of other statuses, with a body of their own

@@ -21,7 +21,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from rest.caller import Caller
 from rest.etags import check_match, etag, respond_with_etag
-from rest.filters import FilterSerializer
+from rest.filters import FilterSet
 from rest.idempotency import idempotent
 from rest.openapi import Tag, etag_header, operation
 from rest.pagination import PageQuerySerializer, paginate
@@ -99,7 +99,8 @@ class Resource(GenericViewSet[Any]):
     rows_field     field of a page that holds its rows
     page_name      OpenAPI component of a page; the rows field in title case by default
     page_fields    fields of a page besides rows, counts and filters, for OpenAPI
-    query_class    query parameters of the list
+    filterset_class  filters of the list
+    query_class    position and size of a page, and further options of the list
     echo_filters   field `filters` of a page: "sent" has the filters of the request, "all" also null for the others
     count_limit    upper bound of `total`, for lists that are long
     has_etag       responses have an ETag
@@ -113,6 +114,7 @@ class Resource(GenericViewSet[Any]):
     rows_field: ClassVar[str]
     page_name: ClassVar[str] = ""
     page_fields: ClassVar[Mapping[str, Any]] = {}
+    filterset_class: ClassVar[type[FilterSet]] = FilterSet
     query_class: ClassVar[type[PageQuerySerializer]] = PageQuerySerializer
     echo_filters: ClassVar[str | None] = None
     count_limit: ClassVar[int | None] = None
@@ -140,13 +142,12 @@ class Resource(GenericViewSet[Any]):
     # --- actions ------------------------------------------------------------------------------------
 
     def list(self, request: Request, **names: Any) -> Response:
-        query = self.query_class(data=request.query_params, context={"request": request})
-        query.is_valid(raise_exception=True)
-        queryset = self.get_queryset()
-        if isinstance(query, FilterSerializer):
-            queryset = query.filter_queryset(queryset, query.filter_values())
-        rows, counts = paginate(queryset, query, self.count_limit)
-        return Response({self.rows_field: self.represent(rows, query), **counts, **self.page_extras(query)})
+        query = self.query_class(data=request.query_params)
+        filters = self.filterset_class(request.query_params, self.get_queryset(), request=request)
+        if not query.is_valid() or not filters.is_valid():
+            raise serializers.ValidationError({**filters.errors, **query.errors})
+        rows, counts = paginate(filters.qs, query, self.count_limit)
+        return Response({self.rows_field: self.represent(rows, query), **counts, **self.page_extras(filters)})
 
     @idempotent
     def create(self, request: Request, **names: Any) -> Response:
@@ -198,14 +199,16 @@ class Resource(GenericViewSet[Any]):
         """Return the JSON of rows; `query` has the parameters of a list."""
         return self.get_serializer(rows, many=True).data
 
-    def page_extras(self, query: PageQuerySerializer) -> dict[str, Any]:
-        if self.echo_filters is None:
-            return {}
-        assert isinstance(query, FilterSerializer)
+    def page_extras(self, filters: FilterSet) -> dict[str, Any]:
         sent = self.request.query_params
-        if self.echo_filters == "all":
-            return {"filters": {name: sent.get(name) for name in query.filter_names()}}
-        return {"filters": {name: ",".join(sent.getlist(name)) for name in query.filter_values() if name in sent}}
+        match self.echo_filters:
+            case None:
+                return {}
+            case "all":
+                return {"filters": {name: sent.get(name) for name in filters.filters}}
+            case _:
+                names = [name for name in filters.form.cleaned_data if name in sent]
+                return {"filters": {name: ",".join(sent.getlist(name)) for name in names}}
 
     def deleted_message(self, row: Any) -> str:
         return f"{row} is deleted"
@@ -274,7 +277,8 @@ def _operation(resource: "type[Resource]", tag: Tag, name: str, action: Action) 
     shape: dict[str, Any] = {"response": serializer, "etag": resource.has_etag}
     match name:
         case "list":
-            shape = {"query": resource.query_class, "response": _page_class(resource)}
+            filters = [resource.filterset_class.get_form_class()] if resource.filterset_class.base_filters else []
+            shape = {"query": resource.query_class, "parameters": filters, "response": _page_class(resource)}
         case "retrieve":
             shape |= {"response": resource.detail_serializer_class or serializer}
         case "create":

@@ -1,18 +1,17 @@
 """Serializers and filters of alerts."""
 
-from datetime import UTC
 from typing import Any
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from alerts.api.filters import ChoicesField, levels_filter
-from alerts.models import Alert, AlertEvent, Resolution, Status
+from alerts.api.filters import EXACT_TEXT, ChoicesFilter
+from alerts.models import Alert, AlertEvent, Level, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
 from metrics.models import Device, DeviceGroup
 from rest.caller import Caller
-from rest.filters import FilterSerializer, boolean_filter, text_filter
+from rest.filters import BooleanFilter, FilterSet, SearchFilter, TextFilter, TimeFilter
 from rest.permissions import caller
 
 MAX_TIMELINE_EVENTS = 1000
@@ -78,40 +77,31 @@ class WholeAlertSerializer(AlertSerializer):
         return AlertEventSerializer(latest[::-1], many=True).data
 
 
-class AlertFilterSerializer(FilterSerializer):
+class AlertFilters(FilterSet):
     """Filters of alerts, in the query string of the list and in the body of bulk actions."""
 
-    status = ChoicesField(Status.values, required=False, help_text="Alert states.")
-    level = levels_filter()
-    device_id = text_filter("Device ID.")
-    rule_id = text_filter("Rule ID.")
-    metric_name = text_filter("Metric name.")
-    device_group = text_filter("Name of a device group.")
-    owner = text_filter("Person to whom the alert is assigned.")
-    incident = text_filter("Incident ID.")
-    retroactive = boolean_filter("Whether the alert was opened for late data.")
-    shadow = serializers.BooleanField(default=False, help_text="Alerts of shadow rules instead of live rules.")
-    start_time = serializers.DateTimeField(
-        required=False, default_timezone=UTC, help_text="Triggered at or after this time; UTC without an offset."
+    status = ChoicesFilter(Status.values, help_text="Alert states.")
+    level = ChoicesFilter(Level.values, help_text="Alert levels.")
+    device_id = TextFilter("device__device_id", help_text="Device ID.", **EXACT_TEXT)
+    rule_id = TextFilter("rule__rule_id", help_text="Rule ID.", **EXACT_TEXT)
+    metric_name = TextFilter(help_text="Metric name.", **EXACT_TEXT)
+    device_group = TextFilter(method="filter_device_group", help_text="Name of a device group.", **EXACT_TEXT)
+    owner = TextFilter(help_text="Person to whom the alert is assigned.", **EXACT_TEXT)
+    incident = TextFilter("incident__incident_id", help_text="Incident ID.", **EXACT_TEXT)
+    retroactive = BooleanFilter(help_text="Whether the alert was opened for late data.")
+    shadow = BooleanFilter(default=False, help_text="Alerts of shadow rules instead of live rules.")
+    start_time = TimeFilter("triggered_at", "gte", help_text="Triggered at or after this time; UTC without an offset.")
+    end_time = TimeFilter("triggered_at", "lt", help_text="Triggered before this time; UTC without an offset.")
+    search = SearchFilter(
+        "message__icontains",
+        "rule_name__icontains",
+        "device_name__icontains",
+        help_text="Text in the message, rule name or device ID.",
+        **EXACT_TEXT,
     )
-    end_time = serializers.DateTimeField(
-        required=False, default_timezone=UTC, help_text="Triggered before this time; UTC without an offset."
-    )
-    search = text_filter("Text in the message, rule name or device ID.")
 
-    lookups = {
-        "status": "status__in",
-        "level": "level__in",
-        "device_id": "device__device_id",
-        "rule_id": "rule__rule_id",
-        "incident": "incident__incident_id",
-        "start_time": "triggered_at__gte",
-        "end_time": "triggered_at__lt",
-    }
-    search_lookups = ("message__icontains", "rule_name__icontains", "device_name__icontains")
-
-    def filter_device_group(self, alerts: QuerySet[Alert], name: str) -> QuerySet[Alert]:
-        groups = DeviceGroup.objects.visible_to(caller(self.context["request"])).filter(name=name)
+    def filter_device_group(self, alerts: QuerySet[Alert], _: str, name: str) -> QuerySet[Alert]:
+        groups = DeviceGroup.objects.visible_to(caller(self.request)).filter(name=name)
         return alerts.filter(device__in=Device.objects.in_groups(groups))
 
 

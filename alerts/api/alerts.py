@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from alerts import alert_actions
 from alerts.api import examples
 from alerts.api.alert_serializers import (
-    AlertFilterSerializer,
+    AlertFilters,
     AlertSerializer,
     WholeAlertSerializer,
     visible_alerts,
@@ -27,18 +27,15 @@ from alerts.models.alerts import AlertQuerySet
 from metrics.models import NAME_LENGTH
 from rest.caller import Caller
 from rest.fields import StrictSerializer, validate_printable
+from rest.filters import FilterSet
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
-from rest.pagination import COUNT_LIMIT, PageQuerySerializer
+from rest.pagination import COUNT_LIMIT
 from rest.resources import Action, Conflict, describe
 from rest.responses import ResponseSerializer
 
 MAX_NOTE_LENGTH = 10_000
 CRITICAL_LEVELS = (Level.CRITICAL, Level.EMERGENCY)
-
-
-class AlertQuerySerializer(AlertFilterSerializer, PageQuerySerializer):
-    pass
 
 
 def note_field(**options: Any) -> serializers.CharField:
@@ -105,7 +102,7 @@ class AlertActionResultSerializer(ResponseSerializer):
 )
 class AlertResource(AlertingResource):
     serializer_class = AlertSerializer
-    query_class = AlertQuerySerializer
+    filterset_class = AlertFilters
     detail_serializer_class = WholeAlertSerializer
     lookup_field = "alert_id"
     rows_field = "alerts"
@@ -124,8 +121,8 @@ class AlertResource(AlertingResource):
     def get_queryset(self) -> AlertQuerySet:
         return visible_alerts(self.caller)
 
-    def page_extras(self, query: PageQuerySerializer) -> dict[str, Any]:
-        return open_counts(self.caller) | super().page_extras(query)
+    def page_extras(self, filters: FilterSet) -> dict[str, Any]:
+        return open_counts(self.caller) | super().page_extras(filters)
 
     @operation(
         "acknowledge_alert",

@@ -9,13 +9,13 @@ from rest_framework.response import Response
 
 from alerts.api import examples
 from alerts.api.deliveries import DeliverySerializer
+from alerts.api.filters import EXACT_TEXT
 from alerts.api.resources import AlertingResource
 from alerts.models import Channel, ChannelKind, DeliveryStatus
 from alerts.notifications import channel_lifecycle
 from rest.fields import ChoiceField, StrictSerializer, name_field
-from rest.filters import FilterSerializer, boolean_filter, text_filter
+from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, SearchFilter
 from rest.openapi import Tag, operation
-from rest.pagination import PageQuerySerializer
 from rest.resources import Action, describe
 from rest.responses import ResponseSerializer, page_example
 
@@ -63,11 +63,10 @@ class ChannelSerializer(StrictSerializer, serializers.ModelSerializer[Channel]):
         return bool(channel.secret)
 
 
-class ChannelQuerySerializer(FilterSerializer, PageQuerySerializer):
-    kind = serializers.ChoiceField(ChannelKind.choices, required=False, help_text="Channel kind.")
-    enabled = boolean_filter("Whether the channel is enabled.")
-    search = text_filter("Text in the name.")
-    search_lookups = ("name__icontains",)
+class ChannelFilters(FilterSet):
+    kind = ChoiceFilter(choices=ChannelKind.choices, help_text="Channel kind.")
+    enabled = BooleanFilter(help_text="Whether the channel is enabled.")
+    search = SearchFilter("name__icontains", help_text="Text in the name.", **EXACT_TEXT)
 
 
 @extend_schema_serializer(component_name="Tried")
@@ -118,7 +117,7 @@ class ChannelTestSerializer(ResponseSerializer):
 class ChannelResource(AlertingResource):
     queryset = Channel.objects.all()
     serializer_class = ChannelSerializer
-    query_class = ChannelQuerySerializer
+    filterset_class = ChannelFilters
     lookup_field = "channel_id"
     rows_field = "channels"
     echo_filters = "sent"

@@ -9,10 +9,10 @@ from rest_framework import serializers
 
 from alerts.api import examples
 from alerts.api.alert_serializers import visible_alerts
-from alerts.api.filters import ChoicesField
+from alerts.api.filters import EXACT_TEXT, ChoicesFilter
 from alerts.models import Alert, Delivery, DeliveryStatus, Notice
 from rest.caller import Caller
-from rest.filters import FilterSerializer, boolean_filter, text_filter
+from rest.filters import BooleanFilter, FilterSet, TextFilter
 from rest.openapi import Tag
 from rest.pagination import COUNT_LIMIT, PageQuerySerializer
 from rest.resources import Action, Resource, describe, get_row
@@ -32,11 +32,10 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
         read_only_fields = fields
 
 
-class DeliveryQuerySerializer(FilterSerializer, PageQuerySerializer):
-    channel = text_filter("Name of the channel.")
-    status = ChoicesField(DeliveryStatus.values, required=False, help_text="Delivery states.")
-    test = boolean_filter("Whether the delivery is a test message.")
-    lookups = {"channel": "channel_name", "status": "status__in"}
+class DeliveryFilters(FilterSet):
+    channel = TextFilter("channel_name", help_text="Name of the channel.", **EXACT_TEXT)
+    status = ChoicesFilter(DeliveryStatus.values, help_text="Delivery states.")
+    test = BooleanFilter(help_text="Whether the delivery is a test message.")
 
 
 @describe(
@@ -52,7 +51,7 @@ class DeliveryQuerySerializer(FilterSerializer, PageQuerySerializer):
 )
 class DeliveryResource(Resource):
     serializer_class = DeliverySerializer
-    query_class = DeliveryQuerySerializer
+    filterset_class = DeliveryFilters
     rows_field = "deliveries"
     echo_filters = "sent"
     count_limit = COUNT_LIMIT

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import django_filters
 from rest_framework import serializers
 
-from alerts.models import Level
 from metrics.api.fields import NamesField
+
+EXACT_TEXT: dict[str, Any] = {"max_length": 400, "trim_whitespace": False}
 
 
 class ChoicesField(NamesField):
@@ -24,5 +26,8 @@ class ChoicesField(NamesField):
         return words
 
 
-def levels_filter() -> Any:
-    return ChoicesField(Level.values, required=False, help_text="Alert levels.")
+class ChoicesFilter(django_filters.Filter):
+    field_class = ChoicesField
+
+    def __init__(self, choices: list[str], **options: Any) -> None:
+        super().__init__(lookup_expr="in", choices=choices, **options)

@@ -5,12 +5,12 @@ from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from alerts.api import examples
+from alerts.api.filters import EXACT_TEXT
 from alerts.models import Pattern
 from metrics.models import Device
 from rest.caller import Caller
-from rest.filters import FilterSerializer, text_filter
+from rest.filters import FilterSet, TextFilter
 from rest.openapi import Tag
-from rest.pagination import PageQuerySerializer
 from rest.resources import Action, Resource, describe
 from rest.responses import page_example
 
@@ -31,8 +31,8 @@ class PatternSerializer(serializers.ModelSerializer[Pattern]):
         read_only_fields = fields
 
 
-class PatternQuerySerializer(FilterSerializer, PageQuerySerializer):
-    kind = text_filter("Pattern kind.")
+class PatternFilters(FilterSet):
+    kind = TextFilter(help_text="Pattern kind.", **EXACT_TEXT)
 
 
 @describe(
@@ -48,7 +48,7 @@ class PatternQuerySerializer(FilterSerializer, PageQuerySerializer):
 )
 class PatternResource(Resource):
     serializer_class = PatternSerializer
-    query_class = PatternQuerySerializer
+    filterset_class = PatternFilters
     rows_field = "patterns"
     echo_filters = "sent"
 

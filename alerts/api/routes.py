@@ -8,11 +8,12 @@ from rest_framework import serializers
 
 from alerts.api import examples
 from alerts.api.fields import MAX_NAMES, WeeklyField, levels_field
+from alerts.api.filters import EXACT_TEXT
 from alerts.api.resources import AlertingResource
 from alerts.models import Channel, Route
 from alerts.notifications import channel_lifecycle
 from rest.fields import StrictSerializer, name_field, names_field
-from rest.filters import FilterSerializer, boolean_filter, text_filter
+from rest.filters import BooleanFilter, FilterSet, SearchFilter
 from rest.openapi import Tag
 from rest.pagination import PageQuerySerializer
 from rest.resources import Action, describe
@@ -74,10 +75,9 @@ def channels_of(route: Route) -> list[str]:
     return list(dict.fromkeys([*route.channels, *(name for step in route.escalation for name in step["channels"])]))
 
 
-class RouteQuerySerializer(FilterSerializer, PageQuerySerializer):
-    enabled = boolean_filter("Whether the route is enabled.")
-    search = text_filter("Text in the name.")
-    search_lookups = ("name__icontains",)
+class RouteFilters(FilterSet):
+    enabled = BooleanFilter(help_text="Whether the route is enabled.")
+    search = SearchFilter("name__icontains", help_text="Text in the name.", **EXACT_TEXT)
 
 
 @describe(
@@ -120,7 +120,7 @@ class RouteQuerySerializer(FilterSerializer, PageQuerySerializer):
 class RouteResource(AlertingResource):
     queryset = Route.objects.all()
     serializer_class = RouteSerializer
-    query_class = RouteQuerySerializer
+    filterset_class = RouteFilters
     lookup_field = "route_id"
     rows_field = "routes"
     echo_filters = "sent"

@@ -15,14 +15,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from alerts.api import examples
-from alerts.api.filters import levels_filter
+from alerts.api.filters import EXACT_TEXT, ChoicesFilter
 from alerts.api.resources import AlertingResource
 from alerts.api.rule_serializers import RuleSerializer, complete_document, serialize_rules
-from alerts.models import Kind, Mode, Rule, RuleVersion
+from alerts.models import Kind, Level, Mode, Rule, RuleVersion
 from alerts.rules import lifecycle
 from rest.etags import etag
 from rest.fields import StrictSerializer
-from rest.filters import FilterSerializer, boolean_filter, text_filter
+from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, SearchFilter, TextFilter
 from rest.idempotency import idempotent
 from rest.openapi import IF_MATCH, Tag, etag_header, operation
 from rest.pagination import PageQuerySerializer
@@ -30,15 +30,15 @@ from rest.resources import Action, Conflict, Resource, describe, get_row
 from rest.responses import ResponseSerializer, page_example
 
 
-class RuleQuerySerializer(FilterSerializer, PageQuerySerializer):
-    enabled = boolean_filter("Whether the rule is enabled.")
-    level = levels_filter()
-    metric_name = text_filter("Metric name, exactly.")
-    kind = serializers.ChoiceField(Kind.choices, required=False, help_text="Rule kind.")
-    mode = serializers.ChoiceField(Mode.choices, required=False, help_text="Live rules or shadow rules.")
-    search = text_filter("Text in the name or description.")
-    lookups = {"level": "level__in"}
-    search_lookups = ("name__icontains", "description__icontains")
+class RuleFilters(FilterSet):
+    enabled = BooleanFilter(help_text="Whether the rule is enabled.")
+    level = ChoicesFilter(Level.values, help_text="Alert levels.")
+    metric_name = TextFilter(help_text="Metric name, exactly.", **EXACT_TEXT)
+    kind = ChoiceFilter(choices=Kind.choices, help_text="Rule kind.")
+    mode = ChoiceFilter(choices=Mode.choices, help_text="Live rules or shadow rules.")
+    search = SearchFilter(
+        "name__icontains", "description__icontains", help_text="Text in the name or description.", **EXACT_TEXT
+    )
 
 
 @extend_schema_serializer(component_name="Enabled")
@@ -105,7 +105,7 @@ def rules() -> QuerySet[Rule]:
 )
 class RuleResource(AlertingResource):
     serializer_class = RuleSerializer
-    query_class = RuleQuerySerializer
+    filterset_class = RuleFilters
     lookup_field = "rule_id"
     rows_field = "rules"
     echo_filters = "sent"

@@ -15,10 +15,11 @@ from alerts import recurring_windows, silences
 from alerts.api import examples
 from alerts.api.alert_serializers import AlertSerializer
 from alerts.api.fields import MAX_NAMES, WeeklyField, levels_field
+from alerts.api.filters import EXACT_TEXT
 from alerts.api.resources import AlertingResource
 from alerts.models import Silence, SilenceKind
 from rest.fields import ChoiceField, StrictSerializer, names_field
-from rest.filters import FilterSerializer, boolean_filter, text_filter
+from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, TextFilter
 from rest.openapi import Tag, operation
 from rest.pagination import COUNT_LIMIT, PageQuerySerializer, page
 from rest.permissions import caller
@@ -66,19 +67,18 @@ class SilenceSerializer(_MatchSerializer, serializers.ModelSerializer[Silence]):
         return silence.starts_at <= now < silence.ends_at and recurring_windows.is_active(silence.weekly, now)
 
 
-class SilenceQuerySerializer(FilterSerializer, PageQuerySerializer):
-    active = boolean_filter("Whether the silence has started and not ended.")
-    device_id = text_filter("Device ID that the silence names.")
-    owner = text_filter("Creator of the silence.")
-    kind = serializers.ChoiceField(SilenceKind.choices, required=False, help_text="Silence kind.")
-    lookups = {"owner": "created_by"}
+class SilenceFilters(FilterSet):
+    active = BooleanFilter(method="filter_active", help_text="Whether the silence has started and not ended.")
+    device_id = TextFilter(method="filter_device_id", help_text="Device ID that the silence names.", **EXACT_TEXT)
+    owner = TextFilter("created_by", help_text="Creator of the silence.", **EXACT_TEXT)
+    kind = ChoiceFilter(choices=SilenceKind.choices, help_text="Silence kind.")
 
-    def filter_active(self, queryset: QuerySet[Silence], active: bool) -> QuerySet[Silence]:
+    def filter_active(self, queryset: QuerySet[Silence], _: str, active: bool) -> QuerySet[Silence]:
         now = timezone.now()
         period = {"starts_at__lte": now, "ends_at__gt": now}
         return queryset.filter(**period) if active else queryset.exclude(**period)
 
-    def filter_device_id(self, queryset: QuerySet[Silence], device_id: str) -> QuerySet[Silence]:
+    def filter_device_id(self, queryset: QuerySet[Silence], _: str, device_id: str) -> QuerySet[Silence]:
         return queryset.filter(device_ids__contains=[device_id])
 
 
@@ -121,7 +121,7 @@ class SilenceQuerySerializer(FilterSerializer, PageQuerySerializer):
 )
 class SilenceResource(AlertingResource):
     serializer_class = SilenceSerializer
-    query_class = SilenceQuerySerializer
+    filterset_class = SilenceFilters
     lookup_field = "silence_id"
     rows_field = "silences"
     echo_filters = "sent"

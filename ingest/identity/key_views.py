@@ -6,7 +6,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
-from rest_framework import serializers, status
+from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,9 +15,8 @@ from ingest.identity.serializers import KeyRotationSerializer, KeySerializer, Ne
 from ingest.models import ApiKey
 from rest.caller import Scope
 from rest.etags import respond_with_etag
-from rest.filters import FilterSerializer, boolean_filter
+from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, SearchFilter, TextFilter
 from rest.openapi import Tag, operation
-from rest.pagination import PageQuerySerializer
 from rest.resources import Action, Resource, describe
 from rest.responses import page_example
 
@@ -38,16 +37,16 @@ _KEY: dict[str, Any] = {
 _TEXT = "tk_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4"
 
 
-class KeyQuerySerializer(FilterSerializer, PageQuerySerializer):
-    scope = serializers.ChoiceField(Scope.choices, required=False, help_text="Scope.")
-    device_id = serializers.CharField(required=False, help_text="Device that the key is bound to.")
-    group = serializers.CharField(required=False, help_text="Device group that the key is bound to.")
-    valid = boolean_filter("Whether the key is neither revoked nor expired.")
-    search = serializers.CharField(required=False, help_text="Text in the name, or beginning of the key.")
-    lookups = {"device_id": "device__device_id", "group": "group__name"}
-    search_lookups = ("name__icontains", "prefix__startswith")
+class KeyFilters(FilterSet):
+    scope = ChoiceFilter(choices=Scope.choices, help_text="Scope.")
+    device_id = TextFilter("device__device_id", help_text="Device that the key is bound to.")
+    group = TextFilter("group__name", help_text="Device group that the key is bound to.")
+    valid = BooleanFilter(method="filter_valid", help_text="Whether the key is neither revoked nor expired.")
+    search = SearchFilter(
+        "name__icontains", "prefix__startswith", help_text="Text in the name, or beginning of the key."
+    )
 
-    def filter_valid(self, queryset: QuerySet[ApiKey], valid: bool) -> QuerySet[ApiKey]:
+    def filter_valid(self, queryset: QuerySet[ApiKey], _: str, valid: bool) -> QuerySet[ApiKey]:
         condition = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
         return queryset.filter(condition if valid else ~condition)
 
@@ -93,7 +92,7 @@ class KeyResource(Resource):
     queryset = ApiKey.objects.select_related("device", "group")
     serializer_class = KeySerializer
     created_serializer_class = NewKeySerializer
-    query_class = KeyQuerySerializer
+    filterset_class = KeyFilters
     lookup_field = "pk"
     lookup_url_kwarg = "key_id"
     rows_field = "keys"

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import django_filters
 from rest_framework import serializers
 
 from ingest.models import Rejected
 from ingest.rejected.listing import SHOWN_POINTS
 from ingest.wire.batch import RejectionReason
 from metrics.models import NAME_LENGTH
-from rest.pagination import PageQuerySerializer
-from rest.responses import PageSerializer, ResponseSerializer
+from rest.filters import ChoiceFilter, FilterSet, TextFilter
+from rest.responses import ResponseSerializer
 
 MAX_ID = 2**63 - 1
 
@@ -57,20 +56,14 @@ class ReplayedSerializer(ResponseSerializer):
     )
 
 
-class RejectedAnswer(PageSerializer):
-    rejected = RejectedRowSerializer(many=True)
-
-
-class RejectedParameters(PageQuerySerializer):
-    """The query parameters of the list, for the OpenAPI document; RejectedFilter applies them."""
-
-    device_id = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="Only rows of this device.")
-    metric_name = serializers.CharField(required=False, max_length=NAME_LENGTH, help_text="Only rows of this metric.")
-    reason = serializers.ChoiceField(
-        [reason.value for reason in RejectionReason], required=False, help_text="Only rows with this reason."
+class RejectedFilters(FilterSet):
+    device_id = TextFilter(max_length=NAME_LENGTH, trim_whitespace=False, help_text="Only rows of this device.")
+    metric_name = TextFilter(max_length=NAME_LENGTH, trim_whitespace=False, help_text="Only rows of this metric.")
+    reason = ChoiceFilter(
+        choices=[(reason.value, reason.label) for reason in RejectionReason], help_text="Only rows with this reason."
     )
-    sender = serializers.CharField(
-        required=False, max_length=NAME_LENGTH, help_text="Only rows of this sender, as a row names it."
+    sender = TextFilter(
+        max_length=NAME_LENGTH, trim_whitespace=False, help_text="Only rows of this sender, as a row names it."
     )
 
 
@@ -87,20 +80,6 @@ class ReplayParameters(serializers.Serializer[Any]):
                 dict.fromkeys(unknown, f"unknown field: {', '.join(self.fields)} are accepted")
             )
         return attributes
-
-
-class RejectedFilter(django_filters.FilterSet):
-    device_id = django_filters.CharFilter(max_length=NAME_LENGTH, strip=False)
-    metric_name = django_filters.CharFilter(max_length=NAME_LENGTH, strip=False)
-    sender = django_filters.CharFilter(max_length=NAME_LENGTH, strip=False)
-    reason = django_filters.ChoiceFilter(
-        choices=[(reason.value, reason.label) for reason in RejectionReason],
-        error_messages={"invalid_choice": f"must be one of {', '.join(RejectionReason)}"},
-    )
-
-    class Meta:
-        model = Rejected
-        fields = ("device_id", "metric_name", "reason", "sender")
 
 
 ROW = {

@@ -4,9 +4,8 @@ from rest_framework import serializers
 
 from metrics.api import examples
 from metrics.models import AuditEntry
-from rest.filters import FilterSerializer
+from rest.filters import FilterSet, TextFilter, TimeFilter
 from rest.openapi import Tag
-from rest.pagination import PageQuerySerializer
 from rest.resources import Action, Resource, describe
 
 
@@ -27,17 +26,14 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
         return bytes(entry.checksum or b"").hex()
 
 
-class AuditQuerySerializer(FilterSerializer, PageQuerySerializer):
-    actor = serializers.CharField(
-        required=False, help_text="Caller that made the change: `user:<name>`, `key:<number>:<name>`."
-    )
-    action = serializers.CharField(required=False, help_text="Kind of change: `created`, `changed`, `deleted`, …")
-    object_type = serializers.CharField(required=False, help_text="Type of the changed object.")
-    object_id = serializers.CharField(required=False, help_text="Name or ID of the changed object.")
-    request_id = serializers.CharField(required=False, help_text="ID of the request that made the change.")
-    since = serializers.DateTimeField(required=False, help_text="Start of the time range, inclusive.")
-    until = serializers.DateTimeField(required=False, help_text="End of the time range, exclusive.")
-    lookups = {"since": "at__gte", "until": "at__lt"}
+class AuditFilters(FilterSet):
+    actor = TextFilter(help_text="Caller that made the change: `user:<name>`, `key:<number>:<name>`.")
+    action = TextFilter(help_text="Kind of change: `created`, `changed`, `deleted`, …")
+    object_type = TextFilter(help_text="Type of the changed object.")
+    object_id = TextFilter(help_text="Name or ID of the changed object.")
+    request_id = TextFilter(help_text="ID of the request that made the change.")
+    since = TimeFilter("at", "gte", help_text="Start of the time range, inclusive.")
+    until = TimeFilter("at", "lt", help_text="End of the time range, exclusive.")
 
 
 @describe(
@@ -54,7 +50,7 @@ class AuditQuerySerializer(FilterSerializer, PageQuerySerializer):
 class AuditResource(Resource):
     queryset = AuditEntry.objects.all()
     serializer_class = AuditEntrySerializer
-    query_class = AuditQuerySerializer
+    filterset_class = AuditFilters
     read_scope = "admin"
     rows_field = "entries"
     page_name = "AuditEntries"

@@ -9,9 +9,8 @@ from rest_framework.validators import UniqueValidator
 from metrics.api import examples
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricDefinition, MetricType
 from rest.fields import ChoiceField, StrictSerializer, validate_printable
-from rest.filters import FilterSerializer
+from rest.filters import ChoiceFilter, FilterSet, SearchFilter, TextFilter
 from rest.openapi import Tag
-from rest.pagination import PageQuerySerializer
 from rest.resources import Action, Resource, describe
 
 MAX_TAGS = 100
@@ -69,12 +68,11 @@ class DefinitionSerializer(StrictSerializer, serializers.ModelSerializer[MetricD
 _RELATED_FIELDS = ("data_type", "min_value", "max_value", "rollup_5m_days", "rollup_1h_days")
 
 
-class DefinitionQuerySerializer(FilterSerializer, PageQuerySerializer):
-    data_type = ChoiceField(DataType.choices, required=False, help_text="Data type.")
-    metric_type = ChoiceField(MetricType.choices, required=False, help_text="Metric type.")
-    unit = serializers.CharField(required=False, help_text="Unit, exactly as defined.")
-    search = serializers.CharField(required=False, help_text="Text in the name or description.")
-    search_lookups = ("name__icontains", "description__icontains")
+class DefinitionFilters(FilterSet):
+    data_type = ChoiceFilter(choices=DataType.choices, help_text="Data type.")
+    metric_type = ChoiceFilter(choices=MetricType.choices, help_text="Metric type.")
+    unit = TextFilter(help_text="Unit, exactly as defined.")
+    search = SearchFilter("name__icontains", "description__icontains", help_text="Text in the name or description.")
 
 
 @describe(
@@ -116,7 +114,7 @@ class DefinitionQuerySerializer(FilterSerializer, PageQuerySerializer):
 class DefinitionResource(Resource):
     queryset = MetricDefinition.objects.all()
     serializer_class = DefinitionSerializer
-    query_class = DefinitionQuerySerializer
+    filterset_class = DefinitionFilters
     lookup_field = "name"
     lookup_url_kwarg = "metric_name"
     rows_field = "metrics"

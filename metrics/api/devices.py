@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import django_filters
 from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_serializer
@@ -24,7 +25,7 @@ from metrics.devices.delete_device import delete_device
 from metrics.models import Device, DeviceGroup
 from metrics.query import latest
 from rest.fields import MetadataField, StrictSerializer, TagsField, name_field
-from rest.filters import FilterSerializer
+from rest.filters import FilterSet, SearchFilter, TextFilter
 from rest.openapi import Tag, operation
 from rest.pagination import COUNT_LIMIT, PageQuerySerializer
 from rest.permissions import caller
@@ -115,30 +116,38 @@ class DeviceSerializer(StrictSerializer, serializers.ModelSerializer[Device]):
         return device
 
 
-class DeviceQuerySerializer(FilterSerializer, PageQuerySerializer):
-    search = serializers.CharField(required=False, max_length=200, help_text="Beginning of the device ID or name.")
-    group = serializers.CharField(required=False, help_text="Name of a device group.")
-    device_type = serializers.CharField(required=False, help_text="Device type, exactly as stored.")
-    tag = serializers.RegexField(
-        r"^[^:]*:",
-        required=False,
-        error_messages={"invalid": "must be name:value"},
-        help_text="Tag of the device, as `name:value`.",
-    )
-    last_seen = serializers.BooleanField(
-        default=True, help_text="Whether to look up `last_seen`; with false it is null and the list is faster."
-    )
-    search_lookups = ("device_id__istartswith", "name__istartswith")  # an index serves both
-    options = ("last_seen",)
+class TagFilter(django_filters.Filter):
+    field_class = serializers.RegexField
 
-    def filter_group(self, devices: Any, name: str) -> QuerySet[Device]:
-        groups = DeviceGroup.objects.visible_to(caller(self.context["request"])).filter(name=name)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(regex=r"^[^:]*:", error_messages={"invalid": "must be name:value"}, **options)
+
+    def filter(self, devices: QuerySet[Device], tag: str) -> QuerySet[Device]:
+        name, _, value = tag.partition(":")
+        return devices.filter(tags__contains={name: value})
+
+
+class DeviceFilters(FilterSet):
+    search = SearchFilter(
+        "device_id__istartswith",  # an index serves both
+        "name__istartswith",
+        max_length=200,
+        help_text="Beginning of the device ID or name.",
+    )
+    group = TextFilter(method="filter_group", help_text="Name of a device group.")
+    device_type = TextFilter(help_text="Device type, exactly as stored.")
+    tag = TagFilter(help_text="Tag of the device, as `name:value`.")
+
+    def filter_group(self, devices: Any, _: str, name: str) -> QuerySet[Device]:
+        groups = DeviceGroup.objects.visible_to(caller(self.request)).filter(name=name)
         in_groups: QuerySet[Device] = devices.in_groups(groups)
         return in_groups
 
-    def filter_tag(self, devices: QuerySet[Device], tag: str) -> QuerySet[Device]:
-        name, _, value = tag.partition(":")
-        return devices.filter(tags__contains={name: value})
+
+class DeviceQuerySerializer(PageQuerySerializer):
+    last_seen = serializers.BooleanField(
+        default=True, help_text="Whether to look up `last_seen`; with false it is null and the list is faster."
+    )
 
 
 def serialize_devices(request: Request, devices: Sequence[Device], with_last_seen: bool = True) -> Any:
@@ -181,6 +190,7 @@ def serialize_devices(request: Request, devices: Sequence[Device], with_last_see
 )
 class DeviceResource(Resource):
     serializer_class = DeviceSerializer
+    filterset_class = DeviceFilters
     query_class = DeviceQuerySerializer
     lookup_field = "device_id"
     rows_field = "devices"

@@ -20,7 +20,7 @@ from metrics.export.byte_stream import ByteStream
 from metrics.export.file_content import file_name, generate_file
 from metrics.export.formats import FORMATS
 from metrics.models import ExportJob, ExportStatus
-from rest.filters import FilterSerializer
+from rest.filters import BooleanFilter, FilterSet
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
 from rest.pagination import PageQuerySerializer
@@ -64,12 +64,17 @@ class ExportView(APIView):
         return file_response(stream, file_name(query, format_name), FORMATS[format_name].media_type)
 
 
-class ExportQuerySerializer(FilterSerializer, PageQuerySerializer):
-    own = serializers.BooleanField(default=False, help_text="For admins: only exports that the caller ordered.")
-    limit = serializers.IntegerField(min_value=1, max_value=200, default=50, help_text="Maximum number of exports.")
+class ExportFilters(FilterSet):
+    own = BooleanFilter(
+        default=False, method="filter_own", help_text="For admins: only exports that the caller ordered."
+    )
 
-    def filter_own(self, queryset: QuerySet[ExportJob], own: bool) -> QuerySet[ExportJob]:
-        return jobs.visible_jobs(caller(self.context["request"]), own=own)
+    def filter_own(self, queryset: QuerySet[ExportJob], _: str, own: bool) -> QuerySet[ExportJob]:
+        return jobs.visible_jobs(caller(self.request), own=own)
+
+
+class ExportQuerySerializer(PageQuerySerializer):
+    limit = serializers.IntegerField(min_value=1, max_value=200, default=50, help_text="Maximum number of exports.")
 
 
 @describe(
@@ -92,6 +97,7 @@ class ExportJobResource(Resource):
     """Exports in the background; a caller sees its own, an admin all."""
 
     serializer_class = ExportJobSerializer
+    filterset_class = ExportFilters
     query_class = ExportQuerySerializer
     lookup_field = "export_id"
     rows_field = "jobs"

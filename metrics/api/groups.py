@@ -21,7 +21,7 @@ from metrics.api.devices import DeviceSerializer, serialize_devices
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
 from rest.fields import StrictSerializer, name_field
-from rest.filters import FilterSerializer
+from rest.filters import FilterSet, SearchFilter
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
 from rest.pagination import COUNT_LIMIT, PageQuerySerializer
@@ -76,9 +76,10 @@ class GroupSerializer(StrictSerializer, serializers.ModelSerializer[DeviceGroup]
         return name
 
 
-class GroupQuerySerializer(FilterSerializer, PageQuerySerializer):
-    search = serializers.CharField(required=False, max_length=200, help_text="Text in the name or description.")
-    search_lookups = ("name__icontains", "description__icontains")
+class GroupFilters(FilterSet):
+    search = SearchFilter(
+        "name__icontains", "description__icontains", max_length=200, help_text="Text in the name or description."
+    )
 
 
 @describe(
@@ -119,7 +120,7 @@ class GroupQuerySerializer(FilterSerializer, PageQuerySerializer):
 )
 class GroupResource(Resource):
     serializer_class = GroupSerializer
-    query_class = GroupQuerySerializer
+    filterset_class = GroupFilters
     lookup_field = "name"
     rows_field = "groups"
     unique_error = ("name", NAME_TAKEN)
