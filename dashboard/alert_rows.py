@@ -1,18 +1,16 @@
 """Alerts as the pages show them: in words, the worst first, incidents as one row."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Value, When, Window
 from django.db.models.functions import RowNumber
 
 from alerts.conditions.spec import ANY_METRIC
-from alerts.models import LEVEL_RANKS, Alert, Kind, Level, Resolution, Status
+from alerts.models import LEVEL_RANKS, Alert, Incident, Kind, Level, Resolution
 from alerts.models.alerts import AlertQuerySet
 from dashboard.device_overview import NEWEST_WITHIN
-from dashboard.number_format import duration_text, reading
+from dashboard.number_format import reading
 from metrics.models import MetricDefinition
 from metrics.query import latest
 
@@ -38,21 +36,23 @@ def display_name(name: str) -> str:
     return name.split(":")[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class AlertRow:
+class AlertRow(NamedTuple):
     """An alert as a row; of an incident its worst alert, with the others as children."""
 
     alert: Alert
     unit: str
-    now: datetime
     incident_size: int = 1
-    children: list["AlertRow"] = field(default_factory=list)
+    children: Sequence["AlertRow"] = ()
+
+    @property
+    def incident(self) -> Incident | None:
+        """The incident of several alerts that the row shows."""
+        return self.alert.incident if self.incident_size > 1 else None
 
     @property
     def title(self) -> str:
         """The message of the alert, or the title of the incident."""
-        incident = self.alert.incident
-        return incident.title if self.incident_size > 1 and incident is not None else self.alert.message
+        return self.incident.title if self.incident else self.alert.message
 
     @property
     def subject(self) -> str:
@@ -66,47 +66,7 @@ class AlertRow:
     @property
     def selection_id(self) -> str:
         """The ID that the row's actions apply to: of the alert, or of the whole incident."""
-        incident = self.alert.incident
-        return incident.incident_id if self.incident_size > 1 and incident is not None else self.alert.alert_id
-
-    @property
-    def sign(self) -> str:
-        return "resolved" if self.is_resolved else self.alert.level
-
-    @property
-    def is_resolved(self) -> bool:
-        return self.alert.status == Status.RESOLVED
-
-    @property
-    def is_unacknowledged(self) -> bool:
-        return self.alert.status == Status.ACTIVE
-
-    @property
-    def style(self) -> str:
-        """CSS class of the row."""
-        return {Status.ACTIVE: "alone", Status.RESOLVED: "done"}.get(Status(self.alert.status), "")
-
-    @property
-    def sign_style(self) -> str:
-        """CSS class of the sign: solid while unacknowledged, an outline once acknowledged, grey once resolved."""
-        return {Status.ACKNOWLEDGED: "owned", Status.RESOLVED: "gone"}.get(Status(self.alert.status), "")
-
-    @property
-    def age(self) -> str:
-        return duration_text((self.now - self.alert.triggered_at).total_seconds())
-
-    @property
-    def duration(self) -> str:
-        end = self.alert.resolved_at or self.now
-        return duration_text((end - self.alert.triggered_at).total_seconds())
-
-    @property
-    def value(self) -> str:
-        return with_unit(self.alert.value, self.unit)
-
-    @property
-    def worst_value(self) -> str:
-        return with_unit(self.alert.worst_value, self.unit)
+        return self.incident.incident_id if self.incident else self.alert.alert_id
 
     @property
     def expected_range(self) -> tuple[float, float] | None:
@@ -121,14 +81,6 @@ class AlertRow:
             low, high = (reading(edge, self.unit)[0] for edge in self.expected_range)
             return f"expected {low} to {high}"
         return "" if self.alert.threshold is None else f"threshold {reading(self.alert.threshold, self.unit)[0]}"
-
-    @property
-    def has_sparkline(self) -> bool:
-        return has_sparkline(self.alert)
-
-    @property
-    def owner(self) -> str:
-        return display_name(self.alert.owner)
 
     @property
     def resolution(self) -> str:
@@ -165,10 +117,10 @@ def with_unit(value: Any, unit: str) -> str:
     return "\N{NO-BREAK SPACE}".join(part for part in reading(value, unit) if part)
 
 
-def rows_of(alerts: Sequence[Alert], now: datetime) -> list[AlertRow]:
+def rows_of(alerts: Sequence[Alert]) -> list[AlertRow]:
     """Return a row for each alert."""
     unit_of = units_of(alerts)
-    return [AlertRow(alert, unit_of(alert), now) for alert in alerts]
+    return [AlertRow(alert, unit_of(alert)) for alert in alerts]
 
 
 def units_of(alerts: Sequence[Alert]) -> UnitOf:
@@ -218,13 +170,11 @@ def incident_alerts(heads: Sequence[Alert], alerts: AlertQuerySet) -> list[Any]:
     return list(ranked.filter(rank__lte=MAX_CHILDREN + 1).select_related("device").order_by("incident", "rank"))
 
 
-def with_children(
-    heads: Sequence[Alert], in_incidents: Sequence[Any], unit_of: UnitOf, now: datetime
-) -> list[AlertRow]:
+def with_children(heads: Sequence[Alert], in_incidents: Sequence[Any], unit_of: UnitOf) -> list[AlertRow]:
     """Return a row for each head, with the other alerts of its incident as children."""
     rows = []
     for head in heads:
         together = [alert for alert in in_incidents if alert.incident_id == head.incident_id]
-        children = [AlertRow(alert, unit_of(alert), now) for alert in together if alert.pk != head.pk]
-        rows.append(AlertRow(head, unit_of(head), now, together[0].incident_size if together else 1, children))
+        children = [AlertRow(alert, unit_of(alert)) for alert in together if alert.pk != head.pk]
+        rows.append(AlertRow(head, unit_of(head), together[0].incident_size if together else 1, children))
     return rows

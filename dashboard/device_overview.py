@@ -5,15 +5,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-
-from django.utils.html import format_html_join
-from django.utils.safestring import SafeString
+from typing import NamedTuple
 
 from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, DeviceState, StateLimits
-from dashboard.number_format import duration_text, kind_of, reading
+from dashboard.number_format import kind_of
 from metrics.models import Device
 from metrics.query import latest
+from metrics.query.latest import Point
 
 # How old the newest value of a series may be: imported recordings are years old.
 NEWEST_WITHIN = timedelta(days=3650)
@@ -33,50 +31,17 @@ def importance(metric_name: str) -> tuple[int, str]:
     return next((i for i, pattern in enumerate(KEY_METRICS) if pattern.search(name)), len(KEY_METRICS)), metric_name
 
 
-@dataclass(frozen=True, slots=True)
-class NewestValue:
-    """The newest value of one metric of one device."""
-
-    metric_name: str
-    value: Any
-    raw_unit: str
-    timestamp: datetime
-    now: datetime
-
-    @property
-    def breakable_name(self) -> SafeString:
-        """The metric's name with the places where a line may break."""
-        return format_html_join("", "{}<wbr>", ((part,) for part in re.split(r"(?<=[_./-])", self.metric_name)))
-
-    @property
-    def kind(self) -> str:
-        return kind_of(self.value)
-
-    @property
-    def text(self) -> str:
-        return reading(self.value, self.raw_unit)[0]
-
-    @property
-    def unit(self) -> str:
-        return reading(self.value, self.raw_unit)[1]
-
-    @property
-    def age(self) -> str:
-        return duration_text((self.now - self.timestamp).total_seconds())
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceRow:
+class DeviceRow(NamedTuple):
     """A device with its newest values."""
 
     device: Device
-    values: list[NewestValue]
+    values: list[Point]  # the most important first
     now: datetime
     damaged: Sequence[str] = ()  # unreadable blocks that may hold newer values, of this device or of others
 
     @property
     def last_seen(self) -> datetime | None:
-        return max((value.timestamp for value in self.values), default=None)
+        return max((point.timestamp for point in self.values), default=None)
 
     @property
     def last_seen_seconds(self) -> float:
@@ -92,25 +57,14 @@ class DeviceRow:
         return self.state_limits.state(self.last_seen, self.now)
 
     @property
-    def age(self) -> str:
-        return duration_text((self.now - self.last_seen).total_seconds()) if self.last_seen else "never"
-
-    @property
-    def key_values(self) -> list[NewestValue]:
+    def key_values(self) -> list[Point]:
         """The values that describe the device best."""
-        return sorted(self.values, key=lambda value: importance(value.metric_name))[:KEY_VALUES]
+        return self.values[:KEY_VALUES]
 
     @property
-    def drawable(self) -> list[NewestValue]:
-        """The values that a chart can show, the most important first."""
-        numeric = (value for value in self.values if value.kind != "words")
-        return sorted(numeric, key=lambda value: importance(value.metric_name))
-
-    @property
-    def incomplete(self) -> str:
-        """The unreadable blocks, in words."""
-        missing = "; ".join(f"{name} is damaged and was left out" for name in self.damaged)
-        return f"Incomplete: {missing}" if missing else ""
+    def drawable(self) -> list[Point]:
+        """The values that a chart can show."""
+        return [point for point in self.values if kind_of(point.value) != "words"]
 
 
 def device_rows(devices: Iterable[Device], now: datetime) -> list[DeviceRow]:
@@ -118,11 +72,10 @@ def device_rows(devices: Iterable[Device], now: datetime) -> list[DeviceRow]:
     listed = list(devices)
     if not listed:
         return []
-    values: dict[str, list[NewestValue]] = defaultdict(list)
+    values: dict[str, list[Point]] = defaultdict(list)
     newest = latest.read_latest_points([device.device_id for device in listed], None, NEWEST_WITHIN)
-    for point in newest.points:
-        value = NewestValue(point.metric_name, point.value, point.unit or "", point.timestamp, now)
-        values[point.device_id].append(value)
+    for point in sorted(newest.points, key=lambda point: importance(point.metric_name)):
+        values[point.device_id].append(point)
     return [DeviceRow(device, values[device.device_id], now, newest.damaged) for device in listed]
 
 
@@ -132,7 +85,6 @@ class DeviceSummary:
 
     rows: Sequence[DeviceRow]
     total: int
-    now: datetime
 
     @property
     def complete(self) -> bool:
@@ -174,10 +126,6 @@ class DeviceSummary:
     @property
     def newest(self) -> datetime | None:
         return max((row.last_seen for row in self.rows if row.last_seen), default=None)
-
-    @property
-    def newest_age(self) -> str:
-        return duration_text((self.now - self.newest).total_seconds()) if self.newest else ""
 
 
 def plural(number: int, noun: str) -> str:

@@ -1,7 +1,7 @@
 """The state of a device, from the time at which it was last seen."""
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ OFFLINE_INTERVALS = 10
 DEFAULT_OFFLINE_SECONDS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceState:
+class DeviceState(NamedTuple):
     """A state. `name` chooses the sign and the colour in the style sheets."""
 
     name: str
@@ -29,8 +28,7 @@ ONLINE = DeviceState("ok", "Online", 2)
 NEVER_SEEN = DeviceState("never", "No data yet", 3)
 
 
-@dataclass(frozen=True, slots=True)
-class StateLimits:
+class StateLimits(NamedTuple):
     """After how many seconds without data a device is late and offline; the pages' scripts use the same numbers."""
 
     late_after: int

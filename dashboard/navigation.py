@@ -1,12 +1,9 @@
 """Context of every page: navigation, open alerts, permissions and the theme."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
-from django.utils.safestring import SafeString
 
 from dashboard.live_subscription import LIVE_PATH
 from dashboard.open_alert_counts import OpenAlertCounts
@@ -14,6 +11,7 @@ from rest.caller import Scope, caller_of
 
 API_URL = "/api/v1/telemetry"
 THEMES = ("light", "dark")
+# The name of the page, which is its first part in paths too, the label and the icon of each entry of the menu.
 MAIN = (("overview", "Overview", "gauge"), ("alerts", "Alerts", "bell"), ("devices", "Devices", "device"))
 MORE = (
     ("rules", "Rules", "rule"),
@@ -24,38 +22,6 @@ MORE = (
     ("rejected", "Rejected", "inbox"),
 )
 FOR_OPERATORS = ("channels",)
-# The section that a page without an entry of its own belongs to.
-PARENTS = {
-    "alert": "alerts",
-    "device": "devices",
-    "rule": "rules",
-    "new_rule": "rules",
-    "channel": "channels",
-    "new_channel": "channels",
-    "route": "channels",
-    "new_route": "channels",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class NavigationItem:
-    """An entry of the menu."""
-
-    name: str
-    label: str
-    icon: str
-    page_name: str
-
-    @property
-    def url(self) -> str:
-        return reverse(f"dashboard:{self.name}")
-
-    @property
-    def current(self) -> SafeString:
-        """The attribute that marks the entry of the page, or of the page's section."""
-        if self.page_name == self.name:
-            return SafeString('aria-current="page"')
-        return SafeString('aria-current="true"' if PARENTS.get(self.page_name) == self.name else "")
 
 
 def page_context(request: HttpRequest) -> dict[str, Any]:
@@ -69,11 +35,8 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
             return OpenAlertCounts({}, {})
         return OpenAlertCounts.visible_to(caller_of(request.user))
 
-    def navigation() -> dict[str, list[NavigationItem]]:
-        page_name = request.resolver_match.url_name or "" if request.resolver_match else ""
-        more = [entry for entry in MORE if entry[0] not in FOR_OPERATORS or can(Scope.OPERATE)]
-        entries = {"main": MAIN, "more": more}
-        return {name: [NavigationItem(*entry, page_name) for entry in part] for name, part in entries.items()}
+    def navigation() -> dict[str, Any]:
+        return {"main": MAIN, "more": [entry for entry in MORE if entry[0] not in FOR_OPERATORS or can(Scope.OPERATE)]}
 
     theme = request.COOKIES.get("telemetry_theme", "")
     return {

@@ -1,6 +1,7 @@
 """The number of open alerts, on every page. Counting stops at a bound: an alert storm may open a hundred thousand."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.db import connection
 from django.db.models.expressions import RawSQL
@@ -32,22 +33,12 @@ class BoundedCount:
         return f"{self.number:,}" if self.number < self.bound else f"{self.bound - 1:,}+"
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLevelCount:
+class OpenLevelCount(NamedTuple):
     """The open alerts of one level."""
 
     level: str
     open: BoundedCount
     unacknowledged: BoundedCount
-
-    @property
-    def emphasis(self) -> str:
-        """CSS class: how prominent the level is."""
-        if not self.open:
-            return "none"
-        if not self.unacknowledged:
-            return ""
-        return {Level.EMERGENCY: "hot", Level.CRITICAL: "warm", Level.ERROR: "warm"}.get(Level(self.level), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +71,6 @@ class OpenAlertCounts:
     def title_prefix(self) -> str:
         """The unacknowledged alerts in the title of a page: "(3) "."""
         return f"({self.unacknowledged}) " if self.unacknowledged else ""
-
-    @property
-    def summary(self) -> str:
-        count = self.unacknowledged or self.open
-        state = "unacknowledged" if self.unacknowledged else "acknowledged"
-        return f"{count} {state} alert{'' if count.number == 1 else 's'}"
 
     @property
     def by_level(self) -> list[OpenLevelCount]:

@@ -1,24 +1,20 @@
 """Pages of lists: one page is read, and whether there is another; nothing is counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 
 PAGE_SIZE = 50
 MAX_OFFSET = 100_000
-MAX_SEARCH_LENGTH = 200
-
-T = TypeVar("T")
+MAX_TEXT_LENGTH = 200  # of search words and notes
 
 
-@dataclass(frozen=True, slots=True)
-class ListPage(Generic[T]):
+class ListPage(NamedTuple):
     """One page of a list, and the addresses of the first and the next page where there are such."""
 
-    rows: list[T]
+    rows: list[Any]
     start: int = 0
     first_url: str = ""
     next_url: str = ""
@@ -37,16 +33,21 @@ def to_int(text: str) -> int:
 
 def search_of(request: HttpRequest) -> str:
     """Return the search words of the address (`?q=`)."""
-    return request.GET.get("q", "").replace("\0", "").strip()[:MAX_SEARCH_LENGTH]
+    return text_of(request.GET, "q")
 
 
-def paginate(request: HttpRequest, rows: Any, size: int = PAGE_SIZE) -> ListPage[Any]:
+def text_of(query: QueryDict, name: str) -> str:
+    """Return a short text of an address or a form."""
+    return query.get(name, "").replace("\0", "").strip()[:MAX_TEXT_LENGTH]
+
+
+def paginate(request: HttpRequest, rows: Any) -> ListPage:
     """Return the page of a query set that the request asks for with `?from=`."""
     start = offset_of(request)
-    return page_of(request, list(rows[start : start + size + 1]), start, size)
+    return page_of(request, list(rows[start : start + PAGE_SIZE + 1]), start)
 
 
-def page_of(request: HttpRequest, rows: Sequence[T], start: int, size: int = PAGE_SIZE) -> ListPage[T]:
+def page_of(request: HttpRequest, rows: Sequence[Any], start: int, size: int = PAGE_SIZE) -> ListPage:
     """Return the page of rows that start at an offset; an extra row beyond `size` gives a next page."""
     first_url = address_of(request, {"from": None}) if start else ""
     next_url = address_of(request, {"from": start + size}) if len(rows) > size else ""

@@ -1,13 +1,26 @@
-"""Rules in words: the condition of a rule as a sentence, and the changes of a version."""
+"""Rules in words: the labels of their values, conditions as sentences, changes of versions and recurring windows."""
 
 from typing import Any
 
-from alerts.conditions.spec import ANY_METRIC
+from alerts.conditions import spec
 from alerts.models import Kind, Rule, RuleVersion
 from alerts.rules.lifecycle import FIELDS, document_of
 from dashboard.number_format import duration_text, reading
-from dashboard.rule_choices import AGGREGATIONS, COMPARISONS, MEASURES
 
+KINDS = tuple((kind.value, "No data" if kind == Kind.ABSENCE else kind.label) for kind in Kind)
+CONDITION_KINDS = tuple((kind, label) for kind, label in KINDS if kind in spec.CONDITION_KINDS)  # of a composite rule
+COMPARISONS = (
+    (">", "above"), (">=", "at or above"), ("<", "below"), ("<=", "at or below"), ("==", "equal to"),
+    ("!=", "not equal to"),
+)  # fmt: skip
+AGGREGATIONS = (
+    ("", "each value"), ("avg", "the average"), ("min", "the minimum"), ("max", "the maximum"), ("sum", "the sum"),
+    ("count", "the count"), ("median", "the median"), ("p95", "the 95th percentile"), ("p99", "the 99th percentile"),
+    ("stddev", "the standard deviation"), ("first", "the first value"), ("last", "the last value"),
+    ("rate", "the increase per second"),
+)  # fmt: skip
+MEASURES = (("slope", "the slope per second"), ("rate", "the change per second"), ("relative", "the relative change"))
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 FIELD_LABELS = {
     "name": "name", "description": "message", "runbook_url": "runbook", "enabled": "enabled",
     "metric_name": "metric", "kind": "kind", "condition": "comparison", "threshold_value": "threshold",
@@ -17,9 +30,6 @@ FIELD_LABELS = {
     "cooldown_minutes": "cooldown", "auto_resolve": "resolve automatically",
     "auto_resolve_timeout": "auto-resolve after",
 }  # fmt: skip
-_COMPARISON_LABELS: dict[str, str] = {comparison.value: label for comparison, label in COMPARISONS}
-_AGGREGATION_LABELS = dict(AGGREGATIONS)
-_MEASURE_LABELS = dict(MEASURES)
 
 
 def sentence(rule: Rule) -> str:
@@ -28,7 +38,7 @@ def sentence(rule: Rule) -> str:
         operator = " and " if rule.parameters.get("operator", "and") == "and" else " or "
         return operator.join(_condition(condition) for condition in rule.parameters.get("conditions", ()))
     if rule.kind == Kind.ABSENCE:
-        metric = "" if rule.metric_name == ANY_METRIC else f"{rule.metric_name} "
+        metric = "" if rule.metric_name == spec.ANY_METRIC else f"{rule.metric_name} "
         interval = rule.parameters.get("expected_interval")
         return f"No {metric}data for {duration_text(interval) if interval else 'the expected interval'}"
     condition = _condition(document_of(rule))
@@ -47,18 +57,23 @@ def _condition(condition: dict[str, Any]) -> str:
     if kind == Kind.ANOMALY:
         return f"{metric} is anomalous"
     if kind == Kind.TREND:
-        return f"{_MEASURE_LABELS[parameters.get('measure', 'slope')]} of {metric}{over} is {comparison}"
+        return f"{dict(MEASURES)[parameters.get('measure', 'slope')]} of {metric}{over} is {comparison}"
     if kind == Kind.FORECAST:
         return f"{metric} is {comparison} in {duration_text(parameters.get('horizon', 0))}"
     aggregation = condition.get("aggregation")
     if not aggregation:
         return f"{metric} is {comparison}"
-    return f"{_AGGREGATION_LABELS.get(aggregation, aggregation)} of {metric}{over} is {comparison}"
+    return f"{dict(AGGREGATIONS).get(aggregation, aggregation)} of {metric}{over} is {comparison}"
 
 
 def _comparison(condition: str, threshold: Any) -> str:
     value = reading(threshold, None)[0] if threshold is not None else "?"
-    return f"{_COMPARISON_LABELS.get(condition, condition)} {value}"
+    return f"{dict(COMPARISONS).get(condition, condition)} {value}"
+
+
+def weekly_text(weekly: dict[str, Any]) -> str:
+    """Return the days and times of a recurring window: "Mon, Tue 08:00 to 18:00"."""
+    return f"{', '.join(WEEKDAYS[day] for day in sorted(weekly['days']))} {weekly['from']} to {weekly['to']}"
 
 
 def changes(version: RuleVersion, before: RuleVersion | None) -> list[tuple[str, str, str]]:

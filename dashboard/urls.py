@@ -1,6 +1,8 @@
 """Addresses of the pages."""
 
-from django.urls import path
+from django.contrib.auth.decorators import login_required
+from django.urls import path, register_converter
+from django.urls.converters import PathConverter, StringConverter
 
 from dashboard.views import (
     alert,
@@ -12,11 +14,25 @@ from dashboard.views import (
     overview,
     patterns,
     rejected,
-    routes,
     rules,
     silences,
 )
 
+
+class IdConverter(StringConverter):
+    """An ID: a text without slashes and null characters."""
+
+    regex = r"[^/\0]+"
+
+
+class DeviceIdConverter(PathConverter):
+    """The ID of a device, which may contain slashes."""
+
+    regex = r"[^\0]+"
+
+
+register_converter(IdConverter, "id")
+register_converter(DeviceIdConverter, "device_id")
 app_name = "dashboard"
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -30,32 +46,34 @@ urlpatterns = [
     path("alerts/updates/", inbox.alert_updates, name="alert_updates"),
     path("alerts/sparklines/", inbox.sparklines, name="alert_sparklines"),
     path("alerts/act/", alert_actions.act, name="alert_action"),
-    path("alerts/<str:alert_id>/", alert.alert_page, name="alert"),
-    path("alerts/<str:alert_id>/silence/", silences.silence_alert, name="silence_alert"),
+    path("alerts/<id:alert_id>/", alert.alert_page, name="alert"),
+    path("alerts/<id:alert_id>/silence/", silences.silence_alert, name="silence_alert"),
     path("rules/", rules.rule_list, name="rules"),
-    path("rules/new/", rules.new_rule, name="new_rule"),
+    path("rules/new/", rules.rule_page, name="new_rule"),
     path("rules/check/", rules.check_rule, name="check_rule"),
-    path("rules/<str:rule_id>/", rules.rule_page, name="rule"),
-    path("rules/<str:rule_id>/switch/", rules.switch_rule, name="switch_rule"),
-    path("rules/<str:rule_id>/restore/", rules.restore_version, name="restore_rule_version"),
-    path("rules/<str:rule_id>/promote/", rules.promote, name="promote_rule"),
-    path("rules/<str:rule_id>/delete/", rules.delete, name="delete_rule"),
+    path("rules/<id:rule_id>/", rules.rule_page, name="rule"),
+    path("rules/<id:rule_id>/switch/", rules.switch_rule, name="switch_rule"),
+    path("rules/<id:rule_id>/restore/", rules.restore_version, name="restore_rule_version"),
+    path("rules/<id:rule_id>/promote/", rules.promote, name="promote_rule"),
+    path("rules/<id:rule_id>/delete/", rules.delete, name="delete_rule"),
     path("silences/", silences.silence_list, name="silences"),
-    path("silences/<str:silence_id>/end/", silences.end_silence, name="end_silence"),
+    path("silences/<id:silence_id>/end/", silences.end_silence, name="end_silence"),
     path("channels/", channels.channel_list, name="channels"),
-    path("channels/new/", channels.new_channel, name="new_channel"),
-    path("channels/routes/new/", routes.new_route, name="new_route"),
-    path("channels/routes/<str:route_id>/", routes.route_page, name="route"),
-    path("channels/routes/<str:route_id>/delete/", routes.delete_route, name="delete_route"),
-    path("channels/<str:channel_id>/", channels.channel_page, name="channel"),
-    path("channels/<str:channel_id>/test/", channels.test_channel, name="test_channel"),
-    path("channels/<str:channel_id>/delete/", channels.delete_channel, name="delete_channel"),
+    path("channels/new/", channels.channel_page, name="new_channel"),
+    path("channels/routes/new/", channels.route_page, name="new_route"),
+    path("channels/routes/<id:route_id>/", channels.route_page, name="route"),
+    path("channels/routes/<id:route_id>/delete/", channels.delete_route, name="delete_route"),
+    path("channels/<id:channel_id>/", channels.channel_page, name="channel"),
+    path("channels/<id:channel_id>/test/", channels.test_channel, name="test_channel"),
+    path("channels/<id:channel_id>/delete/", channels.delete_channel, name="delete_channel"),
     path("patterns/", patterns.pattern_list, name="patterns"),
     path("rejected/", rejected.inbox, name="rejected"),
     path("rejected/replay/", rejected.replay_all, name="replay_all"),
     path("rejected/<int:number>/replay/", rejected.replay_row, name="replay_row"),
     path("rejected/<int:number>/dismiss/", rejected.dismiss, name="dismiss_row"),
-    # `path`: the ID of a device may contain slashes, so `recent` comes first.
-    path("recent/<path:device_id>/", devices.recent, name="recent"),
-    path("devices/<path:device_id>/", devices.device_page, name="device"),
+    # The ID of a device may contain slashes, so `recent` comes first.
+    path("recent/<device_id:device_id>/", devices.recent, name="recent"),
+    path("devices/<device_id:device_id>/", devices.device_page, name="device"),
 ]
+for pattern in urlpatterns:
+    pattern.callback = login_required(pattern.callback)

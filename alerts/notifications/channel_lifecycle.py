@@ -1,6 +1,6 @@
 """Create, validate, change and delete channels and routes, and send test messages."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -36,19 +36,13 @@ MAX_ESCALATION_STEPS = 10
 
 def create_channel(fields: Mapping[str, Any], by: str) -> Channel:
     """Create a channel. Raises InvalidFields."""
-    channel = _set_fields(Channel(created_by=by), CHANNEL_FIELDS, fields)
-    check_channel(channel)
-    channel.save()
-    return channel
+    return _save(Channel(created_by=by), CHANNEL_FIELDS, fields, check_channel)
 
 
 @transaction.atomic
 def change_channel(channel: Channel, fields: Mapping[str, Any]) -> Channel:
     """Update some fields of a channel. Raises InvalidFields."""
-    channel = _set_fields(Channel.objects.select_for_update().get(pk=channel.pk), CHANNEL_FIELDS, fields)
-    check_channel(channel)
-    channel.save()
-    return channel
+    return _save(Channel.objects.select_for_update().get(pk=channel.pk), CHANNEL_FIELDS, fields, check_channel)
 
 
 def delete_channel(channel: Channel) -> None:
@@ -82,19 +76,13 @@ def check_channel(channel: Channel) -> None:
 
 def create_route(fields: Mapping[str, Any], by: str) -> Route:
     """Create a route. Raises InvalidFields."""
-    route = _set_fields(Route(created_by=by), ROUTE_FIELDS, fields)
-    check_route(route)
-    route.save()
-    return route
+    return _save(Route(created_by=by), ROUTE_FIELDS, fields, check_route)
 
 
 @transaction.atomic
 def change_route(route: Route, fields: Mapping[str, Any]) -> Route:
     """Update some fields of a route. Raises InvalidFields."""
-    route = _set_fields(Route.objects.select_for_update().get(pk=route.pk), ROUTE_FIELDS, fields)
-    check_route(route)
-    route.save()
-    return route
+    return _save(Route.objects.select_for_update().get(pk=route.pk), ROUTE_FIELDS, fields, check_route)
 
 
 def check_route(route: Route) -> None:
@@ -130,11 +118,15 @@ def send_test(channel: Channel, by: str, now: datetime | None = None) -> Deliver
     return delivery
 
 
-def _set_fields(row: ChannelOrRoute, names: Iterable[str], fields: Mapping[str, Any]) -> ChannelOrRoute:
-    """Set the fields that are present. Returns the row."""
+def _save(
+    row: ChannelOrRoute, names: Iterable[str], fields: Mapping[str, Any], check: Callable[[ChannelOrRoute], None]
+) -> ChannelOrRoute:
+    """Set the fields that are present, and save the row. Raises InvalidFields."""
     for name in names:
         if name in fields:
             setattr(row, name, fields[name])
+    check(row)
+    row.save()
     return row
 
 

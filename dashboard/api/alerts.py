@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,11 +22,10 @@ class LimitParameters(serializers.Serializer[Any]):
     )
 
 
-def _limit(request: Request) -> int:
+def _first_rows(request: Request, rows: QuerySet[Any]) -> QuerySet[Any]:
     parameters = LimitParameters(data=request.query_params)
     parameters.is_valid(raise_exception=True)
-    limit: int = parameters.validated_data["limit"]
-    return limit
+    return rows[: parameters.validated_data["limit"]]
 
 
 class RecentAlertsView(APIView):
@@ -40,7 +40,7 @@ class RecentAlertsView(APIView):
         response_example=examples.ALERT,
     )
     def get(self, request: Request) -> Response:
-        latest = visible_alerts(caller(request)).filter(shadow=False)[: _limit(request)]
+        latest = _first_rows(request, visible_alerts(caller(request)).filter(shadow=False))
         return Response(AlertSerializer(latest, many=True).data)
 
 
@@ -56,5 +56,5 @@ class RecentPatternsView(APIView):
         response_example=examples.PATTERN,
     )
     def get(self, request: Request) -> Response:
-        patterns = visible_patterns(caller(request))[: _limit(request)]
+        patterns = _first_rows(request, visible_patterns(caller(request)))
         return Response(PatternSerializer(patterns, many=True).data)

@@ -1,5 +1,6 @@
 """Status of the site and its devices, for a caller's devices or as public counts without names."""
 
+import functools
 import time
 from datetime import datetime
 from typing import Any
@@ -228,28 +229,22 @@ def _device(row: DeviceRow) -> dict[str, Any]:
         "last_seen": row.last_seen,
         "values": [
             {
-                "metric_name": value.metric_name,
-                "value": value.value,
-                "unit": value.raw_unit,
-                "timestamp": value.timestamp,
+                "metric_name": point.metric_name,
+                "value": point.value,
+                "unit": point.unit or "",
+                "timestamp": point.timestamp,
             }
-            for value in row.key_values
+            for point in row.key_values
         ],
     }
 
 
-_public: tuple[float, dict[str, Any]] | None = None
-
-
 def public_status() -> dict[str, Any]:
     """Return the status of all devices, computed at most once in PUBLIC_CACHE_SECONDS."""
-    global _public
-    if _public is None or time.monotonic() >= _public[0]:
-        _public = (time.monotonic() + PUBLIC_CACHE_SECONDS, status_of(Caller.internal("public")))
-    return _public[1]
+    return status_of_period(time.monotonic() // PUBLIC_CACHE_SECONDS)
 
 
-def clear_cache() -> None:
-    """Forget the cached public status."""
-    global _public
-    _public = None
+@functools.lru_cache(maxsize=1)
+def status_of_period(number: float) -> dict[str, Any]:
+    """Return the status of all devices; the number of the period is the key of the cache."""
+    return status_of(Caller.internal("public"))

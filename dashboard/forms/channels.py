@@ -7,55 +7,52 @@ from django import forms
 from django.conf import settings
 
 from alerts.models import Channel, ChannelKind, Level, Route
-from alerts.notifications import channel_lifecycle
 from dashboard.forms.fields import (
     VERBATIM,
+    IntegerFormField,
     NamesFormField,
+    OpenChoiceFormField,
     PageForm,
     TextFormField,
     TextLinesFormField,
     WeeklyFormField,
-    select,
-    text_input,
 )
 
 ESCALATION_STEPS = 3  # that the form has room for, or one more than the route has
-LEVELS = [(level, Level(level).label) for level in Level.values]
 
 
 class ChannelEditForm(PageForm):
     """A channel. Its URL and secret are never shown; empty inputs keep them."""
 
-    name = TextFormField(label="Name")
+    name = TextFormField("Name")
     kind = TextFormField(widget=forms.RadioSelect(choices=ChannelKind.choices))
     url = TextFormField(
-        label="URL",
+        "URL",
+        "input mono",
         help_text="Stored secretly; not shown again.",
-        widget=text_input("input mono", inputmode="url", placeholder="https://…", **VERBATIM),
+        inputmode="url",
+        placeholder="https://…",
+        **VERBATIM,
     )
-    addresses = TextLinesFormField(
-        rows=3, label="Email addresses", attributes={"class": "input", "placeholder": "One address per line"}
-    )
-    action = TextFormField(label="Action")
+    addresses = TextLinesFormField("Email addresses", "input", rows=3, placeholder="One address per line")
+    action = OpenChoiceFormField("Action")
     secret = TextFormField(
-        label="Signing secret",
+        "Signing secret",
         widget=forms.PasswordInput({"class": "input mono", "autocomplete": "new-password", "placeholder": "none"}),
     )
-    no_secret = forms.BooleanField(required=False, label="Remove the signing secret")
-    gather_seconds = forms.IntegerField(
-        required=False,
-        label="Group notifications for (s)",
+    no_secret = forms.BooleanField(label="Remove the signing secret")
+    gather_seconds = IntegerFormField(
+        "Group notifications for (s)",
         help_text="After a notification, further ones wait this long and are sent together. 0 sends each at once.",
-        widget=text_input(inputmode="numeric"),
+        inputmode="numeric",
     )
-    send_resolved = forms.BooleanField(required=False, label="Also notify when resolved")
-    enabled = forms.BooleanField(required=False, label="Enabled")
+    send_resolved = forms.BooleanField(label="Also notify when resolved")
+    enabled = forms.BooleanField(label="Enabled")
 
     def __init__(self, data: Any, channel: Channel, destination: str) -> None:
-        shown = [name for name in channel_lifecycle.CHANNEL_FIELDS if name not in ("url", "secret")]
-        super().__init__(data, initial={name: getattr(channel, name) for name in shown})
+        super().__init__(data, initial=forms.model_to_dict(channel, exclude=("url", "secret")))
         self.channel = channel
-        self.fields["action"].widget = select("Action", [(name, name) for name in sorted(settings.ALERT_ACTIONS)])
+        self.offer("action", sorted(settings.ALERT_ACTIONS))
         if channel.pk and destination:
             self.fields["url"].widget.attrs["placeholder"] = f"unchanged: {destination}…"
         if channel.secret:
@@ -64,20 +61,17 @@ class ChannelEditForm(PageForm):
     def clean(self) -> dict[str, Any]:
         """Return the fields of the channel that its kind has."""
         values, channel = self.cleaned_data, self.channel
-        kind = values.get("kind", "")
-        has_url = kind in (ChannelKind.WEBHOOK, ChannelKind.APPRISE)
-        kept_url = channel.url if has_url and kind == channel.kind else ""
-        kept_secret = "" if values.get("no_secret") else channel.secret
-        return {
-            "name": values.get("name", ""),
-            "kind": kind,
-            "url": values.get("url") or kept_url if has_url else "",
-            "addresses": values.get("addresses", []) if kind == ChannelKind.EMAIL else [],
-            "action": values.get("action", "") if kind == ChannelKind.ACTION else "",
-            "secret": values.get("secret") or kept_secret if kind == ChannelKind.WEBHOOK else "",
-            "enabled": values.get("enabled", False),
-            "gather_seconds": values.get("gather_seconds") or 0,
-            "send_resolved": values.get("send_resolved", False),
+        if self.errors:
+            return values
+        kind = values["kind"]
+        url = values["url"] or (channel.url if kind == channel.kind else "")
+        secret = values["secret"] or ("" if values["no_secret"] else channel.secret)
+        return values | {
+            "url": url if kind in (ChannelKind.WEBHOOK, ChannelKind.APPRISE) else "",
+            "addresses": values["addresses"] if kind == ChannelKind.EMAIL else [],
+            "action": values["action"] if kind == ChannelKind.ACTION else "",
+            "secret": secret if kind == ChannelKind.WEBHOOK else "",
+            "gather_seconds": values["gather_seconds"] or 0,
         }
 
 
@@ -96,9 +90,6 @@ class EscalationFormField(forms.Field):
 
     widget = EscalationWidget
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(required=False, **options)
-
     def to_python(self, value: Any) -> list[dict[str, Any]]:
         minutes = forms.IntegerField(error_messages={"invalid": "Enter a whole number of minutes."})
         steps = [step for step in value or () if step["after_minutes"]]
@@ -108,25 +99,25 @@ class EscalationFormField(forms.Field):
 class RouteEditForm(PageForm):
     """A route."""
 
-    name = TextFormField(label="Name")
-    levels = NamesFormField(label="Levels", choices=LEVELS, help_text="None selected: every level.")
+    name = TextFormField("Name")
+    levels = NamesFormField(label="Levels", choices=Level.choices, help_text="None selected: every level.")
     device_groups = NamesFormField(label="Groups", help_text="None selected: every device.")
     weekly = WeeklyFormField(label="Recurring window")
     channels = NamesFormField(label="Notify")
-    repeat_minutes = forms.IntegerField(
-        required=False,
-        label="Repeat every (minutes)",
+    repeat_minutes = IntegerFormField(
+        "Repeat every (minutes)",
         help_text="Until the alert is acknowledged.",
-        widget=text_input(inputmode="numeric", placeholder="never"),
+        inputmode="numeric",
+        placeholder="never",
     )
     escalation = EscalationFormField(label="Escalation")
-    enabled = forms.BooleanField(required=False, label="Enabled")
+    enabled = forms.BooleanField(label="Enabled")
 
     def __init__(self, data: Any, route: Route, groups: Sequence[str], channels: Sequence[str]) -> None:
-        super().__init__(data, initial={name: getattr(route, name) for name in channel_lifecycle.ROUTE_FIELDS})
-        self.offer("device_groups", [(name, name) for name in groups])
-        self.offer("channels", [(name, name) for name in channels])
-        self.channel_names = list(channels)
+        super().__init__(data, initial=forms.model_to_dict(route))
+        self.offer("device_groups", groups)
+        self.offer("channels", channels)
+        self.channel_names = channels
 
     @property
     def steps(self) -> list[dict[str, Any]]:

@@ -1,63 +1,60 @@
 """The conditions of a composite rule: a row of inputs for each."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice, zip_longest
 from typing import Any
 
 from django import forms
 
 from alerts.conditions.spec import MAX_CONDITIONS
 from alerts.models import Condition, Kind
-from dashboard import rule_choices
+from dashboard import rule_words
 from dashboard.forms.fields import (
     MAX_TEXT_LENGTH,
     VERBATIM,
     DurationFormField,
     DurationWidget,
     NumberFormField,
+    OpenChoiceFormField,
     PageForm,
     TextFormField,
     ThresholdFormField,
-    select,
-    text_input,
 )
 
 Texts = dict[str, str]  # the texts of a row's inputs, by name without prefix
 
-MIN_CONDITIONS = 2
 TYPED = ("metric_name", "threshold_value", "clear_threshold", "horizon", "evaluation_window")  # the others are selects
 
 
-class ConditionForm(PageForm):
+class ConditionFields(PageForm):
+    """The inputs that a condition of a composite rule and a rule with one condition have."""
+
+    aggregation = OpenChoiceFormField("Aggregation")
+    measure = OpenChoiceFormField("Trend measure", rule_words.MEASURES, initial="slope")
+    metric_name = TextFormField(
+        "Metric", "input name", list="metric-names", placeholder="metric", aria_label="Metric", **VERBATIM
+    )
+    condition = OpenChoiceFormField("Comparison", rule_words.COMPARISONS)
+    threshold_value = ThresholdFormField("Threshold", "input limit", placeholder="value", aria_label="Threshold")
+    horizon = DurationFormField("Forecast horizon")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.offer("aggregation", rule_words.AGGREGATIONS)
+
+
+class ConditionForm(ConditionFields):
     """One condition. Its inputs are posted as lists: `c_kind`, `c_metric_name`, …."""
 
-    kind = TextFormField(label="Kind", widget=select("Kind of condition", rule_choices.CONDITION_KINDS))
-    aggregation = TextFormField(label="Aggregation", widget=select("Aggregation"))
-    measure = TextFormField(label="Trend measure", widget=select("Trend measure", rule_choices.MEASURES))
-    metric_name = TextFormField(
-        label="Metric",
-        widget=text_input(
-            "input name", list="metric-names", placeholder="metric", **{"aria-label": "Metric"}, **VERBATIM
-        ),
-    )
-    condition = TextFormField(label="Comparison", widget=select("Comparison", rule_choices.COMPARISONS))
-    threshold_value = ThresholdFormField(
-        label="Threshold", widget=text_input("input limit", placeholder="value", **{"aria-label": "Threshold"})
-    )
-    horizon = DurationFormField("Forecast horizon")
-    evaluation_window = DurationFormField("Evaluation window", placeholder="same")
+    kind = OpenChoiceFormField("Kind of condition", rule_words.CONDITION_KINDS)
+    evaluation_window = DurationFormField("Evaluation window", "same")
     clear_threshold = NumberFormField(
-        label="Recovery threshold",
-        widget=text_input(
-            "input tiny", inputmode="decimal", placeholder="same", **{"aria-label": "Recovery threshold"}
-        ),
+        "Recovery threshold", "input tiny", inputmode="decimal", placeholder="same", aria_label="Recovery threshold"
     )
 
     def __init__(self, texts: Texts) -> None:
         super().__init__({self.add_prefix(name): text for name, text in texts.items()}, auto_id=False)
         self.texts = texts
-        widget = self.fields["aggregation"].widget
-        assert isinstance(widget, forms.Select)
-        widget.choices = rule_choices.aggregation_choices(texts["aggregation"])
 
     def add_prefix(self, field_name: str) -> str:
         return f"c_{field_name}"
@@ -91,14 +88,13 @@ class ConditionsWidget(forms.Widget):
     """The rows of conditions; their value is the texts of each row that is not blank."""
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[Texts]:
-        columns = {column: data.getlist(f"c_{column}") for column in BLANK}
-        row_count = min(max(map(len, columns.values())), 2 * MAX_CONDITIONS)
+        columns = (data.getlist(f"c_{column}") for column in BLANK)
         rows = [
             {
-                column: (texts[row] if row < len(texts) else BLANK[column]).replace("\0", "")[:MAX_TEXT_LENGTH]
-                for column, texts in columns.items()
+                column: (default if text is None else text).replace("\0", "")[:MAX_TEXT_LENGTH]
+                for (column, default), text in zip(BLANK.items(), row, strict=True)
             }
-            for row in range(row_count)
+            for row in islice(zip_longest(*columns), 2 * MAX_CONDITIONS)
         ]
         return [texts for texts in rows if not ConditionForm(texts).is_blank]
 
@@ -107,9 +103,6 @@ class ConditionsFormField(forms.Field):
     """The texts of the conditions; ConditionForm reads them."""
 
     widget = ConditionsWidget
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(required=False, **options)
 
 
 def condition_texts(condition: Mapping[str, Any]) -> Texts:
@@ -126,19 +119,12 @@ def condition_texts(condition: Mapping[str, Any]) -> Texts:
     }
     durations = {"horizon": parameters.get("horizon"), "evaluation_window": condition.get("evaluation_window")}
     for name, seconds in durations.items():
-        texts[name], texts[f"{name}_unit"] = DurationWidget("").decompress(seconds)
+        texts[name], texts[f"{name}_unit"] = DurationWidget().decompress(seconds)
     return {name: _text(value) for name, value in texts.items()}
 
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def with_blank_rows(forms_of_rule: list[ConditionForm]) -> list[ConditionForm]:
-    """Return the forms of a rule's conditions and blank ones: two rows at least, and one more while it is allowed."""
-    count = len(forms_of_rule)
-    blank = max(MIN_CONDITIONS - count, 1 if count < MAX_CONDITIONS else 0)
-    return [*forms_of_rule, *(ConditionForm(BLANK) for _ in range(blank))]
 
 
 def documents_of(rows: Sequence[ConditionForm], saved: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -1,28 +1,41 @@
 """Form fields that several pages use."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.http import QueryDict
+from django.core.validators import MaxLengthValidator
+from django.db.models import QuerySet
+from django.http import HttpRequest, QueryDict
+
+from dashboard.rule_words import WEEKDAYS
+from rest.errors import InvalidFields
 
 MAX_TEXT_LENGTH = 20_000
+MAX_CHOICES = 200
 DURATION_UNITS = ((1, "s"), (60, "min"), (3600, "h"), (86_400, "d"))
-WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 # Attributes of inputs in which spelling and capital letters matter.
 VERBATIM = {"autocapitalize": "none", "spellcheck": "false"}
 
+Saved = TypeVar("Saved")
 
-def text_input(css_class: str = "input", **attributes: str) -> forms.TextInput:
+
+def text_input(css_class: str = "input", **attributes: Any) -> forms.TextInput:
     """Return a text input without suggestions of the browser."""
-    return forms.TextInput({"class": css_class, "autocomplete": "off"} | attributes)
+    named = {name.replace("_", "-"): value for name, value in attributes.items()}
+    return forms.TextInput({"class": css_class, "autocomplete": "off"} | named)
 
 
-def select(label: str, choices: Iterable[tuple[Any, Any]] = ()) -> forms.Select:
-    """Return a select that has no visible label."""
-    return forms.Select({"class": "select", "aria-label": label}, list(choices))
+def posted(request: HttpRequest) -> QueryDict | None:
+    """Return the submitted form; None where the page is only read."""
+    return request.POST if request.method == "POST" else None
+
+
+def names_of(rows: QuerySet[Any]) -> list[str]:
+    """Return the names to choose from in a form."""
+    return list(rows.order_by("name").values_list("name", flat=True)[:MAX_CHOICES])
 
 
 def parse_number(text: str) -> int | float:
@@ -37,10 +50,21 @@ def parse_number(text: str) -> int | float:
 
 
 class PageForm(forms.Form):
-    """A form of a page; the alerting functions that save its values check them."""
+    """A form of a page; the alerting functions that save its values check them, and so no field is required here."""
 
     def __init__(self, data: QueryDict | dict[str, Any] | None = None, **options: Any) -> None:
-        super().__init__(data, auto_id=options.pop("auto_id", "%s"), label_suffix="", **options)
+        super().__init__(data, **{"auto_id": "%s", "label_suffix": ""} | options)
+        for field in self.fields.values():
+            field.required = False
+
+    def save(self, save: Callable[[dict[str, Any]], Saved]) -> Saved | None:
+        """Return the result of a function that saves the values; None where a value is invalid."""
+        if self.is_valid():
+            try:
+                return save(self.cleaned_data)
+            except InvalidFields as error:
+                self.add_errors(error.fields)
+        return None
 
     def add_errors(self, errors: Iterable[tuple[str, str]]) -> None:
         """Show (field, detail) pairs at their fields, and those of other fields above the form."""
@@ -50,37 +74,48 @@ class PageForm(forms.Form):
             else:
                 self.add_error(None, f"{name}: {detail}")
 
-    def offer(self, name: str, choices: Iterable[tuple[str, str]]) -> None:
-        """Set the choices of a field of names; names that are selected already stay selectable."""
-        field = self.fields[name]
-        assert isinstance(field, NamesFormField)
-        offered = list(choices)
-        listed = {value for value, _ in offered}
-        unlisted = [value for value in self[name].value() or () if value not in listed]
-        field.choices = [*offered, *((value, value) for value in unlisted)]
+    def offer(self, name: str, choices: Iterable[str | tuple[str, str]]) -> None:
+        """Set the names or (value, label) pairs to choose from; values that are selected already stay selectable."""
+        field, selected = self.fields[name], self[name].value() or ()
+        assert isinstance(field, forms.ChoiceField)
+        offered = dict((choice, choice) if isinstance(choice, str) else choice for choice in choices)
+        for value in [selected] if isinstance(selected, str) else selected:
+            offered.setdefault(value, value)
+        field.choices = list(offered.items())
 
 
 class TextFormField(forms.CharField):
-    """A text that may be empty."""
+    """A text that may be empty; further options are attributes of its input."""
 
-    def __init__(self, **options: Any) -> None:
-        options = {"widget": text_input()} | options
-        super().__init__(required=False, max_length=MAX_TEXT_LENGTH, **options)
+    # Not max_length: with this attribute, browsers cut longer texts silently.
+    default_validators = [MaxLengthValidator(MAX_TEXT_LENGTH)]
 
-    def widget_attrs(self, widget: forms.Widget) -> dict[str, Any]:
-        """Leave out maxlength: the browser would cut texts silently."""
-        return {}
+    def __init__(
+        self,
+        label: str = "",
+        css_class: str = "input",
+        *,
+        widget: Any = None,
+        help_text: str = "",
+        initial: Any = None,
+        **attributes: Any,
+    ) -> None:
+        widget = widget or text_input(css_class, **attributes)
+        super().__init__(label=label, widget=widget, help_text=help_text, initial=initial)
 
 
-class NumberFormField(forms.Field):
+class IntegerFormField(TextFormField):
+    """A whole number, or None."""
+
+    def clean(self, value: Any) -> int | None:
+        return forms.IntegerField(required=False).clean(super().clean(value))
+
+
+class NumberFormField(TextFormField):
     """A number, or None."""
 
-    def __init__(self, **options: Any) -> None:
-        options = {"widget": text_input(inputmode="decimal")} | options
-        super().__init__(required=False, **options)
-
-    def to_python(self, value: Any) -> int | float | None:
-        text = str(value or "").strip()
+    def clean(self, value: Any) -> int | float | None:
+        text = super().clean(value)
         return parse_number(text) if text else None
 
     def prepare_value(self, value: Any) -> Any:
@@ -106,9 +141,8 @@ class ThresholdFormField(TextFormField):
 class TextLinesFormField(TextFormField):
     """Names, one per line."""
 
-    def __init__(self, rows: int = 2, **options: Any) -> None:
-        attributes = {"class": "input mono", "rows": str(rows)} | VERBATIM
-        super().__init__(widget=forms.Textarea(attributes | options.pop("attributes", {})), **options)
+    def __init__(self, label: str, css_class: str = "input mono", **attributes: Any) -> None:
+        super().__init__(label, widget=forms.Textarea({"class": css_class, "rows": 2} | VERBATIM | attributes))
 
     def clean(self, value: Any) -> list[str]:
         lines = (line.strip() for line in super().clean(value).splitlines())
@@ -118,37 +152,34 @@ class TextLinesFormField(TextFormField):
         return "\n".join(value) if isinstance(value, list) else value
 
 
-class ChipsInput(forms.CheckboxSelectMultiple):
-    """Checkboxes shown as chips; those of `unconfigured` names are marked."""
-
-    unconfigured: Sequence[str] = ()
-
-    def create_option(self, name: str, value: Any, *args: Any, **options: Any) -> dict[str, Any]:
-        option: dict[str, Any] = super().create_option(name, value, *args, **options)
-        if value in self.unconfigured:
-            option["attrs"]["data-unconfigured"] = True
-        return option
-
-
-class NamesFormField(forms.MultipleChoiceField):
-    """Names chosen with checkboxes. Unlisted names are valid: a rule may name a channel that does not exist yet."""
-
-    widget = ChipsInput
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(required=False, **options)
+class OpenChoices:
+    """Accepts other values than the offered ones: a rule may name a channel that does not exist yet."""
 
     def valid_value(self, value: str) -> bool:
         return "\0" not in value
 
 
+class OpenChoiceFormField(OpenChoices, forms.ChoiceField):
+    """A value of a select without visible label."""
+
+    def __init__(self, label: str, choices: Iterable[tuple[Any, str]] = (), **options: Any) -> None:
+        attributes = {"class": "select", "aria-label": label}
+        super().__init__(label=label, choices=choices, widget=forms.Select(attributes), **options)
+
+
+class NamesFormField(OpenChoices, forms.MultipleChoiceField):
+    """Names chosen with checkboxes."""
+
+    widget = forms.CheckboxSelectMultiple
+
+
 class DurationWidget(forms.MultiWidget):
     """A number and its unit, posted as `name` and `name_unit`."""
 
-    def __init__(self, label: str, placeholder: str = "") -> None:
-        attributes = {"inputmode": "decimal", "aria-label": label, "placeholder": placeholder}
-        number = text_input("input tiny", **{name: text for name, text in attributes.items() if text})
-        super().__init__({"": number, "unit": select(f"Unit of {label.lower()}", DURATION_UNITS)})
+    def __init__(self, label: str = "", placeholder: str | bool = False) -> None:
+        number = text_input("input tiny", inputmode="decimal", aria_label=label, placeholder=placeholder)
+        unit = forms.Select({"class": "select", "aria-label": f"Unit of {label.lower()}"}, DURATION_UNITS)
+        super().__init__({"": number, "unit": unit})
 
     def decompress(self, value: Any) -> list[Any]:
         """Split seconds into a number and the largest unit that gives a whole number."""
@@ -167,16 +198,9 @@ class DurationWidget(forms.MultiWidget):
 class DurationFormField(forms.MultiValueField):
     """A duration in seconds, or None."""
 
-    def __init__(self, label: str, placeholder: str = "", **options: Any) -> None:
-        unit = forms.TypedChoiceField(choices=DURATION_UNITS, coerce=int, empty_value=None, required=False)
-        super().__init__(
-            (NumberFormField(), unit),
-            label=label,
-            widget=DurationWidget(label, placeholder),
-            required=False,
-            require_all_fields=False,
-            **options,
-        )
+    def __init__(self, label: str, placeholder: str | bool = False) -> None:
+        unit = forms.TypedChoiceField(choices=DURATION_UNITS, coerce=int, empty_value=None)
+        super().__init__((NumberFormField(), unit), label=label, widget=DurationWidget(label, placeholder))
 
     def compress(self, data_list: Any) -> int | float | None:
         if not data_list or data_list[0] is None:
@@ -198,9 +222,6 @@ class WeeklyFormField(forms.Field):
 
     widget = WeeklyWidget
     weekdays = tuple((str(number), label) for number, label in enumerate(WEEKDAYS))
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(required=False, **options)
 
     def to_python(self, value: Any) -> dict[str, Any] | None:
         if not value or not value["days"]:

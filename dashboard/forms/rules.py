@@ -1,36 +1,35 @@
 """The form of a rule. The API's serializer and the rule's own checks validate it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django import forms
 from django.http import QueryDict
 
 from alerts.api.rule_serializers import RuleSerializer, complete_document, first_metric
-from alerts.models import Kind, Rule
+from alerts.conditions.spec import MAX_CONDITIONS
+from alerts.models import Kind, Level, Rule
 from alerts.rules.lifecycle import FIELDS, document_of, validate
-from dashboard import rule_choices
+from dashboard import rule_words
 from dashboard.forms.conditions import (
     BLANK,
+    ConditionFields,
     ConditionForm,
     ConditionsFormField,
     condition_texts,
     documents_of,
-    with_blank_rows,
 )
 from dashboard.forms.fields import (
     VERBATIM,
-    ChipsInput,
     DurationFormField,
+    IntegerFormField,
     NamesFormField,
     NumberFormField,
+    OpenChoiceFormField,
     PageForm,
     TextFormField,
     TextLinesFormField,
-    ThresholdFormField,
-    select,
-    text_input,
 )
 from rest.errors import InvalidFields
 
@@ -48,126 +47,82 @@ UNUSED: dict[str, tuple[str, ...]] = {
     Kind.ABSENCE: ("aggregation", "threshold_value", "clear_threshold"),
     Kind.COMPOSITE: ("aggregation", "threshold_value", "clear_threshold"),
 }
+MIN_CONDITIONS = 2
 NULLABLE = ("clear_threshold", "auto_resolve_timeout", "threshold_value")
 CONDITION_FIELD = re.compile(r"conditions\[(\d+)\]\.(?:parameters\.)?(\w+)")
 
 Errors = dict[str, list[str]]
 
 
-def _labelled(label: str, css_class: str = "input tiny", **attributes: str) -> forms.TextInput:
-    """Return an input of the sentence, which has no visible label."""
-    return text_input(css_class, **{"aria-label": label}, **attributes)
-
-
-class RuleEditForm(PageForm):
+class RuleEditForm(ConditionFields):
     """A rule, with a ConditionForm for each condition of a composite rule."""
 
-    name = TextFormField(label="Name", widget=text_input(placeholder="Name of the rule"))
-    kind = TextFormField(label="Kind", widget=forms.RadioSelect(choices=rule_choices.KINDS))
-    aggregation = TextFormField(label="Aggregation", widget=select("Aggregation"))
-    measure = TextFormField(
-        label="Trend measure", widget=select("Trend measure", rule_choices.MEASURES), initial="slope"
-    )
-    metric_name = TextFormField(
-        label="Metric",
-        widget=_labelled("Metric", "input name", list="metric-names", placeholder="metric", **VERBATIM),
-    )
-    condition = TextFormField(label="Comparison", widget=select("Comparison", rule_choices.COMPARISONS))
-    threshold_value = ThresholdFormField(
-        label="Threshold", widget=_labelled("Threshold", "input limit", placeholder="value")
-    )
-    horizon = DurationFormField("Forecast horizon")
-    expected_interval = DurationFormField("Expected interval", placeholder="auto")
-    grace = DurationFormField("Grace period", placeholder="2 s")
-    operator = TextFormField(widget=select("Operator"))
+    name = TextFormField("Name", placeholder="Name of the rule")
+    kind = TextFormField("Kind", widget=forms.RadioSelect(choices=rule_words.KINDS))
+    expected_interval = DurationFormField("Expected interval", "auto")
+    grace = DurationFormField("Grace period", "2 s")
+    operator = OpenChoiceFormField("Operator")
     conditions = ConditionsFormField(label="Conditions")
-    trigger_count = forms.IntegerField(
-        required=False, label="Trigger count", widget=_labelled("Trigger count", inputmode="numeric")
-    )
+    trigger_count = IntegerFormField("Trigger count", "input tiny", inputmode="numeric", aria_label="Trigger count")
     evaluation_window = DurationFormField("Evaluation window")
-    level = TextFormField(
-        label="Level", widget=select("Level", [(level, label.lower()) for level, label in rule_choices.LEVELS])
-    )
+    level = OpenChoiceFormField("Level", [(level, label.lower()) for level, label in Level.choices])
     device_groups = NamesFormField(label="Groups")
-    device_ids = TextLinesFormField(label="Devices", attributes={"placeholder": "One device ID per line"})
-    clear_threshold = NumberFormField(
-        label="Recovery threshold", widget=text_input(inputmode="decimal", placeholder="same as the threshold")
-    )
-    cooldown_minutes = forms.IntegerField(
-        required=False, label="Cooldown (minutes)", widget=text_input(inputmode="numeric")
-    )
-    auto_resolve = forms.BooleanField(required=False, label="Resolve automatically")
-    auto_resolve_timeout = DurationFormField("Auto-resolve after", placeholder="never")
+    device_ids = TextLinesFormField("Devices", placeholder="One device ID per line")
+    clear_threshold = NumberFormField("Recovery threshold", inputmode="decimal", placeholder="same as the threshold")
+    cooldown_minutes = IntegerFormField("Cooldown (minutes)", inputmode="numeric")
+    auto_resolve = forms.BooleanField(label="Resolve automatically")
+    auto_resolve_timeout = DurationFormField("Auto-resolve after", "never")
     notification_channels = NamesFormField(label="Notify")
-    runbook_url = TextFormField(
-        label="Runbook", widget=text_input(inputmode="url", placeholder="https://…", **VERBATIM)
-    )
+    runbook_url = TextFormField("Runbook", inputmode="url", placeholder="https://…", **VERBATIM)
     description = TextFormField(
-        label="Message",
+        "Message",
         widget=forms.Textarea(
             {"class": "input", "rows": "2", "placeholder": "{device}, {metric} and {value} are filled in"}
         ),
     )
     version = TextFormField()
 
-    rule_fields: dict[str, Any] | None = None  # all fields of the valid rule
-
     def __init__(
         self,
         data: QueryDict | None,
         rule: Rule,
         initial: dict[str, Any] | None = None,
-        groups: list[str] | None = None,
-        channels: list[str] | None = None,
+        groups: Sequence[str] = (),
+        channels: Sequence[str] = (),
     ) -> None:
         document = document_of(rule)
         conditions = [condition_texts(condition) for condition in _conditions_of(rule)]
         super().__init__(data, initial=document | rule.parameters | {"conditions": conditions} | (initial or {}))
         self.rule = rule
         self.condition_forms = [ConditionForm(texts) for texts in self["conditions"].value()]
-        self._set_choices(groups or [], channels or [])
-
-    def _set_choices(self, groups: list[str], channels: list[str]) -> None:
-        operator = self["operator"].value()
-        choices = {
-            "aggregation": rule_choices.aggregation_choices(self["aggregation"].value()),
-            # A rule without an operator keeps it unset; the default is "and".
-            "operator": [("and" if operator else "", "all conditions are met"), ("or", "any condition is met")],
-        }
-        for name, pairs in choices.items():
-            widget = self.fields[name].widget
-            assert isinstance(widget, forms.Select)
-            widget.choices = pairs
-        self.offer("device_groups", [(name, name) for name in groups])
-        selected = self["notification_channels"].value() or []
-        unconfigured = [name for name in selected if name not in channels]
-        self.offer(
-            "notification_channels",
-            [*((name, name) for name in channels), *((name, f"{name} (not configured)") for name in unconfigured)],
-        )
-        chips = self.fields["notification_channels"].widget
-        assert isinstance(chips, ChipsInput)
-        chips.unconfigured = unconfigured
+        # A rule without an operator keeps it unset; the default is "and".
+        all_of = "and" if self["operator"].value() else ""
+        self.offer("operator", [(all_of, "all conditions are met"), ("or", "any condition is met")])
+        self.offer("device_groups", groups)
+        self.unconfigured = [name for name in self["notification_channels"].value() or () if name not in channels]
+        labels = [(name, f"{name} (not configured)") for name in self.unconfigured]
+        self.offer("notification_channels", [*channels, *labels])
 
     @property
     def condition_rows(self) -> list[ConditionForm]:
-        return with_blank_rows(self.condition_forms)
+        """The conditions and blank rows: two rows at least, and one more while it is allowed."""
+        count = len(self.condition_forms)
+        blank = max(MIN_CONDITIONS - count, 1 if count < MAX_CONDITIONS else 0)
+        return [*self.condition_forms, *(ConditionForm(BLANK) for _ in range(blank))]
 
     @property
     def blank_condition(self) -> ConditionForm:
         return ConditionForm(BLANK)
 
     def clean(self) -> dict[str, Any]:
-        """Validate the rule as the API does, and place every error at its input."""
+        """Validate the rule as the API does, place every error at its input, and return all fields of a valid rule."""
         fields, errors = _validate(self._document())
         for name, details in errors.items():
             self._add_field_error(name, details)
-        if not self.error_lists():
-            self.rule_fields = fields
-        return self.cleaned_data
+        return self.cleaned_data if self.error_lists() else fields
 
     def is_valid(self) -> bool:
-        return super().is_valid() and self.rule_fields is not None
+        return super().is_valid() and not self.error_lists()
 
     def error_lists(self) -> Errors:
         """Return all errors by the names of the API's fields."""

@@ -8,15 +8,13 @@ from django import forms
 from django.http import QueryDict
 
 from alerts import silences
-from alerts.models import SilenceKind
-from dashboard.forms.channels import LEVELS
+from alerts.models import Level, SilenceKind
 from dashboard.forms.fields import (
     NamesFormField,
     PageForm,
     TextFormField,
     TextLinesFormField,
     WeeklyFormField,
-    text_input,
 )
 
 UNTIL = 0  # the choice to enter an end time instead of a duration
@@ -28,25 +26,25 @@ TARGETS = {"device_ids": "device", "device_groups": "group", "rule_ids": "rule",
 
 def _local_time(label: str) -> forms.DateTimeField:
     widget = forms.DateTimeInput({"class": "input", "type": "datetime-local"}, "%Y-%m-%dT%H:%M")
-    return forms.DateTimeField(required=False, label=label, widget=widget)
+    return forms.DateTimeField(label=label, widget=widget)
 
 
 class SilenceCreateForm(PageForm):
     """A silence or a maintenance window. Times are of the reader's time zone, which a script fills in."""
 
     kind = TextFormField(widget=forms.RadioSelect(choices=SilenceKind.choices), initial=SilenceKind.SILENCE)
-    device_ids = TextLinesFormField(label="Devices", attributes={"placeholder": "One device ID per line"})
+    device_ids = TextLinesFormField("Devices", placeholder="One device ID per line")
     device_groups = NamesFormField(label="Groups")
     rule_ids = NamesFormField(label="Rules")
-    levels = NamesFormField(label="Levels", choices=LEVELS)
-    metric_names = TextLinesFormField(label="Metrics", attributes={"placeholder": "One metric per line"})
+    levels = NamesFormField(label="Levels", choices=Level.choices)
+    metric_names = TextLinesFormField("Metrics", placeholder="One metric per line")
     lasting = forms.TypedChoiceField(
-        required=False, choices=DURATIONS, coerce=int, empty_value=None, widget=forms.RadioSelect, initial=3600
+        choices=DURATIONS, coerce=int, empty_value=None, widget=forms.RadioSelect, initial=3600
     )
     starts_at = _local_time("From")
     ends_at = _local_time("until")
     weekly = WeeklyFormField()
-    reason = TextFormField(label="Reason", widget=text_input(placeholder="Shown to everybody who sees the silence"))
+    reason = TextFormField("Reason", placeholder="Shown to everybody who sees the silence")
     timezone = TextFormField(widget=forms.HiddenInput, initial="UTC")
 
     def __init__(self, data: QueryDict | None, query: QueryDict, now: datetime) -> None:
@@ -67,8 +65,7 @@ class SilenceCreateForm(PageForm):
         ends_at = starts_at + timedelta(seconds=lasting) if lasting else self._in_utc("ends_at")
         if ends_at is None and "ends_at" not in self.errors:
             self.add_error("ends_at", "Choose a duration or an end time.")
-        fields = {name: values.get(name, []) for name in silences.MATCHER_FIELDS}
-        fields |= {name: values.get(name) for name in ("kind", "reason", "weekly")}
+        fields = {name: values.get(name) for name in (*silences.MATCHER_FIELDS, "kind", "reason", "weekly")}
         return fields | {"starts_at": starts_at, "ends_at": ends_at}
 
     def _in_utc(self, name: str) -> datetime | None:

@@ -1,5 +1,6 @@
 """Markup that many templates repeat: icons, times and the options of a select."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -8,9 +9,25 @@ from django import template
 from django.utils.dateformat import format as format_date
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
+from django.utils.timezone import localtime, now
+
+from alerts.models import Delivery
+from dashboard.alert_rows import display_name, with_unit
+from dashboard.number_format import duration_text, kind_of, reading
+from dashboard.rule_words import sentence, weekly_text
 
 register = template.Library()
+for function in (display_name, kind_of, reading, sentence, weekly_text, with_unit):
+    register.filter(function)
+
+
+@register.simple_tag(takes_context=True)
+def current(context: dict[str, Any], name: str) -> SafeString:
+    """Return the attribute that marks the menu's entry of the page, or of the page's section."""
+    request = context["request"]
+    if request.resolver_match and request.resolver_match.url_name == name:
+        return SafeString('aria-current="page"')
+    return SafeString('aria-current="true"' if request.path.split("/")[1] == name else "")
 
 
 @register.simple_tag
@@ -32,12 +49,38 @@ def level_sign(name: str) -> SafeString:
     return format_html('<svg viewBox="0 0 20 20" aria-hidden="true"><use href="#l-{}"/></svg>', name)
 
 
+@register.filter
+def words(name: str) -> str:
+    """Return a name of the API in words: "Recurring hour" of "recurring_hour"."""
+    return name.replace("_", " ").capitalize()
+
+
+@register.filter
+def breakable(name: str) -> SafeString:
+    """Return the name of a metric with the places where a line may break."""
+    return format_html_join("", "{}<wbr>", ((part,) for part in re.split(r"(?<=[_./-])", name)))
+
+
+@register.filter
+def delivery_result(delivery: Delivery) -> str:
+    """Return the response of the destination, and the number of attempts where there was more than one."""
+    details = [f"HTTP {delivery.answer_status}" if delivery.answer_status else "", delivery.error]
+    details.append(f"{delivery.attempts} attempts" if delivery.attempts > 1 else "")
+    return ", ".join(filter(None, details))
+
+
+@register.filter
+def duration(start: datetime, end: datetime | None = None) -> str:
+    """Return the time between two moments; the second one is now by default."""
+    return duration_text(((end or now()) - start).total_seconds())
+
+
 @register.simple_tag
-def age(at: datetime | None, text: str) -> SafeString:
+def age(at: datetime | None) -> SafeString:
     """Return how long ago something happened; a script counts it up."""
     if at is None:
-        return format_html("<span data-age>{}</span>", "never")
-    return format_html('<time datetime="{}" data-age>{}</time>', localtime(at).isoformat(), text)
+        return SafeString("<span data-age>never</span>")
+    return format_html('<time datetime="{}" data-age>{}</time>', localtime(at).isoformat(), duration(at))
 
 
 @register.simple_tag

@@ -1,11 +1,9 @@
 """The page of one alert: its values, cause, timeline, notifications and related alerts."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.decorators import login_required
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -13,10 +11,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from alerts.history.trace import EvaluationTrace, trace_evaluation
-from alerts.models import Alert, AlertEvent, EventKind, Kind, Notice
+from alerts.models import Alert, AlertEvent, EventKind, Kind, Notice, Status
 from alerts.models.alerts import AlertQuerySet
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
-from dashboard.delivery_rows import NotificationRow
 from dashboard.number_format import kind_of, reading
 from dashboard.views.devices import RANGES
 from metrics.error_responses import EXPECTED_ERRORS
@@ -30,75 +27,31 @@ PREVIOUS_PERIOD = timedelta(days=14)
 MAX_PREVIOUS = 1000
 CHART_MARGIN = timedelta(hours=1)  # around a resolved alert
 SHORT_AGE = timedelta(hours=1)  # younger alerts get the shorter time range
-ICONS = {
-    EventKind.TRIGGERED: "bell", EventKind.ACKNOWLEDGED: "check", EventKind.RESOLVED: "check",
-    EventKind.ASSIGNED: "branch", EventKind.COMMENTED: "talk", EventKind.SILENCED: "bell-off",
-    EventKind.NOTIFIED: "send", EventKind.FAILED: "x", EventKind.ESCALATED: "send", EventKind.JOINED: "branch",
+TIMELINE_ICONS = {  # the icon and its CSS class
+    EventKind.TRIGGERED: ("bell", ""), EventKind.ACKNOWLEDGED: ("check", "yes"), EventKind.RESOLVED: ("check", "yes"),
+    EventKind.ASSIGNED: ("branch", ""), EventKind.COMMENTED: ("talk", ""), EventKind.SILENCED: ("bell-off", ""),
+    EventKind.NOTIFIED: ("send", ""), EventKind.FAILED: ("x", "no"), EventKind.ESCALATED: ("send", ""),
+    EventKind.JOINED: ("branch", ""),
 }  # fmt: skip
-STYLES = {EventKind.FAILED: "no", EventKind.ACKNOWLEDGED: "yes", EventKind.RESOLVED: "yes"}
-# Events whose note is a name, not a text of a person.
-NAMED = (EventKind.ASSIGNED, EventKind.NOTIFIED, EventKind.FAILED)
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineEntry:
-    """An event of an alert."""
-
-    event: AlertEvent
-
-    @property
-    def kind(self) -> str:
-        return self.event.kind
-
-    @property
-    def icon(self) -> str:
-        return ICONS[EventKind(self.event.kind)]
-
-    @property
-    def style(self) -> str:
-        """CSS class of the icon."""
-        return STYLES.get(EventKind(self.event.kind), "")
-
-    @property
-    def by(self) -> str:
-        return display_name(self.event.by)
-
-    @property
-    def at(self) -> datetime:
-        return self.event.at
-
-    @property
-    def assignee(self) -> str:
-        return display_name(self.event.note)
-
-    @property
-    def channel(self) -> str:
-        return self.event.note
-
-    @property
-    def note(self) -> str:
-        """The note of a person or of the evaluator."""
-        return "" if self.event.kind in NAMED else self.event.note
-
-
-@login_required
 @require_safe
 def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
     """Show an alert. Alerts of shadow rules have pages too, although no list contains them."""
     caller, now = caller_of(request.user), timezone.now()
     visible = Alert.objects.visible_to(caller)
     related = visible.select_related("rule", "device", "incident")
-    alert = get_object_or_404(related, alert_id=alert_id.replace("\0", ""))
-    row = rows_of([alert], now)[0]
+    alert = get_object_or_404(related, alert_id=alert_id)
+    row = rows_of([alert])[0]
     notices = Notice.objects.filter(alert=alert).select_related("delivery").order_by("-pk")
     context = {
         "row": row,
         "trace": _trace(alert, caller),
         "timeline": _timeline(alert),
-        "notifications": [NotificationRow(notice) for notice in notices[:MAX_NOTIFICATIONS]],
-        "related": _related(alert, visible, now),
+        "notifications": notices[:MAX_NOTIFICATIONS],
+        "related": _related(alert, visible),
         "previous_count": _count_previous(alert, visible),
-        "owners": _owners(caller, alert) if caller.may(Scope.OPERATE) and not row.is_resolved else [],
+        "owners": _owners(caller, alert) if caller.may(Scope.OPERATE) and alert.status != Status.RESOLVED else [],
         "detection_seconds": max(0.0, (alert.raised_at - alert.triggered_at).total_seconds()),
         "chart": _chart(row) if alert.device and kind_of(alert.value) != "words" else None,
         "ranges": RANGES,
@@ -107,11 +60,11 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
     return render(request, "dashboard/alerts/alert.html", context)
 
 
-def _timeline(alert: Alert) -> list[TimelineEntry]:
-    """Return the events, newest first; an alert without events was at least opened."""
+def _timeline(alert: Alert) -> list[tuple[AlertEvent, str, str]]:
+    """Return the events with icon and CSS class, newest first; an alert without events was at least opened."""
     events = list(alert.events.order_by("-pk")[:MAX_EVENTS])
     opened = AlertEvent(alert=alert, kind=EventKind.TRIGGERED, at=alert.triggered_at)
-    return [TimelineEntry(event) for event in events or [opened]]
+    return [(event, *TIMELINE_ICONS[EventKind(event.kind)]) for event in events or [opened]]
 
 
 def _trace(alert: Alert, caller: Caller) -> EvaluationTrace | None:
@@ -124,22 +77,18 @@ def _trace(alert: Alert, caller: Caller) -> EvaluationTrace | None:
         return None
 
 
-def _related(alert: Alert, visible: AlertQuerySet, now: datetime) -> list[tuple[str, list[AlertRow]]]:
+def _related(alert: Alert, visible: AlertQuerySet) -> list[tuple[str, list[AlertRow]]]:
     """Return the newest alerts of the same incident, device and rule; each alert is listed once."""
-    relations = {
-        "Same incident": Q(incident=alert.incident_id) if alert.incident_id else None,
-        "Same device": Q(device=alert.device_id) if alert.device_id else None,
-        "Same rule": Q(rule=alert.rule_id) if alert.rule_id else None,
-    }
     listed, groups = {alert.pk}, []
-    for title, relation in relations.items():
-        if relation is None:
+    for title, relation in (("Same incident", "incident_id"), ("Same device", "device_id"), ("Same rule", "rule_id")):
+        if getattr(alert, relation) is None:
             continue
-        newest = visible.without_shadows().filter(relation).exclude(pk__in=listed).order_by("-triggered_at", "-id")
+        same = visible.without_shadows().filter(**{relation: getattr(alert, relation)})
+        newest = same.exclude(pk__in=listed).order_by("-triggered_at", "-id")
         related = list(newest.select_related("incident", "device")[:MAX_RELATED])
         listed.update(other.pk for other in related)
         if related:
-            groups.append((title, [AlertRow(other, "", now) for other in related]))  # no values, so no units
+            groups.append((title, [AlertRow(other, "") for other in related]))  # no values, so no units
     return groups
 
 

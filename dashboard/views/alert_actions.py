@@ -1,9 +1,6 @@
 """Actions on alerts: acknowledge, resolve, assign and comment. Forms and scripts of every page post here."""
 
-from collections.abc import Callable
-
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -25,11 +22,15 @@ MAX_NOTE_LENGTH = 10_000
 MAX_OWNER_LENGTH = 200
 ENTER_NOTE = "No note added. Enter a note first."
 SELECT_ALERT = "Nothing changed. Select at least one alert."
+# The messages of each action: for changed alerts, and where none changed.
+ACTIONS = {
+    "acknowledge": ("{} acknowledged.", "Nothing changed. The alert is already acknowledged or resolved."),
+    "resolve": ("{} resolved.", "Nothing changed. The alert is already resolved."),
+    "assign": ("{} assigned.", "Nothing changed. The alert is already resolved."),
+    "comment": ("Note added to {}.", "No note added. The alert does not exist."),
+}
 
-Changed = tuple[list[Alert], str]  # the alerts that changed, and the message where none did
 
-
-@login_required
 @require_POST
 def act(request: HttpRequest) -> HttpResponse:
     """Apply an action to the selected alerts; the ID of an incident stands for all its alerts.
@@ -51,9 +52,9 @@ def act(request: HttpRequest) -> HttpResponse:
     elif not ids:
         message = SELECT_ALERT
     else:
-        changed, message = ACTIONS[action](selected, caller, note, owner)
-    if changed:
-        message = RESULTS[action].format(plural(len(changed), "alert"))
+        done, unchanged = ACTIONS[action]
+        changed = _apply(action, selected, caller, note, owner)
+        message = done.format(plural(len(changed), "alert")) if changed else unchanged
     if "application/json" in request.headers.get("Accept", ""):
         return JsonResponse({"changed": [_shown(alert) for alert in changed], "message": message})
     (messages.success if changed else messages.warning)(request, message)
@@ -64,36 +65,17 @@ def _shown(alert: Alert) -> dict[str, str]:
     return {"alert_id": alert.alert_id, "status": alert.status, "owner": display_name(alert.owner)}
 
 
-def _acknowledge(alerts: AlertQuerySet, caller: Caller, note: str, owner: str) -> Changed:
-    changed = alert_actions.acknowledge(alerts, caller.name, note)
-    return changed, "Nothing changed. The alert is already acknowledged or resolved."
-
-
-def _resolve(alerts: AlertQuerySet, caller: Caller, note: str, owner: str) -> Changed:
-    changed = alert_actions.resolve(alerts, Resolution.PERSON, caller.name, note)
-    return changed, "Nothing changed. The alert is already resolved."
-
-
-def _assign(alerts: AlertQuerySet, caller: Caller, note: str, owner: str) -> Changed:
-    return alert_actions.assign(alerts, owner, caller.name), "Nothing changed. The alert is already resolved."
-
-
-def _comment(alerts: AlertQuerySet, caller: Caller, note: str, owner: str) -> Changed:
-    return alert_actions.comment(alerts, caller.name, note), "No note added. The alert does not exist."
-
-
-ACTIONS: dict[str, Callable[[AlertQuerySet, Caller, str, str], Changed]] = {
-    "acknowledge": _acknowledge,
-    "resolve": _resolve,
-    "assign": _assign,
-    "comment": _comment,
-}
-RESULTS = {
-    "acknowledge": "{} acknowledged.",
-    "resolve": "{} resolved.",
-    "assign": "{} assigned.",
-    "comment": "Note added to {}.",
-}
+def _apply(action: str, alerts: AlertQuerySet, caller: Caller, note: str, owner: str) -> list[Alert]:
+    """Return the alerts that the action changed."""
+    match action:
+        case "acknowledge":
+            return alert_actions.acknowledge(alerts, caller.name, note)
+        case "resolve":
+            return alert_actions.resolve(alerts, Resolution.PERSON, caller.name, note)
+        case "assign":
+            return alert_actions.assign(alerts, owner, caller.name)
+        case _:
+            return alert_actions.comment(alerts, caller.name, note)
 
 
 def _return_url(request: HttpRequest) -> str:

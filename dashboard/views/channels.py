@@ -1,42 +1,26 @@
-"""Notification channels: the list, the form and the delivery log. Operators read; admins change and test."""
+"""Notification channels and routes: lists, forms and the delivery log. Operators read; admins change and test."""
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from alerts.models import Channel, ChannelKind, Delivery, DeliveryStatus, Route
 from alerts.notifications import channel_lifecycle
-from dashboard.delivery_rows import DeliveryRow
-from dashboard.forms.channels import ChannelEditForm
-from dashboard.number_format import duration_text
+from alerts.notifications.retry_queue import MAX_ATTEMPTS
+from dashboard.forms.channels import ChannelEditForm, RouteEditForm
+from dashboard.forms.fields import names_of, posted
 from dashboard.pagination import paginate
+from dashboard.rule_words import weekly_text
 from dashboard.views.access import admin_of, operator_of
-from dashboard.views.routes import describe_route
-from rest.caller import Caller
-from rest.errors import InvalidFields
+from metrics.models import DeviceGroup
 
 MAX_CHANNELS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelRow:
-    """A channel with its last delivery."""
-
-    channel: Channel
-    last: DeliveryRow | None
-    age: str
-
-    @property
-    def destination(self) -> str:
-        return destination_of(self.channel)
 
 
 def destination_of(channel: Channel) -> str:
@@ -52,7 +36,18 @@ def destination_of(channel: Channel) -> str:
         return ""
 
 
-@login_required
+def describe_route(route: Route) -> str:
+    """Return which alerts a route takes, when, and to which channels."""
+    alerts = f"{', '.join(route.levels)} alerts" if route.levels else "All alerts"
+    groups = f" of {', '.join(route.device_groups)}" if route.device_groups else ""
+    window = f", {weekly_text(route.weekly)}" if route.weekly else ""
+    channels = ", ".join(route.channels) or "no channel at first"
+    repeat = f", repeated every {route.repeat_minutes} min" if route.repeat_minutes else ""
+    steps = [(step["after_minutes"], ", ".join(step["channels"])) for step in route.escalation]
+    escalation = "".join(f"; after {minutes} min to {names}" for minutes, names in steps)
+    return f"{alerts}{groups}{window} to {channels}{repeat}{escalation}"
+
+
 @require_safe
 def channel_list(request: HttpRequest) -> HttpResponse:
     """Show all channels, the routes and a page of the delivery log."""
@@ -64,65 +59,41 @@ def channel_list(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/alerts/channels.html", context | _log(request, Delivery.objects.all()))
 
 
-def _channel_rows() -> list[ChannelRow]:
-    """Return the channels with their last deliveries."""
+def _channel_rows() -> list[tuple[Channel, str, Delivery | None]]:
+    """Return the channels with their destinations and last deliveries."""
     newest = Delivery.objects.filter(channel_name=OuterRef("name")).order_by("-id").values("pk")[:1]
     channels = list(Channel.objects.annotate(newest=Subquery(newest))[:MAX_CHANNELS])
     deliveries = Delivery.objects.in_bulk([channel.newest for channel in channels if channel.newest])
-    rows, now = [], timezone.now()
-    for channel in channels:
-        delivery = deliveries.get(channel.newest)
-        age = duration_text((now - delivery.created_at).total_seconds()) if delivery else ""
-        rows.append(ChannelRow(channel, DeliveryRow(delivery) if delivery else None, age))
-    return rows
+    return [(channel, destination_of(channel), deliveries.get(channel.newest)) for channel in channels]
 
 
 def _log(request: HttpRequest, deliveries: Any) -> dict[str, Any]:
     """Return a page of deliveries, newest first."""
-    page = paginate(request, deliveries.order_by("-id"))
-    return {"deliveries": [DeliveryRow(delivery) for delivery in page.rows], "page": page}
+    return {"page": paginate(request, deliveries.order_by("-id")), "max_attempts": MAX_ATTEMPTS}
 
 
-@login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def new_channel(request: HttpRequest) -> HttpResponse:
-    """Show the form of a new channel, and create it."""
-    return _channel_form(request, admin_of(request), Channel(kind=ChannelKind.WEBHOOK))
-
-
-@login_required
-@require_http_methods(["GET", "HEAD", "POST"])
-def channel_page(request: HttpRequest, channel_id: str) -> HttpResponse:
-    """Show a channel as a form with its deliveries, and save it."""
-    caller = operator_of(request) if request.method != "POST" else admin_of(request)
-    return _channel_form(request, caller, _channel(channel_id))
-
-
-def _channel_form(request: HttpRequest, caller: Caller, channel: Channel) -> HttpResponse:
-    destination = destination_of(channel) if channel.pk else ""
-    form = ChannelEditForm(request.POST if request.method == "POST" else None, channel, destination)
-    if form.is_valid():
-        try:
-            if channel.pk:
-                channel_lifecycle.change_channel(channel, form.cleaned_data)
-            else:
-                channel = channel_lifecycle.create_channel(form.cleaned_data, caller.name)
-        except InvalidFields as error:
-            form.add_errors(error.fields)
-        else:
-            messages.success(request, f"{form.cleaned_data['name']} saved. Send a test to check the channel.")
-            return redirect("dashboard:channel", channel.channel_id)
-    log = _log(request, Delivery.objects.filter(channel_name=channel.name) if channel.pk else Delivery.objects.none())
+def channel_page(request: HttpRequest, channel_id: str = "") -> HttpResponse:
+    """Show a channel as a form with its deliveries, or the form of a new one, and save it."""
+    caller = operator_of(request) if channel_id and request.method != "POST" else admin_of(request)
+    channel, save = Channel(kind=ChannelKind.WEBHOOK), partial(channel_lifecycle.create_channel, by=caller.name)
+    if channel_id:
+        channel = get_object_or_404(Channel, channel_id=channel_id)
+        save = partial(channel_lifecycle.change_channel, channel)
+    destination = destination_of(channel)
+    form = ChannelEditForm(posted(request), channel, destination)
+    if saved := form.save(save):
+        messages.success(request, f"{saved.name} saved. Send a test to check the channel.")
+        return redirect("dashboard:channel", saved.channel_id)
+    log = _log(request, Delivery.objects.filter(channel_name=channel.name) if channel_id else Delivery.objects.none())
     context = {"channel": channel, "form": form, "destination": destination} | log
     return render(request, "dashboard/alerts/channel.html", context, status=422 if form.errors else 200)
 
 
-@login_required
 @require_POST
 def test_channel(request: HttpRequest, channel_id: str) -> HttpResponse:
     """Send a test notification and show the response of the destination."""
-    caller = admin_of(request)
-    channel = _channel(channel_id)
+    caller, channel = admin_of(request), get_object_or_404(Channel, channel_id=channel_id)
     sent = channel_lifecycle.send_test(channel, caller.name)
     status = f"HTTP {sent.answer_status}" if sent.answer_status else ""
     if sent.status == DeliveryStatus.SENT:
@@ -133,17 +104,37 @@ def test_channel(request: HttpRequest, channel_id: str) -> HttpResponse:
     return redirect("dashboard:channel", channel.channel_id)
 
 
-@login_required
 @require_POST
 def delete_channel(request: HttpRequest, channel_id: str) -> HttpResponse:
     """Delete a channel. Rules and routes keep its name and show it as not configured."""
     admin_of(request)
-    channel = _channel(channel_id)
+    channel = get_object_or_404(Channel, channel_id=channel_id)
     channel_lifecycle.delete_channel(channel)
     messages.success(request, f"{channel.name} deleted. Rules that use this channel no longer notify it.")
     return redirect("dashboard:channels")
 
 
-def _channel(channel_id: str) -> Channel:
-    channel: Channel = get_object_or_404(Channel, channel_id=channel_id.replace("\0", ""))
-    return channel
+@require_http_methods(["GET", "HEAD", "POST"])
+def route_page(request: HttpRequest, route_id: str = "") -> HttpResponse:
+    """Show a route as a form, or the form of a new one, and save it."""
+    caller = admin_of(request)
+    route, save = Route(), partial(channel_lifecycle.create_route, by=caller.name)
+    if route_id:
+        route = get_object_or_404(Route, route_id=route_id)
+        save = partial(channel_lifecycle.change_route, route)
+    form = RouteEditForm(posted(request), route, names_of(DeviceGroup.objects.all()), names_of(Channel.objects.all()))
+    if saved := form.save(save):
+        messages.success(request, f"{saved.name} saved.")
+        return redirect("dashboard:channels")
+    context = {"route": route, "form": form}
+    return render(request, "dashboard/alerts/route.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def delete_route(request: HttpRequest, route_id: str) -> HttpResponse:
+    """Delete a route."""
+    admin_of(request)
+    route = get_object_or_404(Route, route_id=route_id)
+    route.delete()
+    messages.success(request, f"{route.name} deleted.")
+    return redirect("dashboard:channels")

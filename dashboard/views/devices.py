@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from django.contrib.auth.decorators import login_required
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
@@ -12,6 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from dashboard.device_overview import device_rows
+from dashboard.number_format import kind_of
 from dashboard.open_alert_counts import BoundedCount
 from dashboard.pagination import PAGE_SIZE, ListPage, address_of, search_of
 from dashboard.sparklines import CLOCK_TOLERANCE, MAX_POINTS, MAX_SPARKLINES, SPAN, numeric_series, points_of
@@ -43,7 +43,6 @@ def matching_devices(request: HttpRequest, search: str) -> QuerySet[Device]:
     return devices.filter(Q(device_id__icontains=search) | Q(name__icontains=search)) if search else devices
 
 
-@login_required
 @require_safe
 def device_list(request: HttpRequest) -> HttpResponse:
     """Show a page of devices by ID. `?after=` is the last ID of the page before, so every page costs the same."""
@@ -73,21 +72,21 @@ def site_url(request: HttpRequest) -> str:
 
 
 def _device(request: HttpRequest, device_id: str) -> Device:
-    return get_object_or_404(Device.objects.visible_to(caller_of(request.user)), device_id=device_id.replace("\0", ""))
+    return get_object_or_404(Device.objects.visible_to(caller_of(request.user)), device_id=device_id)
 
 
-@login_required
 @require_safe
 def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
     """Show a device: its newest values, a chart and its open alerts."""
     row = device_rows([_device(request, device_id)], timezone.now())[0]
     drawable = [
-        {"name": value.metric_name, "kind": value.kind, "unit": value.raw_unit} for value in row.drawable[:MAX_METRICS]
+        {"name": point.metric_name, "kind": kind_of(point.value), "unit": point.unit or ""}
+        for point in row.drawable[:MAX_METRICS]
     ]
     context = {
         "row": row,
         "alert_rows": open_rows(caller_of(request.user), MAX_ALERTS, device_id=row.device.device_id),
-        "values": sorted(row.values, key=lambda value: value.metric_name)[:MAX_METRICS],
+        "points": sorted(row.values, key=lambda point: point.metric_name)[:MAX_METRICS],
         "hidden_count": max(0, len(row.values) - MAX_METRICS),
         "drawable": drawable,
         "ranges": RANGES,
@@ -96,7 +95,6 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
     return render(request, "dashboard/device.html", context)
 
 
-@login_required
 @require_safe
 def recent(request: HttpRequest, device_id: str) -> HttpResponse:
     """Return the sparkline of the last hour and the range since the reader's midnight (`today`) of each metric."""

@@ -1,6 +1,5 @@
 """The page of exports, and the names that its form suggests."""
 
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -39,7 +38,6 @@ INTERVALS = (
 FORMATS = (("csv", "CSV"), ("jsonl", "JSON lines"), ("parquet", "Parquet"))
 
 
-@login_required
 @require_safe
 def exports(request: HttpRequest) -> HttpResponse:
     """Show the form and the list of exports; `?device=…&metric=…` of a link fill the form in."""
@@ -54,7 +52,6 @@ def exports(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/exports.html", context)
 
 
-@login_required
 @require_safe
 def device_names(request: HttpRequest) -> JsonResponse:
     """Return the IDs of devices that match the search."""
@@ -62,7 +59,6 @@ def device_names(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"names": list(ids)})
 
 
-@login_required
 @require_safe
 def metric_names(request: HttpRequest) -> JsonResponse:
     """Return the metrics of these devices that match the search."""

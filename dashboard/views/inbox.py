@@ -1,9 +1,8 @@
 """The inbox of alerts, and the updates that its page asks for."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -21,6 +20,7 @@ from dashboard.alert_rows import (
     with_children,
     worst_first,
 )
+from dashboard.forms.fields import MAX_CHOICES, names_of
 from dashboard.inbox_filters import AGES, VIEWS, InboxFilters
 from dashboard.open_alert_counts import BoundedCount, OpenAlertCounts
 from dashboard.pagination import PAGE_SIZE, ListPage, offset_of, page_of, to_int
@@ -32,7 +32,6 @@ MAX_RECENT_RESOLVED = 10  # below the open alerts
 RECENT_PERIOD = timedelta(days=1)
 MAX_INBOX_OFFSET = 10_000
 MAX_COUNT = 1000
-MAX_CHOICES = 200  # groups and owners of the filters
 MAX_UPDATED = 200  # alerts of one request for updates
 SECTION_TITLES = {
     Status.ACTIVE: "Unacknowledged",
@@ -41,27 +40,13 @@ SECTION_TITLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class InboxSection:
-    """A page of the alerts of one status."""
-
-    status: Status
-    rows: list[AlertRow]
-    count: BoundedCount
-    page: ListPage[Alert]
-    view_query: str  # of the view of this status alone
-
-    @property
-    def title(self) -> str:
-        return SECTION_TITLES[self.status]
-
-
-def _sections(request: HttpRequest, alerts: AlertQuerySet, filters: InboxFilters, now: datetime) -> list[InboxSection]:
+def _sections(request: HttpRequest, alerts: AlertQuerySet, filters: InboxFilters) -> list[dict[str, Any]]:
     """Return a page of one status, or for triage the first alerts of each status and the last day's resolved ones."""
     is_single = len(filters.statuses) == 1
     start = offset_of(request, MAX_INBOX_OFFSET) if is_single else 0
+    now = timezone.now()
     recent = alerts.filter(resolved_at__gt=now - RECENT_PERIOD, triggered_at__gt=now - 7 * RECENT_PERIOD)
-    parts: list[tuple[Status, AlertQuerySet, ListPage[Alert], list[Alert]]] = []
+    parts: list[tuple[Status, AlertQuerySet, ListPage, list[Alert]]] = []
     for status in filters.statuses:
         of_status = (recent if status == Status.RESOLVED and not is_single else alerts).filter(status=status)
         size = PAGE_SIZE if is_single or status != Status.RESOLVED else MAX_RECENT_RESOLVED
@@ -69,13 +54,14 @@ def _sections(request: HttpRequest, alerts: AlertQuerySet, filters: InboxFilters
         parts.append((status, of_status, page, incident_alerts(page.rows, of_status)))
     unit_of = units_of([alert for _, _, page, others in parts for alert in (*page.rows, *others)])
     return [
-        InboxSection(
-            status,
-            with_children(page.rows, others, unit_of, now),
-            BoundedCount(of_status[:MAX_COUNT].count(), MAX_COUNT),
-            page,
-            filters.query_with_view(status),
-        )
+        {
+            "status": status,
+            "title": SECTION_TITLES[status],
+            "rows": with_children(page.rows, others, unit_of),
+            "count": BoundedCount(of_status[:MAX_COUNT].count(), MAX_COUNT),
+            "page": page,
+            "view_query": filters.query_with_view(status),
+        }
         for status, of_status, page, others in parts
     ]
 
@@ -89,24 +75,22 @@ def _heads(alerts: AlertQuerySet, status: Status, start: int, count: int) -> lis
     return list(newest[start : start + count])
 
 
-@login_required
 @require_safe
 def inbox(request: HttpRequest) -> HttpResponse:
     """Show the alerts: `?view=` is one status, "mine", or empty for triage; the other parameters filter."""
-    caller, now = caller_of(request.user), timezone.now()
+    caller = caller_of(request.user)
     filters = InboxFilters.parse(request.GET)
     visible = Alert.objects.visible_to(caller).without_shadows()
-    sections = _sections(request, filters.apply(visible, caller.name, now), filters, now)
+    sections = _sections(request, filters.apply(visible, caller.name), filters)
     owners = visible.filter(status=Status.ACKNOWLEDGED).order_by("owner").values_list("owner", flat=True).distinct()
     others = [(name, display_name(name)) for name in owners[:MAX_CHOICES] if name and name != caller.name]
-    groups = DeviceGroup.objects.visible_to(caller).order_by("name").values_list("name", flat=True)
     context = {
         "sections": sections,
-        "empty": not any(section.rows for section in sections),
+        "empty": not any(section["rows"] for section in sections),
         "filters": filters,
         "views": [(key, label, filters.query_with_view(key)) for key, label in VIEWS],
-        "levels": [(level, Level(level).label) for level in reversed(Level.values)],
-        "groups": [(name, name) for name in groups[:MAX_CHOICES]],
+        "levels": Level.choices[::-1],
+        "groups": [(name, name) for name in names_of(DeviceGroup.objects.visible_to(caller))],
         "owners": [("me", "Me"), ("nobody", "Unassigned"), *others],
         "ages": AGES,
         "rule": Rule.objects.filter(rule_id=filters.rule).first() if filters.rule else None,
@@ -115,16 +99,13 @@ def inbox(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/alerts/alerts.html", context)
 
 
-@login_required
 @require_safe
 def alert_updates(request: HttpRequest) -> JsonResponse:
     """Return the status of the alerts that a page shows (`shown`), and how many alerts are newer than `since`."""
-    caller, now = caller_of(request.user), timezone.now()
+    caller = caller_of(request.user)
     visible = Alert.objects.visible_to(caller).without_shadows()
     since = to_int(request.GET.get("since", ""))
-    newer = (
-        InboxFilters.parse(request.GET).apply(visible, caller.name, now).filter(pk__gt=since, status__in=OPEN_STATUSES)
-    )
+    newer = InboxFilters.parse(request.GET).apply(visible, caller.name).filter(pk__gt=since, status__in=OPEN_STATUSES)
     shown = visible.filter(alert_id__in=_shown_ids(request, MAX_UPDATED)).values_list("alert_id", "status", "owner")
     return JsonResponse(
         {
@@ -135,7 +116,6 @@ def alert_updates(request: HttpRequest) -> JsonResponse:
     )
 
 
-@login_required
 @require_safe
 def sparklines(request: HttpRequest) -> JsonResponse:
     """Return the sparklines of the alerts that a page shows; the page asks for them after it is rendered."""
@@ -153,4 +133,4 @@ def open_rows(caller: Caller, count: int, device_id: str | None = None) -> list[
     alerts = Alert.objects.visible_to(caller).without_shadows().open()
     if device_id is not None:
         alerts = alerts.filter(device_name=device_id)
-    return rows_of(worst_first(alerts, 0, count), timezone.now())
+    return rows_of(worst_first(alerts, 0, count))

@@ -1,8 +1,8 @@
 """The overview: open alerts, the states of the devices and a live chart."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -33,7 +33,7 @@ def summarize_devices(caller: Caller) -> DeviceSummary:
         devices = devices.filter(device_id__in=recent)
     rows = device_rows(devices[:MAX_DEVICES], now)
     rows.sort(key=lambda row: (row.state.rank, -row.last_seen_seconds, row.device.device_id))
-    return DeviceSummary(rows, total, now)
+    return DeviceSummary(rows, total)
 
 
 def device_to_chart(rows: Sequence[DeviceRow]) -> DeviceRow | None:
@@ -48,7 +48,6 @@ def device_to_chart(rows: Sequence[DeviceRow]) -> DeviceRow | None:
     return max(drawable, key=lambda row: row.last_seen_seconds, default=None)
 
 
-@login_required
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
     """Show the overview, or the first steps where no device has sent data."""
@@ -60,7 +59,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "rows": summary.rows[:MAX_ROWS],
         "more": summary.total > MAX_ROWS,
         "charted": charted,
-        "value": charted.drawable[0] if charted else None,
+        "point": charted.drawable[0] if charted else None,
         "empty": summary.complete and summary.newest is None,
         "ranges": CHART_RANGES,
         "site_url": site_url(request),
@@ -68,14 +67,13 @@ def overview(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/overview.html", context | _open_alerts(caller))
 
 
-def _open_alerts(caller: Caller) -> dict[str, object]:
+def _open_alerts(caller: Caller) -> dict[str, Any]:
     """Return the counts of open alerts and the worst one."""
     counts = OpenAlertCounts.visible_to(caller)
     worst = open_rows(caller, 1) if counts.open else []
-    return {"open_alerts": counts, "worst": worst[0] if worst else None}
+    return {"open_alerts": counts, "worst": next(iter(worst), None)}
 
 
-@login_required
 @require_safe
 def device_summary(request: HttpRequest) -> HttpResponse:
     """Render the summary of the devices, for the overview's script."""
@@ -83,13 +81,10 @@ def device_summary(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/_device_summary.html", {"summary": summary})
 
 
-@login_required
 @require_safe
 def open_alerts(request: HttpRequest) -> HttpResponse:
     """Render the summary of the open alerts, for the overview's script; empty where no alert is open."""
     context = _open_alerts(caller_of(request.user))
-    html = render(request, "dashboard/alerts/_open_alerts.html", context) if context["worst"] else HttpResponse("")
-    counts = context["open_alerts"]
-    assert isinstance(counts, OpenAlertCounts)
-    html["X-Unacknowledged"] = str(counts.unacknowledged)
+    html = render(request, "dashboard/alerts/_open_alerts.html", context) if context["worst"] else HttpResponse()
+    html["X-Unacknowledged"] = str(context["open_alerts"].unacknowledged)
     return html

@@ -112,7 +112,7 @@ class TestForm:
         for name, values in SubmittedForm(page).fields.items():
             submitted.setlist(name, values)
         form = RuleEditForm(submitted, rule)
-        assert form.is_valid() and form.rule_fields == lifecycle.document_of(rule)
+        assert form.is_valid() and form.cleaned_data == lifecycle.document_of(rule)
 
 
 class TestVersions:
