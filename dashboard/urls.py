@@ -75,5 +75,6 @@ urlpatterns = [
     path("recent/<device_id:device_id>/", devices.recent, name="recent"),
     path("devices/<device_id:device_id>/", devices.device_page, name="device"),
 ]
+# Every page requires a login.
 for pattern in urlpatterns:
     pattern.callback = login_required(pattern.callback)
