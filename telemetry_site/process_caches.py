@@ -46,7 +46,7 @@ CACHES = (
     ProcessCache("ingest.identity.issuer_tokens.key_set_at", issuer_tokens.key_set_at.cache_clear),
     ProcessCache("ingest.identity.last_used._used", last_used.clear),
     ProcessCache("ingest.rejected.inbox._inbox", inbox.reset_inbox),
-    ProcessCache("dashboard.api.status.status_of_period", status.status_of_period.cache_clear),
+    ProcessCache("dashboard.api.status._public", status.clear_cache),
     ProcessCache("telemetry_site.health_checks._redis", health_checks.reset_redis_client),
 )
 

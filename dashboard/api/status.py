@@ -1,6 +1,5 @@
 """Status of the site and its devices, for a caller's devices or as public counts without names."""
 
-import functools
 import time
 from datetime import datetime
 from typing import Any
@@ -239,12 +238,18 @@ def _device(row: DeviceRow) -> dict[str, Any]:
     }
 
 
+_public: tuple[float, dict[str, Any]] | None = None
+
+
 def public_status() -> dict[str, Any]:
     """Return the status of all devices, computed at most once in PUBLIC_CACHE_SECONDS."""
-    return status_of_period(time.monotonic() // PUBLIC_CACHE_SECONDS)
+    global _public
+    if _public is None or time.monotonic() >= _public[0]:
+        _public = (time.monotonic() + PUBLIC_CACHE_SECONDS, status_of(Caller.internal("public")))
+    return _public[1]
 
 
-@functools.lru_cache(maxsize=1)
-def status_of_period(number: float) -> dict[str, Any]:
-    """Return the status of all devices; the number of the period is the key of the cache."""
-    return status_of(Caller.internal("public"))
+def clear_cache() -> None:
+    """Forget the cached public status."""
+    global _public
+    _public = None
