@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from alerts.conditions.spec import ANY_METRIC
 from alerts.models import Channel, Rule
-from metrics.query.series_lookup import find_unknown_devices, find_unknown_groups, find_unknown_metrics
+from metrics.query.series_lookup import find_unknown_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,13 @@ def find_unresolved_names(rules: Iterable[Rule]) -> UnresolvedNames:
     """Return the unresolved names of some rules together."""
     rules = list(rules)
     channels = {name for rule in rules for name in rule.notification_channels}
-    return UnresolvedNames(
-        channels=channels - set(Channel.objects.filter(name__in=channels).values_list("name", flat=True)),
-        metrics=find_unknown_metrics(sorted({name for rule in rules for name in metrics_of(rule)})),
-        devices=find_unknown_devices(sorted({name for rule in rules for name in rule.device_ids})),
-        groups=find_unknown_groups(sorted({name for rule in rules for name in rule.device_groups})),
+    unknown = find_unknown_names(
+        metrics={name for rule in rules for name in metrics_of(rule)},
+        devices={name for rule in rules for name in rule.device_ids},
+        groups={name for rule in rules for name in rule.device_groups},
     )
+    known_channels = Channel.objects.filter(name__in=channels).values_list("name", flat=True)
+    return UnresolvedNames(channels=channels - set(known_channels), **unknown)
 
 
 def metrics_of(rule: Rule) -> set[str]:

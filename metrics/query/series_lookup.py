@@ -1,6 +1,6 @@
 """Look up series, and check names, by what is stored of devices, groups and metrics."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -25,18 +25,17 @@ _DEVICES = """
 SELECT id, device_id, coalesce(expected_interval, 0), (extract(epoch FROM created_at) * 1000000)::bigint,
     NOT EXISTS (SELECT FROM metrics_series s WHERE s.device_id = d.id) FROM metrics_device d ORDER BY id
 """
-_UNKNOWN_NAMES = {
-    "metrics": """
-        SELECT name FROM unnest(%s::text[]) AS n(name)
-        WHERE NOT EXISTS (SELECT FROM metrics_series s WHERE s.metric_name = n.name)
-            AND NOT EXISTS (SELECT FROM metrics_metricdefinition d WHERE d.name = n.name)""",
-    "devices": """
-        SELECT name FROM unnest(%s::text[]) AS n(name)
-        WHERE NOT EXISTS (SELECT FROM metrics_device d WHERE d.device_id = n.name)""",
-    "groups": """
-        SELECT name FROM unnest(%s::text[]) AS n(name)
-        WHERE NOT EXISTS (SELECT FROM metrics_devicegroup g WHERE g.name = n.name)""",
-}
+_UNKNOWN_NAMES = """
+SELECT 'metrics', name FROM unnest(%s::text[]) AS n(name)
+WHERE NOT EXISTS (SELECT FROM metrics_series s WHERE s.metric_name = n.name)
+    AND NOT EXISTS (SELECT FROM metrics_metricdefinition d WHERE d.name = n.name)
+UNION ALL
+SELECT 'devices', name FROM unnest(%s::text[]) AS n(name)
+WHERE NOT EXISTS (SELECT FROM metrics_device d WHERE d.device_id = n.name)
+UNION ALL
+SELECT 'groups', name FROM unnest(%s::text[]) AS n(name)
+WHERE NOT EXISTS (SELECT FROM metrics_devicegroup g WHERE g.name = n.name)
+"""
 
 
 class SeriesIdentity(NamedTuple):
@@ -81,22 +80,11 @@ def read_device_intervals(connection: Connection) -> list[DeviceInterval]:
     return [DeviceInterval(*row) for row in connection.execute(_DEVICES)]
 
 
-def find_unknown_metrics(names: Sequence[str]) -> set[str]:
-    """Return the names without a series and without a metric definition."""
-    return _find_unknown("metrics", names)
-
-
-def find_unknown_devices(names: Sequence[str]) -> set[str]:
-    return _find_unknown("devices", names)
-
-
-def find_unknown_groups(names: Sequence[str]) -> set[str]:
-    return _find_unknown("groups", names)
-
-
-def _find_unknown(kind: str, names: Sequence[str]) -> set[str]:
-    if not names:
-        return set()
+def find_unknown_names(metrics: set[str], devices: set[str], groups: set[str]) -> dict[str, set[str]]:
+    """Return the names that no metric (definition or series), device or group has, by kind."""
+    unknown: dict[str, set[str]] = {"metrics": set(), "devices": set(), "groups": set()}
     with default_connection.cursor() as cursor:
-        cursor.execute(_UNKNOWN_NAMES[kind], [list(names)])
-        return {name for (name,) in cursor.fetchall()}
+        cursor.execute(_UNKNOWN_NAMES, [sorted(metrics), sorted(devices), sorted(groups)])
+        for kind, name in cursor.fetchall():
+            unknown[kind].add(name)
+    return unknown

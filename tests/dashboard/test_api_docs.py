@@ -42,6 +42,4 @@ def test_redoc_shows_and_searches_operations(anonymous_page: BrowserPage):
     expect(page.get_by_text(QUERY).first).to_be_attached(timeout=TIMEOUT_MS)
     expect(page.get_by_alt_text("redocly logo")).to_be_visible()
     page.get_by_role("textbox").fill("aggregated")
-    expect(page.get_by_role("search").get_by_text("A metric aggregated over intervals")).to_be_visible(
-        timeout=TIMEOUT_MS
-    )
+    expect(page.get_by_role("search").get_by_text("Aggregate a metric")).to_be_visible(timeout=TIMEOUT_MS)

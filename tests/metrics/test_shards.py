@@ -173,10 +173,10 @@ def test_check_reports_keys_without_shard_and_references_to_distributed_tables()
 
     errors = check_distributed_tables(models=(Distributed,), others=(Distributed, Referencing))
     assert [(error.id, error.msg) for error in errors] == [
-        ("metrics.E001", "the primary key of Spread lacks `shard`"),
-        ("metrics.E001", "the unique field name of Spread lacks `shard`"),
-        ("metrics.E001", "the constraint without of Spread lacks `shard`"),
-        ("metrics.E002", "Pointing.spread references a distributed table"),
+        ("metrics.E001", "the primary key of Distributed lacks `shard`"),
+        ("metrics.E001", "the unique field name of Distributed lacks `shard`"),
+        ("metrics.E001", "the constraint without of Distributed lacks `shard`"),
+        ("metrics.E002", "Referencing.spread references a distributed table"),
     ]
 
 
@@ -211,6 +211,8 @@ def test_storage_statements_filter_by_shard():
         "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
         "SELECT shard, seq FROM metrics_head",
         "SELECT max(deleted_at_revision) FROM metrics_head",
+        "\nSELECT (SELECT number FROM metrics_revision), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,"
+        " shard, seq\nFROM metrics_head\n",
         "\nSELECT count(*) FROM (SELECT DISTINCT shard, bucket, day FROM metrics_block\n"
         "    WHERE level < %s AND day < floor(extract(epoch FROM now()) / 86400)) days\n",
     }
