@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-START = "d56cbcc"  # commits after this one are checked; a shallow clone may not have it
+START = "eb7e4a9"  # commits after this one are checked; a shallow clone may not have it
 MAX_LENGTH = 72
 SUBJECT = re.compile(r"[a-z][a-z0-9_./-]*: [A-Z`].*[^.\s]")
 
