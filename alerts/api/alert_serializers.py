@@ -86,7 +86,7 @@ class AlertFilters(FilterSet):
     rule_id = TextFilter("rule__rule_id", help_text="Rule ID.", **EXACT_TEXT)
     metric_name = TextFilter(help_text="Metric name.", **EXACT_TEXT)
     device_group = TextFilter(method="filter_device_group", help_text="Name of a device group.", **EXACT_TEXT)
-    owner = TextFilter(help_text="Person to whom the alert is assigned.", **EXACT_TEXT)
+    owner = TextFilter(help_text="Owner: the user name that the alert is assigned to.", **EXACT_TEXT)
     incident = TextFilter("incident__incident_id", help_text="Incident ID.", **EXACT_TEXT)
     retroactive = BooleanFilter(help_text="Whether the alert was opened for late data.")
     shadow = BooleanFilter(default=False, help_text="Alerts of shadow rules instead of live rules.")

@@ -152,7 +152,7 @@ class AlertResource(AlertingResource):
         "resolve_alert",
         "Resolve an alert",
         tag=Tag.ALERTS,
-        description="Resolves the alert, whatever its values. Resolving a resolved alert changes nothing.",
+        description="Resolves the alert regardless of its values. Resolving a resolved alert changes nothing.",
         request=ResolutionNoteSerializer,
         response=AlertActionResultSerializer,
         errors=(404, 422),
