@@ -27,7 +27,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = [options["only"]] if options["only"] else list(LOOPS)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # SIGINT too: a shell starts background processes with SIGINT ignored.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.default_int_handler)
         loops: Sequence[EvaluationLoop | DeliveryLoop] = ()
         try:
             loops = start_loops(names)
