@@ -449,6 +449,7 @@ def test_invalid_file_is_rejected(text: str | bytes, error: str) -> None:
     assert read_errors(text) == [error]
 
 
+@pytest.mark.slow
 def test_aliases_are_accepted_within_the_size_limit() -> None:
     apply_text("version: 1\nrules: [{name: a, metric_name: m, threshold_value: 1, device_ids: &d [x, y]},"
             " {name: b, metric_name: m, threshold_value: 1, device_ids: *d}]")  # fmt: skip

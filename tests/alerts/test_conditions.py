@@ -86,6 +86,7 @@ def aggregate_query(name: str, times: list[int], values: list[float]) -> float:
     return float(accumulator.values()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*sorted(ACCUMULATORS), *PERCENTILES])
 @settings(deadline=None)
 @given(points=POINTS, window=WINDOWS)
@@ -185,6 +186,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None)
 @given(points=POINTS, window=WINDOWS, cuts=st.lists(st.integers(0, 49), max_size=5), batch_size=st.sampled_from([1, 7]))
@@ -206,6 +208,7 @@ def test_parts_with_a_window_equal_the_whole_bit_for_bit(
         np.testing.assert_array_equal(joined, getattr(whole, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", [">", "<", ">=", "<=", "==", "!="])
 @settings(deadline=None)
 @given(values=st.lists(st.one_of(st.just(math.nan), st.integers(5, 15).map(float)), min_size=1))

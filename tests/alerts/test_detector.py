@@ -127,6 +127,7 @@ def test_restored_state_gives_the_same_results() -> None:
         assert_same(Detection(*columns), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"nothing", None, "version", "byte"])
 def test_invalid_state_is_rejected(damage: Any) -> None:
     detector = Detector()

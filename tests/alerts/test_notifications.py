@@ -411,6 +411,7 @@ def test_sender_recovers_from_a_lost_database_connection(receiver: WebhookReceiv
     assert notice_statuses() == ["sent"]
 
 
+@pytest.mark.slow
 def test_invalid_stored_route_does_not_stop_the_sender(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     Route.objects.create(name="broken", escalation=[{"after": "ten"}])

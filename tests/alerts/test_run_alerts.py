@@ -65,6 +65,7 @@ def notifying_rule(create_cpu_rule: Callable[..., Rule], receiver: WebhookReceiv
     return create_cpu_rule(notification_channels=["hook"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_breach_is_delivered_and_the_process_ends_soon_after_a_signal(
     gateway: ApiClient, notifying_rule: Rule, receiver: WebhookReceiver, signal_number: signal.Signals
@@ -78,6 +79,7 @@ def test_a_breach_is_delivered_and_the_process_ends_soon_after_a_signal(
         assert stop(process, signal_number) < STOP_LIMIT
 
 
+@pytest.mark.slow
 def test_only_evaluation_opens_alerts_and_delivers_nothing(
     gateway: ApiClient, notifying_rule: Rule, receiver: WebhookReceiver
 ) -> None:
@@ -89,6 +91,7 @@ def test_only_evaluation_opens_alerts_and_delivers_nothing(
     assert receiver.requests == []
 
 
+@pytest.mark.slow
 def test_only_delivery_delivers_and_evaluates_nothing(
     gateway: ApiClient, create_cpu_rule: Callable[..., Rule], receiver: WebhookReceiver
 ) -> None:
@@ -103,6 +106,7 @@ def test_only_delivery_delivers_and_evaluates_nothing(
     assert [alert.rule_name for alert in Alert.objects.all()] == ["too hot"]
 
 
+@pytest.mark.slow
 def test_two_processes_open_and_deliver_each_alert_once(
     gateway: ApiClient, notifying_rule: Rule, receiver: WebhookReceiver
 ) -> None:

@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
@@ -27,6 +28,7 @@ def database_settings() -> dict[str, Any]:
     return {name: database[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")}
 
 
+@pytest.mark.slow
 def test_deliveries_of_a_killed_sender_are_sent_again_after_their_lease(
     receiver: WebhookReceiver,
 ) -> None:

@@ -170,6 +170,7 @@ def endless_server_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_endless_response_times_out(
     receiver: WebhookReceiver, endless_server_port: int, scheme: str, monkeypatch: pytest.MonkeyPatch

@@ -84,6 +84,7 @@ def test_regular_weeks_notify_nothing() -> None:
         assert (detection.score[rows_of_day(WEDNESDAY)] < MARK_SCORE).all()
 
 
+@pytest.mark.slow
 def test_expected_range_follows_the_hour_of_the_week() -> None:
     for seed, detection in enumerate(detect_changed_weeks("nothing")):
         sunday, monday = rows_of_day(LAST_SUNDAY), rows_of_day(LAST_SUNDAY + 1)

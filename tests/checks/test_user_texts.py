@@ -44,6 +44,7 @@ def templates() -> list[Path]:
     return sorted((ROOT / "templates").rglob("*.html"))
 
 
+@pytest.mark.slow
 def test_texts_of_the_api_and_errors_use_no_banned_phrase() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{text.lineno}: {text.value!r}"

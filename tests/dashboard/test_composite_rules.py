@@ -72,6 +72,7 @@ def conditions_of(rule: Rule) -> Any:
 
 
 class TestUnedited:
+    @pytest.mark.slow
     @pytest.mark.parametrize("condition", CONDITIONS, ids=json.dumps)
     @pytest.mark.parametrize("operator", ["and", "or", None])
     def test_unedited_condition_is_saved_unchanged(self, client: Client, condition: dict[str, Any], operator: str):
@@ -119,6 +120,7 @@ class TestEdited:
         row = page[page.index('name="c_kind"') :].split("</select>")[0]
         assert sorted(re.findall(r'value="(\w+)"', row)) == sorted(CONDITION_KINDS)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("inputs", "expected"),
         [
@@ -170,6 +172,7 @@ class TestEdited:
         assert rule.metric_name == "temperature"
         assert rule_words.sentence(rule) == "temperature is above 30 or vibration is anomalous"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("inputs", "field", "error"),
         [

@@ -125,6 +125,7 @@ def test_new_subscription_replaces_the_old_one(admin_session: ApiClient, gateway
         assert {row[0] for row in receive(socket, "points")["points"]} == {"b"}
 
 
+@pytest.mark.slow
 def test_deleted_session_closes_the_socket(admin_session: ApiClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.05)
     with open_socket(admin_session) as socket:
@@ -202,6 +203,7 @@ def test_socket_closes_when_its_token_expires(
         assert 0.5 < time.monotonic() - started < 4
 
 
+@pytest.mark.slow
 def test_socket_closes_when_its_key_or_token_is_revoked(reader: ApiClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
     key_tokens = tokens.issue_for_key(ApiKey.objects.get())

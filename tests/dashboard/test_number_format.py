@@ -46,6 +46,7 @@ def test_durations_have_two_units_at_most(seconds, text):
     assert duration_text(seconds).replace("\xa0", " ") == text
 
 
+@pytest.mark.slow
 def test_script_formats_values_as_the_server_does(desktop: BrowserPage):
     desktop.open("/login/")
     formatted = desktop.page.evaluate(

@@ -138,6 +138,7 @@ class TestManyDevices:
     def fleet(self, client: Client, cold_room: Device) -> None:
         Device.objects.bulk_create(Device(device_id=f"device-{n:05}", name=f"Sensor {n}") for n in range(12_000))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("path", ["/", "/devices/", "/devices/?q=sensor+99", "/devices/?after=device-05000"])
     def test_page_takes_few_queries_and_shows_few_rows(self, client: Client, path: str):
         client.get(path)
@@ -148,15 +149,18 @@ class TestManyDevices:
         assert len(queries) <= 5
         assert response.content.count(b"<tr data-device") <= 50
 
+    @pytest.mark.slow
     def test_overview_of_large_fleet_shows_recently_seen_devices(self, client: Client, gateway: ApiClient):
         assert gateway.post("devices/device-00042/telemetry", point("temperature", 3)).status == 200
         page = client.get("/").content.decode()
         assert "2 of the 2 most recently seen devices are online" in page
         assert re.findall(r'<tr data-device="([^"]+)"', page) == ["device-00042", "cold-room-07"]
 
+    @pytest.mark.slow
     def test_list_counts_up_to_the_bound(self, client: Client):
         assert "9,999+ devices" in client.get("/devices/").content.decode()
 
+    @pytest.mark.slow
     def test_list_pages_contain_every_device(self, client: Client):
         device_ids, path = [], "/devices/?q=sensor+77"
         while path:

@@ -85,6 +85,7 @@ def test_invalid_key_is_rejected_with_the_field(
     assert ApiKey.objects.count() == before
 
 
+@pytest.mark.slow
 def test_only_admins_may_read_or_change_keys(
     admin: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient, administrator: ApiClient,
     reader: ApiClient, gateway: ApiClient, device: ApiClient, anonymous: ApiClient, group: DeviceGroup,

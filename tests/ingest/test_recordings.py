@@ -198,6 +198,7 @@ def read_rows(path: Path, width: int = 2) -> tuple[list[tuple[str, ...]], list[i
 CELL = st.text(st.sampled_from('ab1 ,"\n\u00e4;'), max_size=6)
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.tuples(CELL, CELL), max_size=30), block=st.integers(1, 64), ending=st.sampled_from(["\n", "\r\n"])
 )

@@ -178,6 +178,7 @@ def invalid_tokens(valid: dict[str, Any]) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_forged_token_is_rejected_at_all_endpoints(anonymous: ApiClient, root: Any) -> None:
     valid = sign_in(anonymous).json
     assert_authorized(with_token(anonymous, sign_token({})))  # each token below is rejected for its single flaw

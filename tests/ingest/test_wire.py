@@ -92,6 +92,7 @@ def test_fast_path_and_slow_path_agree_on_batches(rows):
         assert fast_result == slow_result
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(points, max_size=3), max_size=3))
 def test_fast_path_and_slow_path_agree_on_bulk(devices):
     body = json.dumps(devices).encode()

@@ -224,6 +224,7 @@ def test_export_matches_query(day, monkeypatch, changes):
     assert [json.loads(line) for line in lines] == [point for _, point in expected]
 
 
+@pytest.mark.slow
 def test_export_across_snapshots_has_every_point_once(day, monkeypatch):
     monkeypatch.setattr("metrics.export.read_pieces.MAX_NUMERIC_POINTS", 50)
     parameters = {"device_ids": "device_002,device_001"}

@@ -101,6 +101,7 @@ def test_background_export_equals_streamed_export(points, kind, changes):
     assert len(list_files()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("saves", [1, 2, 5, 9, 10])
 def test_export_of_a_dead_worker_is_continued(points, kill_worker_at_save, kind, saves):

@@ -31,6 +31,7 @@ def get_aggregated(caller, **changes):
 # --- responses --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_e3_us1_query_response_has_the_documented_shape(day):
     response = day.post("query", AVERAGE_QUERY | {"limit": 1000})
     assert response.status == 200, response.raw
@@ -135,6 +136,7 @@ def test_e3_us1_pages_of_raw_points_have_every_point_once(day):
     assert [len(page) for page in pages] == [50, 50, 50, 50, 50, 38]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group_by", ["series", "device", "all", "tag:room"])
 def test_e3_us1_pages_of_aggregates_have_every_interval_once(day, group_by):
     body = AVERAGE_QUERY | {"devices": None, "group_by": group_by}

@@ -114,6 +114,7 @@ def test_e6_us1_ac6_unknown_device_has_zero_statistics(admin: ApiClient) -> None
     assert admin.get("devices/nobody/stats").json == {"device_id": "nobody"} | ZERO
 
 
+@pytest.mark.slow
 def test_e6_us1_ac7_device_statistics_respond_within_200_ms(sent_points: ApiClient) -> None:
     within_once(0.2, lambda: sent_points.get(DEVICE))
 
@@ -212,6 +213,7 @@ def test_e6_us2_ac6_empty_service_has_zero_statistics(admin: ApiClient) -> None:
     assert stats["devices_by_type"] == {} and stats["metrics_by_type"] == TYPES
 
 
+@pytest.mark.slow
 def test_e6_us2_ac7_service_statistics_respond_within_300_ms(sent_points: ApiClient) -> None:
     within_once(0.3, lambda: sent_points.get("stats"))
 

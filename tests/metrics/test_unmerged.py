@@ -40,6 +40,7 @@ def commit_points(number: int, rng: random.Random) -> Points:
     return {(series, time): (value, entry) for series, time, value, entry in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_reads_of_many_unmerged_commits_match_the_model_during_merges(seed, shards, site, monkeypatch):
     monkeypatch.setattr(schedule, "MAX_MERGE_POINTS", 30)  # so that a merge ends inside a group

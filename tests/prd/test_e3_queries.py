@@ -74,6 +74,7 @@ def test_e3_us1_ac5_response_has_points_and_query(week: ApiClient) -> None:
     assert datetime.fromisoformat(result["end_time"]) == END
 
 
+@pytest.mark.slow
 def test_e3_us1_ac6_query_of_a_week_takes_less_than_500_ms(week: ApiClient) -> None:
     body = query_body(devices=["device_001"], start_time=(END - timedelta(days=7)).isoformat())
     within(0.5, lambda: week.post("query", body))
@@ -137,6 +138,7 @@ def test_e3_us3_ac3_list_without_data_is_empty(sender: ApiClient) -> None:
     assert (response.status, response.json) == (200, [])
 
 
+@pytest.mark.slow
 def test_e3_us3_ac4_list_takes_less_than_100_ms(week: ApiClient) -> None:
     within(0.1, lambda: week.get("devices/device_001/metrics"))
 
@@ -207,5 +209,6 @@ def test_e3_us5_ac4_response_has_the_documented_fields(week: ApiClient) -> None:
     assert {"timestamp", "value", "count"} <= set(result["data_points"][0])
 
 
+@pytest.mark.slow
 def test_e3_us5_ac5_aggregation_takes_less_than_300_ms(week: ApiClient) -> None:
     within(0.3, lambda: week.get(aggregated_path()))

@@ -133,6 +133,7 @@ def test_e4_us2_ac4_list_returns_the_total(three_rules: ApiClient) -> None:
     assert (page["total"], page["count"], page["limit"], page["offset"]) == (2, 1, 1, 0)
 
 
+@pytest.mark.slow
 def test_e4_us2_ac5_list_takes_less_than_100_ms(three_rules: ApiClient) -> None:
     within_once(0.1, lambda: three_rules.get(RULES))
 
@@ -161,6 +162,7 @@ def test_e4_us3_ac3_unknown_rule_returns_404(sender: ApiClient) -> None:
     assert sender.get(f"{RULES}/rule_0000000000000000").status == 404
 
 
+@pytest.mark.slow
 def test_e4_us3_ac4_get_takes_less_than_50_ms(sender: ApiClient) -> None:
     rule = create_rule()
     within_once(0.05, lambda: sender.get(f"{RULES}/{rule.rule_id}"))
@@ -198,6 +200,7 @@ def test_e4_us4_ac4_enable_applies_to_the_next_point(sender: ApiClient) -> None:
             assert list(Alert.objects.values_list("device_name", flat=True)) == devices
 
 
+@pytest.mark.slow
 def test_e4_us4_ac5_enable_takes_less_than_50_ms(sender: ApiClient) -> None:
     rule, state = create_rule(), {"enabled": True}
 
@@ -245,6 +248,7 @@ def test_e4_us5_ac5_list_is_sorted_latest_first(sender: ApiClient, three_alerts:
     assert times == sorted(times, reverse=True)
 
 
+@pytest.mark.slow
 def test_e4_us5_ac6_list_takes_less_than_100_ms(sender: ApiClient, three_alerts: list[Alert]) -> None:
     within_once(0.1, lambda: sender.get("alerts?status=active"))
 

@@ -46,6 +46,7 @@ def test_e6_us3_ac2_health_answers_within_20_ms(anonymous: ApiClient) -> None:
     within_once(0.02, lambda: anonymous.get("/health"), rounds=20)
 
 
+@pytest.mark.slow
 def test_e6_us3_ac3_health_is_200_with_and_503_without_the_database(anonymous: ApiClient, no_database: None) -> None:
     response = anonymous.get("/health")
     assert (response.status, response.json["status"]) == (503, "unhealthy")
@@ -158,6 +159,7 @@ def unhealthy_components(response: ApiResponse) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture_name", ["no_database", "silent_database"])
 def test_health_without_database_is_503_within_seconds_and_names_it(
     fixture_name: str, anonymous: ApiClient, request: pytest.FixtureRequest
@@ -187,6 +189,7 @@ def test_hanging_checks_use_a_bounded_number_of_threads(silent_database: None, a
     assert sum(thread.name.startswith("health") for thread in threading.enumerate()) <= 6
 
 
+@pytest.mark.slow
 def test_health_is_200_after_a_restart_of_the_database(anonymous: ApiClient) -> None:
     for _ in range(3):
         assert anonymous.get("/health").status == 200
@@ -342,6 +345,7 @@ async def failing_app(scope: Any, receive: Any, send: Any) -> None:
     raise RuntimeError
 
 
+@pytest.mark.slow
 async def test_requests_are_counted_by_kind_with_failures_and_time_to_first_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -439,6 +443,7 @@ def test_request_statistics_are_written_once_the_database_is_back(
     wait_until(written, 10, "everything is written")
 
 
+@pytest.mark.slow
 def test_web_process_writes_request_statistics(admin: ApiClient) -> None:
     admin.post("devices/device_001/telemetry", point())
     wait_until(lambda: sum(row[3] for row in statistics_rows()) == 1, 10, "the point is in the row of the minute")

@@ -87,6 +87,7 @@ def exists(variable: str) -> bool:
     return hasattr(import_module(module), name)
 
 
+@pytest.mark.slow
 def test_every_module_level_cache_is_registered() -> None:
     caches = {f"{module}.{name}" for module, tree in product_modules() for name in caches_in(tree)}
     registered = {cache.variable for cache in process_caches.CACHES}

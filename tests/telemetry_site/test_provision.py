@@ -60,6 +60,7 @@ def test_new_database_gets_the_stored_keys_and_password(data_folder: DataFolder)
     assert key_in(data_folder.host_collector_key_file).device is not None
 
 
+@pytest.mark.slow
 def test_configured_password_is_used_and_not_stored(data_folder: DataFolder, settings: Any) -> None:
     settings.ADMIN_PASSWORD = "open sesame"
     provision()

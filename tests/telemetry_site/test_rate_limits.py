@@ -56,6 +56,7 @@ def test_key_has_one_bucket_for_fast_lane_and_views_and_sessions_have_none(admin
         assert {administrator.get("metrics").status for _ in range(5)} == {200}
 
 
+@pytest.mark.slow
 def test_keys_are_not_rate_limited_by_default(admin: ApiClient):
     assert settings.RATE_PER_KEY is None
     with ThreadPoolExecutor(4) as pool:

@@ -108,6 +108,7 @@ def test_schema_is_public_as_json_and_yaml(anonymous: ApiClient):
         assert "json" not in kind or json.loads(response.raw) == SCHEMA
 
 
+@pytest.mark.slow
 def test_private_schema_requires_authentication(anonymous: ApiClient, reader: ApiClient, settings: Any):
     settings.PUBLIC_SCHEMA = False
     for path in ("/api/schema/", "/api/docs/", "/api/docs/redoc/"):
