@@ -1,7 +1,7 @@
 # Requires make and Python 3.11 or newer; everything else is installed from the lock files.
 #   make run            run the whole site on this machine
 #   make test           run all tests, on real servers
-#   make test-fast      run the tests without the slow ones, in under two minutes
+#   make test-fast      run the tests without the slow ones
 #   make check          run all static checks
 #   make schema         regenerate docs/openapi.yaml after a change of the API
 #   make fuzz           send tens of thousands of generated requests to the API
