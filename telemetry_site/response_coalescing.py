@@ -45,8 +45,10 @@ class CoalescingHttpProtocol(HttpToolsProtocol):
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def on_body(self, body: bytes) -> None:
-        """Buffer a part of the body; resume reading if uvicorn has paused it below MAX_BUFFERED_BODY."""
-        was_paused = self.flow.read_paused  # by a pipelined request
-        super().on_body(body)
-        if self.flow.read_paused and not was_paused and len(self.cycle.body) <= MAX_BUFFERED_BODY:
-            self.flow.resume_reading()
+        """Buffer a part of the body; the same as in uvicorn, with another limit."""
+        if (self.parser.should_upgrade() and self._should_upgrade()) or self.cycle.response_complete:
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > MAX_BUFFERED_BODY:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
