@@ -162,11 +162,6 @@ def list_visible(caller: Caller) -> QuerySet[Silence]:
     )
 
 
-def list_expiring(within: timedelta, now: datetime) -> QuerySet[Silence]:
-    """Return the silences that end within this time."""
-    return Silence.objects.filter(starts_at__lte=now, ends_at__gt=now, ends_at__lte=now + within)
-
-
 def preview_alerts(
     fields: Mapping[str, Any], caller: Caller, since: datetime, now: datetime | None = None
 ) -> AlertQuerySet:

@@ -162,13 +162,6 @@ class ApiKeyAuthentication(BaseAuthentication):
         return CHALLENGE
 
 
-class MayAdminister(BasePermission):
-    """Permission of admins, for views that others may not even read."""
-
-    def has_permission(self, request: Request, view: Any) -> bool:
-        return bool(request.user and request.user.is_authenticated and caller(request).is_admin)
-
-
 class MayWrite(BasePermission):
     """Permission to send points. The pipeline checks each device, since a bulk request may be allowed in part."""
 

@@ -271,13 +271,6 @@ def test_device_maintenance_is_limited_to_itself_and_four_hours(site: None) -> N
     assert silences.end_silence(silence, caller, now).ends_at == now
 
 
-def test_expiring_silences_are_listed(site: None) -> None:
-    now = timezone.now()
-    expiring = create_silence(levels=["info"], ends_at=now + timedelta(minutes=50))
-    create_silence(levels=["info"], ends_at=now + timedelta(minutes=90))
-    assert list(silences.list_expiring(timedelta(hours=1), timezone.now())) == [expiring]
-
-
 @pytest.mark.slow
 def test_covering_silences_of_2000_alerts_take_two_queries(site: None, django_assert_num_queries: Any) -> None:
     alerts = create_alerts(create_notifying_rule(), *create_devices(2000, "site a"))
