@@ -33,7 +33,8 @@ from telemetry_site import process_caches
 
 API = "/api/v1/telemetry"
 TERMINATE_OTHER_CONNECTIONS = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
 """
 REDIS_URL = settings.REDIS_URL  # unaffected by settings that a test overrides
 

@@ -399,7 +399,7 @@ def test_sender_recovers_from_a_lost_database_connection(receiver: WebhookReceiv
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            " AND datname = current_database()"
+            " AND datname = current_database() AND backend_type = 'client backend'"
         )
     create_alerts(create_notifying_rule(), device)
     deadline = time.monotonic() + 10

@@ -135,7 +135,10 @@ def test_killed_process_leaves_neither_effects_nor_response(admin: ApiClient, lo
         first = pool.submit(admin.post, "metrics", STATE, Idempotency_Key="k")
         wait_until(lambda: _waits_for_a_lock(), 10, "the first waits in the database")
         with connection.cursor() as cursor:  # terminate its connection, as when the process is killed
-            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+                " WHERE NOT granted AND locktype = 'relation' AND backend_type = 'client backend'"
+            )
         assert first.result().status == 503
     locked_table.set()
     wait_until(lambda: not MetricDefinition.objects.exists(), 5, "nothing was defined")
