@@ -34,13 +34,12 @@ KIND_OF_TYPE = {  # by data_type of a metric definition
     "binary": Kind.BINARY,
 }
 
-_FIND_OR_CREATE_DEVICES = """
-WITH requested AS (SELECT unnest(%s::text[]) AS device_id), created AS (
-    INSERT INTO metrics_device (device_id, name, created_at) SELECT device_id, '', now() FROM requested
-    ON CONFLICT (device_id) DO NOTHING RETURNING id, device_id
-)
-SELECT device_id, id FROM created
-UNION ALL SELECT d.device_id, d.id FROM metrics_device d JOIN requested USING (device_id)
+_FIND_DEVICES = "SELECT device_id, id FROM metrics_device WHERE device_id = ANY(%s)"
+# With DO NOTHING, a device that another process creates meanwhile would be in no row and in no snapshot.
+_CREATE_DEVICES = """
+INSERT INTO metrics_device (device_id, name, created_at)
+SELECT device_id, '', now() FROM unnest(%s::text[]) AS new (device_id)
+ON CONFLICT (device_id) DO UPDATE SET name = metrics_device.name RETURNING device_id, id
 """
 _FIND_SERIES = """
 SELECT s.device_id, s.metric_name, s.id FROM metrics_series s
@@ -153,15 +152,11 @@ class SeriesRegistry:
             self._add(kind, device_ids[number], metric, series)
 
     def _load_devices(self, connection: Any, device_ids: list[str]) -> None:
-        missing = [device_id for device_id in device_ids if device_id not in self._devices]
-        if missing and settings.CREATE_ON_FIRST_SIGHT:
-            self._devices.update(connection.execute(_FIND_OR_CREATE_DEVICES, (missing,)).fetchall())
-        elif missing:
-            self._devices.update(
-                connection.execute(
-                    "SELECT device_id, id FROM metrics_device WHERE device_id = ANY(%s)", (missing,)
-                ).fetchall()
-            )
+        if missing := [device_id for device_id in device_ids if device_id not in self._devices]:
+            self._devices.update(connection.execute(_FIND_DEVICES, (missing,)).fetchall())
+        new = [device_id for device_id in missing if device_id not in self._devices]
+        if new and settings.CREATE_ON_FIRST_SIGHT:  # ascending, so that two processes wait instead of deadlocking
+            self._devices.update(connection.execute(_CREATE_DEVICES, (new,)).fetchall())
 
     def _add(self, kind: Kind, device_id: str, metric: str, series: int) -> None:
         rows_by_metric = self._rows[kind].setdefault(device_id, {})

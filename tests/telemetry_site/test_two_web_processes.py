@@ -1,7 +1,11 @@
 """A change in one web process applies in the others within a second."""
 
+import itertools
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import uvicorn
@@ -82,3 +86,25 @@ def test_revoked_key_is_rejected_by_a_second_process_within_a_second(
     key.revoked_at = timezone.now()
     key.save()
     assert seconds_until(lambda: other.post("devices/d/telemetry", point()).status == 401) < MAX_DELAY
+
+
+def test_first_batches_of_a_device_sent_to_two_processes_at_once_are_both_stored(
+    admin: ApiClient, second_process: ApiClient
+):
+    pairs, ready = 200, threading.Barrier(2)
+
+    def send_first_batches(client: ApiClient, metric: str) -> list[int]:
+        statuses = []
+        for number in range(pairs):
+            ready.wait(30)
+            body = {"data_points": [point(metric, number), point(f"{metric}_2", number)]}
+            statuses.append(client.post(f"devices/new-{number}/telemetry/batch", body).status)
+        return statuses
+
+    with ThreadPoolExecutor(2) as pool:
+        statuses = pool.map(send_first_batches, (admin, second_process), ("left", "right"))
+    assert Counter(itertools.chain(*statuses)) == {200: 2 * pairs}
+    latest = admin.post("latest", {"metrics": ["left", "left_2", "right", "right_2"]}).json["series"]
+    stored = {(value["device_id"], value["metric_name"]): value["value"] for value in latest}
+    metrics = ("left", "left_2", "right", "right_2")
+    assert stored == {(f"new-{number}", metric): number for number in range(pairs) for metric in metrics}
