@@ -6,13 +6,12 @@ from django.conf import settings
 from django.db import connection
 
 from alerts.models import Alert, Delivery, Incident, Silence
+from metrics.storage.series_registry import series_exists_sql
 
 DELETE_BATCH = 5000  # rows per table and run
 DELIVERY_RETENTION = timedelta(days=90)
 
-_DELETE_ORPHANED_STATES = """
-DELETE FROM alerts_detectorstate d WHERE NOT EXISTS (SELECT FROM metrics_series s WHERE s.id = d.series)
-"""
+_DELETE_ORPHANED_STATES = f"DELETE FROM alerts_detectorstate d WHERE NOT {series_exists_sql('d.series')}"  # noqa: S608
 
 
 def delete_expired(now: datetime) -> int:

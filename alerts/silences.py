@@ -12,6 +12,7 @@ from django.utils import timezone
 from alerts import recurring_windows
 from alerts.models import Alert, Level, Silence, SilenceKind
 from alerts.models.alerts import AlertQuerySet
+from metrics.devices.group_membership import in_groups_sql
 from metrics.models import NAME_LENGTH, Device
 from rest.caller import Caller, Scope
 from rest.errors import InvalidFields, NotFound
@@ -24,15 +25,13 @@ MAX_NAMES = 1000
 MAX_REASON_LENGTH = 1000
 
 # Condition for silence `s` to cover alert `a` of rule `r`: every non-empty list matches.
-COVERS_SQL = """
+COVERS_SQL = f"""
     (s.alert_id = '' OR a.alert_id = s.alert_id)
-    AND (s.levels = '{}' OR a.level = ANY(s.levels))
-    AND (s.metric_names = '{}' OR a.metric_name = ANY(s.metric_names))
-    AND (s.rule_ids = '{}' OR r.rule_id = ANY(s.rule_ids))
-    AND (s.device_ids = '{}' OR a.device_name = ANY(s.device_ids))
-    AND (s.device_groups = '{}' OR EXISTS (
-        SELECT FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
-        WHERE m.device_id = a.device_id AND g.name = ANY(s.device_groups)))
+    AND (s.levels = '{{}}' OR a.level = ANY(s.levels))
+    AND (s.metric_names = '{{}}' OR a.metric_name = ANY(s.metric_names))
+    AND (s.rule_ids = '{{}}' OR r.rule_id = ANY(s.rule_ids))
+    AND (s.device_ids = '{{}}' OR a.device_name = ANY(s.device_ids))
+    AND (s.device_groups = '{{}}' OR {in_groups_sql("a.device_id", "s.device_groups")})
 """
 _COVERED_SQL = f"""
 SELECT DISTINCT ON (a.id) a.id, s.silence_id, s.reason

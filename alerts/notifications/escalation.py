@@ -13,6 +13,7 @@ from alerts import silences, timeline
 from alerts.models import EventKind, NoticeKind, Route
 from alerts.notifications import enqueue
 from alerts.notifications.routes import list_active_routes
+from metrics.devices.group_membership import in_groups_sql
 
 ENQUEUE_BATCH = 5000  # notices of one kind per run
 _LOCK_KEY = 0x616C6572  # advisory lock: one process enqueues at a time
@@ -23,11 +24,9 @@ _UNACKNOWLEDGED = f"""
 alerts_alert a LEFT JOIN alerts_rule r ON r.id = a.rule_id CROSS JOIN unnest(%(channels)s::text[]) c (name)
 WHERE a.status = 'active' AND NOT a.shadow AND NOT a.retroactive
     AND (%(levels)s::text[] = '{{}}' OR a.level = ANY(%(levels)s))
-    AND (%(groups)s::text[] = '{{}}' OR EXISTS (
-        SELECT FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
-        WHERE m.device_id = a.device_id AND g.name = ANY(%(groups)s)))
+    AND (%(groups)s::text[] = '{{}}' OR {in_groups_sql("a.device_id", "%(groups)s")})
     AND NOT EXISTS (SELECT FROM alerts_silence s WHERE s.id = ANY(%(silences)s) AND {silences.COVERS_SQL})
-"""  # noqa: S608 - constants
+"""
 _UNSILENCED = f"""
 SELECT DISTINCT ON (a.id, n.channel_name) a.id, n.channel_name, n.reason
 FROM alerts_notice n JOIN alerts_alert a ON a.id = n.alert_id LEFT JOIN alerts_rule r ON r.id = a.rule_id

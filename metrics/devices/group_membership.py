@@ -35,6 +35,14 @@ def remove_devices(group: DeviceGroup, devices: Iterable[int]) -> int:
     return removed
 
 
+def in_groups_sql(device: str, groups: str) -> str:
+    """Return the SQL condition that a device (expression of its primary key) is in a group of a text array of names."""
+    return (
+        "EXISTS (SELECT FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id"
+        f" WHERE m.device_id = {device} AND g.name = ANY({groups}))"
+    )
+
+
 def invalidate_caches(action: str, **kwargs: Any) -> None:
     """Receive `m2m_changed` of changes by a form or `device.groups.set`, and move the revision."""
     if action.startswith("post_"):

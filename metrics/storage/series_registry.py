@@ -229,6 +229,11 @@ def refresh_registry() -> SeriesRegistry:
         return _registry
 
 
+def series_exists_sql(series: str) -> str:
+    """Return the SQL condition that a series ID (an expression) belongs to a series."""
+    return f"EXISTS (SELECT FROM metrics_series WHERE metrics_series.id = {series})"
+
+
 def reset_registry() -> None:
     """Discard the registry of this process."""
     global _registry, _refreshed_at
