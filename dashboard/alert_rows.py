@@ -7,7 +7,7 @@ from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Val
 from django.db.models.functions import RowNumber
 
 from alerts.conditions.spec import ANY_METRIC
-from alerts.models import LEVEL_RANKS, Alert, Incident, Kind, Level, Resolution
+from alerts.models import LEVEL_RANKS, Alert, Incident, Level, Resolution, RuleKind
 from alerts.models.alerts import AlertQuerySet
 from dashboard.device_overview import NEWEST_WITHIN
 from dashboard.number_format import reading
@@ -106,7 +106,7 @@ def drawn_threshold(alert: Alert) -> float | None:
     rule, threshold = alert.rule, alert.threshold
     if not isinstance(threshold, int | float) or isinstance(threshold, bool):
         return None
-    is_off_axis = rule is not None and (rule.kind == Kind.TREND or rule.aggregation in OFF_AXIS_AGGREGATIONS)
+    is_off_axis = rule is not None and (rule.kind == RuleKind.TREND or rule.aggregation in OFF_AXIS_AGGREGATIONS)
     return None if is_off_axis else threshold
 
 

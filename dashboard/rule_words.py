@@ -3,11 +3,11 @@
 from typing import Any
 
 from alerts.conditions import spec
-from alerts.models import Kind, Rule, RuleVersion
+from alerts.models import Rule, RuleKind, RuleVersion
 from alerts.rules.lifecycle import FIELDS, document_of
 from dashboard.number_format import duration_text, reading
 
-KINDS = tuple((kind.value, "No data" if kind == Kind.ABSENCE else kind.label) for kind in Kind)
+KINDS = tuple((kind.value, "No data" if kind == RuleKind.ABSENCE else kind.label) for kind in RuleKind)
 CONDITION_KINDS = tuple((kind, label) for kind, label in KINDS if kind in spec.CONDITION_KINDS)  # of a composite rule
 COMPARISONS = (
     (">", "above"), (">=", "at or above"), ("<", "below"), ("<=", "at or below"), ("==", "equal to"),
@@ -34,10 +34,10 @@ FIELD_LABELS = {
 
 def sentence(rule: Rule) -> str:
     """Return the condition of a rule in one line."""
-    if rule.kind == Kind.COMPOSITE:
+    if rule.kind == RuleKind.COMPOSITE:
         operator = " and " if rule.parameters.get("operator", "and") == "and" else " or "
         return operator.join(_condition(condition) for condition in rule.parameters.get("conditions", ()))
-    if rule.kind == Kind.ABSENCE:
+    if rule.kind == RuleKind.ABSENCE:
         metric = "" if rule.metric_name == spec.ANY_METRIC else f"{rule.metric_name} "
         interval = rule.parameters.get("expected_interval")
         return f"No {metric}data for {duration_text(interval) if interval else 'the expected interval'}"
@@ -49,16 +49,16 @@ def sentence(rule: Rule) -> str:
 
 def _condition(condition: dict[str, Any]) -> str:
     """Return a condition of a composite rule, or the document of a rule with one condition, in words."""
-    kind, metric = condition.get("kind", Kind.THRESHOLD), condition.get("metric_name", "")
+    kind, metric = condition.get("kind", RuleKind.THRESHOLD), condition.get("metric_name", "")
     parameters = condition.get("parameters") or {}
     window = condition.get("evaluation_window")
     over = f" over {duration_text(window)}" if window is not None else ""
     comparison = _comparison(condition.get("condition", ">"), condition.get("threshold_value"))
-    if kind == Kind.ANOMALY:
+    if kind == RuleKind.ANOMALY:
         return f"{metric} is anomalous"
-    if kind == Kind.TREND:
+    if kind == RuleKind.TREND:
         return f"{dict(MEASURES)[parameters.get('measure', 'slope')]} of {metric}{over} is {comparison}"
-    if kind == Kind.FORECAST:
+    if kind == RuleKind.FORECAST:
         return f"{metric} is {comparison} in {duration_text(parameters.get('horizon', 0))}"
     aggregation = condition.get("aggregation")
     if not aggregation:

@@ -68,7 +68,7 @@ class _Bucket:
 
 
 @dataclass
-class Buckets:
+class TokenBuckets:
     """Buckets of a process, by name. Thread-safe."""
 
     clock: Callable[[], float] = time.monotonic
@@ -149,10 +149,10 @@ class Buckets:
                 bucket.left, bucket.at = left - bucket.unsettled, self.clock()
 
 
-buckets = Buckets()
+buckets = TokenBuckets()
 
 
-async def keep_settled(settled_buckets: Buckets = buckets) -> None:
+async def keep_settled(settled_buckets: TokenBuckets = buckets) -> None:
     """Settle the buckets until the task is cancelled."""
     reachable = True
     async with redis.asyncio.Redis.from_url(
@@ -177,7 +177,7 @@ async def keep_settled(settled_buckets: Buckets = buckets) -> None:
                 reachable = True
 
 
-async def _settle(settled_buckets: Buckets, script: Any, due: list[tuple[str, Limit, float]]) -> None:
+async def _settle(settled_buckets: TokenBuckets, script: Any, due: list[tuple[str, Limit, float]]) -> None:
     arguments = [number for _, limit, spent in due for number in (limit.rate, limit.burst, spent)]
     levels = await script([PREFIX + name for name, _, _ in due], arguments)
     for (name, _, _), level in zip(due, levels, strict=True):

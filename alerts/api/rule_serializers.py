@@ -6,7 +6,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from alerts.models import Condition, Kind, Level, Rule
+from alerts.models import Condition, Level, Rule, RuleKind
 from alerts.models.rules import MAX_AUTO_RESOLVE_TIMEOUT, MAX_COOLDOWN_MINUTES, MAX_EVALUATION_WINDOW, MAX_TRIGGER_COUNT
 from alerts.rules.lifecycle import FIELDS, document_of
 from alerts.rules.unresolved_names import find_unresolved_names, metrics_of
@@ -16,7 +16,7 @@ from rest.fields import ChoiceField, MetadataField, StrictSerializer, name_field
 MAX_DEVICES = 10_000
 MAX_CHANNELS = 100
 MAX_NUMBER = 1e308
-THRESHOLD_KINDS = (Kind.THRESHOLD, Kind.TREND, Kind.FORECAST)
+THRESHOLD_KINDS = (RuleKind.THRESHOLD, RuleKind.TREND, RuleKind.FORECAST)
 
 
 @extend_schema_field({"type": ["number", "string", "boolean"]})
@@ -87,7 +87,7 @@ class RuleSerializer(StrictSerializer, serializers.ModelSerializer[Rule]):
     metric_name = name_field(
         required=False, help_text="Metric name; `*` for any metric, with kind absence. Optional with kind composite."
     )
-    kind = ChoiceField(Kind.choices, required=False)
+    kind = ChoiceField(RuleKind.choices, required=False)
     condition = ChoiceField(Condition.choices, required=False, help_text="Comparison of the value with the threshold.")
     threshold_value = ThresholdField(
         allow_null=True, required=False, help_text="Number; with == and != also a text or boolean."
@@ -137,8 +137,8 @@ class RuleSerializer(StrictSerializer, serializers.ModelSerializer[Rule]):
         attributes = super().validate(attributes)
         if self.partial:
             return attributes
-        kind = attributes.get("kind", Kind.THRESHOLD)
-        if kind == Kind.COMPOSITE:
+        kind = attributes.get("kind", RuleKind.THRESHOLD)
+        if kind == RuleKind.COMPOSITE:
             attributes.setdefault("metric_name", first_metric(attributes.get("parameters", {})))
         required = ("metric_name", *(("condition", "threshold_value") if kind in THRESHOLD_KINDS else ()))
         if missing := [name for name in required if attributes.get(name) in (None, "")]:

@@ -18,7 +18,7 @@ from alerts.api import examples
 from alerts.api.filters import EXACT_TEXT, ChoicesFilter
 from alerts.api.resources import AlertingResource
 from alerts.api.rule_serializers import RuleSerializer, complete_document, serialize_rules
-from alerts.models import Kind, Level, Mode, Rule, RuleVersion
+from alerts.models import Level, Mode, Rule, RuleKind, RuleVersion
 from alerts.rules import lifecycle
 from rest.etags import etag
 from rest.fields import StrictSerializer
@@ -34,7 +34,7 @@ class RuleFilters(FilterSet):
     enabled = BooleanFilter(help_text="Whether the rule is enabled.")
     level = ChoicesFilter(Level.values, help_text="Alert levels.")
     metric_name = TextFilter(help_text="Metric name, exactly.", **EXACT_TEXT)
-    kind = ChoiceFilter(choices=Kind.choices, help_text="Rule kind.")
+    kind = ChoiceFilter(choices=RuleKind.choices, help_text="Rule kind.")
     mode = ChoiceFilter(choices=Mode.choices, help_text="Live rules or shadow rules.")
     search = SearchFilter(
         "name__icontains", "description__icontains", help_text="Text in the name or description.", **EXACT_TEXT

@@ -12,7 +12,7 @@ from alerts.models.notifications import (
     NoticeStatus,
     Route,
 )
-from alerts.models.rules import LEVEL_RANKS, Condition, Kind, Level, Mode, Rule, RuleGeneration, RuleVersion
+from alerts.models.rules import LEVEL_RANKS, Condition, Level, Mode, Rule, RuleGeneration, RuleKind, RuleVersion
 from alerts.models.silences import Silence, SilenceKind
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "EvaluatorReport",
     "EventKind",
     "Incident",
-    "Kind",
     "LateRange",
     "Level",
     "Mode",
@@ -43,6 +42,7 @@ __all__ = [
     "Route",
     "Rule",
     "RuleGeneration",
+    "RuleKind",
     "RuleVersion",
     "Silence",
     "SilenceKind",

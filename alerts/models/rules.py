@@ -29,7 +29,7 @@ class Level(models.TextChoices):
 LEVEL_RANKS = {level: rank for rank, level in enumerate(Level.values)}
 
 
-class Kind(models.TextChoices):
+class RuleKind(models.TextChoices):
     """Kind of condition of a rule."""
 
     THRESHOLD = "threshold"
@@ -96,7 +96,7 @@ class Rule(Audited):
         max_length=NAME_LENGTH,
         help_text="Metric that the rule evaluates. * (absence rules only): any metric of the device.",
     )
-    kind = models.CharField(max_length=9, choices=Kind.choices, default=Kind.THRESHOLD)
+    kind = models.CharField(max_length=9, choices=RuleKind.choices, default=RuleKind.THRESHOLD)
     condition = models.CharField(max_length=2, choices=Condition.choices, default=Condition.ABOVE)
     threshold_value = models.JSONField(
         null=True, blank=True, help_text="JSON: a number, true, false, or a text in quotes. null: no threshold."

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from alerts import silences, timeline
-from alerts.models import Alert, Channel, EventKind, Kind, Notice, NoticeKind, NoticeStatus, Rule
+from alerts.models import Alert, Channel, EventKind, Notice, NoticeKind, NoticeStatus, Rule, RuleKind
 from alerts.notifications import incidents, routes
 
 ABSENCE_DELAY = timedelta(seconds=2)  # devices of one site go offline one after the other: group their alerts
@@ -96,7 +96,7 @@ def _initial_status(
 
 
 def _due_at(alert: Alert, now: datetime) -> datetime:
-    is_absence = alert.rule is not None and alert.rule.kind == Kind.ABSENCE
+    is_absence = alert.rule is not None and alert.rule.kind == RuleKind.ABSENCE
     return now + ABSENCE_DELAY if is_absence else now
 
 

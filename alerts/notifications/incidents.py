@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.db.models import Count, Exists, OuterRef, Q
 
 from alerts import timeline
-from alerts.models import LEVEL_RANKS, Alert, EventKind, Incident, Kind
+from alerts.models import LEVEL_RANKS, Alert, EventKind, Incident, RuleKind
 from metrics.models import NAME_LENGTH, Device, DeviceGroup
 
 MIN_INCIDENT_ALERTS = 5
@@ -107,7 +107,7 @@ def build_incident_title(alerts: Sequence[Alert], cause: str, device_count: int 
     count = device_count if device_count is not None else len({alert.device_name for alert in alerts})
     kind, _, name = cause.partition(":")
     where = "" if kind == "rule" else f" of {name}"
-    problem = "no data" if worst.rule is not None and worst.rule.kind == Kind.ABSENCE else worst.rule_name
+    problem = "no data" if worst.rule is not None and worst.rule.kind == RuleKind.ABSENCE else worst.rule_name
     more = " and more" if len({alert.rule_name for alert in alerts}) > 1 else ""
     return f"{count} {'device' if count == 1 else 'devices'}{where}: {problem}{more}"[: 2 * NAME_LENGTH]
 

@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 
 from alerts.conditions.spec import MAX_CONDITIONS
-from alerts.models import Condition, Kind
+from alerts.models import Condition, RuleKind
 from dashboard import rule_words
 from dashboard.forms.fields import (
     MAX_TEXT_LENGTH,
@@ -69,13 +69,13 @@ class ConditionForm(ConditionFields):
         values = self.cleaned_data
         kind = values["kind"]
         document: dict[str, Any] = {"kind": kind, "metric_name": values["metric_name"]}
-        if kind == Kind.THRESHOLD and values["aggregation"]:
+        if kind == RuleKind.THRESHOLD and values["aggregation"]:
             document["aggregation"] = values["aggregation"]
-        if kind == Kind.TREND:
+        if kind == RuleKind.TREND:
             document["parameters"] = {"measure": values["measure"]}
-        if kind == Kind.FORECAST:
+        if kind == RuleKind.FORECAST:
             document["parameters"] = {"horizon": values.get("horizon")}
-        if kind != Kind.ANOMALY:
+        if kind != RuleKind.ANOMALY:
             document |= {"condition": values["condition"], "threshold_value": values.get("threshold_value")}
             if values.get("clear_threshold") is not None:
                 document["clear_threshold"] = values["clear_threshold"]
@@ -109,7 +109,7 @@ def condition_texts(condition: Mapping[str, Any]) -> Texts:
     """Return the texts of the inputs of a condition; missing fields get their defaults."""
     parameters = condition.get("parameters") or {}
     texts = {
-        "kind": condition.get("kind", Kind.THRESHOLD.value),
+        "kind": condition.get("kind", RuleKind.THRESHOLD.value),
         "metric_name": condition.get("metric_name"),
         "aggregation": condition.get("aggregation"),
         "measure": parameters.get("measure", "slope"),

@@ -9,7 +9,7 @@ from django.http import QueryDict
 
 from alerts.api.rule_serializers import RuleSerializer, complete_document, first_metric
 from alerts.conditions.spec import MAX_CONDITIONS
-from alerts.models import Kind, Level, Rule
+from alerts.models import Level, Rule, RuleKind
 from alerts.rules.lifecycle import FIELDS, document_of, validate
 from dashboard import rule_words
 from dashboard.forms.conditions import (
@@ -35,17 +35,17 @@ from rest.errors import InvalidFields
 
 # Parameters that the form has an input for, by kind of rule.
 PARAMETERS = {
-    Kind.TREND: ("measure",),
-    Kind.FORECAST: ("horizon",),
-    Kind.ABSENCE: ("expected_interval", "grace"),
+    RuleKind.TREND: ("measure",),
+    RuleKind.FORECAST: ("horizon",),
+    RuleKind.ABSENCE: ("expected_interval", "grace"),
 }
 # Fields without an input for this kind of rule: they keep their saved value.
 UNUSED: dict[str, tuple[str, ...]] = {
-    Kind.TREND: ("aggregation",),
-    Kind.FORECAST: ("aggregation",),
-    Kind.ANOMALY: ("aggregation", "threshold_value", "clear_threshold"),
-    Kind.ABSENCE: ("aggregation", "threshold_value", "clear_threshold"),
-    Kind.COMPOSITE: ("aggregation", "threshold_value", "clear_threshold"),
+    RuleKind.TREND: ("aggregation",),
+    RuleKind.FORECAST: ("aggregation",),
+    RuleKind.ANOMALY: ("aggregation", "threshold_value", "clear_threshold"),
+    RuleKind.ABSENCE: ("aggregation", "threshold_value", "clear_threshold"),
+    RuleKind.COMPOSITE: ("aggregation", "threshold_value", "clear_threshold"),
 }
 MIN_CONDITIONS = 2
 NULLABLE = ("clear_threshold", "auto_resolve_timeout", "threshold_value")
@@ -127,7 +127,7 @@ class RuleEditForm(ConditionFields):
     def error_lists(self) -> Errors:
         """Return all errors by the names of the API's fields."""
         lists = {name: [str(detail) for detail in details] for name, details in self.errors.items()}
-        if self.cleaned_data.get("kind") == Kind.COMPOSITE:
+        if self.cleaned_data.get("kind") == RuleKind.COMPOSITE:
             for number, form in enumerate(self.condition_forms):
                 for name, details in form.errors.items():
                     lists[f"conditions[{number}].{name}"] = [str(detail) for detail in details]
@@ -143,7 +143,7 @@ class RuleEditForm(ConditionFields):
         document |= {name: getattr(saved, name) for name in UNUSED.get(kind, ())}
         parameters = {name: values.get(name) for name in PARAMETERS.get(kind, ())}
         document["parameters"] = {name: value for name, value in parameters.items() if value is not None}
-        if kind == Kind.COMPOSITE:
+        if kind == RuleKind.COMPOSITE:
             document |= self._composite(saved)
         return {name: value for name, value in document.items() if value is not None or name in NULLABLE}
 
@@ -161,7 +161,7 @@ class RuleEditForm(ConditionFields):
         """Add an error of the API's validation to its input, unless the input has one already."""
         match = CONDITION_FIELD.fullmatch(name)
         form: PageForm = self
-        if name == "metric_name" and self.cleaned_data.get("kind") == Kind.COMPOSITE and self.condition_forms:
+        if name == "metric_name" and self.cleaned_data.get("kind") == RuleKind.COMPOSITE and self.condition_forms:
             form = self.condition_forms[0]  # the rule has the metric of its first condition
         elif match and int(match[1]) < len(self.condition_forms) and match[2] in ConditionForm.base_fields:
             form, name = self.condition_forms[int(match[1])], match[2]
@@ -194,7 +194,7 @@ def _leaves(details: Any) -> Iterator[str]:
 
 
 def _conditions_of(rule: Rule) -> list[dict[str, Any]]:
-    return rule.parameters.get("conditions", []) if rule.kind == Kind.COMPOSITE else []
+    return rule.parameters.get("conditions", []) if rule.kind == RuleKind.COMPOSITE else []
 
 
 def _form_name(name: str) -> str:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from alerts.history.trace import EvaluationTrace, trace_evaluation
-from alerts.models import Alert, AlertEvent, EventKind, Kind, Notice, Status
+from alerts.models import Alert, AlertEvent, EventKind, Notice, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
 from dashboard.number_format import kind_of, reading
@@ -125,7 +125,7 @@ def _chart(row: AlertRow) -> dict[str, Any]:
         "metric": {"name": alert.metric_name, "kind": kind_of(alert.value), "unit": row.unit},
         "thresholds": lines,
         "band": row.expected_range,
-        "detects": alert.rule is not None and alert.rule.kind == Kind.ANOMALY,
+        "detects": alert.rule is not None and alert.rule.kind == RuleKind.ANOMALY,
         "spans": [{"start": _ms(alert.triggered_at), "end": _ms(end), "level": alert.level, "text": "Opened"}],
         "window": [_ms(alert.triggered_at - CHART_MARGIN), _ms(end + CHART_MARGIN)] if end else None,
     }

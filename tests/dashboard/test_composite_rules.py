@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from alerts.api.rule_serializers import RuleSerializer
 from alerts.conditions.spec import CONDITION_KINDS
-from alerts.models import Kind, Rule
+from alerts.models import Rule, RuleKind
 from alerts.rules import lifecycle
 from dashboard import rule_words
 from dashboard.forms.conditions import TYPED
@@ -227,7 +227,7 @@ class TestEdited:
         fields["c_threshold_value"][0] = ""
         assert "<b>Conditions:</b> a list of 2 to 8" in save(client, rule, fields)
 
-    @pytest.mark.parametrize("kind", [kind for kind in Kind.values if kind != "composite"])
+    @pytest.mark.parametrize("kind", [kind for kind in RuleKind.values if kind != "composite"])
     def test_another_kind_of_rule_ignores_the_rows(self, client: Client, kind: str):
         rule = create_rule([WARM, RISING], threshold_value=3)
         inputs = {"threshold_value": ["9"], "horizon": ["5"]}

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.test import override_settings
 
 from rest import rate_limit
-from rest.rate_limit import MAX_BUCKETS, PREFIX, SETTLE, Buckets, Limit
+from rest.rate_limit import MAX_BUCKETS, PREFIX, SETTLE, Limit, TokenBuckets
 from tests.private_valkey import PrivateValkey
 
 TEN_PER_SECOND = Limit(rate=10, burst=20)
@@ -30,13 +30,13 @@ def clock() -> Clock:
     return Clock()
 
 
-def count_taken_tokens(buckets: Buckets, attempts: int, name: str = "a", limit: Limit = TEN_PER_SECOND) -> int:
+def count_taken_tokens(buckets: TokenBuckets, attempts: int, name: str = "a", limit: Limit = TEN_PER_SECOND) -> int:
     """Return how many of `attempts` tokens are granted."""
     return sum(not buckets.take(name, limit) for _ in range(attempts))
 
 
 def test_burst_is_allowed_then_the_rate_applies(clock: Clock):
-    buckets = Buckets(clock)
+    buckets = TokenBuckets(clock)
     assert count_taken_tokens(buckets, 100) == 20
     assert buckets.take("a", TEN_PER_SECOND) == pytest.approx(0.1) and buckets.wait("a") == pytest.approx(0.1)
     clock.now += 0.5
@@ -47,7 +47,7 @@ def test_burst_is_allowed_then_the_rate_applies(clock: Clock):
 
 
 def test_long_term_rate_is_independent_of_pauses(clock: Clock):
-    buckets, rng = Buckets(clock), random.Random(1)
+    buckets, rng = TokenBuckets(clock), random.Random(1)
     total_taken = 0
     for _ in range(2000):
         clock.now += rng.expovariate(10)
@@ -56,7 +56,7 @@ def test_long_term_rate_is_independent_of_pauses(clock: Clock):
 
 
 def test_debt_is_limited_to_one_bucket_and_refundable(clock: Clock):
-    buckets = Buckets(clock)
+    buckets = TokenBuckets(clock)
     for _ in range(1000):
         buckets.charge("a", TEN_PER_SECOND)
     assert buckets.wait("a") == pytest.approx(2.1)  # a debt of 20, and one token to take
@@ -67,7 +67,7 @@ def test_debt_is_limited_to_one_bucket_and_refundable(clock: Clock):
 
 def test_number_of_rate_limit_buckets_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 100)
-    buckets = Buckets(clock)
+    buckets = TokenBuckets(clock)
     assert count_taken_tokens(buckets, 50, "the limited address") == 20
     for number in range(1000):
         clock.now += 0.0001
@@ -81,7 +81,7 @@ def test_number_of_rate_limit_buckets_is_bounded(clock: Clock, monkeypatch: pyte
 
 
 @contextlib.asynccontextmanager
-async def settling(*processes: Buckets) -> AsyncIterator[None]:
+async def settling(*processes: TokenBuckets) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(rate_limit.keep_settled(buckets)) for buckets in processes]
     try:
         yield
@@ -92,7 +92,7 @@ async def settling(*processes: Buckets) -> AsyncIterator[None]:
         assert all(isinstance(buckets, asyncio.CancelledError) for buckets in ended), ended
 
 
-async def until_settled(*processes: Buckets) -> None:
+async def until_settled(*processes: TokenBuckets) -> None:
     async with asyncio.timeout(5):
         while any(buckets._spent for buckets in processes):
             await asyncio.sleep(0.02)
@@ -101,7 +101,7 @@ async def until_settled(*processes: Buckets) -> None:
 
 async def test_processes_share_a_rate_limit_through_redis(site: None):
     slow_limit = Limit(rate=0.001, burst=20)
-    first, second = Buckets(), Buckets()
+    first, second = TokenBuckets(), TokenBuckets()
     async with settling(first, second):
         assert count_taken_tokens(first, 15, "shared", slow_limit) == 15
         await until_settled(first)
@@ -119,7 +119,7 @@ async def test_processes_share_a_rate_limit_through_redis(site: None):
 
 async def test_restarted_process_continues_with_the_spent_tokens(site: None):
     slow_limit = Limit(rate=0.001, burst=20)
-    old_process, new_process = Buckets(), Buckets()
+    old_process, new_process = TokenBuckets(), TokenBuckets()
     async with settling(old_process, new_process):
         count_taken_tokens(old_process, 20, "restarted", slow_limit)
         await until_settled(old_process)
@@ -132,7 +132,7 @@ async def test_restarted_process_continues_with_the_spent_tokens(site: None):
 async def test_without_redis_each_process_limits_alone_without_delay(tmp_path: Path):
     valkey = PrivateValkey(tmp_path)
     slow_limit = Limit(rate=0.001, burst=20)
-    first, second = Buckets(), Buckets()
+    first, second = TokenBuckets(), TokenBuckets()
     try:
         with override_settings(REDIS_URL=valkey.url):
             async with settling(first, second):
