@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from metrics.export.rows import ExportSeries
 
 ROW_GROUP = 131_072  # rows
+ROW_GROUP_BYTES = 64 * 2**20  # of texts, which may be long
+READ_BUFFER = 2**20  # bytes
 SCHEMA = pa.schema(
     [
         ("timestamp", pa.timestamp("us", "UTC")),
@@ -63,16 +65,17 @@ def _value_columns(series: ExportSeries) -> tuple[Any, Any]:
 def convert_to_parquet(content: Iterable[bytes]) -> Iterator[bytes]:
     """Yield a Parquet file from a stream of Arrow batches, row group by row group."""
     sink = _BufferSink()
-    with (
-        pa.ipc.open_stream(pa.PythonFile(_IterableSource(content), "r")) as batches,
-        pq.ParquetWriter(sink, SCHEMA) as writer,
-    ):
+    source = io.BufferedReader(_IterableSource(content), READ_BUFFER)  # Arrow requires as many bytes as it asks for
+    with pa.ipc.open_stream(pa.PythonFile(source, "r")) as batches, pq.ParquetWriter(sink, SCHEMA) as writer:
         waiting: list[Any] = []
+        rows = size = 0
         for batch in batches:
             waiting.append(batch)
-            if sum(map(len, waiting)) >= ROW_GROUP:
+            rows += len(batch)
+            size += batch.nbytes
+            if rows >= ROW_GROUP or size >= ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(waiting))
-                waiting.clear()
+                waiting, rows, size = [], 0, 0
                 yield sink.take()
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting))

@@ -1,16 +1,24 @@
 """Export jobs in this process: their rows and files."""
 
+import io
 import json
+import time
 from datetime import timedelta
+from itertools import chain, repeat
 
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from django.utils import timezone
 
 from metrics.export import job_files, jobs
+from metrics.export.parquet import arrow_header, convert_to_parquet, encode_arrow_batch
+from metrics.export.rows import ExportSeries
 from metrics.models import ExportJob
 from metrics.storage.connection import connect
 from tests.conftest import ApiClient, person
-from tests.metrics.sample_day import END_TEXT, START_TEXT, point_at, send_points
+from tests.metrics.sample_day import END_TEXT, START_TEXT, merge_all, point_at, send_points
 from tests.metrics.test_export import damage, export, two_days
 
 EXPORT_PARAMETERS = {
@@ -99,6 +107,50 @@ def test_background_export_equals_streamed_export(points, kind, changes):
     assert response.headers["Content-Disposition"] == streamed.headers["Content-Disposition"]
     assert job["bytes"] == len(streamed.raw)
     assert len(list_files()) == 1
+
+
+LARGE_VALUES = {
+    "number": lambda n: n / 8,
+    "switch": lambda n: n % 3 == 0,
+    "text": lambda n: f"{n} " + "é" * (n % 90),
+    "document": lambda n: {"n": n, "parts": [None, n / 2, "x" * (n % 40)]},
+    "mixed": lambda n: [n, f"text {n}", n % 2 == 0, [n]][n % 4],
+}
+
+
+@pytest.mark.slow
+def test_parquet_job_of_several_megabytes_has_the_rows_of_json_lines(admin):
+    for first in range(0, 12_000, 200):
+        ticks = range(first, first + 200)
+        send_points(admin, [point_at(n, name, value(n)) for n in ticks for name, value in LARGE_VALUES.items()])
+    merge_all()
+    contents = {}
+    for kind in ("jsonl", "parquet"):
+        export_id = create_export(admin, format=kind, metric_names=list(LARGE_VALUES))
+        jobs.run_pending_jobs()
+        job = get_export(admin, export_id)
+        assert (job["status"], job["rows"]) == ("done", 60_000), job["detail"]
+        contents[kind] = download(admin, export_id)
+    assert len(contents["jsonl"]) > 5_000_000
+    table = pq.read_table(io.BytesIO(contents["parquet"])).to_pylist()
+    for row, line in zip(table, contents["jsonl"].splitlines(), strict=True):
+        point = json.loads(line)
+        value = point["value"]
+        assert row["value"] == (value if isinstance(value, bool | int | float) else None)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        assert row["text"] == (None if is_number else text)
+        assert (row["metric_name"], row["unit"], row["tags"]) == (point["metric_name"], None, "{}")
+        assert row["timestamp"].isoformat().replace("+00:00", "Z") == point["timestamp"]
+
+
+@pytest.mark.slow
+def test_parquet_job_of_many_short_series_takes_linear_time(admin):
+    batch = encode_arrow_batch(ExportSeries("d", "m", np.zeros(1, np.int64), np.zeros(1)))
+    started = time.monotonic()
+    content = b"".join(convert_to_parquet(chain([arrow_header()], repeat(batch, 30_000))))
+    assert pq.read_metadata(io.BytesIO(content)).num_rows == 30_000
+    assert time.monotonic() - started < 20  # a sum over all batches for each would take a minute
 
 
 @pytest.mark.slow
