@@ -54,7 +54,8 @@ class BatchSerializer(ResponseSerializer):
         max_length=MAX_NAME_LENGTH,
         allow_null=True,
         required=False,
-        help_text="A repeated batch with the same id and device is not stored again; the first response is returned.",
+        help_text="A retry with the same id, device and points is not stored again; the first response is returned."
+        " Other points with an id that the device used in the last 7 days are rejected with 409.",
     )
 
 
@@ -115,11 +116,12 @@ describe_batch = operation(
     "Store up to 1,000 points of a device",
     tag=Tag.INGESTION,
     description="Invalid points are listed in `errors`, and all others are stored. If no point is valid, the response"
-    " is 422.",
+    " is 422. If `batch_id` was used for other points of this device, the response is 409 and the points are kept in"
+    " the rejected inbox.",
     request={JSON: BatchSerializer},
     response=BatchReceipt,
     parameters=[_ENCODING],
-    errors=(404, 422),
+    errors=(404, 409, 422),
     request_example={
         "data_points": [_POINT, _POINT | {"metric_name": "humidity", "value": 60}],
         "compression": None,

@@ -10,12 +10,12 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
+from ingest.batch_ids import BatchIdReused, find_answer
 from ingest.rejected.inbox import rejected_inbox
 from ingest.value_types import encode_value
 from ingest.wire.batch import Batch, Group, Rejection, RejectionCause, RejectionReason, RequestRejected
 from ingest.wire.point_bounds import find_outside_limits, find_violation
 from ingest.wire.validate import InvalidPoint, check_name
-from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Kind
 from metrics.storage.series_registry import (
     DEFAULT_DEFINITION,
@@ -70,7 +70,7 @@ def accept(batch: Batch, sender: Caller, keep_rejected: bool = True) -> Receipt:
     Raises RequestRejected if no point is valid, and DeviceDeleted, WriterOverloaded and StorageUnavailable.
     """
     validation = _BatchValidation(current_registry(), batch, sender, keep_rejected)
-    if batch.batch_id and (answer := _earlier_answer(batch)) is not None:
+    if batch.batch_id and (answer := validation.earlier_answer()) is not None:
         return Receipt(0, [], batch.groups, "", answer=answer)
     if missing := validation.missing_series():
         validation.create_series(missing)
@@ -85,7 +85,7 @@ async def accept_async(batch: Batch, sender: Caller) -> Receipt:
     if registry.revision < 0:  # this process has just started and has not loaded the definitions
         registry = await asyncio.to_thread(refresh_registry)
     validation = _BatchValidation(registry, batch, sender)
-    if batch.batch_id and (answer := await asyncio.to_thread(_earlier_answer, batch)) is not None:
+    if batch.batch_id and (answer := await asyncio.to_thread(validation.earlier_answer)) is not None:
         return Receipt(0, [], batch.groups, "", answer=answer)
     if missing := validation.missing_series():
         await asyncio.to_thread(validation.create_series, missing)
@@ -131,6 +131,20 @@ class _BatchValidation:
         for group, is_allowed in zip(self.batch.groups, allowed, strict=True):
             if not is_allowed:
                 self.causes |= dict.fromkeys(range(group.start, group.stop), NOT_ALLOWED)
+
+    def earlier_answer(self) -> dict[str, Any] | None:
+        """Return the response to an earlier batch with this id and content, if there was one.
+
+        Points of a batch with other content go to the rejected inbox: its sender may have restarted its counter.
+        """
+        batch = self.batch
+        try:
+            return find_answer(batch)
+        except BatchIdReused as error:
+            if self.keep_rejected:
+                cause = (RejectionReason.BATCH_ID_REUSED, "batch_id", error.rejections[0].detail)
+                rejected_inbox().add_batch(self.sender.name, batch, dict.fromkeys(range(len(batch)), cause))
+            raise
 
     def _encode_values(self) -> None:
         values = self.batch.values.tolist() if isinstance(self.batch.values, np.ndarray) else self.batch.values
@@ -276,21 +290,11 @@ class _BatchValidation:
                 yield IncomingPoints(series[positions], batch.times[positions], values, contexts, batch.dictionary)
 
 
-def _earlier_answer(batch: Batch) -> dict[str, Any] | None:
-    """Return the response to this batch id of this device, if there was one."""
-    with read_connection() as connection:
-        row = connection.execute(
-            "SELECT answer FROM metrics_ingestedbatch WHERE device_id = %s AND batch_id = %s",
-            (batch.groups[0].device_id, batch.batch_id),
-        ).fetchone()
-    return row[0] if row else None
-
-
 def _journal_entry(batch: Batch, sender: Caller, receipt: Receipt) -> tuple[JournalEntry, AnsweredBatch | None]:
     """Return the line of the journal, and the response to store for a repeated `batch_id`."""
     device_id = batch.groups[0].device_id if len(batch.groups) == 1 else None
     entry = JournalEntry(sender.name, time.time(), receipt.accepted, len(receipt.rejected), device_id, batch.batch_id)
     answered = None
     if batch.batch_id and device_id is not None:
-        answered = AnsweredBatch(device_id, batch.batch_id, receipt.as_json())
+        answered = AnsweredBatch(device_id, batch.batch_id, batch.digest().hex(), receipt.as_json())
     return entry, answered

@@ -3,6 +3,7 @@
 from celery import shared_task
 from django.conf import settings
 
+from ingest.batch_ids import is_batch_stored
 from ingest.collectors.clock import SystemClock
 from ingest.collectors.measure_once import measure_once
 from ingest.identity import service_tokens, tokens
@@ -24,7 +25,10 @@ def tidy_rejected() -> int:
 @shared_task
 def collect_host(snapshot_id: str, asked_by: str) -> int:
     """Store a snapshot of this machine; return the number of points. A second run with the same id stores nothing."""
-    batch = decode_batch(measure_once(SystemClock()), settings.EMBEDDED.host_device_id(), MAX_BODY_SIZE)
+    device_id = settings.EMBEDDED.host_device_id()
+    if is_batch_stored(device_id, snapshot_id):
+        return 0
+    batch = decode_batch(measure_once(SystemClock()), device_id, MAX_BODY_SIZE)
     batch.batch_id = snapshot_id
     return accept(batch, Caller.internal(f"collect (requested by {asked_by})")).accepted
 

@@ -1,10 +1,12 @@
 """The Batch of columns that every protocol is decoded to, and the rejections of points that cannot be stored."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,13 +15,14 @@ from rest.errors import TelemetryError
 
 
 class RejectionReason(StrEnum):
-    """Why a point was rejected. Points of all reasons but the last two can be replayed."""
+    """Why a point was rejected. Points of all reasons but NOT_ALLOWED and UNREADABLE can be replayed."""
 
     OUT_OF_BOUNDS = "out_of_bounds"
     WRONG_TYPE = "wrong_type"
     TOO_OLD = "too_old"
     TOO_EARLY = "too_early"
     UNDEFINED = "undefined"
+    BATCH_ID_REUSED = "batch_id_reused"
     NOT_ALLOWED = "not_allowed"
     UNREADABLE = "unreadable"
 
@@ -42,6 +45,7 @@ _LABELS = {
     RejectionReason.TOO_OLD: "Timestamp too old",
     RejectionReason.TOO_EARLY: "Timestamp in the future",
     RejectionReason.UNDEFINED: "Unknown metric or device",
+    RejectionReason.BATCH_ID_REUSED: "batch_id used before",
     RejectionReason.NOT_ALLOWED: "Not permitted",
     RejectionReason.UNREADABLE: "Invalid request",
 }
@@ -110,6 +114,17 @@ class Batch:
     @property
     def total(self) -> int:
         return len(self.metrics) + len(self.rejected)
+
+    def digest(self) -> bytes:
+        """Return a digest of the points, equal for every encoding of the same points in the same order."""
+        values = self.values.tolist() if isinstance(self.values, np.ndarray) else self.values
+        contexts = None
+        if self.contexts is not None:
+            entries = [msgspec.json.decode(entry) if entry else None for entry in self.dictionary]
+            contexts = [self.contexts.tolist(), entries]
+        rejections = [rejection.as_json() for rejection in self.rejected]
+        content = [self.metrics, self.times.tolist(), values, contexts, rejections]
+        return hashlib.sha256(msgspec.json.encode(content, order="sorted")).digest()
 
 
 class Contexts:

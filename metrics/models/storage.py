@@ -138,6 +138,7 @@ class IngestedBatch(models.Model):
     batch_id = models.CharField(max_length=NAME_LENGTH)
     at = models.DateTimeField(db_default=Now())
     answer = models.JSONField()
+    digest = models.BinaryField(null=True, help_text="SHA-256 of the points, to distinguish a retry from another batch")
 
     class Meta:
         indexes = [models.Index(fields=["at"])]

@@ -92,12 +92,12 @@ def test_e1_us2_batch_response_has_counts(admin: ApiClient):
 
 
 def test_e1_us2_ac4_repeated_batch_id_is_stored_once_with_the_same_response(admin: ApiClient):
-    first = admin.post(
-        "devices/d/telemetry/batch", {"data_points": [point("m", 1.0), point("m", None)], "batch_id": "b"}
-    )
-    second = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 2.0)], "batch_id": "b"})
+    body = {"data_points": [point("m", 1.0), point("m", None)], "batch_id": "b"}
+    first = admin.post("devices/d/telemetry/batch", body)
+    admin.post("devices/d/telemetry/batch", {"data_points": [body["data_points"][0] | {"value": 2.0}]})
+    second = admin.post("devices/d/telemetry/batch", body)
     assert second.json == first.json and first.json["failed_count"] == 1
-    assert latest(admin, "d", "m")["value"] == 1.0
+    assert latest(admin, "d", "m")["value"] == 2.0  # the retry was not stored again
     admin.post("devices/other/telemetry/batch", {"data_points": [point("m", 3.0)], "batch_id": "b"})
     assert latest(admin, "other", "m")["value"] == 3.0
 

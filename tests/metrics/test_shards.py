@@ -117,7 +117,7 @@ def test_failed_commit_over_several_shards_stores_nothing(shards, site):
         writer().submit(
             [IncomingPoints([1, 256], [TODAY] * 2, [1.0] * 2)],
             JournalEntry("test", 0.0, 2),
-            AnsweredBatch("nul\0", "b", {}),
+            AnsweredBatch("nul\0", "b", "", {}),
         )
     assert shards_in_table("metrics_young") == []
     store_points([(1, TODAY, 1.0, b""), (256, TODAY, 1.0, b"")])  # the writer continues

@@ -97,11 +97,13 @@ def test_e1_us2_ac3_valid_points_of_a_batch_are_stored_and_counted(sender: ApiCl
 
 
 def test_e1_us2_ac4_repeated_batch_id_is_stored_once(sender: ApiClient) -> None:
-    assert sender.post(BATCH, batch()).status == 200
-    first = sender.post(BATCH, {"data_points": [point("m", 1)], "batch_id": "batch_001"})
-    second = sender.post(BATCH, {"data_points": [point("m", 2)], "batch_id": "batch_001"})
-    assert second.json == first.json
-    assert latest(sender, "m") == 1
+    body = batch(batch_id="batch_001")
+    first = sender.post(BATCH, body)
+    sender.post(BATCH, {"data_points": [body["data_points"][0] | {"value": 5}]})
+    second = sender.post(BATCH, body)
+    assert (second.status, second.json) == (200, first.json)
+    assert latest(sender, "m0") == 5
+    assert sender.post(BATCH, batch(3, batch_id="batch_001")).status == 409
 
 
 @pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("lz4", lz4.frame.compress)])

@@ -29,8 +29,9 @@ WITH head AS (
     SELECT %(shard)s, seq, %(points)s, %(time_from)s, %(time_to)s, %(payload)s FROM head
 )"""
 _BATCHES = """
-INSERT INTO metrics_ingestedbatch (device_id, batch_id, answer)
-SELECT b->>'device_id', b->>'batch_id', b->'answer' FROM {head}jsonb_array_elements(%(batches)s::jsonb) b
+INSERT INTO metrics_ingestedbatch (device_id, batch_id, digest, answer)
+SELECT b->>'device_id', b->>'batch_id', decode(b->>'digest', 'hex'), b->'answer'
+FROM {head}jsonb_array_elements(%(batches)s::jsonb) b
 ON CONFLICT DO NOTHING"""
 _JOURNAL = """
 INSERT INTO metrics_journal (shard, seq, entries, payload_digest, digest, checksum)

@@ -46,10 +46,11 @@ class JournalEntry(msgspec.Struct, omit_defaults=True):
 
 
 class AnsweredBatch(msgspec.Struct):
-    """A batch id and the answer that a retry gets."""
+    """A batch id, the digest of the batch's content in hexadecimal, and the answer that a retry gets."""
 
     device_id: str
     batch_id: str
+    digest: str
     answer: dict[str, Any]
 
 
