@@ -10,12 +10,11 @@ from alerts.models import Alert
 from dashboard.alert_rows import drawn_threshold, has_sparkline
 from dashboard.number_format import kind_of
 from metrics.query.execute import execute_query
-from metrics.query.query import Query
+from metrics.query.query import CLOCK_TOLERANCE, Query
 from metrics.query.result import QueryResult, ResultSeries
 from metrics.storage.units import to_microseconds
 
 SPAN = timedelta(hours=1)  # static/dashboard/sparkline.js draws the same span
-CLOCK_TOLERANCE = timedelta(minutes=5)  # a device's clock may be ahead
 MAX_POINTS = 60  # of one sparkline
 MAX_SPARKLINES = 60  # of one response
 

@@ -4,7 +4,8 @@ A result depends only on the points of its window, to the last bit, so live eval
 backtest over a year agree. Running sums would drift. Instead a window is composed of runs of 1, 2, 4, … points, in as
 many steps as the size of the largest window has binary digits.
 
-Aggregations have the names and the meaning of metrics.query.accumulators. Pure.
+Aggregations have the names and the meaning of metrics.query.accumulators, but differences begin at the first point of
+a window. Pure.
 """
 
 from collections.abc import Callable

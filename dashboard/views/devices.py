@@ -14,12 +14,12 @@ from dashboard.device_overview import device_rows
 from dashboard.number_format import kind_of
 from dashboard.open_alert_counts import BoundedCount
 from dashboard.pagination import PAGE_SIZE, ListPage, address_of, search_of
-from dashboard.sparklines import CLOCK_TOLERANCE, MAX_POINTS, MAX_SPARKLINES, SPAN, numeric_series, points_of
+from dashboard.sparklines import MAX_POINTS, MAX_SPARKLINES, SPAN, numeric_series, points_of
 from dashboard.views.inbox import open_rows
 from metrics.models import Device
 from metrics.query import latest
 from metrics.query.execute import execute_query
-from metrics.query.query import Query
+from metrics.query.query import CLOCK_TOLERANCE, Query
 from metrics.query.result import ResultSeries
 from rest.caller import caller_of
 

@@ -8,8 +8,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from metrics.models import NAME_LENGTH
-from metrics.query.accumulators import Fill
-from metrics.query.query import FILLS
+from metrics.query.gaps import Fill
+from metrics.query.query import FILLS, WHOLE_RANGE
 
 MAX_NAMES = 10_000
 MAX_NAMES_IN_URL = 100  # in a URL, which holds 64 KB
@@ -19,20 +19,27 @@ _FILTERS = {"tags", "min_value", "max_value", *GROUPS}
 
 
 @extend_schema_field(
-    {"oneOf": [{"type": "integer", "minimum": 1, "maximum": MAX_INTERVAL}, {"type": "string", "enum": ["auto"]}]}
+    {
+        "oneOf": [
+            {"type": "integer", "minimum": 1, "maximum": MAX_INTERVAL},
+            {"type": "string", "enum": ["auto", WHOLE_RANGE]},
+        ]
+    }
 )
 class IntervalField(serializers.Field[int | str, Any, Any, Any]):
-    """Seconds, or `auto`."""
+    """Seconds, `auto` or `range`."""
 
     def to_internal_value(self, data: Any) -> int | str:
-        if data == "auto":
-            return "auto"
+        if data in ("auto", WHOLE_RANGE):
+            return str(data)
         try:
             seconds = int(data) if not isinstance(data, bool) and float(data) == int(data) else 0
         except (TypeError, ValueError, OverflowError):
             seconds = 0
         if not 1 <= seconds <= MAX_INTERVAL:
-            raise serializers.ValidationError(f"whole seconds from 1 to {MAX_INTERVAL:,}, or auto, are accepted")
+            raise serializers.ValidationError(
+                f"whole seconds from 1 to {MAX_INTERVAL:,}, auto or {WHOLE_RANGE} are accepted"
+            )
         return seconds
 
     def to_representation(self, value: Any) -> Any:

@@ -4,7 +4,7 @@ Types are validated here (400), ranges and combinations by the Query (422).
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_serializer
@@ -24,13 +24,29 @@ from metrics.export.formats import FORMATS
 from metrics.models import NAME_LENGTH
 from metrics.query import latest
 from metrics.query.accumulators import ACCEPTED_AGGREGATIONS
-from metrics.query.query import ACCEPTED_GROUPINGS, MAX_POINTS, MAX_RANGE, Query
+from metrics.query.neighbours import LOOKBACK_DAYS
+from metrics.query.query import ACCEPTED_GROUPINGS, CLOCK_TOLERANCE, MAX_POINTS, MAX_RANGE, Query, resolve_end
 from rest.caller import Caller
 
-INTERVAL = "Seconds of a time bucket, or `auto`; by default the whole range is one bucket."
-FILL = "Value of empty time buckets: `none` (omit them), `null`, `previous`, `linear`, or a number."
+BUCKETS = (
+    "Buckets begin at whole multiples of the interval by the wall clock of `timezone`, whatever the range; the first"
+    " and the last may lie partly outside of it and have only the points in it."
+)
+INTERVAL = (
+    f"Seconds of a time bucket, `auto`, or `range`: one value for the whole range, also if it is left out. {BUCKETS}"
+)
+REQUIRED_INTERVAL = f"Seconds of a time bucket, `auto`, or `range`: one value for the whole range. {BUCKETS}"
+FILL = (
+    "Value of empty time buckets: `none` (omit them), `null`, `previous`, `linear`, or a number. At the edges of the"
+    f" range `previous` and `linear` continue from the nearest time buckets outside of it, up to {LOOKBACK_DAYS} days"
+    " away."
+)
 TIMEZONE = "IANA time zone that time buckets are aligned to."
-AGGREGATION = f"{ACCEPTED_AGGREGATIONS}; raw points by default."
+DIFFERENCES = (
+    "`increase`, `rate` and `delta` continue from the last point before the range, up to"
+    f" {LOOKBACK_DAYS} days back, so that the values of parts add up to that of the whole."
+)
+AGGREGATION = f"{ACCEPTED_AGGREGATIONS}; raw points by default. {DIFFERENCES}"
 GROUP_BY = f"{ACCEPTED_GROUPINGS}: what to aggregate separately."
 
 
@@ -132,8 +148,8 @@ class AggregatedParameters(_Page, _Range):
     """PRD E3-US5."""
 
     metric_name = name_field(help_text="Metric name.")
-    aggregation_type = serializers.CharField(help_text=f"{ACCEPTED_AGGREGATIONS}.")
-    interval = IntervalField(help_text=INTERVAL)
+    aggregation_type = serializers.CharField(help_text=f"{ACCEPTED_AGGREGATIONS}. {DIFFERENCES}")
+    interval = IntervalField(help_text=REQUIRED_INTERVAL)
     device_id = serializers.CharField(
         max_length=NAME_LENGTH,
         allow_null=True,
@@ -159,14 +175,23 @@ class AggregatedParameters(_Page, _Range):
 class RangeParameters(_Page):
     """PRD E3-US4: a named range up to now, or a range with a start or end time."""
 
+    interval = IntervalField(
+        allow_null=True,
+        default=None,
+        help_text=f"Seconds of a time bucket; `auto`, the default; or `range`: one value for the range. {BUCKETS}",
+    )
+
     time_range = serializers.ChoiceField(
-        choices=list(latest.TIME_RANGES), default="24h", help_text="Length of the range before `end_time`."
+        choices=list(latest.TIME_RANGES),
+        default="24h",
+        help_text="Length of the range before `end_time`, or before now: then points up to 5 minutes ahead are"
+        " included, too.",
     )
     start_time = serializers.DateTimeField(
         default=None, default_timezone=UTC, help_text="Start of the range, instead of `time_range`."
     )
     end_time = serializers.DateTimeField(
-        default=None, default_timezone=UTC, help_text="End of the range; now by default."
+        default=None, default_timezone=UTC, help_text="End of the range, exclusive; 5 minutes ahead of now by default."
     )
     max_points = serializers.IntegerField(
         min_value=2,
@@ -178,8 +203,9 @@ class RangeParameters(_Page):
     aggregation = serializers.CharField(allow_null=True, default=None, help_text=AGGREGATION)
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        end = attributes["end_time"] or datetime.now(UTC) + timedelta(minutes=5)
-        start = attributes["start_time"] or end - latest.TIME_RANGES[attributes["time_range"]]
+        end = resolve_end(attributes["end_time"], attributes["cursor"])
+        last = end - CLOCK_TOLERANCE if attributes["end_time"] is None else end
+        start = attributes["start_time"] or last - latest.TIME_RANGES[attributes["time_range"]]
         if start >= end:
             raise serializers.ValidationError({"start_time": "must be before end_time"})
         if end - start > MAX_RANGE:

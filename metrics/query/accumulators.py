@@ -4,9 +4,10 @@ avg min max sum count stddev median pN   over all points of a bucket; stddev is 
                                          interpolate between neighbours
 first last                               by time; of two series at one time the one with the lower (higher) number
 increase delta rate                      differences between successive points of a series, counted in the bucket of
-                                         the later point, so that the buckets of a range add up. A value that falls is
-                                         a counter that was reset to 0 (not for delta). Series add up; the rate of a
-                                         series is its increase per second between its points.
+                                         the later point; the first one continues from the point before the range. So
+                                         buckets add up, and so do ranges. A value that falls is a counter that was
+                                         reset to 0 (not for delta). Series add up; the rate of a series is its increase
+                                         per second between its points.
 
 Memory grows with the number of buckets and not of points, except for percentiles, which hold every value.
 """
@@ -158,6 +159,10 @@ class Delta(Accumulator):
         self.total = np.full(buckets, np.nan)
         self.last_value = np.full(series, np.nan)
         self.last_time = np.zeros(series, np.int64)
+
+    def continue_from(self, series: Ints, times: Ints, values: Floats) -> None:
+        """Set the points before the range of these series, from which their first differences begin."""
+        self.last_time[series], self.last_value[series] = times, values
 
     def add(self, piece: Columns, runs: BucketRuns) -> None:
         super().add(piece, runs)
@@ -340,20 +345,3 @@ def find_aggregation(name: str) -> Aggregation:
     """Return an aggregation. Raises KeyError for an unknown name."""
     percent = parse_percentile(name)
     return Aggregation(name, ACCUMULATORS[name]) if percent is None else Aggregation(name, Percentile, percent)
-
-
-Fill = str | float | None  # none, null, previous, linear or a number
-
-
-def fill_gaps(values: Floats, times: Ints, fill: Fill) -> Floats:
-    """Return the values of one group with gaps (NaN) filled; the remaining NaN are shown as null."""
-    gaps = np.isnan(values)
-    if isinstance(fill, int | float):
-        return np.where(gaps, float(fill), values)
-    filled = np.flatnonzero(~gaps)
-    if fill not in ("previous", "linear") or not len(filled):
-        return values
-    if fill == "linear":
-        return np.interp(times, times[filled], values[filled], left=np.nan, right=np.nan)
-    previous = np.searchsorted(filled, np.arange(len(values)), side="right") - 1
-    return np.where(previous >= 0, values[filled[previous]], np.nan)

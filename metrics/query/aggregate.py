@@ -1,55 +1,62 @@
 """Aggregate points: one value per group and time bucket, in the stages plan, read and shape."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from metrics.query.accumulators import Accumulator, Floats, Ints, fill_gaps
+from metrics.query.accumulators import Accumulator, Delta, Floats, Ints
+from metrics.query.edge_values import find_edge_values, find_previous_points
+from metrics.query.gaps import EdgeValue, fill_gaps
 from metrics.query.plan import (
     ReadReport,
     ReadRequest,
+    check_limits,
     find_expired_points,
     open_read,
     point_limit,
     read_matching_points,
+    split_by_tag,
 )
 from metrics.query.query import MAX_BUCKETS, Buckets, PagePosition, SeriesLabel, ValidQuery
 from metrics.query.result import Page, ResolvedSeries, ResultSeries, skip_previous_pages
 from metrics.query.time_buckets import split_by_bucket
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
-from metrics.storage.format.contexts import tags_of, unit_of
+from metrics.storage.format.contexts import unit_of
 from metrics.storage.format.layout import select_points
 from metrics.storage.format.rollup_codec import RollupColumns
-from metrics.storage.read.plan import ReadPlan
+from metrics.storage.read.plan import ReadPlan, plan_read
 from metrics.storage.read.rollups import NO_ROLLUPS, choose_for_buckets, split_by_retention
 from metrics.storage.read.scan import read_rollups
-from metrics.storage.series_registry import cached_registry
+from metrics.storage.series_registry import SeriesRegistry, cached_registry
 from rest.errors import InvalidField
 
 MAX_TAG_VALUES = 1_000  # that one query may group by
+
+GroupKey = tuple[str | None, int]  # value of the tag, position of the group
 
 
 @dataclass(frozen=True, slots=True)
 class AggregationPlan:
     """Groups, time buckets and reads of an aggregation.
 
+    series  in ascending order of id
     labels  of the groups, in the order of the result
-    groups  int64[n]: position of each series' group among the labels; series are in ascending order of id
+    groups  int64[n]: position of each series' group among the labels
     rounds  (positions of series, their ids): a series of several groups is in one round for each
-    after   the last point of the previous page
+    rollup  seconds of the rollups that may be read; None: none
     """
 
+    query: ValidQuery
     buckets: Buckets
+    series: list[ResolvedSeries]
     labels: list[SeriesLabel]
     groups: Ints
     rounds: list[tuple[Ints, Ints]]
     request: ReadRequest
-    limit: int
-    after: PagePosition | None
-    incomplete: list[str]
+    rollup: int | None
 
     @property
     def buckets_per_group(self) -> int:
@@ -58,18 +65,35 @@ class AggregationPlan:
 
 @dataclass(slots=True)
 class Aggregates:
-    """Result of the read stage: one accumulator per value of the tag to group by, or one for all; units by value and
-    group."""
+    """Result of the read stage, by value of the tag to group by, or under None for all points.
+
+    values      of each group and bucket, group by group; NaN if empty
+    counts      points of each, likewise
+    units       by value of the tag and group
+    before      nearest values outside of the range, by value of the tag and group, where a gap at the edge of the range
+                is filled from them; likewise `after`
+    incomplete  messages about missing points
+    """
 
     accumulators: dict[str | None, Accumulator]
-    units: dict[tuple[str | None, int], str] = field(default_factory=dict)
+    values: dict[str | None, Floats] = field(default_factory=dict)
+    counts: dict[str | None, Ints] = field(default_factory=dict)
+    units: dict[GroupKey, str] = field(default_factory=dict)
+    before: dict[GroupKey, EdgeValue] = field(default_factory=dict)
+    after: dict[GroupKey, EdgeValue] = field(default_factory=dict)
+    incomplete: list[str] = field(default_factory=list)
 
 
 # --- plan -------------------------------------------------------------------------------------------
 
 
-def plan_aggregation(query: ValidQuery, buckets: Buckets, series: list[ResolvedSeries]) -> AggregationPlan:
-    """Assign series to groups and choose what is read. Raises InvalidField for too many buckets."""
+def plan_aggregation(
+    query: ValidQuery, buckets: Buckets, series: list[ResolvedSeries], registry: SeriesRegistry | None = None
+) -> AggregationPlan:
+    """Assign series to groups and choose what is read. Raises InvalidField for too many buckets.
+
+    While a connection is borrowed, `registry` is one that is in memory.
+    """
     edges, accumulator = buckets.edges, buckets.aggregation.accumulator
     series_labels = _group_labels(buckets, series)
     if query.after is not None and buckets.group_tag is None:
@@ -94,14 +118,16 @@ def plan_aggregation(query: ValidQuery, buckets: Buckets, series: list[ResolvedS
         choice = choose_for_buckets(edges, replaces_points=accumulator.rollup_stat is not None)
     max_points = point_limit(accumulator.holds_values)
     return AggregationPlan(
+        query,
         buckets,
+        [series[position] for position in order.tolist()],
         list(labels),
         np.array([labels[label] for label in series_labels], np.int64)[order],
         [(of_round, ids[of_round]) for of_round in positions],
-        ReadRequest(split_by_retention(series, choice), query.start, query.end, max_points, query.filters),
-        query.limit,
-        query.after,
-        find_expired_points(series, choice.resolution, query.start, query.end),
+        ReadRequest(
+            split_by_retention(series, choice, registry=registry), query.start, query.end, max_points, query.filters
+        ),
+        choice.resolution,
     )
 
 
@@ -124,24 +150,40 @@ def read_aggregates(plan: AggregationPlan, report: ReadReport) -> Aggregates:
 
     Raises InvalidField over a limit or for too many values of the tag, or Overloaded.
     """
+    report.incomplete += find_expired_points(plan.series, plan.rollup, plan.query.start, plan.query.end)
     with open_read(plan.request) as (connection, storage_plans):
         aggregates = accumulate(connection, plan, storage_plans)
         for storage_plan in storage_plans:
             report.add(storage_plan)
+    report.incomplete += dict.fromkeys(aggregates.incomplete)
     return aggregates
 
 
 def accumulate(connection: Connection, plan: AggregationPlan, storage_plans: Sequence[ReadPlan]) -> Aggregates:
-    """Read rollups and points into accumulators. Raises InvalidField for too many values of the tag."""
+    """Read rollups and points into accumulators, and what the edges of the range continue from.
+
+    Raises InvalidField for too many values of the tag.
+    """
     aggregates = Aggregates({})
     _accumulator_of(plan, aggregates, None)
-    accumulator = plan.buckets.aggregation.accumulator
+    accumulator, fill = plan.buckets.aggregation.accumulator, plan.buckets.fill
+    if issubclass(accumulator, Delta):
+        for tag_value, points in find_previous_points(connection, plan, aggregates).items():
+            of_tag = _accumulator_of(plan, aggregates, tag_value)
+            assert isinstance(of_tag, Delta)
+            of_tag.continue_from(*points)
     stats = {"count", accumulator.rollup_stat} if accumulator.rollup_stat else {"count", "first", "last"}
     for storage_plan in storage_plans:
         for summary in read_rollups(connection, storage_plan, stats):
             _add_rollups(plan, aggregates, summary)
         for piece in read_matching_points(connection, storage_plan, plan.request, accumulator.needs_order):
             _add_points(plan, aggregates, piece)
+    for tag_value, of_tag in aggregates.accumulators.items():
+        aggregates.values[tag_value], aggregates.counts[tag_value] = of_tag.values(), of_tag.count
+    if plan.buckets.interval is not None and fill in ("previous", "linear"):
+        aggregates.before = find_edge_values(connection, plan, aggregates, _aggregate_part, forward=False)
+        if fill == "linear":
+            aggregates.after = find_edge_values(connection, plan, aggregates, _aggregate_part, forward=True)
     return aggregates
 
 
@@ -196,7 +238,7 @@ def _parts(plan: AggregationPlan, piece: Columns) -> Iterator[tuple[str | None, 
     """Yield (value of the tag, points, positions of their series in the plan)."""
     if len(plan.rounds) == 1:
         ids = plan.rounds[0][1]
-        for tag_value, part in _split_by_tag(plan.buckets.group_tag, piece):
+        for tag_value, part in split_by_tag(plan.buckets.group_tag, piece):
             yield tag_value, part, np.searchsorted(ids, part.ids)
         return
     for positions, ids in plan.rounds:
@@ -207,19 +249,17 @@ def _parts(plan: AggregationPlan, piece: Columns) -> Iterator[tuple[str | None, 
             yield None, part, positions[found[mask]]
 
 
-def _split_by_tag(tag: str | None, piece: Columns) -> Iterator[tuple[str | None, Columns]]:
-    if tag is None or piece.contexts is None:
-        yield None, piece
-        return
-    values = [_tag_text(tags_of(context).get(tag)) for context in piece.dictionary]
-    for value in dict.fromkeys(values):
-        mask = np.array([entry == value for entry in values], bool)[piece.contexts]
-        if mask.any():
-            yield value, piece if mask.all() else select_points(piece, mask)
-
-
-def _tag_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else str(value)
+def _aggregate_part(
+    connection: Connection, plan: AggregationPlan, bucket: tuple[int, int], series: list[ResolvedSeries]
+) -> tuple[AggregationPlan, Aggregates]:
+    """Aggregate these series in one bucket outside of the range."""
+    low, high = bucket
+    query = replace(plan.query, start=low, end=high, after=None)
+    one_bucket = replace(plan.buckets, edges=np.array(bucket, np.int64), fill="none")
+    part = plan_aggregation(query, one_bucket, series, cached_registry())
+    storage_plans = [plan_read(connection, piece.ids, low, high, piece.rollup_use) for piece in part.request.pieces]
+    check_limits(part.request, storage_plans)
+    return part, accumulate(connection, part, storage_plans)
 
 
 # --- shape ------------------------------------------------------------------------------------------
@@ -228,7 +268,7 @@ def _tag_text(value: Any) -> str | None:
 def shape_page(plan: AggregationPlan, aggregates: Aggregates) -> Page:
     """Return the groups after the previous page; the page ends where the limit is reached."""
     series: list[ResultSeries] = []
-    room, after = plan.limit, plan.after
+    room, after = plan.query.limit, plan.query.after
     for group in shape_groups(plan, aggregates):
         if after is not None:
             if group.label != after.label:
@@ -246,30 +286,39 @@ def shape_page(plan: AggregationPlan, aggregates: Aggregates) -> Page:
 
 
 def shape_groups(plan: AggregationPlan, aggregates: Aggregates) -> Iterator[ResultSeries]:
-    """Yield every group with points, by value of the tag and then in the order of the plan."""
-    buckets = plan.buckets_per_group
-    by_tag = sorted(aggregates.accumulators.items(), key=lambda item: (item[0] is not None, item[0] or ""))
-    for tag_value, accumulator in by_tag:
-        values = accumulator.values()
-        for group, (device_id, metric, name) in enumerate(plan.labels):
-            part = slice(group * buckets, (group + 1) * buckets)
-            counts = accumulator.count[part]
-            if counts.any():
-                label = (device_id, metric, name if tag_value is None else tag_value)
-                unit = aggregates.units.get((tag_value, group)) or (cached_registry().unit(metric) if metric else None)
-                yield _shape_group(plan.buckets, label, unit, values[part], counts)
+    """Yield every group with values, by value of the tag and then in the order of the plan."""
+    size = plan.buckets_per_group
+    edge_keys = {*aggregates.before, *aggregates.after}
+    empty, none = np.full(size * len(plan.labels), np.nan), np.zeros(size * len(plan.labels), np.int64)
+    tag_values = {*aggregates.values, *(tag_value for tag_value, _ in edge_keys)}
+    for tag_value in sorted(tag_values, key=lambda value: (value is not None, value or "")):
+        values, counts = aggregates.values.get(tag_value, empty), aggregates.counts.get(tag_value, none)
+        for group in range(len(plan.labels)):
+            part = slice(group * size, (group + 1) * size)
+            if counts[part].any() or (tag_value, group) in edge_keys:
+                shaped = _shape_group(plan, aggregates, (tag_value, group), values[part], counts[part])
+                if counts[part].any() or any(value is not None for value in shaped.values):
+                    yield shaped
 
 
-def _shape_group(buckets: Buckets, label: SeriesLabel, unit: str | None, values: Floats, counts: Ints) -> ResultSeries:
+def _shape_group(
+    plan: AggregationPlan, aggregates: Aggregates, key: GroupKey, values: Floats, counts: Ints
+) -> ResultSeries:
+    (tag_value, group), buckets = key, plan.buckets
+    device_id, metric, name = plan.labels[group]
+    unit = aggregates.units.get(key) or (cached_registry().unit(metric) if metric else None)
     times = buckets.edges[:-1]
     if buckets.fill == "none":
         valid = ~np.isnan(values)
         times, values, counts = times[valid], values[valid], counts[valid]
-    shown: list[Any] = fill_gaps(values, times, buckets.fill).tolist()
+    else:
+        values = fill_gaps(values, times, buckets.fill, aggregates.before.get(key), aggregates.after.get(key))
+    shown: list[Any] = values.tolist()
     if buckets.aggregation.name == "count":
         unit = None
         shown = [int(value) if value == value and value.is_integer() else value for value in shown]
     elif buckets.aggregation.name == "rate" and unit is not None:
         unit = f"{unit}/s"
     without_nan = [value if value == value else None for value in shown]
+    label = (device_id, metric, name if tag_value is None else tag_value)
     return ResultSeries(label, unit, times.tolist(), without_nan, counts.tolist())

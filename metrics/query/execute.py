@@ -25,11 +25,10 @@ def execute_query(query: Query) -> QueryResult:
     started = time.perf_counter()
     valid = query.validate()
     series = resolve_series(query)
-    result = QueryResult(query)
+    result = QueryResult(query, interval=None if valid.buckets is None else valid.buckets.interval)
     if series:
         page, report = _execute_stages(valid, series)
         result.series, result.incomplete, result.read = page.series, report.incomplete, report.counts
-        result.interval = None if valid.buckets is None else valid.buckets.interval
         result.next_cursor = None if page.last is None else query.encode_cursor(page.last)
     result.read["milliseconds"] = round((time.perf_counter() - started) * 1000, 3)
     return result
@@ -42,7 +41,7 @@ def _execute_stages(query: ValidQuery, series: list[ResolvedSeries]) -> tuple[Pa
         report = ReadReport(raw_plan.incomplete)
         return shape_raw_points(raw_plan, read_raw_points(raw_plan, report)), report
     plan = plan_aggregation(query, query.buckets, series)
-    report = ReadReport(plan.incomplete)
+    report = ReadReport()
     return shape_page(plan, read_aggregates(plan, report)), report
 
 

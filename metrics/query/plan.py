@@ -196,3 +196,20 @@ def _wait_for_slot() -> None:
             raise Overloaded("too many large queries are running; try again")
     finally:
         _heavy_queue.release()
+
+
+def split_by_tag(tag: str | None, piece: Columns) -> Iterator[tuple[str | None, Columns]]:
+    """Yield (value of the tag, its points); all points under None without a tag."""
+    if tag is None or piece.contexts is None:
+        yield None, piece
+        return
+    values = [_tag_text(tags_of(context).get(tag)) for context in piece.dictionary]
+    for value in dict.fromkeys(values):
+        mask = np.array([entry == value for entry in values], bool)[piece.contexts]
+        if mask.any():
+            yield value, piece if mask.all() else select_points(piece, mask)
+
+
+def _tag_text(value: object) -> str | None:
+    """Return the value of a tag as a label."""
+    return value if value is None or isinstance(value, str) else str(value)

@@ -14,12 +14,14 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from metrics.models import LONGEST_RETENTION_DAYS
-from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, Aggregation, Fill, Ints, find_aggregation
+from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, Aggregation, Ints, find_aggregation
+from metrics.query.gaps import Fill
 from metrics.query.plan import PointFilter
 from metrics.query.time_buckets import bucket_edges, round_interval
-from metrics.storage.units import SECOND, to_microseconds
+from metrics.storage.units import SECOND, to_datetime, to_microseconds
 from rest.errors import InvalidField
 
 MAX_POINTS = 10_000  # of one response
@@ -28,7 +30,9 @@ MAX_BUCKETS = 1_000_000  # of all groups together
 MAX_SERIES = 200_000
 MAX_RANGE = timedelta(days=LONGEST_RETENTION_DAYS + 10)
 MIN_TIME, MAX_TIME = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+CLOCK_TOLERANCE = timedelta(minutes=5)  # a device's clock may be ahead
 AUTO_BUCKETS = 300  # that the interval `auto` aims at
+WHOLE_RANGE = "range"  # the interval of a single bucket, as long as the range
 FILLS = ("none", "null", "previous", "linear")
 NON_NUMERIC_AGGREGATIONS = ("count",)  # accepted for texts and other values too
 ACCEPTED_GROUPINGS = "series, device, group, tag:<name> or all"
@@ -55,6 +59,7 @@ class Buckets:
     aggregation: Aggregation
     edges: Ints
     interval: int | None  # seconds; None: the whole range is one bucket
+    zone: tzinfo
     fill: Fill
     group_by: str
     group_tag: str | None
@@ -83,7 +88,7 @@ class ValidQuery:
 class Query:
     """Points of `metrics` of `devices` (None: all) from `start` to before `end`, raw or aggregated.
 
-    interval  seconds of a time bucket, `auto`, or None: the whole range is one bucket
+    interval  seconds of a time bucket, `auto`, or `range` or None: the whole range is one bucket
     groups    only devices in at least one of these groups
     pairs     only these (device, metric) pairs, instead of every metric of every device
     """
@@ -156,21 +161,21 @@ class Query:
         if isinstance(self.fill, str) and self.fill not in FILLS:
             raise InvalidField("fill", f"must be {', '.join(FILLS)} or a number")
         interval = self._validate_interval(end - start)
-        edges = bucket_edges(start, end, interval or end - start, zone)
+        edges = np.array([start, end], np.int64) if interval is None else bucket_edges(start, end, interval, zone)
         device = self.devices[0] if self.devices is not None and len(self.devices) == 1 else None
         metric = self.metrics[0] if len(self.metrics) == 1 else None
         seconds = None if interval is None else interval // SECOND
-        return Buckets(aggregation, edges, seconds, self.fill, self.group_by, self.group_tag, device, metric)
+        return Buckets(aggregation, edges, seconds, zone, self.fill, self.group_by, self.group_tag, device, metric)
 
     def _validate_interval(self, length: int) -> int | None:
         """Return the length of a time bucket (µs) in a range of this length (µs); None if the whole range is one."""
-        if self.interval is None:
+        if self.interval is None or self.interval == WHOLE_RANGE:
             return None
         if self.interval == "auto":
             return round_interval(length, min(self.max_points or AUTO_BUCKETS, self.limit))
         interval = int(self.interval) * SECOND
         if interval < SECOND:
-            raise InvalidField("interval", "must be 1 second or more, or auto")
+            raise InvalidField("interval", f"must be 1 second or more, auto or {WHOLE_RANGE}")
         if length // interval > MAX_BUCKETS_PER_GROUP:
             shortest = -(-length // (MAX_BUCKETS_PER_GROUP * SECOND))
             detail = f"must be {shortest:,} seconds or more for this range, or auto"
@@ -184,21 +189,44 @@ class Query:
 
     def encode_cursor(self, last: PagePosition) -> str:
         """Return the cursor of the page after this point."""
-        body = msgspec.json.encode([self._fingerprint(), last.label, last.time])
+        body = msgspec.json.encode([self._fingerprint(), last.label, last.time, to_microseconds(self.end)])
         return base64.urlsafe_b64encode(body).decode().rstrip("=")
 
     def _decode_cursor(self) -> PagePosition | None:
         """Return the last point of the previous page."""
         if self.cursor is None:
             return None
-        try:
-            body = base64.urlsafe_b64decode(self.cursor + "=" * (-len(self.cursor) % 4))
-            fingerprint, label, time = msgspec.json.decode(body, type=tuple[str, SeriesLabel, int])
-        except (ValueError, binascii.Error, msgspec.MsgspecError):
-            raise InvalidField("cursor", "is not a next_cursor of a response") from None
+        body = _decode_cursor(self.cursor)
+        if body is None:
+            raise InvalidField("cursor", "is not a next_cursor of a response")
+        fingerprint, label, time, _ = body
         if fingerprint != self._fingerprint():
             raise InvalidField("cursor", "belongs to another query: everything but the limit must be the same")
         return PagePosition(label, time)
+
+
+_CursorBody = tuple[str, SeriesLabel, int, int]  # fingerprint of the query, last point of the page, end of the range
+
+
+def _decode_cursor(cursor: str) -> _CursorBody | None:
+    try:
+        body = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        return msgspec.json.decode(body, type=_CursorBody)
+    except (ValueError, binascii.Error, msgspec.MsgspecError):
+        return None
+
+
+def resolve_end(end: datetime | None, cursor: str | None) -> datetime:
+    """Return the end of a range that by default ends now, points with a clock ahead included.
+
+    Further pages end where the first one did: the cursor has that time.
+    """
+    if end is not None:
+        return end
+    body = None if cursor is None else _decode_cursor(cursor)
+    if body is not None and to_microseconds(MIN_TIME) < body[3] <= to_microseconds(MAX_TIME):
+        return to_datetime(body[3])
+    return datetime.now(UTC) + CLOCK_TOLERANCE
 
 
 def time_range_error(start: datetime, end: datetime) -> tuple[str, str] | None:

@@ -3,7 +3,8 @@
 A bucket edge is where the wall clock shows a whole multiple of the interval, counted from midnight of a Monday. So
 hours begin on the hour, days at local midnight and weeks on Monday. When the clocks go forward, a bucket that would
 begin in the missing hour begins where the gap ends. When they go back, buckets no longer than the repeated hour occur
-twice and longer ones last longer. An interval at least as long as the range gives one bucket: the range itself.
+twice and longer ones last longer. A range is cut the same way whatever its length, so an interval longer than the range
+gives the one or two buckets that the range touches.
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,6 @@ _LONG_SERIES = 32  # points per series of a piece, from which it is split series
 
 def bucket_edges(start: int, end: int, interval: int, zone: tzinfo = UTC) -> Ints:
     """Return the n + 1 edges (µs) of the n buckets that the range from `start` to before `end` touches."""
-    if interval >= end - start:
-        return np.array([start, end], np.int64)
     low, high = start - interval - _MAX_UTC_OFFSET, end + interval + _MAX_UTC_OFFSET
     edges = np.concatenate([_edges_within(period, interval) for period in _offset_periods(zone, low, high)])
     first = int(np.searchsorted(edges, start, side="right")) - 1
@@ -71,6 +70,8 @@ def _edges_within(period: _OffsetPeriod, interval: int) -> Ints:
 
 
 def _offset_periods(zone: tzinfo, low: int, high: int) -> list[_OffsetPeriod]:
+    if not isinstance(zone, ZoneInfo):
+        return [_OffsetPeriod(low, high, 0, 0)]
     offset = previous_offset = _utc_offset(zone, low)
     periods = []
     begin = time = low
@@ -85,7 +86,7 @@ def _offset_periods(zone: tzinfo, low: int, high: int) -> list[_OffsetPeriod]:
     return periods
 
 
-def _offset_change(zone: tzinfo, low: int, high: int) -> int:
+def _offset_change(zone: ZoneInfo, low: int, high: int) -> int:
     """Return the second at which the UTC offset changes between two times."""
     offset = _utc_offset(zone, low)
     low, high = low // SECOND, -(-high // SECOND)
@@ -98,9 +99,7 @@ def _offset_change(zone: tzinfo, low: int, high: int) -> int:
     return high * SECOND
 
 
-def _utc_offset(zone: tzinfo, time: int) -> int:
-    if not isinstance(zone, ZoneInfo):
-        return 0
+def _utc_offset(zone: ZoneInfo, time: int) -> int:
     offset = datetime.fromtimestamp(time // SECOND, zone).utcoffset()
     return 0 if offset is None else int(offset.total_seconds()) * SECOND
 

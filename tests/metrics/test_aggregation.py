@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.query.accumulators import ACCUMULATORS, fill_gaps, find_aggregation, parse_percentile
+from metrics.query.accumulators import ACCUMULATORS, find_aggregation, parse_percentile
+from metrics.query.gaps import fill_gaps
 from metrics.query.time_buckets import bucket_edges, round_interval, split_by_bucket
 from metrics.storage.format.codec import Columns, arrange_points, concatenate
 from metrics.storage.units import SECOND
@@ -108,9 +109,6 @@ def test_bucket_edges_are_multiples_of_the_interval_on_the_wall_clock(zone, nigh
     start = to_micro(night) - before * SECOND
     end = start + length * SECOND
     edges = bucket_edges(start, end, interval * SECOND, ZoneInfo(zone))
-    if interval >= length:
-        assert edges.tolist() == [start, end]
-        return
     assert edges[0] <= start < edges[1] and edges[-2] < end <= edges[-1]
     assert (np.diff(edges) > 0).all()
     times = range(start, min(end, start + 4 * 24 * HOUR * SECOND), 900 * SECOND)
@@ -143,6 +141,20 @@ def test_missing_or_repeated_midnight_starts_one_daily_bucket():
         days = [datetime.fromtimestamp(edge / SECOND, havana).date() for edge in edges.tolist()]
         assert days == sorted(set(days))
         assert all((b - a).days == 1 for a, b in zip(days[:-1], days[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("zone", "interval", "expected"),
+    [
+        ("UTC", HOUR, ["00:00+00:00", "01:00+00:00", "02:00+00:00"]),
+        ("Asia/Kathmandu", HOUR, ["06:00+05:45", "07:00+05:45", "08:00+05:45"]),
+        ("Europe/Berlin", 2 * HOUR, ["00:00+01:00", "02:00+01:00", "04:00+01:00"]),
+    ],
+)
+def test_interval_as_long_as_the_range_or_longer_is_cut_at_multiples(zone, interval, expected):
+    start = to_micro(datetime(2026, 1, 1, 0, 25, 41, tzinfo=UTC))
+    edges = bucket_edges(start, start + HOUR * SECOND, interval * SECOND, ZoneInfo(zone)).tolist()
+    assert edges == [to_micro(datetime.fromisoformat(f"2026-01-01T{text}")) for text in expected]
 
 
 def test_weekly_buckets_start_on_monday():

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -81,14 +82,15 @@ def write(rows):
 @given(
     commits=st.lists(st.tuples(written, st.sampled_from(["", "young", "everything"])), min_size=1, max_size=4),
     name=st.sampled_from([None, *NAMES]),
-    interval=st.sampled_from([None, 1800, 21600, 86400]),
-    zone=st.sampled_from(["UTC", "Europe/Berlin"]),
+    interval=st.sampled_from([None, "range", 1800, 21600, 86400, 7 * 86400]),
+    fill=st.sampled_from(["none", "null", "previous", "linear"]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
     group_by=st.sampled_from(["series", "all"]),
     window=st.one_of(st.just((0, SPAN)), st.tuples(st.integers(0, SPAN - 1), st.integers(1, SPAN))),
     limit=st.sampled_from([3, 10_000]),
 )
 def test_query_after_any_writes_and_merges_matches_plain_python(
-    storage, commits, name, interval, zone, group_by, window, limit
+    storage, commits, name, interval, fill, zone, group_by, window, limit
 ):
     empty_storage(storage)
     model: dict[tuple[int, int], float] = {}
@@ -101,14 +103,14 @@ def test_query_after_any_writes_and_merges_matches_plain_python(
     start, end = START + timedelta(seconds=window[0]), START + timedelta(seconds=window[0] + window[1])
     query = Query(
         ("m",), start, end, None, name, interval if name else None, group_by=group_by if name else "series",
-        limit=limit, timezone=zone,
+        limit=limit, timezone=zone, fill=fill if name else "none",
     )  # fmt: skip
-    low, high = to_microseconds(start), to_microseconds(end)
-    points = [(number, time, value) for (number, time), value in sorted(model.items()) if low <= time < high]
+    points = [(number, time, value) for (number, time), value in sorted(model.items())]
     rows_read = read_all_pages(query)
     rows_expected = expected_result(query, points)
     assert [row[:2] for row in rows_read] == [row[:2] for row in rows_expected]
-    assert [row[2] for row in rows_read] == [pytest.approx(row[2], rel=1e-9, abs=1e-9) for row in rows_expected]
+    for row, expected in zip(rows_read, rows_expected, strict=True):
+        assert row[2] == (None if expected[2] is None else pytest.approx(expected[2], rel=1e-9, abs=1e-9)), row
 
 
 def read_all_pages(query):
@@ -125,20 +127,60 @@ def read_all_pages(query):
 
 
 def expected_result(query, points):
+    """Return (device, time, value) in plain Python, from all points of all times."""
+    start, end = to_microseconds(query.start), to_microseconds(query.end)
     if query.aggregation is None:
-        return [(SERIES[number], time, value) for number, time, value in points]
-    length = (query.interval or 10**6) * SECOND
-    bounds = bucket_edges(
-        to_microseconds(query.start), to_microseconds(query.end), length, ZoneInfo(query.timezone)
-    ).tolist()
+        return [(SERIES[number], time, value) for number, time, value in points if start <= time < end]
     rows = []
     for device in [None] if query.group_by == "all" else list(SERIES.values()):
         points_of_group = [point for point in points if device in (None, SERIES[point[0]])]
-        for low, high in zip(bounds[:-1], bounds[1:], strict=True):
-            value = expected_value(points_of_group, query.aggregation, low, high)
-            if value is not None and any(low <= time < high for _, time, _ in points_of_group):
-                rows.append((device, low, value))
+        rows += [(device, time, value) for time, value in expected_buckets(query, points_of_group, start, end)]
     return rows
+
+
+def bucket_value(query, points, low, high):
+    if not any(low <= time < high for _, time, _ in points):
+        return None
+    return expected_value(points, query.aggregation, low, high)
+
+
+def expected_buckets(query, points, start, end):
+    zone = ZoneInfo(query.timezone)
+    is_whole_range = query.interval in (None, "range")
+    bounds = [start, end] if is_whole_range else bucket_edges(start, end, query.interval * SECOND, zone).tolist()
+    buckets = {low: bucket_value(query, points, max(low, start), min(high, end)) for low, high in pairwise(bounds)}
+    if query.fill == "none":
+        return [(time, value) for time, value in buckets.items() if value is not None]
+    known = {time: value for time, value in buckets.items() if value is not None}
+    has_points = any(start <= time < end for _, time, _ in points)
+    first, last = min(buckets), max(buckets)
+    before = after = None
+    if query.fill in ("previous", "linear") and not is_whole_range and buckets[first] is None:
+        before = outside_bucket(query, points, max((time for _, time, _ in points if time < start), default=None))
+    if query.fill == "linear" and not is_whole_range and buckets[last] is None:
+        after = outside_bucket(query, points, min((time for _, time, _ in points if time >= end), default=None))
+    filled = []
+    for time, value in buckets.items():
+        earlier = max((entry for entry in known.items() if entry[0] <= time), default=before)
+        later = min((entry for entry in known.items() if entry[0] >= time), default=after)
+        if value is None and query.fill == "previous":
+            value = earlier and earlier[1]
+        elif value is None and query.fill == "linear" and earlier and later:
+            share = (time - earlier[0]) / (later[0] - earlier[0]) if later[0] > earlier[0] else 0
+            value = earlier[1] + (later[1] - earlier[1]) * share
+        filled.append((time, value))
+    return filled if has_points or any(value is not None for _, value in filled) else []
+
+
+def outside_bucket(query, points, time):
+    """Return the start and the value of the bucket of a point outside of the range, without its part in the range."""
+    if time is None:
+        return None
+    start, end = to_microseconds(query.start), to_microseconds(query.end)
+    low, high = bucket_edges(time, time + 1, query.interval * SECOND, ZoneInfo(query.timezone)).tolist()
+    part = (max(low, end), high) if time >= end else (low, min(high, start))
+    value = bucket_value(query, points, *part)
+    return None if value is None else (low, value)
 
 
 def test_read_sees_one_snapshot_while_blocks_are_merged(storage, monkeypatch):

@@ -156,6 +156,22 @@ def _collect_candidates(connection: Connection, rows: list[tuple[Any, ...]], sta
     )
 
 
+def read_newest_merged(connection: Connection, series: Ints) -> Iterator[Columns]:
+    """Yield the newest merged points of these series (ascending); those in damaged payloads are left out."""
+    rows = connection.execute(
+        "SELECT bucket, payload FROM metrics_latest WHERE shard = ANY(%s) AND bucket = ANY(%s)",
+        (np.unique(shards.shards_of_series(series)).tolist(), np.unique(series // SERIES_PER_BUCKET).tolist()),
+        binary=True,
+    )
+    for bucket, payload in rows.fetchall():
+        try:
+            parts = decode(payload)
+        except DamagedPayload:
+            damaged_blocks.log_damage_once(_bucket_label(bucket))
+            continue
+        yield from (kept for part in parts if len(kept := select_series(part, np.intersect1d(part.ids, series))))
+
+
 def update_latest(connection: Connection, shard: int, points: Columns) -> None:
     """Update the newest merged point of every series; an older point changes nothing."""
     buckets = points.ids // SERIES_PER_BUCKET

@@ -11,7 +11,7 @@ from metrics.storage.connection import Connection, read_connection
 from metrics.storage.format.codec import Ints, Kind
 from metrics.storage.format.layout import SERIES_PER_BUCKET, day_of
 from metrics.storage.merge.rollups import FIVE_MINUTES, ONE_HOUR, RESOLUTIONS
-from metrics.storage.series_registry import DEFAULT_DEFINITION, current_registry
+from metrics.storage.series_registry import DEFAULT_DEFINITION, SeriesRegistry, current_registry
 from metrics.storage.shards import BlockId, shards_of_series
 from metrics.storage.units import DAY, SECOND
 
@@ -104,13 +104,16 @@ def choose_for_chart(length: int, max_points: int) -> RollupChoice:
 
 
 def split_by_retention(
-    series: Iterable[StoredSeries], choice: RollupChoice, max_points: int | None = None
+    series: Iterable[StoredSeries],
+    choice: RollupChoice,
+    max_points: int | None = None,
+    registry: SeriesRegistry | None = None,
 ) -> list[PlanPiece]:
     """Split series by the retention of their points: it decides from which day on only rollups exist.
 
-    With `max_points`, each series is downsampled to that many points.
+    With `max_points`, each series is downsampled to that many points. `registry` is the current one by default.
     """
-    definitions = current_registry().definitions
+    definitions = (registry or current_registry()).definitions
     by_retention: dict[int | None, list[int]] = {}
     for one_series in series:
         days = definitions.get(one_series.metric_name, DEFAULT_DEFINITION).retention // DAY
