@@ -169,6 +169,12 @@ class Delivery(models.Model):
     answer_status = models.IntegerField(null=True)
     answer = models.TextField(blank=True, help_text="First 1000 characters of the response.")
     error = models.TextField(blank=True)
+    accepted_by = ArrayField(
+        models.TextField(),
+        default=list,
+        db_default=[],
+        help_text="Recipients that accepted an attempt in which others failed.",
+    )
     created_at = models.DateTimeField(db_default=Now())
     sent_at = models.DateTimeField(null=True)
 

@@ -10,7 +10,8 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import Q
 
-from alerts.notifications.channels.email import send_email
+from alerts.notifications.channels.action import ACCEPTED_BY
+from alerts.notifications.channels.email import send_emails
 from alerts.notifications.channels.transport import ChannelMessage
 from metrics.models import Device
 from rest.caller import OPERATORS, Caller
@@ -32,8 +33,8 @@ def send_notification(payload: dict[str, Any]) -> str:
     users = get_user_model().objects.filter(Q(is_superuser=True) | Q(groups__name=OPERATORS), is_active=True)
     candidates = users.exclude(email="").distinct().order_by("pk")
     addresses = [user.email for user in candidates if _sees_any(Caller.of_user(user), device_ids)]
-    for address in addresses:  # one e-mail each, so that recipients do not see each other's addresses
-        send_email([address], ChannelMessage(payload["delivery_id"], payload["title"], payload))
+    message = ChannelMessage(payload["delivery_id"], payload["title"], payload, payload.get(ACCEPTED_BY, ()))
+    send_emails(addresses, message, separately=True)
     return f"{len(addresses)} {'e-mail' if len(addresses) == 1 else 'e-mails'} sent"
 
 

@@ -82,12 +82,30 @@ def run_receiver(reply: Callable[[ReceivedRequest], Reply] = ok, port: int = 0) 
         server.shutdown()
 
 
+@contextmanager
+def run_dripping_server(head: bytes = b"", interval: float = 0.05) -> Iterator[int]:
+    """Run a server that sends `head` and then a byte per interval without end. Yields its port."""
+
+    class Drip(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):  # the client has closed the connection
+                self.request.sendall(head)
+                while True:
+                    self.request.sendall(b"2")
+                    time.sleep(interval)
+
+    with _Server(("127.0.0.1", 0), Drip) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
 @dataclass
 class Mailbox:
     """State of the mail server: how it responds, and what it accepted."""
 
     port: int = 0
-    reject: tuple[str, str] | None = None  # (SMTP command, response)
+    reject: tuple[str, str] | None = None  # (start of the SMTP command, response)
     never_ends: bool = False
     mails: list[str] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
@@ -109,7 +127,7 @@ def run_mail_server() -> Iterator[Mailbox]:
                 while mailbox.never_ends:
                     self._say("250-and")
                     time.sleep(0.05)
-                if mailbox.reject and mailbox.reject[0] == verb:
+                if mailbox.reject and line.upper().startswith(mailbox.reject[0].upper()):
                     self._say(mailbox.reject[1])
                 elif verb == "RCPT":
                     mailbox.recipients.append(line.partition(":")[2].strip("<> "))

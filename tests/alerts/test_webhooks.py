@@ -7,7 +7,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from alerts.notifications.channels.transport import ChannelMessage, SendFailed
 from rest.errors import InvalidFields
 from telemetry_site.env import Environment
 from tests.alerts.factories import create_webhook
-from tests.alerts.receivers import WebhookReceiver, run_receiver
+from tests.alerts.receivers import WebhookReceiver, run_dripping_server, run_receiver
 
 MESSAGE = ChannelMessage("dlv_1", "title", {"a": 1})
 
@@ -151,36 +150,51 @@ def test_refused_connection_and_unknown_host_are_retried(receiver: WebhookReceiv
     assert raised.value.retry
 
 
-@pytest.fixture
-def endless_server_port() -> Iterator[int]:
-    """Port of a server that sends a byte every 50 ms without end."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            client, _ = server.accept()
-            with client:
-                try:
-                    while True:
-                        client.send(b"H")
-                        time.sleep(0.05)
-                except OSError:
-                    return
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
+DRIPS = {
+    "status line": b"",
+    "headers": b"HTTP/1.1 500 broken\r\nX-Long: ",
+    "body of a length": b"HTTP/1.1 500 broken\r\nContent-Length: 100000\r\n\r\n",
+    "body up to the end of the connection": b"HTTP/1.1 500 broken\r\nConnection: close\r\n\r\n",
+    "body of HTTP/1.0": b"HTTP/1.0 500 broken\r\n\r\n",
+    "chunked body": b"HTTP/1.1 500 broken\r\nTransfer-Encoding: chunked\r\n\r\n",
+}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("head", DRIPS.values(), ids=DRIPS)
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_endless_response_times_out(
-    receiver: WebhookReceiver, endless_server_port: int, scheme: str, monkeypatch: pytest.MonkeyPatch
+def test_dripping_response_ends_at_the_deadline(
+    receiver: WebhookReceiver, scheme: str, head: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "SEND_TIMEOUT", 0.5)
-    started = time.monotonic()
-    with pytest.raises(SendFailed) as raised:
-        send(f"{scheme}://127.0.0.1:{endless_server_port}/")
-    assert raised.value.retry
-    assert time.monotonic() - started < 3
+    with run_dripping_server(head) as port:
+        started = time.monotonic()
+        with pytest.raises(SendFailed) as raised:
+            send(f"{scheme}://127.0.0.1:{port}/")
+        assert raised.value.retry
+        assert 0.4 < time.monotonic() - started < 2 or scheme == "https"  # TLS gives up earlier on a wrong record
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.slow
+def test_dripping_tls_handshake_ends_at_the_deadline(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "SEND_TIMEOUT", 0.5)
+    with run_dripping_server(b"\x16\x03\x03\x40\x00") as port:  # a handshake record of 16 KiB
+        started = time.monotonic()
+        with pytest.raises(SendFailed, match=r"no response within 0\.5 s"):
+            send(f"https://127.0.0.1:{port}/")
+        assert 0.4 < time.monotonic() - started < 2
+
+
+@pytest.mark.slow
+def test_accepted_webhook_is_not_repeated_because_its_body_drips(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "SEND_TIMEOUT", 0.5)
+    with run_dripping_server(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n") as port:
+        assert send(f"http://127.0.0.1:{port}/").status == 200
 
 
 def test_certificate_must_be_trusted_and_match_the_host(

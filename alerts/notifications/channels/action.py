@@ -11,13 +11,15 @@ from django.utils.module_loading import import_string
 from alerts.models import Channel
 from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
 
+ACCEPTED_BY = "accepted_by"  # key of the payload in retries: the recipients that accepted an earlier attempt
+
 Action = Callable[[dict[str, Any]], Any]
 
 
 class ActionChannel:
     """Transport that calls a registered function; the function raises if it fails.
 
-    A call that takes longer than the lease of its delivery (30 s) is repeated by another sender.
+    A call that takes longer than the lease of its delivery (30 s) is repeated by another process.
     """
 
     def check(self, channel: Channel) -> list[tuple[str, str]]:
@@ -29,9 +31,10 @@ class ActionChannel:
         path = settings.ALERT_ACTIONS.get(channel.action)
         if path is None:
             raise SendFailed(f"no action is registered as {channel.action!r}", retry=False)
+        earlier = {ACCEPTED_BY: list(message.accepted_by)} if message.accepted_by else {}
         close_old_connections()
         try:
-            result = import_action(path)(message.payload)
+            result = import_action(path)(message.payload | earlier)
         except SendFailed:
             raise
         except Exception as error:  # a registered function may raise anything

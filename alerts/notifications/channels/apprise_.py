@@ -1,13 +1,17 @@
 """Messengers and paging services through Apprise, restricted to the services listed here.
 
 Excluded are services that connect to any address (json, xml, form), that write files or start programs, and Matrix,
-whose servers redirect clients to other servers.
+whose servers redirect clients to other servers. Excluded are also the query parameters that read files or make a server
+fetch a URL (template, attach, icons of self-hosted servers).
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from alerts.models import Channel
 from alerts.notifications.channels import ssrf_guard
+from alerts.notifications.channels.apprise_network import guarded
+from alerts.notifications.channels.deadline import Deadline
 from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
 
 if TYPE_CHECKING:  # imported on first use otherwise: saves 45 MB in processes without such a channel
@@ -21,6 +25,25 @@ SELF_HOSTED_SCHEMES = (  # the URL names the host, which the SSRF guard checks
 )  # fmt: skip
 SCHEMES = (*HOSTED_SCHEMES, *SELF_HOSTED_SCHEMES)
 PLAIN_HTTP_SCHEMES = ("ntfy", "gotify", "rocket", "mmost")
+COMMON_PARAMETERS = frozenset({"format", "overflow", "emojis", "image"})
+PARAMETERS = {  # accepted query parameters of a scheme, in addition to the common ones
+    "discord": "tts fields footer footer_logo avatar avatar_url botname href url thread ping flags",
+    "slack": "to token mode blocks footer timestamp",
+    "tgram": "to topic thread silent preview mdv content detect",
+    "pover": "to priority sound url url_title expire interval key e2ee",
+    "pagerduty": "apikey integrationkey group class severity action dedup source component region click",
+    "opsgenie": "apikey to priority batch tags region entity alias action",
+    "victorops": "apikey entity_id routing_key route action",
+    "ntfy": "to token auth mode priority tags xtags click delay email",
+    "gotify": "priority",
+    "rocket": "to mode avatar webhook",
+    "mmost": "to channel channels team botname mode",
+    "workflows": "wrap pa powerautomate route routeid workflow id signature sig ver api-version",
+}
+PARAMETER_PREFIXES = {"pagerduty": "+", "opsgenie": "+:", "victorops": ":"}  # of parameters with any name
+# Parameters that Apprise writes into every URL. They have no effect: TLS is verified, redirects are not followed, and
+# retries and the time limit are those of deliveries.
+IGNORED_PARAMETERS = frozenset({"verify", "redirect", "cto", "rto", "retry", "wait", "store", "optional", "tz"})
 NOTIFY_TYPES = {
     "info": "info",
     "warning": "warning",
@@ -61,19 +84,20 @@ class AppriseChannel:
         apprise.add(plugin)
         is_resolved = message.payload["event"] == "alert.resolved"
         notify_type = "success" if is_resolved else NOTIFY_TYPES[message.payload["level"]]
-        sent = apprise.notify(message.text, message.title, notify_type, timeout=SEND_TIMEOUT, log_callback=collect)
+        with Deadline(SEND_TIMEOUT) as deadline, guarded(deadline) as guard:
+            sent = apprise.notify(message.text, message.title, notify_type, log_callback=collect)
+        if guard.forbidden is not None:
+            raise SendFailed(str(guard.forbidden), retry=False)
         if not sent:
             response = "\n".join(log_lines)[:MAX_RESPONSE_LENGTH]
-            raise SendFailed(f"{plugin.service_name} did not accept the message", response=response)
+            late = f"no response of {plugin.service_name} within {SEND_TIMEOUT:g} s"
+            error = late if deadline.expired else f"{plugin.service_name} did not accept the message"
+            raise SendFailed(error, response=response)
         return SendReceipt()
 
 
 def create_plugin(url: str) -> "NotifyBase":
-    """Create the plugin of an Apprise URL, bound to a checked address.
-
-    Plain HTTP connects to the checked address; with TLS the certificate proves that the host is the named one. Raises
-    ValueError, AddressForbidden or NameNotResolved.
-    """
+    """Create the plugin of an Apprise URL. Raises ValueError, AddressForbidden or NameNotResolved."""
     from apprise.plugins import N_MGR
 
     scheme = url.partition("://")[0].lower()
@@ -83,23 +107,35 @@ def create_plugin(url: str) -> "NotifyBase":
     options = plugin.parse_url(url)
     if not options:
         raise ValueError(f"not a valid Apprise URL: {_describe_url(plugin, scheme)}")
-    for name in ("redirect", "cto", "rto", "retry", "wait"):  # options that a URL must not set
+    _check_parameters(scheme, options["qsd"])
+    for name in IGNORED_PARAMETERS:
         options.pop(name, None)
     created = _create_plugin(plugin, scheme, options)
-    if scheme not in SELF_HOSTED_SCHEMES or options.get("mode") == "cloud":
-        return created
-    port = options.get("port") or (80 if scheme in PLAIN_HTTP_SCHEMES else 443)
-    address = ssrf_guard.resolve_allowed_addresses(options["host"], port)[0]
-    if scheme not in PLAIN_HTTP_SCHEMES:
-        return created
-    return _create_plugin(plugin, scheme, options | {"host": f"[{address}]" if address.version == 6 else str(address)})
+    created.request_rate_per_sec = 0  # no pauses between recipients, which would outlast the time limit
+    if scheme in SELF_HOSTED_SCHEMES and options.get("mode") != "cloud":
+        port = options.get("port") or (80 if scheme in PLAIN_HTTP_SCHEMES else 443)
+        ssrf_guard.resolve_allowed_addresses(options["host"], port)
+    return created
+
+
+def _check_parameters(scheme: str, names: Iterable[str]) -> None:
+    """Check the names of query parameters as Apprise has parsed them. Raises ValueError."""
+    service = scheme if scheme in PARAMETERS else scheme.removesuffix("s")
+    accepted = COMMON_PARAMETERS.union(PARAMETERS[service].split())
+    prefixes = tuple(PARAMETER_PREFIXES.get(service, ""))
+    for name in names:
+        if name not in accepted and name not in IGNORED_PARAMETERS and not name.startswith(prefixes):
+            raise ValueError(f"parameter {name!r} is not accepted; {scheme} takes {', '.join(sorted(accepted))}")
 
 
 def _create_plugin(plugin: Any, scheme: str, options: dict[str, Any]) -> "NotifyBase":
     from apprise import AppriseAsset
     from apprise.exception import AppriseException
 
-    asset = AppriseAsset(http_redirects=False, async_mode=False, app_id="Telemetry", app_desc="Telemetry")
+    # Without a time limit of Apprise, which would leave threads behind, the plugin runs in the calling thread.
+    asset = AppriseAsset(
+        http_redirects=False, async_mode=False, service_timeout=0, app_id="Telemetry", app_desc="Telemetry"
+    )
     try:
         return plugin(**options | {"verify": True, "asset": asset})
     except (AppriseException, TypeError) as error:

@@ -1,20 +1,24 @@
 """E-mail, sent through the mail server of EMAIL_URL."""
 
 import smtplib
-import socket
-import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from socket import socket
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
+from django.core.mail.backends.smtp import EmailBackend
 from django.core.validators import validate_email
 
 from alerts.models import Channel
+from alerts.notifications.channels.deadline import Deadline
 from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
 
 MAX_ADDRESSES = 100
-SEND_TIMEOUT = 20.0  # seconds
+SEND_TIMEOUT = 20.0  # seconds for all recipients; EMAIL_TIMEOUT limits each SMTP step
 MAX_SUBJECT_LENGTH = 200
 NOT_CONFIGURED = "no mail server is configured: set EMAIL_URL, such as smtp+tls://user:password@mail.example.com"
 
@@ -34,44 +38,127 @@ class EmailChannel:
         return []
 
     def send(self, channel: Channel, message: ChannelMessage) -> SendReceipt:
-        return send_email(channel.addresses, message)
+        return send_emails(channel.addresses, message)
 
 
-def send_email(addresses: list[str], message: ChannelMessage) -> SendReceipt:
-    """Send a message to these addresses. Raises SendFailed."""
+def send_emails(addresses: Sequence[str], message: ChannelMessage, separately: bool = False) -> SendReceipt:
+    """Send a message to every address that has not accepted it in an earlier attempt. Raises SendFailed.
+
+    Each recipient is a transaction of its own, so that one who is rejected does not stop the others. With `separately`,
+    recipients do not see each other's addresses.
+    """
     if not settings.EMAIL_HOST:
         raise SendFailed(NOT_CONFIGURED, retry=False)
-    headers = {"Message-ID": f"<{message.delivery_id}@telemetry>", "Idempotency-Key": message.delivery_id}
-    subject = " ".join(message.title.split())[:MAX_SUBJECT_LENGTH]
-    connection = get_connection(timeout=settings.EMAIL_TIMEOUT)
-    # EMAIL_TIMEOUT limits each SMTP step; the timer limits the whole session.
-    timer = threading.Timer(SEND_TIMEOUT, lambda: _abort(connection))
-    timer.daemon = True
-    timer.start()
-    try:
-        EmailMessage(subject, message.text, None, addresses, headers=headers, connection=connection).send()
-    except smtplib.SMTPRecipientsRefused as refused:
-        retry = any(code < 500 for code, _ in refused.recipients.values())
-        response = str(refused)[:MAX_RESPONSE_LENGTH]
-        raise SendFailed("the mail server rejected all recipients", retry, response=response) from None
-    except smtplib.SMTPResponseException as refused:
-        response = _decode(refused.smtp_error)
-        raise SendFailed(f"SMTP {refused.smtp_code}", refused.smtp_code < 500, refused.smtp_code, response) from None
-    except (OSError, ValueError, AttributeError) as error:  # SMTPException is an OSError
-        raise SendFailed(f"mail server error: {error or type(error).__name__}") from None
-    finally:
-        timer.cancel()
+    accepted: list[str] = []
+    failures: dict[str, RecipientFailure] = {}
+    with Deadline(SEND_TIMEOUT) as deadline:
+        backend = DeadlineBackend(deadline)
+        for address in addresses:
+            if address in message.accepted_by:
+                continue
+            mail = _build_mail(address, [address] if separately else addresses, message)
+            if failure := _send(backend, mail, deadline):
+                failures[address] = failure
+            else:
+                accepted.append(address)
+        with suppress(OSError):
+            backend.close()
+    if failures:
+        raise _summarize(failures, accepted)
     return SendReceipt(250)
 
 
+class RecipientFailure(NamedTuple):
+    """Why one recipient did not accept the message; the fields are those of SendFailed."""
+
+    error: str
+    retry: bool
+    status: int | None = None
+    response: str = ""
+
+
+class RecipientMail(EmailMessage):
+    """E-mail to one of the recipients that its header names."""
+
+    recipient = ""
+
+    def recipients(self) -> list[str]:
+        return [self.recipient]
+
+
+class DeadlineBackend(EmailBackend):
+    """Django's SMTP connection; the deadline limits it from the greeting of the server on."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__(timeout=settings.EMAIL_TIMEOUT)
+        self.deadline = deadline
+
+    @property
+    def connection_class(self) -> Callable[..., smtplib.SMTP]:
+        return partial(_TlsSession if self.use_ssl else _Session, self.deadline)
+
+
+class _Session(smtplib.SMTP):
+    def __init__(self, deadline: Deadline, *args: Any, **options: Any) -> None:
+        self.deadline = deadline
+        super().__init__(*args, **options)
+
+    def _get_socket(self, *args: Any) -> socket:
+        sock: socket = super()._get_socket(*args)  # type: ignore[misc]  # smtplib's method to override for this
+        self.deadline.watch(sock)
+        return sock
+
+
+class _TlsSession(smtplib.SMTP_SSL, _Session):
+    """The method of SMTP_SSL encrypts the socket that the one of _Session returns."""
+
+    def __init__(self, deadline: Deadline, *args: Any, **options: Any) -> None:
+        self.deadline = deadline
+        smtplib.SMTP_SSL.__init__(self, *args, **options)
+
+
+def _build_mail(address: str, shown: Sequence[str], message: ChannelMessage) -> RecipientMail:
+    headers = {"Message-ID": f"<{message.delivery_id}@telemetry>", "Idempotency-Key": message.delivery_id}
+    subject = " ".join(message.title.split())[:MAX_SUBJECT_LENGTH]
+    mail = RecipientMail(subject, message.text, None, shown, headers=headers)
+    mail.recipient = address
+    return mail
+
+
+def _send(backend: DeadlineBackend, mail: RecipientMail, deadline: Deadline) -> RecipientFailure | None:
+    """Send a mail over the open session, or a new one. Returns why it failed."""
+    late = RecipientFailure(f"mail server error: no response within {SEND_TIMEOUT:g} s", retry=True)
+    if deadline.expired:
+        return late
+    try:
+        backend.open()
+        backend.send_messages([mail])
+        return None
+    except smtplib.SMTPRecipientsRefused as refused:
+        [(code, response)] = refused.recipients.values()
+        failure = RecipientFailure(f"SMTP {code}", code < 500, code, _decode(response))
+    except smtplib.SMTPResponseException as refused:
+        code = refused.smtp_code
+        failure = RecipientFailure(f"SMTP {code}", code < 500, code, _decode(refused.smtp_error))
+    except (OSError, ValueError, AttributeError) as error:  # SMTPException is an OSError
+        failure = RecipientFailure(f"mail server error: {error or type(error).__name__}", retry=True)
+    with suppress(OSError, AttributeError):
+        backend.close()  # the next recipient gets a new session: this one may have ended
+    return late if deadline.expired else failure
+
+
+def _summarize(failures: dict[str, RecipientFailure], accepted: list[str]) -> SendFailed:
+    address, first = next(iter(failures.items()))
+    others = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
+    responses = "\n".join(f"{name}: {failure.response or failure.error}" for name, failure in failures.items())
+    return SendFailed(
+        f"{first.error} for {address}{others}",
+        any(failure.retry for failure in failures.values()),
+        first.status,
+        responses[:MAX_RESPONSE_LENGTH],
+        accepted_by=accepted,
+    )
+
+
 def _decode(response: bytes | str) -> str:
-    return (response.decode("utf-8", "replace") if isinstance(response, bytes) else response)[:MAX_RESPONSE_LENGTH]
-
-
-def _abort(connection: object) -> None:
-    """Shut down the socket of Django's mail connection, which wakes the thread that waits for it."""
-    session = getattr(connection, "connection", None)
-    sock = getattr(session, "sock", None)
-    if sock is not None:
-        with suppress(OSError):  # the session has ended already
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # close() would not wake the waiting thread
+    return response.decode("utf-8", "replace") if isinstance(response, bytes) else response

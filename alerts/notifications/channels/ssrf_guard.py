@@ -5,6 +5,7 @@ A name is resolved once, all its addresses are checked, and the connection uses 
 
 import ipaddress
 import socket
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -53,6 +54,20 @@ def resolve_allowed_addresses(host: str, port: int) -> list[Address]:
     addresses = [ipaddress.ip_address(str(answer[4][0])) for answer in answers]
     check_addresses(host, addresses)
     return list(dict.fromkeys(addresses))
+
+
+def connect_to_first(addresses: Iterable[Address], port: int, timeout: float) -> socket.socket:
+    """Connect to the first of these addresses that accepts, within the timeout for all together. Raises OSError."""
+    ends_at = time.monotonic() + timeout
+    error: OSError = TimeoutError("timed out")
+    for address in addresses:
+        if (remaining := ends_at - time.monotonic()) <= 0:
+            break
+        try:
+            return socket.create_connection((str(address), port), remaining)
+        except OSError as failed:
+            error = failed
+    raise error
 
 
 def check_addresses(host: str, addresses: Iterable[Address]) -> None:

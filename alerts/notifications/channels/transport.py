@@ -1,5 +1,6 @@
 """Interface of all channel kinds: the message, the receipt and the error of one attempt."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,11 +12,15 @@ MAX_TEXT_ALERTS = 20  # alerts that the text of a message lists
 
 @dataclass(frozen=True, slots=True)
 class ChannelMessage:
-    """Content of a delivery: `payload` for programs, `text` for people; `delivery_id` is the same in every attempt."""
+    """Content of a delivery: `payload` for programs, `text` for people; `delivery_id` is the same in every attempt.
+
+    accepted_by  recipients that accepted an earlier attempt
+    """
 
     delivery_id: str
     title: str
     payload: dict[str, Any]
+    accepted_by: Sequence[str] = ()
 
     @property
     def text(self) -> str:
@@ -54,6 +59,7 @@ class SendFailed(Exception):
     retry        whether a later attempt may succeed
     status       status code of the response
     retry_after  seconds that the receiving server asks to wait
+    accepted_by  recipients that accepted the message all the same
     """
 
     error: str
@@ -61,6 +67,7 @@ class SendFailed(Exception):
     status: int | None = None
     response: str = ""
     retry_after: float | None = field(default=None, kw_only=True)
+    accepted_by: Sequence[str] = field(default=(), kw_only=True)
 
     def __str__(self) -> str:
         return self.error

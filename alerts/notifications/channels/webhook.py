@@ -7,15 +7,13 @@ import http.client
 import json
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import cache
 from urllib.parse import SplitResult, urlsplit
 
 from alerts.models import Channel
 from alerts.notifications.channels import ssrf_guard
+from alerts.notifications.channels.deadline import Deadline
 from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
 
 CONNECT_TIMEOUT = 3.0  # seconds
@@ -56,22 +54,32 @@ class WebhookChannel:
             raise SendFailed(str(error)) from None
 
     def _post(self, parts: SplitResult, body: bytes, headers: dict[str, str]) -> SendReceipt:
-        started = time.monotonic()
-        connection = PinnedConnection(parts, ssrf_guard.resolve_allowed_addresses(parts.hostname or "", _port(parts)))
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        with limit_duration(SEND_TIMEOUT - (time.monotonic() - started), connection) as expired:
+        with Deadline(SEND_TIMEOUT) as deadline:
+            addresses = ssrf_guard.resolve_allowed_addresses(parts.hostname or "", _port(parts))
+            connection = PinnedConnection(parts, addresses, deadline)
             try:
                 connection.request("POST", path, body, headers)
                 response = connection.getresponse()
-                received = response.read(MAX_RESPONSE_BYTES).decode("utf-8", "replace").replace("\x00", "�")
+                received = _read_body(response)
             except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-                # After the timeout the socket is closed in another thread, which raises various errors here.
-                timed_out = expired.is_set()
-                reason = f"no response within {SEND_TIMEOUT:g} s" if timed_out else str(error) or type(error).__name__
-                raise SendFailed(reason) from None
+                # On expiry the socket is shut down in another thread, which raises various errors here.
+                late = f"no response within {SEND_TIMEOUT:g} s"
+                raise SendFailed(late if deadline.expired else str(error) or type(error).__name__) from None
             finally:
                 connection.close()
         return classify_response(response.status, received[:MAX_RESPONSE_LENGTH], response.headers.get("Retry-After"))
+
+
+def _read_body(response: http.client.HTTPResponse) -> str:
+    """Return the begin of the body, as far as it arrives in time: the status alone says whether it was accepted."""
+    try:
+        received = response.read(MAX_RESPONSE_BYTES)
+    except http.client.IncompleteRead as incomplete:
+        received = incomplete.partial
+    except (OSError, http.client.HTTPException, ValueError, AttributeError):
+        received = b""
+    return received.decode("utf-8", "replace").replace("\x00", "�")
 
 
 def classify_response(status: int, response: str, retry_after: str | None) -> SendReceipt:
@@ -129,62 +137,23 @@ def _parse_retry_after(retry_after: str | None) -> float | None:
 class PinnedConnection(http.client.HTTPConnection):
     """Connection to one of the checked addresses, with the host name in Host, SNI and certificate check."""
 
-    def __init__(self, parts: SplitResult, addresses: list[ssrf_guard.Address]) -> None:
+    def __init__(self, parts: SplitResult, addresses: list[ssrf_guard.Address], deadline: Deadline) -> None:
         self.secure = parts.scheme == "https"
         self.default_port = 443 if self.secure else 80
         super().__init__(parts.hostname or "", _port(parts), timeout=CONNECT_TIMEOUT)
         self.addresses = addresses
+        self.deadline = deadline
 
     def connect(self) -> None:
-        raw = self._connect_to_first()
+        raw = ssrf_guard.connect_to_first(self.addresses, self.port, CONNECT_TIMEOUT)
+        self.sock = raw
+        self.deadline.watch(raw)
         raw.settimeout(SEND_TIMEOUT)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = raw
         if self.secure:
-            self.sock = _create_tls_context().wrap_socket(raw, server_hostname=self.host, do_handshake_on_connect=False)
-            self.sock.do_handshake()  # after self.sock is set, so that `abort` can interrupt it
-
-    def _connect_to_first(self) -> socket.socket:
-        """Connect to the first address that accepts, within CONNECT_TIMEOUT for all together."""
-        deadline = time.monotonic() + CONNECT_TIMEOUT
-        error: OSError = TimeoutError("timed out")
-        for address in self.addresses:
-            if (remaining := deadline - time.monotonic()) <= 0:
-                break
-            try:
-                return socket.create_connection((str(address), self.port), remaining)
-            except OSError as failed:
-                error = failed
-        raise error
-
-    def abort(self) -> None:
-        """Interrupt the thread that uses the connection."""
-        if self.sock is not None:
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # the raw socket: TLS would wait for a close message
+            self.sock = _create_tls_context().wrap_socket(raw, server_hostname=self.host)
 
 
 @cache
 def _create_tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()  # cached: loading the certificate store is slow
-
-
-@contextmanager
-def limit_duration(seconds: float, connection: PinnedConnection) -> Iterator[threading.Event]:
-    """Abort a connection after this many seconds.
-
-    A socket timeout would start again with every byte. Yields an event that is set on timeout.
-    """
-    expired = threading.Event()
-
-    def cut() -> None:
-        expired.set()
-        with suppress(OSError):  # the connection has ended already
-            connection.abort()
-
-    timer = threading.Timer(max(0.0, seconds), cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield expired
-    finally:
-        timer.cancel()
