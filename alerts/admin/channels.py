@@ -81,7 +81,11 @@ class ChannelAdmin(ArrayFieldAdmin):
     @admin.action(description="Send a test message", permissions=["change"])
     def send_test_message(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         for channel in queryset[:MAX_TEST_CHANNELS]:
-            delivery = channel_lifecycle.send_test(channel, caller_of(request.user).name)
+            try:
+                delivery = channel_lifecycle.send_test(channel, caller_of(request.user).name)
+            except channel_lifecycle.ChannelBusy as busy:
+                self.message_user(request, f"Test message to {channel} not sent: {busy}", messages.ERROR)
+                continue
             if delivery.status == DeliveryStatus.SENT:
                 self.message_user(request, f"Test message sent to {channel}.", messages.SUCCESS)
             else:

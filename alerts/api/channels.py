@@ -140,9 +140,10 @@ class ChannelResource(AlertingResource):
         "test_alert_channel",
         "Test a notification channel",
         tag=Tag.ALERTS,
-        description="Sends one message, marked as a test, and returns its delivery, also when it failed.",
+        description="Sends one message, marked as a test, and returns its delivery, also when it failed. A channel is"
+        " tested once at a time, and four channels together; further tests get 409.",
         response=ChannelTestSerializer,
-        errors=(404,),
+        errors=(404, 409),
         response_example={
             "success": False,
             "message": "on call: the delivery failed: it answered 503",

@@ -1,10 +1,12 @@
 """Create, validate, change and delete channels and routes, and send test messages."""
 
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from alerts import recurring_windows
@@ -13,7 +15,7 @@ from alerts.notifications import messages, retry_queue
 from alerts.notifications.channels import TRANSPORTS
 from alerts.notifications.sender import send
 from metrics.models import NAME_LENGTH
-from rest.errors import InvalidFields
+from rest.errors import InvalidFields, TelemetryError
 
 CHANNEL_FIELDS = (
     "name", "kind", "url", "addresses", "action", "secret", "enabled", "gather_seconds", "send_resolved",
@@ -32,6 +34,17 @@ ChannelOrRoute = TypeVar("ChannelOrRoute", Channel, Route)
 MAX_GATHER_SECONDS = 86_400  # seconds
 MAX_STEP_MINUTES = 7 * 24 * 60  # minutes
 MAX_ESCALATION_STEPS = 10
+MAX_CONCURRENT_TESTS = 4  # in a process: each occupies a thread while the receiver answers
+
+_tests: set[int] = set()  # channels whose test is running
+_tests_lock = threading.Lock()
+
+
+class ChannelBusy(TelemetryError):
+    """The channel, or too many channels, are being tested."""
+
+    status = 409
+    retry_after = 10
 
 
 def create_channel(fields: Mapping[str, Any], by: str) -> Channel:
@@ -104,7 +117,7 @@ def check_route(route: Route) -> None:
 
 
 def send_test(channel: Channel, by: str, now: datetime | None = None) -> Delivery:
-    """Send a test message to a channel now, once, and return the delivery with its result."""
+    """Send a test message to a channel now, once, and return the delivery with its result. Raises ChannelBusy."""
     now = now or timezone.now()
     title = f"[TEST] {channel.name}, requested by {by}"[: 2 * NAME_LENGTH]
     delivery = Delivery(channel=channel, channel_name=channel.name, title=title, test=True, created_at=now, due_at=now)
@@ -112,10 +125,30 @@ def send_test(channel: Channel, by: str, now: datetime | None = None) -> Deliver
         delivery.delivery_id, "test", title, [messages.build_test_alert_fields(channel, now)], now
     )
     delivery.status, delivery.attempts, delivery.leased_until = DeliveryStatus.SENDING, 1, now + retry_queue.LEASE
-    delivery.save()
-    retry_queue.record_attempts([(delivery, send(delivery))], timezone.now())
+    with _running_test(channel):
+        delivery.save()
+        if not connection.in_atomic_block:
+            connection.close()  # others use it while the receiver answers
+        result = send(delivery)
+    retry_queue.record_attempts([(delivery, result)], timezone.now())
     delivery.refresh_from_db()
     return delivery
+
+
+@contextmanager
+def _running_test(channel: Channel) -> Iterator[None]:
+    """Limit the threads that wait for receivers. Raises ChannelBusy."""
+    with _tests_lock:
+        if channel.pk in _tests:
+            raise ChannelBusy(f"a test of {channel.name} is running: try again in some seconds")
+        if len(_tests) >= MAX_CONCURRENT_TESTS:
+            raise ChannelBusy(f"{MAX_CONCURRENT_TESTS} channel tests are running: try again in some seconds")
+        _tests.add(channel.pk)
+    try:
+        yield
+    finally:
+        with _tests_lock:
+            _tests.remove(channel.pk)
 
 
 def _save(

@@ -3,7 +3,8 @@
 Each delivery is sent at least once; all attempts have the same delivery ID (Idempotency-Key).
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,8 +14,10 @@ from alerts.models import Delivery, DeliveryStatus, EventKind, NoticeStatus
 from alerts.notifications.channels.transport import SendFailed, SendReceipt
 from alerts.timeline import NOTIFICATION_AUTHOR
 
+log = logging.getLogger(__name__)
+
 LEASE = timedelta(seconds=30)  # longer than an attempt of any channel kind takes
-MAX_CONCURRENT_PER_CHANNEL = 2  # deliveries to one channel that a sender has in flight
+MAX_CONCURRENT_PER_CHANNEL = 2  # deliveries to one channel that a sender has in flight; 1 after a failure
 MAX_ATTEMPTS = 10
 RETRY_DELAYS = (5, 15, 45, 120, 300, 300, 600, 600, 900)  # seconds after each attempt: 48 minutes in total
 MAX_RETRY_AFTER = 900.0  # seconds: upper bound of the Retry-After that a channel may ask for
@@ -27,11 +30,12 @@ WHERE id IN (
     SELECT d.id FROM (SELECT id FROM alerts_channel UNION ALL SELECT NULL) c CROSS JOIN LATERAL (
         SELECT id, due_at FROM alerts_delivery
         WHERE channel_id IS NOT DISTINCT FROM c.id AND status IN ('waiting', 'sending') AND due_at <= %(now)s
-            AND (leased_until IS NULL OR leased_until < %(now)s)
+            AND (leased_until IS NULL OR leased_until < %(now)s) AND id <> ALL(%(in_flight)s)
         ORDER BY due_at, id
         LIMIT greatest(0, %(per_channel)s - (SELECT count(*) FROM unnest(%(busy)s::bigint[]) b WHERE b = c.id))
         FOR UPDATE SKIP LOCKED
-    ) d ORDER BY d.due_at, d.id LIMIT %(free)s
+    ) d WHERE coalesce(c.id = ANY(%(failing)s), FALSE) = %(only_failing)s
+    ORDER BY d.due_at, d.id LIMIT %(free)s
 ) RETURNING id
 """
 # Events are inserted before notices are updated, in the order of alerts: resolving alerts takes the same lock order.
@@ -45,16 +49,26 @@ WHERE d.id = ANY(%(deliveries)s) ORDER BY n.alert_id
 _UPDATE_NOTICES = "UPDATE alerts_notice SET status = %(status)s WHERE delivery_id = ANY(%(deliveries)s)"
 
 
-def claim_deliveries(now: datetime, busy: Sequence[int], free: int) -> list[Delivery]:
+def claim_deliveries(
+    now: datetime,
+    free: int,
+    in_flight: Iterable[Delivery] = (),
+    failing: Iterable[int] = (),
+    only_failing: bool = False,
+) -> list[Delivery]:
     """Claim at most `free` deliveries that are due or whose lease expired, also those of deleted channels.
 
-    `busy` lists the channel of every delivery that this sender has in flight: a slow channel delays no other.
+    `in_flight` are the deliveries of this sender, so that a slow channel delays no other; `failing` are the channels
+    whose last attempt failed, which are claimed separately from the others.
     """
     values: dict[str, Any] = {
         "now": now,
         "until": now + LEASE,
-        "busy": list(busy),
-        "per_channel": MAX_CONCURRENT_PER_CHANNEL,
+        "in_flight": [delivery.pk for delivery in in_flight],
+        "busy": [delivery.channel_id for delivery in in_flight if delivery.channel_id is not None],
+        "failing": list(failing),
+        "only_failing": only_failing,
+        "per_channel": 1 if only_failing else MAX_CONCURRENT_PER_CHANNEL,
         "free": free,
     }
     with connection.cursor() as cursor:
@@ -66,15 +80,15 @@ def claim_deliveries(now: datetime, busy: Sequence[int], free: int) -> list[Deli
 @transaction.atomic
 def record_attempts(attempts: Iterable[DeliveryAttempt], now: datetime) -> None:
     """Store the result of each attempt, and add events of finished deliveries to the timelines of their alerts."""
-    sent, failed = [], []
+    finished: dict[DeliveryStatus, list[int]] = {DeliveryStatus.SENT: [], DeliveryStatus.FAILED: []}
     for delivery, result in sorted(attempts, key=lambda attempt: attempt[0].pk):
         if isinstance(result, SendReceipt):
             if _record_sent(delivery, result, now):
-                sent.append(delivery.pk)
-        elif _retry_or_fail(delivery, result, now):
-            failed.append(delivery.pk)
-    _close_notices(sent, EventKind.NOTIFIED, NoticeStatus.SENT, now)
-    _close_notices(failed, EventKind.FAILED, NoticeStatus.FAILED, now)
+                finished[DeliveryStatus.SENT].append(delivery.pk)
+        elif status := _record_failure(delivery, result, now):
+            finished[status].append(delivery.pk)
+    _close_notices(finished[DeliveryStatus.SENT], EventKind.NOTIFIED, NoticeStatus.SENT, now)
+    _close_notices(finished[DeliveryStatus.FAILED], EventKind.FAILED, NoticeStatus.FAILED, now)
 
 
 def describe_status(delivery: Delivery) -> str:
@@ -93,22 +107,43 @@ def _record_sent(delivery: Delivery, receipt: SendReceipt, now: datetime) -> boo
     return bool(unfinished.update(status=DeliveryStatus.SENT, sent_at=now, leased_until=None, **response))
 
 
-def _retry_or_fail(delivery: Delivery, failure: SendFailed, now: datetime) -> bool:
-    """Schedule the next attempt, or fail the delivery if there is none. Returns whether it failed."""
+def _record_failure(delivery: Delivery, failure: SendFailed, now: datetime) -> DeliveryStatus | None:
+    """Schedule the next attempt, or finish the delivery if there is none. Returns the status of a finished delivery.
+
+    A delivery that at least one recipient accepted counts as sent, and keeps the error of the others.
+    """
     is_last = delivery.test or not failure.retry or delivery.attempts >= MAX_ATTEMPTS
     delay = max(
         RETRY_DELAYS[min(delivery.attempts, len(RETRY_DELAYS)) - 1], min(failure.retry_after or 0.0, MAX_RETRY_AFTER)
     )
+    due_at = now if is_last else now + timedelta(seconds=delay)
+    accepted_by = [*delivery.accepted_by, *failure.accepted_by]
+    final = DeliveryStatus.SENT if accepted_by else DeliveryStatus.FAILED
     leased = Delivery.objects.filter(pk=delivery.pk, status=DeliveryStatus.SENDING, leased_until=delivery.leased_until)
     updated = leased.update(
-        status=DeliveryStatus.FAILED if is_last else DeliveryStatus.WAITING,
-        due_at=now if is_last else now + timedelta(seconds=delay),
+        status=final if is_last else DeliveryStatus.WAITING,
+        due_at=due_at,
+        sent_at=now if is_last and accepted_by else None,
         leased_until=None,
         error=failure.error,
+        accepted_by=accepted_by,
         answer_status=failure.status,
         answer=failure.response,
     )
-    return bool(updated) and is_last
+    if not updated:
+        return None
+    following = "no further attempt" if is_last else f"next attempt at {due_at:%H:%M:%S} UTC"
+    log.log(
+        logging.ERROR if is_last else logging.WARNING,
+        "notification %s to channel %s failed in attempt %d of %d: %s; %s",
+        delivery.delivery_id,
+        delivery.channel_name,
+        delivery.attempts,
+        MAX_ATTEMPTS,
+        failure.error,
+        following,
+    )
+    return final if is_last else None
 
 
 def _close_notices(deliveries: list[int], event: EventKind, status: NoticeStatus, now: datetime) -> None:

@@ -23,7 +23,8 @@ from alerts.notifications.enqueue import CHANNEL_DISABLED
 
 log = logging.getLogger(__name__)
 
-SENDER_THREADS = 8
+SENDER_THREADS = 32  # they wait for receivers, and start when there is something to send
+FAILING_THREADS = 16  # of them that channels whose last attempt failed may occupy together
 POLL_INTERVAL = 0.5  # seconds between passes that nothing wakes
 ESCALATION_INTERVAL = timedelta(seconds=5)
 SHUTDOWN_TIMEOUT = 5.0  # seconds that a stopping sender waits for attempts in flight
@@ -36,6 +37,7 @@ class Sender:
         self.clock = clock
         self._pool = ThreadPoolExecutor(SENDER_THREADS, "deliver")
         self._in_flight: dict[int, Delivery] = {}
+        self._failing: set[int] = set()  # channels whose last attempt failed
         self._finished: SimpleQueue[retry_queue.DeliveryAttempt] = SimpleQueue()
         self._wake = threading.Event()
         self._escalated_at: datetime | None = None
@@ -79,14 +81,19 @@ class Sender:
 
     def _start(self, now: datetime) -> int:
         """Claim one delivery per free thread and start sending them."""
-        if len(self._in_flight) >= SENDER_THREADS:
-            return 0
-        busy = [delivery.channel_id for delivery in self._in_flight.values() if delivery.channel_id is not None]
-        claimed = retry_queue.claim_deliveries(now, busy, SENDER_THREADS - len(self._in_flight))
-        for delivery in claimed:
-            self._in_flight[delivery.pk] = delivery
-            self._pool.submit(self._send, delivery)
-        return len(claimed)
+        started = 0
+        for only_failing in (False, True) if self._failing else (False,):
+            in_flight = self._in_flight.values()
+            free = SENDER_THREADS - len(in_flight)
+            if only_failing:
+                free = min(free, FAILING_THREADS - sum(delivery.channel_id in self._failing for delivery in in_flight))
+            if free <= 0:
+                continue
+            for delivery in retry_queue.claim_deliveries(now, free, in_flight, self._failing, only_failing):
+                self._in_flight[delivery.pk] = delivery
+                self._pool.submit(self._send, delivery)
+                started += 1
+        return started
 
     def _send(self, delivery: Delivery) -> None:
         self._finished.put((delivery, send(delivery)))
@@ -102,8 +109,10 @@ class Sender:
                 attempts.append(self._finished.get_nowait())
         except Empty:
             pass
-        for delivery, _ in attempts:
+        for delivery, result in attempts:
             del self._in_flight[delivery.pk]
+            if delivery.channel_id is not None:
+                (self._failing.add if isinstance(result, SendFailed) else self._failing.discard)(delivery.channel_id)
         if attempts:
             retry_queue.record_attempts(attempts, now)
         return len(attempts)
@@ -128,7 +137,7 @@ def send(delivery: Delivery) -> SendReceipt | SendFailed:
     if not channel.enabled and not delivery.test:
         return SendFailed(CHANNEL_DISABLED, retry=False)
     try:
-        message = ChannelMessage(delivery.delivery_id, delivery.title, delivery.payload)
+        message = ChannelMessage(delivery.delivery_id, delivery.title, delivery.payload, delivery.accepted_by)
         return TRANSPORTS[channel.kind].send(channel, message)
     except SendFailed as failure:
         return failure

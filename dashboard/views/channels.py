@@ -94,7 +94,11 @@ def channel_page(request: HttpRequest, channel_id: str = "") -> HttpResponse:
 def test_channel(request: HttpRequest, channel_id: str) -> HttpResponse:
     """Send a test notification and show the response of the destination."""
     caller, channel = admin_of(request), get_object_or_404(Channel, channel_id=channel_id)
-    sent = channel_lifecycle.send_test(channel, caller.name)
+    try:
+        sent = channel_lifecycle.send_test(channel, caller.name)
+    except channel_lifecycle.ChannelBusy as busy:
+        messages.error(request, f"Test notification not sent: {busy}.")
+        return redirect("dashboard:channel", channel.channel_id)
     status = f"HTTP {sent.answer_status}" if sent.answer_status else ""
     if sent.status == DeliveryStatus.SENT:
         messages.success(request, f"Test notification sent to {channel.name}{f' ({status})' if status else ''}.")

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -16,12 +17,15 @@ import pytest
 import redis
 
 from alerts.loops import EVALUATOR_TIMEOUT
+from alerts.notifications import retry_queue
+from alerts.notifications.channels import webhook
 from telemetry_site.embedded import site_processes
 from telemetry_site.embedded.child_process import request_stop, wait_until_stopped
 from telemetry_site.embedded.paths import DataFolder
-from tests.alerts.receivers import ReceivedRequest, Reply, WebhookReceiver, ok, run_receiver
+from tests.alerts.receivers import ReceivedRequest, Reply, WebhookReceiver, ok, run_dripping_server, run_receiver
 from tests.alerts.site_notifications import (
     MAX_DELAY,
+    NotificationRecorder,
     connect_to_database,
     create_object,
     record_notifications,
@@ -37,6 +41,7 @@ KILLS = 5
 FAULT_DELAY = 5.0  # seconds from a breach to its notification during a fault
 DOWNTIME = 15.0  # seconds
 STOP_LIMIT = 5.0  # seconds
+DRIPPING_CHANNELS = 8
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +207,57 @@ def test_receiver_that_was_down_is_notified_when_it_is_back(running: Site) -> No
         recorder.assert_notified(MAX_DELAY, f"receiver down for {DOWNTIME:.0f} s")
         assert set(restarted.keys) == set(failing.keys)
         assert len(restarted.keys) == 1
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 500 broken\r\nConnection: close\r\n\r\n", b""], ids=["body", "headers"])
+def test_dripping_receivers_delay_no_other_notification_and_no_request(
+    running: Site, receiver: WebhookReceiver, head: bytes
+) -> None:
+    """More channels than the site answers slow requests at once, whose receivers send a byte per second."""
+    label = "dripping-body" if head else "dripping-headers"
+    recorder = record_notifications(running, receiver, f"beside-{label}")
+    with run_dripping_server(head, interval=1.0) as port:
+        channels = [
+            create_object(
+                running,
+                "/alerts/channels",
+                {"name": f"{label} {number}", "kind": "webhook", "url": f"http://127.0.0.1:{port}/"},
+            )
+            for number in range(DRIPPING_CHANNELS)
+        ]
+        names = [channel["name"] for channel in channels]
+        create_object(running, "/alerts/rules", rule_fields(label) | {"notification_channels": names})
+        dripping = NotificationRecorder(running, receiver, label)
+        for _ in range(3):  # more deliveries to each channel than it may occupy threads
+            dripping.send_breach()
+        tests = [threading.Thread(target=request_test, args=(running, channel)) for channel in channels]
+        for thread in tests:
+            thread.start()
+        with recorder.sending_breaches():
+            started = time.monotonic()
+            while time.monotonic() < started + webhook.SEND_TIMEOUT + 5:
+                asked = time.monotonic()
+                assert running.request("GET", "/alerts/channels")[0] == 200
+                assert time.monotonic() - asked < FAULT_DELAY
+                time.sleep(0.2)
+        for thread in tests:
+            thread.join(webhook.SEND_TIMEOUT + FAULT_DELAY)
+            assert not thread.is_alive()
+        recorder.assert_notified(FAULT_DELAY, label)
+        with connect_to_database(running) as connection:
+            lasted = connection.execute(
+                "SELECT max(due_at - created_at), min(attempts) FROM alerts_delivery"
+                " WHERE channel_name = ANY(%s) AND attempts > 0 AND status <> 'sending'",
+                [names],
+            ).fetchone()
+    assert lasted is not None
+    print(f"{label}: the slowest attempt was recorded and due again after {lasted[0]}")
+    assert lasted[0] < timedelta(seconds=webhook.SEND_TIMEOUT + retry_queue.RETRY_DELAYS[1] + FAULT_DELAY)
+
+
+def request_test(site: Site, channel: dict[str, str]) -> None:
+    status, body = site.request("POST", f"/alerts/channels/{channel['channel_id']}/test", {})
+    assert status in (200, 409), body
 
 
 def test_stop_ends_all_processes_within_seconds(tmp_path: Path, receiver: WebhookReceiver) -> None:

@@ -303,7 +303,7 @@ def test_unrecorded_delivery_is_sent_again_after_its_lease_with_the_same_key(
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     grouping.create_deliveries(now)
-    (claimed,) = retry_queue.claim_deliveries(now, [], 8)
+    (claimed,) = retry_queue.claim_deliveries(now, 8)
     from alerts.notifications.sender import send
 
     send(claimed)  # the sender dies before it records the attempt
@@ -319,8 +319,8 @@ def test_late_success_is_recorded_and_late_failure_is_not(receiver: WebhookRecei
     create_alerts(create_notifying_rule(), *create_devices(1))
     now = timezone.now()
     grouping.create_deliveries(now)
-    (first_claim,) = retry_queue.claim_deliveries(now, [], 8)
-    (second_claim,) = retry_queue.claim_deliveries(now + timedelta(seconds=31), [], 8)
+    (first_claim,) = retry_queue.claim_deliveries(now, 8)
+    (second_claim,) = retry_queue.claim_deliveries(now + timedelta(seconds=31), 8)
     retry_queue.record_attempts([(first_claim, retry_queue.SendFailed("late", retry=False))], now)
     assert Delivery.objects.get().status == DeliveryStatus.SENDING
     retry_queue.record_attempts([(first_claim, retry_queue.SendReceipt(200))], now)

@@ -126,7 +126,7 @@ class Race:
         now = timezone.now()
         grouping.create_deliveries(now)
         retry_queue.record_attempts(
-            [(delivery, SendReceipt(200)) for delivery in retry_queue.claim_deliveries(now, [], 50)], timezone.now()
+            [(delivery, SendReceipt(200)) for delivery in retry_queue.claim_deliveries(now, 50)], timezone.now()
         )
 
     def run(self, number: int) -> None:
