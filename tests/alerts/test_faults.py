@@ -215,6 +215,9 @@ def test_dripping_receivers_delay_no_other_notification_and_no_request(
 ) -> None:
     """More channels than the site answers slow requests at once, whose receivers send a byte per second."""
     label = "dripping-body" if head else "dripping-headers"
+    started = record_notifications(running, receiver, f"before-{label}")
+    started.send_breach()
+    started.wait_until_notified()  # the worker has started
     recorder = record_notifications(running, receiver, f"beside-{label}")
     with run_dripping_server(head, interval=1.0) as port:
         channels = [
@@ -234,8 +237,8 @@ def test_dripping_receivers_delay_no_other_notification_and_no_request(
         for thread in tests:
             thread.start()
         with recorder.sending_breaches():
-            started = time.monotonic()
-            while time.monotonic() < started + webhook.SEND_TIMEOUT + 5:
+            began = time.monotonic()
+            while time.monotonic() < began + webhook.SEND_TIMEOUT + 5:
                 asked = time.monotonic()
                 assert running.request("GET", "/alerts/channels")[0] == 200
                 assert time.monotonic() - asked < FAULT_DELAY

@@ -91,8 +91,8 @@ class AppriseChannel:
         if not sent:
             response = "\n".join(log_lines)[:MAX_RESPONSE_LENGTH]
             late = f"no response of {plugin.service_name} within {SEND_TIMEOUT:g} s"
-            error = late if deadline.expired else f"{plugin.service_name} did not accept the message"
-            raise SendFailed(error, response=response)
+            refused_by = f"{plugin.service_name} did not accept the message"
+            raise SendFailed(late if deadline.expired else refused_by, response=response)
         return SendReceipt()
 
 

@@ -74,4 +74,4 @@ def _install() -> None:
         sock.settimeout(timeout if isinstance(timeout, int | float) else guard.deadline.remaining)
         return sock
 
-    connection.create_connection = create_connection
+    connection.create_connection = create_connection  # type: ignore[assignment]  # as urllib3 calls it

@@ -94,7 +94,7 @@ class DeadlineBackend(EmailBackend):
         self.deadline = deadline
 
     @property
-    def connection_class(self) -> Callable[..., smtplib.SMTP]:
+    def connection_class(self) -> Callable[..., smtplib.SMTP]:  # type: ignore[override]  # Django only calls it
         return partial(_TlsSession if self.use_ssl else _Session, self.deadline)
 
 
