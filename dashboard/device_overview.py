@@ -1,8 +1,8 @@
 """Devices as the pages show them: state, age and newest values. Nothing here reads a whole large fleet."""
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -81,51 +81,66 @@ def device_rows(devices: Iterable[Device], now: datetime) -> list[DeviceRow]:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSummary:
-    """The state of the listed devices in one sentence, the worst state first."""
+    """The number of devices in each state, and the rows that a page lists, the worst state first."""
 
     rows: Sequence[DeviceRow]
-    total: int
+    counts: Mapping[DeviceState, int]
+    newest: datetime | None  # when the last point of any device was measured
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[DeviceRow]) -> "DeviceSummary":
+        """Return the summary of devices that are all listed."""
+        ordered = worst_first(rows)
+        counts = Counter(row.state for row in ordered)
+        return cls(ordered, counts, max((row.last_seen for row in ordered if row.last_seen), default=None))
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
 
     @property
     def complete(self) -> bool:
         """Whether the rows are all devices."""
         return len(self.rows) == self.total
 
-    def count(self, state: DeviceState) -> int:
-        return sum(row.state is state for row in self.rows)
-
     @property
     def worst(self) -> DeviceState:
         """The worst state of any device; devices without data count only where no device has any."""
-        return next((state for state in (OFFLINE, LATE, ONLINE) if self.count(state)), NEVER_SEEN)
+        return next((state for state in (OFFLINE, LATE, ONLINE) if self.counts.get(state)), NEVER_SEEN)
+
+    @property
+    def sign(self) -> str:
+        """The sign of the summary: a tick only where every device is online."""
+        return NEVER_SEEN.name if self.worst is ONLINE and self.counts.get(NEVER_SEEN) else self.worst.name
 
     @property
     def sentence(self) -> str:
         if self.worst is NEVER_SEEN:
             return "No device has sent data yet"
-        count, state = self.count(self.worst), self.worst.label.lower()
-        if self.worst is ONLINE and self.complete:
+        count, state = self.counts[self.worst], self.worst.label.lower()
+        if count == self.total and self.worst is ONLINE:
             return f"{plural(count, 'device')} online"
-        verb = "is" if count == 1 else "are"
-        if not self.complete:
-            return f"{count} of the {len(self.rows)} most recently seen devices {verb} {state}"
         if self.total == 1:
             return f"The device is {state}"
-        return f"{count} of {self.total:,} devices {verb} {state}"
+        return f"{count:,} of {self.total:,} devices {'is' if count == 1 else 'are'} {state}"
 
     @property
     def detail(self) -> str:
-        """The names of the late or offline devices, or the number of online ones where there are too many."""
-        if self.worst not in (LATE, OFFLINE):
-            return ""
+        """The names of a few late or offline devices, and the number of devices in the other states."""
         names = [str(row.device) for row in self.rows if row.state is self.worst]
-        if len(names) <= KEY_VALUES:
-            return ", ".join(names) + ". "
-        return f"{plural(self.count(ONLINE), 'device')} online. " if self.count(ONLINE) else ""
+        few = self.worst in (OFFLINE, LATE) and self.counts[self.worst] <= KEY_VALUES
+        parts = [", ".join(names[:KEY_VALUES])] if few and names else []
+        others = [
+            f"{self.counts[state]:,} {text}"
+            for state, text in ((LATE, "late"), (ONLINE, "online"), (NEVER_SEEN, "without data yet"))
+            if state is not self.worst and self.counts.get(state)
+        ]
+        return "".join(f"{part}. " for part in (*parts, ", ".join(others)) if part)
 
-    @property
-    def newest(self) -> datetime | None:
-        return max((row.last_seen for row in self.rows if row.last_seen), default=None)
+
+def worst_first(rows: Iterable[DeviceRow]) -> list[DeviceRow]:
+    """Return rows by state, the worst first, and then the most recently seen first."""
+    return sorted(rows, key=lambda row: (row.state.rank, -row.last_seen_seconds, row.device.device_id))
 
 
 def plural(number: int, noun: str) -> str:

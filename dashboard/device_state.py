@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics.query.last_seen import LastSeenColumns
+from metrics.storage.format.codec import Ints
 
 # After how many expected intervals a device is late, and offline.
 LATE_INTERVALS = 3
@@ -26,6 +27,7 @@ OFFLINE = DeviceState("offline", "Offline", 0)
 LATE = DeviceState("late", "Late", 1)
 ONLINE = DeviceState("ok", "Online", 2)
 NEVER_SEEN = DeviceState("never", "No data yet", 3)
+STATES = (OFFLINE, LATE, ONLINE, NEVER_SEEN)
 
 
 class StateLimits(NamedTuple):
@@ -50,16 +52,16 @@ class StateLimits(NamedTuple):
         return LATE if age > self.late_after else ONLINE
 
 
-def count_states(fleet: LastSeenColumns, now: datetime) -> dict[DeviceState, int]:
-    """Return the number of devices in each state; the same rules as StateLimits, for all devices at once."""
-    age = now.timestamp() - fleet.times / 1e6
+def ranks_of(fleet: LastSeenColumns) -> Ints:
+    """Return the rank of each device's state when the times were read; the rules of StateLimits, for all devices."""
+    age = fleet.read_at.timestamp() - fleet.times / 1e6
     has_interval = fleet.intervals > 0
     late = age > np.where(has_interval, fleet.intervals * LATE_INTERVALS, DEFAULT_OFFLINE_SECONDS)
     offline = age > np.where(has_interval, fleet.intervals * OFFLINE_INTERVALS, DEFAULT_OFFLINE_SECONDS)
-    seen = fleet.times != 0
-    return {
-        OFFLINE: int(np.count_nonzero(seen & offline)),
-        LATE: int(np.count_nonzero(seen & late & ~offline)),
-        ONLINE: int(np.count_nonzero(seen & ~late)),
-        NEVER_SEEN: int(np.count_nonzero(~seen)),
-    }
+    conditions = [fleet.times == 0, offline, late]
+    return np.select(conditions, [NEVER_SEEN.rank, OFFLINE.rank, LATE.rank], ONLINE.rank).astype(np.int64)
+
+
+def count_states(ranks: Ints) -> dict[DeviceState, int]:
+    """Return the number of devices in each state."""
+    return {state: int(np.count_nonzero(ranks == state.rank)) for state in STATES}

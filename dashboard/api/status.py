@@ -1,7 +1,6 @@
 """Status of the site and its devices, for a caller's devices or as public counts without names."""
 
 import time
-from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -15,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from dashboard.device_overview import DeviceRow
-from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, count_states
+from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, count_states, ranks_of
 from dashboard.views.overview import MAX_ROWS, summarize_devices
 from ingest.models import Rejected
 from metrics.models import Device, Head, MetricDefinition, Series
@@ -89,16 +88,16 @@ class Dashboard(PublicStatus):
     recent = DashboardDevice(many=True, help_text=f"At most {MAX_ROWS}, the worst state first.")
 
 
-def device_states(reader: Caller, now: datetime) -> dict[str, int]:
+def device_states(reader: Caller) -> dict[str, int]:
     """Return the number of devices in each state, of those that a caller sees."""
-    counts = count_states(cached_last_seen().visible_to(reader), now)
+    counts = count_states(ranks_of(cached_last_seen().visible_to(reader)))
     return {"total": sum(counts.values())} | {name: counts[state] for state, name in STATE_NAMES.items()}
 
 
 def status_of(reader: Caller) -> dict[str, Any]:
     """Return the fields of the public status, of the devices that a caller sees."""
     now = timezone.now()
-    devices = device_states(reader, now)
+    devices = device_states(reader)
     status = "critical" if devices["silent"] else "warning" if devices["late"] else "healthy"
     return {
         "status": status,

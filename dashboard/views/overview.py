@@ -1,39 +1,51 @@
 """The overview: open alerts, the states of the devices and a live chart."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+import numpy as np
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard.device_overview import DeviceRow, DeviceSummary, device_rows, importance
-from dashboard.device_state import ONLINE
+from dashboard.device_overview import DeviceRow, DeviceSummary, device_rows, importance, worst_first
+from dashboard.device_state import ONLINE, count_states, ranks_of
 from dashboard.open_alert_counts import OpenAlertCounts
 from dashboard.views.devices import site_url
 from dashboard.views.inbox import open_rows
 from metrics.models import Device
-from metrics.query import latest
+from metrics.query.last_seen import LastSeenColumns, cached_last_seen
+from metrics.storage.units import to_datetime
 from rest.caller import Caller, caller_of
 
-# A fleet of up to this many devices is read whole; of a larger one, the most recently seen devices.
+# A fleet of up to this many devices is read whole; of a larger one, the cached last-seen times choose the rows.
 MAX_DEVICES = 200
 MAX_ROWS = 20
+MAX_CHARTABLE = 20  # online devices of a large fleet among which the one to chart is chosen
 CHART_RANGES = (("5m", "5 min"), ("15m", "15 min"), ("1h", "1 h"), ("6h", "6 h"), ("24h", "24 h"))
 
 
 def summarize_devices(caller: Caller) -> DeviceSummary:
-    """Return the devices that a caller sees, the worst state first and then the most recently seen."""
+    """Return the number of devices in each state, of those that a caller sees, and the rows to list."""
     now = timezone.now()
-    visible = Device.objects.visible_to(caller)
-    total = visible.count()
-    devices = visible.order_by("-created_at", "device_id")
-    if total > MAX_DEVICES and (recent := latest.find_recently_active_devices(MAX_DEVICES, caller.groups)):
-        devices = devices.filter(device_id__in=recent)
-    rows = device_rows(devices[:MAX_DEVICES], now)
-    rows.sort(key=lambda row: (row.state.rank, -row.last_seen_seconds, row.device.device_id))
-    return DeviceSummary(rows, total)
+    devices = Device.objects.visible_to(caller).order_by("-created_at", "device_id")
+    listed = list(devices[: MAX_DEVICES + 1])
+    if len(listed) <= MAX_DEVICES:
+        return DeviceSummary.of_rows(device_rows(listed, now))
+    return _summarize_fleet(cached_last_seen().visible_to(caller), now)
+
+
+def _summarize_fleet(fleet: LastSeenColumns, now: datetime) -> DeviceSummary:
+    """Return the summary of a large fleet: exact counts, and rows of the worst devices and of some to chart."""
+    ranks = ranks_of(fleet)
+    worst = np.lexsort((-fleet.times, ranks))[:MAX_ROWS]
+    online = np.flatnonzero(ranks == ONLINE.rank)[:MAX_CHARTABLE]
+    keys = fleet.devices[np.union1d(worst, online)].tolist()
+    rows = device_rows(Device.objects.filter(pk__in=keys), now)
+    newest = int(fleet.times.max(initial=0))
+    return DeviceSummary(worst_first(rows), count_states(ranks), to_datetime(newest) if newest else None)
 
 
 def device_to_chart(rows: Sequence[DeviceRow]) -> DeviceRow | None:

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -33,11 +34,13 @@ class LastSeenColumns:
     devices    int64[n]: primary keys
     times      int64[n]: µs since 1970, UTC; 0 for a device without points
     intervals  int64[n]: expected seconds between points; 0 if not set
+    read_at    when the times were read: ages are measured from here, else cached times would look late
     """
 
     devices: Ints
     times: Ints
     intervals: Ints
+    read_at: datetime
 
     def visible_to(self, caller: Caller) -> "LastSeenColumns":
         """Return only the devices that are visible to a caller."""
@@ -45,7 +48,7 @@ class LastSeenColumns:
             return self
         visible = np.array(sorted(Device.objects.visible_to(caller).values_list("pk", flat=True)), np.int64)
         mask = np.isin(self.devices, visible)
-        return LastSeenColumns(self.devices[mask], self.times[mask], self.intervals[mask])
+        return LastSeenColumns(self.devices[mask], self.times[mask], self.intervals[mask], self.read_at)
 
 
 _cache: tuple[float, LastSeenColumns] | None = None  # expiry (monotonic clock) and content
@@ -91,6 +94,7 @@ def clear_cache() -> None:
 
 
 def _read_columns(connection: Connection) -> LastSeenColumns:
+    read_at = datetime.now(UTC)
     devices = _copy_pairs(connection, "SELECT id, coalesce(expected_interval, 0)::int8 FROM metrics_device ORDER BY id")
     series = _copy_pairs(connection, "SELECT id, device_id FROM metrics_series ORDER BY id")
     newest = _newest_times_of(connection, series[:, 0])
@@ -99,7 +103,7 @@ def _read_columns(connection: Connection) -> LastSeenColumns:
     matches = positions < len(devices)
     matches[matches] = devices[positions[matches], 0] == series[matches, 1]
     np.maximum.at(times, positions[matches], newest[matches])
-    return LastSeenColumns(devices[:, 0], times, devices[:, 1])
+    return LastSeenColumns(devices[:, 0], times, devices[:, 1], read_at)
 
 
 def read_newest_times(connection: Connection) -> tuple[Ints, Ints]:

@@ -132,33 +132,6 @@ def _to_point(series: newest.NamedSeries, part: Columns, position: int) -> Point
     return Point(series.device_id, metric, to_datetime(part.times[position]), value, unit, tags, metadata)
 
 
-_DEVICES_OF_SERIES = f"""
-SELECT DISTINCT d.device_id FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
-WHERE s.id = ANY(%(series)s) AND (%(groups)s::text[] IS NULL OR {block_cache.IN_GROUPS}) LIMIT %(limit)s
-"""  # noqa: S608 - a constant with a constant in it
-
-
-def find_recently_active_devices(limit: int, groups: Sequence[str] | None = None, commits: int = 20) -> list[str]:
-    """Return ids of devices of these groups (None: all) that the newest commits have points of.
-
-    The cost does not depend on the number of devices.
-    """
-    with read_connection() as connection:
-        heads = block_cache.read_heads(connection)
-        per_shard = -(-commits // len(heads))
-        cursor = {shard: seq - per_shard for shard, seq in heads.items()}
-        recent = block_cache.read_commits_after(connection, cursor, per_shard)
-        recent.sort(key=lambda commit: heads[commit[0][0]] - commit[0][1])  # the newest of every shard first
-        series_ids = [series_id for _, parts in recent for part in parts for series_id in part.ids.tolist()]
-        names = {
-            "series": list(dict.fromkeys(series_ids))[: 50 * limit],
-            "groups": None if groups is None else list(groups),
-            "limit": limit,
-        }
-        rows = connection.execute(_DEVICES_OF_SERIES, names).fetchall()
-    return [device_id for (device_id,) in rows]
-
-
 _METRICS_OF_DEVICE = f"""
 SELECT DISTINCT s.metric_name FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id
 WHERE d.device_id = %(device)s AND (%(groups)s::text[] IS NULL OR {block_cache.IN_GROUPS}) ORDER BY 1

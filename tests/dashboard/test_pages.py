@@ -10,8 +10,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from metrics.models import Device
+from metrics.devices import group_membership
+from metrics.models import Device, DeviceGroup
+from metrics.query import last_seen
 from tests.conftest import ApiClient, point
+from tests.dashboard.factories import client_of
 from tests.metrics.test_damage import damage_all
 
 PAGES = ["/", "/overview/devices/", "/devices/", "/devices/cold-room-07/", "/recent/cold-room-07/"]
@@ -150,11 +153,35 @@ class TestManyDevices:
         assert response.content.count(b"<tr data-device") <= 50
 
     @pytest.mark.slow
-    def test_overview_of_large_fleet_shows_recently_seen_devices(self, client: Client, gateway: ApiClient):
-        assert gateway.post("devices/device-00042/telemetry", point("temperature", 3)).status == 200
+    def test_overview_counts_every_device_and_lists_the_worst_first(self, client: Client, gateway: ApiClient):
+        for number, seconds_ago in ((42, 3), (43, 1200), (44, 600), (45, 90_000)):
+            body = point("temperature", 3, seconds_ago=seconds_ago)
+            assert gateway.post(f"devices/device-{number:05}/telemetry", body).status == 200
+        Device.objects.filter(device_id="device-00044").update(expected_interval=120)  # late after 6 min
+        last_seen.clear_cache()
         page = client.get("/").content.decode()
-        assert "2 of the 2 most recently seen devices are online" in page
-        assert re.findall(r'<tr data-device="([^"]+)"', page) == ["device-00042", "cold-room-07"]
+        assert "2 of 12,001 devices are offline" in page
+        assert "1 late, 2 online, 11,996 without data yet." in page
+        assert "situation offline" in page
+        listed = re.findall(r'<tr data-device="([^"]+)"', page)
+        assert listed[:5] == ["device-00043", "device-00045", "device-00044", "cold-room-07", "device-00042"]
+        assert 'data-metric="temperature" data-kind' in page  # an online device is charted
+
+    @pytest.mark.slow
+    def test_members_of_groups_count_their_devices_only(self, gateway: ApiClient):
+        viewer = client_of("v", group="site a")
+        group = DeviceGroup.objects.get(name="site a")
+        members = Device.objects.filter(device_id__lt="device-00300").exclude(device_id="cold-room-07")
+        group_membership.add_devices(group, members.values_list("pk", flat=True))
+        assert gateway.post("devices/device-00007/telemetry", point("m", 3, seconds_ago=1200)).status == 200
+        last_seen.clear_cache()
+        page = viewer.get("/").content.decode()
+        assert "1 of 300 devices is offline" in page and "299 without data yet." in page
+
+    def test_tick_requires_every_device_online(self, client: Client):
+        last_seen.clear_cache()
+        page = client.get("/").content.decode()
+        assert "1 of 12,001 devices is online" in page and "situation never" in page
 
     @pytest.mark.slow
     def test_list_counts_up_to_the_bound(self, client: Client):

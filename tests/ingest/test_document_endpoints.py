@@ -13,7 +13,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, StateLimits, count_states
+from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, StateLimits, count_states, ranks_of
 from ingest.rejected.inbox import rejected_inbox
 from ingest.tasks import collect_host
 from ingest.wire.batch import RequestRejected
@@ -218,10 +218,12 @@ def test_state_counts_match_the_state_of_each_device(devices: list[tuple[float |
     micros = [0 if at is None else round(at.timestamp() * 1e6) for at in last_seen_times]
     intervals = [interval for _, interval in devices]
     columns = last_seen.LastSeenColumns(
-        np.arange(len(devices)), np.array(micros, np.int64), np.array(intervals, np.int64)
+        np.arange(len(devices)), np.array(micros, np.int64), np.array(intervals, np.int64), now
     )
     states = [StateLimits.of(interval).state(at, now) for at, interval in zip(last_seen_times, intervals, strict=True)]
-    assert count_states(columns, now) == {state: states.count(state) for state in (OFFLINE, LATE, ONLINE, NEVER_SEEN)}
+    assert count_states(ranks_of(columns)) == {
+        state: states.count(state) for state in (OFFLINE, LATE, ONLINE, NEVER_SEEN)
+    }
 
 
 @pytest.mark.parametrize("path", ["/telemetry/status", "/telemetry/history?metric_name=m", "/dashboard"])

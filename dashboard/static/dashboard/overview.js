@@ -6,6 +6,7 @@ import { write } from "./flash.js";
 import { announce, Live } from "./live.js";
 import { reading } from "./number_format.js";
 
+const SUMMARY_MS = 10_000; // states change without a message of the stream, and of devices that are not listed
 const settings = document.getElementById("overview");
 
 if (settings) start();
@@ -40,10 +41,19 @@ function start() {
     }
     const age = document.querySelector("[data-newest]");
     if (age && newest) setAge(age, newest);
-    if (newer.size) offerReload();
+    offerReload();
   });
   live.addEventListener("back", () => view?.load());
-  document.addEventListener("states-changed", () => refreshSummary(summaryUrl));
+  const stateTexts = () => document.getElementById("device-states").textContent;
+  const statesBefore = stateTexts();
+  let statesChanged = false;
+  const refresh = async () => {
+    if (document.hidden || !(await refreshSummary(summaryUrl)) || all === "yes" && rows.size === Number(settings.dataset.total)) return;
+    statesChanged = stateTexts() !== statesBefore;
+    offerReload();
+  };
+  document.addEventListener("states-changed", refresh);
+  setInterval(refresh, SUMMARY_MS);
 
   function showValue(ms, value) {
     view.append(metric, ms, value);
@@ -52,19 +62,22 @@ function start() {
     announce(`${deviceName}, ${metric}: ${text} ${symbol}`);
   }
 
-  /** Offer to show new devices; rows are not added by themselves. */
+  /** Offer to show new devices and other states; rows are not added or moved by themselves. */
   function offerReload() {
     const button = document.getElementById("newer");
-    button.hidden = false;
-    button.textContent = newer.size === 1 ? "1 newer device" : `${newer.size} newer devices`;
+    button.hidden = !newer.size && !statesChanged;
+    const count = newer.size === 1 ? "1 newer device" : `${newer.size} newer devices`;
+    button.textContent = newer.size ? count : "The states changed. Reload";
     button.onclick = () => location.reload();
   }
 }
 
+/** @returns whether the summary was refreshed */
 async function refreshSummary(url) {
-  const response = await fetch(url, { credentials: "same-origin" });
-  if (!response.ok || response.redirected) return;
+  const response = await fetch(url, { credentials: "same-origin" }).catch(() => null);
+  if (!response?.ok || response.redirected) return false;
   const summary = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("device-summary");
   if (summary) document.getElementById("device-summary").replaceWith(summary);
   tick();
+  return Boolean(summary);
 }
