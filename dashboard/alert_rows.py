@@ -1,14 +1,17 @@
 """Alerts as the pages show them: in words, the worst first, incidents as one row."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Value, When, Window
 from django.db.models.functions import RowNumber
+from django.utils.timezone import localtime
 
 from alerts.conditions.spec import ANY_METRIC
-from alerts.models import LEVEL_RANKS, Alert, Incident, Level, Resolution, RuleKind
+from alerts.models import LEVEL_RANKS, Alert, Incident, Level, Resolution, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
+from alerts.silenced_alerts import CoveringSilence, covering_silences
 from dashboard.device_overview import NEWEST_WITHIN
 from dashboard.number_format import reading
 from metrics.models import MetricDefinition
@@ -41,8 +44,10 @@ class AlertRow(NamedTuple):
 
     alert: Alert
     unit: str
-    incident_size: int = 1
+    incident_size: int = 1  # alerts of the row
     children: Sequence["AlertRow"] = ()
+    incident_open: bool = False  # whether other alerts of its incident are open
+    cover: CoveringSilence | None = None  # the silence that covers the alert now
 
     @property
     def incident(self) -> Incident | None:
@@ -50,23 +55,23 @@ class AlertRow(NamedTuple):
         return self.alert.incident if self.incident_size > 1 else None
 
     @property
-    def title(self) -> str:
-        """The message of the alert, or the title of the incident."""
-        return self.incident.title if self.incident else self.alert.message
+    def is_over(self) -> bool:
+        """Whether the alert is resolved, and its incident too."""
+        return self.alert.status == Status.RESOLVED and not self.incident_open
 
     @property
     def subject(self) -> str:
-        """The device, and how many alerts the incident has or which metric it is."""
+        """The device, and which metric it is or how many alerts of its incident the row has."""
         alert = self.alert
         device = str(alert.device or alert.device_name)
         if self.incident_size > 1:
-            return f"{device}, {self.incident_size} alerts"
+            return f"{device} and {self.incident_size - 1} more in this incident"
         return device if alert.metric_name == ANY_METRIC else f"{device}, {alert.metric_name}"
 
     @property
     def selection_id(self) -> str:
-        """The ID that the row's actions apply to: of the alert, or of the whole incident."""
-        return self.incident.incident_id if self.incident else self.alert.alert_id
+        """The ID that the row's actions apply to: of the alert, or of its incident with the status of the row."""
+        return f"{self.incident.incident_id}:{self.alert.status}" if self.incident else self.alert.alert_id
 
     @property
     def expected_range(self) -> tuple[float, float] | None:
@@ -119,8 +124,14 @@ def with_unit(value: Any, unit: str) -> str:
 
 def rows_of(alerts: Sequence[Alert]) -> list[AlertRow]:
     """Return a row for each alert."""
-    unit_of = units_of(alerts)
-    return [AlertRow(alert, unit_of(alert)) for alert in alerts]
+    unit_of, covers = units_of(alerts), covering_silences(alerts)
+    return [AlertRow(alert, unit_of(alert), cover=covers.get(alert.pk)) for alert in alerts]
+
+
+def cover_text(cover: CoveringSilence) -> str:
+    """Return until when and by whom an alert is silenced."""
+    until = f"{localtime(cover.until):%-d %b %H:%M}" if cover.until else "resolved"
+    return f"silenced until {until} by {display_name(cover.silence.created_by)}"
 
 
 def units_of(alerts: Sequence[Alert]) -> UnitOf:
@@ -170,11 +181,31 @@ def incident_alerts(heads: Sequence[Alert], alerts: AlertQuerySet) -> list[Any]:
     return list(ranked.filter(rank__lte=MAX_CHILDREN + 1).select_related("device").order_by("incident", "rank"))
 
 
-def with_children(heads: Sequence[Alert], in_incidents: Sequence[Any], unit_of: UnitOf) -> list[AlertRow]:
+def open_incidents(alerts: Iterable[Alert], visible: AlertQuerySet) -> set[int]:
+    """Return the primary keys of the incidents of resolved alerts in which other alerts are open."""
+    incidents = {alert.incident_id for alert in alerts if alert.status == Status.RESOLVED and alert.incident_id}
+    if not incidents:
+        return set()
+    still_open = visible.open().filter(incident__in=incidents).order_by()
+    return set(still_open.values_list("incident_id", flat=True).distinct())
+
+
+def with_children(
+    heads: Sequence[Alert],
+    in_incidents: Sequence[Any],
+    unit_of: UnitOf,
+    still_open: Container[int | None] = (),
+    covers: Mapping[int, CoveringSilence] = MappingProxyType({}),
+) -> list[AlertRow]:
     """Return a row for each head, with the other alerts of its incident as children."""
+
+    def row_of(alert: Alert, size: int = 1, children: Sequence[AlertRow] = ()) -> AlertRow:
+        is_open = alert.incident_id in still_open
+        return AlertRow(alert, unit_of(alert), size, children, is_open, covers.get(alert.pk))
+
     rows = []
     for head in heads:
         together = [alert for alert in in_incidents if alert.incident_id == head.incident_id]
-        children = [AlertRow(alert, unit_of(alert)) for alert in together if alert.pk != head.pk]
-        rows.append(AlertRow(head, unit_of(head), together[0].incident_size if together else 1, children))
+        children = [row_of(alert) for alert in together if alert.pk != head.pk]
+        rows.append(row_of(head, together[0].incident_size if together else 1, children))
     return rows

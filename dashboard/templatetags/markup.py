@@ -12,12 +12,12 @@ from django.utils.safestring import SafeString
 from django.utils.timezone import localtime, now
 
 from alerts.models import Delivery
-from dashboard.alert_rows import display_name, with_unit
+from dashboard.alert_rows import cover_text, display_name, with_unit
 from dashboard.number_format import duration_text, kind_of, reading
 from dashboard.rule_words import sentence, weekly_text
 
 register = template.Library()
-for function in (display_name, kind_of, reading, sentence, weekly_text, with_unit):
+for function in (cover_text, display_name, kind_of, reading, sentence, weekly_text, with_unit):
     register.filter(function)
 
 

@@ -1,7 +1,7 @@
 """The page of one alert: its values, cause, timeline, notifications and related alerts."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.db.models import Q
@@ -13,6 +13,8 @@ from django.views.decorators.http import require_safe
 from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, AlertEvent, EventKind, Notice, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
+from alerts.silenced_alerts import silences_of
+from alerts.silences import list_visible
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
 from dashboard.number_format import kind_of, reading
 from dashboard.views.devices import RANGES
@@ -27,11 +29,12 @@ PREVIOUS_PERIOD = timedelta(days=14)
 MAX_PREVIOUS = 1000
 CHART_MARGIN = timedelta(hours=1)  # around a resolved alert
 SHORT_AGE = timedelta(hours=1)  # younger alerts get the shorter time range
-TIMELINE_ICONS = {  # the icon and its CSS class
+SILENCE_BEGAN, SILENCE_ENDED = "silence_began", "silence_ended"
+TIMELINE_ICONS: dict[str, tuple[str, str]] = {  # the icon and its CSS class
     EventKind.TRIGGERED: ("bell", ""), EventKind.ACKNOWLEDGED: ("check", "yes"), EventKind.RESOLVED: ("check", "yes"),
     EventKind.ASSIGNED: ("branch", ""), EventKind.COMMENTED: ("talk", ""), EventKind.SILENCED: ("bell-off", ""),
     EventKind.NOTIFIED: ("send", ""), EventKind.FAILED: ("x", "no"), EventKind.ESCALATED: ("send", ""),
-    EventKind.JOINED: ("branch", ""),
+    EventKind.JOINED: ("branch", ""), SILENCE_BEGAN: ("bell-off", ""), SILENCE_ENDED: ("bell", ""),
 }  # fmt: skip
 
 
@@ -46,8 +49,9 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
     notices = Notice.objects.filter(alert=alert).select_related("delivery").order_by("-pk")
     context = {
         "row": row,
+        "can_end_silence": row.cover is not None and list_visible(caller).filter(pk=row.cover.silence.pk).exists(),
         "trace": _trace(alert, caller),
-        "timeline": _timeline(alert),
+        "timeline": _timeline(alert, now),
         "notifications": notices[:MAX_NOTIFICATIONS],
         "related": _related(alert, visible),
         "previous_count": _count_previous(alert, visible),
@@ -60,11 +64,37 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
     return render(request, "dashboard/alerts/alert.html", context)
 
 
-def _timeline(alert: Alert) -> list[tuple[AlertEvent, str, str]]:
-    """Return the events with icon and CSS class, newest first; an alert without events was at least opened."""
+class TimelineEntry(NamedTuple):
+    """An event of an alert, or the begin or end of a silence that covered it."""
+
+    at: datetime
+    kind: str
+    by: str
+    note: str
+    until: datetime | None = None  # of a silence
+
+    @property
+    def icon(self) -> str:
+        return TIMELINE_ICONS[self.kind][0]
+
+    @property
+    def style(self) -> str:
+        return TIMELINE_ICONS[self.kind][1]
+
+
+def _timeline(alert: Alert, now: datetime) -> list[TimelineEntry]:
+    """Return the events of an alert and its silences, newest first; an alert without events was at least opened."""
     events = list(alert.events.order_by("-pk")[:MAX_EVENTS])
     opened = AlertEvent(alert=alert, kind=EventKind.TRIGGERED, at=alert.triggered_at)
-    return [(event, *TIMELINE_ICONS[EventKind(event.kind)]) for event in events or [opened]]
+    entries = [TimelineEntry(event.at, event.kind, event.by, event.note) for event in events or [opened]]
+    until = alert.resolved_at or now
+    for silence in silences_of(alert):
+        ends_at = None if silence.alert_id else silence.ends_at
+        begin = max(silence.starts_at, alert.triggered_at)
+        entries.append(TimelineEntry(begin, SILENCE_BEGAN, silence.created_by, silence.reason, ends_at))
+        if silence.ends_at <= until:
+            entries.append(TimelineEntry(silence.ends_at, SILENCE_ENDED, silence.created_by, silence.reason))
+    return sorted(entries, key=lambda entry: entry.at, reverse=True)
 
 
 def _trace(alert: Alert, caller: Caller) -> EvaluationTrace | None:

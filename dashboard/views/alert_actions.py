@@ -1,20 +1,23 @@
 """Actions on alerts: acknowledge, resolve, assign and comment. Forms and scripts of every page post here."""
 
+from functools import reduce
+from operator import or_
+
 from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from alerts import alert_actions
 from alerts.models import Alert, Resolution
 from alerts.models.alerts import AlertQuerySet
-from dashboard.alert_rows import display_name
 from dashboard.device_overview import plural
-from dashboard.views.access import operator_of
+from dashboard.inbox_filters import InboxFilters
+from dashboard.views.access import operator_of, return_url
+from dashboard.views.inbox import row_states
 from rest.caller import Caller
 
 MAX_SELECTED = 500
@@ -33,7 +36,9 @@ ACTIONS = {
 
 @require_POST
 def act(request: HttpRequest) -> HttpResponse:
-    """Apply an action to the selected alerts; the ID of an incident stands for all its alerts.
+    """Apply an action to the selected alerts; the ID of an incident stands for its alerts.
+
+    `inc_…:active` stands for those of one status that match the filters of the page (`filters`), as its row does.
 
     The button of a row posts `acknowledge=alt_…` alone. Scripts receive the changed alerts as JSON.
     """
@@ -45,7 +50,8 @@ def act(request: HttpRequest) -> HttpResponse:
         raise BadRequest(f"verb must be {', '.join(ACTIONS)}")
     note = request.POST.get("note", "").replace("\0", "").strip()[:MAX_NOTE_LENGTH]
     owner = request.POST.get("owner", caller.name).replace("\0", "")[:MAX_OWNER_LENGTH]
-    selected = Alert.objects.visible_to(caller).filter(Q(alert_id__in=ids) | Q(incident__incident_id__in=ids))
+    visible = Alert.objects.visible_to(caller)
+    selected = _select(visible, ids, InboxFilters.parse(QueryDict(request.POST.get("filters", ""))), caller)
     changed: list[Alert] = []
     if action == "comment" and not note:
         message = ENTER_NOTE
@@ -56,13 +62,21 @@ def act(request: HttpRequest) -> HttpResponse:
         changed = _apply(action, selected, caller, note, owner)
         message = done.format(plural(len(changed), "alert")) if changed else unchanged
     if "application/json" in request.headers.get("Accept", ""):
-        return JsonResponse({"changed": [_shown(alert) for alert in changed], "message": message})
+        states = row_states(visible.filter(pk__in=[alert.pk for alert in changed]), visible)
+        return JsonResponse({"changed": states, "message": message})
     (messages.success if changed else messages.warning)(request, message)
-    return redirect(_return_url(request))
+    return redirect(return_url(request, reverse("dashboard:alerts")))
 
 
-def _shown(alert: Alert) -> dict[str, str]:
-    return {"alert_id": alert.alert_id, "status": alert.status, "owner": display_name(alert.owner)}
+def _select(visible: AlertQuerySet, ids: list[str], filters: InboxFilters, caller: Caller) -> AlertQuerySet:
+    """Return the alerts of these IDs, and those of the incidents."""
+    selected = Q(alert_id__in=ids) | Q(incident__incident_id__in=ids)
+    rows = [(incident, status) for incident, separator, status in (text.partition(":") for text in ids) if separator]
+    if rows:
+        matching = filters.apply(visible.without_shadows(), caller.name).order_by()
+        of_rows = reduce(or_, (Q(incident__incident_id=incident, status=status) for incident, status in rows))
+        selected |= Q(pk__in=matching.filter(of_rows).values("pk"))
+    return visible.filter(selected)
 
 
 def _apply(action: str, alerts: AlertQuerySet, caller: Caller, note: str, owner: str) -> list[Alert]:
@@ -76,9 +90,3 @@ def _apply(action: str, alerts: AlertQuerySet, caller: Caller, note: str, owner:
             return alert_actions.assign(alerts, owner, caller.name)
         case _:
             return alert_actions.comment(alerts, caller.name, note)
-
-
-def _return_url(request: HttpRequest) -> str:
-    """Return the page of the form (`back`), if it is a page of this site; else the inbox."""
-    url = request.POST.get("back", "")
-    return url if url_has_allowed_host_and_scheme(url, allowed_hosts=None) else reverse("dashboard:alerts")

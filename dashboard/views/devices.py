@@ -15,7 +15,7 @@ from dashboard.number_format import kind_of
 from dashboard.open_alert_counts import BoundedCount
 from dashboard.pagination import PAGE_SIZE, ListPage, address_of, search_of
 from dashboard.sparklines import MAX_POINTS, MAX_SPARKLINES, SPAN, numeric_series, points_of
-from dashboard.views.inbox import open_rows
+from dashboard.views.inbox import worst_rows
 from metrics.models import Device
 from metrics.query import latest
 from metrics.query.execute import execute_query
@@ -85,7 +85,7 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
     ]
     context = {
         "row": row,
-        "alert_rows": open_rows(caller_of(request.user), MAX_ALERTS, device_id=row.device.device_id),
+        "alert_rows": worst_rows(caller_of(request.user), MAX_ALERTS, device_name=row.device.device_id),
         "points": sorted(row.values, key=lambda point: point.metric_name)[:MAX_METRICS],
         "hidden_count": max(0, len(row.values) - MAX_METRICS),
         "drawable": drawable,

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -10,11 +11,14 @@ from django.views.decorators.http import require_safe
 
 from alerts.models import OPEN_STATUSES, Alert, Level, Rule, Status
 from alerts.models.alerts import AlertQuerySet
+from alerts.silenced_alerts import covering_silences
 from dashboard.alert_rows import (
     AlertRow,
+    cover_text,
     display_name,
     incident_alerts,
     incident_heads,
+    open_incidents,
     rows_of,
     units_of,
     with_children,
@@ -40,8 +44,9 @@ SECTION_TITLES = {
 }
 
 
-def _sections(request: HttpRequest, alerts: AlertQuerySet, filters: InboxFilters) -> list[dict[str, Any]]:
+def _sections(request: HttpRequest, visible: AlertQuerySet, filters: InboxFilters) -> list[dict[str, Any]]:
     """Return a page of one status, or for triage the first alerts of each status and the last day's resolved ones."""
+    alerts = filters.apply(visible, caller_of(request.user).name)
     is_single = len(filters.statuses) == 1
     start = offset_of(request, MAX_INBOX_OFFSET) if is_single else 0
     now = timezone.now()
@@ -52,12 +57,13 @@ def _sections(request: HttpRequest, alerts: AlertQuerySet, filters: InboxFilters
         size = PAGE_SIZE if is_single or status != Status.RESOLVED else MAX_RECENT_RESOLVED
         page = page_of(request, _heads(of_status, status, start, size + 1), start, size)
         parts.append((status, of_status, page, incident_alerts(page.rows, of_status)))
-    unit_of = units_of([alert for _, _, page, others in parts for alert in (*page.rows, *others)])
+    shown = [alert for _, _, page, others in parts for alert in (*page.rows, *others)]
+    unit_of, still_open, covers = units_of(shown), open_incidents(shown, visible), covering_silences(shown)
     return [
         {
             "status": status,
             "title": SECTION_TITLES[status],
-            "rows": with_children(page.rows, others, unit_of),
+            "rows": with_children(page.rows, others, unit_of, still_open, covers),
             "count": BoundedCount(of_status[:MAX_COUNT].count(), MAX_COUNT),
             "page": page,
             "view_query": filters.query_with_view(status),
@@ -81,7 +87,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     caller = caller_of(request.user)
     filters = InboxFilters.parse(request.GET)
     visible = Alert.objects.visible_to(caller).without_shadows()
-    sections = _sections(request, filters.apply(visible, caller.name), filters)
+    sections = _sections(request, visible, filters)
     owners = visible.filter(status=Status.ACKNOWLEDGED).order_by("owner").values_list("owner", flat=True).distinct()
     others = [(name, display_name(name)) for name in owners[:MAX_CHOICES] if name and name != caller.name]
     context = {
@@ -106,14 +112,30 @@ def alert_updates(request: HttpRequest) -> JsonResponse:
     visible = Alert.objects.visible_to(caller).without_shadows()
     since = to_int(request.GET.get("since", ""))
     newer = InboxFilters.parse(request.GET).apply(visible, caller.name).filter(pk__gt=since, status__in=OPEN_STATUSES)
-    shown = visible.filter(alert_id__in=_shown_ids(request, MAX_UPDATED)).values_list("alert_id", "status", "owner")
+    shown = visible.filter(alert_id__in=_shown_ids(request, MAX_UPDATED))
     return JsonResponse(
         {
             "newer": newer[:MAX_COUNT].count(),
             "unacknowledged": str(OpenAlertCounts.visible_to(caller).unacknowledged),
-            "alerts": {alert_id: {"status": status, "owner": display_name(owner)} for alert_id, status, owner in shown},
+            "alerts": row_states(shown, visible),
         }
     )
+
+
+def row_states(alerts: AlertQuerySet, visible: AlertQuerySet) -> dict[str, dict[str, Any]]:
+    """Return what changes in the rows of alerts while a page is open, by alert ID."""
+    same_incident = visible.open().filter(incident=OuterRef("incident"))
+    shown: list[Any] = list(alerts.order_by().annotate(incident_open=Exists(same_incident)))
+    covers = covering_silences(shown)
+    return {
+        alert.alert_id: {
+            "status": alert.status,
+            "owner": display_name(alert.owner),
+            "incident_open": alert.incident_open,
+            "silenced": cover_text(covers[alert.pk]) if alert.pk in covers else "",
+        }
+        for alert in shown
+    }
 
 
 @require_safe
@@ -128,9 +150,7 @@ def _shown_ids(request: HttpRequest, maximum: int) -> list[str]:
     return request.GET.get("shown", "").replace("\0", "").split(",")[:maximum]
 
 
-def open_rows(caller: Caller, count: int, device_id: str | None = None) -> list[AlertRow]:
-    """Return the worst open alerts, of all devices or of one."""
-    alerts = Alert.objects.visible_to(caller).without_shadows().open()
-    if device_id is not None:
-        alerts = alerts.filter(device_name=device_id)
+def worst_rows(caller: Caller, count: int, **filters: Any) -> list[AlertRow]:
+    """Return the worst open alerts that match these look-ups."""
+    alerts = Alert.objects.visible_to(caller).without_shadows().open().filter(**filters)
     return rows_of(worst_first(alerts, 0, count))

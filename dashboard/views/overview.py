@@ -10,11 +10,14 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from alerts.models import Alert, Status
+from alerts.silenced_alerts import count_silenced
+from alerts.silences import list_active, list_visible
 from dashboard.device_overview import DeviceRow, DeviceSummary, device_rows, importance, worst_first
 from dashboard.device_state import ONLINE, count_states, ranks_of
 from dashboard.open_alert_counts import OpenAlertCounts
 from dashboard.views.devices import site_url
-from dashboard.views.inbox import open_rows
+from dashboard.views.inbox import worst_rows
 from metrics.models import Device
 from metrics.query.last_seen import LastSeenColumns, cached_last_seen
 from metrics.storage.units import to_datetime
@@ -80,10 +83,18 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 
 def _open_alerts(caller: Caller) -> dict[str, Any]:
-    """Return the counts of open alerts and the worst one."""
+    """Return the counts of open alerts, silences and silenced alerts, and the worst unacknowledged alert."""
     counts = OpenAlertCounts.visible_to(caller)
-    worst = open_rows(caller, 1) if counts.open else []
-    return {"open_alerts": counts, "worst": next(iter(worst), None)}
+    worst = worst_rows(caller, 1, status=Status.ACTIVE) if counts.unacknowledged else []
+    active = list_active(timezone.now())
+    visible = set(list_visible(caller).values_list("pk", flat=True)) if active else set()
+    alerts = Alert.objects.visible_to(caller).without_shadows()
+    return {
+        "open_alerts": counts,
+        "worst": next(iter(worst), None),
+        "silences_count": sum(silence.pk in visible for silence in active),
+        "silenced_count": count_silenced(alerts, active) if counts.open else 0,
+    }
 
 
 @require_safe
@@ -95,8 +106,8 @@ def device_summary(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def open_alerts(request: HttpRequest) -> HttpResponse:
-    """Render the summary of the open alerts, for the overview's script; empty where no alert is open."""
+    """Render the summary of the open alerts and silences, for the overview's script."""
     context = _open_alerts(caller_of(request.user))
-    html = render(request, "dashboard/alerts/_open_alerts.html", context) if context["worst"] else HttpResponse()
+    html = render(request, "dashboard/alerts/_open_alerts.html", context)
     html["X-Unacknowledged"] = str(context["open_alerts"].unacknowledged)
     return html

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -18,7 +19,7 @@ from dashboard.device_overview import plural
 from dashboard.forms.fields import MAX_CHOICES, names_of, posted
 from dashboard.forms.silences import SilenceCreateForm
 from dashboard.pagination import paginate
-from dashboard.views.access import operator_of
+from dashboard.views.access import operator_of, return_url
 from metrics.models import DeviceGroup
 from rest.caller import Caller, caller_of
 from rest.errors import InvalidFields, NotFound
@@ -126,4 +127,4 @@ def end_silence(request: HttpRequest, silence_id: str) -> HttpResponse:
     except NotFound as error:
         raise Http404 from error
     messages.success(request, "Silence ended. Alerts that are still open notify again.")
-    return redirect("dashboard:silences")
+    return redirect(return_url(request, reverse("dashboard:silences")))

@@ -12,7 +12,14 @@ const inbox = document.getElementById("inbox");
 const bulk = document.getElementById("bulk");
 const newer = document.getElementById("newer");
 const boxes = () => [...inbox.querySelectorAll(".box")];
-const rowOf = (element) => element?.closest?.(".arow[data-alert]");
+const rowOf = (element) => element?.closest?.("[data-alert]");
+const MAX_UPDATED = 200; // alerts of one request for updates
+
+/** Return the IDs of the rows in view: children only of opened incidents. */
+function shownIds() {
+  const rows = [...inbox.querySelectorAll("[data-alert]")].filter((row) => !row.matches("details:not([open]) .child"));
+  return rows.slice(0, MAX_UPDATED).map((row) => row.dataset.alert);
+}
 
 for (const select of document.querySelectorAll("#filters select")) select.addEventListener("change", () => select.form.requestSubmit());
 
@@ -41,8 +48,8 @@ async function send(body) {
     return showResult(`Nothing changed: ${response ? `HTTP ${response.status}` : "the server cannot be reached"}. Try again.`);
   }
   const { changed, message } = await response.json();
-  for (const alert of changed) show(alert.alert_id, alert);
-  if (changed.length) bulk.reset(); // which also clears the selection
+  for (const [alertId, alert] of Object.entries(changed)) show(alertId, alert);
+  if (Object.keys(changed).length) bulk.reset(); // which also clears the selection
   showResult(message);
   checkForUpdates();
 }
@@ -70,15 +77,17 @@ function showResult(text) {
 
 // --- rows -------------------------------------------------------------------------------------------
 
-/** Show the status and the owner of an alert in its row. */
-function show(alertId, { status, owner }) {
+/** Show the status, the owner and the silence of an alert in its row. */
+function show(alertId, { status, owner, silenced, incident_open: incidentOpen }) {
   const row = inbox.querySelector(`[data-alert="${CSS.escape(alertId)}"]`);
-  if (!row || (row.dataset.status === status && (row.dataset.owner ?? owner) === owner)) return;
+  if (!row) return;
+  showSilence(row.querySelector(".silenced"), status === "resolved" ? "" : silenced);
+  if (row.dataset.status === status && (row.dataset.owner ?? owner) === owner) return;
   const resolved = status === "resolved";
   row.dataset.status = status;
   row.dataset.owner = owner;
   row.classList.toggle("alone", status === "active");
-  row.classList.toggle("done", resolved);
+  row.classList.toggle("done", resolved && !incidentOpen);
   const sign = row.querySelector(".lv");
   sign.classList.toggle("owned", status === "acknowledged");
   sign.classList.toggle("gone", resolved);
@@ -88,6 +97,11 @@ function show(alertId, { status, owner }) {
   }
   const text = Object.assign(document.createElement("span"), { textContent: resolved ? "just now" : owner || "Unassigned" });
   row.querySelector(".whose").replaceChildren(...(owner && !resolved ? [face(owner)] : []), text);
+}
+
+function showSilence(element, text) {
+  element.hidden = !text;
+  if (text) element.querySelector("span").textContent = text;
 }
 
 function face(owner) {
@@ -102,7 +116,7 @@ let updateTimer;
 async function checkForUpdates() {
   clearTimeout(updateTimer);
   if (!document.hidden) {
-    const shown = [...inbox.querySelectorAll(".arow[data-alert]")].map((row) => row.dataset.alert);
+    const shown = shownIds();
     const query = new URLSearchParams(inbox.dataset.query);
     query.set("since", inbox.dataset.newest);
     query.set("shown", shown.join(","));
@@ -117,7 +131,7 @@ function showUpdates(updates, shown) {
   showUnacknowledged(updates.unacknowledged);
   for (const [alertId, alert] of Object.entries(updates.alerts)) show(alertId, alert);
   // An alert that does not exist any more (its device was deleted) is shown as resolved.
-  for (const alertId of shown) if (!(alertId in updates.alerts)) show(alertId, { status: "resolved", owner: "" });
+  for (const alertId of shown) if (!(alertId in updates.alerts)) show(alertId, { status: "resolved", owner: "", silenced: "", incident_open: false });
   const count = updates.newer === 1 ? "1 newer alert" : `${updates.newer} newer alerts`;
   if (updates.newer && newer.hidden) announce(count);
   newer.hidden = !updates.newer;

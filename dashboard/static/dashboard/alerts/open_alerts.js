@@ -26,6 +26,6 @@ function show(html, count) {
   tick();
 }
 
-const text = (element) => element.querySelector("p")?.textContent;
+const text = (element) => [...element.querySelectorAll("p")].map((part) => part.textContent.replace(/\s+/g, " ")).join("");
 
 setTimeout(refresh, INTERVAL_MS);
