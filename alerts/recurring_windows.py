@@ -47,6 +47,7 @@ def list_occurrences(weekly: Mapping[str, Any], since: datetime, until: datetime
         begin = datetime.combine(day, start, zone).astimezone(UTC)
         # fold=1: when clocks are set back, the window includes both passes of the repeated hour.
         end = datetime.combine(day if end_time > start else day + _DAY, end_time.replace(fold=1), zone).astimezone(UTC)
-        if day.weekday() in weekly["days"] and begin <= until and end > since:
+        # When clocks are set forward, a window within the skipped hour would end before it begins.
+        if day.weekday() in weekly["days"] and begin < end and begin <= until and end > since:
             yield begin, end
         day += _DAY

@@ -64,8 +64,11 @@ def find_covering(alerts: Iterable[int], now: datetime) -> dict[int, str]:
         return {pk: f"{silence_id}: {reason}"[:MAX_REASON_LENGTH] for pk, silence_id, reason in cursor.fetchall()}
 
 
-def validate(fields: Mapping[str, Any]) -> None:
-    """Validate the fields of a silence. Raises InvalidFields with all errors."""
+def validate(fields: Mapping[str, Any], now: datetime | None = None) -> None:
+    """Validate the fields of a silence. Raises InvalidFields with all errors.
+
+    A recurring window must be active at some time of the silence, and not before `now`.
+    """
     errors = [(name, detail) for name in MATCHER_FIELDS if (detail := _find_name_error(fields.get(name, [])))]
     if not any(name == "levels" for name, _ in errors) and not set(fields.get("levels", [])) <= set(Level.values):
         errors.append(("levels", f"must be a list of {', '.join(Level.values)}"))
@@ -82,8 +85,19 @@ def validate(fields: Mapping[str, Any]) -> None:
         errors.append(("ends_at", f"must be after starts_at, by at most {MAX_DURATION.days} days"))
     if detail := recurring_windows.validate(fields.get("weekly")):
         errors.append(("weekly", detail))
+    elif not errors and not _applies(fields, now):
+        errors.append(("weekly", "has no window between starts_at and ends_at, so the silence would never apply"))
     if errors:
         raise InvalidFields(errors)
+
+
+def _applies(fields: Mapping[str, Any], now: datetime | None) -> bool:
+    """Return whether a silence with a recurring window is active at any time."""
+    weekly, starts_at, ends_at = fields.get("weekly"), fields.get("starts_at") or now, fields["ends_at"]
+    if weekly is None or starts_at is None:
+        return True
+    since = starts_at if now is None else max(starts_at, now)
+    return any(begin < ends_at for begin, _ in recurring_windows.list_occurrences(weekly, since, ends_at))
 
 
 def _find_name_error(names: Any) -> str | None:
@@ -98,7 +112,7 @@ def create_silence(fields: Mapping[str, Any], caller: Caller, now: datetime | No
     now = now or timezone.now()
     values = {name: fields[name] for name in SILENCE_FIELDS if name in fields}
     values["starts_at"] = values.get("starts_at") or now
-    validate(values)
+    validate(values, now)
     if values["ends_at"] <= now:
         raise InvalidFields([("ends_at", "must be in the future")])
     _check_device_scope(values, caller)
@@ -169,7 +183,8 @@ def preview_alerts(
     The silence is assumed to be active since then, within its recurring windows. Raises InvalidFields.
     """
     now = now or timezone.now()
-    validate({"starts_at": now, "ends_at": now + MAX_DEVICE_MAINTENANCE, "reason": "preview"} | dict(fields))
+    a_week = timedelta(days=8)  # contains every day of a recurring window
+    validate({"starts_at": now, "ends_at": now + a_week, "reason": "preview"} | dict(fields))
     lists = [list(fields.get(name) or []) for name in MATCHER_FIELDS]
     periods = (
         list(recurring_windows.list_occurrences(fields["weekly"], since, now))

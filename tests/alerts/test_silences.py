@@ -280,3 +280,38 @@ def test_covering_silences_of_2000_alerts_take_two_queries(site: None, django_as
     pks = list(Alert.objects.values_list("pk", flat=True))
     with django_assert_num_queries(2):
         assert len(silences.find_covering(pks, timezone.now())) == len(alerts)
+
+
+@pytest.mark.parametrize(
+    ("start", "hours", "weekly", "applies"),
+    [
+        ("2026-11-30T10:00", 1, {"days": [6], "from": "00:00", "to": "00:00"}, False),  # a Monday, Sundays only
+        ("2026-11-30T10:00", 1, {"days": [0], "from": "11:00", "to": "12:00"}, False),  # begins as the silence ends
+        ("2026-11-30T10:00", 2, {"days": [0], "from": "11:00", "to": "12:00"}, True),
+        ("2026-11-30T02:00", 1, {"days": [6], "from": "22:00", "to": "06:00"}, True),  # the night of Sunday
+        ("2026-11-30T10:00", 24 * 7, {"days": [6], "from": "22:00", "to": "06:00"}, True),
+        # The hour that is skipped when clocks are set forward.
+        ("2027-03-28T00:00", 12, {"days": [6], "from": "02:15", "to": "02:45", "timezone": "Europe/Oslo"}, False),
+        ("2027-03-28T00:00", 24 * 8, {"days": [6], "from": "02:15", "to": "02:45", "timezone": "Europe/Oslo"}, True),
+    ],
+)
+def test_recurring_silence_that_can_never_apply_is_rejected(
+    start: str, hours: int, weekly: dict[str, Any], applies: bool
+) -> None:
+    starts_at = datetime.fromisoformat(start).replace(tzinfo=UTC)
+    ends_at = starts_at + timedelta(hours=hours)
+    fields = {"device_ids": ["d"], "reason": "r", "starts_at": starts_at, "ends_at": ends_at, "weekly": weekly}
+    if applies:
+        silences.validate(fields)
+        return
+    with pytest.raises(InvalidFields, match="the silence would never apply"):
+        silences.validate(fields)
+
+
+def test_windows_before_the_creation_of_a_silence_do_not_count(site: None) -> None:
+    now = datetime(2026, 11, 30, 10, tzinfo=UTC)  # a Monday
+    starts_at, weekly = now - timedelta(days=1), {"days": [6], "from": "00:00", "to": "00:00"}
+    fields: dict[str, Any] = {"device_ids": ["d"], "reason": "r", "starts_at": starts_at, "weekly": weekly}
+    with pytest.raises(InvalidFields, match="the silence would never apply"):
+        silences.create_silence(fields | {"ends_at": now + timedelta(days=1)}, ADMIN, now)
+    silences.create_silence(fields | {"ends_at": now + timedelta(days=6, hours=1)}, ADMIN, now)
