@@ -66,11 +66,11 @@ def test_times_are_in_the_readers_time_zone(client: Client):
     now = timezone.now()
     start, end = (now + timedelta(days=day) for day in (2, 3))
     form = FORM | {"lasting": "0", "starts_at": f"{start:%Y-%m-%d}T10:00", "ends_at": f"{end:%Y-%m-%d}T12:00"}
-    weekly = {"days": ["0", "4"], "from": "22:00", "to": "06:00"}
+    weekly = {"days": [*"0123456"], "from": "22:00", "to": "06:00"}
     client.post("/silences/", form | weekly)
     silence = Silence.objects.get()
     assert f"{silence.starts_at:%H:%M}" in ("09:00", "08:00")  # Oslo is UTC+1, in summer UTC+2
-    assert silence.weekly == {"days": [0, 4], "from": "22:00", "to": "06:00", "timezone": "Europe/Oslo"}
+    assert silence.weekly == {"days": [*range(7)], "from": "22:00", "to": "06:00", "timezone": "Europe/Oslo"}
 
 
 @pytest.mark.parametrize(
