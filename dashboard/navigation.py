@@ -7,6 +7,7 @@ from django.utils.functional import SimpleLazyObject
 
 from dashboard.live_subscription import LIVE_PATH
 from dashboard.open_alert_counts import OpenAlertCounts
+from metrics.storage.disk_space import is_disk_full
 from rest.caller import Scope, caller_of
 
 API_URL = "/api/v1/telemetry"
@@ -42,6 +43,7 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
     return {
         "api_url": API_URL,
         "live_url": f"/{LIVE_PATH}",
+        "disk_full": is_disk_full(),
         "theme": theme if theme in THEMES else "",
         "open_alerts": SimpleLazyObject(open_alerts),
         "can_operate": SimpleLazyObject(lambda: can(Scope.OPERATE)),

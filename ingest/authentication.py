@@ -19,8 +19,9 @@ from rest_framework.request import Request
 from ingest.identity import issuer_tokens, jwts, keys, last_used, service_tokens, tokens
 from ingest.identity.credential_owner import CredentialOwner
 from ingest.identity.trusted_issuers import OWN_ISSUER
+from metrics.error_responses import DATABASE_UNAVAILABLE
 from metrics.storage import series_registry
-from metrics.storage.errors import StorageUnavailable
+from metrics.storage.disk_space import storage_error
 from rest.caller import WRITERS, Caller
 from rest.permissions import caller
 
@@ -82,7 +83,7 @@ def resolve_credential(credential: str) -> Caller | None:
     try:
         owner = _find_owner(credential)
     except OperationalError as error:
-        raise StorageUnavailable("the database cannot be reached, or takes too long; try again") from error
+        raise storage_error(error, DATABASE_UNAVAILABLE) from error
     # Rejected tokens are not cached: they cost no query, and may be valid as soon as their issuer can be reached.
     if owner is not None or (len(credential) <= MAX_KEY_LENGTH and not jwts.is_jwt(credential)):
         cache.owners[credential] = owner

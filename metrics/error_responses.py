@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 from django.db import OperationalError
 
+from metrics.storage.disk_space import storage_error
 from metrics.storage.errors import (
     DeviceDeleted,
+    DiskFull,
     ReadTooLarge,
     ShardCountMismatch,
     StorageError,
@@ -19,8 +21,9 @@ from rest.problem import SERVER_ERROR
 EXPECTED_ERRORS = (TelemetryError, StorageError)
 DATABASE_UNAVAILABLE = "the database cannot be reached, or takes too long; try again"
 
-# Status and Retry-After in seconds, by class.
+# Status and Retry-After in seconds, by class; subclasses first.
 _STORAGE_RESPONSES: dict[type[StorageError], tuple[int, int | None]] = {
+    DiskFull: (503, 10),
     StorageUnavailable: (503, 2),
     WriterOverloaded: (503, 1),
     DeviceDeleted: (503, 1),
@@ -38,7 +41,7 @@ class ErrorResponse(NamedTuple):
 def error_response(error: Exception) -> ErrorResponse:
     """Return the response to an error; 500 without details for one that is not expected."""
     if isinstance(error, OperationalError):
-        error = StorageUnavailable(DATABASE_UNAVAILABLE)
+        error = storage_error(error, DATABASE_UNAVAILABLE)
     elif isinstance(error, ReadTooLarge):
         error = InvalidField("start_time", str(error))
     if isinstance(error, TelemetryError):

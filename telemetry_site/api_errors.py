@@ -1,17 +1,20 @@
 """The one place where an exception becomes an answer: RFC 9457 with the PRD's `detail` in it."""
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
 from django.views import defaults
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from metrics.error_responses import EXPECTED_ERRORS, error_response
+from metrics.error_responses import EXPECTED_ERRORS, ErrorResponse, error_response
+from metrics.storage.errors import StorageError
 from rest.problem import SERVER_ERROR, problem
 
 log = logging.getLogger(__name__)
@@ -72,4 +75,14 @@ def _outside_of_views(status: int, page: Callable[..., HttpResponse], detail: st
 bad_request = _outside_of_views(400, defaults.bad_request, "the request cannot be read")
 forbidden = _outside_of_views(403, defaults.permission_denied, "this is not allowed")
 not_found = _outside_of_views(404, defaults.page_not_found, "there is nothing at this address")
-server_error = _outside_of_views(500, defaults.server_error, SERVER_ERROR)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Return the response to an exception outside of REST views; an error of the database is named."""
+    error = sys.exc_info()[1]
+    is_known = isinstance(error, (StorageError, OperationalError))
+    response = error_response(error) if is_known else ErrorResponse(500, SERVER_ERROR)
+    if request.path.startswith(API):
+        return JsonResponse(problem(response.status, response.detail), status=response.status, content_type=PROBLEM)
+    page = render_to_string("500.html", {"detail": response.detail if is_known else ""})
+    return HttpResponse(page, status=response.status)

@@ -13,7 +13,9 @@ from django.conf import settings
 from metrics.alert_summary import registered_summary
 from metrics.statistics import request_history
 from metrics.storage.connection import monitoring_connection
+from metrics.storage.disk_space import is_disk_full
 from metrics.storage.errors import StorageUnavailable
+from metrics.storage.merge.damaged_blocks import DamageCount, count_damage
 from metrics.storage.read.merge_backlog import UnmergedBacklog, read_unmerged_backlog, seconds_since_heartbeat
 from metrics.storage.write.group_commit import MAX_QUEUED_POINTS, running_writer
 from telemetry_site.middleware.websocket_count import WebSocketCount
@@ -49,6 +51,7 @@ class DatabaseFigures:
     round_trip: float  # seconds
     commits: int
     backlog: UnmergedBacklog
+    damage: DamageCount
     heartbeat_age: float | None  # seconds since the last heartbeat of a worker; None if there was none
     recent: request_history.RecentRequests
 
@@ -84,6 +87,11 @@ def database_answers() -> bool:
     except StorageUnavailable:
         return False
     return True
+
+
+def can_store() -> bool:
+    """Return whether the database answers and its disk has space."""
+    return database_answers() and not is_disk_full()
 
 
 def redis_answers() -> bool:
@@ -124,6 +132,7 @@ def _database_figures() -> DatabaseFigures:
             round_trip,
             commits,
             read_unmerged_backlog(connection),
+            count_damage(connection),
             seconds_since_heartbeat(connection),
             request_history.read_recent(connection),
         )
@@ -131,6 +140,8 @@ def _database_figures() -> DatabaseFigures:
 
 def _ingestion(figures: DatabaseFigures | None) -> ComponentHealth:
     writer = running_writer()
+    if is_disk_full():
+        return ComponentHealth(UNHEALTHY, "points cannot be stored: the disk of the database is full")
     if figures is None:
         return ComponentHealth(UNHEALTHY, "points cannot be stored: the database does not answer")
     if writer is not None and writer.is_disconnected:
@@ -145,6 +156,8 @@ def _ingestion(figures: DatabaseFigures | None) -> ComponentHealth:
 def _storage(figures: DatabaseFigures | None) -> ComponentHealth:
     if figures is None:
         return ComponentHealth(UNHEALTHY, "the database does not answer")
+    if figures.damage.blocks:
+        return ComponentHealth(DEGRADED, _damage_detail(figures.damage))
     if figures.heartbeat_age is not None and figures.heartbeat_age > MAX_HEARTBEAT_AGE:
         return ComponentHealth(DEGRADED, f"no worker has sent a heartbeat for {figures.heartbeat_age:.0f} seconds")
     if figures.backlog.oldest_seconds > MAX_MERGE_DELAY:
@@ -153,6 +166,13 @@ def _storage(figures: DatabaseFigures | None) -> ComponentHealth:
         )
     return ComponentHealth(
         HEALTHY, "no worker has sent a heartbeat yet" if figures.heartbeat_age is None else "commits are merged in time"
+    )
+
+
+def _damage_detail(damage: DamageCount) -> str:
+    blocks, verb, them = ("block", "is", "it") if damage.blocks == 1 else ("blocks", "are", "them")
+    return (
+        f"{damage.blocks:,} damaged {blocks} ({damage.points:,} points) {verb} set aside: restore {them} from a backup"
     )
 
 
@@ -170,7 +190,8 @@ def _performance(figures: DatabaseFigures | None, redis_is_up: bool) -> dict[str
     performance: dict[str, Any] = dict.fromkeys(
         (
             "database_round_trip_ms", "commits", "commits_to_merge", "points_to_merge", "oldest_commit_seconds",
-            "worker_heard_seconds_ago", "points_per_second", "avg_latency_ms", "p95_latency_ms", "error_rate",
+            "damaged_blocks", "worker_heard_seconds_ago", "points_per_second", "avg_latency_ms", "p95_latency_ms",
+            "error_rate",
         )
     )  # fmt: skip
     performance |= {
@@ -186,6 +207,7 @@ def _performance(figures: DatabaseFigures | None, redis_is_up: bool) -> dict[str
             "commits_to_merge": figures.backlog.commits,
             "points_to_merge": figures.backlog.points,
             "oldest_commit_seconds": round(figures.backlog.oldest_seconds, 3),
+            "damaged_blocks": figures.damage.blocks,
             "worker_heard_seconds_ago": None if figures.heartbeat_age is None else round(figures.heartbeat_age, 3),
             "points_per_second": round(figures.recent.points_per_second, 3),
             "avg_latency_ms": requests["avg_latency"],

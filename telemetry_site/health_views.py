@@ -8,10 +8,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from metrics.storage.disk_space import is_disk_full
 from rest.openapi import Tag, operation
 from rest.responses import ResponseSerializer
 from telemetry_site import health_checks
-from telemetry_site.health_checks import DEGRADED, HEALTHY, UNHEALTHY, database_answers, redis_answers
+from telemetry_site.health_checks import DEGRADED, HEALTHY, UNHEALTHY, can_store, database_answers, redis_answers
 
 
 class HealthEndpoint(APIView):
@@ -42,14 +43,14 @@ class HealthView(HealthEndpoint):
         "get_health",
         "Get the health of the service",
         tag=Tag.STATISTICS,
-        description="200 if the database answers, else 503 with the same body.",
+        description="200 if the database answers and has disk space, else 503 with the same body.",
         response=HealthAnswer,
         also={503: HealthAnswer},
         response_example={"status": "healthy", "service": "telemetry_service", "port": 8218, "version": "1.0.0"},
         public=True,
     )
     def get(self, request: Request) -> Response:
-        is_healthy = database_answers()
+        is_healthy = can_store()
         return Response(_service_status(HEALTHY if is_healthy else UNHEALTHY), 200 if is_healthy else 503)
 
 
@@ -71,6 +72,9 @@ class PerformanceAnswer(ResponseSerializer):
     commits_to_merge = serializers.IntegerField(allow_null=True)
     points_to_merge = serializers.IntegerField(allow_null=True)
     oldest_commit_seconds = serializers.FloatField(allow_null=True, help_text="Age of the oldest unmerged commit.")
+    damaged_blocks = serializers.IntegerField(
+        allow_null=True, help_text="Blocks with a wrong checksum, whose points are left out until they are restored."
+    )
     worker_heard_seconds_ago = serializers.FloatField(
         allow_null=True, help_text="Seconds since the last heartbeat of a worker; null if there was none."
     )
@@ -106,6 +110,7 @@ _EXAMPLE = {
         "commits_to_merge": 12,
         "points_to_merge": 24000,
         "oldest_commit_seconds": 9.2,
+        "damaged_blocks": 0,
         "worker_heard_seconds_ago": 4.1,
         "points_per_second": 2000.0,
         "avg_latency_ms": 3.4,
@@ -158,6 +163,7 @@ class LiveView(HealthEndpoint):
 
 class ReadyAnswer(ResponseSerializer):
     database = serializers.ChoiceField(["up", "down"])
+    disk = serializers.ChoiceField(["free", "full"], help_text="Disk of the database.")
     redis = serializers.ChoiceField(["up", "down"])
 
 
@@ -166,13 +172,17 @@ class ReadyView(HealthEndpoint):
         "get_readiness",
         "Check that the database and Redis answer",
         tag=Tag.STATISTICS,
-        description="503 if the database does not answer. Points are stored without Redis.",
+        description="503 if the database does not answer or its disk is full. Points are stored without Redis.",
         response=ReadyAnswer,
         also={503: ReadyAnswer},
-        response_example={"database": "up", "redis": "up"},
+        response_example={"database": "up", "disk": "free", "redis": "up"},
         public=True,
     )
     def get(self, request: Request) -> Response:
-        database, cache = database_answers(), redis_answers()
-        body = {"database": "up" if database else "down", "redis": "up" if cache else "down"}
-        return Response(body, 200 if database else 503)
+        database, is_full, cache = database_answers(), is_disk_full(), redis_answers()
+        body = {
+            "database": "up" if database else "down",
+            "disk": "full" if is_full else "free",
+            "redis": "up" if cache else "down",
+        }
+        return Response(body, 503 if is_full or not database else 200)

@@ -12,6 +12,8 @@ from ingest.rejected.inbox import stop_inbox
 from metrics.statistics import request_history
 from metrics.storage import series_registry
 from metrics.storage.connection import close_pools
+from metrics.storage.disk_probe import probe_disk
+from metrics.storage.disk_space import is_disk_full
 from metrics.storage.errors import StorageError, StorageUnavailable
 from metrics.storage.write.group_commit import stop_writer
 from rest import rate_limit
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 # Seconds until a waiting thread gets the interpreter lock. With Python's default of 5 ms, reads and commits in other
 # threads wait that long several times while the event loop is busy.
 SWITCH_INTERVAL = 0.0005
+DISK_PROBE_INTERVAL, FULL_DISK_PROBE_INTERVAL = 5.0, 1.0  # seconds
 REQUEST_STATS_INTERVAL = 1.0  # seconds between two writes of request statistics
 
 
@@ -46,6 +49,7 @@ class Lifespan:
                     asyncio.create_task(task)
                     for task in (
                         _refresh_registry(),
+                        _probe_disk(),
                         _write_last_used(),
                         _write_request_stats(),
                         rate_limit.keep_settled(),
@@ -73,6 +77,15 @@ async def _refresh_registry() -> None:
         except Exception:  # this task must not end: without it definitions and keys are never refreshed
             log.exception("definitions and keys cannot be refreshed")
         await asyncio.sleep(series_registry.REVISION_PERIOD)
+
+
+async def _probe_disk() -> None:
+    while True:
+        try:
+            await asyncio.to_thread(probe_disk)
+        except Exception:
+            log.exception("the disk of the database cannot be probed")
+        await asyncio.sleep(FULL_DISK_PROBE_INTERVAL if is_disk_full() else DISK_PROBE_INTERVAL)
 
 
 async def _write_last_used() -> None:

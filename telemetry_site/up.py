@@ -124,7 +124,7 @@ def start_programs(
 ) -> None:
     web = site_processes.web(data_folder, environment, listening.fileno(), settings.BEHIND_PROXY)
     supervisor.add(web, WEB_RESERVE)
-    supervisor.wait_until_ready(healthy, web, WEB_START_TIMEOUT, "the web process")
+    supervisor.wait_until_ready(web_answers, web, WEB_START_TIMEOUT, "the web process")
     # Started after the web process, so that on a small machine they do not delay it.
     supervisor.add(site_processes.worker(data_folder, environment), WORKER_RESERVE)
     supervisor.add(site_processes.beat(data_folder, environment), WEB_RESERVE)
@@ -167,11 +167,11 @@ def site_url() -> str:
     return f"http://[{host}]:{settings.PORT}" if ":" in host else f"http://{host}:{settings.PORT}"
 
 
-def healthy() -> bool:
-    """Return whether /health answers 200."""
+def web_answers() -> bool:
+    """Return whether the web process answers, also while the disk of the database is full."""
     connection = HTTPConnection(reachable_host(), settings.PORT, timeout=0.5)
     try:
-        connection.request("GET", "/health")
+        connection.request("GET", "/livez")
         return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False

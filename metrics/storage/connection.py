@@ -14,7 +14,7 @@ import psycopg
 from django.db import connections
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from metrics.storage.errors import StorageUnavailable
+from metrics.storage.disk_space import storage_error
 
 STATEMENT_TIMEOUT = "30s"
 
@@ -102,7 +102,7 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (PoolTimeout, psycopg.OperationalError) as error:
-        raise StorageUnavailable(str(error)) from error
+        raise storage_error(error, str(error)) from error
 
 
 @contextmanager

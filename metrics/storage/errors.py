@@ -2,6 +2,7 @@
 
 StorageError
 ├── StorageUnavailable  PostgreSQL cannot be reached or does not answer in time
+│   └── DiskFull        the disk of the database is full
 ├── WriterOverloaded    too many points wait to be committed
 ├── DeviceDeleted       a device was deleted while its points were being written; sent again they belong to a new device
 ├── ShardCountMismatch  TELEMETRY_SHARDS differs from the shards of the database
@@ -14,6 +15,10 @@ class StorageError(Exception):
 
 
 class StorageUnavailable(StorageError):
+    pass
+
+
+class DiskFull(StorageUnavailable):
     pass
 
 

@@ -19,6 +19,7 @@ from metrics.storage import connection as connections
 from metrics.storage.connection import close_pools, connect
 from metrics.storage.errors import StorageUnavailable
 from metrics.storage.merge import schedule
+from metrics.storage.read.block_cache import clear_block_cache
 from metrics.storage.write.group_commit import MAX_QUEUED_POINTS, writer
 from rest import request_log, request_stats
 from telemetry_site import health_checks, lifespan
@@ -209,6 +210,24 @@ def test_health_does_not_wait_for_running_queries(anonymous: ApiClient) -> None:
     finally:
         for taken_connection in taken_connections:
             taken_connection.__exit__(None, None, None)
+
+
+def test_damaged_blocks_make_storage_degraded_with_their_number(admin: ApiClient) -> None:
+    admin.post("devices/device_001/telemetry/batch", {"data_points": [point(f"m{index}") for index in range(10)]})
+    merge_all_commits()
+    with connect() as connection:
+        connection.execute("UPDATE metrics_block SET payload = set_byte(payload, 20, get_byte(payload, 20) # 255)")
+    clear_block_cache()
+    assert admin.get("devices/device_001/metrics/m1/range?time_range=1h").json["incomplete"]
+    response = admin.get(DETAILED)
+    assert (response.status, response.json["status"], unhealthy_components(response)) == (
+        200,
+        "degraded",
+        {"time_series_db": "degraded"},
+    )
+    assert response.json["performance"]["damaged_blocks"] == 1
+    detail = response.json["components"]["time_series_db"]["detail"]
+    assert detail == "1 damaged block (10 points) is set aside: restore it from a backup"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
@@ -107,6 +107,20 @@ def quarantine_block(connection: Connection, source: int, number: BlockId) -> No
                 connection, number[0], row[0] * SERIES_PER_BUCKET // point_counts.SERIES_PER_RANGE
             )
         connection.execute("DELETE FROM metrics_block WHERE shard = %s AND id = %s", number)
+
+
+class DamageCount(NamedTuple):
+    """The number of quarantined blocks and of their points."""
+
+    blocks: int
+    points: int
+
+
+def count_damage(connection: Connection) -> DamageCount:
+    """Count the quarantined blocks."""
+    row = connection.execute("SELECT count(*), coalesce(sum(points), 0)::bigint FROM metrics_damagedblock").fetchone()
+    assert row is not None
+    return DamageCount(*row)
 
 
 def damaged_in_range(connection: Connection, parameters: dict[str, Any]) -> list[str]:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
-from metrics.storage.errors import DeviceDeleted, ShardCountMismatch, StorageUnavailable, WriterOverloaded
+from metrics.storage.disk_space import record_write, storage_error
+from metrics.storage.errors import DeviceDeleted, ShardCountMismatch, WriterOverloaded
 from metrics.storage.format.codec import Columns, Ints, Values, arrange_points, concatenate
 from metrics.storage.read.block_cache import cache_commit, clear_block_cache
 from metrics.storage.write.audit_anchor import AuditAnchorReader
@@ -186,12 +187,14 @@ class Writer(threading.Thread):
     def _store(self, pending: list[_PendingWrite]) -> None:
         try:
             self._commit(pending)
+        except psycopg.errors.DiskFull as error:
+            self._finish(pending, storage_error(error, ""))
         except psycopg.OperationalError as error:
             self._disconnected = True
             log.warning("the writer lost PostgreSQL: %s", str(error).strip().split("\n")[0])
             if self._reconnect(min(write.deadline for write in pending)):
                 return self._store(pending)
-            self._finish(pending, StorageUnavailable("the database cannot be reached; try again"))
+            self._finish(pending, storage_error(error, "the database cannot be reached; try again"))
         except ShardCountMismatch as error:
             log.error("nothing is stored: %s", error)
             self._finish(pending, error)
@@ -272,6 +275,7 @@ class Writer(threading.Thread):
         for done, group in answers.items():
             done(group)
         if error is None:
+            record_write()
             points = sum(write.points for write in pending)
             for listener in commit_listeners:
                 listener(points)
