@@ -45,7 +45,9 @@ class ExportView(APIView):
         "Export points as a file",
         tag=Tag.EXPORT,
         description="Streams any number of points as CSV, JSON lines or Parquet. An interrupted download is incomplete"
-        " and has to be repeated; an export in the background can be downloaded again.",
+        " and has to be repeated; an export in the background can be downloaded again. Points of damaged blocks are"
+        ' left out; the file then ends with a row that begins with `# incomplete:` (CSV), a line `{"incomplete": […]}`'
+        " (JSON lines) or has the metadata `incomplete` (Parquet).",
         query=ExportParameters,
         response=OpenApiTypes.STR,
         media_types=MEDIA_TYPES,

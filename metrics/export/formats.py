@@ -4,20 +4,33 @@ A file is appended to: a header, then rows, so that writing can continue after a
 appended to, the rows are converted at the end.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from metrics.export.rows import CSV_HEADER, ExportSeries, encode_csv_rows, encode_json_rows
+from metrics.export.rows import (
+    CSV_HEADER,
+    ExportSeries,
+    encode_csv_note,
+    encode_csv_rows,
+    encode_json_note,
+    encode_json_rows,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ExportFormat:
-    """How a file is written: its header, its rows and, if it cannot be appended to, the conversion at the end."""
+    """How a file is written: its header, its rows and its end.
+
+    encode_note  the last row, with messages about missing points
+    convert      if the file cannot be appended to: the conversion of header and rows; the messages are complete when
+                 the rows have ended, and go into the metadata
+    """
 
     media_type: str
     header: Callable[[], bytes]
     encode_rows: Callable[[ExportSeries], bytes]
-    convert: Callable[[Iterable[bytes]], Iterator[bytes]] | None = None
+    encode_note: Callable[[Sequence[str]], bytes]
+    convert: Callable[[Iterable[bytes], Sequence[str]], Iterator[bytes]] | None = None
 
     def encode(self, series: Iterable[ExportSeries]) -> Iterator[bytes]:
         """Yield the rows of series as bytes, a few thousand rows at a time."""
@@ -41,14 +54,14 @@ def _arrow_rows(series: ExportSeries) -> bytes:
     return parquet.encode_arrow_batch(series)
 
 
-def _to_parquet(content: Iterable[bytes]) -> Iterator[bytes]:
+def _to_parquet(content: Iterable[bytes], incomplete: Sequence[str]) -> Iterator[bytes]:
     from metrics.export import parquet
 
-    yield from parquet.convert_to_parquet(content)
+    yield from parquet.convert_to_parquet(content, incomplete)
 
 
 FORMATS = {
-    "csv": ExportFormat("text/csv; charset=utf-8", lambda: CSV_HEADER, encode_csv_rows),
-    "jsonl": ExportFormat("application/x-ndjson", lambda: b"", encode_json_rows),
-    "parquet": ExportFormat("application/vnd.apache.parquet", _arrow_header, _arrow_rows, _to_parquet),
+    "csv": ExportFormat("text/csv; charset=utf-8", lambda: CSV_HEADER, encode_csv_rows, encode_csv_note),
+    "jsonl": ExportFormat("application/x-ndjson", lambda: b"", encode_json_rows, encode_json_note),
+    "parquet": ExportFormat("application/vnd.apache.parquet", _arrow_header, _arrow_rows, lambda _: b"", _to_parquet),
 }

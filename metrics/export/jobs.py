@@ -196,14 +196,14 @@ def _write_rows(job: ExportJob) -> list[job_files.FileSize]:
             for data in export_format.encode(piece.series):
                 file.write(data)
             job.rows += sum(map(len, piece.series))
-            job.incomplete += [f"{name} is damaged and was left out" for name in piece.damaged]
+            job.incomplete += piece.incomplete
             job.place, job.progress = piece.next_position, piece.progress
             if time.monotonic() - saved >= SAVE_INTERVAL:
                 _save_progress(job, [*earlier, file.sync()])
                 saved = time.monotonic()
         files = [*earlier, file.sync()]
         _save_progress(job, files)
-        if not job.rows:
+        if not job.rows and not job.incomplete:
             raise _ExportFailed("these devices and metrics have no data in this range")
         return files
 
@@ -226,12 +226,18 @@ def _save_progress(job: ExportJob, files: list[job_files.FileSize]) -> None:
 
 
 def _convert(job: ExportJob, files: list[job_files.FileSize]) -> list[job_files.FileSize]:
-    """Convert the rows into a format that cannot be appended to; return the files of the job."""
-    convert = FORMATS[job.format].convert
-    if convert is None:
+    """Append the note about missing points, or convert the rows into a format that cannot be appended to.
+
+    Returns the files of the job.
+    """
+    export_format, incomplete = FORMATS[job.format], sorted(set(job.incomplete))
+    if export_format.convert is None and not incomplete:
         return files
     with job_files.JobFile(f"{job.export_id}.{job.attempt}.{job.format}") as file:
-        for data in _renew_lease(job, convert(job_files.read_files(files))):
+        if export_format.convert is None:
+            file.write(export_format.encode_note(incomplete))
+            return [*files, file.sync()]
+        for data in _renew_lease(job, export_format.convert(job_files.read_files(files), incomplete)):
             file.write(data)
         return [file.sync()]
 

@@ -5,7 +5,7 @@ booleans, null for other values), `text` is what CSV shows of a value that is no
 """
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -62,8 +62,11 @@ def _value_columns(series: ExportSeries) -> tuple[Any, Any]:
     return pa.array(numbers, pa.float64()), pa.array(series.texts(), pa.string())
 
 
-def convert_to_parquet(content: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield a Parquet file from a stream of Arrow batches, row group by row group."""
+def convert_to_parquet(content: Iterable[bytes], incomplete: Sequence[str] = ()) -> Iterator[bytes]:
+    """Yield a Parquet file from a stream of Arrow batches, row group by row group.
+
+    The messages about missing points go into the file's metadata as `incomplete`, a JSON array.
+    """
     sink = _BufferSink()
     source = io.BufferedReader(_IterableSource(content), READ_BUFFER)  # Arrow requires as many bytes as it asks for
     with pa.ipc.open_stream(pa.PythonFile(source, "r")) as batches, pq.ParquetWriter(sink, SCHEMA) as writer:
@@ -79,6 +82,8 @@ def convert_to_parquet(content: Iterable[bytes]) -> Iterator[bytes]:
                 yield sink.take()
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting))
+        if incomplete:
+            writer.add_key_value_metadata({"incomplete": msgspec.json.encode(incomplete).decode()})
     yield sink.take()
 
 

@@ -45,7 +45,12 @@ class ExportPiece:
     series: list[ExportSeries]
     next_position: ExportPosition
     progress: float  # 0 to 1
-    damaged: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)  # names of damaged blocks
+
+    @property
+    def incomplete(self) -> list[str]:
+        """Messages about missing points."""
+        return [f"{name} is damaged and was left out" for name in self.damaged]
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,16 @@ def encode_json_rows(series: ExportSeries) -> bytes:
     return _join_rows(b'{"timestamp":"', names, series, _encode_json, encode_end)
 
 
+def encode_csv_note(incomplete: Sequence[str]) -> bytes:
+    """Return the last row of a file that lacks points: a comment."""
+    return b"# incomplete: %b\r\n" % "; ".join(incomplete).encode()
+
+
+def encode_json_note(incomplete: Sequence[str]) -> bytes:
+    """Return the last line of a file that lacks points."""
+    return b'{"incomplete":%b}\n' % _encode_json(incomplete)
+
+
 def _join_rows(
     begin: bytes,
     names: bytes,

@@ -1,9 +1,9 @@
 """PRD epic 7: the result of a query as a file."""
 
 import csv
-import http.client
 import io
 import json
+import re
 import threading
 from datetime import timedelta
 from urllib.parse import urlencode
@@ -333,25 +333,50 @@ def two_days(caller):
     return {"start_time": (START - timedelta(days=1)).isoformat()}
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_damaged_block_before_first_byte_returns_500(admin, kind):
-    start = two_days(admin)
-    damage("true")
-    response = export(admin, **start, format=kind)
-    assert response.status == 500 and "merged block" in response.json["detail"]
+def read_export(content: bytes, kind: str) -> tuple[int, list[str]]:
+    """Return the number of rows of a file, and its messages about missing points."""
+    if kind == "parquet":
+        file = pq.ParquetFile(io.BytesIO(content))
+        return file.metadata.num_rows, json.loads(file.metadata.metadata.get(b"incomplete", b"[]"))
+    *lines, last = content.decode().splitlines()
+    if kind == "csv":
+        has_note = last.startswith("# incomplete: ")
+        return len(lines) - has_note, last.removeprefix("# incomplete: ").split("; ") if has_note else []
+    return len(lines) + ("incomplete" not in json.loads(last)), json.loads(last).get("incomplete", [])
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_damaged_block_in_the_middle_aborts_the_transfer(admin, monkeypatch, kind):
+@pytest.mark.parametrize(("condition", "rows", "missing"), [("false", 2000, 0), ("true", 0, 2)])
+def test_export_with_damaged_blocks_ends_with_their_names(admin, kind, condition, rows, missing):
     start = two_days(admin)
-    damage("day = (SELECT max(day) FROM metrics_block)")
+    damage(condition)
+    for _ in range(2):  # the first read sets the blocks aside
+        response = export(admin, **start, format=kind)
+        assert response.status == 200
+        count, messages = read_export(response.raw, kind)
+        assert (count, len(messages)) == (rows, missing)
+        assert all(re.fullmatch(r"merged block \d+ is damaged and was left out", message) for message in messages)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("day", ["min", "max"])
+def test_export_with_a_damaged_day_has_the_other_day(admin, monkeypatch, kind, day):
+    start = two_days(admin)
+    damage(f"day = (SELECT {day}(day) FROM metrics_block)")
     monkeypatch.setattr(
         "metrics.export.read_pieces.MAX_NUMERIC_POINTS", 700
     )  # so that the second day is read separately
     monkeypatch.setattr(byte_stream, "PIECE_SIZE", 1)
     monkeypatch.setattr("metrics.export.parquet.ROW_GROUP", 1)
-    with pytest.raises(http.client.IncompleteRead):
-        export(admin, **start, format=kind)
+    count, [message] = read_export(export(admin, **start, format=kind).raw, kind)
+    assert count == 1000 and message.startswith("merged block")
+
+
+def test_aggregated_export_with_a_damaged_block_ends_with_its_name(admin):
+    start = two_days(admin)
+    damage("day = (SELECT max(day) FROM metrics_block)")
+    response = export(admin, **start, aggregation="median", interval=3600)
+    assert (response.status, len(read_export(response.raw, "csv")[1])) == (200, 1)
 
 
 def test_exports_over_the_concurrency_limit_return_503(admin):

@@ -19,7 +19,7 @@ from metrics.models import ExportJob
 from metrics.storage.connection import connect
 from tests.conftest import ApiClient, person
 from tests.metrics.sample_day import END_TEXT, START_TEXT, merge_all, point_at, send_points
-from tests.metrics.test_export import damage, export, two_days
+from tests.metrics.test_export import damage, export, read_export, two_days
 
 EXPORT_PARAMETERS = {
     "device_ids": ["device_001"],
@@ -280,15 +280,20 @@ def test_unexpected_export_error_is_logged_and_not_returned(points, monkeypatch)
     )
 
 
-def test_background_export_reports_damaged_blocks_as_incomplete(admin):
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(("condition", "rows"), [("day = (SELECT max(day) FROM metrics_block)", 1000), ("true", 0)])
+def test_background_export_reports_damaged_blocks_as_incomplete(admin, kind, condition, rows):
     start = two_days(admin)
-    damage("day = (SELECT max(day) FROM metrics_block)")
-    export_id = create_export(admin, **start)
+    damage(condition)
+    export_id = create_export(admin, **start, format=kind)
     jobs.run_pending_jobs()
     job = get_export(admin, export_id)
-    assert (job["status"], job["rows"]) == ("done", 1000)
-    [message] = job["incomplete"]
-    assert message.startswith("merged block") and message.endswith("is damaged and was left out")
+    assert (job["status"], job["rows"]) == ("done", rows)
+    assert job["incomplete"] and all(
+        message.startswith("merged block") and message.endswith("is damaged and was left out")
+        for message in job["incomplete"]
+    )
+    assert read_export(download(admin, export_id), kind) == (rows, job["incomplete"])
 
 
 def test_export_continues_after_the_database_was_unavailable(points, monkeypatch):
