@@ -80,9 +80,11 @@ not_found = _outside_of_views(404, defaults.page_not_found, "there is nothing at
 def server_error(request: HttpRequest) -> HttpResponse:
     """Return the response to an exception outside of REST views; an error of the database is named."""
     error = sys.exc_info()[1]
-    is_known = isinstance(error, (StorageError, OperationalError))
-    response = error_response(error) if is_known else ErrorResponse(500, SERVER_ERROR)
+    response, detail = ErrorResponse(500, SERVER_ERROR), ""
+    if isinstance(error, (StorageError, OperationalError)):
+        response = error_response(error)
+        detail = response.detail
     if request.path.startswith(API):
         return JsonResponse(problem(response.status, response.detail), status=response.status, content_type=PROBLEM)
-    page = render_to_string("500.html", {"detail": response.detail if is_known else ""})
+    page = render_to_string("500.html", {"detail": detail})
     return HttpResponse(page, status=response.status)
