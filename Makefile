@@ -25,7 +25,7 @@ TOOLS = $(VENV)/.tools-$(shell cksum < requirements-dev.txt | tr -cd '0-9')
 FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9')
 
 # `make check` checks production settings and does not create a data folder.
-PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com \
+PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com TELEMETRY_COOKIE_NAME=telemetry \
 	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
 
 .PHONY: run test test-fast check schema fuzz bench bench-alerts bench-api bench-billion bench-disk requirements browser

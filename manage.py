@@ -10,10 +10,10 @@ def main() -> None:
     from telemetry_site.env import InvalidSetting
 
     try:
-        if sys.argv[1:] == ["up"]:  # the supervisor runs without Django: it needs a third of the memory
+        if sys.argv[1:2] == ["up"]:  # the supervisor runs without Django: it needs a third of the memory
             from telemetry_site.up import main as up
 
-            sys.exit(up())
+            sys.exit(up(sys.argv[2:]))
         from django.core.management import execute_from_command_line
 
         execute_from_command_line(sys.argv)

@@ -90,6 +90,13 @@ class Environment:
     def words(self, name: str) -> list[str]:
         return [word.strip() for word in self.text(name).split(",") if word.strip()]
 
+    def word(self, name: str, default: str) -> str:
+        """Read a name of ASCII letters, digits, `_` and `-`."""
+        raw = self.text(name, default)
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", raw):
+            raise InvalidSetting(name, raw, "1 to 64 letters, digits, _ and - are accepted")
+        return raw
+
     def networks(self, name: str) -> list[Network]:
         networks = []
         for text in self.words(name):

@@ -24,7 +24,7 @@ _PATTERNS: Sequence[tuple[re.Pattern[str], str]] = [
         (r"\b((?:proxy-)?authorization|x-api-key)(:\s*)(?:(?:bearer|basic|token)\s+)?[^\s,'\"]+", rf"\1\2{MASK}"),
         (r"(['\"](?:set-cookie|cookie|authorization|x-api-key)['\"]\s*[,:]\s*b?)(['\"]).*?\2", rf"\1\2{MASK}\2"),
         (r"\b(bearer|basic)\s+(?=\S{8})[\w.~+/=-]+", rf"\1 {MASK}"),
-        (r"\b(telemetry_(?:session|csrf)_\d+|sessionid|csrftoken)=[^;\s'\"]+", rf"\1={MASK}"),
+        (r"\b([\w-]+_(?:session|csrf)|sessionid|csrftoken)=[^;\s'\"]+", rf"\1={MASK}"),
         # JSON fields, query parameters and libpq parameters.
         (rf"(\b{_NAMES}['\"]?\s*[=:]\s*)(['\"]).*?\2", rf"\1\2{MASK}\2"),
         (rf"(\b{_NAMES}=)[^\s&;,'\")\]}}]+", rf"\1{MASK}"),

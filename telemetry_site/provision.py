@@ -1,7 +1,8 @@
 """Create what a new installation needs: the first admin, an API key, and a key for the host collector.
 
 Provisioning runs at each start and changes nothing that exists. Generated passwords and keys are stored in the data
-folder, readable only by its owner, and are used again if the database is new.
+folder, readable only by its owner, and are used again if the database is new. Machines that share a database have one
+admin and one admin key, which the first of them creates, and a key for each host collector.
 """
 
 import secrets
@@ -42,8 +43,14 @@ def create_first_admin(data_folder: DataFolder) -> None:
 
 
 def create_api_key(data_folder: DataFolder) -> None:
-    """Create the admin API key: TELEMETRY_API_KEY, which always gets the admin scope, else the stored key."""
+    """Create the admin API key: TELEMETRY_API_KEY, which always gets the admin scope, else the stored key.
+
+    A data folder without a key gets none if the database has an admin key: another machine has created it.
+    """
     configured: str = settings.PROVISIONED_API_KEY
+    is_new_machine = not configured and not data_folder.api_key_file.exists()
+    if is_new_machine and ApiKey.objects.filter(scope=Scope.ADMIN).exists():
+        return
     key_text = data_folder.stored_secret(data_folder.api_key_file.name, new_key, configured)
     key = ApiKey.objects.filter(digest=digest_of(key_text)).first()
     if key is None:

@@ -2,6 +2,7 @@
 
 import sys
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -125,8 +126,11 @@ BEHIND_PROXY = env.switch("TELEMETRY_BEHIND_PROXY", False)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_NAME = f"telemetry_session_{PORT}"  # cookies ignore ports: separates two installations on one host
-CSRF_COOKIE_NAME = f"telemetry_csrf_{PORT}"
+# Browsers send cookies to every port of a host, so installations on one host need different names. The processes of one
+# installation have the same secret key.
+COOKIE_NAME = env.word("TELEMETRY_COOKIE_NAME", f"telemetry_{sha256(SECRET_KEY.encode()).hexdigest()[:8]}")
+SESSION_COOKIE_NAME = f"{COOKIE_NAME}_session"
+CSRF_COOKIE_NAME = f"{COOKIE_NAME}_csrf"
 X_FRAME_OPTIONS = "DENY"
 
 
@@ -145,10 +149,8 @@ def database(url: str) -> dict[str, Any]:
             raise InvalidSetting("DATABASE_URL", without_password(url), accepted) from None
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     entry: dict[str, Any] = {django: parameters.pop(libpq) for libpq, django in names.items() if libpq in parameters}
-    if STATEMENT_TIMEOUT:
-        parameters["options"] = f"{parameters.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT}s".strip()
     return entry | {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "telemetry_site.database",
         # Under ASGI each synchronous request runs in a new thread, so connections come from a pool.
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,  # replaces connections that a restart of the database has closed
@@ -175,6 +177,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_timeout": 5, "socket_connect_timeout": 5}
+CELERY_BEAT_SCHEDULER = "telemetry_site.beat:LeaderScheduler"
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # A task that no worker started before `expires` is dropped, since the next one does the same work.
     "merge new blocks": {"task": "metrics.tasks.merge_young_blocks", "schedule": 1.0, "options": {"expires": 5}},
@@ -221,7 +224,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "detect patterns": {"task": "alerts.tasks.find_patterns", "schedule": 600.0, "options": {"expires": 600}},
 }
-EXPORTS_DIR = DATA_DIR / "exports"  # on several machines: a shared folder
+EXPORTS_DIR = env.folder("TELEMETRY_EXPORTS_DIR", DATA_DIR / "exports")  # several machines need a shared folder
 
 # --- notifications ----------------------------------------------------------------------------------
 SITE_URL = env.url("TELEMETRY_SITE_URL", ("https", "http")).rstrip("/")  # prefix of links in notifications

@@ -7,7 +7,8 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from argparse import ArgumentParser
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 
@@ -28,28 +29,31 @@ WEB_RESERVE, WORKER_RESERVE, VALKEY_RESERVE, POSTGRES_RESERVE = 3.7, 2.2, 1.7, 0
 WEB_START_TIMEOUT = 60.0  # seconds
 LISTEN_BACKLOG = 2048  # connections
 INVALID_SETTING_EXIT_CODE = 2
+WEB, WORKER, BEAT = ROLES = ("web", "worker", "beat")
+SHARED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")  # of all machines of a site
 
 
 class UnusableServer(Exception):
     """The server of DATABASE_URL or REDIS_URL cannot be used; the message is one line."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Run the site until a stop signal arrives; return the exit code."""
     output = TerminalOutput()
     data_folder: DataFolder = settings.EMBEDDED
     with ExitStack() as cleanup:
         try:
+            roles = parse_roles(arguments)
             cleanup.enter_context(lock_data_folder(data_folder))
             orphan_processes.stop_site_processes(data_folder.path)
-            listening = cleanup.enter_context(listen(settings.HOST, settings.PORT))
+            listening = cleanup.enter_context(listen(settings.HOST, settings.PORT)) if WEB in roles else None
         except InvalidSetting as error:
             print(error, file=sys.stderr)
             return INVALID_SETTING_EXIT_CODE
         supervisor = Supervisor(output.event)
         cleanup.callback(orphan_processes.stop_site_processes, data_folder.path, 0)
         try:
-            start(supervisor, output, data_folder, listening)
+            start(supervisor, output, data_folder, roles, listening)
             supervisor.run()
             return 0
         except StopRequested:
@@ -63,11 +67,36 @@ def main() -> int:
         finally:
             if supervisor.signals:
                 output.event("stopping the site")
-            listening.close()
+            if listening is not None:
+                listening.close()
             supervisor.stop()
 
 
-def start(supervisor: Supervisor, output: TerminalOutput, data_folder: DataFolder, listening: socket.socket) -> None:
+def parse_roles(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the roles of `--only web,worker,beat`, by default all. Raises InvalidSetting."""
+    parser = ArgumentParser("manage.py up", description="Run the site.")
+    parser.add_argument("--only", metavar="ROLES", help=f"some of {','.join(ROLES)}: the others run on other machines")
+    only = parser.parse_args(arguments).only
+    if only is None:
+        return ROLES
+    roles = tuple(role.strip() for role in only.split(","))
+    if not set(roles) <= set(ROLES):
+        raise InvalidSetting("--only", only, f"a list of {', '.join(ROLES)} is accepted, such as web,beat")
+    missing = [name for name in SHARED_SETTINGS if not settings.env.text(name)]
+    if missing:
+        raise InvalidSetting(
+            "--only", only, f"{', '.join(missing)} must be set, each to the same value on all machines"
+        )
+    return roles
+
+
+def start(
+    supervisor: Supervisor,
+    output: TerminalOutput,
+    data_folder: DataFolder,
+    roles: Collection[str],
+    listening: socket.socket | None,
+) -> None:
     output.line("Starting the telemetry site\n")
     password_is_new = not data_folder.admin_password_file.exists()
     start_servers(supervisor, output, data_folder)
@@ -78,11 +107,16 @@ def start(supervisor: Supervisor, output: TerminalOutput, data_folder: DataFolde
     }
     provision(supervisor, data_folder, environment)
     output.step("Ready: database migrated, admin and keys created")
-    start_programs(supervisor, data_folder, environment, listening)
-    output.step("Ready: web; worker and beat are starting")
-    output.ready(
-        site_url(), password_line(data_folder, password_is_new), api_key(data_folder), data_folder.log("web").parent
-    )
+    logs = data_folder.log(WEB).parent
+    if listening is not None:
+        start_web(supervisor, data_folder, environment, listening)
+    # Started after the web process, so that on a small machine they do not delay it.
+    others = [role for role in (WORKER, BEAT) if role in roles]
+    start_background(supervisor, data_folder, environment, others)
+    output.step("; ".join([*["Ready: web"] * (WEB in roles), *(f"{role} is starting" for role in others)]))
+    if listening is not None:
+        output.ready(site_url(), password_line(data_folder, password_is_new), api_key(data_folder))
+    output.running(logs)
 
 
 def start_servers(supervisor: Supervisor, output: TerminalOutput, data_folder: DataFolder) -> None:
@@ -119,20 +153,26 @@ def provision(supervisor: Supervisor, data_folder: DataFolder, environment: Mapp
         raise CannotStart(f"the database cannot be migrated (see {provisioning.log}):{lines}")
 
 
-def start_programs(
+def start_web(
     supervisor: Supervisor, data_folder: DataFolder, environment: Mapping[str, str], listening: socket.socket
 ) -> None:
     web = site_processes.web(data_folder, environment, listening.fileno(), settings.BEHIND_PROXY)
     supervisor.add(web, WEB_RESERVE)
     supervisor.wait_until_ready(web_answers, web, WEB_START_TIMEOUT, "the web process")
-    # Started after the web process, so that on a small machine they do not delay it.
-    supervisor.add(site_processes.worker(data_folder, environment), WORKER_RESERVE)
-    supervisor.add(site_processes.beat(data_folder, environment), WEB_RESERVE)
     if settings.HOST_COLLECTOR:
         supervisor.add(
             site_processes.host_collector(data_folder, environment, site_url(), data_folder.host_device_id()),
             WEB_RESERVE,
         )
+
+
+def start_background(
+    supervisor: Supervisor, data_folder: DataFolder, environment: Mapping[str, str], roles: Collection[str]
+) -> None:
+    if WORKER in roles:
+        supervisor.add(site_processes.worker(data_folder, environment), WORKER_RESERVE)
+    if BEAT in roles:
+        supervisor.add(site_processes.beat(data_folder, environment), WEB_RESERVE)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -191,5 +231,7 @@ def password_line(data_folder: DataFolder, is_new: bool) -> str:
 
 
 def api_key(data_folder: DataFolder) -> str:
-    """Return the admin API key."""
-    return settings.PROVISIONED_API_KEY or data_folder.api_key_file.read_text().strip()
+    """Return the admin API key, or an empty text if another machine of this site has created it."""
+    if settings.PROVISIONED_API_KEY or not data_folder.api_key_file.exists():
+        return settings.PROVISIONED_API_KEY
+    return data_folder.api_key_file.read_text().strip()

@@ -18,6 +18,7 @@ _FOLDER.chmod(0o755)
 for _name in [name for name in os.environ if name.startswith("TELEMETRY_")]:
     del os.environ[_name]
 os.environ["TELEMETRY_DATA_DIR"] = str(_FOLDER)
+os.environ["TELEMETRY_COOKIE_NAME"] = "telemetry"  # as in docs/openapi.yaml
 os.environ["TELEMETRY_STATEMENT_TIMEOUT"] = str(site_processes.STATEMENT_TIMEOUT)  # as for the web process
 
 

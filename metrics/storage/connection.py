@@ -7,7 +7,7 @@ page, and the engine uses prepared statements and binary rows.
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import psycopg
@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from metrics.storage.disk_space import storage_error
 
 STATEMENT_TIMEOUT = "30s"
+_COMPARED_CONNECTIONS = 3  # to detect a pooler that shares sessions
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -59,12 +60,46 @@ def connection_parameters() -> dict[str, Any]:
 
 def connect(statement_timeout: str = STATEMENT_TIMEOUT) -> Connection:
     """Open a connection outside of the pools; each statement is a transaction."""
-    return psycopg.connect(
-        **connection_parameters()
-        | {"connect_timeout": 5, "options": f"-c statement_timeout={statement_timeout} -c timezone=UTC"},
-        autocommit=True,
-        prepare_threshold=0,
+    connection = psycopg.connect(
+        **connection_parameters() | {"connect_timeout": 5}, autocommit=True, prepare_threshold=0
     )
+    try:
+        _configure(connection, statement_timeout)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: Connection, statement_timeout: str) -> None:
+    # By a statement, since PgBouncer rejects or ignores the `options` of a new connection.
+    connection.execute(
+        "SELECT set_config('statement_timeout', %s, false), set_config('timezone', 'UTC', false)",
+        (statement_timeout,),
+        prepare=False,
+    )
+
+
+def shares_sessions() -> bool:
+    """Return whether a connection pooler moves connections between database sessions after each transaction.
+
+    PgBouncer does so with `pool_mode` transaction or statement. Then the prepared statements, settings and locks of one
+    connection affect others. The order changes, because a pooler that uses its sessions in turn could give each
+    connection the same session again.
+    """
+    with ExitStack() as stack:
+        compared = [stack.enter_context(connect()) for _ in range(_COMPARED_CONNECTIONS)]
+        sessions = {connection: _session(connection) for connection in compared}
+        return len(set(sessions.values())) < len(compared) or any(
+            _session(connection) != sessions[connection] for connection in [*reversed(compared), *compared]
+        )
+
+
+def _session(connection: Connection) -> int:
+    row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    assert row is not None
+    process_id: int = row[0]
+    return process_id
 
 
 @contextmanager
@@ -89,6 +124,9 @@ def monitoring_connection() -> Iterator[Connection]:
                 break
             except psycopg.OperationalError:
                 pool.putconn(connection)  # the pool replaces a broken connection
+            except BaseException:
+                pool.putconn(connection)
+                raise
         else:
             connection = pool.getconn(_MONITORING_POOL.acquire_timeout)
         try:
@@ -118,7 +156,6 @@ def _pool(settings: _PoolSettings) -> ConnectionPool[Connection]:
     key = (os.getpid(), str(parameters.get("dbname")), settings.name)
     with _lock:
         if key not in _pools:
-            parameters["options"] = f"-c statement_timeout={settings.statement_timeout} -c timezone=UTC"
             _pools[key] = ConnectionPool(
                 kwargs=parameters
                 | {"connect_timeout": settings.connect_timeout, "autocommit": True, "prepare_threshold": 0}
@@ -126,6 +163,7 @@ def _pool(settings: _PoolSettings) -> ConnectionPool[Connection]:
                 min_size=0,
                 max_size=settings.max_connections,
                 max_idle=60,
+                configure=lambda connection: _configure(connection, settings.statement_timeout),
                 timeout=settings.acquire_timeout,
                 check=None,
                 open=True,

@@ -31,19 +31,22 @@ class TerminalOutput:
         """Print a completed step with the seconds since the start."""
         self.line(f"  {text:<60} {time.monotonic() - self._started:5.1f} s")
 
-    def ready(self, url: str, password: str, key: str, logs: Path) -> None:
-        """Print how to open, log in to and send points to the running site."""
+    def ready(self, url: str, password: str, key: str) -> None:
+        """Print how to open, log in to and send points to the running site. `key` may be empty."""
         api = f"{url}/api/v1/telemetry"
+        key_line, key = (key, key) if key else ("created by another machine of this site", "<API key>")
         self.line(f"""
   Open      {url}/
   Log in    user admin, password {password}
-  API key   {key}
+  API key   {key_line}
 
   Store a point and read it back:
 
      {STORE_COMMAND.format(api=api, key=key)}
 
      {READ_COMMAND.format(api=api, key=key)}
-
-  Logs are in {logs}. Press Ctrl-C to stop the site.
 """)
+
+    def running(self, logs: Path) -> None:
+        """Print where the logs are and how to stop."""
+        self.line(f"  Logs are in {logs}. Press Ctrl-C to stop the site.\n")

@@ -198,6 +198,23 @@ def test_health_is_200_after_a_restart_of_the_database(anonymous: ApiClient) -> 
     assert anonymous.get("/health").status == 200
 
 
+def test_failed_test_of_a_monitoring_connection_returns_it_to_the_pool(
+    site: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise psycopg.ProgrammingError("prepared statement does not exist")
+
+    with connections.monitoring_connection():  # opens a connection while that is possible
+        pass
+    for _ in range(2 * connections._MONITORING_POOL.max_connections):
+        with monkeypatch.context() as patch, pytest.raises(psycopg.ProgrammingError):
+            patch.setattr(psycopg.Connection, "execute", fail)
+            with connections.monitoring_connection():
+                pass
+    with connections.monitoring_connection() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_health_does_not_wait_for_running_queries(anonymous: ApiClient) -> None:
     """All connections for queries are in use."""
     taken_connections = [connections.read_connection() for _ in range(connections._READ_POOL.max_connections)]

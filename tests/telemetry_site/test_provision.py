@@ -48,6 +48,18 @@ def test_second_provision_changes_nothing(data_folder: DataFolder) -> None:
     assert (ApiKey.objects.count(), get_user_model().objects.count()) == (2, 1)
 
 
+def test_second_machine_creates_no_admin_key_and_its_own_collector_key(
+    data_folder: DataFolder, settings: Any, tmp_path: Path
+) -> None:
+    provision()
+    settings.EMBEDDED = second = DataFolder(tmp_path / "second")
+    provision()
+    assert not second.api_key_file.exists()
+    assert not second.admin_password_file.exists()
+    assert ApiKey.objects.filter(scope=Scope.ADMIN).count() == 1
+    assert key_in(second.host_collector_key_file) != key_in(data_folder.host_collector_key_file)
+
+
 @pytest.mark.slow
 def test_new_database_gets_the_stored_keys_and_password(data_folder: DataFolder) -> None:
     provision()

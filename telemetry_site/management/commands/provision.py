@@ -8,12 +8,13 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from metrics.storage.connection import connect
+from metrics.storage.connection import connect, shares_sessions
 from metrics.storage.errors import ShardCountMismatch
 from telemetry_site.env import InvalidSetting, without_password
 from telemetry_site.provision import provision
 
 REDIS_TIMEOUT = 5  # seconds
+_LOCK_KEY = 0x70726F76  # advisory lock: one process provisions at a time
 
 
 class Command(BaseCommand):
@@ -23,21 +24,30 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         _check_database()
         _check_redis()
-        try:
-            call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
-        except ShardCountMismatch as error:
-            raise InvalidSetting("TELEMETRY_SHARDS", str(settings.SHARDS), str(error)) from None
-        provision()
+        with connect(statement_timeout="0") as connection:
+            # Of several machines that start at once, the first migrates and provisions.
+            connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+            try:
+                call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+            except ShardCountMismatch as error:
+                raise InvalidSetting("TELEMETRY_SHARDS", str(settings.SHARDS), str(error)) from None
+            provision()
 
 
 def _check_database() -> None:
     try:
-        connect().close()  # without the pool, which retries for seconds and hides the reason
+        # Without the pool, which retries for seconds and hides the reason.
+        sessions_are_shared = shares_sessions()
     except psycopg.OperationalError as error:
-        reason = " ".join(str(error).split())
-        raise InvalidSetting(
-            "DATABASE_URL", without_password(settings.DATABASE_URL), f"the database cannot be reached ({reason})"
-        ) from None
+        raise _invalid_database_url(f"the database cannot be reached ({' '.join(str(error).split())})") from None
+    if sessions_are_shared:
+        raise _invalid_database_url(
+            "the connection pooler shares sessions; pool_mode = session is required (PgBouncer), or a direct connection"
+        )
+
+
+def _invalid_database_url(problem: str) -> InvalidSetting:
+    return InvalidSetting("DATABASE_URL", without_password(settings.DATABASE_URL), problem)
 
 
 def _check_redis() -> None:
