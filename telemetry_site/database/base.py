@@ -13,7 +13,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """
 
     def _configure_connection(self, connection: Any) -> bool:
-        needs_commit: bool = super()._configure_connection(connection)
+        needs_commit: bool = super()._configure_connection(connection)  # type: ignore[misc]  # not in the stubs
         if settings.STATEMENT_TIMEOUT:
             connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{settings.STATEMENT_TIMEOUT}s",))
             needs_commit = True
