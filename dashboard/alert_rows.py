@@ -8,14 +8,15 @@ from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Val
 from django.db.models.functions import RowNumber
 from django.utils.timezone import localtime
 
+from alerts.alert_values import headline
 from alerts.conditions.spec import ANY_METRIC
 from alerts.models import LEVEL_RANKS, Alert, Incident, Level, Resolution, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
 from alerts.silenced_alerts import CoveringSilence, covering_silences
 from dashboard.device_overview import NEWEST_WITHIN
-from dashboard.number_format import reading
 from metrics.models import MetricDefinition
 from metrics.query import latest
+from metrics.value_text import with_unit
 
 MAX_CHILDREN = 20  # alerts of an incident shown below its worst one
 WEIGHT = Case(
@@ -60,6 +61,11 @@ class AlertRow(NamedTuple):
         return self.alert.status == Status.RESOLVED and not self.incident_open
 
     @property
+    def headline(self) -> str:
+        """The rule and the series, without the value that opened the alert, which may be old."""
+        return headline(self.alert)
+
+    @property
     def subject(self) -> str:
         """The device, and which metric it is or how many alerts of its incident the row has."""
         alert = self.alert
@@ -80,12 +86,26 @@ class AlertRow(NamedTuple):
         return (band[0], band[1]) if isinstance(band, list) and len(band) == 2 else None
 
     @property
+    def value(self) -> str:
+        """The value that opened the alert, as the message has it."""
+        return with_unit(self.alert.value, self.unit, self.alert.threshold)
+
+    @property
+    def peak(self) -> str:
+        """The value furthest beyond the threshold, if there was one after the value that opened the alert."""
+        alert = self.alert
+        if alert.worst_value is None or alert.worst_value == alert.value or "measured" in alert.evidence:
+            return ""
+        return with_unit(alert.worst_value, self.unit, alert.threshold)
+
+    @property
     def threshold(self) -> str:
         """The threshold, or the expected range, in words."""
+        alert = self.alert
         if self.expected_range is not None:
-            low, high = (reading(edge, self.unit)[0] for edge in self.expected_range)
+            low, high = (with_unit(edge, self.unit) for edge in self.expected_range)
             return f"expected {low} to {high}"
-        return "" if self.alert.threshold is None else f"threshold {reading(self.alert.threshold, self.unit)[0]}"
+        return "" if alert.threshold is None else f"threshold {with_unit(alert.threshold, self.unit, alert.value)}"
 
     @property
     def resolution(self) -> str:
@@ -115,13 +135,6 @@ def drawn_threshold(alert: Alert) -> float | None:
     return None if is_off_axis else threshold
 
 
-def with_unit(value: Any, unit: str) -> str:
-    """Return a value with its unit: "4.20 °C"."""
-    if value is None:
-        return "no data"
-    return "\N{NO-BREAK SPACE}".join(part for part in reading(value, unit) if part)
-
-
 def rows_of(alerts: Sequence[Alert]) -> list[AlertRow]:
     """Return a row for each alert."""
     unit_of, covers = units_of(alerts), covering_silences(alerts)
@@ -135,7 +148,11 @@ def cover_text(cover: CoveringSilence) -> str:
 
 
 def units_of(alerts: Sequence[Alert]) -> UnitOf:
-    """Return a function from an alert to its unit: the unit of the metric definition, else of the newest point."""
+    """Return a function from an alert to the unit of its values.
+
+    It is kept since the alert opened; alerts of before have the unit of the metric definition, or of the newest point.
+    """
+    alerts = [alert for alert in alerts if "unit" not in alert.evidence]
     names = {alert.metric_name for alert in alerts}
     defined = dict(MetricDefinition.objects.filter(name__in=names).exclude(unit="").values_list("name", "unit"))
     undefined = [alert for alert in alerts if alert.device_id is not None and alert.metric_name not in defined]
@@ -144,7 +161,13 @@ def units_of(alerts: Sequence[Alert]) -> UnitOf:
         devices, metrics = ({alert.device_name for alert in undefined}, {alert.metric_name for alert in undefined})
         for point in latest.read_latest_points(sorted(devices), sorted(metrics), NEWEST_WITHIN).points:
             sent[point.device_id, point.metric_name] = point.unit or ""
-    return lambda alert: defined.get(alert.metric_name) or sent.get((alert.device_name, alert.metric_name), "")
+
+    def unit_of(alert: Alert) -> str:
+        if "unit" in alert.evidence:
+            return str(alert.evidence["unit"])
+        return defined.get(alert.metric_name) or sent.get((alert.device_name, alert.metric_name), "")
+
+    return unit_of
 
 
 def incident_heads(alerts: AlertQuerySet) -> AlertQuerySet:

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, DeviceState, StateLimits
-from dashboard.number_format import kind_of
 from metrics.models import Device
 from metrics.query import latest
 from metrics.query.latest import Point
+from metrics.value_text import kind_of
 
 # How old the newest value of a series may be: imported recordings are years old.
 NEWEST_WITHIN = timedelta(days=3650)

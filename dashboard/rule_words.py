@@ -5,7 +5,7 @@ from typing import Any
 from alerts.conditions import spec
 from alerts.models import Rule, RuleKind, RuleVersion
 from alerts.rules.lifecycle import FIELDS, document_of
-from dashboard.number_format import duration_text, reading
+from metrics.value_text import duration_text, reading
 
 KINDS = tuple((kind.value, "No data" if kind == RuleKind.ABSENCE else kind.label) for kind in RuleKind)
 CONDITION_KINDS = tuple((kind, label) for kind, label in KINDS if kind in spec.CONDITION_KINDS)  # of a composite rule

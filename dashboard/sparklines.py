@@ -8,11 +8,11 @@ from typing import Any
 
 from alerts.models import Alert
 from dashboard.alert_rows import drawn_threshold, has_sparkline
-from dashboard.number_format import kind_of
 from metrics.query.execute import execute_query
 from metrics.query.query import CLOCK_TOLERANCE, Query
 from metrics.query.result import QueryResult, ResultSeries
 from metrics.storage.units import to_microseconds
+from metrics.value_text import kind_of
 
 SPAN = timedelta(hours=1)  # static/dashboard/sparkline.js draws the same span
 MAX_POINTS = 60  # of one sparkline

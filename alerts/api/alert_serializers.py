@@ -30,7 +30,7 @@ class AlertSerializer(serializers.ModelSerializer[Alert]):
     )
     device_id = serializers.CharField(source="device_name")
     threshold_value = EvaluatedValueField(source="threshold", help_text="Threshold at that time.")
-    value = EvaluatedValueField(help_text="Value that opened the alert.")
+    value = EvaluatedValueField(help_text="Value that opened the alert: a number, or the text or boolean as sent.")
     worst_value = EvaluatedValueField(help_text="Value furthest beyond the threshold while the alert was open.")
     resolution = serializers.ChoiceField(
         ["", *Resolution.values], help_text="Why the alert was resolved; empty while it is open."

@@ -146,7 +146,7 @@ class ChannelResource(AlertingResource):
         errors=(404, 409),
         response_example={
             "success": False,
-            "message": "on call: the delivery failed: it answered 503",
+            "message": "on call: the delivery failed: HTTP 503",
             "delivery": examples.DELIVERY | {"test": True, "attempts": 1},
         },
     )

@@ -65,7 +65,7 @@ ALERT: dict[str, Any] = {
     "value": 97.5,
     "worst_value": 99.1,
     "threshold_value": 90,
-    "message": "cpu_percent of device_001 is 97.5, above 90",
+    "message": "cpu_percent of device_001 is 97.5 %, over 90 %",
     "description": "Alert when CPU exceeds 90%",
     "runbook_url": "",
     "triggered_at": "2025-12-18T10:00:00Z",
@@ -106,7 +106,7 @@ RESOLVED = ACKNOWLEDGED | {
 DELIVERY: dict[str, Any] = {
     "delivery_id": "dlv_0123456789abcdef",
     "channel": "on call",
-    "title": "[WARNING] cpu_percent of device_001 is 97.5, above 90",
+    "title": "[WARNING] cpu_percent of device_001 is 97.5 %, over 90 %",
     "test": False,
     "status": "failed",
     "attempts": 10,
@@ -115,7 +115,7 @@ DELIVERY: dict[str, Any] = {
     "sent_at": None,
     "answer_status": 503,
     "answer": "maintenance",
-    "error": "it answered 503",
+    "error": "HTTP 503",
 }
 NOTICE = {
     "channel": "on call",

@@ -79,7 +79,7 @@ class RuleSerializer(StrictSerializer, serializers.ModelSerializer[Rule]):
         allow_blank=True,
         required=False,
         validators=[validate_printable],
-        help_text="URL of the runbook; with the same placeholders.",
+        help_text="URL of the runbook; with the same placeholders, percent-encoded.",
     )
     shadow_of = serializers.CharField(
         source="shadow_of.rule_id", read_only=True, allow_null=True, help_text="Live rule of a shadow rule."

@@ -1,5 +1,6 @@
 """Texts of an alert: its message in one line, and the evidence that triggered it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,11 @@ from alerts.evaluation.rule_series_state import RuleSeriesState
 from alerts.models import Rule
 from metrics.storage.series_registry import cached_registry
 from metrics.storage.units import to_datetime
+from metrics.value_text import NBSP, number_text, with_unit
 
 MAX_EVIDENCE_VALUES = 50
 _SIDES = {">": "over", ">=": "at or over", "<": "under", "<=": "at or under", "==": "equal to", "!=": "not equal to"}
 _TREND_MEASURES = {"slope": "slope", "rate": "rate of change", "relative": "relative change"}
-
-
-def format_number(value: float) -> str:
-    return f"{value:.6g}"
 
 
 def threshold_of(spec: RuleSpec, rule: Rule) -> Any:
@@ -27,24 +25,29 @@ def threshold_of(spec: RuleSpec, rule: Rule) -> Any:
     return rule.threshold_value if spec.kind in ("threshold", "trend", "forecast") else None
 
 
-def alert_message(state: RuleSeriesState, signal: Signal, position: int) -> str:
-    """Return what is wrong at this position of the signal."""
-    spec, rule, value = state.watched.spec, state.watched.rule, float(signal.values[position])
+def alert_message(state: RuleSeriesState, signal: Signal, position: int, value: Any, unit: str) -> str:
+    """Return what is wrong at this position of the signal, where the rule compared `value`."""
+    spec, rule = state.watched.spec, state.watched.rule
     if spec.kind == "composite":
         operator = " and " if spec.every else " or "
         return f"{state.device_id}: {operator.join(map(_describe_condition, spec.conditions))}"
     condition = spec.conditions[0]
     if isinstance(signal, AnomalySignal):
         measured, detection = float(signal.measured[position]), signal.detection
-        expected = f"expected {detection.low[position]:.4g} to {detection.high[position]:.4g}"
-        subject = f"{rule.metric_name} of {state.device_id} is {_with_unit(measured, condition)}"
+        low, high = float(detection.low[position]), float(detection.high[position])
+        expected = f"expected {quantity(low, unit, measured, high)} to {quantity(high, unit, measured, low)}"
+        subject = f"{rule.metric_name} of {state.device_id} is {quantity(measured, unit, low, high)}"
         return f"{subject}, {expected}: {signal.reason(position)}"
-    threshold = condition.threshold
-    if isinstance(threshold, (str, bool)):
-        text = f"“{threshold}”" if isinstance(threshold, str) else str(threshold).lower()
-        return f"{rule.metric_name} of {state.device_id} is {'not ' if condition.op == '!=' else ''}{text}"
-    measure = f"{_describe_measure(condition)} of {state.device_id}"
-    return f"{measure} is {_with_unit(value, condition)}, {_describe_threshold(condition)}"
+    subject = f"{_describe_measure(condition)} of {state.device_id} is {quantity(value, unit, condition.threshold)}"
+    if condition.op == "==" and isinstance(condition.threshold, (str, bool)):
+        return subject
+    return f"{subject}, {_describe_threshold(condition, unit, value)}"
+
+
+def quantity(value: Any, unit: str, *beside: Any) -> str:
+    """Return a value with its unit, in the text of pages, with an ordinary space."""
+    text = with_unit(" ".join(value.split()) if isinstance(value, str) else value, unit, *beside)
+    return text.replace(NBSP, " ")
 
 
 def absence_message(absent: AbsentDevice) -> str:
@@ -58,8 +61,13 @@ def absence_message(absent: AbsentDevice) -> str:
     return f"{absent.device_id}: no data{of_metric} since {last_seen:%Y-%m-%d %H:%M:%S} UTC, {expected}"
 
 
-def trigger_evidence(state: RuleSeriesState, signal: Signal, position: int) -> dict[str, Any]:
-    """Return the values of the evaluation window up to a position, newest last, and the rule's limits."""
+def trigger_evidence(
+    state: RuleSeriesState, signal: Signal, position: int, texts: Mapping[int, str], unit: str
+) -> dict[str, Any]:
+    """Return the values of the evaluation window up to a position, newest last, and the rule's limits.
+
+    `texts` are the values of a text metric by time (µs).
+    """
     spec = state.watched.spec
     window_start = int(signal.times.searchsorted(signal.times[position] - spec.window))
     window = slice(max(window_start, position + 1 - MAX_EVIDENCE_VALUES, 0), position + 1)
@@ -70,11 +78,12 @@ def trigger_evidence(state: RuleSeriesState, signal: Signal, position: int) -> d
         "values": [
             {
                 "timestamp": to_datetime(time).isoformat(),
-                "value": None if np.isnan(value) else float(value),
+                "value": compared_value(state, value, texts.get(time)),
                 "breach": bool(breach),
             }
             for time, value, breach in points
         ],
+        "unit": unit,
         "window_seconds": spec.window // SECOND,
         "trigger_count": spec.trigger_count,
     }
@@ -88,10 +97,24 @@ def trigger_evidence(state: RuleSeriesState, signal: Signal, position: int) -> d
     return evidence
 
 
+def compared_value(state: RuleSeriesState, value: float, text: str | None) -> float | bool | str | None:
+    """Return a value of a signal as it was sent: the text of a text metric, true or false of a boolean one."""
+    spec = state.watched.spec
+    compared = spec.conditions[:1] if spec.every else spec.conditions  # the first one that is met has the value
+    if not any(isinstance(condition.threshold, (str, bool)) for condition in compared):
+        return None if np.isnan(value) else float(value)
+    if len(spec.conditions) > 1:
+        return None
+    return text if isinstance(compared[0].threshold, str) else bool(value)
+
+
 def _describe_condition(condition: ConditionSpec) -> str:
-    if isinstance(condition.threshold, (str, bool)) or condition.threshold is None:
-        return f"{_describe_measure(condition)} {condition.op} {condition.threshold}"
-    return f"{_describe_measure(condition)} {_describe_threshold(condition)}"
+    threshold = condition.threshold
+    if threshold is None:
+        return f"{_describe_measure(condition)} is anomalous"
+    if isinstance(threshold, (str, bool)):
+        return f"{_describe_measure(condition)} is {_describe_threshold(condition, '', None)}"
+    return f"{_describe_measure(condition)} {_describe_threshold(condition, defined_unit(condition), None)}"
 
 
 def _describe_measure(condition: ConditionSpec) -> str:
@@ -105,19 +128,28 @@ def _describe_measure(condition: ConditionSpec) -> str:
     return condition.metric
 
 
-def _describe_threshold(condition: ConditionSpec) -> str:
-    assert condition.threshold is not None
-    return f"{_SIDES[condition.op]} {format_number(float(condition.threshold))}"
+def _describe_threshold(condition: ConditionSpec, unit: str, value: Any) -> str:
+    """Return the threshold in words; `value` is the one beside it in the text."""
+    threshold = quantity(condition.threshold, unit, value)
+    if isinstance(condition.threshold, (str, bool)):
+        return f"not {threshold}" if condition.op == "!=" else threshold
+    return f"{_SIDES[condition.op]} {threshold}"
 
 
-def _with_unit(value: float, condition: ConditionSpec) -> str:
-    unit = cached_registry().unit(condition.metric) if condition.kind != "trend" else None
-    return f"{format_number(value)} {unit}" if unit else format_number(value)
+def has_unit(condition: ConditionSpec) -> bool:
+    """Return whether the compared value has the unit of the metric: slopes and counts have another one."""
+    is_text = isinstance(condition.threshold, (str, bool))
+    return condition.kind != "trend" and condition.aggregation not in ("count", "rate") and not is_text
+
+
+def defined_unit(condition: ConditionSpec) -> str:
+    """Return the unit in the metric's definition, where the compared value has it."""
+    return (cached_registry().unit(condition.metric) or "") if has_unit(condition) else ""
 
 
 def _format_duration(microseconds: int) -> str:
     seconds = microseconds / SECOND
     for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length and seconds % length == 0:
-            return f"{seconds // length:g} {unit}"
-    return f"{seconds:g} s"
+            return f"{number_text(seconds // length)} {unit}"
+    return f"{number_text(seconds)} s"

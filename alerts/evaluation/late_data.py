@@ -10,7 +10,7 @@ from alerts import alert_actions
 from alerts.evaluation.load_history import read_columns
 from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesState, TimeRange, WatchedRule
 from alerts.evaluation.watched_series import WatchedSeries, read_watched_rules
-from alerts.evaluation.write_alerts import build_alert, render_templates
+from alerts.evaluation.write_alerts import build_alerts, render_templates
 from alerts.models import Alert, Resolution, Status
 from metrics.storage.connection import read_connection
 from metrics.storage.units import to_datetime
@@ -99,7 +99,7 @@ def _find_alerts(state: RuleSeriesState, late: TimeRange) -> Iterator[Alert]:
         for opened, position in transitions:
             last = int(signal.times[position])
             if opened:
-                alert = build_alert(state, signal, position) if late[0] <= last <= late[1] else None
+                alert = build_alerts([(state, signal, position)])[0] if late[0] <= last <= late[1] else None
             elif alert is not None:
                 yield from _retroactive_alert(state, alert, last)
                 alert = None

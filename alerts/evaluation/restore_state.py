@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from alerts.evaluation.rule_series_state import RuleSeriesKey, RuleSeriesState
+from alerts.evaluation.rule_series_state import RuleSeriesKey, RuleSeriesState, numeric
 from alerts.models import Alert, Rule
 from metrics.storage.connection import read_connection
 from metrics.storage.units import to_microseconds
@@ -47,7 +47,9 @@ def restore_alerts(rules: Sequence[int]) -> RestoredAlerts:
     for rule, device, metric, pk, triggered, breach, worst in (
         Alert.objects.open().filter(rule__in=rules, device__isnull=False).values_list(*fields).iterator()
     ):
-        open_alerts[rule, device, metric] = OpenAlert(pk, to_microseconds(triggered), to_microseconds(breach), worst)
+        open_alerts[rule, device, metric] = OpenAlert(
+            pk, to_microseconds(triggered), to_microseconds(breach), numeric(worst)
+        )
     counting = Rule.objects.filter(pk__in=rules).exclude(cooldown_minutes=0, trigger_count=1)
     return RestoredAlerts(open_alerts, read_last_alerts(list(counting.values_list("pk", flat=True))))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,11 @@ EMPTY_SIGNAL = Signal(np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_),
 
 RuleSeriesKey = tuple[int, int, str]  # primary keys of rule and device, metric
 TimeRange = tuple[int, int]  # first and last time, µs
+
+
+def numeric(value: Any) -> float | None:
+    """Return the value of an alert where it is a number: others have no worst value."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 @dataclass(slots=True, eq=False)
@@ -195,11 +200,17 @@ class RuleSeriesState:
         return EvaluationResult(self, evaluated, advance(self.watched.spec, self.lifecycle, evaluated), late)
 
     def worst_of(self, values: Floats) -> float | None:
-        """Return the worst of these values and `worst`: the minimum if low values are bad, else the maximum."""
+        """Return the worst of these values and `worst`: the minimum if low values are bad, else the maximum.
+
+        Texts and booleans have none.
+        """
+        conditions = self.watched.spec.conditions
+        if any(isinstance(condition.threshold, (str, bool)) for condition in conditions):
+            return None
         numbers = values[~np.isnan(values)]
         if not len(numbers):
             return self.worst
-        low = self.watched.spec.conditions[0].op in ("<", "<=")
+        low = conditions[0].op in ("<", "<=")
         worst = float(numbers.min() if low else numbers.max())
         return worst if self.worst is None else min(worst, self.worst) if low else max(worst, self.worst)
 

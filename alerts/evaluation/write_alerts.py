@@ -1,13 +1,20 @@
 """Open and resolve the alerts that evaluation results ask for, in the transaction that moves the evaluation cursor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from alerts import alert_actions
 from alerts.conditions.thresholds import Signal
 from alerts.evaluation.absence import AbsentDevice
-from alerts.evaluation.alert_text import absence_message, alert_message, threshold_of, trigger_evidence
+from alerts.evaluation.alert_text import (
+    absence_message,
+    alert_message,
+    compared_value,
+    threshold_of,
+    trigger_evidence,
+)
 from alerts.evaluation.anomaly_results import AnomalySignal
-from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesKey, RuleSeriesState, WatchedRule
+from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesKey, RuleSeriesState, WatchedRule, numeric
+from alerts.evaluation.triggering_points import read_triggering_points
 from alerts.models import OPEN_STATUSES, Alert, Mode, Resolution, Rule
 from alerts.rules.message_template import render
 from metrics.models import Device
@@ -40,10 +47,10 @@ def _open(results: Sequence[EvaluationResult], step: int) -> int:
     """Open an alert for each result. Returns how many were not open already."""
     if not results:
         return 0
-    alerts = []
-    for state, signal, transitions, _ in results:
-        assert signal is not None
-        alerts.append(build_alert(state, signal, transitions[step].position))
+    openings = [
+        (state, signal, transitions[step].position) for state, signal, transitions, _ in results if signal is not None
+    ]
+    alerts = build_alerts(openings)
     opened = {alert.alert_id: alert for alert in alert_actions.open_alerts(render_templates(alerts))}
     for result, alert in zip(results, alerts, strict=True):
         new = opened.get(alert.alert_id)
@@ -79,16 +86,27 @@ def write_absence_alerts(absent: Sequence[AbsentDevice]) -> list[Alert]:
     )
 
 
-def build_alert(state: RuleSeriesState, signal: Signal, position: int) -> Alert:
-    """Return the alert, not stored, that the point at this position of the signal triggers."""
+def build_alerts(openings: Sequence[tuple[RuleSeriesState, Signal, int]]) -> list[Alert]:
+    """Return the alert of each opening (state, signal, position), and note its breach in the state."""
+    points = read_triggering_points(openings)
+    return [
+        _build_value_alert(state, signal, position, *texts_and_unit)
+        for (state, signal, position), texts_and_unit in zip(openings, points, strict=True)
+    ]
+
+
+def _build_value_alert(
+    state: RuleSeriesState, signal: Signal, position: int, texts: Mapping[int, str], unit: str
+) -> Alert:
     value = float(signal.measured[position] if isinstance(signal, AnomalySignal) else signal.values[position])
-    shown = None if value != value else value
-    state.last_breach, state.worst = int(signal.times[position]), shown
-    alert = _build_alert(state.watched, state.key, state.device_id, int(signal.times[position]))
+    time = int(signal.times[position])
+    shown = compared_value(state, value, texts.get(time))
+    state.last_breach, state.worst = time, numeric(shown)
+    alert = _build_alert(state.watched, state.key, state.device_id, time)
     alert.series = next(iter(state.inputs.values())).series if len(state.inputs) == 1 else None
     alert.value = alert.worst_value = shown
-    alert.message = alert_message(state, signal, position)
-    alert.evidence = trigger_evidence(state, signal, position)
+    alert.message = alert_message(state, signal, position, shown, unit)
+    alert.evidence = trigger_evidence(state, signal, position, texts, unit)
     return alert
 
 
@@ -134,12 +152,12 @@ def render_templates(alerts: list[Alert]) -> list[Alert]:
             "metric": alert.metric_name,
             "value": alert.value,
             "threshold": alert.threshold,
-            "unit": cached_registry().unit(alert.metric_name),
+            "unit": alert.evidence.get("unit") or cached_registry().unit(alert.metric_name),
             "level": alert.level,
             "rule": alert.rule_name,
             "time": f"{alert.triggered_at:%Y-%m-%d %H:%M:%S} UTC",
         }
         for name in _TEMPLATE_FIELDS:
             length = Alert._meta.get_field(name).max_length  # type: ignore[union-attr]  # a column of text
-            setattr(alert, name, render(getattr(alert, name), values)[:length])
+            setattr(alert, name, render(getattr(alert, name), values, is_url=name == "runbook_url")[:length])
     return alerts

@@ -20,6 +20,7 @@ from alerts.models import Alert, Notice, Rule, RuleVersion
 from alerts.rules.scope import RuleScope
 from metrics.models import Device
 from metrics.storage.units import to_datetime, to_microseconds
+from metrics.value_text import number_text
 from rest.caller import Caller
 from rest.errors import InvalidFields
 
@@ -121,7 +122,7 @@ def _check_values(spec: RuleSpec, signal: Signal | None, at: datetime) -> list[T
         return [TraceStep("Values", "no", "no values to evaluate are stored up to that time")]
     now = to_microseconds(at)
     time, value = int(signal.times[-1]), float(signal.values[-1])
-    shown = "undefined" if np.isnan(value) else f"{value:.6g}"
+    shown = _describe_value(spec, value)
     value_step = TraceStep(
         "Value",
         "yes" if signal.breach[-1] else "no",
@@ -130,6 +131,18 @@ def _check_values(spec: RuleSpec, signal: Signal | None, at: datetime) -> list[T
     breaches = np.count_nonzero(signal.breach & (signal.times > now - spec.window))
     count = f"{breaches} of {spec.trigger_count} breaches within {spec.window // SECOND} s"
     return [value_step, TraceStep("Trigger count", "yes" if breaches >= spec.trigger_count else "no", count)]
+
+
+def _describe_value(spec: RuleSpec, value: float) -> str:
+    """Return an evaluated value; of a text, only whether it equals the threshold is evaluated."""
+    thresholds = [condition.threshold for condition in spec.conditions if condition.threshold is not None]
+    if np.isnan(value):
+        return "undefined"
+    if len(thresholds) == 1 and isinstance(thresholds[0], str):
+        return thresholds[0] if value else f"not {thresholds[0]}"
+    if len(thresholds) == 1 and isinstance(thresholds[0], bool):
+        return "true" if value else "false"
+    return number_text(value, *(threshold for threshold in thresholds if not isinstance(threshold, str)))
 
 
 def _describe_last(signal: Signal) -> str:

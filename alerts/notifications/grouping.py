@@ -8,13 +8,18 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import OuterRef, Subquery
+from django.db.models.fields.json import KT
 
 from alerts import silences, timeline
+from alerts.alert_values import compares_values, read_current_values
 from alerts.models import Alert, Channel, Delivery, EventKind, Incident, Notice, NoticeKind, NoticeStatus, Rule, Status
 from alerts.notifications import incidents, messages
+from alerts.notifications.channels.transport import MAX_TEXT_ALERTS
 
 MIN_GROUP_SIZE = 3  # alerts of one cause that are grouped without an incident
 NOTICE_BATCH = 20_000  # notices per transaction
+
+AlertFields = dict[tuple[int, bool], dict[str, Any]]  # by alert and whether it has just opened
 
 # (channel, kind, delayed) of the notices that are due; `delayed` notices waited to be grouped.
 _DUE = """
@@ -85,7 +90,7 @@ def _claim_notices(due: Sequence[tuple[str, str, bool]]) -> list[ClaimedNotice]:
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM_NOTICES, [*(list(column) for column in zip(*due, strict=True)), NOTICE_BATCH])
         rows = cursor.fetchall()
-    alerts = Alert.objects.defer("evidence").in_bulk({row[1] for row in rows})
+    alerts = Alert.objects.defer("evidence").annotate(unit=KT("evidence__unit")).in_bulk({row[1] for row in rows})
     # Thousands of alerts have few rules and incidents: a join would read each of those once per alert.
     rules = Rule.objects.in_bulk({alert.rule_id for alert in alerts.values() if alert.rule_id is not None})
     incident_ids = {alert.incident_id for alert in alerts.values() if alert.incident_id is not None}
@@ -138,7 +143,7 @@ def _group_and_insert(to_send: Sequence[ClaimedNotice], now: datetime) -> int:
     by_channel: defaultdict[tuple[str, str], list[ClaimedNotice]] = defaultdict(list)
     for notice in to_send:
         by_channel[notice.channel_name, notice.kind].append(notice)
-    alert_fields: dict[int, dict[str, Any]] = {}  # by alert: built once for all channels
+    alert_fields: AlertFields = {}  # built once for all channels
     deliveries: list[Delivery] = []
     groups: list[list[ClaimedNotice]] = []
     for (name, kind), notices in by_channel.items():
@@ -194,21 +199,24 @@ def _build_delivery(
     kind: str,
     cause: str | None,
     group: Sequence[ClaimedNotice],
-    alert_fields: dict[int, dict[str, Any]],
+    alert_fields: AlertFields,
     now: datetime,
 ) -> Delivery:
     alerts = messages.sort_by_severity({notice.alert.pk: notice.alert for notice in group}.values())
+    is_new = kind == NoticeKind.FIRED  # its value is the current one
+    current = {} if is_new else read_current_values(alerts[:MAX_TEXT_ALERTS])
     for alert in alerts:
-        if alert.pk not in alert_fields:
-            alert_fields[alert.pk] = messages.build_alert_fields(alert)
-    title = messages.build_title(kind, alerts, cause)
+        if (alert.pk, is_new) not in alert_fields:
+            value = alert.value if is_new and compares_values(alert) else current.get(alert.pk)
+            alert_fields[alert.pk, is_new] = messages.build_alert_fields(alert, value)
+    title = messages.build_title(kind, alerts, cause, current)
     delivery = Delivery(channel=channel, channel_name=channel.name, title=title, created_at=now, due_at=now)
     incidents_of_group = list({alert.incident_id: alert.incident for alert in alerts}.values())
     delivery.payload = messages.build_payload(
         delivery.delivery_id,
         messages.EVENTS[NoticeKind(kind)],
         title,
-        [alert_fields[alert.pk] for alert in alerts],
+        [alert_fields[alert.pk, is_new] for alert in alerts],
         now,
         incidents_of_group[0] if cause is not None or len(incidents_of_group) == 1 else None,
     )

@@ -1,11 +1,12 @@
 """Payloads and titles of deliveries: the same for every channel kind."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 
+from alerts.alert_values import headline, peak_and_current
 from alerts.models import LEVEL_RANKS, Alert, Channel, Incident, Level, NoticeKind, Status
 from alerts.notifications.incidents import build_incident_title
 from metrics.models import NAME_LENGTH
@@ -26,17 +27,30 @@ _TITLE_PREFIXES = {  # of an alert that opened: its level
 }
 
 
-def build_title(kind: str, alerts: Sequence[Alert], cause: str | None) -> str:
-    """Return a title such as "[CRITICAL] 12 devices of site a: no data"; `alerts` are sorted by severity."""
+def build_title(kind: str, alerts: Sequence[Alert], cause: str | None, current: Mapping[int, Any]) -> str:
+    """Return a title such as "[CRITICAL] 12 devices of site a: no data"; `alerts` are sorted by severity.
+
+    The message of an alert has the value that opened it, so it is the title of that notification only; later ones have
+    the peak and the current value.
+    """
     first = alerts[0]
     if cause is not None:
         text = build_incident_title(alerts, cause)
-    elif len(alerts) == 1:
-        text = first.message
     else:
-        text = f"{first.message}, and {len(alerts) - 1} more"
+        text = first.message if kind == NoticeKind.FIRED else _describe_later(first, current.get(first.pk))
+        text += f", and {len(alerts) - 1} more" if len(alerts) > 1 else ""
     prefix = _TITLE_PREFIXES.get(NoticeKind(kind), first.level.upper())
     return f"[{prefix}] {text}"[: 2 * NAME_LENGTH]
+
+
+def _describe_later(alert: Alert, current: Any) -> str:
+    values = peak_and_current(alert, unit_of(alert), current)
+    return f"{headline(alert)}, {values}" if values else headline(alert)
+
+
+def unit_of(alert: Alert) -> str:
+    """Return the unit of the alert's values, annotated where the evidence is not loaded."""
+    return (alert.unit if hasattr(alert, "unit") else alert.evidence.get("unit")) or ""
 
 
 def sort_by_severity(alerts: Iterable[Alert]) -> list[Alert]:
@@ -75,8 +89,8 @@ def _build_incident_fields(incident: Incident | None) -> dict[str, Any] | None:
     }
 
 
-def build_alert_fields(alert: Alert) -> dict[str, Any]:
-    """Return the fields of an alert in payloads; `alert.rule` must be loaded."""
+def build_alert_fields(alert: Alert, current: Any = None) -> dict[str, Any]:
+    """Return the fields of an alert in payloads; `alert.rule` must be loaded. `current` is the newest value."""
     return {
         "alert_id": alert.alert_id,
         "rule_id": alert.rule.rule_id if alert.rule is not None else None,
@@ -85,6 +99,9 @@ def build_alert_fields(alert: Alert) -> dict[str, Any]:
         "metric_name": alert.metric_name,
         "condition": alert.rule.condition if alert.rule is not None else None,
         "value": alert.value,
+        "worst_value": alert.worst_value,
+        "current_value": current,
+        "unit": unit_of(alert),
         "threshold_value": alert.threshold,
         "level": alert.level,
         "severity": alert.level,

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import OuterRef, Subquery
 
-from alerts.models import Delivery, DeliveryStatus, EventKind, NoticeStatus
+from alerts.models import Channel, Delivery, DeliveryStatus, EventKind, NoticeStatus
 from alerts.notifications.channels.transport import SendFailed, SendReceipt
 from alerts.timeline import NOTIFICATION_AUTHOR
 
@@ -20,6 +21,7 @@ LEASE = timedelta(seconds=30)  # longer than an attempt of any channel kind take
 MAX_CONCURRENT_PER_CHANNEL = 2  # deliveries to one channel that a sender has in flight; 1 after a failure
 MAX_ATTEMPTS = 10
 RETRY_DELAYS = (5, 15, 45, 120, 300, 300, 600, 600, 900)  # seconds after each attempt: 48 minutes in total
+SMTP_OK = 250  # status of an accepted e-mail
 MAX_RETRY_AFTER = 900.0  # seconds: upper bound of the Retry-After that a channel may ask for
 
 DeliveryAttempt = tuple[Delivery, SendReceipt | SendFailed]
@@ -91,13 +93,43 @@ def record_attempts(attempts: Iterable[DeliveryAttempt], now: datetime) -> None:
     _close_notices(finished[DeliveryStatus.FAILED], EventKind.FAILED, NoticeStatus.FAILED, now)
 
 
+def find_failing_channels() -> list[Delivery]:
+    """Return the last attempted delivery of every enabled channel where that attempt failed, sorted by channel."""
+    attempted = Delivery.objects.filter(channel_name=OuterRef("name"), attempts__gt=0, test=False)
+    known = attempted.exclude(status=DeliveryStatus.SENDING, error="").order_by("-id")
+    channels = Channel.objects.filter(enabled=True).annotate(last=Subquery(known.values("pk")[:1]))
+    return list(
+        Delivery.objects.filter(pk__in=channels.values("last"))
+        .exclude(error="")
+        .defer("payload")
+        .order_by("channel_name")
+    )
+
+
 def describe_status(delivery: Delivery) -> str:
-    """Return the status for people, such as "retrying (HTTP 500, attempt 3 of 10)"."""
-    if delivery.status == DeliveryStatus.WAITING and delivery.attempts:
-        return f"retrying ({delivery.error}, attempt {delivery.attempts} of {MAX_ATTEMPTS})"
-    if delivery.status == DeliveryStatus.FAILED:
-        return f"failed ({delivery.error}, attempt {delivery.attempts} of {MAX_ATTEMPTS})"
-    return str(delivery.status)
+    """Return the status for people, such as "Retrying (HTTP 500, attempt 3 of 10, next 20:05 UTC)"."""
+    name, details = status_parts(delivery)
+    if is_retried(delivery):
+        details.append(f"next {delivery.due_at:%H:%M} UTC")
+    return f"{name} ({', '.join(details)})" if details else name
+
+
+def status_parts(delivery: Delivery) -> tuple[str, list[str]]:
+    """Return the status, and the details of the last attempt."""
+    if is_retried(delivery):
+        name = "Retrying"
+    else:
+        name = "Queued" if delivery.status == DeliveryStatus.WAITING else DeliveryStatus(delivery.status).label
+    code = f"{'SMTP' if delivery.answer_status == SMTP_OK else 'HTTP'} {delivery.answer_status}"
+    details = [delivery.error or (code if delivery.answer_status else "")]
+    if not delivery.test and (delivery.error or delivery.attempts > 1):
+        details.append(f"attempt {delivery.attempts} of {MAX_ATTEMPTS}")
+    return name, [detail for detail in details if detail]
+
+
+def is_retried(delivery: Delivery) -> bool:
+    """Return whether an attempt has failed and the next one is scheduled."""
+    return delivery.status == DeliveryStatus.WAITING and delivery.attempts > 0
 
 
 def _record_sent(delivery: Delivery, receipt: SendReceipt, now: datetime) -> bool:

@@ -7,14 +7,17 @@ from typing import Any
 
 from django import template
 from django.utils.dateformat import format as format_date
-from django.utils.html import format_html, format_html_join
+from django.utils.html import escape, format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime, now
 
 from alerts.models import Delivery
-from dashboard.alert_rows import cover_text, display_name, with_unit
-from dashboard.number_format import duration_text, kind_of, reading
+from alerts.notifications.retry_queue import is_retried, status_parts
+from dashboard.alert_rows import cover_text, display_name
 from dashboard.rule_words import sentence, weekly_text
+from metrics.value_text import duration_text, kind_of, reading, with_unit
+
+MAX_ERROR_LENGTH = 200
 
 register = template.Library()
 for function in (cover_text, display_name, kind_of, reading, sentence, weekly_text, with_unit):
@@ -61,12 +64,21 @@ def breakable(name: str) -> SafeString:
     return format_html_join("", "{}<wbr>", ((part,) for part in re.split(r"(?<=[_./-])", name)))
 
 
-@register.filter
-def delivery_result(delivery: Delivery) -> str:
-    """Return the response of the destination, and the number of attempts where there was more than one."""
-    details = [f"HTTP {delivery.answer_status}" if delivery.answer_status else "", delivery.error]
-    details.append(f"{delivery.attempts} attempts" if delivery.attempts > 1 else "")
-    return ", ".join(filter(None, details))
+@register.simple_tag
+def delivery_status(delivery: Delivery) -> SafeString:
+    """Return the status of a delivery: "Retrying (HTTP 500, attempt 7 of 10, next 20:05)"."""
+    name, details = status_parts(delivery)
+    parts = [format_html("{}", detail[:MAX_ERROR_LENGTH]) for detail in details]
+    if is_retried(delivery):
+        due_at = localtime(delivery.due_at)
+        parts.append(
+            format_html('next <time datetime="{}" data-clock>{}</time>', due_at.isoformat(), f"{due_at:%H:%M}")
+        )
+    return (
+        format_html("{} ({})", name, format_html_join(", ", "{}", ((part,) for part in parts)))
+        if parts
+        else escape(name)
+    )
 
 
 @register.filter

@@ -4,21 +4,22 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from alerts.alert_values import read_current_values
 from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, AlertEvent, EventKind, Notice, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
 from alerts.silenced_alerts import silences_of
 from alerts.silences import list_visible
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
-from dashboard.number_format import kind_of, reading
 from dashboard.views.devices import RANGES
 from metrics.error_responses import EXPECTED_ERRORS
+from metrics.value_text import kind_of, with_unit
 from rest.caller import OPERATORS, Caller, Scope, caller_of
 
 MAX_EVENTS = 200
@@ -50,9 +51,11 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
     context = {
         "row": row,
         "can_end_silence": row.cover is not None and list_visible(caller).filter(pk=row.cover.silence.pk).exists(),
+        "current": read_current_values([alert]).get(alert.pk) if alert.status != Status.RESOLVED else None,
         "trace": _trace(alert, caller),
         "timeline": _timeline(alert, now),
         "notifications": notices[:MAX_NOTIFICATIONS],
+        "failing": _find_failing(notices),
         "related": _related(alert, visible),
         "previous_count": _count_previous(alert, visible),
         "owners": _owners(caller, alert) if caller.may(Scope.OPERATE) and alert.status != Status.RESOLVED else [],
@@ -72,6 +75,7 @@ class TimelineEntry(NamedTuple):
     by: str
     note: str
     until: datetime | None = None  # of a silence
+    error: str = ""  # of a notification
 
     @property
     def icon(self) -> str:
@@ -86,7 +90,10 @@ def _timeline(alert: Alert, now: datetime) -> list[TimelineEntry]:
     """Return the events of an alert and its silences, newest first; an alert without events was at least opened."""
     events = list(alert.events.order_by("-pk")[:MAX_EVENTS])
     opened = AlertEvent(alert=alert, kind=EventKind.TRIGGERED, at=alert.triggered_at)
-    entries = [TimelineEntry(event.at, event.kind, event.by, event.note) for event in events or [opened]]
+    entries = [
+        TimelineEntry(event.at, event.kind, event.by, event.note, error=event.details.get("error", ""))
+        for event in events or [opened]
+    ]
     until = alert.resolved_at or now
     for silence in silences_of(alert):
         ends_at = None if silence.alert_id else silence.ends_at
@@ -95,6 +102,12 @@ def _timeline(alert: Alert, now: datetime) -> list[TimelineEntry]:
         if silence.ends_at <= until:
             entries.append(TimelineEntry(silence.ends_at, SILENCE_ENDED, silence.created_by, silence.reason))
     return sorted(entries, key=lambda entry: entry.at, reverse=True)
+
+
+def _find_failing(notices: QuerySet[Notice]) -> list[Notice]:
+    """Return the newest notification of each channel, where its last attempt failed."""
+    newest = {notice.channel_name: notice for notice in reversed(notices.exclude(delivery=None)[:MAX_NOTIFICATIONS])}
+    return [notice for notice in newest.values() if notice.delivery is not None and notice.delivery.error]
 
 
 def _trace(alert: Alert, caller: Caller) -> EvaluationTrace | None:
@@ -145,10 +158,10 @@ def _chart(row: AlertRow) -> dict[str, Any]:
     lines = []
     threshold = drawn_threshold(alert)
     if threshold is not None:
-        lines.append({"value": threshold, "text": f"Threshold {reading(threshold, row.unit)[0]}"})
+        lines.append({"value": threshold, "text": f"Threshold {with_unit(threshold, row.unit, alert.value)}"})
         recovery = alert.rule.clear_threshold if alert.rule else None
         if recovery is not None:
-            text = f"Recovery threshold {reading(recovery, row.unit)[0]}"
+            text = f"Recovery threshold {with_unit(recovery, row.unit, threshold)}"
             lines.append({"value": recovery, "text": text, "recovery": True})
     end = alert.resolved_at
     return {

@@ -11,7 +11,6 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from dashboard.device_overview import device_rows
-from dashboard.number_format import kind_of
 from dashboard.open_alert_counts import BoundedCount
 from dashboard.pagination import PAGE_SIZE, ListPage, address_of, search_of
 from dashboard.sparklines import MAX_POINTS, MAX_SPARKLINES, SPAN, numeric_series, points_of
@@ -21,6 +20,7 @@ from metrics.query import latest
 from metrics.query.execute import execute_query
 from metrics.query.query import CLOCK_TOLERANCE, Query
 from metrics.query.result import ResultSeries
+from metrics.value_text import kind_of
 from rest.caller import caller_of
 
 MAX_COUNT = 10_000

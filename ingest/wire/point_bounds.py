@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.wire.batch import RejectionCause, RejectionReason
+from metrics.value_text import MINUS, number_text
 
 MINUTE = 60_000_000  # µs
 DAY = 1440 * MINUTE
@@ -41,8 +42,9 @@ def find_violation(
 ) -> RejectionCause | None:
     """Return why a point is outside its limits, or None. Times are in µs; bytes have no bounds."""
     if isinstance(value, float) and not low <= value <= high:
-        bound = f"above the maximum {high:g}" if value > high else f"below the minimum {low:g}"
-        return RejectionReason.OUT_OF_BOUNDS, "value", f"{value:g} is {bound} of {metric}"
+        side, limit = ("above the maximum", high) if value > high else ("below the minimum", low)
+        detail = f"{number_text(value, limit)} is {side} {number_text(limit, value)} of {metric}"
+        return RejectionReason.OUT_OF_BOUNDS, "value", detail.replace(MINUS, "-")  # for logs and terminals
     if time > now + MAX_CLOCK_AHEAD:
         return TOO_EARLY
     if time < now - retention:

@@ -215,7 +215,7 @@ def test_texts_and_booleans_are_compared_as_they_are(
     send(gateway, True, False, metric="lid")
     run(evaluator)
     assert sorted(Alert.objects.values_list("message", flat=True)) == [
-        "door of boiler is true", "lid of boiler is false", "mode of boiler is not “auto”",
+        "door of boiler is true", "lid of boiler is false", "mode of boiler is manual, not auto",
     ]  # fmt: skip
     send(gateway, "auto", metric="mode", ago=0)
     run(evaluator)

@@ -16,6 +16,14 @@ from alerts.rules.message_template import PLACEHOLDERS, check_template, render
         ("{ device }", {"device": "a"}, "a"),
         ("{value}", {"value": 0.1 + 0.2}, "0.3"),
         ("{value}", {"value": True}, "true"),
+        ("{value} of {threshold}", {"value": 99.999999, "threshold": 100.0}, "99.999999 of 100"),
+        ("{value}", {"value": 1234567.8}, "1,234,568"),
+        (
+            "see https://wiki/{device}?v={value}",
+            {"device": "a/b c?&#", "value": -1234.5},
+            "see https://wiki/a%2Fb%20c%3F%26%23?v=-1234.5",
+        ),
+        ("(https://wiki/{device}): {device}", {"device": "a b"}, "(https://wiki/a%20b): a b"),
         ("{group}!", {}, "!"),
         ("{device.__class__}", {"device": "a"}, "{device.__class__}"),
         ("{device}", {"device": "{value}", "value": 1}, "{value}"),
@@ -24,6 +32,10 @@ from alerts.rules.message_template import PLACEHOLDERS, check_template, render
 )
 def test_known_placeholders_are_replaced(text: str, fields: dict[str, Any], expected: str) -> None:
     assert render(text, fields) == expected
+
+
+def test_placeholders_of_an_address_are_percent_encoded() -> None:
+    assert render("/runbooks/{device}", {"device": "é/../x y"}, is_url=True) == "/runbooks/%C3%A9%2F..%2Fx%20y"
 
 
 @pytest.mark.parametrize(

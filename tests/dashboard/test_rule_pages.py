@@ -121,7 +121,7 @@ class TestVersions:
             f"/rules/{rule.rule_id}/", form_of(rule, note="Nights are warm"), follow=True
         ).content.decode()
         assert "Version 2 saved." in page and "Nights are warm" in page
-        assert re.search(r"<b>threshold</b> <s>2</s> 2.50", page)
+        assert re.search(r"<b>threshold</b> <s>2</s> 2.5", page)
         unchanged = client.post(f"/rules/{rule.rule_id}/", form_of(live_rule()), follow=True).content.decode()
         assert "No changes to save" in unchanged and live_rule().version == 2
 

@@ -31,7 +31,7 @@ _FORBIDDEN_NETWORKS = tuple(
         "fec0::/10",  # site-local
     )
 )  # fmt: skip
-_resolver = ThreadPoolExecutor(8, "resolve")  # getaddrinfo has no timeout
+_resolver = ThreadPoolExecutor(64, "resolve")  # getaddrinfo has no timeout: hanging lookups must not use them up
 
 
 class AddressForbidden(Exception):

@@ -1,6 +1,6 @@
 // Draws with uPlot: colours, axes and line numbers. chart_view.js decides what is shown.
 import { drawBand, drawThresholds, rangeOf } from "./chart_overlay.js";
-import { clockText, dayText, momentText, numberText, reading, tickText } from "./number_format.js";
+import { clockText, dayText, momentText, numberText, reading } from "./number_format.js";
 
 const uPlot = globalThis.uPlot;
 const DAY = 86_400_000;
@@ -31,11 +31,11 @@ function timeLabels(_plot, splits, _axis, _space, step) {
 const isPrefixed = (unit) => reading(1e6, unit)[1] !== reading(1, unit)[1];
 
 function valueLabels(unit) {
-  if (unit === "on/off") return (_plot, splits) => splits.map((v) => (v === 0 ? "off" : v === 1 ? "on" : ""));
-  if (isPrefixed(unit)) return (_plot, splits) => splits.map((v) => (v === null ? "" : tickText(reading(v, unit)[0]) + "\u00a0" + reading(v, unit)[1]));
+  if (unit === "on/off") return (_plot, splits) => splits.map((v) => (v === 0 ? "false" : v === 1 ? "true" : ""));
+  if (isPrefixed(unit)) return (_plot, splits) => splits.map((v) => (v === null ? "" : reading(v, unit)[0] + "\u00a0" + reading(v, unit)[1]));
   const symbol = reading(1, unit)[1];
   // The unit is written once, at the top.
-  return (_plot, splits) => splits.map((v, i) => (v === null ? "" : tickText(numberText(v)) + (i === splits.length - 1 && symbol ? `\u00a0${symbol}` : "")));
+  return (_plot, splits) => splits.map((v, i) => (v === null ? "" : numberText(v) + (i === splits.length - 1 && symbol ? `\u00a0${symbol}` : "")));
 }
 
 export class Chart {

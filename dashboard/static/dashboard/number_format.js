@@ -1,30 +1,48 @@
-// Formats values and durations exactly as dashboard/number_format.py does.
+// Formats values and durations exactly as metrics/value_text.py does.
 const MINUS = "\u2212";
+const NO_DATA = "no data";
+const SIGNIFICANT_DIGITS = 5;
+const EXACT_DIGITS = 17; // distinguish all numbers
 const SPACE = "\u00a0";
 const MAX_TEXT_LENGTH = 80;
 const PREFIXED = { B: "B", bytes: "B", byte: "B", "B/s": "B/s", "bytes/s": "B/s", "bit/s": "bit/s", Hz: "Hz", W: "W", Wh: "Wh" };
 const PREFIXES = ["", "k", "M", "G", "T", "P"];
 const SYMBOLS = { percent: "%", celsius: "°C", fahrenheit: "°F", seconds: "s", second: "s", count: "", 1: "" };
 
-function grouped(number, digits) {
-  let text = number.toFixed(number % 1 ? digits : 0);
-  if (!Number(text)) text = text.replace("-", "");
+/** Return the text of a decimal number with thousands separators and a true minus sign. */
+function grouped(text) {
+  if (!Number(text)) return "0";
   const [whole, part] = text.split(".");
   return (whole.replace(/\B(?=(\d{3})+$)/g, ",") + (part ? "." + part : "")).replace("-", MINUS);
 }
 
-export function numberText(number) {
-  const size = Math.abs(number);
-  if (!Number.isFinite(number)) return "no data";
-  if (size && (size < 1e-4 || size >= 1e15)) return number.toExponential(2).replace("e+", "e").replaceAll("-", MINUS);
-  if (size >= 1000) return grouped(number, 0);
-  if (size >= 100) return grouped(number, 1);
-  if (size >= 1 || !size) return grouped(number, 2);
-  return grouped(number, Math.min(6, 2 - Math.floor(Math.log10(size))));
+function trimmed(text) {
+  const [mantissa, exponent] = text.split("e");
+  const short = mantissa.includes(".") ? mantissa.replace(/\.?0+$/, "") : mantissa;
+  return (exponent ? `${short}e${Number(exponent)}` : short).replaceAll("-", MINUS);
 }
 
-/** Return a tick's label without trailing zeros. */
-export const tickText = (text) => (text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text);
+const isFixed = (number) => Math.abs(number) >= 1e-4 && Math.abs(number) < 1e15;
+
+function withDigits(number, digits) {
+  if (!Number.isFinite(number)) return NO_DATA;
+  if (!number) return "0";
+  if (!isFixed(number)) return trimmed(number.toExponential(digits - 1));
+  return trimmed(grouped(number.toFixed(Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(number)))))));
+}
+
+/** Return a number with the fewest digits that no other number shares. */
+const exact = (number) => trimmed(isFixed(number) ? grouped(String(number)) : number.toExponential());
+
+/** Return a number with five significant digits, or with as many as distinguish it from the numbers beside it. */
+export function numberText(number, ...beside) {
+  const others = beside.filter((other) => Number.isFinite(other) && other !== number);
+  for (let digits = SIGNIFICANT_DIGITS; digits < EXACT_DIGITS; digits++) {
+    const text = withDigits(number, digits);
+    if (others.every((other) => withDigits(other, digits) !== text)) return text;
+  }
+  return exact(number);
+}
 
 export function durationText(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
@@ -35,13 +53,13 @@ export function durationText(seconds) {
     return hours < 10 && minutes ? `${hours}${SPACE}h ${minutes}${SPACE}min` : `${hours}${SPACE}h`;
   }
   const [days, hours] = [Math.floor(whole / 86400), Math.floor((whole % 86400) / 3600)];
-  return days < 10 && hours ? `${days}${SPACE}d ${hours}${SPACE}h` : `${grouped(days, 0)}${SPACE}d`;
+  return days < 10 && hours ? `${days}${SPACE}d ${hours}${SPACE}h` : `${grouped(String(days))}${SPACE}d`;
 }
 
 /** @returns {[string, string]} the value and its unit as text */
 export function reading(value, unit) {
   const symbol = SYMBOLS[unit] ?? unit ?? "";
-  if (typeof value === "boolean") return [value ? "on" : "off", ""];
+  if (typeof value === "boolean") return [value ? "true" : "false", ""];
   if (typeof value === "number") {
     if (symbol === "s" && value >= 120) return [durationText(value), ""];
     if (symbol in PREFIXED && Math.abs(value) >= 1000) {
@@ -61,6 +79,15 @@ export function reading(value, unit) {
 export function pointText(value, series) {
   if (value === null || value === undefined) return "no data";
   return reading(series.kind === "boolean" ? value > 0 : value, series.unit).filter(Boolean).join(SPACE);
+}
+
+/** Return the values of a column in one format: all with as many decimals as the most precise one. */
+export function pointTexts(values, series) {
+  const texts = values.map((value) => (value === undefined ? "" : pointText(value, series)));
+  const numbers = texts.map((text) => text.match(/^(\u2212?[\d,]+)(?:\.(\d+))?(?=$|\u00a0)/));
+  const widest = Math.max(0, ...numbers.map((number) => number?.[2]?.length ?? 0));
+  return texts.map((text, i) => (numbers[i] && widest
+    ? `${numbers[i][1]}.${(numbers[i][2] ?? "").padEnd(widest, "0")}${text.slice(numbers[i][0].length)}` : text));
 }
 
 const two = (n) => String(n).padStart(2, "0");

@@ -1,5 +1,5 @@
 // The chart as a table, for screen readers and for exact values.
-import { momentText, pointText } from "./number_format.js";
+import { momentText, pointTexts } from "./number_format.js";
 
 const MAX_ROWS = 200;
 
@@ -30,12 +30,12 @@ export function fill(element, series, { start, end }) {
   head.append(cell("th", "Time"), ...series.map((line) => cell("th", line.name, "num")));
   table.append(caption, document.createElement("thead"), document.createElement("tbody"));
   table.tHead.append(head);
-  for (const ms of newest.slice(0, MAX_ROWS)) {
+  const shown = newest.slice(0, MAX_ROWS);
+  const columns = series.map((line, column) => pointTexts(shown.map((ms) => moments.get(ms)[column]), line));
+  shown.forEach((ms, at) => {
     const row = document.createElement("tr");
-    row.append(cell("td", momentText(ms), "nw"));
-    const values = moments.get(ms);
-    series.forEach((line, column) => row.append(cell("td", values[column] === undefined ? "" : pointText(values[column], line), "num")));
+    row.append(cell("td", momentText(ms), "nw"), ...columns.map((texts) => cell("td", texts[at], "num")));
     table.tBodies[0].append(row);
-  }
+  });
   element.replaceChildren(table);
 }
