@@ -12,7 +12,6 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from alerts.models import Channel, ChannelKind, Delivery, DeliveryStatus, Route
 from alerts.notifications import channel_lifecycle
-from alerts.notifications.retry_queue import MAX_ATTEMPTS
 from dashboard.forms.channels import ChannelEditForm, RouteEditForm
 from dashboard.forms.fields import names_of, posted
 from dashboard.pagination import paginate
@@ -69,7 +68,7 @@ def _channel_rows() -> list[tuple[Channel, str, Delivery | None]]:
 
 def _log(request: HttpRequest, deliveries: Any) -> dict[str, Any]:
     """Return a page of deliveries, newest first."""
-    return {"page": paginate(request, deliveries.order_by("-id")), "max_attempts": MAX_ATTEMPTS}
+    return {"page": paginate(request, deliveries.order_by("-id"))}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from alerts.models import Alert, Status
+from alerts.notifications.retry_queue import find_failing_channels
 from alerts.silenced_alerts import count_silenced
 from alerts.silences import list_active, list_visible
 from dashboard.device_overview import DeviceRow, DeviceSummary, device_rows, importance, worst_first
@@ -21,7 +22,7 @@ from dashboard.views.inbox import worst_rows
 from metrics.models import Device
 from metrics.query.last_seen import LastSeenColumns, cached_last_seen
 from metrics.storage.units import to_datetime
-from rest.caller import Caller, caller_of
+from rest.caller import Caller, Scope, caller_of
 
 # A fleet of up to this many devices is read whole; of a larger one, the cached last-seen times choose the rows.
 MAX_DEVICES = 200
@@ -78,6 +79,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "empty": summary.complete and summary.newest is None,
         "ranges": CHART_RANGES,
         "site_url": site_url(request),
+        "failing_channels": find_failing_channels() if caller.may(Scope.OPERATE) else [],
     }
     return render(request, "dashboard/overview.html", context | _open_alerts(caller))
 

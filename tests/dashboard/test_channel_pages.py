@@ -1,16 +1,21 @@
 """The rendered pages and forms of channels and routes."""
 
 import http.server
+import re
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
-from alerts.models import Channel, Delivery, DeliveryStatus, Route
-from alerts.notifications import channel_lifecycle
+from alerts.models import Alert, Channel, Delivery, DeliveryStatus, Route
+from alerts.notifications import channel_lifecycle, grouping, retry_queue
+from alerts.notifications.channels.transport import SendFailed
+from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule
 from tests.dashboard.factories import client_of
 
 CHANNEL: dict[str, Any] = {
@@ -177,3 +182,51 @@ class TestPermissions:
 
     def test_anonymous_visitor_is_redirected_to_login(self, site: None):
         assert Client().get("/channels/")["Location"].startswith("/login/")
+
+
+class TestFailingChannels:
+    """A failing channel is seen on the channel page, the overview and the page of its alert."""
+
+    @pytest.fixture
+    def alert(self, webhook_channel: Channel) -> Alert:
+        rule = create_notifying_rule(channels=["hook"])
+        return create_alerts(rule, *create_devices(1, "site a"))[0]
+
+    def fail(self, attempts: int, **fields: Any) -> None:
+        grouping.create_deliveries(timezone.now())
+        due_at = datetime(2026, 3, 1, 20, 5, tzinfo=UTC)
+        failed = {"error": "HTTP 500", "answer_status": 500, "attempts": attempts, "due_at": due_at}
+        Delivery.objects.update(**failed | fields)
+
+    @pytest.mark.parametrize("path", ["/channels/", "/", "alert"])
+    def test_retry_is_shown_with_error_attempt_and_time_of_the_next(self, client: Client, alert: Alert, path: str):
+        self.fail(7)
+        page = client.get(f"/alerts/{alert.alert_id}/" if path == "alert" else path).content.decode()
+        expected = r"Retrying \(HTTP 500, attempt 7 of 10, next <time datetime=\"[^\"]+\" data-clock>20:05</time>\)"
+        assert re.search(expected, page)
+
+    def test_final_failure_is_shown_on_the_alert_page_and_counted_on_the_overview(self, client: Client, alert: Alert):
+        self.fail(10)
+        delivery = Delivery.objects.get()
+        Delivery.objects.update(status="sending")
+        retry_queue.record_attempts([(Delivery.objects.get(), SendFailed("HTTP 500", status=500))], timezone.now())
+        page = client.get(f"/alerts/{alert.alert_id}/").content.decode()
+        assert "Notification to <b>hook</b>: Failed (HTTP 500, attempt 10 of 10)" in page
+        assert "Notification to <b>hook</b> failed: HTTP 500" in page
+        overview = client.get("/").content.decode()
+        assert "1 notification channel failing:" in overview and "hook, Failed (HTTP 500, attempt 10 of 10)" in overview
+        Delivery.objects.create(channel=delivery.channel, channel_name="hook", payload={}, status="sent", attempts=1)
+        assert "channel failing" not in client.get("/").content.decode()
+
+    def test_sent_and_first_attempts_are_not_failing(self, client: Client, alert: Alert):
+        self.fail(1, error="", answer_status=None, status="sending")
+        assert "failing" not in client.get("/").content.decode()
+        self.fail(1, error="", answer_status=204, status="sent")
+        assert "failing" not in client.get("/").content.decode()
+        page = client.get(f"/alerts/{alert.alert_id}/").content.decode()
+        assert "Sent (HTTP 204)" in page and "strap bad" not in page
+
+    def test_viewers_are_not_told_of_channels_they_cannot_open(self, alert: Alert):
+        self.fail(7)
+        assert "channel failing" in client_of("operator", operates=True).get("/").content.decode()
+        assert "channel failing" not in client_of("viewer").get("/").content.decode()
