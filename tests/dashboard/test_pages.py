@@ -149,7 +149,7 @@ class TestManyDevices:
             connection,
         ) as queries:
             response = client.get(path)
-        assert len(queries) <= 6
+        assert len(queries) <= 7
         assert response.content.count(b"<tr data-device") <= 50
 
     @pytest.mark.slow
