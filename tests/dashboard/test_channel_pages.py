@@ -212,7 +212,7 @@ class TestFailingChannels:
         retry_queue.record_attempts([(Delivery.objects.get(), SendFailed("HTTP 500", status=500))], timezone.now())
         page = client.get(f"/alerts/{alert.alert_id}/").content.decode()
         assert "Notification to <b>hook</b>: Failed (HTTP 500, attempt 10 of 10)" in page
-        assert "Notification to <b>hook</b> failed: HTTP 500" in page
+        assert "Notification to <b>hook</b> failed: HTTP 500" in " ".join(page.split())
         overview = client.get("/").content.decode()
         assert "1 notification channel failing:" in overview and "hook, Failed (HTTP 500, attempt 10 of 10)" in overview
         Delivery.objects.create(channel=delivery.channel, channel_name="hook", payload={}, status="sent", attempts=1)
