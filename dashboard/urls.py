@@ -1,8 +1,7 @@
 """Addresses of the pages."""
 
 from django.contrib.auth.decorators import login_required
-from django.urls import path, register_converter
-from django.urls.converters import PathConverter, StringConverter
+from django.urls import path
 
 from dashboard.views import (
     alert,
@@ -18,21 +17,6 @@ from dashboard.views import (
     silences,
 )
 
-
-class IdConverter(StringConverter):
-    """An ID: a text without slashes and null characters."""
-
-    regex = r"[^/\0]+"
-
-
-class DeviceIdConverter(PathConverter):
-    """The ID of a device, which may contain slashes."""
-
-    regex = r"[^\0]+"
-
-
-register_converter(IdConverter, "id")
-register_converter(DeviceIdConverter, "device_id")
 app_name = "dashboard"
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -72,8 +56,8 @@ urlpatterns = [
     path("rejected/<int:number>/replay/", rejected.replay_row, name="replay_row"),
     path("rejected/<int:number>/dismiss/", rejected.dismiss, name="dismiss_row"),
     # The ID of a device may contain slashes, so `recent` comes first.
-    path("recent/<device_id:device_id>/", devices.recent, name="recent"),
-    path("devices/<device_id:device_id>/", devices.device_page, name="device"),
+    path("recent/<name:device_id>/", devices.recent, name="recent"),
+    path("devices/<name:device_id>/", devices.device_page, name="device"),
 ]
 # Every page requires a login.
 for pattern in urlpatterns:

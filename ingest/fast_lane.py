@@ -25,6 +25,7 @@ from metrics.error_responses import EXPECTED_ERRORS, ErrorResponse, error_respon
 from metrics.query import latest
 from rest import ip_rate_limit
 from rest.caller import WRITERS, Caller
+from rest.paths import InvalidPath, decode
 from rest.problem import SERVER_ERROR, problem
 from rest.rate_limit import check_caller
 from rest.request_context import Visit
@@ -57,13 +58,18 @@ class FastLane:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (route := _PATH.fullmatch(scope["path"])) is None:
+        # The raw path, in which an escaped slash is no separator.
+        if scope["type"] != "http" or (route := _PATH.fullmatch(scope["raw_path"].decode("latin-1"))) is None:
+            return await self.app(scope, receive, send)
+        try:
+            device_id, metric = decode(route["device"] or ""), decode(route["metric"] or "")
+        except InvalidPath:
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])  # the last of repeated headers counts
         credential = read_credential(
             headers.get(b"x-api-key", b"").decode("latin-1"), headers.get(b"authorization", b"").decode("latin-1")
         )
-        is_read = route["metric"] is not None
+        is_read = metric != ""
         if credential is None or scope["method"] != ("GET" if is_read else "POST"):
             return await self.app(scope, receive, send)
         visit = begin(scope["headers"])
@@ -73,9 +79,9 @@ class FastLane:
             visit.caller = sender.name
             check_caller(sender.name)
             if is_read:
-                body = await _latest(sender, route, scope)
+                body = await _latest(sender, device_id, metric, scope)
             else:
-                body = await _ingest(sender, route, headers, receive)
+                body = await _ingest(sender, device_id, route, headers, receive)
                 visit.stored = True
         except ClientDisconnected:
             return
@@ -96,10 +102,10 @@ def _route(route: re.Match[str]) -> str:
         return other.removeprefix("/")
     prefix: str = route["prefix"]
     if route["metric"]:
-        return prefix + "devices/<path:device_id>/metrics/<path:metric_name>/latest"
+        return prefix + "devices/<name:device_id>/metrics/<name:metric_name>/latest"
     if not route["device"]:
         return prefix + "bulk"
-    return prefix + "devices/<path:device_id>/telemetry" + (route["batch"] or "")
+    return prefix + "devices/<name:device_id>/telemetry" + (route["batch"] or "")
 
 
 async def _authenticate(credential: str, scope: Scope) -> Caller:
@@ -116,9 +122,8 @@ async def _authenticate(credential: str, scope: Scope) -> Caller:
 
 
 async def _ingest(
-    sender: Caller, route: re.Match[str], headers: dict[bytes, bytes], receive: Receive
+    sender: Caller, device_id: str, route: re.Match[str], headers: dict[bytes, bytes], receive: Receive
 ) -> dict[str, Any]:
-    device_id = route["device"] or ""
     if sender.scope not in WRITERS or (device_id and not sender.may_write(device_id)):
         raise RequestRejected(NOT_ALLOWED[2], 403)
     check_media_type(headers.get(b"content-type", b"").decode("latin-1"))
@@ -156,8 +161,7 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _latest(sender: Caller, route: re.Match[str], scope: Scope) -> dict[str, Any]:
-    device_id, metric = route["device"], route["metric"]
+async def _latest(sender: Caller, device_id: str, metric: str, scope: Scope) -> dict[str, Any]:
     if not sender.may_read(device_id):
         raise RequestRejected("this key may not read this device", 403)
     seconds = parse_qs(scope["query_string"].decode("latin-1")).get("lookback", ["86400"])[-1]

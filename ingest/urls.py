@@ -8,8 +8,8 @@ from rest.resources import COLLECTION, ITEM, LIST
 
 urlpatterns = [
     path("bulk", BulkIngestView.as_view()),
-    path("devices/<path:device_id>/telemetry", PointView.as_view()),
-    path("devices/<path:device_id>/telemetry/batch", BatchView.as_view()),
+    path("devices/<name:device_id>/telemetry", PointView.as_view()),
+    path("devices/<name:device_id>/telemetry/batch", BatchView.as_view()),
     path("auth/token", TokenView.as_view()),
     path("auth/refresh", RefreshView.as_view()),
     path("auth/revoke", RevokeView.as_view()),

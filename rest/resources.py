@@ -49,10 +49,9 @@ class Conflict(APIException):
 
 def get_row(queryset: QuerySet[Any], message: str = "{} is not known", **lookup: Any) -> Any:
     """Return the row of a lookup by one field. Raises NotFound."""
-    [value] = lookup.values()
-    row: Model | None = None if "\0" in str(value) else queryset.filter(**lookup).first()
+    row: Model | None = queryset.filter(**lookup).first()
     if row is None:
-        raise NotFound(message.format(value))
+        raise NotFound(message.format(*lookup.values()))
     return row
 
 

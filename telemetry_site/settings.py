@@ -272,6 +272,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # docstrings are written for developers
+    "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string"}, "name": {"type": "string"}},
     "PREPROCESSING_HOOKS": ["telemetry_site.api_docs.exclude_short_paths"],
     "POSTPROCESSING_HOOKS": ["rest.openapi.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",

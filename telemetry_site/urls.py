@@ -3,12 +3,17 @@
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.templatetags.static import static
-from django.urls import include, path
+from django.urls import include, path, register_converter
 from django.views.generic import RedirectView
 
+from rest.path_converters import IdConverter, NameConverter
 from telemetry_site import api_docs, health_views
 from telemetry_site.login import LoginView
 from telemetry_site.service_capabilities import CapabilitiesView
+
+# Used in the URL configurations that are included below.
+register_converter(IdConverter, "id")
+register_converter(NameConverter, "name")
 
 handler400 = "telemetry_site.api_errors.bad_request"
 handler403 = "telemetry_site.api_errors.forbidden"

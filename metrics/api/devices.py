@@ -14,7 +14,6 @@ from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers, status
-from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
@@ -24,8 +23,9 @@ from metrics.api.deletions import DeletionSerializer
 from metrics.devices.delete_device import delete_device
 from metrics.models import Device, DeviceGroup
 from metrics.query import latest
-from rest.fields import MetadataField, StrictSerializer, TagsField, name_field
+from rest.fields import MetadataField, NewName, StrictSerializer, TagsField, name_field
 from rest.filters import FilterSet, SearchFilter, TextFilter
+from rest.names import id_error, name_error
 from rest.openapi import Tag, operation
 from rest.pagination import COUNT_LIMIT, PageQuerySerializer
 from rest.permissions import caller
@@ -59,8 +59,8 @@ class GroupsField(serializers.ListField):
 class DeviceSerializer(StrictSerializer, serializers.ModelSerializer[Device]):
     """Reads `request` and, for responses, `last_seen` by device from its context."""
 
-    device_id = name_field(validators=[UniqueValidator(Device.objects.all(), ID_TAKEN)])
-    name = name_field(allow_blank=True, required=False, help_text="Display name.")
+    device_id = name_field(validators=[NewName(id_error), UniqueValidator(Device.objects.all(), ID_TAKEN)])
+    name = name_field(allow_blank=True, required=False, validators=[NewName(name_error)], help_text="Display name.")
     device_type = name_field(allow_blank=True, required=False, help_text="Type of the device.")
     description = serializers.CharField(max_length=10_000, allow_blank=True, required=False)
     location = name_field(allow_blank=True, required=False, help_text="Location as text.")
@@ -93,8 +93,6 @@ class DeviceSerializer(StrictSerializer, serializers.ModelSerializer[Device]):
     def validate_device_id(self, device_id: str) -> str:
         if self.instance is not None and device_id != self.instance.device_id:
             raise serializers.ValidationError("cannot be changed: points are stored under it")
-        if device_id.isspace():
-            raise serializers.ValidationError("must not be blank")
         return device_id
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -219,11 +217,8 @@ class DeviceResource(Resource):
         response_example=examples.DELETION,
     )
     def destroy(self, request: Request, **names: Any) -> Response:
-        device_id = names["device_id"]
-        if "\0" in device_id:
-            raise NotFound(self.not_found_message.format(device_id))
         with transaction.atomic():
             if "If-Match" in request.headers:
                 self.lock_object()
-            deletion = delete_device(device_id, self.caller)
+            deletion = delete_device(names["device_id"], self.caller)
         return Response(DeletionSerializer(deletion).data, status.HTTP_202_ACCEPTED)

@@ -24,8 +24,8 @@ STATE = {"name": "state", "data_type": "string"}
 # POSTs that are executed each time, and the reason why that is safe.
 REPEATABLE = {
     "bulk": "points: each is stored once, and a batch_id returns the same response",
-    "devices/<path:device_id>/telemetry": "as above",
-    "devices/<path:device_id>/telemetry/batch": "as above",
+    "devices/<name:device_id>/telemetry": "as above",
+    "devices/<name:device_id>/telemetry/batch": "as above",
     "snapshot": "as above",
     "rejected/replay": "as above; replayed points are no longer in the inbox",
     "rejected/<int:number>/replay": "as above",
@@ -33,7 +33,7 @@ REPEATABLE = {
     "latest": "reads only",
     "alerts/silences/preview": "reads only",
     "alerts/backtest": "reads only",
-    "alerts/channels/<str:channel_id>/test": "sends a message that is marked as a test",
+    "alerts/channels/<id:channel_id>/test": "sends a message that is marked as a test",
     "auth/token": "the response has secrets, which are not stored; nobody has the tokens of a lost response",
     "auth/refresh": "as above; a client that repeats a refresh token has to sign in again",
     "auth/revoke": "has no further effect",

@@ -75,10 +75,10 @@ def test_request_is_logged_once_with_id_caller_route_status_and_duration(
         anonymous.get("/login/")
         logged = logged_requests(caplog, 5)
     summaries = [(line["method"], line["route"], line["status"], (line["caller"] or "")[:5]) for line in logged]
-    latest = "api/v1/telemetry/devices/<path:device_id>/metrics/<path:metric_name>/latest"
+    latest = "api/v1/telemetry/devices/<name:device_id>/metrics/<name:metric_name>/latest"
     assert summaries == [
         ("GET", latest, 404, "key:1"),
-        ("GET", "api/v1/telemetry/devices/<path:device_id>/metrics", 200, "user:"),
+        ("GET", "api/v1/telemetry/devices/<name:device_id>/metrics", 200, "user:"),
         ("POST", "api/v1/telemetry/metrics", 201, "key:1"),
         ("GET", "api/v1/telemetry/metrics", 401, ""),
         ("GET", "login/", 200, ""),

@@ -1,0 +1,36 @@
+"""Django's ASGI application, for requests whose path is a routing path (see rest.paths)."""
+
+from typing import Any
+
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.exceptions import SuspiciousFileOperation
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.http import Http404, HttpRequest, HttpResponseBase
+
+
+class _Request(ASGIRequest):
+    """A request whose URL, as in redirects and links, keeps the escapes of its path."""
+
+    def _get_full_path(self, path: str, force_append_slash: bool) -> str:
+        url: str = super()._get_full_path(path, force_append_slash)  # type: ignore[misc]
+        quoted, question_mark, query = url.partition("?")
+        return quoted.replace("%25", "%") + question_mark + query
+
+
+class _Handler(ASGIHandler):
+    request_class = _Request
+
+
+class _StaticFilesHandler(ASGIStaticFilesHandler):
+    request_class = _Request
+
+    def serve(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            return super().serve(request)
+        except SuspiciousFileOperation:  # a path that leads out of the folder
+            raise Http404 from None
+
+
+def django_application() -> Any:
+    """Return the application that serves static files and everything else; Django must be set up."""
+    return _StaticFilesHandler(_Handler())
