@@ -197,7 +197,8 @@ def _slow_batch(devices: list[tuple[str, Any]], name_devices: bool = False) -> B
     rejected: list[Rejection] = []
     rows: list[tuple[str, int, Any, int, int]] = []
     for device_id, points in devices:
-        error_device = device_id if name_devices else None
+        # An unpaired surrogate cannot be sent back.
+        error_device = device_id.encode("utf-8", "replace").decode() if name_devices else None
         try:
             check_name(device_id, "device_id")
             if not isinstance(points, list):

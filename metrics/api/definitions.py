@@ -8,8 +8,9 @@ from rest_framework.validators import UniqueValidator
 
 from metrics.api import examples
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricDefinition, MetricType
-from rest.fields import ChoiceField, StrictSerializer, validate_printable
+from rest.fields import ChoiceField, MetadataField, NewName, StrictSerializer, validate_printable
 from rest.filters import ChoiceFilter, FilterSet, SearchFilter, TextFilter
+from rest.names import id_error
 from rest.openapi import Tag
 from rest.resources import Action, Resource, describe
 
@@ -26,7 +27,7 @@ class DefinitionSerializer(StrictSerializer, serializers.ModelSerializer[MetricD
     name = serializers.CharField(
         max_length=NAME_LENGTH,
         trim_whitespace=False,
-        validators=[validate_printable, UniqueValidator(MetricDefinition.objects.all(), NAME_TAKEN)],
+        validators=[validate_printable, NewName(id_error), UniqueValidator(MetricDefinition.objects.all(), NAME_TAKEN)],
     )
     description = serializers.CharField(max_length=10_000, allow_blank=True, required=False)
     data_type = ChoiceField(DataType.choices)
@@ -37,7 +38,7 @@ class DefinitionSerializer(StrictSerializer, serializers.ModelSerializer[MetricD
     tags = serializers.ListField(
         child=serializers.CharField(max_length=NAME_LENGTH), max_length=MAX_TAGS, required=False
     )
-    metadata = serializers.DictField(required=False)
+    metadata = MetadataField(required=False)
 
     class Meta:
         model = MetricDefinition
