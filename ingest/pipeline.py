@@ -26,6 +26,7 @@ from metrics.storage.series_registry import (
 )
 from metrics.storage.write.group_commit import AnsweredBatch, IncomingPoints, JournalEntry, writer
 from rest.caller import Caller
+from rest.names import id_error
 from rest.request_stats import request_counters
 
 MIN_LAYOUT_POINTS = 64  # points of a batch from which caching its layout is faster
@@ -207,9 +208,31 @@ class _BatchValidation:
         return missing
 
     def create_series(self, missing: set[tuple[str, str, Kind]]) -> None:
-        """Create the missing series and resolve all series again."""
-        self.registry.create_missing(missing)
+        """Create the missing series and resolve all series again; reject points whose new names are not accepted."""
+        errors = self._new_name_errors(missing)
+        for position, device_id in self._unresolved() if errors else ():
+            for field_name, name in (("device_id", device_id), ("metric_name", self.batch.metrics[position])):
+                if error := errors.get((field_name, name)):
+                    self.causes.setdefault(position, (RejectionReason.UNREADABLE, field_name, error))
+        self.registry.create_missing(
+            (device_id, metric, kind)
+            for device_id, metric, kind in missing
+            if ("device_id", device_id) not in errors and ("metric_name", metric) not in errors
+        )
         self._resolve_rows()
+
+    def _new_name_errors(self, missing: set[tuple[str, str, Kind]]) -> dict[tuple[str, str], str]:
+        """Return (field, name) → error of the names of devices and metrics that neither exist nor are accepted."""
+        errors = {
+            (field_name, name): error
+            for device_id, metric, _ in missing
+            for field_name, name in (("device_id", device_id), ("metric_name", metric))
+            if (error := id_error(name))
+        }
+        if errors:
+            existing = self.registry.existing_names([name for _, name in errors])
+            errors = {key: error for key, error in errors.items() if key not in existing}
+        return errors
 
     def _unresolved(self) -> Iterator[tuple[int, str]]:
         for group in self.batch.groups:

@@ -1,6 +1,7 @@
 """Serializer fields that several resources share."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,20 @@ def validate_printable(text: str) -> None:
     """Raise ValidationError for text with control characters or line breaks."""
     if _CONTROL.search(text):
         raise serializers.ValidationError("must not contain control characters")
+
+
+class NewName:
+    """Validator of a new name; an existing object keeps its name, whatever it is."""
+
+    requires_context = True
+
+    def __init__(self, find_error: Callable[[str], str | None]) -> None:
+        self.find_error = find_error
+
+    def __call__(self, name: str, field: serializers.Field[Any, Any, Any, Any]) -> None:
+        row = getattr(field.parent, "instance", None)
+        if name != getattr(row, field.source or "", None) and (error := self.find_error(name)) is not None:
+            raise serializers.ValidationError(error)
 
 
 def name_field(**options: Any) -> serializers.CharField:

@@ -16,6 +16,7 @@ from alerts.notifications.channels import TRANSPORTS
 from alerts.notifications.sender import send
 from metrics.models import NAME_LENGTH
 from rest.errors import InvalidFields, TelemetryError
+from rest.names import name_error
 
 CHANNEL_FIELDS = (
     "name", "kind", "url", "addresses", "action", "secret", "enabled", "gather_seconds", "send_resolved",
@@ -166,6 +167,8 @@ def _save(
 def _find_name_errors(row: Channel | Route) -> list[tuple[str, str]]:
     if not 0 < len(row.name.strip()) <= NAME_LENGTH or not row.name.isprintable():
         return [("name", f"must be 1 to {NAME_LENGTH} printable characters")]
+    if (error := name_error(row.name)) and not type(row)._default_manager.filter(name=row.name, pk=row.pk).exists():
+        return [("name", error)]
     if type(row)._default_manager.filter(name=row.name).exclude(pk=row.pk).exists():
         return [("name", f"{row.name!r} is already used")]
     return []

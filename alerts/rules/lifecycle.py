@@ -13,6 +13,7 @@ from alerts.conditions.spec import RuleSpec, read_spec
 from alerts.models import Alert, Mode, Resolution, Rule, RuleVersion
 from alerts.rules.message_template import check_template
 from rest.errors import InvalidFields, NotFound
+from rest.names import name_error
 
 FIELDS = (
     "name", "description", "runbook_url", "enabled", "metric_name", "kind", "condition", "threshold_value",
@@ -37,6 +38,8 @@ def validate(rule: Rule) -> None:
     """Raise InvalidFields with every error of a rule, if there is any."""
     checked = [(name, check_template(getattr(rule, name))) for name in TEMPLATE_FIELDS]
     errors = [(name, error) for name, error in checked if error is not None]
+    if (error := name_error(rule.name)) and not Rule.objects.filter(pk=rule.pk, name=rule.name).exists():
+        errors.append(("name", error))
     if rule.runbook_url and not rule.runbook_url.startswith(("https://", "http://")):
         errors.append(("runbook_url", "a URL that begins with https:// or http:// is accepted"))
     try:

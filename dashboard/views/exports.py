@@ -1,5 +1,7 @@
 """The page of exports, and the names that its form suggests."""
 
+import json
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -42,8 +44,8 @@ FORMATS = (("csv", "CSV"), ("jsonl", "JSON lines"), ("parquet", "Parquet"))
 def exports(request: HttpRequest) -> HttpResponse:
     """Show the form and the list of exports; `?device=…&metric=…` of a link fill the form in."""
     context = {
-        "devices": request.GET.getlist("device"),
-        "metrics": request.GET.getlist("metric"),
+        "devices": json.dumps(request.GET.getlist("device")),
+        "metrics": json.dumps(request.GET.getlist("metric")),
         "ranges": RANGES,
         "aggregations": AGGREGATIONS,
         "intervals": INTERVALS,

@@ -9,10 +9,10 @@ from rest_framework import serializers
 
 from ingest.authentication import MAX_KEY_LENGTH
 from ingest.models import ApiKey
-from ingest.wire.validate import InvalidPoint, check_name
 from metrics.models import Device, DeviceGroup
 from rest.caller import Scope
-from rest.fields import ChoiceField, StrictSerializer
+from rest.fields import ChoiceField, NewName, StrictSerializer, name_field
+from rest.names import name_error
 from rest.responses import ResponseSerializer
 
 DAY = 86_400
@@ -70,6 +70,7 @@ class KeySerializer(StrictSerializer, serializers.ModelSerializer[ApiKey]):
         Scope.choices,
         help_text="`ingest` sends points, `read` reads, `operate` also acts on alerts, `admin` does everything.",
     )
+    name = name_field(validators=[NewName(name_error)], help_text="Name of the key.")
     device_id = _NamedField(
         "device_id",
         source="device",
@@ -98,12 +99,6 @@ class KeySerializer(StrictSerializer, serializers.ModelSerializer[ApiKey]):
         read_only_fields = (
             "id", "prefix", "created_at", "updated_at", "revoked_at", "last_used_at", "rotated_from",
         )  # fmt: skip
-
-    def validate_name(self, name: str) -> str:
-        try:
-            return check_name(name, "name")
-        except InvalidPoint as error:
-            raise serializers.ValidationError(error.detail) from None
 
     def validate_expires_at(self, moment: datetime | None) -> datetime | None:
         if moment is not None and moment <= timezone.now():

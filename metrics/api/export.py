@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
+from metrics.api.fields import split_names
 from metrics.api.parameters import ExportJobParameters, ExportParameters, device_names
 from metrics.api.responses import ExportJobSerializer
 from metrics.export import job_files, jobs
@@ -38,7 +39,7 @@ class ExportView(APIView):
 
     def requested_devices(self, request: Request) -> list[str | None]:
         parameters = request.query_params.getlist("device_ids")
-        return [name for names in parameters for name in names.split(",")] or [None]
+        return [name for names in parameters for name in split_names(names)] or [None]
 
     @operation(
         "export_csv",
@@ -112,7 +113,7 @@ class ExportJobResource(Resource):
         if self.action != "create" or not isinstance(request.data, dict):
             return []
         devices = request.data.get("device_ids")
-        return device_names(devices.split(",") if isinstance(devices, str) else devices)
+        return device_names(split_names(devices) if isinstance(devices, str) else devices)
 
     def get_queryset(self) -> QuerySet[ExportJob]:
         return jobs.visible_jobs(self.caller)

@@ -1,5 +1,6 @@
 """Serializer fields of query parameters."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ MAX_NAMES = 10_000
 MAX_NAMES_IN_URL = 100  # in a URL, which holds 64 KB
 MAX_INTERVAL = 1_000_000_000  # seconds
 GROUPS = ("groups", "device_groups")  # the second is the name that alert rules use
+_COMMA = re.compile(r"(\\*),")
 _FILTERS = {"tags", "min_value", "max_value", *GROUPS}
 
 
@@ -123,25 +125,44 @@ def names_field(kind: str, max_names: int = MAX_NAMES) -> Any:
     )
 
 
+def split_names(text: str) -> list[str]:
+    r"""Split names at commas. `\,` is a comma in a name; backslashes before a comma are doubled."""
+    names, begin, name = [], 0, ""
+    for comma in _COMMA.finditer(text):
+        backslashes = len(comma[1])
+        name += text[begin : comma.start()] + "\\" * (backslashes // 2)
+        begin = comma.end()
+        if backslashes % 2:
+            name += ","
+        else:
+            names.append(name)
+            name = ""
+    return [*names, name + text[begin:]]
+
+
 @extend_schema_field(
     {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": NAME_LENGTH}, "minItems": 1}
 )
 class NamesField(serializers.Field[tuple[str, ...], Any, Any, Any]):
     """Names: comma-separated or repeated in the query string, a list in JSON."""
 
+    def __init__(self, max_names: int = MAX_NAMES, **options: Any) -> None:
+        self.max_names = max_names
+        super().__init__(**options)
+
     def get_value(self, dictionary: Mapping[Any, Any]) -> Any:
         if not isinstance(dictionary, MultiValueDict):
             return super().get_value(dictionary)
         texts = dictionary.getlist(self.field_name)
-        return ",".join(texts) if texts else serializers.empty
+        return [name for text in texts for name in split_names(text)] if texts else serializers.empty
 
     def to_internal_value(self, data: Any) -> tuple[str, ...]:
-        names = data.split(",") if isinstance(data, str) else data
+        names = split_names(data) if isinstance(data, str) else data
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise serializers.ValidationError("names are accepted, with commas between or as a list")
         kept = tuple(dict.fromkeys(name for name in names if name))
-        if not kept or len(kept) > MAX_NAMES:
-            raise serializers.ValidationError(f"1 to {MAX_NAMES:,} names are accepted")
+        if not kept or len(kept) > self.max_names:
+            raise serializers.ValidationError(f"1 to {self.max_names:,} names are accepted")
         if any(len(name) > NAME_LENGTH or "\0" in name for name in kept):
             raise serializers.ValidationError(f"a name has {NAME_LENGTH} characters at most, none of them NUL")
         return kept

@@ -20,9 +20,10 @@ from metrics.api import examples
 from metrics.api.devices import DeviceSerializer, serialize_devices
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
-from rest.fields import StrictSerializer, name_field
+from rest.fields import NewName, StrictSerializer, name_field
 from rest.filters import FilterSet, SearchFilter
 from rest.idempotency import idempotent
+from rest.names import id_error
 from rest.openapi import Tag, operation
 from rest.pagination import COUNT_LIMIT, PageQuerySerializer
 from rest.resources import Action, Resource, describe
@@ -52,7 +53,7 @@ class MembersField(serializers.ListField):
 
 @extend_schema_serializer(component_name="DeviceGroup")
 class GroupSerializer(StrictSerializer, serializers.ModelSerializer[DeviceGroup]):
-    name = name_field(validators=[UniqueValidator(DeviceGroup.objects.all(), NAME_TAKEN)])
+    name = name_field(validators=[NewName(id_error), UniqueValidator(DeviceGroup.objects.all(), NAME_TAKEN)])
     description = serializers.CharField(max_length=10_000, allow_blank=True, required=False)
     members = MembersField(
         max_length=MAX_MEMBERS, required=False, help_text="User names of people who see its devices."
@@ -71,8 +72,6 @@ class GroupSerializer(StrictSerializer, serializers.ModelSerializer[DeviceGroup]
     def validate_name(self, name: str) -> str:
         if self.instance is not None and name != self.instance.name:
             raise serializers.ValidationError("cannot be changed: API keys and queries refer to it")
-        if name.isspace():
-            raise serializers.ValidationError("must not be blank")
         return name
 
 

@@ -28,6 +28,7 @@ from metrics.query.neighbours import LOOKBACK_DAYS
 from metrics.query.query import ACCEPTED_GROUPINGS, CLOCK_TOLERANCE, MAX_POINTS, MAX_RANGE, Query, resolve_end
 from rest.caller import Caller
 
+LIST = r"comma-separated or repeated; a comma in a name is written `\,`."
 BUCKETS = (
     "Buckets begin at whole multiples of the interval by the wall clock of `timezone`, whatever the range; the first"
     " and the last may lie partly outside of it and have only the points in it."
@@ -113,8 +114,8 @@ class QueryParameters(_Page, _Range):
 class ExportParameters(_Range):
     """PRD E7-US1, with the aggregation parameters of a query."""
 
-    device_ids = NamesField(help_text="Device IDs, comma-separated or repeated.")
-    metric_names = NamesField(help_text="Metric names, comma-separated or repeated.")
+    device_ids = NamesField(help_text=f"Device IDs, {LIST}")
+    metric_names = NamesField(help_text=f"Metric names, {LIST}")
     aggregation = serializers.CharField(allow_null=True, default=None, max_length=NAME_LENGTH, help_text=AGGREGATION)
     interval = IntervalField(allow_null=True, default=None, help_text=INTERVAL)
     fill = FillField(default="none", help_text=FILL)
@@ -156,7 +157,9 @@ class AggregatedParameters(_Page, _Range):
         default=None,
         help_text="Device ID; by default all devices are aggregated together.",
     )
-    groups = names_field("device groups", MAX_NAMES_IN_URL)
+    groups = NamesField(
+        MAX_NAMES_IN_URL, allow_null=True, default=None, help_text=f"Device groups, {LIST} All by default."
+    )
 
     def to_query(self, caller: Caller) -> Query:
         data = self.validated_data

@@ -18,11 +18,13 @@ from metrics.devices.csv_table import DeviceTable
 from metrics.models import Device, DeviceGroup, Revision
 from rest.caller import Caller
 from rest.errors import TelemetryError
+from rest.names import id_error, name_error
 
 DEVICE_BATCH = 2_000
 MAX_REPORTED_CHANGES = 100
 Membership = Device.groups.through
 _FIELDS = ("name", "device_type", "expected_interval", "latitude", "longitude", "location", "tags")
+_NAME_CHECKS = {"device_id": id_error, "name": name_error}
 
 
 class ImportRejected(TelemetryError):
@@ -76,6 +78,7 @@ def _groups_of(device: Device, caller: Caller) -> tuple[str, ...]:
 
 def import_devices(table: DeviceTable, caller: Caller, partial: bool = False, dry_run: bool = False) -> ImportResult:
     """Create and update the devices of a table; with `partial` those of the valid rows. Raises ImportRejected."""
+    _check_new_names(table)
     groups = dict(DeviceGroup.objects.visible_to(caller).values_list("name", "pk"))
     _check_groups(table, groups)
     if table.failed and not partial and not dry_run:
@@ -89,6 +92,25 @@ def import_devices(table: DeviceTable, caller: Caller, partial: bool = False, dr
             counts = {"created": result.created, "updated": result.updated}
             record("imported", ("device", "a list of devices"), after=counts)
     return result
+
+
+def _check_new_names(table: DeviceTable) -> None:
+    """Reject lines with a device ID or name that is not accepted, unless the device has it already."""
+    suspects = [
+        (line, values)
+        for line, values in table.rows
+        if id_error(values["device_id"]) or name_error(values.get("name", ""))
+    ]
+    devices = Device.objects.filter(device_id__in=[values["device_id"] for _, values in suspects])
+    stored = {row["device_id"]: row for row in devices.values(*_NAME_CHECKS)} if suspects else {}
+    rejected = set()
+    for line, values in suspects:
+        before = stored.get(values["device_id"], {})
+        changed = {field: values[field] for field in _NAME_CHECKS if values.get(field, "") != before.get(field, "")}
+        if errors := [(field, error) for field, name in changed.items() if (error := _NAME_CHECKS[field](name))]:
+            table.reject(line, errors)
+            rejected.add(line)
+    table.rows = [row for row in table.rows if row[0] not in rejected]
 
 
 def _check_groups(table: DeviceTable, groups: dict[str, int]) -> None:

@@ -5,13 +5,14 @@ from django.db import models
 from django.utils.crypto import get_random_string
 
 from metrics.models.audit import Audited
+from metrics.models.new_names import validate_new_names
 from metrics.models.revision import Announced
 from metrics.storage.merge.retention_policies import (
     DEFAULT_RETENTION_DAYS,
     DEFAULT_ROLLUP_1H_DAYS,
     DEFAULT_ROLLUP_5M_DAYS,
 )
-from rest.names import NAME_LENGTH
+from rest.names import NAME_LENGTH, id_error
 
 LONGEST_RETENTION_DAYS = 3650
 _DAYS = [MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)]
@@ -87,3 +88,7 @@ class MetricDefinition(Audited, Announced):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        super().clean()
+        validate_new_names(self, name=id_error)

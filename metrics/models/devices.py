@@ -11,9 +11,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from metrics.models.audit import Audited
+from metrics.models.new_names import validate_new_names
 from metrics.models.revision import Announced
 from rest.caller import Caller
-from rest.names import NAME_LENGTH
+from rest.names import NAME_LENGTH, id_error, name_error
 
 
 def coordinate_validators(degrees: int) -> list[Any]:
@@ -54,6 +55,10 @@ class DeviceGroup(Audited, Announced):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        super().clean()
+        validate_new_names(self, name=id_error)
 
 
 class DeviceQuerySet(models.QuerySet["Device"]):
@@ -135,6 +140,10 @@ class Device(Audited):
 
     def __str__(self) -> str:
         return self.name or self.device_id
+
+    def clean(self) -> None:
+        super().clean()
+        validate_new_names(self, device_id=id_error, name=name_error)
 
     @property
     def version(self) -> str:

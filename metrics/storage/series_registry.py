@@ -41,6 +41,10 @@ INSERT INTO metrics_device (device_id, name, created_at)
 SELECT device_id, '', now() FROM unnest(%s::text[]) AS new (device_id)
 ON CONFLICT (device_id) DO UPDATE SET name = metrics_device.name RETURNING device_id, id
 """
+_EXISTING_NAMES = """
+SELECT 'device_id', device_id FROM metrics_device WHERE device_id = ANY(%s)
+UNION SELECT 'metric_name', metric_name FROM metrics_series WHERE metric_name = ANY(%s)
+"""
 _FIND_SERIES = """
 SELECT s.device_id, s.metric_name, s.id FROM metrics_series s
 JOIN unnest(%s::bigint[], %s::text[]) AS g (device_id, metric_name) USING (device_id, metric_name) WHERE s.kind = %s
@@ -124,6 +128,12 @@ class SeriesRegistry:
             except KeyError:
                 rows += [rows_by_metric.get(metric, -1) for metric in metrics]
         return rows
+
+    def existing_names(self, names: list[str]) -> set[tuple[str, str]]:
+        """Return ("device_id" or "metric_name", name) of those of these names that exist."""
+        with read_connection() as connection:
+            rows = connection.execute(_EXISTING_NAMES, (names, names)).fetchall()
+        return {*rows, *(("metric_name", name) for name in names if name in self.definitions)}
 
     def create_missing(self, series: Iterable[tuple[str, str, Kind]]) -> None:
         """Add rows for these (device, metric, kind), creating new devices and series.

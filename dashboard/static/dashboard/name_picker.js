@@ -2,6 +2,7 @@
 import { getJson } from "./telemetry_api.js";
 
 const DELAY_MS = 150;
+const SEPARATOR = /(?<!\\),/; // `\,` is a comma in a name
 
 export class NamePicker extends EventTarget {
   /** @param addParameters adds parameters to the request for suggestions: (URLSearchParams) => void */
@@ -13,7 +14,7 @@ export class NamePicker extends EventTarget {
     this.input = box.querySelector("input");
     this.suggestions = box.querySelector("datalist");
     this.names = [];
-    for (const name of box.dataset.chosen.split(",")) this.add(name);
+    for (const name of JSON.parse(box.dataset.chosen)) this.add(name);
     this.input.addEventListener("input", (event) => this.typed(event));
     this.input.addEventListener("focus", () => this.suggest());
     this.input.addEventListener("change", () => this.take());
@@ -24,7 +25,7 @@ export class NamePicker extends EventTarget {
     const text = this.input.value;
     // A choice from the list has this input type, or none in older browsers.
     const isChoice = !event.inputType || event.inputType === "insertReplacementText";
-    if (text.includes(",") || (isChoice && [...this.suggestions.options].some((option) => option.value === text))) this.take();
+    if (SEPARATOR.test(text) || (isChoice && this.isSuggested(text))) this.take();
     else this.suggest();
   }
 
@@ -37,15 +38,19 @@ export class NamePicker extends EventTarget {
     }
   }
 
-  /** Add the typed names. */
+  /** Add the suggestion that was chosen, or the typed names. */
   take() {
     const text = this.input.value;
     this.input.value = "";
-    for (const name of text.split(",")) this.add(name);
+    if (this.isSuggested(text)) this.add(text);
+    else for (const name of text.split(SEPARATOR)) this.add(name.replaceAll("\\,", ",").trim());
   }
 
-  add(text) {
-    const name = text.trim();
+  isSuggested(text) {
+    return [...this.suggestions.options].some((option) => option.value === text);
+  }
+
+  add(name) {
     if (!name || this.names.includes(name)) return;
     this.names.push(name);
     const chip = document.createElement("li");

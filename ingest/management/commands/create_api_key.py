@@ -10,6 +10,7 @@ from ingest.models import ApiKey
 from ingest.wire.validate import InvalidPoint, check_name
 from metrics.models import Device, DeviceGroup
 from rest.caller import Scope
+from rest.names import id_error, name_error
 
 MAX_LIFETIME_DAYS = 36_500
 
@@ -34,6 +35,10 @@ class Command(BaseCommand):
             device_id = options["device"] if options["device"] is None else check_name(options["device"], "--device")
         except InvalidPoint as error:
             raise CommandError(f"{error.field}: {error.detail}", returncode=2) from None
+        is_new = device_id is not None and not Device.objects.filter(device_id=device_id).exists()
+        for argument, error in (("NAME", name_error(name)), ("--device", id_error(device_id) if is_new else None)):
+            if error is not None:
+                raise CommandError(f"{argument}: {error}", returncode=2)
         group, expires_at = self.group(options["group"], device_id), self.expiry(options["expires_days"])
         device = None if device_id is None else Device.objects.get_or_create(device_id=device_id)[0]
         _, key = ApiKey.issue(name, options["scope"], device, group=group, expires_at=expires_at)
