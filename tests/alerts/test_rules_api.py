@@ -355,7 +355,7 @@ def test_reader_sees_all_rules_and_changes_none(stranger: ApiClient, reader: Api
     assert operator.call("PUT", f"{RULES}/{rule.rule_id}/enable", {"enabled": False}).status == 200
 
 
-@pytest.mark.parametrize("rule_id", ["rule_0000000000000000", "a%00b", "%F0%9F%94%A5"])
+@pytest.mark.parametrize("rule_id", ["rule_0000000000000000", "a%2Fb", "%F0%9F%94%A5"])
 def test_unknown_rule_returns_404(admin: ApiClient, rule_id: str):
     assert admin.get(f"{RULES}/{rule_id}").status == 404
     assert admin.call("PATCH", f"{RULES}/{rule_id}", {}).status == 404

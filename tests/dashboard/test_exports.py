@@ -48,7 +48,7 @@ def test_page_and_suggestions_require_login(client: Client, cold_rooms: None):
     assert client.get("/exports/names/metrics/?device=cold-room-07&q=").json() == {"names": ["humidity", "temperature"]}
     assert client.get("/exports/names/metrics/?device=nobody%00&q=%00").json() == {"names": []}
     page = client.get(f"{PAGE}?device=cold-room-07&metric=%22%3Ex").content.decode()
-    assert 'data-chosen="cold-room-07"' in page and 'data-chosen="&quot;&gt;x"' in page
+    assert 'data-chosen="[&quot;cold-room-07&quot;]"' in page and r'data-chosen="[&quot;\&quot;&gt;x&quot;]"' in page
 
 
 @pytest.mark.slow

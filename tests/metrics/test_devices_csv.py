@@ -161,8 +161,8 @@ def test_export_followed_by_import_changes_nothing(sites: ApiClient):
     texts = ["=1+1", "+49 30", "-1", "@me", "'=1", "''@x", "'quoted'", 'a "b", c', "  spaces ", "ü;ß", "x"]
     for number, text in enumerate(texts):
         Device.objects.create(
-            device_id=f"{text}{number}", name=text, device_type=text, location=text, latitude=-5.25, longitude=-1e-7,
-            tags={text.replace(":", ""): text}, expected_interval=number or None,
+            device_id=f"{text}{number}".strip(), name=text.strip(), device_type=text, location=text,
+            latitude=-5.25, longitude=-1e-7, tags={text.replace(":", ""): text}, expected_interval=number or None,
         )  # fmt: skip
     devices_before = stored_devices()
     response = sites.get("devices.csv")

@@ -358,7 +358,7 @@ def test_too_many_unfinished_exports_are_rejected_with_429(points, reader):
     assert reader.post("export/jobs", EXPORT_PARAMETERS).status == 202
 
 
-@pytest.mark.parametrize("name", ["exp_nothing", "%00", "..%2F..%2Fetc", "é"])
+@pytest.mark.parametrize("name", ["exp_nothing", "%25", "..%2F..%2Fetc", "é"])
 def test_unknown_export_returns_404(points, name):
     for path in (f"export/jobs/{name}", f"export/jobs/{name}/download"):
         assert points.get(path.replace("é", "%C3%A9")).status == 404
